@@ -1,0 +1,3 @@
+//! The agent: a sampler that reports what the network did, and the responder it talks to.
+
+pub mod wire;

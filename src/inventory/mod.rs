@@ -1,0 +1,219 @@
+//! What exists: Kubernetes objects in, [`Inventory`] out.
+//!
+//! Pure. [`Manifests`] is what files declare, before anything has a node or an address; an [`Inventory`] is
+//! what exists, in a cluster (as watched) or in the lab (as placed). Everything downstream takes an
+//! `Inventory` and does not know which of the two it came from.
+
+use crate::model::{Family, Port, Transport, WorkloadRef};
+use k8s_openapi::api::networking::v1::NetworkPolicySpec;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Labels of an object.
+pub type Labels = BTreeMap<String, String>;
+
+/// What a set of manifest files declares.
+#[derive(Debug, Clone, Default)]
+pub struct Manifests {
+    /// Namespaces, by name: those declared and those that any object names. Each carries
+    /// `kubernetes.io/metadata.name`, as the API server sets it.
+    pub namespaces: BTreeMap<String, Namespace>,
+    /// Pods, those of templates included, in the order of declaration.
+    pub pods: Vec<DeclaredPod>,
+    /// Services.
+    pub services: Vec<Service>,
+    /// NetworkPolicies, validated.
+    pub policies: Vec<Policy>,
+    /// Kinds that were read and are not needed, with how many of each.
+    pub ignored: BTreeMap<String, usize>,
+}
+
+/// What exists.
+#[derive(Debug, Clone, Default)]
+pub struct Inventory {
+    /// Namespaces, by name.
+    pub namespaces: BTreeMap<String, Namespace>,
+    /// Nodes.
+    pub nodes: Vec<Node>,
+    /// Pods.
+    pub pods: Vec<Pod>,
+    /// Services.
+    pub services: Vec<Service>,
+    /// NetworkPolicies.
+    pub policies: Vec<Policy>,
+    /// Hosts outside the cluster that the suite names, with their addresses.
+    pub hosts: BTreeMap<String, Vec<IpAddr>>,
+}
+
+/// A namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: Labels,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its internal addresses, at most one a family.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A pod as declared: by itself, or by the template of a workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredPod {
+    /// Namespace.
+    pub namespace: String,
+    /// Name; a template's pods are `web-0`, `web-1`, ... (a DaemonSet's get their node's name when placed).
+    pub name: String,
+    /// Labels.
+    pub labels: Labels,
+    /// Declared ports of its containers and native sidecars.
+    pub ports: Vec<ContainerPort>,
+    /// Workloads that own it, nearest first (ReplicaSet before Deployment); the pod itself comes last.
+    pub workloads: Vec<WorkloadRef>,
+    /// Whether it shares its node's network and so its identity.
+    pub host_network: bool,
+    /// Whether it is ready. A declared pod is, unless its status says otherwise.
+    pub ready: bool,
+    /// Where it shall run.
+    pub placement: Placement,
+    /// Addresses that its status gives; empty for most manifests.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Where a declared pod shall run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Placement {
+    /// Anywhere: pods of one workload are spread.
+    Anywhere,
+    /// `spec.nodeName`.
+    Node(String),
+    /// One on every node (DaemonSet).
+    EveryNode,
+}
+
+/// A pod that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// The API's uid, or in the lab one that is unique for each incarnation.
+    pub uid: String,
+    /// Labels.
+    pub labels: Labels,
+    /// Declared ports of its containers and native sidecars.
+    pub ports: Vec<ContainerPort>,
+    /// Workloads that own it, nearest first; the pod itself comes last.
+    pub workloads: Vec<WorkloadRef>,
+    /// Whether it shares its node's network and so its identity.
+    pub host_network: bool,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// Its node's name.
+    pub node: String,
+    /// Its addresses, at most one a family.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Pod {
+    /// `namespace/name`.
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// The address in a family.
+    pub fn address(&self, family: Family) -> Option<IpAddr> {
+        self.addresses.iter().copied().find(|address| Family::of(*address) == family)
+    }
+
+    /// The port that a name stands for on this pod.
+    pub fn named_port(&self, name: &str, transport: Transport) -> Option<Port> {
+        self.ports
+            .iter()
+            .find(|declared| declared.name.as_deref() == Some(name) && declared.port.transport() == transport)
+            .map(|declared| declared.port)
+    }
+}
+
+/// A container's declared port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ContainerPort {
+    /// Its name.
+    pub name: Option<String>,
+    /// Number and transport.
+    pub port: Port,
+}
+
+/// A Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// What it is reached by.
+    pub kind: ServiceKind,
+    /// Labels of its pods; empty for a Service without selector.
+    pub selector: Labels,
+    /// Its ports.
+    pub ports: Vec<ServicePort>,
+    /// `spec.ipFamilies`; empty when not stated.
+    pub families: Vec<Family>,
+    /// Cluster addresses; in manifests only those that are written there.
+    pub addresses: Vec<IpAddr>,
+    /// Whether pods that are not ready are endpoints too.
+    pub publish_not_ready: bool,
+}
+
+/// What a Service is reached by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServiceKind {
+    /// A cluster address (ClusterIP, NodePort and LoadBalancer have one).
+    ClusterIp,
+    /// DNS only: its pods' addresses.
+    Headless,
+    /// A DNS alias.
+    ExternalName(String),
+}
+
+/// A Service's port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Its name.
+    pub name: Option<String>,
+    /// Number and transport.
+    pub port: Port,
+    /// The pod's port.
+    pub target: TargetPort,
+    /// The port on every node, for NodePort and LoadBalancer.
+    pub node_port: Option<u16>,
+}
+
+/// The pod's port behind a Service's port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetPort {
+    /// A number.
+    Number(u16),
+    /// A container port's name, resolved on each pod.
+    Name(String),
+}
+
+/// A NetworkPolicy, its selectors, blocks and ports validated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// As the API gives it; defaults not applied.
+    pub spec: NetworkPolicySpec,
+    /// `file:line` of a manifest; empty for a cluster's.
+    pub origin: String,
+}

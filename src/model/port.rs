@@ -1,0 +1,101 @@
+//! Transports and ports.
+
+use serde::Serialize;
+use std::num::NonZeroU16;
+
+/// Why a text is not a port.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParsePortError {
+    /// Not a number from 1 to 65535.
+    #[error("{0:?} is not a port: a number from 1 to 65535")]
+    Number(String),
+}
+
+/// A transport protocol that a Kubernetes port can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// TCP, the default everywhere.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP: read from manifests and policies, never probed.
+    Sctp,
+}
+
+impl Transport {
+    /// The lower-case name that suites and reports use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+}
+
+impl std::fmt::Display for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A port number with its transport: `8080/tcp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Port {
+    number: NonZeroU16,
+    transport: Transport,
+}
+
+impl Port {
+    /// A port; `None` for number 0.
+    pub fn new(number: u16, transport: Transport) -> Option<Self> {
+        NonZeroU16::new(number).map(|number| Self { number, transport })
+    }
+
+    /// Parses the number alone: decimal digits, no sign, no leading zero.
+    ///
+    /// # Errors
+    /// [`ParsePortError::Number`] for anything but 1 to 65535.
+    pub fn parse_number(text: &str) -> Result<u16, ParsePortError> {
+        let error = || ParsePortError::Number(text.to_owned());
+        if text.starts_with('0') || !text.chars().all(|c| c.is_ascii_digit()) {
+            return Err(error());
+        }
+        text.parse().map_err(|_| error())
+    }
+
+    /// The number, 1 to 65535.
+    pub fn number(self) -> u16 {
+        self.number.get()
+    }
+
+    /// The transport.
+    pub fn transport(self) -> Transport {
+        self.transport
+    }
+}
+
+impl std::fmt::Display for Port {
+    /// `8080` for TCP, `53/udp` otherwise: the way suites write it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.transport {
+            Transport::Tcp => write!(f, "{}", self.number),
+            Transport::Udp | Transport::Sctp => write!(f, "{}/{}", self.number, self.transport),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_decimal_and_in_range() {
+        assert_eq!(Port::parse_number("8080"), Ok(8080));
+        assert_eq!(Port::parse_number("65535"), Ok(65535));
+        for bad in ["", "0", "080", "65536", "+80", "-1", "0x50", "8o80"] {
+            assert!(Port::parse_number(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! A suite: what its author expects, valid and with every name resolved to an endpoint of the same file.
+
+use crate::model::{HostName, ObjectRef, Transport, WorkloadRef};
+use crate::source::Place;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// A valid suite.
+#[derive(Debug, Clone)]
+pub struct Suite {
+    /// `metadata.name`.
+    pub name: String,
+    /// The file as it was named on the command line.
+    pub file: String,
+    /// SHA-256 of the file, hexadecimal.
+    pub sha256: String,
+    /// Endpoints in order of definition; those written in place in a line follow, in order of appearance.
+    pub endpoints: Vec<Endpoint>,
+    /// `spec.settings`.
+    pub settings: Settings,
+    /// `spec.expect`.
+    pub lines: Vec<Line>,
+    /// `spec.everythingElse: denied`, with its place.
+    pub everything_else: Option<Place>,
+}
+
+/// Index into [`Suite::endpoints`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointId(pub usize);
+
+/// Somebody who may talk or be talked to.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// How the suite names it: its name, or the text in place (`shop/Deployment/web`, `203.0.113.66`).
+    pub label: String,
+    /// How it is found.
+    pub locator: Locator,
+    /// A Service that leads to it, in the same namespace.
+    pub service: Option<String>,
+    /// `ports:`, if given.
+    pub ports: Option<Vec<PortItem>>,
+    /// Where it is defined.
+    pub place: Place,
+    /// Whether any line names it (`*` does not).
+    pub used: bool,
+}
+
+/// How an endpoint is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Locator {
+    /// A workload's pods.
+    Workload {
+        /// Namespace.
+        namespace: String,
+        /// Kind and name.
+        workload: WorkloadRef,
+    },
+    /// Pods by labels, all of which must match.
+    Pods {
+        /// Namespace.
+        namespace: String,
+        /// Labels.
+        labels: BTreeMap<String, String>,
+    },
+    /// A Service alone: its address, and the pods it selects.
+    Service {
+        /// Namespace and name.
+        service: ObjectRef,
+    },
+    /// A host outside the cluster.
+    Host(HostName),
+    /// An address.
+    Address(IpAddr),
+    /// From where watertight runs.
+    Runner,
+    /// Every node.
+    Nodes,
+}
+
+/// One entry of `spec.expect`.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// The line as written: `web-tier -> api:8080 allowed`.
+    pub text: String,
+    /// Where it stands.
+    pub place: Place,
+    /// Sources, in order.
+    pub sources: Vec<Subject>,
+    /// Targets, in order.
+    pub targets: Vec<TargetItem>,
+    /// What is expected.
+    pub expected: Expected,
+    /// `id:`.
+    pub id: Option<String>,
+    /// `because:`.
+    pub because: Option<String>,
+    /// `tags:`.
+    pub tags: Vec<String>,
+    /// The long form's settings.
+    pub settings: Settings,
+}
+
+/// What a line expects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Expected {
+    /// The flow gets through.
+    Allowed,
+    /// The flow is stopped.
+    Denied,
+}
+
+impl std::fmt::Display for Expected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+        })
+    }
+}
+
+/// A source or a target, before `*` and groups meet an inventory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// One endpoint, named by itself.
+    Endpoint(EndpointId),
+    /// A group's members: never paired with themselves.
+    Group(Vec<EndpointId>),
+    /// `*`.
+    All,
+}
+
+/// A target with its port or URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetItem {
+    /// Who.
+    pub subject: Subject,
+    /// What of it.
+    pub what: TargetWhat,
+}
+
+/// What of a target is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetWhat {
+    /// Every known port (no PORT, or `*`), of one transport if it was written (`*/udp`).
+    KnownPorts(Option<Transport>),
+    /// One port.
+    Port(PortItem),
+    /// The known ports in a range, ends included; the rest is swept.
+    Range {
+        /// First.
+        from: u16,
+        /// Last.
+        to: u16,
+        /// Transport.
+        transport: Transport,
+    },
+    /// A request.
+    Url(Url),
+}
+
+/// A port by number or by name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PortItem {
+    /// Number or name.
+    pub port: PortRef,
+    /// Transport.
+    pub transport: Transport,
+}
+
+/// A port by number or by name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PortRef {
+    /// 1 to 65535.
+    Number(u16),
+    /// A container's or Service's port name.
+    Name(String),
+}
+
+/// A URL target: `https://payment/health`, `POST http://api:8080/x`, `tls://payment`, `dns://10.96.0.10/name`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Url {
+    /// Scheme.
+    pub scheme: Scheme,
+    /// Method, for HTTP; `GET` unless written.
+    pub method: String,
+    /// Port, when written.
+    pub port: Option<PortRef>,
+    /// Path and query as written, `%2C` kept; empty when none.
+    pub path: String,
+    /// The whole item as written, for the check's name (with the method unless GET).
+    pub text: String,
+}
+
+/// A URL's scheme.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scheme {
+    /// HTTP, port 80.
+    Http,
+    /// HTTP over TLS, port 443.
+    Https,
+    /// A TLS handshake, port 443.
+    Tls,
+    /// A DNS query, port 53 over UDP.
+    Dns,
+}
+
+/// Settings as written: of a line, or of `spec.settings`. What is `None` was not written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Wait before the hold.
+    pub settle: Option<Duration>,
+    /// How long a deny is watched.
+    pub hold: Option<Duration>,
+    /// How long an allow may take to come up.
+    pub patience: Option<Duration>,
+    /// Samples that a deny needs at least.
+    pub samples: Option<u32>,
+    /// Deadline of the connect stage.
+    pub deadline: Option<Duration>,
+    /// The tier demanded.
+    pub demand: Option<Demand>,
+    /// `startup: isolated`.
+    pub startup_isolated: Option<bool>,
+    /// The kind that a deny must be.
+    pub mechanism: Option<Mechanism>,
+    /// An endpoint that is known to reach the target.
+    pub control: Option<EndpointId>,
+    /// The request's method.
+    pub method: Option<String>,
+    /// Headers.
+    pub headers: Vec<(String, String)>,
+    /// The status that counts as allowed.
+    pub status: Option<u16>,
+    /// Body.
+    pub body: Option<String>,
+    /// TLS server name.
+    pub server_name: Option<String>,
+    /// ALPN protocols.
+    pub alpn: Vec<String>,
+    /// DNS record type.
+    pub record: Option<String>,
+    /// Payload.
+    pub send: Option<Vec<u8>>,
+    /// Whether a method that is not safe may be sent more than once.
+    pub repeat: Option<bool>,
+    /// How many source instances.
+    pub spread: Option<Spread>,
+}
+
+/// A tier that a line demands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Demand {
+    /// Blocked, target alive, nothing changed.
+    D1,
+    /// All five conditions.
+    D2,
+    /// And a pod on the same node got through.
+    D2Twin,
+    /// And the enforcer's own record.
+    D2Record,
+    /// Handshake.
+    A0,
+    /// Bytes or certificate of the target.
+    A1,
+    /// Our nonce, or the expected certificate.
+    A2,
+    /// Mesh identity.
+    A3,
+}
+
+/// The kind of deny that a line demands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mechanism {
+    /// Silence.
+    Drop,
+    /// A TCP reset.
+    Reset,
+    /// An ICMP message.
+    Icmp,
+    /// A known answer of an enforcement layer (HTTP, TLS or DNS).
+    Signature,
+}
+
+/// How many instances of a source are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Spread {
+    /// One.
+    One,
+    /// One a node, at most three.
+    Nodes,
+    /// Every replica.
+    Replicas,
+}

@@ -1,0 +1,118 @@
+//! What a run needs of a network: a place to send from, and the lines that come back.
+//!
+//! A backend reports what the network did. It cannot know what anyone expects: it is given wire plans, and
+//! the wire has no word for it.
+
+use crate::inventory::Inventory;
+use crate::plan::{FlowId, ProbeId, Vantage};
+use crate::wire;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// One probe to start.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// Its number in the run.
+    pub probe: ProbeId,
+    /// Where it sends from.
+    pub vantage: Vantage,
+    /// What it samples.
+    pub plan: wire::Plan,
+}
+
+/// One line of one probe, or what went wrong in getting it.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Whose.
+    pub probe: ProbeId,
+    /// When the runner read it, since the run's clock was started.
+    pub at: Duration,
+    /// The line.
+    pub line: Result<wire::Line, ProbeFault>,
+}
+
+/// What our machinery did wrong. It can only ever lead to "unproven".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProbeFault {
+    /// The probe could not be started.
+    #[error("the probe did not start: {0}")]
+    NotStarted(String),
+    /// Its output is not the wire's.
+    #[error("the probe wrote a line that is not of its protocol: {0}")]
+    Unreadable(String),
+    /// It ended: by itself after `bye`, or not.
+    #[error("the probe ended: {0}")]
+    Ended(String),
+}
+
+/// Something in the cluster changed while the run was on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// When, since the run's clock was started.
+    pub at: Duration,
+    /// What.
+    pub what: Changed,
+}
+
+/// What changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// A pod: replaced, relabelled, moved, restarted, gone, or new. `namespace`, `name`.
+    Pod(String, String),
+    /// A namespace's labels.
+    Namespace(String),
+    /// A policy's spec. `namespace`, `name`.
+    Policy(String, String),
+    /// A Service's spec. `namespace`, `name`.
+    Service(String, String),
+}
+
+/// Packets that the enforcer counted as denied, per flow, since the world came up.
+///
+/// Present only where the count is a record: nothing but this flow's own packets can have raised it.
+pub type Records = BTreeMap<FlowId, Record>;
+
+/// The enforcer's own count of one flow's denied packets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Packets.
+    pub packets: u64,
+    /// The rule, by the policy's name: `data/NetworkPolicy/postgres ingress`.
+    pub rule: String,
+}
+
+/// A network to test: the lab, a cluster, or the scripted double.
+#[expect(async_fn_in_trait, reason = "used through generics on one thread only; no Send bound is wanted")]
+pub trait Backend {
+    /// Why an operation failed.
+    type Error: std::error::Error + 'static;
+
+    /// What exists now.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    async fn inventory(&mut self) -> Result<Inventory, Self::Error>;
+
+    /// Changes as they are noticed. Called once.
+    fn changes(&mut self) -> mpsc::Receiver<Change>;
+
+    /// Starts probes; their lines arrive on the channel. A probe that cannot start arrives as a fault, so that
+    /// the rest of the run goes on.
+    ///
+    /// # Errors
+    /// When none can be started at all.
+    async fn launch(&mut self, probes: Vec<Launch>, lines: mpsc::Sender<Arrival>) -> Result<(), Self::Error>;
+
+    /// Stops all probes; returns when the last of their lines is on the channel.
+    async fn stop(&mut self);
+
+    /// The enforcer's own counts.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    async fn records(&mut self) -> Result<Records, Self::Error>;
+
+    /// Removes everything; collects every error and never stops early.
+    async fn teardown(self) -> Vec<Self::Error>;
+}

@@ -1,2 +1,23 @@
-//! probe
-fn main() {}
+//! `watertight-probe __probe [FD]` samples; `watertight-probe __responder` answers.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    match (arguments.next().as_deref(), arguments.next()) {
+        (Some("__probe"), None) => watertight_probe::probe_main(None),
+        (Some("__probe"), Some(fd)) => fd.parse().map_or_else(|_| usage(), |fd| watertight_probe::probe_main(Some(fd))),
+        (Some("__responder"), None) => watertight_probe::responder_main(),
+        _ => usage(),
+    }
+}
+
+fn usage() -> ExitCode {
+    use std::io::Write;
+    // Nobody can be told if stderr is gone too.
+    drop(writeln!(
+        std::io::stderr(),
+        "usage: watertight-probe __probe [NETNS-DESCRIPTOR] | watertight-probe __responder"
+    ));
+    ExitCode::from(2)
+}

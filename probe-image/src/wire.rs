@@ -96,7 +96,7 @@ pub enum Transport {
 }
 
 /// What is said once connected.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     /// TCP: the handshake, then nothing is sent; for `linger_ms` the probe waits for bytes, FIN or RST.
@@ -125,7 +125,7 @@ pub enum Request {
 }
 
 /// A TLS handshake's parameters.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Tls {
     /// The server name sent and checked; `None` sends none.
     pub server_name: Option<String>,
@@ -134,7 +134,7 @@ pub struct Tls {
 }
 
 /// An HTTP exchange's parameters.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Http {
     /// TLS first, if any.
     pub tls: Option<Tls>,
@@ -268,7 +268,7 @@ pub enum How {
 /// An ICMP message from a socket's error queue (`IP_RECVERR`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Icmp {
-    /// ICMP (v4) or ICMPv6.
+    /// `ICMPv6`, else ICMP (v4).
     pub v6: bool,
     /// Type.
     pub ty: u8,
@@ -388,7 +388,7 @@ pub enum Body {
     Fault(Fault),
     /// The end.
     Bye {
-        /// Why: `term`, `stdin`, `ttl`, `output`, `done`.
+        /// Why: `term`, `stdin`, `ttl`, `output`, `done`; after a fault of the whole probe `plan` or `fault`.
         reason: String,
     },
 }

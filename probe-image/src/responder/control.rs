@@ -43,7 +43,7 @@ pub struct Listen {
     pub transport: Transport,
     /// What it does.
     pub behaviour: Behaviour,
-    /// For TLS; without one a ClientHello is answered by closing.
+    /// For TLS; without one a `ClientHello` is answered by closing.
     pub certificate: Option<Certificate>,
 }
 

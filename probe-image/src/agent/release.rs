@@ -1,0 +1,237 @@
+//! From finished attempts to lines: in the order of attempts, and only what changed. Pure: no clock, no IO.
+//!
+//! The reader derives from attempt numbers that everything between two lines of a flow had the outcome of the flow's
+//! last sample. Three rules keep that true:
+//!
+//! 1. an attempt is reported only after all that started before it;
+//! 2. before a fault, a beat tells how many attempts had the old outcome;
+//! 3. after a fault, and after a line that was dropped, the next attempt is a sample whatever its outcome.
+
+use crate::probe::same_outcome;
+use crate::wire::{Beat, Body, Fault, FaultReason, MAX_LINE, Observation, Sample};
+use std::collections::VecDeque;
+
+/// The longest entry of a beat: `[4294967295,4294967295,18446744073709551615],`.
+const ENTRY: usize = 45;
+
+/// What a beat's line has besides its entries, with the largest numbers: under 140 bytes.
+const FRAME: usize = 160;
+
+/// Entries of one part of a beat.
+const PART: usize = (MAX_LINE - FRAME) / ENTRY;
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Ended {
+    /// The network did this.
+    Seen {
+        /// When it started, microseconds since hello.
+        start: u64,
+        /// What was seen.
+        seen: Observation,
+    },
+    /// Our machinery failed.
+    Fault {
+        /// When it started or was to start.
+        start: u64,
+        /// Why.
+        reason: FaultReason,
+        /// For people.
+        detail: String,
+    },
+}
+
+/// An attempt whose turn to be reported has come.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Released {
+    /// By a line of its own.
+    Line(Body),
+    /// By the next beat.
+    InBeat,
+}
+
+/// What is known of one flow.
+#[derive(Debug)]
+pub(crate) struct FlowLog {
+    flow: u32,
+    reported: u32,
+    last_start: u64,
+    last: Option<Observation>,
+    in_beat: bool,
+    pending: VecDeque<Option<Ended>>,
+}
+
+impl FlowLog {
+    /// Nothing tried yet.
+    pub(crate) fn new(flow: u32) -> Self {
+        Self { flow, reported: 0, last_start: 0, last: None, in_beat: false, pending: VecDeque::new() }
+    }
+
+    /// The number of a new attempt.
+    pub(crate) fn begin(&mut self) -> u32 {
+        self.pending.push_back(None);
+        self.reported + u32::try_from(self.pending.len()).unwrap_or(u32::MAX)
+    }
+
+    /// An attempt ended.
+    pub(crate) fn end(&mut self, attempt: u32, ended: Ended) {
+        let place = attempt.checked_sub(self.reported + 1).and_then(|n| self.pending.get_mut(n as usize));
+        if let Some(place) = place {
+            *place = Some(ended);
+        }
+    }
+
+    /// Whether attempts are under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Whether the next line would be a fault after attempts that no beat has told of.
+    pub(crate) fn owes_beat(&self) -> bool {
+        self.in_beat && matches!(self.pending.front(), Some(Some(Ended::Fault { .. })))
+    }
+
+    /// Reports the next attempt if its turn has come.
+    pub(crate) fn release(&mut self) -> Option<Released> {
+        let ended = self.pending.front_mut()?.take()?;
+        self.pending.pop_front();
+        self.reported += 1;
+        Some(match ended {
+            Ended::Seen { start, seen } => {
+                self.last_start = start;
+                self.in_beat = true;
+                if self.last.as_ref().is_some_and(|last| same_outcome(last, &seen)) {
+                    Released::InBeat
+                } else {
+                    self.last = Some(seen.clone());
+                    Released::Line(Body::Sample(Sample { flow: self.flow, attempt: self.reported, start, seen }))
+                }
+            }
+            Ended::Fault { start, reason, detail } => {
+                self.forget();
+                Released::Line(Body::Fault(Fault {
+                    flow: Some(self.flow),
+                    attempt: Some(self.reported),
+                    start,
+                    reason,
+                    detail: crate::text::printable(&detail, 200),
+                }))
+            }
+        })
+    }
+
+    /// Makes the next attempt a sample, whatever its outcome.
+    pub(crate) fn forget(&mut self) {
+        self.last = None;
+        self.in_beat = false;
+    }
+}
+
+/// The beat of all flows, in parts that fit a line; at least one.
+pub(crate) fn beat<'a>(flows: impl IntoIterator<Item = &'a mut FlowLog>, lag_us: u64) -> Vec<Body> {
+    let entries: Vec<(u32, u32, u64)> = flows
+        .into_iter()
+        .filter_map(|log| std::mem::take(&mut log.in_beat).then_some((log.flow, log.reported, log.last_start)))
+        .collect();
+    let mut parts: Vec<Vec<_>> = entries.chunks(PART).map(<[_]>::to_vec).collect();
+    if parts.is_empty() {
+        parts.push(Vec::new());
+    }
+    let last = parts.len() - 1;
+    parts.into_iter().enumerate().map(|(n, flows)| Body::Beat(Beat { flows, lag_us, more: n < last })).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{How, Line, Stage, Stop, VERSION};
+
+    fn seen(start: u64, errno: Option<i32>) -> Ended {
+        let stop = errno.map(|errno| Stop { stage: Stage::Connect, how: How::Error { errno, icmp: None } });
+        let passed = if stop.is_none() { vec![(Stage::Connect, start as u32)] } else { vec![] };
+        Ended::Seen { start, seen: Observation { passed, stop, ..crate::probe::nothing_seen() } }
+    }
+
+    fn fault(start: u64) -> Ended {
+        Ended::Fault { start, reason: FaultReason::Starved, detail: String::new() }
+    }
+
+    /// What a flow's lines say, a line each; a beat is asked for by `None`.
+    fn told(log: &mut FlowLog) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            if log.owes_beat() {
+                lines.extend(beat([&mut *log], 0).iter().map(short));
+            }
+            match log.release() {
+                Some(Released::Line(body)) => lines.push(short(&body)),
+                Some(Released::InBeat) => {}
+                None => return lines,
+            }
+        }
+    }
+
+    fn short(body: &Body) -> String {
+        match body {
+            Body::Sample(s) => format!("sample {} {}", s.attempt, s.seen.stop.is_none()),
+            Body::Fault(f) => format!("fault {}", f.attempt.unwrap()),
+            Body::Beat(b) => format!("beat {:?}", b.flows),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn attempts_are_told_in_order_of_start() {
+        let mut log = FlowLog::new(9);
+        assert_eq!([log.begin(), log.begin(), log.begin()], [1, 2, 3]);
+        log.end(3, seen(30, Some(111)));
+        log.end(2, seen(20, None));
+        assert_eq!(told(&mut log), [""; 0]);
+        log.end(1, seen(10, None));
+        assert_eq!(told(&mut log), ["sample 1 true", "sample 3 false"]);
+        assert!(!log.is_busy());
+        assert_eq!(beat([&mut log], 7).iter().map(short).collect::<Vec<_>>(), ["beat [(9, 3, 30)]"]);
+        assert_eq!(beat([&mut log], 7).iter().map(short).collect::<Vec<_>>(), ["beat []"]);
+    }
+
+    #[test]
+    fn a_fault_between_like_outcomes_makes_the_next_a_sample() {
+        let mut log = FlowLog::new(9);
+        for n in 1..=5 {
+            assert_eq!(log.begin(), n);
+        }
+        log.end(1, seen(1, None));
+        log.end(2, seen(2, None));
+        log.end(3, fault(3));
+        log.end(4, seen(4, None));
+        log.end(5, seen(5, None));
+        assert_eq!(told(&mut log), ["sample 1 true", "beat [(9, 2, 2)]", "fault 3", "sample 4 true"]);
+        assert_eq!(beat([&mut log], 0).iter().map(short).collect::<Vec<_>>(), ["beat [(9, 5, 5)]"]);
+    }
+
+    #[test]
+    fn a_fault_is_never_covered_by_a_beat() {
+        let mut log = FlowLog::new(9);
+        log.begin();
+        log.end(1, fault(1));
+        assert_eq!(told(&mut log), ["fault 1"]);
+        assert_eq!(beat([&mut log], 0).iter().map(short).collect::<Vec<_>>(), ["beat []"]);
+    }
+
+    #[test]
+    fn parts_of_a_beat_fit_a_line() {
+        let mut logs: Vec<FlowLog> = (0..2_000)
+            .map(|n| FlowLog { reported: u32::MAX, last_start: u64::MAX, in_beat: true, ..FlowLog::new(u32::MAX - n) })
+            .collect();
+        let parts = beat(&mut logs, u64::MAX);
+        let mut flows = 0;
+        for (n, body) in parts.iter().enumerate() {
+            let line = Line { v: VERSION, seq: u64::MAX, t: u64::MAX, body: body.clone() };
+            assert!(serde_json::to_string(&line).unwrap().len() < MAX_LINE);
+            let Body::Beat(part) = body else { unreachable!() };
+            assert_eq!(part.more, n + 1 < parts.len());
+            flows += part.flows.len();
+        }
+        assert_eq!(flows, 2_000);
+    }
+}

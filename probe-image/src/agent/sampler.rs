@@ -1,0 +1,250 @@
+//! The sampler's loop: start what is due, report what has ended, beat.
+//!
+//! 1. Measure the lag first, so that nothing of a stall is handled before the stall is known.
+//! 2. An attempt that would start late is a fault; one that overlaps a stall is a fault.
+//! 3. Report each flow in the order of attempts.
+//! 4. Never wait for anything but time, results and the end.
+
+use super::clock::{Clock, LAG_LIMIT_US, LagMeter};
+use super::flows::{Due, Flows};
+use super::output::{Output, Sent};
+use super::release::{Ended, Released, beat};
+use crate::probe::{Common, Prepared};
+use crate::wire::{Body, Fault, FaultReason, Plan};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// The flows of one plan, and where their lines go.
+pub(crate) struct Sampler<'a> {
+    clock: Clock,
+    output: &'a mut Output,
+    flows: Flows,
+    common: Arc<Common>,
+    lag: LagMeter,
+    ttl: u64,
+    beat_every: u64,
+    next_beat: u64,
+    exhausted: bool,
+    results: UnboundedReceiver<Finished>,
+    report: UnboundedSender<Finished>,
+}
+
+/// An attempt that has ended.
+struct Finished {
+    due: Due,
+    start: u64,
+    end: u64,
+    ended: Ended,
+}
+
+impl<'a> Sampler<'a> {
+    /// Prepares the plan's flows; those that cannot be carried out are faults at once.
+    pub(crate) fn new(plan: &Plan, common: Common, clock: Clock, output: &'a mut Output) -> Self {
+        let (report, results) = unbounded_channel();
+        let beat_every = u64::from(plan.beat_ms) * 1_000;
+        let now = clock.now();
+        let mut sampler = Self {
+            clock,
+            output,
+            flows: Flows::new(),
+            common: Arc::new(common),
+            lag: LagMeter::new(now),
+            ttl: plan.ttl_ms.saturating_mul(1_000),
+            beat_every,
+            next_beat: beat_every,
+            exhausted: false,
+            results,
+            report,
+        };
+        for flow in &plan.flows {
+            match Prepared::new(flow, &sampler.common) {
+                Ok(prepared) => sampler.flows.add(flow, prepared),
+                Err(why) => {
+                    let detail = crate::text::printable(&why, 200);
+                    let fault =
+                        Fault { flow: Some(flow.id), attempt: None, start: now, reason: FaultReason::Plan, detail };
+                    sampler.send(Body::Fault(fault));
+                }
+            }
+        }
+        sampler
+    }
+
+    /// Samples until `ended`, the time to live, the last attempt, or the output's limit; says which.
+    pub(crate) async fn run(mut self, ended: impl Future<Output = &'static str>) -> &'static str {
+        tokio::pin!(ended);
+        // Preparing thousands of flows takes time of its own, before any attempt.
+        self.lag = LagMeter::new(self.clock.now());
+        loop {
+            let now = self.clock.now();
+            self.lag.observe(now);
+            self.start(now);
+            if now >= self.next_beat {
+                self.beat();
+                // Beats that were missed are not made up for.
+                self.next_beat = self.next_beat.max(now - now % self.beat_every) + self.beat_every;
+            }
+            if let Some(reason) = self.over(now) {
+                self.last_beat(reason);
+                return reason;
+            }
+            let wake = sleep_until(self.wake(now));
+            tokio::select! {
+                reason = &mut ended => {
+                    self.lag.observe(self.clock.now());
+                    self.last_beat(reason);
+                    return reason;
+                }
+                Some(finished) = self.results.recv() => self.finish(finished),
+                () = wake => {}
+            }
+        }
+    }
+
+    fn over(&self, now: u64) -> Option<&'static str> {
+        if self.exhausted {
+            Some("output")
+        } else if self.output.is_broken() {
+            Some("stdout")
+        } else if now >= self.ttl {
+            Some("ttl")
+        } else {
+            self.flows.is_done().then_some("done")
+        }
+    }
+
+    fn wake(&self, now: u64) -> Instant {
+        let first = [Some(self.lag.next_tick()), Some(self.next_beat), Some(self.ttl), self.flows.next_due()];
+        let at = first.into_iter().flatten().min().unwrap_or(now);
+        Instant::now() + Duration::from_micros(at.saturating_sub(now))
+    }
+
+    /// Starts what is due and has a socket; what would start too late is a fault.
+    fn start(&mut self, now: u64) {
+        self.flows.take_due(now, LAG_LIMIT_US);
+        while let Some(due) = self.flows.take_late(now, LAG_LIMIT_US) {
+            let detail = format!("due {} ms ago", (now - due.at) / 1_000);
+            self.flows.end(due, Ended::Fault { start: now, reason: FaultReason::Starved, detail });
+            self.release(due.flow);
+        }
+        while let Some((due, slot)) = self.flows.take_ready() {
+            let prepared = Arc::clone(&self.flows.all[due.flow].prepared);
+            let mut report = Report { clock: self.clock, due, start: now, to: self.report.clone(), done: false };
+            let common = Arc::clone(&self.common);
+            // The handle is not kept: the report comes even if the task panics.
+            drop(tokio::spawn(async move {
+                attempt(&prepared, &common, &mut report, slot).await;
+            }));
+        }
+    }
+
+    fn finish(&mut self, first: Finished) {
+        self.lag.observe(self.clock.now());
+        let mut next = Some(first);
+        while let Some(Finished { due, start, end, ended }) = next {
+            let late = start.saturating_sub(due.at);
+            let starved = if late > LAG_LIMIT_US {
+                Some(format!("started {} ms late", late / 1_000))
+            } else {
+                self.lag.stalled(start, end).then(|| "the probe stood still during the attempt".to_owned())
+            };
+            let ended = match (starved, ended) {
+                (Some(detail), Ended::Seen { .. }) => Ended::Fault { start, reason: FaultReason::Starved, detail },
+                (_, ended) => ended,
+            };
+            self.flows.end(due, ended);
+            self.release(due.flow);
+            next = self.results.try_recv().ok();
+        }
+    }
+
+    fn release(&mut self, flow: usize) {
+        loop {
+            if self.flows.all[flow].log.owes_beat() {
+                self.beat();
+            }
+            match self.flows.all[flow].log.release() {
+                Some(Released::Line(body)) => self.send(body),
+                Some(Released::InBeat) => {}
+                None => return,
+            }
+        }
+    }
+
+    fn beat(&mut self) {
+        let lag = self.lag.take_worst();
+        let parts = beat(self.flows.all.iter_mut().map(|flow| &mut flow.log), lag);
+        for part in parts {
+            self.send(part);
+        }
+    }
+
+    /// What is known when the probe ends: results that have arrived, and a beat.
+    fn last_beat(&mut self, reason: &str) {
+        if reason == "output" {
+            return;
+        }
+        while let Ok(finished) = self.results.try_recv() {
+            self.finish(finished);
+        }
+        self.beat();
+    }
+
+    fn send(&mut self, body: Body) {
+        match self.output.send(body) {
+            Sent::Queued => {}
+            // The reader does not know what it missed, so each flow says its outcome anew.
+            Sent::Dropped => self.flows.all.iter_mut().for_each(|flow| flow.log.forget()),
+            Sent::Exhausted => self.exhausted = true,
+        }
+    }
+}
+
+/// Sees to it that every attempt is reported, even one whose code panicked.
+struct Report {
+    clock: Clock,
+    due: Due,
+    start: u64,
+    to: UnboundedSender<Finished>,
+    done: bool,
+}
+
+impl Report {
+    fn send(&mut self, ended: Ended) {
+        self.done = true;
+        let finished = Finished { due: self.due, start: self.start, end: self.clock.now(), ended };
+        // Nobody listens once the probe is ending.
+        drop(self.to.send(finished));
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if !self.done {
+            let detail = "the attempt was not finished".into();
+            self.send(Ended::Fault { start: self.start, reason: FaultReason::Defect, detail });
+        }
+    }
+}
+
+async fn attempt(prepared: &Prepared, common: &Common, report: &mut Report, slot: OwnedSemaphorePermit) {
+    let start = report.clock.now();
+    report.start = start;
+    let Ok(ended) = timeout(prepared.longest(), prepared.attempt(common, report.due.attempt)).await else {
+        let detail = "the attempt took longer than its deadlines together".into();
+        report.send(Ended::Fault { start, reason: FaultReason::Defect, detail });
+        return;
+    };
+    let (seen, open) = ended;
+    report.send(match seen {
+        Ok(seen) => Ended::Seen { start, seen },
+        Err((reason, detail)) => Ended::Fault { start, reason, detail },
+    });
+    if let Some(open) = open {
+        open.close().await;
+    }
+    drop(slot);
+}

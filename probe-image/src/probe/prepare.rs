@@ -1,0 +1,232 @@
+//! A flow of the plan, checked once, ready to be tried many times.
+
+use super::dns::{self, Question};
+use super::fit::fit;
+use super::resolve::{candidates, parse_resolv_conf, resolve};
+use super::tls::{self, Trust};
+use super::{Halt, Open, Trace, http, tcp, udp};
+use crate::text::{from_hex, hex};
+use crate::wire::{Deadlines, FaultReason, Flow, Observation, Plan, Request, Resolver, Target, Transport};
+use hickory_proto::rr::Name;
+use sha2::{Digest, Sha256};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::client::TlsStream;
+
+/// What all flows of a plan share.
+pub(crate) struct Common {
+    seed: u64,
+    run: String,
+    trust: Trust,
+    resolver: Resolver,
+}
+
+impl Common {
+    /// Of this plan.
+    ///
+    /// # Errors
+    ///
+    /// Certificates to trust that are none.
+    pub(crate) fn new(plan: &Plan) -> Result<Self, String> {
+        // A missing file is one with nothing in it (resolv.conf(5)).
+        let system = || parse_resolv_conf(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
+        Ok(Self {
+            seed: plan.seed,
+            run: plan.run.clone(),
+            trust: Trust::new(&plan.trust)?,
+            resolver: plan.resolver.clone().unwrap_or_else(system),
+        })
+    }
+
+    /// The nonce of one attempt: nobody who does not know the seed can say it before it was sent.
+    fn nonce(&self, flow: u32, attempt: u32) -> String {
+        let mut hash = Sha256::new();
+        hash.update(self.seed.to_le_bytes());
+        hash.update(flow.to_le_bytes());
+        hash.update(attempt.to_le_bytes());
+        hex(&hash.finalize()[..16])
+    }
+}
+
+/// A flow whose request makes sense over its transport.
+pub(crate) struct Prepared {
+    id: u32,
+    to: To,
+    port: u16,
+    transport: Transport,
+    deadlines: Deadlines,
+    work: Work,
+}
+
+/// Where a flow goes.
+enum To {
+    Address(IpAddr),
+    Names { names: Vec<Name>, v6: bool },
+}
+
+/// What is done once there is an address.
+enum Work {
+    Connect { linger: Duration },
+    Nonce,
+    Payload(Vec<u8>),
+    Tls(tls::Parameters),
+    Http(Box<http::Prepared>),
+    Dns(Question),
+}
+
+impl Prepared {
+    /// Checks a flow.
+    ///
+    /// # Errors
+    ///
+    /// What the probe cannot carry out, for people.
+    pub(crate) fn new(flow: &Flow, common: &Common) -> Result<Self, String> {
+        if flow.port == 0 {
+            return Err("port 0 cannot be dialled".into());
+        }
+        if flow.pace.bursts_ms.is_empty() {
+            return Err("a pace without a burst never starts".into());
+        }
+        let tcp_only = |what: &str| match flow.transport {
+            Transport::Tcp => Ok(()),
+            Transport::Udp => Err(format!("{what} needs tcp")),
+        };
+        let work = match &flow.request {
+            Request::Connect { linger_ms } => {
+                tcp_only("a handshake")?;
+                Work::Connect { linger: millis(*linger_ms) }
+            }
+            Request::Nonce => Work::Nonce,
+            Request::Payload { hex } => Work::Payload(from_hex(hex).ok_or("the payload is not hexadecimal")?),
+            Request::Tls(parameters) => {
+                tcp_only("TLS")?;
+                Work::Tls(tls::Parameters::new(parameters)?)
+            }
+            Request::Http(request) => {
+                tcp_only("HTTP")?;
+                Work::Http(Box::new(http::Prepared::new(request, &common.run)?))
+            }
+            Request::Dns { name, record } => Work::Dns(Question::new(name, record)?),
+        };
+        let to = match &flow.target {
+            Target::Address(address) => To::Address(*address),
+            Target::Name { name, v6 } => To::Names { names: candidates(name, &common.resolver)?, v6: *v6 },
+        };
+        Ok(Self { id: flow.id, to, port: flow.port, transport: flow.transport, deadlines: flow.deadlines, work })
+    }
+
+    /// Longer than any attempt takes: beyond it the attempt itself is defective.
+    pub(crate) fn longest(&self) -> Duration {
+        let Deadlines { resolve_ms, connect_ms, tls_ms, request_ms } = self.deadlines;
+        let linger = match self.work {
+            Work::Connect { linger } => linger,
+            _ => Duration::ZERO,
+        };
+        [resolve_ms, connect_ms, tls_ms, request_ms].into_iter().map(millis).sum::<Duration>()
+            + linger
+            + Duration::from_secs(2)
+    }
+
+    /// Tries once: what the network did, or why our machinery failed. A connection that is still open is returned, to
+    /// be closed when the attempt has been reported.
+    pub(crate) async fn attempt(
+        &self,
+        common: &Common,
+        attempt: u32,
+    ) -> (Result<Observation, (FaultReason, String)>, Option<Open>) {
+        let mut trace = Trace::new();
+        let mut open = None;
+        let ended = self.stages(common, attempt, &mut trace, &mut open).await;
+        let mut seen = trace.seen;
+        match ended {
+            Ok(()) => {}
+            Err(Halt::Stop(stop)) => seen.stop = Some(stop),
+            Err(Halt::Fault(reason, detail)) => return (Err((reason, detail)), open),
+        }
+        fit(&mut seen);
+        (Ok(seen), open)
+    }
+
+    async fn stages(
+        &self,
+        common: &Common,
+        attempt: u32,
+        trace: &mut Trace,
+        open: &mut Option<Open>,
+    ) -> Result<(), Halt> {
+        let peer = SocketAddr::new(self.address(common, attempt, trace).await?, self.port);
+        let nonce = common.nonce(self.id, attempt);
+        let connect = millis(self.deadlines.connect_ms);
+        let request = millis(self.deadlines.request_ms);
+        match (self.transport, &self.work) {
+            (transport, Work::Dns(question)) => {
+                return dns::request(peer, transport, question, (connect, request), trace, open).await;
+            }
+            (Transport::Udp, Work::Payload(payload)) => {
+                udp::exchange(peer, payload, connect, |_| true, trace).await?;
+                return Ok(());
+            }
+            (Transport::Udp, _) => return udp::nonce(peer, &nonce, connect, trace).await,
+            (Transport::Tcp, _) => {}
+        }
+        let mut stream = tcp::connect(peer, connect, trace).await?;
+        let ended = match &self.work {
+            Work::Connect { linger } => tcp::linger(&mut stream, *linger, trace).await,
+            Work::Payload(payload) => {
+                let deadline = Instant::now() + request;
+                tcp::exchange(&mut stream, payload, deadline, 1, |_| true, trace).await.map(drop)
+            }
+            Work::Tls(parameters) => {
+                let stream = self.secure(stream, parameters, common, trace).await?;
+                *open = Some(Open::Tls(Box::new(stream)));
+                return Ok(());
+            }
+            Work::Http(prepared) => {
+                return match &prepared.tls {
+                    None => http::over_tcp(stream, prepared, &nonce, request, trace, open).await,
+                    Some(parameters) => {
+                        let stream = self.secure(stream, parameters, common, trace).await?;
+                        http::over_tls(stream, prepared, &nonce, request, trace, open).await
+                    }
+                };
+            }
+            Work::Nonce | Work::Dns(_) => tcp::nonce(&mut stream, &nonce, request, trace).await,
+        };
+        *open = Some(Open::Plain(stream));
+        ended
+    }
+
+    async fn secure(
+        &self,
+        stream: TcpStream,
+        parameters: &tls::Parameters,
+        common: &Common,
+        trace: &mut Trace,
+    ) -> Result<TlsStream<TcpStream>, Halt> {
+        tls::handshake(stream, parameters, &common.trust, millis(self.deadlines.tls_ms), trace).await
+    }
+
+    /// The address to dial. Where a name has several, attempts take turns: a leak to one of them must not hide.
+    async fn address(&self, common: &Common, attempt: u32, trace: &mut Trace) -> Result<IpAddr, Halt> {
+        match &self.to {
+            To::Address(address) => Ok(*address),
+            To::Names { names, v6 } => {
+                let limit = millis(self.deadlines.resolve_ms);
+                let addresses = resolve(names, *v6, &common.resolver, limit, trace).await?;
+                let turn = (attempt as usize).wrapping_sub(1) % addresses.len().max(1);
+                let address = addresses
+                    .get(turn)
+                    .copied()
+                    .ok_or_else(|| Halt::fault(FaultReason::Defect, "resolved to no address".into()))?;
+                trace.seen.peer = Some(SocketAddr::new(address, self.port));
+                Ok(address)
+            }
+        }
+    }
+}
+
+fn millis(ms: u32) -> Duration {
+    Duration::from_millis(ms.into())
+}

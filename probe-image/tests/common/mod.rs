@@ -1,0 +1,248 @@
+//! A probe and a responder as processes of their own, as the runner starts them.
+
+#![expect(dead_code, reason = "each test file uses its part")]
+
+use std::io::{BufRead, BufReader, IoSlice, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair};
+use nix::unistd::Pid;
+use watertight_probe::encode_plan;
+use watertight_probe::responder::control::{Behaviour, Certificate, Command as Order, Listen, Reply};
+use watertight_probe::wire::{
+    Beat, Body, Deadlines, Fault, Flow, Line, Observation, Pace, Plan, Request, Sample, Target, Transport, VERSION,
+};
+
+pub(crate) const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+pub(crate) fn plan(flows: Vec<Flow>) -> Plan {
+    Plan {
+        v: VERSION,
+        run: "test-run".into(),
+        seed: 42,
+        ttl_ms: 20_000,
+        beat_ms: 200,
+        trust: vec![],
+        resolver: None,
+        flows,
+    }
+}
+
+/// A TCP flow to loopback, tried once an interval of 100 ms after its burst.
+pub(crate) fn flow(id: u32, port: u16, request: Request) -> Flow {
+    Flow {
+        id,
+        target: Target::Address(LOCALHOST),
+        port,
+        transport: Transport::Tcp,
+        request,
+        deadlines: Deadlines { resolve_ms: 600, connect_ms: 400, tls_ms: 600, request_ms: 600 },
+        pace: Pace { bursts_ms: vec![0], interval_ms: 100, attempts: None },
+    }
+}
+
+pub(crate) fn once(mut flow: Flow) -> Flow {
+    flow.pace.attempts = Some(1);
+    flow
+}
+
+pub(crate) fn udp(mut flow: Flow) -> Flow {
+    flow.transport = Transport::Udp;
+    flow
+}
+
+/// A probe process and the lines that it writes.
+pub(crate) struct Probe {
+    pub(crate) child: Child,
+    pub(crate) stdin: Option<ChildStdin>,
+    lines: Receiver<String>,
+    pub(crate) read: Vec<Line>,
+}
+
+impl Probe {
+    pub(crate) fn start(plan: &Plan) -> Self {
+        Self::start_with(encode_plan(plan).unwrap(), &[])
+    }
+
+    pub(crate) fn start_with(environment: Vec<(String, String)>, arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_watertight-probe"))
+            .arg("__probe")
+            .args(arguments)
+            .envs(environment)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (tell, lines) = channel();
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        Self { stdin: child.stdin.take(), child, lines, read: Vec::new() }
+    }
+
+    /// Reads lines until one satisfies; panics after 15 s or at the end of output.
+    pub(crate) fn until(&mut self, mut wanted: impl FnMut(&Body) -> bool) -> Line {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(text) => {
+                    assert!(text.len() < watertight_probe::wire::MAX_LINE, "a line of {} bytes", text.len());
+                    let line: Line = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+                    self.read.push(line.clone());
+                    if wanted(&line.body) {
+                        return line;
+                    }
+                }
+                Err(why) => panic!("{why}; read so far: {:#?}", self.read),
+            }
+        }
+    }
+
+    pub(crate) fn sample(&mut self, flow: u32) -> Sample {
+        self.sample_that(flow, |_| true)
+    }
+
+    pub(crate) fn sample_that(&mut self, flow: u32, wanted: impl Fn(&Observation) -> bool) -> Sample {
+        let line = self.until(|body| matches!(body, Body::Sample(s) if s.flow == flow && wanted(&s.seen)));
+        let Body::Sample(sample) = line.body else { unreachable!() };
+        sample
+    }
+
+    pub(crate) fn beat_of(&mut self, flow: u32) -> Beat {
+        let line = self.until(|body| matches!(body, Body::Beat(b) if b.flows.iter().any(|entry| entry.0 == flow)));
+        let Body::Beat(beat) = line.body else { unreachable!() };
+        beat
+    }
+
+    pub(crate) fn bye(&mut self) -> String {
+        let line = self.until(|body| matches!(body, Body::Bye { .. }));
+        let Body::Bye { reason } = line.body else { unreachable!() };
+        reason
+    }
+
+    pub(crate) fn faults(&self) -> Vec<&Fault> {
+        self.read
+            .iter()
+            .filter_map(|line| if let Body::Fault(fault) = &line.body { Some(fault) } else { None })
+            .collect()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// Waits for the end; panics after `most`.
+    pub(crate) fn wait(&mut self, most: Duration) -> ExitStatus {
+        let deadline = Instant::now() + most;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the probe is still there after {most:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub(crate) fn no_more_lines(&self) -> bool {
+        matches!(self.lines.recv_timeout(Duration::from_secs(5)), Err(RecvTimeoutError::Disconnected))
+    }
+
+    /// `seq` is 0, 1, 2, ...
+    pub(crate) fn assert_no_hole(&self) {
+        let seqs: Vec<u64> = self.read.iter().map(|line| line.seq).collect();
+        assert_eq!(seqs, (0..seqs.len() as u64).collect::<Vec<_>>());
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A responder process and its control socket.
+pub(crate) struct Responder {
+    pub(crate) child: Child,
+    pub(crate) control: OwnedFd,
+}
+
+impl Responder {
+    pub(crate) fn start() -> Self {
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_watertight-probe"))
+            .arg("__responder")
+            .stdin(Stdio::from(theirs))
+            .spawn()
+            .unwrap();
+        Self { child, control: ours }
+    }
+
+    pub(crate) fn order(&self, order: &Order, netns: Option<BorrowedFd<'_>>) -> Reply {
+        self.order_text(&serde_json::to_vec(order).unwrap(), netns)
+    }
+
+    pub(crate) fn order_text(&self, text: &[u8], netns: Option<BorrowedFd<'_>>) -> Reply {
+        let rights = netns.map(|fd| [fd.as_raw_fd()]);
+        let ancillary: Vec<ControlMessage<'_>> = rights.iter().map(|fds| ControlMessage::ScmRights(fds)).collect();
+        sendmsg::<()>(self.control.as_raw_fd(), &[IoSlice::new(text)], &ancillary, MsgFlags::empty(), None).unwrap();
+        let mut buffer = vec![0_u8; 64 * 1024];
+        let n = recv(self.control.as_raw_fd(), &mut buffer, MsgFlags::empty()).unwrap();
+        serde_json::from_slice(&buffer[..n]).unwrap()
+    }
+
+    /// Listens on a free port of loopback and returns it.
+    pub(crate) fn listen(&self, who: &str, transport: Transport, behaviour: Behaviour) -> u16 {
+        self.listen_with(who, transport, behaviour, None)
+    }
+
+    pub(crate) fn listen_with(
+        &self,
+        who: &str,
+        transport: Transport,
+        behaviour: Behaviour,
+        certificate: Option<Certificate>,
+    ) -> u16 {
+        let port = free_port(transport);
+        let address = SocketAddr::new(LOCALHOST, port);
+        let listen = vec![Listen { address, transport, behaviour, certificate }];
+        let group = u32::from(port);
+        assert_eq!(self.order(&Order::Serve { group, who: who.into(), listen }, None), Reply::Done);
+        port
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A port below the ephemeral range, so that no attempt's own port can take it before it is listened on.
+pub(crate) fn free_port(transport: Transport) -> u16 {
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test processes run side by side: each begins elsewhere.
+    let base = u16::try_from(std::process::id() % 10_000).unwrap() + 10_000;
+    loop {
+        let port = base + NEXT.fetch_add(1, Ordering::Relaxed);
+        let free = match transport {
+            Transport::Tcp => TcpListener::bind((LOCALHOST, port)).is_ok(),
+            Transport::Udp => UdpSocket::bind((LOCALHOST, port)).is_ok(),
+        };
+        if free {
+            return port;
+        }
+    }
+}
+
+/// Says what a test did not show, and why.
+pub(crate) fn skipped(why: &str) {
+    drop(writeln!(std::io::stderr(), "skipped: {why}"));
+}

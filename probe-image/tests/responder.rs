@@ -1,0 +1,156 @@
+//! The responder as a process: its control socket, other namespaces, many sockets.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where what it takes for granted is not so")]
+
+mod common;
+
+use common::{LOCALHOST, Probe, Responder, flow, free_port, once, plan, skipped};
+use nix::libc;
+use nix::sched::{CloneFlags, unshare};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+use watertight_probe::encode_plan;
+use watertight_probe::responder::control::{Behaviour, Command, Listen, Reply};
+use watertight_probe::wire::{How, Request, Stage, Stop, Transport};
+
+fn tcp(address: SocketAddr) -> Listen {
+    Listen { address, transport: Transport::Tcp, behaviour: Behaviour::Answer, certificate: None }
+}
+
+fn serve(group: u32, who: &str, listen: Vec<Listen>) -> Command {
+    Command::Serve { group, who: who.into(), listen }
+}
+
+fn ask(address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+    stream.write_all(b"watertight/1 ab\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// A fresh network namespace with its loopback up, or why there is none.
+fn netns() -> Result<File, String> {
+    std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).map_err(|e| format!("unshare: {e}"))?;
+        let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
+        if !up.map_err(|e| format!("ip: {e}"))?.success() {
+            return Err("ip link set lo up".into());
+        }
+        File::open("/proc/thread-self/ns/net").map_err(|e| e.to_string())
+    })
+    .join()
+    .unwrap()
+}
+
+#[test]
+fn sockets_are_bound_when_done_is_said_and_gone_when_closed() {
+    let responder = Responder::start();
+    let addresses: Vec<SocketAddr> = (0..2).map(|_| (LOCALHOST, free_port(Transport::Tcp)).into()).collect();
+    let listen = addresses.iter().copied().map(tcp).collect();
+    assert_eq!(responder.order(&serve(1, "a b", listen), None), Reply::Done);
+    assert_eq!(ask(addresses[0]).unwrap(), "watertight/1 ab a b\n");
+    let mut held = TcpStream::connect(addresses[0]).unwrap();
+    let port = Some((Transport::Tcp, addresses[0].port()));
+    assert_eq!(responder.order(&Command::Close { group: 1, port }, None), Reply::Done);
+    assert_eq!(ask(addresses[0]).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+    held.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    assert_eq!(held.read(&mut [0]).unwrap(), 0, "the connections go with their listener");
+    assert!(ask(addresses[1]).is_ok(), "the other port stays");
+    assert_eq!(responder.order(&serve(1, "again", vec![tcp(addresses[0])]), None), Reply::Done);
+    assert_eq!(ask(addresses[0]).unwrap(), "watertight/1 ab again\n");
+    assert_eq!(responder.order(&Command::Close { group: 1, port: None }, None), Reply::Done);
+    assert!(addresses.iter().all(|&a| ask(a).is_err()));
+}
+
+#[test]
+fn an_order_that_fails_says_what_and_opens_nothing() {
+    let responder = Responder::start();
+    let free = SocketAddr::new(LOCALHOST, free_port(Transport::Tcp));
+    let taken = std::net::TcpListener::bind((LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let _taken = std::net::TcpListener::bind(taken).unwrap();
+    let Reply::Failed { what, errno } = responder.order(&serve(1, "x", vec![tcp(free), tcp(taken)]), None) else {
+        panic!("bound twice");
+    };
+    assert_eq!(errno, libc::EADDRINUSE);
+    assert!(what.contains(&taken.to_string()), "{what}");
+    assert!(ask(free).is_err());
+    assert!(matches!(responder.order_text(b"{\"nonsense\":1}", None), Reply::Failed { errno: 0, .. }));
+    assert_eq!(responder.order(&serve(1, "x", vec![tcp(free)]), None), Reply::Done);
+}
+
+#[test]
+fn the_responder_ends_with_its_control_socket() {
+    let mut responder = Responder::start();
+    let (fresh, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    drop(std::mem::replace(&mut responder.control, fresh.into()));
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while responder.child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "still there");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn both_families_have_sockets_of_their_own() {
+    let responder = Responder::start();
+    let port = free_port(Transport::Tcp);
+    let six = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+    let six_local = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port);
+    if std::net::TcpListener::bind(six_local).is_err() {
+        return skipped("no IPv6 loopback here");
+    }
+    assert_eq!(responder.order(&serve(1, "six", vec![tcp(six)]), None), Reply::Done);
+    assert!(ask((LOCALHOST, port).into()).is_err());
+    assert_eq!(ask(six_local).unwrap(), "watertight/1 ab six\n");
+}
+
+#[test]
+fn one_responder_and_the_probes_meet_in_other_namespaces() {
+    let (one, two) = match (netns(), netns()) {
+        (Ok(one), Ok(two)) => (one, two),
+        (Err(why), _) | (_, Err(why)) => return skipped(&why),
+    };
+    let responder = Responder::start();
+    let port = free_port(Transport::Tcp);
+    let address = SocketAddr::new(LOCALHOST, port);
+    // The same address in two namespaces and at home: three sockets.
+    assert_eq!(responder.order(&serve(1, "one", vec![tcp(address)]), Some(one.as_fd())), Reply::Done);
+    assert_eq!(responder.order(&serve(2, "two", vec![tcp(address)]), Some(two.as_fd())), Reply::Done);
+    assert!(ask(address).is_err(), "nothing is opened at home");
+    let plan = plan(vec![once(flow(1, port, Request::Nonce))]);
+    for (netns, who) in [(&one, "one"), (&two, "two")] {
+        // A duplicate without close-on-exec, as the runner passes it.
+        let inherited = nix::unistd::dup(netns).unwrap();
+        let number = inherited.as_raw_fd().to_string();
+        let mut probe = Probe::start_with(encode_plan(&plan).unwrap(), &[&number]);
+        assert_eq!(probe.sample(1).seen.answer.unwrap().who, who);
+    }
+    let home = Probe::start(&plan).sample(1).seen;
+    let refused = How::Error { errno: libc::ECONNREFUSED, icmp: None };
+    assert_eq!(home.stop, Some(Stop { stage: Stage::Connect, how: refused }));
+}
+
+#[test]
+fn thousands_of_sockets_are_served_at_once() {
+    let responder = Responder::start();
+    // 1,000 pods with 3 TCP and 1 UDP socket each, on 127.1.0.0/16.
+    let pod = |n: u32| -> std::net::IpAddr { (0x7f01_0000_u32 + n + 1).to_be_bytes().into() };
+    let began = Instant::now();
+    for n in 0..1_000 {
+        let mut listen: Vec<Listen> = (0..3).map(|p| tcp((pod(n), 9_000 + p).into())).collect();
+        listen.push(Listen { transport: Transport::Udp, ..tcp((pod(n), 9_000).into()) });
+        assert_eq!(responder.order(&serve(n, &format!("pod-{n}"), listen), None), Reply::Done);
+    }
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    for n in [0, 500, 999] {
+        assert_eq!(ask((pod(n), 9_002).into()).unwrap(), format!("watertight/1 ab pod-{n}\n"));
+    }
+    // Connections that say nothing hold nobody up.
+    let held: Vec<TcpStream> = (0..300).map(|n| TcpStream::connect((pod(n), 9_001)).unwrap()).collect();
+    assert!(ask((pod(7), 9_001).into()).is_ok());
+    drop(held);
+}

@@ -3,6 +3,8 @@
 //! A backend reports what the network did. It cannot know what anyone expects: it is given wire plans, and
 //! the wire has no word for it.
 
+pub mod lab;
+
 use crate::inventory::Inventory;
 use crate::plan::{FlowId, ProbeId, Vantage};
 use crate::wire;

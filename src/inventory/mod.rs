@@ -4,6 +4,12 @@
 //! what exists, in a cluster (as watched) or in the lab (as placed). Everything downstream takes an
 //! `Inventory` and does not know which of the two it came from.
 
+mod cidr;
+mod manifest;
+
+pub use cidr::{Cidr, ParseCidrError};
+pub use manifest::{load_manifests, read_manifests};
+
 use crate::model::{Family, Port, Transport, WorkloadRef};
 use k8s_openapi::api::networking::v1::NetworkPolicySpec;
 use std::collections::BTreeMap;

@@ -49,7 +49,11 @@ pub fn show_duration(duration: Duration) -> String {
         0..1_000 => format!("{millis}ms"),
         1_000..60_000 => {
             let tenths = (millis + 50) / 100;
-            if tenths.is_multiple_of(10) { format!("{}s", tenths / 10) } else { format!("{}.{}s", tenths / 10, tenths % 10) }
+            if tenths.is_multiple_of(10) {
+                format!("{}s", tenths / 10)
+            } else {
+                format!("{}.{}s", tenths / 10, tenths % 10)
+            }
         }
         _ => {
             let seconds = (millis + 500) / 1_000;

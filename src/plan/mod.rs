@@ -1,12 +1,143 @@
-//! Suite + Inventory → Plan: expansion into checks and flows, controls, rates.
+//! Suite + Inventory → [`Plan`]: expansion into checks and flows, controls, rates.
+//!
+//! A plan holds everything that a run will do and every relation that a verdict may need: which flows can
+//! vouch for a target, for a source, for a path. Whether one of them *did* is not known here.
 
-/// A probe of a run: one process, one vantage. The index into the plan's probes.
+mod builder;
+mod controls;
+mod expand;
+mod request;
+mod resolve;
+mod terms;
+mod wiring;
+
+pub use controls::Landmarks;
+pub use request::url_port;
+pub use resolve::{Mistake, PlanError, Selection, resolve};
+pub use terms::{Environment, Terms};
+pub use wiring::{Schedule, floor, probe_plans};
+
+use crate::model::{Family, ObjectRef};
+use crate::suite::Expected;
+use crate::wire;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// A probe of a run: one process, one vantage. The index into [`Plan::probes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProbeId(pub u32);
 
-/// A flow of a run. The index into the plan's flows, and the flow's id on the wire.
+/// A flow of a run. The index into [`Plan::flows`], and the flow's id on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowId(pub u32);
+
+/// A check of a run. The index into [`Plan::checks`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CheckId(pub u32);
+
+/// Everything that a run will do.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The suites, in the order of the command line.
+    pub suites: Vec<SuiteRef>,
+    /// The checks, in the order in which they are reported.
+    pub checks: Vec<Check>,
+    /// The probes to launch.
+    pub probes: Vec<Vantage>,
+    /// The flows, those that serve as controls included.
+    pub flows: Vec<Flow>,
+    /// For each target of a check, who can vouch that it is alive.
+    pub vouchers: BTreeMap<TargetKey, Vec<FlowId>>,
+    /// For each probe, family and transport, what can vouch that the source is able.
+    pub able: BTreeMap<(ProbeId, Family, wire::Transport), Able>,
+    /// For each path, the flows that take it.
+    pub paths: BTreeMap<Path, Vec<FlowId>>,
+}
+
+impl Plan {
+    /// The flow of an id that this plan gave out.
+    pub fn flow(&self, id: FlowId) -> &Flow {
+        &self.flows[id.0 as usize]
+    }
+
+    /// The vantage of a probe that this plan gave out.
+    pub fn vantage(&self, id: ProbeId) -> &Vantage {
+        &self.probes[id.0 as usize]
+    }
+}
+
+/// A suite as reports name it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct SuiteRef {
+    /// `metadata.name`.
+    pub name: String,
+    /// The file as it was named.
+    pub file: String,
+    /// SHA-256 of the file.
+    pub sha256: String,
+}
+
+/// A line expanded to one source endpoint, one target endpoint, one port.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// `SOURCE -> TARGET:PORT allowed|denied`, unique within its suite.
+    pub name: String,
+    /// Index into [`Plan::suites`].
+    pub suite: usize,
+    /// The source as the suite names it, for matrices.
+    pub source: String,
+    /// The target and port as the suite names them, for matrices.
+    pub target: String,
+    /// What is expected.
+    pub expected: Expected,
+    /// Where it comes from.
+    pub line: LineRef,
+    /// How it is judged.
+    pub terms: Terms,
+    /// What is sampled for it.
+    pub flows: Vec<FlowId>,
+    /// How much of the source and of the target these flows cover.
+    pub scope: Scope,
+    /// Whether it can be proven at all.
+    pub standing: Standing,
+}
+
+/// The line of a suite that a check comes from.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct LineRef {
+    /// File as named.
+    pub file: String,
+    /// Line number, from 1.
+    pub line: u32,
+    /// The line as written.
+    pub text: String,
+    /// `because:`.
+    pub because: Option<String>,
+    /// `tags:`.
+    pub tags: Vec<String>,
+    /// `id:`.
+    pub id: Option<String>,
+}
+
+/// How much there was to cover when the plan was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scope {
+    /// Nodes on which the source has pods.
+    pub source_nodes: usize,
+    /// Pods of the target; 0 for targets that are not pods.
+    pub target_pods: usize,
+}
+
+/// Whether a check can be proven, as far as planning can tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Yes, if the network is as expected.
+    Provable,
+    /// Never, and why; it is sampled where possible.
+    Unprovable(String),
+    /// The source or the target matches nothing that exists.
+    MatchesNothing(String),
+}
 
 /// From where a probe sends.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,3 +160,145 @@ pub enum Vantage {
     Runner,
 }
 
+impl Vantage {
+    /// The node it sends from, if it is in the cluster.
+    pub fn node(&self) -> Option<&str> {
+        match self {
+            Self::Pod { node, .. } => Some(node),
+            Self::Node { name } => Some(name),
+            Self::Runner => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Vantage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pod { namespace, name, node } => write!(f, "{namespace}/{name} on {node}"),
+            Self::Node { name } => write!(f, "node {name}"),
+            Self::Runner => f.write_str("the runner"),
+        }
+    }
+}
+
+/// One source instance, one address, port, protocol and request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Flow {
+    /// Who sends.
+    pub probe: ProbeId,
+    /// Where to and what.
+    pub to: TargetKey,
+    /// Who is there.
+    pub party: Party,
+    /// What of a sample makes it open.
+    pub opens_at: wire::Stage,
+}
+
+impl Flow {
+    /// The family of the address dialled.
+    pub fn family(&self) -> Family {
+        Family::of(self.to.address)
+    }
+}
+
+/// Address, port, protocol and request: two flows with the same key differ only in who sends.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetKey {
+    /// The address dialled.
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// The transport.
+    pub transport: wire::Transport,
+    /// What is said.
+    pub request: wire::Request,
+}
+
+/// Who is at the address that a flow dials.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Party {
+    /// A pod, by its own address.
+    Pod {
+        /// Namespace.
+        namespace: String,
+        /// Name.
+        name: String,
+        /// Its node.
+        node: String,
+        /// Whether it was ready when the plan was made.
+        ready: bool,
+    },
+    /// A Service, by its cluster address.
+    Service {
+        /// The Service.
+        service: ObjectRef,
+        /// The nodes of its ready pods.
+        nodes: Vec<String>,
+        /// Its ready pods, `namespace/name`.
+        pods: Vec<String>,
+    },
+    /// A node.
+    Node {
+        /// Its name.
+        name: String,
+    },
+    /// A host or an address outside the cluster.
+    Outside {
+        /// As the suite names it.
+        name: String,
+    },
+}
+
+impl Party {
+    /// Where a path to it ends: nodes for what runs in the cluster, the address for the rest.
+    pub fn ends(&self, flow: &Flow) -> Vec<PathEnd> {
+        match self {
+            Self::Pod { node, .. } => vec![PathEnd::Node(node.clone())],
+            Self::Service { nodes, .. } => nodes.iter().cloned().map(PathEnd::Node).collect(),
+            Self::Node { name } => vec![PathEnd::Node(name.clone())],
+            Self::Outside { .. } => vec![PathEnd::Address(flow.to.address)],
+        }
+    }
+}
+
+impl std::fmt::Display for Party {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pod { namespace, name, node, .. } => write!(f, "{namespace}/{name} on {node}"),
+            Self::Service { service, .. } => write!(f, "Service {}/{}", service.namespace, service.name),
+            Self::Node { name } => write!(f, "node {name}"),
+            Self::Outside { name } => f.write_str(name),
+        }
+    }
+}
+
+/// What can vouch that a source is able to send.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Able {
+    /// Flows of the same probe that the suite expects to be allowed.
+    pub allowed: Vec<FlowId>,
+    /// Flows of the same probe that the planner added on the chance that a policy admits them.
+    pub tried: Vec<FlowId>,
+    /// Flows from the source's own node to the source: they count only where nothing is allowed to it.
+    pub reached: Vec<FlowId>,
+}
+
+/// A way through the network, as far as it can be shared by flows.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Path {
+    /// The source's node; `None` for the runner.
+    pub from: Option<String>,
+    /// The target's node, or the outside address.
+    pub to: PathEnd,
+    /// The family.
+    pub family: Family,
+}
+
+/// Where a path ends.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PathEnd {
+    /// A node.
+    Node(String),
+    /// An address outside.
+    Address(IpAddr),
+}

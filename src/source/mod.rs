@@ -1,4 +1,30 @@
 //! Files, positions, the YAML tree, diagnostics and their picture.
+//!
+//! [`Sources`] holds every file that was read, so that a [`Span`] is enough to find a text again. [`parse`]
+//! turns a file into [`Document`]s: trees of [`Node`] that keep every scalar as it was written. What is wrong
+//! with a file is collected in [`Diagnostics`], never returned at the first fault.
+//!
+//! # Limitations
+//! - Scalars are typed by the YAML 1.2 core schema, and only in [`Node::to_json`]: `0644` is 644 and `yes` is a
+//!   text there, while Kubernetes' own reader still knows the octal numbers and booleans of YAML 1.1.
+//! - A line ends at a line feed; a carriage return alone does not start a new line in positions.
+
+mod diagnostic;
+mod document;
+mod node;
+mod read;
+mod render;
+mod scalar;
+#[cfg(test)]
+mod tests;
+mod yaml;
+mod yaml_error;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Label, Severity};
+pub use document::{Document, parse};
+pub use node::{Entry, Key, Node, Step, Value};
+pub use read::{FileId, MAX_FILE_BYTES, Sources, Span};
+pub use scalar::{Scalar, Style};
 
 /// Where something stands in a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

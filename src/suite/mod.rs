@@ -1,4 +1,30 @@
 //! A suite: what its author expects, valid and with every name resolved to an endpoint of the same file.
+//!
+//! [`load`] takes files to suites in five steps, each in a file of its own: the tree is held against the tables of
+//! keys (`shape`, `keys`, `forms`), endpoints and groups are defined (`endpoints`, `names`), lines are parsed
+//! (`grammar`, `item`) and looked up (`lines`), and lines are held against each other (`conflicts`). Every step
+//! reports all it finds; none stops at the first fault. [`schema`] is made from the same tables.
+
+mod conflicts;
+mod decode;
+mod endpoints;
+mod forms;
+mod grammar;
+mod item;
+mod keys;
+mod lines;
+mod load;
+mod names;
+mod position;
+mod schema;
+mod settings;
+mod shape;
+mod suggest;
+#[cfg(test)]
+mod tests;
+
+pub use load::{load, load_line};
+pub use schema::schema;
 
 use crate::model::{HostName, ObjectRef, Transport, WorkloadRef};
 use crate::source::Place;
@@ -121,7 +147,7 @@ impl std::fmt::Display for Expected {
 }
 
 /// A source or a target, before `*` and groups meet an inventory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     /// One endpoint, named by itself.
     Endpoint(EndpointId),
@@ -132,7 +158,7 @@ pub enum Subject {
 }
 
 /// A target with its port or URL.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetItem {
     /// Who.
     pub subject: Subject,
@@ -141,7 +167,7 @@ pub struct TargetItem {
 }
 
 /// What of a target is meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TargetWhat {
     /// Every known port (no PORT, or `*`), of one transport if it was written (`*/udp`).
     KnownPorts(Option<Transport>),
@@ -161,7 +187,7 @@ pub enum TargetWhat {
 }
 
 /// A port by number or by name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortItem {
     /// Number or name.
     pub port: PortRef,
@@ -170,7 +196,7 @@ pub struct PortItem {
 }
 
 /// A port by number or by name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PortRef {
     /// 1 to 65535.
     Number(u16),
@@ -179,7 +205,7 @@ pub enum PortRef {
 }
 
 /// A URL target: `https://payment/health`, `POST http://api:8080/x`, `tls://payment`, `dns://10.96.0.10/name`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Url {
     /// Scheme.
     pub scheme: Scheme,

@@ -1,0 +1,186 @@
+//! The lab: a world of network namespaces with real sockets, real routes and real drops.
+
+mod addresses;
+mod control;
+mod dns;
+mod enter;
+mod error;
+mod leak;
+mod nat;
+mod netns;
+mod nft;
+mod obstacle;
+mod probes;
+mod record;
+mod responder;
+pub mod ruleset;
+mod running;
+mod sabotage;
+mod services;
+mod spawn;
+mod tables;
+mod wiring;
+mod world;
+
+use super::{Arrival, Backend, Change, Launch, Records};
+use crate::inventory::Inventory;
+use probes::Probes;
+use responder::Responder;
+use running::Running;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+use tokio::sync::mpsc;
+
+pub use enter::{Entered, enter};
+pub use error::Error;
+pub use leak::Leak;
+pub use obstacle::{Facts, Obstacle, Operation, diagnose};
+pub use running::Count;
+pub use sabotage::{Listener, Sabotage};
+pub use world::{Layout, Outside, PlaceError, World};
+
+/// A TCP and UDP port on which every pod answers its own node, and nobody else: the sign that a source's
+/// network is alive where nothing is allowed to it.
+///
+/// # Limitations
+///
+/// A pod cannot use it: whoever forwards to it is told that nobody listens, whatever the policies say.
+pub const CONTROL_PORT: u16 = 65_533;
+
+/// A TCP and UDP port on which every node answers on its own addresses: the sign that the path between two
+/// nodes is open. A kubelet has it too, for TCP.
+pub const NODE_PORT: u16 = 10_250;
+
+/// Changes that wait for their reader at most.
+const CHANGES: usize = 4_096;
+
+/// How a denied packet is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Deny {
+    /// It disappears.
+    #[default]
+    Drop,
+    /// TCP is reset, the rest is answered by ICMP.
+    Reset,
+    /// It is answered by ICMP, administratively prohibited.
+    Icmp,
+}
+
+impl From<Deny> for ruleset::Deny {
+    fn from(deny: Deny) -> Self {
+        match deny {
+            Deny::Drop => Self::Drop,
+            Deny::Reset => Self::RejectTcpReset,
+            Deny::Icmp => Self::RejectIcmpAdmin,
+        }
+    }
+}
+
+/// How a lab behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// How denied packets are treated.
+    pub deny: Deny,
+}
+
+/// A running lab. Everything is gone when it is dropped, or when the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lab {
+    handle: Sabotage,
+    started: Instant,
+    changes: Option<mpsc::Receiver<Change>>,
+}
+
+impl Lab {
+    /// Makes the world. To be called in a process that [`enter`]ed, on a thread that outlives the lab.
+    ///
+    /// # Errors
+    /// The obstacle, or the step that failed.
+    pub async fn up(world: World, options: Options) -> Result<Self, Error> {
+        let started = Instant::now();
+        let responder = Responder::start()?;
+        let (notice, changes) = mpsc::channel(CHANGES);
+        let running = blocking(move || Running::bring_up(world, options, responder, started, notice)).await?;
+        let handle =
+            Sabotage { running: Arc::new(Mutex::new(Some(running))), probes: Arc::new(Mutex::new(Probes::default())) };
+        Ok(Self { handle, started, changes: Some(changes) })
+    }
+
+    /// What arrivals and changes are timed from.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// A handle to break the lab with while it runs.
+    pub fn sabotage(&self) -> Sabotage {
+        self.handle.clone()
+    }
+
+    fn probes(&self) -> std::sync::MutexGuard<'_, Probes> {
+        self.handle.probes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Backend for Lab {
+    type Error = Error;
+
+    async fn inventory(&mut self) -> Result<Inventory, Error> {
+        self.handle.inventory().await
+    }
+
+    fn changes(&mut self) -> mpsc::Receiver<Change> {
+        self.changes.take().unwrap_or_else(|| mpsc::channel(1).1)
+    }
+
+    async fn launch(&mut self, probes: Vec<Launch>, lines: mpsc::Sender<Arrival>) -> Result<(), Error> {
+        let (probes, places) = self
+            .handle
+            .with(move |running| {
+                running.enter_flows(&probes)?;
+                let places: Vec<_> =
+                    probes.iter().map(|launch| running.netns(&launch.vantage).map_err(|e| e.to_string())).collect();
+                Ok((probes, places))
+            })
+            .await?;
+        for (launch, netns) in probes.into_iter().zip(places) {
+            let fault = netns.and_then(|netns| self.probes().launch(&launch, netns, self.started, &lines)).err();
+            if let Some(why) = fault {
+                probes::not_started(launch.probe, why, self.started, &lines).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn stop(&mut self) {
+        let running = self.probes().take();
+        probes::stop(running).await;
+    }
+
+    async fn records(&mut self) -> Result<Records, Error> {
+        self.handle.with(|running| running.records()).await
+    }
+
+    async fn teardown(mut self) -> Vec<Error> {
+        self.stop().await;
+        let running = self.handle.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // The namespaces go with their last descriptor, which takes the kernel a moment and us none.
+        match blocking(move || {
+            drop(running);
+            Ok(())
+        })
+        .await
+        {
+            Ok(()) => Vec::new(),
+            Err(error) => vec![error],
+        }
+    }
+}
+
+/// Runs something that blocks for long beside the runtime.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(Error::Thread(error.into())),
+    }
+}

@@ -1,0 +1,270 @@
+//! From a NetworkPolicy's text to addresses and ports, once for all nodes.
+//!
+//! The rules are those of the API's own field descriptions (`networking/v1/types.go`); where an empty and a
+//! missing list differ, or mean the opposite of each other one level up, the line says so.
+
+use super::InvalidPolicy;
+use super::ir::{Direction, Note};
+use super::pods::{Index, PodId, Scope, Selection};
+use super::ranges::Ranges;
+use crate::inventory::{Cidr, Inventory, Policy};
+use crate::model::{Family, Transport};
+use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicyPeer, NetworkPolicyPort};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube_core::Selector;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+/// A rule of either direction as it is written: peers and ports.
+type Written<'a> = (Option<&'a [NetworkPolicyPeer]>, Option<&'a [NetworkPolicyPort]>);
+
+/// One direction of one policy.
+#[derive(Debug)]
+pub(super) struct Half {
+    /// `data/NetworkPolicy/postgres`.
+    pub(super) policy: String,
+    pub(super) direction: Direction,
+    /// The pods that it isolates.
+    pub(super) subjects: Rc<Selection>,
+    /// Each allows something, or nothing.
+    pub(super) rules: Vec<Allowed>,
+    pub(super) notes: Vec<Note>,
+}
+
+impl Half {
+    /// `data/NetworkPolicy/postgres ingress`.
+    pub(super) fn title(&self) -> String {
+        format!("{} {}", self.policy, self.direction)
+    }
+}
+
+/// What a rule allows: peers AND ports.
+#[derive(Debug)]
+pub(super) struct Allowed {
+    pub(super) peers: Peers,
+    pub(super) ports: Ports,
+}
+
+/// The other end.
+#[derive(Debug)]
+pub(super) enum Peers {
+    /// Anyone, pods or not.
+    Anyone,
+    /// Addresses of pods and of blocks.
+    Some {
+        v4: Rc<Ranges>,
+        v6: Rc<Ranges>,
+        /// The pods among them that a selector matched: named ports of egress rules are looked up on these.
+        pods: Vec<PodId>,
+    },
+}
+
+/// Destination ports.
+#[derive(Debug)]
+pub(super) enum Ports {
+    /// Every protocol, those without ports too.
+    All,
+    /// Only these.
+    Some(Vec<PortMatch>),
+}
+
+/// One kind of destination port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum PortMatch {
+    /// Every port of a transport.
+    Transport(Transport),
+    /// A range, both ends within it.
+    Range(Transport, u16, u16),
+    /// A name, which stands for what the destination pod says.
+    Named(Transport, String),
+}
+
+/// All policies, in order of namespace and name, egress before ingress.
+pub(super) fn resolve(inventory: &Inventory, index: &mut Index<'_>) -> Result<Vec<Half>, InvalidPolicy> {
+    let mut policies: Vec<&Policy> = inventory.policies.iter().collect();
+    policies.sort_by_key(|policy| (&policy.namespace, &policy.name));
+    let mut halves = Vec::new();
+    for policy in policies {
+        let name = format!("{}/NetworkPolicy/{}", policy.namespace, policy.name);
+        let fault = |what: String| InvalidPolicy { policy: name.clone(), what };
+        let spec = &policy.spec;
+        // Missing means empty here, and empty selects every pod of the namespace.
+        let subjects = select(index, own(policy), spec.pod_selector.as_ref()).map_err(fault)?;
+        for direction in directions(policy) {
+            let half = Half {
+                policy: name.clone(),
+                direction,
+                subjects: Rc::clone(&subjects),
+                rules: Vec::new(),
+                notes: Vec::new(),
+            };
+            let rules: Vec<Written<'_>> = match direction {
+                Direction::Ingress => {
+                    spec.ingress.iter().flatten().map(|rule| (rule.from.as_deref(), rule.ports.as_deref())).collect()
+                }
+                Direction::Egress => {
+                    spec.egress.iter().flatten().map(|rule| (rule.to.as_deref(), rule.ports.as_deref())).collect()
+                }
+            };
+            halves.push(half.with_rules(&rules, policy, index).map_err(fault)?);
+        }
+    }
+    Ok(halves)
+}
+
+/// `policyTypes`; where absent or empty, Ingress always and Egress with at least one egress rule
+/// (`SetDefaults_NetworkPolicy`): `egress: []` alone isolates nothing.
+fn directions(policy: &Policy) -> Vec<Direction> {
+    let spec = &policy.spec;
+    let stated = spec.policy_types.as_deref().unwrap_or_default();
+    let has = |word: &str| stated.iter().any(|direction| direction == word);
+    let egress =
+        if stated.is_empty() { spec.egress.as_ref().is_some_and(|rules| !rules.is_empty()) } else { has("Egress") };
+    let ingress = stated.is_empty() || has("Ingress");
+    [(egress, Direction::Egress), (ingress, Direction::Ingress)]
+        .into_iter()
+        .filter_map(|(applies, direction)| applies.then_some(direction))
+        .collect()
+}
+
+impl Half {
+    fn with_rules(mut self, rules: &[Written<'_>], policy: &Policy, index: &mut Index<'_>) -> Result<Self, String> {
+        let mut notes = BTreeSet::new();
+        for (number, (peers, ports)) in rules.iter().enumerate() {
+            let peers = read_peers(peers.unwrap_or_default(), policy, index)?;
+            let ports = read_ports(ports.unwrap_or_default())?;
+            if let Peers::Some { v4, v6, .. } = &peers
+                && v4.is_empty()
+                && v6.is_empty()
+            {
+                notes.insert(Note::NobodyMatches { policy: self.title(), rule: number });
+            }
+            if let Ports::Some(ports) = &ports {
+                for port in ports {
+                    let transport = match port {
+                        PortMatch::Transport(transport)
+                        | PortMatch::Range(transport, ..)
+                        | PortMatch::Named(transport, _) => transport,
+                    };
+                    if *transport == Transport::Sctp {
+                        notes.insert(Note::Sctp { policy: self.title() });
+                    }
+                }
+            }
+            self.rules.push(Allowed { peers, ports });
+        }
+        self.notes = notes.into_iter().collect();
+        Ok(self)
+    }
+}
+
+fn own(policy: &Policy) -> Scope {
+    Scope::Namespace(policy.namespace.clone())
+}
+
+fn select(index: &mut Index<'_>, scope: Scope, selector: Option<&LabelSelector>) -> Result<Rc<Selection>, String> {
+    Ok(index.select(scope, parse(selector)?))
+}
+
+/// An absent selector is read as an empty one; where they differ, the caller has looked already.
+fn parse(selector: Option<&LabelSelector>) -> Result<Selector, String> {
+    Selector::try_from(selector.cloned().unwrap_or_default()).map_err(|error| error.to_string())
+}
+
+/// No item matches everyone, unlike no rule, which allows no one.
+fn read_peers(peers: &[NetworkPolicyPeer], policy: &Policy, index: &mut Index<'_>) -> Result<Peers, String> {
+    if peers.is_empty() {
+        return Ok(Peers::Anyone);
+    }
+    let mut selections = Vec::new();
+    let mut blocks = Vec::new();
+    for peer in peers {
+        match (&peer.ip_block, &peer.namespace_selector, &peer.pod_selector) {
+            (Some(block), None, None) => blocks.push(read_block(block)?),
+            (Some(_), ..) => return Err("a peer has an ipBlock and a selector".to_owned()),
+            (None, None, None) => return Err("a peer has nothing set".to_owned()),
+            // Without namespaceSelector: the policy's own namespace. An empty one: all namespaces.
+            (None, None, pods) => selections.push(select(index, own(policy), pods.as_ref())?),
+            // Both in one item: pods that match, of namespaces that match.
+            (None, Some(namespaces), pods) => {
+                let namespaces = parse(Some(namespaces))?.into_iter().collect();
+                selections.push(select(index, Scope::Matching(namespaces), pods.as_ref())?);
+            }
+        }
+    }
+    // Items are alternatives. A single selection, the usual case, is taken as it is.
+    let mut pods: BTreeSet<PodId> = BTreeSet::new();
+    for selection in &selections {
+        pods.extend(&selection.pods);
+    }
+    let union = |family: Family| {
+        let of_pods = selections.iter().flat_map(|selection| match family {
+            Family::V4 => selection.v4.as_slice(),
+            Family::V6 => selection.v6.as_slice(),
+        });
+        let of_blocks = blocks.iter().filter(|(of, _)| *of == family).flat_map(|(_, ranges)| ranges.as_slice());
+        Rc::new(Ranges::union(of_pods.chain(of_blocks).copied()))
+    };
+    Ok(Peers::Some { v4: union(Family::V4), v6: union(Family::V6), pods: pods.into_iter().collect() })
+}
+
+/// A block less its exceptions. An exception binds its own block only: another item may allow the same address.
+fn read_block(block: &IPBlock) -> Result<(Family, Ranges), String> {
+    let cidr = Cidr::parse(&block.cidr).map_err(|error| error.to_string())?;
+    let mut holes = Vec::new();
+    for text in block.except.iter().flatten() {
+        let hole = Cidr::parse(text).map_err(|error| error.to_string())?;
+        if hole.family() != cidr.family() {
+            return Err(format!("the exception {text} is of another family than {}", block.cidr));
+        }
+        holes.push((hole.first(), hole.last()));
+    }
+    Ok((cidr.family(), Ranges::without((cidr.first(), cidr.last()), holes)))
+}
+
+/// No item matches every port of every protocol; an item is a protocol at least, TCP unless written.
+fn read_ports(ports: &[NetworkPolicyPort]) -> Result<Ports, String> {
+    if ports.is_empty() {
+        return Ok(Ports::All);
+    }
+    let number = |number: i32| u16::try_from(number).map_err(|_| format!("{number} is not a port"));
+    let mut read: BTreeSet<PortMatch> = BTreeSet::new();
+    for port in ports {
+        let transport = match port.protocol.as_deref() {
+            None | Some("" | "TCP") => Transport::Tcp,
+            Some("UDP") => Transport::Udp,
+            Some("SCTP") => Transport::Sctp,
+            Some(other) => return Err(format!("{other:?} is not a protocol")),
+        };
+        read.insert(match (&port.port, port.end_port) {
+            (None, _) => PortMatch::Transport(transport),
+            (Some(IntOrString::String(name)), _) => PortMatch::Named(transport, name.clone()),
+            (Some(IntOrString::Int(first)), None) => PortMatch::Range(transport, number(*first)?, number(*first)?),
+            (Some(IntOrString::Int(first)), Some(last)) => PortMatch::Range(transport, number(*first)?, number(last)?),
+        });
+    }
+    Ok(Ports::Some(merge(&read)))
+}
+
+/// The same ports with fewer matches: a whole transport holds its ranges and names, ranges that meet are one.
+fn merge(ports: &BTreeSet<PortMatch>) -> Vec<PortMatch> {
+    let mut merged: Vec<PortMatch> = Vec::new();
+    // In the order of BTreeSet: whole transports, then ranges by transport and first port, then names.
+    for port in ports {
+        match port {
+            PortMatch::Range(transport, ..) | PortMatch::Named(transport, _)
+                if merged.contains(&PortMatch::Transport(*transport)) => {}
+            PortMatch::Range(transport, first, last) => match merged.last_mut() {
+                Some(PortMatch::Range(before, _, end))
+                    if before == transport && u32::from(*first) <= u32::from(*end) + 1 =>
+                {
+                    *end = (*end).max(*last);
+                }
+                _ => merged.push(port.clone()),
+            },
+            PortMatch::Transport(_) | PortMatch::Named(..) => merged.push(port.clone()),
+        }
+    }
+    merged
+}

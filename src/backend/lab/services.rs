@@ -1,0 +1,111 @@
+//! Services as the nodes see them: which address and port leads to which pods. Pure.
+
+use super::world::selects;
+use crate::inventory::{Inventory, Pod, Service, ServiceKind, ServicePort, TargetPort};
+use crate::model::{Family, Transport};
+use crate::wire;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+/// One port of one Service in one family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct VirtualPort {
+    /// Over what.
+    pub(super) transport: wire::Transport,
+    /// Cluster addresses with the Service's port.
+    pub(super) cluster: Vec<SocketAddr>,
+    /// Node addresses with the node port: traffic to these is masqueraded.
+    pub(super) node: Vec<SocketAddr>,
+    /// Where the traffic goes, each with the same likelihood; nobody answers where there are none.
+    pub(super) backends: Vec<SocketAddr>,
+}
+
+/// Pods behind a Service: the ready ones, or all.
+pub(super) fn endpoints<'a>(service: &Service, pods: &'a [Pod]) -> Vec<&'a Pod> {
+    pods.iter()
+        .filter(|pod| pod.namespace == service.namespace && selects(&service.selector, &pod.labels))
+        .filter(|pod| pod.ready || service.publish_not_ready)
+        .collect()
+}
+
+/// All Services' ports that can be probed.
+pub(super) fn virtual_ports(inventory: &Inventory) -> Vec<VirtualPort> {
+    let mut ports = Vec::new();
+    for service in inventory.services.iter().filter(|service| service.kind == ServiceKind::ClusterIp) {
+        let pods = endpoints(service, &inventory.pods);
+        for port in &service.ports {
+            let Some(transport) = wire_transport(port.port.transport()) else { continue };
+            for family in Family::ALL {
+                let at = |address: &IpAddr, number| {
+                    (Family::of(*address) == family).then(|| SocketAddr::new(*address, number))
+                };
+                let cluster: Vec<_> =
+                    service.addresses.iter().filter_map(|address| at(address, port.port.number())).collect();
+                if cluster.is_empty() {
+                    continue;
+                }
+                let nodes = inventory.nodes.iter().flat_map(|node| &node.addresses);
+                ports.push(VirtualPort {
+                    transport,
+                    cluster,
+                    node: port.node_port.map_or_else(Vec::new, |number| nodes.filter_map(|a| at(a, number)).collect()),
+                    backends: pods.iter().filter_map(|pod| backend(pod, port, family)).collect(),
+                });
+            }
+        }
+    }
+    first_of_each_address(ports)
+}
+
+/// Two Services with one address and port would make the rule set's map ambiguous; the API server refuses
+/// that, and here the first one has it.
+fn first_of_each_address(ports: Vec<VirtualPort>) -> Vec<VirtualPort> {
+    let mut seen: BTreeMap<(wire::Transport, SocketAddr), ()> = BTreeMap::new();
+    ports
+        .into_iter()
+        .map(|mut port| {
+            let transport = port.transport;
+            port.cluster.retain(|address| seen.insert((transport, *address), ()).is_none());
+            port.node.retain(|address| seen.insert((transport, *address), ()).is_none());
+            port
+        })
+        .collect()
+}
+
+/// Where an address and port of a Service leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Served {
+    /// To these.
+    pub(super) backends: Vec<SocketAddr>,
+    /// Whether it is a node's port.
+    pub(super) by_node: bool,
+}
+
+/// All Services' addresses and ports.
+pub(super) fn by_address(inventory: &Inventory) -> BTreeMap<(wire::Transport, SocketAddr), Served> {
+    let mut known = BTreeMap::new();
+    for port in virtual_ports(inventory) {
+        for (addresses, by_node) in [(&port.cluster, false), (&port.node, true)] {
+            let served = Served { backends: port.backends.clone(), by_node };
+            known.extend(addresses.iter().map(|at| ((port.transport, *at), served.clone())));
+        }
+    }
+    known
+}
+
+fn backend(pod: &Pod, port: &ServicePort, family: Family) -> Option<SocketAddr> {
+    let number = match &port.target {
+        TargetPort::Number(number) => *number,
+        TargetPort::Name(name) => pod.named_port(name, port.port.transport())?.number(),
+    };
+    Some(SocketAddr::new(pod.address(family)?, number))
+}
+
+/// The wire's word for a transport; SCTP is never probed.
+pub(super) fn wire_transport(transport: Transport) -> Option<wire::Transport> {
+    match transport {
+        Transport::Tcp => Some(wire::Transport::Tcp),
+        Transport::Udp => Some(wire::Transport::Udp),
+        Transport::Sctp => None,
+    }
+}

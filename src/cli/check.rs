@@ -1,0 +1,26 @@
+//! `watertight check 'LINE' --lab MANIFESTS...`
+
+use super::load::{self, Given};
+use super::terminal::Screens;
+use super::{LabArgs, RunOptions, lab};
+use crate::event::ExitCode;
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// A line of a suite, endpoints written in place: 'shop/Deployment/web -> data/StatefulSet/postgres:5432 denied'
+    #[arg(value_name = "LINE")]
+    line: String,
+    #[command(flatten)]
+    lab: LabArgs,
+    #[command(flatten)]
+    options: RunOptions,
+}
+
+pub(super) fn check(args: &CheckArgs, screens: &Screens) -> ExitCode {
+    let given = Given::Line(&args.line);
+    match load::lab(&given, &args.lab, args.options.strict, &args.options.selection(), screens) {
+        Ok(loaded) => lab::run(loaded, args.lab.lab_deny, &args.options, screens),
+        Err(code) => code,
+    }
+}

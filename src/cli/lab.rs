@@ -1,0 +1,208 @@
+//! One run in the lab, from a plan to an exit code.
+
+use super::interrupt::interrupted;
+use super::load::Loaded;
+use super::terminal::Screens;
+use super::{DenyWhen, RunOptions};
+use crate::backend::lab::{self, Deny, Lab, World};
+use crate::backend::{Arrival, Backend};
+use crate::engine::{self, Observer, RunnerClock};
+use crate::event::{ExitCode, RunEvent};
+use crate::plan::Schedule;
+use crate::report::{Console, Detail, Output, Progress, Reports};
+use nix::time::{ClockId, clock_gettime};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::time::Duration;
+
+/// How often a lab's probe gives life signs; it has no log to fill.
+const BEAT: Duration = Duration::from_millis(500);
+
+/// Runs a plan in the lab.
+pub(super) fn run(loaded: Loaded, deny: DenyWhen, options: &RunOptions, screens: &Screens) -> ExitCode {
+    let mut sinks = match open_sinks(options, screens) {
+        Ok(sinks) => sinks,
+        Err(code) => return code,
+    };
+    let code = match enter(screens) {
+        Ok(()) => in_lab(loaded, deny, &mut sinks, screens),
+        Err(code) => stopped(&mut sinks, "the lab is not possible here", code),
+    };
+    finish(&sinks, code, screens)
+}
+
+/// All reports, opened before hours of work and not after.
+fn open_sinks(options: &RunOptions, screens: &Screens) -> Result<Sinks, ExitCode> {
+    let (specs, evidence) = options.specs().map_err(|error| {
+        screens.error(&error);
+        ExitCode::Usage
+    })?;
+    let mut reports = Reports::open(&specs).map_err(|errors| {
+        for error in errors {
+            screens.error(&describe(&error));
+        }
+        ExitCode::Usage
+    })?;
+    let results = match options.output {
+        Output::Text => screens.stdout(),
+        Output::Data(format) => {
+            reports.add_output(format, std::io::stdout());
+            screens.stderr()
+        }
+    };
+    let detail = if options.verbose { Detail::Verbose } else { Detail::Brief };
+    reports.add("console", Console::new(results, screens.stderr(), detail, Progress::by_convention()));
+    let evidence = match evidence {
+        None => None,
+        Some(path) => Some(BufWriter::new(File::create(&path).map_err(|error| {
+            screens.error(&format!("failed to open evidence={path}: {error}"));
+            ExitCode::Usage
+        })?)),
+    };
+    Ok(Sinks { reports, evidence, evidence_error: None })
+}
+
+/// Where events and raw lines go.
+pub(super) struct Sinks {
+    pub(super) reports: Reports,
+    evidence: Option<BufWriter<File>>,
+    evidence_error: Option<std::io::Error>,
+}
+
+impl Observer for Sinks {
+    fn event(&mut self, event: RunEvent) {
+        self.reports.event(&event);
+    }
+
+    fn arrival(&mut self, arrival: &Arrival) {
+        let (Some(file), Ok(line)) = (&mut self.evidence, &arrival.line) else { return };
+        let record =
+            serde_json::json!({ "probe": arrival.probe.0, "arrivedUs": arrival.at.as_micros() as u64, "line": line });
+        if let Err(error) = writeln!(file, "{record}") {
+            self.evidence_error.get_or_insert(error);
+        }
+    }
+}
+
+/// The exit code, in view of what could not be written.
+pub(super) fn finish(sinks: &Sinks, code: ExitCode, screens: &Screens) -> ExitCode {
+    for error in sinks.reports.errors() {
+        screens.error(&describe(error));
+    }
+    if let Some(error) = &sinks.evidence_error {
+        screens.error(&format!("failed to write the evidence: {error}"));
+        return ExitCode::Defect;
+    }
+    sinks.reports.exit_code(code)
+}
+
+/// Enters the lab's namespaces; to be called once, before any thread is started.
+pub(super) fn enter(screens: &Screens) -> Result<(), ExitCode> {
+    match lab::enter() {
+        Ok(_how) => Ok(()),
+        Err(obstacle) => {
+            screens.error(&format!("the lab is not possible here: {obstacle}\n  cure: {}", obstacle.cure()));
+            Err(ExitCode::Impossible)
+        }
+    }
+}
+
+/// Makes the world, runs, takes everything down.
+pub(super) fn in_lab(loaded: Loaded, deny: DenyWhen, sinks: &mut Sinks, screens: &Screens) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            screens.error(&format!("failed to start the event loop: {error}"));
+            return stopped(sinks, "the event loop did not start", ExitCode::Impossible);
+        }
+    };
+    runtime.block_on(async {
+        let Loaded { world, plan } = loaded;
+        let mut lab = match up(world, deny).await {
+            Ok(lab) => lab,
+            Err(Failed::Interrupted(why)) => return stopped(sinks, &why, ExitCode::Impossible),
+            Err(Failed::Lab(error)) => {
+                screens.error(&describe(&error));
+                return stopped(sinks, "the lab could not be made", ExitCode::Impossible);
+            }
+        };
+        let options =
+            engine::Options { schedule: schedule(), backend: "lab", clock: clock_at(lab.started().elapsed()) };
+        let result = engine::run(&plan, &mut lab, options, interrupted(), sinks).await;
+        if let Some(file) = &mut sinks.evidence
+            && let Err(error) = file.flush()
+        {
+            sinks.evidence_error.get_or_insert(error);
+        }
+        for error in lab.teardown().await {
+            screens.note(&format!("the lab was not taken down cleanly: {}", describe(&error)));
+        }
+        match result {
+            Ok(summary) => ExitCode::of(&summary),
+            Err(error) => {
+                screens.error(&describe(&error));
+                stopped(sinks, "no probe could be started", ExitCode::Impossible)
+            }
+        }
+    })
+}
+
+enum Failed {
+    Interrupted(String),
+    Lab(lab::Error),
+}
+
+async fn up(world: World, deny: DenyWhen) -> Result<Lab, Failed> {
+    let deny = match deny {
+        DenyWhen::Drop => Deny::Drop,
+        DenyWhen::Reset => Deny::Reset,
+        DenyWhen::Icmp => Deny::Icmp,
+    };
+    tokio::select! {
+        lab = Lab::up(world, lab::Options { deny }) => lab.map_err(Failed::Lab),
+        why = interrupted() => Err(Failed::Interrupted(why)),
+    }
+}
+
+fn stopped(sinks: &mut Sinks, why: &str, code: ExitCode) -> ExitCode {
+    sinks.reports.stopped(why, code);
+    code
+}
+
+fn schedule() -> Schedule {
+    let seed = seed();
+    Schedule { run: format!("{seed:016x}"), seed, trust: Vec::new(), beat: BEAT }
+}
+
+/// Different for every run: the wall clock, which never repeats, mixed with the process's id.
+fn seed() -> u64 {
+    let wall = clock_us(ClockId::CLOCK_REALTIME);
+    wall.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(std::process::id())
+}
+
+fn clock_us(clock: ClockId) -> u64 {
+    clock_gettime(clock).map_or(0, |time| time.tv_sec() as u64 * 1_000_000 + time.tv_nsec() as u64 / 1_000)
+}
+
+/// The runner's clocks as they were so long ago.
+fn clock_at(ago: Duration) -> RunnerClock {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let ago = ago.as_micros() as u64;
+    let then = |clock| clock_us(clock).saturating_sub(ago);
+    RunnerClock {
+        boot: boot.trim().to_owned(),
+        boottime_us: then(ClockId::CLOCK_BOOTTIME),
+        wall_us: then(ClockId::CLOCK_REALTIME),
+    }
+}
+
+/// An error with all its causes, in one line.
+pub(super) fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = format!("failed to {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,202 @@
+//! Files → suites, a world, a plan; what is wrong with any of them is shown, all at once.
+
+use super::LabArgs;
+use super::terminal::Screens;
+use crate::backend::lab::{self, Layout, Outside, World};
+use crate::event::ExitCode;
+use crate::inventory::{self, Manifests};
+use crate::model::{Port, Transport};
+use crate::plan::{self, Environment, Landmarks, Mistake, Plan, PlanError, Selection};
+use crate::source::{Diagnostic, Diagnostics, Place, Sources, Span};
+use crate::suite::{self, EndpointId, Line, Locator, PortRef, Subject, Suite, TargetWhat};
+use crate::wire;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// What is to be tested.
+pub(super) enum Given<'a> {
+    /// Suite files.
+    Files(&'a [String]),
+    /// One line.
+    Line(&'a str),
+}
+
+/// Everything that a run in the lab needs.
+pub(super) struct Loaded {
+    pub(super) world: World,
+    pub(super) plan: Plan,
+}
+
+/// Reads suites; shows what is wrong.
+pub(super) fn suites(
+    given: &Given<'_>,
+    strict: bool,
+    sources: &mut Sources,
+    screens: &Screens,
+) -> Result<Vec<Suite>, ExitCode> {
+    let (suites, diagnostics) = match given {
+        Given::Files(files) => suite::load(files, sources),
+        Given::Line(line) => match suite::load_line(line, sources) {
+            Ok(suite) => (vec![suite], Diagnostics::new()),
+            Err(diagnostics) => (Vec::new(), diagnostics),
+        },
+    };
+    show(diagnostics, strict, sources, screens)?;
+    Ok(suites)
+}
+
+/// Reads suites and manifests, places the world, makes the plan.
+pub(super) fn lab(
+    given: &Given<'_>,
+    args: &LabArgs,
+    strict: bool,
+    selection: &Selection,
+    screens: &Screens,
+) -> Result<Loaded, ExitCode> {
+    let mut sources = Sources::new();
+    let suites = suites(given, strict, &mut sources, screens);
+    let (manifests, diagnostics) = inventory::load_manifests(&args.lab, &mut sources);
+    // Both are read before either is given up, so that all mistakes are shown at once.
+    let shown = show(diagnostics, strict, &sources, screens);
+    let suites = suites?;
+    shown?;
+    if !manifests.ignored.is_empty() {
+        let kinds: Vec<String> = manifests.ignored.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        screens.note(&format!("not needed and left out: {}", kinds.join(", ")));
+    }
+    world_and_plan(&suites, &manifests, selection, &sources, screens)
+}
+
+/// Places a world for suites and plans them in it.
+pub(super) fn world_and_plan(
+    suites: &[Suite],
+    manifests: &Manifests,
+    selection: &Selection,
+    sources: &Sources,
+    screens: &Screens,
+) -> Result<Loaded, ExitCode> {
+    let world = World::place(manifests, &outside_hosts(suites), Layout::default()).map_err(|error| {
+        screens.error(&format!("cannot make the lab: failed to {error}"));
+        ExitCode::Usage
+    })?;
+    let landmarks = Landmarks { on_pods: Some(lab::CONTROL_PORT), on_nodes: Some(lab::NODE_PORT) };
+    let plan =
+        plan::resolve(suites, world.inventory(), Environment::Lab, landmarks, selection).map_err(
+            |error| match error {
+                PlanError::Mistakes(mistakes) => {
+                    screens.diagnostics(&diagnostics_of(&mistakes, sources), sources);
+                    ExitCode::Usage
+                }
+                PlanError::NothingSelected | PlanError::AllUnprovable(..) => {
+                    screens.error(&error.to_string());
+                    ExitCode::Impossible
+                }
+            },
+        )?;
+    Ok(Loaded { world, plan })
+}
+
+/// Shows diagnostics; errors end the command.
+fn show(diagnostics: Diagnostics, strict: bool, sources: &Sources, screens: &Screens) -> Result<(), ExitCode> {
+    let diagnostics = if strict { diagnostics.strict() } else { diagnostics };
+    screens.diagnostics(&diagnostics, sources);
+    if diagnostics.has_errors() { Err(ExitCode::Usage) } else { Ok(()) }
+}
+
+fn diagnostics_of(mistakes: &[Mistake], sources: &Sources) -> Diagnostics {
+    let mut diagnostics = Diagnostics::new();
+    for mistake in mistakes {
+        let Some(span) = line_span(sources, &mistake.place) else { continue };
+        let mut diagnostic = Diagnostic::error(span, mistake.message.clone());
+        if let Some(other) = mistake.other.as_ref().and_then(|place| line_span(sources, place)) {
+            diagnostic = diagnostic.with_secondary(other, "the other line");
+        }
+        diagnostics.push(diagnostic);
+    }
+    diagnostics
+}
+
+/// From a place to the end of its line.
+fn line_span(sources: &Sources, place: &Place) -> Option<Span> {
+    let file = sources.find(&place.file)?;
+    let text = sources.text(file);
+    let line_start: usize = text.split_inclusive('\n').take(place.line as usize - 1).map(str::len).sum();
+    let line = text[line_start..].lines().next().unwrap_or_default();
+    let column = line.char_indices().nth(place.column as usize - 1).map_or(line.len(), |(at, _)| at);
+    Some(Span::new(file, line_start + column, line_start + line.trim_end().len()))
+}
+
+/// The hosts and addresses outside that suites name, with the ports that their lines mention.
+fn outside_hosts(suites: &[Suite]) -> Vec<Outside> {
+    let mut hosts: BTreeMap<(Option<String>, Option<IpAddr>), BTreeSet<(u16, wire::Transport)>> = BTreeMap::new();
+    for suite in suites {
+        for endpoint in &suite.endpoints {
+            let Some(key) = outside_key(&endpoint.locator) else { continue };
+            let ports = hosts.entry(key).or_default();
+            for item in endpoint.ports.iter().flatten() {
+                if let PortRef::Number(number) = item.port {
+                    ports.extend(probed(Port::new(number, item.transport)));
+                }
+            }
+        }
+        for line in &suite.lines {
+            mention(suite, line, &mut hosts);
+        }
+    }
+    hosts
+        .into_iter()
+        .map(|((name, address), ports)| Outside { name, address, ports: ports.into_iter().collect() })
+        .collect()
+}
+
+fn mention(
+    suite: &Suite,
+    line: &Line,
+    hosts: &mut BTreeMap<(Option<String>, Option<IpAddr>), BTreeSet<(u16, wire::Transport)>>,
+) {
+    for item in &line.targets {
+        let port = match &item.what {
+            TargetWhat::Port(port) => match port.port {
+                PortRef::Number(number) => Port::new(number, port.transport),
+                PortRef::Name(_) => None,
+            },
+            TargetWhat::Url(url) => {
+                let (number, transport) = plan::url_port(url);
+                number.and_then(|number| Port::new(number, transport))
+            }
+            TargetWhat::KnownPorts(_) | TargetWhat::Range { .. } => None,
+        };
+        let ids = match &item.subject {
+            Subject::Endpoint(id) => vec![*id],
+            Subject::Group(ids) => ids.clone(),
+            Subject::All => (0..suite.endpoints.len()).map(EndpointId).collect(),
+        };
+        for id in ids {
+            let key = outside_key(&suite.endpoints[id.0].locator);
+            if let Some(ports) = key.and_then(|key| hosts.get_mut(&key)) {
+                ports.extend(probed(port));
+            }
+        }
+    }
+}
+
+fn outside_key(locator: &Locator) -> Option<(Option<String>, Option<IpAddr>)> {
+    match locator {
+        Locator::Host(name) => Some((Some(name.as_str().to_owned()), None)),
+        Locator::Address(address) => Some((None, Some(*address))),
+        Locator::Workload { .. }
+        | Locator::Pods { .. }
+        | Locator::Service { .. }
+        | Locator::Runner
+        | Locator::Nodes => None,
+    }
+}
+
+fn probed(port: Option<Port>) -> Option<(u16, wire::Transport)> {
+    let port = port?;
+    match port.transport() {
+        Transport::Tcp => Some((port.number(), wire::Transport::Tcp)),
+        Transport::Udp => Some((port.number(), wire::Transport::Udp)),
+        Transport::Sctp => None,
+    }
+}

@@ -1,0 +1,149 @@
+//! What was typed → what to do; one file for each command.
+
+mod check;
+mod documents;
+mod interrupt;
+mod lab;
+mod load;
+mod plan;
+mod run;
+mod terminal;
+mod validate;
+
+use crate::event::ExitCode;
+use crate::report::{Output, ReportSpec};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// Prove that a cluster's segments hold, with real packets.
+///
+/// A suite states who may talk to whom. Every line comes back proven, violated or unproven; "it did not connect" is
+/// never taken for "the policy denied it".
+#[derive(Debug, Parser)]
+#[command(name = "watertight", version, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// When to use colour
+    #[arg(long, global = true, value_enum, default_value_t, env = "WATERTIGHT_COLOR", value_name = "WHEN")]
+    color: ColorWhen,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes, the first that applies:
+  70  a defect in watertight, or a report that could not be written
+   2  the command line, a suite or a manifest must be changed
+   3  something is violated
+   5  testing could not begin or finish
+   4  something is unproven
+   0  all proven";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum ColorWhen {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Test suites with real packets
+    Run(run::RunArgs),
+    /// Test one line, without a file
+    Check(check::CheckArgs),
+    /// Show what a run would do, and what can never be proven and why; changes nothing
+    Plan(plan::PlanArgs),
+    /// Read suites and say everything that is wrong with them; offline
+    Validate(validate::ValidateArgs),
+    /// Print the JSON Schema of suites, or of reports
+    Schema(documents::SchemaArgs),
+    /// Print a shell's completion script
+    Completion(documents::CompletionArgs),
+    /// Print the manual page
+    Man,
+}
+
+/// The lab, as far as it can be chosen.
+#[derive(Debug, Clone, Args)]
+struct LabArgs {
+    /// Manifests of the world to test in the lab: files, folders, or - for standard input
+    #[arg(long, value_name = "MANIFESTS", num_args = 1.., required = true)]
+    lab: Vec<String>,
+    /// What happens to a denied packet in the lab
+    #[arg(long, value_enum, default_value_t, value_name = "HOW", env = "WATERTIGHT_LAB_DENY")]
+    lab_deny: DenyWhen,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum DenyWhen {
+    /// It disappears.
+    #[default]
+    Drop,
+    /// TCP is reset, the rest is answered by ICMP.
+    Reset,
+    /// It is answered by ICMP.
+    Icmp,
+}
+
+/// Which checks, and what is said of them.
+#[derive(Debug, Clone, Args)]
+struct RunOptions {
+    /// Only checks whose SUITE / NAME matches
+    #[arg(long, value_name = "REGEX")]
+    only: Option<regex::Regex>,
+    /// Only checks with this tag (repeatable)
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// Not checks with this tag (repeatable)
+    #[arg(long, value_name = "TAG")]
+    skip_tag: Vec<String>,
+    /// Also write a report: junit=PATH, json=PATH, jsonl=PATH, evidence=PATH (repeatable)
+    #[arg(long, value_name = "FORMAT=PATH")]
+    report: Vec<String>,
+    /// What goes to standard output
+    #[arg(short = 'o', long = "output", value_name = "FORMAT", default_value = "text", value_parser = clap::value_parser!(Output))]
+    output: Output,
+    /// Warnings are errors
+    #[arg(long)]
+    strict: bool,
+    /// Also show what is proven, with its evidence
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+impl RunOptions {
+    fn specs(&self) -> Result<(Vec<ReportSpec>, Option<String>), String> {
+        let mut specs = Vec::new();
+        let mut evidence = None;
+        for text in &self.report {
+            match text.strip_prefix("evidence=") {
+                Some("") => return Err(format!("{text:?} names no file")),
+                Some(path) => evidence = Some(path.to_owned()),
+                None => specs.push(ReportSpec::parse(text).map_err(|error| error.to_string())?),
+            }
+        }
+        Ok((specs, evidence))
+    }
+
+    fn selection(&self) -> crate::plan::Selection {
+        crate::plan::Selection { only: self.only.clone(), tags: self.tag.clone(), skip_tags: self.skip_tag.clone() }
+    }
+}
+
+/// Parses the command line, does what it says, and gives the exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let screen = terminal::Screens::of(cli.color);
+    match cli.command {
+        Command::Run(args) => run::run(&args, &screen),
+        Command::Check(args) => check::check(&args, &screen),
+        Command::Plan(args) => plan::plan(&args, &screen),
+        Command::Validate(args) => validate::validate(&args, &screen),
+        Command::Schema(args) => documents::schema(&args),
+        Command::Completion(args) => documents::completion(&args, &mut Cli::command()),
+        Command::Man => documents::man(Cli::command()),
+    }
+}

@@ -1,0 +1,84 @@
+//! `watertight plan SUITE... --lab MANIFESTS...`: what a run would do.
+
+use super::load::{self, Given};
+use super::terminal::Screens;
+use super::{LabArgs, RunOptions};
+use crate::event::ExitCode;
+use crate::model::show_duration;
+use crate::plan::{Plan, Standing, floor};
+use clap::Args;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+
+#[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    /// Suite files, - for standard input
+    #[arg(required = true, value_name = "SUITE")]
+    suites: Vec<String>,
+    #[command(flatten)]
+    lab: LabArgs,
+    #[command(flatten)]
+    options: RunOptions,
+}
+
+pub(super) fn plan(args: &PlanArgs, screens: &Screens) -> ExitCode {
+    let given = Given::Files(&args.suites);
+    match load::lab(&given, &args.lab, args.options.strict, &args.options.selection(), screens) {
+        Ok(loaded) => match write(&loaded.plan, args.options.verbose, &mut io::stdout().lock()) {
+            Ok(()) => ExitCode::Proven,
+            // Whoever closed the pipe has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Proven,
+            Err(error) => {
+                screens.error(&format!("failed to write the plan: {error}"));
+                ExitCode::Defect
+            }
+        },
+        Err(code) => code,
+    }
+}
+
+fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
+    let hopeless = plan.checks.iter().filter(|check| check.standing != Standing::Provable).count();
+    writeln!(
+        out,
+        "{} checks, {} flows, {} probes; at least {} once the probes are up",
+        plan.checks.len(),
+        plan.flows.len(),
+        plan.probes.len(),
+        show_duration(floor(plan)),
+    )?;
+    for check in &plan.checks {
+        let suite = &plan.suites[check.suite].name;
+        writeln!(out, "\n{suite} / {}   ({}:{})", check.name, check.line.file, check.line.line)?;
+        match &check.standing {
+            Standing::Provable => {}
+            Standing::Unprovable(why) => writeln!(out, "    can never be proven: {why}")?,
+            Standing::MatchesNothing(what) => writeln!(out, "    {what}")?,
+        }
+        for flow in &check.flows {
+            let of = plan.flow(*flow);
+            let to = SocketAddr::new(of.to.address, of.to.port);
+            writeln!(out, "    {} -> {} {to}", plan.vantage(of.probe), of.party)?;
+            if verbose {
+                for voucher in plan
+                    .vouchers
+                    .get(&of.to)
+                    .into_iter()
+                    .flatten()
+                    .filter(|voucher| plan.flow(**voucher).probe != of.probe)
+                {
+                    writeln!(out, "        control: {}", plan.vantage(plan.flow(*voucher).probe))?;
+                }
+            }
+        }
+    }
+    writeln!(out, "\nprobes, at one attempt a second for each flow:")?;
+    for (index, vantage) in plan.probes.iter().enumerate() {
+        let flows = plan.flows.iter().filter(|flow| flow.probe.0 as usize == index).count();
+        writeln!(out, "    {vantage}: {flows} flows")?;
+    }
+    if hopeless > 0 {
+        writeln!(out, "\n{hopeless} of {} checks will be unproven whatever the network does", plan.checks.len())?;
+    }
+    Ok(())
+}

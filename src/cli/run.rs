@@ -1,0 +1,26 @@
+//! `watertight run SUITE... --lab MANIFESTS...`
+
+use super::load::{self, Given};
+use super::terminal::Screens;
+use super::{LabArgs, RunOptions, lab};
+use crate::event::ExitCode;
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Suite files, - for standard input
+    #[arg(required = true, value_name = "SUITE")]
+    suites: Vec<String>,
+    #[command(flatten)]
+    lab: LabArgs,
+    #[command(flatten)]
+    options: RunOptions,
+}
+
+pub(super) fn run(args: &RunArgs, screens: &Screens) -> ExitCode {
+    let given = Given::Files(&args.suites);
+    match load::lab(&given, &args.lab, args.options.strict, &args.options.selection(), screens) {
+        Ok(loaded) => lab::run(loaded, args.lab.lab_deny, &args.options, screens),
+        Err(code) => code,
+    }
+}

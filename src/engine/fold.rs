@@ -1,0 +1,264 @@
+//! Lines → evidence.
+//!
+//! The protocol's own rules are held here: a hole in `seq`, three seconds without a sign of life in the probe's own
+//! time, a second hello, a wrong digest or version make everything after the last good line no evidence.
+
+use crate::backend::{Arrival, ProbeFault};
+use crate::plan::{FlowId, Plan, ProbeId};
+use crate::verdict::{Clock, Evidence, Opened, ProbeFailure, Reading, read};
+use crate::wire::{self, Beat, Body, Fault, Hello, Line, Sample};
+use std::time::Duration;
+
+/// A probe's silence in its own time that makes it faulty.
+const MAX_SILENCE_US: u64 = 3_000_000;
+
+/// A stall of the probe's timer that makes the whole probe faulty: its attempts in that time did not happen.
+const STALL_US: u64 = 1_000_000;
+
+/// How far a probe's wall clock may be from the runner's, as far as arrivals can tell.
+const MAX_CLOCK_ERROR_US: i64 = 1_000_000;
+
+/// The runner's clocks at the moment that counts as zero.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunnerClock {
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot: String,
+    /// `CLOCK_BOOTTIME`, microseconds.
+    pub boottime_us: u64,
+    /// `CLOCK_REALTIME`, microseconds since 1970.
+    pub wall_us: u64,
+}
+
+/// The evidence of a run, and how far each probe's lines have come.
+#[derive(Debug)]
+pub struct Fold<'a> {
+    plan: &'a Plan,
+    clock: RunnerClock,
+    /// What was folded so far.
+    pub evidence: Evidence,
+    probes: Vec<ProbeState>,
+    /// The HTTP status that an allowed line states, by flow.
+    statuses: Vec<Option<u16>>,
+    stopping: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+struct ProbeState {
+    digest: String,
+    next_seq: u64,
+    last_t: u64,
+}
+
+impl<'a> Fold<'a> {
+    /// Nothing folded yet.
+    pub fn new(plan: &'a Plan, clock: RunnerClock) -> Self {
+        let mut statuses = vec![None; plan.flows.len()];
+        for check in &plan.checks {
+            for flow in &check.flows {
+                statuses[flow.0 as usize] = statuses[flow.0 as usize].or(check.terms.status);
+            }
+        }
+        Self {
+            plan,
+            clock,
+            evidence: Evidence::of(plan),
+            probes: vec![ProbeState::default(); plan.probes.len()],
+            statuses,
+            stopping: false,
+        }
+    }
+
+    /// Remembers what a probe was told, to compare it with what it says it was told.
+    pub fn expect(&mut self, probe: ProbeId, plan: &wire::Plan) {
+        self.probes[probe.0 as usize].digest = watertight_probe::plan_digest(plan);
+    }
+
+    /// From now on the end of a probe is what was asked of it.
+    pub fn stopping(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Folds in one line.
+    pub fn line(&mut self, arrival: Arrival) {
+        let index = arrival.probe.0 as usize;
+        match arrival.line {
+            Err(fault) => self.ended(index, &fault),
+            Ok(line) => {
+                if let Err(failure) = self.accept(index, arrival.at, &line) {
+                    self.fail(index, failure);
+                }
+                if self.evidence.probes[index].failure.is_some() {
+                    self.keep_opening(index, &line);
+                } else {
+                    let t = line.t;
+                    match self.take(index, line) {
+                        Ok(()) => self.probes[index].last_t = t,
+                        Err(failure) => self.fail(index, failure),
+                    }
+                }
+            }
+        }
+    }
+
+    fn ended(&mut self, index: usize, fault: &ProbeFault) {
+        self.evidence.probes[index].stopped = true;
+        match fault {
+            ProbeFault::Ended(_) if self.stopping => {}
+            ProbeFault::Ended(_) | ProbeFault::NotStarted(_) => {
+                self.fail(index, ProbeFailure::Ended(fault.to_string()))
+            }
+            ProbeFault::Unreadable(_) => self.fail(index, ProbeFailure::Protocol(fault.to_string())),
+        }
+    }
+
+    /// The first failure counts: everything after the last good line is no evidence.
+    fn fail(&mut self, index: usize, failure: ProbeFailure) {
+        let at = self.probes[index].last_t;
+        self.evidence.probes[index].failure.get_or_insert((at, failure));
+    }
+
+    /// The rules of the protocol that hold for every line.
+    fn accept(&mut self, index: usize, arrived: Duration, line: &Line) -> Result<(), ProbeFailure> {
+        let protocol = |what: String| Err(ProbeFailure::Protocol(what));
+        let state = &mut self.probes[index];
+        if line.v != wire::VERSION {
+            return protocol(format!(
+                "the probe speaks version {} of the protocol, this is version {}",
+                line.v,
+                wire::VERSION
+            ));
+        }
+        let expected = state.next_seq;
+        state.next_seq = line.seq + 1;
+        if line.seq != expected {
+            return protocol(format!("lines {expected} to {} of the probe are missing", line.seq.saturating_sub(1)));
+        }
+        let first = matches!(line.body, Body::Hello(_));
+        if first != (line.seq == 0) {
+            return protocol("the probe said hello at the wrong time".into());
+        }
+        if line.t < state.last_t || line.t - state.last_t > MAX_SILENCE_US {
+            return protocol(format!(
+                "the probe gave no sign of life from {} ms to {} ms of its own time",
+                state.last_t / 1_000,
+                line.t / 1_000
+            ));
+        }
+        if let Some(clock) = &mut self.evidence.probes[index].clock
+            && clock.least != clock.most
+        {
+            // What arrives now was written before now.
+            clock.most = clock.most.min(arrived.as_micros() as i64 - line.t as i64);
+            if clock.most < clock.least {
+                return Err(ProbeFailure::Clocks("the probe's clock and the runner's drift apart".into()));
+            }
+        }
+        if let Body::Hello(hello) = &line.body {
+            self.hello(index, arrived, hello)?;
+        }
+        Ok(())
+    }
+
+    fn hello(&mut self, index: usize, arrived: Duration, hello: &Hello) -> Result<(), ProbeFailure> {
+        if hello.digest != self.probes[index].digest {
+            return Err(ProbeFailure::Protocol("the probe was given another plan than this run's".into()));
+        }
+        let clock = if hello.boot == self.clock.boot {
+            Clock::shared(hello.boottime_us as i64 - self.clock.boottime_us as i64)
+        } else {
+            let by_wall = hello.wall_us as i64 - self.clock.wall_us as i64;
+            let most = arrived.as_micros() as i64;
+            if by_wall - most > MAX_CLOCK_ERROR_US {
+                return Err(ProbeFailure::Clocks(format!(
+                    "the probe's wall clock is {} ms ahead of the runner's",
+                    (by_wall - most) / 1_000
+                )));
+            }
+            let least = by_wall - MAX_CLOCK_ERROR_US;
+            Clock { least: least.min(most), most }
+        };
+        self.evidence.probes[index].clock = Some(clock);
+        Ok(())
+    }
+
+    fn take(&mut self, index: usize, line: Line) -> Result<(), ProbeFailure> {
+        match line.body {
+            Body::Hello(_) => Ok(()),
+            Body::Sample(sample) => self.sample(index, &sample),
+            Body::Beat(beat) => self.beat(index, &beat),
+            Body::Fault(fault) => self.fault(index, fault),
+            Body::Bye { .. } if self.stopping => {
+                self.evidence.probes[index].stopped = true;
+                Ok(())
+            }
+            Body::Bye { reason } => Err(ProbeFailure::Ended(format!("the probe ended by itself: {reason}"))),
+        }
+    }
+
+    /// A flow of this very probe.
+    fn own(&self, index: usize, flow: u32) -> Result<FlowId, ProbeFailure> {
+        let id = FlowId(flow);
+        let known = self.plan.flows.get(flow as usize).is_some_and(|flow| flow.probe.0 as usize == index);
+        if known {
+            Ok(id)
+        } else {
+            Err(ProbeFailure::Protocol(format!("the probe speaks of flow {flow}, which is not its own")))
+        }
+    }
+
+    fn sample(&mut self, index: usize, sample: &Sample) -> Result<(), ProbeFailure> {
+        let id = self.own(index, sample.flow)?;
+        let flow = self.plan.flow(id);
+        let reading = read(flow, self.statuses[id.0 as usize], &sample.seen);
+        let slowest_us = sample
+            .seen
+            .passed
+            .iter()
+            .filter(|(stage, _)| *stage == flow.opens_at)
+            .map(|(_, us)| *us)
+            .max()
+            .unwrap_or(0);
+        let who = sample.seen.answer.as_ref().map(|answer| answer.who.as_str());
+        let folded = self.evidence.flows[id.0 as usize].sample(sample.attempt, sample.start, reading, slowest_us, who);
+        folded.map_err(|error| ProbeFailure::Protocol(error.to_string()))
+    }
+
+    fn beat(&mut self, index: usize, beat: &Beat) -> Result<(), ProbeFailure> {
+        if beat.lag_us >= STALL_US {
+            return Err(ProbeFailure::Stalled(beat.lag_us / 1_000));
+        }
+        for (flow, attempts, last) in &beat.flows {
+            let id = self.own(index, *flow)?;
+            let folded = self.evidence.flows[id.0 as usize].beat(*attempts, *last);
+            folded.map_err(|error| ProbeFailure::Protocol(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn fault(&mut self, index: usize, fault: Fault) -> Result<(), ProbeFailure> {
+        let (Some(flow), Some(attempt)) = (fault.flow, fault.attempt) else {
+            return Err(ProbeFailure::Reported { reason: fault.reason, detail: fault.detail });
+        };
+        let id = self.own(index, flow)?;
+        let folded = self.evidence.flows[id.0 as usize].fault(attempt, fault.start, fault.reason);
+        folded.map_err(|error| ProbeFailure::Protocol(error.to_string()))
+    }
+
+    /// Once a probe has failed its lines prove nothing, but an opening that it did see is still an opening.
+    fn keep_opening(&mut self, index: usize, line: &Line) {
+        let Body::Sample(sample) = &line.body else { return };
+        // Before a hello that was accepted it is not known that its flows are ours.
+        if self.evidence.probes[index].clock.is_none() {
+            return;
+        }
+        let Ok(id) = self.own(index, sample.flow) else { return };
+        let reading = read(self.plan.flow(id), self.statuses[id.0 as usize], &sample.seen);
+        if matches!(reading, Reading::Open(_)) {
+            let seen = &mut self.evidence.flows[id.0 as usize];
+            let who = sample.seen.answer.as_ref().map(|answer| answer.who.clone());
+            seen.opened = seen.opened.max(1);
+            seen.attempts = seen.attempts.max(sample.attempt);
+            seen.first_open.get_or_insert(Opened { attempt: sample.attempt, start: sample.start, who });
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Drives a backend, folds lines into evidence, emits events.
+//!
+//! A run has four steps:
+//! 1. *launch*: every probe starts at once;
+//! 2. *watch*: lines are folded as they arrive, and every check that is not settled is judged again and again, until
+//!    all are settled or the time that the slowest may take is over;
+//! 3. *stop*: all probes stop, and what they still had to say is folded;
+//! 4. *judge*: every check is judged once more, for good.
+
+mod fold;
+
+pub use fold::{Fold, RunnerClock};
+
+use crate::backend::{Arrival, Backend, Change, Changed, Launch};
+use crate::event::{CheckRef, RunEvent, RunInfo, Summary, check_refs, check_result};
+use crate::plan::{Plan, ProbeId, Schedule, floor, probe_plans};
+use crate::verdict::{Disturbance, Disturbed, EnforcerRecord, Finality, Judgement, Reason, Unproven, Verdict, judge};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+/// Lines that may wait between the readers and the engine: a slow runner slows the readers.
+const LINES_IN_FLIGHT: usize = 4_096;
+
+/// How often checks are judged while probes run.
+const JUDGE_EVERY: Duration = Duration::from_millis(200);
+
+/// Beyond the time that the slowest check may take: start-up, beats under way, a busy machine.
+const SPARE: Duration = Duration::from_secs(5);
+
+/// What a run is given beside plan and backend.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What the wire's plans carry.
+    pub schedule: Schedule,
+    /// The name of the backend in reports.
+    pub backend: &'static str,
+    /// The runner's clock when the run started.
+    pub clock: RunnerClock,
+}
+
+/// Whoever is told what happens in a run.
+pub trait Observer {
+    /// Something happened.
+    fn event(&mut self, event: RunEvent);
+
+    /// A probe's line arrived, before anything is made of it.
+    fn arrival(&mut self, arrival: &Arrival);
+}
+
+/// Why a run could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError<E: std::error::Error + 'static> {
+    /// The backend refused.
+    #[error(transparent)]
+    Backend(E),
+}
+
+/// Runs a plan. `interrupted` completes with a reason when the run shall end early.
+///
+/// # Errors
+/// When not one probe could be launched. Everything later is part of the results.
+pub async fn run<B: Backend>(
+    plan: &Plan,
+    backend: &mut B,
+    options: Options,
+    interrupted: impl Future<Output = String>,
+    observer: &mut impl Observer,
+) -> Result<Summary, EngineError<B::Error>> {
+    let checks = check_refs(plan);
+    let mut info = start_info(&options);
+    observer.event(RunEvent::Started { run: info.clone(), suites: plan.suites.clone(), checks: checks.clone() });
+
+    let mut run =
+        Run { plan, fold: Fold::new(plan, options.clock), checks: &checks, settled: vec![false; checks.len()] };
+    let (sender, mut lines) = mpsc::channel(LINES_IN_FLIGHT);
+    let mut changes = backend.changes();
+    let launches = run.launches(&options.schedule);
+    backend.launch(launches, sender).await.map_err(EngineError::Backend)?;
+
+    let why = run.watch(&mut lines, &mut changes, interrupted, observer).await;
+    run.fold.stopping();
+    run.drain(backend, &mut lines, observer).await;
+    while let Ok(change) = changes.try_recv() {
+        run.disturb(change);
+    }
+    match backend.records().await {
+        Ok(records) => {
+            let records = records.into_iter();
+            run.fold.evidence.records = records
+                .map(|(flow, record)| (flow, EnforcerRecord { packets: record.packets, rule: record.rule }))
+                .collect();
+        }
+        Err(error) => {
+            observer.event(RunEvent::Note { text: format!("the enforcer's own counts could not be read: {error}") })
+        }
+    }
+
+    info.ended_at = Some(jiff::Timestamp::now());
+    info.complete = why.is_none();
+    info.incomplete_because.clone_from(&why);
+    let results: Vec<_> = run.final_results(why.as_deref()).collect();
+    let summary = Summary::of(&results, info.complete);
+    observer.event(RunEvent::Finished { run: info, results, summary });
+    Ok(summary)
+}
+
+fn start_info(options: &Options) -> RunInfo {
+    RunInfo {
+        id: options.schedule.run.clone(),
+        started_at: jiff::Timestamp::now(),
+        ended_at: None,
+        complete: false,
+        incomplete_because: None,
+        backend: options.backend.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    fold: Fold<'a>,
+    checks: &'a [CheckRef],
+    settled: Vec<bool>,
+}
+
+impl Run<'_> {
+    fn launches(&mut self, schedule: &Schedule) -> Vec<Launch> {
+        let plans = probe_plans(self.plan, schedule).into_iter().enumerate();
+        plans
+            .map(|(index, plan)| {
+                let probe = ProbeId(index as u32);
+                self.fold.expect(probe, &plan);
+                Launch { probe, vantage: self.plan.vantage(probe).clone(), plan }
+            })
+            .collect()
+    }
+
+    /// Step 2. Returns why the run ends early, if it does.
+    async fn watch(
+        &mut self,
+        lines: &mut mpsc::Receiver<Arrival>,
+        changes: &mut mpsc::Receiver<Change>,
+        interrupted: impl Future<Output = String>,
+        observer: &mut impl Observer,
+    ) -> Option<String> {
+        let longest = self.plan.checks.iter().map(|check| {
+            let terms = &check.terms;
+            terms.settle + terms.patience.max(terms.hold) + terms.deadline
+        });
+        let limit = longest.max().unwrap_or_default() + SPARE;
+        let started = Instant::now();
+        let mut tick = interval(JUDGE_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut watching_changes = true;
+        tokio::pin!(interrupted);
+        loop {
+            tokio::select! {
+                why = &mut interrupted => return Some(why),
+                line = lines.recv() => match line {
+                    Some(arrival) => self.take(arrival, observer),
+                    // Every probe has ended: nothing more can be learned.
+                    None => return None,
+                },
+                change = changes.recv(), if watching_changes => match change {
+                    Some(change) => self.disturb(change),
+                    None => watching_changes = false,
+                },
+                _ = tick.tick() => {
+                    self.settle(observer);
+                    let settled = self.settled.iter().filter(|settled| **settled).count();
+                    observer.event(RunEvent::Progress {
+                        settled,
+                        of: self.settled.len(),
+                        elapsed_ms: started.elapsed().as_millis() as u64,
+                        floor_ms: floor(self.plan).as_millis() as u64,
+                    });
+                    if settled == self.settled.len() {
+                        return None;
+                    }
+                }
+                () = sleep_until(started + limit) => return None,
+            }
+        }
+    }
+
+    fn take(&mut self, arrival: Arrival, observer: &mut impl Observer) {
+        observer.arrival(&arrival);
+        self.fold.line(arrival);
+    }
+
+    fn disturb(&mut self, change: Change) {
+        let what = match change.what {
+            Changed::Pod(namespace, name) => Disturbed::Pod(namespace, name),
+            Changed::Namespace(name) => Disturbed::Namespace(name),
+            Changed::Policy(namespace, name) => Disturbed::Policy(namespace, name),
+            Changed::Service(namespace, name) => Disturbed::Service(namespace, name),
+        };
+        let at = change.at.as_micros() as i64;
+        self.fold.evidence.disturbances.push(Disturbance { at, what });
+    }
+
+    /// Judges what is not settled, and says what is now.
+    fn settle(&mut self, observer: &mut impl Observer) {
+        for (index, check) in self.plan.checks.iter().enumerate() {
+            if self.settled[index] {
+                continue;
+            }
+            let judgement = judge(self.plan, check, &self.fold.evidence, Finality::Interim);
+            if judgement.is_settled() {
+                self.settled[index] = true;
+                let result = check_result(self.plan, &self.checks[index], &judgement, &self.fold.evidence);
+                observer.event(RunEvent::Settled { result: Box::new(result) });
+            }
+        }
+    }
+
+    /// Step 3. The channel closes once every reader has seen its probe's end.
+    async fn drain<B: Backend>(
+        &mut self,
+        backend: &mut B,
+        lines: &mut mpsc::Receiver<Arrival>,
+        observer: &mut impl Observer,
+    ) {
+        let stop = backend.stop();
+        tokio::pin!(stop);
+        let mut stopping = true;
+        loop {
+            tokio::select! {
+                () = &mut stop, if stopping => stopping = false,
+                line = lines.recv() => match line {
+                    Some(arrival) => self.take(arrival, observer),
+                    None if stopping => {
+                        stop.await;
+                        return;
+                    }
+                    None => return,
+                },
+            }
+        }
+    }
+
+    /// Step 4. After an interruption a check that was not settled is not finished, whatever else it lacks.
+    fn final_results(&self, interrupted: Option<&str>) -> impl Iterator<Item = crate::event::CheckResult> {
+        self.plan.checks.iter().enumerate().map(move |(index, check)| {
+            let mut judgement = judge(self.plan, check, &self.fold.evidence, Finality::Final);
+            if let (Some(why), false) = (interrupted, self.settled[index]) {
+                not_finished(&mut judgement, why);
+            }
+            check_result(self.plan, &self.checks[index], &judgement, &self.fold.evidence)
+        })
+    }
+}
+
+fn not_finished(judgement: &mut Judgement, why: &str) {
+    match &judgement.verdict {
+        Verdict::Unproven(_) => {
+            judgement.verdict = Verdict::Unproven(Unproven {
+                reason: Reason::NotFinished,
+                detail: format!("the run ended before this was judged: {why}"),
+                flow: None,
+                open: false,
+            });
+        }
+        // What was already shown is not undone by an interruption.
+        Verdict::Proven | Verdict::Violated(_) => {}
+    }
+}

@@ -1,0 +1,296 @@
+//! What a run tells the world: the only thing that a report ever sees.
+//!
+//! [`RunEvent`] serialised is the JSON-lines format. Everything in it is said in the suite's and Kubernetes' own
+//! words, so that a report needs neither plan nor evidence.
+
+mod exit;
+mod narrate;
+
+pub use exit::ExitCode;
+pub use narrate::check_result;
+
+// The words that an event carries from further up: a report takes them from here.
+pub use crate::plan::SuiteRef;
+pub use crate::suite::Expected;
+pub use crate::verdict::{Reach, Reason};
+
+use crate::plan::{Plan, Standing};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+/// Something that happened in a run.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum RunEvent {
+    /// First: everything that will be judged.
+    Started {
+        /// The run.
+        run: RunInfo,
+        /// Its suites.
+        suites: Vec<SuiteRef>,
+        /// Its checks, in the order of all reports.
+        checks: Vec<CheckRef>,
+    },
+    /// Something worth telling that is no verdict.
+    Note {
+        /// A sentence.
+        text: String,
+    },
+    /// How far the run is.
+    Progress {
+        /// Checks settled.
+        settled: usize,
+        /// Of how many.
+        of: usize,
+        /// Milliseconds since the start.
+        elapsed_ms: u64,
+        /// Milliseconds that the run takes at the least.
+        floor_ms: u64,
+    },
+    /// A check is settled, as far as one can tell while probes still run.
+    Settled {
+        /// The result so far.
+        result: Box<CheckResult>,
+    },
+    /// Last: the final results, all of them, in order.
+    Finished {
+        /// The run, with its end.
+        run: RunInfo,
+        /// One for each check of `Started`.
+        results: Vec<CheckResult>,
+        /// Their sums.
+        summary: Summary,
+    },
+}
+
+/// A run.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunInfo {
+    /// Its id: 16 hexadecimal digits.
+    pub id: String,
+    /// When it started, RFC 3339, UTC.
+    pub started_at: jiff::Timestamp,
+    /// When it ended.
+    pub ended_at: Option<jiff::Timestamp>,
+    /// Whether every planned check was judged with all its evidence.
+    pub complete: bool,
+    /// Why it is not complete.
+    pub incomplete_because: Option<String>,
+    /// `lab`, `kube` or `scripted`.
+    pub backend: String,
+    /// The version of watertight.
+    pub version: String,
+}
+
+/// A check as known before anything is sampled.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckRef {
+    /// First 12 hexadecimal digits of the SHA-256 of suite and check name.
+    pub id: String,
+    /// Its name, unique within its suite.
+    pub name: String,
+    /// Its suite's name.
+    pub suite: String,
+    /// The suite's file.
+    pub file: String,
+    /// The line in it.
+    pub line: u32,
+    /// The line as written.
+    pub text: String,
+    /// `because:`.
+    pub because: Option<String>,
+    /// `tags:`.
+    pub tags: Vec<String>,
+    /// The source as the suite names it.
+    pub source: String,
+    /// The target, with port, as the suite names it.
+    pub target: String,
+    /// What is expected.
+    pub expected: Expected,
+    /// Why planning knows that it cannot be proven.
+    pub unprovable: Option<String>,
+}
+
+/// What is said of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The expectation holds.
+    Proven,
+    /// It does not.
+    Violated,
+    /// Neither could be shown.
+    Unproven,
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Proven => "proven",
+            Self::Violated => "violated",
+            Self::Unproven => "unproven",
+        })
+    }
+}
+
+/// A check's result, in words.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckResult {
+    /// The check.
+    #[serde(flatten)]
+    pub check: CheckRef,
+    /// The verdict.
+    pub verdict: Outcome,
+    /// `D2+record`, `A2`, ...: only of what is proven.
+    pub tier: Option<String>,
+    /// How far it reaches.
+    pub reach: Reach,
+    /// The least share of attempts, in percent, at which a leak would have shown with 95 % probability.
+    pub power_percent: Option<u32>,
+    /// Why it is unproven.
+    pub reason: Option<ReasonText>,
+    /// One sentence: what was seen.
+    pub seen: String,
+    /// One sentence: who did get through, or did not; what tells this from a broken target.
+    pub contrast: Option<String>,
+    /// What to do next: only of what is not proven.
+    pub next_step: Option<String>,
+    /// How a deny showed: `drop`, `reset`, `icmp`, or the enforcer's name.
+    pub mechanism: Option<String>,
+    /// How long an allow took to come up, milliseconds.
+    pub delay_ms: Option<u64>,
+    /// How long a new source could reach what it must not, milliseconds.
+    pub startup_leak_ms: Option<u64>,
+    /// Attempts of all flows of the check.
+    pub samples: u32,
+    /// Attempts that opened.
+    pub opened: u32,
+    /// Flow by flow.
+    pub flows: Vec<FlowReport>,
+}
+
+/// Why a check is unproven.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReasonText {
+    /// The documented code.
+    pub code: &'static str,
+    /// What it was here.
+    pub text: String,
+}
+
+/// One flow of a check.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FlowReport {
+    /// Who sent.
+    pub source: String,
+    /// To whom.
+    pub target: String,
+    /// The address and port dialled.
+    pub address: String,
+    /// `tcp` or `udp`.
+    pub transport: &'static str,
+    /// What this flow shows: `proven`, `violated`, `unproven` or `left-out`.
+    pub shows: &'static str,
+    /// In words.
+    pub text: String,
+    /// Attempts.
+    pub samples: u32,
+    /// Attempts that opened.
+    pub opened: u32,
+    /// The samples that a deny's proof rests on.
+    pub window: Option<WindowReport>,
+    /// Who got through to the same address and port.
+    pub control: Option<String>,
+    /// What shows that the source was able to send.
+    pub able: Option<String>,
+    /// What crossed between the two nodes.
+    pub path: Option<String>,
+    /// A pod on the source's node that got through.
+    pub twin: Option<String>,
+    /// The enforcer's own count.
+    pub record: Option<String>,
+    /// Who answered, by its own word.
+    pub answered_by: Vec<String>,
+}
+
+/// A stretch of samples.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WindowReport {
+    /// Start of the first, milliseconds of the run.
+    pub from_ms: i64,
+    /// Start of the last.
+    pub to_ms: i64,
+    /// How many.
+    pub samples: u32,
+}
+
+/// Sums over the results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Checks.
+    pub checks: usize,
+    /// Of these proven.
+    pub proven: usize,
+    /// Violated.
+    pub violated: usize,
+    /// Unproven.
+    pub unproven: usize,
+    /// Whether the run is complete.
+    pub complete: bool,
+    /// The exit code that follows.
+    pub exit_code: u8,
+}
+
+impl Summary {
+    /// Sums up. `complete`: every planned check was judged with all its evidence.
+    pub fn of(results: &[CheckResult], complete: bool) -> Self {
+        let count = |outcome| results.iter().filter(|result| result.verdict == outcome).count();
+        let mut this = Self {
+            checks: results.len(),
+            proven: count(Outcome::Proven),
+            violated: count(Outcome::Violated),
+            unproven: count(Outcome::Unproven),
+            complete,
+            exit_code: 0,
+        };
+        this.exit_code = ExitCode::of(&this).number();
+        this
+    }
+}
+
+/// The checks of a plan, as reports name them.
+pub fn check_refs(plan: &Plan) -> Vec<CheckRef> {
+    let of = |check: &crate::plan::Check| {
+        let suite = plan.suites[check.suite].name.clone();
+        CheckRef {
+            id: check_id(&suite, &check.name),
+            name: check.name.clone(),
+            suite,
+            file: check.line.file.clone(),
+            line: check.line.line,
+            text: check.line.text.clone(),
+            because: check.line.because.clone(),
+            tags: check.line.tags.clone(),
+            source: check.source.clone(),
+            target: check.target.clone(),
+            expected: check.expected,
+            unprovable: match &check.standing {
+                Standing::Provable => None,
+                Standing::Unprovable(why) | Standing::MatchesNothing(why) => Some(why.clone()),
+            },
+        }
+    };
+    plan.checks.iter().map(of).collect()
+}
+
+/// The first 12 hexadecimal digits of SHA-256 over suite, a newline, and check name.
+fn check_id(suite: &str, name: &str) -> String {
+    let digest = Sha256::digest(format!("{suite}\n{name}"));
+    digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,287 @@
+//! Judgements in words.
+
+use super::{CheckRef, CheckResult, FlowReport, Outcome, ReasonText, WindowReport};
+use crate::model::show_duration;
+use crate::plan::{FlowId, Party, Plan, Vantage};
+use crate::verdict::{
+    Block, Evidence, FlowResult, FlowVerdict, Judgement, Refusal, Unproven, Verdict, Violation, describe_how,
+};
+use crate::wire::{How, Transport};
+use std::time::Duration;
+
+/// A check's judgement, in words.
+pub fn check_result(plan: &Plan, check: &CheckRef, judgement: &Judgement, evidence: &Evidence) -> CheckResult {
+    let words = Words { plan, evidence };
+    let flows: Vec<FlowReport> = judgement.flows.iter().map(|flow| words.flow(flow)).collect();
+    let mut result = CheckResult {
+        check: check.clone(),
+        verdict: Outcome::Proven,
+        tier: None,
+        reach: judgement.reach,
+        power_percent: None,
+        reason: None,
+        seen: String::new(),
+        contrast: None,
+        next_step: None,
+        mechanism: None,
+        delay_ms: None,
+        startup_leak_ms: None,
+        samples: flows.iter().map(|flow| flow.samples).sum(),
+        opened: flows.iter().map(|flow| flow.opened).sum(),
+        flows,
+    };
+    match &judgement.verdict {
+        Verdict::Proven => words.proven(judgement, &mut result),
+        Verdict::Violated(violation) => words.violated(violation, &mut result),
+        Verdict::Unproven(unproven) => words.unproven(unproven, &mut result),
+    }
+    result
+}
+
+struct Words<'a> {
+    plan: &'a Plan,
+    evidence: &'a Evidence,
+}
+
+impl Words<'_> {
+    fn proven(&self, judgement: &Judgement, result: &mut CheckResult) {
+        let mut deny_tier = None;
+        let mut allow_tier = None;
+        let mut delay = Duration::ZERO;
+        let mut weakest = 0;
+        let mut contrast = None;
+        for flow in &judgement.flows {
+            match &flow.verdict {
+                FlowVerdict::Denied(proof) => {
+                    deny_tier =
+                        Some(deny_tier.map_or(proof.tier(), |tier: crate::verdict::DenyTier| tier.and(proof.tier())));
+                    weakest = weakest.max(proof.window().power_percent());
+                    result.mechanism.get_or_insert_with(|| mechanism(proof.block()));
+                    contrast.get_or_insert_with(|| {
+                        format!("{} got through meanwhile", self.sender(proof.control().flow()))
+                    });
+                }
+                FlowVerdict::Allowed(proof) => {
+                    allow_tier =
+                        Some(allow_tier.map_or(proof.tier(), |tier: crate::verdict::AllowTier| tier.min(proof.tier())));
+                    delay = delay.max(proof.delay());
+                }
+                FlowVerdict::Violated(_) | FlowVerdict::Unproven(_) | FlowVerdict::LeftOut(_) => {}
+            }
+        }
+        result.contrast = contrast;
+        if let Some(tier) = deny_tier {
+            result.tier = Some(tier.to_string());
+            result.power_percent = Some(weakest);
+            result.seen = format!("{} attempts, all blocked", result.samples);
+        }
+        if let Some(tier) = allow_tier {
+            result.tier = Some(format!("{tier:?}"));
+            result.delay_ms = Some(delay.as_millis() as u64);
+            result.seen = format!("{} of {} attempts got through", result.opened, result.samples);
+            if delay >= Duration::from_millis(500) {
+                result.seen.push_str(&format!(", the first after {}", show_duration(delay)));
+            }
+        }
+    }
+
+    fn violated(&self, violation: &Violation, result: &mut CheckResult) {
+        result.verdict = Outcome::Violated;
+        let flow = violation.flow();
+        let (source, target) = (self.sender(flow), self.receiver(flow));
+        match violation {
+            Violation::Opened { first, opened, attempts, .. } => {
+                let by = first.who.as_ref().map_or(String::new(), |who| format!(", answered by {who}"));
+                result.seen = format!("{source} reached {target}: {opened} of {attempts} attempts opened{by}");
+                result.next_step =
+                    Some("find the policy that should stop this flow: it does not select the target (or the source), or another one admits it".into());
+            }
+            Violation::Shut { block, witness, .. } => {
+                let how = block.as_ref().map_or("no answer of its own".to_owned(), describe_block);
+                result.seen = format!("{source} never got through to {target}: {how}");
+                result.contrast = Some(match (witness, block.as_ref().and_then(|block| block.signature)) {
+                    (Some(witness), _) => {
+                        format!("{} got through to the same address and port meanwhile", self.sender(*witness))
+                    }
+                    (None, Some(signature)) => format!("the refusal is that of {}", signature.enforcer()),
+                    (None, None) => "nobody else was seen to get through".into(),
+                });
+                result.next_step = Some(
+                    "look for the policy that isolates the source or the target without a rule that admits this flow"
+                        .into(),
+                );
+            }
+            Violation::Unstable { lost, of, in_a_row, .. } => {
+                result.seen = format!(
+                    "unstable: {source} got through to {target}, then lost {lost} of {of} attempts, {in_a_row} in a row"
+                );
+                result.next_step = Some(
+                    "look at what comes and goes on this path: one replica, one node, a policy being rewritten".into(),
+                );
+            }
+        }
+        if result.contrast.is_none() {
+            result.contrast = self.denied_elsewhere(flow);
+        }
+    }
+
+    /// For a leak: who else is stopped at the same target, which shows what the leaking flow lacks.
+    fn denied_elsewhere(&self, flow: FlowId) -> Option<String> {
+        let of = self.plan.flow(flow);
+        let stopped = self.plan.flows.iter().enumerate().find(|(index, other)| {
+            let seen = &self.evidence.flows[*index];
+            other.to == of.to && other.probe != of.probe && seen.blocked > 0 && seen.opened == 0
+        });
+        stopped
+            .map(|(index, _)| format!("{} was stopped at the same address and port", self.sender(FlowId(index as u32))))
+    }
+
+    fn unproven(&self, unproven: &Unproven, result: &mut CheckResult) {
+        result.verdict = Outcome::Unproven;
+        result.reason = Some(ReasonText { code: unproven.reason.code(), text: unproven.detail.clone() });
+        result.next_step = Some(unproven.reason.next_step().to_owned());
+        result.seen = match unproven.flow {
+            Some(flow) => {
+                let seen = self.evidence.flow(flow);
+                let tried = format!("{} -> {}", self.sender(flow), self.receiver(flow));
+                match seen.attempts {
+                    0 => format!("{tried}: no attempt"),
+                    n => format!("{tried}: {} of {n} attempts blocked, {} opened", seen.blocked, seen.opened),
+                }
+            }
+            None => "nothing could be sampled that settles it".into(),
+        };
+    }
+
+    fn flow(&self, result: &FlowResult) -> FlowReport {
+        let flow = self.plan.flow(result.flow);
+        let seen = self.evidence.flow(result.flow);
+        let mut report = FlowReport {
+            source: self.sender(result.flow),
+            target: flow.party.to_string(),
+            address: std::net::SocketAddr::new(flow.to.address, flow.to.port).to_string(),
+            transport: match flow.to.transport {
+                Transport::Tcp => "tcp",
+                Transport::Udp => "udp",
+            },
+            shows: "proven",
+            text: String::new(),
+            samples: seen.attempts,
+            opened: seen.opened,
+            window: None,
+            control: None,
+            able: None,
+            path: None,
+            twin: None,
+            record: None,
+            answered_by: seen.answerers.keys().cloned().collect(),
+        };
+        match &result.verdict {
+            FlowVerdict::Denied(proof) => {
+                let window = proof.window();
+                report.text = format!("{} samples blocked: {}", window.samples, describe_block(proof.block()));
+                report.window = Some(WindowReport {
+                    from_ms: window.from.earliest / 1_000,
+                    to_ms: window.to.latest / 1_000,
+                    samples: window.samples,
+                });
+                report.control = Some(format!(
+                    "{} opened it {} times in a row",
+                    self.sender(proof.control().flow()),
+                    proof.control().openings()
+                ));
+                report.able = proof.source().map(|source| {
+                    let (before, after) = source.flows();
+                    let by = if source.by_being_reached() { "was reached: " } else { "opened: " };
+                    let both = if before == after {
+                        String::new()
+                    } else {
+                        format!("; {} -> {}", self.sender(after), self.receiver(after))
+                    };
+                    format!("{by}{} -> {}{both}", self.sender(before), self.receiver(before))
+                });
+                report.path = proof.paths().map(|paths| {
+                    let crossed: Vec<String> = paths
+                        .iter()
+                        .map(|path| format!("{} -> {}", self.sender(path.flow()), self.receiver(path.flow())))
+                        .collect();
+                    crossed.join("; ")
+                });
+                report.twin = proof.twin().map(|twin| self.sender(twin));
+                report.record =
+                    proof.record().map(|record| format!("{} packets counted by {}", record.packets, record.rule));
+            }
+            FlowVerdict::Allowed(proof) => {
+                let (opened, attempts) = proof.counts();
+                report.text =
+                    format!("{opened} of {attempts} attempts got through, up after {}", show_duration(proof.delay()));
+            }
+            FlowVerdict::Violated(violation) => {
+                report.shows = "violated";
+                report.text = match violation {
+                    Violation::Opened { opened, attempts, .. } => format!("{opened} of {attempts} attempts opened"),
+                    Violation::Shut { block, .. } => {
+                        format!(
+                            "never opened: {}",
+                            block.as_ref().map_or("no answer of its own".to_owned(), describe_block)
+                        )
+                    }
+                    Violation::Unstable { lost, of, .. } => format!("unstable: {lost} of {of} attempts lost"),
+                };
+            }
+            FlowVerdict::Unproven(unproven) => {
+                report.shows = "unproven";
+                report.text = format!("{}: {}", unproven.reason.code(), unproven.detail);
+            }
+            FlowVerdict::LeftOut(why) => {
+                report.shows = "left-out";
+                report.text.clone_from(why);
+            }
+        }
+        report
+    }
+
+    fn sender(&self, flow: FlowId) -> String {
+        match self.plan.vantage(self.plan.flow(flow).probe) {
+            Vantage::Pod { namespace, name, node } => format!("{namespace}/{name} ({node})"),
+            Vantage::Node { name } => format!("node {name}"),
+            Vantage::Runner => "the runner".into(),
+        }
+    }
+
+    fn receiver(&self, flow: FlowId) -> String {
+        let flow = self.plan.flow(flow);
+        let port = flow.to.port;
+        match &flow.party {
+            Party::Pod { namespace, name, node, .. } => format!("{namespace}/{name}:{port} ({node})"),
+            Party::Service { service, .. } => format!("Service {}/{}:{port}", service.namespace, service.name),
+            Party::Node { name } => format!("node {name}:{port}"),
+            Party::Outside { name } => format!("{name}:{port}"),
+        }
+    }
+}
+
+fn describe_block(block: &Block) -> String {
+    let how = match &block.how {
+        Refusal::Wire(how) => describe_how(how),
+        Refusal::Status(status) => format!("HTTP status {status}"),
+    };
+    match block.signature {
+        Some(signature) => format!("{how}, which is the refusal of {}", signature.enforcer()),
+        None => how,
+    }
+}
+
+fn mechanism(block: &Block) -> String {
+    match (&block.how, block.signature) {
+        (_, Some(signature)) => signature.enforcer().to_owned(),
+        (Refusal::Status(status), None) => format!("status {status}"),
+        (Refusal::Wire(How::Silence), None) => "drop".into(),
+        (Refusal::Wire(How::Error { icmp: Some(_), .. }), None) => "icmp".into(),
+        (Refusal::Wire(How::Error { icmp: None, .. }), None) => "reset".into(),
+        (Refusal::Wire(How::Closed), None) => "close".into(),
+        (Refusal::Wire(How::Alert { .. }), None) => "alert".into(),
+        (Refusal::Wire(How::Rcode { .. }), None) => "dns".into(),
+        (Refusal::Wire(How::Garbled { .. }), None) => "garbled".into(),
+    }
+}

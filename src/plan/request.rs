@@ -1,0 +1,185 @@
+//! What is said to a target, and what of the answer makes it open.
+
+use super::expand::{Found, FoundPort, Place};
+use super::terms::Environment;
+use crate::model::Transport;
+use crate::suite::{Demand, Locator, PortRef, Scheme, Settings, Url};
+use crate::wire::{Http, Request, Stage, Tls};
+use std::net::IpAddr;
+
+/// A request, before the address is known.
+#[derive(Debug, Clone)]
+pub(super) struct Ask {
+    request: Request,
+    /// Whether the authority of an HTTP request is the address itself.
+    authority_is_address: Option<u16>,
+    /// What of a sample makes it open.
+    pub(super) opens_at: Stage,
+    /// The tier that an allow must reach unless the suite says otherwise.
+    pub(super) demand: Demand,
+    /// How the check's name shows the target, where that is not NAME:PORT.
+    pub(super) label: Option<String>,
+    /// Why no answer could prove anything.
+    pub(super) unprovable: Option<String>,
+}
+
+impl Ask {
+    /// The request to one address.
+    pub(super) fn request(&self, address: IpAddr) -> Request {
+        match (&self.request, self.authority_is_address) {
+            (Request::Http(http), Some(port)) => {
+                Request::Http(Http { authority: std::net::SocketAddr::new(address, port).to_string(), ..http.clone() })
+            }
+            (request, _) => request.clone(),
+        }
+    }
+}
+
+/// Milliseconds after a bare handshake in which a proxy that answered for the target would hang up.
+const LINGER_MS: u32 = 250;
+
+/// The name asked of a DNS server when the suite gives none: every Kubernetes cluster has it.
+const DNS_CONTROL_NAME: &str = "kubernetes.default.svc.cluster.local";
+
+/// What is said to a target at a port.
+pub(super) fn ask(
+    target: &Found<'_>,
+    port: &FoundPort,
+    url: Option<&Url>,
+    line: &Settings,
+    suite: &Settings,
+    environment: Environment,
+) -> Ask {
+    if let Some(url) = url {
+        return by_url(target, url, port.number, line, environment);
+    }
+    let plain = |request, opens_at, demand| Ask {
+        request,
+        authority_is_address: None,
+        opens_at,
+        demand,
+        label: None,
+        unprovable: None,
+    };
+    if let Some(payload) = line.send.as_ref().or(suite.send.as_ref()) {
+        let hex = payload.iter().map(|byte| format!("{byte:02x}")).collect();
+        return plain(Request::Payload { hex }, Stage::FirstBytes, Demand::A1);
+    }
+    let outside = matches!(target.place, Place::Outside(_));
+    let udp = port.transport == Transport::Udp;
+    match (port.number, udp) {
+        (53, _) => {
+            plain(Request::Dns { name: DNS_CONTROL_NAME.into(), record: "A".into() }, Stage::FirstBytes, Demand::A1)
+        }
+        // Firewalls answer TCP handshakes themselves, so an outside 443 opens with TLS.
+        (443, false) if outside => {
+            let tls =
+                Tls { server_name: line.server_name.clone().or_else(|| host_of(target)), alpn: line.alpn.clone() };
+            let demand = certificate_demand(tls.server_name.as_deref(), environment);
+            plain(Request::Tls(tls), Stage::Tls, demand)
+        }
+        _ => match environment {
+            Environment::Lab if udp || (outside && port.number == 80) => {
+                plain(Request::Nonce, Stage::FirstBytes, Demand::A2)
+            }
+            Environment::Lab => plain(Request::Nonce, Stage::Connect, Demand::A2),
+            Environment::Cluster if udp => Ask {
+                unprovable: Some(format!(
+                    "nothing is known to answer on {}/udp, and silence proves nothing; give the line `send:` with a payload that is answered",
+                    port.number
+                )),
+                ..plain(Request::Nonce, Stage::FirstBytes, Demand::A2)
+            },
+            Environment::Cluster => plain(Request::Connect { linger_ms: LINGER_MS }, Stage::Connect, Demand::A0),
+        },
+    }
+}
+
+fn by_url(target: &Found<'_>, url: &Url, port: u16, line: &Settings, environment: Environment) -> Ask {
+    let server_name = line.server_name.clone().or_else(|| host_of(target));
+    let method = line.method.clone().unwrap_or_else(|| url.method.clone());
+    let label = if method == "GET" { url.text.clone() } else { format!("{method} {}", without_method(&url.text)) };
+    let tls = Tls { server_name: server_name.clone(), alpn: line.alpn.clone() };
+    let http = |tls: Option<Tls>, default_port: u16| {
+        let host = host_of(target);
+        let authority = host.clone().map(|host| if port == default_port { host } else { format!("{host}:{port}") });
+        let request = Request::Http(Http {
+            tls,
+            method: method.clone(),
+            path: if url.path.is_empty() { "/".into() } else { url.path.clone() },
+            authority: authority.unwrap_or_default(),
+            headers: line.headers.clone(),
+            body: line.body.clone(),
+            h2: false,
+        });
+        (request, host.is_none().then_some(port))
+    };
+    let answer = match environment {
+        Environment::Lab => Demand::A2,
+        Environment::Cluster => Demand::A1,
+    };
+    let (request, authority_is_address, opens_at, demand) = match url.scheme {
+        Scheme::Http => {
+            let (request, address) = http(None, 80);
+            (request, address, Stage::Request, answer)
+        }
+        Scheme::Https => {
+            let (request, address) = http(Some(tls), 443);
+            (request, address, Stage::Request, answer)
+        }
+        Scheme::Tls => {
+            let demand = certificate_demand(server_name.as_deref(), environment);
+            (Request::Tls(tls), None, Stage::Tls, demand)
+        }
+        Scheme::Dns => {
+            let name = url.path.trim_start_matches('/');
+            let name = if name.is_empty() { DNS_CONTROL_NAME } else { name };
+            let record = line.record.clone().unwrap_or_else(|| "A".into());
+            (Request::Dns { name: name.to_owned(), record }, None, Stage::FirstBytes, Demand::A1)
+        }
+    };
+    let repeats = matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS") || line.repeat == Some(true);
+    let unprovable = (!repeats && matches!(url.scheme, Scheme::Http | Scheme::Https)).then(|| {
+        format!("{method} may be sent only once, and one sample proves nothing; write `repeat: true` if the target takes it more than once")
+    });
+    Ask { request, authority_is_address, opens_at, demand, label: Some(label), unprovable }
+}
+
+/// In the lab the certificate of a name is expected to be the run's own; elsewhere only that there is one.
+fn certificate_demand(server_name: Option<&str>, environment: Environment) -> Demand {
+    match (environment, server_name) {
+        (Environment::Lab, Some(_)) => Demand::A2,
+        (Environment::Lab, None) | (Environment::Cluster, _) => Demand::A1,
+    }
+}
+
+/// The host name of an outside target.
+fn host_of(target: &Found<'_>) -> Option<String> {
+    match &target.endpoint.locator {
+        Locator::Host(name) => Some(name.as_str().to_owned()),
+        Locator::Workload { .. }
+        | Locator::Pods { .. }
+        | Locator::Service { .. }
+        | Locator::Address(_)
+        | Locator::Runner
+        | Locator::Nodes => None,
+    }
+}
+
+fn without_method(text: &str) -> &str {
+    text.split_once(' ').map_or(text, |(_, rest)| rest)
+}
+
+/// A URL's port number, where it is one, and its transport.
+pub fn url_port(url: &Url) -> (Option<u16>, Transport) {
+    let (default, transport) = match url.scheme {
+        Scheme::Http => (80, Transport::Tcp),
+        Scheme::Https | Scheme::Tls => (443, Transport::Tcp),
+        Scheme::Dns => (53, Transport::Udp),
+    };
+    match &url.port {
+        None => (Some(default), transport),
+        Some(PortRef::Number(number)) => (Some(*number), transport),
+        Some(PortRef::Name(_)) => (None, transport),
+    }
+}

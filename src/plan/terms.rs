@@ -1,0 +1,86 @@
+//! How a check is judged: settings with every default filled in.
+
+use crate::suite::{Demand, Expected, Mechanism, Settings, Spread};
+use std::time::Duration;
+
+/// Where a run takes place: defaults differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Environment {
+    /// Namespaces of this machine: everything is armed and settled from the start.
+    Lab,
+    /// A cluster.
+    Cluster,
+}
+
+/// One check's settings, complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// Wait before the hold.
+    pub settle: Duration,
+    /// How long a deny is watched, first sample to last.
+    pub hold: Duration,
+    /// How long an allow may take to come up.
+    pub patience: Duration,
+    /// Samples that a deny needs at least.
+    pub samples: u32,
+    /// Deadline of the connect stage.
+    pub deadline: Duration,
+    /// The tier demanded.
+    pub demand: Demand,
+    /// Whether a start-up leak violates.
+    pub startup_isolated: bool,
+    /// The kind that a deny must be.
+    pub mechanism: Option<Mechanism>,
+    /// The HTTP status that counts as allowed.
+    pub status: Option<u16>,
+    /// How many source instances are used.
+    pub spread: Spread,
+}
+
+/// How long a silent flow is watched before it counts as blocked.
+///
+/// One second after the first SYN, Linux sends the second (RFC 6298 section 2.1), so anything below that would call a
+/// single lost packet a deny.
+pub(super) const MIN_DEADLINE: Duration = Duration::from_millis(1_300);
+
+/// Samples that a deny needs at least, unless the suite says otherwise.
+pub(super) const MIN_SAMPLES: u32 = 6;
+
+impl Terms {
+    /// Fills in defaults: a line's settings go before the suite's. `answer` is the tier that the request's answer
+    /// should reach.
+    pub fn of(expected: Expected, line: &Settings, suite: &Settings, environment: Environment, answer: Demand) -> Self {
+        let lab = environment == Environment::Lab;
+        let pick = |of: fn(&Settings) -> Option<Duration>| of(line).or(of(suite));
+        let demand = match expected {
+            Expected::Denied => {
+                line.demand.or(suite.demand).filter(|demand| demand.is_for_denials()).unwrap_or(Demand::D2)
+            }
+            Expected::Allowed => {
+                line.demand.or(suite.demand).filter(|demand| !demand.is_for_denials()).unwrap_or(answer)
+            }
+        };
+        Self {
+            settle: pick(|s| s.settle).unwrap_or(if lab { Duration::ZERO } else { Duration::from_secs(1) }),
+            hold: pick(|s| s.hold).unwrap_or(Duration::from_secs(if lab { 2 } else { 3 })),
+            patience: pick(|s| s.patience).unwrap_or(Duration::from_secs(if lab { 10 } else { 60 })),
+            samples: line.samples.or(suite.samples).unwrap_or(MIN_SAMPLES),
+            deadline: pick(|s| s.deadline).unwrap_or(MIN_DEADLINE),
+            demand,
+            startup_isolated: line.startup_isolated.or(suite.startup_isolated).unwrap_or(false),
+            mechanism: line.mechanism.or(suite.mechanism),
+            status: line.status.or(suite.status),
+            spread: line.spread.or(suite.spread).unwrap_or(Spread::Nodes),
+        }
+    }
+}
+
+impl Demand {
+    /// Whether it is a tier of denials.
+    pub fn is_for_denials(self) -> bool {
+        match self {
+            Self::D1 | Self::D2 | Self::D2Twin | Self::D2Record => true,
+            Self::A0 | Self::A1 | Self::A2 | Self::A3 => false,
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The plan of one probe, as the wire carries it.
+
+use super::{FlowId, Plan, Terms};
+use crate::suite::Expected;
+use crate::wire::{self, Deadlines, Pace, Target};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What a run adds to a plan.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    /// The run's id.
+    pub run: String,
+    /// Seed of all nonces.
+    pub seed: u64,
+    /// Certificates to trust, PEM.
+    pub trust: Vec<String>,
+    /// How often a probe gives life signs.
+    pub beat: Duration,
+}
+
+/// Controls start this much before the flows that they vouch for, so that they open before these are blocked.
+const HEAD_START_MS: u32 = 200;
+
+/// Starts of one probe's flows are spread over this time, so that they do not meet in one millisecond.
+const SPREAD_MS: u32 = 100;
+
+/// After the opening burst the second burst comes so much later; it opens the hold where there is no settle.
+const SECOND_BURST_MS: u32 = 1_000;
+
+/// One attempt a second.
+const INTERVAL_MS: u32 = 1_000;
+
+/// Longer than any run may take; the probe then ends by itself.
+const SPARE: Duration = Duration::from_secs(120);
+
+/// Makes every probe's plan, by [`super::ProbeId`].
+pub fn probe_plans(plan: &Plan, schedule: &Schedule) -> Vec<wire::Plan> {
+    let uses = uses(plan);
+    let ttl = plan
+        .checks
+        .iter()
+        .map(|check| check.terms.patience.max(check.terms.settle + check.terms.hold))
+        .max()
+        .unwrap_or_default()
+        + SPARE;
+    let mut plans: Vec<wire::Plan> = (0..plan.probes.len())
+        .map(|_| wire::Plan {
+            v: wire::VERSION,
+            run: schedule.run.clone(),
+            seed: schedule.seed,
+            ttl_ms: ttl.as_millis() as u64,
+            beat_ms: schedule.beat.as_millis() as u32,
+            trust: schedule.trust.clone(),
+            resolver: None,
+            flows: Vec::new(),
+        })
+        .collect();
+    for (index, flow) in plan.flows.iter().enumerate() {
+        let id = FlowId(index as u32);
+        let of = &mut plans[flow.probe.0 as usize];
+        let usage = uses.get(&id).copied().unwrap_or(Usage::CONTROL);
+        let start = usage.start_ms + (of.flows.len() as u32 * 7) % SPREAD_MS;
+        of.flows.push(wire::Flow {
+            id: id.0,
+            target: Target::Address(flow.to.address),
+            port: flow.to.port,
+            transport: flow.to.transport,
+            request: flow.to.request.clone(),
+            deadlines: Deadlines {
+                resolve_ms: 2_000,
+                connect_ms: usage.deadline_ms,
+                tls_ms: 5_000.max(usage.deadline_ms),
+                request_ms: usage.request_ms,
+            },
+            pace: Pace {
+                bursts_ms: vec![start, start + usage.settle_ms + SECOND_BURST_MS],
+                interval_ms: INTERVAL_MS,
+                attempts: None,
+            },
+        });
+    }
+    plans
+}
+
+/// How one flow is used by the checks.
+#[derive(Debug, Clone, Copy)]
+struct Usage {
+    start_ms: u32,
+    settle_ms: u32,
+    deadline_ms: u32,
+    request_ms: u32,
+}
+
+impl Usage {
+    const CONTROL: Self = Self { start_ms: 0, settle_ms: 0, deadline_ms: 1_300, request_ms: 10_000 };
+
+    fn of(expected: Expected, terms: &Terms) -> Self {
+        let deadline_ms = terms.deadline.as_millis() as u32;
+        match expected {
+            Expected::Allowed => Self { deadline_ms, ..Self::CONTROL },
+            Expected::Denied => Self {
+                start_ms: HEAD_START_MS,
+                settle_ms: terms.settle.as_millis() as u32,
+                deadline_ms,
+                ..Self::CONTROL
+            },
+        }
+    }
+}
+
+fn uses(plan: &Plan) -> BTreeMap<FlowId, Usage> {
+    let mut uses: BTreeMap<FlowId, Usage> = BTreeMap::new();
+    for check in &plan.checks {
+        let usage = Usage::of(check.expected, &check.terms);
+        for flow in &check.flows {
+            let known = uses.entry(*flow).or_insert(usage);
+            known.deadline_ms = known.deadline_ms.max(usage.deadline_ms);
+            known.settle_ms = known.settle_ms.max(usage.settle_ms);
+            known.start_ms = known.start_ms.max(usage.start_ms);
+        }
+    }
+    uses
+}
+
+/// The least time that a run takes once its probes say hello: settle, hold, deadline and one interval.
+pub fn floor(plan: &Plan) -> Duration {
+    let of = |terms: &Terms| terms.settle + terms.hold + terms.deadline + Duration::from_millis(u64::from(INTERVAL_MS));
+    plan.checks.iter().map(|check| of(&check.terms)).max().unwrap_or_default()
+}

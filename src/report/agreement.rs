@@ -1,0 +1,168 @@
+//! One run, all reports: they say the same, and so does the exit code.
+
+use super::{Capabilities, Console, Detail, Format, OpenError, Progress, ReportSpec, Reports, Screen, example};
+use crate::event::{ExitCode, RunEvent};
+use quick_junit::{NonSuccessKind, TestCaseStatus};
+use std::collections::BTreeMap;
+
+/// Check name → what a report says of it.
+type Said = BTreeMap<String, String>;
+
+fn by_junit(xml: &str) -> Said {
+    let report = quick_junit::Report::deserialize_from_str(xml).unwrap();
+    let says = |status: &TestCaseStatus| match status {
+        TestCaseStatus::Success { .. } => "proven".to_owned(),
+        TestCaseStatus::NonSuccess { kind: NonSuccessKind::Failure, .. } => "violated".to_owned(),
+        TestCaseStatus::NonSuccess { kind: NonSuccessKind::Error, ty, .. } => ty.as_ref().unwrap().as_str().to_owned(),
+        TestCaseStatus::Skipped { .. } => "skipped".to_owned(),
+    };
+    report
+        .test_suites
+        .iter()
+        .flat_map(|suite| &suite.test_cases)
+        .map(|case| (case.name.as_str().to_owned(), says(&case.status)))
+        .collect()
+}
+
+fn by_json(report: &serde_json::Value) -> Said {
+    let says = |check: &serde_json::Value| match check["verdict"].as_str().unwrap() {
+        "unproven" => check["reason"]["code"].as_str().unwrap().to_owned(),
+        verdict => verdict.to_owned(),
+    };
+    report["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|check| (check["name"].as_str().unwrap().to_owned(), says(check)))
+        .collect()
+}
+
+fn by_console(text: &str) -> Said {
+    let mut said = Said::new();
+    let mut name = String::new();
+    for line in text.lines() {
+        if let Some(violated) = line.strip_prefix("violated: ") {
+            said.insert(violated.to_owned(), "violated".into());
+        } else if let Some(unproven) = line.strip_prefix("unproven: ") {
+            unproven.clone_into(&mut name);
+            if let Some((name, rest)) = unproven.split_once(" (") {
+                said.insert(name.to_owned(), rest.split(')').next().unwrap().to_owned());
+            }
+        } else if line.contains("= reason ") {
+            let code = line.trim_end_matches(')').rsplit('(').next().unwrap();
+            said.insert(name.clone(), code.into());
+        } else if let Some(proven) = line.strip_prefix("+ ").or_else(|| line.strip_prefix("- ")) {
+            said.insert(proven.to_owned(), "proven".into());
+        }
+    }
+    said
+}
+
+#[test]
+fn all_reports_and_the_exit_code_agree() {
+    for events in [example::shop(), example::all_proven(), example::interrupted()] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let spec = |format: &str, name: &str| ReportSpec::parse(&format!("{format}={}", path(name).display())).unwrap();
+        let mut reports =
+            Reports::open(&[spec("junit", "a.xml"), spec("json", "a.json"), spec("jsonl", "a.jsonl")]).unwrap();
+        let ((out, console), (err, _)) = (example::pipe(), example::pipe());
+        let screens = [Screen::new(out, Capabilities::plain()), Screen::new(err, Capabilities::plain())];
+        let [results, live] = screens;
+        reports.add("console", Console::new(results, live, Detail::Verbose, Progress::Quiet));
+        let ((out, junit), (more, json)) = (example::pipe(), example::pipe());
+        reports.add_output(Format::Junit, out);
+        reports.add_output(Format::Json, more);
+        for event in &events {
+            reports.event(event);
+        }
+        reports.stopped("comes too late", ExitCode::Impossible);
+        assert!(reports.errors().is_empty());
+
+        let read = |name: &str| std::fs::read_to_string(path(name)).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&read("a.json")).unwrap();
+        assert_eq!(json.text(), read("a.json"), "-o and --report write the same");
+        assert_eq!(by_junit(&junit.text()), by_junit(&read("a.xml")));
+        let said = by_json(&report);
+        assert_eq!(by_junit(&read("a.xml")), said);
+        assert_eq!(by_console(&console.text()), said, "{}", console.text());
+        let last = read("a.jsonl")
+            .lines()
+            .last()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .unwrap();
+
+        let Some(RunEvent::Finished { summary, .. }) = events.last() else { panic!() };
+        assert_eq!(said.len(), summary.checks);
+        let code = ExitCode::of(summary);
+        assert_eq!(report["run"]["exitCode"], code.number());
+        assert_eq!(last["summary"]["exitCode"], code.number());
+        assert_eq!(said.values().any(|says| says == "violated"), code == ExitCode::Violated);
+        assert_eq!(said.values().all(|says| says == "proven"), code == ExitCode::Proven);
+        assert_eq!(reports.exit_code(code), code);
+    }
+}
+
+#[test]
+fn one_report_that_fails_stops_no_other_and_makes_a_defect() {
+    let mut reports = Reports::default();
+    reports.add_output(Format::Json, example::Full);
+    let (writer, written) = example::pipe();
+    reports.add_output(Format::Junit, writer);
+    for event in &example::all_proven() {
+        reports.event(event);
+    }
+    assert!(written.text().contains("<testsuites"));
+    assert_eq!(reports.errors().len(), 1);
+    assert_eq!(reports.errors()[0].to_string(), "write the report -o json");
+    assert_eq!(reports.exit_code(ExitCode::Proven), ExitCode::Defect);
+}
+
+#[test]
+fn everything_wrong_with_the_files_is_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = |text: &str| ReportSpec::parse(&text.replace("DIR", &folder.path().display().to_string())).unwrap();
+    let Err(errors) = Reports::open(&[spec("json=DIR/no/a"), spec("junit=DIR"), spec("json=DIR/fine")]) else {
+        panic!()
+    };
+    assert_eq!(errors.len(), 2);
+    assert_eq!(errors[0].to_string(), format!("open json={}/no/a", folder.path().display()));
+
+    let Err(errors) = Reports::open(&[spec("json=DIR/a"), spec("junit=DIR/./a")]) else { panic!() };
+    assert!(matches!(errors[..], [OpenError::Twice(..)]));
+}
+
+#[test]
+fn the_file_of_an_earlier_run_cannot_be_taken_for_this_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("report.xml");
+    let spec = ReportSpec::parse(&format!("junit={}", path.display())).unwrap();
+    let mut first = Reports::open(std::slice::from_ref(&spec)).unwrap();
+    for event in &example::all_proven() {
+        first.event(event);
+    }
+    assert!(by_junit(&std::fs::read_to_string(&path).unwrap()).values().all(|says| says == "proven"));
+
+    let mut second = Reports::open(&[spec]).unwrap();
+    assert_eq!(by_junit(&std::fs::read_to_string(&path).unwrap())["run"], "not-begun");
+    second.stopped("the cluster cannot be reached", ExitCode::Impossible);
+    let xml = std::fs::read_to_string(&path).unwrap();
+    assert!(xml.contains("the cluster cannot be reached"), "{xml}");
+}
+
+#[test]
+fn ten_thousand_checks_go_into_every_report() {
+    let mut reports = Reports::default();
+    let outs = Format::ALL.map(|format| {
+        let (writer, written) = example::pipe();
+        reports.add_output(format, writer);
+        written
+    });
+    for event in &example::many(10_000) {
+        reports.event(event);
+    }
+    let [junit, json, jsonl] = outs.map(|out| out.text());
+    assert_eq!(by_junit(&junit).len(), 10_000);
+    assert_eq!(by_json(&serde_json::from_str(&json).unwrap()), by_junit(&junit));
+    assert_eq!(jsonl.lines().count(), 10_003);
+}

@@ -1,0 +1,165 @@
+//! A check that is not proven, as a compiler would show it: its line, what was seen, and what to do.
+
+use super::screen::{Ink, Pen};
+use crate::event::{CheckResult, Outcome};
+use crate::report::text::{counted, cut, say, width, wrapped};
+use crate::report::words;
+
+/// At most so many flows are shown of one check.
+const FLOWS: usize = 3;
+/// The widest that prose is set: longer lines are hard to read.
+const PROSE: usize = 110;
+
+/// The picture of one finding.
+pub(super) fn picture(result: &CheckResult, pen: Pen) -> String {
+    let (check, verdict) = (&result.check, result.verdict.to_string());
+    let ink = ink(result.verdict);
+    let margin = check.line.to_string().len() + 1;
+    let mut picture = Picture { pen, margin, out: String::new() };
+    say!(picture.out, "{} {}", pen.inked(ink, &format!("{verdict}:")), pen.inked(Ink::Strong, &pen.text(&check.name)));
+    picture.source(check.line, &pen.text(&check.file), &pen.text(&check.text), ink);
+    for (word, text) in words::explanation(result) {
+        picture.note(word, &pen.text(&text));
+    }
+    let (flows, others) = words::telling(result, FLOWS);
+    for flow in &flows {
+        picture.note("flow", &pen.text(&words::flow(flow)));
+    }
+    if others > 0 {
+        picture.note("flow", &format!("and {}", counted(others, "other flow")));
+    }
+    picture.out
+}
+
+/// The same in one line, where there are too many to show each in full.
+pub(super) fn line(result: &CheckResult, pen: Pen) -> String {
+    let code = result.reason.as_ref().map_or(String::new(), |reason| format!(" ({})", reason.code));
+    let verdict = pen.inked(ink(result.verdict), &format!("{}:", result.verdict));
+    format!(
+        "{verdict} {}{code}  {}:{}\n",
+        pen.text(&result.check.name),
+        pen.text(&result.check.file),
+        result.check.line
+    )
+}
+
+fn ink(verdict: Outcome) -> Ink {
+    match verdict {
+        Outcome::Proven => Ink::Proven,
+        Outcome::Violated => Ink::Violated,
+        Outcome::Unproven => Ink::Unproven,
+    }
+}
+
+struct Picture {
+    pen: Pen,
+    margin: usize,
+    out: String,
+}
+
+impl Picture {
+    /// The suite's own line, underlined.
+    fn source(&mut self, number: u32, file: &str, text: &str, ink: Ink) {
+        let Self { pen, margin, .. } = *self;
+        let bar = pen.inked(Ink::Faint, pen.sign("│", "|"));
+        let text = cut(text.trim(), pen.width.max(40).saturating_sub(margin + 3), pen.unicode);
+        let underline = pen.sign("━", "^").repeat(width(&text));
+        let arrow = pen.inked(Ink::Faint, pen.sign("╭─", "-->"));
+        say!(self.out, "{:margin$}{arrow} {file}:{number}", "");
+        say!(self.out, "{}{bar} {text}", pen.inked(Ink::Faint, &format!("{number:<margin$}")));
+        say!(self.out, "{:margin$}{bar} {}", "", pen.inked(ink, &underline));
+    }
+
+    /// A note, its lines under one another.
+    fn note(&mut self, word: &str, text: &str) {
+        let Self { pen, margin, .. } = *self;
+        let indent = margin + 2 + 10;
+        let lines = wrapped(text, pen.width.clamp(indent + 24, PROSE) - indent);
+        for (number, line) in lines.iter().enumerate() {
+            if number == 0 {
+                let sign = pen.inked(Ink::Faint, "=");
+                say!(self.out, "{:margin$}{sign} {}{line}", "", pen.inked(Ink::Strong, &format!("{word:<10}")));
+            } else {
+                say!(self.out, "{:indent$}{line}", "");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::RunEvent;
+    use crate::report::{example, text};
+
+    const PEN: Pen = Pen { width: 100, colour: false, unicode: true };
+
+    fn of(events: &[RunEvent], place: usize, pen: Pen) -> String {
+        let Some(RunEvent::Finished { results, .. }) = events.last() else { panic!() };
+        picture(&results[place], pen)
+    }
+
+    #[test]
+    fn a_violation_is_shown_at_its_line() {
+        let expected = "\
+violated: web-tier -> postgres:5432 denied
+   ╭─ shop.yaml:16
+16 │ - check: web-tier -> postgres denied
+   │ ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
+   = seen      shop/web-6d4f-x2 (node-1) reached data/postgres-0:5432 (node-2): 12 of 12 attempts
+               opened, answered by postgres-0
+   = contrast  shop/payments-0 (node-1) was stopped at the same address and port
+   = because   only the API may touch the data
+   = next      find the policy that should stop this flow: it does not select the target (or the
+               source), or another one admits it
+   = flow      shop/web-6d4f-x2 (node-1) -> data/postgres-0 on node-2 (10.0.2.7:5432/tcp): 12 of 12
+               attempts opened; answered by postgres-0
+   = flow      shop/web-6d4f-b7 (node-2) -> data/postgres-0 on node-2 (10.0.2.7:5432/tcp): 12 of 12
+               attempts opened; answered by postgres-0
+";
+        assert_eq!(of(&example::shop(), 3, PEN), expected);
+    }
+
+    #[test]
+    fn an_unproven_check_says_why_and_what_would_settle_it() {
+        let expected = "\
+unproven: api -> metadata:80 denied
+   --> shop.yaml:19
+19 | api -> metadata:80 denied
+   | ^^^^^^^^^^^^^^^^^^^^^^^^^
+   = reason    nobody got an answer from 169.254.169.254:80 (no-control-answered)
+   = seen      shop/api-0 (node-2) -> metadata:80: 12 of 12 attempts blocked, 0 opened
+   = next      check that the target listens on that port: nobody got an answer from it
+   = flow      shop/api-0 (node-2) -> metadata (169.254.169.254:80/tcp): no-control-answered: nobody
+               got an answer from 169.254.169.254:80
+";
+        assert_eq!(of(&example::shop(), 6, Pen { unicode: false, ..PEN }), expected);
+    }
+
+    #[test]
+    fn only_a_few_flows_are_shown() {
+        let events = example::shop();
+        let Some(RunEvent::Finished { results, .. }) = events.last() else { panic!() };
+        let mut result = results[3].clone();
+        let flow = result.flows[0].clone();
+        result.flows = vec![flow; 9];
+        let picture = picture(&result, PEN);
+        assert_eq!(picture.matches("= flow ").count(), FLOWS + 1);
+        assert!(picture.ends_with("= flow      and 6 other flows\n"), "{picture}");
+    }
+
+    #[test]
+    fn hostile_text_is_shown_as_escapes() {
+        for pen in [PEN, Pen { unicode: false, ..PEN }] {
+            for place in 0..2 {
+                let picture = of(&example::hostile(), place, pen);
+                assert!(!picture.chars().any(|c| c != '\n' && text::acts(c)), "{picture}");
+                assert!(
+                    picture.lines().skip(1).all(|line| line.starts_with(' ') || line.starts_with('1')),
+                    "{picture}"
+                );
+                assert!(pen.unicode || picture.is_ascii(), "{picture}");
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! For people: what runs, how far it is, and at the end who may talk to whom, with every finding explained.
+//!
+//! Results go to one screen, what happens meanwhile to another, so that `watertight run ... > report.txt` keeps the
+//! one and shows the other.
+
+mod finding;
+mod matrix;
+mod page;
+mod screen;
+
+pub(super) use page::Page;
+pub(super) use screen::Pen;
+pub use screen::{Capabilities, Screen};
+
+use super::Report;
+use super::text::counted;
+use crate::event::{ExitCode, RunEvent, RunInfo};
+use crate::model::show_duration;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use screen::Ink;
+use std::io;
+use std::time::Duration;
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Detail {
+    /// Of what is proven only the matrix and the sum.
+    #[default]
+    Brief,
+    /// Each proven check too: tier, reach, power, control, delay.
+    Verbose,
+}
+
+/// Whether progress is drawn on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// If it is a terminal.
+    Drawn,
+    /// Never: a log of a pipeline would hold every frame.
+    Quiet,
+}
+
+impl Progress {
+    /// Quiet where `CI` is set, as pipelines do.
+    pub fn by_convention() -> Self {
+        if std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false") {
+            Self::Quiet
+        } else {
+            Self::Drawn
+        }
+    }
+}
+
+/// The report for people.
+pub struct Console {
+    results: Screen,
+    live: Screen,
+    progress: Progress,
+    bar: Option<ProgressBar>,
+    page: Page,
+}
+
+impl Console {
+    /// `results`: where the report goes. `live`: where notes and progress go, always standard error's.
+    pub fn new(results: Screen, live: Screen, detail: Detail, progress: Progress) -> Self {
+        Self { results, live, progress, bar: None, page: Page::new(detail) }
+    }
+
+    fn start(&mut self, run: &RunInfo) -> io::Result<()> {
+        let pen = self.live.pen();
+        let suites: Vec<String> = self
+            .page
+            .suites
+            .iter()
+            .map(|suite| format!("{} ({})", pen.text(&suite.name), pen.text(&suite.file)))
+            .collect();
+        let place = match run.backend.as_str() {
+            "lab" => "in the lab".to_owned(),
+            "kube" => "in the cluster".to_owned(),
+            other => format!("on the backend {}", pen.text(other)),
+        };
+        let version = pen.inked(Ink::Strong, &format!("watertight {}", pen.text(&run.version)));
+        let checks = counted(self.page.checks.len(), "check");
+        self.live.write(&format!("{version}: {checks} of {} {place}\n", suites.join(", ")))?;
+        match self.progress {
+            Progress::Drawn if self.live.is_terminal() => self.bar = Some(bar(self.page.checks.len(), pen)),
+            Progress::Drawn | Progress::Quiet => {}
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, text: &str) -> io::Result<()> {
+        let pen = self.live.pen();
+        let line = format!("{} {}\n", pen.inked(Ink::Strong, "note:"), pen.text(text));
+        match &self.bar {
+            Some(bar) => bar.suspend(|| self.live.write(&line)),
+            None => self.live.write(&line),
+        }
+    }
+
+    fn moved(&mut self, settled: usize, of: usize, elapsed_ms: u64, floor_ms: u64) {
+        let Some(bar) = &self.bar else { return };
+        let left = Duration::from_millis(floor_ms.saturating_sub(elapsed_ms));
+        let left = if left.is_zero() { String::new() } else { format!(", at least {} more", show_duration(left)) };
+        let violated = match self.page.violated.len() {
+            0 => String::new(),
+            n => format!(", {n} violated"),
+        };
+        bar.set_length(of as u64);
+        bar.set_position(settled as u64);
+        bar.set_message(format!("{violated}{left}"));
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Report for Console {
+    fn event(&mut self, event: &RunEvent) -> io::Result<()> {
+        self.page.learn(event);
+        match event {
+            RunEvent::Started { run, .. } => self.start(run),
+            RunEvent::Note { text } => self.note(text),
+            RunEvent::Progress { settled, of, elapsed_ms, floor_ms } => {
+                self.moved(*settled, *of, *elapsed_ms, *floor_ms);
+                Ok(())
+            }
+            RunEvent::Settled { .. } => Ok(()),
+            RunEvent::Finished { run, results, summary } => {
+                self.clear();
+                let page = self.page.finished(run, results, *summary, self.results.pen());
+                self.results.write(&page)
+            }
+        }
+    }
+
+    fn stopped(&mut self, why: &str, _: ExitCode) -> io::Result<()> {
+        self.clear();
+        let page = self.page.stopped(why, self.results.pen());
+        self.results.write(&page)
+    }
+}
+
+fn bar(checks: usize, pen: Pen) -> ProgressBar {
+    let template = "{spinner} {pos} of {len} settled{msg}  {elapsed}";
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let bar = ProgressBar::with_draw_target(Some(checks as u64), ProgressDrawTarget::stderr());
+    bar.set_style(style.tick_chars(pen.sign("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ", "|/-\\ ")));
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! For GitHub Actions: an annotation at the line of each finding, and the page on the run's summary.
+
+use super::Report;
+use super::console::{Detail, Page, Pen};
+use super::text::{shown, stripped};
+use super::words;
+use crate::event::{CheckResult, ExitCode, Outcome, RunEvent};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// GitHub takes 1 MiB of summary from a step, and nothing of a larger one.
+const MOST: usize = 1_000_000;
+
+/// `::error file=...,line=...::` on a stream that GitHub's runner reads: standard output or standard error.
+///
+/// A violation is an error, an unproven check a warning.
+pub struct Annotations<W> {
+    writer: W,
+}
+
+impl<W: Write> Annotations<W> {
+    /// Writes them to `writer`.
+    pub fn new(writer: W) -> Self {
+        Self { writer }
+    }
+
+    fn incomplete(&mut self, why: &str) -> io::Result<()> {
+        writeln!(self.writer, "::error title=watertight did not finish::{}", value(why))
+    }
+
+    fn annotate(&mut self, result: &CheckResult) -> io::Result<()> {
+        let command = match result.verdict {
+            Outcome::Violated => "error",
+            Outcome::Unproven => "warning",
+            Outcome::Proven => return Ok(()),
+        };
+        let check = &result.check;
+        let title = format!("{}: {}", result.verdict, check.name);
+        let mut message = words::sentence(result);
+        if let Some(next) = &result.next_step {
+            message.push('\n');
+            message.push_str(next);
+        }
+        writeln!(
+            self.writer,
+            "::{command} file={},line={},title={}::{}",
+            property(&check.file),
+            check.line,
+            property(&title),
+            value(&message)
+        )
+    }
+}
+
+impl<W: Write> Report for Annotations<W> {
+    fn event(&mut self, event: &RunEvent) -> io::Result<()> {
+        match event {
+            RunEvent::Finished { run, results, summary } => {
+                for result in results {
+                    self.annotate(result)?;
+                }
+                if !(run.complete && summary.complete) {
+                    self.incomplete(run.incomplete_because.as_deref().unwrap_or("the run is not complete"))?;
+                }
+                self.writer.flush()
+            }
+            RunEvent::Started { .. } | RunEvent::Note { .. } | RunEvent::Progress { .. } | RunEvent::Settled { .. } => {
+                Ok(())
+            }
+        }
+    }
+
+    fn stopped(&mut self, why: &str, _: ExitCode) -> io::Result<()> {
+        self.incomplete(why)?;
+        self.writer.flush()
+    }
+}
+
+/// The runner's own escapes for a command's message.
+fn value(text: &str) -> String {
+    stripped(text).replace('%', "%25").replace('\n', "%0A")
+}
+
+/// The same for a command's property.
+fn property(text: &str) -> String {
+    value(&shown(text)).replace(':', "%3A").replace(',', "%2C")
+}
+
+/// The page, appended to the file that `GITHUB_STEP_SUMMARY` names.
+pub struct StepSummary {
+    file: File,
+    page: Page,
+}
+
+impl StepSummary {
+    const PEN: Pen = Pen { width: 110, colour: false, unicode: true };
+
+    /// Opens the file, so that what is wrong with it shows before the run.
+    ///
+    /// # Errors
+    /// It cannot be appended to.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().append(true).create(true).open(path)?;
+        Ok(Self { file, page: Page::new(Detail::Brief) })
+    }
+
+    fn write(&mut self, title: &str, page: &str) -> io::Result<()> {
+        self.file.write_all(markdown(title, page).as_bytes())
+    }
+}
+
+impl Report for StepSummary {
+    fn event(&mut self, event: &RunEvent) -> io::Result<()> {
+        self.page.learn(event);
+        match event {
+            RunEvent::Finished { run, results, summary } => {
+                let page = self.page.finished(run, results, *summary, Self::PEN);
+                let title = match ExitCode::of(summary) {
+                    ExitCode::Proven => "watertight: as expected",
+                    ExitCode::Violated => "watertight: violated",
+                    ExitCode::Unproven => "watertight: something is unproven",
+                    ExitCode::Usage | ExitCode::Impossible | ExitCode::Defect => "watertight: incomplete",
+                };
+                self.write(title, &page)
+            }
+            RunEvent::Started { .. } | RunEvent::Note { .. } | RunEvent::Progress { .. } | RunEvent::Settled { .. } => {
+                Ok(())
+            }
+        }
+    }
+
+    fn stopped(&mut self, why: &str, _: ExitCode) -> io::Result<()> {
+        let page = self.page.stopped(why, Self::PEN);
+        self.write("watertight: incomplete", &page)
+    }
+}
+
+/// The page in a fence that nothing in it can close, cut at a line if it is too long.
+fn markdown(title: &str, page: &str) -> String {
+    let longest = page.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    let room = MOST.saturating_sub(2 * fence.len());
+    let (page, cut) = if page.len() <= room {
+        (page, "")
+    } else {
+        let whole = (0..=room).rev().find(|at| page.is_char_boundary(*at)).unwrap_or(0);
+        (
+            &page[..page[..whole].rfind('\n').map_or(whole, |end| end + 1)],
+            "\nThe page is longer than a summary may be; the log has all of it.\n",
+        )
+    };
+    format!("### {title}\n\n{fence}text\n{}\n{fence}\n{cut}", page.trim_matches('\n'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{example, text};
+
+    fn annotations(events: &[RunEvent]) -> String {
+        let mut out = Vec::new();
+        let mut annotations = Annotations::new(&mut out);
+        for event in events {
+            annotations.event(event).unwrap();
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn each_finding_is_annotated_at_its_line() {
+        let expected = "\
+::error file=shop.yaml,line=16,title=violated%3A web-tier -> postgres%3A5432 denied::shop/web-6d4f-x2 (node-1) reached data/postgres-0:5432 (node-2): 12 of 12 attempts opened, answered by postgres-0%0Afind the policy that should stop this flow: it does not select the target (or the source), or another one admits it
+::warning file=shop.yaml,line=19,title=unproven%3A api -> metadata%3A80 denied::nobody got an answer from 169.254.169.254:80%0Acheck that the target listens on that port: nobody got an answer from it
+";
+        assert_eq!(annotations(&example::shop()), expected);
+    }
+
+    #[test]
+    fn an_incomplete_run_is_an_error() {
+        assert!(
+            annotations(&example::interrupted()).ends_with("::error title=watertight did not finish::interrupted\n")
+        );
+    }
+
+    #[test]
+    fn hostile_text_makes_no_command() {
+        let out = annotations(&example::hostile());
+        assert_eq!(out.lines().count(), 2, "{out}");
+        assert!(!out.chars().any(|c| c != '\n' && text::acts(c)), "{out}");
+    }
+
+    #[test]
+    fn the_summary_is_appended_and_cannot_be_broken_out_of() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "before\n").unwrap();
+        let mut events = example::shop();
+        if let Some(RunEvent::Finished { results, .. }) = events.last_mut() {
+            results[3].seen = "```` <b>".into();
+        }
+        let mut summary = StepSummary::open(file.path()).unwrap();
+        for event in &events {
+            summary.event(event).unwrap();
+        }
+        let written = std::fs::read_to_string(file.path()).unwrap();
+        assert!(written.starts_with("before\n### watertight: violated\n\n`````text\nshop\n"), "{written}");
+        assert!(written.ends_with("5 proven, 1 violated, 1 unproven in 4.2s\n`````\n"), "{written}");
+    }
+
+    #[test]
+    fn a_summary_stays_below_the_limit() {
+        let markdown = markdown("t", &"a line of it\n".repeat(100_000));
+        assert!(markdown.len() < 1 << 20);
+        assert!(
+            markdown
+                .ends_with("a line of it\n```\n\nThe page is longer than a summary may be; the log has all of it.\n")
+        );
+    }
+}

@@ -1,0 +1,387 @@
+//! The shape of `watertight.dev/report.v1`: a field that is not known is `null`, never absent.
+
+use crate::event::{CheckRef, CheckResult, Expected, FlowReport, Outcome, Reach, Reason, SuiteRef};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// A report of one run.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(title = "watertight report", deny_unknown_fields)]
+pub(super) struct ReportDocument {
+    /// The shape of this document.
+    #[schemars(extend("const" = "watertight.dev/report.v1"))]
+    pub(super) api_version: &'static str,
+    /// `Report`.
+    #[schemars(extend("const" = "Report"))]
+    pub(super) kind: &'static str,
+    /// The run.
+    pub(super) run: Run,
+    /// Where it ran, and under which policies.
+    pub(super) environment: Option<Environment>,
+    /// Its suites, in the order of the command line.
+    pub(super) suites: Vec<Suite>,
+    /// Its checks, in the order of the suites.
+    pub(super) checks: Vec<Check>,
+    /// What the run could not remove.
+    pub(super) leftovers: Option<Vec<String>>,
+}
+
+/// A run.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Run {
+    /// 16 hexadecimal digits; null: it never started.
+    pub(super) id: Option<String>,
+    /// RFC 3339, UTC.
+    pub(super) started_at: Option<String>,
+    /// RFC 3339, UTC; null while it runs, and of a run that was killed.
+    pub(super) ended_at: Option<String>,
+    /// Whether every planned check was judged with all its evidence.
+    pub(super) complete: bool,
+    /// Why it is not complete.
+    pub(super) incomplete_because: Option<String>,
+    /// The exit code; null while it runs, and of a run that was killed.
+    pub(super) exit_code: Option<u8>,
+    /// What ran.
+    pub(super) tool: Tool,
+    /// What sampled.
+    pub(super) probe: Probe,
+    /// `lab`, `kube` or `scripted`.
+    pub(super) backend: Option<String>,
+    /// The settings in force.
+    pub(super) settings: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// watertight itself.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Tool {
+    /// Its version.
+    pub(super) version: String,
+    /// SHA-256 of the executable.
+    pub(super) digest: Option<String>,
+}
+
+/// The agent.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Probe {
+    /// Digest of its image or executable.
+    pub(super) digest: Option<String>,
+}
+
+/// What was tested.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Environment {
+    /// The uid of the namespace `kube-system`.
+    pub(super) cluster_uid: Option<String>,
+    /// The API server's address.
+    pub(super) server: Option<String>,
+    /// The API server's version.
+    pub(super) version: Option<String>,
+    /// Who ran it, as the API server knows them.
+    pub(super) operator: Option<String>,
+    /// The policies in force.
+    pub(super) policies: Policies,
+}
+
+/// Policies before and after the run.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Policies {
+    /// When it started.
+    pub(super) before: Option<Vec<Policy>>,
+    /// When it ended.
+    pub(super) after: Option<Vec<Policy>>,
+}
+
+/// A policy.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Policy {
+    /// Its kind.
+    pub(super) kind: String,
+    /// Its namespace; null where it has none.
+    pub(super) namespace: Option<String>,
+    /// Its name.
+    pub(super) name: String,
+    /// Its uid.
+    pub(super) uid: Option<String>,
+    /// The version that was read.
+    pub(super) resource_version: Option<String>,
+    /// SHA-256 of its specification.
+    pub(super) sha256: Option<String>,
+}
+
+/// A suite.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Suite {
+    /// `metadata.name`.
+    pub(super) name: String,
+    /// The file as it was named.
+    pub(super) file: String,
+    /// SHA-256 of the file.
+    pub(super) sha256: String,
+}
+
+/// A check.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Check {
+    /// First 12 hexadecimal digits of SHA-256 over suite and check name.
+    #[schemars(extend("pattern" = "^[0-9a-f]{12}$"))]
+    pub(super) id: String,
+    /// Its name, unique within its suite.
+    pub(super) name: String,
+    /// Its suite.
+    pub(super) suite: String,
+    /// The suite's file.
+    pub(super) file: String,
+    /// The line in it, from 1.
+    pub(super) line: u32,
+    /// The line as written.
+    pub(super) text: String,
+    /// Why the line is there.
+    pub(super) because: Option<String>,
+    /// Its tags.
+    pub(super) tags: Vec<String>,
+    /// The source as the suite names it.
+    pub(super) source: String,
+    /// The target as the suite names it.
+    pub(super) target: String,
+    /// What the suite expects.
+    #[schemars(extend("enum" = [Expected::Allowed.to_string(), Expected::Denied.to_string()]))]
+    pub(super) expected: String,
+    /// What the policies say.
+    pub(super) predicted: Option<String>,
+    /// What is said of it; `unproven` with the reason `not-finished` until it is judged.
+    #[schemars(extend("enum" = [Outcome::Proven.to_string(), Outcome::Violated.to_string(), Outcome::Unproven.to_string()]))]
+    pub(super) verdict: String,
+    /// Of what is proven: how well, `D2+record`, `A2`, ...
+    pub(super) tier: Option<String>,
+    /// How far the verdict reaches; null if nothing was sampled.
+    pub(super) reach: Option<ReachDocument>,
+    /// Of a proven deny: the least share of attempts, in percent, at which a leak would have shown with 95 %.
+    pub(super) power: Option<u32>,
+    /// Of what is unproven: why.
+    pub(super) reason: Option<ReasonDocument>,
+    /// How a deny showed: `drop`, `reset`, `icmp`, ..., or the enforcer's name.
+    pub(super) mechanism: Option<String>,
+    /// How long an allow took to come up, in milliseconds.
+    pub(super) delay: Option<u64>,
+    /// How long a new source could reach what it must not, in milliseconds.
+    pub(super) startup_leak: Option<u64>,
+    /// Of what opened.
+    pub(super) latency: Option<Latency>,
+    /// What was seen.
+    pub(super) seen: String,
+    /// Who did get through, or did not.
+    pub(super) contrast: Option<String>,
+    /// Of what is not proven: what to do next.
+    pub(super) next_step: Option<String>,
+    /// Attempts of all flows.
+    pub(super) samples: u32,
+    /// Attempts that opened.
+    pub(super) opened: u32,
+    /// Flow by flow.
+    pub(super) flows: Vec<Flow>,
+    /// Who got through to the same targets, in words, each once.
+    pub(super) controls: Vec<String>,
+}
+
+/// How far a verdict reaches.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
+pub(super) struct ReachDocument {
+    /// Nodes that the source's samples came from.
+    pub(super) source_nodes: usize,
+    /// Nodes on which the source has pods.
+    pub(super) of_source_nodes: usize,
+    /// Pods of the target that were sampled.
+    pub(super) target_pods: usize,
+    /// Pods of the target.
+    pub(super) of_target_pods: usize,
+}
+
+/// Why something is unproven.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct ReasonDocument {
+    /// From the documented list.
+    #[schemars(extend("enum" = Reason::ALL.map(Reason::code)))]
+    pub(super) code: &'static str,
+    /// What it was here.
+    pub(super) text: String,
+}
+
+/// Milliseconds.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Latency {
+    /// Half of the openings were faster.
+    pub(super) median: f64,
+    /// 95 % were faster.
+    pub(super) p95: f64,
+}
+
+/// One flow of a check.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Flow {
+    /// Who sent.
+    pub(super) source: String,
+    /// To whom.
+    pub(super) target: String,
+    /// The address and port dialled.
+    pub(super) address: String,
+    /// `tcp` or `udp`.
+    pub(super) transport: &'static str,
+    /// `proven`, `violated`, `unproven` or `left-out`.
+    pub(super) shows: &'static str,
+    /// In words.
+    pub(super) text: String,
+    /// Attempts.
+    pub(super) samples: u32,
+    /// Attempts that opened.
+    pub(super) opened: u32,
+    /// The samples that a deny's proof rests on.
+    pub(super) window: Option<Window>,
+    /// Who got through to the same address and port.
+    pub(super) control: Option<String>,
+    /// What shows that the source was able to send.
+    pub(super) able: Option<String>,
+    /// What crossed between the two nodes.
+    pub(super) path: Option<String>,
+    /// A pod on the source's node that got through.
+    pub(super) twin: Option<String>,
+    /// The enforcer's own count.
+    pub(super) record: Option<String>,
+    /// Who answered, by its own word.
+    pub(super) answered_by: Vec<String>,
+}
+
+/// A stretch of samples.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Window {
+    /// Start of the first, in milliseconds of the run.
+    pub(super) from_ms: i64,
+    /// Start of the last.
+    pub(super) to_ms: i64,
+    /// How many.
+    pub(super) samples: u32,
+}
+
+impl From<&SuiteRef> for Suite {
+    fn from(suite: &SuiteRef) -> Self {
+        Self { name: suite.name.clone(), file: suite.file.clone(), sha256: suite.sha256.clone() }
+    }
+}
+
+impl From<&CheckResult> for Check {
+    fn from(result: &CheckResult) -> Self {
+        let CheckRef { id, name, suite, file, line, text, because, tags, source, target, expected, unprovable: _ } =
+            result.check.clone();
+        let mut controls = Vec::new();
+        for control in result.flows.iter().filter_map(|flow| flow.control.as_ref()) {
+            if !controls.contains(control) {
+                controls.push(control.clone());
+            }
+        }
+        Self {
+            id,
+            name,
+            suite,
+            file,
+            line,
+            text,
+            because,
+            tags,
+            source,
+            target,
+            expected: expected.to_string(),
+            predicted: None,
+            verdict: result.verdict.to_string(),
+            tier: result.tier.clone(),
+            reach: (!result.flows.is_empty()).then(|| ReachDocument::from(&result.reach)),
+            power: result.power_percent,
+            reason: result
+                .reason
+                .as_ref()
+                .map(|reason| ReasonDocument { code: reason.code, text: reason.text.clone() }),
+            mechanism: result.mechanism.clone(),
+            delay: result.delay_ms,
+            startup_leak: result.startup_leak_ms,
+            latency: None,
+            seen: result.seen.clone(),
+            contrast: result.contrast.clone(),
+            next_step: result.next_step.clone(),
+            samples: result.samples,
+            opened: result.opened,
+            flows: result.flows.iter().map(Flow::from).collect(),
+            controls,
+        }
+    }
+}
+
+impl From<&Reach> for ReachDocument {
+    fn from(reach: &Reach) -> Self {
+        Self {
+            source_nodes: reach.source_nodes,
+            of_source_nodes: reach.of_source_nodes,
+            target_pods: reach.target_pods,
+            of_target_pods: reach.of_target_pods,
+        }
+    }
+}
+
+impl From<&FlowReport> for Flow {
+    fn from(flow: &FlowReport) -> Self {
+        let FlowReport {
+            source,
+            target,
+            address,
+            transport,
+            shows,
+            text,
+            samples,
+            opened,
+            window,
+            control,
+            able,
+            path,
+            twin,
+            record,
+            answered_by,
+        } = flow.clone();
+        let window =
+            window.map(|window| Window { from_ms: window.from_ms, to_ms: window.to_ms, samples: window.samples });
+        Self {
+            source,
+            target,
+            address,
+            transport,
+            shows,
+            text,
+            samples,
+            opened,
+            window,
+            control,
+            able,
+            path,
+            twin,
+            record,
+            answered_by,
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The files of a run, by name, and positions in them.
+
+use super::{Diagnostic, Place};
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// The largest file that is read: 16 MiB.
+///
+/// Suites are a few kilobytes and the manifests of a large cluster a few megabytes; anything above is the wrong
+/// file, and reading a device or an endless pipe must end.
+pub const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// A file in [`Sources`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId(u32);
+
+/// A piece of a file: bytes from `start` up to, not including, `end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    file: FileId,
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// A span; an `end` before `start` counts as `start`.
+    pub fn new(file: FileId, start: usize, end: usize) -> Self {
+        // Files are capped far below 4 GiB, so the conversions never saturate in practice.
+        let clamp = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
+        Self { file, start: clamp(start), end: clamp(end.max(start)) }
+    }
+
+    /// The file.
+    pub fn file(self) -> FileId {
+        self.file
+    }
+
+    /// First byte.
+    pub fn start(self) -> usize {
+        self.start as usize
+    }
+
+    /// The byte after the last.
+    pub fn end(self) -> usize {
+        self.end as usize
+    }
+
+    /// The piece of this span from `start` to `end`, counted from its own start.
+    #[must_use]
+    pub fn inside(self, start: usize, end: usize) -> Self {
+        let limit = self.end();
+        Self::new(self.file, (self.start() + start).min(limit), (self.start() + end).min(limit))
+    }
+}
+
+/// Every file that was read, also those that could not be: a diagnostic names its file by id.
+#[derive(Debug, Default)]
+pub struct Sources {
+    files: Vec<SourceFile>,
+}
+
+#[derive(Debug)]
+struct SourceFile {
+    name: String,
+    text: String,
+    sha256: String,
+    /// Byte offsets at which lines start.
+    lines: Vec<u32>,
+}
+
+impl Sources {
+    /// No files.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads a file, or standard input for `-`.
+    ///
+    /// # Errors
+    /// A diagnostic without a picture: not found, a folder, too large, or not UTF-8 (with the byte's position).
+    pub fn read(&mut self, name: &str) -> Result<FileId, Diagnostic> {
+        if name == "-" {
+            return self.read_from(name, io::stdin().lock());
+        }
+        let path = Path::new(name);
+        if path.is_dir() {
+            return Err(self
+                .unreadable(name, "is a folder")
+                .with_help("name the files in it, for example with a glob: suites/*.yaml"));
+        }
+        match std::fs::File::open(path) {
+            Ok(file) => self.read_from(name, file),
+            Err(error) => {
+                let diagnostic = self.unreadable(name, &describe(&error));
+                Err(if error.kind() == io::ErrorKind::NotFound {
+                    diagnostic.with_help("check the path; it is taken from the folder that watertight runs in")
+                } else {
+                    diagnostic
+                })
+            }
+        }
+    }
+
+    /// Reads all of `reader` under a name.
+    ///
+    /// # Errors
+    /// As [`Sources::read`].
+    pub fn read_from(&mut self, name: &str, reader: impl Read) -> Result<FileId, Diagnostic> {
+        let mut bytes = Vec::new();
+        if let Err(error) = reader.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes) {
+            return Err(self.unreadable(name, &describe(&error)));
+        }
+        if bytes.len() as u64 > MAX_FILE_BYTES {
+            return Err(self.unreadable(name, &format!("is larger than {} MiB", MAX_FILE_BYTES / (1024 * 1024))));
+        }
+        self.add_bytes(name, bytes)
+    }
+
+    /// Adds bytes under a name.
+    ///
+    /// # Errors
+    /// A diagnostic at the first byte that is not UTF-8.
+    pub fn add_bytes(&mut self, name: &str, bytes: Vec<u8>) -> Result<FileId, Diagnostic> {
+        let sha256 = hex_digest(&bytes);
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok(self.register(name, text, sha256)),
+            Err(error) => {
+                let at = error.utf8_error().valid_up_to();
+                let bad = error.as_bytes().get(at).copied().unwrap_or_default();
+                // The lossy text agrees with the bytes up to the fault, so the position and the picture hold.
+                let file = self.register(name, String::from_utf8_lossy(error.as_bytes()).into_owned(), sha256);
+                let help = if error.as_bytes().starts_with(&[0xff, 0xfe]) || error.as_bytes().starts_with(&[0xfe, 0xff])
+                {
+                    "the file looks like UTF-16: save it as UTF-8"
+                } else {
+                    "save the file as UTF-8"
+                };
+                Err(Diagnostic::error(
+                    Span::new(file, at, at + 3),
+                    format!("{name} is not UTF-8: byte 0x{bad:02x} at offset {at}"),
+                )
+                .with_help(help))
+            }
+        }
+    }
+
+    /// Adds a text under a name: a line of the command line, or a test's file.
+    pub fn add(&mut self, name: &str, text: impl Into<String>) -> FileId {
+        let text = text.into();
+        let sha256 = hex_digest(text.as_bytes());
+        self.register(name, text, sha256)
+    }
+
+    /// The file of a name, as it was given.
+    pub fn find(&self, name: &str) -> Option<FileId> {
+        self.files.iter().position(|file| file.name == name).map(|index| FileId(index as u32))
+    }
+
+    /// The file's name as it was given.
+    pub fn name(&self, file: FileId) -> &str {
+        &self.file(file).name
+    }
+
+    /// The whole text; empty for a file that could not be read.
+    pub fn text(&self, file: FileId) -> &str {
+        &self.file(file).text
+    }
+
+    /// SHA-256 of the file's bytes, hexadecimal.
+    pub fn sha256(&self, file: FileId) -> &str {
+        &self.file(file).sha256
+    }
+
+    /// The text of a span.
+    pub fn slice(&self, span: Span) -> &str {
+        self.text(span.file).get(span.start()..span.end()).unwrap_or_default()
+    }
+
+    /// Where a span starts, for people.
+    pub fn place(&self, span: Span) -> Place {
+        let file = self.file(span.file);
+        let line = self.line_index(span.file, span.start());
+        let line_start = file.lines[line] as usize;
+        let before = file.text.get(line_start..span.start()).unwrap_or_default();
+        let column = before.chars().filter(|c| *c != '\u{feff}').count();
+        Place { file: file.name.clone(), line: line as u32 + 1, column: column as u32 + 1 }
+    }
+
+    /// The line, from 0, that holds a byte.
+    pub(super) fn line_index(&self, file: FileId, offset: usize) -> usize {
+        self.file(file).lines.partition_point(|start| *start as usize <= offset).saturating_sub(1)
+    }
+
+    /// The bytes of a line, from 0, without its line break.
+    pub(super) fn line_range(&self, file: FileId, line: usize) -> std::ops::Range<usize> {
+        let source = self.file(file);
+        let start = source.lines[line] as usize;
+        let end = source.lines.get(line + 1).map_or(source.text.len(), |next| *next as usize);
+        let content = source.text[start..end].trim_end_matches(['\n', '\r']);
+        start..start + content.len()
+    }
+
+    /// How many lines a file has; at least one.
+    pub(super) fn line_count(&self, file: FileId) -> usize {
+        self.file(file).lines.len()
+    }
+
+    fn file(&self, file: FileId) -> &SourceFile {
+        // Ids are made here alone and files are never removed.
+        &self.files[file.0 as usize]
+    }
+
+    fn unreadable(&mut self, name: &str, why: &str) -> Diagnostic {
+        let file = self.add(name, "");
+        let shown = if name == "-" { "standard input" } else { name };
+        Diagnostic::error(Span::new(file, 0, 0), format!("cannot read {shown}: it {why}"))
+    }
+
+    fn register(&mut self, name: &str, text: String, sha256: String) -> FileId {
+        let id = FileId(self.files.len() as u32);
+        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let lines = std::iter::once(0).chain(breaks.map(|(at, _)| at as u32 + 1)).collect();
+        self.files.push(SourceFile { name: name.to_owned(), text, sha256, lines });
+        id
+    }
+}
+
+/// An IO error as the end of "cannot read x: it ...".
+fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "does not exist".to_owned(),
+        io::ErrorKind::PermissionDenied => "may not be read by this user".to_owned(),
+        io::ErrorKind::IsADirectory => "is a folder".to_owned(),
+        _ => format!("failed to be read ({error})"),
+    }
+}
+
+fn hex_digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
+        let _infallible = write!(hex, "{byte:02x}");
+        hex
+    })
+}

@@ -1,0 +1,181 @@
+//! The keys of a suite, in tables: what the decoder checks and what the JSON Schema is made of.
+
+use super::forms::Form;
+
+/// A mapping with known keys.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// What it describes, for messages: "an endpoint".
+    pub(super) what: &'static str,
+    /// Its keys.
+    pub(super) fields: &'static [Field],
+}
+
+/// A key.
+#[derive(Debug)]
+pub(super) struct Field {
+    /// The key.
+    pub(super) name: &'static str,
+    /// Whether it must be there.
+    pub(super) required: bool,
+    /// What it holds.
+    pub(super) shape: Shape,
+    /// What it means, in one line.
+    pub(super) meaning: &'static str,
+    /// A value as it would be written.
+    pub(super) example: &'static str,
+}
+
+/// What a node holds.
+#[derive(Debug)]
+pub(super) enum Shape {
+    /// A scalar.
+    Scalar(Form),
+    /// A list of at least one item.
+    List(&'static Shape),
+    /// A mapping with keys of one form.
+    Map(Form, &'static Shape),
+    /// A mapping with known keys.
+    Object(&'static Table),
+    /// An entry of `expect`: a line, or its long form.
+    Line,
+}
+
+impl Table {
+    /// The names of the keys.
+    pub(super) fn names(&self) -> Vec<&'static str> {
+        self.fields.iter().map(|field| field.name).collect()
+    }
+
+    /// A key by its name.
+    pub(super) fn field(&self, name: &str) -> Option<&'static Field> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+}
+
+const fn optional(name: &'static str, shape: Shape, meaning: &'static str, example: &'static str) -> Field {
+    Field { name, required: false, shape, meaning, example }
+}
+
+const fn required(name: &'static str, shape: Shape, meaning: &'static str, example: &'static str) -> Field {
+    Field { name, required: true, shape, meaning, example }
+}
+
+/// The only version of the format.
+pub(super) const API_VERSION: &str = "watertight.dev/v1";
+/// The only kind.
+pub(super) const KIND: &str = "Suite";
+
+/// A document.
+pub(super) static SUITE: Table = Table {
+    what: "a suite",
+    fields: &[
+        required("apiVersion", Shape::Scalar(Form::Exactly(API_VERSION)), "the version of this format", API_VERSION),
+        required("kind", Shape::Scalar(Form::Exactly(KIND)), "what the document is", KIND),
+        required("metadata", Shape::Object(&METADATA), "the suite's name", "{ name: shop }"),
+        required("spec", Shape::Object(&SPEC), "what the suite expects", "{ expect: [...] }"),
+    ],
+};
+
+/// `metadata`.
+pub(super) static METADATA: Table = Table {
+    what: "metadata",
+    fields: &[required("name", Shape::Scalar(Form::Name), "the suite's name, unique in a run", "shop")],
+};
+
+/// `spec`.
+pub(super) static SPEC: Table = Table {
+    what: "spec",
+    fields: &[
+        optional(
+            "endpoints",
+            Shape::Map(Form::Name, &Shape::Object(&ENDPOINT)),
+            "who may talk or be talked to",
+            "{ web: { namespace: shop, workload: Deployment/web } }",
+        ),
+        optional(
+            "groups",
+            Shape::Map(Form::Name, &Shape::List(&Shape::Scalar(Form::Reference))),
+            "endpoints under one name",
+            "{ tiers: [web, api] }",
+        ),
+        optional("settings", Shape::Object(&SETTINGS), "settings for every line; a line's own win", "{ hold: 3s }"),
+        optional("expect", Shape::List(&Shape::Line), "the lines", "[web -> api:8080 allowed]"),
+        optional(
+            "everythingElse",
+            Shape::Scalar(Form::OneOf(&["denied"])),
+            "every pair and known port that no line mentions is denied",
+            "denied",
+        ),
+    ],
+};
+
+/// An endpoint.
+pub(super) static ENDPOINT: Table = Table {
+    what: "an endpoint",
+    fields: &[
+        optional("namespace", Shape::Scalar(Form::Label), "the namespace of its workload, pods or Service", "shop"),
+        optional("workload", Shape::Scalar(Form::Workload), "the workload whose pods it is", "Deployment/web"),
+        optional(
+            "pods",
+            Shape::Map(Form::LabelKey, &Shape::Scalar(Form::LabelValue)),
+            "labels, all of which its pods carry",
+            "{ app: api }",
+        ),
+        optional("service", Shape::Scalar(Form::Label), "a Service that leads to it", "api"),
+        optional(
+            "ports",
+            Shape::List(&Shape::Scalar(Form::Port)),
+            "its known ports, instead of those that its containers and Service declare",
+            "[5432, 53/udp]",
+        ),
+        optional("host", Shape::Scalar(Form::Host), "a host outside the cluster", "payments.example"),
+        optional("ip", Shape::Scalar(Form::Address), "an address", "203.0.113.66"),
+    ],
+};
+
+const DURATION: Shape = Shape::Scalar(Form::Duration);
+
+/// DNS record types that can be asked for.
+const RECORDS: &[&str] = &["A", "AAAA", "CAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT"];
+
+macro_rules! with_settings {
+    ($($own:expr,)*) => {
+        &[
+            $($own,)*
+            optional("settle", DURATION, "wait before the hold", "1s"),
+            optional("hold", DURATION, "how long a deny is watched", "3s"),
+            optional("patience", DURATION, "how long an allow may take to come up", "60s"),
+            optional("samples", Shape::Scalar(Form::Integer(1, 100_000)), "samples that a deny needs at least", "6"),
+            optional("deadline", DURATION, "deadline of the connect stage", "1.3s"),
+            optional("demand", Shape::Scalar(Form::OneOf(&["D1", "D2", "D2+twin", "D2+record", "A0", "A1", "A2", "A3"])), "the tier that the proof must reach", "D2+twin"),
+            optional("startup", Shape::Scalar(Form::OneOf(&["isolated"])), "a start-up leak violates", "isolated"),
+            optional("mechanism", Shape::Scalar(Form::OneOf(&["drop", "reset", "icmp", "signature"])), "the deny must be of this kind", "drop"),
+            optional("control", Shape::Scalar(Form::Reference), "an endpoint, or runner, that is known to reach the target", "runner"),
+            optional("method", Shape::Scalar(Form::Method), "the request's method", "POST"),
+            optional("headers", Shape::Map(Form::HeaderName, &Shape::Scalar(Form::HeaderValue)), "the request's headers", "{ X-Request-Id: probe }"),
+            optional("status", Shape::Scalar(Form::Integer(100, 599)), "the status that counts as allowed", "404"),
+            optional("body", Shape::Scalar(Form::Text), "the request's body", "'{}'"),
+            optional("serverName", Shape::Scalar(Form::ServerName), "the server name in the TLS handshake", "payments.example"),
+            optional("alpn", Shape::List(&Shape::Scalar(Form::Words)), "the protocols offered in the TLS handshake", "[h2, http/1.1]"),
+            optional("record", Shape::Scalar(Form::OneOf(RECORDS)), "the DNS record type", "AAAA"),
+            optional("send", Shape::Scalar(Form::Payload), "the TCP or UDP payload: text, or bytes after 0x", "0x0a0b"),
+            optional("repeat", Shape::Scalar(Form::Flag), "a method other than GET, HEAD and OPTIONS may be sent more than once", "true"),
+            optional("spread", Shape::Scalar(Form::OneOf(&["one", "nodes", "replicas"])), "how many instances of a source send", "nodes"),
+        ]
+    };
+}
+
+/// `spec.settings`.
+pub(super) static SETTINGS: Table = Table { what: "settings", fields: with_settings!() };
+
+/// A line's long form: its own keys, and every setting.
+pub(super) static LINE: Table = Table {
+    what: "a line's long form",
+    fields: with_settings!(
+        required("check", Shape::Scalar(Form::Line), "the line", "web -> api:8080 allowed"),
+        optional("id", Shape::Scalar(Form::Id), "a stable id for people", "exfiltration"),
+        optional("because", Shape::Scalar(Form::Words), "why", "cards are stored here"),
+        optional("tags", Shape::List(&Shape::Scalar(Form::Tag)), "labels for --tag and --skip-tag", "[pci]"),
+    ),
+};

@@ -1,0 +1,101 @@
+//! The way in: files, or one line, to suites.
+
+use super::lines::Lines;
+use super::names::{Names, Origin};
+use super::{Settings, Suite, decode};
+use crate::source::{Diagnostic, Diagnostics, Node, Scalar, Sources, Span, Style, Value, parse};
+use std::collections::HashMap;
+
+/// What a line on the command line is called where a file would be.
+const COMMAND_LINE: &str = "command line";
+
+/// Reads suites from files, `-` for standard input; a file may hold several.
+///
+/// All problems of all files are found. Suites come back only when there is no error: with one, none of them may run.
+pub fn load(files: &[String], sources: &mut Sources) -> (Vec<Suite>, Diagnostics) {
+    let mut diagnostics = Diagnostics::new();
+    let mut suites = Vec::new();
+    let mut names: HashMap<String, Span> = HashMap::new();
+    let mut given: Vec<&String> = Vec::new();
+    for name in files {
+        let repeated = given.contains(&name);
+        given.push(name);
+        if repeated {
+            let file = sources.add(name, "");
+            diagnostics.push(
+                Diagnostic::error(Span::new(file, 0, 0), format!("{name} is given twice"))
+                    .with_help("name every file once"),
+            );
+            continue;
+        }
+        let file = match sources.read(name) {
+            Ok(file) => file,
+            Err(diagnostic) => {
+                diagnostics.push(diagnostic);
+                continue;
+            }
+        };
+        let before = diagnostics.iter().count();
+        let documents = parse(sources, file, &mut diagnostics);
+        if documents.is_empty() && diagnostics.iter().count() == before {
+            diagnostics.push(
+                Diagnostic::error(Span::new(file, 0, 0), format!("{name} holds no suite"))
+                    .with_help("a suite starts with apiVersion: watertight.dev/v1 and kind: Suite"),
+            );
+        }
+        for document in &documents {
+            suites.extend(decode::suite(&document.root, file, sources, &mut diagnostics));
+            let Some((suite_name, span)) = decode::name(&document.root) else { continue };
+            if let Some(first) = names.get(suite_name) {
+                diagnostics.push(
+                    Diagnostic::error(span, format!("two suites are called {suite_name}"))
+                        .with_secondary(*first, "first here")
+                        .with_help("the name and the check's name are the key in every report: rename one of them"),
+                );
+            } else {
+                names.insert(suite_name.to_owned(), span);
+            }
+        }
+    }
+    if diagnostics.has_errors() {
+        suites.clear();
+    }
+    (suites, diagnostics)
+}
+
+/// Makes a suite named `check` of one line, as `watertight check 'LINE'` takes it.
+///
+/// Endpoints are written in place; hosts, addresses, `runner` and `nodes` are known as everywhere.
+///
+/// # Errors
+/// Everything that is wrong with the line.
+pub fn load_line(text: &str, sources: &mut Sources) -> Result<Suite, Diagnostics> {
+    let file = sources.add(COMMAND_LINE, text);
+    let span = Span::new(file, 0, text.len());
+    // The line as a quoted scalar of a tree, so that it takes the way of every other line.
+    let node = |value| Node { span, alias: None, value };
+    let line = node(Value::Scalar(Scalar { text: text.to_owned(), style: Style::Quoted }));
+    let mut diagnostics = Diagnostics::new();
+    if text.trim().is_empty() {
+        diagnostics.push(
+            Diagnostic::error(span, "the line is empty")
+                .with_help("write a line: 'shop/Deployment/web -> data/StatefulSet/postgres:5432 denied'"),
+        );
+        return Err(diagnostics);
+    }
+    let mut names = Names::new(Origin::CommandLine);
+    let defaults = Settings::default();
+    let sources_now = &*sources;
+    let lines = Lines {
+        sources: sources_now,
+        diagnostics: &mut diagnostics,
+        names: &mut names,
+        defaults: &defaults,
+        in_brackets: false,
+    }
+    .all(&node(Value::Sequence(vec![line])));
+    if diagnostics.has_errors() {
+        return Err(diagnostics);
+    }
+    Ok(decode::finish("check".to_owned(), file, sources_now, names, defaults, lines, None))
+}

@@ -1,0 +1,75 @@
+//! The JSON Schema of the suite format, made from the decoder's own tables.
+
+use super::forms::Form;
+use super::keys::{Field, SUITE, Shape, Table};
+use serde_json::{Map, Value as Json, json};
+
+/// The JSON Schema (draft-07) of a suite, for editors and pipelines.
+///
+/// # Limitations
+/// A schema sees one value at a time: names that are not defined, contradictions and the grammar inside a line
+/// are found by `watertight validate` only.
+pub fn schema() -> Json {
+    let mut definitions = Map::new();
+    definitions.insert("line".to_owned(), table(&super::keys::LINE));
+    let mut root = table(&SUITE);
+    if let Json::Object(root) = &mut root {
+        root.insert("$schema".to_owned(), json!("http://json-schema.org/draft-07/schema#"));
+        root.insert("title".to_owned(), json!("watertight suite"));
+        root.insert("definitions".to_owned(), Json::Object(definitions));
+    }
+    root
+}
+
+fn table(table: &Table) -> Json {
+    let properties: Map<String, Json> =
+        table.fields.iter().map(|field| (field.name.to_owned(), property(field))).collect();
+    let required: Vec<&str> = table.fields.iter().filter(|field| field.required).map(|field| field.name).collect();
+    let mut object =
+        json!({"type": "object", "properties": properties, "additionalProperties": false, "description": table.what});
+    // Draft-07 allows an empty `required`, draft-04 readers do not.
+    if !required.is_empty() {
+        object["required"] = json!(required);
+    }
+    if table.what == super::keys::ENDPOINT.what {
+        object["oneOf"] = endpoint_choices();
+    }
+    if table.what == super::keys::SPEC.what {
+        object["anyOf"] = json!([{"required": ["expect"]}, {"required": ["everythingElse"]}]);
+    }
+    object
+}
+
+/// The ways in which an endpoint is found exclude each other.
+fn endpoint_choices() -> Json {
+    let way = |needs: &[&str], excludes: &[&str]| {
+        let excluded: Vec<Json> = excludes.iter().map(|key| json!({"required": [key]})).collect();
+        json!({"required": needs, "not": {"anyOf": excluded}})
+    };
+    json!([
+        way(&["namespace", "workload"], &["pods", "host", "ip"]),
+        way(&["namespace", "pods"], &["workload", "host", "ip"]),
+        way(&["namespace", "service"], &["workload", "pods", "host", "ip"]),
+        way(&["host"], &["namespace", "workload", "pods", "service", "ip"]),
+        way(&["ip"], &["namespace", "workload", "pods", "service", "host"]),
+    ])
+}
+
+fn property(field: &Field) -> Json {
+    let mut property = shape(&field.shape);
+    // Beside a $ref draft-07 ignores every other key; no property here is a bare $ref.
+    property["description"] = json!(format!("{}, for example: {}", field.meaning, field.example));
+    property
+}
+
+fn shape(of: &Shape) -> Json {
+    match of {
+        Shape::Scalar(form) => form.schema(),
+        Shape::List(item) => json!({"type": "array", "minItems": 1, "items": shape(item)}),
+        Shape::Map(key, value) => {
+            json!({"type": "object", "propertyNames": key.schema(), "additionalProperties": shape(value)})
+        }
+        Shape::Object(of) => table(of),
+        Shape::Line => json!({"anyOf": [Form::Line.schema(), {"$ref": "#/definitions/line"}]}),
+    }
+}

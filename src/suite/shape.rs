@@ -1,0 +1,213 @@
+//! Whether a document has the shape that the tables give: keys, types, and the form of each scalar.
+//!
+//! Everything that does not fit is reported here, once. The decoders after it take what fits and pass over the
+//! rest in silence.
+
+use super::forms::Form;
+use super::keys::{Field, LINE, SPEC, SUITE, Shape, Table};
+use super::suggest;
+use crate::source::{Diagnostic, Diagnostics, Entry, Node, Span, Style, Value};
+
+/// The check of one document.
+pub(super) struct ShapeCheck<'a> {
+    /// Where to report.
+    pub(super) diagnostics: &'a mut Diagnostics,
+}
+
+/// The key that leads to a node, for messages.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    name: &'a str,
+    example: &'a str,
+}
+
+/// The text of a scalar that is written at all; a plain scalar without text is a value that was forgotten.
+pub(super) fn text(node: &Node) -> Option<&str> {
+    let scalar = node.as_scalar()?;
+    let forgotten = scalar.style == Style::Plain && scalar.text.is_empty();
+    (!forgotten).then_some(&scalar.text)
+}
+
+impl ShapeCheck<'_> {
+    /// Checks a whole document.
+    pub(super) fn suite(&mut self, root: &Node) {
+        self.object(root, &SUITE, None, At { name: "the document", example: "apiVersion: watertight.dev/v1" });
+    }
+
+    fn error(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
+        self.diagnostics.push(Diagnostic::error(span, message).with_help(help));
+    }
+
+    fn node(&mut self, node: &Node, shape: &Shape, key: Option<Span>, at: At<'_>) {
+        match shape {
+            Shape::Scalar(form) => self.scalar(node, *form, key, at),
+            Shape::List(item) => self.list(node, item, key, at),
+            Shape::Map(form, value) => self.map(node, *form, value, key, at),
+            Shape::Object(table) => self.object(node, table, key, at),
+            Shape::Line => self.line(node, at),
+        }
+    }
+
+    fn scalar(&mut self, node: &Node, form: Form, key: Option<Span>, at: At<'_>) {
+        let Some(text) = text(node) else {
+            return self.wrong_type(node, form.describe(), key, at);
+        };
+        if let Err(misfit) = form.check(text) {
+            let diagnostic = Diagnostic::error(node.span, format!("{}: {}", at.name, misfit.message));
+            self.diagnostics.push(match misfit.help {
+                Some(help) => diagnostic.with_help(help),
+                None => diagnostic,
+            });
+        }
+    }
+
+    fn list(&mut self, node: &Node, item: &Shape, key: Option<Span>, at: At<'_>) {
+        match &node.value {
+            Value::Sequence(items) if items.is_empty() => {
+                self.error(
+                    node.site(),
+                    format!("{} is an empty list", at.name),
+                    format!("list something, or leave {} out", at.name),
+                );
+            }
+            Value::Sequence(items) => {
+                for entry in items {
+                    self.node(entry, item, None, at);
+                }
+            }
+            Value::Scalar(scalar) if text(node).is_some() => {
+                let help = match item {
+                    Shape::Line => "every line is a list item: start it with '- ' on a line of its own".to_owned(),
+                    _ => format!("write a list: {}: [{}]", at.name, scalar.text.trim()),
+                };
+                self.error(node.span, format!("{} must be a list, not a text", at.name), help);
+            }
+            Value::Scalar(_) | Value::Mapping(_) => self.wrong_type(node, "a list", key, at),
+        }
+    }
+
+    fn map(&mut self, node: &Node, form: Form, value: &Shape, key: Option<Span>, at: At<'_>) {
+        let Some(entries) = node.as_mapping() else {
+            return self.wrong_type(node, "a mapping", key, at);
+        };
+        for entry in entries {
+            if let Err(misfit) = form.check(&entry.key.text) {
+                let diagnostic = Diagnostic::error(entry.key.span, format!("{}: {}", at.name, misfit.message));
+                self.diagnostics.push(match misfit.help {
+                    Some(help) => diagnostic.with_help(help),
+                    None => diagnostic,
+                });
+            }
+            // The example of the whole is no example of one entry; the entry's own table has better ones.
+            self.node(&entry.value, value, Some(entry.key.span), At { name: &entry.key.text, example: "" });
+        }
+    }
+
+    fn object(&mut self, node: &Node, table: &Table, key: Option<Span>, at: At<'_>) {
+        let Some(entries) = node.as_mapping() else {
+            return self.wrong_type(node, "a mapping", key, at);
+        };
+        let mut meant = Vec::new();
+        for entry in entries {
+            match table.field(&entry.key.text) {
+                Some(field) => self.field(entry, field),
+                None => meant.extend(self.unknown_field(entry, table)),
+            }
+        }
+        let anchor = key.or_else(|| entries.first().map(|entry| entry.key.span)).unwrap_or_else(|| node.site());
+        for field in table.fields.iter().filter(|field| field.required) {
+            // A misspelt key is one mistake, not two.
+            if !meant.contains(&field.name) && !entries.iter().any(|entry| entry.key.text == field.name) {
+                self.error(
+                    anchor,
+                    format!("{} needs the key {}", table.what, field.name),
+                    format!("write {}: {}", field.name, field.example),
+                );
+            }
+        }
+    }
+
+    fn field(&mut self, entry: &Entry, field: &Field) {
+        self.node(&entry.value, &field.shape, Some(entry.key.span), At { name: field.name, example: field.example });
+    }
+
+    /// Reports a key that the table does not have; gives the one that was probably meant.
+    fn unknown_field(&mut self, entry: &Entry, table: &Table) -> Option<&'static str> {
+        let name = entry.key.text.as_str();
+        let span = entry.key.span;
+        let names = table.names();
+        let list = format!("the keys of {} are {}", table.what, names.join(", "));
+        let meant = suggest::nearest(name, names.iter().copied());
+        let help = if let Some(near) = meant {
+            format!("did you mean {near}? {list}")
+        } else if SPEC.field(name).is_some() {
+            format!("{name} belongs under spec; {list}")
+        } else if LINE.field(name).is_some() {
+            format!("{name} belongs under spec.settings or a line's long form; {list}")
+        } else {
+            list
+        };
+        self.error(span, format!("{} has no key {name:?}", table.what), help);
+        meant
+    }
+
+    fn line(&mut self, node: &Node, at: At<'_>) {
+        match &node.value {
+            Value::Scalar(_) if text(node).is_some_and(|text| !text.trim().is_empty()) => {}
+            Value::Scalar(_) => self.error(node.site(), "the line is empty", format!("write a line: {}", at.example)),
+            Value::Mapping(entries) if is_long_form(entries) => self.object(node, &LINE, None, at),
+            Value::Mapping(entries) => self.colon_in_line(node, entries),
+            Value::Sequence(items) => {
+                let words: Vec<&str> = items.iter().filter_map(text).collect();
+                let help = format!(
+                    "write the names with commas and no brackets, and quotes around the line: \"{} -> ...\"",
+                    words.join(", ")
+                );
+                self.error(node.site(), "a line cannot be a list", help);
+            }
+        }
+    }
+
+    /// `- web -> api: 8080 denied`: YAML takes the colon and the blank for a key and its value.
+    fn colon_in_line(&mut self, node: &Node, entries: &[Entry]) {
+        let Some(first) = entries.first() else {
+            return self.error(node.site(), "the line is empty", "write a line: web -> api:8080 allowed");
+        };
+        // Braces without a colon make a key without a value, which is a list in the wrong brackets.
+        let Some(value) = text(&first.value) else {
+            let help = "a line is one text, \"web -> api:8080 allowed\", or a mapping with the key check";
+            return self.error(node.site(), format!("{:?} is no line", first.key.text), help);
+        };
+        let meant = format!("{}:{}", first.key.text, value);
+        let help = format!("YAML reads 'name: value' as a key and its value; write the port without a blank: {meant}");
+        self.error(first.key.span, "this is a mapping, not a line", help);
+    }
+
+    fn wrong_type(&mut self, node: &Node, expected: &str, key: Option<Span>, at: At<'_>) {
+        let found = if node.as_scalar().is_some() && text(node).is_none() { "nothing" } else { found(node) };
+        // Nothing has no place of its own worth showing.
+        let span = if found == "nothing" { key.unwrap_or_else(|| node.site()) } else { node.site() };
+        let message = format!("{} must be {expected}, not {found}", at.name);
+        let diagnostic = Diagnostic::error(span, message);
+        self.diagnostics.push(if at.example.is_empty() {
+            diagnostic
+        } else {
+            diagnostic.with_help(format!("for example {}: {}", at.name, at.example))
+        });
+    }
+}
+
+fn found(node: &Node) -> &'static str {
+    match node.value {
+        Value::Scalar(_) => "a text",
+        Value::Sequence(_) => "a list",
+        Value::Mapping(_) => "a mapping",
+    }
+}
+
+/// Whether a mapping in `expect` is meant as a long form: it has `check`, something like it, or another key of it.
+fn is_long_form(entries: &[Entry]) -> bool {
+    entries
+        .iter()
+        .any(|entry| LINE.field(&entry.key.text).is_some() || suggest::nearest(&entry.key.text, ["check"]).is_some())
+}

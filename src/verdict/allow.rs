@@ -1,0 +1,178 @@
+//! When an allow is proven, violated or neither.
+
+use super::deny::{Window, describe_how, opened_within, unusable};
+use super::evidence::{FlowEvidence, Moment, OPENINGS_IN_A_ROW, Outcome};
+use super::reading::{AllowTier, Block, Reading, Refusal};
+use super::reason::Reason;
+use super::relations::Case;
+use super::{FlowVerdict, Unproven, Violation};
+use crate::plan::{FlowId, Terms};
+use crate::wire::{FaultReason, Stage};
+use std::time::Duration;
+
+/// Attempts after it was up, from which on a share of losses says something.
+const STABILITY_SAMPLES: u32 = 20;
+
+/// Why one flow's allow is proven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowProof {
+    tier: AllowTier,
+    delay: Duration,
+    openings: u32,
+    attempts: u32,
+}
+
+impl AllowProof {
+    /// Three openings in a row within the patience, at the demanded tier; the fold counts only these.
+    fn new(terms: &Terms, seen: &FlowEvidence) -> Option<Self> {
+        seen.steady_at?;
+        let (first, up) = (seen.first_start?, seen.steady_from?);
+        let delay = Duration::from_micros(up.saturating_sub(first));
+        (delay <= terms.patience).then_some(Self {
+            tier: seen.tier?,
+            delay,
+            openings: seen.opened,
+            attempts: seen.attempts,
+        })
+    }
+
+    /// The tier.
+    pub fn tier(&self) -> AllowTier {
+        self.tier
+    }
+
+    /// From the first attempt to the first of the openings that count.
+    pub fn delay(&self) -> Duration {
+        self.delay
+    }
+
+    /// Attempts that opened, and all attempts.
+    pub fn counts(&self) -> (u32, u32) {
+        (self.openings, self.attempts)
+    }
+}
+
+/// Judges an allowed flow.
+pub(super) fn judge_allowed(case: Case<'_>, terms: &Terms, id: FlowId) -> FlowVerdict {
+    let seen = case.evidence.flow(id);
+    if let Some(unproven) = unusable(case, id) {
+        return FlowVerdict::Unproven(unproven);
+    }
+    let proof = AllowProof::new(terms, seen);
+    if let Some(proof) = proof {
+        let often = seen.since_steady >= STABILITY_SAMPLES && seen.lost_since_steady * 20 > seen.since_steady;
+        if seen.longest_loss >= 2 || often {
+            return unstable_or_unproven(case, id, seen);
+        }
+        return FlowVerdict::Allowed(proof);
+    }
+    shut(case, terms, id, seen)
+}
+
+/// It came up and did not stay up: violated if the target answered somebody else meanwhile.
+fn unstable_or_unproven(case: Case<'_>, id: FlowId, seen: &FlowEvidence) -> FlowVerdict {
+    let violation = Violation::Unstable {
+        flow: id,
+        lost: seen.lost_since_steady,
+        of: seen.since_steady,
+        in_a_row: seen.longest_loss,
+    };
+    match watched(case, id, seen) {
+        Some(window) if witness(case, id, Stage::Connect, window).is_some() => FlowVerdict::Violated(violation),
+        _ => FlowVerdict::Unproven(Unproven {
+            reason: Reason::NobodyReachedTarget,
+            detail: format!(
+                "it came up, then {} of {} attempts were lost, and nobody else shows that the target was alive",
+                seen.lost_since_steady, seen.since_steady
+            ),
+            flow: Some(id),
+            open: true,
+        }),
+    }
+}
+
+/// It never came up: violated if the source was able and somebody else got through, or the refusal names its enforcer.
+fn shut(case: Case<'_>, terms: &Terms, id: FlowId, seen: &FlowEvidence) -> FlowVerdict {
+    let unproven =
+        |reason, detail: String| FlowVerdict::Unproven(Unproven { reason, detail, flow: Some(id), open: true });
+    let Some(window) = watched(case, id, seen) else {
+        return unproven(Reason::NotSampled, "no sample arrived".into());
+    };
+    let stopped_at = match seen.streaks.last().map(|streak| &streak.outcome) {
+        Some(Outcome::Fault(FaultReason::Starved)) => {
+            return unproven(Reason::Starved, "the probe's timer lagged by more than 100 ms".into());
+        }
+        Some(Outcome::Fault(_)) | None => {
+            return unproven(Reason::ProbeFault, "the probe could not carry out the attempts".into());
+        }
+        Some(Outcome::Read(Reading::NotSent(stop))) => {
+            return unproven(
+                Reason::CouldNotSend,
+                format!("the attempts did not leave the source: {}", describe_how(&stop.how)),
+            );
+        }
+        Some(Outcome::Read(Reading::Blocked(block))) => StoppedAt { stage: block.stage, block: Some(block.clone()) },
+        Some(Outcome::Read(Reading::Open(opening))) => StoppedAt {
+            stage: opening.then.as_ref().map_or(Stage::FirstBytes, |stop| stop.stage),
+            block: opening.then.as_ref().map(|stop| Block {
+                stage: stop.stage,
+                how: Refusal::Wire(stop.how.clone()),
+                signature: None,
+                by_target: true,
+            }),
+        },
+    };
+    if window.length() < terms.patience {
+        return unproven(
+            Reason::TooFewSamples,
+            format!(
+                "shut for {:.1} s so far; {:.1} s of patience are not over",
+                window.length().as_secs_f32(),
+                terms.patience.as_secs_f32()
+            ),
+        );
+    }
+    if stopped_at.block.as_ref().is_some_and(|block| block.signature.is_some()) {
+        return FlowVerdict::Violated(Violation::Shut { flow: id, block: stopped_at.block, witness: None });
+    }
+    let Some(witness) = witness(case, id, stopped_at.stage, window) else {
+        return match stopped_at.stage {
+            Stage::Resolve => unproven(Reason::NameDidNotResolve, "the name did not resolve, for anybody".into()),
+            Stage::Connect | Stage::FirstBytes | Stage::Tls | Stage::Request => {
+                unproven(Reason::NobodyReachedTarget, "nobody reached the target".into())
+            }
+        };
+    };
+    if !able_meanwhile(case, id, window) {
+        let source = case.plan.vantage(case.plan.flow(id).probe);
+        return unproven(Reason::SourceNotAble, format!("{source} opened nothing else, and nothing reached it"));
+    }
+    FlowVerdict::Violated(Violation::Shut { flow: id, block: stopped_at.block, witness: Some(witness) })
+}
+
+struct StoppedAt {
+    stage: Stage,
+    block: Option<Block>,
+}
+
+/// From the first sample of a flow to the last.
+fn watched(case: Case<'_>, id: FlowId, seen: &FlowEvidence) -> Option<Window> {
+    let from = case.moment(id, seen.first_start?)?;
+    let to: Moment = case.moment(id, seen.streaks.last()?.last())?;
+    Some(Window { from, to, samples: seen.attempts })
+}
+
+/// Somebody else who passed `stage` at the same address and port in the window.
+fn witness(case: Case<'_>, id: FlowId, stage: Stage, window: Window) -> Option<FlowId> {
+    case.vouchers(id).find(|voucher| opened_within(case, *voucher, stage, window))
+}
+
+/// Whether the source opened something else in the window, or its node reached it.
+fn able_meanwhile(case: Case<'_>, id: FlowId, window: Window) -> bool {
+    case.able(id).is_some_and(|able| {
+        let flows = able.allowed.iter().chain(&able.tried).chain(&able.reached).filter(|flow| **flow != id);
+        flows.copied().any(|flow| opened_within(case, flow, Stage::Resolve, window))
+    })
+}
+
+const _: () = assert!(OPENINGS_IN_A_ROW == 3, "the rule for allows says three");

@@ -1,0 +1,212 @@
+//! The flows of a check put together.
+
+use super::allow::judge_allowed;
+use super::deny::{judge_denied, unusable};
+use super::evidence::Evidence;
+use super::reading::Reading;
+use super::reason::Reason;
+use super::relations::Case;
+use super::{FlowVerdict, Unproven, Verdict};
+use crate::plan::{Check, FlowId, Party, Plan, Scope, Standing};
+use crate::suite::Expected;
+use std::collections::BTreeSet;
+
+/// Whether more evidence can come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finality {
+    /// The run is on.
+    Interim,
+    /// All probes have stopped.
+    Final,
+}
+
+/// What is said of a check, with what it rests on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// How far it reaches.
+    pub reach: Reach,
+    /// Each flow's own.
+    pub flows: Vec<FlowResult>,
+}
+
+impl Judgement {
+    /// Whether more samples could change it, other than by an opening of a denied flow.
+    pub fn is_settled(&self) -> bool {
+        match &self.verdict {
+            Verdict::Proven => true,
+            Verdict::Violated(_) | Verdict::Unproven(_) => self.flows.iter().all(|flow| match &flow.verdict {
+                FlowVerdict::Unproven(unproven) => !unproven.open,
+                FlowVerdict::Denied(_)
+                | FlowVerdict::Allowed(_)
+                | FlowVerdict::Violated(_)
+                | FlowVerdict::LeftOut(_) => true,
+            }),
+        }
+    }
+}
+
+/// One flow's part in a judgement.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FlowResult {
+    /// The flow.
+    pub flow: FlowId,
+    /// What it shows.
+    pub verdict: FlowVerdict,
+}
+
+/// How far a verdict reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reach {
+    /// Nodes that the source's samples came from.
+    pub source_nodes: usize,
+    /// Nodes on which the source has pods.
+    pub of_source_nodes: usize,
+    /// Pods of the target that were sampled.
+    pub target_pods: usize,
+    /// Pods of the target.
+    pub of_target_pods: usize,
+}
+
+impl std::fmt::Display for Reach {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let plural = |n: usize| if n == 1 { "" } else { "s" };
+        let mut parts = Vec::new();
+        if self.of_source_nodes > 0 {
+            parts.push(format!(
+                "from {} of {} node{}",
+                self.source_nodes,
+                self.of_source_nodes,
+                plural(self.of_source_nodes)
+            ));
+        }
+        if self.of_target_pods > 0 {
+            parts.push(format!(
+                "to {} of {} pod{}",
+                self.target_pods,
+                self.of_target_pods,
+                plural(self.of_target_pods)
+            ));
+        }
+        f.write_str(&parts.join(", "))
+    }
+}
+
+/// Judges one check.
+pub fn judge(plan: &Plan, check: &Check, evidence: &Evidence, finality: Finality) -> Judgement {
+    let case = Case { plan, evidence };
+    let flows: Vec<FlowResult> =
+        check.flows.iter().map(|flow| FlowResult { flow: *flow, verdict: judge_flow(case, check, *flow) }).collect();
+    let mut verdict = combine(check, &flows);
+    if let (Finality::Final, Verdict::Unproven(unproven)) = (finality, &mut verdict) {
+        unproven.open = false;
+    }
+    Judgement { verdict, reach: reach(plan, check.scope, &flows), flows }
+}
+
+fn judge_flow(case: Case<'_>, check: &Check, flow: FlowId) -> FlowVerdict {
+    if let Some(why) = left_out(case, check, flow) {
+        return FlowVerdict::LeftOut(why);
+    }
+    match check.expected {
+        Expected::Denied => judge_denied(case, &check.terms, flow),
+        Expected::Allowed => judge_allowed(case, &check.terms, flow),
+    }
+}
+
+/// Silence of a pod that is not ready does not count, its openings do; nor does a family that nothing is served in.
+fn left_out(case: Case<'_>, check: &Check, flow: FlowId) -> Option<String> {
+    let of = case.plan.flow(flow);
+    if case.evidence.flow(flow).first_open.is_some() || unusable(case, flow).is_some() {
+        return None;
+    }
+    if let Party::Pod { ready: false, namespace, name, .. } = &of.party {
+        return Some(format!("{namespace}/{name} is not ready"));
+    }
+    let refused = |voucher: FlowId| {
+        let seen = case.evidence.flow(voucher);
+        seen.opened == 0 && matches!(seen.latest(), Some(Reading::Blocked(block)) if block.by_target)
+    };
+    let mut vouchers = case.vouchers(flow).peekable();
+    let not_here = matches!(of.party, Party::Pod { .. }) && vouchers.peek().is_some() && vouchers.all(refused);
+    let served_elsewhere = || {
+        check.flows.iter().any(|other| {
+            let twin = case.plan.flow(*other);
+            twin.party == of.party
+                && twin.family() != of.family()
+                && (twin.to.port, twin.to.transport) == (of.to.port, of.to.transport)
+                && case.vouchers(*other).any(|voucher| case.evidence.flow(voucher).opened > 0)
+        })
+    };
+    (not_here && served_elsewhere()).then(|| format!("not served over {}", of.family()))
+}
+
+/// Precedence in one check: intact opening of a denied flow > unproven > violated allow > proven.
+fn combine(check: &Check, flows: &[FlowResult]) -> Verdict {
+    let violated = |expected: Expected| {
+        flows.iter().filter(|_| check.expected == expected).find_map(|flow| match &flow.verdict {
+            FlowVerdict::Violated(violation) => Some(violation.clone()),
+            FlowVerdict::Denied(_) | FlowVerdict::Allowed(_) | FlowVerdict::Unproven(_) | FlowVerdict::LeftOut(_) => {
+                None
+            }
+        })
+    };
+    if let Some(violation) = violated(Expected::Denied) {
+        return Verdict::Violated(violation);
+    }
+    let unproven = |reason, detail: &str| {
+        Verdict::Unproven(Unproven { reason, detail: detail.to_owned(), flow: None, open: false })
+    };
+    match &check.standing {
+        Standing::Unprovable(why) => return unproven(Reason::Unprovable, why),
+        Standing::MatchesNothing(what) => return unproven(Reason::MatchesNothing, what),
+        Standing::Provable => {}
+    }
+    let mut counted = flows.iter().filter(|flow| !matches!(flow.verdict, FlowVerdict::LeftOut(_))).peekable();
+    if counted.peek().is_none() {
+        let why = flows.iter().find_map(|flow| match &flow.verdict {
+            FlowVerdict::LeftOut(why) => Some(why.as_str()),
+            FlowVerdict::Denied(_) | FlowVerdict::Allowed(_) | FlowVerdict::Violated(_) | FlowVerdict::Unproven(_) => {
+                None
+            }
+        });
+        return unproven(Reason::NotSampled, why.unwrap_or("there is nothing to sample"));
+    }
+    // Of several reasons, one that more samples cannot mend says more than one that they might.
+    let mut worst: Option<&Unproven> = None;
+    for flow in counted {
+        if let FlowVerdict::Unproven(unproven) = &flow.verdict
+            && worst.is_none_or(|worst| worst.open && !unproven.open)
+        {
+            worst = Some(unproven);
+        }
+    }
+    match (worst, violated(Expected::Allowed)) {
+        (Some(unproven), _) => Verdict::Unproven(unproven.clone()),
+        (None, Some(violation)) => Verdict::Violated(violation),
+        (None, None) => Verdict::Proven,
+    }
+}
+
+fn reach(plan: &Plan, scope: Scope, flows: &[FlowResult]) -> Reach {
+    let mut nodes = BTreeSet::new();
+    let mut pods = BTreeSet::new();
+    for result in flows {
+        if matches!(result.verdict, FlowVerdict::LeftOut(_)) {
+            continue;
+        }
+        let flow = plan.flow(result.flow);
+        nodes.extend(plan.vantage(flow.probe).node());
+        if let Party::Pod { namespace, name, .. } = &flow.party {
+            pods.insert((namespace, name));
+        }
+    }
+    Reach {
+        source_nodes: nodes.len(),
+        of_source_nodes: scope.source_nodes.max(nodes.len()),
+        target_pods: pods.len(),
+        of_target_pods: scope.target_pods.max(pods.len()),
+    }
+}

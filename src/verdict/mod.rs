@@ -1,0 +1,114 @@
+//! Evidence → proofs → [`Verdict`].
+//!
+//! Pure: no clock, no IO, no async. The rules are numbered where they are carried out:
+//! [`deny`] holds the five conditions of a proven deny, [`allow`] those of an allow, [`judge()`] puts the flows of a
+//! check together.
+//!
+//! "It did not connect" is no proof of a deny: [`DenyProof`] cannot be built without a [`ControlProof`], and that
+//! cannot be built without somebody who got through to the same address and port, before and after.
+
+mod allow;
+mod deny;
+mod evidence;
+mod judge;
+mod reading;
+mod reason;
+mod relations;
+#[cfg(test)]
+mod tests;
+
+pub use allow::AllowProof;
+pub use deny::{ControlProof, DenyProof, DenyTier, PathProof, SourceProof, Window, describe_how};
+pub use evidence::{
+    Clock, Disturbance, Disturbed, EnforcerRecord, Evidence, FlowEvidence, Moment, Opened, OutOfOrder, Outcome,
+    ProbeEvidence, ProbeFailure, Streak,
+};
+pub use judge::{Finality, FlowResult, Judgement, Reach, judge};
+pub use reading::{AllowTier, Block, Opening, Reading, Refusal, Signature, read};
+pub use reason::Reason;
+
+use crate::plan::FlowId;
+
+/// What a run says of one check.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// The expectation holds, and here is why nothing else explains what was seen.
+    Proven,
+    /// The expectation does not hold.
+    Violated(Violation),
+    /// Neither could be shown.
+    Unproven(Unproven),
+}
+
+/// What one flow shows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FlowVerdict {
+    /// A deny, proven.
+    Denied(DenyProof),
+    /// An allow, proven.
+    Allowed(AllowProof),
+    /// The expectation does not hold on this flow.
+    Violated(Violation),
+    /// Neither could be shown.
+    Unproven(Unproven),
+    /// It does not count, and why: a pod that is not ready, a family that is not served.
+    LeftOut(String),
+}
+
+/// How an expectation does not hold.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Violation {
+    /// A denied flow opened.
+    Opened {
+        /// The flow.
+        flow: FlowId,
+        /// Its first opening.
+        first: Opened,
+        /// How many of its attempts opened.
+        opened: u32,
+        /// Of how many.
+        attempts: u32,
+    },
+    /// An allowed flow stayed shut.
+    Shut {
+        /// The flow.
+        flow: FlowId,
+        /// How it was stopped, the last time.
+        block: Option<Block>,
+        /// Who got through to the same address and port meanwhile; `None` where the refusal names its enforcer.
+        witness: Option<FlowId>,
+    },
+    /// An allowed flow came up and did not stay up.
+    Unstable {
+        /// The flow.
+        flow: FlowId,
+        /// Attempts lost after it was up.
+        lost: u32,
+        /// Of how many.
+        of: u32,
+        /// The longest run of lost attempts.
+        in_a_row: u32,
+    },
+}
+
+impl Violation {
+    /// The flow that shows it.
+    pub fn flow(&self) -> FlowId {
+        match self {
+            Self::Opened { flow, .. } | Self::Shut { flow, .. } | Self::Unstable { flow, .. } => *flow,
+        }
+    }
+}
+
+/// Why neither could be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unproven {
+    /// The documented reason.
+    pub reason: Reason,
+    /// What it was in this case.
+    pub detail: String,
+    /// The flow that shows it, if one does.
+    pub flow: Option<FlowId>,
+    /// Whether more samples might still settle it.
+    pub open: bool,
+}

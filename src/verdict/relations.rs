@@ -1,0 +1,117 @@
+//! Who can vouch for whom: the plan's relations looked up in the evidence.
+
+use super::evidence::{Disturbance, Disturbed, Evidence, Moment, Streak};
+use crate::plan::{Able, FlowId, Party, Path, Plan, Vantage};
+use crate::wire::Stage;
+
+/// A plan with the evidence for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Case<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) evidence: &'a Evidence,
+}
+
+impl<'a> Case<'a> {
+    /// When a moment of a flow's probe was, by the run's clock; `None` before its hello.
+    pub(super) fn moment(self, flow: FlowId, own: u64) -> Option<Moment> {
+        let probe = self.plan.flow(flow).probe;
+        self.evidence.probe(probe).clock.map(|clock| clock.moment(own))
+    }
+
+    /// Start of a streak's first and last samples by the run's clock. Nothing of a probe counts after it failed.
+    fn bounds(self, flow: FlowId, streak: &Streak) -> Option<(Moment, Moment)> {
+        let failed_at = self.evidence.probe(self.plan.flow(flow).probe).failure.as_ref().map(|(at, _)| *at);
+        if failed_at.is_some_and(|at| at < streak.last()) {
+            return None;
+        }
+        Some((self.moment(flow, streak.first())?, self.moment(flow, streak.last())?))
+    }
+
+    /// Every streak of openings of a flow that passed `stage`: from when to when.
+    pub(super) fn openings(self, flow: FlowId, stage: Stage) -> impl Iterator<Item = (Moment, Moment, &'a Streak)> {
+        let streaks = self.evidence.flow(flow).streaks.iter();
+        streaks.filter(move |streak| streak.passed(stage)).filter_map(move |streak| {
+            let (first, last) = self.bounds(flow, streak)?;
+            Some((first, last, streak))
+        })
+    }
+
+    /// Who can vouch that the target of a flow is alive: other sources, never the target itself.
+    pub(super) fn vouchers(self, flow: FlowId) -> impl Iterator<Item = FlowId> {
+        let of = self.plan.flow(flow);
+        let vouchers = self.plan.vouchers.get(&of.to).map_or(&[][..], Vec::as_slice);
+        vouchers.iter().copied().filter(move |voucher| {
+            let from = self.plan.flow(*voucher);
+            from.probe != of.probe && !is_self(self.plan.vantage(from.probe), &of.party)
+        })
+    }
+
+    /// What can vouch that the source of a flow is able to send in the same way.
+    pub(super) fn able(self, flow: FlowId) -> Option<&'a Able> {
+        let of = self.plan.flow(flow);
+        self.plan.able.get(&(of.probe, of.family(), of.to.transport))
+    }
+
+    /// The paths that a flow takes; empty where planning could not tell.
+    pub(super) fn paths(self, flow: FlowId) -> Vec<Path> {
+        let of = self.plan.flow(flow);
+        of.party
+            .ends(of)
+            .into_iter()
+            .map(|to| Path { from: self.plan.vantage(of.probe).node().map(str::to_owned), to, family: of.family() })
+            .collect()
+    }
+
+    /// Changes that matter to a flow.
+    pub(super) fn disturbances(self, flow: FlowId) -> impl Iterator<Item = &'a Disturbance> {
+        let of = self.plan.flow(flow);
+        let source = self.plan.vantage(of.probe);
+        self.evidence.disturbances.iter().filter(move |disturbance| matters(&disturbance.what, source, &of.party))
+    }
+
+    /// Changes of the two pods at the ends of a flow.
+    pub(super) fn replacements(self, flow: FlowId) -> impl Iterator<Item = &'a Disturbance> {
+        self.disturbances(flow).filter(|disturbance| matches!(disturbance.what, Disturbed::Pod(..)))
+    }
+}
+
+/// Whether a vantage is the very pod that a flow dials.
+fn is_self(vantage: &Vantage, party: &Party) -> bool {
+    match (vantage, party) {
+        (Vantage::Pod { namespace, name, .. }, Party::Pod { namespace: of, name: target, .. }) => {
+            namespace == of && name == target
+        }
+        _ => false,
+    }
+}
+
+fn matters(what: &Disturbed, source: &Vantage, party: &Party) -> bool {
+    let source_namespace = match source {
+        Vantage::Pod { namespace, .. } => Some(namespace.as_str()),
+        Vantage::Node { .. } | Vantage::Runner => None,
+    };
+    let target_namespace = match party {
+        Party::Pod { namespace, .. } => Some(namespace.as_str()),
+        Party::Service { service, .. } => Some(service.namespace.as_str()),
+        Party::Node { .. } | Party::Outside { .. } => None,
+    };
+    let either = |namespace: &str| source_namespace == Some(namespace) || target_namespace == Some(namespace);
+    match what {
+        Disturbed::Pod(namespace, name) => {
+            let is_source =
+                matches!(source, Vantage::Pod { namespace: of, name: pod, .. } if of == namespace && pod == name);
+            let is_target = match party {
+                Party::Pod { namespace: of, name: pod, .. } => of == namespace && pod == name,
+                Party::Service { pods, .. } => pods.iter().any(|pod| pod.split_once('/') == Some((namespace, name))),
+                Party::Node { .. } | Party::Outside { .. } => false,
+            };
+            is_source || is_target
+        }
+        Disturbed::Namespace(name) => either(name),
+        // A policy selects pods of its own namespace only, so only those of the two ends' namespaces matter.
+        Disturbed::Policy(namespace, _) => either(namespace),
+        Disturbed::Service(namespace, name) => {
+            matches!(party, Party::Service { service, .. } if service.namespace == *namespace && service.name == *name)
+        }
+    }
+}

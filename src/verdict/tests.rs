@@ -1,0 +1,684 @@
+//! The rules, as sentences over timelines.
+
+use super::evidence::{Clock, Disturbance, Disturbed, EnforcerRecord, Evidence, ProbeFailure};
+use super::reading::{AllowTier, Block, Opening, Reading, Refusal, Signature};
+use super::{Finality, FlowVerdict, Judgement, Reason, Verdict, Violation, judge};
+use crate::model::Family;
+use crate::plan::{
+    Able, Check, Environment, Flow, FlowId, LineRef, Party, Path, PathEnd, Plan, ProbeId, Scope, Standing, TargetKey,
+    Terms, Vantage,
+};
+use crate::suite::{Demand, Expected, Settings};
+use crate::wire::{FaultReason, How, Request, Stage, Stop, Transport};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+const DENIED: FlowId = FlowId(0);
+const CONTROL: FlowId = FlowId(1);
+const REACHED: FlowId = FlowId(2);
+const CROSSING: FlowId = FlowId(3);
+const ALLOWED: FlowId = FlowId(4);
+const OTHER: FlowId = FlowId(5);
+
+/// web on node-1 must not reach postgres on node-2; api on node-1 may. node-2 is the control, node-1 reaches web and
+/// node-2. `OTHER` is something that web is allowed to open.
+struct Scene {
+    plan: Plan,
+    evidence: Evidence,
+    next: BTreeMap<u32, u32>,
+}
+
+fn pod(name: &str, node: &str) -> Vantage {
+    Vantage::Pod { namespace: "shop".into(), name: name.into(), node: node.into() }
+}
+
+fn at(name: &str, node: &str) -> Party {
+    Party::Pod { namespace: "shop".into(), name: name.into(), node: node.into(), ready: true }
+}
+
+fn key(address: &str, port: u16) -> TargetKey {
+    TargetKey { address: address.parse().expect("address"), port, transport: Transport::Tcp, request: Request::Nonce }
+}
+
+fn check(name: &str, expected: Expected, flow: FlowId) -> Check {
+    let none = Settings::default();
+    Check {
+        name: name.into(),
+        suite: 0,
+        source: "a".into(),
+        target: "b".into(),
+        expected,
+        line: LineRef { file: "s".into(), line: 1, text: String::new(), because: None, tags: vec![], id: None },
+        terms: Terms::of(expected, &none, &none, Environment::Lab, Demand::A2),
+        flows: vec![flow],
+        scope: Scope { source_nodes: 1, target_pods: 1 },
+        standing: Standing::Provable,
+    }
+}
+
+impl Scene {
+    fn new() -> Self {
+        let node = |name: &str| Vantage::Node { name: name.into() };
+        let probes = vec![pod("web-0", "node-1"), node("node-2"), node("node-1"), pod("api-0", "node-1")];
+        let flow = |probe, to: TargetKey, party| Flow { probe: ProbeId(probe), to, party, opens_at: Stage::Connect };
+        let postgres = || key("10.0.2.1", 5432);
+        let flows = vec![
+            flow(0, postgres(), at("postgres-0", "node-2")),
+            flow(1, postgres(), at("postgres-0", "node-2")),
+            flow(2, key("10.0.1.1", 65533), at("web-0", "node-1")),
+            flow(2, key("10.1.0.2", 10250), Party::Node { name: "node-2".into() }),
+            flow(3, postgres(), at("postgres-0", "node-2")),
+            flow(0, key("10.0.1.9", 8080), at("cache-0", "node-1")),
+        ];
+        let path = Path { from: Some("node-1".into()), to: PathEnd::Node("node-2".into()), family: Family::V4 };
+        let able = |allowed: Vec<FlowId>, reached: Vec<FlowId>| Able { allowed, tried: vec![], reached };
+        let plan = Plan {
+            suites: vec![],
+            checks: vec![
+                check("web -> postgres denied", Expected::Denied, DENIED),
+                check("api -> postgres allowed", Expected::Allowed, ALLOWED),
+            ],
+            probes,
+            vouchers: BTreeMap::from([(postgres(), vec![ALLOWED, CONTROL])]),
+            able: BTreeMap::from([
+                ((ProbeId(0), Family::V4, Transport::Tcp), able(vec![], vec![REACHED])),
+                ((ProbeId(3), Family::V4, Transport::Tcp), able(vec![ALLOWED], vec![CROSSING])),
+            ]),
+            paths: BTreeMap::from([(path, vec![DENIED, CROSSING, ALLOWED])]),
+            flows,
+        };
+        let mut evidence = Evidence::of(&plan);
+        for probe in &mut evidence.probes {
+            probe.clock = Some(Clock::shared(0));
+        }
+        Self { plan, evidence, next: BTreeMap::new() }
+    }
+
+    fn read(&mut self, flow: FlowId, millis: u64, reading: Reading) -> &mut Self {
+        let attempt = self.next.entry(flow.0).or_default();
+        *attempt += 1;
+        self.evidence.flows[flow.0 as usize].sample(*attempt, millis * 1_000, reading, 400, None).expect("in order");
+        self
+    }
+
+    fn every(&mut self, flow: FlowId, from: u64, to: u64, step: u64, reading: &Reading) -> &mut Self {
+        let mut millis = from;
+        while millis <= to {
+            self.read(flow, millis, reading.clone());
+            millis += step;
+        }
+        self
+    }
+
+    /// Everything as it should be: six blocked samples and more, from 0.2 s to 4.2 s, all four vouchers open.
+    fn good() -> Self {
+        let mut scene = Self::new();
+        scene.every(DENIED, 200, 4_200, 500, &silence());
+        for flow in [CONTROL, REACHED, CROSSING] {
+            scene.every(flow, 0, 5_000, 500, &open());
+        }
+        scene
+    }
+
+    fn without(mut self, flow: FlowId) -> Self {
+        self.evidence.flows[flow.0 as usize] = super::FlowEvidence::default();
+        self.next.remove(&flow.0);
+        self
+    }
+
+    fn judge(&self, index: usize) -> Judgement {
+        judge(&self.plan, &self.plan.checks[index], &self.evidence, Finality::Final)
+    }
+
+    fn deny(&self) -> Verdict {
+        self.judge(0).verdict
+    }
+
+    fn allow(&self) -> Verdict {
+        self.judge(1).verdict
+    }
+}
+
+fn open() -> Reading {
+    Reading::Open(Opening { tier: AllowTier::A2, passed: Stage::FirstBytes, then: None })
+}
+
+fn handshake_only() -> Reading {
+    let then = Some(Stop { stage: Stage::FirstBytes, how: How::Silence });
+    Reading::Open(Opening { tier: AllowTier::A0, passed: Stage::Connect, then })
+}
+
+fn blocked(how: How, by_target: bool) -> Reading {
+    Reading::Blocked(Block { stage: Stage::Connect, how: Refusal::Wire(how), signature: None, by_target })
+}
+
+fn silence() -> Reading {
+    blocked(How::Silence, false)
+}
+
+fn reset() -> Reading {
+    blocked(How::Error { errno: 111, icmp: None }, true)
+}
+
+fn unsent() -> Reading {
+    Reading::NotSent(Stop { stage: Stage::Connect, how: How::Error { errno: 101, icmp: None } })
+}
+
+fn reason(verdict: &Verdict) -> Option<Reason> {
+    match verdict {
+        Verdict::Unproven(unproven) => Some(unproven.reason),
+        Verdict::Proven | Verdict::Violated(_) => None,
+    }
+}
+
+#[test]
+fn deny_with_all_five_conditions_is_proven_at_d2() {
+    let judgement = Scene::good().judge(0);
+    assert_eq!(judgement.verdict, Verdict::Proven);
+    let FlowVerdict::Denied(proof) = &judgement.flows[0].verdict else { panic!("{judgement:?}") };
+    assert_eq!(proof.tier().to_string(), "D2");
+    assert_eq!(proof.window().samples, 9);
+    assert_eq!(proof.window().power_percent(), 29);
+    assert!(proof.source().is_some_and(super::SourceProof::by_being_reached));
+    assert_eq!(judgement.reach.to_string(), "from 1 of 1 node, to 1 of 1 pod");
+}
+
+#[test]
+fn deny_by_reset_with_a_control_is_proven_too() {
+    let mut scene = Scene::good().without(DENIED);
+    scene.every(DENIED, 200, 4_200, 500, &reset());
+    assert_eq!(scene.deny(), Verdict::Proven);
+}
+
+#[test]
+fn deny_without_a_control_is_unproven() {
+    assert_eq!(reason(&Scene::good().without(CONTROL).deny()), Some(Reason::NoControlAnswered));
+}
+
+#[test]
+fn deny_whose_control_was_refused_is_unproven() {
+    let mut scene = Scene::good().without(CONTROL);
+    scene.every(CONTROL, 0, 5_000, 500, &reset());
+    assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
+}
+
+#[test]
+fn deny_whose_control_stopped_answering_half_way_is_unproven() {
+    let mut scene = Scene::good().without(CONTROL);
+    scene.every(CONTROL, 0, 1_500, 500, &open()).every(CONTROL, 2_000, 5_000, 500, &reset());
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+}
+
+#[test]
+fn deny_whose_control_paused_for_more_than_two_seconds_is_unproven() {
+    let mut scene = Scene::good().without(CONTROL);
+    scene.every(CONTROL, 0, 1_500, 500, &open()).every(CONTROL, 3_600, 5_000, 500, &open());
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+}
+
+#[test]
+fn deny_with_a_control_that_only_began_after_the_samples_is_unproven() {
+    let mut scene = Scene::good().without(CONTROL);
+    scene.every(CONTROL, 4_300, 6_000, 500, &open());
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+}
+
+#[test]
+fn control_that_shook_hands_vouches_for_a_handshake_only() {
+    let mut scene = Scene::good().without(CONTROL);
+    scene.every(CONTROL, 0, 5_000, 500, &handshake_only());
+    assert_eq!(scene.deny(), Verdict::Proven);
+    let deeper = Reading::Blocked(Block {
+        stage: Stage::FirstBytes,
+        how: Refusal::Wire(How::Closed),
+        signature: None,
+        by_target: false,
+    });
+    let mut scene = scene.without(DENIED);
+    scene.every(DENIED, 200, 4_200, 500, &deeper);
+    assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
+}
+
+#[test]
+fn target_cannot_vouch_for_itself() {
+    let mut scene = Scene::good();
+    scene.plan.probes[1] = pod("postgres-0", "node-2");
+    assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
+}
+
+#[test]
+fn source_cannot_vouch_for_its_own_target() {
+    let mut scene = Scene::good();
+    scene.plan.flows[1].probe = ProbeId(0);
+    assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
+}
+
+#[test]
+fn deny_from_a_source_that_nothing_reached_is_unproven() {
+    assert_eq!(reason(&Scene::good().without(REACHED).deny()), Some(Reason::SourceNotAble));
+}
+
+#[test]
+fn being_reached_is_no_excuse_for_a_source_whose_allowed_flows_fail() {
+    let mut scene = Scene::good();
+    let able = scene.plan.able.get_mut(&(ProbeId(0), Family::V4, Transport::Tcp)).expect("there");
+    able.allowed.push(OTHER);
+    scene.every(OTHER, 0, 5_000, 500, &silence());
+    assert_eq!(reason(&scene.deny()), Some(Reason::SourceNotAble));
+    let mut scene = scene.without(OTHER);
+    scene.every(OTHER, 0, 5_000, 500, &open());
+    assert_eq!(scene.deny(), Verdict::Proven);
+}
+
+#[test]
+fn source_that_was_able_only_before_is_not_known_to_be_able() {
+    let mut scene = Scene::good().without(REACHED);
+    scene.every(REACHED, 0, 1_000, 500, &open()).every(REACHED, 1_500, 5_000, 500, &silence());
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+}
+
+#[test]
+fn deny_over_a_path_that_nothing_crossed_is_unproven() {
+    assert_eq!(reason(&Scene::good().without(CROSSING).deny()), Some(Reason::NothingCrossed));
+}
+
+#[test]
+fn denied_flow_does_not_vouch_for_its_own_path() {
+    let mut scene = Scene::good();
+    let path = scene.plan.paths.values_mut().next().expect("one");
+    path.retain(|flow| *flow != CROSSING && *flow != ALLOWED);
+    assert_eq!(reason(&scene.deny()), Some(Reason::NothingCrossed));
+}
+
+#[test]
+fn deny_that_opened_once_is_violated_whatever_else_is_missing() {
+    for missing in [CONTROL, REACHED, CROSSING] {
+        let mut scene = Scene::good().without(missing);
+        scene.read(DENIED, 4_700, open());
+        assert!(
+            matches!(scene.deny(), Verdict::Violated(Violation::Opened { opened: 1, attempts: 10, .. })),
+            "{missing:?}"
+        );
+    }
+}
+
+#[test]
+fn opening_outlives_a_later_failure_of_the_probe() {
+    let mut scene = Scene::good();
+    scene.read(DENIED, 4_700, open());
+    scene.evidence.probes[0].failure = Some((4_800_000, ProbeFailure::Ended("killed".into())));
+    assert!(matches!(scene.deny(), Verdict::Violated(_)));
+}
+
+#[test]
+fn opening_counts_even_after_more_changes_than_are_remembered() {
+    let mut scene = Scene::new();
+    scene.read(DENIED, 100, open());
+    for n in 0..60 {
+        scene.read(DENIED, 200 + n * 20, if n % 2 == 0 { silence() } else { reset() });
+    }
+    for flow in [CONTROL, REACHED, CROSSING] {
+        scene.every(flow, 0, 5_000, 500, &open());
+    }
+    assert!(matches!(scene.deny(), Verdict::Violated(Violation::Opened { opened: 1, attempts: 61, .. })));
+}
+
+#[test]
+fn opening_of_a_replaced_pod_is_not_a_violation() {
+    let mut scene = Scene::good();
+    scene.read(DENIED, 4_700, open());
+    scene
+        .evidence
+        .disturbances
+        .push(Disturbance { at: 4_000_000, what: Disturbed::Pod("shop".into(), "postgres-0".into()) });
+    assert_eq!(reason(&scene.deny()), Some(Reason::ChangedUnderUs));
+}
+
+#[test]
+fn opening_well_before_the_pod_was_replaced_is_one() {
+    let mut scene = Scene::new();
+    scene.read(DENIED, 200, open());
+    scene
+        .evidence
+        .disturbances
+        .push(Disturbance { at: 4_000_000, what: Disturbed::Pod("shop".into(), "postgres-0".into()) });
+    assert!(matches!(scene.deny(), Verdict::Violated(_)));
+}
+
+#[test]
+fn deny_is_unproven_when_something_relevant_changed() {
+    let relevant = [
+        Disturbed::Pod("shop".into(), "web-0".into()),
+        Disturbed::Pod("shop".into(), "postgres-0".into()),
+        Disturbed::Namespace("shop".into()),
+        Disturbed::Policy("shop".into(), "any".into()),
+    ];
+    for what in relevant {
+        let mut scene = Scene::good();
+        scene.evidence.disturbances.push(Disturbance { at: 2_000_000, what: what.clone() });
+        assert_eq!(reason(&scene.deny()), Some(Reason::ChangedUnderUs), "{what}");
+    }
+}
+
+#[test]
+fn deny_is_proven_when_something_else_changed() {
+    let elsewhere = [
+        Disturbed::Pod("shop".into(), "cart-0".into()),
+        Disturbed::Namespace("data".into()),
+        Disturbed::Policy("data".into(), "any".into()),
+        Disturbed::Service("shop".into(), "postgres".into()),
+    ];
+    for what in elsewhere {
+        let mut scene = Scene::good();
+        scene.evidence.disturbances.push(Disturbance { at: 2_000_000, what });
+        assert_eq!(scene.deny(), Verdict::Proven);
+    }
+}
+
+#[test]
+fn attempts_that_were_not_sent_are_neither_blocked_nor_open() {
+    let mut scene = Scene::good().without(DENIED);
+    scene.every(DENIED, 200, 4_200, 500, &unsent());
+    assert_eq!(reason(&scene.deny()), Some(Reason::CouldNotSend));
+}
+
+#[test]
+fn samples_before_one_that_was_not_sent_do_not_count() {
+    let mut scene = Scene::good().without(DENIED);
+    scene.every(DENIED, 200, 3_200, 500, &silence()).read(DENIED, 3_300, unsent()).every(
+        DENIED,
+        3_500,
+        4_200,
+        200,
+        &silence(),
+    );
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+}
+
+#[test]
+fn fault_in_an_attempt_breaks_the_hold() {
+    let mut scene = Scene::good().without(DENIED);
+    scene.every(DENIED, 200, 2_200, 500, &silence());
+    let attempt = scene.next.entry(DENIED.0).or_default();
+    *attempt += 1;
+    scene.evidence.flows[0].fault(*attempt, 2_500_000, FaultReason::Starved).expect("in order");
+    assert_eq!(reason(&scene.deny()), Some(Reason::Starved));
+    scene.every(DENIED, 3_000, 4_500, 500, &silence());
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+}
+
+#[test]
+fn deny_of_a_probe_that_failed_is_unproven() {
+    let cases = [
+        (ProbeFailure::Ended("killed".into()), Reason::ProbeFault),
+        (ProbeFailure::Stalled(2_000), Reason::Starved),
+        (ProbeFailure::Protocol("a hole".into()), Reason::ProbeFault),
+        (ProbeFailure::Clocks("drift".into()), Reason::Clocks),
+    ];
+    for (failure, expected) in cases {
+        let mut scene = Scene::good();
+        scene.evidence.probes[0].failure = Some((4_300_000, failure));
+        assert_eq!(reason(&scene.deny()), Some(expected));
+    }
+}
+
+#[test]
+fn control_of_a_probe_that_failed_vouches_for_nothing() {
+    let mut scene = Scene::good();
+    scene.evidence.probes[1].failure = Some((3_000_000, ProbeFailure::Ended("killed".into())));
+    assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
+}
+
+#[test]
+fn too_few_samples_or_too_short_a_hold_is_unproven() {
+    let mut scene = Scene::good().without(DENIED);
+    scene.every(DENIED, 200, 2_200, 500, &silence());
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+    let mut scene = Scene::good().without(DENIED);
+    scene.every(DENIED, 200, 2_100, 100, &silence());
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+}
+
+#[test]
+fn deadline_shorter_than_ten_round_trips_is_unproven() {
+    let mut scene = Scene::good();
+    scene.plan.checks[0].terms.deadline = std::time::Duration::from_millis(3);
+    assert_eq!(reason(&scene.deny()), Some(Reason::DeadlineTooShort));
+}
+
+#[test]
+fn clocks_that_are_known_too_loosely_prove_nothing() {
+    let mut scene = Scene::good();
+    scene.evidence.probes[1].clock = Some(Clock { least: -2_000_000, most: 2_000_000 });
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+    scene.evidence.probes[1].clock = Some(Clock { least: -100_000, most: 100_000 });
+    assert_eq!(scene.deny(), Verdict::Proven);
+}
+
+#[test]
+fn demand_that_is_not_met_is_unproven() {
+    let mut scene = Scene::good();
+    scene.plan.checks[0].terms.demand = Demand::D2Twin;
+    assert_eq!(reason(&scene.deny()), Some(Reason::DemandNotMet));
+    scene.every(ALLOWED, 0, 5_000, 500, &open());
+    assert_eq!(scene.deny(), Verdict::Proven);
+    scene.plan.checks[0].terms.demand = Demand::D2Record;
+    assert_eq!(reason(&scene.deny()), Some(Reason::DemandNotMet));
+    scene.evidence.records.insert(DENIED, EnforcerRecord { packets: 3, rule: "deny".into() });
+    assert_eq!(reason(&scene.deny()), Some(Reason::DemandNotMet), "fewer packets than samples");
+    scene.evidence.records.insert(DENIED, EnforcerRecord { packets: 18, rule: "deny".into() });
+    assert_eq!(scene.deny(), Verdict::Proven);
+}
+
+#[test]
+fn d1_needs_neither_source_nor_path() {
+    let mut scene = Scene::good().without(REACHED).without(CROSSING);
+    scene.plan.checks[0].terms.demand = Demand::D1;
+    assert_eq!(scene.deny(), Verdict::Proven);
+    let mut scene = scene.without(CONTROL);
+    scene.plan.checks[0].terms.demand = Demand::D1;
+    assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
+}
+
+#[test]
+fn unprovable_line_is_unproven_unless_it_opens() {
+    let mut scene = Scene::good();
+    scene.plan.checks[0].standing = Standing::Unprovable("why".into());
+    assert_eq!(reason(&scene.deny()), Some(Reason::Unprovable));
+    scene.read(DENIED, 4_700, open());
+    assert!(matches!(scene.deny(), Verdict::Violated(_)));
+}
+
+#[test]
+fn silence_of_a_pod_that_is_not_ready_does_not_count_and_its_opening_does() {
+    let mut scene = Scene::good();
+    scene.plan.flows[0].party =
+        Party::Pod { namespace: "shop".into(), name: "postgres-0".into(), node: "node-2".into(), ready: false };
+    assert_eq!(reason(&scene.deny()), Some(Reason::NotSampled));
+    scene.read(DENIED, 4_700, open());
+    assert!(matches!(scene.deny(), Verdict::Violated(_)));
+}
+
+#[test]
+fn allow_with_three_openings_in_a_row_is_proven() {
+    let mut scene = Scene::new();
+    scene.every(ALLOWED, 0, 500, 500, &open());
+    assert_eq!(reason(&scene.allow()), Some(Reason::TooFewSamples));
+    scene.read(ALLOWED, 1_000, open());
+    assert_eq!(scene.allow(), Verdict::Proven);
+}
+
+#[test]
+fn allow_that_comes_up_late_is_proven_with_its_delay() {
+    let mut scene = Scene::new();
+    scene.every(ALLOWED, 0, 2_500, 500, &reset()).every(ALLOWED, 3_000, 4_000, 500, &open());
+    let judgement = scene.judge(1);
+    let FlowVerdict::Allowed(proof) = &judgement.flows[0].verdict else { panic!("{judgement:?}") };
+    assert_eq!(proof.delay().as_millis(), 3_000);
+}
+
+#[test]
+fn allow_that_only_shakes_hands_is_not_proven_at_a2() {
+    let mut scene = Scene::new();
+    scene.every(ALLOWED, 0, 11_000, 500, &handshake_only());
+    assert_eq!(reason(&scene.allow()), Some(Reason::NobodyReachedTarget));
+}
+
+#[test]
+fn allow_that_stays_shut_while_another_gets_through_is_violated() {
+    let mut scene = Scene::new();
+    scene.every(ALLOWED, 0, 10_500, 500, &silence()).every(CONTROL, 0, 10_500, 500, &open()).every(
+        CROSSING,
+        0,
+        10_500,
+        500,
+        &open(),
+    );
+    assert!(matches!(scene.allow(), Verdict::Violated(Violation::Shut { witness: Some(CONTROL), .. })));
+}
+
+#[test]
+fn allow_that_stays_shut_is_unproven_before_patience_is_over() {
+    let mut scene = Scene::new();
+    scene.every(ALLOWED, 0, 9_000, 500, &silence()).every(CONTROL, 0, 9_000, 500, &open()).every(
+        CROSSING,
+        0,
+        9_000,
+        500,
+        &open(),
+    );
+    assert_eq!(reason(&scene.allow()), Some(Reason::TooFewSamples));
+}
+
+#[test]
+fn allow_that_nobody_reaches_is_unproven() {
+    let mut scene = Scene::new();
+    scene.every(ALLOWED, 0, 10_500, 500, &reset()).every(CONTROL, 0, 10_500, 500, &reset()).every(
+        CROSSING,
+        0,
+        10_500,
+        500,
+        &open(),
+    );
+    assert_eq!(reason(&scene.allow()), Some(Reason::NobodyReachedTarget));
+}
+
+#[test]
+fn allow_from_a_source_that_is_not_able_is_unproven() {
+    let mut scene = Scene::new();
+    scene.every(ALLOWED, 0, 10_500, 500, &silence()).every(CONTROL, 0, 10_500, 500, &open());
+    assert_eq!(reason(&scene.allow()), Some(Reason::SourceNotAble));
+}
+
+#[test]
+fn refusal_that_names_its_enforcer_needs_no_witness() {
+    let refusal = Reading::Blocked(Block {
+        stage: Stage::Connect,
+        how: Refusal::Wire(How::Silence),
+        signature: Some(Signature::IcmpProhibited),
+        by_target: false,
+    });
+    let mut scene = Scene::new();
+    scene.every(ALLOWED, 0, 10_500, 500, &refusal);
+    assert!(matches!(scene.allow(), Verdict::Violated(Violation::Shut { witness: None, .. })));
+}
+
+#[test]
+fn allow_that_loses_two_in_a_row_is_violated_as_unstable() {
+    let mut scene = Scene::new();
+    scene.every(ALLOWED, 0, 2_000, 500, &open()).every(ALLOWED, 2_500, 3_000, 500, &silence()).every(
+        ALLOWED,
+        3_500,
+        5_000,
+        500,
+        &open(),
+    );
+    scene.every(CONTROL, 0, 5_000, 500, &open());
+    assert!(matches!(scene.allow(), Verdict::Violated(Violation::Unstable { lost: 2, in_a_row: 2, .. })));
+}
+
+#[test]
+fn allow_that_loses_one_now_and_then_is_judged_by_its_share() {
+    let flapping = |lost_every: u64| {
+        let mut scene = Scene::new();
+        for n in 0..60_u64 {
+            scene.read(ALLOWED, n * 100, if n > 5 && n % lost_every == 0 { silence() } else { open() });
+        }
+        scene.every(CONTROL, 0, 6_000, 500, &open());
+        scene.allow()
+    };
+    assert!(matches!(flapping(8), Verdict::Violated(Violation::Unstable { in_a_row: 1, .. })));
+    assert_eq!(flapping(30), Verdict::Proven);
+}
+
+#[test]
+fn beats_carry_a_streak_on_and_contradictions_are_refused() {
+    let mut scene = Scene::new();
+    assert!(scene.evidence.flows[0].beat(2, 1_000_000).is_err(), "a beat before any sample");
+    scene.read(DENIED, 200, silence());
+    let flow = &mut scene.evidence.flows[0];
+    flow.beat(4, 1_200_000).expect("in order");
+    assert_eq!((flow.attempts, flow.blocked, flow.streaks[0].count), (4, 4, 4));
+    assert!(flow.beat(3, 1_300_000).is_err());
+    assert!(flow.sample(4, 1_300_000, silence(), 0, None).is_err());
+    flow.sample(7, 2_000_000, open(), 0, None).expect("in order");
+    assert_eq!((flow.attempts, flow.blocked, flow.opened), (7, 6, 1));
+}
+
+fn any_reading() -> impl Strategy<Value = Reading> {
+    prop_oneof![
+        4 => Just(silence()),
+        2 => Just(reset()),
+        1 => Just(unsent()),
+        1 => Just(open()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever the timelines, a proven deny has six blocked samples over the hold at the end of its flow, and an
+    /// opening of a control at most two seconds before and after.
+    #[test]
+    fn no_timeline_proves_a_deny_that_its_rules_do_not(
+        denied in prop::collection::vec((50_u64..700, any_reading()), 0..24),
+        control in prop::collection::vec((50_u64..2_500, any_reading()), 0..16),
+        able in prop::collection::vec((50_u64..1_500, any_reading()), 0..16),
+        crossing in prop::collection::vec((50_u64..1_500, any_reading()), 0..16),
+        skew in 0_i64..400_000,
+    ) {
+        let mut scene = Scene::new();
+        let mut starts: BTreeMap<u32, Vec<(u64, Reading)>> = BTreeMap::new();
+        for (flow, timeline) in [(DENIED, &denied), (CONTROL, &control), (REACHED, &able), (CROSSING, &crossing)] {
+            let mut millis = 0;
+            for (step, reading) in timeline {
+                millis += step;
+                scene.read(flow, millis, reading.clone());
+                starts.entry(flow.0).or_default().push((millis, reading.clone()));
+            }
+        }
+        scene.evidence.probes[1].clock = Some(Clock { least: -skew, most: skew });
+        let judgement = scene.judge(0);
+        let opened = denied.iter().any(|(_, reading)| matches!(reading, Reading::Open(_)));
+        prop_assert_eq!(opened, matches!(judgement.verdict, Verdict::Violated(_)));
+        if let FlowVerdict::Denied(proof) = &judgement.flows[0].verdict {
+            let window = proof.window();
+            let (from, to) = (window.from.earliest / 1_000, window.to.earliest / 1_000);
+            let inside: Vec<_> = starts[&DENIED.0].iter().filter(|(at, _)| (from..=to).contains(&(*at as i64))).collect();
+            prop_assert!(inside.len() >= 6 && to - from >= 2_000);
+            prop_assert!(starts[&DENIED.0].iter().filter(|(at, _)| *at as i64 >= from).all(|(_, r)| matches!(r, Reading::Blocked(_))));
+            let open_at = |flow: FlowId| -> Vec<i64> {
+                starts[&flow.0].iter().filter(|(_, r)| matches!(r, Reading::Open(_))).map(|(at, _)| *at as i64).collect()
+            };
+            let control = open_at(CONTROL);
+            prop_assert!(control.iter().any(|at| *at <= from && from - at <= 2_000));
+            prop_assert!(control.iter().any(|at| *at >= to && at - to <= 2_000));
+            let closed_between = starts[&CONTROL.0].iter().any(|(at, r)| (from..=to).contains(&(*at as i64)) && !matches!(r, Reading::Open(_)));
+            prop_assert!(!closed_between);
+            prop_assert!(open_at(REACHED).iter().any(|at| *at <= from) && open_at(REACHED).iter().any(|at| *at >= to));
+            let mut crossed = open_at(CROSSING);
+            crossed.retain(|at| (from - 2_000..=to + 2_000).contains(at));
+            prop_assert!(!crossed.is_empty());
+        }
+    }
+}

@@ -32,7 +32,7 @@ pub(super) fn run(loaded: Loaded, deny: DenyWhen, options: &RunOptions, screens:
 }
 
 /// All reports, opened before hours of work and not after.
-fn open_sinks(options: &RunOptions, screens: &Screens) -> Result<Sinks, ExitCode> {
+pub(super) fn open_sinks(options: &RunOptions, screens: &Screens) -> Result<Sinks, ExitCode> {
     let (specs, evidence) = options.specs().map_err(|error| {
         screens.error(&error);
         ExitCode::Usage

@@ -1,6 +1,7 @@
 //! What was typed → what to do; one file for each command.
 
 mod check;
+mod demo;
 mod documents;
 mod interrupt;
 mod lab;
@@ -50,6 +51,8 @@ enum ColorWhen {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Find a real leak, see why, and prove the fix: a shop in the lab, no cluster needed
+    Demo(demo::DemoArgs),
     /// Test suites with real packets
     Run(run::RunArgs),
     /// Test one line, without a file
@@ -72,6 +75,13 @@ struct LabArgs {
     /// Manifests of the world to test in the lab: files, folders, or - for standard input
     #[arg(long, value_name = "MANIFESTS", num_args = 1.., required = true)]
     lab: Vec<String>,
+    #[command(flatten)]
+    deny: DenyArgs,
+}
+
+/// How the lab denies.
+#[derive(Debug, Clone, Copy, Args)]
+struct DenyArgs {
     /// What happens to a denied packet in the lab
     #[arg(long, value_enum, default_value_t, value_name = "HOW", env = "WATERTIGHT_LAB_DENY")]
     lab_deny: DenyWhen,
@@ -138,6 +148,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let screen = terminal::Screens::of(cli.color);
     match cli.command {
+        Command::Demo(args) => demo::demo(&args, &screen),
         Command::Run(args) => run::run(&args, &screen),
         Command::Check(args) => check::check(&args, &screen),
         Command::Plan(args) => plan::plan(&args, &screen),

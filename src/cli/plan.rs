@@ -77,6 +77,9 @@ fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
         let flows = plan.flows.iter().filter(|flow| flow.probe.0 as usize == index).count();
         writeln!(out, "    {vantage}: {flows} flows")?;
     }
+    for note in &plan.notes {
+        writeln!(out, "\nnote: {note}")?;
+    }
     if hopeless > 0 {
         writeln!(out, "\n{hopeless} of {} checks will be unproven whatever the network does", plan.checks.len())?;
     }

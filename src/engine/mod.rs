@@ -71,6 +71,9 @@ pub async fn run<B: Backend>(
     let mut info = start_info(&options);
     observer.event(RunEvent::Started { run: info.clone(), suites: plan.suites.clone(), checks: checks.clone() });
 
+    for text in &plan.notes {
+        observer.event(RunEvent::Note { text: text.clone() });
+    }
     let mut run =
         Run { plan, fold: Fold::new(plan, options.clock), checks: &checks, settled: vec![false; checks.len()] };
     let (sender, mut lines) = mpsc::channel(LINES_IN_FLIGHT);

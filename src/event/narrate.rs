@@ -159,7 +159,10 @@ impl Words<'_> {
         let mut report = FlowReport {
             source: self.sender(result.flow),
             target: flow.party.to_string(),
-            address: std::net::SocketAddr::new(flow.to.address, flow.to.port).to_string(),
+            address: match &flow.to.name {
+                Some(name) => format!("{name}:{} over {}", flow.to.port, flow.family()),
+                None => std::net::SocketAddr::new(flow.to.address, flow.to.port).to_string(),
+            },
             transport: match flow.to.transport {
                 Transport::Tcp => "tcp",
                 Transport::Udp => "udp",

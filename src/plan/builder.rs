@@ -47,7 +47,7 @@ impl Builder {
         probe
     }
 
-    pub(super) fn finish(self) -> Plan {
+    pub(super) fn finish(self, notes: Vec<String>) -> Plan {
         let mut paths: BTreeMap<Path, Vec<FlowId>> = BTreeMap::new();
         for (index, flow) in self.flows.iter().enumerate() {
             // A Service's flow may go to any of its nodes, so it shows nothing about the path to one of them unless
@@ -66,6 +66,7 @@ impl Builder {
             vouchers: self.vouchers,
             able: self.able,
             paths,
+            notes,
         }
     }
 }

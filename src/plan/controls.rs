@@ -131,7 +131,13 @@ impl Controls<'_, '_> {
                 self.copy_from(&Vantage::Runner, flow);
             }
             Party::Outside { .. } => match source.node() {
-                Some(node) => self.copy_from(&Vantage::Node { name: node.to_owned() }, flow),
+                Some(node) => {
+                    self.copy_from(&Vantage::Node { name: node.to_owned() }, flow);
+                    if self.builder.flows[flow.0 as usize].to.name.is_some() {
+                        // A node asks other name servers than its pods: only a pod can vouch for theirs.
+                        self.try_witnesses(flow, &[]);
+                    }
+                }
                 None => {
                     if let Some(node) = self.inventory.nodes.first() {
                         self.copy_from(&Vantage::Node { name: node.name.clone() }, flow);
@@ -141,12 +147,15 @@ impl Controls<'_, '_> {
         }
     }
 
-    /// For a Service whose pods run on several nodes no node is sure to get through, since its packets may go to a pod
-    /// of the other. Where no check is allowed to reach it, one pod of each of a few workloads tries: a policy may admit
-    /// one of them, and the failures of the others do not count.
+    /// Where no other pod tries the same target, one pod of each of a few workloads does: a policy may admit one of them,
+    /// and the failures of the others do not count. For a Service whose pods run on several nodes no node is sure to get
+    /// through, since its packets may go to a pod of the other.
     fn try_witnesses(&mut self, flow: FlowId, backends: &[String]) {
-        let key = self.builder.flows[flow.0 as usize].to.clone();
-        if self.builder.vouchers.contains_key(&key) {
+        let of = &self.builder.flows[flow.0 as usize];
+        let vouchers = self.builder.vouchers.get(&of.to).into_iter().flatten();
+        let mut other_pods =
+            vouchers.map(|flow| &self.builder.flows[flow.0 as usize]).filter(|voucher| voucher.probe != of.probe);
+        if other_pods.any(|voucher| matches!(self.builder.probes[voucher.probe.0 as usize], Vantage::Pod { .. })) {
             return;
         }
         let mut seen = BTreeSet::new();
@@ -235,7 +244,7 @@ impl Controls<'_, '_> {
             .find(|service| service.namespace == "kube-system" && service.name == "kube-dns")?;
         let address = service.addresses.iter().copied().find(|address| Family::of(*address) == family)?;
         let request = Request::Dns { name: "kubernetes.default.svc.cluster.local".into(), record: "A".into() };
-        Some((TargetKey { address, port: 53, transport, request }, service_party(service, self.inventory)))
+        Some((TargetKey { address, name: None, port: 53, transport, request }, service_party(service, self.inventory)))
     }
 
     /// A flow of our own along the same path, past all policies: node to node, or node to its own pod.
@@ -264,7 +273,7 @@ impl Controls<'_, '_> {
 }
 
 fn nonce_to(address: IpAddr, port: u16, transport: Transport) -> TargetKey {
-    TargetKey { address, port, transport, request: Request::Nonce }
+    TargetKey { address, name: None, port, transport, request: Request::Nonce }
 }
 
 fn opens_at(transport: Transport) -> Stage {

@@ -6,6 +6,7 @@
 mod builder;
 mod controls;
 mod expand;
+mod notes;
 mod request;
 mod resolve;
 mod terms;
@@ -52,6 +53,8 @@ pub struct Plan {
     pub able: BTreeMap<(ProbeId, Family, wire::Transport), Able>,
     /// For each path, the flows that take it.
     pub paths: BTreeMap<Path, Vec<FlowId>>,
+    /// What is worth telling before anything is sampled.
+    pub notes: Vec<String>,
 }
 
 impl Plan {
@@ -204,8 +207,10 @@ impl Flow {
 /// Address, port, protocol and request: two flows with the same key differ only in who sends.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetKey {
-    /// The address dialled.
+    /// The address dialled; for a name, one that it is known to have in that family.
     pub address: IpAddr,
+    /// The name that the probe resolves itself before each attempt.
+    pub name: Option<String>,
     /// The port.
     pub port: u16,
     /// The transport.

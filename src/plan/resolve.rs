@@ -3,16 +3,20 @@
 use super::builder::Builder;
 use super::controls::{self, Landmarks};
 use super::expand::{Found, FoundPort, Place, cluster_addresses, find};
+use super::notes::notes;
 use super::request::{Ask, ask};
 use super::terms::{Environment, Terms};
 use super::{Check, LineRef, Party, Plan, Scope, Standing, SuiteRef, TargetKey, Vantage};
 use crate::inventory::{Inventory, Pod};
 use crate::model::{Family, Port, Transport};
 use crate::source::Place as FilePlace;
-use crate::suite::{EndpointId, Expected, Line, PortRef, Spread, Subject, Suite, TargetItem, TargetWhat};
+use crate::suite::{EndpointId, Expected, Line, Locator, PortRef, Spread, Subject, Suite, TargetItem, TargetWhat};
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+
+/// At most so many addresses of an outside name are dialled in each family.
+const MAX_ADDRESSES: usize = 4;
 
 /// At most so many nodes are used of a source, unless the suite says otherwise.
 const MAX_SPREAD: usize = 3;
@@ -115,7 +119,7 @@ pub fn resolve(
         return Err(PlanError::AllUnprovable(builder.checks.len(), why));
     }
     controls::add(&mut builder, suites, inventory, landmarks);
-    Ok(builder.finish())
+    Ok(builder.finish(notes(inventory)))
 }
 
 /// One source, one target, one port, before it is known which pods are used.
@@ -493,14 +497,29 @@ impl<'a> Pass<'a, '_> {
     fn targets(&self, wanted: &Wanted<'_>) -> Vec<(TargetKey, Party)> {
         let found = &self.found[wanted.target.0];
         let Some(transport) = probed(wanted.port.transport) else { return Vec::new() };
-        let key =
-            |address: IpAddr, port: u16| TargetKey { address, port, transport, request: wanted.ask.request(address) };
+        let key = |address: IpAddr, port: u16| TargetKey {
+            address,
+            name: None,
+            port,
+            transport,
+            request: wanted.ask.request(address),
+        };
         let mut targets = Vec::new();
         match &found.place {
             Place::Outside(addresses) => {
-                for address in addresses {
-                    let name = found.endpoint.label.clone();
-                    targets.push((key(*address, wanted.port.number), Party::Outside { name }));
+                let party = Party::Outside { name: found.endpoint.label.clone() };
+                for family in Family::ALL {
+                    let mut of_family = addresses.iter().filter(|address| Family::of(**address) == family);
+                    let known: Vec<TargetKey> = of_family
+                        .by_ref()
+                        .take(MAX_ADDRESSES)
+                        .map(|address| key(*address, wanted.port.number))
+                        .collect();
+                    // Each probe dials what others got for the name, and what it resolves itself.
+                    if let (Some(first), Locator::Host(host)) = (known.first(), &found.endpoint.locator) {
+                        targets.push((TargetKey { name: Some(format!("{host}.")), ..first.clone() }, party.clone()));
+                    }
+                    targets.extend(known.into_iter().map(|key| (key, party.clone())));
                 }
             }
             Place::Nodes => {

@@ -63,7 +63,10 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule) -> Vec<wire::Plan> {
         let start = usage.start_ms + (of.flows.len() as u32 * 7) % SPREAD_MS;
         of.flows.push(wire::Flow {
             id: id.0,
-            target: Target::Address(flow.to.address),
+            target: match &flow.to.name {
+                Some(name) => Target::Name { name: name.clone(), v6: flow.to.address.is_ipv6() },
+                None => Target::Address(flow.to.address),
+            },
             port: flow.to.port,
             transport: flow.to.transport,
             request: flow.to.request.clone(),

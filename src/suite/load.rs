@@ -3,7 +3,7 @@
 use super::lines::Lines;
 use super::names::{Names, Origin};
 use super::{Settings, Suite, decode};
-use crate::source::{Diagnostic, Diagnostics, Node, Scalar, Sources, Span, Style, Value, parse};
+use crate::source::{Diagnostic, Diagnostics, FileId, Node, Scalar, Sources, Span, Style, Value, parse};
 use std::collections::HashMap;
 
 /// What a line on the command line is called where a file would be.
@@ -14,9 +14,8 @@ const COMMAND_LINE: &str = "command line";
 /// All problems of all files are found. Suites come back only when there is no error: with one, none of them may run.
 pub fn load(files: &[String], sources: &mut Sources) -> (Vec<Suite>, Diagnostics) {
     let mut diagnostics = Diagnostics::new();
-    let mut suites = Vec::new();
-    let mut names: HashMap<String, Span> = HashMap::new();
     let mut given: Vec<&String> = Vec::new();
+    let mut ids = Vec::new();
     for name in files {
         let repeated = given.contains(&name);
         given.push(name);
@@ -28,18 +27,28 @@ pub fn load(files: &[String], sources: &mut Sources) -> (Vec<Suite>, Diagnostics
             );
             continue;
         }
-        let file = match sources.read(name) {
-            Ok(file) => file,
-            Err(diagnostic) => {
-                diagnostics.push(diagnostic);
-                continue;
-            }
-        };
+        match sources.read(name) {
+            Ok(file) => ids.push(file),
+            Err(diagnostic) => diagnostics.push(diagnostic),
+        }
+    }
+    read_into(&ids, sources, diagnostics)
+}
+
+/// As [`load`], of texts that were read already.
+pub fn read(files: &[FileId], sources: &Sources) -> (Vec<Suite>, Diagnostics) {
+    read_into(files, sources, Diagnostics::new())
+}
+
+fn read_into(files: &[FileId], sources: &Sources, mut diagnostics: Diagnostics) -> (Vec<Suite>, Diagnostics) {
+    let mut suites = Vec::new();
+    let mut names: HashMap<String, Span> = HashMap::new();
+    for file in files.iter().copied() {
         let before = diagnostics.iter().count();
         let documents = parse(sources, file, &mut diagnostics);
         if documents.is_empty() && diagnostics.iter().count() == before {
             diagnostics.push(
-                Diagnostic::error(Span::new(file, 0, 0), format!("{name} holds no suite"))
+                Diagnostic::error(Span::new(file, 0, 0), format!("{} holds no suite", sources.name(file)))
                     .with_help("a suite starts with apiVersion: watertight.dev/v1 and kind: Suite"),
             );
         }

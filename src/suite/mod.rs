@@ -23,7 +23,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 
-pub use load::{load, load_line};
+pub use load::{load, load_line, read};
 pub use schema::schema;
 
 use crate::model::{HostName, ObjectRef, Transport, WorkloadRef};

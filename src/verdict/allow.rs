@@ -164,7 +164,7 @@ fn watched(case: Case<'_>, id: FlowId, seen: &FlowEvidence) -> Option<Window> {
 
 /// Somebody else who passed `stage` at the same address and port in the window.
 fn witness(case: Case<'_>, id: FlowId, stage: Stage, window: Window) -> Option<FlowId> {
-    case.vouchers(id).find(|voucher| opened_within(case, *voucher, stage, window))
+    case.vouchers_for(id, stage).find(|voucher| opened_within(case, *voucher, stage, window))
 }
 
 /// Whether the source opened something else in the window, or its node reached it.

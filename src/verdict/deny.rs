@@ -333,7 +333,7 @@ impl<'a> BlockedSuffix<'a> {
         };
         let mut rank = 0;
         note(0, self.nobody(case, id), &mut rank);
-        for voucher in case.vouchers(id) {
+        for voucher in case.vouchers_for(id, self.stage) {
             for (first, last, streak) in case.openings(voucher, self.stage) {
                 let inside = |moment: Moment| first.surely_by(moment) && moment.surely_by(last);
                 let Some(widest) = self.window(inside) else {

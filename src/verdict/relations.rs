@@ -46,6 +46,13 @@ impl<'a> Case<'a> {
         })
     }
 
+    /// As [`Self::vouchers`], but for passing `stage`: that a name resolves is vouched for by pods only where the source is
+    /// a pod, since nodes and the runner ask other name servers.
+    pub(super) fn vouchers_for(self, flow: FlowId, stage: Stage) -> impl Iterator<Item = FlowId> {
+        let is_pod = move |flow: FlowId| matches!(self.plan.vantage(self.plan.flow(flow).probe), Vantage::Pod { .. });
+        self.vouchers(flow).filter(move |voucher| stage != Stage::Resolve || !is_pod(flow) || is_pod(*voucher))
+    }
+
     /// What can vouch that the source of a flow is able to send in the same way.
     pub(super) fn able(self, flow: FlowId) -> Option<&'a Able> {
         let of = self.plan.flow(flow);

@@ -37,7 +37,13 @@ fn at(name: &str, node: &str) -> Party {
 }
 
 fn key(address: &str, port: u16) -> TargetKey {
-    TargetKey { address: address.parse().expect("address"), port, transport: Transport::Tcp, request: Request::Nonce }
+    TargetKey {
+        address: address.parse().expect("address"),
+        name: None,
+        port,
+        transport: Transport::Tcp,
+        request: Request::Nonce,
+    }
 }
 
 fn check(name: &str, expected: Expected, flow: FlowId) -> Check {
@@ -86,6 +92,7 @@ impl Scene {
             ]),
             paths: BTreeMap::from([(path, vec![DENIED, CROSSING, ALLOWED])]),
             flows,
+            notes: vec![],
         };
         let mut evidence = Evidence::of(&plan);
         for probe in &mut evidence.probes {

@@ -1,0 +1,92 @@
+//! What is worth telling about an inventory before anything is sampled: the usual mistakes that no packet names.
+
+use crate::inventory::{Inventory, Labels, Policy};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube_core::{Selector, SelectorExt};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Pods' labels of one namespace, told apart.
+type ByNamespace<'a> = BTreeMap<&'a str, BTreeSet<&'a Labels>>;
+
+/// Policies that select no pod though their namespace has some: mostly a label spelt in two ways.
+pub(super) fn notes(inventory: &Inventory) -> Vec<String> {
+    let mut pods: ByNamespace<'_> = BTreeMap::new();
+    for pod in &inventory.pods {
+        pods.entry(&pod.namespace).or_default().insert(&pod.labels);
+    }
+    inventory.policies.iter().filter_map(|policy| selects_nothing(policy, &pods)).collect()
+}
+
+fn selects_nothing(policy: &Policy, pods: &ByNamespace<'_>) -> Option<String> {
+    let there = pods.get(policy.namespace.as_str())?;
+    let wanted = policy.spec.pod_selector.clone().unwrap_or_default();
+    let selector = Selector::try_from(wanted.clone()).ok()?;
+    if there.iter().any(|labels| selector.matches(labels)) {
+        return None;
+    }
+    let keys = keys(&wanted);
+    let carried: BTreeSet<String> = there
+        .iter()
+        .flat_map(|labels| labels.iter())
+        .filter(|(key, _)| keys.contains(key.as_str()))
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let carried: Vec<String> = carried.into_iter().take(6).collect();
+    let carry =
+        if carried.is_empty() { "carry none of these keys".into() } else { format!("carry {}", carried.join(", ")) };
+    let origin = if policy.origin.is_empty() { String::new() } else { format!(" ({})", policy.origin) };
+    Some(format!(
+        "NetworkPolicy {}/{}{origin} selects no pod: it wants {selector}, pods in namespace {} {carry}",
+        policy.namespace, policy.name, policy.namespace,
+    ))
+}
+
+fn keys(selector: &LabelSelector) -> BTreeSet<&str> {
+    let by_label = selector.match_labels.iter().flatten().map(|(key, _)| key.as_str());
+    by_label.chain(selector.match_expressions.iter().flatten().map(|expression| expression.key.as_str())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::Pod;
+    use k8s_openapi::api::networking::v1::NetworkPolicySpec;
+
+    fn inventory(pod_label: &str, policy_label: &str) -> Inventory {
+        let labels = |value: &str| Labels::from([("app".to_owned(), value.to_owned())]);
+        let pod = Pod {
+            namespace: "data".into(),
+            name: "postgres-0".into(),
+            uid: "1".into(),
+            labels: labels(pod_label),
+            ports: vec![],
+            workloads: vec![],
+            host_network: false,
+            ready: true,
+            node: "node-1".into(),
+            addresses: vec![],
+        };
+        let spec = NetworkPolicySpec {
+            pod_selector: Some(LabelSelector { match_labels: Some(labels(policy_label)), match_expressions: None }),
+            ..Default::default()
+        };
+        let policy = Policy { namespace: "data".into(), name: "postgres".into(), spec, origin: "p.yaml:1".into() };
+        Inventory { pods: vec![pod], policies: vec![policy], ..Inventory::default() }
+    }
+
+    #[test]
+    fn policy_that_selects_no_pod_is_told_with_what_pods_carry() {
+        let notes = notes(&inventory("postgres", "postgresql"));
+        let expected = "NetworkPolicy data/postgres (p.yaml:1) selects no pod: it wants app=postgresql, \
+                        pods in namespace data carry app=postgres";
+        assert_eq!(notes, [expected]);
+    }
+
+    #[test]
+    fn policy_that_selects_a_pod_is_not_told() {
+        assert_eq!(notes(&inventory("postgres", "postgres")), Vec::<String>::new());
+        let mut empty = inventory("postgres", "postgresql");
+        empty.pods.clear();
+        assert_eq!(notes(&empty), Vec::<String>::new());
+    }
+}

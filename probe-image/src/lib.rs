@@ -13,7 +13,7 @@
 //! | `plan_env` | `wire` |
 //! | `probe` | `wire` |
 //! | `agent` | `wire`, `plan_env`, `probe` |
-//! | `responder` | `wire` |
+//! | `responder` | `wire`; of `probe` the words of question and answer |
 //!
 //! Nothing here knows what anyone hopes to see. What the network did is an [`wire::Observation`]; what our own
 //! machinery failed at is a [`wire::Fault`], and no function turns the one into the other.

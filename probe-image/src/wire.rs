@@ -356,7 +356,7 @@ pub struct DnsFacts {
     pub name: String,
     /// Response code; `None` when no answer came.
     pub rcode: Option<u16>,
-    /// Records of the answer in presentation form, sorted, at most 20.
+    /// Records of the answer as `NAME TYPE DATA`: presentation form without class and time to live; sorted, at most 20.
     pub records: Vec<String>,
 }
 

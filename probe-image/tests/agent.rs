@@ -4,15 +4,14 @@
 
 mod common;
 
-use common::{LOCALHOST, Probe, Responder, flow, free_port, once, plan, udp};
+use common::{LOCALHOST, Probe, Responder, flow, free_port, once, plan, run, skipped, udp};
 use nix::libc;
-use nix::sys::signal::Signal;
-use std::io::{Read, Write};
-use std::net::TcpListener;
-use std::time::{Duration, Instant};
+use std::io::Write;
+use std::net::{IpAddr, Ipv6Addr, TcpListener};
+use std::time::Duration;
+use watertight_probe::plan_digest;
 use watertight_probe::responder::control::Behaviour;
-use watertight_probe::wire::{Body, FaultReason, How, Linger, Request, Stage, Stop, Transport};
-use watertight_probe::{encode_plan, plan_digest};
+use watertight_probe::wire::{Body, How, Icmp, Linger, Request, Stage, Stop, Target, Transport};
 
 const CONNECT: Request = Request::Connect { linger_ms: 100 };
 
@@ -171,23 +170,20 @@ fn an_answer_with_another_nonce_is_told_as_such() {
     let stale = responder.listen("x", Transport::Tcp, raw("watertight/1 00ff impostor\n"));
     let ssh = responder.listen("x", Transport::Tcp, raw("SSH-2.0-\u{1b}[31mOpenSSH\r\n"));
     let stale_udp = responder.listen("x", Transport::Udp, raw("watertight/1 00ff impostor\n"));
-    let mut probe = Probe::start(&plan(vec![
-        flow(1, stale, Request::Nonce),
-        flow(2, ssh, Request::Nonce),
-        udp(flow(3, stale_udp, Request::Nonce)),
+    let seen = run(&plan(vec![
+        once(flow(1, stale, Request::Nonce)),
+        once(flow(2, ssh, Request::Nonce)),
+        once(udp(flow(3, stale_udp, Request::Nonce))),
     ]));
     for id in [1, 3] {
-        let seen = probe.sample(id).seen;
-        let answer = seen.answer.unwrap();
-        assert_eq!((answer.nonce, answer.who.as_str(), seen.stop), (false, "impostor", None));
-        probe.read.clear();
-        if id == 1 {
-            let seen = probe.sample(2).seen;
-            let what = "SSH-2.0-.[31mOpenSSH..".to_owned();
-            assert_eq!(seen.stop, Some(Stop { stage: Stage::Request, how: How::Garbled { what } }));
-            assert_eq!(stages(&seen), [Stage::Connect, Stage::FirstBytes]);
-        }
+        let answer = seen[&id].answer.as_ref().unwrap();
+        assert_eq!((answer.nonce, answer.who.as_str()), (false, "impostor"));
+        assert_eq!(seen[&id].stop, None);
     }
+    let what = "SSH-2.0-.[31mOpenSSH..".to_owned();
+    let how = How::Garbled { what };
+    assert_eq!(seen[&2].stop, Some(Stop { stage: Stage::Request, how }));
+    assert_eq!(stages(&seen[&2]), [Stage::Connect, Stage::FirstBytes]);
 }
 
 #[test]
@@ -225,160 +221,22 @@ fn a_change_of_outcome_is_a_sample_at_once() {
 }
 
 #[test]
-fn sigterm_brings_beat_and_bye_within_a_second() {
-    let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
+fn the_other_family_works_alike() {
+    let six = IpAddr::from(Ipv6Addr::LOCALHOST);
+    let Ok(listener) = TcpListener::bind((six, 0)) else {
+        return skipped("no IPv6 loopback here");
+    };
     let port = listener.local_addr().unwrap().port();
-    let mut probe = Probe::start(&plan(vec![flow(1, port, CONNECT), flow(2, port, Request::Nonce)]));
-    probe.sample(1);
-    let at = Instant::now();
-    probe.signal(Signal::SIGTERM);
-    assert_eq!(probe.bye(), "term");
-    assert_eq!(probe.wait(Duration::from_secs(1)).code(), Some(0));
-    assert!(at.elapsed() < Duration::from_secs(1));
-    assert!(matches!(probe.read[probe.read.len() - 2].body, Body::Beat(_)));
-    assert!(probe.no_more_lines());
-    probe.assert_no_hole();
-}
-
-#[test]
-fn the_end_of_stdin_ends_a_lab_probe_only() {
-    let flows = vec![flow(1, free_port(Transport::Tcp), CONNECT)];
-    let mut environment = encode_plan(&plan(flows.clone())).unwrap();
-    environment.push(("WATERTIGHT_STDIN".into(), "1".into()));
-    let mut lab = Probe::start_with(environment, &[]);
-    lab.sample(1);
-    lab.stdin = None;
-    assert_eq!(lab.bye(), "stdin");
-    assert!(lab.wait(Duration::from_secs(1)).success());
-
-    let mut other = Probe::start(&plan(flows));
-    other.stdin = None;
-    other.sample(1);
-    other.beat_of(1);
-    other.beat_of(1);
-    assert!(other.child.try_wait().unwrap().is_none());
-}
-
-#[test]
-fn the_time_to_live_ends_a_probe() {
-    let mut plan = plan(vec![flow(1, free_port(Transport::Tcp), CONNECT)]);
-    plan.ttl_ms = 500;
-    let mut probe = Probe::start(&plan);
-    assert_eq!(probe.bye(), "ttl");
-    assert!(probe.wait(Duration::from_secs(1)).success());
-}
-
-#[test]
-fn a_plan_that_cannot_be_carried_out_is_a_fault_and_bye() {
-    let mut newer = plan(vec![]);
-    newer.v = 99;
-    let cases =
-        [vec![], vec![("WATERTIGHT_PLAN_0".to_owned(), "not base64!".to_owned())], encode_plan(&newer).unwrap()];
-    for environment in cases {
-        let mut probe = Probe::start_with(environment, &[]);
-        assert_eq!(probe.bye(), "plan");
-        assert!(matches!(probe.read[0].body, Body::Hello(_)));
-        let faults = probe.faults();
-        assert_eq!((faults.len(), faults[0].reason, faults[0].flow), (1, FaultReason::Plan, None));
-        assert!(!probe.wait(Duration::from_secs(1)).success());
-        probe.assert_no_hole();
+    let closed = free_port(Transport::Udp);
+    let mut flows =
+        vec![once(flow(1, port, CONNECT)), once(flow(2, closed, CONNECT)), once(udp(flow(3, closed, Request::Nonce)))];
+    for flow in &mut flows {
+        flow.target = Target::Address(six);
     }
-}
-
-#[test]
-fn a_flow_that_cannot_be_carried_out_leaves_the_others_alone() {
-    let port = free_port(Transport::Tcp);
-    let odd = flow(1, port, Request::Payload { hex: "zz".into() });
-    let mut probe = Probe::start(&plan(vec![odd, udp(flow(2, port, CONNECT)), once(flow(3, port, CONNECT))]));
-    assert_eq!(probe.bye(), "done");
-    let faults: Vec<_> = probe.faults().iter().map(|f| (f.flow, f.reason)).collect();
-    assert_eq!(faults, [(Some(1), FaultReason::Plan), (Some(2), FaultReason::Plan)]);
-    assert!(probe.read.iter().any(|l| matches!(&l.body, Body::Sample(s) if s.flow == 3)));
-}
-
-#[test]
-fn a_stopped_probe_reports_faults_and_then_samples_anew() {
-    let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let mut probe = Probe::start(&plan(vec![flow(1, port, Request::Connect { linger_ms: 300 })]));
-    probe.beat_of(1);
-    probe.signal(Signal::SIGSTOP);
-    std::thread::sleep(Duration::from_secs(2));
-    probe.signal(Signal::SIGCONT);
-    let fault = probe.until(|body| matches!(body, Body::Fault(_)));
-    let Body::Fault(fault) = fault.body else { unreachable!() };
-    assert_eq!((fault.flow, fault.reason), (Some(1), FaultReason::Starved));
-    let fresh = probe.sample(1);
-    assert!(fresh.seen.stop.is_none(), "the same outcome as before, and yet a sample");
-    probe.signal(Signal::SIGTERM);
-    probe.bye();
-    probe.assert_no_hole();
-    // Attempts are told in order and without a gap: each is a sample, a fault, or covered by a beat before it.
-    let mut last = 0;
-    for line in &probe.read {
-        match &line.body {
-            Body::Sample(s) => {
-                assert!(s.attempt > last);
-                last = s.attempt;
-            }
-            Body::Fault(f) => {
-                assert_eq!(f.attempt, Some(last + 1), "a beat must have told of those before");
-                last += 1;
-            }
-            Body::Beat(b) => b.flows.iter().for_each(|f| {
-                assert!(f.1 >= last);
-                last = f.1;
-            }),
-            _ => {}
-        }
-    }
-    let lag = probe.read.iter().filter_map(|l| if let Body::Beat(b) = &l.body { Some(b.lag_us) } else { None }).max();
-    assert!(lag.unwrap() > 1_500_000, "lag {lag:?}");
-}
-
-#[test]
-fn beats_of_many_flows_come_in_parts_below_the_line_limit() {
-    let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || listener.incoming().flatten().for_each(drop));
-    let flows = (0..600)
-        .map(|n| {
-            let mut flow = flow(4_000_000_000 + n, port, Request::Connect { linger_ms: 0 });
-            flow.pace.bursts_ms = vec![n];
-            flow.pace.interval_ms = 1_000;
-            flow
-        })
-        .collect();
-    let mut plan = plan(flows);
-    plan.beat_ms = 1_500;
-    let mut probe = Probe::start(&plan);
-    let first = probe.until(|body| matches!(body, Body::Beat(b) if b.more));
-    let Body::Beat(first) = first.body else { unreachable!() };
-    assert!(first.flows.len() > 100);
-    probe.until(|body| matches!(body, Body::Beat(b) if !b.more && !b.flows.is_empty()));
-    probe.signal(Signal::SIGTERM);
-    probe.bye();
-    probe.assert_no_hole();
-}
-
-#[test]
-fn a_reader_that_stops_reading_stops_nothing() {
-    let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let mut plan = plan(vec![flow(1, port, Request::Connect { linger_ms: 0 })]);
-    plan.ttl_ms = 3_000;
-    plan.beat_ms = 1;
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_watertight-probe"))
-        .arg("__probe")
-        .envs(encode_plan(&plan).unwrap())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let at = Instant::now();
-    let status = child.wait().unwrap();
-    assert!(status.success());
-    assert!(at.elapsed() < Duration::from_millis(4_500), "{:?}", at.elapsed());
-    let mut text = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-    assert!(text.len() > 32 * 1024, "the pipe was to be full");
+    let seen = run(&plan(flows));
+    assert_eq!((&seen[&1].stop, stages(&seen[&1])), (&None, vec![Stage::Connect]));
+    let refused = |icmp| How::Error { errno: libc::ECONNREFUSED, icmp };
+    assert_eq!(seen[&2].stop, Some(Stop { stage: Stage::Connect, how: refused(None) }));
+    let icmp = Icmp { v6: true, ty: 1, code: 4, offender: Some(six) };
+    assert_eq!(seen[&3].stop, Some(Stop { stage: Stage::FirstBytes, how: refused(Some(icmp)) }));
 }

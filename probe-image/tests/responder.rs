@@ -58,7 +58,8 @@ fn sockets_are_bound_when_done_is_said_and_gone_when_closed() {
     assert_eq!(responder.order(&Command::Close { group: 1, port }, None), Reply::Done);
     assert_eq!(ask(addresses[0]).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
     held.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-    assert_eq!(held.read(&mut [0]).unwrap(), 0, "the connections go with their listener");
+    // FIN, or RST where the responder had not accepted it yet.
+    assert!(held.read(&mut [0]).map_or_else(|e| e.kind() == std::io::ErrorKind::ConnectionReset, |n| n == 0));
     assert!(ask(addresses[1]).is_ok(), "the other port stays");
     assert_eq!(responder.order(&serve(1, "again", vec![tcp(addresses[0])]), None), Reply::Done);
     assert_eq!(ask(addresses[0]).unwrap(), "watertight/1 ab again\n");

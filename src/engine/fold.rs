@@ -236,10 +236,12 @@ impl<'a> Fold<'a> {
     }
 
     fn fault(&mut self, index: usize, fault: Fault) -> Result<(), ProbeFailure> {
-        let (Some(flow), Some(attempt)) = (fault.flow, fault.attempt) else {
+        let Some(flow) = fault.flow else {
             return Err(ProbeFailure::Reported { reason: fault.reason, detail: fault.detail });
         };
         let id = self.own(index, flow)?;
+        // A flow that cannot be carried out at all has no attempt to speak of.
+        let attempt = fault.attempt.unwrap_or_else(|| self.evidence.flow(id).attempts + 1);
         let folded = self.evidence.flows[id.0 as usize].fault(attempt, fault.start, fault.reason);
         folded.map_err(|error| ProbeFailure::Protocol(error.to_string()))
     }

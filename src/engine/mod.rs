@@ -12,7 +12,7 @@ mod fold;
 pub use fold::{Fold, RunnerClock};
 
 use crate::backend::{Arrival, Backend, Change, Changed, Launch};
-use crate::event::{CheckRef, RunEvent, RunInfo, Summary, check_refs, check_result};
+use crate::event::{CheckRef, CheckResult, RunEvent, RunInfo, Summary, check_ref, check_refs, check_result};
 use crate::plan::{Plan, ProbeId, Schedule, floor, probe_plans};
 use crate::verdict::{Disturbance, Disturbed, EnforcerRecord, Finality, Judgement, Reason, Unproven, Verdict, judge};
 use std::time::Duration;
@@ -102,7 +102,14 @@ pub async fn run<B: Backend>(
     info.ended_at = Some(jiff::Timestamp::now());
     info.complete = why.is_none();
     info.incomplete_because.clone_from(&why);
-    let results: Vec<_> = run.final_results(why.as_deref()).collect();
+    let mut results: Vec<_> = run.final_results(why.as_deref()).collect();
+    let (found_open, silent) = run.swept();
+    if silent > 0 {
+        observer.event(RunEvent::Note {
+            text: format!("{silent} ports of denied ranges were tried once: closed or denied, which proves nothing"),
+        });
+    }
+    results.extend(found_open);
     let summary = Summary::of(&results, info.complete);
     observer.event(RunEvent::Finished { run: info, results, summary });
     Ok(summary)
@@ -178,7 +185,7 @@ impl Run<'_> {
                         elapsed_ms: started.elapsed().as_millis() as u64,
                         floor_ms: floor(self.plan).as_millis() as u64,
                     });
-                    if settled == self.settled.len() {
+                    if settled == self.settled.len() && self.is_swept() {
                         return None;
                     }
                 }
@@ -241,6 +248,29 @@ impl Run<'_> {
                 },
             }
         }
+    }
+
+    /// Whether every port of a sweep was tried, as far as its probe can.
+    fn is_swept(&self) -> bool {
+        let flows = self.plan.swept.iter().flat_map(|check| &check.flows);
+        flows.copied().all(|flow| {
+            let probe = self.plan.flow(flow).probe;
+            self.fold.evidence.flow(flow).attempts > 0 || self.fold.evidence.probe(probe).failure.is_some()
+        })
+    }
+
+    /// Swept ports that were found open, and how many were silent.
+    fn swept(&self) -> (Vec<CheckResult>, usize) {
+        let mut open = Vec::new();
+        for check in &self.plan.swept {
+            let judgement = judge(self.plan, check, &self.fold.evidence, Finality::Final);
+            if matches!(judgement.verdict, Verdict::Violated(_)) {
+                let named = check_ref(self.plan, check);
+                open.push(check_result(self.plan, &named, &judgement, &self.fold.evidence));
+            }
+        }
+        let silent = self.plan.swept.len() - open.len();
+        (open, silent)
     }
 
     /// Step 4. After an interruption a check that was not settled is not finished, whatever else it lacks.

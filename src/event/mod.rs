@@ -14,7 +14,7 @@ pub use crate::plan::SuiteRef;
 pub use crate::suite::Expected;
 pub use crate::verdict::{Reach, Reason};
 
-use crate::plan::{Plan, Standing};
+use crate::plan::{Check, Plan, Standing};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -56,7 +56,7 @@ pub enum RunEvent {
     Finished {
         /// The run, with its end.
         run: RunInfo,
-        /// One for each check of `Started`.
+        /// One for each check of `Started`; then one for each port that was swept and found open.
         results: Vec<CheckResult>,
         /// Their sums.
         summary: Summary,
@@ -266,27 +266,29 @@ impl Summary {
 
 /// The checks of a plan, as reports name them.
 pub fn check_refs(plan: &Plan) -> Vec<CheckRef> {
-    let of = |check: &crate::plan::Check| {
-        let suite = plan.suites[check.suite].name.clone();
-        CheckRef {
-            id: check_id(&suite, &check.name),
-            name: check.name.clone(),
-            suite,
-            file: check.line.file.clone(),
-            line: check.line.line,
-            text: check.line.text.clone(),
-            because: check.line.because.clone(),
-            tags: check.line.tags.clone(),
-            source: check.source.clone(),
-            target: check.target.clone(),
-            expected: check.expected,
-            unprovable: match &check.standing {
-                Standing::Provable => None,
-                Standing::Unprovable(why) | Standing::MatchesNothing(why) => Some(why.clone()),
-            },
-        }
-    };
-    plan.checks.iter().map(of).collect()
+    plan.checks.iter().map(|check| check_ref(plan, check)).collect()
+}
+
+/// A check of a plan, as reports name it.
+pub fn check_ref(plan: &Plan, check: &Check) -> CheckRef {
+    let suite = plan.suites[check.suite].name.clone();
+    CheckRef {
+        id: check_id(&suite, &check.name),
+        name: check.name.clone(),
+        suite,
+        file: check.line.file.clone(),
+        line: check.line.line,
+        text: check.line.text.clone(),
+        because: check.line.because.clone(),
+        tags: check.line.tags.clone(),
+        source: check.source.clone(),
+        target: check.target.clone(),
+        expected: check.expected,
+        unprovable: match &check.standing {
+            Standing::Provable => None,
+            Standing::Unprovable(why) | Standing::MatchesNothing(why) => Some(why.clone()),
+        },
+    }
 }
 
 /// The first 12 hexadecimal digits of SHA-256 over suite, a newline, and check name.

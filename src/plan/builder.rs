@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 pub(super) struct Builder {
     pub(super) suites: Vec<SuiteRef>,
     pub(super) checks: Vec<Check>,
+    pub(super) swept: Vec<Check>,
     pub(super) probes: Vec<Vantage>,
     pub(super) flows: Vec<Flow>,
     pub(super) vouchers: BTreeMap<TargetKey, Vec<FlowId>>,
@@ -61,6 +62,7 @@ impl Builder {
         Plan {
             suites: self.suites,
             checks: self.checks,
+            swept: self.swept,
             probes: self.probes,
             flows: self.flows,
             vouchers: self.vouchers,

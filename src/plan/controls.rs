@@ -244,7 +244,10 @@ impl Controls<'_, '_> {
             .find(|service| service.namespace == "kube-system" && service.name == "kube-dns")?;
         let address = service.addresses.iter().copied().find(|address| Family::of(*address) == family)?;
         let request = Request::Dns { name: "kubernetes.default.svc.cluster.local".into(), record: "A".into() };
-        Some((TargetKey { address, name: None, port: 53, transport, request }, service_party(service, self.inventory)))
+        Some((
+            TargetKey { address, name: None, port: 53, transport, request, once: false },
+            service_party(service, self.inventory),
+        ))
     }
 
     /// A flow of our own along the same path, past all policies: node to node, or node to its own pod.
@@ -273,7 +276,7 @@ impl Controls<'_, '_> {
 }
 
 fn nonce_to(address: IpAddr, port: u16, transport: Transport) -> TargetKey {
-    TargetKey { address, name: None, port, transport, request: Request::Nonce }
+    TargetKey { address, name: None, port, transport, request: Request::Nonce, once: false }
 }
 
 fn opens_at(transport: Transport) -> Stage {

@@ -43,6 +43,9 @@ pub struct Plan {
     pub suites: Vec<SuiteRef>,
     /// The checks, in the order in which they are reported.
     pub checks: Vec<Check>,
+    /// Ports of denied ranges that nobody is known to listen on, each tried once: an opening violates, silence says only
+    /// "closed or denied" and is no check.
+    pub swept: Vec<Check>,
     /// The probes to launch.
     pub probes: Vec<Vantage>,
     /// The flows, those that serve as controls included.
@@ -217,6 +220,8 @@ pub struct TargetKey {
     pub transport: wire::Transport,
     /// What is said.
     pub request: wire::Request,
+    /// Whether it may be said only once: a request that changes something.
+    pub once: bool,
 }
 
 /// Who is at the address that a flow dials.

@@ -19,6 +19,8 @@ pub(super) struct Ask {
     pub(super) demand: Demand,
     /// How the check's name shows the target, where that is not NAME:PORT.
     pub(super) label: Option<String>,
+    /// Whether it may be sent only once.
+    pub(super) once: bool,
     /// Why no answer could prove anything.
     pub(super) unprovable: Option<String>,
 }
@@ -59,6 +61,7 @@ pub(super) fn ask(
         opens_at,
         demand,
         label: None,
+        once: false,
         unprovable: None,
     };
     if let Some(payload) = line.send.as_ref().or(suite.send.as_ref()) {
@@ -142,7 +145,7 @@ fn by_url(target: &Found<'_>, url: &Url, port: u16, line: &Settings, environment
     let unprovable = (!repeats && matches!(url.scheme, Scheme::Http | Scheme::Https)).then(|| {
         format!("{method} may be sent only once, and one sample proves nothing; write `repeat: true` if the target takes it more than once")
     });
-    Ask { request, authority_is_address, opens_at, demand, label: Some(label), unprovable }
+    Ask { request, authority_is_address, opens_at, demand, label: Some(label), once: unprovable.is_some(), unprovable }
 }
 
 /// In the lab the certificate of a name is expected to be the run's own; elsewhere only that there is one.

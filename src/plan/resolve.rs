@@ -1,5 +1,6 @@
 //! Suites and an inventory → a [`Plan`].
 
+use super::FlowId;
 use super::builder::Builder;
 use super::controls::{self, Landmarks};
 use super::expand::{Found, FoundPort, Place, cluster_addresses, find};
@@ -17,6 +18,9 @@ use std::net::IpAddr;
 
 /// At most so many addresses of an outside name are dialled in each family.
 const MAX_ADDRESSES: usize = 4;
+
+/// At most so many unknown ports of a range are swept.
+const MAX_SWEPT: usize = 1_024;
 
 /// At most so many nodes are used of a source, unless the suite says otherwise.
 const MAX_SPREAD: usize = 3;
@@ -218,6 +222,9 @@ impl<'a> Pass<'a, '_> {
                         self.remember(&wanted);
                         self.check(wanted, false);
                     }
+                    if let (TargetWhat::Range { from, to, transport }, Expected::Denied) = (&item.what, line.expected) {
+                        self.sweep(line, source, target, (*from, *to, *transport));
+                    }
                 }
             }
         }
@@ -288,6 +295,51 @@ impl<'a> Pass<'a, '_> {
             .collect()
     }
 
+    /// The ports of a denied range that are not known: each is tried once, from one instance of the source to one
+    /// address of each pod.
+    fn sweep(&mut self, line: &'a Line, source: EndpointId, target: EndpointId, range: (u16, u16, Transport)) {
+        let (from, to, transport) = range;
+        let Ok(known) = self.found[target.0].known_ports(Some(transport)) else { return };
+        let known: BTreeSet<u16> = known.into_iter().map(|port| port.number).collect();
+        let unknown: Vec<u16> = (from..=to).filter(|number| !known.contains(number)).collect();
+        if unknown.len() > MAX_SWEPT {
+            let message =
+                format!("a range is swept at {MAX_SWEPT} unknown ports at the most; {from}-{to} has {}", unknown.len());
+            self.mistake(&line.place, message);
+            return;
+        }
+        let Some(vantage) = self.vantages(source, Some(Spread::One)).into_iter().next() else { return };
+        for number in unknown {
+            let port = absent_port(&PortRef::Number(number), transport);
+            let ask = ask(&self.found[target.0], &port, None, &line.settings, &self.suite.settings, self.environment);
+            let wanted = Wanted {
+                source,
+                target,
+                port,
+                ask,
+                expected: Expected::Denied,
+                line: Some(line),
+                place: line.place.clone(),
+            };
+            let mut parties = BTreeSet::new();
+            let mut flows = Vec::new();
+            for (key, party) in self.targets(&wanted) {
+                if !is_same_pod(&vantage, &party) && parties.insert(party.clone()) {
+                    flows.push(self.builder.flow(
+                        &vantage,
+                        TargetKey { once: true, ..key },
+                        party,
+                        wanted.ask.opens_at,
+                    ));
+                }
+            }
+            let check = self.describe(&wanted, flows, Standing::Unprovable("swept once: closed or denied".into()));
+            if self.selection.wants(&self.suite.name, &check.name, &check.line.tags) {
+                self.builder.swept.push(check);
+            }
+        }
+    }
+
     /// `everythingElse: denied`: every ordered pair of endpoints and every known port that no line speaks of.
     fn everything_else(&mut self) {
         let Some(place) = self.suite.everything_else.clone() else { return };
@@ -352,9 +404,48 @@ impl<'a> Pass<'a, '_> {
     }
 
     fn check(&mut self, wanted: Wanted<'_>, gives_way: bool) {
+        if gives_way && self.all_spoken_of(&wanted) {
+            return;
+        }
+        let mut check = self.describe(&wanted, Vec::new(), self.standing(&wanted));
+        if let Some(first) = self.names.get(&check.name) {
+            // The same line written twice is one check; the suite's reader has warned.
+            let none = crate::suite::Settings::default();
+            if gives_way || wanted.line.is_none_or(|line| line.settings == none) {
+                return;
+            }
+            let other = Some(first.clone());
+            self.mistakes.push(Mistake {
+                message: format!("two checks are named {:?}; give one of the lines an `id:`", check.name),
+                place: wanted.place.clone(),
+                other,
+            });
+            return;
+        }
+        self.names.insert(check.name.clone(), wanted.place.clone());
+        if !self.selection.wants(&self.suite.name, &check.name, &check.line.tags) {
+            return;
+        }
+        for vantage in self.vantages(wanted.source, Some(check.terms.spread)) {
+            for (key, party) in self.targets(&wanted) {
+                let spoken_of = gives_way && self.said.contains_key(&(vantage.clone(), key.clone()));
+                if !is_same_pod(&vantage, &party) && !spoken_of {
+                    check.flows.push(self.builder.flow(&vantage, key, party, wanted.ask.opens_at));
+                }
+            }
+        }
+        if check.flows.is_empty() && check.standing == Standing::Provable {
+            check.standing = Standing::MatchesNothing(
+                "there is no pair of addresses of one family to test: the two ends are one pod, or share no address family".into(),
+            );
+        }
+        self.builder.checks.push(check);
+    }
+
+    /// A check with its name, its line and its terms.
+    fn describe(&self, wanted: &Wanted<'_>, flows: Vec<FlowId>, standing: Standing) -> Check {
         let none = crate::suite::Settings::default();
         let settings = wanted.line.map_or(&none, |line| &line.settings);
-        let terms = Terms::of(wanted.expected, settings, &self.suite.settings, self.environment, wanted.ask.demand);
         let (source, target) = (&self.found[wanted.source.0], &self.found[wanted.target.0]);
         let target_label = match &wanted.ask.label {
             Some(url) => url.clone(),
@@ -367,52 +458,11 @@ impl<'a> Pass<'a, '_> {
             wanted.expected,
             id.map_or(String::new(), |id| format!(" [{id}]")),
         );
-        let tags = wanted.line.map_or(Vec::new(), |line| line.tags.clone());
-        if gives_way && self.all_spoken_of(&wanted) {
-            return;
-        }
-        if let Some(first) = self.names.get(&name) {
-            // The same line written twice is one check; the suite's reader has warned.
-            if gives_way || settings == &none {
-                return;
-            }
-            let other = Some(first.clone());
-            self.mistakes.push(Mistake {
-                message: format!("two checks are named {name:?}; give one of the lines an `id:`"),
-                place: wanted.place.clone(),
-                other,
-            });
-            return;
-        }
-        self.names.insert(name.clone(), wanted.place.clone());
-        if !self.selection.wants(&self.suite.name, &name, &tags) {
-            return;
-        }
-        let standing = self.standing(&wanted, &terms);
-        let source_label = source.endpoint.label.clone();
         let source_nodes: BTreeSet<&str> = source.pods.iter().map(|pod| pod.node.as_str()).collect();
-        let scope = Scope { source_nodes: source_nodes.len(), target_pods: target.pods.len() };
-        let mut flows = Vec::new();
-        for vantage in self.vantages(wanted.source, Some(terms.spread)) {
-            for (key, party) in self.targets(&wanted) {
-                if is_same_pod(&vantage, &party)
-                    || (gives_way && self.said.contains_key(&(vantage.clone(), key.clone())))
-                {
-                    continue;
-                }
-                flows.push(self.builder.flow(&vantage, key, party, wanted.ask.opens_at));
-            }
-        }
-        let standing = match standing {
-            Standing::Provable if flows.is_empty() => Standing::MatchesNothing(
-                "there is no pair of addresses of one family to test: the two ends are one pod, or share no address family".into(),
-            ),
-            other => other,
-        };
-        self.builder.checks.push(Check {
+        Check {
             name,
             suite: self.index,
-            source: source_label,
+            source: source.endpoint.label.clone(),
             target: target_label,
             expected: wanted.expected,
             line: LineRef {
@@ -420,17 +470,17 @@ impl<'a> Pass<'a, '_> {
                 line: wanted.place.line,
                 text: wanted.line.map_or_else(|| "everythingElse: denied".to_owned(), |line| line.text.clone()),
                 because: wanted.line.and_then(|line| line.because.clone()),
-                tags,
+                tags: wanted.line.map_or(Vec::new(), |line| line.tags.clone()),
                 id: id.cloned(),
             },
-            terms,
+            terms: Terms::of(wanted.expected, settings, &self.suite.settings, self.environment, wanted.ask.demand),
             flows,
-            scope,
+            scope: Scope { source_nodes: source_nodes.len(), target_pods: target.pods.len() },
             standing,
-        });
+        }
     }
 
-    fn standing(&self, wanted: &Wanted<'_>, terms: &Terms) -> Standing {
+    fn standing(&self, wanted: &Wanted<'_>) -> Standing {
         let (source, target) = (&self.found[wanted.source.0], &self.found[wanted.target.0]);
         if !source.exists() {
             return Standing::MatchesNothing(source.absence(self.inventory));
@@ -441,7 +491,8 @@ impl<'a> Pass<'a, '_> {
         if let Some(why) = &wanted.ask.unprovable {
             return Standing::Unprovable(why.clone());
         }
-        if terms.demand == crate::suite::Demand::A3 {
+        let demand = wanted.line.and_then(|line| line.settings.demand).or(self.suite.settings.demand);
+        if demand == Some(crate::suite::Demand::A3) && wanted.expected == Expected::Allowed {
             return Standing::Unprovable("A3 needs a mesh identity, which is not observed here".into());
         }
         Standing::Provable
@@ -493,6 +544,16 @@ impl<'a> Pass<'a, '_> {
         vantages
     }
 
+    /// Who has an address inside the cluster.
+    fn inside(&self, address: IpAddr) -> Option<Party> {
+        let pods = self.inventory.pods.iter().find(|pod| !pod.host_network && pod.addresses.contains(&address));
+        let services = || self.inventory.services.iter().find(|service| cluster_addresses(service).contains(&address));
+        let nodes = || self.inventory.nodes.iter().find(|node| node.addresses.contains(&address));
+        pods.map(party_of)
+            .or_else(|| services().map(|service| controls::service_party(service, self.inventory)))
+            .or_else(|| nodes().map(|node| Party::Node { name: node.name.clone() }))
+    }
+
     /// Every address that a wanted check dials.
     fn targets(&self, wanted: &Wanted<'_>) -> Vec<(TargetKey, Party)> {
         let found = &self.found[wanted.target.0];
@@ -503,6 +564,7 @@ impl<'a> Pass<'a, '_> {
             port,
             transport,
             request: wanted.ask.request(address),
+            once: wanted.ask.once,
         };
         let mut targets = Vec::new();
         match &found.place {
@@ -519,7 +581,10 @@ impl<'a> Pass<'a, '_> {
                     if let (Some(first), Locator::Host(host)) = (known.first(), &found.endpoint.locator) {
                         targets.push((TargetKey { name: Some(format!("{host}.")), ..first.clone() }, party.clone()));
                     }
-                    targets.extend(known.into_iter().map(|key| (key, party.clone())));
+                    targets.extend(known.into_iter().map(|key| {
+                        let there = self.inside(key.address).unwrap_or_else(|| party.clone());
+                        (key, there)
+                    }));
                 }
             }
             Place::Nodes => {

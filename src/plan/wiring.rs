@@ -28,6 +28,9 @@ const SPREAD_MS: u32 = 100;
 /// After the opening burst the second burst comes so much later; it opens the hold where there is no settle.
 const SECOND_BURST_MS: u32 = 1_000;
 
+/// Attempts that are made only once are spread, so that a sweep is no burst: 200 a second.
+const SWEEP_STEP_MS: u32 = 5;
+
 /// One attempt a second.
 const INTERVAL_MS: u32 = 1_000;
 
@@ -56,11 +59,17 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule) -> Vec<wire::Plan> {
             flows: Vec::new(),
         })
         .collect();
+    let mut sweeps = vec![0; plan.probes.len()];
     for (index, flow) in plan.flows.iter().enumerate() {
         let id = FlowId(index as u32);
         let of = &mut plans[flow.probe.0 as usize];
         let usage = uses.get(&id).copied().unwrap_or(Usage::CONTROL);
-        let start = usage.start_ms + (of.flows.len() as u32 * 7) % SPREAD_MS;
+        let start = if flow.to.once {
+            sweeps[flow.probe.0 as usize] += 1;
+            usage.start_ms + sweeps[flow.probe.0 as usize] * SWEEP_STEP_MS
+        } else {
+            usage.start_ms + (of.flows.len() as u32 * 7) % SPREAD_MS
+        };
         of.flows.push(wire::Flow {
             id: id.0,
             target: match &flow.to.name {
@@ -79,7 +88,7 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule) -> Vec<wire::Plan> {
             pace: Pace {
                 bursts_ms: vec![start, start + usage.settle_ms + SECOND_BURST_MS],
                 interval_ms: INTERVAL_MS,
-                attempts: None,
+                attempts: flow.to.once.then_some(1),
             },
         });
     }

@@ -2,7 +2,7 @@
 
 use crate::event::{CheckRef, CheckResult, FlowReport, Outcome, Reach, Reason, ReasonText};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The tool's name, where a format wants one.
 pub(super) const TOOL: &str = "watertight";
@@ -31,13 +31,16 @@ pub(super) fn unfinished(check: &CheckRef) -> CheckResult {
     }
 }
 
-/// One result for each check, in the order of the checks; a check without one is [`unfinished`].
+/// One result for each check, in the order of the checks; a check without one is [`unfinished`]. Results beyond the checks
+/// follow: ports that were swept and found open.
 pub(super) fn in_order<'a>(checks: &[CheckRef], results: &'a [CheckResult]) -> Vec<Cow<'a, CheckResult>> {
     let by_id: HashMap<&str, &CheckResult> = results.iter().map(|result| (result.check.id.as_str(), result)).collect();
     let of = |check: &CheckRef| {
         by_id.get(check.id.as_str()).map_or_else(|| Cow::Owned(unfinished(check)), |found| Cow::Borrowed(*found))
     };
-    checks.iter().map(of).collect()
+    let planned: HashSet<&str> = checks.iter().map(|check| check.id.as_str()).collect();
+    let found_open = results.iter().filter(|result| !planned.contains(result.check.id.as_str())).map(Cow::Borrowed);
+    checks.iter().map(of).chain(found_open).collect()
 }
 
 /// What was found, in one sentence.

@@ -12,6 +12,9 @@ use std::path::Path;
 /// file, and reading a device or an endless pipe must end.
 pub const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
+/// Bytes between two counts of characters.
+const BLOCK: usize = 1_024;
+
 /// A file in [`Sources`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(u32);
@@ -68,6 +71,9 @@ struct SourceFile {
     sha256: String,
     /// Byte offsets at which lines start.
     lines: Vec<u32>,
+    /// How many characters precede each block of [`BLOCK`] bytes: a column deep in a line of megabytes is found
+    /// without counting through the line.
+    characters: Vec<u32>,
 }
 
 impl Sources {
@@ -183,8 +189,9 @@ impl Sources {
         let file = self.file(span.file);
         let line = self.line_index(span.file, span.start());
         let line_start = file.lines[line] as usize;
-        let before = file.text.get(line_start..span.start()).unwrap_or_default();
-        let column = before.chars().filter(|c| *c != '\u{feff}').count();
+        // Editors show no byte order mark and count no column for it.
+        let mark = usize::from(line == 0 && span.start() > 0 && file.text.starts_with('\u{feff}'));
+        let column = file.characters_before(span.start()) - file.characters_before(line_start) - mark;
         Place { file: file.name.clone(), line: line as u32 + 1, column: column as u32 + 1 }
     }
 
@@ -222,9 +229,30 @@ impl Sources {
         let id = FileId(self.files.len() as u32);
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let lines = std::iter::once(0).chain(breaks.map(|(at, _)| at as u32 + 1)).collect();
-        self.files.push(SourceFile { name: name.to_owned(), text, sha256, lines });
+        let mut count = 0;
+        let mut characters = Vec::with_capacity(text.len() / BLOCK + 2);
+        for block in text.as_bytes().chunks(BLOCK) {
+            characters.push(count);
+            count += count_characters(block) as u32;
+        }
+        // The end of the text may be the start of a block that is not there.
+        characters.push(count);
+        self.files.push(SourceFile { name: name.to_owned(), text, sha256, lines, characters });
         id
     }
+}
+
+impl SourceFile {
+    fn characters_before(&self, offset: usize) -> usize {
+        let offset = offset.min(self.text.len());
+        let before = self.characters[offset / BLOCK];
+        before as usize + count_characters(&self.text.as_bytes()[offset / BLOCK * BLOCK..offset])
+    }
+}
+
+/// Characters that start in these bytes of UTF-8.
+fn count_characters(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte & 0b1100_0000 != 0b1000_0000).count()
 }
 
 /// An IO error as the end of "cannot read x: it ...".

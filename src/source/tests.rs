@@ -72,6 +72,23 @@ fn nodes_know_where_they_stand() {
 }
 
 #[test]
+fn columns_are_counted_in_characters_however_long_the_line() {
+    for length in [0, 1, 1_022, 1_023, 1_024, 1_025, 5_000] {
+        for filler in ["x", "ö", "→", "😀"] {
+            let mut sources = Sources::new();
+            let before = filler.repeat(length);
+            let text = format!("\u{feff}{before}!\n{before}!");
+            let file = sources.add("a", text.clone());
+            for (line, at) in [(1, 3 + before.len()), (2, text.len() - 1), (2, text.len())] {
+                let column = length as u32 + 1 + u32::from(at == text.len());
+                let place = sources.place(Span::new(file, at, at));
+                assert_eq!((place.line, place.column), (line, column), "{length} {filler}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_wrong_type_in_a_manifest_is_found_by_its_path() {
     #[derive(serde::Deserialize, Debug)]
     struct Port {

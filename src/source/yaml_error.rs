@@ -52,8 +52,9 @@ pub(super) fn too_deep(span: Span, limit: usize) -> Diagnostic {
 
 /// A list or mapping in the place of a key: nearly always a template's braces.
 pub(super) fn key_is_no_text(span: Span) -> Diagnostic {
-    Diagnostic::error(span, "a key must be a text, and this is a list or a mapping")
-        .with_help("a template ({{ ... }}) must be rendered first, for example with helm template; a text with braces needs quotes")
+    Diagnostic::error(span, "a key must be a text, and this is a list or a mapping").with_help(
+        "a template ({{ ... }}) must be rendered first, for example with helm template; a text with braces needs quotes",
+    )
 }
 
 fn is_tab(kind: &ErrorKind) -> bool {

@@ -6,24 +6,29 @@
 
 use super::lines::{PlacedLine, shown};
 use super::names::{Names, has_pods, members};
-use super::{
-    Endpoint, EndpointId, Expected, Locator, PortItem, PortRef, Settings, Subject, TargetItem, TargetWhat, Url,
-};
+use super::ports::NamedPorts;
+use super::{Endpoint, EndpointId, Expected, PortItem, PortRef, Settings, Subject, TargetItem, TargetWhat, Url};
 use crate::model::Transport;
 use crate::source::{Diagnostic, Diagnostics};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// How many pairs of entries are compared, and how many are kept: about a second and a hundred megabytes.
-const MAX_COMPARISONS: usize = 10_000_000;
-const MAX_ENTRIES: usize = 1_000_000;
+/// How many pairs of entries are compared, and how many are kept: well under a second and some tens of megabytes.
+const MAX_COMPARISONS: usize = 3_000_000;
+const MAX_ENTRIES: usize = 300_000;
 
 /// Lines with the same subjects that are compared with each other.
 const MAX_TWINS: usize = 16;
 
 /// Reports contradictions, lines whose checks would have one name, and repeated lines.
-pub(super) fn report(lines: &[PlacedLine], names: &Names, defaults: &Settings, diagnostics: &mut Diagnostics) {
+pub(super) fn report(
+    lines: &[PlacedLine],
+    names: &Names,
+    named_ports: &NamedPorts,
+    defaults: &Settings,
+    diagnostics: &mut Diagnostics,
+) {
     let repeated = repeated_lines(lines, diagnostics);
-    let mut search = Search::new(lines, names, defaults);
+    let mut search = Search::new(lines, names, named_ports, defaults);
     for (number, _) in lines.iter().enumerate().filter(|(number, _)| !repeated.contains(number)) {
         if !search.line(number) {
             break;
@@ -32,9 +37,12 @@ pub(super) fn report(lines: &[PlacedLine], names: &Names, defaults: &Settings, d
     diagnostics.extend(search.found.into_values());
 }
 
+/// What a line says, in whatever order it says it.
+type Said<'a> = (Vec<&'a Subject>, Vec<&'a TargetItem>, Expected);
+
 /// Warns of lines that say the same as an earlier one.
 fn repeated_lines(lines: &[PlacedLine], diagnostics: &mut Diagnostics) -> BTreeSet<usize> {
-    let mut twins: HashMap<(Vec<&Subject>, Vec<&TargetItem>, Expected), Vec<usize>> = HashMap::new();
+    let mut twins: HashMap<Said<'_>, Vec<usize>> = HashMap::new();
     let mut repeated = BTreeSet::new();
     for (number, PlacedLine { line, span }) in lines.iter().enumerate() {
         let mut key = (line.sources.iter().collect::<Vec<_>>(), line.targets.iter().collect::<Vec<_>>(), line.expected);
@@ -125,7 +133,7 @@ struct Search<'a> {
     same_source: Vec<EndpointId>,
     same_target: Vec<EndpointId>,
     /// Ports that lines name on hosts and addresses: their known ports.
-    named_ports: BTreeMap<EndpointId, BTreeSet<&'a PortItem>>,
+    named_ports: &'a NamedPorts,
     /// What `*` holds as a source and as a target.
     star: (Vec<EndpointId>, Vec<EndpointId>),
     entries: HashMap<(EndpointId, EndpointId), Vec<Entry<'a>>>,
@@ -136,20 +144,12 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(lines: &'a [PlacedLine], names: &'a Names, defaults: &'a Settings) -> Self {
+    fn new(lines: &'a [PlacedLine], names: &'a Names, named_ports: &'a NamedPorts, defaults: &'a Settings) -> Self {
         let first_alike = |key: &dyn Fn(&Endpoint) -> String| {
             let mut seen: HashMap<String, EndpointId> = HashMap::new();
             let endpoints = names.endpoints().iter().enumerate();
             endpoints.map(|(index, endpoint)| *seen.entry(key(endpoint)).or_insert(EndpointId(index))).collect()
         };
-        let mut named_ports: BTreeMap<EndpointId, BTreeSet<&PortItem>> = BTreeMap::new();
-        for target in lines.iter().flat_map(|placed| &placed.line.targets) {
-            if let (Subject::Endpoint(id), TargetWhat::Port(item)) = (&target.subject, &target.what)
-                && matches!(names.endpoint(*id).locator, Locator::Host(_) | Locator::Address(_))
-            {
-                named_ports.entry(*id).or_default().insert(item);
-            }
-        }
         let all = || names.endpoints().iter().enumerate().map(|(index, endpoint)| (EndpointId(index), endpoint));
         let senders = all().filter(|(_, endpoint)| has_pods(&endpoint.locator)).map(|(id, _)| id).collect();
         // Pods are taken to have known ports.
@@ -212,7 +212,7 @@ impl<'a> Search<'a> {
                 let wanted = |item: &&'a PortItem| transport.is_none_or(|transport| item.transport == transport);
                 match (&names.endpoint(receiver).ports, self.named_ports.get(&receiver)) {
                     (Some(ports), _) => ports.iter().filter(wanted).map(Tested::Port).collect(),
-                    (None, Some(ports)) => ports.iter().copied().filter(wanted).map(Tested::Port).collect(),
+                    (None, Some(ports)) => ports.iter().filter(wanted).map(Tested::Port).collect(),
                     (None, None) => vec![Tested::Known(*transport)],
                 }
             }

@@ -5,7 +5,7 @@ use super::keys::{API_VERSION, KIND};
 use super::lines::{Lines, PlacedLine};
 use super::names::{Names, Origin, has_pods};
 use super::shape::{ShapeCheck, text};
-use super::{Locator, Settings, Subject, Suite, conflicts, settings, suggest};
+use super::{Locator, Settings, Subject, Suite, conflicts, ports, settings, suggest};
 use crate::model::EndpointName;
 use crate::source::{Diagnostic, Diagnostics, FileId, Node, Sources, Span};
 
@@ -84,7 +84,9 @@ fn decode(root: &Node, file: FileId, sources: &Sources, diagnostics: &mut Diagno
                 .with_help("add expect with at least one line, or everythingElse: denied"),
         );
     }
-    conflicts::report(&lines, &names, &defaults, diagnostics);
+    let named_ports = ports::named(&lines, &names);
+    diagnostics.extend(ports::none_known(&lines, &names, &named_ports));
+    conflicts::report(&lines, &names, &named_ports, &defaults, diagnostics);
     // With a broken line nobody can say what is used.
     if !diagnostics.has_errors() {
         unused(&names, &lines, everything_else.is_some(), diagnostics);

@@ -11,6 +11,9 @@ use crate::model::{EndpointName, HostName, ObjectRef};
 use crate::source::{Diagnostic, Diagnostics, Entry, Node, Sources, Span};
 use std::collections::{HashMap, HashSet};
 
+/// How many groups of a cycle are named.
+const SHOWN_CYCLE: usize = 8;
+
 /// The decoder of endpoints and groups.
 pub(super) struct Definitions<'a> {
     /// For places.
@@ -158,6 +161,10 @@ impl Definitions<'_> {
         let name = text(item).unwrap_or_default();
         let from = waiting.iter().position(|group| group.entry.key.text == name).unwrap_or_default();
         let mut path: Vec<&str> = waiting[from..].iter().map(|group| group.entry.key.text.as_str()).collect();
+        if path.len() > SHOWN_CYCLE {
+            path.truncate(SHOWN_CYCLE);
+            path.push("...");
+        }
         path.push(name);
         let diagnostic =
             Diagnostic::error(item.site(), format!("the group {name} contains itself: {}", path.join(" -> ")))

@@ -88,81 +88,69 @@ const HOST_PATTERN: &str =
 impl Form {
     /// Whether a text has this form, and if not, why.
     pub(super) fn check(self, text: &str) -> Result<(), Misfit> {
+        let misfit = |message: &str| Misfit::new(format!("{text:?} {message}"));
         match self {
-            Self::Exactly(word) if text == word => Ok(()),
-            Self::Exactly(word) => Err(Misfit::new(format!("{text:?} is not {word:?}")).help(format!("write {word}"))),
-            Self::OneOf(words) if words.contains(&text) => Ok(()),
-            Self::OneOf(words) => Err(Misfit::new(format!("{text:?} is not one of {}", words.join(", ")))
-                .help(suggest::help(text, words, "", "write one of"))),
             Self::Text => Ok(()),
-            Self::Words | Self::Line if text.trim().is_empty() => Err(Misfit::new("the text is empty")),
-            Self::Words | Self::Line => Ok(()),
+            Self::Exactly(word) => {
+                unless(text == word, || misfit(&format!("is not {word:?}")).help(format!("write {word}")))
+            }
+            Self::OneOf(words) => unless(words.contains(&text), || {
+                misfit(&format!("is not one of {}", words.join(", "))).help(suggest::help(
+                    text,
+                    words,
+                    "",
+                    "write one of",
+                ))
+            }),
+            Self::Words | Self::Line => unless(!text.trim().is_empty(), || Misfit::new("the text is empty")),
             Self::Name => EndpointName::parse(text).map(drop).map_err(|error| Misfit::new(error.to_string())),
-            Self::Reference if text.is_empty() || text.contains([' ', ',']) => {
-                Err(Misfit::new(format!("{text:?} is not an endpoint")).help("name one endpoint"))
-            }
-            Self::Reference => Ok(()),
-            Self::Id => {
-                let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-                let holds =
-                    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(good) && text.len() <= 63;
-                if holds {
-                    Ok(())
-                } else {
-                    Err(Misfit::new(format!(
-                        "{text:?} is not an id: 1 to 63 letters, digits, '-', '_' and '.', starting with a letter or digit"
-                    )))
-                }
-            }
-            Self::Tag
-                if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control() || c == ',') =>
-            {
-                Err(Misfit::new(format!("{text:?} is not a tag: a word without blanks and commas"))
-                    .help("write several tags as a list: [pci, audit]"))
-            }
-            Self::Tag => Ok(()),
+            Self::Reference => unless(!text.is_empty() && !text.contains([' ', ',']), || {
+                misfit("is not an endpoint").help("name one endpoint")
+            }),
+            Self::Id => unless(is_id(text), || {
+                misfit("is not an id: 1 to 63 letters, digits, '-', '_' and '.', starting with a letter or digit")
+            }),
+            Self::Tag => unless(
+                !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == ','),
+                || {
+                    misfit("is not a tag: a word without blanks and commas")
+                        .help("write several tags as a list: [pci, audit]")
+                },
+            ),
             Self::Duration => parse_duration(text).map(drop).map_err(|error| Misfit::new(error.to_string())),
-            Self::Integer(from, to) => match text.parse::<u32>() {
-                Ok(number) if (from..=to).contains(&number) && !text.starts_with('+') => Ok(()),
-                Ok(_) | Err(_) => Err(Misfit::new(format!("{text:?} is not a whole number from {from} to {to}"))),
-            },
-            Self::Flag if matches!(text, "true" | "false") => Ok(()),
-            Self::Flag => Err(Misfit::new(format!("{text:?} is neither true nor false"))),
-            Self::Label if is_dns_label(text) => Ok(()),
-            Self::Label => Err(Misfit::new(format!(
-                "{text:?} cannot be the name of a namespace or Service: 1 to 63 of a-z, 0-9 and '-'"
-            ))),
-            Self::Workload => parse_workload(text).map(drop),
-            Self::LabelKey if is_label_key(text) => Ok(()),
-            Self::LabelKey => Err(Misfit::new(format!("{text:?} cannot be the key of a label"))
-                .help("a key is [PREFIX/]NAME: at most 63 letters, digits, '-', '_' and '.'")),
-            Self::LabelValue if text.is_empty() || is_label_name(text) => Ok(()),
-            Self::LabelValue => Err(Misfit::new(format!(
-                "{text:?} cannot be the value of a label: at most 63 letters, digits, '-', '_' and '.'"
-            ))),
-            Self::Host => match (text.parse::<IpAddr>(), HostName::parse(text)) {
-                (Ok(_), _) => Err(Misfit::new(format!("{text:?} is an address")).help(format!("write ip: {text}"))),
-                (Err(_), Ok(_)) => Ok(()),
-                (Err(_), Err(error)) => Err(Misfit::new(error.to_string())
-                    .help("a host has a dot, and neither scheme nor port: payments.example")),
-            },
-            Self::Address => match text.parse::<IpAddr>() {
-                Ok(_) => Ok(()),
-                Err(_) => Err(address_misfit(text)),
-            },
-            Self::Port => parse_port(text).map(drop),
-            Self::Method if is_method(text) => Ok(()),
-            Self::Method => {
-                Err(Misfit::new(format!("{text:?} is not an HTTP method"))
-                    .help("write it in capitals: GET, HEAD, POST"))
+            Self::Integer(from, to) => {
+                let number = text.parse::<u32>().ok().filter(|_| !text.starts_with('+'));
+                unless(number.is_some_and(|number| (from..=to).contains(&number)), || {
+                    misfit(&format!("is not a whole number from {from} to {to}"))
+                })
             }
-            Self::HeaderName if is_token(text) => Ok(()),
-            Self::HeaderName => Err(Misfit::new(format!("{text:?} cannot be the name of a header"))),
-            Self::HeaderValue if text.chars().all(|c| !c.is_control() || c == '\t') => Ok(()),
-            Self::HeaderValue => Err(Misfit::new("a header's value cannot hold line breaks or control characters")),
-            Self::ServerName if is_dns_label(&text.to_ascii_lowercase()) || HostName::parse(text).is_ok() => Ok(()),
-            Self::ServerName => Err(Misfit::new(format!("{text:?} is not a server name"))
-                .help("write a host name; addresses are never sent as one")),
+            Self::Flag => unless(matches!(text, "true" | "false"), || misfit("is neither true nor false")),
+            Self::Label => unless(is_dns_label(text), || {
+                misfit("cannot be the name of a namespace or Service: 1 to 63 of a-z, 0-9 and '-'")
+            }),
+            Self::Workload => parse_workload(text).map(drop),
+            Self::LabelKey => unless(is_label_key(text), || {
+                misfit("cannot be the key of a label")
+                    .help("a key is [PREFIX/]NAME: at most 63 letters, digits, '-', '_' and '.'")
+            }),
+            Self::LabelValue => unless(text.is_empty() || is_label_name(text), || {
+                misfit("cannot be the value of a label: at most 63 letters, digits, '-', '_' and '.'")
+            }),
+            Self::Host => check_host(text),
+            Self::Address => unless(text.parse::<IpAddr>().is_ok(), || address_misfit(text)),
+            Self::Port => parse_port(text).map(drop),
+            Self::Method => unless(is_method(text), || {
+                misfit("is not an HTTP method").help("write it in capitals: GET, HEAD, POST")
+            }),
+            Self::HeaderName => unless(is_token(text), || misfit("cannot be the name of a header")),
+            Self::HeaderValue => unless(text.chars().all(|c| !c.is_control() || c == '\t'), || {
+                Misfit::new("a header's value cannot hold line breaks or control characters")
+            }),
+            Self::ServerName => {
+                unless(is_dns_label(&text.to_ascii_lowercase()) || HostName::parse(text).is_ok(), || {
+                    misfit("is not a server name").help("write a host name; addresses are never sent as one")
+                })
+            }
             Self::Payload => parse_payload(text).map(drop),
         }
     }
@@ -235,6 +223,24 @@ impl Form {
             Self::ServerName => text("^[A-Za-z0-9_.-]+$"),
         }
     }
+}
+
+fn unless(holds: bool, misfit: impl FnOnce() -> Misfit) -> Result<(), Misfit> {
+    if holds { Ok(()) } else { Err(misfit()) }
+}
+
+fn check_host(text: &str) -> Result<(), Misfit> {
+    if text.parse::<IpAddr>().is_ok() {
+        return Err(Misfit::new(format!("{text:?} is an address")).help(format!("write ip: {text}")));
+    }
+    HostName::parse(text).map(drop).map_err(|error| {
+        Misfit::new(error.to_string()).help("a host has a dot, and neither scheme nor port: payments.example")
+    })
+}
+
+fn is_id(text: &str) -> bool {
+    let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(inside) && text.len() <= 63
 }
 
 /// A DNS label, RFC 1123: namespaces and Services.

@@ -243,7 +243,7 @@ fn parse_what(port: Piece<'_>) -> Result<TargetWhat, Fault> {
         return Ok(TargetWhat::KnownPorts(transport));
     }
     let transport = transport.unwrap_or(Transport::Tcp);
-    let digits = |text: &str| text.chars().all(|c| c.is_ascii_digit());
+    let digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
     if let Some((from, to)) = port_text.split_once('-').filter(|(from, to)| digits(from) && digits(to)) {
         let number = |text: &str| {
             Port::parse_number(text).map_err(|error| {

@@ -50,7 +50,8 @@ impl Lines<'_> {
     }
 
     fn line(&mut self, node: &Node, long: Option<(&Node, Settings)>) -> Option<PlacedLine> {
-        let written = text(node)?;
+        // An empty line was reported with the shape.
+        let written = text(node).filter(|written| !written.trim().is_empty())?;
         let at = Text::new(self.sources, node, written);
         let (parsed, faults) = grammar::parse(written);
         let broken = !faults.is_empty();

@@ -2,9 +2,9 @@
 
 use super::lines::Lines;
 use super::names::{Names, Origin};
-use super::{Settings, Suite, decode};
+use super::{Settings, Suite, decode, ports};
 use crate::source::{Diagnostic, Diagnostics, FileId, Node, Scalar, Sources, Span, Style, Value, parse};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What a line on the command line is called where a file would be.
 const COMMAND_LINE: &str = "command line";
@@ -14,12 +14,10 @@ const COMMAND_LINE: &str = "command line";
 /// All problems of all files are found. Suites come back only when there is no error: with one, none of them may run.
 pub fn load(files: &[String], sources: &mut Sources) -> (Vec<Suite>, Diagnostics) {
     let mut diagnostics = Diagnostics::new();
-    let mut given: Vec<&String> = Vec::new();
-    let mut ids = Vec::new();
+    let mut read = Vec::new();
+    let mut given: HashSet<&str> = HashSet::new();
     for name in files {
-        let repeated = given.contains(&name);
-        given.push(name);
-        if repeated {
+        if !given.insert(name) {
             let file = sources.add(name, "");
             diagnostics.push(
                 Diagnostic::error(Span::new(file, 0, 0), format!("{name} is given twice"))
@@ -28,48 +26,56 @@ pub fn load(files: &[String], sources: &mut Sources) -> (Vec<Suite>, Diagnostics
             continue;
         }
         match sources.read(name) {
-            Ok(file) => ids.push(file),
+            Ok(file) => read.push(file),
             Err(diagnostic) => diagnostics.push(diagnostic),
         }
     }
-    read_into(&ids, sources, diagnostics)
+    all_or_none(&read, sources, diagnostics)
 }
 
 /// As [`load`], of texts that were read already.
 pub fn read(files: &[FileId], sources: &Sources) -> (Vec<Suite>, Diagnostics) {
-    read_into(files, sources, Diagnostics::new())
+    all_or_none(files, sources, Diagnostics::new())
 }
 
-fn read_into(files: &[FileId], sources: &Sources, mut diagnostics: Diagnostics) -> (Vec<Suite>, Diagnostics) {
-    let mut suites = Vec::new();
-    let mut names: HashMap<String, Span> = HashMap::new();
-    for file in files.iter().copied() {
-        let before = diagnostics.iter().count();
-        let documents = parse(sources, file, &mut diagnostics);
-        if documents.is_empty() && diagnostics.iter().count() == before {
-            diagnostics.push(
-                Diagnostic::error(Span::new(file, 0, 0), format!("{} holds no suite", sources.name(file)))
-                    .with_help("a suite starts with apiVersion: watertight.dev/v1 and kind: Suite"),
-            );
-        }
-        for document in &documents {
-            suites.extend(decode::suite(&document.root, file, sources, &mut diagnostics));
-            let Some((suite_name, span)) = decode::name(&document.root) else { continue };
-            if let Some(first) = names.get(suite_name) {
-                diagnostics.push(
-                    Diagnostic::error(span, format!("two suites are called {suite_name}"))
-                        .with_secondary(*first, "first here")
-                        .with_help("the name and the check's name are the key in every report: rename one of them"),
-                );
-            } else {
-                names.insert(suite_name.to_owned(), span);
-            }
-        }
-    }
+fn all_or_none(files: &[FileId], sources: &Sources, mut diagnostics: Diagnostics) -> (Vec<Suite>, Diagnostics) {
+    let mut suites = decode_files(files, sources, &mut diagnostics);
     if diagnostics.has_errors() {
         suites.clear();
     }
     (suites, diagnostics)
+}
+
+/// The suites of files that were read; those that are wrong are left out.
+pub(super) fn decode_files(files: &[FileId], sources: &Sources, diagnostics: &mut Diagnostics) -> Vec<Suite> {
+    let mut suites = Vec::new();
+    let mut names: HashMap<String, Span> = HashMap::new();
+    for file in files.iter().copied() {
+        let mut found = Diagnostics::new();
+        let documents = parse(sources, file, &mut found);
+        if documents.is_empty() && found.is_empty() {
+            let message = format!("{} holds no suite", sources.name(file));
+            found.push(
+                Diagnostic::error(Span::new(file, 0, 0), message)
+                    .with_help("a suite starts with apiVersion: watertight.dev/v1 and kind: Suite"),
+            );
+        }
+        for document in &documents {
+            suites.extend(decode::suite(&document.root, file, sources, &mut found));
+            let Some((name, span)) = decode::name(&document.root) else { continue };
+            if let Some(first) = names.get(name) {
+                found.push(
+                    Diagnostic::error(span, format!("two suites are called {name}"))
+                        .with_secondary(*first, "first here")
+                        .with_help("the name and the check's name are the key in every report: rename one of them"),
+                );
+            } else {
+                names.insert(name.to_owned(), span);
+            }
+        }
+        diagnostics.extend(found);
+    }
+    suites
 }
 
 /// Makes a suite named `check` of one line, as `watertight check 'LINE'` takes it.
@@ -103,6 +109,7 @@ pub fn load_line(text: &str, sources: &mut Sources) -> Result<Suite, Diagnostics
         in_brackets: false,
     }
     .all(&node(Value::Sequence(vec![line])));
+    diagnostics.extend(ports::none_known(&lines, &names, &ports::named(&lines, &names)));
     if diagnostics.has_errors() {
         return Err(diagnostics);
     }

@@ -15,6 +15,7 @@ mod keys;
 mod lines;
 mod load;
 mod names;
+mod ports;
 mod position;
 mod schema;
 mod settings;

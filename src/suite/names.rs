@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 
 /// How many endpoints the lines of a suite may name through groups. A suite this large is generated, and the memory
 /// for it must not be.
-const MAX_GROUP_MEMBERS: usize = 5_000_000;
+const MAX_GROUP_MEMBERS: usize = 1_000_000;
 
 /// How many unknown names get a guess: each is held against every name that is known, and nobody reads more.
-const MAX_GUESSES: usize = 200;
+const MAX_GUESSES: usize = 100;
 
 /// What is built in.
 pub(super) const BUILT_IN: [&str; 2] = ["runner", "nodes"];

@@ -28,6 +28,8 @@ pub(super) fn text(node: &Node) -> Option<&str> {
     (!forgotten).then_some(&scalar.text)
 }
 
+const EMPTY_LINE: &str = "write a line: web -> api:8080 allowed";
+
 impl ShapeCheck<'_> {
     /// Checks a whole document.
     pub(super) fn suite(&mut self, root: &Node) {
@@ -44,7 +46,7 @@ impl ShapeCheck<'_> {
             Shape::List(item) => self.list(node, item, key, at),
             Shape::Map(form, value) => self.map(node, *form, value, key, at),
             Shape::Object(table) => self.object(node, table, key, at),
-            Shape::Line => self.line(node, at),
+            Shape::Line => self.line(node),
         }
     }
 
@@ -151,11 +153,13 @@ impl ShapeCheck<'_> {
         meant
     }
 
-    fn line(&mut self, node: &Node, at: At<'_>) {
+    fn line(&mut self, node: &Node) {
         match &node.value {
             Value::Scalar(_) if text(node).is_some_and(|text| !text.trim().is_empty()) => {}
-            Value::Scalar(_) => self.error(node.site(), "the line is empty", format!("write a line: {}", at.example)),
-            Value::Mapping(entries) if is_long_form(entries) => self.object(node, &LINE, None, at),
+            Value::Scalar(_) => self.error(node.site(), "the line is empty", EMPTY_LINE),
+            Value::Mapping(entries) if is_long_form(entries) => {
+                self.object(node, &LINE, None, At { name: "the line", example: "" });
+            }
             Value::Mapping(entries) => self.colon_in_line(node, entries),
             Value::Sequence(items) => {
                 let words: Vec<&str> = items.iter().filter_map(text).collect();
@@ -171,7 +175,7 @@ impl ShapeCheck<'_> {
     /// `- web -> api: 8080 denied`: YAML takes the colon and the blank for a key and its value.
     fn colon_in_line(&mut self, node: &Node, entries: &[Entry]) {
         let Some(first) = entries.first() else {
-            return self.error(node.site(), "the line is empty", "write a line: web -> api:8080 allowed");
+            return self.error(node.site(), "the line is empty", EMPTY_LINE);
         };
         // Braces without a colon make a key without a value, which is a list in the wrong brackets.
         let Some(value) = text(&first.value) else {

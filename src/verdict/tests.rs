@@ -43,6 +43,7 @@ fn key(address: &str, port: u16) -> TargetKey {
         port,
         transport: Transport::Tcp,
         request: Request::Nonce,
+        once: false,
     }
 }
 
@@ -84,6 +85,7 @@ impl Scene {
                 check("web -> postgres denied", Expected::Denied, DENIED),
                 check("api -> postgres allowed", Expected::Allowed, ALLOWED),
             ],
+            swept: vec![],
             probes,
             vouchers: BTreeMap::from([(postgres(), vec![ALLOWED, CONTROL])]),
             able: BTreeMap::from([

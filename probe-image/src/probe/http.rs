@@ -3,10 +3,11 @@
 //! Every request carries `x-watertight-nonce`, also to strangers: it is a header like any other to them, and only our
 //! responder, or a proxy before it, can return it in `x-watertight-answer: NONCE WHO`.
 //!
-//! Time and memory are bounded whatever the other side sends: one deadline for the whole exchange, 64 KiB of headers,
-//! 1 MB of body of which 256 bytes are kept.
+//! Time and memory are bounded whatever the other side sends: one deadline for the whole exchange, 32 KiB of headers,
+//! 1 MB of body of which 256 bytes are kept, 2 MiB in all.
 
-use super::{Halt, Open, Trace, answer, errqueue, tls};
+use super::watched::{TURN, Watch, Watched};
+use super::{Halt, Open, Trace, answer, tls};
 use crate::text::{hex, printable, printable_bytes};
 use crate::wire::{self, How, HttpFacts, Icmp, Stage};
 use http_body_util::{BodyExt, Full};
@@ -20,12 +21,10 @@ use std::error::Error;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
 /// The request header that carries the nonce.
@@ -42,7 +41,7 @@ const BODY_START: usize = 256;
 const HELD: usize = BODY_START + 64;
 
 /// Bytes and number of a response's headers.
-const MAX_HEADER_BYTES: usize = 64 * 1024;
+const MAX_HEADER_BYTES: usize = 32 * 1024;
 const MAX_HEADERS: usize = 256;
 
 /// Headers, by name or by beginning, that enforcement layers set: Linkerd, Envoy (Istio, Cilium), cloud firewalls.
@@ -146,8 +145,7 @@ pub(crate) async fn over_tcp(
         return Err(Halt::stop(Stage::FirstBytes, How::Error { errno, icmp: None }));
     }
     let began = Instant::now();
-    let watch = Arc::new(Watch::default());
-    let watched = Watched { inner: stream, watch: Arc::clone(&watch) };
+    let (watched, watch) = Watched::new(stream);
     let exchanged = exchange(watched, prepared.version(None), prepared, nonce, began + limit, open).await;
     let early = watch.first.get().map(|at| at.saturating_duration_since(began));
     if let Some(early) = early {
@@ -168,8 +166,7 @@ pub(crate) async fn over_tls(
 ) -> Result<(), Halt> {
     let began = Instant::now();
     let version = prepared.version(stream.get_ref().1.alpn_protocol());
-    let watch = Arc::new(Watch::default());
-    let watched = Watched { inner: stream, watch: Arc::clone(&watch) };
+    let (watched, watch) = Watched::new(stream);
     let exchanged = exchange(watched, version, prepared, nonce, began + limit, open).await;
     finish(exchanged, Stage::Request, &watch, began, trace)
 }
@@ -225,7 +222,8 @@ async fn exchange<S: Connection>(
         (Box::pin(async move { sender.send_request(request).await }), Driver::new(connection))
     } else {
         let mut builder = http1::Builder::new();
-        builder.max_buf_size(MAX_HEADER_BYTES).max_headers(MAX_HEADERS);
+        // Exact, since hyper handles all that one read brings before it lets anyone else have a turn.
+        builder.read_buf_exact_size(Some(TURN)).max_headers(MAX_HEADERS);
         let shaken = timeout_at(deadline, builder.handshake(io)).await.map_err(|_| Failed::Silence)?;
         let (mut sender, connection) = shaken.map_err(Failed::Hyper)?;
         (Box::pin(async move { sender.send_request(request).await }), Driver::new(connection))
@@ -305,8 +303,6 @@ impl Body {
             if self.bytes >= MAX_BODY {
                 return;
             }
-            // A body that never ceases must not keep the other flows of this thread from their turn.
-            yield_now().await;
         }
     }
 }
@@ -353,68 +349,4 @@ fn how(error: &hyper::Error, icmp: Option<Icmp>) -> How {
     }
     let detail = error.source().map_or_else(String::new, |source| format!(": {source}"));
     How::Garbled { what: printable(&format!("{error}{detail}"), 200) }
-}
-
-/// What is noticed on a stream that hyper owns.
-#[derive(Default)]
-struct Watch {
-    first: OnceLock<Instant>,
-    icmp: OnceLock<Icmp>,
-}
-
-struct Watched<S> {
-    inner: S,
-    watch: Arc<Watch>,
-}
-
-/// A stream whose error queue can be read.
-trait Queue {
-    fn queue(&self) -> Option<Icmp>;
-}
-
-impl Queue for TcpStream {
-    fn queue(&self) -> Option<Icmp> {
-        errqueue::icmp(self)
-    }
-}
-
-impl Queue for tokio_rustls::client::TlsStream<TcpStream> {
-    fn queue(&self) -> Option<Icmp> {
-        errqueue::icmp(self.get_ref().0)
-    }
-}
-
-impl<S: Queue> Watched<S> {
-    fn note<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if let Poll::Ready(Err(_)) = &polled
-            && let Some(icmp) = self.inner.queue()
-        {
-            self.watch.icmp.get_or_init(|| icmp);
-        }
-        polled
-    }
-}
-
-impl<S: AsyncRead + Queue + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.watch.first.get_or_init(Instant::now);
-        }
-        self.note(polled)
-    }
-}
-
-impl<S: AsyncWrite + Queue + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.note(polled)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
 }

@@ -17,6 +17,7 @@ mod socket;
 mod tcp;
 mod tls;
 mod udp;
+mod watched;
 
 pub(crate) use answer::{MAGIC, answer};
 pub(crate) use http::{ANSWER, NONCE};

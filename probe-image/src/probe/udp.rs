@@ -3,7 +3,7 @@
 use super::socket::{fresh, halt_of, not_registered};
 use super::{Halt, Trace, answer};
 use crate::text::printable_bytes;
-use crate::wire::{How, Stage};
+use crate::wire::{FaultReason, How, Stage};
 use nix::libc;
 use socket2::Type;
 use std::net::SocketAddr;
@@ -32,6 +32,11 @@ pub(crate) async fn exchange(
     socket.connect(&peer.into()).map_err(|e| halt_of(&socket, STAGE, &e))?;
     let socket = UdpSocket::from_std(socket.into()).map_err(|e| not_registered(&e))?;
     trace.local_port(socket.local_addr());
+    if socket.local_addr().ok() == Some(peer) {
+        // The ephemeral port was the one asked for: the question would come back as its own answer.
+        let detail = "the socket is connected to itself".into();
+        return Err(Halt::fault(FaultReason::Resources, detail));
+    }
     match timeout_at(deadline, socket.send(question)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => return Err(halt_of(&socket, STAGE, &error)),

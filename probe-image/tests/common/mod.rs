@@ -2,8 +2,9 @@
 
 #![expect(dead_code, reason = "each test file uses its part")]
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, IoSlice, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -15,7 +16,8 @@ use nix::unistd::Pid;
 use watertight_probe::encode_plan;
 use watertight_probe::responder::control::{Behaviour, Certificate, Command as Order, Listen, Reply};
 use watertight_probe::wire::{
-    Beat, Body, Deadlines, Fault, Flow, Line, Observation, Pace, Plan, Request, Sample, Target, Transport, VERSION,
+    Beat, Body, Deadlines, Fault, FaultReason, Flow, Http, Line, Observation, Pace, Plan, Request, Sample, Target, Tls,
+    Transport, VERSION,
 };
 
 pub(crate) const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -54,6 +56,69 @@ pub(crate) fn once(mut flow: Flow) -> Flow {
 pub(crate) fn udp(mut flow: Flow) -> Flow {
     flow.transport = Transport::Udp;
     flow
+}
+
+/// Runs flows that are tried once each and returns what was seen, by flow.
+///
+/// On a machine so busy that the probe stood still it has measured nothing and says so: it is asked anew.
+pub(crate) fn run(plan: &Plan) -> BTreeMap<u32, Observation> {
+    for _ in 0..5 {
+        let mut probe = Probe::start(plan);
+        assert_eq!(probe.bye(), "done", "{:#?}", probe.read);
+        probe.assert_no_hole();
+        let faults = probe.faults();
+        if faults.is_empty() {
+            return probe.samples().map(|sample| (sample.flow, sample.seen.clone())).collect();
+        }
+        assert!(faults.iter().all(|fault| fault.reason == FaultReason::Starved), "{faults:#?}");
+    }
+    panic!("this machine is too busy to test on");
+}
+
+/// A server of the test's own: each connection is handled by `work`.
+pub(crate) fn server(work: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> u16 {
+    let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let work = work.clone();
+            std::thread::spawn(move || work(stream));
+        }
+    });
+    port
+}
+
+pub(crate) fn http(id: u32, port: u16) -> Flow {
+    once(flow(id, port, Request::Http(get(port))))
+}
+
+pub(crate) fn get(port: u16) -> Http {
+    Http {
+        tls: None,
+        method: "GET".into(),
+        path: "/a?b=c".into(),
+        authority: format!("localhost:{port}"),
+        headers: vec![],
+        body: None,
+        h2: false,
+    }
+}
+
+pub(crate) fn tls(id: u32, port: u16, server_name: Option<&str>, alpn: &[&str]) -> Flow {
+    let alpn = alpn.iter().map(ToString::to_string).collect();
+    once(flow(id, port, Request::Tls(Tls { server_name: server_name.map(Into::into), alpn })))
+}
+
+pub(crate) fn dns(id: u32, port: u16, name: &str, record: &str) -> Flow {
+    once(flow(id, port, Request::Dns { name: name.into(), record: record.into() }))
+}
+
+pub(crate) fn zone(names: &[(&str, &str)]) -> Order {
+    let mut records: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+    for (name, address) in names {
+        records.entry((*name).into()).or_default().push(address.parse().unwrap());
+    }
+    Order::Zone { records }
 }
 
 /// A probe process and the lines that it writes.
@@ -122,6 +187,10 @@ impl Probe {
         let line = self.until(|body| matches!(body, Body::Bye { .. }));
         let Body::Bye { reason } = line.body else { unreachable!() };
         reason
+    }
+
+    pub(crate) fn samples(&self) -> impl Iterator<Item = &Sample> {
+        self.read.iter().filter_map(|line| if let Body::Sample(sample) = &line.body { Some(sample) } else { None })
     }
 
     pub(crate) fn faults(&self) -> Vec<&Fault> {

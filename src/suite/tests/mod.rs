@@ -1,5 +1,6 @@
 //! Suites from the outside: text in, suites and diagnostics out.
 
+mod definitions;
 mod examples;
 mod grammar;
 mod hostile;
@@ -7,41 +8,24 @@ mod mistakes;
 mod pairs;
 mod schema;
 
-use super::{Endpoint, Line, Suite, load, load_line};
+use super::load::decode_files;
+use super::{Endpoint, Line, Suite, load_line};
 use crate::source::{Diagnostics, Sources};
-use std::io::Write as _;
 
-/// Loads files with these contents, named `a.yaml`, `b.yaml`, ... in diagnostics.
+/// Loads texts as the files `a.yaml`, `b.yaml`, ...
 fn load_texts(texts: &[&str]) -> (Vec<Suite>, Diagnostics, Sources) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut files = Vec::new();
-    for (text, name) in texts.iter().zip('a'..='z') {
-        let path = folder.path().join(format!("{name}.yaml"));
-        std::fs::File::create(&path).and_then(|mut file| file.write_all(text.as_bytes())).expect("written");
-        files.push(path.to_str().expect("UTF-8").to_owned());
-    }
     let mut sources = Sources::new();
-    let (suites, diagnostics) = load(&files, &mut sources);
+    let files: Vec<_> =
+        texts.iter().zip('a'..='z').map(|(text, name)| sources.add(&format!("{name}.yaml"), *text)).collect();
+    let mut diagnostics = Diagnostics::new();
+    let suites = decode_files(&files, &sources, &mut diagnostics);
     (suites, diagnostics, sources)
 }
 
-/// The diagnostics of files, a line each, without the temporary folder's name.
+/// The diagnostics of texts, a line each.
 fn problems(texts: &[&str]) -> Vec<String> {
     let (_, diagnostics, sources) = load_texts(texts);
-    let text = diagnostics.render_compact(&sources);
-    let strip = |line: &str| {
-        let mut line = line.to_owned();
-        while let Some(end) = line.find(".yaml").filter(|end| line[..*end].contains('/')) {
-            let end = end - 1;
-            let start = line[..end].rfind([' ', '(']).map_or(0, |at| at + 1);
-            if !line[start..end].contains('/') {
-                break;
-            }
-            line.replace_range(start..end, "");
-        }
-        line
-    };
-    text.lines().map(strip).collect()
+    diagnostics.render_compact(&sources).lines().map(str::to_owned).collect()
 }
 
 /// A suite that must be without any problem.

@@ -1,0 +1,88 @@
+//! Targets that mean harm: bounded time, bounded memory, printable text.
+//!
+//! A file of its own, so that no other test takes the processor from the probe meanwhile.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where what it takes for granted is not so")]
+
+mod common;
+
+use common::{Probe, Responder, flow, http, plan, server, tls, udp};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::time::Duration;
+use watertight_probe::responder::control::Behaviour;
+use watertight_probe::wire::{Body, How, Observation, Pace, Request, Stage, Stop, Transport};
+
+#[test]
+fn hostile_targets_cost_bounded_time_and_memory() {
+    let responder = Responder::start();
+    let flood = responder.listen("x", Transport::Tcp, Behaviour::Flood);
+    let drip = responder.listen("x", Transport::Tcp, Behaviour::Drip);
+    let flood_udp = responder.listen("x", Transport::Udp, Behaviour::Flood);
+    let headers = server(|mut stream| {
+        drop(stream.write_all(b"HTTP/1.1 200 OK\r\n"));
+        while stream.write_all(b"x-more: and more and more and more and more\r\n").is_ok() {}
+    });
+    let interim = server(|mut stream| {
+        drop(stream.read(&mut [0; 4096]));
+        let hint = format!("HTTP/1.1 103 Early Hints\r\nlink: <{}>\r\n\r\n", "x".repeat(1_000));
+        while stream.write_all(hint.as_bytes()).is_ok() {}
+    });
+    let huge = server(|mut stream| {
+        drop(stream.read(&mut [0; 4096]));
+        drop(stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10000000000\r\n\r\n<b>\x1b[31m"));
+        let block = vec![b'x'; 65536];
+        while stream.write_all(&block).is_ok() {}
+    });
+    let slow_body = server(|mut stream| {
+        drop(stream.read(&mut [0; 4096]));
+        drop(stream.write_all(b"HTTP/1.1 403 Forbidden\r\nserver: <a href=\"\xff\">\r\n\r\nno"));
+        std::thread::sleep(Duration::from_secs(5));
+    });
+    let mut flows = vec![
+        http(1, flood),
+        http(2, drip),
+        http(3, headers),
+        http(4, huge),
+        http(5, slow_body),
+        flow(6, flood, Request::Nonce),
+        tls(7, flood, None, &[]),
+        tls(8, drip, None, &[]),
+        udp(flow(9, flood_udp, Request::Nonce)),
+        http(10, interim),
+    ];
+    for flow in &mut flows {
+        // One after the other, and again: an attempt during which this machine had no time for the probe is a fault.
+        flow.pace = Pace { bursts_ms: vec![100 * flow.id], interval_ms: 2_000, attempts: Some(5) };
+    }
+    let mut probe = Probe::start(&plan(flows));
+    let mut seen: BTreeMap<u32, Observation> = BTreeMap::new();
+    while seen.len() < 10 {
+        let line = probe.until(|body| matches!(body, Body::Sample(_)));
+        if let Body::Sample(sample) = line.body {
+            assert!(line.t - sample.start < 3_000_000, "{sample:?} at {}", line.t);
+            seen.insert(sample.flow, sample.seen);
+        }
+    }
+    if let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", probe.child.id())) {
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        let peak: u64 = peak.map_or(0, |kb| kb.trim().parse().unwrap());
+        assert!(peak < 64 * 1024, "{peak} KiB");
+    }
+    assert_eq!(seen[&1].http.as_ref().unwrap().body_bytes, 1_000_000);
+    assert_eq!(seen[&2].stop, Some(Stop { stage: Stage::Request, how: How::Silence }));
+    assert!(matches!(seen[&3].stop, Some(Stop { stage: Stage::Request, how: How::Garbled { .. } })), "{:?}", seen[&3]);
+    let http = seen[&4].http.as_ref().unwrap();
+    assert_eq!((http.body_bytes, &http.body_start[..8]), (1_000_000, "<b>.[31m"));
+    let http = seen[&5].http.as_ref().unwrap();
+    assert_eq!((http.status, http.body_bytes, http.server.as_deref()), (403, 2, Some("<a href=\".\">")));
+    assert!(matches!(seen[&6].stop, Some(Stop { stage: Stage::Request, how: How::Garbled { .. } })));
+    assert!(matches!(seen[&7].stop, Some(Stop { stage: Stage::Tls, how: How::Garbled { .. } })), "{:?}", seen[&7]);
+    assert!(matches!(seen[&8].stop, Some(Stop { stage: Stage::Tls, .. })), "{:?}", seen[&8]);
+    assert!(matches!(seen[&9].stop, Some(Stop { stage: Stage::Request, how: How::Garbled { .. } })));
+    assert!(
+        matches!(&seen[&10].stop, Some(Stop { stage: Stage::Request, how: How::Garbled { what } }) if what.contains("2 MiB")),
+        "{:?}",
+        seen[&10]
+    );
+}

@@ -32,7 +32,7 @@ pub(super) const OUTSIDE_DNS: [IpAddr; 2] =
 pub(super) const CLUSTER_DNS: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0xa))];
 
-/// The addresses of node number `n`, counted from 0: 172.30.0.11 and fd00:30::11 for the first.
+/// The addresses of node number `n`, counted from 0: 172.30.0.11 and `fd00:30::11` for the first.
 pub(super) fn node(n: usize) -> [IpAddr; 2] {
     let last = 11 + n;
     // Written so that both families show the same digits: fd00:30::11 is hexadecimal 0x11.
@@ -41,7 +41,7 @@ pub(super) fn node(n: usize) -> [IpAddr; 2] {
 }
 
 /// The pod ranges of node number `n`, counted from 0, with their prefix lengths: 10.244.16.0/20 and
-/// fd00:10:244:1::/64 for the first.
+/// `fd00:10:244:1::/64` for the first.
 pub(super) fn pod_ranges(n: usize) -> ((Ipv4Addr, u8), (Ipv6Addr, u8)) {
     let (v4, v6) = (base_v4(n), base_v6(n));
     ((Ipv4Addr::from(v4), 20), (Ipv6Addr::from(v6), 64))
@@ -117,7 +117,7 @@ impl Addresses {
         }
     }
 
-    /// An outside host's addresses, one of each family, in TEST-NET-3 and 2001:db8:113::/64.
+    /// An outside host's addresses, one of each family, in TEST-NET-3 and `2001:db8:113::/64`.
     pub(super) fn host(&mut self) -> Result<[IpAddr; 2], PlaceError> {
         loop {
             self.hosts += 1;

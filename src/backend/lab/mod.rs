@@ -1,4 +1,34 @@
 //! The lab: a world of network namespaces with real sockets, real routes and real drops.
+//!
+//! ```text
+//! enter ────────────────▶ the right to make namespaces, before any thread
+//! Manifests ── world ───▶ World      every pod, Service and outside host with its place and addresses; pure
+//! World ── wiring ──────▶ namespaces, links, routes
+//!       ── services, nat ──▶ Services, by nftables on every node
+//!       ── ruleset, nft ───▶ policies, by nftables on every node
+//!       ── responder ───▶ sockets: one process listens for all
+//! Launch ── probes ─────▶ lines: one process a source, in the source's own network
+//! ```
+//!
+//! Everything belongs to namespaces that only this process and its children hold: when they are gone, all of
+//! it is. No other program is started and nothing outside is changed.
+//!
+//! # Limitations
+//!
+//! - Containers are not run: a responder answers on every declared port of every ready pod. What a workload
+//!   would do itself, a dead listener or a port that it forgot to declare, does not show.
+//! - Between nodes packets are routed, not tunnelled; there is no overlay, no MTU below 1,500, no cloud.
+//! - Services: `ClusterIP`, `NodePort` (also of `LoadBalancer`) and headless. No session affinity, no traffic
+//!   policies, no external IPs, no topology; a Service without selector has no pods.
+//! - `default/kubernetes` and the API server do not exist.
+//! - DNS answers A and AAAA. Every pod of a `StatefulSet` has a name below each headless Service that selects
+//!   it, as if that were its `serviceName`; pods' `hostname`, `subdomain` and `dnsPolicy` are not read. Outside
+//!   the cluster the same names are known.
+//! - Pods reach outside hosts with their own addresses: nothing is masqueraded on the way out.
+//! - SCTP is never sent.
+//! - Two packets that only the lab's own bookkeeping sets apart differ from real ones: what a node sends on for
+//!   a Service leaves it with fewer hops, so that records can tell, and what leaks on purpose with more.
+//! - [`CONTROL_PORT`] is taken on every pod, [`NODE_PORT`] on every node, and 169.254.1.1 is every pod's gateway.
 
 mod addresses;
 mod control;
@@ -98,6 +128,10 @@ impl Lab {
     /// The obstacle, or the step that failed.
     pub async fn up(world: World, options: Options) -> Result<Self, Error> {
         let started = Instant::now();
+        let (needed, hard) = (responder::open_files(&world), Facts::read().files);
+        if needed > hard {
+            return Err(Obstacle::FileLimit { needed, hard }.into());
+        }
         let responder = Responder::start()?;
         let (notice, changes) = mpsc::channel(CHANGES);
         let running = blocking(move || Running::bring_up(world, options, responder, started, notice)).await?;

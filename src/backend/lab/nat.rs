@@ -3,7 +3,7 @@
 //! A map leads from address, transport and port to a chain for the Service's port; that chain chooses one of
 //! its pods at random, and the pod's chain rewrites the address. Only the first packet of a connection comes
 //! here; connection tracking does the rest. Policies see the packet after this, as with most plugins
-//! (FACTS T11, Service ClusterIP).
+//! (FACTS T11, Service addresses).
 
 use super::nft::{element, equal, family_is};
 use super::services::VirtualPort;
@@ -46,16 +46,16 @@ pub(super) fn table(name: String, ports: &[VirtualPort], node: &[IpAddr]) -> nli
         }
     }
     for v4 in [true, false] {
-        let [map, none] = if v4 { ["ports4", "none4"] } else { ["ports6", "none6"] };
+        let (map, refused) = if v4 { ("ports4", "none4") } else { ("ports6", "none6") };
         let elements = led.iter().filter(|(at, ..)| at.is_ipv4() == v4);
         let elements = elements
             .map(|(at, transport, chain)| key(*at, *transport).verdict(Verdict::GotoTo(chain.clone())))
             .collect();
         let key_type = SetKeyType::Concat(fields(v4, Transport::Tcp).iter().map(|field| field.key_type()).collect());
-        draft.set(draft.new_set(map).key_type(key_type.clone()).vmap(), elements);
+        draft.set(&draft.new_set(map).key_type(key_type.clone()).vmap(), elements);
         let elements =
             dead.iter().filter(|(at, _)| at.is_ipv4() == v4).map(|(at, transport)| key(*at, *transport)).collect();
-        draft.set(draft.new_set(none).key_type(key_type), elements);
+        draft.set(&draft.new_set(refused).key_type(key_type), elements);
         for transport in [Transport::Tcp, Transport::Udp] {
             draft.rule("services", |rule| rule.vmap_concat(&fields(v4, transport), map));
         }

@@ -21,7 +21,7 @@ use std::net::IpAddr;
 pub(super) fn table<'a>(
     name: String,
     rules: &NodeRuleset,
-    flows: impl Iterator<Item = &'a Key> + Clone,
+    flows: &(impl Iterator<Item = &'a Key> + Clone),
     leaks: &[Leak],
     through: bool,
 ) -> nlink::Result<Draft> {
@@ -35,13 +35,13 @@ pub(super) fn table<'a>(
             Elements::Ranges(ranges) => {
                 let elements =
                     ranges.iter().map(|(first, last)| SetElement::range(bytes(*first), bytes(*last))).collect();
-                draft.set(draft.new_set(&set.name).key_type(address).interval(), elements);
+                draft.set(&draft.new_set(&set.name).key_type(address).interval(), elements);
             }
             Elements::Ports(pairs) => {
                 let key = SetKeyType::Concat(vec![field.key_type(), SetKeyType::InetService]);
                 let pair =
                     |(address, port): &(IpAddr, u16)| SetElement::concat([element(*address), SetElement::port(*port)]);
-                draft.set(draft.new_set(&set.name).key_type(key), pairs.iter().map(pair).collect());
+                draft.set(&draft.new_set(&set.name).key_type(key), pairs.iter().map(pair).collect());
             }
         }
     }
@@ -57,7 +57,7 @@ pub(super) fn table<'a>(
         for (address, chain) in &map.elements {
             elements.push(element(*address).verdict(Verdict::GotoTo(ChainName::new(chain.as_str())?)));
         }
-        draft.set(draft.new_set(&map.name).key_type(address_type(map.family).0).vmap(), elements);
+        draft.set(&draft.new_set(&map.name).key_type(address_type(map.family).0).vmap(), elements);
     }
     super::leak::chain(&mut draft, leaks)?;
     for chain in &rules.chains {

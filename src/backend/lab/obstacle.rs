@@ -118,6 +118,7 @@ impl std::fmt::Display for Operation {
 
 /// What the machine says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the machine, and all combinations occur")]
 pub struct Facts {
     /// `user.max_user_namespaces`.
     pub max_user_namespaces: Option<u64>,

@@ -210,7 +210,7 @@ fn key_type(family: Family) -> SetKeyType {
 ///
 /// # Errors
 /// A name that the kernel does not take; it is none.
-pub(super) fn chains<'a>(draft: &mut Draft, flows: impl Iterator<Item = &'a Key> + Clone) -> nlink::Result<()> {
+pub(super) fn chains<'a>(draft: &mut Draft, flows: &(impl Iterator<Item = &'a Key> + Clone)) -> nlink::Result<()> {
     for direction in super::nft::DIRECTIONS {
         draft.chain(chain_name(direction).as_str())?;
     }
@@ -218,7 +218,7 @@ pub(super) fn chains<'a>(draft: &mut Draft, flows: impl Iterator<Item = &'a Key>
         let elements =
             flows.clone().filter(|key| key.way == way && Family::of(key.from) == family).map(Key::element).collect();
         let set = set_name(direction, family, way);
-        draft.set(draft.new_set(&set).key_type(key_type(family)).counter(), elements);
+        draft.set(&draft.new_set(&set).key_type(key_type(family)).counter(), elements);
         // Registers are words of four bytes: an IPv4 address fills one, an IPv6 address four.
         let (source, len, to_key, to, protocol, port) = match family {
             Family::V4 => (12, 4, CtKey::DstIp, Register::Reg32_01, Register::Reg32_02, Register::Reg32_03),

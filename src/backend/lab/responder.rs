@@ -114,6 +114,17 @@ impl Drop for Responder {
     }
 }
 
+/// Open files that a world needs in the process that has the most: the responder, with a socket for each
+/// listener and connections on top; this one has a namespace for each pod and a few for each probe.
+pub(super) fn open_files(world: &World) -> u64 {
+    let inventory = &world.inventory;
+    let of_pods = inventory.pods.iter().map(|pod| pod.addresses.len() * (pod.ports.len() + 2));
+    let of_hosts = world.hosts.iter().map(|host| host.addresses.len() * host.ports.len());
+    let listeners: usize = of_pods.chain(of_hosts).sum();
+    let pods = inventory.pods.len() * 3;
+    (listeners.max(pods) + inventory.nodes.len() * 8 + 256) as u64
+}
+
 /// The sockets of one pod, node or outside host.
 #[derive(Debug, Clone)]
 pub(super) struct Group {

@@ -7,14 +7,13 @@ use super::record::{self, Counted, Ledger};
 use super::responder::{self, Responder};
 use super::ruleset::{Compiler, Counts, Direction, NodeRuleset};
 use super::tables::{self, Draft, Place};
-use super::wiring::{self, Wired};
+use super::wiring::{self, Cuts, Wired};
 use super::world::World;
 use super::{Options, control, dns, nat, services};
 use crate::backend::{Change, Changed, Launch, Records};
 use crate::plan::Vantage;
 use nlink::netlink::nftables::Family;
 use nlink::netlink::nftables::object::ObjectState;
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 use tokio::sync::mpsc;
@@ -29,8 +28,8 @@ pub(super) struct Running {
     pub(super) started: Instant,
     pub(super) notice: mpsc::Sender<Change>,
     pub(super) leaks: Vec<Leak>,
-    /// Nodes between which nothing passes, by number, the lower one first.
-    pub(super) cuts: BTreeSet<(usize, usize)>,
+    /// Nodes between which nothing passes.
+    pub(super) cuts: Cuts,
     ledger: Ledger,
     /// Of each node, as loaded.
     rules: Vec<NodeRuleset>,
@@ -79,7 +78,7 @@ impl Running {
             started,
             notice,
             leaks: Vec::new(),
-            cuts: BTreeSet::new(),
+            cuts: Cuts::new(),
             ledger: Ledger::default(),
             rules: Vec::new(),
             generation: 0,
@@ -171,7 +170,7 @@ impl Running {
         let rules: Vec<_> = nodes.iter().map(|node| compiler.node(&node.name, self.options.deny.into())).collect();
         let drafts = rules.iter().enumerate().map(|(n, rules)| {
             let leaks: Vec<_> = self.leaks.iter().filter(|leak| self.chooses(n, leak)).cloned().collect();
-            super::nft::table(name.clone(), rules, self.ledger.keys(), &leaks, !self.leaks.is_empty())
+            super::nft::table(name.clone(), rules, &self.ledger.keys(), &leaks, !self.leaks.is_empty())
         });
         let drafts = drafts.collect::<nlink::Result<Vec<_>>>();
         let keys: Vec<_> = self.ledger.keys().copied().collect();

@@ -8,6 +8,7 @@ use super::leak::Leak;
 use super::probes::Probes;
 use super::responder::{Group, groups, pod_group};
 use super::running::{Count, Running};
+use super::wiring::Cuts;
 use super::{blocking, dns, wiring};
 use crate::backend::Changed;
 use crate::inventory::{Inventory, Labels, Policy};
@@ -208,12 +209,7 @@ impl Sabotage {
         .await
     }
 
-    async fn path(
-        &self,
-        a: &str,
-        b: &str,
-        change: fn(&mut BTreeSet<(usize, usize)>, (usize, usize)),
-    ) -> Result<(), Error> {
+    async fn path(&self, a: &str, b: &str, change: fn(&mut Cuts, (usize, usize))) -> Result<(), Error> {
         let (a, b) = (a.to_owned(), b.to_owned());
         self.with(move |running| {
             let (a, b) = (running.node(&a)?, running.node(&b)?);

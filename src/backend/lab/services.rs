@@ -4,7 +4,7 @@ use super::world::selects;
 use crate::inventory::{Inventory, Pod, Service, ServiceKind, ServicePort, TargetPort};
 use crate::model::{Family, Transport};
 use crate::wire;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 /// One port of one Service in one family.
@@ -60,13 +60,13 @@ pub(super) fn virtual_ports(inventory: &Inventory) -> Vec<VirtualPort> {
 /// Two Services with one address and port would make the rule set's map ambiguous; the API server refuses
 /// that, and here the first one has it.
 fn first_of_each_address(ports: Vec<VirtualPort>) -> Vec<VirtualPort> {
-    let mut seen: BTreeMap<(wire::Transport, SocketAddr), ()> = BTreeMap::new();
+    let mut seen: BTreeSet<(wire::Transport, SocketAddr)> = BTreeSet::new();
     ports
         .into_iter()
         .map(|mut port| {
             let transport = port.transport;
-            port.cluster.retain(|address| seen.insert((transport, *address), ()).is_none());
-            port.node.retain(|address| seen.insert((transport, *address), ()).is_none());
+            port.cluster.retain(|address| seen.insert((transport, *address)));
+            port.node.retain(|address| seen.insert((transport, *address)));
             port
         })
         .collect()
@@ -107,5 +107,75 @@ pub(super) fn wire_transport(transport: Transport) -> Option<wire::Transport> {
         Transport::Tcp => Some(wire::Transport::Tcp),
         Transport::Udp => Some(wire::Transport::Udp),
         Transport::Sctp => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::{Layout, World};
+    use super::*;
+    use crate::inventory::read_manifests;
+    use crate::source::Sources;
+
+    fn ports(text: &str) -> Vec<VirtualPort> {
+        let mut sources = Sources::new();
+        let file = sources.add("test.yaml", text);
+        let (manifests, diagnostics) = read_manifests(&[file], &sources);
+        assert!(!diagnostics.has_errors(), "{diagnostics:?}");
+        let world = World::place(&manifests, &[], Layout::default()).expect("placed");
+        let dns = |port: &VirtualPort| port.cluster.iter().any(|at| at.port() == 53);
+        virtual_ports(world.inventory()).into_iter().filter(|port| !dns(port)).collect()
+    }
+
+    fn pod(name: &str, port: u16, ready: bool) -> String {
+        let status =
+            if ready { "" } else { ", status: {phase: Running, conditions: [{type: Ready, status: 'False'}]}" };
+        format!(
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: n, labels: {{app: a}}}}, \
+             spec: {{nodeName: node-1, containers: [{{name: c, image: c, ports: [{{name: http, containerPort: {port}}}]}}]}}{status}}}\n"
+        )
+    }
+
+    fn service(spec: &str) -> String {
+        format!("---\n{{apiVersion: v1, kind: Service, metadata: {{name: s, namespace: n}}, spec: {{{spec}}}}}\n")
+    }
+
+    fn backends(port: &VirtualPort) -> Vec<String> {
+        port.backends.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_named_target_port_is_each_pods_own() {
+        let text = pod("a", 8080, true)
+            + &pod("b", 9090, true)
+            + &service("selector: {app: a}, ports: [{port: 80, targetPort: http}]");
+        let ports = ports(&text);
+        assert_eq!(ports.len(), 2, "one for each family");
+        assert_eq!(backends(&ports[0]), ["10.244.16.1:8080", "10.244.16.2:9090"]);
+    }
+
+    #[test]
+    fn pods_that_are_not_ready_are_left_out_unless_published() {
+        let pods = pod("a", 8080, true) + &pod("b", 8080, false);
+        let of = |more: &str| {
+            ports(
+                &(pods.clone()
+                    + &service(&format!("selector: {{app: a}}, ports: [{{port: 80, targetPort: 8080}}]{more}"))),
+            )
+        };
+        assert_eq!(backends(&of("")[0]), ["10.244.16.1:8080"]);
+        assert_eq!(backends(&of(", publishNotReadyAddresses: true")[0]), ["10.244.16.1:8080", "10.244.16.2:8080"]);
+    }
+
+    #[test]
+    fn a_node_port_is_on_every_node_and_headless_has_none() {
+        let text = pod("a", 8080, true)
+            + &service("type: NodePort, selector: {app: a}, ports: [{port: 80, targetPort: http, nodePort: 30080}]");
+        let shown: Vec<_> = ports(&text)[0].node.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["172.30.0.11:30080", "172.30.0.12:30080"]);
+        assert_eq!(
+            ports(&(pod("a", 8080, true) + &service("clusterIP: None, selector: {app: a}, ports: [{port: 80}]"))),
+            []
+        );
     }
 }

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nlink::netlink::nftables::{Chain, Family, Object, Rule, Set, SetElement, Transaction};
 use nlink::netlink::{Connection, Nftables};
 
-/// `NFT_TABLE_F_DORMANT` (linux/netfilter/nf_tables.h).
+/// `NFT_TABLE_F_DORMANT` (`linux/netfilter/nf_tables.h`).
 const DORMANT: u32 = 1;
 
 /// Bytes of a piece, well under the default of `net.core.wmem_max`, 212,992.
@@ -94,7 +94,7 @@ impl Draft {
     }
 
     /// Adds a set, or a map, with its elements.
-    pub(super) fn set(&mut self, set: Set, elements: Vec<SetElement>) {
+    pub(super) fn set(&mut self, set: &Set, elements: Vec<SetElement>) {
         self.steps.push(Step::Set(set.clone()));
         let mut rest = elements;
         while !rest.is_empty() {
@@ -172,7 +172,8 @@ pub(super) fn with_nftables<T: Send>(
     work: impl AsyncFnOnce(&Connection<Nftables>) -> nlink::Result<T> + Send,
 ) -> Result<T, Error> {
     let failed = |source: nlink::Error| match source.errno().map(Errno::from_raw) {
-        Some(errno @ (Errno::EPROTONOSUPPORT | Errno::EOPNOTSUPP | Errno::EPERM | Errno::EMFILE)) => {
+        // ENOENT is an expression whose module is missing: what the rules name, they bring along.
+        Some(errno @ (Errno::EPROTONOSUPPORT | Errno::EOPNOTSUPP | Errno::ENOENT | Errno::EPERM | Errno::EMFILE)) => {
             refused(Operation::Nftables, errno)
         }
         _ => Error::Rules { what: place.what, node: place.node.to_owned(), source },

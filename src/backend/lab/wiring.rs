@@ -49,7 +49,7 @@ const ROUTING: [(&str, &str); 6] = [
     ("ipv4/conf/all/send_redirects", "0"),
 ];
 
-/// The loopback link is the first of every namespace (`LOOPBACK_IFINDEX`, include/net/net_namespace.h).
+/// The loopback link is the first of every namespace (`LOOPBACK_IFINDEX`, `include/net/net_namespace.h`).
 const LOOPBACK: u32 = 1;
 
 /// The namespaces of a world that is wired.
@@ -234,7 +234,7 @@ async fn index(conn: &Connection<Route>, name: &str) -> nlink::Result<u32> {
 /// Uses up the index that the first link of a namespace gets after the loopback's.
 ///
 /// The kernel makes a new link usable at once when its index differs from its peer's, and with up to a second
-/// of delay otherwise (`linkwatch_urgent_event`, net/core/link_watch.c). Far ends are second in their
+/// of delay otherwise (`linkwatch_urgent_event`, `net/core/link_watch.c`). Far ends are second in their
 /// namespace, so no near end may be.
 async fn take_second_index(conn: &Connection<Route>) -> Result<(), Error> {
     let unused = VethLink::new("unused", "unused-peer");
@@ -328,11 +328,14 @@ pub(super) fn unwire_pod(node: &Netns, number: usize, whose: &str) -> Result<(),
     })
 }
 
+/// Pairs of nodes, by number, the lower one first.
+pub(super) type Cuts = BTreeSet<(usize, usize)>;
+
 /// The router's table that stops what passes between two nodes.
 ///
 /// # Errors
 /// A name that the kernel does not take; it is none.
-pub(super) fn cut_table(name: String, cuts: &BTreeSet<(usize, usize)>) -> nlink::Result<Draft> {
+pub(super) fn cut_table(name: String, cuts: &Cuts) -> nlink::Result<Draft> {
     let mut draft = Draft::new(name);
     draft.base("between-nodes", BaseChain::filter(FilterHook::Forward, Priority::Filter))?;
     for (a, b) in cuts {

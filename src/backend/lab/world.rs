@@ -282,7 +282,7 @@ fn spreader(pod: &DeclaredPod) -> Option<&WorkloadRef> {
     pod.workloads.iter().rev().find(|workload| workload.kind != WorkloadKind::Pod).or_else(|| pod.workloads.last())
 }
 
-/// Names in a DaemonSet end in their node's, so that people see which is which.
+/// Names of daemons end in their node's, so that people see which is which.
 fn daemon_name(pod: &DeclaredPod, node: &str) -> String {
     let owner = pod.workloads.iter().find(|workload| workload.kind == WorkloadKind::DaemonSet);
     format!("{}-{node}", owner.map_or(pod.name.as_str(), |workload| workload.name.as_str()))
@@ -354,4 +354,120 @@ fn place_hosts(outside: &[Outside], addresses: &mut Addresses) -> Result<Vec<Hos
         }
     }
     Ok(hosts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::read_manifests;
+    use crate::source::Sources;
+
+    fn manifests(text: &str) -> Manifests {
+        let mut sources = Sources::new();
+        let file = sources.add("test.yaml", text);
+        let (manifests, diagnostics) = read_manifests(&[file], &sources);
+        assert!(!diagnostics.has_errors(), "{diagnostics:?}");
+        manifests
+    }
+
+    fn place(text: &str, outside: &[Outside]) -> Result<World, PlaceError> {
+        World::place(&manifests(text), outside, Layout::default())
+    }
+
+    fn deployment(name: &str, replicas: usize) -> String {
+        format!(
+            "---\n{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: {name}, namespace: n}}, spec: {{replicas: {replicas}, \
+             selector: {{matchLabels: {{app: {name}}}}}, template: {{metadata: {{labels: {{app: {name}}}}}, \
+             spec: {{containers: [{{name: c, image: c}}]}}}}}}}}\n"
+        )
+    }
+
+    fn nodes_of<'a>(world: &'a World, start: &str) -> Vec<&'a str> {
+        let pods = world.inventory.pods.iter().filter(|pod| pod.name.starts_with(start));
+        pods.map(|pod| pod.node.as_str()).collect()
+    }
+
+    #[test]
+    fn replicas_take_turns_and_workloads_start_on_different_nodes() {
+        let text = deployment("a", 3) + &deployment("b", 3) + &deployment("c", 1);
+        let world = place(&text, &[]).expect("placed");
+        assert_eq!(nodes_of(&world, "a"), ["node-1", "node-2", "node-1"]);
+        assert_eq!(nodes_of(&world, "b"), ["node-2", "node-1", "node-2"]);
+        assert_eq!(nodes_of(&world, "coredns"), ["node-2", "node-1"]);
+        assert_eq!(nodes_of(&world, "c-"), ["node-1"]);
+    }
+
+    #[test]
+    fn addresses_follow_the_node() {
+        let world = place(&deployment("a", 2), &[]).expect("placed");
+        let pods = &world.inventory.pods;
+        let addresses = |n: usize| pods[n].addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(addresses(0), ["10.244.16.1", "fd00:10:244:1::1"]);
+        assert_eq!(addresses(1), ["10.244.32.1", "fd00:10:244:2::1"]);
+        let node: Vec<_> = world.inventory.nodes[1].addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(node, ["172.30.0.12", "fd00:30::12"]);
+    }
+
+    #[test]
+    fn given_addresses_are_honoured_when_free() {
+        let pod = |name: &str, ip: &str| {
+            format!(
+                "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: n}}, \
+                 spec: {{nodeName: worker, containers: [{{name: c, image: c}}]}}, \
+                 status: {{phase: Running, podIP: {ip}, podIPs: [{{ip: {ip}}}], conditions: [{{type: Ready, status: 'True'}}]}}}}\n"
+            )
+        };
+        let world = place(&(pod("a", "10.1.2.3") + &pod("b", "10.1.2.3")), &[]).expect("placed");
+        let of = |name: &str| world.inventory.pods.iter().find(|pod| pod.name == name).expect("pod");
+        assert_eq!(of("a").addresses, ["10.1.2.3".parse::<IpAddr>().expect("address")]);
+        assert_ne!(of("a").addresses, of("b").addresses);
+        assert_eq!(of("a").node, "worker");
+        assert_eq!(world.inventory.nodes.len(), 2, "one named, one added");
+    }
+
+    #[test]
+    fn cluster_dns_is_added_unless_the_manifests_bring_it() {
+        let added = place("", &[]).expect("placed");
+        assert_eq!(added.inventory.pods.len(), 2);
+        assert_eq!(added.inventory.services[0].addresses, addresses::CLUSTER_DNS);
+        let own = "{apiVersion: v1, kind: Pod, metadata: {name: dns, namespace: kube-system, labels: {k8s-app: d}}, \
+                   spec: {containers: [{name: c, image: c}]}}\n---\n\
+                   {apiVersion: v1, kind: Service, metadata: {name: kube-dns, namespace: kube-system}, \
+                   spec: {selector: {k8s-app: d}, ports: [{port: 53, protocol: UDP}]}}\n";
+        let brought = place(own, &[]).expect("placed");
+        assert_eq!(brought.inventory.pods.len(), 1);
+        assert_eq!(brought.inventory.services[0].addresses, addresses::CLUSTER_DNS);
+    }
+
+    #[test]
+    fn outside_hosts_get_addresses_that_nobody_names() {
+        let named = |name: &str| Outside { name: Some(name.into()), ..Outside::default() };
+        let at = |address: &str, port| Outside {
+            address: Some(address.parse().expect("address")),
+            ports: vec![(port, wire::Transport::Tcp)],
+            ..Outside::default()
+        };
+        let world = place("", &[named("a.example"), at("203.0.113.1", 1), at("203.0.113.1", 2), named("a.example")])
+            .expect("placed");
+        assert_eq!(world.inventory.hosts["a.example"][0].to_string(), "203.0.113.2");
+        assert_eq!(world.hosts.len(), 2);
+        assert_eq!(world.hosts[1].ports.len(), 2);
+        for refused in
+            ["127.0.0.1", "10.244.16.1", "10.96.0.10", "172.30.0.11", "fe80::1", "::1", "224.0.0.1", "fd00:10:244:1::1"]
+        {
+            let address = refused.parse().expect("address");
+            assert_eq!(place("", &[at(refused, 1)]).err(), Some(PlaceError::OutsideAddress(address)), "{refused}");
+        }
+        place("", &[at("10.0.0.1", 1), at("169.254.169.254", 80), at("2001:4860:4860::8888", 53)]).expect("placed");
+    }
+
+    #[test]
+    fn daemons_run_on_every_node_under_its_name() {
+        let text = "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: agent, namespace: n}, spec: {selector: {matchLabels: {a: b}}, \
+                    template: {metadata: {labels: {a: b}}, spec: {hostNetwork: true, containers: [{name: c, image: c}]}}}}";
+        let world = place(text, &[]).expect("placed");
+        let daemons: Vec<_> = world.inventory.pods.iter().filter(|pod| pod.namespace == "n").collect();
+        assert_eq!(daemons.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["agent-node-1", "agent-node-2"]);
+        assert_eq!(daemons[1].addresses, world.inventory.nodes[1].addresses);
+    }
 }

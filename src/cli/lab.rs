@@ -126,8 +126,11 @@ pub(super) fn in_lab(loaded: Loaded, deny: DenyWhen, sinks: &mut Sinks, screens:
                 return stopped(sinks, "the lab could not be made", ExitCode::Impossible);
             }
         };
-        let options =
-            engine::Options { schedule: schedule(), backend: "lab", clock: clock_at(lab.started().elapsed()) };
+        let options = engine::Options {
+            schedule: schedule(lab.authority()),
+            backend: "lab",
+            clock: clock_at(lab.started().elapsed()),
+        };
         let result = engine::run(&plan, &mut lab, options, interrupted(), sinks).await;
         if let Some(file) = &mut sinks.evidence
             && let Err(error) = file.flush()
@@ -169,9 +172,9 @@ fn stopped(sinks: &mut Sinks, why: &str, code: ExitCode) -> ExitCode {
     code
 }
 
-fn schedule() -> Schedule {
+fn schedule(authority: &str) -> Schedule {
     let seed = seed();
-    Schedule { run: format!("{seed:016x}"), seed, trust: Vec::new(), beat: BEAT }
+    Schedule { run: format!("{seed:016x}"), seed, trust: vec![authority.to_owned()], beat: BEAT }
 }
 
 /// Different for every run: the wall clock, which never repeats, mixed with the process's id.

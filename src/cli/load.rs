@@ -79,20 +79,20 @@ pub(super) fn world_and_plan(
         screens.error(&format!("cannot make the lab: failed to {error}"));
         ExitCode::Usage
     })?;
-    let landmarks = Landmarks { on_pods: Some(lab::CONTROL_PORT), on_nodes: Some(lab::NODE_PORT) };
-    let plan =
-        plan::resolve(suites, world.inventory(), Environment::Lab, landmarks, selection).map_err(
-            |error| match error {
-                PlanError::Mistakes(mistakes) => {
-                    screens.diagnostics(&diagnostics_of(&mistakes, sources), sources);
-                    ExitCode::Usage
-                }
-                PlanError::NothingSelected | PlanError::AllUnprovable(..) => {
-                    screens.error(&error.to_string());
-                    ExitCode::Impossible
-                }
-            },
-        )?;
+    let landmarks = Landmarks { on_pods: Some(lab::CONTROL_PORT), on_nodes: Some(lab::NODE_PORT), witnesses: true };
+    let mut plan = plan::resolve(suites, world.inventory(), Environment::Lab, landmarks, selection).map_err(
+        |error| match error {
+            PlanError::Mistakes(mistakes) => {
+                screens.diagnostics(&diagnostics_of(&mistakes, sources), sources);
+                ExitCode::Usage
+            }
+            PlanError::NothingSelected | PlanError::AllUnprovable(..) => {
+                screens.error(&error.to_string());
+                ExitCode::Impossible
+            }
+        },
+    )?;
+    plan.resolvers = plan.probes.iter().map(|vantage| Some(world.resolver(vantage))).collect();
     Ok(Loaded { world, plan })
 }
 

@@ -248,6 +248,7 @@ impl Words<'_> {
         match self.plan.vantage(self.plan.flow(flow).probe) {
             Vantage::Pod { namespace, name, node } => format!("{namespace}/{name} ({node})"),
             Vantage::Node { name } => format!("node {name}"),
+            Vantage::Witness { node } => format!("the witness ({node})"),
             Vantage::Runner => "the runner".into(),
         }
     }

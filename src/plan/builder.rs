@@ -63,6 +63,7 @@ impl Builder {
             suites: self.suites,
             checks: self.checks,
             swept: self.swept,
+            resolvers: vec![None; self.probes.len()],
             probes: self.probes,
             flows: self.flows,
             vouchers: self.vouchers,

@@ -18,6 +18,8 @@ pub struct Landmarks {
     pub on_pods: Option<u16>,
     /// On every node.
     pub on_nodes: Option<u16>,
+    /// Whether there is a [`Vantage::Witness`] on every node.
+    pub witnesses: bool,
 }
 
 /// Sources tried as witnesses where no check of the suite is allowed to reach a Service.
@@ -120,7 +122,8 @@ impl Controls<'_, '_> {
                 if let [node] = nodes.as_slice() {
                     self.copy_from(&Vantage::Node { name: node.clone() }, flow);
                 } else {
-                    self.try_witnesses(flow, &pods);
+                    let near = source.node().map(str::to_owned).or_else(|| nodes.first().cloned());
+                    self.vouch_like_a_pod(near, flow, &pods);
                 }
             }
             Party::Node { name } => {
@@ -134,8 +137,8 @@ impl Controls<'_, '_> {
                 Some(node) => {
                     self.copy_from(&Vantage::Node { name: node.to_owned() }, flow);
                     if self.builder.flows[flow.0 as usize].to.name.is_some() {
-                        // A node asks other name servers than its pods: only a pod can vouch for theirs.
-                        self.try_witnesses(flow, &[]);
+                        // A node asks other name servers than its pods: only what is wired like a pod can vouch for theirs.
+                        self.vouch_like_a_pod(Some(node.to_owned()), flow, &[]);
                     }
                 }
                 None => {
@@ -144,6 +147,14 @@ impl Controls<'_, '_> {
                     }
                 }
             },
+        }
+    }
+
+    /// From the backend's own witness where there is one, else from whatever pods may be admitted.
+    fn vouch_like_a_pod(&mut self, node: Option<String>, flow: FlowId, backends: &[String]) {
+        match node {
+            Some(node) if self.landmarks.witnesses => self.copy_from(&Vantage::Witness { node }, flow),
+            _ => self.try_witnesses(flow, backends),
         }
     }
 
@@ -213,6 +224,7 @@ impl Controls<'_, '_> {
                 }
             }
             Vantage::Node { name } => tried.extend(self.to_other_node(&vantage, Some(name), family, transport)),
+            Vantage::Witness { .. } => {}
             Vantage::Runner => tried.extend(self.to_other_node(&vantage, None, family, transport)),
         }
         // A flow may already belong to another probe of the same vantage; only the same probe vouches for itself.

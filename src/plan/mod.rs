@@ -48,6 +48,8 @@ pub struct Plan {
     pub swept: Vec<Check>,
     /// The probes to launch.
     pub probes: Vec<Vantage>,
+    /// Whom each probe asks for names; `None` is its own `resolv.conf`.
+    pub resolvers: Vec<Option<wire::Resolver>>,
     /// The flows, those that serve as controls included.
     pub flows: Vec<Flow>,
     /// For each target of a check, who can vouch that it is alive.
@@ -162,6 +164,12 @@ pub enum Vantage {
         /// Its name.
         name: String,
     },
+    /// A vantage of the backend's own on a node, wired like a pod, that no policy stops: what it cannot reach, nothing
+    /// can.
+    Witness {
+        /// The node.
+        node: String,
+    },
     /// From where watertight runs; in the lab an outside host.
     Runner,
 }
@@ -170,7 +178,7 @@ impl Vantage {
     /// The node it sends from, if it is in the cluster.
     pub fn node(&self) -> Option<&str> {
         match self {
-            Self::Pod { node, .. } => Some(node),
+            Self::Pod { node, .. } | Self::Witness { node } => Some(node),
             Self::Node { name } => Some(name),
             Self::Runner => None,
         }
@@ -182,6 +190,7 @@ impl std::fmt::Display for Vantage {
         match self {
             Self::Pod { namespace, name, node } => write!(f, "{namespace}/{name} on {node}"),
             Self::Node { name } => write!(f, "node {name}"),
+            Self::Witness { node } => write!(f, "the witness on {node}"),
             Self::Runner => f.write_str("the runner"),
         }
     }

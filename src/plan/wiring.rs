@@ -47,15 +47,17 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule) -> Vec<wire::Plan> {
         .max()
         .unwrap_or_default()
         + SPARE;
-    let mut plans: Vec<wire::Plan> = (0..plan.probes.len())
-        .map(|_| wire::Plan {
+    let mut plans: Vec<wire::Plan> = plan
+        .resolvers
+        .iter()
+        .map(|resolver| wire::Plan {
             v: wire::VERSION,
             run: schedule.run.clone(),
             seed: schedule.seed,
             ttl_ms: ttl.as_millis() as u64,
             beat_ms: schedule.beat.as_millis() as u32,
             trust: schedule.trust.clone(),
-            resolver: None,
+            resolver: resolver.clone(),
             flows: Vec::new(),
         })
         .collect();

@@ -47,9 +47,11 @@ impl<'a> Case<'a> {
     }
 
     /// As [`Self::vouchers`], but for passing `stage`: that a name resolves is vouched for by pods only where the source is
-    /// a pod, since nodes and the runner ask other name servers.
+    /// a pod (or wired like one), since nodes and the runner ask other name servers.
     pub(super) fn vouchers_for(self, flow: FlowId, stage: Stage) -> impl Iterator<Item = FlowId> {
-        let is_pod = move |flow: FlowId| matches!(self.plan.vantage(self.plan.flow(flow).probe), Vantage::Pod { .. });
+        let is_pod = move |flow: FlowId| {
+            matches!(self.plan.vantage(self.plan.flow(flow).probe), Vantage::Pod { .. } | Vantage::Witness { .. })
+        };
         self.vouchers(flow).filter(move |voucher| stage != Stage::Resolve || !is_pod(flow) || is_pod(*voucher))
     }
 
@@ -95,7 +97,7 @@ fn is_self(vantage: &Vantage, party: &Party) -> bool {
 fn matters(what: &Disturbed, source: &Vantage, party: &Party) -> bool {
     let source_namespace = match source {
         Vantage::Pod { namespace, .. } => Some(namespace.as_str()),
-        Vantage::Node { .. } | Vantage::Runner => None,
+        Vantage::Node { .. } | Vantage::Witness { .. } | Vantage::Runner => None,
     };
     let target_namespace = match party {
         Party::Pod { namespace, .. } => Some(namespace.as_str()),

@@ -55,6 +55,15 @@ fn base_v6(n: usize) -> u128 {
     u128::from(Ipv6Addr::new(0xfd00, 0x10, 0x244, n as u16 + 1, 0, 0, 0, 0))
 }
 
+/// The witness of node number `n`: the last host addresses of the node's pod ranges, which no pod is given.
+pub(super) fn witness(n: usize) -> [IpAddr; 2] {
+    let v4 = base_v4(n) + WITNESS_HOST;
+    [IpAddr::V4(Ipv4Addr::from(v4)), IpAddr::V6(Ipv6Addr::from(base_v6(n) + u128::from(WITNESS_HOST)))]
+}
+
+/// The witness's host number; one more would be a /20's broadcast address.
+const WITNESS_HOST: u32 = (1 << 12) - 2;
+
 /// Gives out addresses; what was claimed is never given out.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
@@ -84,8 +93,7 @@ impl Addresses {
         loop {
             self.pods[n] += 1;
             let host = self.pods[n];
-            // The last address of a /20 would be its broadcast address in a subnet.
-            if host >= (1 << 12) - 1 {
+            if host >= WITNESS_HOST {
                 return Err(PlaceError::TooManyPods);
             }
             let v4 = IpAddr::V4(Ipv4Addr::from(base_v4(n) + host));

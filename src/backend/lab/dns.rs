@@ -69,6 +69,7 @@ impl World {
                 .find(|pod| pod.namespace == *namespace && pod.name == *name)
                 .filter(|pod| !pod.host_network)
                 .map(|pod| pod.namespace.as_str()),
+            Vantage::Witness { .. } => Some("default"),
             Vantage::Node { .. } | Vantage::Runner => None,
         };
         match in_pod {

@@ -47,6 +47,9 @@ pub enum Error {
         /// Why.
         source: nlink::netlink::Error,
     },
+    /// The lab's certificates.
+    #[error("make a certificate")]
+    Certificate(#[source] rcgen::Error),
     /// A thread.
     #[error("start a thread")]
     Thread(#[source] std::io::Error),

@@ -31,6 +31,7 @@
 //! - [`CONTROL_PORT`] is taken on every pod, [`NODE_PORT`] on every node, and 169.254.1.1 is every pod's gateway.
 
 mod addresses;
+mod authority;
 mod control;
 mod dns;
 mod enter;
@@ -117,6 +118,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Lab {
     handle: Sabotage,
+    authority: String,
     started: Instant,
     changes: Option<mpsc::Receiver<Change>>,
 }
@@ -135,14 +137,20 @@ impl Lab {
         let responder = Responder::start()?;
         let (notice, changes) = mpsc::channel(CHANGES);
         let running = blocking(move || Running::bring_up(world, options, responder, started, notice)).await?;
+        let authority = running.certificates.authority().to_owned();
         let handle =
             Sabotage { running: Arc::new(Mutex::new(Some(running))), probes: Arc::new(Mutex::new(Probes::default())) };
-        Ok(Self { handle, started, changes: Some(changes) })
+        Ok(Self { handle, authority, started, changes: Some(changes) })
     }
 
     /// What arrivals and changes are timed from.
     pub fn started(&self) -> Instant {
         self.started
+    }
+
+    /// The certificate of the authority that signed for every listener, PEM.
+    pub fn authority(&self) -> &str {
+        &self.authority
     }
 
     /// A handle to break the lab with while it runs.

@@ -13,8 +13,18 @@ use nlink::netlink::nftables::types::{
 };
 use std::net::IpAddr;
 
-/// The table of one node, with a place for each planned flow's record and the leaks that are chosen here.
-/// `through` lets what leaks pass, chosen here or on another node.
+/// What passes beside the policies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Extras<'a> {
+    /// Addresses of the witnesses, which no policy stops.
+    pub(super) witnesses: &'a [IpAddr],
+    /// Leaks that are chosen on this node.
+    pub(super) leaks: &'a [Leak],
+    /// Whether what leaks passes here, chosen here or on another node.
+    pub(super) through: bool,
+}
+
+/// The table of one node, with a place for each planned flow's record.
 ///
 /// # Errors
 /// A name that the kernel does not take.
@@ -22,8 +32,7 @@ pub(super) fn table<'a>(
     name: String,
     rules: &NodeRuleset,
     flows: &(impl Iterator<Item = &'a Key> + Clone),
-    leaks: &[Leak],
-    through: bool,
+    extras: &Extras<'_>,
 ) -> nlink::Result<Draft> {
     let mut draft = Draft::new(name);
     for counter in &rules.counters {
@@ -59,9 +68,22 @@ pub(super) fn table<'a>(
         }
         draft.set(&draft.new_set(&map.name).key_type(address_type(map.family).0).vmap(), elements);
     }
-    super::leak::chain(&mut draft, leaks)?;
+    super::leak::chain(&mut draft, extras.leaks)?;
+    for family in Family::ALL {
+        let own = extras.witnesses.iter().filter(|address| Family::of(**address) == family);
+        let elements = own.map(|address| element(*address)).collect();
+        draft.set(&draft.new_set(witness_set(family)).key_type(address_type(family).0), elements);
+    }
     for chain in &rules.chains {
-        if chain.base.is_some() && through {
+        if chain.base.is_some() {
+            for family in Family::ALL {
+                let source = side(family, Side::Source);
+                draft.rule(&chain.name, |rule| {
+                    family_is(rule, family).match_in_set(source, witness_set(family)).accept()
+                });
+            }
+        }
+        if chain.base.is_some() && extras.through {
             for family in Family::ALL {
                 draft.rule(&chain.name, |rule| super::leak::hops_left(rule, family, CmpOp::Gt, THROUGH).accept());
             }
@@ -86,6 +108,13 @@ pub(super) fn table<'a>(
         }
     }
     Ok(draft)
+}
+
+fn witness_set(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "witnesses4",
+        Family::V6 => "witnesses6",
+    }
 }
 
 fn base_chain(base: Base) -> BaseChain {

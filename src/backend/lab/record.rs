@@ -169,6 +169,7 @@ fn sources(world: &World, vantage: &Vantage) -> Vec<IpAddr> {
         Vantage::Node { name } => {
             inventory.nodes.iter().find(|node| node.name == *name).map(|node| node.addresses.clone())
         }
+        Vantage::Witness { node } => world.node_index(node).map(|n| super::addresses::witness(n).to_vec()),
         Vantage::Runner => Some(super::addresses::RUNNER.to_vec()),
     };
     found.unwrap_or_default()

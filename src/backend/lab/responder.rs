@@ -1,6 +1,7 @@
 //! The one process that listens for every pod, node and outside host.
 
 use super::addresses::OUTSIDE_DNS;
+use super::authority::Certificates;
 use super::dns::Zone;
 use super::error::Error;
 use super::netns::Netns;
@@ -19,11 +20,11 @@ use std::io::{Error as IoError, ErrorKind, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command as Process, Stdio};
-use watertight_probe::responder::control::{Behaviour, Command, Listen, Reply};
+use watertight_probe::responder::control::{Behaviour, Certificate, Command, Listen, Reply};
 
-/// Sockets in one order and names in one order: a packet of either stays far under the send buffer's
-/// default of 212,992 bytes.
-const LISTEN_AT_ONCE: usize = 200;
+/// Sockets in one order and names in one order: a packet of either, certificates included, stays far under the
+/// send buffer's default of 212,992 bytes.
+const LISTEN_AT_ONCE: usize = 40;
 /// See [`LISTEN_AT_ONCE`].
 const NAMES_AT_ONCE: usize = 200;
 
@@ -139,7 +140,7 @@ const FIRST_HOST: u32 = 2_000_000;
 const OUTSIDE_DNS_GROUP: u32 = 3_000_000;
 
 /// Everything that listens in a world, with the namespace that it listens in.
-pub(super) fn groups<'a>(world: &World, wired: &'a Wired) -> Vec<(Group, &'a Netns)> {
+pub(super) fn groups<'a>(world: &World, wired: &'a Wired, certificates: &Certificates) -> Vec<(Group, &'a Netns)> {
     let inventory = &world.inventory;
     // Pods that share a node's network share its ports: the first one has each, as the scheduler sees to.
     let mut taken: BTreeSet<(SocketAddr, Transport)> = BTreeSet::new();
@@ -154,10 +155,12 @@ pub(super) fn groups<'a>(world: &World, wired: &'a Wired) -> Vec<(Group, &'a Net
         ));
     }
     for (number, pod) in inventory.pods.iter().enumerate() {
-        groups.push((pod_group(inventory, number, pod, &mut taken), &wired.pods[number]));
+        groups.push((pod_group(inventory, number, pod, certificates, &mut taken), &wired.pods[number]));
     }
     for (h, host) in world.hosts.iter().enumerate() {
-        let listen = listeners(&host.addresses, host.ports.iter().copied(), |_| Behaviour::Answer, &mut taken);
+        let ports = host.ports.iter().copied();
+        let mut listen = listeners(&host.addresses, ports, |_| Behaviour::Answer, &mut taken);
+        certify(&mut listen, certificates.host(h));
         groups.push((Group { number: FIRST_HOST + h as u32, who: host.label(), listen }, &wired.router));
     }
     let wanted = [(53, Transport::Udp), (53, Transport::Tcp)];
@@ -173,6 +176,7 @@ pub(super) fn pod_group(
     inventory: &Inventory,
     number: usize,
     pod: &Pod,
+    certificates: &Certificates,
     taken: &mut BTreeSet<(SocketAddr, Transport)>,
 ) -> Group {
     let names: BTreeSet<(u16, Transport)> = dns_ports(inventory, pod);
@@ -180,7 +184,8 @@ pub(super) fn pod_group(
     let declared = declared.filter_map(|port| Some((port.port.number(), wire_transport(port.port.transport())?)));
     let control = [Transport::Tcp, Transport::Udp].into_iter().filter(|_| !pod.host_network).map(|t| (CONTROL_PORT, t));
     let behaviour = |at| if names.contains(&at) { Behaviour::Dns } else { Behaviour::Answer };
-    let listen = listeners(&pod.addresses, declared.chain(control), behaviour, taken);
+    let mut listen = listeners(&pod.addresses, declared.chain(control), behaviour, taken);
+    certify(&mut listen, certificates.cluster());
     Group { number: number as u32, who: format!("{} {}", pod.full_name(), pod.uid), listen }
 }
 
@@ -199,6 +204,13 @@ pub(super) fn dns_ports(inventory: &Inventory, pod: &Pod) -> BTreeSet<(u16, Tran
             Some((number, wire_transport(port.port.transport())?))
         })
         .collect()
+}
+
+/// Gives every TCP listener a certificate: what it speaks is decided by the first bytes.
+fn certify(listen: &mut [Listen], certificate: &Certificate) {
+    for listen in listen.iter_mut().filter(|listen| listen.transport == Transport::Tcp) {
+        listen.certificate = Some(certificate.clone());
+    }
 }
 
 fn listeners(

@@ -1,5 +1,6 @@
 //! A world that is up: what it consists of, and how it is brought from one state to the next.
 
+use super::authority::Certificates;
 use super::error::Error;
 use super::leak::Leak;
 use super::netns::Netns;
@@ -9,7 +10,7 @@ use super::ruleset::{Compiler, Counts, Direction, NodeRuleset};
 use super::tables::{self, Draft, Place};
 use super::wiring::{self, Cuts, Wired};
 use super::world::World;
-use super::{Options, control, dns, nat, services};
+use super::{Options, addresses, control, dns, nat, services};
 use crate::backend::{Change, Changed, Launch, Records};
 use crate::plan::Vantage;
 use nlink::netlink::nftables::Family;
@@ -25,6 +26,7 @@ pub(super) struct Running {
     pub(super) options: Options,
     pub(super) wired: Wired,
     pub(super) responder: Responder,
+    pub(super) certificates: Certificates,
     pub(super) started: Instant,
     pub(super) notice: mpsc::Sender<Change>,
     pub(super) leaks: Vec<Leak>,
@@ -70,11 +72,13 @@ impl Running {
         notice: mpsc::Sender<Change>,
     ) -> Result<Self, Error> {
         let wired = wiring::wire(&world)?;
+        let certificates = Certificates::of(&world)?;
         let mut running = Self {
             world,
             options,
             wired,
             responder,
+            certificates,
             started,
             notice,
             leaks: Vec::new(),
@@ -86,7 +90,7 @@ impl Running {
         };
         running.load_services()?;
         running.load_policies()?;
-        for (group, netns) in responder::groups(&running.world, &running.wired) {
+        for (group, netns) in responder::groups(&running.world, &running.wired, &running.certificates) {
             running.responder.serve(&group, netns)?;
         }
         running.responder.teach(&dns::zone(&running.world.inventory))?;
@@ -101,6 +105,7 @@ impl Running {
         match vantage {
             Vantage::Pod { namespace, name, .. } => Ok(self.wired.pods[self.pod(namespace, name)?].clone()),
             Vantage::Node { name } => Ok(self.wired.nodes[self.node(name)?].clone()),
+            Vantage::Witness { node } => Ok(self.wired.witnesses[self.node(node)?].clone()),
             Vantage::Runner => Ok(self.wired.runner.clone()),
         }
     }
@@ -170,7 +175,9 @@ impl Running {
         let rules: Vec<_> = nodes.iter().map(|node| compiler.node(&node.name, self.options.deny.into())).collect();
         let drafts = rules.iter().enumerate().map(|(n, rules)| {
             let leaks: Vec<_> = self.leaks.iter().filter(|leak| self.chooses(n, leak)).cloned().collect();
-            super::nft::table(name.clone(), rules, &self.ledger.keys(), &leaks, !self.leaks.is_empty())
+            let witnesses: Vec<_> = (0..nodes.len()).flat_map(addresses::witness).collect();
+            let extras = super::nft::Extras { witnesses: &witnesses, leaks: &leaks, through: !self.leaks.is_empty() };
+            super::nft::table(name.clone(), rules, &self.ledger.keys(), &extras)
         });
         let drafts = drafts.collect::<nlink::Result<Vec<_>>>();
         let keys: Vec<_> = self.ledger.keys().copied().collect();

@@ -130,6 +130,7 @@ impl Sabotage {
                 &running.world.inventory,
                 number,
                 &running.world.inventory.pods[number],
+                &running.certificates,
                 &mut BTreeSet::new(),
             );
             running.responder.serve(&group, &running.wired.pods[number])?;
@@ -308,7 +309,8 @@ fn group_of(running: &Running, listener: &Listener) -> Result<(Group, super::net
         Listener::Node(name) => format!("node {name}"),
         Listener::Host(label) => label.clone(),
     };
-    let found = groups(&running.world, &running.wired).into_iter().find(|(group, _)| group.who == who);
+    let found =
+        groups(&running.world, &running.wired, &running.certificates).into_iter().find(|(group, _)| group.who == who);
     let (group, netns) = found.ok_or_else(|| Error::Unknown(format!("a listener of {who}")))?;
     Ok((group, netns.clone()))
 }

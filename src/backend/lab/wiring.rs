@@ -63,6 +63,8 @@ pub(super) struct Wired {
     pub(super) nodes: Vec<Netns>,
     /// In the order of the inventory's pods.
     pub(super) pods: Vec<Netns>,
+    /// By the number of their node: wired like a pod, stopped by no policy.
+    pub(super) witnesses: Vec<Netns>,
 }
 
 /// Makes and wires everything.
@@ -146,7 +148,13 @@ async fn build(world: &World) -> Result<Wired, Error> {
         }
         pods.push(netns);
     }
-    Ok(Wired { router, runner, nodes: nodes.into_iter().map(|(netns, _)| netns).collect(), pods })
+    let mut witnesses = Vec::with_capacity(nodes.len());
+    for (n, (_, near)) in nodes.iter().enumerate() {
+        let name = format!("the witness on {}", inventory.nodes[n].name);
+        let number = inventory.pods.len() + n;
+        witnesses.push(pod(near, &inventory.nodes[n].addresses, number, &name, &addresses::witness(n)).await?);
+    }
+    Ok(Wired { router, runner, nodes: nodes.into_iter().map(|(netns, _)| netns).collect(), pods, witnesses })
 }
 
 /// Makes a pod's namespace, which becomes the calling thread's, and hangs it on its node.

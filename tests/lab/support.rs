@@ -1,6 +1,6 @@
 //! A small world, probes in it, and what they saw.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -332,11 +332,13 @@ impl Seen {
     }
 }
 
-/// Reads until so many probes have said hello.
-pub(crate) async fn until_hello(lines: &mut mpsc::Receiver<Arrival>, mut probes: usize) {
-    while probes > 0 {
-        if let Ok(wire::Line { body: Body::Hello(_), .. }) = lines.recv().await.expect("lines").line {
-            probes -= 1;
+/// Reads until so many probes have sampled.
+pub(crate) async fn until_sampled(lines: &mut mpsc::Receiver<Arrival>, probes: usize) {
+    let mut sampled = BTreeSet::new();
+    while sampled.len() < probes {
+        let arrival = lines.recv().await.expect("lines");
+        if let Ok(wire::Line { body: Body::Sample(_), .. }) = arrival.line {
+            sampled.insert(arrival.probe);
         }
     }
 }
@@ -353,16 +355,17 @@ pub(crate) async fn until_ended(lines: &mut mpsc::Receiver<Arrival>, probes: usi
     ends
 }
 
-/// Child processes of this one.
-pub(crate) fn children() -> usize {
+/// Child processes of this one, with their state and what they are.
+pub(crate) fn children() -> Vec<String> {
     let own = std::process::id().to_string();
-    let of_this =
-        |status: String| status.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|ppid| ppid.trim() == own));
     let processes = std::fs::read_dir("/proc").expect("proc").flatten();
-    processes
-        .filter_map(|process| std::fs::read_to_string(process.path().join("status")).ok())
-        .filter(|status| of_this(status.clone()))
-        .count()
+    let child = |process: std::fs::DirEntry| {
+        let status = std::fs::read_to_string(process.path().join("status")).ok()?;
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let what = std::fs::read_to_string(process.path().join("cmdline")).ok()?.replace('\0', " ");
+        (field("PPid:")? == own).then(|| format!("{} {what}", field("State:").unwrap_or_default()))
+    };
+    processes.filter_map(child).collect()
 }
 
 /// A DNS query (RFC 1035 section 4).

@@ -142,6 +142,11 @@ impl Addresses {
 
 /// Whether an outside host can have an address: what routers carry, and what the lab does not use itself.
 pub(super) fn usable_outside(address: IpAddr) -> bool {
+    if RUNNER.into_iter().chain(ROUTER).chain(OUTSIDE_DNS).any(|own| own == address)
+        || address == IpAddr::V4(GATEWAY_V4)
+    {
+        return false;
+    }
     let within = |base: Ipv4Addr, prefix: u32, v4: Ipv4Addr| (u32::from(v4) ^ u32::from(base)) >> (32 - prefix) == 0;
     match address {
         IpAddr::V4(v4) => {

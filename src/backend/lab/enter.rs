@@ -30,21 +30,21 @@ pub enum Entered {
 /// # Errors
 /// The [`Obstacle`]; after one, the process must not go on to use a lab.
 pub fn enter() -> Result<Entered, Obstacle> {
-    let facts = Facts::read();
+    let facts = Facts::of_machine();
     raise_file_limit();
     let (user, group) = (geteuid(), getegid());
     match unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET) {
         Ok(()) => {
-            map_to_root(user.as_raw(), group.as_raw()).map_err(|errno| diagnose(Operation::MapUser, errno, &facts))?;
+            map_to_root(user.as_raw(), group.as_raw()).map_err(|errno| diagnose(Operation::MapUser, errno, facts))?;
             Ok(Entered::UserNamespace)
         }
         Err(errno) if facts.sys_admin => match unshare(CloneFlags::CLONE_NEWNET) {
             Ok(()) => Ok(Entered::NetworkNamespace),
             // With the capability, a limit on user namespaces is not what stands in the way.
-            Err(Errno::EPERM) => Err(diagnose(Operation::UserNamespace, errno, &facts)),
-            Err(errno) => Err(diagnose(Operation::NetworkNamespace, errno, &facts)),
+            Err(Errno::EPERM) => Err(diagnose(Operation::UserNamespace, errno, facts)),
+            Err(errno) => Err(diagnose(Operation::NetworkNamespace, errno, facts)),
         },
-        Err(errno) => Err(diagnose(Operation::UserNamespace, errno, &facts)),
+        Err(errno) => Err(diagnose(Operation::UserNamespace, errno, facts)),
     }
 }
 

@@ -75,5 +75,5 @@ fn open_failed(whose: &str, source: std::io::Error) -> Error {
 
 /// An errno of the kernel, as the obstacle that it stands for.
 pub(super) fn refused(operation: Operation, errno: Errno) -> Error {
-    diagnose(operation, errno, &Facts::read()).into()
+    diagnose(operation, errno, Facts::of_machine()).into()
 }

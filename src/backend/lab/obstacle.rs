@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use std::fs;
+use std::sync::OnceLock;
 
 /// Why there can be no lab on this machine as it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -137,6 +138,13 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Those of the machine, as they were before the process entered a user namespace: inside, the limits
+    /// that count are out of sight.
+    pub fn of_machine() -> &'static Self {
+        static FACTS: OnceLock<Facts> = OnceLock::new();
+        FACTS.get_or_init(Self::read)
+    }
+
     /// Reads them from `/proc`. What cannot be read counts as absent.
     pub fn read() -> Self {
         let number = |path: &str| fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());

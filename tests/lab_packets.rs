@@ -125,7 +125,9 @@ async fn outside_hosts_see_the_pod_itself() {
         let host = lab.host("pay.example", family, 443);
         let seen =
             lab.observe(&[(pod("shop/near"), Tcp, host), (runner(), Tcp, host), (node("node-2"), Tcp, host)]).await;
-        seen.iter().for_each(|seen| seen.said("pay.example"));
+        for seen in seen {
+            seen.said("pay.example");
+        }
     }
     let given = SocketAddr::new([203, 0, 113, 66].into(), 8443);
     lab.observe(&[(pod("shop/far"), Tcp, given)]).await[0].said("203.0.113.66");
@@ -352,7 +354,9 @@ async fn a_replaced_pod_keeps_its_address_and_nothing_else() {
     for family in Family::ALL {
         let at = lab.at("shop/usurper", family, 8080);
         let seen = lab.observe(&[(pod("shop/far"), Tcp, at), (pod("shop/near"), Tcp, at)]).await;
-        seen.iter().for_each(|seen| seen.said("shop/usurper "));
+        for seen in seen {
+            seen.said("shop/usurper ");
+        }
         let own = lab.at("shop/near", family, 8080);
         lab.observe(&[(pod("shop/usurper"), Tcp, own)]).await[0].opened();
         // Nobody is behind its old Service any more.
@@ -360,9 +364,9 @@ async fn a_replaced_pod_keeps_its_address_and_nothing_else() {
         lab.observe(&[(pod("shop/far"), Tcp, service)]).await[0].refused();
     }
     assert!(before.starts_with("shop/api ") && before.ends_with("-1"), "{before}");
-    let changed: Vec<_> = std::iter::from_fn(|| changes.try_recv().ok()).map(|change| change.what).collect();
+    let announced: Vec<_> = std::iter::from_fn(|| changes.try_recv().ok()).map(|change| change.what).collect();
     let pod = |name: &str| watertight::backend::Changed::Pod("shop".into(), name.into());
-    assert_eq!(changed, [pod("api"), pod("usurper")]);
+    assert_eq!(announced, [pod("api"), pod("usurper")]);
     lab.down().await;
 }
 

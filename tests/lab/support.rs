@@ -204,7 +204,7 @@ impl Lab {
         tokio::time::timeout(Duration::from_secs(20), all).await.expect("a sample of every flow");
         let stop = self.backend.stop();
         tokio::join!(stop, async { while lines.recv().await.is_some() {} });
-        let seen_of = |(id, what)| Seen { flow: FlowId(id), what, seen: seen.remove(&id).expect("seen above") };
+        let seen_of = |(id, what)| Seen { flow: FlowId(id), what, observation: seen.remove(&id).expect("seen above") };
         (!starved).then(|| ids.into_iter().map(seen_of).collect())
     }
 
@@ -278,21 +278,21 @@ pub(crate) struct Seen {
     pub(crate) flow: FlowId,
     #[expect(dead_code, reason = "shown when an assertion fails")]
     what: String,
-    seen: Observation,
+    observation: Observation,
 }
 
 impl Seen {
     pub(crate) fn is_open(&self) -> bool {
-        self.seen.stop.is_none()
+        self.observation.stop.is_none()
     }
 
     pub(crate) fn who(&self) -> String {
-        self.seen.answer.as_ref().unwrap_or_else(|| panic!("no answer: {self:?}")).who.clone()
+        self.observation.answer.as_ref().unwrap_or_else(|| panic!("no answer: {self:?}")).who.clone()
     }
 
     #[track_caller]
     pub(crate) fn opened(&self) {
-        assert!(self.is_open() && self.seen.answer.as_ref().is_some_and(|answer| answer.nonce), "{self:?}");
+        assert!(self.is_open() && self.observation.answer.as_ref().is_some_and(|answer| answer.nonce), "{self:?}");
     }
 
     #[track_caller]
@@ -303,7 +303,7 @@ impl Seen {
 
     #[track_caller]
     fn stopped(&self) -> (&How, Stage) {
-        let stop = self.seen.stop.as_ref().unwrap_or_else(|| panic!("open: {self:?}"));
+        let stop = self.observation.stop.as_ref().unwrap_or_else(|| panic!("open: {self:?}"));
         (&stop.how, stop.stage)
     }
 

@@ -5,7 +5,7 @@
 
 use crate::backend::{Arrival, ProbeFault};
 use crate::plan::{FlowId, Plan, ProbeId};
-use crate::verdict::{Clock, Evidence, Opened, ProbeFailure, Reading, read};
+use crate::verdict::{Clock, Evidence, Opened, ProbeFailure, Reading, StageTimes, read};
 use crate::wire::{self, Beat, Body, Fault, Hello, Line, Sample};
 use std::time::Duration;
 
@@ -210,16 +210,14 @@ impl<'a> Fold<'a> {
         let id = self.own(index, sample.flow)?;
         let flow = self.plan.flow(id);
         let reading = read(flow, self.statuses[id.0 as usize], &sample.seen);
-        let slowest_us = sample
-            .seen
-            .passed
-            .iter()
-            .filter(|(stage, _)| *stage == flow.opens_at)
-            .map(|(_, us)| *us)
-            .max()
-            .unwrap_or(0);
         let who = sample.seen.answer.as_ref().map(|answer| answer.who.as_str());
-        let folded = self.evidence.flows[id.0 as usize].sample(sample.attempt, sample.start, reading, slowest_us, who);
+        let folded = self.evidence.flows[id.0 as usize].sample(
+            sample.attempt,
+            sample.start,
+            reading,
+            StageTimes::of(&sample.seen.passed),
+            who,
+        );
         folded.map_err(|error| ProbeFailure::Protocol(error.to_string()))
     }
 

@@ -16,7 +16,7 @@ pub use controls::Landmarks;
 pub use request::url_port;
 pub use resolve::{Mistake, PlanError, Selection, resolve};
 pub use terms::{Environment, Terms};
-pub use wiring::{Schedule, floor, probe_plans};
+pub use wiring::{REQUEST_DEADLINE, RESOLVE_DEADLINE, Schedule, TLS_DEADLINE, floor, probe_plans};
 
 use crate::model::{Family, ObjectRef};
 use crate::suite::Expected;

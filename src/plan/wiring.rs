@@ -1,5 +1,6 @@
 //! The plan of one probe, as the wire carries it.
 
+use super::terms::MIN_DEADLINE;
 use super::{FlowId, Plan, Terms};
 use crate::suite::Expected;
 use crate::wire::{self, Deadlines, Pace, Target};
@@ -18,6 +19,15 @@ pub struct Schedule {
     /// How often a probe gives life signs.
     pub beat: Duration,
 }
+
+/// How long a name may take to resolve.
+pub const RESOLVE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long a TLS handshake may take.
+pub const TLS_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long first bytes, or a whole request, may take.
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Controls start this much before the flows that they vouch for, so that they open before these are blocked.
 const HEAD_START_MS: u32 = 200;
@@ -82,10 +92,10 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule) -> Vec<wire::Plan> {
             transport: flow.to.transport,
             request: flow.to.request.clone(),
             deadlines: Deadlines {
-                resolve_ms: 2_000,
+                resolve_ms: RESOLVE_DEADLINE.as_millis() as u32,
                 connect_ms: usage.deadline_ms,
-                tls_ms: 5_000.max(usage.deadline_ms),
-                request_ms: usage.request_ms,
+                tls_ms: (TLS_DEADLINE.as_millis() as u32).max(usage.deadline_ms),
+                request_ms: REQUEST_DEADLINE.as_millis() as u32,
             },
             pace: Pace {
                 bursts_ms: vec![start, start + usage.settle_ms + SECOND_BURST_MS],
@@ -103,11 +113,10 @@ struct Usage {
     start_ms: u32,
     settle_ms: u32,
     deadline_ms: u32,
-    request_ms: u32,
 }
 
 impl Usage {
-    const CONTROL: Self = Self { start_ms: 0, settle_ms: 0, deadline_ms: 1_300, request_ms: 10_000 };
+    const CONTROL: Self = Self { start_ms: 0, settle_ms: 0, deadline_ms: MIN_DEADLINE.as_millis() as u32 };
 
     fn of(expected: Expected, terms: &Terms) -> Self {
         let deadline_ms = terms.deadline.as_millis() as u32;

@@ -7,14 +7,14 @@
 //! 4. *The path was open*: some flow crossed from the source's node to the target's in the same window.
 //! 5. *Nothing relevant changed* while the flow was watched.
 
-use super::evidence::{EnforcerRecord, FlowEvidence, Moment, OPENINGS_IN_A_ROW, Outcome, Streak};
+use super::evidence::{EnforcerRecord, FlowEvidence, Moment, OPENINGS_IN_A_ROW, Outcome, StageTimes, Streak};
 use super::reading::{Block, Reading, Refusal, Signature};
 use super::reason::Reason;
 use super::relations::Case;
 use super::{FlowVerdict, Unproven, Violation};
-use crate::plan::{FlowId, Terms, Vantage};
+use crate::plan::{FlowId, REQUEST_DEADLINE, RESOLVE_DEADLINE, TLS_DEADLINE, Terms, Vantage};
 use crate::suite::{Demand, Mechanism};
-use crate::wire::{FaultReason, How, Stage};
+use crate::wire::{FaultReason, How, Stage, Transport};
 use std::time::Duration;
 
 /// How soon after an opening a replacement of either pod may be noticed for the opening to count as the new pod's.
@@ -49,14 +49,14 @@ impl Window {
 pub struct ControlProof {
     flow: FlowId,
     openings: u32,
-    slowest_us: u32,
+    slowest: StageTimes,
 }
 
 impl ControlProof {
     /// Condition 2. `streak` has no pause above two seconds, by construction.
     fn new(window: Window, flow: FlowId, first: Moment, last: Moment, streak: &Streak) -> Option<Self> {
         let around = first.surely_by(window.from) && window.to.surely_by(last);
-        around.then_some(Self { flow, openings: streak.count, slowest_us: streak.slowest_us })
+        around.then_some(Self { flow, openings: streak.count, slowest: streak.slowest })
     }
 
     /// The flow that got through.
@@ -356,11 +356,9 @@ impl<'a> BlockedSuffix<'a> {
                     continue;
                 }
                 let Some(control) = ControlProof::new(window, voucher, first, last, streak) else { continue };
-                if Duration::from_micros(u64::from(control.slowest_us) * 10) > terms.deadline {
-                    let slow = format!(
-                        "the control took {} µs, a deadline of {:?} is too short",
-                        control.slowest_us, terms.deadline
-                    );
+                let (took, deadline) = (control.slowest.at(self.stage), deadline(case, terms, id, self.stage));
+                if took * 10 > deadline {
+                    let slow = format!("the control took {took:?}, so a deadline of {deadline:?} is too short");
                     note(3, (Reason::DeadlineTooShort, slow), &mut rank);
                     continue;
                 }
@@ -430,6 +428,18 @@ fn too_few(samples: u32, length: Duration, terms: &Terms) -> Shortfall {
         terms.hold.as_secs_f32(),
     );
     (Reason::TooFewSamples, detail)
+}
+
+/// How long a stage was waited for: a control must be ten times faster, or silence may only be slowness.
+fn deadline(case: Case<'_>, terms: &Terms, id: FlowId, stage: Stage) -> Duration {
+    let udp = case.plan.flow(id).to.transport == Transport::Udp;
+    match stage {
+        Stage::Resolve => RESOLVE_DEADLINE,
+        Stage::Connect => terms.deadline,
+        Stage::FirstBytes if udp => terms.deadline,
+        Stage::Tls => TLS_DEADLINE.max(terms.deadline),
+        Stage::FirstBytes | Stage::Request => REQUEST_DEADLINE,
+    }
 }
 
 /// Condition 3: when the source is known to have been able, first and last.

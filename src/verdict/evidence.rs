@@ -8,6 +8,7 @@ use crate::plan::{FlowId, Plan, ProbeId};
 use crate::suite::Expected;
 use crate::wire::{FaultReason, Stage};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The longest pause between two openings over which a target counts as alive throughout, microseconds.
 pub(super) const MAX_GAP_US: u64 = 2_000_000;
@@ -224,6 +225,33 @@ pub struct Opened {
     pub who: Option<String>,
 }
 
+/// How long each stage took, microseconds; 0 for a stage that was not passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StageTimes([u32; 5]);
+
+impl StageTimes {
+    /// The times of the stages that an observation passed.
+    pub fn of(passed: &[(Stage, u32)]) -> Self {
+        let mut this = Self::default();
+        for (stage, us) in passed {
+            this.0[*stage as usize] = *us;
+        }
+        this
+    }
+
+    /// The time of one stage.
+    pub fn at(self, stage: Stage) -> Duration {
+        Duration::from_micros(u64::from(self.0[stage as usize]))
+    }
+
+    fn max(mut self, other: Self) -> Self {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine = (*mine).max(theirs);
+        }
+        self
+    }
+}
+
 /// What a streak's samples have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -240,16 +268,16 @@ pub struct Streak {
     pub outcome: Outcome,
     /// How many.
     pub count: u32,
-    /// The longest time to pass the decisive stage, microseconds; 0 where none was passed.
-    pub slowest_us: u32,
+    /// The longest time to pass each stage among the samples that were reported one by one.
+    pub slowest: StageTimes,
     /// Some of the samples: start in the probe's own time, and the how-manieth of the streak it was, from 1.
     /// The first sample is always there, and the last whose start is known.
     points: Vec<(u64, u32)>,
 }
 
 impl Streak {
-    fn new(outcome: Outcome, start: u64, slowest_us: u32) -> Self {
-        Self { outcome, count: 1, slowest_us, points: vec![(start, 1)] }
+    fn new(outcome: Outcome, start: u64, slowest: StageTimes) -> Self {
+        Self { outcome, count: 1, slowest, points: vec![(start, 1)] }
     }
 
     /// Start of the first sample, the probe's own time.
@@ -299,7 +327,7 @@ impl FlowEvidence {
         attempt: u32,
         start: u64,
         reading: Reading,
-        slowest_us: u32,
+        times: StageTimes,
         who: Option<&str>,
     ) -> Result<(), OutOfOrder> {
         self.catch_up_to(attempt)?;
@@ -312,7 +340,7 @@ impl FlowEvidence {
             self.first_open = Some(Opened { attempt, start, who: who.map(str::to_owned) });
         }
         self.count(&Outcome::Read(reading.clone()), 1, Some(start));
-        self.append(Outcome::Read(reading), start, slowest_us);
+        self.append(Outcome::Read(reading), start, times);
         Ok(())
     }
 
@@ -331,7 +359,7 @@ impl FlowEvidence {
         };
         let outcome = streak.outcome.clone();
         self.count(&outcome, 1, Some(last));
-        self.append(outcome, last, 0);
+        self.append(outcome, last, StageTimes::default());
         Ok(())
     }
 
@@ -342,7 +370,7 @@ impl FlowEvidence {
     pub fn fault(&mut self, attempt: u32, start: u64, reason: FaultReason) -> Result<(), OutOfOrder> {
         self.catch_up_to(attempt)?;
         self.run_of_openings = 0;
-        self.append(Outcome::Fault(reason), start, 0);
+        self.append(Outcome::Fault(reason), start, StageTimes::default());
         Ok(())
     }
 
@@ -360,7 +388,7 @@ impl FlowEvidence {
         Ok(())
     }
 
-    fn append(&mut self, outcome: Outcome, start: u64, slowest_us: u32) {
+    fn append(&mut self, outcome: Outcome, start: u64, times: StageTimes) {
         self.first_start.get_or_insert(start);
         if let Some(streak) = self.streaks.last_mut()
             && streak.outcome == outcome
@@ -369,12 +397,12 @@ impl FlowEvidence {
             let opening = matches!(outcome, Outcome::Read(Reading::Open(_)));
             if !(opening && pause > MAX_GAP_US) {
                 streak.count += 1;
-                streak.slowest_us = streak.slowest_us.max(slowest_us);
+                streak.slowest = streak.slowest.max(times);
                 streak.extend(start);
                 return;
             }
         }
-        self.streaks.push(Streak::new(outcome, start, slowest_us));
+        self.streaks.push(Streak::new(outcome, start, times));
         if self.streaks.len() > MAX_STREAKS {
             self.streaks.remove(0);
             self.forgotten += 1;

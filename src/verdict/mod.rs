@@ -21,7 +21,7 @@ pub use allow::AllowProof;
 pub use deny::{ControlProof, DenyProof, DenyTier, PathProof, SourceProof, Window, describe_how};
 pub use evidence::{
     Clock, Disturbance, Disturbed, EnforcerRecord, Evidence, FlowEvidence, Moment, Opened, OutOfOrder, Outcome,
-    ProbeEvidence, ProbeFailure, Streak,
+    ProbeEvidence, ProbeFailure, StageTimes, Streak,
 };
 pub use judge::{Finality, FlowResult, Judgement, Reach, judge};
 pub use reading::{AllowTier, Block, Opening, Reading, Refusal, Signature, read};

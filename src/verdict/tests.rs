@@ -1,6 +1,6 @@
 //! The rules, as sentences over timelines.
 
-use super::evidence::{Clock, Disturbance, Disturbed, EnforcerRecord, Evidence, ProbeFailure};
+use super::evidence::{Clock, Disturbance, Disturbed, EnforcerRecord, Evidence, ProbeFailure, StageTimes};
 use super::reading::{AllowTier, Block, Opening, Reading, Refusal, Signature};
 use super::{Finality, FlowVerdict, Judgement, Reason, Verdict, Violation, judge};
 use crate::model::Family;
@@ -107,7 +107,9 @@ impl Scene {
     fn read(&mut self, flow: FlowId, millis: u64, reading: Reading) -> &mut Self {
         let attempt = self.next.entry(flow.0).or_default();
         *attempt += 1;
-        self.evidence.flows[flow.0 as usize].sample(*attempt, millis * 1_000, reading, 400, None).expect("in order");
+        self.evidence.flows[flow.0 as usize]
+            .sample(*attempt, millis * 1_000, reading, StageTimes::of(&[(Stage::Connect, 400)]), None)
+            .expect("in order");
         self
     }
 
@@ -630,8 +632,8 @@ fn beats_carry_a_streak_on_and_contradictions_are_refused() {
     flow.beat(4, 1_200_000).expect("in order");
     assert_eq!((flow.attempts, flow.blocked, flow.streaks[0].count), (4, 4, 4));
     assert!(flow.beat(3, 1_300_000).is_err());
-    assert!(flow.sample(4, 1_300_000, silence(), 0, None).is_err());
-    flow.sample(7, 2_000_000, open(), 0, None).expect("in order");
+    assert!(flow.sample(4, 1_300_000, silence(), StageTimes::default(), None).is_err());
+    flow.sample(7, 2_000_000, open(), StageTimes::default(), None).expect("in order");
     assert_eq!((flow.attempts, flow.blocked, flow.opened), (7, 6, 1));
 }
 

@@ -140,27 +140,34 @@ impl Addresses {
     }
 }
 
+/// Whether an address is in a range of the cluster's: its pods', Services' or nodes'.
+pub(super) fn in_cluster(address: IpAddr) -> bool {
+    let within = |base: Ipv4Addr, prefix: u32, v4: Ipv4Addr| (u32::from(v4) ^ u32::from(base)) >> (32 - prefix) == 0;
+    match address {
+        IpAddr::V4(v4) => {
+            within(Ipv4Addr::new(10, 96, 0, 0), 16, v4)
+                || within(Ipv4Addr::new(172, 30, 0, 0), 24, v4)
+                || within(Ipv4Addr::new(10, 240, 0, 0), 12, v4) && v4.octets()[1] >= 244
+        }
+        IpAddr::V6(v6) => {
+            let segments = v6.segments();
+            segments[0] == 0xfd00 && (segments[1] == 0x10 || segments[1] == 0x30)
+        }
+    }
+}
+
 /// Whether an outside host can have an address: what routers carry, and what the lab does not use itself.
 pub(super) fn usable_outside(address: IpAddr) -> bool {
     if RUNNER.into_iter().chain(ROUTER).chain(OUTSIDE_DNS).any(|own| own == address)
         || address == IpAddr::V4(GATEWAY_V4)
+        || in_cluster(address)
     {
         return false;
     }
-    let within = |base: Ipv4Addr, prefix: u32, v4: Ipv4Addr| (u32::from(v4) ^ u32::from(base)) >> (32 - prefix) == 0;
     match address {
-        IpAddr::V4(v4) => {
-            let ours = within(Ipv4Addr::new(10, 96, 0, 0), 16, v4)
-                || within(Ipv4Addr::new(172, 30, 0, 0), 24, v4)
-                || within(Ipv4Addr::new(10, 240, 0, 0), 12, v4) && v4.octets()[1] >= 244;
-            !(ours || v4.is_loopback() || v4.is_multicast() || v4.is_broadcast() || v4.octets()[0] == 0)
-        }
+        IpAddr::V4(v4) => !(v4.is_loopback() || v4.is_multicast() || v4.is_broadcast() || v4.octets()[0] == 0),
         IpAddr::V6(v6) => {
-            let segments = v6.segments();
-            let ours = segments[0] == 0xfd00 && (segments[1] == 0x10 || segments[1] == 0x30);
-            let mapped = v6.to_ipv4_mapped().is_some();
-            !(ours
-                || mapped
+            !(v6.to_ipv4_mapped().is_some()
                 || v6.is_loopback()
                 || v6.is_multicast()
                 || v6.is_unspecified()

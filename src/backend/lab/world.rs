@@ -92,6 +92,9 @@ impl World {
     pub fn place(manifests: &Manifests, outside: &[Outside], layout: Layout) -> Result<Self, PlaceError> {
         let nodes = nodes(manifests, layout)?;
         let mut addresses = Addresses::new(nodes.len());
+        // An address of the cluster's is no outside host: whoever has it answers, or nobody.
+        let outside: Vec<Outside> =
+            outside.iter().filter(|host| !host.address.is_some_and(addresses::in_cluster)).cloned().collect();
         for address in outside.iter().filter_map(|host| host.address) {
             if !addresses::usable_outside(address) {
                 return Err(PlaceError::OutsideAddress(address));
@@ -108,7 +111,7 @@ impl World {
         for service in &mut services {
             address_service(service, &mut addresses)?;
         }
-        let hosts = place_hosts(outside, &mut addresses)?;
+        let hosts = place_hosts(&outside, &mut addresses)?;
         let named = hosts.iter().filter_map(|host| Some((host.name.clone()?, host.addresses.clone()))).collect();
         let inventory =
             Inventory { namespaces, nodes, pods, services, policies: manifests.policies.clone(), hosts: named };

@@ -176,6 +176,9 @@ pub struct Pace {
     pub interval_ms: u32,
     /// No attempt after this many.
     pub attempts: Option<u32>,
+    /// Whether a burst is one attempt only: for runs with so many flows that bursts would be a flood.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub single: bool,
 }
 
 /// A part of an attempt, in the order in which they are passed.

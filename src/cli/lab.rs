@@ -10,7 +10,6 @@ use crate::engine::{self, Observer, RunnerClock};
 use crate::event::{ExitCode, RunEvent};
 use crate::plan::Schedule;
 use crate::report::{Console, Detail, Output, Progress, Reports};
-use nix::time::{ClockId, clock_gettime};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::time::Duration;
@@ -129,7 +128,7 @@ pub(super) fn in_lab(loaded: Loaded, deny: DenyWhen, sinks: &mut Sinks, screens:
         let options = engine::Options {
             schedule: schedule(lab.authority()),
             backend: "lab",
-            clock: clock_at(lab.started().elapsed()),
+            clock: RunnerClock::read(lab.started().elapsed()),
         };
         let result = engine::run(&plan, &mut lab, options, interrupted(), sinks).await;
         if let Some(file) = &mut sinks.evidence
@@ -179,24 +178,8 @@ fn schedule(authority: &str) -> Schedule {
 
 /// Different for every run: the wall clock, which never repeats, mixed with the process's id.
 fn seed() -> u64 {
-    let wall = clock_us(ClockId::CLOCK_REALTIME);
+    let wall = RunnerClock::read(Duration::ZERO).wall_us;
     wall.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(std::process::id())
-}
-
-fn clock_us(clock: ClockId) -> u64 {
-    clock_gettime(clock).map_or(0, |time| time.tv_sec() as u64 * 1_000_000 + time.tv_nsec() as u64 / 1_000)
-}
-
-/// The runner's clocks as they were so long ago.
-fn clock_at(ago: Duration) -> RunnerClock {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let ago = ago.as_micros() as u64;
-    let then = |clock| clock_us(clock).saturating_sub(ago);
-    RunnerClock {
-        boot: boot.trim().to_owned(),
-        boottime_us: then(ClockId::CLOCK_BOOTTIME),
-        wall_us: then(ClockId::CLOCK_REALTIME),
-    }
 }
 
 /// An error with all its causes, in one line.

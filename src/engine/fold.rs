@@ -3,6 +3,7 @@
 //! The protocol's own rules are held here: a hole in `seq`, three seconds without a sign of life in the probe's own
 //! time, a second hello, a wrong digest or version make everything after the last good line no evidence.
 
+use super::RunnerClock;
 use crate::backend::{Arrival, ProbeFault};
 use crate::plan::{FlowId, Plan, ProbeId};
 use crate::verdict::{Clock, Evidence, Opened, ProbeFailure, Reading, StageTimes, read};
@@ -17,17 +18,6 @@ const STALL_US: u64 = 1_000_000;
 
 /// How far a probe's wall clock may be from the runner's, as far as arrivals can tell.
 const MAX_CLOCK_ERROR_US: i64 = 1_000_000;
-
-/// The runner's clocks at the moment that counts as zero.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunnerClock {
-    /// `/proc/sys/kernel/random/boot_id`.
-    pub boot: String,
-    /// `CLOCK_BOOTTIME`, microseconds.
-    pub boottime_us: u64,
-    /// `CLOCK_REALTIME`, microseconds since 1970.
-    pub wall_us: u64,
-}
 
 /// The evidence of a run, and how far each probe's lines have come.
 #[derive(Debug)]

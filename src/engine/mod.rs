@@ -7,13 +7,15 @@
 //! 3. *stop*: all probes stop, and what they still had to say is folded;
 //! 4. *judge*: every check is judged once more, for good.
 
+mod clock;
 mod fold;
 
-pub use fold::{Fold, RunnerClock};
+pub use clock::RunnerClock;
+pub use fold::Fold;
 
 use crate::backend::{Arrival, Backend, Change, Changed, Launch};
 use crate::event::{CheckRef, CheckResult, RunEvent, RunInfo, Summary, check_ref, check_refs, check_result};
-use crate::plan::{Plan, ProbeId, Schedule, floor, probe_plans};
+use crate::plan::{Plan, ProbeId, Schedule, floor, longest, probe_plans};
 use crate::verdict::{Disturbance, Disturbed, EnforcerRecord, Finality, Judgement, Reason, Unproven, Verdict, judge};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -154,11 +156,7 @@ impl Run<'_> {
         interrupted: impl Future<Output = String>,
         observer: &mut impl Observer,
     ) -> Option<String> {
-        let longest = self.plan.checks.iter().map(|check| {
-            let terms = &check.terms;
-            terms.settle + terms.patience.max(terms.hold) + terms.deadline
-        });
-        let limit = longest.max().unwrap_or_default() + SPARE;
+        let limit = longest(self.plan) + SPARE;
         let started = Instant::now();
         let mut tick = interval(JUDGE_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,6 +1,7 @@
 //! A plan in the making: probes and flows, each once.
 
-use super::{Able, Check, Flow, FlowId, Party, Path, Plan, ProbeId, SuiteRef, TargetKey, Vantage};
+use super::rates::rates;
+use super::{Able, Check, Environment, Flow, FlowId, Party, Path, Plan, ProbeId, SuiteRef, TargetKey, Vantage};
 use crate::model::Family;
 use crate::wire;
 use std::collections::{BTreeMap, HashMap};
@@ -48,7 +49,7 @@ impl Builder {
         probe
     }
 
-    pub(super) fn finish(self, notes: Vec<String>) -> Plan {
+    pub(super) fn finish(self, environment: Environment, notes: Vec<String>) -> Plan {
         let mut paths: BTreeMap<Path, Vec<FlowId>> = BTreeMap::new();
         for (index, flow) in self.flows.iter().enumerate() {
             // A Service's flow may go to any of its nodes, so it shows nothing about the path to one of them unless
@@ -59,10 +60,12 @@ impl Builder {
             let path = Path { from, to: end.clone(), family: flow.family() };
             paths.entry(path).or_default().push(FlowId(index as u32));
         }
+        let rates = rates(environment, self.probes.len(), &self.flows, &self.checks);
         Plan {
             suites: self.suites,
             checks: self.checks,
             swept: self.swept,
+            rates,
             resolvers: vec![None; self.probes.len()],
             probes: self.probes,
             flows: self.flows,

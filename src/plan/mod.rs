@@ -7,16 +7,18 @@ mod builder;
 mod controls;
 mod expand;
 mod notes;
+mod rates;
 mod request;
 mod resolve;
 mod terms;
 mod wiring;
 
 pub use controls::Landmarks;
+pub use rates::Rate;
 pub use request::url_port;
 pub use resolve::{Mistake, PlanError, Selection, resolve};
 pub use terms::{Environment, Terms};
-pub use wiring::{REQUEST_DEADLINE, RESOLVE_DEADLINE, Schedule, TLS_DEADLINE, floor, probe_plans};
+pub use wiring::{REQUEST_DEADLINE, RESOLVE_DEADLINE, Schedule, TLS_DEADLINE, floor, longest, probe_plans};
 
 use crate::model::{Family, ObjectRef};
 use crate::suite::Expected;
@@ -48,6 +50,8 @@ pub struct Plan {
     pub swept: Vec<Check>,
     /// The probes to launch.
     pub probes: Vec<Vantage>,
+    /// How often each probe tries its flows.
+    pub rates: Vec<Rate>,
     /// Whom each probe asks for names; `None` is its own `resolv.conf`.
     pub resolvers: Vec<Option<wire::Resolver>>,
     /// The flows, those that serve as controls included.

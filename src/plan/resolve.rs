@@ -123,7 +123,7 @@ pub fn resolve(
         return Err(PlanError::AllUnprovable(builder.checks.len(), why));
     }
     controls::add(&mut builder, suites, inventory, landmarks);
-    Ok(builder.finish(notes(inventory)))
+    Ok(builder.finish(environment, notes(inventory)))
 }
 
 /// One source, one target, one port, before it is known which pods are used.

@@ -1,7 +1,8 @@
 //! The plan of one probe, as the wire carries it.
 
+use super::rates::INTERVAL;
 use super::terms::MIN_DEADLINE;
-use super::{FlowId, Plan, Terms};
+use super::{Check, FlowId, Plan, Rate, Terms};
 use crate::suite::Expected;
 use crate::wire::{self, Deadlines, Pace, Target};
 use std::collections::BTreeMap;
@@ -41,8 +42,11 @@ const SECOND_BURST_MS: u32 = 1_000;
 /// Attempts that are made only once are spread, so that a sweep is no burst: 200 a second.
 const SWEEP_STEP_MS: u32 = 5;
 
-/// One attempt a second.
-const INTERVAL_MS: u32 = 1_000;
+/// A probe with more flows than this gives life signs less often, to keep within what it may write.
+const MANY_FLOWS: usize = 500;
+
+/// See [`MANY_FLOWS`].
+const LONG_BEAT_MS: u32 = 1_000;
 
 /// Longer than any run may take; the probe then ends by itself.
 const SPARE: Duration = Duration::from_secs(120);
@@ -50,13 +54,7 @@ const SPARE: Duration = Duration::from_secs(120);
 /// Makes every probe's plan, by [`super::ProbeId`].
 pub fn probe_plans(plan: &Plan, schedule: &Schedule) -> Vec<wire::Plan> {
     let uses = uses(plan);
-    let ttl = plan
-        .checks
-        .iter()
-        .map(|check| check.terms.patience.max(check.terms.settle + check.terms.hold))
-        .max()
-        .unwrap_or_default()
-        + SPARE;
+    let ttl = longest(plan) + SPARE;
     let mut plans: Vec<wire::Plan> = plan
         .resolvers
         .iter()
@@ -76,11 +74,26 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule) -> Vec<wire::Plan> {
         let id = FlowId(index as u32);
         let of = &mut plans[flow.probe.0 as usize];
         let usage = uses.get(&id).copied().unwrap_or(Usage::CONTROL);
-        let start = if flow.to.once {
-            sweeps[flow.probe.0 as usize] += 1;
-            usage.start_ms + sweeps[flow.probe.0 as usize] * SWEEP_STEP_MS
-        } else {
-            usage.start_ms + (of.flows.len() as u32 * 7) % SPREAD_MS
+        let rate = plan.rates[flow.probe.0 as usize];
+        let nth = of.flows.len() as u32;
+        let pace = match usage {
+            _ if flow.to.once => {
+                sweeps[flow.probe.0 as usize] += 1;
+                let start = usage.start_ms + sweeps[flow.probe.0 as usize] * SWEEP_STEP_MS;
+                Pace { bursts_ms: vec![start], interval_ms: 0, attempts: Some(1), single: true }
+            }
+            Usage { checked: true, .. } if rate.is_stretched() => {
+                let interval_ms = rate.interval.as_millis() as u32;
+                // Golden-section steps spread any number of starts evenly over the interval.
+                let start = usage.start_ms + ((f64::from(nth) * 0.618_034).fract() * f64::from(interval_ms)) as u32;
+                Pace { bursts_ms: vec![start], interval_ms, attempts: None, single: true }
+            }
+            _ => {
+                let start = usage.start_ms + (nth * 7) % SPREAD_MS;
+                let second = start + usage.settle_ms + SECOND_BURST_MS;
+                let interval_ms = INTERVAL.as_millis() as u32;
+                Pace { bursts_ms: vec![start, second], interval_ms, attempts: None, single: false }
+            }
         };
         of.flows.push(wire::Flow {
             id: id.0,
@@ -97,12 +110,14 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule) -> Vec<wire::Plan> {
                 tls_ms: (TLS_DEADLINE.as_millis() as u32).max(usage.deadline_ms),
                 request_ms: REQUEST_DEADLINE.as_millis() as u32,
             },
-            pace: Pace {
-                bursts_ms: vec![start, start + usage.settle_ms + SECOND_BURST_MS],
-                interval_ms: INTERVAL_MS,
-                attempts: flow.to.once.then_some(1),
-            },
+            pace,
         });
+    }
+    for plan in &mut plans {
+        // A control's openings are known by beats, and may not be two seconds apart: so a beat is never longer than this.
+        if plan.flows.len() > MANY_FLOWS {
+            plan.beat_ms = plan.beat_ms.max(LONG_BEAT_MS);
+        }
     }
     plans
 }
@@ -113,21 +128,21 @@ struct Usage {
     start_ms: u32,
     settle_ms: u32,
     deadline_ms: u32,
+    /// Whether it belongs to a check; else it is a control of the planner's own.
+    checked: bool,
 }
 
 impl Usage {
-    const CONTROL: Self = Self { start_ms: 0, settle_ms: 0, deadline_ms: MIN_DEADLINE.as_millis() as u32 };
+    const CONTROL: Self =
+        Self { start_ms: 0, settle_ms: 0, checked: false, deadline_ms: MIN_DEADLINE.as_millis() as u32 };
 
     fn of(expected: Expected, terms: &Terms) -> Self {
         let deadline_ms = terms.deadline.as_millis() as u32;
         match expected {
-            Expected::Allowed => Self { deadline_ms, ..Self::CONTROL },
-            Expected::Denied => Self {
-                start_ms: HEAD_START_MS,
-                settle_ms: terms.settle.as_millis() as u32,
-                deadline_ms,
-                ..Self::CONTROL
-            },
+            Expected::Allowed => Self { deadline_ms, checked: true, ..Self::CONTROL },
+            Expected::Denied => {
+                Self { start_ms: HEAD_START_MS, settle_ms: terms.settle.as_millis() as u32, deadline_ms, checked: true }
+            }
         }
     }
 }
@@ -146,8 +161,25 @@ fn uses(plan: &Plan) -> BTreeMap<FlowId, Usage> {
     uses
 }
 
-/// The least time that a run takes once its probes say hello: settle, hold, deadline and one interval.
+/// The least time that a run takes once its probes say hello: settle, hold, deadline and one interval. Where caps stretch
+/// the interval, the hold is as long as the samples take.
 pub fn floor(plan: &Plan) -> Duration {
-    let of = |terms: &Terms| terms.settle + terms.hold + terms.deadline + Duration::from_millis(u64::from(INTERVAL_MS));
-    plan.checks.iter().map(|check| of(&check.terms)).max().unwrap_or_default()
+    let of = |check: &Check| {
+        let terms = &check.terms;
+        let rate = slowest(plan, check);
+        terms.settle + rate.time_for(terms.samples, terms.hold) + terms.deadline + INTERVAL
+    };
+    plan.checks.iter().map(of).max().unwrap_or_default()
+}
+
+/// The time after which waiting any longer settles nothing.
+pub fn longest(plan: &Plan) -> Duration {
+    let patience = plan.checks.iter().map(|check| check.terms.settle + check.terms.patience + check.terms.deadline);
+    patience.max().unwrap_or_default().max(floor(plan))
+}
+
+/// The rate of the slowest probe of a check.
+fn slowest(plan: &Plan, check: &Check) -> Rate {
+    let rates = check.flows.iter().map(|flow| plan.rates[plan.flow(*flow).probe.0 as usize]);
+    rates.max_by_key(|rate| rate.interval).unwrap_or(Rate { interval: INTERVAL })
 }

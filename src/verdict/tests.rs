@@ -86,6 +86,7 @@ impl Scene {
                 check("api -> postgres allowed", Expected::Allowed, ALLOWED),
             ],
             swept: vec![],
+            rates: vec![],
             resolvers: vec![],
             probes,
             vouchers: BTreeMap::from([(postgres(), vec![ALLOWED, CONTROL])]),

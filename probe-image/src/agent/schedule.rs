@@ -25,8 +25,9 @@ pub(crate) struct Schedule {
 impl Schedule {
     /// The schedule of a pace.
     pub(crate) fn new(pace: &Pace) -> Self {
+        let burst = if pace.single { &BURST_MS[..1] } else { &BURST_MS[..] };
         let mut bursts: Vec<u64> =
-            pace.bursts_ms.iter().flat_map(|&at| BURST_MS.map(|after| u64::from(at) + after)).collect();
+            pace.bursts_ms.iter().flat_map(|&at| burst.iter().map(move |after| u64::from(at) + after)).collect();
         bursts.sort_unstable();
         bursts.dedup();
         let interval = u64::from(pace.interval_ms);
@@ -74,7 +75,7 @@ mod tests {
     use super::*;
 
     fn starts(bursts: &[u32], interval: u32, attempts: Option<u32>, take: usize) -> Vec<u64> {
-        let pace = Pace { bursts_ms: bursts.to_vec(), interval_ms: interval, attempts };
+        let pace = Pace { bursts_ms: bursts.to_vec(), interval_ms: interval, attempts, single: false };
         Schedule::new(&pace).take(take).map(|us| us / 1_000).collect()
     }
 
@@ -96,6 +97,13 @@ mod tests {
     #[test]
     fn overlapping_bursts_keep_their_order() {
         assert_eq!(starts(&[100, 0], 1_000, None, 7), [0, 100, 150, 250, 400, 500, 1_000]);
+    }
+
+    #[test]
+    fn single_attempts_in_place_of_bursts() {
+        let pace = Pace { bursts_ms: vec![100], interval_ms: 2_000, attempts: None, single: true };
+        let starts: Vec<u64> = Schedule::new(&pace).take(3).map(|us| us / 1_000).collect();
+        assert_eq!(starts, [100, 2_100, 4_100]);
     }
 
     #[test]

@@ -1,0 +1,82 @@
+//! How often flows are tried: caps across a run. Where they bind, the interval stretches, and with it the hold.
+
+use super::{Check, Environment, Flow, ProbeId};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// One attempt a second a flow, unless a cap binds.
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Attempts a second.
+struct Caps {
+    /// Of one probe.
+    probe: u32,
+    /// Of all.
+    total: u32,
+}
+
+impl Caps {
+    fn of(environment: Environment) -> Self {
+        match environment {
+            // A silent attempt holds its socket for the deadline, and a probe has 512 of them.
+            Environment::Lab => Self { probe: 280, total: 20_000 },
+            Environment::Cluster => Self { probe: 100, total: 1_000 },
+        }
+    }
+}
+
+/// How the flows of one probe that belong to checks are paced. Controls of the planner's own always keep to one
+/// attempt a second: a target counts as alive for two seconds only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Time between two attempts of a flow.
+    pub interval: Duration,
+}
+
+impl Rate {
+    /// Whether a cap binds: then there are no bursts, and starts are spread over the interval.
+    pub fn is_stretched(self) -> bool {
+        self.interval > INTERVAL
+    }
+
+    /// How long it takes at the least to make so many attempts, over so long a hold.
+    pub(super) fn time_for(self, samples: u32, hold: Duration) -> Duration {
+        if self.is_stretched() {
+            // The starts are spread over one interval; then each further sample takes another.
+            hold.max(self.interval * samples)
+        } else {
+            hold
+        }
+    }
+}
+
+/// The rate of every probe.
+pub(super) fn rates(environment: Environment, probes: usize, flows: &[Flow], checks: &[Check]) -> Vec<Rate> {
+    let caps = Caps::of(environment);
+    let checked: BTreeSet<_> = checks.iter().flat_map(|check| check.flows.iter().copied()).collect();
+    let mut of_probe = vec![0_u32; probes];
+    for id in &checked {
+        let ProbeId(probe) = flows[id.0 as usize].probe;
+        of_probe[probe as usize] += 1;
+    }
+    let by_total = checked.len() as f64 / f64::from(caps.total);
+    let rate = |flows: u32| {
+        let seconds = (f64::from(flows) / f64::from(caps.probe)).max(by_total);
+        Rate { interval: INTERVAL.max(Duration::from_millis((seconds * 1_000.0).ceil() as u64)) }
+    };
+    of_probe.into_iter().map(rate).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stretched_interval_makes_room_for_every_sample() {
+        let hold = Duration::from_secs(2);
+        let calm = Rate { interval: INTERVAL };
+        assert_eq!((calm.is_stretched(), calm.time_for(6, hold)), (false, hold));
+        let busy = Rate { interval: Duration::from_secs(4) };
+        assert_eq!((busy.is_stretched(), busy.time_for(6, hold)), (true, Duration::from_secs(24)));
+    }
+}

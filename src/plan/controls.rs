@@ -2,7 +2,7 @@
 
 use super::builder::Builder;
 use super::expand::selects;
-use super::resolve::{party_of, vantage_of};
+use super::resolve::{OneFamily, party_of, vantage_of};
 use super::{FlowId, Party, PathEnd, TargetKey, Vantage};
 use crate::inventory::{Inventory, Pod, Service};
 use crate::model::{Family, ObjectRef};
@@ -26,10 +26,17 @@ pub struct Landmarks {
 const MAX_WITNESSES: usize = 6;
 
 /// Adds controls for every check.
-pub(super) fn add(builder: &mut Builder, suites: &[Suite], inventory: &Inventory, landmarks: Landmarks) {
+pub(super) fn add(
+    builder: &mut Builder,
+    suites: &[Suite],
+    inventory: &Inventory,
+    one_family: &OneFamily,
+    landmarks: Landmarks,
+) {
     let mut this = Controls {
         pods: inventory.pods.iter().map(|pod| ((pod.namespace.as_str(), pod.name.as_str()), pod)).collect(),
         inventory,
+        one_family,
         landmarks,
         builder,
     };
@@ -50,6 +57,7 @@ pub(super) fn add(builder: &mut Builder, suites: &[Suite], inventory: &Inventory
 struct Controls<'a, 'b> {
     pods: HashMap<(&'a str, &'a str), &'a Pod>,
     inventory: &'a Inventory,
+    one_family: &'a OneFamily,
     landmarks: Landmarks,
     builder: &'b mut Builder,
 }
@@ -107,6 +115,9 @@ impl Controls<'_, '_> {
     fn copy_from(&mut self, vantage: &Vantage, flow: FlowId) {
         let of = &self.builder.flows[flow.0 as usize];
         let (key, party, opens_at) = (of.to.clone(), of.party.clone(), of.opens_at);
+        if !self.one_family.lets(vantage, key.address) {
+            return;
+        }
         let id = self.builder.flow(vantage, key.clone(), party, opens_at);
         self.vouch(&key, id);
     }

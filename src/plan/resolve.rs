@@ -83,6 +83,7 @@ pub fn resolve(
 ) -> Result<Plan, PlanError> {
     let mut builder = Builder::default();
     let mut mistakes = Vec::new();
+    let one_family = OneFamily::of(inventory);
     for (index, suite) in suites.iter().enumerate() {
         builder.suites.push(SuiteRef {
             name: suite.name.clone(),
@@ -98,6 +99,7 @@ pub fn resolve(
             found: suite.endpoints.iter().map(|endpoint| find(endpoint, inventory)).collect(),
             said: HashMap::new(),
             names: BTreeMap::new(),
+            one_family: &one_family,
             builder: &mut builder,
             mistakes: &mut mistakes,
         };
@@ -122,7 +124,7 @@ pub fn resolve(
     {
         return Err(PlanError::AllUnprovable(builder.checks.len(), why));
     }
-    controls::add(&mut builder, suites, inventory, landmarks);
+    controls::add(&mut builder, suites, inventory, &one_family, landmarks);
     Ok(builder.finish(environment, notes(inventory)))
 }
 
@@ -150,6 +152,7 @@ struct Pass<'a, 'b> {
     /// What lines say of each pair of pods, whatever pods are sampled.
     said: HashMap<Said, (Expected, FilePlace)>,
     names: BTreeMap<String, FilePlace>,
+    one_family: &'b OneFamily,
     builder: &'b mut Builder,
     mistakes: &'b mut Vec<Mistake>,
 }
@@ -324,7 +327,7 @@ impl<'a> Pass<'a, '_> {
             let mut parties = BTreeSet::new();
             let mut flows = Vec::new();
             for (key, party) in self.targets(&wanted) {
-                if !is_same_pod(&vantage, &party) && parties.insert(party.clone()) {
+                if self.can_meet(&vantage, &key, &party) && parties.insert(party.clone()) {
                     flows.push(self.builder.flow(
                         &vantage,
                         TargetKey { once: true, ..key },
@@ -382,7 +385,7 @@ impl<'a> Pass<'a, '_> {
         let everyone = self.vantages(wanted.source, None);
         for (key, party) in self.targets(wanted) {
             for vantage in &everyone {
-                if is_same_pod(vantage, &party) {
+                if !self.can_meet(vantage, &key, &party) {
                     continue;
                 }
                 let said = self
@@ -429,7 +432,7 @@ impl<'a> Pass<'a, '_> {
         for vantage in self.vantages(wanted.source, Some(check.terms.spread)) {
             for (key, party) in self.targets(&wanted) {
                 let spoken_of = gives_way && self.said.contains_key(&(vantage.clone(), key.clone()));
-                if !is_same_pod(&vantage, &party) && !spoken_of {
+                if self.can_meet(&vantage, &key, &party) && !spoken_of {
                     check.flows.push(self.builder.flow(&vantage, key, party, wanted.ask.opens_at));
                 }
             }
@@ -503,7 +506,7 @@ impl<'a> Pass<'a, '_> {
         let mut pairs = 0;
         let targets = self.targets(wanted);
         for (key, party) in &targets {
-            for vantage in everyone.iter().filter(|vantage| !is_same_pod(vantage, party)) {
+            for vantage in everyone.iter().filter(|vantage| self.can_meet(vantage, key, party)) {
                 pairs += 1;
                 if !self.said.contains_key(&(vantage.clone(), key.clone())) {
                     return false;
@@ -542,6 +545,11 @@ impl<'a> Pass<'a, '_> {
         let mut vantages: Vec<Vantage> = chosen.into_iter().map(vantage_of).collect();
         vantages.dedup();
         vantages
+    }
+
+    /// Whether a packet can go there at all: between two ends that are not one pod, in a family that the source has.
+    fn can_meet(&self, vantage: &Vantage, key: &TargetKey, party: &Party) -> bool {
+        !is_same_pod(vantage, party) && self.one_family.lets(vantage, key.address)
     }
 
     /// Who has an address inside the cluster.
@@ -653,6 +661,27 @@ pub(super) fn vantage_of(pod: &Pod) -> Vantage {
 
 pub(super) fn party_of(pod: &Pod) -> Party {
     Party::Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), node: pod.node.clone(), ready: pod.ready }
+}
+
+/// Pods and nodes with addresses of one family only, and which it is. Mostly there is none.
+#[derive(Debug)]
+pub(super) struct OneFamily(HashMap<Vantage, Family>);
+
+impl OneFamily {
+    pub(super) fn of(inventory: &Inventory) -> Self {
+        let pods = inventory.pods.iter().map(|pod| (vantage_of(pod), &pod.addresses));
+        let nodes = inventory.nodes.iter().map(|node| (Vantage::Node { name: node.name.clone() }, &node.addresses));
+        let only = |addresses: &[IpAddr]| {
+            let first = Family::of(*addresses.first()?);
+            addresses.iter().all(|address| Family::of(*address) == first).then_some(first)
+        };
+        Self(pods.chain(nodes).filter_map(|(vantage, addresses)| Some((vantage, only(addresses)?))).collect())
+    }
+
+    /// Whether packets to an address can be sent from a vantage at all: a family is tested where both ends have it.
+    pub(super) fn lets(&self, vantage: &Vantage, address: IpAddr) -> bool {
+        self.0.get(vantage).is_none_or(|family| *family == Family::of(address))
+    }
 }
 
 fn is_same_pod(vantage: &Vantage, party: &Party) -> bool {

@@ -28,8 +28,10 @@
 //! | backend | model, inventory, plan, wire |
 //! | engine | model, plan, backend, verdict, event, wire |
 //! | cli | all |
+//! | harness | all |
 //!
-//! `wire` is the agent's module of types ([`watertight_probe::wire`]). `tests/layering.rs` holds the table.
+//! A row imports only from rows above it. `wire` is the agent's module of types ([`watertight_probe::wire`]).
+//! `tests/layering.rs` holds the table.
 //!
 //! # Invariants
 //!
@@ -44,6 +46,7 @@ pub mod backend;
 pub mod cli;
 pub mod engine;
 pub mod event;
+pub mod harness;
 pub mod inventory;
 pub mod model;
 pub mod plan;

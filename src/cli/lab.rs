@@ -1,9 +1,9 @@
 //! One run in the lab, from a plan to an exit code.
 
+use super::RunOptions;
 use super::interrupt::interrupted;
 use super::load::Loaded;
 use super::terminal::Screens;
-use super::{DenyWhen, RunOptions};
 use crate::backend::lab::{self, Deny, Lab, World};
 use crate::backend::{Arrival, Backend};
 use crate::engine::{self, Observer, RunnerClock};
@@ -18,7 +18,7 @@ use std::time::Duration;
 const BEAT: Duration = Duration::from_millis(500);
 
 /// Runs a plan in the lab.
-pub(super) fn run(loaded: Loaded, deny: DenyWhen, options: &RunOptions, screens: &Screens) -> ExitCode {
+pub(super) fn run(loaded: Loaded, deny: Deny, options: &RunOptions, screens: &Screens) -> ExitCode {
     let mut sinks = match open_sinks(options, screens) {
         Ok(sinks) => sinks,
         Err(code) => return code,
@@ -62,10 +62,17 @@ pub(super) fn open_sinks(options: &RunOptions, screens: &Screens) -> Result<Sink
 }
 
 /// Where events and raw lines go.
-pub(super) struct Sinks {
+pub(crate) struct Sinks {
     pub(super) reports: Reports,
     evidence: Option<BufWriter<File>>,
     evidence_error: Option<std::io::Error>,
+}
+
+impl Sinks {
+    /// Reports alone.
+    pub(crate) fn of(reports: Reports) -> Self {
+        Self { reports, evidence: None, evidence_error: None }
+    }
 }
 
 impl Observer for Sinks {
@@ -107,7 +114,7 @@ pub(super) fn enter(screens: &Screens) -> Result<(), ExitCode> {
 }
 
 /// Makes the world, runs, takes everything down.
-pub(super) fn in_lab(loaded: Loaded, deny: DenyWhen, sinks: &mut Sinks, screens: &Screens) -> ExitCode {
+pub(crate) fn in_lab(loaded: Loaded, deny: Deny, sinks: &mut Sinks, screens: &Screens) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -121,8 +128,9 @@ pub(super) fn in_lab(loaded: Loaded, deny: DenyWhen, sinks: &mut Sinks, screens:
             Ok(lab) => lab,
             Err(Failed::Interrupted(why)) => return stopped(sinks, &why, ExitCode::Impossible),
             Err(Failed::Lab(error)) => {
-                screens.error(&describe(&error));
-                return stopped(sinks, "the lab could not be made", ExitCode::Impossible);
+                let why = describe(&error);
+                screens.error(&why);
+                return stopped(sinks, &format!("the lab could not be made: {why}"), ExitCode::Impossible);
             }
         };
         let options = engine::Options {
@@ -142,8 +150,9 @@ pub(super) fn in_lab(loaded: Loaded, deny: DenyWhen, sinks: &mut Sinks, screens:
         match result {
             Ok(summary) => ExitCode::of(&summary),
             Err(error) => {
-                screens.error(&describe(&error));
-                stopped(sinks, "no probe could be started", ExitCode::Impossible)
+                let why = describe(&error);
+                screens.error(&why);
+                stopped(sinks, &format!("no probe could be started: {why}"), ExitCode::Impossible)
             }
         }
     })
@@ -154,12 +163,7 @@ enum Failed {
     Lab(lab::Error),
 }
 
-async fn up(world: World, deny: DenyWhen) -> Result<Lab, Failed> {
-    let deny = match deny {
-        DenyWhen::Drop => Deny::Drop,
-        DenyWhen::Reset => Deny::Reset,
-        DenyWhen::Icmp => Deny::Icmp,
-    };
+async fn up(world: World, deny: Deny) -> Result<Lab, Failed> {
     tokio::select! {
         lab = Lab::up(world, lab::Options { deny }) => lab.map_err(Failed::Lab),
         why = interrupted() => Err(Failed::Interrupted(why)),

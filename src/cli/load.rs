@@ -1,6 +1,5 @@
 //! Files → suites, a world, a plan; what is wrong with any of them is shown, all at once.
 
-use super::LabArgs;
 use super::terminal::Screens;
 use crate::backend::lab::{self, Layout, Outside, World};
 use crate::event::ExitCode;
@@ -14,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// What is to be tested.
-pub(super) enum Given<'a> {
+pub(crate) enum Given<'a> {
     /// Suite files.
     Files(&'a [String]),
     /// One line.
@@ -22,9 +21,9 @@ pub(super) enum Given<'a> {
 }
 
 /// Everything that a run in the lab needs.
-pub(super) struct Loaded {
-    pub(super) world: World,
-    pub(super) plan: Plan,
+pub(crate) struct Loaded {
+    pub(crate) world: World,
+    pub(crate) plan: Plan,
 }
 
 /// Reads suites; shows what is wrong.
@@ -48,27 +47,39 @@ pub(super) fn suites(
 /// Reads suites and manifests, places the world, makes the plan.
 pub(super) fn lab(
     given: &Given<'_>,
-    args: &LabArgs,
+    manifests: &[String],
     strict: bool,
     selection: &Selection,
     screens: &Screens,
 ) -> Result<Loaded, ExitCode> {
     let mut sources = Sources::new();
-    let suites = suites(given, strict, &mut sources, screens);
-    let (manifests, diagnostics) = inventory::load_manifests(&args.lab, &mut sources);
+    let (suites, manifests) = read(given, manifests, strict, &mut sources, screens)?;
+    world_and_plan(&suites, &manifests, selection, &sources, screens)
+}
+
+/// Reads suites and manifests.
+pub(crate) fn read(
+    given: &Given<'_>,
+    manifests: &[String],
+    strict: bool,
+    sources: &mut Sources,
+    screens: &Screens,
+) -> Result<(Vec<Suite>, Manifests), ExitCode> {
+    let suites = suites(given, strict, sources, screens);
+    let (manifests, diagnostics) = inventory::load_manifests(manifests, sources);
     // Both are read before either is given up, so that all mistakes are shown at once.
-    let shown = show(diagnostics, strict, &sources, screens);
+    let shown = show(diagnostics, strict, sources, screens);
     let suites = suites?;
     shown?;
     if !manifests.ignored.is_empty() {
         let kinds: Vec<String> = manifests.ignored.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         screens.note(&format!("not needed and left out: {}", kinds.join(", ")));
     }
-    world_and_plan(&suites, &manifests, selection, &sources, screens)
+    Ok((suites, manifests))
 }
 
 /// Places a world for suites and plans them in it.
-pub(super) fn world_and_plan(
+pub(crate) fn world_and_plan(
     suites: &[Suite],
     manifests: &Manifests,
     selection: &Selection,

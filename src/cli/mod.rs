@@ -4,13 +4,14 @@ mod check;
 mod demo;
 mod documents;
 mod interrupt;
-mod lab;
-mod load;
+pub(crate) mod lab;
+pub(crate) mod load;
 mod plan;
 mod run;
-mod terminal;
+pub(crate) mod terminal;
 mod validate;
 
+use crate::backend::lab::Deny;
 use crate::event::ExitCode;
 use crate::report::{Output, ReportSpec};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -39,7 +40,7 @@ Exit codes, the first that applies:
    0  all proven";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-enum ColorWhen {
+pub(crate) enum ColorWhen {
     /// On a terminal, unless NO_COLOR is set.
     #[default]
     Auto,
@@ -85,6 +86,16 @@ struct DenyArgs {
     /// What happens to a denied packet in the lab
     #[arg(long, value_enum, default_value_t, value_name = "HOW", env = "WATERTIGHT_LAB_DENY")]
     lab_deny: DenyWhen,
+}
+
+impl DenyArgs {
+    fn how(self) -> Deny {
+        match self.lab_deny {
+            DenyWhen::Drop => Deny::Drop,
+            DenyWhen::Reset => Deny::Reset,
+            DenyWhen::Icmp => Deny::Icmp,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]

@@ -23,7 +23,7 @@ pub(super) struct PlanArgs {
 
 pub(super) fn plan(args: &PlanArgs, screens: &Screens) -> ExitCode {
     let given = Given::Files(&args.suites);
-    match load::lab(&given, &args.lab, args.options.strict, &args.options.selection(), screens) {
+    match load::lab(&given, &args.lab.lab, args.options.strict, &args.options.selection(), screens) {
         Ok(loaded) => match write(&loaded.plan, args.options.verbose, &mut io::stdout().lock()) {
             Ok(()) => ExitCode::Proven,
             // Whoever closed the pipe has seen enough.

@@ -19,8 +19,8 @@ pub(super) struct RunArgs {
 
 pub(super) fn run(args: &RunArgs, screens: &Screens) -> ExitCode {
     let given = Given::Files(&args.suites);
-    match load::lab(&given, &args.lab, args.options.strict, &args.options.selection(), screens) {
-        Ok(loaded) => lab::run(loaded, args.lab.deny.lab_deny, &args.options, screens),
+    match load::lab(&given, &args.lab.lab, args.options.strict, &args.options.selection(), screens) {
+        Ok(loaded) => lab::run(loaded, args.lab.deny.how(), &args.options, screens),
         Err(code) => code,
     }
 }

@@ -7,13 +7,13 @@ use std::io::Write;
 
 /// What standard output and standard error can show.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Screens {
+pub(crate) struct Screens {
     pub(super) out: Capabilities,
     pub(super) err: Capabilities,
 }
 
 impl Screens {
-    pub(super) fn of(color: ColorWhen) -> Self {
+    pub(crate) fn of(color: ColorWhen) -> Self {
         let choice = match color {
             ColorWhen::Auto => anstream::ColorChoice::Auto,
             ColorWhen::Always => anstream::ColorChoice::Always,
@@ -33,12 +33,12 @@ impl Screens {
     }
 
     /// Says something that is no verdict. A closed standard error is no reason to stop.
-    pub(super) fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         let _closed = writeln!(std::io::stderr(), "note: {text}");
     }
 
     /// Says why the command ends.
-    pub(super) fn error(&self, text: &str) {
+    pub(crate) fn error(&self, text: &str) {
         let word = if self.err.colour { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
         let _closed = writeln!(std::io::stderr(), "{word}: {text}");
     }

@@ -193,10 +193,10 @@ fn case(result: &CheckResult, place: &Place) -> TestCase {
     let sentence = words::sentence(result);
     let status = match result.verdict {
         Outcome::Proven => TestCaseStatus::success(),
-        Outcome::Violated => status(NonSuccessKind::Failure, "violated", &sentence, &explained(result)),
+        Outcome::Violated => status(NonSuccessKind::Failure, "violated", &sentence, &words::explained(result)),
         Outcome::Unproven => {
             let code = result.reason.as_ref().map_or("unproven", |reason| reason.code);
-            status(NonSuccessKind::Error, code, &sentence, &explained(result))
+            status(NonSuccessKind::Error, code, &sentence, &words::explained(result))
         }
     };
     let mut case = TestCase::new(place.name.as_str(), status);
@@ -234,17 +234,6 @@ fn status(kind: NonSuccessKind, code: &str, sentence: &str, text: &str) -> TestC
     let mut status = TestCaseStatus::non_success(kind);
     status.set_type(code).set_message(stripped_line(sentence)).set_description(stripped(text));
     status
-}
-
-/// The sentence first, then all that explains it.
-fn explained(result: &CheckResult) -> String {
-    let CheckRef { file, line, text, .. } = &result.check;
-    let sentence = words::sentence(result);
-    let mut out = format!("{sentence}\n\n{file}:{line}: {text}\n");
-    for (word, text) in words::explanation(result).into_iter().filter(|(_, text)| *text != sentence) {
-        say!(out, "{word}: {text}");
-    }
-    out
 }
 
 fn evidence(result: &CheckResult) -> String {

@@ -23,6 +23,7 @@ pub use console::{Capabilities, Console, Detail, Progress, Screen};
 pub use github::{Annotations, StepSummary};
 pub use json::json_schema;
 pub use spec::{Format, Output, ReportSpec, SpecError};
+pub use words::explained;
 
 use crate::event::{ExitCode, RunEvent};
 use json::Json;

@@ -1,5 +1,6 @@
 //! What every format says of a check, so that they all say the same.
 
+use super::text::say;
 use crate::event::{CheckRef, CheckResult, FlowReport, Outcome, Reach, Reason, ReasonText};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -49,6 +50,17 @@ pub(super) fn sentence(result: &CheckResult) -> String {
         (Outcome::Unproven, Some(reason)) => reason.text.clone(),
         (Outcome::Proven | Outcome::Violated | Outcome::Unproven, _) => result.seen.clone(),
     }
+}
+
+/// A result in full: the sentence first, then the line of the suite and all that explains it.
+pub fn explained(result: &CheckResult) -> String {
+    let CheckRef { file, line, text, .. } = &result.check;
+    let sentence = sentence(result);
+    let mut out = format!("{sentence}\n\n{file}:{line}: {text}\n");
+    for (word, text) in explanation(result).into_iter().filter(|(_, text)| *text != sentence) {
+        say!(out, "{word}: {text}");
+    }
+    out
 }
 
 /// How far a verdict reaches: *proven* is never said without it.

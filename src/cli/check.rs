@@ -19,8 +19,6 @@ pub(super) struct CheckArgs {
 
 pub(super) fn check(args: &CheckArgs, screens: &Screens) -> ExitCode {
     let given = Given::Line(&args.line);
-    match load::lab(&given, &args.lab.lab, args.options.strict, &args.options.selection(), screens) {
-        Ok(loaded) => lab::run(loaded, args.lab.deny.how(), &args.options, screens),
-        Err(code) => code,
-    }
+    let load = || load::lab(&given, &args.lab.lab, args.options.strict, &args.options.selection(), screens);
+    lab::run(load, args.lab.deny.how(), &args.options, screens)
 }

@@ -84,6 +84,7 @@ fn load(policy: (&str, &str), options: &RunOptions, screens: &Screens) -> Result
 
 fn once(loaded: Loaded, args: &DemoArgs, screens: &Screens) -> Result<ExitCode, ExitCode> {
     let mut sinks = lab::open_sinks(&args.options, screens)?;
+    sinks.show(&args.options, screens);
     let code = lab::in_lab(loaded, args.deny.how(), &mut sinks, screens);
     Ok(lab::finish(&sinks, code, screens))
 }

@@ -17,20 +17,42 @@ use std::time::Duration;
 /// How often a lab's probe gives life signs; it has no log to fill.
 const BEAT: Duration = Duration::from_millis(500);
 
-/// Runs a plan in the lab.
-pub(super) fn run(loaded: Loaded, deny: Deny, options: &RunOptions, screens: &Screens) -> ExitCode {
+/// Runs in the lab what `load` gives.
+pub(super) fn run(
+    load: impl FnOnce() -> Result<Loaded, ExitCode>,
+    deny: Deny,
+    options: &RunOptions,
+    screens: &Screens,
+) -> ExitCode {
+    // Reports come first: the file of an earlier run must not outlast a run that never begins.
     let mut sinks = match open_sinks(options, screens) {
         Ok(sinks) => sinks,
         Err(code) => return code,
     };
-    let code = match enter(screens) {
-        Ok(()) => in_lab(loaded, deny, &mut sinks, screens),
-        Err(code) => stopped(&mut sinks, "the lab is not possible here", code),
+    let code = match load() {
+        Ok(loaded) => {
+            sinks.show(options, screens);
+            match enter(screens) {
+                Ok(()) => in_lab(loaded, deny, &mut sinks, screens),
+                Err(code) => stopped(&mut sinks, "the lab is not possible here", code),
+            }
+        }
+        Err(code) => {
+            let why = match code {
+                ExitCode::Usage => "a suite or a manifest must be changed",
+                ExitCode::Proven
+                | ExitCode::Violated
+                | ExitCode::Unproven
+                | ExitCode::Impossible
+                | ExitCode::Defect => "there is nothing that can be proven",
+            };
+            stopped(&mut sinks, why, code)
+        }
     };
     finish(&sinks, code, screens)
 }
 
-/// All reports, opened before hours of work and not after.
+/// All files, opened before hours of work and not after; what people see is added by [`Sinks::show`].
 pub(super) fn open_sinks(options: &RunOptions, screens: &Screens) -> Result<Sinks, ExitCode> {
     let (specs, evidence) = options.specs().map_err(|error| {
         screens.error(&error);
@@ -42,15 +64,10 @@ pub(super) fn open_sinks(options: &RunOptions, screens: &Screens) -> Result<Sink
         }
         ExitCode::Usage
     })?;
-    let results = match options.output {
-        Output::Text => screens.stdout(),
-        Output::Data(format) => {
-            reports.add_output(format, std::io::stdout());
-            screens.stderr()
-        }
-    };
-    let detail = if options.verbose { Detail::Verbose } else { Detail::Brief };
-    reports.add("console", Console::new(results, screens.stderr(), detail, Progress::by_convention()));
+    match options.output {
+        Output::Text => {}
+        Output::Data(format) => reports.add_output(format, std::io::stdout()),
+    }
     let evidence = match evidence {
         None => None,
         Some(path) => Some(BufWriter::new(File::create(&path).map_err(|error| {
@@ -72,6 +89,16 @@ impl Sinks {
     /// Reports alone.
     pub(crate) fn of(reports: Reports) -> Self {
         Self { reports, evidence: None, evidence_error: None }
+    }
+
+    /// Adds the console.
+    pub(super) fn show(&mut self, options: &RunOptions, screens: &Screens) {
+        let results = match options.output {
+            Output::Text => screens.stdout(),
+            Output::Data(_) => screens.stderr(),
+        };
+        let detail = if options.verbose { Detail::Verbose } else { Detail::Brief };
+        self.reports.add("console", Console::new(results, screens.stderr(), detail, Progress::by_convention()));
     }
 }
 

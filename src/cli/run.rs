@@ -19,8 +19,6 @@ pub(super) struct RunArgs {
 
 pub(super) fn run(args: &RunArgs, screens: &Screens) -> ExitCode {
     let given = Given::Files(&args.suites);
-    match load::lab(&given, &args.lab.lab, args.options.strict, &args.options.selection(), screens) {
-        Ok(loaded) => lab::run(loaded, args.lab.deny.how(), &args.options, screens),
-        Err(code) => code,
-    }
+    let load = || load::lab(&given, &args.lab.lab, args.options.strict, &args.options.selection(), screens);
+    lab::run(load, args.lab.deny.how(), &args.options, screens)
 }

@@ -46,10 +46,13 @@ pub(super) fn demo(args: &DemoArgs, screens: &Screens) -> ExitCode {
     say("A shop in network namespaces of this machine: web, api and postgres on two nodes, a payment provider");
     say("outside, a cloud's metadata address. Real sockets, real packets, its own NetworkPolicies.");
     say(&format!("\n1. As it was deployed ({}):\n", MISTAKE.0));
-    let first = match once(broken, args, screens) {
-        Ok(code) => code,
+    let (first, complete) = match once(broken, args, screens) {
+        Ok(ended) => ended,
         Err(code) => return code,
     };
+    if !complete {
+        return first;
+    }
     if first != ExitCode::Violated {
         // Without its leak the demo shows nothing, and must not look as if it did.
         say("\nThe leak that this demo is about was not found.");
@@ -61,7 +64,7 @@ pub(super) fn demo(args: &DemoArgs, screens: &Screens) -> ExitCode {
     }
     say("");
     match once(fixed, args, screens) {
-        Ok(code) | Err(code) => code,
+        Ok((code, _)) | Err(code) => code,
     }
 }
 
@@ -82,11 +85,12 @@ fn load(policy: (&str, &str), options: &RunOptions, screens: &Screens) -> Result
     load::world_and_plan(&suites, &manifests, &options.selection(), &sources, screens)
 }
 
-fn once(loaded: Loaded, args: &DemoArgs, screens: &Screens) -> Result<ExitCode, ExitCode> {
+/// One run: its exit code, and whether it came to its own end.
+fn once(loaded: Loaded, args: &DemoArgs, screens: &Screens) -> Result<(ExitCode, bool), ExitCode> {
     let mut sinks = lab::open_sinks(&args.options, screens)?;
     sinks.show(&args.options, screens);
     let code = lab::in_lab(loaded, args.deny.how(), &mut sinks, screens);
-    Ok(lab::finish(&sinks, code, screens))
+    Ok((lab::finish(&sinks, code, screens), sinks.complete))
 }
 
 /// Lines that differ between two texts of the same length, comments left out.

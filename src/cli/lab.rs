@@ -1,7 +1,7 @@
 //! One run in the lab, from a plan to an exit code.
 
 use super::RunOptions;
-use super::interrupt::interrupted;
+use super::interrupt::Interrupts;
 use super::load::Loaded;
 use super::terminal::Screens;
 use crate::backend::lab::{self, Deny, Lab, World};
@@ -75,7 +75,7 @@ pub(super) fn open_sinks(options: &RunOptions, screens: &Screens) -> Result<Sink
             ExitCode::Usage
         })?)),
     };
-    Ok(Sinks { reports, evidence, evidence_error: None })
+    Ok(Sinks { reports, evidence, evidence_error: None, complete: false })
 }
 
 /// Where events and raw lines go.
@@ -83,12 +83,14 @@ pub(crate) struct Sinks {
     pub(super) reports: Reports,
     evidence: Option<BufWriter<File>>,
     evidence_error: Option<std::io::Error>,
+    /// Whether a run came to its own end.
+    pub(super) complete: bool,
 }
 
 impl Sinks {
     /// Reports alone.
     pub(crate) fn of(reports: Reports) -> Self {
-        Self { reports, evidence: None, evidence_error: None }
+        Self { reports, evidence: None, evidence_error: None, complete: false }
     }
 
     /// Adds the console.
@@ -104,6 +106,9 @@ impl Sinks {
 
 impl Observer for Sinks {
     fn event(&mut self, event: RunEvent) {
+        if let RunEvent::Finished { run, .. } = &event {
+            self.complete = run.complete;
+        }
         self.reports.event(&event);
     }
 
@@ -151,7 +156,8 @@ pub(crate) fn in_lab(loaded: Loaded, deny: Deny, sinks: &mut Sinks, screens: &Sc
     };
     runtime.block_on(async {
         let Loaded { world, plan } = loaded;
-        let mut lab = match up(world, deny).await {
+        let mut interrupts = Interrupts::listen();
+        let mut lab = match up(world, deny, &mut interrupts).await {
             Ok(lab) => lab,
             Err(Failed::Interrupted(why)) => return stopped(sinks, &why, ExitCode::Impossible),
             Err(Failed::Lab(error)) => {
@@ -165,7 +171,7 @@ pub(crate) fn in_lab(loaded: Loaded, deny: Deny, sinks: &mut Sinks, screens: &Sc
             backend: "lab",
             clock: RunnerClock::read(lab.started().elapsed()),
         };
-        let result = engine::run(&plan, &mut lab, options, interrupted(), sinks).await;
+        let result = engine::run(&plan, &mut lab, options, interrupts.next(), sinks).await;
         if let Some(file) = &mut sinks.evidence
             && let Err(error) = file.flush()
         {
@@ -190,10 +196,10 @@ enum Failed {
     Lab(lab::Error),
 }
 
-async fn up(world: World, deny: Deny) -> Result<Lab, Failed> {
+async fn up(world: World, deny: Deny, interrupts: &mut Interrupts) -> Result<Lab, Failed> {
     tokio::select! {
         lab = Lab::up(world, lab::Options { deny }) => lab.map_err(Failed::Lab),
-        why = interrupted() => Err(Failed::Interrupted(why)),
+        why = interrupts.next() => Err(Failed::Interrupted(why)),
     }
 }
 

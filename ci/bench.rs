@@ -5,12 +5,13 @@
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
-use watertight::backend::lab::{self, CONTROL_PORT, Deny, Lab, Layout, NODE_PORT, Options, World};
+use watertight::backend::lab::{self, Deny, Lab, Layout, Options, World};
 use watertight::backend::{Arrival, Backend};
-use watertight::engine::{self, Observer, RunnerClock};
+use watertight::cli::{engine_options, plan_in};
+use watertight::engine::{self, Observer};
 use watertight::event::{RunEvent, Summary};
 use watertight::inventory::{Manifests, read_manifests};
-use watertight::plan::{self, Environment, Landmarks, Plan, Schedule, Selection, floor};
+use watertight::plan::{Selection, floor};
 use watertight::source::Sources;
 use watertight::suite::{self, Suite};
 
@@ -138,25 +139,15 @@ impl Observer for Quiet {
 async fn run_of(what: &str, workloads: usize, replicas: usize, budget: Duration) {
     let (manifests, suites) = ring(workloads, replicas);
     let world = World::place(&manifests, &[], Layout::default()).expect("placed");
-    let landmarks = Landmarks { on_pods: Some(CONTROL_PORT), on_nodes: Some(NODE_PORT), witnesses: true };
-    let selection = Selection::default();
     let planning = Instant::now();
-    let mut plan: Plan =
-        plan::resolve(&suites, world.inventory(), Environment::Lab, landmarks, &selection).expect("a plan");
-    plan.resolvers = plan.probes.iter().map(|vantage| Some(world.resolver(vantage))).collect();
+    let plan = plan_in(&world, &suites, &Selection::default()).expect("a plan");
     let planned = planning.elapsed();
     let (checks, flows, probes) = (plan.checks.len(), plan.flows.len(), plan.probes.len());
     let up = Instant::now();
     let mut lab = Lab::up(world, Options { deny: Deny::Drop }).await.expect("up");
     let up = up.elapsed();
     let mut quiet = Quiet::default();
-    let schedule = Schedule {
-        run: "bench".into(),
-        seed: 1,
-        trust: vec![lab.authority().to_owned()],
-        beat: Duration::from_millis(500),
-    };
-    let options = engine::Options { schedule, backend: "lab", clock: RunnerClock::read(lab.started().elapsed()) };
+    let options = engine_options(&lab);
     let running = Instant::now();
     let began = lab.started().elapsed();
     let result = engine::run(&plan, &mut lab, options, std::future::pending(), &mut quiet).await;

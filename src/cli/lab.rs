@@ -166,11 +166,7 @@ pub(crate) fn in_lab(loaded: Loaded, deny: Deny, sinks: &mut Sinks, screens: &Sc
                 return stopped(sinks, &format!("the lab could not be made: {why}"), ExitCode::Impossible);
             }
         };
-        let options = engine::Options {
-            schedule: schedule(lab.authority()),
-            backend: "lab",
-            clock: RunnerClock::read(lab.started().elapsed()),
-        };
+        let options = engine_options(&lab);
         let result = engine::run(&plan, &mut lab, options, interrupts.next(), sinks).await;
         if let Some(file) = &mut sinks.evidence
             && let Err(error) = file.flush()
@@ -206,6 +202,12 @@ async fn up(world: World, deny: Deny, interrupts: &mut Interrupts) -> Result<Lab
 fn stopped(sinks: &mut Sinks, why: &str, code: ExitCode) -> ExitCode {
     sinks.reports.stopped(why, code);
     code
+}
+
+/// What the engine is given for a run in a lab that is up.
+pub fn engine_options(lab: &Lab) -> engine::Options {
+    let clock = RunnerClock::read(lab.started().elapsed());
+    engine::Options { schedule: schedule(lab.authority()), backend: "lab", clock }
 }
 
 fn schedule(authority: &str) -> Schedule {

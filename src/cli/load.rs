@@ -90,21 +90,28 @@ pub(crate) fn world_and_plan(
         screens.error(&format!("cannot make the lab: failed to {error}"));
         ExitCode::Usage
     })?;
-    let landmarks = Landmarks { on_pods: Some(lab::CONTROL_PORT), on_nodes: Some(lab::NODE_PORT), witnesses: true };
-    let mut plan = plan::resolve(suites, world.inventory(), Environment::Lab, landmarks, selection).map_err(
-        |error| match error {
-            PlanError::Mistakes(mistakes) => {
-                screens.diagnostics(&diagnostics_of(&mistakes, sources), sources);
-                ExitCode::Usage
-            }
-            PlanError::NothingSelected | PlanError::AllUnprovable(..) => {
-                screens.error(&error.to_string());
-                ExitCode::Impossible
-            }
-        },
-    )?;
-    plan.resolvers = plan.probes.iter().map(|vantage| Some(world.resolver(vantage))).collect();
+    let plan = plan_in(&world, suites, selection).map_err(|error| match error {
+        PlanError::Mistakes(mistakes) => {
+            screens.diagnostics(&diagnostics_of(&mistakes, sources), sources);
+            ExitCode::Usage
+        }
+        PlanError::NothingSelected | PlanError::AllUnprovable(..) => {
+            screens.error(&error.to_string());
+            ExitCode::Impossible
+        }
+    })?;
     Ok(Loaded { world, plan })
+}
+
+/// What suites mean in a world.
+///
+/// # Errors
+/// [`PlanError`].
+pub fn plan_in(world: &World, suites: &[Suite], selection: &Selection) -> Result<Plan, PlanError> {
+    let landmarks = Landmarks { on_pods: Some(lab::CONTROL_PORT), on_nodes: Some(lab::NODE_PORT), witnesses: true };
+    let mut plan = plan::resolve(suites, world.inventory(), Environment::Lab, landmarks, selection)?;
+    plan.resolvers = plan.probes.iter().map(|vantage| Some(world.resolver(vantage))).collect();
+    Ok(plan)
 }
 
 /// Shows diagnostics; errors end the command.
@@ -138,7 +145,7 @@ fn line_span(sources: &Sources, place: &Place) -> Option<Span> {
 }
 
 /// The hosts and addresses outside that suites name, with the ports that their lines mention.
-fn outside_hosts(suites: &[Suite]) -> Vec<Outside> {
+pub fn outside_hosts(suites: &[Suite]) -> Vec<Outside> {
     let mut hosts: BTreeMap<(Option<String>, Option<IpAddr>), BTreeSet<(u16, wire::Transport)>> = BTreeMap::new();
     for suite in suites {
         for endpoint in &suite.endpoints {

@@ -11,6 +11,9 @@ mod run;
 pub(crate) mod terminal;
 mod validate;
 
+pub use lab::engine_options;
+pub use load::{outside_hosts, plan_in};
+
 use crate::backend::lab::Deny;
 use crate::event::ExitCode;
 use crate::report::{Output, ReportSpec};

@@ -1,0 +1,442 @@
+//! The generic sabotages: each breaks one thing of any case and says what every check must then come back as.
+
+use crate::coverage::Exercised;
+use crate::ends::{Ends, Socket};
+use crate::runner::{Case, Hand, How, Ran, Turns, Wanted, run};
+use crate::{Done, Job, flipped};
+use nix::sys::signal::Signal;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use watertight::backend::lab::{self, Leak};
+use watertight::event::Outcome;
+use watertight::inventory::Policy;
+use watertight::plan::{Check, Party, ProbeId, Schedule, probe_plans};
+use watertight::suite::Expected;
+use watertight::verdict::Reason;
+use watertight::wire::Target;
+
+/// A case as it comes back while nobody breaks it.
+#[derive(Debug)]
+pub(crate) struct Base {
+    pub(crate) case: Case,
+    pub(crate) ran: Ran,
+}
+
+/// What a sabotage of one check must do to it.
+type Expect = Box<dyn Fn(&Base, usize) -> Option<Wanted> + Send>;
+
+impl Base {
+    fn ends(&self) -> Ends<'_> {
+        Ends { plan: &self.ran.plan, inventory: &self.ran.inventory }
+    }
+
+    fn check(&self, index: usize) -> &Check {
+        &self.ran.plan.checks[index]
+    }
+
+    fn was_proven(&self, index: usize) -> bool {
+        self.ran.results[index].verdict == Outcome::Proven
+    }
+
+    /// Checks that were proven: what was not is no standard to break anything by.
+    fn proven(&self) -> impl Iterator<Item = &Check> {
+        let checks = self.ran.plan.checks.iter().enumerate();
+        checks.filter(|(index, _)| self.was_proven(*index)).map(|(_, check)| check)
+    }
+
+    fn proven_denials(&self) -> impl Iterator<Item = &Check> {
+        self.proven().filter(|check| check.expected == Expected::Denied)
+    }
+}
+
+/// One run of a case, broken.
+fn job(
+    base: &Arc<Base>,
+    what: &str,
+    how: How,
+    act: impl AsyncFn(Hand) -> Result<(), lab::Error> + Send + 'static,
+    expect: Expect,
+) -> Job {
+    let base = Arc::clone(base);
+    Job::new(format!("{} / {what}", base.case.name), async move || {
+        let ran = match run(&base.case, how, act).await {
+            Ok(ran) => ran,
+            Err(error) => return Done::failed(error),
+        };
+        let failures = ran.differing(|index| expect(&base, index).filter(|_| base.was_proven(index)));
+        Done { failures, exercised: Exercised::by(&ran) }
+    })
+}
+
+/// Every sabotage of a case.
+pub(crate) fn all(base: &Arc<Base>) -> Vec<Job> {
+    let mut jobs = vec![turned_round(base)];
+    jobs.extend(policies_removed(base));
+    jobs.extend(listeners_stopped(base));
+    jobs.extend(paths_cut(base));
+    jobs.extend(probes_lost(base));
+    jobs.extend(policies_changed_meanwhile(base));
+    jobs.push(dns_stopped(base));
+    jobs.extend(rare_leak(base));
+    jobs.extend(leaky_replica(base));
+    jobs
+}
+
+/// Every expectation turned round: nothing may come back proven, and what was allowed is violated as a denial.
+fn turned_round(base: &Arc<Base>) -> Job {
+    let base = Arc::clone(base);
+    Job::new(format!("{} / every expectation turned round", base.case.name), async move || {
+        let case = base.case.with(flipped::turned_round(&base.case.suite, &base.ran.plan));
+        let ran = match run(&case, How::BEFORE, async |_| Ok(())).await {
+            Ok(ran) => ran,
+            Err(error) => return Done::failed(error),
+        };
+        let mut failures = ran.differing(|index| {
+            Some(match ran.plan.checks[index].expected {
+                Expected::Denied => Wanted::Violated,
+                Expected::Allowed => Wanted::NotProven,
+            })
+        });
+        if ran.results.len() != base.ran.results.len() {
+            failures.push(format!("{} checks became {}", base.ran.results.len(), ran.results.len()));
+        }
+        Done { failures, exercised: Exercised::by(&ran) }
+    })
+}
+
+/// The policies of both ends removed → violated.
+fn policies_removed(base: &Arc<Base>) -> Vec<Job> {
+    let ends = base.ends();
+    let sets: BTreeSet<BTreeSet<String>> = base.proven_denials().map(|check| ends.namespaces(check)).collect();
+    let sets: Vec<BTreeSet<String>> = match base.case.turns {
+        Turns::Each => sets.into_iter().collect(),
+        Turns::Halves => vec![sets.into_iter().flatten().collect()],
+    };
+    let of = |gone: BTreeSet<String>| {
+        let what = format!("policies of {} removed", listed(&gone));
+        let keep = gone.clone();
+        let act = async move |hand: Hand| without_policies(&hand, &keep).await;
+        let expect: Expect = Box::new(move |base, index| {
+            let check = base.check(index);
+            let namespaces = base.ends().namespaces(check);
+            if check.expected == Expected::Denied && namespaces.is_subset(&gone) {
+                Some(Wanted::Violated)
+            } else if namespaces.is_disjoint(&gone) {
+                Some(Wanted::Proven)
+            } else {
+                None
+            }
+        });
+        job(base, &what, How::BEFORE, act, expect)
+    };
+    sets.into_iter().filter(|set| !set.is_empty()).map(of).collect()
+}
+
+async fn without_policies(hand: &Hand, namespaces: &BTreeSet<String>) -> Result<(), lab::Error> {
+    let mut policies = hand.sabotage.inventory().await?.policies;
+    policies.retain(|policy| !namespaces.contains(&policy.namespace));
+    hand.sabotage.set_policies(policies).await
+}
+
+/// Listeners of a target stopped → its denials and its allowances are unproven, everybody else's verdict stays.
+fn listeners_stopped(base: &Arc<Base>) -> Vec<Job> {
+    let labels: BTreeSet<String> = base.proven().map(|check| check.target.clone()).collect();
+    let groups = base.case.turns.split(&labels.into_iter().collect::<Vec<_>>());
+    let of = |labels: Vec<String>| {
+        let targets = base.proven().filter(|check| labels.contains(&check.target));
+        let stopped: BTreeSet<Socket> = targets.flat_map(|check| base.ends().sockets(check)).collect();
+        let what = format!("{} stopped", some(&labels));
+        let victims = stopped.clone();
+        let act = async move |hand: Hand| {
+            for socket in &victims {
+                hand.sabotage.stop_listener(socket.listener(), Some((socket.transport, socket.port))).await?;
+            }
+            Ok(())
+        };
+        let expect: Expect = Box::new(move |base, index| {
+            let check = base.check(index);
+            let sockets = base.ends().sockets(check);
+            Some(if sockets.is_subset(&stopped) {
+                Wanted::Unproven(vec![match check.expected {
+                    Expected::Denied => Reason::NoControlAnswered,
+                    Expected::Allowed => Reason::NobodyReachedTarget,
+                }])
+            } else if sockets.is_disjoint(&stopped) {
+                // What was stopped may have been all that a source was known to be able to reach.
+                Wanted::ProvenOr(vec![Reason::SourceNotAble])
+            } else {
+                Wanted::NotViolated
+            })
+        });
+        job(base, &what, How::BEFORE, act, expect)
+    };
+    groups.into_iter().map(of).collect()
+}
+
+/// The path between two nodes cut → what crosses it is not proven.
+fn paths_cut(base: &Arc<Base>) -> Option<Job> {
+    let [one, two, ..] = base.ran.inventory.nodes.as_slice() else { return None };
+    let (one, two) = (one.name.clone(), two.name.clone());
+    let what = format!("path between {one} and {two} cut");
+    let act = async move |hand: Hand| hand.sabotage.cut(&one, &two).await;
+    let expect: Expect = Box::new(|base, index| {
+        let check = base.check(index);
+        Some(match (check.expected, base.ends().crosses(check)) {
+            (Expected::Denied, true) => Wanted::Unproven(vec![
+                Reason::NothingCrossed,
+                Reason::NoControlAnswered,
+                Reason::SourceNotAble,
+                Reason::TooFewSamples,
+            ]),
+            (Expected::Allowed, true) => Wanted::NotProven,
+            (_, false) => Wanted::NotViolated,
+        })
+    });
+    Some(job(base, &what, How::BEFORE, act, expect))
+}
+
+/// Some probes killed, others stopped for two seconds → their checks are unproven by name, and what only they could
+/// vouch for is not proven.
+fn probes_lost(base: &Arc<Base>) -> Vec<Job> {
+    let probes: Vec<ProbeId> = (0..base.ran.plan.probes.len() as u32).map(ProbeId).collect();
+    let groups = base.case.turns.split(&probes);
+    let of = |n: usize| {
+        let killed: BTreeSet<ProbeId> = groups[n].iter().copied().collect();
+        let stalled: BTreeSet<ProbeId> = groups[(n + 1) % groups.len()].iter().copied().collect();
+        let of = |probes: &BTreeSet<ProbeId>| match probes.first() {
+            Some(probe) if probes.len() == 1 => base.ran.plan.vantage(*probe).to_string(),
+            _ => format!("{} probes", probes.len()),
+        };
+        let what = format!("probe killed: {}, probe stopped: {}", of(&killed), of(&stalled));
+        let (kill, stall) = (killed.clone(), stalled.clone());
+        let act = async move |hand: Hand| {
+            for (probes, signal) in [(&kill, Signal::SIGKILL), (&stall, Signal::SIGSTOP)] {
+                probes.iter().try_for_each(|probe| hand.sabotage.signal(*probe, signal))?;
+            }
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            stall.iter().try_for_each(|probe| hand.sabotage.signal(*probe, Signal::SIGCONT))
+        };
+        let expect: Expect = Box::new(move |base, index| {
+            let (ends, check) = (base.ends(), base.check(index));
+            let probes = ends.probes(check);
+            let lost: BTreeSet<ProbeId> = killed.union(&stalled).copied().collect();
+            Some(match (probes.is_disjoint(&killed), probes.is_disjoint(&stalled)) {
+                (false, true) => Wanted::Unproven(vec![Reason::ProbeFault]),
+                (true, false) => Wanted::Unproven(vec![Reason::Starved]),
+                (false, false) => Wanted::Unproven(vec![Reason::ProbeFault, Reason::Starved]),
+                (true, true) if check.expected == Expected::Denied && ends.vouched_only_by(check, &lost) => {
+                    Wanted::Unproven(vec![Reason::NoControlAnswered, Reason::TooFewSamples, Reason::SourceNotAble])
+                }
+                (true, true) => Wanted::NotViolated,
+            })
+        });
+        job(base, &what, How { starves: true, ..How::MEANWHILE }, act, expect)
+    };
+    // One group of a single probe cannot be killed and stopped at once.
+    (0..groups.len()).filter(|_| groups.len() > 1).map(of).collect()
+}
+
+/// A policy added, and policies removed, in the middle of a run → whatever they touch is not proven.
+fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
+    let ends = base.ends();
+    let touched: BTreeSet<String> = base.proven().flat_map(|check| ends.namespaces(check)).collect();
+    let isolated: BTreeSet<String> =
+        base.ran.inventory.policies.iter().map(|policy| policy.namespace.clone()).collect();
+    let groups = |namespaces: BTreeSet<String>| -> Vec<BTreeSet<String>> {
+        let all: Vec<String> = namespaces.into_iter().collect();
+        match base.case.turns {
+            Turns::Each => all.into_iter().map(|one| BTreeSet::from([one])).collect(),
+            Turns::Halves => vec![all.into_iter().collect()],
+        }
+    };
+    let mut jobs = Vec::new();
+    for namespaces in groups(touched.clone()) {
+        let what = format!("a policy added to {} meanwhile", listed(&namespaces));
+        let here = namespaces.clone();
+        let act = async move |hand: Hand| {
+            let mut policies = hand.sabotage.inventory().await?.policies;
+            policies.extend(here.iter().map(|namespace| isolating(namespace)));
+            hand.sabotage.set_policies(policies).await
+        };
+        let expect: Expect = Box::new(move |base, index| {
+            let touched = !base.ends().namespaces(base.check(index)).is_disjoint(&namespaces);
+            // An allowance that nothing touches may have had its only other way to be seen able touched.
+            Some(if touched {
+                Wanted::Unproven(vec![Reason::ChangedUnderUs])
+            } else {
+                Wanted::ProvenOr(vec![Reason::SourceNotAble, Reason::TooFewSamples])
+            })
+        });
+        jobs.push(job(base, &what, How::MEANWHILE, act, expect));
+    }
+    for namespaces in groups(touched.intersection(&isolated).cloned().collect()) {
+        if namespaces.is_empty() {
+            continue;
+        }
+        let what = format!("policies of {} removed meanwhile", listed(&namespaces));
+        let gone = namespaces.clone();
+        let act = async move |hand: Hand| without_policies(&hand, &gone).await;
+        let expect: Expect = Box::new(move |base, index| {
+            let check = base.check(index);
+            if base.ends().namespaces(check).is_disjoint(&namespaces) {
+                return Some(Wanted::ProvenOr(vec![Reason::SourceNotAble, Reason::TooFewSamples]));
+            }
+            Some(match check.expected {
+                // Where it was this policy that denied, the packets that get through now go before everything.
+                Expected::Denied => Wanted::NotProven,
+                Expected::Allowed => Wanted::Unproven(vec![Reason::ChangedUnderUs]),
+            })
+        });
+        jobs.push(job(base, &what, How::MEANWHILE, act, expect));
+    }
+    jobs
+}
+
+/// A policy that isolates every pod of a namespace.
+fn isolating(namespace: &str) -> Policy {
+    let spec = serde_json::json!({ "podSelector": {}, "policyTypes": ["Ingress", "Egress"] });
+    Policy {
+        namespace: namespace.to_owned(),
+        name: "added-meanwhile".to_owned(),
+        spec: serde_json::from_value(spec).expect("a policy"),
+        origin: String::new(),
+    }
+}
+
+/// Cluster DNS stopped → what probes have to resolve is unproven by that name.
+fn dns_stopped(base: &Arc<Base>) -> Job {
+    let act = async |hand: Hand| hand.sabotage.stop_dns().await;
+    let expect: Expect = Box::new(|base, index| {
+        let check = base.check(index);
+        let named = resolved_by_probes(base);
+        Some(if check.flows.iter().any(|flow| named.contains(&flow.0)) {
+            Wanted::Unproven(vec![Reason::NameDidNotResolve])
+        } else if base.ends().sockets(check).iter().any(|socket| socket.port == 53) {
+            Wanted::NotViolated
+        } else {
+            // It is how a source shows that it is able, where nothing else is allowed to it.
+            Wanted::ProvenOr(vec![Reason::SourceNotAble])
+        })
+    });
+    job(base, "DNS stopped", How::BEFORE, act, expect)
+}
+
+/// Flows whose address a probe looks up itself.
+fn resolved_by_probes(base: &Base) -> BTreeSet<u32> {
+    let schedule = Schedule { run: String::new(), seed: 0, trust: Vec::new(), beat: Duration::from_secs(1) };
+    let plans = probe_plans(&base.ran.plan, &schedule);
+    let flows = plans.iter().flat_map(|plan| &plan.flows);
+    flows.filter(|flow| matches!(flow.target, Target::Name { .. })).map(|flow| flow.id).collect()
+}
+
+/// One packet in twenty of every denied flow gets through → violated with `samples: 20`.
+fn rare_leak(base: &Arc<Base>) -> Option<Job> {
+    let leaks = leaks(base, 20, |_| true);
+    if leaks.is_empty() {
+        return None;
+    }
+    let mut case = base.case.clone();
+    case.suite.settings.samples = Some(20);
+    case.suite.settings.patience = Some(Duration::from_secs(20));
+    let base = Arc::clone(base);
+    Some(Job::new(format!("{} / one packet in twenty leaks", base.case.name), async move || {
+        let leaks = leaks.clone();
+        let ran = run(&case, How::BEFORE, async |hand: Hand| hand.sabotage.leak(leaks.clone()).await).await;
+        let ran = match ran {
+            Ok(ran) => ran,
+            Err(error) => return Done::failed(error),
+        };
+        let wanted = |index| match base.check(index).expected {
+            Expected::Denied => Wanted::Violated,
+            Expected::Allowed => Wanted::Proven,
+        };
+        let failures = ran.differing(|index| Some(wanted(index)).filter(|_| base.was_proven(index)));
+        Done { failures, exercised: Exercised::by(&ran) }
+    }))
+}
+
+/// What leaks of the proven denials' flows, to the pods that are wanted.
+fn leaks(base: &Base, one_in: u32, wanted: impl Fn(&str) -> bool) -> Vec<Leak> {
+    let ends = base.ends();
+    let mut leaks: Vec<Leak> = Vec::new();
+    for flow in base.proven_denials().flat_map(|check| ends.flows(check)) {
+        let Some(from) = ends.source_address(flow) else { continue };
+        let to: Vec<_> = match &flow.party {
+            Party::Pod { namespace, name, .. } if wanted(&format!("{namespace}/{name}")) => {
+                vec![(flow.to.address, flow.to.port)]
+            }
+            Party::Service { pods, .. } => {
+                let pods = base.ran.inventory.pods.iter().filter(|pod| pods.contains(&pod.full_name()));
+                pods.filter(|pod| wanted(&pod.full_name()))
+                    .filter_map(|pod| {
+                        let address = pod.addresses.iter().copied().find(|a| a.is_ipv4() == from.is_ipv4())?;
+                        Some((address, ends.behind(flow, pod)?))
+                    })
+                    .collect()
+            }
+            Party::Outside { name } if wanted(name) => vec![(flow.to.address, flow.to.port)],
+            Party::Pod { .. } | Party::Outside { .. } | Party::Node { .. } => Vec::new(),
+        };
+        for (to, port) in to {
+            let leak = Leak { from, to, port, transport: flow.to.transport, one_in };
+            if !leaks.contains(&leak) {
+                leaks.push(leak);
+            }
+        }
+    }
+    leaks
+}
+
+/// One replica of a target admits whom the others stop → violated, and it is named.
+fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
+    let ends = base.ends();
+    let of = |check: &Check| ends.replicas(check).into_iter().next_back().filter(|_| ends.replicas(check).len() > 1);
+    let leaky: BTreeSet<String> = base.proven_denials().filter_map(of).collect();
+    let leaks = leaks(base, 1, |pod| leaky.contains(pod));
+    if leaks.is_empty() {
+        return None;
+    }
+    let base = Arc::clone(base);
+    Some(Job::new(format!("{} / {} leak, their siblings do not", base.case.name, listed(&leaky)), async move || {
+        let leaks = leaks.clone();
+        let ran = run(&base.case, How::BEFORE, async |hand: Hand| hand.sabotage.leak(leaks.clone()).await).await;
+        let ran = match ran {
+            Ok(ran) => ran,
+            Err(error) => return Done::failed(error),
+        };
+        let leaks_to = |index: usize| {
+            let check = base.check(index);
+            check.expected == Expected::Denied && !base.ends().replicas(check).is_disjoint(&leaky)
+        };
+        let wanted = |index| if leaks_to(index) { Wanted::Violated } else { Wanted::Proven };
+        let mut failures = ran.differing(|index| Some(wanted(index)).filter(|_| base.was_proven(index)));
+        for (index, result) in ran.results.iter().enumerate() {
+            if !leaks_to(index) || !base.was_proven(index) {
+                continue;
+            }
+            if !leaky.iter().any(|pod| result.seen.contains(pod.as_str())) {
+                failures.push(format!("{}: names no leaky replica: {}", result.check.name, result.seen));
+            }
+            for (flow, report) in base.check(index).flows.iter().zip(&result.flows) {
+                let dials = match &ran.plan.flow(*flow).party {
+                    Party::Pod { namespace, name, .. } => format!("{namespace}/{name}"),
+                    Party::Service { .. } | Party::Node { .. } | Party::Outside { .. } => continue,
+                };
+                if (report.shows == "violated") != leaky.contains(&dials) {
+                    failures.push(format!("{}: the flow to {dials} shows {}", result.check.name, report.shows));
+                }
+            }
+        }
+        Done { failures, exercised: Exercised::by(&ran) }
+    }))
+}
+
+fn listed(names: &BTreeSet<String>) -> String {
+    some(&names.iter().cloned().collect::<Vec<_>>())
+}
+
+fn some(names: &[String]) -> String {
+    let more = if names.len() > 3 { format!(" and {} more", names.len() - 3) } else { String::new() };
+    format!("{}{more}", names.iter().take(3).cloned().collect::<Vec<_>>().join(", "))
+}

@@ -1,0 +1,289 @@
+//! One run of a suite in a lab of its own, broken on the way by whoever asks for it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use watertight::backend::lab::{self, Deny, Lab, Layout, Sabotage, World};
+use watertight::backend::{Arrival, Backend};
+use watertight::cli::{engine_options, outside_hosts, plan_in};
+use watertight::engine::{self, Observer};
+use watertight::event::{CheckResult, ExitCode, Outcome, RunEvent};
+use watertight::inventory::{Inventory, Manifests, load_manifests};
+use watertight::plan::{Plan, Selection};
+use watertight::source::{Diagnostics, Sources};
+use watertight::suite::{self, Suite};
+use watertight::verdict::Reason;
+use watertight::wire::Body;
+
+/// How often a run is repeated in which the machine did not give the probes their time. Nothing was measured in such
+/// a run; every repetition is printed.
+const REPETITIONS: u32 = 3;
+
+/// A suite with its manifests.
+#[derive(Debug, Clone)]
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) suite: Suite,
+    pub(crate) manifests: Manifests,
+    pub(crate) deny: Deny,
+    /// How finely it is broken: each thing in turn, or in two waves.
+    pub(crate) turns: Turns,
+}
+
+/// How finely a case is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turns {
+    /// Each thing in a run of its own.
+    Each,
+    /// Every other thing in one run, the rest in a second.
+    Halves,
+}
+
+impl Turns {
+    /// Splits things into the groups that are broken together.
+    pub(crate) fn split<T: Clone>(self, things: &[T]) -> Vec<Vec<T>> {
+        match self {
+            Self::Each => things.iter().map(|thing| vec![thing.clone()]).collect(),
+            Self::Halves => {
+                let half = |n: usize| things.iter().skip(n).step_by(2).cloned().collect::<Vec<_>>();
+                [half(0), half(1)].into_iter().filter(|half| !half.is_empty()).collect()
+            }
+        }
+    }
+}
+
+impl Case {
+    /// Reads `suite.yaml` and `manifests/` of a folder.
+    pub(crate) fn load(name: &str, folder: &Path, turns: Turns) -> Self {
+        let mut sources = Sources::new();
+        let path = |name: &str| folder.join(name).to_str().expect("a path in UTF-8").to_owned();
+        let (mut suites, diagnostics) = suite::load(&[path("suite.yaml")], &mut sources);
+        flawless(&diagnostics);
+        let (manifests, diagnostics) = load_manifests(&[path("manifests")], &mut sources);
+        flawless(&diagnostics);
+        let mut suite = suites.pop().expect("a suite in suite.yaml");
+        // An unproven check waits its patience out, and most of what follows is unproven.
+        suite.settings.hold.get_or_insert(Duration::from_secs(2));
+        suite.settings.patience.get_or_insert(Duration::from_secs(4));
+        Self { name: name.to_owned(), suite, manifests, deny: Deny::Drop, turns }
+    }
+
+    /// The same with another way to treat denied packets.
+    pub(crate) fn denying(&self, deny: Deny) -> Self {
+        Self { deny, ..self.clone() }
+    }
+
+    /// The same with another suite.
+    pub(crate) fn with(&self, suite: Suite) -> Self {
+        Self { suite, ..self.clone() }
+    }
+
+    /// The world and what would be done in it.
+    pub(crate) fn prepare(&self) -> (World, Plan) {
+        let suites = [self.suite.clone()];
+        let world = World::place(&self.manifests, &outside_hosts(&suites), Layout::default()).expect("a world");
+        let plan = plan_in(&world, &suites, &Selection::default());
+        (world, plan.unwrap_or_else(|error| panic!("{}: {error}", self.name)))
+    }
+}
+
+fn flawless(diagnostics: &Diagnostics) {
+    let all: Vec<&str> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
+    assert!(all.is_empty(), "{all:?}");
+}
+
+/// When a lab is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    /// Before any probe starts.
+    Before,
+    /// So long after the last probe said hello.
+    After(Duration),
+}
+
+/// What a saboteur is given.
+#[derive(Debug, Clone)]
+pub(crate) struct Hand {
+    pub(crate) sabotage: Sabotage,
+}
+
+/// How a case is run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct How {
+    pub(crate) when: When,
+    /// Whether probes are starved on purpose.
+    pub(crate) starves: bool,
+    /// When the run is interrupted.
+    pub(crate) interrupt: Option<Duration>,
+}
+
+impl How {
+    pub(crate) const BEFORE: Self = Self { when: When::Before, starves: false, interrupt: None };
+    /// A second after the start the burst is over and no hold is complete.
+    pub(crate) const MEANWHILE: Self = Self { when: When::After(Duration::from_secs(1)), ..Self::BEFORE };
+}
+
+/// What a run gave.
+#[derive(Debug, Clone)]
+pub(crate) struct Ran {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) inventory: Arc<Inventory>,
+    pub(crate) results: Vec<CheckResult>,
+    pub(crate) code: ExitCode,
+}
+
+/// Runs a case that nobody breaks.
+pub(crate) async fn run_whole(case: &Case) -> Result<Ran, String> {
+    run(case, How::BEFORE, async |_| Ok(())).await
+}
+
+/// Runs a case and breaks its lab.
+///
+/// # Errors
+/// What could not be carried out; verdicts are the caller's to judge.
+pub(crate) async fn run(
+    case: &Case,
+    how: How,
+    act: impl AsyncFn(Hand) -> Result<(), lab::Error>,
+) -> Result<Ran, String> {
+    let mut ran = run_once(case, how, &act).await?;
+    for _ in 0..REPETITIONS {
+        if how.starves || !ran.results.iter().any(|result| is(result, Reason::Starved)) {
+            break;
+        }
+        crate::say(&format!("      {}: the machine starved a probe; nothing was measured, once more", case.name));
+        ran = run_once(case, how, &act).await?;
+    }
+    Ok(ran)
+}
+
+async fn run_once(case: &Case, how: How, act: &impl AsyncFn(Hand) -> Result<(), lab::Error>) -> Result<Ran, String> {
+    let (world, plan) = case.prepare();
+    let (plan, inventory) = (Arc::new(plan), Arc::new(world.inventory().clone()));
+    let failed = |what: &str, error: &dyn std::error::Error| format!("failed to {what}: {error}");
+    let mut lab = Lab::up(world, lab::Options { deny: case.deny }).await.map_err(|e| failed("make the lab", &e))?;
+    let hand = Hand { sabotage: lab.sabotage() };
+    if how.when == When::Before {
+        act(hand.clone()).await.map_err(|e| failed("break the lab", &e))?;
+        // It was so before the run began: nothing changed under it.
+        drop(lab.changes());
+    }
+    let (hello, mut hellos) = watch::channel(BTreeSet::new());
+    let mut seen = Seen { hello, finished: None };
+    let options = engine_options(&lab);
+    let interrupted = async {
+        match how.interrupt {
+            Some(after) => tokio::time::sleep(after).await,
+            None => std::future::pending().await,
+        }
+        "interrupted on purpose".to_owned()
+    };
+    let running = engine::run(&plan, &mut lab, options, interrupted, &mut seen);
+    let breaking = async {
+        let When::After(moment) = how.when else { return Ok(()) };
+        let all = hellos.wait_for(|hellos| hellos.len() == plan.probes.len());
+        match tokio::time::timeout(Duration::from_secs(20), all).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) => return Err("not every probe said hello".to_owned()),
+        }
+        tokio::time::sleep(moment).await;
+        act(hand).await.map_err(|e| failed("break the lab", &e))
+    };
+    let (summary, broken) = tokio::join!(running, breaking);
+    let torn_down = lab.teardown().await;
+    broken?;
+    let summary = summary.map_err(|e| failed("run", &e))?;
+    if let Some(error) = torn_down.first() {
+        return Err(failed("take the lab down", error));
+    }
+    let results = seen.finished.ok_or("the run did not say that it finished")?;
+    Ok(Ran { plan, inventory, results, code: ExitCode::of(&summary) })
+}
+
+/// Listens to a run.
+struct Seen {
+    hello: watch::Sender<BTreeSet<u32>>,
+    finished: Option<Vec<CheckResult>>,
+}
+
+impl Observer for Seen {
+    fn event(&mut self, event: RunEvent) {
+        if let RunEvent::Finished { results, .. } = event {
+            self.finished = Some(results);
+        }
+    }
+
+    fn arrival(&mut self, arrival: &Arrival) {
+        if let Ok(line) = &arrival.line
+            && matches!(line.body, Body::Hello(_))
+        {
+            self.hello.send_modify(|hellos| hellos.extend([arrival.probe.0]));
+        }
+    }
+}
+
+/// Whether a check is unproven for a reason.
+pub(crate) fn is(result: &CheckResult, reason: Reason) -> bool {
+    result.reason.as_ref().is_some_and(|given| given.code == reason.code())
+}
+
+/// What a check must come back as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Proven,
+    Violated,
+    Unproven(Vec<Reason>),
+    /// Proven, or unproven for one of these reasons.
+    ProvenOr(Vec<Reason>),
+    NotProven,
+    NotViolated,
+}
+
+impl Wanted {
+    fn holds(&self, result: &CheckResult) -> bool {
+        let because = |reasons: &[Reason]| reasons.iter().any(|reason| is(result, *reason));
+        match self {
+            Self::Proven => result.verdict == Outcome::Proven,
+            Self::Violated => result.verdict == Outcome::Violated,
+            Self::Unproven(reasons) => result.verdict == Outcome::Unproven && because(reasons),
+            Self::ProvenOr(reasons) => match result.verdict {
+                Outcome::Proven => true,
+                Outcome::Unproven => because(reasons),
+                Outcome::Violated => false,
+            },
+            Self::NotProven => result.verdict != Outcome::Proven,
+            Self::NotViolated => result.verdict != Outcome::Violated,
+        }
+    }
+}
+
+impl Ran {
+    /// What did not come back as wanted; the check's number is its place in the plan.
+    pub(crate) fn differing(&self, wanted: impl Fn(usize) -> Option<Wanted>) -> Vec<String> {
+        let mut differing = Vec::new();
+        if self.results.len() != self.plan.checks.len() {
+            differing.push(format!("{} results for {} checks", self.results.len(), self.plan.checks.len()));
+        }
+        for (index, result) in self.results.iter().enumerate() {
+            let Some(wanted) = wanted(index).filter(|wanted| !wanted.holds(result)) else { continue };
+            differing.push(format!("{}: wanted {wanted:?}, {}", result.check.name, shown(result)));
+        }
+        differing
+    }
+}
+
+/// A result in one line, with the flows that made it so.
+pub(crate) fn shown(result: &CheckResult) -> String {
+    let reason = result.reason.as_ref().map_or(String::new(), |reason| format!(" ({}: {})", reason.code, reason.text));
+    let flows: Vec<String> = result
+        .flows
+        .iter()
+        .filter(|flow| flow.shows != result.verdict.to_string() || result.flows.len() == 1)
+        .chain(result.flows.iter().filter(|flow| flow.shows == result.verdict.to_string()))
+        .take(4)
+        .map(|flow| format!("{} -> {} {} {} {}", flow.source, flow.target, flow.address, flow.shows, flow.text))
+        .collect();
+    format!("got {}{reason}; {}; flows: {}", result.verdict, result.seen, flows.join(" | "))
+}

@@ -1,0 +1,326 @@
+//! What no folder shows: a small world, and one thing that goes wrong in it, each with the verdict that follows.
+
+use crate::coverage::Exercised;
+use crate::runner::{Case, Hand, How, Ran, Wanted, When, run};
+use crate::scene::Scene;
+use crate::{Done, Job};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use watertight::backend::lab::{self, CONTROL_PORT, Leak, Listener};
+use watertight::event::{CheckResult, ExitCode};
+use watertight::inventory::Pod;
+use watertight::plan::Vantage;
+use watertight::verdict::Reason;
+use watertight::wire::Transport::Tcp;
+use watertight_probe::responder::control::Behaviour;
+
+const DENIED: &str = "s/Pod/source -> s/Pod/target:80 denied";
+const ALLOWED: &str = "s/Pod/other -> s/Pod/target:80 allowed";
+
+/// Further things that a result must say.
+type Says = fn(&CheckResult) -> Result<(), String>;
+
+/// A scene: its lines, how it is broken, and what each line must come back as.
+struct Play {
+    name: &'static str,
+    how: How,
+    lines: Vec<(&'static str, &'static str, Wanted)>,
+    code: Option<ExitCode>,
+    says: Says,
+}
+
+impl Play {
+    fn new(name: &'static str, how: How, lines: &[(&'static str, &'static str, Wanted)]) -> Self {
+        Self { name, how, lines: lines.to_vec(), code: None, says: |_| Ok(()) }
+    }
+
+    fn job(self, act: impl AsyncFn(Hand) -> Result<(), lab::Error> + Send + 'static) -> Job {
+        Job::new(format!("scene / {}", self.name), async move || {
+            let case = self.case();
+            match run(&case, self.how, act).await {
+                Ok(ran) => Done { failures: self.failures(&ran), exercised: Exercised::by(&ran) },
+                Err(error) => Done::failed(error),
+            }
+        })
+    }
+
+    /// `source` and `other` on one node, `far` and `target` on the other; all but `source` are admitted to `target`,
+    /// nobody to `nobodys`, and `locked` may send nothing.
+    fn case(&self) -> Case {
+        let mut scene = Scene::default();
+        scene.namespace("s", "team: s");
+        let on = |node: &str| format!(", nodeName: {node}");
+        for (pod, node) in [("source", "node-1"), ("other", "node-1"), ("locked", "node-1"), ("far", "node-2")] {
+            scene.pod(&format!("s/{pod}"), &format!("app: {pod}"), "80", &on(node), "");
+        }
+        for pod in ["target", "nobodys"] {
+            scene.pod(&format!("s/{pod}"), &format!("app: {pod}"), "80 81 82 83", &on("node-2"), "");
+        }
+        let status = "phase: Running, conditions: [{type: Ready, status: \"False\"}]";
+        scene.pod("s/unready", "app: unready", "80", &on("node-2"), status);
+        let admitted = "{podSelector: {matchExpressions: [{key: app, operator: In, values: [other, far, locked]}]}}";
+        let selects = |app: &str| format!("podSelector: {{matchLabels: {{app: {app}}}}}");
+        scene.policy(
+            "s/target",
+            &format!("{}, policyTypes: [Ingress], ingress: [{{from: [{admitted}]}}]", selects("target")),
+        );
+        scene.policy("s/nobodys", &format!("{}, policyTypes: [Ingress]", selects("nobodys")));
+        scene.policy("s/locked", &format!("{}, policyTypes: [Egress]", selects("locked")));
+        if self.lines.iter().any(|(line, ..)| line.contains("site")) {
+            scene.endpoint("site", "namespace: s, workload: Pod/target");
+        }
+        for (line, settings, _) in &self.lines {
+            scene.line(line, settings);
+        }
+        scene.case(&format!("scene-{}", self.name.replace(' ', "-")))
+    }
+
+    fn failures(&self, ran: &Ran) -> Vec<String> {
+        let of = |index: usize| {
+            let line = &ran.results[index].check.text;
+            self.lines.iter().find(|(text, _, _)| text == line)
+        };
+        let mut failures = ran.differing(|index| of(index).map(|(_, _, wanted)| wanted.clone()));
+        let unknown = (0..ran.results.len()).filter(|index| of(*index).is_none());
+        failures.extend(unknown.map(|index| format!("no line for {}", ran.results[index].check.name)));
+        if ran.results.len() < self.lines.len() {
+            failures.push(format!("{} results for {} lines", ran.results.len(), self.lines.len()));
+        }
+        failures.extend(ran.results.iter().filter_map(|result| (self.says)(result).err()));
+        if let Some(code) = self.code.filter(|code| *code != ran.code) {
+            failures.push(format!("wanted {code:?} as exit code, got {:?}", ran.code));
+        }
+        failures
+    }
+}
+
+fn unproven(reason: Reason) -> Wanted {
+    Wanted::Unproven(vec![reason])
+}
+
+fn listener(name: &str) -> Listener {
+    Listener::Pod { namespace: "s".into(), name: name.into() }
+}
+
+fn vantage(name: &str) -> Vantage {
+    Vantage::Pod { namespace: "s".into(), name: name.into(), node: String::new() }
+}
+
+/// Lets everything through from `source` to a port of `target`.
+async fn open(hand: &Hand, port: u16) -> Result<(), lab::Error> {
+    let pods = hand.sabotage.inventory().await?.pods;
+    let of = |name: &str| pods.iter().find(|pod| pod.name == name).map(|pod: &Pod| pod.addresses.clone());
+    let (from, to) = (of("source").unwrap_or_default(), of("target").unwrap_or_default());
+    let pairs = from.into_iter().zip(to);
+    let leak = |(from, to)| Leak { from, to, port, transport: Tcp, one_in: 1 };
+    hand.sabotage.leak(pairs.map(leak).collect()).await
+}
+
+/// All scenes.
+pub(crate) fn all() -> Vec<Job> {
+    let mut jobs = unbroken();
+    jobs.extend(unproven_ones());
+    jobs.extend(changes());
+    jobs.extend(in_time());
+    jobs
+}
+
+/// Lines that show a tier, or that nothing can prove, in a world that is whole.
+fn unbroken() -> Vec<Job> {
+    let proven = Play {
+        says: |result| {
+            let wanted = [("[d1]", "D1"), ("[twin]", "D2+twin"), ("[mute]", "A0"), ("kube-dns", "A1"), ("http", "")];
+            let tier = wanted.iter().find(|(name, _)| result.check.name.contains(name)).map_or("", |(_, tier)| tier);
+            match &result.tier {
+                Some(got) if got.starts_with(tier) => Ok(()),
+                got => Err(format!("{}: wanted {tier}, got {got:?}", result.check.name)),
+            }
+        },
+        ..Play::new(
+            "every tier",
+            How::BEFORE,
+            &[
+                (DENIED, "", Wanted::Proven),
+                (ALLOWED, "", Wanted::Proven),
+                ("s/Pod/source -> s/Pod/target:82 denied", "id: d1, demand: D1", Wanted::Proven),
+                ("s/Pod/source -> s/Pod/target:83 denied", "id: twin, demand: D2+twin", Wanted::Proven),
+                ("s/Pod/other -> s/Pod/target:83 allowed", "", Wanted::Proven),
+                ("s/Pod/other -> s/Pod/target:81 allowed", "id: mute, demand: A0", Wanted::Proven),
+                ("s/Pod/source -> kube-system/Service/kube-dns:53/udp allowed", "", Wanted::Proven),
+                ("s/Pod/other -> http://site:80/ allowed", "", Wanted::Proven),
+                ("s/Pod/source -> http://site:80/ denied", "", Wanted::Proven),
+                ("s/Pod/source -> s/Pod/nobodys:80 denied", "id: record, demand: D2+record", Wanted::Proven),
+            ],
+        )
+    };
+    let hopeless = Play {
+        code: Some(ExitCode::Unproven),
+        ..Play::new(
+            "lines that cannot be proven",
+            How::BEFORE,
+            &[
+                (DENIED, "", Wanted::Proven),
+                (ALLOWED, "", Wanted::Proven),
+                ("s/Pod/other -> POST http://site:80/ allowed", "", unproven(Reason::Unprovable)),
+                ("s/Deployment/none -> s/Pod/target:80 denied", "", unproven(Reason::MatchesNothing)),
+                ("s/Pod/source -> s/Deployment/none:80 denied", "", unproven(Reason::MatchesNothing)),
+                ("s/Pod/source -> s/Pod/unready:80 denied", "", unproven(Reason::NotSampled)),
+                ("s/Pod/source -> s/Pod/nobodys:80 denied", "id: many, samples: 60", unproven(Reason::TooFewSamples)),
+                (
+                    "s/Pod/source -> s/Pod/nobodys:81 denied",
+                    "id: twin, demand: D2+twin",
+                    unproven(Reason::DemandNotMet),
+                ),
+                (
+                    "s/Pod/source -> s/Pod/nobodys:82 denied",
+                    "id: kind, mechanism: reset",
+                    unproven(Reason::DemandNotMet),
+                ),
+                (
+                    "s/Pod/source -> s/Pod/nobodys:83 denied",
+                    "id: short, deadline: 1ms",
+                    unproven(Reason::DeadlineTooShort),
+                ),
+            ],
+        )
+    };
+    vec![
+        proven.job(async |hand| hand.sabotage.behave(listener("target"), (Tcp, 81), Behaviour::Mute).await),
+        hopeless.job(async |_| Ok(())),
+    ]
+}
+
+/// One thing broken, one reason.
+fn unproven_ones() -> Vec<Job> {
+    let interrupted = Play {
+        code: Some(ExitCode::Impossible),
+        ..Play::new(
+            "interrupted",
+            How { interrupt: Some(Duration::from_millis(1_500)), ..How::BEFORE },
+            &[(DENIED, "", unproven(Reason::NotFinished))],
+        )
+    };
+    let mute = Play::new(
+        "a source that cannot send",
+        How::BEFORE,
+        &[(DENIED, "", unproven(Reason::CouldNotSend)), (ALLOWED, "", Wanted::Proven)],
+    );
+    let locked = "s/Pod/locked -> s/Pod/target:80 denied";
+    let dead = Play::new(
+        "a source that nothing shows to be able",
+        How::BEFORE,
+        &[(locked, "", unproven(Reason::SourceNotAble)), (DENIED, "", Wanted::Proven)],
+    );
+    let refused = Play::new(
+        "everyone is refused",
+        How::BEFORE,
+        &[("s/Pod/other -> http://site:80/ denied", "", unproven(Reason::EveryoneRefused))],
+    );
+    vec![
+        interrupted.job(async |_| Ok(())),
+        mute.job(async |hand| {
+            // What is left of its network has no address of this family.
+            let off = || std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").expect("a sysctl");
+            hand.sabotage.within(vantage("source"), off).await
+        }),
+        dead.job(async |hand| hand.sabotage.stop_listener(listener("locked"), Some((Tcp, CONTROL_PORT))).await),
+        refused.job(async |hand| {
+            let forbidden = Behaviour::Status(403, "RBAC: access denied".into(), "envoy".into());
+            hand.sabotage.behave(listener("target"), (Tcp, 80), forbidden).await
+        }),
+    ]
+}
+
+/// Objects of the API that change in the middle.
+fn changes() -> Vec<Job> {
+    let changed = || unproven(Reason::ChangedUnderUs);
+    let play = |name, bystander| {
+        let by = ("s/Pod/source -> s/Pod/nobodys:80 denied", "", bystander);
+        Play::new(name, How::MEANWHILE, &[(DENIED, "", changed()), (ALLOWED, "", changed()), by])
+    };
+    let of = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    let (usurper, other, team) = (of(&[("app", "usurper")]), of(&[("app", "other")]), of(&[("team", "t")]));
+    vec![
+        // The usurper is admitted to everybody, and answers on the old address.
+        play("a target replaced by another pod on its address", Wanted::Proven)
+            .job(async move |hand| hand.sabotage.replace_pod("s", "target", "usurper", usurper.clone()).await),
+        // The label would admit it.
+        Play::new("a source relabelled", How::MEANWHILE, &[(DENIED, "", changed()), (ALLOWED, "", Wanted::Proven)])
+            .job(async move |hand| hand.sabotage.relabel_pod("s", "source", other.clone()).await),
+        play("a namespace relabelled", changed())
+            .job(async move |hand| hand.sabotage.relabel_namespace("s", team.clone()).await),
+    ]
+}
+
+/// What comes late, what comes and goes, what ends in the middle.
+fn in_time() -> Vec<Job> {
+    let late = Play {
+        says: |result| match result.delay_ms {
+            Some(delay) if result.check.name.contains("allowed") && !(2_500..6_000).contains(&delay) => {
+                Err(format!("{}: up after {delay} ms", result.check.name))
+            }
+            Some(_) if !result.seen.contains("the first after") => {
+                Err(format!("its delay is not shown: {}", result.seen))
+            }
+            _ => Ok(()),
+        },
+        ..Play::new("an allowance that needs three seconds", How::BEFORE, &[(ALLOWED, "patience: 8s", Wanted::Proven)])
+    };
+    let flapping = Play {
+        says: |result| {
+            let flaps = result.check.name.contains("allowed");
+            if flaps && !result.seen.contains("unstable") {
+                Err(format!("it is not unstable: {}", result.seen))
+            } else {
+                Ok(())
+            }
+        },
+        ..Play::new(
+            "an allowance that flaps",
+            How::BEFORE,
+            &[
+                ("s/Pod/source -> s/Pod/target:83 allowed", "", Wanted::Violated),
+                // It keeps the run going.
+                (DENIED, "samples: 14, patience: 12s", Wanted::Proven),
+            ],
+        )
+    };
+    let ending = Play::new(
+        "a target that dies in the middle",
+        How::MEANWHILE,
+        &[(DENIED, "", Wanted::Unproven(vec![Reason::TooFewSamples, Reason::NoControlAnswered]))],
+    );
+    let once = Play::new(
+        "a denial that opens after it was judged",
+        How { when: When::After(Duration::from_secs(5)), ..How::BEFORE },
+        &[
+            (DENIED, "", Wanted::Violated),
+            ("s/Pod/source -> s/Pod/nobodys:80 denied", "samples: 14, patience: 12s", Wanted::Proven),
+        ],
+    );
+    vec![
+        late.job(async |hand| {
+            let port = Some((Tcp, 80));
+            hand.sabotage.stop_listener(listener("target"), port).await?;
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(3_500)).await;
+                hand.sabotage.start_listener(listener("target"), port).await.expect("it listens again");
+            });
+            Ok(())
+        }),
+        flapping.job(async |hand| {
+            open(&hand, 83).await?;
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(3_500)).await;
+                hand.sabotage.leak(Vec::new()).await.expect("it is shut");
+                tokio::time::sleep(Duration::from_millis(3_500)).await;
+                open(&hand, 83).await.expect("it is open again");
+            });
+            Ok(())
+        }),
+        ending.job(async |hand| hand.sabotage.stop_listener(listener("target"), Some((Tcp, 80))).await),
+        once.job(async |hand| open(&hand, 80).await),
+    ]
+}

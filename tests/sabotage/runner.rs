@@ -15,7 +15,7 @@ use watertight::plan::{Plan, Selection};
 use watertight::source::{Diagnostics, Sources};
 use watertight::suite::{self, Suite};
 use watertight::verdict::Reason;
-use watertight::wire::Body;
+use watertight::wire::{Body, FaultReason};
 
 /// How often a run is repeated in which the machine did not give the probes their time. Nothing was measured in such
 /// a run; every repetition is printed.
@@ -132,6 +132,8 @@ pub(crate) struct Ran {
     pub(crate) inventory: Arc<Inventory>,
     pub(crate) results: Vec<CheckResult>,
     pub(crate) code: ExitCode,
+    /// Attempts that are no evidence, since the machine did not let the probe carry them out in time.
+    starved: usize,
 }
 
 /// Runs a case that nobody breaks.
@@ -150,10 +152,8 @@ pub(crate) async fn run(
 ) -> Result<Ran, String> {
     let mut ran = run_once(case, how, &act).await?;
     for _ in 0..REPETITIONS {
-        if how.starves || !ran.results.iter().any(|result| is(result, Reason::Starved)) {
-            break;
-        }
-        crate::say(&format!("      {}: the machine starved a probe; nothing was measured, once more", case.name));
+        let Some(starved) = ran.starved().filter(|_| !how.starves) else { break };
+        crate::say(&format!("      {}: the machine was too busy to measure, once more; {starved}", case.name));
         ran = run_once(case, how, &act).await?;
     }
     Ok(ran)
@@ -171,7 +171,7 @@ async fn run_once(case: &Case, how: How, act: &impl AsyncFn(Hand) -> Result<(), 
         drop(lab.changes());
     }
     let (hello, mut hellos) = watch::channel(BTreeSet::new());
-    let mut seen = Seen { hello, finished: None };
+    let mut seen = Seen { hello, finished: None, starved: 0 };
     let options = engine_options(&lab);
     let interrupted = async {
         match how.interrupt {
@@ -199,13 +199,14 @@ async fn run_once(case: &Case, how: How, act: &impl AsyncFn(Hand) -> Result<(), 
         return Err(failed("take the lab down", error));
     }
     let results = seen.finished.ok_or("the run did not say that it finished")?;
-    Ok(Ran { plan, inventory, results, code: ExitCode::of(&summary) })
+    Ok(Ran { plan, inventory, results, code: ExitCode::of(&summary), starved: seen.starved })
 }
 
 /// Listens to a run.
 struct Seen {
     hello: watch::Sender<BTreeSet<u32>>,
     finished: Option<Vec<CheckResult>>,
+    starved: usize,
 }
 
 impl Observer for Seen {
@@ -216,10 +217,11 @@ impl Observer for Seen {
     }
 
     fn arrival(&mut self, arrival: &Arrival) {
-        if let Ok(line) = &arrival.line
-            && matches!(line.body, Body::Hello(_))
-        {
-            self.hello.send_modify(|hellos| hellos.extend([arrival.probe.0]));
+        let Ok(line) = &arrival.line else { return };
+        match &line.body {
+            Body::Hello(_) => self.hello.send_modify(|hellos| hellos.extend([arrival.probe.0])),
+            Body::Fault(fault) if fault.reason == FaultReason::Starved => self.starved += 1,
+            Body::Fault(_) | Body::Sample(_) | Body::Beat(_) | Body::Bye { .. } => {}
         }
     }
 }
@@ -260,6 +262,18 @@ impl Wanted {
 }
 
 impl Ran {
+    /// A check of which nothing was measured, since probes or the responder did not get their time.
+    fn starved(&self) -> Option<String> {
+        let checks = self.plan.checks.iter().zip(&self.results);
+        let mut starved = checks.filter(|(check, result)| {
+            // Whoever answers in the lab does so within a millisecond, if it is let.
+            let slow = check.terms.deadline >= Duration::from_secs(1) && is(result, Reason::DeadlineTooShort);
+            let interrupted = self.starved > 0 && is(result, Reason::TooFewSamples);
+            slow || interrupted || is(result, Reason::Starved)
+        });
+        starved.next().map(|(_, result)| format!("{}: {}", result.check.name, shown(result)))
+    }
+
     /// What did not come back as wanted; the check's number is its place in the plan.
     pub(crate) fn differing(&self, wanted: impl Fn(usize) -> Option<Wanted>) -> Vec<String> {
         let mut differing = Vec::new();

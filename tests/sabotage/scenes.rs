@@ -129,7 +129,8 @@ pub(crate) fn all() -> Vec<Job> {
 fn unbroken() -> Vec<Job> {
     let proven = Play {
         says: |result| {
-            let wanted = [("[d1]", "D1"), ("[twin]", "D2+twin"), ("[mute]", "A0"), ("kube-dns", "A1"), ("http", "")];
+            let wanted =
+                [("[d1]", "D1"), ("[twin]", "D2+twin"), ("[hangs-up]", "A0"), ("kube-dns", "A1"), ("http", "")];
             let tier = wanted.iter().find(|(name, _)| result.check.name.contains(name)).map_or("", |(_, tier)| tier);
             match &result.tier {
                 Some(got) if got.starts_with(tier) => Ok(()),
@@ -145,7 +146,7 @@ fn unbroken() -> Vec<Job> {
                 ("s/Pod/source -> s/Pod/target:82 denied", "id: d1, demand: D1", Wanted::Proven),
                 ("s/Pod/source -> s/Pod/target:83 denied", "id: twin, demand: D2+twin", Wanted::Proven),
                 ("s/Pod/other -> s/Pod/target:83 allowed", "", Wanted::Proven),
-                ("s/Pod/other -> s/Pod/target:81 allowed", "id: mute, demand: A0", Wanted::Proven),
+                ("s/Pod/other -> s/Pod/target:81 allowed", "id: hangs-up, demand: A0", Wanted::Proven),
                 ("s/Pod/source -> kube-system/Service/kube-dns:53/udp allowed", "", Wanted::Proven),
                 ("s/Pod/other -> http://site:80/ allowed", "", Wanted::Proven),
                 ("s/Pod/source -> http://site:80/ denied", "", Wanted::Proven),
@@ -176,8 +177,9 @@ fn unbroken() -> Vec<Job> {
                     "id: kind, mechanism: reset",
                     unproven(Reason::DemandNotMet),
                 ),
+                // No HTTP exchange takes less than a tenth of a millisecond.
                 (
-                    "s/Pod/source -> s/Pod/nobodys:83 denied",
+                    "s/Pod/source -> http://site:80/ denied",
                     "id: short, deadline: 1ms",
                     unproven(Reason::DeadlineTooShort),
                 ),
@@ -185,7 +187,7 @@ fn unbroken() -> Vec<Job> {
         )
     };
     vec![
-        proven.job(async |hand| hand.sabotage.behave(listener("target"), (Tcp, 81), Behaviour::Mute).await),
+        proven.job(async |hand| hand.sabotage.behave(listener("target"), (Tcp, 81), Behaviour::HangUp).await),
         hopeless.job(async |_| Ok(())),
     ]
 }

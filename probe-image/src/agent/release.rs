@@ -120,6 +120,22 @@ impl FlowLog {
         })
     }
 
+    /// When the probe ends: waits no longer for attempts under way before one that got further than the last one told.
+    ///
+    /// Else an opening would be lost for an earlier attempt that is still in its silence. Those given up are faults.
+    pub(crate) fn give_up(&mut self) {
+        let told = self.last.as_ref().map_or(0, |last| last.passed.len());
+        let further = self.pending.iter().enumerate().rev().find_map(|(place, ended)| match ended {
+            Some(Ended::Seen { start, seen }) if seen.passed.len() > told => Some((place, *start)),
+            Some(Ended::Seen { .. } | Ended::Fault { .. }) | None => None,
+        });
+        let Some((further, start)) = further else { return };
+        for under_way in self.pending.iter_mut().take(further).filter(|ended| ended.is_none()) {
+            let detail = "the probe ended during the attempt".to_owned();
+            *under_way = Some(Ended::Fault { start, reason: FaultReason::Defect, detail });
+        }
+    }
+
     /// Makes the next attempt a sample, whatever its outcome.
     pub(crate) fn forget(&mut self) {
         self.last = None;
@@ -216,6 +232,32 @@ mod tests {
         log.end(1, fault(1));
         assert_eq!(told(&mut log), ["fault 1"]);
         assert_eq!(beat([&mut log], 0).iter().map(short).collect::<Vec<_>>(), ["beat []"]);
+    }
+
+    #[test]
+    fn an_opening_is_told_at_the_end_though_an_earlier_attempt_is_under_way() {
+        let mut log = FlowLog::new(9);
+        for n in 1..=5 {
+            assert_eq!(log.begin(), n);
+        }
+        log.end(1, seen(1, Some(110)));
+        log.end(3, seen(3, Some(110)));
+        log.end(4, seen(4, None));
+        assert_eq!(told(&mut log), ["sample 1 false"]);
+        log.give_up();
+        assert_eq!(told(&mut log), ["beat [(9, 1, 1)]", "fault 2", "sample 3 false", "sample 4 true"]);
+    }
+
+    #[test]
+    fn nothing_is_given_up_for_more_of_the_same() {
+        let mut log = FlowLog::new(9);
+        for n in 1..=3 {
+            assert_eq!(log.begin(), n);
+        }
+        log.end(1, seen(1, Some(110)));
+        log.end(3, seen(3, Some(111)));
+        log.give_up();
+        assert_eq!(told(&mut log), ["sample 1 false"]);
     }
 
     #[test]

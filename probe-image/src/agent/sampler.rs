@@ -182,13 +182,17 @@ impl<'a> Sampler<'a> {
         }
     }
 
-    /// What is known when the probe ends: results that have arrived, and a beat.
+    /// What is known when the probe ends: results that have arrived, openings behind attempts under way, and a beat.
     fn last_beat(&mut self, reason: &str) {
         if reason == "output" {
             return;
         }
         while let Ok(finished) = self.results.try_recv() {
             self.finish(finished);
+        }
+        for flow in 0..self.flows.all.len() {
+            self.flows.all[flow].log.give_up();
+            self.release(flow);
         }
         self.beat();
     }

@@ -1,8 +1,8 @@
 //! When an allow is proven, violated or neither.
 
-use super::deny::{Window, describe_how, opened_within, unusable};
+use super::deny::{Window, describe_demand, describe_how, opened_within, unusable};
 use super::evidence::{FlowEvidence, Moment, OPENINGS_IN_A_ROW, Outcome};
-use super::reading::{AllowTier, Block, Reading, Refusal};
+use super::reading::{AllowTier, Block, Opening, Reading, Refusal};
 use super::reason::Reason;
 use super::relations::Case;
 use super::{FlowVerdict, Unproven, Violation};
@@ -110,6 +110,13 @@ fn shut(case: Case<'_>, terms: &Terms, id: FlowId, seen: &FlowEvidence) -> FlowV
                 Reason::CouldNotSend,
                 format!("the attempts did not leave the source: {}", describe_how(&stop.how)),
             );
+        }
+        // It passed everything: nothing is shut, and who got through elsewhere contrasts with nothing.
+        Some(Outcome::Read(Reading::Open(Opening { then: None, tier, .. })))
+            if AllowTier::demanded(terms.demand).is_some_and(|demanded| *tier < demanded) =>
+        {
+            let demanded = describe_demand(terms.demand);
+            return unproven(Reason::DemandNotMet, format!("it opens at {tier:?}, the line demands {demanded}"));
         }
         Some(Outcome::Read(Reading::Blocked(block))) => StoppedAt { stage: block.stage, block: Some(block.clone()) },
         Some(Outcome::Read(Reading::Open(opening))) => StoppedAt {

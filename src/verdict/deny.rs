@@ -222,7 +222,7 @@ pub(super) fn judge_denied(case: Case<'_>, terms: &Terms, id: FlowId) -> FlowVer
     match blocked.prove(case, terms, id) {
         Ok(proof) if !proof.tier().meets(terms.demand) => unproven(
             Reason::DemandNotMet,
-            format!("proven at {}, the line demands {}", proof.tier(), show(terms.demand)),
+            format!("proven at {}, the line demands {}", proof.tier(), describe_demand(terms.demand)),
         ),
         Ok(proof) if terms.mechanism.is_some_and(|kind| !is_kind(kind, &proof.block)) => {
             unproven(Reason::DemandNotMet, "it is blocked by another mechanism than the line demands".into())
@@ -542,7 +542,7 @@ fn is_kind(kind: Mechanism, block: &Block) -> bool {
     }
 }
 
-fn show(demand: Demand) -> &'static str {
+pub(super) fn describe_demand(demand: Demand) -> &'static str {
     match demand {
         Demand::D1 => "D1",
         Demand::D2 => "D2",

@@ -695,3 +695,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_allow_that_opens_below_its_tier_is_not_violated() {
+    let mut scene = Scene::new();
+    let lower = Reading::Open(Opening { tier: AllowTier::A1, passed: Stage::Request, then: None });
+    scene.every(ALLOWED, 0, 12_000, 500, &lower);
+    for flow in [CONTROL, REACHED, CROSSING] {
+        scene.every(flow, 0, 12_000, 500, &lower);
+    }
+    assert_eq!(reason(&scene.allow()), Some(Reason::DemandNotMet));
+}

@@ -3,10 +3,10 @@
 //! The fold has a constant size for each flow. Times are each probe's own until a judgement maps them to the
 //! run's clock, as intervals: two probes' times are never compared raw.
 
-use super::reading::{AllowTier, Reading};
+use super::reading::{AllowTier, Reading, Refusal};
 use crate::plan::{FlowId, Plan, ProbeId};
 use crate::suite::Expected;
-use crate::wire::{FaultReason, Stage};
+use crate::wire::{FaultReason, How, Stage, Stop};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -261,6 +261,28 @@ pub enum Outcome {
     Fault(FaultReason),
 }
 
+impl Outcome {
+    /// Whether two samples were the same but for the words of a stranger: a greeting may be another each time.
+    fn is_like(&self, other: &Self) -> bool {
+        let garbled = |stop: &Stop| matches!(stop.how, How::Garbled { .. });
+        match (self, other) {
+            (Self::Read(Reading::Open(a)), Self::Read(Reading::Open(b))) => match (&a.then, &b.then) {
+                (Some(one), Some(two)) if garbled(one) && garbled(two) => {
+                    (a.tier, a.passed, one.stage) == (b.tier, b.passed, two.stage)
+                }
+                _ => a == b,
+            },
+            (Self::Read(Reading::Blocked(a)), Self::Read(Reading::Blocked(b))) => match (&a.how, &b.how) {
+                (Refusal::Wire(How::Garbled { .. }), Refusal::Wire(How::Garbled { .. })) => {
+                    (a.stage, a.signature, a.by_target) == (b.stage, b.signature, b.by_target)
+                }
+                _ => a == b,
+            },
+            _ => self == other,
+        }
+    }
+}
+
 /// A run of samples that read alike, without a pause among openings of more than [`MAX_GAP_US`].
 #[derive(Debug, Clone)]
 pub struct Streak {
@@ -391,7 +413,7 @@ impl FlowEvidence {
     fn append(&mut self, outcome: Outcome, start: u64, times: StageTimes) {
         self.first_start.get_or_insert(start);
         if let Some(streak) = self.streaks.last_mut()
-            && streak.outcome == outcome
+            && streak.outcome.is_like(&outcome)
         {
             let pause = start.saturating_sub(streak.last());
             let opening = matches!(outcome, Outcome::Read(Reading::Open(_)));

@@ -706,3 +706,15 @@ fn an_allow_that_opens_below_its_tier_is_not_violated() {
     }
     assert_eq!(reason(&scene.allow()), Some(Reason::DemandNotMet));
 }
+
+#[test]
+fn a_control_whose_greeting_is_another_each_time_is_alive_throughout() {
+    let mut scene = Scene::good().without(CONTROL);
+    for n in 0..11 {
+        let what = format!("greeting {n}");
+        let then = Some(Stop { stage: Stage::Request, how: How::Garbled { what } });
+        let opening = Opening { tier: AllowTier::A1, passed: Stage::FirstBytes, then };
+        scene.read(CONTROL, n * 500, Reading::Open(opening));
+    }
+    assert_eq!(scene.deny(), Verdict::Proven);
+}

@@ -15,8 +15,11 @@ pub use fold::Fold;
 
 use crate::backend::{Arrival, Backend, Change, Changed, Launch};
 use crate::event::{CheckRef, CheckResult, RunEvent, RunInfo, Summary, check_ref, check_refs, check_result};
-use crate::plan::{Plan, ProbeId, Schedule, floor, longest, probe_plans};
-use crate::verdict::{Disturbance, Disturbed, EnforcerRecord, Finality, Judgement, Reason, Unproven, Verdict, judge};
+use crate::plan::{Plan, ProbeId, REQUEST_DEADLINE, Schedule, floor, longest, probe_plans};
+use crate::verdict::{
+    Disturbance, Disturbed, EnforcerRecord, Finality, Judgement, Reading, Reason, Refusal, Unproven, Verdict, judge,
+};
+use crate::wire::{How, Stage};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -156,8 +159,9 @@ impl Run<'_> {
         interrupted: impl Future<Output = String>,
         observer: &mut impl Observer,
     ) -> Option<String> {
-        let limit = longest(self.plan) + SPARE;
+        let mut limit = longest(self.plan) + SPARE;
         let started = Instant::now();
+        let mut extended = false;
         let mut tick = interval(JUDGE_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watching_changes = true;
@@ -187,7 +191,13 @@ impl Run<'_> {
                         return None;
                     }
                 }
-                () = sleep_until(started + limit) => return None,
+                () = sleep_until(started + limit) => {
+                    if extended || !self.awaits_answers() {
+                        return None;
+                    }
+                    limit += REQUEST_DEADLINE;
+                    extended = true;
+                }
             }
         }
     }
@@ -246,6 +256,18 @@ impl Run<'_> {
                 },
             }
         }
+    }
+
+    /// Whether attempts of a check that is not settled may be waiting for an answer after their handshake: what they saw
+    /// is told only once that long deadline is over.
+    fn awaits_answers(&self) -> bool {
+        let checks = self.plan.checks.iter().zip(&self.settled).filter(|(_, settled)| !**settled);
+        checks.flat_map(|(check, _)| &check.flows).any(|flow| match self.fold.evidence.flow(*flow).latest() {
+            None => true,
+            Some(Reading::Blocked(block)) => block.stage > Stage::Connect && block.how == Refusal::Wire(How::Silence),
+            Some(Reading::Open(opening)) => opening.then.as_ref().is_some_and(|stop| stop.how == How::Silence),
+            Some(Reading::NotSent(_)) => false,
+        })
     }
 
     /// Whether every port of a sweep was tried, as far as its probe can.

@@ -1,0 +1,609 @@
+//! The cases: what the target does, and what must come of each line.
+
+use crate::scene::{Case, Line, Ran, Stage, Want, beside, line};
+use crate::servers;
+use Want::{NotProven, Proven, Unproven, Violated, ViolatedOrUnproven};
+use rcgen::{CertificateParams, DnType, SanType};
+use std::net::IpAddr;
+use std::time::Duration;
+use tokio::time::sleep;
+use watertight::backend::lab::Leak;
+use watertight::inventory::Labels;
+use watertight::model::Family;
+use watertight::wire::{How, Sample, Transport};
+use watertight_probe::responder::control::Behaviour;
+
+/// What acts on a terminal, a log of a pipeline, or a reader of XML: what of it reaches a report must not.
+const ACTING: &str = "\x1b[2J\x1b[31;1mproven\x1b[0m\x1b]0;t\x07\u{9b}31m]]><![CDATA[</testcase>&amp;<!--\t\u{202e}\u{2028}\u{feff}::error::x";
+
+/// A word that survives wherever [`ACTING`] is told.
+const SURVIVES: &str = "CDATA";
+
+/// Nobody got an answer, in the words for an allowed line.
+const NOBODY: Want = Unproven(&["nobody-reached-target"]);
+
+/// The same for a denied one.
+const NO_CONTROL: Want = Unproven(&["no-control-answered"]);
+
+pub(crate) fn all() -> Vec<Case> {
+    vec![
+        mute(),
+        hang_up(),
+        flood(),
+        drip(),
+        redirect(),
+        banners(),
+        changing_banners(),
+        answers_with_acting_names(),
+        certificates(),
+        no_tls(),
+        signatures_for_everybody(),
+        signatures_for_one(),
+        silent_for_one(),
+        flapping(),
+        late(),
+        replaced(),
+        replaced_after_a_leak(),
+        leaky_replica(),
+        rare_leak(),
+    ]
+}
+
+/// Lets a port of the target do something else.
+async fn behave(stage: &Stage, port: u16, behaviour: Behaviour) {
+    stage.sabotage.behave(Stage::pod("target"), (Transport::Tcp, port), behaviour).await.expect("another behaviour");
+}
+
+/// The same for the ports of a case: plain TCP, HTTP, TLS.
+async fn behave_all(stage: &Stage, behaviour: Behaviour) {
+    for port in [8001, 8002, 8443] {
+        behave(stage, port, behaviour.clone()).await;
+    }
+}
+
+fn raw(bytes: &[u8]) -> Behaviour {
+    Behaviour::Raw(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn with(text: &'static str, settings: &'static str, want: Want) -> Line {
+    Line { text, settings, want }
+}
+
+fn stop_of(sample: &Sample) -> Option<&How> {
+    sample.seen.stop.as_ref().map(|stop| &stop.how)
+}
+
+fn mute() -> Case {
+    async fn before(stage: Stage) {
+        behave_all(&stage, Behaviour::Mute).await;
+    }
+    Case::new(
+        "accepts and never answers",
+        beside!(before),
+        vec![
+            line("good -> target:8001 allowed", NOBODY),
+            line("bad -> target:8001 denied", Proven),
+            line("careless -> target:8001 denied", Violated(&["careless"])),
+            line("good -> http://target:8002/ allowed", NOBODY),
+            line("bad -> http://target:8002/ denied", NO_CONTROL),
+            line("careless -> http://target:8002/ denied", NO_CONTROL),
+            line("good -> tls://target:8443 allowed", NOBODY),
+            line("bad -> tls://target:8443 denied", NO_CONTROL),
+            line("careless -> tls://target:8443 denied", NO_CONTROL),
+        ],
+    )
+}
+
+fn hang_up() -> Case {
+    async fn before(stage: Stage) {
+        behave_all(&stage, Behaviour::HangUp).await;
+        behave(&stage, 8003, Behaviour::HangUp).await;
+    }
+    Case::new(
+        "accepts and closes",
+        beside!(before),
+        vec![
+            line("good -> target:8001 allowed", NOBODY),
+            line("bad -> target:8001 denied", Proven),
+            line("careless -> target:8001 denied", Violated(&["careless"])),
+            with("good -> target:8003 allowed", "demand: A0", Proven),
+            line("good -> http://target:8002/ allowed", NOBODY),
+            line("bad -> http://target:8002/ denied", NO_CONTROL),
+            line("careless -> http://target:8002/ denied", NO_CONTROL),
+            line("good -> tls://target:8443 allowed", NOBODY),
+            line("bad -> tls://target:8443 denied", NO_CONTROL),
+            line("careless -> tls://target:8443 denied", NO_CONTROL),
+        ],
+    )
+}
+
+fn flood() -> Case {
+    async fn before(stage: Stage) {
+        behave_all(&stage, Behaviour::Flood).await;
+    }
+    fn also(ran: &Ran) {
+        let bodies: Vec<u64> =
+            ran.samples("good", 8002).iter().filter_map(|s| Some(s.seen.http.as_ref()?.body_bytes)).collect();
+        assert!(!bodies.is_empty(), "the flood was met");
+        assert!(bodies.iter().all(|bytes| (1..=1_000_000).contains(bytes)), "{bodies:?}");
+    }
+    let lines = vec![
+        with("good -> target:8001 allowed", "demand: A1", Proven),
+        line("bad -> target:8001 denied", Proven),
+        line("careless -> target:8001 denied", Violated(&["careless"])),
+        with("good -> http://target:8002/ allowed", "demand: A1", Proven),
+        line("bad -> http://target:8002/ denied", Proven),
+        line("careless -> http://target:8002/ denied", Violated(&["careless"])),
+        line("good -> tls://target:8443 allowed", Proven),
+        line("bad -> tls://target:8443 denied", Proven),
+        line("careless -> tls://target:8443 denied", Violated(&["careless"])),
+        // No nonce is in a flood.
+        line("good -> https://target:8443/ allowed", Unproven(&["demand-not-met"])),
+    ];
+    Case { also, ..Case::new("answers without end", beside!(before), lines) }
+}
+
+fn drip() -> Case {
+    async fn before(stage: Stage) {
+        behave_all(&stage, Behaviour::Drip).await;
+        behave(&stage, 8003, Behaviour::Drip).await;
+    }
+    Case::new(
+        "answers a byte a second",
+        beside!(before),
+        vec![
+            line("good -> target:8001 allowed", NOBODY),
+            line("bad -> target:8001 denied", Proven),
+            line("careless -> target:8001 denied", Violated(&["careless"])),
+            with("good -> target:8003 allowed", "demand: A1, send: hello", Proven),
+            line("good -> http://target:8002/ allowed", NOBODY),
+            line("bad -> http://target:8002/ denied", NO_CONTROL),
+            line("careless -> http://target:8002/ denied", NO_CONTROL),
+            line("good -> https://target:8443/ allowed", NOBODY),
+        ],
+    )
+}
+
+fn redirect() -> Case {
+    async fn before(stage: Stage) {
+        behave(&stage, 8002, Behaviour::Redirect).await;
+        behave(&stage, 8443, Behaviour::Redirect).await;
+        servers::serve(&stage, 8003, |_, _| {
+            Some(b"HTTP/1.1 302 Found\r\nlocation: http://target:8004/\r\ncontent-length: 0\r\n\r\n".to_vec())
+        })
+        .await;
+    }
+    fn also(ran: &Ran) {
+        for port in [8002, 8003, 8443] {
+            let statuses: Vec<u16> =
+                ran.samples("good", port).iter().filter_map(|s| Some(s.seen.http.as_ref()?.status)).collect();
+            assert!(!statuses.is_empty() && statuses.iter().all(|status| *status == 302), "{port}: {statuses:?}");
+        }
+    }
+    let lines = vec![
+        with("good -> http://target:8002/ allowed", "demand: A1", Proven),
+        line("bad -> http://target:8002/ denied", Proven),
+        line("careless -> http://target:8002/ denied", Violated(&["careless"])),
+        with("good -> http://target:8003/ allowed", "demand: A1", Proven),
+        with("good -> https://target:8443/ allowed", "demand: A1", Proven),
+        // No nonce is in a redirect.
+        line("good -> http://target:8002/again allowed", Unproven(&["demand-not-met"])),
+        with("good -> http://target:8003/stated allowed", "demand: A1, status: 200", NotProven),
+    ];
+    Case { also, ..Case::new("redirects without end", beside!(before), lines) }
+}
+
+fn banners() -> Case {
+    async fn before(stage: Stage) {
+        let http = |headers: &str, body: &str| {
+            raw(format!("HTTP/1.1 200 OK\r\n{headers}\r\nconnection: close\r\n\r\n{body}").as_bytes())
+        };
+        behave(&stage, 8001, raw(format!("{ACTING}\0\u{fffe}\r\n").as_bytes())).await;
+        behave(&stage, 8002, http("server: ]]><b>CDATA&\u{9b}31m\u{202e}", ACTING)).await;
+        behave(&stage, 8003, http(&format!("server: {ACTING}"), "")).await;
+        behave(&stage, 8004, Behaviour::Status(200, ACTING.into(), "]]>".into())).await;
+        behave(&stage, 8443, raw(ACTING.as_bytes())).await;
+    }
+    fn also(ran: &Ran) {
+        let banner = ran.samples("good", 8001);
+        let garbled =
+            banner.iter().any(|s| matches!(stop_of(s), Some(How::Garbled { what }) if what.contains(SURVIVES)));
+        assert!(garbled, "the banner was met: {banner:?}");
+        let heard = |port: u16| ran.samples("good", port).iter().filter_map(|s| s.seen.http.clone()).next();
+        let facts = heard(8002).expect("an answer");
+        assert!(
+            facts.server.as_ref().is_some_and(|s| s.contains(SURVIVES)) && facts.body_start.contains(SURVIVES),
+            "{facts:?}"
+        );
+        assert!(heard(8004).expect("an answer").body_start.contains(SURVIVES));
+    }
+    let lines = vec![
+        with("good -> target:8001 allowed", "demand: A1", Proven),
+        line("bad -> target:8001 denied", Proven),
+        line("careless -> target:8001 denied", Violated(&["careless"])),
+        with("good -> http://target:8002/ allowed", "demand: A1", Proven),
+        line("bad -> http://target:8002/ denied", Proven),
+        line("careless -> http://target:8002/ denied", Violated(&["careless"])),
+        line("good -> http://target:8003/ allowed", NOBODY),
+        line("bad -> http://target:8003/ denied", NO_CONTROL),
+        with("good -> http://target:8004/ allowed", "demand: A1", Proven),
+        line("good -> tls://target:8443 allowed", NOBODY),
+    ];
+    Case { also, ..Case::new("banners, headers and bodies that act", beside!(before), lines) }
+}
+
+fn changing_banners() -> Case {
+    async fn before(stage: Stage) {
+        for port in [8001, 8002] {
+            let count = std::sync::atomic::AtomicU32::new(0);
+            servers::serve(&stage, port, move |_, question| {
+                let n = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let http = question.starts_with(b"GET");
+                let head = if http { "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n" } else { "" };
+                Some(format!("{head}greeting number {n}\r\n").into_bytes())
+            })
+            .await;
+        }
+    }
+    Case::new(
+        "a banner that is another each time",
+        beside!(before),
+        vec![
+            with("good -> target:8001 allowed", "demand: A1", Proven),
+            line("bad -> target:8001 denied", Proven),
+            line("careless -> target:8001 denied", Violated(&["careless"])),
+            with("good -> http://target:8002/ allowed", "demand: A1", Proven),
+            line("bad -> http://target:8002/ denied", Proven),
+            line("careless -> http://target:8002/ denied", Violated(&["careless"])),
+        ],
+    )
+}
+
+fn answers_with_acting_names() -> Case {
+    async fn before(stage: Stage) {
+        let bad = Family::ALL.map(|family| stage.address("bad", family));
+        servers::serve(&stage, 8001, |_, question| {
+            Some(format!("watertight/1 {} {ACTING}\n", servers::nonce(question)).into_bytes())
+        })
+        .await;
+        servers::serve(&stage, 8002, |_, question| {
+            let nonce = servers::nonce(question);
+            Some(format!("HTTP/1.1 200 OK\r\nx-watertight-answer: {nonce} ]]><b>CDATA&\r\n\r\n").into_bytes())
+        })
+        .await;
+        // Allowed to everybody by the policies, and yet one is told something else.
+        servers::serve(&stage, 8003, move |from, question| {
+            Some(if bad.contains(&from) {
+                format!("{ACTING}\n").into_bytes()
+            } else {
+                format!("watertight/1 {} a\n", servers::nonce(question)).into_bytes()
+            })
+        })
+        .await;
+    }
+    fn also(ran: &Ran) {
+        let names = &ran.result("good -> target:8001 allowed").flows[0].answered_by;
+        assert!(names.iter().any(|name| name.contains(SURVIVES)), "{names:?}");
+        for report in [&ran.written.console, &ran.written.junit, &ran.written.json, &ran.written.lines] {
+            assert!(report.contains(SURVIVES), "it is told: {report}");
+        }
+    }
+    let lines = vec![
+        line("good -> target:8001 allowed", Proven),
+        line("careless -> target:8001 denied", Violated(&["careless", SURVIVES])),
+        line("good -> http://target:8002/ allowed", Proven),
+        line("careless -> http://target:8002/ denied", Violated(&["careless", SURVIVES])),
+        line("good -> target:8003 allowed", Proven),
+        line("bad -> target:8003 allowed", Violated(&["bad", SURVIVES])),
+    ];
+    Case { also, enforced: false, ..Case::new("answers in names that act", beside!(before), lines) }
+}
+
+fn certificates() -> Case {
+    async fn before(stage: Stage) {
+        // A DNS name and a URI are of ASCII, which has what acts; a subject may have all of Unicode.
+        let ascii: String = ACTING.chars().filter(char::is_ascii).collect();
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![
+            SanType::DnsName(ascii.clone().try_into().expect("ASCII")),
+            SanType::URI(format!("spiffe://{ascii}").try_into().expect("ASCII")),
+        ];
+        params
+            .subject_alt_names
+            .extend((0..25).map(|n| SanType::DnsName(format!("{n}.{}", "x".repeat(1_500)).try_into().expect("ASCII"))));
+        params.distinguished_name.push(DnType::CommonName, ACTING);
+        servers::serve_tls(&stage, 8443, &params).await;
+    }
+    fn also(ran: &Ran) {
+        let samples = ran.samples("good", 8443);
+        let facts = samples.iter().find_map(|s| s.seen.tls.as_ref()).expect("a certificate");
+        let names = format!("{} {:?}", facts.subject, facts.names);
+        assert!(facts.subject.contains(SURVIVES) && facts.names[0].contains(SURVIVES), "{names}");
+        assert!(names.len() < 8_192 && !names.chars().any(char::is_control), "{names:?}");
+    }
+    let lines = vec![
+        line("good -> tls://target:8443 allowed", Proven),
+        line("bad -> tls://target:8443 denied", Proven),
+        line("careless -> tls://target:8443 denied", Violated(&["careless"])),
+    ];
+    Case { also, ..Case::new("certificates with names that act", beside!(before), lines) }
+}
+
+fn no_tls() -> Case {
+    async fn before(stage: Stage) {
+        behave(&stage, 8443, raw(b"220 mail.example ESMTP\r\n")).await;
+        // The head of a handshake record that never comes to its end, and one that is longer than any may be.
+        behave(&stage, 8001, raw(b"\x16\x03\x03\x40\x00\x02\x00")).await;
+        behave(&stage, 8002, raw(b"\x16\x03\x03\xff\xff\x02\x00")).await;
+        behave(&stage, 8003, raw(&[0; 4096])).await;
+    }
+    let mut lines = Vec::new();
+    for (good, bad, careless) in [
+        (
+            "good -> tls://target:8443 allowed",
+            "bad -> tls://target:8443 denied",
+            "careless -> tls://target:8443 denied",
+        ),
+        (
+            "good -> tls://target:8001 allowed",
+            "bad -> tls://target:8001 denied",
+            "careless -> tls://target:8001 denied",
+        ),
+        (
+            "good -> tls://target:8002 allowed",
+            "bad -> tls://target:8002 denied",
+            "careless -> tls://target:8002 denied",
+        ),
+        (
+            "good -> https://target:8003/ allowed",
+            "bad -> https://target:8003/ denied",
+            "careless -> https://target:8003/ denied",
+        ),
+    ] {
+        lines.extend([line(good, NOBODY), line(bad, NO_CONTROL), line(careless, NO_CONTROL)]);
+    }
+    // The same port, asked for no more than a handshake.
+    lines.push(with("good -> target:8443 allowed", "demand: A1", Proven));
+    lines.push(line("careless -> target:8443 denied", Violated(&["careless"])));
+    Case::new("no TLS where TLS is expected", beside!(before), lines)
+}
+
+fn signatures_for_everybody() -> Case {
+    async fn before(stage: Stage) {
+        let status = |status, body: &str, server: &str| Behaviour::Status(status, body.into(), server.into());
+        behave(&stage, 8001, status(403, "RBAC: access denied", "envoy")).await;
+        behave(&stage, 8002, status(403, "Access denied\r\n", "")).await;
+        behave(&stage, 8003, status(470, "Action: Deny. Reason: no rule matched.", "")).await;
+        behave(&stage, 8004, status(403, "you are not logged in; Access denied", "app")).await;
+        behave(&stage, 8005, status(500, "no", "app")).await;
+    }
+    const REFUSED: Want = Unproven(&["everyone-refused"]);
+    Case::new(
+        "refusals of enforcers, to everybody",
+        beside!(before),
+        vec![
+            line("good -> http://target:8001/ allowed", Violated(&["403", "Istio"])),
+            line("careless -> http://target:8001/ denied", REFUSED),
+            line("good -> http://target:8002/ allowed", Violated(&["403", "Cilium"])),
+            line("careless -> http://target:8002/ denied", REFUSED),
+            line("good -> http://target:8003/ allowed", Violated(&["470", "Azure"])),
+            line("careless -> http://target:8003/ denied", REFUSED),
+            // An application's own refusal shows that the request arrived.
+            with("good -> http://target:8004/ allowed", "demand: A1", Proven),
+            line("bad -> http://target:8004/ denied", Proven),
+            line("careless -> http://target:8004/ denied", Violated(&["careless"])),
+            with("good -> http://target:8005/ allowed", "demand: A1", Proven),
+            line("careless -> http://target:8005/ denied", Violated(&["careless"])),
+        ],
+    )
+}
+
+/// A server that answers as the lab's responder does, and `to_bad` to the pod `bad`.
+async fn otherwise_to_bad(stage: &Stage, port: u16, to_bad: Option<&'static str>) {
+    let bad = Family::ALL.map(|family| stage.address("bad", family));
+    servers::serve(stage, port, move |from: IpAddr, question: &[u8]| {
+        if bad.contains(&from) {
+            return to_bad.map(|text| text.as_bytes().to_vec());
+        }
+        let nonce = servers::nonce(question);
+        Some(
+            format!("HTTP/1.1 200 OK\r\nx-watertight-answer: {nonce} target\r\ncontent-length: 0\r\n\r\n").into_bytes(),
+        )
+    })
+    .await;
+}
+
+fn signatures_for_one() -> Case {
+    async fn before(stage: Stage) {
+        let rbac = "HTTP/1.1 403 Forbidden\r\nserver: envoy\r\ncontent-length: 19\r\n\r\nRBAC: access denied";
+        let cilium = "HTTP/1.1 403 Forbidden\r\ncontent-length: 15\r\n\r\nAccess denied\r\n";
+        let own = "HTTP/1.1 403 Forbidden\r\ncontent-length: 9\r\n\r\nforbidden";
+        otherwise_to_bad(&stage, 8001, Some(rbac)).await;
+        otherwise_to_bad(&stage, 8002, Some(cilium)).await;
+        otherwise_to_bad(&stage, 8003, Some(own)).await;
+    }
+    fn also(ran: &Ran) {
+        let mechanism = &ran.result("bad -> http://target:8001/ denied").mechanism;
+        assert_eq!(mechanism.as_deref(), Some("Istio's AuthorizationPolicy"));
+    }
+    let lines = vec![
+        line("good -> http://target:8001/ allowed", Proven),
+        with("bad -> http://target:8001/ denied", "mechanism: signature", Proven),
+        line("good -> http://target:8002/ allowed", Proven),
+        with("bad -> http://target:8002/ denied", "mechanism: signature", Proven),
+        line("good -> http://target:8003/ allowed", Proven),
+        line("bad -> http://target:8003/ denied", Violated(&["bad"])),
+    ];
+    Case { also, enforced: false, ..Case::new("refusals of enforcers, to one", beside!(before), lines) }
+}
+
+fn silent_for_one() -> Case {
+    async fn before(stage: Stage) {
+        otherwise_to_bad(&stage, 8001, None).await;
+        otherwise_to_bad(&stage, 8002, None).await;
+        otherwise_to_bad(&stage, 8003, Some("")).await;
+    }
+    let lines = vec![
+        line("good -> http://target:8001/ allowed", Proven),
+        line("bad -> http://target:8001/ allowed", Violated(&["bad", "never got through"])),
+        line("good -> http://target:8003/ allowed", Proven),
+        line("bad -> http://target:8003/ allowed", Violated(&["bad", "never got through"])),
+        // Its handshake is done, so something of it gets through.
+        line("bad -> target:8002 denied", Violated(&["bad"])),
+    ];
+    Case { enforced: false, ..Case::new("silence after the handshake, to one", beside!(before), lines) }
+}
+
+fn flapping() -> Case {
+    async fn during(stage: Stage) {
+        for up in [false, true].into_iter().cycle() {
+            for port in [8001, 8002] {
+                let (target, port) = (Stage::pod("target"), Some((Transport::Tcp, port)));
+                let done = match up {
+                    true => stage.sabotage.start_listener(target, port).await,
+                    false => stage.sabotage.stop_listener(target, port).await,
+                };
+                // The lab is taken down under us at the end of the run.
+                if done.is_err() {
+                    return;
+                }
+            }
+            sleep(Duration::from_millis(600)).await;
+        }
+    }
+    async fn before(_: Stage) {}
+    let lines = vec![
+        line("good -> target:8001 allowed", ViolatedOrUnproven("unstable")),
+        line("careless -> target:8001 denied", Violated(&["careless"])),
+        line("bad -> target:8001 denied", NotProven),
+        line("good -> http://target:8002/ allowed", ViolatedOrUnproven("unstable")),
+        // Keeps the run going.
+        with("bad -> target:8003 denied", "hold: 9s", Proven),
+    ];
+    Case { during: beside!(during), ..Case::new("comes and goes every 600 ms", beside!(before), lines) }
+}
+
+fn late() -> Case {
+    async fn before(stage: Stage) {
+        for port in [8001, 8002] {
+            let target = Stage::pod("target");
+            stage.sabotage.stop_listener(target, Some((Transport::Tcp, port))).await.expect("a listener to stop");
+        }
+    }
+    async fn during(mut stage: Stage) {
+        stage.first_sample().await;
+        sleep(Duration::from_secs(3)).await;
+        for port in [8001, 8002] {
+            let target = Stage::pod("target");
+            stage.sabotage.start_listener(target, Some((Transport::Tcp, port))).await.expect("a listener to start");
+        }
+    }
+    fn also(ran: &Ran) {
+        for name in ["good -> target:8001 allowed", "good -> http://target:8002/ allowed"] {
+            let result = ran.result(name);
+            assert!(result.delay_ms.is_some_and(|ms| ms >= 2_000), "{result:?}");
+            assert!(result.seen.contains("the first after"), "{}", result.seen);
+            assert!(ran.written.console.contains("the first after"), "{}", ran.written.console);
+        }
+    }
+    let lines = vec![
+        line("good -> target:8001 allowed", Proven),
+        line("bad -> target:8001 denied", Proven),
+        line("careless -> target:8001 denied", Violated(&["careless"])),
+        line("good -> http://target:8002/ allowed", Proven),
+        line("bad -> http://target:8002/ denied", Proven),
+    ];
+    Case { during: beside!(during), also, ..Case::new("comes up after three seconds", beside!(before), lines) }
+}
+
+async fn replace(stage: &Stage) {
+    let labels = Labels::from([("app".into(), "other".into())]);
+    stage.sabotage.replace_pod("h", "target", "another", labels).await.expect("another pod");
+}
+
+fn replaced() -> Case {
+    async fn before(_: Stage) {}
+    async fn during(mut stage: Stage) {
+        stage.first_sample().await;
+        sleep(Duration::from_secs(2)).await;
+        replace(&stage).await;
+    }
+    fn also(ran: &Ran) {
+        let result = ran.result("bad -> target:8001 denied");
+        assert!(result.opened > 0, "the pod in the target's place answered: {result:?}");
+    }
+    let lines = vec![
+        line("good -> target:8001 allowed", Unproven(&["changed-under-us"])),
+        line("bad -> target:8001 denied", Unproven(&["changed-under-us"])),
+        // Keeps the run going.
+        with("bad -> web:3000 denied", "hold: 8s", Proven),
+        line("good -> web:3000 allowed", Proven),
+    ];
+    Case {
+        during: beside!(during),
+        also,
+        ..Case::new("replaced by another pod at its address", beside!(before), lines)
+    }
+}
+
+fn replaced_after_a_leak() -> Case {
+    async fn before(_: Stage) {}
+    async fn during(mut stage: Stage) {
+        stage.first_sample().await;
+        sleep(Duration::from_secs(5)).await;
+        replace(&stage).await;
+    }
+    let lines = vec![
+        line("careless -> target:8001 denied", Violated(&["careless", "h/target"])),
+        with("bad -> web:3000 denied", "hold: 9s", Proven),
+        line("good -> web:3000 allowed", Proven),
+    ];
+    Case { during: beside!(during), ..Case::new("replaced long after it leaked", beside!(before), lines) }
+}
+
+fn leaky_replica() -> Case {
+    async fn before(stage: Stage) {
+        leak(&stage, "web-1", 3000, &[Family::V6], 1).await;
+    }
+    fn also(ran: &Ran) {
+        let result = ran.result("bad -> web:3000 denied");
+        let leaking: Vec<_> =
+            result.flows.iter().filter(|flow| flow.shows == "violated").map(|flow| &flow.target).collect();
+        assert_eq!(leaking.len(), 1, "{result:?}");
+        assert!(leaking[0].contains("web-1"), "{leaking:?}");
+        assert!(ran.written.console.contains("h/web-1") && ran.written.junit.contains("h/web-1"), "it is named");
+    }
+    let lines = vec![
+        line("good -> web:3000 allowed", Proven),
+        line("bad -> web:3000 denied", Violated(&["h/bad", "h/web-1:3000"])),
+        line("bad -> target:8001 denied", Proven),
+    ];
+    Case { also, ..Case::new("one of three replicas leaks", beside!(before), lines) }
+}
+
+async fn leak(stage: &Stage, to: &str, port: u16, families: &[Family], one_in: u32) {
+    let of = |family: &Family| Leak {
+        from: stage.address("bad", *family),
+        to: stage.address(to, *family),
+        port,
+        transport: Transport::Tcp,
+        one_in,
+    };
+    stage.sabotage.leak(families.iter().map(of).collect()).await.expect("a leak");
+}
+
+fn rare_leak() -> Case {
+    async fn before(stage: Stage) {
+        leak(&stage, "target", 8001, &[Family::V4], 20).await;
+    }
+    fn also(ran: &Ran) {
+        let result = ran.result("bad -> target:8001 denied");
+        assert!(result.opened >= 1 && result.opened * 5 < result.samples, "{result:?}");
+    }
+    let lines = vec![
+        line("good -> target:8001 allowed", Proven),
+        with("bad -> target:8001 denied", "hold: 14s", Violated(&["h/bad", "h/target:8001"])),
+        with("bad -> target:8002 denied", "hold: 14s", Proven),
+    ];
+    Case { also, ..Case::new("one in twenty packets leaks", beside!(before), lines) }
+}

@@ -1,0 +1,393 @@
+//! A small world with one target, and a whole run against it.
+//!
+//! `good` and `careless` may reach the target, `bad` may not; a suite that denies the target to `careless` is violated.
+//! `steady` answers everybody, so that every source is seen to be able, and it is never the target.
+
+use crate::reports::{self, Written};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use watertight::backend::lab::{self, Deny, Lab, Layout, Listener, Sabotage, World};
+use watertight::backend::{Arrival, Backend};
+use watertight::engine::{self, Observer, RunnerClock};
+use watertight::event::{CheckResult, Outcome, RunEvent, Summary};
+use watertight::inventory::read_manifests;
+use watertight::model::Family;
+use watertight::plan::{Environment, Landmarks, Plan, Schedule, Selection, Vantage, resolve};
+use watertight::source::Sources;
+use watertight::suite;
+use watertight::wire::{Body, FaultReason, Sample};
+
+/// A whole run, the lab's coming and going included.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Runs that a busy machine spoils are made again, at most so often.
+const TRIES: usize = 5;
+
+/// The ports of the target.
+pub(crate) const PORTS: [u16; 8] = [8001, 8002, 8003, 8004, 8005, 8006, 8007, 8443];
+
+/// What must come out of one check.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Want {
+    /// Proven.
+    Proven,
+    /// Violated, with each of these words in what is said of it.
+    Violated(&'static [&'static str]),
+    /// Unproven, for one of these reasons.
+    Unproven(&'static [&'static str]),
+    /// Anything but proven.
+    NotProven,
+    /// Violated with the word, or unproven: which of them depends on when a sample meets the target.
+    ViolatedOrUnproven(&'static str),
+}
+
+/// A line of the suite, and what must come of it.
+pub(crate) struct Line {
+    pub(crate) text: &'static str,
+    /// Settings in the form `key: value, key: value`.
+    pub(crate) settings: &'static str,
+    pub(crate) want: Want,
+}
+
+/// A line without settings.
+pub(crate) fn line(text: &'static str, want: Want) -> Line {
+    Line { text, settings: "", want }
+}
+
+/// What happens beside the run: given the stage, it returns when it has done its work, or never.
+pub(crate) type Beside = fn(Stage) -> Pin<Box<dyn Future<Output = ()>>>;
+
+/// Names a function as [`Beside`].
+macro_rules! beside {
+    ($name:expr) => {
+        |stage| Box::pin($name(stage))
+    };
+}
+pub(crate) use beside;
+
+/// What a case finds on its stage.
+#[derive(Clone)]
+pub(crate) struct Stage {
+    pub(crate) sabotage: Sabotage,
+    addresses: BTreeMap<(String, Family), IpAddr>,
+    sampled: watch::Receiver<bool>,
+}
+
+impl Stage {
+    /// A listener by its pod's name.
+    pub(crate) fn pod(name: &str) -> Listener {
+        Listener::Pod { namespace: "h".into(), name: name.into() }
+    }
+
+    pub(crate) fn vantage(name: &str) -> Vantage {
+        Vantage::Pod { namespace: "h".into(), name: name.into(), node: String::new() }
+    }
+
+    pub(crate) fn address(&self, pod: &str, family: Family) -> IpAddr {
+        self.addresses[&(pod.to_owned(), family)]
+    }
+
+    /// Waits for the first sample of the run.
+    pub(crate) async fn first_sample(&mut self) {
+        self.sampled.wait_for(|sampled| *sampled).await.expect("the run is on");
+    }
+}
+
+/// A run, with what must come of it.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) lines: Vec<Line>,
+    /// Keys of `spec.settings`, as `key: value, key: value`.
+    pub(crate) settings: &'static str,
+    /// Whether `bad` is kept from the target by a policy.
+    pub(crate) enforced: bool,
+    /// Before the first probe.
+    pub(crate) before: Beside,
+    /// While probes run.
+    pub(crate) during: Beside,
+    /// What else must hold.
+    pub(crate) also: fn(&Ran),
+}
+
+impl Case {
+    pub(crate) fn new(name: &'static str, before: Beside, lines: Vec<Line>) -> Self {
+        Self { name, lines, settings: "", enforced: true, before, during: beside!(nothing), also: |_| {} }
+    }
+}
+
+async fn nothing(_: Stage) {}
+
+/// What came of a run.
+pub(crate) struct Ran {
+    pub(crate) results: Vec<CheckResult>,
+    pub(crate) written: Written,
+    samples: Vec<(String, Sample)>,
+    /// Attempts that are no evidence, since the machine was too busy.
+    starved: usize,
+    plan: Plan,
+}
+
+impl Ran {
+    pub(crate) fn result(&self, name: &str) -> &CheckResult {
+        self.results.iter().find(|result| result.check.name == name).unwrap_or_else(|| panic!("no check {name}"))
+    }
+
+    /// What a pod's probe wrote of a port of the target.
+    pub(crate) fn samples(&self, pod: &str, port: u16) -> Vec<&Sample> {
+        let of = |sample: &Sample| self.plan.flows[sample.flow as usize].to.port == port;
+        self.samples.iter().filter(|(from, sample)| from == pod && of(sample)).map(|(_, sample)| sample).collect()
+    }
+}
+
+/// Runs a case and demands everything of it.
+pub(crate) async fn run(case: &Case) {
+    for attempt in 1.. {
+        let started = Instant::now();
+        let ran = once(case).await;
+        let took = started.elapsed();
+        assert!(took < LONGEST, "the run took {took:?}");
+        let wrong = wrong(case, &ran);
+        if !wrong.is_empty() && ran.starved > 0 && attempt < TRIES {
+            continue;
+        }
+        let starved = ran.starved;
+        assert!(wrong.is_empty(), "{}\n  ({starved} attempts starved)", wrong.join("\n  "));
+        (case.also)(&ran);
+        return;
+    }
+}
+
+/// What did not come out as demanded.
+fn wrong(case: &Case, ran: &Ran) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let steady = ["good", "bad", "careless"].map(|from| (format!("{from} -> steady:8080 allowed"), Want::Proven));
+    let lines = case.lines.iter().map(|line| (line.text.to_owned(), line.want));
+    let mut wanted: BTreeMap<String, Want> = lines.chain(steady).collect();
+    for result in &ran.results {
+        match wanted.remove(&result.check.name) {
+            None => wrong.push(format!("not asked for: {}", result.check.name)),
+            Some(want) => wrong.extend(differs(result, want)),
+        }
+    }
+    wrong.extend(wanted.keys().map(|name| format!("without a result: {name}")));
+    wrong
+}
+
+fn differs(result: &CheckResult, want: Want) -> Option<String> {
+    let said = format!("{} {:?}", result.seen, result.contrast);
+    let code = result.reason.as_ref().map_or("", |reason| reason.code);
+    let fits = match want {
+        Want::Proven => result.verdict == Outcome::Proven,
+        Want::Violated(words) => result.verdict == Outcome::Violated && words.iter().all(|word| said.contains(word)),
+        Want::Unproven(codes) => result.verdict == Outcome::Unproven && codes.contains(&code),
+        Want::NotProven => result.verdict != Outcome::Proven,
+        Want::ViolatedOrUnproven(word) => match result.verdict {
+            Outcome::Proven => false,
+            Outcome::Violated => said.contains(word),
+            Outcome::Unproven => true,
+        },
+    };
+    let flows: Vec<_> =
+        result.flows.iter().map(|flow| format!("{} -> {}: {}", flow.source, flow.address, flow.text)).collect();
+    (!fits).then(|| {
+        format!(
+            "{}: {} ({said}; {:?}), but {want:?} was demanded\n    {}",
+            result.check.name,
+            result.verdict,
+            result.reason,
+            flows.join("\n    ")
+        )
+    })
+}
+
+async fn once(case: &Case) -> Ran {
+    let (world, plan) = world_and_plan(case);
+    let addresses = world.inventory().pods.iter().flat_map(|pod| {
+        Family::ALL.into_iter().filter_map(|family| Some(((pod.name.clone(), family), pod.address(family)?)))
+    });
+    let addresses = addresses.collect();
+    let mut lab = Lab::up(world, lab::Options { deny: Deny::Drop }).await.expect("a lab");
+    let (heard, sampled) = watch::channel(false);
+    let stage = Stage { sabotage: lab.sabotage(), addresses, sampled };
+    (case.before)(stage.clone()).await;
+    let options = engine::Options {
+        schedule: Schedule {
+            run: "0123456789abcdef".into(),
+            seed: 7,
+            trust: vec![lab.authority().to_owned()],
+            beat: Duration::from_millis(500),
+        },
+        backend: "lab",
+        clock: clock_at(lab.started().elapsed()),
+    };
+    let sinks = reports::Sinks::open();
+    let mut witness = Witness {
+        plan: &plan,
+        sinks: &sinks,
+        heard,
+        results: Vec::new(),
+        summary: None,
+        samples: Vec::new(),
+        starved: 0,
+    };
+    let interrupted = std::future::pending::<String>();
+    let during = async {
+        (case.during)(stage).await;
+        std::future::pending::<()>().await;
+    };
+    let summary = tokio::select! {
+        summary = engine::run(&plan, &mut lab, options, interrupted, &mut witness) => summary.expect("a run"),
+        () = during => unreachable!("it waits for ever"),
+    };
+    let Witness { results, summary: told, samples, starved, .. } = witness;
+    assert_eq!(told, Some(summary), "what the reports were told");
+    let errors = lab.teardown().await;
+    assert!(errors.is_empty(), "{errors:?}");
+    let written = sinks.close(&results, summary);
+    Ran { results, written, samples, starved, plan }
+}
+
+/// Gives every report every event, and keeps what a test asks for.
+struct Witness<'a> {
+    plan: &'a Plan,
+    sinks: &'a reports::Sinks,
+    heard: watch::Sender<bool>,
+    results: Vec<CheckResult>,
+    summary: Option<Summary>,
+    samples: Vec<(String, Sample)>,
+    starved: usize,
+}
+
+impl Observer for Witness<'_> {
+    fn event(&mut self, event: RunEvent) {
+        self.sinks.event(&event);
+        if let RunEvent::Finished { results, summary, .. } = event {
+            self.results = results;
+            self.summary = Some(summary);
+        }
+    }
+
+    fn arrival(&mut self, arrival: &Arrival) {
+        let Ok(line) = &arrival.line else { return };
+        match &line.body {
+            Body::Sample(sample) => {
+                self.heard.send_replace(true);
+                if let Vantage::Pod { name, .. } = self.plan.vantage(arrival.probe) {
+                    self.samples.push((name.clone(), sample.clone()));
+                }
+            }
+            Body::Fault(fault) => self.starved += usize::from(fault.reason == FaultReason::Starved),
+            Body::Hello(_) | Body::Beat(_) | Body::Bye { .. } => {}
+        }
+    }
+}
+
+fn world_and_plan(case: &Case) -> (World, Plan) {
+    let mut sources = Sources::new();
+    let manifests = sources.add("world.yaml", manifests(case));
+    let (manifests, diagnostics) = read_manifests(&[manifests], &sources);
+    assert!(diagnostics.is_empty(), "{}", diagnostics.render_compact(&sources));
+    let suite = sources.add("suite.yaml", suite(case));
+    let (suites, diagnostics) = suite::read(&[suite], &sources);
+    assert!(!diagnostics.has_errors(), "{}", diagnostics.render_compact(&sources));
+    let world = World::place(&manifests, &[], Layout::default()).expect("placed");
+    let landmarks = Landmarks { on_pods: Some(lab::CONTROL_PORT), on_nodes: Some(lab::NODE_PORT), witnesses: true };
+    let mut plan =
+        resolve(&suites, world.inventory(), Environment::Lab, landmarks, &Selection::default()).expect("a plan");
+    plan.resolvers = plan.probes.iter().map(|vantage| Some(world.resolver(vantage))).collect();
+    (world, plan)
+}
+
+fn suite(case: &Case) -> String {
+    let mut text = format!(
+        "apiVersion: watertight.dev/v1
+kind: Suite
+metadata: {{ name: hostile }}
+spec:
+  endpoints:
+    good: {{ namespace: h, pods: {{ app: good }} }}
+    bad: {{ namespace: h, pods: {{ app: bad }} }}
+    careless: {{ namespace: h, pods: {{ app: careless }} }}
+    steady: {{ namespace: h, pods: {{ app: steady }} }}
+    target: {{ namespace: h, pods: {{ app: target }} }}
+    web: {{ namespace: h, workload: Deployment/web }}
+  settings: {{ {} }}
+  expect:
+    - good, bad, careless -> steady:8080 allowed
+",
+        case.settings
+    );
+    for Line { text: line, settings, .. } in &case.lines {
+        text.push_str(&format!("    - {{ check: \"{line}\", {settings} }}\n"));
+    }
+    text
+}
+
+fn manifests(case: &Case) -> String {
+    let ports: Vec<String> = PORTS.iter().map(|port| format!("{{containerPort: {port}}}")).collect();
+    let mut text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: h}\n".to_owned();
+    for (pod, node, ports) in [
+        ("good", 1, "{containerPort: 8080}"),
+        ("bad", 2, "{containerPort: 8080}"),
+        ("careless", 2, "{containerPort: 8080}"),
+        ("steady", 1, "{containerPort: 8080}"),
+        ("target", 1, &ports.join(", ")),
+    ] {
+        text.push_str(&format!(
+            "---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {pod}, namespace: h, labels: {{app: {pod}}}}}
+spec: {{nodeName: node-{node}, containers: [{{name: c, image: c, ports: [{ports}]}}]}}
+"
+        ));
+    }
+    text.push_str(
+        "---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: h}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: web, ports: [{containerPort: 3000}]}]}
+",
+    );
+    for target in ["target", "web"].into_iter().filter(|target| case.enforced || *target != "target") {
+        text.push_str(&format!(
+            "---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {{name: {target}, namespace: h}}
+spec:
+  podSelector: {{matchLabels: {{app: {target}}}}}
+  policyTypes: [Ingress]
+  ingress:
+    - from:
+        - podSelector: {{matchLabels: {{app: good}}}}
+        - podSelector: {{matchLabels: {{app: careless}}}}
+"
+        ));
+    }
+    text
+}
+
+/// The runner's clocks as they were so long ago.
+fn clock_at(ago: Duration) -> RunnerClock {
+    use nix::time::{ClockId, clock_gettime};
+    let then = |clock| {
+        let time = clock_gettime(clock).expect("a clock");
+        (time.tv_sec() as u64 * 1_000_000 + time.tv_nsec() as u64 / 1_000).saturating_sub(ago.as_micros() as u64)
+    };
+    RunnerClock {
+        boot: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot id").trim().to_owned(),
+        boottime_us: then(ClockId::CLOCK_BOOTTIME),
+        wall_us: then(ClockId::CLOCK_REALTIME),
+    }
+}

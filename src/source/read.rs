@@ -88,6 +88,12 @@ impl Sources {
     /// A diagnostic without a picture: not found, a folder, too large, or not UTF-8 (with the byte's position).
     pub fn read(&mut self, name: &str) -> Result<FileId, Diagnostic> {
         if name == "-" {
+            if self.find(name).is_some() {
+                // A second reading finds nothing, and a world without pods is no world that anybody meant.
+                return Err(self
+                    .unreadable(name, "was read already")
+                    .with_help("standard input can be the suite or the manifests, not both: write one to a file"));
+            }
             return self.read_from(name, io::stdin().lock());
         }
         let path = Path::new(name);

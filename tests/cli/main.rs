@@ -1,0 +1,9 @@
+//! The built binary from outside: exit codes, reports, bad input, signals.
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot start the binary fails")]
+
+mod bad_input;
+mod documents;
+mod exit_codes;
+mod one_model;
+mod signals;
+mod support;

@@ -1,0 +1,179 @@
+//! Console, JUnit, JSON, JSON lines and the exit code say the same of the same run.
+
+use crate::support::*;
+use quick_junit::{NonSuccessKind, TestCaseStatus};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Check, by its id → verdict.
+type Verdicts = BTreeMap<String, String>;
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
+}
+
+fn of_results(results: &Value) -> Verdicts {
+    let results = results.as_array().unwrap();
+    let verdicts: Verdicts = results.iter().map(|result| (text(&result["id"]), text(&result["verdict"]))).collect();
+    assert_eq!(verdicts.len(), results.len(), "an id stands for two checks");
+    verdicts
+}
+
+fn of_junit(path: &Path) -> Verdicts {
+    let report = junit(path);
+    let (mut verdicts, mut failures, mut errors) = (Verdicts::new(), 0, 0);
+    for case in report.test_suites.iter().flat_map(|suite| &suite.test_cases) {
+        let id = case.properties.iter().find(|property| property.name.as_str() == "id");
+        let Some(id) = id else { continue };
+        let verdict = match &case.status {
+            TestCaseStatus::Success { .. } => "proven",
+            TestCaseStatus::NonSuccess { kind: NonSuccessKind::Failure, .. } => "violated",
+            TestCaseStatus::NonSuccess { kind: NonSuccessKind::Error, .. } => "unproven",
+            TestCaseStatus::Skipped { .. } => "skipped",
+        };
+        failures += usize::from(verdict == "violated");
+        errors += usize::from(verdict == "unproven");
+        verdicts.insert(id.value.as_str().to_owned(), verdict.to_owned());
+    }
+    assert_eq!((report.tests, report.failures, report.errors), (verdicts.len(), failures, errors));
+    verdicts
+}
+
+fn of_lines(path: &Path) -> (Verdicts, Value) {
+    let text = std::fs::read_to_string(path).unwrap();
+    let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events.first().unwrap()["event"], "started");
+    let last = events.last().unwrap().clone();
+    assert_eq!(last["event"], "finished");
+    assert_eq!(events.iter().filter(|event| event["event"] == "finished").count(), 1);
+    let planned: Vec<&Value> = events[0]["checks"].as_array().unwrap().iter().map(|check| &check["id"]).collect();
+    let judged: Vec<&Value> = last["results"].as_array().unwrap().iter().map(|result| &result["id"]).collect();
+    assert_eq!(planned, judged, "what was planned is judged, in that order");
+    (of_results(&last["results"]), last["summary"].clone())
+}
+
+fn count(verdicts: &Verdicts, verdict: &str) -> usize {
+    verdicts.values().filter(|of| *of == verdict).count()
+}
+
+/// Runs and compares; gives the verdicts by check name.
+fn agree(arguments: &[&str]) -> (Ran, BTreeMap<String, String>) {
+    let files = Files::new();
+    let mut command = watertight(arguments);
+    for (format, name) in [("json", "r.json"), ("junit", "r.xml"), ("jsonl", "r.jsonl")] {
+        command.arg("--report").arg(format!("{format}={}", files.name(name)));
+    }
+    let ran = ran(&mut command);
+    ran.without_panic();
+
+    let report = json(&files.path("r.json"));
+    let by_json = of_results(&report["checks"]);
+    let (by_lines, summary) = of_lines(&files.path("r.jsonl"));
+    assert_eq!(by_json, of_junit(&files.path("r.xml")), "JSON and JUnit");
+    assert_eq!(by_json, by_lines, "JSON and JSON lines");
+
+    let (proven, violated, unproven) =
+        (count(&by_json, "proven"), count(&by_json, "violated"), count(&by_json, "unproven"));
+    assert_eq!(proven + violated + unproven, by_json.len());
+    for (key, number) in [("checks", by_json.len()), ("proven", proven), ("violated", violated), ("unproven", unproven)]
+    {
+        assert_eq!(summary[key], number, "{key}");
+    }
+    let code = if violated > 0 {
+        3
+    } else if unproven > 0 {
+        4
+    } else {
+        0
+    };
+    ran.ends(code);
+    assert_eq!(report["run"]["exitCode"], code);
+    assert_eq!(summary["exitCode"], code);
+    assert_eq!(report["run"]["complete"], true);
+
+    let sums = format!("{proven} proven, {violated} violated, {unproven} unproven in ");
+    assert!(ran.out.contains(&sums), "{sums} is not in:\n{}", ran.out);
+    for result in report["checks"].as_array().unwrap() {
+        let (name, verdict) = (text(&result["name"]), text(&result["verdict"]));
+        for word in ["violated", "unproven"] {
+            let shown = ran.out.lines().any(|line| line == format!("{word}: {name}"));
+            assert_eq!(shown, word == verdict, "{word}: {name}\n{}", ran.out);
+        }
+    }
+    let named = report["checks"].as_array().unwrap();
+    let verdicts = named.iter().map(|result| (text(&result["name"]), text(&result["verdict"]))).collect();
+    (ran, verdicts)
+}
+
+#[test]
+fn reports_agree_where_every_verdict_occurs() {
+    let _alone = alone();
+    let (ran, verdicts) = agree(&["run", LEAKY, UNPROVEN, "--lab", WORLD]);
+    ran.ends(3);
+    let expected = [
+        ("web -> api:8080 allowed", "proven"),
+        ("web -> db:5432 denied [leak]", "violated"),
+        ("web -> silent:9999 denied", "unproven"),
+    ];
+    assert_eq!(verdicts, expected.map(|(name, verdict)| (name.to_owned(), verdict.to_owned())).into());
+}
+
+#[test]
+fn reports_agree_where_all_is_proven() {
+    let _alone = alone();
+    let shop = ["run", "suites/shop/suite.yaml", "--lab", "suites/shop/manifests", "--only", ":(8080|5432|80) "];
+    let (ran, verdicts) = agree(&shop);
+    ran.ends(0);
+    assert_eq!(verdicts.len(), 9, "{verdicts:?}");
+}
+
+#[test]
+fn data_on_standard_output_is_the_file_and_nothing_else() {
+    let _alone = alone();
+    let run = |format: &str| ran(&mut watertight(["run", LEAKY, "--lab", WORLD, "-o", format]));
+    let document = run("json");
+    document.ends(3).complains("violated: web -> db:5432 denied [leak]");
+    let report: Value = serde_json::from_str(&document.out).expect("a JSON document alone");
+    assert_eq!(count(&of_results(&report["checks"]), "violated"), 1);
+
+    let lines = run("jsonl");
+    lines.ends(3);
+    assert!(lines.out.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{}", lines.out);
+
+    let xml = run("junit");
+    xml.ends(3);
+    assert_eq!(quick_junit::Report::deserialize_from_str(&xml.out).expect("an XML document alone").failures, 1);
+}
+
+/// Names that act on a terminal, an XML file, a log or a shell.
+#[test]
+fn hostile_names_stay_text_in_every_report() {
+    let _alone = alone();
+    let files = Files::new();
+    let hostile = r"\e[31m]]><b>&amp;\u202Eevil\u0007 ::error::x ##[group] $(id) `id` ' \u2028";
+    let tag = r"\u202E]]></testcase>&amp;##[error]::error::\u2028";
+    let suite = files.with(
+        "hostile.yaml",
+        format!(
+            "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{ name: hostile }}\nspec:\n  endpoints:\n    \
+             web: {{ namespace: shop, workload: Deployment/web }}\n    api: {{ namespace: shop, workload: Deployment/api }}\n  \
+             expect:\n    - check: web -> api:8080 allowed\n      because: \"{hostile}\"\n      tags: [\"{tag}\"]\n    \
+             - check: web -> api:8080 denied\n      id: bad\n"
+        ),
+    );
+    // The same line, both allowed and denied, is a mistake that quotes nothing hostile unescaped.
+    let ran_twice = ran(&mut watertight(["run", &suite, "--lab", WORLD]));
+    ran_twice.ends(2);
+    assert!(!ran_twice.err.contains('\u{1b}') && !ran_twice.err.contains('\u{202e}'), "{:?}", ran_twice.err);
+
+    let text = std::fs::read_to_string(&suite).unwrap();
+    let once = text.split("    - check: web -> api:8080 denied").next().unwrap().replace("allowed", "denied");
+    let suite = files.with("once.yaml", once);
+    let (ran, _) = agree(&["run", &suite, "--lab", WORLD]);
+    ran.ends(3);
+    for stream in [&ran.out, &ran.err] {
+        assert!(!stream.contains(['\u{1b}', '\u{202e}', '\u{7}', '\u{2028}']), "{stream:?}");
+        assert!(!stream.contains("##["), "{stream:?}");
+    }
+}

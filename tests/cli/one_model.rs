@@ -67,6 +67,7 @@ fn agree(arguments: &[&str]) -> (Ran, BTreeMap<String, String>) {
     let ran = ran(&mut command);
     ran.without_panic();
 
+    assert_ne!(ran.code, Some(2), "{}", ran.err);
     let report = json(&files.path("r.json"));
     let by_json = of_results(&report["checks"]);
     let (by_lines, summary) = of_lines(&files.path("r.jsonl"));
@@ -152,7 +153,7 @@ fn hostile_names_stay_text_in_every_report() {
     let _alone = alone();
     let files = Files::new();
     let hostile = r"\e[31m]]><b>&amp;\u202Eevil\u0007 ::error::x ##[group] $(id) `id` ' \u2028";
-    let tag = r"\u202E]]></testcase>&amp;##[error]::error::\u2028";
+    let tag = r"\u202E]]></testcase>&amp;##[error]::error::\u2066";
     let suite = files.with(
         "hostile.yaml",
         format!(

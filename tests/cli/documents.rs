@@ -112,7 +112,9 @@ fn suites_and_manifests_come_from_standard_input_too() {
     fed(&mut watertight(["validate", "-"]), &suite).ends(0);
     fed(&mut watertight(["plan", SMALL, "--lab", "-"]), b"kind: Pod\n\tx: 1\n").ends(2).complains(":2:");
     // One stream cannot be both.
-    fed(&mut watertight(["plan", "-", "--lab", "-"]), &suite).ends(2).complains("cannot read standard input: it was read already");
+    fed(&mut watertight(["plan", "-", "--lab", "-"]), &suite)
+        .ends(2)
+        .complains("cannot read standard input: it was read already");
 }
 
 #[test]

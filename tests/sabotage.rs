@@ -34,7 +34,7 @@ use coverage::Exercised;
 use runner::{Case, Turns, Wanted, run_whole};
 use std::collections::VecDeque;
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -117,10 +117,18 @@ fn main() -> ExitCode {
     let (mut passed, mut failed) = (tally.passed, tally.failed);
     if words.is_empty() {
         let gaps = tally.exercised.gaps();
-        gaps.iter().for_each(|gap| say(&format!("never exercised: {gap}")));
-        if gaps.is_empty() { passed += 1 } else { failed.push("everything is exercised".to_owned()) }
+        for gap in &gaps {
+            say(&format!("never exercised: {gap}"));
+        }
+        if gaps.is_empty() {
+            passed += 1;
+        } else {
+            failed.push("everything is exercised".to_owned());
+        }
     }
-    failed.iter().for_each(|name| say(&format!("failed: {name}")));
+    for name in &failed {
+        say(&format!("failed: {name}"));
+    }
     say(&format!("took {:.0} s", started.elapsed().as_secs_f32()));
     say(&format!("{passed} passed, {} failed", failed.len()));
     if failed.is_empty() && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -137,7 +145,8 @@ fn folders() -> Vec<Case> {
     folders.sort();
     assert!(!folders.is_empty(), "there is no folder in {}", root.display());
     let name = |folder: &Path| folder.file_name().and_then(|name| name.to_str()).expect("a name in UTF-8").to_owned();
-    folders.iter().map(|folder| Case::load(&name(folder), folder, Turns::Each)).collect()
+    let load = |folder: &PathBuf| Case::load(&name(folder), folder, Turns::Each).in_turns_by_size();
+    folders.iter().map(load).collect()
 }
 
 /// Runs a case that nobody breaks: everything must be proven.
@@ -176,14 +185,16 @@ fn work_through(jobs: VecDeque<Job>, tally: &Mutex<Tally>) {
                     let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
                     let verdict = if done.failures.is_empty() { "ok" } else { "FAILED" };
                     say(&format!("{verdict:6} {:5.1} s  {name}", started.elapsed().as_secs_f32()));
-                    done.failures.iter().take(SHOWN).for_each(|failure| say(&format!("         {failure}")));
+                    for failure in done.failures.iter().take(SHOWN) {
+                        say(&format!("         {failure}"));
+                    }
                     if done.failures.len() > SHOWN {
                         say(&format!("         and {} more", done.failures.len() - SHOWN));
                     }
                     if done.failures.is_empty() {
-                        tally.passed += 1
+                        tally.passed += 1;
                     } else {
-                        tally.failed.push(name)
+                        tally.failed.push(name);
                     }
                     tally.exercised.add(done.exercised);
                 }

@@ -405,14 +405,14 @@ fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
             Ok(ran) => ran,
             Err(error) => return Done::failed(error),
         };
-        let leaks_to = |index: usize| {
+        let must_leak = |index: usize| {
             let check = base.check(index);
             check.expected == Expected::Denied && !base.ends().replicas(check).is_disjoint(&leaky)
         };
-        let wanted = |index| if leaks_to(index) { Wanted::Violated } else { Wanted::Proven };
+        let wanted = |index| if must_leak(index) { Wanted::Violated } else { Wanted::Proven };
         let mut failures = ran.differing(|index| Some(wanted(index)).filter(|_| base.was_proven(index)));
         for (index, result) in ran.results.iter().enumerate() {
-            if !leaks_to(index) || !base.was_proven(index) {
+            if !must_leak(index) || !base.was_proven(index) {
                 continue;
             }
             if !leaky.iter().any(|pod| result.seen.contains(pod.as_str())) {

@@ -21,6 +21,9 @@ use watertight::wire::{Body, FaultReason};
 /// a run; every repetition is printed.
 const REPETITIONS: u32 = 3;
 
+/// Probes of a case of which each thing is broken in a run of its own.
+const EACH_UP_TO: usize = 8;
+
 /// A suite with its manifests.
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
@@ -68,6 +71,12 @@ impl Case {
         suite.settings.hold.get_or_insert(Duration::from_secs(2));
         suite.settings.patience.get_or_insert(Duration::from_secs(4));
         Self { name: name.to_owned(), suite, manifests, deny: Deny::Drop, turns }
+    }
+
+    /// The same, in halves where breaking each thing by itself would take minutes.
+    pub(crate) fn in_turns_by_size(self) -> Self {
+        let turns = if self.prepare().1.probes.len() > EACH_UP_TO { Turns::Halves } else { Turns::Each };
+        Self { turns, ..self }
     }
 
     /// The same with another way to treat denied packets.
@@ -271,7 +280,8 @@ impl Ran {
             let interrupted = self.starved > 0 && is(result, Reason::TooFewSamples);
             slow || interrupted || is(result, Reason::Starved)
         });
-        starved.next().map(|(_, result)| format!("{}: {}", result.check.name, shown(result)))
+        let text = |result: &CheckResult| result.reason.as_ref().map_or(String::new(), |reason| reason.text.clone());
+        starved.next().map(|(_, result)| format!("{}: {}", result.check.name, text(result)))
     }
 
     /// What did not come back as wanted; the check's number is its place in the plan.

@@ -294,6 +294,7 @@ fn in_time() -> Vec<Job> {
         How::MEANWHILE,
         &[(DENIED, "", Wanted::Unproven(vec![Reason::TooFewSamples, Reason::NoControlAnswered]))],
     );
+    let cut = Play::new("a path cut in the middle", How::MEANWHILE, &[(DENIED, "", Wanted::NotProven)]);
     let once = Play::new(
         "a denial that opens after it was judged",
         How { when: When::After(Duration::from_secs(5)), ..How::BEFORE },
@@ -322,6 +323,7 @@ fn in_time() -> Vec<Job> {
             });
             Ok(())
         }),
+        cut.job(async |hand| hand.sabotage.cut("node-1", "node-2").await),
         ending.job(async |hand| hand.sabotage.stop_listener(listener("target"), Some((Tcp, 80))).await),
         once.job(async |hand| open(&hand, 80).await),
     ]

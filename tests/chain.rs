@@ -60,7 +60,7 @@ fn chain(suite_text: &str, world_text: &str) -> Reached {
             return Reached::NoPlace;
         }
     };
-    let landmarks = Landmarks { on_pods: Some(CONTROL_PORT), on_nodes: Some(NODE_PORT) };
+    let landmarks = Landmarks { on_pods: Some(CONTROL_PORT), on_nodes: Some(NODE_PORT), witnesses: true };
     match plan::resolve(&suites, world.inventory(), Environment::Lab, landmarks, &Selection::default()) {
         Ok(plan) => {
             let schedule = Schedule { run: "0".repeat(16), seed: 1, trust: Vec::new(), beat: Duration::from_secs(1) };

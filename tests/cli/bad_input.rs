@@ -1,6 +1,7 @@
 //! What is wrong with files is said with file and line, and nothing is run.
 
 use crate::support::*;
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 /// Refused as a suite by `validate`, `plan` and `run`, and as a manifest, with these words, soon.
@@ -53,7 +54,11 @@ fn ten_megabytes_of_nesting_are_refused_soon() {
     refused(&files.with("whole.yaml", whole), &["nests too deep", "whole.yaml:4:"]);
     let maps = format!("{HEAD}spec: {}", "{a: ".repeat(2_500_000));
     refused(&files.with("maps.yaml", maps), &["nests deeper than", "maps.yaml:4:"]);
-    let block: String = (0..2_000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+    let mut block = String::new();
+    for depth in 0..2_000 {
+        block.push_str(&" ".repeat(depth));
+        block.push_str("a:\n");
+    }
     refused(&files.with("block.yaml", format!("{HEAD}spec:\n{block}")), &["block.yaml:"]);
 }
 
@@ -63,7 +68,7 @@ fn aliases_that_explode_are_refused_soon() {
     let mut bomb = format!("{HEAD}a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for level in 1..20 {
         let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
-        bomb.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
+        writeln!(bomb, "a{level}: &a{level} [{aliases}]").unwrap();
     }
     bomb.push_str("spec: { expect: *a19 }\n");
     refused(&files.with("bomb.yaml", bomb), &["aliases", "bomb.yaml:"]);

@@ -192,6 +192,22 @@ fn a_signal_in_mid_run_keeps_what_was_settled() {
 }
 
 #[test]
+fn a_signal_while_the_run_stops_changes_nothing_that_is_said() {
+    let _alone = alone();
+    let mut run = Running::start(SMALL, WORLD);
+    run.until("everything was settled", |run| run.events().matches("\"event\":\"settled\"").count() == 2);
+    run.signal(Signal::SIGTERM);
+    let ended = run.end();
+    // It comes just before the stop, or in it: what counts is that the code and all reports are of one mind.
+    let code = ended.ran.code.expect("no death by the signal");
+    let report = json(&ended.files.path("r.json"));
+    assert!(code == 0 || code == 5, "{code}: {}", ended.ran.err);
+    assert_eq!((&report["run"]["exitCode"], &report["run"]["complete"]), (&code.into(), &(code == 0).into()));
+    assert_eq!(junit(&ended.files.path("r.xml")).errors > 0, code == 5);
+    ended.left_nothing_within(Duration::ZERO);
+}
+
+#[test]
 fn a_violation_outlives_the_interruption() {
     let _alone = alone();
     // Its other suite holds the run up long after the violation is there.

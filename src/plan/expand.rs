@@ -278,7 +278,10 @@ impl Found<'_> {
                     .pods
                     .iter()
                     .filter(|pod| pod.namespace == *namespace)
-                    .filter_map(|pod| pod.workloads.last().map(ToString::to_string))
+                    // The outermost owner, which is what suites name; the pod itself where it has none.
+                    .filter_map(|pod| {
+                        pod.workloads.iter().rev().nth(1).or(pod.workloads.last()).map(ToString::to_string)
+                    })
                     .collect();
                 format!(
                     "{label} matches nothing: there are no pods of {workload} in namespace {namespace}{}",

@@ -1,8 +1,8 @@
 //! Who can vouch: for targets, for sources, for paths. The planner adds what the suite lacks.
 
 use super::builder::Builder;
+use super::ends::{Ends, party_of, vantage_of};
 use super::expand::selects;
-use super::resolve::{OneFamily, party_of, vantage_of};
 use super::{FlowId, Party, PathEnd, TargetKey, Vantage};
 use crate::inventory::{Inventory, Pod, Service};
 use crate::model::{Family, ObjectRef};
@@ -26,17 +26,12 @@ pub struct Landmarks {
 const MAX_WITNESSES: usize = 6;
 
 /// Adds controls for every check.
-pub(super) fn add(
-    builder: &mut Builder,
-    suites: &[Suite],
-    inventory: &Inventory,
-    one_family: &OneFamily,
-    landmarks: Landmarks,
-) {
+pub(super) fn add(builder: &mut Builder, suites: &[Suite], ends: &Ends<'_>, landmarks: Landmarks) {
+    let inventory = ends.inventory;
     let mut this = Controls {
         pods: inventory.pods.iter().map(|pod| ((pod.namespace.as_str(), pod.name.as_str()), pod)).collect(),
         inventory,
-        one_family,
+        ends,
         landmarks,
         builder,
     };
@@ -57,7 +52,7 @@ pub(super) fn add(
 struct Controls<'a, 'b> {
     pods: HashMap<(&'a str, &'a str), &'a Pod>,
     inventory: &'a Inventory,
-    one_family: &'a OneFamily,
+    ends: &'a Ends<'a>,
     landmarks: Landmarks,
     builder: &'b mut Builder,
 }
@@ -115,7 +110,7 @@ impl Controls<'_, '_> {
     fn copy_from(&mut self, vantage: &Vantage, flow: FlowId) {
         let of = &self.builder.flows[flow.0 as usize];
         let (key, party, opens_at) = (of.to.clone(), of.party.clone(), of.opens_at);
-        if !self.one_family.lets(vantage, key.address) {
+        if !self.ends.has_family_of(vantage, key.address) {
             return;
         }
         let id = self.builder.flow(vantage, key.clone(), party, opens_at);

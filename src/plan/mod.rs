@@ -5,7 +5,9 @@
 
 mod builder;
 mod controls;
+mod ends;
 mod expand;
+mod lines;
 mod notes;
 mod rates;
 mod request;

@@ -1,0 +1,179 @@
+//! The two ends of a check: from where its packets are sent, and every address that they go to.
+
+use super::controls::service_party;
+use super::expand::{Found, FoundPort, Place, cluster_addresses};
+use super::request::Ask;
+use super::{Party, TargetKey, Vantage};
+use crate::inventory::{Inventory, Pod};
+use crate::model::{Family, Transport};
+use crate::suite::{Locator, Spread};
+use crate::wire;
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+
+/// At most so many addresses of an outside name are dialled in each family.
+const MAX_ADDRESSES: usize = 4;
+
+/// At most so many nodes are used of a source, unless the suite says otherwise.
+const MAX_SPREAD: usize = 3;
+
+/// What exists, asked for ends.
+#[derive(Debug)]
+pub(super) struct Ends<'a> {
+    pub(super) inventory: &'a Inventory,
+    /// Pods and nodes with addresses of one family only, and which it is. Mostly there is none.
+    one_family: HashMap<Vantage, Family>,
+}
+
+impl<'a> Ends<'a> {
+    pub(super) fn of(inventory: &'a Inventory) -> Self {
+        let pods = inventory.pods.iter().map(|pod| (vantage_of(pod), &pod.addresses));
+        let nodes = inventory.nodes.iter().map(|node| (Vantage::Node { name: node.name.clone() }, &node.addresses));
+        let only = |addresses: &[IpAddr]| {
+            let first = Family::of(*addresses.first()?);
+            addresses.iter().all(|address| Family::of(*address) == first).then_some(first)
+        };
+        let one_family =
+            pods.chain(nodes).filter_map(|(vantage, addresses)| Some((vantage, only(addresses)?))).collect();
+        Self { inventory, one_family }
+    }
+
+    /// Whether packets to an address can be sent from a vantage at all: a family is tested where both ends have it.
+    pub(super) fn has_family_of(&self, vantage: &Vantage, address: IpAddr) -> bool {
+        self.one_family.get(vantage).is_none_or(|family| *family == Family::of(address))
+    }
+
+    /// From where an endpoint's packets are sent: with a spread those used, else all.
+    pub(super) fn vantages(&self, found: &Found<'_>, spread: Option<Spread>) -> Vec<Vantage> {
+        match found.place {
+            Place::Runner => return vec![Vantage::Runner],
+            Place::Nodes => {
+                return self.inventory.nodes.iter().map(|node| Vantage::Node { name: node.name.clone() }).collect();
+            }
+            Place::Outside(_) => return Vec::new(),
+            Place::Pods => {}
+        }
+        let mut chosen: Vec<&Pod> = found.pods.clone();
+        match spread {
+            None | Some(Spread::Replicas) => {}
+            Some(Spread::One) => {
+                chosen.sort_by_key(|pod| !pod.ready);
+                chosen.truncate(1);
+            }
+            Some(Spread::Nodes) => {
+                chosen.sort_by_key(|pod| !pod.ready);
+                let mut nodes = BTreeSet::new();
+                chosen.retain(|pod| nodes.insert(pod.node.clone()));
+                chosen.sort_by(|a, b| a.name.cmp(&b.name));
+                chosen.truncate(MAX_SPREAD);
+            }
+        }
+        let mut vantages: Vec<Vantage> = chosen.into_iter().map(vantage_of).collect();
+        vantages.dedup();
+        vantages
+    }
+
+    /// Whether a packet can go there at all: between two ends that are not one pod, in a family that the source has.
+    pub(super) fn can_meet(&self, vantage: &Vantage, key: &TargetKey, party: &Party) -> bool {
+        !is_same_pod(vantage, party) && self.has_family_of(vantage, key.address)
+    }
+
+    /// Who has an address inside the cluster.
+    fn inside(&self, address: IpAddr) -> Option<Party> {
+        let pods = self.inventory.pods.iter().find(|pod| !pod.host_network && pod.addresses.contains(&address));
+        let services = || self.inventory.services.iter().find(|service| cluster_addresses(service).contains(&address));
+        let nodes = || self.inventory.nodes.iter().find(|node| node.addresses.contains(&address));
+        pods.map(party_of)
+            .or_else(|| services().map(|service| service_party(service, self.inventory)))
+            .or_else(|| nodes().map(|node| Party::Node { name: node.name.clone() }))
+    }
+
+    /// Every address that is dialled to reach a port of an endpoint.
+    pub(super) fn targets(&self, found: &Found<'_>, at: &FoundPort, ask: &Ask) -> Vec<(TargetKey, Party)> {
+        let Some(transport) = probed(at.transport) else { return Vec::new() };
+        let key = |address: IpAddr, port: u16| TargetKey {
+            address,
+            name: None,
+            port,
+            transport,
+            request: ask.request(address),
+            once: ask.once,
+        };
+        let mut targets = Vec::new();
+        match &found.place {
+            Place::Outside(addresses) => {
+                let party = Party::Outside { name: found.endpoint.label.clone() };
+                for family in Family::ALL {
+                    let mut of_family = addresses.iter().filter(|address| Family::of(**address) == family);
+                    let known: Vec<TargetKey> =
+                        of_family.by_ref().take(MAX_ADDRESSES).map(|address| key(*address, at.number)).collect();
+                    // Each probe dials what others got for the name, and what it resolves itself.
+                    if let (Some(first), Locator::Host(host)) = (known.first(), &found.endpoint.locator) {
+                        targets.push((TargetKey { name: Some(format!("{host}.")), ..first.clone() }, party.clone()));
+                    }
+                    targets.extend(known.into_iter().map(|key| {
+                        let there = self.inside(key.address).unwrap_or_else(|| party.clone());
+                        (key, there)
+                    }));
+                }
+            }
+            Place::Nodes => {
+                for node in &self.inventory.nodes {
+                    let party = Party::Node { name: node.name.clone() };
+                    targets.extend(node.addresses.iter().map(|address| (key(*address, at.number), party.clone())));
+                }
+            }
+            Place::Runner => {}
+            Place::Pods => {
+                for pod in &found.pods {
+                    let Some(number) = at.on_pods.of(pod, at.transport) else { continue };
+                    for family in Family::ALL {
+                        let Some(address) = pod.address(family) else { continue };
+                        targets.push((key(address, number), party_of(pod)));
+                    }
+                }
+                if let Some(service) = found.service {
+                    let party = service_party(service, self.inventory);
+                    for port in &at.on_service {
+                        targets.extend(
+                            cluster_addresses(service).iter().map(|address| (key(*address, *port), party.clone())),
+                        );
+                    }
+                }
+            }
+        }
+        targets
+    }
+}
+
+/// The transport on the wire; SCTP cannot be probed.
+fn probed(transport: Transport) -> Option<wire::Transport> {
+    match transport {
+        Transport::Tcp => Some(wire::Transport::Tcp),
+        Transport::Udp => Some(wire::Transport::Udp),
+        Transport::Sctp => None,
+    }
+}
+
+/// A pod that shares its node's network has the node's identity.
+pub(super) fn vantage_of(pod: &Pod) -> Vantage {
+    if pod.host_network {
+        Vantage::Node { name: pod.node.clone() }
+    } else {
+        Vantage::Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), node: pod.node.clone() }
+    }
+}
+
+pub(super) fn party_of(pod: &Pod) -> Party {
+    Party::Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), node: pod.node.clone(), ready: pod.ready }
+}
+
+fn is_same_pod(vantage: &Vantage, party: &Party) -> bool {
+    match (vantage, party) {
+        (Vantage::Pod { namespace, name, .. }, Party::Pod { namespace: of, name: target, .. }) => {
+            namespace == of && name == target
+        }
+        (Vantage::Node { name }, Party::Node { name: target }) => name == target,
+        _ => false,
+    }
+}

@@ -1,10 +1,11 @@
 //! The cases: what the target does, and what must come of each line.
 
-use crate::scene::{Case, Line, Ran, Stage, Want, beside, line};
+use crate::scene::{Case, Line, Ran, Stage, Want, beside, line, nothing};
 use crate::servers;
 use Want::{NotProven, Proven, Unproven, Violated, ViolatedOrUnproven};
 use rcgen::{CertificateParams, DnType, SanType};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::time::sleep;
 use watertight::backend::lab::Leak;
@@ -28,6 +29,7 @@ const NO_CONTROL: Want = Unproven(&["no-control-answered"]);
 pub(crate) fn all() -> Vec<Case> {
     vec![
         mute(),
+        mute_with_little_patience(),
         hang_up(),
         flood(),
         drip(),
@@ -62,7 +64,12 @@ async fn behave_all(stage: &Stage, behaviour: Behaviour) {
 }
 
 fn raw(bytes: &[u8]) -> Behaviour {
-    Behaviour::Raw(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    use std::fmt::Write;
+    let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").expect("a string takes everything");
+        hex
+    });
+    Behaviour::Raw(hex)
 }
 
 fn with(text: &'static str, settings: &'static str, want: Want) -> Line {
@@ -92,6 +99,15 @@ fn mute() -> Case {
             line("careless -> tls://target:8443 denied", NO_CONTROL),
         ],
     )
+}
+
+/// An attempt is told of only when it has waited for an answer, which is long after this patience.
+fn mute_with_little_patience() -> Case {
+    async fn before(stage: Stage) {
+        behave(&stage, 8001, Behaviour::Mute).await;
+    }
+    let lines = vec![line("careless -> target:8001 denied", Violated(&["careless"]))];
+    Case { settings: "patience: 2s", ..Case::new("never answers, with little patience", beside!(before), lines) }
 }
 
 fn hang_up() -> Case {
@@ -165,11 +181,20 @@ fn drip() -> Case {
 }
 
 fn redirect() -> Case {
+    /// Requests that came to where a redirect leads.
+    static FOLLOWED: AtomicU32 = AtomicU32::new(0);
     async fn before(stage: Stage) {
         behave(&stage, 8002, Behaviour::Redirect).await;
         behave(&stage, 8443, Behaviour::Redirect).await;
-        servers::serve(&stage, 8003, |_, _| {
-            Some(b"HTTP/1.1 302 Found\r\nlocation: http://target:8004/\r\ncontent-length: 0\r\n\r\n".to_vec())
+        let there = stage.address("target", Family::V4);
+        servers::serve(&stage, 8003, move |_, _| {
+            let head = format!("HTTP/1.1 302 Found\r\nlocation: http://{there}:8004/\r\ncontent-length: 0\r\n\r\n");
+            Some(head.into_bytes())
+        })
+        .await;
+        servers::serve(&stage, 8004, |_, _| {
+            FOLLOWED.fetch_add(1, Ordering::Relaxed);
+            None
         })
         .await;
     }
@@ -179,6 +204,7 @@ fn redirect() -> Case {
                 ran.samples("good", port).iter().filter_map(|s| Some(s.seen.http.as_ref()?.status)).collect();
             assert!(!statuses.is_empty() && statuses.iter().all(|status| *status == 302), "{port}: {statuses:?}");
         }
+        assert_eq!(FOLLOWED.load(Ordering::Relaxed), 0, "no redirect is followed");
     }
     let lines = vec![
         with("good -> http://target:8002/ allowed", "demand: A1", Proven),
@@ -209,7 +235,7 @@ fn banners() -> Case {
         let garbled =
             banner.iter().any(|s| matches!(stop_of(s), Some(How::Garbled { what }) if what.contains(SURVIVES)));
         assert!(garbled, "the banner was met: {banner:?}");
-        let heard = |port: u16| ran.samples("good", port).iter().filter_map(|s| s.seen.http.clone()).next();
+        let heard = |port: u16| ran.samples("good", port).iter().find_map(|s| s.seen.http.clone());
         let facts = heard(8002).expect("an answer");
         assert!(
             facts.server.as_ref().is_some_and(|s| s.contains(SURVIVES)) && facts.body_start.contains(SURVIVES),
@@ -235,9 +261,9 @@ fn banners() -> Case {
 fn changing_banners() -> Case {
     async fn before(stage: Stage) {
         for port in [8001, 8002] {
-            let count = std::sync::atomic::AtomicU32::new(0);
+            let count = AtomicU32::new(0);
             servers::serve(&stage, port, move |_, question| {
-                let n = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let n = count.fetch_add(1, Ordering::Relaxed);
                 let http = question.starts_with(b"GET");
                 let head = if http { "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n" } else { "" };
                 Some(format!("{head}greeting number {n}\r\n").into_bytes())
@@ -459,9 +485,10 @@ fn flapping() -> Case {
         for up in [false, true].into_iter().cycle() {
             for port in [8001, 8002] {
                 let (target, port) = (Stage::pod("target"), Some((Transport::Tcp, port)));
-                let done = match up {
-                    true => stage.sabotage.start_listener(target, port).await,
-                    false => stage.sabotage.stop_listener(target, port).await,
+                let done = if up {
+                    stage.sabotage.start_listener(target, port).await
+                } else {
+                    stage.sabotage.stop_listener(target, port).await
                 };
                 // The lab is taken down under us at the end of the run.
                 if done.is_err() {
@@ -471,7 +498,6 @@ fn flapping() -> Case {
             sleep(Duration::from_millis(600)).await;
         }
     }
-    async fn before(_: Stage) {}
     let lines = vec![
         line("good -> target:8001 allowed", ViolatedOrUnproven("unstable")),
         line("careless -> target:8001 denied", Violated(&["careless"])),
@@ -480,7 +506,7 @@ fn flapping() -> Case {
         // Keeps the run going.
         with("bad -> target:8003 denied", "hold: 9s", Proven),
     ];
-    Case { during: beside!(during), ..Case::new("comes and goes every 600 ms", beside!(before), lines) }
+    Case { during: beside!(during), ..Case::new("comes and goes every 600 ms", beside!(nothing), lines) }
 }
 
 fn late() -> Case {
@@ -522,7 +548,6 @@ async fn replace(stage: &Stage) {
 }
 
 fn replaced() -> Case {
-    async fn before(_: Stage) {}
     async fn during(mut stage: Stage) {
         stage.first_sample().await;
         sleep(Duration::from_secs(2)).await;
@@ -542,12 +567,11 @@ fn replaced() -> Case {
     Case {
         during: beside!(during),
         also,
-        ..Case::new("replaced by another pod at its address", beside!(before), lines)
+        ..Case::new("replaced by another pod at its address", beside!(nothing), lines)
     }
 }
 
 fn replaced_after_a_leak() -> Case {
-    async fn before(_: Stage) {}
     async fn during(mut stage: Stage) {
         stage.first_sample().await;
         sleep(Duration::from_secs(5)).await;
@@ -558,7 +582,7 @@ fn replaced_after_a_leak() -> Case {
         with("bad -> web:3000 denied", "hold: 9s", Proven),
         line("good -> web:3000 allowed", Proven),
     ];
-    Case { during: beside!(during), ..Case::new("replaced long after it leaked", beside!(before), lines) }
+    Case { during: beside!(during), ..Case::new("replaced long after it leaked", beside!(nothing), lines) }
 }
 
 fn leaky_replica() -> Case {

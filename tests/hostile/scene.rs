@@ -119,7 +119,9 @@ impl Case {
     }
 }
 
-async fn nothing(_: Stage) {}
+pub(crate) fn nothing(_: Stage) -> std::future::Ready<()> {
+    std::future::ready(())
+}
 
 /// What came of a run.
 pub(crate) struct Ran {
@@ -154,8 +156,7 @@ pub(crate) async fn run(case: &Case) {
         if !wrong.is_empty() && ran.starved > 0 && attempt < TRIES {
             continue;
         }
-        let starved = ran.starved;
-        assert!(wrong.is_empty(), "{}\n  ({starved} attempts starved)", wrong.join("\n  "));
+        assert!(wrong.is_empty(), "{}\n  ({} attempts starved)", wrong.join("\n  "), ran.starved);
         (case.also)(&ran);
         return;
     }

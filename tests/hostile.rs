@@ -74,9 +74,9 @@ fn main() -> ExitCode {
         highest as f64 / (1024.0 * 1024.0)
     ));
     if small {
-        passed += 1
+        passed += 1;
     } else {
-        failed.push("memory of probes")
+        failed.push("memory of probes");
     }
     say(&format!("{passed} passed, {} failed", failed.len()));
     if failed.is_empty() && passed > 1 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

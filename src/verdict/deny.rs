@@ -4,7 +4,7 @@
 //! 2. *The target was alive*: somebody else passed the stage at which these samples were blocked, just before the
 //!    first and just after the last of them, and never more than two seconds apart between.
 //! 3. *The source was able*: the same probe opened something in the same way before and after.
-//! 4. *The path was open*: some flow crossed from the source's node to the target's in the same window.
+//! 4. *The path was open*: some flow crossed from the source's node to the target's, all through the same window.
 //! 5. *Nothing relevant changed* while the flow was watched.
 
 use super::evidence::{EnforcerRecord, FlowEvidence, Moment, OPENINGS_IN_A_ROW, Outcome, StageTimes, Streak};
@@ -323,6 +323,7 @@ impl<'a> BlockedSuffix<'a> {
     fn prove(&self, case: Case<'_>, terms: &Terms, id: FlowId) -> Result<DenyProof, Shortfall> {
         let strict = terms.demand != Demand::D1;
         let able = Ability::of(case, id);
+        let crossings = if strict { crossings(case, id) } else { None };
         let mut best: Option<DenyProof> = None;
         let mut shortfall: Option<Shortfall> = None;
         let mut note = |rank: usize, found: Shortfall, at: &mut usize| {
@@ -362,11 +363,20 @@ impl<'a> BlockedSuffix<'a> {
                     note(3, (Reason::DeadlineTooShort, slow), &mut rank);
                     continue;
                 }
-                let paths = crossed(case, id, window);
-                if strict && paths.is_none() {
-                    note(4, nothing_crossed(case, id), &mut rank);
-                    continue;
-                }
+                let (window, paths) = if strict {
+                    let crossed = crossings.as_ref().and_then(|crossings| {
+                        let open = |moment| inside(moment) && crossings.iter().all(|crossing| crossing.spans(moment));
+                        let (window, _) = able.narrow(self, open)?;
+                        (window.samples >= terms.samples && window.length() >= terms.hold).then_some(window)
+                    });
+                    let Some(window) = crossed else {
+                        note(4, nothing_crossed(case, id), &mut rank);
+                        continue;
+                    };
+                    (window, crossings.as_deref().map(|crossings| crossings.iter().map(Crossing::proof).collect()))
+                } else {
+                    (window, None)
+                };
                 if best.as_ref().is_none_or(|proof| proof.window.samples < window.samples) {
                     let twin = self.twin(case, id, window);
                     let record = case.evidence.records.get(&id).cloned();
@@ -495,22 +505,38 @@ impl Ability {
     }
 }
 
-/// Condition 4: for each node that the flow may reach, a flow that crossed within the window.
-fn crossed(case: Case<'_>, id: FlowId, window: Window) -> Option<Vec<PathProof>> {
+/// Condition 4: from when to when something crossed, without a failure and without a long pause.
+struct Crossing {
+    flow: FlowId,
+    first: Moment,
+    last: Moment,
+}
+
+impl Crossing {
+    fn spans(&self, moment: Moment) -> bool {
+        self.first.surely_by(moment) && moment.surely_by(self.last)
+    }
+
+    fn proof(&self) -> PathProof {
+        PathProof { flow: self.flow }
+    }
+}
+
+/// For each node that the flow may reach, the longest time in which a flow crossed: one crossing at the start of the
+/// window would say nothing of a path that was cut after it.
+fn crossings(case: Case<'_>, id: FlowId) -> Option<Vec<Crossing>> {
     let paths = case.paths(id);
     if paths.is_empty() {
         return None;
     }
-    paths
-        .iter()
-        .map(|path| {
-            let takers = case.plan.paths.get(path)?;
-            let flow = takers.iter().copied().filter(|taker| *taker != id);
-            flow.into_iter()
-                .find(|taker| opened_within(case, *taker, Stage::Resolve, window))
-                .map(|flow| PathProof { flow })
-        })
-        .collect()
+    let longest = |path| {
+        let takers = case.plan.paths.get(path)?.iter().copied().filter(|taker| *taker != id);
+        let crossings = takers.flat_map(|flow| {
+            case.openings(flow, Stage::Resolve).map(move |(first, last, _)| Crossing { flow, first, last })
+        });
+        crossings.max_by_key(|crossing| crossing.last.earliest - crossing.first.latest)
+    };
+    paths.iter().map(longest).collect()
 }
 
 fn nothing_crossed(case: Case<'_>, id: FlowId) -> Shortfall {

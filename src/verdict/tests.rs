@@ -296,6 +296,13 @@ fn deny_over_a_path_that_nothing_crossed_is_unproven() {
 }
 
 #[test]
+fn deny_over_a_path_that_was_cut_half_way_is_unproven() {
+    let mut scene = Scene::good().without(CROSSING).without(ALLOWED);
+    scene.every(CROSSING, 0, 1_500, 500, &open()).every(CROSSING, 2_000, 5_000, 500, &silence());
+    assert_eq!(reason(&scene.deny()), Some(Reason::NothingCrossed));
+}
+
+#[test]
 fn denied_flow_does_not_vouch_for_its_own_path() {
     let mut scene = Scene::good();
     let path = scene.plan.paths.values_mut().next().expect("one");

@@ -1,10 +1,13 @@
 //! When an allow is proven, violated or neither.
 
-use super::deny::{Window, describe_demand, describe_how, opened_within, unusable};
+use super::conditions::opened_within;
+use super::deny::unusable;
 use super::evidence::{FlowEvidence, Moment, OPENINGS_IN_A_ROW, Outcome};
+use super::proof::Window;
 use super::reading::{AllowTier, Block, Opening, Reading, Refusal};
 use super::reason::Reason;
 use super::relations::Case;
+use super::words::{describe_demand, describe_how};
 use super::{FlowVerdict, Unproven, Violation};
 use crate::plan::{FlowId, Terms};
 use crate::wire::{FaultReason, Stage};

@@ -7,10 +7,13 @@
 //! 4. *The path was open*: some flow crossed from the source's node to the target's, all through the same window.
 //! 5. *Nothing relevant changed* while the flow was watched.
 
-use super::evidence::{EnforcerRecord, FlowEvidence, Moment, OPENINGS_IN_A_ROW, Outcome, StageTimes, Streak};
+use super::conditions::{Ability, Crossing, crossings, nothing_crossed, opened_within};
+use super::evidence::{FlowEvidence, Moment, Outcome};
+use super::proof::{ControlProof, DenyProof, Window};
 use super::reading::{Block, Reading, Refusal, Signature};
 use super::reason::Reason;
 use super::relations::Case;
+use super::words::{describe_demand, describe_how};
 use super::{FlowVerdict, Unproven, Violation};
 use crate::plan::{FlowId, REQUEST_DEADLINE, RESOLVE_DEADLINE, TLS_DEADLINE, Terms, Vantage};
 use crate::suite::{Demand, Mechanism};
@@ -19,190 +22,6 @@ use std::time::Duration;
 
 /// How soon after an opening a replacement of either pod may be noticed for the opening to count as the new pod's.
 const NOTICE_US: i64 = 2_000_000;
-
-/// The stretch of blocked samples that a proof rests on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// Start of the first sample, run's clock.
-    pub from: Moment,
-    /// Start of the last sample.
-    pub to: Moment,
-    /// How many samples, all blocked.
-    pub samples: u32,
-}
-
-impl Window {
-    /// From the first start to the last, at the least.
-    pub fn length(self) -> Duration {
-        Duration::from_micros(u64::try_from(self.to.earliest - self.from.latest).unwrap_or(0))
-    }
-
-    /// The least share of attempts, in percent, at which a leak would have shown with 95 % probability.
-    pub fn power_percent(self) -> u32 {
-        let missed = 0.05_f64.powf(1.0 / f64::from(self.samples.max(1)));
-        ((1.0 - missed) * 100.0).ceil() as u32
-    }
-}
-
-/// Somebody else got through to the same address and port around and throughout a window.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ControlProof {
-    flow: FlowId,
-    openings: u32,
-    slowest: StageTimes,
-}
-
-impl ControlProof {
-    /// Condition 2. `streak` has no pause above two seconds, by construction.
-    fn new(window: Window, flow: FlowId, first: Moment, last: Moment, streak: &Streak) -> Option<Self> {
-        let around = first.surely_by(window.from) && window.to.surely_by(last);
-        around.then_some(Self { flow, openings: streak.count, slowest: streak.slowest })
-    }
-
-    /// The flow that got through.
-    pub fn flow(&self) -> FlowId {
-        self.flow
-    }
-
-    /// How many of its attempts opened in a row.
-    pub fn openings(&self) -> u32 {
-        self.openings
-    }
-}
-
-/// The source opened something else before and after a window.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceProof {
-    before: FlowId,
-    after: FlowId,
-    reached: bool,
-}
-
-impl SourceProof {
-    /// What opened before the window, and what after.
-    pub fn flows(&self) -> (FlowId, FlowId) {
-        (self.before, self.after)
-    }
-
-    /// Whether it is the node that reached the source, since nothing is allowed to it.
-    pub fn by_being_reached(&self) -> bool {
-        self.reached
-    }
-}
-
-/// A flow crossed between the two nodes within a window.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PathProof {
-    flow: FlowId,
-}
-
-impl PathProof {
-    /// The flow that crossed.
-    pub fn flow(&self) -> FlowId {
-        self.flow
-    }
-}
-
-/// How much stands behind a proven deny.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DenyTier {
-    /// Whether all five conditions hold (D2), or only 1, 2 and 5 (D1).
-    pub all_five: bool,
-    /// Whether a pod on the same node with other labels got through.
-    pub twin: bool,
-    /// Whether the enforcer's own count shows these packets.
-    pub record: bool,
-}
-
-impl DenyTier {
-    /// Whether it is at least what is demanded.
-    pub fn meets(self, demand: Demand) -> bool {
-        match demand {
-            Demand::D1 => true,
-            Demand::D2 => self.all_five,
-            Demand::D2Twin => self.all_five && self.twin,
-            Demand::D2Record => self.all_five && self.record,
-            // An allow's tier says nothing about a deny; the suite's reader refuses it.
-            Demand::A0 | Demand::A1 | Demand::A2 | Demand::A3 => false,
-        }
-    }
-
-    /// What two flows of one check have in common.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        Self {
-            all_five: self.all_five && other.all_five,
-            twin: self.twin && other.twin,
-            record: self.record && other.record,
-        }
-    }
-}
-
-impl std::fmt::Display for DenyTier {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.all_five { "D2" } else { "D1" })?;
-        f.write_str(if self.twin { "+twin" } else { "" })?;
-        f.write_str(if self.record { "+record" } else { "" })
-    }
-}
-
-/// Why one flow's deny is proven. It cannot exist without a control.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DenyProof {
-    window: Window,
-    control: ControlProof,
-    source: Option<SourceProof>,
-    paths: Option<Vec<PathProof>>,
-    twin: Option<FlowId>,
-    record: Option<EnforcerRecord>,
-    block: Block,
-}
-
-impl DenyProof {
-    /// The samples.
-    pub fn window(&self) -> Window {
-        self.window
-    }
-
-    /// Who got through.
-    pub fn control(&self) -> &ControlProof {
-        &self.control
-    }
-
-    /// What the source opened.
-    pub fn source(&self) -> Option<&SourceProof> {
-        self.source.as_ref()
-    }
-
-    /// What crossed.
-    pub fn paths(&self) -> Option<&[PathProof]> {
-        self.paths.as_deref()
-    }
-
-    /// Who got through from the same node.
-    pub fn twin(&self) -> Option<FlowId> {
-        self.twin
-    }
-
-    /// The enforcer's own count.
-    pub fn record(&self) -> Option<&EnforcerRecord> {
-        self.record.as_ref()
-    }
-
-    /// How the samples were blocked, the last time.
-    pub fn block(&self) -> &Block {
-        &self.block
-    }
-
-    /// Its tier.
-    pub fn tier(&self) -> DenyTier {
-        DenyTier {
-            all_five: self.source.is_some() && self.paths.is_some(),
-            twin: self.twin.is_some(),
-            record: self.record.as_ref().is_some_and(|record| record.packets >= u64::from(self.window.samples)),
-        }
-    }
-}
 
 /// Judges a denied flow.
 pub(super) fn judge_denied(case: Case<'_>, terms: &Terms, id: FlowId) -> FlowVerdict {
@@ -277,10 +96,10 @@ pub(super) fn unusable(case: Case<'_>, id: FlowId) -> Option<Unproven> {
     None
 }
 
-type Shortfall = (Reason, String);
+pub(super) type Shortfall = (Reason, String);
 
 /// The blocked samples at the end of a flow's evidence.
-struct BlockedSuffix<'a> {
+pub(super) struct BlockedSuffix<'a> {
     /// Known starts, with the number of the sample, counted from the first of the suffix.
     points: Vec<(Moment, u32)>,
     /// The highest stage at which one of them was blocked: a control must have passed it.
@@ -388,7 +207,7 @@ impl<'a> BlockedSuffix<'a> {
     }
 
     /// The samples whose start satisfies `inside`.
-    fn window(&self, inside: impl Fn(Moment) -> bool) -> Option<Window> {
+    pub(super) fn window(&self, inside: impl Fn(Moment) -> bool) -> Option<Window> {
         let mut points = self.points.iter().filter(|(moment, _)| inside(*moment));
         let &(from, first) = points.next()?;
         let (to, last) = points.last().copied().unwrap_or((from, first));
@@ -452,112 +271,6 @@ fn deadline(case: Case<'_>, terms: &Terms, id: FlowId, stage: Stage) -> Duration
     }
 }
 
-/// Condition 3: when the source is known to have been able, first and last.
-struct Ability {
-    first: Option<(Moment, FlowId)>,
-    last: Option<(Moment, FlowId)>,
-    reached: bool,
-}
-
-impl Ability {
-    fn of(case: Case<'_>, id: FlowId) -> Self {
-        let none = Self { first: None, last: None, reached: false };
-        let Some(able) = case.able(id) else { return none };
-        let own = Self::among(case, able.allowed.iter().chain(&able.tried).filter(|flow| **flow != id));
-        // What the suite expects to be allowed and is not would be an excuse for looking less closely.
-        let nothing_allowed = able.allowed.iter().all(|flow| *flow == id);
-        if own.first.is_none() && nothing_allowed {
-            return Self { reached: true, ..Self::among(case, able.reached.iter()) };
-        }
-        own
-    }
-
-    fn among<'f>(case: Case<'_>, flows: impl Iterator<Item = &'f FlowId>) -> Self {
-        let mut this = Self { first: None, last: None, reached: false };
-        for flow in flows {
-            for (first, last, _) in case.openings(*flow, Stage::Resolve) {
-                if this.first.is_none_or(|(moment, _)| first.latest < moment.latest) {
-                    this.first = Some((first, *flow));
-                }
-                if this.last.is_none_or(|(moment, _)| last.earliest > moment.earliest) {
-                    this.last = Some((last, *flow));
-                }
-            }
-        }
-        this
-    }
-
-    /// The part of the samples before and after which the source opened something.
-    fn narrow(&self, blocked: &BlockedSuffix<'_>, inside: impl Fn(Moment) -> bool) -> Option<(Window, SourceProof)> {
-        let (first, before) = self.first?;
-        let (last, after) = self.last?;
-        let window = blocked.window(|moment| inside(moment) && first.surely_by(moment) && moment.surely_by(last))?;
-        Some((window, SourceProof { before, after, reached: self.reached }))
-    }
-
-    fn shortfall(&self, case: Case<'_>, id: FlowId) -> Shortfall {
-        let source = case.plan.vantage(case.plan.flow(id).probe);
-        let detail = match self.first {
-            None => format!("{source} opened nothing else in the same way"),
-            Some(_) => format!("{source} did not open anything both before and after these samples"),
-        };
-        (Reason::SourceNotAble, detail)
-    }
-}
-
-/// Condition 4: from when to when something crossed, without a failure and without a long pause.
-struct Crossing {
-    flow: FlowId,
-    first: Moment,
-    last: Moment,
-}
-
-impl Crossing {
-    fn spans(&self, moment: Moment) -> bool {
-        self.first.surely_by(moment) && moment.surely_by(self.last)
-    }
-
-    fn proof(&self) -> PathProof {
-        PathProof { flow: self.flow }
-    }
-}
-
-/// For each node that the flow may reach, the longest time in which a flow crossed: one crossing at the start of the
-/// window would say nothing of a path that was cut after it.
-fn crossings(case: Case<'_>, id: FlowId) -> Option<Vec<Crossing>> {
-    let paths = case.paths(id);
-    if paths.is_empty() {
-        return None;
-    }
-    let longest = |path| {
-        let takers = case.plan.paths.get(path)?.iter().copied().filter(|taker| *taker != id);
-        let crossings = takers.flat_map(|flow| {
-            case.openings(flow, Stage::Resolve).map(move |(first, last, _)| Crossing { flow, first, last })
-        });
-        crossings.max_by_key(|crossing| crossing.last.earliest - crossing.first.latest)
-    };
-    paths.iter().map(longest).collect()
-}
-
-fn nothing_crossed(case: Case<'_>, id: FlowId) -> Shortfall {
-    let flow = case.plan.flow(id);
-    let detail = format!("nothing got from {} to {} meanwhile", case.plan.vantage(flow.probe), flow.party);
-    (Reason::NothingCrossed, detail)
-}
-
-/// Whether a flow opened, at least up to `stage`, surely within a window.
-pub(super) fn opened_within(case: Case<'_>, id: FlowId, stage: Stage, window: Window) -> bool {
-    case.openings(id, stage).any(|(first, last, streak)| {
-        let throughout = first.surely_by(window.from) && window.to.surely_by(last) && streak.count >= OPENINGS_IN_A_ROW;
-        throughout
-            || streak
-                .points()
-                .iter()
-                .filter_map(|(own, _)| case.moment(id, *own))
-                .any(|moment| window.from.surely_by(moment) && moment.surely_by(window.to))
-    })
-}
-
 fn is_kind(kind: Mechanism, block: &Block) -> bool {
     match (&block.how, kind) {
         (Refusal::Wire(How::Silence), Mechanism::Drop)
@@ -565,37 +278,5 @@ fn is_kind(kind: Mechanism, block: &Block) -> bool {
         (Refusal::Wire(How::Error { icmp: None, .. }), Mechanism::Reset) => true,
         (_, Mechanism::Signature) => block.signature.is_some_and(|signature| signature != Signature::IcmpProhibited),
         _ => false,
-    }
-}
-
-pub(super) fn describe_demand(demand: Demand) -> &'static str {
-    match demand {
-        Demand::D1 => "D1",
-        Demand::D2 => "D2",
-        Demand::D2Twin => "D2+twin",
-        Demand::D2Record => "D2+record",
-        Demand::A0 => "A0",
-        Demand::A1 => "A1",
-        Demand::A2 => "A2",
-        Demand::A3 => "A3",
-    }
-}
-
-/// What was seen, in words.
-pub fn describe_how(how: &How) -> String {
-    match how {
-        How::Silence => "no answer".into(),
-        How::Error { icmp: Some(icmp), .. } => {
-            let protocol = if icmp.v6 { "ICMPv6" } else { "ICMP" };
-            let from = icmp.offender.map_or(String::new(), |offender| format!(" from {offender}"));
-            format!("{protocol} {}/{}{from}", icmp.ty, icmp.code)
-        }
-        How::Error { errno: 111, icmp: None } => "refused (RST)".into(),
-        How::Error { errno: 104, icmp: None } => "reset (RST)".into(),
-        How::Error { errno, icmp: None } => format!("error {errno}"),
-        How::Closed => "closed by the other side".into(),
-        How::Alert { code } => format!("TLS alert {code}"),
-        How::Rcode { code } => format!("DNS response code {code}"),
-        How::Garbled { what } => format!("not the protocol asked for: {what}"),
     }
 }

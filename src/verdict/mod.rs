@@ -8,24 +8,28 @@
 //! cannot be built without somebody who got through to the same address and port, before and after.
 
 mod allow;
+mod conditions;
 mod deny;
 mod evidence;
 mod judge;
+mod proof;
 mod reading;
 mod reason;
 mod relations;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use allow::AllowProof;
-pub use deny::{ControlProof, DenyProof, DenyTier, PathProof, SourceProof, Window, describe_how};
 pub use evidence::{
     Clock, Disturbance, Disturbed, EnforcerRecord, Evidence, FlowEvidence, Moment, Opened, OutOfOrder, Outcome,
     ProbeEvidence, ProbeFailure, StageTimes, Streak,
 };
 pub use judge::{Finality, FlowResult, Judgement, Reach, judge};
+pub use proof::{ControlProof, DenyProof, DenyTier, PathProof, SourceProof, Window};
 pub use reading::{AllowTier, Block, Opening, Reading, Refusal, Signature, read};
 pub use reason::Reason;
+pub use words::describe_how;
 
 use crate::plan::FlowId;
 

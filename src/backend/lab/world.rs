@@ -455,18 +455,10 @@ mod tests {
         assert_eq!(world.inventory.hosts["a.example"][0].to_string(), "203.0.113.2");
         assert_eq!(world.hosts.len(), 2);
         assert_eq!(world.hosts[1].ports.len(), 2);
-        for refused in [
-            "127.0.0.1",
-            "10.244.16.1",
-            "10.96.0.10",
-            "172.30.0.11",
-            "192.0.2.2",
-            "169.254.1.1",
-            "fe80::1",
-            "::1",
-            "224.0.0.1",
-            "fd00:10:244:1::1",
-        ] {
+        for inside in ["10.244.16.1", "10.96.0.10", "172.30.0.11", "fd00:10:244:1::1"] {
+            assert_eq!(place("", &[at(inside, 1)]).expect("placed").hosts, [], "{inside} is the cluster's own");
+        }
+        for refused in ["127.0.0.1", "192.0.2.2", "169.254.1.1", "fe80::1", "::1", "224.0.0.1"] {
             let address = refused.parse().expect("address");
             assert_eq!(place("", &[at(refused, 1)]).err(), Some(PlaceError::OutsideAddress(address)), "{refused}");
         }

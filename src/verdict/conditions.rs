@@ -1,0 +1,119 @@
+//! Conditions 3 and 4: the source was able, the path was open.
+
+use super::deny::{BlockedSuffix, Shortfall};
+use super::evidence::{Moment, OPENINGS_IN_A_ROW};
+use super::proof::{PathProof, SourceProof, Window};
+use super::reason::Reason;
+use super::relations::Case;
+use crate::plan::FlowId;
+use crate::wire::Stage;
+
+/// Condition 3: when the source is known to have been able, first and last.
+pub(super) struct Ability {
+    first: Option<(Moment, FlowId)>,
+    last: Option<(Moment, FlowId)>,
+    reached: bool,
+}
+
+impl Ability {
+    pub(super) fn of(case: Case<'_>, id: FlowId) -> Self {
+        let none = Self { first: None, last: None, reached: false };
+        let Some(able) = case.able(id) else { return none };
+        let own = Self::among(case, able.allowed.iter().chain(&able.tried).filter(|flow| **flow != id));
+        // What the suite expects to be allowed and is not would be an excuse for looking less closely.
+        let nothing_allowed = able.allowed.iter().all(|flow| *flow == id);
+        if own.first.is_none() && nothing_allowed {
+            return Self { reached: true, ..Self::among(case, able.reached.iter()) };
+        }
+        own
+    }
+
+    fn among<'f>(case: Case<'_>, flows: impl Iterator<Item = &'f FlowId>) -> Self {
+        let mut this = Self { first: None, last: None, reached: false };
+        for flow in flows {
+            for (first, last, _) in case.openings(*flow, Stage::Resolve) {
+                if this.first.is_none_or(|(moment, _)| first.latest < moment.latest) {
+                    this.first = Some((first, *flow));
+                }
+                if this.last.is_none_or(|(moment, _)| last.earliest > moment.earliest) {
+                    this.last = Some((last, *flow));
+                }
+            }
+        }
+        this
+    }
+
+    /// The part of the samples before and after which the source opened something.
+    pub(super) fn narrow(
+        &self,
+        blocked: &BlockedSuffix<'_>,
+        inside: impl Fn(Moment) -> bool,
+    ) -> Option<(Window, SourceProof)> {
+        let (first, before) = self.first?;
+        let (last, after) = self.last?;
+        let window = blocked.window(|moment| inside(moment) && first.surely_by(moment) && moment.surely_by(last))?;
+        Some((window, SourceProof { before, after, reached: self.reached }))
+    }
+
+    pub(super) fn shortfall(&self, case: Case<'_>, id: FlowId) -> Shortfall {
+        let source = case.plan.vantage(case.plan.flow(id).probe);
+        let detail = match self.first {
+            None => format!("{source} opened nothing else in the same way"),
+            Some(_) => format!("{source} did not open anything both before and after these samples"),
+        };
+        (Reason::SourceNotAble, detail)
+    }
+}
+
+/// Condition 4: from when to when something crossed, without a failure and without a long pause.
+pub(super) struct Crossing {
+    flow: FlowId,
+    first: Moment,
+    last: Moment,
+}
+
+impl Crossing {
+    pub(super) fn spans(&self, moment: Moment) -> bool {
+        self.first.surely_by(moment) && moment.surely_by(self.last)
+    }
+
+    pub(super) fn proof(&self) -> PathProof {
+        PathProof { flow: self.flow }
+    }
+}
+
+/// For each node that the flow may reach, the longest time in which a flow crossed: one crossing at the start of the
+/// window would say nothing of a path that was cut after it.
+pub(super) fn crossings(case: Case<'_>, id: FlowId) -> Option<Vec<Crossing>> {
+    let paths = case.paths(id);
+    if paths.is_empty() {
+        return None;
+    }
+    let longest = |path| {
+        let takers = case.plan.paths.get(path)?.iter().copied().filter(|taker| *taker != id);
+        let crossings = takers.flat_map(|flow| {
+            case.openings(flow, Stage::Resolve).map(move |(first, last, _)| Crossing { flow, first, last })
+        });
+        crossings.max_by_key(|crossing| crossing.last.earliest - crossing.first.latest)
+    };
+    paths.iter().map(longest).collect()
+}
+
+pub(super) fn nothing_crossed(case: Case<'_>, id: FlowId) -> Shortfall {
+    let flow = case.plan.flow(id);
+    let detail = format!("nothing got from {} to {} meanwhile", case.plan.vantage(flow.probe), flow.party);
+    (Reason::NothingCrossed, detail)
+}
+
+/// Whether a flow opened, at least up to `stage`, surely within a window.
+pub(super) fn opened_within(case: Case<'_>, id: FlowId, stage: Stage, window: Window) -> bool {
+    case.openings(id, stage).any(|(first, last, streak)| {
+        let throughout = first.surely_by(window.from) && window.to.surely_by(last) && streak.count >= OPENINGS_IN_A_ROW;
+        throughout
+            || streak
+                .points()
+                .iter()
+                .filter_map(|(own, _)| case.moment(id, *own))
+                .any(|moment| window.from.surely_by(moment) && moment.surely_by(window.to))
+    })
+}

@@ -1,0 +1,192 @@
+//! What a proven deny rests on. None of it can be made up: a [`DenyProof`] holds a [`ControlProof`], and that has one
+//! constructor, which demands an opening before, after and all through the window.
+
+use super::evidence::{EnforcerRecord, Moment, StageTimes, Streak};
+use super::reading::Block;
+use crate::plan::FlowId;
+use crate::suite::Demand;
+use std::time::Duration;
+
+/// The stretch of blocked samples that a proof rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Start of the first sample, run's clock.
+    pub from: Moment,
+    /// Start of the last sample.
+    pub to: Moment,
+    /// How many samples, all blocked.
+    pub samples: u32,
+}
+
+impl Window {
+    /// From the first start to the last, at the least.
+    pub fn length(self) -> Duration {
+        Duration::from_micros(u64::try_from(self.to.earliest - self.from.latest).unwrap_or(0))
+    }
+
+    /// The least share of attempts, in percent, at which a leak would have shown with 95 % probability.
+    pub fn power_percent(self) -> u32 {
+        let missed = 0.05_f64.powf(1.0 / f64::from(self.samples.max(1)));
+        ((1.0 - missed) * 100.0).ceil() as u32
+    }
+}
+
+/// Somebody else got through to the same address and port around and throughout a window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlProof {
+    flow: FlowId,
+    openings: u32,
+    pub(super) slowest: StageTimes,
+}
+
+impl ControlProof {
+    /// Condition 2. `streak` has no pause above two seconds, by construction.
+    pub(super) fn new(window: Window, flow: FlowId, first: Moment, last: Moment, streak: &Streak) -> Option<Self> {
+        let around = first.surely_by(window.from) && window.to.surely_by(last);
+        around.then_some(Self { flow, openings: streak.count, slowest: streak.slowest })
+    }
+
+    /// The flow that got through.
+    pub fn flow(&self) -> FlowId {
+        self.flow
+    }
+
+    /// How many of its attempts opened in a row.
+    pub fn openings(&self) -> u32 {
+        self.openings
+    }
+}
+
+/// The source opened something else before and after a window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceProof {
+    pub(super) before: FlowId,
+    pub(super) after: FlowId,
+    pub(super) reached: bool,
+}
+
+impl SourceProof {
+    /// What opened before the window, and what after.
+    pub fn flows(&self) -> (FlowId, FlowId) {
+        (self.before, self.after)
+    }
+
+    /// Whether it is the node that reached the source, since nothing is allowed to it.
+    pub fn by_being_reached(&self) -> bool {
+        self.reached
+    }
+}
+
+/// A flow crossed between the two nodes within a window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathProof {
+    pub(super) flow: FlowId,
+}
+
+impl PathProof {
+    /// The flow that crossed.
+    pub fn flow(&self) -> FlowId {
+        self.flow
+    }
+}
+
+/// How much stands behind a proven deny.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DenyTier {
+    /// Whether all five conditions hold (D2), or only 1, 2 and 5 (D1).
+    pub all_five: bool,
+    /// Whether a pod on the same node with other labels got through.
+    pub twin: bool,
+    /// Whether the enforcer's own count shows these packets.
+    pub record: bool,
+}
+
+impl DenyTier {
+    /// Whether it is at least what is demanded.
+    pub fn meets(self, demand: Demand) -> bool {
+        match demand {
+            Demand::D1 => true,
+            Demand::D2 => self.all_five,
+            Demand::D2Twin => self.all_five && self.twin,
+            Demand::D2Record => self.all_five && self.record,
+            // An allow's tier says nothing about a deny; the suite's reader refuses it.
+            Demand::A0 | Demand::A1 | Demand::A2 | Demand::A3 => false,
+        }
+    }
+
+    /// What two flows of one check have in common.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            all_five: self.all_five && other.all_five,
+            twin: self.twin && other.twin,
+            record: self.record && other.record,
+        }
+    }
+}
+
+impl std::fmt::Display for DenyTier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.all_five { "D2" } else { "D1" })?;
+        f.write_str(if self.twin { "+twin" } else { "" })?;
+        f.write_str(if self.record { "+record" } else { "" })
+    }
+}
+
+/// Why one flow's deny is proven. It cannot exist without a control.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DenyProof {
+    pub(super) window: Window,
+    pub(super) control: ControlProof,
+    pub(super) source: Option<SourceProof>,
+    pub(super) paths: Option<Vec<PathProof>>,
+    pub(super) twin: Option<FlowId>,
+    pub(super) record: Option<EnforcerRecord>,
+    pub(super) block: Block,
+}
+
+impl DenyProof {
+    /// The samples.
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
+    /// Who got through.
+    pub fn control(&self) -> &ControlProof {
+        &self.control
+    }
+
+    /// What the source opened.
+    pub fn source(&self) -> Option<&SourceProof> {
+        self.source.as_ref()
+    }
+
+    /// What crossed.
+    pub fn paths(&self) -> Option<&[PathProof]> {
+        self.paths.as_deref()
+    }
+
+    /// Who got through from the same node.
+    pub fn twin(&self) -> Option<FlowId> {
+        self.twin
+    }
+
+    /// The enforcer's own count.
+    pub fn record(&self) -> Option<&EnforcerRecord> {
+        self.record.as_ref()
+    }
+
+    /// How the samples were blocked, the last time.
+    pub fn block(&self) -> &Block {
+        &self.block
+    }
+
+    /// Its tier.
+    pub fn tier(&self) -> DenyTier {
+        DenyTier {
+            all_five: self.source.is_some() && self.paths.is_some(),
+            twin: self.twin.is_some(),
+            record: self.record.as_ref().is_some_and(|record| record.packets >= u64::from(self.window.samples)),
+        }
+    }
+}

@@ -144,9 +144,12 @@ fn line_span(sources: &Sources, place: &Place) -> Option<Span> {
     Some(Span::new(file, line_start + column, line_start + line.trim_end().len()))
 }
 
+/// Outside hosts by name or address, with their ports.
+type HostPorts = BTreeMap<(Option<String>, Option<IpAddr>), BTreeSet<(u16, wire::Transport)>>;
+
 /// The hosts and addresses outside that suites name, with the ports that their lines mention.
 pub fn outside_hosts(suites: &[Suite]) -> Vec<Outside> {
-    let mut hosts: BTreeMap<(Option<String>, Option<IpAddr>), BTreeSet<(u16, wire::Transport)>> = BTreeMap::new();
+    let mut hosts = HostPorts::new();
     for suite in suites {
         for endpoint in &suite.endpoints {
             let Some(key) = outside_key(&endpoint.locator) else { continue };
@@ -167,11 +170,7 @@ pub fn outside_hosts(suites: &[Suite]) -> Vec<Outside> {
         .collect()
 }
 
-fn mention(
-    suite: &Suite,
-    line: &Line,
-    hosts: &mut BTreeMap<(Option<String>, Option<IpAddr>), BTreeSet<(u16, wire::Transport)>>,
-) {
+fn mention(suite: &Suite, line: &Line, hosts: &mut HostPorts) {
     for item in &line.targets {
         let port = match &item.what {
             TargetWhat::Port(port) => match port.port {

@@ -34,7 +34,8 @@ impl Screens {
 
     /// Says something that is no verdict. A closed standard error is no reason to stop.
     pub(crate) fn note(&self, text: &str) {
-        let _closed = writeln!(std::io::stderr(), "note: {text}");
+        let word = if self.err.colour { "\u{1b}[1mnote\u{1b}[0m" } else { "note" };
+        let _closed = writeln!(std::io::stderr(), "{word}: {text}");
     }
 
     /// Says why the command ends.

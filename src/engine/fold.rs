@@ -95,7 +95,7 @@ impl<'a> Fold<'a> {
         match fault {
             ProbeFault::Ended(_) if self.stopping => {}
             ProbeFault::Ended(_) | ProbeFault::NotStarted(_) => {
-                self.fail(index, ProbeFailure::Ended(fault.to_string()))
+                self.fail(index, ProbeFailure::Ended(fault.to_string()));
             }
             ProbeFault::Unreadable(_) => self.fail(index, ProbeFailure::Protocol(fault.to_string())),
         }

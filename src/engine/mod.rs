@@ -100,7 +100,7 @@ pub async fn run<B: Backend>(
                 .collect();
         }
         Err(error) => {
-            observer.event(RunEvent::Note { text: format!("the enforcer's own counts could not be read: {error}") })
+            observer.event(RunEvent::Note { text: format!("the enforcer's own counts could not be read: {error}") });
         }
     }
 

@@ -229,9 +229,9 @@ impl Controls<'_, '_> {
                     ));
                 }
             }
-            Vantage::Node { name } => tried.extend(self.to_other_node(&vantage, Some(name), family, transport)),
+            Vantage::Node { name } => tried.extend(self.beyond_node(&vantage, Some(name), family, transport)),
             Vantage::Witness { .. } => {}
-            Vantage::Runner => tried.extend(self.to_other_node(&vantage, None, family, transport)),
+            Vantage::Runner => tried.extend(self.beyond_node(&vantage, None, family, transport)),
         }
         // A flow may already belong to another probe of the same vantage; only the same probe vouches for itself.
         tried.retain(|flow| self.builder.flows[flow.0 as usize].probe == probe);
@@ -240,7 +240,7 @@ impl Controls<'_, '_> {
         able.reached.extend(reached);
     }
 
-    fn to_other_node(
+    fn beyond_node(
         &mut self,
         vantage: &Vantage,
         own: Option<&str>,

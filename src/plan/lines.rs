@@ -142,7 +142,7 @@ impl<'a, 'b> Pass<'a, 'b> {
                     }
                     for wanted in self.ports(line, source, target, item) {
                         self.remember(&wanted);
-                        self.check(wanted, false);
+                        self.check(&wanted, false);
                     }
                     if let (TargetWhat::Range { from, to, transport }, Expected::Denied) = (&item.what, line.expected) {
                         self.sweep(line, source, target, (*from, *to, *transport));
@@ -294,7 +294,7 @@ impl<'a, 'b> Pass<'a, 'b> {
                         line: None,
                         place: place.clone(),
                     };
-                    self.check(wanted, true);
+                    self.check(&wanted, true);
                 }
             }
         }
@@ -327,11 +327,11 @@ impl<'a, 'b> Pass<'a, 'b> {
         }
     }
 
-    fn check(&mut self, wanted: Wanted<'_>, gives_way: bool) {
-        if gives_way && self.all_spoken_of(&wanted) {
+    fn check(&mut self, wanted: &Wanted<'_>, gives_way: bool) {
+        if gives_way && self.all_spoken_of(wanted) {
             return;
         }
-        let mut check = self.describe(&wanted, Vec::new(), self.standing(&wanted));
+        let mut check = self.describe(wanted, Vec::new(), self.standing(wanted));
         if let Some(first) = self.names.get(&check.name) {
             // The same line written twice is one check; the suite's reader has warned.
             let none = crate::suite::Settings::default();
@@ -351,7 +351,7 @@ impl<'a, 'b> Pass<'a, 'b> {
             return;
         }
         for vantage in self.ends.vantages(&self.found[wanted.source.0], Some(check.terms.spread)) {
-            for (key, party) in self.targets(&wanted) {
+            for (key, party) in self.targets(wanted) {
                 let spoken_of = gives_way && self.said.contains_key(&(vantage.clone(), key.clone()));
                 if self.ends.can_meet(&vantage, &key, &party) && !spoken_of {
                     check.flows.push(self.builder.flow(&vantage, key, party, wanted.ask.opens_at));

@@ -218,7 +218,7 @@ fn case(result: &CheckResult, place: &Place) -> TestCase {
 fn properties(result: &CheckResult) -> Vec<Property> {
     let mut properties = vec![Property::new("id", stripped_line(&result.check.id))];
     let mut add = |name: &str, value: Option<String>| {
-        properties.extend(value.map(|value| Property::new(name, stripped_line(&value))))
+        properties.extend(value.map(|value| Property::new(name, stripped_line(&value))));
     };
     add("tier", result.tier.clone());
     add("reach", (!result.flows.is_empty()).then(|| words::reach(&result.reach)));

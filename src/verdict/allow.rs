@@ -1,6 +1,6 @@
 //! When an allow is proven, violated or neither.
 
-use super::conditions::opened_within;
+use super::conditions::{opened_within, passed_within};
 use super::deny::unusable;
 use super::evidence::{FlowEvidence, Moment, OPENINGS_IN_A_ROW, Outcome};
 use super::proof::Window;
@@ -125,6 +125,7 @@ fn shut(case: Case<'_>, terms: &Terms, id: FlowId, seen: &FlowEvidence) -> FlowV
         Some(Outcome::Read(Reading::Open(opening))) => StoppedAt {
             stage: opening.then.as_ref().map_or(Stage::FirstBytes, |stop| stop.stage),
             block: opening.then.as_ref().map(|stop| Block {
+                passed: Some(opening.passed),
                 stage: stop.stage,
                 how: Refusal::Wire(stop.how.clone()),
                 signature: None,
@@ -174,7 +175,7 @@ fn watched(case: Case<'_>, id: FlowId, seen: &FlowEvidence) -> Option<Window> {
 
 /// Somebody else who passed `stage` at the same address and port in the window.
 fn witness(case: Case<'_>, id: FlowId, stage: Stage, window: Window) -> Option<FlowId> {
-    case.vouchers_for(id, stage).find(|voucher| opened_within(case, *voucher, stage, window))
+    case.vouchers_for(id, stage).find(|voucher| passed_within(case, *voucher, stage, window))
 }
 
 /// Whether the source opened something else in the window, or its node reached it.

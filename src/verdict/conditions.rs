@@ -1,7 +1,7 @@
 //! Conditions 3 and 4: the source was able, the path was open.
 
 use super::deny::{BlockedSuffix, Shortfall};
-use super::evidence::{Moment, OPENINGS_IN_A_ROW};
+use super::evidence::{Moment, OPENINGS_IN_A_ROW, Streak};
 use super::proof::{PathProof, SourceProof, Window};
 use super::reason::Reason;
 use super::relations::Case;
@@ -107,13 +107,16 @@ pub(super) fn nothing_crossed(case: Case<'_>, id: FlowId) -> Shortfall {
 
 /// Whether a flow opened, at least up to `stage`, surely within a window.
 pub(super) fn opened_within(case: Case<'_>, id: FlowId, stage: Stage, window: Window) -> bool {
-    case.openings(id, stage).any(|(first, last, streak)| {
-        let throughout = first.surely_by(window.from) && window.to.surely_by(last) && streak.count >= OPENINGS_IN_A_ROW;
-        throughout
-            || streak
-                .points()
-                .iter()
-                .filter_map(|(own, _)| case.moment(id, *own))
-                .any(|moment| window.from.surely_by(moment) && moment.surely_by(window.to))
-    })
+    case.openings(id, stage).any(|streak| is_within(case, id, streak, window))
+}
+
+/// Whether a flow passed `stage`, whatever became of it after, surely within a window.
+pub(super) fn passed_within(case: Case<'_>, id: FlowId, stage: Stage, window: Window) -> bool {
+    case.passings(id, stage).any(|streak| is_within(case, id, streak, window))
+}
+
+fn is_within(case: Case<'_>, id: FlowId, (first, last, streak): (Moment, Moment, &Streak), window: Window) -> bool {
+    let throughout = first.surely_by(window.from) && window.to.surely_by(last) && streak.count >= OPENINGS_IN_A_ROW;
+    let mut moments = streak.points().iter().filter_map(|(own, _)| case.moment(id, *own));
+    throughout || moments.any(|moment| window.from.surely_by(moment) && moment.surely_by(window.to))
 }

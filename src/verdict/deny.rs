@@ -154,20 +154,18 @@ impl<'a> BlockedSuffix<'a> {
         let mut rank = 0;
         note(0, self.nobody(case, id), &mut rank);
         for voucher in case.vouchers_for(id, self.stage) {
-            for (first, last, streak) in case.openings(voucher, self.stage) {
+            for (first, last, streak) in case.passings(voucher, self.stage) {
                 let inside = |moment: Moment| first.surely_by(moment) && moment.surely_by(last);
                 let Some(widest) = self.window(inside) else {
                     note(1, too_few(0, Duration::ZERO, terms), &mut rank);
                     continue;
                 };
                 let (window, source) = if strict {
-                    match able.narrow(self, inside) {
-                        Some((window, source)) => (window, Some(source)),
-                        None => {
-                            note(2, able.shortfall(case, id), &mut rank);
-                            continue;
-                        }
-                    }
+                    let Some((window, source)) = able.narrow(self, inside) else {
+                        note(2, able.shortfall(case, id), &mut rank);
+                        continue;
+                    };
+                    (window, Some(source))
                 } else {
                     (widest, None)
                 };

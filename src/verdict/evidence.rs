@@ -283,7 +283,7 @@ impl Outcome {
     }
 }
 
-/// A run of samples that read alike, without a pause among openings of more than [`MAX_GAP_US`].
+/// A run of samples that read alike, without a pause of more than [`MAX_GAP_US`] among those that passed any stage.
 #[derive(Debug, Clone)]
 pub struct Streak {
     /// What they were.
@@ -416,8 +416,7 @@ impl FlowEvidence {
             && streak.outcome.is_like(&outcome)
         {
             let pause = start.saturating_sub(streak.last());
-            let opening = matches!(outcome, Outcome::Read(Reading::Open(_)));
-            if !(opening && pause > MAX_GAP_US) {
+            if !(streak.vouches() && pause > MAX_GAP_US) {
                 streak.count += 1;
                 streak.slowest = streak.slowest.max(times);
                 streak.extend(start);
@@ -493,17 +492,27 @@ impl FlowEvidence {
             Outcome::Read(_) => None,
         })
     }
-
-    /// Whether any kept opening passed `stage`.
-    pub fn ever_passed(&self, stage: Stage) -> bool {
-        self.streaks.iter().any(|streak| streak.passed(stage))
-    }
 }
 
 impl Streak {
     /// Whether its samples are openings that passed `stage`.
     pub fn passed(&self, stage: Stage) -> bool {
         matches!(&self.outcome, Outcome::Read(Reading::Open(opening)) if opening.passed >= stage)
+    }
+
+    /// Whether its samples can vouch for anything, and so may not pause for long.
+    fn vouches(&self) -> bool {
+        self.got_past(Stage::Resolve)
+    }
+
+    /// Whether its samples passed `stage`, whatever became of them after it.
+    pub fn got_past(&self, stage: Stage) -> bool {
+        let Outcome::Read(reading) = &self.outcome else { return false };
+        match reading {
+            Reading::Open(opening) => opening.passed >= stage,
+            Reading::Blocked(block) => block.passed.is_some_and(|passed| passed >= stage),
+            Reading::NotSent(_) => false,
+        }
     }
 
     /// Whether its samples were blocked.

@@ -30,6 +30,8 @@ pub struct Opening {
 /// A block: where and how.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Block {
+    /// The last stage that was passed before, if any.
+    pub passed: Option<Stage>,
     /// The stage that was not passed.
     pub stage: Stage,
     /// What was seen.
@@ -123,7 +125,7 @@ pub fn read(flow: &Flow, status: Option<u16>, seen: &Observation) -> Reading {
         return Reading::Open(Opening { tier: tier(flow, seen), passed: last.0, then: seen.stop.clone() });
     }
     match &seen.stop {
-        Some(stop) => blocked_or_unsent(flow, stop),
+        Some(stop) => blocked_or_unsent(flow, seen, stop),
         // Everything asked for was passed and yet not the stage that decides: such a plan asks for too little, and
         // nothing may be concluded from it.
         None => Reading::NotSent(Stop {
@@ -133,9 +135,15 @@ pub fn read(flow: &Flow, status: Option<u16>, seen: &Observation) -> Reading {
     }
 }
 
-fn blocked_or_unsent(flow: &Flow, stop: &Stop) -> Reading {
+fn blocked_or_unsent(flow: &Flow, seen: &Observation, stop: &Stop) -> Reading {
     let blocked = |signature, by_target| {
-        Reading::Blocked(Block { stage: stop.stage, how: Refusal::Wire(stop.how.clone()), signature, by_target })
+        Reading::Blocked(Block {
+            passed: seen.passed.last().map(|(stage, _)| *stage),
+            stage: stop.stage,
+            how: Refusal::Wire(stop.how.clone()),
+            signature,
+            by_target,
+        })
     };
     match &stop.how {
         How::Silence | How::Closed | How::Alert { .. } | How::Garbled { .. } => blocked(None, false),
@@ -213,7 +221,13 @@ fn http_refusal(flow: &Flow, stated: Option<u16>, seen: &Observation) -> Option<
         Some(stated) => http.status != stated,
         None => signature.is_some(),
     };
-    refused.then(|| Block { stage: Stage::Request, how: Refusal::Status(http.status), signature, by_target: false })
+    refused.then_some(Block {
+        passed: Some(Stage::FirstBytes),
+        stage: Stage::Request,
+        how: Refusal::Status(http.status),
+        signature,
+        by_target: false,
+    })
 }
 
 /// How enforcement layers answer HTTP when they deny, as their sources and documentation give it; version 1.

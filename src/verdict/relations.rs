@@ -36,6 +36,15 @@ impl<'a> Case<'a> {
         })
     }
 
+    /// Every streak of a flow that passed `stage`, whatever became of it after: from when to when.
+    pub(super) fn passings(self, flow: FlowId, stage: Stage) -> impl Iterator<Item = (Moment, Moment, &'a Streak)> {
+        let streaks = self.evidence.flow(flow).streaks.iter();
+        streaks.filter(move |streak| streak.got_past(stage)).filter_map(move |streak| {
+            let (first, last) = self.bounds(flow, streak)?;
+            Some((first, last, streak))
+        })
+    }
+
     /// Who can vouch that the target of a flow is alive: other sources, never the target itself.
     pub(super) fn vouchers(self, flow: FlowId) -> impl Iterator<Item = FlowId> {
         let of = self.plan.flow(flow);

@@ -162,7 +162,7 @@ fn handshake_only() -> Reading {
 }
 
 fn blocked(how: How, by_target: bool) -> Reading {
-    Reading::Blocked(Block { stage: Stage::Connect, how: Refusal::Wire(how), signature: None, by_target })
+    Reading::Blocked(Block { passed: None, stage: Stage::Connect, how: Refusal::Wire(how), signature: None, by_target })
 }
 
 fn silence() -> Reading {
@@ -242,6 +242,7 @@ fn control_that_shook_hands_vouches_for_a_handshake_only() {
     scene.every(CONTROL, 0, 5_000, 500, &handshake_only());
     assert_eq!(scene.deny(), Verdict::Proven);
     let deeper = Reading::Blocked(Block {
+        passed: Some(Stage::Connect),
         stage: Stage::FirstBytes,
         how: Refusal::Wire(How::Closed),
         signature: None,
@@ -249,6 +250,31 @@ fn control_that_shook_hands_vouches_for_a_handshake_only() {
     });
     let mut scene = scene.without(DENIED);
     scene.every(DENIED, 200, 4_200, 500, &deeper);
+    assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
+}
+
+#[test]
+fn control_that_was_stopped_later_vouches_for_what_it_passed() {
+    let unresolved = Reading::Blocked(Block {
+        passed: None,
+        stage: Stage::Resolve,
+        how: Refusal::Wire(How::Silence),
+        signature: None,
+        by_target: false,
+    });
+    let resolved = Reading::Blocked(Block {
+        passed: Some(Stage::Resolve),
+        stage: Stage::Connect,
+        how: Refusal::Wire(How::Error { errno: 111, icmp: None }),
+        signature: None,
+        by_target: true,
+    });
+    let mut scene = Scene::good().without(DENIED).without(CONTROL);
+    scene.plan.probes[1] = Vantage::Witness { node: "node-1".into() };
+    scene.every(DENIED, 200, 4_200, 500, &unresolved).every(CONTROL, 0, 5_000, 500, &resolved);
+    assert_eq!(scene.deny(), Verdict::Proven);
+    let mut scene = scene.without(DENIED);
+    scene.every(DENIED, 200, 4_200, 500, &silence());
     assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
 }
 
@@ -593,6 +619,7 @@ fn allow_from_a_source_that_is_not_able_is_unproven() {
 #[test]
 fn refusal_that_names_its_enforcer_needs_no_witness() {
     let refusal = Reading::Blocked(Block {
+        passed: None,
         stage: Stage::Connect,
         how: Refusal::Wire(How::Silence),
         signature: Some(Signature::IcmpProhibited),

@@ -392,13 +392,13 @@ fn leaks(base: &Base, one_in: u32, wanted: impl Fn(&str) -> bool) -> Vec<Leak> {
 fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
     let ends = base.ends();
     let of = |check: &Check| ends.replicas(check).into_iter().next_back().filter(|_| ends.replicas(check).len() > 1);
-    let leaky: BTreeSet<String> = base.proven_denials().filter_map(of).collect();
-    let leaks = leaks(base, 1, |pod| leaky.contains(pod));
+    let porous: BTreeSet<String> = base.proven_denials().filter_map(of).collect();
+    let leaks = leaks(base, 1, |pod| porous.contains(pod));
     if leaks.is_empty() {
         return None;
     }
     let base = Arc::clone(base);
-    Some(Job::new(format!("{} / {} leak, their siblings do not", base.case.name, listed(&leaky)), async move || {
+    Some(Job::new(format!("{} / {} leak, their siblings do not", base.case.name, listed(&porous)), async move || {
         let leaks = leaks.clone();
         let ran = run(&base.case, How::BEFORE, async |hand: Hand| hand.sabotage.leak(leaks.clone()).await).await;
         let ran = match ran {
@@ -407,7 +407,7 @@ fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
         };
         let must_leak = |index: usize| {
             let check = base.check(index);
-            check.expected == Expected::Denied && !base.ends().replicas(check).is_disjoint(&leaky)
+            check.expected == Expected::Denied && !base.ends().replicas(check).is_disjoint(&porous)
         };
         let wanted = |index| if must_leak(index) { Wanted::Violated } else { Wanted::Proven };
         let mut failures = ran.differing(|index| Some(wanted(index)).filter(|_| base.was_proven(index)));
@@ -415,7 +415,7 @@ fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
             if !must_leak(index) || !base.was_proven(index) {
                 continue;
             }
-            if !leaky.iter().any(|pod| result.seen.contains(pod.as_str())) {
+            if !porous.iter().any(|pod| result.seen.contains(pod.as_str())) {
                 failures.push(format!("{}: names no leaky replica: {}", result.check.name, result.seen));
             }
             for (flow, report) in base.check(index).flows.iter().zip(&result.flows) {
@@ -423,7 +423,7 @@ fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
                     Party::Pod { namespace, name, .. } => format!("{namespace}/{name}"),
                     Party::Service { .. } | Party::Node { .. } | Party::Outside { .. } => continue,
                 };
-                if (report.shows == "violated") != leaky.contains(&dials) {
+                if (report.shows == "violated") != porous.contains(&dials) {
                     failures.push(format!("{}: the flow to {dials} shows {}", result.check.name, report.shows));
                 }
             }

@@ -9,13 +9,10 @@ use watertight::verdict::Reason;
 use watertight::wire::Stage;
 
 /// Reasons that this test cannot bring about in the lab, and why not.
-const UNREACHABLE_REASONS: [(Reason, &str); 2] = [
-    (
-        Reason::Clocks,
-        "all processes of a lab share one boot and so one clock; `verdict` and `engine` test it with others",
-    ),
-    (Reason::NameDidNotResolve, "plans dial addresses: no probe is asked to resolve a name yet"),
-];
+const UNREACHABLE_REASONS: [(Reason, &str); 1] = [(
+    Reason::Clocks,
+    "all processes of a lab share one boot and so one clock; `verdict` and `engine` test it with others",
+)];
 
 /// Stages at which no flow of the lab opens, and why not.
 const UNREACHABLE_STAGES: [(Stage, &str); 1] =

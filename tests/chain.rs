@@ -1,5 +1,4 @@
 //! Whatever is written in suites and manifests: from texts to a plan there is an answer, soon, and never a panic.
-#![expect(clippy::unwrap_used, reason = "a test that cannot read the examples fails")]
 
 use proptest::prelude::*;
 use proptest::sample::Index;

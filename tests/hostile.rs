@@ -8,8 +8,6 @@
 //! and the lab starts this program again as probes and as the responder. `cargo test --test hostile -- WORD...` runs
 //! the cases whose name contains one of the words.
 
-#![expect(clippy::format_push_string, reason = "manifests and suites are put together from pieces")]
-
 #[path = "hostile/cases.rs"]
 mod cases;
 #[path = "hostile/memory.rs"]

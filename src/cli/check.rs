@@ -19,6 +19,6 @@ pub(super) struct CheckArgs {
 
 pub(super) fn check(args: &CheckArgs, screens: &Screens) -> ExitCode {
     let given = Given::Line(&args.line);
-    let load = || load::lab(&given, &args.lab.lab, args.options.strict, &args.options.selection(), screens);
+    let load = || load::lab(&given, &args.lab.lab, &args.options.select, screens);
     lab::run(load, args.lab.deny.how(), &args.options, screens)
 }

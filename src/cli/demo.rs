@@ -82,7 +82,7 @@ fn load(policy: (&str, &str), options: &RunOptions, screens: &Screens) -> Result
         screens.diagnostics(&diagnostics, &sources);
         return Err(ExitCode::Defect);
     }
-    load::world_and_plan(&suites, &manifests, &options.selection(), &sources, screens)
+    load::world_and_plan(&suites, &manifests, &options.select.selection(), &sources, screens)
 }
 
 /// One run: its exit code, and whether it came to its own end.

@@ -99,7 +99,7 @@ impl Sinks {
             Output::Text => screens.stdout(),
             Output::Data(_) => screens.stderr(),
         };
-        let detail = if options.verbose { Detail::Verbose } else { Detail::Brief };
+        let detail = if options.select.verbose { Detail::Verbose } else { Detail::Brief };
         self.reports.add("console", Console::new(results, screens.stderr(), detail, Progress::by_convention()));
     }
 }

@@ -1,5 +1,6 @@
 //! Files → suites, a world, a plan; what is wrong with any of them is shown, all at once.
 
+use super::SelectArgs;
 use super::terminal::Screens;
 use crate::backend::lab::{self, Layout, Outside, World};
 use crate::event::ExitCode;
@@ -48,13 +49,13 @@ pub(super) fn suites(
 pub(super) fn lab(
     given: &Given<'_>,
     manifests: &[String],
-    strict: bool,
-    selection: &Selection,
+    select: &SelectArgs,
     screens: &Screens,
 ) -> Result<Loaded, ExitCode> {
     let mut sources = Sources::new();
-    let (suites, manifests) = read(given, manifests, strict, &mut sources, screens)?;
-    world_and_plan(&suites, &manifests, selection, &sources, screens)
+    let (mut suites, manifests) = read(given, manifests, select.strict, &mut sources, screens)?;
+    select.settings.apply(&mut suites);
+    world_and_plan(&suites, &manifests, &select.selection(), &sources, screens)
 }
 
 /// Reads suites and manifests.

@@ -6,6 +6,7 @@ mod documents;
 mod interrupt;
 pub(crate) mod lab;
 pub(crate) mod load;
+mod overrides;
 mod plan;
 mod run;
 pub(crate) mod terminal;
@@ -112,9 +113,9 @@ enum DenyWhen {
     Icmp,
 }
 
-/// Which checks, and what is said of them.
+/// Which checks.
 #[derive(Debug, Clone, Args)]
-struct RunOptions {
+struct SelectArgs {
     /// Only checks whose SUITE / NAME matches
     #[arg(long, value_name = "REGEX")]
     only: Option<regex::Regex>,
@@ -124,18 +125,33 @@ struct RunOptions {
     /// Not checks with this tag (repeatable)
     #[arg(long, value_name = "TAG")]
     skip_tag: Vec<String>,
+    /// Warnings are errors
+    #[arg(long)]
+    strict: bool,
+    /// Also show what is proven with its evidence, or planned with its controls
+    #[arg(short, long)]
+    verbose: bool,
+    #[command(flatten)]
+    settings: overrides::SettingArgs,
+}
+
+impl SelectArgs {
+    fn selection(&self) -> crate::plan::Selection {
+        crate::plan::Selection { only: self.only.clone(), tags: self.tag.clone(), skip_tags: self.skip_tag.clone() }
+    }
+}
+
+/// Which checks, and what is said of them.
+#[derive(Debug, Clone, Args)]
+struct RunOptions {
+    #[command(flatten)]
+    select: SelectArgs,
     /// Also write a report: junit=PATH, json=PATH, jsonl=PATH, evidence=PATH (repeatable)
     #[arg(long, value_name = "FORMAT=PATH")]
     report: Vec<String>,
     /// What goes to standard output
     #[arg(short = 'o', long = "output", value_name = "FORMAT", default_value = "text", value_parser = clap::value_parser!(Output))]
     output: Output,
-    /// Warnings are errors
-    #[arg(long)]
-    strict: bool,
-    /// Also show what is proven, with its evidence
-    #[arg(short, long)]
-    verbose: bool,
 }
 
 impl RunOptions {
@@ -150,10 +166,6 @@ impl RunOptions {
             }
         }
         Ok((specs, evidence))
-    }
-
-    fn selection(&self) -> crate::plan::Selection {
-        crate::plan::Selection { only: self.only.clone(), tags: self.tag.clone(), skip_tags: self.skip_tag.clone() }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::load::{self, Given};
 use super::terminal::Screens;
-use super::{LabArgs, RunOptions};
+use super::{LabArgs, SelectArgs};
 use crate::event::ExitCode;
 use crate::model::show_duration;
 use crate::plan::{Plan, Standing, floor};
@@ -18,13 +18,13 @@ pub(super) struct PlanArgs {
     #[command(flatten)]
     lab: LabArgs,
     #[command(flatten)]
-    options: RunOptions,
+    select: SelectArgs,
 }
 
 pub(super) fn plan(args: &PlanArgs, screens: &Screens) -> ExitCode {
     let given = Given::Files(&args.suites);
-    match load::lab(&given, &args.lab.lab, args.options.strict, &args.options.selection(), screens) {
-        Ok(loaded) => match write(&loaded.plan, args.options.verbose, &mut io::stdout().lock()) {
+    match load::lab(&given, &args.lab.lab, &args.select, screens) {
+        Ok(loaded) => match write(&loaded.plan, args.select.verbose, &mut io::stdout().lock()) {
             Ok(()) => ExitCode::Proven,
             // Whoever closed the pipe has seen enough.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Proven,

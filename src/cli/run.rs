@@ -19,6 +19,6 @@ pub(super) struct RunArgs {
 
 pub(super) fn run(args: &RunArgs, screens: &Screens) -> ExitCode {
     let given = Given::Files(&args.suites);
-    let load = || load::lab(&given, &args.lab.lab, args.options.strict, &args.options.selection(), screens);
+    let load = || load::lab(&given, &args.lab.lab, &args.options.select, screens);
     lab::run(load, args.lab.deny.how(), &args.options, screens)
 }

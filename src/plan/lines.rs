@@ -9,7 +9,7 @@ use super::terms::{Environment, Terms};
 use super::{Check, FlowId, LineRef, Party, Scope, Standing, TargetKey, Vantage};
 use crate::model::{Port, Transport};
 use crate::source::Place as FilePlace;
-use crate::suite::{EndpointId, Expected, Line, PortRef, Spread, Subject, Suite, TargetItem, TargetWhat};
+use crate::suite::{EndpointId, Expected, Line, PortRef, Settings, Spread, Subject, Suite, TargetItem, TargetWhat};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// At most so many unknown ports of a range are swept.
@@ -38,7 +38,8 @@ pub(super) struct Pass<'a, 'b> {
     found: Vec<Found<'a>>,
     /// What lines say of each pair of pods, whatever pods are sampled.
     said: HashMap<Said, (Expected, FilePlace)>,
-    names: BTreeMap<String, FilePlace>,
+    /// Checks by name: where each comes from, and its line's settings.
+    names: BTreeMap<String, (FilePlace, Option<&'a Settings>)>,
     ends: &'b Ends<'a>,
     builder: &'b mut Builder,
     mistakes: Vec<Mistake>,
@@ -283,7 +284,7 @@ impl<'a, 'b> Pass<'a, 'b> {
                     }
                 };
                 for port in ports {
-                    let none = crate::suite::Settings::default();
+                    let none = Settings::default();
                     let ask = ask(&self.found[target], &port, None, &none, &self.suite.settings, self.environment);
                     let wanted = Wanted {
                         source: EndpointId(source),
@@ -327,15 +328,15 @@ impl<'a, 'b> Pass<'a, 'b> {
         }
     }
 
-    fn check(&mut self, wanted: &Wanted<'_>, gives_way: bool) {
+    fn check(&mut self, wanted: &Wanted<'a>, gives_way: bool) {
         if gives_way && self.all_spoken_of(wanted) {
             return;
         }
         let mut check = self.describe(wanted, Vec::new(), self.standing(wanted));
-        if let Some(first) = self.names.get(&check.name) {
+        let settings = wanted.line.map(|line| &line.settings);
+        if let Some((first, known)) = self.names.get(&check.name) {
             // The same line written twice is one check; the suite's reader has warned.
-            let none = crate::suite::Settings::default();
-            if gives_way || wanted.line.is_none_or(|line| line.settings == none) {
+            if gives_way || *known == settings {
                 return;
             }
             let other = Some(first.clone());
@@ -346,7 +347,7 @@ impl<'a, 'b> Pass<'a, 'b> {
             });
             return;
         }
-        self.names.insert(check.name.clone(), wanted.place.clone());
+        self.names.insert(check.name.clone(), (wanted.place.clone(), settings));
         if !self.selection.wants(&self.suite.name, &check.name, &check.line.tags) {
             return;
         }
@@ -368,7 +369,7 @@ impl<'a, 'b> Pass<'a, 'b> {
 
     /// A check with its name, its line and its terms.
     fn describe(&self, wanted: &Wanted<'_>, flows: Vec<FlowId>, standing: Standing) -> Check {
-        let none = crate::suite::Settings::default();
+        let none = Settings::default();
         let settings = wanted.line.map_or(&none, |line| &line.settings);
         let (source, target) = (&self.found[wanted.source.0], &self.found[wanted.target.0]);
         let target_label = match &wanted.ask.label {

@@ -142,7 +142,12 @@ impl<'a> BlockedSuffix<'a> {
     fn prove(&self, case: Case<'_>, terms: &Terms, id: FlowId) -> Result<DenyProof, Shortfall> {
         let strict = terms.demand != Demand::D1;
         let able = Ability::of(case, id);
-        let crossings = if strict { crossings(case, id) } else { None };
+        let crossings = match self.stage {
+            _ if !strict => None,
+            // A name that did not resolve sent nothing to the target; the addresses that others got stand for the path.
+            Stage::Resolve => Some(Vec::new()),
+            Stage::Connect | Stage::FirstBytes | Stage::Tls | Stage::Request => crossings(case, id),
+        };
         let mut best: Option<DenyProof> = None;
         let mut shortfall: Option<Shortfall> = None;
         let mut note = |rank: usize, found: Shortfall, at: &mut usize| {

@@ -9,9 +9,10 @@ use crate::backend::{Arrival, Backend};
 use crate::engine::{self, Observer, RunnerClock};
 use crate::event::{ExitCode, RunEvent};
 use crate::plan::Schedule;
-use crate::report::{Console, Detail, Output, Progress, Reports};
+use crate::report::{Annotations, Console, Detail, Output, Progress, Reports, StepSummary};
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::path::Path;
 use std::time::Duration;
 
 /// How often a lab's probe gives life signs; it has no log to fill.
@@ -101,6 +102,19 @@ impl Sinks {
         };
         let detail = if options.select.verbose { Detail::Verbose } else { Detail::Brief };
         self.reports.add("console", Console::new(results, screens.stderr(), detail, Progress::by_convention()));
+        if std::env::var("GITHUB_ACTIONS").is_ok_and(|value| value == "true") {
+            self.show_on_github(screens);
+        }
+    }
+
+    /// Findings beside the lines of the suite, and a summary of the step, as GitHub's runners take them.
+    fn show_on_github(&mut self, screens: &Screens) {
+        self.reports.add("GitHub annotations", Annotations::new(std::io::stderr()));
+        let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY") else { return };
+        match StepSummary::open(Path::new(&path)) {
+            Ok(summary) => self.reports.add("GitHub step summary", summary),
+            Err(error) => screens.note(&format!("there is no step summary: {error}")),
+        }
     }
 }
 

@@ -1,14 +1,13 @@
 //! Who can vouch: for targets, for sources, for paths. The planner adds what the suite lacks.
 
 use super::builder::Builder;
-use super::ends::{Ends, party_of, vantage_of};
-use super::expand::selects;
+use super::ends::{Ends, party_of, service_party, vantage_of};
 use super::{FlowId, Party, PathEnd, TargetKey, Vantage};
-use crate::inventory::{Inventory, Pod, Service};
-use crate::model::{Family, ObjectRef};
+use crate::inventory::{Inventory, Pod};
+use crate::model::Family;
 use crate::suite::{Expected, Suite};
 use crate::wire::{Request, Stage, Transport};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 /// Ports at which a backend itself answers, so that controls never depend on the workloads.
@@ -301,19 +300,5 @@ fn opens_at(transport: Transport) -> Stage {
     match transport {
         Transport::Tcp => Stage::Connect,
         Transport::Udp => Stage::FirstBytes,
-    }
-}
-
-/// A Service with the nodes and names of its ready pods.
-pub(super) fn service_party(service: &Service, inventory: &Inventory) -> Party {
-    let mut backends: BTreeMap<String, &str> = BTreeMap::new();
-    for pod in inventory.pods.iter().filter(|pod| selects(service, pod) && (pod.ready || service.publish_not_ready)) {
-        backends.insert(pod.full_name(), &pod.node);
-    }
-    let nodes: BTreeSet<&str> = backends.values().copied().collect();
-    Party::Service {
-        service: ObjectRef { namespace: service.namespace.clone(), kind: "Service".into(), name: service.name.clone() },
-        nodes: nodes.into_iter().map(str::to_owned).collect(),
-        pods: backends.into_keys().collect(),
     }
 }

@@ -1,14 +1,13 @@
 //! The two ends of a check: from where its packets are sent, and every address that they go to.
 
-use super::controls::service_party;
-use super::expand::{Found, FoundPort, Place, cluster_addresses};
+use super::expand::{Found, FoundPort, Place, cluster_addresses, selects};
 use super::request::Ask;
 use super::{Party, TargetKey, Vantage};
-use crate::inventory::{Inventory, Pod};
-use crate::model::{Family, Transport};
+use crate::inventory::{Inventory, Pod, Service};
+use crate::model::{Family, ObjectRef, Transport};
 use crate::suite::{Locator, Spread};
 use crate::wire;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 /// At most so many addresses of an outside name are dialled in each family.
@@ -175,5 +174,19 @@ fn is_same_pod(vantage: &Vantage, party: &Party) -> bool {
         }
         (Vantage::Node { name }, Party::Node { name: target }) => name == target,
         _ => false,
+    }
+}
+
+/// A Service with the nodes and names of its ready pods.
+pub(super) fn service_party(service: &Service, inventory: &Inventory) -> Party {
+    let mut backends: BTreeMap<String, &str> = BTreeMap::new();
+    for pod in inventory.pods.iter().filter(|pod| selects(service, pod) && (pod.ready || service.publish_not_ready)) {
+        backends.insert(pod.full_name(), &pod.node);
+    }
+    let nodes: BTreeSet<&str> = backends.values().copied().collect();
+    Party::Service {
+        service: ObjectRef { namespace: service.namespace.clone(), kind: "Service".into(), name: service.name.clone() },
+        nodes: nodes.into_iter().map(str::to_owned).collect(),
+        pods: backends.into_keys().collect(),
     }
 }

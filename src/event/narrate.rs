@@ -4,9 +4,10 @@ use super::{CheckRef, CheckResult, FlowReport, Outcome, ReasonText, WindowReport
 use crate::model::show_duration;
 use crate::plan::{FlowId, Party, Plan, Vantage};
 use crate::verdict::{
-    Block, Evidence, FlowResult, FlowVerdict, Judgement, Refusal, Unproven, Verdict, Violation, describe_how,
+    Block, ControlProof, Evidence, FlowResult, FlowVerdict, Judgement, Refusal, Unproven, Verdict, Violation,
+    describe_how,
 };
-use crate::wire::{How, Transport};
+use crate::wire::{How, Stage, Transport};
 use std::time::Duration;
 
 /// A check's judgement, in words.
@@ -58,7 +59,7 @@ impl Words<'_> {
                     weakest = weakest.max(proof.window().power_percent());
                     result.mechanism.get_or_insert_with(|| mechanism(proof.block()));
                     contrast.get_or_insert_with(|| {
-                        format!("{} got through meanwhile", self.sender(proof.control().flow()))
+                        format!("{} {} meanwhile", self.sender(proof.control().flow()), how_far(proof.control()))
                     });
                 }
                 FlowVerdict::Allowed(proof) => {
@@ -189,8 +190,9 @@ impl Words<'_> {
                     samples: window.samples,
                 });
                 report.control = Some(format!(
-                    "{} opened it {} times in a row",
+                    "{} {}, {} times in a row",
                     self.sender(proof.control().flow()),
+                    how_far(proof.control()),
                     proof.control().openings()
                 ));
                 report.able = proof.source().map(|source| {
@@ -262,6 +264,17 @@ impl Words<'_> {
             Party::Node { name } => format!("node {name}:{port}"),
             Party::Outside { name } => format!("{name}:{port}"),
         }
+    }
+}
+
+/// How far a control got.
+fn how_far(control: &ControlProof) -> &'static str {
+    match control.only() {
+        None => "got through",
+        Some(Stage::Resolve) => "resolved the name",
+        Some(Stage::Connect) => "completed the handshake",
+        Some(Stage::Tls) => "completed the TLS handshake",
+        Some(Stage::FirstBytes | Stage::Request) => "got an answer",
     }
 }
 

@@ -515,6 +515,14 @@ impl Streak {
         }
     }
 
+    /// Where its samples were blocked: the last stage that they passed before.
+    pub fn stopped_after(&self) -> Option<Stage> {
+        match &self.outcome {
+            Outcome::Read(Reading::Blocked(block)) => block.passed,
+            Outcome::Read(Reading::Open(_) | Reading::NotSent(_)) | Outcome::Fault(_) => None,
+        }
+    }
+
     /// Whether its samples were blocked.
     pub fn is_blocked(&self) -> bool {
         matches!(self.outcome, Outcome::Read(Reading::Blocked(_)))

@@ -5,6 +5,7 @@ use super::evidence::{EnforcerRecord, Moment, StageTimes, Streak};
 use super::reading::Block;
 use crate::plan::FlowId;
 use crate::suite::Demand;
+use crate::wire::Stage;
 use std::time::Duration;
 
 /// The stretch of blocked samples that a proof rests on.
@@ -36,6 +37,7 @@ impl Window {
 pub struct ControlProof {
     flow: FlowId,
     openings: u32,
+    only: Option<Stage>,
     pub(super) slowest: StageTimes,
 }
 
@@ -43,7 +45,7 @@ impl ControlProof {
     /// Condition 2. `streak` has no pause above two seconds, by construction.
     pub(super) fn new(window: Window, flow: FlowId, first: Moment, last: Moment, streak: &Streak) -> Option<Self> {
         let around = first.surely_by(window.from) && window.to.surely_by(last);
-        around.then_some(Self { flow, openings: streak.count, slowest: streak.slowest })
+        around.then(|| Self { flow, openings: streak.count, only: streak.stopped_after(), slowest: streak.slowest })
     }
 
     /// The flow that got through.
@@ -51,7 +53,12 @@ impl ControlProof {
         self.flow
     }
 
-    /// How many of its attempts opened in a row.
+    /// The last stage that it passed, where it was stopped after that; `None` where it opened.
+    pub fn only(&self) -> Option<Stage> {
+        self.only
+    }
+
+    /// How many of its attempts got so far in a row.
     pub fn openings(&self) -> u32 {
         self.openings
     }

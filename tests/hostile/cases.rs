@@ -92,10 +92,10 @@ fn mute() -> Case {
             line("bad -> target:8001 denied", Proven),
             line("careless -> target:8001 denied", Violated(&["careless"])),
             line("good -> http://target:8002/ allowed", NOBODY),
-            line("bad -> http://target:8002/ denied", NO_CONTROL),
+            line("bad -> http://target:8002/ denied", Proven),
             line("careless -> http://target:8002/ denied", NO_CONTROL),
             line("good -> tls://target:8443 allowed", NOBODY),
-            line("bad -> tls://target:8443 denied", NO_CONTROL),
+            line("bad -> tls://target:8443 denied", Proven),
             line("careless -> tls://target:8443 denied", NO_CONTROL),
         ],
     )
@@ -124,10 +124,10 @@ fn hang_up() -> Case {
             line("careless -> target:8001 denied", Violated(&["careless"])),
             with("good -> target:8003 allowed", "demand: A0", Proven),
             line("good -> http://target:8002/ allowed", NOBODY),
-            line("bad -> http://target:8002/ denied", NO_CONTROL),
+            line("bad -> http://target:8002/ denied", Proven),
             line("careless -> http://target:8002/ denied", NO_CONTROL),
             line("good -> tls://target:8443 allowed", NOBODY),
-            line("bad -> tls://target:8443 denied", NO_CONTROL),
+            line("bad -> tls://target:8443 denied", Proven),
             line("careless -> tls://target:8443 denied", NO_CONTROL),
         ],
     )
@@ -173,7 +173,7 @@ fn drip() -> Case {
             line("careless -> target:8001 denied", Violated(&["careless"])),
             with("good -> target:8003 allowed", "demand: A1, send: hello", Proven),
             line("good -> http://target:8002/ allowed", NOBODY),
-            line("bad -> http://target:8002/ denied", NO_CONTROL),
+            line("bad -> http://target:8002/ denied", Proven),
             line("careless -> http://target:8002/ denied", NO_CONTROL),
             line("good -> https://target:8443/ allowed", NOBODY),
         ],
@@ -251,7 +251,7 @@ fn banners() -> Case {
         line("bad -> http://target:8002/ denied", Proven),
         line("careless -> http://target:8002/ denied", Violated(&["careless"])),
         line("good -> http://target:8003/ allowed", NOBODY),
-        line("bad -> http://target:8003/ denied", NO_CONTROL),
+        line("bad -> http://target:8003/ denied", Proven),
         with("good -> http://target:8004/ allowed", "demand: A1", Proven),
         line("good -> tls://target:8443 allowed", NOBODY),
     ];
@@ -386,7 +386,7 @@ fn no_tls() -> Case {
             "careless -> https://target:8003/ denied",
         ),
     ] {
-        lines.extend([line(good, NOBODY), line(bad, NO_CONTROL), line(careless, NO_CONTROL)]);
+        lines.extend([line(good, NOBODY), line(bad, Proven), line(careless, NO_CONTROL)]);
     }
     // The same port, asked for no more than a handshake.
     lines.push(with("good -> target:8443 allowed", "demand: A1", Proven));

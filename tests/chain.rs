@@ -4,10 +4,11 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
-use watertight::backend::lab::{CONTROL_PORT, Layout, NODE_PORT, Outside, World};
+use watertight::backend::lab::{Layout, Outside, World};
+use watertight::cli::plan_in;
 use watertight::event::check_refs;
 use watertight::inventory::read_manifests;
-use watertight::plan::{self, Environment, Landmarks, PlanError, Schedule, Selection};
+use watertight::plan::{self, PlanError, Schedule, Selection};
 use watertight::source::Sources;
 use watertight::{suite, wire};
 
@@ -59,8 +60,7 @@ fn chain(suite_text: &str, world_text: &str) -> Reached {
             return Reached::NoPlace;
         }
     };
-    let landmarks = Landmarks { on_pods: Some(CONTROL_PORT), on_nodes: Some(NODE_PORT), witnesses: true };
-    match plan::resolve(&suites, world.inventory(), Environment::Lab, landmarks, &Selection::default()) {
+    match plan_in(&world, &suites, &Selection::default()) {
         Ok(plan) => {
             let schedule = Schedule { run: "0".repeat(16), seed: 1, trust: Vec::new(), beat: Duration::from_secs(1) };
             let probes = plan::probe_plans(&plan, &schedule);

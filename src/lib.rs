@@ -8,6 +8,7 @@
 //!  files ── source ───────▶ tree with spans, diagnostics
 //!           suite ────────▶ Suite         valid; all diagnostics at once, or none
 //!  manifests ── inventory ▶ Inventory     pods, services, namespaces, policies as they are now
+//!           policy ───────▶ predictions   what the policies say, without packets
 //!           plan ─────────▶ Plan          checks → flows, controls, rates; probes to launch
 //!           backend ──────▶ lines         what the network did, nothing more
 //!           engine ───────▶ evidence      folded, in time
@@ -21,7 +22,8 @@
 //! | model | |
 //! | source | model |
 //! | suite, inventory | model, source |
-//! | plan | model, source, suite, inventory, wire |
+//! | policy | model, inventory |
+//! | plan | model, source, suite, inventory, policy, wire |
 //! | verdict | model, suite, plan, wire |
 //! | event | model, suite, plan, verdict, wire |
 //! | report | model, event |
@@ -50,6 +52,7 @@ pub mod harness;
 pub mod inventory;
 pub mod model;
 pub mod plan;
+pub mod policy;
 pub mod report;
 pub mod source;
 pub mod suite;

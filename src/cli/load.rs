@@ -76,6 +76,12 @@ pub(crate) fn read(
         let kinds: Vec<String> = manifests.ignored.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         screens.note(&format!("not needed and left out: {}", kinds.join(", ")));
     }
+    if !manifests.cluster_policies.is_empty() {
+        let kinds: BTreeSet<&str> = manifests.cluster_policies.iter().map(|policy| policy.kind.as_str()).collect();
+        let kinds: Vec<&str> = kinds.into_iter().collect();
+        screens
+            .note(&format!("the lab does not enforce {}: predictions count it in, packets do not", kinds.join(", ")));
+    }
     Ok((suites, manifests))
 }
 

@@ -5,10 +5,14 @@
 //! `Inventory` and does not know which of the two it came from.
 
 mod cidr;
+mod cluster_policy;
 mod manifest;
 
 pub use cidr::{Cidr, ParseCidrError};
-pub use manifest::{load_manifests, read_manifests};
+pub use cluster_policy::{
+    Action, ClusterPeer, ClusterPolicy, ClusterPolicyKind, ClusterPort, ClusterRule, PodsOf, Tier,
+};
+pub use manifest::{load_manifests, read_cluster_policy, read_manifests};
 
 use crate::model::{Family, Port, Transport, WorkloadRef};
 use k8s_openapi::api::networking::v1::NetworkPolicySpec;
@@ -30,6 +34,8 @@ pub struct Manifests {
     pub services: Vec<Service>,
     /// NetworkPolicies, validated.
     pub policies: Vec<Policy>,
+    /// Policies of the whole cluster, validated.
+    pub cluster_policies: Vec<ClusterPolicy>,
     /// Kinds that were read and are not needed, with how many of each.
     pub ignored: BTreeMap<String, usize>,
 }
@@ -47,6 +53,8 @@ pub struct Inventory {
     pub services: Vec<Service>,
     /// NetworkPolicies.
     pub policies: Vec<Policy>,
+    /// Policies of the whole cluster.
+    pub cluster_policies: Vec<ClusterPolicy>,
     /// Hosts outside the cluster that the suite names, with their addresses.
     pub hosts: BTreeMap<String, Vec<IpAddr>>,
 }
@@ -65,6 +73,8 @@ pub struct Namespace {
 pub struct Node {
     /// Its name.
     pub name: String,
+    /// Its labels.
+    pub labels: Labels,
     /// Its internal addresses, at most one a family.
     pub addresses: Vec<IpAddr>,
 }
@@ -149,7 +159,7 @@ impl Pod {
 }
 
 /// A container's declared port.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContainerPort {
     /// Its name.
     pub name: Option<String>,
@@ -222,4 +232,15 @@ pub struct Policy {
     pub spec: NetworkPolicySpec,
     /// `file:line` of a manifest; empty for a cluster's.
     pub origin: String,
+    /// Where its rules stand.
+    pub rules: RuleOrigins,
+}
+
+/// Where the rules of a NetworkPolicy stand: `file:line` by the rule's number; empty for a cluster's.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RuleOrigins {
+    /// Of `spec.ingress`.
+    pub ingress: Vec<String>,
+    /// Of `spec.egress`.
+    pub egress: Vec<String>,
 }

@@ -49,7 +49,7 @@ fn keys(selector: &LabelSelector) -> BTreeSet<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::Pod;
+    use crate::inventory::{Pod, RuleOrigins};
     use k8s_openapi::api::networking::v1::NetworkPolicySpec;
 
     fn inventory(pod_label: &str, policy_label: &str) -> Inventory {
@@ -70,7 +70,8 @@ mod tests {
             pod_selector: Some(LabelSelector { match_labels: Some(labels(policy_label)), match_expressions: None }),
             ..Default::default()
         };
-        let policy = Policy { namespace: "data".into(), name: "postgres".into(), spec, origin: "p.yaml:1".into() };
+        let (namespace, name) = ("data".into(), "postgres".into());
+        let policy = Policy { namespace, name, spec, origin: "p.yaml:1".into(), rules: RuleOrigins::default() };
         Inventory { pods: vec![pod], policies: vec![policy], ..Inventory::default() }
     }
 

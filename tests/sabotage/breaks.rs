@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use watertight::backend::lab::{self, Leak};
 use watertight::event::Outcome;
-use watertight::inventory::Policy;
+use watertight::inventory::{Policy, RuleOrigins};
 use watertight::plan::{Check, Party, ProbeId, Schedule, probe_plans};
 use watertight::suite::Expected;
 use watertight::verdict::Reason;
@@ -301,6 +301,7 @@ fn isolating(namespace: &str) -> Policy {
         name: "added-meanwhile".to_owned(),
         spec: serde_json::from_value(spec).expect("a policy"),
         origin: String::new(),
+        rules: RuleOrigins::default(),
     }
 }
 

@@ -113,8 +113,15 @@ impl World {
         }
         let hosts = place_hosts(&outside, &mut addresses)?;
         let named = hosts.iter().filter_map(|host| Some((host.name.clone()?, host.addresses.clone()))).collect();
-        let inventory =
-            Inventory { namespaces, nodes, pods, services, policies: manifests.policies.clone(), hosts: named };
+        let inventory = Inventory {
+            namespaces,
+            nodes,
+            pods,
+            services,
+            policies: manifests.policies.clone(),
+            cluster_policies: manifests.cluster_policies.clone(),
+            hosts: named,
+        };
         Ok(Self { inventory, hosts })
     }
 
@@ -150,7 +157,13 @@ fn nodes(manifests: &Manifests, layout: Layout) -> Result<Vec<Node>, PlaceError>
     if names.len() > MAX_NODES {
         return Err(PlaceError::TooManyNodes(names.len()));
     }
-    Ok(names.into_iter().enumerate().map(|(n, name)| Node { name, addresses: addresses::node(n).to_vec() }).collect())
+    let node = |(number, name): (usize, String)| Node {
+        // Every kubelet sets it (k8s.io/kubernetes/pkg/kubelet, well-known labels).
+        labels: Labels::from([("kubernetes.io/hostname".to_owned(), name.clone())]),
+        name,
+        addresses: addresses::node(number).to_vec(),
+    };
+    Ok(names.into_iter().enumerate().map(node).collect())
 }
 
 /// Labels that a Service selects by; an empty selector selects nothing (core/v1 `ServiceSpec.selector`).

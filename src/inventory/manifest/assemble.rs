@@ -31,7 +31,7 @@ pub(super) fn assemble(documents: &[Value], origin: impl Fn(&At) -> String) -> (
     for (number, document) in documents.iter().enumerate() {
         for item in open_lists(document, At::root(number), &mut problems) {
             match item.need(&mut problems) {
-                Need::Needed => world.add(&item, origin(&item.at), &mut problems),
+                Need::Needed => world.add(&item, &origin, &mut problems),
                 Need::Ignored(kind) => {
                     *world.manifests.ignored.entry(kind).or_default() += 1;
                     world.manifests.touch_namespace(item.value);
@@ -62,7 +62,7 @@ struct World {
 }
 
 impl World {
-    fn add(&mut self, item: &Item<'_>, origin: String, problems: &mut Problems) {
+    fn add(&mut self, item: &Item<'_>, origin: &dyn Fn(&At) -> String, problems: &mut Problems) {
         let Some((meta, object)) = item.read(origin, problems) else { return };
         if !self.is_new(item, &meta, problems) {
             return;
@@ -81,6 +81,7 @@ impl World {
             }
             Object::Service(service) => self.manifests.services.push(service),
             Object::Policy(policy) => self.manifests.policies.push(policy),
+            Object::ClusterPolicy(policy) => self.manifests.cluster_policies.push(policy),
         }
     }
 

@@ -8,13 +8,14 @@
 //! turns paths into places in files.
 //!
 //! # Limitations
-//! - Of kinds other than NetworkPolicy, unknown fields are not noticed: the types have them all, but not their
+//! - Of kinds other than policies, unknown fields are not noticed: the types have them all, but not their
 //!   absence.
 //! - Within one part of an object (its metadata, its spec) only the first wrong type is shown.
 //! - Admission is not played: a LimitRange, a webhook or a quota changes nothing here.
 //! - A ReplicationController's template makes no pods; its pods count if they are given themselves.
 
 mod assemble;
+mod cluster_policy;
 mod decode;
 mod fields;
 mod files;
@@ -30,6 +31,8 @@ mod workload;
 
 #[cfg(test)]
 mod tests;
+
+pub use cluster_policy::read_cluster_policy;
 
 use super::Manifests;
 use crate::source::{self, Diagnostic, Diagnostics, Document, FileId, Node, Sources, Span};

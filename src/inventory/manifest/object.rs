@@ -1,5 +1,6 @@
 //! One object of a manifest: its kind, its metadata, and which reader takes it.
 
+use super::cluster_policy;
 use super::decode::decode;
 use super::fields::check_fields;
 use super::pod::{LivePod, read_pod};
@@ -9,7 +10,7 @@ use super::selector::check_labels;
 use super::service::read_service;
 use super::syntax;
 use super::workload::{Workload, read_workload};
-use crate::inventory::{Labels, Namespace, Policy, Service};
+use crate::inventory::{ClusterPolicy, Labels, Namespace, Policy, RuleOrigins, Service};
 use crate::model::{WorkloadKind, WorkloadRef};
 use k8s_openapi::api::core::v1::{PodSpec, PodStatus, ServiceSpec};
 use k8s_openapi::api::networking::v1::NetworkPolicySpec;
@@ -20,12 +21,19 @@ use serde_json::Value;
 const DEFAULT_NAMESPACE: &str = "default";
 
 /// The API group, its served version, and the kinds of it that are needed.
-const KINDS: [(&str, &str, &[&str]); 4] = [
+const KINDS: [(&str, &str, &[&str]); 6] = [
     ("", "v1", &["Namespace", "Pod", "Service"]),
     ("apps", "v1", &["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"]),
     ("batch", "v1", &["Job", "CronJob"]),
     ("networking.k8s.io", "v1", &["NetworkPolicy"]),
+    ("policy.networking.k8s.io", "v1alpha2", &["ClusterNetworkPolicy"]),
+    ("policy.networking.k8s.io", "v1alpha1", &["AdminNetworkPolicy", "BaselineAdminNetworkPolicy"]),
 ];
+
+/// Whether objects of a kind belong to no namespace.
+fn is_cluster_scoped(kind: &str) -> bool {
+    matches!(kind, "Namespace" | "ClusterNetworkPolicy" | "AdminNetworkPolicy" | "BaselineAdminNetworkPolicy")
+}
 
 /// A group that is served no more since Kubernetes 1.22; its kinds live in the groups above.
 const RETIRED_GROUP: &str = "extensions";
@@ -63,6 +71,7 @@ pub(super) enum Object {
     Workload(Workload),
     Service(Service),
     Policy(Policy),
+    ClusterPolicy(ClusterPolicy),
 }
 
 /// How an item's kind stands to what is needed.
@@ -90,10 +99,11 @@ impl Item<'_> {
                 .help(format!("write apiVersion: {home}/{served}"));
             return Need::Faulty;
         }
-        let Some((_, served, kinds)) = KINDS.iter().find(|(name, _, _)| *name == group) else {
+        let of_group = || KINDS.iter().filter(|(name, _, _)| *name == group);
+        if of_group().next().is_none() {
             return Need::Ignored(format!("{} ({group})", self.kind));
-        };
-        if kinds.contains(&self.kind.as_str()) {
+        }
+        if let Some((_, served, _)) = of_group().find(|(_, _, kinds)| kinds.contains(&self.kind.as_str())) {
             if version == *served {
                 return Need::Needed;
             }
@@ -104,7 +114,8 @@ impl Item<'_> {
             return Need::Faulty;
         }
         // A misspelt NetworkPolicy that is ignored would be a world without that policy.
-        if let Some(kind) = nearest(&self.kind, kinds.iter().copied()).filter(|kind| is_misspelt(&self.kind, kind)) {
+        let kinds = of_group().flat_map(|(_, _, kinds)| kinds.iter().copied());
+        if let Some(kind) = nearest(&self.kind, kinds).filter(|kind| is_misspelt(&self.kind, kind)) {
             problems
                 .error(at.key("kind"), format!("there is no kind {:?} in {}", self.kind, self.api_version))
                 .help(format!("did you mean {kind}?"));
@@ -115,8 +126,8 @@ impl Item<'_> {
 
     /// Reads an object of a needed kind, with its metadata; `None` after an error.
     ///
-    /// `origin` is the place of a policy, for people.
-    pub(super) fn read(&self, origin: String, problems: &mut Problems) -> Option<(Meta, Object)> {
+    /// `origin` writes a place for people.
+    pub(super) fn read(&self, origin: &dyn Fn(&At) -> String, problems: &mut Problems) -> Option<(Meta, Object)> {
         let before = problems.len();
         if self.kind == "NetworkPolicy" {
             check_fields(self.value, &self.at, problems);
@@ -130,7 +141,7 @@ impl Item<'_> {
     }
 
     /// Reads the part that only its kind has; goes on after faulty metadata, so that all faults show at once.
-    fn object(&self, meta: Option<&Meta>, origin: String, problems: &mut Problems) -> Option<Object> {
+    fn object(&self, meta: Option<&Meta>, origin: &dyn Fn(&At) -> String, problems: &mut Problems) -> Option<Object> {
         let unnamed = Meta {
             namespace: String::new(),
             name: String::new(),
@@ -166,7 +177,18 @@ impl Item<'_> {
                 let spec: NetworkPolicySpec = decode(spec, &at_spec, problems)?;
                 check_policy(&spec, &at_spec, problems);
                 let (namespace, name) = (meta.namespace.clone(), meta.name.clone());
-                Some(Object::Policy(Policy { namespace, name, spec, origin }))
+                let places = |key: &'static str, rules: usize| {
+                    let at = at_spec.key(key);
+                    (0..rules).map(|number| origin(&at.index(number))).collect()
+                };
+                let rules = RuleOrigins {
+                    ingress: places("ingress", spec.ingress.as_ref().map_or(0, Vec::len)),
+                    egress: places("egress", spec.egress.as_ref().map_or(0, Vec::len)),
+                };
+                Some(Object::Policy(Policy { namespace, name, spec, origin: origin(at), rules }))
+            }
+            kind @ ("ClusterNetworkPolicy" | "AdminNetworkPolicy" | "BaselineAdminNetworkPolicy") => {
+                cluster_policy::read(kind, meta, self.value, at, origin, problems).map(Object::ClusterPolicy)
             }
             kind => {
                 let workload = read_workload(WorkloadKind::parse(kind)?, meta, self.value, at, problems)?;
@@ -181,7 +203,7 @@ impl Item<'_> {
         let labels = meta.labels.unwrap_or_default();
         check_labels(&labels, &at.key("labels"), problems);
         let namespace = meta.namespace.filter(|name| !name.is_empty()).unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-        let namespace = if self.kind == "Namespace" { String::new() } else { namespace };
+        let namespace = if is_cluster_scoped(&self.kind) { String::new() } else { namespace };
         if !namespace.is_empty() {
             problems.check(&at.key("namespace"), "namespace", &namespace, syntax::dns_label(&namespace));
         }

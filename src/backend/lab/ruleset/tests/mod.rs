@@ -5,7 +5,7 @@ mod shape;
 
 use super::evaluate::{Outcome, Packet, Payload, arrives};
 use super::{Compiler, Deny, Elements, Match, NodeRuleset, Statement};
-use crate::inventory::{ContainerPort, Inventory, Labels, Namespace, Node, Pod, Policy};
+use crate::inventory::{ContainerPort, Inventory, Labels, Namespace, Node, Pod, Policy, RuleOrigins};
 use crate::model::{Family, Port, Transport};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -60,7 +60,7 @@ fn world(policies: &[(&str, Value)]) -> Inventory {
         namespaces: [namespace("shop", &[("team", "a")]), namespace("data", &[("team", "b")]), namespace("other", &[])]
             .into(),
         nodes: [("n1", "192.0.2.1"), ("n2", "192.0.2.2")]
-            .map(|(name, address)| Node { name: name.to_owned(), addresses: vec![ip(address)] })
+            .map(|(name, address)| Node { name: name.to_owned(), labels: Labels::new(), addresses: vec![ip(address)] })
             .into(),
         pods,
         policies: policies
@@ -74,7 +74,13 @@ fn world(policies: &[(&str, Value)]) -> Inventory {
 
 fn policy(namespace: &str, number: usize, spec: &Value) -> Policy {
     let spec = serde_json::from_value(spec.clone()).expect("a spec");
-    Policy { namespace: namespace.to_owned(), name: format!("p{number}"), spec, origin: String::new() }
+    Policy {
+        namespace: namespace.to_owned(),
+        name: format!("p{number}"),
+        spec,
+        origin: String::new(),
+        rules: RuleOrigins::default(),
+    }
 }
 
 fn ip(text: &str) -> IpAddr {

@@ -1,0 +1,312 @@
+//! Sets of ports: sorted ranges for each transport, and an arena in which equal sets are one.
+
+use crate::model::{Port, Transport};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// Every port that a flow can have; 0 is none (RFC 6335 section 6).
+const WHOLE: (u16, u16) = (1, u16::MAX);
+
+/// Destination ports, by transport. Ranges are sorted, disjoint, and do not touch.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct PortSet {
+    tcp: Vec<(u16, u16)>,
+    udp: Vec<(u16, u16)>,
+    sctp: Vec<(u16, u16)>,
+}
+
+impl PortSet {
+    /// No port.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Every port of every transport.
+    pub fn all() -> Self {
+        Self { tcp: vec![WHOLE], udp: vec![WHOLE], sctp: vec![WHOLE] }
+    }
+
+    /// The ports of a range, both ends within it; none if it is empty.
+    pub fn range(transport: Transport, first: u16, last: u16) -> Self {
+        let mut set = Self::none();
+        if first.max(1) <= last {
+            *set.of_mut(transport) = vec![(first.max(1), last)];
+        }
+        set
+    }
+
+    /// The ranges of a transport, both ends within each.
+    pub fn ranges(&self, transport: Transport) -> &[(u16, u16)] {
+        match transport {
+            Transport::Tcp => &self.tcp,
+            Transport::Udp => &self.udp,
+            Transport::Sctp => &self.sctp,
+        }
+    }
+
+    fn of_mut(&mut self, transport: Transport) -> &mut Vec<(u16, u16)> {
+        match transport {
+            Transport::Tcp => &mut self.tcp,
+            Transport::Udp => &mut self.udp,
+            Transport::Sctp => &mut self.sctp,
+        }
+    }
+
+    /// Whether there is no port in it.
+    pub fn is_empty(&self) -> bool {
+        TRANSPORTS.iter().all(|transport| self.ranges(*transport).is_empty())
+    }
+
+    /// Whether it is [`PortSet::all`].
+    pub fn is_all(&self) -> bool {
+        TRANSPORTS.iter().all(|transport| self.ranges(*transport) == [WHOLE])
+    }
+
+    /// Whether a port is in it.
+    pub fn contains(&self, port: Port) -> bool {
+        let ranges = self.ranges(port.transport());
+        let after = ranges.partition_point(|(first, _)| *first <= port.number());
+        after > 0 && port.number() <= ranges[after - 1].1
+    }
+
+    /// The ports of either.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        self.with(other, |a, b| {
+            let mut all: Vec<(u16, u16)> = a.iter().chain(b).copied().collect();
+            all.sort_unstable();
+            let mut merged: Vec<(u16, u16)> = Vec::with_capacity(all.len());
+            for (first, last) in all {
+                match merged.last_mut() {
+                    Some((_, end)) if u32::from(first) <= u32::from(*end) + 1 => *end = (*end).max(last),
+                    _ => merged.push((first, last)),
+                }
+            }
+            merged
+        })
+    }
+
+    /// The ports of both.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        self.with(other, |a, b| {
+            let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
+            let mut common = Vec::new();
+            while let (Some(&&(first_a, last_a)), Some(&&(first_b, last_b))) = (a.peek(), b.peek()) {
+                let (first, last) = (first_a.max(first_b), last_a.min(last_b));
+                if first <= last {
+                    common.push((first, last));
+                }
+                if last_a < last_b {
+                    a.next()
+                } else {
+                    b.next()
+                };
+            }
+            common
+        })
+    }
+
+    /// The ports of this one that are not in the other.
+    #[must_use]
+    pub fn minus(&self, other: &Self) -> Self {
+        self.with(other, |a, b| {
+            let mut left = Vec::new();
+            for (first, last) in a {
+                // The first port that is not settled yet; wider than a port, since the last one is 65,535.
+                let mut next = u32::from(*first);
+                for (from, to) in b.iter().filter(|(from, to)| to >= first && from <= last) {
+                    if next < u32::from(*from) {
+                        left.push((next as u16, from - 1));
+                    }
+                    next = u32::from(*to) + 1;
+                }
+                if next <= u32::from(*last) {
+                    left.push((next as u16, *last));
+                }
+            }
+            left
+        })
+    }
+
+    fn with(&self, other: &Self, by: impl Fn(&[(u16, u16)], &[(u16, u16)]) -> Vec<(u16, u16)>) -> Self {
+        Self { tcp: by(&self.tcp, &other.tcp), udp: by(&self.udp, &other.udp), sctp: by(&self.sctp, &other.sctp) }
+    }
+}
+
+/// In the order in which they are shown.
+pub(super) const TRANSPORTS: [Transport; 3] = [Transport::Tcp, Transport::Udp, Transport::Sctp];
+
+impl std::fmt::Display for PortSet {
+    /// `80, 8000-8010, 53/udp`, `every tcp port`, `everything`, `nothing`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.is_all() {
+            return f.write_str("everything");
+        }
+        if self.is_empty() {
+            return f.write_str("nothing");
+        }
+        let mut words = Vec::new();
+        for transport in TRANSPORTS {
+            let suffix = if transport == Transport::Tcp { String::new() } else { format!("/{transport}") };
+            for (first, last) in self.ranges(transport) {
+                words.push(match (first, last) {
+                    _ if (*first, *last) == WHOLE => format!("every {transport} port"),
+                    _ if first == last => format!("{first}{suffix}"),
+                    _ => format!("{first}-{last}{suffix}"),
+                });
+            }
+        }
+        f.write_str(&words.join(", "))
+    }
+}
+
+/// A set of an arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct SetId(u32);
+
+impl SetId {
+    pub(super) const NONE: Self = Self(0);
+    pub(super) const ALL: Self = Self(1);
+}
+
+/// Sets by number: equal sets have one number, and what was calculated once is looked up.
+#[derive(Debug)]
+pub(super) struct PortSets {
+    sets: Vec<Rc<PortSet>>,
+    known: HashMap<Rc<PortSet>, SetId>,
+    unions: HashMap<(SetId, SetId), SetId>,
+    intersections: HashMap<(SetId, SetId), SetId>,
+    differences: HashMap<(SetId, SetId), SetId>,
+}
+
+impl PortSets {
+    pub(super) fn new() -> Self {
+        let mut this = Self {
+            sets: Vec::new(),
+            known: HashMap::new(),
+            unions: HashMap::new(),
+            intersections: HashMap::new(),
+            differences: HashMap::new(),
+        };
+        // In the order of `SetId::NONE` and `SetId::ALL`.
+        this.intern(PortSet::none());
+        this.intern(PortSet::all());
+        this
+    }
+
+    pub(super) fn get(&self, id: SetId) -> &PortSet {
+        &self.sets[id.0 as usize]
+    }
+
+    pub(super) fn intern(&mut self, set: PortSet) -> SetId {
+        if let Some(id) = self.known.get(&set) {
+            return *id;
+        }
+        let id = SetId(self.sets.len() as u32);
+        let set = Rc::new(set);
+        self.sets.push(Rc::clone(&set));
+        self.known.insert(set, id);
+        id
+    }
+
+    pub(super) fn union(&mut self, a: SetId, b: SetId) -> SetId {
+        match (a, b) {
+            _ if a == b => a,
+            (SetId::NONE, other) | (other, SetId::NONE) => other,
+            (SetId::ALL, _) | (_, SetId::ALL) => SetId::ALL,
+            _ => {
+                let key = (a.min(b), a.max(b));
+                if let Some(known) = self.unions.get(&key) {
+                    return *known;
+                }
+                let id = self.intern(self.get(a).union(self.get(b)));
+                self.unions.insert(key, id);
+                id
+            }
+        }
+    }
+
+    pub(super) fn intersection(&mut self, a: SetId, b: SetId) -> SetId {
+        match (a, b) {
+            _ if a == b => a,
+            (SetId::ALL, other) | (other, SetId::ALL) => other,
+            (SetId::NONE, _) | (_, SetId::NONE) => SetId::NONE,
+            _ => {
+                let key = (a.min(b), a.max(b));
+                if let Some(known) = self.intersections.get(&key) {
+                    return *known;
+                }
+                let id = self.intern(self.get(a).intersection(self.get(b)));
+                self.intersections.insert(key, id);
+                id
+            }
+        }
+    }
+
+    pub(super) fn minus(&mut self, a: SetId, b: SetId) -> SetId {
+        match (a, b) {
+            (_, SetId::NONE) => a,
+            (SetId::NONE, _) | (_, SetId::ALL) => SetId::NONE,
+            _ if a == b => SetId::NONE,
+            _ => {
+                if let Some(known) = self.differences.get(&(a, b)) {
+                    return *known;
+                }
+                let id = self.intern(self.get(a).minus(self.get(b)));
+                self.differences.insert((a, b), id);
+                id
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tcp(ranges: &[(u16, u16)]) -> PortSet {
+        ranges.iter().fold(PortSet::none(), |set, (a, b)| set.union(&PortSet::range(Transport::Tcp, *a, *b)))
+    }
+
+    #[test]
+    fn ranges_that_touch_are_one() {
+        assert_eq!(tcp(&[(80, 81), (82, 90), (1, 1)]).ranges(Transport::Tcp), [(1, 1), (80, 90)]);
+        assert_eq!(tcp(&[(1, 65_534), (65_535, 65_535)]).ranges(Transport::Tcp), [WHOLE]);
+        assert_eq!(tcp(&[(0, 0)]), PortSet::none());
+    }
+
+    #[test]
+    fn sets_are_shown_as_suites_write_ports() {
+        let udp = PortSet::range(Transport::Udp, 53, 53);
+        assert_eq!(tcp(&[(80, 80), (8000, 8010)]).union(&udp).to_string(), "80, 8000-8010, 53/udp");
+        assert_eq!(tcp(&[WHOLE]).to_string(), "every tcp port");
+        assert_eq!((PortSet::all().to_string(), PortSet::none().to_string()), ("everything".into(), "nothing".into()));
+    }
+
+    fn any_set() -> impl Strategy<Value = PortSet> {
+        let edge = prop_oneof![1_u16..12, 65_525_u16..=65_535];
+        let range = (prop_oneof![Just(Transport::Tcp), Just(Transport::Udp)], edge.clone(), edge);
+        proptest::collection::vec(range, 0..6).prop_map(|ranges| {
+            ranges.iter().fold(PortSet::none(), |set, (of, a, b)| set.union(&PortSet::range(*of, *a.min(b), *a.max(b))))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn sets_hold_exactly_their_ports(a in any_set(), b in any_set()) {
+            for number in (1..14).chain(65_520..=65_535) {
+                for transport in TRANSPORTS {
+                    let port = Port::new(number, transport).expect("a port");
+                    let (in_a, in_b) = (a.contains(port), b.contains(port));
+                    prop_assert_eq!(a.union(&b).contains(port), in_a || in_b);
+                    prop_assert_eq!(a.intersection(&b).contains(port), in_a && in_b);
+                    prop_assert_eq!(a.minus(&b).contains(port), in_a && !in_b);
+                }
+            }
+            // One way to write each set, so that equal sets have one number.
+            prop_assert_eq!(a.minus(&b).union(&a.intersection(&b)), a);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Random worlds: rows and walk, which share only the reading of policies, must say the same of every flow.
+
+use super::{cluster, with};
+use crate::inventory::Inventory;
+use crate::model::{Family, Port, Transport};
+use crate::policy::{End, Predictor, explain};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn pod_selector() -> impl Strategy<Value = Value> {
+    let app = prop_oneof![Just("web"), Just("api"), Just("db")];
+    prop_oneof![
+        Just(json!({})),
+        app.clone().prop_map(|app| json!({ "matchLabels": { "app": app } })),
+        (app, prop_oneof![Just("In"), Just("NotIn")]).prop_map(
+            |(app, operator)| json!({ "matchExpressions": [{ "key": "app", "operator": operator, "values": [app] }] })
+        ),
+        prop_oneof![Just("Exists"), Just("DoesNotExist")]
+            .prop_map(|operator| json!({ "matchExpressions": [{ "key": "tier", "operator": operator }] })),
+    ]
+}
+
+fn namespace_selector() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(json!({})),
+        prop_oneof![Just("a"), Just("b")].prop_map(|team| json!({ "matchLabels": { "team": team } })),
+        Just(json!({ "matchExpressions": [{ "key": "team", "operator": "DoesNotExist" }] })),
+    ]
+}
+
+fn block() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(json!({ "cidr": "0.0.0.0/0" })),
+        Just(json!({ "cidr": "0.0.0.0/0", "except": ["10.0.0.0/30"] })),
+        Just(json!({ "cidr": "10.0.0.0/29" })),
+        Just(json!({ "cidr": "fd00::/16" })),
+        Just(json!({ "cidr": "203.0.113.0/24", "except": ["203.0.113.64/26"] })),
+        Just(json!({ "cidr": "192.0.2.1/32" })),
+    ]
+}
+
+fn peer() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        pod_selector().prop_map(|pods| json!({ "podSelector": pods })),
+        namespace_selector().prop_map(|namespaces| json!({ "namespaceSelector": namespaces })),
+        (namespace_selector(), pod_selector())
+            .prop_map(|(namespaces, pods)| json!({ "namespaceSelector": namespaces, "podSelector": pods })),
+        block().prop_map(|block| json!({ "ipBlock": block })),
+    ]
+}
+
+fn ports() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(json!({})),
+        Just(json!({ "port": "http" })),
+        Just(json!({ "protocol": "UDP", "port": "dns" })),
+        Just(json!({ "port": 80 })),
+        Just(json!({ "port": 79, "endPort": 81 })),
+        Just(json!({ "port": 80, "endPort": 8081 })),
+        Just(json!({ "protocol": "UDP" })),
+    ]
+}
+
+fn spec() -> impl Strategy<Value = (&'static str, Value)> {
+    let namespace = prop_oneof![Just("shop"), Just("data"), Just("other")];
+    let types = prop_oneof![
+        Just(json!([])),
+        Just(json!(["Ingress"])),
+        Just(json!(["Egress"])),
+        Just(json!(["Ingress", "Egress"])),
+    ];
+    let rules = |key: &'static str| {
+        let rule = (proptest::collection::vec(peer(), 0..3), proptest::collection::vec(ports(), 0..3));
+        proptest::collection::vec(rule.prop_map(move |(peers, ports)| json!({ key: peers, "ports": ports })), 0..3)
+    };
+    (namespace, pod_selector(), types, rules("from"), rules("to")).prop_map(
+        |(namespace, pods, types, ingress, egress)| {
+            (namespace, json!({ "podSelector": pods, "policyTypes": types, "ingress": ingress, "egress": egress }))
+        },
+    )
+}
+
+fn cluster_spec() -> impl Strategy<Value = Value> {
+    let pods = || {
+        prop_oneof![
+            namespace_selector().prop_map(|namespaces| json!({ "namespaces": namespaces })),
+            (namespace_selector(), pod_selector()).prop_map(
+                |(namespaces, pods)| json!({ "pods": { "namespaceSelector": namespaces, "podSelector": pods } })
+            ),
+        ]
+    };
+    let outside = prop_oneof![
+        pods(),
+        Just(json!({ "networks": ["10.0.0.0/29", "203.0.113.0/24"] })),
+        Just(json!({ "networks": ["::/0"] })),
+        Just(json!({ "nodes": {} })),
+        Just(json!({ "satellites": {} })),
+    ];
+    let protocol = prop_oneof![
+        Just(json!({ "tcp": { "destinationPort": { "number": 80 } } })),
+        Just(json!({ "udp": { "destinationPort": { "range": { "start": 50, "end": 60 } } } })),
+        Just(json!({ "destinationNamedPort": "http" })),
+    ];
+    let action = prop_oneof![Just("Accept"), Just("Deny"), Just("Pass")];
+    let with_ports = move |mut rule: Value, protocols: &[Value]| {
+        if !protocols.is_empty() {
+            rule["protocols"] = json!(protocols);
+        }
+        rule
+    };
+    let protocols = proptest::collection::vec(protocol, 0..3);
+    let ingress = (action.clone(), proptest::collection::vec(pods(), 1..3), protocols.clone())
+        .prop_map(move |(action, from, ports)| with_ports(json!({ "action": action, "from": from }), &ports));
+    let egress = (action, proptest::collection::vec(outside, 1..3), protocols)
+        .prop_map(move |(action, to, ports)| with_ports(json!({ "action": action, "to": to }), &ports));
+    let tier = prop_oneof![Just("Admin"), Just("Baseline")];
+    let lists = (proptest::collection::vec(ingress, 0..3), proptest::collection::vec(egress, 0..3));
+    (tier, 0..3, pods(), lists).prop_map(|(tier, priority, subject, (ingress, egress))| {
+        json!({ "tier": tier, "priority": priority, "subject": subject, "ingress": ingress, "egress": egress })
+    })
+}
+
+fn any_world() -> impl Strategy<Value = Inventory> {
+    (proptest::collection::vec(spec(), 0..5), proptest::collection::vec(cluster_spec(), 0..3)).prop_map(
+        |(policies, of_cluster)| {
+            let cluster_policies =
+                of_cluster.iter().enumerate().map(|(number, spec)| cluster(&format!("c{number}"), spec)).collect();
+            Inventory { cluster_policies, ..with(&policies) }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn rows_and_walk_agree_on_every_flow(inventory in any_world()) {
+        let outside = ["203.0.113.1", "203.0.113.65", "198.51.100.1", "2001:db8::1"].map(|text| End::Address(super::address(text)));
+        let ends: Vec<End<'_>> = (0..inventory.pods.len()).map(End::Pod).chain([End::Node("n1"), End::Node("n2")]).chain(outside).collect();
+        let mut predictor = Predictor::new(&inventory).expect("valid");
+        for from in &ends {
+            for to in &ends {
+                for family in Family::ALL {
+                    let fits = |end: &End<'_>| !matches!(end, End::Address(address) if Family::of(*address) != family);
+                    if !fits(from) || !fits(to) || matches!((from, to), (End::Address(_), End::Address(_))) {
+                        continue;
+                    }
+                    let set = predictor.allowed(*from, *to, family);
+                    for (number, transport) in [(79, Transport::Tcp), (80, Transport::Tcp), (5432, Transport::Tcp), (8080, Transport::Tcp), (53, Transport::Udp), (9, Transport::Sctp)] {
+                        let port = Port::new(number, transport).expect("a port");
+                        let walk = explain(&inventory, *from, *to, port, Some(family)).expect("valid");
+                        prop_assert_eq!(walk.allowed, set.contains(port), "{:?} -> {:?}:{} over {}: {:#?}", from, to, port, family, walk);
+                        prop_assert!(walk.beyond_policies.is_some() || walk.sides.len() == 2);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whoever is in the map may talk as the map says, and whoever is not may not.
+    #[test]
+    fn maps_hold_what_flows_say(inventory in any_world()) {
+        let mut predictor = Predictor::new(&inventory).expect("valid");
+        let map = predictor.map();
+        for link in &map.links {
+            prop_assert!(!link.ports.is_empty());
+        }
+        let again = Predictor::new(&inventory).expect("valid").map();
+        prop_assert_eq!(map.changes(&again), (Vec::new(), Vec::new()));
+        let open = predictor.count_open_pairs();
+        prop_assert!(open <= predictor.identities() * predictor.identities());
+    }
+}

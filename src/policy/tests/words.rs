@@ -1,0 +1,124 @@
+//! What an explanation says.
+
+use super::{cluster, end, tcp, with};
+use crate::inventory::Inventory;
+use crate::policy::{Explanation, Selects, explain};
+use serde_json::{Value, json};
+
+fn of(inventory: &Inventory, from: &str, to: &str, port: u16) -> Explanation {
+    explain(inventory, end(inventory, from), end(inventory, to), tcp(port), None).expect("valid")
+}
+
+fn db(spec: &Value) -> Inventory {
+    let mut spec = spec.clone();
+    spec["podSelector"] = json!({ "matchLabels": { "app": "db" } });
+    with(&[("data", spec)])
+}
+
+/// The first suggestion.
+fn first(explanation: &Explanation) -> &str {
+    explanation.changes.first().map_or("none", |change| change.text.as_str())
+}
+
+#[test]
+fn a_missing_port_a_missing_label_and_a_wrong_namespace_are_named() {
+    let from_web = json!([{ "namespaceSelector": { "matchLabels": { "team": "a" } }, "podSelector": { "matchLabels": { "app": "web" } } }]);
+    let inventory = db(&json!({ "ingress": [{ "from": from_web, "ports": [{ "port": 5433 }] }] }));
+    let walk = of(&inventory, "shop/web", "data/db", 5432);
+    assert!(!walk.allowed);
+    assert_eq!(walk.sides[0].because, "no policy isolates shop/web for Egress: everything is allowed");
+    assert_eq!(
+        walk.sides[1].because,
+        "NetworkPolicy data/p0 (p0.yaml:1) isolates data/db for Ingress, and no rule admits this flow"
+    );
+    assert_eq!(first(&walk), "add port 5432 to rule 1 of NetworkPolicy data/p0 (p0.yaml:1)");
+    let rule = &walk.sides[1].policies[0].rules[0];
+    assert!(rule.peer.holds && !rule.port.holds && !rule.decides);
+    assert_eq!(rule.port.text, "5433, not 5432");
+    let walk = of(&inventory, "shop/api", "data/db", 5433);
+    assert_eq!(
+        walk.sides[1].policies[0].rules[0].peer.text,
+        "pods with app=web in namespaces with team=a: the pod has app=api, not app=web"
+    );
+    assert_eq!(
+        first(&walk),
+        "change the label app=api of pod shop/api to web, so that rule 1 of NetworkPolicy data/p0 (p0.yaml:1) means it"
+    );
+    let walk = of(&inventory, "data/web", "data/db", 5433);
+    assert!(walk.sides[1].policies[0].rules[0].peer.text.contains("namespace data has team=b, not team=a"));
+    let own = db(&json!({ "ingress": [{ "from": [{ "podSelector": { "matchLabels": { "app": "web" } } }] }] }));
+    let walk = of(&own, "shop/web", "data/db", 5432);
+    assert!(first(&walk).starts_with("add a namespaceSelector for shop beside the podSelector"), "{walk:#?}");
+}
+
+#[test]
+fn a_named_port_that_nobody_declares_is_named() {
+    let inventory = db(&json!({ "ingress": [{ "ports": [{ "port": "pg" }] }] }));
+    let walk = of(&inventory, "shop/web", "data/db", 5432);
+    assert_eq!(walk.sides[1].policies[0].rules[0].port.text, "\"pg\": data/db declares no port named \"pg\"");
+}
+
+#[test]
+fn a_policy_that_nearly_selects_is_the_first_suspect_of_a_leak() {
+    let inventory = with(&[("data", json!({ "podSelector": { "matchLabels": { "app": "postgres" } } }))]);
+    let walk = of(&inventory, "shop/web", "data/db", 5432);
+    assert!(walk.allowed);
+    assert_eq!(walk.sides[1].policies[0].selects, Selects::Nearly("the pod has app=db, not app=postgres".to_owned()));
+    assert_eq!(
+        first(&walk),
+        "change the label app=db of pod data/db to postgres, so that NetworkPolicy data/p0 (p0.yaml:1) selects it"
+    );
+}
+
+#[test]
+fn policy_types_that_leave_a_direction_out_are_named() {
+    let inventory = with(&[(
+        "shop",
+        json!({ "policyTypes": ["Ingress"], "ingress": [{}], "egress": [{ "ports": [{ "port": 443 }] }] }),
+    )]);
+    let walk = of(&inventory, "shop/web", "data/db", 5432);
+    assert!(walk.allowed);
+    assert_eq!(walk.sides[0].policies[0].selects, Selects::NotThisDirection);
+    assert_eq!(first(&walk), "add Egress to policyTypes of NetworkPolicy shop/p0 (p0.yaml:1)");
+}
+
+#[test]
+fn the_only_rule_that_admits_is_what_to_narrow() {
+    let inventory =
+        db(&json!({ "ingress": [{ "ports": [{ "port": 1 }] }, { "from": [{ "namespaceSelector": {} }] }] }));
+    let walk = of(&inventory, "shop/web", "data/db", 5432);
+    assert_eq!(walk.sides[1].because, "rule 2 of NetworkPolicy data/p0 (p0.yaml:1) admits it");
+    assert_eq!(first(&walk), "remove or narrow rule 2 of NetworkPolicy data/p0 (p0.yaml:1)");
+}
+
+#[test]
+fn both_sides_that_deny_are_told() {
+    let inventory = with(&[("shop", json!({ "policyTypes": ["Egress"] })), ("data", json!({}))]);
+    let walk = of(&inventory, "shop/web", "data/db", 5432);
+    assert!(walk.sides.iter().all(|side| !side.allowed));
+    let texts: Vec<&str> = walk.changes.iter().map(|change| change.text.as_str()).collect();
+    assert_eq!(texts.len(), 2, "{texts:?}");
+    assert!(texts[0].starts_with("add a rule to egress of NetworkPolicy shop/p0"), "{texts:?}");
+    assert!(texts[1].starts_with("add a rule to ingress of NetworkPolicy data/p1"), "{texts:?}");
+}
+
+#[test]
+fn an_admin_deny_is_named_with_its_rule() {
+    let spec = json!({ "tier": "Admin", "priority": 1, "subject": { "namespaces": {} }, "ingress": [{ "name": "stop", "action": "Deny", "from": [{ "namespaces": {} }] }] });
+    let inventory =
+        Inventory { cluster_policies: vec![cluster("a", &spec)], ..with(&[("data", json!({ "ingress": [{}] }))]) };
+    let walk = of(&inventory, "shop/web", "data/db", 5432);
+    assert_eq!(walk.sides[1].because, "rule 1 of ClusterNetworkPolicy a denies it");
+    assert!(first(&walk).contains("before rule 1 of ClusterNetworkPolicy a"), "{walk:#?}");
+}
+
+#[test]
+fn flows_beyond_policies_say_so() {
+    let inventory = with(&[("shop", json!({ "policyTypes": ["Ingress", "Egress"] }))]);
+    assert!(of(&inventory, "shop/web", "shop/web", 80).beyond_policies.is_some());
+    assert!(of(&inventory, "n1", "shop/web", 80).beyond_policies.is_some());
+    let walk = of(&inventory, "203.0.113.1", "shop/web", 80);
+    assert_eq!(walk.sides[0].because, "policies select pods, and this is outside the cluster");
+    let walk = of(&inventory, "other/host", "shop/web", 80);
+    assert!(walk.beyond_policies.is_some(), "it runs on the pod's node: {walk:#?}");
+}

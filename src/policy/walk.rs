@@ -1,0 +1,342 @@
+//! One flow, policy by policy and rule by rule: the slow way that tells everything.
+
+use super::InvalidPolicy;
+use super::change::{self, Change};
+use super::flow::End;
+use super::near::{self, Party};
+use super::rules::{Direction, Half, Place, PolicyName, Rules};
+use crate::inventory::{Action, Inventory};
+use crate::model::{Family, Port};
+use serde::Serialize;
+use std::net::IpAddr;
+
+/// Why policies allow or deny a flow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// Who sends.
+    pub from: String,
+    /// To whom.
+    pub to: String,
+    /// The destination port.
+    #[serde(serialize_with = "shown")]
+    pub port: Port,
+    /// Whether the flow is allowed.
+    pub allowed: bool,
+    /// Why no policy is asked, if none is.
+    pub beyond_policies: Option<String>,
+    /// The source's side, then the destination's; none where no policy is asked.
+    pub sides: Vec<Side>,
+    /// What would turn the answer, the smallest change first.
+    pub changes: Vec<Change>,
+}
+
+fn shown<S: serde::Serializer>(port: &Port, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(port)
+}
+
+/// One direction of a flow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Side {
+    /// Egress for the source, Ingress for the destination.
+    #[serde(serialize_with = "spelt")]
+    pub direction: Direction,
+    /// Whose side it is.
+    pub whose: String,
+    /// Whether this side lets the flow through.
+    pub allowed: bool,
+    /// In one sentence.
+    pub because: String,
+    /// Policies that select the pod, or nearly do, in the order in which they are asked.
+    pub policies: Vec<PolicyStep>,
+}
+
+fn spelt<S: serde::Serializer>(direction: &Direction, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(direction.as_str())
+}
+
+/// A policy, asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PolicyStep {
+    /// Which.
+    pub policy: PolicyName,
+    /// Whether it selects the pod.
+    pub selects: Selects,
+    /// Its rules.
+    pub rules: Vec<RuleStep>,
+}
+
+/// Whether a policy selects a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Selects {
+    /// It does, and it is in force in this direction.
+    Yes,
+    /// It does, but its `policyTypes` leave this direction out.
+    NotThisDirection,
+    /// One thing is missing: which.
+    Nearly(String),
+}
+
+/// A rule, asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RuleStep {
+    /// From 1.
+    pub number: usize,
+    /// Its name, where it has one.
+    pub name: Option<String>,
+    /// `file:line` of a manifest; empty for a cluster's.
+    pub origin: String,
+    /// What it does with what it matches; NetworkPolicies only accept.
+    pub action: String,
+    /// Whether the other end is meant.
+    pub peer: Match,
+    /// Whether the port is meant.
+    pub port: Match,
+    /// Whether this rule decided.
+    pub decides: bool,
+}
+
+/// Whether something matches, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Match {
+    /// Whether it does.
+    pub holds: bool,
+    /// In words.
+    pub text: String,
+}
+
+/// Explains one flow.
+///
+/// Where no family is given, an end's first known address stands for it.
+///
+/// # Errors
+/// [`InvalidPolicy`]: the first policy that no API server would have taken.
+pub fn explain(
+    inventory: &Inventory,
+    from: End<'_>,
+    to: End<'_>,
+    port: Port,
+    family: Option<Family>,
+) -> Result<Explanation, InvalidPolicy> {
+    let rules = Rules::of(inventory)?;
+    let (source, target) = (party(inventory, from, family), party(inventory, to, family));
+    let mut explanation = Explanation {
+        from: source.name.clone(),
+        to: target.name.clone(),
+        port,
+        allowed: true,
+        beyond_policies: beyond_policies(&source, &target),
+        sides: Vec::new(),
+        changes: Vec::new(),
+    };
+    if explanation.beyond_policies.is_some() {
+        return Ok(explanation);
+    }
+    let walks = [
+        Walk { rules: &rules, direction: Direction::Egress, own: &source, other: &target, target: &target, port },
+        Walk { rules: &rules, direction: Direction::Ingress, own: &target, other: &source, target: &target, port },
+    ];
+    explanation.sides = walks.iter().map(Walk::side).collect();
+    explanation.allowed = explanation.sides.iter().all(|side| side.allowed);
+    explanation.changes = change::turning(&walks, &explanation.sides);
+    Ok(explanation)
+}
+
+/// Who is at an end.
+fn party<'a>(inventory: &'a Inventory, end: End<'_>, family: Option<Family>) -> Party<'a> {
+    let node = |name: &str| {
+        let node = inventory.nodes.iter().find(|node| node.name == name);
+        let addresses = node.map(|node| node.addresses.as_slice()).unwrap_or_default();
+        let address =
+            addresses.iter().copied().find(|address| family.is_none_or(|family| Family::of(*address) == family));
+        Party { pod: None, namespace: Default::default(), node, address, name: format!("node {name}") }
+    };
+    let outside = |address: IpAddr| Party {
+        pod: None,
+        namespace: Default::default(),
+        node: None,
+        address: Some(address),
+        name: address.to_string(),
+    };
+    match end {
+        End::Pod(number) => Party::pod(inventory, &inventory.pods[number], family),
+        End::Node(name) => node(name),
+        End::Address(address) => {
+            let pods = inventory.pods.iter().find(|pod| !pod.host_network && pod.addresses.contains(&address));
+            let nodes = || inventory.nodes.iter().find(|node| node.addresses.contains(&address));
+            match (pods, nodes()) {
+                (Some(pod), _) => Party::pod(inventory, pod, Some(Family::of(address))),
+                (None, Some(of)) => Party { address: Some(address), ..node(&of.name) },
+                (None, None) => outside(address),
+            }
+        }
+    }
+}
+
+/// Flows that no policy is asked about.
+fn beyond_policies(from: &Party<'_>, to: &Party<'_>) -> Option<String> {
+    let target = to.pod?;
+    match (from.pod, from.node) {
+        (Some(source), _) if std::ptr::eq(source, target) => {
+            Some("what a pod sends to its own address never leaves it".to_owned())
+        }
+        (None, Some(node)) if node.name == target.node => {
+            Some(format!("{} runs on node {}, and a node always reaches its own pods", to.name, node.name))
+        }
+        _ => None,
+    }
+}
+
+/// One direction of a flow, with all that policies ask.
+pub(super) struct Walk<'a> {
+    rules: &'a Rules,
+    pub(super) direction: Direction,
+    /// Whose policies are asked.
+    pub(super) own: &'a Party<'a>,
+    pub(super) other: &'a Party<'a>,
+    /// Where names of ports are looked up.
+    pub(super) target: &'a Party<'a>,
+    pub(super) port: Port,
+}
+
+/// What a rule makes of a flow.
+enum Asked {
+    Decides(Action),
+    NotMeant,
+}
+
+impl<'a> Walk<'a> {
+    /// Policies of this direction, with what the pod lacks to be selected.
+    pub(super) fn halves(&self) -> impl Iterator<Item = (&'a Half, Vec<near::Unmet>)> {
+        let halves = self.rules.halves.iter().filter(|half| half.direction == self.direction);
+        let own = self.own;
+        halves.filter_map(move |half| Some((half, near::unmet(&half.subject, own.pod?, &own.namespace))))
+    }
+
+    fn side(&self) -> Side {
+        let mut side = Side {
+            direction: self.direction,
+            whose: self.own.name.clone(),
+            allowed: true,
+            because: String::new(),
+            policies: Vec::new(),
+        };
+        if self.own.pod.is_none() {
+            side.because = match self.own.node {
+                Some(node) if self.own.name != format!("node {}", node.name) => {
+                    format!("{} shares the network of node {}: no policy selects it", self.own.name, node.name)
+                }
+                Some(_) => "policies select pods, not nodes".to_owned(),
+                None => "policies select pods, and this is outside the cluster".to_owned(),
+            };
+            return side;
+        }
+        let mut steps = Vec::new();
+        let mut decided: Option<(Action, String)> = None;
+        let mut passed_admin = false;
+        let mut passed_baseline = false;
+        let mut isolating: Vec<String> = Vec::new();
+        let mut admitted: Option<String> = None;
+        for (half, unmet) in self.halves() {
+            if !unmet.is_empty() {
+                if let [only] = unmet.as_slice()
+                    && !matches!(only, near::Unmet::OtherNamespace { .. })
+                {
+                    steps.push(PolicyStep {
+                        policy: half.name.clone(),
+                        selects: Selects::Nearly(only.reason()),
+                        rules: Vec::new(),
+                    });
+                }
+                continue;
+            }
+            let selects = if half.in_force { Selects::Yes } else { Selects::NotThisDirection };
+            let asked = half.in_force
+                && match half.place {
+                    Place::Admin(_) => decided.is_none() && !passed_admin,
+                    Place::NetworkPolicy => decided.is_none(),
+                    Place::Baseline(_) => decided.is_none() && isolating.is_empty() && !passed_baseline,
+                };
+            if half.in_force && half.place == Place::NetworkPolicy {
+                isolating.push(half.name.to_string());
+            }
+            let mut step = PolicyStep { policy: half.name.clone(), selects, rules: Vec::new() };
+            let mut open = asked;
+            for number in 0..half.rules.len() {
+                let (mut rule, verdict) = self.rule(half, number);
+                if let (true, Asked::Decides(action)) = (open, verdict) {
+                    let title = format!("rule {} of {}", rule.number, half.name);
+                    rule.decides = true;
+                    match (half.place, action) {
+                        (Place::NetworkPolicy, _) => {
+                            admitted.get_or_insert(title);
+                        }
+                        (Place::Admin(_), Action::Pass) => (passed_admin, open) = (true, false),
+                        (Place::Baseline(_), Action::Pass) => (passed_baseline, open) = (true, false),
+                        (_, action) => (decided, open) = (Some((action, title)), false),
+                    }
+                }
+                step.rules.push(rule);
+            }
+            steps.push(step);
+        }
+        side.policies = steps;
+        let whose = &self.own.name;
+        let direction = self.direction.as_str();
+        (side.allowed, side.because) = match (decided, admitted, isolating.as_slice()) {
+            (Some((Action::Deny, rule)), ..) => (false, format!("{rule} denies it")),
+            (Some((_, rule)), ..) => (true, format!("{rule} accepts it")),
+            (None, Some(rule), _) => (true, format!("{rule} admits it")),
+            (None, None, []) => (true, format!("no policy isolates {whose} for {direction}: everything is allowed")),
+            (None, None, policies) => {
+                let verb = if policies.len() == 1 { "isolates" } else { "isolate" };
+                (
+                    false,
+                    format!("{} {verb} {whose} for {direction}, and no rule admits this flow", policies.join(" and ")),
+                )
+            }
+        };
+        side
+    }
+
+    /// A rule, asked: what it says of the flow.
+    fn rule(&self, half: &Half, number: usize) -> (RuleStep, Asked) {
+        let rule = &half.rules[number];
+        let standings = near::peers(rule, self.other);
+        let mut peer = match &rule.peers {
+            None => Match { holds: true, text: "anyone".to_owned() },
+            Some(_) => match standings.iter().find(|standing| standing.holds()) {
+                Some(standing) => Match { holds: true, text: standing.what.clone() },
+                None => {
+                    let each = standings.iter().map(|one| format!("{}: {}", one.what, one.reasons.join("; ")));
+                    Match { holds: false, text: each.collect::<Vec<_>>().join(" | ") }
+                }
+            },
+        };
+        let (holds, text) = near::ports(rule, self.port, self.target);
+        let mut port = Match { holds, text };
+        let understood = rule.as_understood();
+        let action = understood.as_ref().map_or(rule.action, |rule| rule.action);
+        if !rule.unknown.is_empty() {
+            let fields = rule.unknown.join(", ");
+            let deny = understood.is_some();
+            let text = format!(
+                "this version does not know {fields}, so the rule fails closed: it {}",
+                if deny { "denies everything" } else { "matches nothing" }
+            );
+            peer = Match { holds: deny, text };
+            port = Match { holds: deny, text: "every port".to_owned() };
+        }
+        let asked = if peer.holds && port.holds { Asked::Decides(action) } else { Asked::NotMeant };
+        let step = RuleStep {
+            number: number + 1,
+            name: rule.name.clone(),
+            origin: rule.origin.clone(),
+            action: if half.place == Place::NetworkPolicy { "admits".to_owned() } else { action.to_string() },
+            peer,
+            port,
+            decides: false,
+        };
+        (step, asked)
+    }
+}

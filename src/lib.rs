@@ -25,10 +25,10 @@
 //! | policy | model, inventory |
 //! | plan | model, source, suite, inventory, policy, wire |
 //! | verdict | model, suite, plan, wire |
-//! | event | model, suite, plan, verdict, wire |
+//! | event | model, suite, inventory, plan, verdict, wire |
 //! | report | model, event |
 //! | backend | model, inventory, plan, wire |
-//! | engine | model, plan, backend, verdict, event, wire |
+//! | engine | model, inventory, plan, backend, verdict, event, wire |
 //! | cli | all |
 //! | harness | all |
 //!

@@ -5,7 +5,7 @@
 
 pub mod lab;
 
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Surroundings};
 use crate::plan::{FlowId, ProbeId, Vantage};
 use crate::wire;
 use std::collections::BTreeMap;
@@ -70,6 +70,17 @@ pub enum Changed {
     Service(String, String),
 }
 
+impl std::fmt::Display for Changed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pod(namespace, name) => write!(f, "pod {namespace}/{name}"),
+            Self::Namespace(name) => write!(f, "namespace {name}"),
+            Self::Policy(namespace, name) => write!(f, "NetworkPolicy {namespace}/{name}"),
+            Self::Service(namespace, name) => write!(f, "Service {namespace}/{name}"),
+        }
+    }
+}
+
 /// Packets that the enforcer counted as denied, per flow, since the world came up.
 ///
 /// Present only where the count is a record: nothing but this flow's own packets can have raised it.
@@ -95,6 +106,12 @@ pub trait Backend {
     /// # Errors
     /// When it cannot be read.
     async fn inventory(&mut self) -> Result<Inventory, Self::Error>;
+
+    /// Where the run takes place and under which policies, now. Called before the first probe and after the last.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    async fn surroundings(&mut self) -> Result<Surroundings, Self::Error>;
 
     /// Changes as they are noticed. Called once.
     fn changes(&mut self) -> mpsc::Receiver<Change>;

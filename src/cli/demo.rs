@@ -1,6 +1,7 @@
 //! `watertight demo`: the shop of `suites/shop/`, with a mistake in one policy and then without it.
 
 use super::load::{self, Loaded};
+use super::sinks::Sinks;
 use super::terminal::Screens;
 use super::{DenyArgs, RunOptions, lab};
 use crate::event::ExitCode;
@@ -87,10 +88,11 @@ fn load(policy: (&str, &str), options: &RunOptions, screens: &Screens) -> Result
 
 /// One run: its exit code, and whether it came to its own end.
 fn once(loaded: Loaded, args: &DemoArgs, screens: &Screens) -> Result<(ExitCode, bool), ExitCode> {
-    let mut sinks = lab::open_sinks(&args.options, screens)?;
+    let mut sinks = Sinks::open(&args.options, screens)?;
     sinks.show(&args.options, screens);
-    let code = lab::in_lab(loaded, args.deny.how(), &mut sinks, screens);
-    Ok((lab::finish(&sinks, code, screens), sinks.complete))
+    let deny = args.deny.how();
+    let code = lab::in_lab(loaded, deny, args.options.settings(deny), &mut sinks, screens);
+    Ok((sinks.finish(code, screens), sinks.complete))
 }
 
 /// Lines that differ between two texts of the same length, comments left out.

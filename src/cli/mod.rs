@@ -3,12 +3,15 @@
 mod check;
 mod demo;
 mod documents;
+mod evidence;
 mod interrupt;
 pub(crate) mod lab;
 pub(crate) mod load;
 mod overrides;
 mod plan;
 mod run;
+pub(crate) mod session;
+pub(crate) mod sinks;
 pub(crate) mod terminal;
 mod validate;
 
@@ -155,6 +158,20 @@ struct RunOptions {
 }
 
 impl RunOptions {
+    /// What was asked of a run beside its suites, for its report: `null` where it was not given.
+    fn settings(&self, deny: Deny) -> serde_json::Map<String, serde_json::Value> {
+        let SelectArgs { only, tag, skip_tag, strict, verbose: _, settings } = &self.select;
+        let mut told = settings.told();
+        told.extend([
+            ("only".to_owned(), only.as_ref().map(regex::Regex::as_str).into()),
+            ("tag".to_owned(), tag.clone().into()),
+            ("skipTag".to_owned(), skip_tag.clone().into()),
+            ("strict".to_owned(), (*strict).into()),
+            ("labDeny".to_owned(), deny.name().into()),
+        ]);
+        told
+    }
+
     fn specs(&self) -> Result<(Vec<ReportSpec>, Option<String>), String> {
         let mut specs = Vec::new();
         let mut evidence = None;

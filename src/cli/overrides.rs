@@ -39,7 +39,34 @@ enum SpreadWhen {
     Replicas,
 }
 
+impl From<SpreadWhen> for Spread {
+    fn from(spread: SpreadWhen) -> Self {
+        match spread {
+            SpreadWhen::One => Self::One,
+            SpreadWhen::Nodes => Self::Nodes,
+            SpreadWhen::Replicas => Self::Replicas,
+        }
+    }
+}
+
 impl SettingArgs {
+    /// What was given, for the report: `null` where nothing was. Durations are milliseconds.
+    pub(super) fn told(&self) -> serde_json::Map<String, serde_json::Value> {
+        let Self { settle, hold, patience, deadline, samples, spread } = self;
+        let time = |time: &Option<Duration>| time.map(|time| time.as_millis() as u64).into();
+        [
+            ("settle", time(settle)),
+            ("hold", time(hold)),
+            ("patience", time(patience)),
+            ("deadline", time(deadline)),
+            ("samples", (*samples).into()),
+            ("spread", spread.map(|spread| Spread::from(spread).name()).into()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into_iter()
+        .collect()
+    }
+
     /// Puts these settings before those of suites and of their lines.
     pub(super) fn apply(&self, suites: &mut [Suite]) {
         for suite in suites {
@@ -51,11 +78,7 @@ impl SettingArgs {
     }
 
     fn over(&self, settings: &mut Settings) {
-        let spread = self.spread.map(|spread| match spread {
-            SpreadWhen::One => Spread::One,
-            SpreadWhen::Nodes => Spread::Nodes,
-            SpreadWhen::Replicas => Spread::Replicas,
-        });
+        let spread = self.spread.map(Spread::from);
         settings.settle = self.settle.or(settings.settle);
         settings.hold = self.hold.or(settings.hold);
         settings.patience = self.patience.or(settings.patience);

@@ -13,8 +13,9 @@ mod fold;
 pub use clock::RunnerClock;
 pub use fold::Fold;
 
-use crate::backend::{Arrival, Backend, Change, Changed, Launch};
+use crate::backend::{Arrival, Backend, Change, Changed, Launch, Records};
 use crate::event::{CheckRef, CheckResult, RunEvent, RunInfo, Summary, check_ref, check_refs, check_result};
+use crate::inventory::{PolicyState, Surroundings, changed_policies};
 use crate::plan::{Plan, ProbeId, REQUEST_DEADLINE, Schedule, floor, longest, probe_plans};
 use crate::verdict::{
     Disturbance, Disturbed, EnforcerRecord, Finality, Judgement, Reading, Reason, Refusal, Unproven, Verdict, judge,
@@ -42,6 +43,19 @@ pub struct Options {
     pub backend: &'static str,
     /// The runner's clock when the run started.
     pub clock: RunnerClock,
+    /// What the report says of the run's tools and settings.
+    pub about: About,
+}
+
+/// What a report says of a run and no step of the run needs.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    /// SHA-256 of the executable that runs, hexadecimal.
+    pub digest: Option<String>,
+    /// SHA-256 of the agent that samples.
+    pub probe_digest: Option<String>,
+    /// What was asked of this run beside its suites: name and value, `null` where it was not given.
+    pub settings: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Whoever is told what happens in a run.
@@ -51,6 +65,15 @@ pub trait Observer {
 
     /// A probe's line arrived, before anything is made of it.
     fn arrival(&mut self, arrival: &Arrival);
+
+    /// What the numbers of probes and flows stand for, before the first line arrives.
+    fn planned(&mut self, _plan: &Plan, _run: &RunInfo) {}
+
+    /// Something changed that a verdict may depend on.
+    fn change(&mut self, _change: &Change) {}
+
+    /// What the enforcer itself counted.
+    fn records(&mut self, _records: &Records) {}
 }
 
 /// Why a run could not be carried out.
@@ -74,10 +97,17 @@ pub async fn run<B: Backend>(
 ) -> Result<Summary, EngineError<B::Error>> {
     let checks = check_refs(plan);
     let mut info = start_info(&options);
-    observer.event(RunEvent::Started { run: info.clone(), suites: plan.suites.clone(), checks: checks.clone() });
+    let (surroundings, unread) = surroundings(backend).await;
+    observer.event(RunEvent::Started {
+        run: info.clone(),
+        surroundings: surroundings.clone(),
+        suites: plan.suites.clone(),
+        checks: checks.clone(),
+    });
+    observer.planned(plan, &info);
 
-    for text in &plan.notes {
-        observer.event(RunEvent::Note { text: text.clone() });
+    for text in plan.notes.iter().cloned().chain(unread) {
+        observer.event(RunEvent::Note { text });
     }
     let mut run =
         Run { plan, fold: Fold::new(plan, options.clock), checks: &checks, settled: vec![false; checks.len()] };
@@ -90,10 +120,11 @@ pub async fn run<B: Backend>(
     run.fold.stopping();
     run.drain(backend, &mut lines, observer).await;
     while let Ok(change) = changes.try_recv() {
-        run.disturb(change);
+        run.disturb(change, observer);
     }
     match backend.records().await {
         Ok(records) => {
+            observer.records(&records);
             let records = records.into_iter();
             run.fold.evidence.records = records
                 .map(|(flow, record)| (flow, EnforcerRecord { packets: record.packets, rule: record.rule }))
@@ -115,9 +146,37 @@ pub async fn run<B: Backend>(
         });
     }
     results.extend(found_open);
+    let policies = policies_at_the_end(surroundings.as_ref(), backend, observer).await;
     let summary = Summary::of(&results, info.complete);
-    observer.event(RunEvent::Finished { run: info, results, summary });
+    observer.event(RunEvent::Finished { run: info, results, summary, policies });
     Ok(summary)
+}
+
+/// Where the run takes place, or a note on why that could not be read.
+async fn surroundings<B: Backend>(backend: &mut B) -> (Option<Surroundings>, Option<String>) {
+    match backend.surroundings().await {
+        Ok(surroundings) => (Some(surroundings), None),
+        Err(error) => (None, Some(format!("where the run takes place could not be read: {error}"))),
+    }
+}
+
+/// The policies when all probes have stopped; that one is not as it was at the start is told.
+async fn policies_at_the_end<B: Backend>(
+    before: Option<&Surroundings>,
+    backend: &mut B,
+    observer: &mut impl Observer,
+) -> Option<Vec<PolicyState>> {
+    let (after, unread) = surroundings(backend).await;
+    if let Some(text) = unread {
+        observer.event(RunEvent::Note { text });
+    }
+    let after = after?.policies;
+    let changed = before.map(|before| changed_policies(&before.policies, &after)).unwrap_or_default();
+    if !changed.is_empty() {
+        let text = format!("not the same at the end as at the start: {}", changed.join(", "));
+        observer.event(RunEvent::Note { text });
+    }
+    Some(after)
 }
 
 fn start_info(options: &Options) -> RunInfo {
@@ -129,6 +188,9 @@ fn start_info(options: &Options) -> RunInfo {
         incomplete_because: None,
         backend: options.backend.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        digest: options.about.digest.clone(),
+        probe_digest: options.about.probe_digest.clone(),
+        settings: options.about.settings.clone(),
     }
 }
 
@@ -175,7 +237,7 @@ impl Run<'_> {
                     None => return None,
                 },
                 change = changes.recv(), if watching_changes => match change {
-                    Some(change) => self.disturb(change),
+                    Some(change) => self.disturb(change, observer),
                     None => watching_changes = false,
                 },
                 _ = tick.tick() => {
@@ -207,7 +269,8 @@ impl Run<'_> {
         self.fold.line(arrival);
     }
 
-    fn disturb(&mut self, change: Change) {
+    fn disturb(&mut self, change: Change, observer: &mut impl Observer) {
+        observer.change(&change);
         let what = match change.what {
             Changed::Pod(namespace, name) => Disturbed::Pod(namespace, name),
             Changed::Namespace(name) => Disturbed::Namespace(name),

@@ -3,18 +3,23 @@
 //! [`RunEvent`] serialised is the JSON-lines format. Everything in it is said in the suite's and Kubernetes' own
 //! words, so that a report needs neither plan nor evidence.
 
+mod controls;
 mod exit;
 mod narrate;
+mod request;
 
 pub use exit::ExitCode;
 pub use narrate::check_result;
+pub use request::describe_request;
 
 // The words that an event carries from further up: a report takes them from here.
+pub use crate::inventory::{PolicyState, Surroundings};
 pub use crate::plan::SuiteRef;
 pub use crate::suite::Expected;
 pub use crate::verdict::{Reach, Reason};
 
-use crate::plan::{Check, Plan, Standing};
+use crate::plan::{Check, Plan, Standing, Terms};
+use crate::suite::Mechanism;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -26,6 +31,8 @@ pub enum RunEvent {
     Started {
         /// The run.
         run: RunInfo,
+        /// Where it takes place, and the policies at its start; `None` if they could not be read.
+        surroundings: Option<Surroundings>,
         /// Its suites.
         suites: Vec<SuiteRef>,
         /// Its checks, in the order of all reports.
@@ -52,7 +59,7 @@ pub enum RunEvent {
         /// The result so far.
         result: Box<CheckResult>,
     },
-    /// Last: the final results, all of them, in order.
+    /// The final results, all of them, in order.
     Finished {
         /// The run, with its end.
         run: RunInfo,
@@ -60,6 +67,13 @@ pub enum RunEvent {
         results: Vec<CheckResult>,
         /// Their sums.
         summary: Summary,
+        /// The policies at its end; `None` if they could not be read.
+        policies: Option<Vec<PolicyState>>,
+    },
+    /// Last: what the run had made is removed again.
+    CleanedUp {
+        /// What could not be removed, each with the reason.
+        leftovers: Vec<String>,
     },
 }
 
@@ -81,6 +95,12 @@ pub struct RunInfo {
     pub backend: String,
     /// The version of watertight.
     pub version: String,
+    /// SHA-256 of its executable, hexadecimal; `None` if it could not be read.
+    pub digest: Option<String>,
+    /// SHA-256 of the agent that samples: of its executable, or of its image.
+    pub probe_digest: Option<String>,
+    /// What was asked of this run beside its suites, by flag or environment: name and value, `null` where it was not given.
+    pub settings: serde_json::Map<String, serde_json::Value>,
 }
 
 /// A check as known before anything is sampled.
@@ -111,6 +131,51 @@ pub struct CheckRef {
     pub expected: Expected,
     /// Why planning knows that it cannot be proven.
     pub unprovable: Option<String>,
+    /// How it is judged: its settings with every default filled in.
+    pub terms: TermsReport,
+}
+
+/// A check's settings in force. Durations are milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TermsReport {
+    /// Wait before the hold.
+    pub settle_ms: u64,
+    /// How long a deny is watched.
+    pub hold_ms: u64,
+    /// How long an allow may take to come up.
+    pub patience_ms: u64,
+    /// Deadline of the handshake.
+    pub deadline_ms: u64,
+    /// Samples that a deny needs at least.
+    pub samples: u32,
+    /// The tier demanded: `D2+record`, `A1`, ...
+    pub demand: &'static str,
+    /// The kind that a deny must be.
+    pub mechanism: Option<&'static str>,
+    /// Whether a start-up leak violates.
+    pub startup_isolated: bool,
+    /// Source instances: `one`, `nodes`, `replicas`.
+    pub spread: &'static str,
+    /// The HTTP status that counts as allowed.
+    pub status: Option<u16>,
+}
+
+impl From<&Terms> for TermsReport {
+    fn from(terms: &Terms) -> Self {
+        Self {
+            settle_ms: terms.settle.as_millis() as u64,
+            hold_ms: terms.hold.as_millis() as u64,
+            patience_ms: terms.patience.as_millis() as u64,
+            deadline_ms: terms.deadline.as_millis() as u64,
+            samples: terms.samples,
+            demand: terms.demand.name(),
+            mechanism: terms.mechanism.map(Mechanism::name),
+            startup_isolated: terms.startup_isolated,
+            spread: terms.spread.name(),
+            status: terms.status,
+        }
+    }
 }
 
 /// What is said of a check.
@@ -170,6 +235,9 @@ pub struct CheckResult {
     pub opened: u32,
     /// Flow by flow.
     pub flows: Vec<FlowReport>,
+    /// The flows that vouch for these, each once for each thing that it vouches for. Of what is not proven: also those
+    /// that should have, and did not.
+    pub controls: Vec<ControlReport>,
 }
 
 /// Why a check is unproven.
@@ -185,6 +253,10 @@ pub struct ReasonText {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FlowReport {
+    /// Its number in the run, as in the raw evidence.
+    pub flow: u32,
+    /// Its probe's number in the run, likewise.
+    pub probe: u32,
     /// Who sent.
     pub source: String,
     /// To whom.
@@ -193,6 +265,8 @@ pub struct FlowReport {
     pub address: String,
     /// `tcp` or `udp`.
     pub transport: &'static str,
+    /// What was said, in words.
+    pub request: String,
     /// What this flow shows: `proven`, `violated`, `unproven` or `left-out`.
     pub shows: &'static str,
     /// In words.
@@ -215,6 +289,33 @@ pub struct FlowReport {
     pub record: Option<String>,
     /// Who answered, by its own word.
     pub answered_by: Vec<String>,
+}
+
+/// A flow that vouches for others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlReport {
+    /// For what: the `target` is alive, the `source` is able, the `path` is open; a `twin` is a pod on the source's own
+    /// node that got through.
+    pub vouches: &'static str,
+    /// Whether a proof rests on it; else it was there to vouch, and was not enough.
+    pub counts: bool,
+    /// Its number in the run, as in the raw evidence.
+    pub flow: u32,
+    /// Its probe's number in the run, likewise.
+    pub probe: u32,
+    /// Who sent.
+    pub source: String,
+    /// To whom.
+    pub target: String,
+    /// The address and port dialled.
+    pub address: String,
+    /// `tcp` or `udp`.
+    pub transport: &'static str,
+    /// Attempts.
+    pub samples: u32,
+    /// Attempts that opened.
+    pub opened: u32,
 }
 
 /// A stretch of samples.
@@ -288,6 +389,7 @@ pub fn check_ref(plan: &Plan, check: &Check) -> CheckRef {
             Standing::Provable => None,
             Standing::Unprovable(why) | Standing::MatchesNothing(why) => Some(why.clone()),
         },
+        terms: TermsReport::from(&check.terms),
     }
 }
 

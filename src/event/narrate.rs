@@ -1,8 +1,8 @@
 //! Judgements in words.
 
-use super::{CheckRef, CheckResult, FlowReport, Outcome, ReasonText, WindowReport};
+use super::{CheckRef, CheckResult, FlowReport, Outcome, ReasonText, WindowReport, describe_request};
 use crate::model::show_duration;
-use crate::plan::{FlowId, Party, Plan, Vantage};
+use crate::plan::{Flow, FlowId, Party, Plan, Vantage};
 use crate::verdict::{
     Block, ControlProof, Evidence, FlowResult, FlowVerdict, Judgement, Refusal, Unproven, Verdict, Violation,
     describe_how,
@@ -30,6 +30,7 @@ pub fn check_result(plan: &Plan, check: &CheckRef, judgement: &Judgement, eviden
         samples: flows.iter().map(|flow| flow.samples).sum(),
         opened: flows.iter().map(|flow| flow.opened).sum(),
         flows,
+        controls: super::controls::of(plan, judgement, evidence),
     };
     match &judgement.verdict {
         Verdict::Proven => words.proven(judgement, &mut result),
@@ -158,16 +159,13 @@ impl Words<'_> {
         let flow = self.plan.flow(result.flow);
         let seen = self.evidence.flow(result.flow);
         let mut report = FlowReport {
+            flow: result.flow.0,
+            probe: flow.probe.0,
             source: self.sender(result.flow),
             target: flow.party.to_string(),
-            address: match &flow.to.name {
-                Some(name) => format!("{name}:{} over {}", flow.to.port, flow.family()),
-                None => std::net::SocketAddr::new(flow.to.address, flow.to.port).to_string(),
-            },
-            transport: match flow.to.transport {
-                Transport::Tcp => "tcp",
-                Transport::Udp => "udp",
-            },
+            address: dialled(flow),
+            transport: transport(flow),
+            request: describe_request(&flow.to.request),
             shows: "proven",
             text: String::new(),
             samples: seen.attempts,
@@ -247,12 +245,7 @@ impl Words<'_> {
     }
 
     fn sender(&self, flow: FlowId) -> String {
-        match self.plan.vantage(self.plan.flow(flow).probe) {
-            Vantage::Pod { namespace, name, node } => format!("{namespace}/{name} ({node})"),
-            Vantage::Node { name } => format!("node {name}"),
-            Vantage::Witness { node } => format!("the witness ({node})"),
-            Vantage::Runner => "the runner".into(),
-        }
+        sender(self.plan.vantage(self.plan.flow(flow).probe))
     }
 
     fn receiver(&self, flow: FlowId) -> String {
@@ -264,6 +257,32 @@ impl Words<'_> {
             Party::Node { name } => format!("node {name}:{port}"),
             Party::Outside { name } => format!("{name}:{port}"),
         }
+    }
+}
+
+/// Who sends, for people.
+pub(super) fn sender(vantage: &Vantage) -> String {
+    match vantage {
+        Vantage::Pod { namespace, name, node } => format!("{namespace}/{name} ({node})"),
+        Vantage::Node { name } => format!("node {name}"),
+        Vantage::Witness { node } => format!("the witness ({node})"),
+        Vantage::Runner => "the runner".into(),
+    }
+}
+
+/// What is dialled: the address, or the name that the probe resolves itself.
+pub(super) fn dialled(flow: &Flow) -> String {
+    match &flow.to.name {
+        Some(name) => format!("{name}:{} over {}", flow.to.port, flow.family()),
+        None => std::net::SocketAddr::new(flow.to.address, flow.to.port).to_string(),
+    }
+}
+
+/// By what.
+pub(super) fn transport(flow: &Flow) -> &'static str {
+    match flow.to.transport {
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp",
     }
 }
 

@@ -22,8 +22,9 @@ mod trials;
 
 use crate::backend::lab::{self, Deny};
 use crate::cli::ColorWhen;
-use crate::cli::lab::{Sinks, in_lab};
+use crate::cli::lab::in_lab;
 use crate::cli::load::{self, Given, Loaded};
+use crate::cli::sinks::Sinks;
 use crate::cli::terminal::Screens;
 use crate::event::ExitCode;
 use crate::inventory::Manifests;
@@ -180,7 +181,7 @@ fn one_lab(lab: Planned, deny: Deny, wanted: &HashSet<String>, fanout: &Fanout, 
             let mut reports = Reports::default();
             reports.add("trials", trials);
             // What it would say is what the trials say.
-            let _code = in_lab(loaded, deny, &mut Sinks::of(reports), screens);
+            let _code = in_lab(loaded, deny, serde_json::Map::new(), &mut Sinks::of(reports), screens);
         }
         Err(why) => trials.fail(why),
     }

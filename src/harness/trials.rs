@@ -121,8 +121,11 @@ impl Report for LabTrials {
                 }
                 self.fail("the run ended without a verdict");
             }
-            RunEvent::Started { .. } | RunEvent::Note { .. } | RunEvent::Progress { .. } | RunEvent::Settled { .. } => {
-            }
+            RunEvent::Started { .. }
+            | RunEvent::Note { .. }
+            | RunEvent::Progress { .. }
+            | RunEvent::Settled { .. }
+            | RunEvent::CleanedUp { .. } => {}
         }
         Ok(())
     }

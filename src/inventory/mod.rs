@@ -7,12 +7,14 @@
 mod cidr;
 mod cluster_policy;
 mod manifest;
+mod surroundings;
 
 pub use cidr::{Cidr, ParseCidrError};
 pub use cluster_policy::{
     Action, ClusterPeer, ClusterPolicy, ClusterPolicyKind, ClusterPort, ClusterRule, PodsOf, Tier,
 };
 pub use manifest::{load_manifests, read_cluster_policy, read_manifests};
+pub use surroundings::{PolicyState, Surroundings, changed_policies, spec_digest};
 
 use crate::model::{Family, Port, Transport, WorkloadRef};
 use k8s_openapi::api::networking::v1::NetworkPolicySpec;

@@ -60,7 +60,7 @@ fn by_console(text: &str) -> Said {
 
 #[test]
 fn all_reports_and_the_exit_code_agree() {
-    for events in [example::shop(), example::all_proven(), example::interrupted()] {
+    for events in [example::shop(), example::all_proven(), example::interrupted(), example::swept()] {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let spec = |format: &str, name: &str| ReportSpec::parse(&format!("{format}={}", path(name).display())).unwrap();
@@ -77,6 +77,7 @@ fn all_reports_and_the_exit_code_agree() {
             reports.event(event);
         }
         reports.stopped("comes too late", ExitCode::Impossible);
+        reports.close();
         assert!(reports.errors().is_empty());
 
         let read = |name: &str| std::fs::read_to_string(path(name)).unwrap();
@@ -112,6 +113,7 @@ fn one_report_that_fails_stops_no_other_and_makes_a_defect() {
     for event in &example::all_proven() {
         reports.event(event);
     }
+    reports.close();
     assert!(written.text().contains("<testsuites"));
     assert_eq!(reports.errors().len(), 1);
     assert_eq!(reports.errors()[0].to_string(), "write the report -o json");
@@ -161,6 +163,7 @@ fn ten_thousand_checks_go_into_every_report() {
     for event in &example::many(10_000) {
         reports.event(event);
     }
+    reports.close();
     let [junit, json, jsonl] = outs.map(|out| out.text());
     assert_eq!(by_junit(&junit).len(), 10_000);
     assert_eq!(by_json(&serde_json::from_str(&json).unwrap()), by_junit(&junit));

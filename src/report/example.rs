@@ -1,8 +1,8 @@
 //! Runs as events, for the tests of all reports.
 
 use crate::event::{
-    CheckRef, CheckResult, Expected, FlowReport, Outcome, Reach, ReasonText, RunEvent, RunInfo, SuiteRef, Summary,
-    WindowReport,
+    CheckRef, CheckResult, ControlReport, Expected, FlowReport, Outcome, PolicyState, Reach, ReasonText, RunEvent,
+    RunInfo, SuiteRef, Summary, Surroundings, TermsReport, WindowReport,
 };
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,6 +57,11 @@ fn run(ended: bool, complete: bool) -> RunInfo {
         incomplete_because: (ended && !complete).then(|| "interrupted".into()),
         backend: "lab".into(),
         version: "0.1.0".into(),
+        digest: Some("01".repeat(32)),
+        probe_digest: Some("23".repeat(32)),
+        settings: [("hold".to_owned(), 5_000.into()), ("only".to_owned(), serde_json::Value::Null)]
+            .into_iter()
+            .collect(),
     }
 }
 
@@ -78,15 +83,33 @@ pub(super) fn check(number: usize, suite: &str, line: u32, source: &str, target:
         target: target.into(),
         expected,
         unprovable: None,
+        terms: TermsReport {
+            settle_ms: 0,
+            hold_ms: 2_000,
+            patience_ms: 10_000,
+            deadline_ms: 1_300,
+            samples: 6,
+            demand: match expected {
+                Expected::Allowed => "A2",
+                Expected::Denied => "D2",
+            },
+            mechanism: None,
+            startup_isolated: false,
+            spread: "nodes",
+            status: None,
+        },
     }
 }
 
 fn flow(source: &str, target: &str, address: &str, shows: &'static str, text: &str, opened: u32) -> FlowReport {
     FlowReport {
+        flow: 7,
+        probe: 2,
         source: source.into(),
         target: target.into(),
         address: address.into(),
         transport: "tcp",
+        request: "a nonce".into(),
         shows,
         text: text.into(),
         samples: 12,
@@ -127,6 +150,7 @@ pub(super) fn proven(check: &CheckRef) -> CheckResult {
             "12 of 12 attempts got through, up after 340ms",
             12,
         )],
+        controls: Vec::new(),
     };
     match check.expected {
         Expected::Allowed => {}
@@ -150,6 +174,18 @@ pub(super) fn proven(check: &CheckRef) -> CheckResult {
             blocked.control = Some("shop/api-0 (node-2) opened it 9 times in a row".into());
             blocked.record = Some("24 packets counted by data/postgres".into());
             result.flows = vec![blocked];
+            result.controls = vec![ControlReport {
+                vouches: "target",
+                counts: true,
+                flow: 9,
+                probe: 3,
+                source: "shop/api-0 (node-2)".into(),
+                target: "data/postgres-0 on node-2".into(),
+                address: "10.0.2.7:5432".into(),
+                transport: "tcp",
+                samples: 9,
+                opened: 9,
+            }];
         }
     }
     result
@@ -197,14 +233,28 @@ pub(super) fn unproven(check: &CheckRef) -> CheckResult {
     result
 }
 
+/// A policy by its name.
+pub(super) fn policy(name: &str) -> PolicyState {
+    PolicyState {
+        kind: "NetworkPolicy".into(),
+        namespace: Some("data".into()),
+        name: name.into(),
+        uid: None,
+        resource_version: None,
+        sha256: "cd".repeat(32),
+    }
+}
+
 /// The events of a run, from its results.
 pub(super) fn events(suites: Vec<SuiteRef>, results: Vec<CheckResult>, complete: bool) -> Vec<RunEvent> {
     let checks: Vec<CheckRef> = results.iter().map(|result| result.check.clone()).collect();
-    let mut events = vec![RunEvent::Started { run: run(false, false), suites, checks }];
+    let policies = vec![policy("postgres")];
+    let surroundings = Some(Surroundings { policies: policies.clone(), ..Surroundings::default() });
+    let mut events = vec![RunEvent::Started { run: run(false, false), surroundings, suites, checks }];
     events.extend(results.iter().map(|result| RunEvent::Settled { result: Box::new(result.clone()) }));
     events.push(RunEvent::Progress { settled: results.len(), of: results.len(), elapsed_ms: 4_000, floor_ms: 3_000 });
     let summary = Summary::of(&results, complete);
-    events.push(RunEvent::Finished { run: run(true, complete), results, summary });
+    events.push(RunEvent::Finished { run: run(true, complete), results, summary, policies: Some(policies) });
     events
 }
 
@@ -250,6 +300,17 @@ pub(super) fn interrupted() -> Vec<RunEvent> {
     events(vec![suite("shop")], results, false)
 }
 
+/// A port that was swept because a range names it, and found open: a violation beyond the checks of the plan.
+pub(super) fn swept() -> Vec<RunEvent> {
+    let mut events = all_proven();
+    let found = violated(&check(99, "shop", 20, "web-tier", "postgres:6000", Expected::Denied));
+    if let Some(RunEvent::Finished { results, summary, .. }) = events.last_mut() {
+        results.push(found);
+        *summary = Summary::of(results, true);
+    }
+    events
+}
+
 /// Nothing was selected.
 pub(super) fn empty() -> Vec<RunEvent> {
     events(vec![suite("shop")], Vec::new(), true)
@@ -269,6 +330,10 @@ pub(super) fn hostile() -> Vec<RunEvent> {
         check.tags = vec![HOSTILE.into()];
         result.contrast = Some(HOSTILE.into());
         result.next_step = Some(HOSTILE.into());
+        for control in &mut result.controls {
+            control.source = HOSTILE.into();
+            control.target = HOSTILE.into();
+        }
         for flow in &mut result.flows {
             for text in [&mut flow.source, &mut flow.target, &mut flow.text] {
                 *text = HOSTILE.into();

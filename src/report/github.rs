@@ -56,7 +56,7 @@ impl<W: Write> Annotations<W> {
 impl<W: Write> Report for Annotations<W> {
     fn event(&mut self, event: &RunEvent) -> io::Result<()> {
         match event {
-            RunEvent::Finished { run, results, summary } => {
+            RunEvent::Finished { run, results, summary, .. } => {
                 for result in results {
                     self.annotate(result)?;
                 }
@@ -65,9 +65,11 @@ impl<W: Write> Report for Annotations<W> {
                 }
                 self.writer.flush()
             }
-            RunEvent::Started { .. } | RunEvent::Note { .. } | RunEvent::Progress { .. } | RunEvent::Settled { .. } => {
-                Ok(())
-            }
+            RunEvent::Started { .. }
+            | RunEvent::Note { .. }
+            | RunEvent::Progress { .. }
+            | RunEvent::Settled { .. }
+            | RunEvent::CleanedUp { .. } => Ok(()),
         }
     }
 
@@ -114,7 +116,7 @@ impl Report for StepSummary {
     fn event(&mut self, event: &RunEvent) -> io::Result<()> {
         self.page.learn(event);
         match event {
-            RunEvent::Finished { run, results, summary } => {
+            RunEvent::Finished { run, results, summary, .. } => {
                 let page = self.page.finished(run, results, *summary, Self::PEN);
                 let title = match ExitCode::of(summary) {
                     ExitCode::Proven => "watertight: as expected",
@@ -124,9 +126,11 @@ impl Report for StepSummary {
                 };
                 self.write(title, &page)
             }
-            RunEvent::Started { .. } | RunEvent::Note { .. } | RunEvent::Progress { .. } | RunEvent::Settled { .. } => {
-                Ok(())
-            }
+            RunEvent::Started { .. }
+            | RunEvent::Note { .. }
+            | RunEvent::Progress { .. }
+            | RunEvent::Settled { .. }
+            | RunEvent::CleanedUp { .. } => Ok(()),
         }
     }
 

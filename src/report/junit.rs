@@ -45,11 +45,22 @@ pub(super) struct Junit {
     report: Report,
     checks: Vec<CheckRef>,
     places: HashMap<String, Place>,
+    /// Class and name of every case.
+    taken: HashSet<(String, String)>,
+    took: Option<Duration>,
 }
 
 impl Junit {
     pub(super) fn new(hostname: Option<String>) -> Self {
-        Self { hostname, state: State::NotBegun, report: Report::new(TOOL), checks: Vec::new(), places: HashMap::new() }
+        Self {
+            hostname,
+            state: State::NotBegun,
+            report: Report::new(TOOL),
+            checks: Vec::new(),
+            places: HashMap::new(),
+            taken: HashSet::new(),
+            took: None,
+        }
     }
 
     fn start(&mut self, run: &RunInfo, suites: &[SuiteRef], checks: &[CheckRef]) {
@@ -57,21 +68,25 @@ impl Junit {
         self.checks = checks.to_vec();
         self.report.timestamp = timestamp(run.started_at);
         self.report.test_suites = suites.iter().map(|suite| self.suite(run, suite)).collect();
-        let mut taken = HashSet::new();
         for check in checks {
-            let known = suites.iter().position(|suite| suite.name == check.suite);
-            let suite = known.unwrap_or_else(|| {
-                let unlisted = SuiteRef { name: check.suite.clone(), file: check.file.clone(), sha256: String::new() };
-                let suite = self.suite(run, &unlisted);
-                self.report.test_suites.push(suite);
-                self.report.test_suites.len() - 1
-            });
-            let name = unique_name(check, &mut taken);
-            let place = Place { suite, case: self.report.test_suites[suite].test_cases.len(), name, settled: None };
-            let case = case(&words::unfinished(check), &place);
-            self.report.test_suites[suite].add_test_case(case);
-            self.places.insert(check.id.clone(), place);
+            self.add(run, check);
         }
+    }
+
+    /// A case for a check, not finished.
+    fn add(&mut self, run: &RunInfo, check: &CheckRef) {
+        let known = self.report.test_suites.iter().position(|suite| suite.name.as_str() == stripped_line(&check.suite));
+        let suite = known.unwrap_or_else(|| {
+            let unlisted = SuiteRef { name: check.suite.clone(), file: check.file.clone(), sha256: String::new() };
+            let suite = self.suite(run, &unlisted);
+            self.report.test_suites.push(suite);
+            self.report.test_suites.len() - 1
+        });
+        let name = unique_name(check, &mut self.taken);
+        let place = Place { suite, case: self.report.test_suites[suite].test_cases.len(), name, settled: None };
+        let case = case(&words::unfinished(check), &place);
+        self.report.test_suites[suite].add_test_case(case);
+        self.places.insert(check.id.clone(), place);
     }
 
     fn suite(&self, run: &RunInfo, of: &SuiteRef) -> TestSuite {
@@ -92,7 +107,8 @@ impl Junit {
 
     fn settle(&mut self, result: &CheckResult, after: Option<Duration>) {
         let Some(place) = self.places.get_mut(&result.check.id) else { return };
-        place.settled = after.or(place.settled);
+        // What was settled only at the end took as long as the run.
+        place.settled = after.or(place.settled).or(self.took);
         self.report.test_suites[place.suite].test_cases[place.case] = case(result, place);
     }
 
@@ -113,7 +129,12 @@ impl Junit {
             suite.time = took;
         }
         let checks = std::mem::take(&mut self.checks);
+        self.took = took;
         for result in words::in_order(&checks, results) {
+            // A port that was swept and found open is no check of the plan, and yet a violation.
+            if !self.places.contains_key(&result.check.id) {
+                self.add(run, &result.check);
+            }
             self.settle(&result, None);
         }
         self.checks = checks;
@@ -160,10 +181,12 @@ impl Junit {
 impl Document for Junit {
     fn fold(&mut self, event: &RunEvent, since_start: Duration) {
         match event {
-            RunEvent::Started { run, suites, checks } => self.start(run, suites, checks),
+            RunEvent::Started { run, suites, checks, .. } => self.start(run, suites, checks),
             RunEvent::Settled { result } => self.settle(result, Some(since_start)),
-            RunEvent::Finished { run, results, summary } => self.finish(run, results, run.complete && summary.complete),
-            RunEvent::Note { .. } | RunEvent::Progress { .. } => {}
+            RunEvent::Finished { run, results, summary, .. } => {
+                self.finish(run, results, run.complete && summary.complete)
+            }
+            RunEvent::Note { .. } | RunEvent::Progress { .. } | RunEvent::CleanedUp { .. } => {}
         }
     }
 

@@ -49,6 +49,14 @@ pub trait Report {
     /// # Errors
     /// The report could not be written.
     fn stopped(&mut self, why: &str, code: ExitCode) -> io::Result<()>;
+
+    /// Nothing more comes: writes what was held back for the end.
+    ///
+    /// # Errors
+    /// The report could not be written.
+    fn close(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// All reports of a run. One that fails never stops the others.
@@ -151,6 +159,11 @@ impl Reports {
         if !std::mem::replace(&mut self.ended, true) {
             self.each(|report| report.stopped(why, code));
         }
+    }
+
+    /// Nothing more comes. To be called once, before [`Self::errors`] are looked at.
+    pub fn close(&mut self) {
+        self.each(|report| report.close());
     }
 
     fn each(&mut self, mut give: impl FnMut(&mut dyn Report) -> io::Result<()>) {

@@ -29,6 +29,8 @@ pub(super) struct Whole<D> {
     sink: Sink,
     started: Option<Instant>,
     written: Option<Instant>,
+    /// Whether something was folded in that its place does not hold yet.
+    behind: bool,
 }
 
 impl<D: Document> Whole<D> {
@@ -40,17 +42,18 @@ impl<D: Document> Whole<D> {
         if sink.takes_drafts() {
             sink.put(&document.render()?)?;
         }
-        Ok(Self { document, sink, started: None, written: None })
+        Ok(Self { document, sink, started: None, written: None, behind: false })
     }
 
     /// A document for a writer that takes it once, at the end.
     pub(super) fn once(document: D, writer: impl io::Write + Send + 'static) -> Self {
-        Self { document, sink: Sink::Once(Box::new(writer)), started: None, written: None }
+        Self { document, sink: Sink::Once(Box::new(writer)), started: None, written: None, behind: false }
     }
 
     fn event_at(&mut self, event: &RunEvent, now: Instant) -> io::Result<()> {
         let started = *self.started.get_or_insert(now);
         self.document.fold(event, now.duration_since(started));
+        self.behind = true;
         match event {
             RunEvent::Started { .. } => self.draft(now),
             RunEvent::Settled { .. } | RunEvent::Progress { .. } => {
@@ -58,8 +61,10 @@ impl<D: Document> Whole<D> {
                     self.draft(now);
                 }
             }
-            RunEvent::Note { .. } => {}
-            RunEvent::Finished { .. } => return self.put(),
+            // What may still follow the results is written with the rest, when nothing more comes.
+            RunEvent::Note { .. } | RunEvent::CleanedUp { .. } => {}
+            RunEvent::Finished { .. } if self.sink.takes_drafts() => return self.put(),
+            RunEvent::Finished { .. } => {}
         }
         Ok(())
     }
@@ -71,6 +76,7 @@ impl<D: Document> Whole<D> {
     }
 
     fn put(&mut self) -> io::Result<()> {
+        self.behind = false;
         let document = self.document.render()?;
         self.sink.put(&document)
     }
@@ -83,7 +89,12 @@ impl<D: Document> Report for Whole<D> {
 
     fn stopped(&mut self, why: &str, code: ExitCode) -> io::Result<()> {
         self.document.stop(why, code);
-        self.put()
+        self.behind = true;
+        if self.sink.takes_drafts() { self.put() } else { Ok(()) }
+    }
+
+    fn close(&mut self) -> io::Result<()> {
+        if self.behind { self.put() } else { Ok(()) }
     }
 }
 
@@ -122,6 +133,11 @@ mod tests {
         }
         whole.event_at(events.last().unwrap(), zero + Duration::from_secs(21)).unwrap();
         assert_eq!(written(), "5", "at the end");
+        whole.close().unwrap();
+        assert_eq!(written(), "5", "nothing came after it");
+        whole.event_at(&RunEvent::CleanedUp { leftovers: vec!["a pod".into()] }, zero).unwrap();
+        whole.close().unwrap();
+        assert_eq!(written(), "6", "what could not be removed is in it");
     }
 
     #[test]
@@ -131,6 +147,9 @@ mod tests {
         for event in example::shop() {
             whole.event(&event).unwrap();
         }
+        assert_eq!(written.text(), "", "leftovers may still follow");
+        whole.close().unwrap();
+        whole.close().unwrap();
         assert_eq!(written.text(), "1");
     }
 
@@ -140,6 +159,7 @@ mod tests {
         let mut whole = Whole::once(Counting(0), writer);
         whole.event(&example::shop()[0]).unwrap();
         whole.stopped("interrupted", ExitCode::Impossible).unwrap();
+        whole.close().unwrap();
         assert_eq!(written.text(), "1");
     }
 }

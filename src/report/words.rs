@@ -29,6 +29,7 @@ pub(super) fn unfinished(check: &CheckRef) -> CheckResult {
         samples: 0,
         opened: 0,
         flows: Vec::new(),
+        controls: Vec::new(),
     }
 }
 

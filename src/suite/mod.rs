@@ -5,6 +5,7 @@
 //! (`grammar`, `item`) and looked up (`lines`), and lines are held against each other (`conflicts`). Every step
 //! reports all it finds; none stops at the first fault. [`schema`] is made from the same tables.
 
+mod choices;
 mod conflicts;
 mod decode;
 mod endpoints;

@@ -35,9 +35,9 @@ fn set(settings: &mut Settings, key: &str, value: &Node) -> bool {
         "patience" => settings.patience = duration(),
         "deadline" => settings.deadline = duration(),
         "samples" => settings.samples = text(value).and_then(|text| text.parse().ok()),
-        "demand" => settings.demand = text(value).and_then(demand),
+        "demand" => settings.demand = text(value).and_then(Demand::named),
         "startup" => settings.startup_isolated = text(value).map(|text| text == "isolated"),
-        "mechanism" => settings.mechanism = text(value).and_then(mechanism),
+        "mechanism" => settings.mechanism = text(value).and_then(Mechanism::named),
         "method" => settings.method = written(),
         "headers" => {
             let pair = |entry: &crate::source::Entry| Some((entry.key.text.clone(), text(&entry.value)?.to_owned()));
@@ -50,43 +50,10 @@ fn set(settings: &mut Settings, key: &str, value: &Node) -> bool {
         "record" => settings.record = written(),
         "send" => settings.send = text(value).and_then(|text| parse_payload(text).ok()),
         "repeat" => settings.repeat = text(value).map(|text| text == "true"),
-        "spread" => settings.spread = text(value).and_then(spread),
+        "spread" => settings.spread = text(value).and_then(Spread::named),
         _ => return false,
     }
     true
-}
-
-fn demand(text: &str) -> Option<Demand> {
-    Some(match text {
-        "D1" => Demand::D1,
-        "D2" => Demand::D2,
-        "D2+twin" => Demand::D2Twin,
-        "D2+record" => Demand::D2Record,
-        "A0" => Demand::A0,
-        "A1" => Demand::A1,
-        "A2" => Demand::A2,
-        "A3" => Demand::A3,
-        _ => return None,
-    })
-}
-
-fn mechanism(text: &str) -> Option<Mechanism> {
-    Some(match text {
-        "drop" => Mechanism::Drop,
-        "reset" => Mechanism::Reset,
-        "icmp" => Mechanism::Icmp,
-        "signature" => Mechanism::Signature,
-        _ => return None,
-    })
-}
-
-fn spread(text: &str) -> Option<Spread> {
-    Some(match text {
-        "one" => Spread::One,
-        "nodes" => Spread::Nodes,
-        "replicas" => Spread::Replicas,
-        _ => return None,
-    })
 }
 
 /// The endpoint of `control:`, which must be one that can send.

@@ -4,16 +4,7 @@ use crate::suite::Demand;
 use crate::wire::How;
 
 pub(super) fn describe_demand(demand: Demand) -> &'static str {
-    match demand {
-        Demand::D1 => "D1",
-        Demand::D2 => "D2",
-        Demand::D2Twin => "D2+twin",
-        Demand::D2Record => "D2+record",
-        Demand::A0 => "A0",
-        Demand::A1 => "A1",
-        Demand::A2 => "A2",
-        Demand::A3 => "A3",
-    }
+    demand.name()
 }
 
 /// What was seen, in words.

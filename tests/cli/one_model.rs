@@ -44,8 +44,9 @@ fn of_lines(path: &Path) -> (Verdicts, Value) {
     let text = std::fs::read_to_string(path).unwrap();
     let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(events.first().unwrap()["event"], "started");
-    let last = events.last().unwrap().clone();
+    let [.., last, removed] = events.as_slice() else { panic!("{text}") };
     assert_eq!(last["event"], "finished");
+    assert_eq!(*removed, serde_json::json!({ "event": "cleanedUp", "leftovers": [] }));
     assert_eq!(events.iter().filter(|event| event["event"] == "finished").count(), 1);
     let planned: Vec<&Value> = events[0]["checks"].as_array().unwrap().iter().map(|check| &check["id"]).collect();
     let judged: Vec<&Value> = last["results"].as_array().unwrap().iter().map(|result| &result["id"]).collect();

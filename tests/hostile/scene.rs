@@ -216,6 +216,7 @@ async fn once(case: &Case) -> Ran {
     let stage = Stage { sabotage: lab.sabotage(), addresses, sampled };
     (case.before)(stage.clone()).await;
     let options = engine::Options {
+        about: engine::About::default(),
         schedule: Schedule {
             run: "0123456789abcdef".into(),
             seed: 7,

@@ -54,7 +54,7 @@ mod wiring;
 mod world;
 
 use super::{Arrival, Backend, Change, Launch, Records};
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Surroundings};
 use probes::Probes;
 use responder::Responder;
 use running::Running;
@@ -95,6 +95,17 @@ pub enum Deny {
     Reset,
     /// It is answered by ICMP, administratively prohibited.
     Icmp,
+}
+
+impl Deny {
+    /// The word for it on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Reset => "reset",
+            Self::Icmp => "icmp",
+        }
+    }
 }
 
 impl From<Deny> for ruleset::Deny {
@@ -168,6 +179,12 @@ impl Backend for Lab {
 
     async fn inventory(&mut self) -> Result<Inventory, Error> {
         self.handle.inventory().await
+    }
+
+    /// There is no cluster whose name or server could be told; the policies are those that are loaded.
+    async fn surroundings(&mut self) -> Result<Surroundings, Error> {
+        let policies = self.handle.inventory().await?.policy_states();
+        Ok(Surroundings { policies, ..Surroundings::default() })
     }
 
     fn changes(&mut self) -> mpsc::Receiver<Change> {

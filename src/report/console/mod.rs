@@ -128,8 +128,9 @@ impl Report for Console {
                 self.moved(*settled, *of, *elapsed_ms, *floor_ms);
                 Ok(())
             }
-            RunEvent::Settled { .. } => Ok(()),
-            RunEvent::Finished { run, results, summary } => {
+            // Who removes things says what could not be removed.
+            RunEvent::Settled { .. } | RunEvent::CleanedUp { .. } => Ok(()),
+            RunEvent::Finished { run, results, summary, policies: _ } => {
                 self.clear();
                 let page = self.page.finished(run, results, *summary, self.results.pen());
                 self.results.write(&page)

@@ -40,7 +40,10 @@ impl Page {
                 Outcome::Violated => drop(self.violated.insert(result.check.id.clone(), (**result).clone())),
                 Outcome::Proven | Outcome::Unproven => drop(self.violated.remove(&result.check.id)),
             },
-            RunEvent::Note { .. } | RunEvent::Progress { .. } | RunEvent::Finished { .. } => {}
+            RunEvent::Note { .. }
+            | RunEvent::Progress { .. }
+            | RunEvent::Finished { .. }
+            | RunEvent::CleanedUp { .. } => {}
         }
     }
 

@@ -97,7 +97,7 @@ fn a_run_that_stops_shows_what_is_violated_by_then() {
 #[test]
 fn a_check_without_a_result_is_not_finished() {
     let mut events = example::shop();
-    if let Some(RunEvent::Finished { results, summary, run }) = events.last_mut() {
+    if let Some(RunEvent::Finished { results, summary, run, .. }) = events.last_mut() {
         results.pop();
         run.complete = false;
         *summary = Summary::of(results, false);

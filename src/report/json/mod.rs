@@ -4,8 +4,8 @@
 //! absent, so that a reader can tell "unknown" from "an older version".
 //!
 //! # Limitations
-//! Events do not carry the digests of tool and probe, the settings, the environment, predictions, latencies and
-//! leftovers: these are `null`.
+//! Events carry no predictions and no latencies yet: these are `null`. What a lab has not, such as a cluster's uid or
+//! a policy's resource version, is `null` there.
 
 mod shape;
 
@@ -13,7 +13,7 @@ use super::text;
 use super::whole::Document;
 use super::words;
 use crate::event::{CheckRef, ExitCode, RunEvent, RunInfo};
-use shape::{Check, Probe, ReportDocument, Run, Suite, Tool};
+use shape::{Check, Environment, Policy, Probe, ReportDocument, Run, Suite, Tool};
 use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
@@ -66,6 +66,9 @@ impl Json {
         of.started_at = Some(run.started_at.to_string());
         of.ended_at = run.ended_at.map(|at| at.to_string());
         of.tool.version.clone_from(&run.version);
+        of.tool.digest.clone_from(&run.digest);
+        of.probe.digest.clone_from(&run.probe_digest);
+        of.settings = Some(run.settings.clone());
         of.backend = Some(run.backend.clone());
     }
 }
@@ -73,8 +76,9 @@ impl Json {
 impl Document for Json {
     fn fold(&mut self, event: &RunEvent, _: Duration) {
         match event {
-            RunEvent::Started { run, suites, checks } => {
+            RunEvent::Started { run, surroundings, suites, checks } => {
                 self.run(run);
+                self.document.environment = surroundings.as_ref().map(Environment::from);
                 self.document.run.incomplete_because = Some("the run has not finished".into());
                 self.document.suites = suites.iter().map(Suite::from).collect();
                 self.document.checks = checks.iter().map(|check| Check::from(&words::unfinished(check))).collect();
@@ -86,14 +90,18 @@ impl Document for Json {
                     self.document.checks[*place] = Check::from(&**result);
                 }
             }
-            RunEvent::Finished { run, results, summary } => {
+            RunEvent::Finished { run, results, summary, policies } => {
                 self.run(run);
+                if let (Some(environment), Some(policies)) = (&mut self.document.environment, policies) {
+                    environment.policies.after = Some(policies.iter().map(Policy::from).collect());
+                }
                 self.document.run.complete = run.complete && summary.complete;
                 self.document.run.incomplete_because.clone_from(&run.incomplete_because);
                 self.document.run.exit_code = Some(summary.exit_code);
                 self.document.checks =
                     words::in_order(&self.checks, results).iter().map(|result| Check::from(&**result)).collect();
             }
+            RunEvent::CleanedUp { leftovers } => self.document.leftovers = Some(leftovers.clone()),
             RunEvent::Note { .. } | RunEvent::Progress { .. } => {}
         }
     }
@@ -154,7 +162,19 @@ mod tests {
         let validator = jsonschema::draft7::new(&json_schema()).unwrap();
         let whole = rendered(&mut of(&example::shop()));
         assert!(validator.is_valid(&whole));
-        for pointer in ["", "/run", "/run/tool", "/checks/0", "/checks/0/flows/0", "/suites/0"] {
+        let objects = [
+            "",
+            "/run",
+            "/run/tool",
+            "/environment",
+            "/environment/policies/before/0",
+            "/checks/0",
+            "/checks/0/settings",
+            "/checks/0/flows/0",
+            "/checks/4/controls/0",
+            "/suites/0",
+        ];
+        for pointer in objects {
             let fields: Vec<String> = whole.pointer(pointer).unwrap().as_object().unwrap().keys().cloned().collect();
             for field in fields {
                 let mut broken = whole.clone();
@@ -188,14 +208,32 @@ mod tests {
         assert_eq!(report["run"]["exitCode"], 3);
         assert_eq!(report["run"]["complete"], true);
         assert_eq!(report["run"]["endedAt"], "2026-11-22T10:00:04.2Z");
-        assert_eq!(report["environment"], Value::Null);
+        assert_eq!(report["run"]["tool"]["digest"], "01".repeat(32));
+        assert_eq!(report["run"]["probe"]["digest"], "23".repeat(32));
+        assert_eq!(report["run"]["settings"], serde_json::json!({ "hold": 5000, "only": null }));
+        let policies = &report["environment"]["policies"];
+        assert_eq!(policies["before"][0]["name"], "postgres");
+        assert_eq!(policies["before"], policies["after"]);
+        assert_eq!(report["leftovers"], Value::Null, "nothing was removed yet");
         let leak = &report["checks"][3];
         assert_eq!(leak["name"], "web-tier -> postgres:5432 denied");
         assert_eq!(leak["verdict"], "violated");
         let deny = &report["checks"][4];
         assert_eq!((&deny["tier"], &deny["power"]), (&"D2+record".into(), &22.into()));
         assert_eq!(deny["reach"]["ofTargetPods"], 1);
-        assert_eq!(deny["controls"].as_array().unwrap().len(), 1);
+        assert_eq!(deny["controls"][0]["flow"], 9);
+        assert_eq!(deny["settings"]["hold"], 2000);
+    }
+
+    #[test]
+    fn what_could_not_be_removed_is_in_it() {
+        let mut events = example::shop();
+        events.push(RunEvent::CleanedUp { leftovers: Vec::new() });
+        assert_eq!(rendered(&mut of(&events))["leftovers"], serde_json::json!([]));
+        events.push(RunEvent::CleanedUp { leftovers: vec!["pod shop/web-probe: forbidden".into()] });
+        let report = rendered(&mut of(&events));
+        assert_eq!(report["leftovers"][0], "pod shop/web-probe: forbidden");
+        assert_valid(&report);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The shape of `watertight.dev/report.v1`: a field that is not known is `null`, never absent.
 
-use crate::event::{CheckRef, CheckResult, Expected, FlowReport, Outcome, Reach, Reason, SuiteRef};
+use crate::event::{
+    CheckRef, CheckResult, ControlReport, Expected, FlowReport, Outcome, PolicyState, Reach, Reason, SuiteRef,
+    Surroundings, TermsReport,
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -23,7 +26,7 @@ pub(super) struct ReportDocument {
     pub(super) suites: Vec<Suite>,
     /// Its checks, in the order of the suites.
     pub(super) checks: Vec<Check>,
-    /// What the run could not remove.
+    /// What the run could not remove; null until it has tried.
     pub(super) leftovers: Option<Vec<String>>,
 }
 
@@ -50,7 +53,8 @@ pub(super) struct Run {
     pub(super) probe: Probe,
     /// `lab`, `kube` or `scripted`.
     pub(super) backend: Option<String>,
-    /// The settings in force.
+    /// What was asked of this run beside its suites, by flag or environment, null where it was not given; each check says
+    /// which settings were in force for it.
     pub(super) settings: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
@@ -95,7 +99,7 @@ pub(super) struct Environment {
 pub(super) struct Policies {
     /// When it started.
     pub(super) before: Option<Vec<Policy>>,
-    /// When it ended.
+    /// When its probes had stopped.
     pub(super) after: Option<Vec<Policy>>,
 }
 
@@ -114,8 +118,8 @@ pub(super) struct Policy {
     pub(super) uid: Option<String>,
     /// The version that was read.
     pub(super) resource_version: Option<String>,
-    /// SHA-256 of its specification.
-    pub(super) sha256: Option<String>,
+    /// SHA-256 of its `spec` as JSON.
+    pub(super) sha256: String,
 }
 
 /// A suite.
@@ -159,6 +163,8 @@ pub(super) struct Check {
     /// What the suite expects.
     #[schemars(extend("enum" = [Expected::Allowed.to_string(), Expected::Denied.to_string()]))]
     pub(super) expected: String,
+    /// How it is judged: the settings in force for it.
+    pub(super) settings: Terms,
     /// What the policies say.
     pub(super) predicted: Option<String>,
     /// What is said of it; `unproven` with the reason `not-finished` until it is judged.
@@ -192,8 +198,36 @@ pub(super) struct Check {
     pub(super) opened: u32,
     /// Flow by flow.
     pub(super) flows: Vec<Flow>,
-    /// Who got through to the same targets, in words, each once.
-    pub(super) controls: Vec<String>,
+    /// The flows that vouch for these, each once for each thing that it vouches for; of what is unproven, those that were
+    /// there to vouch and were not enough.
+    pub(super) controls: Vec<Control>,
+}
+
+/// A check's settings in force.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Terms {
+    /// Milliseconds before the hold.
+    pub(super) settle: u64,
+    /// Milliseconds that a deny is watched.
+    pub(super) hold: u64,
+    /// Milliseconds that an allow may take to come up.
+    pub(super) patience: u64,
+    /// Milliseconds that a handshake may take.
+    pub(super) deadline: u64,
+    /// Samples that a deny needs at least.
+    pub(super) samples: u32,
+    /// The tier demanded.
+    pub(super) demand: &'static str,
+    /// The kind that a deny must be.
+    pub(super) mechanism: Option<&'static str>,
+    /// Whether a start-up leak violates.
+    pub(super) startup_isolated: bool,
+    /// Source instances: `one`, `nodes` or `replicas`.
+    pub(super) spread: &'static str,
+    /// The HTTP status that counts as allowed.
+    pub(super) status: Option<u16>,
 }
 
 /// How far a verdict reaches.
@@ -237,6 +271,10 @@ pub(super) struct Latency {
 #[serde(rename_all = "camelCase")]
 #[schemars(deny_unknown_fields)]
 pub(super) struct Flow {
+    /// Its number in the run, as in the raw evidence.
+    pub(super) flow: u32,
+    /// Its probe's number in the run, likewise.
+    pub(super) probe: u32,
     /// Who sent.
     pub(super) source: String,
     /// To whom.
@@ -245,6 +283,8 @@ pub(super) struct Flow {
     pub(super) address: String,
     /// `tcp` or `udp`.
     pub(super) transport: &'static str,
+    /// What was said, in words.
+    pub(super) request: String,
     /// `proven`, `violated`, `unproven` or `left-out`.
     pub(super) shows: &'static str,
     /// In words.
@@ -269,6 +309,35 @@ pub(super) struct Flow {
     pub(super) answered_by: Vec<String>,
 }
 
+/// A flow that vouches for others.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Control {
+    /// For what: the `target` is alive, the `source` is able, the `path` is open; a `twin` is a pod on the source's own
+    /// node that got through.
+    #[schemars(extend("enum" = ["target", "source", "path", "twin"]))]
+    pub(super) vouches: &'static str,
+    /// Whether a proof rests on it; else it was there to vouch, and was not enough.
+    pub(super) counts: bool,
+    /// Its number in the run, as in the raw evidence.
+    pub(super) flow: u32,
+    /// Its probe's number in the run, likewise.
+    pub(super) probe: u32,
+    /// Who sent.
+    pub(super) source: String,
+    /// To whom.
+    pub(super) target: String,
+    /// The address and port dialled.
+    pub(super) address: String,
+    /// `tcp` or `udp`.
+    pub(super) transport: &'static str,
+    /// Attempts.
+    pub(super) samples: u32,
+    /// Attempts that opened.
+    pub(super) opened: u32,
+}
+
 /// A stretch of samples.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -290,14 +359,21 @@ impl From<&SuiteRef> for Suite {
 
 impl From<&CheckResult> for Check {
     fn from(result: &CheckResult) -> Self {
-        let CheckRef { id, name, suite, file, line, text, because, tags, source, target, expected, unprovable: _ } =
-            result.check.clone();
-        let mut controls = Vec::new();
-        for control in result.flows.iter().filter_map(|flow| flow.control.as_ref()) {
-            if !controls.contains(control) {
-                controls.push(control.clone());
-            }
-        }
+        let CheckRef {
+            id,
+            name,
+            suite,
+            file,
+            line,
+            text,
+            because,
+            tags,
+            source,
+            target,
+            expected,
+            unprovable: _,
+            terms,
+        } = result.check.clone();
         Self {
             id,
             name,
@@ -310,6 +386,7 @@ impl From<&CheckResult> for Check {
             source,
             target,
             expected: expected.to_string(),
+            settings: Terms::from(&terms),
             predicted: None,
             verdict: result.verdict.to_string(),
             tier: result.tier.clone(),
@@ -329,8 +406,60 @@ impl From<&CheckResult> for Check {
             samples: result.samples,
             opened: result.opened,
             flows: result.flows.iter().map(Flow::from).collect(),
-            controls,
+            controls: result.controls.iter().map(Control::from).collect(),
         }
+    }
+}
+
+impl From<&TermsReport> for Terms {
+    fn from(terms: &TermsReport) -> Self {
+        let TermsReport {
+            settle_ms,
+            hold_ms,
+            patience_ms,
+            deadline_ms,
+            samples,
+            demand,
+            mechanism,
+            startup_isolated,
+            spread,
+            status,
+        } = *terms;
+        Self {
+            settle: settle_ms,
+            hold: hold_ms,
+            patience: patience_ms,
+            deadline: deadline_ms,
+            samples,
+            demand,
+            mechanism,
+            startup_isolated,
+            spread,
+            status,
+        }
+    }
+}
+
+impl From<&ControlReport> for Control {
+    fn from(control: &ControlReport) -> Self {
+        let ControlReport { vouches, counts, flow, probe, source, target, address, transport, samples, opened } =
+            control.clone();
+        Self { vouches, counts, flow, probe, source, target, address, transport, samples, opened }
+    }
+}
+
+impl From<&Surroundings> for Environment {
+    fn from(surroundings: &Surroundings) -> Self {
+        let Surroundings { cluster_uid, server, version, operator, policies } = surroundings.clone();
+        let before = Some(policies.iter().map(Policy::from).collect());
+        Self { cluster_uid, server, version, operator, policies: Policies { before, after: None } }
+    }
+}
+
+impl From<&PolicyState> for Policy {
+    fn from(policy: &PolicyState) -> Self {
+        let PolicyState { kind, namespace, name, uid, resource_version, sha256 } = policy.clone();
+        Self { kind, namespace, name, uid, resource_version, sha256 }
     }
 }
 
@@ -348,10 +477,13 @@ impl From<&Reach> for ReachDocument {
 impl From<&FlowReport> for Flow {
     fn from(flow: &FlowReport) -> Self {
         let FlowReport {
+            flow,
+            probe,
             source,
             target,
             address,
             transport,
+            request,
             shows,
             text,
             samples,
@@ -367,10 +499,13 @@ impl From<&FlowReport> for Flow {
         let window =
             window.map(|window| Window { from_ms: window.from_ms, to_ms: window.to_ms, samples: window.samples });
         Self {
+            flow,
+            probe,
             source,
             target,
             address,
             transport,
+            request,
             shows,
             text,
             samples,

@@ -20,6 +20,7 @@
 //! | module | may import |
 //! |---|---|
 //! | model | |
+//! | image | wire |
 //! | source | model |
 //! | suite, inventory | model, source |
 //! | policy | model, inventory |
@@ -49,6 +50,7 @@ pub mod cli;
 pub mod engine;
 pub mod event;
 pub mod harness;
+pub mod image;
 pub mod inventory;
 pub mod model;
 pub mod plan;

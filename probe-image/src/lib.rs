@@ -30,3 +30,17 @@ pub use agent::probe_main;
 pub use plan_env::{PlanTooLarge, encode_plan, plan_digest};
 pub use probe::same_outcome;
 pub use responder::responder_main;
+
+/// Name and version of the agent, and of the protocol that it speaks.
+///
+/// Every build carries this text in one piece, so that a file can be told to be the agent without being run: an image
+/// may be for another machine.
+pub const BUILD: &str = concat!("watertight-probe ", env!("CARGO_PKG_VERSION"), " (wire 1)");
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_build_names_the_protocol_that_it_speaks() {
+        assert!(super::BUILD.ends_with(&format!("(wire {})", super::wire::VERSION)));
+    }
+}

@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod documents;
 mod evidence;
+mod image;
 mod interrupt;
 pub(crate) mod lab;
 pub(crate) mod load;
@@ -69,6 +70,8 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Read suites and say everything that is wrong with them; offline
     Validate(validate::ValidateArgs),
+    /// Write the probe's image as an archive that containerd, kind, docker and registries take
+    Image(image::ImageArgs),
     /// Print the JSON Schema of suites, or of reports
     Schema(documents::SchemaArgs),
     /// Print a shell's completion script
@@ -196,6 +199,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(&args, &screen),
         Command::Plan(args) => plan::plan(&args, &screen),
         Command::Validate(args) => validate::validate(&args, &screen),
+        Command::Image(args) => image::image(&args, &screen),
         Command::Schema(args) => documents::schema(&args),
         Command::Completion(args) => documents::completion(&args, &mut Cli::command()),
         Command::Man => documents::man(Cli::command()),

@@ -4,6 +4,7 @@
 mod bad_input;
 mod documents;
 mod exit_codes;
+mod image;
 mod one_model;
 mod signals;
 mod support;

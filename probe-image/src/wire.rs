@@ -242,6 +242,9 @@ pub struct Stop {
 pub enum How {
     /// Nothing, to the deadline.
     Silence,
+    /// Nothing yet: the probe was told to end before the deadline. What was passed until then was passed; of this stage
+    /// nothing is known.
+    Unfinished,
     /// The kernel gave an error.
     Error {
         /// Linux errno.

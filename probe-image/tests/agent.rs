@@ -6,6 +6,7 @@ mod common;
 
 use common::{LOCALHOST, Probe, Responder, flow, free_port, once, plan, run, skipped, udp};
 use nix::libc;
+use nix::sys::signal::Signal;
 use std::io::Write;
 use std::net::{IpAddr, Ipv6Addr, TcpListener};
 use std::time::Duration;
@@ -84,6 +85,23 @@ fn a_full_backlog_is_silence_at_connect() {
         .collect();
     let mut probe = Probe::start(&plan(vec![flow(1, port, CONNECT)]));
     assert_eq!(probe.sample(1).seen.stop, Some(Stop { stage: Stage::Connect, how: How::Silence }));
+}
+
+#[test]
+fn handshake_is_told_though_the_probe_ends_before_the_answer() {
+    let responder = Responder::start();
+    let mute = responder.listen("x", Transport::Tcp, Behaviour::Mute);
+    let plan = plan(vec![flow(1, mute, Request::Nonce), flow(2, free_port(Transport::Tcp), CONNECT)]);
+    let mut probe = Probe::start(&plan);
+    probe.sample(2);
+    std::thread::sleep(Duration::from_millis(300));
+    probe.signal(Signal::SIGTERM);
+    assert_eq!(probe.bye(), "term");
+    let told: Vec<_> = probe.samples().filter(|sample| sample.flow == 1).collect();
+    let unfinished = Some(Stop { stage: Stage::FirstBytes, how: How::Unfinished });
+    assert_eq!(told.len(), 1, "{:#?}", probe.read);
+    assert_eq!((told[0].attempt, stages(&told[0].seen), &told[0].seen.stop), (1, vec![Stage::Connect], &unfinished));
+    probe.assert_no_hole();
 }
 
 #[test]

@@ -74,7 +74,7 @@ pub(crate) fn in_lab(loaded: Loaded, deny: Deny, settings: Settings, sinks: &mut
         }
     };
     runtime.block_on(async {
-        let Loaded { world, plan } = loaded;
+        let Loaded { world, plan, replan } = loaded;
         let digest = tokio::task::spawn_blocking(own_digest);
         let mut interrupts = Interrupts::listen();
         let lab = match up(world, deny, &mut interrupts).await {
@@ -90,6 +90,7 @@ pub(crate) fn in_lab(loaded: Loaded, deny: Deny, settings: Settings, sinks: &mut
         // The lab's probes are this program again.
         let own = digest.await.ok().flatten();
         options.about = engine::About { digest: own.clone(), probe_digest: own, settings };
+        options.replan = replan;
         carry_out(&plan, lab, options, interrupts.next(), sinks, screens).await
     })
 }
@@ -109,7 +110,13 @@ async fn up(world: World, deny: Deny, interrupts: &mut Interrupts) -> Result<Lab
 /// What the engine is given for a run in a lab that is up.
 pub fn engine_options(lab: &Lab) -> engine::Options {
     let clock = RunnerClock::read(lab.started().elapsed());
-    engine::Options { schedule: schedule(lab.authority()), backend: "lab", clock, about: engine::About::default() }
+    engine::Options {
+        schedule: schedule(lab.authority()),
+        backend: "lab",
+        clock,
+        about: engine::About::default(),
+        replan: engine::Replan::default(),
+    }
 }
 
 fn schedule(authority: &str) -> Schedule {

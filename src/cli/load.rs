@@ -3,8 +3,9 @@
 use super::SelectArgs;
 use super::terminal::Screens;
 use crate::backend::lab::{self, Layout, Outside, World};
+use crate::engine::Replan;
 use crate::event::ExitCode;
-use crate::inventory::{self, Manifests};
+use crate::inventory::{self, Inventory, Manifests};
 use crate::model::{Port, Transport};
 use crate::plan::{self, Environment, Landmarks, Mistake, Plan, PlanError, Selection};
 use crate::source::{Diagnostic, Diagnostics, Place, Sources, Span};
@@ -25,6 +26,7 @@ pub(crate) enum Given<'a> {
 pub(crate) struct Loaded {
     pub(crate) world: World,
     pub(crate) plan: Plan,
+    pub(crate) replan: Replan,
 }
 
 /// Reads suites; shows what is wrong.
@@ -107,7 +109,8 @@ pub(crate) fn world_and_plan(
             ExitCode::Impossible
         }
     })?;
-    Ok(Loaded { world, plan })
+    let replan = replan_in(&world, suites, selection);
+    Ok(Loaded { world, plan, replan })
 }
 
 /// What suites mean in a world.
@@ -115,9 +118,23 @@ pub(crate) fn world_and_plan(
 /// # Errors
 /// [`PlanError`].
 pub fn plan_in(world: &World, suites: &[Suite], selection: &Selection) -> Result<Plan, PlanError> {
-    let landmarks = Landmarks { on_pods: Some(lab::CONTROL_PORT), on_nodes: Some(lab::NODE_PORT), witnesses: true };
-    let mut plan = plan::resolve(suites, world.inventory(), Environment::Lab, landmarks, selection)?;
-    plan.resolvers = plan.probes.iter().map(|vantage| Some(world.resolver(vantage))).collect();
+    plan_of(world.inventory(), &world.landmarks(), suites, selection)
+}
+
+/// How the plan is made again when that world has changed.
+pub fn replan_in(world: &World, suites: &[Suite], selection: &Selection) -> Replan {
+    let (landmarks, suites, selection) = (world.landmarks(), suites.to_vec(), selection.clone());
+    Replan::by(move |inventory| plan_of(inventory, &landmarks, &suites, &selection))
+}
+
+fn plan_of(
+    inventory: &Inventory,
+    landmarks: &Landmarks,
+    suites: &[Suite],
+    selection: &Selection,
+) -> Result<Plan, PlanError> {
+    let mut plan = plan::resolve(suites, inventory, Environment::Lab, landmarks, selection)?;
+    plan.resolvers = plan.probes.iter().map(|vantage| Some(lab::resolver(inventory, vantage))).collect();
     Ok(plan)
 }
 

@@ -17,7 +17,7 @@ pub(crate) mod terminal;
 mod validate;
 
 pub use lab::engine_options;
-pub use load::{outside_hosts, plan_in};
+pub use load::{outside_hosts, plan_in, replan_in};
 
 use crate::backend::lab::Deny;
 use crate::event::ExitCode;

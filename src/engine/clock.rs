@@ -15,6 +15,13 @@ pub struct RunnerClock {
 }
 
 impl RunnerClock {
+    /// Microseconds since the moment that counts as zero.
+    pub fn elapsed_us(&self) -> i64 {
+        let now = clock_gettime(ClockId::CLOCK_BOOTTIME);
+        let now = now.map_or(0, |time| time.tv_sec() * 1_000_000 + time.tv_nsec() / 1_000);
+        now - self.boottime_us as i64
+    }
+
     /// The clocks as they were so long ago.
     pub fn read(ago: Duration) -> Self {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();

@@ -6,14 +6,14 @@
 use super::RunnerClock;
 use crate::backend::{Arrival, ProbeFault};
 use crate::plan::{FlowId, Plan, ProbeId};
-use crate::verdict::{Clock, Evidence, Opened, ProbeFailure, Reading, StageTimes, read};
-use crate::wire::{self, Beat, Body, Fault, Hello, Line, Sample};
+use crate::verdict::{Cause, Clock, Evidence, Opened, ProbeFailure, Reading, StageTimes, read};
+use crate::wire::{self, Beat, Body, Fault, FaultReason, Hello, How, Line, Observation, Sample};
 use std::time::Duration;
 
 /// A probe's silence in its own time that makes it faulty.
 const MAX_SILENCE_US: u64 = 3_000_000;
 
-/// A stall of the probe's timer that makes the whole probe faulty: its attempts in that time did not happen.
+/// A stall of the probe's timer after which its flows begin anew: its attempts in that time did not happen.
 const STALL_US: u64 = 1_000_000;
 
 /// How far a probe's wall clock may be from the runner's, as far as arrivals can tell.
@@ -21,8 +21,7 @@ const MAX_CLOCK_ERROR_US: i64 = 1_000_000;
 
 /// The evidence of a run, and how far each probe's lines have come.
 #[derive(Debug)]
-pub struct Fold<'a> {
-    plan: &'a Plan,
+pub struct Fold {
     clock: RunnerClock,
     /// What was folded so far.
     pub evidence: Evidence,
@@ -30,6 +29,7 @@ pub struct Fold<'a> {
     /// The HTTP status that an allowed line states, by flow.
     statuses: Vec<Option<u16>>,
     stopping: bool,
+    began_anew: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -37,25 +37,70 @@ struct ProbeState {
     digest: String,
     next_seq: u64,
     last_t: u64,
+    /// Whether it said that all that it was told to do is done.
+    done: bool,
 }
 
-impl<'a> Fold<'a> {
+impl Fold {
     /// Nothing folded yet.
-    pub fn new(plan: &'a Plan, clock: RunnerClock) -> Self {
-        let mut statuses = vec![None; plan.flows.len()];
+    pub fn new(plan: &Plan, clock: RunnerClock) -> Self {
+        let mut this = Self {
+            clock,
+            evidence: Evidence::default(),
+            probes: Vec::new(),
+            statuses: Vec::new(),
+            stopping: false,
+            began_anew: false,
+        };
+        this.extend(plan);
+        this
+    }
+
+    /// Makes room for what was added to the plan.
+    pub fn extend(&mut self, plan: &Plan) {
+        self.evidence.extend(plan);
+        self.probes.resize_with(plan.probes.len(), ProbeState::default);
+        self.statuses.resize(plan.flows.len(), None);
         for check in &plan.checks {
             for flow in &check.flows {
-                statuses[flow.0 as usize] = statuses[flow.0 as usize].or(check.terms.status);
+                let status = &mut self.statuses[flow.0 as usize];
+                *status = status.or(check.terms.status);
             }
         }
-        Self {
-            plan,
-            clock,
-            evidence: Evidence::of(plan),
-            probes: vec![ProbeState::default(); plan.probes.len()],
-            statuses,
-            stopping: false,
-        }
+    }
+
+    /// Now, microseconds of the run.
+    pub fn now(&self) -> i64 {
+        self.clock.elapsed_us()
+    }
+
+    /// What a flow's probe sampled before a moment of the run counts for no proof any more.
+    pub fn restart(&mut self, plan: &Plan, flow: FlowId, at: i64, cause: Cause) {
+        let from = self.own(plan, flow, at);
+        self.evidence.flows[flow.0 as usize].restart(from, at, cause);
+    }
+
+    /// As [`Self::restart`], for a flow one of whose pods was replaced at some time from `since` on.
+    pub fn replaced(&mut self, plan: &Plan, flow: FlowId, since: i64, at: i64, cause: Cause) {
+        let (since, from) = (self.own(plan, flow, since), self.own(plan, flow, at));
+        self.evidence.flows[flow.0 as usize].replaced(since, from, at, cause);
+    }
+
+    /// Gives up a flow one of whose pods was gone at some time from `since` on.
+    pub fn retire(&mut self, plan: &Plan, flow: FlowId, since: i64, at: i64) {
+        let (since, from) = (self.own(plan, flow, since), self.own(plan, flow, at));
+        self.evidence.flows[flow.0 as usize].retire(since, from);
+    }
+
+    /// Whether any flow began anew since this was asked last, without anybody having asked for it.
+    pub fn began_anew(&mut self) -> bool {
+        std::mem::take(&mut self.began_anew)
+    }
+
+    /// A moment of the run by the clock of a flow's probe: from then on its samples surely started after it.
+    fn own(&self, plan: &Plan, flow: FlowId, at: i64) -> u64 {
+        let clock = self.evidence.probe(plan.flow(flow).probe).clock;
+        clock.map_or(0, |clock| u64::try_from(at - clock.least).unwrap_or(0))
     }
 
     /// Remembers what a probe was told, to compare it with what it says it was told.
@@ -69,7 +114,7 @@ impl<'a> Fold<'a> {
     }
 
     /// Folds in one line.
-    pub fn line(&mut self, arrival: Arrival) {
+    pub fn line(&mut self, plan: &Plan, arrival: Arrival) {
         let index = arrival.probe.0 as usize;
         match arrival.line {
             Err(fault) => self.ended(index, &fault),
@@ -78,10 +123,10 @@ impl<'a> Fold<'a> {
                     self.fail(index, failure);
                 }
                 if self.evidence.probes[index].failure.is_some() {
-                    self.keep_opening(index, &line);
+                    self.keep_opening(plan, index, &line);
                 } else {
                     let t = line.t;
-                    match self.take(index, line) {
+                    match self.take(plan, index, line) {
                         Ok(()) => self.probes[index].last_t = t,
                         Err(failure) => self.fail(index, failure),
                     }
@@ -93,7 +138,7 @@ impl<'a> Fold<'a> {
     fn ended(&mut self, index: usize, fault: &ProbeFault) {
         self.evidence.probes[index].stopped = true;
         match fault {
-            ProbeFault::Ended(_) if self.stopping => {}
+            ProbeFault::Ended(_) if self.stopping || self.probes[index].done => {}
             ProbeFault::Ended(_) | ProbeFault::NotStarted(_) => {
                 self.fail(index, ProbeFailure::Ended(fault.to_string()));
             }
@@ -171,13 +216,19 @@ impl<'a> Fold<'a> {
         Ok(())
     }
 
-    fn take(&mut self, index: usize, line: Line) -> Result<(), ProbeFailure> {
+    fn take(&mut self, plan: &Plan, index: usize, line: Line) -> Result<(), ProbeFailure> {
         match line.body {
             Body::Hello(_) => Ok(()),
-            Body::Sample(sample) => self.sample(index, &sample),
-            Body::Beat(beat) => self.beat(index, &beat),
-            Body::Fault(fault) => self.fault(index, fault),
+            Body::Sample(sample) => self.sample(plan, index, &sample),
+            Body::Beat(beat) => self.beat(plan, index, line.t, &beat),
+            Body::Fault(fault) => self.fault(plan, index, fault),
             Body::Bye { .. } if self.stopping => {
+                self.evidence.probes[index].stopped = true;
+                Ok(())
+            }
+            // Nothing is left to do where everything was to be tried only once.
+            Body::Bye { reason } if reason == "done" => {
+                self.probes[index].done = true;
                 self.evidence.probes[index].stopped = true;
                 Ok(())
             }
@@ -186,9 +237,9 @@ impl<'a> Fold<'a> {
     }
 
     /// A flow of this very probe.
-    fn own(&self, index: usize, flow: u32) -> Result<FlowId, ProbeFailure> {
+    fn its(plan: &Plan, index: usize, flow: u32) -> Result<FlowId, ProbeFailure> {
         let id = FlowId(flow);
-        let known = self.plan.flows.get(flow as usize).is_some_and(|flow| flow.probe.0 as usize == index);
+        let known = plan.flows.get(flow as usize).is_some_and(|flow| flow.probe.0 as usize == index);
         if known {
             Ok(id)
         } else {
@@ -196,10 +247,14 @@ impl<'a> Fold<'a> {
         }
     }
 
-    fn sample(&mut self, index: usize, sample: &Sample) -> Result<(), ProbeFailure> {
-        let id = self.own(index, sample.flow)?;
-        let flow = self.plan.flow(id);
+    fn sample(&mut self, plan: &Plan, index: usize, sample: &Sample) -> Result<(), ProbeFailure> {
+        let id = Self::its(plan, index, sample.flow)?;
+        let flow = plan.flow(id);
         let reading = read(flow, self.statuses[id.0 as usize], &sample.seen);
+        if is_unfinished(&sample.seen) && !matches!(reading, Reading::Open(_)) {
+            let folded = self.evidence.flows[id.0 as usize].fault(sample.attempt, sample.start, FaultReason::Defect);
+            return folded.map_err(|error| ProbeFailure::Protocol(error.to_string()));
+        }
         let who = sample.seen.answer.as_ref().map(|answer| answer.who.as_str());
         let folded = self.evidence.flows[id.0 as usize].sample(
             sample.attempt,
@@ -211,23 +266,34 @@ impl<'a> Fold<'a> {
         folded.map_err(|error| ProbeFailure::Protocol(error.to_string()))
     }
 
-    fn beat(&mut self, index: usize, beat: &Beat) -> Result<(), ProbeFailure> {
-        if beat.lag_us >= STALL_US {
-            return Err(ProbeFailure::Stalled(beat.lag_us / 1_000));
-        }
+    fn beat(&mut self, plan: &Plan, index: usize, t: u64, beat: &Beat) -> Result<(), ProbeFailure> {
         for (flow, attempts, last) in &beat.flows {
-            let id = self.own(index, *flow)?;
+            let id = Self::its(plan, index, *flow)?;
             let folded = self.evidence.flows[id.0 as usize].beat(*attempts, *last);
             folded.map_err(|error| ProbeFailure::Protocol(error.to_string()))?;
+        }
+        if beat.lag_us >= STALL_US {
+            self.stalled(plan, index, t, beat.lag_us / 1_000);
         }
         Ok(())
     }
 
-    fn fault(&mut self, index: usize, fault: Fault) -> Result<(), ProbeFailure> {
+    /// All flows of a probe that stood still begin anew after that.
+    fn stalled(&mut self, plan: &Plan, index: usize, t: u64, ms: u64) {
+        let at = self.evidence.probes[index].clock.map_or(0, |clock| clock.moment(t).latest);
+        for (flow, seen) in plan.flows.iter().zip(&mut self.evidence.flows) {
+            if flow.probe.0 as usize == index {
+                seen.restart(t, at, Cause::Stalled(ms));
+            }
+        }
+        self.began_anew = true;
+    }
+
+    fn fault(&mut self, plan: &Plan, index: usize, fault: Fault) -> Result<(), ProbeFailure> {
         let Some(flow) = fault.flow else {
             return Err(ProbeFailure::Reported { reason: fault.reason, detail: fault.detail });
         };
-        let id = self.own(index, flow)?;
+        let id = Self::its(plan, index, flow)?;
         // A flow that cannot be carried out at all has no attempt to speak of.
         let attempt = fault.attempt.unwrap_or_else(|| self.evidence.flow(id).attempts + 1);
         let folded = self.evidence.flows[id.0 as usize].fault(attempt, fault.start, fault.reason);
@@ -235,14 +301,14 @@ impl<'a> Fold<'a> {
     }
 
     /// Once a probe has failed its lines prove nothing, but an opening that it did see is still an opening.
-    fn keep_opening(&mut self, index: usize, line: &Line) {
+    fn keep_opening(&mut self, plan: &Plan, index: usize, line: &Line) {
         let Body::Sample(sample) = &line.body else { return };
         // Before a hello that was accepted it is not known that its flows are ours.
         if self.evidence.probes[index].clock.is_none() {
             return;
         }
-        let Ok(id) = self.own(index, sample.flow) else { return };
-        let reading = read(self.plan.flow(id), self.statuses[id.0 as usize], &sample.seen);
+        let Ok(id) = Self::its(plan, index, sample.flow) else { return };
+        let reading = read(plan.flow(id), self.statuses[id.0 as usize], &sample.seen);
         if matches!(reading, Reading::Open(_)) {
             let seen = &mut self.evidence.flows[id.0 as usize];
             let who = sample.seen.answer.as_ref().map(|answer| answer.who.clone());
@@ -251,4 +317,9 @@ impl<'a> Fold<'a> {
             seen.first_open.get_or_insert(Opened { attempt: sample.attempt, start: sample.start, who });
         }
     }
+}
+
+/// Whether the probe ended before the attempt did: what it had not passed by then says nothing.
+fn is_unfinished(seen: &Observation) -> bool {
+    seen.stop.as_ref().is_some_and(|stop| stop.how == How::Unfinished)
 }

@@ -3,24 +3,28 @@
 //! A run has four steps:
 //! 1. *launch*: every probe starts at once;
 //! 2. *watch*: lines are folded as they arrive, and every check that is not settled is judged again and again, until
-//!    all are settled or the time that the slowest may take is over;
+//!    all are settled or the time that the slowest may take is over; what changes meanwhile lets flows begin anew;
 //! 3. *stop*: all probes stop, and what they still had to say is folded;
 //! 4. *judge*: every check is judged once more, for good.
 
 mod clock;
 mod fold;
+mod renewal;
 
 pub use clock::RunnerClock;
 pub use fold::Fold;
+pub use renewal::Replan;
 
-use crate::backend::{Arrival, Backend, Change, Changed, Launch, Records};
-use crate::event::{CheckRef, CheckResult, RunEvent, RunInfo, Summary, check_ref, check_refs, check_result};
+use crate::backend::{Arrival, Backend, Change, Records};
+use crate::event::{CheckRef, CheckResult, Outcome, RunEvent, RunInfo, Summary, check_ref, check_refs, check_result};
 use crate::inventory::{PolicyState, Surroundings, changed_policies};
-use crate::plan::{Plan, ProbeId, REQUEST_DEADLINE, Schedule, floor, longest, probe_plans};
+use crate::plan::{Check, FlowId, Plan, REQUEST_DEADLINE, Schedule, Waits, floor, longest};
 use crate::verdict::{
-    Disturbance, Disturbed, EnforcerRecord, Finality, Judgement, Reading, Reason, Refusal, Unproven, Verdict, judge,
+    EnforcerRecord, FlowVerdict, Judgement, Reading, Reason, Refusal, Unproven, Verdict, judge, waits_needed,
 };
 use crate::wire::{How, Stage};
+use renewal::Noticed;
+use std::borrow::Cow;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -45,6 +49,9 @@ pub struct Options {
     pub clock: RunnerClock,
     /// What the report says of the run's tools and settings.
     pub about: About,
+    /// How the plan is made again when pods or Services change; without it what they concern stays unproven unless it
+    /// holds for the pods that were planned.
+    pub replan: Replan,
 }
 
 /// What a report says of a run and no step of the run needs.
@@ -66,7 +73,7 @@ pub trait Observer {
     /// A probe's line arrived, before anything is made of it.
     fn arrival(&mut self, arrival: &Arrival);
 
-    /// What the numbers of probes and flows stand for, before the first line arrives.
+    /// What the numbers of probes and flows stand for, before the first line arrives; and again when there are more.
     fn planned(&mut self, _plan: &Plan, _run: &RunInfo) {}
 
     /// Something changed that a verdict may depend on.
@@ -109,19 +116,33 @@ pub async fn run<B: Backend>(
     for text in plan.notes.iter().cloned().chain(unread) {
         observer.event(RunEvent::Note { text });
     }
-    let mut run =
-        Run { plan, fold: Fold::new(plan, options.clock), checks: &checks, settled: vec![false; checks.len()] };
     let (sender, mut lines) = mpsc::channel(LINES_IN_FLIGHT);
     let mut changes = backend.changes();
-    let launches = run.launches(&options.schedule);
+    let mut run = Run {
+        fold: Fold::new(plan, options.clock),
+        plan: Cow::Borrowed(plan),
+        info: info.clone(),
+        checks: &checks,
+        settled: vec![false; checks.len()],
+        told: vec![None; checks.len()],
+        noticed: Noticed::default(),
+        replan: options.replan,
+        schedule: options.schedule,
+        launched: 0,
+        sender: sender.downgrade(),
+        started: Instant::now(),
+        limit: longest(plan) + SPARE,
+    };
+    let launches = run.launches();
     backend.launch(launches, sender).await.map_err(EngineError::Backend)?;
 
-    let why = run.watch(&mut lines, &mut changes, interrupted, observer).await;
+    let why = run.watch(backend, &mut lines, &mut changes, interrupted, observer).await;
     run.fold.stopping();
     run.drain(backend, &mut lines, observer).await;
     while let Ok(change) = changes.try_recv() {
         run.disturb(change, observer);
     }
+    run.give_up_on_changes();
     match backend.records().await {
         Ok(records) => {
             observer.records(&records);
@@ -195,34 +216,36 @@ fn start_info(options: &Options) -> RunInfo {
 }
 
 struct Run<'a> {
-    plan: &'a Plan,
-    fold: Fold<'a>,
+    /// The plan as it was given, until it has to be made again.
+    plan: Cow<'a, Plan>,
+    fold: Fold,
+    info: RunInfo,
     checks: &'a [CheckRef],
     settled: Vec<bool>,
+    /// What was said of each check when it was settled last.
+    told: Vec<Option<Outcome>>,
+    noticed: Noticed,
+    replan: Replan,
+    schedule: Schedule,
+    /// Probes launched so far.
+    launched: usize,
+    /// Where lines arrive, as long as any probe runs.
+    sender: mpsc::WeakSender<Arrival>,
+    started: Instant,
+    /// When the watch ends at the latest, from its start.
+    limit: Duration,
 }
 
 impl Run<'_> {
-    fn launches(&mut self, schedule: &Schedule) -> Vec<Launch> {
-        let plans = probe_plans(self.plan, schedule).into_iter().enumerate();
-        plans
-            .map(|(index, plan)| {
-                let probe = ProbeId(index as u32);
-                self.fold.expect(probe, &plan);
-                Launch { probe, vantage: self.plan.vantage(probe).clone(), plan }
-            })
-            .collect()
-    }
-
     /// Step 2. Returns why the run ends early, if it does.
-    async fn watch(
+    async fn watch<B: Backend>(
         &mut self,
+        backend: &mut B,
         lines: &mut mpsc::Receiver<Arrival>,
         changes: &mut mpsc::Receiver<Change>,
         interrupted: impl Future<Output = String>,
         observer: &mut impl Observer,
     ) -> Option<String> {
-        let mut limit = longest(self.plan) + SPARE;
-        let started = Instant::now();
         let mut extended = false;
         let mut tick = interval(JUDGE_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -241,23 +264,28 @@ impl Run<'_> {
                     None => watching_changes = false,
                 },
                 _ = tick.tick() => {
-                    self.settle(observer);
+                    if self.fold.began_anew() {
+                        self.reopen();
+                    }
+                    self.renew(backend, lines, observer).await;
+                    let slow = self.settle(observer);
+                    self.lengthen(slow, backend, lines, observer).await;
                     let settled = self.settled.iter().filter(|settled| **settled).count();
                     observer.event(RunEvent::Progress {
                         settled,
                         of: self.settled.len(),
-                        elapsed_ms: started.elapsed().as_millis() as u64,
-                        floor_ms: floor(self.plan).as_millis() as u64,
+                        elapsed_ms: self.started.elapsed().as_millis() as u64,
+                        floor_ms: floor(&self.plan).as_millis() as u64,
                     });
-                    if settled == self.settled.len() && self.is_swept() {
+                    if settled == self.settled.len() && self.is_swept() && !self.noticed.is_pending() {
                         return None;
                     }
                 }
-                () = sleep_until(started + limit) => {
+                () = sleep_until(self.started + self.limit) => {
                     if extended || !self.awaits_answers() {
                         return None;
                     }
-                    limit += REQUEST_DEADLINE;
+                    self.limit += REQUEST_DEADLINE;
                     extended = true;
                 }
             }
@@ -266,34 +294,41 @@ impl Run<'_> {
 
     fn take(&mut self, arrival: Arrival, observer: &mut impl Observer) {
         observer.arrival(&arrival);
-        self.fold.line(arrival);
+        self.fold.line(&self.plan, arrival);
     }
 
-    fn disturb(&mut self, change: Change, observer: &mut impl Observer) {
-        observer.change(&change);
-        let what = match change.what {
-            Changed::Pod(namespace, name) => Disturbed::Pod(namespace, name),
-            Changed::Namespace(name) => Disturbed::Namespace(name),
-            Changed::Policy(namespace, name) => Disturbed::Policy(namespace, name),
-            Changed::Service(namespace, name) => Disturbed::Service(namespace, name),
-        };
-        let at = change.at.as_micros() as i64;
-        self.fold.evidence.disturbances.push(Disturbance { at, what });
-    }
-
-    /// Judges what is not settled, and says what is now.
-    fn settle(&mut self, observer: &mut impl Observer) {
+    /// Judges what is not settled, and says what is now. Gives flows that must be waited for longer.
+    fn settle(&mut self, observer: &mut impl Observer) -> Vec<(FlowId, Waits)> {
+        let mut slow = Vec::new();
         for (index, check) in self.plan.checks.iter().enumerate() {
             if self.settled[index] {
                 continue;
             }
-            let judgement = judge(self.plan, check, &self.fold.evidence, Finality::Interim);
-            if judgement.is_settled() {
-                self.settled[index] = true;
-                let result = check_result(self.plan, &self.checks[index], &judgement, &self.fold.evidence);
+            let judgement = judge(&self.plan, check, &self.fold.evidence);
+            if !judgement.is_settled() {
+                slow.extend(self.too_slow(check, &judgement));
+                continue;
+            }
+            self.settled[index] = true;
+            let result = check_result(&self.plan, &self.checks[index], &judgement, &self.fold.evidence);
+            if self.told[index].replace(result.verdict) != Some(result.verdict) {
                 observer.event(RunEvent::Settled { result: Box::new(result) });
             }
         }
+        slow
+    }
+
+    /// The denied flows of a check whose silence was not waited for long enough.
+    fn too_slow(&self, check: &Check, judgement: &Judgement) -> Vec<(FlowId, Waits)> {
+        let flows = judgement.flows.iter().filter(|flow| match &flow.verdict {
+            FlowVerdict::Unproven(unproven) => unproven.reason == Reason::DeadlineTooShort,
+            FlowVerdict::Denied(_) | FlowVerdict::Allowed(_) | FlowVerdict::Violated(_) | FlowVerdict::LeftOut(_) => {
+                false
+            }
+        });
+        flows
+            .filter_map(|flow| Some((flow.flow, waits_needed(&self.plan, &self.fold.evidence, check, flow.flow)?)))
+            .collect()
     }
 
     /// Step 3. The channel closes once every reader has seen its probe's end.
@@ -346,10 +381,10 @@ impl Run<'_> {
     fn swept(&self) -> (Vec<CheckResult>, usize) {
         let mut open = Vec::new();
         for check in &self.plan.swept {
-            let judgement = judge(self.plan, check, &self.fold.evidence, Finality::Final);
+            let judgement = judge(&self.plan, check, &self.fold.evidence);
             if matches!(judgement.verdict, Verdict::Violated(_)) {
-                let named = check_ref(self.plan, check);
-                open.push(check_result(self.plan, &named, &judgement, &self.fold.evidence));
+                let named = check_ref(&self.plan, check);
+                open.push(check_result(&self.plan, &named, &judgement, &self.fold.evidence));
             }
         }
         let silent = self.plan.swept.len() - open.len();
@@ -359,11 +394,11 @@ impl Run<'_> {
     /// Step 4. After an interruption a check that was not settled is not finished, whatever else it lacks.
     fn final_results(&self, interrupted: Option<&str>) -> impl Iterator<Item = crate::event::CheckResult> {
         self.plan.checks.iter().enumerate().map(move |(index, check)| {
-            let mut judgement = judge(self.plan, check, &self.fold.evidence, Finality::Final);
+            let mut judgement = judge(&self.plan, check, &self.fold.evidence);
             if let (Some(why), false) = (interrupted, self.settled[index]) {
                 not_finished(&mut judgement, why);
             }
-            check_result(self.plan, &self.checks[index], &judgement, &self.fold.evidence)
+            check_result(&self.plan, &self.checks[index], &judgement, &self.fold.evidence)
         })
     }
 }

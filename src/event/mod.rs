@@ -275,6 +275,8 @@ pub struct FlowReport {
     pub samples: u32,
     /// Attempts that opened.
     pub opened: u32,
+    /// How often it began anew, because something relevant changed or its probe stood still.
+    pub restarts: u32,
     /// The samples that a deny's proof rests on.
     pub window: Option<WindowReport>,
     /// Who got through to the same address and port.

@@ -33,7 +33,10 @@ pub fn check_result(plan: &Plan, check: &CheckRef, judgement: &Judgement, eviden
         controls: super::controls::of(plan, judgement, evidence),
     };
     match &judgement.verdict {
-        Verdict::Proven => words.proven(judgement, &mut result),
+        Verdict::Proven => {
+            words.proven(judgement, &mut result);
+            result.seen.push_str(&words.restarts(judgement));
+        }
         Verdict::Violated(violation) => words.violated(violation, &mut result),
         Verdict::Unproven(unproven) => words.unproven(unproven, &mut result),
     }
@@ -46,6 +49,15 @@ struct Words<'a> {
 }
 
 impl Words<'_> {
+    /// How often a check began anew, and why the last time.
+    fn restarts(&self, judgement: &Judgement) -> String {
+        let flows = judgement.flows.iter().filter_map(|flow| self.evidence.flow(flow.flow).restarts.as_deref());
+        let often = |count: u32| if count == 1 { "once".to_owned() } else { format!("{count} times") };
+        flows.max_by_key(|restarts| restarts.count).map_or(String::new(), |restarts| {
+            format!("; it began anew {}, the last time since {}", often(restarts.count), restarts.cause)
+        })
+    }
+
     fn proven(&self, judgement: &Judgement, result: &mut CheckResult) {
         let mut deny_tier = None;
         let mut allow_tier = None;
@@ -170,6 +182,7 @@ impl Words<'_> {
             text: String::new(),
             samples: seen.attempts,
             opened: seen.opened,
+            restarts: seen.restarts.as_ref().map_or(0, |restarts| restarts.count),
             window: None,
             control: None,
             able: None,
@@ -255,6 +268,7 @@ impl Words<'_> {
             Party::Pod { namespace, name, node, .. } => format!("{namespace}/{name}:{port} ({node})"),
             Party::Service { service, .. } => format!("Service {}/{}:{port}", service.namespace, service.name),
             Party::Node { name } => format!("node {name}:{port}"),
+            Party::Witness { node } => format!("the witness on {node}:{port}"),
             Party::Outside { name } => format!("{name}:{port}"),
         }
     }
@@ -319,5 +333,6 @@ fn mechanism(block: &Block) -> String {
         (Refusal::Wire(How::Alert { .. }), None) => "alert".into(),
         (Refusal::Wire(How::Rcode { .. }), None) => "dns".into(),
         (Refusal::Wire(How::Garbled { .. }), None) => "garbled".into(),
+        (Refusal::Wire(How::Unfinished), None) => "unfinished".into(),
     }
 }

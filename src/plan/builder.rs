@@ -1,10 +1,16 @@
 //! A plan in the making: probes and flows, each once.
 
+use super::notes::notes;
 use super::rates::rates;
-use super::{Able, Check, Environment, Flow, FlowId, Party, Path, Plan, ProbeId, SuiteRef, TargetKey, Vantage};
+use super::{Able, Check, Environment, Flow, FlowId, Party, Path, Plan, ProbeId, SuiteRef, TargetKey, Vantage, Waits};
+use crate::inventory::Inventory;
 use crate::model::Family;
+use crate::suite::Expected;
 use crate::wire;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Flows of one probe; what remains of the wire's limit is for what a probe tries again when the plan is renewed.
+const MAX_FLOWS: usize = wire::MAX_FLOWS - 16;
 
 /// Probes and flows are added as they are needed and never twice.
 #[derive(Debug, Default)]
@@ -30,7 +36,7 @@ impl Builder {
         }
         let probe = self.probe(vantage);
         let id = FlowId(self.flows.len() as u32);
-        self.flows.push(Flow { probe, to: key.1.clone(), party, opens_at });
+        self.flows.push(Flow { probe, to: key.1.clone(), party, opens_at, waits: Waits::default() });
         self.known.insert(key, id);
         id
     }
@@ -38,7 +44,7 @@ impl Builder {
     /// A probe of a vantage with room for one more flow.
     fn probe(&mut self, vantage: &Vantage) -> ProbeId {
         if let Some((probe, flows)) = self.open_probes.get_mut(vantage)
-            && *flows < wire::MAX_FLOWS
+            && *flows < MAX_FLOWS
         {
             *flows += 1;
             return *probe;
@@ -49,17 +55,50 @@ impl Builder {
         probe
     }
 
-    pub(super) fn finish(self, environment: Environment, notes: Vec<String>) -> Plan {
+    /// Who takes which path. What is expected to be denied is nobody's evidence that a path is open.
+    fn paths(&self) -> BTreeMap<Path, Vec<FlowId>> {
+        let of = |expected| {
+            let checks = self.checks.iter().filter(move |check| check.expected == expected);
+            checks.flat_map(|check| check.flows.iter().copied()).collect::<BTreeSet<FlowId>>()
+        };
+        let (allowed, denied) = (of(Expected::Allowed), of(Expected::Denied));
         let mut paths: BTreeMap<Path, Vec<FlowId>> = BTreeMap::new();
         for (index, flow) in self.flows.iter().enumerate() {
-            // A Service's flow may go to any of its nodes, so it shows nothing about the path to one of them unless
-            // there is only one.
-            let ends = flow.party.ends(flow);
-            let [end] = ends.as_slice() else { continue };
-            let from = self.probes[flow.probe.0 as usize].node().map(str::to_owned);
-            let path = Path { from, to: end.clone(), family: flow.family() };
-            paths.entry(path).or_default().push(FlowId(index as u32));
+            let id = FlowId(index as u32);
+            if denied.contains(&id) && !allowed.contains(&id) {
+                continue;
+            }
+            let from = self.probes[flow.probe.0 as usize].node();
+            for to in flow.party.shows(flow) {
+                let path = Path { from: from.map(str::to_owned), to, family: flow.family() };
+                paths.entry(path).or_default().push(id);
+            }
         }
+        paths
+    }
+
+    /// The uids of pods at an end of a flow.
+    fn incarnations(&self, inventory: &Inventory) -> BTreeMap<String, String> {
+        let mut pods: BTreeSet<String> = BTreeSet::new();
+        for vantage in &self.probes {
+            if let Vantage::Pod { namespace, name, .. } = vantage {
+                pods.insert(format!("{namespace}/{name}"));
+            }
+        }
+        for flow in &self.flows {
+            match &flow.party {
+                Party::Pod { namespace, name, .. } => drop(pods.insert(format!("{namespace}/{name}"))),
+                Party::Service { pods: members, .. } => pods.extend(members.iter().cloned()),
+                Party::Node { .. } | Party::Witness { .. } | Party::Outside { .. } => {}
+            }
+        }
+        let uids = inventory.pods.iter().map(|pod| (pod.full_name(), pod.uid.clone()));
+        uids.filter(|(name, _)| pods.contains(name)).collect()
+    }
+
+    pub(super) fn finish(self, environment: Environment, inventory: &Inventory) -> Plan {
+        let paths = self.paths();
+        let incarnations = self.incarnations(inventory);
         let rates = rates(environment, self.probes.len(), &self.flows, &self.checks);
         Plan {
             suites: self.suites,
@@ -72,7 +111,8 @@ impl Builder {
             vouchers: self.vouchers,
             able: self.able,
             paths,
-            notes,
+            incarnations,
+            notes: notes(inventory),
         }
     }
 }

@@ -3,29 +3,55 @@
 use super::builder::Builder;
 use super::ends::{Ends, party_of, service_party, vantage_of};
 use super::{FlowId, Party, PathEnd, TargetKey, Vantage};
-use crate::inventory::{Inventory, Pod};
+use crate::inventory::{Inventory, Pod, Policy};
 use crate::model::Family;
 use crate::suite::{Expected, Suite};
 use crate::wire::{Request, Stage, Transport};
+use kube_core::{Selector, SelectorExt};
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-/// Ports at which a backend itself answers, so that controls never depend on the workloads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a backend itself offers to send from and to send to, so that controls never depend on the workloads.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Landmarks {
-    /// On every pod, for the pod's own node only.
+    /// A port on every pod, for the pod's own node only.
     pub on_pods: Option<u16>,
-    /// On every node.
-    pub on_nodes: Option<u16>,
-    /// Whether there is a [`Vantage::Witness`] on every node.
-    pub witnesses: bool,
+    /// A port on every node.
+    pub on_nodes: Option<Landmark>,
+    /// Whether packets can be sent from nodes themselves ([`Vantage::Node`]).
+    pub from_nodes: bool,
+    /// At most one on every node.
+    pub witnesses: Vec<WitnessAt>,
 }
+
+/// A port at which something answers that is no workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Landmark {
+    /// Our responder, over TCP and UDP.
+    Responder(u16),
+    /// Somebody else, a kubelet for instance, who completes TCP handshakes and is sent nothing.
+    Handshake(u16),
+}
+
+/// A [`Vantage::Witness`], and where it can be reached: past all policies, as any pod of its node would be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WitnessAt {
+    /// Its node.
+    pub node: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Where our responder listens, over TCP.
+    pub port: u16,
+}
+
+/// Pods of a node that are tried where something must cross to its pods and there is no witness.
+const MAX_CROSSINGS: usize = 2;
 
 /// Sources tried as witnesses where no check of the suite is allowed to reach a Service.
 const MAX_WITNESSES: usize = 6;
 
 /// Adds controls for every check.
-pub(super) fn add(builder: &mut Builder, suites: &[Suite], ends: &Ends<'_>, landmarks: Landmarks) {
+pub(super) fn add(builder: &mut Builder, suites: &[Suite], ends: &Ends<'_>, landmarks: &Landmarks) {
     let inventory = ends.inventory;
     let mut this = Controls {
         pods: inventory.pods.iter().map(|pod| ((pod.namespace.as_str(), pod.name.as_str()), pod)).collect(),
@@ -52,7 +78,7 @@ struct Controls<'a, 'b> {
     pods: HashMap<(&'a str, &'a str), &'a Pod>,
     inventory: &'a Inventory,
     ends: &'a Ends<'a>,
-    landmarks: Landmarks,
+    landmarks: &'a Landmarks,
     builder: &'b mut Builder,
 }
 
@@ -109,7 +135,8 @@ impl Controls<'_, '_> {
     fn copy_from(&mut self, vantage: &Vantage, flow: FlowId) {
         let of = &self.builder.flows[flow.0 as usize];
         let (key, party, opens_at) = (of.to.clone(), of.party.clone(), of.opens_at);
-        if !self.ends.has_family_of(vantage, key.address) {
+        let sends = self.landmarks.from_nodes || !matches!(vantage, Vantage::Node { .. });
+        if !sends || !self.ends.has_family_of(vantage, key.address) {
             return;
         }
         let id = self.builder.flow(vantage, key.clone(), party, opens_at);
@@ -122,9 +149,12 @@ impl Controls<'_, '_> {
         let of = &self.builder.flows[flow.0 as usize];
         let source = self.builder.probes[of.probe.0 as usize].clone();
         match of.party.clone() {
-            Party::Pod { node, .. } => self.copy_from(&Vantage::Node { name: node }, flow),
+            Party::Pod { node, .. } if self.landmarks.from_nodes => {
+                self.copy_from(&Vantage::Node { name: node }, flow);
+            }
+            Party::Pod { namespace, name, .. } => self.try_witnesses(flow, &[format!("{namespace}/{name}")]),
             Party::Service { nodes, pods, .. } => {
-                if let [node] = nodes.as_slice() {
+                if let ([node], true) = (nodes.as_slice(), self.landmarks.from_nodes) {
                     self.copy_from(&Vantage::Node { name: node.clone() }, flow);
                 } else {
                     let near = source.node().map(str::to_owned).or_else(|| nodes.first().cloned());
@@ -138,6 +168,8 @@ impl Controls<'_, '_> {
                 }
                 self.copy_from(&Vantage::Runner, flow);
             }
+            // Only the planner's own flows go there.
+            Party::Witness { .. } => {}
             Party::Outside { .. } => match source.node() {
                 Some(node) => {
                     self.copy_from(&Vantage::Node { name: node.to_owned() }, flow);
@@ -158,9 +190,13 @@ impl Controls<'_, '_> {
     /// From the backend's own witness where there is one, else from whatever pods may be admitted.
     fn vouch_like_a_pod(&mut self, node: Option<String>, flow: FlowId, backends: &[String]) {
         match node {
-            Some(node) if self.landmarks.witnesses => self.copy_from(&Vantage::Witness { node }, flow),
+            Some(node) if self.witness_on(&node).is_some() => self.copy_from(&Vantage::Witness { node }, flow),
             _ => self.try_witnesses(flow, backends),
         }
+    }
+
+    fn witness_on(&self, node: &str) -> Option<&WitnessAt> {
+        self.landmarks.witnesses.iter().find(|witness| witness.node == node)
     }
 
     /// Where no other pod tries the same target, one pod of each of a few workloads does: a policy may admit one of them,
@@ -218,7 +254,7 @@ impl Controls<'_, '_> {
             Vantage::Pod { namespace, name, node } => {
                 let pod = self.pods.get(&(namespace.as_str(), name.as_str())).copied();
                 let landmark = pod.and_then(|pod| Some((pod.address(family)?, self.landmarks.on_pods?, party_of(pod))));
-                if let Some((address, port, party)) = landmark {
+                if let (Some((address, port, party)), true) = (landmark, self.landmarks.from_nodes) {
                     let key = nonce_to(address, port, transport);
                     reached.push(self.builder.flow(
                         &Vantage::Node { name: node.clone() },
@@ -246,11 +282,22 @@ impl Controls<'_, '_> {
         family: Family,
         transport: Transport,
     ) -> Option<FlowId> {
-        let port = self.landmarks.on_nodes?;
         let node = self.inventory.nodes.iter().find(|node| Some(node.name.as_str()) != own)?;
+        self.reach_node(vantage, &node.name, family, transport)
+    }
+
+    /// From a vantage to what answers on a node.
+    fn reach_node(&mut self, vantage: &Vantage, name: &str, family: Family, transport: Transport) -> Option<FlowId> {
+        let node = self.inventory.nodes.iter().find(|node| node.name == name)?;
         let address = node.addresses.iter().copied().find(|address| Family::of(*address) == family)?;
-        let party = Party::Node { name: node.name.clone() };
-        Some(self.builder.flow(vantage, nonce_to(address, port, transport), party, opens_at(transport)))
+        let key = match (self.landmarks.on_nodes?, transport) {
+            (Landmark::Responder(port), _) => nonce_to(address, port, transport),
+            (Landmark::Handshake(port), Transport::Tcp) => {
+                TargetKey { request: Request::Connect { linger_ms: 0 }, ..nonce_to(address, port, transport) }
+            }
+            (Landmark::Handshake(_), Transport::Udp) => return None,
+        };
+        Some(self.builder.flow(vantage, key, Party::Node { name: name.to_owned() }, opens_at(transport)))
     }
 
     fn cluster_dns(&self, family: Family, transport: Transport) -> Option<(TargetKey, Party)> {
@@ -267,29 +314,109 @@ impl Controls<'_, '_> {
         ))
     }
 
-    /// A flow of our own along the same path, past all policies: node to node, or node to its own pod.
+    /// A flow of our own to each end of a flow's paths, past all policies where there is such a way.
     fn vouch_for_path(&mut self, flow: FlowId) {
         let of = &self.builder.flows[flow.0 as usize];
-        let family = of.family();
-        let from = self.builder.probes[of.probe.0 as usize].node().map(str::to_owned);
-        let ends = of.party.ends(of);
+        let (family, ends) = (of.family(), of.party.ends(of));
+        let source = self.builder.probes[of.probe.0 as usize].clone();
+        let beside = match source.node() {
+            Some(node) if self.landmarks.from_nodes => Vantage::Node { name: node.to_owned() },
+            Some(_) | None => source.clone(),
+        };
         for end in ends {
-            let PathEnd::Node(to) = end else { continue };
-            let vantage = match &from {
-                // Within a node the source's own node reaches the target, or the source: both stay on it.
-                Some(from) if *from == to => continue,
-                Some(from) => Vantage::Node { name: from.clone() },
-                None => Vantage::Runner,
-            };
-            let node = self.inventory.nodes.iter().find(|node| node.name == to);
-            let address =
-                node.and_then(|node| node.addresses.iter().copied().find(|address| Family::of(*address) == family));
-            if let (Some(address), Some(port)) = (address, self.landmarks.on_nodes) {
-                let party = Party::Node { name: to.clone() };
-                self.builder.flow(&vantage, nonce_to(address, port, Transport::Tcp), party, Stage::Connect);
+            match end {
+                // Within a node the node's own packets to the target stay on it, as the source's do.
+                PathEnd::Pods(to) if self.landmarks.from_nodes && source.node() == Some(to.as_str()) => {}
+                PathEnd::Pods(to) => self.reach_pods(&beside, &source, &to, family),
+                PathEnd::Node(to) => {
+                    let own = source.node() == Some(to.as_str());
+                    // What a node sends to itself never leaves it.
+                    let from = match self.witness_on(&to) {
+                        Some(witness) if own => Vantage::Witness { node: witness.node.clone() },
+                        None if own => source.clone(),
+                        Some(_) | None => beside.clone(),
+                    };
+                    self.reach_node(&from, &to, family, Transport::Tcp);
+                }
+                PathEnd::Services => self.reach_services(&source, flow, family),
+                // Whoever vouches for an outside target sends from the source's node.
+                PathEnd::Address(_) => {}
             }
         }
     }
+
+    /// To the network of a node's pods: to the witness there, else to pods of it that may admit somebody.
+    fn reach_pods(&mut self, beside: &Vantage, source: &Vantage, to: &str, family: Family) {
+        if let Some(witness) = self.witness_on(to) {
+            let address = witness.addresses.iter().copied().find(|address| Family::of(*address) == family);
+            let (port, party) = (witness.port, Party::Witness { node: to.to_owned() });
+            if let Some(address) = address {
+                self.builder.flow(beside, nonce_to(address, port, Transport::Tcp), party, Stage::Connect);
+            }
+            return;
+        }
+        let candidates = self.inventory.pods.iter().filter(|pod| pod.node == to && pod.ready && !pod.host_network);
+        let mut open: Vec<&Pod> = candidates.filter(|pod| !is_isolated_for_ingress(self.inventory, pod)).collect();
+        open.sort_by_key(|pod| !is_cluster_dns(pod));
+        let mut tried = 0;
+        for pod in open {
+            let port = pod
+                .ports
+                .iter()
+                .map(|declared| declared.port)
+                .find(|port| port.transport() == crate::model::Transport::Tcp);
+            let (Some(port), Some(address)) = (port, pod.address(family)) else { continue };
+            let key = TargetKey {
+                request: Request::Connect { linger_ms: 0 },
+                ..nonce_to(address, port.number(), Transport::Tcp)
+            };
+            for vantage in BTreeSet::from([beside, source]) {
+                if self.ends.can_meet(vantage, &key, &party_of(pod)) {
+                    self.builder.flow(vantage, key.clone(), party_of(pod), Stage::Connect);
+                }
+            }
+            tried += 1;
+            if tried == MAX_CROSSINGS {
+                return;
+            }
+        }
+    }
+
+    /// To any Service's cluster address: the very Service from the witness beside the source; else cluster DNS, which the
+    /// source tries already.
+    fn reach_services(&mut self, source: &Vantage, flow: FlowId, family: Family) {
+        let witness = source.node().and_then(|node| self.witness_on(node)).map(|witness| witness.node.clone());
+        match (witness, source.node()) {
+            (Some(node), _) => self.copy_from(&Vantage::Witness { node }, flow),
+            (None, Some(node)) if self.landmarks.from_nodes => {
+                if let Some((key, party)) = self.cluster_dns(family, Transport::Tcp) {
+                    self.builder.flow(&Vantage::Node { name: node.to_owned() }, key, party, Stage::FirstBytes);
+                }
+            }
+            (None, Some(_) | None) => {
+                if let Some((key, party)) = self.cluster_dns(family, Transport::Tcp) {
+                    self.builder.flow(source, key, party, Stage::FirstBytes);
+                }
+            }
+        }
+    }
+}
+
+/// Whether any policy isolates a pod for ingress (NetworkPolicySpec.policyTypes; without it every policy does).
+fn is_isolated_for_ingress(inventory: &Inventory, pod: &Pod) -> bool {
+    inventory.policies.iter().any(|policy| selects_for_ingress(policy, pod))
+}
+
+fn selects_for_ingress(policy: &Policy, pod: &Pod) -> bool {
+    let isolates = policy.spec.policy_types.as_ref().is_none_or(|types| types.iter().any(|of| of == "Ingress"));
+    isolates
+        && policy.namespace == pod.namespace
+        && Selector::try_from(policy.spec.pod_selector.clone().unwrap_or_default())
+            .is_ok_and(|selector| selector.matches(&pod.labels))
+}
+
+fn is_cluster_dns(pod: &Pod) -> bool {
+    pod.namespace == "kube-system" && pod.labels.get("k8s-app").is_some_and(|app| app == "kube-dns")
 }
 
 fn nonce_to(address: IpAddr, port: u16, transport: Transport) -> TargetKey {

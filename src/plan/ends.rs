@@ -164,7 +164,13 @@ pub(super) fn vantage_of(pod: &Pod) -> Vantage {
 }
 
 pub(super) fn party_of(pod: &Pod) -> Party {
-    Party::Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), node: pod.node.clone(), ready: pod.ready }
+    Party::Pod {
+        namespace: pod.namespace.clone(),
+        name: pod.name.clone(),
+        node: pod.node.clone(),
+        ready: pod.ready,
+        host_network: pod.host_network,
+    }
 }
 
 fn is_same_pod(vantage: &Vantage, party: &Party) -> bool {

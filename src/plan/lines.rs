@@ -400,6 +400,7 @@ impl<'a, 'b> Pass<'a, 'b> {
             },
             terms: Terms::of(wanted.expected, settings, &self.suite.settings, self.environment, wanted.ask.demand),
             flows,
+            retired: Vec::new(),
             scope: Scope { source_nodes: source_nodes.len(), target_pods: target.pods.len() },
             standing,
         }

@@ -10,23 +10,26 @@ mod expand;
 mod lines;
 mod notes;
 mod rates;
+mod renew;
 mod request;
 mod resolve;
 mod terms;
 mod wiring;
 
-pub use controls::Landmarks;
+pub use controls::{Landmark, Landmarks, WitnessAt};
 pub use rates::Rate;
+pub use renew::Renewal;
 pub use request::url_port;
 pub use resolve::{Mistake, PlanError, Selection, resolve};
-pub use terms::{Environment, Terms};
-pub use wiring::{REQUEST_DEADLINE, RESOLVE_DEADLINE, Schedule, TLS_DEADLINE, floor, longest, probe_plans};
+pub use terms::{Environment, MIN_DEADLINE, Terms};
+pub use wiring::{REQUEST_DEADLINE, RESOLVE_DEADLINE, RUNS, Schedule, TLS_DEADLINE, floor, longest, probe_plans};
 
 use crate::model::{Family, ObjectRef};
 use crate::suite::Expected;
 use crate::wire;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// A probe of a run: one process, one vantage. The index into [`Plan::probes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +67,8 @@ pub struct Plan {
     pub able: BTreeMap<(ProbeId, Family, wire::Transport), Able>,
     /// For each path, the flows that take it.
     pub paths: BTreeMap<Path, Vec<FlowId>>,
+    /// The uid of every pod at an end of a flow, by `namespace/name`.
+    pub incarnations: BTreeMap<String, String>,
     /// What is worth telling before anything is sampled.
     pub notes: Vec<String>,
 }
@@ -110,6 +115,8 @@ pub struct Check {
     pub terms: Terms,
     /// What is sampled for it.
     pub flows: Vec<FlowId>,
+    /// What was sampled for it until a pod at either end was replaced: what these flows opened before that still counts.
+    pub retired: Vec<FlowId>,
     /// How much of the source and of the target these flows cover.
     pub scope: Scope,
     /// Whether it can be proven at all.
@@ -213,6 +220,36 @@ pub struct Flow {
     pub party: Party,
     /// What of a sample makes it open.
     pub opens_at: wire::Stage,
+    /// How long its stages are waited for at the least.
+    pub waits: Waits,
+}
+
+/// How long stages are waited for at the least, because a control took long; zero leaves it at the usual deadlines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Waits {
+    /// For the handshake, or the first UDP answer.
+    pub connect: Duration,
+    /// For TLS.
+    pub tls: Duration,
+    /// For first bytes, and the whole of a request.
+    pub request: Duration,
+}
+
+impl Waits {
+    /// The longer one at each stage.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            connect: self.connect.max(other.connect),
+            tls: self.tls.max(other.tls),
+            request: self.request.max(other.request),
+        }
+    }
+
+    /// The longest of all.
+    pub fn longest(self) -> Duration {
+        self.connect.max(self.tls).max(self.request)
+    }
 }
 
 impl Flow {
@@ -252,6 +289,8 @@ pub enum Party {
         node: String,
         /// Whether it was ready when the plan was made.
         ready: bool,
+        /// Whether its address is its node's own.
+        host_network: bool,
     },
     /// A Service, by its cluster address.
     Service {
@@ -267,6 +306,11 @@ pub enum Party {
         /// Its name.
         name: String,
     },
+    /// The backend's own witness on a node: its address is like a pod's, and no policy selects it.
+    Witness {
+        /// The node.
+        node: String,
+    },
     /// A host or an address outside the cluster.
     Outside {
         /// As the suite names it.
@@ -275,13 +319,32 @@ pub enum Party {
 }
 
 impl Party {
-    /// Where a path to it ends: nodes for what runs in the cluster, the address for the rest.
+    /// Where paths to it end: for a proof about it, something must have crossed to each of them.
+    ///
+    /// Addresses of different kinds are different ends: that a node's own address is reached says nothing of the
+    /// network of its pods (an overlay may be down), and neither says anything of the Services' addresses.
     pub fn ends(&self, flow: &Flow) -> Vec<PathEnd> {
         match self {
-            Self::Pod { node, .. } => vec![PathEnd::Node(node.clone())],
-            Self::Service { nodes, .. } => nodes.iter().cloned().map(PathEnd::Node).collect(),
+            Self::Pod { node, host_network: false, .. } | Self::Witness { node } => vec![PathEnd::Pods(node.clone())],
+            Self::Pod { node, host_network: true, .. } => vec![PathEnd::Node(node.clone())],
+            Self::Service { nodes, .. } => {
+                nodes.iter().cloned().map(PathEnd::Pods).chain([PathEnd::Services]).collect()
+            }
             Self::Node { name } => vec![PathEnd::Node(name.clone())],
             Self::Outside { .. } => vec![PathEnd::Address(flow.to.address)],
+        }
+    }
+
+    /// The ends to which a packet has surely crossed when it was answered. Where a Service has pods on several nodes, it
+    /// may have gone to any of them.
+    fn shows(&self, flow: &Flow) -> Vec<PathEnd> {
+        match self {
+            Self::Service { nodes, .. } if nodes.len() > 1 => vec![PathEnd::Services],
+            Self::Service { .. }
+            | Self::Pod { .. }
+            | Self::Node { .. }
+            | Self::Witness { .. }
+            | Self::Outside { .. } => self.ends(flow),
         }
     }
 }
@@ -292,6 +355,7 @@ impl std::fmt::Display for Party {
             Self::Pod { namespace, name, node, .. } => write!(f, "{namespace}/{name} on {node}"),
             Self::Service { service, .. } => write!(f, "Service {}/{}", service.namespace, service.name),
             Self::Node { name } => write!(f, "node {name}"),
+            Self::Witness { node } => write!(f, "the witness on {node}"),
             Self::Outside { name } => f.write_str(name),
         }
     }
@@ -313,7 +377,7 @@ pub struct Able {
 pub struct Path {
     /// The source's node; `None` for the runner.
     pub from: Option<String>,
-    /// The target's node, or the outside address.
+    /// Where it ends.
     pub to: PathEnd,
     /// The family.
     pub family: Family,
@@ -322,8 +386,23 @@ pub struct Path {
 /// Where a path ends.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PathEnd {
-    /// A node.
+    /// A node's own address.
     Node(String),
+    /// The network of a node's pods.
+    Pods(String),
+    /// The cluster addresses of Services.
+    Services,
     /// An address outside.
     Address(IpAddr),
+}
+
+impl std::fmt::Display for PathEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Node(name) => write!(f, "node {name}"),
+            Self::Pods(node) => write!(f, "the pods on {node}"),
+            Self::Services => f.write_str("any Service's cluster address"),
+            Self::Address(address) => write!(f, "{address}"),
+        }
+    }
 }

@@ -4,7 +4,6 @@ use super::builder::Builder;
 use super::controls::{self, Landmarks};
 use super::ends::Ends;
 use super::lines::Pass;
-use super::notes::notes;
 use super::terms::Environment;
 use super::{Plan, Standing, SuiteRef};
 use crate::inventory::Inventory;
@@ -64,7 +63,7 @@ pub fn resolve(
     suites: &[Suite],
     inventory: &Inventory,
     environment: Environment,
-    landmarks: Landmarks,
+    landmarks: &Landmarks,
     selection: &Selection,
 ) -> Result<Plan, PlanError> {
     let mut builder = Builder::default();
@@ -94,5 +93,5 @@ pub fn resolve(
         return Err(PlanError::AllUnprovable(builder.checks.len(), why));
     }
     controls::add(&mut builder, suites, &ends, landmarks);
-    Ok(builder.finish(environment, notes(inventory)))
+    Ok(builder.finish(environment, inventory))
 }

@@ -41,7 +41,7 @@ pub struct Terms {
 ///
 /// One second after the first SYN, Linux sends the second (RFC 6298 section 2.1), so anything below that would call a
 /// single lost packet a deny.
-pub(super) const MIN_DEADLINE: Duration = Duration::from_millis(1_300);
+pub const MIN_DEADLINE: Duration = Duration::from_millis(1_300);
 
 /// Samples that a deny needs at least, unless the suite says otherwise.
 pub(super) const MIN_SAMPLES: u32 = 6;

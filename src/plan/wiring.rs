@@ -48,16 +48,20 @@ const MANY_FLOWS: usize = 500;
 /// See [`MANY_FLOWS`].
 const LONG_BEAT_MS: u32 = 1_000;
 
+/// A run may have to begin anew three times.
+pub const RUNS: u32 = 4;
+
 /// Longer than any run may take; the probe then ends by itself.
 const SPARE: Duration = Duration::from_secs(120);
 
-/// Makes every probe's plan, by [`super::ProbeId`].
-pub fn probe_plans(plan: &Plan, schedule: &Schedule) -> Vec<wire::Plan> {
+/// Makes the plans of all probes from number `from` on, by [`super::ProbeId`].
+pub fn probe_plans(plan: &Plan, schedule: &Schedule, from: usize) -> Vec<wire::Plan> {
     let uses = uses(plan);
-    let ttl = longest(plan) + SPARE;
+    let ttl = longest(plan) * RUNS + SPARE;
     let mut plans: Vec<wire::Plan> = plan
         .resolvers
         .iter()
+        .skip(from)
         .map(|resolver| wire::Plan {
             v: wire::VERSION,
             run: schedule.run.clone(),
@@ -72,7 +76,7 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule) -> Vec<wire::Plan> {
     let mut sweeps = vec![0; plan.probes.len()];
     for (index, flow) in plan.flows.iter().enumerate() {
         let id = FlowId(index as u32);
-        let of = &mut plans[flow.probe.0 as usize];
+        let Some(of) = (flow.probe.0 as usize).checked_sub(from).and_then(|nth| plans.get_mut(nth)) else { continue };
         let usage = uses.get(&id).copied().unwrap_or(Usage::CONTROL);
         let rate = plan.rates[flow.probe.0 as usize];
         let nth = of.flows.len() as u32;
@@ -106,9 +110,9 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule) -> Vec<wire::Plan> {
             request: flow.to.request.clone(),
             deadlines: Deadlines {
                 resolve_ms: RESOLVE_DEADLINE.as_millis() as u32,
-                connect_ms: usage.deadline_ms,
-                tls_ms: (TLS_DEADLINE.as_millis() as u32).max(usage.deadline_ms),
-                request_ms: REQUEST_DEADLINE.as_millis() as u32,
+                connect_ms: usage.deadline_ms.max(millis(flow.waits.connect)),
+                tls_ms: millis(TLS_DEADLINE.max(flow.waits.tls)).max(usage.deadline_ms),
+                request_ms: millis(REQUEST_DEADLINE.max(flow.waits.request)),
             },
             pace,
         });
@@ -120,6 +124,10 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule) -> Vec<wire::Plan> {
         }
     }
     plans
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
 /// How one flow is used by the checks.
@@ -167,9 +175,17 @@ pub fn floor(plan: &Plan) -> Duration {
     let of = |check: &Check| {
         let terms = &check.terms;
         let rate = slowest(plan, check);
-        terms.settle + rate.time_for(terms.samples, terms.hold) + terms.deadline + INTERVAL
+        terms.settle
+            + rate.time_for(terms.samples, terms.hold)
+            + terms.deadline.max(longest_wait(plan, check))
+            + INTERVAL
     };
     plan.checks.iter().map(of).max().unwrap_or_default()
+}
+
+/// How long an attempt of a check may be waited for because a control took long.
+fn longest_wait(plan: &Plan, check: &Check) -> Duration {
+    check.flows.iter().map(|flow| plan.flow(*flow).waits.longest()).max().unwrap_or_default()
 }
 
 /// The time after which waiting any longer settles nothing.

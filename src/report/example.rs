@@ -114,6 +114,7 @@ fn flow(source: &str, target: &str, address: &str, shows: &'static str, text: &s
         text: text.into(),
         samples: 12,
         opened,
+        restarts: 0,
         window: None,
         control: None,
         able: None,

@@ -2,11 +2,12 @@
 
 use super::conditions::{opened_within, passed_within};
 use super::deny::unusable;
-use super::evidence::{FlowEvidence, Moment, OPENINGS_IN_A_ROW, Outcome};
+use super::moment::Moment;
 use super::proof::Window;
 use super::reading::{AllowTier, Block, Opening, Reading, Refusal};
 use super::reason::Reason;
 use super::relations::Case;
+use super::timeline::{FlowEvidence, OPENINGS_IN_A_ROW, Outcome};
 use super::words::{describe_demand, describe_how};
 use super::{FlowVerdict, Unproven, Violation};
 use crate::plan::{FlowId, Terms};
@@ -23,6 +24,7 @@ pub struct AllowProof {
     delay: Duration,
     openings: u32,
     attempts: u32,
+    restarts: u32,
 }
 
 impl AllowProof {
@@ -36,7 +38,13 @@ impl AllowProof {
             delay,
             openings: seen.opened,
             attempts: seen.attempts,
+            restarts: seen.restarts.as_ref().map_or(0, |restarts| restarts.count),
         })
+    }
+
+    /// How often the flow began anew before these openings, because something relevant had changed.
+    pub fn restarts(&self) -> u32 {
+        self.restarts
     }
 
     /// The tier.
@@ -122,6 +130,18 @@ fn shut(case: Case<'_>, terms: &Terms, id: FlowId, seen: &FlowEvidence) -> FlowV
             return unproven(Reason::DemandNotMet, format!("it opens at {tier:?}, the line demands {demanded}"));
         }
         Some(Outcome::Read(Reading::Blocked(block))) => StoppedAt { stage: block.stage, block: Some(block.clone()) },
+        // It gets through now. Unless some attempts were blocked before, nothing but our own faults kept it from doing so
+        // three times in a row.
+        Some(Outcome::Read(Reading::Open(Opening { then: None, .. }))) => match last_block(seen) {
+            Some(block) => StoppedAt { stage: block.stage, block: Some(block.clone()) },
+            None if seen.latest_fault() == Some(FaultReason::Starved) => {
+                return unproven(Reason::Starved, "the probe's timer lagged by more than 100 ms".into());
+            }
+            None if seen.latest_fault().is_some() => {
+                return unproven(Reason::ProbeFault, "the probe could not carry out all attempts".into());
+            }
+            None => return unproven(Reason::TooFewSamples, "it did not yet get through three times in a row".into()),
+        },
         Some(Outcome::Read(Reading::Open(opening))) => StoppedAt {
             stage: opening.then.as_ref().map_or(Stage::FirstBytes, |stop| stop.stage),
             block: opening.then.as_ref().map(|stop| Block {
@@ -159,6 +179,13 @@ fn shut(case: Case<'_>, terms: &Terms, id: FlowId, seen: &FlowEvidence) -> FlowV
         return unproven(Reason::SourceNotAble, format!("{source} opened nothing else, and nothing reached it"));
     }
     FlowVerdict::Violated(Violation::Shut { flow: id, block: stopped_at.block, witness: Some(witness) })
+}
+
+fn last_block(seen: &FlowEvidence) -> Option<&Block> {
+    seen.streaks.iter().rev().find_map(|streak| match &streak.outcome {
+        Outcome::Read(Reading::Blocked(block)) => Some(block),
+        Outcome::Read(Reading::Open(_) | Reading::NotSent(_)) | Outcome::Fault(_) => None,
+    })
 }
 
 struct StoppedAt {

@@ -1,11 +1,12 @@
 //! Conditions 3 and 4: the source was able, the path was open.
 
 use super::deny::{BlockedSuffix, Shortfall};
-use super::evidence::{Moment, OPENINGS_IN_A_ROW, Streak};
+use super::moment::Moment;
 use super::proof::{PathProof, SourceProof, Window};
 use super::reason::Reason;
 use super::relations::Case;
-use crate::plan::FlowId;
+use super::timeline::{OPENINGS_IN_A_ROW, Streak};
+use crate::plan::{FlowId, Path, PathEnd};
 use crate::wire::Stage;
 
 /// Condition 3: when the source is known to have been able, first and last.
@@ -82,27 +83,29 @@ impl Crossing {
     }
 }
 
-/// For each node that the flow may reach, the longest time in which a flow crossed: one crossing at the start of the
+/// For each end of the flow's paths, the longest time in which a flow crossed: one crossing at the start of the
 /// window would say nothing of a path that was cut after it.
-pub(super) fn crossings(case: Case<'_>, id: FlowId) -> Option<Vec<Crossing>> {
-    let paths = case.paths(id);
-    if paths.is_empty() {
-        return None;
-    }
-    let longest = |path| {
+///
+/// # Errors
+/// An end that nothing reached.
+pub(super) fn crossings(case: Case<'_>, id: FlowId) -> Result<Vec<Crossing>, PathEnd> {
+    let longest = |path: &Path| {
         let takers = case.plan.paths.get(path)?.iter().copied().filter(|taker| *taker != id);
         let crossings = takers.flat_map(|flow| {
             case.openings(flow, Stage::Resolve).map(move |(first, last, _)| Crossing { flow, first, last })
         });
         crossings.max_by_key(|crossing| crossing.last.earliest - crossing.first.latest)
     };
-    paths.iter().map(longest).collect()
+    case.paths(id).into_iter().map(|path| longest(&path).ok_or(path.to)).collect()
 }
 
-pub(super) fn nothing_crossed(case: Case<'_>, id: FlowId) -> Shortfall {
+/// `to` is the end that nothing reached at all, if it is that.
+pub(super) fn nothing_crossed(case: Case<'_>, id: FlowId, to: Option<&PathEnd>) -> Shortfall {
     let flow = case.plan.flow(id);
-    let detail = format!("nothing got from {} to {} meanwhile", case.plan.vantage(flow.probe), flow.party);
-    (Reason::NothingCrossed, detail)
+    let source = case.plan.vantage(flow.probe);
+    let from = source.node().map_or_else(|| source.to_string(), |node| format!("node {node}"));
+    let to = to.map_or_else(|| flow.party.to_string(), ToString::to_string);
+    (Reason::NothingCrossed, format!("nothing got from {from} to {to} meanwhile"))
 }
 
 /// Whether a flow opened, at least up to `stage`, surely within a window.

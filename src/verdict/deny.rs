@@ -8,26 +8,30 @@
 //! 5. *Nothing relevant changed* while the flow was watched.
 
 use super::conditions::{Ability, Crossing, crossings, nothing_crossed, opened_within};
-use super::evidence::{FlowEvidence, Moment, Outcome};
+use super::evidence::Evidence;
+use super::moment::Moment;
 use super::proof::{ControlProof, DenyProof, Window};
 use super::reading::{Block, Reading, Refusal, Signature};
 use super::reason::Reason;
 use super::relations::Case;
+use super::timeline::{Cause, FlowEvidence, Outcome};
 use super::words::{describe_demand, describe_how};
 use super::{FlowVerdict, Unproven, Violation};
-use crate::plan::{FlowId, REQUEST_DEADLINE, RESOLVE_DEADLINE, TLS_DEADLINE, Terms, Vantage};
+use crate::plan::{
+    Check, FlowId, MIN_DEADLINE, Plan, REQUEST_DEADLINE, RESOLVE_DEADLINE, TLS_DEADLINE, Terms, Vantage, Waits,
+};
 use crate::suite::{Demand, Mechanism};
 use crate::wire::{FaultReason, How, Stage, Transport};
 use std::time::Duration;
 
-/// How soon after an opening a replacement of either pod may be noticed for the opening to count as the new pod's.
-const NOTICE_US: i64 = 2_000_000;
+/// How often a flow may begin anew because something relevant changed.
+pub const MAX_RESTARTS: u32 = 3;
 
 /// Judges a denied flow.
 pub(super) fn judge_denied(case: Case<'_>, terms: &Terms, id: FlowId) -> FlowVerdict {
     let seen = case.evidence.flow(id);
-    if let Some(first) = &seen.first_open {
-        return opened(case, id, seen, first);
+    if let Some(shown) = judge_retired(case, id) {
+        return shown;
     }
     if let Some(unproven) = unusable(case, id) {
         return FlowVerdict::Unproven(unproven);
@@ -51,35 +55,44 @@ pub(super) fn judge_denied(case: Case<'_>, terms: &Terms, id: FlowId) -> FlowVer
     }
 }
 
-/// An opening of a denied flow: once is enough, provided that the two pods were still the planned ones.
-fn opened(case: Case<'_>, id: FlowId, seen: &FlowEvidence, first: &super::Opened) -> FlowVerdict {
-    let replaced = case.moment(id, first.start).and_then(|at| {
-        case.replacements(id).find(|change| change.at <= at.latest + NOTICE_US).map(|change| change.what.to_string())
-    });
-    match replaced {
-        None => FlowVerdict::Violated(Violation::Opened {
-            flow: id,
-            first: first.clone(),
-            opened: seen.opened,
-            attempts: seen.attempts,
-        }),
-        Some(what) => FlowVerdict::Unproven(Unproven {
-            reason: Reason::ChangedUnderUs,
-            detail: format!("it opened, but {what} changed around that time: somebody else may have answered"),
-            flow: Some(id),
-            open: false,
-        }),
+/// What a flow that was given up still shows, as its pod is gone: an opening before that.
+pub(super) fn judge_retired(case: Case<'_>, id: FlowId) -> Option<FlowVerdict> {
+    let seen = case.evidence.flow(id);
+    match (&seen.first_open, &seen.doubtful) {
+        (Some(first), _) => Some(opened(id, seen, first)),
+        (None, Some(_)) => Some(doubtful(id)),
+        (None, None) => None,
     }
 }
 
-/// What makes a flow's evidence unusable whatever it shows: no samples, a failed probe, a relevant change (condition 5).
+/// An opening of a denied flow: once is enough.
+fn opened(id: FlowId, seen: &FlowEvidence, first: &super::Opened) -> FlowVerdict {
+    FlowVerdict::Violated(Violation::Opened {
+        flow: id,
+        first: first.clone(),
+        opened: seen.opened,
+        attempts: seen.attempts,
+    })
+}
+
+/// An opening while the pod at either end was being replaced.
+fn doubtful(id: FlowId) -> FlowVerdict {
+    FlowVerdict::Unproven(Unproven {
+        reason: Reason::ChangedUnderUs,
+        detail: "it opened while a pod at either end was being replaced: somebody else may have answered".into(),
+        flow: Some(id),
+        open: false,
+    })
+}
+
+/// What makes a flow's evidence unusable whatever it shows: no samples, a failed probe, too many relevant changes
+/// (condition 5).
 pub(super) fn unusable(case: Case<'_>, id: FlowId) -> Option<Unproven> {
     let probe = case.evidence.probe(case.plan.flow(id).probe);
     let seen = case.evidence.flow(id);
     let unproven = |reason, detail: String, open| Some(Unproven { reason, detail, flow: Some(id), open });
     if let Some((_, failure)) = &probe.failure {
         let reason = match failure {
-            super::ProbeFailure::Stalled(_) => Reason::Starved,
             super::ProbeFailure::Clocks(_) => Reason::Clocks,
             super::ProbeFailure::Ended(_) | super::ProbeFailure::Protocol(_) | super::ProbeFailure::Reported { .. } => {
                 Reason::ProbeFault
@@ -87,13 +100,36 @@ pub(super) fn unusable(case: Case<'_>, id: FlowId) -> Option<Unproven> {
         };
         return unproven(reason, failure.to_string(), false);
     }
-    if let Some(change) = case.disturbances(id).next() {
-        return unproven(Reason::ChangedUnderUs, format!("{} changed during the run", change.what), false);
+    if let Some(restarts) = seen.restarts.as_ref().filter(|restarts| restarts.count > MAX_RESTARTS) {
+        let detail = format!("it began anew {} times, the last time because {}", restarts.count, restarts.cause);
+        return unproven(reason_of(&restarts.cause), detail, false);
     }
     if seen.attempts == 0 {
         return unproven(Reason::NotSampled, "no sample arrived".into(), !probe.stopped);
     }
     None
+}
+
+/// After a restart, too little evidence is the change's doing.
+pub(super) fn blame_restart(case: Case<'_>, unproven: Unproven) -> Unproven {
+    let restarts = unproven.flow.and_then(|flow| case.evidence.flow(flow).restarts.as_deref());
+    let (Some(restarts), Reason::TooFewSamples | Reason::NotSampled) = (restarts, unproven.reason) else {
+        return unproven;
+    };
+    let detail = format!("{}, and since then: {}", restarts.cause, unproven.detail);
+    Unproven { reason: reason_of(&restarts.cause), detail, ..unproven }
+}
+
+/// How often a flow began anew.
+pub(super) fn restarts(case: Case<'_>, id: FlowId) -> u32 {
+    case.evidence.flow(id).restarts.as_ref().map_or(0, |restarts| restarts.count)
+}
+
+fn reason_of(cause: &Cause) -> Reason {
+    match cause {
+        Cause::Changed(_) => Reason::ChangedUnderUs,
+        Cause::Stalled(_) => Reason::Starved,
+    }
 }
 
 pub(super) type Shortfall = (Reason, String);
@@ -145,8 +181,8 @@ impl<'a> BlockedSuffix<'a> {
         let crossings = match self.stage {
             _ if !strict => None,
             // A name that did not resolve sent nothing to the target; the addresses that others got stand for the path.
-            Stage::Resolve => Some(Vec::new()),
-            Stage::Connect | Stage::FirstBytes | Stage::Tls | Stage::Request => crossings(case, id),
+            Stage::Resolve => Some(Ok(Vec::new())),
+            Stage::Connect | Stage::FirstBytes | Stage::Tls | Stage::Request => Some(crossings(case, id)),
         };
         let mut best: Option<DenyProof> = None;
         let mut shortfall: Option<Shortfall> = None;
@@ -158,8 +194,17 @@ impl<'a> BlockedSuffix<'a> {
         };
         let mut rank = 0;
         note(0, self.nobody(case, id), &mut rank);
+        let mut too_slow: Option<Shortfall> = None;
+        let mut in_time = false;
         for voucher in case.vouchers_for(id, self.stage) {
             for (first, last, streak) in case.passings(voucher, self.stage) {
+                let (took, deadline) = (streak.slowest.at(self.stage), deadline(case, terms, id, self.stage));
+                if took * SLOWER > deadline {
+                    let slow = format!("the control took {took:?}, so a deadline of {deadline:?} is too short");
+                    too_slow = Some((Reason::DeadlineTooShort, slow));
+                    continue;
+                }
+                in_time = true;
                 let inside = |moment: Moment| first.surely_by(moment) && moment.surely_by(last);
                 let Some(widest) = self.window(inside) else {
                     note(1, too_few(0, Duration::ZERO, terms), &mut rank);
@@ -179,34 +224,35 @@ impl<'a> BlockedSuffix<'a> {
                     continue;
                 }
                 let Some(control) = ControlProof::new(window, voucher, first, last, streak) else { continue };
-                let (took, deadline) = (control.slowest.at(self.stage), deadline(case, terms, id, self.stage));
-                if took * 10 > deadline {
-                    let slow = format!("the control took {took:?}, so a deadline of {deadline:?} is too short");
-                    note(3, (Reason::DeadlineTooShort, slow), &mut rank);
-                    continue;
-                }
-                let (window, paths) = if strict {
-                    let crossed = crossings.as_ref().and_then(|crossings| {
-                        let open = |moment| inside(moment) && crossings.iter().all(|crossing| crossing.spans(moment));
-                        let (window, _) = able.narrow(self, open)?;
-                        (window.samples >= terms.samples && window.length() >= terms.hold).then_some(window)
-                    });
-                    let Some(window) = crossed else {
-                        note(4, nothing_crossed(case, id), &mut rank);
+                let (window, paths) = match &crossings {
+                    None => (window, None),
+                    Some(Err(end)) => {
+                        note(4, nothing_crossed(case, id, Some(end)), &mut rank);
                         continue;
-                    };
-                    (window, crossings.as_deref().map(|crossings| crossings.iter().map(Crossing::proof).collect()))
-                } else {
-                    (window, None)
+                    }
+                    Some(Ok(crossings)) => {
+                        let open = |moment| inside(moment) && crossings.iter().all(|crossing| crossing.spans(moment));
+                        let narrowed = able.narrow(self, open).map(|(window, _)| window);
+                        let long = |window: &Window| window.samples >= terms.samples && window.length() >= terms.hold;
+                        let Some(window) = narrowed.filter(long) else {
+                            note(4, nothing_crossed(case, id, None), &mut rank);
+                            continue;
+                        };
+                        (window, Some(crossings.iter().map(Crossing::proof).collect()))
+                    }
                 };
                 if best.as_ref().is_none_or(|proof| proof.window.samples < window.samples) {
                     let twin = self.twin(case, id, window);
                     let record = case.evidence.records.get(&id).cloned();
-                    best = Some(DenyProof { window, control, source, paths, twin, record, block: self.block.clone() });
+                    let (block, restarts) = (self.block.clone(), restarts(case, id));
+                    best = Some(DenyProof { window, control, source, paths, twin, record, block, restarts });
                 }
             }
         }
-        best.ok_or_else(|| shortfall.unwrap_or_else(|| self.nobody(case, id)))
+        best.ok_or_else(|| {
+            let slow = too_slow.filter(|_| !in_time);
+            slow.or(shortfall).unwrap_or_else(|| self.nobody(case, id))
+        })
     }
 
     /// The samples whose start satisfies `inside`.
@@ -262,17 +308,47 @@ fn too_few(samples: u32, length: Duration, terms: &Terms) -> Shortfall {
     (Reason::TooFewSamples, detail)
 }
 
-/// How long a stage was waited for: a control must be ten times faster, or silence may only be slowness.
+/// Silence is only slowness unless it lasts so many times as long as a control took.
+const SLOWER: u32 = 10;
+
+/// How long a stage was waited for.
 fn deadline(case: Case<'_>, terms: &Terms, id: FlowId, stage: Stage) -> Duration {
-    let udp = case.plan.flow(id).to.transport == Transport::Udp;
+    let of = case.plan.flow(id);
+    let udp = of.to.transport == Transport::Udp;
     match stage {
         Stage::Resolve => RESOLVE_DEADLINE,
-        Stage::Connect => terms.deadline,
-        Stage::FirstBytes if udp => terms.deadline,
-        Stage::Tls => TLS_DEADLINE.max(terms.deadline),
-        Stage::FirstBytes | Stage::Request => REQUEST_DEADLINE,
+        Stage::Connect => terms.deadline.max(of.waits.connect),
+        Stage::FirstBytes if udp => terms.deadline.max(of.waits.connect),
+        Stage::Tls => TLS_DEADLINE.max(terms.deadline).max(of.waits.tls),
+        Stage::FirstBytes | Stage::Request => REQUEST_DEADLINE.max(of.waits.request),
     }
 }
+
+/// How long a denied flow must be waited for so that its silence says something, where every control that got further
+/// took longer than a tenth of its deadline. `None` where the deadline will do, or where no deadline would.
+pub fn waits_needed(plan: &Plan, evidence: &Evidence, check: &Check, id: FlowId) -> Option<Waits> {
+    let case = Case { plan, evidence };
+    let blocked = BlockedSuffix::of(case, id, evidence.flow(id)).ok()?;
+    let passings = case.vouchers_for(id, blocked.stage).flat_map(|voucher| case.passings(voucher, blocked.stage));
+    // Over a margin, since the next time it may take a little longer.
+    let fastest = passings.map(|(_, _, streak)| streak.slowest.at(blocked.stage)).min()? * SLOWER * 3 / 2;
+    let within = deadline(case, &check.terms, id, blocked.stage);
+    if fastest <= within * 3 / 2 || fastest > MAX_WAIT {
+        return None;
+    }
+    let udp = plan.flow(id).to.transport == Transport::Udp;
+    let none = Waits::default();
+    match blocked.stage {
+        Stage::Resolve => None,
+        Stage::Connect => Some(Waits { connect: fastest.max(MIN_DEADLINE), ..none }),
+        Stage::FirstBytes if udp => Some(Waits { connect: fastest.max(MIN_DEADLINE), ..none }),
+        Stage::Tls => Some(Waits { tls: fastest, ..none }),
+        Stage::FirstBytes | Stage::Request => Some(Waits { request: fastest, ..none }),
+    }
+}
+
+/// The longest that any attempt is waited for.
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 fn is_kind(kind: Mechanism, block: &Block) -> bool {
     match (&block.how, kind) {

@@ -1,24 +1,15 @@
 //! The flows of a check put together.
 
 use super::allow::judge_allowed;
-use super::deny::{judge_denied, unusable};
+use super::deny::{blame_restart, judge_denied, judge_retired, unusable};
 use super::evidence::Evidence;
 use super::reading::Reading;
 use super::reason::Reason;
 use super::relations::Case;
 use super::{FlowVerdict, Unproven, Verdict};
-use crate::plan::{Check, FlowId, Party, Plan, Scope, Standing};
+use crate::plan::{Check, FlowId, Party, PathEnd, Plan, Scope, Standing, Vantage};
 use crate::suite::Expected;
 use std::collections::BTreeSet;
-
-/// Whether more evidence can come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finality {
-    /// The run is on.
-    Interim,
-    /// All probes have stopped.
-    Final,
-}
 
 /// What is said of a check, with what it rests on.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,14 +86,15 @@ impl std::fmt::Display for Reach {
 }
 
 /// Judges one check.
-pub fn judge(plan: &Plan, check: &Check, evidence: &Evidence, finality: Finality) -> Judgement {
+pub fn judge(plan: &Plan, check: &Check, evidence: &Evidence) -> Judgement {
     let case = Case { plan, evidence };
-    let flows: Vec<FlowResult> =
+    let mut flows: Vec<FlowResult> =
         check.flows.iter().map(|flow| FlowResult { flow: *flow, verdict: judge_flow(case, check, *flow) }).collect();
-    let mut verdict = combine(check, &flows);
-    if let (Finality::Final, Verdict::Unproven(unproven)) = (finality, &mut verdict) {
-        unproven.open = false;
+    if check.expected == Expected::Denied {
+        let retired = check.retired.iter();
+        flows.extend(retired.filter_map(|flow| Some(FlowResult { flow: *flow, verdict: judge_retired(case, *flow)? })));
     }
+    let verdict = combine(check, &flows);
     Judgement { verdict, reach: reach(plan, check.scope, &flows), flows }
 }
 
@@ -110,20 +102,35 @@ fn judge_flow(case: Case<'_>, check: &Check, flow: FlowId) -> FlowVerdict {
     if let Some(why) = left_out(case, check, flow) {
         return FlowVerdict::LeftOut(why);
     }
-    match check.expected {
+    let verdict = match check.expected {
         Expected::Denied => judge_denied(case, &check.terms, flow),
         Expected::Allowed => judge_allowed(case, &check.terms, flow),
+    };
+    match verdict {
+        FlowVerdict::Unproven(unproven) => FlowVerdict::Unproven(blame_restart(case, unproven)),
+        verdict => verdict,
     }
 }
 
 /// Silence of a pod that is not ready does not count, its openings do; nor does a family that nothing is served in.
 fn left_out(case: Case<'_>, check: &Check, flow: FlowId) -> Option<String> {
     let of = case.plan.flow(flow);
-    if case.evidence.flow(flow).first_open.is_some() || unusable(case, flow).is_some() {
+    if case.evidence.flow(flow).opened > 0 || unusable(case, flow).is_some() {
         return None;
     }
     if let Party::Pod { ready: false, namespace, name, .. } = &of.party {
         return Some(format!("{namespace}/{name} is not ready"));
+    }
+    if matches!(of.party, Party::Service { .. }) && *case.plan.vantage(of.probe) == Vantage::Runner {
+        // Cluster addresses exist inside the cluster only ("Virtual IPs and Service Proxies"): unless some such address
+        // answered the runner, silence is for want of a route.
+        let reaches_services = case.paths(flow).iter().any(|path| {
+            let takers = case.plan.paths.get(path).filter(|_| path.to == PathEnd::Services);
+            takers.into_iter().flatten().any(|taker| case.evidence.flow(*taker).opened > 0)
+        });
+        if !reaches_services {
+            return Some("no Service's cluster address answers the runner at all".into());
+        }
     }
     let refused = |voucher: FlowId| {
         let seen = case.evidence.flow(voucher);

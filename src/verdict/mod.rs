@@ -12,23 +12,26 @@ mod conditions;
 mod deny;
 mod evidence;
 mod judge;
+mod moment;
 mod proof;
 mod reading;
 mod reason;
 mod relations;
 #[cfg(test)]
 mod tests;
+mod timeline;
 mod words;
 
 pub use allow::AllowProof;
-pub use evidence::{
-    Clock, Disturbance, Disturbed, EnforcerRecord, Evidence, FlowEvidence, Moment, Opened, OutOfOrder, Outcome,
-    ProbeEvidence, ProbeFailure, StageTimes, Streak,
-};
-pub use judge::{Finality, FlowResult, Judgement, Reach, judge};
+pub use deny::{MAX_RESTARTS, waits_needed};
+pub use evidence::{Disturbed, EnforcerRecord, Evidence, ProbeEvidence, ProbeFailure};
+pub use judge::{FlowResult, Judgement, Reach, judge};
+pub use moment::{Clock, Moment};
 pub use proof::{ControlProof, DenyProof, DenyTier, PathProof, SourceProof, Window};
 pub use reading::{AllowTier, Block, Opening, Reading, Refusal, Signature, read};
 pub use reason::Reason;
+pub use relations::concerns;
+pub use timeline::{Cause, FlowEvidence, FromTheStart, Opened, OutOfOrder, Outcome, Restarts, StageTimes, Streak};
 pub use words::describe_how;
 
 use crate::plan::FlowId;

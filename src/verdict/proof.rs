@@ -1,8 +1,10 @@
 //! What a proven deny rests on. None of it can be made up: a [`DenyProof`] holds a [`ControlProof`], and that has one
 //! constructor, which demands an opening before, after and all through the window.
 
-use super::evidence::{EnforcerRecord, Moment, StageTimes, Streak};
+use super::evidence::EnforcerRecord;
+use super::moment::Moment;
 use super::reading::Block;
+use super::timeline::Streak;
 use crate::plan::FlowId;
 use crate::suite::Demand;
 use crate::wire::Stage;
@@ -38,14 +40,13 @@ pub struct ControlProof {
     flow: FlowId,
     openings: u32,
     only: Option<Stage>,
-    pub(super) slowest: StageTimes,
 }
 
 impl ControlProof {
     /// Condition 2. `streak` has no pause above two seconds, by construction.
     pub(super) fn new(window: Window, flow: FlowId, first: Moment, last: Moment, streak: &Streak) -> Option<Self> {
         let around = first.surely_by(window.from) && window.to.surely_by(last);
-        around.then(|| Self { flow, openings: streak.count, only: streak.stopped_after(), slowest: streak.slowest })
+        around.then(|| Self { flow, openings: streak.count, only: streak.stopped_after() })
     }
 
     /// The flow that got through.
@@ -150,6 +151,7 @@ pub struct DenyProof {
     pub(super) twin: Option<FlowId>,
     pub(super) record: Option<EnforcerRecord>,
     pub(super) block: Block,
+    pub(super) restarts: u32,
 }
 
 impl DenyProof {
@@ -186,6 +188,11 @@ impl DenyProof {
     /// How the samples were blocked, the last time.
     pub fn block(&self) -> &Block {
         &self.block
+    }
+
+    /// How often the flow began anew before the window, because something relevant had changed.
+    pub fn restarts(&self) -> u32 {
+        self.restarts
     }
 
     /// Its tier.

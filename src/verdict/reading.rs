@@ -146,6 +146,8 @@ fn blocked_or_unsent(flow: &Flow, seen: &Observation, stop: &Stop) -> Reading {
         })
     };
     match &stop.how {
+        // Of an attempt that nobody let finish nothing follows.
+        How::Unfinished => Reading::NotSent(stop.clone()),
         How::Silence | How::Closed | How::Alert { .. } | How::Garbled { .. } => blocked(None, false),
         How::Rcode { code: 5 } => blocked(Some(Signature::DnsRefused), false),
         How::Rcode { .. } => blocked(None, false),

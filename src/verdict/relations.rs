@@ -1,6 +1,8 @@
 //! Who can vouch for whom: the plan's relations looked up in the evidence.
 
-use super::evidence::{Disturbance, Disturbed, Evidence, Moment, Streak};
+use super::evidence::{Disturbed, Evidence};
+use super::moment::Moment;
+use super::timeline::Streak;
 use crate::plan::{Able, FlowId, Party, Path, Plan, Vantage};
 use crate::wire::Stage;
 
@@ -51,7 +53,9 @@ impl<'a> Case<'a> {
         let vouchers = self.plan.vouchers.get(&of.to).map_or(&[][..], Vec::as_slice);
         vouchers.iter().copied().filter(move |voucher| {
             let from = self.plan.flow(*voucher);
-            from.probe != of.probe && !is_self(self.plan.vantage(from.probe), &of.party)
+            let vantage = self.plan.vantage(from.probe);
+            // One vantage may have several probes.
+            from.probe != of.probe && vantage != self.plan.vantage(of.probe) && !is_self(vantage, &of.party)
         })
     }
 
@@ -79,18 +83,6 @@ impl<'a> Case<'a> {
             .map(|to| Path { from: self.plan.vantage(of.probe).node().map(str::to_owned), to, family: of.family() })
             .collect()
     }
-
-    /// Changes that matter to a flow.
-    pub(super) fn disturbances(self, flow: FlowId) -> impl Iterator<Item = &'a Disturbance> {
-        let of = self.plan.flow(flow);
-        let source = self.plan.vantage(of.probe);
-        self.evidence.disturbances.iter().filter(move |disturbance| matters(&disturbance.what, source, &of.party))
-    }
-
-    /// Changes of the two pods at the ends of a flow.
-    pub(super) fn replacements(self, flow: FlowId) -> impl Iterator<Item = &'a Disturbance> {
-        self.disturbances(flow).filter(|disturbance| matches!(disturbance.what, Disturbed::Pod(..)))
-    }
 }
 
 /// Whether a vantage is the very pod that a flow dials.
@@ -103,7 +95,10 @@ fn is_self(vantage: &Vantage, party: &Party) -> bool {
     }
 }
 
-fn matters(what: &Disturbed, source: &Vantage, party: &Party) -> bool {
+/// Whether a change concerns either end of a flow, now or before.
+pub fn concerns(plan: &Plan, flow: FlowId, what: &Disturbed) -> bool {
+    let of = plan.flow(flow);
+    let (source, party) = (plan.vantage(of.probe), &of.party);
     let source_namespace = match source {
         Vantage::Pod { namespace, .. } => Some(namespace.as_str()),
         Vantage::Node { .. } | Vantage::Witness { .. } | Vantage::Runner => None,
@@ -111,7 +106,7 @@ fn matters(what: &Disturbed, source: &Vantage, party: &Party) -> bool {
     let target_namespace = match party {
         Party::Pod { namespace, .. } => Some(namespace.as_str()),
         Party::Service { service, .. } => Some(service.namespace.as_str()),
-        Party::Node { .. } | Party::Outside { .. } => None,
+        Party::Node { .. } | Party::Witness { .. } | Party::Outside { .. } => None,
     };
     let either = |namespace: &str| source_namespace == Some(namespace) || target_namespace == Some(namespace);
     match what {
@@ -121,7 +116,7 @@ fn matters(what: &Disturbed, source: &Vantage, party: &Party) -> bool {
             let is_target = match party {
                 Party::Pod { namespace: of, name: pod, .. } => of == namespace && pod == name,
                 Party::Service { pods, .. } => pods.iter().any(|pod| pod.split_once('/') == Some((namespace, name))),
-                Party::Node { .. } | Party::Outside { .. } => false,
+                Party::Node { .. } | Party::Witness { .. } | Party::Outside { .. } => false,
             };
             is_source || is_target
         }

@@ -1,12 +1,14 @@
 //! The rules, as sentences over timelines.
 
-use super::evidence::{Clock, Disturbance, Disturbed, EnforcerRecord, Evidence, ProbeFailure, StageTimes};
+use super::evidence::{Disturbed, EnforcerRecord, Evidence, ProbeFailure};
+use super::moment::Clock;
 use super::reading::{AllowTier, Block, Opening, Reading, Refusal, Signature};
-use super::{Finality, FlowVerdict, Judgement, Reason, Verdict, Violation, judge};
-use crate::model::Family;
+use super::timeline::{Cause, StageTimes};
+use super::{FlowVerdict, Judgement, Reason, Verdict, Violation, concerns, judge};
+use crate::model::{Family, ObjectRef};
 use crate::plan::{
     Able, Check, Environment, Flow, FlowId, LineRef, Party, Path, PathEnd, Plan, ProbeId, Scope, Standing, TargetKey,
-    Terms, Vantage,
+    Terms, Vantage, Waits,
 };
 use crate::suite::{Demand, Expected, Settings};
 use crate::wire::{FaultReason, How, Request, Stage, Stop, Transport};
@@ -33,7 +35,7 @@ fn pod(name: &str, node: &str) -> Vantage {
 }
 
 fn at(name: &str, node: &str) -> Party {
-    Party::Pod { namespace: "shop".into(), name: name.into(), node: node.into(), ready: true }
+    Party::Pod { namespace: "shop".into(), name: name.into(), node: node.into(), ready: true, host_network: false }
 }
 
 fn key(address: &str, port: u16) -> TargetKey {
@@ -58,6 +60,7 @@ fn check(name: &str, expected: Expected, flow: FlowId) -> Check {
         line: LineRef { file: "s".into(), line: 1, text: String::new(), because: None, tags: vec![], id: None },
         terms: Terms::of(expected, &none, &none, Environment::Lab, Demand::A2),
         flows: vec![flow],
+        retired: vec![],
         scope: Scope { source_nodes: 1, target_pods: 1 },
         standing: Standing::Provable,
     }
@@ -67,17 +70,23 @@ impl Scene {
     fn new() -> Self {
         let node = |name: &str| Vantage::Node { name: name.into() };
         let probes = vec![pod("web-0", "node-1"), node("node-2"), node("node-1"), pod("api-0", "node-1")];
-        let flow = |probe, to: TargetKey, party| Flow { probe: ProbeId(probe), to, party, opens_at: Stage::Connect };
+        let flow = |probe, to: TargetKey, party| Flow {
+            probe: ProbeId(probe),
+            to,
+            party,
+            opens_at: Stage::Connect,
+            waits: Waits::default(),
+        };
         let postgres = || key("10.0.2.1", 5432);
         let flows = vec![
             flow(0, postgres(), at("postgres-0", "node-2")),
             flow(1, postgres(), at("postgres-0", "node-2")),
             flow(2, key("10.0.1.1", 65533), at("web-0", "node-1")),
-            flow(2, key("10.1.0.2", 10250), Party::Node { name: "node-2".into() }),
+            flow(2, key("10.0.2.254", 10250), Party::Witness { node: "node-2".into() }),
             flow(3, postgres(), at("postgres-0", "node-2")),
             flow(0, key("10.0.1.9", 8080), at("cache-0", "node-1")),
         ];
-        let path = Path { from: Some("node-1".into()), to: PathEnd::Node("node-2".into()), family: Family::V4 };
+        let path = Path { from: Some("node-1".into()), to: PathEnd::Pods("node-2".into()), family: Family::V4 };
         let able = |allowed: Vec<FlowId>, reached: Vec<FlowId>| Able { allowed, tried: vec![], reached };
         let plan = Plan {
             suites: vec![],
@@ -94,8 +103,9 @@ impl Scene {
                 ((ProbeId(0), Family::V4, Transport::Tcp), able(vec![], vec![REACHED])),
                 ((ProbeId(3), Family::V4, Transport::Tcp), able(vec![ALLOWED], vec![CROSSING])),
             ]),
-            paths: BTreeMap::from([(path, vec![DENIED, CROSSING, ALLOWED])]),
+            paths: BTreeMap::from([(path, vec![CROSSING, ALLOWED])]),
             flows,
+            incarnations: BTreeMap::new(),
             notes: vec![],
         };
         let mut evidence = Evidence::of(&plan);
@@ -140,7 +150,7 @@ impl Scene {
     }
 
     fn judge(&self, index: usize) -> Judgement {
-        judge(&self.plan, &self.plan.checks[index], &self.evidence, Finality::Final)
+        judge(&self.plan, &self.plan.checks[index], &self.evidence)
     }
 
     fn deny(&self) -> Verdict {
@@ -329,11 +339,58 @@ fn deny_over_a_path_that_was_cut_half_way_is_unproven() {
 }
 
 #[test]
-fn denied_flow_does_not_vouch_for_its_own_path() {
+fn what_reached_a_nodes_own_address_says_nothing_of_its_pods() {
     let mut scene = Scene::good();
-    let path = scene.plan.paths.values_mut().next().expect("one");
-    path.retain(|flow| *flow != CROSSING && *flow != ALLOWED);
+    let takers = scene.plan.paths.values().next().expect("one").clone();
+    let to_node = Path { from: Some("node-1".into()), to: PathEnd::Node("node-2".into()), family: Family::V4 };
+    scene.plan.paths = BTreeMap::from([(to_node, takers)]);
     assert_eq!(reason(&scene.deny()), Some(Reason::NothingCrossed));
+}
+
+/// The runner must not reach Service shop/postgres, whose one pod is on node-2. `OTHER` is what the runner got to.
+fn from_the_runner(other: Party) -> Scene {
+    let mut scene = Scene::good();
+    scene.plan.probes[0] = Vantage::Runner;
+    let service = ObjectRef { namespace: "shop".into(), kind: "Service".into(), name: "postgres".into() };
+    let pods = vec!["shop/postgres-0".to_owned()];
+    scene.plan.flows[0].party = Party::Service { service, nodes: vec!["node-2".into()], pods };
+    scene.plan.flows[5].party = other;
+    let able = Able { allowed: vec![OTHER], tried: vec![], reached: vec![] };
+    scene.plan.able.insert((ProbeId(0), Family::V4, Transport::Tcp), able);
+    let path = |to| Path { from: None, to, family: Family::V4 };
+    let mut ends = scene.plan.flows[5].party.ends(&scene.plan.flows[5]);
+    if ends.len() > 2 {
+        ends.retain(|end| *end == PathEnd::Services);
+    }
+    scene.plan.paths.extend(ends.into_iter().map(|end| (path(end), vec![OTHER])));
+    scene.every(OTHER, 0, 5_000, 500, &open());
+    scene
+}
+
+#[test]
+fn service_that_the_runner_has_no_route_to_is_not_called_denied() {
+    // A node answered the runner, and a pod did: neither shows a way to the Services' addresses.
+    for other in [Party::Node { name: "node-2".into() }, at("api-0", "node-2")] {
+        let judgement = from_the_runner(other).judge(0);
+        assert!(matches!(judgement.flows[0].verdict, FlowVerdict::LeftOut(_)), "{judgement:?}");
+        assert_eq!(reason(&judgement.verdict), Some(Reason::NotSampled));
+    }
+}
+
+#[test]
+fn service_is_denied_to_a_runner_whom_another_service_answers() {
+    let service = ObjectRef { namespace: "kube-system".into(), kind: "Service".into(), name: "kube-dns".into() };
+    let dns = |nodes: &[&str]| Party::Service {
+        service: service.clone(),
+        nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
+        pods: vec![],
+    };
+    assert_eq!(from_the_runner(dns(&["node-2"])).deny(), Verdict::Proven);
+    // Some Service answered, and nothing shows that its packets went to the pods' node.
+    assert_eq!(reason(&from_the_runner(dns(&["node-1", "node-2"])).deny()), Some(Reason::NothingCrossed));
+    let mut scene = from_the_runner(dns(&["node-2"]));
+    scene.read(DENIED, 4_700, open());
+    assert!(matches!(scene.deny(), Verdict::Violated(_)));
 }
 
 #[test]
@@ -369,30 +426,166 @@ fn opening_counts_even_after_more_changes_than_are_remembered() {
     assert!(matches!(scene.deny(), Verdict::Violated(Violation::Opened { opened: 1, attempts: 61, .. })));
 }
 
+fn replaced(name: &str) -> Cause {
+    Cause::Changed(Disturbed::Pod("shop".into(), name.into()))
+}
+
 #[test]
-fn opening_of_a_replaced_pod_is_not_a_violation() {
-    let mut scene = Scene::good();
-    scene.read(DENIED, 4_700, open());
-    scene
-        .evidence
-        .disturbances
-        .push(Disturbance { at: 4_000_000, what: Disturbed::Pod("shop".into(), "postgres-0".into()) });
+fn opening_while_a_pod_is_replaced_is_neither_a_violation_nor_forgotten() {
+    let mut scene = Scene::new();
+    scene.every(DENIED, 200, 1_200, 500, &silence()).read(DENIED, 1_700, open());
+    scene.evidence.flows[0].replaced(1_000_000, 3_000_000, 3_000_000, replaced("postgres-0"));
+    scene.read(DENIED, 2_900, open()).every(DENIED, 3_200, 9_000, 500, &silence());
+    for flow in [CONTROL, REACHED, CROSSING] {
+        scene.every(flow, 0, 10_000, 500, &open());
+    }
     assert_eq!(reason(&scene.deny()), Some(Reason::ChangedUnderUs));
 }
 
 #[test]
-fn opening_well_before_the_pod_was_replaced_is_one() {
+fn opening_well_before_the_pod_was_replaced_is_a_violation() {
     let mut scene = Scene::new();
     scene.read(DENIED, 200, open());
-    scene
-        .evidence
-        .disturbances
-        .push(Disturbance { at: 4_000_000, what: Disturbed::Pod("shop".into(), "postgres-0".into()) });
+    scene.evidence.flows[0].replaced(2_000_000, 4_000_000, 4_000_000, replaced("postgres-0"));
     assert!(matches!(scene.deny(), Verdict::Violated(_)));
 }
 
 #[test]
-fn deny_is_unproven_when_something_relevant_changed() {
+fn opening_of_the_new_pod_is_a_violation_though_only_a_beat_tells_it() {
+    let mut scene = Scene::new();
+    scene.every(DENIED, 200, 1_200, 500, &silence()).read(DENIED, 1_700, open());
+    scene.evidence.flows[0].replaced(1_000_000, 3_000_000, 3_000_000, replaced("postgres-0"));
+    scene.evidence.flows[0].beat(9, 3_500_000).expect("in order");
+    assert!(matches!(scene.deny(), Verdict::Violated(Violation::Opened { opened: 6, attempts: 9, .. })));
+}
+
+#[test]
+fn what_opens_on_a_retired_flow_counts_only_before_its_pod_was_gone() {
+    let retired = |millis: u64| {
+        let mut scene = Scene::good();
+        scene.plan.checks[0].retired = vec![OTHER];
+        scene.read(OTHER, 100, silence());
+        if millis < 3_000 {
+            scene.read(OTHER, millis, open());
+        }
+        scene.evidence.flows[5].retire(1_000_000, 3_000_000);
+        if millis >= 3_000 {
+            scene.read(OTHER, millis, open());
+        }
+        scene.deny()
+    };
+    assert!(matches!(retired(500), Verdict::Violated(Violation::Opened { flow: OTHER, .. })));
+    assert_eq!(reason(&retired(2_000)), Some(Reason::ChangedUnderUs));
+    assert_eq!(retired(3_500), Verdict::Proven);
+}
+
+/// All flows begin anew at this time, as when the policies of their namespace changed.
+fn restart(scene: &mut Scene, millis: u64) {
+    for flow in &mut scene.evidence.flows {
+        let what = Disturbed::Policy("shop".into(), "any".into());
+        flow.restart(millis * 1_000, millis as i64 * 1_000, Cause::Changed(what));
+    }
+}
+
+#[test]
+fn samples_before_a_change_do_not_count() {
+    let mut scene = Scene::good();
+    restart(&mut scene, 4_500);
+    assert_eq!(reason(&scene.deny()), Some(Reason::ChangedUnderUs));
+}
+
+#[test]
+fn deny_that_holds_again_after_a_change_is_proven_and_says_so() {
+    let mut scene = Scene::new();
+    let all = |scene: &mut Scene, from, to| {
+        scene.every(DENIED, from + 200, to - 200, 300, &silence());
+        for flow in [CONTROL, REACHED, CROSSING] {
+            scene.every(flow, from, to, 300, &open());
+        }
+    };
+    for n in 0..4 {
+        all(&mut scene, n * 5_000, n * 5_000 + 4_500);
+        assert_eq!(scene.deny(), Verdict::Proven);
+        let judgement = scene.judge(0);
+        let FlowVerdict::Denied(proof) = &judgement.flows[0].verdict else { panic!("{judgement:?}") };
+        assert_eq!(u64::from(proof.restarts()), n);
+        assert!(proof.window().from.earliest >= n as i64 * 5_000_000 - 500_000, "{:?}", proof.window());
+        restart(&mut scene, n * 5_000 + 4_600);
+    }
+    all(&mut scene, 20_000, 24_500);
+    assert_eq!(reason(&scene.deny()), Some(Reason::ChangedUnderUs), "a fourth change is one too many");
+}
+
+#[test]
+fn changes_that_are_noticed_together_are_one() {
+    let mut scene = Scene::new();
+    for millis in [1_000, 1_200, 1_900] {
+        restart(&mut scene, millis);
+    }
+    assert_eq!(scene.evidence.flows[0].restarts.as_ref().map(|restarts| restarts.count), Some(1));
+    restart(&mut scene, 2_100);
+    assert_eq!(scene.evidence.flows[0].restarts.as_ref().map(|restarts| restarts.count), Some(2));
+}
+
+#[test]
+fn attempt_that_started_before_a_change_counts_for_nothing_though_it_ended_after() {
+    let mut scene = Scene::new();
+    restart(&mut scene, 2_000);
+    scene.every(DENIED, 200, 1_900, 100, &silence());
+    for flow in [CONTROL, REACHED, CROSSING] {
+        scene.every(flow, 0, 5_000, 500, &open());
+    }
+    assert_eq!(reason(&scene.deny()), Some(Reason::ChangedUnderUs));
+}
+
+#[test]
+fn policy_that_is_removed_while_watched_leaves_a_violation() {
+    let mut scene = Scene::good();
+    restart(&mut scene, 4_300);
+    scene.read(DENIED, 4_700, open());
+    assert!(matches!(scene.deny(), Verdict::Violated(_)));
+}
+
+#[test]
+fn allow_must_come_up_again_after_a_change() {
+    let mut scene = Scene::new();
+    scene.every(ALLOWED, 0, 2_000, 500, &open());
+    assert_eq!(scene.allow(), Verdict::Proven);
+    restart(&mut scene, 2_100);
+    assert_eq!(reason(&scene.allow()), Some(Reason::ChangedUnderUs));
+    scene.every(ALLOWED, 2_500, 3_000, 500, &silence()).every(ALLOWED, 3_500, 4_500, 500, &open());
+    let judgement = scene.judge(1);
+    let FlowVerdict::Allowed(proof) = &judgement.flows[0].verdict else { panic!("{judgement:?}") };
+    assert_eq!((proof.delay().as_millis(), proof.restarts()), (1_000, 1));
+}
+
+#[test]
+fn allow_that_stays_shut_after_a_change_is_violated() {
+    let mut scene = Scene::new();
+    scene.every(ALLOWED, 0, 2_000, 500, &open());
+    restart(&mut scene, 2_100);
+    scene.every(ALLOWED, 2_500, 13_000, 500, &silence());
+    for flow in [CONTROL, CROSSING] {
+        scene.every(flow, 2_500, 13_000, 500, &open());
+    }
+    assert!(matches!(scene.allow(), Verdict::Violated(Violation::Shut { .. })));
+}
+
+#[test]
+fn probe_that_stood_still_begins_anew_and_is_starved_without_enough_samples() {
+    let mut scene = Scene::good();
+    scene.evidence.flows[0].restart(3_000_000, 3_000_000, Cause::Stalled(1_500));
+    assert_eq!(reason(&scene.deny()), Some(Reason::Starved));
+    scene.every(DENIED, 4_700, 7_500, 300, &silence());
+    for flow in [CONTROL, REACHED, CROSSING] {
+        scene.every(flow, 5_500, 8_000, 500, &open());
+    }
+    assert_eq!(scene.deny(), Verdict::Proven);
+}
+
+#[test]
+fn change_concerns_the_flows_between_its_objects() {
+    let plan = Scene::new().plan;
     let relevant = [
         Disturbed::Pod("shop".into(), "web-0".into()),
         Disturbed::Pod("shop".into(), "postgres-0".into()),
@@ -400,14 +593,8 @@ fn deny_is_unproven_when_something_relevant_changed() {
         Disturbed::Policy("shop".into(), "any".into()),
     ];
     for what in relevant {
-        let mut scene = Scene::good();
-        scene.evidence.disturbances.push(Disturbance { at: 2_000_000, what: what.clone() });
-        assert_eq!(reason(&scene.deny()), Some(Reason::ChangedUnderUs), "{what}");
+        assert!(concerns(&plan, DENIED, &what), "{what}");
     }
-}
-
-#[test]
-fn deny_is_proven_when_something_else_changed() {
     let elsewhere = [
         Disturbed::Pod("shop".into(), "cart-0".into()),
         Disturbed::Namespace("data".into()),
@@ -415,9 +602,7 @@ fn deny_is_proven_when_something_else_changed() {
         Disturbed::Service("shop".into(), "postgres".into()),
     ];
     for what in elsewhere {
-        let mut scene = Scene::good();
-        scene.evidence.disturbances.push(Disturbance { at: 2_000_000, what });
-        assert_eq!(scene.deny(), Verdict::Proven);
+        assert!(!concerns(&plan, DENIED, &what), "{what}");
     }
 }
 
@@ -457,7 +642,6 @@ fn fault_in_an_attempt_breaks_the_hold() {
 fn deny_of_a_probe_that_failed_is_unproven() {
     let cases = [
         (ProbeFailure::Ended("killed".into()), Reason::ProbeFault),
-        (ProbeFailure::Stalled(2_000), Reason::Starved),
         (ProbeFailure::Protocol("a hole".into()), Reason::ProbeFault),
         (ProbeFailure::Clocks("drift".into()), Reason::Clocks),
     ];
@@ -538,8 +722,9 @@ fn unprovable_line_is_unproven_unless_it_opens() {
 #[test]
 fn silence_of_a_pod_that_is_not_ready_does_not_count_and_its_opening_does() {
     let mut scene = Scene::good();
-    scene.plan.flows[0].party =
-        Party::Pod { namespace: "shop".into(), name: "postgres-0".into(), node: "node-2".into(), ready: false };
+    if let Party::Pod { ready, .. } = &mut scene.plan.flows[0].party {
+        *ready = false;
+    }
     assert_eq!(reason(&scene.deny()), Some(Reason::NotSampled));
     scene.read(DENIED, 4_700, open());
     assert!(matches!(scene.deny(), Verdict::Violated(_)));
@@ -751,4 +936,28 @@ fn a_control_whose_greeting_is_another_each_time_is_alive_throughout() {
         scene.read(CONTROL, n * 500, Reading::Open(opening));
     }
     assert_eq!(scene.deny(), Verdict::Proven);
+}
+
+#[test]
+fn an_allow_that_only_our_own_faults_interrupt_is_not_violated() {
+    let mut scene = Scene::new();
+    for n in 0..12_u64 {
+        scene.read(ALLOWED, n * 1_000, open());
+        let attempt = scene.next.entry(ALLOWED.0).or_default();
+        *attempt += 1;
+        let fault = scene.evidence.flows[4].fault(*attempt, (n * 1_000 + 500) * 1_000, FaultReason::Starved);
+        fault.expect("in order");
+    }
+    scene.read(ALLOWED, 12_500, open());
+    for flow in [CONTROL, CROSSING] {
+        scene.every(flow, 0, 13_000, 500, &open());
+    }
+    assert_eq!(reason(&scene.allow()), Some(Reason::Starved));
+    // What was blocked now and then, and never got through three times in a row, is.
+    let mut scene = scene.without(ALLOWED);
+    for n in 0..12_u64 {
+        scene.read(ALLOWED, n * 1_000, open()).read(ALLOWED, n * 1_000 + 500, silence());
+    }
+    scene.read(ALLOWED, 12_500, open());
+    assert!(matches!(scene.allow(), Verdict::Violated(Violation::Shut { .. })));
 }

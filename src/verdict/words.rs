@@ -11,6 +11,7 @@ pub(super) fn describe_demand(demand: Demand) -> &'static str {
 pub fn describe_how(how: &How) -> String {
     match how {
         How::Silence => "no answer".into(),
+        How::Unfinished => "no answer when the probe ended".into(),
         How::Error { icmp: Some(icmp), .. } => {
             let protocol = if icmp.v6 { "ICMPv6" } else { "ICMP" };
             let from = icmp.offender.map_or(String::new(), |offender| format!(" from {offender}"));

@@ -16,7 +16,7 @@ use watertight::engine::{self, Observer, RunnerClock};
 use watertight::event::{CheckResult, Outcome, RunEvent, Summary};
 use watertight::inventory::read_manifests;
 use watertight::model::Family;
-use watertight::plan::{Environment, Landmarks, Plan, Schedule, Selection, Vantage, resolve};
+use watertight::plan::{Environment, Plan, Schedule, Selection, Vantage, resolve};
 use watertight::source::Sources;
 use watertight::suite;
 use watertight::wire::{Body, FaultReason, Sample};
@@ -217,6 +217,7 @@ async fn once(case: &Case) -> Ran {
     (case.before)(stage.clone()).await;
     let options = engine::Options {
         about: engine::About::default(),
+        replan: engine::Replan::default(),
         schedule: Schedule {
             run: "0123456789abcdef".into(),
             seed: 7,
@@ -297,9 +298,9 @@ fn world_and_plan(case: &Case) -> (World, Plan) {
     let (suites, diagnostics) = suite::read(&[suite], &sources);
     assert!(!diagnostics.has_errors(), "{}", diagnostics.render_compact(&sources));
     let world = World::place(&manifests, &[], Layout::default()).expect("placed");
-    let landmarks = Landmarks { on_pods: Some(lab::CONTROL_PORT), on_nodes: Some(lab::NODE_PORT), witnesses: true };
+    let landmarks = world.landmarks();
     let mut plan =
-        resolve(&suites, world.inventory(), Environment::Lab, landmarks, &Selection::default()).expect("a plan");
+        resolve(&suites, world.inventory(), Environment::Lab, &landmarks, &Selection::default()).expect("a plan");
     plan.resolvers = plan.probes.iter().map(|vantage| Some(world.resolver(vantage))).collect();
     (world, plan)
 }

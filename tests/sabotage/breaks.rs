@@ -220,12 +220,18 @@ fn probes_lost(base: &Arc<Base>) -> Vec<Job> {
         let expect: Expect = Box::new(move |base, index| {
             let (ends, check) = (base.ends(), base.check(index));
             let probes = ends.probes(check);
-            let lost: BTreeSet<ProbeId> = killed.union(&stalled).copied().collect();
             Some(match (probes.is_disjoint(&killed), probes.is_disjoint(&stalled)) {
                 (false, true) => Wanted::Unproven(vec![Reason::ProbeFault]),
-                (true, false) => Wanted::Unproven(vec![Reason::Starved]),
+                // It begins anew, and may lack what only a killed probe could have shown.
+                (true, false) => Wanted::ProvenOr(vec![
+                    Reason::Starved,
+                    Reason::NoControlAnswered,
+                    Reason::TooFewSamples,
+                    Reason::SourceNotAble,
+                    Reason::NothingCrossed,
+                ]),
                 (false, false) => Wanted::Unproven(vec![Reason::ProbeFault, Reason::Starved]),
-                (true, true) if check.expected == Expected::Denied && ends.vouched_only_by(check, &lost) => {
+                (true, true) if check.expected == Expected::Denied && ends.vouched_only_by(check, &killed) => {
                     Wanted::Unproven(vec![Reason::NoControlAnswered, Reason::TooFewSamples, Reason::SourceNotAble])
                 }
                 (true, true) => Wanted::NotViolated,
@@ -237,7 +243,8 @@ fn probes_lost(base: &Arc<Base>) -> Vec<Job> {
     (0..groups.len()).filter(|_| groups.len() > 1).map(of).collect()
 }
 
-/// A policy added, and policies removed, in the middle of a run → whatever they touch is not proven.
+/// Policies replaced by isolation in the middle of a run → what they admitted is violated; policies removed → what they
+/// denied is violated. Everything that they touch begins anew.
 fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
     let ends = base.ends();
     let touched: BTreeSet<String> = base.proven().flat_map(|check| ends.namespaces(check)).collect();
@@ -252,20 +259,24 @@ fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
     };
     let mut jobs = Vec::new();
     for namespaces in groups(touched.clone()) {
-        let what = format!("a policy added to {} meanwhile", listed(&namespaces));
+        let what = format!("policies of {} replaced by isolation meanwhile", listed(&namespaces));
         let here = namespaces.clone();
         let act = async move |hand: Hand| {
             let mut policies = hand.sabotage.inventory().await?.policies;
+            policies.retain(|policy| !here.contains(&policy.namespace));
             policies.extend(here.iter().map(|namespace| isolating(namespace)));
             hand.sabotage.set_policies(policies).await
         };
         let expect: Expect = Box::new(move |base, index| {
-            let touched = !base.ends().namespaces(base.check(index)).is_disjoint(&namespaces);
+            let check = base.check(index);
+            let touched = !base.ends().namespaces(check).is_disjoint(&namespaces);
             // An allowance that nothing touches may have had its only other way to be seen able touched.
-            Some(if touched {
-                Wanted::Unproven(vec![Reason::ChangedUnderUs])
-            } else {
-                Wanted::ProvenOr(vec![Reason::SourceNotAble, Reason::TooFewSamples])
+            Some(match check.expected {
+                _ if !touched => Wanted::ProvenOr(vec![Reason::SourceNotAble, Reason::TooFewSamples]),
+                Expected::Denied => Wanted::NotViolated,
+                // The new policy stops every pod; what it stops began anew, and stays shut.
+                Expected::Allowed if base.ends().sends_from_pods(check) => Wanted::Violated,
+                Expected::Allowed => Wanted::NotProven,
             })
         });
         jobs.push(job(base, &what, How::MEANWHILE, act, expect));
@@ -282,11 +293,12 @@ fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
             if base.ends().namespaces(check).is_disjoint(&namespaces) {
                 return Some(Wanted::ProvenOr(vec![Reason::SourceNotAble, Reason::TooFewSamples]));
             }
-            Some(match check.expected {
-                // Where it was this policy that denied, the packets that get through now go before everything.
-                Expected::Denied => Wanted::NotProven,
-                Expected::Allowed => Wanted::Unproven(vec![Reason::ChangedUnderUs]),
-            })
+            match check.expected {
+                Expected::Denied if base.ends().namespaces(check).is_subset(&namespaces) => Some(Wanted::Violated),
+                // The policies of the other end may still deny it.
+                Expected::Denied => None,
+                Expected::Allowed => Some(Wanted::ProvenOr(vec![Reason::ChangedUnderUs])),
+            }
         });
         jobs.push(job(base, &what, How::MEANWHILE, act, expect));
     }
@@ -298,7 +310,7 @@ fn isolating(namespace: &str) -> Policy {
     let spec = serde_json::json!({ "podSelector": {}, "policyTypes": ["Ingress", "Egress"] });
     Policy {
         namespace: namespace.to_owned(),
-        name: "added-meanwhile".to_owned(),
+        name: "isolation".to_owned(),
         spec: serde_json::from_value(spec).expect("a policy"),
         origin: String::new(),
         rules: RuleOrigins::default(),
@@ -326,7 +338,7 @@ fn dns_stopped(base: &Arc<Base>) -> Job {
 /// Flows whose address a probe looks up itself.
 fn resolved_by_probes(base: &Base) -> BTreeSet<u32> {
     let schedule = Schedule { run: String::new(), seed: 0, trust: Vec::new(), beat: Duration::from_secs(1) };
-    let plans = probe_plans(&base.ran.plan, &schedule);
+    let plans = probe_plans(&base.ran.plan, &schedule, 0);
     let flows = plans.iter().flat_map(|plan| &plan.flows);
     flows.filter(|flow| matches!(flow.target, Target::Name { .. })).map(|flow| flow.id).collect()
 }
@@ -377,7 +389,7 @@ fn leaks(base: &Base, one_in: u32, wanted: impl Fn(&str) -> bool) -> Vec<Leak> {
                     .collect()
             }
             Party::Outside { name } if wanted(name) => vec![(flow.to.address, flow.to.port)],
-            Party::Pod { .. } | Party::Outside { .. } | Party::Node { .. } => Vec::new(),
+            Party::Pod { .. } | Party::Outside { .. } | Party::Node { .. } | Party::Witness { .. } => Vec::new(),
         };
         for (to, port) in to {
             let leak = Leak { from, to, port, transport: flow.to.transport, one_in };
@@ -422,7 +434,9 @@ fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
             for (flow, report) in base.check(index).flows.iter().zip(&result.flows) {
                 let dials = match &ran.plan.flow(*flow).party {
                     Party::Pod { namespace, name, .. } => format!("{namespace}/{name}"),
-                    Party::Service { .. } | Party::Node { .. } | Party::Outside { .. } => continue,
+                    Party::Service { .. } | Party::Node { .. } | Party::Witness { .. } | Party::Outside { .. } => {
+                        continue;
+                    }
                 };
                 if (report.shows == "violated") != porous.contains(&dials) {
                     failures.push(format!("{}: the flow to {dials} shows {}", result.check.name, report.shows));

@@ -58,6 +58,7 @@ impl<'a> Ends<'a> {
                 vec![at(Who::Pod(namespace.clone(), name.clone()), flow.to.port)]
             }
             Party::Node { name } => vec![at(Who::Node(name.clone()), flow.to.port)],
+            Party::Witness { .. } => Vec::new(),
             Party::Outside { .. } => {
                 let mut named = self.inventory.hosts.iter();
                 let host = named.find(|(_, addresses)| addresses.contains(&flow.to.address));
@@ -102,7 +103,7 @@ impl<'a> Ends<'a> {
             match &flow.party {
                 Party::Pod { namespace, .. } => drop(namespaces.insert(namespace.clone())),
                 Party::Service { service, .. } => drop(namespaces.insert(service.namespace.clone())),
-                Party::Node { .. } | Party::Outside { .. } => {}
+                Party::Node { .. } | Party::Witness { .. } | Party::Outside { .. } => {}
             }
         }
         namespaces
@@ -113,8 +114,14 @@ impl<'a> Ends<'a> {
         self.flows(check).any(|flow| {
             let from = self.plan.vantage(flow.probe).node();
             let ends = flow.party.ends(flow);
-            from.is_some_and(|from| ends.iter().any(|end| matches!(end, PathEnd::Node(to) if to != from)))
+            let away = |from: &str, end: &PathEnd| matches!(end, PathEnd::Node(to) | PathEnd::Pods(to) if to != from);
+            from.is_some_and(|from| ends.iter().any(|end| away(from, end)))
         })
+    }
+
+    /// Whether all flows of a check are sent from pods.
+    pub(crate) fn sends_from_pods(self, check: &'a Check) -> bool {
+        self.flows(check).all(|flow| matches!(self.plan.vantage(flow.probe), Vantage::Pod { .. }))
     }
 
     /// The probes that send for a check.
@@ -152,7 +159,7 @@ impl<'a> Ends<'a> {
     pub(crate) fn replicas(self, check: &'a Check) -> BTreeSet<String> {
         let pods = self.flows(check).filter_map(|flow| match &flow.party {
             Party::Pod { namespace, name, .. } => Some(format!("{namespace}/{name}")),
-            Party::Service { .. } | Party::Node { .. } | Party::Outside { .. } => None,
+            Party::Service { .. } | Party::Node { .. } | Party::Witness { .. } | Party::Outside { .. } => None,
         });
         pods.collect()
     }

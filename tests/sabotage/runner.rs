@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use watertight::backend::lab::{self, Deny, Lab, Layout, Sabotage, World};
 use watertight::backend::{Arrival, Backend};
-use watertight::cli::{engine_options, outside_hosts, plan_in};
-use watertight::engine::{self, Observer};
+use watertight::cli::{engine_options, outside_hosts, plan_in, replan_in};
+use watertight::engine::{self, Observer, Replan};
 use watertight::event::{CheckResult, ExitCode, Outcome, RunEvent};
 use watertight::inventory::{Inventory, Manifests, load_manifests};
 use watertight::plan::{Plan, Selection};
@@ -89,12 +89,13 @@ impl Case {
         Self { suite, ..self.clone() }
     }
 
-    /// The world and what would be done in it.
-    pub(crate) fn prepare(&self) -> (World, Plan) {
+    /// The world, what would be done in it, and how that is planned again.
+    pub(crate) fn prepare(&self) -> (World, Plan, Replan) {
         let suites = [self.suite.clone()];
         let world = World::place(&self.manifests, &outside_hosts(&suites), Layout::default()).expect("a world");
         let plan = plan_in(&world, &suites, &Selection::default());
-        (world, plan.unwrap_or_else(|error| panic!("{}: {error}", self.name)))
+        let replan = replan_in(&world, &suites, &Selection::default());
+        (world, plan.unwrap_or_else(|error| panic!("{}: {error}", self.name)), replan)
     }
 }
 
@@ -169,7 +170,7 @@ pub(crate) async fn run(
 }
 
 async fn run_once(case: &Case, how: How, act: &impl AsyncFn(Hand) -> Result<(), lab::Error>) -> Result<Ran, String> {
-    let (world, plan) = case.prepare();
+    let (world, plan, replan) = case.prepare();
     let (plan, inventory) = (Arc::new(plan), Arc::new(world.inventory().clone()));
     let failed = |what: &str, error: &dyn std::error::Error| format!("failed to {what}: {error}");
     let mut lab = Lab::up(world, lab::Options { deny: case.deny }).await.map_err(|e| failed("make the lab", &e))?;
@@ -181,7 +182,8 @@ async fn run_once(case: &Case, how: How, act: &impl AsyncFn(Hand) -> Result<(), 
     }
     let (hello, mut hellos) = watch::channel(BTreeSet::new());
     let mut seen = Seen { hello, finished: None, starved: 0 };
-    let options = engine_options(&lab);
+    let mut options = engine_options(&lab);
+    options.replan = replan;
     let interrupted = async {
         match how.interrupt {
             Some(after) => tokio::time::sleep(after).await,

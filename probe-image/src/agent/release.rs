@@ -30,6 +30,13 @@ pub(crate) enum Ended {
         /// What was seen.
         seen: Observation,
     },
+    /// The probe is ending: this is how far it had come.
+    Unfinished {
+        /// When it started, microseconds since hello.
+        start: u64,
+        /// What was seen until now.
+        seen: Observation,
+    },
     /// Our machinery failed.
     Fault {
         /// When it started or was to start.
@@ -86,6 +93,11 @@ impl FlowLog {
         !self.pending.is_empty()
     }
 
+    /// Whether nothing is known yet of an attempt that is under way.
+    pub(crate) fn waits(&self) -> bool {
+        self.pending.iter().any(Option::is_none)
+    }
+
     /// Whether the next line would be a fault after attempts that no beat has told of.
     pub(crate) fn owes_beat(&self) -> bool {
         self.in_beat && matches!(self.pending.front(), Some(Some(Ended::Fault { .. })))
@@ -93,11 +105,12 @@ impl FlowLog {
 
     /// Reports the next attempt if its turn has come.
     pub(crate) fn release(&mut self) -> Option<Released> {
-        let ended = self.pending.front_mut()?.take()?;
+        // Whether an unfinished attempt is told depends on what it got to, and is decided at the end.
+        let ended = self.pending.front_mut()?.take_if(|ended| !matches!(ended, Ended::Unfinished { .. }))?;
         self.pending.pop_front();
         self.reported += 1;
         Some(match ended {
-            Ended::Seen { start, seen } => {
+            Ended::Seen { start, seen } | Ended::Unfinished { start, seen } => {
                 self.last_start = start;
                 self.in_beat = true;
                 if self.last.as_ref().is_some_and(|last| same_outcome(last, &seen)) {
@@ -120,19 +133,29 @@ impl FlowLog {
         })
     }
 
-    /// When the probe ends: waits no longer for attempts under way before one that got further than the last one told.
+    /// When the probe ends: waits no longer for attempts under way before one that got further than the last one told,
+    /// finished or not.
     ///
     /// Else an opening would be lost for an earlier attempt that is still in its silence. Those given up are faults.
     pub(crate) fn give_up(&mut self) {
         let told = self.last.as_ref().map_or(0, |last| last.passed.len());
+        let got_further = |seen: &Observation| seen.passed.len() > told;
         let further = self.pending.iter().enumerate().rev().find_map(|(place, ended)| match ended {
-            Some(Ended::Seen { start, seen }) if seen.passed.len() > told => Some((place, *start)),
-            Some(Ended::Seen { .. } | Ended::Fault { .. }) | None => None,
+            Some(Ended::Seen { start, seen } | Ended::Unfinished { start, seen }) if got_further(seen) => {
+                Some((place, *start))
+            }
+            Some(Ended::Seen { .. } | Ended::Unfinished { .. } | Ended::Fault { .. }) | None => None,
         });
         let Some((further, start)) = further else { return };
-        for under_way in self.pending.iter_mut().take(further).filter(|ended| ended.is_none()) {
-            let detail = "the probe ended during the attempt".to_owned();
-            *under_way = Some(Ended::Fault { start, reason: FaultReason::Defect, detail });
+        for place in self.pending.iter_mut().take(further + 1) {
+            *place = match place.take() {
+                Some(Ended::Unfinished { start, seen }) if got_further(&seen) => Some(Ended::Seen { start, seen }),
+                Some(Ended::Unfinished { .. }) | None => {
+                    let detail = "the probe ended during the attempt".to_owned();
+                    Some(Ended::Fault { start, reason: FaultReason::Defect, detail })
+                }
+                ended => ended,
+            };
         }
     }
 
@@ -246,6 +269,26 @@ mod tests {
         assert_eq!(told(&mut log), ["sample 1 false"]);
         log.give_up();
         assert_eq!(told(&mut log), ["beat [(9, 1, 1)]", "fault 2", "sample 3 false", "sample 4 true"]);
+    }
+
+    fn unfinished(start: u64, passed: Vec<(Stage, u32)>) -> Ended {
+        let stop = Some(Stop { stage: Stage::Request, how: How::Unfinished });
+        Ended::Unfinished { start, seen: Observation { passed, stop, ..crate::probe::nothing_seen() } }
+    }
+
+    #[test]
+    fn unfinished_attempt_is_told_only_if_it_got_further() {
+        let mut log = FlowLog::new(9);
+        for n in 1..=4 {
+            assert_eq!(log.begin(), n);
+        }
+        log.end(1, seen(1, Some(110)));
+        log.end(2, unfinished(2, vec![]));
+        log.end(3, unfinished(3, vec![(Stage::Connect, 1)]));
+        log.end(4, unfinished(4, vec![]));
+        assert_eq!(told(&mut log), ["sample 1 false"]);
+        log.give_up();
+        assert_eq!(told(&mut log), ["beat [(9, 1, 1)]", "fault 2", "sample 3 false"]);
     }
 
     #[test]

@@ -10,12 +10,15 @@ use super::flows::{Due, Flows};
 use super::output::{Output, Sent};
 use super::release::{Ended, Released, beat};
 use crate::probe::{Common, Prepared};
-use crate::wire::{Body, Fault, FaultReason, Plan};
+use crate::wire::{Body, Fault, FaultReason, How, Observation, Plan};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+/// How long attempts under way may take to say how far they have come.
+const LAST_RESULTS: Duration = Duration::from_millis(150);
 
 /// The flows of one plan, and where their lines go.
 pub(crate) struct Sampler<'a> {
@@ -88,6 +91,7 @@ impl<'a> Sampler<'a> {
                 self.next_beat = self.next_beat.max(now - now % self.beat_every) + self.beat_every;
             }
             if let Some(reason) = self.over(now) {
+                self.hurry().await;
                 self.last_beat(reason);
                 return reason;
             }
@@ -95,6 +99,7 @@ impl<'a> Sampler<'a> {
             tokio::select! {
                 reason = &mut ended => {
                     self.lag.observe(self.clock.now());
+                    self.hurry().await;
                     self.last_beat(reason);
                     return reason;
                 }
@@ -182,6 +187,19 @@ impl<'a> Sampler<'a> {
         }
     }
 
+    /// Attempts under way say how far they have come: one that has passed a stage has passed it, however long it would
+    /// have waited for the next.
+    async fn hurry(&mut self) {
+        self.common.end();
+        let until = Instant::now() + LAST_RESULTS;
+        while self.flows.all.iter().any(|flow| flow.log.waits()) {
+            match timeout_at(until, self.results.recv()).await {
+                Ok(Some(finished)) => self.finish(finished),
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
     /// What is known when the probe ends: results that have arrived, openings behind attempts under way, and a beat.
     fn last_beat(&mut self, reason: &str) {
         if reason == "output" {
@@ -244,6 +262,7 @@ async fn attempt(prepared: &Prepared, common: &Common, report: &mut Report, slot
     };
     let (seen, open) = ended;
     report.send(match seen {
+        Ok(seen) if is_unfinished(&seen) => Ended::Unfinished { start, seen },
         Ok(seen) => Ended::Seen { start, seen },
         Err((reason, detail)) => Ended::Fault { start, reason, detail },
     });
@@ -251,4 +270,8 @@ async fn attempt(prepared: &Prepared, common: &Common, report: &mut Report, slot
         open.close().await;
     }
     drop(slot);
+}
+
+fn is_unfinished(seen: &Observation) -> bool {
+    seen.stop.as_ref().is_some_and(|stop| stop.how == How::Unfinished)
 }

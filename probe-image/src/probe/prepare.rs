@@ -6,12 +6,13 @@ use super::resolve::{candidates, parse_resolv_conf, resolve};
 use super::tls::{self, Trust};
 use super::{Halt, Open, Trace, http, tcp, udp};
 use crate::text::{from_hex, hex};
-use crate::wire::{Deadlines, FaultReason, Flow, Observation, Plan, Request, Resolver, Target, Transport};
+use crate::wire::{Deadlines, FaultReason, Flow, How, Observation, Plan, Request, Resolver, Stage, Target, Transport};
 use hickory_proto::rr::Name;
 use sha2::{Digest, Sha256};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
@@ -21,6 +22,8 @@ pub(crate) struct Common {
     run: String,
     trust: Trust,
     resolver: Resolver,
+    /// `true` once attempts under way shall say what they have seen so far.
+    ending: watch::Sender<bool>,
 }
 
 impl Common {
@@ -37,7 +40,13 @@ impl Common {
             run: plan.run.clone(),
             trust: Trust::new(&plan.trust)?,
             resolver: plan.resolver.clone().unwrap_or_else(system),
+            ending: watch::Sender::new(false),
         })
+    }
+
+    /// From now on attempts wait for nothing: they end as [`How::Unfinished`] where they are.
+    pub(crate) fn end(&self) {
+        self.ending.send_replace(true);
     }
 
     /// The nonce of one attempt: nobody who does not know the seed can say it before it was sent.
@@ -138,7 +147,13 @@ impl Prepared {
     ) -> (Result<Observation, (FaultReason, String)>, Option<Open>) {
         let mut trace = Trace::new();
         let mut open = None;
-        let ended = self.stages(common, attempt, &mut trace, &mut open).await;
+        let mut ending = common.ending.subscribe();
+        let ended = tokio::select! {
+            biased;
+            ended = self.stages(common, attempt, &mut trace, &mut open) => ended,
+            // The sender lives as long as what borrows it here.
+            _ = ending.wait_for(|ending| *ending) => Err(Halt::stop(self.stage_after(&trace), How::Unfinished)),
+        };
         let mut seen = trace.seen;
         match ended {
             Ok(()) => {}
@@ -196,6 +211,24 @@ impl Prepared {
         };
         *open = Some(Open::Plain(stream));
         ended
+    }
+
+    /// The stage that an attempt waits for, by what it has passed.
+    fn stage_after(&self, trace: &Trace) -> Stage {
+        let passed = trace.seen.passed.last().map(|(stage, _)| *stage);
+        let tls = match &self.work {
+            Work::Tls(_) => true,
+            Work::Http(http) => http.tls.is_some(),
+            Work::Connect { .. } | Work::Nonce | Work::Payload(_) | Work::Dns(_) => false,
+        };
+        match (passed, self.transport) {
+            (None, _) if matches!(self.to, To::Names { .. }) => Stage::Resolve,
+            (None | Some(Stage::Resolve), Transport::Tcp) => Stage::Connect,
+            (None | Some(Stage::Resolve), Transport::Udp) => Stage::FirstBytes,
+            (Some(Stage::Connect), _) if tls => Stage::Tls,
+            (Some(Stage::Connect), _) => Stage::FirstBytes,
+            (Some(Stage::FirstBytes | Stage::Tls | Stage::Request), _) => Stage::Request,
+        }
     }
 
     async fn secure(

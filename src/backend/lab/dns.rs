@@ -61,29 +61,33 @@ impl World {
     /// What `resolv.conf` says at a vantage: cluster DNS and its search list in a pod; on a node, in a pod of
     /// its network and where watertight runs, a name server outside the cluster, which knows the same names.
     pub fn resolver(&self, vantage: &Vantage) -> wire::Resolver {
-        let in_pod = match vantage {
-            Vantage::Pod { namespace, name, .. } => self
-                .inventory
-                .pods
-                .iter()
-                .find(|pod| pod.namespace == *namespace && pod.name == *name)
-                .filter(|pod| !pod.host_network)
-                .map(|pod| pod.namespace.as_str()),
-            Vantage::Witness { .. } => Some("default"),
-            Vantage::Node { .. } | Vantage::Runner => None,
-        };
-        match in_pod {
-            Some(namespace) => wire::Resolver {
-                servers: addresses::CLUSTER_DNS.to_vec(),
-                search: vec![
-                    format!("{namespace}.svc.cluster.local"),
-                    "svc.cluster.local".to_owned(),
-                    "cluster.local".to_owned(),
-                ],
-                ndots: 5,
-            },
-            None => wire::Resolver { servers: addresses::OUTSIDE_DNS.to_vec(), search: Vec::new(), ndots: 1 },
-        }
+        resolver(&self.inventory, vantage)
+    }
+}
+
+/// As [`World::resolver`], in a world that has changed since.
+pub fn resolver(inventory: &Inventory, vantage: &Vantage) -> wire::Resolver {
+    let in_pod = match vantage {
+        Vantage::Pod { namespace, name, .. } => inventory
+            .pods
+            .iter()
+            .find(|pod| pod.namespace == *namespace && pod.name == *name)
+            .filter(|pod| !pod.host_network)
+            .map(|pod| pod.namespace.as_str()),
+        Vantage::Witness { .. } => Some("default"),
+        Vantage::Node { .. } | Vantage::Runner => None,
+    };
+    match in_pod {
+        Some(namespace) => wire::Resolver {
+            servers: addresses::CLUSTER_DNS.to_vec(),
+            search: vec![
+                format!("{namespace}.svc.cluster.local"),
+                "svc.cluster.local".to_owned(),
+                "cluster.local".to_owned(),
+            ],
+            ndots: 5,
+        },
+        None => wire::Resolver { servers: addresses::OUTSIDE_DNS.to_vec(), search: Vec::new(), ndots: 1 },
     }
 }
 

@@ -62,6 +62,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::sync::mpsc;
 
+pub use dns::resolver;
 pub use enter::{Entered, enter};
 pub use error::Error;
 pub use leak::Leak;

@@ -1,6 +1,6 @@
 //! The one process that listens for every pod, node and outside host.
 
-use super::addresses::OUTSIDE_DNS;
+use super::addresses::{OUTSIDE_DNS, witness};
 use super::authority::Certificates;
 use super::dns::Zone;
 use super::error::Error;
@@ -138,6 +138,7 @@ pub(super) struct Group {
 const FIRST_NODE: u32 = 1_000_000;
 const FIRST_HOST: u32 = 2_000_000;
 const OUTSIDE_DNS_GROUP: u32 = 3_000_000;
+const FIRST_WITNESS: u32 = 4_000_000;
 
 /// Everything that listens in a world, with the namespace that it listens in.
 pub(super) fn groups<'a>(world: &World, wired: &'a Wired, certificates: &Certificates) -> Vec<(Group, &'a Netns)> {
@@ -153,6 +154,11 @@ pub(super) fn groups<'a>(world: &World, wired: &'a Wired, certificates: &Certifi
             Group { number: FIRST_NODE + n as u32, who: format!("node {}", node.name), listen },
             &wired.nodes[n],
         ));
+    }
+    for (n, node) in inventory.nodes.iter().enumerate() {
+        let listen = listeners(&witness(n), [(NODE_PORT, Transport::Tcp)], |_| Behaviour::Answer, &mut taken);
+        let who = format!("the witness on {}", node.name);
+        groups.push((Group { number: FIRST_WITNESS + n as u32, who, listen }, &wired.witnesses[n]));
     }
     for (number, pod) in inventory.pods.iter().enumerate() {
         groups.push((pod_group(inventory, number, pod, certificates, &mut taken), &wired.pods[number]));

@@ -1,11 +1,13 @@
 //! What the lab will consist of: manifests, placed. Pure; the same input gives the same world.
 
 use super::addresses::{self, Addresses, MAX_NODES};
+use super::{CONTROL_PORT, NODE_PORT};
 use crate::inventory::{
     ContainerPort, DeclaredPod, Inventory, Labels, Manifests, Namespace, Node, Placement, Pod, Service, ServiceKind,
     ServicePort, TargetPort,
 };
 use crate::model::{Family, Port, Transport, WorkloadKind, WorkloadRef};
+use crate::plan::{Landmark, Landmarks, WitnessAt};
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -128,6 +130,21 @@ impl World {
     /// What exists in this world.
     pub fn inventory(&self) -> &Inventory {
         &self.inventory
+    }
+
+    /// What the lab itself offers to send from and to send to.
+    pub fn landmarks(&self) -> Landmarks {
+        let witness = |(n, node): (usize, &Node)| WitnessAt {
+            node: node.name.clone(),
+            addresses: addresses::witness(n).to_vec(),
+            port: NODE_PORT,
+        };
+        Landmarks {
+            on_pods: Some(CONTROL_PORT),
+            on_nodes: Some(Landmark::Responder(NODE_PORT)),
+            from_nodes: true,
+            witnesses: self.inventory.nodes.iter().enumerate().map(witness).collect(),
+        }
     }
 
     /// The number of a node, counted from 0.

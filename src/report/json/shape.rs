@@ -293,6 +293,8 @@ pub(super) struct Flow {
     pub(super) samples: u32,
     /// Attempts that opened.
     pub(super) opened: u32,
+    /// How often it began anew, because something relevant changed or its probe stood still.
+    pub(super) restarts: u32,
     /// The samples that a deny's proof rests on.
     pub(super) window: Option<Window>,
     /// Who got through to the same address and port.
@@ -488,6 +490,7 @@ impl From<&FlowReport> for Flow {
             text,
             samples,
             opened,
+            restarts,
             window,
             control,
             able,
@@ -510,6 +513,7 @@ impl From<&FlowReport> for Flow {
             text,
             samples,
             opened,
+            restarts,
             window,
             control,
             able,

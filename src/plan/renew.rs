@@ -1,0 +1,251 @@
+//! A plan made again, because pods or Services changed while it ran, joined to the one that runs.
+//!
+//! Nothing that was planned is forgotten: probes and flows keep their numbers, and new ones are added behind them. What
+//! still stands keeps running; a pod in another's place is tried anew; what is gone is retired.
+
+use super::{Able, Check, FlowId, Party, Plan, ProbeId, Standing, TargetKey, Vantage, Waits};
+use crate::model::Family;
+use crate::wire::{MAX_FLOWS, Transport};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Flows that the suite allows to a source, tried again beside new ones of it: they show that the source can send.
+const MAX_ALLOWED_AGAIN: usize = 2;
+
+/// What joining a fresh plan changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Renewal {
+    /// Flows whose address now has another pod behind it.
+    pub replaced: BTreeSet<FlowId>,
+    /// Flows whose pods are the same, in another way: ready by now, or as members of a Service.
+    pub altered: BTreeSet<FlowId>,
+    /// Flows that were given up.
+    pub retired: BTreeSet<FlowId>,
+    /// What is worth telling.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// Joins a fresh plan of the same suites to this one. Probes that are new stand behind those that were there.
+    pub fn renew(&mut self, fresh: &Plan) -> Renewal {
+        let mut joining = Joining::of(self, fresh);
+        joining.flows();
+        joining.relations();
+        joining.checks();
+        let renewal = joining.renewal;
+        self.incarnations.clone_from(&fresh.incarnations);
+        renewal
+    }
+
+    /// A flow again, from a probe of its own, with more time for its stages; the flow itself is retired. A probe of the
+    /// same vantage with a number from `launched` on takes it in, since it has not been launched yet.
+    pub fn lengthen(&mut self, id: FlowId, waits: Waits, launched: usize) -> FlowId {
+        let of = self.flow(id).clone();
+        let vantage = self.vantage(of.probe).clone();
+        let mut added = (launched..self.probes.len()).map(|probe| ProbeId(probe as u32));
+        let room = |probe: &ProbeId| self.flows.iter().filter(|flow| flow.probe == *probe).count() < MAX_FLOWS / 2;
+        let probe = added.find(|probe| *self.vantage(*probe) == vantage && room(probe));
+        let probe = probe.unwrap_or_else(|| self.add_probe(vantage, of.probe));
+        let new = self.add_flow(super::Flow { probe, waits: of.waits.max(waits), ..of.clone() });
+        let way = (of.family(), of.to.transport);
+        let able = self.able.get(&(of.probe, way.0, way.1)).cloned().unwrap_or_default();
+        self.able_again(probe, way, &able);
+        for check in &mut self.checks {
+            if let Some(place) = check.flows.iter_mut().find(|flow| **flow == id) {
+                *place = new;
+                check.retired.push(id);
+            }
+        }
+        new
+    }
+
+    fn add_probe(&mut self, vantage: Vantage, like: ProbeId) -> ProbeId {
+        let probe = ProbeId(self.probes.len() as u32);
+        self.probes.push(vantage);
+        self.rates.push(self.rates[like.0 as usize]);
+        self.resolvers.push(self.resolvers[like.0 as usize].clone());
+        probe
+    }
+
+    fn add_flow(&mut self, flow: super::Flow) -> FlowId {
+        let id = FlowId(self.flows.len() as u32);
+        self.flows.push(flow);
+        id
+    }
+
+    /// Lets a new probe try again what shows that its source can send: only the same probe vouches for itself.
+    fn able_again(&mut self, probe: ProbeId, (family, transport): (Family, Transport), of: &Able) {
+        if self.able.contains_key(&(probe, family, transport)) {
+            return;
+        }
+        let mut again = |flows: &[FlowId], most: usize| -> Vec<FlowId> {
+            let flows: Vec<_> = flows.iter().take(most).map(|flow| self.flow(*flow).clone()).collect();
+            let own = |this: &Self, to: &TargetKey| {
+                this.flows
+                    .iter()
+                    .position(|flow| flow.probe == probe && flow.to == *to)
+                    .map(|index| FlowId(index as u32))
+            };
+            let again = flows
+                .into_iter()
+                .map(|flow| own(self, &flow.to).unwrap_or_else(|| self.add_flow(super::Flow { probe, ..flow })));
+            again.collect()
+        };
+        let allowed = again(&of.allowed, MAX_ALLOWED_AGAIN);
+        let tried = again(&of.tried, usize::MAX);
+        let able = Able { allowed, tried, reached: of.reached.clone() };
+        self.able.insert((probe, family, transport), able);
+    }
+
+    /// Which incarnations of pods are behind an address.
+    fn incarnations_of(&self, party: &Party) -> Vec<Option<&String>> {
+        match party {
+            Party::Pod { namespace, name, .. } => vec![self.incarnations.get(&format!("{namespace}/{name}"))],
+            Party::Service { pods, .. } => pods.iter().map(|pod| self.incarnations.get(pod)).collect(),
+            Party::Node { .. } | Party::Witness { .. } | Party::Outside { .. } => Vec::new(),
+        }
+    }
+}
+
+struct Joining<'p> {
+    plan: &'p mut Plan,
+    fresh: &'p Plan,
+    /// The flows of the fresh plan, by their numbers here.
+    ids: Vec<FlowId>,
+    renewal: Renewal,
+}
+
+impl<'p> Joining<'p> {
+    fn of(plan: &'p mut Plan, fresh: &'p Plan) -> Self {
+        Self { plan, fresh, ids: Vec::with_capacity(fresh.flows.len()), renewal: Renewal::default() }
+    }
+
+    /// Whether a source is another pod than the one of its name that the plan was made for.
+    fn is_replaced(&self, vantage: &Vantage) -> bool {
+        let Vantage::Pod { namespace, name, .. } = vantage else { return false };
+        let pod = format!("{namespace}/{name}");
+        self.plan.incarnations.get(&pod) != self.fresh.incarnations.get(&pod)
+    }
+
+    fn flows(&mut self) {
+        let retired: BTreeSet<FlowId> =
+            self.plan.checks.iter().flat_map(|check| check.retired.iter().copied()).collect();
+        let mut known: HashMap<(Vantage, TargetKey), FlowId> = HashMap::new();
+        for (index, flow) in self.plan.flows.iter().enumerate() {
+            let (id, vantage) = (FlowId(index as u32), self.plan.vantage(flow.probe));
+            if !retired.contains(&id) && !self.is_replaced(vantage) {
+                known.entry((vantage.clone(), flow.to.clone())).or_insert(id);
+            }
+        }
+        let mut probes: BTreeMap<ProbeId, ProbeId> = BTreeMap::new();
+        for flow in &self.fresh.flows {
+            let vantage = self.fresh.vantage(flow.probe).clone();
+            if let Some(id) = known.get(&(vantage.clone(), flow.to.clone())) {
+                let before = &self.plan.flow(*id).party;
+                if self.plan.incarnations_of(before) != self.fresh.incarnations_of(&flow.party) {
+                    self.renewal.replaced.insert(*id);
+                } else if *before != flow.party {
+                    self.renewal.altered.insert(*id);
+                }
+                self.plan.flows[id.0 as usize].party = flow.party.clone();
+                self.ids.push(*id);
+                continue;
+            }
+            let probe = match probes.get(&flow.probe) {
+                Some(probe) => *probe,
+                None => {
+                    let probe = ProbeId(self.plan.probes.len() as u32);
+                    self.plan.probes.push(vantage);
+                    self.plan.rates.push(self.fresh.rates[flow.probe.0 as usize]);
+                    self.plan.resolvers.push(self.fresh.resolvers[flow.probe.0 as usize].clone());
+                    probes.insert(flow.probe, probe);
+                    probe
+                }
+            };
+            let id = self.plan.add_flow(super::Flow { probe, ..flow.clone() });
+            self.ids.push(id);
+        }
+    }
+
+    fn here(&self, fresh: &[FlowId]) -> Vec<FlowId> {
+        fresh.iter().map(|id| self.ids[id.0 as usize]).collect()
+    }
+
+    /// Who vouches for whom: as the fresh plan has it, and what was tried again for the sake of a probe that still runs.
+    fn relations(&mut self) {
+        self.plan.vouchers = self.fresh.vouchers.iter().map(|(key, flows)| (key.clone(), self.here(flows))).collect();
+        self.plan.paths = self.fresh.paths.iter().map(|(path, flows)| (path.clone(), self.here(flows))).collect();
+        for ((_, family, transport), able) in &self.fresh.able {
+            let of = Able {
+                allowed: self.here(&able.allowed),
+                tried: self.here(&able.tried),
+                reached: self.here(&able.reached),
+            };
+            let own = of.allowed.iter().chain(&of.tried).map(|flow| self.plan.flow(*flow).probe);
+            for probe in own.collect::<BTreeSet<_>>() {
+                let at = |flows: &[FlowId]| {
+                    flows.iter().copied().filter(|flow| self.plan.flow(*flow).probe == probe).collect::<Vec<_>>()
+                };
+                let here = Able { allowed: at(&of.allowed), tried: at(&of.tried), reached: of.reached.clone() };
+                let known = self.plan.able.entry((probe, *family, *transport)).or_default();
+                merge(&mut known.allowed, here.allowed);
+                merge(&mut known.tried, here.tried);
+                known.reached = here.reached;
+            }
+        }
+        for (flow, id) in self.fresh.flows.iter().zip(self.ids.clone()) {
+            let probe = self.plan.flow(id).probe;
+            let way = (flow.family(), flow.to.transport);
+            if let Some(able) = self.fresh.able.get(&(flow.probe, way.0, way.1)) {
+                let of = Able {
+                    allowed: self.here(&able.allowed),
+                    tried: self.here(&able.tried),
+                    reached: self.here(&able.reached),
+                };
+                self.plan.able_again(probe, way, &of);
+            }
+        }
+    }
+
+    fn checks(&mut self) {
+        let mut fresh: HashMap<(usize, &str), &Check> =
+            self.fresh.checks.iter().map(|check| ((check.suite, check.name.as_str()), check)).collect();
+        let mut checks = std::mem::take(&mut self.plan.checks);
+        for check in &mut checks {
+            let now = fresh.remove(&(check.suite, check.name.as_str()));
+            let flows = now.map_or(Vec::new(), |now| self.here(&now.flows));
+            let gone = check.flows.iter().copied().filter(|flow| !flows.contains(flow));
+            let gone: Vec<FlowId> = gone.collect();
+            check.retired.extend(&gone);
+            self.renewal.retired.extend(gone);
+            check.flows = flows;
+            match now {
+                Some(now) => {
+                    check.scope = now.scope;
+                    check.standing = now.standing.clone();
+                    check.terms = now.terms.clone();
+                }
+                None => {
+                    check.standing = Standing::MatchesNothing("what it speaks of is gone since the run began".into());
+                }
+            }
+        }
+        if !fresh.is_empty() {
+            let mut names: Vec<&str> = fresh.into_keys().map(|(_, name)| name).collect();
+            names.sort_unstable();
+            self.renewal.notes.push(format!(
+                "{} checks came with what changed during the run and were not tested: {}",
+                names.len(),
+                names.join(", ")
+            ));
+        }
+        self.plan.checks = checks;
+    }
+}
+
+fn merge(into: &mut Vec<FlowId>, flows: Vec<FlowId>) {
+    for flow in flows {
+        if !into.contains(&flow) {
+            into.push(flow);
+        }
+    }
+}

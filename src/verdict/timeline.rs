@@ -1,0 +1,516 @@
+//! One flow's timeline: a fold of constant size.
+//!
+//! Times are the probe's own until a judgement maps them to the run's clock.
+
+use super::evidence::Disturbed;
+use super::reading::{AllowTier, Reading, Refusal};
+use crate::wire::{FaultReason, How, Stage, Stop};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The longest pause between two openings over which a target counts as alive throughout, microseconds.
+pub(super) const MAX_GAP_US: u64 = 2_000_000;
+
+/// Streaks kept of a flow; older ones are only counted.
+const MAX_STREAKS: usize = 8;
+
+/// Points in time kept of a streak; beyond that every other one is forgotten.
+const MAX_POINTS: usize = 16;
+
+/// Different responders kept by name for a flow.
+const MAX_ANSWERERS: usize = 8;
+
+/// Changes that are noticed within this time of each other are one, microseconds: a rollout touches several objects.
+const ONE_CHANGE_US: i64 = 1_000_000;
+
+/// Why what was seen of a flow before a moment counts no longer for any proof.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// Something relevant changed.
+    Changed(Disturbed),
+    /// The probe stood still for so many milliseconds: its attempts in that time did not happen.
+    Stalled(u64),
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Changed(what) => write!(f, "{what} changed"),
+            Self::Stalled(ms) => write!(f, "the probe stood still for {ms} ms"),
+        }
+    }
+}
+
+/// How often a flow had to begin anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restarts {
+    /// How often.
+    pub count: u32,
+    /// Why, the last time.
+    pub cause: Cause,
+    /// When the last of them began, microseconds of the run.
+    at: i64,
+}
+
+/// Openings in a row from a flow's very first attempt on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FromTheStart {
+    /// How many.
+    pub openings: u32,
+    /// Start of the first attempt that was none, the probe's own time.
+    pub ended: Option<u64>,
+}
+
+/// What was seen of one flow.
+#[derive(Debug, Clone, Default)]
+pub struct FlowEvidence {
+    /// Attempts known, faulty ones included.
+    pub attempts: u32,
+    /// Attempts that opened.
+    pub opened: u32,
+    /// Attempts that were blocked.
+    pub blocked: u32,
+    /// The first opening. Kept whatever follows: once is enough against a deny.
+    pub first_open: Option<Opened>,
+    /// An opening around the time at which the pod at either end was replaced: nobody knows who answered whom.
+    pub doubtful: Option<Opened>,
+    /// Openings in a row from the first attempt on.
+    pub from_the_start: FromTheStart,
+    /// How often it began anew; mostly never.
+    pub restarts: Option<Box<Restarts>>,
+    /// The most recent streaks since it last began, oldest first.
+    pub streaks: Vec<Streak>,
+    /// Streaks that were forgotten.
+    pub forgotten: u32,
+    /// Who answered, by its own word, with how often it was seen first or anew.
+    pub answerers: BTreeMap<String, u32>,
+    /// Openings in a row, now.
+    run_of_openings: u32,
+    /// The tier that an opening must reach to count towards [`Self::steady_at`].
+    pub demand: Option<AllowTier>,
+    /// Start of the first attempt since it last began.
+    pub first_start: Option<u64>,
+    /// When three openings in a row, at the demanded tier, were first complete.
+    pub steady_at: Option<u64>,
+    /// Start of the first opening of these three, as far as it is known.
+    pub steady_from: Option<u64>,
+    /// The lowest tier among the openings that count.
+    pub tier: Option<AllowTier>,
+    /// Attempts since `steady_at`.
+    pub since_steady: u32,
+    /// Attempts lost since `steady_at`.
+    pub lost_since_steady: u32,
+    /// The longest run of lost attempts since `steady_at`.
+    pub longest_loss: u32,
+    loss: u32,
+    /// Attempts that started earlier count for no proof.
+    from: u64,
+    /// Openings between this moment and [`Self::from`] are doubtful.
+    doubtful_from: Option<u64>,
+    /// Whether its pods are gone: what answers after [`Self::from`] is somebody else.
+    retired: bool,
+    /// The outcome before it began anew, which beats may still speak of.
+    before: Option<Box<Outcome>>,
+}
+
+/// An opening, by attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// The attempt's number.
+    pub attempt: u32,
+    /// Its start, the probe's own time.
+    pub start: u64,
+    /// Who answered, by its own word.
+    pub who: Option<String>,
+}
+
+/// How long each stage took, microseconds; 0 for a stage that was not passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StageTimes([u32; 5]);
+
+impl StageTimes {
+    /// The times of the stages that an observation passed.
+    pub fn of(passed: &[(Stage, u32)]) -> Self {
+        let mut this = Self::default();
+        for (stage, us) in passed {
+            this.0[*stage as usize] = *us;
+        }
+        this
+    }
+
+    /// The time of one stage.
+    pub fn at(self, stage: Stage) -> Duration {
+        Duration::from_micros(u64::from(self.0[stage as usize]))
+    }
+
+    fn max(mut self, other: Self) -> Self {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine = (*mine).max(theirs);
+        }
+        self
+    }
+}
+
+/// What a streak's samples have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// All read alike.
+    Read(Reading),
+    /// None is evidence.
+    Fault(FaultReason),
+}
+
+impl Outcome {
+    /// Whether two samples were the same but for the words of a stranger: a greeting may be another each time.
+    fn is_like(&self, other: &Self) -> bool {
+        let garbled = |stop: &Stop| matches!(stop.how, How::Garbled { .. });
+        match (self, other) {
+            (Self::Read(Reading::Open(a)), Self::Read(Reading::Open(b))) => match (&a.then, &b.then) {
+                (Some(one), Some(two)) if garbled(one) && garbled(two) => {
+                    (a.tier, a.passed, one.stage) == (b.tier, b.passed, two.stage)
+                }
+                _ => a == b,
+            },
+            (Self::Read(Reading::Blocked(a)), Self::Read(Reading::Blocked(b))) => match (&a.how, &b.how) {
+                (Refusal::Wire(How::Garbled { .. }), Refusal::Wire(How::Garbled { .. })) => {
+                    (a.stage, a.signature, a.by_target) == (b.stage, b.signature, b.by_target)
+                }
+                _ => a == b,
+            },
+            _ => self == other,
+        }
+    }
+}
+
+/// A run of samples that read alike, without a pause of more than [`MAX_GAP_US`] among those that passed any stage.
+#[derive(Debug, Clone)]
+pub struct Streak {
+    /// What they were.
+    pub outcome: Outcome,
+    /// How many.
+    pub count: u32,
+    /// The longest time to pass each stage among the samples that were reported one by one.
+    pub slowest: StageTimes,
+    /// Some of the samples: start in the probe's own time, and the how-manieth of the streak it was, from 1.
+    /// The first sample is always there, and the last whose start is known.
+    points: Vec<(u64, u32)>,
+}
+
+impl Streak {
+    fn new(outcome: Outcome, start: u64, slowest: StageTimes) -> Self {
+        Self { outcome, count: 1, slowest, points: vec![(start, 1)] }
+    }
+
+    /// Start of the first sample, the probe's own time.
+    pub fn first(&self) -> u64 {
+        self.points[0].0
+    }
+
+    /// Start of the last sample whose start is known.
+    pub fn last(&self) -> u64 {
+        self.points[self.points.len() - 1].0
+    }
+
+    /// The known samples: start, and the how-manieth of the streak.
+    pub fn points(&self) -> &[(u64, u32)] {
+        &self.points
+    }
+
+    fn extend(&mut self, start: u64) {
+        self.points.push((start, self.count));
+        if self.points.len() > MAX_POINTS {
+            let last = self.points.len() - 1;
+            let mut index = 0;
+            self.points.retain(|_| {
+                let keep = index == 0 || index == last || index % 2 == 0;
+                index += 1;
+                keep
+            });
+        }
+    }
+}
+
+/// Lines of one flow that contradict each other.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("attempt {got} of a flow was reported after attempt {known}")]
+pub struct OutOfOrder {
+    known: u32,
+    got: u32,
+}
+
+impl FlowEvidence {
+    /// Folds in a sample. All attempts between the last known one and this one had the outcome before.
+    ///
+    /// # Errors
+    /// [`OutOfOrder`]: nothing was folded in.
+    pub fn sample(
+        &mut self,
+        attempt: u32,
+        start: u64,
+        reading: Reading,
+        times: StageTimes,
+        who: Option<&str>,
+    ) -> Result<(), OutOfOrder> {
+        self.catch_up_to(attempt)?;
+        if let Some(who) = who
+            && (self.answerers.len() < MAX_ANSWERERS || self.answerers.contains_key(who))
+        {
+            *self.answerers.entry(who.to_owned()).or_default() += 1;
+        }
+        if matches!(reading, Reading::Open(_)) {
+            self.note_opening(Opened { attempt, start, who: who.map(str::to_owned) });
+        }
+        self.attempt(Outcome::Read(reading), start, times);
+        Ok(())
+    }
+
+    /// Folds in a beat: `attempts` so far, all since the last known one with its outcome, the last at `last`.
+    ///
+    /// # Errors
+    /// [`OutOfOrder`], also for a flow without a sample: nothing was folded in.
+    pub fn beat(&mut self, attempts: u32, last: u64) -> Result<(), OutOfOrder> {
+        if attempts == self.attempts {
+            return Ok(());
+        }
+        let Some(outcome) = self.current().cloned() else {
+            return Err(OutOfOrder { known: 0, got: attempts });
+        };
+        self.catch_up_to(attempts)?;
+        if matches!(outcome, Outcome::Read(Reading::Open(_))) {
+            self.note_opening(Opened { attempt: attempts, start: last, who: None });
+        }
+        self.attempt(outcome, last, StageTimes::default());
+        Ok(())
+    }
+
+    /// Folds in a fault of our machinery in one attempt.
+    ///
+    /// # Errors
+    /// [`OutOfOrder`]: nothing was folded in.
+    pub fn fault(&mut self, attempt: u32, start: u64, reason: FaultReason) -> Result<(), OutOfOrder> {
+        self.catch_up_to(attempt)?;
+        self.run_of_openings = 0;
+        self.attempt(Outcome::Fault(reason), start, StageTimes::default());
+        Ok(())
+    }
+
+    /// Begins anew: attempts that started before `from`, the probe's own time, count for no proof any more. `at` is when
+    /// that was noticed, by the run's clock.
+    pub fn restart(&mut self, from: u64, at: i64, cause: Cause) {
+        self.forget_until(from);
+        match &mut self.restarts {
+            Some(known) if at - known.at <= ONE_CHANGE_US => known.cause = cause,
+            Some(known) => **known = Restarts { count: known.count + 1, cause, at },
+            None => self.restarts = Some(Box::new(Restarts { count: 1, cause, at })),
+        }
+    }
+
+    /// As [`Self::restart`], for a pod at either end that was replaced, at the earliest at `since`: what opened between
+    /// the two moments may have been the old pod or the new one.
+    pub fn replaced(&mut self, since: u64, from: u64, at: i64, cause: Cause) {
+        self.restart(from, at, cause);
+        self.doubt(since);
+    }
+
+    /// Ends: the pod at either end is gone, and whoever answers from `from` on is somebody else.
+    pub fn retire(&mut self, since: u64, from: u64) {
+        self.forget_until(from);
+        self.doubt(since);
+        self.retired = true;
+    }
+
+    fn doubt(&mut self, since: u64) {
+        self.doubtful_from = Some(since);
+        if self.first_open.as_ref().is_some_and(|opened| opened.start >= since) {
+            self.doubtful = self.first_open.take();
+        }
+    }
+
+    fn forget_until(&mut self, from: u64) {
+        if let Some(streak) = self.streaks.pop() {
+            self.before = Some(Box::new(streak.outcome));
+        }
+        self.streaks.clear();
+        self.from = self.from.max(from);
+        self.first_start = None;
+        self.run_of_openings = 0;
+        self.steady_at = None;
+        self.steady_from = None;
+        self.tier = None;
+        self.since_steady = 0;
+        self.lost_since_steady = 0;
+        self.longest_loss = 0;
+        self.loss = 0;
+    }
+
+    fn note_opening(&mut self, opened: Opened) {
+        if opened.start < self.from && self.doubtful_from.is_some_and(|since| opened.start >= since) {
+            self.doubtful.get_or_insert(opened);
+        } else if !(self.retired && opened.start >= self.from) {
+            self.first_open.get_or_insert(opened);
+        }
+    }
+
+    /// The outcome of the last attempt that is known.
+    fn current(&self) -> Option<&Outcome> {
+        self.streaks.last().map(|streak| &streak.outcome).or(self.before.as_deref())
+    }
+
+    /// Counts the attempts before `attempt` that no line named: they had the outcome before, at times unknown.
+    fn catch_up_to(&mut self, attempt: u32) -> Result<(), OutOfOrder> {
+        let error = OutOfOrder { known: self.attempts, got: attempt };
+        let unnamed = attempt.checked_sub(self.attempts + 1).ok_or_else(|| error.clone())?;
+        if unnamed > 0 {
+            let outcome = self.current().cloned().ok_or(error)?;
+            self.tally(&outcome, unnamed, None);
+            // Whether they started before it began anew is not known where no attempt is known that started after.
+            if let Some(streak) = self.streaks.last_mut() {
+                streak.count += unnamed;
+                self.count(&outcome, unnamed, None);
+            }
+        }
+        self.attempts = attempt;
+        Ok(())
+    }
+
+    /// One attempt whose start is known.
+    fn attempt(&mut self, outcome: Outcome, start: u64, times: StageTimes) {
+        self.tally(&outcome, 1, Some(start));
+        if start < self.from {
+            self.before = Some(Box::new(outcome));
+            return;
+        }
+        self.count(&outcome, 1, Some(start));
+        self.append(outcome, start, times);
+    }
+
+    fn append(&mut self, outcome: Outcome, start: u64, times: StageTimes) {
+        self.first_start.get_or_insert(start);
+        if let Some(streak) = self.streaks.last_mut()
+            && streak.outcome.is_like(&outcome)
+        {
+            let pause = start.saturating_sub(streak.last());
+            if !(streak.vouches() && pause > MAX_GAP_US) {
+                streak.count += 1;
+                streak.slowest = streak.slowest.max(times);
+                streak.extend(start);
+                return;
+            }
+        }
+        self.streaks.push(Streak::new(outcome, start, times));
+        if self.streaks.len() > MAX_STREAKS {
+            self.streaks.remove(0);
+            self.forgotten += 1;
+        }
+    }
+
+    /// Counts attempts for good, whatever begins anew.
+    fn tally(&mut self, outcome: &Outcome, times: u32, start: Option<u64>) {
+        let opens = matches!(outcome, Outcome::Read(Reading::Open(_)));
+        if opens {
+            self.opened += times;
+        } else if matches!(outcome, Outcome::Read(Reading::Blocked(_))) {
+            self.blocked += times;
+        }
+        if self.from_the_start.ended.is_none() {
+            if opens {
+                self.from_the_start.openings += times;
+            } else {
+                self.from_the_start.ended = start;
+            }
+        }
+    }
+
+    /// Counts attempts since it last began, of one outcome; `start` is the last one's, where it is known.
+    fn count(&mut self, outcome: &Outcome, times: u32, start: Option<u64>) {
+        let Outcome::Read(reading) = outcome else { return };
+        match reading {
+            Reading::Open(opening) if self.demand.is_none_or(|demand| opening.tier >= demand) => {
+                self.gain(opening.tier, times, start);
+            }
+            Reading::Open(_) | Reading::Blocked(_) => self.lose(times),
+            Reading::NotSent(_) => self.run_of_openings = 0,
+        }
+    }
+
+    fn gain(&mut self, tier: AllowTier, times: u32, start: Option<u64>) {
+        self.loss = 0;
+        if self.steady_at.is_some() {
+            self.since_steady += times;
+        } else {
+            if self.run_of_openings == 0 {
+                self.tier = None;
+                self.steady_from = start;
+            }
+            self.run_of_openings += times;
+            if self.run_of_openings >= OPENINGS_IN_A_ROW {
+                self.steady_at = start;
+            }
+        }
+        self.tier = Some(self.tier.map_or(tier, |lowest| lowest.min(tier)));
+    }
+
+    fn lose(&mut self, times: u32) {
+        self.run_of_openings = 0;
+        if self.steady_at.is_some() {
+            self.since_steady += times;
+            self.lost_since_steady += times;
+            self.loss += times;
+            self.longest_loss = self.longest_loss.max(self.loss);
+        }
+    }
+
+    /// The last reading, if there is any.
+    pub fn latest(&self) -> Option<&Reading> {
+        self.streaks.iter().rev().find_map(|streak| match &streak.outcome {
+            Outcome::Read(reading) => Some(reading),
+            Outcome::Fault(_) => None,
+        })
+    }
+
+    /// The last fault among the kept streaks.
+    pub fn latest_fault(&self) -> Option<FaultReason> {
+        self.streaks.iter().rev().find_map(|streak| match streak.outcome {
+            Outcome::Fault(reason) => Some(reason),
+            Outcome::Read(_) => None,
+        })
+    }
+}
+
+impl Streak {
+    /// Whether its samples are openings that passed `stage`.
+    pub fn passed(&self, stage: Stage) -> bool {
+        matches!(&self.outcome, Outcome::Read(Reading::Open(opening)) if opening.passed >= stage)
+    }
+
+    /// Whether its samples can vouch for anything, and so may not pause for long.
+    fn vouches(&self) -> bool {
+        self.got_past(Stage::Resolve)
+    }
+
+    /// Whether its samples passed `stage`, whatever became of them after it.
+    pub fn got_past(&self, stage: Stage) -> bool {
+        let Outcome::Read(reading) = &self.outcome else { return false };
+        match reading {
+            Reading::Open(opening) => opening.passed >= stage,
+            Reading::Blocked(block) => block.passed.is_some_and(|passed| passed >= stage),
+            Reading::NotSent(_) => false,
+        }
+    }
+
+    /// Where its samples were blocked: the last stage that they passed before.
+    pub fn stopped_after(&self) -> Option<Stage> {
+        match &self.outcome {
+            Outcome::Read(Reading::Blocked(block)) => block.passed,
+            Outcome::Read(Reading::Open(_) | Reading::NotSent(_)) | Outcome::Fault(_) => None,
+        }
+    }
+
+    /// Whether its samples were blocked.
+    pub fn is_blocked(&self) -> bool {
+        matches!(self.outcome, Outcome::Read(Reading::Blocked(_)))
+    }
+}
+
+/// How many openings in a row prove an allow.
+pub(super) const OPENINGS_IN_A_ROW: u32 = 3;

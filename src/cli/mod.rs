@@ -22,7 +22,7 @@ pub use load::{outside_hosts, plan_in, replan_in};
 use crate::backend::lab::Deny;
 use crate::event::ExitCode;
 use crate::report::{Output, ReportSpec};
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 /// Prove that a cluster's segments hold, with real packets.
 ///
@@ -189,9 +189,18 @@ impl RunOptions {
     }
 }
 
+/// The command line, under the name by which it was called: kubectl starts `kubectl-watertight` for `kubectl
+/// watertight`, and what people read must be what they type.
+fn command() -> clap::Command {
+    let called = std::env::args_os().next().map(std::path::PathBuf::from);
+    let plugin =
+        called.as_deref().and_then(std::path::Path::file_stem).is_some_and(|name| name == "kubectl-watertight");
+    if plugin { Cli::command().bin_name("kubectl watertight") } else { Cli::command() }
+}
+
 /// Parses the command line, does what it says, and gives the exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
     let screen = terminal::Screens::of(cli.color);
     match cli.command {
         Command::Demo(args) => demo::demo(&args, &screen),

@@ -2,6 +2,7 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot start the binary fails")]
 
 mod bad_input;
+mod deployment;
 mod documents;
 mod exit_codes;
 mod image;

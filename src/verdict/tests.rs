@@ -63,6 +63,7 @@ fn check(name: &str, expected: Expected, flow: FlowId) -> Check {
         retired: vec![],
         scope: Scope { source_nodes: 1, target_pods: 1 },
         standing: Standing::Provable,
+        prediction: None,
     }
 }
 
@@ -106,6 +107,7 @@ impl Scene {
             paths: BTreeMap::from([(path, vec![CROSSING, ALLOWED])]),
             flows,
             incarnations: BTreeMap::new(),
+            predicted: BTreeMap::new(),
             notes: vec![],
         };
         let mut evidence = Evidence::of(&plan);

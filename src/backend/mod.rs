@@ -126,6 +126,11 @@ pub trait Backend {
     /// Stops all probes; returns when the last of their lines is on the channel.
     async fn stop(&mut self);
 
+    /// How long the enforcer took to act on a pod that was new, where a canary measured it.
+    fn canary(&self) -> Option<Duration> {
+        None
+    }
+
     /// The enforcer's own counts.
     ///
     /// # Errors

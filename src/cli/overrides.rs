@@ -1,11 +1,13 @@
 //! Settings from the command line or the environment: they go before a line's own and the suite's.
 
 use crate::model::parse_duration;
-use crate::suite::{Settings, Spread, Suite};
+use crate::suite::{Demand, Expected, Mechanism, Settings, Spread, Suite};
 use clap::{Args, ValueEnum};
 use std::time::Duration;
 
-/// The settings that may differ from run to run; those of a request belong in the suite.
+/// The settings that may differ from run to run. Those of a request (`method`, `headers`, `status`, `body`, `serverName`,
+/// `alpn`, `record`, `send`, `repeat`) say what is tested, and `control` names an endpoint of one suite: they are in the
+/// suite alone.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Settings, before those of the suite")]
 pub(crate) struct SettingArgs {
@@ -27,6 +29,27 @@ pub(crate) struct SettingArgs {
     /// How many instances of a source are used
     #[arg(long, value_enum, value_name = "HOW", env = "WATERTIGHT_SPREAD")]
     spread: Option<SpreadWhen>,
+    /// The tier that proofs must reach: D1, D2, D2+twin or D2+record for denials, A0 to A3 for allowances; one of each
+    #[arg(long, value_name = "TIER", env = "WATERTIGHT_DEMAND", value_delimiter = ',', value_parser = demand)]
+    demand: Vec<Demand>,
+    /// isolated: what a new source could reach before its policies took hold violates
+    #[arg(long, value_name = "HOW", env = "WATERTIGHT_STARTUP", value_parser = ["isolated"])]
+    startup: Option<String>,
+    /// The kind that every denial must be: drop, reset, icmp or signature
+    #[arg(long, value_name = "KIND", env = "WATERTIGHT_MECHANISM", value_parser = mechanism)]
+    mechanism: Option<Mechanism>,
+}
+
+fn demand(word: &str) -> Result<Demand, String> {
+    Demand::named(word).ok_or_else(|| words(Demand::ALL.iter().map(|one| one.name())))
+}
+
+fn mechanism(word: &str) -> Result<Mechanism, String> {
+    Mechanism::named(word).ok_or_else(|| words(Mechanism::ALL.iter().map(|one| one.name())))
+}
+
+fn words<'w>(all: impl Iterator<Item = &'w str>) -> String {
+    format!("it is one of {}", all.collect::<Vec<_>>().join(", "))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -52,7 +75,8 @@ impl From<SpreadWhen> for Spread {
 impl SettingArgs {
     /// What was given, for the report: `null` where nothing was. Durations are milliseconds.
     pub(super) fn told(&self) -> serde_json::Map<String, serde_json::Value> {
-        let Self { settle, hold, patience, deadline, samples, spread } = self;
+        let Self { settle, hold, patience, deadline, samples, spread, demand, startup, mechanism } = self;
+        let demand: Vec<&str> = demand.iter().map(|demand| demand.name()).collect();
         let time = |time: &Option<Duration>| time.map(|time| time.as_millis() as u64).into();
         [
             ("settle", time(settle)),
@@ -61,6 +85,9 @@ impl SettingArgs {
             ("deadline", time(deadline)),
             ("samples", (*samples).into()),
             ("spread", spread.map(|spread| Spread::from(spread).name()).into()),
+            ("demand", (!demand.is_empty()).then(|| demand.join(",")).into()),
+            ("startup", startup.clone().into()),
+            ("mechanism", mechanism.map(Mechanism::name).into()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into_iter()
@@ -71,8 +98,11 @@ impl SettingArgs {
     pub(super) fn apply(&self, suites: &mut [Suite]) {
         for suite in suites {
             self.over(&mut suite.settings);
+            // Of the suite's own settings, those of denials also hold for what no line speaks of.
+            self.over_of(Expected::Denied, &mut suite.settings);
             for line in &mut suite.lines {
                 self.over(&mut line.settings);
+                self.over_of(line.expected, &mut line.settings);
             }
         }
     }
@@ -85,6 +115,16 @@ impl SettingArgs {
         settings.deadline = self.deadline.or(settings.deadline);
         settings.samples = self.samples.or(settings.samples);
         settings.spread = spread.or(settings.spread);
+    }
+
+    /// Settings that mean something for denials only, or for each kind of line something else.
+    fn over_of(&self, expected: Expected, settings: &mut Settings) {
+        let of_kind = |demand: &&Demand| demand.is_for_denials() == (expected == Expected::Denied);
+        settings.demand = self.demand.iter().find(of_kind).copied().or(settings.demand);
+        if expected == Expected::Denied {
+            settings.startup_isolated = self.startup.as_ref().map(|_| true).or(settings.startup_isolated);
+            settings.mechanism = self.mechanism.or(settings.mechanism);
+        }
     }
 }
 
@@ -110,10 +150,34 @@ mod tests {
             deadline: None,
             samples: None,
             spread: Some(SpreadWhen::One),
+            demand: vec![Demand::A1, Demand::D1],
+            startup: Some("isolated".to_owned()),
+            mechanism: Some(Mechanism::Drop),
         };
         args.apply(&mut suites);
         let (line, suite) = (&suites[0].lines[0].settings, &suites[0].settings);
         assert_eq!((line.hold, suite.hold), (Some(Duration::from_secs(7)), Some(Duration::from_secs(7))));
         assert_eq!((line.spread, suite.samples, line.samples), (Some(Spread::One), Some(8), None));
+        assert_eq!(
+            (line.demand, line.startup_isolated, line.mechanism),
+            (Some(Demand::D1), Some(true), Some(Mechanism::Drop))
+        );
+    }
+
+    #[test]
+    fn every_setting_is_a_flag_or_says_why_not() {
+        const IN_SUITES_ONLY: [&str; 10] =
+            ["alpn", "body", "control", "headers", "method", "record", "repeat", "send", "serverName", "status"];
+        let command = SettingArgs::augment_args(clap::Command::new("test"));
+        let mut known: Vec<&str> = command.get_arguments().map(|arg| arg.get_id().as_str()).collect();
+        for arg in command.get_arguments() {
+            let name = arg.get_id().as_str().to_uppercase();
+            assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(format!("WATERTIGHT_{name}").as_str()));
+        }
+        known.extend(IN_SUITES_ONLY);
+        known.sort_unstable();
+        let mut settings = suite::setting_names();
+        settings.sort_unstable();
+        assert_eq!(known, settings);
     }
 }

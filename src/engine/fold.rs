@@ -6,7 +6,7 @@
 use super::RunnerClock;
 use crate::backend::{Arrival, ProbeFault};
 use crate::plan::{FlowId, Plan, ProbeId};
-use crate::verdict::{Cause, Clock, Evidence, Opened, ProbeFailure, Reading, StageTimes, read};
+use crate::verdict::{Cause, Clock, Evidence, MAX_WALL_ERROR_US, Opened, ProbeFailure, Reading, StageTimes, read};
 use crate::wire::{self, Beat, Body, Fault, FaultReason, Hello, How, Line, Observation, Sample};
 use std::time::Duration;
 
@@ -15,9 +15,6 @@ const MAX_SILENCE_US: u64 = 3_000_000;
 
 /// A stall of the probe's timer after which its flows begin anew: its attempts in that time did not happen.
 const STALL_US: u64 = 1_000_000;
-
-/// How far a probe's wall clock may be from the runner's, as far as arrivals can tell.
-const MAX_CLOCK_ERROR_US: i64 = 1_000_000;
 
 /// The evidence of a run, and how far each probe's lines have come.
 #[derive(Debug)]
@@ -203,13 +200,13 @@ impl Fold {
         } else {
             let by_wall = hello.wall_us as i64 - self.clock.wall_us as i64;
             let most = arrived.as_micros() as i64;
-            if by_wall - most > MAX_CLOCK_ERROR_US {
+            if by_wall - most > MAX_WALL_ERROR_US {
                 return Err(ProbeFailure::Clocks(format!(
                     "the probe's wall clock is {} ms ahead of the runner's",
                     (by_wall - most) / 1_000
                 )));
             }
-            let least = by_wall - MAX_CLOCK_ERROR_US;
+            let least = by_wall - MAX_WALL_ERROR_US;
             Clock { least: least.min(most), most }
         };
         self.evidence.probes[index].clock = Some(clock);

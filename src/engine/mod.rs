@@ -10,6 +10,8 @@
 mod clock;
 mod fold;
 mod renewal;
+#[cfg(test)]
+mod tests;
 
 pub use clock::RunnerClock;
 pub use fold::Fold;
@@ -264,6 +266,7 @@ impl Run<'_> {
                     None => watching_changes = false,
                 },
                 _ = tick.tick() => {
+                    self.fold.evidence.canary = backend.canary();
                     if self.fold.began_anew() {
                         self.reopen();
                     }

@@ -1,6 +1,5 @@
 //! Judgements in words.
 
-use super::compare::unpredicted;
 use super::{CheckRef, CheckResult, FlowReport, Outcome, ReasonText, WindowReport, describe_request};
 use crate::model::show_duration;
 use crate::plan::{Flow, FlowId, Party, Plan, Vantage};
@@ -23,7 +22,6 @@ pub fn check_result(plan: &Plan, check: &CheckRef, judgement: &Judgement, eviden
         power_percent: None,
         reason: None,
         seen: String::new(),
-        unpredicted: unpredicted(check.expected, &flows),
         contrast: None,
         next_step: None,
         mechanism: None,
@@ -72,6 +70,8 @@ impl Words<'_> {
                     deny_tier =
                         Some(deny_tier.map_or(proof.tier(), |tier: crate::verdict::DenyTier| tier.and(proof.tier())));
                     weakest = weakest.max(proof.window().power_percent());
+                    let leak = proof.startup_leak().map(|leak| leak.as_millis() as u64);
+                    result.startup_leak_ms = result.startup_leak_ms.max(leak);
                     result.mechanism.get_or_insert_with(|| mechanism(proof.block()));
                     contrast.get_or_insert_with(|| {
                         format!("{} {} meanwhile", self.sender(proof.control().flow()), how_far(proof.control()))
@@ -89,7 +89,13 @@ impl Words<'_> {
         if let Some(tier) = deny_tier {
             result.tier = Some(tier.to_string());
             result.power_percent = Some(weakest);
-            result.seen = format!("{} attempts, all blocked", result.samples);
+            result.seen = match result.startup_leak_ms {
+                None => format!("{} attempts, all blocked", result.samples),
+                Some(ms) => {
+                    let blocked = result.samples.saturating_sub(result.opened);
+                    format!("open for {ms} ms while the source was new, then {blocked} attempts, all blocked")
+                }
+            };
         }
         if let Some(tier) = allow_tier {
             result.tier = Some(format!("{tier:?}"));
@@ -180,7 +186,6 @@ impl Words<'_> {
             address: dialled(flow),
             transport: transport(flow),
             request: describe_request(&flow.to.request),
-            predicted: self.plan.predicted.get(&result.flow).copied(),
             shows: "proven",
             text: String::new(),
             samples: seen.attempts,

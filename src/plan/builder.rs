@@ -1,5 +1,6 @@
 //! A plan in the making: probes and flows, each once.
 
+use super::arming::arm;
 use super::notes::notes;
 use super::rates::rates;
 use super::{Able, Check, Environment, Flow, FlowId, Party, Path, Plan, ProbeId, SuiteRef, TargetKey, Vantage, Waits};
@@ -22,10 +23,6 @@ pub(super) struct Builder {
     pub(super) flows: Vec<Flow>,
     pub(super) vouchers: BTreeMap<TargetKey, Vec<FlowId>>,
     pub(super) able: BTreeMap<(ProbeId, Family, wire::Transport), Able>,
-    /// What the policies say of each flow.
-    pub(super) predicted: BTreeMap<FlowId, Expected>,
-    /// What is worth telling of that.
-    pub(super) notes: Vec<String>,
     /// The probe of a vantage that still has room, and how many flows it has.
     open_probes: HashMap<Vantage, (ProbeId, usize)>,
     known: HashMap<(Vantage, TargetKey), FlowId>,
@@ -103,8 +100,13 @@ impl Builder {
     pub(super) fn finish(self, environment: Environment, inventory: &Inventory) -> Plan {
         let paths = self.paths();
         let incarnations = self.incarnations(inventory);
+        // In a cluster a pod's identity is a clone's; everything else was there before.
+        let is_created =
+            |vantage: &Vantage| environment == Environment::Cluster && matches!(vantage, Vantage::Pod { .. });
+        let created = self.probes.iter().enumerate().filter(|(_, vantage)| is_created(vantage));
+        let created = created.map(|(index, _)| ProbeId(index as u32)).collect();
         let rates = rates(environment, self.probes.len(), &self.flows, &self.checks);
-        Plan {
+        let mut plan = Plan {
             suites: self.suites,
             checks: self.checks,
             swept: self.swept,
@@ -115,9 +117,12 @@ impl Builder {
             vouchers: self.vouchers,
             able: self.able,
             paths,
+            created,
+            arming: BTreeMap::new(),
             incarnations,
-            predicted: self.predicted,
-            notes: notes(inventory).into_iter().chain(self.notes).collect(),
-        }
+            notes: notes(inventory),
+        };
+        arm(&mut plan, inventory);
+        plan
     }
 }

@@ -1,13 +1,13 @@
 //! Who can vouch: for targets, for sources, for paths. The planner adds what the suite lacks.
 
+use super::arming::isolates;
 use super::builder::Builder;
 use super::ends::{Ends, party_of, service_party, vantage_of};
 use super::{FlowId, Party, PathEnd, TargetKey, Vantage};
-use crate::inventory::{Inventory, Pod, Policy};
+use crate::inventory::{Inventory, Pod};
 use crate::model::Family;
 use crate::suite::{Expected, Suite};
-use crate::wire::{Request, Stage, Transport};
-use kube_core::{Selector, SelectorExt};
+use crate::wire::{Http, Request, Stage, Transport};
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
@@ -139,7 +139,15 @@ impl Controls<'_, '_> {
         if !sends || !self.ends.has_family_of(vantage, key.address) {
             return;
         }
-        let id = self.builder.flow(vantage, key.clone(), party, opens_at);
+        let (asked, opens_at) = match &key.request {
+            // What may be sent only once is not what a control repeats: it shows the way there and no more.
+            Request::Http(http) if key.once => {
+                let get = Http { method: "GET".into(), body: None, ..http.clone() };
+                (TargetKey { request: Request::Http(get), once: false, ..key.clone() }, opens_at)
+            }
+            _ => (key.clone(), opens_at),
+        };
+        let id = self.builder.flow(vantage, asked, party, opens_at);
         self.vouch(&key, id);
     }
 
@@ -402,17 +410,9 @@ impl Controls<'_, '_> {
     }
 }
 
-/// Whether any policy isolates a pod for ingress (NetworkPolicySpec.policyTypes; without it every policy does).
+/// Whether any policy isolates a pod for ingress.
 fn is_isolated_for_ingress(inventory: &Inventory, pod: &Pod) -> bool {
-    inventory.policies.iter().any(|policy| selects_for_ingress(policy, pod))
-}
-
-fn selects_for_ingress(policy: &Policy, pod: &Pod) -> bool {
-    let isolates = policy.spec.policy_types.as_ref().is_none_or(|types| types.iter().any(|of| of == "Ingress"));
-    isolates
-        && policy.namespace == pod.namespace
-        && Selector::try_from(policy.spec.pod_selector.clone().unwrap_or_default())
-            .is_ok_and(|selector| selector.matches(&pod.labels))
+    inventory.policies.iter().any(|policy| isolates(policy, pod))
 }
 
 fn is_cluster_dns(pod: &Pod) -> bool {

@@ -9,7 +9,10 @@ use super::terms::{Environment, Terms};
 use super::{Check, FlowId, LineRef, Party, Scope, Standing, TargetKey, Vantage};
 use crate::model::{Port, Transport};
 use crate::source::Place as FilePlace;
-use crate::suite::{EndpointId, Expected, Line, PortRef, Settings, Spread, Subject, Suite, TargetItem, TargetWhat};
+use crate::suite::{
+    EndpointId, Expected, Line, Locator, PortRef, Settings, Spread, Subject, Suite, TargetItem, TargetWhat,
+};
+use crate::wire::{Http, Request, Tls};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// At most so many unknown ports of a range are swept.
@@ -38,6 +41,8 @@ pub(super) struct Pass<'a, 'b> {
     found: Vec<Found<'a>>,
     /// What lines say of each pair of pods, whatever pods are sampled.
     said: HashMap<Said, (Expected, FilePlace)>,
+    /// Hosts outside that some line allows.
+    allowed_hosts: BTreeSet<String>,
     /// Checks by name: where each comes from, and its line's settings.
     names: BTreeMap<String, (FilePlace, Option<&'a Settings>)>,
     ends: &'b Ends<'a>,
@@ -61,6 +66,7 @@ impl<'a, 'b> Pass<'a, 'b> {
             selection,
             found: suite.endpoints.iter().map(|endpoint| find(endpoint, ends.inventory)).collect(),
             said: HashMap::new(),
+            allowed_hosts: BTreeSet::new(),
             names: BTreeMap::new(),
             ends,
             builder,
@@ -71,6 +77,7 @@ impl<'a, 'b> Pass<'a, 'b> {
     /// Adds every check of the suite. What is wrong with its lines is returned.
     pub(super) fn run(mut self) -> Vec<Mistake> {
         self.note_mentioned_ports();
+        self.note_allowed_hosts();
         for line in &self.suite.lines {
             self.line(line);
         }
@@ -106,6 +113,40 @@ impl<'a, 'b> Pass<'a, 'b> {
                 }
             }
         }
+    }
+
+    fn note_allowed_hosts(&mut self) {
+        for line in self.suite.lines.iter().filter(|line| line.expected == Expected::Allowed) {
+            let targets = line.targets.iter().flat_map(|item| self.members(&item.subject));
+            let hosts = targets.filter_map(|id| match &self.found[id.0].endpoint.locator {
+                Locator::Host(name) => Some(name.as_str().to_owned()),
+                _ => None,
+            });
+            let hosts: Vec<String> = hosts.collect();
+            self.allowed_hosts.extend(hosts);
+        }
+    }
+
+    /// A denied address outside that speaks TLS on 443 is also tried without a server name and with the name of each host
+    /// that is allowed: a firewall that goes by names lets through who says the right one.
+    fn disguised(&self, wanted: &Wanted<'_>, key: &TargetKey) -> Vec<TargetKey> {
+        let outside = matches!(self.found[wanted.target.0].place, Place::Outside(_));
+        let chosen = wanted.line.is_some_and(|line| line.settings.server_name.is_some());
+        let is_address = key.name.is_none() && key.port == 443;
+        if wanted.expected != Expected::Denied || !outside || !is_address || chosen {
+            return Vec::new();
+        }
+        let names = std::iter::once(None).chain(self.allowed_hosts.iter().map(|name| Some(name.clone())));
+        let as_name = |server_name: Option<String>| match &key.request {
+            Request::Tls(tls) => Some(Request::Tls(Tls { server_name, ..tls.clone() })),
+            Request::Http(http) => {
+                let tls = Tls { server_name, ..http.tls.clone()? };
+                Some(Request::Http(Http { tls: Some(tls), ..http.clone() }))
+            }
+            _ => None,
+        };
+        let keys = names.filter_map(as_name).map(|request| TargetKey { request, ..key.clone() });
+        keys.filter(|other| other != key).collect()
     }
 
     fn members(&self, subject: &Subject) -> Vec<EndpointId> {
@@ -355,6 +396,9 @@ impl<'a, 'b> Pass<'a, 'b> {
             for (key, party) in self.targets(wanted) {
                 let spoken_of = gives_way && self.said.contains_key(&(vantage.clone(), key.clone()));
                 if self.ends.can_meet(&vantage, &key, &party) && !spoken_of {
+                    for other in self.disguised(wanted, &key) {
+                        check.flows.push(self.builder.flow(&vantage, other, party.clone(), wanted.ask.opens_at));
+                    }
                     check.flows.push(self.builder.flow(&vantage, key, party, wanted.ask.opens_at));
                 }
             }
@@ -403,7 +447,6 @@ impl<'a, 'b> Pass<'a, 'b> {
             retired: Vec::new(),
             scope: Scope { source_nodes: source_nodes.len(), target_pods: target.pods.len() },
             standing,
-            prediction: None,
         }
     }
 

@@ -3,13 +3,13 @@
 //! A plan holds everything that a run will do and every relation that a verdict may need: which flows can
 //! vouch for a target, for a source, for a path. Whether one of them *did* is not known here.
 
+mod arming;
 mod builder;
 mod controls;
 mod ends;
 mod expand;
 mod lines;
 mod notes;
-mod predict;
 mod rates;
 mod renew;
 mod request;
@@ -17,6 +17,7 @@ mod resolve;
 mod terms;
 mod wiring;
 
+pub use arming::arms_towards;
 pub use controls::{Landmark, Landmarks, WitnessAt};
 pub use rates::Rate;
 pub use renew::Renewal;
@@ -28,7 +29,7 @@ pub use wiring::{REQUEST_DEADLINE, RESOLVE_DEADLINE, RUNS, Schedule, TLS_DEADLIN
 use crate::model::{Family, ObjectRef};
 use crate::suite::Expected;
 use crate::wire;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -68,10 +69,12 @@ pub struct Plan {
     pub able: BTreeMap<(ProbeId, Family, wire::Transport), Able>,
     /// For each path, the flows that take it.
     pub paths: BTreeMap<Path, Vec<FlowId>>,
+    /// The probes whose pods this run creates.
+    pub created: BTreeSet<ProbeId>,
+    /// For each of these and each node, the flows that show that the probe's labels are known there.
+    pub arming: BTreeMap<(ProbeId, String), Vec<FlowId>>,
     /// The uid of every pod at an end of a flow, by `namespace/name`.
     pub incarnations: BTreeMap<String, String>,
-    /// What the policies say of each flow, where they say one thing.
-    pub predicted: BTreeMap<FlowId, Expected>,
     /// What is worth telling before anything is sampled.
     pub notes: Vec<String>,
 }
@@ -124,40 +127,6 @@ pub struct Check {
     pub scope: Scope,
     /// Whether it can be proven at all.
     pub standing: Standing,
-    /// What the policies say of it; nothing where that is not known.
-    pub prediction: Option<Prediction>,
-}
-
-/// What the policies say of a check, before any packet. It is shown, and may choose what is tried; no verdict sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prediction {
-    /// What they say of all of its flows; nothing where they say different things.
-    pub answer: Option<Expected>,
-    /// Why it is not what the suite expects, if it is not.
-    pub because: Option<String>,
-    /// The smallest change of policies or labels that would make it so.
-    pub change: Option<String>,
-}
-
-impl Prediction {
-    /// `allowed`, `denied` or `mixed`.
-    pub fn word(&self) -> &'static str {
-        match self.answer {
-            Some(Expected::Allowed) => "allowed",
-            Some(Expected::Denied) => "denied",
-            None => "mixed",
-        }
-    }
-}
-
-impl Check {
-    /// Why the policies cannot do what the suite expects, in one sentence, if they cannot.
-    pub fn contradiction(&self) -> Option<String> {
-        let prediction = self.prediction.as_ref()?;
-        let because = prediction.because.as_ref()?;
-        let change = prediction.change.as_ref().map_or(String::new(), |change| format!("; to change that: {change}"));
-        Some(format!("the policies cannot do what the suite expects in {:?}: {because}{change}", self.name))
-    }
 }
 
 /// The line of a suite that a check comes from.

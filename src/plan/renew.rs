@@ -63,6 +63,9 @@ impl Plan {
         self.probes.push(vantage);
         self.rates.push(self.rates[like.0 as usize]);
         self.resolvers.push(self.resolvers[like.0 as usize].clone());
+        if self.created.contains(&like) {
+            self.created.insert(probe);
+        }
         probe
     }
 
@@ -174,6 +177,18 @@ impl<'p> Joining<'p> {
     fn relations(&mut self) {
         self.plan.vouchers = self.fresh.vouchers.iter().map(|(key, flows)| (key.clone(), self.here(flows))).collect();
         self.plan.paths = self.fresh.paths.iter().map(|(path, flows)| (path.clone(), self.here(flows))).collect();
+        self.plan.arming.clear();
+        for ((_, node), flows) in &self.fresh.arming {
+            for flow in self.here(flows) {
+                let probe = self.plan.flow(flow).probe;
+                self.plan.arming.entry((probe, node.clone())).or_default().push(flow);
+            }
+        }
+        for (flow, id) in self.fresh.flows.iter().zip(&self.ids) {
+            if self.fresh.created.contains(&flow.probe) {
+                self.plan.created.insert(self.plan.flows[id.0 as usize].probe);
+            }
+        }
         for ((_, family, transport), able) in &self.fresh.able {
             let of = Able {
                 allowed: self.here(&able.allowed),

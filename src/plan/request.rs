@@ -142,10 +142,8 @@ fn by_url(target: &Found<'_>, url: &Url, port: u16, line: &Settings, environment
         }
     };
     let repeats = matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS") || line.repeat == Some(true);
-    let unprovable = (!repeats && matches!(url.scheme, Scheme::Http | Scheme::Https)).then(|| {
-        format!("{method} may be sent only once, and one sample proves nothing; write `repeat: true` if the target takes it more than once")
-    });
-    Ask { request, authority_is_address, opens_at, demand, label: Some(label), once: unprovable.is_some(), unprovable }
+    let once = !repeats && matches!(url.scheme, Scheme::Http | Scheme::Https);
+    Ask { request, authority_is_address, opens_at, demand, label: Some(label), once, unprovable: None }
 }
 
 /// In the lab the certificate of a name is expected to be the run's own; elsewhere only that there is one.

@@ -19,6 +19,10 @@ pub struct Terms {
     pub settle: Duration,
     /// How long a deny is watched, first sample to last.
     pub hold: Duration,
+    /// The same where the source is new and nothing shows that its labels are known.
+    pub unarmed_hold: Duration,
+    /// How long a source that the run creates may reach what it must not, from its first attempt on.
+    pub grace: Duration,
     /// How long an allow may take to come up.
     pub patience: Duration,
     /// Samples that a deny needs at least.
@@ -63,6 +67,8 @@ impl Terms {
         Self {
             settle: pick(|s| s.settle).unwrap_or(if lab { Duration::ZERO } else { Duration::from_secs(1) }),
             hold: pick(|s| s.hold).unwrap_or(Duration::from_secs(if lab { 2 } else { 3 })),
+            unarmed_hold: pick(|s| s.hold).unwrap_or(Duration::from_secs(if lab { 2 } else { 15 })),
+            grace: Duration::from_secs(if lab { 0 } else { 10 }),
             patience: pick(|s| s.patience).unwrap_or(Duration::from_secs(if lab { 10 } else { 60 })),
             samples: line.samples.or(suite.samples).unwrap_or(MIN_SAMPLES),
             deadline: pick(|s| s.deadline).unwrap_or(MIN_DEADLINE),

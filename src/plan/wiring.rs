@@ -42,6 +42,9 @@ const SECOND_BURST_MS: u32 = 1_000;
 /// Attempts that are made only once are spread, so that a sweep is no burst: 200 a second.
 const SWEEP_STEP_MS: u32 = 5;
 
+/// A request that may be sent only once is sent so long after the others began.
+const ONCE_AFTER_MS: u32 = 1_500;
+
 /// A probe with more flows than this gives life signs less often, to keep within what it may write.
 const MANY_FLOWS: usize = 500;
 
@@ -81,6 +84,11 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, from: usize) -> Vec<wire::P
         let rate = plan.rates[flow.probe.0 as usize];
         let nth = of.flows.len() as u32;
         let pace = match usage {
+            _ if flow.to.once && matches!(flow.to.request, wire::Request::Http(_)) => {
+                // In the middle of what the controls and the source's own flows show.
+                let start = usage.start_ms + usage.settle_ms + ONCE_AFTER_MS;
+                Pace { bursts_ms: vec![start], interval_ms: 0, attempts: Some(1), single: true }
+            }
             _ if flow.to.once => {
                 sweeps[flow.probe.0 as usize] += 1;
                 let start = usage.start_ms + sweeps[flow.probe.0 as usize] * SWEEP_STEP_MS;

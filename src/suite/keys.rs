@@ -179,3 +179,8 @@ pub(super) static LINE: Table = Table {
         optional("tags", Shape::List(&Shape::Scalar(Form::Tag)), "labels for --tag and --skip-tag", "[pci]"),
     ),
 };
+
+/// The names of all settings.
+pub fn setting_names() -> Vec<&'static str> {
+    SETTINGS.names()
+}

@@ -25,6 +25,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 
+pub use keys::setting_names;
 pub use load::{load, load_line, read};
 pub use schema::schema;
 

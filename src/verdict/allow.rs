@@ -153,7 +153,8 @@ fn shut(case: Case<'_>, terms: &Terms, id: FlowId, seen: &FlowEvidence) -> FlowV
             }),
         },
     };
-    if window.length() < terms.patience {
+    let once = case.plan.flow(id).to.once;
+    if !once && window.length() < terms.patience {
         return unproven(
             Reason::TooFewSamples,
             format!(

@@ -7,9 +7,10 @@
 //! 4. *The path was open*: some flow crossed from the source's node to the target's, all through the same window.
 //! 5. *Nothing relevant changed* while the flow was watched.
 
+use super::arming::{Startup, Watch, startup};
 use super::conditions::{Ability, Crossing, crossings, nothing_crossed, opened_within};
 use super::evidence::Evidence;
-use super::moment::Moment;
+use super::moment::{MAX_WALL_ERROR_US, Moment};
 use super::proof::{ControlProof, DenyProof, Window};
 use super::reading::{Block, Reading, Refusal, Signature};
 use super::reason::Reason;
@@ -28,10 +29,22 @@ use std::time::Duration;
 pub const MAX_RESTARTS: u32 = 3;
 
 /// Judges a denied flow.
-pub(super) fn judge_denied(case: Case<'_>, terms: &Terms, id: FlowId) -> FlowVerdict {
-    let seen = case.evidence.flow(id);
+pub(super) fn judge_denied(case: Case<'_>, check: &Check, id: FlowId) -> FlowVerdict {
+    let (seen, terms) = (case.evidence.flow(id), &check.terms);
+    let mut startup_leak = None;
     if let Some(shown) = judge_retired(case, id) {
-        return shown;
+        match startup(case, check, id) {
+            Startup::Leaked(length) if seen.doubtful.is_none() => startup_leak = Some(length),
+            Startup::Leaking if seen.doubtful.is_none() => {
+                return FlowVerdict::Unproven(Unproven {
+                    reason: Reason::TooFewSamples,
+                    detail: "it opens, as it may while the source is new".into(),
+                    flow: Some(id),
+                    open: true,
+                });
+            }
+            Startup::Leaked(_) | Startup::Leaking | Startup::Opened => return shown,
+        }
     }
     if let Some(unproven) = unusable(case, id) {
         return FlowVerdict::Unproven(unproven);
@@ -42,7 +55,7 @@ pub(super) fn judge_denied(case: Case<'_>, terms: &Terms, id: FlowId) -> FlowVer
         Ok(blocked) => blocked,
         Err((reason, detail)) => return unproven(reason, detail),
     };
-    match blocked.prove(case, terms, id) {
+    match blocked.prove(case, check, id).map(|proof| DenyProof { startup_leak, ..proof }) {
         Ok(proof) if !proof.tier().meets(terms.demand) => unproven(
             Reason::DemandNotMet,
             format!("proven at {}, the line demands {}", proof.tier(), describe_demand(terms.demand)),
@@ -99,6 +112,12 @@ pub(super) fn unusable(case: Case<'_>, id: FlowId) -> Option<Unproven> {
             }
         };
         return unproven(reason, failure.to_string(), false);
+    }
+    if let Some(clock) = probe.clock.filter(|clock| clock.disagreement() > MAX_WALL_ERROR_US) {
+        let ms = clock.disagreement() / 1_000;
+        let detail = format!("the probe's wall clock and the arrival of its lines are {ms} ms apart");
+        // What arrives faster may still show that it was the way that was slow.
+        return unproven(Reason::Clocks, detail, !probe.stopped);
     }
     if let Some(restarts) = seen.restarts.as_ref().filter(|restarts| restarts.count > MAX_RESTARTS) {
         let detail = format!("it began anew {} times, the last time because {}", restarts.count, restarts.cause);
@@ -175,7 +194,8 @@ impl<'a> BlockedSuffix<'a> {
     }
 
     /// Conditions 1 to 4: the window with the most samples for which all hold, or the condition that failed last.
-    fn prove(&self, case: Case<'_>, terms: &Terms, id: FlowId) -> Result<DenyProof, Shortfall> {
+    fn prove(&self, case: Case<'_>, check: &Check, id: FlowId) -> Result<DenyProof, Shortfall> {
+        let (terms, watch) = (&check.terms, Watch::of(case, check, id));
         let strict = terms.demand != Demand::D1;
         let able = Ability::of(case, id);
         let crossings = match self.stage {
@@ -205,9 +225,10 @@ impl<'a> BlockedSuffix<'a> {
                     continue;
                 }
                 in_time = true;
-                let inside = |moment: Moment| first.surely_by(moment) && moment.surely_by(last);
+                let inside =
+                    |moment: Moment| moment.earliest >= watch.from && first.surely_by(moment) && moment.surely_by(last);
                 let Some(widest) = self.window(inside) else {
-                    note(1, too_few(0, Duration::ZERO, terms), &mut rank);
+                    note(1, too_few(0, Duration::ZERO, watch), &mut rank);
                     continue;
                 };
                 let (window, source) = if strict {
@@ -219,8 +240,8 @@ impl<'a> BlockedSuffix<'a> {
                 } else {
                     (widest, None)
                 };
-                if window.samples < terms.samples || window.length() < terms.hold {
-                    note(3, too_few(window.samples, window.length(), terms), &mut rank);
+                if window.samples < watch.samples || window.length() < watch.hold {
+                    note(3, too_few(window.samples, window.length(), watch), &mut rank);
                     continue;
                 }
                 let Some(control) = ControlProof::new(window, voucher, first, last, streak) else { continue };
@@ -233,7 +254,7 @@ impl<'a> BlockedSuffix<'a> {
                     Some(Ok(crossings)) => {
                         let open = |moment| inside(moment) && crossings.iter().all(|crossing| crossing.spans(moment));
                         let narrowed = able.narrow(self, open).map(|(window, _)| window);
-                        let long = |window: &Window| window.samples >= terms.samples && window.length() >= terms.hold;
+                        let long = |window: &Window| window.samples >= watch.samples && window.length() >= watch.hold;
                         let Some(window) = narrowed.filter(long) else {
                             note(4, nothing_crossed(case, id, None), &mut rank);
                             continue;
@@ -245,7 +266,17 @@ impl<'a> BlockedSuffix<'a> {
                     let twin = self.twin(case, id, window);
                     let record = case.evidence.records.get(&id).cloned();
                     let (block, restarts) = (self.block.clone(), restarts(case, id));
-                    best = Some(DenyProof { window, control, source, paths, twin, record, block, restarts });
+                    best = Some(DenyProof {
+                        window,
+                        control,
+                        source,
+                        paths,
+                        twin,
+                        record,
+                        block,
+                        restarts,
+                        startup_leak: None,
+                    });
                 }
             }
         }
@@ -298,12 +329,12 @@ impl<'a> BlockedSuffix<'a> {
     }
 }
 
-fn too_few(samples: u32, length: Duration, terms: &Terms) -> Shortfall {
+fn too_few(samples: u32, length: Duration, watch: Watch) -> Shortfall {
     let detail = format!(
         "{samples} blocked samples over {:.1} s between two answers of a control; {} over {:.1} s are needed",
         length.as_secs_f32(),
-        terms.samples,
-        terms.hold.as_secs_f32(),
+        watch.samples,
+        watch.hold.as_secs_f32(),
     );
     (Reason::TooFewSamples, detail)
 }

@@ -7,6 +7,7 @@ use crate::plan::{FlowId, Plan, ProbeId};
 use crate::suite::Expected;
 use crate::wire::FaultReason;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// All evidence of a run.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +16,8 @@ pub struct Evidence {
     pub flows: Vec<FlowEvidence>,
     /// By [`ProbeId`].
     pub probes: Vec<ProbeEvidence>,
+    /// How long the enforcer took to act on a new pod, where a canary measured it.
+    pub canary: Option<Duration>,
     /// The enforcer's own counts.
     pub records: BTreeMap<FlowId, EnforcerRecord>,
 }
@@ -31,6 +34,9 @@ impl Evidence {
     pub fn extend(&mut self, plan: &Plan) {
         self.flows.resize_with(plan.flows.len(), FlowEvidence::default);
         self.probes.resize_with(plan.probes.len(), ProbeEvidence::default);
+        for (seen, flow) in self.flows.iter_mut().zip(&plan.flows) {
+            seen.once = flow.to.once;
+        }
         for check in plan.checks.iter().filter(|check| check.expected == Expected::Allowed) {
             let demand = AllowTier::demanded(check.terms.demand);
             for flow in &check.flows {

@@ -103,7 +103,7 @@ fn judge_flow(case: Case<'_>, check: &Check, flow: FlowId) -> FlowVerdict {
         return FlowVerdict::LeftOut(why);
     }
     let verdict = match check.expected {
-        Expected::Denied => judge_denied(case, &check.terms, flow),
+        Expected::Denied => judge_denied(case, check, flow),
         Expected::Allowed => judge_allowed(case, &check.terms, flow),
     };
     match verdict {

@@ -8,6 +8,7 @@
 //! cannot be built without somebody who got through to the same address and port, before and after.
 
 mod allow;
+mod arming;
 mod conditions;
 mod deny;
 mod evidence;
@@ -26,7 +27,7 @@ pub use allow::AllowProof;
 pub use deny::{MAX_RESTARTS, waits_needed};
 pub use evidence::{Disturbed, EnforcerRecord, Evidence, ProbeEvidence, ProbeFailure};
 pub use judge::{FlowResult, Judgement, Reach, judge};
-pub use moment::{Clock, Moment};
+pub use moment::{Clock, MAX_WALL_ERROR_US, Moment};
 pub use proof::{ControlProof, DenyProof, DenyTier, PathProof, SourceProof, Window};
 pub use reading::{AllowTier, Block, Opening, Reading, Refusal, Signature, read};
 pub use reason::Reason;

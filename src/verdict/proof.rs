@@ -152,6 +152,7 @@ pub struct DenyProof {
     pub(super) record: Option<EnforcerRecord>,
     pub(super) block: Block,
     pub(super) restarts: u32,
+    pub(super) startup_leak: Option<Duration>,
 }
 
 impl DenyProof {
@@ -188,6 +189,11 @@ impl DenyProof {
     /// How the samples were blocked, the last time.
     pub fn block(&self) -> &Block {
         &self.block
+    }
+
+    /// For how long at the most the source, which is new, reached the target before it was stopped for good.
+    pub fn startup_leak(&self) -> Option<Duration> {
+        self.startup_leak
     }
 
     /// How often the flow began anew before the window, because something relevant had changed.

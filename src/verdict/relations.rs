@@ -65,7 +65,13 @@ impl<'a> Case<'a> {
         let is_pod = move |flow: FlowId| {
             matches!(self.plan.vantage(self.plan.flow(flow).probe), Vantage::Pod { .. } | Vantage::Witness { .. })
         };
-        self.vouchers(flow).filter(move |voucher| stage != Stage::Resolve || !is_pod(flow) || is_pod(*voucher))
+        // A control that says something else than what may be said only once shows no more than the way there.
+        let says_the_same =
+            move |voucher: FlowId| self.plan.flow(voucher).to.request == self.plan.flow(flow).to.request;
+        let on_the_way = matches!(stage, Stage::Resolve | Stage::Connect | Stage::Tls);
+        self.vouchers(flow)
+            .filter(move |voucher| stage != Stage::Resolve || !is_pod(flow) || is_pod(*voucher))
+            .filter(move |voucher| on_the_way || says_the_same(*voucher))
     }
 
     /// What can vouch that the source of a flow is able to send in the same way.

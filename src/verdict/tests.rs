@@ -13,7 +13,7 @@ use crate::plan::{
 use crate::suite::{Demand, Expected, Settings};
 use crate::wire::{FaultReason, How, Request, Stage, Stop, Transport};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const DENIED: FlowId = FlowId(0);
 const CONTROL: FlowId = FlowId(1);
@@ -63,7 +63,6 @@ fn check(name: &str, expected: Expected, flow: FlowId) -> Check {
         retired: vec![],
         scope: Scope { source_nodes: 1, target_pods: 1 },
         standing: Standing::Provable,
-        prediction: None,
     }
 }
 
@@ -106,8 +105,9 @@ impl Scene {
             ]),
             paths: BTreeMap::from([(path, vec![CROSSING, ALLOWED])]),
             flows,
+            created: BTreeSet::new(),
+            arming: BTreeMap::new(),
             incarnations: BTreeMap::new(),
-            predicted: BTreeMap::new(),
             notes: vec![],
         };
         let mut evidence = Evidence::of(&plan);
@@ -962,4 +962,221 @@ fn an_allow_that_only_our_own_faults_interrupt_is_not_violated() {
     }
     scene.read(ALLOWED, 12_500, open());
     assert!(matches!(scene.allow(), Verdict::Violated(Violation::Shut { .. })));
+}
+
+/// The scene in a cluster: web's pod is a clone that this run created. `OTHER` goes from it to a pod on node-2 that admits
+/// by labels.
+fn with_a_clone() -> Scene {
+    let mut scene = Scene::new();
+    let none = Settings::default();
+    for check in &mut scene.plan.checks {
+        check.terms = Terms::of(check.expected, &none, &none, Environment::Cluster, Demand::A0);
+    }
+    scene.plan.created = BTreeSet::from([ProbeId(0)]);
+    scene.plan.arming = BTreeMap::from([((ProbeId(0), "node-2".to_owned()), vec![OTHER])]);
+    let able = Able { allowed: vec![OTHER], tried: vec![], reached: vec![] };
+    scene.plan.able.insert((ProbeId(0), Family::V4, Transport::Tcp), able);
+    scene
+}
+
+fn vouched(scene: &mut Scene, to: u64) {
+    for flow in [CONTROL, CROSSING] {
+        scene.every(flow, 0, to, 500, &open());
+    }
+}
+
+#[test]
+fn samples_of_a_clone_count_once_it_is_armed_and_settled() {
+    let mut scene = with_a_clone();
+    vouched(&mut scene, 30_000);
+    // Nobody knows it for four seconds: it is denied everything, also what its labels admit.
+    scene.every(OTHER, 0, 3_500, 500, &silence()).every(OTHER, 4_000, 30_000, 500, &open());
+    scene.every(DENIED, 100, 5_000, 500, &silence());
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+    scene.every(DENIED, 5_100, 7_900, 400, &silence());
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples), "2.8 s after armed and settled");
+    scene.every(DENIED, 8_000, 8_500, 250, &silence());
+    let judgement = scene.judge(0);
+    let FlowVerdict::Denied(proof) = &judgement.flows[0].verdict else { panic!("{judgement:?}") };
+    assert!(proof.window().from.earliest >= 5_000_000, "armed at 4 s, settled for one: {:?}", proof.window());
+}
+
+#[test]
+fn clone_that_nothing_arms_is_watched_for_longer() {
+    let mut scene = with_a_clone();
+    scene.plan.arming.clear();
+    vouched(&mut scene, 30_000);
+    scene.every(OTHER, 0, 30_000, 500, &open()).every(DENIED, 100, 15_600, 500, &silence());
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples), "14.5 s after it settled");
+    // Not every start is remembered, so it takes a little longer than it must.
+    scene.every(DENIED, 16_100, 19_600, 500, &silence());
+    assert_eq!(scene.deny(), Verdict::Proven);
+}
+
+#[test]
+fn opening_towards_another_node_arms_nothing() {
+    let mut scene = with_a_clone();
+    scene.plan.arming = BTreeMap::from([((ProbeId(0), "node-1".to_owned()), vec![OTHER])]);
+    vouched(&mut scene, 10_000);
+    scene.every(OTHER, 0, 10_000, 500, &open()).every(DENIED, 100, 9_600, 500, &silence());
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+}
+
+#[test]
+fn settle_starts_when_the_last_probe_of_the_check_said_hello() {
+    let settled_after = |hello: i64| {
+        let mut scene = with_a_clone();
+        scene.plan.created.clear();
+        // A second source, whose probe came up later.
+        scene.plan.checks[0].flows.push(ALLOWED);
+        scene.evidence.probes[3].clock = Some(Clock::shared(hello));
+        vouched(&mut scene, 12_000);
+        scene.every(OTHER, 0, 12_000, 500, &open()).every(DENIED, 100, 6_100, 500, &silence());
+        matches!(scene.judge(0).flows[0].verdict, FlowVerdict::Denied(_))
+    };
+    assert!(settled_after(0) && settled_after(2_000_000));
+    assert!(!settled_after(2_200_000));
+}
+
+/// A clone that reaches what it must not from its first attempt on, until some time.
+fn leaking(until: u64) -> Scene {
+    let mut scene = with_a_clone();
+    vouched(&mut scene, 60_000);
+    scene.every(OTHER, 0, 60_000, 500, &open()).every(DENIED, 100, until, 500, &open());
+    let last = until - (until - 100) % 500;
+    scene.every(DENIED, last + 500, 58_000, 500, &silence());
+    scene
+}
+
+#[test]
+fn startup_leak_of_a_clone_is_told_with_its_length_and_does_not_violate() {
+    let judgement = leaking(2_300).judge(0);
+    assert_eq!(judgement.verdict, Verdict::Proven);
+    let FlowVerdict::Denied(proof) = &judgement.flows[0].verdict else { panic!("{judgement:?}") };
+    assert_eq!(proof.startup_leak().map(|leak| leak.as_millis()), Some(2_500));
+}
+
+#[test]
+fn startup_leak_violates_where_it_is_not_to_be_or_lasts_or_returns_or_has_gaps() {
+    let violated = |scene: &Scene| matches!(scene.deny(), Verdict::Violated(Violation::Opened { .. }));
+    let mut isolated = leaking(2_300);
+    isolated.plan.checks[0].terms.startup_isolated = true;
+    assert!(violated(&isolated));
+    let mut there_before = leaking(2_300);
+    there_before.plan.created.clear();
+    assert!(violated(&there_before));
+    assert!(violated(&leaking(10_100)), "longer than grace");
+    let mut returns = leaking(2_300);
+    returns.read(DENIED, 58_500, open());
+    assert!(violated(&returns));
+    let mut late = with_a_clone();
+    vouched(&mut late, 60_000);
+    late.every(OTHER, 0, 60_000, 500, &open()).read(DENIED, 100, silence()).read(DENIED, 600, open());
+    late.every(DENIED, 1_100, 20_000, 500, &silence());
+    assert!(violated(&late), "not from its first attempt on");
+    let mut measured = leaking(2_300);
+    measured.evidence.canary = Some(std::time::Duration::from_millis(800));
+    assert!(violated(&measured), "three times the canary's latency is over");
+}
+
+#[test]
+fn clone_that_still_leaks_within_its_grace_is_not_judged_yet() {
+    let mut scene = with_a_clone();
+    scene.every(DENIED, 100, 4_100, 500, &open());
+    let FlowVerdict::Unproven(unproven) = &scene.judge(0).flows[0].verdict else { panic!("judged") };
+    assert!(unproven.open);
+    scene.every(DENIED, 4_600, 11_000, 500, &open());
+    assert!(matches!(scene.deny(), Verdict::Violated(_)));
+}
+
+#[test]
+fn wall_clock_that_is_a_second_off_the_arrivals_is_unproven_by_that_name() {
+    let judged = |most: i64| {
+        let mut scene = Scene::good();
+        scene.evidence.probes[0].clock = Some(Clock { least: -1_000_000, most });
+        reason(&scene.deny())
+    };
+    assert_eq!(judged(1_000_001), Some(Reason::Clocks));
+    assert_ne!(judged(1_000_000), Some(Reason::Clocks));
+}
+
+/// A POST that is sent once, in the middle of a control's GETs.
+fn once(stage: Stage, passed: Option<Stage>) -> Scene {
+    let http = |method: &str| {
+        Request::Http(crate::wire::Http {
+            tls: None,
+            method: method.into(),
+            path: "/".into(),
+            authority: "postgres".into(),
+            headers: vec![],
+            body: None,
+            h2: false,
+        })
+    };
+    let mut scene = Scene::new();
+    let post = TargetKey { request: http("POST"), once: true, ..key("10.0.2.1", 5432) };
+    scene.plan.flows[0].to = post.clone();
+    scene.plan.flows[1].to = TargetKey { request: http("GET"), ..key("10.0.2.1", 5432) };
+    scene.plan.flows[4].to = post.clone();
+    scene.plan.vouchers = BTreeMap::from([(post, vec![CONTROL])]);
+    scene.evidence = Evidence::of(&scene.plan);
+    for probe in &mut scene.evidence.probes {
+        probe.clock = Some(Clock::shared(0));
+    }
+    for flow in [CONTROL, REACHED, CROSSING] {
+        scene.every(flow, 0, 4_000, 500, &open());
+    }
+    let how = Refusal::Wire(How::Silence);
+    let block = Block { passed, stage, how, signature: None, by_target: false };
+    scene.read(DENIED, 1_700, Reading::Blocked(block));
+    scene
+}
+
+#[test]
+fn request_that_is_sent_once_is_denied_between_two_answers_of_a_control() {
+    assert_eq!(once(Stage::Connect, None).deny(), Verdict::Proven);
+    assert_eq!(reason(&once(Stage::Connect, None).without(CONTROL).deny()), Some(Reason::NoControlAnswered));
+    let mut late = once(Stage::Connect, None).without(CONTROL);
+    late.every(CONTROL, 2_000, 4_000, 500, &open());
+    assert_eq!(reason(&late.deny()), Some(Reason::TooFewSamples));
+    let mut opened = once(Stage::Connect, None).without(DENIED);
+    opened.read(DENIED, 1_700, open());
+    assert!(matches!(opened.deny(), Verdict::Violated(_)));
+}
+
+#[test]
+fn control_that_asks_for_something_else_does_not_show_that_a_request_would_be_answered() {
+    let scene = once(Stage::FirstBytes, Some(Stage::Connect));
+    assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
+}
+
+#[test]
+fn request_that_is_sent_once_is_allowed_by_one_opening() {
+    let mut scene = once(Stage::Connect, None);
+    assert_eq!(reason(&scene.allow()), Some(Reason::NotSampled));
+    scene.read(ALLOWED, 1_700, open());
+    assert_eq!(scene.allow(), Verdict::Proven);
+    let mut shut = once(Stage::Connect, None);
+    shut.read(ALLOWED, 1_700, silence());
+    assert!(matches!(shut.allow(), Verdict::Violated(Violation::Shut { .. })));
+}
+
+#[test]
+fn control_that_takes_long_asks_for_more_time() {
+    let mut scene = Scene::new();
+    scene.every(DENIED, 200, 4_200, 500, &silence());
+    for flow in [REACHED, CROSSING] {
+        scene.every(flow, 0, 5_000, 500, &open());
+    }
+    for n in 1..=10_u32 {
+        let slow = StageTimes::of(&[(Stage::Connect, 200_000)]);
+        let at = u64::from(n - 1) * 500_000;
+        scene.evidence.flows[1].sample(n, at, open(), slow, None).expect("in order");
+    }
+    assert_eq!(reason(&scene.deny()), Some(Reason::DeadlineTooShort));
+    let waits = super::waits_needed(&scene.plan, &scene.evidence, &scene.plan.checks[0], DENIED).expect("more time");
+    assert_eq!((waits.connect.as_millis(), waits.request.as_millis()), (3_000, 0));
+    scene.plan.flows[0].waits = waits;
+    assert_eq!(scene.deny(), Verdict::Proven);
+    assert_eq!(super::waits_needed(&scene.plan, &scene.evidence, &scene.plan.checks[0], DENIED), None);
 }

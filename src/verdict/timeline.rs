@@ -86,6 +86,8 @@ pub struct FlowEvidence {
     pub answerers: BTreeMap<String, u32>,
     /// Openings in a row, now.
     run_of_openings: u32,
+    /// Whether it is tried only once: then one opening is all that can be asked for.
+    pub once: bool,
     /// The tier that an opening must reach to count towards [`Self::steady_at`].
     pub demand: Option<AllowTier>,
     /// Start of the first attempt since it last began.
@@ -443,7 +445,7 @@ impl FlowEvidence {
                 self.steady_from = start;
             }
             self.run_of_openings += times;
-            if self.run_of_openings >= OPENINGS_IN_A_ROW {
+            if self.run_of_openings >= if self.once { 1 } else { OPENINGS_IN_A_ROW } {
                 self.steady_at = start;
             }
         }

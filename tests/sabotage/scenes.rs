@@ -150,6 +150,9 @@ fn unbroken() -> Vec<Job> {
                 ("s/Pod/source -> kube-system/Service/kube-dns:53/udp allowed", "", Wanted::Proven),
                 ("s/Pod/other -> http://site:80/ allowed", "", Wanted::Proven),
                 ("s/Pod/source -> http://site:80/ denied", "", Wanted::Proven),
+                // Sent once.
+                ("s/Pod/other -> POST http://site:80/ allowed", "", Wanted::Proven),
+                ("s/Pod/source -> POST http://site:80/ denied", "", Wanted::Proven),
                 ("s/Pod/source -> s/Pod/nobodys:80 denied", "id: record, demand: D2+record", Wanted::Proven),
                 // No handshake takes less than ten microseconds: it is tried again with more time.
                 ("s/Pod/source -> s/Pod/nobodys:81 denied", "id: short, deadline: 1ms", Wanted::Proven),
@@ -164,7 +167,7 @@ fn unbroken() -> Vec<Job> {
             &[
                 (DENIED, "", Wanted::Proven),
                 (ALLOWED, "", Wanted::Proven),
-                ("s/Pod/other -> POST http://site:80/ allowed", "", unproven(Reason::Unprovable)),
+                ("s/Pod/other -> s/Pod/target:82 allowed", "id: identity, demand: A3", unproven(Reason::Unprovable)),
                 ("s/Deployment/none -> s/Pod/target:80 denied", "", unproven(Reason::MatchesNothing)),
                 ("s/Pod/source -> s/Deployment/none:80 denied", "", unproven(Reason::MatchesNothing)),
                 ("s/Pod/source -> s/Pod/unready:80 denied", "", unproven(Reason::NotSampled)),

@@ -4,6 +4,7 @@
 //! the wire has no word for it.
 
 pub mod lab;
+pub mod scripted;
 
 use crate::inventory::{Inventory, Surroundings};
 use crate::plan::{FlowId, ProbeId, Vantage};

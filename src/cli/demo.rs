@@ -91,7 +91,7 @@ fn once(loaded: Loaded, args: &DemoArgs, screens: &Screens) -> Result<(ExitCode,
     let mut sinks = Sinks::open(&args.options, screens)?;
     sinks.show(&args.options, screens);
     let deny = args.deny.how();
-    let code = lab::in_lab(loaded, deny, args.options.settings(deny), &mut sinks, screens);
+    let code = lab::in_lab(loaded, deny, args.options.settings(Some(deny)), &mut sinks, screens);
     Ok((sinks.finish(code, screens), sinks.complete))
 }
 

@@ -3,7 +3,7 @@
 use super::RunOptions;
 use super::interrupt::Interrupts;
 use super::load::Loaded;
-use super::session::{carry_out, own_digest};
+use super::session::{self, carry_out, own_digest};
 use super::sinks::{Sinks, describe};
 use super::terminal::Screens;
 use crate::backend::lab::{self, Deny, Lab, World};
@@ -25,32 +25,10 @@ pub(super) fn run(
     options: &RunOptions,
     screens: &Screens,
 ) -> ExitCode {
-    // Reports come first: the file of an earlier run must not outlast a run that never begins.
-    let mut sinks = match Sinks::open(options, screens) {
-        Ok(sinks) => sinks,
-        Err(code) => return code,
-    };
-    let code = match load() {
-        Ok(loaded) => {
-            sinks.show(options, screens);
-            match enter(screens) {
-                Ok(()) => in_lab(loaded, deny, options.settings(deny), &mut sinks, screens),
-                Err(code) => sinks.stopped("the lab is not possible here", code),
-            }
-        }
-        Err(code) => {
-            let why = match code {
-                ExitCode::Usage => "a suite or a manifest must be changed",
-                ExitCode::Proven
-                | ExitCode::Violated
-                | ExitCode::Unproven
-                | ExitCode::Impossible
-                | ExitCode::Defect => "there is nothing that can be proven",
-            };
-            sinks.stopped(why, code)
-        }
-    };
-    sinks.finish(code, screens)
+    session::run(load, options, screens, |loaded, sinks| match enter(screens) {
+        Ok(()) => in_lab(loaded, deny, options.settings(Some(deny)), sinks, screens),
+        Err(code) => sinks.stopped("the lab is not possible here", code),
+    })
 }
 
 /// Enters the lab's namespaces; to be called once, before any thread is started.
@@ -119,7 +97,8 @@ pub fn engine_options(lab: &Lab) -> engine::Options {
     }
 }
 
-fn schedule(authority: &str) -> Schedule {
+/// What the wire's plans carry in a lab whose certificates this authority signs.
+pub(super) fn schedule(authority: &str) -> Schedule {
     let seed = seed();
     Schedule { run: format!("{seed:016x}"), seed, trust: vec![authority.to_owned()], beat: BEAT }
 }

@@ -11,6 +11,7 @@ pub(crate) mod load;
 mod overrides;
 mod plan;
 mod run;
+mod scripted;
 pub(crate) mod session;
 pub(crate) mod sinks;
 pub(crate) mod terminal;
@@ -162,7 +163,7 @@ struct RunOptions {
 
 impl RunOptions {
     /// What was asked of a run beside its suites, for its report: `null` where it was not given.
-    fn settings(&self, deny: Deny) -> serde_json::Map<String, serde_json::Value> {
+    fn settings(&self, deny: Option<Deny>) -> serde_json::Map<String, serde_json::Value> {
         let SelectArgs { only, tag, skip_tag, strict, verbose: _, settings } = &self.select;
         let mut told = settings.told();
         told.extend([
@@ -170,7 +171,7 @@ impl RunOptions {
             ("tag".to_owned(), tag.clone().into()),
             ("skipTag".to_owned(), skip_tag.clone().into()),
             ("strict".to_owned(), (*strict).into()),
-            ("labDeny".to_owned(), deny.name().into()),
+            ("labDeny".to_owned(), deny.map(Deny::name).into()),
         ]);
         told
     }

@@ -2,9 +2,10 @@
 
 use super::load::{self, Given};
 use super::terminal::Screens;
-use super::{LabArgs, RunOptions, lab};
+use super::{LabArgs, RunOptions, lab, scripted};
 use crate::event::ExitCode;
 use clap::Args;
+use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
@@ -13,6 +14,9 @@ pub(super) struct RunArgs {
     suites: Vec<String>,
     #[command(flatten)]
     lab: LabArgs,
+    /// Instead of packets, what this file says: the test double
+    #[arg(long, value_name = "FILE", hide = true)]
+    scripted: Option<PathBuf>,
     #[command(flatten)]
     options: RunOptions,
 }
@@ -20,5 +24,8 @@ pub(super) struct RunArgs {
 pub(super) fn run(args: &RunArgs, screens: &Screens) -> ExitCode {
     let given = Given::Files(&args.suites);
     let load = || load::lab(&given, &args.lab.lab, &args.options.select, screens);
-    lab::run(load, args.lab.deny.how(), &args.options, screens)
+    match &args.scripted {
+        Some(script) => scripted::run(load, script, &args.options, screens),
+        None => lab::run(load, args.lab.deny.how(), &args.options, screens),
+    }
 }

@@ -1,5 +1,6 @@
 //! One run on a backend that is up, from a plan to an exit code. What differs between backends is not here.
 
+use super::RunOptions;
 use super::sinks::{Sinks, describe};
 use super::terminal::Screens;
 use crate::backend::Backend;
@@ -9,6 +10,38 @@ use crate::plan::Plan;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read};
+
+/// Opens the reports, loads, and runs what was loaded by `carry`; the exit code of all.
+pub(super) fn run<L>(
+    load: impl FnOnce() -> Result<L, ExitCode>,
+    options: &RunOptions,
+    screens: &Screens,
+    carry: impl FnOnce(L, &mut Sinks) -> ExitCode,
+) -> ExitCode {
+    // Reports come first: the file of an earlier run must not outlast a run that never begins.
+    let mut sinks = match Sinks::open(options, screens) {
+        Ok(sinks) => sinks,
+        Err(code) => return code,
+    };
+    let code = match load() {
+        Ok(loaded) => {
+            sinks.show(options, screens);
+            carry(loaded, &mut sinks)
+        }
+        Err(code) => {
+            let why = match code {
+                ExitCode::Usage => "a suite or a manifest must be changed",
+                ExitCode::Proven
+                | ExitCode::Violated
+                | ExitCode::Unproven
+                | ExitCode::Impossible
+                | ExitCode::Defect => "there is nothing that can be proven",
+            };
+            sinks.stopped(why, code)
+        }
+    };
+    sinks.finish(code, screens)
+}
 
 /// Runs, takes the backend down, and says what could not be removed.
 pub(crate) async fn carry_out<B: Backend>(

@@ -40,8 +40,7 @@ pub(super) fn run(
             let scripted = Scripted::new(script, inventory, &clock.boot, clock.boottime_us, clock.wall_us);
             let interrupted = scripted.interruption();
             let about = engine::About { digest: own_digest(), probe_digest: None, settings: options.settings(None) };
-            let options =
-                engine::Options { schedule: lab::schedule(""), backend: "scripted", clock, about };
+            let options = engine::Options { schedule: lab::schedule(""), backend: "scripted", clock, about };
             carry_out(&plan, scripted, options, interrupted, sinks, screens).await
         })
     })

@@ -7,5 +7,6 @@ mod documents;
 mod exit_codes;
 mod image;
 mod one_model;
+mod scripted;
 mod signals;
 mod support;

@@ -5,8 +5,9 @@ use quick_junit::{NonSuccessKind, TestCaseStatus};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 
-/// Check, by its id → verdict.
+/// Check, by its id → verdict; of what is unproven also the reason: `unproven: clocks`.
 type Verdicts = BTreeMap<String, String>;
 
 fn text(value: &Value) -> String {
@@ -15,7 +16,11 @@ fn text(value: &Value) -> String {
 
 fn of_results(results: &Value) -> Verdicts {
     let results = results.as_array().unwrap();
-    let verdicts: Verdicts = results.iter().map(|result| (text(&result["id"]), text(&result["verdict"]))).collect();
+    let says = |result: &Value| match result["verdict"].as_str() {
+        Some("unproven") => format!("unproven: {}", text(&result["reason"]["code"])),
+        _ => text(&result["verdict"]),
+    };
+    let verdicts: Verdicts = results.iter().map(|result| (text(&result["id"]), says(result))).collect();
     assert_eq!(verdicts.len(), results.len(), "an id stands for two checks");
     verdicts
 }
@@ -27,14 +32,17 @@ fn of_junit(path: &Path) -> Verdicts {
         let id = case.properties.iter().find(|property| property.name.as_str() == "id");
         let Some(id) = id else { continue };
         let verdict = match &case.status {
-            TestCaseStatus::Success { .. } => "proven",
-            TestCaseStatus::NonSuccess { kind: NonSuccessKind::Failure, .. } => "violated",
-            TestCaseStatus::NonSuccess { kind: NonSuccessKind::Error, .. } => "unproven",
-            TestCaseStatus::Skipped { .. } => "skipped",
+            TestCaseStatus::Success { .. } => "proven".to_owned(),
+            TestCaseStatus::NonSuccess { kind: NonSuccessKind::Failure, .. } => "violated".to_owned(),
+            TestCaseStatus::NonSuccess { kind: NonSuccessKind::Error, ty, .. } => {
+                format!("unproven: {}", ty.as_ref().unwrap().as_str())
+            }
+            TestCaseStatus::Skipped { .. } => "skipped".to_owned(),
         };
+        assert!(case.time.is_some(), "{} has no time", case.name.as_str());
         failures += usize::from(verdict == "violated");
-        errors += usize::from(verdict == "unproven");
-        verdicts.insert(id.value.as_str().to_owned(), verdict.to_owned());
+        errors += usize::from(verdict.starts_with("unproven"));
+        verdicts.insert(id.value.as_str().to_owned(), verdict);
     }
     assert_eq!((report.tests, report.failures, report.errors), (verdicts.len(), failures, errors));
     verdicts
@@ -55,11 +63,19 @@ fn of_lines(path: &Path) -> (Verdicts, Value) {
 }
 
 fn count(verdicts: &Verdicts, verdict: &str) -> usize {
-    verdicts.values().filter(|of| *of == verdict).count()
+    verdicts.values().filter(|of| of.split(':').next() == Some(verdict)).count()
 }
 
 /// Runs and compares; gives the verdicts by check name.
 fn agree(arguments: &[&str]) -> (Ran, BTreeMap<String, String>) {
+    let (ran, report) = agreed(arguments);
+    let named = report["checks"].as_array().unwrap();
+    let verdicts = named.iter().map(|result| (text(&result["name"]), text(&result["verdict"]))).collect();
+    (ran, verdicts)
+}
+
+/// Runs to the end, and compares console, JUnit, JSON, JSON lines and exit code; gives the JSON report.
+pub(crate) fn agreed(arguments: &[&str]) -> (Ran, Value) {
     let files = Files::new();
     let mut command = watertight(arguments);
     for (format, name) in [("json", "r.json"), ("junit", "r.xml"), ("jsonl", "r.jsonl")] {
@@ -103,9 +119,21 @@ fn agree(arguments: &[&str]) -> (Ran, BTreeMap<String, String>) {
             assert_eq!(shown, word == verdict, "{word}: {name}\n{}", ran.out);
         }
     }
-    let named = report["checks"].as_array().unwrap();
-    let verdicts = named.iter().map(|result| (text(&result["name"]), text(&result["verdict"]))).collect();
-    (ran, verdicts)
+    validates(&report);
+    (ran, report)
+}
+
+/// Holds a report against the schema that the program prints.
+pub(crate) fn validates(report: &Value) {
+    static SCHEMA: OnceLock<Value> = OnceLock::new();
+    let schema = SCHEMA.get_or_init(|| {
+        let printed = ran(&mut watertight(["schema", "report"]));
+        serde_json::from_str(&printed.ends(0).out).unwrap()
+    });
+    let validator = jsonschema::draft7::new(schema).unwrap();
+    let errors: Vec<String> =
+        validator.iter_errors(report).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert!(errors.is_empty(), "{errors:#?}");
 }
 
 #[test]

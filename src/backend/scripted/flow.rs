@@ -39,7 +39,8 @@ pub(super) fn attempts(
     run_time: impl Fn(u64) -> Duration,
     stands_still: impl Fn(Duration) -> bool,
 ) -> Vec<Attempt> {
-    let open = Span { seen: Seen::Open, until: None, every: None, at: None, takes: Duration::from_millis(1), who: None };
+    let open =
+        Span { seen: Seen::Open, until: None, every: None, at: None, takes: Duration::from_millis(1), who: None };
     let spans = scripts.iter().find(|script| applies(script)).map_or(&[][..], |script| script.sees.as_slice());
     let mut all: Vec<Attempt> = Vec::new();
     let mut last_span: Option<&Span> = None;

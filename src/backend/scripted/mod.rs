@@ -60,16 +60,7 @@ impl Scripted {
         let clocks = Clocks { boot: boot.to_owned(), boottime_us, wall_us };
         let (stop, _) = watch::channel(false);
         let started = Instant::now();
-        Self {
-            script,
-            inventory,
-            clocks,
-            started,
-            names,
-            stop,
-            probes: Vec::new(),
-            records: Records::new(),
-        }
+        Self { script, inventory, clocks, started, names, stop, probes: Vec::new(), records: Records::new() }
     }
 
     /// When the script interrupts the run, and with which words.

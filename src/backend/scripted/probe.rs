@@ -149,7 +149,13 @@ impl Probe {
         if let Some(reports) = self.script.reports.as_ref().filter(|reports| reports.at <= now) {
             self.ended = true;
             let (start, detail) = (own, reports.because.clone());
-            bodies.push(Body::Fault(Fault { flow: None, attempt: None, start, reason: FaultReason::Resources, detail }));
+            bodies.push(Body::Fault(Fault {
+                flow: None,
+                attempt: None,
+                start,
+                reason: FaultReason::Resources,
+                detail,
+            }));
             bodies.push(Body::Bye { reason: "fault".into() });
             return self.lines(bodies, own);
         }
@@ -212,7 +218,11 @@ impl Playing {
                 }
                 Ends::Fault(reason) => {
                     if let Some((attempts, last)) = self.in_beat.take() {
-                        bodies.push(Body::Beat(Beat { flows: vec![(self.id, attempts, last)], lag_us: 0, more: false }));
+                        bodies.push(Body::Beat(Beat {
+                            flows: vec![(self.id, attempts, last)],
+                            lag_us: 0,
+                            more: false,
+                        }));
                     }
                     let detail = "the script says so".into();
                     bodies.push(Body::Fault(Fault {

@@ -58,10 +58,11 @@ pub(super) struct Span {
     /// Every so-manieth attempt only.
     #[serde(default)]
     pub(super) every: Option<u32>,
-    /// The stage that is not passed; the first that could fail like this, unless said.
+    /// The stage that is not passed, unless said the first that could fail like this; of an opening the one that takes
+    /// its time, unless said the last.
     #[serde(default)]
     pub(super) at: Option<Stage>,
-    /// How long the stage takes that decides.
+    /// How long that stage takes.
     #[serde(default = "a_millisecond", deserialize_with = "time")]
     pub(super) takes: Duration,
     /// Who answers, by its own word; the target's name unless said.
@@ -267,7 +268,8 @@ mod tests {
 
     #[test]
     fn a_word_that_is_none_is_an_error() {
-        for text in ["flow: []", "flows: [{ sees: [{ seen: opened }] }]", "flows: [{ sees: [{ seen: open, until: 3 }] }]"]
+        for text in
+            ["flow: []", "flows: [{ sees: [{ seen: opened }] }]", "flows: [{ sees: [{ seen: open, until: 3 }] }]"]
         {
             assert!(Script::parse(text).is_err(), "{text}");
         }

@@ -113,11 +113,10 @@ pub(super) fn attempt(flow: &Flow, span: &Span, who: &str) -> (Ends, Duration) {
         Seen::Rcode { code } => (stopped(How::Rcode { code: *code }), span.takes),
         Seen::Garbled { what } => (stopped(How::Garbled { what: what.clone() }), span.takes),
         Seen::Open | Seen::Stranger | Seen::Status { .. } | Seen::Untrusted => {
-            let passed = stages.iter().map(|stage| (*stage, QUICK_US)).collect();
+            let slow = span.at.or(stages.last().copied());
+            let takes = |stage| if Some(stage) == slow { span.takes.as_micros() as u32 } else { QUICK_US };
+            let passed = stages.iter().map(|stage| (*stage, takes(*stage))).collect();
             let mut seen = Observation { passed, ..nothing() };
-            if let Some(last) = seen.passed.last_mut() {
-                last.1 = span.takes.as_micros() as u32;
-            }
             answered(flow, &span.seen, span.who.as_deref().unwrap_or(who), &mut seen);
             (Ends::Seen(seen), span.takes)
         }

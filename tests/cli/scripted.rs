@@ -1,0 +1,485 @@
+//! Every reason, tier and kind of violation, from a suite to all reports and the exit code: by the scripted backend.
+//!
+//! What a script says the network does is no evidence that a network does it; the sabotage tests bring the same about
+//! with real packets.
+
+use crate::one_model::{agreed, validates};
+use crate::support::*;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use watertight::verdict::Reason;
+
+/// A world of three: web-0 on one node, api-0 on the other, db-0 beside web-0. Who is where is asserted below.
+const ENDPOINTS: &str = "  endpoints:
+    web: { namespace: shop, workload: Deployment/web }
+    api: { namespace: shop, workload: Deployment/api }
+    db:  { namespace: shop, workload: Deployment/db }
+    bank: { host: bank.example }
+    nobody: { namespace: shop, workload: Deployment/nobody }
+";
+
+fn suite(settings: &str, expect: &[&str]) -> String {
+    let lines: String = expect.iter().map(|line| format!("    - {line}\n")).collect();
+    format!(
+        "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{ name: scripted }}\nspec:\n{ENDPOINTS}  settings: {{ {settings} }}\n  expect:\n{lines}"
+    )
+}
+
+/// One run: its suite's settings and lines, what the network does, and what must be said of the first line.
+struct Case {
+    name: &'static str,
+    settings: &'static str,
+    expect: &'static [&'static str],
+    script: &'static str,
+    says: Says,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Says {
+    Proven(&'static str),
+    /// And a word of what was seen.
+    Violated(&'static str),
+    Unproven(Reason),
+}
+
+const ALLOWED: &str = "web -> api:8080 allowed";
+const DENIED: &str = "api -> web:8080 denied";
+/// The denied flow is silent, as it should be.
+const SHUT: &str = "  - { from: 'shop/api*', to: 'shop/web-0:8080', sees: [{ seen: silence }] }\n";
+
+fn run(case: &Case) -> (Ran, Value) {
+    let files = Files::new();
+    let suite = files.with("suite.yaml", suite(case.settings, case.expect));
+    let script = files.with("script.yaml", case.script.replace("SHUT\n", SHUT));
+    agreed(&["run", &suite, "--lab", WORLD, "--scripted", &script])
+}
+
+fn holds(case: &Case) {
+    let (ran, report) = run(case);
+    let check = &report["checks"][0];
+    let name = case.name;
+    match case.says {
+        Says::Proven(tier) => {
+            assert_eq!((&check["verdict"], &check["tier"]), (&"proven".into(), &tier.into()), "{name}: {check:#}");
+        }
+        Says::Violated(word) => {
+            assert_eq!(check["verdict"], "violated", "{name}: {check:#}");
+            assert!(check["seen"].as_str().unwrap().contains(word), "{name}: {check:#}");
+            assert!(ran.out.contains("= next"), "{name}: {}", ran.out);
+        }
+        Says::Unproven(reason) => {
+            assert_eq!(check["verdict"], "unproven", "{name}: {check:#}");
+            assert_eq!(check["reason"]["code"], reason.code(), "{name}: {check:#}");
+            assert!(!check["reason"]["text"].as_str().unwrap().is_empty(), "{name}");
+            assert_eq!(check["nextStep"], reason.next_step(), "{name}");
+            // What would settle it stands on the screen too, however it is broken into lines.
+            let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(words(&ran.out).contains(&words(reason.next_step())), "{name}: {}", ran.out);
+            assert!(ran.out.contains(&format!("({})", reason.code())), "{name}: {}", ran.out);
+        }
+    }
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "an allow by our nonce",
+        settings: "",
+        expect: &[ALLOWED],
+        script: "{}",
+        says: Says::Proven("A2"),
+    },
+    Case {
+        name: "an allow by a stranger's bytes",
+        settings: "demand: A1",
+        expect: &[ALLOWED],
+        script: "flows:\n  - { to: 'shop/api-0:8080', sees: [{ seen: stranger }] }\n",
+        says: Says::Proven("A1"),
+    },
+    Case {
+        name: "an allow by a handshake",
+        settings: "demand: A0",
+        expect: &[ALLOWED],
+        script: "flows:\n  - { to: 'shop/api-0:8080', sees: [{ seen: silence, at: first_bytes }] }\n",
+        says: Says::Proven("A0"),
+    },
+    Case {
+        name: "an allow that comes up late",
+        settings: "",
+        expect: &[ALLOWED],
+        script: "flows:\n  - { from: 'shop/web*', to: 'shop/api-0:8080', sees: [{ seen: silence, until: 3s }] }\n",
+        says: Says::Proven("A2"),
+    },
+    Case {
+        name: "a deny without what shows that the source was able",
+        settings: "demand: D1",
+        expect: &[DENIED],
+        script: "flows:\nSHUT\n",
+        says: Says::Proven("D1"),
+    },
+    Case {
+        name: "a deny",
+        settings: "",
+        expect: &[DENIED],
+        script: "flows:\nSHUT\n",
+        says: Says::Proven("D2"),
+    },
+    Case {
+        name: "a deny by reset",
+        settings: "mechanism: reset",
+        expect: &[DENIED],
+        script: "flows:\n  - { from: 'shop/api*', to: 'shop/web-0:8080', sees: [{ seen: reset }] }\n",
+        says: Says::Proven("D2"),
+    },
+    Case {
+        name: "a deny by ICMP",
+        settings: "mechanism: icmp",
+        expect: &[DENIED],
+        script: "flows:
+  - { from: 'shop/api*', to: 'shop/web-0:8080', family: 4, sees: [{ seen: { icmp: { ty: 3, code: 13, from: 10.0.0.1 } } }] }
+  - { from: 'shop/api*', to: 'shop/web-0:8080', family: 6, sees: [{ seen: { icmp: { ty: 1, code: 1, from: 'fd00::1' } } }] }\n",
+        says: Says::Proven("D2"),
+    },
+    Case {
+        name: "a deny with the enforcer's record",
+        settings: "demand: D2+record",
+        expect: &[DENIED],
+        script: "flows:\nSHUT\nrecords: [{ from: 'shop/api*', to: 'shop/web-0:8080', packets: 99, rule: shop/web }]\n",
+        says: Says::Proven("D2+record"),
+    },
+    Case {
+        name: "a deny with a twin",
+        settings: "demand: D2+twin",
+        expect: &["web -> api:8080 denied", "db -> api:8080 allowed"],
+        script: "flows:\n  - { from: 'shop/web*', to: 'shop/api-0:8080', sees: [{ seen: silence }] }\n",
+        says: Says::Proven("D2+twin"),
+    },
+    Case {
+        name: "a leak",
+        settings: "",
+        expect: &[DENIED],
+        script: "{}",
+        says: Says::Violated("attempts opened"),
+    },
+    Case {
+        name: "a leak in one of seven attempts",
+        settings: "samples: 12",
+        expect: &[DENIED],
+        script: "flows:\n  - { from: 'shop/api*', to: 'shop/web-0:8080', sees: [{ seen: open, every: 7 }, { seen: silence }] }\n",
+        says: Says::Violated("1 of "),
+    },
+    Case {
+        name: "a leak that its probe saw before it died",
+        settings: "",
+        expect: &[DENIED],
+        script: "probes: [{ from: 'shop/api*', dies: { at: 1s, because: killed } }]\n",
+        says: Says::Violated("attempts opened"),
+    },
+    Case {
+        name: "an allow that stays shut",
+        settings: "patience: 4s",
+        expect: &[ALLOWED],
+        script: "flows:\n  - { from: 'shop/web*', to: 'shop/api-0:8080', sees: [{ seen: silence }] }\n",
+        says: Says::Violated("never got through"),
+    },
+    Case {
+        name: "an allow refused by a layer that names itself",
+        settings: "patience: 4s",
+        expect: &["api -> http://web:8080/ allowed"],
+        script: "flows:\n  - { from: 'shop/api*', to: 'shop/web-0:8080', sees: [{ seen: { status: { code: 403, body: 'RBAC: access denied' } } }] }\n",
+        says: Says::Violated("Istio"),
+    },
+    Case {
+        name: "an allow that flaps",
+        settings: "hold: 8s",
+        expect: &[ALLOWED, DENIED],
+        script: "flows:\n  - from: 'shop/web*'\n    to: 'shop/api-0:8080'\n    sees:\n      - { seen: open, until: 2s }\n      \
+                 - { seen: silence, until: 5s }\nSHUT\n",
+        says: Says::Violated("unstable"),
+    },
+    Case {
+        name: "a mesh identity that is not observed",
+        settings: "",
+        expect: &["{ check: 'web -> api:8080 allowed', demand: A3 }", DENIED],
+        script: "flows:\nSHUT\n",
+        says: Says::Unproven(Reason::Unprovable),
+    },
+    Case {
+        name: "a source that matches nothing",
+        settings: "",
+        expect: &["nobody -> api:8080 denied", ALLOWED],
+        script: "{}",
+        says: Says::Unproven(Reason::MatchesNothing),
+    },
+    Case {
+        name: "a probe that comes too late",
+        settings: "patience: 3s",
+        expect: &[DENIED],
+        script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', starts: 60s }]\n",
+        says: Says::Unproven(Reason::NotSampled),
+    },
+    Case {
+        name: "a probe that dies",
+        settings: "",
+        expect: &[DENIED],
+        script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', dies: { at: 1s, because: 'signal: 9 (SIGKILL)' } }]\n",
+        says: Says::Unproven(Reason::ProbeFault),
+    },
+    Case {
+        name: "a probe that never starts",
+        settings: "",
+        expect: &[DENIED],
+        script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', neverStarts: no such image }]\n",
+        says: Says::Unproven(Reason::ProbeFault),
+    },
+    Case {
+        name: "lines that are lost",
+        settings: "",
+        expect: &[DENIED],
+        script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', loses: [4] }]\n",
+        says: Says::Unproven(Reason::ProbeFault),
+    },
+    Case {
+        name: "a probe that was given another plan",
+        settings: "",
+        expect: &[DENIED],
+        script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', wrongPlan: true }]\n",
+        says: Says::Unproven(Reason::ProbeFault),
+    },
+    Case {
+        name: "a probe of another version",
+        settings: "",
+        expect: &[DENIED],
+        script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', version: 9 }]\n",
+        says: Says::Unproven(Reason::ProbeFault),
+    },
+    Case {
+        name: "a probe that reports its own fault",
+        settings: "",
+        expect: &[DENIED],
+        script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', reports: { at: 1s, because: no descriptors } }]\n",
+        says: Says::Unproven(Reason::ProbeFault),
+    },
+    Case {
+        name: "attempts without processor time",
+        settings: "",
+        expect: &[DENIED],
+        script: "flows:\n  - { from: 'shop/api*', to: 'shop/web-0:8080', sees: [{ seen: { fault: starved } }] }\n",
+        says: Says::Unproven(Reason::Starved),
+    },
+    Case {
+        name: "a wall clock far ahead on another machine",
+        settings: "",
+        expect: &[DENIED],
+        script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', boot: other, aheadMs: 5000 }]\n",
+        says: Says::Unproven(Reason::Clocks),
+    },
+    Case {
+        name: "attempts that never left",
+        settings: "",
+        expect: &[DENIED],
+        script: "flows:\n  - { from: 'shop/api*', to: 'shop/web-0:8080', sees: [{ seen: { unsent: { errno: 101 } } }] }\n",
+        says: Says::Unproven(Reason::CouldNotSend),
+    },
+    Case {
+        name: "a source that opens nothing and is not reached",
+        settings: "",
+        expect: &[DENIED],
+        script: "flows:\n  - { from: 'shop/api*', sees: [{ seen: silence }] }\n  - { to: 'shop/api-0:*', sees: [{ seen: silence }] }\n",
+        says: Says::Unproven(Reason::SourceNotAble),
+    },
+    Case {
+        name: "a dead target",
+        settings: "",
+        expect: &[DENIED],
+        script: "flows:\n  - { to: 'shop/web-0:8080', sees: [{ seen: silence }] }\n",
+        says: Says::Unproven(Reason::NoControlAnswered),
+    },
+    Case {
+        name: "an allowed target that nobody reaches",
+        settings: "patience: 4s",
+        expect: &[ALLOWED],
+        script: "flows:\n  - { to: 'shop/api-0:8080', sees: [{ seen: silence }] }\n",
+        says: Says::Unproven(Reason::NobodyReachedTarget),
+    },
+    Case {
+        name: "a refusal of everyone",
+        settings: "",
+        expect: &["api -> http://web:8080/ denied"],
+        script: "flows:\n  - { to: 'shop/web-0:8080', sees: [{ seen: { status: { code: 403, body: 'RBAC: access denied' } } }] }\n",
+        says: Says::Unproven(Reason::EveryoneRefused),
+    },
+    Case {
+        name: "a path between the nodes that nothing crosses",
+        settings: "",
+        expect: &[DENIED],
+        script: "flows:\nSHUT\n  - { from: 'node node-2', to: 'node node-1:*', sees: [{ seen: silence }] }\n  \
+                 - { from: '*', to: 'Service kube-system/kube-dns:*', sees: [{ seen: silence }] }\n",
+        says: Says::Unproven(Reason::NothingCrossed),
+    },
+    Case {
+        name: "a name that resolves for nobody",
+        settings: "",
+        expect: &["api -> bank:443 denied"],
+        script: "flows:\n  - { to: 'bank.example:443', sees: [{ seen: { rcode: { code: 3 } } }] }\n",
+        says: Says::Unproven(Reason::NameDidNotResolve),
+    },
+    Case {
+        name: "a target that is replaced meanwhile",
+        settings: "",
+        expect: &[DENIED],
+        script: "flows:\nSHUT\nchanges: [{ at: 1500ms, kind: Pod, namespace: shop, name: web-0 }]\n",
+        says: Says::Unproven(Reason::ChangedUnderUs),
+    },
+    Case {
+        name: "more samples than fit",
+        settings: "samples: 200, hold: 1s",
+        expect: &[DENIED],
+        script: "flows:\nSHUT\n",
+        says: Says::Unproven(Reason::TooFewSamples),
+    },
+    Case {
+        name: "a control that is too slow",
+        settings: "",
+        expect: &[DENIED],
+        script: "flows:\nSHUT\n  - { to: 'shop/web-0:8080', sees: [{ seen: open, at: connect, takes: 300ms }] }\n",
+        says: Says::Unproven(Reason::DeadlineTooShort),
+    },
+    Case {
+        name: "no record where one is demanded",
+        settings: "demand: D2+record",
+        expect: &[DENIED],
+        script: "flows:\nSHUT\n",
+        says: Says::Unproven(Reason::DemandNotMet),
+    },
+];
+
+#[test]
+fn every_case_says_the_same_in_every_report() {
+    let failed: Vec<String> = CASES
+        .iter()
+        .filter_map(|case| {
+            let failed = std::panic::catch_unwind(|| holds(case)).err()?;
+            let why = failed.downcast_ref::<String>().cloned().unwrap_or_default();
+            Some(format!("{}: {why}", case.name))
+        })
+        .collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+}
+
+#[test]
+fn every_reason_is_shown_by_a_case() {
+    let shown: BTreeSet<Reason> = CASES
+        .iter()
+        .filter_map(|case| match case.says {
+            Says::Unproven(reason) => Some(reason),
+            Says::Proven(_) | Says::Violated(_) => None,
+        })
+        // A run that is interrupted is no run to its end: it has a test of its own.
+        .chain([Reason::NotFinished])
+        .collect();
+    let missing: Vec<&Reason> = Reason::ALL.iter().filter(|reason| !shown.contains(reason)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// Two machines whose clocks differ, drift, and whose lines arrive late: the verdicts are those of one machine.
+#[test]
+fn clocks_of_other_machines_change_no_verdict() {
+    const CLOCKS: [&str; 4] = [
+        "{ boot: other }",
+        "{ from: 'shop/*', boot: other, aheadMs: 300, delay: 80ms }",
+        "{ from: 'node*', boot: other, aheadMs: -400, delay: 20ms }",
+        "{ from: 'shop/*', boot: other, rate: 1.0005, delay: 200ms }",
+    ];
+    for clock in CLOCKS {
+        for (flows, verdict) in [("flows:\nSHUT\n", "proven"), ("flows: []\n", "violated")] {
+            let files = Files::new();
+            let suite = files.with("suite.yaml", suite("hold: 4s, patience: 20s", &[DENIED, ALLOWED]));
+            let script = format!("{flows}probes: [{clock}]\n").replace("SHUT\n", SHUT);
+            let script = files.with("script.yaml", script);
+            let (_, report) = agreed(&["run", &suite, "--lab", WORLD, "--scripted", &script]);
+            let said: Vec<&Value> =
+                report["checks"].as_array().unwrap().iter().map(|check| &check["verdict"]).collect();
+            assert_eq!(said, [verdict, "proven"], "{clock}: {:#}", report["checks"]);
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_run_says_what_is_not_finished() {
+    let files = Files::new();
+    let suite = files.with("suite.yaml", suite("", &[DENIED, ALLOWED]));
+    let text = format!("flows:\n{SHUT}interrupted: {{ at: 1s, because: interrupted (SIGINT) }}\n");
+    let script = files.with("script.yaml", text);
+    let mut command = watertight(["run", &suite, "--lab", WORLD, "--scripted", &script]);
+    let ran = ran(command.arg("--report").arg(format!("json={}", files.name("r.json"))));
+    ran.ends(5);
+    assert!(ran.out.contains("INCOMPLETE: interrupted (SIGINT); 1 of 2 checks not finished"), "{}", ran.out);
+    let report = json(&files.path("r.json"));
+    validates(&report);
+    assert_eq!((&report["run"]["complete"], &report["run"]["exitCode"]), (&false.into(), &5.into()));
+    assert_eq!(report["checks"][0]["reason"]["code"], "not-finished");
+    assert_eq!(report["checks"][1]["verdict"], "proven");
+}
+
+#[test]
+fn what_the_backend_refuses_or_leaves_behind_is_told() {
+    let files = Files::new();
+    let suite = files.with("suite.yaml", suite("", &[ALLOWED]));
+    let run = |text: &str| {
+        let script = files.with("script.yaml", text);
+        let mut command = watertight(["run", &suite, "--lab", WORLD, "--scripted", &script, "-o", "json"]);
+        let ran = ran(&mut command);
+        let report: Value = serde_json::from_str(&ran.out).unwrap();
+        validates(&report);
+        (ran, report)
+    };
+    let (ran, report) = run("refuses: no quota left");
+    ran.ends(5).complains("no quota left");
+    assert_eq!(report["run"]["exitCode"], 5);
+    assert!(report["run"]["incompleteBecause"].as_str().unwrap().contains("no quota left"), "{report:#}");
+
+    let (ran, report) = run("leftovers: [pod shop/probe-0 is stuck]");
+    ran.ends(0).complains("pod shop/probe-0 is stuck");
+    assert_eq!(report["leftovers"], serde_json::json!(["failed to pod shop/probe-0 is stuck"]));
+}
+
+#[test]
+fn evidence_says_what_its_numbers_stand_for() {
+    let files = Files::new();
+    let suite = files.with("suite.yaml", suite("", &[DENIED]));
+    let script = files.with(
+        "script.yaml",
+        format!(
+            "flows:\n{SHUT}changes: [{{ at: 100ms, kind: Pod, namespace: shop, name: db-0 }}]\n\
+             records: [{{ from: 'shop/api*', to: 'shop/web-0:8080', packets: 12, rule: shop/web }}]\n"
+        ),
+    );
+    let mut command = watertight(["run", &suite, "--lab", WORLD, "--scripted", &script]);
+    command.arg("--report").arg(format!("evidence={}", files.name("e.jsonl")));
+    command.arg("--report").arg(format!("json={}", files.name("r.json")));
+    ran(&mut command).ends(0);
+    let evidence = std::fs::read_to_string(files.path("e.jsonl")).unwrap();
+    let lines: Vec<Value> = evidence.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["format"], "watertight.dev/evidence.v1");
+
+    let of = |head: &str, key: &str, number: &Value| {
+        let found = lines.iter().find(|line| line["head"] == head && line[key] == *number);
+        found.unwrap_or_else(|| panic!("no {head} {number}")).clone()
+    };
+    // The report's numbers lead to the raw lines of the flow and of its control.
+    let report = json(&files.path("r.json"));
+    let check = &report["checks"][0];
+    for flow in [&check["flows"][0], &check["controls"][0]] {
+        let head = of("flow", "flow", &flow["flow"]);
+        assert_eq!((&head["target"], &head["probe"]), (&flow["target"], &flow["probe"]));
+        of("probe", "probe", &head["probe"]);
+        let sampled = lines.iter().any(|line| line["line"]["k"] == "sample" && line["line"]["flow"] == flow["flow"]);
+        assert!(sampled, "{flow}");
+    }
+    let named = lines.iter().find(|line| line["head"] == "check" && line["id"] == check["id"]).unwrap();
+    assert!(named["flows"].as_array().unwrap().contains(&check["flows"][0]["flow"]));
+    for (key, value) in [("what", Value::from("pod shop/db-0")), ("rule", "shop/web".into())] {
+        assert!(lines.iter().any(|line| line[key] == value), "{key}");
+    }
+    assert!(lines.iter().any(|line| line["fault"].is_string()), "how each probe ended is in it");
+}

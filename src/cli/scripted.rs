@@ -25,7 +25,7 @@ pub(super) fn run(
         })?;
         Ok((script, load()?))
     };
-    session::run(load, options, screens, |(script, Loaded { world, plan }), sinks| {
+    session::run(load, options, screens, |(script, Loaded { world, plan, replan }), sinks| {
         // Time stands still while there is something to do, and jumps to the next thing when there is not.
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build() {
             Ok(runtime) => runtime,
@@ -40,7 +40,8 @@ pub(super) fn run(
             let scripted = Scripted::new(script, inventory, &clock.boot, clock.boottime_us, clock.wall_us);
             let interrupted = scripted.interruption();
             let about = engine::About { digest: own_digest(), probe_digest: None, settings: options.settings(None) };
-            let options = engine::Options { schedule: lab::schedule(""), backend: "scripted", clock, about };
+            let schedule = lab::schedule("");
+            let options = engine::Options { schedule, backend: "scripted", clock, about, replan };
             carry_out(&plan, scripted, options, interrupted, sinks, screens).await
         })
     })

@@ -312,8 +312,9 @@ const CASES: &[Case] = &[
         name: "a path between the nodes that nothing crosses",
         settings: "",
         expect: &[DENIED],
-        script: "flows:\nSHUT\n  - { from: 'node node-2', to: 'node node-1:*', sees: [{ seen: silence }] }\n  \
-                 - { from: '*', to: 'Service kube-system/kube-dns:*', sees: [{ seen: silence }] }\n",
+        script: "flows:\nSHUT
+  - { from: 'node node-2', to: 'shop/api-0:*', sees: [{ seen: open }] }
+  - { from: 'node node-2', sees: [{ seen: silence }] }\n",
         says: Says::Unproven(Reason::NothingCrossed),
     },
     Case {
@@ -324,10 +325,21 @@ const CASES: &[Case] = &[
         says: Says::Unproven(Reason::NameDidNotResolve),
     },
     Case {
-        name: "a target that is replaced meanwhile",
+        name: "a policy that changes once",
         settings: "",
         expect: &[DENIED],
-        script: "flows:\nSHUT\nchanges: [{ at: 1500ms, kind: Pod, namespace: shop, name: web-0 }]\n",
+        script: "flows:\nSHUT\nchanges: [{ at: 1500ms, kind: NetworkPolicy, namespace: shop, name: web }]\n",
+        says: Says::Proven("D2"),
+    },
+    Case {
+        name: "a policy that changes again and again",
+        settings: "hold: 6s",
+        expect: &[DENIED],
+        script: "flows:\nSHUT\nchanges:
+  - { at: 1s, kind: NetworkPolicy, namespace: shop, name: web }
+  - { at: 5s, kind: NetworkPolicy, namespace: shop, name: web }
+  - { at: 9s, kind: NetworkPolicy, namespace: shop, name: web }
+  - { at: 13s, kind: NetworkPolicy, namespace: shop, name: web }\n",
         says: Says::Unproven(Reason::ChangedUnderUs),
     },
     Case {
@@ -338,10 +350,19 @@ const CASES: &[Case] = &[
         says: Says::Unproven(Reason::TooFewSamples),
     },
     Case {
-        name: "a control that is too slow",
+        name: "a control that is slow, so that the denied flow is tried again with more time",
         settings: "",
         expect: &[DENIED],
         script: "flows:\nSHUT\n  - { to: 'shop/web-0:8080', sees: [{ seen: open, at: connect, takes: 300ms }] }\n",
+        says: Says::Proven("D2"),
+    },
+    Case {
+        name: "a name server that is slow",
+        settings: "",
+        expect: &["api -> bank:443 denied"],
+        script: "flows:
+  - { from: 'shop/api*', to: 'bank.example:443', sees: [{ seen: silence, at: resolve }] }
+  - { to: 'bank.example:443', sees: [{ seen: open, at: resolve, takes: 300ms }] }\n",
         says: Says::Unproven(Reason::DeadlineTooShort),
     },
     Case {

@@ -124,7 +124,7 @@ impl Backend for Scripted {
         }
         for launch in probes {
             self.record(&launch);
-            let probe = Probe::new(&launch, &self.script, &self.names, &self.clocks);
+            let probe = Probe::new(&launch, self.started.elapsed(), &self.script, &self.names, &self.clocks);
             let (started, stopped, lines) = (self.started, self.stop.subscribe(), lines.clone());
             self.probes.push(tokio::spawn(play(launch.probe, probe, started, stopped, lines)));
         }

@@ -45,9 +45,11 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    pub(super) fn new(launch: &Launch, script: &Script, names: &Names, clocks: &Clocks) -> Self {
+    /// A probe that is launched `now`.
+    pub(super) fn new(launch: &Launch, now: Moment, script: &Script, names: &Names, clocks: &Clocks) -> Self {
         let from = launch.vantage.to_string();
-        let own = script.probes.iter().find(|probe| probe.from.matches(&from)).cloned().unwrap_or_default();
+        let mut own = script.probes.iter().find(|probe| probe.from.matches(&from)).cloned().unwrap_or_default();
+        own.starts = own.starts.max(now);
         let hello_us = own.starts.as_micros() as u64;
         let ahead = own.ahead_ms * 1_000;
         let digest = watertight_probe::plan_digest(&launch.plan);

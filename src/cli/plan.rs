@@ -55,6 +55,12 @@ fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
             Standing::Unprovable(why) => writeln!(out, "    can never be proven: {why}")?,
             Standing::MatchesNothing(what) => writeln!(out, "    {what}")?,
         }
+        if let Some(prediction) = &check.prediction {
+            match check.contradiction() {
+                Some(why) => writeln!(out, "    predicted {}: {why}", prediction.word())?,
+                None => writeln!(out, "    predicted {}", prediction.word())?,
+            }
+        }
         for flow in &check.flows {
             let of = plan.flow(*flow);
             let to = SocketAddr::new(of.to.address, of.to.port);
@@ -79,6 +85,10 @@ fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
     }
     for note in &plan.notes {
         writeln!(out, "\nnote: {note}")?;
+    }
+    let contradicted = plan.checks.iter().filter(|check| check.contradiction().is_some()).count();
+    if contradicted > 0 {
+        writeln!(out, "\n{contradicted} of {} checks are not what the policies say", plan.checks.len())?;
     }
     if hopeless > 0 {
         writeln!(out, "\n{hopeless} of {} checks will be unproven whatever the network does", plan.checks.len())?;

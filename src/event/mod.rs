@@ -3,6 +3,7 @@
 //! [`RunEvent`] serialised is the JSON-lines format. Everything in it is said in the suite's and Kubernetes' own
 //! words, so that a report needs neither plan nor evidence.
 
+mod compare;
 mod controls;
 mod exit;
 mod narrate;
@@ -129,6 +130,11 @@ pub struct CheckRef {
     pub target: String,
     /// What is expected.
     pub expected: Expected,
+    /// What the policies say: `allowed`, `denied`, or `mixed` where it differs between flows; nothing where that is not
+    /// known.
+    pub predicted: Option<&'static str>,
+    /// Why the policies cannot do what is expected, and what would change that.
+    pub contradiction: Option<String>,
     /// Why planning knows that it cannot be proven.
     pub unprovable: Option<String>,
     /// How it is judged: its settings with every default filled in.
@@ -219,6 +225,8 @@ pub struct CheckResult {
     pub reason: Option<ReasonText>,
     /// One sentence: what was seen.
     pub seen: String,
+    /// What was observed and not predicted, with the usual causes.
+    pub unpredicted: Option<String>,
     /// One sentence: who did get through, or did not; what tells this from a broken target.
     pub contrast: Option<String>,
     /// What to do next: only of what is not proven.
@@ -267,6 +275,8 @@ pub struct FlowReport {
     pub transport: &'static str,
     /// What was said, in words.
     pub request: String,
+    /// What the policies say of it.
+    pub predicted: Option<Expected>,
     /// What this flow shows: `proven`, `violated`, `unproven` or `left-out`.
     pub shows: &'static str,
     /// In words.
@@ -387,6 +397,8 @@ pub fn check_ref(plan: &Plan, check: &Check) -> CheckRef {
         source: check.source.clone(),
         target: check.target.clone(),
         expected: check.expected,
+        predicted: check.prediction.as_ref().map(crate::plan::Prediction::word),
+        contradiction: check.contradiction(),
         unprovable: match &check.standing {
             Standing::Provable => None,
             Standing::Unprovable(why) | Standing::MatchesNothing(why) => Some(why.clone()),

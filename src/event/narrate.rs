@@ -1,5 +1,6 @@
 //! Judgements in words.
 
+use super::compare::unpredicted;
 use super::{CheckRef, CheckResult, FlowReport, Outcome, ReasonText, WindowReport, describe_request};
 use crate::model::show_duration;
 use crate::plan::{Flow, FlowId, Party, Plan, Vantage};
@@ -22,6 +23,7 @@ pub fn check_result(plan: &Plan, check: &CheckRef, judgement: &Judgement, eviden
         power_percent: None,
         reason: None,
         seen: String::new(),
+        unpredicted: unpredicted(check.expected, &flows),
         contrast: None,
         next_step: None,
         mechanism: None,
@@ -186,6 +188,7 @@ impl Words<'_> {
             address: dialled(flow),
             transport: transport(flow),
             request: describe_request(&flow.to.request),
+            predicted: self.plan.predicted.get(&result.flow).copied(),
             shows: "proven",
             text: String::new(),
             samples: seen.attempts,

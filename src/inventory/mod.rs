@@ -59,6 +59,8 @@ pub struct Inventory {
     pub cluster_policies: Vec<ClusterPolicy>,
     /// Hosts outside the cluster that the suite names, with their addresses.
     pub hosts: BTreeMap<String, Vec<IpAddr>>,
+    /// The addresses that watertight itself sends from, where they are known.
+    pub runner: Vec<IpAddr>,
 }
 
 /// A namespace.

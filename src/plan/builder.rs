@@ -23,6 +23,10 @@ pub(super) struct Builder {
     pub(super) flows: Vec<Flow>,
     pub(super) vouchers: BTreeMap<TargetKey, Vec<FlowId>>,
     pub(super) able: BTreeMap<(ProbeId, Family, wire::Transport), Able>,
+    /// What the policies say of each flow.
+    pub(super) predicted: BTreeMap<FlowId, Expected>,
+    /// What is worth telling of that.
+    pub(super) notes: Vec<String>,
     /// The probe of a vantage that still has room, and how many flows it has.
     open_probes: HashMap<Vantage, (ProbeId, usize)>,
     known: HashMap<(Vantage, TargetKey), FlowId>,
@@ -120,7 +124,8 @@ impl Builder {
             created,
             arming: BTreeMap::new(),
             incarnations,
-            notes: notes(inventory),
+            predicted: self.predicted,
+            notes: notes(inventory).into_iter().chain(self.notes).collect(),
         };
         arm(&mut plan, inventory);
         plan

@@ -447,6 +447,7 @@ impl<'a, 'b> Pass<'a, 'b> {
             retired: Vec::new(),
             scope: Scope { source_nodes: source_nodes.len(), target_pods: target.pods.len() },
             standing,
+            prediction: None,
         }
     }
 

@@ -10,6 +10,7 @@ mod ends;
 mod expand;
 mod lines;
 mod notes;
+mod predict;
 mod rates;
 mod renew;
 mod request;
@@ -75,6 +76,8 @@ pub struct Plan {
     pub arming: BTreeMap<(ProbeId, String), Vec<FlowId>>,
     /// The uid of every pod at an end of a flow, by `namespace/name`.
     pub incarnations: BTreeMap<String, String>,
+    /// What the policies say of each flow, where they say one thing.
+    pub predicted: BTreeMap<FlowId, Expected>,
     /// What is worth telling before anything is sampled.
     pub notes: Vec<String>,
 }
@@ -127,6 +130,40 @@ pub struct Check {
     pub scope: Scope,
     /// Whether it can be proven at all.
     pub standing: Standing,
+    /// What the policies say of it; nothing where that is not known.
+    pub prediction: Option<Prediction>,
+}
+
+/// What the policies say of a check, before any packet. It is shown, and may choose what is tried; no verdict sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prediction {
+    /// What they say of all of its flows; nothing where they say different things.
+    pub answer: Option<Expected>,
+    /// Why it is not what the suite expects, if it is not.
+    pub because: Option<String>,
+    /// The smallest change of policies or labels that would make it so.
+    pub change: Option<String>,
+}
+
+impl Prediction {
+    /// `allowed`, `denied` or `mixed`.
+    pub fn word(&self) -> &'static str {
+        match self.answer {
+            Some(Expected::Allowed) => "allowed",
+            Some(Expected::Denied) => "denied",
+            None => "mixed",
+        }
+    }
+}
+
+impl Check {
+    /// Why the policies cannot do what the suite expects, in one sentence, if they cannot.
+    pub fn contradiction(&self) -> Option<String> {
+        let prediction = self.prediction.as_ref()?;
+        let because = prediction.because.as_ref()?;
+        let change = prediction.change.as_ref().map_or(String::new(), |change| format!("; to change that: {change}"));
+        Some(format!("the policies cannot do what the suite expects in {:?}: {because}{change}", self.name))
+    }
 }
 
 /// The line of a suite that a check comes from.

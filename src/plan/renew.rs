@@ -177,6 +177,9 @@ impl<'p> Joining<'p> {
     fn relations(&mut self) {
         self.plan.vouchers = self.fresh.vouchers.iter().map(|(key, flows)| (key.clone(), self.here(flows))).collect();
         self.plan.paths = self.fresh.paths.iter().map(|(path, flows)| (path.clone(), self.here(flows))).collect();
+        for (flow, expected) in &self.fresh.predicted {
+            self.plan.predicted.insert(self.ids[flow.0 as usize], *expected);
+        }
         self.plan.arming.clear();
         for ((_, node), flows) in &self.fresh.arming {
             for flow in self.here(flows) {

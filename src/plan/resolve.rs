@@ -4,6 +4,7 @@ use super::builder::Builder;
 use super::controls::{self, Landmarks};
 use super::ends::Ends;
 use super::lines::Pass;
+use super::predict;
 use super::terms::Environment;
 use super::{Plan, Standing, SuiteRef};
 use crate::inventory::Inventory;
@@ -93,5 +94,6 @@ pub fn resolve(
         return Err(PlanError::AllUnprovable(builder.checks.len(), why));
     }
     controls::add(&mut builder, suites, &ends, landmarks);
+    predict::add(&mut builder, inventory);
     Ok(builder.finish(environment, inventory))
 }

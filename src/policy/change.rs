@@ -130,7 +130,7 @@ fn selecting(walk: &Walk<'_>, half: &Half, unmet: &[Unmet]) -> Option<Vec<String
     match unmet {
         [] => {}
         [only @ (Unmet::PodLabel { .. } | Unmet::NamespaceLabel { .. })] => {
-            things.push(format!("{}, so that {} selects it", only.remedy(&walk.own.name), half.name));
+            things.push(only.reconcile(&half.name.to_string(), &walk.own.name));
         }
         _ => return None,
     }

@@ -44,7 +44,7 @@ pub use flow::{End, Predictor};
 pub use map::{ConnectionMap, Link, Member, Who};
 pub use ports::PortSet;
 pub use rules::{Direction, PolicyName};
-pub use walk::{Explanation, Match, PolicyStep, RuleStep, Selects, Side, explain};
+pub use walk::{Explainer, Explanation, Match, PolicyStep, RuleStep, Selects, Side};
 
 use crate::inventory::ParseCidrError;
 

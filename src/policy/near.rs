@@ -83,6 +83,21 @@ impl Unmet {
     }
 }
 
+impl Unmet {
+    /// What would make a policy select a pod, without saying which of the two is wrong.
+    pub(super) fn reconcile(&self, policy: &str, pod: &str) -> String {
+        match self {
+            Self::PodLabel { requirement, has: Some(value) } if matches!(requirement.must, Must::In(_)) => {
+                let key = &requirement.key;
+                format!("{policy} selects {requirement} and pod {pod} has {key}={value}: make the two the same")
+            }
+            Self::PodLabel { .. } | Self::NamespaceLabel { .. } | Self::OtherNamespace { .. } => {
+                format!("{}, so that {policy} selects it", self.remedy(pod))
+            }
+        }
+    }
+}
+
 fn unlike(whose: &str, requirement: &Requirement, has: Option<&str>) -> String {
     let key = &requirement.key;
     match (&requirement.must, has) {

@@ -105,41 +105,61 @@ pub struct Match {
     pub text: String,
 }
 
-/// Explains one flow.
-///
-/// Where no family is given, an end's first known address stands for it.
-///
-/// # Errors
-/// [`InvalidPolicy`]: the first policy that no API server would have taken.
-pub fn explain(
-    inventory: &Inventory,
-    from: End<'_>,
-    to: End<'_>,
-    port: Port,
-    family: Option<Family>,
-) -> Result<Explanation, InvalidPolicy> {
-    let rules = Rules::of(inventory)?;
-    let (source, target) = (party(inventory, from, family), party(inventory, to, family));
-    let mut explanation = Explanation {
-        from: source.name.clone(),
-        to: target.name.clone(),
-        port,
-        allowed: true,
-        beyond_policies: beyond_policies(&source, &target),
-        sides: Vec::new(),
-        changes: Vec::new(),
-    };
-    if explanation.beyond_policies.is_some() {
-        return Ok(explanation);
+/// The policies of an inventory, asked for one flow at a time.
+pub struct Explainer<'a> {
+    inventory: &'a Inventory,
+    rules: Rules,
+}
+
+impl<'a> Explainer<'a> {
+    /// Reads all policies of an inventory.
+    ///
+    /// # Errors
+    /// [`InvalidPolicy`]: the first policy that no API server would have taken.
+    pub fn new(inventory: &'a Inventory) -> Result<Self, InvalidPolicy> {
+        Ok(Self { inventory, rules: Rules::of(inventory)? })
     }
-    let walks = [
-        Walk { rules: &rules, direction: Direction::Egress, own: &source, other: &target, target: &target, port },
-        Walk { rules: &rules, direction: Direction::Ingress, own: &target, other: &source, target: &target, port },
-    ];
-    explanation.sides = walks.iter().map(Walk::side).collect();
-    explanation.allowed = explanation.sides.iter().all(|side| side.allowed);
-    explanation.changes = change::turning(&walks, &explanation.sides);
-    Ok(explanation)
+
+    /// Explains one flow. Where no family is given, an end's first known address stands for it.
+    pub fn explain(&self, from: End<'_>, to: End<'_>, port: Port, family: Option<Family>) -> Explanation {
+        let (source, target) = (party(self.inventory, from, family), party(self.inventory, to, family));
+        let mut explanation = Explanation {
+            from: source.name.clone(),
+            to: target.name.clone(),
+            port,
+            allowed: true,
+            beyond_policies: beyond_policies(&source, &target),
+            sides: Vec::new(),
+            changes: Vec::new(),
+        };
+        if explanation.beyond_policies.is_some() {
+            return explanation;
+        }
+        let rules = &self.rules;
+        let walks = [
+            Walk { rules, direction: Direction::Egress, own: &source, other: &target, target: &target, port },
+            Walk { rules, direction: Direction::Ingress, own: &target, other: &source, target: &target, port },
+        ];
+        explanation.sides = walks.iter().map(Walk::side).collect();
+        explanation.allowed = explanation.sides.iter().all(|side| side.allowed);
+        explanation.changes = change::turning(&walks, &explanation.sides);
+        explanation
+    }
+}
+
+impl Explanation {
+    /// Why, in one sentence: the side that denies, or what each side says.
+    pub fn because(&self) -> String {
+        if let Some(why) = &self.beyond_policies {
+            return why.clone();
+        }
+        let deny = self.sides.iter().filter(|side| !side.allowed).map(|side| side.because.as_str());
+        let said: Vec<&str> = match self.allowed {
+            true => self.sides.iter().map(|side| side.because.as_str()).collect(),
+            false => deny.collect(),
+        };
+        said.join("; ")
+    }
 }
 
 /// Who is at an end.

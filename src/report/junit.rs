@@ -243,6 +243,9 @@ fn properties(result: &CheckResult) -> Vec<Property> {
     let mut add = |name: &str, value: Option<String>| {
         properties.extend(value.map(|value| Property::new(name, stripped_line(&value))));
     };
+    add("expected", Some(result.check.expected.to_string()));
+    add("predicted", result.check.predicted.map(str::to_owned));
+    add("unpredicted", result.unpredicted.clone());
     add("tier", result.tier.clone());
     add("reach", (!result.flows.is_empty()).then(|| words::reach(&result.reach)));
     add("power", words::power(result));
@@ -326,6 +329,7 @@ mod tests {
         let expected = r#"        <testcase name="web-tier -&gt; postgres:5432 denied" classname="shop" time="4.000" file="shop.yaml" line="16">
             <properties>
                 <property name="id" value="000000000003"/>
+                <property name="expected" value="denied"/>
                 <property name="reach" value="from 2 of 2 nodes, to 1 of 1 pod"/>
                 <property name="because" value="only the API may touch the data"/>
                 <property name="tag" value="pci"/>

@@ -21,6 +21,7 @@ pub(super) fn unfinished(check: &CheckRef) -> CheckResult {
             text: "the run ended before this check was judged".into(),
         }),
         seen: "not finished".into(),
+        unpredicted: None,
         contrast: None,
         next_step: Some(Reason::NotFinished.next_step().into()),
         mechanism: None,
@@ -90,8 +91,21 @@ pub(super) fn explanation(result: &CheckResult) -> Vec<(&'static str, String)> {
     }
     parts.push(("seen", result.seen.clone()));
     parts.extend(result.contrast.clone().map(|text| ("contrast", text)));
+    parts.extend(predicted(result));
     parts.extend(result.check.because.clone().map(|text| ("because", text)));
     parts.extend(result.next_step.clone().map(|text| ("next", text)));
+    parts
+}
+
+/// What the policies say, where it is not what is expected or what was observed.
+pub(super) fn predicted(result: &CheckResult) -> Vec<(&'static str, String)> {
+    let mut parts = Vec::new();
+    match (&result.check.contradiction, result.check.predicted) {
+        (Some(why), _) => parts.push(("predicted", why.clone())),
+        (None, Some(word)) if result.unpredicted.is_none() => parts.push(("predicted", word.to_owned())),
+        (None, _) => {}
+    }
+    parts.extend(result.unpredicted.clone().map(|text| ("differs", text)));
     parts
 }
 

@@ -63,6 +63,7 @@ fn check(name: &str, expected: Expected, flow: FlowId) -> Check {
         retired: vec![],
         scope: Scope { source_nodes: 1, target_pods: 1 },
         standing: Standing::Provable,
+        prediction: None,
     }
 }
 
@@ -108,6 +109,7 @@ impl Scene {
             created: BTreeSet::new(),
             arming: BTreeMap::new(),
             incarnations: BTreeMap::new(),
+            predicted: BTreeMap::new(),
             notes: vec![],
         };
         let mut evidence = Evidence::of(&plan);

@@ -123,6 +123,7 @@ impl World {
             policies: manifests.policies.clone(),
             cluster_policies: manifests.cluster_policies.clone(),
             hosts: named,
+            runner: addresses::RUNNER.to_vec(),
         };
         Ok(Self { inventory, hosts })
     }

@@ -6,7 +6,7 @@ mod random;
 mod semantics;
 mod words;
 
-use super::{End, PortSet, Predictor, explain};
+use super::{End, Explainer, PortSet, Predictor};
 use crate::inventory::{
     ClusterPolicy, ContainerPort, Inventory, Labels, Namespace, Node, Pod, Policy, RuleOrigins, read_cluster_policy,
 };
@@ -120,7 +120,7 @@ fn allowed(inventory: &Inventory, from: &str, to: &str, family: Family) -> PortS
     for transport in [Transport::Tcp, Transport::Udp, Transport::Sctp] {
         for number in [1, 53, 79, 80, 81, 90, 443, 5432, 8080, 8081, 8082, 65_535] {
             let port = port(number, transport);
-            let walk = explain(inventory, from, to, port, Some(family)).expect("valid");
+            let walk = Explainer::new(inventory).expect("valid").explain(from, to, port, Some(family));
             assert_eq!(walk.allowed, set.contains(port), "{from:?} -> {to:?}:{port} {family}: {walk:#?}");
         }
     }

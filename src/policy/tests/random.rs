@@ -3,7 +3,7 @@
 use super::{cluster, with};
 use crate::inventory::Inventory;
 use crate::model::{Family, Port, Transport};
-use crate::policy::{End, Predictor, explain};
+use crate::policy::{End, Explainer, Predictor};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -137,6 +137,7 @@ proptest! {
         let outside = ["203.0.113.1", "203.0.113.65", "198.51.100.1", "2001:db8::1"].map(|text| End::Address(super::address(text)));
         let ends: Vec<End<'_>> = (0..inventory.pods.len()).map(End::Pod).chain([End::Node("n1"), End::Node("n2")]).chain(outside).collect();
         let mut predictor = Predictor::new(&inventory).expect("valid");
+        let explainer = Explainer::new(&inventory).expect("valid");
         for from in &ends {
             for to in &ends {
                 for family in Family::ALL {
@@ -147,7 +148,7 @@ proptest! {
                     let set = predictor.allowed(*from, *to, family);
                     for (number, transport) in [(79, Transport::Tcp), (80, Transport::Tcp), (5432, Transport::Tcp), (8080, Transport::Tcp), (53, Transport::Udp), (9, Transport::Sctp)] {
                         let port = Port::new(number, transport).expect("a port");
-                        let walk = explain(&inventory, *from, *to, port, Some(family)).expect("valid");
+                        let walk = explainer.explain(*from, *to, port, Some(family));
                         prop_assert_eq!(walk.allowed, set.contains(port), "{:?} -> {:?}:{} over {}: {:#?}", from, to, port, family, walk);
                         prop_assert!(walk.beyond_policies.is_some() || walk.sides.len() == 2);
                     }

@@ -2,11 +2,11 @@
 
 use super::{cluster, end, tcp, with};
 use crate::inventory::Inventory;
-use crate::policy::{Explanation, Selects, explain};
+use crate::policy::{Explainer, Explanation, Selects};
 use serde_json::{Value, json};
 
 fn of(inventory: &Inventory, from: &str, to: &str, port: u16) -> Explanation {
-    explain(inventory, end(inventory, from), end(inventory, to), tcp(port), None).expect("valid")
+    Explainer::new(inventory).expect("valid").explain(end(inventory, from), end(inventory, to), tcp(port), None)
 }
 
 fn db(spec: &Value) -> Inventory {
@@ -66,7 +66,7 @@ fn a_policy_that_nearly_selects_is_the_first_suspect_of_a_leak() {
     assert_eq!(walk.sides[1].policies[0].selects, Selects::Nearly("the pod has app=db, not app=postgres".to_owned()));
     assert_eq!(
         first(&walk),
-        "change the label app=db of pod data/db to postgres, so that NetworkPolicy data/p0 (p0.yaml:1) selects it"
+        "NetworkPolicy data/p0 (p0.yaml:1) selects app=postgres and pod data/db has app=db: make the two the same"
     );
 }
 

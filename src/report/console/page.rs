@@ -70,6 +70,7 @@ impl Page {
         let of =
             |outcome| results.iter().map(AsRef::as_ref).filter(move |result: &&CheckResult| result.verdict == outcome);
         findings(of(Outcome::Violated).chain(of(Outcome::Unproven)), pen, &mut out);
+        unpredicted(&results, pen, &mut out);
         out.push_str(&reaches(&results, pen));
         let took = run.ended_at.and_then(|end| Duration::try_from(end.duration_since(run.started_at)).ok());
         out.push_str(&sums(summary, took, pen));
@@ -154,6 +155,7 @@ fn proven(results: &[Cow<'_, CheckResult>], pen: Pen, out: &mut String) {
         let tier = result.tier.as_deref().map_or(String::new(), |tier| format!(" {tier}"));
         let sign = Mark::of(result).inked(pen);
         let mut more = vec![result.seen.clone()];
+        more.extend(result.check.predicted.map(|predicted| format!("predicted {predicted}")));
         more.extend(words::power(result));
         more.extend(result.mechanism.as_ref().map(|mechanism| format!("by {mechanism}")));
         more.extend(result.contrast.clone());
@@ -168,6 +170,21 @@ fn proven(results: &[Cow<'_, CheckResult>], pen: Pen, out: &mut String) {
     }
     if results.iter().any(|result| result.verdict == Outcome::Proven) {
         out.push('\n');
+    }
+}
+
+/// What is proven and was not predicted: the expectation holds, but not for the reason that the policies give. Of findings
+/// it is told in their pictures.
+fn unpredicted(results: &[Cow<'_, CheckResult>], pen: Pen, out: &mut String) {
+    for result in results.iter().filter(|result| result.verdict == Outcome::Proven) {
+        let Some(text) = &result.unpredicted else { continue };
+        say!(
+            out,
+            "{} {}\n    {}",
+            pen.inked(Ink::Unproven, "not as predicted:"),
+            pen.text(&result.check.name),
+            pen.text(text)
+        );
     }
 }
 

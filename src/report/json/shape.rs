@@ -165,8 +165,13 @@ pub(super) struct Check {
     pub(super) expected: String,
     /// How it is judged: the settings in force for it.
     pub(super) settings: Terms,
-    /// What the policies say.
+    /// What the policies say, before any packet; `mixed` where it differs between flows; null where it is not known.
+    #[schemars(extend("enum" = ["allowed", "denied", "mixed", null]))]
     pub(super) predicted: Option<String>,
+    /// Why the policies cannot do what the suite expects, and what would change that.
+    pub(super) contradiction: Option<String>,
+    /// What was observed and not predicted, with the usual causes.
+    pub(super) unpredicted: Option<String>,
     /// What is said of it; `unproven` with the reason `not-finished` until it is judged.
     #[schemars(extend("enum" = [Outcome::Proven.to_string(), Outcome::Violated.to_string(), Outcome::Unproven.to_string()]))]
     pub(super) verdict: String,
@@ -285,6 +290,8 @@ pub(super) struct Flow {
     pub(super) transport: &'static str,
     /// What was said, in words.
     pub(super) request: String,
+    /// What the policies say of it: `allowed` or `denied`.
+    pub(super) predicted: Option<String>,
     /// `proven`, `violated`, `unproven` or `left-out`.
     pub(super) shows: &'static str,
     /// In words.
@@ -373,6 +380,8 @@ impl From<&CheckResult> for Check {
             source,
             target,
             expected,
+            predicted,
+            contradiction,
             unprovable: _,
             terms,
         } = result.check.clone();
@@ -389,7 +398,9 @@ impl From<&CheckResult> for Check {
             target,
             expected: expected.to_string(),
             settings: Terms::from(&terms),
-            predicted: None,
+            predicted: predicted.map(str::to_owned),
+            contradiction,
+            unpredicted: result.unpredicted.clone(),
             verdict: result.verdict.to_string(),
             tier: result.tier.clone(),
             reach: (!result.flows.is_empty()).then(|| ReachDocument::from(&result.reach)),
@@ -486,6 +497,7 @@ impl From<&FlowReport> for Flow {
             address,
             transport,
             request,
+            predicted,
             shows,
             text,
             samples,
@@ -509,6 +521,7 @@ impl From<&FlowReport> for Flow {
             address,
             transport,
             request,
+            predicted: predicted.map(|predicted| predicted.to_string()),
             shows,
             text,
             samples,

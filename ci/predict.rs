@@ -1,0 +1,116 @@
+//! How long the complete map takes, and how it grows: `cargo bench --bench predict`.
+//!
+//! Each workload has labels of its own, so nothing can be grouped, and two policies: one for what comes to it, one for
+//! what it sends; with selectors of both kinds, ranges, named ports and address blocks. One thread.
+
+use k8s_openapi::api::networking::v1::NetworkPolicySpec;
+use std::io::Write;
+use std::time::Instant;
+use watertight::inventory::{ContainerPort, Inventory, Labels, Namespace, Pod, Policy, RuleOrigins};
+use watertight::model::{Port, Transport, WorkloadKind, WorkloadRef};
+use watertight::policy::Predictor;
+
+const WORKLOADS_IN_A_NAMESPACE: usize = 20;
+/// What 1,000 workloads and 2,000 policies may take.
+const MOST_SECONDS: f64 = 1.0;
+const MOST_MEGABYTES: f64 = 200.0;
+
+fn labels(pairs: &[(&str, String)]) -> Labels {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
+}
+
+fn world(workloads: usize) -> Inventory {
+    let mut inventory = Inventory::default();
+    for number in 0..workloads {
+        let namespace = format!("ns-{}", number / WORKLOADS_IN_A_NAMESPACE);
+        inventory.namespaces.entry(namespace.clone()).or_insert_with(|| Namespace {
+            name: namespace.clone(),
+            labels: labels(&[("team", format!("t-{}", number / WORKLOADS_IN_A_NAMESPACE % 10))]),
+        });
+        let name = format!("w-{number}");
+        inventory.pods.push(Pod {
+            namespace: namespace.clone(),
+            name: format!("{name}-0"),
+            uid: String::new(),
+            labels: labels(&[("app", name.clone()), ("tier", format!("tier-{}", number % 4))]),
+            ports: vec![ContainerPort {
+                name: Some("http".into()),
+                port: Port::new(8_000 + (number % 100) as u16, Transport::Tcp).expect("a port"),
+            }],
+            workloads: vec![WorkloadRef { kind: WorkloadKind::Deployment, name: name.clone() }],
+            host_network: false,
+            ready: true,
+            node: "node-1".into(),
+            addresses: vec![[10, 1, (number / 250) as u8, (number % 250) as u8].into()],
+        });
+        let other = |step: usize| format!("w-{}", (number * 7 + step) % workloads);
+        let team = format!("t-{}", number % 10);
+        let subject = serde_json::json!({ "matchLabels": { "app": name } });
+        let ingress = serde_json::json!({ "podSelector": subject, "policyTypes": ["Ingress"], "ingress": [
+            { "from": [{ "podSelector": { "matchLabels": { "tier": "tier-1" } } }, { "namespaceSelector": {}, "podSelector": { "matchLabels": { "app": other(1) } } }], "ports": [{ "port": "http" }, { "port": 9_000 + number % 50, "endPort": 9_100 }] },
+            { "from": [{ "namespaceSelector": { "matchLabels": { "team": team } } }], "ports": [{ "port": 443 }, { "protocol": "UDP", "port": 53 }] },
+            { "from": [{ "ipBlock": { "cidr": format!("198.18.{}.0/24", number % 200), "except": [format!("198.18.{}.128/25", number % 200)] } }] },
+        ] });
+        let egress = serde_json::json!({ "podSelector": subject, "policyTypes": ["Egress"], "egress": [
+            { "to": [{ "namespaceSelector": { "matchExpressions": [{ "key": "team", "operator": "NotIn", "values": [team] }] } }] },
+            { "to": [{ "podSelector": {} }], "ports": [{ "port": "http" }, { "port": 1, "endPort": 1_000 + number % 30 }] },
+        ] });
+        for (direction, spec) in [("in", ingress), ("out", egress)] {
+            inventory.policies.push(Policy {
+                namespace: namespace.clone(),
+                name: format!("{name}-{direction}"),
+                spec: serde_json::from_value::<NetworkPolicySpec>(spec).expect("a spec"),
+                origin: String::new(),
+                rules: RuleOrigins::default(),
+            });
+        }
+    }
+    inventory
+}
+
+/// The most memory that this process ever had, in megabytes (VmHWM, proc(5)).
+fn peak() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse().unwrap_or(f64::NAN) / 1_024.0
+}
+
+fn main() -> std::io::Result<()> {
+    let mut out = std::io::stdout();
+    writeln!(out, "workloads  policies   complete map   per pair   pairs open   peak memory   as a list of links")?;
+    let mut ratio = 0.0_f64;
+    for workloads in [100, 300, 1_000, 3_000] {
+        let inventory = world(workloads);
+        let before = peak();
+        let started = Instant::now();
+        let mut predictor = Predictor::new(&inventory).map_err(std::io::Error::other)?;
+        let open = predictor.count_open_pairs();
+        let seconds = started.elapsed().as_secs_f64();
+        let megabytes = peak();
+        assert_eq!(predictor.identities(), workloads, "nothing can be grouped here");
+        let pairs = (workloads * workloads) as f64;
+        let links = if workloads <= 1_000 {
+            let started = Instant::now();
+            let links = predictor.map().links.len();
+            format!("{:.2} s for {links}", started.elapsed().as_secs_f64())
+        } else {
+            "not made".to_owned()
+        };
+        writeln!(
+            out,
+            "{workloads:>9}  {:>8}   {seconds:>10.3} s   {:>5.0} ns   {open:>10}   {megabytes:>5.0} MB ({before:.0} before)   {links}",
+            inventory.policies.len(),
+            seconds * 1e9 / pairs,
+        )?;
+        if workloads == 1_000 {
+            ratio = (seconds / MOST_SECONDS).max(megabytes / MOST_MEGABYTES);
+        }
+    }
+    writeln!(
+        out,
+        "\n1,000 workloads: {ratio:.2} of what they may take ({MOST_SECONDS} s, {MOST_MEGABYTES} MB).\n\
+         Growth: each pair costs one look-up of the intersection of two sets of ports, so the time grows with the square of\n\
+         the identities; reading policies grows with their number, and finding their peers with policies x identities / 64,\n\
+         by words of bits. Memory is four bytes for each pair, direction and family, and the policies."
+    )
+}

@@ -1,0 +1,201 @@
+//! What the policies say of each flow and each check, before any packet.
+//!
+//! A prediction is shown beside what is expected and what is observed, and it may choose what is tried. It never enters
+//! a verdict: nothing in `verdict` can reach it.
+
+use super::builder::Builder;
+use super::{Check, Flow, FlowId, Party, Prediction, Vantage};
+use crate::inventory::{Inventory, Pod, Service, TargetPort};
+use crate::model::{Family, ObjectRef, Port, Transport};
+use crate::policy::{End, Explainer, InvalidPolicy, Predictor};
+use crate::suite::Expected;
+use crate::wire;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+/// Predicts every flow that is planned, and every check; what cannot be done is told first.
+pub(super) fn add(builder: &mut Builder, inventory: &Inventory) {
+    builder.notes = match predict(builder, inventory) {
+        Ok(()) => contradictions(&builder.checks),
+        Err(error) => vec![format!("nothing is predicted: failed to {error}")],
+    };
+}
+
+fn predict(builder: &mut Builder, inventory: &Inventory) -> Result<(), InvalidPolicy> {
+    let mut this = Predictions::new(inventory)?;
+    let mut predicted = BTreeMap::new();
+    for (index, flow) in builder.flows.iter().enumerate() {
+        let vantage = &builder.probes[flow.probe.0 as usize];
+        if let Some(answer) = this.flow(vantage, flow) {
+            predicted.insert(FlowId(index as u32), answer);
+        }
+    }
+    for check in &mut builder.checks {
+        let known = check.flows.iter().map(|flow| predicted.get(flow).copied()).collect::<Vec<_>>();
+        let Some(answer) = sum(&known) else { continue };
+        check.prediction = Some(Prediction { answer, because: None, change: None });
+        if answer != Some(check.expected)
+            && let Some(flow) =
+                check.flows.iter().find(|flow| predicted.get(flow).is_some_and(|one| *one != check.expected))
+        {
+            let of = &builder.flows[flow.0 as usize];
+            let (because, change) = this.why(&builder.probes[of.probe.0 as usize], of, check);
+            check.prediction = Some(Prediction { answer, because: Some(because), change });
+        }
+    }
+    builder.predicted = predicted;
+    Ok(())
+}
+
+/// The answer of all flows: one that they share, or none where they differ (`Some(None)`). Nothing is said of a check of
+/// which any flow is not known, unless the known ones differ already.
+fn sum(flows: &[Option<Expected>]) -> Option<Option<Expected>> {
+    let mut known = flows.iter().flatten();
+    let first = known.next()?;
+    if known.any(|other| other != first) {
+        return Some(None);
+    }
+    flows.iter().all(Option::is_some).then_some(Some(*first))
+}
+
+/// The policies, asked about flows of a plan.
+pub(super) struct Predictions<'a> {
+    inventory: &'a Inventory,
+    predictor: Predictor<'a>,
+    explainer: Explainer<'a>,
+    pods: HashMap<(&'a str, &'a str), usize>,
+    services: HashMap<(&'a str, &'a str), &'a Service>,
+}
+
+/// Where the packets of a flow end, and at what port.
+struct Arrival<'e> {
+    end: End<'e>,
+    port: Port,
+}
+
+impl<'a> Predictions<'a> {
+    pub(super) fn new(inventory: &'a Inventory) -> Result<Self, InvalidPolicy> {
+        let pods = inventory.pods.iter().enumerate();
+        Ok(Self {
+            inventory,
+            predictor: Predictor::new(inventory)?,
+            explainer: Explainer::new(inventory)?,
+            pods: pods.map(|(number, pod)| ((pod.namespace.as_str(), pod.name.as_str()), number)).collect(),
+            services: inventory
+                .services
+                .iter()
+                .map(|service| ((service.namespace.as_str(), service.name.as_str()), service))
+                .collect(),
+        })
+    }
+
+    /// What the policies say of a flow; nothing where they do not say one thing, or where an end is not known.
+    pub(super) fn flow(&mut self, vantage: &Vantage, flow: &Flow) -> Option<Expected> {
+        let from = self.from(vantage, flow.family())?;
+        let arrivals = self.arrivals(flow)?;
+        let family = flow.family();
+        let mut answers =
+            arrivals.iter().map(|arrival| self.predictor.allowed(from, arrival.end, family).contains(arrival.port));
+        let first = answers.next()?;
+        if answers.any(|other| other != first) {
+            return None;
+        }
+        Some(if first && !self.is_stopped_at_names(from, flow) { Expected::Allowed } else { Expected::Denied })
+    }
+
+    /// Why, for the first place where the packets of a flow may end that is not as expected; and what would change it.
+    fn why(&mut self, vantage: &Vantage, flow: &Flow, check: &Check) -> (String, Option<String>) {
+        let family = flow.family();
+        let (Some(from), Some(arrivals)) = (self.from(vantage, family), self.arrivals(flow)) else {
+            return (String::new(), None);
+        };
+        let expected = check.expected == Expected::Allowed;
+        let explain = |end, port| self.explainer.explain(from, end, port, Some(family));
+        let walk =
+            arrivals.iter().map(|arrival| explain(arrival.end, arrival.port)).find(|walk| walk.allowed != expected);
+        match walk {
+            Some(walk) => (walk.because(), walk.changes.first().map(|change| change.text.clone())),
+            None => {
+                let name = flow.to.name.as_deref().unwrap_or_default().trim_end_matches('.');
+                (format!("{vantage} may not ask cluster DNS, so it cannot look up {name}"), None)
+            }
+        }
+    }
+
+    fn from<'e>(&self, vantage: &'e Vantage, family: Family) -> Option<End<'e>> {
+        match vantage {
+            Vantage::Pod { namespace, name, .. } => {
+                Some(End::Pod(*self.pods.get(&(namespace.as_str(), name.as_str()))?))
+            }
+            Vantage::Node { name } => Some(End::Node(name)),
+            Vantage::Witness { .. } => None,
+            Vantage::Runner => {
+                let fits = |address: &&IpAddr| Family::of(**address) == family;
+                self.inventory.runner.iter().find(fits).map(|address| End::Address(*address))
+            }
+        }
+    }
+
+    /// A name is asked of cluster DNS, whose pods the source must be allowed to reach.
+    fn is_stopped_at_names(&mut self, from: End<'_>, flow: &Flow) -> bool {
+        if flow.to.name.is_none() || !matches!(from, End::Pod(_)) {
+            return false;
+        }
+        let Some(dns) = self.services.get(&("kube-system", "kube-dns")).copied() else { return false };
+        let asked = Port::new(53, Transport::Udp);
+        let arrivals = asked.and_then(|port| self.behind(dns, port)).unwrap_or_default();
+        // A name server may be asked in either family: the pod asks in whichever its resolv.conf names first.
+        let family = dns.addresses.first().map_or(Family::V4, |address| Family::of(*address));
+        !arrivals.is_empty()
+            && arrivals.iter().all(|arrival| !self.predictor.allowed(from, arrival.end, family).contains(arrival.port))
+    }
+
+    fn arrivals<'f>(&self, flow: &'f Flow) -> Option<Vec<Arrival<'f>>> {
+        let transport = match flow.to.transport {
+            wire::Transport::Tcp => Transport::Tcp,
+            wire::Transport::Udp => Transport::Udp,
+        };
+        let port = Port::new(flow.to.port, transport)?;
+        match &flow.party {
+            Party::Pod { namespace, name, .. } => {
+                let number = self.pods.get(&(namespace.as_str(), name.as_str()))?;
+                Some(vec![Arrival { end: End::Pod(*number), port }])
+            }
+            Party::Service { service: ObjectRef { namespace, name, .. }, .. } => {
+                self.behind(self.services.get(&(namespace.as_str(), name.as_str()))?, port)
+            }
+            Party::Node { name } => Some(vec![Arrival { end: End::Node(name), port }]),
+            // A witness is past all policies, and no check's target.
+            Party::Witness { .. } => None,
+            Party::Outside { .. } => Some(vec![Arrival { end: End::Address(flow.to.address), port }]),
+        }
+    }
+
+    /// The pods behind a Service's port, and their own port: policies see packets after translation.
+    fn behind<'e>(&self, service: &Service, port: Port) -> Option<Vec<Arrival<'e>>> {
+        let of = service.ports.iter().find(|of| of.port == port)?;
+        let target = |pod: &Pod| match &of.target {
+            TargetPort::Number(number) => Port::new(*number, port.transport()),
+            TargetPort::Name(name) => pod.named_port(name, port.transport()),
+        };
+        let backends = self
+            .inventory
+            .pods
+            .iter()
+            .enumerate()
+            .filter(|(_, pod)| super::expand::selects(service, pod) && (pod.ready || service.publish_not_ready));
+        Some(backends.filter_map(|(number, pod)| Some(Arrival { end: End::Pod(number), port: target(pod)? })).collect())
+    }
+}
+
+/// What the suite expects and the policies cannot do, for people; the first few.
+fn contradictions(checks: &[Check]) -> Vec<String> {
+    const TOLD: usize = 5;
+    let told = checks.iter().filter_map(Check::contradiction);
+    let mut notes: Vec<String> = told.clone().take(TOLD).collect();
+    let more = told.count().saturating_sub(TOLD);
+    if more > 0 {
+        notes.push(format!("the policies contradict {more} more checks: watertight plan shows each"));
+    }
+    notes
+}

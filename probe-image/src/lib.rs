@@ -12,7 +12,7 @@
 //! | `wire`, `responder::control` | nothing: types only |
 //! | `plan_env` | `wire` |
 //! | `probe` | `wire` |
-//! | `agent` | `wire`, `plan_env`, `probe` |
+//! | `agent` | `wire`, `plan_env`, `probe`, `responder` |
 //! | `responder` | `wire`; of `probe` the words of question and answer |
 //!
 //! Nothing here knows what anyone hopes to see. What the network did is an [`wire::Observation`]; what our own

@@ -141,6 +141,7 @@ mod tests {
             beat_ms: 1000,
             trust: vec![],
             resolver: None,
+            listen: None,
             flows: (0..flows)
                 .map(|id| Flow {
                     id,

@@ -36,6 +36,10 @@ pub struct Plan {
     pub trust: Vec<String>,
     /// Name servers to ask; `None` means `/etc/resolv.conf`.
     pub resolver: Option<Resolver>,
+    /// A TCP and UDP port on which the probe itself answers as our responder does, so that others can tell whether its
+    /// network is alive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<u16>,
     /// What to sample.
     pub flows: Vec<Flow>,
 }

@@ -3,7 +3,9 @@
 //! A backend reports what the network did. It cannot know what anyone expects: it is given wire plans, and
 //! the wire has no word for it.
 
+pub mod kube;
 pub mod lab;
+mod lines;
 pub mod scripted;
 
 use crate::inventory::{Inventory, Surroundings};

@@ -1,5 +1,6 @@
-//! `watertight check 'LINE' --lab MANIFESTS...`
+//! `watertight check 'LINE'`, in a cluster or in the lab.
 
+use super::cluster::{self, ClusterArgs};
 use super::load::{self, Given};
 use super::terminal::Screens;
 use super::{LabArgs, RunOptions, lab};
@@ -14,11 +15,16 @@ pub(super) struct CheckArgs {
     #[command(flatten)]
     lab: LabArgs,
     #[command(flatten)]
+    cluster: ClusterArgs,
+    #[command(flatten)]
     options: RunOptions,
 }
 
 pub(super) fn check(args: &CheckArgs, screens: &Screens) -> ExitCode {
     let given = Given::Line(&args.line);
+    if args.lab.lab.is_empty() {
+        return cluster::run(&given, &args.cluster, &args.options, screens);
+    }
     let load = || load::lab(&given, &args.lab.lab, &args.options.select, screens);
     lab::run(load, args.lab.deny.how(), &args.options, screens)
 }

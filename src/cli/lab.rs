@@ -99,8 +99,14 @@ pub fn engine_options(lab: &Lab) -> engine::Options {
 
 /// What the wire's plans carry in a lab whose certificates this authority signs.
 pub(super) fn schedule(authority: &str) -> Schedule {
+    let (run, seed) = new_run();
+    Schedule { run, seed, trust: vec![authority.to_owned()], beat: BEAT }
+}
+
+/// A run's id and the seed of its nonces.
+pub(super) fn new_run() -> (String, u64) {
     let seed = seed();
-    Schedule { run: format!("{seed:016x}"), seed, trust: vec![authority.to_owned()], beat: BEAT }
+    (format!("{seed:016x}"), seed)
 }
 
 /// Different for every run: the wall clock, which never repeats, mixed with the process's id.

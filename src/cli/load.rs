@@ -2,6 +2,7 @@
 
 use super::SelectArgs;
 use super::terminal::Screens;
+use crate::backend::kube;
 use crate::backend::lab::{self, Layout, Outside, World};
 use crate::engine::Replan;
 use crate::event::ExitCode;
@@ -99,18 +100,48 @@ pub(crate) fn world_and_plan(
         screens.error(&format!("cannot make the lab: failed to {error}"));
         ExitCode::Usage
     })?;
-    let plan = plan_in(&world, suites, selection).map_err(|error| match error {
+    let planned = plan_in(&world, suites, selection);
+    let plan = planned.map_err(|error| show_plan_error(&error, sources, screens))?;
+    let replan = replan_in(&world, suites, selection);
+    Ok(Loaded { world, plan, replan })
+}
+
+/// Shows why there is no plan.
+pub(super) fn show_plan_error(error: &PlanError, sources: &Sources, screens: &Screens) -> ExitCode {
+    match error {
         PlanError::Mistakes(mistakes) => {
-            screens.diagnostics(&diagnostics_of(&mistakes, sources), sources);
+            screens.diagnostics(&diagnostics_of(mistakes, sources), sources);
             ExitCode::Usage
         }
         PlanError::NothingSelected | PlanError::AllUnprovable(..) => {
             screens.error(&error.to_string());
             ExitCode::Impossible
         }
-    })?;
-    let replan = replan_in(&world, suites, selection);
-    Ok(Loaded { world, plan, replan })
+    }
+}
+
+/// What suites mean in a cluster.
+///
+/// # Errors
+/// [`PlanError`].
+pub(super) fn plan_in_cluster(
+    inventory: &Inventory,
+    suites: &[Suite],
+    selection: &Selection,
+) -> Result<Plan, PlanError> {
+    let landmarks = kube::landmarks(inventory);
+    let mut plan = plan::resolve(suites, inventory, Environment::Cluster, &landmarks, selection)?;
+    plan.listen = landmarks.on_pods;
+    Ok(plan)
+}
+
+/// How the plan is made again when the cluster has changed; outside hosts keep their addresses.
+pub(super) fn replan_in_cluster(inventory: &Inventory, suites: &[Suite], selection: &Selection) -> Replan {
+    let (hosts, suites, selection) = (inventory.hosts.clone(), suites.to_vec(), selection.clone());
+    Replan::by(move |inventory| {
+        let inventory = Inventory { hosts: hosts.clone(), ..inventory.clone() };
+        plan_in_cluster(&inventory, &suites, &selection)
+    })
 }
 
 /// What suites mean in a world.

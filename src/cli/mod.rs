@@ -1,6 +1,7 @@
 //! What was typed → what to do; one file for each command.
 
 mod check;
+mod cluster;
 mod demo;
 mod documents;
 mod evidence;
@@ -84,8 +85,8 @@ enum Command {
 /// The lab, as far as it can be chosen.
 #[derive(Debug, Clone, Args)]
 struct LabArgs {
-    /// Manifests of the world to test in the lab: files, folders, or - for standard input
-    #[arg(long, value_name = "MANIFESTS", num_args = 1.., required = true)]
+    /// Test in the lab instead of a cluster, in the world of these manifests: files, folders, or - for standard input
+    #[arg(long, value_name = "MANIFESTS", num_args = 1..)]
     lab: Vec<String>,
     #[command(flatten)]
     deny: DenyArgs,

@@ -1,5 +1,6 @@
-//! `watertight plan SUITE... --lab MANIFESTS...`: what a run would do.
+//! `watertight plan SUITE...`: what a run would do, in a cluster or in the lab.
 
+use super::cluster::{self, ClusterArgs};
 use super::load::{self, Given};
 use super::terminal::Screens;
 use super::{LabArgs, SelectArgs};
@@ -18,13 +19,20 @@ pub(super) struct PlanArgs {
     #[command(flatten)]
     lab: LabArgs,
     #[command(flatten)]
+    cluster: ClusterArgs,
+    #[command(flatten)]
     select: SelectArgs,
 }
 
 pub(super) fn plan(args: &PlanArgs, screens: &Screens) -> ExitCode {
     let given = Given::Files(&args.suites);
-    match load::lab(&given, &args.lab.lab, &args.select, screens) {
-        Ok(loaded) => match write(&loaded.plan, args.select.verbose, &mut io::stdout().lock()) {
+    let planned = if args.lab.lab.is_empty() {
+        cluster::plan(&given, &args.cluster, &args.select, screens)
+    } else {
+        load::lab(&given, &args.lab.lab, &args.select, screens).map(|loaded| loaded.plan)
+    };
+    match planned {
+        Ok(plan) => match write(&plan, args.select.verbose, &mut io::stdout().lock()) {
             Ok(()) => ExitCode::Proven,
             // Whoever closed the pipe has seen enough.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Proven,

@@ -1,5 +1,6 @@
-//! `watertight run SUITE... --lab MANIFESTS...`
+//! `watertight run SUITE...`, in a cluster or in the lab.
 
+use super::cluster::{self, ClusterArgs};
 use super::load::{self, Given};
 use super::terminal::Screens;
 use super::{LabArgs, RunOptions, lab, scripted};
@@ -15,14 +16,19 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     lab: LabArgs,
     /// Instead of packets, what this file says: the test double
-    #[arg(long, value_name = "FILE", hide = true)]
+    #[arg(long, value_name = "FILE", hide = true, requires = "lab")]
     scripted: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     #[command(flatten)]
     options: RunOptions,
 }
 
 pub(super) fn run(args: &RunArgs, screens: &Screens) -> ExitCode {
     let given = Given::Files(&args.suites);
+    if args.lab.lab.is_empty() {
+        return cluster::run(&given, &args.cluster, &args.options, screens);
+    }
     let load = || load::lab(&given, &args.lab.lab, &args.options.select, screens);
     match &args.scripted {
         Some(script) => scripted::run(load, script, &args.options, screens),

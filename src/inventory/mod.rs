@@ -6,6 +6,7 @@
 
 mod cidr;
 mod cluster_policy;
+mod identity;
 mod manifest;
 mod surroundings;
 
@@ -13,7 +14,8 @@ pub use cidr::{Cidr, ParseCidrError};
 pub use cluster_policy::{
     Action, ClusterPeer, ClusterPolicy, ClusterPolicyKind, ClusterPort, ClusterRule, PodsOf, Tier,
 };
-pub use manifest::{load_manifests, read_cluster_policy, read_manifests};
+pub use identity::identity_labels;
+pub use manifest::{Objects, load_manifests, observe, read_cluster_policy, read_manifests};
 pub use surroundings::{PolicyState, Surroundings, changed_policies, spec_digest};
 
 use crate::model::{Family, Port, Transport, WorkloadRef};
@@ -61,6 +63,14 @@ pub struct Inventory {
     pub hosts: BTreeMap<String, Vec<IpAddr>>,
     /// The addresses that watertight itself sends from, where they are known.
     pub runner: Vec<IpAddr>,
+}
+
+impl Inventory {
+    /// The Service of the cluster's name servers, by the name that it has everywhere (Kubernetes, "DNS for Services and
+    /// Pods"; the name is kept whatever answers).
+    pub fn cluster_dns(&self) -> Option<&Service> {
+        self.services.iter().find(|service| service.namespace == "kube-system" && service.name == "kube-dns")
+    }
 }
 
 /// A namespace.

@@ -116,6 +116,7 @@ impl Builder {
             swept: self.swept,
             rates,
             resolvers: vec![None; self.probes.len()],
+            listen: None,
             probes: self.probes,
             flows: self.flows,
             vouchers: self.vouchers,

@@ -309,11 +309,7 @@ impl Controls<'_, '_> {
     }
 
     fn cluster_dns(&self, family: Family, transport: Transport) -> Option<(TargetKey, Party)> {
-        let service = self
-            .inventory
-            .services
-            .iter()
-            .find(|service| service.namespace == "kube-system" && service.name == "kube-dns")?;
+        let service = self.inventory.cluster_dns()?;
         let address = service.addresses.iter().copied().find(|address| Family::of(*address) == family)?;
         let request = Request::Dns { name: "kubernetes.default.svc.cluster.local".into(), record: "A".into() };
         Some((

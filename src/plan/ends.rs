@@ -3,7 +3,7 @@
 use super::expand::{Found, FoundPort, Place, cluster_addresses, selects};
 use super::request::Ask;
 use super::{Party, TargetKey, Vantage};
-use crate::inventory::{Inventory, Pod, Service};
+use crate::inventory::{Inventory, Labels, Pod, Service, identity_labels};
 use crate::model::{Family, ObjectRef, Transport};
 use crate::suite::{Locator, Spread};
 use crate::wire;
@@ -52,7 +52,8 @@ impl<'a> Ends<'a> {
             Place::Outside(_) => return Vec::new(),
             Place::Pods => {}
         }
-        let mut chosen: Vec<&Pod> = found.pods.clone();
+        // A pod without a node sends nothing yet.
+        let mut chosen: Vec<&Pod> = found.pods.iter().copied().filter(|pod| !pod.node.is_empty()).collect();
         match spread {
             None | Some(Spread::Replicas) => {}
             Some(Spread::One) => {
@@ -61,10 +62,13 @@ impl<'a> Ends<'a> {
             }
             Some(Spread::Nodes) => {
                 chosen.sort_by_key(|pod| !pod.ready);
-                let mut nodes = BTreeSet::new();
-                chosen.retain(|pod| nodes.insert(pod.node.clone()));
+                // Pods of one endpoint may differ in their labels, and then policies tell them apart.
+                let mut nodes: BTreeMap<Labels, BTreeSet<&str>> = BTreeMap::new();
+                chosen.retain(|pod| {
+                    let nodes = nodes.entry(identity_labels(&pod.labels)).or_default();
+                    nodes.len() < MAX_SPREAD && nodes.insert(&pod.node)
+                });
                 chosen.sort_by(|a, b| a.name.cmp(&b.name));
-                chosen.truncate(MAX_SPREAD);
             }
         }
         let mut vantages: Vec<Vantage> = chosen.into_iter().map(vantage_of).collect();

@@ -62,6 +62,8 @@ pub struct Plan {
     pub rates: Vec<Rate>,
     /// Whom each probe asks for names; `None` is its own `resolv.conf`.
     pub resolvers: Vec<Option<wire::Resolver>>,
+    /// The port on which each pod's probe answers by itself, where the backend does not.
+    pub listen: Option<u16>,
     /// The flows, those that serve as controls included.
     pub flows: Vec<Flow>,
     /// For each target of a check, who can vouch that it is alive.

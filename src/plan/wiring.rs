@@ -2,7 +2,7 @@
 
 use super::rates::INTERVAL;
 use super::terms::MIN_DEADLINE;
-use super::{Check, FlowId, Plan, Rate, Terms};
+use super::{Check, FlowId, Plan, Rate, Terms, Vantage};
 use crate::suite::Expected;
 use crate::wire::{self, Deadlines, Pace, Target};
 use std::collections::BTreeMap;
@@ -64,8 +64,9 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, from: usize) -> Vec<wire::P
     let mut plans: Vec<wire::Plan> = plan
         .resolvers
         .iter()
+        .zip(&plan.probes)
         .skip(from)
-        .map(|resolver| wire::Plan {
+        .map(|(resolver, vantage)| wire::Plan {
             v: wire::VERSION,
             run: schedule.run.clone(),
             seed: schedule.seed,
@@ -73,6 +74,7 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, from: usize) -> Vec<wire::P
             beat_ms: schedule.beat.as_millis() as u32,
             trust: schedule.trust.clone(),
             resolver: resolver.clone(),
+            listen: plan.listen.filter(|_| matches!(vantage, Vantage::Pod { .. } | Vantage::Witness { .. })),
             flows: Vec::new(),
         })
         .collect();

@@ -20,13 +20,15 @@ impl Ability {
     pub(super) fn of(case: Case<'_>, id: FlowId) -> Self {
         let none = Self { first: None, last: None, reached: false };
         let Some(able) = case.able(id) else { return none };
-        let own = Self::among(case, able.allowed.iter().chain(&able.tried).filter(|flow| **flow != id));
+        let own = able.allowed.iter().chain(&able.tried).filter(|flow| **flow != id);
         // What the suite expects to be allowed and is not would be an excuse for looking less closely.
-        let nothing_allowed = able.allowed.iter().all(|flow| *flow == id);
-        if own.first.is_none() && nothing_allowed {
-            return Self { reached: true, ..Self::among(case, able.reached.iter()) };
+        if able.allowed.iter().any(|flow| *flow != id) {
+            return Self::among(case, own);
         }
-        own
+        // A new pod may have got out before it was known; from then on only its node tells.
+        let this = Self::among(case, own.chain(&able.reached));
+        let is_reach = |end: Option<(Moment, FlowId)>| end.is_some_and(|(_, flow)| able.reached.contains(&flow));
+        Self { reached: is_reach(this.first) || is_reach(this.last), ..this }
     }
 
     fn among<'f>(case: Case<'_>, flows: impl Iterator<Item = &'f FlowId>) -> Self {

@@ -98,6 +98,7 @@ impl Scene {
             swept: vec![],
             rates: vec![],
             resolvers: vec![],
+            listen: None,
             probes,
             vouchers: BTreeMap::from([(postgres(), vec![ALLOWED, CONTROL])]),
             able: BTreeMap::from([
@@ -321,6 +322,15 @@ fn being_reached_is_no_excuse_for_a_source_whose_allowed_flows_fail() {
     let mut scene = scene.without(OTHER);
     scene.every(OTHER, 0, 5_000, 500, &open());
     assert_eq!(scene.deny(), Verdict::Proven);
+}
+
+#[test]
+fn what_got_out_before_the_source_was_known_does_not_stand_for_the_time_after() {
+    let mut scene = Scene::good();
+    scene.plan.able.get_mut(&(ProbeId(0), Family::V4, Transport::Tcp)).expect("there").tried.push(OTHER);
+    scene.every(OTHER, 0, 0, 500, &open()).every(OTHER, 500, 5_000, 500, &silence());
+    assert_eq!(scene.deny(), Verdict::Proven, "its node reaches it all the time");
+    assert_eq!(reason(&scene.without(REACHED).deny()), Some(Reason::SourceNotAble));
 }
 
 #[test]

@@ -267,6 +267,7 @@ fn launch(vantage: Vantage, flows: Vec<wire::Flow>) -> Launch {
         beat_ms: 200,
         trust: Vec::new(),
         resolver: None,
+        listen: None,
         flows,
     };
     Launch { probe: ProbeId(next()), vantage, plan }

@@ -14,6 +14,7 @@ mod schedule;
 use crate::descriptors::{adopt, enter_netns, raise_file_limit};
 use crate::plan_env::{Received, receive};
 use crate::probe::Common;
+use crate::responder::own;
 use crate::text::printable;
 use crate::wire::{Body, Fault, FaultReason, Hello, MAX_FLOWS, Plan, VERSION};
 use clock::{Clock, boottime_us, wall_us};
@@ -101,6 +102,8 @@ fn run(plan: &Plan, common: Common, clock: Clock, output: &mut Output) -> std::i
                 () = closed(stdin) => "stdin",
             }
         };
+        // It ends with the runtime.
+        let _serving = plan.listen.map(|port| own::serve(&addresses(), port, &plan.run));
         std::io::Result::Ok(Sampler::new(plan, common, clock, output).run(ended).await)
     })?;
     // Attempts under way are abandoned; none of them may hold up the end.

@@ -28,6 +28,8 @@ pub(crate) struct Sampler<'a> {
     common: Arc<Common>,
     lag: LagMeter,
     ttl: u64,
+    /// Whether there is something to do beside flows: then only time ends the probe.
+    listens: bool,
     beat_every: u64,
     next_beat: u64,
     exhausted: bool,
@@ -56,6 +58,7 @@ impl<'a> Sampler<'a> {
             common: Arc::new(common),
             lag: LagMeter::new(now),
             ttl: plan.ttl_ms.saturating_mul(1_000),
+            listens: plan.listen.is_some(),
             beat_every,
             next_beat: beat_every,
             exhausted: false,
@@ -117,7 +120,7 @@ impl<'a> Sampler<'a> {
         } else if now >= self.ttl {
             Some("ttl")
         } else {
-            self.flows.is_done().then_some("done")
+            (self.flows.is_done() && !self.listens).then_some("done")
         }
     }
 

@@ -16,6 +16,7 @@ mod first_bytes;
 mod http;
 mod listeners;
 mod orders;
+pub(crate) mod own;
 mod sockets;
 mod tls;
 

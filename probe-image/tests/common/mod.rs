@@ -31,6 +31,7 @@ pub(crate) fn plan(flows: Vec<Flow>) -> Plan {
         beat_ms: 200,
         trust: vec![],
         resolver: None,
+        listen: None,
         flows,
     }
 }

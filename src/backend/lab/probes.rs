@@ -2,6 +2,7 @@
 
 use super::netns::Netns;
 use super::spawn::{SELF, prepare};
+use crate::backend::lines::{parse, without_end};
 use crate::backend::{Arrival, Launch, ProbeFault};
 use crate::plan::ProbeId;
 use crate::wire::{self, MAX_LINE};
@@ -147,15 +148,8 @@ async fn next(stdout: &mut BufReader<ChildStdout>) -> Option<Result<wire::Line, 
                     Ok(_) => {}
                 }
             }
-            Some(Err(ProbeFault::Unreadable(format!("a line without end after {length} bytes"))))
+            Some(Err(without_end(length)))
         }
         Err(error) => Some(Err(ProbeFault::Unreadable(error.to_string()))),
     }
-}
-
-fn parse(line: &[u8]) -> Result<wire::Line, ProbeFault> {
-    serde_json::from_slice(line).map_err(|error| {
-        let start: String = String::from_utf8_lossy(line).chars().filter(|c| !c.is_control()).take(80).collect();
-        ProbeFault::Unreadable(format!("{error}: {start}"))
-    })
 }

@@ -162,7 +162,7 @@ impl World {
 
 /// The Deployment of a ReplicaSet that is not given itself: its controller names it `DEPLOYMENT-HASH` and labels
 /// the pods with the hash (`getNewReplicaSet` in pkg/controller/deployment/sync.go).
-fn deployment_of(replica_set: &WorkloadRef, labels: &Labels) -> Option<WorkloadRef> {
+pub(super) fn deployment_of(replica_set: &WorkloadRef, labels: &Labels) -> Option<WorkloadRef> {
     let hash = labels.get("pod-template-hash").filter(|_| replica_set.kind == WorkloadKind::ReplicaSet)?;
     let name = replica_set.name.strip_suffix(hash)?.strip_suffix('-').filter(|name| !name.is_empty())?;
     Some(WorkloadRef { kind: WorkloadKind::Deployment, name: name.to_owned() })

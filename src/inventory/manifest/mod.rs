@@ -20,6 +20,7 @@ mod decode;
 mod fields;
 mod files;
 mod lists;
+mod live;
 mod object;
 mod pod;
 mod policy;
@@ -33,6 +34,7 @@ mod workload;
 mod tests;
 
 pub use cluster_policy::read_cluster_policy;
+pub use live::{Objects, observe};
 
 use super::Manifests;
 use crate::source::{self, Diagnostic, Diagnostics, Document, FileId, Node, Sources, Span};

@@ -14,7 +14,7 @@ use crate::inventory::{ClusterPolicy, Labels, Namespace, Policy, RuleOrigins, Se
 use crate::model::{WorkloadKind, WorkloadRef};
 use k8s_openapi::api::core::v1::{PodSpec, PodStatus, ServiceSpec};
 use k8s_openapi::api::networking::v1::NetworkPolicySpec;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::Value;
 
 /// The namespace of objects that name none, as kubectl has it.
@@ -219,19 +219,22 @@ impl Item<'_> {
             _ => syntax::dns_subdomain(&name),
         };
         problems.check(&at.key("name"), "name", &name, spelling);
-        let mut owners = meta.owner_references.into_iter().flatten();
-        let controller = owners.find(|owner| owner.controller == Some(true));
-        let is_kubernetes = |version: &str| matches!(version.split('/').next(), Some("apps" | "batch"));
         Some(Meta {
             namespace,
             name,
             labels,
-            owner: controller
-                .filter(|owner| is_kubernetes(&owner.api_version))
-                .and_then(|owner| Some(WorkloadRef { kind: WorkloadKind::parse(&owner.kind)?, name: owner.name })),
+            owner: owner_of(meta.owner_references.as_deref().unwrap_or_default()),
             terminating: meta.deletion_timestamp.is_some(),
         })
     }
+}
+
+/// The workload that controls an object, among its owners.
+pub(super) fn owner_of(owners: &[OwnerReference]) -> Option<WorkloadRef> {
+    let controller = owners.iter().find(|owner| owner.controller == Some(true))?;
+    let is_kubernetes = matches!(controller.api_version.split('/').next(), Some("apps" | "batch"));
+    let kind = WorkloadKind::parse(&controller.kind).filter(|_| is_kubernetes)?;
+    Some(WorkloadRef { kind, name: controller.name.clone() })
 }
 
 /// Whether a kind is so near to a needed one that it can only be meant: other case, or up to two letters in a

@@ -1,0 +1,451 @@
+//! Probes of a run: created together, read by their logs, stopped by deletion.
+
+use super::error::{Error, describe, is_absent};
+use super::logs::Log;
+use super::meet::{self, Digests, Exchange};
+use super::names::{self, CONTAINER};
+use super::objects::Shared;
+use super::owner;
+use super::probe_pod::{self, Common, GRACE_SECONDS, Wanted};
+use super::runner::RunnerProbe;
+use crate::backend::{Arrival, Launch, ProbeFault};
+use crate::inventory::{Labels, identity_labels};
+use crate::plan::{Landmarks, ProbeId, Vantage};
+use crate::wire;
+use futures::{FutureExt, StreamExt};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::{Api, Client};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// Requests under way at a time.
+const AT_ONCE: usize = 32;
+
+/// How long probes may take to say their last, from the moment at which they are told to stop.
+const LAST_WORDS: Duration = Duration::from_secs(8);
+
+/// How long the cluster may take to remove what was deleted, before it counts as left.
+const REMOVAL: Duration = Duration::from_secs(15);
+
+/// How long a node's probe waits for the addresses of those that it shall reach.
+const MEETING: Duration = Duration::from_secs(10);
+
+/// Everything that is needed to create and remove.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub(super) client: Client,
+    pub(super) shared: Arc<Shared>,
+    /// The namespace of what belongs to no workload.
+    pub(super) namespace: String,
+    pub(super) common: Common,
+    /// What plans were told of this cluster.
+    pub(super) landmarks: Landmarks,
+    /// How long one request may take.
+    pub(super) patience: Duration,
+    /// What arrivals are timed from.
+    pub(super) started: std::time::Instant,
+}
+
+/// A pod of ours.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Ours {
+    namespace: String,
+    name: String,
+    uid: String,
+}
+
+/// What is there of ours.
+#[derive(Default)]
+struct Created {
+    pods: Mutex<BTreeSet<Ours>>,
+    runners: Mutex<Vec<RunnerProbe>>,
+}
+
+impl Created {
+    fn note(&self, ours: &Ours) {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner).insert(ours.clone());
+    }
+
+    fn note_runner(&self, runner: RunnerProbe) {
+        self.runners.lock().unwrap_or_else(PoisonError::into_inner).push(runner);
+    }
+
+    fn pods(&self) -> Vec<Ours> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    fn take_runners(&self) -> Vec<RunnerProbe> {
+        std::mem::take(&mut self.runners.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What a run has created.
+#[derive(Default)]
+pub(super) struct Launched {
+    owners: BTreeMap<String, OwnerReference>,
+    created: Arc<Created>,
+    /// The pods of probes that others reach, by the addresses that plans give them.
+    peers: BTreeMap<IpAddr, Peer>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+/// Namespace and name of a probe's pod.
+type Peer = (String, String);
+
+impl Launched {
+    /// Creates probes; returns when all are created or refused, but for those of nodes that wait for the addresses of
+    /// others. What becomes of each arrives on the channel.
+    ///
+    /// # Errors
+    /// When not one could be created.
+    pub(super) async fn launch(
+        &mut self,
+        place: &Place,
+        probes: Vec<Launch>,
+        lines: &mpsc::Sender<Arrival>,
+    ) -> Result<(), Error> {
+        let witnesses = self.witnesses_for(place, &probes);
+        let owners = self.owners_for(place, probes.iter().chain(&witnesses)).await;
+        self.peers.extend(peers(place, &probes));
+        let mut refusals = Vec::new();
+        let mut created = 0;
+        let mut creations = Vec::new();
+        for launch in witnesses {
+            // It only listens: what it says is nobody's evidence, and where it is missing nothing crosses to it.
+            let owner = owners.get(&place.namespace).cloned().unwrap_or_else(|| Err("there is no owner".into()));
+            let place = place.clone();
+            let created = async move { create(&place, &launch, &launch.plan, owner?).await };
+            creations.push((None, created.boxed()));
+        }
+        for launch in probes {
+            let probe = launch.probe;
+            let owner = match namespace_of(&launch.vantage, &place.namespace).map(|of| owners.get(&of).cloned()) {
+                Some(Some(Ok(owner))) => Some(owner),
+                Some(Some(Err(why))) => {
+                    refusals.push((probe, why));
+                    continue;
+                }
+                Some(None) | None => None,
+            };
+            let wanted = meet::wanted(&launch.vantage, &launch.plan);
+            match owner {
+                Some(owner) if wanted.is_empty() => {
+                    let place = place.clone();
+                    let created = async move { create(&place, &launch, &launch.plan, owner).await };
+                    creations.push((Some(probe), created.boxed()));
+                }
+                owner => {
+                    created += 1;
+                    let known = |address: &IpAddr| Some((*address, self.peers.get(address)?.clone()));
+                    let wanted = wanted.iter().filter_map(known).collect();
+                    let created = Arc::clone(&self.created);
+                    let meeting = Meeting { place: place.clone(), launch, owner, wanted, created };
+                    self.readers.push(tokio::spawn(meeting.hold(lines.clone())));
+                }
+            }
+        }
+        let creations = creations.into_iter().map(|(probe, created)| async move { (probe, created.await) });
+        let outcomes: Vec<_> = futures::stream::iter(creations).buffer_unordered(AT_ONCE).collect().await;
+        for (probe, outcome) in outcomes {
+            match (probe, outcome) {
+                (Some(probe), Ok(ours)) => {
+                    created += 1;
+                    self.created.note(&ours);
+                    self.readers.push(tokio::spawn(follow(place.clone(), ours, probe, None, lines.clone())));
+                }
+                (Some(probe), Err(why)) => refusals.push((probe, why)),
+                (None, Ok(ours)) => self.created.note(&ours),
+                (None, Err(_)) => {}
+            }
+        }
+        let first = refusals.first().map(|(_, why)| why.clone());
+        for (probe, why) in refusals {
+            not_started(place, probe, why, lines).await;
+        }
+        match first {
+            Some(why) if created == 0 => Err(Error::NoProbe(why)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// One owner in each namespace that has none of this run yet.
+    async fn owners_for(
+        &mut self,
+        place: &Place,
+        probes: impl Iterator<Item = &Launch>,
+    ) -> BTreeMap<String, Result<OwnerReference, String>> {
+        let namespaces: BTreeSet<String> =
+            probes.filter_map(|launch| namespace_of(&launch.vantage, &place.namespace)).collect();
+        let known = self.owners.clone();
+        let creations = namespaces.into_iter().map(|namespace| {
+            let known = known.get(&namespace).cloned();
+            async move {
+                let owner = match known {
+                    Some(owner) => Ok(owner),
+                    None => within(place, owner::create(&place.client, &namespace, &place.common)).await,
+                };
+                (namespace, owner)
+            }
+        });
+        let owners: BTreeMap<_, _> = futures::stream::iter(creations).buffer_unordered(AT_ONCE).collect().await;
+        for (namespace, owner) in &owners {
+            if let Ok(owner) = owner {
+                self.owners.insert(namespace.clone(), owner.clone());
+            }
+        }
+        owners
+    }
+
+    /// Witnesses that are sent to and do not send: those that send are among the probes themselves.
+    fn witnesses_for(&mut self, place: &Place, probes: &[Launch]) -> Vec<Launch> {
+        let mut peers = Vec::new();
+        let mut launches = Vec::new();
+        for witness in &place.landmarks.witnesses {
+            let sends = |launch: &Launch| matches!(&launch.vantage, Vantage::Witness { node } if *node == witness.node);
+            let sender = probes.iter().find(|launch| sends(launch)).map(|launch| launch.probe);
+            let is_sent_to = |launch: &Launch| {
+                meet::wanted(&launch.vantage, &launch.plan).iter().any(|address| witness.addresses.contains(address))
+            };
+            let known = witness.addresses.iter().any(|address| self.peers.contains_key(address));
+            let probe = match (sender, probes.iter().find(|launch| is_sent_to(launch))) {
+                _ if known => continue,
+                (Some(sender), _) => sender,
+                (None, None) => continue,
+                (None, Some(of)) => {
+                    let probe = ProbeId(u32::MAX - self.peers.len() as u32 - launches.len() as u32);
+                    let plan = wire::Plan { listen: Some(witness.port), flows: Vec::new(), ..of.plan.clone() };
+                    launches.push(Launch { probe, vantage: Vantage::Witness { node: witness.node.clone() }, plan });
+                    probe
+                }
+            };
+            let peer = (place.namespace.clone(), names::probe(&Labels::new(), &place.common.run, probe));
+            peers.extend(witness.addresses.iter().map(|address| (*address, peer.clone())));
+        }
+        self.peers.extend(peers);
+        launches
+    }
+
+    /// Deletes all probes and returns when the last line of each is on the channel.
+    pub(super) async fn stop(&mut self, place: &Place) {
+        let deletions = self.created.pods().into_iter().map(|ours| {
+            let place = place.clone();
+            async move { delete(&place, &ours).await }
+        });
+        // What cannot be deleted now is tried again at the end, and told then.
+        let _: Vec<_> = futures::stream::iter(deletions).buffer_unordered(AT_ONCE).collect().await;
+        let deadline = Instant::now() + LAST_WORDS;
+        for runner in self.created.take_runners() {
+            runner.stop().await;
+        }
+        for mut reader in self.readers.drain(..) {
+            if timeout_at(deadline, &mut reader).await.is_err() {
+                reader.abort();
+            }
+        }
+    }
+
+    /// Removes everything; what remains is told.
+    pub(super) async fn remove(mut self, place: &Place) -> Vec<Error> {
+        self.stop(place).await;
+        let mut errors = Vec::new();
+        for (namespace, owner) in &self.owners {
+            let api: Api<Job> = Api::namespaced(place.client.clone(), namespace);
+            let what = format!("Job {namespace}/{}", owner.name);
+            match timeout(place.patience, api.delete(&owner.name, &DeleteParams::background())).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) if is_absent(&error) => {}
+                Ok(Err(error)) => errors.push(Error::api(format!("remove {what}"), error)),
+                Err(_) => errors.push(Error::Silent { doing: format!("remove {what}"), after: place.patience }),
+            }
+        }
+        let pods = self.created.pods();
+        let gone = async {
+            let mut news = place.shared.news();
+            while pods.iter().any(|ours| is_there(place, ours)) {
+                if news.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = timeout(REMOVAL, gone).await;
+        let left = pods.iter().filter(|ours| is_there(place, ours));
+        errors.extend(left.map(|ours| Error::Left { what: format!("pod {}/{}", ours.namespace, ours.name) }));
+        errors
+    }
+}
+
+/// Whether a pod of ours is still known to exist.
+fn is_there(place: &Place, ours: &Ours) -> bool {
+    let pod = place.shared.store().pod(&ours.namespace, &ours.name);
+    pod.is_some_and(|pod| pod.metadata.uid.as_deref() == Some(&ours.uid))
+}
+
+/// The namespace in which the probe of a vantage runs; `None` for the runner's, which is no pod.
+fn namespace_of(vantage: &Vantage, own: &str) -> Option<String> {
+    match vantage {
+        Vantage::Pod { namespace, .. } => Some(namespace.clone()),
+        Vantage::Node { .. } | Vantage::Witness { .. } => Some(own.to_owned()),
+        Vantage::Runner => None,
+    }
+}
+
+/// One request, with its limit; the answer's words where it failed.
+async fn within<T>(place: &Place, request: impl Future<Output = Result<T, Error>>) -> Result<T, String> {
+    match timeout(place.patience, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(Error::Api { source, doing })) => Err(format!("failed to {doing}: {}", describe(&source))),
+        Ok(Err(error)) => Err(format!("failed to {error}")),
+        Err(_) => Err(format!("the API server gave no answer within {} s", place.patience.as_secs())),
+    }
+}
+
+/// Creates one probe, with a plan that may differ from the launch's in addresses.
+async fn create(place: &Place, launch: &Launch, plan: &wire::Plan, owner: OwnerReference) -> Result<Ours, String> {
+    let environment = watertight_probe::encode_plan(plan).map_err(|error| error.to_string())?;
+    let wanted = Wanted { probe: launch.probe, owner, environment: &environment };
+    let pod = match &launch.vantage {
+        Vantage::Pod { namespace, name, .. } => {
+            let source = place.shared.store().pod(namespace, name);
+            let source = source.ok_or_else(|| format!("pod {namespace}/{name} is gone"))?;
+            probe_pod::clone_of(&source, &place.common, &wanted)
+        }
+        Vantage::Node { name } => probe_pod::of_node(name, &place.namespace, &place.common, &wanted),
+        Vantage::Witness { node } => {
+            let node = Some(node.as_str()).filter(|node| !node.is_empty());
+            probe_pod::of_nobody(node, &place.namespace, &place.common, &wanted)
+        }
+        Vantage::Runner => return Err("the runner's probe is no pod".into()),
+    };
+    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+    let api: Api<Pod> = Api::namespaced(place.client.clone(), &namespace);
+    let created = within(place, async {
+        api.create(&PostParams::default(), &pod)
+            .await
+            .map_err(|error| Error::api(format!("create a probe in namespace {namespace}"), error))
+    })
+    .await?;
+    Ok(Ours {
+        namespace,
+        name: created.metadata.name.unwrap_or_default(),
+        uid: created.metadata.uid.unwrap_or_default(),
+    })
+}
+
+/// The pods of the probes that have pods' identities, by the addresses of those pods.
+fn peers(place: &Place, probes: &[Launch]) -> BTreeMap<IpAddr, Peer> {
+    let store = place.shared.store();
+    let mut pods = BTreeMap::new();
+    for launch in probes {
+        let Vantage::Pod { namespace, name, .. } = &launch.vantage else { continue };
+        let Some(source) = store.pod(namespace, name) else { continue };
+        let labels = identity_labels(source.metadata.labels.as_ref().unwrap_or(&Labels::new()));
+        let own = names::probe(&labels, &place.common.run, launch.probe);
+        for address in addresses(&source) {
+            pods.entry(address).or_insert_with(|| (namespace.clone(), own.clone()));
+        }
+    }
+    pods
+}
+
+fn addresses(pod: &Pod) -> Vec<IpAddr> {
+    let all = pod.status.as_ref().and_then(|status| status.pod_ips.as_deref()).unwrap_or_default();
+    all.iter().filter_map(|address| address.ip.parse().ok()).collect()
+}
+
+/// A probe that is to reach others; the runner's in any case.
+struct Meeting {
+    place: Place,
+    launch: Launch,
+    /// `None` for the runner's probe, which is no pod.
+    owner: Option<OwnerReference>,
+    /// Whom it wants to reach, by the address that its plan gives.
+    wanted: BTreeMap<IpAddr, Peer>,
+    created: Arc<Created>,
+}
+
+impl Meeting {
+    /// Waits for the others' addresses, creates the probe and reads it to its end.
+    async fn hold(self, lines: mpsc::Sender<Arrival>) {
+        let mut news = self.place.shared.news();
+        let met = async {
+            while self.known().len() < self.wanted.len() {
+                if news.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Those that never came are not reached, which proves nothing of them.
+        let _ = timeout(MEETING, met).await;
+        let Self { place, launch, owner, created, .. } = &self;
+        let given = meet::exchange(&launch.plan, &self.known());
+        let digests = Some(Digests::of(&launch.plan, &given));
+        let outcome = match owner {
+            None => RunnerProbe::start(launch.probe, &given, digests, place.started, &lines)
+                .map(|runner| created.note_runner(runner)),
+            Some(owner) => match create(place, launch, &given, owner.clone()).await {
+                Ok(ours) => {
+                    created.note(&ours);
+                    follow(place.clone(), ours, launch.probe, digests, lines.clone()).await;
+                    Ok(())
+                }
+                Err(why) => Err(why),
+            },
+        };
+        if let Err(why) = outcome {
+            not_started(place, launch.probe, why, &lines).await;
+        }
+    }
+
+    fn known(&self) -> Exchange {
+        let store = self.place.shared.store();
+        let own = |(of, (namespace, name)): (&IpAddr, &Peer)| {
+            let pod = store.pod(namespace, name)?;
+            let own = addresses(&pod).into_iter().find(|own| own.is_ipv4() == of.is_ipv4())?;
+            Some((*of, own))
+        };
+        self.wanted.iter().filter_map(own).collect()
+    }
+}
+
+/// Reads one probe to its end. One that never runs is deleted at once: it must not begin later, nor keep a node busy.
+async fn follow(place: Place, ours: Ours, probe: ProbeId, digests: Option<Digests>, lines: mpsc::Sender<Arrival>) {
+    let log = Log {
+        client: place.client.clone(),
+        shared: Arc::clone(&place.shared),
+        namespace: ours.namespace.clone(),
+        pod: ours.name.clone(),
+        container: CONTAINER.into(),
+        probe,
+        digests,
+        lines,
+    };
+    if let Err(why) = log.follow().await {
+        delete(&place, &ours).await;
+        log.tell(Err(ProbeFault::NotStarted(why))).await;
+    }
+}
+
+async fn delete(place: &Place, ours: &Ours) {
+    let api: Api<Pod> = Api::namespaced(place.client.clone(), &ours.namespace);
+    let parameters = DeleteParams {
+        grace_period_seconds: Some(GRACE_SECONDS),
+        preconditions: Some(Preconditions { uid: Some(ours.uid.clone()), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    // Whatever came of it: what is still there at the end of the run is told then.
+    let _ = timeout(place.patience, api.delete(&ours.name, &parameters)).await;
+}
+
+/// Reports a probe that did not start.
+async fn not_started(place: &Place, probe: ProbeId, why: String, lines: &mpsc::Sender<Arrival>) {
+    // Nobody reads any more: then nobody wants to know.
+    let _ = lines.send(Arrival { probe, at: place.shared.now(), line: Err(ProbeFault::NotStarted(why)) }).await;
+}

@@ -1,0 +1,325 @@
+//! What is known of the cluster's objects, and what of a change to them matters.
+
+use super::fingerprint::{self, Fingerprint};
+use super::names::run_of;
+use crate::backend::{Change, Changed};
+use crate::inventory::Objects;
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::Resource;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+
+/// Namespace (empty for what has none) and name.
+pub(super) type Key = (String, String);
+
+/// All objects of a kind.
+pub(super) type Shelf<K> = BTreeMap<Key, Arc<K>>;
+
+/// A kind of objects that is watched.
+pub(super) trait Kind:
+    Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static
+{
+    /// Where its objects are kept.
+    fn shelf(store: &mut Store) -> &mut Shelf<Self>;
+    /// What of it matters.
+    fn fingerprint(&self) -> Fingerprint;
+    /// What has changed when that has; `None` where no verdict asks.
+    fn changed(&self) -> Option<Changed>;
+}
+
+/// Everything that is watched.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    namespaces: Shelf<Namespace>,
+    nodes: Shelf<Node>,
+    pods: Shelf<Pod>,
+    services: Shelf<Service>,
+    slices: Shelf<EndpointSlice>,
+    policies: Shelf<NetworkPolicy>,
+    /// Whether changes are told: from the first inventory on.
+    told: bool,
+}
+
+impl Store {
+    /// All but what belongs to us.
+    pub(super) fn objects(&self) -> Objects<'_> {
+        Objects {
+            namespaces: self.namespaces.values().map(AsRef::as_ref).collect(),
+            nodes: self.nodes.values().map(AsRef::as_ref).collect(),
+            pods: self.pods.values().map(AsRef::as_ref).filter(|pod| run_of(&pod.metadata).is_none()).collect(),
+            services: self.services.values().map(AsRef::as_ref).collect(),
+            policies: self.policies.values().map(AsRef::as_ref).collect(),
+        }
+    }
+
+    /// A pod, ours or not.
+    pub(super) fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        self.pods.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// A namespace.
+    pub(super) fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
+        self.namespaces.get(&(String::new(), name.to_owned())).cloned()
+    }
+}
+
+/// The store, shared by the watches that fill it and by everything that reads it.
+pub(super) struct Shared {
+    store: Mutex<Store>,
+    started: Instant,
+    notice: mpsc::Sender<Change>,
+    version: watch::Sender<u64>,
+}
+
+impl Shared {
+    /// Nothing is known yet.
+    pub(super) fn new(started: Instant, notice: mpsc::Sender<Change>) -> Self {
+        Self { store: Mutex::default(), started, notice, version: watch::Sender::new(0) }
+    }
+
+    /// The store as it is now. To be held for no longer than a look takes.
+    pub(super) fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells whenever anything in the store is new.
+    pub(super) fn news(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// The time since the run's clock was started.
+    pub(super) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// From now on changes are told.
+    pub(super) fn tell(&self) {
+        self.store().told = true;
+    }
+
+    /// Takes one object in; `at` is the earliest moment at which it may have changed.
+    pub(super) async fn apply<K: Kind>(&self, object: K, at: Duration) {
+        let key = key_of(&object);
+        self.update(at, |store: &mut Store| {
+            let new = Arc::new(object);
+            let old = K::shelf(store).insert(key, Arc::clone(&new));
+            vec![(old, Some(new))]
+        })
+        .await;
+    }
+
+    /// Takes one object out.
+    pub(super) async fn delete<K: Kind>(&self, object: &K, at: Duration) {
+        let key = key_of(object);
+        self.update(at, |store: &mut Store| vec![(K::shelf(store).remove(&key), None)]).await;
+    }
+
+    /// Replaces all objects of a kind, or of one namespace of it.
+    pub(super) async fn replace<K: Kind>(&self, namespace: Option<&str>, objects: Vec<K>, at: Duration) {
+        self.update(at, |store: &mut Store| {
+            let shelf = K::shelf(store);
+            let mut new: Shelf<K> = objects.into_iter().map(|object| (key_of(&object), Arc::new(object))).collect();
+            let is_meant = |key: &Key| namespace.is_none_or(|namespace| key.0 == namespace);
+            let known: Vec<Key> = shelf.keys().filter(|key| is_meant(key)).cloned().collect();
+            let mut pairs = Vec::new();
+            for key in known {
+                let old = shelf.remove(&key);
+                pairs.push((old, new.get(&key).cloned()));
+                if let Some(object) = new.remove(&key) {
+                    shelf.insert(key, object);
+                }
+            }
+            for (key, object) in new {
+                shelf.insert(key, Arc::clone(&object));
+                pairs.push((None, Some(object)));
+            }
+            pairs
+        })
+        .await;
+    }
+
+    async fn update<K: Kind>(
+        &self,
+        at: Duration,
+        update: impl FnOnce(&mut Store) -> Vec<(Option<Arc<K>>, Option<Arc<K>>)>,
+    ) {
+        let changes: Vec<Changed> = {
+            let mut store = self.store();
+            let pairs = update(&mut store);
+            if store.told {
+                pairs.iter().filter_map(|(old, new)| difference(old.as_deref(), new.as_deref())).collect()
+            } else {
+                Vec::new()
+            }
+        };
+        self.version.send_modify(|version| *version += 1);
+        for what in changes {
+            // Nobody listens: then nobody judges by it either.
+            let _ = self.notice.send(Change { at, what }).await;
+        }
+    }
+}
+
+/// What a verdict must know of the step from one state of an object to the next.
+fn difference<K: Kind>(old: Option<&K>, new: Option<&K>) -> Option<Changed> {
+    let object = new.or(old)?;
+    let state = |object: Option<&K>| object.map(K::fingerprint).unwrap_or_default();
+    if run_of(object.meta()).is_some() || state(old) == state(new) {
+        return None;
+    }
+    object.changed()
+}
+
+fn key_of<K: Kind>(object: &K) -> Key {
+    (object.meta().namespace.clone().unwrap_or_default(), object.meta().name.clone().unwrap_or_default())
+}
+
+impl Kind for Namespace {
+    fn shelf(store: &mut Store) -> &mut Shelf<Self> {
+        &mut store.namespaces
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        fingerprint::of_namespace(self)
+    }
+
+    fn changed(&self) -> Option<Changed> {
+        Some(Changed::Namespace(key_of(self).1))
+    }
+}
+
+impl Kind for Node {
+    fn shelf(store: &mut Store) -> &mut Shelf<Self> {
+        &mut store.nodes
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        fingerprint::of_node(self)
+    }
+
+    fn changed(&self) -> Option<Changed> {
+        None
+    }
+}
+
+impl Kind for Pod {
+    fn shelf(store: &mut Store) -> &mut Shelf<Self> {
+        &mut store.pods
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        fingerprint::of_pod(self)
+    }
+
+    fn changed(&self) -> Option<Changed> {
+        let (namespace, name) = key_of(self);
+        Some(Changed::Pod(namespace, name))
+    }
+}
+
+impl Kind for Service {
+    fn shelf(store: &mut Store) -> &mut Shelf<Self> {
+        &mut store.services
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        fingerprint::of_service(self)
+    }
+
+    fn changed(&self) -> Option<Changed> {
+        let (namespace, name) = key_of(self);
+        Some(Changed::Service(namespace, name))
+    }
+}
+
+impl Kind for EndpointSlice {
+    fn shelf(store: &mut Store) -> &mut Shelf<Self> {
+        &mut store.slices
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        fingerprint::of_slice(self)
+    }
+
+    /// The Service that it belongs to, by the label that its controller sets (discovery/v1, `LabelServiceName`).
+    fn changed(&self) -> Option<Changed> {
+        let service = self.metadata.labels.as_ref()?.get("kubernetes.io/service-name")?;
+        Some(Changed::Service(key_of(self).0, service.clone()))
+    }
+}
+
+impl Kind for NetworkPolicy {
+    fn shelf(store: &mut Store) -> &mut Shelf<Self> {
+        &mut store.policies
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        fingerprint::of_policy(self)
+    }
+
+    fn changed(&self) -> Option<Changed> {
+        let (namespace, name) = key_of(self);
+        Some(Changed::Policy(namespace, name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::names::RUN;
+    use super::*;
+    use serde_json::json;
+
+    fn pod(name: &str, uid: &str, run: Option<&str>) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": { "name": name, "namespace": "n", "uid": uid, "annotations": run.map(|run| json!({ RUN: run })) },
+            "spec": { "containers": [] },
+        }))
+        .unwrap()
+    }
+
+    fn told(receiver: &mut mpsc::Receiver<Change>) -> Vec<Changed> {
+        std::iter::from_fn(|| receiver.try_recv().ok()).map(|change| change.what).collect()
+    }
+
+    #[tokio::test]
+    async fn what_was_missed_while_nobody_watched_is_found_when_all_is_listed_again() {
+        let (notice, mut changes) = mpsc::channel(16);
+        let shared = Shared::new(Instant::now(), notice);
+        shared.replace(None, vec![pod("a", "1", None), pod("b", "1", None), pod("c", "1", None)], Duration::ZERO).await;
+        assert_eq!(told(&mut changes), [], "nothing is a change before there is a plan");
+        shared.tell();
+        shared.replace(None, vec![pod("a", "1", None), pod("b", "2", None), pod("d", "1", None)], Duration::ZERO).await;
+        let pod = |name: &str| Changed::Pod("n".into(), name.into());
+        assert_eq!(told(&mut changes), [pod("b"), pod("c"), pod("d")]);
+    }
+
+    #[tokio::test]
+    async fn our_own_objects_do_not_count_and_are_no_part_of_the_inventory() {
+        let (notice, mut changes) = mpsc::channel(16);
+        let shared = Shared::new(Instant::now(), notice);
+        shared.tell();
+        shared.apply(pod("a", "1", Some("r")), Duration::ZERO).await;
+        shared.delete(&pod("a", "1", Some("r")), Duration::ZERO).await;
+        shared.apply(pod("b", "1", Some("r")), Duration::ZERO).await;
+        assert_eq!(told(&mut changes), []);
+        assert!(shared.store().objects().pods.is_empty());
+        assert!(shared.store().pod("n", "b").is_some());
+    }
+
+    #[tokio::test]
+    async fn one_namespace_listed_again_leaves_the_others_alone() {
+        let (notice, mut changes) = mpsc::channel(16);
+        let shared = Shared::new(Instant::now(), notice);
+        let mut elsewhere = pod("a", "1", None);
+        elsewhere.metadata.namespace = Some("m".into());
+        shared.apply(elsewhere, Duration::ZERO).await;
+        shared.tell();
+        shared.replace(Some("n"), vec![pod("a", "1", None)], Duration::ZERO).await;
+        assert_eq!(told(&mut changes), [Changed::Pod("n".into(), "a".into())]);
+        assert_eq!(shared.store().objects().pods.len(), 2);
+    }
+}

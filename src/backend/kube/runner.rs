@@ -1,0 +1,111 @@
+//! The runner's own probe: this program again, in the network that watertight itself runs in.
+
+use super::meet::Digests;
+use crate::backend::lines::{parse, without_end};
+use crate::backend::{Arrival, ProbeFault};
+use crate::plan::ProbeId;
+use crate::wire::{self, MAX_LINE};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// This program, also after its file was replaced.
+const SELF: &str = "/proc/self/exe";
+
+/// How long it may take to say `bye`.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The runner's probe while it runs.
+pub(super) struct RunnerProbe {
+    pid: Pid,
+    /// Closing it ends the probe, also when this process is killed.
+    _stdin: Option<ChildStdin>,
+    reader: JoinHandle<()>,
+}
+
+impl RunnerProbe {
+    /// Starts it, and a task that reads its lines.
+    ///
+    /// # Errors
+    /// Why it did not start.
+    pub(super) fn start(
+        probe: ProbeId,
+        plan: &wire::Plan,
+        digests: Option<Digests>,
+        since: Instant,
+        lines: &mpsc::Sender<Arrival>,
+    ) -> Result<Self, String> {
+        let environment = watertight_probe::encode_plan(plan).map_err(|error| error.to_string())?;
+        let mut command = Command::new(SELF);
+        command
+            .arg("__probe")
+            .env_clear()
+            .envs(environment)
+            .env("WATERTIGHT_STDIN", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
+        let mut child = command.spawn().map_err(|error| error.to_string())?;
+        let pid = Pid::from_raw(child.id().map_or(0, u32::cast_signed));
+        let stdin = child.stdin.take();
+        let reader = tokio::spawn(read(probe, child, digests, since, lines.clone()));
+        Ok(Self { pid, _stdin: stdin, reader })
+    }
+
+    /// SIGTERM, a second for the last lines, SIGKILL.
+    pub(super) async fn stop(mut self) {
+        if self.reader.is_finished() {
+            return;
+        }
+        // It may end in this moment by itself; its number is ours until it has been waited for.
+        let _ = kill(self.pid, Signal::SIGTERM);
+        if timeout(GRACE, &mut self.reader).await.is_err() {
+            let _ = kill(self.pid, Signal::SIGKILL);
+            // A panic of the reader is a defect that the missing lines show already.
+            let _ = self.reader.await;
+        }
+    }
+}
+
+async fn read(
+    probe: ProbeId,
+    mut child: Child,
+    digests: Option<Digests>,
+    since: Instant,
+    lines: mpsc::Sender<Arrival>,
+) {
+    if let Some(stdout) = child.stdout.take() {
+        let mut stdout = BufReader::with_capacity(2 * MAX_LINE, stdout);
+        while let Some(mut line) = next(&mut stdout).await {
+            if let (Some(digests), Ok(line)) = (&digests, &mut line) {
+                digests.tell(line);
+            }
+            if lines.send(Arrival { probe, at: since.elapsed(), line }).await.is_err() {
+                break;
+            }
+        }
+    }
+    let how = match child.wait().await {
+        Ok(status) => status.to_string(),
+        Err(error) => error.to_string(),
+    };
+    let _ = lines.send(Arrival { probe, at: since.elapsed(), line: Err(ProbeFault::Ended(how)) }).await;
+}
+
+/// The next line; `None` at the end. Our own program writes no line without end, so nothing is looked for after one.
+async fn next(stdout: &mut (impl AsyncBufRead + Unpin)) -> Option<Result<wire::Line, ProbeFault>> {
+    let mut line = Vec::new();
+    match (&mut *stdout).take(MAX_LINE as u64).read_until(b'\n', &mut line).await {
+        Ok(0) => None,
+        Ok(_) if line.ends_with(b"\n") => Some(parse(&line)),
+        Ok(length) => Some(Err(without_end(length))),
+        Err(error) => Some(Err(ProbeFault::Unreadable(error.to_string()))),
+    }
+}

@@ -1,0 +1,243 @@
+//! Lists and watches: everything is listed once, and from then on only changes come.
+
+use super::connect::Connection;
+use super::error::{Error, is_absent, is_forbidden};
+use super::objects::{Kind, Shared};
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Resource};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// Pauses between attempts to watch again: a run lasts a minute, so they are short.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What comes first after a loss may have happened at any time since.
+const CATCHING_UP: Duration = Duration::from_secs(2);
+
+/// The watches of a run. They end with it.
+#[derive(Default)]
+pub(super) struct Watches {
+    tasks: Vec<JoinHandle<()>>,
+    /// What could not be read, and what that means.
+    pub(super) notes: Vec<String>,
+}
+
+impl Drop for Watches {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// Starts all watches and returns when everything has been listed once. Where the whole cluster may not be read, the
+/// given namespaces are.
+///
+/// # Errors
+/// When the API server cannot be asked, or refuses something without which no verdict is possible.
+pub(super) async fn start(
+    connection: &Connection,
+    shared: &Arc<Shared>,
+    namespaces: &BTreeSet<String>,
+    patience: Duration,
+) -> Result<Watches, Error> {
+    let mut watches = Watches::default();
+    let listing = async {
+        let (pods, services, slices, policies, all_namespaces, nodes) = tokio::join!(
+            everywhere_or_within::<Pod>(connection, shared, namespaces),
+            everywhere_or_within::<Service>(connection, shared, namespaces),
+            everywhere_or_within::<EndpointSlice>(connection, shared, namespaces),
+            everywhere_or_within::<NetworkPolicy>(connection, shared, namespaces),
+            watch::<Namespace>(Api::all(connection.client.clone()), None, shared),
+            watch::<Node>(Api::all(connection.client.clone()), None, shared),
+        );
+        for tasks in [pods, services, slices, policies] {
+            watches.tasks.extend(tasks?);
+        }
+        match nodes {
+            Ok(task) => watches.tasks.push(task),
+            Err(error) if is_refused(&error) => {
+                watches.notes.push("nodes may not be listed: only those are known that pods run on".to_owned());
+            }
+            Err(error) => return Err(Error::watch("list nodes", error)),
+        }
+        match all_namespaces {
+            Ok(task) => watches.tasks.push(task),
+            Err(error) if is_refused(&error) => {
+                let blind = single_namespaces(connection, shared, namespaces).await?;
+                watches
+                    .notes
+                    .push("namespaces may not be watched: a change of their labels would not be noticed".to_owned());
+                if !blind.is_empty() {
+                    watches.notes.push(format!("the labels of these namespaces may not be read: {}", blind.join(", ")));
+                }
+            }
+            Err(error) => return Err(Error::watch("list namespaces", error)),
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(patience, listing).await {
+        Ok(listed) => listed?,
+        Err(_) => return Err(Error::Silent { doing: "list the cluster's objects".into(), after: patience }),
+    }
+    Ok(watches)
+}
+
+async fn everywhere_or_within<K>(
+    connection: &Connection,
+    shared: &Arc<Shared>,
+    namespaces: &BTreeSet<String>,
+) -> Result<Vec<JoinHandle<()>>, Error>
+where
+    K: Kind + Resource<Scope = NamespaceResourceScope>,
+{
+    let doing = || format!("list {}", K::plural(&()));
+    match watch::<K>(Api::all(connection.client.clone()), None, shared).await {
+        Ok(task) => return Ok(vec![task]),
+        Err(error) if is_refused(&error) => {}
+        Err(error) => return Err(Error::watch(doing(), error)),
+    }
+    let mut tasks = Vec::new();
+    for namespace in namespaces {
+        let api = Api::namespaced(connection.client.clone(), namespace);
+        match watch::<K>(api, Some(namespace.clone()), shared).await {
+            Ok(task) => tasks.push(task),
+            Err(error) if is_refused(&error) => {
+                return Err(Error::Forbidden {
+                    doing: doing(),
+                    verb: "list and watch",
+                    what: format!("{} in namespace {namespace}", K::plural(&())),
+                    help: "`watertight plan` prints the Role to apply".into(),
+                });
+            }
+            Err(error) => return Err(Error::watch(doing(), error)),
+        }
+    }
+    Ok(tasks)
+}
+
+/// Reads namespaces one by one; those whose labels may not be read are named.
+async fn single_namespaces(
+    connection: &Connection,
+    shared: &Arc<Shared>,
+    namespaces: &BTreeSet<String>,
+) -> Result<Vec<String>, Error> {
+    let api: Api<Namespace> = Api::all(connection.client.clone());
+    let mut blind = Vec::new();
+    for name in namespaces {
+        match api.get(name).await {
+            Ok(namespace) => shared.apply(namespace, shared.now()).await,
+            Err(error) if is_forbidden(&error) => blind.push(name.clone()),
+            Err(error) if is_absent(&error) => {}
+            Err(error) => return Err(Error::api(format!("read namespace {name}"), error)),
+        }
+    }
+    Ok(blind)
+}
+
+/// Starts one watch and returns when it has listed everything once.
+async fn watch<K: Kind>(
+    api: Api<K>,
+    namespace: Option<String>,
+    shared: &Arc<Shared>,
+) -> Result<JoinHandle<()>, watcher::Error> {
+    let (first, listed) = oneshot::channel();
+    let task = tokio::spawn(keep(api, namespace, Arc::clone(shared), first));
+    match listed.await {
+        Ok(Ok(())) => Ok(task),
+        Ok(Err(error)) => {
+            task.abort();
+            Err(error)
+        }
+        // The sender is dropped without a word only when the task is, which nobody else can do.
+        Err(_) => Ok(task),
+    }
+}
+
+/// Keeps a kind up to date. An error before the first list is over ends it; later ones are waited out, since the API
+/// server may be restarting, and what was missed meanwhile is found by listing again.
+async fn keep<K: Kind>(
+    api: Api<K>,
+    namespace: Option<String>,
+    shared: Arc<Shared>,
+    first: oneshot::Sender<Result<(), watcher::Error>>,
+) {
+    let mut first = Some(first);
+    let mut lost: Option<Duration> = None;
+    let mut caught_up_at: Option<Duration> = None;
+    let mut listing = Vec::new();
+    let mut events = watcher(api, watcher::Config::default()).backoff(Pauses(FIRST_PAUSE)).boxed();
+    loop {
+        let event = match events.try_next().await {
+            Ok(Some(event)) => event,
+            Ok(None) => return,
+            Err(error) => {
+                if let Some(first) = first.take() {
+                    let _ = first.send(Err(error));
+                    return;
+                }
+                lost.get_or_insert_with(|| shared.now());
+                caught_up_at = None;
+                continue;
+            }
+        };
+        let now = shared.now();
+        if lost.is_some() && now >= *caught_up_at.get_or_insert(now + CATCHING_UP) {
+            (lost, caught_up_at) = (None, None);
+        }
+        let at = lost.unwrap_or(now);
+        match event {
+            Event::Init => listing.clear(),
+            Event::InitApply(object) => listing.push(object),
+            Event::InitDone => {
+                shared.replace(namespace.as_deref(), std::mem::take(&mut listing), at).await;
+                if let Some(first) = first.take() {
+                    let _ = first.send(Ok(()));
+                }
+            }
+            Event::Apply(object) => shared.apply(object, at).await,
+            Event::Delete(object) => shared.delete(&object, at).await,
+        }
+    }
+}
+
+/// Pauses that double up to a limit.
+struct Pauses(Duration);
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = self.0;
+        self.0 = (pause * 2).min(LONGEST_PAUSE);
+        Some(pause)
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        self.0 = FIRST_PAUSE;
+    }
+}
+
+/// Whether this kind may not be listed or watched there.
+fn is_refused(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => is_forbidden(error),
+        watcher::Error::WatchError(status) => status.code == 403,
+        watcher::Error::NoResourceVersion => false,
+    }
+}

@@ -1,0 +1,308 @@
+//! One run in a cluster, from suites to an exit code.
+
+use super::interrupt::Interrupts;
+use super::lab::new_run;
+use super::load::{self, Given};
+use super::session::{carry_out, own_digest};
+use super::sinks::{Sinks, describe};
+use super::terminal::Screens;
+use super::{RunOptions, SelectArgs};
+use crate::backend::Backend;
+use crate::backend::kube::{self, Access, Image, Kube, PROBE_IMAGE};
+use crate::engine::{self, Replan, RunnerClock};
+use crate::event::ExitCode;
+use crate::inventory::Inventory;
+use crate::model::parse_duration;
+use crate::plan::{Plan, Schedule};
+use crate::source::Sources;
+use crate::suite::{Locator, Suite};
+use clap::{Args, ValueEnum};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How often a probe gives life signs: its log is bounded.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// Which cluster, as whom, and with which probes: the first are kubectl's flags.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Cluster, where no lab is given")]
+pub(super) struct ClusterArgs {
+    /// The kubeconfig file
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// The cluster of the kubeconfig
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+    /// The user of the kubeconfig
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Where probes run that stand for no workload
+    #[arg(short = 'n', long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// Act as this user
+    #[arg(long = "as", value_name = "USER")]
+    act_as: Option<String>,
+    /// Act as of this group (repeatable)
+    #[arg(long = "as-group", value_name = "GROUP")]
+    act_as_groups: Vec<String>,
+    /// Act as this uid
+    #[arg(long = "as-uid", value_name = "UID")]
+    act_as_uid: Option<String>,
+    /// How long one request to the API server may take; 0 for as long as is usual here
+    #[arg(long, value_name = "TIME", value_parser = parse_timeout)]
+    request_timeout: Option<Duration>,
+    /// The image of the probe
+    #[arg(long, value_name = "IMAGE", env = "WATERTIGHT_PROBE_IMAGE", default_value = PROBE_IMAGE)]
+    probe_image: String,
+    /// When nodes pull it
+    #[arg(long, value_enum, value_name = "WHEN", env = "WATERTIGHT_IMAGE_PULL_POLICY", default_value_t)]
+    image_pull_policy: PullWhen,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+enum PullWhen {
+    /// Each time.
+    Always,
+    /// Where it is not there yet.
+    #[default]
+    IfNotPresent,
+    /// Never: it has to be there.
+    Never,
+}
+
+impl ClusterArgs {
+    pub(super) fn access(&self) -> Access {
+        Access {
+            kubeconfig: self.kubeconfig.clone(),
+            context: self.context.clone(),
+            cluster: self.cluster.clone(),
+            user: self.user.clone(),
+            namespace: self.namespace.clone(),
+            act_as: self.act_as.clone(),
+            act_as_groups: self.act_as_groups.clone(),
+            act_as_uid: self.act_as_uid.clone(),
+            request_timeout: self.request_timeout,
+        }
+    }
+
+    fn image(&self) -> Image {
+        let pull_policy = match self.image_pull_policy {
+            PullWhen::Always => "Always",
+            PullWhen::IfNotPresent => "IfNotPresent",
+            PullWhen::Never => "Never",
+        };
+        Image { name: self.probe_image.clone(), pull_policy: pull_policy.to_owned() }
+    }
+}
+
+/// As kubectl takes it: a plain 0 means no limit of its own.
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    if text == "0" { Ok(Duration::ZERO) } else { parse_duration(text).map_err(|error| error.to_string()) }
+}
+
+/// Suites, and what they mean in a cluster that is connected.
+pub(super) struct Loaded {
+    kube: Kube,
+    pub(super) plan: Plan,
+    replan: Replan,
+}
+
+/// Reads suites, connects, makes the plan.
+///
+/// # Errors
+/// What has been shown already, as an exit code.
+pub(super) async fn load(
+    given: &Given<'_>,
+    run: &str,
+    cluster: &ClusterArgs,
+    select: &SelectArgs,
+    resolver: Resolver,
+    interrupts: &mut Interrupts,
+    screens: &Screens,
+) -> Result<Loaded, ExitCode> {
+    let mut sources = Sources::new();
+    let mut suites = load::suites(given, select.strict, &mut sources, screens)?;
+    select.settings.apply(&mut suites);
+    let impossible = |error: kube::Error| {
+        screens.error(&describe(&error));
+        ExitCode::Impossible
+    };
+    let namespaces = namespaces_of(&suites);
+    let connect = async {
+        let connected = Kube::connect(&cluster.access(), cluster.image(), run.to_owned(), &namespaces).await;
+        connected.map_err(impossible)
+    };
+    let mut kube = interruptible(connect, interrupts).await??;
+    for note in kube.notes() {
+        screens.note(note);
+    }
+    let planning = async {
+        let mut inventory = kube.inventory().await.map_err(impossible)?;
+        name_hosts(&mut kube, &suites, &mut inventory, resolver, screens).await;
+        let planned = load::plan_in_cluster(&inventory, &suites, &select.selection());
+        let plan = planned.map_err(|error| load::show_plan_error(&error, &sources, screens))?;
+        Ok((plan, load::replan_in_cluster(&inventory, &suites, &select.selection())))
+    };
+    match interruptible(planning, interrupts).await.flatten() {
+        Ok((plan, replan)) => Ok(Loaded { kube, plan, replan }),
+        Err(code) => {
+            // Names may have been resolved by a probe.
+            for error in kube.teardown().await {
+                screens.note(&format!("not everything was removed: {}", describe(&error)));
+            }
+            Err(code)
+        }
+    }
+}
+
+/// Ends early when the run is interrupted.
+async fn interruptible<T>(work: impl Future<Output = T>, interrupts: &mut Interrupts) -> Result<T, ExitCode> {
+    tokio::select! {
+        done = work => Ok(done),
+        _ = interrupts.next() => Err(ExitCode::Impossible),
+    }
+}
+
+/// The namespaces that suites name.
+fn namespaces_of(suites: &[Suite]) -> BTreeSet<String> {
+    let endpoints = suites.iter().flat_map(|suite| &suite.endpoints);
+    endpoints
+        .filter_map(|endpoint| match &endpoint.locator {
+            Locator::Workload { namespace, .. } | Locator::Pods { namespace, .. } => Some(namespace.clone()),
+            Locator::Service { service } => Some(service.namespace.clone()),
+            Locator::Host(_) | Locator::Address(_) | Locator::Runner | Locator::Nodes => None,
+        })
+        .collect()
+}
+
+/// Finds the addresses of outside hosts: as pods of the cluster resolve them, else as the runner does.
+async fn name_hosts(kube: &mut Kube, suites: &[Suite], inventory: &mut Inventory, by: Resolver, screens: &Screens) {
+    let endpoints = suites.iter().flat_map(|suite| &suite.endpoints);
+    let names: BTreeSet<String> = endpoints
+        .filter_map(|endpoint| match &endpoint.locator {
+            Locator::Host(name) => Some(name.as_str().to_owned()),
+            Locator::Workload { .. }
+            | Locator::Pods { .. }
+            | Locator::Service { .. }
+            | Locator::Address(_)
+            | Locator::Runner
+            | Locator::Nodes => None,
+        })
+        .collect();
+    let mut missing: Vec<String> = names.into_iter().collect();
+    if missing.is_empty() {
+        return;
+    }
+    if by == Resolver::Probe {
+        match kube.resolve(inventory, &missing).await {
+            Ok(found) => {
+                missing.retain(|name| !found.contains_key(name));
+                inventory.hosts.extend(found);
+            }
+            Err(why) => screens.note(&format!("outside names are resolved where watertight runs, since {why}")),
+        }
+    }
+    for name in missing {
+        let looked_up = tokio::net::lookup_host((name.as_str(), 0)).await;
+        let Ok(addresses) = looked_up.map(|found| found.map(|address| address.ip()).collect::<BTreeSet<_>>()) else {
+            continue;
+        };
+        inventory.hosts.insert(name, addresses.into_iter().collect());
+    }
+}
+
+/// Who resolves outside names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resolver {
+    /// A probe in the cluster.
+    Probe,
+    /// This process: nothing may be created.
+    Runner,
+}
+
+/// Runs in the cluster.
+pub(super) fn run(given: &Given<'_>, cluster: &ClusterArgs, options: &RunOptions, screens: &Screens) -> ExitCode {
+    // Reports come first: the file of an earlier run must not outlast a run that never begins.
+    let mut sinks = match Sinks::open(options, screens) {
+        Ok(sinks) => sinks,
+        Err(code) => return code,
+    };
+    let code = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(in_cluster(given, cluster, options, &mut sinks, screens));
+            // What is still being read belongs to probes that are gone.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => {
+            screens.error(&format!("failed to start the event loop: {error}"));
+            sinks.stopped("the event loop did not start", ExitCode::Impossible)
+        }
+    };
+    sinks.finish(code, screens)
+}
+
+async fn in_cluster(
+    given: &Given<'_>,
+    cluster: &ClusterArgs,
+    options: &RunOptions,
+    sinks: &mut Sinks,
+    screens: &Screens,
+) -> ExitCode {
+    let digest = tokio::task::spawn_blocking(own_digest);
+    let mut interrupts = Interrupts::listen();
+    let (id, seed) = new_run();
+    let loaded = load(given, &id, cluster, &options.select, Resolver::Probe, &mut interrupts, screens).await;
+    let Loaded { kube, plan, replan } = match loaded {
+        Ok(loaded) => loaded,
+        Err(code) => return sinks.stopped("there is nothing that could be tested", code),
+    };
+    sinks.show(options, screens);
+    let schedule = Schedule { run: id, seed, trust: Vec::new(), beat: BEAT };
+    let clock = RunnerClock::read(kube.started().elapsed());
+    let mut settings = options.settings(None);
+    settings.insert("probeImage".to_owned(), cluster.probe_image.clone().into());
+    let about = engine::About { digest: digest.await.ok().flatten(), probe_digest: None, settings };
+    let engine_options = engine::Options { schedule, backend: "cluster", clock, about, replan };
+    carry_out(&plan, kube, engine_options, interrupts.next(), sinks, screens).await
+}
+
+/// Plans for the cluster; changes nothing.
+///
+/// # Errors
+/// What has been shown already, as an exit code.
+pub(super) fn plan(
+    given: &Given<'_>,
+    cluster: &ClusterArgs,
+    select: &SelectArgs,
+    screens: &Screens,
+) -> Result<Plan, ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        screens.error(&format!("failed to start the event loop: {error}"));
+        ExitCode::Impossible
+    })?;
+    let (id, _) = new_run();
+    let loaded = runtime.block_on(async {
+        let mut interrupts = Interrupts::listen();
+        load(given, &id, cluster, select, Resolver::Runner, &mut interrupts, screens).await
+    });
+    runtime.shutdown_background();
+    loaded.map(|loaded| loaded.plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_of_zero_is_written_without_a_unit() {
+        assert_eq!(parse_timeout("0"), Ok(Duration::ZERO));
+        assert_eq!(parse_timeout("5s"), Ok(Duration::from_secs(5)));
+        assert!(parse_timeout("five").is_err());
+    }
+}

@@ -17,7 +17,7 @@ pub use clock::RunnerClock;
 pub use fold::Fold;
 pub use renewal::Replan;
 
-use crate::backend::{Arrival, Backend, Change, Records};
+use crate::backend::{Arrival, Backend, Change, Record, Records};
 use crate::event::{CheckRef, CheckResult, Outcome, RunEvent, RunInfo, Summary, check_ref, check_refs, check_result};
 use crate::inventory::{PolicyState, Surroundings, changed_policies};
 use crate::plan::{Check, FlowId, Plan, REQUEST_DEADLINE, Schedule, Waits, floor, longest};
@@ -27,6 +27,7 @@ use crate::verdict::{
 use crate::wire::{How, Stage};
 use renewal::Noticed;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -36,6 +37,9 @@ const LINES_IN_FLIGHT: usize = 4_096;
 
 /// How often checks are judged while probes run.
 const JUDGE_EVERY: Duration = Duration::from_millis(200);
+
+/// How often the enforcer's own counts are read while a check waits for them.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// Beyond the time that the slowest check may take: start-up, beats under way, a busy machine.
 const SPARE: Duration = Duration::from_secs(5);
@@ -148,10 +152,7 @@ pub async fn run<B: Backend>(
     match backend.records().await {
         Ok(records) => {
             observer.records(&records);
-            let records = records.into_iter();
-            run.fold.evidence.records = records
-                .map(|(flow, record)| (flow, EnforcerRecord { packets: record.packets, rule: record.rule }))
-                .collect();
+            run.fold.evidence.records = in_evidence(records);
         }
         Err(error) => {
             observer.event(RunEvent::Note { text: format!("the enforcer's own counts could not be read: {error}") });
@@ -173,6 +174,11 @@ pub async fn run<B: Backend>(
     let summary = Summary::of(&results, info.complete);
     observer.event(RunEvent::Finished { run: info, results, summary, policies });
     Ok(summary)
+}
+
+fn in_evidence(records: Records) -> BTreeMap<FlowId, EnforcerRecord> {
+    let counted = |record: Record| EnforcerRecord { packets: record.packets, rule: record.rule };
+    records.into_iter().map(|(flow, record)| (flow, counted(record))).collect()
 }
 
 /// Where the run takes place, or a note on why that could not be read.
@@ -249,6 +255,7 @@ impl Run<'_> {
         observer: &mut impl Observer,
     ) -> Option<String> {
         let mut extended = false;
+        let mut counted = Instant::now();
         let mut tick = interval(JUDGE_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watching_changes = true;
@@ -271,6 +278,10 @@ impl Run<'_> {
                         self.reopen();
                     }
                     self.renew(backend, lines, observer).await;
+                    if self.awaits_records() && counted.elapsed() >= COUNT_EVERY {
+                        self.count(backend, lines, observer).await;
+                        counted = Instant::now();
+                    }
                     let slow = self.settle(observer);
                     self.lengthen(slow, backend, lines, observer).await;
                     let settled = self.settled.iter().filter(|settled| **settled).count();
@@ -298,6 +309,24 @@ impl Run<'_> {
     fn take(&mut self, arrival: Arrival, observer: &mut impl Observer) {
         observer.arrival(&arrival);
         self.fold.line(&self.plan, arrival);
+    }
+
+    /// Whether a check that is not settled demands the enforcer's own count.
+    fn awaits_records(&self) -> bool {
+        let mut open = self.plan.checks.iter().zip(&self.settled).filter(|(_, settled)| !**settled);
+        open.any(|(check, _)| check.terms.demands_record())
+    }
+
+    /// Reads the enforcer's own counts while the run is on. What fails now is told when they are read at the end.
+    async fn count<B: Backend>(
+        &mut self,
+        backend: &mut B,
+        lines: &mut mpsc::Receiver<Arrival>,
+        observer: &mut impl Observer,
+    ) {
+        if let Ok(records) = self.meanwhile(backend.records(), lines, observer).await {
+            self.fold.evidence.records = in_evidence(records);
+        }
     }
 
     /// Judges what is not settled, and says what is now. Gives flows that must be waited for longer.

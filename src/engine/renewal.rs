@@ -245,7 +245,7 @@ impl Run<'_> {
     }
 
     /// Waits for something of the backend's, and takes lines meanwhile: readers may not wait for it.
-    async fn meanwhile<T>(
+    pub(super) async fn meanwhile<T>(
         &mut self,
         work: impl Future<Output = T>,
         lines: &mut mpsc::Receiver<Arrival>,

@@ -51,6 +51,11 @@ pub const MIN_DEADLINE: Duration = Duration::from_millis(1_300);
 pub(super) const MIN_SAMPLES: u32 = 6;
 
 impl Terms {
+    /// Whether a deny is proven only with the enforcer's own record.
+    pub fn demands_record(&self) -> bool {
+        self.demand == Demand::D2Record
+    }
+
     /// Fills in defaults: a line's settings go before the suite's. `answer` is the tier that the request's answer
     /// should reach.
     pub fn of(expected: Expected, line: &Settings, suite: &Settings, environment: Environment, answer: Demand) -> Self {

@@ -13,7 +13,7 @@ use watertight::event::{CheckResult, ExitCode, Outcome, RunEvent};
 use watertight::inventory::{Inventory, Manifests, load_manifests};
 use watertight::plan::{Plan, Selection};
 use watertight::source::{Diagnostics, Sources};
-use watertight::suite::{self, Suite};
+use watertight::suite::{self, Mechanism, Suite};
 use watertight::verdict::Reason;
 use watertight::wire::{Body, FaultReason};
 
@@ -79,9 +79,18 @@ impl Case {
         Self { turns, ..self }
     }
 
-    /// The same with another way to treat denied packets.
+    /// The same with another way to treat denied packets; lines that demand a drop demand that way.
     pub(crate) fn denying(&self, deny: Deny) -> Self {
-        Self { deny, ..self.clone() }
+        let mechanism = match deny {
+            Deny::Drop => Mechanism::Drop,
+            Deny::Reset => Mechanism::Reset,
+            Deny::Icmp => Mechanism::Icmp,
+        };
+        let mut this = Self { deny, ..self.clone() };
+        for line in &mut this.suite.lines {
+            line.settings.mechanism = line.settings.mechanism.map(|_drop| mechanism);
+        }
+        this
     }
 
     /// The same with another suite.

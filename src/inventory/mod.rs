@@ -200,6 +200,8 @@ pub struct Service {
     pub addresses: Vec<IpAddr>,
     /// Whether pods that are not ready are endpoints too.
     pub publish_not_ready: bool,
+    /// Whether a node's packets go to pods of that node only (`internalTrafficPolicy: Local`); without one they are dropped.
+    pub local_only: bool,
 }
 
 /// What a Service is reached by.

@@ -7,7 +7,7 @@ use crate::inventory::{Inventory, Labels, Pod, Service, identity_labels};
 use crate::model::{Family, ObjectRef, Transport};
 use crate::suite::{Locator, Spread};
 use crate::wire;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 /// At most so many addresses of an outside name are dialled in each family.
@@ -22,6 +22,8 @@ pub(super) struct Ends<'a> {
     pub(super) inventory: &'a Inventory,
     /// Pods and nodes with addresses of one family only, and which it is. Mostly there is none.
     one_family: HashMap<Vantage, Family>,
+    /// Services whose packets stay on their node, by namespace and name. Mostly there is none.
+    local_only: HashSet<(&'a str, &'a str)>,
 }
 
 impl<'a> Ends<'a> {
@@ -34,7 +36,9 @@ impl<'a> Ends<'a> {
         };
         let one_family =
             pods.chain(nodes).filter_map(|(vantage, addresses)| Some((vantage, only(addresses)?))).collect();
-        Self { inventory, one_family }
+        let local_only = inventory.services.iter().filter(|service| service.local_only);
+        let local_only = local_only.map(|service| (service.namespace.as_str(), service.name.as_str())).collect();
+        Self { inventory, one_family, local_only }
     }
 
     /// Whether packets to an address can be sent from a vantage at all: a family is tested where both ends have it.
@@ -76,9 +80,21 @@ impl<'a> Ends<'a> {
         vantages
     }
 
-    /// Whether a packet can go there at all: between two ends that are not one pod, in a family that the source has.
+    /// Whether a packet can go there at all: between two ends that are not one pod, in a family that the source has, to a
+    /// Service that leads to pods from there.
     pub(super) fn can_meet(&self, vantage: &Vantage, key: &TargetKey, party: &Party) -> bool {
-        !is_same_pod(vantage, party) && self.has_family_of(vantage, key.address)
+        !is_same_pod(vantage, party) && self.has_family_of(vantage, key.address) && self.is_served_on(vantage, party)
+    }
+
+    /// Whether a Service leads anywhere from a vantage's node, as far as its own settings go.
+    fn is_served_on(&self, vantage: &Vantage, party: &Party) -> bool {
+        match (party, vantage.node()) {
+            (Party::Service { service, nodes, .. }, Some(node)) => {
+                !self.local_only.contains(&(service.namespace.as_str(), service.name.as_str()))
+                    || nodes.iter().any(|of| of == node)
+            }
+            _ => true,
+        }
     }
 
     /// Who has an address inside the cluster.

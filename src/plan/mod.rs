@@ -16,6 +16,8 @@ mod renew;
 mod request;
 mod resolve;
 mod terms;
+#[cfg(test)]
+mod tests;
 mod wiring;
 
 pub use arming::arms_towards;

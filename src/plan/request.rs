@@ -81,6 +81,20 @@ pub(super) fn ask(
             let demand = certificate_demand(tls.server_name.as_deref(), environment);
             plain(Request::Tls(tls), Stage::Tls, demand)
         }
+        // On 80 too; there it is asked for a page, since a firewall that waits for a host's name looks like a quiet server.
+        (80, false) if outside && environment == Environment::Cluster => {
+            let host = host_of(target);
+            let request = Request::Http(Http {
+                tls: None,
+                method: "GET".into(),
+                path: "/".into(),
+                authority: host.clone().unwrap_or_default(),
+                headers: line.headers.clone(),
+                body: None,
+                h2: false,
+            });
+            Ask { authority_is_address: host.is_none().then_some(80), ..plain(request, Stage::Request, Demand::A1) }
+        }
         _ => match environment {
             Environment::Lab if udp || (outside && port.number == 80) => {
                 plain(Request::Nonce, Stage::FirstBytes, Demand::A2)

@@ -23,6 +23,7 @@ use crate::plan::{
 };
 use crate::suite::{Demand, Mechanism};
 use crate::wire::{FaultReason, How, Stage, Transport};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// How often a flow may begin anew because something relevant changed.
@@ -196,6 +197,9 @@ impl<'a> BlockedSuffix<'a> {
     /// Conditions 1 to 4: the window with the most samples for which all hold, or the condition that failed last.
     fn prove(&self, case: Case<'_>, check: &Check, id: FlowId) -> Result<DenyProof, Shortfall> {
         let (terms, watch) = (&check.terms, Watch::of(case, check, id));
+        if self.stage != Stage::Resolve {
+            self.same_addresses(case, id)?;
+        }
         let strict = terms.demand != Demand::D1;
         let able = Ability::of(case, id);
         let crossings = match self.stage {
@@ -284,6 +288,24 @@ impl<'a> BlockedSuffix<'a> {
             let slow = too_slow.filter(|_| !in_time);
             slow.or(shortfall).unwrap_or_else(|| self.nobody(case, id))
         })
+    }
+
+    /// A probe that resolves a name itself may be told other addresses than its controls: silence of these proves nothing.
+    fn same_addresses(&self, case: Case<'_>, id: FlowId) -> Result<(), Shortfall> {
+        let seen = case.evidence.flow(id);
+        let reached = |peer: &IpAddr| {
+            case.vouchers(id)
+                .any(|voucher| case.evidence.flow(voucher).peers.get(peer).is_some_and(|answered| *answered))
+        };
+        match seen.peers.keys().find(|peer| !reached(peer)) {
+            Some(peer) => {
+                Err((Reason::NoControlAnswered, format!("its name led to {peer}, where no control got an answer")))
+            }
+            None if seen.too_many_peers => {
+                Err((Reason::NoControlAnswered, "its name led to more addresses than are watched".into()))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The samples whose start satisfies `inside`.

@@ -1192,3 +1192,19 @@ fn control_that_takes_long_asks_for_more_time() {
     assert_eq!(scene.deny(), Verdict::Proven);
     assert_eq!(super::waits_needed(&scene.plan, &scene.evidence, &scene.plan.checks[0], DENIED), None);
 }
+
+#[test]
+fn name_that_leads_elsewhere_than_its_controls_go_proves_nothing() {
+    let address = |last: u8| std::net::IpAddr::from([203, 0, 113, last]);
+    let mut scene = Scene::good();
+    scene.evidence.flows[0].dialled(address(1), false);
+    assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
+    scene.evidence.flows[1].dialled(address(1), false);
+    assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered), "dialled is not answered");
+    scene.evidence.flows[1].dialled(address(1), true);
+    assert_eq!(scene.deny(), Verdict::Proven);
+    scene.evidence.flows[0].dialled(address(2), false);
+    assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
+    scene.read(DENIED, 4_700, open());
+    assert!(matches!(scene.deny(), Verdict::Violated(_)));
+}

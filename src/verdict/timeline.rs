@@ -6,6 +6,7 @@ use super::evidence::Disturbed;
 use super::reading::{AllowTier, Reading, Refusal};
 use crate::wire::{FaultReason, How, Stage, Stop};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// The longest pause between two openings over which a target counts as alive throughout, microseconds.
@@ -16,6 +17,9 @@ const MAX_STREAKS: usize = 8;
 
 /// Points in time kept of a streak; beyond that every other one is forgotten.
 const MAX_POINTS: usize = 16;
+
+/// Addresses of a name that are kept for a flow; more than that are as good as one that nobody reached.
+const MAX_PEERS: usize = 16;
 
 /// Different responders kept by name for a flow.
 const MAX_ANSWERERS: usize = 8;
@@ -82,6 +86,8 @@ pub struct FlowEvidence {
     pub streaks: Vec<Streak>,
     /// Streaks that were forgotten.
     pub forgotten: u32,
+    /// Addresses dialled where the probe resolved them itself, with whether a handshake was done there, or bytes came.
+    pub peers: BTreeMap<IpAddr, bool>,
     /// Who answered, by its own word, with how often it was seen first or anew.
     pub answerers: BTreeMap<String, u32>,
     /// Openings in a row, now.
@@ -109,6 +115,8 @@ pub struct FlowEvidence {
     from: u64,
     /// Openings between this moment and [`Self::from`] are doubtful.
     doubtful_from: Option<u64>,
+    /// Whether more addresses were dialled than are kept.
+    pub too_many_peers: bool,
     /// Whether its pods are gone: what answers after [`Self::from`] is somebody else.
     retired: bool,
     /// The outcome before it began anew, which beats may still speak of.
@@ -294,6 +302,16 @@ impl FlowEvidence {
         self.run_of_openings = 0;
         self.attempt(Outcome::Fault(reason), start, StageTimes::default());
         Ok(())
+    }
+
+    /// Notes which address was dialled, and whether anything came back from it.
+    pub fn dialled(&mut self, peer: IpAddr, answered: bool) {
+        if self.peers.len() < MAX_PEERS || self.peers.contains_key(&peer) {
+            let known = self.peers.entry(peer).or_default();
+            *known |= answered;
+        } else {
+            self.too_many_peers = true;
+        }
     }
 
     /// Begins anew: attempts that started before `from`, the probe's own time, count for no proof any more. `at` is when

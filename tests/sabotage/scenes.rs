@@ -5,6 +5,8 @@ use crate::runner::{Case, Hand, How, Ran, Wanted, When, run};
 use crate::scene::Scene;
 use crate::{Done, Job};
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::time::Duration;
 use watertight::backend::lab::{self, CONTROL_PORT, Leak, Listener};
 use watertight::event::{CheckResult, ExitCode};
@@ -114,6 +116,31 @@ async fn open(hand: &Hand, port: u16) -> Result<(), lab::Error> {
     let pairs = from.into_iter().zip(to);
     let leak = |(from, to)| Leak { from, to, port, transport: Tcp, one_in: 1 };
     hand.sabotage.leak(pairs.map(leak).collect()).await
+}
+
+/// Lets `target` answer HTTP by itself, after some time, and never to `other`: as an enforcer would that reads requests.
+async fn picky(hand: &Hand, after: Duration) -> Result<(), lab::Error> {
+    hand.sabotage.stop_listener(listener("target"), Some((Tcp, 80))).await?;
+    let pods = hand.sabotage.inventory().await?.pods;
+    let shunned: Vec<_> = pods.iter().filter(|pod| pod.name == "other").flat_map(|pod| pod.addresses.clone()).collect();
+    let serve = move |mut stream: TcpStream, peer: IpAddr| {
+        if shunned.contains(&peer.to_canonical()) {
+            std::thread::sleep(Duration::from_secs(90));
+        }
+        std::thread::sleep(after);
+        // Whoever has hung up by now is not interested.
+        let _ = stream.read(&mut [0; 4_096]).and_then(|_| stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n"));
+    };
+    let listen = move || {
+        let listener = TcpListener::bind("[::]:80").expect("the port is free");
+        std::thread::spawn(move || {
+            while let Ok((stream, peer)) = listener.accept() {
+                let serve = serve.clone();
+                std::thread::spawn(move || serve(stream, peer.ip()));
+            }
+        });
+    };
+    hand.sabotage.within(vantage("target"), listen).await
 }
 
 /// All scenes.
@@ -355,7 +382,17 @@ fn in_time() -> Vec<Job> {
             ("s/Pod/source -> s/Pod/nobodys:80 denied", "samples: 14, patience: 12s", Wanted::Proven),
         ],
     );
+    let denied = "s/Pod/other -> http://site:80/ denied";
+    let slow =
+        Play::new("a control that needs a longer deadline", How::BEFORE, &[(denied, "demand: D1", Wanted::Proven)]);
+    let slower = Play::new(
+        "a control that no deadline is long enough for",
+        How::BEFORE,
+        &[(denied, "demand: D1", unproven(Reason::DeadlineTooShort))],
+    );
     vec![
+        slow.job(async |hand| picky(&hand, Duration::from_millis(1_200)).await),
+        slower.job(async |hand| picky(&hand, Duration::from_millis(4_500)).await),
         late.job(async |hand| {
             let port = Some((Tcp, 80));
             hand.sabotage.stop_listener(listener("target"), port).await?;

@@ -10,6 +10,7 @@
 use crate::probe::same_outcome;
 use crate::wire::{Beat, Body, Fault, FaultReason, MAX_LINE, Observation, Sample};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 /// The longest entry of a beat: `[4294967295,4294967295,18446744073709551615],`.
 const ENTRY: usize = 45;
@@ -19,6 +20,19 @@ const FRAME: usize = 160;
 
 /// Entries of one part of a beat.
 const PART: usize = (MAX_LINE - FRAME) / ENTRY;
+
+/// Addresses of one name that are told one by one.
+const MAX_PEERS: usize = 16;
+
+/// A stage that takes longer than this, and twice as long as was told, is told: a reader who knows how long a control takes
+/// knows how long silence must last.
+const SLOW_US: u32 = 100_000;
+
+/// Whether a stage took much longer than in an attempt with the same outcome.
+fn is_much_slower(before: &Observation, now: &Observation) -> bool {
+    let pairs = before.passed.iter().zip(&now.passed);
+    pairs.into_iter().any(|((_, before), (_, now))| *now > SLOW_US && *now / 2 > *before)
+}
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +78,8 @@ pub(crate) struct FlowLog {
     reported: u32,
     last_start: u64,
     last: Option<Observation>,
+    /// Addresses that were dialled with the last outcome and told, where the probe resolved them.
+    peers: Vec<SocketAddr>,
     in_beat: bool,
     pending: VecDeque<Option<Ended>>,
 }
@@ -71,7 +87,15 @@ pub(crate) struct FlowLog {
 impl FlowLog {
     /// Nothing tried yet.
     pub(crate) fn new(flow: u32) -> Self {
-        Self { flow, reported: 0, last_start: 0, last: None, in_beat: false, pending: VecDeque::new() }
+        Self {
+            flow,
+            reported: 0,
+            last_start: 0,
+            last: None,
+            peers: Vec::new(),
+            in_beat: false,
+            pending: VecDeque::new(),
+        }
     }
 
     /// The number of a new attempt.
@@ -113,9 +137,15 @@ impl FlowLog {
             Ended::Seen { start, seen } | Ended::Unfinished { start, seen } => {
                 self.last_start = start;
                 self.in_beat = true;
-                if self.last.as_ref().is_some_and(|last| same_outcome(last, &seen)) {
+                let same = self.last.as_ref().is_some_and(|last| same_outcome(last, &seen));
+                if !same {
+                    self.peers.clear();
+                }
+                let slower = same && self.last.as_ref().is_some_and(|last| is_much_slower(last, &seen));
+                if same && !slower && self.knows(seen.peer) {
                     Released::InBeat
                 } else {
+                    self.knows(seen.peer);
                     self.last = Some(seen.clone());
                     Released::Line(Body::Sample(Sample { flow: self.flow, attempt: self.reported, start, seen }))
                 }
@@ -159,9 +189,20 @@ impl FlowLog {
         }
     }
 
+    /// Whether an address needs no telling; from now on it is told.
+    fn knows(&mut self, peer: Option<SocketAddr>) -> bool {
+        let Some(peer) = peer.filter(|peer| !self.peers.contains(peer)) else { return true };
+        if self.peers.len() == MAX_PEERS {
+            return true;
+        }
+        self.peers.push(peer);
+        false
+    }
+
     /// Makes the next attempt a sample, whatever its outcome.
     pub(crate) fn forget(&mut self) {
         self.last = None;
+        self.peers.clear();
         self.in_beat = false;
     }
 }
@@ -269,6 +310,22 @@ mod tests {
         assert_eq!(told(&mut log), ["sample 1 false"]);
         log.give_up();
         assert_eq!(told(&mut log), ["beat [(9, 1, 1)]", "fault 2", "sample 3 false", "sample 4 true"]);
+    }
+
+    #[test]
+    fn every_address_of_a_name_is_told_once_and_so_is_a_stage_that_takes_much_longer() {
+        let mut log = FlowLog::new(9);
+        let attempt = |log: &mut FlowLog, last: u8, took: u32| {
+            let n = log.begin();
+            let peer = Some(SocketAddr::from(([192, 0, 2, last], 443)));
+            let passed = vec![(Stage::Connect, took)];
+            log.end(n, Ended::Seen { start: 1, seen: Observation { passed, peer, ..crate::probe::nothing_seen() } });
+            told(log).len()
+        };
+        assert_eq!([attempt(&mut log, 1, 300), attempt(&mut log, 2, 300)], [1, 1]);
+        assert_eq!([attempt(&mut log, 1, 300), attempt(&mut log, 2, 90_000)], [0, 0]);
+        assert_eq!([attempt(&mut log, 1, 120_000), attempt(&mut log, 1, 200_000)], [1, 0]);
+        assert_eq!([attempt(&mut log, 2, 250_000), attempt(&mut log, 2, 300)], [1, 0]);
     }
 
     fn unfinished(start: u64, passed: Vec<(Stage, u32)>) -> Ended {

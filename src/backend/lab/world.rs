@@ -249,6 +249,7 @@ fn add_dns(pods: &mut Vec<DeclaredPod>, services: &mut Vec<Service>, namespaces:
             families: Vec::new(),
             addresses: Vec::new(),
             publish_not_ready: false,
+            local_only: false,
         });
     }
 }

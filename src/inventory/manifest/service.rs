@@ -37,6 +37,7 @@ pub(super) fn read_service(meta: &Meta, spec: &ServiceSpec, at: &At, problems: &
         selector,
         kind,
         publish_not_ready: spec.publish_not_ready_addresses == Some(true),
+        local_only: spec.internal_traffic_policy.as_deref() == Some("Local"),
     }
 }
 

@@ -1,0 +1,235 @@
+//! Plans of small worlds.
+
+use super::{Environment, FlowId, Landmark, Landmarks, Party, PathEnd, Plan, Selection, Vantage, Waits, resolve};
+use crate::backend::lab::{Layout, Outside, World};
+use crate::inventory::{Inventory, read_manifests};
+use crate::source::Sources;
+use crate::suite::{self, Expected, Suite};
+use crate::wire::{Request, Transport};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// a on node-1; b and c on node-2, behind Service s; b admits a by its labels, c admits everybody, d is not isolated.
+const MANIFESTS: &str = "
+{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: n, labels: {app: a}}, spec: {nodeName: node-1, containers: [{name: c, image: c}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: b, namespace: n, labels: {app: b, of: s}}, spec: {nodeName: node-2, containers: [{name: c, image: c, ports: [{containerPort: 80}]}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: c, namespace: n, labels: {app: c, of: s}}, spec: {nodeName: node-2, containers: [{name: c, image: c, ports: [{containerPort: 80}]}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: d, namespace: n, labels: {app: d}}, spec: {nodeName: node-2, containers: [{name: c, image: c, ports: [{containerPort: 80}]}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: s, namespace: n}, spec: {selector: {of: s}, ports: [{port: 80}], internalTrafficPolicy: TRAFFIC}}
+---
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: b, namespace: n}, spec: {podSelector: {matchLabels: {app: b}}, policyTypes: [Ingress], ingress: [{from: [{podSelector: {matchLabels: {app: a}}}]}]}}
+---
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: c, namespace: n}, spec: {podSelector: {matchLabels: {app: c}}, policyTypes: [Ingress], ingress: [{}]}}
+";
+
+fn world(traffic: &str) -> World {
+    let mut sources = Sources::new();
+    let file = sources.add("m.yaml", MANIFESTS.replace("TRAFFIC", traffic));
+    let (manifests, problems) = read_manifests(&[file], &sources);
+    assert!(problems.is_empty(), "{}", problems.render_compact(&sources));
+    let host = |name: &str| Outside { name: Some(name.to_owned()), address: None, ports: vec![(443, Transport::Tcp)] };
+    World::place(&manifests, &[host("pay.example"), host("bad.example")], Layout::default()).expect("a world")
+}
+
+fn suites(lines: &[&str]) -> Vec<Suite> {
+    let lines: String = lines.iter().map(|line| format!("    - {line}\n")).collect();
+    let endpoints =
+        "  endpoints:\n    s: {namespace: n, service: s}\n    pay: {host: pay.example}\n    bad: {host: bad.example}\n";
+    let text = format!(
+        "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{name: t}}\nspec:\n{endpoints}  expect:\n{lines}"
+    );
+    let mut sources = Sources::new();
+    let file = sources.add("s.yaml", text);
+    let (suites, problems) = suite::read(&[file], &sources);
+    assert!(!problems.has_errors(), "{}", problems.render_compact(&sources));
+    suites
+}
+
+fn in_lab(lines: &[&str]) -> Plan {
+    let world = world("Cluster");
+    resolve(&suites(lines), world.inventory(), Environment::Lab, &world.landmarks(), &Selection::default())
+        .expect("a plan")
+}
+
+fn in_cluster(inventory: &Inventory, lines: &[&str]) -> Plan {
+    let landmarks =
+        Landmarks { on_pods: None, on_nodes: Some(Landmark::Handshake(10_250)), from_nodes: false, witnesses: vec![] };
+    resolve(&suites(lines), inventory, Environment::Cluster, &landmarks, &Selection::default()).expect("a plan")
+}
+
+fn server_names(plan: &Plan, check: usize) -> BTreeSet<Option<String>> {
+    let flows = plan.checks[check].flows.iter().map(|flow| plan.flow(*flow)).filter(|flow| flow.to.name.is_none());
+    flows
+        .filter_map(|flow| match &flow.to.request {
+            Request::Tls(tls) => Some(tls.server_name.clone()),
+            Request::Http(http) => http.tls.as_ref().map(|tls| tls.server_name.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn denied_host_on_443_is_tried_without_a_name_with_its_own_and_with_each_allowed_one() {
+    let plan = in_lab(&["n/Pod/a -> bad:443 denied", "n/Pod/a -> https://bad/x denied", "n/Pod/d -> pay:443 allowed"]);
+    let name = |name: &str| Some(name.to_owned());
+    for check in 0..2 {
+        assert_eq!(server_names(&plan, check), BTreeSet::from([None, name("bad.example"), name("pay.example")]));
+    }
+    assert_eq!(
+        server_names(&plan, 2),
+        BTreeSet::from([name("pay.example")]),
+        "what is allowed is asked for by its name"
+    );
+    // Each of them has somebody who can vouch for it.
+    for flow in &plan.checks[0].flows {
+        let vouchers = &plan.vouchers[&plan.flow(*flow).to];
+        assert!(vouchers.iter().any(|voucher| plan.flow(*voucher).probe != plan.flow(*flow).probe));
+    }
+}
+
+#[test]
+fn what_is_allowed_by_name_is_not_denied_in_disguise_by_everything_else() {
+    let mut suites = suites(&["n/Pod/a -> pay:443 allowed"]);
+    suites[0].everything_else = Some(suites[0].lines[0].place.clone());
+    let world = world("Cluster");
+    let plan = resolve(&suites, world.inventory(), Environment::Lab, &world.landmarks(), &Selection::default());
+    let plan = plan.expect("a plan");
+    let denied = plan.checks.iter().filter(|check| check.expected == Expected::Denied);
+    let denied: Vec<&str> = denied.map(|check| check.name.as_str()).filter(|name| name.contains("pay")).collect();
+    assert_eq!(denied, ["s -> pay:443 denied"], "what the line does not speak of");
+}
+
+#[test]
+fn service_that_keeps_to_its_node_is_not_dialled_from_another() {
+    let services = |traffic: &str| {
+        let world = world(traffic);
+        let lines = suites(&["n/Pod/a -> s:80 denied", "n/Pod/d -> s:80 denied"]);
+        let plan = resolve(&lines, world.inventory(), Environment::Lab, &world.landmarks(), &Selection::default());
+        let plan = plan.expect("a plan");
+        let is_service = |flow: &&FlowId| matches!(plan.flow(**flow).party, Party::Service { .. });
+        [0, 1].map(|check| plan.checks[check].flows.iter().filter(is_service).count())
+    };
+    assert_eq!(services("Cluster"), [2, 2]);
+    assert_eq!(services("Local"), [0, 2], "a is on the other node");
+}
+
+#[test]
+fn every_denied_flow_in_the_lab_has_something_that_can_cross_to_each_of_its_ends() {
+    let plan = in_lab(&["n/Pod/a -> s:80 denied", "runner -> n/Pod/b:80 denied", "nodes -> n/Pod/b:80 denied"]);
+    for check in &plan.checks {
+        for flow in check.flows.iter().map(|flow| plan.flow(*flow)) {
+            let from = plan.vantage(flow.probe).node().map(str::to_owned);
+            for to in flow.party.ends(flow) {
+                let path = super::Path { from: from.clone(), to, family: flow.family() };
+                assert!(plan.paths.contains_key(&path), "{}: {path:?}", check.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn only_an_answer_that_labels_admit_arms_a_clone() {
+    let world = world("Cluster");
+    let lines = ["n/Pod/a -> n/Pod/b:80 allowed", "n/Pod/a -> n/Pod/d:80 denied", "n/Pod/a -> bad:443 denied"];
+    let plan = in_cluster(world.inventory(), &lines);
+    let a = plan.flow(plan.checks[0].flows[0]).probe;
+    assert!(plan.created.contains(&a));
+    assert_eq!(plan.arming[&(a, "node-2".to_owned())], plan.checks[0].flows);
+    let hold = |check: usize| plan.checks[check].terms.hold.as_secs();
+    assert_eq!((hold(1), hold(2)), (3, 15), "nothing arms a clone towards the outside");
+    // c admits everybody, so its answers say nothing of labels.
+    let plan = in_cluster(world.inventory(), &["n/Pod/a -> n/Pod/c:80 allowed", "n/Pod/a -> n/Pod/d:80 denied"]);
+    assert_eq!((plan.arming.len(), plan.checks[1].terms.hold.as_secs()), (0, 15));
+}
+
+#[test]
+fn cluster_without_vantages_on_nodes_plans_none_and_asks_a_kubelet_for_nothing_but_a_handshake() {
+    let world = world("Cluster");
+    let plan = in_cluster(world.inventory(), &["n/Pod/a -> n/Pod/b:80 denied", "n/Pod/a -> nodes:10250 denied"]);
+    assert!(!plan.probes.iter().any(|vantage| matches!(vantage, Vantage::Node { .. } | Vantage::Witness { .. })));
+    for flow in plan.flows.iter().filter(|flow| flow.to.port == 10_250) {
+        assert!(matches!(flow.to.request, Request::Connect { .. }), "{flow:?}");
+    }
+    // d is not isolated: what reaches it has crossed to the pods of node-2.
+    let to_pods = plan.paths.keys().any(|path| path.to == PathEnd::Pods("node-2".into()));
+    assert!(to_pods, "{:?}", plan.paths);
+}
+
+fn replaced(inventory: &Inventory, pod: &str, uid: &str, new_address: bool) -> Inventory {
+    let mut inventory = inventory.clone();
+    let spare = inventory.pods.iter().find(|pod| pod.name == "d").map(|pod| pod.addresses.clone()).expect("d");
+    for found in inventory.pods.iter_mut().filter(|found| found.name == pod) {
+        found.uid = uid.to_owned();
+        if new_address {
+            found.addresses.clone_from(&spare);
+        }
+    }
+    inventory.pods.retain(|found| found.name != "d");
+    inventory
+}
+
+#[test]
+fn plan_that_is_made_again_keeps_what_stands_and_adds_what_is_new() {
+    let world = world("Cluster");
+    let lines = ["n/Pod/a -> n/Pod/b:80 denied", "n/Pod/a -> n/Pod/c:80 allowed"];
+    let again = |inventory: &Inventory| {
+        resolve(&suites(&lines), inventory, Environment::Lab, &world.landmarks(), &Selection::default())
+            .expect("a plan")
+    };
+    let first = again(world.inventory());
+
+    let mut same = first.clone();
+    let renewal = same.renew(&again(world.inventory()));
+    assert_eq!(
+        (&same.probes, &same.flows, &same.paths, &same.able),
+        (&first.probes, &first.flows, &first.paths, &first.able)
+    );
+    assert_eq!(renewal, super::Renewal::default());
+
+    // Another pod at the same address: the same flows, and they begin anew.
+    let mut moved = first.clone();
+    let renewal = moved.renew(&again(&replaced(world.inventory(), "b", "other", false)));
+    assert_eq!((moved.probes.len(), moved.flows.len()), (first.probes.len(), first.flows.len()));
+    assert!(first.checks[0].flows.iter().all(|flow| renewal.replaced.contains(flow)) && renewal.retired.is_empty());
+
+    // Another address: new flows from new probes, which show again that their source can send.
+    let mut elsewhere = first.clone();
+    let renewal = elsewhere.renew(&again(&replaced(world.inventory(), "b", "other", true)));
+    assert_eq!(renewal.retired, first.checks[0].flows.iter().copied().collect());
+    assert_eq!(elsewhere.checks[0].retired, first.checks[0].flows);
+    for flow in &elsewhere.checks[0].flows {
+        let of = elsewhere.flow(*flow);
+        assert!(of.probe.0 as usize >= first.probes.len());
+        let able = &elsewhere.able[&(of.probe, of.family(), of.to.transport)];
+        let own = able.allowed.iter().chain(&able.tried);
+        assert!(own.clone().count() > 0 && own.clone().all(|flow| elsewhere.flow(*flow).probe == of.probe), "{able:?}");
+        assert!(elsewhere.vouchers.contains_key(&of.to));
+    }
+    assert_eq!(elsewhere.checks[1].flows, first.checks[1].flows, "what still stands goes on");
+
+    // Another source of the same name: nothing of it goes on.
+    let mut source = first.clone();
+    source.renew(&again(&replaced(world.inventory(), "a", "other", false)));
+    assert!(source.checks[1].flows.iter().all(|flow| source.flow(*flow).probe.0 as usize >= first.probes.len()));
+    assert_eq!(source.checks[1].retired, first.checks[1].flows);
+}
+
+#[test]
+fn flow_that_needs_more_time_is_tried_by_a_probe_of_its_own() {
+    let mut plan = in_lab(&["n/Pod/a -> n/Pod/b:80 denied", "n/Pod/a -> n/Pod/c:80 allowed"]);
+    let (probes, old) = (plan.probes.len(), plan.checks[0].flows.clone());
+    let waits = Waits { request: Duration::from_secs(20), ..Waits::default() };
+    let new: Vec<FlowId> = old.iter().map(|flow| plan.lengthen(*flow, waits, probes)).collect();
+    assert_eq!((plan.checks[0].flows.clone(), plan.checks[0].retired.clone()), (new.clone(), old));
+    assert_eq!(plan.probes.len(), probes + 1, "one probe for both families");
+    for flow in new {
+        let of = plan.flow(flow);
+        assert_eq!(of.waits, waits);
+        let able = &plan.able[&(of.probe, of.family(), of.to.transport)];
+        assert!(able.allowed.iter().all(|flow| plan.flow(*flow).probe == of.probe) && !able.allowed.is_empty());
+    }
+}

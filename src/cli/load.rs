@@ -57,6 +57,7 @@ pub(super) fn lab(
 ) -> Result<Loaded, ExitCode> {
     let mut sources = Sources::new();
     let (mut suites, manifests) = read(given, manifests, select.strict, &mut sources, screens)?;
+    note_not_enforced(&manifests, screens);
     select.settings.apply(&mut suites);
     world_and_plan(&suites, &manifests, &select.selection(), &sources, screens)
 }
@@ -70,22 +71,34 @@ pub(crate) fn read(
     screens: &Screens,
 ) -> Result<(Vec<Suite>, Manifests), ExitCode> {
     let suites = suites(given, strict, sources, screens);
-    let (manifests, diagnostics) = inventory::load_manifests(manifests, sources);
     // Both are read before either is given up, so that all mistakes are shown at once.
-    let shown = show(diagnostics, strict, sources, screens);
-    let suites = suites?;
-    shown?;
+    let manifests = self::manifests(manifests, strict, sources, screens);
+    Ok((suites?, manifests?))
+}
+
+/// Reads manifests; shows what is wrong.
+pub(super) fn manifests(
+    paths: &[String],
+    strict: bool,
+    sources: &mut Sources,
+    screens: &Screens,
+) -> Result<Manifests, ExitCode> {
+    let (manifests, diagnostics) = inventory::load_manifests(paths, sources);
+    show(diagnostics, strict, sources, screens)?;
     if !manifests.ignored.is_empty() {
         let kinds: Vec<String> = manifests.ignored.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         screens.note(&format!("not needed and left out: {}", kinds.join(", ")));
     }
+    Ok(manifests)
+}
+
+/// Packets in the lab meet NetworkPolicies only.
+fn note_not_enforced(manifests: &Manifests, screens: &Screens) {
     if !manifests.cluster_policies.is_empty() {
         let kinds: BTreeSet<&str> = manifests.cluster_policies.iter().map(|policy| policy.kind.as_str()).collect();
-        let kinds: Vec<&str> = kinds.into_iter().collect();
-        screens
-            .note(&format!("the lab does not enforce {}: predictions count it in, packets do not", kinds.join(", ")));
+        let kinds = kinds.into_iter().collect::<Vec<_>>().join(", ");
+        screens.note(&format!("the lab does not enforce {kinds}: predictions count it in, packets do not meet it"));
     }
-    Ok((suites, manifests))
 }
 
 /// Places a world for suites and plans them in it.

@@ -5,12 +5,14 @@ mod cluster;
 mod demo;
 mod documents;
 mod evidence;
+mod explain;
 mod image;
 mod interrupt;
 pub(crate) mod lab;
 pub(crate) mod load;
 mod overrides;
 mod plan;
+mod predict;
 mod run;
 mod scripted;
 pub(crate) mod session;
@@ -70,6 +72,10 @@ enum Command {
     Check(check::CheckArgs),
     /// Show what a run would do, and what can never be proven and why; changes nothing
     Plan(plan::PlanArgs),
+    /// Say what the policies allow, without packets: every pair, or each line of a suite
+    Predict(predict::PredictArgs),
+    /// Say why policies allow or deny a flow, rule by rule, and what would change that
+    Explain(explain::ExplainArgs),
     /// Read suites and say everything that is wrong with them; offline
     Validate(validate::ValidateArgs),
     /// Write the probe's image as an archive that containerd, kind, docker and registries take
@@ -209,6 +215,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args, &screen),
         Command::Check(args) => check::check(&args, &screen),
         Command::Plan(args) => plan::plan(&args, &screen),
+        Command::Predict(args) => predict::predict(&args, &screen),
+        Command::Explain(args) => explain::explain(&args, &screen),
         Command::Validate(args) => validate::validate(&args, &screen),
         Command::Image(args) => image::image(&args, &screen),
         Command::Schema(args) => documents::schema(&args),

@@ -6,7 +6,7 @@ use super::terminal::Screens;
 use super::{LabArgs, SelectArgs};
 use crate::event::ExitCode;
 use crate::model::show_duration;
-use crate::plan::{Plan, Standing, floor};
+use crate::plan::{Coverage, Plan, Standing, coverage, floor};
 use clap::Args;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -27,22 +27,46 @@ pub(super) struct PlanArgs {
 pub(super) fn plan(args: &PlanArgs, screens: &Screens) -> ExitCode {
     let given = Given::Files(&args.suites);
     let planned = if args.lab.lab.is_empty() {
-        cluster::plan(&given, &args.cluster, &args.select, screens)
+        cluster::plan(&given, &args.cluster, &args.select, screens).map(|plan| (plan, None))
     } else {
-        load::lab(&given, &args.lab.lab, &args.select, screens).map(|loaded| loaded.plan)
+        load::lab(&given, &args.lab.lab, &args.select, screens).map(|loaded| {
+            // Where nothing can be predicted, the notes say why.
+            let coverage = coverage(&loaded.plan, loaded.world.inventory()).ok();
+            (loaded.plan, coverage)
+        })
     };
     match planned {
-        Ok(plan) => match write(&plan, args.select.verbose, &mut io::stdout().lock()) {
-            Ok(()) => ExitCode::Proven,
-            // Whoever closed the pipe has seen enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Proven,
-            Err(error) => {
-                screens.error(&format!("failed to write the plan: {error}"));
-                ExitCode::Defect
+        Ok((plan, coverage)) => {
+            match write_all(&plan, coverage.as_ref(), args.select.verbose, &mut io::stdout().lock()) {
+                Ok(()) => ExitCode::Proven,
+                // Whoever closed the pipe has seen enough.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Proven,
+                Err(error) => {
+                    screens.error(&format!("failed to write the plan: {error}"));
+                    ExitCode::Defect
+                }
             }
-        },
+        }
         Err(code) => code,
     }
+}
+
+fn write_all(plan: &Plan, coverage: Option<&Coverage>, verbose: bool, out: &mut impl Write) -> io::Result<()> {
+    write(plan, verbose, out)?;
+    coverage.map_or(Ok(()), |coverage| covered(coverage, verbose, out))
+}
+
+/// What the checks leave untouched: as numbers, and with `-v` by name.
+fn covered(coverage: &Coverage, verbose: bool, out: &mut impl Write) -> io::Result<()> {
+    let Coverage { policies, rules, pods, nodes } = coverage;
+    writeln!(out)?;
+    for (what, touched) in [("policies", policies), ("rules", rules), ("pods", pods), ("nodes", nodes)] {
+        writeln!(out, "{} of {} {what} are touched by a check", touched.touched(), touched.all)?;
+        for name in touched.left.iter().filter(|_| verbose) {
+            writeln!(out, "    not: {name}")?;
+        }
+    }
+    Ok(())
 }
 
 fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {

@@ -6,6 +6,7 @@
 
 mod cidr;
 mod cluster_policy;
+mod declared;
 mod identity;
 mod manifest;
 mod surroundings;

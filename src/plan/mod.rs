@@ -6,6 +6,7 @@
 mod arming;
 mod builder;
 mod controls;
+mod coverage;
 mod ends;
 mod expand;
 mod lines;
@@ -22,6 +23,8 @@ mod wiring;
 
 pub use arming::arms_towards;
 pub use controls::{Landmark, Landmarks, WitnessAt};
+pub use coverage::{Coverage, Touched, coverage};
+pub use predict::explain_flows;
 pub use rates::Rate;
 pub use renew::Renewal;
 pub use request::url_port;
@@ -166,7 +169,7 @@ impl Check {
         let prediction = self.prediction.as_ref()?;
         let because = prediction.because.as_ref()?;
         let change = prediction.change.as_ref().map_or(String::new(), |change| format!("; to change that: {change}"));
-        Some(format!("the policies cannot do what the suite expects in {:?}: {because}{change}", self.name))
+        Some(format!("the policies cannot do what the suite expects: {because}{change}"))
     }
 }
 

@@ -4,10 +4,10 @@
 //! a verdict: nothing in `verdict` can reach it.
 
 use super::builder::Builder;
-use super::{Check, Flow, FlowId, Party, Prediction, Vantage};
+use super::{Check, Flow, FlowId, Party, Plan, Prediction, Vantage};
 use crate::inventory::{Inventory, Pod, Service, TargetPort};
 use crate::model::{Family, ObjectRef, Port, Transport};
-use crate::policy::{End, Explainer, InvalidPolicy, Predictor};
+use crate::policy::{Direction, End, Explainer, Explanation, InvalidPolicy, PolicyName, Predictor};
 use crate::suite::Expected;
 use crate::wire;
 use std::collections::{BTreeMap, HashMap};
@@ -103,6 +103,19 @@ impl<'a> Predictions<'a> {
         Some(if first && !self.is_stopped_at_names(from, flow) { Expected::Allowed } else { Expected::Denied })
     }
 
+    /// Why, for every place where the packets of a flow may end.
+    pub(super) fn explain(&self, vantage: &Vantage, flow: &Flow) -> Vec<Explanation> {
+        let family = flow.family();
+        let (Some(from), Some(arrivals)) = (self.from(vantage, family), self.arrivals(flow)) else { return Vec::new() };
+        let walk = |arrival: &Arrival<'_>| self.explainer.explain(from, arrival.end, arrival.port, Some(family));
+        arrivals.iter().map(walk).collect()
+    }
+
+    /// Policies that are in force, by direction, with the places of their rules.
+    pub(super) fn rules(&self) -> impl Iterator<Item = (&PolicyName, Direction, impl Iterator<Item = &str>)> {
+        self.explainer.rules()
+    }
+
     /// Why, for the first place where the packets of a flow may end that is not as expected; and what would change it.
     fn why(&mut self, vantage: &Vantage, flow: &Flow, check: &Check) -> (String, Option<String>) {
         let family = flow.family();
@@ -188,10 +201,28 @@ impl<'a> Predictions<'a> {
     }
 }
 
+/// Why policies allow or deny the flows of all checks: one explanation for all that are alike, and how many more there are.
+///
+/// # Errors
+/// [`InvalidPolicy`]: the first policy that no API server would have taken.
+pub fn explain_flows(plan: &Plan, inventory: &Inventory) -> Result<Vec<(Explanation, usize)>, InvalidPolicy> {
+    let this = Predictions::new(inventory)?;
+    let mut told: Vec<(Explanation, usize)> = Vec::new();
+    for flow in plan.checks.iter().flat_map(|check| &check.flows).map(|flow| plan.flow(*flow)) {
+        for walk in this.explain(plan.vantage(flow.probe), flow) {
+            match told.iter_mut().find(|(known, _)| known.is_like(&walk)) {
+                Some((_, alike)) => *alike += 1,
+                None => told.push((walk, 0)),
+            }
+        }
+    }
+    Ok(told)
+}
+
 /// What the suite expects and the policies cannot do, for people; the first few.
 fn contradictions(checks: &[Check]) -> Vec<String> {
     const TOLD: usize = 5;
-    let told = checks.iter().filter_map(Check::contradiction);
+    let told = checks.iter().filter_map(|check| Some(format!("{}: {}", check.name, check.contradiction()?)));
     let mut notes: Vec<String> = told.clone().take(TOLD).collect();
     let more = told.count().saturating_sub(TOLD);
     if more > 0 {

@@ -49,11 +49,12 @@ fn lacks(walk: &Walk<'_>, half: &Half, number: usize) -> Option<(usize, Vec<Stri
     }
     let place = at(&rule.origin);
     let mut things = Vec::new();
-    let (port_holds, _) = near::ports(rule, walk.port, walk.target);
+    let standings = near::peers(rule, walk.other);
+    let names_count = near::names_count(rule, walk.direction, &standings);
+    let (port_holds, _) = near::ports(rule, walk.port, walk.target, names_count);
     if !port_holds {
         things.push(format!("add port {} to rule {} of {}{place}", walk.port, number + 1, half.name));
     }
-    let standings = near::peers(rule, walk.other);
     let is_meant = rule.peers.is_none() || standings.iter().any(near::PeerStanding::holds);
     if !is_meant {
         let nearest = standings.iter().filter(|one| !one.remedies.is_empty()).min_by_key(|one| one.remedies.len());
@@ -84,7 +85,8 @@ fn opening(walk: &Walk<'_>) -> Vec<Change> {
                 let meant = rule.as_understood().is_some_and(|rule| {
                     let peers = near::peers(&rule, walk.other);
                     (rule.peers.is_none() || peers.iter().any(near::PeerStanding::holds))
-                        && near::ports(&rule, walk.port, walk.target).0
+                        && near::ports(&rule, walk.port, walk.target, near::names_count(&rule, walk.direction, &peers))
+                            .0
                 });
                 if meant {
                     let place = at(&rule.origin);

@@ -68,12 +68,7 @@ pub struct Link {
     /// The family, where policies do not treat both alike.
     pub family: Option<Family>,
     /// The destination ports.
-    #[serde(serialize_with = "shown")]
     pub ports: PortSet,
-}
-
-fn shown<S: Serializer>(ports: &PortSet, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(ports)
 }
 
 impl Predictor<'_> {

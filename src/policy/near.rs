@@ -1,6 +1,6 @@
 //! What a selector, a peer or a rule lacks to match: in words, and how much it is.
 
-use super::rules::{Namespaces, Peer, Ports, Rule, Scope};
+use super::rules::{Direction, Namespaces, Peer, Ports, Rule, Scope};
 use super::selector::{Must, Requirement};
 use super::universe::namespace_labels;
 use crate::inventory::{ContainerPort, Inventory, Labels, Node, Pod};
@@ -154,6 +154,8 @@ pub(super) struct PeerStanding {
     pub(super) reasons: Vec<String>,
     /// What would make it match, if a label or a namespace does; else nothing.
     pub(super) remedies: Vec<String>,
+    /// Whether it means pods by their labels, so that names of their ports count.
+    pub(super) by_labels: bool,
 }
 
 impl PeerStanding {
@@ -169,8 +171,10 @@ pub(super) fn peers(rule: &Rule, party: &Party<'_>) -> Vec<PeerStanding> {
 
 fn peer_standing(peer: &Peer, party: &Party<'_>) -> PeerStanding {
     let what = describe(peer);
-    let no = |reason: String| PeerStanding { what: what.clone(), reasons: vec![reason], remedies: Vec::new() };
-    let yes = || PeerStanding { what: what.clone(), reasons: Vec::new(), remedies: Vec::new() };
+    let by_labels = matches!(peer, Peer::Pods(_));
+    let no =
+        |reason: String| PeerStanding { what: what.clone(), reasons: vec![reason], remedies: Vec::new(), by_labels };
+    let yes = || PeerStanding { what: what.clone(), reasons: Vec::new(), remedies: Vec::new(), by_labels };
     match peer {
         Peer::Pods(scope) => match party.pod {
             Some(pod) => {
@@ -179,6 +183,7 @@ fn peer_standing(peer: &Peer, party: &Party<'_>) -> PeerStanding {
                     what,
                     reasons: unmet.iter().map(Unmet::reason).collect(),
                     remedies: unmet.iter().map(|one| one.remedy(&party.name)).collect(),
+                    by_labels,
                 }
             }
             None if party.node.is_some() => {
@@ -225,19 +230,31 @@ pub(super) fn describe_scope(scope: &Scope) -> String {
     }
 }
 
+/// Whether names of ports count in a rule about this flow: at the subject always, at a peer only if it is meant as a pod.
+/// "A named port on a pod" (NetworkPolicyPort.port) is nothing that an address block has.
+pub(super) fn names_count(rule: &Rule, direction: Direction, standings: &[PeerStanding]) -> bool {
+    let mut holding = standings.iter().filter(|standing| standing.holds()).peekable();
+    direction == Direction::Ingress
+        || rule.peers.is_none()
+        || holding.peek().is_none()
+        || holding.any(|standing| standing.by_labels)
+}
+
 /// How a rule's ports stand to a port of a destination: whether it is among them, and in words.
-pub(super) fn ports(rule: &Rule, port: Port, destination: &Party<'_>) -> (bool, String) {
+pub(super) fn ports(rule: &Rule, port: Port, destination: &Party<'_>, names_count: bool) -> (bool, String) {
     let Some(ports) = &rule.ports else { return (true, "every port".to_owned()) };
     let words: Vec<String> = ports.iter().map(ToString::to_string).collect();
     let words = if words.is_empty() { "no port".to_owned() } else { words.join(", ") };
-    if rule.speaks_of(port, destination.ports()) {
+    if rule.speaks_of(port, destination.ports(), names_count) {
         return (true, words);
     }
     let unresolved = ports.iter().find_map(|ports| match ports {
         Ports::Named(_, name) if ports.on(destination.ports()).is_empty() => Some(name),
         Ports::Named(..) | Ports::Range(..) => None,
     });
+    let named = ports.iter().any(|ports| matches!(ports, Ports::Named(..)));
     let why = match (unresolved, destination.pod) {
+        _ if named && !names_count => format!("{words}: a name means nothing where the peer is an address block"),
         (Some(name), Some(_)) => format!("{words}: {} declares no port named {name:?}", destination.name),
         (Some(_), None) => format!("{words}: a name means nothing on {}, which is no pod", destination.name),
         (None, _) => format!("{words}, not {port}"),

@@ -8,7 +8,7 @@ use std::rc::Rc;
 const WHOLE: (u16, u16) = (1, u16::MAX);
 
 /// Destination ports, by transport. Ranges are sorted, disjoint, and do not touch.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize)]
 pub struct PortSet {
     tcp: Vec<(u16, u16)>,
     udp: Vec<(u16, u16)>,

@@ -8,7 +8,7 @@
 use super::InvalidPolicy;
 use super::bits::Bits;
 use super::ports::{PortSet, PortSets, SetId};
-use super::rules::{Direction, Half, Place, Ports, Rules};
+use super::rules::{Direction, Half, Peer, Place, Ports, Rules};
 use super::universe::{Entity, Universe};
 use crate::inventory::{Action, ContainerPort, Inventory};
 use crate::model::{Family, Transport};
@@ -47,6 +47,8 @@ struct CompiledRule {
     set: SetId,
     /// Ports by name.
     named: Vec<(Option<Transport>, String)>,
+    /// Peers that are meant as pods: only of these do names count ("a named port on a pod", NetworkPolicyPort.port).
+    pods: Rc<Bits>,
 }
 
 impl<'a> Rows<'a> {
@@ -138,8 +140,8 @@ impl<'a> Rows<'a> {
             for rule in 0..self.compiled[*half as usize].rules.len() {
                 let rule = &self.compiled[*half as usize].rules[rule];
                 let peers = Rc::clone(&rule.peers[family as usize]);
-                let (set, named) = (rule.set, rule.named.clone());
-                let (for_all, each) = self.resolve(set, &named, &peers, direction, own);
+                let (set, named, pods) = (rule.set, rule.named.clone(), Rc::clone(&rule.pods));
+                let (for_all, each) = self.resolve(set, &named, &pods, direction, own);
                 if for_all != SetId::NONE {
                     by_set.entry(for_all).or_insert_with(|| Bits::none(length)).add(&peers);
                 }
@@ -163,7 +165,7 @@ impl<'a> Rows<'a> {
         &mut self,
         set: SetId,
         named: &[(Option<Transport>, String)],
-        peers: &Bits,
+        pods: &Bits,
         direction: Direction,
         own: &[ContainerPort],
     ) -> (SetId, Vec<(Entity, SetId)>) {
@@ -178,7 +180,7 @@ impl<'a> Rows<'a> {
             Direction::Egress => {
                 let mut each = Vec::new();
                 let groups = self.universe.groups.len();
-                for peer in peers.iter().take_while(|peer| *peer < groups) {
+                for peer in pods.iter().take_while(|peer| *peer < groups) {
                     let set_of_names = on(named, &self.universe.groups[peer].named);
                     if !set_of_names.is_empty() {
                         each.push((peer, self.sets.intern(set_of_names)));
@@ -206,8 +208,8 @@ impl<'a> Rows<'a> {
             for rule in 0..self.compiled[*half as usize].rules.len() {
                 let rule = &self.compiled[*half as usize].rules[rule];
                 let (action, peers) = (rule.action, Rc::clone(&rule.peers[family as usize]));
-                let (set, named) = (rule.set, rule.named.clone());
-                let (for_all, each) = self.resolve(set, &named, &peers, direction, own);
+                let (set, named, pods) = (rule.set, rule.named.clone(), Rc::clone(&rule.pods));
+                let (for_all, each) = self.resolve(set, &named, &pods, direction, own);
                 let mut each = each.into_iter().peekable();
                 for peer in peers.iter() {
                     let more = each.next_if(|(of, _)| *of == peer).map_or(SetId::NONE, |(_, set)| set);
@@ -268,7 +270,17 @@ fn compile(half: &Half, universe: &Universe<'_>, sets: &mut PortSets, families_d
                 sets.intern(set)
             }
         };
-        rules.push(CompiledRule { action: rule.action, peers: [v4, v6], set, named });
+        let pods = match &rule.peers {
+            _ if named.is_empty() => Rc::clone(&v4),
+            None => Rc::clone(&v4),
+            Some(peers) => {
+                let mut pods = Bits::none(universe.length());
+                let by_labels = peers.iter().filter(|peer| matches!(peer, Peer::Pods(_)));
+                by_labels.for_each(|peer| pods.add(&universe.peer(peer, Family::V4)));
+                Rc::new(pods)
+            }
+        };
+        rules.push(CompiledRule { action: rule.action, peers: [v4, v6], set, named, pods });
     }
     Compiled { place: half.place, rules }
 }

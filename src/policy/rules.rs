@@ -4,7 +4,8 @@ use super::InvalidPolicy;
 use super::ports::PortSet;
 use super::selector::Selector;
 use crate::inventory::{
-    Action, Cidr, ClusterPeer, ClusterPolicy, ClusterPort, ClusterRule, Inventory, Labels, PodsOf, Policy, Tier,
+    Action, Cidr, ClusterPeer, ClusterPolicy, ClusterPort, ClusterRule, ContainerPort, Inventory, Labels, PodsOf,
+    Policy, Tier,
 };
 use crate::model::{Family, Port, Transport};
 use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicyPeer, NetworkPolicyPort};
@@ -162,7 +163,7 @@ pub(super) enum Ports {
 
 impl Ports {
     /// What a name stands for on a pod with these ports.
-    pub(super) fn on(&self, declared: &[crate::inventory::ContainerPort]) -> PortSet {
+    pub(super) fn on(&self, declared: &[ContainerPort]) -> PortSet {
         match self {
             Self::Range(transport, first, last) => PortSet::range(*transport, *first, *last),
             Self::Named(transport, name) => {
@@ -411,17 +412,12 @@ impl Rule {
         }
     }
 
-    /// The ports that it speaks of, on a destination that declares these.
-    pub(super) fn ports_on(&self, declared: &[crate::inventory::ContainerPort]) -> PortSet {
-        match &self.ports {
-            None => PortSet::all(),
-            Some(ports) => ports.iter().fold(PortSet::none(), |set, ports| set.union(&ports.on(declared))),
-        }
-    }
-
-    /// Whether a port of a destination that declares these is among those that it speaks of.
-    pub(super) fn speaks_of(&self, port: Port, declared: &[crate::inventory::ContainerPort]) -> bool {
-        self.ports_on(declared).contains(port)
+    /// Whether it speaks of a port of a destination that declares these. Names count only where the destination is meant
+    /// as a pod, since blocks and nodes have none.
+    pub(super) fn speaks_of(&self, port: Port, declared: &[ContainerPort], names_count: bool) -> bool {
+        let counts = |ports: &&Ports| names_count || matches!(ports, Ports::Range(..));
+        let ports = self.ports.as_ref();
+        ports.is_none_or(|ports| ports.iter().filter(counts).any(|ports| ports.on(declared).contains(port)))
     }
 }
 

@@ -120,6 +120,12 @@ impl<'a> Explainer<'a> {
         Ok(Self { inventory, rules: Rules::of(inventory)? })
     }
 
+    /// Policies that are in force, by direction, with the places of their rules.
+    pub fn rules(&self) -> impl Iterator<Item = (&PolicyName, Direction, impl Iterator<Item = &str>)> {
+        let halves = self.rules.halves.iter().filter(|half| half.in_force);
+        halves.map(|half| (&half.name, half.direction, half.rules.iter().map(|rule| rule.origin.as_str())))
+    }
+
     /// Explains one flow. Where no family is given, an end's first known address stands for it.
     pub fn explain(&self, from: End<'_>, to: End<'_>, port: Port, family: Option<Family>) -> Explanation {
         let (source, target) = (party(self.inventory, from, family), party(self.inventory, to, family));
@@ -159,6 +165,27 @@ impl Explanation {
             false => deny.collect(),
         };
         said.join("; ")
+    }
+
+    /// Whether the same rules of the same policies decide in the same way: two replicas have explanations that differ in
+    /// names only.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let alike = |(a, b): (&Side, &Side)| a.outline() == b.outline();
+        self.port == other.port
+            && self.allowed == other.allowed
+            && self.beyond_policies.is_some() == other.beyond_policies.is_some()
+            && self.sides.len() == other.sides.len()
+            && self.sides.iter().zip(&other.sides).all(alike)
+    }
+}
+
+impl Side {
+    /// What was asked and answered, without words.
+    #[expect(clippy::type_complexity, reason = "compared and forgotten")]
+    fn outline(&self) -> Vec<(&PolicyName, bool, Vec<[bool; 3]>)> {
+        let rule = |rule: &RuleStep| [rule.peer.holds, rule.port.holds, rule.decides];
+        let step = |step: &PolicyStep| step.rules.iter().map(rule).collect();
+        self.policies.iter().map(|of| (&of.policy, of.selects == Selects::Yes, step(of))).collect()
     }
 }
 
@@ -333,7 +360,8 @@ impl<'a> Walk<'a> {
                 }
             },
         };
-        let (holds, text) = near::ports(rule, self.port, self.target);
+        let names_count = near::names_count(rule, self.direction, &standings);
+        let (holds, text) = near::ports(rule, self.port, self.target, names_count);
         let mut port = Match { holds, text };
         let understood = rule.as_understood();
         let action = understood.as_ref().map_or(rule.action, |rule| rule.action);

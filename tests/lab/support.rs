@@ -113,7 +113,11 @@ fn next() -> u32 {
 
 impl Lab {
     pub(crate) async fn up(deny: Deny) -> Self {
-        let world = world();
+        Self::of(world(), deny).await
+    }
+
+    /// A lab of any world.
+    pub(crate) async fn of(world: World, deny: Deny) -> Self {
         let mut backend = lab::Lab::up(world.clone(), Options { deny }).await.expect("lab");
         let inventory = backend.inventory().await.expect("inventory");
         Self { backend, world, inventory }
@@ -172,7 +176,8 @@ impl Lab {
         panic!("the machine is too busy for any probe");
     }
 
-    async fn observe_once(&mut self, flows: &[Flow]) -> Option<Vec<Seen>> {
+    /// Tries each flow once; nothing where a busy machine starved a probe.
+    pub(crate) async fn observe_once(&mut self, flows: &[Flow]) -> Option<Vec<Seen>> {
         let mut ids = Vec::new();
         let mut by_vantage: BTreeMap<Vantage, Vec<wire::Flow>> = BTreeMap::new();
         for (from, transport, to) in flows {

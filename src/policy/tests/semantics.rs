@@ -114,7 +114,11 @@ fn named_ports_are_those_of_the_destination() {
     let inventory = with(&[("shop", egress)]);
     assert_allowed(&inventory, "shop/web", "data/db", "5432");
     assert_allowed(&inventory, "shop/web", "shop/api", "8081");
-    // A name means nothing where there is no pod.
+    // A name means nothing where there is no pod, nor where a pod is meant by its address.
+    let to_block = json!({ "policyTypes": ["Egress"], "egress": [
+        { "to": [{ "ipBlock": { "cidr": "10.0.0.0/8" } }], "ports": [{ "port": "http" }, { "port": 9 }] },
+    ] });
+    assert_eq!(allowed(&with(&[("shop", to_block)]), "shop/web", "data/db", Family::V4).to_string(), "9");
     assert_eq!(allowed(&inventory, "shop/web", "203.0.113.1", Family::V4).to_string(), NONE);
 }
 

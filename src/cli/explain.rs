@@ -1,0 +1,127 @@
+//! `watertight explain 'SOURCE -> TARGET:PORT' --lab MANIFESTS...`: why, policy by policy and rule by rule.
+
+use super::load::{self, Given};
+use super::predict::{invalid, written};
+use super::terminal::Screens;
+use crate::event::ExitCode;
+use crate::plan::{Selection, explain_flows};
+use crate::policy::{Explanation, Selects, Side};
+use crate::source::Sources;
+use clap::{Args, ValueEnum};
+use std::fmt::Write as _;
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    /// Who sends what to whom, as in a suite: 'shop/Deployment/web -> data/StatefulSet/postgres:5432'
+    #[arg(value_name = "FLOW")]
+    flow: String,
+    /// Manifests of the world: files, folders, or - for standard input
+    #[arg(long, value_name = "MANIFESTS", num_args = 1.., required = true)]
+    lab: Vec<String>,
+    /// How it is written
+    #[arg(short = 'o', long = "output", value_enum, default_value_t, value_name = "FORMAT")]
+    output: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
+pub(super) fn explain(args: &ExplainArgs, screens: &Screens) -> ExitCode {
+    explained(args, screens).unwrap_or_else(|code| code)
+}
+
+fn explained(args: &ExplainArgs, screens: &Screens) -> Result<ExitCode, ExitCode> {
+    let mut sources = Sources::new();
+    let flow = args.flow.trim();
+    let stated = ["allowed", "denied"].iter().any(|word| flow.ends_with(word));
+    let line = if stated { flow.to_owned() } else { format!("{flow} allowed") };
+    let (suites, manifests) = load::read(&Given::Line(&line), &args.lab, false, &mut sources, screens)?;
+    let loaded = load::world_and_plan(&suites, &manifests, &Selection::default(), &sources, screens)?;
+    let inventory = loaded.world.inventory();
+    let explanations = explain_flows(&loaded.plan, inventory).map_err(|error| invalid(&error, screens))?;
+    if explanations.is_empty() {
+        screens.error("there is no flow to explain: one of the two ends matches nothing");
+        return Err(ExitCode::Usage);
+    }
+    match args.output {
+        Format::Json => {
+            let json = serde_json::to_string_pretty(&explanations.iter().map(|(walk, _)| walk).collect::<Vec<_>>());
+            written(&format!("{}\n", json.unwrap_or_default()), screens)
+        }
+        Format::Text => {
+            let told: Vec<String> = explanations.iter().map(|(walk, alike)| picture(walk, *alike)).collect();
+            written(&told.join("\n"), screens)
+        }
+    }
+}
+
+/// One explanation; `alike` other pairs of pods have the same.
+fn picture(walk: &Explanation, alike: usize) -> String {
+    let mut out = String::new();
+    let more = match alike {
+        0 => String::new(),
+        1 => "   (and 1 more pair of addresses alike)".to_owned(),
+        more => format!("   (and {more} more pairs of addresses alike)"),
+    };
+    let answer = if walk.allowed { "allowed" } else { "denied" };
+    line(&mut out, &format!("{} -> {}:{} is {answer} by the policies{more}", walk.from, walk.to, walk.port));
+    if let Some(why) = &walk.beyond_policies {
+        line(&mut out, &format!("  no policy is asked: {why}"));
+    }
+    for side in &walk.sides {
+        side_of(side, &mut out);
+    }
+    if !walk.changes.is_empty() {
+        let turned = if walk.allowed { "denied" } else { "allowed" };
+        line(&mut out, &format!("\n  for it to be {turned}, the smallest change first:"));
+        for change in &walk.changes {
+            line(&mut out, &format!("    - {}", change.text));
+        }
+    }
+    out
+}
+
+fn side_of(side: &Side, out: &mut String) {
+    let answer = if side.allowed { "allows" } else { "denies" };
+    line(out, &format!("\n  {} of {} {answer} it: {}", side.direction.as_str(), side.whose, side.because));
+    for step in &side.policies {
+        let selects = match &step.selects {
+            Selects::Yes => "selects it".to_owned(),
+            Selects::NotThisDirection => {
+                format!(
+                    "selects it, but its policyTypes leave out {}: nothing below is in force",
+                    side.direction.as_str()
+                )
+            }
+            Selects::Nearly(why) => format!("does not select it: {why}"),
+        };
+        line(out, &format!("    {} {selects}", step.policy));
+        if step.selects == Selects::Yes && step.rules.is_empty() {
+            line(out, "      it has no rule for this direction, so it admits nothing");
+        }
+        for rule in &step.rules {
+            let name = rule.name.as_ref().map_or(String::new(), |name| format!(" {name:?}"));
+            let place = if rule.origin.is_empty() { String::new() } else { format!(" ({})", rule.origin) };
+            let mark = match (rule.decides, rule.peer.holds && rule.port.holds) {
+                (true, _) => "decides",
+                (false, true) => "matches",
+                (false, false) => "does not match",
+            };
+            line(out, &format!("      rule {}{name}{place} {}: {mark}", rule.number, rule.action));
+            let yes_or_no = |holds: bool| if holds { "yes" } else { "no" };
+            line(out, &format!("        peer {}: {}", yes_or_no(rule.peer.holds), rule.peer.text));
+            line(out, &format!("        port {}: {}", yes_or_no(rule.port.holds), rule.port.text));
+        }
+    }
+}
+
+fn line(out: &mut String, text: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{text}");
+}

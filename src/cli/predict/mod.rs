@@ -1,0 +1,172 @@
+//! `watertight predict MANIFESTS...`: what the policies say, without packets.
+
+mod render;
+
+use super::load::{self, Given};
+use super::terminal::Screens;
+use crate::event::ExitCode;
+use crate::inventory::{Inventory, Manifests};
+use crate::plan::{Check, Plan, Selection};
+use crate::policy::{ConnectionMap, InvalidPolicy, Predictor, Who};
+use crate::source::Sources;
+use clap::{Args, ValueEnum};
+use render::{Change, Row};
+use std::io::{self, Write};
+
+#[derive(Debug, Args)]
+pub(super) struct PredictArgs {
+    /// Manifests: files, folders, or - for standard input
+    #[arg(value_name = "MANIFESTS", required_unless_present = "diff")]
+    manifests: Vec<String>,
+    /// Predict each line of a suite instead of the whole map (repeatable)
+    #[arg(long, value_name = "SUITE", conflicts_with = "diff")]
+    suite: Vec<String>,
+    /// Compare two sets of manifests: what became reachable, then what became unreachable
+    #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with = "manifests")]
+    diff: Vec<String>,
+    /// With --diff: exit with 3 if anything differs
+    #[arg(long, requires = "diff")]
+    exit_code: bool,
+    /// Only what this workload could reach: NAMESPACE/KIND/NAME
+    #[arg(long, value_name = "WORKLOAD", conflicts_with = "suite")]
+    from: Option<String>,
+    /// Only what could reach this workload: NAMESPACE/KIND/NAME
+    #[arg(long, value_name = "WORKLOAD", conflicts_with = "suite")]
+    to: Option<String>,
+    /// How it is written
+    #[arg(short = 'o', long = "output", value_enum, default_value_t, value_name = "FORMAT")]
+    output: Format,
+    /// Warnings are errors
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum Format {
+    /// A line for each connection
+    #[default]
+    Text,
+    /// For programs
+    Json,
+    /// For spreadsheets
+    Csv,
+    /// A table
+    Markdown,
+    /// A graph, for Graphviz
+    Dot,
+}
+
+pub(super) fn predict(args: &PredictArgs, screens: &Screens) -> ExitCode {
+    let done = match (args.diff.as_slice(), args.suite.as_slice()) {
+        ([before, after], _) => compare(args, before, after, screens),
+        (_, []) => map(args, &args.manifests, screens).and_then(|map| {
+            let rows = map.links.iter().map(|link| Row { change: None, link }).collect::<Vec<_>>();
+            written(&render::links(args.output, &rows, &map), screens)
+        }),
+        (_, suites) => lines(args, suites, screens),
+    };
+    done.unwrap_or_else(|code| code)
+}
+
+/// The map of some manifests, narrowed to what is asked for.
+fn map(args: &PredictArgs, paths: &[String], screens: &Screens) -> Result<ConnectionMap, ExitCode> {
+    let mut sources = Sources::new();
+    let manifests = load::manifests(paths, args.strict, &mut sources, screens)?;
+    note_unknown(&manifests, screens);
+    let inventory = Inventory::from(&manifests);
+    let mut map = Predictor::new(&inventory).map_err(|error| invalid(&error, screens))?.map();
+    narrow(args, &mut map, screens)?;
+    Ok(map)
+}
+
+fn narrow(args: &PredictArgs, map: &mut ConnectionMap, screens: &Screens) -> Result<(), ExitCode> {
+    let is = |who: &Who, wanted: &str| matches!(who, Who::Member(member) if member.workload.to_string() == wanted);
+    for wanted in args.from.iter().chain(&args.to) {
+        if !map.members.iter().any(|member| member.workload.to_string() == *wanted) {
+            let known: Vec<String> = map.members.iter().map(|member| member.workload.to_string()).collect();
+            let near = known.iter().min_by_key(|name| strsim::damerau_levenshtein(name, wanted));
+            let help = near.map_or("there is no workload at all".to_owned(), |near| format!("did you mean {near}?"));
+            screens.error(&format!("no workload is called {wanted}; {help}"));
+            return Err(ExitCode::Usage);
+        }
+    }
+    map.links.retain(|link| {
+        args.from.as_ref().is_none_or(|from| is(&link.from, from)) && args.to.as_ref().is_none_or(|to| is(&link.to, to))
+    });
+    Ok(())
+}
+
+/// Rules that fail closed are named: what they stop is stopped by a guess.
+fn note_unknown(manifests: &Manifests, screens: &Screens) {
+    for policy in &manifests.cluster_policies {
+        for rule in policy.ingress.iter().chain(&policy.egress).filter(|rule| !rule.unknown.is_empty()) {
+            screens.note(&format!(
+                "{} {} ({}): this version does not know {}, so the rule fails closed",
+                policy.kind.as_str(),
+                policy.name,
+                rule.origin,
+                rule.unknown.join(", ")
+            ));
+        }
+    }
+}
+
+fn compare(args: &PredictArgs, before: &str, after: &str, screens: &Screens) -> Result<ExitCode, ExitCode> {
+    let earlier = map(args, &[before.to_owned()], screens);
+    let later = map(args, &[after.to_owned()], screens)?;
+    let (opened, closed) = earlier?.changes(&later);
+    let opened_rows = opened.iter().map(|link| Row { change: Some(Change::Opened), link });
+    let closed_rows = closed.iter().map(|link| Row { change: Some(Change::Closed), link });
+    let rows: Vec<Row<'_>> = opened_rows.chain(closed_rows).collect();
+    written(&render::links(args.output, &rows, &later), screens)?;
+    screens.note(&format!("{} became reachable, {} became unreachable", opened.len(), closed.len()));
+    let differs = args.exit_code && !rows.is_empty();
+    Ok(if differs { ExitCode::Violated } else { ExitCode::Proven })
+}
+
+/// Each line of suites, in the world that the lab would make of the manifests.
+fn lines(args: &PredictArgs, suites: &[String], screens: &Screens) -> Result<ExitCode, ExitCode> {
+    let mut sources = Sources::new();
+    let given = Given::Files(suites);
+    let (suites, manifests) = load::read(&given, &args.manifests, args.strict, &mut sources, screens)?;
+    note_unknown(&manifests, screens);
+    let loaded = load::world_and_plan(&suites, &manifests, &Selection::default(), &sources, screens)?;
+    let text = match args.output {
+        Format::Text => loaded.plan.checks.iter().map(line).collect(),
+        format => render::checks(format, &loaded.plan.checks),
+    };
+    written(&text, screens)?;
+    Ok(if contradicted(&loaded.plan) { ExitCode::Violated } else { ExitCode::Proven })
+}
+
+fn contradicted(plan: &Plan) -> bool {
+    plan.checks.iter().any(|check| check.contradiction().is_some())
+}
+
+fn line(check: &Check) -> String {
+    let place = format!("{}:{}", check.line.file, check.line.line);
+    match (&check.prediction, check.contradiction()) {
+        (None, _) => format!("unknown      {}  ({place})\n", check.name),
+        (Some(prediction), None) => format!("{:<12} {}  ({place})\n", prediction.word(), check.name),
+        (Some(prediction), Some(why)) => {
+            format!("{:<12} {}  ({place})\n    {why}\n", format!("{}!", prediction.word()), check.name)
+        }
+    }
+}
+
+pub(super) fn invalid(error: &InvalidPolicy, screens: &Screens) -> ExitCode {
+    screens.error(&format!("failed to {error}"));
+    ExitCode::Usage
+}
+
+/// Writes to standard output. Whoever closes the pipe has seen enough.
+pub(super) fn written(text: &str, screens: &Screens) -> Result<ExitCode, ExitCode> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => Ok(ExitCode::Proven),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::Proven),
+        Err(error) => {
+            screens.error(&format!("failed to write to standard output: {error}"));
+            Err(ExitCode::Defect)
+        }
+    }
+}

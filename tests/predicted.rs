@@ -1,0 +1,188 @@
+//! Random worlds: every flow that the predictor speaks of is sent through the lab with real packets. The lab's compiler
+//! and the predictor share nothing, so a difference is a defect in one of them.
+//!
+//! `WATERTIGHT_SEED` chooses the worlds, `WATERTIGHT_WORLDS` how many; both are printed. A world in which a flow differs
+//! is made smaller as long as any still does, and shown.
+
+#[path = "predicted/generate.rs"]
+mod generate;
+#[path = "lab/support.rs"]
+#[expect(dead_code, reason = "what the lab's own checks need besides")]
+mod support;
+
+use generate::Sketch;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+use support::{Check, Flow, Lab, Seen, say};
+use watertight::backend::lab::{Deny, World};
+use watertight::model::{Family, Port, Transport};
+use watertight::plan::Vantage;
+use watertight::policy::{End, Explainer, Predictor};
+use watertight::wire;
+
+/// Worlds of a run, unless `WATERTIGHT_WORLDS` says otherwise.
+const WORLDS: u32 = 16;
+/// How often a flow that should open is tried.
+const TRIES: u32 = 4;
+/// How often all flows of a world are begun again where a probe was starved.
+const PATIENCE: u32 = 100;
+/// How often a world that differs is made smaller, at the most.
+const SHRINKS: u32 = 60;
+
+fn main() -> ExitCode {
+    support::main(&[], &[check!(policies_do_with_packets_what_is_predicted)])
+}
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+/// A flow, and whether policies allow it.
+struct Predicted {
+    flow: Flow,
+    allowed: bool,
+    name: String,
+}
+
+async fn policies_do_with_packets_what_is_predicted() {
+    let seed = number("WATERTIGHT_SEED", 20_261_125);
+    let worlds = number("WATERTIGHT_WORLDS", u64::from(WORLDS));
+    say(&format!("seed {seed}, {worlds} worlds"));
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config { failure_persistence: None, ..Config::default() }, rng);
+    let (mut flows, mut stopped) = (0, 0);
+    for _ in 0..worlds {
+        let mut tree = generate::world().new_tree(&mut runner).expect("a world");
+        match differences(&tree.current()).await {
+            Ok((sent, denied)) => {
+                flows += sent;
+                stopped += denied;
+            }
+            Err(mut differing) => {
+                let mut smallest = tree.current();
+                for _ in 0..SHRINKS {
+                    if !tree.simplify() {
+                        break;
+                    }
+                    while let Err(found) = differences(&tree.current()).await {
+                        (differing, smallest) = (found, tree.current());
+                        if !tree.simplify() {
+                            break;
+                        }
+                    }
+                    if !tree.complicate() {
+                        break;
+                    }
+                }
+                panic!(
+                    "seed {seed}: packets and prediction differ in this world:\n{}\n{differing}",
+                    smallest.manifests()
+                );
+            }
+        }
+    }
+    say(&format!("{flows} flows as predicted, {stopped} of them denied"));
+    assert!(
+        stopped * 10 > flows && stopped * 10 < flows * 9,
+        "such worlds show little: {stopped} of {flows} are denied"
+    );
+}
+
+/// How many flows did as predicted, and how many of these were denied; or what differs.
+async fn differences(sketch: &Sketch) -> Result<(usize, usize), String> {
+    let world = sketch.world();
+    let predicted = predict(&world);
+    let mut lab = Lab::of(world, Deny::Reset).await;
+    let mut differing: Vec<(&Predicted, Seen)> = Vec::new();
+    // An opening is never taken back. A flow that should open and did not may have met a busy machine: it is tried again.
+    let mut open: Vec<&Predicted> = predicted.iter().collect();
+    for _ in 0..TRIES {
+        let flows: Vec<Flow> = open.iter().map(|one| one.flow.clone()).collect();
+        let seen = patiently(&mut lab, &flows).await;
+        let differs = open.into_iter().zip(seen).filter(|(predicted, seen)| predicted.allowed != seen.is_open());
+        let (leaks, shut): (Vec<_>, Vec<_>) = differs.partition(|(_, seen)| seen.is_open());
+        differing.extend(leaks);
+        open = shut.iter().map(|(predicted, _)| *predicted).collect();
+        if open.is_empty() {
+            break;
+        }
+    }
+    lab.down().await;
+    let mut told: Vec<String> = differing.iter().map(|(one, seen)| format!("OPEN: {}; {seen:?}", one.name)).collect();
+    told.extend(open.iter().map(|one| format!("SHUT: {}", one.name)));
+    if told.is_empty() {
+        Ok((predicted.len(), predicted.iter().filter(|one| !one.allowed).count()))
+    } else {
+        Err(told.join("\n"))
+    }
+}
+
+/// What each flow saw, however often a busy machine starves the probes.
+async fn patiently(lab: &mut Lab, flows: &[Flow]) -> Vec<Seen> {
+    for _ in 0..PATIENCE {
+        if let Some(seen) = lab.observe_once(flows).await {
+            return seen;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    panic!("the machine is too busy for any probe");
+}
+
+/// Every flow of a world to where somebody listens, with what policies say of it. Rows and walk must agree.
+fn predict(world: &World) -> Vec<Predicted> {
+    let inventory = world.inventory();
+    let mut predictor = Predictor::new(inventory).expect("valid");
+    let explainer = Explainer::new(inventory).expect("valid");
+    let mut sources: Vec<(Vantage, End<'_>)> = Vec::new();
+    for (index, pod) in inventory.pods.iter().enumerate().filter(|(_, pod)| pod.namespace != "kube-system") {
+        // A pod of its node's network sends from there.
+        if !pod.host_network {
+            let (namespace, name, node) = (pod.namespace.clone(), pod.name.clone(), String::new());
+            sources.push((Vantage::Pod { namespace, name, node }, End::Pod(index)));
+        }
+    }
+    for node in &inventory.nodes {
+        sources.push((Vantage::Node { name: node.name.clone() }, End::Node(&node.name)));
+    }
+    let mut targets: Vec<(End<'_>, SocketAddr, Port)> = Vec::new();
+    for (index, pod) in inventory.pods.iter().enumerate().filter(|(_, pod)| pod.namespace != "kube-system") {
+        for declared in pod.ports.iter().filter(|declared| declared.port.transport() != Transport::Sctp) {
+            for address in &pod.addresses {
+                targets.push((End::Pod(index), SocketAddr::new(*address, declared.port.number()), declared.port));
+            }
+        }
+    }
+    for address in inventory.hosts.values().flatten() {
+        let port = Port::new(443, Transport::Tcp).expect("a port");
+        targets.push((End::Address(*address), SocketAddr::new(*address, 443), port));
+    }
+    let mut predicted = Vec::new();
+    for family in Family::ALL {
+        let runner = inventory.runner.iter().copied().find(|address| Family::of(*address) == family);
+        let outside = runner.map(|address| (Vantage::Runner, End::Address(address)));
+        for (vantage, from) in sources.iter().cloned().chain(outside) {
+            for (to, address, port) in targets.iter().filter(|(_, address, _)| Family::of(address.ip()) == family) {
+                let from_outside = matches!(from, End::Address(_) | End::Node(_));
+                // What goes from outside to outside, and what a node says to itself, is nobody's policy.
+                if from_outside && !matches!(to, End::Pod(index) if !inventory.pods[*index].host_network) {
+                    continue;
+                }
+                let allowed = predictor.allowed(from, *to, family).contains(*port);
+                let walk = explainer.explain(from, *to, *port, Some(family));
+                assert_eq!(allowed, walk.allowed, "rows and walk: {walk:#?}");
+                let transport = match port.transport() {
+                    Transport::Udp => wire::Transport::Udp,
+                    Transport::Tcp | Transport::Sctp => wire::Transport::Tcp,
+                };
+                let name = format!("{vantage} -> {} ({address}) {port}, since {}", walk.to, walk.because());
+                predicted.push(Predicted { flow: (vantage.clone(), transport, *address), allowed, name });
+            }
+        }
+    }
+    predicted
+}

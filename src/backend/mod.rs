@@ -67,7 +67,7 @@ pub enum Changed {
     Pod(String, String),
     /// A namespace's labels.
     Namespace(String),
-    /// A policy's spec. `namespace`, `name`.
+    /// A policy's spec. `namespace` (empty for one of the whole cluster), `name`.
     Policy(String, String),
     /// A Service's spec. `namespace`, `name`.
     Service(String, String),
@@ -78,6 +78,7 @@ impl std::fmt::Display for Changed {
         match self {
             Self::Pod(namespace, name) => write!(f, "pod {namespace}/{name}"),
             Self::Namespace(name) => write!(f, "namespace {name}"),
+            Self::Policy(namespace, name) if namespace.is_empty() => write!(f, "ClusterNetworkPolicy {name}"),
             Self::Policy(namespace, name) => write!(f, "NetworkPolicy {namespace}/{name}"),
             Self::Service(namespace, name) => write!(f, "Service {namespace}/{name}"),
         }

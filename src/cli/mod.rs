@@ -1,6 +1,7 @@
 //! What was typed → what to do; one file for each command.
 
 mod check;
+mod clean;
 mod cluster;
 mod demo;
 mod documents;
@@ -76,6 +77,8 @@ enum Command {
     Predict(predict::PredictArgs),
     /// Say why policies allow or deny a flow, rule by rule, and what would change that
     Explain(explain::ExplainArgs),
+    /// Remove from a cluster what killed runs left; the cluster does so by itself some minutes later
+    Clean(clean::CleanArgs),
     /// Read suites and say everything that is wrong with them; offline
     Validate(validate::ValidateArgs),
     /// Write the probe's image as an archive that containerd, kind, docker and registries take
@@ -217,6 +220,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::plan(&args, &screen),
         Command::Predict(args) => predict::predict(&args, &screen),
         Command::Explain(args) => explain::explain(&args, &screen),
+        Command::Clean(args) => clean::clean(&args, &screen),
         Command::Validate(args) => validate::validate(&args, &screen),
         Command::Image(args) => image::image(&args, &screen),
         Command::Schema(args) => documents::schema(&args),

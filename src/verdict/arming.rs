@@ -79,7 +79,7 @@ pub(super) fn startup(case: Case<'_>, check: &Check, id: FlowId) -> Startup {
     };
     let grace = case.evidence.canary.map_or(check.terms.grace, |canary| canary * 3);
     let since = |end: u64| Duration::from_micros(end.saturating_sub(first.start));
-    let unbroken = first.attempt == 1 && seen.opened == seen.from_the_start.openings && !check.terms.startup_isolated;
+    let unbroken = seen.opened == seen.from_the_start.openings && !check.terms.startup_isolated;
     match seen.from_the_start.ended {
         Some(end) if unbroken && since(end) <= grace => Startup::Leaked(since(end)),
         None if unbroken && seen.streaks.last().is_some_and(|last| since(last.last()) < grace) => Startup::Leaking,

@@ -127,8 +127,9 @@ pub fn concerns(plan: &Plan, flow: FlowId, what: &Disturbed) -> bool {
             is_source || is_target
         }
         Disturbed::Namespace(name) => either(name),
-        // A policy selects pods of its own namespace only, so only those of the two ends' namespaces matter.
-        Disturbed::Policy(namespace, _) => either(namespace),
+        // A policy selects pods of its own namespace only, so only those of the two ends' namespaces matter; one of the
+        // cluster has none and may select any.
+        Disturbed::Policy(namespace, _) => namespace.is_empty() || either(namespace),
         Disturbed::Service(namespace, name) => {
             matches!(party, Party::Service { service, .. } if service.namespace == *namespace && service.name == *name)
         }

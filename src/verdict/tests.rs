@@ -129,6 +129,14 @@ impl Scene {
         self
     }
 
+    fn starved(&mut self, flow: FlowId, millis: u64) -> &mut Self {
+        let attempt = self.next.entry(flow.0).or_default();
+        *attempt += 1;
+        let seen = &mut self.evidence.flows[flow.0 as usize];
+        seen.fault(*attempt, millis * 1_000, FaultReason::Starved).expect("in order");
+        self
+    }
+
     fn every(&mut self, flow: FlowId, from: u64, to: u64, step: u64, reading: &Reading) -> &mut Self {
         let mut millis = from;
         while millis <= to {
@@ -605,6 +613,7 @@ fn change_concerns_the_flows_between_its_objects() {
         Disturbed::Pod("shop".into(), "postgres-0".into()),
         Disturbed::Namespace("shop".into()),
         Disturbed::Policy("shop".into(), "any".into()),
+        Disturbed::Policy(String::new(), "of-the-cluster".into()),
     ];
     for what in relevant {
         assert!(concerns(&plan, DENIED, &what), "{what}");
@@ -1089,6 +1098,15 @@ fn startup_leak_violates_where_it_is_not_to_be_or_lasts_or_returns_or_has_gaps()
     let mut measured = leaking(2_300);
     measured.evidence.canary = Some(std::time::Duration::from_millis(800));
     assert!(violated(&measured), "three times the canary's latency is over");
+}
+
+#[test]
+fn attempt_that_was_starved_does_not_break_a_startup_leak() {
+    let mut scene = with_a_clone();
+    vouched(&mut scene, 60_000);
+    scene.starved(DENIED, 50).every(OTHER, 0, 60_000, 500, &open()).every(DENIED, 100, 1_100, 500, &open());
+    scene.starved(DENIED, 1_600).read(DENIED, 2_100, open()).every(DENIED, 2_600, 58_000, 500, &silence());
+    assert_eq!(scene.deny(), Verdict::Proven);
 }
 
 #[test]

@@ -433,10 +433,11 @@ impl FlowEvidence {
             self.blocked += times;
         }
         if self.from_the_start.ended.is_none() {
-            if opens {
-                self.from_the_start.openings += times;
-            } else {
-                self.from_the_start.ended = start;
+            match outcome {
+                Outcome::Read(Reading::Open(_)) => self.from_the_start.openings += times,
+                Outcome::Read(Reading::Blocked(_) | Reading::NotSent(_)) => self.from_the_start.ended = start,
+                // What our own machinery did not see neither opened nor was stopped.
+                Outcome::Fault(_) => {}
             }
         }
     }

@@ -15,8 +15,17 @@
 //!
 //! - A probe's pod has none of the original's annotations: what a plugin derives from those (bandwidth, further
 //!   networks) it lacks.
-//! - Where a whole cluster may not be read, the namespaces that suites name are; what other namespaces hold is unknown.
+//! - Where a whole cluster may not be read, the namespaces that suites name are; what other namespaces hold is unknown,
+//!   cluster DNS included, and a change of a namespace's labels is not noticed.
+//! - Probes are pods of their own with a workload's identity; none runs inside of the workload's pods.
+//! - Of policies those of Kubernetes are watched (NetworkPolicy, ClusterNetworkPolicy v1alpha2): that another vendor's kind
+//!   changes during a run is not noticed.
+//! - Nodes' probes need host networking in the namespace of `--namespace`; where Pod Security forbids it, what only they can
+//!   vouch for is unproven. The witness of each node is a pod of that namespace: where its policies isolate it, it vouches
+//!   for nothing.
 
+mod clean;
+mod cluster_policy;
 mod connect;
 mod error;
 mod fingerprint;
@@ -51,6 +60,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use watches::Watches;
 
+pub use clean::{Cleaned, Left, Runs, clean};
 pub use connect::Access;
 pub use error::Error;
 pub use landmarks::{KUBELET_PORT, LANDMARK_PORT, landmarks};
@@ -224,7 +234,8 @@ impl Backend for Kube {
         let operator = self.operator().await;
         let store = self.place.shared.store();
         let cluster = store.namespace("kube-system");
-        let mut policies: Vec<PolicyState> = store.objects().policies.into_iter().map(policy_state).collect();
+        let of_namespaces = store.objects().policies.into_iter().map(policy_state).collect::<Vec<_>>();
+        let mut policies: Vec<PolicyState> = of_namespaces.into_iter().chain(store.cluster_policy_states()).collect();
         policies.sort();
         Ok(Surroundings {
             cluster_uid: cluster.and_then(|namespace| namespace.metadata.uid.clone()),

@@ -1,9 +1,10 @@
 //! What is known of the cluster's objects, and what of a change to them matters.
 
+use super::cluster_policy::ClusterNetworkPolicy;
 use super::fingerprint::{self, Fingerprint};
 use super::names::run_of;
 use crate::backend::{Change, Changed};
-use crate::inventory::Objects;
+use crate::inventory::{Objects, PolicyState, spec_digest};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -40,6 +41,7 @@ pub(super) struct Store {
     services: Shelf<Service>,
     slices: Shelf<EndpointSlice>,
     policies: Shelf<NetworkPolicy>,
+    cluster_policies: Shelf<ClusterNetworkPolicy>,
     /// Whether changes are told: from the first inventory on.
     told: bool,
 }
@@ -53,7 +55,21 @@ impl Store {
             pods: self.pods.values().map(AsRef::as_ref).filter(|pod| run_of(&pod.metadata).is_none()).collect(),
             services: self.services.values().map(AsRef::as_ref).collect(),
             policies: self.policies.values().map(AsRef::as_ref).collect(),
+            cluster_policies: self.cluster_policies.values().map(|policy| policy.as_manifest()).collect(),
         }
+    }
+
+    /// The policies of the whole cluster, for the report.
+    pub(super) fn cluster_policy_states(&self) -> Vec<PolicyState> {
+        let state = |policy: &Arc<ClusterNetworkPolicy>| PolicyState {
+            kind: "ClusterNetworkPolicy".into(),
+            namespace: None,
+            name: policy.meta().name.clone().unwrap_or_default(),
+            uid: policy.meta().uid.clone(),
+            resource_version: policy.meta().resource_version.clone(),
+            sha256: spec_digest(&policy.spec),
+        };
+        self.cluster_policies.values().map(state).collect()
     }
 
     /// A pod, ours or not.
@@ -259,6 +275,21 @@ impl Kind for NetworkPolicy {
 
     fn fingerprint(&self) -> Fingerprint {
         fingerprint::of_policy(self)
+    }
+
+    fn changed(&self) -> Option<Changed> {
+        let (namespace, name) = key_of(self);
+        Some(Changed::Policy(namespace, name))
+    }
+}
+
+impl Kind for ClusterNetworkPolicy {
+    fn shelf(store: &mut Store) -> &mut Shelf<Self> {
+        &mut store.cluster_policies
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        serde_json::json!({ "uid": self.meta().uid, "spec": self.spec })
     }
 
     fn changed(&self) -> Option<Changed> {

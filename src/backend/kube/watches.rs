@@ -1,5 +1,6 @@
 //! Lists and watches: everything is listed once, and from then on only changes come.
 
+use super::cluster_policy::ClusterNetworkPolicy;
 use super::connect::Connection;
 use super::error::{Error, is_absent, is_forbidden};
 use super::objects::{Kind, Shared};
@@ -54,13 +55,14 @@ pub(super) async fn start(
 ) -> Result<Watches, Error> {
     let mut watches = Watches::default();
     let listing = async {
-        let (pods, services, slices, policies, all_namespaces, nodes) = tokio::join!(
+        let (pods, services, slices, policies, all_namespaces, nodes, cluster_policies) = tokio::join!(
             everywhere_or_within::<Pod>(connection, shared, namespaces),
             everywhere_or_within::<Service>(connection, shared, namespaces),
             everywhere_or_within::<EndpointSlice>(connection, shared, namespaces),
             everywhere_or_within::<NetworkPolicy>(connection, shared, namespaces),
             watch::<Namespace>(Api::all(connection.client.clone()), None, shared),
             watch::<Node>(Api::all(connection.client.clone()), None, shared),
+            watch::<ClusterNetworkPolicy>(Api::all(connection.client.clone()), None, shared),
         );
         for tasks in [pods, services, slices, policies] {
             watches.tasks.extend(tasks?);
@@ -71,6 +73,15 @@ pub(super) async fn start(
                 watches.notes.push("nodes may not be listed: only those are known that pods run on".to_owned());
             }
             Err(error) => return Err(Error::watch("list nodes", error)),
+        }
+        match cluster_policies {
+            Ok(task) => watches.tasks.push(task),
+            Err(error) if is_not_served(&error) => {}
+            Err(error) if is_refused(&error) => {
+                let note = "ClusterNetworkPolicies may not be watched: a change of one would not be noticed";
+                watches.notes.push(note.to_owned());
+            }
+            Err(error) => return Err(Error::watch("list ClusterNetworkPolicies", error)),
         }
         match all_namespaces {
             Ok(task) => watches.tasks.push(task),
@@ -229,6 +240,11 @@ impl Backoff for Pauses {
     fn reset(&mut self) {
         self.0 = FIRST_PAUSE;
     }
+}
+
+/// Whether this cluster does not have such objects.
+fn is_not_served(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(error) if is_absent(error))
 }
 
 /// Whether this kind may not be listed or watched there.

@@ -3,6 +3,7 @@
 //! The readers are those of manifests: what a dump of a cluster says and what the cluster says cannot differ.
 
 use super::assemble::deployment_of;
+use super::cluster_policy::read_cluster_policy;
 use super::object::{Meta, owner_of};
 use super::pod::read_pod;
 use super::problem::{At, Problems};
@@ -28,6 +29,8 @@ pub struct Objects<'a> {
     pub services: Vec<&'a core::Service>,
     /// NetworkPolicies.
     pub policies: Vec<&'a NetworkPolicy>,
+    /// Policies of the whole cluster, as a manifest would have them.
+    pub cluster_policies: Vec<serde_json::Value>,
 }
 
 /// Makes an inventory of them. A pod or a Service that cannot be read is told in words and left out; only a newer API
@@ -61,6 +64,9 @@ pub fn observe(objects: &Objects<'_>) -> (Inventory, Vec<String>) {
             rules: RuleOrigins::default(),
         });
     }
+    // One that a prediction cannot read is left out of predictions; packets are judged without them.
+    let cluster_policies = objects.cluster_policies.iter().filter_map(|policy| read_cluster_policy(policy).ok());
+    inventory.cluster_policies.extend(cluster_policies);
     let named = inventory.pods.iter().map(|pod| &pod.namespace);
     let named: Vec<String> =
         named.chain(inventory.services.iter().map(|service| &service.namespace)).cloned().collect();

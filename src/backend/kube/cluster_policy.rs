@@ -1,0 +1,54 @@
+//! ClusterNetworkPolicies as the API gives them, where it serves them.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::borrow::Cow;
+
+/// A ClusterNetworkPolicy, its spec unread.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct ClusterNetworkPolicy {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    pub(super) spec: Value,
+}
+
+impl ClusterNetworkPolicy {
+    /// The object as a manifest would have it.
+    pub(super) fn as_manifest(&self) -> Value {
+        json!({
+            "apiVersion": Self::api_version(&()), "kind": Self::kind(&()),
+            "metadata": { "name": self.metadata.name }, "spec": self.spec,
+        })
+    }
+}
+
+impl Resource for ClusterNetworkPolicy {
+    type DynamicType = ();
+    type Scope = k8s_openapi::ClusterResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        "ClusterNetworkPolicy".into()
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        "policy.networking.k8s.io".into()
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        "v1alpha2".into()
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        "clusternetworkpolicies".into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}

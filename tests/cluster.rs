@@ -1,0 +1,43 @@
+//! The shop of `suites/shop/` in a real cluster, as it is and broken.
+//!
+//! Needs the cluster that `KUBECONFIG` names, with the probe's image on its nodes (`WATERTIGHT_PROBE_IMAGE`) and a
+//! `kubectl` (`KUBECTL`); without `WATERTIGHT_CLUSTER_TESTS=1` every test is reported as skipped, with that reason. The
+//! cluster is to have the test image that `cluster::world` names, two nodes, both families, and an outside host
+//! `payments.example`.
+#![expect(clippy::unwrap_used, reason = "a test that cannot talk to its cluster fails")]
+
+mod cluster {
+    pub(crate) mod cases;
+    pub(crate) mod run;
+    pub(crate) mod world;
+}
+
+use cluster::cases;
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Set where there is a cluster to test on.
+const SWITCH: &str = "WATERTIGHT_CLUSTER_TESTS";
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // They break one and the same world, one after the other.
+    arguments.test_threads = Some(1);
+    let wanted = std::env::var(SWITCH).is_ok_and(|value| value == "1");
+    if !wanted && !arguments.list {
+        let _closed = writeln!(std::io::stderr(), "skipped: {SWITCH} is not 1, so there is no cluster to test on");
+    }
+    let trial = |(name, test): (&'static str, fn())| {
+        let run = move || {
+            test();
+            Ok::<(), Failed>(())
+        };
+        Trial::test(name, run).with_ignored_flag(!wanted)
+    };
+    let conclusion = libtest_mimic::run(&arguments, cases::all().into_iter().map(trial).collect());
+    if wanted {
+        cluster::world::remove();
+    }
+    conclusion.exit_code()
+}

@@ -1,0 +1,184 @@
+//! What the shop must come to in a cluster, as it is and broken in each way that a cluster can be broken.
+
+use super::run::{Said, clean, shop, started};
+use super::world::{apply, kubectl, put, until};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// All cases, in the order in which they are run.
+pub(crate) fn all() -> Vec<(&'static str, fn())> {
+    vec![
+        ("the_shop_is_proven_on_both_nodes_and_in_both_families", as_it_is),
+        ("a_deleted_policy_is_a_leak", deleted_policy),
+        ("a_second_and_wider_policy_is_a_leak", wider_policy),
+        ("a_target_without_pods_is_unproven", scaled_to_nothing),
+        ("a_dead_listener_is_no_deny", dead_listener),
+        ("a_probe_that_cannot_start_proves_nothing", image_missing),
+        ("a_probe_that_is_killed_proves_nothing_more", probe_killed),
+        ("what_a_killed_run_left_is_removed", killed_run),
+    ]
+}
+
+/// Namespaces of the shop.
+const NAMESPACES: [&str; 2] = ["wt-test-shop", "wt-test-data"];
+
+/// Checks of the shop that nothing can prove here: nobody answers at the metadata address of this cluster.
+const UNANSWERED: [&str; 3] =
+    ["web-tier -> metadata:80 denied", "api -> metadata:80 denied", "postgres -> metadata:80 denied"];
+
+/// The one that every sabotage of the database's policy must show in.
+const TIERS: &str = "web-tier -> postgres:5432 denied [tier-isolation]";
+
+/// What of the cluster's own state a run must not touch: ready endpoints, replicas and the pods of each workload.
+fn state() -> BTreeMap<&'static str, String> {
+    let mut state = BTreeMap::new();
+    for namespace in NAMESPACES {
+        let slices = kubectl(&[
+            "-n",
+            namespace,
+            "get",
+            "endpointslices",
+            "-o",
+            "jsonpath={range .items[*].endpoints[?(@.conditions.ready==true)]}{.addresses}{.targetRef.name}{\"\\n\"}{end}",
+        ]);
+        let mut slices: Vec<&str> = slices.lines().collect();
+        slices.sort_unstable();
+        let workloads = kubectl(&[
+            "-n",
+            namespace,
+            "get",
+            "replicasets,statefulsets,deployments",
+            "-o",
+            "jsonpath={range .items[*]}{.kind}/{.metadata.name} {.metadata.generation} {.status.replicas} {.status.readyReplicas}{\"\\n\"}{end}",
+        ]);
+        state.insert(namespace, format!("{slices:?}\n{workloads}"));
+    }
+    state
+}
+
+/// Everything that runs create, by name.
+fn ours() -> String {
+    let all = kubectl(&[
+        "get",
+        "pods,jobs",
+        "-A",
+        "--no-headers",
+        "-o",
+        "custom-columns=A:.metadata.annotations,N:.metadata.name",
+    ]);
+    all.lines().filter(|line| line.contains("watertight.dev/run")).collect::<Vec<_>>().join("\n")
+}
+
+fn as_it_is() {
+    put();
+    let before = state();
+    let said = shop(&[]);
+    for (check, (verdict, reason)) in &said.verdicts {
+        let expected = if UNANSWERED.contains(&check.as_str()) {
+            ("unproven", Some("no-control-answered"))
+        } else {
+            ("proven", None)
+        };
+        assert_eq!((verdict.as_str(), reason.as_deref()), expected, "{check}\n{}", said.text);
+    }
+    assert_eq!((said.verdicts.len(), said.code), (15, 4), "{}", said.text);
+    assert_eq!(state(), before, "the workloads are as they were");
+    until("nothing of the run is left", Duration::from_secs(20), || ours().is_empty());
+}
+
+fn only_tiers() -> Said {
+    shop(&["--only", "tier-isolation"])
+}
+
+fn deleted_policy() {
+    put();
+    kubectl(&["-n", "wt-test-data", "delete", "networkpolicy", "postgres"]);
+    let said = only_tiers();
+    assert_eq!((said.of(TIERS).0, said.code), ("violated", 3), "{}", said.text);
+}
+
+fn wider_policy() {
+    put();
+    apply(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: { name: wider, namespace: wt-test-data }\n\
+         spec:\n  podSelector: {}\n  ingress: [{ from: [{ namespaceSelector: { matchLabels: { tier: frontend } } }] }]\n",
+    );
+    let said = only_tiers();
+    kubectl(&["-n", "wt-test-data", "delete", "networkpolicy", "wider"]);
+    assert_eq!((said.of(TIERS).0, said.code), ("violated", 3), "{}", said.text);
+}
+
+fn scaled_to_nothing() {
+    put();
+    kubectl(&["-n", "wt-test-data", "scale", "statefulset/postgres", "--replicas=0"]);
+    until("the database is gone", Duration::from_secs(60), || {
+        kubectl(&["-n", "wt-test-data", "get", "pods", "--no-headers", "-o", "name"]).is_empty()
+    });
+    let said = shop(&["--only", "tier-isolation|api -> postgres"]);
+    assert!(said.verdicts.values().all(|(verdict, _)| verdict == "unproven"), "{}", said.text);
+    assert!(!said.verdicts.is_empty() && matches!(said.code, 4 | 5), "{}", said.text);
+}
+
+/// Its pods are ready, and nobody listens on the port that they declare.
+fn dead_listener() {
+    put();
+    let patch = r#"[{"op":"replace","path":"/spec/template/spec/containers/0/args/1","value":"--http-port=5433"}]"#;
+    kubectl(&["-n", "wt-test-data", "patch", "statefulset/postgres", "--type=json", "-p", patch]);
+    kubectl(&["-n", "wt-test-data", "rollout", "status", "statefulset/postgres", "--timeout=120s"]);
+    let said = only_tiers();
+    assert_eq!(said.of(TIERS).0, "unproven", "{}", said.text);
+}
+
+fn image_missing() {
+    put();
+    let said = shop(&[
+        "--only",
+        "tier-isolation",
+        "--probe-image",
+        "localhost/no-such-image:0",
+        "--image-pull-policy",
+        "Never",
+    ]);
+    assert_eq!(said.of(TIERS), ("unproven", Some("probe-fault")), "{}", said.text);
+    assert!(said.text.contains("ErrImageNeverPull"), "{}", said.text);
+}
+
+fn probe_killed() {
+    put();
+    let killer = std::thread::spawn(|| {
+        let web = || {
+            let pods = kubectl(&[
+                "-n",
+                "wt-test-shop",
+                "get",
+                "pods",
+                "--no-headers",
+                "--field-selector=status.phase=Running",
+                "-o",
+                "name",
+            ]);
+            pods.lines().find(|name| name.contains("/watertight-")).map(str::to_owned)
+        };
+        until("a probe runs", Duration::from_secs(60), || web().is_some());
+        kubectl(&["-n", "wt-test-shop", "delete", &web().unwrap(), "--grace-period=1", "--wait=false"]);
+    });
+    let said = only_tiers();
+    killer.join().unwrap();
+    assert_eq!(said.of(TIERS).0, "unproven", "{}", said.text);
+}
+
+fn killed_run() {
+    put();
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = started(folder.path());
+    until("the run has created something", Duration::from_secs(60), || ours().lines().count() > 3);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let (code, said) = clean(&[]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("may be going on") && !said.contains("removed"), "a young run is spared: {said}");
+    let (code, said) = clean(&["--all-runs"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("removed Job") && said.contains("removed Pod"), "{said}");
+    until("nothing of the run is left", Duration::from_secs(30), || ours().is_empty());
+}

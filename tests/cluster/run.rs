@@ -1,0 +1,72 @@
+//! Runs of the built binary, and what they say.
+
+use super::world;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::process::{Child, Command, Stdio};
+
+/// What a run said.
+pub(crate) struct Said {
+    /// Its exit code.
+    pub(crate) code: i32,
+    /// Verdict and reason's code of each check, by name.
+    pub(crate) verdicts: BTreeMap<String, (String, Option<String>)>,
+    /// Everything that people see.
+    pub(crate) text: String,
+}
+
+impl Said {
+    /// The verdict of a check.
+    pub(crate) fn of(&self, check: &str) -> (&str, Option<&str>) {
+        let Some((verdict, reason)) = self.verdicts.get(check) else {
+            panic!("no check {check:?} among {:?}\n{}", self.verdicts.keys(), self.text);
+        };
+        (verdict, reason.as_deref())
+    }
+}
+
+/// A run of the shop's suite with these arguments more.
+pub(crate) fn shop(arguments: &[&str]) -> Said {
+    let folder = tempfile::tempdir().unwrap();
+    let suite = folder.path().join("suite.yaml");
+    std::fs::write(&suite, world::suite()).unwrap();
+    let report = folder.path().join("report.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_watertight"))
+        .arg("run")
+        .arg(&suite)
+        .arg("--report")
+        .arg(format!("json={}", report.display()))
+        .args(["--patience", "25s"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(&report).unwrap()).unwrap();
+    let word = |check: &Value, pointer: &str| check.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let checks = report["checks"].as_array().unwrap().iter();
+    let verdicts = checks.map(|check| {
+        let name = word(check, "/name").unwrap();
+        (name, (word(check, "/verdict").unwrap_or_default(), word(check, "/reason/code")))
+    });
+    Said { code: output.status.code().unwrap_or(-1), verdicts: verdicts.collect(), text }
+}
+
+/// A run of the shop's suite that goes on.
+pub(crate) fn started(folder: &std::path::Path) -> Child {
+    let suite = folder.join("suite.yaml");
+    std::fs::write(&suite, world::suite()).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_watertight"))
+        .arg("run")
+        .arg(&suite)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// `watertight clean` with these arguments; its exit code and what it said.
+pub(crate) fn clean(arguments: &[&str]) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_watertight")).arg("clean").args(arguments).output().unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output.status.code().unwrap_or(-1), text)
+}

@@ -1,0 +1,127 @@
+//! The shop's manifests, as this cluster can run them: under namespaces of these tests' own, with the test image.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Kubernetes' own test image, which serves HTTP on any port.
+const IMAGE: &str = "localhost/agnhost:1";
+
+/// Manifests of the shop, in the order in which they can be applied.
+const MANIFESTS: [&str; 4] = [
+    include_str!("../../suites/shop/manifests/shop.yaml"),
+    include_str!("../../suites/shop/manifests/data.yaml"),
+    include_str!("../../suites/shop/manifests/policies-shop.yaml"),
+    include_str!("../../suites/shop/manifests/policies-data.yaml"),
+];
+
+/// The shop's suite.
+const SUITE: &str = include_str!("../../suites/shop/suite.yaml");
+
+/// A text of the shop under the namespaces of these tests.
+fn renamed(text: &str) -> String {
+    let mut text = text.to_owned();
+    for name in ["shop", "data"] {
+        text = text.replace(&format!("namespace: {name}"), &format!("namespace: wt-test-{name}"));
+        text = text.replace(&format!("{{ name: {name}, labels"), &format!("{{ name: wt-test-{name}, labels"));
+    }
+    text
+}
+
+/// The suite, under these namespaces.
+pub(crate) fn suite() -> String {
+    renamed(SUITE)
+}
+
+/// The manifests, under these namespaces, with an image that is there and pods on both nodes.
+fn manifests() -> String {
+    let serve = |port: u16| {
+        format!(
+            "image: {IMAGE}\n          imagePullPolicy: Never\n          args: [netexec, --http-port={port}, --udp-port=-1]"
+        )
+    };
+    let mut all = String::new();
+    for text in MANIFESTS {
+        for line in renamed(text).lines() {
+            let line = match line.trim_start() {
+                image if image.starts_with("image: postgres") => line.replace(image, &serve(5432)),
+                image if image.starts_with("image: shop/") => line.replace(image, &serve(8080)),
+                // The provider's published range, as this cluster has it.
+                _ => line.replace("2001:db8:113::/124", "2001:db8:1::10/124"),
+            };
+            all.push_str(&line);
+            all.push('\n');
+            if let Some(app) = line.trim().strip_prefix("metadata: { labels: { app: ") {
+                let app = app.trim_end_matches([' ', '}']);
+                all.push_str(&spread(app));
+            }
+        }
+        all.push_str("---\n");
+    }
+    // The template's own `spec:` follows its labels: what is to be in it goes before the first container.
+    all.replace("    spec:\n      containers:", "      containers:")
+}
+
+/// The head of a template's spec that puts its pods on different nodes.
+fn spread(app: &str) -> String {
+    format!(
+        "    spec:\n      terminationGracePeriodSeconds: 0\n      topologySpreadConstraints:\n        - {{ maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {{ matchLabels: {{ app: {app} }} }} }}\n"
+    )
+}
+
+/// Runs kubectl; its output, or a panic with its words.
+pub(crate) fn kubectl(arguments: &[&str]) -> String {
+    fed(arguments, "")
+}
+
+fn fed(arguments: &[&str], input: &str) -> String {
+    let program = std::env::var("KUBECTL").unwrap_or_else(|_| "kubectl".into());
+    let mut words = program.split(' ');
+    let mut child = Command::new(words.next().unwrap())
+        .args(words)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Puts the world into its right state and waits until it is.
+pub(crate) fn put() {
+    let all = manifests();
+    let namespaces: Vec<&str> = all.split("---\n").filter(|text| text.contains("kind: Namespace")).collect();
+    fed(&["apply", "-f", "-"], &namespaces.join("---\n"));
+    fed(&["apply", "-f", "-"], &all);
+    for (namespace, workload) in [
+        ("wt-test-shop", "deployment/web"),
+        ("wt-test-shop", "deployment/api"),
+        ("wt-test-data", "statefulset/postgres"),
+    ] {
+        kubectl(&["-n", namespace, "scale", workload, "--replicas=2"]);
+        kubectl(&["-n", namespace, "rollout", "status", workload, "--timeout=120s"]);
+    }
+}
+
+/// Applies a manifest.
+pub(crate) fn apply(manifest: &str) {
+    fed(&["apply", "-f", "-"], manifest);
+}
+
+/// Takes the world down.
+pub(crate) fn remove() {
+    kubectl(&["delete", "namespace", "wt-test-shop", "wt-test-data", "--ignore-not-found", "--wait=false"]);
+}
+
+/// Waits until something holds.
+pub(crate) fn until(what: &str, most: Duration, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + most;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}: not after {} s", most.as_secs());
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}

@@ -6,14 +6,15 @@ use super::load::{self, Given};
 use super::session::{carry_out, own_digest};
 use super::sinks::{Sinks, describe};
 use super::terminal::Screens;
-use super::{RunOptions, SelectArgs};
+use super::{RunOptions, SelectArgs, preflight};
 use crate::backend::Backend;
-use crate::backend::kube::{self, Access, Image, Kube, PROBE_IMAGE};
+use crate::backend::kube::preflight::{Allowances, rights};
+use crate::backend::kube::{self, Access, Canaries, CanaryError, Foreseen, Image, Kube, PROBE_IMAGE};
 use crate::engine::{self, Replan, RunnerClock};
 use crate::event::ExitCode;
 use crate::inventory::Inventory;
 use crate::model::parse_duration;
-use crate::plan::{Plan, Schedule};
+use crate::plan::{Plan, Schedule, discount_identities};
 use crate::source::Sources;
 use crate::suite::{Locator, Suite};
 use clap::{Args, ValueEnum};
@@ -61,6 +62,13 @@ pub(super) struct ClusterArgs {
     /// When nodes pull it
     #[arg(long, value_enum, value_name = "WHEN", env = "WATERTIGHT_IMAGE_PULL_POLICY", default_value_t)]
     image_pull_policy: PullWhen,
+    /// Let autoscalers count the probes that have their pods' labels
+    #[arg(long, env = "WATERTIGHT_ALLOW_HPA")]
+    allow_hpa: bool,
+    /// First try, with canaries in this namespace, which must hold no other pods, whether each node enforces policies on
+    /// probe pods, and how fast
+    #[arg(long, value_name = "NAMESPACE", env = "WATERTIGHT_CANARY")]
+    canary: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -110,6 +118,7 @@ pub(super) struct Loaded {
     kube: Kube,
     pub(super) plan: Plan,
     replan: Replan,
+    pub(super) foreseen: Foreseen,
 }
 
 /// Reads suites, connects, makes the plan.
@@ -132,10 +141,20 @@ pub(super) async fn load(
         screens.error(&describe(&error));
         ExitCode::Impossible
     };
-    let namespaces = namespaces_of(&suites);
+    let mut namespaces = namespaces_of(&suites);
+    namespaces.extend(cluster.canary.clone());
     let connect = async {
         let connected = Kube::connect(&cluster.access(), cluster.image(), run.to_owned(), &namespaces).await;
-        connected.map_err(impossible)
+        connected.map_err(|error| {
+            let forbidden = matches!(error, kube::Error::Forbidden { .. });
+            let code = impossible(error);
+            if forbidden {
+                let needed = rights::needed(&namespaces, &namespaces);
+                let role = rights::role_yaml(&needed, cluster.act_as.as_deref());
+                screens.error(&format!("this grants what a run needs (kubectl apply -f -):\n\n{role}"));
+            }
+            code
+        })
     };
     let mut kube = interruptible(connect, interrupts).await??;
     for note in kube.notes() {
@@ -146,17 +165,41 @@ pub(super) async fn load(
         name_hosts(&mut kube, &suites, &mut inventory, resolver, screens).await;
         let planned = load::plan_in_cluster(&inventory, &suites, &select.selection());
         let plan = planned.map_err(|error| load::show_plan_error(&error, &sources, screens))?;
-        Ok((plan, load::replan_in_cluster(&inventory, &suites, &select.selection())))
+        let allowances = Allowances { autoscalers: cluster.allow_hpa };
+        let foreseen = kube.foresee(&plan, &namespaces, allowances).await.map_err(impossible)?;
+        Ok((plan, load::replan_in_cluster(&inventory, &suites, &select.selection()), foreseen))
     };
     match interruptible(planning, interrupts).await.flatten() {
-        Ok((plan, replan)) => Ok(Loaded { kube, plan, replan }),
+        Ok((plan, replan, foreseen)) => Ok(Loaded { kube, plan, replan, foreseen }),
         Err(code) => {
-            // Names may have been resolved by a probe.
-            for error in kube.teardown().await {
-                screens.note(&format!("not everything was removed: {}", describe(&error)));
-            }
+            remove(kube, screens).await;
             Err(code)
         }
+    }
+}
+
+fn impossible_canary(error: &CanaryError, screens: &Screens) -> ExitCode {
+    screens.error(&describe(error));
+    ExitCode::Impossible
+}
+
+/// Tells what canaries saw. Where no node enforces policies on probes, what probes see is no evidence, also in a plan
+/// that is made again.
+fn heed(canaries: &Canaries, plan: &mut Plan, replan: &mut Replan) {
+    plan.notes.extend(canaries.sentences());
+    if canaries.nowhere_enforced() {
+        discount_identities(
+            plan,
+            "probe pods are not enforced here: no canary was blocked on any node, so what a probe sees says nothing of the pod that it stands for",
+        );
+        *replan = Replan::default();
+    }
+}
+
+/// Before a run there may have been a probe that resolved names.
+async fn remove(kube: Kube, screens: &Screens) {
+    for error in kube.teardown().await {
+        screens.note(&format!("not everything was removed: {}", describe(&error)));
     }
 }
 
@@ -258,10 +301,25 @@ async fn in_cluster(
     let mut interrupts = Interrupts::listen();
     let (id, seed) = new_run();
     let loaded = load(given, &id, cluster, &options.select, Resolver::Probe, &mut interrupts, screens).await;
-    let Loaded { kube, plan, replan } = match loaded {
+    let Loaded { mut kube, mut plan, mut replan, foreseen } = match loaded {
         Ok(loaded) => loaded,
         Err(code) => return sinks.stopped("there is nothing that could be tested", code),
     };
+    if preflight::stops(&foreseen, screens) {
+        remove(kube, screens).await;
+        return sinks.stopped("preflight refused it", ExitCode::Impossible);
+    }
+    if let Some(namespace) = &cluster.canary {
+        let flown = interruptible(kube.canaries(namespace), &mut interrupts).await;
+        let flown = flown.and_then(|flown| flown.map_err(|error| impossible_canary(&error, screens)));
+        match flown {
+            Ok(canaries) => heed(&canaries, &mut plan, &mut replan),
+            Err(code) => {
+                remove(kube, screens).await;
+                return sinks.stopped("the canaries could not be tried", code);
+            }
+        }
+    }
     sinks.show(options, screens);
     let schedule = Schedule { run: id, seed, trust: Vec::new(), beat: BEAT };
     let clock = RunnerClock::read(kube.started().elapsed());
@@ -281,7 +339,7 @@ pub(super) fn plan(
     cluster: &ClusterArgs,
     select: &SelectArgs,
     screens: &Screens,
-) -> Result<Plan, ExitCode> {
+) -> Result<(Plan, Foreseen), ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         screens.error(&format!("failed to start the event loop: {error}"));
         ExitCode::Impossible
@@ -292,7 +350,7 @@ pub(super) fn plan(
         load(given, &id, cluster, select, Resolver::Runner, &mut interrupts, screens).await
     });
     runtime.shutdown_background();
-    loaded.map(|loaded| loaded.plan)
+    loaded.map(|loaded| (loaded.plan, loaded.foreseen))
 }
 
 #[cfg(test)]

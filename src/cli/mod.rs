@@ -14,6 +14,7 @@ pub(crate) mod load;
 mod overrides;
 mod plan;
 mod predict;
+mod preflight;
 mod run;
 mod scripted;
 pub(crate) mod session;

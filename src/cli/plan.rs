@@ -3,7 +3,8 @@
 use super::cluster::{self, ClusterArgs};
 use super::load::{self, Given};
 use super::terminal::Screens;
-use super::{LabArgs, SelectArgs};
+use super::{LabArgs, SelectArgs, preflight};
+use crate::backend::kube::Foreseen;
 use crate::event::ExitCode;
 use crate::model::show_duration;
 use crate::plan::{Coverage, Plan, Standing, coverage, floor};
@@ -27,17 +28,18 @@ pub(super) struct PlanArgs {
 pub(super) fn plan(args: &PlanArgs, screens: &Screens) -> ExitCode {
     let given = Given::Files(&args.suites);
     let planned = if args.lab.lab.is_empty() {
-        cluster::plan(&given, &args.cluster, &args.select, screens).map(|plan| (plan, None))
+        let planned = cluster::plan(&given, &args.cluster, &args.select, screens);
+        planned.map(|(plan, foreseen)| (plan, After::Cluster(foreseen)))
     } else {
         load::lab(&given, &args.lab.lab, &args.select, screens).map(|loaded| {
             // Where nothing can be predicted, the notes say why.
             let coverage = coverage(&loaded.plan, loaded.world.inventory()).ok();
-            (loaded.plan, coverage)
+            (loaded.plan, After::Lab(coverage))
         })
     };
     match planned {
-        Ok((plan, coverage)) => {
-            match write_all(&plan, coverage.as_ref(), args.select.verbose, &mut io::stdout().lock()) {
+        Ok((plan, after)) => {
+            match write_all(&plan, &after, args.select.verbose, &mut io::stdout().lock()) {
                 Ok(()) => ExitCode::Proven,
                 // Whoever closed the pipe has seen enough.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Proven,
@@ -51,9 +53,20 @@ pub(super) fn plan(args: &PlanArgs, screens: &Screens) -> ExitCode {
     }
 }
 
-fn write_all(plan: &Plan, coverage: Option<&Coverage>, verbose: bool, out: &mut impl Write) -> io::Result<()> {
+/// What is told after the plan itself.
+enum After {
+    /// What would be created, and what speaks against it.
+    Cluster(Foreseen),
+    /// What the checks leave untouched.
+    Lab(Option<Coverage>),
+}
+
+fn write_all(plan: &Plan, after: &After, verbose: bool, out: &mut impl Write) -> io::Result<()> {
     write(plan, verbose, out)?;
-    coverage.map_or(Ok(()), |coverage| covered(coverage, verbose, out))
+    match after {
+        After::Cluster(foreseen) => preflight::write(foreseen, out),
+        After::Lab(coverage) => coverage.as_ref().map_or(Ok(()), |coverage| covered(coverage, verbose, out)),
+    }
 }
 
 /// What the checks leave untouched: as numbers, and with `-v` by name.

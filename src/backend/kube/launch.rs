@@ -311,19 +311,7 @@ async fn within<T>(place: &Place, request: impl Future<Output = Result<T, Error>
 async fn create(place: &Place, launch: &Launch, plan: &wire::Plan, owner: OwnerReference) -> Result<Ours, String> {
     let environment = watertight_probe::encode_plan(plan).map_err(|error| error.to_string())?;
     let wanted = Wanted { probe: launch.probe, owner, environment: &environment };
-    let pod = match &launch.vantage {
-        Vantage::Pod { namespace, name, .. } => {
-            let source = place.shared.store().pod(namespace, name);
-            let source = source.ok_or_else(|| format!("pod {namespace}/{name} is gone"))?;
-            probe_pod::clone_of(&source, &place.common, &wanted)
-        }
-        Vantage::Node { name } => probe_pod::of_node(name, &place.namespace, &place.common, &wanted),
-        Vantage::Witness { node } => {
-            let node = Some(node.as_str()).filter(|node| !node.is_empty());
-            probe_pod::of_nobody(node, &place.namespace, &place.common, &wanted)
-        }
-        Vantage::Runner => return Err("the runner's probe is no pod".into()),
-    };
+    let pod = pod_of(place, &launch.vantage, &wanted)?;
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
     let api: Api<Pod> = Api::namespaced(place.client.clone(), &namespace);
     let created = within(place, async {
@@ -337,6 +325,23 @@ async fn create(place: &Place, launch: &Launch, plan: &wire::Plan, owner: OwnerR
         name: created.metadata.name.unwrap_or_default(),
         uid: created.metadata.uid.unwrap_or_default(),
     })
+}
+
+/// The pod of a probe.
+pub(super) fn pod_of(place: &Place, vantage: &Vantage, wanted: &Wanted<'_>) -> Result<Pod, String> {
+    match vantage {
+        Vantage::Pod { namespace, name, .. } => {
+            let source = place.shared.store().pod(namespace, name);
+            let source = source.ok_or_else(|| format!("pod {namespace}/{name} is gone"))?;
+            Ok(probe_pod::clone_of(&source, &place.common, wanted))
+        }
+        Vantage::Node { name } => Ok(probe_pod::of_node(name, &place.namespace, &place.common, wanted)),
+        Vantage::Witness { node } => {
+            let node = Some(node.as_str()).filter(|node| !node.is_empty());
+            Ok(probe_pod::of_nobody(node, &place.namespace, &place.common, wanted))
+        }
+        Vantage::Runner => Err("the runner's probe is no pod".into()),
+    }
 }
 
 /// The pods of the probes that have pods' identities, by the addresses of those pods.

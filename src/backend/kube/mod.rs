@@ -24,11 +24,13 @@
 //!   vouch for is unproven. The witness of each node is a pod of that namespace: where its policies isolate it, it vouches
 //!   for nothing.
 
+mod canary;
 mod clean;
 mod cluster_policy;
 mod connect;
 mod error;
 mod fingerprint;
+mod intend;
 mod landmarks;
 mod launch;
 mod logs;
@@ -36,6 +38,7 @@ mod meet;
 mod names;
 mod objects;
 mod owner;
+pub mod preflight;
 mod probe_pod;
 mod resolve;
 mod runner;
@@ -60,9 +63,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use watches::Watches;
 
+pub use canary::{Canaries, CanaryError, Enforcement};
 pub use clean::{Cleaned, Left, Runs, clean};
 pub use connect::Access;
 pub use error::Error;
+pub use intend::Foreseen;
 pub use landmarks::{KUBELET_PORT, LANDMARK_PORT, landmarks};
 
 /// The image of the probe, unless another is named.
@@ -98,6 +103,8 @@ pub struct Kube {
     started: Instant,
     version: Option<String>,
     operator: Option<String>,
+    /// How long enforcement took, by canaries.
+    latency: Option<Duration>,
 }
 
 impl Kube {
@@ -140,6 +147,7 @@ impl Kube {
             started,
             version: None,
             operator: None,
+            latency: None,
         })
     }
 
@@ -172,6 +180,16 @@ impl Kube {
         let found = resolve::resolve(&place, &mut launched, names, server).await;
         self.earlier.push(tokio::spawn(async move { launched.remove(&place).await }));
         found
+    }
+
+    /// Whether nodes enforce policies on probe pods, and how fast: by canaries in a namespace that is theirs alone.
+    ///
+    /// # Errors
+    /// [`CanaryError`].
+    pub async fn canaries(&mut self, namespace: &str) -> Result<Canaries, CanaryError> {
+        let canaries = canary::run(&self.place, namespace).await?;
+        self.latency = canaries.latency();
+        Ok(canaries)
     }
 
     /// What is worth telling of the connection itself.
@@ -248,6 +266,10 @@ impl Backend for Kube {
 
     fn changes(&mut self) -> mpsc::Receiver<Change> {
         self.changes.take().unwrap_or_else(|| mpsc::channel(1).1)
+    }
+
+    fn canary(&self) -> Option<Duration> {
+        self.latency
     }
 
     async fn launch(&mut self, probes: Vec<Launch>, lines: mpsc::Sender<Arrival>) -> Result<(), Error> {

@@ -77,6 +77,11 @@ impl Store {
         self.pods.get(&(namespace.to_owned(), name.to_owned())).cloned()
     }
 
+    /// Whether any pod of a run is still there.
+    pub(super) fn has_pods_of(&self, run: &str) -> bool {
+        self.pods.values().any(|pod| run_of(&pod.metadata) == Some(run))
+    }
+
     /// A namespace.
     pub(super) fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
         self.namespaces.get(&(String::new(), name.to_owned())).cloned()

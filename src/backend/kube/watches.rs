@@ -129,7 +129,7 @@ where
                     doing: doing(),
                     verb: "list and watch",
                     what: format!("{} in namespace {namespace}", K::plural(&())),
-                    help: "`watertight plan` prints the Role to apply".into(),
+                    help: "the Role that grants it follows".into(),
                 });
             }
             Err(error) => return Err(Error::watch(doing(), error)),

@@ -1,0 +1,318 @@
+//! What is asked of the API server before anything is created: lists, rights, dry runs. It changes nothing.
+//!
+//! Few calls, whatever the number of probes: one list for each kind, one review of rules for each namespace, one dry run
+//! for each shape of pod (probes of one workload on several nodes have one).
+
+use super::dry_run::{Answer, Refusal};
+use super::rights::{self, Right};
+use super::risk::full_name;
+use super::{Allowances, Candidate, Code, Neighbours, Risk, Severity, dry_run_risks, object_name, risks};
+use futures::{StreamExt, future, stream};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SelfSubjectRulesReview,
+    SelfSubjectRulesReviewSpec,
+};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, PostParams};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+
+/// Requests under way at a time.
+const AT_ONCE: usize = 16;
+
+/// One pod to create, and the pods whose identity it takes.
+#[derive(Debug, Clone)]
+pub struct Intended {
+    /// As it would be sent.
+    pub pod: Pod,
+    /// Its originals.
+    pub originals: Vec<Pod>,
+    /// Whether a check needs it. The run does without the others, which only strengthen proofs.
+    pub needed: bool,
+}
+
+/// What preflight found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Everything that speaks against the run, refusals first.
+    pub risks: Vec<Risk>,
+    /// The Role to paste where rights are missing.
+    pub role: Option<String>,
+}
+
+impl Findings {
+    /// What stops the run.
+    pub fn refusals(&self) -> impl Iterator<Item = &Risk> {
+        self.risks.iter().filter(|risk| risk.severity == Severity::Refuse)
+    }
+}
+
+/// Asks everything, and judges it. `known` is what the caller watches already: Services, policies, namespaces, nodes.
+/// `read` are the namespaces that suites name.
+///
+/// # Errors
+/// When the API server cannot be asked at all. What it refuses is a finding.
+pub async fn look(
+    client: &Client,
+    intended: &[Intended],
+    known: Neighbours,
+    read: &BTreeSet<String>,
+    user: Option<&str>,
+    allowances: Allowances,
+) -> Result<Findings, kube::Error> {
+    let candidates: Vec<Candidate<'_>> =
+        intended.iter().map(|it| Candidate { pod: &it.pod, originals: it.originals.iter().collect() }).collect();
+    let written: BTreeSet<String> = intended.iter().filter_map(|it| it.pod.metadata.namespace.clone()).collect();
+    let (missing, around, answers) = future::try_join3(
+        missing_rights(client, read, &written),
+        neighbours(client, &written, known),
+        dry_runs(client, &candidates),
+    )
+    .await?;
+    let (around, unseen) = around;
+    let role = (!missing.is_empty()).then(|| rights::role_yaml(&missing, user));
+    // What may not be listed is among the missing rights, unless the rules promised more than the API server keeps.
+    let mut found = if missing.is_empty() { unseen } else { missing_rights_by_namespace(&missing) };
+    found.extend(risks(&candidates, &around, allowances));
+    let refused_already: BTreeSet<String> = found
+        .iter()
+        .filter(|risk| matches!(risk.code, Code::Quota | Code::QuotaDemands | Code::LimitRange | Code::PodSecurity))
+        .filter_map(|risk| risk.pod.clone())
+        .collect();
+    for (candidate, answer) in &answers {
+        let answered = dry_run_risks(candidate, answer);
+        // The same refusal in the API server's words adds nothing to the one that names object and way out.
+        found.extend(answered.into_iter().filter(|risk| {
+            let said = risk.code == Code::AdmissionDenied
+                && risk.pod.as_ref().is_some_and(|pod| refused_already.contains(pod));
+            // Without the right to create, the dry run says only that.
+            !said
+                && !(risk.code == Code::AdmissionDenied && !missing.is_empty() && risk.reason.contains("cannot create"))
+        }));
+    }
+    let optional: BTreeSet<String> = intended.iter().filter(|it| !it.needed).map(|it| full_name(&it.pod)).collect();
+    for risk in &mut found {
+        if risk.pod.as_ref().is_some_and(|pod| optional.contains(pod)) && risk.severity == Severity::Refuse {
+            risk.severity = Severity::Warn;
+            risk.way_out = "no check needs this probe: the run does without it".into();
+        }
+    }
+    found.sort_by_key(|risk| risk.severity);
+    Ok(Findings { risks: found, role })
+}
+
+fn missing_rights_by_namespace(missing: &[Right]) -> Vec<Risk> {
+    let mut by_namespace: BTreeMap<&str, BTreeMap<String, Vec<&str>>> = BTreeMap::new();
+    for right in missing {
+        let verbs = by_namespace.entry(right.namespace.as_deref().unwrap_or_default()).or_default();
+        verbs.entry(right.full_resource()).or_default().push(right.verb);
+    }
+    let risk = |(namespace, resources): (&str, BTreeMap<String, Vec<&str>>)| {
+        let lacking: Vec<String> =
+            resources.into_iter().map(|(resource, verbs)| format!("{} {resource}", verbs.join("/"))).collect();
+        Risk {
+            code: Code::Permission,
+            severity: Severity::Refuse,
+            pod: None,
+            object: object_name(None, "Namespace", Some(namespace)),
+            reason: format!("these rights are missing there: {}", lacking.join(", ")),
+            way_out: "apply the Role that is printed with this".into(),
+        }
+    };
+    by_namespace.into_iter().map(risk).collect()
+}
+
+/// The rights that are needed and not there: by the API server's rules for each namespace, and one by one where it says
+/// that these are not all.
+async fn missing_rights(
+    client: &Client,
+    read: &BTreeSet<String>,
+    written: &BTreeSet<String>,
+) -> Result<Vec<Right>, kube::Error> {
+    let needed = rights::needed(read, written);
+    let namespaces: BTreeSet<&String> = read.union(written).collect();
+    let reviews = namespaces.into_iter().map(|namespace| {
+        let here: Vec<&Right> = needed.iter().filter(|right| right.namespace.as_ref() == Some(namespace)).collect();
+        async move {
+            let spec = SelfSubjectRulesReviewSpec { namespace: Some(namespace.clone()) };
+            let review = SelfSubjectRulesReview { spec, ..SelfSubjectRulesReview::default() };
+            let api: Api<SelfSubjectRulesReview> = Api::all(client.clone());
+            let status = api.create(&PostParams::default(), &review).await?.status.unwrap_or_default();
+            let open = rights::not_granted(here, &status);
+            if !status.incomplete {
+                return Ok(open);
+            }
+            let asked = stream::iter(open).map(|right| async move { Ok((right, is_allowed(client, right).await?)) });
+            let answers: Vec<Result<(&Right, bool), kube::Error>> = asked.buffered(AT_ONCE).collect().await;
+            let answers: Result<Vec<_>, _> = answers.into_iter().collect();
+            Ok(answers?.into_iter().filter(|(_, allowed)| !allowed).map(|(right, _)| right).collect())
+        }
+    });
+    let open: Vec<Result<Vec<&Right>, kube::Error>> = stream::iter(reviews).buffered(AT_ONCE).collect().await;
+    let open: Result<Vec<Vec<&Right>>, kube::Error> = open.into_iter().collect();
+    Ok(open?.into_iter().flatten().cloned().collect())
+}
+
+async fn is_allowed(client: &Client, right: &Right) -> Result<bool, kube::Error> {
+    let (resource, subresource) = match right.resource.split_once('/') {
+        Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
+        None => (right.resource, None),
+    };
+    let attributes = ResourceAttributes {
+        group: Some(right.group.to_owned()),
+        namespace: right.namespace.clone(),
+        resource: Some(resource.to_owned()),
+        subresource,
+        verb: Some(right.verb.to_owned()),
+        ..ResourceAttributes::default()
+    };
+    let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
+    let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
+    let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+    let answer = api.create(&PostParams::default(), &review).await?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
+/// Lists what is near the pods to create. What may not be seen could be in the way, so it refuses.
+async fn neighbours(
+    client: &Client,
+    namespaces: &BTreeSet<String>,
+    known: Neighbours,
+) -> Result<(Neighbours, Vec<Risk>), kube::Error> {
+    let lister = Lister { client, namespaces };
+    let (replica_sets, replication_controllers, stateful_sets, daemon_sets, jobs) =
+        future::try_join5(lister.list(), lister.list(), lister.list(), lister.list(), lister.list()).await?;
+    let (budgets, autoscalers, quotas, limit_ranges) =
+        future::try_join4(lister.list(), lister.list(), lister.list(), lister.list()).await?;
+    let mut unseen = Vec::new();
+    let mut around = Neighbours {
+        replica_sets: seen(replica_sets, &mut unseen),
+        replication_controllers: seen(replication_controllers, &mut unseen),
+        stateful_sets: seen(stateful_sets, &mut unseen),
+        daemon_sets: seen(daemon_sets, &mut unseen),
+        jobs: seen(jobs, &mut unseen),
+        budgets: seen(budgets, &mut unseen),
+        autoscalers: seen(autoscalers, &mut unseen),
+        quotas: seen(quotas, &mut unseen),
+        limit_ranges: seen(limit_ranges, &mut unseen),
+        ..known
+    };
+    let scales_deployments =
+        around.autoscalers.iter().any(|autoscaler| autoscaler.spec.scale_target_ref.kind == "Deployment");
+    if scales_deployments {
+        around.deployments = seen(lister.list().await?, &mut unseen);
+    }
+    Ok((around, unseen))
+}
+
+/// What was listed, or the word for what may not be.
+type Listed<K> = Result<Vec<K>, String>;
+
+fn seen<K>(listed: Listed<K>, unseen: &mut Vec<Risk>) -> Vec<K> {
+    listed.unwrap_or_else(|what| {
+        unseen.push(Risk {
+            code: Code::Permission,
+            severity: Severity::Refuse,
+            pod: None,
+            object: format!("list {what}"),
+            reason: "these may not be listed, so it cannot be excluded that they would take or count a probe".into(),
+            way_out: "allow it to whoever runs watertight".into(),
+        });
+        Vec::new()
+    })
+}
+
+struct Lister<'a> {
+    client: &'a Client,
+    namespaces: &'a BTreeSet<String>,
+}
+
+impl Lister<'_> {
+    /// All objects of a kind, of one namespace or of all; where all may not be listed, of each namespace.
+    async fn list<K>(&self) -> Result<Listed<K>, kube::Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        if self.namespaces.len() != 1 {
+            match everything::<K>(&Api::all(self.client.clone())).await {
+                Err(kube::Error::Api(status)) if status.code == 403 => {}
+                other => return other.map(Ok),
+            }
+        }
+        let mut objects = Vec::new();
+        for namespace in self.namespaces {
+            match everything::<K>(&Api::namespaced(self.client.clone(), namespace)).await {
+                Ok(more) => objects.extend(more),
+                Err(kube::Error::Api(status)) if status.code == 403 => {
+                    return Ok(Err(format!("{} in namespace {namespace}", K::plural(&()))));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Ok(objects))
+    }
+}
+
+/// From the API server's cache: what it misses by a moment, a controller misses too.
+async fn everything<K>(api: &Api<K>) -> Result<Vec<K>, kube::Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    match api.list(&ListParams::default().match_any()).await {
+        Ok(list) => Ok(list.items),
+        // A kind that this cluster does not serve has no objects.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The answers to one dry run for each shape of pod, each with the first pod that has it.
+async fn dry_runs<'a>(
+    client: &Client,
+    candidates: &[Candidate<'a>],
+) -> Result<Vec<(Candidate<'a>, Answer)>, kube::Error> {
+    let mut shapes: BTreeMap<String, &Candidate<'a>> = BTreeMap::new();
+    for candidate in candidates {
+        shapes.entry(shape(candidate.pod)).or_insert(candidate);
+    }
+    let runs = shapes
+        .into_values()
+        .map(|candidate| async move { Ok((candidate.clone(), dry_run(client, candidate.pod).await?)) });
+    let answers: Vec<Result<_, kube::Error>> = stream::iter(runs).buffered(AT_ONCE).collect().await;
+    answers.into_iter().collect()
+}
+
+/// What admission can tell pods apart by: everything but their name, their node and their plan.
+fn shape(pod: &Pod) -> String {
+    let mut pod = pod.clone();
+    pod.metadata.name = None;
+    pod.metadata.annotations = None;
+    if let Some(spec) = &mut pod.spec {
+        spec.affinity = None;
+        spec.node_name = None;
+        for container in &mut spec.containers {
+            container.env = None;
+        }
+    }
+    // A pod that cannot be written has a shape of its own, by its text for people.
+    serde_json::to_string(&pod).unwrap_or_else(|_| format!("{pod:?}"))
+}
+
+async fn dry_run(client: &Client, pod: &Pod) -> Result<Answer, kube::Error> {
+    let api: Api<Pod> = match &pod.metadata.namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::default_namespaced(client.clone()),
+    };
+    match api.create(&PostParams { dry_run: true, ..PostParams::default() }, pod).await {
+        Ok(stored) => Ok(Answer::Accepted(Box::new(stored))),
+        Err(kube::Error::Api(status)) => Ok(Answer::Refused(Refusal {
+            code: status.code,
+            reason: status.reason.clone(),
+            message: status.message.clone(),
+        })),
+        Err(error) => Err(error),
+    }
+}

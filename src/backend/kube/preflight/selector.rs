@@ -1,0 +1,26 @@
+//! Label selectors as the API server evaluates them, for objects that it has accepted.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube_core::{Selector, SelectorExt};
+use std::collections::BTreeMap;
+
+/// Whether labels match. A selector that cannot be read is taken to match: what is not understood is no reason to go on.
+pub(super) fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    Selector::try_from(selector.clone()).map_or(true, |selector| selector.matches(labels))
+}
+
+/// Whether an equality selector (of a Service, of a ReplicationController) matches. One without entries selects nothing.
+pub(super) fn equal(selector: Option<&BTreeMap<String, String>>, labels: &BTreeMap<String, String>) -> bool {
+    selector.is_some_and(|selector| {
+        !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+    })
+}
+
+/// A selector in the words of `kubectl get -l`.
+pub(super) fn show(selector: &LabelSelector) -> String {
+    match Selector::try_from(selector.clone()) {
+        Ok(selector) if selector.selects_all() => "every pod".into(),
+        Ok(selector) => selector.to_string(),
+        Err(_) => "a selector that cannot be read".into(),
+    }
+}

@@ -1,0 +1,79 @@
+//! What preflight found, in words.
+
+use super::terminal::Screens;
+use crate::backend::kube::Foreseen;
+use crate::backend::kube::preflight::{Risk, Severity};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+
+/// Says in a run what stops it, and in one line what does not. Gives whether anything stops it.
+pub(super) fn stops(foreseen: &Foreseen, screens: &Screens) -> bool {
+    let (refusals, warnings): (Vec<_>, Vec<_>) =
+        grouped(&foreseen.findings.risks).into_iter().partition(|group| group.first.severity == Severity::Refuse);
+    if !warnings.is_empty() {
+        let codes: BTreeSet<&str> = warnings.iter().map(|group| group.first.code.name()).collect();
+        let codes: Vec<&str> = codes.into_iter().collect();
+        screens.note(&format!("preflight warns of {}: `watertight plan` says more", codes.join(", ")));
+    }
+    for group in &refusals {
+        screens.error(&format!("refused by preflight: {}\n  way out: {}", group.sentence(), group.first.way_out));
+    }
+    if let Some(role) = &foreseen.findings.role {
+        screens.error(&format!("rights are missing; this grants them (kubectl apply -f -):\n\n{role}"));
+    }
+    !refusals.is_empty()
+}
+
+/// Writes what would be created, and everything that speaks against it.
+pub(super) fn write(foreseen: &Foreseen, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "\nwould be created, and removed at the end:")?;
+    for creation in &foreseen.creations {
+        writeln!(out, "    {creation}")?;
+    }
+    let groups = grouped(&foreseen.findings.risks);
+    if groups.is_empty() {
+        writeln!(out, "\npreflight: nothing speaks against it")?;
+    } else {
+        writeln!(out, "\npreflight:")?;
+    }
+    for group in groups {
+        writeln!(out, "    {}: {}", group.first.severity, group.sentence())?;
+        writeln!(out, "        way out: {}", group.first.way_out)?;
+    }
+    if let Some(role) = &foreseen.findings.role {
+        writeln!(out, "\nthe rights that are missing:\n\n{role}")?;
+    }
+    Ok(())
+}
+
+/// Risks that differ only in the probe.
+struct Group<'a> {
+    first: &'a Risk,
+    pods: Vec<&'a str>,
+}
+
+impl Group<'_> {
+    fn sentence(&self) -> String {
+        let Risk { code, object, reason, .. } = self.first;
+        let pods = match self.pods.as_slice() {
+            [] => String::new(),
+            [pod] => format!(" (probe {pod})"),
+            [first, rest @ ..] => format!(" (probe {first} and {} more)", rest.len()),
+        };
+        format!("[{code}] {object}: {reason}{pods}")
+    }
+}
+
+fn grouped(risks: &[Risk]) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut places = BTreeMap::new();
+    for risk in risks {
+        let key = (risk.severity, risk.code, &risk.object, &risk.reason);
+        let place = *places.entry(key).or_insert_with(|| {
+            groups.push(Group { first: risk, pods: Vec::new() });
+            groups.len() - 1
+        });
+        groups[place].pods.extend(risk.pod.as_deref());
+    }
+    groups
+}

@@ -44,6 +44,7 @@
 //! - [`verdict::DenyProof`] cannot be built without a [`verdict::ControlProof`].
 //! - Nothing with more than two outcomes has a predicate for success: reports match exhaustively.
 //! - Zero checks is not success, and neither is a check without a verdict.
+//! - What policies say is shown and may choose what is tried; no verdict reads it.
 
 pub mod backend;
 pub mod cli;

@@ -339,6 +339,18 @@ fn verdicts_have_no_clock_and_no_effects() {
     }
 }
 
+/// What policies say may be shown and may choose what is tried; a verdict rests on packets alone.
+#[test]
+fn a_prediction_never_enters_a_verdict() {
+    let of_verdicts = |file: &PathBuf| file.starts_with("src/verdict") && !file.ends_with("tests.rs");
+    let files: Vec<_> = files("src").into_iter().filter(of_verdicts).collect();
+    assert!(!files.is_empty());
+    for file in files {
+        let told = words_of(&read(&file)).into_iter().filter(|(_, word)| word.to_lowercase().contains("predict"));
+        assert_eq!(told.collect::<Vec<_>>(), [], "{}", file.display());
+    }
+}
+
 #[test]
 fn the_wire_has_no_word_for_what_is_expected() {
     let files: Vec<_> =

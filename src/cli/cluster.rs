@@ -353,6 +353,32 @@ pub(super) fn plan(
     loaded.map(|loaded| (loaded.plan, loaded.foreseen))
 }
 
+/// What exists in a cluster, for those who only look.
+///
+/// # Errors
+/// What has been shown already, as an exit code.
+pub(super) fn inventory(cluster: &ClusterArgs, screens: &Screens) -> Result<Inventory, ExitCode> {
+    let impossible = |error: kube::Error| {
+        screens.error(&describe(&error));
+        ExitCode::Impossible
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        screens.error(&format!("failed to start the event loop: {error}"));
+        ExitCode::Impossible
+    })?;
+    let (id, _) = new_run();
+    let inventory = runtime.block_on(async {
+        let mut kube =
+            Kube::connect(&cluster.access(), cluster.image(), id, &BTreeSet::new()).await.map_err(impossible)?;
+        for note in kube.notes() {
+            screens.note(note);
+        }
+        kube.inventory().await.map_err(impossible)
+    });
+    runtime.shutdown_background();
+    inventory
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

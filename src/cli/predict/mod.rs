@@ -1,11 +1,12 @@
-//! `watertight predict MANIFESTS...`: what the policies say, without packets.
+//! `watertight predict [MANIFESTS...]`: what the policies of manifests or of a cluster say, without packets.
 
 mod render;
 
+use super::cluster::{self, ClusterArgs};
 use super::load::{self, Given};
 use super::terminal::Screens;
 use crate::event::ExitCode;
-use crate::inventory::{Inventory, Manifests};
+use crate::inventory::{ClusterPolicy, Inventory};
 use crate::plan::{Check, Plan, Selection};
 use crate::policy::{ConnectionMap, InvalidPolicy, Predictor, Who};
 use crate::source::Sources;
@@ -15,11 +16,11 @@ use std::io::{self, Write};
 
 #[derive(Debug, Args)]
 pub(super) struct PredictArgs {
-    /// Manifests: files, folders, or - for standard input
-    #[arg(value_name = "MANIFESTS", required_unless_present = "diff")]
+    /// Manifests: files, folders, or - for standard input; without any, what the cluster has
+    #[arg(value_name = "MANIFESTS")]
     manifests: Vec<String>,
     /// Predict each line of a suite instead of the whole map (repeatable)
-    #[arg(long, value_name = "SUITE", conflicts_with = "diff")]
+    #[arg(long, value_name = "SUITE", conflicts_with = "diff", requires = "manifests")]
     suite: Vec<String>,
     /// Compare two sets of manifests: what became reachable, then what became unreachable
     #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with = "manifests")]
@@ -39,6 +40,8 @@ pub(super) struct PredictArgs {
     /// Warnings are errors
     #[arg(long)]
     strict: bool,
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -70,10 +73,13 @@ pub(super) fn predict(args: &PredictArgs, screens: &Screens) -> ExitCode {
 
 /// The map of some manifests, narrowed to what is asked for.
 fn map(args: &PredictArgs, paths: &[String], screens: &Screens) -> Result<ConnectionMap, ExitCode> {
-    let mut sources = Sources::new();
-    let manifests = load::manifests(paths, args.strict, &mut sources, screens)?;
-    note_unknown(&manifests, screens);
-    let inventory = Inventory::from(&manifests);
+    let inventory = if paths.is_empty() {
+        cluster::inventory(&args.cluster, screens)?
+    } else {
+        let manifests = load::manifests(paths, args.strict, &mut Sources::new(), screens)?;
+        Inventory::from(&manifests)
+    };
+    note_unknown(&inventory.cluster_policies, screens);
     let mut map = Predictor::new(&inventory).map_err(|error| invalid(&error, screens))?.map();
     narrow(args, &mut map, screens)?;
     Ok(map)
@@ -97,14 +103,14 @@ fn narrow(args: &PredictArgs, map: &mut ConnectionMap, screens: &Screens) -> Res
 }
 
 /// Rules that fail closed are named: what they stop is stopped by a guess.
-fn note_unknown(manifests: &Manifests, screens: &Screens) {
-    for policy in &manifests.cluster_policies {
+fn note_unknown(policies: &[ClusterPolicy], screens: &Screens) {
+    for policy in policies {
         for rule in policy.ingress.iter().chain(&policy.egress).filter(|rule| !rule.unknown.is_empty()) {
             screens.note(&format!(
-                "{} {} ({}): this version does not know {}, so the rule fails closed",
+                "{} {}{}: this version does not know {}, so the rule fails closed",
                 policy.kind.as_str(),
                 policy.name,
-                rule.origin,
+                if rule.origin.is_empty() { String::new() } else { format!(" ({})", rule.origin) },
                 rule.unknown.join(", ")
             ));
         }
@@ -129,7 +135,7 @@ fn lines(args: &PredictArgs, suites: &[String], screens: &Screens) -> Result<Exi
     let mut sources = Sources::new();
     let given = Given::Files(suites);
     let (suites, manifests) = load::read(&given, &args.manifests, args.strict, &mut sources, screens)?;
-    note_unknown(&manifests, screens);
+    note_unknown(&manifests.cluster_policies, screens);
     let loaded = load::world_and_plan(&suites, &manifests, &Selection::default(), &sources, screens)?;
     let text = match args.output {
         Format::Text => loaded.plan.checks.iter().map(line).collect(),

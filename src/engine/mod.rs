@@ -10,8 +10,6 @@
 mod clock;
 mod fold;
 mod renewal;
-#[cfg(test)]
-mod tests;
 
 pub use clock::RunnerClock;
 pub use fold::Fold;

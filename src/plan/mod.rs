@@ -18,8 +18,6 @@ mod renew;
 mod request;
 mod resolve;
 mod terms;
-#[cfg(test)]
-mod tests;
 mod wiring;
 
 pub use arming::arms_towards;

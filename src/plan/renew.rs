@@ -153,17 +153,13 @@ impl<'p> Joining<'p> {
                 self.ids.push(*id);
                 continue;
             }
-            let probe = match probes.get(&flow.probe) {
-                Some(probe) => *probe,
-                None => {
-                    let probe = ProbeId(self.plan.probes.len() as u32);
-                    self.plan.probes.push(vantage);
-                    self.plan.rates.push(self.fresh.rates[flow.probe.0 as usize]);
-                    self.plan.resolvers.push(self.fresh.resolvers[flow.probe.0 as usize].clone());
-                    probes.insert(flow.probe, probe);
-                    probe
-                }
-            };
+            let probe = *probes.entry(flow.probe).or_insert_with(|| {
+                let probe = ProbeId(self.plan.probes.len() as u32);
+                self.plan.probes.push(vantage);
+                self.plan.rates.push(self.fresh.rates[flow.probe.0 as usize]);
+                self.plan.resolvers.push(self.fresh.resolvers[flow.probe.0 as usize].clone());
+                probe
+            });
             let id = self.plan.add_flow(super::Flow { probe, ..flow.clone() });
             self.ids.push(id);
         }

@@ -198,7 +198,7 @@ impl<'a> BlockedSuffix<'a> {
     fn prove(&self, case: Case<'_>, check: &Check, id: FlowId) -> Result<DenyProof, Shortfall> {
         let (terms, watch) = (&check.terms, Watch::of(case, check, id));
         if self.stage != Stage::Resolve {
-            self.same_addresses(case, id)?;
+            same_addresses(case, id)?;
         }
         let strict = terms.demand != Demand::D1;
         let able = Ability::of(case, id);
@@ -290,24 +290,6 @@ impl<'a> BlockedSuffix<'a> {
         })
     }
 
-    /// A probe that resolves a name itself may be told other addresses than its controls: silence of these proves nothing.
-    fn same_addresses(&self, case: Case<'_>, id: FlowId) -> Result<(), Shortfall> {
-        let seen = case.evidence.flow(id);
-        let reached = |peer: &IpAddr| {
-            case.vouchers(id)
-                .any(|voucher| case.evidence.flow(voucher).peers.get(peer).is_some_and(|answered| *answered))
-        };
-        match seen.peers.keys().find(|peer| !reached(peer)) {
-            Some(peer) => {
-                Err((Reason::NoControlAnswered, format!("its name led to {peer}, where no control got an answer")))
-            }
-            None if seen.too_many_peers => {
-                Err((Reason::NoControlAnswered, "its name led to more addresses than are watched".into()))
-            }
-            None => Ok(()),
-        }
-    }
-
     /// The samples whose start satisfies `inside`.
     pub(super) fn window(&self, inside: impl Fn(Moment) -> bool) -> Option<Window> {
         let mut points = self.points.iter().filter(|(moment, _)| inside(*moment));
@@ -348,6 +330,23 @@ impl<'a> BlockedSuffix<'a> {
             n => format!("none of {n} controls got an answer from this target"),
         };
         (Reason::NoControlAnswered, tried)
+    }
+}
+
+/// A probe that resolves a name itself may be told other addresses than its controls: silence of these proves nothing.
+fn same_addresses(case: Case<'_>, id: FlowId) -> Result<(), Shortfall> {
+    let seen = case.evidence.flow(id);
+    let reached = |peer: &IpAddr| {
+        case.vouchers(id).any(|voucher| case.evidence.flow(voucher).peers.get(peer).is_some_and(|answered| *answered))
+    };
+    match seen.peers.keys().find(|peer| !reached(peer)) {
+        Some(peer) => {
+            Err((Reason::NoControlAnswered, format!("its name led to {peer}, where no control got an answer")))
+        }
+        None if seen.too_many_peers => {
+            Err((Reason::NoControlAnswered, "its name led to more addresses than are watched".into()))
+        }
+        None => Ok(()),
     }
 }
 

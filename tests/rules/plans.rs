@@ -1,13 +1,15 @@
 //! Plans of small worlds.
 
-use super::{Environment, FlowId, Landmark, Landmarks, Party, PathEnd, Plan, Selection, Vantage, Waits, resolve};
-use crate::backend::lab::{Layout, Outside, World};
-use crate::inventory::{Inventory, read_manifests};
-use crate::source::Sources;
-use crate::suite::{self, Expected, Suite};
-use crate::wire::{Request, Transport};
 use std::collections::BTreeSet;
 use std::time::Duration;
+use watertight::backend::lab::{Layout, Outside, World};
+use watertight::inventory::{Inventory, read_manifests};
+use watertight::plan::{
+    Environment, FlowId, Landmark, Landmarks, Party, Path, PathEnd, Plan, Renewal, Selection, Vantage, Waits, resolve,
+};
+use watertight::source::Sources;
+use watertight::suite::{self, Expected, Suite};
+use watertight::wire::{Request, Transport};
 
 /// a on node-1; b and c on node-2, behind Service s; b admits a by its labels, c admits everybody, d is not isolated.
 const MANIFESTS: &str = "
@@ -124,7 +126,7 @@ fn every_denied_flow_in_the_lab_has_something_that_can_cross_to_each_of_its_ends
         for flow in check.flows.iter().map(|flow| plan.flow(*flow)) {
             let from = plan.vantage(flow.probe).node().map(str::to_owned);
             for to in flow.party.ends(flow) {
-                let path = super::Path { from: from.clone(), to, family: flow.family() };
+                let path = Path { from: from.clone(), to, family: flow.family() };
                 assert!(plan.paths.contains_key(&path), "{}: {path:?}", check.name);
             }
         }
@@ -188,7 +190,7 @@ fn plan_that_is_made_again_keeps_what_stands_and_adds_what_is_new() {
         (&same.probes, &same.flows, &same.paths, &same.able),
         (&first.probes, &first.flows, &first.paths, &first.able)
     );
-    assert_eq!(renewal, super::Renewal::default());
+    assert_eq!(renewal, Renewal::default());
 
     // Another pod at the same address: the same flows, and they begin anew.
     let mut moved = first.clone();

@@ -1,17 +1,17 @@
 //! Lines of probes whose clocks are shifted, stretched and delayed: whatever they are, what is proven is so.
 
-use super::{Fold, RunnerClock};
-use crate::backend::lab::{Layout, World};
-use crate::backend::{Arrival, ProbeFault};
-use crate::cli::plan_in;
-use crate::inventory::read_manifests;
-use crate::plan::{FlowId, Plan, ProbeId, Schedule, Selection, probe_plans};
-use crate::source::Sources;
-use crate::suite;
-use crate::verdict::{FlowVerdict, ProbeFailure, Reason, Verdict, judge};
-use crate::wire::{Beat, Body, Hello, How, Line, Observation, Sample, Stage, Stop, VERSION};
 use proptest::prelude::*;
 use std::time::Duration;
+use watertight::backend::lab::{Layout, World};
+use watertight::backend::{Arrival, ProbeFault};
+use watertight::cli::plan_in;
+use watertight::engine::{Fold, RunnerClock};
+use watertight::inventory::read_manifests;
+use watertight::plan::{FlowId, Plan, ProbeId, Schedule, Selection, probe_plans};
+use watertight::source::Sources;
+use watertight::suite;
+use watertight::verdict::{FlowVerdict, ProbeFailure, Reason, Verdict, judge};
+use watertight::wire::{Beat, Body, Hello, How, Line, Observation, Sample, Stage, Stop, VERSION};
 
 const MANIFESTS: &str = "
 {apiVersion: v1, kind: Pod, metadata: {name: a, namespace: n, labels: {app: a}}, spec: {nodeName: node-1, containers: [{name: c, image: c}]}}

@@ -20,6 +20,7 @@ mod scripted;
 pub(crate) mod session;
 pub(crate) mod sinks;
 pub(crate) mod terminal;
+mod traffic;
 mod validate;
 
 pub use lab::engine_options;
@@ -164,7 +165,7 @@ impl SelectArgs {
 struct RunOptions {
     #[command(flatten)]
     select: SelectArgs,
-    /// Also write a report: junit=PATH, json=PATH, jsonl=PATH, evidence=PATH (repeatable)
+    /// Also write a report (repeatable): junit=PATH, json, jsonl, markdown, tap, ctrf, openmetrics, evidence
     #[arg(long, value_name = "FORMAT=PATH")]
     report: Vec<String>,
     /// What goes to standard output

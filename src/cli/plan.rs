@@ -3,11 +3,13 @@
 use super::cluster::{self, ClusterArgs};
 use super::load::{self, Given};
 use super::terminal::Screens;
+use super::traffic::Traffic;
 use super::{LabArgs, SelectArgs, preflight};
 use crate::backend::kube::Foreseen;
-use crate::event::ExitCode;
+use crate::event::{ExitCode, describe_request};
 use crate::model::show_duration;
 use crate::plan::{Coverage, Plan, Standing, coverage, floor};
+use crate::wire::Request;
 use clap::Args;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -94,7 +96,7 @@ fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
     )?;
     for check in &plan.checks {
         let suite = &plan.suites[check.suite].name;
-        writeln!(out, "\n{suite} / {}   ({}:{})", check.name, check.line.file, check.line.line)?;
+        writeln!(out, "\n{suite} / {}   ({})", check.name, check.line.place())?;
         match &check.standing {
             Standing::Provable => {}
             Standing::Unprovable(why) => writeln!(out, "    can never be proven: {why}")?,
@@ -109,7 +111,11 @@ fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
         for flow in &check.flows {
             let of = plan.flow(*flow);
             let to = SocketAddr::new(of.to.address, of.to.port);
-            writeln!(out, "    {} -> {} {to}", plan.vantage(of.probe), of.party)?;
+            let request = match &of.to.request {
+                Request::Nonce => String::new(),
+                request => format!(": {}", describe_request(request)),
+            };
+            writeln!(out, "    {} -> {} {to}{request}", plan.vantage(of.probe), of.party)?;
             if verbose {
                 for voucher in plan
                     .vouchers
@@ -123,11 +129,7 @@ fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
             }
         }
     }
-    writeln!(out, "\nprobes, at one attempt a second for each flow:")?;
-    for (index, vantage) in plan.probes.iter().enumerate() {
-        let flows = plan.flows.iter().filter(|flow| flow.probe.0 as usize == index).count();
-        writeln!(out, "    {vantage}: {flows} flows")?;
-    }
+    Traffic::of(plan).write(out)?;
     for note in &plan.notes {
         writeln!(out, "\nnote: {note}")?;
     }

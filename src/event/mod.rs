@@ -92,7 +92,7 @@ pub struct RunInfo {
     pub complete: bool,
     /// Why it is not complete.
     pub incomplete_because: Option<String>,
-    /// `lab`, `kube` or `scripted`.
+    /// `lab`, `cluster` or `scripted`.
     pub backend: String,
     /// The version of watertight.
     pub version: String,
@@ -118,6 +118,8 @@ pub struct CheckRef {
     pub file: String,
     /// The line in it.
     pub line: u32,
+    /// The column of its first character, from 1.
+    pub column: u32,
     /// The line as written.
     pub text: String,
     /// `because:`.
@@ -391,6 +393,7 @@ pub fn check_ref(plan: &Plan, check: &Check) -> CheckRef {
         suite,
         file: check.line.file.clone(),
         line: check.line.line,
+        column: check.line.column,
         text: check.line.text.clone(),
         because: check.line.because.clone(),
         tags: check.line.tags.clone(),

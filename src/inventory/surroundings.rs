@@ -103,7 +103,7 @@ mod tests {
             name: name.into(),
             spec,
             origin: "shop.yaml:3".into(),
-            rules: Default::default(),
+            rules: crate::inventory::RuleOrigins::default(),
         }
     }
 

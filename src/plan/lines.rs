@@ -437,6 +437,7 @@ impl<'a, 'b> Pass<'a, 'b> {
             line: LineRef {
                 file: wanted.place.file.clone(),
                 line: wanted.place.line,
+                column: wanted.place.column,
                 text: wanted.line.map_or_else(|| "everythingElse: denied".to_owned(), |line| line.text.clone()),
                 because: wanted.line.and_then(|line| line.because.clone()),
                 tags: wanted.line.map_or(Vec::new(), |line| line.tags.clone()),

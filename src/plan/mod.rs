@@ -180,6 +180,8 @@ pub struct LineRef {
     pub file: String,
     /// Line number, from 1.
     pub line: u32,
+    /// Column of the line's first character, from 1.
+    pub column: u32,
     /// The line as written.
     pub text: String,
     /// `because:`.
@@ -188,6 +190,13 @@ pub struct LineRef {
     pub tags: Vec<String>,
     /// `id:`.
     pub id: Option<String>,
+}
+
+impl LineRef {
+    /// `file:line:column`.
+    pub fn place(&self) -> String {
+        format!("{}:{}:{}", self.file, self.line, self.column)
+    }
 }
 
 /// How much there was to cover when the plan was made.

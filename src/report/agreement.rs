@@ -51,11 +51,148 @@ fn by_console(text: &str) -> Said {
         } else if line.contains("= reason ") {
             let code = line.trim_end_matches(')').rsplit('(').next().unwrap();
             said.insert(name.clone(), code.into());
-        } else if let Some(proven) = line.strip_prefix("+ ").or_else(|| line.strip_prefix("- ")) {
+        } else if let Some(proven) = ["+ ", "- ", "● ", "○ "].iter().find_map(|sign| line.strip_prefix(sign)) {
             said.insert(proven.to_owned(), "proven".into());
         }
     }
     said
+}
+
+/// `ok` and `not ok`, which is all that TAP says by itself; the run's own line left out.
+fn by_tap(text: &str) -> (Said, bool) {
+    let mut said = Said::new();
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("TAP version 14"));
+    let planned: usize = lines.next().unwrap().strip_prefix("1..").unwrap().parse().unwrap();
+    let mut name = String::new();
+    let (mut tests, mut run_is_ok) = (0, true);
+    for line in lines {
+        let passed = line.strip_prefix("ok ").map(|rest| (true, rest));
+        if let Some((ok, rest)) = passed.or_else(|| line.strip_prefix("not ok ").map(|rest| (false, rest))) {
+            tests += 1;
+            let (number, key) = rest.split_once(" - ").unwrap();
+            assert_eq!(number.parse(), Ok(tests));
+            if key == "watertight / run" {
+                run_is_ok = ok;
+                continue;
+            }
+            key.split_once(" / ").unwrap().1.clone_into(&mut name);
+            said.insert(name.clone(), if ok { "proven" } else { "not ok" }.into());
+        } else if let Some(verdict) = line.strip_prefix("  verdict: ") {
+            assert_eq!(said[&name] == "proven", verdict == "proven", "{line}");
+            said.insert(name.clone(), verdict.to_owned());
+        } else if let Some(code) = line.strip_prefix("  reason: ") {
+            said.insert(name.clone(), code.to_owned());
+        }
+    }
+    assert_eq!(tests, planned);
+    (said, run_is_ok)
+}
+
+fn by_ctrf(text: &str) -> (Said, bool) {
+    let report: serde_json::Value = serde_json::from_str(text).unwrap();
+    let tests = report["results"]["tests"].as_array().unwrap();
+    let summary = &report["results"]["summary"];
+    let of = |status: &str| tests.iter().filter(|test| test["status"] == status).count();
+    assert_eq!(
+        (summary["passed"].as_u64(), summary["failed"].as_u64()),
+        (Some(of("passed") as u64), Some(of("failed") as u64))
+    );
+    assert_eq!(of("passed") + of("failed"), tests.len(), "nothing is skipped, pending or other");
+    let run = tests.iter().find(|test| test["name"] == "watertight / run");
+    let says = |test: &serde_json::Value| {
+        let raw = test["rawStatus"].as_str().unwrap();
+        assert_eq!(test["status"] == "passed", raw == "proven");
+        raw.trim_start_matches("unproven: ").to_owned()
+    };
+    let checks = tests.iter().filter(|test| test["name"] != "watertight / run");
+    let name = |test: &serde_json::Value| test["name"].as_str().unwrap().split_once(" / ").unwrap().1.to_owned();
+    (checks.map(|test| (name(test), says(test))).collect(), run.is_none())
+}
+
+/// Each check's verdict, without the reason.
+fn by_openmetrics(text: &str) -> (Said, bool) {
+    assert!(text.ends_with("# EOF\n"));
+    let checks = text.lines().filter_map(|line| line.strip_prefix("watertight_check_proven{"));
+    let said = checks.map(|line| {
+        let (labels, value) = line.rsplit_once("} ").unwrap();
+        let of = |label: &str| {
+            let (_, rest) = labels.split_once(&format!("{label}=\"")).unwrap();
+            rest.split('"').next().unwrap().to_owned()
+        };
+        assert_eq!(value == "1", of("verdict") == "proven");
+        (of("name"), of("verdict"))
+    });
+    (said.collect(), text.lines().any(|line| line == "watertight_run_complete 1"))
+}
+
+#[test]
+fn no_further_format_is_greener_than_the_json_report() {
+    let further = [Format::Json, Format::Markdown, Format::Tap, Format::Ctrf, Format::Openmetrics];
+    for events in [
+        example::shop(),
+        example::all_proven(),
+        example::interrupted(),
+        example::swept(),
+        example::empty(),
+        example::shop()[..4].to_vec(),
+    ] {
+        let mut reports = Reports::default();
+        let outs = further.map(|format| {
+            let (writer, written) = example::pipe();
+            reports.add_output(format, writer);
+            written
+        });
+        for event in &events {
+            reports.event(event);
+        }
+        reports.stopped("killed", ExitCode::Impossible);
+        reports.close();
+        let [json, markdown, tap, ctrf, openmetrics] = outs.map(|out| out.text());
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let said = by_json(&json);
+        let whole = json["run"]["complete"] == true && !said.is_empty();
+        assert_eq!(by_tap(&tap), (said.clone(), whole), "{tap}");
+        assert_eq!(by_ctrf(&ctrf), (said.clone(), whole), "{ctrf}");
+        let verdict = |says: &String| match says.as_str() {
+            "proven" | "violated" => says.clone(),
+            _ => "unproven".to_owned(),
+        };
+        let verdicts = said.iter().map(|(name, says)| (name.clone(), verdict(says))).collect();
+        assert_eq!(by_openmetrics(&openmetrics), (verdicts, whole), "{openmetrics}");
+        let green = whole && said.values().all(|says| says == "proven");
+        assert_eq!(markdown.starts_with("### watertight: as expected"), green, "{markdown}");
+        if matches!(events.last(), Some(RunEvent::Finished { .. })) && !said.is_empty() {
+            assert_eq!(by_console(&markdown), said, "{markdown}");
+        }
+    }
+}
+
+#[test]
+fn hostile_text_breaks_no_further_format() {
+    for format in [Format::Markdown, Format::Tap, Format::Ctrf, Format::Openmetrics] {
+        let (writer, written) = example::pipe();
+        let mut reports = Reports::default();
+        reports.add_output(format, writer);
+        for event in &example::hostile() {
+            reports.event(event);
+        }
+        reports.close();
+        let text = written.text();
+        assert!(!text.chars().any(|c| c != '\n' && super::text::acts(c)), "{format}: {text}");
+        match format {
+            Format::Tap => assert_eq!(
+                text.lines().filter(|line| line.contains("ok ") && !line.starts_with(' ')).count(),
+                2,
+                "{text}"
+            ),
+            Format::Ctrf => assert_eq!(by_ctrf(&text).0.len(), 2),
+            Format::Openmetrics => {
+                assert_eq!(text.lines().filter(|line| line.starts_with("watertight_check_proven{")).count(), 2);
+            }
+            _ => assert_eq!(text.lines().filter(|line| line.starts_with("```")).count(), 2, "{text}"),
+        }
+    }
 }
 
 #[test]
@@ -164,7 +301,7 @@ fn ten_thousand_checks_go_into_every_report() {
         reports.event(event);
     }
     reports.close();
-    let [junit, json, jsonl] = outs.map(|out| out.text());
+    let [junit, json, jsonl, ..] = outs.map(|out| out.text());
     assert_eq!(by_junit(&junit).len(), 10_000);
     assert_eq!(by_json(&serde_json::from_str(&json).unwrap()), by_junit(&junit));
     assert_eq!(jsonl.lines().count(), 10_003);

@@ -76,6 +76,7 @@ pub(super) fn check(number: usize, suite: &str, line: u32, source: &str, target:
         suite: suite.into(),
         file: format!("{suite}.yaml"),
         line,
+        column: 7,
         text: format!("{source} -> {target} {expected}"),
         because: None,
         tags: Vec::new(),

@@ -1,7 +1,8 @@
 //! For GitHub Actions: an annotation at the line of each finding, and the page on the run's summary.
 
 use super::Report;
-use super::console::{Detail, Page, Pen};
+use super::console::{Detail, Page};
+use super::markdown::{PEN, fenced, title};
 use super::text::{shown, stripped};
 use super::words;
 use crate::event::{CheckResult, ExitCode, Outcome, RunEvent};
@@ -96,8 +97,6 @@ pub struct StepSummary {
 }
 
 impl StepSummary {
-    const PEN: Pen = Pen { width: 110, colour: false, unicode: true };
-
     /// Opens the file, so that what is wrong with it shows before the run.
     ///
     /// # Errors
@@ -108,7 +107,7 @@ impl StepSummary {
     }
 
     fn write(&mut self, title: &str, page: &str) -> io::Result<()> {
-        self.file.write_all(markdown(title, page).as_bytes())
+        self.file.write_all(fenced(title, page, MOST).as_bytes())
     }
 }
 
@@ -117,14 +116,8 @@ impl Report for StepSummary {
         self.page.learn(event);
         match event {
             RunEvent::Finished { run, results, summary, .. } => {
-                let page = self.page.finished(run, results, *summary, Self::PEN);
-                let title = match ExitCode::of(summary) {
-                    ExitCode::Proven => "watertight: as expected",
-                    ExitCode::Violated => "watertight: violated",
-                    ExitCode::Unproven => "watertight: something is unproven",
-                    ExitCode::Usage | ExitCode::Impossible | ExitCode::Defect => "watertight: incomplete",
-                };
-                self.write(title, &page)
+                let page = self.page.finished(run, results, *summary, PEN);
+                self.write(title(ExitCode::of(summary)), &page)
             }
             RunEvent::Started { .. }
             | RunEvent::Note { .. }
@@ -135,26 +128,9 @@ impl Report for StepSummary {
     }
 
     fn stopped(&mut self, why: &str, _: ExitCode) -> io::Result<()> {
-        let page = self.page.stopped(why, Self::PEN);
-        self.write("watertight: incomplete", &page)
+        let page = self.page.stopped(why, PEN);
+        self.write(title(ExitCode::Impossible), &page)
     }
-}
-
-/// The page in a fence that nothing in it can close, cut at a line if it is too long.
-fn markdown(title: &str, page: &str) -> String {
-    let longest = page.split(|c| c != '`').map(str::len).max().unwrap_or(0);
-    let fence = "`".repeat(longest.max(2) + 1);
-    let room = MOST.saturating_sub(2 * fence.len());
-    let (page, cut) = if page.len() <= room {
-        (page, "")
-    } else {
-        let whole = (0..=room).rev().find(|at| page.is_char_boundary(*at)).unwrap_or(0);
-        (
-            &page[..page[..whole].rfind('\n').map_or(whole, |end| end + 1)],
-            "\nThe page is longer than a summary may be; the log has all of it.\n",
-        )
-    };
-    format!("### {title}\n\n{fence}text\n{}\n{fence}\n{cut}", page.trim_matches('\n'))
 }
 
 #[cfg(test)]
@@ -213,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_summary_stays_below_the_limit() {
-        let markdown = markdown("t", &"a line of it\n".repeat(100_000));
+        let markdown = fenced("t", &"a line of it\n".repeat(100_000), MOST);
         assert!(markdown.len() < 1 << 20);
         assert!(
             markdown

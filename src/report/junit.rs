@@ -184,7 +184,7 @@ impl Document for Junit {
             RunEvent::Started { run, suites, checks, .. } => self.start(run, suites, checks),
             RunEvent::Settled { result } => self.settle(result, Some(since_start)),
             RunEvent::Finished { run, results, summary, .. } => {
-                self.finish(run, results, run.complete && summary.complete)
+                self.finish(run, results, run.complete && summary.complete);
             }
             RunEvent::Note { .. } | RunEvent::Progress { .. } | RunEvent::CleanedUp { .. } => {}
         }

@@ -4,12 +4,17 @@
 //! unproven and what was not finished stay apart down to the XML, and no report is green where the exit code is not 0.
 
 mod console;
+mod ctrf;
 mod github;
 mod json;
 mod junit;
 mod lines;
+mod markdown;
+mod openmetrics;
 mod sink;
 mod spec;
+mod standing;
+mod tap;
 mod text;
 mod whole;
 mod words;
@@ -29,7 +34,9 @@ use crate::event::{ExitCode, RunEvent};
 use json::Json;
 use junit::Junit;
 use lines::Lines;
+use markdown::Markdown;
 use sink::Sink;
+use standing::Rendered;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
@@ -144,6 +151,10 @@ impl Reports {
             Format::Junit => Box::new(Whole::once(Junit::new(hostname()), writer)),
             Format::Json => Box::new(Whole::once(Json::new(), writer)),
             Format::Jsonl => Box::new(Lines::new(writer)),
+            Format::Markdown => Box::new(Whole::once(Markdown::new(), writer)),
+            Format::Tap => Box::new(Whole::once(Rendered::by(tap::render), writer)),
+            Format::Ctrf => Box::new(Whole::once(Rendered::by(ctrf::render), writer)),
+            Format::Openmetrics => Box::new(Whole::once(Rendered::by(openmetrics::render), writer)),
         };
         self.all.push(Named { name: format!("-o {format}"), failed: false, report });
     }
@@ -202,6 +213,10 @@ fn open(spec: &ReportSpec) -> io::Result<Box<dyn Report + Send>> {
         Format::Junit => Box::new(Whole::open(Junit::new(hostname()), Sink::open(spec.path())?)?),
         Format::Json => Box::new(Whole::open(Json::new(), Sink::open(spec.path())?)?),
         Format::Jsonl => Box::new(Lines::new(File::create(spec.path())?)),
+        Format::Markdown => Box::new(Whole::open(Markdown::new(), Sink::open(spec.path())?)?),
+        Format::Tap => Box::new(Whole::open(Rendered::by(tap::render), Sink::open(spec.path())?)?),
+        Format::Ctrf => Box::new(Whole::open(Rendered::by(ctrf::render), Sink::open(spec.path())?)?),
+        Format::Openmetrics => Box::new(Whole::open(Rendered::by(openmetrics::render), Sink::open(spec.path())?)?),
     })
 }
 

@@ -12,11 +12,20 @@ pub enum Format {
     Json,
     /// `jsonl`: every event as it happens, one a line.
     Jsonl,
+    /// `markdown`: the page for people, for a merge request.
+    Markdown,
+    /// `tap`: TAP version 14.
+    Tap,
+    /// `ctrf`: the Common Test Report Format.
+    Ctrf,
+    /// `openmetrics`: gauges for a textfile collector.
+    Openmetrics,
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 3] = [Self::Junit, Self::Json, Self::Jsonl];
+    pub const ALL: [Self; 7] =
+        [Self::Junit, Self::Json, Self::Jsonl, Self::Markdown, Self::Tap, Self::Ctrf, Self::Openmetrics];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -24,6 +33,22 @@ impl Format {
             Self::Junit => "junit",
             Self::Json => "json",
             Self::Jsonl => "jsonl",
+            Self::Markdown => "markdown",
+            Self::Tap => "tap",
+            Self::Ctrf => "ctrf",
+            Self::Openmetrics => "openmetrics",
+        }
+    }
+
+    /// How its files usually end.
+    fn ending(self) -> &'static str {
+        match self {
+            Self::Junit => "xml",
+            Self::Json | Self::Ctrf => "json",
+            Self::Jsonl => "jsonl",
+            Self::Markdown => "md",
+            Self::Tap => "tap",
+            Self::Openmetrics => "prom",
         }
     }
 }
@@ -120,7 +145,7 @@ pub enum SpecError {
     #[error("{0:?} is not FORMAT=PATH; write for example junit=report.xml")]
     Form(String),
     /// An unknown format.
-    #[error("{written:?} is no report format; there are junit, json, jsonl{}", did_you_mean(*.near))]
+    #[error("{written:?} is no report format; there are {}{}", all_names(), did_you_mean(*.near))]
     Format {
         /// What was written.
         written: String,
@@ -128,11 +153,15 @@ pub enum SpecError {
         near: Option<Format>,
     },
     /// Nothing after the `=`.
-    #[error("{0}= names no file; write for example {0}=report.{ending}", ending = match .0 { Format::Junit => "xml", Format::Json => "json", Format::Jsonl => "jsonl" })]
+    #[error("{0}= names no file; write for example {0}=report.{ending}", ending = .0.ending())]
     NoPath(Format),
     /// `-`, which is `-o`'s business.
     #[error("{0}=- would mix with what stands on standard output; write -o {0}")]
     Stdout(Format),
+}
+
+fn all_names() -> String {
+    Format::ALL.map(Format::name).join(", ")
 }
 
 fn did_you_mean(near: Option<Format>) -> String {
@@ -145,6 +174,8 @@ fn nearest(text: &str) -> Option<Format> {
     match text.as_str() {
         "xml" => Some(Format::Junit),
         "ndjson" | "json-lines" => Some(Format::Jsonl),
+        "md" => Some(Format::Markdown),
+        "prometheus" | "prom" | "metrics" => Some(Format::Openmetrics),
         _ => Format::ALL.into_iter().min_by_key(distance).filter(|format| distance(format) <= 2),
     }
 }
@@ -164,9 +195,15 @@ mod tests {
     fn mistakes_name_the_way_out() {
         let cases = [
             ("report.xml", r#""report.xml" is not FORMAT=PATH; write for example junit=report.xml"#),
-            ("xml=a", r#""xml" is no report format; there are junit, json, jsonl; did you mean junit?"#),
-            ("JSON=a", r#""JSON" is no report format; there are junit, json, jsonl; did you mean json?"#),
-            ("yaml=a", r#""yaml" is no report format; there are junit, json, jsonl"#),
+            (
+                "xml=a",
+                r#""xml" is no report format; there are junit, json, jsonl, markdown, tap, ctrf, openmetrics; did you mean junit?"#,
+            ),
+            (
+                "JSON=a",
+                r#""JSON" is no report format; there are junit, json, jsonl, markdown, tap, ctrf, openmetrics; did you mean json?"#,
+            ),
+            ("yaml=a", r#""yaml" is no report format; there are junit, json, jsonl, markdown, tap, ctrf, openmetrics"#),
             ("json=", "json= names no file; write for example json=report.json"),
             ("json=-", "json=- would mix with what stands on standard output; write -o json"),
         ];

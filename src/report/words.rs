@@ -115,7 +115,10 @@ pub(super) fn flow(flow: &FlowReport) -> String {
         [] => String::new(),
         by => format!("; answered by {}", by.join(", ")),
     };
-    format!("{} -> {} ({}/{}): {}{answered}", flow.source, flow.target, flow.address, flow.transport, flow.text)
+    // What our own responder is asked is the same for all; two flows that differ in anything else are told apart by it.
+    let request = if flow.request == "a nonce" { String::new() } else { format!(", {}", flow.request) };
+    let FlowReport { source, target, address, transport, text, .. } = flow;
+    format!("{source} -> {target} ({address}/{transport}{request}): {text}{answered}")
 }
 
 /// What a flow's proof rests on, with a word for each.

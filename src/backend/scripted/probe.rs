@@ -208,9 +208,8 @@ impl Probe {
 impl Playing {
     /// Tells what has ended by now: by a line if it is not as before, else by the next beat.
     fn tell(&mut self, own: u64, bodies: &mut Vec<Body>) {
-        while let Some(Attempt { number, start, ends, as_before, .. }) =
-            self.to_come.pop_front_if(|attempt| attempt.told <= own)
-        {
+        while self.to_come.front().is_some_and(|attempt| attempt.told <= own) {
+            let Some(Attempt { number, start, ends, as_before, .. }) = self.to_come.pop_front() else { return };
             match ends {
                 Ends::Seen(_) if as_before => self.in_beat = Some((number, start)),
                 Ends::Seen(seen) => {

@@ -17,7 +17,8 @@ pub(super) fn picture(result: &CheckResult, pen: Pen) -> String {
     let margin = check.line.to_string().len() + 1;
     let mut picture = Picture { pen, margin, out: String::new() };
     say!(picture.out, "{} {}", pen.inked(ink, &format!("{verdict}:")), pen.inked(Ink::Strong, &pen.text(&check.name)));
-    picture.source(check.line, &pen.text(&check.file), &pen.text(&check.text), ink);
+    let place = format!("{}:{}:{}", check.file, check.line, check.column);
+    picture.source(check.line, &pen.text(&place), &pen.text(&check.text), ink);
     for (word, text) in words::explanation(result) {
         picture.note(word, &pen.text(&text));
     }
@@ -59,13 +60,13 @@ struct Picture {
 
 impl Picture {
     /// The suite's own line, underlined.
-    fn source(&mut self, number: u32, file: &str, text: &str, ink: Ink) {
+    fn source(&mut self, number: u32, place: &str, text: &str, ink: Ink) {
         let Self { pen, margin, .. } = *self;
         let bar = pen.inked(Ink::Faint, pen.sign("│", "|"));
         let text = cut(text.trim(), pen.width.max(40).saturating_sub(margin + 3), pen.unicode);
         let underline = pen.sign("━", "^").repeat(width(&text));
         let arrow = pen.inked(Ink::Faint, pen.sign("╭─", "-->"));
-        say!(self.out, "{:margin$}{arrow} {file}:{number}", "");
+        say!(self.out, "{:margin$}{arrow} {place}", "");
         say!(self.out, "{}{bar} {text}", pen.inked(Ink::Faint, &format!("{number:<margin$}")));
         say!(self.out, "{:margin$}{bar} {}", "", pen.inked(ink, &underline));
     }
@@ -103,7 +104,7 @@ mod tests {
     fn a_violation_is_shown_at_its_line() {
         let expected = "\
 violated: web-tier -> postgres:5432 denied
-   ╭─ shop.yaml:16
+   ╭─ shop.yaml:16:7
 16 │ - check: web-tier -> postgres denied
    │ ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
    = seen      shop/web-6d4f-x2 (node-1) reached data/postgres-0:5432 (node-2): 12 of 12 attempts
@@ -124,7 +125,7 @@ violated: web-tier -> postgres:5432 denied
     fn an_unproven_check_says_why_and_what_would_settle_it() {
         let expected = "\
 unproven: api -> metadata:80 denied
-   --> shop.yaml:19
+   --> shop.yaml:19:7
 19 | api -> metadata:80 denied
    | ^^^^^^^^^^^^^^^^^^^^^^^^^
    = reason    nobody got an answer from 169.254.169.254:80 (no-control-answered)

@@ -76,7 +76,7 @@ impl Console {
             .collect();
         let place = match run.backend.as_str() {
             "lab" => "in the lab".to_owned(),
-            "kube" => "in the cluster".to_owned(),
+            "cluster" => "in the cluster".to_owned(),
             other => format!("on the backend {}", pen.text(other)),
         };
         let version = pen.inked(Ink::Strong, &format!("watertight {}", pen.text(&run.version)));

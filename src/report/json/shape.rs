@@ -51,7 +51,7 @@ pub(super) struct Run {
     pub(super) tool: Tool,
     /// What sampled.
     pub(super) probe: Probe,
-    /// `lab`, `kube` or `scripted`.
+    /// `lab`, `cluster` or `scripted`.
     pub(super) backend: Option<String>,
     /// What was asked of this run beside its suites, by flag or environment, null where it was not given; each check says
     /// which settings were in force for it.
@@ -150,6 +150,8 @@ pub(super) struct Check {
     pub(super) file: String,
     /// The line in it, from 1.
     pub(super) line: u32,
+    /// The column of the line's first character, from 1.
+    pub(super) column: u32,
     /// The line as written.
     pub(super) text: String,
     /// Why the line is there.
@@ -202,7 +204,7 @@ pub(super) struct Check {
     /// Attempts that opened.
     pub(super) opened: u32,
     /// Flow by flow.
-    pub(super) flows: Vec<Flow>,
+    pub(super) flows: Vec<FlowDocument>,
     /// The flows that vouch for these, each once for each thing that it vouches for; of what is unproven, those that were
     /// there to vouch and were not enough.
     pub(super) controls: Vec<Control>,
@@ -275,7 +277,7 @@ pub(super) struct Latency {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(deny_unknown_fields)]
-pub(super) struct Flow {
+pub(super) struct FlowDocument {
     /// Its number in the run, as in the raw evidence.
     pub(super) flow: u32,
     /// Its probe's number in the run, likewise.
@@ -374,6 +376,7 @@ impl From<&CheckResult> for Check {
             suite,
             file,
             line,
+            column,
             text,
             because,
             tags,
@@ -391,6 +394,7 @@ impl From<&CheckResult> for Check {
             suite,
             file,
             line,
+            column,
             text,
             because,
             tags,
@@ -418,7 +422,7 @@ impl From<&CheckResult> for Check {
             next_step: result.next_step.clone(),
             samples: result.samples,
             opened: result.opened,
-            flows: result.flows.iter().map(Flow::from).collect(),
+            flows: result.flows.iter().map(FlowDocument::from).collect(),
             controls: result.controls.iter().map(Control::from).collect(),
         }
     }
@@ -487,7 +491,7 @@ impl From<&Reach> for ReachDocument {
     }
 }
 
-impl From<&FlowReport> for Flow {
+impl From<&FlowReport> for FlowDocument {
     fn from(flow: &FlowReport) -> Self {
         let FlowReport {
             flow,

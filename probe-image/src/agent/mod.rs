@@ -7,6 +7,7 @@
 mod clock;
 mod flows;
 mod output;
+mod plain;
 mod release;
 mod sampler;
 mod schedule;
@@ -104,7 +105,7 @@ fn run(plan: &Plan, common: Common, clock: Clock, output: &mut Output) -> std::i
         };
         // It ends with the runtime.
         let _serving = plan.listen.map(|port| own::serve(&addresses(), port, &plan.run));
-        std::io::Result::Ok(Sampler::new(plan, common, clock, output).run(ended).await)
+        std::io::Result::Ok(Sampler::new(plan, common, clock, output)?.run(ended).await)
     })?;
     // Attempts under way are abandoned; none of them may hold up the end.
     runtime.shutdown_background();

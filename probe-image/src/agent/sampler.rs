@@ -8,9 +8,11 @@
 use super::clock::{Clock, LAG_LIMIT_US, LagMeter};
 use super::flows::{Due, Flows};
 use super::output::{Output, Sent};
+use super::plain::{Over, PlainLane};
 use super::release::{Ended, Released, beat};
-use crate::probe::{Common, Prepared};
+use crate::probe::{Common, Prepared, Seen};
 use crate::wire::{Body, Fault, FaultReason, How, Observation, Plan};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
@@ -20,12 +22,17 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 /// How long attempts under way may take to say how far they have come.
 const LAST_RESULTS: Duration = Duration::from_millis(150);
 
+/// Starts and deadlines are looked at so often, microseconds: a probe of a thousand flows that woke for each of them would
+/// spend more on waking than on sampling. Far below what counts as late.
+const STEP_US: u64 = 10_000;
+
 /// The flows of one plan, and where their lines go.
 pub(crate) struct Sampler<'a> {
     clock: Clock,
     output: &'a mut Output,
     flows: Flows,
     common: Arc<Common>,
+    plain: PlainLane,
     lag: LagMeter,
     ttl: u64,
     /// Whether there is something to do beside flows: then only time ends the probe.
@@ -47,7 +54,11 @@ struct Finished {
 
 impl<'a> Sampler<'a> {
     /// Prepares the plan's flows; those that cannot be carried out are faults at once.
-    pub(crate) fn new(plan: &Plan, common: Common, clock: Clock, output: &'a mut Output) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses what sampling needs.
+    pub(crate) fn new(plan: &Plan, common: Common, clock: Clock, output: &'a mut Output) -> io::Result<Self> {
         let (report, results) = unbounded_channel();
         let beat_every = u64::from(plan.beat_ms) * 1_000;
         let now = clock.now();
@@ -56,6 +67,7 @@ impl<'a> Sampler<'a> {
             output,
             flows: Flows::new(),
             common: Arc::new(common),
+            plain: PlainLane::new()?,
             lag: LagMeter::new(now),
             ttl: plan.ttl_ms.saturating_mul(1_000),
             listens: plan.listen.is_some(),
@@ -76,7 +88,7 @@ impl<'a> Sampler<'a> {
                 }
             }
         }
-        sampler
+        Ok(sampler)
     }
 
     /// Samples until `ended`, the time to live, the last attempt, or the output's limit; says which.
@@ -87,6 +99,7 @@ impl<'a> Sampler<'a> {
         loop {
             let now = self.clock.now();
             self.lag.observe(now);
+            self.look();
             self.start(now);
             if now >= self.next_beat {
                 self.beat();
@@ -106,7 +119,8 @@ impl<'a> Sampler<'a> {
                     self.last_beat(reason);
                     return reason;
                 }
-                Some(finished) = self.results.recv() => self.finish(finished),
+                Some(finished) = self.results.recv() => self.finish_all(finished),
+                () = self.plain.ready() => {}
                 () = wake => {}
             }
         }
@@ -125,9 +139,28 @@ impl<'a> Sampler<'a> {
     }
 
     fn wake(&self, now: u64) -> Instant {
-        let first = [Some(self.lag.next_tick()), Some(self.next_beat), Some(self.ttl), self.flows.next_due()];
+        let here = Instant::now();
+        let deadline = self.plain.next_deadline().map(|at| now + (at - here).as_micros() as u64);
+        let stepped = [self.flows.next_due(), deadline];
+        let stepped = stepped.into_iter().flatten().min().map(|at| at.next_multiple_of(STEP_US));
+        let first = [Some(self.lag.next_tick()), Some(self.next_beat), Some(self.ttl), stepped];
         let at = first.into_iter().flatten().min().unwrap_or(now);
-        Instant::now() + Duration::from_micros(at.saturating_sub(now))
+        here + Duration::from_micros(at.saturating_sub(now))
+    }
+
+    /// Goes on with the plain attempts under way.
+    fn look(&mut self) {
+        let mut ended = Vec::new();
+        self.plain.advance(&self.common, |over| ended.push(over));
+        for over in ended {
+            self.plain_over(over);
+        }
+    }
+
+    fn plain_over(&mut self, Over { due, start, seen }: Over) {
+        let end = self.clock.now();
+        self.lag.observe(end);
+        self.finish(Finished { due, start, end, ended: ended(start, seen) });
     }
 
     /// Starts what is due and has a socket; what would start too late is a fault.
@@ -140,6 +173,12 @@ impl<'a> Sampler<'a> {
         }
         while let Some((due, slot)) = self.flows.take_ready() {
             let prepared = Arc::clone(&self.flows.all[due.flow].prepared);
+            if prepared.plain().is_some() {
+                if let Some(over) = self.plain.start(prepared, due, self.clock.now(), slot) {
+                    self.plain_over(over);
+                }
+                continue;
+            }
             let mut report = Report { clock: self.clock, due, start: now, to: self.report.clone(), done: false };
             let common = Arc::clone(&self.common);
             // The handle is not kept: the report comes even if the task panics.
@@ -149,24 +188,28 @@ impl<'a> Sampler<'a> {
         }
     }
 
-    fn finish(&mut self, first: Finished) {
+    fn finish_all(&mut self, first: Finished) {
         self.lag.observe(self.clock.now());
         let mut next = Some(first);
-        while let Some(Finished { due, start, end, ended }) = next {
-            let late = start.saturating_sub(due.at);
-            let starved = if late > LAG_LIMIT_US {
-                Some(format!("started {} ms late", late / 1_000))
-            } else {
-                self.lag.stalled(start, end).then(|| "the probe stood still during the attempt".to_owned())
-            };
-            let ended = match (starved, ended) {
-                (Some(detail), Ended::Seen { .. }) => Ended::Fault { start, reason: FaultReason::Starved, detail },
-                (_, ended) => ended,
-            };
-            self.flows.end(due, ended);
-            self.release(due.flow);
+        while let Some(finished) = next {
+            self.finish(finished);
             next = self.results.try_recv().ok();
         }
+    }
+
+    fn finish(&mut self, Finished { due, start, end, ended }: Finished) {
+        let late = start.saturating_sub(due.at);
+        let starved = if late > LAG_LIMIT_US {
+            Some(format!("started {} ms late", late / 1_000))
+        } else {
+            self.lag.stalled(start, end).then(|| "the probe stood still during the attempt".to_owned())
+        };
+        let ended = match (starved, ended) {
+            (Some(detail), Ended::Seen { .. }) => Ended::Fault { start, reason: FaultReason::Starved, detail },
+            (_, ended) => ended,
+        };
+        self.flows.end(due, ended);
+        self.release(due.flow);
     }
 
     fn release(&mut self, flow: usize) {
@@ -194,6 +237,11 @@ impl<'a> Sampler<'a> {
     /// have waited for the next.
     async fn hurry(&mut self) {
         self.common.end();
+        let mut ended = Vec::new();
+        self.plain.end(&self.common, |over| ended.push(over));
+        for over in ended {
+            self.plain_over(over);
+        }
         let until = Instant::now() + LAST_RESULTS;
         while self.flows.all.iter().any(|flow| flow.log.waits()) {
             match timeout_at(until, self.results.recv()).await {
@@ -208,6 +256,7 @@ impl<'a> Sampler<'a> {
         if reason == "output" {
             return;
         }
+        self.look();
         while let Ok(finished) = self.results.try_recv() {
             self.finish(finished);
         }
@@ -258,21 +307,24 @@ impl Drop for Report {
 async fn attempt(prepared: &Prepared, common: &Common, report: &mut Report, slot: OwnedSemaphorePermit) {
     let start = report.clock.now();
     report.start = start;
-    let Ok(ended) = timeout(prepared.longest(), prepared.attempt(common, report.due.attempt)).await else {
+    let Ok((seen, open)) = timeout(prepared.longest(), prepared.attempt(common, report.due.attempt)).await else {
         let detail = "the attempt took longer than its deadlines together".into();
         report.send(Ended::Fault { start, reason: FaultReason::Defect, detail });
         return;
     };
-    let (seen, open) = ended;
-    report.send(match seen {
-        Ok(seen) if is_unfinished(&seen) => Ended::Unfinished { start, seen },
-        Ok(seen) => Ended::Seen { start, seen },
-        Err((reason, detail)) => Ended::Fault { start, reason, detail },
-    });
+    report.send(ended(start, seen));
     if let Some(open) = open {
         open.close().await;
     }
     drop(slot);
+}
+
+fn ended(start: u64, seen: Seen) -> Ended {
+    match seen {
+        Ok(seen) if is_unfinished(&seen) => Ended::Unfinished { start, seen },
+        Ok(seen) => Ended::Seen { start, seen },
+        Err((reason, detail)) => Ended::Fault { start, reason, detail },
+    }
 }
 
 fn is_unfinished(seen: &Observation) -> bool {

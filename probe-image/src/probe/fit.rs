@@ -8,6 +8,10 @@ const FRAME: usize = 256;
 /// Cuts lists and the body's beginning until it fits. Each text is bounded already; quotation marks and characters
 /// outside ASCII take more bytes on a line than they have characters.
 pub(crate) fn fit(seen: &mut Observation) {
+    if seen.tls.is_none() && seen.http.is_none() && seen.dns.is_none() {
+        // All the rest together is far below a line's length.
+        return;
+    }
     while serde_json::to_vec(seen).is_ok_and(|text| text.len() > MAX_LINE - FRAME) {
         let names = seen.tls.as_deref_mut().map(|tls| &mut tls.names);
         let records = seen.dns.as_deref_mut().map(|dns| &mut dns.records);

@@ -10,6 +10,7 @@ mod dns;
 mod errqueue;
 mod fit;
 mod http;
+mod plain;
 mod prepare;
 mod resolve;
 mod same;
@@ -21,8 +22,10 @@ mod watched;
 
 pub(crate) use answer::{MAGIC, answer};
 pub(crate) use http::{ANSWER, NONCE};
-pub(crate) use prepare::{Common, Prepared};
+pub(crate) use plain::Attempt;
+pub(crate) use prepare::{Common, Prepared, Seen};
 pub use same::same_outcome;
+pub(crate) use socket::not_registered;
 
 use crate::wire::{FaultReason, How, Observation, Stage, Stop};
 use std::net::SocketAddr;
@@ -47,6 +50,11 @@ impl Halt {
 
     fn fault(reason: FaultReason, detail: String) -> Self {
         Self::Fault(reason, detail)
+    }
+
+    /// What an attempt showed that went no further than this.
+    pub(crate) fn into_seen(self) -> Seen {
+        prepare::finished(Trace::new(), Err(self))
     }
 }
 
@@ -90,8 +98,8 @@ impl Trace {
         self.seen.passed.push((stage, took));
     }
 
-    fn local_port(&mut self, local: std::io::Result<SocketAddr>) {
-        self.seen.local_port = local.ok().map(|local| local.port());
+    fn local_port(&mut self, local: Option<SocketAddr>) {
+        self.seen.local_port = local.map(|local| local.port());
     }
 }
 

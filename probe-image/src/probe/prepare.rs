@@ -59,6 +59,28 @@ impl Common {
     }
 }
 
+/// What the network did with one attempt, or why our machinery failed.
+pub(crate) type Seen = Result<Observation, (FaultReason, String)>;
+
+/// What a plain TCP attempt does: no name to resolve, no protocol above.
+pub(crate) struct Plain<'a> {
+    pub(super) peer: SocketAddr,
+    pub(super) connect: Duration,
+    pub(super) request: Duration,
+    pub(super) say: Say<'a>,
+}
+
+/// What is said once connected.
+#[derive(Clone, Copy)]
+pub(super) enum Say<'a> {
+    /// Nothing; this long it is seen what the other side does.
+    Nothing { linger: Duration },
+    /// Our responder is asked for the nonce of the attempt.
+    Nonce,
+    /// These bytes.
+    Payload(&'a [u8]),
+}
+
 /// A flow whose request makes sense over its transport.
 pub(crate) struct Prepared {
     id: u32,
@@ -138,13 +160,28 @@ impl Prepared {
             + Duration::from_secs(2)
     }
 
+    /// Whether it is plain TCP to an address: then [`super::Attempt`] tries it.
+    pub(crate) fn plain(&self) -> Option<Plain<'_>> {
+        let (Transport::Tcp, To::Address(address)) = (self.transport, &self.to) else { return None };
+        let say = match &self.work {
+            Work::Connect { linger } => Say::Nothing { linger: *linger },
+            Work::Nonce => Say::Nonce,
+            Work::Payload(payload) => Say::Payload(payload),
+            Work::Tls(_) | Work::Http(_) | Work::Dns(_) => return None,
+        };
+        let Deadlines { connect_ms, request_ms, .. } = self.deadlines;
+        let peer = SocketAddr::new(*address, self.port);
+        Some(Plain { peer, connect: millis(connect_ms), request: millis(request_ms), say })
+    }
+
+    /// The nonce of one attempt.
+    pub(crate) fn nonce(&self, common: &Common, attempt: u32) -> String {
+        common.nonce(self.id, attempt)
+    }
+
     /// Tries once: what the network did, or why our machinery failed. A connection that is still open is returned, to
     /// be closed when the attempt has been reported.
-    pub(crate) async fn attempt(
-        &self,
-        common: &Common,
-        attempt: u32,
-    ) -> (Result<Observation, (FaultReason, String)>, Option<Open>) {
+    pub(crate) async fn attempt(&self, common: &Common, attempt: u32) -> (Seen, Option<Open>) {
         let mut trace = Trace::new();
         let mut open = None;
         let mut ending = common.ending.subscribe();
@@ -154,14 +191,7 @@ impl Prepared {
             // The sender lives as long as what borrows it here.
             _ = ending.wait_for(|ending| *ending) => Err(Halt::stop(self.stage_after(&trace), How::Unfinished)),
         };
-        let mut seen = trace.seen;
-        match ended {
-            Ok(()) => {}
-            Err(Halt::Stop(stop)) => seen.stop = Some(stop),
-            Err(Halt::Fault(reason, detail)) => return (Err((reason, detail)), open),
-        }
-        fit(&mut seen);
-        (Ok(seen), open)
+        (finished(trace, ended), open)
     }
 
     async fn stages(
@@ -258,6 +288,18 @@ impl Prepared {
             }
         }
     }
+}
+
+/// What an attempt showed that ended like this.
+pub(super) fn finished(trace: Trace, ended: Result<(), Halt>) -> Seen {
+    let mut seen = trace.seen;
+    match ended {
+        Ok(()) => {}
+        Err(Halt::Stop(stop)) => seen.stop = Some(stop),
+        Err(Halt::Fault(reason, detail)) => return Err((reason, detail)),
+    }
+    fit(&mut seen);
+    Ok(seen)
 }
 
 fn millis(ms: u32) -> Duration {

@@ -31,7 +31,7 @@ pub(crate) async fn exchange(
     let socket = fresh(&peer, Type::DGRAM, STAGE)?;
     socket.connect(&peer.into()).map_err(|e| halt_of(&socket, STAGE, &e))?;
     let socket = UdpSocket::from_std(socket.into()).map_err(|e| not_registered(&e))?;
-    trace.local_port(socket.local_addr());
+    trace.local_port(socket.local_addr().ok());
     if socket.local_addr().ok() == Some(peer) {
         // The ephemeral port was the one asked for: the question would come back as its own answer.
         let detail = "the socket is connected to itself".into();

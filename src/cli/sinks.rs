@@ -5,7 +5,7 @@ use super::evidence::EvidenceFile;
 use super::terminal::Screens;
 use crate::backend::{Arrival, Change, Records};
 use crate::engine::Observer;
-use crate::event::{ExitCode, RunEvent, RunInfo};
+use crate::event::{CheckResult, ExitCode, PolicyState, RunEvent, RunInfo, Summary};
 use crate::plan::Plan;
 use crate::report::{Annotations, Console, Detail, Output, Progress, Reports, StepSummary};
 use std::path::Path;
@@ -102,10 +102,17 @@ impl Sinks {
 
 impl Observer for Sinks {
     fn event(&mut self, event: RunEvent) {
-        if let RunEvent::Finished { run, .. } = &event {
-            self.complete = run.complete;
-        }
         self.reports.event(&event);
+    }
+
+    fn finished(
+        &mut self,
+        run: RunInfo,
+        policies: Option<Vec<PolicyState>>,
+        results: &mut dyn Iterator<Item = CheckResult>,
+    ) -> Summary {
+        self.complete = run.complete;
+        self.reports.finished(run, policies, results)
     }
 
     fn planned(&mut self, plan: &Plan, run: &RunInfo) {

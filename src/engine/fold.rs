@@ -315,7 +315,8 @@ impl Fold {
             let who = sample.seen.answer.as_ref().map(|answer| answer.who.clone());
             seen.opened = seen.opened.max(1);
             seen.attempts = seen.attempts.max(sample.attempt);
-            seen.first_open.get_or_insert(Opened { attempt: sample.attempt, start: sample.start, who });
+            seen.first_open
+                .get_or_insert_with(|| Box::new(Opened { attempt: sample.attempt, start: sample.start, who }));
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::event::{CheckRef, CheckResult, Outcome, RunEvent, RunInfo, Summary, c
 use crate::inventory::{PolicyState, Surroundings, changed_policies};
 use crate::plan::{Check, FlowId, Plan, REQUEST_DEADLINE, Schedule, Waits, floor, longest};
 use crate::verdict::{
-    EnforcerRecord, FlowVerdict, Judgement, Reading, Reason, Refusal, Unproven, Verdict, judge, waits_needed,
+    EnforcerRecord, FlowVerdict, Judge, Judgement, Reading, Reason, Refusal, Unproven, Verdict, waits_needed,
 };
 use crate::wire::{How, Stage};
 use renewal::Noticed;
@@ -28,7 +28,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 /// Lines that may wait between the readers and the engine: a slow runner slows the readers.
 const LINES_IN_FLIGHT: usize = 4_096;
@@ -38,6 +38,12 @@ const JUDGE_EVERY: Duration = Duration::from_millis(200);
 
 /// How often the enforcer's own counts are read while a check waits for them.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
+
+/// After all checks were looked at, at least so many times as long passes before the next look as that one took.
+const RESTS: u32 = 4;
+
+/// Every so many looks begin with another flow of a check than the one that it was last seen to wait for.
+const ANOTHER_EVERY: u32 = 8;
 
 /// Beyond the time that the slowest check may take: start-up, beats under way, a busy machine.
 const SPARE: Duration = Duration::from_secs(5);
@@ -85,6 +91,22 @@ pub trait Observer {
 
     /// What the enforcer itself counted.
     fn records(&mut self, _records: &Records) {}
+
+    /// The run is over: its final results, in the order of [`RunEvent::Finished`].
+    ///
+    /// They become that event unless the observer can do with one at a time: those of a large run are larger than all
+    /// its evidence.
+    fn finished(
+        &mut self,
+        run: RunInfo,
+        policies: Option<Vec<PolicyState>>,
+        results: &mut dyn Iterator<Item = CheckResult>,
+    ) -> Summary {
+        let results: Vec<_> = results.collect();
+        let summary = Summary::of(&results, run.complete);
+        self.event(RunEvent::Finished { run, results, summary, policies });
+        summary
+    }
 }
 
 /// Why a run could not be carried out.
@@ -128,6 +150,8 @@ pub async fn run<B: Backend>(
         info: info.clone(),
         checks: &checks,
         settled: vec![false; checks.len()],
+        awaited: vec![0; checks.len()],
+        looks: 0,
         told: vec![None; checks.len()],
         noticed: Noticed::default(),
         replan: options.replan,
@@ -160,18 +184,14 @@ pub async fn run<B: Backend>(
     info.ended_at = Some(jiff::Timestamp::now());
     info.complete = why.is_none();
     info.incomplete_because.clone_from(&why);
-    let mut results: Vec<_> = run.final_results(why.as_deref()).collect();
     let (found_open, silent) = run.swept();
     if silent > 0 {
         observer.event(RunEvent::Note {
             text: format!("{silent} ports of denied ranges were tried once: closed or denied, which proves nothing"),
         });
     }
-    results.extend(found_open);
     let policies = policies_at_the_end(surroundings.as_ref(), backend, observer).await;
-    let summary = Summary::of(&results, info.complete);
-    observer.event(RunEvent::Finished { run: info, results, summary, policies });
-    Ok(summary)
+    Ok(observer.finished(info, policies, &mut run.final_results(why.as_deref()).chain(found_open)))
 }
 
 fn in_evidence(records: Records) -> BTreeMap<FlowId, EnforcerRecord> {
@@ -228,6 +248,10 @@ struct Run<'a> {
     info: RunInfo,
     checks: &'a [CheckRef],
     settled: Vec<bool>,
+    /// For each check the place of the flow that it was last seen to wait for.
+    awaited: Vec<usize>,
+    /// How often all checks were looked at.
+    looks: u32,
     /// What was said of each check when it was settled last.
     told: Vec<Option<Outcome>>,
     noticed: Noticed,
@@ -254,8 +278,7 @@ impl Run<'_> {
     ) -> Option<String> {
         let mut extended = false;
         let mut counted = Instant::now();
-        let mut tick = interval(JUDGE_EVERY);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next_look = self.started;
         let mut watching_changes = true;
         tokio::pin!(interrupted);
         loop {
@@ -270,7 +293,8 @@ impl Run<'_> {
                     Some(change) => self.disturb(change, observer),
                     None => watching_changes = false,
                 },
-                _ = tick.tick() => {
+                () = sleep_until(next_look) => {
+                    let began = Instant::now();
                     self.fold.evidence.canary = backend.canary();
                     if self.fold.began_anew() {
                         self.reopen();
@@ -281,6 +305,8 @@ impl Run<'_> {
                         counted = Instant::now();
                     }
                     let slow = self.settle(observer);
+                    // Where there is much to judge, most of the time is left to what lines bring.
+                    next_look = Instant::now() + JUDGE_EVERY.max(began.elapsed() * RESTS);
                     self.lengthen(slow, backend, lines, observer).await;
                     let settled = self.settled.iter().filter(|settled| **settled).count();
                     observer.event(RunEvent::Progress {
@@ -330,15 +356,22 @@ impl Run<'_> {
     /// Judges what is not settled, and says what is now. Gives flows that must be waited for longer.
     fn settle(&mut self, observer: &mut impl Observer) -> Vec<(FlowId, Waits)> {
         let mut slow = Vec::new();
+        self.looks += 1;
+        let another = self.looks.is_multiple_of(ANOTHER_EVERY);
+        let judge = Judge::new(&self.plan, &self.fold.evidence);
         for (index, check) in self.plan.checks.iter().enumerate() {
             if self.settled[index] {
                 continue;
             }
-            let judgement = judge(&self.plan, check, &self.fold.evidence);
-            if !judgement.is_settled() {
-                slow.extend(self.too_slow(check, &judgement));
+            // Most checks wait for one flow at a time: the others are looked at once it is settled, or now and then.
+            if let Some(awaited) = judge.awaits(check, self.awaited[index] + usize::from(another)) {
+                self.awaited[index] = awaited.place;
+                if awaited.lacks == Reason::DeadlineTooShort {
+                    slow.extend(self.too_slow(check, &judge.judge(check)));
+                }
                 continue;
             }
+            let judgement = judge.judge(check);
             self.settled[index] = true;
             let result = check_result(&self.plan, &self.checks[index], &judgement, &self.fold.evidence);
             if self.told[index].replace(result.verdict) != Some(result.verdict) {
@@ -410,8 +443,9 @@ impl Run<'_> {
     /// Swept ports that were found open, and how many were silent.
     fn swept(&self) -> (Vec<CheckResult>, usize) {
         let mut open = Vec::new();
+        let judge = Judge::new(&self.plan, &self.fold.evidence);
         for check in &self.plan.swept {
-            let judgement = judge(&self.plan, check, &self.fold.evidence);
+            let judgement = judge.judge(check);
             if matches!(judgement.verdict, Verdict::Violated(_)) {
                 let named = check_ref(&self.plan, check);
                 open.push(check_result(&self.plan, &named, &judgement, &self.fold.evidence));
@@ -423,8 +457,9 @@ impl Run<'_> {
 
     /// Step 4. After an interruption a check that was not settled is not finished, whatever else it lacks.
     fn final_results(&self, interrupted: Option<&str>) -> impl Iterator<Item = crate::event::CheckResult> {
+        let judge = Judge::new(&self.plan, &self.fold.evidence);
         self.plan.checks.iter().enumerate().map(move |(index, check)| {
-            let mut judgement = judge(&self.plan, check, &self.fold.evidence);
+            let mut judgement = judge.judge(check);
             if let (Some(why), false) = (interrupted, self.settled[index]) {
                 not_finished(&mut judgement, why);
             }

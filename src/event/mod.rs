@@ -365,17 +365,27 @@ pub struct Summary {
 impl Summary {
     /// Sums up. `complete`: every planned check was judged with all its evidence.
     pub fn of(results: &[CheckResult], complete: bool) -> Self {
-        let count = |outcome| results.iter().filter(|result| result.verdict == outcome).count();
-        let mut this = Self {
-            checks: results.len(),
-            proven: count(Outcome::Proven),
-            violated: count(Outcome::Violated),
-            unproven: count(Outcome::Unproven),
-            complete,
-            exit_code: 0,
-        };
-        this.exit_code = ExitCode::of(&this).number();
-        this
+        let mut this = Self::default();
+        results.iter().for_each(|result| this.add(result));
+        this.close(complete)
+    }
+
+    /// Counts one result more.
+    pub fn add(&mut self, result: &CheckResult) {
+        self.checks += 1;
+        match result.verdict {
+            Outcome::Proven => self.proven += 1,
+            Outcome::Violated => self.violated += 1,
+            Outcome::Unproven => self.unproven += 1,
+        }
+    }
+
+    /// The sums once all results are counted, with the exit code that follows.
+    #[must_use]
+    pub fn close(mut self, complete: bool) -> Self {
+        self.complete = complete;
+        self.exit_code = ExitCode::of(&self).number();
+        self
     }
 }
 

@@ -275,7 +275,7 @@ impl Words<'_> {
     fn receiver(&self, flow: FlowId) -> String {
         let flow = self.plan.flow(flow);
         let port = flow.to.port;
-        match &flow.party {
+        match &*flow.party {
             Party::Pod { namespace, name, node, .. } => format!("{namespace}/{name}:{port} ({node})"),
             Party::Service { service, .. } => format!("Service {}/{}:{port}", service.namespace, service.name),
             Party::Node { name } => format!("node {name}:{port}"),

@@ -26,7 +26,7 @@ pub(super) fn arm(plan: &mut Plan, inventory: &Inventory) {
     let mut by_labels: HashMap<String, bool> = HashMap::new();
     for (index, flow) in plan.flows.iter().enumerate() {
         let id = FlowId(index as u32);
-        let Party::Pod { namespace, name, node, host_network: false, .. } = &flow.party else { continue };
+        let Party::Pod { namespace, name, node, host_network: false, .. } = &*flow.party else { continue };
         if !plan.created.contains(&flow.probe) || (denied.contains(&id) && !allowed.contains(&id)) {
             continue;
         }

@@ -9,6 +9,7 @@ use crate::model::Family;
 use crate::suite::Expected;
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// Flows of one probe; what remains of the wire's limit is for what a probe tries again when the plan is renewed.
 const MAX_FLOWS: usize = wire::MAX_FLOWS - 16;
@@ -29,20 +30,47 @@ pub(super) struct Builder {
     pub(super) notes: Vec<String>,
     /// The probe of a vantage that still has room, and how many flows it has.
     open_probes: HashMap<Vantage, (ProbeId, usize)>,
-    known: HashMap<(Vantage, TargetKey), FlowId>,
+    /// By number of the vantage and of the target.
+    known: HashMap<(u32, u32), FlowId>,
+    vantages: HashMap<Vantage, u32>,
+    /// A target is shared by all the flows to it, and so is who is there.
+    targets: HashMap<Arc<TargetKey>, u32>,
+    parties: BTreeSet<Arc<Party>>,
 }
 
 impl Builder {
     /// The flow from a vantage to a target; added if it is new.
     pub(super) fn flow(&mut self, vantage: &Vantage, to: TargetKey, party: Party, opens_at: wire::Stage) -> FlowId {
-        let key = (vantage.clone(), to);
-        if let Some(id) = self.known.get(&key) {
+        let from = match self.vantages.get(vantage) {
+            Some(number) => *number,
+            None => {
+                let number = self.vantages.len() as u32;
+                *self.vantages.entry(vantage.clone()).or_insert(number)
+            }
+        };
+        let (to, number) = match self.targets.get_key_value(&to) {
+            Some((to, number)) => (Arc::clone(to), *number),
+            None => {
+                let (to, number) = (Arc::new(to), self.targets.len() as u32);
+                self.targets.insert(Arc::clone(&to), number);
+                (to, number)
+            }
+        };
+        if let Some(id) = self.known.get(&(from, number)) {
             return *id;
         }
+        let party = match self.parties.get(&party) {
+            Some(party) => Arc::clone(party),
+            None => {
+                let party = Arc::new(party);
+                self.parties.insert(Arc::clone(&party));
+                party
+            }
+        };
         let probe = self.probe(vantage);
         let id = FlowId(self.flows.len() as u32);
-        self.flows.push(Flow { probe, to: key.1.clone(), party, opens_at, waits: Waits::default() });
-        self.known.insert(key, id);
+        self.flows.push(Flow { probe, to, party, opens_at, waits: Waits::default() });
+        self.known.insert((from, number), id);
         id
     }
 
@@ -91,7 +119,7 @@ impl Builder {
             }
         }
         for flow in &self.flows {
-            match &flow.party {
+            match &*flow.party {
                 Party::Pod { namespace, name, .. } => drop(pods.insert(format!("{namespace}/{name}"))),
                 Party::Service { pods: members, .. } => pods.extend(members.iter().cloned()),
                 Party::Node { .. } | Party::Witness { .. } | Party::Outside { .. } => {}
@@ -101,7 +129,8 @@ impl Builder {
         uids.filter(|(name, _)| pods.contains(name)).collect()
     }
 
-    pub(super) fn finish(self, environment: Environment, inventory: &Inventory) -> Plan {
+    pub(super) fn finish(mut self, environment: Environment, inventory: &Inventory) -> Plan {
+        self.flows.shrink_to_fit();
         let paths = self.paths();
         let incarnations = self.incarnations(inventory);
         // In a cluster a pod's identity is a clone's; everything else was there before.

@@ -134,7 +134,7 @@ impl Controls<'_, '_> {
     /// The same target from another vantage.
     fn copy_from(&mut self, vantage: &Vantage, flow: FlowId) {
         let of = &self.builder.flows[flow.0 as usize];
-        let (key, party, opens_at) = (of.to.clone(), of.party.clone(), of.opens_at);
+        let (key, party, opens_at) = (TargetKey::clone(&of.to), Party::clone(&of.party), of.opens_at);
         let sends = self.landmarks.from_nodes || !matches!(vantage, Vantage::Node { .. });
         if !sends || !self.ends.has_family_of(vantage, key.address) {
             return;
@@ -156,7 +156,7 @@ impl Controls<'_, '_> {
     fn vouch_for_target(&mut self, flow: FlowId) {
         let of = &self.builder.flows[flow.0 as usize];
         let source = self.builder.probes[of.probe.0 as usize].clone();
-        match of.party.clone() {
+        match Party::clone(&of.party) {
             Party::Pod { node, .. } if self.landmarks.from_nodes => {
                 self.copy_from(&Vantage::Node { name: node }, flow);
             }

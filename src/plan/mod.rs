@@ -37,6 +37,7 @@ use crate::suite::Expected;
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A probe of a run: one process, one vantage. The index into [`Plan::probes`].
@@ -273,10 +274,10 @@ impl std::fmt::Display for Vantage {
 pub struct Flow {
     /// Who sends.
     pub probe: ProbeId,
-    /// Where to and what.
-    pub to: TargetKey,
+    /// Where to and what; shared by all flows that do the same.
+    pub to: Arc<TargetKey>,
     /// Who is there.
-    pub party: Party,
+    pub party: Arc<Party>,
     /// What of a sample makes it open.
     pub opens_at: wire::Stage,
     /// How long its stages are waited for at the least.

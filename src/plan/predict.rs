@@ -169,7 +169,7 @@ impl<'a> Predictions<'a> {
             wire::Transport::Udp => Transport::Udp,
         };
         let port = Port::new(flow.to.port, transport)?;
-        match &flow.party {
+        match &*flow.party {
             Party::Pod { namespace, name, .. } => {
                 let number = self.pods.get(&(namespace.as_str(), name.as_str()))?;
                 Some(vec![Arrival { end: End::Pod(*number), port }])

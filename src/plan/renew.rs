@@ -7,6 +7,7 @@ use super::{Able, Check, FlowId, Party, Plan, ProbeId, Standing, TargetKey, Vant
 use crate::model::Family;
 use crate::wire::{MAX_FLOWS, Transport};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// Flows that the suite allows to a source, tried again beside new ones of it: they show that the source can send.
 const MAX_ALLOWED_AGAIN: usize = 2;
@@ -85,7 +86,7 @@ impl Plan {
             let own = |this: &Self, to: &TargetKey| {
                 this.flows
                     .iter()
-                    .position(|flow| flow.probe == probe && flow.to == *to)
+                    .position(|flow| flow.probe == probe && *flow.to == *to)
                     .map(|index| FlowId(index as u32))
             };
             let again = flows
@@ -132,7 +133,7 @@ impl<'p> Joining<'p> {
     fn flows(&mut self) {
         let retired: BTreeSet<FlowId> =
             self.plan.checks.iter().flat_map(|check| check.retired.iter().copied()).collect();
-        let mut known: HashMap<(Vantage, TargetKey), FlowId> = HashMap::new();
+        let mut known: HashMap<(Vantage, Arc<TargetKey>), FlowId> = HashMap::new();
         for (index, flow) in self.plan.flows.iter().enumerate() {
             let (id, vantage) = (FlowId(index as u32), self.plan.vantage(flow.probe));
             if !retired.contains(&id) && !self.is_replaced(vantage) {

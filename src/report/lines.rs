@@ -1,7 +1,7 @@
 //! JSON lines: every event as it happens.
 
-use super::{Report, text};
-use crate::event::{ExitCode, RunEvent};
+use super::{Keeps, Report, text};
+use crate::event::{CheckResult, ExitCode, RunEvent, RunInfo};
 use std::io::{self, Write};
 
 /// Writes each [`RunEvent`] as one line, flushed, so that a reader sees it at once.
@@ -10,20 +10,27 @@ use std::io::{self, Write};
 pub(super) struct Lines<W> {
     writer: W,
     broken: bool,
+    /// How much of the line of [`RunEvent::Finished`] without results is written: its results come one at a time.
+    written: usize,
 }
 
 impl<W: Write> Lines<W> {
     pub(super) fn new(writer: W) -> Self {
-        Self { writer, broken: false }
+        Self { writer, broken: false, written: 0 }
     }
 
     fn line(&mut self, line: String) -> io::Result<()> {
+        self.write(line, "\n")?;
+        if self.broken { Ok(()) } else { self.writer.flush() }
+    }
+
+    fn write(&mut self, json: String, end: &str) -> io::Result<()> {
         if self.broken {
             return Ok(());
         }
-        let mut line = text::escaped_json(line);
-        line.push('\n');
-        let result = self.writer.write_all(line.as_bytes()).and_then(|()| self.writer.flush());
+        let mut json = text::escaped_json(json);
+        json.push_str(end);
+        let result = self.writer.write_all(json.as_bytes());
         self.broken = result.is_err();
         result
     }
@@ -31,8 +38,25 @@ impl<W: Write> Lines<W> {
 
 impl<W: Write> Report for Lines<W> {
     fn event(&mut self, event: &RunEvent) -> io::Result<()> {
-        let line = serde_json::to_string(event)?;
+        let mut line = serde_json::to_string(event)?;
+        if matches!(event, RunEvent::Finished { .. }) {
+            line.drain(..std::mem::take(&mut self.written));
+        }
         self.line(line)
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::Nothing
+    }
+
+    fn result(&mut self, run: &RunInfo, result: &CheckResult) -> io::Result<()> {
+        let result = serde_json::to_string(result)?;
+        if self.written > 0 {
+            return self.write(format!(",{result}"), "");
+        }
+        let before = format!(r#"{{"event":"finished","run":{},"results":["#, serde_json::to_string(run)?);
+        self.written = before.len();
+        self.write(before + &result, "")
     }
 
     /// A line of its own, `{"event":"stopped",...}`, so that a reader does not wait for `finished`.
@@ -67,6 +91,26 @@ mod tests {
             serde_json::json!({ "event": "stopped", "because": "interrupted", "exitCode": 5 })
         );
         assert!(!out.chars().any(|c| c != '\n' && text::acts(c)));
+    }
+
+    #[test]
+    fn results_given_one_by_one_make_the_same_line() {
+        let written = |one_by_one: bool| {
+            let mut out = Vec::new();
+            let mut lines = Lines::new(&mut out);
+            let finished = example::shop().into_iter().find(|event| matches!(event, RunEvent::Finished { .. }));
+            let Some(RunEvent::Finished { run, results, summary, policies }) = finished else { unreachable!() };
+            let mut at_once = results.clone();
+            if one_by_one {
+                for result in &results {
+                    lines.result(&run, result).unwrap();
+                }
+                at_once.clear();
+            }
+            lines.event(&RunEvent::Finished { run, results: at_once, summary, policies }).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(written(true), written(false));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub use json::json_schema;
 pub use spec::{Format, Output, ReportSpec, SpecError};
 pub use words::explained;
 
-use crate::event::{ExitCode, RunEvent};
+use crate::event::{CheckResult, ExitCode, Outcome, PolicyState, RunEvent, RunInfo, Summary};
 use json::Json;
 use junit::Junit;
 use lines::Lines;
@@ -64,6 +64,30 @@ pub trait Report {
     fn close(&mut self) -> io::Result<()> {
         Ok(())
     }
+
+    /// What it needs of the final results beside the sums.
+    fn keeps(&self) -> Keeps {
+        Keeps::Everything
+    }
+
+    /// One final result, for a report that keeps none: in the order of [`RunEvent::Finished`], and before it.
+    ///
+    /// # Errors
+    /// The report could not be written.
+    fn result(&mut self, _run: &RunInfo, _result: &CheckResult) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How much of the final results a report needs at once, from the least to the most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Keeps {
+    /// Nothing: it takes one result at a time, and [`RunEvent::Finished`] without any.
+    Nothing,
+    /// All results; of what is proven without its flows.
+    Findings,
+    /// All results in full.
+    Everything,
 }
 
 /// All reports of a run. One that fails never stops the others.
@@ -163,6 +187,40 @@ impl Reports {
     pub fn event(&mut self, event: &RunEvent) {
         self.ended |= matches!(event, RunEvent::Finished { .. });
         self.each(|report| report.event(event));
+    }
+
+    /// Gives the final results to all reports, holding no more of them than some report needs.
+    pub fn finished(
+        &mut self,
+        run: RunInfo,
+        policies: Option<Vec<PolicyState>>,
+        results: &mut dyn Iterator<Item = CheckResult>,
+    ) -> Summary {
+        self.ended = true;
+        let keeps = self.all.iter().map(|named| named.report.keeps()).max().unwrap_or(Keeps::Nothing);
+        let mut kept = Vec::new();
+        let mut summary = Summary::default();
+        for mut result in results {
+            summary.add(&result);
+            self.each(|report| match report.keeps() {
+                Keeps::Nothing => report.result(&run, &result),
+                Keeps::Findings | Keeps::Everything => Ok(()),
+            });
+            match (keeps, result.verdict) {
+                (Keeps::Nothing, _) => continue,
+                (Keeps::Findings, Outcome::Proven) => result.flows = Vec::new(),
+                (Keeps::Findings, Outcome::Violated | Outcome::Unproven) | (Keeps::Everything, _) => {}
+            }
+            kept.push(result);
+        }
+        let summary = summary.close(run.complete);
+        let bare = RunEvent::Finished { run: run.clone(), results: Vec::new(), summary, policies: policies.clone() };
+        let whole = RunEvent::Finished { run, results: kept, summary, policies };
+        self.each(|report| match report.keeps() {
+            Keeps::Nothing => report.event(&bare),
+            Keeps::Findings | Keeps::Everything => report.event(&whole),
+        });
+        summary
     }
 
     /// Tells all reports that the run ended without [`RunEvent::Finished`]; after it, does nothing.

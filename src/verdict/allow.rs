@@ -7,7 +7,7 @@ use super::proof::Window;
 use super::reading::{AllowTier, Block, Opening, Reading, Refusal};
 use super::reason::Reason;
 use super::relations::Case;
-use super::timeline::{FlowEvidence, OPENINGS_IN_A_ROW, Outcome};
+use super::timeline::{FlowEvidence, OPENINGS_IN_A_ROW, Outcome, Steadiness};
 use super::words::{describe_demand, describe_how};
 use super::{FlowVerdict, Unproven, Violation};
 use crate::plan::{FlowId, Terms};
@@ -30,11 +30,11 @@ pub struct AllowProof {
 impl AllowProof {
     /// Three openings in a row within the patience, at the demanded tier; the fold counts only these.
     fn new(terms: &Terms, seen: &FlowEvidence) -> Option<Self> {
-        seen.steady_at?;
-        let (first, up) = (seen.first_start?, seen.steady_from?);
+        let steady = seen.steady.as_deref().filter(|steady| steady.at.is_some())?;
+        let (first, up) = (seen.first_start?, steady.from?);
         let delay = Duration::from_micros(up.saturating_sub(first));
         (delay <= terms.patience).then_some(Self {
-            tier: seen.tier?,
+            tier: steady.tier?,
             delay,
             openings: seen.opened,
             attempts: seen.attempts,
@@ -71,30 +71,29 @@ pub(super) fn judge_allowed(case: Case<'_>, terms: &Terms, id: FlowId) -> FlowVe
     }
     let proof = AllowProof::new(terms, seen);
     if let Some(proof) = proof {
-        let often = seen.since_steady >= STABILITY_SAMPLES && seen.lost_since_steady * 20 > seen.since_steady;
-        if seen.longest_loss >= 2 || often {
-            return unstable_or_unproven(case, id, seen);
+        if let Some(steady) = seen.steady.as_deref().filter(|steady| is_unstable(steady)) {
+            return unstable_or_unproven(case, id, seen, steady);
         }
         return FlowVerdict::Allowed(proof);
     }
     shut(case, terms, id, seen)
 }
 
+/// Two attempts lost in a row, or more than 5 % of many.
+fn is_unstable(steady: &Steadiness) -> bool {
+    steady.longest_loss >= 2 || (steady.since >= STABILITY_SAMPLES && steady.lost * 20 > steady.since)
+}
+
 /// It came up and did not stay up: violated if the target answered somebody else meanwhile.
-fn unstable_or_unproven(case: Case<'_>, id: FlowId, seen: &FlowEvidence) -> FlowVerdict {
-    let violation = Violation::Unstable {
-        flow: id,
-        lost: seen.lost_since_steady,
-        of: seen.since_steady,
-        in_a_row: seen.longest_loss,
-    };
+fn unstable_or_unproven(case: Case<'_>, id: FlowId, seen: &FlowEvidence, steady: &Steadiness) -> FlowVerdict {
+    let Steadiness { lost, since, longest_loss, .. } = *steady;
+    let violation = Violation::Unstable { flow: id, lost, of: since, in_a_row: longest_loss };
     match watched(case, id, seen) {
         Some(window) if witness(case, id, Stage::Connect, window).is_some() => FlowVerdict::Violated(violation),
         _ => FlowVerdict::Unproven(Unproven {
             reason: Reason::NobodyReachedTarget,
             detail: format!(
-                "it came up, then {} of {} attempts were lost, and nobody else shows that the target was alive",
-                seen.lost_since_steady, seen.since_steady
+                "it came up, then {lost} of {since} attempts were lost, and nobody else shows that the target was alive"
             ),
             flow: Some(id),
             open: true,

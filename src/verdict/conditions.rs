@@ -8,6 +8,8 @@ use super::relations::Case;
 use super::timeline::{OPENINGS_IN_A_ROW, Streak};
 use crate::plan::{FlowId, Path, PathEnd};
 use crate::wire::Stage;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 /// Condition 3: when the source is known to have been able, first and last.
 pub(super) struct Ability {
@@ -69,6 +71,7 @@ impl Ability {
 }
 
 /// Condition 4: from when to when something crossed, without a failure and without a long pause.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Crossing {
     flow: FlowId,
     first: Moment,
@@ -91,14 +94,42 @@ impl Crossing {
 /// # Errors
 /// An end that nothing reached.
 pub(super) fn crossings(case: Case<'_>, id: FlowId) -> Result<Vec<Crossing>, PathEnd> {
-    let longest = |path: &Path| {
-        let takers = case.plan.paths.get(path)?.iter().copied().filter(|taker| *taker != id);
-        let crossings = takers.flat_map(|flow| {
-            case.openings(flow, Stage::Resolve).map(move |(first, last, _)| Crossing { flow, first, last })
-        });
-        crossings.max_by_key(|crossing| crossing.last.earliest - crossing.first.latest)
-    };
-    case.paths(id).into_iter().map(|path| longest(&path).ok_or(path.to)).collect()
+    case.paths(id).into_iter().map(|path| case.crossed.longest(case, &path, id).ok_or(path.to)).collect()
+}
+
+/// The longest crossings of each path that was asked for, while the evidence stands still: a run has few paths, and each
+/// is asked for by thousands of flows.
+#[derive(Debug, Default)]
+pub(super) struct Crossed(RefCell<BTreeMap<Path, [Option<Crossing>; 2]>>);
+
+impl Crossed {
+    /// The longest crossing of a path by a flow other than `id`.
+    fn longest(&self, case: Case<'_>, path: &Path, id: FlowId) -> Option<Crossing> {
+        let mut known = self.0.borrow_mut();
+        let two = match known.get(path) {
+            Some(two) => *two,
+            None => *known.entry(path.clone()).or_insert(longest_two(case, path)),
+        };
+        two.into_iter().flatten().find(|crossing| crossing.flow != id)
+    }
+}
+
+/// The longest crossing of a path, and the longest by another flow than that.
+fn longest_two(case: Case<'_>, path: &Path) -> [Option<Crossing>; 2] {
+    let takers = case.plan.paths.get(path).map_or(&[][..], Vec::as_slice);
+    let length = |crossing: &Crossing| crossing.last.earliest - crossing.first.latest;
+    let longest = takers.iter().filter_map(|flow| {
+        let own = case.openings(*flow, Stage::Resolve).map(|(first, last, _)| Crossing { flow: *flow, first, last });
+        own.max_by_key(length)
+    });
+    longest.fold([None, None], |[best, second], next| {
+        let beats = |other: Option<Crossing>| other.is_none_or(|other| length(&next) >= length(&other));
+        match (beats(best), beats(second)) {
+            (true, _) => [Some(next), best],
+            (false, true) => [best, Some(next)],
+            (false, false) => [best, second],
+        }
+    })
 }
 
 /// `to` is the end that nothing reached at all, if it is that.

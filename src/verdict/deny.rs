@@ -8,7 +8,7 @@
 //! 5. *Nothing relevant changed* while the flow was watched.
 
 use super::arming::{Startup, Watch, startup};
-use super::conditions::{Ability, Crossing, crossings, nothing_crossed, opened_within};
+use super::conditions::{Ability, Crossed, Crossing, crossings, nothing_crossed, opened_within};
 use super::evidence::Evidence;
 use super::moment::{MAX_WALL_ERROR_US, Moment};
 use super::proof::{ControlProof, DenyProof, Window};
@@ -379,7 +379,8 @@ fn deadline(case: Case<'_>, terms: &Terms, id: FlowId, stage: Stage) -> Duration
 /// How long a denied flow must be waited for so that its silence says something, where every control that got further
 /// took longer than a tenth of its deadline. `None` where the deadline will do, or where no deadline would.
 pub fn waits_needed(plan: &Plan, evidence: &Evidence, check: &Check, id: FlowId) -> Option<Waits> {
-    let case = Case { plan, evidence };
+    let crossed = Crossed::default();
+    let case = Case { plan, evidence, crossed: &crossed };
     let blocked = BlockedSuffix::of(case, id, evidence.flow(id)).ok()?;
     let passings = case.vouchers_for(id, blocked.stage).flat_map(|voucher| case.passings(voucher, blocked.stage));
     // Over a margin, since the next time it may take a little longer.

@@ -1,6 +1,7 @@
 //! The flows of a check put together.
 
 use super::allow::judge_allowed;
+use super::conditions::Crossed;
 use super::deny::{blame_restart, judge_denied, judge_retired, unusable};
 use super::evidence::Evidence;
 use super::reading::Reading;
@@ -87,15 +88,84 @@ impl std::fmt::Display for Reach {
 
 /// Judges one check.
 pub fn judge(plan: &Plan, check: &Check, evidence: &Evidence) -> Judgement {
-    let case = Case { plan, evidence };
-    let mut flows: Vec<FlowResult> =
-        check.flows.iter().map(|flow| FlowResult { flow: *flow, verdict: judge_flow(case, check, *flow) }).collect();
-    if check.expected == Expected::Denied {
-        let retired = check.retired.iter();
-        flows.extend(retired.filter_map(|flow| Some(FlowResult { flow: *flow, verdict: judge_retired(case, *flow)? })));
+    Judge::new(plan, evidence).judge(check)
+}
+
+/// Judges checks by evidence that stands still meanwhile.
+#[derive(Debug)]
+pub struct Judge<'a> {
+    plan: &'a Plan,
+    evidence: &'a Evidence,
+    crossed: Crossed,
+}
+
+/// A flow that keeps a check from being settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Awaited {
+    /// Its place among the check's flows.
+    pub place: usize,
+    /// What it lacks.
+    pub lacks: Reason,
+}
+
+impl<'a> Judge<'a> {
+    /// By this evidence.
+    pub fn new(plan: &'a Plan, evidence: &'a Evidence) -> Self {
+        Self { plan, evidence, crossed: Crossed::default() }
     }
-    let verdict = combine(check, &flows);
-    Judgement { verdict, reach: reach(plan, check.scope, &flows), flows }
+
+    fn case(&self) -> Case<'_> {
+        Case { plan: self.plan, evidence: self.evidence, crossed: &self.crossed }
+    }
+
+    /// Judges one check.
+    pub fn judge(&self, check: &Check) -> Judgement {
+        let case = self.case();
+        let result = |flow: &FlowId| FlowResult { flow: *flow, verdict: judge_flow(case, check, *flow) };
+        let mut flows: Vec<FlowResult> = check.flows.iter().map(result).collect();
+        if check.expected == Expected::Denied {
+            let retired = check.retired.iter();
+            flows.extend(
+                retired.filter_map(|flow| Some(FlowResult { flow: *flow, verdict: judge_retired(case, *flow)? })),
+            );
+        }
+        let verdict = combine(check, &flows);
+        Judgement { verdict, reach: reach(self.plan, check.scope, &flows), flows }
+    }
+
+    /// A flow that keeps a check from being settled, looked for from place `from` on; `None` when the check is settled.
+    /// The same as [`Judgement::is_settled`], without judging more flows than it takes.
+    pub fn awaits(&self, check: &Check, from: usize) -> Option<Awaited> {
+        let case = self.case();
+        let count = check.flows.len();
+        (0..count).map(|n| (from + n) % count).find_map(|place| {
+            let flow = check.flows[place];
+            if is_too_early(case, check, flow) {
+                return Some(Awaited { place, lacks: Reason::TooFewSamples });
+            }
+            match judge_flow(case, check, flow) {
+                FlowVerdict::Unproven(Unproven { open: true, reason, .. }) => Some(Awaited { place, lacks: reason }),
+                FlowVerdict::Unproven(_)
+                | FlowVerdict::Denied(_)
+                | FlowVerdict::Allowed(_)
+                | FlowVerdict::Violated(_)
+                | FlowVerdict::LeftOut(_) => None,
+            }
+        })
+    }
+}
+
+/// Whether a denied flow has so few samples that nothing more need be looked at. (One that will be left out is left out a
+/// few samples later by this.)
+fn is_too_early(case: Case<'_>, check: &Check, flow: FlowId) -> bool {
+    let seen = case.evidence.flow(flow);
+    check.expected == Expected::Denied
+        && seen.attempts < check.terms.samples
+        && seen.first_open.is_none()
+        && seen.doubtful.is_none()
+        && !case.plan.flow(flow).to.once
+        && !case.evidence.probe(case.plan.flow(flow).probe).stopped
+        && unusable(case, flow).is_none_or(|unproven| unproven.open)
 }
 
 fn judge_flow(case: Case<'_>, check: &Check, flow: FlowId) -> FlowVerdict {
@@ -118,10 +188,10 @@ fn left_out(case: Case<'_>, check: &Check, flow: FlowId) -> Option<String> {
     if case.evidence.flow(flow).opened > 0 || unusable(case, flow).is_some() {
         return None;
     }
-    if let Party::Pod { ready: false, namespace, name, .. } = &of.party {
+    if let Party::Pod { ready: false, namespace, name, .. } = &*of.party {
         return Some(format!("{namespace}/{name} is not ready"));
     }
-    if matches!(of.party, Party::Service { .. }) && *case.plan.vantage(of.probe) == Vantage::Runner {
+    if matches!(*of.party, Party::Service { .. }) && *case.plan.vantage(of.probe) == Vantage::Runner {
         // Cluster addresses exist inside the cluster only ("Virtual IPs and Service Proxies"): unless some such address
         // answered the runner, silence is for want of a route.
         let reaches_services = case.paths(flow).iter().any(|path| {
@@ -137,7 +207,7 @@ fn left_out(case: Case<'_>, check: &Check, flow: FlowId) -> Option<String> {
         seen.opened == 0 && matches!(seen.latest(), Some(Reading::Blocked(block)) if block.by_target)
     };
     let mut vouchers = case.vouchers(flow).peekable();
-    let not_here = matches!(of.party, Party::Pod { .. }) && vouchers.peek().is_some() && vouchers.all(refused);
+    let not_here = matches!(*of.party, Party::Pod { .. }) && vouchers.peek().is_some() && vouchers.all(refused);
     let served_elsewhere = || {
         check.flows.iter().any(|other| {
             let twin = case.plan.flow(*other);
@@ -206,7 +276,7 @@ fn reach(plan: &Plan, scope: Scope, flows: &[FlowResult]) -> Reach {
         }
         let flow = plan.flow(result.flow);
         nodes.extend(plan.vantage(flow.probe).node());
-        if let Party::Pod { namespace, name, .. } = &flow.party {
+        if let Party::Pod { namespace, name, .. } = &*flow.party {
             pods.insert((namespace, name));
         }
     }

@@ -26,7 +26,7 @@ mod words;
 pub use allow::AllowProof;
 pub use deny::{MAX_RESTARTS, waits_needed};
 pub use evidence::{Disturbed, EnforcerRecord, Evidence, ProbeEvidence, ProbeFailure};
-pub use judge::{FlowResult, Judgement, Reach, judge};
+pub use judge::{Awaited, FlowResult, Judge, Judgement, Reach, judge};
 pub use moment::{Clock, MAX_WALL_ERROR_US, Moment};
 pub use proof::{ControlProof, DenyProof, DenyTier, PathProof, SourceProof, Window};
 pub use reading::{AllowTier, Block, Opening, Reading, Refusal, Signature, read};

@@ -1,5 +1,6 @@
 //! Who can vouch for whom: the plan's relations looked up in the evidence.
 
+use super::conditions::Crossed;
 use super::evidence::{Disturbed, Evidence};
 use super::moment::Moment;
 use super::timeline::Streak;
@@ -11,6 +12,8 @@ use crate::wire::Stage;
 pub(super) struct Case<'a> {
     pub(super) plan: &'a Plan,
     pub(super) evidence: &'a Evidence,
+    /// What was found of paths so far.
+    pub(super) crossed: &'a Crossed,
 }
 
 impl<'a> Case<'a> {
@@ -104,7 +107,7 @@ fn is_self(vantage: &Vantage, party: &Party) -> bool {
 /// Whether a change concerns either end of a flow, now or before.
 pub fn concerns(plan: &Plan, flow: FlowId, what: &Disturbed) -> bool {
     let of = plan.flow(flow);
-    let (source, party) = (plan.vantage(of.probe), &of.party);
+    let (source, party) = (plan.vantage(of.probe), &*of.party);
     let source_namespace = match source {
         Vantage::Pod { namespace, .. } => Some(namespace.as_str()),
         Vantage::Node { .. } | Vantage::Witness { .. } | Vantage::Runner => None,

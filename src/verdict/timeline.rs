@@ -18,6 +18,9 @@ const MAX_STREAKS: usize = 8;
 /// Points in time kept of a streak; beyond that every other one is forgotten.
 const MAX_POINTS: usize = 16;
 
+/// Room for so many points is made at a time.
+const POINTS_AT_A_TIME: usize = 5;
+
 /// Addresses of a name that are kept for a flow; more than that are as good as one that nobody reached.
 const MAX_PEERS: usize = 16;
 
@@ -75,9 +78,9 @@ pub struct FlowEvidence {
     /// Attempts that were blocked.
     pub blocked: u32,
     /// The first opening. Kept whatever follows: once is enough against a deny.
-    pub first_open: Option<Opened>,
+    pub first_open: Option<Box<Opened>>,
     /// An opening around the time at which the pod at either end was replaced: nobody knows who answered whom.
-    pub doubtful: Option<Opened>,
+    pub doubtful: Option<Box<Opened>>,
     /// Openings in a row from the first attempt on.
     pub from_the_start: FromTheStart,
     /// How often it began anew; mostly never.
@@ -90,27 +93,14 @@ pub struct FlowEvidence {
     pub peers: BTreeMap<IpAddr, bool>,
     /// Who answered, by its own word, with how often it was seen first or anew.
     pub answerers: BTreeMap<String, u32>,
-    /// Openings in a row, now.
-    run_of_openings: u32,
     /// Whether it is tried only once: then one opening is all that can be asked for.
     pub once: bool,
-    /// The tier that an opening must reach to count towards [`Self::steady_at`].
+    /// The tier that an opening must reach to count towards [`Self::steady`].
     pub demand: Option<AllowTier>,
     /// Start of the first attempt since it last began.
     pub first_start: Option<u64>,
-    /// When three openings in a row, at the demanded tier, were first complete.
-    pub steady_at: Option<u64>,
-    /// Start of the first opening of these three, as far as it is known.
-    pub steady_from: Option<u64>,
-    /// The lowest tier among the openings that count.
-    pub tier: Option<AllowTier>,
-    /// Attempts since `steady_at`.
-    pub since_steady: u32,
-    /// Attempts lost since `steady_at`.
-    pub lost_since_steady: u32,
-    /// The longest run of lost attempts since `steady_at`.
-    pub longest_loss: u32,
-    loss: u32,
+    /// How steadily it opens since it last began; `None` before the first opening that counts. Most flows never have one.
+    pub steady: Option<Box<Steadiness>>,
     /// Attempts that started earlier count for no proof.
     from: u64,
     /// Openings between this moment and [`Self::from`] are doubtful.
@@ -121,6 +111,26 @@ pub struct FlowEvidence {
     retired: bool,
     /// The outcome before it began anew, which beats may still speak of.
     before: Option<Box<Outcome>>,
+}
+
+/// How steadily a flow opens.
+#[derive(Debug, Clone, Default)]
+pub struct Steadiness {
+    /// Openings in a row, now.
+    run_of_openings: u32,
+    /// When three openings in a row, at the demanded tier, were first complete.
+    pub at: Option<u64>,
+    /// Start of the first opening of these three, as far as it is known.
+    pub from: Option<u64>,
+    /// The lowest tier among the openings that count.
+    pub tier: Option<AllowTier>,
+    /// Attempts since [`Self::at`].
+    pub since: u32,
+    /// Attempts lost since [`Self::at`].
+    pub lost: u32,
+    /// The longest run of lost attempts since [`Self::at`].
+    pub longest_loss: u32,
+    loss: u32,
 }
 
 /// An opening, by attempt.
@@ -227,6 +237,9 @@ impl Streak {
     }
 
     fn extend(&mut self, start: u64) {
+        if self.points.len() == self.points.capacity() {
+            self.points.reserve_exact(POINTS_AT_A_TIME);
+        }
         self.points.push((start, self.count));
         if self.points.len() > MAX_POINTS {
             let last = self.points.len() - 1;
@@ -299,7 +312,7 @@ impl FlowEvidence {
     /// [`OutOfOrder`]: nothing was folded in.
     pub fn fault(&mut self, attempt: u32, start: u64, reason: FaultReason) -> Result<(), OutOfOrder> {
         self.catch_up_to(attempt)?;
-        self.run_of_openings = 0;
+        self.break_run();
         self.attempt(Outcome::Fault(reason), start, StageTimes::default());
         Ok(())
     }
@@ -353,21 +366,14 @@ impl FlowEvidence {
         self.streaks.clear();
         self.from = self.from.max(from);
         self.first_start = None;
-        self.run_of_openings = 0;
-        self.steady_at = None;
-        self.steady_from = None;
-        self.tier = None;
-        self.since_steady = 0;
-        self.lost_since_steady = 0;
-        self.longest_loss = 0;
-        self.loss = 0;
+        self.steady = None;
     }
 
     fn note_opening(&mut self, opened: Opened) {
         if opened.start < self.from && self.doubtful_from.is_some_and(|since| opened.start >= since) {
-            self.doubtful.get_or_insert(opened);
+            self.doubtful.get_or_insert_with(|| Box::new(opened));
         } else if !(self.retired && opened.start >= self.from) {
-            self.first_open.get_or_insert(opened);
+            self.first_open.get_or_insert_with(|| Box::new(opened));
         }
     }
 
@@ -417,11 +423,13 @@ impl FlowEvidence {
                 return;
             }
         }
-        self.streaks.push(Streak::new(outcome, start, times));
-        if self.streaks.len() > MAX_STREAKS {
+        if self.streaks.len() == MAX_STREAKS {
             self.streaks.remove(0);
             self.forgotten += 1;
         }
+        // Most flows have one streak, ever: room for more is made when there are more.
+        self.streaks.reserve_exact(1);
+        self.streaks.push(Streak::new(outcome, start, times));
     }
 
     /// Counts attempts for good, whatever begins anew.
@@ -447,37 +455,23 @@ impl FlowEvidence {
         let Outcome::Read(reading) = outcome else { return };
         match reading {
             Reading::Open(opening) if self.demand.is_none_or(|demand| opening.tier >= demand) => {
-                self.gain(opening.tier, times, start);
+                let enough = if self.once { 1 } else { OPENINGS_IN_A_ROW };
+                self.steady.get_or_insert_default().gain(opening.tier, times, start, enough);
             }
             Reading::Open(_) | Reading::Blocked(_) => self.lose(times),
-            Reading::NotSent(_) => self.run_of_openings = 0,
+            Reading::NotSent(_) => self.break_run(),
         }
     }
 
-    fn gain(&mut self, tier: AllowTier, times: u32, start: Option<u64>) {
-        self.loss = 0;
-        if self.steady_at.is_some() {
-            self.since_steady += times;
-        } else {
-            if self.run_of_openings == 0 {
-                self.tier = None;
-                self.steady_from = start;
-            }
-            self.run_of_openings += times;
-            if self.run_of_openings >= if self.once { 1 } else { OPENINGS_IN_A_ROW } {
-                self.steady_at = start;
-            }
+    fn break_run(&mut self) {
+        if let Some(steady) = &mut self.steady {
+            steady.run_of_openings = 0;
         }
-        self.tier = Some(self.tier.map_or(tier, |lowest| lowest.min(tier)));
     }
 
     fn lose(&mut self, times: u32) {
-        self.run_of_openings = 0;
-        if self.steady_at.is_some() {
-            self.since_steady += times;
-            self.lost_since_steady += times;
-            self.loss += times;
-            self.longest_loss = self.longest_loss.max(self.loss);
+        if let Some(steady) = &mut self.steady {
+            steady.lose(times);
         }
     }
 
@@ -495,6 +489,36 @@ impl FlowEvidence {
             Outcome::Fault(reason) => Some(reason),
             Outcome::Read(_) => None,
         })
+    }
+}
+
+impl Steadiness {
+    /// `enough`: so many openings in a row make it steady.
+    fn gain(&mut self, tier: AllowTier, times: u32, start: Option<u64>, enough: u32) {
+        self.loss = 0;
+        if self.at.is_some() {
+            self.since += times;
+        } else {
+            if self.run_of_openings == 0 {
+                self.tier = None;
+                self.from = start;
+            }
+            self.run_of_openings += times;
+            if self.run_of_openings >= enough {
+                self.at = start;
+            }
+        }
+        self.tier = Some(self.tier.map_or(tier, |lowest| lowest.min(tier)));
+    }
+
+    fn lose(&mut self, times: u32) {
+        self.run_of_openings = 0;
+        if self.at.is_some() {
+            self.since += times;
+            self.lost += times;
+            self.loss += times;
+            self.longest_loss = self.longest_loss.max(self.loss);
+        }
     }
 }
 

@@ -375,7 +375,7 @@ fn leaks(base: &Base, one_in: u32, wanted: impl Fn(&str) -> bool) -> Vec<Leak> {
     let mut leaks: Vec<Leak> = Vec::new();
     for flow in base.proven_denials().flat_map(|check| ends.flows(check)) {
         let Some(from) = ends.source_address(flow) else { continue };
-        let to: Vec<_> = match &flow.party {
+        let to: Vec<_> = match &*flow.party {
             Party::Pod { namespace, name, .. } if wanted(&format!("{namespace}/{name}")) => {
                 vec![(flow.to.address, flow.to.port)]
             }
@@ -432,7 +432,7 @@ fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
                 failures.push(format!("{}: names no leaky replica: {}", result.check.name, result.seen));
             }
             for (flow, report) in base.check(index).flows.iter().zip(&result.flows) {
-                let dials = match &ran.plan.flow(*flow).party {
+                let dials = match &*ran.plan.flow(*flow).party {
                     Party::Pod { namespace, name, .. } => format!("{namespace}/{name}"),
                     Party::Service { .. } | Party::Node { .. } | Party::Witness { .. } | Party::Outside { .. } => {
                         continue;

@@ -53,7 +53,7 @@ impl<'a> Ends<'a> {
 
     fn sockets_of(self, flow: &Flow) -> Vec<Socket> {
         let at = |who, port| Socket { who, transport: flow.to.transport, port };
-        match &flow.party {
+        match &*flow.party {
             Party::Pod { namespace, name, .. } => {
                 vec![at(Who::Pod(namespace.clone(), name.clone()), flow.to.port)]
             }
@@ -78,7 +78,7 @@ impl<'a> Ends<'a> {
 
     /// The port of a pod that a Service's flow leads to.
     pub(crate) fn behind(self, flow: &Flow, pod: &Pod) -> Option<u16> {
-        let Party::Service { service, .. } = &flow.party else { return None };
+        let Party::Service { service, .. } = &*flow.party else { return None };
         let mut services = self.inventory.services.iter();
         let service = services.find(|known| known.namespace == service.namespace && known.name == service.name)?;
         let transport = match flow.to.transport {
@@ -100,7 +100,7 @@ impl<'a> Ends<'a> {
             if let Vantage::Pod { namespace, .. } = self.plan.vantage(flow.probe) {
                 namespaces.insert(namespace.clone());
             }
-            match &flow.party {
+            match &*flow.party {
                 Party::Pod { namespace, .. } => drop(namespaces.insert(namespace.clone())),
                 Party::Service { service, .. } => drop(namespaces.insert(service.namespace.clone())),
                 Party::Node { .. } | Party::Witness { .. } | Party::Outside { .. } => {}
@@ -157,7 +157,7 @@ impl<'a> Ends<'a> {
 
     /// The pods that a check's flows dial by their own address.
     pub(crate) fn replicas(self, check: &'a Check) -> BTreeSet<String> {
-        let pods = self.flows(check).filter_map(|flow| match &flow.party {
+        let pods = self.flows(check).filter_map(|flow| match &*flow.party {
             Party::Pod { namespace, name, .. } => Some(format!("{namespace}/{name}")),
             Party::Service { .. } | Party::Node { .. } | Party::Witness { .. } | Party::Outside { .. } => None,
         });

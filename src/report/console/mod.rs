@@ -12,8 +12,8 @@ pub(super) use page::Page;
 pub(super) use screen::Pen;
 pub use screen::{Capabilities, Screen};
 
-use super::Report;
 use super::text::counted;
+use super::{Keeps, Report};
 use crate::event::{ExitCode, RunEvent, RunInfo};
 use crate::model::show_duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -119,6 +119,13 @@ impl Console {
 }
 
 impl Report for Console {
+    fn keeps(&self) -> Keeps {
+        match self.page.detail {
+            Detail::Brief => Keeps::Findings,
+            Detail::Verbose => Keeps::Everything,
+        }
+    }
+
     fn event(&mut self, event: &RunEvent) -> io::Result<()> {
         self.page.learn(event);
         match event {

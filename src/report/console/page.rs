@@ -17,7 +17,7 @@ pub(super) const FULL: usize = 50;
 
 /// The page, as far as it is known.
 pub(in crate::report) struct Page {
-    detail: Detail,
+    pub(super) detail: Detail,
     pub(super) suites: Vec<SuiteRef>,
     pub(super) checks: Vec<CheckRef>,
     /// What is violated so far: all that remains to be told if the run never finishes.

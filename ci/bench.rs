@@ -1,8 +1,14 @@
-//! How fast and how small, by hand: `cargo bench --bench lab`, or `-- worlds|checks|flows` for one part.
+//! How fast and how small, by hand: `cargo bench --bench lab`, or `-- worlds|checks|many|flows|agent` for one part.
 //!
-//! Prints ratios to the budgets, since single times say little on a shared machine.
+//! Prints ratios to the budgets, since single times say little on a shared machine, and the CPU time that each attempt
+//! costs, which other programs disturb least. A run in which something is unproven has failed, however fast it was.
+//!
+//! `agent` measures the static agent: build it first, with `cargo build --profile probe -p watertight-probe --target
+//! x86_64-unknown-linux-musl` (and `CC_x86_64_unknown_linux_musl=gcc` where there is no other C compiler for it).
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a program for people, which ends where it cannot go on")]
 
+use nix::sys::resource::{UsageWho, getrusage};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 use watertight::backend::lab::{self, Deny, Lab, Layout, Options, World};
@@ -14,6 +20,7 @@ use watertight::inventory::{Manifests, read_manifests};
 use watertight::plan::{Selection, floor};
 use watertight::source::Sources;
 use watertight::suite::{self, Suite};
+use watertight::wire::{self, Body};
 
 fn main() {
     if watertight::early_main().is_some() {
@@ -31,6 +38,7 @@ fn main() {
             "checks" => run_of("100 checks", 10, 1, Duration::ZERO).await,
             "many" => run_of("9,900 checks", 100, 1, Duration::ZERO).await,
             "flows" => run_of("99,000 flows in 9,900 checks", 100, 5, Duration::from_secs(30)).await,
+            "agent" => agent().await,
             other => println!("no part is called {other}"),
         }
     });
@@ -39,7 +47,9 @@ fn main() {
 /// Peak memory is a process's, so each part has its own.
 fn each_in_a_process_of_its_own() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    for part in ["worlds", "checks", "many", "flows"] {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!("load of this machine: {}", load.trim());
+    for part in ["worlds", "checks", "many", "flows", "agent"] {
         if wanted.is_empty() || wanted.iter().any(|name| name == part) {
             let own = std::env::current_exe().expect("this program");
             let status = std::process::Command::new(own).env("WATERTIGHT_BENCH_PART", part).status();
@@ -109,19 +119,29 @@ fn ring(workloads: usize, replicas: usize) -> (Manifests, Vec<Suite>) {
     (manifests(objects), suites)
 }
 
+/// Listens to a run as JSON lines do, and measures.
 #[derive(Default)]
 struct Quiet {
     lines: u64,
     summary: Option<Summary>,
-    first_line: Option<Duration>,
-    reasons: std::collections::BTreeMap<String, usize>,
+    last_hello: Option<Duration>,
+    reasons: BTreeMap<String, usize>,
+    /// Attempts by flow.
+    attempts: Vec<u32>,
+    /// The largest probe so far, KiB.
+    probe_kib: u64,
+    looked: Option<Instant>,
 }
 
 impl Observer for Quiet {
     fn event(&mut self, event: RunEvent) {
         // What JSON lines cost is part of the run.
-        let line = serde_json::to_vec(&event).expect("JSON");
-        std::hint::black_box(line);
+        serde_json::to_writer(std::io::sink(), &event).expect("JSON");
+        if self.looked.is_none_or(|at| at.elapsed() > Duration::from_secs(2)) {
+            self.looked = Some(Instant::now());
+            let probes = children("__probe").into_iter().map(|pid| peak_kib(&pid));
+            self.probe_kib = self.probe_kib.max(probes.max().unwrap_or(0));
+        }
         if let RunEvent::Finished { results, summary, .. } = event {
             self.summary = Some(summary);
             for reason in results.iter().filter_map(|result| result.reason.as_ref()) {
@@ -132,7 +152,18 @@ impl Observer for Quiet {
 
     fn arrival(&mut self, arrival: &Arrival) {
         self.lines += 1;
-        self.first_line.get_or_insert(arrival.at);
+        match arrival.line.as_ref().map(|line| &line.body) {
+            Ok(Body::Hello(_)) => self.last_hello = Some(arrival.at),
+            Ok(Body::Sample(sample)) => {
+                self.attempts[sample.flow as usize] = sample.attempt;
+            }
+            Ok(Body::Beat(beat)) => {
+                for (flow, attempts, _) in &beat.flows {
+                    self.attempts[*flow as usize] = *attempts;
+                }
+            }
+            Ok(Body::Fault(_) | Body::Bye { .. }) | Err(_) => {}
+        }
     }
 }
 
@@ -142,34 +173,152 @@ async fn run_of(what: &str, workloads: usize, replicas: usize, budget: Duration)
     let planning = Instant::now();
     let plan = plan_in(&world, &suites, &Selection::default()).expect("a plan");
     let planned = planning.elapsed();
-    let (checks, flows, probes) = (plan.checks.len(), plan.flows.len(), plan.probes.len());
+    let (checks, flows, probes_planned) = (plan.checks.len(), plan.flows.len(), plan.probes.len());
     let up = Instant::now();
     let mut lab = Lab::up(world, Options { deny: Deny::Drop }).await.expect("up");
     let up = up.elapsed();
-    let mut quiet = Quiet::default();
+    let mut quiet = Quiet { attempts: vec![0; flows], ..Quiet::default() };
     let options = engine_options(&lab);
     let running = Instant::now();
     let began = lab.started().elapsed();
+    let (own, probes) = (cpu(UsageWho::RUSAGE_SELF), cpu(UsageWho::RUSAGE_CHILDREN));
     let result = engine::run(&plan, &mut lab, options, std::future::pending(), &mut quiet).await;
     let took = running.elapsed();
+    let (own, probes) = (cpu(UsageWho::RUSAGE_SELF) - own, cpu(UsageWho::RUSAGE_CHILDREN) - probes);
+    let responder: Duration = children("__responder").iter().map(|pid| cpu_of(pid)).sum();
     result.expect("a run");
     assert!(lab.teardown().await.is_empty(), "taken down cleanly");
-    // The slowest probe's start is part of the floor; the first line is the best lower bound that the runner sees.
-    let start = quiet.first_line.map_or(Duration::ZERO, |first| first.saturating_sub(began));
+    // The slowest probe's start is part of the floor.
+    let start = quiet.last_hello.map_or(Duration::ZERO, |last| last.saturating_sub(began));
     let floor = floor(&plan) + start;
     let ratio = took.as_secs_f64() / floor.as_secs_f64();
-    println!("{what}: {checks} checks, {flows} flows, {probes} probes; planned in {planned:.2?}, lab up in {up:.2?}");
-    println!("  {:?}, not proven because of {:?}", quiet.summary, quiet.reasons);
-    println!("  ran {took:.2?}, {ratio:.2} of the floor of {floor:.2?}; {} lines", quiet.lines);
+    let summary = quiet.summary.expect("a run has an end");
+    println!(
+        "{what}: {checks} checks, {flows} flows, {probes_planned} probes; planned in {planned:.2?}, lab up in {up:.2?}"
+    );
+    println!("  {} proven, {} violated, {} unproven", summary.proven, summary.violated, summary.unproven);
+    if summary.proven < checks {
+        println!("  FAILED, however fast: not proven because of {:?}", quiet.reasons);
+    }
+    println!(
+        "  ran {took:.2?}: {ratio:.2} of the floor of {floor:.2?} (budget 1.15), of which {start:.2?} for the slowest start"
+    );
     if !budget.is_zero() {
         println!("  {:.2} of the budget of {budget:?}", took.as_secs_f64() / budget.as_secs_f64());
     }
-    println!("  runner's peak memory: {} MiB", peak_mib());
+    let attempts: u64 = quiet.attempts.iter().map(|n| u64::from(*n)).sum();
+    let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / attempts.max(1) as f64;
+    println!(
+        "  {attempts} attempts; CPU {:.0} us each: probes {:.0}, responder {:.0}, runner {:.0}; {} lines",
+        each(own + probes + responder),
+        each(probes),
+        each(responder),
+        each(own),
+        quiet.lines
+    );
+    println!("  largest probe {:.1} MiB, runner's peak {:.1} MiB", mib(quiet.probe_kib), mib(peak_kib("self")));
 }
 
-/// `VmHWM` of this process: the responder and the probes are others.
-fn peak_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+/// The static agent: its size, and its memory at 1,000 TCP flows of which as many as may be wait for an answer.
+async fn agent() {
+    let path = std::path::Path::new("target/x86_64-unknown-linux-musl/probe/watertight-probe");
+    let Ok(file) = std::fs::metadata(path) else {
+        println!("the static agent is not built: {} is not there", path.display());
+        return;
+    };
+    println!("static agent: {:.2} MB, {:.2} of the budget of 4 MB", file.len() as f64 / 1e6, file.len() as f64 / 4e6);
+    // Accepts by its backlog and never answers.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    std::thread::spawn({
+        let mute = mute.try_clone().expect("the listener");
+        move || {
+            mute.incoming().flatten().for_each(|stream| {
+                std::thread::spawn(move || std::io::copy(&mut { stream }, &mut std::io::sink()));
+            })
+        }
+    });
+    let port = mute.local_addr().expect("an address").port();
+    let flow = |id| wire::Flow {
+        id,
+        target: wire::Target::Address([127, 0, 0, 1].into()),
+        port,
+        transport: wire::Transport::Tcp,
+        request: wire::Request::Nonce,
+        deadlines: wire::Deadlines { resolve_ms: 2_000, connect_ms: 1_300, tls_ms: 5_000, request_ms: 1_300 },
+        pace: wire::Pace { bursts_ms: vec![id * 4], interval_ms: 4_000, attempts: None, single: true },
+    };
+    let plan = wire::Plan {
+        v: wire::VERSION,
+        run: "bench".into(),
+        seed: 1,
+        ttl_ms: 60_000,
+        beat_ms: 500,
+        trust: vec![],
+        resolver: None,
+        flows: (0..1_000).map(flow).collect(),
+    };
+    let mut child = std::process::Command::new(path)
+        .arg("__probe")
+        .envs(watertight_probe::encode_plan(&plan).expect("it fits"))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the agent runs");
+    let mut lines = std::io::BufReader::new(child.stdout.take().expect("its lines"));
+    std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let pid = child.id().to_string();
+    let (peak, cpu) = (peak_kib(&pid), cpu_of(&pid));
+    child.kill().expect("it is ours");
+    child.wait().expect("it ends");
+    println!(
+        "  at 1,000 TCP flows: {:.1} MiB resident, {:.2} of the budget of 16 MiB; {cpu:.2?} of CPU in 12 s",
+        mib(peak),
+        mib(peak) / 16.0
+    );
+}
+
+fn mib(kib: u64) -> f64 {
+    kib as f64 / 1024.0
+}
+
+/// `VmHWM` of a process, KiB.
+fn peak_kib(pid: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
-    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap_or(0) / 1024
+    line.trim().trim_end_matches(" kB").trim().parse().unwrap_or(0)
+}
+
+/// Processes that this one started as a probe or as the responder.
+fn children(role: &str) -> Vec<String> {
+    let own = std::process::id().to_string();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().into_string().ok());
+    pids.filter(|pid| fields(pid).get(1).is_some_and(|parent| *parent == own))
+        .filter(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).nth(1) == Some(role.as_bytes())
+        })
+        .collect()
+}
+
+/// The fields of `/proc/PID/stat` from the state on (proc_pid_stat(5)).
+fn fields(pid: &str) -> Vec<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    after_name.split_whitespace().map(str::to_owned).collect()
+}
+
+/// User and system time of a process so far; the kernel counts in hundredths of a second.
+fn cpu_of(pid: &str) -> Duration {
+    let ticks: u64 = fields(pid).iter().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+/// User and system time of this process, or of its children that have ended.
+fn cpu(who: UsageWho) -> Duration {
+    let usage = getrusage(who).expect("a valid argument");
+    [usage.user_time(), usage.system_time()]
+        .into_iter()
+        .map(|time| Duration::new(time.tv_sec() as u64, time.tv_usec() as u32 * 1_000))
+        .sum()
 }

@@ -81,11 +81,6 @@ impl Flows {
         self.all.push(Sampled { prepared: Arc::new(prepared), log: FlowLog::new(flow.id), schedule, lane });
     }
 
-    /// When the next attempt is due.
-    pub(crate) fn next_due(&self) -> Option<u64> {
-        self.due.peek().map(|Reverse((at, _))| *at)
-    }
-
     /// Whether nothing is left to do.
     pub(crate) fn is_done(&self) -> bool {
         self.due.is_empty() && !self.all.iter().any(|flow| flow.log.is_busy())

@@ -72,11 +72,6 @@ impl PlainLane {
         }
     }
 
-    /// When to look at the latest, whatever the sockets do.
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.peek().map(|Reverse((at, ..))| *at)
-    }
-
     /// Starts an attempt of a flow that is plain; returns it where it was over at once.
     pub(crate) fn start(
         &mut self,

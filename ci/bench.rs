@@ -255,6 +255,7 @@ async fn agent() {
         beat_ms: 500,
         trust: vec![],
         resolver: None,
+        listen: None,
         flows: (0..1_000).map(flow).collect(),
     };
     let mut child = std::process::Command::new(path)

@@ -112,7 +112,7 @@ fn service_that_keeps_to_its_node_is_not_dialled_from_another() {
         let lines = suites(&["n/Pod/a -> s:80 denied", "n/Pod/d -> s:80 denied"]);
         let plan = resolve(&lines, world.inventory(), Environment::Lab, &world.landmarks(), &Selection::default());
         let plan = plan.expect("a plan");
-        let is_service = |flow: &&FlowId| matches!(plan.flow(**flow).party, Party::Service { .. });
+        let is_service = |flow: &&FlowId| matches!(*plan.flow(**flow).party, Party::Service { .. });
         [0, 1].map(|check| plan.checks[check].flows.iter().filter(is_service).count())
     };
     assert_eq!(services("Cluster"), [2, 2]);

@@ -66,7 +66,7 @@ pub fn coverage(plan: &Plan, inventory: &Inventory) -> Result<Coverage, InvalidP
             pods.insert(format!("{namespace}/{name}"));
         }
         nodes.extend(vantage.node().map(str::to_owned));
-        match &flow.party {
+        match &*flow.party {
             Party::Pod { namespace, name, node, .. } => {
                 pods.insert(format!("{namespace}/{name}"));
                 nodes.insert(node.clone());

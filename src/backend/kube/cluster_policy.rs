@@ -1,4 +1,4 @@
-//! ClusterNetworkPolicies as the API gives them, where it serves them.
+//! `ClusterNetworkPolicy` objects as the API gives them, where it serves them.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 
-/// A ClusterNetworkPolicy, its spec unread.
+/// A `ClusterNetworkPolicy`, its spec unread.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct ClusterNetworkPolicy {
     metadata: ObjectMeta,

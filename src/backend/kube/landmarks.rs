@@ -20,7 +20,7 @@ fn placeholder(node: &str, v4: bool) -> IpAddr {
     let digest = Sha256::digest(node.as_bytes());
     let word = |at: usize| u16::from_be_bytes([digest[at], digest[at + 1]]);
     if v4 {
-        Ipv4Addr::new(198, 18 | (digest[2] & 1), digest[0], digest[1]).into()
+        Ipv4Addr::new(198, 0x12 | (digest[2] & 1), digest[0], digest[1]).into()
     } else {
         Ipv6Addr::new(0x0100, 0, 0, 0, word(0), word(2), word(4), word(6)).into()
     }

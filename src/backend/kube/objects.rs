@@ -142,20 +142,20 @@ impl Shared {
     /// Replaces all objects of a kind, or of one namespace of it.
     pub(super) async fn replace<K: Kind>(&self, namespace: Option<&str>, objects: Vec<K>, at: Duration) {
         self.update(at, |store: &mut Store| {
-            let shelf = K::shelf(store);
+            let kept = K::shelf(store);
             let mut new: Shelf<K> = objects.into_iter().map(|object| (key_of(&object), Arc::new(object))).collect();
             let is_meant = |key: &Key| namespace.is_none_or(|namespace| key.0 == namespace);
-            let known: Vec<Key> = shelf.keys().filter(|key| is_meant(key)).cloned().collect();
+            let known: Vec<Key> = kept.keys().filter(|key| is_meant(key)).cloned().collect();
             let mut pairs = Vec::new();
             for key in known {
-                let old = shelf.remove(&key);
+                let old = kept.remove(&key);
                 pairs.push((old, new.get(&key).cloned()));
                 if let Some(object) = new.remove(&key) {
-                    shelf.insert(key, object);
+                    kept.insert(key, object);
                 }
             }
             for (key, object) in new {
-                shelf.insert(key, Arc::clone(&object));
+                kept.insert(key, Arc::clone(&object));
                 pairs.push((None, Some(object)));
             }
             pairs

@@ -89,10 +89,7 @@ pub(super) async fn resolve(
     let mut deadline = Instant::now() + PATIENCE;
     let mut why = format!("the name server {server} gave no answer");
     while answered.len() < asked {
-        let line = match timeout_at(deadline, lines.recv()).await {
-            Ok(Some(Arrival { line, .. })) => line,
-            Ok(None) | Err(_) => break,
-        };
+        let Ok(Some(Arrival { line, .. })) = timeout_at(deadline, lines.recv()).await else { break };
         match line {
             Ok(wire::Line { body: Body::Sample(sample), .. }) => {
                 let name = names.get(sample.flow as usize / RECORDS.len());

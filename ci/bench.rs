@@ -184,7 +184,8 @@ async fn run_of(what: &str, workloads: usize, replicas: usize, budget: Duration)
     let (own, probes) = (cpu(UsageWho::RUSAGE_SELF), cpu(UsageWho::RUSAGE_CHILDREN));
     let result = engine::run(&plan, &mut lab, options, std::future::pending(), &mut quiet).await;
     let took = running.elapsed();
-    let (own, probes) = (cpu(UsageWho::RUSAGE_SELF) - own, cpu(UsageWho::RUSAGE_CHILDREN) - probes);
+    let (own, probes) =
+        (cpu(UsageWho::RUSAGE_SELF).saturating_sub(own), cpu(UsageWho::RUSAGE_CHILDREN).saturating_sub(probes));
     let responder: Duration = children("__responder").iter().map(|pid| cpu_of(pid)).sum();
     result.expect("a run");
     assert!(lab.teardown().await.is_empty(), "taken down cleanly");
@@ -234,7 +235,7 @@ async fn agent() {
         move || {
             mute.incoming().flatten().for_each(|stream| {
                 std::thread::spawn(move || std::io::copy(&mut { stream }, &mut std::io::sink()));
-            })
+            });
         }
     });
     let port = mute.local_addr().expect("an address").port();
@@ -302,7 +303,7 @@ fn children(role: &str) -> Vec<String> {
         .collect()
 }
 
-/// The fields of `/proc/PID/stat` from the state on (proc_pid_stat(5)).
+/// The fields of `/proc/PID/stat` from the state on (`proc_pid_stat(5)`).
 fn fields(pid: &str) -> Vec<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);

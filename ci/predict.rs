@@ -68,7 +68,7 @@ fn world(workloads: usize) -> Inventory {
     inventory
 }
 
-/// The most memory that this process ever had, in megabytes (VmHWM, proc(5)).
+/// The most memory that this process ever had, in megabytes (`VmHWM`, proc(5)).
 fn peak() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();

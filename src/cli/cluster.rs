@@ -169,7 +169,7 @@ pub(super) async fn load(
         let foreseen = kube.foresee(&plan, &namespaces, allowances).await.map_err(impossible)?;
         Ok((plan, load::replan_in_cluster(&inventory, &suites, &select.selection()), foreseen))
     };
-    match interruptible(planning, interrupts).await.flatten() {
+    match interruptible(Box::pin(planning), interrupts).await.flatten() {
         Ok((plan, replan, foreseen)) => Ok(Loaded { kube, plan, replan, foreseen }),
         Err(code) => {
             remove(kube, screens).await;
@@ -300,7 +300,8 @@ async fn in_cluster(
     let digest = tokio::task::spawn_blocking(own_digest);
     let mut interrupts = Interrupts::listen();
     let (id, seed) = new_run();
-    let loaded = load(given, &id, cluster, &options.select, Resolver::Probe, &mut interrupts, screens).await;
+    let loading = load(given, &id, cluster, &options.select, Resolver::Probe, &mut interrupts, screens);
+    let loaded = Box::pin(loading).await;
     let Loaded { mut kube, mut plan, mut replan, foreseen } = match loaded {
         Ok(loaded) => loaded,
         Err(code) => return sinks.stopped("there is nothing that could be tested", code),
@@ -347,7 +348,7 @@ pub(super) fn plan(
     let (id, _) = new_run();
     let loaded = runtime.block_on(async {
         let mut interrupts = Interrupts::listen();
-        load(given, &id, cluster, select, Resolver::Runner, &mut interrupts, screens).await
+        Box::pin(load(given, &id, cluster, select, Resolver::Runner, &mut interrupts, screens)).await
     });
     runtime.shutdown_background();
     loaded.map(|loaded| (loaded.plan, loaded.foreseen))

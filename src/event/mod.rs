@@ -366,7 +366,9 @@ impl Summary {
     /// Sums up. `complete`: every planned check was judged with all its evidence.
     pub fn of(results: &[CheckResult], complete: bool) -> Self {
         let mut this = Self::default();
-        results.iter().for_each(|result| this.add(result));
+        for result in results {
+            this.add(result);
+        }
         this.close(complete)
     }
 

@@ -103,7 +103,7 @@ impl Archive {
             "oci-layout".into(),
             sorted_json(&OciLayoutBuilder::default().image_layout_version("1.0.0").build()?)?,
         );
-        files.insert("index.json".into(), sorted_json(&layout_index(index, &name)?)?);
+        files.insert("index.json".into(), sorted_json(&layout_index(&index, &name)?)?);
         files.insert("manifest.json".into(), sorted_json(&docker_manifest(&images, &name))?);
         let bytes = tar_of(&files, 0o644)?;
         Ok(Self { name, digest, architectures: by_architecture.into_keys().collect(), bytes })
@@ -208,7 +208,7 @@ impl Image {
 ///
 /// containerd takes the image's name from `io.containerd.image.name`; skopeo and podman take the tag from
 /// `org.opencontainers.image.ref.name` (OCI image specification, annotations).
-fn layout_index(index: Descriptor, name: &str) -> Result<impl Serialize + use<>, ArchiveError> {
+fn layout_index(index: &Descriptor, name: &str) -> Result<impl Serialize + use<>, ArchiveError> {
     let tag = name.rsplit_once(':').map_or(name, |(_, tag)| tag);
     let annotations = HashMap::from([
         ("io.containerd.image.name".to_owned(), name.to_owned()),
@@ -270,7 +270,6 @@ fn tar_of(files: &BTreeMap<String, Vec<u8>>, mode: u32) -> Result<Vec<u8>, io::E
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::super::program::tests::elf;
     use super::*;
     use object::elf::{EM_AARCH64, EM_X86_64, PT_LOAD};

@@ -96,7 +96,6 @@ fn candidates(kind: Kind, architecture: Architecture, this: &Path) -> Vec<PathBu
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::super::program::tests::elf;
     use super::*;
     use object::elf::{EM_AARCH64, EM_X86_64, PT_INTERP, PT_LOAD};

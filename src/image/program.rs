@@ -11,7 +11,7 @@ use std::fmt;
 pub enum Architecture {
     /// x86-64.
     Amd64,
-    /// AArch64.
+    /// `AArch64`.
     Arm64,
 }
 
@@ -168,7 +168,6 @@ fn static_architecture(bytes: &[u8]) -> Result<Architecture, ProgramError> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     /// A static ELF program of a few bytes: a header, one loadable segment, and the mark of a build.

@@ -41,31 +41,28 @@ pub(super) struct Builder {
 impl Builder {
     /// The flow from a vantage to a target; added if it is new.
     pub(super) fn flow(&mut self, vantage: &Vantage, to: TargetKey, party: Party, opens_at: wire::Stage) -> FlowId {
-        let from = match self.vantages.get(vantage) {
-            Some(number) => *number,
-            None => {
-                let number = self.vantages.len() as u32;
-                *self.vantages.entry(vantage.clone()).or_insert(number)
-            }
+        let from = if let Some(number) = self.vantages.get(vantage) {
+            *number
+        } else {
+            let number = self.vantages.len() as u32;
+            *self.vantages.entry(vantage.clone()).or_insert(number)
         };
-        let (to, number) = match self.targets.get_key_value(&to) {
-            Some((to, number)) => (Arc::clone(to), *number),
-            None => {
-                let (to, number) = (Arc::new(to), self.targets.len() as u32);
-                self.targets.insert(Arc::clone(&to), number);
-                (to, number)
-            }
+        let (to, number) = if let Some((to, number)) = self.targets.get_key_value(&to) {
+            (Arc::clone(to), *number)
+        } else {
+            let (to, number) = (Arc::new(to), self.targets.len() as u32);
+            self.targets.insert(Arc::clone(&to), number);
+            (to, number)
         };
         if let Some(id) = self.known.get(&(from, number)) {
             return *id;
         }
-        let party = match self.parties.get(&party) {
-            Some(party) => Arc::clone(party),
-            None => {
-                let party = Arc::new(party);
-                self.parties.insert(Arc::clone(&party));
-                party
-            }
+        let party = if let Some(party) = self.parties.get(&party) {
+            Arc::clone(party)
+        } else {
+            let party = Arc::new(party);
+            self.parties.insert(Arc::clone(&party));
+            party
         };
         let probe = self.probe(vantage);
         let id = FlowId(self.flows.len() as u32);

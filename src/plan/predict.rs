@@ -49,6 +49,7 @@ fn predict(builder: &mut Builder, inventory: &Inventory) -> Result<(), InvalidPo
 
 /// The answer of all flows: one that they share, or none where they differ (`Some(None)`). Nothing is said of a check of
 /// which any flow is not known, unless the known ones differ already.
+#[expect(clippy::option_option, reason = "nothing to say, or that they differ")]
 fn sum(flows: &[Option<Expected>]) -> Option<Option<Expected>> {
     let mut known = flows.iter().flatten();
     let first = known.next()?;
@@ -126,12 +127,11 @@ impl<'a> Predictions<'a> {
         let explain = |end, port| self.explainer.explain(from, end, port, Some(family));
         let walk =
             arrivals.iter().map(|arrival| explain(arrival.end, arrival.port)).find(|walk| walk.allowed != expected);
-        match walk {
-            Some(walk) => (walk.because(), walk.changes.first().map(|change| change.text.clone())),
-            None => {
-                let name = flow.to.name.as_deref().unwrap_or_default().trim_end_matches('.');
-                (format!("{vantage} may not ask cluster DNS, so it cannot look up {name}"), None)
-            }
+        if let Some(walk) = walk {
+            (walk.because(), walk.changes.first().map(|change| change.text.clone()))
+        } else {
+            let name = flow.to.name.as_deref().unwrap_or_default().trim_end_matches('.');
+            (format!("{vantage} may not ask cluster DNS, so it cannot look up {name}"), None)
         }
     }
 

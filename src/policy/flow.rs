@@ -41,7 +41,7 @@ impl<'a> Predictor<'a> {
     /// # Errors
     /// [`InvalidPolicy`]: the first policy that no API server would have taken.
     pub fn new(inventory: &'a Inventory) -> Result<Self, InvalidPolicy> {
-        let rows = Rows::new(inventory, &Rules::of(inventory)?)?;
+        let rows = Rows::new(inventory, &Rules::of(inventory)?);
         let mut by_address = HashMap::new();
         for (number, pod) in inventory.pods.iter().enumerate().filter(|(_, pod)| !pod.host_network) {
             by_address.extend(pod.addresses.iter().map(|address| (*address, Resolved::Pod(number))));

@@ -81,7 +81,8 @@ impl Predictor<'_> {
         for from in 0..groups {
             let egress = self.rows.row(family, super::Direction::Egress, from);
             let sets = &mut self.rows.sets;
-            matrix.push((0..groups).map(|to| sets.intersection(egress[to], ingress[to][from])).collect());
+            let pairs = egress.iter().zip(&ingress);
+            matrix.push(pairs.map(|(egress, ingress)| sets.intersection(*egress, ingress[from])).collect());
         }
         matrix
     }
@@ -112,7 +113,7 @@ impl Predictor<'_> {
                     continue;
                 }
                 let sets: Vec<SetId> = matrices.iter().map(|matrix| matrix[a][b]).collect();
-                self.link(Who::Member(from.clone()), Who::Member(to.clone()), &sets, &mut links);
+                self.link(&Who::Member(from.clone()), &Who::Member(to.clone()), &sets, &mut links);
             }
         }
         for (member, of) in &members {
@@ -124,7 +125,7 @@ impl Predictor<'_> {
         ConnectionMap { members: members.into_iter().map(|(member, _)| member).collect(), links }
     }
 
-    fn link(&self, from: Who, to: Who, sets: &[SetId], links: &mut Vec<Link>) {
+    fn link(&self, from: &Who, to: &Who, sets: &[SetId], links: &mut Vec<Link>) {
         let all_alike = sets.iter().all(|set| *set == sets[0]);
         for (number, set) in sets.iter().enumerate() {
             if *set == SetId::NONE || (all_alike && number > 0) {

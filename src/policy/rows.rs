@@ -5,7 +5,6 @@
 //! bits before any pair is looked at, groups to which the same policies apply share a row, and sets of ports are joined
 //! once for each distinct pair of them. What is left for each pair of groups is one look-up.
 
-use super::InvalidPolicy;
 use super::bits::Bits;
 use super::ports::{PortSet, PortSets, SetId};
 use super::rules::{Direction, Half, Peer, Place, Ports, Rules};
@@ -52,7 +51,7 @@ struct CompiledRule {
 }
 
 impl<'a> Rows<'a> {
-    pub(super) fn new(inventory: &'a Inventory, rules: &Rules) -> Result<Self, InvalidPolicy> {
+    pub(super) fn new(inventory: &'a Inventory, rules: &Rules) -> Self {
         let universe = Universe::of(inventory, rules);
         let mut sets = PortSets::new();
         let families_differ = universe.families_differ();
@@ -66,7 +65,7 @@ impl<'a> Rows<'a> {
             }
             compiled.push(compile(half, &universe, &mut sets, families_differ));
         }
-        Ok(Self { universe, sets, compiled, applying, known: HashMap::new(), families_differ })
+        Self { universe, sets, compiled, applying, known: HashMap::new(), families_differ }
     }
 
     /// Whether a family has answers of its own.
@@ -243,12 +242,14 @@ fn on(named: &[(Option<Transport>, String)], declared: &[ContainerPort]) -> Port
 
 fn compile(half: &Half, universe: &Universe<'_>, sets: &mut PortSets, families_differ: bool) -> Compiled {
     let mut rules = Vec::new();
-    for rule in half.rules.iter().filter_map(|rule| rule.as_understood()) {
+    for rule in half.rules.iter().filter_map(super::rules::Rule::as_understood) {
         let peers = |family| match &rule.peers {
             None => Rc::new(Bits::all(universe.length())),
             Some(peers) => {
                 let mut all = Bits::none(universe.length());
-                peers.iter().for_each(|peer| all.add(&universe.peer(peer, family)));
+                for peer in peers {
+                    all.add(&universe.peer(peer, family));
+                }
                 Rc::new(all)
             }
         };

@@ -232,6 +232,7 @@ impl Rules {
 
 /// A NetworkPolicy in a direction; `None` where it neither isolates nor has rules.
 fn network_policy(policy: &Policy, name: PolicyName, direction: Direction) -> Result<Option<Half>, InvalidPolicy> {
+    type Written<'a> = (Option<&'a [NetworkPolicyPeer]>, Option<&'a [NetworkPolicyPort]>);
     let spec = &policy.spec;
     let types = spec.policy_types.as_deref().unwrap_or_default();
     let stated = types.iter().any(|word| word == direction.as_str());
@@ -245,7 +246,6 @@ fn network_policy(policy: &Policy, name: PolicyName, direction: Direction) -> Re
             stated || (types.is_empty() && spec.egress.as_ref().is_some_and(|rules| !rules.is_empty()))
         }
     };
-    type Written<'a> = (Option<&'a [NetworkPolicyPeer]>, Option<&'a [NetworkPolicyPort]>);
     let (written, places): (Vec<Written<'_>>, _) = match direction {
         Direction::Ingress => (
             spec.ingress.iter().flatten().map(|rule| (rule.from.as_deref(), rule.ports.as_deref())).collect(),
@@ -286,7 +286,7 @@ fn optional(selector: Option<&LabelSelector>) -> Result<Selector, InvalidPolicy>
     selector.map(Selector::parse).transpose().map(Option::unwrap_or_default)
 }
 
-/// NetworkPolicyPeer: "podSelector ... selects the pods matching in the policy's own namespace" unless a
+/// `NetworkPolicyPeer`: "podSelector ... selects the pods matching in the policy's own namespace" unless a
 /// namespaceSelector stands beside it; both together are AND; an empty namespaceSelector selects all namespaces; an
 /// ipBlock stands alone.
 fn network_peer(peer: &NetworkPolicyPeer, own: &str) -> Result<Peer, InvalidPolicy> {
@@ -316,7 +316,7 @@ fn ip_block(block: &IPBlock) -> Result<Block, InvalidPolicy> {
     Ok(Block { cidr, except })
 }
 
-/// NetworkPolicyPort: "if this field is not provided, this matches all port names and numbers" of the protocol, which
+/// `NetworkPolicyPort`: "if this field is not provided, this matches all port names and numbers" of the protocol, which
 /// "defaults to TCP"; endPort "must be equal or greater than port" and needs a number.
 fn network_port(port: &NetworkPolicyPort) -> Result<Ports, InvalidPolicy> {
     let transport = match port.protocol.as_deref() {
@@ -400,7 +400,7 @@ fn pods_of(pods: &PodsOf) -> Result<Scope, InvalidPolicy> {
 impl Rule {
     /// What becomes of a rule with fields that nobody here knows: "For Accept rules, fail closed means: treat the rule
     /// as matching no traffic. For Deny and Pass rules: treat the rule as a Deny all rule"
-    /// (ClusterNetworkPolicyIngressPeer). `None`: it matches nothing.
+    /// (`ClusterNetworkPolicyIngressPeer`). `None`: it matches nothing.
     pub(super) fn as_understood(&self) -> Option<std::borrow::Cow<'_, Self>> {
         use std::borrow::Cow;
         match (self.unknown.is_empty(), self.action) {

@@ -21,7 +21,7 @@ pub(super) struct Requirement {
 pub(super) enum Must {
     /// It is there with one of these values.
     In(Vec<String>),
-    /// It is not there, or with another value (`Requirement.Matches`: "NotIn" holds for an absent key).
+    /// It is not there, or with another value (`Requirement.Matches`: "`NotIn`" holds for an absent key).
     NotIn(Vec<String>),
     Exist,
     NotExist,

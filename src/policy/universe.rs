@@ -115,13 +115,12 @@ impl<'a> Universe<'a> {
                 .map(|(number, _)| number)
                 .collect();
             let key = (pod.namespace.as_str(), labels, named, in_blocks);
-            let group = match known.get(&key) {
-                Some(group) => *group,
-                None => {
-                    groups.push(Group { pods: Vec::new(), named: key.2.clone() });
-                    known.insert(key, groups.len() - 1);
-                    groups.len() - 1
-                }
+            let group = if let Some(group) = known.get(&key) {
+                *group
+            } else {
+                groups.push(Group { pods: Vec::new(), named: key.2.clone() });
+                known.insert(key, groups.len() - 1);
+                groups.len() - 1
             };
             groups[group].pods.push(number);
             of_pod.push(Some(group));
@@ -291,7 +290,7 @@ impl Index {
     }
 }
 
-/// Labels of a namespace. Each has its name as a label (NamespaceDefaultLabelName, set by the API server).
+/// Labels of a namespace. Each has its name as a label (`NamespaceDefaultLabelName`, set by the API server).
 pub(super) fn namespace_labels(inventory: &Inventory, name: &str) -> Labels {
     let mut labels = inventory.namespaces.get(name).map(|namespace| namespace.labels.clone()).unwrap_or_default();
     labels.entry("kubernetes.io/metadata.name".to_owned()).or_insert_with(|| name.to_owned());

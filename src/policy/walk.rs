@@ -5,7 +5,7 @@ use super::change::{self, Change};
 use super::flow::End;
 use super::near::{self, Party};
 use super::rules::{Direction, Half, Place, PolicyName, Rules};
-use crate::inventory::{Action, Inventory};
+use crate::inventory::{Action, Inventory, Labels};
 use crate::model::{Family, Port};
 use serde::Serialize;
 use std::net::IpAddr;
@@ -30,6 +30,7 @@ pub struct Explanation {
     pub changes: Vec<Change>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn shown<S: serde::Serializer>(port: &Port, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(port)
 }
@@ -50,6 +51,7 @@ pub struct Side {
     pub policies: Vec<PolicyStep>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn spelt<S: serde::Serializer>(direction: &Direction, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(direction.as_str())
 }
@@ -160,10 +162,8 @@ impl Explanation {
             return why.clone();
         }
         let deny = self.sides.iter().filter(|side| !side.allowed).map(|side| side.because.as_str());
-        let said: Vec<&str> = match self.allowed {
-            true => self.sides.iter().map(|side| side.because.as_str()).collect(),
-            false => deny.collect(),
-        };
+        let said: Vec<&str> =
+            if self.allowed { self.sides.iter().map(|side| side.because.as_str()).collect() } else { deny.collect() };
         said.join("; ")
     }
 
@@ -181,7 +181,6 @@ impl Explanation {
 
 impl Side {
     /// What was asked and answered, without words.
-    #[expect(clippy::type_complexity, reason = "compared and forgotten")]
     fn outline(&self) -> Vec<(&PolicyName, bool, Vec<[bool; 3]>)> {
         let rule = |rule: &RuleStep| [rule.peer.holds, rule.port.holds, rule.decides];
         let step = |step: &PolicyStep| step.rules.iter().map(rule).collect();
@@ -196,11 +195,11 @@ fn party<'a>(inventory: &'a Inventory, end: End<'_>, family: Option<Family>) -> 
         let addresses = node.map(|node| node.addresses.as_slice()).unwrap_or_default();
         let address =
             addresses.iter().copied().find(|address| family.is_none_or(|family| Family::of(*address) == family));
-        Party { pod: None, namespace: Default::default(), node, address, name: format!("node {name}") }
+        Party { pod: None, namespace: Labels::new(), node, address, name: format!("node {name}") }
     };
     let outside = |address: IpAddr| Party {
         pod: None,
-        namespace: Default::default(),
+        namespace: Labels::new(),
         node: None,
         address: Some(address),
         name: address.to_string(),
@@ -352,13 +351,14 @@ impl<'a> Walk<'a> {
         let standings = near::peers(rule, self.other);
         let mut peer = match &rule.peers {
             None => Match { holds: true, text: "anyone".to_owned() },
-            Some(_) => match standings.iter().find(|standing| standing.holds()) {
-                Some(standing) => Match { holds: true, text: standing.what.clone() },
-                None => {
+            Some(_) => {
+                if let Some(standing) = standings.iter().find(|standing| standing.holds()) {
+                    Match { holds: true, text: standing.what.clone() }
+                } else {
                     let each = standings.iter().map(|one| format!("{}: {}", one.what, one.reasons.join("; ")));
                     Match { holds: false, text: each.collect::<Vec<_>>().join(" | ") }
                 }
-            },
+            }
         };
         let names_count = near::names_count(rule, self.direction, &standings);
         let (holds, text) = near::ports(rule, self.port, self.target, names_count);

@@ -59,11 +59,11 @@ fn kustomizations_name_what_is_there() {
         let folder = path.parent().unwrap();
         let [kustomization] = documents(path).try_into().unwrap();
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-        let mut names = list(&kustomization["resources"]);
+        let mut listed = list(&kustomization["resources"]);
         for generator in list(&kustomization["configMapGenerator"]) {
-            names.extend(list(&generator["files"]));
+            listed.extend(list(&generator["files"]));
         }
-        for name in names {
+        for name in listed {
             let path = folder.join(name.as_str().unwrap()).canonicalize().unwrap();
             named.insert(path);
         }

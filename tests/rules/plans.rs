@@ -165,7 +165,7 @@ fn replaced(inventory: &Inventory, pod: &str, uid: &str, new_address: bool) -> I
     let mut inventory = inventory.clone();
     let spare = inventory.pods.iter().find(|pod| pod.name == "d").map(|pod| pod.addresses.clone()).expect("d");
     for found in inventory.pods.iter_mut().filter(|found| found.name == pod) {
-        found.uid = uid.to_owned();
+        uid.clone_into(&mut found.uid);
         if new_address {
             found.addresses.clone_from(&spare);
         }

@@ -56,10 +56,11 @@ impl Attempt {
     /// # Errors
     ///
     /// What was seen where it ended at once.
+    #[expect(clippy::result_large_err, reason = "handed on at once, and as rare as an attempt")]
     pub(crate) fn begin(flow: &Plain<'_>) -> Result<Self, Seen> {
         let began = Instant::now();
         let trace = Trace::new();
-        let begun = fresh(&flow.peer, Type::STREAM, Stage::Connect).and_then(|socket| {
+        let connecting = fresh(&flow.peer, Type::STREAM, Stage::Connect).and_then(|socket| {
             match socket.connect(&flow.peer.into()) {
                 Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => {
                     Err(halt_of(&socket, Stage::Connect, &error))
@@ -67,7 +68,7 @@ impl Attempt {
                 _ => Ok(socket),
             }
         });
-        match begun {
+        match connecting {
             Ok(socket) => {
                 let deadline = began + flow.connect;
                 Ok(Self { socket, began, deadline, trace, connected: false, step: Step::Connect })

@@ -74,11 +74,13 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    #[expect(clippy::needless_pass_by_value, reason = "given as written")]
     fn of(status: serde_json::Value) -> Stage {
         let pod: Pod = serde_json::from_value(json!({ "metadata": {}, "status": status })).unwrap();
         stage(Some(&pod), None)
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "given as written")]
     fn with(state: serde_json::Value) -> Stage {
         let container = json!({
             "name": CONTAINER, "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state

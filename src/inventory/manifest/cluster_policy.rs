@@ -1,4 +1,4 @@
-//! ClusterNetworkPolicy, AdminNetworkPolicy and BaselineAdminNetworkPolicy: read into one shape and checked as their
+//! ClusterNetworkPolicy, `AdminNetworkPolicy` and `BaselineAdminNetworkPolicy`: read into one shape and checked as their
 //! CRDs' schemas do (`apis/v1alpha2`, `apis/v1alpha1` of sigs.k8s.io/network-policy-api v0.2.0).
 //!
 //! Unknown fields of a rule are kept by name: such a rule fails closed.

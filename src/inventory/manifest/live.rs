@@ -178,6 +178,7 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "given as written")]
     fn web(status: serde_json::Value) -> core::Pod {
         of(json!({
             "metadata": {

@@ -131,7 +131,6 @@ impl Canaries {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use serde_json::json;
 
@@ -139,6 +138,7 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "given as written")]
     fn line(t_ms: u64, body: serde_json::Value) -> Line {
         let mut value = json!({ "v": 1, "seq": 0, "t": t_ms * 1_000 });
         value.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());

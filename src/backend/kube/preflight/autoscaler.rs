@@ -1,4 +1,4 @@
-//! HorizontalPodAutoscalers that would count a clone.
+//! `HorizontalPodAutoscalers` that would count a clone.
 //!
 //! An autoscaler averages over every pod that its target's selector matches, whoever owns it
 //! (`pkg/controller/podautoscaler/replica_calculator.go`). A pod without a request for the resource makes it give up; one

@@ -1,4 +1,4 @@
-//! PodDisruptionBudgets that count a clone.
+//! `PodDisruptionBudgets` that count a clone.
 //!
 //! The disruption controller (`pkg/controller/disruption/disruption.go`) counts pods by labels. Healthy is who is Ready;
 //! expected is the scale of the pods' controllers, and with a whole number in `minAvailable` the number of pods. One

@@ -86,11 +86,11 @@ pub async fn look(
         let answered = dry_run_risks(candidate, answer);
         // The same refusal in the API server's words adds nothing to the one that names object and way out.
         found.extend(answered.into_iter().filter(|risk| {
-            let said = risk.code == Code::AdmissionDenied
-                && risk.pod.as_ref().is_some_and(|pod| refused_already.contains(pod));
+            let denied = risk.code == Code::AdmissionDenied;
+            let said = risk.pod.as_ref().is_some_and(|pod| refused_already.contains(pod));
             // Without the right to create, the dry run says only that.
-            !said
-                && !(risk.code == Code::AdmissionDenied && !missing.is_empty() && risk.reason.contains("cannot create"))
+            let for_want_of_rights = !missing.is_empty() && risk.reason.contains("cannot create");
+            !(denied && (said || for_want_of_rights))
         }));
     }
     let optional: BTreeSet<String> = intended.iter().filter(|it| !it.needed).map(|it| full_name(&it.pod)).collect();

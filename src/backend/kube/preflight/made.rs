@@ -1,5 +1,4 @@
 //! Objects made for tests, written as people write them.
-#![expect(clippy::expect_used, reason = "a test whose object cannot be read fails")]
 
 use super::{Candidate, Neighbours, PolicyObject};
 use k8s_openapi::api::core::v1::Pod;

@@ -66,7 +66,7 @@ pub struct Neighbours {
     pub deployments: Vec<Deployment>,
     /// ReplicaSets.
     pub replica_sets: Vec<ReplicaSet>,
-    /// ReplicationControllers.
+    /// `ReplicationControllers`.
     pub replication_controllers: Vec<ReplicationController>,
     /// StatefulSets.
     pub stateful_sets: Vec<StatefulSet>,
@@ -74,15 +74,15 @@ pub struct Neighbours {
     pub daemon_sets: Vec<DaemonSet>,
     /// Jobs.
     pub jobs: Vec<Job>,
-    /// PodDisruptionBudgets.
+    /// `PodDisruptionBudgets`.
     pub budgets: Vec<PodDisruptionBudget>,
-    /// HorizontalPodAutoscalers.
+    /// `HorizontalPodAutoscalers`.
     pub autoscalers: Vec<HorizontalPodAutoscaler>,
     /// Services.
     pub services: Vec<Service>,
-    /// ResourceQuotas.
+    /// `ResourceQuotas`.
     pub quotas: Vec<ResourceQuota>,
-    /// LimitRanges.
+    /// `LimitRanges`.
     pub limit_ranges: Vec<LimitRange>,
     /// Policies of any kind.
     pub policies: Vec<PolicyObject>,

@@ -1,4 +1,4 @@
-//! ResourceQuotas and LimitRanges: whether there is room, and whether the pod states what they demand.
+//! `ResourceQuotas` and `LimitRanges`: whether there is room, and whether the pod states what they demand.
 //!
 //! A LimitRange first fills in what a container leaves out, then judges it (`plugin/pkg/admission/limitranger`); a quota
 //! counts what comes out (`pkg/quota/v1/evaluator/core/pods.go`). A probe has a deadline, so it is counted by quotas of
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 type Amounts = BTreeMap<String, Quantity>;
 
-/// One container's resources, after the namespace's LimitRanges have filled them in.
+/// One container's resources, after the namespace's `LimitRanges` have filled them in.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Resources {
     requests: Amounts,
@@ -54,7 +54,7 @@ fn filled_in(pod: &Pod, around: &Neighbours) -> Vec<Resources> {
         .collect()
 }
 
-/// What the namespace's LimitRanges say of one pod.
+/// What the namespace's `LimitRanges` say of one pod.
 pub(super) fn limit_risks(candidate: &Candidate<'_>, around: &Neighbours, found: &mut Vec<Risk>) {
     let pod = candidate.pod;
     let containers = filled_in(pod, around);
@@ -111,7 +111,7 @@ fn breaks(item: &LimitRangeItem, subject: &Resources) -> Vec<String> {
     for (resource, least) in item.min.iter().flatten() {
         match subject.requests.get(resource) {
             None => {
-                faults.push(format!("a {kind} must request at least {} of {resource}, and it requests none", least.0))
+                faults.push(format!("a {kind} must request at least {} of {resource}, and it requests none", least.0));
             }
             Some(request) if thousandths(request) < thousandths(least) => {
                 faults.push(format!(
@@ -131,7 +131,7 @@ fn breaks(item: &LimitRangeItem, subject: &Resources) -> Vec<String> {
     for (resource, most) in item.max.iter().flatten() {
         match subject.limits.get(resource) {
             None => {
-                faults.push(format!("a {kind} must have a limit of at most {} of {resource}, and it has none", most.0))
+                faults.push(format!("a {kind} must have a limit of at most {} of {resource}, and it has none", most.0));
             }
             Some(limit) if thousandths(limit) > thousandths(most) => {
                 faults

@@ -58,7 +58,7 @@ pub enum Code {
     BudgetChanged,
     /// A PodDisruptionBudget would show the pod in its status or events; what it allows stays.
     BudgetNoted,
-    /// A HorizontalPodAutoscaler would count the pod.
+    /// A `HorizontalPodAutoscaler` would count the pod.
     Autoscaler,
     /// An autoscaler's target cannot be looked into.
     AutoscalerUnknown,
@@ -66,9 +66,9 @@ pub enum Code {
     ServiceTraffic,
     /// A Service would list the pod as not ready.
     ServiceListed,
-    /// A ResourceQuota leaves no room.
+    /// A `ResourceQuota` leaves no room.
     Quota,
-    /// A ResourceQuota demands what the pod does not state.
+    /// A `ResourceQuota` demands what the pod does not state.
     QuotaDemands,
     /// A LimitRange refuses the pod's requests.
     LimitRange,

@@ -1,6 +1,6 @@
 //! Services that would list a clone.
 //!
-//! Every pod with an address whose labels a Service selects is in its EndpointSlices (`ShouldPodBeInEndpoints` in
+//! Every pod with an address whose labels a Service selects is in its `EndpointSlices` (`ShouldPodBeInEndpoints` in
 //! `staging/src/k8s.io/endpointslice/util`). A clone is never Ready, so it is listed with `ready: false` and gets no
 //! traffic, except from a Service that publishes addresses before they are ready.
 

@@ -1,5 +1,4 @@
 //! Each mechanism as a table: what harms, and beside it the nearest thing that does not.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::made::{Scene, changed, clone, object, original, policy};
 use super::{Allowances, Answer, Code, PolicyObject, Refusal, Severity, dry_run_risks, risks};

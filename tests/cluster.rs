@@ -1,7 +1,8 @@
 //! The shop of `suites/shop/` in a real cluster, as it is and broken.
 //!
 //! Needs the cluster that `KUBECONFIG` names, with the probe's image on its nodes (`WATERTIGHT_PROBE_IMAGE`) and a
-//! `kubectl` (`KUBECTL`); without `WATERTIGHT_CLUSTER_TESTS=1` every test is reported as skipped, with that reason. The
+//! `kubectl` (`KUBECTL`), and for some cases a program that stops and starts its components
+//! (`WATERTIGHT_CLUSTER_CONTROL`); without `WATERTIGHT_CLUSTER_TESTS=1` every test is reported as skipped, with that reason. The
 //! cluster is to have the test image that `cluster::world` names, two nodes, both families, and an outside host
 //! `payments.example`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot talk to its cluster fails")]
@@ -12,7 +13,7 @@ mod cluster {
     pub(crate) mod world;
 }
 
-use cluster::cases;
+use cluster::{cases, world};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::io::Write;
 use std::process::ExitCode;
@@ -28,16 +29,21 @@ fn main() -> ExitCode {
     if !wanted && !arguments.list {
         let _closed = writeln!(std::io::stderr(), "skipped: {SWITCH} is not 1, so there is no cluster to test on");
     }
-    let trial = |(name, test): (&'static str, fn())| {
+    let trial = |case: cases::Case| {
         let run = move || {
-            test();
+            (case.test)();
             Ok::<(), Failed>(())
         };
-        Trial::test(name, run).with_ignored_flag(!wanted)
+        let possible = !case.needs_control || world::has_control();
+        if wanted && !possible {
+            let why = format!("skipped: {}: nothing says how components of this cluster are stopped\n", case.name);
+            let _closed = std::io::stderr().write_all(why.as_bytes());
+        }
+        Trial::test(case.name, run).with_ignored_flag(!wanted || !possible)
     };
     let conclusion = libtest_mimic::run(&arguments, cases::all().into_iter().map(trial).collect());
     if wanted {
-        cluster::world::remove();
+        world::remove();
     }
     conclusion.exit_code()
 }

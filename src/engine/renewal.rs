@@ -99,11 +99,30 @@ impl Run<'_> {
             if let Disturbed::Pod(..) = what {
                 let concerned: Vec<FlowId> = self.concerned(what).collect();
                 for flow in concerned {
-                    self.fold.replaced(&self.plan, flow, at - NOTICE_US, *at, Cause::Changed(what.clone()));
+                    // Who answered from then on is not known, and will not be.
+                    self.fold.replaced(&self.plan, flow, at - NOTICE_US, self.fold.now(), Cause::Changed(what.clone()));
                 }
             }
         }
         self.restart_concerned(&changes, &BTreeSet::new());
+    }
+
+    /// Acts on changes where the plan cannot be made again: who is in a changed pod's place is not known, so its flows
+    /// are given up; those of a Service begin anew.
+    fn do_without_a_plan(&mut self, changes: &[(i64, Disturbed)]) {
+        let now = self.fold.now();
+        let mut given_up = BTreeSet::new();
+        for (at, what) in changes {
+            if let Disturbed::Pod(..) = what {
+                let concerned: Vec<FlowId> = self.concerned(what).collect();
+                for flow in concerned {
+                    self.fold.retire(&self.plan, flow, at - NOTICE_US, now);
+                    given_up.insert(flow);
+                }
+            }
+        }
+        self.restart_concerned(changes, &given_up);
+        self.reopen();
     }
 
     fn concerned(&self, what: &Disturbed) -> impl Iterator<Item = FlowId> {
@@ -148,7 +167,7 @@ impl Run<'_> {
         let changes = self.noticed.take();
         let Some(since) = changes.iter().map(|(at, _)| at - NOTICE_US).min() else { return };
         let Some(again) = self.replan.0.clone() else {
-            self.restart_concerned(&changes, &BTreeSet::new());
+            self.do_without_a_plan(&changes);
             return;
         };
         let fresh = match self.meanwhile(backend.inventory(), lines, observer).await {
@@ -162,7 +181,7 @@ impl Run<'_> {
             Err(error) => {
                 let text = format!("pods or Services changed, and the plan could not be made again: {error}");
                 observer.event(RunEvent::Note { text });
-                self.restart_concerned(&changes, &BTreeSet::new());
+                self.do_without_a_plan(&changes);
                 return;
             }
         };

@@ -124,6 +124,10 @@ pub(super) fn unusable(case: Case<'_>, id: FlowId) -> Option<Unproven> {
         let detail = format!("it began anew {} times, the last time because {}", restarts.count, restarts.cause);
         return unproven(reason_of(&restarts.cause), detail, false);
     }
+    if seen.is_retired() {
+        let detail = "a pod at either end was replaced, and who is there now is not known";
+        return unproven(Reason::ChangedUnderUs, detail.into(), false);
+    }
     if seen.attempts == 0 {
         return unproven(Reason::NotSampled, "no sample arrived".into(), !probe.stopped);
     }

@@ -352,6 +352,11 @@ impl FlowEvidence {
         self.retired = true;
     }
 
+    /// Whether its pods are gone.
+    pub fn is_retired(&self) -> bool {
+        self.retired
+    }
+
     fn doubt(&mut self, since: u64) {
         self.doubtful_from = Some(since);
         if self.first_open.as_ref().is_some_and(|opened| opened.start >= since) {

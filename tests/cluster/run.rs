@@ -36,7 +36,7 @@ pub(crate) fn shop(arguments: &[&str]) -> Said {
         .arg(&suite)
         .arg("--report")
         .arg(format!("json={}", report.display()))
-        .args(["--patience", "25s"])
+        .args(if arguments.contains(&"--patience") { &[][..] } else { &["--patience", "25s"][..] })
         .args(arguments)
         .output()
         .unwrap();

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 /// Kubernetes' own test image, which serves HTTP on any port.
 const IMAGE: &str = "localhost/agnhost:1";
 
+/// A program that stops and starts components: `PROGRAM stop node-2/netpol`.
+const CONTROL: &str = "WATERTIGHT_CLUSTER_CONTROL";
+
 /// Manifests of the shop, in the order in which they can be applied.
 const MANIFESTS: [&str; 4] = [
     include_str!("../../suites/shop/manifests/shop.yaml"),
@@ -91,6 +94,18 @@ fn fed(arguments: &[&str], input: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Whether components of the cluster can be stopped and started.
+pub(crate) fn has_control() -> bool {
+    std::env::var_os(CONTROL).is_some()
+}
+
+/// Stops or starts a component of the cluster.
+pub(crate) fn control(arguments: &[&str]) {
+    let program = std::env::var(CONTROL).unwrap();
+    let status = Command::new(&program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+    assert!(status.success(), "{program} {arguments:?}: {status}");
+}
+
 /// Puts the world into its right state and waits until it is.
 pub(crate) fn put() {
     let all = manifests();
@@ -114,7 +129,7 @@ pub(crate) fn apply(manifest: &str) {
 
 /// Takes the world down.
 pub(crate) fn remove() {
-    kubectl(&["delete", "namespace", "wt-test-shop", "wt-test-data", "--ignore-not-found", "--wait=false"]);
+    kubectl(&["delete", "namespace", "wt-test-shop", "wt-test-data", "--ignore-not-found", "--timeout=120s"]);
 }
 
 /// Waits until something holds.

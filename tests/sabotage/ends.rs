@@ -119,6 +119,14 @@ impl<'a> Ends<'a> {
         })
     }
 
+    /// Whether all flows of a check go from a node to pods on it, which no policy stops.
+    pub(crate) fn is_from_own_node(self, check: &'a Check) -> bool {
+        self.flows(check).all(|flow| match (self.plan.vantage(flow.probe), &*flow.party) {
+            (Vantage::Node { name }, Party::Pod { node, .. }) => name == node,
+            _ => false,
+        })
+    }
+
     /// Whether all flows of a check are sent from pods.
     pub(crate) fn sends_from_pods(self, check: &'a Check) -> bool {
         self.flows(check).all(|flow| matches!(self.plan.vantage(flow.probe), Vantage::Pod { .. }))

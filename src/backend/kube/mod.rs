@@ -13,6 +13,9 @@
 //!
 //! # Limitations
 //!
+//! - A Service whose pods are on several nodes needs a control that a policy admits: a node's own packets may go to a pod
+//!   of another node, where they are a stranger's.
+//! - The probe's image is named in a report as it was asked for, not by the digest that ran.
 //! - A probe's pod has none of the original's annotations: what a plugin derives from those (bandwidth, further
 //!   networks) it lacks.
 //! - Where a whole cluster may not be read, the namespaces that suites name are; what other namespaces hold is unknown,

@@ -222,7 +222,11 @@ fn probes_lost(base: &Arc<Base>) -> Vec<Job> {
                 probes.iter().try_for_each(|probe| hand.sabotage.signal(*probe, signal))?;
             }
             tokio::time::sleep(Duration::from_secs(2)).await;
-            stall.iter().try_for_each(|probe| hand.sabotage.signal(*probe, Signal::SIGCONT))
+            for probe in &stall {
+                // Where nothing was left to settle the run is over by now, and so is the probe.
+                let _ = hand.sabotage.signal(*probe, Signal::SIGCONT);
+            }
+            Ok(())
         };
         let expect: Expect = Box::new(move |base, index| {
             let (ends, check) = (base.ends(), base.check(index));
@@ -236,6 +240,7 @@ fn probes_lost(base: &Arc<Base>) -> Vec<Job> {
                     Reason::TooFewSamples,
                     Reason::SourceNotAble,
                     Reason::NothingCrossed,
+                    Reason::DemandNotMet,
                 ]),
                 (false, false) => Wanted::Unproven(vec![Reason::ProbeFault, Reason::Starved]),
                 (true, true) if check.expected == Expected::Denied && ends.vouched_only_by(check, &killed) => {

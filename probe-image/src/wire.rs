@@ -201,8 +201,8 @@ pub enum Stage {
     Request,
 }
 
-/// What the network did with one attempt: nothing more.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What the network did with one attempt: nothing more. The default is an attempt of which nothing was seen.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
     /// Stages passed, each with its own duration in microseconds, in order.
     pub passed: Vec<(Stage, u32)>,

@@ -226,17 +226,7 @@ fn namespaces_of(suites: &[Suite]) -> BTreeSet<String> {
 /// Finds the addresses of outside hosts: as pods of the cluster resolve them, else as the runner does.
 async fn name_hosts(kube: &mut Kube, suites: &[Suite], inventory: &mut Inventory, by: Resolver, screens: &Screens) {
     let endpoints = suites.iter().flat_map(|suite| &suite.endpoints);
-    let names: BTreeSet<String> = endpoints
-        .filter_map(|endpoint| match &endpoint.locator {
-            Locator::Host(name) => Some(name.as_str().to_owned()),
-            Locator::Workload { .. }
-            | Locator::Pods { .. }
-            | Locator::Service { .. }
-            | Locator::Address(_)
-            | Locator::Runner
-            | Locator::Nodes => None,
-        })
-        .collect();
+    let names: BTreeSet<String> = endpoints.filter_map(|endpoint| endpoint.locator.host().map(str::to_owned)).collect();
     let mut missing: Vec<String> = names.into_iter().collect();
     if missing.is_empty() {
         return;

@@ -3,7 +3,7 @@
 use super::expand::{Found, FoundPort, Place};
 use super::terms::Environment;
 use crate::model::Transport;
-use crate::suite::{Demand, Locator, PortRef, Scheme, Settings, Url};
+use crate::suite::{Demand, PortRef, Scheme, Settings, Url};
 use crate::wire::{Http, Request, Stage, Tls};
 use std::net::IpAddr;
 
@@ -170,15 +170,7 @@ fn certificate_demand(server_name: Option<&str>, environment: Environment) -> De
 
 /// The host name of an outside target.
 fn host_of(target: &Found<'_>) -> Option<String> {
-    match &target.endpoint.locator {
-        Locator::Host(name) => Some(name.as_str().to_owned()),
-        Locator::Workload { .. }
-        | Locator::Pods { .. }
-        | Locator::Service { .. }
-        | Locator::Address(_)
-        | Locator::Runner
-        | Locator::Nodes => None,
-    }
+    target.endpoint.locator.host().map(str::to_owned)
 }
 
 fn without_method(text: &str) -> &str {

@@ -107,6 +107,21 @@ pub enum Locator {
     Nodes,
 }
 
+impl Locator {
+    /// The name of an outside host, where it is found by one.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Self::Host(name) => Some(name.as_str()),
+            Self::Workload { .. }
+            | Self::Pods { .. }
+            | Self::Service { .. }
+            | Self::Address(_)
+            | Self::Runner
+            | Self::Nodes => None,
+        }
+    }
+}
+
 /// One entry of `spec.expect`.
 #[derive(Debug, Clone)]
 pub struct Line {

@@ -229,7 +229,7 @@ mod tests {
     fn seen(start: u64, errno: Option<i32>) -> Ended {
         let stop = errno.map(|errno| Stop { stage: Stage::Connect, how: How::Error { errno, icmp: None } });
         let passed = if stop.is_none() { vec![(Stage::Connect, start as u32)] } else { vec![] };
-        Ended::Seen { start, seen: Observation { passed, stop, ..crate::probe::nothing_seen() } }
+        Ended::Seen { start, seen: Observation { passed, stop, ..Observation::default() } }
     }
 
     fn fault(start: u64) -> Ended {
@@ -319,7 +319,7 @@ mod tests {
             let n = log.begin();
             let peer = Some(SocketAddr::from(([192, 0, 2, last], 443)));
             let passed = vec![(Stage::Connect, took)];
-            log.end(n, Ended::Seen { start: 1, seen: Observation { passed, peer, ..crate::probe::nothing_seen() } });
+            log.end(n, Ended::Seen { start: 1, seen: Observation { passed, peer, ..Observation::default() } });
             told(log).len()
         };
         assert_eq!([attempt(&mut log, 1, 300), attempt(&mut log, 2, 300)], [1, 1]);
@@ -330,7 +330,7 @@ mod tests {
 
     fn unfinished(start: u64, passed: Vec<(Stage, u32)>) -> Ended {
         let stop = Some(Stop { stage: Stage::Request, how: How::Unfinished });
-        Ended::Unfinished { start, seen: Observation { passed, stop, ..crate::probe::nothing_seen() } }
+        Ended::Unfinished { start, seen: Observation { passed, stop, ..Observation::default() } }
     }
 
     #[test]

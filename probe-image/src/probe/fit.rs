@@ -31,7 +31,6 @@ pub(crate) fn fit(seen: &mut Observation) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::nothing_seen;
     use crate::wire::{DnsFacts, TlsFacts};
 
     #[test]
@@ -50,7 +49,7 @@ mod tests {
             expired: true,
         };
         let dns = DnsFacts { server: None, name: text(255), rcode: None, records: vec!["\"".repeat(250); 20] };
-        let mut seen = Observation { tls: Some(Box::new(tls)), dns: Some(Box::new(dns)), ..nothing_seen() };
+        let mut seen = Observation { tls: Some(Box::new(tls)), dns: Some(Box::new(dns)), ..Observation::default() };
         fit(&mut seen);
         assert!(serde_json::to_string(&seen).unwrap().len() <= MAX_LINE - FRAME);
         assert!(!seen.tls.unwrap().subject.is_empty());

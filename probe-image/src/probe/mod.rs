@@ -90,7 +90,7 @@ pub(crate) struct Trace {
 
 impl Trace {
     fn new() -> Self {
-        Self { seen: nothing_seen(), reset_after_handshake: None }
+        Self { seen: Observation::default(), reset_after_handshake: None }
     }
 
     fn pass(&mut self, stage: Stage, began: Instant) {
@@ -100,20 +100,5 @@ impl Trace {
 
     fn local_port(&mut self, local: Option<SocketAddr>) {
         self.seen.local_port = local.map(|local| local.port());
-    }
-}
-
-/// An observation of nothing yet.
-pub(crate) fn nothing_seen() -> Observation {
-    Observation {
-        passed: Vec::new(),
-        stop: None,
-        local_port: None,
-        peer: None,
-        answer: None,
-        linger: None,
-        tls: None,
-        http: None,
-        dns: None,
     }
 }

@@ -49,7 +49,6 @@ fn same_dns(a: &DnsFacts, b: &DnsFacts) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::nothing_seen;
     use crate::wire::{Answer, Stage};
 
     #[test]
@@ -62,14 +61,14 @@ mod tests {
             passed: vec![(Stage::FirstBytes, 1)],
             local_port: Some(1),
             dns: dns(["x", "y"]),
-            ..nothing_seen()
+            ..Observation::default()
         };
         let b = Observation {
             passed: vec![(Stage::FirstBytes, 2)],
             local_port: Some(2),
             peer: Some(([127, 0, 0, 1], 1).into()),
             dns: dns(["y", "x"]),
-            ..nothing_seen()
+            ..Observation::default()
         };
         assert!(same_outcome(&a, &b));
         assert!(!same_outcome(&a, &Observation { dns: dns(["y", "z"]), ..b.clone() }));

@@ -93,7 +93,7 @@ pub(super) fn attempt(flow: &Flow, span: &Span, who: &str) -> (Ends, Duration) {
     let stopped = |how: How| {
         let before = stages.iter().copied().take_while(|stage| *stage < decides);
         let passed = before.map(|stage| (stage, QUICK_US)).collect();
-        Ends::Seen(Observation { passed, stop: Some(Stop { stage: decides, how }), ..nothing() })
+        Ends::Seen(Observation { passed, stop: Some(Stop { stage: decides, how }), ..Observation::default() })
     };
     match &span.seen {
         Seen::Fault(reason) => (Ends::Fault(*reason), span.takes),
@@ -116,7 +116,7 @@ pub(super) fn attempt(flow: &Flow, span: &Span, who: &str) -> (Ends, Duration) {
             let slow = span.at.or(stages.last().copied());
             let takes = |stage| if Some(stage) == slow { span.takes.as_micros() as u32 } else { QUICK_US };
             let passed = stages.iter().map(|stage| (*stage, takes(*stage))).collect();
-            let mut seen = Observation { passed, ..nothing() };
+            let mut seen = Observation { passed, ..Observation::default() };
             answered(flow, &span.seen, span.who.as_deref().unwrap_or(who), &mut seen);
             (Ends::Seen(seen), span.takes)
         }
@@ -130,20 +130,6 @@ const QUICK_US: u32 = 200;
 const ECONNRESET: i32 = 104;
 const ECONNREFUSED: i32 = 111;
 const EHOSTUNREACH: i32 = 113;
-
-fn nothing() -> Observation {
-    Observation {
-        passed: Vec::new(),
-        stop: None,
-        local_port: None,
-        peer: None,
-        answer: None,
-        linger: None,
-        tls: None,
-        http: None,
-        dns: None,
-    }
-}
 
 /// The stages of a request, in order.
 fn stages(flow: &Flow) -> Vec<Stage> {

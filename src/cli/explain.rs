@@ -4,7 +4,7 @@ use super::load::{self, Given};
 use super::predict::{invalid, written};
 use super::terminal::Screens;
 use crate::event::ExitCode;
-use crate::plan::{Selection, explain_flows};
+use crate::plan::{Selection, Standing, explain_flows};
 use crate::policy::{Explanation, Selects, Side};
 use crate::source::Sources;
 use clap::{Args, ValueEnum};
@@ -46,7 +46,12 @@ fn explained(args: &ExplainArgs, screens: &Screens) -> Result<ExitCode, ExitCode
     let inventory = loaded.world.inventory();
     let explanations = explain_flows(&loaded.plan, inventory).map_err(|error| invalid(&error, screens))?;
     if explanations.is_empty() {
-        screens.error("there is no flow to explain: one of the two ends matches nothing");
+        let absent = loaded.plan.checks.iter().find_map(|check| match &check.standing {
+            Standing::MatchesNothing(what) => Some(what.as_str()),
+            Standing::Provable | Standing::Unprovable(_) => None,
+        });
+        let why = absent.unwrap_or("no packet can be sent between the two ends");
+        screens.error(&format!("there is no flow to explain: {why}"));
         return Err(ExitCode::Usage);
     }
     match args.output {

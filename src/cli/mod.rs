@@ -19,6 +19,7 @@ mod run;
 mod scripted;
 pub(crate) mod session;
 pub(crate) mod sinks;
+mod suite;
 pub(crate) mod terminal;
 mod traffic;
 mod validate;
@@ -79,6 +80,8 @@ enum Command {
     Predict(predict::PredictArgs),
     /// Say why policies allow or deny a flow, rule by rule, and what would change that
     Explain(explain::ExplainArgs),
+    /// Draft a suite from what the policies of manifests or of a cluster say, for a person to correct
+    Suite(suite::SuiteArgs),
     /// Remove from a cluster what killed runs left; the cluster does so by itself some minutes later
     Clean(clean::CleanArgs),
     /// Read suites and say everything that is wrong with them; offline
@@ -222,6 +225,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::plan(&args, &screen),
         Command::Predict(args) => predict::predict(&args, &screen),
         Command::Explain(args) => explain::explain(&args, &screen),
+        Command::Suite(args) => suite::suite(&args, &screen),
         Command::Clean(args) => clean::clean(&args, &screen),
         Command::Validate(args) => validate::validate(&args, &screen),
         Command::Image(args) => image::image(&args, &screen),

@@ -7,7 +7,7 @@ use super::builder::Builder;
 use super::{Check, Flow, FlowId, Party, Plan, Prediction, Vantage};
 use crate::inventory::{Inventory, Pod, Service, TargetPort};
 use crate::model::{Family, ObjectRef, Port, Transport};
-use crate::policy::{Direction, End, Explainer, Explanation, InvalidPolicy, PolicyName, Predictor};
+use crate::policy::{BothSides, Direction, End, Explainer, Explanation, InvalidPolicy, PolicyName, Predictor};
 use crate::suite::Expected;
 use crate::wire;
 use std::collections::{BTreeMap, HashMap};
@@ -115,6 +115,16 @@ impl<'a> Predictions<'a> {
     /// Policies that are in force, by direction, with the places of their rules.
     pub(super) fn rules(&self) -> impl Iterator<Item = (&PolicyName, Direction, impl Iterator<Item = &str>)> {
         self.explainer.rules()
+    }
+
+    /// What each side of a flow lets through by itself; nothing where no policy is asked.
+    pub(super) fn sides(&mut self, from: End<'_>, to: End<'_>, family: Family) -> Option<BothSides> {
+        self.predictor.sides(from, to, family)
+    }
+
+    /// The policies in force that select a pod.
+    pub(super) fn selecting(&self, pod: usize, direction: Direction) -> Vec<&PolicyName> {
+        self.explainer.selecting(pod, direction)
     }
 
     /// Why, for the first place where the packets of a flow may end that is not as expected; and what would change it.

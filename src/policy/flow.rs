@@ -1,7 +1,7 @@
 //! One flow, predicted.
 
 use super::InvalidPolicy;
-use super::ports::PortSet;
+use super::ports::{PortSet, SetId};
 use super::rows::Rows;
 use super::rules::Rules;
 use super::universe::Entity;
@@ -58,6 +58,13 @@ impl<'a> Predictor<'a> {
         let Some((from, to)) = self.decided(from, to) else { return PortSet::all() };
         let set = self.rows.allowed(family, from, to);
         self.rows.sets.get(set).clone()
+    }
+
+    /// The sets that both sides let through; nothing where no policy can stop the flow.
+    pub(super) fn both(&mut self, from: End<'_>, to: End<'_>, family: Family) -> Option<(SetId, SetId)> {
+        let (from, to) = (self.resolve(from), self.resolve(to));
+        let (from, to) = self.decided(from, to)?;
+        Some(self.rows.sides(family, from, to))
     }
 
     /// Who has to be asked; nobody where no policy can stop the flow.

@@ -101,7 +101,7 @@ impl Predictor<'_> {
 
     /// The complete map.
     pub fn map(&mut self) -> ConnectionMap {
-        let members = self.members();
+        let members = self.standings();
         let families = self.rows.families();
         let mut links = Vec::new();
         let matrices: Vec<Vec<Vec<SetId>>> = families.iter().map(|family| self.matrix(*family)).collect();
@@ -159,7 +159,7 @@ impl Predictor<'_> {
     }
 
     /// Workloads by groups: one member for each, named by the workload where all of its pods are in one group.
-    fn members(&self) -> Vec<(Member, Standing)> {
+    pub(super) fn standings(&self) -> Vec<(Member, Standing)> {
         let universe = &self.rows.universe;
         let mut by_workload: BTreeMap<ObjectRef, BTreeMap<Entity, Vec<String>>> = BTreeMap::new();
         for (number, pod) in universe.inventory.pods.iter().enumerate().filter(|(_, pod)| !pod.host_network) {
@@ -182,7 +182,7 @@ impl Predictor<'_> {
 }
 
 /// What a member is in the universe.
-struct Standing {
+pub(super) struct Standing {
     entity: Entity,
     pods: usize,
 }

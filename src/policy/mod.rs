@@ -33,6 +33,7 @@ mod ports;
 mod rows;
 mod rules;
 mod selector;
+mod survey;
 mod universe;
 mod walk;
 
@@ -44,6 +45,7 @@ pub use flow::{End, Predictor};
 pub use map::{ConnectionMap, Link, Member, Who};
 pub use ports::PortSet;
 pub use rules::{Direction, PolicyName};
+pub use survey::{BothSides, IdleRule, NamedBlock};
 pub use walk::{Explainer, Explanation, Match, PolicyStep, RuleStep, Selects, Side};
 
 use crate::inventory::ParseCidrError;

@@ -96,10 +96,16 @@ impl<'a> Rows<'a> {
     /// ("For a connection from a source pod to a destination pod to be allowed, both the egress policy on the source pod
     /// and the ingress policy on the destination pod need to allow the connection", Kubernetes, "Network Policies").
     pub(super) fn allowed(&mut self, family: Family, from: Entity, to: Entity) -> SetId {
+        let (egress, ingress) = self.sides(family, from, to);
+        self.sets.intersection(egress, ingress)
+    }
+
+    /// What egress of the one and ingress of the other allow, each by itself.
+    pub(super) fn sides(&mut self, family: Family, from: Entity, to: Entity) -> (SetId, SetId) {
         let groups = self.universe.groups.len();
         let egress = if from < groups { self.row(family, Direction::Egress, from)[to] } else { SetId::ALL };
         let ingress = if to < groups { self.row(family, Direction::Ingress, to)[from] } else { SetId::ALL };
-        self.sets.intersection(egress, ingress)
+        (egress, ingress)
     }
 
     fn calculate(&mut self, key: &RowKey) -> Vec<SetId> {

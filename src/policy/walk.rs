@@ -109,8 +109,8 @@ pub struct Match {
 
 /// The policies of an inventory, asked for one flow at a time.
 pub struct Explainer<'a> {
-    inventory: &'a Inventory,
-    rules: Rules,
+    pub(super) inventory: &'a Inventory,
+    pub(super) rules: Rules,
 }
 
 impl<'a> Explainer<'a> {

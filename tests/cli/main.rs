@@ -4,9 +4,11 @@
 mod bad_input;
 mod deployment;
 mod documents;
+mod drafts;
 mod exit_codes;
 mod image;
 mod one_model;
+mod policies;
 mod scripted;
 mod signals;
 mod support;

@@ -157,7 +157,7 @@ pub(super) fn in_cluster(address: IpAddr) -> bool {
 }
 
 /// Whether an outside host can have an address: what routers carry, and what the lab does not use itself.
-pub(super) fn usable_outside(address: IpAddr) -> bool {
+pub fn usable_outside(address: IpAddr) -> bool {
     if RUNNER.into_iter().chain(ROUTER).chain(OUTSIDE_DNS).any(|own| own == address)
         || address == IpAddr::V4(GATEWAY_V4)
         || in_cluster(address)

@@ -62,6 +62,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::sync::mpsc;
 
+pub use addresses::usable_outside;
 pub use dns::resolver;
 pub use enter::{Entered, enter};
 pub use error::Error;

@@ -1,0 +1,112 @@
+//! Drafted suites: whatever the world, they are valid, and the policies contradict none of their lines.
+
+use crate::generate;
+use proptest::prelude::*;
+use watertight::backend::lab::{Layout, World, usable_outside};
+use watertight::cli::{outside_hosts, plan_in};
+use watertight::inventory::{Manifests, load_manifests};
+use watertight::plan::{DraftError, Environment, Plan, Selection, Standing, draft};
+use watertight::source::Sources;
+use watertight::suite::{self, Expected, Suite};
+
+/// The draft, read again and planned in the world of the same manifests.
+fn planned(manifests: &Manifests) -> Result<(String, Plan), DraftError> {
+    let world = World::place(manifests, &[], Layout::default()).expect("placed");
+    let text = draft(world.inventory(), Environment::Lab, "drafted", usable_outside)?;
+    let again = draft(world.inventory(), Environment::Lab, "drafted", usable_outside)?;
+    assert_eq!(text, again, "the same world has the same draft");
+    let suites = read(&text);
+    let world = World::place(manifests, &outside_hosts(&suites), Layout::default()).expect("placed");
+    let plan = plan_in(&world, &suites, &Selection::default()).unwrap_or_else(|error| panic!("{error:?}\n{text}"));
+    Ok((text, plan))
+}
+
+fn read(text: &str) -> Vec<Suite> {
+    let mut sources = Sources::new();
+    let file = sources.add("drafted.yaml", text);
+    let (suites, diagnostics) = suite::read(&[file], &sources);
+    assert!(diagnostics.is_empty(), "{diagnostics:?}\n{text}");
+    suites
+}
+
+/// Every check is predicted, as it is expected, and can be proven.
+#[track_caller]
+fn holds(text: &str, plan: &Plan) {
+    for check in &plan.checks {
+        assert_eq!(check.standing, Standing::Provable, "{}\n{text}", check.name);
+        let answer = check.prediction.as_ref().and_then(|prediction| prediction.answer);
+        assert_eq!(answer, Some(check.expected), "{}\n{:?}\n{text}", check.name, check.contradiction());
+    }
+}
+
+fn count(plan: &Plan, expected: Expected) -> usize {
+    plan.checks.iter().filter(|check| check.expected == expected).count()
+}
+
+#[test]
+fn the_drafts_of_all_examples_are_what_their_policies_do() {
+    let mut folders = 0;
+    for entry in std::fs::read_dir("suites").expect("the examples") {
+        let folder = entry.expect("an entry").path().join("manifests");
+        if !folder.is_dir() {
+            continue;
+        }
+        folders += 1;
+        let name = folder.to_string_lossy().into_owned();
+        let (manifests, diagnostics) = load_manifests(&[name], &mut Sources::new());
+        assert!(diagnostics.is_empty(), "{diagnostics:?}");
+        let (text, plan) = planned(&manifests).expect("a draft");
+        holds(&text, &plan);
+        // A draft that only allows, or only denies, would say nothing of these.
+        assert!(count(&plan, Expected::Allowed) > 3 && count(&plan, Expected::Denied) > 10, "{text}");
+        assert!(text.contains("everythingElse: denied"), "{text}");
+    }
+    assert!(folders >= 3, "{folders} examples with manifests");
+}
+
+#[test]
+fn a_broken_policy_shows_in_the_draft_of_the_next_day() {
+    let load = |policies: &str| {
+        let files = ["shop", "data", "policies-shop"].map(|name| format!("suites/shop/manifests/{name}.yaml"));
+        let files: Vec<String> = files.into_iter().chain([policies.to_owned()]).collect();
+        let (manifests, diagnostics) = load_manifests(&files, &mut Sources::new());
+        assert!(diagnostics.is_empty(), "{diagnostics:?}");
+        manifests
+    };
+    let (whole, _) = planned(&load("suites/shop/manifests/policies-data.yaml")).expect("a draft");
+    assert!(whole.contains("- web -> postgres denied"), "{whole}");
+    assert!(whole.contains("alone: egress rule 2 of NetworkPolicy shop/web would let it through"), "{whole}");
+    let broken = load("suites/shop/mistake");
+    let (text, plan) = planned(&broken).expect("a draft");
+    holds(&text, &plan);
+    assert!(text.contains("- \"* -> postgres allowed\""), "{text}");
+    // What was drafted before is contradicted now: a draft that expected anything at all would be noticed.
+    let suites = read(&whole);
+    let world = World::place(&broken, &outside_hosts(&suites), Layout::default()).expect("placed");
+    let plan = plan_in(&world, &suites, &Selection::default()).expect("a plan");
+    let contradicted: Vec<&str> =
+        plan.checks.iter().filter(|check| check.contradiction().is_some()).map(|check| check.name.as_str()).collect();
+    assert!(contradicted.contains(&"web -> postgres:5432 denied"), "{contradicted:?}");
+}
+
+#[test]
+fn nobody_to_draft_for_is_said() {
+    let world = World::place(&Manifests::default(), &[], Layout::default()).expect("placed");
+    let mut inventory = world.inventory().clone();
+    inventory.pods.clear();
+    let error = draft(&inventory, Environment::Lab, "drafted", usable_outside).expect_err("nobody is there");
+    assert_eq!(error, DraftError::NobodyThere);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn the_drafts_of_generated_worlds_are_what_their_policies_do(sketch in generate::world()) {
+        let mut sources = Sources::new();
+        let file = sources.add("world.yaml", sketch.manifests());
+        let (manifests, diagnostics) = watertight::inventory::read_manifests(&[file], &sources);
+        prop_assert!(diagnostics.is_empty());
+        let (text, plan) = planned(&manifests).expect("a draft");
+        holds(&text, &plan);
+    }
+}

@@ -15,8 +15,8 @@ use watertight::backend::lab::{self, Deny, Lab, Layout, Options, World};
 use watertight::backend::{Arrival, Backend};
 use watertight::cli::{engine_options, plan_in};
 use watertight::engine::{self, Observer};
-use watertight::event::{RunEvent, Summary};
-use watertight::inventory::{Manifests, read_manifests};
+use watertight::event::{CheckResult, Outcome, RunEvent, RunInfo, Summary};
+use watertight::inventory::{Manifests, PolicyState, read_manifests};
 use watertight::plan::{Selection, floor};
 use watertight::source::Sources;
 use watertight::suite::{self, Suite};
@@ -126,6 +126,8 @@ struct Quiet {
     summary: Option<Summary>,
     last_hello: Option<Duration>,
     reasons: BTreeMap<String, usize>,
+    /// What is called violated: in these worlds that is always an error.
+    violated: Vec<String>,
     /// Attempts by flow.
     attempts: Vec<u32>,
     /// The largest probe so far, KiB.
@@ -142,12 +144,29 @@ impl Observer for Quiet {
             let probes = children("__probe").into_iter().map(|pid| peak_kib(&pid));
             self.probe_kib = self.probe_kib.max(probes.max().unwrap_or(0));
         }
-        if let RunEvent::Finished { results, summary, .. } = event {
-            self.summary = Some(summary);
-            for reason in results.iter().filter_map(|result| result.reason.as_ref()) {
+    }
+
+    /// One at a time, as JSON lines have them.
+    fn finished(
+        &mut self,
+        run: RunInfo,
+        _policies: Option<Vec<PolicyState>>,
+        results: &mut dyn Iterator<Item = CheckResult>,
+    ) -> Summary {
+        let mut summary = Summary::default();
+        for result in results {
+            serde_json::to_writer(std::io::sink(), &result).expect("JSON");
+            summary.add(&result);
+            if let Some(reason) = &result.reason {
                 *self.reasons.entry(reason.code.to_owned()).or_default() += 1;
             }
+            if result.verdict == Outcome::Violated {
+                self.violated.push(format!("{}: {}", result.check.id, result.seen));
+            }
         }
+        let summary = summary.close(run.complete);
+        self.summary = Some(summary.clone());
+        summary
     }
 
     fn arrival(&mut self, arrival: &Arrival) {
@@ -173,6 +192,7 @@ async fn run_of(what: &str, workloads: usize, replicas: usize, budget: Duration)
     let planning = Instant::now();
     let plan = plan_in(&world, &suites, &Selection::default()).expect("a plan");
     let planned = planning.elapsed();
+    let kept = resident_kib();
     let (checks, flows, probes_planned) = (plan.checks.len(), plan.flows.len(), plan.probes.len());
     let up = Instant::now();
     let mut lab = Lab::up(world, Options { deny: Deny::Drop }).await.expect("up");
@@ -200,6 +220,7 @@ async fn run_of(what: &str, workloads: usize, replicas: usize, budget: Duration)
     println!("  {} proven, {} violated, {} unproven", summary.proven, summary.violated, summary.unproven);
     if summary.proven < checks {
         println!("  FAILED, however fast: not proven because of {:?}", quiet.reasons);
+        quiet.violated.iter().for_each(|violated| println!("    {violated}"));
     }
     println!(
         "  ran {took:.2?}: {ratio:.2} of the floor of {floor:.2?} (budget 1.15), of which {start:.2?} for the slowest start"
@@ -217,7 +238,12 @@ async fn run_of(what: &str, workloads: usize, replicas: usize, budget: Duration)
         each(own),
         quiet.lines
     );
-    println!("  largest probe {:.1} MiB, runner's peak {:.1} MiB", mib(quiet.probe_kib), mib(peak_kib("self")));
+    println!(
+        "  largest probe {:.1} MiB, runner {:.1} MiB once planned, at its peak {:.1} MiB",
+        mib(quiet.probe_kib),
+        mib(kept),
+        mib(peak_kib("self"))
+    );
 }
 
 /// The static agent: its size, and its memory at 1,000 TCP flows of which as many as may be wait for an answer.
@@ -283,10 +309,20 @@ fn mib(kib: u64) -> f64 {
     kib as f64 / 1024.0
 }
 
-/// `VmHWM` of a process, KiB.
+/// The most memory that a process had so far, KiB.
 fn peak_kib(pid: &str) -> u64 {
+    of_status(pid, "VmHWM:")
+}
+
+/// The memory that this process has now, KiB.
+fn resident_kib() -> u64 {
+    of_status("self", "VmRSS:")
+}
+
+/// A line of `/proc/PID/status`, KiB.
+fn of_status(pid: &str, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
     line.trim().trim_end_matches(" kB").trim().parse().unwrap_or(0)
 }
 

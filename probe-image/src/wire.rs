@@ -231,6 +231,13 @@ pub struct Observation {
     pub dns: Option<Box<DnsFacts>>,
 }
 
+impl Observation {
+    /// Whether nothing is known of the stage at which it stopped.
+    pub fn is_unfinished(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| stop.how == How::Unfinished)
+    }
+}
+
 /// Where and how an attempt stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Stop {
@@ -246,8 +253,8 @@ pub struct Stop {
 pub enum How {
     /// Nothing, to the deadline.
     Silence,
-    /// Nothing yet: the probe was told to end before the deadline. What was passed until then was passed; of this stage
-    /// nothing is known.
+    /// Nothing yet: the probe was told to end before the deadline, or stood still meanwhile. What was passed until then
+    /// was passed (by a probe that stood still in 0 microseconds); of this stage nothing is known.
     Unfinished,
     /// The kernel gave an error.
     Error {
@@ -468,7 +475,7 @@ pub struct Fault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultReason {
-    /// The probe's timer lagged more than 100 ms during the attempt.
+    /// The probe's timer lagged more than 100 ms during the attempt, and it did not get through.
     Starved,
     /// The probe ran out of sockets, descriptors or buffers.
     Resources,

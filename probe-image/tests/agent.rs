@@ -99,8 +99,10 @@ fn handshake_is_told_though_the_probe_ends_before_the_answer() {
     assert_eq!(probe.bye(), "term");
     let told: Vec<_> = probe.samples().filter(|sample| sample.flow == 1).collect();
     let unfinished = Some(Stop { stage: Stage::FirstBytes, how: How::Unfinished });
-    assert_eq!(told.len(), 1, "{:#?}", probe.read);
-    assert_eq!((told[0].attempt, stages(&told[0].seen), &told[0].seen.stop), (1, vec![Stage::Connect], &unfinished));
+    assert_eq!(told.first().map(|sample| sample.attempt), Some(1), "{:#?}", probe.read);
+    for sample in told {
+        assert_eq!((stages(&sample.seen), &sample.seen.stop), (vec![Stage::Connect], &unfinished));
+    }
     probe.assert_no_hole();
 }
 

@@ -7,7 +7,7 @@ use super::RunnerClock;
 use crate::backend::{Arrival, ProbeFault};
 use crate::plan::{FlowId, Plan, ProbeId};
 use crate::verdict::{Cause, Clock, Evidence, MAX_WALL_ERROR_US, Opened, ProbeFailure, Reading, StageTimes, read};
-use crate::wire::{self, Beat, Body, Fault, FaultReason, Hello, How, Line, Observation, Sample, Stage};
+use crate::wire::{self, Beat, Body, Fault, Hello, Line, Sample, Stage};
 use std::time::Duration;
 
 /// A probe's silence in its own time that makes it faulty.
@@ -248,8 +248,8 @@ impl Fold {
         let id = Self::its(plan, index, sample.flow)?;
         let flow = plan.flow(id);
         let reading = read(flow, self.statuses[id.0 as usize], &sample.seen);
-        if is_unfinished(&sample.seen) && !matches!(reading, Reading::Open(_)) {
-            let folded = self.evidence.flows[id.0 as usize].fault(sample.attempt, sample.start, FaultReason::Defect);
+        if sample.seen.is_unfinished() && !matches!(reading, Reading::Open(_)) {
+            let folded = self.evidence.flows[id.0 as usize].unfinished(sample.attempt);
             return folded.map_err(|error| ProbeFailure::Protocol(error.to_string()));
         }
         if let Some(peer) = sample.seen.peer {
@@ -319,9 +319,4 @@ impl Fold {
                 .get_or_insert_with(|| Box::new(Opened { attempt: sample.attempt, start: sample.start, who }));
         }
     }
-}
-
-/// Whether the probe ended before the attempt did: what it had not passed by then says nothing.
-fn is_unfinished(seen: &Observation) -> bool {
-    seen.stop.as_ref().is_some_and(|stop| stop.how == How::Unfinished)
 }

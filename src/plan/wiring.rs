@@ -198,10 +198,11 @@ fn longest_wait(plan: &Plan, check: &Check) -> Duration {
     check.flows.iter().map(|flow| plan.flow(*flow).waits.longest()).max().unwrap_or_default()
 }
 
-/// The time after which waiting any longer settles nothing.
+/// The time after which waiting any longer settles nothing: room for two samples in the place of faults.
 pub fn longest(plan: &Plan) -> Duration {
     let patience = plan.checks.iter().map(|check| check.terms.settle + check.terms.patience + check.terms.deadline);
-    patience.max().unwrap_or_default().max(floor(plan))
+    let interval = plan.checks.iter().map(|check| slowest(plan, check).interval).max().unwrap_or_default();
+    patience.max().unwrap_or_default().max(floor(plan) + 2 * interval)
 }
 
 /// The rate of the slowest probe of a check.

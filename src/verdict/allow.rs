@@ -11,7 +11,7 @@ use super::timeline::{FlowEvidence, OPENINGS_IN_A_ROW, Outcome, Steadiness};
 use super::words::{describe_demand, describe_how};
 use super::{FlowVerdict, Unproven, Violation};
 use crate::plan::{FlowId, Terms};
-use crate::wire::{FaultReason, Stage};
+use crate::wire::Stage;
 use std::time::Duration;
 
 /// Attempts after it was up, from which on a share of losses says something.
@@ -109,10 +109,8 @@ fn shut(case: Case<'_>, terms: &Terms, id: FlowId, seen: &FlowEvidence) -> FlowV
         return unproven(Reason::NotSampled, "no sample arrived".into());
     };
     let stopped_at = match seen.streaks.last().map(|streak| &streak.outcome) {
-        Some(Outcome::Fault(FaultReason::Starved)) => {
-            return unproven(Reason::Starved, "the probe's timer lagged by more than 100 ms".into());
-        }
-        Some(Outcome::Fault(_)) | None => {
+        None => return unproven(Reason::NotSampled, "no attempt was a sample".into()),
+        Some(Outcome::Fault(_)) => {
             return unproven(Reason::ProbeFault, "the probe could not carry out the attempts".into());
         }
         Some(Outcome::Read(Reading::NotSent(stop))) => {
@@ -133,10 +131,7 @@ fn shut(case: Case<'_>, terms: &Terms, id: FlowId, seen: &FlowEvidence) -> FlowV
         // three times in a row.
         Some(Outcome::Read(Reading::Open(Opening { then: None, .. }))) => match last_block(seen) {
             Some(block) => StoppedAt { stage: block.stage, block: Some(block.clone()) },
-            None if seen.latest_fault() == Some(FaultReason::Starved) => {
-                return unproven(Reason::Starved, "the probe's timer lagged by more than 100 ms".into());
-            }
-            None if seen.latest_fault().is_some() => {
+            None if seen.has_fault() => {
                 return unproven(Reason::ProbeFault, "the probe could not carry out all attempts".into());
             }
             None => return unproven(Reason::TooFewSamples, "it did not yet get through three times in a row".into()),

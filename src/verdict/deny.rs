@@ -22,7 +22,7 @@ use crate::plan::{
     Check, FlowId, MIN_DEADLINE, Plan, REQUEST_DEADLINE, RESOLVE_DEADLINE, TLS_DEADLINE, Terms, Vantage, Waits,
 };
 use crate::suite::{Demand, Mechanism};
-use crate::wire::{FaultReason, How, Stage, Transport};
+use crate::wire::{How, Stage, Transport};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -144,6 +144,17 @@ pub(super) fn blame_restart(case: Case<'_>, unproven: Unproven) -> Unproven {
     Unproven { reason: reason_of(&restarts.cause), detail, ..unproven }
 }
 
+/// Where the probe had no processor time for some attempts, too little evidence is the machine's doing.
+pub(super) fn blame_starvation(case: Case<'_>, unproven: Unproven) -> Unproven {
+    let seen = unproven.flow.map(|flow| case.evidence.flow(flow)).filter(|seen| seen.starved > 0);
+    let (Some(seen), Reason::TooFewSamples | Reason::NotSampled) = (seen, unproven.reason) else { return unproven };
+    let detail = format!(
+        "the probe's timer lagged by more than 100 ms in {} of {} attempts: {}",
+        seen.starved, seen.attempts, unproven.detail
+    );
+    Unproven { reason: Reason::Starved, detail, ..unproven }
+}
+
 /// How often a flow began anew.
 pub(super) fn restarts(case: Case<'_>, id: FlowId) -> u32 {
     case.evidence.flow(id).restarts.as_ref().map_or(0, |restarts| restarts.count)
@@ -178,9 +189,6 @@ impl<'a> BlockedSuffix<'a> {
                     Reason::CouldNotSend,
                     format!("the attempts did not leave the source: {}", describe_how(&stop.how)),
                 ),
-                Some(Outcome::Fault(FaultReason::Starved)) => {
-                    (Reason::Starved, "the probe's timer lagged by more than 100 ms".into())
-                }
                 Some(Outcome::Fault(_)) => (Reason::ProbeFault, "the probe could not carry out the attempts".into()),
                 _ => (Reason::NotSampled, "no sample arrived".into()),
             });

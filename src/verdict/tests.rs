@@ -138,11 +138,11 @@ impl Scene {
         self
     }
 
-    fn starved(&mut self, flow: FlowId, millis: u64) -> &mut Self {
+    fn fault(&mut self, flow: FlowId, millis: u64, reason: FaultReason) -> &mut Self {
         let attempt = self.next.entry(flow.0).or_default();
         *attempt += 1;
         let seen = &mut self.evidence.flows[flow.0 as usize];
-        seen.fault(*attempt, millis * 1_000, FaultReason::Starved).expect("in order");
+        seen.fault(*attempt, millis * 1_000, reason).expect("in order");
         self
     }
 
@@ -669,11 +669,37 @@ fn samples_before_one_that_was_not_sent_do_not_count() {
 fn fault_in_an_attempt_breaks_the_hold() {
     let mut scene = Scene::good().without(DENIED);
     scene.every(DENIED, 200, 2_200, 500, &silence());
-    let attempt = scene.next.entry(DENIED.0).or_default();
-    *attempt += 1;
-    scene.evidence.flows[0].fault(*attempt, 2_500_000, FaultReason::Starved).expect("in order");
-    assert_eq!(reason(&scene.deny()), Some(Reason::Starved));
+    scene.fault(DENIED, 2_500, FaultReason::Resources);
+    assert_eq!(reason(&scene.deny()), Some(Reason::ProbeFault));
     scene.every(DENIED, 3_000, 4_500, 500, &silence());
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+}
+
+#[test]
+fn starved_attempt_is_no_sample_and_interrupts_nothing() {
+    let mut scene = Scene::good().without(DENIED);
+    scene.every(DENIED, 200, 1_700, 500, &silence());
+    for at in [2_200, 2_400, 2_600] {
+        scene.fault(DENIED, at, FaultReason::Starved);
+    }
+    assert_eq!(reason(&scene.deny()), Some(Reason::Starved), "four samples and three starved attempts are no six");
+    scene.every(DENIED, 3_000, 4_500, 500, &silence());
+    assert_eq!(scene.deny(), Verdict::Proven);
+    scene.fault(DENIED, 4_600, FaultReason::Starved);
+    assert_eq!(scene.deny(), Verdict::Proven);
+}
+
+#[test]
+fn control_that_was_starved_for_longer_than_two_seconds_vouches_for_nothing_across_that_time() {
+    for (without, says) in [(0, Verdict::Proven), (1_500, Verdict::Proven)] {
+        let mut scene = Scene::good().without(CONTROL);
+        scene.every(CONTROL, 100, 2_000, 300, &open()).fault(CONTROL, 2_100, FaultReason::Starved);
+        scene.every(CONTROL, 2_200 + without, 9_000, 300, &open());
+        assert_eq!(scene.deny(), says, "{without} ms without a sample");
+    }
+    let mut scene = Scene::good().without(CONTROL);
+    scene.every(CONTROL, 100, 1_900, 300, &open()).fault(CONTROL, 2_100, FaultReason::Starved);
+    scene.every(CONTROL, 4_000, 9_000, 300, &open());
     assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
 }
 
@@ -982,10 +1008,7 @@ fn an_allow_that_only_our_own_faults_interrupt_is_not_violated() {
     let mut scene = Scene::new();
     for n in 0..12_u64 {
         scene.read(ALLOWED, n * 1_000, open());
-        let attempt = scene.next.entry(ALLOWED.0).or_default();
-        *attempt += 1;
-        let fault = scene.evidence.flows[4].fault(*attempt, (n * 1_000 + 500) * 1_000, FaultReason::Starved);
-        fault.expect("in order");
+        scene.fault(ALLOWED, n * 1_000 + 500, FaultReason::Starved);
     }
     scene.read(ALLOWED, 12_500, open());
     for flow in [CONTROL, CROSSING] {
@@ -1120,8 +1143,20 @@ fn startup_leak_violates_where_it_is_not_to_be_or_lasts_or_returns_or_has_gaps()
 fn attempt_that_was_starved_does_not_break_a_startup_leak() {
     let mut scene = with_a_clone();
     vouched(&mut scene, 60_000);
-    scene.starved(DENIED, 50).every(OTHER, 0, 60_000, 500, &open()).every(DENIED, 100, 1_100, 500, &open());
-    scene.starved(DENIED, 1_600).read(DENIED, 2_100, open()).every(DENIED, 2_600, 58_000, 500, &silence());
+    scene.fault(DENIED, 50, FaultReason::Starved).every(OTHER, 0, 60_000, 500, &open()).every(
+        DENIED,
+        100,
+        1_100,
+        500,
+        &open(),
+    );
+    scene.fault(DENIED, 1_600, FaultReason::Starved).read(DENIED, 2_100, open()).every(
+        DENIED,
+        2_600,
+        58_000,
+        500,
+        &silence(),
+    );
     assert_eq!(scene.deny(), Verdict::Proven);
 }
 

@@ -77,6 +77,8 @@ pub struct FlowEvidence {
     pub opened: u32,
     /// Attempts that were blocked.
     pub blocked: u32,
+    /// Attempts since it last began for which the probe had no processor time: no samples.
+    pub starved: u32,
     /// The first opening. Kept whatever follows: once is enough against a deny.
     pub first_open: Option<Box<Opened>>,
     /// An opening around the time at which the pod at either end was replaced: nobody knows who answered whom.
@@ -308,12 +310,28 @@ impl FlowEvidence {
 
     /// Folds in a fault of our machinery in one attempt.
     ///
+    /// An attempt that was starved did not get through, or it would have been told as an opening; no more is known of it,
+    /// and it neither counts nor interrupts. Any other fault does interrupt.
+    ///
     /// # Errors
     /// [`OutOfOrder`]: nothing was folded in.
     pub fn fault(&mut self, attempt: u32, start: u64, reason: FaultReason) -> Result<(), OutOfOrder> {
+        self.unfinished(attempt)?;
+        if reason == FaultReason::Starved {
+            self.starved += u32::from(start >= self.from);
+        } else {
+            self.attempt(Outcome::Fault(reason), start, StageTimes::default());
+        }
+        Ok(())
+    }
+
+    /// Folds in an attempt of which nothing is known at the stage that matters.
+    ///
+    /// # Errors
+    /// [`OutOfOrder`]: nothing was folded in.
+    pub fn unfinished(&mut self, attempt: u32) -> Result<(), OutOfOrder> {
         self.catch_up_to(attempt)?;
         self.break_run();
-        self.attempt(Outcome::Fault(reason), start, StageTimes::default());
         Ok(())
     }
 
@@ -372,6 +390,7 @@ impl FlowEvidence {
         self.from = self.from.max(from);
         self.first_start = None;
         self.steady = None;
+        self.starved = 0;
     }
 
     fn note_opening(&mut self, opened: Opened) {
@@ -488,12 +507,9 @@ impl FlowEvidence {
         })
     }
 
-    /// The last fault among the kept streaks.
-    pub fn latest_fault(&self) -> Option<FaultReason> {
-        self.streaks.iter().rev().find_map(|streak| match streak.outcome {
-            Outcome::Fault(reason) => Some(reason),
-            Outcome::Read(_) => None,
-        })
+    /// Whether our machinery failed in one of the kept streaks.
+    pub fn has_fault(&self) -> bool {
+        self.streaks.iter().any(|streak| matches!(streak.outcome, Outcome::Fault(_)))
     }
 }
 

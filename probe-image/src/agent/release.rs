@@ -5,7 +5,8 @@
 //!
 //! 1. an attempt is reported only after all that started before it;
 //! 2. before a fault, a beat tells how many attempts had the old outcome;
-//! 3. after a fault, and after a line that was dropped, the next attempt is a sample whatever its outcome.
+//! 3. after a fault, an attempt that was not finished, and a line that was dropped, the next attempt is a sample whatever
+//!    its outcome.
 
 use crate::probe::same_outcome;
 use crate::wire::{Beat, Body, Fault, FaultReason, MAX_LINE, Observation, Sample};
@@ -147,6 +148,9 @@ impl FlowLog {
                 } else {
                     self.knows(seen.peer);
                     self.last = Some(seen.clone());
+                    if seen.is_unfinished() {
+                        self.forget();
+                    }
                     Released::Line(Body::Sample(Sample { flow: self.flow, attempt: self.reported, start, seen }))
                 }
             }

@@ -1,7 +1,8 @@
 //! The sampler's loop: start what is due, report what has ended, beat.
 //!
 //! 1. Measure the lag first, so that nothing of a stall is handled before the stall is known.
-//! 2. An attempt that would start late is a fault; one that overlaps a stall is a fault.
+//! 2. An attempt that would start late is a fault; one that overlaps a stall is a fault, unless it got through: what it
+//!    passed it has passed, however late that was looked at.
 //! 3. Report each flow in the order of attempts.
 //! 4. Never wait for anything but time, results and the end.
 
@@ -11,7 +12,7 @@ use super::output::{Output, Sent};
 use super::plain::{Over, PlainLane};
 use super::release::{Ended, Released, beat};
 use crate::probe::{Common, Prepared, Seen};
-use crate::wire::{Body, Fault, FaultReason, How, Observation, Plan};
+use crate::wire::{Body, Fault, FaultReason, How, Observation, Plan, Stage};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -198,7 +199,7 @@ impl<'a> Sampler<'a> {
             self.lag.stalled(start, end).then(|| "the probe stood still during the attempt".to_owned())
         };
         let ended = match (starved, ended) {
-            (Some(detail), Ended::Seen { .. }) => Ended::Fault { start, reason: FaultReason::Starved, detail },
+            (Some(detail), Ended::Seen { start, seen }) => despite_stall(start, seen, detail),
             (_, ended) => ended,
         };
         self.flows.end(due, ended);
@@ -312,14 +313,51 @@ async fn attempt(prepared: &Prepared, common: &Common, report: &mut Report, slot
     drop(slot);
 }
 
+/// What an attempt during a stall still shows: the stages that it passed, without their times. Silence at the next one
+/// was our own.
+fn despite_stall(start: u64, mut seen: Observation, detail: String) -> Ended {
+    seen.passed.iter_mut().for_each(|(_, us)| *us = 0);
+    match &mut seen.stop {
+        Some(_) if seen.passed.iter().all(|(stage, _)| *stage == Stage::Resolve) => {
+            return Ended::Fault { start, reason: FaultReason::Starved, detail };
+        }
+        Some(stop) => stop.how = How::Unfinished,
+        None => {}
+    }
+    Ended::Seen { start, seen }
+}
+
 fn ended(start: u64, seen: Seen) -> Ended {
     match seen {
-        Ok(seen) if is_unfinished(&seen) => Ended::Unfinished { start, seen },
+        Ok(seen) if seen.is_unfinished() => Ended::Unfinished { start, seen },
         Ok(seen) => Ended::Seen { start, seen },
         Err((reason, detail)) => Ended::Fault { start, reason, detail },
     }
 }
 
-fn is_unfinished(seen: &Observation) -> bool {
-    seen.stop.as_ref().is_some_and(|stop| stop.how == How::Unfinished)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Stop;
+
+    fn during_a_stall(passed: &[Stage], stopped_at: Option<Stage>) -> Ended {
+        let stop = stopped_at.map(|stage| Stop { stage, how: How::Silence });
+        let passed = passed.iter().map(|stage| (*stage, 250_000)).collect();
+        despite_stall(7, Observation { passed, stop, ..Observation::default() }, String::new())
+    }
+
+    #[test]
+    fn what_got_through_during_a_stall_got_through_and_what_did_not_is_a_fault() {
+        let Ended::Seen { start: 7, seen } = during_a_stall(&[Stage::Connect], None) else {
+            panic!("an opening was lost")
+        };
+        assert_eq!((seen.passed, seen.stop), (vec![(Stage::Connect, 0)], None));
+        let Ended::Seen { seen, .. } = during_a_stall(&[Stage::Connect], Some(Stage::Request)) else {
+            panic!("a handshake was lost")
+        };
+        assert!(seen.is_unfinished() && seen.passed == [(Stage::Connect, 0)]);
+        for passed in [&[][..], &[Stage::Resolve]] {
+            assert!(matches!(during_a_stall(passed, Some(Stage::Connect)), Ended::Fault { .. }));
+        }
+    }
 }

@@ -14,6 +14,8 @@ pub(super) const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
 /// The hardware address of the near end of every link, and the link-local address that follows from it.
 pub(super) const GATEWAY_MAC: [u8; 6] = [0xee; 6];
+/// The hardware address of the far end of every link.
+pub(super) const FAR_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 1];
 /// See [`GATEWAY_MAC`] (RFC 4291 appendix A).
 pub(super) const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0xecee, 0xeeff, 0xfeee, 0xeeee);
 

@@ -90,6 +90,7 @@ impl Running {
         };
         running.load_services()?;
         running.load_policies()?;
+        wiring::track_briefly(&running.wired.nodes)?;
         for (group, netns) in responder::groups(&running.world, &running.wired, &running.certificates) {
             running.responder.serve(&group, netns)?;
         }

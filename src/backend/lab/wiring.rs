@@ -10,7 +10,7 @@
 //! Every pod's default route goes to one address, [`GATEWAY_V4`] or [`GATEWAY_V6`], which the near end of each
 //! link answers for. So a pod may have any address, also one that a manifest states, and nothing needs a bridge.
 
-use super::addresses::{self, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, ROUTER_V4};
+use super::addresses::{self, FAR_MAC, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, ROUTER_V4};
 use super::error::Error;
 use super::netns::{Netns, on_own_thread, refused};
 use super::obstacle::Operation;
@@ -18,6 +18,7 @@ use super::tables::Draft;
 use super::world::World;
 use nix::errno::Errno;
 use nlink::netlink::link::VethLink;
+use nlink::netlink::neigh::Neighbor;
 use nlink::netlink::nftables::types::{BaseChain, FilterHook, Priority};
 use nlink::netlink::types::addr::Scope;
 use nlink::netlink::types::route::{RouteScope, RouteType};
@@ -47,6 +48,15 @@ const ROUTING: [(&str, &str); 6] = [
     // The gateway's address is on the loopback link and must be answered for on every other.
     ("ipv4/conf/all/arp_ignore", "0"),
     ("ipv4/conf/all/send_redirects", "0"),
+];
+
+/// How long connections of each kind are remembered, seconds: longer than any attempt waits.
+const TRACKED_S: [(&str, &str); 5] = [
+    ("tcp_timeout_syn_sent", "10"),
+    ("tcp_timeout_syn_recv", "10"),
+    ("tcp_timeout_fin_wait", "10"),
+    ("tcp_timeout_last_ack", "10"),
+    ("tcp_timeout_time_wait", "5"),
 ];
 
 /// The loopback link is the first of every namespace (`LOOPBACK_IFINDEX`, `include/net/net_namespace.h`).
@@ -194,12 +204,12 @@ async fn attach(
     link: &Link<'_>,
 ) -> Result<u32, Error> {
     let failed = |what| move |source| Error::Wire { whose: link.whose.to_owned(), what, source };
-    near.add_link(VethLink::new(&link.name, "eth0").address(GATEWAY_MAC).peer_netns_fd(netns)).await.map_err(
-        |source| match source.errno().map(Errno::from_raw) {
+    near.add_link(VethLink::new(&link.name, "eth0").address(GATEWAY_MAC).peer_address(FAR_MAC).peer_netns_fd(netns))
+        .await
+        .map_err(|source| match source.errno().map(Errno::from_raw) {
             Some(errno @ (Errno::EOPNOTSUPP | Errno::EPERM | Errno::ENODEV)) => refused(Operation::Veth, errno),
             _ => failed("link")(source),
-        },
-    )?;
+        })?;
     let near_index = index(near, &link.name).await.map_err(failed("find the link"))?;
     let far_index = index(far, "eth0").await.map_err(failed("find the link"))?;
     far.set_link_up_by_index(far_index).await.map_err(failed("link up"))?;
@@ -216,6 +226,7 @@ async fn attach(
                     route = route.prefsrc(source);
                 }
                 near.add_route(route).await.map_err(failed("route"))?;
+                known(far, far_index, IpAddr::V4(link.gateway), GATEWAY_MAC).await.map_err(failed("gateway"))?;
             }
             IpAddr::V6(v6) => {
                 far.add_address(Ipv6Address::with_index(far_index, v6, 128).nodad())
@@ -228,10 +239,44 @@ async fn attach(
                     route = route.prefsrc(source);
                 }
                 near.add_route(route).await.map_err(failed("route"))?;
+                known(far, far_index, IpAddr::V6(GATEWAY_V6), GATEWAY_MAC).await.map_err(failed("gateway"))?;
             }
         }
+        known(near, near_index, *address, FAR_MAC).await.map_err(failed("neighbour"))?;
     }
     Ok(near_index)
+}
+
+/// Tells a namespace for good who its neighbour on a link is.
+///
+/// Neighbours that it had to ask for would share one table of 1,024 with every other namespace of the machine
+/// (`gc_thresh3`, `net/core/neighbour.c`), and a world of some hundred pods would lose packets to it; permanent ones do
+/// not count.
+async fn known(conn: &Connection<Route>, link: u32, address: IpAddr, mac: [u8; 6]) -> nlink::Result<()> {
+    conn.replace_neighbor(Neighbor::with_index(link, address).lladdr(mac).permanent()).await
+}
+
+/// Lets nodes forget connections soon that nothing came of, and those that are over: with the kernel's two minutes for
+/// each, a run of many denied flows would fill the table of connections, and packets of allowed ones would be lost.
+///
+/// # Errors
+/// What cannot be set. Where the kernel tracks no connections there is nothing to set.
+pub(super) fn track_briefly(nodes: &[Netns]) -> Result<(), Error> {
+    for node in nodes {
+        node.run(|| {
+            for (key, seconds) in TRACKED_S {
+                let path = format!("/proc/sys/net/netfilter/nf_conntrack_{key}");
+                match std::fs::write(&path, seconds) {
+                    Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(Error::Sysctl { path, source });
+                    }
+                    Ok(()) | Err(_) => {}
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 async fn index(conn: &Connection<Route>, name: &str) -> nlink::Result<u32> {

@@ -344,11 +344,12 @@ pub(super) fn plan(
     loaded.map(|loaded| (loaded.plan, loaded.foreseen))
 }
 
-/// What exists in a cluster, for those who only look.
+/// What exists in a cluster, for those who only look; with the addresses of the hosts that suites name, as this machine
+/// resolves them.
 ///
 /// # Errors
 /// What has been shown already, as an exit code.
-pub(super) fn inventory(cluster: &ClusterArgs, screens: &Screens) -> Result<Inventory, ExitCode> {
+pub(super) fn inventory(cluster: &ClusterArgs, suites: &[Suite], screens: &Screens) -> Result<Inventory, ExitCode> {
     let impossible = |error: kube::Error| {
         screens.error(&describe(&error));
         ExitCode::Impossible
@@ -364,7 +365,9 @@ pub(super) fn inventory(cluster: &ClusterArgs, screens: &Screens) -> Result<Inve
         for note in kube.notes() {
             screens.note(note);
         }
-        kube.inventory().await.map_err(impossible)
+        let mut inventory = kube.inventory().await.map_err(impossible)?;
+        name_hosts(&mut kube, suites, &mut inventory, Resolver::Runner, screens).await;
+        Ok(inventory)
     });
     runtime.shutdown_background();
     inventory

@@ -1,10 +1,13 @@
-//! `watertight explain 'SOURCE -> TARGET:PORT' --lab MANIFESTS...`: why, policy by policy and rule by rule.
+//! `watertight explain 'SOURCE -> TARGET:PORT'`: why, policy by policy and rule by rule, in a cluster or with `--lab
+//! MANIFESTS...` in the world of manifests.
 
+use super::cluster::{self, ClusterArgs};
 use super::load::{self, Given};
 use super::predict::{invalid, written};
 use super::terminal::Screens;
 use crate::event::ExitCode;
-use crate::plan::{Selection, Standing, explain_flows};
+use crate::inventory::Inventory;
+use crate::plan::{Plan, Selection, Standing, explain_flows};
 use crate::policy::{Explanation, Selects, Side};
 use crate::source::Sources;
 use clap::{Args, ValueEnum};
@@ -15,12 +18,17 @@ pub(super) struct ExplainArgs {
     /// Who sends what to whom, as in a suite: 'shop/Deployment/web -> data/StatefulSet/postgres:5432'
     #[arg(value_name = "FLOW")]
     flow: String,
-    /// Manifests of the world: files, folders, or - for standard input
-    #[arg(long, value_name = "MANIFESTS", num_args = 1.., required = true)]
+    /// In the world of these manifests instead of a cluster: files, folders, or - for standard input
+    #[arg(long, value_name = "MANIFESTS", num_args = 1..)]
     lab: Vec<String>,
+    /// In the cluster as it would be if these manifests were applied
+    #[arg(long, value_name = "MANIFESTS", num_args = 1.., conflicts_with = "lab")]
+    apply: Vec<String>,
     /// How it is written
     #[arg(short = 'o', long = "output", value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -41,12 +49,10 @@ fn explained(args: &ExplainArgs, screens: &Screens) -> Result<ExitCode, ExitCode
     let flow = args.flow.trim();
     let stated = ["allowed", "denied"].iter().any(|word| flow.ends_with(word));
     let line = if stated { flow.to_owned() } else { format!("{flow} allowed") };
-    let (suites, manifests) = load::read(&Given::Line(&line), &args.lab, false, &mut sources, screens)?;
-    let loaded = load::world_and_plan(&suites, &manifests, &Selection::default(), &sources, screens)?;
-    let inventory = loaded.world.inventory();
-    let explanations = explain_flows(&loaded.plan, inventory).map_err(|error| invalid(&error, screens))?;
+    let (plan, inventory) = planned(args, &line, &mut sources, screens)?;
+    let explanations = explain_flows(&plan, &inventory).map_err(|error| invalid(&error, screens))?;
     if explanations.is_empty() {
-        let absent = loaded.plan.checks.iter().find_map(|check| match &check.standing {
+        let absent = plan.checks.iter().find_map(|check| match &check.standing {
             Standing::MatchesNothing(what) => Some(what.as_str()),
             Standing::Provable | Standing::Unprovable(_) => None,
         });
@@ -64,6 +70,23 @@ fn explained(args: &ExplainArgs, screens: &Screens) -> Result<ExitCode, ExitCode
             written(&told.join("\n"), screens)
         }
     }
+}
+
+/// The flow in the world that is meant.
+fn planned(
+    args: &ExplainArgs,
+    line: &str,
+    sources: &mut Sources,
+    screens: &Screens,
+) -> Result<(Plan, Inventory), ExitCode> {
+    if !args.lab.is_empty() {
+        let (suites, manifests) = load::read(&Given::Line(line), &args.lab, false, sources, screens)?;
+        let loaded = load::world_and_plan(&suites, &manifests, &Selection::default(), sources, screens)?;
+        return Ok((loaded.plan, loaded.world.inventory().clone()));
+    }
+    let (suites, manifests) = load::read(&Given::Line(line), &args.apply, false, sources, screens)?;
+    let inventory = cluster::inventory(&args.cluster, &suites, screens)?.with_applied(&manifests);
+    Ok((load::plan_unsent(&inventory, &suites, sources, screens)?, inventory))
 }
 
 /// One explanation; `alike` other pairs of pods have the same.

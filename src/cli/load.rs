@@ -148,6 +148,21 @@ pub(super) fn plan_in_cluster(
     Ok(plan)
 }
 
+/// What suites mean where nothing will be sent: what could never be proven is planned like the rest.
+///
+/// # Errors
+/// What has been shown already, as an exit code.
+pub(super) fn plan_unsent(
+    inventory: &Inventory,
+    suites: &[Suite],
+    sources: &Sources,
+    screens: &Screens,
+) -> Result<Plan, ExitCode> {
+    let none = Landmarks { on_pods: None, on_nodes: None, from_nodes: false, witnesses: Vec::new() };
+    let planned = plan::resolve(suites, inventory, Environment::Lab, &none, &Selection::default());
+    planned.map_err(|error| show_plan_error(&error, sources, screens))
+}
+
 /// How the plan is made again when the cluster has changed; outside hosts keep their addresses.
 pub(super) fn replan_in_cluster(inventory: &Inventory, suites: &[Suite], selection: &Selection) -> Replan {
     let (hosts, suites, selection) = (inventory.hosts.clone(), suites.to_vec(), selection.clone());

@@ -59,7 +59,7 @@ fn from_manifests(args: &SuiteArgs, manifests: &[String], screens: &Screens) -> 
 }
 
 fn from_cluster(args: &SuiteArgs, screens: &Screens) -> Result<String, ExitCode> {
-    let inventory = cluster::inventory(&args.cluster, screens)?;
+    let inventory = cluster::inventory(&args.cluster, &[], screens)?;
     text(args, &inventory, Environment::Cluster, |_| true, screens)
 }
 

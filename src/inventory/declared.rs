@@ -27,7 +27,7 @@ impl From<&Manifests> for Inventory {
 }
 
 /// A DaemonSet's one entry stands for its pods on all nodes.
-fn pod(declared: &DeclaredPod) -> Pod {
+pub(super) fn pod(declared: &DeclaredPod) -> Pod {
     Pod {
         namespace: declared.namespace.clone(),
         name: declared.name.clone(),

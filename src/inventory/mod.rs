@@ -4,6 +4,7 @@
 //! what exists, in a cluster (as watched) or in the lab (as placed). Everything downstream takes an
 //! `Inventory` and does not know which of the two it came from.
 
+mod apply;
 mod cidr;
 mod cluster_policy;
 mod declared;

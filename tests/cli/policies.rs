@@ -87,6 +87,9 @@ fn what_became_reachable_is_told_before_what_became_unreachable() {
     let closed = json["closed"].as_array().unwrap();
     assert_eq!(json["opened"], serde_json::json!([]), "{json}");
     assert!(closed.iter().any(|link| link["from"] == "shop/Deployment/web"), "{json}");
+    let none = ran(&mut watertight(["predict", "--diff", MANIFESTS, MANIFESTS, "-o", "json"]));
+    let none: serde_json::Value = serde_json::from_str(&none.ends(0).out).unwrap();
+    assert_eq!(none, serde_json::json!({ "opened": [], "closed": [] }));
     let csv = ran(&mut watertight(["predict", "--diff", &mistaken, MANIFESTS, "-o", "csv"]));
     assert!(csv.ends(0).out.starts_with("change,from,to,family,ports\r\nclosed,"), "{}", csv.out);
     let markdown = ran(&mut watertight(["predict", "--diff", &mistaken, MANIFESTS, "-o", "markdown"]));
@@ -128,7 +131,7 @@ fn predictions_that_cannot_be_made_are_refused() {
     let files = Files::new();
     let absent = files.name("absent.yaml");
     let kubeconfig = files.name("kubeconfig");
-    let calls: [(&[&str], i32, &str); 8] = [
+    let calls: [(&[&str], i32, &str); 13] = [
         (&["predict", &absent], 2, "it does not exist"),
         (&["predict", MANIFESTS, "--from", "shop/Deployment/wbe"], 2, "did you mean shop/Deployment/web?"),
         (&["predict", MANIFESTS, "--to", "nobody"], 2, "no workload is called nobody"),
@@ -137,6 +140,11 @@ fn predictions_that_cannot_be_made_are_refused() {
         (&["predict", "--diff", MANIFESTS], 2, "2 values required"),
         (&["predict", "--diff", MANIFESTS, &absent], 2, "it does not exist"),
         (&["predict", "--kubeconfig", &kubeconfig], 5, "kubeconfig"),
+        (&["predict", MANIFESTS, "--exit-code"], 2, "--exit-code goes with --diff or --apply"),
+        (&["predict", MANIFESTS, "--apply", MANIFESTS], 2, "cannot be used with"),
+        (&["predict", "--apply", &absent, "--kubeconfig", &kubeconfig], 2, "it does not exist"),
+        (&["predict", "--apply", MANIFESTS, "--kubeconfig", &kubeconfig], 5, "kubeconfig"),
+        (&["predict", "--suite", SUITE, "--kubeconfig", &kubeconfig], 5, "kubeconfig"),
     ];
     for (call, code, words) in calls {
         let ran = ran(&mut watertight(call));
@@ -221,7 +229,12 @@ fn flows_that_cannot_be_explained_are_refused() {
     let absent = files.name("absent.yaml");
     let manifests = ran(&mut watertight(["explain", "a/Pod/b -> a/Pod/c:1", "--lab", &absent]));
     manifests.ends(2).complains("it does not exist");
-    for ran in [nobody, nonsense, port, manifests] {
+    let kubeconfig = files.name("kubeconfig");
+    let cluster = ran(&mut watertight(["explain", "a/Pod/b -> a/Pod/c:1", "--kubeconfig", &kubeconfig]));
+    cluster.ends(5).complains("kubeconfig");
+    let both = ran(&mut watertight(["explain", "a/Pod/b -> a/Pod/c:1", "--lab", MANIFESTS, "--apply", MANIFESTS]));
+    both.ends(2).complains("cannot be used with");
+    for ran in [nobody, nonsense, port, manifests, cluster, both] {
         assert_eq!(ran.out, "");
     }
 }

@@ -11,7 +11,8 @@ use crate::plan::{Check, Plan, Selection};
 use crate::policy::{ConnectionMap, InvalidPolicy, Predictor, Who};
 use crate::source::Sources;
 use clap::{Args, ValueEnum};
-use render::{Change, Row};
+use render::{Change, Kind, Row};
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 #[derive(Debug, Args)]
@@ -20,13 +21,16 @@ pub(super) struct PredictArgs {
     #[arg(value_name = "MANIFESTS")]
     manifests: Vec<String>,
     /// Predict each line of a suite instead of the whole map (repeatable)
-    #[arg(long, value_name = "SUITE", conflicts_with = "diff", requires = "manifests")]
+    #[arg(long, value_name = "SUITE", conflicts_with = "diff")]
     suite: Vec<String>,
     /// Compare two sets of manifests: what became reachable, then what became unreachable
     #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with = "manifests")]
     diff: Vec<String>,
-    /// With --diff: exit with 3 if anything differs
-    #[arg(long, requires = "diff")]
+    /// What would change in the cluster if these manifests were applied; with --suite, each line as it would be then
+    #[arg(long, value_name = "MANIFESTS", num_args = 1.., conflicts_with_all = ["manifests", "diff"])]
+    apply: Vec<String>,
+    /// With --diff or --apply: exit with 3 if anything differs
+    #[arg(long)]
     exit_code: bool,
     /// Only what this workload could reach: NAMESPACE/KIND/NAME
     #[arg(long, value_name = "WORKLOAD", conflicts_with = "suite")]
@@ -60,45 +64,57 @@ pub(super) enum Format {
 }
 
 pub(super) fn predict(args: &PredictArgs, screens: &Screens) -> ExitCode {
+    if args.exit_code && args.diff.is_empty() && args.apply.is_empty() {
+        screens.error("--exit-code goes with --diff or --apply");
+        return ExitCode::Usage;
+    }
     let done = match (args.diff.as_slice(), args.suite.as_slice()) {
         ([before, after], _) => compare(args, before, after, screens),
-        (_, []) => map(args, &args.manifests, screens).and_then(|map| {
+        (_, []) if !args.apply.is_empty() => applied(args, screens),
+        (_, []) => inventory(args, &args.manifests, screens).and_then(|inventory| {
+            let mut map = map(&inventory, screens)?;
+            narrow(args, &mut [&mut map], screens)?;
             let rows = map.links.iter().map(|link| Row { change: None, link }).collect::<Vec<_>>();
-            written(&render::links(args.output, &rows, &map), screens)
+            written(&render::links(args.output, Kind::Map, &rows, &map), screens)
         }),
         (_, suites) => lines(args, suites, screens),
     };
     done.unwrap_or_else(|code| code)
 }
 
-/// The map of some manifests, narrowed to what is asked for.
-fn map(args: &PredictArgs, paths: &[String], screens: &Screens) -> Result<ConnectionMap, ExitCode> {
-    let inventory = if paths.is_empty() {
-        cluster::inventory(&args.cluster, screens)?
-    } else {
-        let manifests = load::manifests(paths, args.strict, &mut Sources::new(), screens)?;
-        Inventory::from(&manifests)
-    };
-    note_unknown(&inventory.cluster_policies, screens);
-    let mut map = Predictor::new(&inventory).map_err(|error| invalid(&error, screens))?.map();
-    narrow(args, &mut map, screens)?;
-    Ok(map)
+/// What manifests declare, or what the cluster has.
+fn inventory(args: &PredictArgs, paths: &[String], screens: &Screens) -> Result<Inventory, ExitCode> {
+    if paths.is_empty() {
+        return cluster::inventory(&args.cluster, &[], screens);
+    }
+    let manifests = load::manifests(paths, args.strict, &mut Sources::new(), screens)?;
+    Ok(Inventory::from(&manifests))
 }
 
-fn narrow(args: &PredictArgs, map: &mut ConnectionMap, screens: &Screens) -> Result<(), ExitCode> {
+fn map(inventory: &Inventory, screens: &Screens) -> Result<ConnectionMap, ExitCode> {
+    note_unknown(&inventory.cluster_policies, screens);
+    Ok(Predictor::new(inventory).map_err(|error| invalid(&error, screens))?.map())
+}
+
+/// Keeps what is asked for. A workload counts as known if any of the maps has it.
+fn narrow(args: &PredictArgs, maps: &mut [&mut ConnectionMap], screens: &Screens) -> Result<(), ExitCode> {
     let is = |who: &Who, wanted: &str| matches!(who, Who::Member(member) if member.workload.to_string() == wanted);
     for wanted in args.from.iter().chain(&args.to) {
-        if !map.members.iter().any(|member| member.workload.to_string() == *wanted) {
-            let known: Vec<String> = map.members.iter().map(|member| member.workload.to_string()).collect();
+        let members = maps.iter().flat_map(|map| &map.members);
+        let known: BTreeSet<String> = members.map(|member| member.workload.to_string()).collect();
+        if !known.contains(wanted) {
             let near = known.iter().min_by_key(|name| strsim::damerau_levenshtein(name, wanted));
             let help = near.map_or("there is no workload at all".to_owned(), |near| format!("did you mean {near}?"));
             screens.error(&format!("no workload is called {wanted}; {help}"));
             return Err(ExitCode::Usage);
         }
     }
-    map.links.retain(|link| {
-        args.from.as_ref().is_none_or(|from| is(&link.from, from)) && args.to.as_ref().is_none_or(|to| is(&link.to, to))
-    });
+    for map in maps {
+        map.links.retain(|link| {
+            args.from.as_ref().is_none_or(|from| is(&link.from, from))
+                && args.to.as_ref().is_none_or(|to| is(&link.to, to))
+        });
+    }
     Ok(())
 }
 
@@ -118,31 +134,57 @@ fn note_unknown(policies: &[ClusterPolicy], screens: &Screens) {
 }
 
 fn compare(args: &PredictArgs, before: &str, after: &str, screens: &Screens) -> Result<ExitCode, ExitCode> {
-    let earlier = map(args, &[before.to_owned()], screens);
-    let later = map(args, &[after.to_owned()], screens)?;
-    let (opened, closed) = earlier?.changes(&later);
+    // Both are read before either is given up, so that all mistakes are shown at once.
+    let earlier = inventory(args, &[before.to_owned()], screens);
+    let later = inventory(args, &[after.to_owned()], screens)?;
+    differences(args, &earlier?, &later, screens)
+}
+
+/// The cluster as it is, and as it would be.
+fn applied(args: &PredictArgs, screens: &Screens) -> Result<ExitCode, ExitCode> {
+    let manifests = load::manifests(&args.apply, args.strict, &mut Sources::new(), screens)?;
+    let before = cluster::inventory(&args.cluster, &[], screens)?;
+    differences(args, &before, &before.with_applied(&manifests), screens)
+}
+
+fn differences(
+    args: &PredictArgs,
+    before: &Inventory,
+    after: &Inventory,
+    screens: &Screens,
+) -> Result<ExitCode, ExitCode> {
+    let (mut earlier, mut later) = (map(before, screens)?, map(after, screens)?);
+    narrow(args, &mut [&mut earlier, &mut later], screens)?;
+    let (opened, closed) = earlier.changes(&later);
     let opened_rows = opened.iter().map(|link| Row { change: Some(Change::Opened), link });
     let closed_rows = closed.iter().map(|link| Row { change: Some(Change::Closed), link });
     let rows: Vec<Row<'_>> = opened_rows.chain(closed_rows).collect();
-    written(&render::links(args.output, &rows, &later), screens)?;
+    written(&render::links(args.output, Kind::Changes, &rows, &later), screens)?;
     screens.note(&format!("{} became reachable, {} became unreachable", opened.len(), closed.len()));
     let differs = args.exit_code && !rows.is_empty();
     Ok(if differs { ExitCode::Violated } else { ExitCode::Proven })
 }
 
-/// Each line of suites, in the world that the lab would make of the manifests.
+/// Each line of suites: in the world that the lab would make of the manifests, or in the cluster.
 fn lines(args: &PredictArgs, suites: &[String], screens: &Screens) -> Result<ExitCode, ExitCode> {
     let mut sources = Sources::new();
     let given = Given::Files(suites);
-    let (suites, manifests) = load::read(&given, &args.manifests, args.strict, &mut sources, screens)?;
-    note_unknown(&manifests.cluster_policies, screens);
-    let loaded = load::world_and_plan(&suites, &manifests, &Selection::default(), &sources, screens)?;
+    let plan = if args.manifests.is_empty() {
+        let (suites, manifests) = load::read(&given, &args.apply, args.strict, &mut sources, screens)?;
+        let inventory = cluster::inventory(&args.cluster, &suites, screens)?.with_applied(&manifests);
+        note_unknown(&inventory.cluster_policies, screens);
+        load::plan_unsent(&inventory, &suites, &sources, screens)?
+    } else {
+        let (suites, manifests) = load::read(&given, &args.manifests, args.strict, &mut sources, screens)?;
+        note_unknown(&manifests.cluster_policies, screens);
+        load::world_and_plan(&suites, &manifests, &Selection::default(), &sources, screens)?.plan
+    };
     let text = match args.output {
-        Format::Text => loaded.plan.checks.iter().map(line).collect(),
-        format => render::checks(format, &loaded.plan.checks),
+        Format::Text => plan.checks.iter().map(line).collect(),
+        format => render::checks(format, &plan.checks),
     };
     written(&text, screens)?;
-    Ok(if contradicted(&loaded.plan) { ExitCode::Violated } else { ExitCode::Proven })
+    Ok(if contradicted(&plan) { ExitCode::Violated } else { ExitCode::Proven })
 }
 
 fn contradicted(plan: &Plan) -> bool {

@@ -35,13 +35,22 @@ impl Change {
     }
 }
 
+/// What rows are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// One map.
+    Map,
+    /// What differs between two, also where nothing does.
+    Changes,
+}
+
 /// Connections.
-pub(super) fn links(format: Format, rows: &[Row<'_>], map: &ConnectionMap) -> String {
+pub(super) fn links(format: Format, kind: Kind, rows: &[Row<'_>], map: &ConnectionMap) -> String {
     match format {
         Format::Text => rows.iter().map(text).collect(),
-        Format::Json => json_links(rows, map),
-        Format::Csv => table(rows).iter().map(|cells| csv(cells)).collect(),
-        Format::Markdown => markdown(&table(rows)),
+        Format::Json => json_links(kind, rows, map),
+        Format::Csv => table(kind, rows).iter().map(|cells| csv(cells)).collect(),
+        Format::Markdown => markdown(&table(kind, rows)),
         Format::Dot => dot(rows, map),
     }
 }
@@ -57,21 +66,19 @@ fn text(row: &Row<'_>) -> String {
     format!("{sign}{} -> {}{over}: {}\n", link.from, link.to, link.ports)
 }
 
-fn json_links(rows: &[Row<'_>], map: &ConnectionMap) -> String {
+fn json_links(kind: Kind, rows: &[Row<'_>], map: &ConnectionMap) -> String {
     let one = |row: &Row<'_>| serde_json::to_value(row.link).unwrap_or_default();
     let of = |change| rows.iter().filter(|row| row.change == change).map(one).collect::<Vec<Value>>();
-    let document = if rows.iter().any(|row| row.change.is_some()) {
-        json!({ "opened": of(Some(Change::Opened)), "closed": of(Some(Change::Closed)) })
-    } else {
-        json!({ "members": map.members, "links": of(None) })
+    let document = match kind {
+        Kind::Changes => json!({ "opened": of(Some(Change::Opened)), "closed": of(Some(Change::Closed)) }),
+        Kind::Map => json!({ "members": map.members, "links": of(None) }),
     };
     format!("{document:#}\n")
 }
 
-fn table(rows: &[Row<'_>]) -> Vec<Vec<String>> {
-    let differs = rows.iter().any(|row| row.change.is_some());
+fn table(kind: Kind, rows: &[Row<'_>]) -> Vec<Vec<String>> {
     let mut head: Vec<String> = ["from", "to", "family", "ports"].map(str::to_owned).into();
-    if differs {
+    if kind == Kind::Changes {
         head.insert(0, "change".to_owned());
     }
     let cells = |row: &Row<'_>| {

@@ -9,6 +9,7 @@
 
 mod cluster {
     pub(crate) mod cases;
+    pub(crate) mod closed;
     pub(crate) mod run;
     pub(crate) mod world;
 }

@@ -126,6 +126,11 @@ fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
                 {
                     writeln!(out, "        control: {}", plan.vantage(plan.flow(*voucher).probe))?;
                 }
+                let composite = plan.composites.get(&of.to).map(|composite| &composite.through);
+                for through in composite.into_iter().flatten() {
+                    let node = plan.vantage(plan.flow(*through).probe);
+                    writeln!(out, "        control: {node}, together with its pods' other nodes")?;
+                }
             }
         }
     }

@@ -17,6 +17,9 @@ pub(super) fn of(plan: &Plan, judgement: &Judgement, evidence: &Evidence) -> Vec
         match &result.verdict {
             FlowVerdict::Denied(proof) => {
                 this.add("target", proof.control().flow(), true);
+                for flow in proof.control().with() {
+                    this.add("target", *flow, true);
+                }
                 if let Some(source) = proof.source() {
                     let (before, after) = source.flows();
                     this.add("source", before, true);
@@ -32,7 +35,9 @@ pub(super) fn of(plan: &Plan, judgement: &Judgement, evidence: &Evidence) -> Vec
             FlowVerdict::Violated(Violation::Shut { witness: Some(witness), .. }) => this.add("target", *witness, true),
             FlowVerdict::Unproven(_) => {
                 let of = plan.flow(result.flow);
-                let vouchers = plan.vouchers.get(&of.to).into_iter().flatten();
+                let composite = plan.composites.get(&of.to).into_iter();
+                let composite = composite.flat_map(|composite| composite.through.iter().chain(&composite.backends));
+                let vouchers = plan.vouchers.get(&of.to).into_iter().flatten().chain(composite);
                 for voucher in vouchers.filter(|voucher| plan.flow(**voucher).probe != of.probe) {
                     failed += 1;
                     if failed <= MOST_FAILED {

@@ -211,12 +211,13 @@ impl Words<'_> {
                     to_ms: window.to.latest / 1_000,
                     samples: window.samples,
                 });
-                report.control = Some(format!(
-                    "{} {}, {} times in a row",
-                    self.sender(proof.control().flow()),
-                    how_far(proof.control()),
-                    proof.control().openings()
-                ));
+                let control = proof.control();
+                let how = if control.with().is_empty() {
+                    format!("{} times in a row", control.openings())
+                } else {
+                    format!("{} times together with its pods' nodes, which reach each pod", control.openings())
+                };
+                report.control = Some(format!("{} {}, {how}", self.sender(control.flow()), how_far(control)));
                 report.able = proof.source().map(|source| {
                     let (before, after) = source.flows();
                     let by = if source.by_being_reached() { "was reached: " } else { "opened: " };

@@ -3,7 +3,9 @@
 use super::arming::arm;
 use super::notes::notes;
 use super::rates::rates;
-use super::{Able, Check, Environment, Flow, FlowId, Party, Path, Plan, ProbeId, SuiteRef, TargetKey, Vantage, Waits};
+use super::{
+    Able, Check, Composite, Environment, Flow, FlowId, Party, Path, Plan, ProbeId, SuiteRef, TargetKey, Vantage, Waits,
+};
 use crate::inventory::Inventory;
 use crate::model::Family;
 use crate::suite::Expected;
@@ -23,6 +25,7 @@ pub(super) struct Builder {
     pub(super) probes: Vec<Vantage>,
     pub(super) flows: Vec<Flow>,
     pub(super) vouchers: BTreeMap<TargetKey, Vec<FlowId>>,
+    pub(super) composites: BTreeMap<TargetKey, Composite>,
     pub(super) able: BTreeMap<(ProbeId, Family, wire::Transport), Able>,
     /// What the policies say of each flow.
     pub(super) predicted: BTreeMap<FlowId, Expected>,
@@ -146,6 +149,7 @@ impl Builder {
             probes: self.probes,
             flows: self.flows,
             vouchers: self.vouchers,
+            composites: self.composites,
             able: self.able,
             paths,
             created,

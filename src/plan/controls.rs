@@ -2,6 +2,7 @@
 
 use super::arming::isolates;
 use super::builder::Builder;
+use super::composite::{self, Composite};
 use super::ends::{Ends, party_of, service_party, vantage_of};
 use super::{FlowId, Party, PathEnd, TargetKey, Vantage};
 use crate::inventory::{Inventory, Pod};
@@ -22,6 +23,8 @@ pub struct Landmarks {
     pub from_nodes: bool,
     /// At most one on every node.
     pub witnesses: Vec<WitnessAt>,
+    /// Whether what witnesses send gets through to every pod, whatever policies isolate it.
+    pub witnesses_pass: bool,
 }
 
 /// A port at which something answers that is no workload.
@@ -65,6 +68,9 @@ pub(super) fn add(builder: &mut Builder, suites: &[Suite], ends: &Ends<'_>, land
     this.vouch_by_named_control(suites);
     for flow in allowed.iter().chain(&denied) {
         this.vouch_for_target(*flow);
+    }
+    for flow in &denied {
+        this.vouch_together(*flow, &allowed);
     }
     for flow in allowed.iter().chain(&denied) {
         this.vouch_for_source(*flow, &allowed);
@@ -193,6 +199,34 @@ impl Controls<'_, '_> {
                 }
             },
         }
+    }
+
+    /// Fourth choice, for a Service whose pods are on several nodes and which nobody is allowed to reach: see
+    /// [`Composite`].
+    fn vouch_together(&mut self, flow: FlowId, allowed: &BTreeSet<FlowId>) {
+        if !self.landmarks.from_nodes || self.landmarks.witnesses_pass {
+            return;
+        }
+        let of = &self.builder.flows[flow.0 as usize];
+        let key = TargetKey::clone(&of.to);
+        let others = self.builder.vouchers.get(&key).into_iter().flatten();
+        let mut others = others.filter(|voucher| self.builder.flows[voucher.0 as usize].probe != of.probe);
+        if self.builder.composites.contains_key(&key) || others.any(|voucher| allowed.contains(voucher)) {
+            return;
+        }
+        let Some(dialled) = composite::dialled(self.inventory, &key, &of.party) else { return };
+        let (party, opens_at) = (Party::clone(&of.party), of.opens_at);
+        let through = dialled.nodes.into_iter().map(|name| {
+            let vantage = Vantage::Node { name };
+            self.builder.flow(&vantage, key.clone(), party.clone(), opens_at)
+        });
+        let through = through.collect();
+        let backends = dialled.backends.into_iter().map(|(node, key, party)| {
+            let vantage = Vantage::Node { name: node };
+            self.builder.flow(&vantage, key, party, opens_at)
+        });
+        let backends = backends.collect();
+        self.builder.composites.insert(key, Composite { through, backends });
     }
 
     /// From the backend's own witness where there is one, else from whatever pods may be admitted.
@@ -386,18 +420,21 @@ impl Controls<'_, '_> {
         }
     }
 
-    /// To any Service's cluster address: the very Service from the witness beside the source; else cluster DNS, which the
-    /// source tries already.
+    /// To any Service's cluster address: the very Service from the witness beside the source; where that may be stopped, or
+    /// there is none, cluster DNS as well, from the source's node or from the source itself.
     fn reach_services(&mut self, source: &Vantage, flow: FlowId, family: Family) {
         let witness = source.node().and_then(|node| self.witness_on(node)).map(|witness| witness.node.clone());
+        if let Some(node) = &witness {
+            self.copy_from(&Vantage::Witness { node: node.clone() }, flow);
+        }
         match (witness, source.node()) {
-            (Some(node), _) => self.copy_from(&Vantage::Witness { node }, flow),
-            (None, Some(node)) if self.landmarks.from_nodes => {
+            (Some(_), _) if self.landmarks.witnesses_pass => {}
+            (_, Some(node)) if self.landmarks.from_nodes => {
                 if let Some((key, party)) = self.cluster_dns(family, Transport::Tcp) {
                     self.builder.flow(&Vantage::Node { name: node.to_owned() }, key, party, Stage::FirstBytes);
                 }
             }
-            (None, Some(_) | None) => {
+            (_, Some(_) | None) => {
                 if let Some((key, party)) = self.cluster_dns(family, Transport::Tcp) {
                     self.builder.flow(source, key, party, Stage::FirstBytes);
                 }

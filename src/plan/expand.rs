@@ -339,7 +339,7 @@ fn show_target(target: &TargetPort) -> String {
     }
 }
 
-fn target_on(target: &TargetPort, transport: Transport, pod: &Pod) -> Option<u16> {
+pub(super) fn target_on(target: &TargetPort, transport: Transport, pod: &Pod) -> Option<u16> {
     match target {
         TargetPort::Number(number) => Some(*number),
         TargetPort::Name(name) => pod.named_port(name, transport).map(Port::number),

@@ -5,6 +5,7 @@
 
 mod arming;
 mod builder;
+mod composite;
 mod controls;
 mod coverage;
 mod discount;
@@ -22,6 +23,7 @@ mod terms;
 mod wiring;
 
 pub use arming::arms_towards;
+pub use composite::Composite;
 pub use controls::{Landmark, Landmarks, WitnessAt};
 pub use coverage::{Coverage, Touched, coverage};
 pub use discount::discount_identities;
@@ -76,6 +78,8 @@ pub struct Plan {
     pub flows: Vec<Flow>,
     /// For each target of a check, who can vouch that it is alive.
     pub vouchers: BTreeMap<TargetKey, Vec<FlowId>>,
+    /// For Services that nobody is sure to get through to, what vouches for them together.
+    pub composites: BTreeMap<TargetKey, Composite>,
     /// For each probe, family and transport, what can vouch that the source is able.
     pub able: BTreeMap<(ProbeId, Family, wire::Transport), Able>,
     /// For each path, the flows that take it.

@@ -3,7 +3,7 @@
 //! Nothing that was planned is forgotten: probes and flows keep their numbers, and new ones are added behind them. What
 //! still stands keeps running; a pod in another's place is tried anew; what is gone is retired.
 
-use super::{Able, Check, FlowId, Party, Plan, ProbeId, Standing, TargetKey, Vantage, Waits};
+use super::{Able, Check, Composite, FlowId, Party, Plan, ProbeId, Standing, TargetKey, Vantage, Waits};
 use crate::model::Family;
 use crate::wire::{MAX_FLOWS, Transport};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -173,6 +173,11 @@ impl<'p> Joining<'p> {
     /// Who vouches for whom: as the fresh plan has it, and what was tried again for the sake of a probe that still runs.
     fn relations(&mut self) {
         self.plan.vouchers = self.fresh.vouchers.iter().map(|(key, flows)| (key.clone(), self.here(flows))).collect();
+        let composites = self.fresh.composites.iter().map(|(key, of)| {
+            let here = Composite { through: self.here(&of.through), backends: self.here(&of.backends) };
+            (key.clone(), here)
+        });
+        self.plan.composites = composites.collect();
         self.plan.paths = self.fresh.paths.iter().map(|(path, flows)| (path.clone(), self.here(flows))).collect();
         for (flow, expected) in &self.fresh.predicted {
             self.plan.predicted.insert(self.ids[flow.0 as usize], *expected);

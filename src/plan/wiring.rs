@@ -1,5 +1,6 @@
 //! The plan of one probe, as the wire carries it.
 
+use super::composite;
 use super::rates::INTERVAL;
 use super::terms::MIN_DEADLINE;
 use super::{Check, FlowId, Plan, Rate, Terms, Vantage};
@@ -78,6 +79,9 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, from: usize) -> Vec<wire::P
             flows: Vec::new(),
         })
         .collect();
+    let composites = plan.composites.values().map(|of| (&of.through, composite::interval(of.through.len())));
+    let through: BTreeMap<FlowId, u32> =
+        composites.flat_map(|(flows, interval)| flows.iter().map(move |flow| (*flow, millis(interval)))).collect();
     let mut sweeps = vec![0; plan.probes.len()];
     for (index, flow) in plan.flows.iter().enumerate() {
         let id = FlowId(index as u32);
@@ -95,6 +99,9 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, from: usize) -> Vec<wire::P
                 sweeps[flow.probe.0 as usize] += 1;
                 let start = usage.start_ms + sweeps[flow.probe.0 as usize] * SWEEP_STEP_MS;
                 Pace { bursts_ms: vec![start], interval_ms: 0, attempts: Some(1), single: true }
+            }
+            _ if through.contains_key(&id) => {
+                Pace { bursts_ms: vec![usage.start_ms], interval_ms: through[&id], attempts: None, single: true }
             }
             Usage { checked: true, .. } if rate.is_stretched() => {
                 let interval_ms = rate.interval.as_millis() as u32;

@@ -8,10 +8,12 @@
 //! 5. *Nothing relevant changed* while the flow was watched.
 
 use super::arming::{Startup, Watch, startup};
+use super::composite;
 use super::conditions::{Ability, Crossed, Crossing, crossings, nothing_crossed, opened_within};
+use super::control::ControlProof;
 use super::evidence::Evidence;
 use super::moment::{MAX_WALL_ERROR_US, Moment};
-use super::proof::{ControlProof, DenyProof, Window};
+use super::proof::{DenyProof, Window};
 use super::reading::{Block, Reading, Refusal, Signature};
 use super::reason::Reason;
 use super::relations::Case;
@@ -232,68 +234,68 @@ impl<'a> BlockedSuffix<'a> {
         note(0, self.nobody(case, id), &mut rank);
         let mut too_slow: Option<Shortfall> = None;
         let mut in_time = false;
-        for voucher in case.vouchers_for(id, self.stage) {
-            for (first, last, streak) in case.passings(voucher, self.stage) {
-                let (took, deadline) = (streak.slowest.at(self.stage), deadline(case, terms, id, self.stage));
-                if took * SLOWER > deadline {
-                    let slow = format!("the control took {took:?}, so a deadline of {deadline:?} is too short");
-                    too_slow = Some((Reason::DeadlineTooShort, slow));
-                    continue;
-                }
-                in_time = true;
-                let inside =
-                    |moment: Moment| moment.earliest >= watch.from && first.surely_by(moment) && moment.surely_by(last);
-                let Some(widest) = self.window(inside) else {
-                    note(1, too_few(0, Duration::ZERO, watch), &mut rank);
+        let single = case.vouchers_for(id, self.stage).flat_map(|voucher| case.stretches(voucher, self.stage));
+        for stretch in single.chain(composite::stretches(case, id, self.stage)) {
+            let (first, last) = (stretch.first, stretch.last);
+            let (took, deadline) = (stretch.slowest.at(self.stage), deadline(case, terms, id, self.stage));
+            if took * SLOWER > deadline {
+                let slow = format!("the control took {took:?}, so a deadline of {deadline:?} is too short");
+                too_slow = Some((Reason::DeadlineTooShort, slow));
+                continue;
+            }
+            in_time = true;
+            let inside =
+                |moment: Moment| moment.earliest >= watch.from && first.surely_by(moment) && moment.surely_by(last);
+            let Some(widest) = self.window(inside) else {
+                note(1, too_few(0, Duration::ZERO, watch), &mut rank);
+                continue;
+            };
+            let (window, source) = if strict {
+                let Some((window, source)) = able.narrow(self, inside) else {
+                    note(2, able.shortfall(case, id), &mut rank);
                     continue;
                 };
-                let (window, source) = if strict {
-                    let Some((window, source)) = able.narrow(self, inside) else {
-                        note(2, able.shortfall(case, id), &mut rank);
+                (window, Some(source))
+            } else {
+                (widest, None)
+            };
+            if window.samples < watch.samples || window.length() < watch.hold {
+                note(3, too_few(window.samples, window.length(), watch), &mut rank);
+                continue;
+            }
+            let Some(control) = ControlProof::new(window, &stretch) else { continue };
+            let (window, paths) = match &crossings {
+                None => (window, None),
+                Some(Err(end)) => {
+                    note(4, nothing_crossed(case, id, Some(end)), &mut rank);
+                    continue;
+                }
+                Some(Ok(crossings)) => {
+                    let open = |moment| inside(moment) && crossings.iter().all(|crossing| crossing.spans(moment));
+                    let narrowed = able.narrow(self, open).map(|(window, _)| window);
+                    let long = |window: &Window| window.samples >= watch.samples && window.length() >= watch.hold;
+                    let Some(window) = narrowed.filter(long) else {
+                        note(4, nothing_crossed(case, id, None), &mut rank);
                         continue;
                     };
-                    (window, Some(source))
-                } else {
-                    (widest, None)
-                };
-                if window.samples < watch.samples || window.length() < watch.hold {
-                    note(3, too_few(window.samples, window.length(), watch), &mut rank);
-                    continue;
+                    (window, Some(crossings.iter().map(Crossing::proof).collect()))
                 }
-                let Some(control) = ControlProof::new(window, voucher, first, last, streak) else { continue };
-                let (window, paths) = match &crossings {
-                    None => (window, None),
-                    Some(Err(end)) => {
-                        note(4, nothing_crossed(case, id, Some(end)), &mut rank);
-                        continue;
-                    }
-                    Some(Ok(crossings)) => {
-                        let open = |moment| inside(moment) && crossings.iter().all(|crossing| crossing.spans(moment));
-                        let narrowed = able.narrow(self, open).map(|(window, _)| window);
-                        let long = |window: &Window| window.samples >= watch.samples && window.length() >= watch.hold;
-                        let Some(window) = narrowed.filter(long) else {
-                            note(4, nothing_crossed(case, id, None), &mut rank);
-                            continue;
-                        };
-                        (window, Some(crossings.iter().map(Crossing::proof).collect()))
-                    }
-                };
-                if best.as_ref().is_none_or(|proof| proof.window.samples < window.samples) {
-                    let twin = self.twin(case, id, window);
-                    let record = case.evidence.records.get(&id).cloned();
-                    let (block, restarts) = (self.block.clone(), restarts(case, id));
-                    best = Some(DenyProof {
-                        window,
-                        control,
-                        source,
-                        paths,
-                        twin,
-                        record,
-                        block,
-                        restarts,
-                        startup_leak: None,
-                    });
-                }
+            };
+            if best.as_ref().is_none_or(|proof| proof.window.samples < window.samples) {
+                let twin = self.twin(case, id, window);
+                let record = case.evidence.records.get(&id).cloned();
+                let (block, restarts) = (self.block.clone(), restarts(case, id));
+                best = Some(DenyProof {
+                    window,
+                    control,
+                    source,
+                    paths,
+                    twin,
+                    record,
+                    block,
+                    restarts,
+                    startup_leak: None,
+                });
             }
         }
         best.ok_or_else(|| {

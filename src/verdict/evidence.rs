@@ -37,6 +37,9 @@ impl Evidence {
         for (seen, flow) in self.flows.iter_mut().zip(&plan.flows) {
             seen.once = flow.to.once;
         }
+        for flow in plan.composites.values().flat_map(|composite| &composite.through) {
+            self.flows[flow.0 as usize].openings.get_or_insert_default();
+        }
         for check in plan.checks.iter().filter(|check| check.expected == Expected::Allowed) {
             let demand = AllowTier::demanded(check.terms.demand);
             for flow in &check.flows {

@@ -9,11 +9,14 @@
 
 mod allow;
 mod arming;
+mod composite;
 mod conditions;
+mod control;
 mod deny;
 mod evidence;
 mod judge;
 mod moment;
+mod openings;
 mod proof;
 mod reading;
 mod reason;
@@ -24,11 +27,13 @@ mod timeline;
 mod words;
 
 pub use allow::AllowProof;
+pub use control::ControlProof;
 pub use deny::{MAX_RESTARTS, waits_needed};
 pub use evidence::{Disturbed, EnforcerRecord, Evidence, ProbeEvidence, ProbeFailure};
 pub use judge::{Awaited, FlowResult, Judge, Judgement, Reach, judge};
 pub use moment::{Clock, MAX_WALL_ERROR_US, Moment};
-pub use proof::{ControlProof, DenyProof, DenyTier, PathProof, SourceProof, Window};
+pub use openings::Openings;
+pub use proof::{DenyProof, DenyTier, PathProof, SourceProof, Window};
 pub use reading::{AllowTier, Block, Opening, Reading, Refusal, Signature, read};
 pub use reason::Reason;
 pub use relations::concerns;

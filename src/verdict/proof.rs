@@ -1,13 +1,12 @@
 //! What a proven deny rests on. None of it can be made up: a [`DenyProof`] holds a [`ControlProof`], and that has one
 //! constructor, which demands an opening before, after and all through the window.
 
+use super::control::ControlProof;
 use super::evidence::EnforcerRecord;
 use super::moment::Moment;
 use super::reading::Block;
-use super::timeline::Streak;
 use crate::plan::FlowId;
 use crate::suite::Demand;
-use crate::wire::Stage;
 use std::time::Duration;
 
 /// The stretch of blocked samples that a proof rests on.
@@ -31,37 +30,6 @@ impl Window {
     pub fn power_percent(self) -> u32 {
         let missed = 0.05_f64.powf(1.0 / f64::from(self.samples.max(1)));
         ((1.0 - missed) * 100.0).ceil() as u32
-    }
-}
-
-/// Somebody else got through to the same address and port around and throughout a window.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ControlProof {
-    flow: FlowId,
-    openings: u32,
-    only: Option<Stage>,
-}
-
-impl ControlProof {
-    /// Condition 2. `streak` has no pause above two seconds, by construction.
-    pub(super) fn new(window: Window, flow: FlowId, first: Moment, last: Moment, streak: &Streak) -> Option<Self> {
-        let around = first.surely_by(window.from) && window.to.surely_by(last);
-        around.then(|| Self { flow, openings: streak.count, only: streak.stopped_after() })
-    }
-
-    /// The flow that got through.
-    pub fn flow(&self) -> FlowId {
-        self.flow
-    }
-
-    /// The last stage that it passed, where it was stopped after that; `None` where it opened.
-    pub fn only(&self) -> Option<Stage> {
-        self.only
-    }
-
-    /// How many of its attempts got so far in a row.
-    pub fn openings(&self) -> u32 {
-        self.openings
     }
 }
 

@@ -110,6 +110,7 @@ impl Scene {
             listen: None,
             probes,
             vouchers: BTreeMap::from([(postgres(), vec![ALLOWED, CONTROL])]),
+            composites: BTreeMap::new(),
             able: BTreeMap::from([
                 ((ProbeId(0), Family::V4, Transport::Tcp), able(vec![], vec![REACHED])),
                 ((ProbeId(3), Family::V4, Transport::Tcp), able(vec![ALLOWED], vec![CROSSING])),

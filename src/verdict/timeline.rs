@@ -3,7 +3,8 @@
 //! Times are the probe's own until a judgement maps them to the run's clock.
 
 use super::evidence::Disturbed;
-use super::reading::{AllowTier, Reading, Refusal};
+use super::openings::Openings;
+use super::reading::{AllowTier, Block, Reading, Refusal};
 use crate::wire::{FaultReason, How, Stage, Stop};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,8 +16,11 @@ pub(super) const MAX_GAP_US: u64 = 2_000_000;
 /// Streaks kept of a flow; older ones are only counted.
 const MAX_STREAKS: usize = 8;
 
-/// Points in time kept of a streak; beyond that every other one is forgotten.
+/// Points in time kept of a streak; beyond that the one that is closest to its neighbours is forgotten.
 const MAX_POINTS: usize = 16;
+
+/// The last points of a streak are never forgotten.
+const YOUNGEST_KEPT: usize = 3;
 
 /// Room for so many points is made at a time.
 const POINTS_AT_A_TIME: usize = 5;
@@ -103,6 +107,8 @@ pub struct FlowEvidence {
     pub first_start: Option<u64>,
     /// How steadily it opens since it last began; `None` before the first opening that counts. Most flows never have one.
     pub steady: Option<Box<Steadiness>>,
+    /// When it opened since it last began, for a flow whose failures say nothing; `None` for all others.
+    pub openings: Option<Box<Openings>>,
     /// Attempts that started earlier count for no proof.
     from: u64,
     /// Openings between this moment and [`Self::from`] are doubtful.
@@ -165,7 +171,7 @@ impl StageTimes {
         Duration::from_micros(u64::from(self.0[stage as usize]))
     }
 
-    fn max(mut self, other: Self) -> Self {
+    pub(super) fn max(mut self, other: Self) -> Self {
         for (mine, theirs) in self.0.iter_mut().zip(other.0) {
             *mine = (*mine).max(theirs);
         }
@@ -243,14 +249,32 @@ impl Streak {
             self.points.reserve_exact(POINTS_AT_A_TIME);
         }
         self.points.push((start, self.count));
+        self.thin();
+    }
+
+    /// Takes in a streak that followed on this one, both [silent](Self::is_silent).
+    fn join(&mut self, later: Self) {
+        if let (Outcome::Read(Reading::Blocked(mine)), Outcome::Read(Reading::Blocked(theirs))) =
+            (&mut self.outcome, later.outcome)
+        {
+            *mine = Block { stage: mine.stage.max(theirs.stage), ..theirs };
+        }
+        for (start, nth) in later.points {
+            self.points.push((start, self.count + nth));
+            self.thin();
+        }
+        self.count += later.count;
+    }
+
+    fn thin(&mut self) {
         if self.points.len() > MAX_POINTS {
-            let last = self.points.len() - 1;
-            let mut index = 0;
-            self.points.retain(|_| {
-                let keep = index == 0 || index == last || index % 2 == 0;
-                index += 1;
-                keep
-            });
+            // What is left lies evenly over the whole streak: a window may begin and end anywhere in it. The youngest stay,
+            // since the end of a control is mostly near.
+            let inner = 1..self.points.len() - YOUNGEST_KEPT;
+            let closest = inner.min_by_key(|index| self.points[index + 1].0 - self.points[index - 1].0);
+            if let Some(closest) = closest {
+                self.points.remove(closest);
+            }
         }
     }
 }
@@ -387,6 +411,9 @@ impl FlowEvidence {
             self.before = Some(Box::new(streak.outcome));
         }
         self.streaks.clear();
+        if let Some(openings) = &mut self.openings {
+            openings.clear();
+        }
         self.from = self.from.max(from);
         self.first_start = None;
         self.steady = None;
@@ -436,6 +463,9 @@ impl FlowEvidence {
 
     fn append(&mut self, outcome: Outcome, start: u64, times: StageTimes) {
         self.first_start.get_or_insert(start);
+        if let (Some(openings), Outcome::Read(Reading::Open(opening))) = (&mut self.openings, &outcome) {
+            openings.note(start, opening.passed, times);
+        }
         if let Some(streak) = self.streaks.last_mut()
             && streak.outcome.is_like(&outcome)
         {
@@ -448,12 +478,24 @@ impl FlowEvidence {
             }
         }
         if self.streaks.len() == MAX_STREAKS {
-            self.streaks.remove(0);
-            self.forgotten += 1;
+            self.make_room();
         }
         // Most flows have one streak, ever: room for more is made when there are more.
         self.streaks.reserve_exact(1);
         self.streaks.push(Streak::new(outcome, start, times));
+    }
+
+    /// Blocked in one way or in another is blocked: behind one address may be pods that are kept apart by different means,
+    /// and what such a flow shows is not forgotten for that.
+    fn make_room(&mut self) {
+        let blocked = self.streaks.windows(2).position(|pair| pair.iter().all(Streak::is_silent));
+        if let Some(first) = blocked {
+            let later = self.streaks.remove(first + 1);
+            self.streaks[first].join(later);
+        } else {
+            self.streaks.remove(0);
+            self.forgotten += 1;
+        }
     }
 
     /// Counts attempts for good, whatever begins anew.
@@ -572,6 +614,11 @@ impl Streak {
         }
     }
 
+    /// Whether its samples were blocked before they passed anything, so that they vouch for nothing.
+    fn is_silent(&self) -> bool {
+        self.is_blocked() && !self.vouches()
+    }
+
     /// Whether its samples were blocked.
     pub fn is_blocked(&self) -> bool {
         matches!(self.outcome, Outcome::Read(Reading::Blocked(_)))
@@ -580,3 +627,49 @@ impl Streak {
 
 /// How many openings in a row prove an allow.
 pub(super) const OPENINGS_IN_A_ROW: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::super::reading::Opening;
+    use super::*;
+
+    fn blocked(how: How) -> Reading {
+        let block =
+            Block { passed: None, stage: Stage::Connect, how: Refusal::Wire(how), signature: None, by_target: false };
+        Reading::Blocked(block)
+    }
+
+    #[test]
+    fn blocked_now_in_one_way_and_now_in_another_is_blocked_from_the_first_on() {
+        let mut seen = FlowEvidence::default();
+        for attempt in 1..=60 {
+            let how = if attempt % 2 == 0 { How::Silence } else { How::Closed };
+            let start = u64::from(attempt) * 1_000_000;
+            seen.sample(attempt, start, blocked(how), StageTimes::default(), None).unwrap();
+        }
+        assert_eq!((seen.streaks.len(), seen.forgotten), (MAX_STREAKS, 0));
+        assert_eq!(seen.streaks[0].first(), 1_000_000);
+        assert_eq!(seen.streaks.iter().map(|streak| streak.count).sum::<u32>(), 60);
+        let nths = seen.streaks[0].points().iter().map(|(start, nth)| (start / 1_000_000, u64::from(*nth)));
+        assert!(nths.into_iter().all(|(second, nth)| second == nth), "{:?}", seen.streaks[0].points());
+        // What opened between is kept apart as ever.
+        let open = Reading::Open(Opening { tier: AllowTier::A0, passed: Stage::Connect, then: None });
+        seen.sample(61, 61_000_000, open, StageTimes::default(), None).unwrap();
+        seen.sample(62, 62_000_000, blocked(How::Silence), StageTimes::default(), None).unwrap();
+        let kinds: Vec<bool> = seen.streaks.iter().map(Streak::is_blocked).collect();
+        assert_eq!(kinds[kinds.len() - 3..], [true, false, true]);
+    }
+
+    #[test]
+    fn what_is_kept_of_a_long_streak_lies_evenly_over_it() {
+        let mut streak = Streak::new(Outcome::Fault(FaultReason::Starved), 0, StageTimes::default());
+        for second in 1..=120 {
+            streak.count += 1;
+            streak.extend(second * 1_000_000);
+            let kept = streak.points();
+            let widest = kept.windows(2).map(|pair| pair[1].0 - pair[0].0).max().unwrap();
+            assert!(kept.len() <= MAX_POINTS && streak.first() == 0 && streak.last() == second * 1_000_000);
+            assert!(widest <= 1_000_000.max(second * 1_000_000 / 5), "{widest} µs of {second} s: {kept:?}");
+        }
+    }
+}

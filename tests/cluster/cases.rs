@@ -1,5 +1,6 @@
 //! What the shop must come to in a cluster, as it is and broken in each way that a cluster can be broken.
 
+use super::closed;
 use super::run::{Said, clean, shop, started};
 use super::world::{apply, control, kubectl, put, until};
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ pub(crate) fn all() -> Vec<Case> {
         case("the_shop_is_proven_on_both_nodes_and_in_both_families", as_it_is),
         case("a_deleted_policy_is_a_leak", deleted_policy),
         case("a_second_and_wider_policy_is_a_leak", wider_policy),
+        case("a_service_that_nobody_may_reach_is_proven_only_where_it_is_alive", closed::services),
         case("a_target_without_pods_is_unproven", scaled_to_nothing),
         case("a_dead_listener_is_no_deny", dead_listener),
         case("a_probe_that_cannot_start_proves_nothing", image_missing),

@@ -27,9 +27,14 @@ impl Said {
 
 /// A run of the shop's suite with these arguments more.
 pub(crate) fn shop(arguments: &[&str]) -> Said {
+    suite(&world::suite(), arguments)
+}
+
+/// A run of a suite with these arguments more.
+pub(crate) fn suite(text: &str, arguments: &[&str]) -> Said {
     let folder = tempfile::tempdir().unwrap();
     let suite = folder.path().join("suite.yaml");
-    std::fs::write(&suite, world::suite()).unwrap();
+    std::fs::write(&suite, text).unwrap();
     let report = folder.path().join("report.json");
     let output = Command::new(env!("CARGO_BIN_EXE_watertight"))
         .arg("run")

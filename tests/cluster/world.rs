@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Kubernetes' own test image, which serves HTTP on any port.
-const IMAGE: &str = "localhost/agnhost:1";
+pub(crate) const IMAGE: &str = "localhost/agnhost:1";
 
 /// A program that stops and starts components: `PROGRAM stop node-2/netpol`.
 const CONTROL: &str = "WATERTIGHT_CLUSTER_CONTROL";
@@ -129,7 +129,9 @@ pub(crate) fn apply(manifest: &str) {
 
 /// Takes the world down.
 pub(crate) fn remove() {
-    kubectl(&["delete", "namespace", "wt-test-shop", "wt-test-data", "--ignore-not-found", "--timeout=120s"]);
+    let namespaces = ["wt-test-shop", "wt-test-data", super::closed::NAMESPACE];
+    let arguments = ["delete", "namespace", "--ignore-not-found", "--timeout=120s"];
+    kubectl(&[&arguments[..], &namespaces].concat());
 }
 
 /// Waits until something holds.

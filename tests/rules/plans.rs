@@ -58,8 +58,13 @@ fn in_lab(lines: &[&str]) -> Plan {
 }
 
 fn in_cluster(inventory: &Inventory, lines: &[&str]) -> Plan {
-    let landmarks =
-        Landmarks { on_pods: None, on_nodes: Some(Landmark::Handshake(10_250)), from_nodes: false, witnesses: vec![] };
+    let landmarks = Landmarks {
+        on_pods: None,
+        on_nodes: Some(Landmark::Handshake(10_250)),
+        from_nodes: false,
+        witnesses: vec![],
+        witnesses_pass: false,
+    };
     resolve(&suites(lines), inventory, Environment::Cluster, &landmarks, &Selection::default()).expect("a plan")
 }
 

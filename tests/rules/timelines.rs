@@ -40,7 +40,7 @@ fn plan() -> Plan {
 /// A probe's clock as the world has it: when it said hello, how fast it runs, how wrong its wall clock is, and how late
 /// its lines arrive.
 #[derive(Debug, Clone, Copy)]
-struct Crooked {
+pub(crate) struct Crooked {
     hello_us: i64,
     stretch: f64,
     wall_error_us: i64,
@@ -52,6 +52,11 @@ const RUNNER: u64 = 1_000_000_000;
 const WALL: u64 = 1_700_000_000_000_000;
 
 impl Crooked {
+    /// When attempts of each of its flows start, by the world's clock.
+    pub(crate) fn starts(self, until_us: i64) -> impl Iterator<Item = i64> {
+        (0..).map(move |n| self.hello_us + 10_000 + n * 500_000).take_while(move |at| *at < until_us)
+    }
+
     fn own(self, truth_us: i64) -> u64 {
         ((truth_us - self.hello_us) as f64 * self.stretch) as u64
     }
@@ -86,7 +91,7 @@ fn seen(open: bool) -> Observation {
 }
 
 /// One run in which everybody tries every 500 ms; who opens when is up to `opens`. Lines arrive in the order of the world.
-fn fold(plan: &Plan, clocks: &[Crooked], until_us: i64, opens: impl Fn(FlowId, i64) -> bool) -> Fold {
+pub(crate) fn fold(plan: &Plan, clocks: &[Crooked], until_us: i64, opens: impl Fn(FlowId, i64) -> bool) -> Fold {
     let schedule = Schedule { run: "r".into(), seed: 1, trust: vec![], beat: Duration::from_millis(500) };
     let mut fold = Fold::new(plan, RunnerClock { boot: "here".into(), boottime_us: RUNNER, wall_us: WALL });
     let mut lines: Vec<(i64, ProbeId, u64, Body)> = Vec::new();
@@ -100,8 +105,7 @@ fn fold(plan: &Plan, clocks: &[Crooked], until_us: i64, opens: impl Fn(FlowId, i
         for flow in &wire.flows {
             let mut last = None;
             let mut attempt = 0;
-            let mut truth = clock.hello_us + 10_000;
-            while truth < until_us {
+            for truth in clock.starts(until_us) {
                 attempt += 1;
                 let open = opens(FlowId(flow.id), truth);
                 let start = clock.own(truth);
@@ -113,7 +117,6 @@ fn fold(plan: &Plan, clocks: &[Crooked], until_us: i64, opens: impl Fn(FlowId, i
                 last = Some(open);
                 // Told a little after, so that the order of lines is that of their times.
                 lines.push((truth + clock.delay_us + 1_000, probe, start, body));
-                truth += 500_000;
             }
         }
     }
@@ -129,7 +132,7 @@ fn fold(plan: &Plan, clocks: &[Crooked], until_us: i64, opens: impl Fn(FlowId, i
     fold
 }
 
-fn crooked() -> impl Strategy<Value = Crooked> {
+pub(crate) fn crooked() -> impl Strategy<Value = Crooked> {
     (0_i64..800_000, 0.999_f64..1.001, -900_000_i64..900_000, 0_i64..900_000, any::<bool>()).prop_map(
         |(hello_us, stretch, wall_error_us, delay_us, shares)| Crooked {
             hello_us: hello_us + 100_000,
@@ -164,8 +167,7 @@ proptest! {
             if let FlowVerdict::Denied(proof) = &flow.verdict {
                 // Attempts of the denied flow while the target lived, by the world's own clock.
                 let clock = clocks[plan.flow(flow.flow).probe.0 as usize % clocks.len()];
-                let tried = (0..).map(|n| clock.hello_us + 10_000 + n * 500_000).take_while(|at| *at < to);
-                let tried = tried.filter(|at| *at >= from).count();
+                let tried = clock.starts(to).filter(|at| *at >= from).count();
                 prop_assert!(tried >= 6 && tried as u32 >= proof.window().samples, "{tried} of {proof:?}");
             }
         }
@@ -174,7 +176,8 @@ proptest! {
     }
 }
 
-fn straight(shares: bool) -> Crooked {
+/// A clock that is right.
+pub(crate) fn straight(shares: bool) -> Crooked {
     Crooked { hello_us: 100_000, stretch: 1.0, wall_error_us: 0, delay_us: 20_000, shares }
 }
 

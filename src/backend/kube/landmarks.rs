@@ -52,6 +52,7 @@ pub fn landmarks(inventory: &Inventory) -> Landmarks {
         on_pods: Some(LANDMARK_PORT),
         on_nodes: Some(Landmark::Handshake(KUBELET_PORT)),
         from_nodes: true,
+        witnesses_pass: false,
         witnesses: inventory.nodes.iter().map(&mut witness).collect(),
     }
 }

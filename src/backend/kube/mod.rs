@@ -13,8 +13,8 @@
 //!
 //! # Limitations
 //!
-//! - A Service whose pods are on several nodes needs a control that a policy admits: a node's own packets may go to a pod
-//!   of another node, where they are a stranger's.
+//! - A Service that nobody may reach and whose pods are on several nodes is vouched for by those nodes together
+//!   ([`crate::plan::Composite`]); with more than some twenty nodes they get through too seldom.
 //! - The probe's image is named in a report as it was asked for, not by the digest that ran.
 //! - A probe's pod has none of the original's annotations: what a plugin derives from those (bandwidth, further
 //!   networks) it lacks.

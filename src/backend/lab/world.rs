@@ -144,6 +144,7 @@ impl World {
             on_pods: Some(CONTROL_PORT),
             on_nodes: Some(Landmark::Responder(NODE_PORT)),
             from_nodes: true,
+            witnesses_pass: true,
             witnesses: self.inventory.nodes.iter().enumerate().map(witness).collect(),
         }
     }

@@ -158,7 +158,8 @@ pub(super) fn plan_unsent(
     sources: &Sources,
     screens: &Screens,
 ) -> Result<Plan, ExitCode> {
-    let none = Landmarks { on_pods: None, on_nodes: None, from_nodes: false, witnesses: Vec::new() };
+    let none =
+        Landmarks { on_pods: None, on_nodes: None, from_nodes: false, witnesses: Vec::new(), witnesses_pass: false };
     let planned = plan::resolve(suites, inventory, Environment::Lab, &none, &Selection::default());
     planned.map_err(|error| show_plan_error(&error, sources, screens))
 }

@@ -133,6 +133,8 @@ struct Quiet {
     /// The largest probe so far, KiB.
     probe_kib: u64,
     looked: Option<Instant>,
+    /// The runner's memory at the first line, and when all was watched, KiB.
+    kept: [u64; 2],
 }
 
 impl Observer for Quiet {
@@ -153,6 +155,7 @@ impl Observer for Quiet {
         _policies: Option<Vec<PolicyState>>,
         results: &mut dyn Iterator<Item = CheckResult>,
     ) -> Summary {
+        self.kept[1] = resident_kib();
         let mut summary = Summary::default();
         for result in results {
             serde_json::to_writer(std::io::sink(), &result).expect("JSON");
@@ -170,6 +173,9 @@ impl Observer for Quiet {
     }
 
     fn arrival(&mut self, arrival: &Arrival) {
+        if self.lines == 0 {
+            self.kept[0] = resident_kib();
+        }
         self.lines += 1;
         match arrival.line.as_ref().map(|line| &line.body) {
             Ok(Body::Hello(_)) => self.last_hello = Some(arrival.at),
@@ -239,9 +245,11 @@ async fn run_of(what: &str, workloads: usize, replicas: usize, budget: Duration)
         quiet.lines
     );
     println!(
-        "  largest probe {:.1} MiB, runner {:.1} MiB once planned, at its peak {:.1} MiB",
+        "  largest probe {:.1} MiB; runner {:.1} MiB once planned, {:.1} launched, {:.1} watched, at its peak {:.1} MiB",
         mib(quiet.probe_kib),
         mib(kept),
+        mib(quiet.kept[0]),
+        mib(quiet.kept[1]),
         mib(peak_kib("self"))
     );
 }

@@ -63,7 +63,7 @@ fn chain(suite_text: &str, world_text: &str) -> Reached {
     match plan_in(&world, &suites, &Selection::default()) {
         Ok(plan) => {
             let schedule = Schedule { run: "0".repeat(16), seed: 1, trust: Vec::new(), beat: Duration::from_secs(1) };
-            let probes = plan::probe_plans(&plan, &schedule, 0);
+            let probes = plan::probe_plans(&plan, &schedule, 0..plan.probes.len());
             assert_eq!(probes.len(), plan.probes.len());
             assert_eq!(check_refs(&plan).len(), plan.checks.len());
             assert!(!plan.checks.is_empty() && plan::floor(&plan) > Duration::ZERO);

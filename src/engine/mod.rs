@@ -161,8 +161,7 @@ pub async fn run<B: Backend>(
         started: Instant::now(),
         limit: longest(plan) + SPARE,
     };
-    let launches = run.launches();
-    backend.launch(launches, sender).await.map_err(EngineError::Backend)?;
+    run.launch(backend, sender, &mut lines, observer).await.map_err(EngineError::Backend)?;
 
     let why = run.watch(backend, &mut lines, &mut changes, interrupted, observer).await;
     run.fold.stopping();

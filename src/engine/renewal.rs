@@ -25,6 +25,9 @@ const CALM: Duration = Duration::from_millis(300);
 /// How long is waited for [`CALM`] at the most.
 const RESTLESS: Duration = Duration::from_secs(2);
 
+/// Probes with so many flows together are launched at once: what they are told is held until they have read it.
+const FLOWS_AT_ONCE: usize = 10_000;
+
 /// How soon after a pod was replaced that may be noticed, microseconds.
 const NOTICE_US: i64 = 2_000_000;
 
@@ -243,17 +246,43 @@ impl Run<'_> {
     ) {
         // Where every probe has ended nobody listens any more.
         let Some(sender) = self.sender.upgrade().filter(|_| self.launched < self.plan.probes.len()) else { return };
-        let launches = self.launches();
         observer.planned(&self.plan, &self.info);
-        if let Err(error) = self.meanwhile(backend.launch(launches, sender), lines, observer).await {
+        if let Err(error) = self.launch(backend, sender, lines, observer).await {
             observer.event(RunEvent::Note { text: format!("further probes could not be launched: {error}") });
         }
     }
 
-    /// What the probes that were not launched yet are told.
-    pub(super) fn launches(&mut self) -> Vec<Launch> {
-        let from = std::mem::replace(&mut self.launched, self.plan.probes.len());
-        let plans = probe_plans(&self.plan, &self.schedule, from).into_iter().enumerate();
+    /// Launches the probes that were not launched yet.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub(super) async fn launch<B: Backend>(
+        &mut self,
+        backend: &mut B,
+        sender: mpsc::Sender<Arrival>,
+        lines: &mut mpsc::Receiver<Arrival>,
+        observer: &mut impl Observer,
+    ) -> Result<(), B::Error> {
+        while self.launched < self.plan.probes.len() {
+            let launches = self.launches();
+            self.meanwhile(backend.launch(launches, sender.clone()), lines, observer).await?;
+        }
+        Ok(())
+    }
+
+    /// What the next probes are told: of as many as have [`FLOWS_AT_ONCE`] together.
+    fn launches(&mut self) -> Vec<Launch> {
+        let mut flows = vec![0_usize; self.plan.probes.len()];
+        for flow in &self.plan.flows {
+            flows[flow.probe.0 as usize] += 1;
+        }
+        let (from, mut to, mut together) = (self.launched, self.launched, 0);
+        while to < flows.len() && (to == from || together + flows[to] <= FLOWS_AT_ONCE) {
+            together += flows[to];
+            to += 1;
+        }
+        self.launched = to;
+        let plans = probe_plans(&self.plan, &self.schedule, from..to).into_iter().enumerate();
         plans
             .map(|(index, plan)| {
                 let probe = ProbeId((from + index) as u32);

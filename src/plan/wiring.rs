@@ -7,6 +7,7 @@ use super::{Check, FlowId, Plan, Rate, Terms, Vantage};
 use crate::suite::Expected;
 use crate::wire::{self, Deadlines, Pace, Target};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 /// What a run adds to a plan.
@@ -58,8 +59,9 @@ pub const RUNS: u32 = 4;
 /// Longer than any run may take; the probe then ends by itself.
 const SPARE: Duration = Duration::from_secs(120);
 
-/// Makes the plans of all probes from number `from` on, by [`super::ProbeId`].
-pub fn probe_plans(plan: &Plan, schedule: &Schedule, from: usize) -> Vec<wire::Plan> {
+/// Makes the plans of some probes, in the order of [`super::ProbeId`].
+pub fn probe_plans(plan: &Plan, schedule: &Schedule, probes: Range<usize>) -> Vec<wire::Plan> {
+    let from = probes.start;
     let uses = uses(plan);
     let ttl = longest(plan) * RUNS + SPARE;
     let mut plans: Vec<wire::Plan> = plan
@@ -67,6 +69,7 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, from: usize) -> Vec<wire::P
         .iter()
         .zip(&plan.probes)
         .skip(from)
+        .take(probes.len())
         .map(|(resolver, vantage)| wire::Plan {
             v: wire::VERSION,
             run: schedule.run.clone(),

@@ -96,7 +96,7 @@ pub(crate) fn fold(plan: &Plan, clocks: &[Crooked], until_us: i64, opens: impl F
     let mut fold = Fold::new(plan, RunnerClock { boot: "here".into(), boottime_us: RUNNER, wall_us: WALL });
     let mut lines: Vec<(i64, ProbeId, u64, Body)> = Vec::new();
     let mut digests = Vec::new();
-    for (index, wire) in probe_plans(plan, &schedule, 0).iter().enumerate() {
+    for (index, wire) in probe_plans(plan, &schedule, 0..plan.probes.len()).iter().enumerate() {
         let probe = ProbeId(index as u32);
         fold.expect(probe, wire);
         digests.push(watertight_probe::plan_digest(wire));

@@ -353,7 +353,7 @@ fn dns_stopped(base: &Arc<Base>) -> Job {
 /// Flows whose address a probe looks up itself.
 fn resolved_by_probes(base: &Base) -> BTreeSet<u32> {
     let schedule = Schedule { run: String::new(), seed: 0, trust: Vec::new(), beat: Duration::from_secs(1) };
-    let plans = probe_plans(&base.ran.plan, &schedule, 0);
+    let plans = probe_plans(&base.ran.plan, &schedule, 0..base.ran.plan.probes.len());
     let flows = plans.iter().flat_map(|plan| &plan.flows);
     flows.filter(|flow| matches!(flow.target, Target::Name { .. })).map(|flow| flow.id).collect()
 }

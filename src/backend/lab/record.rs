@@ -58,10 +58,36 @@ impl Key {
         let (protocol, port) = (SetElement::inet_proto(protocol(self.transport)), SetElement::port(self.port));
         SetElement::concat([element(self.from), element(self.to), protocol, port])
     }
+
+    /// From an element's bytes: two addresses, then protocol and port in four bytes each.
+    fn of(bytes: &[u8], family: Family, way: Way) -> Option<Self> {
+        let (from, to, rest) = match family {
+            Family::V4 => {
+                let ((from, rest), (to, _)) = (bytes.split_first_chunk::<4>()?, bytes.get(4..)?.split_first_chunk::<4>()?);
+                (IpAddr::from(*from), IpAddr::from(*to), rest.get(4..)?)
+            }
+            Family::V6 => {
+                let ((from, rest), (to, _)) =
+                    (bytes.split_first_chunk::<16>()?, bytes.get(16..)?.split_first_chunk::<16>()?);
+                (IpAddr::from(*from), IpAddr::from(*to), rest.get(16..)?)
+            }
+        };
+        let &[number, _, _, _, high, low, ..] = rest else { return None };
+        let transport = [Transport::Tcp, Transport::Udp].into_iter().find(|of| protocol(*of) == number)?;
+        Some(Self { from, to, transport, port: u16::from_be_bytes([high, low]), way })
+    }
 }
 
-/// Denied packets by node, direction and flow.
-pub(super) type Counted = BTreeMap<(usize, Direction, Key), u64>;
+/// Denied packets by flow, node and direction; none where there were none.
+pub(super) type Counted = BTreeMap<Key, Vec<Hits>>;
+
+/// What one node counted of a flow's packets.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hits {
+    packets: u64,
+    node: usize,
+    direction: Direction,
+}
 
 /// The flows of all launches, and what was counted of them in tables that are gone.
 #[derive(Debug, Default)]
@@ -124,34 +150,33 @@ impl Ledger {
 
     /// Keeps what a table counted that is gone now.
     pub(super) fn keep(&mut self, counted: Counted) {
-        for (key, packets) in counted {
-            *self.earlier.entry(key).or_default() += packets;
+        for (key, hits) in counted {
+            self.earlier.entry(key).or_default().extend(hits);
         }
+    }
+
+    /// Whether any flow has this key.
+    pub(super) fn knows(&self, key: &Key) -> bool {
+        self.users.contains_key(key)
     }
 
     /// The records of flows that share no key with another. `rule` names what denies on a node, in a
     /// direction, for a flow.
-    pub(super) fn records(&self, mut now: Counted, rule: impl Fn(usize, Direction, &Key) -> String) -> Records {
-        for (key, packets) in &self.earlier {
-            *now.entry(*key).or_default() += packets;
-        }
-        let mut by_key: BTreeMap<Key, Vec<(u64, usize, Direction)>> = BTreeMap::new();
-        for ((node, direction, key), packets) in now {
-            by_key.entry(key).or_default().push((packets, node, direction));
-        }
+    pub(super) fn records(&self, now: &Counted, rule: impl Fn(usize, Direction, &Key) -> String) -> Records {
         let mut records = Records::new();
         for (flow, keys) in &self.flows {
             if keys.iter().any(|key| self.users.get(key).is_some_and(|users| *users > 1)) {
                 continue;
             }
-            let hits: Vec<_> =
-                keys.iter().flat_map(|key| by_key.get(key).into_iter().flatten().map(move |hit| (hit, key))).collect();
-            let packets = hits.iter().map(|((packets, ..), _)| packets).sum();
+            let mut all: BTreeMap<(usize, Direction, &Key), u64> = BTreeMap::new();
+            for key in keys {
+                for hits in [&self.earlier, now].into_iter().filter_map(|counted| counted.get(key)).flatten() {
+                    *all.entry((hits.node, hits.direction, key)).or_default() += hits.packets;
+                }
+            }
             // Where both ends deny, the one with more packets names the rule.
-            if let Some(((_, node, direction), key)) =
-                hits.iter().filter(|((packets, ..), _)| *packets > 0).max_by_key(|((n, ..), _)| *n)
-            {
-                records.insert(*flow, Record { packets, rule: rule(*node, *direction, key) });
+            if let Some(((node, direction, key), _)) = all.iter().max_by_key(|(_, packets)| **packets) {
+                records.insert(*flow, Record { packets: all.values().sum(), rule: rule(*node, *direction, key) });
             }
         }
         records
@@ -270,17 +295,20 @@ pub(super) fn mark_served(draft: &mut Draft) -> nlink::Result<()> {
 /// What the kernel refused.
 pub(super) async fn add(conn: &Connection<Nftables>, table: &str, keys: &[Key]) -> nlink::Result<()> {
     for (direction, family, way) in sets() {
-        let here = keys.iter().filter(|key| key.way == way && Family::of(key.from) == family);
-        let elements: Vec<_> = here.map(Key::element).collect();
         let set = Draft::new(table).new_set(&set_name(direction, family, way)).key_type(key_type(family)).counter();
-        for some in elements.chunks(super::tables::ELEMENTS) {
-            conn.add_set_elements(&set, some).await?;
+        let mut here = keys.iter().filter(|key| key.way == way && Family::of(key.from) == family).map(Key::element);
+        loop {
+            let some: Vec<_> = here.by_ref().take(super::tables::ELEMENTS).collect();
+            if some.is_empty() {
+                break;
+            }
+            conn.add_set_elements(&set, &some).await?;
         }
     }
     Ok(())
 }
 
-/// Reads what a table has counted.
+/// Reads what a table has counted of the flows that the ledger knows.
 ///
 /// # Errors
 /// What the kernel refused.
@@ -288,17 +316,33 @@ pub(super) async fn read(
     conn: &Connection<Nftables>,
     table: &str,
     node: usize,
-    keys: &[Key],
+    ledger: &Ledger,
 ) -> nlink::Result<Counted> {
-    let known: BTreeMap<(Way, Vec<u8>), Key> =
-        keys.iter().map(|key| ((key.way, key.element().key().to_vec()), *key)).collect();
     let mut counted = Counted::new();
     for (direction, family, way) in sets() {
         for element in conn.list_set_elements(table, &set_name(direction, family, way), Nfproto::Inet).await? {
-            if let (Some(key), Some((packets, _))) = (known.get(&(way, element.key().to_vec())), element.counter()) {
-                counted.insert((node, direction, *key), packets);
+            let Some((packets @ 1.., _)) = element.counter() else { continue };
+            if let Some(key) = Key::of(element.key(), family, way).filter(|key| ledger.knows(key)) {
+                counted.entry(key).or_default().push(Hits { packets, node, direction });
             }
         }
     }
     Ok(counted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_is_read_back_from_its_element() {
+        for (from, to) in [("10.0.0.1", "10.1.2.3"), ("fd00::1", "fd00:1::2")] {
+            for (transport, way) in [(Transport::Tcp, Way::Direct), (Transport::Udp, Way::Served)] {
+                let (from, to): (IpAddr, IpAddr) = (from.parse().unwrap(), to.parse().unwrap());
+                let key = Key { from, to, transport, port: 8_443, way };
+                assert_eq!(Key::of(key.element().key(), Family::of(from), way), Some(key));
+            }
+        }
+        assert_eq!(Key::of(&[0; 9], Family::V4, Way::Direct), None);
+    }
 }

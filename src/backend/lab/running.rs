@@ -181,10 +181,10 @@ impl Running {
             super::nft::table(name.clone(), rules, &self.ledger.keys(), &extras)
         });
         let drafts = drafts.collect::<nlink::Result<Vec<_>>>();
-        let keys: Vec<_> = self.ledger.keys().copied().collect();
+        let ledger = &self.ledger;
         let replaces = self.tables.policies.as_deref();
         let counted = self.on_every_node("policies", drafts, |place, draft, n| {
-            let settle = async |conn: &_, old: &str| record::read(conn, old, n, &keys).await;
+            let settle = async |conn: &_, old: &str| record::read(conn, old, n, ledger).await;
             tables::switch(place, draft, replaces, settle)
         })?;
         for counted in counted.into_iter().flatten() {
@@ -240,12 +240,14 @@ impl Running {
     /// What the kernel refused.
     pub(super) fn records(&self) -> Result<Records, Error> {
         let Some(table) = self.tables.policies.as_deref() else { return Ok(Records::new()) };
-        let keys: Vec<_> = self.ledger.keys().copied().collect();
         let mut now = Counted::new();
         for (place, n) in self.places("records") {
-            now.extend(tables::with_nftables(&place, async |conn| record::read(conn, table, n, &keys).await)?);
+            let here = tables::with_nftables(&place, async |conn| record::read(conn, table, n, &self.ledger).await)?;
+            for (key, hits) in here {
+                now.entry(key).or_default().extend(hits);
+            }
         }
-        Ok(self.ledger.records(now, |n, direction, key| self.denying(n, direction, key)))
+        Ok(self.ledger.records(&now, |n, direction, key| self.denying(n, direction, key)))
     }
 
     /// What denies a flow on a node, by the policies' names.

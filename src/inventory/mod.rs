@@ -73,7 +73,18 @@ impl Inventory {
     pub fn cluster_dns(&self) -> Option<&Service> {
         self.services.iter().find(|service| service.namespace == "kube-system" && service.name == "kube-dns")
     }
+
+    /// Whether a mesh's proxy is on every path to and from a pod, by itself or by its namespace's label.
+    pub fn is_meshed(&self, pod: &Pod) -> bool {
+        let mode = |labels: &Labels| labels.get(DATAPLANE_MODE).cloned();
+        let of_namespace = || self.namespaces.get(&pod.namespace).and_then(|namespace| mode(&namespace.labels));
+        let ambient = || mode(&pod.labels).or_else(of_namespace).is_some_and(|mode| mode == "ambient");
+        !pod.host_network && (pod.meshed || ambient())
+    }
 }
+
+/// The label that takes a pod, or a whole namespace, into Istio's ambient mesh (`ambient`) or keeps it out (`none`).
+pub(crate) const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
 
 /// A namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +121,8 @@ pub struct DeclaredPod {
     pub workloads: Vec<WorkloadRef>,
     /// Whether it shares its node's network and so its identity.
     pub host_network: bool,
+    /// Whether a mesh's proxy is in it, or it is in an ambient mesh by its own label.
+    pub meshed: bool,
     /// Whether it is ready. A declared pod is, unless its status says otherwise.
     pub ready: bool,
     /// Where it shall run.
@@ -146,6 +159,8 @@ pub struct Pod {
     pub workloads: Vec<WorkloadRef>,
     /// Whether it shares its node's network and so its identity.
     pub host_network: bool,
+    /// Whether a mesh's proxy is on every path to and from it: in a container of its own, or on its node.
+    pub meshed: bool,
     /// Whether it is ready.
     pub ready: bool,
     /// Its node's name.

@@ -1,6 +1,7 @@
 //! A plan in the making: probes and flows, each once.
 
 use super::arming::arm;
+use super::mesh::ask_for_bytes;
 use super::notes::notes;
 use super::rates::rates;
 use super::{
@@ -138,6 +139,11 @@ impl Builder {
             |vantage: &Vantage| environment == Environment::Cluster && matches!(vantage, Vantage::Pod { .. });
         let created = self.probes.iter().enumerate().filter(|(_, vantage)| is_created(vantage));
         let created = created.map(|(index, _)| ProbeId(index as u32)).collect();
+        let meshed = match environment {
+            // Nobody answers for pods in the lab.
+            Environment::Lab => None,
+            Environment::Cluster => ask_for_bytes(inventory, &self.probes, &mut self.flows),
+        };
         let rates = rates(environment, self.probes.len(), &self.flows, &self.checks);
         let mut plan = Plan {
             suites: self.suites,
@@ -156,7 +162,7 @@ impl Builder {
             arming: BTreeMap::new(),
             incarnations,
             predicted: self.predicted,
-            notes: notes(inventory).into_iter().chain(self.notes).collect(),
+            notes: notes(inventory).into_iter().chain(self.notes).chain(meshed).collect(),
         };
         arm(&mut plan, inventory);
         plan

@@ -13,6 +13,7 @@ mod draft;
 mod ends;
 mod expand;
 mod lines;
+mod mesh;
 mod notes;
 mod predict;
 mod rates;

@@ -62,6 +62,7 @@ mod tests {
             ports: vec![],
             workloads: vec![],
             host_network: false,
+            meshed: false,
             ready: true,
             node: "node-1".into(),
             addresses: vec![],

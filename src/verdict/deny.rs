@@ -24,7 +24,7 @@ use crate::plan::{
     Check, FlowId, MIN_DEADLINE, Plan, REQUEST_DEADLINE, RESOLVE_DEADLINE, TLS_DEADLINE, Terms, Vantage, Waits,
 };
 use crate::suite::{Demand, Mechanism};
-use crate::wire::{How, Stage, Transport};
+use crate::wire::{How, Request, Stage, Transport};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -385,6 +385,9 @@ fn deadline(case: Case<'_>, terms: &Terms, id: FlowId, stage: Stage) -> Duration
         Stage::Resolve => RESOLVE_DEADLINE,
         Stage::Connect => terms.deadline.max(of.waits.connect),
         Stage::FirstBytes if udp => terms.deadline.max(of.waits.connect),
+        Stage::FirstBytes if let Request::Connect { linger_ms } = of.to.request => {
+            Duration::from_millis(u64::from(linger_ms))
+        }
         Stage::Tls => TLS_DEADLINE.max(terms.deadline).max(of.waits.tls),
         Stage::FirstBytes | Stage::Request => REQUEST_DEADLINE.max(of.waits.request),
     }
@@ -407,6 +410,8 @@ pub fn waits_needed(plan: &Plan, evidence: &Evidence, check: &Check, id: FlowId)
     let none = Waits::default();
     match blocked.stage {
         Stage::Resolve => None,
+        // How long the silence after a bare handshake is listened to is the same for everybody.
+        Stage::FirstBytes if matches!(plan.flow(id).to.request, Request::Connect { .. }) => None,
         Stage::Connect => Some(Waits { connect: fastest.max(MIN_DEADLINE), ..none }),
         Stage::FirstBytes if udp => Some(Waits { connect: fastest.max(MIN_DEADLINE), ..none }),
         Stage::Tls => Some(Waits { tls: fastest, ..none }),

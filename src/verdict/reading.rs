@@ -2,7 +2,7 @@
 
 use crate::plan::Flow;
 use crate::suite::Demand;
-use crate::wire::{How, Http, HttpFacts, Icmp, Observation, Request, Stage, Stop};
+use crate::wire::{How, Http, HttpFacts, Icmp, Linger, Observation, Request, Stage, Stop};
 use std::net::IpAddr;
 
 /// What one sample of a flow was.
@@ -125,6 +125,13 @@ pub fn read(flow: &Flow, status: Option<u16>, seen: &Observation) -> Reading {
         return Reading::Open(Opening { tier: tier(flow, seen), passed: last.0, then: seen.stop.clone() });
     }
     match &seen.stop {
+        None if let Some(how) = unheard(flow, seen) => Reading::Blocked(Block {
+            passed: seen.passed.last().map(|(stage, _)| *stage),
+            stage: Stage::FirstBytes,
+            by_target: !matches!(how, How::Silence),
+            how: Refusal::Wire(how),
+            signature: None,
+        }),
         Some(stop) => blocked_or_unsent(flow, seen, stop),
         // Everything asked for was passed and yet not the stage that decides: such a plan asks for too little, and
         // nothing may be concluded from it.
@@ -133,6 +140,19 @@ pub fn read(flow: &Flow, status: Option<u16>, seen: &Observation) -> Reading {
             how: How::Garbled { what: "nothing was asked of this stage".into() },
         }),
     }
+}
+
+/// What followed a handshake that something on the path may have answered, where it was not the target's bytes.
+fn unheard(flow: &Flow, seen: &Observation) -> Option<How> {
+    if flow.opens_at != Stage::FirstBytes || !matches!(flow.to.request, Request::Connect { .. }) {
+        return None;
+    }
+    seen.linger.and_then(|linger| match linger {
+        Linger::Bytes => None,
+        Linger::Quiet => Some(How::Silence),
+        Linger::Fin => Some(How::Closed),
+        Linger::Rst => Some(How::Error { errno: libc_errno::ECONNRESET, icmp: None }),
+    })
 }
 
 fn blocked_or_unsent(flow: &Flow, seen: &Observation, stop: &Stop) -> Reading {
@@ -194,7 +214,7 @@ fn tier(flow: &Flow, seen: &Observation) -> AllowTier {
     let expected_certificate = seen.tls.as_ref().is_some_and(|tls| {
         names_a_server(&flow.to.request) && tls.chain_error.is_none() && tls.name_error.is_none() && !tls.expired
     });
-    let bytes = seen.linger == Some(crate::wire::Linger::Bytes)
+    let bytes = seen.linger == Some(Linger::Bytes)
         || seen.passed.iter().any(|(stage, _)| matches!(stage, Stage::FirstBytes | Stage::Tls | Stage::Request));
     if ours || expected_certificate {
         AllowTier::A2

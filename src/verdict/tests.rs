@@ -11,7 +11,7 @@ use crate::plan::{
     Terms, Vantage, Waits,
 };
 use crate::suite::{Demand, Expected, Settings};
-use crate::wire::{FaultReason, How, Request, Stage, Stop, Transport};
+use crate::wire::{FaultReason, How, Linger, Observation, Request, Stage, Stop, Transport};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -1277,4 +1277,37 @@ fn name_that_leads_elsewhere_than_its_controls_go_proves_nothing() {
     assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
     scene.read(DENIED, 4_700, open());
     assert!(matches!(scene.deny(), Verdict::Violated(_)));
+}
+
+#[test]
+fn handshake_that_a_mesh_may_have_answered_is_denied_only_where_others_got_bytes() {
+    let connect = || Request::Connect { linger_ms: 250 };
+    let meshed = Flow {
+        probe: ProbeId(0),
+        to: TargetKey { request: connect(), ..key("10.0.2.1", 5432) }.into(),
+        party: at("postgres-0", "node-2").into(),
+        opens_at: Stage::FirstBytes,
+        waits: Waits::default(),
+    };
+    let after_handshake = |linger: Linger| {
+        let mut passed = vec![(Stage::Connect, 300)];
+        if linger == Linger::Bytes {
+            passed.push((Stage::FirstBytes, 300));
+        }
+        super::read(&meshed, None, &Observation { passed, linger: Some(linger), ..Observation::default() })
+    };
+    assert!(matches!(after_handshake(Linger::Bytes), Reading::Open(Opening { passed: Stage::FirstBytes, .. })));
+    for linger in [Linger::Quiet, Linger::Fin, Linger::Rst] {
+        let reading = after_handshake(linger);
+        assert!(matches!(&reading, Reading::Blocked(block) if block.stage == Stage::FirstBytes), "{reading:?}");
+        let mut scene = Scene::good().without(DENIED);
+        scene.plan.flows[DENIED.0 as usize] = meshed.clone();
+        scene.plan.flows[CONTROL.0 as usize].to = Arc::clone(&meshed.to);
+        scene.plan.vouchers.insert(TargetKey::clone(&meshed.to), vec![CONTROL]);
+        scene.every(DENIED, 200, 4_200, 500, &reading);
+        assert_eq!(scene.deny(), Verdict::Proven, "{linger:?}, and the control got bytes");
+        let mut scene = scene.without(CONTROL);
+        scene.every(CONTROL, 0, 5_000, 500, &handshake_only());
+        assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered), "{linger:?}, and so did the control");
+    }
 }

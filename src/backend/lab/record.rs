@@ -63,7 +63,8 @@ impl Key {
     fn of(bytes: &[u8], family: Family, way: Way) -> Option<Self> {
         let (from, to, rest) = match family {
             Family::V4 => {
-                let ((from, rest), (to, _)) = (bytes.split_first_chunk::<4>()?, bytes.get(4..)?.split_first_chunk::<4>()?);
+                let ((from, rest), (to, _)) =
+                    (bytes.split_first_chunk::<4>()?, bytes.get(4..)?.split_first_chunk::<4>()?);
                 (IpAddr::from(*from), IpAddr::from(*to), rest.get(4..)?)
             }
             Family::V6 => {

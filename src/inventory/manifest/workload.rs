@@ -196,6 +196,7 @@ impl Workload {
                 ports: self.template.ports.clone(),
                 workloads: chain.iter().cloned().chain([pod]).collect(),
                 host_network: self.template.host_network,
+                meshed: self.template.meshed,
                 ready: true,
                 placement,
                 addresses: Vec::new(),

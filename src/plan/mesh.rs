@@ -1,0 +1,111 @@
+//! Flows whose handshakes a mesh's proxy answers.
+//!
+//! A sidecar, or a node's proxy in ambient mode, accepts a connection before it knows whether the target may be reached,
+//! and hangs up, or says nothing, where it may not. So a handshake through one shows nothing: bytes of the target do.
+
+use super::{Flow, Party, Vantage};
+use crate::inventory::Inventory;
+use crate::wire::{Stage, Transport};
+use std::collections::BTreeSet;
+
+/// Lets the flows from and to meshed pods open by bytes of the target in place of a handshake; says so.
+pub(super) fn ask_for_bytes(inventory: &Inventory, probes: &[Vantage], flows: &mut [Flow]) -> Option<String> {
+    let meshed: BTreeSet<String> =
+        inventory.pods.iter().filter(|pod| inventory.is_meshed(pod)).map(crate::inventory::Pod::full_name).collect();
+    if meshed.is_empty() {
+        return None;
+    }
+    let mut asked = 0_usize;
+    for flow in flows {
+        let source = match &probes[flow.probe.0 as usize] {
+            Vantage::Pod { namespace, name, .. } => meshed.contains(&format!("{namespace}/{name}")),
+            Vantage::Node { .. } | Vantage::Witness { .. } | Vantage::Runner => false,
+        };
+        let target = || match &*flow.party {
+            Party::Pod { namespace, name, .. } => meshed.contains(&format!("{namespace}/{name}")),
+            Party::Service { pods, .. } => pods.iter().any(|pod| meshed.contains(pod)),
+            Party::Node { .. } | Party::Witness { .. } | Party::Outside { .. } => false,
+        };
+        if flow.to.transport == Transport::Tcp && flow.opens_at == Stage::Connect && (source || target()) {
+            flow.opens_at = Stage::FirstBytes;
+            asked += 1;
+        }
+    }
+    (asked > 0).then(|| {
+        format!(
+            "{asked} flows pass a mesh, whose proxies answer handshakes themselves: they count as open only by bytes of the \
+             target, which few servers send unasked; lines that ask for a page (`-> http://...`) can be decided"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::{Labels, Namespace, Pod};
+    use crate::plan::{ProbeId, TargetKey, Waits};
+    use crate::wire::Request;
+    use std::sync::Arc;
+
+    fn pod(namespace: &str, name: &str, meshed: bool) -> Pod {
+        Pod {
+            namespace: namespace.into(),
+            name: name.into(),
+            uid: "1".into(),
+            labels: Labels::new(),
+            ports: vec![],
+            workloads: vec![],
+            host_network: false,
+            meshed,
+            ready: true,
+            node: "n".into(),
+            addresses: vec![],
+        }
+    }
+
+    fn flow(probe: u32, to: &str, transport: Transport, request: Request) -> Flow {
+        let key = TargetKey { address: [10, 0, 0, 1].into(), name: None, port: 80, transport, request, once: false };
+        let (namespace, name) = to.split_once('/').unwrap();
+        let party = Party::Pod {
+            namespace: namespace.into(),
+            name: name.into(),
+            node: "n".into(),
+            ready: true,
+            host_network: false,
+        };
+        Flow {
+            probe: ProbeId(probe),
+            to: Arc::new(key),
+            party: Arc::new(party),
+            opens_at: Stage::Connect,
+            waits: Waits::default(),
+        }
+    }
+
+    #[test]
+    fn flows_from_and_to_meshed_pods_open_by_bytes() {
+        let mut inventory = Inventory::default();
+        let ambient = Labels::from([(crate::inventory::DATAPLANE_MODE.to_owned(), "ambient".to_owned())]);
+        inventory.namespaces.insert("ambient".into(), Namespace { name: "ambient".into(), labels: ambient });
+        inventory.pods = vec![pod("a", "plain", false), pod("a", "sidecar", true), pod("ambient", "in", false)];
+        let out = Labels::from([(crate::inventory::DATAPLANE_MODE.to_owned(), "none".to_owned())]);
+        inventory.pods.push(Pod { labels: out, ..pod("ambient", "out", false) });
+        let vantage = |name: &str| Vantage::Pod { namespace: "a".into(), name: name.into(), node: "n".into() };
+        let probes = [vantage("plain"), vantage("sidecar")];
+        let connect = || Request::Connect { linger_ms: 250 };
+        let mut flows = [
+            flow(0, "a/plain", Transport::Tcp, connect()),
+            flow(0, "a/sidecar", Transport::Tcp, connect()),
+            flow(0, "ambient/in", Transport::Tcp, connect()),
+            flow(0, "ambient/out", Transport::Tcp, connect()),
+            flow(1, "a/plain", Transport::Tcp, connect()),
+            flow(1, "a/plain", Transport::Udp, Request::Nonce),
+        ];
+        let note = ask_for_bytes(&inventory, &probes, &mut flows).expect("a note");
+        assert!(note.starts_with("3 flows pass a mesh"), "{note}");
+        let stages = flows.map(|flow| flow.opens_at == Stage::FirstBytes);
+        assert_eq!(stages, [false, true, true, false, true, false]);
+        inventory.pods.truncate(1);
+        assert_eq!(ask_for_bytes(&inventory, &probes, &mut []), None);
+    }
+}

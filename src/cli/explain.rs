@@ -8,7 +8,7 @@ use super::terminal::Screens;
 use crate::event::ExitCode;
 use crate::inventory::Inventory;
 use crate::plan::{Plan, Selection, Standing, explain_flows};
-use crate::policy::{Explanation, Selects, Side};
+use crate::policy::{Consequences, Explanation, Selects, Side};
 use crate::source::Sources;
 use clap::{Args, ValueEnum};
 use std::fmt::Write as _;
@@ -105,14 +105,35 @@ fn picture(walk: &Explanation, alike: usize) -> String {
     for side in &walk.sides {
         side_of(side, &mut out);
     }
+    let turned = if walk.allowed { "denied" } else { "allowed" };
     if !walk.changes.is_empty() {
-        let turned = if walk.allowed { "denied" } else { "allowed" };
-        line(&mut out, &format!("\n  for it to be {turned}, the smallest change first:"));
-        for change in &walk.changes {
-            line(&mut out, &format!("    - {}", change.text));
+        line(&mut out, &format!("\n  for it to be {turned}, the smallest change first (each was tried):"));
+    } else if walk.beyond_policies.is_none() {
+        line(&mut out, &format!("\n  for it to be {turned}: no change of a few rules or labels was found"));
+    }
+    for change in &walk.changes {
+        line(&mut out, &format!("    - {}", change.text));
+        if let Some(beside) = &change.beside {
+            besides(beside, &mut out);
         }
     }
     out
+}
+
+/// What else a change does: the first few.
+fn besides(beside: &Consequences, out: &mut String) {
+    const TOLD: usize = 4;
+    if beside.opens.is_empty() && beside.closes.is_empty() {
+        line(out, "        and nothing else changes");
+    }
+    for (verb, links) in [("opens", &beside.opens), ("closes", &beside.closes)] {
+        for link in links.iter().take(TOLD) {
+            line(out, &format!("        also {verb} {link}"));
+        }
+        if links.len() > TOLD {
+            line(out, &format!("        and {verb} {} more", links.len() - TOLD));
+        }
+    }
 }
 
 fn side_of(side: &Side, out: &mut String) {

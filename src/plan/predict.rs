@@ -135,9 +135,10 @@ impl<'a> Predictions<'a> {
         };
         let expected = check.expected == Expected::Allowed;
         let explain = |end, port| self.explainer.explain(from, end, port, Some(family));
-        let walk =
-            arrivals.iter().map(|arrival| explain(arrival.end, arrival.port)).find(|walk| walk.allowed != expected);
-        if let Some(walk) = walk {
+        let advise = |end, port| self.explainer.advise(from, end, port, Some(family));
+        let first = arrivals.iter().find(|arrival| explain(arrival.end, arrival.port).allowed != expected);
+        if let Some(arrival) = first {
+            let walk = advise(arrival.end, arrival.port);
             (walk.because(), walk.changes.first().map(|change| change.text.clone()))
         } else {
             let name = flow.to.name.as_deref().unwrap_or_default().trim_end_matches('.');
@@ -211,7 +212,8 @@ impl<'a> Predictions<'a> {
     }
 }
 
-/// Why policies allow or deny the flows of all checks: one explanation for all that are alike, and how many more there are.
+/// Why policies allow or deny the flows of all checks, and what would turn the answer: one explanation for all that are
+/// alike, and how many more there are.
 ///
 /// # Errors
 /// [`InvalidPolicy`]: the first policy that no API server would have taken.
@@ -219,11 +221,19 @@ pub fn explain_flows(plan: &Plan, inventory: &Inventory) -> Result<Vec<(Explanat
     let this = Predictions::new(inventory)?;
     let mut told: Vec<(Explanation, usize)> = Vec::new();
     for flow in plan.checks.iter().flat_map(|check| &check.flows).map(|flow| plan.flow(*flow)) {
-        for walk in this.explain(plan.vantage(flow.probe), flow) {
-            match told.iter_mut().find(|(known, _)| known.is_like(&walk)) {
-                Some((_, alike)) => *alike += 1,
-                None => told.push((walk, 0)),
+        let (family, arrivals) = (flow.family(), this.arrivals(flow));
+        let Some(from) = this.from(plan.vantage(flow.probe), family) else { continue };
+        for Arrival { end, port } in arrivals.unwrap_or_default() {
+            let walk = this.explainer.explain(from, end, port, Some(family));
+            if let Some((_, alike)) = told.iter_mut().find(|(known, _)| known.is_like(&walk)) {
+                *alike += 1;
+                continue;
             }
+            let mut advised = this.explainer.advise(from, end, port, Some(family));
+            for change in &mut advised.changes {
+                change.beside = Some(this.explainer.consequences(change, from, end, port)?);
+            }
+            told.push((advised, 0));
         }
     }
     Ok(told)

@@ -1,198 +1,308 @@
-//! The smallest change that would turn an answer.
+//! What could turn an answer: changes of one side, each with what would have to be written.
 
-use super::near::{self, Unmet};
-use super::rules::{Direction, Half, Place};
-use super::walk::{Side, Walk};
-use crate::inventory::Action;
+use super::edit::{self, Edit, NAMESPACE_NAME};
+use super::near::{self, PeerStanding, Unmet};
+use super::rules::{Block, Direction, Half, Namespaces, Peer, Place, Scope};
+use super::selector::Must;
+use super::turn::Consequences;
+use super::walk::Walk;
+use crate::inventory::{Action, Cidr, Labels, Pod, identity_labels};
+use crate::model::ObjectRef;
 use serde::Serialize;
 
-/// How many changes are told for one side.
-const MOST: usize = 3;
-
-/// A change of one side's answer.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+/// A change that turns an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
     /// How many things would have to be written: the smallest change has the least.
     pub size: usize,
     /// What to do, with the place.
     pub text: String,
+    /// What else it would do, where that was looked at.
+    pub beside: Option<Consequences>,
+    #[serde(skip)]
+    pub(super) edits: Vec<Edit>,
 }
 
-/// What would turn the answer of both sides together: a denied flow needs every side that denies it to let it through, an
-/// allowed one is stopped by either.
-pub(super) fn turning(walks: &[Walk<'_>], sides: &[Side]) -> Vec<Change> {
-    let denied = sides.iter().any(|side| !side.allowed);
-    let mut all = Vec::new();
-    for (walk, side) in walks.iter().zip(sides) {
-        let mut changes = match (denied, side.allowed) {
-            (true, true) => continue,
-            (true, false) => opening(walk),
-            (false, _) => closing(walk),
-        };
-        changes.sort();
-        changes.dedup();
-        changes.truncate(MOST);
-        all.extend(changes);
+impl Change {
+    fn new(size: usize, text: String, edits: Vec<Edit>) -> Self {
+        Self { size, text, beside: None, edits }
     }
-    if !denied {
-        all.sort();
-        all.truncate(MOST);
+
+    /// Both.
+    pub(super) fn and(&self, other: &Self) -> Self {
+        let edits = self.edits.iter().chain(&other.edits).cloned().collect();
+        Self::new(self.size + other.size, format!("{}; and {}", self.text, other.text), edits)
     }
-    all
 }
 
-/// What a rule of a half lacks to admit the flow: how many things, and what to do about them.
-fn lacks(walk: &Walk<'_>, half: &Half, number: usize) -> Option<(usize, Vec<String>)> {
+/// What has to be written, in words and as edits.
+#[derive(Debug, Clone, Default)]
+struct Things {
+    size: usize,
+    texts: Vec<String>,
+    edits: Vec<Edit>,
+}
+
+impl Things {
+    fn add(&mut self, size: usize, text: String, edits: impl IntoIterator<Item = Edit>) {
+        self.size += size;
+        self.texts.push(text);
+        self.edits.extend(edits);
+    }
+
+    fn into_change(self) -> Option<Change> {
+        (self.size > 0).then(|| Change::new(self.size, self.texts.join("; "), self.edits))
+    }
+}
+
+/// What a rule of a half lacks to admit the flow. `None` for one that cannot.
+fn lacks(walk: &Walk<'_>, (at, half): (usize, &Half), number: usize) -> Option<Things> {
     let rule = &half.rules[number];
     if !rule.unknown.is_empty() || rule.action != Action::Accept {
         return None;
     }
-    let place = at(&rule.origin);
-    let mut things = Vec::new();
+    let place = place(&rule.origin);
+    let mut things = Things::default();
     let standings = near::peers(rule, walk.other);
     let names_count = near::names_count(rule, walk.direction, &standings);
     let (port_holds, _) = near::ports(rule, walk.port, walk.target, names_count);
     if !port_holds {
-        things.push(format!("add port {} to rule {} of {}{place}", walk.port, number + 1, half.name));
+        let text = format!("add port {} to rule {} of {}{place}", walk.port, number + 1, half.name);
+        things.add(1, text, [Edit::AddPort { half: at, rule: number, port: walk.port }]);
     }
-    let is_meant = rule.peers.is_none() || standings.iter().any(near::PeerStanding::holds);
-    if !is_meant {
-        let nearest = standings.iter().filter(|one| !one.remedies.is_empty()).min_by_key(|one| one.remedies.len());
-        match nearest {
-            Some(peer) => things.push(format!(
-                "{}, so that rule {} of {}{place} means it",
-                peer.remedies.join(" and "),
-                number + 1,
-                half.name
-            )),
-            None => things.push(format!("add {} to rule {} of {}{place}", peer_for(walk), number + 1, half.name)),
-        }
-        let size = nearest.map_or(2, |peer| peer.remedies.len());
-        return Some((size + usize::from(!port_holds), things));
+    if rule.peers.is_none() || standings.iter().any(PeerStanding::holds) {
+        return Some(things);
     }
-    Some((things.len(), things))
+    let nearest = standings.iter().enumerate().filter_map(|(peer, standing)| {
+        let edits: Option<Vec<Edit>> =
+            standing.unmet.iter().map(|unmet| remedy(walk, unmet, (at, number, peer))).collect();
+        Some((standing, edits.filter(|edits| !edits.is_empty())?))
+    });
+    if let Some((standing, edits)) = nearest.min_by_key(|(_, edits)| edits.len()) {
+        let remedies: Vec<String> = standing.unmet.iter().map(|unmet| unmet.remedy(&walk.other.name)).collect();
+        let text = format!("{}, so that rule {} of {}{place} means it", remedies.join(" and "), number + 1, half.name);
+        things.add(edits.len(), text, edits);
+    } else {
+        let peer = peer_for(walk, half)?;
+        let text = format!("add {} to rule {} of {}{place}", named(walk), number + 1, half.name);
+        things.add(2, text, [Edit::AddPeer { half: at, rule: number, peer }]);
+    }
+    Some(things)
 }
 
-/// A side denies: what would let the flow through.
-fn opening(walk: &Walk<'_>) -> Vec<Change> {
+/// What would make a peer mean the other end; nothing if nobody can write it.
+fn remedy(walk: &Walk<'_>, unmet: &Unmet, (half, rule, peer): (usize, usize, usize)) -> Option<Edit> {
+    match unmet {
+        Unmet::PodLabel { requirement, .. } => {
+            let (key, to) = (requirement.key.clone(), value(&requirement.must));
+            Some(Edit::PodLabel { workload: workload(walk.other.pod?), key, to })
+        }
+        Unmet::NamespaceLabel { requirement, .. } if requirement.key == NAMESPACE_NAME => None,
+        Unmet::NamespaceLabel { namespace, requirement, .. } => {
+            let (key, to) = (requirement.key.clone(), value(&requirement.must));
+            Some(Edit::NamespaceLabel { namespace: namespace.clone(), key, to })
+        }
+        Unmet::OtherNamespace { namespace, .. } => {
+            Some(Edit::LookInto { half, rule, peer, namespace: namespace.clone() })
+        }
+    }
+}
+
+/// What a label would have to be.
+fn value(must: &Must) -> Option<String> {
+    match must {
+        Must::In(values) => values.first().cloned(),
+        // Any value will do.
+        Must::Exist => Some("true".to_owned()),
+        Must::NotIn(_) | Must::NotExist => None,
+    }
+}
+
+fn workload(pod: &Pod) -> ObjectRef {
+    super::map::workload_of(pod)
+}
+
+/// A side denies: what could let the flow through.
+pub(super) fn opening(walk: &Walk<'_>) -> Vec<Change> {
     let mut changes = Vec::new();
-    for (half, unmet) in walk.halves() {
-        let selects = selecting(walk, half, &unmet);
+    for (at, half, unmet) in walk.numbered() {
+        if half.place != Place::NetworkPolicy {
+            if unmet.is_empty() {
+                changes.extend(before_denying(walk, (at, half)));
+            }
+            continue;
+        }
+        let to_select = selecting(walk, (at, half), &unmet);
         for number in 0..half.rules.len() {
-            let rule = &half.rules[number];
-            let denies = rule.as_understood().is_some_and(|rule| rule.action == Action::Deny);
-            if half.place != Place::NetworkPolicy && denies && unmet.is_empty() {
-                let meant = rule.as_understood().is_some_and(|rule| {
-                    let peers = near::peers(&rule, walk.other);
-                    (rule.peers.is_none() || peers.iter().any(near::PeerStanding::holds))
-                        && near::ports(&rule, walk.port, walk.target, near::names_count(&rule, walk.direction, &peers))
-                            .0
-                });
-                if meant {
-                    let place = at(&rule.origin);
-                    let text = format!(
-                        "put a rule that accepts {} on {} before rule {} of {}{place}",
-                        peer_for(walk),
-                        walk.port,
-                        number + 1,
-                        half.name
-                    );
-                    changes.push(Change { size: 2, text });
-                }
-                continue;
-            }
-            if half.place != Place::NetworkPolicy {
-                continue;
-            }
-            let (Some((size, mut things)), Some(mut to_select)) = (lacks(walk, half, number), selects.clone()) else {
+            let (Some(mut things), Some(to_select)) = (lacks(walk, (at, half), number), to_select.clone()) else {
                 continue;
             };
-            if size + to_select.len() == 0 {
-                continue;
-            }
-            let size = size + to_select.len();
-            things.append(&mut to_select);
-            changes.push(Change { size, text: things.join("; ") });
+            things.size += to_select.size;
+            things.texts.extend(to_select.texts);
+            things.edits.extend(to_select.edits);
+            changes.extend(things.into_change());
         }
-        if half.place == Place::NetworkPolicy && half.in_force && unmet.is_empty() {
+        if half.in_force
+            && unmet.is_empty()
+            && let Some(peer) = peer_for(walk, half)
+        {
             let list = match walk.direction {
                 Direction::Egress => "egress",
                 Direction::Ingress => "ingress",
             };
-            let text = format!("add a rule to {} of {}: {} on port {}", list, half.name, peer_for(walk), walk.port);
-            changes.push(Change { size: 3, text });
+            let text = format!("add a rule to {list} of {}: {} on port {}", half.name, named(walk), walk.port);
+            let rule = edit::admitting(peer, walk.port);
+            changes.push(Change::new(3, text, vec![Edit::InsertRule { half: at, at: half.rules.len(), rule }]));
         }
+    }
+    changes
+}
+
+/// A rule before each one of an Admin or Baseline policy that denies the flow.
+fn before_denying(walk: &Walk<'_>, (at, half): (usize, &Half)) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for number in 0..half.rules.len() {
+        let Some(rule) = half.rules[number].as_understood().filter(|rule| rule.action == Action::Deny) else {
+            continue;
+        };
+        let peers = near::peers(&rule, walk.other);
+        let names_count = near::names_count(&rule, walk.direction, &peers);
+        let is_meant = (rule.peers.is_none() || peers.iter().any(PeerStanding::holds))
+            && near::ports(&rule, walk.port, walk.target, names_count).0;
+        let Some(peer) = peer_for(walk, half).filter(|_| is_meant) else { continue };
+        let text = format!(
+            "put a rule that accepts {} on {} before rule {} of {}{}",
+            named(walk),
+            walk.port,
+            number + 1,
+            half.name,
+            place(&rule.origin)
+        );
+        let rule = edit::admitting(peer, walk.port);
+        changes.push(Change::new(2, text, vec![Edit::InsertRule { half: at, at: number, rule }]));
     }
     changes
 }
 
 /// What it takes for a half to be in force for the pod; `None` if that is too much to suggest.
-fn selecting(walk: &Walk<'_>, half: &Half, unmet: &[Unmet]) -> Option<Vec<String>> {
-    let mut things = Vec::new();
+fn selecting(walk: &Walk<'_>, (at, half): (usize, &Half), unmet: &[Unmet]) -> Option<Things> {
+    let mut things = Things::default();
     match unmet {
         [] => {}
-        [only @ (Unmet::PodLabel { .. } | Unmet::NamespaceLabel { .. })] => {
-            things.push(only.reconcile(&half.name.to_string(), &walk.own.name));
+        [only @ Unmet::PodLabel { requirement, has }] => {
+            let edit = match (&requirement.must, has) {
+                (Must::In(_), Some(value)) => {
+                    Edit::Select { half: at, requirement: requirement.clone(), value: value.clone() }
+                }
+                (must, _) => {
+                    Edit::PodLabel { workload: workload(walk.own.pod?), key: requirement.key.clone(), to: value(must) }
+                }
+            };
+            things.add(1, only.reconcile(&half.name.to_string(), &walk.own.name), [edit]);
         }
         _ => return None,
     }
     if !half.in_force {
-        things.push(format!("add {} to policyTypes of {}", walk.direction.as_str(), half.name));
+        let text = format!("add {} to policyTypes of {}", walk.direction.as_str(), half.name);
+        things.add(1, text, [Edit::Enforce { half: at }]);
     }
     Some(things)
 }
 
-/// A side allows: what would stop the flow there.
-fn closing(walk: &Walk<'_>) -> Vec<Change> {
+/// A side allows: what could stop the flow there.
+pub(super) fn closing(walk: &Walk<'_>) -> Vec<Change> {
     let Some(pod) = walk.own.pod else { return Vec::new() };
-    let direction = walk.direction.as_str();
-    let mut admitting = Vec::new();
+    let mut admitting: Vec<(String, Edit)> = Vec::new();
     let mut isolated = false;
     let mut changes = Vec::new();
-    for (half, unmet) in walk.halves() {
+    for (at, half, unmet) in walk.numbered() {
         let admits: Vec<usize> = (0..half.rules.len())
-            .filter(|number| lacks(walk, half, *number).is_some_and(|(size, _)| size == 0))
+            .filter(|number| lacks(walk, (at, half), *number).is_some_and(|things| things.size == 0))
             .collect();
         if half.in_force && unmet.is_empty() {
             isolated |= half.place == Place::NetworkPolicy;
-            admitting.extend(
-                admits
-                    .iter()
-                    .map(|number| format!("rule {} of {}{}", number + 1, half.name, at(&half.rules[*number].origin))),
-            );
+            // Without any egress rule, a policy that names no policyTypes is none for egress.
+            let keeps_isolating =
+                half.stated || walk.direction == Direction::Ingress || admits.len() < half.rules.len();
+            let verb =
+                if keeps_isolating || half.place != Place::NetworkPolicy { "remove or narrow" } else { "narrow" };
+            admitting.extend(admits.iter().map(|number| {
+                let text = format!("{verb} rule {} of {}{}", number + 1, half.name, place(&half.rules[*number].origin));
+                (text, Edit::Narrow { half: at, rule: *number })
+            }));
         } else if half.place == Place::NetworkPolicy
             && admits.is_empty()
-            && let Some(things) = selecting(walk, half, &unmet)
+            && let Some(things) = selecting(walk, (at, half), &unmet)
         {
-            changes.push(Change { size: things.len(), text: things.join("; ") });
+            changes.extend(things.into_change());
         }
     }
-    match (isolated, admitting.as_slice()) {
+    if !admitting.is_empty() {
         // A policy that would select the pod stops nothing where another one admits the flow already.
-        (_, [only]) => changes = vec![Change { size: 1, text: format!("remove or narrow {only}") }],
-        (_, [_, ..]) => {
-            changes = vec![Change { size: admitting.len(), text: format!("remove or narrow {}", admitting.join(" and ")) }];
-        }
-        (_, []) => changes.push(Change {
-            size: 3,
-            text: format!(
-                "add a NetworkPolicy in namespace {} that selects {} with policyTypes: [{direction}] and without a rule for this flow",
-                pod.namespace, walk.own.name
-            ),
-        }),
+        changes.clear();
+        let size = admitting.len();
+        let (texts, edits): (Vec<String>, Vec<Edit>) = admitting.into_iter().unzip();
+        changes.push(Change::new(size, texts.join(" and "), edits));
+    }
+    if !isolated {
+        changes.push(isolating(walk, pod));
     }
     changes
 }
 
-/// The other end, as a rule would name it.
-fn peer_for(walk: &Walk<'_>) -> String {
+/// A new policy for the pod, without a rule for the flow.
+fn isolating(walk: &Walk<'_>, pod: &Pod) -> Change {
+    let direction = walk.direction.as_str();
+    let text = format!(
+        "add a NetworkPolicy in namespace {} that selects {} with policyTypes: [{direction}] and without a rule for this flow",
+        pod.namespace, walk.own.name
+    );
+    let name = super::PolicyName {
+        kind: "NetworkPolicy",
+        namespace: pod.namespace.clone(),
+        name: "added".to_owned(),
+        origin: String::new(),
+    };
+    let subject = Scope {
+        namespaces: Namespaces::Own(pod.namespace.clone()),
+        pods: edit::by_labels(&identity_labels(&pod.labels)),
+    };
+    let half = Half {
+        name,
+        place: Place::NetworkPolicy,
+        direction: walk.direction,
+        in_force: true,
+        stated: true,
+        subject,
+        rules: Vec::new(),
+    };
+    Change::new(3, text, vec![Edit::AddPolicy { half: Box::new(half) }])
+}
+
+/// The other end, as a rule of this policy would name it; nothing for what no peer can name.
+fn peer_for(walk: &Walk<'_>, half: &Half) -> Option<Peer> {
+    let own = (half.place == Place::NetworkPolicy).then_some(half.name.namespace.as_str());
+    match (walk.other.pod, walk.other.address) {
+        (Some(pod), _) => Some(edit::pods(&pod.namespace, &identity_labels(&pod.labels), own)),
+        (None, Some(address)) => {
+            let length = if address.is_ipv4() { 32 } else { 128 };
+            let cidr = Cidr::parse(&format!("{address}/{length}")).ok()?;
+            Some(Peer::Block(Block { cidr, except: Vec::new() }))
+        }
+        (None, None) => None,
+    }
+}
+
+/// The same in words.
+fn named(walk: &Walk<'_>) -> String {
     let preposition = match walk.direction {
         Direction::Egress => "to",
         Direction::Ingress => "from",
     };
     match (walk.other.pod, walk.other.address) {
         (Some(pod), _) => {
-            let labels: Vec<String> = pod.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let labels: Labels = identity_labels(&pod.labels);
+            let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
             let pods =
                 if labels.is_empty() { "every pod".to_owned() } else { format!("pods with {}", labels.join(", ")) };
             let own = walk.own.pod.is_some_and(|own| own.namespace == pod.namespace);
@@ -207,6 +317,6 @@ fn peer_for(walk: &Walk<'_>) -> String {
     }
 }
 
-fn at(origin: &str) -> String {
+fn place(origin: &str) -> String {
     if origin.is_empty() { String::new() } else { format!(" at {origin}") }
 }

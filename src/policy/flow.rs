@@ -41,7 +41,12 @@ impl<'a> Predictor<'a> {
     /// # Errors
     /// [`InvalidPolicy`]: the first policy that no API server would have taken.
     pub fn new(inventory: &'a Inventory) -> Result<Self, InvalidPolicy> {
-        let rows = Rows::new(inventory, &Rules::of(inventory)?);
+        Ok(Self::with(inventory, &Rules::of(inventory)?))
+    }
+
+    /// The same of rules that were read already.
+    pub(super) fn with(inventory: &'a Inventory, rules: &Rules) -> Self {
+        let rows = Rows::new(inventory, rules);
         let mut by_address = HashMap::new();
         for (number, pod) in inventory.pods.iter().enumerate().filter(|(_, pod)| !pod.host_network) {
             by_address.extend(pod.addresses.iter().map(|address| (*address, Resolved::Pod(number))));
@@ -49,7 +54,7 @@ impl<'a> Predictor<'a> {
         for (number, node) in inventory.nodes.iter().enumerate() {
             by_address.extend(node.addresses.iter().map(|address| (*address, Resolved::Node(number))));
         }
-        Ok(Self { rows, by_address })
+        Self { rows, by_address }
     }
 
     /// Every port that the policies allow from one end to the other, in a family.

@@ -26,6 +26,7 @@
 
 mod bits;
 mod change;
+mod edit;
 mod flow;
 mod map;
 mod near;
@@ -34,6 +35,7 @@ mod rows;
 mod rules;
 mod selector;
 mod survey;
+mod turn;
 mod universe;
 mod walk;
 
@@ -46,6 +48,7 @@ pub use map::{ConnectionMap, Link, Member, Who};
 pub use ports::PortSet;
 pub use rules::{Direction, PolicyName};
 pub use survey::{BothSides, IdleRule, NamedBlock};
+pub use turn::Consequences;
 pub use walk::{Explainer, Explanation, Match, PolicyStep, RuleStep, Selects, Side};
 
 use crate::inventory::ParseCidrError;

@@ -152,8 +152,8 @@ pub(super) struct PeerStanding {
     pub(super) what: String,
     /// Why it does not match; empty if it does.
     pub(super) reasons: Vec<String>,
-    /// What would make it match, if a label or a namespace does; else nothing.
-    pub(super) remedies: Vec<String>,
+    /// What stands in the way, where that is labels or a namespace.
+    pub(super) unmet: Vec<Unmet>,
     /// Whether it means pods by their labels, so that names of their ports count.
     pub(super) by_labels: bool,
 }
@@ -172,19 +172,13 @@ pub(super) fn peers(rule: &Rule, party: &Party<'_>) -> Vec<PeerStanding> {
 fn peer_standing(peer: &Peer, party: &Party<'_>) -> PeerStanding {
     let what = describe(peer);
     let by_labels = matches!(peer, Peer::Pods(_));
-    let no =
-        |reason: String| PeerStanding { what: what.clone(), reasons: vec![reason], remedies: Vec::new(), by_labels };
-    let yes = || PeerStanding { what: what.clone(), reasons: Vec::new(), remedies: Vec::new(), by_labels };
+    let no = |reason: String| PeerStanding { what: what.clone(), reasons: vec![reason], unmet: Vec::new(), by_labels };
+    let yes = || PeerStanding { what: what.clone(), reasons: Vec::new(), unmet: Vec::new(), by_labels };
     match peer {
         Peer::Pods(scope) => match party.pod {
             Some(pod) => {
                 let unmet = unmet(scope, pod, &party.namespace);
-                PeerStanding {
-                    what,
-                    reasons: unmet.iter().map(Unmet::reason).collect(),
-                    remedies: unmet.iter().map(|one| one.remedy(&party.name)).collect(),
-                    by_labels,
-                }
+                PeerStanding { what, reasons: unmet.iter().map(Unmet::reason).collect(), unmet, by_labels }
             }
             None if party.node.is_some() => {
                 no(format!("{} has its node's identity, which no selector selects", party.name))

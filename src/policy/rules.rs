@@ -12,6 +12,7 @@ use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicyPeer, NetworkPolicy
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Which way a policy looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,15 +37,15 @@ impl Direction {
 }
 
 /// All that applies to pods, in one direction each.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Rules {
     /// Halves of policies, in the order in which they are asked: Admin by priority, NetworkPolicies by namespace and
     /// name, Baseline by priority; within one policy egress first.
-    pub(super) halves: Vec<Half>,
+    pub(super) halves: Vec<Arc<Half>>,
 }
 
 /// One policy in one direction.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Half {
     pub(super) name: PolicyName,
     pub(super) place: Place,
@@ -52,6 +53,8 @@ pub(super) struct Half {
     /// Whether it is in force in this direction. A NetworkPolicy may have rules for a direction that its `policyTypes`
     /// leave out.
     pub(super) in_force: bool,
+    /// Whether that is written, and does not follow from the rules.
+    pub(super) stated: bool,
     pub(super) subject: Scope,
     pub(super) rules: Vec<Rule>,
 }
@@ -86,7 +89,7 @@ pub(super) enum Place {
 }
 
 /// One rule.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rule {
     pub(super) name: Option<String>,
     pub(super) origin: String,
@@ -100,7 +103,7 @@ pub(super) struct Rule {
 }
 
 /// The other end of a rule.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Peer {
     Pods(Scope),
     Block(Block),
@@ -206,7 +209,7 @@ impl Rules {
             };
             for direction in Direction::ALL {
                 let half = network_policy(policy, name.clone(), direction);
-                halves.extend(half.map_err(|error| error.within(name.clone()))?);
+                halves.extend(half.map_err(|error| error.within(name.clone()))?.map(Arc::new));
             }
         }
         for policy in &inventory.cluster_policies {
@@ -218,12 +221,12 @@ impl Rules {
             };
             for direction in Direction::ALL {
                 let half = cluster_policy(policy, name.clone(), direction);
-                halves.extend(half.map_err(|error| error.within(name.clone()))?);
+                halves.extend(half.map_err(|error| error.within(name.clone()))?.map(Arc::new));
             }
         }
         // Of two policies of one priority either may be asked first ("there is no way for the user to reliably
         // determine which", ClusterNetworkPolicySpec.priority); here it is the one whose name comes first.
-        halves.sort_by(|a: &Half, b| {
+        halves.sort_by(|a: &Arc<Half>, b| {
             (a.place, &a.name.namespace, &a.name.name).cmp(&(b.place, &b.name.namespace, &b.name.name))
         });
         Ok(Self { halves })
@@ -279,7 +282,7 @@ fn network_policy(policy: &Policy, name: PolicyName, direction: Direction) -> Re
     // An absent podSelector means an empty one, which selects all pods of the namespace (NetworkPolicySpec.podSelector).
     let pods = optional(spec.pod_selector.as_ref())?;
     let subject = Scope { namespaces: Namespaces::Own(policy.namespace.clone()), pods };
-    Ok(Some(Half { name, place: Place::NetworkPolicy, direction, in_force, subject, rules }))
+    Ok(Some(Half { name, place: Place::NetworkPolicy, direction, in_force, stated, subject, rules }))
 }
 
 fn optional(selector: Option<&LabelSelector>) -> Result<Selector, InvalidPolicy> {
@@ -358,7 +361,7 @@ fn cluster_policy(
         Tier::Admin => Place::Admin(policy.priority),
         Tier::Baseline => Place::Baseline(policy.priority),
     };
-    Ok(Some(Half { name, place, direction, in_force: true, subject: pods_of(&policy.subject)?, rules }))
+    Ok(Some(Half { name, place, direction, in_force: true, stated: true, subject: pods_of(&policy.subject)?, rules }))
 }
 
 fn cluster_rule(rule: &ClusterRule) -> Result<Rule, InvalidPolicy> {

@@ -1,10 +1,11 @@
 //! One flow, policy by policy and rule by rule: the slow way that tells everything.
 
 use super::InvalidPolicy;
-use super::change::{self, Change};
+use super::change::Change;
 use super::flow::End;
 use super::near::{self, Party};
 use super::rules::{Direction, Half, Place, PolicyName, Rules};
+use super::turn::walks;
 use crate::inventory::{Action, Inventory, Labels};
 use crate::model::{Family, Port};
 use serde::Serialize;
@@ -26,7 +27,7 @@ pub struct Explanation {
     pub beyond_policies: Option<String>,
     /// The source's side, then the destination's; none where no policy is asked.
     pub sides: Vec<Side>,
-    /// What would turn the answer, the smallest change first.
+    /// What would turn the answer, the smallest change first, where it was asked for: [`Explainer::advise`].
     pub changes: Vec<Change>,
 }
 
@@ -143,14 +144,9 @@ impl<'a> Explainer<'a> {
         if explanation.beyond_policies.is_some() {
             return explanation;
         }
-        let rules = &self.rules;
-        let walks = [
-            Walk { rules, direction: Direction::Egress, own: &source, other: &target, target: &target, port },
-            Walk { rules, direction: Direction::Ingress, own: &target, other: &source, target: &target, port },
-        ];
+        let walks = walks(&self.rules, &source, &target, port);
         explanation.sides = walks.iter().map(Walk::side).collect();
         explanation.allowed = explanation.sides.iter().all(|side| side.allowed);
-        explanation.changes = change::turning(&walks, &explanation.sides);
         explanation
     }
 }
@@ -189,7 +185,7 @@ impl Side {
 }
 
 /// Who is at an end.
-fn party<'a>(inventory: &'a Inventory, end: End<'_>, family: Option<Family>) -> Party<'a> {
+pub(super) fn party<'a>(inventory: &'a Inventory, end: End<'_>, family: Option<Family>) -> Party<'a> {
     let node = |name: &str| {
         let node = inventory.nodes.iter().find(|node| node.name == name);
         let addresses = node.map(|node| node.addresses.as_slice()).unwrap_or_default();
@@ -235,7 +231,7 @@ fn beyond_policies(from: &Party<'_>, to: &Party<'_>) -> Option<String> {
 
 /// One direction of a flow, with all that policies ask.
 pub(super) struct Walk<'a> {
-    rules: &'a Rules,
+    pub(super) rules: &'a Rules,
     pub(super) direction: Direction,
     /// Whose policies are asked.
     pub(super) own: &'a Party<'a>,
@@ -254,12 +250,19 @@ enum Asked {
 impl<'a> Walk<'a> {
     /// Policies of this direction, with what the pod lacks to be selected.
     pub(super) fn halves(&self) -> impl Iterator<Item = (&'a Half, Vec<near::Unmet>)> {
-        let halves = self.rules.halves.iter().filter(|half| half.direction == self.direction);
-        let own = self.own;
-        halves.filter_map(move |half| Some((half, near::unmet(&half.subject, own.pod?, &own.namespace))))
+        self.numbered().map(|(_, half, unmet)| (half, unmet))
     }
 
-    fn side(&self) -> Side {
+    /// The same, with their places among all.
+    pub(super) fn numbered(&self) -> impl Iterator<Item = (usize, &'a Half, Vec<near::Unmet>)> {
+        let halves = self.rules.halves.iter().map(|half| &**half).enumerate();
+        let own = self.own;
+        halves
+            .filter(|(_, half)| half.direction == self.direction)
+            .filter_map(move |(at, half)| Some((at, half, near::unmet(&half.subject, own.pod?, &own.namespace))))
+    }
+
+    pub(super) fn side(&self) -> Side {
         let mut side = Side {
             direction: self.direction,
             whose: self.own.name.clone(),

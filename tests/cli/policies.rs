@@ -166,7 +166,7 @@ fn an_allowed_flow_is_explained_by_the_rules_that_admit_it() {
         "Egress of shop/web-0 allows it: rule 1 of NetworkPolicy shop/web (suites/shop/manifests/policies-shop.yaml:21) admits it",
         "Ingress of shop/api-0 allows it: rule 1 of NetworkPolicy shop/api (suites/shop/manifests/policies-shop.yaml:34) admits it",
         "rule 1 (suites/shop/manifests/policies-shop.yaml:28) admits: decides",
-        "for it to be denied, the smallest change first:",
+        "for it to be denied, the smallest change first (each was tried):",
     ] {
         assert!(why.out.contains(words), "{words:?} is not in:\n{}", why.out);
     }

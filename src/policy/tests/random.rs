@@ -157,6 +157,37 @@ proptest! {
         }
     }
 
+    /// Each suggestion turns the answer, also by the rows, which know nothing of how it was found; and between pods that
+    /// NetworkPolicies alone decide about, there is always one.
+    #[test]
+    fn what_is_suggested_turns_the_answer(inventory in any_world(), port in prop_oneof![Just(80_u16), Just(8080), Just(5432)]) {
+        let outside = ["203.0.113.1", "2001:db8::1"].map(|text| End::Address(super::address(text)));
+        let ends: Vec<End<'_>> = (0..inventory.pods.len()).map(End::Pod).chain([End::Node("n1")]).chain(outside).collect();
+        let explainer = Explainer::new(&inventory).expect("valid");
+        let port = Port::new(port, Transport::Tcp).expect("a port");
+        for (from, to) in ends.iter().flat_map(|from| ends.iter().map(move |to| (*from, *to))) {
+            let family = [from, to].iter().find_map(|end| match end {
+                End::Address(address) => Some(Family::of(*address)),
+                End::Pod(_) | End::Node(_) => None,
+            });
+            let family = family.unwrap_or(Family::V4);
+            let of_family = |end: &End<'_>| !matches!(end, End::Address(address) if Family::of(*address) != family);
+            if !of_family(&from) || !of_family(&to) {
+                continue;
+            }
+            let walk = explainer.advise(from, to, port, Some(family));
+            let pods = |end: End<'_>| matches!(end, End::Pod(pod) if !inventory.pods[pod].host_network);
+            if inventory.cluster_policies.is_empty() && pods(from) && pods(to) && walk.beyond_policies.is_none() {
+                prop_assert!(!walk.changes.is_empty(), "nothing turns {walk:#?}");
+            }
+            for change in &walk.changes {
+                let (edited, rules) = explainer.as_changed(change);
+                let turned = Predictor::with(&edited, &rules).allowed(from, to, family).contains(port);
+                prop_assert_eq!(turned, !walk.allowed, "{} does not turn {:#?}", change.text, walk);
+            }
+        }
+    }
+
     /// Whoever is in the map may talk as the map says, and whoever is not may not.
     #[test]
     fn maps_hold_what_flows_say(inventory in any_world()) {

@@ -6,7 +6,7 @@ use crate::policy::{Explainer, Explanation, Selects};
 use serde_json::{Value, json};
 
 fn of(inventory: &Inventory, from: &str, to: &str, port: u16) -> Explanation {
-    Explainer::new(inventory).expect("valid").explain(end(inventory, from), end(inventory, to), tcp(port), None)
+    Explainer::new(inventory).expect("valid").advise(end(inventory, from), end(inventory, to), tcp(port), None)
 }
 
 fn db(spec: &Value) -> Inventory {
@@ -97,9 +97,9 @@ fn both_sides_that_deny_are_told() {
     let walk = of(&inventory, "shop/web", "data/db", 5432);
     assert!(walk.sides.iter().all(|side| !side.allowed));
     let texts: Vec<&str> = walk.changes.iter().map(|change| change.text.as_str()).collect();
-    assert_eq!(texts.len(), 2, "{texts:?}");
-    assert!(texts[0].starts_with("add a rule to egress of NetworkPolicy shop/p0"), "{texts:?}");
-    assert!(texts[1].starts_with("add a rule to ingress of NetworkPolicy data/p1"), "{texts:?}");
+    let [both] = texts.as_slice() else { panic!("{texts:?}") };
+    assert!(both.starts_with("add a rule to egress of NetworkPolicy shop/p0"), "{both}");
+    assert!(both.contains("; and add a rule to ingress of NetworkPolicy data/p1"), "{both}");
 }
 
 #[test]
@@ -121,4 +121,43 @@ fn flows_beyond_policies_say_so() {
     assert_eq!(walk.sides[0].because, "policies select pods, and this is outside the cluster");
     let walk = of(&inventory, "other/host", "shop/web", 80);
     assert!(walk.beyond_policies.is_some(), "it runs on the pod's node: {walk:#?}");
+}
+
+#[test]
+fn what_a_change_does_besides_is_told() {
+    let from_web = json!([{ "podSelector": { "matchLabels": { "app": "web" } } }]);
+    let inventory = db(&json!({ "ingress": [{ "from": from_web, "ports": [{ "port": 5433 }] }] }));
+    let explainer = Explainer::new(&inventory).expect("valid");
+    let (from, to) = (end(&inventory, "data/web"), end(&inventory, "data/db"));
+    let walk = explainer.advise(from, to, tcp(5432), None);
+    assert_eq!(first(&walk), "add port 5432 to rule 1 of NetworkPolicy data/p0 (p0.yaml:1)");
+    let beside = explainer.consequences(&walk.changes[0], from, to, tcp(5432)).expect("valid");
+    assert_eq!((beside.opens.len(), beside.closes.len()), (0, 0), "{beside:?}");
+    // A rule for every pod of a namespace opens it to those that were not meant.
+    let from = end(&inventory, "shop/web");
+    let walk = explainer.advise(from, to, tcp(5433), None);
+    assert!(first(&walk).starts_with("add a namespaceSelector for shop beside the podSelector"), "{walk:#?}");
+    let beside = explainer.consequences(&walk.changes[0], from, to, tcp(5433)).expect("valid");
+    assert_eq!(beside.opens, Vec::<String>::new());
+    assert_eq!(beside.closes, ["data/Pod/web -> data/Pod/db: 5433"]);
+}
+
+#[test]
+fn the_name_of_a_namespace_is_no_label_to_change() {
+    let from = json!([{ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "elsewhere" } } }]);
+    let inventory = db(&json!({ "ingress": [{ "from": from }] }));
+    let walk = of(&inventory, "shop/web", "data/db", 5432);
+    assert!(walk.changes.iter().all(|change| !change.text.contains("change the label")), "{walk:#?}");
+    assert!(first(&walk).starts_with("add from pods with app=web"), "{walk:#?}");
+}
+
+#[test]
+fn the_last_egress_rule_of_a_policy_without_types_is_narrowed_and_not_removed() {
+    let rule = json!([{ "ports": [{ "port": 5432 }] }]);
+    let unstated = with(&[("shop", json!({ "egress": rule }))]);
+    let walk = of(&unstated, "shop/web", "data/db", 5432);
+    assert_eq!(first(&walk), "narrow rule 1 of NetworkPolicy shop/p0 (p0.yaml:1)");
+    let stated = with(&[("shop", json!({ "egress": rule, "policyTypes": ["Egress"] }))]);
+    let walk = of(&stated, "shop/web", "data/db", 5432);
+    assert_eq!(first(&walk), "remove or narrow rule 1 of NetworkPolicy shop/p0 (p0.yaml:1)");
 }

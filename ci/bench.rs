@@ -187,7 +187,7 @@ impl Observer for Quiet {
                     self.attempts[*flow as usize] = *attempts;
                 }
             }
-            Ok(Body::Fault(_) | Body::Bye { .. }) | Err(_) => {}
+            Ok(Body::Fault(_) | Body::Took { .. } | Body::Bye { .. }) | Err(_) => {}
         }
     }
 }

@@ -403,6 +403,12 @@ pub enum Body {
     Beat(Beat),
     /// The machinery failed.
     Fault(Fault),
+    /// Before the end, in as many parts as the line's length demands: how long openings took.
+    Took {
+        /// `[flow, microseconds of each of its last openings, oldest first]`, at most [`MAX_TOOK`] a flow, of flows that
+        /// opened.
+        flows: Vec<(u32, Vec<u32>)>,
+    },
     /// The end.
     Bye {
         /// Why: `term`, `stdin`, `ttl`, `output`, `done`; after a fault of the whole probe `plan` or `fault`.
@@ -442,6 +448,9 @@ pub struct Sample {
     /// What was seen.
     pub seen: Observation,
 }
+
+/// Of so many openings of a flow at the most is told how long they took.
+pub const MAX_TOOK: usize = 32;
 
 /// Life signs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

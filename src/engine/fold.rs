@@ -219,6 +219,13 @@ impl Fold {
             Body::Sample(sample) => self.sample(plan, index, &sample),
             Body::Beat(beat) => self.beat(plan, index, line.t, &beat),
             Body::Fault(fault) => self.fault(plan, index, fault),
+            Body::Took { flows } => {
+                for (flow, took) in flows {
+                    let id = Self::its(plan, index, flow)?;
+                    self.evidence.flows[id.0 as usize].took = took.into_iter().take(wire::MAX_TOOK).collect();
+                }
+                Ok(())
+            }
             Body::Bye { .. } if self.stopping => {
                 self.evidence.probes[index].stopped = true;
                 Ok(())

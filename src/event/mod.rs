@@ -237,6 +237,8 @@ pub struct CheckResult {
     pub mechanism: Option<String>,
     /// How long an allow took to come up, milliseconds.
     pub delay_ms: Option<u64>,
+    /// How long its openings took.
+    pub latency: Option<Latency>,
     /// How long a new source could reach what it must not, milliseconds.
     pub startup_leak_ms: Option<u64>,
     /// Attempts of all flows of the check.
@@ -248,6 +250,29 @@ pub struct CheckResult {
     /// The flows that vouch for these, each once for each thing that it vouches for. Of what is not proven: also those
     /// that should have, and did not.
     pub controls: Vec<ControlReport>,
+}
+
+/// How long openings took, all stages together: of the last 32 of each flow of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Latency {
+    /// Half of them took no longer, milliseconds.
+    pub median_ms: f64,
+    /// 95 % of them took no longer, milliseconds.
+    pub p95_ms: f64,
+}
+
+impl Latency {
+    /// Of single openings, microseconds; `None` where there is none.
+    pub fn of(mut took: Vec<u32>) -> Option<Self> {
+        took.sort_unstable();
+        // The nearest rank: the smallest value that so many percent do not exceed.
+        let at = |percent: usize| {
+            let rank = (took.len() * percent).div_ceil(100).checked_sub(1)?;
+            Some(f64::from(*took.get(rank)?) / 1_000.0)
+        };
+        Some(Self { median_ms: at(50)?, p95_ms: at(95)? })
+    }
 }
 
 /// Why a check is unproven.
@@ -426,4 +451,17 @@ pub fn check_ref(plan: &Plan, check: &Check) -> CheckRef {
 fn check_id(suite: &str, name: &str) -> String {
     let digest = Sha256::digest(format!("{suite}\n{name}"));
     digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Latency;
+
+    #[test]
+    fn latency_is_by_the_nearest_rank() {
+        assert_eq!(Latency::of(vec![]), None);
+        let of = |took: Vec<u32>| Latency::of(took).map(|latency| (latency.median_ms, latency.p95_ms));
+        assert_eq!(of(vec![1_500]), Some((1.5, 1.5)));
+        assert_eq!(of((1..=100).rev().map(|n| n * 1_000).collect()), Some((50.0, 95.0)));
+    }
 }

@@ -1,7 +1,7 @@
 //! Judgements in words.
 
 use super::compare::unpredicted;
-use super::{CheckRef, CheckResult, FlowReport, Outcome, ReasonText, WindowReport, describe_request};
+use super::{CheckRef, CheckResult, FlowReport, Latency, Outcome, ReasonText, WindowReport, describe_request};
 use crate::model::show_duration;
 use crate::plan::{Flow, FlowId, Party, Plan, Vantage};
 use crate::verdict::{
@@ -15,6 +15,7 @@ use std::time::Duration;
 pub fn check_result(plan: &Plan, check: &CheckRef, judgement: &Judgement, evidence: &Evidence) -> CheckResult {
     let words = Words { plan, evidence };
     let flows: Vec<FlowReport> = judgement.flows.iter().map(|flow| words.flow(flow)).collect();
+    let took = judgement.flows.iter().flat_map(|flow| &*evidence.flow(flow.flow).took).copied();
     let mut result = CheckResult {
         check: check.clone(),
         verdict: Outcome::Proven,
@@ -28,6 +29,7 @@ pub fn check_result(plan: &Plan, check: &CheckRef, judgement: &Judgement, eviden
         next_step: None,
         mechanism: None,
         delay_ms: None,
+        latency: Latency::of(took.collect()),
         startup_leak_ms: None,
         samples: flows.iter().map(|flow| flow.samples).sum(),
         opened: flows.iter().map(|flow| flow.opened).sum(),

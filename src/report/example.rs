@@ -1,8 +1,8 @@
 //! Runs as events, for the tests of all reports.
 
 use crate::event::{
-    CheckRef, CheckResult, ControlReport, Expected, FlowReport, Outcome, PolicyState, Reach, ReasonText, RunEvent,
-    RunInfo, SuiteRef, Summary, Surroundings, TermsReport, WindowReport,
+    CheckRef, CheckResult, ControlReport, Expected, FlowReport, Latency, Outcome, PolicyState, Reach, ReasonText,
+    RunEvent, RunInfo, SuiteRef, Summary, Surroundings, TermsReport, WindowReport,
 };
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -145,6 +145,7 @@ pub(super) fn proven(check: &CheckRef) -> CheckResult {
         next_step: None,
         mechanism: None,
         delay_ms: Some(340),
+        latency: Some(Latency { median_ms: 0.4, p95_ms: 1.25 }),
         startup_leak_ms: None,
         samples: 12,
         opened: 12,

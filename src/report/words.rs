@@ -26,6 +26,7 @@ pub(super) fn unfinished(check: &CheckRef) -> CheckResult {
         next_step: Some(Reason::NotFinished.next_step().into()),
         mechanism: None,
         delay_ms: None,
+        latency: None,
         startup_leak_ms: None,
         samples: 0,
         opened: 0,

@@ -99,6 +99,8 @@ pub struct FlowEvidence {
     pub peers: BTreeMap<IpAddr, bool>,
     /// Who answered, by its own word, with how often it was seen first or anew.
     pub answerers: BTreeMap<String, u32>,
+    /// How long its last openings took, microseconds; told when its probe ends.
+    pub took: Box<[u32]>,
     /// Whether it is tried only once: then one opening is all that can be asked for.
     pub once: bool,
     /// The tier that an opening must reach to count towards [`Self::steady`].

@@ -284,7 +284,7 @@ impl Observer for Witness<'_> {
                 }
             }
             Body::Fault(fault) => self.starved += usize::from(fault.reason == FaultReason::Starved),
-            Body::Hello(_) | Body::Beat(_) | Body::Bye { .. } => {}
+            Body::Hello(_) | Body::Beat(_) | Body::Took { .. } | Body::Bye { .. } => {}
         }
     }
 }

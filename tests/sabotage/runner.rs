@@ -241,7 +241,7 @@ impl Observer for Seen {
         match &line.body {
             Body::Hello(_) => self.hello.send_modify(|hellos| hellos.extend([arrival.probe.0])),
             Body::Fault(fault) if fault.reason == FaultReason::Starved => self.starved += 1,
-            Body::Fault(_) | Body::Sample(_) | Body::Beat(_) | Body::Bye { .. } => {}
+            Body::Fault(_) | Body::Sample(_) | Body::Beat(_) | Body::Took { .. } | Body::Bye { .. } => {}
         }
     }
 }

@@ -9,7 +9,7 @@
 //!    its outcome.
 
 use crate::probe::same_outcome;
-use crate::wire::{Beat, Body, Fault, FaultReason, MAX_LINE, Observation, Sample};
+use crate::wire::{Beat, Body, Fault, FaultReason, MAX_LINE, MAX_TOOK, Observation, Sample};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
@@ -83,6 +83,8 @@ pub(crate) struct FlowLog {
     peers: Vec<SocketAddr>,
     in_beat: bool,
     pending: VecDeque<Option<Ended>>,
+    /// How long its last openings took, microseconds; those during a stall left out.
+    took: VecDeque<u32>,
 }
 
 impl FlowLog {
@@ -96,6 +98,7 @@ impl FlowLog {
             peers: Vec::new(),
             in_beat: false,
             pending: VecDeque::new(),
+            took: VecDeque::new(),
         }
     }
 
@@ -138,6 +141,7 @@ impl FlowLog {
             Ended::Seen { start, seen } | Ended::Unfinished { start, seen } => {
                 self.last_start = start;
                 self.in_beat = true;
+                self.time(&seen);
                 let same = self.last.as_ref().is_some_and(|last| same_outcome(last, &seen));
                 if !same {
                     self.peers.clear();
@@ -193,6 +197,16 @@ impl FlowLog {
         }
     }
 
+    fn time(&mut self, seen: &Observation) {
+        let us = seen.passed.iter().fold(0_u32, |sum, (_, us)| sum.saturating_add(*us));
+        if seen.stop.is_none() && us > 0 {
+            if self.took.len() == MAX_TOOK {
+                self.took.pop_front();
+            }
+            self.took.push_back(us);
+        }
+    }
+
     /// Whether an address needs no telling; from now on it is told.
     fn knows(&mut self, peer: Option<SocketAddr>) -> bool {
         let Some(peer) = peer.filter(|peer| !self.peers.contains(peer)) else { return true };
@@ -223,6 +237,15 @@ pub(crate) fn beat<'a>(flows: impl IntoIterator<Item = &'a mut FlowLog>, lag_us:
     }
     let last = parts.len() - 1;
     parts.into_iter().enumerate().map(|(n, flows)| Body::Beat(Beat { flows, lag_us, more: n < last })).collect()
+}
+
+/// How long the last openings of all flows took, in parts that fit a line; none where nothing opened.
+pub(crate) fn took<'a>(flows: impl IntoIterator<Item = &'a FlowLog>) -> Vec<Body> {
+    // As text: a flow's number, and of each opening the most that a number has, with what separates them.
+    const MOST: usize = 16 + 11 * MAX_TOOK;
+    let opened = flows.into_iter().filter(|log| !log.took.is_empty());
+    let entries: Vec<(u32, Vec<u32>)> = opened.map(|log| (log.flow, log.took.iter().copied().collect())).collect();
+    entries.chunks((MAX_LINE - FRAME) / MOST).map(|part| Body::Took { flows: part.to_vec() }).collect()
 }
 
 #[cfg(test)]
@@ -362,6 +385,31 @@ mod tests {
         log.end(3, seen(3, Some(111)));
         log.give_up();
         assert_eq!(told(&mut log), ["sample 1 false"]);
+    }
+
+    #[test]
+    fn openings_tell_how_long_the_last_of_them_took() {
+        let mut log = FlowLog::new(9);
+        assert_eq!(took([&log]), []);
+        let mut attempt = |us: u32, stop: Option<Stop>| {
+            let n = log.begin();
+            let passed = vec![(Stage::Connect, us), (Stage::FirstBytes, 1)];
+            log.end(n, Ended::Seen { start: 1, seen: Observation { passed, stop, ..Observation::default() } });
+            told(&mut log);
+        };
+        attempt(7, Some(Stop { stage: Stage::Request, how: How::Silence }));
+        (0..40).for_each(|n| attempt(100 + n, None));
+        let [Body::Took { flows }] = &took([&log])[..] else { panic!("one part") };
+        assert_eq!(flows[..], [(9, (109..141).collect::<Vec<u32>>())]);
+        let longest = (0..500).map(|flow| FlowLog {
+            took: std::iter::repeat_n(u32::MAX, MAX_TOOK).collect(),
+            ..FlowLog::new(u32::MAX - flow)
+        });
+        let longest: Vec<FlowLog> = longest.collect();
+        for body in took(&longest) {
+            let line = Line { v: VERSION, seq: u64::MAX, t: u64::MAX, body };
+            assert!(serde_json::to_string(&line).unwrap().len() < MAX_LINE);
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::clock::{Clock, LAG_LIMIT_US, LagMeter};
 use super::flows::{Due, Flows};
 use super::output::{Output, Sent};
 use super::plain::{Over, PlainLane};
-use super::release::{Ended, Released, beat};
+use super::release::{Ended, Released, beat, took};
 use crate::probe::{Common, Prepared, Seen};
 use crate::wire::{Body, Fault, FaultReason, How, Observation, Plan, Stage};
 use std::io;
@@ -257,6 +257,9 @@ impl<'a> Sampler<'a> {
         for flow in 0..self.flows.all.len() {
             self.flows.all[flow].log.give_up();
             self.release(flow);
+        }
+        for part in took(self.flows.all.iter().map(|flow| &flow.log)) {
+            self.send(part);
         }
         self.beat();
     }

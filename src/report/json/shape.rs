@@ -191,8 +191,8 @@ pub(super) struct Check {
     pub(super) delay: Option<u64>,
     /// How long a new source could reach what it must not, in milliseconds.
     pub(super) startup_leak: Option<u64>,
-    /// Of what opened.
-    pub(super) latency: Option<Latency>,
+    /// How long openings took, in milliseconds.
+    pub(super) latency: Option<LatencyDocument>,
     /// What was seen.
     pub(super) seen: String,
     /// Who did get through, or did not.
@@ -266,10 +266,10 @@ pub(super) struct ReasonDocument {
 /// Milliseconds.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
-pub(super) struct Latency {
-    /// Half of the openings were faster.
+pub(super) struct LatencyDocument {
+    /// Half of the openings took no longer.
     pub(super) median: f64,
-    /// 95 % were faster.
+    /// 95 % of them took no longer.
     pub(super) p95: f64,
 }
 
@@ -416,7 +416,7 @@ impl From<&CheckResult> for Check {
             mechanism: result.mechanism.clone(),
             delay: result.delay_ms,
             startup_leak: result.startup_leak_ms,
-            latency: None,
+            latency: result.latency.map(|latency| LatencyDocument { median: latency.median_ms, p95: latency.p95_ms }),
             seen: result.seen.clone(),
             contrast: result.contrast.clone(),
             next_step: result.next_step.clone(),

@@ -39,7 +39,7 @@ impl Track {
             }
             // A single attempt that failed is made again.
             Body::Fault(fault) if fault.flow.is_none() => self.fault = Some(fault.detail.clone()),
-            Body::Hello(_) | Body::Sample(_) | Body::Fault(_) | Body::Bye { .. } => {}
+            Body::Hello(_) | Body::Sample(_) | Body::Fault(_) | Body::Took { .. } | Body::Bye { .. } => {}
         }
     }
 

@@ -73,7 +73,7 @@ fn chain(suite_text: &str, world_text: &str) -> Reached {
             assert!(mistakes.iter().all(|mistake| !mistake.message.is_empty()) && !mistakes.is_empty());
             Reached::NoPlan
         }
-        Err(error @ (PlanError::NothingSelected | PlanError::AllUnprovable(..))) => {
+        Err(error @ (PlanError::NothingSelected | PlanError::NoWorkload(_) | PlanError::AllUnprovable(..))) => {
             assert!(!error.to_string().is_empty());
             Reached::NoPlan
         }

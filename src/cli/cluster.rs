@@ -143,6 +143,7 @@ pub(super) async fn load(
     };
     let mut namespaces = namespaces_of(&suites);
     namespaces.extend(cluster.canary.clone());
+    namespaces.extend(select.sweep.iter().map(|workload| workload.namespace.clone()));
     let connect = async {
         let connected = Kube::connect(&cluster.access(), cluster.image(), run.to_owned(), &namespaces).await;
         connected.map_err(|error| {

@@ -109,7 +109,7 @@ pub(crate) fn world_and_plan(
     sources: &Sources,
     screens: &Screens,
 ) -> Result<Loaded, ExitCode> {
-    let world = World::place(manifests, &outside_hosts(suites), Layout::default()).map_err(|error| {
+    let world = World::place(manifests, &outside(suites, selection), Layout::default()).map_err(|error| {
         screens.error(&format!("cannot make the lab: failed to {error}"));
         ExitCode::Usage
     })?;
@@ -119,11 +119,26 @@ pub(crate) fn world_and_plan(
     Ok(Loaded { world, plan, replan })
 }
 
+/// What has to be outside: what suites name, and where a sweep looks for a cloud.
+fn outside(suites: &[Suite], selection: &Selection) -> Vec<Outside> {
+    let mut outside = outside_hosts(suites);
+    if !selection.sweep.is_empty() {
+        let ports = vec![(plan::METADATA_PORT, wire::Transport::Tcp)];
+        let host = |address| Outside { name: None, address: Some(address), ports: ports.clone() };
+        outside.extend(plan::METADATA.map(host));
+    }
+    outside
+}
+
 /// Shows why there is no plan.
 pub(super) fn show_plan_error(error: &PlanError, sources: &Sources, screens: &Screens) -> ExitCode {
     match error {
         PlanError::Mistakes(mistakes) => {
             screens.diagnostics(&diagnostics_of(mistakes, sources), sources);
+            ExitCode::Usage
+        }
+        PlanError::NoWorkload(_) => {
+            screens.error(&error.to_string());
             ExitCode::Usage
         }
         PlanError::NothingSelected | PlanError::AllUnprovable(..) => {

@@ -29,6 +29,7 @@ pub use load::{outside_hosts, plan_in, replan_in};
 
 use crate::backend::lab::Deny;
 use crate::event::ExitCode;
+use crate::model::{ObjectRef, WorkloadKind};
 use crate::report::{Output, ReportSpec};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
@@ -147,6 +148,10 @@ struct SelectArgs {
     /// Not checks with this tag (repeatable)
     #[arg(long, value_name = "TAG")]
     skip_tag: Vec<String>,
+    /// Also try everything that this workload could reach and no line speaks of: other pods, Services, nodes, kubelets,
+    /// metadata addresses, what is named outside (NAMESPACE/KIND/NAME, repeatable)
+    #[arg(long, value_name = "WORKLOAD", value_parser = parse_workload, conflicts_with_all = ["only", "tag", "skip_tag"])]
+    sweep: Vec<ObjectRef>,
     /// Warnings are errors
     #[arg(long)]
     strict: bool,
@@ -159,7 +164,26 @@ struct SelectArgs {
 
 impl SelectArgs {
     fn selection(&self) -> crate::plan::Selection {
-        crate::plan::Selection { only: self.only.clone(), tags: self.tag.clone(), skip_tags: self.skip_tag.clone() }
+        crate::plan::Selection {
+            only: self.only.clone(),
+            tags: self.tag.clone(),
+            skip_tags: self.skip_tag.clone(),
+            sweep: self.sweep.clone(),
+        }
+    }
+}
+
+/// A workload by its place.
+fn parse_workload(text: &str) -> Result<ObjectRef, String> {
+    match text.split('/').collect::<Vec<_>>().as_slice() {
+        [namespace, kind, name] if WorkloadKind::parse(kind).is_some() && !namespace.is_empty() && !name.is_empty() => {
+            Ok(ObjectRef { namespace: (*namespace).into(), kind: (*kind).into(), name: (*name).into() })
+        }
+        [_, kind, _] => {
+            let kinds = WorkloadKind::ALL.map(WorkloadKind::as_str).join(", ");
+            Err(format!("{kind:?} is not a kind that has pods; the kinds are {kinds}"))
+        }
+        _ => Err("write NAMESPACE/KIND/NAME, for example shop/Deployment/web".to_owned()),
     }
 }
 
@@ -179,12 +203,13 @@ struct RunOptions {
 impl RunOptions {
     /// What was asked of a run beside its suites, for its report: `null` where it was not given.
     fn settings(&self, deny: Option<Deny>) -> serde_json::Map<String, serde_json::Value> {
-        let SelectArgs { only, tag, skip_tag, strict, verbose: _, settings } = &self.select;
+        let SelectArgs { only, tag, skip_tag, sweep, strict, verbose: _, settings } = &self.select;
         let mut told = settings.told();
         told.extend([
             ("only".to_owned(), only.as_ref().map(regex::Regex::as_str).into()),
             ("tag".to_owned(), tag.clone().into()),
             ("skipTag".to_owned(), skip_tag.clone().into()),
+            ("sweep".to_owned(), sweep.iter().map(ToString::to_string).collect::<Vec<_>>().into()),
             ("strict".to_owned(), (*strict).into()),
             ("labDeny".to_owned(), deny.map(Deny::name).into()),
         ]);

@@ -142,6 +142,15 @@ fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
     if contradicted > 0 {
         writeln!(out, "\n{contradicted} of {} checks are not what the policies say", plan.checks.len())?;
     }
+    if !plan.swept.is_empty() {
+        writeln!(out, "\n{} ports beyond the checks are tried once, and must not open", plan.swept.len())?;
+        for check in plan.swept.iter().filter(|_| verbose) {
+            match &check.prediction {
+                Some(prediction) => writeln!(out, "    {}   predicted {}", check.name, prediction.word())?,
+                None => writeln!(out, "    {}", check.name)?,
+            }
+        }
+    }
     if hopeless > 0 {
         writeln!(out, "\n{hopeless} of {} checks will be unproven whatever the network does", plan.checks.len())?;
     }

@@ -186,7 +186,9 @@ pub async fn run<B: Backend>(
     let (found_open, silent) = run.swept();
     if silent > 0 {
         observer.event(RunEvent::Note {
-            text: format!("{silent} ports of denied ranges were tried once: closed or denied, which proves nothing"),
+            text: format!(
+                "{silent} ports of denied ranges and of sweeps were tried once: closed or denied, which proves nothing"
+            ),
         });
     }
     let policies = policies_at_the_end(surroundings.as_ref(), backend, observer).await;

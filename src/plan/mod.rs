@@ -20,6 +20,7 @@ mod rates;
 mod renew;
 mod request;
 mod resolve;
+mod sweep;
 mod terms;
 mod wiring;
 
@@ -34,6 +35,7 @@ pub use rates::Rate;
 pub use renew::Renewal;
 pub use request::url_port;
 pub use resolve::{Mistake, PlanError, Selection, resolve};
+pub use sweep::{METADATA, METADATA_PORT};
 pub use terms::{Environment, MIN_DEADLINE, Terms};
 pub use wiring::{REQUEST_DEADLINE, RESOLVE_DEADLINE, RUNS, Schedule, TLS_DEADLINE, floor, longest, probe_plans};
 
@@ -64,8 +66,8 @@ pub struct Plan {
     pub suites: Vec<SuiteRef>,
     /// The checks, in the order in which they are reported.
     pub checks: Vec<Check>,
-    /// Ports of denied ranges that nobody is known to listen on, each tried once: an opening violates, silence says only
-    /// "closed or denied" and is no check.
+    /// Ports of denied ranges that nobody is known to listen on, and what a swept workload could reach beyond all lines, each
+    /// tried once: an opening violates, silence says only "closed or denied" and is no check.
     pub swept: Vec<Check>,
     /// The probes to launch.
     pub probes: Vec<Vantage>,

@@ -30,7 +30,7 @@ fn predict(builder: &mut Builder, inventory: &Inventory) -> Result<(), InvalidPo
             predicted.insert(FlowId(index as u32), answer);
         }
     }
-    for check in &mut builder.checks {
+    for check in builder.checks.iter_mut().chain(&mut builder.swept) {
         let known = check.flows.iter().map(|flow| predicted.get(flow).copied()).collect::<Vec<_>>();
         let Some(answer) = sum(&known) else { continue };
         check.prediction = Some(Prediction { answer, because: None, change: None });

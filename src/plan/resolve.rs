@@ -5,9 +5,11 @@ use super::controls::{self, Landmarks};
 use super::ends::Ends;
 use super::lines::Pass;
 use super::predict;
+use super::sweep;
 use super::terms::Environment;
 use super::{Plan, Standing, SuiteRef};
 use crate::inventory::Inventory;
+use crate::model::ObjectRef;
 use crate::source::Place;
 use crate::suite::Suite;
 
@@ -31,6 +33,9 @@ pub enum PlanError {
     /// Nothing is left to check.
     #[error("no check is selected")]
     NothingSelected,
+    /// A workload to sweep from does not exist.
+    #[error("nothing can be swept: {0}")]
+    NoWorkload(String),
     /// Not one check can be proven.
     #[error("not one of {0} checks can ever be proven; the first: {1}")]
     AllUnprovable(usize, String),
@@ -45,6 +50,8 @@ pub struct Selection {
     pub tags: Vec<String>,
     /// Leave out checks with one of these tags.
     pub skip_tags: Vec<String>,
+    /// Try also everything that these workloads could reach and that no line speaks of.
+    pub sweep: Vec<ObjectRef>,
 }
 
 impl Selection {
@@ -92,6 +99,9 @@ pub fn resolve(
         && builder.checks.iter().all(|check| matches!(check.standing, Standing::Unprovable(_)))
     {
         return Err(PlanError::AllUnprovable(builder.checks.len(), why));
+    }
+    for workload in &selection.sweep {
+        sweep::add(&mut builder, &ends, environment, workload)?;
     }
     controls::add(&mut builder, suites, &ends, landmarks);
     predict::add(&mut builder, inventory);

@@ -44,6 +44,9 @@ const SECOND_BURST_MS: u32 = 1_000;
 /// Attempts that are made only once are spread, so that a sweep is no burst: 200 a second.
 const SWEEP_STEP_MS: u32 = 5;
 
+/// A new pod's labels may not be known everywhere at once, and what is tried once would meet no policy: so long openings may be those of a start.
+const SWEEP_AFTER_MS: u32 = 10_000;
+
 /// A request that may be sent only once is sent so long after the others began.
 const ONCE_AFTER_MS: u32 = 1_500;
 
@@ -100,7 +103,8 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, probes: Range<usize>) -> Ve
             }
             _ if flow.to.once => {
                 sweeps[flow.probe.0 as usize] += 1;
-                let start = usage.start_ms + sweeps[flow.probe.0 as usize] * SWEEP_STEP_MS;
+                let armed = if plan.created.contains(&flow.probe) { SWEEP_AFTER_MS } else { 0 };
+                let start = usage.start_ms + armed + sweeps[flow.probe.0 as usize] * SWEEP_STEP_MS;
                 Pace { bursts_ms: vec![start], interval_ms: 0, attempts: Some(1), single: true }
             }
             _ if through.contains_key(&id) => {

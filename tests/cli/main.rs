@@ -12,3 +12,4 @@ mod policies;
 mod scripted;
 mod signals;
 mod support;
+mod sweeps;

@@ -64,7 +64,7 @@ pub(super) fn suite(name: &str, cast: &Cast, table: &Table<'_>, sections: &[Sect
         );
         listed(&mut out, &several);
     }
-    left_out(&mut out, cast);
+    left_out(&mut out, cast, table);
     out
 }
 
@@ -135,10 +135,13 @@ fn pair((source, target, port): (Who, Who, usize), table: &Table<'_>) -> String 
 }
 
 /// What somebody may look for in the file, and why it is not there.
-fn left_out(out: &mut String, cast: &Cast) {
+fn left_out(out: &mut String, cast: &Cast, table: &Table<'_>) {
+    let portless = (0..table.length()).filter(|who| table.is_sender(*who) && table.ports[*who].is_empty());
+    let portless: Vec<String> = portless.map(|who| table.actor(who).endpoint.label.clone()).collect();
     let idle: Vec<String> = cast.idle.iter().map(idle).collect();
     let lists = [
         ("Rules that mean no pod that there is, so that nothing tests them:", &idle),
+        ("Endpoints of which no port is known, so that nothing tests who reaches them:", &portless),
         ("Address blocks for which no address outside was found:", &cast.blocks),
         ("Workloads that share their node's network, and with it the node's identity:", &cast.host_network),
         ("Workloads without a pod that runs:", &cast.unplaced),

@@ -1,0 +1,261 @@
+//! What a workload could reach beyond what the suites expect: everything that is known is tried once.
+//!
+//! Tried are the declared ports of all other pods and of siblings, all Services at their ports, nodes at the ports that
+//! clusters use themselves and at `NodePorts`, addresses at which clouds answer about a machine, and whatever outside the
+//! suites name. What a check speaks of for this workload is left to that check. An opening violates; silence says only
+//! "closed or denied" and is no check.
+//!
+//! # Limitations
+//! - One pod of the workload sends, the first that is ready; each target is tried once.
+//! - UDP is tried where something is known to answer; SCTP is not.
+//! - A port that nothing declares is not known, and not tried: a line with a range sweeps those.
+
+use super::builder::Builder;
+use super::ends::{Ends, vantage_of};
+use super::expand::{Found, FoundPort, Place, cluster_addresses, find};
+use super::request::{Ask, ask};
+use super::resolve::PlanError;
+use super::terms::{Environment, Terms};
+use super::{Check, LineRef, Party, Scope, Standing, TargetKey, Vantage};
+use crate::inventory::{Inventory, Pod};
+use crate::model::{ObjectRef, Port, Transport, WorkloadKind, WorkloadRef};
+use crate::source::Place as FilePlace;
+use crate::suite::{Endpoint, Expected, Locator, PortItem, PortRef, Settings, Spread};
+use crate::wire;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Addresses at which clouds answer about a machine, its credentials among them: most clouds, Alibaba Cloud, Azure's host
+/// agent, AWS over IPv6 (each cloud's documentation of its instance metadata).
+pub const METADATA: [IpAddr; 4] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+];
+
+/// Their port.
+pub const METADATA_PORT: u16 = 80;
+
+/// What nodes listen on: etcd, the API server, the kubelet, and the kubelet without authentication (Kubernetes, "Ports and
+/// Protocols").
+const ON_NODES: [u16; 4] = [2379, 6443, 10_250, 10_255];
+
+/// What a check speaks of already.
+type Covered = BTreeSet<(IpAddr, u16, wire::Transport)>;
+
+/// Adds what is swept from one workload.
+///
+/// # Errors
+/// [`PlanError::NoWorkload`].
+pub(super) fn add(
+    builder: &mut Builder,
+    ends: &Ends<'_>,
+    environment: Environment,
+    workload: &ObjectRef,
+) -> Result<(), PlanError> {
+    let source = endpoint(&workload.to_string(), locator(workload)?);
+    let found = find(&source, ends.inventory);
+    let Some(vantage) = ends.vantages(&found, Some(Spread::One)).into_iter().next() else {
+        return Err(PlanError::NoWorkload(found.absence(ends.inventory)));
+    };
+    let own: BTreeSet<Vantage> = found.pods.iter().map(|pod| vantage_of(pod)).collect();
+    let covered = covered(builder, &own);
+    let outside = named_outside(builder);
+    let mut sweep = Sweep { builder, ends, environment, workload, vantage: &vantage, covered };
+    for known in targets(ends.inventory) {
+        sweep.endpoint(&known);
+    }
+    for (key, party, opens_at) in outside {
+        let label = format!("{party}:{}", key.port);
+        sweep.port(&label, vec![(key, party)], opens_at, wire_demand(environment));
+    }
+    Ok(())
+}
+
+fn locator(workload: &ObjectRef) -> Result<Locator, PlanError> {
+    let kind = WorkloadKind::parse(&workload.kind)
+        .ok_or_else(|| PlanError::NoWorkload(format!("{:?} is not a kind that has pods", workload.kind)))?;
+    let name = workload.name.clone();
+    Ok(Locator::Workload { namespace: workload.namespace.clone(), workload: WorkloadRef { kind, name } })
+}
+
+/// The tier that an allow would have to reach; nothing here is expected to be allowed.
+fn wire_demand(environment: Environment) -> crate::suite::Demand {
+    match environment {
+        Environment::Lab => crate::suite::Demand::A2,
+        Environment::Cluster => crate::suite::Demand::A0,
+    }
+}
+
+fn endpoint(label: &str, locator: Locator) -> Endpoint {
+    Endpoint { label: label.to_owned(), locator, service: None, ports: None, place: place(), used: true }
+}
+
+fn place() -> FilePlace {
+    FilePlace { file: "command line".to_owned(), line: 1, column: 1 }
+}
+
+/// What the checks of this workload go to, whichever of its pods they are sent from.
+fn covered(builder: &Builder, own: &BTreeSet<Vantage>) -> Covered {
+    let flows = builder.checks.iter().flat_map(|check| &check.flows).map(|flow| &builder.flows[flow.0 as usize]);
+    let of_own = flows.filter(|flow| own.contains(&builder.probes[flow.probe.0 as usize]));
+    of_own.map(|flow| (flow.to.address, flow.to.port, flow.to.transport)).collect()
+}
+
+/// What outside is named by the suites, as their checks ask for it.
+fn named_outside(builder: &Builder) -> Vec<(TargetKey, Party, wire::Stage)> {
+    let mut named: BTreeMap<TargetKey, (Party, wire::Stage)> = BTreeMap::new();
+    for flow in builder.checks.iter().flat_map(|check| &check.flows).map(|flow| &builder.flows[flow.0 as usize]) {
+        if let (Party::Outside { .. }, None) = (&*flow.party, &flow.to.name) {
+            named.insert((*flow.to).clone(), ((*flow.party).clone(), flow.opens_at));
+        }
+    }
+    named.into_iter().map(|(key, (party, opens_at))| (key, party, opens_at)).collect()
+}
+
+/// Everything that is known, as a suite would define it.
+fn targets(inventory: &Inventory) -> Vec<Endpoint> {
+    let mut workloads: BTreeMap<String, Locator> = BTreeMap::new();
+    for pod in &inventory.pods {
+        let (label, locator) = owner(pod);
+        workloads.insert(label, locator);
+    }
+    let mut targets: Vec<Endpoint> = workloads.into_iter().map(|(label, locator)| endpoint(&label, locator)).collect();
+    for service in inventory.services.iter().filter(|service| !cluster_addresses(service).is_empty()) {
+        let object =
+            ObjectRef { namespace: service.namespace.clone(), kind: "Service".into(), name: service.name.clone() };
+        let mut target = endpoint(&object.to_string(), Locator::Service { service: object });
+        target.ports = Some(service.ports.iter().map(|port| item(port.port)).collect());
+        targets.push(target);
+    }
+    let node_ports = inventory
+        .services
+        .iter()
+        .flat_map(|service| &service.ports)
+        .filter_map(|port| Port::new(port.node_port?, port.port.transport()));
+    let on_nodes = ON_NODES.into_iter().filter_map(|number| Port::new(number, Transport::Tcp));
+    let on_nodes: BTreeSet<Port> = on_nodes.chain(node_ports).collect();
+    let mut nodes = endpoint("nodes", Locator::Nodes);
+    nodes.ports = Some(on_nodes.into_iter().map(item).collect());
+    targets.push(nodes);
+    for address in METADATA {
+        let mut target = endpoint(&address.to_string(), Locator::Address(address));
+        target.ports = Port::new(METADATA_PORT, Transport::Tcp).map(|port| vec![item(port)]);
+        targets.push(target);
+    }
+    targets
+}
+
+fn item(port: Port) -> PortItem {
+    PortItem { port: PortRef::Number(port.number()), transport: port.transport() }
+}
+
+/// The outermost workload of a pod, or the pod itself.
+fn owner(pod: &Pod) -> (String, Locator) {
+    let outermost = pod.workloads.iter().rev().find(|workload| workload.kind != WorkloadKind::Pod);
+    let workload = outermost.cloned().unwrap_or(WorkloadRef { kind: WorkloadKind::Pod, name: pod.name.clone() });
+    (format!("{}/{workload}", pod.namespace), Locator::Workload { namespace: pod.namespace.clone(), workload })
+}
+
+/// A sweep in the making.
+struct Sweep<'s, 'a> {
+    builder: &'s mut Builder,
+    ends: &'s Ends<'a>,
+    environment: Environment,
+    workload: &'s ObjectRef,
+    vantage: &'s Vantage,
+    /// Also what is swept already.
+    covered: Covered,
+}
+
+impl Sweep<'_, '_> {
+    fn endpoint(&mut self, target: &Endpoint) {
+        let found = find(target, self.ends.inventory);
+        // Each by itself: one that means two things is not tried twice.
+        let ports: Vec<FoundPort> = match &target.ports {
+            Some(items) => items
+                .iter()
+                .filter(|item| item.transport != Transport::Sctp)
+                .filter_map(|item| found.port(item).ok())
+                .collect(),
+            None => found.known_ports(None).unwrap_or_default(),
+        };
+        for port in ports {
+            let none = Settings::default();
+            let ask = ask(&found, &port, None, &none, &none, self.environment);
+            if ask.unprovable.is_some() {
+                continue;
+            }
+            let keys = self.keys(&found, &port, &ask);
+            self.port(&format!("{}:{}", target.label, port.label), keys, ask.opens_at, ask.demand);
+        }
+    }
+
+    /// What is dialled: of a Service its own addresses, since its pods have their own turn.
+    fn keys(&self, found: &Found<'_>, port: &FoundPort, ask: &Ask) -> Vec<(TargetKey, Party)> {
+        let mut keys = self.ends.targets(found, port, ask);
+        if matches!(found.endpoint.locator, Locator::Service { .. }) {
+            keys.retain(|(_, party)| matches!(party, Party::Service { .. }));
+        } else if matches!(found.place, Place::Outside(_)) {
+            // An address inside the cluster has its turn as what it is.
+            keys.retain(|(_, party)| matches!(party, Party::Outside { .. }));
+        }
+        keys
+    }
+
+    /// Whether a Service may lead to the very pod that sends, to which no policy speaks.
+    fn may_come_back(&self, party: &Party) -> bool {
+        match (self.vantage, party) {
+            (Vantage::Pod { namespace, name, .. }, Party::Service { pods, .. }) => {
+                pods.iter().any(|pod| pod.split_once('/') == Some((namespace, name)))
+            }
+            _ => false,
+        }
+    }
+
+    fn port(
+        &mut self,
+        label: &str,
+        keys: Vec<(TargetKey, Party)>,
+        opens_at: wire::Stage,
+        demand: crate::suite::Demand,
+    ) {
+        let mut flows = Vec::new();
+        for (key, party) in keys {
+            let new = self.ends.can_meet(self.vantage, &key, &party)
+                && !self.may_come_back(&party)
+                && self.covered.insert((key.address, key.port, key.transport));
+            if new {
+                flows.push(self.builder.flow(self.vantage, TargetKey { once: true, ..key }, party, opens_at));
+            }
+        }
+        if flows.is_empty() {
+            return;
+        }
+        let none = Settings::default();
+        let place = place();
+        self.builder.swept.push(Check {
+            name: format!("{} -> {label} denied [sweep]", self.workload),
+            suite: 0,
+            source: self.workload.to_string(),
+            target: label.to_owned(),
+            expected: Expected::Denied,
+            line: LineRef {
+                file: place.file,
+                line: place.line,
+                column: place.column,
+                text: format!("--sweep {}", self.workload),
+                because: Some("no line expects it to be allowed".to_owned()),
+                tags: Vec::new(),
+                id: Some("sweep".to_owned()),
+            },
+            terms: Terms::of(Expected::Denied, &none, &none, self.environment, demand),
+            flows,
+            retired: Vec::new(),
+            scope: Scope { source_nodes: 1, target_pods: 0 },
+            standing: Standing::Unprovable("swept once: closed or denied".into()),
+            prediction: None,
+        });
+    }
+}

@@ -136,7 +136,7 @@ pub(super) async fn load(
 ) -> Result<Loaded, ExitCode> {
     let mut sources = Sources::new();
     let mut suites = load::suites(given, select.strict, &mut sources, screens)?;
-    select.settings.apply(&mut suites);
+    select.apply(&mut suites);
     let impossible = |error: kube::Error| {
         screens.error(&describe(&error));
         ExitCode::Impossible

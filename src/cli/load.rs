@@ -58,7 +58,7 @@ pub(super) fn lab(
     let mut sources = Sources::new();
     let (mut suites, manifests) = read(given, manifests, select.strict, &mut sources, screens)?;
     note_not_enforced(&manifests, screens);
-    select.settings.apply(&mut suites);
+    select.apply(&mut suites);
     world_and_plan(&suites, &manifests, &select.selection(), &sources, screens)
 }
 

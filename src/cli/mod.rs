@@ -160,9 +160,17 @@ struct SelectArgs {
     verbose: bool,
     #[command(flatten)]
     settings: overrides::SettingArgs,
+    #[command(flatten)]
+    vehicle: overrides::VehicleArgs,
 }
 
 impl SelectArgs {
+    /// Puts what was given before what suites say, or behind it where it is a default.
+    fn apply(&self, suites: &mut [crate::suite::Suite]) {
+        self.settings.apply(suites);
+        self.vehicle.apply(suites);
+    }
+
     fn selection(&self) -> crate::plan::Selection {
         crate::plan::Selection {
             only: self.only.clone(),
@@ -203,7 +211,7 @@ struct RunOptions {
 impl RunOptions {
     /// What was asked of a run beside its suites, for its report: `null` where it was not given.
     fn settings(&self, deny: Option<Deny>) -> serde_json::Map<String, serde_json::Value> {
-        let SelectArgs { only, tag, skip_tag, sweep, strict, verbose: _, settings } = &self.select;
+        let SelectArgs { only, tag, skip_tag, sweep, strict, verbose: _, settings, vehicle } = &self.select;
         let mut told = settings.told();
         told.extend([
             ("only".to_owned(), only.as_ref().map(regex::Regex::as_str).into()),
@@ -211,6 +219,7 @@ impl RunOptions {
             ("skipTag".to_owned(), skip_tag.clone().into()),
             ("sweep".to_owned(), sweep.iter().map(ToString::to_string).collect::<Vec<_>>().into()),
             ("strict".to_owned(), (*strict).into()),
+            ("source".to_owned(), vehicle.told()),
             ("labDeny".to_owned(), deny.map(Deny::name).into()),
         ]);
         told

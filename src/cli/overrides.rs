@@ -1,7 +1,7 @@
 //! Settings from the command line or the environment: they go before a line's own and the suite's.
 
 use crate::model::parse_duration;
-use crate::suite::{Demand, Expected, Mechanism, Settings, Spread, Suite};
+use crate::suite::{Demand, Expected, Mechanism, Settings, Spread, Suite, Vehicle};
 use clap::{Args, ValueEnum};
 use std::time::Duration;
 
@@ -38,6 +38,46 @@ pub(crate) struct SettingArgs {
     /// The kind that every denial must be: drop, reset, icmp or signature
     #[arg(long, value_name = "KIND", env = "WATERTIGHT_MECHANISM", value_parser = mechanism)]
     mechanism: Option<Mechanism>,
+}
+
+/// From where sources send that do not say it themselves.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct VehicleArgs {
+    /// From where sources send whose endpoint does not say it
+    #[arg(long, value_enum, value_name = "FROM", env = "WATERTIGHT_SOURCE")]
+    source: Option<VehicleWhen>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum VehicleWhen {
+    /// From pods with the identity of the endpoint's.
+    Clone,
+    /// From the own network of the nodes that its pods run on.
+    Node,
+    /// From where watertight runs.
+    Runner,
+}
+
+impl VehicleArgs {
+    fn vehicle(self) -> Option<Vehicle> {
+        Some(match self.source? {
+            VehicleWhen::Clone => Vehicle::Clone,
+            VehicleWhen::Node => Vehicle::Node,
+            VehicleWhen::Runner => Vehicle::Runner,
+        })
+    }
+
+    /// What was given, for the report.
+    pub(super) fn told(self) -> serde_json::Value {
+        self.vehicle().map(Vehicle::name).into()
+    }
+
+    /// For every endpoint that does not say it.
+    pub(super) fn apply(self, suites: &mut [Suite]) {
+        for endpoint in suites.iter_mut().flat_map(|suite| &mut suite.endpoints) {
+            endpoint.vehicle = endpoint.vehicle.or(self.vehicle());
+        }
+    }
 }
 
 fn demand(word: &str) -> Result<Demand, String> {

@@ -5,7 +5,7 @@ use super::request::Ask;
 use super::{Party, TargetKey, Vantage};
 use crate::inventory::{Inventory, Labels, Pod, Service, identity_labels};
 use crate::model::{Family, ObjectRef, Transport};
-use crate::suite::{Locator, Spread};
+use crate::suite::{Locator, Spread, Vehicle};
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -75,9 +75,18 @@ impl<'a> Ends<'a> {
                 chosen.sort_by(|a, b| a.name.cmp(&b.name));
             }
         }
-        let mut vantages: Vec<Vantage> = chosen.into_iter().map(vantage_of).collect();
-        vantages.dedup();
-        vantages
+        match found.endpoint.vehicle.unwrap_or_default() {
+            Vehicle::Clone => {
+                let mut vantages: Vec<Vantage> = chosen.into_iter().map(vantage_of).collect();
+                vantages.dedup();
+                vantages
+            }
+            Vehicle::Node => {
+                let nodes: BTreeSet<&String> = chosen.into_iter().map(|pod| &pod.node).collect();
+                nodes.into_iter().map(|name| Vantage::Node { name: name.clone() }).collect()
+            }
+            Vehicle::Runner => vec![Vantage::Runner],
+        }
     }
 
     /// Whether a packet can go there at all: between two ends that are not one pod, in a family that the source has, to a

@@ -1,6 +1,7 @@
 //! What is worth telling about an inventory before anything is sampled: the usual mistakes that no packet names.
 
 use crate::inventory::{Inventory, Labels, Policy};
+use crate::suite::{Locator, Suite, Vehicle};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube_core::{Selector, SelectorExt};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,26 @@ pub(super) fn notes(inventory: &Inventory) -> Vec<String> {
         pods.entry(&pod.namespace).or_default().insert(&pod.labels);
     }
     inventory.policies.iter().filter_map(|policy| selects_nothing(policy, &pods)).collect()
+}
+
+/// Sources whose packets do not have the identity of their pods: what is said of them is not said of the pods.
+pub(super) fn vehicles(suite: &Suite) -> impl Iterator<Item = String> {
+    suite.endpoints.iter().filter_map(|endpoint| {
+        let from = match endpoint.vehicle.unwrap_or_default() {
+            Vehicle::Clone => return None,
+            Vehicle::Node => "the nodes of its pods",
+            Vehicle::Runner => "where watertight runs",
+        };
+        // Only what is made of pods could have sent otherwise.
+        match &endpoint.locator {
+            Locator::Workload { .. } | Locator::Pods { .. } | Locator::Service { .. } => {}
+            Locator::Host(_) | Locator::Address(_) | Locator::Runner | Locator::Nodes => return None,
+        }
+        let label = &endpoint.label;
+        Some(format!(
+            "{label} sends from {from}, not with its pods' identity: policies that select those are not tested"
+        ))
+    })
 }
 
 fn selects_nothing(policy: &Policy, pods: &ByNamespace<'_>) -> Option<String> {

@@ -15,10 +15,11 @@ use std::net::IpAddr;
 
 /// Predicts every flow that is planned, and every check; what cannot be done is told first.
 pub(super) fn add(builder: &mut Builder, inventory: &Inventory) {
-    builder.notes = match predict(builder, inventory) {
+    let told = match predict(builder, inventory) {
         Ok(()) => contradictions(&builder.checks),
         Err(error) => vec![format!("nothing is predicted: failed to {error}")],
     };
+    builder.notes.extend(told);
 }
 
 fn predict(builder: &mut Builder, inventory: &Inventory) -> Result<(), InvalidPolicy> {

@@ -4,6 +4,7 @@ use super::builder::Builder;
 use super::controls::{self, Landmarks};
 use super::ends::Ends;
 use super::lines::Pass;
+use super::notes::vehicles;
 use super::predict;
 use super::sweep;
 use super::terms::Environment;
@@ -83,6 +84,7 @@ pub fn resolve(
             file: suite.file.clone(),
             sha256: suite.sha256.clone(),
         });
+        builder.notes.extend(vehicles(suite));
         mistakes.extend(Pass::new(index, suite, environment, selection, &ends, &mut builder).run());
     }
     if !mistakes.is_empty() {

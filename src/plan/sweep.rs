@@ -89,7 +89,7 @@ fn wire_demand(environment: Environment) -> crate::suite::Demand {
 }
 
 fn endpoint(label: &str, locator: Locator) -> Endpoint {
-    Endpoint { label: label.to_owned(), locator, service: None, ports: None, place: place(), used: true }
+    Endpoint { label: label.to_owned(), locator, service: None, ports: None, vehicle: None, place: place(), used: true }
 }
 
 fn place() -> FilePlace {

@@ -1,6 +1,6 @@
 //! Settings that are one of a few words.
 
-use super::{Demand, Mechanism, Spread};
+use super::{Demand, Mechanism, Spread, Vehicle};
 
 /// Gives each word of a setting its name, and finds it by that name.
 macro_rules! named {
@@ -36,5 +36,7 @@ named!(Demand {
 });
 
 named!(Mechanism { Drop = "drop", Reset = "reset", Icmp = "icmp", Signature = "signature" });
+
+named!(Vehicle { Clone = "clone", Node = "node", Runner = "runner" });
 
 named!(Spread { One = "one", Nodes = "nodes", Replicas = "replicas" });

@@ -6,7 +6,7 @@ use super::item::parse_source;
 use super::names::{Names, members};
 use super::position::Text;
 use super::shape::text;
-use super::{Endpoint, EndpointId, Locator, PortItem};
+use super::{Endpoint, EndpointId, Locator, PortItem, Vehicle};
 use crate::model::{EndpointName, HostName, ObjectRef};
 use crate::source::{Diagnostic, Diagnostics, Entry, Node, Sources, Span};
 use std::collections::{HashMap, HashSet};
@@ -53,6 +53,10 @@ impl Definitions<'_> {
                 format!("{name} has both {first} and {second}"),
                 "an endpoint is found in one way: make two endpoints".to_owned(),
             )),
+            [way @ ("host" | "ip")] if has("source") => Some((
+                format!("{name} has both {way} and source"),
+                format!("{way} names something outside the cluster, from where nothing is sent: remove source"),
+            )),
             [way @ ("host" | "ip")] if has("namespace") || has("service") => {
                 let other = if has("namespace") { "namespace" } else { "service" };
                 Some((
@@ -82,7 +86,9 @@ impl Definitions<'_> {
             Locator::Service { .. } => None,
             _ => node.get("service").and_then(text).map(str::to_owned),
         };
-        Some(Endpoint { label: name.to_owned(), locator, service, ports, place: self.sources.place(span), used: false })
+        let vehicle = node.get("source").and_then(text).and_then(Vehicle::named);
+        let (label, place) = (name.to_owned(), self.sources.place(span));
+        Some(Endpoint { label, locator, service, ports, vehicle, place, used: false })
     }
 
     fn ports(&mut self, node: &Node) -> Option<Vec<PortItem>> {

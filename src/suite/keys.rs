@@ -129,6 +129,12 @@ pub(super) static ENDPOINT: Table = Table {
             "its known ports, instead of those that its containers and Service declare",
             "[5432, 53/udp]",
         ),
+        optional(
+            "source",
+            Shape::Scalar(Form::OneOf(&["clone", "node", "runner"])),
+            "from where its packets are sent: pods with its identity, its pods' nodes, or where watertight runs",
+            "node",
+        ),
         optional("host", Shape::Scalar(Form::Host), "a host outside the cluster", "payments.example"),
         optional("ip", Shape::Scalar(Form::Address), "an address", "203.0.113.66"),
     ],

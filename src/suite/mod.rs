@@ -69,10 +69,25 @@ pub struct Endpoint {
     pub service: Option<String>,
     /// `ports:`, if given.
     pub ports: Option<Vec<PortItem>>,
+    /// `source:`, if given, or the run's default.
+    pub vehicle: Option<Vehicle>,
     /// Where it is defined.
     pub place: Place,
     /// Whether any line names it (`*` does not).
     pub used: bool,
+}
+
+/// From where the packets of an endpoint that is made of pods are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Vehicle {
+    /// From pods with its identity: in a cluster clones, in the lab the pods themselves.
+    #[default]
+    Clone,
+    /// From the own network of the nodes that its pods run on. A node is no pod: policies that select its pods say nothing
+    /// of what it sends, and it may always reach its own pods (Kubernetes, "Network Policies").
+    Node,
+    /// From where watertight runs.
+    Runner,
 }
 
 /// How an endpoint is found.

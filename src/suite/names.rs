@@ -1,9 +1,11 @@
 //! Names of a suite: endpoints, groups, what is built in, and what is written in place.
 
 use super::item::Who;
-use super::{Endpoint, EndpointId, Locator, Subject, suggest};
+use super::{Endpoint, EndpointId, Locator, PortItem, PortRef, Subject, suggest};
+use crate::model::{ObjectRef, Transport};
 use crate::source::{Diagnostic, Place, Span};
 use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
 
 /// How many endpoints the lines of a suite may name through groups. A suite this large is generated, and the memory
 /// for it must not be.
@@ -14,6 +16,41 @@ const MAX_GUESSES: usize = 100;
 
 /// What is built in.
 pub(super) const BUILT_IN: [&str; 2] = ["runner", "nodes"];
+
+/// Targets that every cluster, or every cluster of one provider, has under the same address, by name and with their ports.
+/// A suite that gives such a name to something else means that.
+const PRESETS: [(&str, &[u16]); 4] = [
+    // The Service by which pods reach the API server (Kubernetes, "Accessing the API from a Pod").
+    ("apiserver", &[443]),
+    // On every node (Kubernetes, "Ports and Protocols").
+    ("kubelet", &[10_250]),
+    // Link-local, the same with AWS, Azure and Google.
+    ("instance-metadata", &[80]),
+    // Azure's platform channel ("What is IP address 168.63.129.16?"): the wire server, and the host's plugin.
+    ("azure-wire-server", &[80, 32_526]),
+];
+
+/// The address of every instance's metadata service.
+const INSTANCE_METADATA: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
+
+/// The address of Azure's wire server.
+const WIRE_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16));
+
+/// What a preset stands for, and its ports.
+fn preset(word: &str) -> Option<(Locator, Vec<PortItem>)> {
+    let (name, ports) = PRESETS.iter().find(|(name, _)| *name == word)?;
+    let locator = match *name {
+        "apiserver" => {
+            let (namespace, kind, name) = ("default".to_owned(), "Service".to_owned(), "kubernetes".to_owned());
+            Locator::Service { service: ObjectRef { namespace, kind, name } }
+        }
+        "kubelet" => Locator::Nodes,
+        "instance-metadata" => Locator::Address(INSTANCE_METADATA),
+        _ => Locator::Address(WIRE_SERVER),
+    };
+    let port = |number: &u16| PortItem { port: PortRef::Number(*number), transport: Transport::Tcp };
+    Some((locator, ports.iter().map(port).collect()))
+}
 
 /// Where the names come from, for help about one that is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +190,13 @@ impl Names {
                     Ok(Some(Subject::Group(members.clone())))
                 }
                 Some((Named::Broken, _)) => Ok(None),
-                None => Err(self.unknown(word, span)),
+                None => match preset(word) {
+                    Some((locator, ports)) => {
+                        let id = self.built_in(word.clone(), &locator, Some(ports), word, span, place);
+                        Ok(Some(Subject::Endpoint(id)))
+                    }
+                    None => Err(self.unknown(word, span)),
+                },
             },
         }
     }
@@ -169,15 +212,28 @@ impl Names {
             | Locator::Runner
             | Locator::Nodes => text.to_owned(),
         };
+        self.built_in(key, locator, None, text, span, place)
+    }
+
+    /// The endpoint of a key; made when it is first named.
+    fn built_in(
+        &mut self,
+        key: String,
+        locator: &Locator,
+        ports: Option<Vec<PortItem>>,
+        text: &str,
+        span: Span,
+        place: &Place,
+    ) -> EndpointId {
         if let Some(id) = self.in_place.get(&key) {
             return *id;
         }
-        let service = None;
         let endpoint = Endpoint {
             label: text.to_owned(),
             locator: locator.clone(),
-            service,
-            ports: None,
+            service: None,
+            ports,
+            vehicle: None,
             place: place.clone(),
             used: false,
         };
@@ -194,7 +250,7 @@ impl Names {
             Origin::File => {
                 self.guesses += 1;
                 let mut known: Vec<&str> = self.named.keys().map(String::as_str).collect();
-                known.extend(BUILT_IN);
+                known.extend(BUILT_IN.into_iter().chain(PRESETS.map(|(name, _)| name)));
                 diagnostic.with_help(suggest::help(word, &known, "", "known are"))
             }
         }

@@ -50,8 +50,8 @@ fn endpoint_choices() -> Json {
         way(&["namespace", "workload"], &["pods", "host", "ip"]),
         way(&["namespace", "pods"], &["workload", "host", "ip"]),
         way(&["namespace", "service"], &["workload", "pods", "host", "ip"]),
-        way(&["host"], &["namespace", "workload", "pods", "service", "ip"]),
-        way(&["ip"], &["namespace", "workload", "pods", "service", "host"]),
+        way(&["host"], &["namespace", "workload", "pods", "service", "source", "ip"]),
+        way(&["ip"], &["namespace", "workload", "pods", "service", "source", "host"]),
     ])
 }
 

@@ -11,5 +11,6 @@ mod one_model;
 mod policies;
 mod scripted;
 mod signals;
+mod sources;
 mod support;
 mod sweeps;

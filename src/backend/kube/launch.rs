@@ -62,16 +62,26 @@ struct Ours {
     uid: String,
 }
 
+/// How far the deletion of a pod of ours has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deletion {
+    /// It was not asked for, or the request failed.
+    Due,
+    /// The API server took it, or the pod was gone.
+    Taken,
+}
+
 /// What is there of ours.
 #[derive(Default)]
 struct Created {
-    pods: Mutex<BTreeSet<Ours>>,
+    /// With whether the API server has taken the request to delete it.
+    pods: Mutex<BTreeMap<Ours, Deletion>>,
     runners: Mutex<Vec<RunnerProbe>>,
 }
 
 impl Created {
     fn note(&self, ours: &Ours) {
-        self.pods.lock().unwrap_or_else(PoisonError::into_inner).insert(ours.clone());
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner).insert(ours.clone(), Deletion::Due);
     }
 
     fn note_runner(&self, runner: RunnerProbe) {
@@ -79,7 +89,17 @@ impl Created {
     }
 
     fn pods(&self) -> Vec<Ours> {
-        self.pods.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// Those that are still to be deleted.
+    fn due(&self) -> Vec<Ours> {
+        let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        pods.iter().filter(|(_, deletion)| **deletion == Deletion::Due).map(|(ours, _)| ours.clone()).collect()
+    }
+
+    fn note_deletion(&self, ours: &Ours, deletion: Deletion) {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner).insert(ours.clone(), deletion);
     }
 
     fn take_runners(&self) -> Vec<RunnerProbe> {
@@ -159,7 +179,8 @@ impl Launched {
                 (Some(probe), Ok(ours)) => {
                     created += 1;
                     self.created.note(&ours);
-                    self.readers.push(tokio::spawn(follow(place.clone(), ours, probe, None, lines.clone())));
+                    let created = Arc::clone(&self.created);
+                    self.readers.push(tokio::spawn(follow(place.clone(), ours, probe, None, created, lines.clone())));
                 }
                 (Some(probe), Err(why)) => refusals.push((probe, why)),
                 (None, Ok(ours)) => self.created.note(&ours),
@@ -235,9 +256,9 @@ impl Launched {
 
     /// Deletes all probes and returns when the last line of each is on the channel.
     pub(super) async fn stop(&mut self, place: &Place) {
-        let deletions = self.created.pods().into_iter().map(|ours| {
-            let place = place.clone();
-            async move { delete(&place, &ours).await }
+        let deletions = self.created.due().into_iter().map(|ours| {
+            let (place, created) = (place.clone(), Arc::clone(&self.created));
+            async move { created.note_deletion(&ours, delete(&place, &ours).await) }
         });
         // What cannot be deleted now is tried again at the end, and told then.
         let _: Vec<_> = futures::stream::iter(deletions).buffer_unordered(AT_ONCE).collect().await;
@@ -398,7 +419,7 @@ impl Meeting {
             Some(owner) => match create(place, launch, &given, owner.clone()).await {
                 Ok(ours) => {
                     created.note(&ours);
-                    follow(place.clone(), ours, launch.probe, digests, lines.clone()).await;
+                    follow(place.clone(), ours, launch.probe, digests, Arc::clone(created), lines.clone()).await;
                     Ok(())
                 }
                 Err(why) => Err(why),
@@ -421,7 +442,14 @@ impl Meeting {
 }
 
 /// Reads one probe to its end. One that never runs is deleted at once: it must not begin later, nor keep a node busy.
-async fn follow(place: Place, ours: Ours, probe: ProbeId, digests: Option<Digests>, lines: mpsc::Sender<Arrival>) {
+async fn follow(
+    place: Place,
+    ours: Ours,
+    probe: ProbeId,
+    digests: Option<Digests>,
+    created: Arc<Created>,
+    lines: mpsc::Sender<Arrival>,
+) {
     let log = Log {
         client: place.client.clone(),
         shared: Arc::clone(&place.shared),
@@ -433,20 +461,24 @@ async fn follow(place: Place, ours: Ours, probe: ProbeId, digests: Option<Digest
         lines,
     };
     if let Err(why) = log.follow().await {
-        delete(&place, &ours).await;
+        created.note_deletion(&ours, delete(&place, &ours).await);
         log.tell(Err(ProbeFault::NotStarted(why))).await;
     }
 }
 
-async fn delete(place: &Place, ours: &Ours) {
+async fn delete(place: &Place, ours: &Ours) -> Deletion {
     let api: Api<Pod> = Api::namespaced(place.client.clone(), &ours.namespace);
     let parameters = DeleteParams {
         grace_period_seconds: Some(GRACE_SECONDS),
         preconditions: Some(Preconditions { uid: Some(ours.uid.clone()), resource_version: None }),
         ..DeleteParams::default()
     };
-    // Whatever came of it: what is still there at the end of the run is told then.
-    let _ = timeout(place.patience, api.delete(&ours.name, &parameters)).await;
+    match timeout(place.patience, api.delete(&ours.name, &parameters)).await {
+        Ok(Ok(_)) => Deletion::Taken,
+        Ok(Err(error)) if is_absent(&error) => Deletion::Taken,
+        // What is still there at the end of the run is tried again, and told then.
+        Ok(Err(_)) | Err(_) => Deletion::Due,
+    }
 }
 
 /// Reports a probe that did not start.

@@ -157,14 +157,28 @@ async fn single_namespaces(
     Ok(blind)
 }
 
-/// Starts one watch and returns when it has listed everything once.
+/// Starts one watch and returns when it has listed everything once: in one request where the API server can do that
+/// (Kubernetes, "Streaming lists"), which others refuse as an invalid one.
 async fn watch<K: Kind>(
     api: Api<K>,
     namespace: Option<String>,
     shared: &Arc<Shared>,
 ) -> Result<JoinHandle<()>, watcher::Error> {
+    let streamed = watcher::Config::default().streaming_lists();
+    match watch_by(api.clone(), streamed, namespace.clone(), shared).await {
+        Err(error) if is_invalid(&error) => watch_by(api, watcher::Config::default(), namespace, shared).await,
+        started => started,
+    }
+}
+
+async fn watch_by<K: Kind>(
+    api: Api<K>,
+    config: watcher::Config,
+    namespace: Option<String>,
+    shared: &Arc<Shared>,
+) -> Result<JoinHandle<()>, watcher::Error> {
     let (first, listed) = oneshot::channel();
-    let task = tokio::spawn(keep(api, namespace, Arc::clone(shared), first));
+    let task = tokio::spawn(keep(api, config, namespace, Arc::clone(shared), first));
     match listed.await {
         Ok(Ok(())) => Ok(task),
         Ok(Err(error)) => {
@@ -180,6 +194,7 @@ async fn watch<K: Kind>(
 /// server may be restarting, and what was missed meanwhile is found by listing again.
 async fn keep<K: Kind>(
     api: Api<K>,
+    config: watcher::Config,
     namespace: Option<String>,
     shared: Arc<Shared>,
     first: oneshot::Sender<Result<(), watcher::Error>>,
@@ -188,7 +203,7 @@ async fn keep<K: Kind>(
     let mut lost: Option<Duration> = None;
     let mut caught_up_at: Option<Duration> = None;
     let mut listing = Vec::new();
-    let mut events = watcher(api, watcher::Config::default()).backoff(Pauses(FIRST_PAUSE)).boxed();
+    let mut events = watcher(api, config).backoff(Pauses(FIRST_PAUSE)).boxed();
     loop {
         let event = match events.try_next().await {
             Ok(Some(event)) => event,
@@ -244,7 +259,28 @@ impl Backoff for Pauses {
 
 /// Whether this cluster does not have such objects.
 fn is_not_served(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::InitialListFailed(error) if is_absent(error))
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => is_absent(error),
+        watcher::Error::WatchError(status) => status.code == 404,
+        watcher::Error::NoResourceVersion => false,
+    }
+}
+
+/// Whether the request itself was refused: 400 and 422 (API conventions, "HTTP Status codes").
+fn is_invalid(error: &watcher::Error) -> bool {
+    let is_invalid = |code: u16| matches!(code, 400 | 422);
+    match error {
+        watcher::Error::InitialListFailed(::kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(::kube::Error::Api(status))
+        | watcher::Error::WatchFailed(::kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => is_invalid(status.code),
+        watcher::Error::InitialListFailed(_)
+        | watcher::Error::WatchStartFailed(_)
+        | watcher::Error::WatchFailed(_)
+        | watcher::Error::NoResourceVersion => false,
+    }
 }
 
 /// Whether this kind may not be listed or watched there.

@@ -242,7 +242,7 @@ fn cluster_dns(service: &Service) -> Actor {
 
 fn endpoint(label: &str, locator: Locator) -> Endpoint {
     let place = Place { file: String::new(), line: 1, column: 1 };
-    Endpoint { label: label.to_owned(), locator, service: None, ports: None, place, used: true }
+    Endpoint { label: label.to_owned(), locator, service: None, ports: None, vehicle: None, place, used: true }
 }
 
 fn item(port: Port) -> PortItem {

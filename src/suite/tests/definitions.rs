@@ -1,6 +1,7 @@
 //! Mistakes in endpoints and groups.
 
 use super::*;
+use crate::suite::{Locator, PortRef, Vehicle};
 
 /// An endpoint's or group's definition, and what is said about it.
 #[test]
@@ -23,6 +24,11 @@ fn mistakes_in_definitions() {
             "6:5: error: x has both host and namespace; help: host names something outside the cluster: remove namespace, or make two endpoints",
         ),
         ("x: { ip: 1.2.3.4, service: c }", "6:5: error: x has both ip and service"),
+        ("x: { ip: 1.2.3.4, source: node }", "6:5: error: x has both ip and source; help: ip names something outside"),
+        (
+            "x: { namespace: a, workload: Deployment/a, source: pod }",
+            "6:56: error: source: \"pod\" is not one of clone, node, runner",
+        ),
         (
             "x: { namespace: a, workload: web }",
             "6:34: error: workload: \"web\" names no kind; help: write KIND/NAME, for example Deployment/web",
@@ -66,7 +72,7 @@ fn mistakes_in_definitions() {
         ("x: { host: a.b, ports: ['*'] }", "6:29: error: ports: '*' is no port here"),
         (
             "x: { hosts: a.b }",
-            "6:10: error: an endpoint has no key \"hosts\"; help: did you mean host? the keys of an endpoint are namespace, workload, pods, service, ports, host, ip",
+            "6:10: error: an endpoint has no key \"hosts\"; help: did you mean host? the keys of an endpoint are namespace, workload, pods, service, ports, source, host, ip",
         ),
         ("x: a.b", "6:8: error: x must be a mapping, not a text"),
         ("x:", "6:5: error: x must be a mapping, not nothing"),
@@ -123,4 +129,35 @@ fn mistakes_in_groups() {
             "a.yaml:15:7: error: the group holds payment, which is outside the cluster and cannot be a source; help: hosts and addresses are targets only; write runner for connections from outside"
         ]
     );
+}
+
+#[test]
+fn presets_have_their_addresses_and_ports_and_give_way_to_definitions() {
+    let suite =
+        good(&with_lines("    - web -> payment:1, apiserver, kubelet, instance-metadata, azure-wire-server denied"));
+    let of = |label: &str| {
+        let endpoint = suite.endpoints.iter().find(|endpoint| endpoint.label == label).unwrap();
+        let ports = endpoint.ports.iter().flatten().map(|item| item.port.clone()).collect::<Vec<_>>();
+        (endpoint.locator.clone(), ports)
+    };
+    let address = |text: &str| Locator::Address(text.parse().unwrap());
+    let ports = |numbers: &[u16]| numbers.iter().copied().map(PortRef::Number).collect::<Vec<_>>();
+    assert_eq!(of("instance-metadata"), (address("169.254.169.254"), ports(&[80])));
+    assert_eq!(of("azure-wire-server"), (address("168.63.129.16"), ports(&[80, 32_526])));
+    assert_eq!(of("kubelet"), (Locator::Nodes, ports(&[10_250])));
+    let (Locator::Service { service }, api_ports) = of("apiserver") else { panic!("{:?}", of("apiserver")) };
+    assert_eq!((service.to_string().as_str(), api_ports), ("default/Service/kubernetes", ports(&[443])));
+    let own = with_lines("    - web -> payment:1, kubelet denied")
+        .replace("payment: {", "kubelet: { ip: 192.0.2.7, ports: [1] }\n    payment: {");
+    let suite = good(&own);
+    let kubelet = suite.endpoints.iter().find(|endpoint| endpoint.label == "kubelet").unwrap();
+    assert_eq!(kubelet.locator, address("192.0.2.7"));
+}
+
+#[test]
+fn an_endpoint_says_from_where_it_sends() {
+    let text = with_lines("    - web -> payment:1 denied")
+        .replace("workload: Deployment/web", "workload: Deployment/web, source: node");
+    let vehicles: Vec<_> = good(&text).endpoints.iter().take(2).map(|endpoint| endpoint.vehicle).collect();
+    assert_eq!(vehicles, [Some(Vehicle::Node), None]);
 }

@@ -280,7 +280,7 @@ async fn agent() {
         transport: wire::Transport::Tcp,
         request: wire::Request::Nonce,
         deadlines: wire::Deadlines { resolve_ms: 2_000, connect_ms: 1_300, tls_ms: 5_000, request_ms: 1_300 },
-        pace: wire::Pace { bursts_ms: vec![id * 4], interval_ms: 4_000, attempts: None, single: true },
+        pace: wire::Pace { bursts_ms: vec![id * 4], interval_ms: 4_000, attempts: None, single: true, accepted: None },
     };
     let plan = wire::Plan {
         v: wire::VERSION,

@@ -183,6 +183,9 @@ pub struct Pace {
     /// Whether a burst is one attempt only: for runs with so many flows that bursts would be a flood.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub single: bool,
+    /// No attempt once so many connections were accepted; attempts under way count as accepted as soon as one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<u32>,
 }
 
 /// A part of an attempt, in the order in which they are passed.

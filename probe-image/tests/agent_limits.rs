@@ -11,7 +11,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 use watertight_probe::encode_plan;
 use watertight_probe::responder::control::Behaviour;
-use watertight_probe::wire::{Body, FaultReason, How, Line, Request, Transport};
+use watertight_probe::wire::{Beat, Body, FaultReason, How, Line, Request, Transport};
 
 const CONNECT: Request = Request::Connect { linger_ms: 100 };
 
@@ -48,6 +48,22 @@ fn the_end_of_stdin_ends_a_lab_probe_only() {
     other.beat_of(1);
     other.beat_of(1);
     assert!(other.child.try_wait().unwrap().is_none());
+}
+
+#[test]
+fn no_more_connections_are_opened_than_the_plan_lets_be_accepted() {
+    let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut flows = vec![flow(1, port, CONNECT), flow(2, free_port(Transport::Tcp), CONNECT)];
+    flows.iter_mut().for_each(|flow| flow.pace.accepted = Some(5));
+    let mut probe = Probe::start(&plan(flows));
+    // What is refused is not accepted and goes on.
+    let tried = |beat: &Beat| beat.flows.iter().any(|(flow, attempts, _)| *flow == 2 && *attempts >= 15);
+    while !tried(&probe.beat_of(2)) {}
+    probe.signal(Signal::SIGTERM);
+    assert_eq!(probe.bye(), "term");
+    listener.set_nonblocking(true).unwrap();
+    assert_eq!(std::iter::from_fn(|| listener.accept().ok()).count(), 5);
 }
 
 #[test]

@@ -53,7 +53,13 @@ fn hostile_targets_cost_bounded_time_and_memory() {
     ];
     for flow in &mut flows {
         // One after the other, and again: an attempt during which this machine had no time for the probe is a fault.
-        flow.pace = Pace { bursts_ms: vec![100 * flow.id], interval_ms: 2_000, attempts: Some(5), single: false };
+        flow.pace = Pace {
+            bursts_ms: vec![100 * flow.id],
+            interval_ms: 2_000,
+            attempts: Some(5),
+            single: false,
+            accepted: None,
+        };
     }
     let mut probe = Probe::start(&plan(flows));
     let mut seen: BTreeMap<u32, Observation> = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! What a run sends, for those who watch alarms: how much at the most, from where, to what.
 
-use crate::plan::{FlowId, Plan};
+use crate::plan::{FlowId, Plan, rate_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -49,11 +49,10 @@ impl Traffic {
         let checked: BTreeSet<FlowId> = plan.checks.iter().flat_map(|check| check.flows.iter().copied()).collect();
         let mut this = Self::default();
         for (index, flow) in plan.flows.iter().enumerate() {
-            let rate = plan.rates[flow.probe.0 as usize];
-            let stretched = rate.is_stretched() && checked.contains(&FlowId(index as u32));
+            let rate = rate_of(plan, flow, checked.contains(&FlowId(index as u32)));
             let load = if flow.to.once {
                 Load { once: 1, ..Load::default() }
-            } else if stretched {
+            } else if rate.is_stretched() {
                 Load { peak: 1, steady: 1.0 / rate.interval.as_secs_f64(), once: 0 }
             } else {
                 Load { peak: BURST, steady: 1.0, once: 0 }

@@ -152,6 +152,7 @@ impl Builder {
             rates,
             resolvers: vec![None; self.probes.len()],
             listen: None,
+            strangers: environment == Environment::Cluster,
             probes: self.probes,
             flows: self.flows,
             vouchers: self.vouchers,

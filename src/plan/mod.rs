@@ -31,7 +31,7 @@ pub use coverage::{Coverage, Touched, coverage};
 pub use discount::discount_identities;
 pub use draft::{DraftError, draft};
 pub use predict::explain_flows;
-pub use rates::Rate;
+pub use rates::{Rate, rate_of};
 pub use renew::Renewal;
 pub use request::url_port;
 pub use resolve::{Mistake, PlanError, Selection, resolve};
@@ -77,6 +77,8 @@ pub struct Plan {
     pub resolvers: Vec<Option<wire::Resolver>>,
     /// The port on which each pod's probe answers by itself, where the backend does not.
     pub listen: Option<u16>,
+    /// Whether targets are other people's servers, in place of our own responders.
+    pub strangers: bool,
     /// The flows, those that serve as controls included.
     pub flows: Vec<Flow>,
     /// For each target of a check, who can vouch that it is alive.

@@ -1,11 +1,25 @@
 //! How often flows are tried: caps across a run. Where they bind, the interval stretches, and with it the hold.
 
-use super::{Check, Environment, Flow, ProbeId};
+use super::{Check, Environment, Flow, Plan, ProbeId};
+use crate::wire::Transport;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// One attempt a second a flow, unless a cap binds.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Connections that somebody else's server accepts from one source, at the most.
+const ACCEPTED: u32 = 60;
+
+/// Servers that count connections which say nothing, and shut out whoever makes many: SSH (`MaxStartups`,
+/// `PerSourcePenalties`) and MySQL (`max_connect_errors`).
+const WARY: [u16; 3] = [22, 3306, 33060];
+
+/// See [`ACCEPTED`], for these.
+const ACCEPTED_BY_THE_WARY: u32 = 15;
+
+/// Time between two attempts to these; a little less than a control may pause.
+const WARY_INTERVAL: Duration = Duration::from_millis(1_900);
 
 /// Attempts a second that one core carries in the lab: 60 to 120 microseconds each, most of them the kernel's.
 const EACH_CORE: u32 = 5_000;
@@ -57,6 +71,24 @@ impl Rate {
     }
 }
 
+/// How one flow is paced: as its probe's, and more gently towards servers that are wary.
+pub fn rate_of(plan: &Plan, flow: &Flow, checked: bool) -> Rate {
+    let own = if checked { plan.rates[flow.probe.0 as usize].interval } else { INTERVAL };
+    let least = if is_wary(plan, flow) { WARY_INTERVAL } else { INTERVAL };
+    Rate { interval: own.max(least) }
+}
+
+/// How many connections of a flow may be accepted; our own responders do not mind.
+pub(super) fn accepted(plan: &Plan, flow: &Flow) -> Option<u32> {
+    let is_own = plan.listen == Some(flow.to.port);
+    let most = if is_wary(plan, flow) { ACCEPTED_BY_THE_WARY } else { ACCEPTED };
+    (plan.strangers && flow.to.transport == Transport::Tcp && !is_own).then_some(most)
+}
+
+fn is_wary(plan: &Plan, flow: &Flow) -> bool {
+    plan.strangers && flow.to.transport == Transport::Tcp && WARY.contains(&flow.to.port)
+}
+
 /// The rate of every probe.
 pub(super) fn rates(environment: Environment, probes: usize, flows: &[Flow], checks: &[Check]) -> Vec<Rate> {
     let caps = Caps::of(environment);
@@ -77,6 +109,40 @@ pub(super) fn rates(environment: Environment, probes: usize, flows: &[Flow], che
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn strangers_are_asked_gently_and_the_wary_more_so() {
+        let inventory = crate::inventory::Inventory::default();
+        let mut plan = super::super::builder::Builder::default().finish(Environment::Cluster, &inventory);
+        plan.listen = Some(65_533);
+        plan.rates = vec![Rate { interval: INTERVAL }];
+        let to = |port, transport| {
+            let key = super::super::TargetKey {
+                address: [10, 0, 0, 1].into(),
+                name: None,
+                port,
+                transport,
+                request: crate::wire::Request::Nonce,
+                once: false,
+            };
+            let party = super::super::Party::Outside { name: "x".into() };
+            Flow {
+                probe: ProbeId(0),
+                to: std::sync::Arc::new(key),
+                party: std::sync::Arc::new(party),
+                opens_at: crate::wire::Stage::Connect,
+                waits: super::super::Waits::default(),
+            }
+        };
+        let tcp = |port| to(port, Transport::Tcp);
+        let caps =
+            |plan: &Plan| [tcp(8080), tcp(3306), tcp(65_533), to(22, Transport::Udp)].map(|flow| accepted(plan, &flow));
+        assert_eq!(caps(&plan), [Some(60), Some(15), None, None]);
+        assert!(rate_of(&plan, &tcp(22), false).is_stretched() && !rate_of(&plan, &tcp(8080), true).is_stretched());
+        plan.strangers = false;
+        assert_eq!(caps(&plan), [None; 4]);
+        assert!(!rate_of(&plan, &tcp(22), true).is_stretched());
+    }
 
     #[test]
     fn stretched_interval_makes_room_for_every_sample() {

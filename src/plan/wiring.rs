@@ -1,7 +1,7 @@
 //! The plan of one probe, as the wire carries it.
 
 use super::composite;
-use super::rates::INTERVAL;
+use super::rates::{INTERVAL, accepted, rate_of};
 use super::terms::MIN_DEADLINE;
 use super::{Check, FlowId, Plan, Rate, Terms, Vantage};
 use crate::suite::Expected;
@@ -93,34 +93,39 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, probes: Range<usize>) -> Ve
         let id = FlowId(index as u32);
         let Some(of) = (flow.probe.0 as usize).checked_sub(from).and_then(|nth| plans.get_mut(nth)) else { continue };
         let usage = uses.get(&id).copied().unwrap_or(Usage::CONTROL);
-        let rate = plan.rates[flow.probe.0 as usize];
+        let rate = rate_of(plan, flow, usage.checked);
+        let accepted = accepted(plan, flow);
         let nth = of.flows.len() as u32;
         let pace = match usage {
             _ if flow.to.once && matches!(flow.to.request, wire::Request::Http(_)) => {
                 // In the middle of what the controls and the source's own flows show.
                 let start = usage.start_ms + usage.settle_ms + ONCE_AFTER_MS;
-                Pace { bursts_ms: vec![start], interval_ms: 0, attempts: Some(1), single: true }
+                Pace { bursts_ms: vec![start], interval_ms: 0, attempts: Some(1), single: true, accepted: None }
             }
             _ if flow.to.once => {
                 sweeps[flow.probe.0 as usize] += 1;
                 let armed = if plan.created.contains(&flow.probe) { SWEEP_AFTER_MS } else { 0 };
                 let start = usage.start_ms + armed + sweeps[flow.probe.0 as usize] * SWEEP_STEP_MS;
-                Pace { bursts_ms: vec![start], interval_ms: 0, attempts: Some(1), single: true }
+                Pace { bursts_ms: vec![start], interval_ms: 0, attempts: Some(1), single: true, accepted: None }
             }
-            _ if through.contains_key(&id) => {
-                Pace { bursts_ms: vec![usage.start_ms], interval_ms: through[&id], attempts: None, single: true }
-            }
-            Usage { checked: true, .. } if rate.is_stretched() => {
+            _ if through.contains_key(&id) => Pace {
+                bursts_ms: vec![usage.start_ms],
+                interval_ms: through[&id],
+                attempts: None,
+                single: true,
+                accepted,
+            },
+            _ if rate.is_stretched() => {
                 let interval_ms = rate.interval.as_millis() as u32;
                 // Golden-section steps spread any number of starts evenly over the interval.
                 let start = usage.start_ms + ((f64::from(nth) * 0.618_034).fract() * f64::from(interval_ms)) as u32;
-                Pace { bursts_ms: vec![start], interval_ms, attempts: None, single: true }
+                Pace { bursts_ms: vec![start], interval_ms, attempts: None, single: true, accepted }
             }
             _ => {
                 let start = usage.start_ms + (nth * 7) % SPREAD_MS;
                 let second = start + usage.settle_ms + SECOND_BURST_MS;
                 let interval_ms = INTERVAL.as_millis() as u32;
-                Pace { bursts_ms: vec![start, second], interval_ms, attempts: None, single: false }
+                Pace { bursts_ms: vec![start, second], interval_ms, attempts: None, single: false, accepted }
             }
         };
         of.flows.push(wire::Flow {
@@ -221,6 +226,6 @@ pub fn longest(plan: &Plan) -> Duration {
 
 /// The rate of the slowest probe of a check.
 fn slowest(plan: &Plan, check: &Check) -> Rate {
-    let rates = check.flows.iter().map(|flow| plan.rates[plan.flow(*flow).probe.0 as usize]);
+    let rates = check.flows.iter().map(|flow| rate_of(plan, plan.flow(*flow), true));
     rates.max_by_key(|rate| rate.interval).unwrap_or(Rate { interval: INTERVAL })
 }

@@ -108,6 +108,7 @@ impl Scene {
             rates: vec![],
             resolvers: vec![],
             listen: None,
+            strangers: false,
             probes,
             vouchers: BTreeMap::from([(postgres(), vec![ALLOWED, CONTROL])]),
             composites: BTreeMap::new(),

@@ -259,7 +259,7 @@ fn wire_flow(transport: wire::Transport, to: SocketAddr, attempts: Option<u32>) 
         transport,
         request: wire::Request::Nonce,
         deadlines: wire::Deadlines { resolve_ms: 400, connect_ms: 400, tls_ms: 400, request_ms: 400 },
-        pace: wire::Pace { bursts_ms: vec![0], interval_ms: 500, attempts, single: false },
+        pace: wire::Pace { bursts_ms: vec![0], interval_ms: 500, attempts, single: false, accepted: None },
     }
 }
 

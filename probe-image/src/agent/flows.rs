@@ -3,7 +3,7 @@
 use super::release::{Ended, FlowLog};
 use super::schedule::Schedule;
 use crate::probe::Prepared;
-use crate::wire::{Flow, Request};
+use crate::wire::{Flow, Request, Stage};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::iter::Peekable;
@@ -22,6 +22,16 @@ pub(crate) struct Sampled {
     pub(crate) log: FlowLog,
     schedule: Peekable<Schedule>,
     lane: Lane,
+    /// Connections that were accepted, and how many may be.
+    accepted: (u32, u32),
+}
+
+impl Sampled {
+    /// Whether one attempt more might be one connection too many.
+    fn is_sated(&self) -> bool {
+        let (accepted, most) = self.accepted;
+        accepted > 0 && accepted.saturating_add(self.log.under_way()) >= most
+    }
 }
 
 /// What an attempt counts against.
@@ -78,7 +88,9 @@ impl Flows {
         if let Some(&at) = schedule.peek() {
             self.due.push(Reverse((at, self.all.len())));
         }
-        self.all.push(Sampled { prepared: Arc::new(prepared), log: FlowLog::new(flow.id), schedule, lane });
+        let (prepared, log) = (Arc::new(prepared), FlowLog::new(flow.id));
+        let accepted = (0, flow.pace.accepted.unwrap_or(u32::MAX));
+        self.all.push(Sampled { prepared, log, schedule, lane, accepted });
     }
 
     /// Whether nothing is left to do.
@@ -101,6 +113,9 @@ impl Flows {
             }
             if let Some(&next) = sampled.schedule.peek() {
                 self.due.push(Reverse((next, flow)));
+            }
+            if sampled.is_sated() {
+                continue;
             }
             let due = Due { flow, attempt: sampled.log.begin(), at };
             match sampled.lane {
@@ -132,6 +147,12 @@ impl Flows {
 
     /// An attempt ended.
     pub(crate) fn end(&mut self, due: Due, ended: Ended) {
-        self.all[due.flow].log.end(due.attempt, ended);
+        let sampled = &mut self.all[due.flow];
+        if let Ended::Seen { seen, .. } | Ended::Unfinished { seen, .. } = &ended
+            && seen.passed.iter().any(|(stage, _)| *stage != Stage::Resolve)
+        {
+            sampled.accepted.0 += 1;
+        }
+        sampled.log.end(due.attempt, ended);
     }
 }

@@ -121,6 +121,11 @@ impl FlowLog {
         !self.pending.is_empty()
     }
 
+    /// How many attempts are under way.
+    pub(crate) fn under_way(&self) -> u32 {
+        self.pending.iter().filter(|ended| ended.is_none()).count() as u32
+    }
+
     /// Whether nothing is known yet of an attempt that is under way.
     pub(crate) fn waits(&self) -> bool {
         self.pending.iter().any(Option::is_none)

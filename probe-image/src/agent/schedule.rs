@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     fn starts(bursts: &[u32], interval: u32, attempts: Option<u32>, take: usize) -> Vec<u64> {
-        let pace = Pace { bursts_ms: bursts.to_vec(), interval_ms: interval, attempts, single: false };
+        let pace = Pace { bursts_ms: bursts.to_vec(), interval_ms: interval, attempts, single: false, accepted: None };
         Schedule::new(&pace).take(take).map(|us| us / 1_000).collect()
     }
 
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn single_attempts_in_place_of_bursts() {
-        let pace = Pace { bursts_ms: vec![100], interval_ms: 2_000, attempts: None, single: true };
+        let pace = Pace { bursts_ms: vec![100], interval_ms: 2_000, attempts: None, single: true, accepted: None };
         let starts: Vec<u64> = Schedule::new(&pace).take(3).map(|us| us / 1_000).collect();
         assert_eq!(starts, [100, 2_100, 4_100]);
     }

@@ -45,7 +45,7 @@ pub(crate) fn flow(id: u32, port: u16, request: Request) -> Flow {
         transport: Transport::Tcp,
         request,
         deadlines: Deadlines { resolve_ms: 600, connect_ms: 400, tls_ms: 600, request_ms: 600 },
-        pace: Pace { bursts_ms: vec![0], interval_ms: 100, attempts: None, single: false },
+        pace: Pace { bursts_ms: vec![0], interval_ms: 100, attempts: None, single: false, accepted: None },
     }
 }
 

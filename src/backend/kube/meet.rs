@@ -76,7 +76,7 @@ mod tests {
             transport: Transport::Tcp,
             request: Request::Nonce,
             deadlines: Deadlines { resolve_ms: 1, connect_ms: 1, tls_ms: 1, request_ms: 1 },
-            pace: Pace { bursts_ms: vec![0], interval_ms: 1000, attempts: None, single: false },
+            pace: Pace { bursts_ms: vec![0], interval_ms: 1000, attempts: None, single: false, accepted: None },
         }
     }
 

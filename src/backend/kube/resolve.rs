@@ -39,7 +39,7 @@ fn plan(run: &str, names: &[String], server: IpAddr) -> wire::Plan {
         request: Request::Dns { name: format!("{name}."), record: record.to_owned() },
         deadlines: Deadlines { resolve_ms: ANSWER, connect_ms: ANSWER, tls_ms: ANSWER, request_ms: ANSWER },
         // A datagram may be lost, and a new pod may not be let out at once.
-        pace: Pace { bursts_ms: vec![0], interval_ms: 1_000, attempts: None, single: true },
+        pace: Pace { bursts_ms: vec![0], interval_ms: 1_000, attempts: None, single: true, accepted: None },
     });
     wire::Plan {
         v: wire::VERSION,

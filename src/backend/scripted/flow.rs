@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn starts_are_the_agents() {
         let pace = |bursts: &[u32], interval_ms, attempts, single| {
-            let pace = Pace { bursts_ms: bursts.to_vec(), interval_ms, attempts, single };
+            let pace = Pace { bursts_ms: bursts.to_vec(), interval_ms, attempts, single, accepted: None };
             starts(&pace).into_iter().take(7).map(|us| us / 1_000).collect::<Vec<_>>()
         };
         assert_eq!(pace(&[0, 1_000], 1_000, None, false), [0, 150, 400, 1_000, 1_150, 1_400, 2_000]);

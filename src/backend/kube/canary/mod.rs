@@ -251,7 +251,7 @@ impl Flight<'_> {
                 tls_ms: DEADLINE_MS,
                 request_ms: DEADLINE_MS,
             },
-            pace: Pace { bursts_ms: vec![0], interval_ms: INTERVAL_MS, attempts: None, single: true },
+            pace: Pace { bursts_ms: vec![0], interval_ms: INTERVAL_MS, attempts: None, single: true, accepted: None },
         };
         // One that only answers tries itself, which never leaves it: a plan without a flow would be over at once.
         let target = target.unwrap_or(IpAddr::from([127, 0, 0, 1]));

@@ -124,7 +124,15 @@ impl Words<'_> {
             }
             Violation::Shut { block, witness, .. } => {
                 let how = block.as_ref().map_or("no answer of its own".to_owned(), describe_block);
-                result.seen = format!("{source} never got through to {target}: {how}");
+                let seen = self.evidence.flow(flow);
+                result.seen = if seen.opened > 0 {
+                    format!(
+                        "unstable: {source} got through to {target} in {} of {} attempts, never three times in a row: {how}",
+                        seen.opened, seen.attempts
+                    )
+                } else {
+                    format!("{source} never got through to {target}: {how}")
+                };
                 result.contrast = Some(match (witness, block.as_ref().and_then(|block| block.signature)) {
                     (Some(witness), _) => {
                         format!("{} got through to the same address and port meanwhile", self.sender(*witness))
@@ -251,10 +259,14 @@ impl Words<'_> {
                 report.text = match violation {
                     Violation::Opened { opened, attempts, .. } => format!("{opened} of {attempts} attempts opened"),
                     Violation::Shut { block, .. } => {
-                        format!(
-                            "never opened: {}",
-                            block.as_ref().map_or("no answer of its own".to_owned(), describe_block)
-                        )
+                        let how = block.as_ref().map_or("no answer of its own".to_owned(), describe_block);
+                        match report.opened {
+                            0 => format!("never opened: {how}"),
+                            n => format!(
+                                "unstable: {n} of {} attempts opened, never three in a row: {how}",
+                                report.samples
+                            ),
+                        }
                     }
                     Violation::Unstable { lost, of, .. } => format!("unstable: {lost} of {of} attempts lost"),
                 };

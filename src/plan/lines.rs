@@ -131,7 +131,8 @@ impl<'a, 'b> Pass<'a, 'b> {
     /// that is allowed: a firewall that goes by names lets through who says the right one.
     fn disguised(&self, wanted: &Wanted<'_>, key: &TargetKey) -> Vec<TargetKey> {
         let outside = matches!(self.found[wanted.target.0].place, Place::Outside(_));
-        let chosen = wanted.line.is_some_and(|line| line.settings.server_name.is_some());
+        let chosen = self.suite.settings.server_name.is_some()
+            || wanted.line.is_some_and(|line| line.settings.server_name.is_some());
         let is_address = key.name.is_none() && key.port == 443;
         if wanted.expected != Expected::Denied || !outside || !is_address || chosen {
             return Vec::new();
@@ -245,12 +246,17 @@ impl<'a, 'b> Pass<'a, 'b> {
             TargetWhat::Url(url) => Some(url),
             TargetWhat::KnownPorts(_) | TargetWhat::Port(_) | TargetWhat::Range { .. } => None,
         };
+        let mut settings = line.settings.over(&self.suite.settings);
+        if url.is_some_and(|url| url.method != "GET") {
+            // The line's own, written before its URL.
+            settings.method.clone_from(&line.settings.method);
+        }
         found_ports
             .into_iter()
             .map(|port| Wanted {
                 source,
                 target,
-                ask: ask(&self.found[target.0], &port, url, &line.settings, &self.suite.settings, self.environment),
+                ask: ask(&self.found[target.0], &port, url, &settings, self.environment),
                 port,
                 expected: line.expected,
                 line: Some(line),
@@ -275,9 +281,10 @@ impl<'a, 'b> Pass<'a, 'b> {
         let Some(vantage) = self.ends.vantages(&self.found[source.0], Some(Spread::One)).into_iter().next() else {
             return;
         };
+        let settings = line.settings.over(&self.suite.settings);
         for number in unknown {
             let port = absent_port(&PortRef::Number(number), transport);
-            let ask = ask(&self.found[target.0], &port, None, &line.settings, &self.suite.settings, self.environment);
+            let ask = ask(&self.found[target.0], &port, None, &settings, self.environment);
             let wanted = Wanted {
                 source,
                 target,
@@ -325,8 +332,7 @@ impl<'a, 'b> Pass<'a, 'b> {
                     }
                 };
                 for port in ports {
-                    let none = Settings::default();
-                    let ask = ask(&self.found[target], &port, None, &none, &self.suite.settings, self.environment);
+                    let ask = ask(&self.found[target], &port, None, &self.suite.settings, self.environment);
                     let wanted = Wanted {
                         source: EndpointId(source),
                         target: EndpointId(target),

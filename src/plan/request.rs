@@ -48,12 +48,11 @@ pub(super) fn ask(
     target: &Found<'_>,
     port: &FoundPort,
     url: Option<&Url>,
-    line: &Settings,
-    suite: &Settings,
+    settings: &Settings,
     environment: Environment,
 ) -> Ask {
     if let Some(url) = url {
-        return by_url(target, url, port.number, line, environment);
+        return by_url(target, url, port.number, settings, environment);
     }
     let plain = |request, opens_at, demand| Ask {
         request,
@@ -64,7 +63,7 @@ pub(super) fn ask(
         once: false,
         unprovable: None,
     };
-    if let Some(payload) = line.send.as_ref().or(suite.send.as_ref()) {
+    if let Some(payload) = &settings.send {
         let hex = payload.iter().map(|byte| format!("{byte:02x}")).collect();
         return plain(Request::Payload { hex }, Stage::FirstBytes, Demand::A1);
     }
@@ -76,8 +75,10 @@ pub(super) fn ask(
         }
         // Firewalls answer TCP handshakes themselves, so an outside 443 opens with TLS.
         (443, false) if outside => {
-            let tls =
-                Tls { server_name: line.server_name.clone().or_else(|| host_of(target)), alpn: line.alpn.clone() };
+            let tls = Tls {
+                server_name: settings.server_name.clone().or_else(|| host_of(target)),
+                alpn: settings.alpn.clone(),
+            };
             let demand = certificate_demand(tls.server_name.as_deref(), environment);
             plain(Request::Tls(tls), Stage::Tls, demand)
         }
@@ -89,7 +90,7 @@ pub(super) fn ask(
                 method: "GET".into(),
                 path: "/".into(),
                 authority: host.clone().unwrap_or_default(),
-                headers: line.headers.clone(),
+                headers: settings.headers.clone(),
                 body: None,
                 h2: false,
             });
@@ -112,11 +113,11 @@ pub(super) fn ask(
     }
 }
 
-fn by_url(target: &Found<'_>, url: &Url, port: u16, line: &Settings, environment: Environment) -> Ask {
-    let server_name = line.server_name.clone().or_else(|| host_of(target));
-    let method = line.method.clone().unwrap_or_else(|| url.method.clone());
+fn by_url(target: &Found<'_>, url: &Url, port: u16, settings: &Settings, environment: Environment) -> Ask {
+    let server_name = settings.server_name.clone().or_else(|| host_of(target));
+    let method = settings.method.clone().unwrap_or_else(|| url.method.clone());
     let label = if method == "GET" { url.text.clone() } else { format!("{method} {}", without_method(&url.text)) };
-    let tls = Tls { server_name: server_name.clone(), alpn: line.alpn.clone() };
+    let tls = Tls { server_name: server_name.clone(), alpn: settings.alpn.clone() };
     let http = |tls: Option<Tls>, default_port: u16| {
         let host = host_of(target);
         let authority = host.clone().map(|host| if port == default_port { host } else { format!("{host}:{port}") });
@@ -125,8 +126,8 @@ fn by_url(target: &Found<'_>, url: &Url, port: u16, line: &Settings, environment
             method: method.clone(),
             path: if url.path.is_empty() { "/".into() } else { url.path.clone() },
             authority: authority.unwrap_or_default(),
-            headers: line.headers.clone(),
-            body: line.body.clone(),
+            headers: settings.headers.clone(),
+            body: settings.body.clone(),
             h2: false,
         });
         (request, host.is_none().then_some(port))
@@ -151,11 +152,11 @@ fn by_url(target: &Found<'_>, url: &Url, port: u16, line: &Settings, environment
         Scheme::Dns => {
             let name = url.path.trim_start_matches('/');
             let name = if name.is_empty() { DNS_CONTROL_NAME } else { name };
-            let record = line.record.clone().unwrap_or_else(|| "A".into());
+            let record = settings.record.clone().unwrap_or_else(|| "A".into());
             (Request::Dns { name: name.to_owned(), record }, None, Stage::FirstBytes, Demand::A1)
         }
     };
-    let repeats = matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS") || line.repeat == Some(true);
+    let repeats = matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS") || settings.repeat == Some(true);
     let once = !repeats && matches!(url.scheme, Scheme::Http | Scheme::Https);
     Ask { request, authority_is_address, opens_at, demand, label: Some(label), once, unprovable: None }
 }

@@ -183,7 +183,7 @@ impl Sweep<'_, '_> {
         };
         for port in ports {
             let none = Settings::default();
-            let ask = ask(&found, &port, None, &none, &none, self.environment);
+            let ask = ask(&found, &port, None, &none, self.environment);
             if ask.unprovable.is_some() {
                 continue;
             }

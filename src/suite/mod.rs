@@ -308,6 +308,35 @@ pub struct Settings {
     pub spread: Option<Spread>,
 }
 
+impl Settings {
+    /// What a line's settings and its suite's make together: the line's go first.
+    #[must_use]
+    pub fn over(&self, suite: &Self) -> Self {
+        let (line, suite) = (self.clone(), suite.clone());
+        Self {
+            settle: line.settle.or(suite.settle),
+            hold: line.hold.or(suite.hold),
+            patience: line.patience.or(suite.patience),
+            samples: line.samples.or(suite.samples),
+            deadline: line.deadline.or(suite.deadline),
+            demand: line.demand.or(suite.demand),
+            startup_isolated: line.startup_isolated.or(suite.startup_isolated),
+            mechanism: line.mechanism.or(suite.mechanism),
+            control: line.control.or(suite.control),
+            method: line.method.or(suite.method),
+            headers: if line.headers.is_empty() { suite.headers } else { line.headers },
+            status: line.status.or(suite.status),
+            body: line.body.or(suite.body),
+            server_name: line.server_name.or(suite.server_name),
+            alpn: if line.alpn.is_empty() { suite.alpn } else { line.alpn },
+            record: line.record.or(suite.record),
+            send: line.send.or(suite.send),
+            repeat: line.repeat.or(suite.repeat),
+            spread: line.spread.or(suite.spread),
+        }
+    }
+}
+
 /// A tier that a line demands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Demand {

@@ -38,11 +38,15 @@ fn world(traffic: &str) -> World {
 }
 
 fn suites(lines: &[&str]) -> Vec<Suite> {
+    suites_with("", lines)
+}
+
+fn suites_with(settings: &str, lines: &[&str]) -> Vec<Suite> {
     let lines: String = lines.iter().map(|line| format!("    - {line}\n")).collect();
     let endpoints =
         "  endpoints:\n    s: {namespace: n, service: s}\n    pay: {host: pay.example}\n    bad: {host: bad.example}\n";
     let text = format!(
-        "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{name: t}}\nspec:\n{endpoints}  expect:\n{lines}"
+        "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{name: t}}\nspec:\n  settings: {{{settings}}}\n{endpoints}  expect:\n{lines}"
     );
     let mut sources = Sources::new();
     let file = sources.add("s.yaml", text);
@@ -66,6 +70,31 @@ fn in_cluster(inventory: &Inventory, lines: &[&str]) -> Plan {
         witnesses_pass: false,
     };
     resolve(&suites(lines), inventory, Environment::Cluster, &landmarks, &Selection::default()).expect("a plan")
+}
+
+#[test]
+fn a_suites_settings_shape_requests_where_a_line_says_nothing_else() {
+    let world = world("Cluster");
+    let settings = "method: HEAD, headers: {X-Test: suite}, serverName: other.example, alpn: [http/1.1]";
+    let lines = [
+        "n/Pod/a -> http://s/ allowed",
+        "n/Pod/a -> POST http://s/x allowed",
+        "{check: n/Pod/a -> http://s/y allowed, method: OPTIONS, headers: {X-Test: line}}",
+        "n/Pod/a -> https://pay/ allowed",
+    ];
+    let suites = suites_with(settings, &lines);
+    let plan = resolve(&suites, world.inventory(), Environment::Lab, &world.landmarks(), &Selection::default());
+    let plan = plan.expect("a plan");
+    let asked = |check: usize| {
+        let Request::Http(http) = &plan.flow(plan.checks[check].flows[0]).to.request else { panic!("no HTTP") };
+        let tls = http.tls.as_ref().map(|tls| (tls.server_name.clone(), tls.alpn.clone()));
+        (http.method.clone(), http.headers.iter().map(|(_, value)| value.clone()).collect::<Vec<_>>(), tls)
+    };
+    assert_eq!(asked(0), ("HEAD".into(), vec!["suite".into()], None));
+    assert_eq!(asked(1), ("POST".into(), vec!["suite".into()], None));
+    assert_eq!(asked(2), ("OPTIONS".into(), vec!["line".into()], None));
+    let tls = (Some("other.example".to_owned()), vec!["http/1.1".to_owned()]);
+    assert_eq!(asked(3), ("HEAD".into(), vec!["suite".into()], Some(tls)));
 }
 
 fn server_names(plan: &Plan, check: usize) -> BTreeSet<Option<String>> {

@@ -119,7 +119,7 @@ impl<'a> Table<'a> {
     fn flows(&self, source: Who, target: Who, port: usize) -> Vec<(Vantage, Flow)> {
         let (found, at) = (&self.found[target], &self.ports[target][port]);
         let none = Settings::default();
-        let ask = ask(found, at, None, &none, &none, self.environment);
+        let ask = ask(found, at, None, &none, self.environment);
         let targets: Vec<(Arc<TargetKey>, Arc<_>)> = self
             .ends
             .targets(found, at, &ask)

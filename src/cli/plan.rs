@@ -8,7 +8,7 @@ use super::{LabArgs, SelectArgs, preflight};
 use crate::backend::kube::Foreseen;
 use crate::event::{ExitCode, describe_request};
 use crate::model::show_duration;
-use crate::plan::{Coverage, Plan, Standing, coverage, floor};
+use crate::plan::{Coverage, Plan, Standing, floor};
 use crate::wire::Request;
 use clap::Args;
 use std::io::{self, Write};
@@ -31,17 +31,13 @@ pub(super) fn plan(args: &PlanArgs, screens: &Screens) -> ExitCode {
     let given = Given::Files(&args.suites);
     let planned = if args.lab.lab.is_empty() {
         let planned = cluster::plan(&given, &args.cluster, &args.select, screens);
-        planned.map(|(plan, foreseen)| (plan, After::Cluster(foreseen)))
+        planned.map(|(plan, foreseen)| (plan, Some(foreseen)))
     } else {
-        load::lab(&given, &args.lab.lab, &args.select, screens).map(|loaded| {
-            // Where nothing can be predicted, the notes say why.
-            let coverage = coverage(&loaded.plan, loaded.world.inventory()).ok();
-            (loaded.plan, After::Lab(coverage))
-        })
+        load::lab(&given, &args.lab.lab, &args.select, screens).map(|loaded| (loaded.plan, None))
     };
     match planned {
-        Ok((plan, after)) => {
-            match write_all(&plan, &after, args.select.verbose, &mut io::stdout().lock()) {
+        Ok((plan, foreseen)) => {
+            match write_all(&plan, foreseen.as_ref(), args.select.verbose, &mut io::stdout().lock()) {
                 Ok(()) => ExitCode::Proven,
                 // Whoever closed the pipe has seen enough.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Proven,
@@ -55,28 +51,20 @@ pub(super) fn plan(args: &PlanArgs, screens: &Screens) -> ExitCode {
     }
 }
 
-/// What is told after the plan itself.
-enum After {
-    /// What would be created, and what speaks against it.
-    Cluster(Foreseen),
-    /// What the checks leave untouched.
-    Lab(Option<Coverage>),
-}
-
-fn write_all(plan: &Plan, after: &After, verbose: bool, out: &mut impl Write) -> io::Result<()> {
+/// The plan; what the checks leave untouched; in a cluster what would be created, and what speaks against it.
+fn write_all(plan: &Plan, foreseen: Option<&Foreseen>, verbose: bool, out: &mut impl Write) -> io::Result<()> {
     write(plan, verbose, out)?;
-    match after {
-        After::Cluster(foreseen) => preflight::write(foreseen, out),
-        After::Lab(coverage) => coverage.as_ref().map_or(Ok(()), |coverage| covered(coverage, verbose, out)),
+    if let Some(coverage) = &plan.coverage {
+        covered(coverage, verbose, out)?;
     }
+    foreseen.map_or(Ok(()), |foreseen| preflight::write(foreseen, out))
 }
 
 /// What the checks leave untouched: as numbers, and with `-v` by name.
 fn covered(coverage: &Coverage, verbose: bool, out: &mut impl Write) -> io::Result<()> {
-    let Coverage { policies, rules, pods, nodes } = coverage;
     writeln!(out)?;
-    for (what, touched) in [("policies", policies), ("rules", rules), ("pods", pods), ("nodes", nodes)] {
-        writeln!(out, "{} of {} {what} are touched by a check", touched.touched(), touched.all)?;
+    for (what, touched) in coverage.parts() {
+        writeln!(out, "{} of {} {what} are touched by a check", touched.touched, touched.all)?;
         for name in touched.left.iter().filter(|_| verbose) {
             writeln!(out, "    not: {name}")?;
         }

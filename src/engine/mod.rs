@@ -136,6 +136,7 @@ pub async fn run<B: Backend>(
         surroundings: surroundings.clone(),
         suites: plan.suites.clone(),
         checks: checks.clone(),
+        coverage: plan.coverage.clone().map(Box::new),
     });
     observer.planned(plan, &info);
 

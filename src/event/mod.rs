@@ -15,7 +15,7 @@ pub use request::describe_request;
 
 // The words that an event carries from further up: a report takes them from here.
 pub use crate::inventory::{PolicyState, Surroundings};
-pub use crate::plan::SuiteRef;
+pub use crate::plan::{Coverage, SuiteRef, Touched};
 pub use crate::suite::Expected;
 pub use crate::verdict::{Reach, Reason};
 
@@ -38,6 +38,8 @@ pub enum RunEvent {
         suites: Vec<SuiteRef>,
         /// Its checks, in the order of all reports.
         checks: Vec<CheckRef>,
+        /// How much of what exists they touch; `None` where the policies cannot be read.
+        coverage: Option<Box<Coverage>>,
     },
     /// Something worth telling that is no verdict.
     Note {

@@ -163,6 +163,7 @@ impl Builder {
             arming: BTreeMap::new(),
             incarnations,
             predicted: self.predicted,
+            coverage: None,
             notes: notes(inventory).into_iter().chain(self.notes).chain(meshed).collect(),
         };
         arm(&mut plan, inventory);

@@ -1,42 +1,56 @@
-//! What the checks of a plan leave untouched: rules of policies, pods, nodes.
+//! What the checks of a plan leave untouched: rules of policies, pairs of endpoints, pods, nodes.
 
-use super::predict::Predictions;
+use super::expand::{Place, find};
+use super::predict::{Predictions, Seen};
 use super::{Party, Plan, Vantage};
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Pod};
 use crate::policy::{Direction, InvalidPolicy, PolicyName, Selects};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::suite::Suite;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-/// How much of an inventory the checks touch.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// At most so many are named that are left: nobody reads more, and of pairs there are as many as endpoints squared.
+const NAMED: usize = 1_000;
+
+/// How much of what exists the checks touch.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Coverage {
-    /// Rules of policies, and those that no flow of a check matches.
-    pub rules: Touched,
     /// Policies by direction, and those that no flow of a check is judged by.
     pub policies: Touched,
-    /// Pods with an identity of their own, and those that are at no end of a check.
+    /// Rules of policies, and those that no flow of a check matches.
+    pub rules: Touched,
+    /// Ordered pairs of the suites' endpoints, and those between which no check has a flow.
+    pub pairs: Touched,
+    /// Pods with an identity of their own, and those that are at no end of a check by their own address.
     pub pods: Touched,
     /// Nodes, and those on which no check has an end.
     pub nodes: Touched,
 }
 
+impl Coverage {
+    /// All parts, with what they count.
+    pub fn parts(&self) -> [(&'static str, &Touched); 5] {
+        let Self { policies, rules, pairs, pods, nodes } = self;
+        [("policies", policies), ("rules", rules), ("pairs of endpoints", pairs), ("pods", pods), ("nodes", nodes)]
+    }
+}
+
 /// How many of how many, and which are left.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Touched {
     /// All.
     pub all: usize,
-    /// Those that are not touched, in words.
+    /// How many of them are touched.
+    pub touched: usize,
+    /// Those that are not, in words; the first thousand.
     pub left: Vec<String>,
 }
 
 impl Touched {
     fn of(all: &BTreeMap<String, bool>) -> Self {
-        let left = all.iter().filter(|(_, touched)| !**touched).map(|(name, _)| name.clone()).collect();
-        Self { all: all.len(), left }
-    }
-
-    /// How many are touched.
-    pub fn touched(&self) -> usize {
-        self.all - self.left.len()
+        let left = all.iter().filter(|(_, touched)| !**touched).map(|(name, _)| name.clone());
+        let touched = all.values().filter(|touched| **touched).count();
+        Self { all: all.len(), touched, left: left.take(NAMED).collect() }
     }
 }
 
@@ -44,10 +58,43 @@ impl Touched {
 ///
 /// # Errors
 /// [`InvalidPolicy`]: the first policy that no API server would have taken.
-pub fn coverage(plan: &Plan, inventory: &Inventory) -> Result<Coverage, InvalidPolicy> {
+pub(super) fn coverage(plan: &Plan, suites: &[Suite], inventory: &Inventory) -> Result<Coverage, InvalidPolicy> {
+    let (policies, rules) = of_policies(plan, inventory)?;
+    let (mut pods, mut nodes): (BTreeSet<(&str, &str)>, BTreeSet<&str>) = (BTreeSet::new(), BTreeSet::new());
+    for flow in plan.checks.iter().flat_map(|check| &check.flows).map(|flow| plan.flow(*flow)) {
+        let vantage = plan.vantage(flow.probe);
+        if let Vantage::Pod { namespace, name, .. } = vantage {
+            pods.insert((namespace, name));
+        }
+        nodes.extend(vantage.node());
+        match &*flow.party {
+            Party::Pod { namespace, name, node, .. } => {
+                pods.insert((namespace, name));
+                nodes.insert(node);
+            }
+            Party::Node { name } => drop(nodes.insert(name)),
+            // Which of its pods answers is not known before.
+            Party::Service { .. } | Party::Witness { .. } | Party::Outside { .. } => {}
+        }
+    }
+    let touched = |pod: &Pod| pods.contains(&(pod.namespace.as_str(), pod.name.as_str()));
+    let of_pods = inventory.pods.iter().filter(|pod| !pod.host_network).map(|pod| (pod.full_name(), touched(pod)));
+    let of_nodes = inventory.nodes.iter().map(|node| (node.name.clone(), nodes.contains(node.name.as_str())));
+    Ok(Coverage {
+        policies: Touched::of(&policies),
+        rules: Touched::of(&rules),
+        pairs: pairs(plan, suites, inventory),
+        pods: Touched::of(&of_pods.collect()),
+        nodes: Touched::of(&of_nodes.collect()),
+    })
+}
+
+type ByName = BTreeMap<String, bool>;
+
+/// Policies by direction and their rules, and whether any flow of a check meets them.
+fn of_policies(plan: &Plan, inventory: &Inventory) -> Result<(ByName, ByName), InvalidPolicy> {
     let predictions = Predictions::new(inventory)?;
-    let mut rules: BTreeMap<String, bool> = BTreeMap::new();
-    let mut policies: BTreeMap<String, bool> = BTreeMap::new();
+    let (mut policies, mut rules) = (ByName::new(), ByName::new());
     let title = |policy: &PolicyName, direction: Direction| format!("{} for {}", policy, direction.as_str());
     let rule_title = |policy: &PolicyName, direction: Direction, number: usize, origin: &str| {
         let place = if origin.is_empty() { String::new() } else { format!(" at {origin}") };
@@ -59,23 +106,9 @@ pub fn coverage(plan: &Plan, inventory: &Inventory) -> Result<Coverage, InvalidP
             rules.insert(rule_title(policy, direction, index + 1, origin), false);
         }
     }
-    let (mut pods, mut nodes) = (BTreeSet::new(), BTreeSet::new());
+    let mut seen = Seen::new();
     for flow in plan.checks.iter().flat_map(|check| &check.flows).map(|flow| plan.flow(*flow)) {
-        let vantage = plan.vantage(flow.probe);
-        if let Vantage::Pod { namespace, name, .. } = vantage {
-            pods.insert(format!("{namespace}/{name}"));
-        }
-        nodes.extend(vantage.node().map(str::to_owned));
-        match &*flow.party {
-            Party::Pod { namespace, name, node, .. } => {
-                pods.insert(format!("{namespace}/{name}"));
-                nodes.insert(node.clone());
-            }
-            Party::Node { name } => drop(nodes.insert(name.clone())),
-            // Which of its pods answers is not known before.
-            Party::Service { .. } | Party::Witness { .. } | Party::Outside { .. } => {}
-        }
-        for walk in predictions.explain(vantage, flow) {
+        for walk in predictions.explain_unseen(plan.vantage(flow.probe), flow, &mut seen) {
             for side in &walk.sides {
                 for step in side.policies.iter().filter(|step| step.selects == Selects::Yes) {
                     policies.insert(title(&step.policy, side.direction), true);
@@ -86,13 +119,85 @@ pub fn coverage(plan: &Plan, inventory: &Inventory) -> Result<Coverage, InvalidP
             }
         }
     }
-    let of_pods = inventory.pods.iter().filter(|pod| !pod.host_network).map(crate::inventory::Pod::full_name);
-    let of_pods = of_pods.map(|name| (name.clone(), pods.contains(&name))).collect();
-    let of_nodes = inventory.nodes.iter().map(|node| (node.name.clone(), nodes.contains(&node.name))).collect();
-    Ok(Coverage {
-        rules: Touched::of(&rules),
-        policies: Touched::of(&policies),
-        pods: Touched::of(&of_pods),
-        nodes: Touched::of(&of_nodes),
-    })
+    Ok((policies, rules))
+}
+
+/// Who a suite's endpoints are, for looking up flows.
+#[derive(Default)]
+struct Roles<'a> {
+    sources: HashMap<&'a str, usize>,
+    targets: Vec<usize>,
+    pods: HashMap<(&'a str, &'a str), Vec<usize>>,
+    services: HashMap<(&'a str, &'a str), Vec<usize>>,
+    outside: HashMap<&'a str, usize>,
+}
+
+impl<'a> Roles<'a> {
+    fn of(suite: &'a Suite, inventory: &'a Inventory) -> Self {
+        let mut roles = Self::default();
+        for (number, endpoint) in suite.endpoints.iter().enumerate() {
+            let found = find(endpoint, inventory);
+            if found.is_source_by_wildcard() {
+                roles.sources.insert(&endpoint.label, number);
+            }
+            match found.place {
+                Place::Pods => {
+                    for pod in &found.pods {
+                        roles.pods.entry((&pod.namespace, &pod.name)).or_default().push(number);
+                    }
+                    if let Some(service) = found.service {
+                        roles.services.entry((&service.namespace, &service.name)).or_default().push(number);
+                    }
+                    roles.targets.push(number);
+                }
+                Place::Outside(_) => {
+                    roles.outside.insert(&endpoint.label, number);
+                    roles.targets.push(number);
+                }
+                Place::Runner | Place::Nodes => {}
+            }
+        }
+        roles
+    }
+
+    /// The endpoints that a flow goes to.
+    fn at<'s>(&'s self, party: &'s Party) -> &'s [usize] {
+        let found = match party {
+            Party::Pod { namespace, name, .. } => self.pods.get(&(namespace.as_str(), name.as_str())),
+            Party::Service { service, .. } => self.services.get(&(service.namespace.as_str(), service.name.as_str())),
+            Party::Outside { name } => return self.outside.get(name.as_str()).map_or(&[], std::slice::from_ref),
+            Party::Node { .. } | Party::Witness { .. } => None,
+        };
+        found.map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Ordered pairs of different endpoints of one suite, the first of which has pods.
+fn pairs(plan: &Plan, suites: &[Suite], inventory: &Inventory) -> Touched {
+    let mut sum = Touched::default();
+    for (index, suite) in suites.iter().enumerate() {
+        let roles = Roles::of(suite, inventory);
+        let mut met: HashSet<(usize, usize)> = HashSet::new();
+        for check in plan.checks.iter().filter(|check| check.suite == index) {
+            let Some(source) = roles.sources.get(check.source.as_str()) else { continue };
+            for flow in &check.flows {
+                met.extend(roles.at(&plan.flow(*flow).party).iter().map(|target| (*source, *target)));
+            }
+        }
+        let sources: BTreeSet<usize> = roles.sources.values().copied().collect();
+        let whose = if suites.len() > 1 { format!("{}: ", suite.name) } else { String::new() };
+        for (source, target) in sources.iter().flat_map(|source| roles.targets.iter().map(move |to| (*source, *to))) {
+            if source == target {
+                continue;
+            }
+            sum.all += 1;
+            if met.contains(&(source, target)) {
+                sum.touched += 1;
+            } else if sum.left.len() < NAMED {
+                let label = |number: usize| &suite.endpoints[number].label;
+                sum.left.push(format!("{whose}{} -> {}", label(source), label(target)));
+            }
+        }
+    }
+    sum
 }

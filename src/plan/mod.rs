@@ -27,7 +27,7 @@ mod wiring;
 pub use arming::arms_towards;
 pub use composite::Composite;
 pub use controls::{Landmark, Landmarks, WitnessAt};
-pub use coverage::{Coverage, Touched, coverage};
+pub use coverage::{Coverage, Touched};
 pub use discount::discount_identities;
 pub use draft::{DraftError, draft};
 pub use predict::explain_flows;
@@ -97,6 +97,8 @@ pub struct Plan {
     pub incarnations: BTreeMap<String, String>,
     /// What the policies say of each flow, where they say one thing.
     pub predicted: BTreeMap<FlowId, Expected>,
+    /// How much of what exists the checks touch; nothing where the policies cannot be read.
+    pub coverage: Option<Coverage>,
     /// What is worth telling before anything is sampled.
     pub notes: Vec<String>,
 }

@@ -10,7 +10,7 @@ use crate::model::{Family, ObjectRef, Port, Transport};
 use crate::policy::{BothSides, Direction, End, Explainer, Explanation, InvalidPolicy, PolicyName, Predictor};
 use crate::suite::Expected;
 use crate::wire;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 /// Predicts every flow that is planned, and every check; what cannot be done is told first.
@@ -69,6 +69,9 @@ pub(super) struct Predictions<'a> {
     services: HashMap<(&'a str, &'a str), &'a Service>,
 }
 
+/// Pairs of those that policies treat alike, with port and family.
+pub(super) type Seen = HashSet<(usize, usize, Port, Family)>;
+
 /// Where the packets of a flow end, and at what port.
 struct Arrival<'e> {
     end: End<'e>,
@@ -111,6 +114,24 @@ impl<'a> Predictions<'a> {
         let (Some(from), Some(arrivals)) = (self.from(vantage, family), self.arrivals(flow)) else { return Vec::new() };
         let walk = |arrival: &Arrival<'_>| self.explainer.explain(from, arrival.end, arrival.port, Some(family));
         arrivals.iter().map(walk).collect()
+    }
+
+    /// The same, but of flows between those that policies treat like others that were seen.
+    pub(super) fn explain_unseen(&self, vantage: &Vantage, flow: &Flow, seen: &mut Seen) -> Vec<Explanation> {
+        let family = flow.family();
+        let (Some(from), Some(arrivals)) = (self.from(vantage, family), self.arrivals(flow)) else { return Vec::new() };
+        let source = self.predictor.alike(from);
+        let mut unseen = Vec::new();
+        for Arrival { end, port } in arrivals {
+            // A node reaches its own pods, whatever policies say: which node it is counts too.
+            let known = matches!(from, End::Pod(_) | End::Address(_))
+                .then(|| Some((source?, self.predictor.alike(end)?, port, family)))
+                .flatten();
+            if known.is_none_or(|pair| seen.insert(pair)) {
+                unseen.push(self.explainer.explain(from, end, port, Some(family)));
+            }
+        }
+        unseen
     }
 
     /// Policies that are in force, by direction, with the places of their rules.

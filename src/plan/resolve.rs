@@ -2,6 +2,7 @@
 
 use super::builder::Builder;
 use super::controls::{self, Landmarks};
+use super::coverage::coverage;
 use super::ends::Ends;
 use super::lines::Pass;
 use super::notes::vehicles;
@@ -107,5 +108,8 @@ pub fn resolve(
     }
     controls::add(&mut builder, suites, &ends, landmarks);
     predict::add(&mut builder, inventory);
-    Ok(builder.finish(environment, inventory))
+    let mut plan = builder.finish(environment, inventory);
+    // Where nothing can be predicted, the notes say why.
+    plan.coverage = coverage(&plan, suites, inventory).ok();
+    Ok(plan)
 }

@@ -89,6 +89,11 @@ impl<'a> Predictor<'a> {
         }
     }
 
+    /// A number for who is at an end: whoever has the same is treated alike by all policies.
+    pub fn alike(&self, end: End<'_>) -> Option<usize> {
+        self.entity(self.resolve(end))
+    }
+
     fn resolve(&self, end: End<'_>) -> Resolved {
         let inventory = self.rows.universe.inventory;
         let node = |name: &str| {

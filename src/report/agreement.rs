@@ -134,6 +134,7 @@ fn no_further_format_is_greener_than_the_json_report() {
         example::all_proven(),
         example::interrupted(),
         example::swept(),
+        example::covered(),
         example::empty(),
         example::shop()[..4].to_vec(),
     ] {
@@ -197,7 +198,8 @@ fn hostile_text_breaks_no_further_format() {
 
 #[test]
 fn all_reports_and_the_exit_code_agree() {
-    for events in [example::shop(), example::all_proven(), example::interrupted(), example::swept()] {
+    for events in [example::shop(), example::all_proven(), example::interrupted(), example::swept(), example::covered()]
+    {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let spec = |format: &str, name: &str| ReportSpec::parse(&format!("{format}={}", path(name).display())).unwrap();

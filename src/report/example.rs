@@ -1,8 +1,8 @@
 //! Runs as events, for the tests of all reports.
 
 use crate::event::{
-    CheckRef, CheckResult, ControlReport, Expected, FlowReport, Latency, Outcome, PolicyState, Reach, ReasonText,
-    RunEvent, RunInfo, SuiteRef, Summary, Surroundings, TermsReport, WindowReport,
+    CheckRef, CheckResult, ControlReport, Coverage, Expected, FlowReport, Latency, Outcome, PolicyState, Reach,
+    ReasonText, RunEvent, RunInfo, SuiteRef, Summary, Surroundings, TermsReport, Touched, WindowReport,
 };
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -257,7 +257,7 @@ pub(super) fn events(suites: Vec<SuiteRef>, results: Vec<CheckResult>, complete:
     let checks: Vec<CheckRef> = results.iter().map(|result| result.check.clone()).collect();
     let policies = vec![policy("postgres")];
     let surroundings = Some(Surroundings { policies: policies.clone(), ..Surroundings::default() });
-    let mut events = vec![RunEvent::Started { run: run(false, false), surroundings, suites, checks }];
+    let mut events = vec![RunEvent::Started { run: run(false, false), surroundings, suites, checks, coverage: None }];
     events.extend(results.iter().map(|result| RunEvent::Settled { result: Box::new(result.clone()) }));
     events.push(RunEvent::Progress { settled: results.len(), of: results.len(), elapsed_ms: 4_000, floor_ms: 3_000 });
     let summary = Summary::of(&results, complete);
@@ -314,6 +314,26 @@ pub(super) fn swept() -> Vec<RunEvent> {
     if let Some(RunEvent::Finished { results, summary, .. }) = events.last_mut() {
         results.push(found);
         *summary = Summary::of(results, true);
+    }
+    events
+}
+
+/// A suite that leaves most of what exists untouched.
+pub(super) fn covered() -> Vec<RunEvent> {
+    let mut events = all_proven();
+    if let Some(RunEvent::Started { coverage, .. }) = events.first_mut() {
+        let touched = |touched: usize, left: &[&str]| Touched {
+            all: touched + left.len(),
+            touched,
+            left: left.iter().map(|&name| name.to_owned()).collect(),
+        };
+        *coverage = Some(Box::new(Coverage {
+            policies: touched(1, &["NetworkPolicy data/backup for Ingress"]),
+            rules: touched(2, &[]),
+            pairs: touched(5, &["api -> web-tier"]),
+            pods: touched(4, &[]),
+            nodes: touched(1, &["node-2"]),
+        }));
     }
     events
 }

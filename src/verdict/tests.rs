@@ -122,6 +122,7 @@ impl Scene {
             arming: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             predicted: BTreeMap::new(),
+            coverage: None,
             notes: vec![],
         };
         let mut evidence = Evidence::of(&plan);

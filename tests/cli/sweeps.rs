@@ -46,6 +46,15 @@ fn what_is_open_and_not_expected_is_found_and_reported_everywhere() {
     // What the suite expects is proven and not found again; what nobody listens on is silent.
     assert!(!run.out.contains("api:8080 denied"), "{}", run.out);
     assert!(run.err.contains("closed or denied, which proves nothing"), "{}", run.err);
+    assert_eq!(
+        json["coverage"]["pairs"],
+        serde_json::json!({ "all": 2, "touched": 1, "left": ["shop/Deployment/api -> shop/Deployment/web"] })
+    );
+    assert!(
+        run.out.contains("coverage: the checks touch 0 of 2 policies, 0 of 0 rules, 1 of 2 pairs of endpoints"),
+        "{}",
+        run.out
+    );
     assert_eq!(json["run"]["settings"]["sweep"], serde_json::json!(["shop/Deployment/web"]), "{json:#}");
 }
 

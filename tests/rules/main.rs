@@ -2,6 +2,7 @@
 //! not the runner's. No network is made.
 
 mod composite;
+mod coverage;
 mod drafts;
 #[path = "../predicted/generate.rs"]
 #[expect(dead_code, reason = "what sends packets to these worlds places them with a host of its own")]

@@ -4,7 +4,7 @@ use super::Detail;
 use super::finding;
 use super::matrix::{self, Mark, Matrix};
 use super::screen::{Ink, Pen};
-use crate::event::{CheckRef, CheckResult, Outcome, Reason, RunEvent, RunInfo, SuiteRef, Summary};
+use crate::event::{CheckRef, CheckResult, Coverage, Outcome, Reason, RunEvent, RunInfo, SuiteRef, Summary};
 use crate::model::show_duration;
 use crate::report::text::{counted, say};
 use crate::report::words;
@@ -20,19 +20,22 @@ pub(in crate::report) struct Page {
     pub(super) detail: Detail,
     pub(super) suites: Vec<SuiteRef>,
     pub(super) checks: Vec<CheckRef>,
+    /// How much of what exists the checks touch.
+    pub(super) coverage: Option<Box<Coverage>>,
     /// What is violated so far: all that remains to be told if the run never finishes.
     pub(super) violated: HashMap<String, CheckResult>,
 }
 
 impl Page {
     pub(in crate::report) fn new(detail: Detail) -> Self {
-        Self { detail, suites: Vec::new(), checks: Vec::new(), violated: HashMap::new() }
+        Self { detail, suites: Vec::new(), checks: Vec::new(), coverage: None, violated: HashMap::new() }
     }
 
     /// Takes in what it must remember; `Finished` brings all else.
     pub(in crate::report) fn learn(&mut self, event: &RunEvent) {
         match event {
-            RunEvent::Started { suites, checks, .. } => {
+            RunEvent::Started { suites, checks, coverage, .. } => {
+                self.coverage.clone_from(coverage);
                 self.suites.clone_from(suites);
                 self.checks.clone_from(checks);
             }
@@ -72,6 +75,9 @@ impl Page {
         findings(of(Outcome::Violated).chain(of(Outcome::Unproven)), pen, &mut out);
         unpredicted(&results, pen, &mut out);
         out.push_str(&reaches(&results, pen));
+        if let Some(coverage) = &self.coverage {
+            out.push_str(&covers(coverage, self.detail, pen));
+        }
         let took = run.ended_at.and_then(|end| Duration::try_from(end.duration_since(run.started_at)).ok());
         out.push_str(&sums(summary, took, pen));
         out
@@ -186,6 +192,23 @@ fn unpredicted(results: &[Cow<'_, CheckResult>], pen: Pen, out: &mut String) {
             pen.text(text)
         );
     }
+}
+
+/// How much of what exists the checks touch, in a line; with every detail, what they leave.
+fn covers(coverage: &Coverage, detail: Detail, pen: Pen) -> String {
+    let parts = coverage.parts().map(|(what, of)| format!("{} of {} {what}", of.touched, of.all));
+    let mut out = format!("coverage: the checks touch {}\n", parts.join(", "));
+    match detail {
+        Detail::Brief => {}
+        Detail::Verbose => {
+            for (what, name) in
+                coverage.parts().iter().flat_map(|(what, of)| of.left.iter().map(move |name| (what, name)))
+            {
+                say!(out, "          not of the {what}: {}", pen.text(name));
+            }
+        }
+    }
+    out
 }
 
 /// How far all that is proven reaches.

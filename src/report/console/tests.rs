@@ -140,3 +140,17 @@ fn ten_thousand_checks_stay_readable() {
     assert!(results.lines().count() < 1_000, "{}", results.lines().count());
     assert!(results.ends_with("9900 proven, 100 violated, 0 unproven in 4.2s\n"));
 }
+
+#[test]
+fn what_the_checks_touch_is_a_line_and_what_they_leave_is_a_detail() {
+    let line = "coverage: the checks touch 1 of 2 policies, 2 of 2 rules, 5 of 6 pairs of endpoints, 4 of 4 pods, 1 of 2 nodes\n";
+    let (brief, _) = shown(&example::covered());
+    assert!(brief.contains(line), "{brief}");
+    assert!(!brief.contains("api -> web-tier"), "{brief}");
+    let (verbose, _) = shown_with(&example::covered(), UNICODE, Detail::Verbose);
+    for left in ["NetworkPolicy data/backup for Ingress", "api -> web-tier", "node-2"] {
+        assert!(verbose.contains(left), "{left} is not in:\n{verbose}");
+    }
+    let (unknown, _) = shown(&example::all_proven());
+    assert!(!unknown.contains("coverage"), "{unknown}");
+}

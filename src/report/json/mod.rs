@@ -13,7 +13,7 @@ use super::text;
 use super::whole::Document;
 use super::words;
 use crate::event::{CheckRef, ExitCode, RunEvent, RunInfo};
-use shape::{Check, Environment, Policy, Probe, ReportDocument, Run, Suite, Tool};
+use shape::{Check, Coverage, Environment, Policy, Probe, ReportDocument, Run, Suite, Tool};
 use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
@@ -55,6 +55,7 @@ impl Json {
             environment: None,
             suites: Vec::new(),
             checks: Vec::new(),
+            coverage: None,
             leftovers: None,
         };
         Self { document, checks: Vec::new(), places: HashMap::new() }
@@ -76,8 +77,9 @@ impl Json {
 impl Document for Json {
     fn fold(&mut self, event: &RunEvent, _: Duration) {
         match event {
-            RunEvent::Started { run, surroundings, suites, checks } => {
+            RunEvent::Started { run, surroundings, suites, checks, coverage } => {
                 self.run(run);
+                self.document.coverage = coverage.as_deref().map(Coverage::from);
                 self.document.environment = surroundings.as_ref().map(Environment::from);
                 self.document.run.incomplete_because = Some("the run has not finished".into());
                 self.document.suites = suites.iter().map(Suite::from).collect();

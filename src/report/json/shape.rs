@@ -1,7 +1,7 @@
 //! The shape of `watertight.dev/report.v1`: a field that is not known is `null`, never absent.
 
 use crate::event::{
-    CheckRef, CheckResult, ControlReport, Expected, FlowReport, Outcome, PolicyState, Reach, Reason, SuiteRef,
+    self, CheckRef, CheckResult, ControlReport, Expected, FlowReport, Outcome, PolicyState, Reach, Reason, SuiteRef,
     Surroundings, TermsReport,
 };
 use schemars::JsonSchema;
@@ -26,6 +26,8 @@ pub(super) struct ReportDocument {
     pub(super) suites: Vec<Suite>,
     /// Its checks, in the order of the suites.
     pub(super) checks: Vec<Check>,
+    /// How much of what exists the checks touch; null where the policies cannot be read.
+    pub(super) coverage: Option<Coverage>,
     /// What the run could not remove; null until it has tried.
     pub(super) leftovers: Option<Vec<String>>,
 }
@@ -120,6 +122,47 @@ pub(super) struct Policy {
     pub(super) resource_version: Option<String>,
     /// SHA-256 of its `spec` as JSON.
     pub(super) sha256: String,
+}
+
+/// How much of what exists the checks touch.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Coverage {
+    /// Policies by direction: by which some flow of a check is judged.
+    pub(super) policies: Part,
+    /// Rules of policies: which some flow of a check matches.
+    pub(super) rules: Part,
+    /// Ordered pairs of the suites' endpoints: between which some check has a flow.
+    pub(super) pairs: Part,
+    /// Pods with an identity of their own: at an end of a check by their own address.
+    pub(super) pods: Part,
+    /// Nodes: on which some check has an end.
+    pub(super) nodes: Part,
+}
+
+/// How many of how many.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Part {
+    /// All.
+    pub(super) all: usize,
+    /// Those that are.
+    pub(super) touched: usize,
+    /// Those that are not; the first thousand.
+    pub(super) left: Vec<String>,
+}
+
+impl From<&event::Coverage> for Coverage {
+    fn from(of: &event::Coverage) -> Self {
+        let touched = |of: &event::Touched| Part { all: of.all, touched: of.touched, left: of.left.clone() };
+        Self {
+            policies: touched(&of.policies),
+            rules: touched(&of.rules),
+            pairs: touched(&of.pairs),
+            pods: touched(&of.pods),
+            nodes: touched(&of.nodes),
+        }
+    }
 }
 
 /// A suite.

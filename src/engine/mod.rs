@@ -192,7 +192,11 @@ pub async fn run<B: Backend>(
             ),
         });
     }
-    let policies = policies_at_the_end(surroundings.as_ref(), backend, observer).await;
+    let after = at_the_end(surroundings.as_ref(), backend, observer).await;
+    let policies = after.map(|after| {
+        info.probe_images = after.probe_images;
+        after.policies
+    });
     Ok(observer.finished(info, policies, &mut run.final_results(why.as_deref()).chain(found_open)))
 }
 
@@ -209,18 +213,18 @@ async fn surroundings<B: Backend>(backend: &mut B) -> (Option<Surroundings>, Opt
     }
 }
 
-/// The policies when all probes have stopped; that one is not as it was at the start is told.
-async fn policies_at_the_end<B: Backend>(
+/// The surroundings when all probes have stopped; that a policy is not as it was at the start is told.
+async fn at_the_end<B: Backend>(
     before: Option<&Surroundings>,
     backend: &mut B,
     observer: &mut impl Observer,
-) -> Option<Vec<PolicyState>> {
+) -> Option<Surroundings> {
     let (after, unread) = surroundings(backend).await;
     if let Some(text) = unread {
         observer.event(RunEvent::Note { text });
     }
-    let after = after?.policies;
-    let changed = before.map(|before| changed_policies(&before.policies, &after)).unwrap_or_default();
+    let after = after?;
+    let changed = before.map(|before| changed_policies(&before.policies, &after.policies)).unwrap_or_default();
     if !changed.is_empty() {
         let text = format!("not the same at the end as at the start: {}", changed.join(", "));
         observer.event(RunEvent::Note { text });
@@ -239,6 +243,7 @@ fn start_info(options: &Options) -> RunInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         digest: options.about.digest.clone(),
         probe_digest: options.about.probe_digest.clone(),
+        probe_images: Vec::new(),
         settings: options.about.settings.clone(),
     }
 }

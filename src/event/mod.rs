@@ -102,6 +102,8 @@ pub struct RunInfo {
     pub digest: Option<String>,
     /// SHA-256 of the agent that samples: of its executable, or of its image.
     pub probe_digest: Option<String>,
+    /// The images that probes ran, as the cluster names what it ran; none before the end, or where no image ran.
+    pub probe_images: Vec<String>,
     /// What was asked of this run beside its suites, by flag or environment: name and value, `null` where it was not given.
     pub settings: serde_json::Map<String, serde_json::Value>,
 }

@@ -74,6 +74,12 @@ impl Inventory {
         self.services.iter().find(|service| service.namespace == "kube-system" && service.name == "kube-dns")
     }
 
+    /// Whether a node runs Windows, by the label that its kubelet sets ("Well-Known Labels", kubernetes.io/os).
+    pub fn runs_windows(&self, node: &str) -> bool {
+        let mut nodes = self.nodes.iter().filter(|of| of.name == node);
+        nodes.any(|of| of.labels.get("kubernetes.io/os").is_some_and(|os| os == "windows"))
+    }
+
     /// Whether a mesh's proxy is on every path to and from a pod, by itself or by its namespace's label.
     pub fn is_meshed(&self, pod: &Pod) -> bool {
         let mode = |labels: &Labels| labels.get(DATAPLANE_MODE).cloned();

@@ -16,6 +16,8 @@ pub struct Surroundings {
     pub version: Option<String>,
     /// Who runs it, as the API server knows them.
     pub operator: Option<String>,
+    /// The images that probes ran, as the cluster names what it ran; none before the end of a run.
+    pub probe_images: Vec<String>,
     /// The policies in force, by kind, namespace and name.
     pub policies: Vec<PolicyState>,
 }

@@ -141,7 +141,8 @@ impl Controls<'_, '_> {
     fn copy_from(&mut self, vantage: &Vantage, flow: FlowId) {
         let of = &self.builder.flows[flow.0 as usize];
         let (key, party, opens_at) = (TargetKey::clone(&of.to), Party::clone(&of.party), of.opens_at);
-        let sends = self.landmarks.from_nodes || !matches!(vantage, Vantage::Node { .. });
+        let windows = vantage.node().is_some_and(|node| self.inventory.runs_windows(node));
+        let sends = (self.landmarks.from_nodes || !matches!(vantage, Vantage::Node { .. })) && !windows;
         if !sends || !self.ends.has_family_of(vantage, key.address) {
             return;
         }

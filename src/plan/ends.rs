@@ -51,13 +51,15 @@ impl<'a> Ends<'a> {
         match found.place {
             Place::Runner => return vec![Vantage::Runner],
             Place::Nodes => {
-                return self.inventory.nodes.iter().map(|node| Vantage::Node { name: node.name.clone() }).collect();
+                let able = self.inventory.nodes.iter().filter(|node| !self.inventory.runs_windows(&node.name));
+                return able.map(|node| Vantage::Node { name: node.name.clone() }).collect();
             }
             Place::Outside(_) => return Vec::new(),
             Place::Pods => {}
         }
-        // A pod without a node sends nothing yet.
-        let mut chosen: Vec<&Pod> = found.pods.iter().copied().filter(|pod| !pod.node.is_empty()).collect();
+        // A pod without a node sends nothing yet, and no probe runs on Windows.
+        let can_send = |pod: &&Pod| !pod.node.is_empty() && !self.inventory.runs_windows(&pod.node);
+        let mut chosen: Vec<&Pod> = found.pods.iter().copied().filter(can_send).collect();
         match spread {
             None | Some(Spread::Replicas) => {}
             Some(Spread::One) => {

@@ -466,6 +466,14 @@ impl<'a, 'b> Pass<'a, 'b> {
         if !target.exists() {
             return Standing::MatchesNothing(target.absence(self.ends.inventory));
         }
+        let mut pods = source.pods.iter().chain(&target.pods);
+        if let Some(pod) = pods.find(|pod| self.ends.inventory.runs_windows(&pod.node)) {
+            let name = pod.full_name();
+            return Standing::Unprovable(format!(
+                "{name} runs on node {}, which runs Windows: no probe runs there",
+                pod.node
+            ));
+        }
         if let Some(why) = &wanted.ask.unprovable {
             return Standing::Unprovable(why.clone());
         }

@@ -59,6 +59,7 @@ fn run(ended: bool, complete: bool) -> RunInfo {
         version: "0.1.0".into(),
         digest: Some("01".repeat(32)),
         probe_digest: Some("23".repeat(32)),
+        probe_images: Vec::new(),
         settings: [("hold".to_owned(), 5_000.into()), ("only".to_owned(), serde_json::Value::Null)]
             .into_iter()
             .collect(),

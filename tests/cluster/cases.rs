@@ -14,7 +14,12 @@ pub(crate) fn all() -> Vec<Case> {
         case("the_shop_is_proven_on_both_nodes_and_in_both_families", as_it_is),
         case("a_deleted_policy_is_a_leak", deleted_policy),
         case("a_second_and_wider_policy_is_a_leak", wider_policy),
-        case("a_service_that_nobody_may_reach_is_proven_only_where_it_is_alive", closed::services),
+        case("what_nobody_may_reach_is_proven_only_where_it_is_alive", closed::services),
+        case("what_everybody_may_reach_is_a_leak", closed::without_the_policy),
+        case("a_replica_with_another_label_is_a_leak", closed::replica_with_another_label),
+        case("a_source_that_may_send_nothing_is_known_by_being_reached", closed::mute_source),
+        case("without_name_servers_no_name_is_denied", without_name_servers),
+        case("an_interrupted_run_ends_as_such_and_leaves_nothing", interrupted),
         case("a_target_without_pods_is_unproven", scaled_to_nothing),
         case("a_dead_listener_is_no_deny", dead_listener),
         case("a_probe_that_cannot_start_proves_nothing", image_missing),
@@ -109,6 +114,7 @@ fn as_it_is() {
             assert_eq!((verdict.as_str(), reason.as_deref()), expected, "{check}\n{}", said.text);
         }
         assert_eq!((said.verdicts.len(), said.code), (15, 4), "{}", said.text);
+        assert!(matches!(said.images.as_slice(), [one] if one.contains("sha256:")), "{:?}", said.images);
         break;
     }
     assert_eq!(state(), before, "the workloads are as they were");
@@ -210,6 +216,62 @@ fn killed_run() {
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("removed Job") && said.contains("removed Pod"), "{said}");
     until("nothing of the run is left", Duration::from_secs(30), || ours().is_empty());
+}
+
+/// The cluster has no name server while this exists.
+struct Nameless;
+
+impl Nameless {
+    const SCALE: [&str; 4] = ["-n", "kube-system", "scale", "deployment/coredns"];
+
+    fn now() -> Self {
+        kubectl(&[&Self::SCALE[..], &["--replicas=0"]].concat());
+        Self
+    }
+}
+
+impl Drop for Nameless {
+    fn drop(&mut self) {
+        kubectl(&[&Self::SCALE[..], &["--replicas=1"]].concat());
+        kubectl(&["-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=60s"]);
+    }
+}
+
+/// What is said of outside names is unproven; what needs no name server is as it was.
+fn without_name_servers() {
+    put();
+    let _nameless = Nameless::now();
+    until("no name server is left", Duration::from_secs(30), || {
+        kubectl(&["-n", "kube-system", "get", "pods", "-l", "k8s-app=kube-dns", "-o", "name"]).is_empty()
+    });
+    let said = shop(&["--only", "payment|tier-isolation", "--patience", "12s"]);
+    let named = said.verdicts.iter().filter(|(check, _)| check.contains("payment"));
+    let verdicts: Vec<_> = named.map(|(check, (verdict, _))| (check.as_str(), verdict.as_str())).collect();
+    assert!(!verdicts.is_empty(), "{}", said.text);
+    for (check, verdict) in verdicts {
+        // Without an address nothing can be denied; an allow may also be told as what it is, shut.
+        let denied = check.ends_with(" denied");
+        assert!(verdict == "unproven" || (!denied && verdict == "violated"), "{check}: {verdict}\n{}", said.text);
+    }
+    assert_ne!(said.of(TIERS).0, "violated", "{}", said.text);
+}
+
+fn interrupted() {
+    put();
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = started(folder.path());
+    until("its probes run", Duration::from_secs(60), || {
+        let pods =
+            kubectl(&["get", "pods", "-A", "--no-headers", "--field-selector=status.phase=Running", "-o", "name"]);
+        pods.lines().filter(|name| name.contains("/watertight-")).count() > 3
+    });
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), nix::sys::signal::Signal::SIGINT)
+        .unwrap();
+    let begun = std::time::Instant::now();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(5), "nothing was violated, and not everything was tested");
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    until("nothing of the run is left", Duration::from_secs(20), || ours().is_empty());
 }
 
 /// Components of this cluster stand still while this exists.

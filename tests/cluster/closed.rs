@@ -1,13 +1,14 @@
-//! Services that nobody may reach, with pods on both nodes: proven where they are alive, and only there.
+//! Pods and Services that nobody may reach, on both nodes: proven where they are alive, and only there.
 
-use super::run::suite;
-use super::world::{IMAGE, apply, kubectl};
+use super::run::{Said, suite};
+use super::world::{IMAGE, apply, kubectl, until};
+use std::time::Duration;
 
 /// The namespace.
 pub(crate) const NAMESPACE: &str = "wt-test-closed";
 
-/// Sources of every line: `client`. `right` is alive; `wrong` leads to a port that nobody listens on, `nobody` to no pod,
-/// and of `half`'s pods one does not listen.
+/// `right` is alive; `wrong` leads to a port that nobody listens on, `nobody` to no pod; of `half`'s pods one does not
+/// listen, and `crash`'s does not live. `node` and `runner` are the client by other ways.
 const SUITE: &str = "
 apiVersion: watertight.dev/v1
 kind: Suite
@@ -15,15 +16,22 @@ metadata: { name: closed }
 spec:
   endpoints:
     client: { namespace: wt-test-closed, pods: { app: client } }
+    node: { namespace: wt-test-closed, pods: { app: client }, source: node }
+    one: { namespace: wt-test-closed, workload: Pod/one, ports: [8080] }
+    two: { namespace: wt-test-closed, workload: Pod/two, ports: [8080] }
     right: { namespace: wt-test-closed, service: right }
     wrong: { namespace: wt-test-closed, service: wrong }
     nobody: { namespace: wt-test-closed, service: nobody }
     half: { namespace: wt-test-closed, service: half }
+    crash: { namespace: wt-test-closed, workload: Pod/crash, ports: [8080] }
   expect:
     - client -> right:80 denied
     - client -> wrong:80 denied
     - client -> nobody:80 denied
     - client -> half:80 denied
+    - client -> crash denied
+    - node -> one allowed
+    - node -> two denied
 ";
 
 fn pod(name: &str, labels: &str, node: u8, port: u16) -> String {
@@ -51,38 +59,85 @@ spec: {{ selector: {{ {selector} }}, ipFamilyPolicy: PreferDualStack, ports: [{{
     )
 }
 
-const POLICY: &str = "apiVersion: networking.k8s.io/v1
+/// Nobody may reach what serves.
+const CLOSED: &str = "apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: { name: closed, namespace: wt-test-closed }
 spec: { podSelector: { matchLabels: { app: server } }, policyTypes: [Ingress] }
 ";
 
-/// The case: one run with the policy, one without.
-pub(crate) fn services() {
+/// The client may reach nobody.
+const MUTE: &str = "apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: { name: mute, namespace: wt-test-closed }
+spec: { podSelector: { matchLabels: { app: client } }, policyTypes: [Egress] }
+";
+
+/// Puts the world into its right state.
+fn put() {
     apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {NAMESPACE} }}\n"));
+    let crash = pod("crash", "app: server, in: crash", 2, 8080).replace("[netexec,", "[no-such-command,");
     let world = [
         pod("client-1", "app: client", 1, 8080),
         pod("one", "app: server, in: both", 1, 8080),
         pod("two", "app: server, in: both", 2, 8080),
         pod("half-one", "app: server, in: half", 1, 8080),
         pod("half-two", "app: server, in: half", 2, 8181),
+        crash,
         service("right", "in: both", 8080),
         service("wrong", "in: both", 9999),
         service("nobody", "in: none", 8080),
         service("half", "in: half", 8080),
-        POLICY.to_owned(),
+        CLOSED.to_owned(),
     ];
     apply(&world.concat());
-    kubectl(&["-n", NAMESPACE, "wait", "pods", "--all", "--for=condition=Ready", "--timeout=60s"]);
+    kubectl(&["-n", NAMESPACE, "delete", "networkpolicy", "mute", "--ignore-not-found"]);
+    kubectl(&["-n", NAMESPACE, "wait", "pods", "-l", "in!=crash", "--for=condition=Ready", "--timeout=60s"]);
+}
+
+/// What is said of the client's denied check to each of these.
+fn of_client(said: &Said, targets: &[&str]) -> Vec<String> {
+    targets.iter().map(|target| said.of(&format!("client -> {target} denied")).0.to_owned()).collect()
+}
+
+pub(crate) fn services() {
+    put();
+    let crashes = || {
+        kubectl(&["-n", NAMESPACE, "get", "pod", "crash", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"])
+    };
+    until("it has crashed", Duration::from_secs(30), || crashes().parse::<u32>().is_ok_and(|count| count > 0));
     let said = suite(SUITE, &["--patience", "25s"]);
-    let of = |name: &str| said.of(&format!("client -> {name}:80 denied")).0.to_owned();
-    let all = ["right", "wrong", "nobody", "half"].map(of);
-    assert_eq!(all, ["proven", "unproven", "unproven", "unproven"], "{}", said.text);
+    let all = of_client(&said, &["right:80", "wrong:80", "nobody:80", "half:80", "crash:8080"]);
+    assert_eq!(all, ["proven", "unproven", "unproven", "unproven", "unproven"], "{}", said.text);
+    // A node reaches its own pods by right, and no other's.
+    assert_eq!(said.of("node -> one:8080 allowed").0, "proven", "{}", said.text);
+    assert_eq!(said.of("node -> two:8080 denied").0, "proven", "{}", said.text);
     assert_eq!(said.code, 4, "{}", said.text);
+}
+
+pub(crate) fn without_the_policy() {
+    put();
     kubectl(&["-n", NAMESPACE, "delete", "networkpolicy", "closed"]);
-    let said = suite(SUITE, &["--only", "right|half", "--patience", "12s"]);
-    for name in ["right", "half"] {
-        assert_eq!(said.of(&format!("client -> {name}:80 denied")).0, "violated", "{}", said.text);
-    }
-    assert_eq!(said.code, 3, "{}", said.text);
+    let said = suite(SUITE, &["--only", "right|half|two", "--patience", "8s"]);
+    assert_eq!(of_client(&said, &["right:80", "half:80"]), ["violated", "violated"], "{}", said.text);
+    assert_eq!((said.of("node -> two:8080 denied").0, said.code), ("violated", 3), "{}", said.text);
+}
+
+/// One of two replicas has another label, so that the policy does not select it.
+pub(crate) fn replica_with_another_label() {
+    put();
+    kubectl(&["-n", NAMESPACE, "label", "pod", "two", "app=other", "--overwrite"]);
+    let said = suite(SUITE, &["--only", "right", "--patience", "8s"]);
+    kubectl(&["-n", NAMESPACE, "label", "pod", "two", "app=server", "--overwrite"]);
+    assert_eq!((of_client(&said, &["right:80"]), said.code), (vec!["violated".to_owned()], 3), "{}", said.text);
+    assert!(said.text.contains("wt-test-closed/two"), "{}", said.text);
+}
+
+/// A source that may send nothing is known to be alive since its node reaches it.
+pub(crate) fn mute_source() {
+    put();
+    apply(MUTE);
+    kubectl(&["-n", NAMESPACE, "delete", "networkpolicy", "closed"]);
+    let said = suite(SUITE, &["--only", "client -> (right|half)", "--patience", "25s"]);
+    assert_eq!(of_client(&said, &["right:80", "half:80"]), ["proven", "unproven"], "{}", said.text);
 }

@@ -11,6 +11,8 @@ pub(crate) struct Said {
     pub(crate) code: i32,
     /// Verdict and reason's code of each check, by name.
     pub(crate) verdicts: BTreeMap<String, (String, Option<String>)>,
+    /// The images that its probes ran.
+    pub(crate) images: Vec<String>,
     /// Everything that people see.
     pub(crate) text: String,
 }
@@ -53,7 +55,9 @@ pub(crate) fn suite(text: &str, arguments: &[&str]) -> Said {
         let name = word(check, "/name").unwrap();
         (name, (word(check, "/verdict").unwrap_or_default(), word(check, "/reason/code")))
     });
-    Said { code: output.status.code().unwrap_or(-1), verdicts: verdicts.collect(), text }
+    let images = report.pointer("/run/probe/images").and_then(Value::as_array).into_iter().flatten();
+    let images = images.filter_map(Value::as_str).map(str::to_owned).collect();
+    Said { images, code: output.status.code().unwrap_or(-1), verdicts: verdicts.collect(), text }
 }
 
 /// A run of the shop's suite that goes on.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use watertight::backend::lab::{Layout, Outside, World};
 use watertight::inventory::{Inventory, read_manifests};
 use watertight::plan::{
-    Environment, FlowId, Landmark, Landmarks, Party, Path, PathEnd, Plan, Renewal, Selection, Vantage, Waits, resolve,
+    Environment, FlowId, Landmark, Landmarks, Party, Path, PathEnd, Plan, Renewal, Selection, Standing, Vantage, Waits,
+    resolve,
 };
 use watertight::source::Sources;
 use watertight::suite::{self, Expected, Suite};
@@ -268,4 +269,21 @@ fn flow_that_needs_more_time_is_tried_by_a_probe_of_its_own() {
         let able = &plan.able[&(of.probe, of.family(), of.to.transport)];
         assert!(able.allowed.iter().all(|flow| plan.flow(*flow).probe == of.probe) && !able.allowed.is_empty());
     }
+}
+
+#[test]
+fn pods_on_windows_are_named_and_nothing_is_sent_from_there() {
+    let mut inventory = world("Cluster").inventory().clone();
+    let windows = inventory.nodes.iter_mut().find(|node| node.name == "node-2").expect("node-2");
+    windows.labels.insert("kubernetes.io/os".into(), "windows".into());
+    let plan = in_cluster(
+        &inventory,
+        &["n/Pod/d -> n/Pod/a:1 denied", "n/Pod/a -> n/Pod/b:80 denied", "n/Pod/a -> pay:443 denied"],
+    );
+    for check in &plan.checks[..2] {
+        let Standing::Unprovable(why) = &check.standing else { panic!("{}: {:?}", check.name, check.standing) };
+        assert!(why.contains("node-2") && why.contains("Windows"), "{why}");
+    }
+    assert_eq!(plan.checks[2].standing, Standing::Provable);
+    assert!(plan.probes.iter().all(|vantage| vantage.node() != Some("node-2")), "{:?}", plan.probes);
 }

@@ -53,7 +53,12 @@ pub fn landmarks(inventory: &Inventory) -> Landmarks {
         on_nodes: Some(Landmark::Handshake(KUBELET_PORT)),
         from_nodes: true,
         witnesses_pass: false,
-        witnesses: inventory.nodes.iter().map(&mut witness).collect(),
+        witnesses: inventory
+            .nodes
+            .iter()
+            .filter(|node| !inventory.runs_windows(&node.name))
+            .map(&mut witness)
+            .collect(),
     }
 }
 

@@ -77,6 +77,8 @@ struct Created {
     /// With whether the API server has taken the request to delete it.
     pods: Mutex<BTreeMap<Ours, Deletion>>,
     runners: Mutex<Vec<RunnerProbe>>,
+    /// The images that they ran.
+    images: Mutex<BTreeSet<String>>,
 }
 
 impl Created {
@@ -90,6 +92,16 @@ impl Created {
 
     fn pods(&self) -> Vec<Ours> {
         self.pods.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// Notes which image each runs, as its node says.
+    fn note_images(&self, place: &Place) {
+        let pods: Vec<_> = {
+            let store = place.shared.store();
+            self.pods().into_iter().filter_map(|ours| store.pod(&ours.namespace, &ours.name)).collect()
+        };
+        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        images.extend(pods.iter().filter_map(|pod| image_of(pod)));
     }
 
     /// Those that are still to be deleted.
@@ -254,8 +266,14 @@ impl Launched {
         launches
     }
 
+    /// The images that probes ran, as far as they were seen before they were stopped.
+    pub(super) fn images(&self) -> Vec<String> {
+        self.created.images.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
     /// Deletes all probes and returns when the last line of each is on the channel.
     pub(super) async fn stop(&mut self, place: &Place) {
+        self.created.note_images(place);
         let deletions = self.created.due().into_iter().map(|ours| {
             let (place, created) = (place.clone(), Arc::clone(&self.created));
             async move { created.note_deletion(&ours, delete(&place, &ours).await) }
@@ -301,6 +319,13 @@ impl Launched {
         errors.extend(left.map(|ours| Error::Left { what: format!("pod {}/{}", ours.namespace, ours.name) }));
         errors
     }
+}
+
+/// What a probe's container runs (ContainerStatus.imageID); nothing until it has run.
+fn image_of(pod: &Pod) -> Option<String> {
+    let statuses = pod.status.as_ref()?.container_statuses.iter().flatten();
+    let ours = statuses.into_iter().find(|status| status.name == CONTAINER)?;
+    Some(ours.image_id.clone()).filter(|id| !id.is_empty())
 }
 
 /// Whether a pod of ours is still known to exist.

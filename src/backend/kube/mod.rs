@@ -15,7 +15,6 @@
 //!
 //! - A Service that nobody may reach and whose pods are on several nodes is vouched for by those nodes together
 //!   ([`crate::plan::Composite`]); with more than some twenty nodes they get through too seldom.
-//! - The probe's image is named in a report as it was asked for, not by the digest that ran.
 //! - A probe's pod has none of the original's annotations: what a plugin derives from those (bandwidth, further
 //!   networks) it lacks.
 //! - Where a whole cluster may not be read, the namespaces that suites name are; what other namespaces hold is unknown,
@@ -263,6 +262,7 @@ impl Backend for Kube {
             server: Some(self.server.clone()),
             version,
             operator,
+            probe_images: self.launched.images(),
             policies,
         })
     }

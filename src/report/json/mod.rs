@@ -44,7 +44,7 @@ impl Json {
             incomplete_because: Some("the run has not begun".into()),
             exit_code: None,
             tool: Tool { version: env!("CARGO_PKG_VERSION").into(), digest: None },
-            probe: Probe { digest: None },
+            probe: Probe { digest: None, images: Vec::new() },
             backend: None,
             settings: None,
         };
@@ -69,6 +69,7 @@ impl Json {
         of.tool.version.clone_from(&run.version);
         of.tool.digest.clone_from(&run.digest);
         of.probe.digest.clone_from(&run.probe_digest);
+        of.probe.images.clone_from(&run.probe_images);
         of.settings = Some(run.settings.clone());
         of.backend = Some(run.backend.clone());
     }

@@ -76,6 +76,8 @@ pub(super) struct Tool {
 pub(super) struct Probe {
     /// Digest of its image or executable.
     pub(super) digest: Option<String>,
+    /// The images that ran, as the cluster names what it ran (`imageID` of the containers' status).
+    pub(super) images: Vec<String>,
 }
 
 /// What was tested.
@@ -510,7 +512,7 @@ impl From<&ControlReport> for Control {
 
 impl From<&Surroundings> for Environment {
     fn from(surroundings: &Surroundings) -> Self {
-        let Surroundings { cluster_uid, server, version, operator, policies } = surroundings.clone();
+        let Surroundings { cluster_uid, server, version, operator, policies, probe_images: _ } = surroundings.clone();
         let before = Some(policies.iter().map(Policy::from).collect());
         Self { cluster_uid, server, version, operator, policies: Policies { before, after: None } }
     }

@@ -3,7 +3,7 @@
 use super::arming::arm;
 use super::mesh::ask_for_bytes;
 use super::notes::notes;
-use super::rates::rates;
+use super::rates::{crowds, rates};
 use super::{
     Able, Check, Composite, Environment, Flow, FlowId, Party, Path, Plan, ProbeId, SuiteRef, TargetKey, Vantage, Waits,
 };
@@ -144,12 +144,15 @@ impl Builder {
             Environment::Lab => None,
             Environment::Cluster => ask_for_bytes(inventory, &self.probes, &mut self.flows),
         };
-        let rates = rates(environment, self.probes.len(), &self.flows, &self.checks);
+        let checked: BTreeSet<FlowId> = self.checks.iter().flat_map(|check| check.flows.iter().copied()).collect();
+        let rates = rates(environment, &self.probes, &self.flows, &checked);
+        let crowds = crowds(environment, &self.flows, &checked);
         let mut plan = Plan {
             suites: self.suites,
             checks: self.checks,
             swept: self.swept,
             rates,
+            crowds,
             resolvers: vec![None; self.probes.len()],
             listen: None,
             strangers: environment == Environment::Cluster,

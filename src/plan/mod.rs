@@ -73,6 +73,8 @@ pub struct Plan {
     pub probes: Vec<Vantage>,
     /// How often each probe tries its flows.
     pub rates: Vec<Rate>,
+    /// How often the flows of checks try targets that many of them try.
+    pub crowds: BTreeMap<TargetKey, Rate>,
     /// Whom each probe asks for names; `None` is its own `resolv.conf`.
     pub resolvers: Vec<Option<wire::Resolver>>,
     /// The port on which each pod's probe answers by itself, where the backend does not.

@@ -1,8 +1,9 @@
 //! How often flows are tried: caps across a run. Where they bind, the interval stretches, and with it the hold.
 
-use super::{Check, Environment, Flow, Plan, ProbeId};
+use super::{Environment, Flow, FlowId, Plan, TargetKey, Vantage};
 use crate::wire::Transport;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// One attempt a second a flow, unless a cap binds.
@@ -28,8 +29,12 @@ const EACH_CORE: u32 = 5_000;
 struct Caps {
     /// Of one probe.
     probe: u32,
+    /// Of all probes on one node.
+    node: u32,
     /// Of all.
     total: u32,
+    /// To one address and port.
+    target: u32,
 }
 
 impl Caps {
@@ -39,9 +44,9 @@ impl Caps {
             // carries without starving the probes: everything that the packets meet is on it.
             Environment::Lab => {
                 let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
-                Self { probe: 280, total: EACH_CORE * cores }
+                Self { probe: 280, node: u32::MAX, total: EACH_CORE * cores, target: u32::MAX }
             }
-            Environment::Cluster => Self { probe: 100, total: 1_000 },
+            Environment::Cluster => Self { probe: 100, node: 200, total: 1_000, target: 20 },
         }
     }
 }
@@ -71,11 +76,37 @@ impl Rate {
     }
 }
 
-/// How one flow is paced: as its probe's, and more gently towards servers that are wary.
+/// How one flow is paced: as its probe's, and more gently towards targets that many ask and servers that are wary.
 pub fn rate_of(plan: &Plan, flow: &Flow, checked: bool) -> Rate {
-    let own = if checked { plan.rates[flow.probe.0 as usize].interval } else { INTERVAL };
     let least = if is_wary(plan, flow) { WARY_INTERVAL } else { INTERVAL };
-    Rate { interval: own.max(least) }
+    let own = checked.then(|| plan.rates[flow.probe.0 as usize]);
+    let crowd = plan.crowds.get(&*flow.to).copied().filter(|_| checked);
+    let interval = [own, crowd].into_iter().flatten().map(|rate| rate.interval).fold(least, Duration::max);
+    Rate { interval }
+}
+
+/// The rate at which each target is asked that more flows of checks ask than a cap lets it be asked in a second.
+pub(super) fn crowds(
+    environment: Environment,
+    flows: &[Flow],
+    checked: &BTreeSet<FlowId>,
+) -> BTreeMap<TargetKey, Rate> {
+    let cap = Caps::of(environment).target;
+    let mut askers: BTreeMap<(IpAddr, u16, Transport), u32> = BTreeMap::new();
+    let at = |flow: &Flow| (flow.to.address, flow.to.port, flow.to.transport);
+    for id in checked {
+        *askers.entry(at(&flows[id.0 as usize])).or_default() += 1;
+    }
+    let many = checked.iter().map(|id| &flows[id.0 as usize]).filter_map(|flow| {
+        let asked = *askers.get(&at(flow))?;
+        (asked > cap).then(|| (TargetKey::clone(&flow.to), Rate { interval: stretched(asked, cap) }))
+    });
+    many.collect()
+}
+
+/// The time between two attempts of each of so many flows, so that together they keep to a cap of attempts a second.
+fn stretched(flows: u32, cap: u32) -> Duration {
+    Duration::from_millis((f64::from(flows) / f64::from(cap) * 1_000.0).ceil() as u64)
 }
 
 /// How many connections of a flow may be accepted; our own responders do not mind.
@@ -89,21 +120,27 @@ fn is_wary(plan: &Plan, flow: &Flow) -> bool {
     plan.strangers && flow.to.transport == Transport::Tcp && WARY.contains(&flow.to.port)
 }
 
-/// The rate of every probe.
-pub(super) fn rates(environment: Environment, probes: usize, flows: &[Flow], checks: &[Check]) -> Vec<Rate> {
+/// The rate of every probe. `checked` are the flows of checks.
+pub(super) fn rates(
+    environment: Environment,
+    probes: &[Vantage],
+    flows: &[Flow],
+    checked: &BTreeSet<FlowId>,
+) -> Vec<Rate> {
     let caps = Caps::of(environment);
-    let checked: BTreeSet<_> = checks.iter().flat_map(|check| check.flows.iter().copied()).collect();
-    let mut of_probe = vec![0_u32; probes];
-    for id in &checked {
-        let ProbeId(probe) = flows[id.0 as usize].probe;
-        of_probe[probe as usize] += 1;
+    let mut of_probe = vec![0_u32; probes.len()];
+    let mut of_node: BTreeMap<Option<&str>, u32> = BTreeMap::new();
+    for id in checked {
+        let probe = flows[id.0 as usize].probe.0 as usize;
+        of_probe[probe] += 1;
+        *of_node.entry(probes[probe].node()).or_default() += 1;
     }
-    let by_total = checked.len() as f64 / f64::from(caps.total);
-    let rate = |flows: u32| {
-        let seconds = (f64::from(flows) / f64::from(caps.probe)).max(by_total);
-        Rate { interval: INTERVAL.max(Duration::from_millis((seconds * 1_000.0).ceil() as u64)) }
+    let all = INTERVAL.max(stretched(checked.len() as u32, caps.total));
+    let rate = |(of, probe): (u32, &Vantage)| {
+        let on_node = of_node.get(&probe.node()).copied().unwrap_or_default();
+        Rate { interval: all.max(stretched(of, caps.probe)).max(stretched(on_node, caps.node)) }
     };
-    of_probe.into_iter().map(rate).collect()
+    of_probe.into_iter().zip(probes).map(rate).collect()
 }
 
 #[cfg(test)]
@@ -117,7 +154,7 @@ mod tests {
         plan.listen = Some(65_533);
         plan.rates = vec![Rate { interval: INTERVAL }];
         let to = |port, transport| {
-            let key = super::super::TargetKey {
+            let key = TargetKey {
                 address: [10, 0, 0, 1].into(),
                 name: None,
                 port,
@@ -127,7 +164,7 @@ mod tests {
             };
             let party = super::super::Party::Outside { name: "x".into() };
             Flow {
-                probe: ProbeId(0),
+                probe: super::super::ProbeId(0),
                 to: std::sync::Arc::new(key),
                 party: std::sync::Arc::new(party),
                 opens_at: crate::wire::Stage::Connect,
@@ -142,6 +179,45 @@ mod tests {
         plan.strangers = false;
         assert_eq!(caps(&plan), [None; 4]);
         assert!(!rate_of(&plan, &tcp(22), true).is_stretched());
+    }
+
+    #[test]
+    fn caps_of_node_and_target_stretch_what_they_concern() {
+        let vantage =
+            |n: usize| Vantage::Pod { namespace: "n".into(), name: n.to_string(), node: format!("n{}", n % 2) };
+        let probes: Vec<_> = (0..6).map(vantage).collect();
+        let to = |last: u8| TargetKey {
+            address: [10, 0, 0, last].into(),
+            name: None,
+            port: 80,
+            transport: Transport::Tcp,
+            request: crate::wire::Request::Nonce,
+            once: false,
+        };
+        let mut flows = Vec::new();
+        let mut checked = BTreeSet::new();
+        // 90 flows of each probe to targets of their own; and four of each to one that is everybody's.
+        for probe in 0..6_u8 {
+            for n in 0..94_u8 {
+                let last = if n < 4 { 0 } else { n };
+                let key = TargetKey { port: 80 + u16::from(if n < 4 { 0 } else { probe }), ..to(last) };
+                checked.insert(FlowId(flows.len() as u32));
+                flows.push(Flow {
+                    probe: super::super::ProbeId(u32::from(probe)),
+                    to: std::sync::Arc::new(key),
+                    party: std::sync::Arc::new(super::super::Party::Outside { name: "x".into() }),
+                    opens_at: crate::wire::Stage::Connect,
+                    waits: super::super::Waits::default(),
+                });
+            }
+        }
+        // 282 of them on each node, which may send 200 a second.
+        let stretched = Rate { interval: Duration::from_millis(1_410) };
+        assert_eq!(rates(Environment::Cluster, &probes, &flows, &checked), vec![stretched; 6]);
+        let crowded = BTreeMap::from([(to(0), Rate { interval: Duration::from_millis(1_200) })]);
+        assert_eq!(crowds(Environment::Cluster, &flows, &checked), crowded);
+        assert_eq!(crowds(Environment::Lab, &flows, &checked), BTreeMap::new());
+        assert_eq!(rates(Environment::Lab, &probes, &flows, &checked), vec![Rate { interval: INTERVAL }; 6]);
     }
 
     #[test]

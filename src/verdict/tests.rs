@@ -106,6 +106,7 @@ impl Scene {
             ],
             swept: vec![],
             rates: vec![],
+            crowds: BTreeMap::new(),
             resolvers: vec![],
             listen: None,
             strangers: false,

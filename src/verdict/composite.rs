@@ -99,6 +99,6 @@ fn is_same_source(case: Case<'_>, one: FlowId, other: FlowId) -> bool {
     probe(one) == probe(other) || case.plan.vantage(probe(one)) == case.plan.vantage(probe(other))
 }
 
-fn node_of<'a>(case: Case<'a>, flow: FlowId) -> Option<&'a str> {
+fn node_of(case: Case<'_>, flow: FlowId) -> Option<&str> {
     case.plan.vantage(case.plan.flow(flow).probe).node()
 }

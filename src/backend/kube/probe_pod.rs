@@ -5,6 +5,9 @@
 //!   counts it as healthy.
 //! - Its owner is no controller, so no budget asks that controller for its scale; and no controller adopts it, which
 //!   preflight sees to.
+//! - It has no priority class: its priority is 0, or the cluster's own default. That it preempts nobody cannot be asked for
+//!   without one (the Priority admission plugin refuses `preemptionPolicy: Never` in a pod whose class does not say it);
+//!   at priority 0 it could push out only pods of a negative priority.
 //! - It runs under Pod Security `restricted`, whatever the original has, but for a node's own network, which no
 //!   restricted pod may use.
 

@@ -165,8 +165,11 @@ async fn watch<K: Kind>(
     shared: &Arc<Shared>,
 ) -> Result<JoinHandle<()>, watcher::Error> {
     let streamed = watcher::Config::default().streaming_lists();
-    match watch_by(api.clone(), streamed, namespace.clone(), shared).await {
-        Err(error) if is_invalid(&error) => watch_by(api, watcher::Config::default(), namespace, shared).await,
+    // On the heap: a run starts many at once, and holds them all while it connects.
+    match Box::pin(watch_by(api.clone(), streamed, namespace.clone(), shared)).await {
+        Err(error) if is_invalid(&error) => {
+            Box::pin(watch_by(api, watcher::Config::default(), namespace, shared)).await
+        }
         started => started,
     }
 }

@@ -55,7 +55,7 @@ impl Traffic {
             } else if rate.is_stretched() {
                 Load { peak: 1, steady: 1.0 / rate.interval.as_secs_f64(), once: 0 }
             } else {
-                Load { peak: BURST, steady: 1.0, once: 0 }
+                Load { peak: BURST, steady: 1.0 / rate.interval.as_secs_f64(), once: 0 }
             };
             let transport = match flow.to.transport {
                 crate::wire::Transport::Tcp => "tcp",

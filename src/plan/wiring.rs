@@ -124,7 +124,7 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, probes: Range<usize>) -> Ve
             _ => {
                 let start = usage.start_ms + (nth * 7) % SPREAD_MS;
                 let second = start + usage.settle_ms + SECOND_BURST_MS;
-                let interval_ms = INTERVAL.as_millis() as u32;
+                let interval_ms = rate.interval.as_millis() as u32;
                 Pace { bursts_ms: vec![start, second], interval_ms, attempts: None, single: false, accepted }
             }
         };

@@ -4,13 +4,15 @@ use super::arming::isolates;
 use super::builder::Builder;
 use super::composite::{self, Composite};
 use super::ends::{Ends, party_of, service_party, vantage_of};
-use super::{FlowId, Party, PathEnd, TargetKey, Vantage};
+use super::predict::Predictions;
+use super::{Flow, FlowId, Party, PathEnd, ProbeId, TargetKey, Vantage, Waits};
 use crate::inventory::{Inventory, Pod};
 use crate::model::Family;
 use crate::suite::{Expected, Suite};
 use crate::wire::{Http, Request, Stage, Transport};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What a backend itself offers to send from and to send to, so that controls never depend on the workloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +64,9 @@ pub(super) fn add(builder: &mut Builder, suites: &[Suite], ends: &Ends<'_>, land
         ends,
         landmarks,
         builder,
+        // Where policies cannot be read, nobody is known to be admitted.
+        predictions: Predictions::new(inventory).ok(),
+        crossed: HashSet::new(),
     };
     let (allowed, denied) = this.sampled();
     this.vouch_by_allowed(&allowed);
@@ -86,6 +91,9 @@ struct Controls<'a, 'b> {
     ends: &'a Ends<'a>,
     landmarks: &'a Landmarks,
     builder: &'b mut Builder,
+    predictions: Option<Predictions<'a>>,
+    /// Crossings to the pods of a node that were looked for: beside whom, from whom, to which node, in which family.
+    crossed: HashSet<(Vantage, Vantage, String, Family)>,
 }
 
 impl Controls<'_, '_> {
@@ -242,8 +250,15 @@ impl Controls<'_, '_> {
         self.landmarks.witnesses.iter().find(|witness| witness.node == node)
     }
 
-    /// Where no other pod tries the same target, one pod of each of a few workloads does: a policy may admit one of them,
-    /// and the failures of the others do not count. For a Service whose pods run on several nodes no node is sure to get
+    /// Whether policies admit a flow, as far as they say one thing.
+    fn admits(&mut self, vantage: &Vantage, to: &Arc<TargetKey>, party: &Arc<Party>) -> Option<bool> {
+        let (to, party) = (Arc::clone(to), Arc::clone(party));
+        let flow = Flow { probe: ProbeId(0), to, party, opens_at: Stage::Connect, waits: Waits::default() };
+        self.predictions.as_mut()?.flow(vantage, &flow).map(|answer| answer == Expected::Allowed)
+    }
+
+    /// Where no other pod tries the same target, one pod of each of a few workloads does: those that the policies admit, or
+    /// else any, since the failures of those that are not admitted do not count. For a Service whose pods run on several nodes no node is sure to get
     /// through, since its packets may go to a pod of the other.
     fn try_witnesses(&mut self, flow: FlowId, backends: &[String]) {
         let of = &self.builder.flows[flow.0 as usize];
@@ -253,18 +268,29 @@ impl Controls<'_, '_> {
         if other_pods.any(|voucher| matches!(self.builder.probes[voucher.probe.0 as usize], Vantage::Pod { .. })) {
             return;
         }
+        let (to, party) = (Arc::clone(&of.to), Arc::clone(&of.party));
+        let own = self.builder.probes[of.probe.0 as usize].clone();
         let mut seen = BTreeSet::new();
         let candidates: Vec<Vantage> = self
             .inventory
             .pods
             .iter()
             .filter(|pod| pod.ready && !pod.host_network && !backends.contains(&pod.full_name()))
+            .filter(|pod| !self.inventory.runs_windows(&pod.node))
             .filter(|pod| seen.insert((&pod.namespace, &pod.labels)))
             .map(vantage_of)
-            .take(MAX_WITNESSES)
             .collect();
-        for vantage in candidates {
-            self.copy_from(&vantage, flow);
+        let of_family = |vantage: &&Vantage| **vantage != own && self.ends.has_family_of(vantage, to.address);
+        let able: Vec<Vantage> = candidates.iter().filter(of_family).cloned().collect();
+        let mut admitted: Vec<Vantage> = Vec::new();
+        for vantage in able {
+            if admitted.len() < MAX_WITNESSES && self.admits(&vantage, &to, &party) == Some(true) {
+                admitted.push(vantage);
+            }
+        }
+        let chosen = if admitted.is_empty() { candidates } else { admitted };
+        for vantage in chosen.iter().take(MAX_WITNESSES) {
+            self.copy_from(vantage, flow);
         }
     }
 
@@ -394,31 +420,47 @@ impl Controls<'_, '_> {
             }
             return;
         }
-        let candidates = self.inventory.pods.iter().filter(|pod| pod.node == to && pod.ready && !pod.host_network);
-        let mut open: Vec<&Pod> = candidates.filter(|pod| !is_isolated_for_ingress(self.inventory, pod)).collect();
-        open.sort_by_key(|pod| !is_cluster_dns(pod));
-        let mut tried = 0;
-        for pod in open {
-            let port = pod
-                .ports
-                .iter()
-                .map(|declared| declared.port)
-                .find(|port| port.transport() == crate::model::Transport::Tcp);
+        if !self.crossed.insert((beside.clone(), source.clone(), to.to_owned(), family)) {
+            return;
+        }
+        let mut crossings: Vec<Crossing> = Vec::new();
+        for pod in self.inventory.pods.iter().filter(|pod| pod.node == to && pod.ready && !pod.host_network) {
+            let mut ports = pod.ports.iter().map(|declared| declared.port);
+            let port = ports.find(|port| port.transport() == crate::model::Transport::Tcp);
             let (Some(port), Some(address)) = (port, pod.address(family)) else { continue };
-            let key = TargetKey {
+            let party = Arc::new(party_of(pod));
+            let key = Arc::new(TargetKey {
                 request: Request::Connect { linger_ms: 0 },
                 ..nonce_to(address, port.number(), Transport::Tcp)
-            };
+            });
+            let mut rank = None;
+            let mut vantages = Vec::new();
             for vantage in BTreeSet::from([beside, source]) {
-                if self.ends.can_meet(vantage, &key, &party_of(pod)) {
-                    self.builder.flow(vantage, key.clone(), party_of(pod), Stage::Connect);
+                if !self.ends.can_meet(vantage, &key, &party) {
+                    continue;
                 }
+                let of = match self.admits(vantage, &key, &party) {
+                    Some(true) => Rank::Admitted,
+                    None if !is_isolated_for_ingress(self.inventory, pod) => Rank::Open,
+                    None | Some(false) => continue,
+                };
+                rank = rank.min(Some(of)).or(Some(of));
+                vantages.push(vantage.clone());
             }
-            tried += 1;
-            if tried == MAX_CROSSINGS {
-                return;
+            crossings.extend(rank.map(|rank| Crossing { rank, vantages, key, party }));
+        }
+        // Cluster DNS first: it is there to be asked.
+        crossings.sort_by_key(|crossing| (crossing.rank, !self.is_cluster_dns(&crossing.party)));
+        for Crossing { vantages, key, party, .. } in crossings.into_iter().take(MAX_CROSSINGS) {
+            for vantage in vantages {
+                self.builder.flow(&vantage, TargetKey::clone(&key), Party::clone(&party), Stage::Connect);
             }
         }
+    }
+
+    fn is_cluster_dns(&self, party: &Party) -> bool {
+        let Party::Pod { namespace, name, .. } = party else { return false };
+        self.pods.get(&(namespace.as_str(), name.as_str())).is_some_and(|pod| is_cluster_dns(pod))
     }
 
     /// To any Service's cluster address: the very Service from the witness beside the source; where that may be stopped, or
@@ -442,6 +484,23 @@ impl Controls<'_, '_> {
             }
         }
     }
+}
+
+/// What may cross to a pod.
+struct Crossing {
+    rank: Rank,
+    vantages: Vec<Vantage>,
+    key: Arc<TargetKey>,
+    party: Arc<Party>,
+}
+
+/// How likely something crosses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// Policies admit it.
+    Admitted,
+    /// Who sends is not known to policies, and none isolates the pod.
+    Open,
 }
 
 /// Whether any policy isolates a pod for ingress.

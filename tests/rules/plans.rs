@@ -175,12 +175,18 @@ fn only_an_answer_that_labels_admit_arms_a_clone() {
     let plan = in_cluster(world.inventory(), &lines);
     let a = plan.flow(plan.checks[0].flows[0]).probe;
     assert!(plan.created.contains(&a));
-    assert_eq!(plan.arming[&(a, "node-2".to_owned())], plan.checks[0].flows);
+    let armed = &plan.arming[&(a, "node-2".to_owned())];
+    assert!(plan.checks[0].flows.iter().all(|flow| armed.contains(flow)), "{armed:?}");
+    // What crosses to the node's pods for want of a witness arms too, where labels admit it.
+    let to_b = |flow: &FlowId| matches!(&*plan.flow(*flow).party, Party::Pod { name, .. } if name == "b");
+    assert!(armed.iter().all(to_b), "{armed:?}");
     let hold = |check: usize| plan.checks[check].terms.hold.as_secs();
     assert_eq!((hold(1), hold(2)), (3, 15), "nothing arms a clone towards the outside");
     // c admits everybody, so its answers say nothing of labels.
-    let plan = in_cluster(world.inventory(), &["n/Pod/a -> n/Pod/c:80 allowed", "n/Pod/a -> n/Pod/d:80 denied"]);
-    assert_eq!((plan.arming.len(), plan.checks[1].terms.hold.as_secs()), (0, 15));
+    let plan = in_cluster(world.inventory(), &["n/Pod/d -> n/Pod/c:80 allowed", "n/Pod/d -> n/Pod/b:80 denied"]);
+    let d = plan.flow(plan.checks[0].flows[0]).probe;
+    assert!(!plan.arming.keys().any(|(probe, _)| *probe == d), "{:?}", plan.arming);
+    assert_eq!(plan.checks[1].terms.hold.as_secs(), 15);
 }
 
 #[test]
@@ -286,4 +292,52 @@ fn pods_on_windows_are_named_and_nothing_is_sent_from_there() {
     }
     assert_eq!(plan.checks[2].standing, Standing::Provable);
     assert!(plan.probes.iter().all(|vantage| vantage.node() != Some("node-2")), "{:?}", plan.probes);
+}
+
+/// Ten workloads of which the last alone is admitted to the target: more than are tried blindly.
+#[test]
+fn whoever_policies_admit_is_tried_as_a_witness() {
+    let mut text = String::new();
+    for number in 0..10 {
+        text.push_str(&format!(
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: w{number}, namespace: n, labels: {{app: w{number}}}}}, spec: {{containers: [{{name: c, image: c}}]}}}}\n"
+        ));
+    }
+    text.push_str("---\n{apiVersion: v1, kind: Pod, metadata: {name: t, namespace: n, labels: {app: t}}, spec: {nodeName: node-2, containers: [{name: c, image: c, ports: [{containerPort: 80}]}]}}\n");
+    let policy = |rule: &str| {
+        format!(
+            "---\n{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: t, namespace: n}}, spec: {{podSelector: {{matchLabels: {{app: t}}}}, policyTypes: [Ingress], ingress: [{rule}]}}}}\n"
+        )
+    };
+    let witnesses = |rule: &str| {
+        let mut sources = Sources::new();
+        let file = sources.add("m.yaml", format!("{text}{}", policy(rule)));
+        let (manifests, problems) = read_manifests(&[file], &sources);
+        assert!(problems.is_empty(), "{}", problems.render_compact(&sources));
+        let world = World::place(&manifests, &[], Layout::default()).expect("a world");
+        let mut sources = Sources::new();
+        let file = sources.add("s.yaml", "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {name: t}\nspec: {expect: [n/Pod/w0 -> n/Pod/t:80 denied]}\n");
+        let (suites, problems) = suite::read(&[file], &sources);
+        assert!(!problems.has_errors(), "{}", problems.render_compact(&sources));
+        // Neither nodes nor witnesses of the backend's own: only pods can vouch.
+        let none = Landmarks {
+            on_pods: None,
+            on_nodes: None,
+            from_nodes: false,
+            witnesses: Vec::new(),
+            witnesses_pass: false,
+        };
+        let plan =
+            resolve(&suites, world.inventory(), Environment::Cluster, &none, &Selection::default()).expect("a plan");
+        let denied = plan.checks[0].flows[0];
+        let vouchers = &plan.vouchers[&*plan.flow(denied).to];
+        let name = |flow: &FlowId| match plan.vantage(plan.flow(*flow).probe) {
+            Vantage::Pod { name, .. } => name.clone(),
+            other => other.to_string(),
+        };
+        vouchers.iter().map(name).collect::<BTreeSet<String>>()
+    };
+    assert_eq!(witnesses("{from: [{podSelector: {matchLabels: {app: w9}}}]}"), BTreeSet::from(["w9".to_owned()]));
+    // Where nobody is admitted, a few are tried all the same: enforcement may be another than is predicted.
+    assert!(witnesses("").len() > 2);
 }

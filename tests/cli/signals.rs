@@ -255,6 +255,7 @@ fn a_killed_run_leaves_reports_that_say_so_and_no_process() {
         assert_eq!(ended.ran.code, None);
         ended.left_nothing_within(Duration::from_secs(3));
         let report = json(&ended.files.path("r.json"));
+        crate::one_model::validates(&report);
         assert_eq!(report["run"]["complete"], false);
         let checks = report["checks"].as_array().unwrap();
         assert_eq!(checks.len(), 15);

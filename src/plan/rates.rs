@@ -120,11 +120,14 @@ fn stretched(flows: u32, cap: u32) -> Duration {
     Duration::from_millis((f64::from(flows) / f64::from(cap) * 1_000.0).ceil() as u64)
 }
 
-/// How many connections of a flow may be accepted; our own responders do not mind.
-pub(super) fn accepted(plan: &Plan, flow: &Flow) -> Option<u32> {
+/// How many connections of a flow may be accepted; our own responders do not mind. Controls of the planner's own begin
+/// before the slowest source is there and must outlast it, so only the wary cap them.
+pub(super) fn accepted(plan: &Plan, flow: &Flow, checked: bool) -> Option<u32> {
     let is_own = plan.listen == Some(flow.to.port);
-    let most = if is_wary(plan, flow) { ACCEPTED_BY_THE_WARY } else { ACCEPTED };
-    (plan.strangers && flow.to.transport == Transport::Tcp && !is_own).then_some(most)
+    if !plan.strangers || flow.to.transport != Transport::Tcp || is_own {
+        return None;
+    }
+    if is_wary(plan, flow) { Some(ACCEPTED_BY_THE_WARY) } else { checked.then_some(ACCEPTED) }
 }
 
 fn is_wary(plan: &Plan, flow: &Flow) -> bool {
@@ -183,10 +186,12 @@ mod tests {
             }
         };
         let tcp = |port| to(port, Transport::Tcp);
-        let caps =
-            |plan: &Plan| [tcp(8080), tcp(3306), tcp(65_533), to(22, Transport::Udp)].map(|flow| accepted(plan, &flow));
+        let caps = |plan: &Plan| {
+            [tcp(8080), tcp(3306), tcp(65_533), to(22, Transport::Udp)].map(|flow| accepted(plan, &flow, true))
+        };
         assert_eq!(caps(&plan), [Some(60), Some(15), None, None]);
         assert!(rate_of(&plan, &tcp(22), false).is_stretched() && !rate_of(&plan, &tcp(8080), true).is_stretched());
+        assert_eq!([8080, 3306].map(|port| accepted(&plan, &tcp(port), false)), [None, Some(15)]);
         plan.strangers = false;
         assert_eq!(caps(&plan), [None; 4]);
         assert!(!rate_of(&plan, &tcp(22), true).is_stretched());

@@ -94,7 +94,7 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, probes: Range<usize>) -> Ve
         let Some(of) = (flow.probe.0 as usize).checked_sub(from).and_then(|nth| plans.get_mut(nth)) else { continue };
         let usage = uses.get(&id).copied().unwrap_or(Usage::CONTROL);
         let rate = rate_of(plan, flow, usage.checked);
-        let accepted = accepted(plan, flow);
+        let accepted = accepted(plan, flow, usage.checked);
         let nth = of.flows.len() as u32;
         let pace = match usage {
             _ if flow.to.once && matches!(flow.to.request, wire::Request::Http(_)) => {

@@ -1,8 +1,8 @@
 //! What the shop must come to in a cluster, as it is and broken in each way that a cluster can be broken.
 
-use super::closed;
 use super::run::{Said, clean, shop, started};
 use super::world::{apply, control, kubectl, put, until};
+use super::{closed, predicted};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ pub(crate) fn all() -> Vec<Case> {
         case("what_everybody_may_reach_is_a_leak", closed::without_the_policy),
         case("a_replica_with_another_label_is_a_leak", closed::replica_with_another_label),
         case("a_source_that_may_send_nothing_is_known_by_being_reached", closed::mute_source),
+        case("generated_policies_are_enforced_as_predicted", predicted::enforced_as_predicted),
         case("without_name_servers_no_name_is_denied", without_name_servers),
         case("an_interrupted_run_ends_as_such_and_leaves_nothing", interrupted),
         case("a_target_without_pods_is_unproven", scaled_to_nothing),

@@ -11,6 +11,8 @@ pub(crate) struct Said {
     pub(crate) code: i32,
     /// Verdict and reason's code of each check, by name.
     pub(crate) verdicts: BTreeMap<String, (String, Option<String>)>,
+    /// What the policies say of each check, by name.
+    pub(crate) predicted: BTreeMap<String, String>,
     /// The images that its probes ran.
     pub(crate) images: Vec<String>,
     /// Everything that people see.
@@ -50,6 +52,8 @@ pub(crate) fn suite(text: &str, arguments: &[&str]) -> Said {
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_str(&std::fs::read_to_string(&report).unwrap()).unwrap();
     let word = |check: &Value, pointer: &str| check.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let predictions = report["checks"].as_array().unwrap().iter();
+    let predicted = predictions.filter_map(|check| Some((word(check, "/name")?, word(check, "/predicted")?))).collect();
     let checks = report["checks"].as_array().unwrap().iter();
     let verdicts = checks.map(|check| {
         let name = word(check, "/name").unwrap();
@@ -57,7 +61,7 @@ pub(crate) fn suite(text: &str, arguments: &[&str]) -> Said {
     });
     let images = report.pointer("/run/probe/images").and_then(Value::as_array).into_iter().flatten();
     let images = images.filter_map(Value::as_str).map(str::to_owned).collect();
-    Said { images, code: output.status.code().unwrap_or(-1), verdicts: verdicts.collect(), text }
+    Said { predicted, images, code: output.status.code().unwrap_or(-1), verdicts: verdicts.collect(), text }
 }
 
 /// A run of the shop's suite that goes on.

@@ -129,9 +129,10 @@ pub(crate) fn apply(manifest: &str) {
 
 /// Takes the world down.
 pub(crate) fn remove() {
-    let namespaces = ["wt-test-shop", "wt-test-data", super::closed::NAMESPACE];
+    let mut namespaces = vec!["wt-test-shop", "wt-test-data", super::closed::NAMESPACE];
+    namespaces.extend(super::predicted::NAMESPACES.map(|(name, _)| name));
     let arguments = ["delete", "namespace", "--ignore-not-found", "--timeout=120s"];
-    kubectl(&[&arguments[..], &namespaces].concat());
+    kubectl(&[&arguments[..], &namespaces[..]].concat());
 }
 
 /// Waits until something holds.

@@ -168,7 +168,7 @@ impl Observer for Quiet {
             }
         }
         let summary = summary.close(run.complete);
-        self.summary = Some(summary.clone());
+        self.summary = Some(summary);
         summary
     }
 

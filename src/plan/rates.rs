@@ -13,7 +13,7 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 const ACCEPTED: u32 = 60;
 
 /// Servers that count connections which say nothing, and shut out whoever makes many: SSH (`MaxStartups`,
-/// `PerSourcePenalties`) and MySQL (`max_connect_errors`).
+/// `PerSourcePenalties`) and `MySQL` (`max_connect_errors`).
 const WARY: [u16; 3] = [22, 3306, 33060];
 
 /// See [`ACCEPTED`], for these.
@@ -151,8 +151,8 @@ pub(super) fn rates(
     }
     let all = caps.interval.max(stretched(checked.len() as u32, caps.total));
     let rate = |(of, probe): (u32, &Vantage)| {
-        let on_node = of_node.get(&probe.node()).copied().unwrap_or_default();
-        Rate { interval: all.max(stretched(of, caps.probe)).max(stretched(on_node, caps.node)) }
+        let beside = of_node.get(&probe.node()).copied().unwrap_or_default();
+        Rate { interval: all.max(stretched(of, caps.probe)).max(stretched(beside, caps.node)) }
     };
     of_probe.into_iter().zip(probes).map(rate).collect()
 }

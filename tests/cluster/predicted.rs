@@ -22,10 +22,11 @@ const POLICIES: usize = 4;
 struct Dice(u64);
 
 impl Dice {
-    fn among<T: Clone, const N: usize>(&mut self, of: [T; N]) -> T {
+    fn among<T, const N: usize>(&mut self, of: [T; N]) -> T {
         // The constants of Knuth's MMIX.
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        of[(self.0 >> 33) as usize % N].clone()
+        let nth = (self.0 >> 33) as usize % N;
+        of.into_iter().nth(nth).unwrap()
     }
 }
 
@@ -69,10 +70,13 @@ fn policy(dice: &mut Dice, namespace: &str, number: usize) -> Value {
     let mut spec = json!({ "podSelector": pods(dice) });
     match dice.among([0, 0, 1, 2]) {
         0 => {
-            (spec["policyTypes"], spec["ingress"]) =
-                (json!(["Ingress"]), json!([rule(dice, "from"), rule(dice, "from")]))
+            spec["policyTypes"] = json!(["Ingress"]);
+            spec["ingress"] = json!([rule(dice, "from"), rule(dice, "from")]);
         }
-        1 => (spec["policyTypes"], spec["egress"]) = (json!(["Egress"]), json!([rule(dice, "to"), rule(dice, "to")])),
+        1 => {
+            spec["policyTypes"] = json!(["Egress"]);
+            spec["egress"] = json!([rule(dice, "to"), rule(dice, "to")]);
+        }
         _ => spec["policyTypes"] = json!(["Ingress"]),
     }
     json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",

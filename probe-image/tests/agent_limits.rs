@@ -55,7 +55,9 @@ fn no_more_connections_are_opened_than_the_plan_lets_be_accepted() {
     let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut flows = vec![flow(1, port, CONNECT), flow(2, free_port(Transport::Tcp), CONNECT)];
-    flows.iter_mut().for_each(|flow| flow.pace.accepted = Some(5));
+    for flow in &mut flows {
+        flow.pace.accepted = Some(5);
+    }
     let mut probe = Probe::start(&plan(flows));
     // What is refused is not accepted and goes on.
     let tried = |beat: &Beat| beat.flows.iter().any(|(flow, attempts, _)| *flow == 2 && *attempts >= 15);

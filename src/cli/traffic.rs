@@ -52,7 +52,7 @@ impl Traffic {
             let rate = rate_of(plan, flow, checked.contains(&FlowId(index as u32)));
             let load = if flow.to.once {
                 Load { once: 1, ..Load::default() }
-            } else if rate.is_stretched() {
+            } else if rate.is_stretched {
                 Load { peak: 1, steady: 1.0 / rate.interval.as_secs_f64(), once: 0 }
             } else {
                 Load { peak: BURST, steady: 1.0 / rate.interval.as_secs_f64(), once: 0 }

@@ -66,17 +66,25 @@ impl Caps {
 pub struct Rate {
     /// Time between two attempts of a flow.
     pub interval: Duration,
+    /// Whether a cap binds: then there are no bursts, and starts are spread over the interval.
+    pub is_stretched: bool,
 }
 
 impl Rate {
-    /// Whether a cap binds: then there are no bursts, and starts are spread over the interval.
-    pub fn is_stretched(self) -> bool {
-        self.interval > INTERVAL
+    /// Where no cap binds.
+    pub(super) const CALM: Self = Self { interval: INTERVAL, is_stretched: false };
+
+    fn stretched(interval: Duration) -> Self {
+        Self { interval, is_stretched: true }
+    }
+
+    fn slower(self, other: Self) -> Self {
+        if other.interval > self.interval { other } else { self }
     }
 
     /// How long it takes at the least to make so many attempts, over so long a hold.
     pub(super) fn time_for(self, samples: u32, hold: Duration) -> Duration {
-        if self.is_stretched() {
+        if self.is_stretched {
             // The starts are spread over one interval; then each further sample takes another.
             hold.max(self.interval * samples)
         } else {
@@ -87,13 +95,17 @@ impl Rate {
 
 /// How one flow is paced: as its probe's, and more gently towards targets that many ask and servers that are wary.
 pub fn rate_of(plan: &Plan, flow: &Flow, checked: bool) -> Rate {
-    let own = plan.rates[flow.probe.0 as usize].interval;
-    let least = if is_wary(plan, flow) { WARY_INTERVAL } else { own.min(INTERVAL) };
+    let own = plan.rates[flow.probe.0 as usize];
+    let least = if is_wary(plan, flow) {
+        Rate::stretched(WARY_INTERVAL)
+    } else {
+        Rate { interval: own.interval.min(INTERVAL), is_stretched: false }
+    };
     if !checked {
-        return Rate { interval: least };
+        return least;
     }
-    let crowd = plan.crowds.get(&*flow.to).map_or(own, |rate| rate.interval);
-    Rate { interval: least.max(own).max(crowd) }
+    let crowd = plan.crowds.get(&*flow.to).copied().unwrap_or(own);
+    own.slower(crowd).slower(least)
 }
 
 /// The rate at which each target is asked that more flows of checks ask than a cap lets it be asked in a second.
@@ -110,7 +122,7 @@ pub(super) fn crowds(
     }
     let many = checked.iter().map(|id| &flows[id.0 as usize]).filter_map(|flow| {
         let asked = *askers.get(&at(flow))?;
-        (asked > cap).then(|| (TargetKey::clone(&flow.to), Rate { interval: stretched(asked, cap) }))
+        (asked > cap).then(|| (TargetKey::clone(&flow.to), Rate::stretched(stretched(asked, cap))))
     });
     many.collect()
 }
@@ -149,10 +161,11 @@ pub(super) fn rates(
         of_probe[probe] += 1;
         *of_node.entry(probes[probe].node()).or_default() += 1;
     }
-    let all = caps.interval.max(stretched(checked.len() as u32, caps.total));
+    let all = stretched(checked.len() as u32, caps.total);
     let rate = |(of, probe): (u32, &Vantage)| {
         let beside = of_node.get(&probe.node()).copied().unwrap_or_default();
-        Rate { interval: all.max(stretched(of, caps.probe)).max(stretched(beside, caps.node)) }
+        let capped = all.max(stretched(of, caps.probe)).max(stretched(beside, caps.node));
+        Rate { interval: capped.max(caps.interval), is_stretched: capped > caps.interval }
     };
     of_probe.into_iter().zip(probes).map(rate).collect()
 }
@@ -166,7 +179,7 @@ mod tests {
         let inventory = crate::inventory::Inventory::default();
         let mut plan = super::super::builder::Builder::default().finish(Environment::Cluster, &inventory);
         plan.listen = Some(65_533);
-        plan.rates = vec![Rate { interval: INTERVAL }];
+        plan.rates = vec![Rate::CALM];
         let to = |port, transport| {
             let key = TargetKey {
                 address: [10, 0, 0, 1].into(),
@@ -190,11 +203,11 @@ mod tests {
             [tcp(8080), tcp(3306), tcp(65_533), to(22, Transport::Udp)].map(|flow| accepted(plan, &flow, true))
         };
         assert_eq!(caps(&plan), [Some(60), Some(15), None, None]);
-        assert!(rate_of(&plan, &tcp(22), false).is_stretched() && !rate_of(&plan, &tcp(8080), true).is_stretched());
+        assert!(rate_of(&plan, &tcp(22), false).is_stretched && !rate_of(&plan, &tcp(8080), true).is_stretched);
         assert_eq!([8080, 3306].map(|port| accepted(&plan, &tcp(port), false)), [None, Some(15)]);
         plan.strangers = false;
         assert_eq!(caps(&plan), [None; 4]);
-        assert!(!rate_of(&plan, &tcp(22), true).is_stretched());
+        assert!(!rate_of(&plan, &tcp(22), true).is_stretched);
     }
 
     #[test]
@@ -228,20 +241,23 @@ mod tests {
             }
         }
         // 282 of them on each node, which may send 200 a second.
-        let stretched = Rate { interval: Duration::from_millis(1_410) };
+        let stretched = Rate::stretched(Duration::from_millis(1_410));
         assert_eq!(rates(Environment::Cluster, &probes, &flows, &checked), vec![stretched; 6]);
-        let crowded = BTreeMap::from([(to(0), Rate { interval: Duration::from_millis(1_200) })]);
+        let crowded = BTreeMap::from([(to(0), Rate::stretched(Duration::from_millis(1_200)))]);
         assert_eq!(crowds(Environment::Cluster, &flows, &checked), crowded);
         assert_eq!(crowds(Environment::Lab, &flows, &checked), BTreeMap::new());
-        assert_eq!(rates(Environment::Lab, &probes, &flows, &checked), vec![Rate { interval: INTERVAL / 2 }; 6]);
+        assert_eq!(
+            rates(Environment::Lab, &probes, &flows, &checked),
+            vec![Rate { interval: INTERVAL / 2, is_stretched: false }; 6]
+        );
     }
 
     #[test]
     fn stretched_interval_makes_room_for_every_sample() {
         let hold = Duration::from_secs(2);
-        let calm = Rate { interval: INTERVAL };
-        assert_eq!((calm.is_stretched(), calm.time_for(6, hold)), (false, hold));
-        let busy = Rate { interval: Duration::from_secs(4) };
-        assert_eq!((busy.is_stretched(), busy.time_for(6, hold)), (true, Duration::from_secs(24)));
+        let calm = Rate::CALM;
+        assert_eq!((calm.is_stretched, calm.time_for(6, hold)), (false, hold));
+        let busy = Rate::stretched(Duration::from_secs(4));
+        assert_eq!((busy.is_stretched, busy.time_for(6, hold)), (true, Duration::from_secs(24)));
     }
 }

@@ -115,7 +115,7 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, probes: Range<usize>) -> Ve
                 single: true,
                 accepted,
             },
-            _ if rate.is_stretched() => {
+            _ if rate.is_stretched => {
                 let interval_ms = rate.interval.as_millis() as u32;
                 // Golden-section steps spread any number of starts evenly over the interval.
                 let start = usage.start_ms + ((f64::from(nth) * 0.618_034).fract() * f64::from(interval_ms)) as u32;
@@ -227,5 +227,5 @@ pub fn longest(plan: &Plan) -> Duration {
 /// The rate of the slowest probe of a check.
 fn slowest(plan: &Plan, check: &Check) -> Rate {
     let rates = check.flows.iter().map(|flow| rate_of(plan, plan.flow(*flow), true));
-    rates.max_by_key(|rate| rate.interval).unwrap_or(Rate { interval: INTERVAL })
+    rates.max_by_key(|rate| rate.interval).unwrap_or(Rate::CALM)
 }

@@ -1,7 +1,7 @@
 //! What is worth telling about an inventory before anything is sampled: the usual mistakes that no packet names.
 
 use crate::inventory::{Inventory, Labels, Policy};
-use crate::suite::{Locator, Suite, Vehicle};
+use crate::suite::{EndpointId, Locator, Subject, Suite, Vehicle};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube_core::{Selector, SelectorExt};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,21 @@ pub(super) fn notes(inventory: &Inventory) -> Vec<String> {
 
 /// Sources whose packets do not have the identity of their pods: what is said of them is not said of the pods.
 pub(super) fn vehicles(suite: &Suite) -> impl Iterator<Item = String> {
-    suite.endpoints.iter().filter_map(|endpoint| {
+    let named: BTreeSet<EndpointId> = suite
+        .lines
+        .iter()
+        .flat_map(|line| &line.sources)
+        .flat_map(|subject| match subject {
+            Subject::Endpoint(id) => std::slice::from_ref(id),
+            Subject::Group(members) => members,
+            Subject::All => &[],
+        })
+        .copied()
+        .collect();
+    let everybody =
+        suite.everything_else.is_some() || suite.lines.iter().any(|line| line.sources.contains(&Subject::All));
+    let numbered = (0..).map(EndpointId).zip(&suite.endpoints);
+    numbered.filter(move |(id, _)| everybody || named.contains(id)).filter_map(|(_, endpoint)| {
         let from = match endpoint.vehicle.unwrap_or_default() {
             Vehicle::Clone => return None,
             Vehicle::Node => "the nodes of its pods",

@@ -1,6 +1,6 @@
 //! Pods and Services that nobody may reach, on both nodes: proven where they are alive, and only there.
 
-use super::run::{Said, suite};
+use super::run::{Said, calm_suite, suite};
 use super::world::{IMAGE, apply, kubectl, until};
 use std::time::Duration;
 
@@ -66,13 +66,6 @@ metadata: { name: closed, namespace: wt-test-closed }
 spec: { podSelector: { matchLabels: { app: server } }, policyTypes: [Ingress] }
 ";
 
-/// The client may reach nobody.
-const MUTE: &str = "apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: { name: mute, namespace: wt-test-closed }
-spec: { podSelector: { matchLabels: { app: client } }, policyTypes: [Egress] }
-";
-
 /// Puts the world into its right state.
 fn put() {
     apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {NAMESPACE} }}\n"));
@@ -91,7 +84,6 @@ fn put() {
         CLOSED.to_owned(),
     ];
     apply(&world.concat());
-    kubectl(&["-n", NAMESPACE, "delete", "networkpolicy", "mute", "--ignore-not-found"]);
     kubectl(&["-n", NAMESPACE, "wait", "pods", "-l", "in!=crash", "--for=condition=Ready", "--timeout=60s"]);
 }
 
@@ -106,7 +98,7 @@ pub(crate) fn services() {
         kubectl(&["-n", NAMESPACE, "get", "pod", "crash", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"])
     };
     until("it has crashed", Duration::from_secs(30), || crashes().parse::<u32>().is_ok_and(|count| count > 0));
-    let said = suite(SUITE, &["--patience", "25s"]);
+    let said = calm_suite(SUITE, &["--patience", "25s"]);
     let all = of_client(&said, &["right:80", "wrong:80", "nobody:80", "half:80", "crash:8080"]);
     assert_eq!(all, ["proven", "unproven", "unproven", "unproven", "unproven"], "{}", said.text);
     // A node reaches its own pods by right, and no other's.
@@ -131,13 +123,4 @@ pub(crate) fn replica_with_another_label() {
     kubectl(&["-n", NAMESPACE, "label", "pod", "two", "app=server", "--overwrite"]);
     assert_eq!((of_client(&said, &["right:80"]), said.code), (vec!["violated".to_owned()], 3), "{}", said.text);
     assert!(said.text.contains("wt-test-closed/two"), "{}", said.text);
-}
-
-/// A source that may send nothing is known to be alive since its node reaches it.
-pub(crate) fn mute_source() {
-    put();
-    apply(MUTE);
-    kubectl(&["-n", NAMESPACE, "delete", "networkpolicy", "closed"]);
-    let said = suite(SUITE, &["--only", "client -> (right|half)", "--patience", "25s"]);
-    assert_eq!(of_client(&said, &["right:80", "half:80"]), ["proven", "unproven"], "{}", said.text);
 }

@@ -453,7 +453,9 @@ impl Run<'_> {
         let judge = Judge::new(&self.plan, &self.fold.evidence);
         for check in &self.plan.swept {
             let judgement = judge.judge(check);
-            if matches!(judgement.verdict, Verdict::Violated(_)) {
+            // Also what opened and is not called violated must not be taken for silence.
+            let opened = check.flows.iter().any(|flow| self.fold.evidence.flow(*flow).opened > 0);
+            if opened || matches!(judgement.verdict, Verdict::Violated(_)) {
                 let named = check_ref(&self.plan, check);
                 open.push(check_result(&self.plan, &named, &judgement, &self.fold.evidence));
             }

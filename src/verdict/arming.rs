@@ -79,10 +79,12 @@ pub(super) fn startup(case: Case<'_>, check: &Check, id: FlowId) -> Startup {
     };
     let grace = case.evidence.canary.map_or(check.terms.grace, |canary| canary * 3);
     let since = |end: u64| Duration::from_micros(end.saturating_sub(first.start));
+    // A probe's time begins with its pod's. What is tried late, or only once, is no part of a start that is over.
+    let within_grace = |at: u64| Duration::from_micros(at) <= grace;
     let unbroken = seen.opened == seen.from_the_start.openings && !check.terms.startup_isolated;
     match seen.from_the_start.ended {
-        Some(end) if unbroken && since(end) <= grace => Startup::Leaked(since(end)),
-        None if unbroken && seen.streaks.last().is_some_and(|last| since(last.last()) < grace) => Startup::Leaking,
+        Some(end) if unbroken && within_grace(end) => Startup::Leaked(since(end)),
+        None if unbroken && seen.streaks.last().is_some_and(|last| within_grace(last.last())) => Startup::Leaking,
         Some(_) | None => Startup::Opened,
     }
 }

@@ -1144,6 +1144,16 @@ fn startup_leak_violates_where_it_is_not_to_be_or_lasts_or_returns_or_has_gaps()
 }
 
 #[test]
+fn opening_of_what_was_first_tried_after_the_grace_is_no_startup_leak() {
+    for (at, violated) in [(9_900, false), (10_100, true)] {
+        let mut scene = with_a_clone();
+        vouched(&mut scene, 60_000);
+        scene.read(DENIED, at, open());
+        assert_eq!(matches!(scene.deny(), Verdict::Violated(_)), violated, "{at} ms after the pod's start");
+    }
+}
+
+#[test]
 fn attempt_that_was_starved_does_not_break_a_startup_leak() {
     let mut scene = with_a_clone();
     vouched(&mut scene, 60_000);

@@ -39,7 +39,7 @@ fn world(workloads: usize) -> Inventory {
             }],
             workloads: vec![WorkloadRef { kind: WorkloadKind::Deployment, name: name.clone() }],
             host_network: false,
-            meshed: false,
+            has_proxy: false,
             ready: true,
             node: "node-1".into(),
             addresses: vec![[10, 1, (number / 250) as u8, (number % 250) as u8].into()],

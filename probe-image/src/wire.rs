@@ -235,6 +235,11 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// Whether anything came back from the address that was dialled.
+    pub fn is_answered(&self) -> bool {
+        self.passed.iter().any(|(stage, _)| *stage > Stage::Resolve)
+    }
+
     /// Whether nothing is known of the stage at which it stopped.
     pub fn is_unfinished(&self) -> bool {
         self.stop.as_ref().is_some_and(|stop| stop.how == How::Unfinished)

@@ -7,7 +7,7 @@ use super::RunnerClock;
 use crate::backend::{Arrival, ProbeFault};
 use crate::plan::{FlowId, Plan, ProbeId};
 use crate::verdict::{Cause, Clock, Evidence, MAX_WALL_ERROR_US, Opened, ProbeFailure, Reading, StageTimes, read};
-use crate::wire::{self, Beat, Body, Fault, Hello, Line, Sample, Stage};
+use crate::wire::{self, Beat, Body, Fault, Hello, Line, Sample};
 use std::time::Duration;
 
 /// A probe's silence in its own time that makes it faulty.
@@ -260,8 +260,7 @@ impl Fold {
             return folded.map_err(|error| ProbeFailure::Protocol(error.to_string()));
         }
         if let Some(peer) = sample.seen.peer {
-            let answered = sample.seen.passed.iter().any(|(stage, _)| *stage > Stage::Resolve);
-            self.evidence.flows[id.0 as usize].dialled(peer.ip(), answered);
+            self.evidence.flows[id.0 as usize].dialled(peer.ip(), sample.seen.is_answered());
         }
         let who = sample.seen.answer.as_ref().map(|answer| answer.who.as_str());
         let folded = self.evidence.flows[id.0 as usize].sample(

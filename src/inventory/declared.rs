@@ -36,7 +36,7 @@ pub(super) fn pod(declared: &DeclaredPod) -> Pod {
         ports: declared.ports.clone(),
         workloads: declared.workloads.clone(),
         host_network: declared.host_network,
-        meshed: declared.meshed,
+        has_proxy: declared.has_proxy,
         ready: declared.ready,
         node: match &declared.placement {
             Placement::Node(name) => name.clone(),

@@ -20,7 +20,7 @@ pub use identity::identity_labels;
 pub use manifest::{Objects, load_manifests, observe, read_cluster_policy, read_manifests};
 pub use surroundings::{PolicyState, Surroundings, changed_policies, spec_digest};
 
-use crate::model::{Family, Port, Transport, WorkloadRef};
+use crate::model::{Family, ObjectRef, Port, Transport, WorkloadKind, WorkloadRef};
 use k8s_openapi::api::networking::v1::NetworkPolicySpec;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -80,12 +80,13 @@ impl Inventory {
         nodes.any(|of| of.labels.get("kubernetes.io/os").is_some_and(|os| os == "windows"))
     }
 
-    /// Whether a mesh's proxy is on every path to and from a pod, by itself or by its namespace's label.
+    /// Whether a mesh's proxy is on every path to and from a pod: in a container of its own, or on its node by its or its
+    /// namespace's label.
     pub fn is_meshed(&self, pod: &Pod) -> bool {
         let mode = |labels: &Labels| labels.get(DATAPLANE_MODE).cloned();
         let of_namespace = || self.namespaces.get(&pod.namespace).and_then(|namespace| mode(&namespace.labels));
         let ambient = || mode(&pod.labels).or_else(of_namespace).is_some_and(|mode| mode == "ambient");
-        !pod.host_network && (pod.meshed || ambient())
+        !pod.host_network && (pod.has_proxy || ambient())
     }
 }
 
@@ -127,8 +128,8 @@ pub struct DeclaredPod {
     pub workloads: Vec<WorkloadRef>,
     /// Whether it shares its node's network and so its identity.
     pub host_network: bool,
-    /// Whether a mesh's proxy is in it, or it is in an ambient mesh by its own label.
-    pub meshed: bool,
+    /// Whether a mesh's proxy is in a container of its own.
+    pub has_proxy: bool,
     /// Whether it is ready. A declared pod is, unless its status says otherwise.
     pub ready: bool,
     /// Where it shall run.
@@ -165,8 +166,8 @@ pub struct Pod {
     pub workloads: Vec<WorkloadRef>,
     /// Whether it shares its node's network and so its identity.
     pub host_network: bool,
-    /// Whether a mesh's proxy is on every path to and from it: in a container of its own, or on its node.
-    pub meshed: bool,
+    /// Whether a mesh's proxy is in a container of its own.
+    pub has_proxy: bool,
     /// Whether it is ready.
     pub ready: bool,
     /// Its node's name.
@@ -184,6 +185,12 @@ impl Pod {
     /// The address in a family.
     pub fn address(&self, family: Family) -> Option<IpAddr> {
         self.addresses.iter().copied().find(|address| Family::of(*address) == family)
+    }
+
+    /// The outermost workload that owns it, or the pod itself.
+    pub fn outermost_workload(&self) -> WorkloadRef {
+        let outermost = self.workloads.iter().rev().find(|workload| workload.kind != WorkloadKind::Pod);
+        outermost.cloned().unwrap_or_else(|| WorkloadRef { kind: WorkloadKind::Pod, name: self.name.clone() })
     }
 
     /// The port that a name stands for on this pod.
@@ -225,6 +232,13 @@ pub struct Service {
     pub publish_not_ready: bool,
     /// Whether a node's packets go to pods of that node only (`internalTrafficPolicy: Local`); without one they are dropped.
     pub local_only: bool,
+}
+
+impl Service {
+    /// Which object it is.
+    pub fn object(&self) -> ObjectRef {
+        ObjectRef { namespace: self.namespace.clone(), kind: "Service".to_owned(), name: self.name.clone() }
+    }
 }
 
 /// What a Service is reached by.

@@ -1,11 +1,10 @@
 //! What vouches together for a Service that no single sender is sure to get through to.
 
-use super::ends::party_of;
+use super::ends::{party_of, transport};
 use super::expand::{selects, target_on};
 use super::{FlowId, Party, TargetKey};
 use crate::inventory::{Inventory, Pod};
-use crate::model::{Family, Transport};
-use crate::wire;
+use crate::model::Family;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -53,10 +52,7 @@ pub(super) fn dialled(inventory: &Inventory, key: &TargetKey, party: &Party) -> 
     if nodes.len() < 2 {
         return None;
     }
-    let transport = match key.transport {
-        wire::Transport::Tcp => Transport::Tcp,
-        wire::Transport::Udp => Transport::Udp,
-    };
+    let transport = transport(key.transport);
     let is_it = |of: &&crate::inventory::Service| (&of.namespace, &of.name) == (&service.namespace, &service.name);
     let service = inventory.services.iter().find(is_it)?;
     let is_port =

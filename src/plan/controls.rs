@@ -56,7 +56,15 @@ const MAX_CROSSINGS: usize = 2;
 const MAX_WITNESSES: usize = 6;
 
 /// Adds controls for every check.
-pub(super) fn add(builder: &mut Builder, suites: &[Suite], ends: &Ends<'_>, landmarks: &Landmarks) {
+///
+/// `predictions` say whom policies admit; without them, since the policies cannot be read, nobody is known to be.
+pub(super) fn add<'a>(
+    builder: &mut Builder,
+    suites: &[Suite],
+    ends: &'a Ends<'a>,
+    landmarks: &'a Landmarks,
+    predictions: Option<&mut Predictions<'a>>,
+) {
     let inventory = ends.inventory;
     let mut this = Controls {
         pods: inventory.pods.iter().map(|pod| ((pod.namespace.as_str(), pod.name.as_str()), pod)).collect(),
@@ -64,8 +72,7 @@ pub(super) fn add(builder: &mut Builder, suites: &[Suite], ends: &Ends<'_>, land
         ends,
         landmarks,
         builder,
-        // Where policies cannot be read, nobody is known to be admitted.
-        predictions: Predictions::new(inventory).ok(),
+        predictions,
         crossed: HashSet::new(),
     };
     let (allowed, denied) = this.sampled();
@@ -91,7 +98,7 @@ struct Controls<'a, 'b> {
     ends: &'a Ends<'a>,
     landmarks: &'a Landmarks,
     builder: &'b mut Builder,
-    predictions: Option<Predictions<'a>>,
+    predictions: Option<&'b mut Predictions<'a>>,
     /// Crossings to the pods of a node that were looked for: beside whom, from whom, to which node, in which family.
     crossed: HashSet<(Vantage, Vantage, String, Family)>,
 }
@@ -254,7 +261,7 @@ impl Controls<'_, '_> {
     fn admits(&mut self, vantage: &Vantage, to: &Arc<TargetKey>, party: &Arc<Party>) -> Option<bool> {
         let (to, party) = (Arc::clone(to), Arc::clone(party));
         let flow = Flow { probe: ProbeId(0), to, party, opens_at: Stage::Connect, waits: Waits::default() };
-        self.predictions.as_mut()?.flow(vantage, &flow).map(|answer| answer == Expected::Allowed)
+        self.predictions.as_deref_mut()?.flow(vantage, &flow).map(|answer| answer == Expected::Allowed)
     }
 
     /// Where no other pod tries the same target, one pod of each of a few workloads does: those that the policies admit, or

@@ -4,7 +4,7 @@ use super::expand::{Place, find};
 use super::predict::{Predictions, Seen};
 use super::{Party, Plan, Vantage};
 use crate::inventory::{Inventory, Pod};
-use crate::policy::{Direction, InvalidPolicy, PolicyName, Selects};
+use crate::policy::{Direction, PolicyName, Selects};
 use crate::suite::Suite;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -55,11 +55,13 @@ impl Touched {
 }
 
 /// Looks at every flow of every check.
-///
-/// # Errors
-/// [`InvalidPolicy`]: the first policy that no API server would have taken.
-pub(super) fn coverage(plan: &Plan, suites: &[Suite], inventory: &Inventory) -> Result<Coverage, InvalidPolicy> {
-    let (policies, rules) = of_policies(plan, inventory)?;
+pub(super) fn coverage(
+    plan: &Plan,
+    suites: &[Suite],
+    inventory: &Inventory,
+    predictions: &Predictions<'_>,
+) -> Coverage {
+    let (policies, rules) = of_policies(plan, predictions);
     let (mut pods, mut nodes): (BTreeSet<(&str, &str)>, BTreeSet<&str>) = (BTreeSet::new(), BTreeSet::new());
     for flow in plan.checks.iter().flat_map(|check| &check.flows).map(|flow| plan.flow(*flow)) {
         let vantage = plan.vantage(flow.probe);
@@ -80,20 +82,19 @@ pub(super) fn coverage(plan: &Plan, suites: &[Suite], inventory: &Inventory) -> 
     let touched = |pod: &Pod| pods.contains(&(pod.namespace.as_str(), pod.name.as_str()));
     let of_pods = inventory.pods.iter().filter(|pod| !pod.host_network).map(|pod| (pod.full_name(), touched(pod)));
     let of_nodes = inventory.nodes.iter().map(|node| (node.name.clone(), nodes.contains(node.name.as_str())));
-    Ok(Coverage {
+    Coverage {
         policies: Touched::of(&policies),
         rules: Touched::of(&rules),
         pairs: pairs(plan, suites, inventory),
         pods: Touched::of(&of_pods.collect()),
         nodes: Touched::of(&of_nodes.collect()),
-    })
+    }
 }
 
 type ByName = BTreeMap<String, bool>;
 
 /// Policies by direction and their rules, and whether any flow of a check meets them.
-fn of_policies(plan: &Plan, inventory: &Inventory) -> Result<(ByName, ByName), InvalidPolicy> {
-    let predictions = Predictions::new(inventory)?;
+fn of_policies(plan: &Plan, predictions: &Predictions<'_>) -> (ByName, ByName) {
     let (mut policies, mut rules) = (ByName::new(), ByName::new());
     let title = |policy: &PolicyName, direction: Direction| format!("{} for {}", policy, direction.as_str());
     let rule_title = |policy: &PolicyName, direction: Direction, number: usize, origin: &str| {
@@ -106,20 +107,26 @@ fn of_policies(plan: &Plan, inventory: &Inventory) -> Result<(ByName, ByName), I
             rules.insert(rule_title(policy, direction, index + 1, origin), false);
         }
     }
+    let mut left = policies.len() + rules.len();
+    let touch = |all: &mut ByName, name: String| usize::from(all.insert(name, true) == Some(false));
     let mut seen = Seen::new();
     for flow in plan.checks.iter().flat_map(|check| &check.flows).map(|flow| plan.flow(*flow)) {
+        if left == 0 {
+            break;
+        }
         for walk in predictions.explain_unseen(plan.vantage(flow.probe), flow, &mut seen) {
             for side in &walk.sides {
                 for step in side.policies.iter().filter(|step| step.selects == Selects::Yes) {
-                    policies.insert(title(&step.policy, side.direction), true);
+                    left -= touch(&mut policies, title(&step.policy, side.direction));
                     for rule in step.rules.iter().filter(|rule| rule.peer.holds && rule.port.holds) {
-                        rules.insert(rule_title(&step.policy, side.direction, rule.number, &rule.origin), true);
+                        let title = rule_title(&step.policy, side.direction, rule.number, &rule.origin);
+                        left -= touch(&mut rules, title);
                     }
                 }
             }
         }
     }
-    Ok((policies, rules))
+    (policies, rules)
 }
 
 /// Who a suite's endpoints are, for looking up flows.

@@ -4,7 +4,7 @@ use super::expand::{Found, FoundPort, Place, cluster_addresses, selects};
 use super::request::Ask;
 use super::{Party, TargetKey, Vantage};
 use crate::inventory::{Inventory, Labels, Pod, Service, identity_labels};
-use crate::model::{Family, ObjectRef, Transport};
+use crate::model::{Family, Transport};
 use crate::suite::{Locator, Spread, Vehicle};
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -176,6 +176,14 @@ impl<'a> Ends<'a> {
     }
 }
 
+/// The transport that was probed.
+pub(super) fn transport(probed: wire::Transport) -> Transport {
+    match probed {
+        wire::Transport::Tcp => Transport::Tcp,
+        wire::Transport::Udp => Transport::Udp,
+    }
+}
+
 /// The transport on the wire; SCTP cannot be probed.
 fn probed(transport: Transport) -> Option<wire::Transport> {
     match transport {
@@ -222,7 +230,7 @@ pub(super) fn service_party(service: &Service, inventory: &Inventory) -> Party {
     }
     let nodes: BTreeSet<&str> = backends.values().copied().collect();
     Party::Service {
-        service: ObjectRef { namespace: service.namespace.clone(), kind: "Service".into(), name: service.name.clone() },
+        service: service.object(),
         nodes: nodes.into_iter().map(str::to_owned).collect(),
         pods: backends.into_keys().collect(),
     }

@@ -26,6 +26,8 @@ struct Wanted<'f> {
     ask: Ask,
     expected: Expected,
     line: Option<&'f Line>,
+    /// The line's, over the suite's.
+    settings: Settings,
     place: FilePlace,
 }
 
@@ -131,8 +133,7 @@ impl<'a, 'b> Pass<'a, 'b> {
     /// that is allowed: a firewall that goes by names lets through who says the right one.
     fn disguised(&self, wanted: &Wanted<'_>, key: &TargetKey) -> Vec<TargetKey> {
         let outside = matches!(self.found[wanted.target.0].place, Place::Outside(_));
-        let chosen = self.suite.settings.server_name.is_some()
-            || wanted.line.is_some_and(|line| line.settings.server_name.is_some());
+        let chosen = wanted.settings.server_name.is_some();
         let is_address = key.name.is_none() && key.port == 443;
         if wanted.expected != Expected::Denied || !outside || !is_address || chosen {
             return Vec::new();
@@ -246,11 +247,7 @@ impl<'a, 'b> Pass<'a, 'b> {
             TargetWhat::Url(url) => Some(url),
             TargetWhat::KnownPorts(_) | TargetWhat::Port(_) | TargetWhat::Range { .. } => None,
         };
-        let mut settings = line.settings.over(&self.suite.settings);
-        if url.is_some_and(|url| url.method != "GET") {
-            // The line's own, written before its URL.
-            settings.method.clone_from(&line.settings.method);
-        }
+        let settings = line.settings.over(&self.suite.settings);
         found_ports
             .into_iter()
             .map(|port| Wanted {
@@ -260,6 +257,7 @@ impl<'a, 'b> Pass<'a, 'b> {
                 port,
                 expected: line.expected,
                 line: Some(line),
+                settings: settings.clone(),
                 place: line.place.clone(),
             })
             .collect()
@@ -292,6 +290,7 @@ impl<'a, 'b> Pass<'a, 'b> {
                 ask,
                 expected: Expected::Denied,
                 line: Some(line),
+                settings: settings.clone(),
                 place: line.place.clone(),
             };
             let mut parties = BTreeSet::new();
@@ -340,6 +339,7 @@ impl<'a, 'b> Pass<'a, 'b> {
                         ask,
                         expected: Expected::Denied,
                         line: None,
+                        settings: self.suite.settings.clone(),
                         place: place.clone(),
                     };
                     self.check(&wanted, true);
@@ -419,8 +419,6 @@ impl<'a, 'b> Pass<'a, 'b> {
 
     /// A check with its name, its line and its terms.
     fn describe(&self, wanted: &Wanted<'_>, flows: Vec<FlowId>, standing: Standing) -> Check {
-        let none = Settings::default();
-        let settings = wanted.line.map_or(&none, |line| &line.settings);
         let (source, target) = (&self.found[wanted.source.0], &self.found[wanted.target.0]);
         let target_label = match &wanted.ask.label {
             Some(url) => url.clone(),
@@ -449,7 +447,7 @@ impl<'a, 'b> Pass<'a, 'b> {
                 tags: wanted.line.map_or(Vec::new(), |line| line.tags.clone()),
                 id: id.cloned(),
             },
-            terms: Terms::of(wanted.expected, settings, &self.suite.settings, self.environment, wanted.ask.demand),
+            terms: Terms::of(wanted.expected, &wanted.settings, self.environment, wanted.ask.demand),
             flows,
             retired: Vec::new(),
             scope: Scope { source_nodes: source_nodes.len(), target_pods: target.pods.len() },
@@ -477,8 +475,7 @@ impl<'a, 'b> Pass<'a, 'b> {
         if let Some(why) = &wanted.ask.unprovable {
             return Standing::Unprovable(why.clone());
         }
-        let demand = wanted.line.and_then(|line| line.settings.demand).or(self.suite.settings.demand);
-        if demand == Some(crate::suite::Demand::A3) && wanted.expected == Expected::Allowed {
+        if wanted.settings.demand == Some(crate::suite::Demand::A3) && wanted.expected == Expected::Allowed {
             return Standing::Unprovable("A3 needs a mesh identity, which is not observed here".into());
         }
         Standing::Provable

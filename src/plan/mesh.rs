@@ -47,7 +47,7 @@ mod tests {
     use crate::wire::Request;
     use std::sync::Arc;
 
-    fn pod(namespace: &str, name: &str, meshed: bool) -> Pod {
+    fn pod(namespace: &str, name: &str, has_proxy: bool) -> Pod {
         Pod {
             namespace: namespace.into(),
             name: name.into(),
@@ -56,7 +56,7 @@ mod tests {
             ports: vec![],
             workloads: vec![],
             host_network: false,
-            meshed,
+            has_proxy,
             ready: true,
             node: "n".into(),
             addresses: vec![],

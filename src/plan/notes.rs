@@ -24,11 +24,7 @@ pub(super) fn vehicles(suite: &Suite) -> impl Iterator<Item = String> {
         .lines
         .iter()
         .flat_map(|line| &line.sources)
-        .flat_map(|subject| match subject {
-            Subject::Endpoint(id) => std::slice::from_ref(id),
-            Subject::Group(members) => members,
-            Subject::All => &[],
-        })
+        .flat_map(Subject::members)
         .copied()
         .collect();
     let everybody =
@@ -97,7 +93,7 @@ mod tests {
             ports: vec![],
             workloads: vec![],
             host_network: false,
-            meshed: false,
+            has_proxy: false,
             ready: true,
             node: "node-1".into(),
             addresses: vec![],

@@ -4,26 +4,18 @@
 //! a verdict: nothing in `verdict` can reach it.
 
 use super::builder::Builder;
+use super::ends::transport;
+use super::expand::{selects, target_on};
 use super::{Check, Flow, FlowId, Party, Plan, Prediction, Vantage};
-use crate::inventory::{Inventory, Pod, Service, TargetPort};
+use crate::inventory::{Inventory, Pod, Service};
 use crate::model::{Family, ObjectRef, Port, Transport};
 use crate::policy::{BothSides, Direction, End, Explainer, Explanation, InvalidPolicy, PolicyName, Predictor};
 use crate::suite::Expected;
-use crate::wire;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
-/// Predicts every flow that is planned, and every check; what cannot be done is told first.
-pub(super) fn add(builder: &mut Builder, inventory: &Inventory) {
-    let told = match predict(builder, inventory) {
-        Ok(()) => contradictions(&builder.checks),
-        Err(error) => vec![format!("nothing is predicted: failed to {error}")],
-    };
-    builder.notes.extend(told);
-}
-
-fn predict(builder: &mut Builder, inventory: &Inventory) -> Result<(), InvalidPolicy> {
-    let mut this = Predictions::new(inventory)?;
+/// Predicts every flow that is planned, and every check.
+pub(super) fn add(builder: &mut Builder, this: &mut Predictions<'_>) {
     let mut predicted = BTreeMap::new();
     for (index, flow) in builder.flows.iter().enumerate() {
         let vantage = &builder.probes[flow.probe.0 as usize];
@@ -45,7 +37,8 @@ fn predict(builder: &mut Builder, inventory: &Inventory) -> Result<(), InvalidPo
         }
     }
     builder.predicted = predicted;
-    Ok(())
+    let told = contradictions(&builder.checks);
+    builder.notes.extend(told);
 }
 
 /// The answer of all flows: one that they share, or none where they differ (`Some(None)`). Nothing is said of a check of
@@ -197,11 +190,7 @@ impl<'a> Predictions<'a> {
     }
 
     fn arrivals<'f>(&self, flow: &'f Flow) -> Option<Vec<Arrival<'f>>> {
-        let transport = match flow.to.transport {
-            wire::Transport::Tcp => Transport::Tcp,
-            wire::Transport::Udp => Transport::Udp,
-        };
-        let port = Port::new(flow.to.port, transport)?;
+        let port = Port::new(flow.to.port, transport(flow.to.transport))?;
         match &*flow.party {
             Party::Pod { namespace, name, .. } => {
                 let number = self.pods.get(&(namespace.as_str(), name.as_str()))?;
@@ -220,16 +209,13 @@ impl<'a> Predictions<'a> {
     /// The pods behind a Service's port, and their own port: policies see packets after translation.
     fn behind<'e>(&self, service: &Service, port: Port) -> Option<Vec<Arrival<'e>>> {
         let of = service.ports.iter().find(|of| of.port == port)?;
-        let target = |pod: &Pod| match &of.target {
-            TargetPort::Number(number) => Port::new(*number, port.transport()),
-            TargetPort::Name(name) => pod.named_port(name, port.transport()),
-        };
+        let target = |pod: &Pod| Port::new(target_on(&of.target, port.transport(), pod)?, port.transport());
         let backends = self
             .inventory
             .pods
             .iter()
             .enumerate()
-            .filter(|(_, pod)| super::expand::selects(service, pod) && (pod.ready || service.publish_not_ready));
+            .filter(|(_, pod)| selects(service, pod) && (pod.ready || service.publish_not_ready));
         Some(backends.filter_map(|(number, pod)| Some(Arrival { end: End::Pod(number), port: target(pod)? })).collect())
     }
 }

@@ -115,7 +115,8 @@ pub(super) fn ask(
 
 fn by_url(target: &Found<'_>, url: &Url, port: u16, settings: &Settings, environment: Environment) -> Ask {
     let server_name = settings.server_name.clone().or_else(|| host_of(target));
-    let method = settings.method.clone().unwrap_or_else(|| url.method.clone());
+    // The settings' method was written into the URL when the suite was read.
+    let method = url.method.clone();
     let label = if method == "GET" { url.text.clone() } else { format!("{method} {}", without_method(&url.text)) };
     let tls = Tls { server_name: server_name.clone(), alpn: settings.alpn.clone() };
     let http = |tls: Option<Tls>, default_port: u16| {

@@ -6,7 +6,7 @@ use super::coverage::coverage;
 use super::ends::Ends;
 use super::lines::Pass;
 use super::notes::vehicles;
-use super::predict;
+use super::predict::{self, Predictions};
 use super::sweep;
 use super::terms::Environment;
 use super::{Plan, Standing, SuiteRef};
@@ -106,10 +106,13 @@ pub fn resolve(
     for workload in &selection.sweep {
         sweep::add(&mut builder, &ends, environment, workload)?;
     }
-    controls::add(&mut builder, suites, &ends, landmarks);
-    predict::add(&mut builder, inventory);
+    let mut predictions = Predictions::new(inventory);
+    controls::add(&mut builder, suites, &ends, landmarks, predictions.as_mut().ok());
+    match &mut predictions {
+        Ok(predictions) => predict::add(&mut builder, predictions),
+        Err(error) => builder.notes.push(format!("nothing is predicted: failed to {error}")),
+    }
     let mut plan = builder.finish(environment, inventory);
-    // Where nothing can be predicted, the notes say why.
-    plan.coverage = coverage(&plan, suites, inventory).ok();
+    plan.coverage = predictions.ok().map(|predictions| coverage(&plan, suites, inventory, &predictions));
     Ok(plan)
 }

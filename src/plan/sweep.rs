@@ -20,7 +20,7 @@ use super::{Check, LineRef, Party, Scope, Standing, TargetKey, Vantage};
 use crate::inventory::{Inventory, Pod};
 use crate::model::{ObjectRef, Port, Transport, WorkloadKind, WorkloadRef};
 use crate::source::Place as FilePlace;
-use crate::suite::{Endpoint, Expected, Locator, PortItem, PortRef, Settings, Spread};
+use crate::suite::{Endpoint, Expected, INSTANCE_METADATA, Locator, PortItem, Settings, Spread, WIRE_SERVER};
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -28,9 +28,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Addresses at which clouds answer about a machine, its credentials among them: most clouds, Alibaba Cloud, Azure's host
 /// agent, AWS over IPv6 (each cloud's documentation of its instance metadata).
 pub const METADATA: [IpAddr; 4] = [
-    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    INSTANCE_METADATA,
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    WIRE_SERVER,
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
 ];
 
@@ -54,7 +54,7 @@ pub(super) fn add(
     environment: Environment,
     workload: &ObjectRef,
 ) -> Result<(), PlanError> {
-    let source = endpoint(&workload.to_string(), locator(workload)?);
+    let source = Endpoint::of(&workload.to_string(), locator(workload)?);
     let found = find(&source, ends.inventory);
     let Some(vantage) = ends.vantages(&found, Some(Spread::One)).into_iter().next() else {
         return Err(PlanError::NoWorkload(found.absence(ends.inventory)));
@@ -88,10 +88,6 @@ fn wire_demand(environment: Environment) -> crate::suite::Demand {
     }
 }
 
-fn endpoint(label: &str, locator: Locator) -> Endpoint {
-    Endpoint { label: label.to_owned(), locator, service: None, ports: None, vehicle: None, place: place(), used: true }
-}
-
 fn place() -> FilePlace {
     FilePlace { file: "command line".to_owned(), line: 1, column: 1 }
 }
@@ -121,12 +117,11 @@ fn targets(inventory: &Inventory) -> Vec<Endpoint> {
         let (label, locator) = owner(pod);
         workloads.insert(label, locator);
     }
-    let mut targets: Vec<Endpoint> = workloads.into_iter().map(|(label, locator)| endpoint(&label, locator)).collect();
+    let mut targets: Vec<Endpoint> = workloads.into_iter().map(|(label, locator)| Endpoint::of(&label, locator)).collect();
     for service in inventory.services.iter().filter(|service| !cluster_addresses(service).is_empty()) {
-        let object =
-            ObjectRef { namespace: service.namespace.clone(), kind: "Service".into(), name: service.name.clone() };
-        let mut target = endpoint(&object.to_string(), Locator::Service { service: object });
-        target.ports = Some(service.ports.iter().map(|port| item(port.port)).collect());
+        let object = service.object();
+        let mut target = Endpoint::of(&object.to_string(), Locator::Service { service: object });
+        target.ports = Some(service.ports.iter().map(|port| port.port.into()).collect());
         targets.push(target);
     }
     let node_ports = inventory
@@ -136,25 +131,20 @@ fn targets(inventory: &Inventory) -> Vec<Endpoint> {
         .filter_map(|port| Port::new(port.node_port?, port.port.transport()));
     let on_nodes = ON_NODES.into_iter().filter_map(|number| Port::new(number, Transport::Tcp));
     let on_nodes: BTreeSet<Port> = on_nodes.chain(node_ports).collect();
-    let mut nodes = endpoint("nodes", Locator::Nodes);
-    nodes.ports = Some(on_nodes.into_iter().map(item).collect());
+    let mut nodes = Endpoint::of("nodes", Locator::Nodes);
+    nodes.ports = Some(on_nodes.into_iter().map(PortItem::from).collect());
     targets.push(nodes);
     for address in METADATA {
-        let mut target = endpoint(&address.to_string(), Locator::Address(address));
-        target.ports = Port::new(METADATA_PORT, Transport::Tcp).map(|port| vec![item(port)]);
+        let mut target = Endpoint::of(&address.to_string(), Locator::Address(address));
+        target.ports = Port::new(METADATA_PORT, Transport::Tcp).map(|port| vec![port.into()]);
         targets.push(target);
     }
     targets
 }
 
-fn item(port: Port) -> PortItem {
-    PortItem { port: PortRef::Number(port.number()), transport: port.transport() }
-}
-
 /// The outermost workload of a pod, or the pod itself.
 fn owner(pod: &Pod) -> (String, Locator) {
-    let outermost = pod.workloads.iter().rev().find(|workload| workload.kind != WorkloadKind::Pod);
-    let workload = outermost.cloned().unwrap_or(WorkloadRef { kind: WorkloadKind::Pod, name: pod.name.clone() });
+    let workload = pod.outermost_workload();
     (format!("{}/{workload}", pod.namespace), Locator::Workload { namespace: pod.namespace.clone(), workload })
 }
 
@@ -250,7 +240,7 @@ impl Sweep<'_, '_> {
                 tags: Vec::new(),
                 id: Some("sweep".to_owned()),
             },
-            terms: Terms::of(Expected::Denied, &none, &none, self.environment, demand),
+            terms: Terms::of(Expected::Denied, &none, self.environment, demand),
             flows,
             retired: Vec::new(),
             scope: Scope { source_nodes: 1, target_pods: 0 },

@@ -56,32 +56,28 @@ impl Terms {
         self.demand == Demand::D2Record
     }
 
-    /// Fills in defaults: a line's settings go before the suite's. `answer` is the tier that the request's answer
-    /// should reach.
-    pub fn of(expected: Expected, line: &Settings, suite: &Settings, environment: Environment, answer: Demand) -> Self {
+    /// Fills in defaults. `settings` are a line's over its suite's; `answer` is the tier that the request's answer should
+    /// reach.
+    pub fn of(expected: Expected, settings: &Settings, environment: Environment, answer: Demand) -> Self {
         let lab = environment == Environment::Lab;
-        let pick = |of: fn(&Settings) -> Option<Duration>| of(line).or(of(suite));
+        let seconds = |in_lab, in_cluster| Duration::from_secs(if lab { in_lab } else { in_cluster });
         let demand = match expected {
-            Expected::Denied => {
-                line.demand.or(suite.demand).filter(|demand| demand.is_for_denials()).unwrap_or(Demand::D2)
-            }
-            Expected::Allowed => {
-                line.demand.or(suite.demand).filter(|demand| !demand.is_for_denials()).unwrap_or(answer)
-            }
+            Expected::Denied => settings.demand.filter(|demand| demand.is_for_denials()).unwrap_or(Demand::D2),
+            Expected::Allowed => settings.demand.filter(|demand| !demand.is_for_denials()).unwrap_or(answer),
         };
         Self {
-            settle: pick(|s| s.settle).unwrap_or(if lab { Duration::ZERO } else { Duration::from_secs(1) }),
-            hold: pick(|s| s.hold).unwrap_or(Duration::from_secs(if lab { 2 } else { 3 })),
-            unarmed_hold: pick(|s| s.hold).unwrap_or(Duration::from_secs(if lab { 2 } else { 15 })),
-            grace: Duration::from_secs(if lab { 0 } else { 10 }),
-            patience: pick(|s| s.patience).unwrap_or(Duration::from_secs(if lab { 10 } else { 60 })),
-            samples: line.samples.or(suite.samples).unwrap_or(MIN_SAMPLES),
-            deadline: pick(|s| s.deadline).unwrap_or(MIN_DEADLINE),
+            settle: settings.settle.unwrap_or(seconds(0, 1)),
+            hold: settings.hold.unwrap_or(seconds(2, 3)),
+            unarmed_hold: settings.hold.unwrap_or(seconds(2, 15)),
+            grace: seconds(0, 10),
+            patience: settings.patience.unwrap_or(seconds(10, 60)),
+            samples: settings.samples.unwrap_or(MIN_SAMPLES),
+            deadline: settings.deadline.unwrap_or(MIN_DEADLINE),
             demand,
-            startup_isolated: line.startup_isolated.or(suite.startup_isolated).unwrap_or(false),
-            mechanism: line.mechanism.or(suite.mechanism),
-            status: line.status.or(suite.status),
-            spread: line.spread.or(suite.spread).unwrap_or(Spread::Nodes),
+            startup_isolated: settings.startup_isolated.unwrap_or(false),
+            mechanism: settings.mechanism,
+            status: settings.status,
+            spread: settings.spread.unwrap_or(Spread::Nodes),
         }
     }
 }

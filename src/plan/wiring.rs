@@ -96,37 +96,25 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, probes: Range<usize>) -> Ve
         let rate = rate_of(plan, flow, usage.checked);
         let accepted = accepted(plan, flow, usage.checked);
         let nth = of.flows.len() as u32;
-        let pace = match usage {
-            _ if flow.to.once && matches!(flow.to.request, wire::Request::Http(_)) => {
-                // In the middle of what the controls and the source's own flows show.
-                let start = usage.start_ms + usage.settle_ms + ONCE_AFTER_MS;
-                Pace { bursts_ms: vec![start], interval_ms: 0, attempts: Some(1), single: true, accepted: None }
-            }
-            _ if flow.to.once => {
-                sweeps[flow.probe.0 as usize] += 1;
-                let armed = if plan.created.contains(&flow.probe) { SWEEP_AFTER_MS } else { 0 };
-                let start = usage.start_ms + armed + sweeps[flow.probe.0 as usize] * SWEEP_STEP_MS;
-                Pace { bursts_ms: vec![start], interval_ms: 0, attempts: Some(1), single: true, accepted: None }
-            }
-            _ if through.contains_key(&id) => Pace {
-                bursts_ms: vec![usage.start_ms],
-                interval_ms: through[&id],
-                attempts: None,
-                single: true,
-                accepted,
-            },
-            _ if rate.is_stretched => {
-                let interval_ms = rate.interval.as_millis() as u32;
-                // Golden-section steps spread any number of starts evenly over the interval.
-                let start = usage.start_ms + ((f64::from(nth) * 0.618_034).fract() * f64::from(interval_ms)) as u32;
-                Pace { bursts_ms: vec![start], interval_ms, attempts: None, single: true, accepted }
-            }
-            _ => {
-                let start = usage.start_ms + (nth * 7) % SPREAD_MS;
-                let second = start + usage.settle_ms + SECOND_BURST_MS;
-                let interval_ms = rate.interval.as_millis() as u32;
-                Pace { bursts_ms: vec![start, second], interval_ms, attempts: None, single: false, accepted }
-            }
+        let at = |bursts_ms, interval_ms, single| Pace { bursts_ms, interval_ms, attempts: None, single, accepted };
+        let once = |start| Pace { attempts: Some(1), accepted: None, ..at(vec![start], 0, true) };
+        let interval_ms = millis(rate.interval);
+        let pace = if flow.to.once && matches!(flow.to.request, wire::Request::Http(_)) {
+            // In the middle of what the controls and the source's own flows show.
+            once(usage.start_ms + usage.settle_ms + ONCE_AFTER_MS)
+        } else if flow.to.once {
+            sweeps[flow.probe.0 as usize] += 1;
+            let armed = if plan.created.contains(&flow.probe) { SWEEP_AFTER_MS } else { 0 };
+            once(usage.start_ms + armed + sweeps[flow.probe.0 as usize] * SWEEP_STEP_MS)
+        } else if let Some(interval_ms) = through.get(&id) {
+            at(vec![usage.start_ms], *interval_ms, true)
+        } else if rate.is_stretched {
+            // Golden-section steps spread any number of starts evenly over the interval.
+            let spread = (f64::from(nth) * 0.618_034).fract() * f64::from(interval_ms);
+            at(vec![usage.start_ms + spread as u32], interval_ms, true)
+        } else {
+            let start = usage.start_ms + (nth * 7) % SPREAD_MS;
+            at(vec![start, start + usage.settle_ms + SECOND_BURST_MS], interval_ms, false)
         };
         of.flows.push(wire::Flow {
             id: id.0,

@@ -3,7 +3,7 @@
 use super::flow::Predictor;
 use super::ports::{PortSet, SetId};
 use super::universe::Entity;
-use crate::model::{Family, ObjectRef, WorkloadKind};
+use crate::model::{Family, ObjectRef, WorkloadRef};
 use serde::{Serialize, Serializer};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -189,15 +189,8 @@ pub(super) struct Standing {
 
 /// The outermost workload of a pod, or the pod itself.
 pub(super) fn workload_of(pod: &crate::inventory::Pod) -> ObjectRef {
-    let outermost = pod.workloads.iter().rev().find(|workload| workload.kind != WorkloadKind::Pod);
-    match outermost {
-        Some(workload) => ObjectRef {
-            namespace: pod.namespace.clone(),
-            kind: workload.kind.as_str().to_owned(),
-            name: workload.name.clone(),
-        },
-        None => ObjectRef { namespace: pod.namespace.clone(), kind: "Pod".to_owned(), name: pod.name.clone() },
-    }
+    let WorkloadRef { kind, name } = pod.outermost_workload();
+    ObjectRef { namespace: pod.namespace.clone(), kind: kind.as_str().to_owned(), name }
 }
 
 impl ConnectionMap {

@@ -5,7 +5,7 @@
 //! stands for a number, are found by the planner. So is whatever lies beyond the budget of this search.
 
 use super::lines::{PlacedLine, shown};
-use super::names::{Names, has_pods, members};
+use super::names::{Names, has_pods};
 use super::ports::NamedPorts;
 use super::{Endpoint, EndpointId, Expected, PortItem, PortRef, Settings, Subject, TargetItem, TargetWhat, Url};
 use crate::model::Transport;
@@ -269,24 +269,14 @@ impl<'a> Search<'a> {
 /// The endpoints of a subject, `star` for `*`.
 fn endpoints(subject: &Subject, star: &[EndpointId]) -> Vec<EndpointId> {
     match subject {
-        Subject::Endpoint(_) | Subject::Group(_) => members(subject).to_vec(),
+        Subject::Endpoint(_) | Subject::Group(_) => subject.members().to_vec(),
         Subject::All => star.to_vec(),
     }
 }
 
 /// Whether two lines send the same: other headers may rightly get another answer.
 fn same_request(a: &Settings, b: &Settings, defaults: &Settings) -> bool {
-    fn one<'a, T>(own: Option<&'a T>, default: Option<&'a T>) -> Option<&'a T> {
-        own.or(default)
-    }
-    fn many<'a, T>(own: &'a [T], default: &'a [T]) -> &'a [T] {
-        if own.is_empty() { default } else { own }
-    }
-    many(&a.headers, &defaults.headers) == many(&b.headers, &defaults.headers)
-        && many(&a.alpn, &defaults.alpn) == many(&b.alpn, &defaults.alpn)
-        && one(a.body.as_ref(), defaults.body.as_ref()) == one(b.body.as_ref(), defaults.body.as_ref())
-        && one(a.server_name.as_ref(), defaults.server_name.as_ref())
-            == one(b.server_name.as_ref(), defaults.server_name.as_ref())
-        && one(a.record.as_ref(), defaults.record.as_ref()) == one(b.record.as_ref(), defaults.record.as_ref())
-        && one(a.send.as_ref(), defaults.send.as_ref()) == one(b.send.as_ref(), defaults.send.as_ref())
+    let (a, b) = (a.over(defaults), b.over(defaults));
+    (a.headers, a.alpn, a.body, a.server_name, a.record, a.send)
+        == (b.headers, b.alpn, b.body, b.server_name, b.record, b.send)
 }

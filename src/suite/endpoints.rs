@@ -3,7 +3,7 @@
 use super::forms::{parse_port, parse_workload};
 use super::grammar::Piece;
 use super::item::parse_source;
-use super::names::{Names, members};
+use super::names::Names;
 use super::position::Text;
 use super::shape::text;
 use super::{Endpoint, EndpointId, Locator, PortItem, Vehicle};
@@ -207,7 +207,7 @@ impl Definitions<'_> {
         };
         let span = at.span(&parsed.range);
         match self.names.look_up(&parsed.who, span, &self.sources.place(span)) {
-            Ok(Some(subject)) if !members(&subject).is_empty() => Some(members(&subject).to_vec()),
+            Ok(Some(subject)) if !subject.members().is_empty() => Some(subject.members().to_vec()),
             Ok(Some(_)) => {
                 self.diagnostics
                     .push(Diagnostic::error(span, "a group cannot contain *").with_help("write * in the line itself"));

@@ -2,7 +2,7 @@
 
 use super::grammar::{self, ParsedLine};
 use super::item::{ParsedTarget, Who};
-use super::names::{Names, can_send, members};
+use super::names::{Names, can_send};
 use super::position::Text;
 use super::shape::text;
 use super::{Expected, Line, Scheme, Settings, Subject, TargetItem, TargetWhat, settings};
@@ -154,7 +154,7 @@ impl Lines<'_> {
     fn subject(&mut self, who: &Who, span: Span) -> Option<Subject> {
         match self.names.look_up(who, span, &self.sources.place(span)) {
             Ok(subject) => {
-                for id in subject.as_ref().map(members).unwrap_or_default() {
+                for id in subject.as_ref().map(Subject::members).unwrap_or_default() {
                     self.names.mark_used(*id);
                 }
                 subject
@@ -168,7 +168,7 @@ impl Lines<'_> {
 
     fn can_send(&mut self, subject: &Subject, span: Span) -> bool {
         let Some(outside) =
-            members(subject).iter().map(|id| self.names.endpoint(*id)).find(|endpoint| !can_send(&endpoint.locator))
+            subject.members().iter().map(|id| self.names.endpoint(*id)).find(|endpoint| !can_send(&endpoint.locator))
         else {
             return true;
         };

@@ -25,11 +25,12 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 
+pub use names::{INSTANCE_METADATA, WIRE_SERVER};
 pub use keys::setting_names;
 pub use load::{load, load_line, read};
 pub use schema::schema;
 
-use crate::model::{HostName, ObjectRef, Transport, WorkloadRef};
+use crate::model::{HostName, ObjectRef, Port, Transport, WorkloadRef};
 use crate::source::Place;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -75,6 +76,14 @@ pub struct Endpoint {
     pub place: Place,
     /// Whether any line names it (`*` does not).
     pub used: bool,
+}
+
+impl Endpoint {
+    /// One that stands in no file.
+    pub fn of(label: &str, locator: Locator) -> Self {
+        let place = Place { file: String::new(), line: 1, column: 1 };
+        Self { label: label.to_owned(), locator, service: None, ports: None, vehicle: None, place, used: true }
+    }
 }
 
 /// From where the packets of an endpoint that is made of pods are sent.
@@ -190,6 +199,17 @@ pub enum Subject {
     All,
 }
 
+impl Subject {
+    /// The endpoints that it holds by name; none for `*`.
+    pub fn members(&self) -> &[EndpointId] {
+        match self {
+            Self::Endpoint(id) => std::slice::from_ref(id),
+            Self::Group(members) => members,
+            Self::All => &[],
+        }
+    }
+}
+
 /// A target with its port or URL.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetItem {
@@ -226,6 +246,12 @@ pub struct PortItem {
     pub port: PortRef,
     /// Transport.
     pub transport: Transport,
+}
+
+impl From<Port> for PortItem {
+    fn from(port: Port) -> Self {
+        Self { port: PortRef::Number(port.number()), transport: port.transport() }
+    }
 }
 
 /// A port by number or by name.

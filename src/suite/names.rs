@@ -31,10 +31,10 @@ const PRESETS: [(&str, &[u16]); 4] = [
 ];
 
 /// The address of every instance's metadata service.
-const INSTANCE_METADATA: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
+pub const INSTANCE_METADATA: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
 
 /// The address of Azure's wire server.
-const WIRE_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16));
+pub const WIRE_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16));
 
 /// What a preset stands for, and its ports.
 fn preset(word: &str) -> Option<(Locator, Vec<PortItem>)> {
@@ -254,15 +254,6 @@ impl Names {
                 diagnostic.with_help(suggest::help(word, &known, "", "known are"))
             }
         }
-    }
-}
-
-/// The endpoints that a subject holds by name; none for `*`.
-pub(super) fn members(subject: &Subject) -> &[EndpointId] {
-    match subject {
-        Subject::Endpoint(id) => std::slice::from_ref(id),
-        Subject::Group(members) => members,
-        Subject::All => &[],
     }
 }
 

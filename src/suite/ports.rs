@@ -1,7 +1,7 @@
 //! Known ports of hosts and addresses: those that any line names, where no `ports:` are given.
 
 use super::lines::PlacedLine;
-use super::names::{Names, members};
+use super::names::Names;
 use super::{EndpointId, Locator, PortItem, PortRef, Scheme, TargetWhat, Url};
 use crate::model::Transport;
 use crate::source::Diagnostic;
@@ -19,7 +19,7 @@ pub(super) fn named(lines: &[PlacedLine], names: &Names) -> NamedPorts {
             TargetWhat::Url(url) => of_url(url),
             TargetWhat::KnownPorts(_) | TargetWhat::Range { .. } => continue,
         };
-        for id in members(&target.subject).iter().filter(|id| is_outside(names, **id)) {
+        for id in target.subject.members().iter().filter(|id| is_outside(names, **id)) {
             ports.entry(*id).or_default().insert(item.clone());
         }
     }
@@ -34,7 +34,7 @@ pub(super) fn none_known(lines: &[PlacedLine], names: &Names, ports: &NamedPorts
             let portless = |id: &&EndpointId| {
                 is_outside(names, **id) && names.endpoint(**id).ports.is_none() && !ports.contains_key(*id)
             };
-            for id in members(&target.subject).iter().filter(portless) {
+            for id in target.subject.members().iter().filter(portless) {
                 let label = &names.endpoint(*id).label;
                 let message = format!("no port of {label} is known: no line names one");
                 found.push(

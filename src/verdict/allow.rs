@@ -105,38 +105,37 @@ fn unstable_or_unproven(case: Case<'_>, id: FlowId, seen: &FlowEvidence, steady:
 fn shut(case: Case<'_>, terms: &Terms, id: FlowId, seen: &FlowEvidence) -> FlowVerdict {
     let unproven =
         |reason, detail: String| FlowVerdict::Unproven(Unproven { reason, detail, flow: Some(id), open: true });
-    let Some(window) = watched(case, id, seen) else {
+    let (Some(window), Some(last)) = (watched(case, id, seen), seen.streaks.last()) else {
         return unproven(Reason::NotSampled, "no sample arrived".into());
     };
-    let stopped_at = match seen.streaks.last().map(|streak| &streak.outcome) {
-        None => return unproven(Reason::NotSampled, "no attempt was a sample".into()),
-        Some(Outcome::Fault(_)) => {
+    let stopped_at = match &last.outcome {
+        Outcome::Fault(_) => {
             return unproven(Reason::ProbeFault, "the probe could not carry out the attempts".into());
         }
-        Some(Outcome::Read(Reading::NotSent(stop))) => {
+        Outcome::Read(Reading::NotSent(stop)) => {
             return unproven(
                 Reason::CouldNotSend,
                 format!("the attempts did not leave the source: {}", describe_how(&stop.how)),
             );
         }
         // It passed everything: nothing is shut, and who got through elsewhere contrasts with nothing.
-        Some(Outcome::Read(Reading::Open(Opening { then: None, tier, .. })))
+        Outcome::Read(Reading::Open(Opening { then: None, tier, .. }))
             if AllowTier::demanded(terms.demand).is_some_and(|demanded| *tier < demanded) =>
         {
             let demanded = describe_demand(terms.demand);
             return unproven(Reason::DemandNotMet, format!("it opens at {tier:?}, the line demands {demanded}"));
         }
-        Some(Outcome::Read(Reading::Blocked(block))) => StoppedAt { stage: block.stage, block: Some(block.clone()) },
+        Outcome::Read(Reading::Blocked(block)) => StoppedAt { stage: block.stage, block: Some(block.clone()) },
         // It gets through now. Unless some attempts were blocked before, nothing but our own faults kept it from doing so
         // three times in a row.
-        Some(Outcome::Read(Reading::Open(Opening { then: None, .. }))) => match last_block(seen) {
+        Outcome::Read(Reading::Open(Opening { then: None, .. })) => match last_block(seen) {
             Some(block) => StoppedAt { stage: block.stage, block: Some(block.clone()) },
             None if seen.has_fault() => {
                 return unproven(Reason::ProbeFault, "the probe could not carry out all attempts".into());
             }
             None => return unproven(Reason::TooFewSamples, "it did not yet get through three times in a row".into()),
         },
-        Some(Outcome::Read(Reading::Open(opening))) => StoppedAt {
+        Outcome::Read(Reading::Open(opening)) => StoppedAt {
             stage: opening.then.as_ref().map_or(Stage::FirstBytes, |stop| stop.stage),
             block: opening.then.as_ref().map(|stop| Block {
                 passed: Some(opening.passed),

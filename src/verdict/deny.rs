@@ -136,25 +136,23 @@ pub(super) fn unusable(case: Case<'_>, id: FlowId) -> Option<Unproven> {
     None
 }
 
-/// After a restart, too little evidence is the change's doing.
-pub(super) fn blame_restart(case: Case<'_>, unproven: Unproven) -> Unproven {
-    let restarts = unproven.flow.and_then(|flow| case.evidence.flow(flow).restarts.as_deref());
-    let (Some(restarts), Reason::TooFewSamples | Reason::NotSampled) = (restarts, unproven.reason) else {
-        return unproven;
-    };
-    let detail = format!("{}, and since then: {}", restarts.cause, unproven.detail);
-    Unproven { reason: reason_of(&restarts.cause), detail, ..unproven }
-}
-
-/// Where the probe had no processor time for some attempts, too little evidence is the machine's doing.
-pub(super) fn blame_starvation(case: Case<'_>, unproven: Unproven) -> Unproven {
-    let seen = unproven.flow.map(|flow| case.evidence.flow(flow)).filter(|seen| seen.starved > 0);
+/// Too little evidence is the doing of what made the flow begin anew, or of a machine that gave the probe no processor
+/// time.
+pub(super) fn blame(case: Case<'_>, unproven: Unproven) -> Unproven {
+    let seen = unproven.flow.map(|flow| case.evidence.flow(flow));
     let (Some(seen), Reason::TooFewSamples | Reason::NotSampled) = (seen, unproven.reason) else { return unproven };
-    let detail = format!(
-        "the probe's timer lagged by more than 100 ms in {} of {} attempts: {}",
-        seen.starved, seen.attempts, unproven.detail
-    );
-    Unproven { reason: Reason::Starved, detail, ..unproven }
+    if let Some(restarts) = &seen.restarts {
+        let detail = format!("{}, and since then: {}", restarts.cause, unproven.detail);
+        return Unproven { reason: reason_of(&restarts.cause), detail, ..unproven };
+    }
+    if seen.starved > 0 {
+        let detail = format!(
+            "the probe's timer lagged by more than 100 ms in {} of {} attempts: {}",
+            seen.starved, seen.attempts, unproven.detail
+        );
+        return Unproven { reason: Reason::Starved, detail, ..unproven };
+    }
+    unproven
 }
 
 /// How often a flow began anew.

@@ -2,7 +2,7 @@
 
 use super::allow::judge_allowed;
 use super::conditions::Crossed;
-use super::deny::{blame_restart, blame_starvation, judge_denied, judge_retired, unusable};
+use super::deny::{blame, judge_denied, judge_retired, unusable};
 use super::evidence::Evidence;
 use super::reading::Reading;
 use super::reason::Reason;
@@ -177,7 +177,7 @@ fn judge_flow(case: Case<'_>, check: &Check, flow: FlowId) -> FlowVerdict {
         Expected::Allowed => judge_allowed(case, &check.terms, flow),
     };
     match verdict {
-        FlowVerdict::Unproven(unproven) => FlowVerdict::Unproven(blame_starvation(case, blame_restart(case, unproven))),
+        FlowVerdict::Unproven(unproven) => FlowVerdict::Unproven(blame(case, unproven)),
         verdict => verdict,
     }
 }

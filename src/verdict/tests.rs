@@ -67,7 +67,7 @@ fn check(name: &str, expected: Expected, flow: FlowId) -> Check {
             tags: vec![],
             id: None,
         },
-        terms: Terms::of(expected, &none, &none, Environment::Lab, Demand::A2),
+        terms: Terms::of(expected, &none, Environment::Lab, Demand::A2),
         flows: vec![flow],
         retired: vec![],
         scope: Scope { source_nodes: 1, target_pods: 1 },
@@ -1034,7 +1034,7 @@ fn with_a_clone() -> Scene {
     let mut scene = Scene::new();
     let none = Settings::default();
     for check in &mut scene.plan.checks {
-        check.terms = Terms::of(check.expected, &none, &none, Environment::Cluster, Demand::A0);
+        check.terms = Terms::of(check.expected, &none, Environment::Cluster, Demand::A0);
     }
     scene.plan.created = BTreeSet::from([ProbeId(0)]);
     scene.plan.arming = BTreeMap::from([((ProbeId(0), "node-2".to_owned()), vec![OTHER])]);

@@ -3,7 +3,7 @@
 use super::release::{Ended, FlowLog};
 use super::schedule::Schedule;
 use crate::probe::Prepared;
-use crate::wire::{Flow, Request, Stage};
+use crate::wire::{Flow, Request};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::iter::Peekable;
@@ -22,15 +22,16 @@ pub(crate) struct Sampled {
     pub(crate) log: FlowLog,
     schedule: Peekable<Schedule>,
     lane: Lane,
-    /// Connections that were accepted, and how many may be.
-    accepted: (u32, u32),
+    /// Connections that were accepted.
+    accepted: u32,
+    /// How many may be.
+    may_be_accepted: u32,
 }
 
 impl Sampled {
     /// Whether one attempt more might be one connection too many.
     fn is_sated(&self) -> bool {
-        let (accepted, most) = self.accepted;
-        accepted > 0 && accepted.saturating_add(self.log.under_way()) >= most
+        self.accepted > 0 && self.accepted.saturating_add(self.log.under_way()) >= self.may_be_accepted
     }
 }
 
@@ -89,8 +90,8 @@ impl Flows {
             self.due.push(Reverse((at, self.all.len())));
         }
         let (prepared, log) = (Arc::new(prepared), FlowLog::new(flow.id));
-        let accepted = (0, flow.pace.accepted.unwrap_or(u32::MAX));
-        self.all.push(Sampled { prepared, log, schedule, lane, accepted });
+        let may_be_accepted = flow.pace.accepted.unwrap_or(u32::MAX);
+        self.all.push(Sampled { prepared, log, schedule, lane, accepted: 0, may_be_accepted });
     }
 
     /// Whether nothing is left to do.
@@ -149,9 +150,9 @@ impl Flows {
     pub(crate) fn end(&mut self, due: Due, ended: Ended) {
         let sampled = &mut self.all[due.flow];
         if let Ended::Seen { seen, .. } | Ended::Unfinished { seen, .. } = &ended
-            && seen.passed.iter().any(|(stage, _)| *stage != Stage::Resolve)
+            && seen.is_answered()
         {
-            sampled.accepted.0 += 1;
+            sampled.accepted += 1;
         }
         sampled.log.end(due.attempt, ended);
     }

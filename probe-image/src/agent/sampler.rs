@@ -12,7 +12,7 @@ use super::output::{Output, Sent};
 use super::plain::{Over, PlainLane};
 use super::release::{Ended, Released, beat, took};
 use crate::probe::{Common, Prepared, Seen};
-use crate::wire::{Body, Fault, FaultReason, How, Observation, Plan, Stage};
+use crate::wire::{Body, Fault, FaultReason, How, Observation, Plan};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -319,13 +319,12 @@ async fn attempt(prepared: &Prepared, common: &Common, report: &mut Report, slot
 /// What an attempt during a stall still shows: the stages that it passed, without their times. Silence at the next one
 /// was our own.
 fn despite_stall(start: u64, mut seen: Observation, detail: String) -> Ended {
+    if seen.stop.is_some() && !seen.is_answered() {
+        return Ended::Fault { start, reason: FaultReason::Starved, detail };
+    }
     seen.passed.iter_mut().for_each(|(_, us)| *us = 0);
-    match &mut seen.stop {
-        Some(_) if seen.passed.iter().all(|(stage, _)| *stage == Stage::Resolve) => {
-            return Ended::Fault { start, reason: FaultReason::Starved, detail };
-        }
-        Some(stop) => stop.how = How::Unfinished,
-        None => {}
+    if let Some(stop) = &mut seen.stop {
+        stop.how = How::Unfinished;
     }
     Ended::Seen { start, seen }
 }
@@ -341,7 +340,7 @@ fn ended(start: u64, seen: Seen) -> Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Stop;
+    use crate::wire::{Stage, Stop};
 
     fn during_a_stall(passed: &[Stage], stopped_at: Option<Stage>) -> Ended {
         let stop = stopped_at.map(|stage| Stop { stage, how: How::Silence });

@@ -260,39 +260,31 @@ impl Backoff for Pauses {
     }
 }
 
-/// Whether this cluster does not have such objects.
-fn is_not_served(error: &watcher::Error) -> bool {
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => is_absent(error),
-        watcher::Error::WatchError(status) => status.code == 404,
-        watcher::Error::NoResourceVersion => false,
-    }
-}
-
-/// Whether the request itself was refused: 400 and 422 (API conventions, "HTTP Status codes").
-fn is_invalid(error: &watcher::Error) -> bool {
-    let is_invalid = |code: u16| matches!(code, 400 | 422);
+/// The HTTP status with which the API server refused, where it did.
+fn status(error: &watcher::Error) -> Option<u16> {
     match error {
         watcher::Error::InitialListFailed(::kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(::kube::Error::Api(status))
         | watcher::Error::WatchFailed(::kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => is_invalid(status.code),
+        | watcher::Error::WatchError(status) => Some(status.code),
         watcher::Error::InitialListFailed(_)
         | watcher::Error::WatchStartFailed(_)
         | watcher::Error::WatchFailed(_)
-        | watcher::Error::NoResourceVersion => false,
+        | watcher::Error::NoResourceVersion => None,
     }
+}
+
+/// Whether this cluster does not have such objects.
+fn is_not_served(error: &watcher::Error) -> bool {
+    status(error) == Some(404)
+}
+
+/// Whether the request itself was refused: 400 and 422 (API conventions, "HTTP Status codes").
+fn is_invalid(error: &watcher::Error) -> bool {
+    matches!(status(error), Some(400 | 422))
 }
 
 /// Whether this kind may not be listed or watched there.
 fn is_refused(error: &watcher::Error) -> bool {
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => is_forbidden(error),
-        watcher::Error::WatchError(status) => status.code == 403,
-        watcher::Error::NoResourceVersion => false,
-    }
+    status(error) == Some(403)
 }

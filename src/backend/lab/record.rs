@@ -61,21 +61,18 @@ impl Key {
 
     /// From an element's bytes: two addresses, then protocol and port in four bytes each.
     fn of(bytes: &[u8], family: Family, way: Way) -> Option<Self> {
-        let (from, to, rest) = match family {
-            Family::V4 => {
-                let ((from, rest), (to, _)) =
-                    (bytes.split_first_chunk::<4>()?, bytes.get(4..)?.split_first_chunk::<4>()?);
-                (IpAddr::from(*from), IpAddr::from(*to), rest.get(4..)?)
-            }
-            Family::V6 => {
-                let ((from, rest), (to, _)) =
-                    (bytes.split_first_chunk::<16>()?, bytes.get(16..)?.split_first_chunk::<16>()?);
-                (IpAddr::from(*from), IpAddr::from(*to), rest.get(16..)?)
-            }
-        };
+        let (from, rest) = split_address(bytes, family)?;
+        let (to, rest) = split_address(rest, family)?;
         let &[number, _, _, _, high, low, ..] = rest else { return None };
         let transport = [Transport::Tcp, Transport::Udp].into_iter().find(|of| protocol(*of) == number)?;
         Some(Self { from, to, transport, port: u16::from_be_bytes([high, low]), way })
+    }
+}
+
+fn split_address(bytes: &[u8], family: Family) -> Option<(IpAddr, &[u8])> {
+    match family {
+        Family::V4 => bytes.split_first_chunk::<4>().map(|(address, rest)| (IpAddr::from(*address), rest)),
+        Family::V6 => bytes.split_first_chunk::<16>().map(|(address, rest)| (IpAddr::from(*address), rest)),
     }
 }
 

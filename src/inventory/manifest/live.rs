@@ -126,7 +126,7 @@ fn live_pod(pod: &core::Pod, meta: &Meta, problems: &mut Problems) -> Option<Pod
         ports: live.pod.ports,
         workloads,
         host_network: live.pod.host_network,
-        meshed: live.pod.meshed,
+        has_proxy: live.pod.has_proxy,
         // A pod that was never asked about has no condition yet.
         ready: live.pod.ready && pod.status.is_some(),
         node: match live.pod.placement {

@@ -5,7 +5,7 @@ use super::policy::{check_number, one_of};
 use super::problem::{At, Problems};
 use super::selector::check_labels;
 use super::syntax;
-use crate::inventory::{ContainerPort, DATAPLANE_MODE, DeclaredPod, Labels, Placement};
+use crate::inventory::{ContainerPort, DeclaredPod, Labels, Placement};
 use crate::model::{Family, Port, Transport, WorkloadKind, WorkloadRef};
 use k8s_openapi::api::core::v1::{Container, PodSpec, PodStatus, PodTemplateSpec};
 use std::net::IpAddr;
@@ -32,7 +32,7 @@ pub(super) struct Template {
     pub(super) labels: Labels,
     pub(super) ports: Vec<ContainerPort>,
     pub(super) host_network: bool,
-    pub(super) meshed: bool,
+    pub(super) has_proxy: bool,
     pub(super) node: Option<String>,
 }
 
@@ -44,7 +44,7 @@ impl Template {
         let nothing = PodSpec::default();
         let spec = template.spec.as_ref().unwrap_or(&nothing);
         Self {
-            meshed: is_meshed(spec, &labels),
+            has_proxy: has_proxy(spec),
             labels,
             ports: read_ports(spec, &at.key("spec"), problems),
             host_network: spec.host_network == Some(true),
@@ -66,7 +66,7 @@ pub(super) fn read_pod(meta: &Meta, spec: &PodSpec, status: &PodStatus, at: &At,
             ports,
             workloads: vec![WorkloadRef { kind: WorkloadKind::Pod, name: meta.name.clone() }],
             host_network: spec.host_network == Some(true),
-            meshed: is_meshed(spec, &meta.labels),
+            has_proxy: has_proxy(spec),
             ready: !meta.terminating && is_ready(status),
             placement: node.map_or(Placement::Anywhere, Placement::Node),
             addresses,
@@ -76,12 +76,10 @@ pub(super) fn read_pod(meta: &Meta, spec: &PodSpec, status: &PodStatus, at: &At,
     }
 }
 
-/// Whether a mesh's proxy runs in the pod, or the pod is in Istio's ambient mesh by its own label. (By its namespace's:
-/// [`crate::inventory::Inventory::is_meshed`].)
-fn is_meshed(spec: &PodSpec, labels: &Labels) -> bool {
+/// Whether a mesh's proxy runs in the pod.
+fn has_proxy(spec: &PodSpec) -> bool {
     let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
     containers.any(|container| INJECTED.contains(&container.name.as_str()))
-        || labels.get(DATAPLANE_MODE).is_some_and(|mode| mode == "ambient")
 }
 
 /// Readiness as the status gives it; a pod without a status is one that is meant to be ready.

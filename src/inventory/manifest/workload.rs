@@ -196,7 +196,7 @@ impl Workload {
                 ports: self.template.ports.clone(),
                 workloads: chain.iter().cloned().chain([pod]).collect(),
                 host_network: self.template.host_network,
-                meshed: self.template.meshed,
+                has_proxy: self.template.has_proxy,
                 ready: true,
                 placement,
                 addresses: Vec::new(),

@@ -4,15 +4,11 @@ use super::super::expand::{cluster_addresses, find, selects};
 use super::DraftError;
 use super::names::Names;
 use crate::inventory::{Inventory, Pod, Service, ServiceKind};
-use crate::model::{ObjectRef, Port, Transport, WorkloadKind, WorkloadRef};
+use crate::model::{Port, Transport, WorkloadKind, WorkloadRef};
 use crate::policy::{Direction, Explainer, IdleRule, InvalidPolicy, Member, NamedBlock, Predictor};
-use crate::source::Place;
-use crate::suite::{Endpoint, Locator, PortItem, PortRef};
+use crate::suite::{Endpoint, INSTANCE_METADATA, Locator, PortItem, PortRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
-
-/// Where clouds answer questions about a machine, its credentials among them.
-const METADATA: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
 
 /// An address that nobody has: TEST-NET-3 (RFC 5737).
 const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 66));
@@ -67,7 +63,7 @@ pub(super) fn cast(inventory: &Inventory, can_be_outside: &dyn Fn(IpAddr) -> boo
     cast.outside(inventory, &explainer, can_be_outside, &mut names);
     if !inventory.runner.is_empty() {
         cast.actors.push(Actor {
-            endpoint: endpoint("runner", Locator::Runner),
+            endpoint: Endpoint::of("runner", Locator::Runner),
             definition: None,
             guessed: None,
             namespace: None,
@@ -85,7 +81,7 @@ impl Cast {
         for pod in &inventory.pods {
             by_name.insert((&pod.namespace, &pod.name), pod);
             if pod.host_network {
-                self.host_network.push(workload_name(pod));
+                self.host_network.push(format!("{}/{}", pod.namespace, pod.outermost_workload()));
             }
         }
         self.host_network.sort();
@@ -107,7 +103,7 @@ impl Cast {
             let split = !pods.is_empty();
             let locators: Vec<Locator> = if split { pods.iter().map(single).collect() } else { vec![whole] };
             for locator in locators {
-                let mut endpoint = endpoint("", locator);
+                let mut endpoint = Endpoint::of("", locator);
                 let found = find(&endpoint, inventory).pods;
                 if !found.is_empty() && found.iter().all(|pod| is_dns(pod)) {
                     continue;
@@ -199,11 +195,11 @@ impl Cast {
         let mut fixed = BTreeMap::new();
         if restricted {
             let usual = [
-                (METADATA, 80, "metadata", "where most clouds answer about a machine, its credentials among them"),
+                (INSTANCE_METADATA, 80, "metadata", "where most clouds answer about a machine, its credentials among them"),
                 (ELSEWHERE, 443, "elsewhere", "an address that no policy should let anybody reach"),
             ];
             for (address, port, name, why) in usual {
-                if can_be_outside(address) && !is_inside(inventory, address) && !chosen_by(&chosen, address) {
+                if can_be_outside(address) && !is_inside(inventory, address) && !chosen.contains_key(&address) {
                     fixed.insert(address, name);
                     let port = Port::new(port, Transport::Tcp);
                     order.push(address);
@@ -214,17 +210,13 @@ impl Cast {
         for address in order {
             let Some((ports, reasons)) = chosen.remove(&address) else { continue };
             let wish = fixed.get(&address).map_or_else(|| format!("outside-{address}"), |name| (*name).to_owned());
-            let mut endpoint = endpoint(&names.give(&[wish]), Locator::Address(address));
-            endpoint.ports = Some(ports.iter().map(|port| item(*port)).collect());
+            let mut endpoint = Endpoint::of(&names.give(&[wish]), Locator::Address(address));
+            endpoint.ports = Some(ports.iter().copied().map(PortItem::from).collect());
             let guessed = (!reasons.is_empty()).then(|| reasons.into_iter().collect::<Vec<_>>().join("; "));
             let definition = Some(definition(&endpoint));
             self.actors.push(Actor { endpoint, definition, guessed, namespace: None });
         }
     }
-}
-
-fn chosen_by(chosen: &BTreeMap<IpAddr, (BTreeSet<Port>, BTreeSet<String>)>, address: IpAddr) -> bool {
-    chosen.contains_key(&address)
 }
 
 /// What cluster DNS is called.
@@ -234,19 +226,9 @@ const CLUSTER_DNS: &str = "cluster-dns";
 fn cluster_dns(service: &Service) -> Actor {
     let dns = service.ports.iter().filter(|port| port.port.number() == 53 && port.port.transport() != Transport::Sctp);
     let ports: BTreeSet<Port> = dns.map(|port| port.port).collect();
-    let object = ObjectRef { namespace: service.namespace.clone(), kind: "Service".into(), name: service.name.clone() };
-    let mut endpoint = endpoint(CLUSTER_DNS, Locator::Service { service: object });
-    endpoint.ports = Some(ports.into_iter().map(item).collect());
+    let mut endpoint = Endpoint::of(CLUSTER_DNS, Locator::Service { service: service.object() });
+    endpoint.ports = Some(ports.into_iter().map(PortItem::from).collect());
     Actor { endpoint, definition: None, guessed: None, namespace: Some(service.namespace.clone()) }
-}
-
-fn endpoint(label: &str, locator: Locator) -> Endpoint {
-    let place = Place { file: String::new(), line: 1, column: 1 };
-    Endpoint { label: label.to_owned(), locator, service: None, ports: None, vehicle: None, place, used: true }
-}
-
-fn item(port: Port) -> PortItem {
-    PortItem { port: PortRef::Number(port.number()), transport: port.transport() }
 }
 
 /// A Service with a cluster address that leads to these pods and no others, and that makes no port mean two things.
@@ -265,12 +247,6 @@ fn service_of(endpoint: &Endpoint, pods: &[&Pod], inventory: &Inventory) -> Opti
         find(&tried, inventory).known_ports(None).is_ok()
     };
     inventory.services.iter().filter(leads_here).find(fits).map(|service| service.name.clone())
-}
-
-fn workload_name(pod: &Pod) -> String {
-    let outermost = pod.workloads.iter().rev().find(|workload| workload.kind != WorkloadKind::Pod);
-    let own = || format!("Pod/{}", pod.name);
-    format!("{}/{}", pod.namespace, outermost.map_or_else(own, ToString::to_string))
 }
 
 /// A policy without the place where it stands.

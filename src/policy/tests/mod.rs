@@ -57,7 +57,7 @@ fn world() -> Inventory {
             None => vec![WorkloadRef { kind: WorkloadKind::Pod, name: name.into() }],
         },
         host_network: name == "host",
-        meshed: false,
+        has_proxy: false,
         ready: true,
         node: node.into(),
         addresses: if name == "host" {

@@ -110,7 +110,7 @@ fn survive(text: &str) {
             .iter()
             .flat_map(|line| &line.sources)
             .chain(suite.lines.iter().flat_map(|line| line.targets.iter().map(|target| &target.subject)));
-        for id in everyone.flat_map(crate::suite::names::members) {
+        for id in everyone.flat_map(crate::suite::Subject::members) {
             assert!(suite.endpoints[id.0].used);
         }
         assert!(!suite.lines.is_empty() || suite.everything_else.is_some());

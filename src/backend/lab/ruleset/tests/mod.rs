@@ -45,7 +45,7 @@ fn world(policies: &[(&str, Value)]) -> Inventory {
         ports: vec![port("http", http)],
         workloads: Vec::new(),
         host_network: false,
-        meshed: false,
+        has_proxy: false,
         ready: false,
         node: node.to_owned(),
         addresses,

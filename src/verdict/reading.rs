@@ -124,14 +124,8 @@ pub fn read(flow: &Flow, status: Option<u16>, seen: &Observation) -> Reading {
         }
         return Reading::Open(Opening { tier: tier(flow, seen), passed: last.0, then: seen.stop.clone() });
     }
-    match &seen.stop {
-        None if let Some(how) = unheard(flow, seen) => Reading::Blocked(Block {
-            passed: seen.passed.last().map(|(stage, _)| *stage),
-            stage: Stage::FirstBytes,
-            by_target: !matches!(how, How::Silence),
-            how: Refusal::Wire(how),
-            signature: None,
-        }),
+    let unheard = unheard(flow, seen);
+    match seen.stop.as_ref().or(unheard.as_ref()) {
         Some(stop) => blocked_or_unsent(flow, seen, stop),
         // Everything asked for was passed and yet not the stage that decides: such a plan asks for too little, and
         // nothing may be concluded from it.
@@ -143,16 +137,17 @@ pub fn read(flow: &Flow, status: Option<u16>, seen: &Observation) -> Reading {
 }
 
 /// What followed a handshake that something on the path may have answered, where it was not the target's bytes.
-fn unheard(flow: &Flow, seen: &Observation) -> Option<How> {
+fn unheard(flow: &Flow, seen: &Observation) -> Option<Stop> {
     if flow.opens_at != Stage::FirstBytes || !matches!(flow.to.request, Request::Connect { .. }) {
         return None;
     }
-    seen.linger.and_then(|linger| match linger {
-        Linger::Bytes => None,
-        Linger::Quiet => Some(How::Silence),
-        Linger::Fin => Some(How::Closed),
-        Linger::Rst => Some(How::Error { errno: libc_errno::ECONNRESET, icmp: None }),
-    })
+    let how = match seen.linger? {
+        Linger::Bytes => return None,
+        Linger::Quiet => How::Silence,
+        Linger::Fin => How::Closed,
+        Linger::Rst => How::Error { errno: libc_errno::ECONNRESET, icmp: None },
+    };
+    Some(Stop { stage: Stage::FirstBytes, how })
 }
 
 fn blocked_or_unsent(flow: &Flow, seen: &Observation, stop: &Stop) -> Reading {

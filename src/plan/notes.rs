@@ -20,13 +20,8 @@ pub(super) fn notes(inventory: &Inventory) -> Vec<String> {
 
 /// Sources whose packets do not have the identity of their pods: what is said of them is not said of the pods.
 pub(super) fn vehicles(suite: &Suite) -> impl Iterator<Item = String> {
-    let named: BTreeSet<EndpointId> = suite
-        .lines
-        .iter()
-        .flat_map(|line| &line.sources)
-        .flat_map(Subject::members)
-        .copied()
-        .collect();
+    let named: BTreeSet<EndpointId> =
+        suite.lines.iter().flat_map(|line| &line.sources).flat_map(Subject::members).copied().collect();
     let everybody =
         suite.everything_else.is_some() || suite.lines.iter().any(|line| line.sources.contains(&Subject::All));
     let numbered = (0..).map(EndpointId).zip(&suite.endpoints);

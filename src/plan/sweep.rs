@@ -117,7 +117,8 @@ fn targets(inventory: &Inventory) -> Vec<Endpoint> {
         let (label, locator) = owner(pod);
         workloads.insert(label, locator);
     }
-    let mut targets: Vec<Endpoint> = workloads.into_iter().map(|(label, locator)| Endpoint::of(&label, locator)).collect();
+    let mut targets: Vec<Endpoint> =
+        workloads.into_iter().map(|(label, locator)| Endpoint::of(&label, locator)).collect();
     for service in inventory.services.iter().filter(|service| !cluster_addresses(service).is_empty()) {
         let object = service.object();
         let mut target = Endpoint::of(&object.to_string(), Locator::Service { service: object });

@@ -25,9 +25,9 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 
-pub use names::{INSTANCE_METADATA, WIRE_SERVER};
 pub use keys::setting_names;
 pub use load::{load, load_line, read};
+pub use names::{INSTANCE_METADATA, WIRE_SERVER};
 pub use schema::schema;
 
 use crate::model::{HostName, ObjectRef, Port, Transport, WorkloadRef};

@@ -13,7 +13,7 @@
 use super::control::Stretch;
 use super::moment::Moment;
 use super::relations::Case;
-use super::timeline::MAX_GAP_US;
+use super::streak::MAX_GAP_US;
 use crate::plan::{Composite, FlowId};
 use crate::wire::Stage;
 

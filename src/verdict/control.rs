@@ -3,7 +3,7 @@
 use super::moment::Moment;
 use super::proof::Window;
 use super::relations::Case;
-use super::timeline::StageTimes;
+use super::streak::StageTimes;
 use crate::plan::FlowId;
 use crate::wire::Stage;
 

@@ -17,7 +17,8 @@ use super::proof::{DenyProof, Window};
 use super::reading::{Block, Reading, Refusal, Signature};
 use super::reason::Reason;
 use super::relations::Case;
-use super::timeline::{Cause, FlowEvidence, Outcome};
+use super::streak::Outcome;
+use super::timeline::{Cause, FlowEvidence};
 use super::words::{describe_demand, describe_how};
 use super::{FlowVerdict, Unproven, Violation};
 use crate::plan::{

@@ -21,6 +21,7 @@ mod proof;
 mod reading;
 mod reason;
 mod relations;
+mod streak;
 #[cfg(test)]
 mod tests;
 mod timeline;
@@ -37,7 +38,8 @@ pub use proof::{DenyProof, DenyTier, PathProof, SourceProof, Window};
 pub use reading::{AllowTier, Block, Opening, Reading, Refusal, Signature, read};
 pub use reason::Reason;
 pub use relations::concerns;
-pub use timeline::{Cause, FlowEvidence, FromTheStart, Opened, OutOfOrder, Outcome, Restarts, StageTimes, Streak};
+pub use streak::{Outcome, StageTimes, Streak};
+pub use timeline::{Cause, FlowEvidence, FromTheStart, Opened, OutOfOrder, Restarts};
 pub use words::describe_how;
 
 use crate::plan::FlowId;

@@ -1,6 +1,6 @@
 //! Openings of a flow that is expected to fail now and then.
 
-use super::timeline::StageTimes;
+use super::streak::StageTimes;
 use crate::wire::Stage;
 use std::collections::VecDeque;
 

@@ -3,7 +3,7 @@
 use super::conditions::Crossed;
 use super::evidence::{Disturbed, Evidence};
 use super::moment::Moment;
-use super::timeline::Streak;
+use super::streak::Streak;
 use crate::plan::{Able, FlowId, Party, Path, Plan, Vantage};
 use crate::wire::Stage;
 

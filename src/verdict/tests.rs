@@ -3,7 +3,8 @@
 use super::evidence::{Disturbed, EnforcerRecord, Evidence, ProbeFailure};
 use super::moment::Clock;
 use super::reading::{AllowTier, Block, Opening, Reading, Refusal, Signature};
-use super::timeline::{Cause, StageTimes};
+use super::streak::StageTimes;
+use super::timeline::Cause;
 use super::{FlowVerdict, Judge, Judgement, Reason, Verdict, Violation, concerns, judge};
 use crate::model::{Family, ObjectRef};
 use crate::plan::{

@@ -195,7 +195,12 @@ impl Cast {
         let mut fixed = BTreeMap::new();
         if restricted {
             let usual = [
-                (INSTANCE_METADATA, 80, "metadata", "where most clouds answer about a machine, its credentials among them"),
+                (
+                    INSTANCE_METADATA,
+                    80,
+                    "metadata",
+                    "where most clouds answer about a machine, its credentials among them",
+                ),
                 (ELSEWHERE, 443, "elsewhere", "an address that no policy should let anybody reach"),
             ];
             for (address, port, name, why) in usual {

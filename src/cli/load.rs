@@ -9,6 +9,7 @@ use crate::event::ExitCode;
 use crate::inventory::{self, Inventory, Manifests};
 use crate::model::{Port, Transport};
 use crate::plan::{self, Environment, Landmarks, Mistake, Plan, PlanError, Selection};
+use crate::policy::Explainer;
 use crate::source::{Diagnostic, Diagnostics, Place, Sources, Span};
 use crate::suite::{self, EndpointId, Line, Locator, PortRef, Subject, Suite, TargetWhat};
 use crate::wire;
@@ -57,7 +58,6 @@ pub(super) fn lab(
 ) -> Result<Loaded, ExitCode> {
     let mut sources = Sources::new();
     let (mut suites, manifests) = read(given, manifests, select.strict, &mut sources, screens)?;
-    note_not_enforced(&manifests, screens);
     select.apply(&mut suites);
     world_and_plan(&suites, &manifests, &select.selection(), &sources, screens)
 }
@@ -92,12 +92,11 @@ pub(super) fn manifests(
     Ok(manifests)
 }
 
-/// Packets in the lab meet NetworkPolicies only.
-fn note_not_enforced(manifests: &Manifests, screens: &Screens) {
-    if !manifests.cluster_policies.is_empty() {
-        let kinds: BTreeSet<&str> = manifests.cluster_policies.iter().map(|policy| policy.kind.as_str()).collect();
-        let kinds = kinds.into_iter().collect::<Vec<_>>().join(", ");
-        screens.note(&format!("the lab does not enforce {kinds}: predictions count it in, packets do not meet it"));
+/// What is not certain about the policies of the whole cluster. A plan tells it among its own notes.
+pub(super) fn note_caveats(inventory: &Inventory, screens: &Screens) {
+    // An invalid policy is told by whoever asks next.
+    for caveat in Explainer::new(inventory).iter().flat_map(Explainer::caveats) {
+        screens.note(&caveat);
     }
 }
 

@@ -132,6 +132,11 @@ impl<'a> Predictions<'a> {
         self.explainer.rules()
     }
 
+    /// What is not certain about the policies of the whole cluster.
+    pub(super) fn caveats(&self) -> Vec<String> {
+        self.explainer.caveats()
+    }
+
     /// What each side of a flow lets through by itself; nothing where no policy is asked.
     pub(super) fn sides(&mut self, from: End<'_>, to: End<'_>, family: Family) -> Option<BothSides> {
         self.predictor.sides(from, to, family)

@@ -109,7 +109,10 @@ pub fn resolve(
     let mut predictions = Predictions::new(inventory);
     controls::add(&mut builder, suites, &ends, landmarks, predictions.as_mut().ok());
     match &mut predictions {
-        Ok(predictions) => predict::add(&mut builder, predictions),
+        Ok(predictions) => {
+            builder.notes.extend(predictions.caveats());
+            predict::add(&mut builder, predictions);
+        }
         Err(error) => builder.notes.push(format!("nothing is predicted: failed to {error}")),
     }
     let mut plan = builder.finish(environment, inventory);

@@ -25,6 +25,7 @@
 //! - A Service from a pod to itself is judged like any other flow between two pods; network plugins differ there.
 
 mod bits;
+mod caveats;
 mod change;
 mod edit;
 mod flow;

@@ -227,7 +227,9 @@ impl Rules {
         // Of two policies of one priority either may be asked first ("there is no way for the user to reliably
         // determine which", ClusterNetworkPolicySpec.priority); here it is the one whose name comes first.
         halves.sort_by(|a: &Arc<Half>, b| {
-            (a.place, &a.name.namespace, &a.name.name).cmp(&(b.place, &b.name.namespace, &b.name.name))
+            let (one, other) = (&a.name, &b.name);
+            let by_name = (&one.namespace, &one.name, one.kind).cmp(&(&other.namespace, &other.name, other.kind));
+            a.place.cmp(&b.place).then(by_name)
         });
         Ok(Self { halves })
     }

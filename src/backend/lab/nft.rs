@@ -200,6 +200,7 @@ fn doing(rule: Rule, statement: &Statement, jumps: &mut impl Iterator<Item = Cha
             Some(chain) => rule.jump(chain),
             None => rule,
         },
+        Statement::Return => rule.expr(Expr::Verdict(Verdict::Return)),
         Statement::Accept => rule.accept(),
         Statement::Deny(Deny::Drop) => rule.drop(),
         Statement::Deny(Deny::RejectTcpReset) => rule.reject_tcp_reset(),

@@ -6,13 +6,15 @@ use super::leak::Leak;
 use super::netns::Netns;
 use super::record::{self, Counted, Ledger};
 use super::responder::{self, Responder};
-use super::ruleset::{Compiler, Counts, Direction, NodeRuleset};
+use super::ruleset::{Compiler, Counts, Direction, NodeRuleset, Packet, Payload};
 use super::tables::{self, Draft, Place};
 use super::wiring::{self, Cuts, Wired};
 use super::world::World;
 use super::{Options, addresses, control, dns, nat, services};
 use crate::backend::{Change, Changed, Launch, Records};
+use crate::model;
 use crate::plan::Vantage;
+use crate::wire::Transport;
 use nlink::netlink::nftables::Family;
 use nlink::netlink::nftables::object::ObjectState;
 use std::net::{IpAddr, SocketAddr};
@@ -252,22 +254,24 @@ impl Running {
 
     /// What denies a flow on a node, by the policies' names.
     fn denying(&self, n: usize, direction: Direction, key: &record::Key) -> String {
-        let pods: Vec<IpAddr> = match direction {
-            Direction::Egress => vec![key.from],
-            // Behind a Service it is one of its pods on this node; one of them is named.
-            Direction::Ingress => {
-                let at = (key.transport, SocketAddr::new(key.to, key.port));
-                let served = services::by_address(&self.world.inventory).remove(&at);
-                let backends = served.into_iter().flat_map(|served| served.backends).map(|backend| backend.ip());
-                std::iter::once(key.to).chain(backends).collect()
-            }
+        // Policies see what is behind a Service; one of its pods is named.
+        let dialled = SocketAddr::new(key.to, key.port);
+        let served = services::by_address(&self.world.inventory).remove(&(key.transport, dialled));
+        let transport = match key.transport {
+            Transport::Tcp => model::Transport::Tcp,
+            Transport::Udp => model::Transport::Udp,
         };
-        let counter = pods.iter().find_map(|pod| self.rules.get(n)?.deny_counter(direction, *pod));
-        match counter.map(|counter| &counter.counts) {
-            Some(Counts::Denied { policies }) => policies.clone(),
-            Some(Counts::Allowed { policy, .. }) => policy.clone(),
-            None => format!("{direction} of an earlier policy"),
-        }
+        let mut packets = std::iter::once(dialled)
+            .chain(served.into_iter().flat_map(|served| served.backends))
+            .filter(|to| to.is_ipv4() == key.from.is_ipv4())
+            .map(|to| Packet {
+                source: key.from,
+                destination: to.ip(),
+                payload: Payload::Ports(transport, to.port()),
+                established: false,
+            });
+        let counter = packets.find_map(|packet| self.rules.get(n)?.denier(direction, &packet));
+        counter.map_or_else(|| format!("{direction} of an earlier policy"), |counter| counter.counts.to_string())
     }
 
     /// What the policies' counters stand at.

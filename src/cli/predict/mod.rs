@@ -6,7 +6,7 @@ use super::cluster::{self, ClusterArgs};
 use super::load::{self, Given};
 use super::terminal::Screens;
 use crate::event::ExitCode;
-use crate::inventory::{ClusterPolicy, Inventory};
+use crate::inventory::Inventory;
 use crate::plan::{Check, Plan, Selection};
 use crate::policy::{ConnectionMap, InvalidPolicy, Predictor, Who};
 use crate::source::Sources;
@@ -92,7 +92,7 @@ fn inventory(args: &PredictArgs, paths: &[String], screens: &Screens) -> Result<
 }
 
 fn map(inventory: &Inventory, screens: &Screens) -> Result<ConnectionMap, ExitCode> {
-    note_unknown(&inventory.cluster_policies, screens);
+    load::note_caveats(inventory, screens);
     Ok(Predictor::new(inventory).map_err(|error| invalid(&error, screens))?.map())
 }
 
@@ -116,21 +116,6 @@ fn narrow(args: &PredictArgs, maps: &mut [&mut ConnectionMap], screens: &Screens
         });
     }
     Ok(())
-}
-
-/// Rules that fail closed are named: what they stop is stopped by a guess.
-fn note_unknown(policies: &[ClusterPolicy], screens: &Screens) {
-    for policy in policies {
-        for rule in policy.ingress.iter().chain(&policy.egress).filter(|rule| !rule.unknown.is_empty()) {
-            screens.note(&format!(
-                "{} {}{}: this version does not know {}, so the rule fails closed",
-                policy.kind.as_str(),
-                policy.name,
-                if rule.origin.is_empty() { String::new() } else { format!(" ({})", rule.origin) },
-                rule.unknown.join(", ")
-            ));
-        }
-    }
 }
 
 fn compare(args: &PredictArgs, before: &str, after: &str, screens: &Screens) -> Result<ExitCode, ExitCode> {
@@ -172,12 +157,13 @@ fn lines(args: &PredictArgs, suites: &[String], screens: &Screens) -> Result<Exi
     let plan = if args.manifests.is_empty() {
         let (suites, manifests) = load::read(&given, &args.apply, args.strict, &mut sources, screens)?;
         let inventory = cluster::inventory(&args.cluster, &suites, screens)?.with_applied(&manifests);
-        note_unknown(&inventory.cluster_policies, screens);
+        load::note_caveats(&inventory, screens);
         load::plan_unsent(&inventory, &suites, &sources, screens)?
     } else {
         let (suites, manifests) = load::read(&given, &args.manifests, args.strict, &mut sources, screens)?;
-        note_unknown(&manifests.cluster_policies, screens);
-        load::world_and_plan(&suites, &manifests, &Selection::default(), &sources, screens)?.plan
+        let loaded = load::world_and_plan(&suites, &manifests, &Selection::default(), &sources, screens)?;
+        load::note_caveats(loaded.world.inventory(), screens);
+        loaded.plan
     };
     let text = match args.output {
         Format::Text => plan.checks.iter().map(line).collect(),

@@ -1,6 +1,6 @@
 //! ClusterNetworkPolicy and its older kinds, point by point.
 
-use super::{allowed, assert_allowed, cluster, of_kind, with};
+use super::{Explainer, allowed, assert_allowed, cluster, of_kind, with};
 use crate::inventory::{ClusterPolicy, Inventory, read_cluster_policy};
 use crate::model::Family;
 use serde_json::{Value, json};
@@ -210,4 +210,38 @@ fn what_the_schema_refuses_is_an_error_with_its_place() {
         let faults = read_cluster_policy(&object).expect_err("refused");
         assert!(faults.iter().any(|fault| fault.starts_with(expected)), "{faults:?} is not {expected}");
     }
+}
+
+#[test]
+fn what_is_undefined_or_not_known_is_told_beside_every_answer() {
+    let caveats = |policies: Vec<ClusterPolicy>| Explainer::new(&world(&[], policies)).expect("valid").caveats();
+    let accept = json!([rule("Accept", &anyone(), &ports(80, 80))]);
+    let deny = json!([rule("Deny", &anyone(), &ports(80, 90))]);
+    let of = |name: &str, priority, rules: &Value| cluster(name, &spec("Admin", priority, rules));
+    assert_eq!(
+        caveats(vec![of("x", 1, &accept), of("b", 1, &deny)]),
+        [
+            "ClusterNetworkPolicy b and ClusterNetworkPolicy x have the same priority and select the same pods: which one is \
+             asked first is undefined; here it is b"
+        ]
+    );
+    // Another priority or tier, other pods, or the same answer from both: nothing is undefined.
+    assert_eq!(caveats(vec![of("x", 1, &accept), of("b", 2, &deny)]), Vec::<String>::new());
+    assert_eq!(caveats(vec![of("x", 1, &accept), cluster("b", &spec("Baseline", 1, &deny))]), Vec::<String>::new());
+    assert_eq!(caveats(vec![of("x", 1, &deny), of("b", 1, &deny)]), Vec::<String>::new());
+    let elsewhere = json!({ "tier": "Admin", "priority": 1, "subject": { "namespaces": { "matchLabels": { "team": "a" } } }, "ingress": accept });
+    assert_eq!(caveats(vec![cluster("x", &elsewhere), of("b", 1, &deny)]), Vec::<String>::new());
+
+    let unknown = |action: &str| of("b", 1, &json!([{ "action": action, "from": [{ "meshes": {} }] }]));
+    let closed =
+        "Ingress rule 1 of ClusterNetworkPolicy b: this version does not know from[0].meshes, so the rule fails closed";
+    assert_eq!(caveats(vec![unknown("Accept")]), [format!("{closed}: it accepts nothing")]);
+    assert_eq!(caveats(vec![unknown("Pass")]), [format!("{closed}: it denies everything")]);
+    let names = json!({ "tier": "Admin", "priority": 1, "subject": { "namespaces": {} }, "egress": [{ "action": "Accept", "to": [{ "domainNames": ["pay.example"] }] }] });
+    assert_eq!(
+        caveats(vec![cluster("b", &names)]),
+        [
+            "Egress rule 1 of ClusterNetworkPolicy b: what pay.example resolves to is not known here, so it matches nobody"
+        ]
+    );
 }

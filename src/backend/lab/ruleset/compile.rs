@@ -1,15 +1,15 @@
 //! From resolved policies to the rules of one node.
 
+use super::half::{Half, Stage};
 use super::ir::{
-    Base, COMMENT_BYTES, Chain, Counter, Counts, Deny, Direction, Elements, Hook, Match, NodeRuleset, Note, Rule, Set,
-    Side, Statement, VerdictMap, deny_name, digit, map_name,
+    Base, COMMENT_BYTES, Chain, Counter, Counts, Deny, Direction, Hook, Match, NodeRuleset, Rule, Side, Statement,
+    VerdictMap, map_name,
 };
 use super::pods::{Index, PodId};
 use super::ranges::Ranges;
-use super::resolve::{Allowed, Half, Peers, PortMatch, Ports};
+use crate::inventory::Action;
 use crate::model::{Family, Transport};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::rc::Rc;
 
 /// The priority of packet filters (`NF_IP_PRI_FILTER`): after the translation of destinations, so that rules
@@ -31,39 +31,82 @@ pub(super) fn compile(index: &Index<'_>, halves: &[Half], node: &str, deny: Deny
 }
 
 /// One node's rules in the making.
-struct Node<'a> {
-    index: &'a Index<'a>,
+pub(super) struct Node<'a> {
+    pub(super) index: &'a Index<'a>,
     deny: Deny,
     /// The pods that run here.
     local: BTreeSet<PodId>,
-    rules: NodeRuleset,
+    pub(super) rules: NodeRuleset,
     /// Sets by what is in them, so that rules with the same peers share one.
-    address_sets: HashMap<(Family, Rc<Ranges>), String>,
+    pub(super) address_sets: HashMap<(Family, Rc<Ranges>), String>,
+}
+
+/// The halves that are about a pod, by stage, in the order in which they are asked: pods with the same are a group.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Asked {
+    admin: Vec<usize>,
+    namespaced: Vec<usize>,
+    baseline: Vec<usize>,
+}
+
+impl Asked {
+    fn of(&mut self, stage: Stage) -> &mut Vec<usize> {
+        match stage {
+            Stage::Admin => &mut self.admin,
+            Stage::Namespaced => &mut self.namespaced,
+            Stage::Baseline => &mut self.baseline,
+        }
+    }
+
+    /// Of a pod that a NetworkPolicy isolates the NetworkPolicies' word is final.
+    fn without_what_is_never_asked(mut self) -> Self {
+        if !self.namespaced.is_empty() {
+            self.baseline.clear();
+        }
+        self
+    }
 }
 
 impl Node<'_> {
     fn direction(&mut self, halves: &[Half], direction: Direction) {
-        // Which halves isolate each pod of this node: the pod's group.
-        let mut groups: BTreeMap<PodId, Vec<usize>> = BTreeMap::new();
+        let mut asked: BTreeMap<PodId, Asked> = BTreeMap::new();
+        let mut present: Vec<(usize, Vec<PodId>)> = Vec::new();
         for (number, half) in halves.iter().enumerate().filter(|(_, half)| half.direction == direction) {
             let here: Vec<PodId> = half.subjects.pods.iter().copied().filter(|id| self.local.contains(id)).collect();
-            if here.is_empty() {
-                continue;
+            for id in &here {
+                asked.entry(*id).or_default().of(half.stage).push(number);
             }
-            self.policy_chain(half, number, &here);
-            for id in here {
-                groups.entry(id).or_default().push(number);
+            if !here.is_empty() {
+                present.push((number, here));
             }
         }
-        let mut members: BTreeMap<Vec<usize>, Vec<PodId>> = BTreeMap::new();
-        for (id, group) in groups {
-            members.entry(group).or_default().push(id);
+        if !present.is_empty() {
+            self.deny_chain(direction);
         }
+        let mut tier_rules: BTreeMap<usize, Vec<Rule>> = BTreeMap::new();
+        for (number, here) in present {
+            let half = &halves[number];
+            self.rules.notes.extend(half.notes.iter().cloned());
+            match half.stage {
+                Stage::Namespaced => self.policy_chain(half, number, &here),
+                Stage::Admin | Stage::Baseline => drop(tier_rules.insert(number, self.tier_rules(half, number, &here))),
+            }
+        }
+        let mut members: BTreeMap<Asked, Vec<PodId>> = BTreeMap::new();
+        for (id, asked) in asked {
+            members.entry(asked.without_what_is_never_asked()).or_default().push(id);
+        }
+        let tiers: BTreeSet<&Vec<usize>> =
+            members.keys().flat_map(|asked| [&asked.admin, &asked.baseline]).filter(|tier| !tier.is_empty()).collect();
+        let tiers: BTreeMap<Vec<usize>, String> = (0..)
+            .zip(tiers)
+            .map(|(number, tier)| (tier.clone(), self.tier_chain(direction, number, tier, &tier_rules)))
+            .collect();
         let mut maps =
             Family::ALL.map(|family| VerdictMap { name: map_name(direction, family), family, elements: Vec::new() });
-        for (number, (group, pods)) in members.into_iter().enumerate() {
+        for (number, (asked, pods)) in members.into_iter().enumerate() {
             let chain = format!("{direction}_g{number}");
-            self.group_chain(&chain, halves, &group, direction);
+            self.group_chain(&chain, halves, &asked, &tiers, direction);
             for map in &mut maps {
                 let addresses = pods.iter().filter_map(|id| self.index.pod(*id).address(map.family));
                 map.elements.extend(addresses.map(|address| (address, chain.clone())));
@@ -75,20 +118,39 @@ impl Node<'_> {
         self.rules.maps.extend(maps);
     }
 
-    /// A group's chain: every policy in turn, then the deny.
-    fn group_chain(&mut self, name: &str, halves: &[Half], group: &[usize], direction: Direction) {
-        let policies = group.iter().map(|number| halves[*number].policy.as_str()).collect::<Vec<_>>().join(", ");
-        let policies = format!("{policies} {direction}");
-        let counter = deny_name(name);
-        let jumps = group.iter().filter(|number| !halves[**number].rules.is_empty());
-        let mut rules: Vec<Rule> = jumps
-            .map(|number| Rule {
+    /// A group's chain: the Admin tier; then every NetworkPolicy in turn, whose silence is a deny; or, where there is
+    /// none, the Baseline tier, whose silence is not.
+    fn group_chain(
+        &mut self,
+        name: &str,
+        halves: &[Half],
+        asked: &Asked,
+        tiers: &BTreeMap<Vec<usize>, String>,
+        direction: Direction,
+    ) {
+        let jump = |to: String| Rule { matches: Vec::new(), statements: vec![Statement::Jump(to)] };
+        let tier = |tier: &Vec<usize>| tiers.get(tier).cloned().map(jump);
+        let mut rules: Vec<Rule> = tier(&asked.admin).into_iter().collect();
+        if asked.namespaced.is_empty() {
+            rules.extend(tier(&asked.baseline));
+        } else {
+            let policies = asked.namespaced.iter().map(|number| halves[*number].policy.as_str());
+            let policies = format!("{} {direction}", policies.collect::<Vec<_>>().join(", "));
+            let with_rules = asked.namespaced.iter().filter(|number| !halves[**number].rules.is_empty());
+            rules.extend(with_rules.map(|number| jump(policy_chain(direction, *number))));
+            let counter = format!("deny_{name}");
+            rules.push(Rule {
                 matches: Vec::new(),
-                statements: vec![Statement::Jump(policy_chain(direction, *number))],
-            })
-            .collect();
-        rules.push(Rule { matches: Vec::new(), statements: vec![Statement::Count(counter.clone())] });
-        rules.push(Rule { matches: Vec::new(), statements: vec![Statement::RecordDeny(direction)] });
+                statements: vec![Statement::Count(counter.clone()), Statement::Jump(deny_chain(direction))],
+            });
+            self.counter(counter, Counts::Denied { policies });
+        }
+        self.rules.chains.push(Chain { name: name.to_owned(), base: None, rules });
+    }
+
+    /// Where denied packets end: recorded, then refused in the chosen way.
+    fn deny_chain(&mut self, direction: Direction) {
+        let mut rules = vec![Rule { matches: Vec::new(), statements: vec![Statement::RecordDeny(direction)] }];
         if self.deny == Deny::RejectTcpReset {
             rules.push(Rule {
                 matches: vec![Match::Transport(Transport::Tcp)],
@@ -98,146 +160,68 @@ impl Node<'_> {
         // Only TCP has a reset; the rest is refused the other way.
         let rest = if self.deny == Deny::Drop { Deny::Drop } else { Deny::RejectIcmpAdmin };
         rules.push(Rule { matches: Vec::new(), statements: vec![Statement::Deny(rest)] });
-        self.rules.chains.push(Chain { name: name.to_owned(), base: None, rules });
-        self.rules.counters.push(Counter {
-            name: counter,
-            comment: comment(&policies),
-            counts: Counts::Denied { policies },
-        });
+        self.rules.chains.push(Chain { name: deny_chain(direction), base: None, rules });
     }
 
-    /// A policy's chain, shared by every group that it selects; it comes back when nothing matched.
+    /// A NetworkPolicy's chain, shared by every group that it selects; it comes back when nothing matched.
     fn policy_chain(&mut self, half: &Half, number: usize, here: &[PodId]) {
-        self.rules.notes.extend(half.notes.iter().cloned());
         if half.rules.is_empty() {
             return;
         }
         let mut rules = Vec::new();
         for (rule, allowed) in half.rules.iter().enumerate() {
-            let policy = half.title();
             let counter = format!("allow_{}_p{number}_r{rule}", half.direction);
-            let matches = self.allowed(half, allowed, here);
-            rules.extend(matches.into_iter().map(|matches| Rule {
+            rules.extend(self.conditions(half, allowed, here).into_iter().map(|matches| Rule {
                 matches,
                 statements: vec![Statement::Count(counter.clone()), Statement::Accept],
             }));
-            let comment = comment(&format!("{policy} rule {rule}"));
-            self.rules.counters.push(Counter { name: counter, comment, counts: Counts::Allowed { policy, rule } });
+            self.counter(counter, Counts::Allowed { policy: half.title(), rule });
         }
         self.rules.chains.push(Chain { name: policy_chain(half.direction, number), base: None, rules });
     }
 
-    /// The alternatives in which a rule matches: each a list of conditions that must hold together.
-    fn allowed(&mut self, half: &Half, allowed: &Allowed, here: &[PodId]) -> Vec<Vec<Match>> {
-        let peers = self.peers(&allowed.peers, half.direction);
-        let ports = match &allowed.ports {
-            Ports::All => return peers.into_iter().map(|(_, matches)| matches).collect(),
-            Ports::Some(ports) => ports,
-        };
-        let mut alternatives = Vec::new();
-        for port in ports {
-            match port {
-                PortMatch::Transport(transport) => {
-                    alternatives.extend(with(&peers, &Match::Transport(*transport)));
+    /// The rules of a cluster-wide policy in order: the first that matches decides.
+    fn tier_rules(&mut self, half: &Half, number: usize, here: &[PodId]) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        for (rule, resolved) in half.rules.iter().enumerate() {
+            let policy = half.title();
+            let (word, counts, verdict) = match resolved.action {
+                Action::Accept => ("allow", Counts::Allowed { policy, rule }, Statement::Accept),
+                Action::Deny => {
+                    ("deny", Counts::DeniedByRule { policy, rule }, Statement::Jump(deny_chain(half.direction)))
                 }
-                PortMatch::Range(transport, first, last) => {
-                    let port = Match::Port { transport: *transport, first: *first, last: *last };
-                    alternatives.extend(with(&peers, &port));
-                }
-                PortMatch::Named(transport, name) => {
-                    alternatives.extend(self.named(half, allowed, here, &peers, *transport, name));
-                }
-            }
+                // It leaves the chain, and that is the tier.
+                Action::Pass => ("pass", Counts::Passed { policy, rule }, Statement::Return),
+            };
+            let counter = format!("{word}_{}_p{number}_r{rule}", half.direction);
+            rules.extend(
+                self.conditions(half, resolved, here).into_iter().map(|matches| Rule {
+                    matches,
+                    statements: vec![Statement::Count(counter.clone()), verdict.clone()],
+                }),
+            );
+            self.counter(counter, counts);
         }
-        alternatives
+        rules
     }
 
-    /// A port's name stands for what the destination pod declares: the subject of an ingress rule, the peer of
-    /// an egress rule. It may be another number on each.
-    fn named(
+    /// A tier as some pods see it: the rules of all policies that select them, one after the other. It comes back when no
+    /// rule matched, or one that passes did.
+    fn tier_chain(
         &mut self,
-        half: &Half,
-        allowed: &Allowed,
-        here: &[PodId],
-        peers: &[(Option<Family>, Vec<Match>)],
-        transport: Transport,
-        name: &str,
-    ) -> Vec<Vec<Match>> {
-        let destinations: Vec<PodId> = match (half.direction, &allowed.peers) {
-            (Direction::Ingress, _) => here.to_vec(),
-            (Direction::Egress, Peers::Some { pods, .. }) => pods.clone(),
-            (Direction::Egress, Peers::Anyone) => self.index.all().collect(),
-        };
-        let mut alternatives = Vec::new();
-        let mut known = false;
-        for family in Family::ALL {
-            let mut pairs: Vec<(IpAddr, u16)> = destinations
-                .iter()
-                .map(|id| self.index.pod(*id))
-                .filter_map(|pod| Some((pod.address(family)?, pod.named_port(name, transport)?.number())))
-                .collect();
-            if pairs.is_empty() {
-                continue;
-            }
-            known = true;
-            pairs.sort_unstable();
-            pairs.dedup();
-            let set = self.add_set('n', family, Elements::Ports(pairs));
-            let port = Match::AddressPort { family, transport, set };
-            match half.direction {
-                Direction::Ingress => {
-                    let peers = peers.iter().filter(|(of, _)| of.is_none_or(|of| of == family));
-                    alternatives
-                        .extend(peers.map(|(_, matches)| matches.iter().cloned().chain([port.clone()]).collect()));
-                }
-                // The pairs hold the peers' own addresses.
-                Direction::Egress => alternatives.push(vec![port]),
-            }
-        }
-        if !known {
-            let note = Note::UnknownPortName { policy: half.title(), name: name.to_owned() };
-            if !self.rules.notes.contains(&note) {
-                self.rules.notes.push(note);
-            }
-        }
-        alternatives
-    }
-
-    /// Conditions on the other end, one alternative a family; none where nobody matches.
-    fn peers(&mut self, peers: &Peers, direction: Direction) -> Vec<(Option<Family>, Vec<Match>)> {
-        let (v4, v6) = match peers {
-            Peers::Anyone => return vec![(None, Vec::new())],
-            Peers::Some { v4, v6, .. } => (v4, v6),
-        };
-        let side = match direction {
-            Direction::Ingress => Side::Source,
-            Direction::Egress => Side::Destination,
-        };
-        let mut alternatives = Vec::new();
-        for (family, ranges) in [(Family::V4, v4), (Family::V6, v6)] {
-            if ranges.is_everything() {
-                alternatives.push((Some(family), vec![Match::Family(family)]));
-            } else if !ranges.is_empty() {
-                let set = self.address_set(family, ranges);
-                alternatives.push((Some(family), vec![Match::Address { family, side, set }]));
-            }
-        }
-        alternatives
-    }
-
-    fn address_set(&mut self, family: Family, ranges: &Rc<Ranges>) -> String {
-        if let Some(name) = self.address_sets.get(&(family, Rc::clone(ranges))) {
-            return name.clone();
-        }
-        let name = self.add_set('a', family, Elements::Ranges(ranges.as_slice().to_vec()));
-        self.address_sets.insert((family, Rc::clone(ranges)), name.clone());
+        direction: Direction,
+        number: usize,
+        tier: &[usize],
+        rules: &BTreeMap<usize, Vec<Rule>>,
+    ) -> String {
+        let name = format!("{direction}_t{number}");
+        let rules = tier.iter().filter_map(|half| rules.get(half)).flatten().cloned().collect();
+        self.rules.chains.push(Chain { name: name.clone(), base: None, rules });
         name
     }
 
-    fn add_set(&mut self, letter: char, family: Family, elements: Elements) -> String {
-        let name = format!("{letter}{}_{}", digit(family), self.rules.sets.len());
-        self.rules.sets.push(Set { name: name.clone(), family, elements });
-        name
+    fn counter(&mut self, name: String, counts: Counts) {
+        self.rules.counters.push(Counter { name, comment: comment(&counts.to_string()), counts });
     }
 
     fn base_chain(&mut self, name: &str, hook: Hook, priority: i32, direction: Direction) {
@@ -258,14 +242,14 @@ impl Node<'_> {
     }
 }
 
-/// The name of a policy's chain.
-fn policy_chain(direction: Direction, number: usize) -> String {
-    format!("{direction}_p{number}")
+/// The name of the chain in which denied packets end.
+fn deny_chain(direction: Direction) -> String {
+    format!("{direction}_deny")
 }
 
-/// Each alternative of the peers, with one more condition.
-fn with(peers: &[(Option<Family>, Vec<Match>)], port: &Match) -> Vec<Vec<Match>> {
-    peers.iter().map(|(_, matches)| matches.iter().cloned().chain([port.clone()]).collect()).collect()
+/// The name of a NetworkPolicy's chain.
+fn policy_chain(direction: Direction, number: usize) -> String {
+    format!("{direction}_p{number}")
 }
 
 /// A comment, cut where it is too long; names are ASCII, the cut falls on a character in any case.

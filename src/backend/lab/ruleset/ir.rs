@@ -102,11 +102,37 @@ pub enum Counts {
         /// Index of the rule in its list.
         rule: usize,
     },
-    /// Packets that nothing allowed, of one group of pods.
+    /// Packets that no NetworkPolicy allowed, of one group of pods.
     Denied {
         /// `data/NetworkPolicy/postgres ingress`; all policies of the group, with a comma between.
         policies: String,
     },
+    /// Packets that a rule of a cluster-wide policy denied.
+    DeniedByRule {
+        /// `ClusterNetworkPolicy/lockdown egress`.
+        policy: String,
+        /// Index of the rule in its list.
+        rule: usize,
+    },
+    /// Packets that a rule of a cluster-wide policy handed on to the next tier.
+    Passed {
+        /// `ClusterNetworkPolicy/lockdown egress`.
+        policy: String,
+        /// Index of the rule in its list.
+        rule: usize,
+    },
+}
+
+impl std::fmt::Display for Counts {
+    /// The policies, and the rule, counted from 1, where it is one.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Denied { policies } => f.write_str(policies),
+            Self::Allowed { policy, rule } | Self::DeniedByRule { policy, rule } | Self::Passed { policy, rule } => {
+                write!(f, "{policy} rule {}", rule + 1)
+            }
+        }
+    }
 }
 
 /// A chain.
@@ -213,8 +239,10 @@ pub enum Statement {
         /// The map's name.
         map: String,
     },
-    /// Goes through another chain and comes back.
+    /// Goes through another chain and comes back, unless a verdict ends it there.
     Jump(String),
+    /// Goes back to where the chain was jumped to from.
+    Return,
     /// Ends this base chain.
     Accept,
     /// Ends the packet.
@@ -255,28 +283,25 @@ pub enum Note {
         /// Index of the rule in its list.
         rule: usize,
     },
-}
-
-impl NodeRuleset {
-    /// The counter of packets that are denied in a direction for the pod of an address; `None` if nothing
-    /// isolates that pod or it is not on this node.
-    pub fn deny_counter(&self, direction: Direction, pod: IpAddr) -> Option<&Counter> {
-        let map = map_name(direction, Family::of(pod));
-        let elements = &self.maps.iter().find(|known| known.name == map)?.elements;
-        let (_, chain) = elements.iter().find(|(address, _)| *address == pod)?;
-        let name = deny_name(chain);
-        self.counters.iter().find(|counter| counter.name == name)
-    }
+    /// A peer by domain names, which nobody here resolves: it matches no address.
+    DomainNames {
+        /// `ClusterNetworkPolicy/lockdown egress`.
+        policy: String,
+        /// Index of the rule in its list.
+        rule: usize,
+    },
+    /// A rule with fields that nobody here knows: if it is to accept it matches nothing, else it denies everything.
+    FailsClosed {
+        /// `ClusterNetworkPolicy/lockdown egress`.
+        policy: String,
+        /// Index of the rule in its list.
+        rule: usize,
+    },
 }
 
 /// The name of a dispatch map: `egress4`.
 pub(super) fn map_name(direction: Direction, family: Family) -> String {
     format!("{direction}{}", digit(family))
-}
-
-/// The name of the deny counter of a group's chain.
-pub(super) fn deny_name(chain: &str) -> String {
-    format!("deny_{chain}")
 }
 
 /// A family in a name.

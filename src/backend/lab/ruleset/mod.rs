@@ -1,7 +1,8 @@
-//! NetworkPolicies in, the rules of each node out: pure.
+//! Policies in, the rules of each node out: pure.
 //!
 //! ```text
-//! Inventory ── resolve ──▶ halves of policies ── compile ──▶ NodeRuleset, one a node
+//! Inventory ─┬─ resolve: NetworkPolicies ───────┬▶ halves ── conditions, compile ──▶ NodeRuleset, one a node
+//!            └─ cluster: cluster-wide policies ─┘                                      └─ trace: what denies a packet
 //! ```
 //!
 //! A packet from pod to pod meets the egress chain on the source's node and the ingress chain on the
@@ -10,12 +11,15 @@
 //! ("OR if the traffic source is the pod's local node", NetworkPolicySpec.ingress).
 //!
 //! ```text
-//! forward, input ─▶ egress:  replies, neighbour discovery ─▶ accept; by source ─▶ group ─▶ policies; deny
-//! forward        ─▶ ingress: the same; by destination        ─▶ group ─▶ policies; deny
+//! forward, input ─▶ egress:  replies, neighbour discovery ─▶ accept; by source ─▶ group
+//! forward        ─▶ ingress: the same; by destination        ─▶ group
+//! group          ─▶ Admin tier ─▶ NetworkPolicies ─▶ deny, or without any: Baseline tier ─▶ accept
 //! ```
 //!
-//! Pods that the same policies select in a direction are one group and share a chain: each policy's chain in
-//! turn, then the deny. Replies are judged by the first packet of their connection.
+//! Pods that the same policies select in a direction are one group and share a chain: the Admin tier, whose first
+//! matching rule decides; then each NetworkPolicy in turn, and the deny; where no NetworkPolicy selects them, the
+//! Baseline tier instead, and what it leaves is allowed. Pass leaves a tier. Replies are judged by the first packet of
+//! their connection.
 //!
 //! # Limitations
 //! - An `ipBlock` matches pods' and nodes' addresses too, as with Calico and the plugins on iptables; Cilium
@@ -25,16 +29,21 @@
 //! - A host-network pod is its node: selected by nothing, isolated by nothing.
 //! - ICMP is under a policy's deny and under rules without ports. Kubernetes leaves that open.
 //! - A connection that is up stays up when rules change.
-//! - A policy's status, other vendors' policies and `ClusterNetworkPolicy` are not read.
+//! - Of two cluster-wide policies of one tier and priority the one whose name comes first is asked first; the API leaves
+//!   that open.
+//! - Domain names of a `ClusterNetworkPolicy` match nobody.
+//! - A policy's status and other vendors' policies are not read.
 
+mod cluster;
 mod compile;
+mod conditions;
+mod half;
 mod ir;
 mod pods;
 mod ranges;
 mod resolve;
+mod trace;
 
-#[cfg(test)]
-mod evaluate;
 #[cfg(test)]
 mod tests;
 
@@ -42,10 +51,11 @@ pub use ir::{
     Base, COMMENT_BYTES, Chain, Counter, Counts, Deny, Direction, Elements, Hook, Match, NodeRuleset, Note, Rule, Set,
     Side, Statement, VerdictMap,
 };
+pub use trace::{Packet, Payload};
 
 use crate::inventory::Inventory;
+use half::Half;
 use pods::Index;
-use resolve::Half;
 
 /// A policy that no API server would have taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +80,10 @@ impl<'a> Compiler<'a> {
     /// [`InvalidPolicy`] for one that validation would have refused.
     pub fn new(inventory: &'a Inventory) -> Result<Self, InvalidPolicy> {
         let mut index = Index::new(inventory);
-        let halves = resolve::resolve(inventory, &mut index)?;
+        let mut halves = cluster::resolve(inventory, &mut index)?;
+        halves.extend(resolve::resolve(inventory, &mut index)?);
+        // Within a stage the order stays.
+        halves.sort_by_key(|half| half.stage);
         Ok(Self { index, halves })
     }
 

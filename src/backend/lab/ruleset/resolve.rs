@@ -4,83 +4,24 @@
 //! missing list differ, or mean the opposite of each other one level up, the line says so.
 
 use super::InvalidPolicy;
-use super::ir::{Direction, Note};
-use super::pods::{Index, PodId, Scope, Selection};
+use super::half::{Half, Peers, PortMatch, Ports, Resolved, Stage};
+use super::ir::Direction;
+use super::pods::{Index, Scope, Selection};
 use super::ranges::Ranges;
-use crate::inventory::{Cidr, Inventory, Policy};
-use crate::model::{Family, Transport};
+use crate::inventory::{Action, Cidr, Inventory, Policy};
+use crate::model::Transport;
 use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube_core::Selector;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 /// A rule of either direction as it is written: peers and ports.
 type Written<'a> = (Option<&'a [NetworkPolicyPeer]>, Option<&'a [NetworkPolicyPort]>);
 
-/// One direction of one policy.
-#[derive(Debug)]
-pub(super) struct Half {
-    /// `data/NetworkPolicy/postgres`.
-    pub(super) policy: String,
-    pub(super) direction: Direction,
-    /// The pods that it isolates.
-    pub(super) subjects: Rc<Selection>,
-    /// Each allows something, or nothing.
-    pub(super) rules: Vec<Allowed>,
-    pub(super) notes: Vec<Note>,
-}
-
-impl Half {
-    /// `data/NetworkPolicy/postgres ingress`.
-    pub(super) fn title(&self) -> String {
-        format!("{} {}", self.policy, self.direction)
-    }
-}
-
-/// What a rule allows: peers AND ports.
-#[derive(Debug)]
-pub(super) struct Allowed {
-    pub(super) peers: Peers,
-    pub(super) ports: Ports,
-}
-
-/// The other end.
-#[derive(Debug)]
-pub(super) enum Peers {
-    /// Anyone, pods or not.
-    Anyone,
-    /// Addresses of pods and of blocks.
-    Some {
-        v4: Rc<Ranges>,
-        v6: Rc<Ranges>,
-        /// The pods among them that a selector matched: named ports of egress rules are looked up on these.
-        pods: Vec<PodId>,
-    },
-}
-
-/// Destination ports.
-#[derive(Debug)]
-pub(super) enum Ports {
-    /// Every protocol, those without ports too.
-    All,
-    /// Only these.
-    Some(Vec<PortMatch>),
-}
-
-/// One kind of destination port.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum PortMatch {
-    /// Every port of a transport.
-    Transport(Transport),
-    /// A range, both ends within it.
-    Range(Transport, u16, u16),
-    /// A name, which stands for what the destination pod says.
-    Named(Transport, String),
-}
-
-/// All policies, in order of namespace and name, egress before ingress.
+/// All NetworkPolicies, in order of namespace and name, egress before ingress.
 pub(super) fn resolve(inventory: &Inventory, index: &mut Index<'_>) -> Result<Vec<Half>, InvalidPolicy> {
     let mut policies: Vec<&Policy> = inventory.policies.iter().collect();
     policies.sort_by_key(|policy| (&policy.namespace, &policy.name));
@@ -92,12 +33,13 @@ pub(super) fn resolve(inventory: &Inventory, index: &mut Index<'_>) -> Result<Ve
         // Missing means empty here, and empty selects every pod of the namespace.
         let subjects = select(index, own(policy), spec.pod_selector.as_ref()).map_err(fault)?;
         for direction in directions(policy) {
-            let half = Half {
+            let mut half = Half {
                 policy: name.clone(),
+                stage: Stage::Namespaced,
                 direction,
                 subjects: Rc::clone(&subjects),
                 rules: Vec::new(),
-                notes: Vec::new(),
+                notes: BTreeSet::new(),
             };
             let rules: Vec<Written<'_>> = match direction {
                 Direction::Ingress => {
@@ -107,7 +49,12 @@ pub(super) fn resolve(inventory: &Inventory, index: &mut Index<'_>) -> Result<Ve
                     spec.egress.iter().flatten().map(|rule| (rule.to.as_deref(), rule.ports.as_deref())).collect()
                 }
             };
-            halves.push(half.with_rules(&rules, policy, index).map_err(fault)?);
+            for (peers, ports) in rules {
+                let peers = read_peers(peers.unwrap_or_default(), policy, index).map_err(fault)?;
+                let ports = read_ports(ports.unwrap_or_default()).map_err(fault)?;
+                half.push(Resolved { action: Action::Accept, peers, ports });
+            }
+            halves.push(half);
         }
     }
     Ok(halves)
@@ -126,37 +73,6 @@ fn directions(policy: &Policy) -> Vec<Direction> {
         .into_iter()
         .filter_map(|(applies, direction)| applies.then_some(direction))
         .collect()
-}
-
-impl Half {
-    fn with_rules(mut self, rules: &[Written<'_>], policy: &Policy, index: &mut Index<'_>) -> Result<Self, String> {
-        let mut notes = BTreeSet::new();
-        for (number, (peers, ports)) in rules.iter().enumerate() {
-            let peers = read_peers(peers.unwrap_or_default(), policy, index)?;
-            let ports = read_ports(ports.unwrap_or_default())?;
-            if let Peers::Some { v4, v6, .. } = &peers
-                && v4.is_empty()
-                && v6.is_empty()
-            {
-                notes.insert(Note::NobodyMatches { policy: self.title(), rule: number });
-            }
-            if let Ports::Some(ports) = &ports {
-                for port in ports {
-                    let transport = match port {
-                        PortMatch::Transport(transport)
-                        | PortMatch::Range(transport, ..)
-                        | PortMatch::Named(transport, _) => transport,
-                    };
-                    if *transport == Transport::Sctp {
-                        notes.insert(Note::Sctp { policy: self.title() });
-                    }
-                }
-            }
-            self.rules.push(Allowed { peers, ports });
-        }
-        self.notes = notes.into_iter().collect();
-        Ok(self)
-    }
 }
 
 fn own(policy: &Policy) -> Scope {
@@ -178,10 +94,10 @@ fn read_peers(peers: &[NetworkPolicyPeer], policy: &Policy, index: &mut Index<'_
         return Ok(Peers::Anyone);
     }
     let mut selections = Vec::new();
-    let mut blocks = Vec::new();
+    let mut blocks: Vec<(IpAddr, IpAddr)> = Vec::new();
     for peer in peers {
         match (&peer.ip_block, &peer.namespace_selector, &peer.pod_selector) {
-            (Some(block), None, None) => blocks.push(read_block(block)?),
+            (Some(block), None, None) => blocks.extend_from_slice(read_block(block)?.as_slice()),
             (Some(_), ..) => return Err("a peer has an ipBlock and a selector".to_owned()),
             (None, None, None) => return Err("a peer has nothing set".to_owned()),
             // Without namespaceSelector: the policy's own namespace. An empty one: all namespaces.
@@ -193,24 +109,12 @@ fn read_peers(peers: &[NetworkPolicyPeer], policy: &Policy, index: &mut Index<'_
             }
         }
     }
-    // Items are alternatives. A single selection, the usual case, is taken as it is.
-    let mut pods: BTreeSet<PodId> = BTreeSet::new();
-    for selection in &selections {
-        pods.extend(&selection.pods);
-    }
-    let union = |family: Family| {
-        let of_pods = selections.iter().flat_map(|selection| match family {
-            Family::V4 => selection.v4.as_slice(),
-            Family::V6 => selection.v6.as_slice(),
-        });
-        let of_blocks = blocks.iter().filter(|(of, _)| *of == family).flat_map(|(_, ranges)| ranges.as_slice());
-        Rc::new(Ranges::union(of_pods.chain(of_blocks).copied()))
-    };
-    Ok(Peers::Some { v4: union(Family::V4), v6: union(Family::V6), pods: pods.into_iter().collect() })
+    // Items are alternatives.
+    Ok(Peers::any_of(&selections, &blocks))
 }
 
 /// A block less its exceptions. An exception binds its own block only: another item may allow the same address.
-fn read_block(block: &IPBlock) -> Result<(Family, Ranges), String> {
+fn read_block(block: &IPBlock) -> Result<Ranges, String> {
     let cidr = Cidr::parse(&block.cidr).map_err(|error| error.to_string())?;
     let mut holes = Vec::new();
     for text in block.except.iter().flatten() {
@@ -220,7 +124,7 @@ fn read_block(block: &IPBlock) -> Result<(Family, Ranges), String> {
         }
         holes.push((hole.first(), hole.last()));
     }
-    Ok((cidr.family(), Ranges::without((cidr.first(), cidr.last()), holes)))
+    Ok(Ranges::without((cidr.first(), cidr.last()), holes))
 }
 
 /// No item matches every port of every protocol; an item is a protocol at least, TCP unless written.
@@ -239,32 +143,10 @@ fn read_ports(ports: &[NetworkPolicyPort]) -> Result<Ports, String> {
         };
         read.insert(match (&port.port, port.end_port) {
             (None, _) => PortMatch::Transport(transport),
-            (Some(IntOrString::String(name)), _) => PortMatch::Named(transport, name.clone()),
+            (Some(IntOrString::String(name)), _) => PortMatch::Named(Some(transport), name.clone()),
             (Some(IntOrString::Int(first)), None) => PortMatch::Range(transport, number(*first)?, number(*first)?),
             (Some(IntOrString::Int(first)), Some(last)) => PortMatch::Range(transport, number(*first)?, number(last)?),
         });
     }
-    Ok(Ports::Some(merge(&read)))
-}
-
-/// The same ports with fewer matches: a whole transport holds its ranges and names, ranges that meet are one.
-fn merge(ports: &BTreeSet<PortMatch>) -> Vec<PortMatch> {
-    let mut merged: Vec<PortMatch> = Vec::new();
-    // In the order of BTreeSet: whole transports, then ranges by transport and first port, then names.
-    for port in ports {
-        match port {
-            PortMatch::Range(transport, ..) | PortMatch::Named(transport, _)
-                if merged.contains(&PortMatch::Transport(*transport)) => {}
-            PortMatch::Range(transport, first, last) => match merged.last_mut() {
-                Some(PortMatch::Range(before, _, end))
-                    if before == transport && u32::from(*first) <= u32::from(*end) + 1 =>
-                {
-                    *end = (*end).max(*last);
-                }
-                _ => merged.push(port.clone()),
-            },
-            PortMatch::Transport(_) | PortMatch::Named(..) => merged.push(port.clone()),
-        }
-    }
-    merged
+    Ok(Ports::any_of(&read))
 }

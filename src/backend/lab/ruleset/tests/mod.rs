@@ -1,10 +1,12 @@
 //! A small world, and the question whether a packet arrives in it.
 
+mod cluster;
 mod semantics;
 mod shape;
 
-use super::evaluate::{Outcome, Packet, Payload, arrives};
-use super::{Compiler, Deny, Elements, Match, NodeRuleset, Statement};
+use super::ir::map_name;
+use super::trace::{Outcome, Packet, Payload};
+use super::{Compiler, Counter, Counts, Deny, Direction, Elements, Hook, Match, NodeRuleset, Statement};
 use crate::inventory::{ContainerPort, Inventory, Labels, Namespace, Node, Pod, Policy, RuleOrigins};
 use crate::model::{Family, Port, Transport};
 use serde_json::{Value, json};
@@ -131,10 +133,63 @@ fn outcome(inventory: &Inventory, packet: &Packet) -> Result<(), Outcome> {
     arrives(inventory, rules, packet)
 }
 
+/// Runs a packet through a hook of one node.
+fn evaluate(rules: &NodeRuleset, hook: Hook, packet: &Packet) -> Outcome {
+    let mut base: Vec<_> = rules.chains.iter().filter_map(|chain| Some((chain.base?, &chain.name))).collect();
+    base.retain(|(base, _)| base.hook == hook);
+    base.sort_by_key(|(base, _)| base.priority);
+    base.into_iter().fold(Outcome::default(), |outcome, (_, chain)| match outcome.denied {
+        Some(_) => outcome,
+        None => rules.pass(chain, packet, outcome),
+    })
+}
+
+/// Whether a packet arrives, through the nodes of both ends.
+fn arrives(inventory: &Inventory, rules: impl Fn(&str) -> NodeRuleset, packet: &Packet) -> Result<(), Outcome> {
+    let node_of = |address: IpAddr| {
+        let pod = inventory.pods.iter().find(|pod| !pod.host_network && pod.addresses.contains(&address));
+        pod.map(|pod| pod.node.clone())
+    };
+    let is_on = |node: &str, address: IpAddr| {
+        inventory.nodes.iter().any(|known| known.name == node && known.addresses.contains(&address))
+    };
+    let (from, to) = (node_of(packet.source), node_of(packet.destination));
+    let mut hops = Vec::new();
+    if let Some(node) = &from {
+        let hook = if is_on(node, packet.destination) { Hook::Input } else { Hook::Forward };
+        hops.push((node, hook));
+    }
+    if let Some(node) = &to
+        && from.as_ref() != Some(node)
+        && !is_on(node, packet.source)
+    {
+        hops.push((node, Hook::Forward));
+    }
+    for (node, hook) in hops {
+        let outcome = evaluate(&rules(node), hook, packet);
+        if outcome.denied.is_some() {
+            return Err(outcome);
+        }
+    }
+    Ok(())
+}
+
+/// The counter of packets that no NetworkPolicy allows, in a direction for the pod of an address; `None` if none isolates
+/// that pod or it is not on this node.
+fn deny_counter(rules: &NodeRuleset, direction: Direction, pod: IpAddr) -> Option<&Counter> {
+    let map = map_name(direction, Family::of(pod));
+    let elements = &rules.maps.iter().find(|known| known.name == map)?.elements;
+    let (_, chain) = elements.iter().find(|(address, _)| *address == pod)?;
+    let name = format!("deny_{chain}");
+    rules.counters.iter().find(|counter| counter.name == name)
+}
+
 /// Checks what the kernel would refuse: a name before it is defined, an empty set, families in one rule that
 /// exclude each other.
 fn loadable(rules: &NodeRuleset) {
     let mut chains = BTreeSet::new();
+    let counters: BTreeSet<&str> = rules.counters.iter().map(|counter| counter.name.as_str()).collect();
+    assert_eq!(counters.len(), rules.counters.len(), "each counter is there once");
     for set in &rules.sets {
         let families: BTreeSet<Family> = match &set.elements {
             Elements::Ranges(ranges) => {
@@ -146,6 +201,11 @@ fn loadable(rules: &NodeRuleset) {
     }
     for chain in &rules.chains {
         for rule in &chain.rules {
+            for one in &rule.matches {
+                if let Match::Address { family, set, .. } | Match::AddressPort { family, set, .. } = one {
+                    assert!(rules.sets.iter().any(|known| known.name == *set && known.family == *family), "{set}");
+                }
+            }
             let families: BTreeSet<Family> = rule
                 .matches
                 .iter()
@@ -171,7 +231,8 @@ fn loadable(rules: &NodeRuleset) {
                                 .all(|(address, to)| Family::of(*address) == map.family && chains.contains(to))
                         );
                     }
-                    Statement::Count(_) | Statement::RecordDeny(_) | Statement::Accept | Statement::Deny(_) => {}
+                    Statement::Count(counter) => assert!(counters.contains(counter.as_str()), "{counter}"),
+                    Statement::RecordDeny(_) | Statement::Return | Statement::Accept | Statement::Deny(_) => {}
                 }
             }
         }
@@ -181,12 +242,18 @@ fn loadable(rules: &NodeRuleset) {
 
 /// Checks which packets arrive and which do not.
 fn check(policies: &[(&str, Value)], allowed: &[&str], denied: &[&str]) {
-    let inventory = world(policies);
+    check_in(&world(policies), allowed, denied);
+}
+
+/// The same, in any world.
+#[track_caller]
+fn check_in(inventory: &Inventory, allowed: &[&str], denied: &[&str]) {
+    let under = || (&inventory.policies, &inventory.cluster_policies);
     for text in allowed {
-        assert!(outcome(&inventory, &packet(text)).is_ok(), "{text} should arrive under {policies:?}");
+        assert!(outcome(inventory, &packet(text)).is_ok(), "{text} should arrive under {:?}", under());
     }
     for text in denied {
-        assert!(outcome(&inventory, &packet(text)).is_err(), "{text} should not arrive under {policies:?}");
+        assert!(outcome(inventory, &packet(text)).is_err(), "{text} should not arrive under {:?}", under());
     }
 }
 

@@ -1,7 +1,7 @@
 //! What NetworkPolicies mean, point by point, each allow beside a deny.
 
 use super::{check, from_api, on_db, outcome, packet, world};
-use crate::backend::lab::ruleset::evaluate::{Packet, Payload};
+use crate::backend::lab::ruleset::{Packet, Payload};
 use serde_json::json;
 
 #[test]

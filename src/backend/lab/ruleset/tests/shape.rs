@@ -1,9 +1,9 @@
 //! What the ruleset looks like: groups, shared sets, counters, verdicts, notes, and its cost.
 
-use super::{check, from_api, ip, on_db, outcome, packet, policy, v4, world};
-use crate::backend::lab::ruleset::evaluate::{Payload, evaluate};
+use super::{check, deny_counter, evaluate, from_api, ip, on_db, outcome, packet, policy, v4, world};
 use crate::backend::lab::ruleset::{
-    COMMENT_BYTES, Compiler, Counts, Deny, Direction, Elements, Hook, InvalidPolicy, NodeRuleset, Note, Set, Statement,
+    COMMENT_BYTES, Compiler, Counts, Deny, Direction, Elements, Hook, InvalidPolicy, NodeRuleset, Note, Payload, Set,
+    Statement,
 };
 use crate::inventory::{Inventory, Policy};
 use crate::model::{Family, Transport};
@@ -61,33 +61,33 @@ fn denies_are_counted_by_group_and_name_their_policies() {
         ),
     ]);
     let rules = compile(&inventory, "n2", Deny::Drop);
-    let counter = rules.deny_counter(Direction::Ingress, v4(4)).expect("isolated");
+    let counter = deny_counter(&rules, Direction::Ingress, v4(4)).expect("isolated");
     assert_eq!(counter.comment, "data/NetworkPolicy/p0, data/NetworkPolicy/p1 ingress");
     assert_eq!(counter.counts, Counts::Denied { policies: counter.comment.clone() });
-    assert_eq!(rules.deny_counter(Direction::Egress, v4(4)), None);
-    assert_eq!(rules.deny_counter(Direction::Ingress, v4(5)), None, "on another node");
+    assert_eq!(deny_counter(&rules, Direction::Egress, v4(4)), None);
+    assert_eq!(deny_counter(&rules, Direction::Ingress, v4(5)), None, "on another node");
 
     let denied = evaluate(&rules, Hook::Forward, &packet("shop/web -> data/db:2"));
-    assert_eq!((denied.denied, denied.recorded, &denied.counted), (Some(Deny::Drop), 1, &vec![counter.name.clone()]));
+    assert_eq!((denied.denied, &denied.counted), (Some(Deny::Drop), &vec![counter.name.clone()]));
     let allowed = evaluate(&rules, Hook::Forward, &packet("shop/web -> data/db:1"));
-    assert_eq!((allowed.denied, allowed.recorded, allowed.counted.len()), (None, 0, 1));
+    assert_eq!((allowed.denied, allowed.counted.len()), (None, 1));
     let accepted = rules.counters.iter().find(|counter| counter.name == allowed.counted[0]).expect("the counter");
     assert_eq!(accepted.counts, Counts::Allowed { policy: "data/NetworkPolicy/p1 ingress".to_owned(), rule: 0 });
-    assert_eq!(accepted.comment, "data/NetworkPolicy/p1 ingress rule 0");
+    assert_eq!(accepted.comment, "data/NetworkPolicy/p1 ingress rule 1");
 }
 
 #[test]
 fn the_place_for_records_is_just_before_the_verdict() {
     let rules = compile(&world(&from_api(&json!([]))), "n1", Deny::Drop);
-    let group = rules.chains.iter().find(|chain| chain.name == "egress_g0").expect("the group");
-    let statements: Vec<_> = group.rules.iter().map(|rule| rule.statements.as_slice()).collect();
+    let statements = |name: &str| -> Vec<&[Statement]> {
+        let chain = rules.chains.iter().find(|chain| chain.name == name).expect("the chain");
+        chain.rules.iter().map(|rule| rule.statements.as_slice()).collect()
+    };
+    let deny = [Statement::Count("deny_egress_g0".to_owned()), Statement::Jump("egress_deny".to_owned())];
+    assert_eq!(statements("egress_g0"), [&deny[..]]);
     assert_eq!(
-        statements,
-        [
-            &[Statement::Count("deny_egress_g0".to_owned())][..],
-            &[Statement::RecordDeny(Direction::Egress)],
-            &[Statement::Deny(Deny::Drop)],
-        ]
+        statements("egress_deny"),
+        [&[Statement::RecordDeny(Direction::Egress)][..], &[Statement::Deny(Deny::Drop)]]
     );
 }
 
@@ -131,7 +131,7 @@ fn long_comments_are_cut() {
     let name = "n".repeat(200);
     let inventory = Inventory { policies: vec![Policy { name, ..policy("data", 0, &json!({})) }], ..world(&[]) };
     let rules = compile(&inventory, "n2", Deny::Drop);
-    let counter = rules.deny_counter(Direction::Ingress, v4(4)).expect("isolated");
+    let counter = deny_counter(&rules, Direction::Ingress, v4(4)).expect("isolated");
     assert_eq!(counter.comment.len(), COMMENT_BYTES);
     assert!(matches!(&counter.counts, Counts::Denied { policies } if policies.ends_with("n ingress")));
 }
@@ -187,8 +187,8 @@ fn a_thousand_pods_with_a_policy_each_stay_small() {
     let compiler = Compiler::new(&inventory).expect("valid policies");
     for node in ["n0", "n1"] {
         let rules = compiler.node(node, Deny::Drop);
-        // A policy's chain and its group's, for each pod here; the set of everyone is one.
-        assert_eq!(rules.chains.len(), 2 * 500 + 3);
+        // A policy's chain and its group's, for each pod here; the deny and the three hooks; the set of everyone is one.
+        assert_eq!(rules.chains.len(), 2 * 500 + 4);
         let elements: usize = rules
             .sets
             .iter()

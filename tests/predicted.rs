@@ -13,24 +13,25 @@ mod support;
 use generate::Sketch;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 use support::{Check, Flow, Lab, Seen, say};
 use watertight::backend::lab::{Deny, World};
 use watertight::model::{Family, Port, Transport};
-use watertight::plan::Vantage;
-use watertight::policy::{End, Explainer, Predictor};
+use watertight::plan::{Landmark, Vantage};
+use watertight::policy::{End, Explainer, Explanation, Predictor};
 use watertight::wire;
 
 /// Worlds of a run, unless `WATERTIGHT_WORLDS` says otherwise.
-const WORLDS: u32 = 16;
+const WORLDS: u32 = 64;
 /// How often a flow that should open is tried.
 const TRIES: u32 = 4;
 /// How often all flows of a world are begun again where a probe was starved.
 const PATIENCE: u32 = 100;
 /// How often a world that differs is made smaller, at the most.
-const SHRINKS: u32 = 60;
+const SHRINKS: u32 = 150;
 
 fn main() -> ExitCode {
     support::main(&[], &[check!(policies_do_with_packets_what_is_predicted)])
@@ -45,6 +46,27 @@ struct Predicted {
     flow: Flow,
     allowed: bool,
     name: String,
+    /// What rules of cluster-wide policies did with it.
+    by_cluster_policies: BTreeSet<String>,
+}
+
+/// How many flows did as predicted.
+#[derive(Default)]
+struct Tally {
+    flows: usize,
+    denied: usize,
+    /// Those of them with which a rule of a cluster-wide policy did something, by what it did.
+    by_cluster_policies: BTreeMap<String, usize>,
+}
+
+impl Tally {
+    fn count(&mut self, one: &Predicted) {
+        self.flows += 1;
+        self.denied += usize::from(!one.allowed);
+        for action in &one.by_cluster_policies {
+            *self.by_cluster_policies.entry(action.clone()).or_default() += 1;
+        }
+    }
 }
 
 async fn policies_do_with_packets_what_is_predicted() {
@@ -55,14 +77,11 @@ async fn policies_do_with_packets_what_is_predicted() {
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config { failure_persistence: None, ..Config::default() }, rng);
-    let (mut flows, mut stopped) = (0, 0);
+    let mut tally = Tally::default();
     for _ in 0..worlds {
         let mut tree = generate::world().new_tree(&mut runner).expect("a world");
         match differences(&tree.current()).await {
-            Ok((sent, denied)) => {
-                flows += sent;
-                stopped += denied;
-            }
+            Ok(predicted) => predicted.iter().for_each(|one| tally.count(one)),
             Err(mut differing) => {
                 let mut smallest = tree.current();
                 for _ in 0..SHRINKS {
@@ -86,15 +105,19 @@ async fn policies_do_with_packets_what_is_predicted() {
             }
         }
     }
-    say(&format!("{flows} flows as predicted, {stopped} of them denied"));
-    assert!(
-        stopped * 10 > flows && stopped * 10 < flows * 9,
-        "such worlds show little: {stopped} of {flows} are denied"
-    );
+    let Tally { flows, denied, by_cluster_policies } = tally;
+    say(&format!(
+        "{flows} flows as predicted, {denied} of them denied; by cluster-wide rules: {by_cluster_policies:?}"
+    ));
+    assert!(denied * 10 > flows && denied * 10 < flows * 9, "such worlds show little: {denied} of {flows} are denied");
+    for action in ["Accept", "Deny", "Pass"] {
+        let hit = by_cluster_policies.get(action).copied().unwrap_or_default();
+        assert!(hit * 100 > flows, "such worlds show little of {action}: {hit} of {flows}");
+    }
 }
 
-/// How many flows did as predicted, and how many of these were denied; or what differs.
-async fn differences(sketch: &Sketch) -> Result<(usize, usize), String> {
+/// The flows, if all did as predicted; or what differs.
+async fn differences(sketch: &Sketch) -> Result<Vec<Predicted>, String> {
     let world = sketch.world();
     let predicted = predict(&world);
     let mut lab = Lab::of(world, Deny::Reset).await;
@@ -115,11 +138,7 @@ async fn differences(sketch: &Sketch) -> Result<(usize, usize), String> {
     lab.down().await;
     let mut told: Vec<String> = differing.iter().map(|(one, seen)| format!("OPEN: {}; {seen:?}", one.name)).collect();
     told.extend(open.iter().map(|one| format!("SHUT: {}", one.name)));
-    if told.is_empty() {
-        Ok((predicted.len(), predicted.iter().filter(|one| !one.allowed).count()))
-    } else {
-        Err(told.join("\n"))
-    }
+    if told.is_empty() { Ok(predicted) } else { Err(told.join("\n")) }
 }
 
 /// What each flow saw, however often a busy machine starves the probes.
@@ -158,8 +177,16 @@ fn predict(world: &World) -> Vec<Predicted> {
         }
     }
     for address in inventory.hosts.values().flatten() {
-        let port = Port::new(443, Transport::Tcp).expect("a port");
-        targets.push((End::Address(*address), SocketAddr::new(*address, 443), port));
+        for number in generate::OUTSIDE_PORTS {
+            let port = Port::new(number, Transport::Tcp).expect("a port");
+            targets.push((End::Address(*address), SocketAddr::new(*address, number), port));
+        }
+    }
+    let Some(Landmark::Responder(on_nodes)) = world.landmarks().on_nodes else { panic!("nodes answer") };
+    for node in &inventory.nodes {
+        let port = Port::new(on_nodes, Transport::Tcp).expect("a port");
+        let addresses = node.addresses.iter().map(|address| SocketAddr::new(*address, on_nodes));
+        targets.extend(addresses.map(|address| (End::Node(node.name.as_str()), address, port)));
     }
     let mut predicted = Vec::new();
     for family in Family::ALL {
@@ -179,10 +206,18 @@ fn predict(world: &World) -> Vec<Predicted> {
                     Transport::Udp => wire::Transport::Udp,
                     Transport::Tcp | Transport::Sctp => wire::Transport::Tcp,
                 };
-                let name = format!("{vantage} -> {} ({address}) {port}, since {}", walk.to, walk.because());
-                predicted.push(Predicted { flow: (vantage.clone(), transport, *address), allowed, name });
+                let name = format!("{} -> {} ({address}) {port}, since {}", walk.from, walk.to, walk.because());
+                let flow = (vantage.clone(), transport, *address);
+                predicted.push(Predicted { flow, allowed, name, by_cluster_policies: deciding(&walk) });
             }
         }
     }
     predicted
+}
+
+/// The actions of those rules of cluster-wide policies that decide about a flow.
+fn deciding(walk: &Explanation) -> BTreeSet<String> {
+    let steps = walk.sides.iter().flat_map(|side| &side.policies).filter(|step| step.policy.namespace.is_empty());
+    let rules = steps.flat_map(|step| &step.rules).filter(|rule| rule.decides);
+    rules.map(|rule| rule.action.clone()).collect()
 }

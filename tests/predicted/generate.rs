@@ -1,4 +1,7 @@
-//! Worlds with every feature of a NetworkPolicy, small enough to read.
+//! Worlds with every feature of NetworkPolicies and of cluster-wide policies, small enough to read.
+
+#[path = "cluster.rs"]
+mod cluster;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -13,9 +16,13 @@ use watertight::wire;
 pub(crate) struct Sketch {
     pods: Vec<(usize, usize, bool)>,
     policies: Vec<(usize, Value)>,
+    cluster: Vec<cluster::Policy>,
 }
 
 const NAMESPACES: [(&str, &str); 3] = [("red", "a"), ("green", "b"), ("blue", "")];
+
+/// TCP ports of the outside host.
+pub(crate) const OUTSIDE_PORTS: [u16; 2] = [443, 8_001];
 
 /// Labels that pods have.
 const LABELS: [&str; 4] = ["app: web, tier: front", "app: web", "app: api, tier: back", ""];
@@ -61,6 +68,9 @@ impl Sketch {
                 "metadata": { "name": format!("n{number}"), "namespace": NAMESPACES[*namespace].0 }, "spec": spec });
             text.push_str(&format!("---\n{object}\n"));
         }
+        for object in cluster::objects(&self.cluster) {
+            text.push_str(&format!("---\n{object}\n"));
+        }
         text
     }
 
@@ -70,8 +80,11 @@ impl Sketch {
         let file = sources.add("world.yaml", self.manifests());
         let (manifests, diagnostics) = read_manifests(&[file], &sources);
         assert!(diagnostics.is_empty(), "{diagnostics:?}\n{}", self.manifests());
-        let outside =
-            Outside { name: Some("out.example".into()), address: None, ports: vec![(443, wire::Transport::Tcp)] };
+        let outside = Outside {
+            name: Some("out.example".into()),
+            address: None,
+            ports: OUTSIDE_PORTS.map(|port| (port, wire::Transport::Tcp)).to_vec(),
+        };
         World::place(&manifests, &[outside], Layout::default()).expect("placed")
     }
 }
@@ -174,6 +187,11 @@ fn policy() -> impl Strategy<Value = (usize, Value)> {
 
 /// Any world.
 pub(crate) fn world() -> impl Strategy<Value = Sketch> {
-    let pod = (0..NAMESPACES.len(), 0..LABELS.len(), prop::bool::weighted(0.1));
-    (vec(pod, 3..7), vec(policy(), 2..8)).prop_map(|(pods, policies)| Sketch { pods, policies })
+    let pod = (0..NAMESPACES.len(), 0..LABELS.len(), prop::bool::weighted(0.15));
+    // A Baseline policy is met by pods that no NetworkPolicy selects only.
+    let policies = prop_oneof![
+        1 => (vec(policy(), 2..8), vec(cluster::policy(), 0)),
+        3 => (vec(policy(), 0..4), vec(cluster::policy(), 1..6)),
+    ];
+    (vec(pod, 3..7), policies).prop_map(|(pods, (policies, cluster))| Sketch { pods, policies, cluster })
 }

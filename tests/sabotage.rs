@@ -12,6 +12,8 @@
 
 #[path = "sabotage/breaks.rs"]
 mod breaks;
+#[path = "sabotage/cluster.rs"]
+mod cluster;
 #[path = "sabotage/coverage.rs"]
 mod coverage;
 #[path = "sabotage/ends.rs"]

@@ -24,6 +24,8 @@ pub struct ClusterPolicy {
     pub egress: Vec<ClusterRule>,
     /// `file:line` of a manifest; empty for a cluster's.
     pub origin: String,
+    /// SHA-256 of its `spec` as JSON, hexadecimal.
+    pub sha256: String,
 }
 
 /// Which kind of the API group a policy is written as.

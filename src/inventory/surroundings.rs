@@ -1,6 +1,6 @@
 //! Where a run takes place and under which policies, as whoever reads its report later wants to know it.
 
-use super::{Inventory, Policy};
+use super::{ClusterPolicy, Inventory, Policy};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -36,7 +36,8 @@ pub struct PolicyState {
     pub uid: Option<String>,
     /// The version that was read.
     pub resource_version: Option<String>,
-    /// SHA-256 of its `spec` as JSON, fields in the order of the API's definition, hexadecimal.
+    /// SHA-256 of its `spec` as JSON, hexadecimal; fields in the order of the API's definition, in a policy of the whole
+    /// cluster by name.
     pub sha256: String,
 }
 
@@ -63,6 +64,19 @@ impl From<&Policy> for PolicyState {
     }
 }
 
+impl From<&ClusterPolicy> for PolicyState {
+    fn from(policy: &ClusterPolicy) -> Self {
+        Self {
+            kind: policy.kind.as_str().into(),
+            namespace: None,
+            name: policy.name.clone(),
+            uid: None,
+            resource_version: None,
+            sha256: policy.sha256.clone(),
+        }
+    }
+}
+
 /// The digest of a policy's `spec`.
 pub fn spec_digest(spec: &impl Serialize) -> String {
     // The API's types are trees of strings, numbers and lists, which serde_json always takes.
@@ -73,7 +87,8 @@ pub fn spec_digest(spec: &impl Serialize) -> String {
 impl Inventory {
     /// The policies as they are now, by kind, namespace and name.
     pub fn policy_states(&self) -> Vec<PolicyState> {
-        let mut states: Vec<PolicyState> = self.policies.iter().map(PolicyState::from).collect();
+        let of_cluster = self.cluster_policies.iter().map(PolicyState::from);
+        let mut states: Vec<PolicyState> = self.policies.iter().map(PolicyState::from).chain(of_cluster).collect();
         states.sort();
         states
     }
@@ -118,6 +133,20 @@ mod tests {
         let mut moved = policy("web", &["Ingress"]);
         moved.origin = "other.yaml:9".into();
         assert_eq!(states(vec![policy("web", &["Ingress"])]), states(vec![moved]));
+    }
+
+    #[test]
+    fn policies_of_the_whole_cluster_are_among_them() {
+        let of = |priority: u16| {
+            let spec = serde_json::json!({ "tier": "Admin", "priority": priority, "subject": { "namespaces": {} } });
+            let object =
+                serde_json::json!({ "kind": "ClusterNetworkPolicy", "metadata": { "name": "a" }, "spec": spec });
+            let policy = crate::inventory::read_cluster_policy(&object).expect("a policy");
+            Inventory { cluster_policies: vec![policy], ..Inventory::default() }.policy_states()
+        };
+        assert_eq!(of(1)[0].full_name(), "ClusterNetworkPolicy a");
+        assert!(changed_policies(&of(1), &of(1)).is_empty());
+        assert_eq!(changed_policies(&of(1), &of(2)), ["ClusterNetworkPolicy a"]);
     }
 
     #[test]

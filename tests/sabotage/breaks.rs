@@ -133,10 +133,11 @@ fn policies_removed(base: &Arc<Base>) -> Vec<Job> {
     sets.into_iter().filter(|set| !set.is_empty()).map(of).collect()
 }
 
+/// Takes away the policies of namespaces, and with them those of the whole cluster.
 async fn without_policies(hand: &Hand, namespaces: &BTreeSet<String>) -> Result<(), lab::Error> {
     let mut policies = hand.sabotage.inventory().await?.policies;
     policies.retain(|policy| !namespaces.contains(&policy.namespace));
-    hand.sabotage.set_policies(policies).await
+    hand.sabotage.set_all_policies(policies, Vec::new()).await
 }
 
 /// Listeners of a target stopped → its denials and its allowances are unproven, everybody else's verdict stays.
@@ -260,8 +261,12 @@ fn probes_lost(base: &Arc<Base>) -> Vec<Job> {
 fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
     let ends = base.ends();
     let touched: BTreeSet<String> = base.proven().flat_map(|check| ends.namespaces(check)).collect();
-    let isolated: BTreeSet<String> =
-        base.ran.inventory.policies.iter().map(|policy| policy.namespace.clone()).collect();
+    let inventory = &base.ran.inventory;
+    let isolated: BTreeSet<String> = if inventory.cluster_policies.is_empty() {
+        inventory.policies.iter().map(|policy| policy.namespace.clone()).collect()
+    } else {
+        touched.clone()
+    };
     let groups = |namespaces: BTreeSet<String>| -> Vec<BTreeSet<String>> {
         let all: Vec<String> = namespaces.into_iter().collect();
         match base.case.turns {
@@ -277,7 +282,7 @@ fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
             let mut policies = hand.sabotage.inventory().await?.policies;
             policies.retain(|policy| !here.contains(&policy.namespace));
             policies.extend(here.iter().map(|namespace| isolating(namespace)));
-            hand.sabotage.set_policies(policies).await
+            hand.sabotage.set_all_policies(policies, Vec::new()).await
         };
         let expect: Expect = Box::new(move |base, index| {
             let check = base.check(index);

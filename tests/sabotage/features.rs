@@ -1,4 +1,4 @@
-//! What NetworkPolicies can say and what follows from it, point by point.
+//! What NetworkPolicies and cluster-wide policies can say and what follows from it, point by point.
 
 use Direction::{Egress, Ingress};
 use watertight::event::Expected::{self, Allowed, Denied};
@@ -151,6 +151,38 @@ features! {
     DaemonSet "daemon-set" ALL_FOUR;
     /// Pods of a Job.
     Job "job" ALL_FOUR;
+    /// A tier Admin accepts what a NetworkPolicy does not.
+    AdminAccept "admin-accept" ALL_FOUR;
+    /// It denies what a NetworkPolicy admits.
+    AdminDeny "admin-deny" ALL_FOUR;
+    /// It passes to the NetworkPolicies what its next rule denies.
+    AdminPass "admin-pass" ALL_FOUR;
+    /// The first rule that matches decides.
+    RulesInOrder "rules-in-order" ALL_FOUR;
+    /// The lowest priority is asked first.
+    Priority "priority" ALL_FOUR;
+    /// Baseline decides about pods without NetworkPolicies.
+    BaselineDeny "baseline-deny" ALL_FOUR;
+    /// About others it is not asked.
+    BaselineUnasked "baseline-unasked" EVERYBODY;
+    /// The older kind of tier Admin.
+    AdminNetworkPolicy "admin-network-policy" ALL_FOUR;
+    /// The older kind of tier Baseline.
+    BaselineAdminNetworkPolicy "baseline-admin-network-policy" ALL_FOUR;
+    /// A rule with a field that is not known.
+    FailsClosed "fails-closed" NOBODY;
+    /// Blocks that overlap, of both families.
+    Networks "networks" EGRESS;
+    /// Nodes by their labels.
+    Nodes "nodes" EGRESS;
+    /// Whole namespaces.
+    Namespaces "namespaces" ALL_FOUR;
+    /// A port's number in a cluster-wide rule.
+    PortNumbers "port-numbers" ALL_FOUR;
+    /// A range of ports there.
+    PortRange "port-range" ALL_FOUR;
+    /// A port's name there.
+    PortOfName "port-of-name" ALL_FOUR;
 }
 
 impl Feature {

@@ -8,7 +8,8 @@ use watertight::event::Expected::{self, Allowed, Denied};
 
 /// All generated worlds.
 pub(crate) fn all() -> Vec<Case> {
-    vec![peers(Ingress), peers(Egress), ports(Ingress), ports(Egress), isolation(), blocks(), workloads()]
+    let own = [peers(Ingress), peers(Egress), ports(Ingress), ports(Egress), isolation(), blocks(), workloads()];
+    own.into_iter().chain(crate::cluster::all()).collect()
 }
 
 fn rules(direction: Direction, rules: &str) -> String {

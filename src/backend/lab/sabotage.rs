@@ -11,7 +11,7 @@ use super::running::{Count, Running};
 use super::wiring::Cuts;
 use super::{blocking, dns, wiring};
 use crate::backend::Changed;
-use crate::inventory::{Inventory, Labels, Policy};
+use crate::inventory::{ClusterPolicy, Inventory, Labels, Policy};
 use crate::plan::{ProbeId, Vantage};
 use crate::wire::Transport;
 use nix::sys::signal::Signal;
@@ -51,19 +51,42 @@ impl Sabotage {
         self.with(|running| Ok(running.world.inventory.clone())).await
     }
 
-    /// Replaces all policies, in one transaction a node.
+    /// Replaces all NetworkPolicies, in one transaction a node.
     ///
     /// # Errors
     /// An invalid policy, or what the kernel refused.
     pub async fn set_policies(&self, policies: Vec<Policy>) -> Result<(), Error> {
+        self.replace(policies, None).await
+    }
+
+    /// Replaces all policies, those of the whole cluster too, in one transaction a node.
+    ///
+    /// # Errors
+    /// An invalid policy, or what the kernel refused.
+    pub async fn set_all_policies(&self, policies: Vec<Policy>, cluster: Vec<ClusterPolicy>) -> Result<(), Error> {
+        self.replace(policies, Some(cluster)).await
+    }
+
+    async fn replace(&self, policies: Vec<Policy>, cluster: Option<Vec<ClusterPolicy>>) -> Result<(), Error> {
         self.with(move |running| {
-            let before = std::mem::replace(&mut running.world.inventory.policies, policies);
+            let inventory = &mut running.world.inventory;
+            let cluster = cluster.unwrap_or_else(|| inventory.cluster_policies.clone());
+            let before = std::mem::replace(&mut inventory.policies, policies);
+            let cluster_before = std::mem::replace(&mut inventory.cluster_policies, cluster);
             if let Err(error) = running.load_policies() {
                 running.world.inventory.policies = before;
+                running.world.inventory.cluster_policies = cluster_before;
                 return Err(error);
             }
-            for (namespace, name) in differing(&before, &running.world.inventory.policies) {
-                running.announce(Changed::Policy(namespace, name));
+            let now = &running.world.inventory;
+            let of_namespaces = differing(&before, &now.policies, |a, b| {
+                a.namespace == b.namespace && a.name == b.name && a.spec == b.spec
+            });
+            for policy in of_namespaces {
+                running.announce(Changed::Policy(policy.namespace.clone(), policy.name.clone()));
+            }
+            for policy in differing(&cluster_before, &now.cluster_policies, PartialEq::eq) {
+                running.announce(Changed::Policy(String::new(), policy.name.clone()));
             }
             Ok(())
         })
@@ -289,14 +312,15 @@ fn next_incarnation(uid: &str) -> String {
     format!("{pod}-{}", number.parse::<u64>().unwrap_or(0) + 1)
 }
 
-/// Policies that are in one list only, or differ.
-fn differing(before: &[Policy], after: &[Policy]) -> BTreeSet<(String, String)> {
-    let gone = |from: &[Policy], other: &[Policy]| -> Vec<(String, String)> {
-        let same = |a: &Policy, b: &Policy| a.namespace == b.namespace && a.name == b.name && a.spec == b.spec;
-        let gone = from.iter().filter(|policy| !other.iter().any(|known| same(known, policy)));
-        gone.map(|policy| (policy.namespace.clone(), policy.name.clone())).collect()
-    };
-    gone(before, after).into_iter().chain(gone(after, before)).collect()
+/// What is in one list only.
+fn differing<'a, T>(
+    before: &'a [T],
+    after: &'a [T],
+    same: impl Fn(&T, &T) -> bool + Copy,
+) -> impl Iterator<Item = &'a T> {
+    let only =
+        move |here: &'a [T], there: &'a [T]| here.iter().filter(move |one| !there.iter().any(|other| same(one, other)));
+    only(before, after).chain(only(after, before))
 }
 
 /// A listener's group, with the namespace that it is in.

@@ -11,6 +11,7 @@ use super::selector::check_selector;
 use super::syntax;
 use crate::inventory::{
     Action, Cidr, ClusterPeer, ClusterPolicy, ClusterPolicyKind, ClusterPort, ClusterRule, Labels, PodsOf, Tier,
+    spec_digest,
 };
 use crate::model::Transport;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -199,7 +200,8 @@ pub(super) fn read(
     };
     let ingress = rules("ingress", &spec.ingress);
     let egress = rules("egress", &spec.egress);
-    Some(ClusterPolicy { kind, name: meta.name.clone(), tier, priority, subject, ingress, egress, origin: origin(at) })
+    let (name, origin, sha256) = (meta.name.clone(), origin(at), spec_digest(&raw));
+    Some(ClusterPolicy { kind, name, tier, priority, subject, ingress, egress, origin, sha256 })
 }
 
 fn tier(tier: Option<&str>, at: &At, problems: &mut Problems) -> Tier {

@@ -157,6 +157,7 @@ mod tests {
             trust: vec![],
             resolver: None,
             listen: None,
+            alone_ms: None,
             flows: (0..flows)
                 .map(|id| Flow {
                     id,

@@ -40,6 +40,10 @@ pub struct Plan {
     /// network is alive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<u16>,
+    /// The probe ends itself once it was asked something there and then nothing for so many milliseconds: where nobody can
+    /// stop it, whoever asks keeps it going.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alone_ms: Option<u32>,
     /// What to sample.
     pub flows: Vec<Flow>,
 }

@@ -22,6 +22,8 @@ pub struct Launch {
     pub probe: ProbeId,
     /// Where it sends from.
     pub vantage: Vantage,
+    /// Whether it is to run within the pod whose identity it has, and not beside it.
+    pub inside: bool,
     /// What it samples.
     pub plan: wire::Plan,
 }

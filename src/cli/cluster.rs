@@ -150,7 +150,7 @@ pub(super) async fn load(
             let forbidden = matches!(error, kube::Error::Forbidden { .. });
             let code = impossible(error);
             if forbidden {
-                let needed = rights::needed(&namespaces, &namespaces);
+                let needed = rights::needed(&namespaces, &namespaces, &BTreeSet::new());
                 let role = rights::role_yaml(&needed, cluster.act_as.as_deref());
                 screens.error(&format!("this grants what a run needs (kubectl apply -f -):\n\n{role}"));
             }
@@ -191,7 +191,7 @@ fn heed(canaries: &Canaries, plan: &mut Plan, replan: &mut Replan) {
     if canaries.nowhere_enforced() {
         discount_identities(
             plan,
-            "probe pods are not enforced here: no canary was blocked on any node, so what a probe sees says nothing of the pod that it stands for",
+            "probe pods are not enforced here: no canary was blocked on any node, so what a probe sees says nothing of the pod that it stands for: use ephemeral (source: ephemeral)",
         );
         *replan = Replan::default();
     }

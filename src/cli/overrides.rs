@@ -52,6 +52,8 @@ pub(crate) struct VehicleArgs {
 enum VehicleWhen {
     /// From pods with the identity of the endpoint's.
     Clone,
+    /// From within the endpoint's pods, by an ephemeral container that stays in each until the pod is deleted.
+    Ephemeral,
     /// From the own network of the nodes that its pods run on.
     Node,
     /// From where watertight runs.
@@ -62,6 +64,7 @@ impl VehicleArgs {
     fn vehicle(self) -> Option<Vehicle> {
         Some(match self.source? {
             VehicleWhen::Clone => Vehicle::Clone,
+            VehicleWhen::Ephemeral => Vehicle::Ephemeral,
             VehicleWhen::Node => Vehicle::Node,
             VehicleWhen::Runner => Vehicle::Runner,
         })

@@ -26,7 +26,7 @@ pub(super) fn stops(foreseen: &Foreseen, screens: &Screens) -> bool {
 
 /// Writes what would be created, and everything that speaks against it.
 pub(super) fn write(foreseen: &Foreseen, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "\nwould be created, and removed at the end:")?;
+    writeln!(out, "\nwould be created, and removed at the end unless it says otherwise:")?;
     for creation in &foreseen.creations {
         writeln!(out, "    {creation}")?;
     }

@@ -287,7 +287,8 @@ impl Run<'_> {
             .map(|(index, plan)| {
                 let probe = ProbeId((from + index) as u32);
                 self.fold.expect(probe, &plan);
-                Launch { probe, vantage: self.plan.vantage(probe).clone(), plan }
+                let inside = self.plan.inside.contains(&probe);
+                Launch { probe, vantage: self.plan.vantage(probe).clone(), inside, plan }
             })
             .collect()
     }

@@ -13,9 +13,14 @@ use crate::suite::Expected;
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Flows of one probe; what remains of the wire's limit is for what a probe tries again when the plan is renewed.
 const MAX_FLOWS: usize = wire::MAX_FLOWS - 16;
+
+/// How long a handshake from within a pod is waited for at the least: until after the second retransmission of its SYN (RFC
+/// 6298: after 1 and 3 s). No second probe can be had there that waits longer once a control shows to be slow.
+const INSIDE_WAIT: Duration = Duration::from_secs(4);
 
 /// Probes and flows are added as they are needed and never twice.
 #[derive(Debug, Default)]
@@ -28,6 +33,8 @@ pub(super) struct Builder {
     pub(super) vouchers: BTreeMap<TargetKey, Vec<FlowId>>,
     pub(super) composites: BTreeMap<TargetKey, Composite>,
     pub(super) able: BTreeMap<(ProbeId, Family, wire::Transport), Able>,
+    /// Pods that are sent from within: once any line asks for that, every flow of the pod is.
+    pub(super) inside: BTreeSet<Vantage>,
     /// What the policies say of each flow.
     pub(super) predicted: BTreeMap<FlowId, Expected>,
     /// What is worth telling of that.
@@ -134,11 +141,19 @@ impl Builder {
         self.flows.shrink_to_fit();
         let paths = self.paths();
         let incarnations = self.incarnations(inventory);
-        // In a cluster a pod's identity is a clone's; everything else was there before.
-        let is_created =
-            |vantage: &Vantage| environment == Environment::Cluster && matches!(vantage, Vantage::Pod { .. });
-        let created = self.probes.iter().enumerate().filter(|(_, vantage)| is_created(vantage));
-        let created = created.map(|(index, _)| ProbeId(index as u32)).collect();
+        // In a cluster a pod's identity is a clone's, unless it is sent from within; everything else was there before.
+        let of_pods = self.probes.iter().enumerate().filter(|(_, vantage)| matches!(vantage, Vantage::Pod { .. }));
+        let (inside, outside): (Vec<_>, Vec<_>) = of_pods.partition(|(_, vantage)| self.inside.contains(vantage));
+        let numbers = |probes: Vec<(usize, &Vantage)>| -> BTreeSet<ProbeId> {
+            probes.into_iter().map(|(index, _)| ProbeId(index as u32)).collect()
+        };
+        let (created, inside) = match environment {
+            Environment::Cluster => (numbers(outside), numbers(inside)),
+            Environment::Lab => Default::default(),
+        };
+        for flow in self.flows.iter_mut().filter(|flow| inside.contains(&flow.probe)) {
+            flow.waits = flow.waits.max(Waits { connect: INSIDE_WAIT, ..Waits::default() });
+        }
         let meshed = match environment {
             // Nobody answers for pods in the lab.
             Environment::Lab => None,
@@ -163,6 +178,7 @@ impl Builder {
             able: self.able,
             paths,
             created,
+            inside,
             arming: BTreeMap::new(),
             incarnations,
             predicted: self.predicted,

@@ -1,11 +1,11 @@
 //! The two ends of a check: from where its packets are sent, and every address that they go to.
 
-use super::expand::{Found, FoundPort, Place, cluster_addresses, selects};
+use super::expand::{Found, FoundPort, Place, cluster_addresses, find, selects};
 use super::request::Ask;
 use super::{Party, TargetKey, Vantage};
 use crate::inventory::{Inventory, Labels, Pod, Service, identity_labels};
 use crate::model::{Family, Transport};
-use crate::suite::{Locator, Spread, Vehicle};
+use crate::suite::{Locator, Spread, Suite, Vehicle};
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -78,7 +78,7 @@ impl<'a> Ends<'a> {
             }
         }
         match found.endpoint.vehicle.unwrap_or_default() {
-            Vehicle::Clone => {
+            Vehicle::Clone | Vehicle::Ephemeral => {
                 let mut vantages: Vec<Vantage> = chosen.into_iter().map(vantage_of).collect();
                 vantages.dedup();
                 vantages
@@ -89,6 +89,12 @@ impl<'a> Ends<'a> {
             }
             Vehicle::Runner => vec![Vantage::Runner],
         }
+    }
+
+    /// The pods of a suite's endpoints that are sent from within.
+    pub(super) fn from_within(&self, suite: &Suite) -> BTreeSet<Vantage> {
+        let endpoints = suite.endpoints.iter().filter(|endpoint| endpoint.vehicle == Some(Vehicle::Ephemeral));
+        endpoints.flat_map(|endpoint| find(endpoint, self.inventory).pods).map(vantage_of).collect()
     }
 
     /// Whether a packet can go there at all: between two ends that are not one pod, in a family that the source has, to a

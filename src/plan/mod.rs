@@ -93,6 +93,8 @@ pub struct Plan {
     pub paths: BTreeMap<Path, Vec<FlowId>>,
     /// The probes whose pods this run creates.
     pub created: BTreeSet<ProbeId>,
+    /// The probes that run within the pods whose identity they have, where the backend has a choice.
+    pub inside: BTreeSet<ProbeId>,
     /// For each of these and each node, the flows that show that the probe's labels are known there.
     pub arming: BTreeMap<(ProbeId, String), Vec<FlowId>>,
     /// The uid of every pod at an end of a flow, by `namespace/name`.

@@ -27,7 +27,7 @@ pub(super) fn vehicles(suite: &Suite) -> impl Iterator<Item = String> {
     let numbered = (0..).map(EndpointId).zip(&suite.endpoints);
     numbered.filter(move |(id, _)| everybody || named.contains(id)).filter_map(|(_, endpoint)| {
         let from = match endpoint.vehicle.unwrap_or_default() {
-            Vehicle::Clone => return None,
+            Vehicle::Clone | Vehicle::Ephemeral => return None,
             Vehicle::Node => "the nodes of its pods",
             Vehicle::Runner => "where watertight runs",
         };

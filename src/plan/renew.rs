@@ -64,8 +64,10 @@ impl Plan {
         self.probes.push(vantage);
         self.rates.push(self.rates[like.0 as usize]);
         self.resolvers.push(self.resolvers[like.0 as usize].clone());
-        if self.created.contains(&like) {
-            self.created.insert(probe);
+        for marked in [&mut self.created, &mut self.inside] {
+            if marked.contains(&like) {
+                marked.insert(probe);
+            }
         }
         probe
     }
@@ -190,8 +192,13 @@ impl<'p> Joining<'p> {
             }
         }
         for (flow, id) in self.fresh.flows.iter().zip(&self.ids) {
-            if self.fresh.created.contains(&flow.probe) {
-                self.plan.created.insert(self.plan.flows[id.0 as usize].probe);
+            let probe = self.plan.flows[id.0 as usize].probe;
+            for (fresh, marked) in
+                [(&self.fresh.created, &mut self.plan.created), (&self.fresh.inside, &mut self.plan.inside)]
+            {
+                if fresh.contains(&flow.probe) {
+                    marked.insert(probe);
+                }
             }
         }
         for ((_, family, transport), able) in &self.fresh.able {

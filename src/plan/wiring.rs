@@ -3,7 +3,7 @@
 use super::composite;
 use super::rates::{INTERVAL, accepted, rate_of};
 use super::terms::MIN_DEADLINE;
-use super::{Check, FlowId, Plan, Rate, Terms, Vantage};
+use super::{Check, FlowId, Plan, ProbeId, Rate, Terms, Vantage};
 use crate::suite::Expected;
 use crate::wire::{self, Deadlines, Pace, Target};
 use std::collections::BTreeMap;
@@ -50,6 +50,10 @@ const SWEEP_AFTER_MS: u32 = 10_000;
 /// A request that may be sent only once is sent so long after the others began.
 const ONCE_AFTER_MS: u32 = 1_500;
 
+/// A probe within somebody else's pod cannot be stopped, so it ends by itself when its node's probe, which tries it all
+/// the time, is gone for so long: several times the longest interval at which controls are tried.
+const ALONE_MS: u32 = 15_000;
+
 /// A probe with more flows than this gives life signs less often, to keep within what it may write.
 const MANY_FLOWS: usize = 500;
 
@@ -73,7 +77,8 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, probes: Range<usize>) -> Ve
         .zip(&plan.probes)
         .skip(from)
         .take(probes.len())
-        .map(|(resolver, vantage)| wire::Plan {
+        .zip(from..)
+        .map(|((resolver, vantage), probe)| wire::Plan {
             v: wire::VERSION,
             run: schedule.run.clone(),
             seed: schedule.seed,
@@ -82,6 +87,7 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, probes: Range<usize>) -> Ve
             trust: schedule.trust.clone(),
             resolver: resolver.clone(),
             listen: plan.listen.filter(|_| matches!(vantage, Vantage::Pod { .. } | Vantage::Witness { .. })),
+            alone_ms: plan.inside.contains(&ProbeId(probe as u32)).then_some(ALONE_MS),
             flows: Vec::new(),
         })
         .collect();

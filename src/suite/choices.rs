@@ -9,6 +9,9 @@ macro_rules! named {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
+            /// Their words.
+            pub const WORDS: &[&str] = &[$($name),+];
+
             /// The word in a suite.
             pub fn name(self) -> &'static str {
                 match self {
@@ -37,6 +40,6 @@ named!(Demand {
 
 named!(Mechanism { Drop = "drop", Reset = "reset", Icmp = "icmp", Signature = "signature" });
 
-named!(Vehicle { Clone = "clone", Node = "node", Runner = "runner" });
+named!(Vehicle { Clone = "clone", Ephemeral = "ephemeral", Node = "node", Runner = "runner" });
 
 named!(Spread { One = "one", Nodes = "nodes", Replicas = "replicas" });

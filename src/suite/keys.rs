@@ -1,6 +1,7 @@
 //! The keys of a suite, in tables: what the decoder checks and what the JSON Schema is made of.
 
 use super::forms::Form;
+use super::{Demand, Mechanism, Spread, Vehicle};
 
 /// A mapping with known keys.
 #[derive(Debug)]
@@ -131,8 +132,8 @@ pub(super) static ENDPOINT: Table = Table {
         ),
         optional(
             "source",
-            Shape::Scalar(Form::OneOf(&["clone", "node", "runner"])),
-            "from where its packets are sent: pods with its identity, its pods' nodes, or where watertight runs",
+            Shape::Scalar(Form::OneOf(Vehicle::WORDS)),
+            "from where its packets are sent: pods with its identity, its pods from within, their nodes, or where watertight runs",
             "node",
         ),
         optional("host", Shape::Scalar(Form::Host), "a host outside the cluster", "payments.example"),
@@ -154,9 +155,9 @@ macro_rules! with_settings {
             optional("patience", DURATION, "how long an allow may take to come up", "60s"),
             optional("samples", Shape::Scalar(Form::Integer(1, 100_000)), "samples that a deny needs at least", "6"),
             optional("deadline", DURATION, "deadline of the connect stage", "1.3s"),
-            optional("demand", Shape::Scalar(Form::OneOf(&["D1", "D2", "D2+twin", "D2+record", "A0", "A1", "A2", "A3"])), "the tier that the proof must reach", "D2+twin"),
+            optional("demand", Shape::Scalar(Form::OneOf(Demand::WORDS)), "the tier that the proof must reach", "D2+twin"),
             optional("startup", Shape::Scalar(Form::OneOf(&["isolated"])), "a start-up leak violates", "isolated"),
-            optional("mechanism", Shape::Scalar(Form::OneOf(&["drop", "reset", "icmp", "signature"])), "the deny must be of this kind", "drop"),
+            optional("mechanism", Shape::Scalar(Form::OneOf(Mechanism::WORDS)), "the deny must be of this kind", "drop"),
             optional("control", Shape::Scalar(Form::Reference), "an endpoint, or runner, that is known to reach the target", "runner"),
             optional("method", Shape::Scalar(Form::Method), "the request's method", "POST"),
             optional("headers", Shape::Map(Form::HeaderName, &Shape::Scalar(Form::HeaderValue)), "the request's headers", "{ X-Request-Id: probe }"),
@@ -167,7 +168,7 @@ macro_rules! with_settings {
             optional("record", Shape::Scalar(Form::OneOf(RECORDS)), "the DNS record type", "AAAA"),
             optional("send", Shape::Scalar(Form::Payload), "the TCP or UDP payload: text, or bytes after 0x", "0x0a0b"),
             optional("repeat", Shape::Scalar(Form::Flag), "a method other than GET, HEAD and OPTIONS may be sent more than once", "true"),
-            optional("spread", Shape::Scalar(Form::OneOf(&["one", "nodes", "replicas"])), "how many instances of a source send", "nodes"),
+            optional("spread", Shape::Scalar(Form::OneOf(Spread::WORDS)), "how many instances of a source send", "nodes"),
         ]
     };
 }

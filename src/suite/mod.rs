@@ -92,6 +92,9 @@ pub enum Vehicle {
     /// From pods with its identity: in a cluster clones, in the lab the pods themselves.
     #[default]
     Clone,
+    /// From within the pods themselves: in a cluster by an ephemeral container, which stays in the pod until that is deleted
+    /// (Kubernetes, "Ephemeral Containers"); in the lab as `Clone`.
+    Ephemeral,
     /// From the own network of the nodes that its pods run on. A node is no pod: policies that select its pods say nothing
     /// of what it sends, and it may always reach its own pods (Kubernetes, "Network Policies").
     Node,

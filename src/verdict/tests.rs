@@ -121,6 +121,7 @@ impl Scene {
             paths: BTreeMap::from([(path, vec![CROSSING, ALLOWED])]),
             flows,
             created: BTreeSet::new(),
+            inside: BTreeSet::new(),
             arming: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             predicted: BTreeMap::new(),

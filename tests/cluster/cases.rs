@@ -2,7 +2,7 @@
 
 use super::run::{Said, TRIES, clean, shop, started};
 use super::world::{apply, control, kubectl, put, until};
-use super::{closed, predicted};
+use super::{closed, predicted, within};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ pub(crate) fn all() -> Vec<Case> {
         case("what_nobody_may_reach_is_proven_only_where_it_is_alive", closed::services),
         case("what_everybody_may_reach_is_a_leak", closed::without_the_policy),
         case("a_replica_with_another_label_is_a_leak", closed::replica_with_another_label),
+        case("what_is_sent_from_within_the_pods_themselves_is_proven_and_told", within::the_shop),
         case("generated_policies_are_enforced_as_predicted", predicted::enforced_as_predicted),
         case("without_name_servers_no_name_is_denied", without_name_servers),
         case("an_interrupted_run_ends_as_such_and_leaves_nothing", interrupted),
@@ -41,7 +42,7 @@ pub(crate) struct Case {
 }
 
 /// Namespaces of the shop.
-const NAMESPACES: [&str; 2] = ["wt-test-shop", "wt-test-data"];
+pub(super) const NAMESPACES: [&str; 2] = ["wt-test-shop", "wt-test-data"];
 
 /// Checks of the shop that nothing can prove here: nobody answers at the metadata address of this cluster.
 const UNANSWERED: [&str; 3] =

@@ -273,9 +273,10 @@ fn launch(vantage: Vantage, flows: Vec<wire::Flow>) -> Launch {
         trust: Vec::new(),
         resolver: None,
         listen: None,
+        alone_ms: None,
         flows,
     };
-    Launch { probe: ProbeId(next()), vantage, plan }
+    Launch { probe: ProbeId(next()), vantage, inside: false, plan }
 }
 
 /// One flow's one attempt.

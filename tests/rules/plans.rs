@@ -5,11 +5,11 @@ use std::time::Duration;
 use watertight::backend::lab::{Layout, Outside, World};
 use watertight::inventory::{Inventory, read_manifests};
 use watertight::plan::{
-    Environment, FlowId, Landmark, Landmarks, Party, Path, PathEnd, Plan, Renewal, Selection, Standing, Vantage, Waits,
-    resolve,
+    Environment, FlowId, Landmark, Landmarks, Party, Path, PathEnd, Plan, ProbeId, Renewal, Schedule, Selection,
+    Standing, Vantage, Waits, discount_identities, probe_plans, resolve,
 };
 use watertight::source::Sources;
-use watertight::suite::{self, Expected, Suite};
+use watertight::suite::{self, Expected, Suite, Vehicle};
 use watertight::wire::{Request, Transport};
 
 /// a on node-1; b and c on node-2, behind Service s; b admits a by its labels, c admits everybody, d is not isolated.
@@ -96,6 +96,64 @@ fn a_suites_settings_shape_requests_where_a_line_says_nothing_else() {
     assert_eq!(asked(2), ("OPTIONS".into(), vec!["line".into()], None));
     let tls = (Some("other.example".to_owned()), vec!["http/1.1".to_owned()]);
     assert_eq!(asked(3), ("HEAD".into(), vec!["suite".into()], Some(tls)));
+}
+
+/// From within or beside the pods of Service `s`, and beside `a`.
+fn from_within() -> Plan {
+    let world = world("Cluster");
+    let mut suites = suites(&["s -> n/Pod/d:80 allowed", "n/Pod/a -> n/Pod/d:80 allowed"]);
+    for endpoint in suites[0].endpoints.iter_mut().filter(|endpoint| endpoint.label == "s") {
+        endpoint.vehicle = Some(Vehicle::Ephemeral);
+    }
+    resolve(&suites, world.inventory(), Environment::Cluster, &world.landmarks(), &Selection::default())
+        .expect("a plan")
+}
+
+fn pods_of(plan: &Plan, probes: &BTreeSet<ProbeId>) -> BTreeSet<String> {
+    let of = |probe: &ProbeId| match plan.vantage(*probe) {
+        Vantage::Pod { name, .. } => name.clone(),
+        other => panic!("{other} is no pod"),
+    };
+    probes.iter().map(of).collect()
+}
+
+/// A pod that is sent from within is no new pod whose labels have to become known, and cannot be given a second probe that
+/// waits for longer.
+#[test]
+fn what_is_sent_from_within_a_pod_is_no_clones() {
+    let plan = from_within();
+    assert_eq!(pods_of(&plan, &plan.inside), BTreeSet::from(["b".to_owned(), "c".to_owned()]));
+    assert!(pods_of(&plan, &plan.created).is_disjoint(&pods_of(&plan, &plan.inside)));
+    assert!(pods_of(&plan, &plan.created).contains("a"));
+    for flow in &plan.flows {
+        let waits = if plan.inside.contains(&flow.probe) { Duration::from_secs(4) } else { Duration::ZERO };
+        assert_eq!(flow.waits.connect, waits, "{flow:?}");
+    }
+    let schedule = Schedule { run: "r".into(), seed: 1, trust: vec![], beat: Duration::from_secs(1) };
+    let told = probe_plans(&plan, &schedule, 0..plan.probes.len());
+    for (probe, told) in told.iter().enumerate() {
+        assert_eq!(told.alone_ms.is_some(), plan.inside.contains(&ProbeId(probe as u32)));
+    }
+}
+
+/// Where clones are not enforced what they see is no evidence; what is sent from within still is.
+#[test]
+fn clones_are_discounted_and_what_is_sent_from_within_stands() {
+    let mut plan = from_within();
+    discount_identities(&mut plan, "not enforced here");
+    let standing: Vec<bool> = plan.checks.iter().map(|check| check.standing == Standing::Provable).collect();
+    assert_eq!(standing, [true, false]);
+}
+
+/// A new pod in the place of one that was sent from within is sent from within again.
+#[test]
+fn a_plan_made_again_keeps_who_is_sent_from_within() {
+    let (mut plan, mut fresh) = (from_within(), from_within());
+    fresh.incarnations.insert("n/b".into(), "another".into());
+    let before = plan.inside.len();
+    plan.renew(&fresh);
+    assert_eq!(plan.inside.len(), before + 1, "the new b has a probe of its own");
+    assert_eq!(pods_of(&plan, &plan.inside), BTreeSet::from(["b".to_owned(), "c".to_owned()]));
 }
 
 fn server_names(plan: &Plan, check: usize) -> BTreeSet<Option<String>> {

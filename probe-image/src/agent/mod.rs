@@ -95,16 +95,22 @@ fn run(plan: &Plan, common: Common, clock: Clock, output: &mut Output) -> std::i
         let mut interrupt = signal(SignalKind::interrupt())?;
         let in_lab = std::env::var("WATERTIGHT_STDIN").is_ok_and(|value| value == "1");
         let stdin = if in_lab { Some(end_of_stdin()?) } else { None };
+        let serving = plan.listen.map(|port| own::serve(&addresses(), port, &plan.run));
+        let abandoned = async {
+            match (&serving, plan.alone_ms) {
+                (Some(serving), Some(after)) => serving.abandoned(Duration::from_millis(after.into())).await,
+                _ => std::future::pending().await,
+            }
+        };
         let ended = async {
             tokio::select! {
                 _ = term.recv() => "term",
                 // In the lab, Ctrl-C at the terminal reaches the probe as well as the runner; the runner decides.
                 _ = interrupt.recv(), if !in_lab => "term",
                 () = closed(stdin) => "stdin",
+                () = abandoned => "alone",
             }
         };
-        // It ends with the runtime.
-        let _serving = plan.listen.map(|port| own::serve(&addresses(), port, &plan.run));
         std::io::Result::Ok(Sampler::new(plan, common, clock, output)?.run(ended).await)
     })?;
     // Attempts under way are abandoned; none of them may hold up the end.

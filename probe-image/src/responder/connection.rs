@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -35,6 +35,8 @@ pub(crate) struct Listener {
     pub(crate) behaviour: Does,
     pub(crate) zone: Zone,
     pub(crate) port: u16,
+    /// Told of each connection and each datagram.
+    pub(crate) visited: Arc<Notify>,
     tls: Option<TlsAcceptor>,
 }
 
@@ -91,6 +93,7 @@ impl Listener {
             behaviour,
             zone,
             port: listen.address.port(),
+            visited: Arc::default(),
             tls: listen.certificate.as_ref().map(acceptor).transpose()?,
         })
     }
@@ -105,6 +108,7 @@ pub(crate) async fn accept(socket: TcpListener, listener: Arc<Listener>, mut clo
             Some(_) = connections.join_next() => {}
             accepted = socket.accept() => match accepted {
                 Ok((stream, _)) => {
+                    listener.visited.notify_one();
                     let listener = Arc::clone(&listener);
                     // How a client ends its connection is its own affair.
                     connections.spawn(async move { drop(serve(stream, &listener).await) });

@@ -24,6 +24,7 @@ pub(crate) async fn serve(socket: UdpSocket, listener: Arc<Listener>, mut closed
         let Ok((length, from)) = received else {
             continue;
         };
+        listener.visited.notify_one();
         let answers = tokio::select! {
             _ = &mut closed => return,
             answers = answer(&socket, &buffer[..length], from, &listener) => answers,

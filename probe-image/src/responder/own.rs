@@ -8,28 +8,45 @@ use super::sockets::Opened;
 use crate::wire::Transport;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use tokio::sync::oneshot;
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
 
 /// Keeps listeners open until it is dropped.
-pub(crate) struct Serving(#[expect(dead_code, reason = "held for its drop")] Vec<oneshot::Sender<()>>);
+pub(crate) struct Serving {
+    visited: Arc<Notify>,
+    #[expect(dead_code, reason = "held for its drop")]
+    open: Vec<oneshot::Sender<()>>,
+}
 
-/// Answers on a port of each of these addresses, over TCP and UDP. Where that is not possible, nobody is answered, which
-/// proves nothing. To be called inside of the runtime.
+impl Serving {
+    /// Returns once somebody was here, and then nobody for so long.
+    pub(crate) async fn abandoned(&self, after: Duration) {
+        self.visited.notified().await;
+        while timeout(after, self.visited.notified()).await.is_ok() {}
+    }
+}
+
+/// Answers on a port of each of these addresses, over TCP and UDP, beside probes of other runs in the same network. Where
+/// that is not possible, nobody is answered, which proves nothing. To be called inside of the runtime.
 pub(crate) fn serve(addresses: &[IpAddr], port: u16, run: &str) -> Serving {
+    let visited = Arc::new(Notify::new());
     let mut open = Vec::new();
     for address in addresses.iter().filter(|address| !is_link_local(**address)) {
         for transport in [Transport::Tcp, Transport::Udp] {
-            open.extend(listen(SocketAddr::new(*address, port), transport, run));
+            open.extend(listen(SocketAddr::new(*address, port), transport, run, &visited));
         }
     }
-    Serving(open)
+    Serving { visited, open }
 }
 
-fn listen(address: SocketAddr, transport: Transport, run: &str) -> Option<oneshot::Sender<()>> {
+fn listen(address: SocketAddr, transport: Transport, run: &str, visited: &Arc<Notify>) -> Option<oneshot::Sender<()>> {
     let listen = Listen { address, transport, behaviour: Behaviour::Answer, certificate: None };
-    let listener = Arc::new(Listener::new(&format!("a probe of run {run}"), &listen, Zone::default()).ok()?);
+    let mut listener = Listener::new(&format!("a probe of run {run}"), &listen, Zone::default()).ok()?;
+    listener.visited = Arc::clone(visited);
+    let listener = Arc::new(listener);
     let (close, closed) = oneshot::channel();
-    match Opened::new(&listen).ok()? {
+    match Opened::beside_others(&listen).ok()? {
         Opened::Tcp(socket) => {
             let socket = tokio::net::TcpListener::from_std(socket).ok()?;
             tokio::spawn(accept(socket, listener, closed));
@@ -77,5 +94,30 @@ mod tests {
         drop((serving, stream));
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         assert!(TcpStream::connect((address, port)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn it_is_abandoned_once_those_who_came_stay_away() {
+        let address: IpAddr = [127, 0, 0, 1].into();
+        let port = std::net::TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port();
+        let serving = serve(&[address], port, "r");
+        let of_another_run = serve(&[address], port, "s");
+        let after = Duration::from_millis(300);
+        assert!(timeout(3 * after, serving.abandoned(after)).await.is_err(), "nobody came yet");
+        drop(of_another_run);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let visits = async {
+            for _ in 0..6 {
+                TcpStream::connect((address, port)).await.unwrap();
+                tokio::time::sleep(after / 3).await;
+            }
+        };
+        let abandoned = serving.abandoned(after);
+        tokio::pin!(abandoned);
+        tokio::select! {
+            () = &mut abandoned => panic!("somebody still comes"),
+            () = visits => {}
+        }
+        assert!(timeout(3 * after, abandoned).await.is_ok());
     }
 }

@@ -21,7 +21,16 @@ pub(crate) enum Opened {
 impl Opened {
     /// Opens what `listen` says, in the namespace of the calling thread.
     pub(crate) fn new(listen: &Listen) -> Result<Self, Reply> {
-        open(listen).map_err(|error| {
+        Self::with(listen, false)
+    }
+
+    /// As [`Self::new`], beside whoever of the same user listens there already in the same way.
+    pub(crate) fn beside_others(listen: &Listen) -> Result<Self, Reply> {
+        Self::with(listen, true)
+    }
+
+    fn with(listen: &Listen, shared: bool) -> Result<Self, Reply> {
+        open(listen, shared).map_err(|error| {
             let transport = match listen.transport {
                 Transport::Tcp => "tcp",
                 Transport::Udp => "udp",
@@ -31,7 +40,7 @@ impl Opened {
     }
 }
 
-fn open(listen: &Listen) -> io::Result<Opened> {
+fn open(listen: &Listen, shared: bool) -> io::Result<Opened> {
     let ty = match listen.transport {
         Transport::Tcp => Type::STREAM,
         Transport::Udp => Type::DGRAM,
@@ -41,6 +50,7 @@ fn open(listen: &Listen) -> io::Result<Opened> {
         // Each family has its own socket, so that "the other family answers" is never an accident.
         socket.set_only_v6(true)?;
     }
+    socket.set_reuse_port(shared)?;
     match listen.transport {
         Transport::Tcp => {
             // A port that was closed a moment ago has connections in TIME_WAIT. Not for UDP, where the option would

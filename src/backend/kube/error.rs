@@ -52,6 +52,16 @@ pub enum Error {
     /// Objects that this version does not understand.
     #[error("read the cluster's objects: {}", .0.join("; "))]
     Unreadable(Vec<String>),
+    /// Something that nothing can remove.
+    #[error(
+        "ephemeral container {container} stays in pod {pod} until that pod is deleted; it has ended, or ends by itself"
+    )]
+    Stays {
+        /// The container.
+        container: String,
+        /// `namespace/name`.
+        pod: String,
+    },
     /// Something of the run is still there.
     #[error("remove {what}; `watertight clean` tries again, and the cluster removes it by itself later")]
     Left {

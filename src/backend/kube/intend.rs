@@ -1,8 +1,9 @@
 //! What a run would create, told before it does: for preflight, and for `watertight plan`.
 
 use super::error::Error;
+use super::inside;
 use super::launch::{Place, pod_of};
-use super::preflight::{self, Allowances, Findings, Intended, Neighbours, PolicyObject};
+use super::preflight::{self, Allowances, Entering, Findings, Intended, Neighbours, PolicyObject};
 use super::probe_pod::Wanted;
 use super::{Kube, names};
 use crate::plan::{Plan, ProbeId, Vantage};
@@ -31,9 +32,11 @@ impl Kube {
         allowances: Allowances,
     ) -> Result<Foreseen, Error> {
         let intended = intended(&self.place, plan);
+        let enterings = enterings(&self.place, plan);
         let user = self.operator().await;
         let known = neighbours(&self.place);
-        let asked = preflight::look(&self.place.client, &intended, known, read, user.as_deref(), allowances);
+        let asked =
+            preflight::look(&self.place.client, &intended, &enterings, known, read, user.as_deref(), allowances);
         let Ok(findings) = tokio::time::timeout(self.place.patience, asked).await else {
             return Err(Error::Silent {
                 doing: "look at what probes would disturb".into(),
@@ -41,14 +44,13 @@ impl Kube {
             });
         };
         let findings = findings.map_err(|source| Error::api("look at what probes would disturb", source))?;
-        Ok(Foreseen { creations: creations(&self.place, plan, &intended), findings })
+        Ok(Foreseen { creations: creations(&self.place, plan, &intended, &enterings), findings })
     }
 }
 
 /// The pods of a plan, with plans of their own left out: those are long, and change nothing here.
 fn intended(place: &Place, plan: &Plan) -> Vec<Intended> {
-    let deciding: BTreeSet<ProbeId> =
-        plan.checks.iter().flat_map(|check| &check.flows).map(|flow| plan.flow(*flow).probe).collect();
+    let deciding = deciding(plan);
     let owner = OwnerReference {
         api_version: "batch/v1".into(),
         kind: "Job".into(),
@@ -59,6 +61,7 @@ fn intended(place: &Place, plan: &Plan) -> Vec<Intended> {
     };
     let numbered = plan.probes.iter().zip(0..);
     numbered
+        .filter(|(_, number)| !plan.inside.contains(&ProbeId(*number)))
         .filter_map(|(vantage, number)| {
             let probe = ProbeId(number);
             let pod = pod_of(place, vantage, &Wanted { probe, owner: owner.clone(), environment: &[] }).ok()?;
@@ -71,6 +74,24 @@ fn intended(place: &Place, plan: &Plan) -> Vec<Intended> {
             Some(Intended { pod, originals, needed: deciding.contains(&probe) })
         })
         .collect()
+}
+
+/// The probes that checks need; the others only strengthen proofs.
+fn deciding(plan: &Plan) -> BTreeSet<ProbeId> {
+    plan.checks.iter().flat_map(|check| &check.flows).map(|flow| plan.flow(*flow).probe).collect()
+}
+
+/// The pods that get a probe within, without its plan.
+fn enterings(place: &Place, plan: &Plan) -> Vec<Entering> {
+    let deciding = deciding(plan);
+    let store = place.shared.store();
+    let of = |probe: &ProbeId| {
+        let Vantage::Pod { namespace, name, .. } = plan.vantage(*probe) else { return None };
+        let pod = store.pod(namespace, name)?.as_ref().clone();
+        let alone = inside::alone(&pod, &place.common, &[]);
+        Some(Entering { pod, alone, needed: deciding.contains(probe) })
+    };
+    plan.inside.iter().filter_map(of).collect()
 }
 
 /// What the watches know already.
@@ -92,7 +113,7 @@ fn neighbours(place: &Place) -> Neighbours {
     }
 }
 
-fn creations(place: &Place, plan: &Plan, intended: &[Intended]) -> Vec<String> {
+fn creations(place: &Place, plan: &Plan, intended: &[Intended], enterings: &[Entering]) -> Vec<String> {
     let namespaces: BTreeSet<&str> = intended.iter().filter_map(|it| it.pod.metadata.namespace.as_deref()).collect();
     let owner = names::owner(&place.common.run);
     let jobs = namespaces.into_iter().map(|namespace| {
@@ -106,5 +127,10 @@ fn creations(place: &Place, plan: &Plan, intended: &[Intended]) -> Vec<String> {
     });
     let runner = plan.probes.contains(&Vantage::Runner);
     let runner = runner.then(|| "a process of this machine: the runner's own probe".to_owned());
-    jobs.chain(pods).chain(runner).collect()
+    let within = enterings.iter().map(|it| {
+        let meta = &it.pod.metadata;
+        let (namespace, name) = (meta.namespace.as_deref().unwrap_or("?"), meta.name.as_deref().unwrap_or("?"));
+        format!("{namespace}/Pod/{name}: an ephemeral container, which stays there until the pod is deleted")
+    });
+    jobs.chain(pods).chain(within).chain(runner).collect()
 }

@@ -1,6 +1,8 @@
 //! Probes of a run: created together, read by their logs, stopped by deletion.
 
+use super::created::{Created, Deletion, Made, Ours};
 use super::error::{Error, describe, is_absent};
+use super::inside;
 use super::logs::Log;
 use super::meet::{self, Digests, Exchange};
 use super::names::{self, CONTAINER};
@@ -20,7 +22,7 @@ use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -31,6 +33,9 @@ const AT_ONCE: usize = 32;
 
 /// How long probes may take to say their last, from the moment at which they are told to stop.
 const LAST_WORDS: Duration = Duration::from_secs(8);
+
+/// How long those are read on that cannot be stopped: what they saw until now is told with their next life sign.
+const NEXT_BEAT: Duration = Duration::from_millis(1_500);
 
 /// How long the cluster may take to remove what was deleted, before it counts as left.
 const REMOVAL: Duration = Duration::from_secs(15);
@@ -54,71 +59,6 @@ pub(super) struct Place {
     pub(super) started: std::time::Instant,
 }
 
-/// A pod of ours.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Ours {
-    namespace: String,
-    name: String,
-    uid: String,
-}
-
-/// How far the deletion of a pod of ours has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Deletion {
-    /// It was not asked for, or the request failed.
-    Due,
-    /// The API server took it, or the pod was gone.
-    Taken,
-}
-
-/// What is there of ours.
-#[derive(Default)]
-struct Created {
-    /// With whether the API server has taken the request to delete it.
-    pods: Mutex<BTreeMap<Ours, Deletion>>,
-    runners: Mutex<Vec<RunnerProbe>>,
-    /// The images that they ran.
-    images: Mutex<BTreeSet<String>>,
-}
-
-impl Created {
-    fn note(&self, ours: &Ours) {
-        self.pods.lock().unwrap_or_else(PoisonError::into_inner).insert(ours.clone(), Deletion::Due);
-    }
-
-    fn note_runner(&self, runner: RunnerProbe) {
-        self.runners.lock().unwrap_or_else(PoisonError::into_inner).push(runner);
-    }
-
-    fn pods(&self) -> Vec<Ours> {
-        self.pods.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
-    }
-
-    /// Notes which image each runs, as its node says.
-    fn note_images(&self, place: &Place) {
-        let pods: Vec<_> = {
-            let store = place.shared.store();
-            self.pods().into_iter().filter_map(|ours| store.pod(&ours.namespace, &ours.name)).collect()
-        };
-        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
-        images.extend(pods.iter().filter_map(|pod| image_of(pod)));
-    }
-
-    /// Those that are still to be deleted.
-    fn due(&self) -> Vec<Ours> {
-        let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
-        pods.iter().filter(|(_, deletion)| **deletion == Deletion::Due).map(|(ours, _)| ours.clone()).collect()
-    }
-
-    fn note_deletion(&self, ours: &Ours, deletion: Deletion) {
-        self.pods.lock().unwrap_or_else(PoisonError::into_inner).insert(ours.clone(), deletion);
-    }
-
-    fn take_runners(&self) -> Vec<RunnerProbe> {
-        std::mem::take(&mut self.runners.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
 /// What a run has created.
 #[derive(Default)]
 pub(super) struct Launched {
@@ -127,6 +67,10 @@ pub(super) struct Launched {
     /// The pods of probes that others reach, by the addresses that plans give them.
     peers: BTreeMap<IpAddr, Peer>,
     readers: Vec<JoinHandle<()>>,
+    /// Of those within other people's pods, which go on when they are told nothing.
+    readers_within: Vec<JoinHandle<()>>,
+    /// The uids of those pods.
+    entered: BTreeSet<Option<String>>,
 }
 
 /// Namespace and name of a probe's pod.
@@ -154,12 +98,19 @@ impl Launched {
             // It only listens: what it says is nobody's evidence, and where it is missing nothing crosses to it.
             let owner = owners.get(&place.namespace).cloned().unwrap_or_else(|| Err("there is no owner".into()));
             let place = place.clone();
-            let created = async move { create(&place, &launch, &launch.plan, owner?).await };
+            let created = async move { make(&place, &launch, &launch.plan, Some(owner?)).await };
             creations.push((None, created.boxed()));
         }
         for launch in probes {
             let probe = launch.probe;
-            let owner = match namespace_of(&launch.vantage, &place.namespace).map(|of| owners.get(&of).cloned()) {
+            if let (true, Vantage::Pod { namespace, name, .. }) = (launch.inside, &launch.vantage)
+                && let Ok(pod) = source(place, namespace, name)
+                && !self.entered.insert(pod.metadata.uid.clone())
+            {
+                refusals.push((probe, "this run has its one container in that pod already".into()));
+                continue;
+            }
+            let owner = match namespace_of(&launch, &place.namespace).map(|of| owners.get(&of).cloned()) {
                 Some(Some(Ok(owner))) => Some(owner),
                 Some(Some(Err(why))) => {
                     refusals.push((probe, why));
@@ -169,9 +120,9 @@ impl Launched {
             };
             let wanted = meet::wanted(&launch.vantage, &launch.plan);
             match owner {
-                Some(owner) if wanted.is_empty() => {
+                owner if wanted.is_empty() && !matches!(launch.vantage, Vantage::Runner) => {
                     let place = place.clone();
-                    let created = async move { create(&place, &launch, &launch.plan, owner).await };
+                    let created = async move { make(&place, &launch, &launch.plan, owner).await };
                     creations.push((Some(probe), created.boxed()));
                 }
                 owner => {
@@ -179,8 +130,10 @@ impl Launched {
                     let known = |address: &IpAddr| Some((*address, self.peers.get(address)?.clone()));
                     let wanted = wanted.iter().filter_map(known).collect();
                     let created = Arc::clone(&self.created);
+                    let within = launch.inside;
                     let meeting = Meeting { place: place.clone(), launch, owner, wanted, created };
-                    self.readers.push(tokio::spawn(meeting.hold(lines.clone())));
+                    let reader = tokio::spawn(meeting.hold(lines.clone()));
+                    if within { &mut self.readers_within } else { &mut self.readers }.push(reader);
                 }
             }
         }
@@ -188,14 +141,18 @@ impl Launched {
         let outcomes: Vec<_> = futures::stream::iter(creations).buffer_unordered(AT_ONCE).collect().await;
         for (probe, outcome) in outcomes {
             match (probe, outcome) {
-                (Some(probe), Ok(ours)) => {
+                (Some(probe), Ok(made)) => {
                     created += 1;
-                    self.created.note(&ours);
+                    self.created.note(&made);
+                    let readers = match made {
+                        Made::Pod(_) => &mut self.readers,
+                        Made::Within(_) => &mut self.readers_within,
+                    };
                     let created = Arc::clone(&self.created);
-                    self.readers.push(tokio::spawn(follow(place.clone(), ours, probe, None, created, lines.clone())));
+                    readers.push(tokio::spawn(follow(place.clone(), made, probe, None, created, lines.clone())));
                 }
                 (Some(probe), Err(why)) => refusals.push((probe, why)),
-                (None, Ok(ours)) => self.created.note(&ours),
+                (None, Ok(made)) => self.created.note(&made),
                 (None, Err(_)) => {}
             }
         }
@@ -215,8 +172,7 @@ impl Launched {
         place: &Place,
         probes: impl Iterator<Item = &Launch>,
     ) -> BTreeMap<String, Result<OwnerReference, String>> {
-        let namespaces: BTreeSet<String> =
-            probes.filter_map(|launch| namespace_of(&launch.vantage, &place.namespace)).collect();
+        let namespaces: BTreeSet<String> = probes.filter_map(|launch| namespace_of(launch, &place.namespace)).collect();
         let known = self.owners.clone();
         let creations = namespaces.into_iter().map(|namespace| {
             let known = known.get(&namespace).cloned();
@@ -255,7 +211,8 @@ impl Launched {
                 (None, Some(of)) => {
                     let probe = ProbeId(u32::MAX - self.peers.len() as u32 - launches.len() as u32);
                     let plan = wire::Plan { listen: Some(witness.port), flows: Vec::new(), ..of.plan.clone() };
-                    launches.push(Launch { probe, vantage: Vantage::Witness { node: witness.node.clone() }, plan });
+                    let vantage = Vantage::Witness { node: witness.node.clone() };
+                    launches.push(Launch { probe, vantage, inside: false, plan });
                     probe
                 }
             };
@@ -268,7 +225,7 @@ impl Launched {
 
     /// The images that probes ran, as far as they were seen before they were stopped.
     pub(super) fn images(&self) -> Vec<String> {
-        self.created.images.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.created.images()
     }
 
     /// Deletes all probes and returns when the last line of each is on the channel.
@@ -280,11 +237,14 @@ impl Launched {
         });
         // What cannot be deleted now is tried again at the end, and told then.
         let _: Vec<_> = futures::stream::iter(deletions).buffer_unordered(AT_ONCE).collect().await;
-        let deadline = Instant::now() + LAST_WORDS;
+        let now = Instant::now();
+        let deadline = now + LAST_WORDS;
         for runner in self.created.take_runners() {
             runner.stop().await;
         }
-        for mut reader in self.readers.drain(..) {
+        let stopped = self.readers.drain(..).map(|reader| (reader, deadline));
+        let within = self.readers_within.drain(..).map(|reader| (reader, now + NEXT_BEAT));
+        for (mut reader, deadline) in within.chain(stopped) {
             if timeout_at(deadline, &mut reader).await.is_err() {
                 reader.abort();
             }
@@ -317,15 +277,13 @@ impl Launched {
         let _ = timeout(REMOVAL, gone).await;
         let left = pods.iter().filter(|ours| is_there(place, ours));
         errors.extend(left.map(|ours| Error::Left { what: format!("pod {}/{}", ours.namespace, ours.name) }));
+        let container = names::inside(&place.common.run);
+        errors.extend(self.created.entered().into_iter().map(|entered| Error::Stays {
+            container: container.clone(),
+            pod: format!("{}/{}", entered.namespace, entered.name),
+        }));
         errors
     }
-}
-
-/// What a probe's container runs (ContainerStatus.imageID); nothing until it has run.
-fn image_of(pod: &Pod) -> Option<String> {
-    let statuses = pod.status.as_ref()?.container_statuses.iter().flatten();
-    let ours = statuses.into_iter().find(|status| status.name == CONTAINER)?;
-    Some(ours.image_id.clone()).filter(|id| !id.is_empty())
 }
 
 /// Whether a pod of ours is still known to exist.
@@ -334,9 +292,11 @@ fn is_there(place: &Place, ours: &Ours) -> bool {
     pod.is_some_and(|pod| pod.metadata.uid.as_deref() == Some(&ours.uid))
 }
 
-/// The namespace in which the probe of a vantage runs; `None` for the runner's, which is no pod.
-fn namespace_of(vantage: &Vantage, own: &str) -> Option<String> {
-    match vantage {
+/// The namespace in which a probe needs an owner; `None` for those that are no pods of ours: the runner's, and those within
+/// other people's pods.
+fn namespace_of(launch: &Launch, own: &str) -> Option<String> {
+    match &launch.vantage {
+        Vantage::Pod { .. } if launch.inside => None,
         Vantage::Pod { namespace, .. } => Some(namespace.clone()),
         Vantage::Node { .. } | Vantage::Witness { .. } => Some(own.to_owned()),
         Vantage::Runner => None,
@@ -353,9 +313,21 @@ async fn within<T>(place: &Place, request: impl Future<Output = Result<T, Error>
     }
 }
 
-/// Creates one probe, with a plan that may differ from the launch's in addresses.
-async fn create(place: &Place, launch: &Launch, plan: &wire::Plan, owner: OwnerReference) -> Result<Ours, String> {
+/// Creates one probe, with a plan that may differ from the launch's in addresses: within the pod, or as a pod of its own, for
+/// which there must be an owner.
+async fn make(
+    place: &Place,
+    launch: &Launch,
+    plan: &wire::Plan,
+    owner: Option<OwnerReference>,
+) -> Result<Made, String> {
     let environment = watertight_probe::encode_plan(plan).map_err(|error| error.to_string())?;
+    if let (true, Vantage::Pod { namespace, name, .. }) = (launch.inside, &launch.vantage) {
+        let pod = source(place, namespace, name)?;
+        let alone = inside::alone(&pod, &place.common, &environment);
+        return within(place, inside::enter(&place.client, &pod, &alone)).await.map(Made::Within);
+    }
+    let owner = owner.ok_or("there is no owner")?;
     let wanted = Wanted { probe: launch.probe, owner, environment: &environment };
     let pod = pod_of(place, &launch.vantage, &wanted)?;
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
@@ -366,19 +338,24 @@ async fn create(place: &Place, launch: &Launch, plan: &wire::Plan, owner: OwnerR
             .map_err(|error| Error::api(format!("create a probe in namespace {namespace}"), error))
     })
     .await?;
-    Ok(Ours {
+    Ok(Made::Pod(Ours {
         namespace,
         name: created.metadata.name.unwrap_or_default(),
         uid: created.metadata.uid.unwrap_or_default(),
-    })
+    }))
+}
+
+/// The pod of a source, as it is now.
+fn source(place: &Place, namespace: &str, name: &str) -> Result<Arc<Pod>, String> {
+    let pod = place.shared.store().pod(namespace, name);
+    pod.ok_or_else(|| format!("pod {namespace}/{name} is gone"))
 }
 
 /// The pod of a probe.
 pub(super) fn pod_of(place: &Place, vantage: &Vantage, wanted: &Wanted<'_>) -> Result<Pod, String> {
     match vantage {
         Vantage::Pod { namespace, name, .. } => {
-            let source = place.shared.store().pod(namespace, name);
-            let source = source.ok_or_else(|| format!("pod {namespace}/{name} is gone"))?;
+            let source = source(place, namespace, name)?;
             Ok(probe_pod::clone_of(&source, &place.common, wanted))
         }
         Vantage::Node { name } => Ok(probe_pod::of_node(name, &place.namespace, &place.common, wanted)),
@@ -397,8 +374,12 @@ fn peers(place: &Place, probes: &[Launch]) -> BTreeMap<IpAddr, Peer> {
     for launch in probes {
         let Vantage::Pod { namespace, name, .. } = &launch.vantage else { continue };
         let Some(source) = store.pod(namespace, name) else { continue };
-        let labels = identity_labels(source.metadata.labels.as_ref().unwrap_or(&Labels::new()));
-        let own = names::probe(&labels, &place.common.run, launch.probe);
+        let own = if launch.inside {
+            name.clone()
+        } else {
+            let labels = identity_labels(source.metadata.labels.as_ref().unwrap_or(&Labels::new()));
+            names::probe(&labels, &place.common.run, launch.probe)
+        };
         for address in addresses(&source) {
             pods.entry(address).or_insert_with(|| (namespace.clone(), own.clone()));
         }
@@ -415,7 +396,7 @@ fn addresses(pod: &Pod) -> Vec<IpAddr> {
 struct Meeting {
     place: Place,
     launch: Launch,
-    /// `None` for the runner's probe, which is no pod.
+    /// `None` for what is no pod of ours.
     owner: Option<OwnerReference>,
     /// Whom it wants to reach, by the address that its plan gives.
     wanted: BTreeMap<IpAddr, Peer>,
@@ -438,13 +419,13 @@ impl Meeting {
         let Self { place, launch, owner, created, .. } = &self;
         let given = meet::exchange(&launch.plan, &self.known());
         let digests = Some(Digests::of(&launch.plan, &given));
-        let outcome = match owner {
-            None => RunnerProbe::start(launch.probe, &given, digests, place.started, &lines)
+        let outcome = match &launch.vantage {
+            Vantage::Runner => RunnerProbe::start(launch.probe, &given, digests, place.started, &lines)
                 .map(|runner| created.note_runner(runner)),
-            Some(owner) => match create(place, launch, &given, owner.clone()).await {
-                Ok(ours) => {
-                    created.note(&ours);
-                    follow(place.clone(), ours, launch.probe, digests, Arc::clone(created), lines.clone()).await;
+            _ => match make(place, launch, &given, owner.clone()).await {
+                Ok(made) => {
+                    created.note(&made);
+                    follow(place.clone(), made, launch.probe, digests, Arc::clone(created), lines.clone()).await;
                     Ok(())
                 }
                 Err(why) => Err(why),
@@ -469,24 +450,30 @@ impl Meeting {
 /// Reads one probe to its end. One that never runs is deleted at once: it must not begin later, nor keep a node busy.
 async fn follow(
     place: Place,
-    ours: Ours,
+    made: Made,
     probe: ProbeId,
     digests: Option<Digests>,
     created: Arc<Created>,
     lines: mpsc::Sender<Arrival>,
 ) {
+    let (namespace, pod, container) = match &made {
+        Made::Pod(ours) => (&ours.namespace, &ours.name, CONTAINER.into()),
+        Made::Within(entered) => (&entered.namespace, &entered.name, names::inside(&place.common.run)),
+    };
     let log = Log {
         client: place.client.clone(),
         shared: Arc::clone(&place.shared),
-        namespace: ours.namespace.clone(),
-        pod: ours.name.clone(),
-        container: CONTAINER.into(),
+        namespace: namespace.clone(),
+        pod: pod.clone(),
+        container,
         probe,
         digests,
         lines,
     };
     if let Err(why) = log.follow().await {
-        created.note_deletion(&ours, delete(&place, &ours).await);
+        if let Made::Pod(ours) = &made {
+            created.note_deletion(ours, delete(&place, ours).await);
+        }
         log.tell(Err(ProbeFault::NotStarted(why))).await;
     }
 }

@@ -6,7 +6,7 @@
 use super::error::describe;
 use super::meet::Digests;
 use super::objects::Shared;
-use super::state::{Stage, UNSCHEDULED, UNSTARTED, stage};
+use super::state::{Stage, UNSCHEDULED, UNSTARTED, stage, statuses};
 use crate::backend::lines::{parse, without_end};
 use crate::backend::{Arrival, ProbeFault};
 use crate::plan::ProbeId;
@@ -183,9 +183,7 @@ impl Log {
 
 /// Whether a container that has ended ran before: then its log has something to say.
 fn has_run(pod: Option<&Pod>, container: &str) -> bool {
-    let Some(status) = pod.and_then(|pod| pod.status.as_ref()) else { return false };
-    let lists = [&status.container_statuses, &status.ephemeral_container_statuses];
-    lists.into_iter().flatten().flatten().filter(|status| status.name == container).any(|status| {
+    pod.into_iter().flat_map(statuses).filter(|status| status.name == container).any(|status| {
         let terminated = status.state.as_ref().and_then(|state| state.terminated.as_ref());
         terminated.is_some_and(|terminated| terminated.started_at.is_some())
     })

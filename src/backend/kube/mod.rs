@@ -19,7 +19,9 @@
 //!   networks) it lacks.
 //! - Where a whole cluster may not be read, the namespaces that suites name are; what other namespaces hold is unknown,
 //!   cluster DNS included, and a change of a namespace's labels is not noticed.
-//! - Probes are pods of their own with a workload's identity; none runs inside of the workload's pods.
+//! - A probe within a workload's pod (`source: ephemeral`) is one container for each pod and run: what would need a second
+//!   one, since a control turned out to be slow or there are more flows than one probe takes, is unproven. Where its node
+//!   cannot reach it, it goes on until its time is over, some minutes after the run.
 //! - Of policies those of Kubernetes are watched (NetworkPolicy, ClusterNetworkPolicy v1alpha2): that another vendor's kind
 //!   changes during a run is not noticed.
 //! - Nodes' probes need host networking in the namespace of `--namespace`; where Pod Security forbids it, what only they can
@@ -30,8 +32,10 @@ mod canary;
 mod clean;
 mod cluster_policy;
 mod connect;
+mod created;
 mod error;
 mod fingerprint;
+mod inside;
 mod intend;
 mod landmarks;
 mod launch;

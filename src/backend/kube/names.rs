@@ -38,6 +38,11 @@ pub(super) fn owner(run: &str) -> String {
     format!("watertight-{run}")
 }
 
+/// The name of a run's container within a pod of the user's.
+pub(super) fn inside(run: &str) -> String {
+    format!("watertight-{run}")
+}
+
 /// The name of a probe.
 ///
 /// Up to its last dash it is the same for all probes of one set of labels and differs for others: some plugins keep one

@@ -50,6 +50,7 @@ fn plan(run: &str, names: &[String], server: IpAddr) -> wire::Plan {
         trust: Vec::new(),
         resolver: None,
         listen: None,
+        alone_ms: None,
         flows: flows.collect(),
     }
 }
@@ -81,7 +82,7 @@ pub(super) async fn resolve(
     let plan = plan(&place.common.run, names, server);
     let asked = plan.flows.len();
     let (sender, mut lines) = mpsc::channel(64);
-    let launch = Launch { probe: PROBE, vantage: Vantage::Witness { node: String::new() }, plan };
+    let launch = Launch { probe: PROBE, vantage: Vantage::Witness { node: String::new() }, inside: false, plan };
     launched.launch(place, vec![launch], &sender).await.map_err(|error| error.to_string())?;
     drop(sender);
     let mut found: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();

@@ -32,8 +32,7 @@ pub(super) fn stage(pod: Option<&Pod>, container: Option<&str>) -> Stage {
     let Some(pod) = pod else { return Stage::Over("its pod was deleted".into()) };
     let Some(status) = &pod.status else { return Stage::Unscheduled("the scheduler has not seen it".into()) };
     let named = container.unwrap_or(CONTAINER);
-    let lists = [&status.container_statuses, &status.ephemeral_container_statuses];
-    let own = lists.into_iter().flatten().flatten().find(|container| container.name == named);
+    let own = statuses(pod).find(|container| container.name == named);
     if let Some(over) = own.and_then(ended) {
         return Stage::Over(over);
     }
@@ -59,6 +58,12 @@ pub(super) fn stage(pod: Option<&Pod>, container: Option<&str>) -> Stage {
             }
         }
     }
+}
+
+/// What is said of a pod's containers, those that were added later included.
+pub(super) fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let lists = pod.status.iter().flat_map(|status| [&status.container_statuses, &status.ephemeral_container_statuses]);
+    lists.flatten().flatten()
 }
 
 /// How a container ended, if it did.

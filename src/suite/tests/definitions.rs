@@ -27,7 +27,7 @@ fn mistakes_in_definitions() {
         ("x: { ip: 1.2.3.4, source: node }", "6:5: error: x has both ip and source; help: ip names something outside"),
         (
             "x: { namespace: a, workload: Deployment/a, source: pod }",
-            "6:56: error: source: \"pod\" is not one of clone, node, runner",
+            "6:56: error: source: \"pod\" is not one of clone, ephemeral, node, runner; help: write one of clone, ephemeral, node, runner",
         ),
         (
             "x: { namespace: a, workload: web }",

@@ -264,6 +264,7 @@ impl Flight<'_> {
             trust: Vec::new(),
             resolver: None,
             listen: Some(LANDMARK_PORT),
+            alone_ms: None,
             flows: vec![flow((0, target))],
         }
     }

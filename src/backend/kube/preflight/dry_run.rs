@@ -36,7 +36,7 @@ pub(super) fn risks(candidate: &Candidate<'_>, answer: &Answer) -> Vec<Risk> {
     }
 }
 
-fn refused(pod: &Pod, refusal: &Refusal) -> Risk {
+pub(super) fn refused(pod: &Pod, refusal: &Refusal) -> Risk {
     let message = refusal.message.trim();
     if message.contains("does not support dry run") {
         let object = object_name(None, "Webhook", quoted(message));

@@ -6,7 +6,10 @@
 use super::dry_run::{Answer, Refusal};
 use super::rights::{self, Right};
 use super::risk::full_name;
-use super::{Allowances, Candidate, Code, Neighbours, Risk, Severity, dry_run_risks, object_name, risks};
+use super::{
+    Allowances, Candidate, Code, Entering, Neighbours, Risk, Severity, dry_run_risks, entering, object_name, risks,
+};
+use crate::backend::kube::inside;
 use futures::{StreamExt, future, stream};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::authorization::v1::{
@@ -50,7 +53,7 @@ impl Findings {
     }
 }
 
-/// Asks everything, and judges it. `known` is what the caller watches already: Services, policies, namespaces, nodes.
+/// Asks everything, and judges it. `enterings` are the pods that get a probe within. `known` is what the caller watches already: Services, policies, namespaces, nodes.
 /// `read` are the namespaces that suites name.
 ///
 /// # Errors
@@ -58,6 +61,7 @@ impl Findings {
 pub async fn look(
     client: &Client,
     intended: &[Intended],
+    enterings: &[Entering],
     known: Neighbours,
     read: &BTreeSet<String>,
     user: Option<&str>,
@@ -66,10 +70,12 @@ pub async fn look(
     let candidates: Vec<Candidate<'_>> =
         intended.iter().map(|it| Candidate { pod: &it.pod, originals: it.originals.iter().collect() }).collect();
     let written: BTreeSet<String> = intended.iter().filter_map(|it| it.pod.metadata.namespace.clone()).collect();
-    let (missing, around, answers) = future::try_join3(
-        missing_rights(client, read, &written),
+    let entered: BTreeSet<String> = enterings.iter().filter_map(|it| it.pod.metadata.namespace.clone()).collect();
+    let (missing, around, answers, enterings) = future::try_join4(
+        missing_rights(client, read, &rights::needed(read, &written, &entered)),
         neighbours(client, &written, known),
         dry_runs(client, &candidates),
+        would_enter(client, enterings),
     )
     .await?;
     let (around, unseen) = around;
@@ -93,7 +99,15 @@ pub async fn look(
             !(denied && (said || for_want_of_rights))
         }));
     }
-    let optional: BTreeSet<String> = intended.iter().filter(|it| !it.needed).map(|it| full_name(&it.pod)).collect();
+    for (entering, answer) in &enterings {
+        let answered = entering::risks(entering, &around, answer);
+        let for_want_of_rights = |risk: &Risk| !missing.is_empty() && risk.reason.contains("cannot patch");
+        found.extend(answered.into_iter().filter(|risk| !for_want_of_rights(risk)));
+    }
+    let created = intended.iter().map(|it| (it.needed, &it.pod));
+    let entered = enterings.iter().map(|(it, _)| (it.needed, &it.pod));
+    let optional: BTreeSet<String> =
+        created.chain(entered).filter(|(needed, _)| !needed).map(|(_, pod)| full_name(pod)).collect();
     for risk in &mut found {
         if risk.pod.as_ref().is_some_and(|pod| optional.contains(pod)) && risk.severity == Severity::Refuse {
             risk.severity = Severity::Warn;
@@ -127,13 +141,9 @@ fn missing_rights_by_namespace(missing: &[Right]) -> Vec<Risk> {
 
 /// The rights that are needed and not there: by the API server's rules for each namespace, and one by one where it says
 /// that these are not all.
-async fn missing_rights(
-    client: &Client,
-    read: &BTreeSet<String>,
-    written: &BTreeSet<String>,
-) -> Result<Vec<Right>, kube::Error> {
-    let needed = rights::needed(read, written);
-    let namespaces: BTreeSet<&String> = read.union(written).collect();
+async fn missing_rights(client: &Client, read: &BTreeSet<String>, needed: &[Right]) -> Result<Vec<Right>, kube::Error> {
+    let namespaces: BTreeSet<&String> =
+        needed.iter().filter_map(|right| right.namespace.as_ref()).chain(read).collect();
     let reviews = namespaces.into_iter().map(|namespace| {
         let here: Vec<&Right> = needed.iter().filter(|right| right.namespace.as_ref() == Some(namespace)).collect();
         async move {
@@ -301,12 +311,28 @@ fn shape(pod: &Pod) -> String {
     serde_json::to_string(&pod).unwrap_or_else(|_| format!("{pod:?}"))
 }
 
+/// The answers to a dry run for each pod that is to get a probe within: what it already has within decides too.
+async fn would_enter<'a>(
+    client: &Client,
+    enterings: &'a [Entering],
+) -> Result<Vec<(&'a Entering, Answer)>, kube::Error> {
+    let runs = enterings.iter().map(|entering| async move {
+        Ok((entering, answer(inside::would_enter(client, &entering.pod, &entering.alone).await)?))
+    });
+    let answers: Vec<Result<_, kube::Error>> = stream::iter(runs).buffered(AT_ONCE).collect().await;
+    answers.into_iter().collect()
+}
+
 async fn dry_run(client: &Client, pod: &Pod) -> Result<Answer, kube::Error> {
     let api: Api<Pod> = match &pod.metadata.namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::default_namespaced(client.clone()),
     };
-    match api.create(&PostParams { dry_run: true, ..PostParams::default() }, pod).await {
+    answer(api.create(&PostParams { dry_run: true, ..PostParams::default() }, pod).await)
+}
+
+fn answer(outcome: Result<Pod, kube::Error>) -> Result<Answer, kube::Error> {
+    match outcome {
         Ok(stored) => Ok(Answer::Accepted(Box::new(stored))),
         Err(kube::Error::Api(status)) => Ok(Answer::Refused(Refusal {
             code: status.code,

@@ -19,6 +19,7 @@ mod adoption;
 mod autoscaler;
 mod budget;
 mod dry_run;
+mod entering;
 mod image;
 mod look;
 mod placement;
@@ -37,6 +38,7 @@ mod made;
 mod tests;
 
 pub use dry_run::{Answer, Refusal};
+pub use entering::Entering;
 pub use look::{Findings, Intended, look};
 pub use risk::{Code, Risk, Severity};
 

@@ -1,8 +1,10 @@
 //! The rights that a run needs, which of them are there, and the Role for those that are missing.
 //!
-//! No exec, no secrets, no patch: a probe is told everything when it is created, and says everything in its log.
+//! No exec, no secrets, no patch: a probe is told everything when it is created, and says everything in its log. Only
+//! probes within other people's pods need one, of pods' ephemeral containers and nothing else of them.
 
 use k8s_openapi::api::authorization::v1::{ResourceRule, SubjectRulesReviewStatus};
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -66,11 +68,15 @@ const LOOKED_AT: [Row; 10] = [
 const DONE: [Row; 3] =
     [("", "pods", &["create", "delete"]), ("", "pods/log", &["get"]), ("batch", "jobs", &["create", "delete"])];
 
+/// What is done in every namespace with a pod that gets a probe within.
+const ENTERED: [Row; 2] = [("", "pods/log", &["get"]), ("", "pods/ephemeralcontainers", &["patch"])];
+
 /// What is read of the cluster where that is allowed. A run does without, and knows less.
 const OF_THE_CLUSTER: [Row; 2] = [("", "namespaces", &["list", "watch"]), ("", "nodes", &["list", "watch"])];
 
-/// The rights that a run needs: `read` are the namespaces that suites name, `written` those that get probes.
-pub fn needed(read: &BTreeSet<String>, written: &BTreeSet<String>) -> Vec<Right> {
+/// The rights that a run needs: `read` are the namespaces that suites name, `written` those that get probes, `entered` those
+/// with pods that get probes within.
+pub fn needed(read: &BTreeSet<String>, written: &BTreeSet<String>, entered: &BTreeSet<String>) -> Vec<Right> {
     let mut rights = BTreeSet::new();
     let mut add = |namespaces: &BTreeSet<String>, rows: &[Row]| {
         for namespace in namespaces {
@@ -81,6 +87,8 @@ pub fn needed(read: &BTreeSet<String>, written: &BTreeSet<String>) -> Vec<Right>
     add(written, &WATCHED);
     add(written, &LOOKED_AT);
     add(written, &DONE);
+    add(entered, &WATCHED);
+    add(entered, &ENTERED);
     rights.into_iter().collect()
 }
 
@@ -145,16 +153,19 @@ fn documents(namespace: Option<&str>, rights: &[&Right], user: Option<&str>) -> 
             format!("  - {{ apiGroups: [{}], resources: [{resources}], verbs: [{verbs}] }}\n", quoted(group))
         })
         .collect();
+    // Named by what it grants: one that is there already keeps what it granted.
+    let digest: String = Sha256::digest(&rules).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let name = format!("watertight-{digest}");
     format!(
         "apiVersion: rbac.authorization.k8s.io/v1\n\
          kind: {prefix}Role\n\
-         metadata: {{ name: watertight{place} }}\n\
+         metadata: {{ name: {name}{place} }}\n\
          rules:\n{rules}\
          ---\n\
          apiVersion: rbac.authorization.k8s.io/v1\n\
          kind: {prefix}RoleBinding\n\
-         metadata: {{ name: watertight{place} }}\n\
-         roleRef: {{ apiGroup: rbac.authorization.k8s.io, kind: {prefix}Role, name: watertight }}\n\
+         metadata: {{ name: {name}{place} }}\n\
+         roleRef: {{ apiGroup: rbac.authorization.k8s.io, kind: {prefix}Role, name: {name} }}\n\
          subjects:\n  - {}\n",
         subject(user)
     )
@@ -194,7 +205,8 @@ mod tests {
 
     #[test]
     fn a_run_needs_neither_exec_nor_secrets_nor_patch() {
-        for right in needed(&names(&["shop", "data"]), &names(&["shop"])).into_iter().chain(helpful()) {
+        let nobody = BTreeSet::new();
+        for right in needed(&names(&["shop", "data"]), &names(&["shop"]), &nobody).into_iter().chain(helpful()) {
             assert!(!["patch", "update", "deletecollection", "impersonate", "*"].contains(&right.verb), "{right}");
             assert!(!right.resource.contains("secrets") && !right.resource.contains("exec"), "{right}");
         }
@@ -202,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_namespace_that_is_only_read_needs_no_right_to_write() {
-        let rights = needed(&names(&["data"]), &names(&["shop"]));
+        let rights = needed(&names(&["data"]), &names(&["shop"]), &BTreeSet::new());
         let of = |namespace: &str, verb: &str| {
             rights.iter().filter(|right| right.namespace.as_deref() == Some(namespace) && right.verb == verb).count()
         };
@@ -230,7 +242,7 @@ mod tests {
     /// The pasted text grants what was missing, read back by the same rules.
     #[test]
     fn the_role_to_paste_grants_exactly_what_is_missing() {
-        let missing = needed(&names(&["data"]), &names(&["shop"]));
+        let missing = needed(&names(&["data"]), &names(&["shop"]), &names(&["shop"]));
         let yaml = role_yaml(&missing, Some("system:serviceaccount:ci:runner"));
         let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(&yaml).unwrap();
         assert_eq!(documents.len(), 4, "{yaml}");
@@ -250,13 +262,16 @@ mod tests {
         }
         assert_eq!(granted, missing.len(), "nothing more is granted");
         let binding = &documents[1];
+        assert_eq!(binding["roleRef"]["name"], documents[0]["metadata"]["name"]);
+        let others = role_yaml(&missing[1..], None);
+        assert!(!others.contains(binding["roleRef"]["name"].as_str().unwrap()), "it would replace the first");
         assert_eq!(binding["kind"], "RoleBinding");
         assert_eq!(binding["subjects"][0], json!({ "kind": "ServiceAccount", "namespace": "ci", "name": "runner" }));
     }
 
     #[test]
     fn the_documented_roles_grant_what_a_run_needs_and_no_right_beyond_reading() {
-        let needed = needed(&names(&["shop"]), &names(&["shop"]));
+        let needed = needed(&names(&["shop"]), &names(&["shop"]), &BTreeSet::new());
         for file in ["cluster", "namespaced"] {
             let path = format!("{}/ci/kustomize/rbac/{file}/role.yaml", env!("CARGO_MANIFEST_DIR"));
             let role: serde_json::Value = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
@@ -275,6 +290,18 @@ mod tests {
                 assert_eq!(not_granted(&helpful(), &rules(&role["rules"])), Vec::<&Right>::new());
             }
         }
+    }
+
+    #[test]
+    fn the_documented_role_for_probes_within_pods_grants_that_and_no_more() {
+        let needed = needed(&BTreeSet::new(), &BTreeSet::new(), &names(&["shop"]));
+        let path = format!("{}/ci/kustomize/rbac/ephemeral/role.yaml", env!("CARGO_MANIFEST_DIR"));
+        let role: serde_json::Value = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        assert_eq!(role["rules"].as_array().unwrap().len(), 1);
+        let lacking = not_granted(&needed, &rules(&role["rules"]));
+        assert!(lacking.iter().all(|right| right.verb != "patch"), "{lacking:?}");
+        let rule = json!({ "apiGroups": [""], "resources": ["pods/ephemeralcontainers"], "verbs": ["patch"] });
+        assert_eq!(role["rules"][0], rule);
     }
 
     #[test]

@@ -104,11 +104,15 @@ pub enum Code {
     DryRunFailed,
     /// A right is missing.
     Permission,
+    /// A pod of a kubelet's own file, to which nothing can be added.
+    StaticPod,
+    /// Something of the run stays in the cluster.
+    Stays,
 }
 
 impl Code {
     /// All.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::Adoption,
         Self::UnknownController,
         Self::BudgetChanged,
@@ -136,6 +140,8 @@ impl Code {
         Self::DryRunUnsupported,
         Self::DryRunFailed,
         Self::Permission,
+        Self::StaticPod,
+        Self::Stays,
     ];
 
     /// As it is shown.
@@ -168,6 +174,8 @@ impl Code {
             Self::DryRunUnsupported => "dry-run-unsupported",
             Self::DryRunFailed => "dry-run-failed",
             Self::Permission => "permission",
+            Self::StaticPod => "static-pod",
+            Self::Stays => "stays",
         }
     }
 }
@@ -206,7 +214,7 @@ pub(super) fn full_name(pod: &k8s_openapi::api::core::v1::Pod) -> String {
 }
 
 /// The way out where the identity cannot be taken by a second pod.
-pub(super) const NO_CLONE: &str = "leave this source out: no second pod can have its identity without harm";
+pub(super) const NO_CLONE: &str = "send from within the pod (source: ephemeral), or leave this source out: no second pod can have its identity without harm";
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,67 @@
+//! Probes within the pods themselves.
+
+use super::cases::NAMESPACES;
+use super::run::{Said, TRIES, shop};
+use super::world::{kubectl, put, until};
+use std::time::Duration;
+
+/// The line that the database's policy stands behind, and one that is allowed.
+const LINES: [&str; 2] = ["--only", "tier-isolation|web-tier -> api"];
+
+/// The same, without the checks that need a name server or nothing at all.
+fn from_within() -> Said {
+    let arguments = [&LINES[..], &["--source", "ephemeral"]].concat();
+    let mut said = shop(&arguments);
+    for _ in 1..TRIES {
+        if said.is_busy() {
+            said = shop(&arguments);
+        }
+    }
+    said
+}
+
+/// Containers of ours that were added to pods: name and state of each, by pod.
+fn added() -> Vec<(String, String)> {
+    let path = "jsonpath={range .items[*]}{.metadata.name}{\"\\t\"}{.status.ephemeralContainerStatuses[*].state}{\"\\n\"}{end}";
+    let pods = NAMESPACES.map(|namespace| kubectl(&["-n", namespace, "get", "pods", "-o", path]));
+    let lines = pods.iter().flat_map(|text| text.lines()).filter_map(|line| line.split_once('\t'));
+    lines.filter(|(_, state)| !state.is_empty()).map(|(pod, state)| (pod.to_owned(), state.to_owned())).collect()
+}
+
+/// Pods that were never sent from within.
+fn fresh() {
+    put();
+    for (namespace, workload) in [
+        ("wt-test-shop", "deployment/web"),
+        ("wt-test-shop", "deployment/api"),
+        ("wt-test-data", "statefulset/postgres"),
+    ] {
+        kubectl(&["-n", namespace, "rollout", "restart", workload]);
+        kubectl(&["-n", namespace, "rollout", "status", workload, "--timeout=120s"]);
+    }
+    until("only new pods are left", Duration::from_secs(60), || added().is_empty());
+}
+
+/// It is proven, a pod has one container of ours whatever is sent from it, and that is told and ends by itself; the same is
+/// violated once the policy is gone.
+pub(super) fn the_shop() {
+    fresh();
+    let said = from_within();
+    for (check, (verdict, reason)) in &said.verdicts {
+        assert_eq!((verdict.as_str(), reason), ("proven", &None), "{check}\n{}", said.text);
+    }
+    let entered = added();
+    let told = said.leftovers.iter().filter(|left| left.contains("ephemeral container watertight-")).count();
+    assert_eq!((told, entered.len()), (said.leftovers.len(), told), "{:?}\n{entered:?}", said.leftovers);
+    assert!(told > 0 && entered.iter().all(|(pod, _)| pod.starts_with("web-")), "{entered:?}");
+
+    kubectl(&["-n", "wt-test-data", "delete", "networkpolicy", "postgres"]);
+    // At once, while the first run's may still be there.
+    let said = from_within();
+    let violated = said.verdicts.iter().filter(|(_, (verdict, _))| verdict == "violated");
+    let violated: Vec<&str> = violated.map(|(check, _)| check.as_str()).collect();
+    assert_eq!((violated, said.code), (vec!["web-tier -> postgres:5432 denied [tier-isolation]"], 3), "{}", said.text);
+    until("they have ended by themselves", Duration::from_secs(60), || {
+        added().iter().all(|(_, state)| !state.contains("running"))
+    });
+}

@@ -92,7 +92,7 @@ impl<'a> Ends<'a> {
     }
 
     /// The pods of a suite's endpoints that are sent from within.
-    pub(super) fn from_within(&self, suite: &Suite) -> BTreeSet<Vantage> {
+    pub(super) fn sent_from_within(&self, suite: &Suite) -> BTreeSet<Vantage> {
         let endpoints = suite.endpoints.iter().filter(|endpoint| endpoint.vehicle == Some(Vehicle::Ephemeral));
         endpoints.flat_map(|endpoint| find(endpoint, self.inventory).pods).map(vantage_of).collect()
     }

@@ -86,7 +86,7 @@ pub fn resolve(
             sha256: suite.sha256.clone(),
         });
         builder.notes.extend(vehicles(suite));
-        builder.inside.extend(ends.from_within(suite));
+        builder.inside.extend(ends.sent_from_within(suite));
         mistakes.extend(Pass::new(index, suite, environment, selection, &ends, &mut builder).run());
     }
     if !mistakes.is_empty() {

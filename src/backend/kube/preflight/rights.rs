@@ -300,8 +300,8 @@ mod tests {
         assert_eq!(role["rules"].as_array().unwrap().len(), 1);
         let lacking = not_granted(&needed, &rules(&role["rules"]));
         assert!(lacking.iter().all(|right| right.verb != "patch"), "{lacking:?}");
-        let rule = json!({ "apiGroups": [""], "resources": ["pods/ephemeralcontainers"], "verbs": ["patch"] });
-        assert_eq!(role["rules"][0], rule);
+        let only = json!({ "apiGroups": [""], "resources": ["pods/ephemeralcontainers"], "verbs": ["patch"] });
+        assert_eq!(role["rules"][0], only);
     }
 
     #[test]

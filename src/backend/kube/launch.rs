@@ -8,6 +8,7 @@ use super::meet::{self, Digests, Exchange};
 use super::names::{self, CONTAINER};
 use super::objects::Shared;
 use super::owner;
+use super::preflight::objection;
 use super::probe_pod::{self, Common, GRACE_SECONDS, Wanted};
 use super::runner::RunnerProbe;
 use crate::backend::{Arrival, Launch, ProbeFault};
@@ -17,7 +18,7 @@ use crate::wire;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,9 @@ const AT_ONCE: usize = 32;
 
 /// How long probes may take to say their last, from the moment at which they are told to stop.
 const LAST_WORDS: Duration = Duration::from_secs(8);
+
+/// How long the garbage collector may take until it deletes a probe; then we do.
+const COLLECTION: Duration = Duration::from_secs(2);
 
 /// How long those are read on that cannot be stopped: what they saw until now is told with their next life sign.
 const NEXT_BEAT: Duration = Duration::from_millis(1_500);
@@ -228,10 +232,23 @@ impl Launched {
         self.created.images()
     }
 
-    /// Deletes all probes and returns when the last line of each is on the channel.
+    /// Ends all probes and returns when the last line of each is on the channel.
     pub(super) async fn stop(&mut self, place: &Place) {
         self.created.note_images(place);
-        let deletions = self.created.due().into_iter().map(|ours| {
+        self.release(place).await;
+        let stays = |ours: &Ours| {
+            let pod = place.shared.store().pod(&ours.namespace, &ours.name);
+            pod.is_some_and(|pod| {
+                pod.metadata.uid.as_deref() == Some(&ours.uid) && pod.metadata.deletion_timestamp.is_none()
+            })
+        };
+        let due = self.created.due();
+        place.shared.wait_while(COLLECTION, || due.iter().any(stays)).await;
+        let (slow, collected): (Vec<Ours>, Vec<Ours>) = due.into_iter().partition(stays);
+        for ours in &collected {
+            self.created.note_deletion(ours, Deletion::Taken);
+        }
+        let deletions = slow.into_iter().map(|ours| {
             let (place, created) = (place.clone(), Arc::clone(&self.created));
             async move { created.note_deletion(&ours, delete(&place, &ours).await) }
         });
@@ -251,30 +268,35 @@ impl Launched {
         }
     }
 
+    /// Deletes the owners: the cluster's garbage collector then deletes what hangs on them (Kubernetes, "Garbage
+    /// Collection"), which takes one request for each namespace in place of one for each probe. Gives what failed.
+    async fn release(&mut self, place: &Place) -> Vec<Error> {
+        let deletions = std::mem::take(&mut self.owners).into_iter().map(|(namespace, owner)| async move {
+            let api: Api<Job> = Api::namespaced(place.client.clone(), &namespace);
+            let what = format!("remove Job {namespace}/{}", owner.name);
+            let error = match timeout(place.patience, api.delete(&owner.name, &DeleteParams::background())).await {
+                Ok(Ok(_)) => return None,
+                Ok(Err(error)) if is_absent(&error) => return None,
+                Ok(Err(error)) => Error::api(what, error),
+                Err(_) => Error::Silent { doing: what, after: place.patience },
+            };
+            Some((namespace, owner, error))
+        });
+        let failed: Vec<_> = futures::stream::iter(deletions).buffer_unordered(AT_ONCE).collect().await;
+        let failed = failed.into_iter().flatten().map(|(namespace, owner, error)| {
+            self.owners.insert(namespace, owner);
+            error
+        });
+        failed.collect()
+    }
+
     /// Removes everything; what remains is told.
     pub(super) async fn remove(mut self, place: &Place) -> Vec<Error> {
         self.stop(place).await;
-        let mut errors = Vec::new();
-        for (namespace, owner) in &self.owners {
-            let api: Api<Job> = Api::namespaced(place.client.clone(), namespace);
-            let what = format!("Job {namespace}/{}", owner.name);
-            match timeout(place.patience, api.delete(&owner.name, &DeleteParams::background())).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) if is_absent(&error) => {}
-                Ok(Err(error)) => errors.push(Error::api(format!("remove {what}"), error)),
-                Err(_) => errors.push(Error::Silent { doing: format!("remove {what}"), after: place.patience }),
-            }
-        }
+        // Those that could not be deleted a moment ago.
+        let mut errors = self.release(place).await;
         let pods = self.created.pods();
-        let gone = async {
-            let mut news = place.shared.news();
-            while pods.iter().any(|ours| is_there(place, ours)) {
-                if news.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        let _ = timeout(REMOVAL, gone).await;
+        place.shared.wait_while(REMOVAL, || pods.iter().any(|ours| is_there(place, ours))).await;
         let left = pods.iter().filter(|ours| is_there(place, ours));
         errors.extend(left.map(|ours| Error::Left { what: format!("pod {}/{}", ours.namespace, ours.name) }));
         let container = names::inside(&place.common.run);
@@ -338,11 +360,21 @@ async fn make(
             .map_err(|error| Error::api(format!("create a probe in namespace {namespace}"), error))
     })
     .await?;
-    Ok(Made::Pod(Ours {
-        namespace,
-        name: created.metadata.name.unwrap_or_default(),
-        uid: created.metadata.uid.unwrap_or_default(),
-    }))
+    let original = match &launch.vantage {
+        Vantage::Pod { namespace, name, .. } => place.shared.store().pod(namespace, name),
+        Vantage::Node { .. } | Vantage::Witness { .. } | Vantage::Runner => None,
+    };
+    let objection = objection(&pod, original.as_deref(), &created);
+    let Pod { metadata: ObjectMeta { name, uid, .. }, .. } = created;
+    let ours = Ours { namespace, name: name.unwrap_or_default(), uid: uid.unwrap_or_default() };
+    match objection {
+        None => Ok(Made::Pod(ours)),
+        Some(why) => {
+            // What cannot be deleted now goes with its owner.
+            let _deletion = delete(place, &ours).await;
+            Err(format!("it was not what was asked for, and was removed at once: {why}"))
+        }
+    }
 }
 
 /// The pod of a source, as it is now.
@@ -406,16 +438,8 @@ struct Meeting {
 impl Meeting {
     /// Waits for the others' addresses, creates the probe and reads it to its end.
     async fn hold(self, lines: mpsc::Sender<Arrival>) {
-        let mut news = self.place.shared.news();
-        let met = async {
-            while self.known().len() < self.wanted.len() {
-                if news.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        // Those that never came are not reached, which proves nothing of them.
-        let _ = timeout(MEETING, met).await;
+        // Those that never come are not reached, which proves nothing of them.
+        self.place.shared.wait_while(MEETING, || self.known().len() < self.wanted.len()).await;
         let Self { place, launch, owner, created, .. } = &self;
         let given = meet::exchange(&launch.plan, &self.known());
         let digests = Some(Digests::of(&launch.plan, &given));

@@ -112,6 +112,14 @@ impl Shared {
         self.version.subscribe()
     }
 
+    /// Waits while something holds of the store, at most so long.
+    pub(super) async fn wait_while(&self, most: Duration, holds: impl Fn() -> bool) {
+        let mut news = self.news();
+        let waiting = async { while holds() && news.changed().await.is_ok() {} };
+        // Whoever waits looks again.
+        let _ = tokio::time::timeout(most, waiting).await;
+    }
+
     /// The time since the run's clock was started.
     pub(super) fn now(&self) -> Duration {
         self.started.elapsed()

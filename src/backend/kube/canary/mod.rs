@@ -310,13 +310,7 @@ impl Flight<'_> {
             };
             pods.iter().filter_map(|(node, (_, name))| Some((node.clone(), address(name)?))).collect()
         };
-        let mut news = self.place.shared.news();
-        let deadline = Instant::now() + STARTUP;
-        while known().len() < pods.len() {
-            if !matches!(timeout_at(deadline, news.changed()).await, Ok(Ok(()))) {
-                break;
-            }
-        }
+        self.place.shared.wait_while(STARTUP, || known().len() < pods.len()).await;
         known()
     }
 
@@ -331,14 +325,8 @@ impl Flight<'_> {
             let store = self.place.shared.store();
             store.has_pods_of(&self.common.run)
         };
-        let mut news = self.place.shared.news();
-        let deadline = Instant::now() + REMOVAL;
-        while there() {
-            if !matches!(timeout_at(deadline, news.changed()).await, Ok(Ok(()))) {
-                return Err(Error::Left { what: format!("canaries in namespace {}", self.namespace) });
-            }
-        }
-        Ok(())
+        self.place.shared.wait_while(REMOVAL, there).await;
+        if there() { Err(Error::Left { what: format!("canaries in namespace {}", self.namespace) }) } else { Ok(()) }
     }
 }
 

@@ -29,6 +29,14 @@ pub struct Refusal {
     pub message: String,
 }
 
+/// What admission made of a pod that was created, where it is not what was asked for: a webhook may not take part in dry
+/// runs, and not every pod has one of its own.
+pub(in super::super) fn objection(sent: &Pod, original: Option<&Pod>, stored: &Pod) -> Option<String> {
+    let candidate = Candidate { pod: sent, originals: original.into_iter().collect() };
+    let refused = changes(&candidate, stored).into_iter().find(|risk| risk.severity == Severity::Refuse)?;
+    Some(refused.reason)
+}
+
 pub(super) fn risks(candidate: &Candidate<'_>, answer: &Answer) -> Vec<Risk> {
     match answer {
         Answer::Accepted(pod) => changes(candidate, pod),

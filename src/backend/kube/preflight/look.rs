@@ -295,10 +295,15 @@ async fn dry_runs<'a>(
     answers.into_iter().collect()
 }
 
-/// What admission can tell pods apart by: everything but their name, their node and their plan.
+/// What admission tells pods apart by: everything but their name, their node, their plan, and what labels without a domain
+/// are set to. Whoever acts on a label's value mostly does on one of a domain of its own
+/// (`azure.workload.identity/use: "true"`); if not, the answer to the probe's creation shows it.
 fn shape(pod: &Pod) -> String {
     let mut pod = pod.clone();
     pod.metadata.name = None;
+    for (_, value) in pod.metadata.labels.iter_mut().flatten().filter(|(key, _)| !key.contains('/')) {
+        value.clear();
+    }
     pod.metadata.annotations = None;
     if let Some(spec) = &mut pod.spec {
         spec.affinity = None;

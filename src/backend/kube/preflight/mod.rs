@@ -37,6 +37,7 @@ mod made;
 #[cfg(test)]
 mod tests;
 
+pub(super) use dry_run::objection;
 pub use dry_run::{Answer, Refusal};
 pub use entering::Entering;
 pub use look::{Findings, Intended, look};

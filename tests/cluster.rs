@@ -12,6 +12,7 @@ mod cluster {
     pub(crate) mod closed;
     pub(crate) mod predicted;
     pub(crate) mod run;
+    pub(crate) mod sweeps;
     pub(crate) mod within;
     pub(crate) mod world;
 }

@@ -54,6 +54,7 @@ mod tests {
             flow: 0,
             probe: 0,
             source: "shop/web-0 (node-1)".into(),
+            sent_as: "pod",
             target: "data/db-0 on node-2".into(),
             address: "10.0.0.1:5432".into(),
             transport: "tcp",

@@ -298,6 +298,9 @@ pub struct FlowReport {
     pub probe: u32,
     /// Who sent.
     pub source: String,
+    /// As what: a `clone` of that pod, from within the pod itself as an `ephemeral` container, the `pod`, or its `node`, a
+    /// `witness`, the `runner`.
+    pub sent_as: &'static str,
     /// To whom.
     pub target: String,
     /// The address and port dialled.

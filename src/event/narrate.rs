@@ -3,7 +3,7 @@
 use super::compare::unpredicted;
 use super::{CheckRef, CheckResult, FlowReport, Latency, Outcome, ReasonText, WindowReport, describe_request};
 use crate::model::show_duration;
-use crate::plan::{Flow, FlowId, Party, Plan, Vantage};
+use crate::plan::{Flow, FlowId, Party, Plan, ProbeId, Vantage};
 use crate::verdict::{
     Block, ControlProof, Evidence, FlowResult, FlowVerdict, Judgement, Refusal, Unproven, Verdict, Violation,
     describe_how,
@@ -194,6 +194,7 @@ impl Words<'_> {
             flow: result.flow.0,
             probe: flow.probe.0,
             source: self.sender(result.flow),
+            sent_as: self.sent_as(flow.probe),
             target: flow.party.to_string(),
             address: dialled(flow),
             transport: transport(flow),
@@ -285,6 +286,17 @@ impl Words<'_> {
 
     fn sender(&self, flow: FlowId) -> String {
         sender(self.plan.vantage(self.plan.flow(flow).probe))
+    }
+
+    fn sent_as(&self, probe: ProbeId) -> &'static str {
+        match self.plan.vantage(probe) {
+            Vantage::Pod { .. } if self.plan.created.contains(&probe) => "clone",
+            Vantage::Pod { .. } if self.plan.inside.contains(&probe) => "ephemeral",
+            Vantage::Pod { .. } => "pod",
+            Vantage::Node { .. } => "node",
+            Vantage::Witness { .. } => "witness",
+            Vantage::Runner => "runner",
+        }
     }
 
     fn receiver(&self, flow: FlowId) -> String {

@@ -110,6 +110,7 @@ fn flow(source: &str, target: &str, address: &str, shows: &'static str, text: &s
         flow: 7,
         probe: 2,
         source: source.into(),
+        sent_as: "pod",
         target: target.into(),
         address: address.into(),
         transport: "tcp",

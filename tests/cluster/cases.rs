@@ -2,7 +2,7 @@
 
 use super::run::{Said, TRIES, clean, shop, started};
 use super::world::{apply, control, kubectl, put, until};
-use super::{closed, predicted, within};
+use super::{closed, predicted, sweeps, within};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ pub(crate) fn all() -> Vec<Case> {
         case("what_everybody_may_reach_is_a_leak", closed::without_the_policy),
         case("a_replica_with_another_label_is_a_leak", closed::replica_with_another_label),
         case("what_is_sent_from_within_the_pods_themselves_is_proven_and_told", within::the_shop),
+        case("a_sweep_finds_what_is_open_and_nothing_else", sweeps::finds_what_is_open),
         case("generated_policies_are_enforced_as_predicted", predicted::enforced_as_predicted),
         case("without_name_servers_no_name_is_denied", without_name_servers),
         case("an_interrupted_run_ends_as_such_and_leaves_nothing", interrupted),
@@ -108,6 +109,7 @@ fn as_it_is() {
             assert_eq!((verdict.as_str(), reason.as_deref()), expected, "{check}\n{}", said.text);
         }
         assert_eq!((said.verdicts.len(), said.code), (15, 4), "{}", said.text);
+        assert!(said.sent_as.iter().all(|sent_as| sent_as == "clone"), "{:?}", said.sent_as);
         assert!(matches!(said.images.as_slice(), [one] if one.contains("sha256:")), "{:?}", said.images);
         break;
     }

@@ -15,6 +15,8 @@ pub(crate) struct Said {
     pub(crate) predicted: BTreeMap<String, String>,
     /// The images that its probes ran.
     pub(crate) images: Vec<String>,
+    /// As what each flow of a check was sent.
+    pub(crate) sent_as: Vec<String>,
     /// What it could not remove.
     pub(crate) leftovers: Vec<String>,
     /// Everything that people see.
@@ -85,12 +87,22 @@ pub(crate) fn suite(text: &str, arguments: &[&str]) -> Said {
         let name = word(check, "/name").unwrap();
         (name, (word(check, "/verdict").unwrap_or_default(), word(check, "/reason/code")))
     });
+    let flows = report["checks"].as_array().unwrap().iter().flat_map(|check| check["flows"].as_array().unwrap());
+    let sent_as = flows.filter_map(|flow| word(flow, "/sentAs")).collect();
     let list = |pointer: &str| {
         let all = report.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
         all.filter_map(Value::as_str).map(str::to_owned).collect()
     };
     let (images, leftovers) = (list("/run/probe/images"), list("/leftovers"));
-    Said { predicted, images, leftovers, code: output.status.code().unwrap_or(-1), verdicts: verdicts.collect(), text }
+    Said {
+        predicted,
+        images,
+        sent_as,
+        leftovers,
+        code: output.status.code().unwrap_or(-1),
+        verdicts: verdicts.collect(),
+        text,
+    }
 }
 
 /// A run of the shop's suite that goes on.

@@ -50,6 +50,7 @@ pub(super) fn the_shop() {
     for (check, (verdict, reason)) in &said.verdicts {
         assert_eq!((verdict.as_str(), reason), ("proven", &None), "{check}\n{}", said.text);
     }
+    assert!(said.sent_as.iter().all(|sent_as| sent_as == "ephemeral"), "{:?}", said.sent_as);
     let entered = added();
     let told = said.leftovers.iter().filter(|left| left.contains("ephemeral container watertight-")).count();
     assert_eq!((told, entered.len()), (said.leftovers.len(), told), "{:?}\n{entered:?}", said.leftovers);

@@ -329,6 +329,10 @@ pub(super) struct FlowDocument {
     pub(super) probe: u32,
     /// Who sent.
     pub(super) source: String,
+    /// As what: a `clone` of that pod, from within the pod itself as an `ephemeral` container, the `pod` (in the lab), or
+    /// its `node`, a `witness`, the `runner`.
+    #[schemars(extend("enum" = ["clone", "ephemeral", "pod", "node", "witness", "runner"]))]
+    pub(super) sent_as: &'static str,
     /// To whom.
     pub(super) target: String,
     /// The address and port dialled.
@@ -542,6 +546,7 @@ impl From<&FlowReport> for FlowDocument {
             flow,
             probe,
             source,
+            sent_as,
             target,
             address,
             transport,
@@ -566,6 +571,7 @@ impl From<&FlowReport> for FlowDocument {
             flow,
             probe,
             source,
+            sent_as,
             target,
             address,
             transport,

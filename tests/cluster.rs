@@ -10,6 +10,7 @@
 mod cluster {
     pub(crate) mod cases;
     pub(crate) mod closed;
+    pub(crate) mod outages;
     pub(crate) mod predicted;
     pub(crate) mod run;
     pub(crate) mod sweeps;

@@ -56,10 +56,29 @@ pub enum ProbeFault {
 /// Something in the cluster changed while the run was on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// When, since the run's clock was started.
+    /// When at the earliest, since the run's clock was started.
     pub at: Duration,
+    /// When at the latest: when it was seen.
+    pub noticed: Duration,
     /// What.
     pub what: Changed,
+}
+
+/// A part of the network's description of itself that cannot be read now: what changes there goes unnoticed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unseen {
+    /// Since when, since the run's clock was started.
+    pub since: Duration,
+    /// What: `pods`, or `the cluster` where it is several kinds.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
+impl std::fmt::Display for Unseen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "changes of {} could no longer be seen: {}", self.what, self.why)
+    }
 }
 
 /// What changed.
@@ -121,6 +140,11 @@ pub trait Backend {
 
     /// Changes as they are noticed. Called once.
     fn changes(&mut self) -> mpsc::Receiver<Change>;
+
+    /// What cannot be watched now; `None` while every change is seen.
+    fn unseen(&self) -> Option<Unseen> {
+        None
+    }
 
     /// Starts probes; their lines arrive on the channel. A probe that cannot start arrives as a fault, so that
     /// the rest of the run goes on.

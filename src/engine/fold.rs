@@ -25,7 +25,8 @@ pub struct Fold {
     probes: Vec<ProbeState>,
     /// The HTTP status that an allowed line states, by flow.
     statuses: Vec<Option<u16>>,
-    stopping: bool,
+    /// When the probes were told to stop, microseconds of the run.
+    stopping: Option<i64>,
     began_anew: bool,
 }
 
@@ -34,6 +35,8 @@ struct ProbeState {
     digest: String,
     next_seq: u64,
     last_t: u64,
+    /// How it ended, once it has.
+    end: Option<String>,
     /// Whether it said that all that it was told to do is done.
     done: bool,
 }
@@ -46,7 +49,7 @@ impl Fold {
             evidence: Evidence::default(),
             probes: Vec::new(),
             statuses: Vec::new(),
-            stopping: false,
+            stopping: None,
             began_anew: false,
         };
         this.extend(plan);
@@ -105,9 +108,25 @@ impl Fold {
         self.probes[probe.0 as usize].digest = watertight_probe::plan_digest(plan);
     }
 
-    /// From now on the end of a probe is what was asked of it.
-    pub fn stopping(&mut self) {
-        self.stopping = true;
+    /// From a moment of the run on, microseconds, the end of a probe is what was asked of it.
+    pub fn stopping(&mut self, at: i64) {
+        self.stopping = Some(at);
+    }
+
+    /// No more lines will come. A probe of which nothing was read up to the time at which it was told to stop may have
+    /// seen anything meanwhile: its log could not be reached.
+    pub fn close(&mut self) {
+        let Some(stopped) = self.stopping else { return };
+        for (index, state) in self.probes.iter().enumerate() {
+            let probe = &mut self.evidence.probes[index];
+            let Some(clock) = probe.clock.filter(|_| !state.done) else { continue };
+            let unread = stopped - clock.moment(state.last_t).latest;
+            if unread > MAX_SILENCE_US as i64 {
+                let how = state.end.as_deref().map(|how| format!(": {how}")).unwrap_or_default();
+                let text = format!("nothing was read of the last {} s of what the probe saw{how}", unread / 1_000_000);
+                probe.failure.get_or_insert((state.last_t, ProbeFailure::Ended(text)));
+            }
+        }
     }
 
     /// Folds in one line.
@@ -134,8 +153,11 @@ impl Fold {
 
     fn ended(&mut self, index: usize, fault: &ProbeFault) {
         self.evidence.probes[index].stopped = true;
+        if let ProbeFault::Ended(how) = fault {
+            self.probes[index].end = Some(how.clone());
+        }
         match fault {
-            ProbeFault::Ended(_) if self.stopping || self.probes[index].done => {}
+            ProbeFault::Ended(_) if self.stopping.is_some() || self.probes[index].done => {}
             ProbeFault::Ended(_) | ProbeFault::NotStarted(_) => {
                 self.fail(index, ProbeFailure::Ended(fault.to_string()));
             }
@@ -226,7 +248,7 @@ impl Fold {
                 }
                 Ok(())
             }
-            Body::Bye { .. } if self.stopping => {
+            Body::Bye { .. } if self.stopping.is_some() => {
                 self.evidence.probes[index].stopped = true;
                 Ok(())
             }

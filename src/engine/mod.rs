@@ -8,6 +8,7 @@
 //! 4. *judge*: every check is judged once more, for good.
 
 mod clock;
+mod end;
 mod fold;
 mod renewal;
 
@@ -19,10 +20,9 @@ use crate::backend::{Arrival, Backend, Change, Record, Records};
 use crate::event::{CheckRef, CheckResult, Outcome, RunEvent, RunInfo, Summary, check_ref, check_refs, check_result};
 use crate::inventory::{PolicyState, Surroundings, changed_policies};
 use crate::plan::{Check, FlowId, Plan, REQUEST_DEADLINE, Schedule, Waits, floor, longest};
-use crate::verdict::{
-    EnforcerRecord, FlowVerdict, Judge, Judgement, Reading, Reason, Refusal, Unproven, Verdict, waits_needed,
-};
+use crate::verdict::{EnforcerRecord, FlowVerdict, Judge, Judgement, Reading, Reason, Refusal, Verdict, waits_needed};
 use crate::wire::{How, Stage};
+use end::End;
 use renewal::Noticed;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -47,6 +47,10 @@ const ANOTHER_EVERY: u32 = 8;
 
 /// Beyond the time that the slowest check may take: start-up, beats under way, a busy machine.
 const SPARE: Duration = Duration::from_secs(5);
+
+/// How much longer a run goes on whose time is over while changes cannot be seen: an API server that restarts is back
+/// by then.
+const SIGHT: Duration = Duration::from_secs(30);
 
 /// What a run is given beside plan and backend.
 #[derive(Debug, Clone)]
@@ -164,13 +168,15 @@ pub async fn run<B: Backend>(
     };
     run.launch(backend, sender, &mut lines, observer).await.map_err(EngineError::Backend)?;
 
-    let why = run.watch(backend, &mut lines, &mut changes, interrupted, observer).await;
-    run.fold.stopping();
+    let interrupted = run.watch(backend, &mut lines, &mut changes, interrupted, observer).await;
+    run.fold.stopping(run.fold.now());
     run.drain(backend, &mut lines, observer).await;
+    run.fold.close();
     while let Ok(change) = changes.try_recv() {
         run.disturb(change, observer);
     }
     run.give_up_on_changes();
+    let end = End::of(interrupted, backend.unseen());
     match backend.records().await {
         Ok(records) => {
             observer.records(&records);
@@ -182,8 +188,8 @@ pub async fn run<B: Backend>(
     }
 
     info.ended_at = Some(jiff::Timestamp::now());
-    info.complete = why.is_none();
-    info.incomplete_because.clone_from(&why);
+    info.complete = end == End::Whole;
+    info.incomplete_because = end.why().map(str::to_owned);
     let (found_open, silent) = run.swept();
     if silent > 0 {
         observer.event(RunEvent::Note {
@@ -197,7 +203,7 @@ pub async fn run<B: Backend>(
         info.probe_images = after.probe_images;
         after.policies
     });
-    Ok(observer.finished(info, policies, &mut run.final_results(why.as_deref()).chain(found_open)))
+    Ok(observer.finished(info, policies, &mut run.final_results(&end).chain(found_open)))
 }
 
 fn in_evidence(records: Records) -> BTreeMap<FlowId, EnforcerRecord> {
@@ -284,6 +290,7 @@ impl Run<'_> {
         observer: &mut impl Observer,
     ) -> Option<String> {
         let mut extended = false;
+        let mut waited_for_sight = false;
         let mut counted = Instant::now();
         let mut next_look = self.started;
         let mut watching_changes = true;
@@ -311,7 +318,8 @@ impl Run<'_> {
                         self.count(backend, lines, observer).await;
                         counted = Instant::now();
                     }
-                    let slow = self.settle(observer);
+                    // While changes go unseen nothing is known to have stayed as it was.
+                    let slow = if backend.unseen().is_none() { self.settle(observer) } else { Vec::new() };
                     // Where there is much to judge, most of the time is left to what lines bring.
                     next_look = Instant::now() + JUDGE_EVERY.max(began.elapsed() * RESTS);
                     self.lengthen(slow, backend, lines, observer).await;
@@ -327,6 +335,11 @@ impl Run<'_> {
                     }
                 }
                 () = sleep_until(self.started + self.limit) => {
+                    if !waited_for_sight && backend.unseen().is_some() {
+                        waited_for_sight = true;
+                        self.limit += SIGHT;
+                        continue;
+                    }
                     if extended || !self.awaits_answers() {
                         return None;
                     }
@@ -464,30 +477,15 @@ impl Run<'_> {
         (open, silent)
     }
 
-    /// Step 4. After an interruption a check that was not settled is not finished, whatever else it lacks.
-    fn final_results(&self, interrupted: Option<&str>) -> impl Iterator<Item = crate::event::CheckResult> {
+    /// Step 4. Where a run ended early a check that was not settled is not finished, whatever else it lacks.
+    fn final_results(&self, end: &End) -> impl Iterator<Item = crate::event::CheckResult> {
         let judge = Judge::new(&self.plan, &self.fold.evidence);
         self.plan.checks.iter().enumerate().map(move |(index, check)| {
             let mut judgement = judge.judge(check);
-            if let (Some(why), false) = (interrupted, self.settled[index]) {
-                not_finished(&mut judgement, why);
+            if !self.settled[index] {
+                end.leaves_open(&mut judgement);
             }
             check_result(&self.plan, &self.checks[index], &judgement, &self.fold.evidence)
         })
-    }
-}
-
-fn not_finished(judgement: &mut Judgement, why: &str) {
-    match &judgement.verdict {
-        Verdict::Unproven(_) => {
-            judgement.verdict = Verdict::Unproven(Unproven {
-                reason: Reason::NotFinished,
-                detail: format!("the run ended before this was judged: {why}"),
-                flow: None,
-                open: false,
-            });
-        }
-        // What was already shown is not undone by an interruption.
-        Verdict::Proven | Verdict::Violated(_) => {}
     }
 }

@@ -85,12 +85,16 @@ impl Run<'_> {
     pub(super) fn disturb(&mut self, change: Change, observer: &mut impl Observer) {
         observer.change(&change);
         let at = change.at.as_micros() as i64;
+        // Until it was noticed samples may be those of the state before.
+        let noticed = change.noticed.as_micros() as i64;
         match change.what {
             Changed::Pod(namespace, name) => self.noticed.push(at, Disturbed::Pod(namespace, name)),
             Changed::Service(namespace, name) => self.noticed.push(at, Disturbed::Service(namespace, name)),
-            Changed::Namespace(name) => self.restart_concerned(&[(at, Disturbed::Namespace(name))], &BTreeSet::new()),
+            Changed::Namespace(name) => {
+                self.restart_concerned(&[(noticed, Disturbed::Namespace(name))], &BTreeSet::new());
+            }
             Changed::Policy(namespace, name) => {
-                self.restart_concerned(&[(at, Disturbed::Policy(namespace, name))], &BTreeSet::new());
+                self.restart_concerned(&[(noticed, Disturbed::Policy(namespace, name))], &BTreeSet::new());
             }
         }
     }

@@ -98,7 +98,7 @@ impl Reason {
             Self::Unprovable => "change the line, or accept that no packet can prove it",
             Self::MatchesNothing => "deploy the workload, or correct the endpoint",
             Self::NotSampled => "see that the target's pods are ready, then run again",
-            Self::ProbeFault => "look at what ended the probe, then run again",
+            Self::ProbeFault => "look at what ended the probe or kept it from being read, then run again",
             Self::Starved => "give the probes processor time, then run again",
             Self::Clocks => "synchronise the clocks of the nodes, then run again",
             Self::CouldNotSend => "repair the source's own network: routes, addresses, limits",

@@ -442,6 +442,31 @@ fn an_interrupted_run_says_what_is_not_finished() {
     assert_eq!(report["checks"][1]["verdict"], "proven");
 }
 
+/// Nothing is settled while changes go unseen: an opening that ended may have been a policy's that came and went.
+#[test]
+fn while_changes_go_unseen_nothing_is_settled_and_afterwards_it_is() {
+    let files = Files::new();
+    let suite = files.with("suite.yaml", suite("", &[DENIED, ALLOWED]));
+    let run = |unseen: &str| {
+        let script = files.with("script.yaml", format!("flows:\n{SHUT}unseen: {{ {unseen}, because: no answer }}\n"));
+        let ran = ran(&mut watertight(["run", &suite, "--lab", WORLD, "--scripted", &script, "-o", "json"]));
+        let report: Value = serde_json::from_str(&ran.out).unwrap();
+        validates(&report);
+        (ran, report)
+    };
+    let (ran, report) = run("from: 100ms");
+    ran.ends(5);
+    let reason = "changes of pods could no longer be seen: no answer";
+    assert_eq!(report["run"]["incompleteBecause"], reason);
+    for check in report["checks"].as_array().unwrap() {
+        assert_eq!(check["reason"]["code"], "not-finished", "{check:#}");
+        assert!(check["reason"]["text"].as_str().unwrap().contains(reason), "{check:#}");
+    }
+    let (ran, report) = run("from: 100ms, to: 30s");
+    ran.ends(0);
+    assert_eq!(report["run"]["complete"], true);
+}
+
 #[test]
 fn what_the_backend_refuses_or_leaves_behind_is_told() {
     let files = Files::new();

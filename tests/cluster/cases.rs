@@ -2,7 +2,7 @@
 
 use super::run::{Said, TRIES, clean, shop, started};
 use super::world::{apply, control, kubectl, put, until};
-use super::{closed, predicted, sweeps, within};
+use super::{closed, outages, predicted, sweeps, within};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -28,6 +28,10 @@ pub(crate) fn all() -> Vec<Case> {
         case("a_probe_that_is_killed_proves_nothing_more", probe_killed),
         case("what_a_killed_run_left_is_removed", killed_run),
         with_control("a_node_that_enforces_nothing_is_a_leak", enforcement_stopped),
+        with_control("kubelet_and_containerd_that_restart_change_no_verdict", outages::kubelet_and_containerd),
+        with_control("a_node_that_cannot_be_asked_any_more_proves_nothing", outages::kubelet_for_good),
+        // Last: the scheduler takes half a minute to look for an API server that was away.
+        with_control("an_api_server_that_restarts_changes_no_verdict", outages::api_server),
     ]
 }
 
@@ -50,7 +54,7 @@ const UNANSWERED: [&str; 3] =
     ["web-tier -> metadata:80 denied", "api -> metadata:80 denied", "postgres -> metadata:80 denied"];
 
 /// The one that every sabotage of the database's policy must show in.
-const TIERS: &str = "web-tier -> postgres:5432 denied [tier-isolation]";
+pub(crate) const TIERS: &str = "web-tier -> postgres:5432 denied [tier-isolation]";
 
 /// What of the cluster's own state a run must not touch: ready endpoints, replicas and the pods of each workload.
 fn state() -> BTreeMap<&'static str, String> {
@@ -80,7 +84,7 @@ fn state() -> BTreeMap<&'static str, String> {
 }
 
 /// Everything that runs create, by name.
-fn ours() -> String {
+pub(crate) fn ours() -> String {
     let all = kubectl(&[
         "get",
         "pods,jobs",
@@ -271,10 +275,10 @@ fn interrupted() {
 }
 
 /// Components of this cluster stand still while this exists.
-struct Stopped(&'static str);
+pub(crate) struct Stopped(&'static str);
 
 impl Stopped {
-    fn component(name: &'static str) -> Self {
+    pub(crate) fn component(name: &'static str) -> Self {
         control(&["stop", name]);
         Self(name)
     }

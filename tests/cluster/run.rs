@@ -4,6 +4,7 @@ use super::world;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// What a run said.
 pub(crate) struct Said {
@@ -47,7 +48,12 @@ pub(crate) const TRIES: usize = 3;
 impl Said {
     /// Whether the machine was too busy to measure something.
     pub(crate) fn is_busy(&self) -> bool {
-        self.verdicts.values().any(|(_, reason)| reason.as_deref().is_some_and(|it| BUSY.contains(&it)))
+        self.verdicts.values().any(|(_, reason)| Self::is_of_a_busy_machine(reason.as_deref()))
+    }
+
+    /// Whether that is a reason for which a busy machine leaves something unproven.
+    pub(crate) fn is_of_a_busy_machine(reason: Option<&str>) -> bool {
+        reason.is_some_and(|reason| BUSY.contains(&reason))
     }
 }
 
@@ -103,6 +109,29 @@ pub(crate) fn suite(text: &str, arguments: &[&str]) -> Said {
         verdicts: verdicts.collect(),
         text,
     }
+}
+
+/// A run of a suite in the middle of which something happens: some seconds after its probes run.
+pub(crate) fn disturbed(text: &str, arguments: &[&str], disturb: impl FnOnce() + Send + 'static) -> Said {
+    let disturber = std::thread::spawn(move || {
+        world::until("its probes run", Duration::from_secs(60), || running_probes().lines().count() > 3);
+        std::thread::sleep(IN_THE_MIDDLE);
+        disturb();
+    });
+    let said = suite(text, arguments);
+    disturber.join().unwrap();
+    said
+}
+
+/// How long probes run before a run is disturbed.
+const IN_THE_MIDDLE: Duration = Duration::from_secs(5);
+
+/// Namespace and name of each probe that runs.
+pub(crate) fn running_probes() -> String {
+    let columns = "custom-columns=:.metadata.namespace,:.metadata.name";
+    let pods = ["get", "pods", "-A", "--no-headers", "--field-selector=status.phase=Running", "-o", columns];
+    let is_ours = |line: &&str| line.split_whitespace().nth(1).is_some_and(|name| name.starts_with("watertight-"));
+    world::kubectl(&pods).lines().filter(is_ours).collect::<Vec<_>>().join("\n")
 }
 
 /// A run of the shop's suite that goes on.

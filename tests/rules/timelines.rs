@@ -245,3 +245,25 @@ fn probe_that_has_nothing_left_to_do_ends_without_a_fault() {
     fold.line(&plan, ended());
     assert!(fold.evidence.probes[0].failure.is_some(), "it did not say bye");
 }
+
+/// A log that could not be reached: what the probe saw before it was told to stop may be anything.
+#[test]
+fn what_was_not_read_up_to_the_stop_is_no_evidence() {
+    let plan = plan();
+    let denied = plan.checks[0].flows.clone();
+    for (stopped, proven) in [(15_500_000, true), (18_500_000, false)] {
+        let mut fold = fold(&plan, &[straight(true)], 14_000_000, |flow, _| !denied.contains(&flow));
+        fold.stopping(stopped);
+        let ended = Err(ProbeFault::Ended("no route to its node".into()));
+        fold.line(&plan, Arrival { probe: ProbeId(0), at: Duration::from_secs(30), line: ended });
+        fold.close();
+        match judge(&plan, &plan.checks[0], &fold.evidence).verdict {
+            Verdict::Proven => assert!(proven, "stopped at {stopped}"),
+            Verdict::Unproven(unproven) => {
+                assert_eq!((proven, unproven.reason), (false, Reason::ProbeFault), "{}", unproven.detail);
+                assert!(unproven.detail.contains("the last 4 s"), "{}", unproven.detail);
+            }
+            Verdict::Violated(violation) => panic!("{violation:?}"),
+        }
+    }
+}

@@ -27,10 +27,14 @@ pub(super) enum Made {
 }
 
 /// How far the deletion of a pod of ours has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Deletion {
-    /// It was not asked for, or the request failed.
+    /// It was not asked for yet.
     Due,
+    /// The API server gave no answer, and what came in its place.
+    Unanswered(String),
+    /// The API server refused it, and why.
+    Refused(String),
     /// The API server took it, or the pod was gone.
     Taken,
 }
@@ -66,6 +70,18 @@ impl Created {
         self.pods.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
+    /// With how far the deletion of each has come.
+    pub(super) fn deletions(&self) -> Vec<(Ours, Deletion)> {
+        let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        pods.iter().map(|(ours, deletion)| (ours.clone(), deletion.clone())).collect()
+    }
+
+    /// Whether the API server has answered every request to delete.
+    pub(super) fn is_answered(&self) -> bool {
+        let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        !pods.values().any(|deletion| matches!(deletion, Deletion::Unanswered(_)))
+    }
+
     /// The pods of the user's in which a container of ours is.
     pub(super) fn entered(&self) -> Vec<Entered> {
         self.entered.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
@@ -92,7 +108,7 @@ impl Created {
     /// Those that are still to be deleted.
     pub(super) fn due(&self) -> Vec<Ours> {
         let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
-        pods.iter().filter(|(_, deletion)| **deletion == Deletion::Due).map(|(ours, _)| ours.clone()).collect()
+        pods.iter().filter(|(_, deletion)| **deletion != Deletion::Taken).map(|(ours, _)| ours.clone()).collect()
     }
 
     pub(super) fn note_deletion(&self, ours: &Ours, deletion: Deletion) {

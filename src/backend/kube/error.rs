@@ -62,9 +62,19 @@ pub enum Error {
         /// `namespace/name`.
         pod: String,
     },
-    /// Something of the run is still there.
-    #[error("remove {what}; `watertight clean` tries again, and the cluster removes it by itself later")]
+    /// Something of the run could not be removed.
+    #[error("remove {what}: {why}; the cluster removes it by itself{by}, `watertight clean --all-runs` sooner")]
     Left {
+        /// What.
+        what: String,
+        /// What the API server said, or what came in place of an answer.
+        why: String,
+        /// When the cluster removes it, as ` at 12:00:00 UTC`; empty where nothing was to be removed later.
+        by: String,
+    },
+    /// Something of the run is deleted and still there.
+    #[error("see the end of {what}: deleted, but its node has not ended it yet, and does so once it answers again")]
+    Lingering {
         /// What.
         what: String,
     },
@@ -90,6 +100,9 @@ pub(super) fn describe(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
         kube::Error::Api(status) => format!("{} ({})", status.reason, status.code),
+        // By the name of each layer that it passed through: only the innermost says something.
+        kube::Error::Service(error) => unreachable(&**error),
+        kube::Error::HyperError(error) => unreachable(error),
         other => {
             let mut text = other.to_string();
             let mut cause = std::error::Error::source(other);
@@ -105,6 +118,15 @@ pub(super) fn describe(error: &kube::Error) -> String {
     }
 }
 
+/// The last cause of an error of the connection.
+fn unreachable(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    format!("the API server cannot be reached: {cause}")
+}
+
 /// Whether the API server said that this is not allowed.
 pub(super) fn is_forbidden(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 403)
@@ -113,4 +135,14 @@ pub(super) fn is_forbidden(error: &kube::Error) -> bool {
 /// Whether the API server said that there is no such thing.
 pub(super) fn is_absent(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+/// Whether the API server said that something else is there by now.
+pub(super) fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
+/// Whether the API server could not answer just now: too many requests, or an error of its own.
+pub(super) fn is_busy(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 429 || status.code >= 500)
 }

@@ -1,7 +1,8 @@
-//! Probes of a run: created together, read by their logs, stopped by deletion.
+//! Probes of a run: created together, read by their logs. How they end is in `farewell`.
 
-use super::created::{Created, Deletion, Made, Ours};
-use super::error::{Error, describe, is_absent};
+use super::created::{Created, Made, Ours};
+use super::error::{Error, describe};
+use super::farewell::delete;
 use super::inside;
 use super::logs::Log;
 use super::meet::{self, Digests, Exchange};
@@ -9,40 +10,27 @@ use super::names::{self, CONTAINER};
 use super::objects::Shared;
 use super::owner;
 use super::preflight::objection;
-use super::probe_pod::{self, Common, GRACE_SECONDS, Wanted};
+use super::probe_pod::{self, Common, Wanted};
 use super::runner::RunnerProbe;
 use crate::backend::{Arrival, Launch, ProbeFault};
 use crate::inventory::{Labels, identity_labels};
 use crate::plan::{Landmarks, ProbeId, Vantage};
 use crate::wire;
 use futures::{FutureExt, StreamExt};
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::api::PostParams;
 use kube::{Api, Client};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 /// Requests under way at a time.
-const AT_ONCE: usize = 32;
-
-/// How long probes may take to say their last, from the moment at which they are told to stop.
-const LAST_WORDS: Duration = Duration::from_secs(8);
-
-/// How long the garbage collector may take until it deletes a probe; then we do.
-const COLLECTION: Duration = Duration::from_secs(2);
-
-/// How long those are read on that cannot be stopped: what they saw until now is told with their next life sign.
-const NEXT_BEAT: Duration = Duration::from_millis(1_500);
-
-/// How long the cluster may take to remove what was deleted, before it counts as left.
-const REMOVAL: Duration = Duration::from_secs(15);
+pub(super) const AT_ONCE: usize = 32;
 
 /// How long a node's probe waits for the addresses of those that it shall reach.
 const MEETING: Duration = Duration::from_secs(10);
@@ -66,15 +54,21 @@ pub(super) struct Place {
 /// What a run has created.
 #[derive(Default)]
 pub(super) struct Launched {
-    owners: BTreeMap<String, OwnerReference>,
-    created: Arc<Created>,
+    pub(super) owners: BTreeMap<String, OwnerReference>,
+    pub(super) created: Arc<Created>,
     /// The pods of probes that others reach, by the addresses that plans give them.
     peers: BTreeMap<IpAddr, Peer>,
-    readers: Vec<JoinHandle<()>>,
+    pub(super) readers: Vec<JoinHandle<()>>,
     /// Of those within other people's pods, which go on when they are told nothing.
-    readers_within: Vec<JoinHandle<()>>,
+    pub(super) readers_within: Vec<JoinHandle<()>>,
     /// The uids of those pods.
     entered: BTreeSet<Option<String>>,
+    /// Tells readers that nothing more is waited for.
+    pub(super) enough: watch::Sender<bool>,
+    /// When the cluster removes everything by itself, from the creation of the first owner on.
+    pub(super) gone_by: Option<jiff::Timestamp>,
+    /// Until when deletions are tried again.
+    pub(super) farewell: Option<Instant>,
 }
 
 /// Namespace and name of a probe's pod.
@@ -135,7 +129,8 @@ impl Launched {
                     let wanted = wanted.iter().filter_map(known).collect();
                     let created = Arc::clone(&self.created);
                     let within = launch.inside;
-                    let meeting = Meeting { place: place.clone(), launch, owner, wanted, created };
+                    let enough = self.enough.subscribe();
+                    let meeting = Meeting { place: place.clone(), launch, owner, wanted, created, enough };
                     let reader = tokio::spawn(meeting.hold(lines.clone()));
                     if within { &mut self.readers_within } else { &mut self.readers }.push(reader);
                 }
@@ -153,7 +148,8 @@ impl Launched {
                         Made::Within(_) => &mut self.readers_within,
                     };
                     let created = Arc::clone(&self.created);
-                    readers.push(tokio::spawn(follow(place.clone(), made, probe, None, created, lines.clone())));
+                    let reading = Reading { probe, digests: None, enough: self.enough.subscribe() };
+                    readers.push(tokio::spawn(follow(place.clone(), made, reading, created, lines.clone())));
                 }
                 (Some(probe), Err(why)) => refusals.push((probe, why)),
                 (None, Ok(made)) => self.created.note(&made),
@@ -231,87 +227,6 @@ impl Launched {
     pub(super) fn images(&self) -> Vec<String> {
         self.created.images()
     }
-
-    /// Ends all probes and returns when the last line of each is on the channel.
-    pub(super) async fn stop(&mut self, place: &Place) {
-        self.created.note_images(place);
-        self.release(place).await;
-        let stays = |ours: &Ours| {
-            let pod = place.shared.store().pod(&ours.namespace, &ours.name);
-            pod.is_some_and(|pod| {
-                pod.metadata.uid.as_deref() == Some(&ours.uid) && pod.metadata.deletion_timestamp.is_none()
-            })
-        };
-        let due = self.created.due();
-        place.shared.wait_while(COLLECTION, || due.iter().any(stays)).await;
-        let (slow, collected): (Vec<Ours>, Vec<Ours>) = due.into_iter().partition(stays);
-        for ours in &collected {
-            self.created.note_deletion(ours, Deletion::Taken);
-        }
-        let deletions = slow.into_iter().map(|ours| {
-            let (place, created) = (place.clone(), Arc::clone(&self.created));
-            async move { created.note_deletion(&ours, delete(&place, &ours).await) }
-        });
-        // What cannot be deleted now is tried again at the end, and told then.
-        let _: Vec<_> = futures::stream::iter(deletions).buffer_unordered(AT_ONCE).collect().await;
-        let now = Instant::now();
-        let deadline = now + LAST_WORDS;
-        for runner in self.created.take_runners() {
-            runner.stop().await;
-        }
-        let stopped = self.readers.drain(..).map(|reader| (reader, deadline));
-        let within = self.readers_within.drain(..).map(|reader| (reader, now + NEXT_BEAT));
-        for (mut reader, deadline) in within.chain(stopped) {
-            if timeout_at(deadline, &mut reader).await.is_err() {
-                reader.abort();
-            }
-        }
-    }
-
-    /// Deletes the owners: the cluster's garbage collector then deletes what hangs on them (Kubernetes, "Garbage
-    /// Collection"), which takes one request for each namespace in place of one for each probe. Gives what failed.
-    async fn release(&mut self, place: &Place) -> Vec<Error> {
-        let deletions = std::mem::take(&mut self.owners).into_iter().map(|(namespace, owner)| async move {
-            let api: Api<Job> = Api::namespaced(place.client.clone(), &namespace);
-            let what = format!("remove Job {namespace}/{}", owner.name);
-            let error = match timeout(place.patience, api.delete(&owner.name, &DeleteParams::background())).await {
-                Ok(Ok(_)) => return None,
-                Ok(Err(error)) if is_absent(&error) => return None,
-                Ok(Err(error)) => Error::api(what, error),
-                Err(_) => Error::Silent { doing: what, after: place.patience },
-            };
-            Some((namespace, owner, error))
-        });
-        let failed: Vec<_> = futures::stream::iter(deletions).buffer_unordered(AT_ONCE).collect().await;
-        let failed = failed.into_iter().flatten().map(|(namespace, owner, error)| {
-            self.owners.insert(namespace, owner);
-            error
-        });
-        failed.collect()
-    }
-
-    /// Removes everything; what remains is told.
-    pub(super) async fn remove(mut self, place: &Place) -> Vec<Error> {
-        self.stop(place).await;
-        // Those that could not be deleted a moment ago.
-        let mut errors = self.release(place).await;
-        let pods = self.created.pods();
-        place.shared.wait_while(REMOVAL, || pods.iter().any(|ours| is_there(place, ours))).await;
-        let left = pods.iter().filter(|ours| is_there(place, ours));
-        errors.extend(left.map(|ours| Error::Left { what: format!("pod {}/{}", ours.namespace, ours.name) }));
-        let container = names::inside(&place.common.run);
-        errors.extend(self.created.entered().into_iter().map(|entered| Error::Stays {
-            container: container.clone(),
-            pod: format!("{}/{}", entered.namespace, entered.name),
-        }));
-        errors
-    }
-}
-
-/// Whether a pod of ours is still known to exist.
-fn is_there(place: &Place, ours: &Ours) -> bool {
-    let pod = place.shared.store().pod(&ours.namespace, &ours.name);
-    pod.is_some_and(|pod| pod.metadata.uid.as_deref() == Some(&ours.uid))
 }
 
 /// The namespace in which a probe needs an owner; `None` for those that are no pods of ours: the runner's, and those within
@@ -433,6 +348,7 @@ struct Meeting {
     /// Whom it wants to reach, by the address that its plan gives.
     wanted: BTreeMap<IpAddr, Peer>,
     created: Arc<Created>,
+    enough: watch::Receiver<bool>,
 }
 
 impl Meeting {
@@ -440,7 +356,7 @@ impl Meeting {
     async fn hold(self, lines: mpsc::Sender<Arrival>) {
         // Those that never come are not reached, which proves nothing of them.
         self.place.shared.wait_while(MEETING, || self.known().len() < self.wanted.len()).await;
-        let Self { place, launch, owner, created, .. } = &self;
+        let Self { place, launch, owner, created, enough, .. } = &self;
         let given = meet::exchange(&launch.plan, &self.known());
         let digests = Some(Digests::of(&launch.plan, &given));
         let outcome = match &launch.vantage {
@@ -449,7 +365,8 @@ impl Meeting {
             _ => match make(place, launch, &given, owner.clone()).await {
                 Ok(made) => {
                     created.note(&made);
-                    follow(place.clone(), made, launch.probe, digests, Arc::clone(created), lines.clone()).await;
+                    let reading = Reading { probe: launch.probe, digests, enough: enough.clone() };
+                    follow(place.clone(), made, reading, Arc::clone(created), lines.clone()).await;
                     Ok(())
                 }
                 Err(why) => Err(why),
@@ -471,15 +388,16 @@ impl Meeting {
     }
 }
 
-/// Reads one probe to its end. One that never runs is deleted at once: it must not begin later, nor keep a node busy.
-async fn follow(
-    place: Place,
-    made: Made,
+/// What a reader is told beside whose log it reads.
+struct Reading {
     probe: ProbeId,
     digests: Option<Digests>,
-    created: Arc<Created>,
-    lines: mpsc::Sender<Arrival>,
-) {
+    enough: watch::Receiver<bool>,
+}
+
+/// Reads one probe to its end. One that never runs is deleted at once: it must not begin later, nor keep a node busy.
+async fn follow(place: Place, made: Made, reading: Reading, created: Arc<Created>, lines: mpsc::Sender<Arrival>) {
+    let Reading { probe, digests, enough } = reading;
     let (namespace, pod, container) = match &made {
         Made::Pod(ours) => (&ours.namespace, &ours.name, CONTAINER.into()),
         Made::Within(entered) => (&entered.namespace, &entered.name, names::inside(&place.common.run)),
@@ -493,27 +411,13 @@ async fn follow(
         probe,
         digests,
         lines,
+        enough,
     };
     if let Err(why) = log.follow().await {
         if let Made::Pod(ours) = &made {
             created.note_deletion(ours, delete(&place, ours).await);
         }
         log.tell(Err(ProbeFault::NotStarted(why))).await;
-    }
-}
-
-async fn delete(place: &Place, ours: &Ours) -> Deletion {
-    let api: Api<Pod> = Api::namespaced(place.client.clone(), &ours.namespace);
-    let parameters = DeleteParams {
-        grace_period_seconds: Some(GRACE_SECONDS),
-        preconditions: Some(Preconditions { uid: Some(ours.uid.clone()), resource_version: None }),
-        ..DeleteParams::default()
-    };
-    match timeout(place.patience, api.delete(&ours.name, &parameters)).await {
-        Ok(Ok(_)) => Deletion::Taken,
-        Ok(Err(error)) if is_absent(&error) => Deletion::Taken,
-        // What is still there at the end of the run is tried again, and told then.
-        Ok(Err(_)) | Err(_) => Deletion::Due,
     }
 }
 

@@ -15,9 +15,9 @@ use futures::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
 use kube::{Api, Client};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// Pauses between attempts to open a log again.
@@ -38,6 +38,8 @@ pub(super) struct Log {
     /// What its plan's digest is told as.
     pub(super) digests: Option<Digests>,
     pub(super) lines: mpsc::Sender<Arrival>,
+    /// Says when nothing more is waited for.
+    pub(super) enough: watch::Receiver<bool>,
 }
 
 /// How reading a stream ended.
@@ -57,7 +59,15 @@ impl Log {
     /// Why it never ran.
     pub(super) async fn follow(&self) -> Result<(), String> {
         self.started().await?;
-        let ended = self.read().await;
+        let failed = Mutex::new(None);
+        let mut enough = self.enough.clone();
+        let ended = tokio::select! {
+            ended = self.read(&failed) => ended,
+            Ok(_) = enough.wait_for(|enough| *enough) => {
+                let failed = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+                failed.unwrap_or_else(|| "its log did not come to an end".to_owned())
+            }
+        };
         self.tell(Err(ProbeFault::Ended(ended))).await;
         Ok(())
     }
@@ -97,8 +107,9 @@ impl Log {
         }
     }
 
-    /// Reads to the end of the probe; says how that came.
-    async fn read(&self) -> String {
+    /// Reads to the end of the probe; says how that came. What kept it from reading last is in `failed` meanwhile.
+    async fn read(&self, failed: &Mutex<Option<String>>) -> String {
+        let keeps = |why: Option<String>| *failed.lock().unwrap_or_else(PoisonError::into_inner) = why;
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut done = 0;
         let mut pause = FIRST_PAUSE;
@@ -110,6 +121,7 @@ impl Log {
             let before = done;
             let failed = match api.log_stream(&self.pod, &parameters).await {
                 Ok(stream) => {
+                    keeps(None);
                     futures::pin_mut!(stream);
                     match self.copy(&mut stream, &mut done).await {
                         Read::Bye => return "it said bye".into(),
@@ -117,7 +129,11 @@ impl Log {
                         Read::Cut => None,
                     }
                 }
-                Err(error) => Some(describe(&error)),
+                Err(error) => {
+                    let why = describe(&error);
+                    keeps(Some(why.clone()));
+                    Some(why)
+                }
             };
             if let Some(how) = over {
                 return how;

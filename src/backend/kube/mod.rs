@@ -34,6 +34,7 @@ mod cluster_policy;
 mod connect;
 mod created;
 mod error;
+mod farewell;
 mod fingerprint;
 mod inside;
 mod intend;
@@ -52,7 +53,7 @@ mod state;
 mod tls;
 mod watches;
 
-use super::{Arrival, Backend, Change, Launch, Records};
+use super::{Arrival, Backend, Change, Launch, Records, Unseen};
 use crate::inventory::{Inventory, PolicyState, Surroundings, observe, spec_digest};
 use ::kube::Api;
 use ::kube::api::PostParams;
@@ -277,6 +278,10 @@ impl Backend for Kube {
 
     fn canary(&self) -> Option<Duration> {
         self.latency
+    }
+
+    fn unseen(&self) -> Option<Unseen> {
+        self.place.shared.unseen()
     }
 
     async fn launch(&mut self, probes: Vec<Launch>, lines: mpsc::Sender<Arrival>) -> Result<(), Error> {

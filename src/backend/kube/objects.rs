@@ -3,7 +3,7 @@
 use super::cluster_policy::ClusterNetworkPolicy;
 use super::fingerprint::{self, Fingerprint};
 use super::names::run_of;
-use crate::backend::{Change, Changed};
+use crate::backend::{Change, Changed, Unseen};
 use crate::inventory::{Objects, PolicyState, spec_digest};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -94,12 +94,23 @@ pub(super) struct Shared {
     started: Instant,
     notice: mpsc::Sender<Change>,
     version: watch::Sender<u64>,
+    lost: Mutex<BTreeMap<Sight, Lost>>,
+}
+
+/// What one watch shows: a kind, of one namespace where not the whole cluster may be read.
+pub(super) type Sight = (String, Option<String>);
+
+/// A watch that was lost.
+#[derive(Debug, Clone)]
+struct Lost {
+    since: Duration,
+    why: String,
 }
 
 impl Shared {
     /// Nothing is known yet.
     pub(super) fn new(started: Instant, notice: mpsc::Sender<Change>) -> Self {
-        Self { store: Mutex::default(), started, notice, version: watch::Sender::new(0) }
+        Self { store: Mutex::default(), started, notice, version: watch::Sender::new(0), lost: Mutex::default() }
     }
 
     /// The store as it is now. To be held for no longer than a look takes.
@@ -128,6 +139,26 @@ impl Shared {
     /// From now on changes are told.
     pub(super) fn tell(&self) {
         self.store().told = true;
+    }
+
+    /// A watch is lost, since now or earlier.
+    pub(super) fn lose(&self, sight: &Sight, why: String) {
+        let since = self.now();
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.entry(sight.clone()).or_insert(Lost { since, why });
+    }
+
+    /// A watch that was lost shows everything again.
+    pub(super) fn regain(&self, sight: &Sight) {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).remove(sight);
+    }
+
+    /// What is not seen now, for the longest time.
+    pub(super) fn unseen(&self) -> Option<Unseen> {
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let ((what, _), first) = lost.iter().min_by_key(|(_, lost)| lost.since)?;
+        let what = if lost.len() == 1 { what.clone() } else { "the cluster".to_owned() };
+        Some(Unseen { since: first.since, what, why: first.why.clone() })
     }
 
     /// Takes one object in; `at` is the earliest moment at which it may have changed.
@@ -186,9 +217,10 @@ impl Shared {
             }
         };
         self.version.send_modify(|version| *version += 1);
+        let noticed = self.now();
         for what in changes {
             // Nobody listens: then nobody judges by it either.
-            let _ = self.notice.send(Change { at, what }).await;
+            let _ = self.notice.send(Change { at, noticed, what }).await;
         }
     }
 }

@@ -2,15 +2,13 @@
 
 use super::cluster_policy::ClusterNetworkPolicy;
 use super::connect::Connection;
-use super::error::{Error, is_absent, is_forbidden};
+use super::error::{Error, describe, is_absent, is_forbidden};
 use super::objects::{Kind, Shared};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource};
 use std::collections::BTreeSet;
@@ -18,13 +16,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 /// Pauses between attempts to watch again: a run lasts a minute, so they are short.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-
-/// What comes first after a loss may have happened at any time since.
-const CATCHING_UP: Duration = Duration::from_secs(2);
 
 /// The watches of a run. They end with it.
 #[derive(Default)]
@@ -194,7 +190,8 @@ async fn watch_by<K: Kind>(
 }
 
 /// Keeps a kind up to date. An error before the first list is over ends it; later ones are waited out, since the API
-/// server may be restarting, and what was missed meanwhile is found by listing again.
+/// server may be restarting, and what was missed meanwhile is found by listing everything again: a watch that is only
+/// resumed does not say when it has caught up.
 async fn keep<K: Kind>(
     api: Api<K>,
     config: watcher::Config,
@@ -202,61 +199,61 @@ async fn keep<K: Kind>(
     shared: Arc<Shared>,
     first: oneshot::Sender<Result<(), watcher::Error>>,
 ) {
+    let sight = (K::plural(&()).into_owned(), namespace);
     let mut first = Some(first);
     let mut lost: Option<Duration> = None;
-    let mut caught_up_at: Option<Duration> = None;
-    let mut listing = Vec::new();
-    let mut events = watcher(api, config).backoff(Pauses(FIRST_PAUSE)).boxed();
+    let mut pause = FIRST_PAUSE;
     loop {
-        let event = match events.try_next().await {
-            Ok(Some(event)) => event,
-            Ok(None) => return,
-            Err(error) => {
-                if let Some(first) = first.take() {
-                    let _ = first.send(Err(error));
-                    return;
+        let mut listing = Vec::new();
+        let mut events = watcher(api.clone(), config.clone()).boxed();
+        let error = loop {
+            let event = match events.try_next().await {
+                Ok(Some(event)) => event,
+                Ok(None) => return,
+                Err(error) => break error,
+            };
+            let now = shared.now();
+            match event {
+                Event::Init => listing.clear(),
+                Event::InitApply(object) => listing.push(object),
+                Event::InitDone => {
+                    let at = lost.take().unwrap_or(now);
+                    shared.replace(sight.1.as_deref(), std::mem::take(&mut listing), at).await;
+                    shared.regain(&sight);
+                    pause = FIRST_PAUSE;
+                    if let Some(first) = first.take() {
+                        let _ = first.send(Ok(()));
+                    }
                 }
-                lost.get_or_insert_with(|| shared.now());
-                caught_up_at = None;
-                continue;
+                Event::Apply(object) => shared.apply(object, now).await,
+                Event::Delete(object) => shared.delete(&object, now).await,
             }
         };
-        let now = shared.now();
-        if lost.is_some() && now >= *caught_up_at.get_or_insert(now + CATCHING_UP) {
-            (lost, caught_up_at) = (None, None);
+        if let Some(first) = first.take() {
+            let _ = first.send(Err(error));
+            return;
         }
-        let at = lost.unwrap_or(now);
-        match event {
-            Event::Init => listing.clear(),
-            Event::InitApply(object) => listing.push(object),
-            Event::InitDone => {
-                shared.replace(namespace.as_deref(), std::mem::take(&mut listing), at).await;
-                if let Some(first) = first.take() {
-                    let _ = first.send(Ok(()));
-                }
-            }
-            Event::Apply(object) => shared.apply(object, at).await,
-            Event::Delete(object) => shared.delete(&object, at).await,
+        if is_not_served(&error) {
+            // The kind itself was removed, and its objects with it.
+            shared.replace(sight.1.as_deref(), Vec::<K>::new(), lost.unwrap_or_else(|| shared.now())).await;
+            shared.regain(&sight);
+            return;
         }
+        lost.get_or_insert_with(|| shared.now());
+        shared.lose(&sight, describe_watch(&error));
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-/// Pauses that double up to a limit.
-struct Pauses(Duration);
-
-impl Iterator for Pauses {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let pause = self.0;
-        self.0 = (pause * 2).min(LONGEST_PAUSE);
-        Some(pause)
-    }
-}
-
-impl Backoff for Pauses {
-    fn reset(&mut self) {
-        self.0 = FIRST_PAUSE;
+/// What ended a watch, in one line.
+fn describe_watch(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => describe(error),
+        watcher::Error::WatchError(status) => status.message.clone(),
+        watcher::Error::NoResourceVersion => error.to_string(),
     }
 }
 

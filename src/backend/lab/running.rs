@@ -133,7 +133,8 @@ impl Running {
 
     /// Says that an object of the API changed. Blocks while nobody reads.
     pub(super) fn announce(&self, what: Changed) {
-        let change = Change { at: self.started.elapsed(), what };
+        let now = self.started.elapsed();
+        let change = Change { at: now, noticed: now, what };
         // Nobody listens: then nobody judges by it either.
         let _ = self.notice.blocking_send(change);
     }

@@ -25,7 +25,7 @@ mod seen;
 
 pub use script::{Script, ScriptError};
 
-use super::{Arrival, Backend, Change, Launch, ProbeFault, Record, Records};
+use super::{Arrival, Backend, Change, Launch, ProbeFault, Record, Records, Unseen};
 use crate::inventory::{Inventory, Surroundings};
 use crate::plan::{FlowId, ProbeId};
 use pattern::Names;
@@ -110,12 +110,22 @@ impl Backend for Scripted {
             for change in changes {
                 sleep_until(started + change.at).await;
                 // The run is over: nobody wants to know.
-                if sender.send(Change { at: change.at, what: change.what() }).await.is_err() {
+                if sender.send(Change { at: change.at, noticed: change.at, what: change.what() }).await.is_err() {
                     return;
                 }
             }
         });
         receiver
+    }
+
+    fn unseen(&self) -> Option<Unseen> {
+        let now = self.started.elapsed();
+        let unseen = self.script.unseen.as_ref()?;
+        (unseen.from <= now && unseen.to.is_none_or(|to| now < to)).then(|| Unseen {
+            since: unseen.from,
+            what: "pods".into(),
+            why: unseen.because.clone(),
+        })
     }
 
     async fn launch(&mut self, probes: Vec<Launch>, lines: mpsc::Sender<Arrival>) -> Result<(), Refused> {

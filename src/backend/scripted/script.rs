@@ -21,6 +21,8 @@ pub struct Script {
     pub(super) changes: Vec<ChangeScript>,
     /// What the enforcer counts, told at the end.
     pub(super) records: Vec<RecordScript>,
+    /// What changes cannot be seen for a while.
+    pub(super) unseen: Option<UnseenScript>,
     /// The run is interrupted.
     pub(super) interrupted: Option<Interruption>,
     /// No probe can be launched, and why.
@@ -163,6 +165,20 @@ impl ChangeScript {
             ChangedKind::Service => Changed::Service(namespace, name),
         }
     }
+}
+
+/// Changes cannot be seen.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UnseenScript {
+    /// From when.
+    #[serde(deserialize_with = "time")]
+    pub(super) from: Duration,
+    /// Until when; to the end unless said.
+    #[serde(default, deserialize_with = "some_time")]
+    pub(super) to: Option<Duration>,
+    /// Why.
+    pub(super) because: String,
 }
 
 /// What the enforcer counts of some flows.

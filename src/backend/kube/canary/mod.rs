@@ -32,7 +32,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch as told};
 use tokio::time::{Instant, timeout_at};
 use watch::Track;
 
@@ -157,6 +157,8 @@ impl Flight<'_> {
                 probe,
                 digests: None,
                 lines: sender.clone(),
+                // Their logs are read until their pods are gone.
+                enough: told::channel(false).1,
             };
             readers.push(tokio::spawn(async move {
                 if let Err(why) = log.follow().await {
@@ -326,7 +328,11 @@ impl Flight<'_> {
             store.has_pods_of(&self.common.run)
         };
         self.place.shared.wait_while(REMOVAL, there).await;
-        if there() { Err(Error::Left { what: format!("canaries in namespace {}", self.namespace) }) } else { Ok(()) }
+        if there() {
+            Err(Error::Lingering { what: format!("canaries in namespace {}", self.namespace) })
+        } else {
+            Ok(())
+        }
     }
 }
 

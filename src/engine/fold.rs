@@ -342,6 +342,7 @@ impl Fold {
             let seen = &mut self.evidence.flows[id.0 as usize];
             let who = sample.seen.answer.as_ref().map(|answer| answer.who.clone());
             seen.opened = seen.opened.max(1);
+            seen.leak.opened(1, Some(sample.start));
             seen.attempts = seen.attempts.max(sample.attempt);
             seen.first_open
                 .get_or_insert_with(|| Box::new(Opened { attempt: sample.attempt, start: sample.start, who }));

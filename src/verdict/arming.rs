@@ -63,28 +63,46 @@ fn armed(case: Case<'_>, id: FlowId) -> Armed {
 
 /// What a source that this run created could reach of what it must not.
 pub(super) enum Startup {
-    /// From its first attempt on, without a break, and never again: for so long at the most.
+    /// While it was new, and never again: for so long at the most.
     Leaked(Duration),
-    /// It still does, and may for a while.
+    /// Perhaps no more than that: it may still end, or be seen not to come back.
     Leaking,
+    /// While it was new; and what it was denied by changed at that time.
+    Changed,
     /// No such thing: what opened, opened.
     Opened,
 }
 
+/// How much later than it takes effect a change may be noticed, microseconds.
+const NOTICE_US: i64 = 2_000_000;
+
 /// Reads the openings of a denied flow.
+///
+/// Where a pod's packets are judged, it becomes known some time after its start, and at another time at each place: so a
+/// new source may be let out at first by its own node and not be let in by the target's, then get through, then be
+/// stopped. All of that is over within the grace. Openings with gaps between them may also be a leak that lasts and shows
+/// in some attempts only: then so many attempts must be blocked afterwards as rule that out.
 pub(super) fn startup(case: Case<'_>, check: &Check, id: FlowId) -> Startup {
-    let seen = case.evidence.flow(id);
-    let (Some(first), true) = (&seen.first_open, case.plan.created.contains(&case.plan.flow(id).probe)) else {
-        return Startup::Opened;
-    };
+    let (seen, leak) = (case.evidence.flow(id), case.evidence.flow(id).leak);
+    let is_new = case.plan.created.contains(&case.plan.flow(id).probe) && !check.terms.startup_isolated;
+    let (Some(first), Some(last), true) = (&seen.first_open, leak.last, is_new) else { return Startup::Opened };
     let grace = case.evidence.canary.map_or(check.terms.grace, |canary| canary * 3);
-    let since = |end: u64| Duration::from_micros(end.saturating_sub(first.start));
     // A probe's time begins with its pod's. What is tried late, or only once, is no part of a start that is over.
     let within_grace = |at: u64| Duration::from_micros(at) <= grace;
-    let unbroken = seen.opened == seen.from_the_start.openings && !check.terms.startup_isolated;
-    match seen.from_the_start.ended {
-        Some(end) if unbroken && within_grace(end) => Startup::Leaked(since(end)),
-        None if unbroken && seen.streaks.last().is_some_and(|last| within_grace(last.last())) => Startup::Leaking,
-        Some(_) | None => Startup::Opened,
+    let Some(end) = leak.ended else {
+        let latest = seen.streaks.last().map_or(last, |streak| streak.last().max(last));
+        return if within_grace(latest) { Startup::Leaking } else { Startup::Opened };
+    };
+    if !within_grace(last) {
+        return Startup::Opened;
     }
+    let changed = seen.restarts.as_ref().and_then(|restarts| restarts.changed);
+    let ended = case.moment(id, end).map_or(i64::MAX, |moment| moment.latest);
+    if changed.is_some_and(|changed| changed <= ended.saturating_add(NOTICE_US)) {
+        return Startup::Changed;
+    }
+    if leak.blocked_since < leak.refutation() {
+        return Startup::Leaking;
+    }
+    Startup::Leaked(Duration::from_micros(end.saturating_sub(first.start)))
 }

@@ -12,6 +12,7 @@ use super::composite;
 use super::conditions::{Ability, Crossed, Crossing, crossings, nothing_crossed, opened_within};
 use super::control::ControlProof;
 use super::evidence::Evidence;
+use super::leak::Leak;
 use super::moment::{MAX_WALL_ERROR_US, Moment};
 use super::proof::{DenyProof, Window};
 use super::reading::{Block, Reading, Refusal, Signature};
@@ -35,21 +36,11 @@ pub const MAX_RESTARTS: u32 = 3;
 /// Judges a denied flow.
 pub(super) fn judge_denied(case: Case<'_>, check: &Check, id: FlowId) -> FlowVerdict {
     let (seen, terms) = (case.evidence.flow(id), &check.terms);
-    let mut startup_leak = None;
-    if let Some(shown) = judge_retired(case, id) {
-        match startup(case, check, id) {
-            Startup::Leaked(length) if seen.doubtful.is_none() => startup_leak = Some(length),
-            Startup::Leaking if seen.doubtful.is_none() => {
-                return FlowVerdict::Unproven(Unproven {
-                    reason: Reason::TooFewSamples,
-                    detail: "it opens, as it may while the source is new".into(),
-                    flow: Some(id),
-                    open: true,
-                });
-            }
-            Startup::Leaked(_) | Startup::Leaking | Startup::Opened => return shown,
-        }
-    }
+    let startup_leak = match judge_openings(case, check, id) {
+        Shown::Nothing => None,
+        Shown::StartupLeak(length) => Some(length),
+        Shown::Verdict(verdict) => return verdict,
+    };
     if let Some(unproven) = unusable(case, id) {
         return FlowVerdict::Unproven(unproven);
     }
@@ -73,12 +64,62 @@ pub(super) fn judge_denied(case: Case<'_>, check: &Check, id: FlowId) -> FlowVer
 }
 
 /// What a flow that was given up still shows, as its pod is gone: an opening before that.
-pub(super) fn judge_retired(case: Case<'_>, id: FlowId) -> Option<FlowVerdict> {
+pub(super) fn judge_retired(case: Case<'_>, check: &Check, id: FlowId) -> Option<FlowVerdict> {
+    match judge_openings(case, check, id) {
+        // Whoever stands in for that pod has a flow of its own, and a start of its own.
+        Shown::Nothing | Shown::StartupLeak(_) => None,
+        // Whether it would have ended will never be known.
+        Shown::Verdict(FlowVerdict::Unproven(unproven)) => {
+            Some(FlowVerdict::Unproven(Unproven { open: false, reason: Reason::ChangedUnderUs, ..unproven }))
+        }
+        Shown::Verdict(verdict) => Some(verdict),
+    }
+}
+
+/// What the openings of a denied flow come to.
+enum Shown {
+    /// Nothing: there are none.
+    Nothing,
+    /// It opened only while its source was new, for so long at the most.
+    StartupLeak(Duration),
+    /// This.
+    Verdict(FlowVerdict),
+}
+
+fn judge_openings(case: Case<'_>, check: &Check, id: FlowId) -> Shown {
     let seen = case.evidence.flow(id);
-    match (&seen.first_open, &seen.doubtful) {
-        (Some(first), _) => Some(opened(id, seen, first)),
-        (None, Some(_)) => Some(doubtful(id)),
-        (None, None) => None,
+    let unproven = |reason, detail: String, open| {
+        Shown::Verdict(FlowVerdict::Unproven(Unproven { reason, detail, flow: Some(id), open }))
+    };
+    let first = match (&seen.first_open, &seen.doubtful) {
+        (None, None) => return Shown::Nothing,
+        (None, Some(_)) => return Shown::Verdict(doubtful(id)),
+        (Some(first), _) => first,
+    };
+    match startup(case, check, id) {
+        Startup::Leaked(length) if seen.doubtful.is_none() => Shown::StartupLeak(length),
+        Startup::Leaking if seen.doubtful.is_none() => {
+            let Leak { openings, blocked_before, blocked_since, .. } = seen.leak;
+            let detail = match blocked_before {
+                0 => "it opens, as it may while the source is new".into(),
+                _ => format!(
+                    "it opened {openings} times of {} while the source was new; {} attempts blocked after that rule out a leak that lasts, and {blocked_since} were",
+                    openings + blocked_before,
+                    seen.leak.refutation(),
+                ),
+            };
+            unproven(Reason::TooFewSamples, detail, true)
+        }
+        Startup::Changed if seen.doubtful.is_none() => {
+            let what = seen.restarts.as_ref().map_or_else(String::new, |restarts| restarts.cause.to_string());
+            let detail = format!(
+                "it opened while the source was new, and {what} at that time: which of the two ended it is not known"
+            );
+            unproven(Reason::ChangedUnderUs, detail, false)
+        }
+        Startup::Leaked(_) | Startup::Leaking | Startup::Changed | Startup::Opened => {
+            Shown::Verdict(opened(id, seen, first))
+        }
     }
 }
 

@@ -126,7 +126,8 @@ impl<'a> Judge<'a> {
         if check.expected == Expected::Denied {
             let retired = check.retired.iter();
             flows.extend(
-                retired.filter_map(|flow| Some(FlowResult { flow: *flow, verdict: judge_retired(case, *flow)? })),
+                retired
+                    .filter_map(|flow| Some(FlowResult { flow: *flow, verdict: judge_retired(case, check, *flow)? })),
             );
         }
         let verdict = combine(check, &flows);

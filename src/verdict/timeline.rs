@@ -3,6 +3,7 @@
 //! Times are the probe's own until a judgement maps them to the run's clock.
 
 use super::evidence::Disturbed;
+use super::leak::Leak;
 use super::openings::Openings;
 use super::reading::{AllowTier, Reading};
 use super::streak::{MAX_GAP_US, Outcome, StageTimes, Streak};
@@ -47,17 +48,10 @@ pub struct Restarts {
     pub count: u32,
     /// Why, the last time.
     pub cause: Cause,
+    /// When something relevant changed for the first time, microseconds of the run.
+    pub changed: Option<i64>,
     /// When the last of them began, microseconds of the run.
     at: i64,
-}
-
-/// Openings in a row from a flow's very first attempt on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct FromTheStart {
-    /// How many.
-    pub openings: u32,
-    /// Start of the first attempt that was none, the probe's own time.
-    pub ended: Option<u64>,
 }
 
 /// What was seen of one flow.
@@ -75,8 +69,8 @@ pub struct FlowEvidence {
     pub first_open: Option<Box<Opened>>,
     /// An opening around the time at which the pod at either end was replaced: nobody knows who answered whom.
     pub doubtful: Option<Box<Opened>>,
-    /// Openings in a row from the first attempt on.
-    pub from_the_start: FromTheStart,
+    /// Its openings as one leak. Those that are somebody else's are no part of it.
+    pub leak: Leak,
     /// How often it began anew; mostly never.
     pub restarts: Option<Box<Restarts>>,
     /// The most recent streaks since it last began, oldest first.
@@ -236,10 +230,12 @@ impl FlowEvidence {
     /// that was noticed, by the run's clock.
     pub fn restart(&mut self, from: u64, at: i64, cause: Cause) {
         self.forget_until(from);
+        let changed = matches!(cause, Cause::Changed(_)).then_some(at);
+        let changed = self.restarts.as_ref().and_then(|known| known.changed).or(changed);
         match &mut self.restarts {
-            Some(known) if at - known.at <= ONE_CHANGE_US => known.cause = cause,
-            Some(known) => **known = Restarts { count: known.count + 1, cause, at },
-            None => self.restarts = Some(Box::new(Restarts { count: 1, cause, at })),
+            Some(known) if at - known.at <= ONE_CHANGE_US => (known.cause, known.changed) = (cause, changed),
+            Some(known) => **known = Restarts { count: known.count + 1, cause, changed, at },
+            None => self.restarts = Some(Box::new(Restarts { count: 1, cause, changed, at })),
         }
     }
 
@@ -363,19 +359,20 @@ impl FlowEvidence {
 
     /// Counts attempts for good, whatever begins anew.
     fn tally(&mut self, outcome: &Outcome, times: u32, start: Option<u64>) {
-        let opens = matches!(outcome, Outcome::Read(Reading::Open(_)));
-        if opens {
-            self.opened += times;
-        } else if matches!(outcome, Outcome::Read(Reading::Blocked(_))) {
-            self.blocked += times;
-        }
-        if self.from_the_start.ended.is_none() {
-            match outcome {
-                Outcome::Read(Reading::Open(_)) => self.from_the_start.openings += times,
-                Outcome::Read(Reading::Blocked(_) | Reading::NotSent(_)) => self.from_the_start.ended = start,
-                // What our own machinery did not see neither opened nor was stopped.
-                Outcome::Fault(_) => {}
+        match outcome {
+            Outcome::Read(Reading::Open(_)) => {
+                self.opened += times;
+                if !self.retired {
+                    self.leak.opened(times, start);
+                }
             }
+            Outcome::Read(Reading::Blocked(_)) => {
+                self.blocked += times;
+                self.leak.blocked(times, start);
+            }
+            Outcome::Read(Reading::NotSent(_)) => self.leak.stopped(start),
+            // What our own machinery did not see neither opened nor was stopped.
+            Outcome::Fault(_) => {}
         }
     }
 

@@ -15,7 +15,7 @@ use super::evidence::Evidence;
 use super::leak::Leak;
 use super::moment::{MAX_WALL_ERROR_US, Moment};
 use super::proof::{DenyProof, Window};
-use super::reading::{Block, Reading, Refusal, Signature};
+use super::reading::{Block, Mechanisms, Reading};
 use super::reason::Reason;
 use super::relations::Case;
 use super::streak::Outcome;
@@ -25,8 +25,8 @@ use super::{FlowVerdict, Unproven, Violation};
 use crate::plan::{
     Check, FlowId, MIN_DEADLINE, Plan, REQUEST_DEADLINE, RESOLVE_DEADLINE, TLS_DEADLINE, Terms, Vantage, Waits,
 };
-use crate::suite::{Demand, Mechanism};
-use crate::wire::{How, Request, Stage, Transport};
+use crate::suite::Demand;
+use crate::wire::{Request, Stage, Transport};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -55,8 +55,8 @@ pub(super) fn judge_denied(case: Case<'_>, check: &Check, id: FlowId) -> FlowVer
             Reason::DemandNotMet,
             format!("proven at {}, the line demands {}", proof.tier(), describe_demand(terms.demand)),
         ),
-        Ok(proof) if terms.mechanism.is_some_and(|kind| !is_kind(kind, &proof.block)) => {
-            unproven(Reason::DemandNotMet, "it is blocked by another mechanism than the line demands".into())
+        Ok(_) if terms.mechanism.is_some_and(|kind| !blocked.mechanisms.is_only(kind)) => {
+            unproven(Reason::DemandNotMet, format!("it is blocked by {}, not as the line demands", blocked.mechanisms))
         }
         Ok(proof) => FlowVerdict::Denied(proof),
         Err((reason, detail)) => unproven(reason, detail),
@@ -217,6 +217,8 @@ pub(super) struct BlockedSuffix<'a> {
     points: Vec<(Moment, u32)>,
     /// The highest stage at which one of them was blocked: a control must have passed it.
     stage: Stage,
+    /// By what they were blocked.
+    mechanisms: Mechanisms,
     block: &'a Block,
 }
 
@@ -238,14 +240,16 @@ impl<'a> BlockedSuffix<'a> {
         let mut points = Vec::new();
         let mut before = 0;
         let mut stage = block.stage;
+        let mut mechanisms = Mechanisms::default();
         for streak in suffix {
+            mechanisms = mechanisms.with(streak.mechanisms());
             if let Outcome::Read(Reading::Blocked(block)) = &streak.outcome {
                 stage = stage.max(block.stage);
             }
             points.extend(streak.points().iter().filter_map(|(own, nth)| Some((case.moment(id, *own)?, before + nth))));
             before += streak.count;
         }
-        Ok(Self { points, stage, block })
+        Ok(Self { points, stage, mechanisms, block })
     }
 
     /// Conditions 1 to 4: the window with the most samples for which all hold, or the condition that failed last.
@@ -461,13 +465,3 @@ pub fn waits_needed(plan: &Plan, evidence: &Evidence, check: &Check, id: FlowId)
 
 /// The longest that any attempt is waited for.
 const MAX_WAIT: Duration = Duration::from_secs(60);
-
-fn is_kind(kind: Mechanism, block: &Block) -> bool {
-    match (&block.how, kind) {
-        (Refusal::Wire(How::Silence), Mechanism::Drop)
-        | (Refusal::Wire(How::Error { icmp: Some(_), .. }), Mechanism::Icmp) => true,
-        (Refusal::Wire(How::Error { icmp: None, .. }), Mechanism::Reset) => true,
-        (_, Mechanism::Signature) => block.signature.is_some_and(|signature| signature != Signature::IcmpProhibited),
-        _ => false,
-    }
-}

@@ -1,7 +1,7 @@
 //! What one observation counts as, before anyone asks what was expected.
 
 use crate::plan::Flow;
-use crate::suite::Demand;
+use crate::suite::{Demand, Mechanism};
 use crate::wire::{How, Http, HttpFacts, Icmp, Linger, Observation, Request, Stage, Stop};
 use std::net::IpAddr;
 
@@ -40,6 +40,52 @@ pub struct Block {
     pub signature: Option<Signature>,
     /// Whether it came from the target's own address: it is then worth nothing without a control.
     pub by_target: bool,
+}
+
+impl Block {
+    /// What it was blocked by, as far as a line can demand it.
+    fn mechanism(&self) -> Option<Mechanism> {
+        let named = self.signature.is_some_and(|signature| signature != Signature::IcmpProhibited);
+        match &self.how {
+            _ if named => Some(Mechanism::Signature),
+            Refusal::Wire(How::Silence) => Some(Mechanism::Drop),
+            Refusal::Wire(How::Error { icmp: Some(_), .. }) => Some(Mechanism::Icmp),
+            Refusal::Wire(How::Error { icmp: None, .. }) => Some(Mechanism::Reset),
+            Refusal::Wire(_) | Refusal::Status(_) => None,
+        }
+    }
+}
+
+/// By what samples were blocked, each kind once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mechanisms(u8);
+
+impl Mechanisms {
+    const OTHER: u8 = 1 << 7;
+
+    /// Of one block.
+    pub(super) fn of(block: &Block) -> Self {
+        Self(block.mechanism().map_or(Self::OTHER, |kind| 1 << kind as u8))
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub(super) fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether it was this one and no other.
+    pub fn is_only(self, kind: Mechanism) -> bool {
+        self.0 == 1 << kind as u8
+    }
+}
+
+impl std::fmt::Display for Mechanisms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let named = Mechanism::ALL.iter().filter(|kind| self.0 & (1 << **kind as u8) != 0).map(|kind| kind.name());
+        let other = (self.0 & Self::OTHER != 0).then_some("another");
+        f.write_str(&named.chain(other).collect::<Vec<_>>().join(" and "))
+    }
 }
 
 /// What was seen of a stage that was not passed.

@@ -1,6 +1,6 @@
 //! Samples of one flow in a row that read alike.
 
-use super::reading::{Block, Reading, Refusal};
+use super::reading::{Block, Mechanisms, Reading, Refusal};
 use crate::wire::{FaultReason, How, Stage, Stop};
 use std::time::Duration;
 
@@ -81,6 +81,8 @@ pub struct Streak {
     pub outcome: Outcome,
     /// How many.
     pub count: u32,
+    /// By what those were blocked that it took in, beside its own outcome.
+    taken_in: Mechanisms,
     /// The longest time to pass each stage among the samples that were reported one by one.
     pub slowest: StageTimes,
     /// Some of the samples: start in the probe's own time, and the how-manieth of the streak it was, from 1.
@@ -90,7 +92,7 @@ pub struct Streak {
 
 impl Streak {
     pub(super) fn new(outcome: Outcome, start: u64, slowest: StageTimes) -> Self {
-        Self { outcome, count: 1, slowest, points: vec![(start, 1)] }
+        Self { outcome, count: 1, taken_in: Mechanisms::default(), slowest, points: vec![(start, 1)] }
     }
 
     /// Start of the first sample, the probe's own time.
@@ -118,6 +120,7 @@ impl Streak {
 
     /// Takes in a streak that followed on this one, both [silent](Self::is_silent).
     pub(super) fn join(&mut self, later: Self) {
+        self.taken_in = self.mechanisms().with(later.mechanisms());
         if let (Outcome::Read(Reading::Blocked(mine)), Outcome::Read(Reading::Blocked(theirs))) =
             (&mut self.outcome, later.outcome)
         {
@@ -145,6 +148,14 @@ impl Streak {
     /// Whether its samples are openings that passed `stage`.
     pub fn passed(&self, stage: Stage) -> bool {
         matches!(&self.outcome, Outcome::Read(Reading::Open(opening)) if opening.passed >= stage)
+    }
+
+    /// By what its samples were blocked; nothing where they were not.
+    pub fn mechanisms(&self) -> Mechanisms {
+        match &self.outcome {
+            Outcome::Read(Reading::Blocked(block)) => self.taken_in.with(Mechanisms::of(block)),
+            Outcome::Read(Reading::Open(_) | Reading::NotSent(_)) | Outcome::Fault(_) => self.taken_in,
+        }
     }
 
     /// Whether its samples can vouch for anything, and so may not pause for long.

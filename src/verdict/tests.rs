@@ -11,7 +11,7 @@ use crate::plan::{
     Able, Check, Environment, Flow, FlowId, LineRef, Party, Path, PathEnd, Plan, ProbeId, Scope, Standing, TargetKey,
     Terms, Vantage, Waits,
 };
-use crate::suite::{Demand, Expected, Settings};
+use crate::suite::{Demand, Expected, Mechanism, Settings};
 use crate::wire::{FaultReason, How, Linger, Observation, Request, Stage, Stop, Transport};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -246,6 +246,31 @@ fn deny_by_reset_with_a_control_is_proven_too() {
     let mut scene = Scene::good().without(DENIED);
     scene.every(DENIED, 200, 4_200, 500, &reset());
     assert_eq!(scene.deny(), Verdict::Proven);
+}
+
+/// One attempt in a hundred that was stopped otherwise is enough, however often the two alternate.
+#[test]
+fn deny_that_must_be_of_one_kind_is_unproven_where_any_sample_was_of_another() {
+    let silent = || {
+        let mut scene = Scene::good();
+        scene.plan.checks[0].terms.mechanism = Some(Mechanism::Drop);
+        scene
+    };
+    assert_eq!(silent().deny(), Verdict::Proven);
+    for others in [1, 3, 12] {
+        let mut scene = silent().without(DENIED);
+        for nth in 0..30 {
+            let is_other = nth < 2 * others && nth % 2 == 0;
+            let at = 200 + nth * 133;
+            scene.every(DENIED, at, at, 500, &if is_other { reset() } else { silence() });
+        }
+        let verdict = scene.deny();
+        assert_eq!(reason(&verdict), Some(Reason::DemandNotMet), "{others}: {verdict:?}");
+        let Verdict::Unproven(unproven) = verdict else { unreachable!("it has a reason") };
+        assert_eq!(unproven.detail, "it is blocked by drop and reset, not as the line demands");
+        scene.plan.checks[0].terms.mechanism = None;
+        assert_eq!(scene.deny(), Verdict::Proven);
+    }
 }
 
 #[test]

@@ -4,7 +4,6 @@ use super::expand::{Place, find};
 use super::predict::{Predictions, Seen};
 use super::{Party, Plan, Vantage};
 use crate::inventory::{Inventory, Pod};
-use crate::policy::{Direction, PolicyName, Selects};
 use crate::suite::Suite;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -93,40 +92,46 @@ pub(super) fn coverage(
 
 type ByName = BTreeMap<String, bool>;
 
+/// One policy in one direction, and whether any flow of a check meets it, and which of its rules.
+struct Tried {
+    title: String,
+    met: bool,
+    rules: Vec<bool>,
+    /// Where its rules stand: `file:line`, or nothing.
+    origins: Vec<String>,
+}
+
 /// Policies by direction and their rules, and whether any flow of a check meets them.
 fn of_policies(plan: &Plan, predictions: &Predictions<'_>) -> (ByName, ByName) {
-    let (mut policies, mut rules) = (ByName::new(), ByName::new());
-    let title = |policy: &PolicyName, direction: Direction| format!("{} for {}", policy, direction.as_str());
-    let rule_title = |policy: &PolicyName, direction: Direction, number: usize, origin: &str| {
-        let place = if origin.is_empty() { String::new() } else { format!(" at {origin}") };
-        format!("rule {number} of {}{place}", title(policy, direction))
-    };
-    for (policy, direction, origins) in predictions.rules() {
-        policies.insert(title(policy, direction), false);
-        for (index, origin) in origins.enumerate() {
-            rules.insert(rule_title(policy, direction, index + 1, origin), false);
-        }
-    }
-    let mut left = policies.len() + rules.len();
-    let touch = |all: &mut ByName, name: String| usize::from(all.insert(name, true) == Some(false));
+    let all = predictions.rules().map(|(policy, direction, origins)| {
+        let origins: Vec<String> = origins.map(str::to_owned).collect();
+        let title = format!("{policy} for {}", direction.as_str());
+        Tried { title, met: false, rules: vec![false; origins.len()], origins }
+    });
+    let mut all: Vec<Tried> = all.collect();
+    let mut left: usize = all.iter().map(|policy| 1 + policy.rules.len()).sum();
+    let touch = |touched: &mut bool| usize::from(!std::mem::replace(touched, true));
     let mut seen = Seen::new();
     for flow in plan.checks.iter().flat_map(|check| &check.flows).map(|flow| plan.flow(*flow)) {
         if left == 0 {
             break;
         }
-        for walk in predictions.explain_unseen(plan.vantage(flow.probe), flow, &mut seen) {
-            for side in &walk.sides {
-                for step in side.policies.iter().filter(|step| step.selects == Selects::Yes) {
-                    left -= touch(&mut policies, title(&step.policy, side.direction));
-                    for rule in step.rules.iter().filter(|rule| rule.peer.holds && rule.port.holds) {
-                        let title = rule_title(&step.policy, side.direction, rule.number, &rule.origin);
-                        left -= touch(&mut rules, title);
-                    }
-                }
+        for met in predictions.met_unseen(plan.vantage(flow.probe), flow, &mut seen) {
+            let policy = &mut all[met.policy];
+            left -= touch(&mut policy.met);
+            for rule in met.rules {
+                left -= touch(&mut policy.rules[rule]);
             }
         }
     }
-    (policies, rules)
+    let rules = all.iter().flat_map(|Tried { title, rules, origins, .. }| {
+        rules.iter().zip(origins).zip(1..).map(move |((met, origin), number)| {
+            let place = if origin.is_empty() { String::new() } else { format!(" at {origin}") };
+            (format!("rule {number} of {title}{place}"), *met)
+        })
+    });
+    let rules = rules.collect();
+    (all.into_iter().map(|policy| (policy.title, policy.met)).collect(), rules)
 }
 
 /// Who a suite's endpoints are, for looking up flows.

@@ -9,7 +9,7 @@ use super::expand::{selects, target_on};
 use super::{Check, Flow, FlowId, Party, Plan, Prediction, Vantage};
 use crate::inventory::{Inventory, Pod, Service};
 use crate::model::{Family, ObjectRef, Port, Transport};
-use crate::policy::{BothSides, Direction, End, Explainer, Explanation, InvalidPolicy, PolicyName, Predictor};
+use crate::policy::{BothSides, Direction, End, Explainer, Explanation, InvalidPolicy, Met, PolicyName, Predictor};
 use crate::suite::Expected;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
@@ -109,8 +109,9 @@ impl<'a> Predictions<'a> {
         arrivals.iter().map(walk).collect()
     }
 
-    /// The same, but of flows between those that policies treat like others that were seen.
-    pub(super) fn explain_unseen(&self, vantage: &Vantage, flow: &Flow, seen: &mut Seen) -> Vec<Explanation> {
+    /// Which policies and rules a flow meets, for every place where its packets may end; nothing between those that
+    /// policies treat like others that were seen.
+    pub(super) fn met_unseen(&self, vantage: &Vantage, flow: &Flow, seen: &mut Seen) -> Vec<Met> {
         let family = flow.family();
         let (Some(from), Some(arrivals)) = (self.from(vantage, family), self.arrivals(flow)) else { return Vec::new() };
         let source = self.predictor.alike(from);
@@ -121,7 +122,7 @@ impl<'a> Predictions<'a> {
                 .then(|| Some((source?, self.predictor.alike(end)?, port, family)))
                 .flatten();
             if known.is_none_or(|pair| seen.insert(pair)) {
-                unseen.push(self.explainer.explain(from, end, port, Some(family)));
+                unseen.extend(self.predictor.met(from, end, port, family));
             }
         }
         unseen

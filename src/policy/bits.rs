@@ -22,6 +22,10 @@ impl Bits {
         self.words[number / 64] |= 1 << (number % 64);
     }
 
+    pub(super) fn contains(&self, number: usize) -> bool {
+        self.words.get(number / 64).is_some_and(|word| word & (1 << (number % 64)) != 0)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.words.iter().all(|word| *word == 0)
     }
@@ -83,6 +87,7 @@ mod tests {
             set.insert(number);
         }
         assert_eq!(set.iter().collect::<Vec<_>>(), [0, 63, 64, 129]);
+        assert_eq!((0..200).filter(|number| set.contains(*number)).collect::<Vec<_>>(), [0, 63, 64, 129]);
         let mut rest = Bits::all(130);
         rest.remove(&set);
         assert_eq!(rest.iter().count(), 126);

@@ -67,9 +67,13 @@ impl<'a> Predictor<'a> {
 
     /// The sets that both sides let through; nothing where no policy can stop the flow.
     pub(super) fn both(&mut self, from: End<'_>, to: End<'_>, family: Family) -> Option<(SetId, SetId)> {
-        let (from, to) = (self.resolve(from), self.resolve(to));
-        let (from, to) = self.decided(from, to)?;
+        let (from, to) = self.ends(from, to)?;
         Some(self.rows.sides(family, from, to))
+    }
+
+    /// Who has to be asked about a flow; nobody where no policy can stop it.
+    pub(super) fn ends(&self, from: End<'_>, to: End<'_>) -> Option<(Entity, Entity)> {
+        self.decided(self.resolve(from), self.resolve(to))
     }
 
     /// Who has to be asked; nobody where no policy can stop the flow.

@@ -4,6 +4,7 @@
 //! Inventory ── rules ──▶ halves of policies ──┬─ universe, rows ──▶ Predictor: all ports of every pair at once
 //!                                             └─ walk ──▶ Explanation: one flow, policy by policy, rule by rule
 //! ```
+//! `met` takes from the rows which rules match a flow, without a word about them.
 //!
 //! The two ways share the reading of policies and nothing else: rows join sets and forget whose rule it was, the walk
 //! looks at one flow and tells everything. A property test holds them against each other, and another one both against
@@ -30,6 +31,7 @@ mod change;
 mod edit;
 mod flow;
 mod map;
+mod met;
 mod near;
 mod ports;
 mod rows;
@@ -46,6 +48,7 @@ mod tests;
 pub use change::Change;
 pub use flow::{End, Predictor};
 pub use map::{ConnectionMap, Link, Member, Who};
+pub use met::Met;
 pub use ports::PortSet;
 pub use rules::{Direction, PolicyName};
 pub use survey::{BothSides, IdleRule, NamedBlock};

@@ -38,7 +38,9 @@ struct Compiled {
     rules: Vec<CompiledRule>,
 }
 
-struct CompiledRule {
+pub(super) struct CompiledRule {
+    /// Its place in its policy, from 0. Rules that match nothing are left out.
+    number: usize,
     action: Action,
     /// In IPv4 and in IPv6; one and the same where no block tells them apart.
     peers: [Rc<Bits>; 2],
@@ -66,6 +68,16 @@ impl<'a> Rows<'a> {
             compiled.push(compile(half, &universe, &mut sets, families_differ));
         }
         Self { universe, sets, compiled, applying, known: HashMap::new(), families_differ }
+    }
+
+    /// The halves that apply to each group, by their numbers among those in force.
+    pub(super) fn applying(&self, direction: Direction) -> &[Vec<u32>] {
+        self.applying.get(&direction).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The rules of a half that match anything.
+    pub(super) fn rules(&self, half: u32) -> impl Iterator<Item = &CompiledRule> {
+        self.compiled[half as usize].rules.iter()
     }
 
     /// Whether a family has answers of its own.
@@ -239,6 +251,32 @@ impl<'a> Rows<'a> {
     }
 }
 
+impl CompiledRule {
+    pub(super) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Whom it means in a family.
+    pub(super) fn peers(&self, family: Family) -> &Bits {
+        &self.peers[family as usize]
+    }
+
+    /// Its ports by number.
+    pub(super) fn set(&self) -> SetId {
+        self.set
+    }
+
+    /// Whether its names of ports count: at the subject always, at a peer only if that is meant as a pod.
+    pub(super) fn names_count(&self, direction: Direction, peer: Entity) -> bool {
+        !self.named.is_empty() && (direction == Direction::Ingress || self.pods.contains(peer))
+    }
+
+    /// What its names of ports stand for on a pod that declares these.
+    pub(super) fn on(&self, declared: &[ContainerPort]) -> PortSet {
+        on(&self.named, declared)
+    }
+}
+
 /// What names of ports stand for on a pod that declares these.
 fn on(named: &[(Option<Transport>, String)], declared: &[ContainerPort]) -> PortSet {
     named
@@ -248,7 +286,8 @@ fn on(named: &[(Option<Transport>, String)], declared: &[ContainerPort]) -> Port
 
 fn compile(half: &Half, universe: &Universe<'_>, sets: &mut PortSets, families_differ: bool) -> Compiled {
     let mut rules = Vec::new();
-    for rule in half.rules.iter().filter_map(super::rules::Rule::as_understood) {
+    let understood = half.rules.iter().enumerate().filter_map(|(number, rule)| Some((number, rule.as_understood()?)));
+    for (number, rule) in understood {
         let peers = |family| match &rule.peers {
             None => Rc::new(Bits::all(universe.length())),
             Some(peers) => {
@@ -287,7 +326,7 @@ fn compile(half: &Half, universe: &Universe<'_>, sets: &mut PortSets, families_d
                 Rc::new(pods)
             }
         };
-        rules.push(CompiledRule { action: rule.action, peers: [v4, v6], set, named, pods });
+        rules.push(CompiledRule { number, action: rule.action, peers: [v4, v6], set, named, pods });
     }
     Compiled { place: half.place, rules }
 }

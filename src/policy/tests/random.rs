@@ -3,7 +3,7 @@
 use super::{cluster, with};
 use crate::inventory::Inventory;
 use crate::model::{Family, Port, Transport};
-use crate::policy::{End, Explainer, Predictor};
+use crate::policy::{Direction, End, Explainer, Explanation, Met, PolicyName, PolicyStep, Predictor, Selects, Side};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -130,6 +130,31 @@ fn any_world() -> impl Strategy<Value = Inventory> {
     )
 }
 
+/// What a flow meets: each policy and direction, with the numbers of the rules that match, from 1.
+type Meetings = Vec<(PolicyName, Direction, Vec<usize>)>;
+
+fn by_name(explainer: &Explainer<'_>, met: &[Met]) -> Meetings {
+    let halves: Vec<(&PolicyName, Direction)> =
+        explainer.rules().map(|(name, direction, _)| (name, direction)).collect();
+    let named = |met: &Met| {
+        let (name, direction) = halves[met.policy];
+        (name.clone(), direction, met.rules.iter().map(|rule| rule + 1).collect())
+    };
+    met.iter().map(named).collect()
+}
+
+/// The same, as the walk tells it.
+fn told(walk: &Explanation) -> Meetings {
+    let of_side = |side: &Side| -> Meetings {
+        let selecting = side.policies.iter().filter(|step| step.selects == Selects::Yes);
+        let matching = |step: &PolicyStep| {
+            step.rules.iter().filter(|rule| rule.peer.holds && rule.port.holds).map(|rule| rule.number).collect()
+        };
+        selecting.map(|step| (step.policy.clone(), side.direction, matching(step))).collect()
+    };
+    walk.sides.iter().flat_map(of_side).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
@@ -151,6 +176,8 @@ proptest! {
                         let walk = explainer.explain(*from, *to, port, Some(family));
                         prop_assert_eq!(walk.allowed, set.contains(port), "{:?} -> {:?}:{} over {}: {:#?}", from, to, port, family, walk);
                         prop_assert!(walk.beyond_policies.is_some() || walk.sides.len() == 2);
+                        let met = predictor.met(*from, *to, port, family);
+                        prop_assert_eq!(by_name(&explainer, &met), told(&walk), "{:?} -> {:?}:{} over {}: {:#?}", from, to, port, family, walk);
                     }
                 }
             }

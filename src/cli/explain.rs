@@ -106,6 +106,9 @@ fn picture(walk: &Explanation, alike: usize) -> String {
     for side in &walk.sides {
         side_of(side, &mut out);
     }
+    if let Some(names) = &walk.names {
+        line(&mut out, &format!("\n  note: {names}"));
+    }
     let turned = if walk.allowed { "denied" } else { "allowed" };
     if !walk.changes.is_empty() {
         line(&mut out, &format!("\n  for it to be {turned}, the smallest change first (each was tried):"));
@@ -151,21 +154,34 @@ fn side_of(side: &Side, out: &mut String) {
             }
             Selects::Nearly(why) => format!("does not select it: {why}"),
         };
-        line(out, &format!("    {} {selects}", step.policy));
+        let not_asked = step.not_asked.as_ref().map_or(String::new(), |why| format!(" and is not asked: {why}"));
+        line(out, &format!("    {} {selects}{not_asked}", step.policy));
+        if step.not_asked.is_some() {
+            continue;
+        }
         if step.selects == Selects::Yes && step.rules.is_empty() {
             line(out, "      it has no rule for this direction, so it admits nothing");
         }
         for rule in &step.rules {
             let name = rule.name.as_ref().map_or(String::new(), |name| format!(" {name:?}"));
             let place = if rule.origin.is_empty() { String::new() } else { format!(" ({})", rule.origin) };
+            let is_of_namespace = !step.policy.namespace.is_empty();
             let mark = match (rule.decides, rule.peer.holds && rule.port.holds) {
                 (true, _) => "decides",
-                (false, true) => "matches",
+                (false, true) if is_of_namespace => "matches",
+                // Of a cluster-wide policy the first rule that matches decides.
+                (false, true) => "would match, but an earlier rule decides",
                 (false, false) => "does not match",
             };
             line(out, &format!("      rule {}{name}{place} {}: {mark}", rule.number, rule.action));
             let yes_or_no = |holds: bool| if holds { "yes" } else { "no" };
-            line(out, &format!("        peer {}: {}", yes_or_no(rule.peer.holds), rule.peer.text));
+            match rule.peer.text.split(" | ").collect::<Vec<_>>().as_slice() {
+                [only] => line(out, &format!("        peer {}: {only}", yes_or_no(rule.peer.holds))),
+                several => {
+                    line(out, "        peer no, none of these:");
+                    several.iter().for_each(|one| line(out, &format!("          {one}")));
+                }
+            }
             line(out, &format!("        port {}: {}", yes_or_no(rule.port.holds), rule.port.text));
         }
     }

@@ -2,7 +2,7 @@
 
 use super::arming::arm;
 use super::mesh::ask_for_bytes;
-use super::notes::notes;
+use super::notes::policies_that_select_nothing;
 use super::rates::{crowds, rates};
 use super::{
     Able, Check, Composite, Environment, Flow, FlowId, Party, Path, Plan, ProbeId, SuiteRef, TargetKey, Vantage, Waits,
@@ -183,7 +183,7 @@ impl Builder {
             incarnations,
             predicted: self.predicted,
             coverage: None,
-            notes: notes(inventory).into_iter().chain(self.notes).chain(meshed).collect(),
+            notes: policies_that_select_nothing(inventory).into_iter().chain(self.notes).chain(meshed).collect(),
         };
         arm(&mut plan, inventory);
         plan

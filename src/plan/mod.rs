@@ -30,6 +30,7 @@ pub use controls::{Landmark, Landmarks, WitnessAt};
 pub use coverage::{Coverage, Touched};
 pub use discount::discount_identities;
 pub use draft::{DraftError, draft};
+pub use notes::policies_that_select_nothing;
 pub use predict::explain_flows;
 pub use rates::{Rate, rate_of};
 pub use renew::Renewal;

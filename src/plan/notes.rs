@@ -10,12 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 type ByNamespace<'a> = BTreeMap<&'a str, BTreeSet<&'a Labels>>;
 
 /// Policies that select no pod though their namespace has some: mostly a label spelt in two ways.
-pub(super) fn notes(inventory: &Inventory) -> Vec<String> {
-    let mut pods: ByNamespace<'_> = BTreeMap::new();
+pub fn policies_that_select_nothing(inventory: &Inventory) -> Vec<String> {
+    // Who shares its node's network is selected by nothing.
+    let (mut pods, mut of_nodes): (ByNamespace<'_>, ByNamespace<'_>) = (BTreeMap::new(), BTreeMap::new());
     for pod in &inventory.pods {
-        pods.entry(&pod.namespace).or_default().insert(&pod.labels);
+        let of = if pod.host_network { &mut of_nodes } else { &mut pods };
+        of.entry(&pod.namespace).or_default().insert(&pod.labels);
     }
-    inventory.policies.iter().filter_map(|policy| selects_nothing(policy, &pods)).collect()
+    inventory.policies.iter().filter_map(|policy| selects_nothing(policy, &pods, &of_nodes)).collect()
 }
 
 /// Sources whose packets do not have the identity of their pods: what is said of them is not said of the pods.
@@ -43,13 +45,22 @@ pub(super) fn vehicles(suite: &Suite) -> impl Iterator<Item = String> {
     })
 }
 
-fn selects_nothing(policy: &Policy, pods: &ByNamespace<'_>) -> Option<String> {
-    let there = pods.get(policy.namespace.as_str())?;
+fn selects_nothing(policy: &Policy, pods: &ByNamespace<'_>, of_nodes: &ByNamespace<'_>) -> Option<String> {
+    let namespace = policy.namespace.as_str();
     let wanted = policy.spec.pod_selector.clone().unwrap_or_default();
     let selector = Selector::try_from(wanted.clone()).ok()?;
-    if there.iter().any(|labels| selector.matches(labels)) {
+    let selects = |all: &ByNamespace<'_>| all.get(namespace).into_iter().flatten().any(|pod| selector.matches(pod));
+    if selects(pods) {
         return None;
     }
+    let origin = if policy.origin.is_empty() { String::new() } else { format!(" ({})", policy.origin) };
+    let title = format!("NetworkPolicy {namespace}/{}{origin} selects no pod", policy.name);
+    if selects(of_nodes) {
+        return Some(format!(
+            "{title}: those with its labels share their node's network, and no policy selects such pods"
+        ));
+    }
+    let there = pods.get(namespace)?;
     let keys = keys(&wanted);
     let carried: BTreeSet<String> = there
         .iter()
@@ -60,11 +71,7 @@ fn selects_nothing(policy: &Policy, pods: &ByNamespace<'_>) -> Option<String> {
     let carried: Vec<String> = carried.into_iter().take(6).collect();
     let carry =
         if carried.is_empty() { "carry none of these keys".into() } else { format!("carry {}", carried.join(", ")) };
-    let origin = if policy.origin.is_empty() { String::new() } else { format!(" ({})", policy.origin) };
-    Some(format!(
-        "NetworkPolicy {}/{}{origin} selects no pod: it wants {selector}, pods in namespace {} {carry}",
-        policy.namespace, policy.name, policy.namespace,
-    ))
+    Some(format!("{title}: it wants {selector}, pods in namespace {namespace} {carry}"))
 }
 
 fn keys(selector: &LabelSelector) -> BTreeSet<&str> {
@@ -104,7 +111,7 @@ mod tests {
 
     #[test]
     fn policy_that_selects_no_pod_is_told_with_what_pods_carry() {
-        let notes = notes(&inventory("postgres", "postgresql"));
+        let notes = policies_that_select_nothing(&inventory("postgres", "postgresql"));
         let expected = "NetworkPolicy data/postgres (p.yaml:1) selects no pod: it wants app=postgresql, \
                         pods in namespace data carry app=postgres";
         assert_eq!(notes, [expected]);
@@ -112,9 +119,18 @@ mod tests {
 
     #[test]
     fn policy_that_selects_a_pod_is_not_told() {
-        assert_eq!(notes(&inventory("postgres", "postgres")), Vec::<String>::new());
+        assert_eq!(policies_that_select_nothing(&inventory("postgres", "postgres")), Vec::<String>::new());
         let mut empty = inventory("postgres", "postgresql");
         empty.pods.clear();
-        assert_eq!(notes(&empty), Vec::<String>::new());
+        assert_eq!(policies_that_select_nothing(&empty), Vec::<String>::new());
+    }
+
+    #[test]
+    fn policy_for_pods_of_their_nodes_network_is_told_to_select_none() {
+        let mut inventory = inventory("postgres", "postgres");
+        inventory.pods[0].host_network = true;
+        let expected = "NetworkPolicy data/postgres (p.yaml:1) selects no pod: those with its labels share their node's \
+                        network, and no policy selects such pods";
+        assert_eq!(policies_that_select_nothing(&inventory), [expected]);
     }
 }

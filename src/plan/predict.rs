@@ -183,7 +183,12 @@ impl<'a> Predictions<'a> {
 
     /// A name is asked of cluster DNS, whose pods the source must be allowed to reach.
     fn is_stopped_at_names(&mut self, from: End<'_>, flow: &Flow) -> bool {
-        if flow.to.name.is_none() || !matches!(from, End::Pod(_)) {
+        flow.to.name.is_some() && self.may_not_ask_names(from)
+    }
+
+    /// Whether a source is a pod that policies keep from cluster DNS.
+    fn may_not_ask_names(&mut self, from: End<'_>) -> bool {
+        if !matches!(from, End::Pod(_)) {
             return false;
         }
         let Some(dns) = self.services.get(&("kube-system", "kube-dns")).copied() else { return false };
@@ -232,7 +237,7 @@ impl<'a> Predictions<'a> {
 /// # Errors
 /// [`InvalidPolicy`]: the first policy that no API server would have taken.
 pub fn explain_flows(plan: &Plan, inventory: &Inventory) -> Result<Vec<(Explanation, usize)>, InvalidPolicy> {
-    let this = Predictions::new(inventory)?;
+    let mut this = Predictions::new(inventory)?;
     let mut told: Vec<(Explanation, usize)> = Vec::new();
     for flow in plan.checks.iter().flat_map(|check| &check.flows).map(|flow| plan.flow(*flow)) {
         let (family, arrivals) = (flow.family(), this.arrivals(flow));
@@ -244,6 +249,12 @@ pub fn explain_flows(plan: &Plan, inventory: &Inventory) -> Result<Vec<(Explanat
                 continue;
             }
             let mut advised = this.explainer.advise(from, end, port, Some(family));
+            advised.names = this.may_not_ask_names(from).then(|| {
+                format!(
+                    "{} may not ask cluster DNS (53/udp of kube-system/kube-dns): it reaches nobody by name, only by address",
+                    advised.from
+                )
+            });
             for change in &mut advised.changes {
                 change.beside = Some(this.explainer.consequences(change, from, end, port)?);
             }

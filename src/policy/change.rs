@@ -13,7 +13,8 @@ use serde::Serialize;
 /// A change that turns an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// How many things would have to be written: the smallest change has the least.
+    /// How much it is: the things that would have to be written, and more for what is seldom meant. The smallest change
+    /// has the least.
     pub size: usize,
     /// What to do, with the place.
     pub text: String,
@@ -76,18 +77,37 @@ fn lacks(walk: &Walk<'_>, (at, half): (usize, &Half), number: usize) -> Option<T
     let nearest = standings.iter().enumerate().filter_map(|(peer, standing)| {
         let edits: Option<Vec<Edit>> =
             standing.unmet.iter().map(|unmet| remedy(walk, unmet, (at, number, peer))).collect();
-        Some((standing, edits.filter(|edits| !edits.is_empty())?))
+        let names_pods =
+            matches!(rule.peers.iter().flatten().nth(peer), Some(Peer::Pods(scope)) if !scope.pods.requirements.is_empty());
+        let size = standing.unmet.iter().map(|unmet| size_of(unmet, names_pods)).sum::<usize>();
+        Some((standing, size, edits.filter(|edits| !edits.is_empty())?))
     });
-    if let Some((standing, edits)) = nearest.min_by_key(|(_, edits)| edits.len()) {
+    if let Some((standing, size, edits)) = nearest.min_by_key(|(_, size, _)| *size) {
         let remedies: Vec<String> = standing.unmet.iter().map(|unmet| unmet.remedy(&walk.other.name)).collect();
         let text = format!("{}, so that rule {} of {}{place} means it", remedies.join(" and "), number + 1, half.name);
-        things.add(edits.len(), text, edits);
+        things.add(size, text, edits);
     } else {
         let peer = peer_for(walk, half)?;
-        let text = format!("add {} to rule {} of {}{place}", named(walk), number + 1, half.name);
+        let text = format!("add {} to the peers of rule {} of {}{place}", named(walk), number + 1, half.name);
         things.add(2, text, [Edit::AddPeer { half: at, rule: number, peer }]);
     }
     Some(things)
+}
+
+/// What a rule for this flow alone counts.
+const A_RULE: usize = 3;
+
+/// How much it is to remove what stands in the way. What is probably not a slip counts more than a rule of its own: another
+/// value of a label, or a whole namespace where all of another one is meant.
+fn size_of(unmet: &Unmet, names_pods: bool) -> usize {
+    match unmet {
+        Unmet::PodLabel { .. } if unmet.may_be_a_slip() => 1,
+        // All pods of the namespace would get another label.
+        Unmet::NamespaceLabel { .. } if unmet.may_be_a_slip() => 2,
+        Unmet::OtherNamespace { .. } if names_pods => 1,
+        Unmet::PodLabel { .. } | Unmet::OtherNamespace { .. } => A_RULE + 1,
+        Unmet::NamespaceLabel { .. } => A_RULE + 2,
+    }
 }
 
 /// What would make a peer mean the other end; nothing if nobody can write it.
@@ -150,9 +170,10 @@ pub(super) fn opening(walk: &Walk<'_>) -> Vec<Change> {
                 Direction::Egress => "egress",
                 Direction::Ingress => "ingress",
             };
-            let text = format!("add a rule to {list} of {}: {} on port {}", half.name, named(walk), walk.port);
+            let (preposition, whom) = (preposition(walk), named(walk));
+            let text = format!("add a rule to {list} of {}: {preposition} {whom} on port {}", half.name, walk.port);
             let rule = edit::admitting(peer, walk.port);
-            changes.push(Change::new(3, text, vec![Edit::InsertRule { half: at, at: half.rules.len(), rule }]));
+            changes.push(Change::new(A_RULE, text, vec![Edit::InsertRule { half: at, at: half.rules.len(), rule }]));
         }
     }
     changes
@@ -171,7 +192,8 @@ fn before_denying(walk: &Walk<'_>, (at, half): (usize, &Half)) -> Vec<Change> {
             && near::ports(&rule, walk.port, walk.target, names_count).0;
         let Some(peer) = peer_for(walk, half).filter(|_| is_meant) else { continue };
         let text = format!(
-            "put a rule that accepts {} on {} before rule {} of {}{}",
+            "put a rule that accepts {} {} on {} before rule {} of {}{}",
+            preposition(walk),
             named(walk),
             walk.port,
             number + 1,
@@ -189,7 +211,7 @@ fn selecting(walk: &Walk<'_>, (at, half): (usize, &Half), unmet: &[Unmet]) -> Op
     let mut things = Things::default();
     match unmet {
         [] => {}
-        [only @ Unmet::PodLabel { requirement, has }] => {
+        [only @ Unmet::PodLabel { requirement, has }] if walk.nearly_selects(at, only) => {
             let edit = match (&requirement.must, has) {
                 (Must::In(_), Some(value)) => {
                     Edit::Select { half: at, requirement: requirement.clone(), value: value.clone() }
@@ -293,12 +315,16 @@ fn peer_for(walk: &Walk<'_>, half: &Half) -> Option<Peer> {
     }
 }
 
-/// The same in words.
-fn named(walk: &Walk<'_>) -> String {
-    let preposition = match walk.direction {
+/// The key of a rule's peers.
+fn preposition(walk: &Walk<'_>) -> &'static str {
+    match walk.direction {
         Direction::Egress => "to",
         Direction::Ingress => "from",
-    };
+    }
+}
+
+/// The same in words.
+fn named(walk: &Walk<'_>) -> String {
     match (walk.other.pod, walk.other.address) {
         (Some(pod), _) => {
             let labels: Labels = identity_labels(&pod.labels);
@@ -307,13 +333,13 @@ fn named(walk: &Walk<'_>) -> String {
                 if labels.is_empty() { "every pod".to_owned() } else { format!("pods with {}", labels.join(", ")) };
             let own = walk.own.pod.is_some_and(|own| own.namespace == pod.namespace);
             let of = if own { String::new() } else { format!(" of namespace {}", pod.namespace) };
-            format!("{preposition} {pods}{of}")
+            format!("{pods}{of}")
         }
         (None, Some(address)) => {
             let length = if address.is_ipv4() { 32 } else { 128 };
-            format!("{preposition} ipBlock {address}/{length}")
+            format!("ipBlock {address}/{length}")
         }
-        (None, None) => format!("{preposition} {}", walk.other.name),
+        (None, None) => walk.other.name.clone(),
     }
 }
 

@@ -84,6 +84,21 @@ impl Unmet {
 }
 
 impl Unmet {
+    /// Whether this may be a slip of whoever wrote a policy or a pod: a label that is not there, or one that is nearly
+    /// the value that is wanted. Another value is mostly another pod.
+    pub(super) fn may_be_a_slip(&self) -> bool {
+        match self {
+            Self::PodLabel { requirement, has } | Self::NamespaceLabel { requirement, has, .. } => {
+                match (&requirement.must, has) {
+                    (Must::In(_) | Must::Exist, None) => true,
+                    (Must::In(values), Some(has)) => values.iter().any(|wanted| nearly_spelt(wanted, has)),
+                    (Must::Exist | Must::NotIn(_) | Must::NotExist, _) => false,
+                }
+            }
+            Self::OtherNamespace { .. } => false,
+        }
+    }
+
     /// What would make a policy select a pod, without saying which of the two is wrong.
     pub(super) fn reconcile(&self, policy: &str, pod: &str) -> String {
         match self {
@@ -96,6 +111,12 @@ impl Unmet {
             }
         }
     }
+}
+
+/// Whether two values are one, spelt in two ways: `postgres` and `postgresql`, but not `a` and `b`.
+fn nearly_spelt(one: &str, other: &str) -> bool {
+    const ALIKE: f64 = 0.75;
+    strsim::normalized_damerau_levenshtein(&one.to_ascii_lowercase(), &other.to_ascii_lowercase()) >= ALIKE
 }
 
 fn unlike(whose: &str, requirement: &Requirement, has: Option<&str>) -> String {

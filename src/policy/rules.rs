@@ -3,6 +3,7 @@
 use super::InvalidPolicy;
 use super::ports::PortSet;
 use super::selector::Selector;
+use super::universe::namespace_labels;
 use crate::inventory::{
     Action, Cidr, ClusterPeer, ClusterPolicy, ClusterPort, ClusterRule, ContainerPort, Inventory, Labels, PodsOf,
     Policy, Tier,
@@ -11,6 +12,7 @@ use crate::model::{Family, Port, Transport};
 use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -42,6 +44,8 @@ pub(super) struct Rules {
     /// Halves of policies, in the order in which they are asked: Admin by priority, NetworkPolicies by namespace and
     /// name, Baseline by priority; within one policy egress first.
     pub(super) halves: Vec<Arc<Half>>,
+    /// Of each half, whether it selects no pod: mostly a label that is spelt in two ways.
+    pub(super) selecting_nobody: Vec<bool>,
 }
 
 /// One policy in one direction.
@@ -231,8 +235,27 @@ impl Rules {
             let by_name = (&one.namespace, &one.name, one.kind).cmp(&(&other.namespace, &other.name, other.kind));
             a.place.cmp(&b.place).then(by_name)
         });
-        Ok(Self { halves })
+        let selecting_nobody = selecting_nobody(&halves, inventory);
+        Ok(Self { halves, selecting_nobody })
     }
+}
+
+fn selecting_nobody(halves: &[Arc<Half>], inventory: &Inventory) -> Vec<bool> {
+    let mut pods: BTreeMap<&str, Vec<&Labels>> = BTreeMap::new();
+    for pod in inventory.pods.iter().filter(|pod| !pod.host_network) {
+        pods.entry(&pod.namespace).or_default().push(&pod.labels);
+    }
+    let labels: BTreeMap<&str, Labels> = pods.keys().map(|name| (*name, namespace_labels(inventory, name))).collect();
+    let anybody = |half: &Half| {
+        let any_of = |pods: &[&Labels]| pods.iter().any(|pod| half.subject.pods.matches(pod));
+        match &half.subject.namespaces {
+            Namespaces::Own(own) => pods.get(own.as_str()).is_some_and(|pods| any_of(pods)),
+            Namespaces::Matching(selector) => {
+                pods.iter().any(|(name, pods)| selector.matches(&labels[name]) && any_of(pods))
+            }
+        }
+    };
+    halves.iter().map(|half| !anybody(half)).collect()
 }
 
 /// A NetworkPolicy in a direction; `None` where it neither isolates nor has rules.

@@ -81,7 +81,7 @@ impl Requirement {
 }
 
 impl std::fmt::Display for Requirement {
-    /// As `kubectl --selector` writes it.
+    /// As `kubectl --selector` writes it, where people read that; what must be there or must not, in words.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let key = &self.key;
         match &self.must {
@@ -89,8 +89,8 @@ impl std::fmt::Display for Requirement {
             Must::In(values) => write!(f, "{key} in ({})", values.join(",")),
             Must::NotIn(values) if values.len() == 1 => write!(f, "{key}!={}", values[0]),
             Must::NotIn(values) => write!(f, "{key} notin ({})", values.join(",")),
-            Must::Exist => write!(f, "{key}"),
-            Must::NotExist => write!(f, "!{key}"),
+            Must::Exist => write!(f, "a label {key}"),
+            Must::NotExist => write!(f, "no label {key}"),
         }
     }
 }

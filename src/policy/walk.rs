@@ -29,6 +29,8 @@ pub struct Explanation {
     pub sides: Vec<Side>,
     /// What would turn the answer, the smallest change first, where it was asked for: [`Explainer::advise`].
     pub changes: Vec<Change>,
+    /// Why the source could use no name for the destination, where that was asked and is so.
+    pub names: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
@@ -64,6 +66,8 @@ pub struct PolicyStep {
     pub policy: PolicyName,
     /// Whether it selects the pod.
     pub selects: Selects,
+    /// Why it is not asked though it selects the pod: it was decided before.
+    pub not_asked: Option<String>,
     /// Its rules.
     pub rules: Vec<RuleStep>,
 }
@@ -140,6 +144,7 @@ impl<'a> Explainer<'a> {
             beyond_policies: beyond_policies(&source, &target),
             sides: Vec::new(),
             changes: Vec::new(),
+            names: None,
         };
         if explanation.beyond_policies.is_some() {
             return explanation;
@@ -223,7 +228,8 @@ fn beyond_policies(from: &Party<'_>, to: &Party<'_>) -> Option<String> {
             Some("what a pod sends to its own address never leaves it".to_owned())
         }
         (None, Some(node)) if node.name == target.node => {
-            Some(format!("{} runs on node {}, and a node always reaches its own pods", to.name, node.name))
+            let says = "and a node always reaches its own pods; from another node policies would decide";
+            Some(format!("{} runs on node {}, {says}", to.name, node.name))
         }
         _ => None,
     }
@@ -248,18 +254,20 @@ enum Asked {
 }
 
 impl<'a> Walk<'a> {
-    /// Policies of this direction, with what the pod lacks to be selected.
-    pub(super) fn halves(&self) -> impl Iterator<Item = (&'a Half, Vec<near::Unmet>)> {
-        self.numbered().map(|(_, half, unmet)| (half, unmet))
-    }
-
-    /// The same, with their places among all.
+    /// Policies of this direction by their places among all, with what the pod lacks to be selected.
     pub(super) fn numbered(&self) -> impl Iterator<Item = (usize, &'a Half, Vec<near::Unmet>)> {
         let halves = self.rules.halves.iter().map(|half| &**half).enumerate();
         let own = self.own;
         halves
             .filter(|(_, half)| half.direction == self.direction)
             .filter_map(move |(at, half)| Some((at, half, near::unmet(&half.subject, own.pod?, &own.namespace))))
+    }
+
+    /// Whether a policy that selects all but for one thing was perhaps meant to: it selects nobody else, or the thing looks
+    /// like a slip. Of policies for other pods there are many.
+    pub(super) fn nearly_selects(&self, half: usize, only: &near::Unmet) -> bool {
+        let selects_nobody = self.rules.selecting_nobody.get(half).copied().unwrap_or_default();
+        only.may_be_a_slip() || (selects_nobody && !matches!(only, near::Unmet::OtherNamespace { .. }))
     }
 
     pub(super) fn side(&self) -> Side {
@@ -282,34 +290,45 @@ impl<'a> Walk<'a> {
         }
         let mut steps = Vec::new();
         let mut decided: Option<(Action, String)> = None;
-        let mut passed_admin = false;
-        let mut passed_baseline = false;
+        // The rule that left the tier.
+        let mut passed_admin: Option<String> = None;
+        let mut passed_baseline: Option<String> = None;
         let mut isolating: Vec<String> = Vec::new();
         let mut admitted: Option<String> = None;
-        for (half, unmet) in self.halves() {
+        for (at, half, unmet) in self.numbered() {
             if !unmet.is_empty() {
                 if let [only] = unmet.as_slice()
-                    && !matches!(only, near::Unmet::OtherNamespace { .. })
+                    && self.nearly_selects(at, only)
                 {
                     steps.push(PolicyStep {
                         policy: half.name.clone(),
                         selects: Selects::Nearly(only.reason()),
+                        not_asked: None,
                         rules: Vec::new(),
                     });
                 }
                 continue;
             }
             let selects = if half.in_force { Selects::Yes } else { Selects::NotThisDirection };
-            let asked = half.in_force
-                && match half.place {
-                    Place::Admin(_) => decided.is_none() && !passed_admin,
-                    Place::NetworkPolicy => decided.is_none(),
-                    Place::Baseline(_) => decided.is_none() && isolating.is_empty() && !passed_baseline,
-                };
+            let passed = match half.place {
+                Place::Admin(_) => passed_admin.as_ref(),
+                Place::NetworkPolicy => None,
+                Place::Baseline(_) => passed_baseline.as_ref(),
+            };
+            let not_asked = match (&decided, passed) {
+                _ if !half.in_force => None,
+                (Some((_, rule)), _) => Some(format!("{rule} has decided")),
+                (None, Some(rule)) => Some(format!("{rule} has passed the rest of this tier by")),
+                (None, None) if matches!(half.place, Place::Baseline(_)) && !isolating.is_empty() => {
+                    Some("Baseline is for pods that no NetworkPolicy isolates".to_owned())
+                }
+                (None, None) => None,
+            };
+            let asked = half.in_force && not_asked.is_none();
             if half.in_force && half.place == Place::NetworkPolicy {
                 isolating.push(half.name.to_string());
             }
-            let mut step = PolicyStep { policy: half.name.clone(), selects, rules: Vec::new() };
+            let mut step = PolicyStep { policy: half.name.clone(), selects, not_asked, rules: Vec::new() };
             let mut open = asked;
             for number in 0..half.rules.len() {
                 let (mut rule, verdict) = self.rule(half, number);
@@ -320,8 +339,8 @@ impl<'a> Walk<'a> {
                         (Place::NetworkPolicy, _) => {
                             admitted.get_or_insert(title);
                         }
-                        (Place::Admin(_), Action::Pass) => (passed_admin, open) = (true, false),
-                        (Place::Baseline(_), Action::Pass) => (passed_baseline, open) = (true, false),
+                        (Place::Admin(_), Action::Pass) => (passed_admin, open) = (Some(title), false),
+                        (Place::Baseline(_), Action::Pass) => (passed_baseline, open) = (Some(title), false),
                         (_, action) => (decided, open) = (Some((action, title)), false),
                     }
                 }

@@ -238,3 +238,44 @@ fn flows_that_cannot_be_explained_are_refused() {
         assert_eq!(ran.out, "");
     }
 }
+
+const TENANTS: &str = "tests/cli/tenants.yaml";
+
+#[test]
+fn policies_of_the_whole_cluster_are_enforced_by_the_lab() {
+    let check = |line: &str| ran(&mut watertight(["check", line, "--lab", TENANTS]));
+    check("blue/Pod/client -> red/Pod/web:8080 denied").ends(0);
+    // What a line wants and a policy does not is a violation, here and there.
+    check("blue/Pod/client -> red/Pod/web:8080 allowed").ends(3).complains("rule 2 of ClusterNetworkPolicy tenants");
+    let closed = check("red/Pod/client -> blue/Pod/client:8080 denied");
+    closed.ends(0).complains(
+        "Egress rule 2 of ClusterNetworkPolicy later (tests/cli/tenants.yaml:36) at tests/cli/tenants.yaml:45: this \
+         version does not know to[0].gateways, so the rule fails closed",
+    );
+}
+
+#[test]
+fn tiers_are_explained_and_what_nobody_knows_is_told_beside() {
+    let why = ran(&mut watertight(["explain", "blue/Pod/client -> red/Pod/web:8080", "--lab", TENANTS]));
+    why.ends(0).complains("what updates.example resolves to is not known here, so it matches nobody");
+    for words in [
+        "Ingress of red/web denies it: rule 2 of ClusterNetworkPolicy tenants (tests/cli/tenants.yaml:25) denies it",
+        "rule 1 \"own\" (tests/cli/tenants.yaml:33) Pass: does not match",
+        "rule 2 \"others\" (tests/cli/tenants.yaml:34) Deny: decides",
+    ] {
+        assert!(why.out.contains(words), "{words:?} is not in:\n{}", why.out);
+    }
+    let own = ran(&mut watertight(["explain", "red/Pod/client -> red/Pod/web:8080", "--lab", TENANTS]));
+    let own = &own.ends(0).out;
+    assert!(
+        own.contains("ClusterNetworkPolicy closed (tests/cli/tenants.yaml:47) selects it and is not asked"),
+        "{own}"
+    );
+    assert!(own.contains("note: red/client may not ask cluster DNS"), "{own}");
+}
+
+#[test]
+fn the_map_comes_with_what_is_odd_about_the_policies() {
+    let map = ran(&mut watertight(["predict", TENANTS]));
+    map.ends(0).complains("NetworkPolicy red/wbe (tests/cli/tenants.yaml:57) selects no pod: it wants app=wbe");
+}

@@ -7,7 +7,7 @@ use super::load::{self, Given};
 use super::terminal::Screens;
 use crate::event::ExitCode;
 use crate::inventory::Inventory;
-use crate::plan::{Check, Plan, Selection};
+use crate::plan::{Check, Plan, Selection, policies_that_select_nothing};
 use crate::policy::{ConnectionMap, InvalidPolicy, Predictor, Who};
 use crate::source::Sources;
 use clap::{Args, ValueEnum};
@@ -93,6 +93,9 @@ fn inventory(args: &PredictArgs, paths: &[String], screens: &Screens) -> Result<
 
 fn map(inventory: &Inventory, screens: &Screens) -> Result<ConnectionMap, ExitCode> {
     load::note_caveats(inventory, screens);
+    for note in policies_that_select_nothing(inventory) {
+        screens.note(&note);
+    }
     Ok(Predictor::new(inventory).map_err(|error| invalid(&error, screens))?.map())
 }
 

@@ -40,9 +40,14 @@ fn a_missing_port_a_missing_label_and_a_wrong_namespace_are_named() {
         walk.sides[1].policies[0].rules[0].peer.text,
         "pods with app=web in namespaces with team=a: the pod has app=api, not app=web"
     );
+    // Another value is another pod: a rule of its own comes first.
+    let texts: Vec<&str> = walk.changes.iter().map(|change| change.text.as_str()).collect();
     assert_eq!(
-        first(&walk),
-        "change the label app=api of pod shop/api to web, so that rule 1 of NetworkPolicy data/p0 (p0.yaml:1) means it"
+        texts,
+        [
+            "add a rule to ingress of NetworkPolicy data/p0 (p0.yaml:1): from pods with app=api of namespace shop on port 5433",
+            "change the label app=api of pod shop/api to web, so that rule 1 of NetworkPolicy data/p0 (p0.yaml:1) means it"
+        ]
     );
     let walk = of(&inventory, "data/web", "data/db", 5433);
     assert!(walk.sides[1].policies[0].rules[0].peer.text.contains("namespace data has team=b, not team=a"));
@@ -67,6 +72,65 @@ fn a_policy_that_nearly_selects_is_the_first_suspect_of_a_leak() {
     assert_eq!(
         first(&walk),
         "NetworkPolicy data/p0 (p0.yaml:1) selects app=postgres and pod data/db has app=db: make the two the same"
+    );
+}
+
+#[test]
+fn a_slip_is_told_apart_from_a_policy_for_other_pods() {
+    let select = |app: &str| ("data", json!({ "podSelector": { "matchLabels": { "app": app } }, "ingress": [{}] }));
+    let from = |app: &str| json!([{ "from": [{ "namespaceSelector": {}, "podSelector": { "matchLabels": { "app": app } } }] }]);
+    // data/web has app=web: the policy is for it, and no slip of whoever wrote data/db.
+    let inventory = with(&[select("web"), ("data", json!({ "podSelector": { "matchLabels": { "app": "db" } } }))]);
+    let walk = of(&inventory, "shop/web", "data/db", 5432);
+    assert_eq!(walk.sides[1].policies.len(), 1, "{walk:#?}");
+    assert!(walk.changes.iter().all(|change| !change.text.contains("make the two the same")), "{walk:#?}");
+    // A label that is nearly right, and one that is missing, are put right first.
+    let nearly = db(&json!({ "ingress": from("webb") }));
+    let walk = of(&nearly, "shop/web", "data/db", 5432);
+    assert!(first(&walk).starts_with("change the label app=web of pod shop/web to webb"), "{walk:#?}");
+    let tier = db(
+        &json!({ "ingress": [{ "from": [{ "namespaceSelector": {}, "podSelector": { "matchLabels": { "role": "client" } } }] }] }),
+    );
+    let walk = of(&tier, "shop/web", "data/db", 5432);
+    assert!(first(&walk).starts_with("give pod shop/web the label role=client"), "{walk:#?}");
+    // What only must not be there was put there by somebody.
+    let excluded = json!([{ "from": [{ "namespaceSelector": {}, "podSelector": { "matchExpressions": [{ "key": "app", "operator": "DoesNotExist" }] } }] }]);
+    let walk = of(&db(&json!({ "ingress": excluded })), "shop/web", "data/db", 5432);
+    assert!(first(&walk).starts_with("add a rule to ingress"), "{walk:#?}");
+    let peer = &walk.sides[1].policies[0].rules[0].peer;
+    assert_eq!(peer.text, "pods with no label app in any namespace: the pod has the label app, which is excluded");
+}
+
+#[test]
+fn a_policy_that_is_not_asked_says_why() {
+    let deny = |tier: &str, action: &str| json!({ "tier": tier, "priority": 1, "subject": { "namespaces": {} }, "ingress": [{ "action": action, "from": [{ "namespaces": {} }] }] });
+    let why = |policies: Vec<crate::inventory::ClusterPolicy>, own: &[(&str, Value)]| {
+        let walk = of(&Inventory { cluster_policies: policies, ..with(own) }, "shop/web", "data/db", 5432);
+        let steps = walk.sides[1].policies.iter();
+        steps.map(|step| (step.policy.name.clone(), step.not_asked.clone())).collect::<Vec<_>>()
+    };
+    let own = [("data", json!({ "ingress": [{}] }))];
+    let decided = Some("rule 1 of ClusterNetworkPolicy a has decided".to_owned());
+    let policies = vec![cluster("a", &deny("Admin", "Deny")), cluster("b", &deny("Baseline", "Deny"))];
+    assert_eq!(
+        why(policies, &own),
+        [("a".to_owned(), None), ("p0".to_owned(), decided.clone()), ("b".to_owned(), decided)]
+    );
+    let policies = vec![
+        cluster("a", &deny("Admin", "Pass")),
+        cluster("late", &deny("Admin", "Deny")),
+        cluster("b", &deny("Baseline", "Deny")),
+    ];
+    let passed = "rule 1 of ClusterNetworkPolicy a has passed the rest of this tier by".to_owned();
+    let isolated = "Baseline is for pods that no NetworkPolicy isolates".to_owned();
+    assert_eq!(
+        why(policies, &own),
+        [
+            ("a".to_owned(), None),
+            ("late".to_owned(), Some(passed)),
+            ("p0".to_owned(), None),
+            ("b".to_owned(), Some(isolated))
+        ]
     );
 }
 
@@ -148,7 +212,10 @@ fn the_name_of_a_namespace_is_no_label_to_change() {
     let inventory = db(&json!({ "ingress": [{ "from": from }] }));
     let walk = of(&inventory, "shop/web", "data/db", 5432);
     assert!(walk.changes.iter().all(|change| !change.text.contains("change the label")), "{walk:#?}");
-    assert!(first(&walk).starts_with("add from pods with app=web"), "{walk:#?}");
+    assert_eq!(
+        first(&walk),
+        "add pods with app=web, tier=front of namespace shop to the peers of rule 1 of NetworkPolicy data/p0 (p0.yaml:1)"
+    );
 }
 
 #[test]

@@ -20,7 +20,9 @@ use crate::backend::{Arrival, Backend, Change, Record, Records};
 use crate::event::{CheckRef, CheckResult, Outcome, RunEvent, RunInfo, Summary, check_ref, check_refs, check_result};
 use crate::inventory::{PolicyState, Surroundings, changed_policies};
 use crate::plan::{Check, FlowId, Plan, REQUEST_DEADLINE, Schedule, Waits, floor, longest};
-use crate::verdict::{EnforcerRecord, FlowVerdict, Judge, Judgement, Reading, Reason, Refusal, Verdict, waits_needed};
+use crate::verdict::{
+    EnforcerRecord, FlowResult, FlowVerdict, Judge, Judgement, Reading, Reason, Refusal, Verdict, waits_needed,
+};
 use crate::wire::{How, Stage};
 use end::End;
 use renewal::Noticed;
@@ -401,9 +403,10 @@ impl Run<'_> {
         slow
     }
 
-    /// The denied flows of a check whose silence was not waited for long enough.
+    /// The denied flows of a check whose silence was not waited for long enough, and that another probe can try.
     fn too_slow(&self, check: &Check, judgement: &Judgement) -> Vec<(FlowId, Waits)> {
-        let flows = judgement.flows.iter().filter(|flow| match &flow.verdict {
+        let is_inside = |flow: &FlowResult| self.plan.inside.contains(&self.plan.flow(flow.flow).probe);
+        let flows = judgement.flows.iter().filter(|flow| !is_inside(flow)).filter(|flow| match &flow.verdict {
             FlowVerdict::Unproven(unproven) => unproven.reason == Reason::DeadlineTooShort,
             FlowVerdict::Denied(_) | FlowVerdict::Allowed(_) | FlowVerdict::Violated(_) | FlowVerdict::LeftOut(_) => {
                 false

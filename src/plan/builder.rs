@@ -18,9 +18,9 @@ use std::time::Duration;
 /// Flows of one probe; what remains of the wire's limit is for what a probe tries again when the plan is renewed.
 const MAX_FLOWS: usize = wire::MAX_FLOWS - 16;
 
-/// How long a handshake from within a pod is waited for at the least: until after the second retransmission of its SYN (RFC
-/// 6298: after 1 and 3 s). No second probe can be had there that waits longer once a control shows to be slow.
-const INSIDE_WAIT: Duration = Duration::from_secs(4);
+/// How long a handshake from within a pod is waited for at the least, so that controls may take up to a tenth of it: no second
+/// probe can be had there that waits longer once one shows to be slow.
+const INSIDE_WAIT: Duration = Duration::from_secs(6);
 
 /// Probes and flows are added as they are needed and never twice.
 #[derive(Debug, Default)]

@@ -126,7 +126,7 @@ fn what_is_sent_from_within_a_pod_is_no_clones() {
     assert!(pods_of(&plan, &plan.created).is_disjoint(&pods_of(&plan, &plan.inside)));
     assert!(pods_of(&plan, &plan.created).contains("a"));
     for flow in &plan.flows {
-        let waits = if plan.inside.contains(&flow.probe) { Duration::from_secs(4) } else { Duration::ZERO };
+        let waits = if plan.inside.contains(&flow.probe) { Duration::from_secs(6) } else { Duration::ZERO };
         assert_eq!(flow.waits.connect, waits, "{flow:?}");
     }
     let schedule = Schedule { run: "r".into(), seed: 1, trust: vec![], beat: Duration::from_secs(1) };

@@ -20,7 +20,7 @@
 //! - Where a whole cluster may not be read, the namespaces that suites name are; what other namespaces hold is unknown,
 //!   cluster DNS included, and a change of a namespace's labels is not noticed.
 //! - A probe within a workload's pod (`source: ephemeral`) is one container for each pod and run: what would need a second
-//!   one, since a control turned out to be slow or there are more flows than one probe takes, is unproven. Where its node
+//!   one, since pods changed during the run or there are more flows than one probe takes, is unproven. Where its node
 //!   cannot reach it, it goes on until its time is over, some minutes after the run.
 //! - Of policies those of Kubernetes are watched (NetworkPolicy, ClusterNetworkPolicy v1alpha2): that another vendor's kind
 //!   changes during a run is not noticed.

@@ -6,8 +6,9 @@ use crate::backend::kube::preflight::{Risk, Severity};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
-/// Says in a run what stops it, and in one line what does not. Gives whether anything stops it.
+/// Says in a run what stops it or is left out of it, and in one line what does neither. Gives whether anything stops it.
 pub(super) fn stops(foreseen: &Foreseen, screens: &Screens) -> bool {
+    let stops = foreseen.findings.stop_the_run();
     let (refusals, warnings): (Vec<_>, Vec<_>) =
         grouped(&foreseen.findings.risks).into_iter().partition(|group| group.first.severity == Severity::Refuse);
     if !warnings.is_empty() {
@@ -16,12 +17,13 @@ pub(super) fn stops(foreseen: &Foreseen, screens: &Screens) -> bool {
         screens.note(&format!("preflight warns of {}: `watertight plan` says more", codes.join(", ")));
     }
     for group in &refusals {
-        screens.error(&format!("refused by preflight: {}\n  way out: {}", group.sentence(), group.first.way_out));
+        let what = if stops { "refused by preflight" } else { "left out by preflight" };
+        screens.error(&format!("{what}: {}\n  way out: {}", group.sentence(), group.first.way_out));
     }
     if let Some(role) = &foreseen.findings.role {
         screens.error(&format!("rights are missing; this grants them (kubectl apply -f -):\n\n{role}"));
     }
-    !refusals.is_empty()
+    stops
 }
 
 /// Writes what would be created, and everything that speaks against it.

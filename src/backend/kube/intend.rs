@@ -6,6 +6,7 @@ use super::launch::{Place, pod_of};
 use super::preflight::{self, Allowances, Entering, Findings, Intended, Neighbours, PolicyObject};
 use super::probe_pod::Wanted;
 use super::{Kube, names};
+use crate::backend::Launch;
 use crate::plan::{Plan, ProbeId, Vantage};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use std::collections::BTreeSet;
@@ -31,12 +32,42 @@ impl Kube {
         read: &BTreeSet<String>,
         allowances: Allowances,
     ) -> Result<Foreseen, Error> {
-        let intended = intended(&self.place, plan);
-        let enterings = enterings(&self.place, plan);
+        let prospects = prospects(plan);
         let user = self.operator().await;
+        let (findings, creations) = self.judge(&prospects, read, user.as_deref(), allowances).await?;
+        let runner = plan.probes.contains(&Vantage::Runner);
+        let runner = runner.then(|| "a process of this machine: the runner's own probe".to_owned());
+        self.allowances = allowances;
+        Ok(Foreseen { creations: creations.into_iter().chain(runner).collect(), findings })
+    }
+
+    /// Judges probes that came with what changed during the run, as all others were before it. What cannot be judged is
+    /// not launched.
+    pub(super) async fn judge_later(&mut self, launches: &[Launch]) {
+        let new = launches.iter().filter(|launch| !self.judged.contains(&launch.probe));
+        let prospects: Vec<Prospect<'_>> = new.map(Prospect::from).collect();
+        if prospects.is_empty() {
+            return;
+        }
+        let allowances = self.allowances;
+        if let Err(error) = self.judge(&prospects, &BTreeSet::new(), None, allowances).await {
+            let why = format!("what it would disturb is not known: failed to {error}");
+            self.refused.extend(prospects.iter().map(|prospect| (prospect.probe, why.clone())));
+        }
+    }
+
+    /// What speaks against probes, and what would be created. Remembers whom not to launch.
+    async fn judge(
+        &mut self,
+        prospects: &[Prospect<'_>],
+        read: &BTreeSet<String>,
+        user: Option<&str>,
+        allowances: Allowances,
+    ) -> Result<(Findings, Vec<String>), Error> {
+        let (beside, intended): (Vec<ProbeId>, Vec<Intended>) = intended(&self.place, prospects).into_iter().unzip();
+        let (within, enterings): (Vec<ProbeId>, Vec<Entering>) = enterings(&self.place, prospects).into_iter().unzip();
         let known = neighbours(&self.place);
-        let asked =
-            preflight::look(&self.place.client, &intended, &enterings, known, read, user.as_deref(), allowances);
+        let asked = preflight::look(&self.place.client, &intended, &enterings, known, read, user, allowances);
         let Ok(findings) = tokio::time::timeout(self.place.patience, asked).await else {
             return Err(Error::Silent {
                 doing: "look at what probes would disturb".into(),
@@ -44,13 +75,49 @@ impl Kube {
             });
         };
         let findings = findings.map_err(|source| Error::api("look at what probes would disturb", source))?;
-        Ok(Foreseen { creations: creations(&self.place, plan, &intended, &enterings), findings })
+        self.judged.extend(beside.iter().chain(&within));
+        let pods = intended.iter().map(|it| &it.pod).chain(enterings.iter().map(|it| &it.pod));
+        let refused = beside.iter().chain(&within).zip(pods).filter_map(|(probe, pod)| {
+            let why = findings.refused.get(&preflight::full_name(pod))?;
+            Some((*probe, format!("preflight refuses it: {why}")))
+        });
+        self.refused.extend(refused);
+        let creations = creations(&self.place, &intended, &enterings);
+        Ok((findings, creations))
     }
 }
 
-/// The pods of a plan, with plans of their own left out: those are long, and change nothing here.
-fn intended(place: &Place, plan: &Plan) -> Vec<Intended> {
-    let deciding = deciding(plan);
+/// A probe to be launched, as far as it is judged: with its plan left out, which is long and changes nothing here.
+struct Prospect<'a> {
+    probe: ProbeId,
+    vantage: &'a Vantage,
+    inside: bool,
+    /// Whether a check needs it; others only strengthen proofs.
+    needed: bool,
+}
+
+impl<'a> From<&'a Launch> for Prospect<'a> {
+    fn from(launch: &'a Launch) -> Self {
+        Self { probe: launch.probe, vantage: &launch.vantage, inside: launch.inside, needed: true }
+    }
+}
+
+/// All probes of a plan.
+fn prospects(plan: &Plan) -> Vec<Prospect<'_>> {
+    let deciding: BTreeSet<ProbeId> =
+        plan.checks.iter().flat_map(|check| &check.flows).map(|flow| plan.flow(*flow).probe).collect();
+    let numbered = plan.probes.iter().zip((0..).map(ProbeId));
+    let prospect = |(vantage, probe)| Prospect {
+        probe,
+        vantage,
+        inside: plan.inside.contains(&probe),
+        needed: deciding.contains(&probe),
+    };
+    numbered.map(prospect).collect()
+}
+
+/// Those that are pods of our own.
+fn intended(place: &Place, prospects: &[Prospect<'_>]) -> Vec<(ProbeId, Intended)> {
     let owner = OwnerReference {
         api_version: "batch/v1".into(),
         kind: "Job".into(),
@@ -59,39 +126,30 @@ fn intended(place: &Place, plan: &Plan) -> Vec<Intended> {
         controller: Some(false),
         block_owner_deletion: Some(false),
     };
-    let numbered = plan.probes.iter().zip(0..);
-    numbered
-        .filter(|(_, number)| !plan.inside.contains(&ProbeId(*number)))
-        .filter_map(|(vantage, number)| {
-            let probe = ProbeId(number);
-            let pod = pod_of(place, vantage, &Wanted { probe, owner: owner.clone(), environment: &[] }).ok()?;
-            let originals = match vantage {
-                Vantage::Pod { namespace, name, .. } => {
-                    place.shared.store().pod(namespace, name).map(|pod| pod.as_ref().clone()).into_iter().collect()
-                }
-                Vantage::Node { .. } | Vantage::Witness { .. } | Vantage::Runner => Vec::new(),
-            };
-            Some(Intended { pod, originals, needed: deciding.contains(&probe) })
-        })
-        .collect()
+    let of = |prospect: &Prospect<'_>| {
+        let Prospect { probe, vantage, needed, .. } = *prospect;
+        let pod = pod_of(place, vantage, &Wanted { probe, owner: owner.clone(), environment: &[] }).ok()?;
+        let originals = match vantage {
+            Vantage::Pod { namespace, name, .. } => {
+                place.shared.store().pod(namespace, name).map(|pod| pod.as_ref().clone()).into_iter().collect()
+            }
+            Vantage::Node { .. } | Vantage::Witness { .. } | Vantage::Runner => Vec::new(),
+        };
+        Some((probe, Intended { pod, originals, needed }))
+    };
+    prospects.iter().filter(|prospect| !prospect.inside).filter_map(of).collect()
 }
 
-/// The probes that checks need; the others only strengthen proofs.
-fn deciding(plan: &Plan) -> BTreeSet<ProbeId> {
-    plan.checks.iter().flat_map(|check| &check.flows).map(|flow| plan.flow(*flow).probe).collect()
-}
-
-/// The pods that get a probe within, without its plan.
-fn enterings(place: &Place, plan: &Plan) -> Vec<Entering> {
-    let deciding = deciding(plan);
+/// The pods of the user's that get one within.
+fn enterings(place: &Place, prospects: &[Prospect<'_>]) -> Vec<(ProbeId, Entering)> {
     let store = place.shared.store();
-    let of = |probe: &ProbeId| {
-        let Vantage::Pod { namespace, name, .. } = plan.vantage(*probe) else { return None };
+    let of = |prospect: &Prospect<'_>| {
+        let Vantage::Pod { namespace, name, .. } = prospect.vantage else { return None };
         let pod = store.pod(namespace, name)?.as_ref().clone();
         let alone = inside::alone(&pod, &place.common, &[]);
-        Some(Entering { pod, alone, needed: deciding.contains(probe) })
+        Some((prospect.probe, Entering { pod, alone, needed: prospect.needed }))
     };
-    plan.inside.iter().filter_map(of).collect()
+    prospects.iter().filter(|prospect| prospect.inside).filter_map(of).collect()
 }
 
 /// What the watches know already.
@@ -113,7 +171,7 @@ fn neighbours(place: &Place) -> Neighbours {
     }
 }
 
-fn creations(place: &Place, plan: &Plan, intended: &[Intended], enterings: &[Entering]) -> Vec<String> {
+fn creations(place: &Place, intended: &[Intended], enterings: &[Entering]) -> Vec<String> {
     let namespaces: BTreeSet<&str> = intended.iter().filter_map(|it| it.pod.metadata.namespace.as_deref()).collect();
     let owner = names::owner(&place.common.run);
     let jobs = namespaces.into_iter().map(|namespace| {
@@ -125,12 +183,10 @@ fn creations(place: &Place, plan: &Plan, intended: &[Intended], enterings: &[Ent
         let source = meta.annotations.as_ref().and_then(|all| all.get(names::SOURCE)).map_or("?", String::as_str);
         format!("{namespace}/Pod/{name}: as {source}")
     });
-    let runner = plan.probes.contains(&Vantage::Runner);
-    let runner = runner.then(|| "a process of this machine: the runner's own probe".to_owned());
     let within = enterings.iter().map(|it| {
         let meta = &it.pod.metadata;
         let (namespace, name) = (meta.namespace.as_deref().unwrap_or("?"), meta.name.as_deref().unwrap_or("?"));
         format!("{namespace}/Pod/{name}: an ephemeral container, which stays there until the pod is deleted")
     });
-    jobs.chain(pods).chain(within).chain(runner).collect()
+    jobs.chain(pods).chain(within).collect()
 }

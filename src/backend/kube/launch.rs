@@ -422,7 +422,7 @@ async fn follow(place: Place, made: Made, reading: Reading, created: Arc<Created
 }
 
 /// Reports a probe that did not start.
-async fn not_started(place: &Place, probe: ProbeId, why: String, lines: &mpsc::Sender<Arrival>) {
+pub(super) async fn not_started(place: &Place, probe: ProbeId, why: String, lines: &mpsc::Sender<Arrival>) {
     // Nobody reads any more: then nobody wants to know.
     let _ = lines.send(Arrival { probe, at: place.shared.now(), line: Err(ProbeFault::NotStarted(why)) }).await;
 }

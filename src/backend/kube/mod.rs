@@ -55,12 +55,14 @@ mod watches;
 
 use super::{Arrival, Backend, Change, Launch, Records, Unseen};
 use crate::inventory::{Inventory, PolicyState, Surroundings, observe, spec_digest};
+use crate::plan::ProbeId;
 use ::kube::Api;
 use ::kube::api::PostParams;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use launch::{Launched, Place};
 use objects::Shared;
+use preflight::Allowances;
 use probe_pod::Common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -104,6 +106,11 @@ pub struct Kube {
     server: String,
     watches: Watches,
     launched: Launched,
+    /// The probes that preflight has judged.
+    judged: BTreeSet<ProbeId>,
+    /// Those that it refused, and why: they are never created.
+    refused: BTreeMap<ProbeId, String>,
+    allowances: Allowances,
     /// What was launched and removed before the run.
     earlier: Vec<JoinHandle<Vec<Error>>>,
     changes: Option<mpsc::Receiver<Change>>,
@@ -149,6 +156,9 @@ impl Kube {
             server: connection.server,
             watches,
             launched: Launched::default(),
+            judged: BTreeSet::new(),
+            refused: BTreeMap::new(),
+            allowances: Allowances::default(),
             earlier: Vec::new(),
             changes: Some(changes),
             started,
@@ -287,6 +297,12 @@ impl Backend for Kube {
     async fn launch(&mut self, probes: Vec<Launch>, lines: mpsc::Sender<Arrival>) -> Result<(), Error> {
         let longest = probes.iter().map(|launch| launch.plan.ttl_ms).max().unwrap_or_default();
         self.place.common.deadline = Duration::from_millis(longest) + STARTUP;
+        self.judge_later(&probes).await;
+        let (refused, probes): (Vec<Launch>, Vec<Launch>) =
+            probes.into_iter().partition(|launch| self.refused.contains_key(&launch.probe));
+        for Launch { probe, .. } in refused {
+            launch::not_started(&self.place, probe, self.refused[&probe].clone(), &lines).await;
+        }
         self.launched.launch(&self.place, probes, &lines).await
     }
 

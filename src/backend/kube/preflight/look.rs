@@ -7,7 +7,8 @@ use super::dry_run::{Answer, Refusal};
 use super::rights::{self, Right};
 use super::risk::full_name;
 use super::{
-    Allowances, Candidate, Code, Entering, Neighbours, Risk, Severity, dry_run_risks, entering, object_name, risks,
+    Allowances, Candidate, Code, Entering, Findings, Neighbours, Risk, Severity, dry_run_risks, entering, object_name,
+    risks,
 };
 use crate::backend::kube::inside;
 use futures::{StreamExt, future, stream};
@@ -37,24 +38,8 @@ pub struct Intended {
     pub needed: bool,
 }
 
-/// What preflight found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Findings {
-    /// Everything that speaks against the run, refusals first.
-    pub risks: Vec<Risk>,
-    /// The Role to paste where rights are missing.
-    pub role: Option<String>,
-}
-
-impl Findings {
-    /// What stops the run.
-    pub fn refusals(&self) -> impl Iterator<Item = &Risk> {
-        self.risks.iter().filter(|risk| risk.severity == Severity::Refuse)
-    }
-}
-
-/// Asks everything, and judges it. `enterings` are the pods that get a probe within. `known` is what the caller watches already: Services, policies, namespaces, nodes.
-/// `read` are the namespaces that suites name.
+/// Asks everything, and judges it. `enterings` are the pods that get a probe within; `known` is what the caller watches
+/// already: Services, policies, namespaces, nodes; `read` are the namespaces that suites name.
 ///
 /// # Errors
 /// When the API server cannot be asked at all. What it refuses is a finding.
@@ -88,10 +73,14 @@ pub async fn look(
         .filter(|risk| matches!(risk.code, Code::Quota | Code::QuotaDemands | Code::LimitRange | Code::PodSecurity))
         .filter_map(|risk| risk.pod.clone())
         .collect();
-    for (candidate, answer) in &answers {
-        let answered = dry_run_risks(candidate, answer);
+    for (alike, answer) in &answers {
+        let Some(candidate) = alike.first() else { continue };
+        let answered = dry_run_risks(candidate, answer).into_iter().flat_map(|risk| {
+            let of = |candidate: &&Candidate<'_>| Risk { pod: Some(full_name(candidate.pod)), ..risk.clone() };
+            alike.iter().map(of).collect::<Vec<_>>()
+        });
         // The same refusal in the API server's words adds nothing to the one that names object and way out.
-        found.extend(answered.into_iter().filter(|risk| {
+        found.extend(answered.filter(|risk| {
             let denied = risk.code == Code::AdmissionDenied;
             let said = risk.pod.as_ref().is_some_and(|pod| refused_already.contains(pod));
             // Without the right to create, the dry run says only that.
@@ -104,18 +93,9 @@ pub async fn look(
         let for_want_of_rights = |risk: &Risk| !missing.is_empty() && risk.reason.contains("cannot patch");
         found.extend(answered.into_iter().filter(|risk| !for_want_of_rights(risk)));
     }
-    let created = intended.iter().map(|it| (it.needed, &it.pod));
-    let entered = enterings.iter().map(|(it, _)| (it.needed, &it.pod));
-    let optional: BTreeSet<String> =
-        created.chain(entered).filter(|(needed, _)| !needed).map(|(_, pod)| full_name(pod)).collect();
-    for risk in &mut found {
-        if risk.pod.as_ref().is_some_and(|pod| optional.contains(pod)) && risk.severity == Severity::Refuse {
-            risk.severity = Severity::Warn;
-            risk.way_out = "no check needs this probe: the run does without it".into();
-        }
-    }
-    found.sort_by_key(|risk| risk.severity);
-    Ok(Findings { risks: found, role })
+    let created = intended.iter().map(|it| (full_name(&it.pod), it.needed));
+    let entered = enterings.iter().map(|(it, _)| (full_name(&it.pod), it.needed));
+    Ok(Findings::of(found, &created.chain(entered).collect(), role))
 }
 
 fn missing_rights_by_namespace(missing: &[Right]) -> Vec<Risk> {
@@ -279,18 +259,19 @@ where
     }
 }
 
-/// The answers to one dry run for each shape of pod, each with the first pod that has it.
+/// The answers to one dry run for each shape of pod, each with the pods that have it.
 async fn dry_runs<'a>(
     client: &Client,
-    candidates: &[Candidate<'a>],
-) -> Result<Vec<(Candidate<'a>, Answer)>, kube::Error> {
-    let mut shapes: BTreeMap<String, &Candidate<'a>> = BTreeMap::new();
+    candidates: &'a [Candidate<'a>],
+) -> Result<Vec<(Vec<&'a Candidate<'a>>, Answer)>, kube::Error> {
+    let mut shapes: BTreeMap<String, Vec<&Candidate<'a>>> = BTreeMap::new();
     for candidate in candidates {
-        shapes.entry(shape(candidate.pod)).or_insert(candidate);
+        shapes.entry(shape(candidate.pod)).or_default().push(candidate);
     }
-    let runs = shapes
-        .into_values()
-        .map(|candidate| async move { Ok((candidate.clone(), dry_run(client, candidate.pod).await?)) });
+    let runs = shapes.into_values().map(|alike| async move {
+        let answer = dry_run(client, alike[0].pod).await?;
+        Ok((alike, answer))
+    });
     let answers: Vec<Result<_, kube::Error>> = stream::iter(runs).buffered(AT_ONCE).collect().await;
     answers.into_iter().collect()
 }

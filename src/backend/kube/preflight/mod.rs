@@ -20,6 +20,7 @@ mod autoscaler;
 mod budget;
 mod dry_run;
 mod entering;
+mod findings;
 mod image;
 mod look;
 mod placement;
@@ -40,7 +41,9 @@ mod tests;
 pub(super) use dry_run::objection;
 pub use dry_run::{Answer, Refusal};
 pub use entering::Entering;
-pub use look::{Findings, Intended, look};
+pub use findings::Findings;
+pub use look::{Intended, look};
+pub(super) use risk::full_name;
 pub use risk::{Code, Risk, Severity};
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};

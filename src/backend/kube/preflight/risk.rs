@@ -144,6 +144,12 @@ impl Code {
         Self::Stays,
     ];
 
+    /// Whether it speaks against the run as a whole: what is missing or used up is so for all probes of a namespace. Others
+    /// speak against one source, and the run does without that.
+    pub fn is_of_the_run(self) -> bool {
+        matches!(self, Self::Quota | Self::QuotaDemands | Self::Permission | Self::DryRunFailed)
+    }
+
     /// As it is shown.
     pub fn name(self) -> &'static str {
         match self {
@@ -208,7 +214,7 @@ impl Finding<'_> {
 }
 
 /// `namespace/name` of a pod, with a name that the API server would complete as it is sent.
-pub(super) fn full_name(pod: &k8s_openapi::api::core::v1::Pod) -> String {
+pub(in super::super) fn full_name(pod: &k8s_openapi::api::core::v1::Pod) -> String {
     let name = pod.metadata.name.as_deref().or(pod.metadata.generate_name.as_deref()).unwrap_or("?");
     format!("{}/{name}", super::namespace_of(pod))
 }

@@ -258,6 +258,9 @@ impl Fold {
                 self.evidence.probes[index].stopped = true;
                 Ok(())
             }
+            Body::Bye { reason } if reason == "term" => Err(ProbeFailure::Ended(
+                "the probe was told to end by somebody else: deleted, evicted or preempted".into(),
+            )),
             Body::Bye { reason } => Err(ProbeFailure::Ended(format!("the probe ended by itself: {reason}"))),
         }
     }

@@ -96,9 +96,9 @@ pub(super) fn startup(case: Case<'_>, check: &Check, id: FlowId) -> Startup {
     if !within_grace(last) {
         return Startup::Opened;
     }
-    let changed = seen.restarts.as_ref().and_then(|restarts| restarts.changed);
-    let ended = case.moment(id, end).map_or(i64::MAX, |moment| moment.latest);
-    if changed.is_some_and(|changed| changed <= ended.saturating_add(NOTICE_US)) {
+    let Some((from, to)) = case.moment(id, first.start).zip(case.moment(id, end)) else { return Startup::Opened };
+    let meanwhile = from.earliest..=to.latest.saturating_add(NOTICE_US);
+    if seen.restarts.iter().flat_map(|restarts| &restarts.changes).any(|change| meanwhile.contains(change)) {
         return Startup::Changed;
     }
     if leak.blocked_since < leak.refutation() {

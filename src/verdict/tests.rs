@@ -1208,12 +1208,17 @@ fn startup_leak_with_gaps_is_one_once_a_leak_that_lasts_is_ruled_out() {
 #[test]
 fn what_a_policy_may_have_ended_is_no_startup_leak() {
     let changed = Cause::Changed(Disturbed::Policy("data".into(), "postgres".into()));
-    for (at, startup) in [(2_000_000, false), (4_400_000, false), (6_000_000, true)] {
+    for (at, startup) in [(50_000, true), (2_000_000, false), (4_400_000, false), (6_000_000, true)] {
         let mut scene = with_a_clone();
         vouched(&mut scene, 60_000);
+        if at < 100_000 {
+            scene.evidence.flows[DENIED.0 as usize].restart(at as u64, at, changed.clone());
+        }
         scene.every(OTHER, 0, 60_000, 500, &open()).every(DENIED, 100, 2_100, 500, &open());
         scene.every(DENIED, 2_600, 6_100, 500, &silence());
-        scene.evidence.flows[DENIED.0 as usize].restart(at as u64, at, changed.clone());
+        if at > 100_000 {
+            scene.evidence.flows[DENIED.0 as usize].restart(at as u64, at, changed.clone());
+        }
         scene.every(DENIED, 6_600, 58_000, 500, &silence());
         match scene.judge(0).flows[0].verdict.clone() {
             FlowVerdict::Unproven(unproven) => {

@@ -23,6 +23,9 @@ const MAX_ANSWERERS: usize = 8;
 /// Changes that are noticed within this time of each other are one, microseconds: a rollout touches several objects.
 const ONE_CHANGE_US: i64 = 1_000_000;
 
+/// Moments of changes kept of a flow: one that began anew more often is judged by that.
+const MAX_CHANGES: usize = 8;
+
 /// Why what was seen of a flow before a moment counts no longer for any proof.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
@@ -48,8 +51,8 @@ pub struct Restarts {
     pub count: u32,
     /// Why, the last time.
     pub cause: Cause,
-    /// When something relevant changed for the first time, microseconds of the run.
-    pub changed: Option<i64>,
+    /// When something relevant changed, as it was noticed, microseconds of the run: the first times only.
+    pub changes: Vec<i64>,
     /// When the last of them began, microseconds of the run.
     at: i64,
 }
@@ -230,13 +233,17 @@ impl FlowEvidence {
     /// that was noticed, by the run's clock.
     pub fn restart(&mut self, from: u64, at: i64, cause: Cause) {
         self.forget_until(from);
-        let changed = matches!(cause, Cause::Changed(_)).then_some(at);
-        let changed = self.restarts.as_ref().and_then(|known| known.changed).or(changed);
-        match &mut self.restarts {
-            Some(known) if at - known.at <= ONE_CHANGE_US => (known.cause, known.changed) = (cause, changed),
-            Some(known) => **known = Restarts { count: known.count + 1, cause, changed, at },
-            None => self.restarts = Some(Box::new(Restarts { count: 1, cause, changed, at })),
+        let known = self.restarts.get_or_insert_with(|| {
+            Box::new(Restarts { count: 0, cause: cause.clone(), changes: Vec::new(), at: i64::MIN })
+        });
+        if matches!(cause, Cause::Changed(_)) && known.changes.len() < MAX_CHANGES {
+            known.changes.push(at);
         }
+        let is_another = known.count == 0 || at - known.at > ONE_CHANGE_US;
+        if is_another {
+            (known.count, known.at) = (known.count + 1, at);
+        }
+        known.cause = cause;
     }
 
     /// As [`Self::restart`], for a pod at either end that was replaced, at the earliest at `since`: what opened between

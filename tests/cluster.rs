@@ -9,11 +9,14 @@
 
 mod cluster {
     pub(crate) mod cases;
+    pub(crate) mod changes;
     pub(crate) mod closed;
+    pub(crate) mod killed;
     pub(crate) mod outages;
     pub(crate) mod predicted;
     pub(crate) mod run;
     pub(crate) mod sweeps;
+    pub(crate) mod untouched;
     pub(crate) mod within;
     pub(crate) mod world;
 }

@@ -1,8 +1,8 @@
 //! What the shop must come to in a cluster, as it is and broken in each way that a cluster can be broken.
 
-use super::run::{Said, TRIES, clean, shop, started};
+use super::run::{Said, TRIES, clean, running_probes, shop, started};
 use super::world::{apply, control, kubectl, put, until};
-use super::{closed, outages, predicted, sweeps, within};
+use super::{changes, closed, killed, outages, predicted, sweeps, untouched, within};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ pub(crate) fn all() -> Vec<Case> {
     let case = |name, test| Case { name, test, needs_control: false };
     let with_control = |name, test| Case { name, test, needs_control: true };
     vec![
+        // First: the last but one looks for what is left of them.
+        case("runners_that_are_killed_tell_nothing_wrong", killed::tells_nothing_wrong),
         case("the_shop_is_proven_on_both_nodes_and_in_both_families", as_it_is),
         case("a_deleted_policy_is_a_leak", deleted_policy),
         case("a_second_and_wider_policy_is_a_leak", wider_policy),
@@ -27,9 +29,16 @@ pub(crate) fn all() -> Vec<Case> {
         case("a_probe_that_cannot_start_proves_nothing", image_missing),
         case("a_probe_that_is_killed_proves_nothing_more", probe_killed),
         case("what_a_killed_run_left_is_removed", killed_run),
+        case("a_policy_that_is_widened_in_the_middle_is_a_leak", changes::policy_widened),
+        case("a_source_that_is_relabelled_in_the_middle_is_not_proven_by_what_it_was", changes::source_relabelled),
+        case("a_probe_that_is_evicted_proves_nothing_more", changes::probe_evicted),
+        case("of_a_namespace_that_is_deleted_in_the_middle_nothing_is_proven", changes::namespaces_deleted),
+        case("a_source_without_any_egress_is_proven_though_its_start_leaks", changes::source_without_egress),
+        case("workloads_budgets_and_autoscalers_are_as_they_were_all_the_time", untouched::all_the_time),
         with_control("a_node_that_enforces_nothing_is_a_leak", enforcement_stopped),
         with_control("kubelet_and_containerd_that_restart_change_no_verdict", outages::kubelet_and_containerd),
         with_control("a_node_that_cannot_be_asked_any_more_proves_nothing", outages::kubelet_for_good),
+        case("what_killed_runners_made_is_gone_after_the_deadline", killed::is_gone_after_the_deadline),
         // Last: the scheduler takes half a minute to look for an API server that was away.
         with_control("an_api_server_that_restarts_changes_no_verdict", outages::api_server),
     ]
@@ -91,9 +100,11 @@ pub(crate) fn ours() -> String {
         "-A",
         "--no-headers",
         "-o",
-        "custom-columns=A:.metadata.annotations,N:.metadata.name",
+        "custom-columns=S:.metadata.namespace,A:.metadata.annotations,N:.metadata.name",
     ]);
-    all.lines().filter(|line| line.contains("watertight.dev/run")).collect::<Vec<_>>().join("\n")
+    // What killed runners left is looked for by a case of its own.
+    let is_ours = |line: &&str| line.contains("watertight.dev/run") && !line.starts_with(killed::NAMESPACE);
+    all.lines().filter(is_ours).collect::<Vec<_>>().join("\n")
 }
 
 fn as_it_is() {
@@ -260,11 +271,7 @@ fn interrupted() {
     put();
     let folder = tempfile::tempdir().unwrap();
     let mut child = started(folder.path());
-    until("its probes run", Duration::from_secs(60), || {
-        let pods =
-            kubectl(&["get", "pods", "-A", "--no-headers", "--field-selector=status.phase=Running", "-o", "name"]);
-        pods.lines().filter(|name| name.contains("/watertight-")).count() > 3
-    });
+    until("its probes run", Duration::from_secs(60), || running_probes().lines().count() > 3);
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), nix::sys::signal::Signal::SIGINT)
         .unwrap();
     let begun = std::time::Instant::now();

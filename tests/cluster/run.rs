@@ -1,6 +1,6 @@
 //! Runs of the built binary, and what they say.
 
-use super::world;
+use super::{killed, world};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
@@ -18,6 +18,8 @@ pub(crate) struct Said {
     pub(crate) images: Vec<String>,
     /// As what each flow of a check was sent.
     pub(crate) sent_as: Vec<String>,
+    /// The sources of each check's flows, by its name.
+    pub(crate) sources: BTreeMap<String, Vec<String>>,
     /// What it could not remove.
     pub(crate) leftovers: Vec<String>,
     /// Everything that people see.
@@ -93,6 +95,10 @@ pub(crate) fn suite(text: &str, arguments: &[&str]) -> Said {
         let name = word(check, "/name").unwrap();
         (name, (word(check, "/verdict").unwrap_or_default(), word(check, "/reason/code")))
     });
+    let of_flows =
+        |check: &Value| check["flows"].as_array().unwrap().iter().filter_map(|it| word(it, "/source")).collect();
+    let sources = report["checks"].as_array().unwrap().iter();
+    let sources = sources.map(|check| (word(check, "/name").unwrap(), of_flows(check))).collect();
     let flows = report["checks"].as_array().unwrap().iter().flat_map(|check| check["flows"].as_array().unwrap());
     let sent_as = flows.filter_map(|flow| word(flow, "/sentAs")).collect();
     let list = |pointer: &str| {
@@ -104,6 +110,7 @@ pub(crate) fn suite(text: &str, arguments: &[&str]) -> Said {
         predicted,
         images,
         sent_as,
+        sources,
         leftovers,
         code: output.status.code().unwrap_or(-1),
         verdicts: verdicts.collect(),
@@ -130,21 +137,40 @@ const IN_THE_MIDDLE: Duration = Duration::from_secs(5);
 pub(crate) fn running_probes() -> String {
     let columns = "custom-columns=:.metadata.namespace,:.metadata.name";
     let pods = ["get", "pods", "-A", "--no-headers", "--field-selector=status.phase=Running", "-o", columns];
-    let is_ours = |line: &&str| line.split_whitespace().nth(1).is_some_and(|name| name.starts_with("watertight-"));
+    let is_ours = |line: &&str| {
+        let name = line.split_whitespace().nth(1);
+        // What killed runners left goes on for a while.
+        name.is_some_and(|name| name.starts_with("watertight-")) && !line.starts_with(killed::NAMESPACE)
+    };
     world::kubectl(&pods).lines().filter(is_ours).collect::<Vec<_>>().join("\n")
 }
 
 /// A run of the shop's suite that goes on.
 pub(crate) fn started(folder: &std::path::Path) -> Child {
+    started_with(folder, &world::suite(), &[])
+}
+
+/// A run of a suite that goes on, with these arguments more.
+pub(crate) fn started_with(folder: &std::path::Path, text: &str, arguments: &[&str]) -> Child {
     let suite = folder.join("suite.yaml");
-    std::fs::write(&suite, world::suite()).unwrap();
+    std::fs::write(&suite, text).unwrap();
     Command::new(env!("CARGO_BIN_EXE_watertight"))
         .arg("run")
         .arg(&suite)
+        .args(arguments)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap()
+}
+
+/// What `watertight plan` says of a suite.
+pub(crate) fn plan(text: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let suite = folder.path().join("suite.yaml");
+    std::fs::write(&suite, text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_watertight")).arg("plan").arg(&suite).output().unwrap();
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// `watertight clean` with these arguments; its exit code and what it said.

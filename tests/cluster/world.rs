@@ -129,7 +129,8 @@ pub(crate) fn apply(manifest: &str) {
 
 /// Takes the world down.
 pub(crate) fn remove() {
-    let mut namespaces = vec!["wt-test-shop", "wt-test-data", super::closed::NAMESPACE];
+    let mut namespaces = vec!["wt-test-shop", "wt-test-data", super::closed::NAMESPACE, super::changes::MUTE];
+    namespaces.extend([super::killed::NAMESPACE, super::untouched::NAMESPACE]);
     namespaces.extend(super::predicted::NAMESPACES.map(|(name, _)| name));
     let arguments = ["delete", "namespace", "--ignore-not-found", "--timeout=120s"];
     kubectl(&[&arguments[..], &namespaces[..]].concat());

@@ -173,9 +173,8 @@ pub(crate) fn all_the_time() {
     };
     until("all controllers have looked at their objects", Duration::from_secs(90), settled);
 
-    let refused = run(&[]);
-    assert_eq!(refused.code, 5, "{}", refused.text);
-    assert!(refused.text.contains("--allow-hpa"), "{}", refused.text);
+    let refused = run(&["--only", "web -> bare"]);
+    assert!(matches!(refused.code, 4 | 5) && refused.text.contains("--allow-hpa"), "{}", refused.text);
 
     let planned = plan(SUITE);
     for told in ["an event would name the clone as a pod without a controller", "the clone in expectedPods"] {

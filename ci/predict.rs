@@ -6,7 +6,9 @@
 use k8s_openapi::api::networking::v1::NetworkPolicySpec;
 use std::io::Write;
 use std::time::Instant;
-use watertight::inventory::{ContainerPort, Inventory, Labels, Namespace, Pod, Policy, RuleOrigins};
+use watertight::inventory::{
+    ContainerPort, Inventory, Labels, Namespace, Pod, Policy, RuleOrigins, read_cluster_policy,
+};
 use watertight::model::{Port, Transport, WorkloadKind, WorkloadRef};
 use watertight::policy::Predictor;
 
@@ -69,6 +71,30 @@ fn world(workloads: usize) -> Inventory {
     inventory
 }
 
+/// Adds policies of the whole cluster, half of each tier: everybody is their subject, and each rule means some.
+fn add_cluster_policies(inventory: &mut Inventory, policies: usize, rules: usize) -> std::io::Result<()> {
+    for number in 0..policies {
+        let rule = |rule: usize, key: &str| {
+            let action = ["Accept", "Deny", "Pass"][(number + rule) % 3];
+            let team = serde_json::json!({ "namespaces": { "matchLabels": { "team": format!("t-{}", (number + rule) % 10) } } });
+            let port = 9_000 + (number * 31 + rule * 7) % 1_000;
+            let protocols =
+                serde_json::json!([{ "tcp": { "destinationPort": { "range": { "start": port, "end": port + 20 } } } }]);
+            serde_json::json!({ "action": action, key: [team], "protocols": protocols })
+        };
+        let spec = serde_json::json!({
+            "tier": if number % 2 == 0 { "Admin" } else { "Baseline" }, "priority": number,
+            "subject": { "namespaces": {} },
+            "ingress": (0..rules).map(|number| rule(number, "from")).collect::<Vec<_>>(),
+            "egress": (0..rules).map(|number| rule(number, "to")).collect::<Vec<_>>(),
+        });
+        let object = serde_json::json!({ "kind": "ClusterNetworkPolicy", "metadata": { "name": format!("c-{number}") }, "spec": spec });
+        let policy = read_cluster_policy(&object).map_err(|faults| std::io::Error::other(faults.join("; ")))?;
+        inventory.cluster_policies.push(policy);
+    }
+    Ok(())
+}
+
 /// The most memory that this process ever had, in megabytes (`VmHWM`, proc(5)).
 fn peak() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -107,11 +133,27 @@ fn main() -> std::io::Result<()> {
             ratio = (seconds / MOST_SECONDS).max(megabytes / MOST_MEGABYTES);
         }
     }
+    for workloads in [300, 1_000] {
+        let mut inventory = world(workloads);
+        add_cluster_policies(&mut inventory, 40, 20)?;
+        let started = Instant::now();
+        let open = Predictor::new(&inventory).map_err(std::io::Error::other)?.count_open_pairs();
+        let seconds = started.elapsed().as_secs_f64();
+        writeln!(
+            out,
+            "{workloads:>9}  {:>8} and 40 cluster-wide with 20 rules a direction: {seconds:.3} s, {open} pairs open",
+            inventory.policies.len()
+        )?;
+        if workloads == 1_000 {
+            ratio = ratio.max(seconds / MOST_SECONDS);
+        }
+    }
     writeln!(
         out,
         "\n1,000 workloads: {ratio:.2} of what they may take ({MOST_SECONDS} s, {MOST_MEGABYTES} MB).\n\
          Growth: each pair costs one look-up of the intersection of two sets of ports, so the time grows with the square of\n\
          the identities; reading policies grows with their number, and finding their peers with policies x identities / 64,\n\
-         by words of bits. Memory is four bytes for each pair, direction and family, and the policies."
+         by words of bits. A tier of cluster-wide policies costs its rules x identities, once for all that it selects alike.\n\
+         Memory is four bytes for each pair, direction and family, and the policies."
     )
 }

@@ -50,7 +50,7 @@ fn explained(args: &ExplainArgs, screens: &Screens) -> Result<ExitCode, ExitCode
     let stated = ["allowed", "denied"].iter().any(|word| flow.ends_with(word));
     let line = if stated { flow.to_owned() } else { format!("{flow} allowed") };
     let (plan, inventory) = planned(args, &line, &mut sources, screens)?;
-    load::note_caveats(&inventory, screens);
+    load::note_oddities(&inventory, screens);
     let explanations = explain_flows(&plan, &inventory).map_err(|error| invalid(&error, screens))?;
     if explanations.is_empty() {
         let absent = plan.checks.iter().find_map(|check| match &check.standing {

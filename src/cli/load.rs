@@ -92,11 +92,13 @@ pub(super) fn manifests(
     Ok(manifests)
 }
 
-/// What is not certain about the policies of the whole cluster. A plan tells it among its own notes.
-pub(super) fn note_caveats(inventory: &Inventory, screens: &Screens) {
+/// What is odd about policies: those that select nothing, and what is not certain about those of the whole cluster. A plan
+/// tells it among its own notes.
+pub(super) fn note_oddities(inventory: &Inventory, screens: &Screens) {
     // An invalid policy is told by whoever asks next.
-    for caveat in Explainer::new(inventory).iter().flat_map(Explainer::caveats) {
-        screens.note(&caveat);
+    let caveats = Explainer::new(inventory).map(|explainer| explainer.caveats()).unwrap_or_default();
+    for note in plan::policies_that_select_nothing(inventory).iter().chain(&caveats) {
+        screens.note(note);
     }
 }
 

@@ -70,6 +70,7 @@ fn text(
     can_be_outside: fn(IpAddr) -> bool,
     screens: &Screens,
 ) -> Result<String, ExitCode> {
+    load::note_oddities(inventory, screens);
     draft(inventory, environment, &args.name, can_be_outside).map_err(|error| {
         screens.error(&format!("failed to {error}"));
         ExitCode::Usage

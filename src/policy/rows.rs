@@ -3,7 +3,8 @@
 //! # How the cost grows
 //! A rule is a set of peers (bits) and a number for its set of ports. Rules with one set of ports are joined by words of
 //! bits before any pair is looked at, groups to which the same policies apply share a row, and sets of ports are joined
-//! once for each distinct pair of them. What is left for each pair of groups is one look-up.
+//! once for each distinct pair of them. What is left for each pair of groups is one look-up. A tier of cluster-wide
+//! policies, whose rules must be gone through in order, is calculated once for all groups that it selects alike.
 
 use super::bits::Bits;
 use super::ports::{PortSet, PortSets, SetId};
@@ -26,11 +27,21 @@ pub(super) struct Rows<'a> {
     applying: HashMap<Direction, Vec<Vec<u32>>>,
     /// Rows that are known: by family, direction, the halves that apply and what the names of ports mean there.
     known: HashMap<RowKey, Row>,
+    /// What tiers make of everything, by what they are asked: few tiers select many groups.
+    known_tiers: HashMap<RowKey, Rc<Decided>>,
     /// Whether families must be told apart.
     families_differ: bool,
 }
 
 type RowKey = (Family, Direction, Vec<u32>, Vec<ContainerPort>);
+
+/// What a tier makes of each peer's ports.
+struct Decided {
+    /// What it accepts.
+    accepted: Vec<SetId>,
+    /// What it leaves to the next tier.
+    onward: Vec<SetId>,
+}
 
 /// A half of a policy.
 struct Compiled {
@@ -67,7 +78,7 @@ impl<'a> Rows<'a> {
             }
             compiled.push(compile(half, &universe, &mut sets, families_differ));
         }
-        Self { universe, sets, compiled, applying, known: HashMap::new(), families_differ }
+        Self { universe, sets, compiled, applying, known: HashMap::new(), known_tiers: HashMap::new(), families_differ }
     }
 
     /// The halves that apply to each group, by their numbers among those in force.
@@ -128,24 +139,49 @@ impl<'a> Rows<'a> {
         let admin = of(self, |place| matches!(place, Place::Admin(_)));
         let policies = of(self, |place| place == Place::NetworkPolicy);
         let baseline = of(self, |place| matches!(place, Place::Baseline(_)));
-        let length = self.universe.length();
         // The tiers in turn: Admin; then the NetworkPolicies, whose word is final for the pods that they select; then
         // Baseline; and what nobody has decided is allowed (ClusterNetworkPolicySpec.tier).
-        let (mut accepted, onward) = self.tier(&admin, *family, *direction, named, vec![SetId::ALL; length]);
+        let first = self.first_tier(&admin, *family, *direction, named);
+        let mut allowed = first.accepted.clone();
         if policies.is_empty() {
-            let (more, undecided) = self.tier(&baseline, *family, *direction, named, onward);
-            for (entity, set) in accepted.iter_mut().enumerate() {
-                let late = self.sets.union(more[entity], undecided[entity]);
+            let last = if admin.is_empty() {
+                self.first_tier(&baseline, *family, *direction, named)
+            } else {
+                Rc::new(self.tier(&baseline, *family, *direction, named, first.onward.clone()))
+            };
+            for (entity, set) in allowed.iter_mut().enumerate() {
+                let late = self.sets.union(last.accepted[entity], last.onward[entity]);
                 *set = self.sets.union(*set, late);
             }
         } else {
             let admitted = self.admitted(&policies, *family, *direction, named);
-            for (entity, set) in accepted.iter_mut().enumerate() {
-                let admitted = self.sets.intersection(onward[entity], admitted[entity]);
+            for (entity, set) in allowed.iter_mut().enumerate() {
+                let admitted = self.sets.intersection(first.onward[entity], admitted[entity]);
                 *set = self.sets.union(*set, admitted);
             }
         }
-        accepted
+        allowed
+    }
+
+    /// A tier that is asked about every port of everyone. It is the same for all groups that it selects alike, unless
+    /// its rules have names of ports, which each subject reads in its own way.
+    fn first_tier(
+        &mut self,
+        halves: &[u32],
+        family: Family,
+        direction: Direction,
+        own: &[ContainerPort],
+    ) -> Rc<Decided> {
+        let has_names = halves.iter().any(|half| self.rules(*half).any(|rule| !rule.named.is_empty()));
+        let own = if has_names { own } else { &[] };
+        let key = (family, direction, halves.to_vec(), own.to_vec());
+        if let Some(known) = self.known_tiers.get(&key) {
+            return Rc::clone(known);
+        }
+        let everything = vec![SetId::ALL; self.universe.length()];
+        let decided = Rc::new(self.tier(halves, family, direction, own, everything));
+        self.known_tiers.insert(key, Rc::clone(&decided));
+        decided
     }
 
     /// What the NetworkPolicies admit: the union of all their rules, in whatever order.
@@ -217,7 +253,7 @@ impl<'a> Rows<'a> {
         direction: Direction,
         own: &[ContainerPort],
         start: Vec<SetId>,
-    ) -> (Vec<SetId>, Vec<SetId>) {
+    ) -> Decided {
         let mut undecided = start;
         let mut accepted = vec![SetId::NONE; undecided.len()];
         let mut passed = vec![SetId::NONE; undecided.len()];
@@ -247,7 +283,7 @@ impl<'a> Rows<'a> {
         for (peer, set) in undecided.iter_mut().enumerate() {
             *set = self.sets.union(*set, passed[peer]);
         }
-        (accepted, undecided)
+        Decided { accepted, onward: undecided }
     }
 }
 

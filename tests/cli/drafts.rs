@@ -55,6 +55,15 @@ fn a_draft_says_whose_word_a_line_is_and_what_is_guessed() {
 }
 
 #[test]
+fn a_draft_names_those_who_may_not_ask_for_names_and_what_nobody_knows() {
+    let drafted = ran(&mut watertight(["suite", "--from", "tests/cli/tenants.yaml"]));
+    drafted.ends(0).complains("this version does not know to[0].gateways");
+    let title =
+        "  # Endpoints that may not ask cluster DNS, so that they reach nobody by name:\n  #   red-client\n  #   web\n";
+    assert!(drafted.out.contains(title), "{}", drafted.out);
+}
+
+#[test]
 fn what_cannot_be_drafted_is_said_and_nothing_is_printed() {
     let files = Files::new();
     let broken = files.with("broken.yaml", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: { name: x, namespace: a }\nspec: { podSelector: {}, ingress: [{ ports: [{ port: 70000 }] }] }\n");

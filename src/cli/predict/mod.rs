@@ -7,7 +7,7 @@ use super::load::{self, Given};
 use super::terminal::Screens;
 use crate::event::ExitCode;
 use crate::inventory::Inventory;
-use crate::plan::{Check, Plan, Selection, policies_that_select_nothing};
+use crate::plan::{Check, Plan, Selection};
 use crate::policy::{ConnectionMap, InvalidPolicy, Predictor, Who};
 use crate::source::Sources;
 use clap::{Args, ValueEnum};
@@ -92,10 +92,7 @@ fn inventory(args: &PredictArgs, paths: &[String], screens: &Screens) -> Result<
 }
 
 fn map(inventory: &Inventory, screens: &Screens) -> Result<ConnectionMap, ExitCode> {
-    load::note_caveats(inventory, screens);
-    for note in policies_that_select_nothing(inventory) {
-        screens.note(&note);
-    }
+    load::note_oddities(inventory, screens);
     Ok(Predictor::new(inventory).map_err(|error| invalid(&error, screens))?.map())
 }
 
@@ -160,12 +157,12 @@ fn lines(args: &PredictArgs, suites: &[String], screens: &Screens) -> Result<Exi
     let plan = if args.manifests.is_empty() {
         let (suites, manifests) = load::read(&given, &args.apply, args.strict, &mut sources, screens)?;
         let inventory = cluster::inventory(&args.cluster, &suites, screens)?.with_applied(&manifests);
-        load::note_caveats(&inventory, screens);
+        load::note_oddities(&inventory, screens);
         load::plan_unsent(&inventory, &suites, &sources, screens)?
     } else {
         let (suites, manifests) = load::read(&given, &args.manifests, args.strict, &mut sources, screens)?;
         let loaded = load::world_and_plan(&suites, &manifests, &Selection::default(), &sources, screens)?;
-        load::note_caveats(loaded.world.inventory(), screens);
+        load::note_oddities(loaded.world.inventory(), screens);
         loaded.plan
     };
     let text = match args.output {

@@ -35,6 +35,8 @@ pub(super) struct Actor {
 #[derive(Debug)]
 pub(super) struct Cast {
     pub(super) actors: Vec<Actor>,
+    /// Cluster DNS among them.
+    pub(super) dns: Option<usize>,
     /// Workloads with their nodes' identity.
     pub(super) host_network: Vec<String>,
     /// Workloads without an address.
@@ -49,6 +51,7 @@ pub(super) fn cast(inventory: &Inventory, can_be_outside: &dyn Fn(IpAddr) -> boo
     let explainer = Explainer::new(inventory)?;
     let mut cast = Cast {
         actors: Vec::new(),
+        dns: None,
         host_network: Vec::new(),
         unplaced: Vec::new(),
         blocks: Vec::new(),
@@ -87,6 +90,7 @@ impl Cast {
         self.host_network.sort();
         self.host_network.dedup();
         if let Some(dns) = dns.filter(|_| inventory.pods.iter().any(is_dns)) {
+            self.dns = Some(self.actors.len());
             self.actors.push(cluster_dns(dns));
         }
         for Member { workload, pods } in Predictor::new(inventory)?.members() {

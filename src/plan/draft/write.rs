@@ -4,7 +4,8 @@ use super::super::expand::FoundPort;
 use super::cast::Cast;
 use super::lines::{Section, Sources, Statement, idle};
 use super::names::Names;
-use super::table::{Table, Who};
+use super::table::{Answer, Table, Who};
+use crate::model::Transport;
 use crate::suite::Expected;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -139,7 +140,9 @@ fn left_out(out: &mut String, cast: &Cast, table: &Table<'_>) {
     let portless = (0..table.length()).filter(|who| table.is_sender(*who) && table.ports[*who].is_empty());
     let portless: Vec<String> = portless.map(|who| table.actor(who).endpoint.label.clone()).collect();
     let idle: Vec<String> = cast.idle.iter().map(idle).collect();
+    let nameless: Vec<String> = cast.dns.map(|dns| without_names(dns, table)).unwrap_or_default();
     let lists = [
+        ("Endpoints that may not ask cluster DNS, so that they reach nobody by name:", &nameless),
         ("Rules that mean no pod that there is, so that nothing tests them:", &idle),
         ("Endpoints of which no port is known, so that nothing tests who reaches them:", &portless),
         ("Address blocks for which no address outside was found:", &cast.blocks),
@@ -151,6 +154,17 @@ fn left_out(out: &mut String, cast: &Cast, table: &Table<'_>) {
         comment(out, "  ", title);
         listed(out, list);
     }
+}
+
+/// Senders that may not ask cluster DNS over UDP, as nearly every resolver does (RFC 1035 section 4.2).
+fn without_names(dns: Who, table: &Table<'_>) -> Vec<String> {
+    let asked = table.ports[dns].iter().position(|port| port.transport == Transport::Udp);
+    let may_not = |who: &Who| {
+        let answer = asked.and_then(|port| table.answers(*who, dns).get(port));
+        answer == Some(&Answer::One(Expected::Denied))
+    };
+    let senders = (0..table.length()).filter(|who| *who != dns && table.is_sender(*who));
+    senders.filter(may_not).map(|who| table.actor(who).endpoint.label.clone()).collect()
 }
 
 fn listed(out: &mut String, list: &[String]) {

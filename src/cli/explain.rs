@@ -179,7 +179,9 @@ fn side_of(side: &Side, out: &mut String) {
                 [only] => line(out, &format!("        peer {}: {only}", yes_or_no(rule.peer.holds))),
                 several => {
                     line(out, "        peer no, none of these:");
-                    several.iter().for_each(|one| line(out, &format!("          {one}")));
+                    for one in several {
+                        line(out, &format!("          {one}"));
+                    }
                 }
             }
             line(out, &format!("        port {}: {}", yes_or_no(rule.port.holds), rule.port.text));

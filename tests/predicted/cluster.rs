@@ -110,7 +110,7 @@ fn rule(kind: Kind, key: &'static str) -> impl Strategy<Value = Value> {
 fn peer(kind: Kind, key: &'static str) -> BoxedStrategy<Value> {
     let inside = subject();
     // A field of a later version.
-    let unknown = if kind == Kind::Cluster { 1 } else { 0 };
+    let unknown = u32::from(kind == Kind::Cluster);
     if key == "from" {
         return prop_oneof![24 => inside, unknown => Just(json!({ "gateways": {} }))].boxed();
     }

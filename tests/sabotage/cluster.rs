@@ -13,6 +13,9 @@ pub(crate) fn all() -> Vec<Case> {
 
 const ANYONE: &str = "{namespaces: {}}";
 
+/// Rules in their order: action and peer.
+type Rules<'a> = Vec<(&'a str, &'a str)>;
+
 /// Pods by a label, in whatever namespace.
 fn colour(colour: &str) -> String {
     format!("{{pods: {{namespaceSelector: {{}}, podSelector: {{matchLabels: {{colour: {colour}}}}}}}}}")
@@ -78,7 +81,7 @@ fn tiers() -> Case {
     };
     let closed = "ingress: [], egress: []";
     let open = "ingress: [{}], egress: [{}]";
-    let cases: [(Feature, Option<&str>, Vec<(&str, &str)>, Vec<(&str, &str)>); 6] = [
+    let cases: [(Feature, Option<&str>, Rules<'_>, Rules<'_>); 6] = [
         (Feature::AdminAccept, Some(closed), vec![("Accept", &red)], vec![]),
         (Feature::AdminDeny, Some(open), vec![("Deny", &blue)], vec![]),
         (Feature::AdminPass, Some(open), vec![("Pass", &red), ("Deny", ANYONE)], vec![]),

@@ -6,7 +6,7 @@ use super::ir::{Direction, Elements, Match, Note, Set, Side, digit};
 use super::pods::PodId;
 use super::ranges::Ranges;
 use crate::inventory::Pod;
-use crate::model::{Family, Transport};
+use crate::model::{Family, Port, Transport};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -133,7 +133,7 @@ impl Node<'_> {
 /// What a pod calls so; more than one number where containers of it share a name.
 fn named_ports(pod: &Pod, name: &str, transport: Transport) -> impl Iterator<Item = u16> {
     let called = pod.ports.iter().filter(move |port| port.name.as_deref() == Some(name));
-    called.map(|port| port.port).filter(move |port| port.transport() == transport).map(|port| port.number())
+    called.map(|port| port.port).filter(move |port| port.transport() == transport).map(Port::number)
 }
 
 /// Each alternative of the peers, with one more condition.

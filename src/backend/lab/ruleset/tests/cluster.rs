@@ -290,8 +290,8 @@ fn each_rule_has_a_counter_and_a_deny_names_its_rule() {
     assert_eq!(deny_counter(&rules, Direction::Ingress, v4(4)).map(|counter| &counter.counts), Some(&isolated));
     let counted = evaluate(&rules, Hook::Forward, &packet("shop/web -> data/db:2")).counted;
     assert_eq!(counted, ["pass_ingress_p0_r1", "deny_ingress_g0"]);
-    let denied = evaluate(&rules, Hook::Forward, &packet("shop/web -> data/db:3"));
-    assert_eq!((denied.denied, denied.counted), (Some(Deny::Drop), vec!["deny_ingress_p0_r2".to_owned()]));
+    let outcome = evaluate(&rules, Hook::Forward, &packet("shop/web -> data/db:3"));
+    assert_eq!((outcome.denied, outcome.counted), (Some(Deny::Drop), vec!["deny_ingress_p0_r2".to_owned()]));
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod cluster {
     pub(crate) mod killed;
     pub(crate) mod outages;
     pub(crate) mod predicted;
+    pub(crate) mod refused;
     pub(crate) mod run;
     pub(crate) mod sweeps;
     pub(crate) mod untouched;

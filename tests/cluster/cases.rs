@@ -2,7 +2,7 @@
 
 use super::run::{Said, TRIES, clean, running_probes, shop, started};
 use super::world::{apply, control, kubectl, put, until};
-use super::{changes, closed, killed, outages, predicted, sweeps, untouched, within};
+use super::{changes, closed, killed, outages, predicted, refused, sweeps, untouched, within};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ pub(crate) fn all() -> Vec<Case> {
         case("what_everybody_may_reach_is_a_leak", closed::without_the_policy),
         case("a_replica_with_another_label_is_a_leak", closed::replica_with_another_label),
         case("what_is_sent_from_within_the_pods_themselves_is_proven_and_told", within::the_shop),
+        case("a_source_that_no_clone_can_stand_for_is_left_out", refused::daemon_sets_pods),
         case("a_sweep_finds_what_is_open_and_nothing_else", sweeps::finds_what_is_open),
         case("generated_policies_are_enforced_as_predicted", predicted::enforced_as_predicted),
         case("without_name_servers_no_name_is_denied", without_name_servers),

@@ -176,6 +176,11 @@ fn predict(world: &World) -> Vec<Predicted> {
             }
         }
     }
+    let first = inventory.pods.iter().position(|pod| pod.name == "p0").expect("the first pod");
+    let http = inventory.pods[first].named_port("http", Transport::Tcp).expect("its port");
+    let service = inventory.services.iter().find(|service| service.name == generate::SERVICE).expect("its Service");
+    let addresses = service.addresses.iter().map(|address| SocketAddr::new(*address, generate::SERVICE_PORT));
+    targets.extend(addresses.map(|address| (End::Served(first), address, http)));
     for address in inventory.hosts.values().flatten() {
         for number in generate::OUTSIDE_PORTS {
             let port = Port::new(number, Transport::Tcp).expect("a port");
@@ -196,7 +201,12 @@ fn predict(world: &World) -> Vec<Predicted> {
             for (to, address, port) in targets.iter().filter(|(_, address, _)| Family::of(address.ip()) == family) {
                 let from_outside = matches!(from, End::Address(_) | End::Node(_));
                 // What goes from outside to outside, and what a node says to itself, is nobody's policy.
-                if from_outside && !matches!(to, End::Pod(index) if !inventory.pods[*index].host_network) {
+                let to_pods = |index: &usize| !inventory.pods[*index].host_network;
+                if from_outside && !matches!(to, End::Pod(index) | End::Served(index) if to_pods(index)) {
+                    continue;
+                }
+                // A Service's address is one inside the cluster only.
+                if matches!((from, to), (End::Address(_), End::Served(_))) {
                     continue;
                 }
                 let allowed = predictor.allowed(from, *to, family).contains(*port);

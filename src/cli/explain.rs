@@ -106,8 +106,8 @@ fn picture(walk: &Explanation, alike: usize) -> String {
     for side in &walk.sides {
         side_of(side, &mut out);
     }
-    if let Some(names) = &walk.names {
-        line(&mut out, &format!("\n  note: {names}"));
+    for note in &walk.notes {
+        line(&mut out, &format!("\n  note: {note}"));
     }
     let turned = if walk.allowed { "denied" } else { "allowed" };
     if !walk.changes.is_empty() {

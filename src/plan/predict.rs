@@ -227,7 +227,11 @@ impl<'a> Predictions<'a> {
             .iter()
             .enumerate()
             .filter(|(_, pod)| selects(service, pod) && (pod.ready || service.publish_not_ready));
-        Some(backends.filter_map(|(number, pod)| Some(Arrival { end: End::Pod(number), port: target(pod)? })).collect())
+        Some(
+            backends
+                .filter_map(|(number, pod)| Some(Arrival { end: End::Served(number), port: target(pod)? }))
+                .collect(),
+        )
     }
 }
 
@@ -249,12 +253,16 @@ pub fn explain_flows(plan: &Plan, inventory: &Inventory) -> Result<Vec<(Explanat
                 continue;
             }
             let mut advised = this.explainer.advise(from, end, port, Some(family));
-            advised.names = this.may_not_ask_names(from).then(|| {
-                format!(
-                    "{} may not ask cluster DNS (53/udp of kube-system/kube-dns): it reaches nobody by name, only by address",
-                    advised.from
-                )
-            });
+            if this.may_not_ask_names(from) {
+                let only = "(53/udp of kube-system/kube-dns): it reaches nobody by name, only by address";
+                advised.notes.push(format!("{} may not ask cluster DNS {only}", advised.from));
+            }
+            if let (End::Pod(pod), End::Served(itself)) = (from, end)
+                && pod == itself
+            {
+                let differ = "network plugins differ about a pod that reaches itself through a Service";
+                advised.notes.push(format!("{differ}: some let it through, whatever the policies say"));
+            }
             for change in &mut advised.changes {
                 change.beside = Some(this.explainer.consequences(change, from, end, port)?);
             }

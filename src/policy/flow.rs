@@ -15,6 +15,8 @@ use std::net::IpAddr;
 pub enum End<'a> {
     /// A pod, by its index into [`Inventory::pods`].
     Pod(usize),
+    /// A pod that is reached through a Service: what it sends so to itself leaves it and comes back, and is judged.
+    Served(usize),
     /// A node, by its name.
     Node(&'a str),
     /// An address: whoever has it inside the cluster, or else outside.
@@ -31,6 +33,7 @@ pub struct Predictor<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Resolved {
     Pod(usize),
+    Served(usize),
     Node(usize),
     Outside(IpAddr),
 }
@@ -80,7 +83,9 @@ impl<'a> Predictor<'a> {
     fn decided(&self, from: Resolved, to: Resolved) -> Option<(Entity, Entity)> {
         let inventory = self.rows.universe.inventory;
         let node_of = |resolved| match resolved {
-            Resolved::Pod(pod) => inventory.nodes.iter().position(|node| node.name == inventory.pods[pod].node),
+            Resolved::Pod(pod) | Resolved::Served(pod) => {
+                inventory.nodes.iter().position(|node| node.name == inventory.pods[pod].node)
+            }
             Resolved::Node(node) => Some(node),
             Resolved::Outside(_) => None,
         };
@@ -88,7 +93,7 @@ impl<'a> Predictor<'a> {
             // It never leaves the pod.
             (Resolved::Pod(a), Resolved::Pod(b)) if a == b => None,
             // "OR if the traffic source is the pod's local node" (NetworkPolicySpec.ingress).
-            (Resolved::Node(node), Resolved::Pod(_)) if node_of(to) == Some(node) => None,
+            (Resolved::Node(node), Resolved::Pod(_) | Resolved::Served(_)) if node_of(to) == Some(node) => None,
             _ => Some((self.entity(from)?, self.entity(to)?)),
         }
     }
@@ -105,8 +110,11 @@ impl<'a> Predictor<'a> {
             Resolved::Node(number.unwrap_or(inventory.nodes.len()))
         };
         match end {
-            End::Pod(number) if inventory.pods[number].host_network => node(&inventory.pods[number].node),
+            End::Pod(number) | End::Served(number) if inventory.pods[number].host_network => {
+                node(&inventory.pods[number].node)
+            }
             End::Pod(number) => Resolved::Pod(number),
+            End::Served(number) => Resolved::Served(number),
             End::Node(name) => node(name),
             End::Address(address) => self.by_address.get(&address).copied().unwrap_or(Resolved::Outside(address)),
         }
@@ -114,7 +122,7 @@ impl<'a> Predictor<'a> {
 
     fn entity(&self, end: Resolved) -> Option<Entity> {
         match end {
-            Resolved::Pod(number) => Some(self.rows.universe.of_pod[number]),
+            Resolved::Pod(number) | Resolved::Served(number) => Some(self.rows.universe.of_pod[number]),
             Resolved::Node(number) => Some(self.rows.universe.groups.len() + number),
             Resolved::Outside(address) => self.rows.universe.outside(address),
         }

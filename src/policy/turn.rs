@@ -142,7 +142,7 @@ impl Explainer<'_> {
     /// Whether an end of a link is where a flow has its end, and nothing else is there.
     fn is_at(&self, who: &Who, end: End<'_>) -> bool {
         let pod = match end {
-            End::Pod(number) => self.inventory.pods.get(number),
+            End::Pod(number) | End::Served(number) => self.inventory.pods.get(number),
             End::Address(address) => self.inventory.pods.iter().find(|pod| pod.addresses.contains(&address)),
             End::Node(_) => None,
         };

@@ -29,8 +29,8 @@ pub struct Explanation {
     pub sides: Vec<Side>,
     /// What would turn the answer, the smallest change first, where it was asked for: [`Explainer::advise`].
     pub changes: Vec<Change>,
-    /// Why the source could use no name for the destination, where that was asked and is so.
-    pub names: Option<String>,
+    /// What else whoever asked should know.
+    pub notes: Vec<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
@@ -141,10 +141,10 @@ impl<'a> Explainer<'a> {
             to: target.name.clone(),
             port,
             allowed: true,
-            beyond_policies: beyond_policies(&source, &target),
+            beyond_policies: beyond_policies(&source, &target, to),
             sides: Vec::new(),
             changes: Vec::new(),
-            names: None,
+            notes: Vec::new(),
         };
         if explanation.beyond_policies.is_some() {
             return explanation;
@@ -206,7 +206,7 @@ pub(super) fn party<'a>(inventory: &'a Inventory, end: End<'_>, family: Option<F
         name: address.to_string(),
     };
     match end {
-        End::Pod(number) => Party::pod(inventory, &inventory.pods[number], family),
+        End::Pod(number) | End::Served(number) => Party::pod(inventory, &inventory.pods[number], family),
         End::Node(name) => node(name),
         End::Address(address) => {
             let pods = inventory.pods.iter().find(|pod| !pod.host_network && pod.addresses.contains(&address));
@@ -221,10 +221,10 @@ pub(super) fn party<'a>(inventory: &'a Inventory, end: End<'_>, family: Option<F
 }
 
 /// Flows that no policy is asked about.
-fn beyond_policies(from: &Party<'_>, to: &Party<'_>) -> Option<String> {
+fn beyond_policies(from: &Party<'_>, to: &Party<'_>, end: End<'_>) -> Option<String> {
     let target = to.pod?;
     match (from.pod, from.node) {
-        (Some(source), _) if std::ptr::eq(source, target) => {
+        (Some(source), _) if std::ptr::eq(source, target) && !matches!(end, End::Served(_)) => {
             Some("what a pod sends to its own address never leaves it".to_owned())
         }
         (None, Some(node)) if node.name == target.node => {

@@ -21,6 +21,12 @@ pub(crate) struct Sketch {
 
 const NAMESPACES: [(&str, &str); 3] = [("red", "a"), ("green", "b"), ("blue", "")];
 
+/// The Service of the first pod, which is the first pod's only one.
+pub(crate) const SERVICE: &str = "service";
+
+/// Its port; behind it is the pod's `http`.
+pub(crate) const SERVICE_PORT: u16 = 7_000;
+
 /// TCP ports of the outside host.
 pub(crate) const OUTSIDE_PORTS: [u16; 2] = [443, 8_001];
 
@@ -57,12 +63,19 @@ impl Sketch {
             let http = 8_000 + number;
             // Two pods of one node's network would want one port.
             let host = if *host { "hostNetwork: true, " } else { "" };
+            let id = if LABELS[*labels].is_empty() { "" } else { ", " };
             text.push_str(&format!(
-                "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: p{number}, namespace: {}, labels: {{{}}}}}, spec: {{{host}containers: [{{name: c, image: i, ports: [\
+                "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: p{number}, namespace: {}, labels: {{{}{id}id: p{number}}}}}, spec: {{{host}containers: [{{name: c, image: i, ports: [\
                  {{containerPort: {http}, name: http}}, {{containerPort: {}, name: more}}, {{containerPort: {}, name: dns, protocol: UDP}}]}}]}}}}\n",
                 NAMESPACES[*namespace].0, LABELS[*labels], 9_000 + number, 5_300 + number,
             ));
         }
+        // One pod is reached through a Service too, at another port.
+        text.push_str(&format!(
+            "---\n{{apiVersion: v1, kind: Service, metadata: {{name: {SERVICE}, namespace: {}}}, spec: {{selector: {{id: p0}}, \
+             ports: [{{port: {SERVICE_PORT}, targetPort: http}}]}}}}\n",
+            NAMESPACES[self.pods[0].0].0
+        ));
         for (number, (namespace, spec)) in self.policies.iter().enumerate() {
             let object = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
                 "metadata": { "name": format!("n{number}"), "namespace": NAMESPACES[*namespace].0 }, "spec": spec });

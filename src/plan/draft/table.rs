@@ -167,7 +167,7 @@ impl<'a> Table<'a> {
         let first = if let End::Pod(number) = start { Some(number) } else { None };
         let end = end_of(to, first)?;
         let number = match end {
-            End::Pod(pod) => at.on_pods.of(&self.inventory.pods[pod], at.transport)?,
+            End::Pod(pod) | End::Served(pod) => at.on_pods.of(&self.inventory.pods[pod], at.transport)?,
             End::Node(_) | End::Address(_) => at.number,
         };
         Some((start, end, Port::new(number, at.transport)?))
@@ -178,7 +178,7 @@ impl<'a> Table<'a> {
         let (from, to, port) = self.first_ends(source, target, port)?;
         let family = match to {
             End::Address(address) => Family::of(address),
-            End::Pod(_) | End::Node(_) => Family::V4,
+            End::Pod(_) | End::Served(_) | End::Node(_) => Family::V4,
         };
         self.predictions.sides(from, to, family).map(|sides| (sides, port))
     }

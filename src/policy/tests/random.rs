@@ -164,7 +164,7 @@ proptest! {
         let mut predictor = Predictor::new(&inventory).expect("valid");
         let explainer = Explainer::new(&inventory).expect("valid");
         for from in &ends {
-            for to in &ends {
+            for to in ends.iter().chain(&[End::Served(0), End::Served(5)]) {
                 for family in Family::ALL {
                     let fits = |end: &End<'_>| !matches!(end, End::Address(address) if Family::of(*address) != family);
                     if !fits(from) || !fits(to) || matches!((from, to), (End::Address(_), End::Address(_))) {
@@ -195,7 +195,7 @@ proptest! {
         for (from, to) in ends.iter().flat_map(|from| ends.iter().map(move |to| (*from, *to))) {
             let family = [from, to].iter().find_map(|end| match end {
                 End::Address(address) => Some(Family::of(*address)),
-                End::Pod(_) | End::Node(_) => None,
+                End::Pod(_) | End::Served(_) | End::Node(_) => None,
             });
             let family = family.unwrap_or(Family::V4);
             let of_family = |end: &End<'_>| !matches!(end, End::Address(address) if Family::of(*address) != family);

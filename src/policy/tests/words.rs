@@ -2,7 +2,7 @@
 
 use super::{cluster, end, tcp, with};
 use crate::inventory::Inventory;
-use crate::policy::{Explainer, Explanation, Selects};
+use crate::policy::{End, Explainer, Explanation, Selects};
 use serde_json::{Value, json};
 
 fn of(inventory: &Inventory, from: &str, to: &str, port: u16) -> Explanation {
@@ -181,6 +181,11 @@ fn flows_beyond_policies_say_so() {
     let inventory = with(&[("shop", json!({ "policyTypes": ["Ingress", "Egress"] }))]);
     assert!(of(&inventory, "shop/web", "shop/web", 80).beyond_policies.is_some());
     assert!(of(&inventory, "n1", "shop/web", 80).beyond_policies.is_some());
+    // Through a Service it leaves the pod, and comes back.
+    let web = inventory.pods.iter().position(|pod| pod.full_name() == "shop/web").expect("the pod");
+    let explainer = Explainer::new(&inventory).expect("valid");
+    let walk = explainer.explain(End::Pod(web), End::Served(web), tcp(80), None);
+    assert!(walk.beyond_policies.is_none() && !walk.allowed, "{walk:#?}");
     let walk = of(&inventory, "203.0.113.1", "shop/web", 80);
     assert_eq!(walk.sides[0].because, "policies select pods, and this is outside the cluster");
     let walk = of(&inventory, "other/host", "shop/web", 80);

@@ -133,8 +133,12 @@ fn main() -> std::io::Result<()> {
             ratio = (seconds / MOST_SECONDS).max(megabytes / MOST_MEGABYTES);
         }
     }
-    for workloads in [300, 1_000] {
+    for (workloads, isolated) in [(300, true), (1_000, true), (1_000, false)] {
         let mut inventory = world(workloads);
+        // Baseline is for pods without NetworkPolicies.
+        if !isolated {
+            inventory.policies.clear();
+        }
         add_cluster_policies(&mut inventory, 40, 20)?;
         let started = Instant::now();
         let open = Predictor::new(&inventory).map_err(std::io::Error::other)?.count_open_pairs();

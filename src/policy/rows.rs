@@ -27,7 +27,7 @@ pub(super) struct Rows<'a> {
     applying: HashMap<Direction, Vec<Vec<u32>>>,
     /// Rows that are known: by family, direction, the halves that apply and what the names of ports mean there.
     known: HashMap<RowKey, Row>,
-    /// What tiers make of everything, by what they are asked: few tiers select many groups.
+    /// What tiers decide, by the halves of the tiers before and of their own: few tiers select many groups.
     known_tiers: HashMap<RowKey, Rc<Decided>>,
     /// Whether families must be told apart.
     families_differ: bool,
@@ -141,14 +141,11 @@ impl<'a> Rows<'a> {
         let baseline = of(self, |place| matches!(place, Place::Baseline(_)));
         // The tiers in turn: Admin; then the NetworkPolicies, whose word is final for the pods that they select; then
         // Baseline; and what nobody has decided is allowed (ClusterNetworkPolicySpec.tier).
-        let first = self.first_tier(&admin, *family, *direction, named);
+        let everything = vec![SetId::ALL; self.universe.length()];
+        let first = self.known_tier(&[], &admin, *family, *direction, named, &everything);
         let mut allowed = first.accepted.clone();
         if policies.is_empty() {
-            let last = if admin.is_empty() {
-                self.first_tier(&baseline, *family, *direction, named)
-            } else {
-                Rc::new(self.tier(&baseline, *family, *direction, named, first.onward.clone()))
-            };
+            let last = self.known_tier(&admin, &baseline, *family, *direction, named, &first.onward);
             for (entity, set) in allowed.iter_mut().enumerate() {
                 let late = self.sets.union(last.accepted[entity], last.onward[entity]);
                 *set = self.sets.union(*set, late);
@@ -163,23 +160,27 @@ impl<'a> Rows<'a> {
         allowed
     }
 
-    /// A tier that is asked about every port of everyone. It is the same for all groups that it selects alike, unless
-    /// its rules have names of ports, which each subject reads in its own way.
-    fn first_tier(
+    /// A tier that is asked about what the tier before it has left. That is the same for all groups that both select
+    /// alike, unless their rules have names of ports, which each subject reads in its own way.
+    fn known_tier(
         &mut self,
+        before: &[u32],
         halves: &[u32],
         family: Family,
         direction: Direction,
         own: &[ContainerPort],
+        left: &[SetId],
     ) -> Rc<Decided> {
-        let has_names = halves.iter().any(|half| self.rules(*half).any(|rule| !rule.named.is_empty()));
-        let own = if has_names { own } else { &[] };
-        let key = (family, direction, halves.to_vec(), own.to_vec());
+        if halves.is_empty() {
+            return Rc::new(Decided { accepted: vec![SetId::NONE; left.len()], onward: left.to_vec() });
+        }
+        let both = [before, halves].concat();
+        let has_names = both.iter().any(|half| self.rules(*half).any(|rule| !rule.named.is_empty()));
+        let key = (family, direction, both, if has_names { own.to_vec() } else { Vec::new() });
         if let Some(known) = self.known_tiers.get(&key) {
             return Rc::clone(known);
         }
-        let everything = vec![SetId::ALL; self.universe.length()];
-        let decided = Rc::new(self.tier(halves, family, direction, own, everything));
+        let decided = Rc::new(self.tier(halves, family, direction, own, left.to_vec()));
         self.known_tiers.insert(key, Rc::clone(&decided));
         decided
     }

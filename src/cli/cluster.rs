@@ -319,7 +319,7 @@ async fn in_cluster(
     settings.insert("probeImage".to_owned(), cluster.probe_image.clone().into());
     let about = engine::About { digest: digest.await.ok().flatten(), probe_digest: None, settings };
     let engine_options = engine::Options { schedule, backend: "cluster", clock, about, replan };
-    carry_out(&plan, kube, engine_options, interrupts.next(), sinks, screens).await
+    Box::pin(carry_out(&plan, kube, engine_options, interrupts.next(), sinks, screens)).await
 }
 
 /// Plans for the cluster; changes nothing.

@@ -79,6 +79,14 @@ impl Launched {
         }
     }
 
+    /// What came in place of an answer to a request to delete, if one had none.
+    pub(super) fn unanswered(&self) -> Option<String> {
+        self.created.deletions().into_iter().find_map(|(_, deletion)| match deletion {
+            Deletion::Unanswered(why) => Some(why),
+            Deletion::Due | Deletion::Refused(_) | Deletion::Taken => None,
+        })
+    }
+
     /// Deletes the owners: the cluster's garbage collector then deletes what hangs on them (Kubernetes, "Garbage
     /// Collection"), which takes one request for each namespace in place of one for each probe. Gives what failed.
     async fn release(&mut self, place: &Place) -> Vec<(String, Deletion)> {
@@ -121,8 +129,11 @@ impl Launched {
 
     /// Removes everything; what remains is told.
     pub(super) async fn remove(mut self, place: &Place) -> Vec<Error> {
-        self.stop(place).await;
-        // What is left, by the reason. Owners that could not be deleted a moment ago are tried once more.
+        // Where the API server gave no answer for so long, the owners are asked for once more, and no more.
+        if self.unanswered().is_none() {
+            self.stop(place).await;
+        }
+        // What is left, by the reason.
         let mut left: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (what, deletion) in self.release(place).await {
             if let Deletion::Unanswered(why) | Deletion::Refused(why) = deletion {
@@ -130,7 +141,8 @@ impl Launched {
             }
         }
         let pods = self.created.deletions();
-        let most = if place.shared.unseen().is_some() { REMOVAL_UNSEEN } else { REMOVAL };
+        let is_blind = place.shared.unseen().is_some() || self.unanswered().is_some();
+        let most = if is_blind { REMOVAL_UNSEEN } else { REMOVAL };
         place.shared.wait_while(most, || pods.iter().any(|(ours, _)| is_there(place, ours))).await;
         let mut lingering = Vec::new();
         for (ours, deletion) in pods.iter().filter(|(ours, _)| is_there(place, ours)) {

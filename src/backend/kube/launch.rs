@@ -187,6 +187,8 @@ impl Launched {
         let owners: BTreeMap<_, _> = futures::stream::iter(creations).buffer_unordered(AT_ONCE).collect().await;
         for (namespace, owner) in &owners {
             if let Ok(owner) = owner {
+                let expiry = jiff::Timestamp::now() + place.common.deadline;
+                self.gone_by = self.gone_by.max(Some(expiry));
                 self.owners.insert(namespace.clone(), owner.clone());
             }
         }

@@ -290,8 +290,10 @@ impl Backend for Kube {
         self.latency
     }
 
+    /// Also where a connection only hangs: then requests get no answer, and watches do not know it.
     fn unseen(&self) -> Option<Unseen> {
-        self.place.shared.unseen()
+        let hangs = |why| Unseen { since: self.place.shared.now(), what: "the cluster".into(), why };
+        self.place.shared.unseen().or_else(|| self.launched.unanswered().map(hangs))
     }
 
     async fn launch(&mut self, probes: Vec<Launch>, lines: mpsc::Sender<Arrival>) -> Result<(), Error> {

@@ -259,11 +259,9 @@ impl<'p> Joining<'p> {
         if !fresh.is_empty() {
             let mut names: Vec<&str> = fresh.into_keys().map(|(_, name)| name).collect();
             names.sort_unstable();
-            self.renewal.notes.push(format!(
-                "{} checks came with what changed during the run and were not tested: {}",
-                names.len(),
-                names.join(", ")
-            ));
+            self.renewal
+                .notes
+                .push(format!("not tested, since it came only with what changed during the run: {}", names.join(", ")));
         }
         self.plan.checks = checks;
     }

@@ -13,6 +13,7 @@ use std::net::IpAddr;
 
 /// Why policies allow or deny a flow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Explanation {
     /// Who sends.
     pub from: String,
@@ -61,6 +62,7 @@ fn spelt<S: serde::Serializer>(direction: &Direction, serializer: S) -> Result<S
 
 /// A policy, asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PolicyStep {
     /// Which.
     pub policy: PolicyName,

@@ -291,7 +291,7 @@ async fn agent() {
         trust: vec![],
         resolver: None,
         listen: None,
-        alone_ms: None,
+        alone: None,
         flows: (0..1_000).map(flow).collect(),
     };
     let mut child = std::process::Command::new(path)

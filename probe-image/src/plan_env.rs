@@ -157,7 +157,7 @@ mod tests {
             trust: vec![],
             resolver: None,
             listen: None,
-            alone_ms: None,
+            alone: None,
             flows: (0..flows)
                 .map(|id| Flow {
                     id,

@@ -40,12 +40,20 @@ pub struct Plan {
     /// network is alive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<u16>,
-    /// The probe ends itself once it was asked something there and then nothing for so many milliseconds: where nobody can
-    /// stop it, whoever asks keeps it going.
+    /// When the probe ends itself since nobody asks it anything there: where nobody can stop it, whoever asks keeps it going.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub alone_ms: Option<u32>,
+    pub alone: Option<Alone>,
     /// What to sample.
     pub flows: Vec<Flow>,
+}
+
+/// For how long nobody may ask a probe anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alone {
+    /// Milliseconds from its start to the first question.
+    pub first_ms: u32,
+    /// Milliseconds between two questions.
+    pub then_ms: u32,
 }
 
 /// The part of `resolv.conf` that matters.

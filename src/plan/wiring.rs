@@ -5,7 +5,7 @@ use super::rates::{INTERVAL, accepted, rate_of};
 use super::terms::MIN_DEADLINE;
 use super::{Check, FlowId, Plan, ProbeId, Rate, Terms, Vantage};
 use crate::suite::Expected;
-use crate::wire::{self, Deadlines, Pace, Target};
+use crate::wire::{self, Alone, Deadlines, Pace, Target};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
@@ -54,6 +54,9 @@ const ONCE_AFTER_MS: u32 = 1_500;
 /// the time, is gone for so long: several times the longest interval at which controls are tried.
 const ALONE_MS: u32 = 15_000;
 
+/// That one may come so much later than the time that a run takes, or never.
+const LATE: Duration = Duration::from_secs(30);
+
 /// A probe with more flows than this gives life signs less often, to keep within what it may write.
 const MANY_FLOWS: usize = 500;
 
@@ -71,6 +74,7 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, probes: Range<usize>) -> Ve
     let from = probes.start;
     let uses = uses(plan);
     let ttl = longest(plan) * RUNS + SPARE;
+    let alone = Alone { first_ms: millis(longest(plan) + LATE), then_ms: ALONE_MS };
     let mut plans: Vec<wire::Plan> = plan
         .resolvers
         .iter()
@@ -87,7 +91,7 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, probes: Range<usize>) -> Ve
             trust: schedule.trust.clone(),
             resolver: resolver.clone(),
             listen: plan.listen.filter(|_| matches!(vantage, Vantage::Pod { .. } | Vantage::Witness { .. })),
-            alone_ms: plan.inside.contains(&ProbeId(probe as u32)).then_some(ALONE_MS),
+            alone: plan.inside.contains(&ProbeId(probe as u32)).then_some(alone),
             flows: Vec::new(),
         })
         .collect();

@@ -273,7 +273,7 @@ fn launch(vantage: Vantage, flows: Vec<wire::Flow>) -> Launch {
         trust: Vec::new(),
         resolver: None,
         listen: None,
-        alone_ms: None,
+        alone: None,
         flows,
     };
     Launch { probe: ProbeId(next()), vantage, inside: false, plan }

@@ -132,7 +132,7 @@ fn what_is_sent_from_within_a_pod_is_no_clones() {
     let schedule = Schedule { run: "r".into(), seed: 1, trust: vec![], beat: Duration::from_secs(1) };
     let told = probe_plans(&plan, &schedule, 0..plan.probes.len());
     for (probe, told) in told.iter().enumerate() {
-        assert_eq!(told.alone_ms.is_some(), plan.inside.contains(&ProbeId(probe as u32)));
+        assert_eq!(told.alone.is_some(), plan.inside.contains(&ProbeId(probe as u32)));
     }
 }
 

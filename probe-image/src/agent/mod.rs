@@ -97,8 +97,8 @@ fn run(plan: &Plan, common: Common, clock: Clock, output: &mut Output) -> std::i
         let stdin = if in_lab { Some(end_of_stdin()?) } else { None };
         let serving = plan.listen.map(|port| own::serve(&addresses(), port, &plan.run));
         let abandoned = async {
-            match (&serving, plan.alone_ms) {
-                (Some(serving), Some(after)) => serving.abandoned(Duration::from_millis(after.into())).await,
+            match (&serving, plan.alone) {
+                (Some(serving), Some(alone)) => serving.abandoned(alone).await,
                 _ => std::future::pending().await,
             }
         };

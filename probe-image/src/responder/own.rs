@@ -5,7 +5,7 @@ use super::control::{Behaviour, Listen};
 use super::datagram;
 use super::listeners::Zone;
 use super::sockets::Opened;
-use crate::wire::Transport;
+use crate::wire::{Alone, Transport};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +20,12 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    /// Returns once somebody was here, and then nobody for so long.
-    pub(crate) async fn abandoned(&self, after: Duration) {
-        self.visited.notified().await;
-        while timeout(after, self.visited.notified()).await.is_ok() {}
+    /// Returns once nobody has come for so long.
+    pub(crate) async fn abandoned(&self, alone: Alone) {
+        let mut most = Duration::from_millis(alone.first_ms.into());
+        while timeout(most, self.visited.notified()).await.is_ok() {
+            most = Duration::from_millis(alone.then_ms.into());
+        }
     }
 }
 
@@ -103,7 +105,9 @@ mod tests {
         let serving = serve(&[address], port, "r");
         let of_another_run = serve(&[address], port, "s");
         let after = Duration::from_millis(300);
-        assert!(timeout(3 * after, serving.abandoned(after)).await.is_err(), "nobody came yet");
+        let alone = Alone { first_ms: 1_000, then_ms: 300 };
+        assert!(timeout(2 * after, serving.abandoned(alone)).await.is_err(), "somebody may still come");
+        assert!(timeout(5 * after, serving.abandoned(alone)).await.is_ok(), "nobody came");
         drop(of_another_run);
         tokio::time::sleep(Duration::from_millis(50)).await;
         let visits = async {
@@ -112,7 +116,7 @@ mod tests {
                 tokio::time::sleep(after / 3).await;
             }
         };
-        let abandoned = serving.abandoned(after);
+        let abandoned = serving.abandoned(alone);
         tokio::pin!(abandoned);
         tokio::select! {
             () = &mut abandoned => panic!("somebody still comes"),

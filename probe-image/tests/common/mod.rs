@@ -32,7 +32,7 @@ pub(crate) fn plan(flows: Vec<Flow>) -> Plan {
         trust: vec![],
         resolver: None,
         listen: None,
-        alone_ms: None,
+        alone: None,
         flows,
     }
 }

@@ -90,7 +90,7 @@ mod tests {
             trust: vec![],
             resolver: None,
             listen: None,
-            alone_ms: None,
+            alone: None,
             flows: vec![
                 flow(0, "10.0.0.1", LANDMARK_PORT),
                 flow(1, "10.0.0.1", 80),

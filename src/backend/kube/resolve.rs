@@ -50,7 +50,7 @@ fn plan(run: &str, names: &[String], server: IpAddr) -> wire::Plan {
         trust: Vec::new(),
         resolver: None,
         listen: None,
-        alone_ms: None,
+        alone: None,
         flows: flows.collect(),
     }
 }

@@ -266,7 +266,7 @@ impl Flight<'_> {
             trust: Vec::new(),
             resolver: None,
             listen: Some(LANDMARK_PORT),
-            alone_ms: None,
+            alone: None,
             flows: vec![flow((0, target))],
         }
     }

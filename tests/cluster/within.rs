@@ -62,7 +62,7 @@ pub(super) fn the_shop() {
     let violated = said.verdicts.iter().filter(|(_, (verdict, _))| verdict == "violated");
     let violated: Vec<&str> = violated.map(|(check, _)| check.as_str()).collect();
     assert_eq!((violated, said.code), (vec!["web-tier -> postgres:5432 denied [tier-isolation]"], 3), "{}", said.text);
-    until("they have ended by themselves", Duration::from_secs(60), || {
+    until("they have ended by themselves", Duration::from_secs(90), || {
         added().iter().all(|(_, state)| !state.contains("running"))
     });
 }

@@ -1,7 +1,7 @@
 //! Parts of the cluster itself that go away in the middle of a run: verdicts are as they would be, or unproven.
 
 use super::cases::{Stopped, TIERS, ours};
-use super::run::{Said, disturbed};
+use super::run::{Said, TRIES, disturbed};
 use super::world::{put, suite, until};
 use std::thread::sleep;
 use std::time::Duration;
@@ -42,14 +42,22 @@ pub(crate) fn api_server() {
 
 /// Logs break where the kubelet goes away; containers outlive containerd.
 pub(crate) fn kubelet_and_containerd() {
-    let said = long("40s", || {
-        let kubelet = Stopped::component("node-2/kubelet");
-        sleep(Duration::from_secs(10));
-        drop(kubelet);
-        drop(Stopped::component("node-2/containerd"));
-    });
-    proven_as_ever(&said);
-    nothing_left();
+    for attempt in 1.. {
+        let said = long("70s", || {
+            let kubelet = Stopped::component("node-2/kubelet");
+            sleep(Duration::from_secs(10));
+            drop(kubelet);
+            drop(Stopped::component("node-2/containerd"));
+        });
+        nothing_left();
+        // How long a kubelet takes to come back is the machine's affair; until then its node's probes prove nothing.
+        let came_late = said.text.contains("nothing was read of the last");
+        assert!(said.verdicts.values().all(|(verdict, _)| verdict != "violated"), "{}", said.text);
+        if !came_late || attempt == TRIES {
+            proven_as_ever(&said);
+            return;
+        }
+    }
 }
 
 /// A node that cannot be asked from the middle of a run to its end: what its probes saw is not known.

@@ -54,7 +54,7 @@ pub enum Error {
     Unreadable(Vec<String>),
     /// Something that nothing can remove.
     #[error(
-        "ephemeral container {container} stays in pod {pod} until that pod is deleted; it has ended, or ends by itself"
+        "remove ephemeral container {container} from pod {pod}: nothing can, before the pod itself is deleted; it has ended, or ends by itself"
     )]
     Stays {
         /// The container.

@@ -42,9 +42,10 @@ impl Kube {
     }
 
     /// Judges probes that came with what changed during the run, as all others were before it. What cannot be judged is
-    /// not launched.
+    /// not launched. The runner's own is no pod, and nothing to judge.
     pub(super) async fn judge_later(&mut self, launches: &[Launch]) {
-        let new = launches.iter().filter(|launch| !self.judged.contains(&launch.probe));
+        let is_new = |launch: &&Launch| launch.vantage != Vantage::Runner && !self.judged.contains(&launch.probe);
+        let new = launches.iter().filter(is_new);
         let prospects: Vec<Prospect<'_>> = new.map(Prospect::from).collect();
         if prospects.is_empty() {
             return;

@@ -21,7 +21,7 @@
 //!   cluster DNS included, and a change of a namespace's labels is not noticed.
 //! - A probe within a workload's pod (`source: ephemeral`) is one container for each pod and run: what would need a second
 //!   one, since pods changed during the run or there are more flows than one probe takes, is unproven. Where its node
-//!   cannot reach it, it goes on until its time is over, some minutes after the run.
+//!   cannot reach it, it ends when a run would be over that takes as long as one may, whether this one is or not.
 //! - Of policies those of Kubernetes are watched (NetworkPolicy, ClusterNetworkPolicy v1alpha2): that another vendor's kind
 //!   changes during a run is not noticed.
 //! - Nodes' probes need host networking in the namespace of `--namespace`; where Pod Security forbids it, what only they can

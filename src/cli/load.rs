@@ -7,7 +7,7 @@ use crate::backend::lab::{self, Layout, Outside, World};
 use crate::engine::Replan;
 use crate::event::ExitCode;
 use crate::inventory::{self, Inventory, Manifests};
-use crate::model::{Port, Transport};
+use crate::model::Port;
 use crate::plan::{self, Environment, Landmarks, Mistake, Plan, PlanError, Selection};
 use crate::policy::Explainer;
 use crate::source::{Diagnostic, Diagnostics, Place, Sources, Span};
@@ -311,9 +311,5 @@ fn outside_key(locator: &Locator) -> Option<(Option<String>, Option<IpAddr>)> {
 
 fn probed(port: Option<Port>) -> Option<(u16, wire::Transport)> {
     let port = port?;
-    match port.transport() {
-        Transport::Tcp => Some((port.number(), wire::Transport::Tcp)),
-        Transport::Udp => Some((port.number(), wire::Transport::Udp)),
-        Transport::Sctp => None,
-    }
+    Some((port.number(), plan::on_the_wire(port.transport())?))
 }

@@ -1,7 +1,8 @@
 //! What vouches together for a Service that no single sender is sure to get through to.
 
-use super::ends::{party_of, transport};
+use super::ends::party_of;
 use super::expand::{selects, target_on};
+use super::transport::off_the_wire;
 use super::{FlowId, Party, TargetKey};
 use crate::inventory::{Inventory, Pod};
 use crate::model::Family;
@@ -52,7 +53,7 @@ pub(super) fn dialled(inventory: &Inventory, key: &TargetKey, party: &Party) -> 
     if nodes.len() < 2 {
         return None;
     }
-    let transport = transport(key.transport);
+    let transport = off_the_wire(key.transport);
     let is_it = |of: &&crate::inventory::Service| (&of.namespace, &of.name) == (&service.namespace, &service.name);
     let service = inventory.services.iter().find(is_it)?;
     let is_port =

@@ -2,11 +2,11 @@
 
 use super::expand::{Found, FoundPort, Place, cluster_addresses, find, selects};
 use super::request::Ask;
+use super::transport::on_the_wire;
 use super::{Party, TargetKey, Vantage};
 use crate::inventory::{Inventory, Labels, Pod, Service, identity_labels};
-use crate::model::{Family, Transport};
+use crate::model::Family;
 use crate::suite::{Locator, Spread, Suite, Vehicle};
-use crate::wire;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
@@ -126,7 +126,7 @@ impl<'a> Ends<'a> {
 
     /// Every address that is dialled to reach a port of an endpoint.
     pub(super) fn targets(&self, found: &Found<'_>, at: &FoundPort, ask: &Ask) -> Vec<(TargetKey, Party)> {
-        let Some(transport) = probed(at.transport) else { return Vec::new() };
+        let Some(transport) = on_the_wire(at.transport) else { return Vec::new() };
         let key = |address: IpAddr, port: u16| TargetKey {
             address,
             name: None,
@@ -179,23 +179,6 @@ impl<'a> Ends<'a> {
             }
         }
         targets
-    }
-}
-
-/// The transport that was probed.
-pub(super) fn transport(probed: wire::Transport) -> Transport {
-    match probed {
-        wire::Transport::Tcp => Transport::Tcp,
-        wire::Transport::Udp => Transport::Udp,
-    }
-}
-
-/// The transport on the wire; SCTP cannot be probed.
-fn probed(transport: Transport) -> Option<wire::Transport> {
-    match transport {
-        Transport::Tcp => Some(wire::Transport::Tcp),
-        Transport::Udp => Some(wire::Transport::Udp),
-        Transport::Sctp => None,
     }
 }
 

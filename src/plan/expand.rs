@@ -141,15 +141,14 @@ impl Found<'_> {
     pub(super) fn known_ports(&self, transport: Option<Transport>) -> Result<Vec<FoundPort>, String> {
         let wanted = |of: Transport| of != Transport::Sctp && transport.is_none_or(|only| only == of);
         let mut items: Vec<PortItem> = Vec::new();
-        let number = |port: Port| PortItem { port: PortRef::Number(port.number()), transport: port.transport() };
         if let Some(given) = &self.endpoint.ports {
             items.extend(given.iter().cloned());
         } else if matches!(self.place, Place::Outside(_) | Place::Nodes) {
-            items.extend(self.mentioned.iter().copied().map(number));
+            items.extend(self.mentioned.iter().copied().map(PortItem::from));
         } else {
             let declared: BTreeSet<Port> =
                 self.pods.iter().flat_map(|pod| pod.ports.iter().map(|declared| declared.port)).collect();
-            items.extend(declared.iter().copied().map(number));
+            items.extend(declared.iter().copied().map(PortItem::from));
             let leads_to_declared = |port: &crate::inventory::ServicePort| {
                 self.pods.iter().any(|pod| {
                     target_on(&port.target, port.port.transport(), pod)
@@ -158,7 +157,7 @@ impl Found<'_> {
                 })
             };
             let extra = self.service.iter().flat_map(|service| &service.ports).filter(|port| !leads_to_declared(port));
-            items.extend(extra.map(|port| number(port.port)));
+            items.extend(extra.map(|port| PortItem::from(port.port)));
         }
         let mut ports = Vec::new();
         for item in items.iter().filter(|item| wanted(item.transport)) {

@@ -22,6 +22,7 @@ mod request;
 mod resolve;
 mod sweep;
 mod terms;
+mod transport;
 mod wiring;
 
 pub use arming::arms_towards;
@@ -38,6 +39,7 @@ pub use request::url_port;
 pub use resolve::{Mistake, PlanError, Selection, resolve};
 pub use sweep::{METADATA, METADATA_PORT};
 pub use terms::{Environment, MIN_DEADLINE, Terms};
+pub use transport::{off_the_wire, on_the_wire};
 pub use wiring::{REQUEST_DEADLINE, RESOLVE_DEADLINE, RUNS, Schedule, TLS_DEADLINE, floor, longest, probe_plans};
 
 use crate::model::{Family, ObjectRef};

@@ -4,8 +4,8 @@
 //! a verdict: nothing in `verdict` can reach it.
 
 use super::builder::Builder;
-use super::ends::transport;
 use super::expand::{selects, target_on};
+use super::transport::off_the_wire;
 use super::{Check, Flow, FlowId, Party, Plan, Prediction, Vantage};
 use crate::inventory::{Inventory, Pod, Service};
 use crate::model::{Family, ObjectRef, Port, Transport};
@@ -201,7 +201,7 @@ impl<'a> Predictions<'a> {
     }
 
     fn arrivals<'f>(&self, flow: &'f Flow) -> Option<Vec<Arrival<'f>>> {
-        let port = Port::new(flow.to.port, transport(flow.to.transport))?;
+        let port = Port::new(flow.to.port, off_the_wire(flow.to.transport))?;
         match &*flow.party {
             Party::Pod { namespace, name, .. } => {
                 let number = self.pods.get(&(namespace.as_str(), name.as_str()))?;

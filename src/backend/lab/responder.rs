@@ -5,12 +5,13 @@ use super::authority::Certificates;
 use super::dns::Zone;
 use super::error::Error;
 use super::netns::Netns;
-use super::services::{endpoints, wire_transport};
+use super::services::endpoints;
 use super::spawn::{SELF, prepare};
 use super::wiring::Wired;
 use super::world::{World, is_dns};
 use super::{CONTROL_PORT, NODE_PORT};
 use crate::inventory::{Inventory, Pod, TargetPort};
+use crate::plan::on_the_wire;
 use crate::wire::Transport;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, setsockopt, socketpair, sockopt,
@@ -187,7 +188,7 @@ pub(super) fn pod_group(
 ) -> Group {
     let names: BTreeSet<(u16, Transport)> = dns_ports(inventory, pod);
     let declared = pod.ports.iter().filter(|_| pod.ready);
-    let declared = declared.filter_map(|port| Some((port.port.number(), wire_transport(port.port.transport())?)));
+    let declared = declared.filter_map(|port| Some((port.port.number(), on_the_wire(port.port.transport())?)));
     let control = [Transport::Tcp, Transport::Udp].into_iter().filter(|_| !pod.host_network).map(|t| (CONTROL_PORT, t));
     let behaviour = |at| if names.contains(&at) { Behaviour::Dns } else { Behaviour::Answer };
     let mut listen = listeners(&pod.addresses, declared.chain(control), behaviour, taken);
@@ -207,7 +208,7 @@ pub(super) fn dns_ports(inventory: &Inventory, pod: &Pod) -> BTreeSet<(u16, Tran
                 TargetPort::Number(number) => *number,
                 TargetPort::Name(name) => pod.named_port(name, port.port.transport())?.number(),
             };
-            Some((number, wire_transport(port.port.transport())?))
+            Some((number, on_the_wire(port.port.transport())?))
         })
         .collect()
 }

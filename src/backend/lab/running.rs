@@ -12,9 +12,7 @@ use super::wiring::{self, Cuts, Wired};
 use super::world::World;
 use super::{Options, addresses, control, dns, nat, services};
 use crate::backend::{Change, Changed, Launch, Records};
-use crate::model;
-use crate::plan::Vantage;
-use crate::wire::Transport;
+use crate::plan::{Vantage, off_the_wire};
 use nlink::netlink::nftables::Family;
 use nlink::netlink::nftables::object::ObjectState;
 use std::net::{IpAddr, SocketAddr};
@@ -250,25 +248,22 @@ impl Running {
                 now.entry(key).or_default().extend(hits);
             }
         }
-        Ok(self.ledger.records(&now, |n, direction, key| self.denying(n, direction, key)))
+        let services = services::by_address(&self.world.inventory);
+        Ok(self.ledger.records(&now, |n, direction, key| self.denying(n, direction, key, &services)))
     }
 
     /// What denies a flow on a node, by the policies' names.
-    fn denying(&self, n: usize, direction: Direction, key: &record::Key) -> String {
+    fn denying(&self, n: usize, direction: Direction, key: &record::Key, services: &services::ByAddress) -> String {
         // Policies see what is behind a Service; one of its pods is named.
         let dialled = SocketAddr::new(key.to, key.port);
-        let served = services::by_address(&self.world.inventory).remove(&(key.transport, dialled));
-        let transport = match key.transport {
-            Transport::Tcp => model::Transport::Tcp,
-            Transport::Udp => model::Transport::Udp,
-        };
+        let served = services.get(&(key.transport, dialled));
         let mut packets = std::iter::once(dialled)
-            .chain(served.into_iter().flat_map(|served| served.backends))
+            .chain(served.into_iter().flat_map(|served| served.backends.iter().copied()))
             .filter(|to| to.is_ipv4() == key.from.is_ipv4())
             .map(|to| Packet {
                 source: key.from,
                 destination: to.ip(),
-                payload: Payload::Ports(transport, to.port()),
+                payload: Payload::Ports(off_the_wire(key.transport), to.port()),
                 established: false,
             });
         let counter = packets.find_map(|packet| self.rules.get(n)?.denier(direction, &packet));

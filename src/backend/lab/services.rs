@@ -2,7 +2,8 @@
 
 use super::world::selects;
 use crate::inventory::{Inventory, Pod, Service, ServiceKind, ServicePort, TargetPort};
-use crate::model::{Family, Transport};
+use crate::model::Family;
+use crate::plan::on_the_wire;
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -34,7 +35,7 @@ pub(super) fn virtual_ports(inventory: &Inventory) -> Vec<VirtualPort> {
     for service in inventory.services.iter().filter(|service| service.kind == ServiceKind::ClusterIp) {
         let pods = endpoints(service, &inventory.pods);
         for port in &service.ports {
-            let Some(transport) = wire_transport(port.port.transport()) else { continue };
+            let Some(transport) = on_the_wire(port.port.transport()) else { continue };
             for family in Family::ALL {
                 let at = |address: &IpAddr, number| {
                     (Family::of(*address) == family).then(|| SocketAddr::new(*address, number))
@@ -81,8 +82,11 @@ pub(super) struct Served {
     pub(super) by_node: bool,
 }
 
+/// Where addresses and ports of Services lead.
+pub(super) type ByAddress = BTreeMap<(wire::Transport, SocketAddr), Served>;
+
 /// All Services' addresses and ports.
-pub(super) fn by_address(inventory: &Inventory) -> BTreeMap<(wire::Transport, SocketAddr), Served> {
+pub(super) fn by_address(inventory: &Inventory) -> ByAddress {
     let mut known = BTreeMap::new();
     for port in virtual_ports(inventory) {
         for (addresses, by_node) in [(&port.cluster, false), (&port.node, true)] {
@@ -99,15 +103,6 @@ fn backend(pod: &Pod, port: &ServicePort, family: Family) -> Option<SocketAddr> 
         TargetPort::Name(name) => pod.named_port(name, port.port.transport())?.number(),
     };
     Some(SocketAddr::new(pod.address(family)?, number))
-}
-
-/// The wire's word for a transport; SCTP is never probed.
-pub(super) fn wire_transport(transport: Transport) -> Option<wire::Transport> {
-    match transport {
-        Transport::Tcp => Some(wire::Transport::Tcp),
-        Transport::Udp => Some(wire::Transport::Udp),
-        Transport::Sctp => None,
-    }
 }
 
 #[cfg(test)]

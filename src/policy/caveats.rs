@@ -10,7 +10,8 @@ impl Explainer<'_> {
     /// Rules that fail closed, domain names that match nobody, and policies of which either may be asked first: one
     /// sentence each, in the order in which policies are asked.
     pub fn caveats(&self) -> Vec<String> {
-        let halves: Vec<&Half> = self.rules.halves.iter().map(|half| &**half).filter(|half| half.in_force).collect();
+        let is_meant = |half: &&Half| half.in_force && half.place != Place::NetworkPolicy;
+        let halves: Vec<&Half> = self.rules.halves.iter().map(|half| &**half).filter(is_meant).collect();
         let mut told: Vec<String> = Vec::new();
         for (at, half) in halves.iter().enumerate() {
             for (number, rule) in half.rules.iter().enumerate() {
@@ -32,9 +33,9 @@ impl Explainer<'_> {
         told
     }
 
-    /// Whether two halves are of one tier and priority, meet at a pod, and do not do the same with all that they match.
+    /// Whether two halves of cluster-wide policies are of one tier and priority, meet at a pod, and do not do the same with all that they match.
     fn may_come_first(&self, half: &Half, other: &Half) -> bool {
-        let tied = half.place != Place::NetworkPolicy && half.place == other.place && half.direction == other.direction;
+        let tied = half.place == other.place && half.direction == other.direction;
         let actions = |half: &Half| -> BTreeSet<Action> {
             half.rules.iter().filter_map(Rule::as_understood).map(|rule| rule.action).collect()
         };

@@ -44,8 +44,6 @@ pub(super) struct Rules {
     /// Halves of policies, in the order in which they are asked: Admin by priority, NetworkPolicies by namespace and
     /// name, Baseline by priority; within one policy egress first.
     pub(super) halves: Vec<Arc<Half>>,
-    /// Of each half, whether it selects no pod: mostly a label that is spelt in two ways.
-    pub(super) selecting_nobody: Vec<bool>,
 }
 
 /// One policy in one direction.
@@ -235,27 +233,28 @@ impl Rules {
             let by_name = (&one.namespace, &one.name, one.kind).cmp(&(&other.namespace, &other.name, other.kind));
             a.place.cmp(&b.place).then(by_name)
         });
-        let selecting_nobody = selecting_nobody(&halves, inventory);
-        Ok(Self { halves, selecting_nobody })
+        Ok(Self { halves })
     }
-}
 
-fn selecting_nobody(halves: &[Arc<Half>], inventory: &Inventory) -> Vec<bool> {
-    let mut pods: BTreeMap<&str, Vec<&Labels>> = BTreeMap::new();
-    for pod in inventory.pods.iter().filter(|pod| !pod.host_network) {
-        pods.entry(&pod.namespace).or_default().push(&pod.labels);
-    }
-    let labels: BTreeMap<&str, Labels> = pods.keys().map(|name| (*name, namespace_labels(inventory, name))).collect();
-    let anybody = |half: &Half| {
-        let any_of = |pods: &[&Labels]| pods.iter().any(|pod| half.subject.pods.matches(pod));
-        match &half.subject.namespaces {
-            Namespaces::Own(own) => pods.get(own.as_str()).is_some_and(|pods| any_of(pods)),
-            Namespaces::Matching(selector) => {
-                pods.iter().any(|(name, pods)| selector.matches(&labels[name]) && any_of(pods))
-            }
+    /// Of each half, whether it selects no pod: mostly a label that is spelt in two ways.
+    pub(super) fn selecting_nobody(&self, inventory: &Inventory) -> Vec<bool> {
+        let mut pods: BTreeMap<&str, Vec<&Labels>> = BTreeMap::new();
+        for pod in inventory.pods.iter().filter(|pod| !pod.host_network) {
+            pods.entry(&pod.namespace).or_default().push(&pod.labels);
         }
-    };
-    halves.iter().map(|half| !anybody(half)).collect()
+        let labels: BTreeMap<&str, Labels> =
+            pods.keys().map(|name| (*name, namespace_labels(inventory, name))).collect();
+        let anybody = |half: &Half| {
+            let any_of = |pods: &[&Labels]| pods.iter().any(|pod| half.subject.pods.matches(pod));
+            match &half.subject.namespaces {
+                Namespaces::Own(own) => pods.get(own.as_str()).is_some_and(|pods| any_of(pods)),
+                Namespaces::Matching(selector) => {
+                    pods.iter().any(|(name, pods)| selector.matches(&labels[name]) && any_of(pods))
+                }
+            }
+        };
+        self.halves.iter().map(|half| !anybody(half)).collect()
+    }
 }
 
 /// A NetworkPolicy in a direction; `None` where it neither isolates nor has rules.

@@ -40,15 +40,20 @@ impl Asked<'_> {
         let target = target.and_then(|pod| edit::pod(pod, edits));
         let source = edit::party(&self.source, source.as_ref(), edits);
         let target = edit::party(&self.target, target.as_ref(), edits);
-        walks(&rules, &source, &target, self.port).map(|walk| walk.side().allowed)
+        walks((&rules, &[]), &source, &target, self.port).map(|walk| walk.side().allowed)
     }
 }
 
-/// Both sides of a flow.
-pub(super) fn walks<'a>(rules: &'a Rules, source: &'a Party<'a>, target: &'a Party<'a>, port: Port) -> [Walk<'a>; 2] {
+/// Both sides of a flow, by rules and what is known of whom they select.
+pub(super) fn walks<'a>(
+    (rules, selecting_nobody): (&'a Rules, &'a [bool]),
+    source: &'a Party<'a>,
+    target: &'a Party<'a>,
+    port: Port,
+) -> [Walk<'a>; 2] {
     [
-        Walk { rules, direction: Direction::Egress, own: source, other: target, target, port },
-        Walk { rules, direction: Direction::Ingress, own: target, other: source, target, port },
+        Walk { rules, selecting_nobody, direction: Direction::Egress, own: source, other: target, target, port },
+        Walk { rules, selecting_nobody, direction: Direction::Ingress, own: target, other: source, target, port },
     ]
 }
 
@@ -67,7 +72,7 @@ impl Explainer<'_> {
 
     /// A denied flow needs every side that denies it to let it through; an allowed one is stopped by either.
     fn turning(&self, asked: &Asked<'_>, explanation: &Explanation) -> Vec<Change> {
-        let walks = walks(&self.rules, &asked.source, &asked.target, asked.port);
+        let walks = walks((&self.rules, &self.selecting_nobody), &asked.source, &asked.target, asked.port);
         let turns =
             |change: &Change| asked.allowed(&self.rules, &change.edits).iter().all(|side| *side) != explanation.allowed;
         let mut changes: Vec<Change> = Vec::new();

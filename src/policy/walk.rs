@@ -118,6 +118,8 @@ pub struct Match {
 pub struct Explainer<'a> {
     pub(super) inventory: &'a Inventory,
     pub(super) rules: Rules,
+    /// [`Rules::selecting_nobody`].
+    pub(super) selecting_nobody: Vec<bool>,
 }
 
 impl<'a> Explainer<'a> {
@@ -126,7 +128,9 @@ impl<'a> Explainer<'a> {
     /// # Errors
     /// [`InvalidPolicy`]: the first policy that no API server would have taken.
     pub fn new(inventory: &'a Inventory) -> Result<Self, InvalidPolicy> {
-        Ok(Self { inventory, rules: Rules::of(inventory)? })
+        let rules = Rules::of(inventory)?;
+        let selecting_nobody = rules.selecting_nobody(inventory);
+        Ok(Self { inventory, rules, selecting_nobody })
     }
 
     /// Policies that are in force, by direction, with the places of their rules.
@@ -151,7 +155,7 @@ impl<'a> Explainer<'a> {
         if explanation.beyond_policies.is_some() {
             return explanation;
         }
-        let walks = walks(&self.rules, &source, &target, port);
+        let walks = walks((&self.rules, &self.selecting_nobody), &source, &target, port);
         explanation.sides = walks.iter().map(Walk::side).collect();
         explanation.allowed = explanation.sides.iter().all(|side| side.allowed);
         explanation
@@ -240,6 +244,8 @@ fn beyond_policies(from: &Party<'_>, to: &Party<'_>, end: End<'_>) -> Option<Str
 /// One direction of a flow, with all that policies ask.
 pub(super) struct Walk<'a> {
     pub(super) rules: &'a Rules,
+    /// [`Rules::selecting_nobody`]; empty where nobody asks for words.
+    pub(super) selecting_nobody: &'a [bool],
     pub(super) direction: Direction,
     /// Whose policies are asked.
     pub(super) own: &'a Party<'a>,
@@ -268,7 +274,7 @@ impl<'a> Walk<'a> {
     /// Whether a policy that selects all but for one thing was perhaps meant to: it selects nobody else, or the thing looks
     /// like a slip. Of policies for other pods there are many.
     pub(super) fn nearly_selects(&self, half: usize, only: &near::Unmet) -> bool {
-        let selects_nobody = self.rules.selecting_nobody.get(half).copied().unwrap_or_default();
+        let selects_nobody = self.selecting_nobody.get(half).copied().unwrap_or_default();
         only.may_be_a_slip() || (selects_nobody && !matches!(only, near::Unmet::OtherNamespace { .. }))
     }
 

@@ -96,9 +96,11 @@ fn judge_openings(case: Case<'_>, check: &Check, id: FlowId) -> Shown {
         (None, Some(_)) => return Shown::Verdict(doubtful(id)),
         (Some(first), _) => first,
     };
-    match startup(case, check, id) {
-        Startup::Leaked(length) if seen.doubtful.is_none() => Shown::StartupLeak(length),
-        Startup::Leaking if seen.doubtful.is_none() => {
+    // Where somebody else may have answered it is no longer this source's start.
+    let startup = if seen.doubtful.is_none() { startup(case, check, id) } else { Startup::Opened };
+    match startup {
+        Startup::Leaked(length) => Shown::StartupLeak(length),
+        Startup::Leaking => {
             let Leak { openings, blocked_before, blocked_since, .. } = seen.leak;
             let detail = match blocked_before {
                 0 => "it opens, as it may while the source is new".into(),
@@ -110,16 +112,14 @@ fn judge_openings(case: Case<'_>, check: &Check, id: FlowId) -> Shown {
             };
             unproven(Reason::TooFewSamples, detail, true)
         }
-        Startup::Changed if seen.doubtful.is_none() => {
+        Startup::Changed => {
             let what = seen.restarts.as_ref().map_or_else(String::new, |restarts| restarts.cause.to_string());
             let detail = format!(
                 "it opened while the source was new, and {what} at that time: which of the two ended it is not known"
             );
             unproven(Reason::ChangedUnderUs, detail, false)
         }
-        Startup::Leaked(_) | Startup::Leaking | Startup::Changed | Startup::Opened => {
-            Shown::Verdict(opened(id, seen, first))
-        }
+        Startup::Opened => Shown::Verdict(opened(id, seen, first)),
     }
 }
 

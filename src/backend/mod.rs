@@ -28,6 +28,16 @@ pub struct Launch {
     pub plan: wire::Plan,
 }
 
+impl Launch {
+    /// The pod that it is to run within, by namespace and name.
+    pub fn entered(&self) -> Option<(&str, &str)> {
+        match &self.vantage {
+            Vantage::Pod { namespace, name, .. } if self.inside => Some((namespace, name)),
+            Vantage::Pod { .. } | Vantage::Node { .. } | Vantage::Witness { .. } | Vantage::Runner => None,
+        }
+    }
+}
+
 /// One line of one probe, or what went wrong in getting it.
 #[derive(Debug)]
 pub struct Arrival {

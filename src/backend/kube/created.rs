@@ -7,7 +7,7 @@ use super::runner::RunnerProbe;
 use super::state::statuses;
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A pod of ours.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,42 +54,44 @@ impl Created {
     pub(super) fn note(&self, made: &Made) {
         match made {
             Made::Pod(ours) => {
-                self.pods.lock().unwrap_or_else(PoisonError::into_inner).insert(ours.clone(), Deletion::Due);
+                locked(&self.pods).insert(ours.clone(), Deletion::Due);
             }
             Made::Within(entered) => {
-                self.entered.lock().unwrap_or_else(PoisonError::into_inner).insert(entered.clone());
+                locked(&self.entered).insert(entered.clone());
             }
         }
     }
 
     pub(super) fn note_runner(&self, runner: RunnerProbe) {
-        self.runners.lock().unwrap_or_else(PoisonError::into_inner).push(runner);
+        locked(&self.runners).push(runner);
     }
 
-    pub(super) fn pods(&self) -> Vec<Ours> {
-        self.pods.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    fn pods(&self) -> Vec<Ours> {
+        locked(&self.pods).keys().cloned().collect()
     }
 
     /// With how far the deletion of each has come.
     pub(super) fn deletions(&self) -> Vec<(Ours, Deletion)> {
-        let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        let pods = locked(&self.pods);
         pods.iter().map(|(ours, deletion)| (ours.clone(), deletion.clone())).collect()
     }
 
-    /// Whether the API server has answered every request to delete.
-    pub(super) fn is_answered(&self) -> bool {
-        let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
-        !pods.values().any(|deletion| matches!(deletion, Deletion::Unanswered(_)))
+    /// What came in place of an answer to a request to delete, if one had none.
+    pub(super) fn unanswered(&self) -> Option<String> {
+        locked(&self.pods).values().find_map(|deletion| match deletion {
+            Deletion::Unanswered(why) => Some(why.clone()),
+            Deletion::Due | Deletion::Refused(_) | Deletion::Taken => None,
+        })
     }
 
     /// The pods of the user's in which a container of ours is.
     pub(super) fn entered(&self) -> Vec<Entered> {
-        self.entered.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        locked(&self.entered).iter().cloned().collect()
     }
 
     /// Notes which image each runs, as its node says.
     pub(super) fn note_images(&self, place: &Place) {
-        let within = names::inside(&place.common.run);
+        let within = names::of_run(&place.common.run);
         let pods: Vec<_> = {
             let store = place.shared.store();
             let beside = self.pods().into_iter().map(|ours| store.pod(&ours.namespace, &ours.name));
@@ -97,27 +99,32 @@ impl Created {
             beside.chain(entered).flatten().collect()
         };
         let ran = pods.iter().filter_map(|pod| image_of(pod, CONTAINER).or_else(|| image_of(pod, &within)));
-        self.images.lock().unwrap_or_else(PoisonError::into_inner).extend(ran);
+        locked(&self.images).extend(ran);
     }
 
     /// The images that probes ran, as far as they were seen before they were stopped.
     pub(super) fn images(&self) -> Vec<String> {
-        self.images.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        locked(&self.images).iter().cloned().collect()
     }
 
     /// Those that are still to be deleted.
     pub(super) fn due(&self) -> Vec<Ours> {
-        let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        let pods = locked(&self.pods);
         pods.iter().filter(|(_, deletion)| **deletion != Deletion::Taken).map(|(ours, _)| ours.clone()).collect()
     }
 
     pub(super) fn note_deletion(&self, ours: &Ours, deletion: Deletion) {
-        self.pods.lock().unwrap_or_else(PoisonError::into_inner).insert(ours.clone(), deletion);
+        locked(&self.pods).insert(ours.clone(), deletion);
     }
 
     pub(super) fn take_runners(&self) -> Vec<RunnerProbe> {
-        std::mem::take(&mut self.runners.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut locked(&self.runners))
     }
+}
+
+/// What a thread that panicked left is as good as any: every change of it is one step.
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a container runs (ContainerStatus.imageID); nothing until it has run.

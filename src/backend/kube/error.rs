@@ -127,22 +127,30 @@ fn unreachable(error: &(dyn std::error::Error + 'static)) -> String {
     format!("the API server cannot be reached: {cause}")
 }
 
+/// The HTTP status with which the API server refused, where it did.
+pub(super) fn status(error: &kube::Error) -> Option<u16> {
+    match error {
+        kube::Error::Api(status) => Some(status.code),
+        _ => None,
+    }
+}
+
 /// Whether the API server said that this is not allowed.
 pub(super) fn is_forbidden(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 403)
+    status(error) == Some(403)
 }
 
 /// Whether the API server said that there is no such thing.
 pub(super) fn is_absent(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 404)
+    status(error) == Some(404)
 }
 
 /// Whether the API server said that something else is there by now.
 pub(super) fn is_conflict(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 409)
+    status(error) == Some(409)
 }
 
 /// Whether the API server could not answer just now: too many requests, or an error of its own.
 pub(super) fn is_busy(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 429 || status.code >= 500)
+    status(error).is_some_and(|code| code == 429 || code >= 500)
 }

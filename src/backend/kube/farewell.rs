@@ -50,8 +50,8 @@ impl Launched {
         loop {
             let owners = self.release(place).await;
             self.end_probes(place).await;
-            let is_answered =
-                self.created.is_answered() && !owners.iter().any(|(_, it)| matches!(it, Deletion::Unanswered(_)));
+            let is_answered = self.created.unanswered().is_none()
+                && !owners.iter().any(|(_, it)| matches!(it, Deletion::Unanswered(_)));
             // What cannot be deleted now is tried again at the end, and told then.
             if is_answered || Instant::now() + FAREWELL_PAUSE >= farewell {
                 break;
@@ -77,14 +77,6 @@ impl Launched {
                 }
             }
         }
-    }
-
-    /// What came in place of an answer to a request to delete, if one had none.
-    pub(super) fn unanswered(&self) -> Option<String> {
-        self.created.deletions().into_iter().find_map(|(_, deletion)| match deletion {
-            Deletion::Unanswered(why) => Some(why),
-            Deletion::Due | Deletion::Refused(_) | Deletion::Taken => None,
-        })
     }
 
     /// Deletes the owners: the cluster's garbage collector then deletes what hangs on them (Kubernetes, "Garbage
@@ -130,7 +122,7 @@ impl Launched {
     /// Removes everything; what remains is told.
     pub(super) async fn remove(mut self, place: &Place) -> Vec<Error> {
         // Where the API server gave no answer for so long, the owners are asked for once more, and no more.
-        if self.unanswered().is_none() {
+        if self.created.unanswered().is_none() {
             self.stop(place).await;
         }
         // What is left, by the reason.
@@ -141,7 +133,7 @@ impl Launched {
             }
         }
         let pods = self.created.deletions();
-        let is_blind = place.shared.unseen().is_some() || self.unanswered().is_some();
+        let is_blind = place.shared.unseen().is_some() || self.created.unanswered().is_some();
         let most = if is_blind { REMOVAL_UNSEEN } else { REMOVAL };
         place.shared.wait_while(most, || pods.iter().any(|(ours, _)| is_there(place, ours))).await;
         let mut lingering = Vec::new();
@@ -158,7 +150,7 @@ impl Launched {
         if !lingering.is_empty() {
             errors.push(Error::Lingering { what: lingering.join(", ") });
         }
-        let container = names::inside(&place.common.run);
+        let container = names::of_run(&place.common.run);
         errors.extend(self.created.entered().into_iter().map(|entered| Error::Stays {
             container: container.clone(),
             pod: format!("{}/{}", entered.namespace, entered.name),

@@ -25,7 +25,7 @@ pub(super) struct Entered {
 pub(super) fn alone(pod: &Pod, common: &Common, environment: &[(String, String)]) -> Pod {
     let spec = pod.spec.clone().unwrap_or_default();
     let container =
-        Container { name: names::inside(&common.run), resources: None, ..probe_pod::container(common, environment) };
+        Container { name: names::of_run(&common.run), resources: None, ..probe_pod::container(common, environment) };
     let spec = PodSpec {
         node_name: spec.node_name,
         image_pull_secrets: spec.image_pull_secrets,

@@ -122,7 +122,7 @@ fn intended(place: &Place, prospects: &[Prospect<'_>]) -> Vec<(ProbeId, Intended
     let owner = OwnerReference {
         api_version: "batch/v1".into(),
         kind: "Job".into(),
-        name: names::owner(&place.common.run),
+        name: names::of_run(&place.common.run),
         uid: "00000000-0000-0000-0000-000000000000".into(),
         controller: Some(false),
         block_owner_deletion: Some(false),
@@ -174,7 +174,7 @@ fn neighbours(place: &Place) -> Neighbours {
 
 fn creations(place: &Place, intended: &[Intended], enterings: &[Entering]) -> Vec<String> {
     let namespaces: BTreeSet<&str> = intended.iter().filter_map(|it| it.pod.metadata.namespace.as_deref()).collect();
-    let owner = names::owner(&place.common.run);
+    let owner = names::of_run(&place.common.run);
     let jobs = namespaces.into_iter().map(|namespace| {
         format!("{namespace}/Job/{owner}: owns everything of the run there, runs nothing, and goes by itself")
     });

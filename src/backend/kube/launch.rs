@@ -101,7 +101,7 @@ impl Launched {
         }
         for launch in probes {
             let probe = launch.probe;
-            if let (true, Vantage::Pod { namespace, name, .. }) = (launch.inside, &launch.vantage)
+            if let Some((namespace, name)) = launch.entered()
                 && let Ok(pod) = source(place, namespace, name)
                 && !self.entered.insert(pod.metadata.uid.clone())
             {
@@ -261,7 +261,7 @@ async fn make(
     owner: Option<OwnerReference>,
 ) -> Result<Made, String> {
     let environment = watertight_probe::encode_plan(plan).map_err(|error| error.to_string())?;
-    if let (true, Vantage::Pod { namespace, name, .. }) = (launch.inside, &launch.vantage) {
+    if let Some((namespace, name)) = launch.entered() {
         let pod = source(place, namespace, name)?;
         let alone = inside::alone(&pod, &place.common, &environment);
         return within(place, inside::enter(&place.client, &pod, &alone)).await.map(Made::Within);
@@ -402,7 +402,7 @@ async fn follow(place: Place, made: Made, reading: Reading, created: Arc<Created
     let Reading { probe, digests, enough } = reading;
     let (namespace, pod, container) = match &made {
         Made::Pod(ours) => (&ours.namespace, &ours.name, CONTAINER.into()),
-        Made::Within(entered) => (&entered.namespace, &entered.name, names::inside(&place.common.run)),
+        Made::Within(entered) => (&entered.namespace, &entered.name, names::of_run(&place.common.run)),
     };
     let log = Log {
         client: place.client.clone(),

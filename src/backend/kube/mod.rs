@@ -293,7 +293,7 @@ impl Backend for Kube {
     /// Also where a connection only hangs: then requests get no answer, and watches do not know it.
     fn unseen(&self) -> Option<Unseen> {
         let hangs = |why| Unseen { since: self.place.shared.now(), what: "the cluster".into(), why };
-        self.place.shared.unseen().or_else(|| self.launched.unanswered().map(hangs))
+        self.place.shared.unseen().or_else(|| self.launched.created.unanswered().map(hangs))
     }
 
     async fn launch(&mut self, probes: Vec<Launch>, lines: mpsc::Sender<Arrival>) -> Result<(), Error> {

@@ -33,13 +33,9 @@ pub(super) fn annotations(run: &str, source: &str) -> BTreeMap<String, String> {
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
-/// The name of a namespace's owner of everything of a run.
-pub(super) fn owner(run: &str) -> String {
-    format!("watertight-{run}")
-}
-
-/// The name of a run's container within a pod of the user's.
-pub(super) fn inside(run: &str) -> String {
+/// The name of what there is one of in a run: the owner of everything in a namespace, the container within a pod of the
+/// user's.
+pub(super) fn of_run(run: &str) -> String {
     format!("watertight-{run}")
 }
 

@@ -34,7 +34,7 @@ fn job(common: &Common) -> Job {
     };
     Job {
         metadata: ObjectMeta {
-            name: Some(names::owner(&common.run)),
+            name: Some(names::of_run(&common.run)),
             annotations: Some(names::annotations(&common.run, "everything of this run")),
             ..ObjectMeta::default()
         },

@@ -260,14 +260,11 @@ fn describe_watch(error: &watcher::Error) -> String {
 /// The HTTP status with which the API server refused, where it did.
 fn status(error: &watcher::Error) -> Option<u16> {
     match error {
-        watcher::Error::InitialListFailed(::kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(::kube::Error::Api(status))
-        | watcher::Error::WatchFailed(::kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => Some(status.code),
-        watcher::Error::InitialListFailed(_)
-        | watcher::Error::WatchStartFailed(_)
-        | watcher::Error::WatchFailed(_)
-        | watcher::Error::NoResourceVersion => None,
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => super::error::status(error),
+        watcher::Error::WatchError(status) => Some(status.code),
+        watcher::Error::NoResourceVersion => None,
     }
 }
 

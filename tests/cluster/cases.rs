@@ -93,19 +93,16 @@ fn state() -> BTreeMap<&'static str, String> {
     state
 }
 
-/// Everything that runs create, by name.
-pub(crate) fn ours() -> String {
-    let all = kubectl(&[
-        "get",
-        "pods,jobs",
-        "-A",
-        "--no-headers",
-        "-o",
-        "custom-columns=S:.metadata.namespace,A:.metadata.annotations,N:.metadata.name",
-    ]);
-    // What killed runners left is looked for by a case of its own.
-    let is_ours = |line: &&str| line.contains("watertight.dev/run") && !line.starts_with(killed::NAMESPACE);
-    all.lines().filter(is_ours).collect::<Vec<_>>().join("\n")
+/// Everything that runs have made and that is still there, a line each that begins with its namespace.
+pub(crate) fn made() -> Vec<String> {
+    let columns = "custom-columns=S:.metadata.namespace,A:.metadata.annotations,N:.metadata.name";
+    let all = kubectl(&["get", "pods,jobs", "-A", "--no-headers", "-o", columns]);
+    all.lines().filter(|line| line.contains("watertight.dev/run")).map(str::to_owned).collect()
+}
+
+/// The same without what killed runners left, which is looked for by a case of its own.
+pub(crate) fn ours() -> Vec<String> {
+    made().into_iter().filter(|line| !line.starts_with(killed::NAMESPACE)).collect()
 }
 
 fn as_it_is() {
@@ -194,20 +191,12 @@ fn probe_killed() {
     put();
     let killer = std::thread::spawn(|| {
         let web = || {
-            let pods = kubectl(&[
-                "-n",
-                "wt-test-shop",
-                "get",
-                "pods",
-                "--no-headers",
-                "--field-selector=status.phase=Running",
-                "-o",
-                "name",
-            ]);
-            pods.lines().find(|name| name.contains("/watertight-")).map(str::to_owned)
+            let probes = running_probes();
+            let of_shop = probes.lines().find_map(|line| line.strip_prefix("wt-test-shop"));
+            of_shop.map(|name| name.trim().to_owned())
         };
         until("a probe runs", Duration::from_secs(60), || web().is_some());
-        kubectl(&["-n", "wt-test-shop", "delete", &web().unwrap(), "--grace-period=1", "--wait=false"]);
+        kubectl(&["-n", "wt-test-shop", "delete", "pod", &web().unwrap(), "--grace-period=1", "--wait=false"]);
     });
     let said = only_tiers();
     killer.join().unwrap();
@@ -218,7 +207,7 @@ fn killed_run() {
     put();
     let folder = tempfile::tempdir().unwrap();
     let mut child = started(folder.path());
-    until("the run has created something", Duration::from_secs(60), || ours().lines().count() > 3);
+    until("the run has created something", Duration::from_secs(60), || ours().len() > 3);
     child.kill().unwrap();
     child.wait().unwrap();
     let (code, said) = clean(&[]);

@@ -1,5 +1,6 @@
 //! Runners that are killed: their reports say nothing wrong, and what they made is gone after its deadline.
 
+use super::cases::made;
 use super::run::started_with;
 use super::world::{IMAGE, apply, kubectl, until};
 use serde_json::Value;
@@ -60,11 +61,9 @@ spec: { podSelector: { matchLabels: { app: shut } }, policyTypes: [Ingress] }
     pods.concat() + policy
 }
 
-/// What runs have made and is still there.
-fn left() -> String {
-    let columns = "custom-columns=K:.kind,N:.metadata.name,A:.metadata.annotations";
-    let all = kubectl(&["-n", NAMESPACE, "get", "pods,jobs", "--no-headers", "-o", columns]);
-    all.lines().filter(|line| line.contains("watertight.dev/run")).collect::<Vec<_>>().join("\n")
+/// What these runs have made and is still there.
+fn left() -> Vec<String> {
+    made().into_iter().filter(|line| line.starts_with(NAMESPACE)).collect()
 }
 
 /// When the last runner was killed.

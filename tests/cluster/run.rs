@@ -3,6 +3,7 @@
 use super::{killed, world};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -73,8 +74,7 @@ pub(crate) fn calm_suite(text: &str, arguments: &[&str]) -> Said {
 /// A run of a suite with these arguments more.
 pub(crate) fn suite(text: &str, arguments: &[&str]) -> Said {
     let folder = tempfile::tempdir().unwrap();
-    let suite = folder.path().join("suite.yaml");
-    std::fs::write(&suite, text).unwrap();
+    let suite = written(folder.path(), text);
     let report = folder.path().join("report.json");
     let output = Command::new(env!("CARGO_BIN_EXE_watertight"))
         .arg("run")
@@ -88,34 +88,22 @@ pub(crate) fn suite(text: &str, arguments: &[&str]) -> Said {
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_str(&std::fs::read_to_string(&report).unwrap()).unwrap();
     let word = |check: &Value, pointer: &str| check.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-    let predictions = report["checks"].as_array().unwrap().iter();
-    let predicted = predictions.filter_map(|check| Some((word(check, "/name")?, word(check, "/predicted")?))).collect();
-    let checks = report["checks"].as_array().unwrap().iter();
-    let verdicts = checks.map(|check| {
-        let name = word(check, "/name").unwrap();
-        (name, (word(check, "/verdict").unwrap_or_default(), word(check, "/reason/code")))
-    });
-    let of_flows =
-        |check: &Value| check["flows"].as_array().unwrap().iter().filter_map(|it| word(it, "/source")).collect();
-    let sources = report["checks"].as_array().unwrap().iter();
-    let sources = sources.map(|check| (word(check, "/name").unwrap(), of_flows(check))).collect();
-    let flows = report["checks"].as_array().unwrap().iter().flat_map(|check| check["flows"].as_array().unwrap());
-    let sent_as = flows.filter_map(|flow| word(flow, "/sentAs")).collect();
+    let checks = report["checks"].as_array().unwrap();
+    let name = |check: &Value| word(check, "/name").unwrap();
+    let predicted = checks.iter().filter_map(|check| Some((name(check), word(check, "/predicted")?))).collect();
+    let verdict = |check: &Value| (word(check, "/verdict").unwrap_or_default(), word(check, "/reason/code"));
+    let verdicts = checks.iter().map(|check| (name(check), verdict(check))).collect();
+    let of_flows = |check: &Value, pointer| -> Vec<String> {
+        check["flows"].as_array().unwrap().iter().filter_map(|flow| word(flow, pointer)).collect()
+    };
+    let sources = checks.iter().map(|check| (name(check), of_flows(check, "/source"))).collect();
+    let sent_as = checks.iter().flat_map(|check| of_flows(check, "/sentAs")).collect();
     let list = |pointer: &str| {
         let all = report.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
         all.filter_map(Value::as_str).map(str::to_owned).collect()
     };
     let (images, leftovers) = (list("/run/probe/images"), list("/leftovers"));
-    Said {
-        predicted,
-        images,
-        sent_as,
-        sources,
-        leftovers,
-        code: output.status.code().unwrap_or(-1),
-        verdicts: verdicts.collect(),
-        text,
-    }
+    Said { predicted, images, sent_as, sources, leftovers, code: output.status.code().unwrap_or(-1), verdicts, text }
 }
 
 /// A run of a suite in the middle of which something happens: some seconds after its probes run.
@@ -145,15 +133,21 @@ pub(crate) fn running_probes() -> String {
     world::kubectl(&pods).lines().filter(is_ours).collect::<Vec<_>>().join("\n")
 }
 
+/// A suite's file.
+fn written(folder: &Path, text: &str) -> PathBuf {
+    let suite = folder.join("suite.yaml");
+    std::fs::write(&suite, text).unwrap();
+    suite
+}
+
 /// A run of the shop's suite that goes on.
-pub(crate) fn started(folder: &std::path::Path) -> Child {
+pub(crate) fn started(folder: &Path) -> Child {
     started_with(folder, &world::suite(), &[])
 }
 
 /// A run of a suite that goes on, with these arguments more.
-pub(crate) fn started_with(folder: &std::path::Path, text: &str, arguments: &[&str]) -> Child {
-    let suite = folder.join("suite.yaml");
-    std::fs::write(&suite, text).unwrap();
+pub(crate) fn started_with(folder: &Path, text: &str, arguments: &[&str]) -> Child {
+    let suite = written(folder, text);
     Command::new(env!("CARGO_BIN_EXE_watertight"))
         .arg("run")
         .arg(&suite)
@@ -167,8 +161,7 @@ pub(crate) fn started_with(folder: &std::path::Path, text: &str, arguments: &[&s
 /// What `watertight plan` says of a suite.
 pub(crate) fn plan(text: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let suite = folder.path().join("suite.yaml");
-    std::fs::write(&suite, text).unwrap();
+    let suite = written(folder.path(), text);
     let output = Command::new(env!("CARGO_BIN_EXE_watertight")).arg("plan").arg(&suite).output().unwrap();
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }

@@ -1,23 +1,13 @@
 //! Probes within the pods themselves.
 
 use super::cases::NAMESPACES;
-use super::run::{Said, TRIES, shop};
-use super::world::{kubectl, put, until};
+use super::run::{Said, calm_suite};
+use super::world::{kubectl, put, suite, until};
 use std::time::Duration;
 
-/// The line that the database's policy stands behind, and one that is allowed.
-const LINES: [&str; 2] = ["--only", "tier-isolation|web-tier -> api"];
-
-/// The same, without the checks that need a name server or nothing at all.
+/// A line that the database's policy stands behind, and one that is allowed.
 fn from_within() -> Said {
-    let arguments = [&LINES[..], &["--source", "ephemeral"]].concat();
-    let mut said = shop(&arguments);
-    for _ in 1..TRIES {
-        if said.is_busy() {
-            said = shop(&arguments);
-        }
-    }
-    said
+    calm_suite(&suite(), &["--only", "tier-isolation|web-tier -> api", "--source", "ephemeral"])
 }
 
 /// Containers of ours that were added to pods: name and state of each, by pod.

@@ -1,11 +1,18 @@
-//! How fast and how small, by hand: `cargo bench --bench lab`, or `-- worlds|checks|many|flows|agent` for one part.
+//! How fast and how small, by hand: `cargo bench --bench lab`, or `--
+//! worlds|checks|many|flows|agent` for one part.
 //!
-//! Prints ratios to the budgets, since single times say little on a shared machine, and the CPU time that each attempt
-//! costs, which other programs disturb least. A run in which something is unproven has failed, however fast it was.
+//! Prints ratios to the budgets, since single times say little on a shared machine, and the CPU
+//! time that each attempt costs, which other programs disturb least. A run in which something is
+//! unproven has failed, however fast it was.
 //!
-//! `agent` measures the static agent: build it first, with `cargo build --profile probe -p watertight-probe --target
-//! x86_64-unknown-linux-musl` (and `CC_x86_64_unknown_linux_musl=gcc` where there is no other C compiler for it).
-#![expect(clippy::print_stdout, clippy::expect_used, reason = "a program for people, which ends where it cannot go on")]
+//! `agent` measures the static agent: build it first, with `cargo build --profile probe -p
+//! watertight-probe --target x86_64-unknown-linux-musl` (and `CC_x86_64_unknown_linux_musl=gcc`
+//! where there is no other C compiler for it).
+#![expect(
+    clippy::print_stdout,
+    clippy::expect_used,
+    reason = "a program for people, which ends where it cannot go on"
+)]
 
 use nix::sys::resource::{UsageWho, getrusage};
 use std::collections::BTreeMap;
@@ -31,13 +38,24 @@ fn main() {
     }
     let part = std::env::var("WATERTIGHT_BENCH_PART").unwrap_or_default();
     lab::enter().expect("the lab is possible here");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         match part.as_str() {
             "worlds" => worlds().await,
             "checks" => run_of("100 checks", 10, 1, Duration::ZERO).await,
             "many" => run_of("9,900 checks", 100, 1, Duration::ZERO).await,
-            "flows" => run_of("99,000 flows in 9,900 checks", 100, 5, Duration::from_secs(30)).await,
+            "flows" => {
+                run_of(
+                    "99,000 flows in 9,900 checks",
+                    100,
+                    5,
+                    Duration::from_secs(30),
+                )
+                .await
+            }
             "agent" => agent().await,
             other => println!("no part is called {other}"),
         }
@@ -46,13 +64,18 @@ fn main() {
 
 /// Peak memory is a process's, so each part has its own.
 fn each_in_a_process_of_its_own() {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| !arg.starts_with('-'))
+        .collect();
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("load of this machine: {}", load.trim());
     for part in ["worlds", "checks", "many", "flows", "agent"] {
         if wanted.is_empty() || wanted.iter().any(|name| name == part) {
             let own = std::env::current_exe().expect("this program");
-            let status = std::process::Command::new(own).env("WATERTIGHT_BENCH_PART", part).status();
+            let status = std::process::Command::new(own)
+                .env("WATERTIGHT_BENCH_PART", part)
+                .status();
             println!("{part}: {}\n", status.expect("it ran"));
         }
     }
@@ -62,10 +85,15 @@ async fn worlds() {
     for (pods, budget) in [(300, 1.5), (1_000, 8.0)] {
         let world = World::place(&many_pods(pods), &[], Layout::default()).expect("placed");
         let started = Instant::now();
-        let lab = Lab::up(world, Options { deny: Deny::Drop }).await.expect("up");
+        let lab = Lab::up(world, Options { deny: Deny::Drop })
+            .await
+            .expect("up");
         let up = started.elapsed().as_secs_f64();
         assert!(lab.teardown().await.is_empty(), "taken down cleanly");
-        println!("{pods} pods with a policy and a Service each: up in {up:.2} s, {:.2} of the budget", up / budget);
+        println!(
+            "{pods} pods with a policy and a Service each: up in {up:.2} s, {:.2} of the budget",
+            up / budget
+        );
     }
 }
 
@@ -89,11 +117,16 @@ fn manifests(text: String) -> Manifests {
     let mut sources = Sources::new();
     let file = sources.add("bench.yaml", text);
     let (manifests, diagnostics) = read_manifests(&[file], &sources);
-    assert!(!diagnostics.has_errors(), "{}", diagnostics.render_compact(&sources));
+    assert!(
+        !diagnostics.has_errors(),
+        "{}",
+        diagnostics.render_compact(&sources)
+    );
     manifests
 }
 
-/// `workloads` deployments of so many replicas; each may be reached by the one before it and nobody else.
+/// `workloads` deployments of so many replicas; each may be reached by the one before it and nobody
+/// else.
 fn ring(workloads: usize, replicas: usize) -> (Manifests, Vec<Suite>) {
     let mut objects = String::new();
     let mut endpoints = String::new();
@@ -106,7 +139,11 @@ fn ring(workloads: usize, replicas: usize) -> (Manifests, Vec<Suite>) {
              ---\n{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: w{n}, namespace: ring}}, spec: {{podSelector: {{matchLabels: {{app: w{n}}}}}, ingress: [{{from: [{{podSelector: {{matchLabels: {{app: w{before}}}}}}}], ports: [{{port: 8080}}]}}]}}}}\n",
         );
         wrote.expect("text");
-        writeln!(endpoints, "    w{n}: {{namespace: ring, workload: Deployment/w{n}}}").expect("text");
+        writeln!(
+            endpoints,
+            "    w{n}: {{namespace: ring, workload: Deployment/w{n}}}"
+        )
+        .expect("text");
         writeln!(expect, "    - w{before} -> w{n}:8080 allowed").expect("text");
     }
     let text = format!(
@@ -115,7 +152,11 @@ fn ring(workloads: usize, replicas: usize) -> (Manifests, Vec<Suite>) {
     let mut sources = Sources::new();
     let file = sources.add("ring.yaml", text);
     let (suites, diagnostics) = suite::read(&[file], &sources);
-    assert!(!diagnostics.has_errors(), "{}", diagnostics.render_compact(&sources));
+    assert!(
+        !diagnostics.has_errors(),
+        "{}",
+        diagnostics.render_compact(&sources)
+    );
     (manifests(objects), suites)
 }
 
@@ -141,7 +182,10 @@ impl Observer for Quiet {
     fn event(&mut self, event: RunEvent) {
         // What JSON lines cost is part of the run.
         serde_json::to_writer(std::io::sink(), &event).expect("JSON");
-        if self.looked.is_none_or(|at| at.elapsed() > Duration::from_secs(2)) {
+        if self
+            .looked
+            .is_none_or(|at| at.elapsed() > Duration::from_secs(2))
+        {
             self.looked = Some(Instant::now());
             let probes = children("__probe").into_iter().map(|pid| peak_kib(&pid));
             self.probe_kib = self.probe_kib.max(probes.max().unwrap_or(0));
@@ -164,7 +208,8 @@ impl Observer for Quiet {
                 *self.reasons.entry(reason.code.to_owned()).or_default() += 1;
             }
             if result.verdict == Outcome::Violated {
-                self.violated.push(format!("{}: {}", result.check.id, result.seen));
+                self.violated
+                    .push(format!("{}: {}", result.check.id, result.seen));
             }
         }
         let summary = summary.close(run.complete);
@@ -201,38 +246,59 @@ async fn run_of(what: &str, workloads: usize, replicas: usize, budget: Duration)
     let kept = resident_kib();
     let (checks, flows, probes_planned) = (plan.checks.len(), plan.flows.len(), plan.probes.len());
     let up = Instant::now();
-    let mut lab = Lab::up(world, Options { deny: Deny::Drop }).await.expect("up");
+    let mut lab = Lab::up(world, Options { deny: Deny::Drop })
+        .await
+        .expect("up");
     let up = up.elapsed();
-    let mut quiet = Quiet { attempts: vec![0; flows], ..Quiet::default() };
+    let mut quiet = Quiet {
+        attempts: vec![0; flows],
+        ..Quiet::default()
+    };
     let options = engine_options(&lab);
     let running = Instant::now();
     let began = lab.started().elapsed();
     let (own, probes) = (cpu(UsageWho::RUSAGE_SELF), cpu(UsageWho::RUSAGE_CHILDREN));
     let result = engine::run(&plan, &mut lab, options, std::future::pending(), &mut quiet).await;
     let took = running.elapsed();
-    let (own, probes) =
-        (cpu(UsageWho::RUSAGE_SELF).saturating_sub(own), cpu(UsageWho::RUSAGE_CHILDREN).saturating_sub(probes));
+    let (own, probes) = (
+        cpu(UsageWho::RUSAGE_SELF).saturating_sub(own),
+        cpu(UsageWho::RUSAGE_CHILDREN).saturating_sub(probes),
+    );
     let responder: Duration = children("__responder").iter().map(|pid| cpu_of(pid)).sum();
     result.expect("a run");
     assert!(lab.teardown().await.is_empty(), "taken down cleanly");
     // The slowest probe's start is part of the floor.
-    let start = quiet.last_hello.map_or(Duration::ZERO, |last| last.saturating_sub(began));
+    let start = quiet
+        .last_hello
+        .map_or(Duration::ZERO, |last| last.saturating_sub(began));
     let floor = floor(&plan) + start;
     let ratio = took.as_secs_f64() / floor.as_secs_f64();
     let summary = quiet.summary.expect("a run has an end");
     println!(
         "{what}: {checks} checks, {flows} flows, {probes_planned} probes; planned in {planned:.2?}, lab up in {up:.2?}"
     );
-    println!("  {} proven, {} violated, {} unproven", summary.proven, summary.violated, summary.unproven);
+    println!(
+        "  {} proven, {} violated, {} unproven",
+        summary.proven, summary.violated, summary.unproven
+    );
     if summary.proven < checks {
-        println!("  FAILED, however fast: not proven because of {:?}", quiet.reasons);
-        quiet.violated.iter().for_each(|violated| println!("    {violated}"));
+        println!(
+            "  FAILED, however fast: not proven because of {:?}",
+            quiet.reasons
+        );
+        quiet
+            .violated
+            .iter()
+            .for_each(|violated| println!("    {violated}"));
     }
     println!(
         "  ran {took:.2?}: {ratio:.2} of the floor of {floor:.2?} (budget 1.15), of which {start:.2?} for the slowest start"
     );
     if !budget.is_zero() {
-        println!("  {:.2} of the budget of {budget:?}", took.as_secs_f64() / budget.as_secs_f64());
+        println!(
+            "  {:.2} of the budget of {budget:?}",
+            took.as_secs_f64() / budget.as_secs_f64()
+        );
     }
     let attempts: u64 = quiet.attempts.iter().map(|n| u64::from(*n)).sum();
     let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / attempts.max(1) as f64;
@@ -254,14 +320,22 @@ async fn run_of(what: &str, workloads: usize, replicas: usize, budget: Duration)
     );
 }
 
-/// The static agent: its size, and its memory at 1,000 TCP flows of which as many as may be wait for an answer.
+/// The static agent: its size, and its memory at 1,000 TCP flows of which as many as may be wait
+/// for an answer.
 async fn agent() {
     let path = std::path::Path::new("target/x86_64-unknown-linux-musl/probe/watertight-probe");
     let Ok(file) = std::fs::metadata(path) else {
-        println!("the static agent is not built: {} is not there", path.display());
+        println!(
+            "the static agent is not built: {} is not there",
+            path.display()
+        );
         return;
     };
-    println!("static agent: {:.2} MB, {:.2} of the budget of 4 MB", file.len() as f64 / 1e6, file.len() as f64 / 4e6);
+    println!(
+        "static agent: {:.2} MB, {:.2} of the budget of 4 MB",
+        file.len() as f64 / 1e6,
+        file.len() as f64 / 4e6
+    );
     // Accepts by its backlog and never answers.
     let mute = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
     std::thread::spawn({
@@ -279,8 +353,19 @@ async fn agent() {
         port,
         transport: wire::Transport::Tcp,
         request: wire::Request::Nonce,
-        deadlines: wire::Deadlines { resolve_ms: 2_000, connect_ms: 1_300, tls_ms: 5_000, request_ms: 1_300 },
-        pace: wire::Pace { bursts_ms: vec![id * 4], interval_ms: 4_000, attempts: None, single: true, accepted: None },
+        deadlines: wire::Deadlines {
+            resolve_ms: 2_000,
+            connect_ms: 1_300,
+            tls_ms: 5_000,
+            request_ms: 1_300,
+        },
+        pace: wire::Pace {
+            bursts_ms: vec![id * 4],
+            interval_ms: 4_000,
+            attempts: None,
+            single: true,
+            accepted: None,
+        },
     };
     let plan = wire::Plan {
         v: wire::VERSION,
@@ -331,8 +416,15 @@ fn resident_kib() -> u64 {
 /// A line of `/proc/PID/status`, KiB.
 fn of_status(pid: &str, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-    line.trim().trim_end_matches(" kB").trim().parse().unwrap_or(0)
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .unwrap_or_default();
+    line.trim()
+        .trim_end_matches(" kB")
+        .trim()
+        .parse()
+        .unwrap_or(0)
 }
 
 /// Processes that this one started as a probe or as the responder.
@@ -357,7 +449,12 @@ fn fields(pid: &str) -> Vec<String> {
 
 /// User and system time of a process so far; the kernel counts in hundredths of a second.
 fn cpu_of(pid: &str) -> Duration {
-    let ticks: u64 = fields(pid).iter().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    let ticks: u64 = fields(pid)
+        .iter()
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<u64>().ok())
+        .sum();
     Duration::from_millis(ticks * 10)
 }
 

@@ -1,7 +1,8 @@
 //! How long the complete map takes, and how it grows: `cargo bench --bench predict`.
 //!
-//! Each workload has labels of its own, so nothing can be grouped, and two policies: one for what comes to it, one for
-//! what it sends; with selectors of both kinds, ranges, named ports and address blocks. One thread.
+//! Each workload has labels of its own, so nothing can be grouped, and two policies: one for what
+//! comes to it, one for what it sends; with selectors of both kinds, ranges, named ports and
+//! address blocks. One thread.
 
 use k8s_openapi::api::networking::v1::NetworkPolicySpec;
 use std::io::Write;
@@ -18,28 +19,43 @@ const MOST_SECONDS: f64 = 1.0;
 const MOST_MEGABYTES: f64 = 200.0;
 
 fn labels(pairs: &[(&str, String)]) -> Labels {
-    pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), value.clone()))
+        .collect()
 }
 
 fn world(workloads: usize) -> Inventory {
     let mut inventory = Inventory::default();
     for number in 0..workloads {
         let namespace = format!("ns-{}", number / WORKLOADS_IN_A_NAMESPACE);
-        inventory.namespaces.entry(namespace.clone()).or_insert_with(|| Namespace {
-            name: namespace.clone(),
-            labels: labels(&[("team", format!("t-{}", number / WORKLOADS_IN_A_NAMESPACE % 10))]),
-        });
+        inventory
+            .namespaces
+            .entry(namespace.clone())
+            .or_insert_with(|| Namespace {
+                name: namespace.clone(),
+                labels: labels(&[(
+                    "team",
+                    format!("t-{}", number / WORKLOADS_IN_A_NAMESPACE % 10),
+                )]),
+            });
         let name = format!("w-{number}");
         inventory.pods.push(Pod {
             namespace: namespace.clone(),
             name: format!("{name}-0"),
             uid: String::new(),
-            labels: labels(&[("app", name.clone()), ("tier", format!("tier-{}", number % 4))]),
+            labels: labels(&[
+                ("app", name.clone()),
+                ("tier", format!("tier-{}", number % 4)),
+            ]),
             ports: vec![ContainerPort {
                 name: Some("http".into()),
                 port: Port::new(8_000 + (number % 100) as u16, Transport::Tcp).expect("a port"),
             }],
-            workloads: vec![WorkloadRef { kind: WorkloadKind::Deployment, name: name.clone() }],
+            workloads: vec![WorkloadRef {
+                kind: WorkloadKind::Deployment,
+                name: name.clone(),
+            }],
             host_network: false,
             has_proxy: false,
             ready: true,
@@ -71,15 +87,19 @@ fn world(workloads: usize) -> Inventory {
     inventory
 }
 
-/// Adds policies of the whole cluster, half of each tier: everybody is their subject, and each rule means some.
-fn add_cluster_policies(inventory: &mut Inventory, policies: usize, rules: usize) -> std::io::Result<()> {
+/// Adds policies of the whole cluster, half of each tier: everybody is their subject, and each rule
+/// means some.
+fn add_cluster_policies(
+    inventory: &mut Inventory,
+    policies: usize,
+    rules: usize,
+) -> std::io::Result<()> {
     for number in 0..policies {
         let rule = |rule: usize, key: &str| {
             let action = ["Accept", "Deny", "Pass"][(number + rule) % 3];
             let team = serde_json::json!({ "namespaces": { "matchLabels": { "team": format!("t-{}", (number + rule) % 10) } } });
             let port = 9_000 + (number * 31 + rule * 7) % 1_000;
-            let protocols =
-                serde_json::json!([{ "tcp": { "destinationPort": { "range": { "start": port, "end": port + 20 } } } }]);
+            let protocols = serde_json::json!([{ "tcp": { "destinationPort": { "range": { "start": port, "end": port + 20 } } } }]);
             serde_json::json!({ "action": action, key: [team], "protocols": protocols })
         };
         let spec = serde_json::json!({
@@ -89,7 +109,8 @@ fn add_cluster_policies(inventory: &mut Inventory, policies: usize, rules: usize
             "egress": (0..rules).map(|number| rule(number, "to")).collect::<Vec<_>>(),
         });
         let object = serde_json::json!({ "kind": "ClusterNetworkPolicy", "metadata": { "name": format!("c-{number}") }, "spec": spec });
-        let policy = read_cluster_policy(&object).map_err(|faults| std::io::Error::other(faults.join("; ")))?;
+        let policy = read_cluster_policy(&object)
+            .map_err(|faults| std::io::Error::other(faults.join("; ")))?;
         inventory.cluster_policies.push(policy);
     }
     Ok(())
@@ -98,13 +119,23 @@ fn add_cluster_policies(inventory: &mut Inventory, policies: usize, rules: usize
 /// The most memory that this process ever had, in megabytes (`VmHWM`, proc(5)).
 fn peak() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
-    line.trim().trim_end_matches(" kB").parse().unwrap_or(f64::NAN) / 1_024.0
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap_or_default();
+    line.trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap_or(f64::NAN)
+        / 1_024.0
 }
 
 fn main() -> std::io::Result<()> {
     let mut out = std::io::stdout();
-    writeln!(out, "workloads  policies   complete map   per pair   pairs open   peak memory   as a list of links")?;
+    writeln!(
+        out,
+        "workloads  policies   complete map   per pair   pairs open   peak memory   as a list of links"
+    )?;
     let mut ratio = 0.0_f64;
     for workloads in [100, 300, 1_000, 3_000] {
         let inventory = world(workloads);
@@ -114,7 +145,11 @@ fn main() -> std::io::Result<()> {
         let open = predictor.count_open_pairs();
         let seconds = started.elapsed().as_secs_f64();
         let megabytes = peak();
-        assert_eq!(predictor.identities(), workloads, "nothing can be grouped here");
+        assert_eq!(
+            predictor.identities(),
+            workloads,
+            "nothing can be grouped here"
+        );
         let pairs = (workloads * workloads) as f64;
         let links = if workloads <= 1_000 {
             let started = Instant::now();
@@ -141,7 +176,9 @@ fn main() -> std::io::Result<()> {
         }
         add_cluster_policies(&mut inventory, 40, 20)?;
         let started = Instant::now();
-        let open = Predictor::new(&inventory).map_err(std::io::Error::other)?.count_open_pairs();
+        let open = Predictor::new(&inventory)
+            .map_err(std::io::Error::other)?
+            .count_open_pairs();
         let seconds = started.elapsed().as_secs_f64();
         writeln!(
             out,

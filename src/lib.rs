@@ -1,8 +1,8 @@
 //! Prove that a Kubernetes cluster's network segments hold.
 //!
-//! A suite states who may talk to whom. watertight sends real packets from the right places, judges what came back,
-//! and says for every line *proven*, *violated* or *unproven*. "It did not connect" is never taken for "the policy
-//! denied it": a deny that nothing contrasts with is not a pass.
+//! A suite states who may talk to whom. watertight sends real packets from the right places, judges
+//! what came back, and says for every line *proven*, *violated* or *unproven*. "It did not connect"
+//! is never taken for "the policy denied it": a deny that nothing contrasts with is not a pass.
 //!
 //! ```text
 //!  files ── source ───────▶ tree with spans, diagnostics
@@ -33,14 +33,15 @@
 //! | cli | all |
 //! | harness | all |
 //!
-//! A row imports only from rows above it. `wire` is the agent's module of types ([`watertight_probe::wire`]).
-//! `tests/layering.rs` holds the table.
+//! A row imports only from rows above it. `wire` is the agent's module of types
+//! ([`watertight_probe::wire`]). `tests/layering.rs` holds the table.
 //!
 //! # Invariants
 //!
 //! - A probe never knows what is expected: the wire has no word for it.
-//! - What the network did ([`wire::Observation`]) and what our machinery failed at ([`backend::ProbeFault`],
-//!   [`wire::Fault`]) are different types; the second can only ever lead to *unproven*.
+//! - What the network did ([`wire::Observation`]) and what our machinery failed at
+//!   ([`backend::ProbeFault`], [`wire::Fault`]) are different types; the second can only ever lead
+//!   to *unproven*.
 //! - [`verdict::DenyProof`] cannot be built without a [`verdict::ControlProof`].
 //! - Nothing with more than two outcomes has a predicate for success: reports match exhaustively.
 //! - Zero checks is not success, and neither is a check without a verdict.
@@ -65,13 +66,17 @@ pub use watertight_probe::wire;
 
 use std::process::ExitCode;
 
-/// Serves `__probe` and `__responder`, the parts of the agent that the lab starts from the same program.
+/// Serves `__probe` and `__responder`, the parts of the agent that the lab starts from the same
+/// program.
 ///
-/// To be called first in `main`, before any thread exists. `None` means that the process is neither.
+/// To be called first in `main`, before any thread exists. `None` means that the process is
+/// neither.
 pub fn early_main() -> Option<ExitCode> {
     let mut args = std::env::args().skip(1);
     match args.next()?.as_str() {
-        "__probe" => Some(watertight_probe::probe_main(args.next().and_then(|fd| fd.parse().ok()))),
+        "__probe" => Some(watertight_probe::probe_main(
+            args.next().and_then(|fd| fd.parse().ok()),
+        )),
         "__responder" => Some(watertight_probe::responder_main()),
         _ => None,
     }

@@ -1,4 +1,5 @@
-//! Whatever is written in suites and manifests: from texts to a plan there is an answer, soon, and never a panic.
+//! Whatever is written in suites and manifests: from texts to a plan there is an answer, soon, and
+//! never a panic.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -43,15 +44,30 @@ fn chain(suite_text: &str, world_text: &str) -> Reached {
     for diagnostics in [&diagnostics, &problems] {
         assert!(diagnostics.is_empty() || !diagnostics.render(&sources, false).is_empty());
     }
-    assert!(!diagnostics.has_errors() || suites.is_empty(), "a suite with an error would run");
+    assert!(
+        !diagnostics.has_errors() || suites.is_empty(),
+        "a suite with an error would run"
+    );
     if diagnostics.has_errors() || problems.has_errors() {
         return Reached::Diagnostics;
     }
     let tcp = |port| (port, wire::Transport::Tcp);
     let outside = [
-        Outside { name: Some("payments.example".into()), address: None, ports: vec![tcp(443)] },
-        Outside { name: None, address: "169.254.169.254".parse().ok(), ports: vec![tcp(80)] },
-        Outside { name: None, address: "203.0.113.66".parse().ok(), ports: vec![tcp(443)] },
+        Outside {
+            name: Some("payments.example".into()),
+            address: None,
+            ports: vec![tcp(443)],
+        },
+        Outside {
+            name: None,
+            address: "169.254.169.254".parse().ok(),
+            ports: vec![tcp(80)],
+        },
+        Outside {
+            name: None,
+            address: "203.0.113.66".parse().ok(),
+            ports: vec![tcp(443)],
+        },
     ];
     let world = match World::place(&manifests, &outside, Layout::default()) {
         Ok(world) => world,
@@ -62,7 +78,12 @@ fn chain(suite_text: &str, world_text: &str) -> Reached {
     };
     match plan_in(&world, &suites, &Selection::default()) {
         Ok(plan) => {
-            let schedule = Schedule { run: "0".repeat(16), seed: 1, trust: Vec::new(), beat: Duration::from_secs(1) };
+            let schedule = Schedule {
+                run: "0".repeat(16),
+                seed: 1,
+                trust: Vec::new(),
+                beat: Duration::from_secs(1),
+            };
             let probes = plan::probe_plans(&plan, &schedule, 0..plan.probes.len());
             assert_eq!(probes.len(), plan.probes.len());
             assert_eq!(check_refs(&plan).len(), plan.checks.len());
@@ -70,10 +91,16 @@ fn chain(suite_text: &str, world_text: &str) -> Reached {
             Reached::Plan
         }
         Err(PlanError::Mistakes(mistakes)) => {
-            assert!(mistakes.iter().all(|mistake| !mistake.message.is_empty()) && !mistakes.is_empty());
+            assert!(
+                mistakes.iter().all(|mistake| !mistake.message.is_empty()) && !mistakes.is_empty()
+            );
             Reached::NoPlan
         }
-        Err(error @ (PlanError::NothingSelected | PlanError::NoWorkload(_) | PlanError::AllUnprovable(..))) => {
+        Err(
+            error @ (PlanError::NothingSelected
+            | PlanError::NoWorkload(_)
+            | PlanError::AllUnprovable(..)),
+        ) => {
             assert!(!error.to_string().is_empty());
             Reached::NoPlan
         }
@@ -89,7 +116,9 @@ fn soon(suite_text: &str, world_text: &str) -> Reached {
     });
     match reached.recv_timeout(Duration::from_secs(30)) {
         Ok(reached) => reached,
-        Err(RecvTimeoutError::Timeout) => panic!("no end after 30 s:\n{suite_text}\n---\n{world_text}"),
+        Err(RecvTimeoutError::Timeout) => {
+            panic!("no end after 30 s:\n{suite_text}\n---\n{world_text}")
+        }
         Err(RecvTimeoutError::Disconnected) => match worker.join() {
             Err(panic) => std::panic::resume_unwind(panic),
             Ok(()) => unreachable!("a worker that ends has sent or panicked"),
@@ -213,16 +242,30 @@ fn edited(text: &str, edit: &Edit) -> String {
             let (from, to) = *at.get(&all);
             let number = |word: &str| word.starts_with(|c: char| c.is_ascii_digit());
             let known = [SUITE, WORLD];
-            let known = known.iter().flat_map(|text| values(text).into_iter().map(|(from, to)| &text[from..to]));
-            let kind: Vec<&str> = known.filter(|word| number(word) == number(&text[from..to])).collect();
-            format!("{}{}{}", &text[..from], other.get::<&str>(&kind), &text[to..])
+            let known = known
+                .iter()
+                .flat_map(|text| values(text).into_iter().map(|(from, to)| &text[from..to]));
+            let kind: Vec<&str> = known
+                .filter(|word| number(word) == number(&text[from..to]))
+                .collect();
+            format!(
+                "{}{}{}",
+                &text[..from],
+                other.get::<&str>(&kind),
+                &text[to..]
+            )
         }
         Edit::Odd(at, odd) => put(at, odd.get::<&str>(&ODD)),
         Edit::Splice(at, length, put) => {
             let chars: Vec<char> = text.chars().collect();
             let start = at.index(chars.len() + 1);
             let end = (start + length).min(chars.len());
-            chars[..start].iter().copied().chain(put.chars()).chain(chars[end..].iter().copied()).collect()
+            chars[..start]
+                .iter()
+                .copied()
+                .chain(put.chars())
+                .chain(chars[end..].iter().copied())
+                .collect()
         }
         Edit::Repeat(..) | Edit::Remove(..) | Edit::Move(..) if lines.is_empty() => text.to_owned(),
         Edit::Repeat(of, at) => {
@@ -267,12 +310,18 @@ fn changes_reach_every_step() {
     let mut reached = std::collections::BTreeMap::new();
     for _ in 0..300 {
         let edit = edit().new_tree(&mut runner).unwrap().current();
-        for (suite, world) in [(edited(SUITE, &edit), WORLD.to_owned()), (SUITE.to_owned(), edited(WORLD, &edit))] {
+        for (suite, world) in [
+            (edited(SUITE, &edit), WORLD.to_owned()),
+            (SUITE.to_owned(), edited(WORLD, &edit)),
+        ] {
             *reached.entry(chain(&suite, &world)).or_insert(0) += 1;
         }
     }
     for step in [Reached::Diagnostics, Reached::Plan] {
-        assert!(reached.get(&step).is_some_and(|count| *count >= 100), "{step:?}: {reached:?}");
+        assert!(
+            reached.get(&step).is_some_and(|count| *count >= 100),
+            "{step:?}: {reached:?}"
+        );
     }
 }
 
@@ -284,8 +333,14 @@ fn the_texts_themselves_come_to_a_plan() {
 #[test]
 fn what_only_resolving_shows_ends_before_the_plan() {
     let late = SUITE
-        .replace("  groups:", "    twin: { namespace: shop, pods: { app: web } }\n  groups:")
-        .replace("  everythingElse", "    - twin -> api:8080 denied\n  everythingElse");
+        .replace(
+            "  groups:",
+            "    twin: { namespace: shop, pods: { app: web } }\n  groups:",
+        )
+        .replace(
+            "  everythingElse",
+            "    - twin -> api:8080 denied\n  everythingElse",
+        );
     assert_eq!(soon(&late, WORLD), Reached::NoPlan);
 }
 

@@ -1,11 +1,14 @@
 //! The shop of `suites/shop/` in a real cluster, as it is and broken.
 //!
-//! Needs the cluster that `KUBECONFIG` names, with the probe's image on its nodes (`WATERTIGHT_PROBE_IMAGE`) and a
-//! `kubectl` (`KUBECTL`), and for some cases a program that stops and starts its components
-//! (`WATERTIGHT_CLUSTER_CONTROL`); without `WATERTIGHT_CLUSTER_TESTS=1` every test is reported as skipped, with that reason. The
-//! cluster is to have the test image that `cluster::world` names, two nodes, both families, and an outside host
-//! `payments.example`.
-#![expect(clippy::unwrap_used, reason = "a test that cannot talk to its cluster fails")]
+//! Needs the cluster that `KUBECONFIG` names, with the probe's image on its nodes
+//! (`WATERTIGHT_PROBE_IMAGE`) and a `kubectl` (`KUBECTL`), and for some cases a program that stops
+//! and starts its components (`WATERTIGHT_CLUSTER_CONTROL`); without `WATERTIGHT_CLUSTER_TESTS=1`
+//! every test is reported as skipped, with that reason. The cluster is to have the test image that
+//! `cluster::world` names, two nodes, both families, and an outside host `payments.example`.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot talk to its cluster fails"
+)]
 
 mod cluster {
     pub(crate) mod cases;
@@ -36,7 +39,10 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let wanted = std::env::var(SWITCH).is_ok_and(|value| value == "1");
     if !wanted && !arguments.list {
-        let _closed = writeln!(std::io::stderr(), "skipped: {SWITCH} is not 1, so there is no cluster to test on");
+        let _closed = writeln!(
+            std::io::stderr(),
+            "skipped: {SWITCH} is not 1, so there is no cluster to test on"
+        );
     }
     let trial = |case: cases::Case| {
         let run = move || {
@@ -45,7 +51,10 @@ fn main() -> ExitCode {
         };
         let possible = !case.needs_control || world::has_control();
         if wanted && !possible {
-            let why = format!("skipped: {}: nothing says how components of this cluster are stopped\n", case.name);
+            let why = format!(
+                "skipped: {}: nothing says how components of this cluster are stopped\n",
+                case.name
+            );
             let _closed = std::io::stderr().write_all(why.as_bytes());
         }
         Trial::test(case.name, run).with_ignored_flag(!wanted || !possible)

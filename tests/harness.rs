@@ -1,5 +1,8 @@
 //! The libtest front end, seen from outside: this program is also the test target that it looks at.
-#![expect(clippy::unwrap_used, reason = "a test that cannot start its program fails")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot start its program fails"
+)]
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::signal::{Signal, kill};
@@ -7,7 +10,8 @@ use nix::unistd::Pid;
 use std::process::{Command, ExitCode, Output, Stdio};
 use watertight::harness::{self, Options};
 
-/// Set where this program shall be the test target: its labs, as `SUITE:MANIFESTS`, parted by commas.
+/// Set where this program shall be the test target: its labs, as `SUITE:MANIFESTS`, parted by
+/// commas.
 const TARGET: &str = "TEST_TARGET_OF";
 
 fn main() -> ExitCode {
@@ -15,7 +19,9 @@ fn main() -> ExitCode {
         return code;
     }
     if let Ok(labs) = std::env::var(TARGET) {
-        let labs = labs.split(',').map(|lab| lab.split_once(':').expect("SUITE:MANIFESTS"));
+        let labs = labs
+            .split(',')
+            .map(|lab| lab.split_once(':').expect("SUITE:MANIFESTS"));
         let options = labs.fold(None, |options: Option<Options>, (suite, manifests)| {
             Some(match options {
                 None => Options::lab(&[suite], &[manifests]),
@@ -34,17 +40,50 @@ fn main() -> ExitCode {
         })
     };
     let trials = vec![
-        trial("checks_are_listed_as_tests_without_a_lab", checks_are_listed_as_tests_without_a_lab),
-        trial("what_is_proven_passes_and_what_is_violated_fails", what_is_proven_passes_and_what_is_violated_fails),
-        trial("one_run_judges_all_selected_tests", one_run_judges_all_selected_tests),
-        trial("an_unproven_check_fails_with_its_reason", an_unproven_check_fails_with_its_reason),
-        trial("where_the_lab_is_impossible_every_test_fails", where_the_lab_is_impossible_every_test_fails),
-        trial("filters_that_leave_nothing_need_no_lab", filters_that_leave_nothing_need_no_lab),
-        trial("a_suite_with_a_mistake_is_shown_and_nothing_runs", a_suite_with_a_mistake_is_shown_and_nothing_runs),
-        trial("two_labs_run_one_after_the_other", two_labs_run_one_after_the_other),
-        trial("one_name_in_two_labs_is_a_mistake", one_name_in_two_labs_is_a_mistake),
-        trial("an_interrupted_run_fails_what_it_did_not_judge", an_interrupted_run_fails_what_it_did_not_judge),
-        trial("under_nextest_the_cost_is_told", under_nextest_the_cost_is_told),
+        trial(
+            "checks_are_listed_as_tests_without_a_lab",
+            checks_are_listed_as_tests_without_a_lab,
+        ),
+        trial(
+            "what_is_proven_passes_and_what_is_violated_fails",
+            what_is_proven_passes_and_what_is_violated_fails,
+        ),
+        trial(
+            "one_run_judges_all_selected_tests",
+            one_run_judges_all_selected_tests,
+        ),
+        trial(
+            "an_unproven_check_fails_with_its_reason",
+            an_unproven_check_fails_with_its_reason,
+        ),
+        trial(
+            "where_the_lab_is_impossible_every_test_fails",
+            where_the_lab_is_impossible_every_test_fails,
+        ),
+        trial(
+            "filters_that_leave_nothing_need_no_lab",
+            filters_that_leave_nothing_need_no_lab,
+        ),
+        trial(
+            "a_suite_with_a_mistake_is_shown_and_nothing_runs",
+            a_suite_with_a_mistake_is_shown_and_nothing_runs,
+        ),
+        trial(
+            "two_labs_run_one_after_the_other",
+            two_labs_run_one_after_the_other,
+        ),
+        trial(
+            "one_name_in_two_labs_is_a_mistake",
+            one_name_in_two_labs_is_a_mistake,
+        ),
+        trial(
+            "an_interrupted_run_fails_what_it_did_not_judge",
+            an_interrupted_run_fails_what_it_did_not_judge,
+        ),
+        trial(
+            "under_nextest_the_cost_is_told",
+            under_nextest_the_cost_is_told,
+        ),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -55,7 +94,11 @@ const UNPROVABLE: &str = "tests/cli/unproven.yaml:tests/cli/world.yaml";
 
 fn target(labs: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(arguments).env(TARGET, labs).env_remove("NEXTEST").env("RUST_BACKTRACE", "0");
+    command
+        .args(arguments)
+        .env(TARGET, labs)
+        .env_remove("NEXTEST")
+        .env("RUST_BACKTRACE", "0");
     command
 }
 
@@ -80,7 +123,12 @@ fn run(labs: &str, arguments: &[&str]) -> Seen {
 impl Seen {
     #[track_caller]
     fn says(&self, words: &str) -> &Self {
-        assert!(self.out.contains(words), "{words:?} is not in:\n{}\n{}", self.out, self.err);
+        assert!(
+            self.out.contains(words),
+            "{words:?} is not in:\n{}\n{}",
+            self.out,
+            self.err
+        );
         self
     }
 
@@ -93,17 +141,23 @@ impl Seen {
     /// `test NAME ... OUTCOME`, whatever the columns.
     #[track_caller]
     fn judges(&self, name: &str, outcome: &str) -> &Self {
-        let line = self.out.lines().find(|line| line.starts_with(&format!("test {name} ")));
+        let line = self
+            .out
+            .lines()
+            .find(|line| line.starts_with(&format!("test {name} ")));
         let line = line.unwrap_or_else(|| panic!("{name} is not in:\n{}\n{}", self.out, self.err));
-        assert!(line.ends_with(&format!("... {outcome}")), "{line}\n{}", self.out);
+        assert!(
+            line.ends_with(&format!("... {outcome}")),
+            "{line}\n{}",
+            self.out
+        );
         self
     }
 }
 
 /// A command in a place where the kernel gives out no network namespace.
 fn without_namespaces(command: &Command) -> Output {
-    let script =
-        "echo 0 > /proc/sys/user/max_user_namespaces && echo 0 > /proc/sys/user/max_net_namespaces && exec \"$@\"";
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && echo 0 > /proc/sys/user/max_net_namespaces && exec \"$@\"";
     let mut inside = Command::new("unshare");
     inside.args(["--user", "--map-root-user", "sh", "-c", script, "sh"]);
     inside.arg(command.get_program()).args(command.get_args());
@@ -119,7 +173,10 @@ fn without_namespaces(command: &Command) -> Output {
 fn checks_are_listed_as_tests_without_a_lab() {
     let listed = seen(&without_namespaces(&target(SMALL, &["--list"])));
     listed.ends(0);
-    assert_eq!(listed.out, "small / web -> api:8080 allowed: test\nsmall / api -> web:8080 denied: test\n");
+    assert_eq!(
+        listed.out,
+        "small / web -> api:8080 allowed: test\nsmall / api -> web:8080 denied: test\n"
+    );
 }
 
 fn what_is_proven_passes_and_what_is_violated_fails() {
@@ -128,7 +185,9 @@ fn what_is_proven_passes_and_what_is_violated_fails() {
         .judges("leaky / web -> api:8080 allowed", "ok")
         .judges("leaky / web -> db:5432 denied [leak]", "FAILED");
     // The sentence, the line, who got through, and what to do.
-    seen.says("violated: shop/web-").says("tests/cli/leaky.yaml:11: web -> db denied").says("next: find the policy");
+    seen.says("violated: shop/web-")
+        .says("tests/cli/leaky.yaml:11: web -> db denied")
+        .says("next: find the policy");
     seen.says("test result: FAILED. 1 passed; 1 failed; 0 ignored");
 }
 
@@ -145,13 +204,18 @@ fn one_run_judges_all_selected_tests() {
 
 fn an_unproven_check_fails_with_its_reason() {
     let seen = run(UNPROVABLE, &[]);
-    seen.ends(101).judges("unproven / web -> silent:9999 denied", "FAILED").says("unproven: ").says("reason: ");
+    seen.ends(101)
+        .judges("unproven / web -> silent:9999 denied", "FAILED")
+        .says("unproven: ")
+        .says("reason: ");
 }
 
 fn where_the_lab_is_impossible_every_test_fails() {
     let seen = seen(&without_namespaces(&target(SMALL, &[])));
     seen.ends(101).says("0 passed; 2 failed; 0 ignored");
-    seen.says("unproven: the lab is not possible here: ").says("user.max_net_namespaces").says("next: sudo sysctl -w");
+    seen.says("unproven: the lab is not possible here: ")
+        .says("user.max_net_namespaces")
+        .says("next: sudo sysctl -w");
 }
 
 fn filters_that_leave_nothing_need_no_lab() {
@@ -160,9 +224,10 @@ fn filters_that_leave_nothing_need_no_lab() {
 }
 
 fn a_suite_with_a_mistake_is_shown_and_nothing_runs() {
-    for (suite, words) in
-        [("tests/cli/mistake.yaml", "tests/cli/mistake.yaml:8"), ("tests/cli/no-such.yaml", "tests/cli/no-such.yaml")]
-    {
+    for (suite, words) in [
+        ("tests/cli/mistake.yaml", "tests/cli/mistake.yaml:8"),
+        ("tests/cli/no-such.yaml", "tests/cli/no-such.yaml"),
+    ] {
         for arguments in [&["--list"][..], &[]] {
             let seen = run(&format!("{suite}:tests/cli/world.yaml"), arguments);
             seen.ends(2);
@@ -174,41 +239,86 @@ fn a_suite_with_a_mistake_is_shown_and_nothing_runs() {
 
 fn two_labs_run_one_after_the_other() {
     let seen = run(&format!("{SMALL},{LEAKY}"), &["web -> api:8080"]);
-    seen.ends(0).judges("small / web -> api:8080 allowed", "ok").judges("leaky / web -> api:8080 allowed", "ok");
+    seen.ends(0)
+        .judges("small / web -> api:8080 allowed", "ok")
+        .judges("leaky / web -> api:8080 allowed", "ok");
 }
 
 fn one_name_in_two_labs_is_a_mistake() {
     let seen = run(&format!("{SMALL},{SMALL}"), &["--list"]);
     seen.ends(2);
-    assert!(seen.err.contains("two labs test \"small / web -> api:8080 allowed\""), "{}", seen.err);
+    assert!(
+        seen.err
+            .contains("two labs test \"small / web -> api:8080 allowed\""),
+        "{}",
+        seen.err
+    );
 }
 
 fn an_interrupted_run_fails_what_it_did_not_judge() {
     let mut command = target(&format!("{SMALL},{LEAKY}"), &[]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     // Once a probe is there the run has begun.
     while !has_probe(child.id()) {
-        assert_eq!(child.try_wait().unwrap(), None, "it ended before it had a probe");
+        assert_eq!(
+            child.try_wait().unwrap(),
+            None,
+            "it ended before it had a probe"
+        );
         std::thread::yield_now();
     }
-    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
+    kill(
+        Pid::from_raw(i32::try_from(child.id()).unwrap()),
+        Signal::SIGINT,
+    )
+    .unwrap();
     let seen = seen(&child.wait_with_output().unwrap());
-    seen.ends(101).says("0 passed; 4 failed; 0 ignored").says("interrupted (SIGINT)");
+    seen.ends(101)
+        .says("0 passed; 4 failed; 0 ignored")
+        .says("interrupted (SIGINT)");
 }
 
 /// Whether a process has a probe among its children, which belong to the thread that started them.
 fn has_probe(pid: u32) -> bool {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let children = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    children.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).any(|child| {
-        std::fs::read_to_string(format!("/proc/{child}/cmdline")).is_ok_and(|line| line.contains("__probe"))
-    })
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let children =
+        tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    children
+        .flat_map(|list| {
+            list.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .any(|child| {
+            std::fs::read_to_string(format!("/proc/{child}/cmdline"))
+                .is_ok_and(|line| line.contains("__probe"))
+        })
 }
 
 fn under_nextest_the_cost_is_told() {
-    let seen = seen(&target(SMALL, &["--list"]).env("NEXTEST", "1").output().unwrap());
+    let seen = seen(
+        &target(SMALL, &["--list"])
+            .env("NEXTEST", "1")
+            .output()
+            .unwrap(),
+    );
     seen.ends(0);
-    assert_eq!(seen.err.matches("use cargo test").count(), 1, "{}", seen.err);
-    let ignored = target(SMALL, &["--list", "--ignored"]).env("NEXTEST", "1").output().unwrap();
+    assert_eq!(
+        seen.err.matches("use cargo test").count(),
+        1,
+        "{}",
+        seen.err
+    );
+    let ignored = target(SMALL, &["--list", "--ignored"])
+        .env("NEXTEST", "1")
+        .output()
+        .unwrap();
     assert_eq!(ignored.stderr, b"", "it lists twice, and is told once");
 }

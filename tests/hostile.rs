@@ -1,12 +1,13 @@
 //! Targets that misbehave, from a suite to its reports, with real sockets in the lab.
 //!
-//! Whatever a target does, a run ends in time, takes little memory, and never takes a misbehaving target for a proof:
-//! what was denied is not proven by a target that is silent to everybody, and what was allowed is not proven by a
-//! target that does not answer. What a target says never acts on who reads a report.
+//! Whatever a target does, a run ends in time, takes little memory, and never takes a misbehaving
+//! target for a proof: what was denied is not proven by a target that is silent to everybody, and
+//! what was allowed is not proven by a target that does not answer. What a target says never acts
+//! on who reads a report.
 //!
-//! A program of its own instead of a test harness: the process enters a user namespace before it has a second thread,
-//! and the lab starts this program again as probes and as the responder. `cargo test --test hostile -- WORD...` runs
-//! the cases whose name contains one of the words.
+//! A program of its own instead of a test harness: the process enters a user namespace before it
+//! has a second thread, and the lab starts this program again as probes and as the responder.
+//! `cargo test --test hostile -- WORD...` runs the cases whose name contains one of the words.
 
 #[path = "hostile/cases.rs"]
 mod cases;
@@ -39,11 +40,19 @@ fn main() -> ExitCode {
         return code;
     }
     if let Err(obstacle) = lab::enter() {
-        say(&format!("the lab is not possible here: {obstacle}; cure: {}\n0 passed, 1 failed", obstacle.cure()));
+        say(&format!(
+            "the lab is not possible here: {obstacle}; cure: {}\n0 passed, 1 failed",
+            obstacle.cure()
+        ));
         return ExitCode::FAILURE;
     }
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let wanted = |case: &Case| words.is_empty() || words.iter().any(|word| case.name.contains(word.as_str()));
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
+    let wanted = |case: &Case| {
+        words.is_empty() || words.iter().any(|word| case.name.contains(word.as_str()))
+    };
     let cases: Vec<Case> = cases::all().into_iter().filter(wanted).collect();
     std::panic::set_hook(Box::new(|panic| say(&panic.to_string())));
     let gauge = memory::Gauge::start();
@@ -56,7 +65,9 @@ fn main() -> ExitCode {
                     if run(case) {
                         passed.fetch_add(1, Ordering::Relaxed);
                     } else {
-                        ends.lock().unwrap_or_else(PoisonError::into_inner).push(case.name);
+                        ends.lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push(case.name);
                     }
                 }
             });
@@ -77,17 +88,28 @@ fn main() -> ExitCode {
         failed.push("memory of probes");
     }
     say(&format!("{passed} passed, {} failed", failed.len()));
-    if failed.is_empty() && passed > 1 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed.is_empty() && passed > 1 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn run(case: &Case) -> bool {
     let started = Instant::now();
     let ended = catch_unwind(AssertUnwindSafe(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("an event loop");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("an event loop");
         runtime.block_on(scene::run(case));
     }));
     let word = if ended.is_ok() { "ok    " } else { "FAILED" };
-    say(&format!("{word} {} ({:.1} s)", case.name, started.elapsed().as_secs_f32()));
+    say(&format!(
+        "{word} {} ({:.1} s)",
+        case.name,
+        started.elapsed().as_secs_f32()
+    ));
     ended.is_ok()
 }
 

@@ -1,7 +1,7 @@
 //! The lab with real packets: what reaches whom, what does not, and what the enforcer says of it.
 //!
-//! A program of its own instead of a test harness: the process enters a user namespace before it has a second
-//! thread, and the lab starts this program again as probes and as the responder.
+//! A program of its own instead of a test harness: the process enters a user namespace before it
+//! has a second thread, and the lab starts this program again as probes and as the responder.
 
 #[path = "lab/measure.rs"]
 mod measure;
@@ -54,8 +54,13 @@ async fn pods_reach_each_other_within_a_node_and_between_nodes() {
     let mut lab = up().await;
     for family in Family::ALL {
         let api = lab.at("shop/api", family, 8080);
-        let seen =
-            lab.observe(&[(pod("shop/near"), Tcp, api), (pod("shop/far"), Tcp, api), (runner(), Tcp, api)]).await;
+        let seen = lab
+            .observe(&[
+                (pod("shop/near"), Tcp, api),
+                (pod("shop/far"), Tcp, api),
+                (runner(), Tcp, api),
+            ])
+            .await;
         seen.iter().for_each(Seen::opened);
     }
     lab.down().await;
@@ -86,11 +91,19 @@ async fn a_service_leads_to_its_pods_in_both_families() {
         for seen in lab.observe(&flows).await {
             *answered.entry(seen.who()).or_default() += 1;
         }
-        assert_eq!(answered.len(), 2, "20 connections reach both pods: {answered:?}");
+        assert_eq!(
+            answered.len(),
+            2,
+            "20 connections reach both pods: {answered:?}"
+        );
         let udp = lab.service("shop/api", family, 8125);
         let node_port = lab.node_at("node-2", family, 30_080);
         let seen = lab
-            .observe(&[(node("node-2"), Tcp, service), (runner(), Tcp, node_port), (pod("shop/far"), Udp, udp)])
+            .observe(&[
+                (node("node-2"), Tcp, service),
+                (runner(), Tcp, node_port),
+                (pod("shop/far"), Udp, udp),
+            ])
             .await;
         seen[0].said("shop/web-");
         seen[1].said("shop/web-");
@@ -103,7 +116,12 @@ async fn a_service_without_pods_refuses() {
     let mut lab = up().await;
     for family in Family::ALL {
         let service = lab.service("shop/nobody", family, 80);
-        let seen = lab.observe(&[(pod("shop/near"), Tcp, service), (node("node-1"), Tcp, service)]).await;
+        let seen = lab
+            .observe(&[
+                (pod("shop/near"), Tcp, service),
+                (node("node-1"), Tcp, service),
+            ])
+            .await;
         seen[0].icmp(if family == Family::V4 { (3, 3) } else { (1, 4) });
         seen[1].refused();
     }
@@ -123,8 +141,13 @@ async fn outside_hosts_see_the_pod_itself() {
     let mut lab = up().await;
     for family in Family::ALL {
         let host = lab.host("pay.example", family, 443);
-        let seen =
-            lab.observe(&[(pod("shop/near"), Tcp, host), (runner(), Tcp, host), (node("node-2"), Tcp, host)]).await;
+        let seen = lab
+            .observe(&[
+                (pod("shop/near"), Tcp, host),
+                (runner(), Tcp, host),
+                (node("node-2"), Tcp, host),
+            ])
+            .await;
         for seen in seen {
             seen.said("pay.example");
         }
@@ -134,11 +157,17 @@ async fn outside_hosts_see_the_pod_itself() {
     // What a server outside sees as its client.
     let listener = lab
         .sabotage()
-        .within(runner(), || std::net::TcpListener::bind("192.0.2.2:7000").expect("bind"))
+        .within(runner(), || {
+            std::net::TcpListener::bind("192.0.2.2:7000").expect("bind")
+        })
         .await
         .expect("runner");
-    let client =
-        lab.sabotage().within(pod("shop/far"), || std::net::TcpStream::connect("192.0.2.2:7000").map(|_| ())).await;
+    let client = lab
+        .sabotage()
+        .within(pod("shop/far"), || {
+            std::net::TcpStream::connect("192.0.2.2:7000").map(|_| ())
+        })
+        .await;
     client.expect("pod").expect("connect");
     let (_, peer) = listener.accept().expect("accept");
     assert_eq!(peer.ip(), lab.at("shop/far", Family::V4, 1).ip());
@@ -180,7 +209,14 @@ async fn a_denied_packet_is_reset() {
 }
 
 async fn a_denied_packet_is_answered_by_icmp() {
-    denied(Deny::Icmp, |seen, family| seen.icmp(if family == Family::V4 { (3, 13) } else { (1, 1) })).await;
+    denied(Deny::Icmp, |seen, family| {
+        seen.icmp(if family == Family::V4 {
+            (3, 13)
+        } else {
+            (1, 1)
+        })
+    })
+    .await;
 }
 
 async fn egress_is_denied_towards_pods_outside_hosts_and_the_own_node() {
@@ -189,8 +225,16 @@ async fn egress_is_denied_towards_pods_outside_hosts_and_the_own_node() {
         let flows = [
             (pod("shop/locked"), Tcp, lab.at("shop/api", family, 8080)),
             (pod("shop/locked"), Udp, lab.at("shop/api", family, 8125)),
-            (pod("shop/locked"), Tcp, lab.host("pay.example", family, 443)),
-            (pod("shop/locked"), Tcp, lab.node_at("node-1", family, NODE_PORT)),
+            (
+                pod("shop/locked"),
+                Tcp,
+                lab.host("pay.example", family, 443),
+            ),
+            (
+                pod("shop/locked"),
+                Tcp,
+                lab.node_at("node-1", family, NODE_PORT),
+            ),
             (pod("shop/locked"), Tcp, lab.service("shop/api", family, 80)),
             (pod("shop/near"), Tcp, lab.at("shop/locked", family, 8080)),
         ];
@@ -226,9 +270,17 @@ async fn the_control_port_answers_the_own_node_only() {
 async fn nodes_reach_each_other() {
     let mut lab = up().await;
     for family in Family::ALL {
-        let (one, two) = (lab.node_at("node-1", family, NODE_PORT), lab.node_at("node-2", family, NODE_PORT));
-        let seen =
-            lab.observe(&[(node("node-1"), Tcp, two), (node("node-2"), Udp, one), (pod("shop/near"), Tcp, two)]).await;
+        let (one, two) = (
+            lab.node_at("node-1", family, NODE_PORT),
+            lab.node_at("node-2", family, NODE_PORT),
+        );
+        let seen = lab
+            .observe(&[
+                (node("node-1"), Tcp, two),
+                (node("node-2"), Udp, one),
+                (pod("shop/near"), Tcp, two),
+            ])
+            .await;
         seen[0].said("node node-2");
         seen[1].said("node node-1");
         seen[2].said("node node-2");
@@ -244,21 +296,36 @@ async fn records_count_each_flow_by_itself() {
         (pod("shop/api"), Tcp, db),
         (pod("shop/api"), Tcp, service),
         (pod("shop/near"), Tcp, db),
-        (pod("shop/locked"), Tcp, lab.host("pay.example", Family::V4, 443)),
+        (
+            pod("shop/locked"),
+            Tcp,
+            lab.host("pay.example", Family::V4, 443),
+        ),
         (pod("shop/web-0"), Tcp, db),
         (pod("shop/web-0"), Tcp, db),
     ];
     let seen = lab.observe(&flows).await;
     let records = lab.backend.records().await.expect("records");
     let record = |n: usize| records.get(&seen[n].flow);
-    // One SYN in the 400 ms that an attempt is given, for the second comes after a second (RFC 6298).
+    // One SYN in the 400 ms that an attempt is given, for the second comes after a second (RFC
+    // 6298).
     for n in [0, 1] {
         let record = record(n).expect("a denied flow has a record");
-        assert_eq!((record.packets, record.rule.as_str()), (1, "data/NetworkPolicy/db ingress"));
+        assert_eq!(
+            (record.packets, record.rule.as_str()),
+            (1, "data/NetworkPolicy/db ingress")
+        );
     }
     assert_eq!(record(2), None, "nothing of an allowed flow is denied");
-    assert_eq!(record(3).expect("denied").rule, "shop/NetworkPolicy/locked egress");
-    assert_eq!((record(4), record(5)), (None, None), "two flows that nothing tells apart have no record");
+    assert_eq!(
+        record(3).expect("denied").rule,
+        "shop/NetworkPolicy/locked egress"
+    );
+    assert_eq!(
+        (record(4), record(5)),
+        (None, None),
+        "two flows that nothing tells apart have no record"
+    );
     // A swap keeps what was counted.
     let policies = lab.backend.inventory().await.expect("inventory").policies;
     lab.sabotage().set_policies(policies).await.expect("swap");
@@ -269,7 +336,8 @@ async fn records_count_each_flow_by_itself() {
 async fn counters_carry_the_policys_name() {
     let mut lab = up().await;
     let db = lab.at("data/db-0", Family::V6, 5432);
-    lab.observe(&[(pod("shop/near"), Tcp, db), (pod("shop/api"), Tcp, db)]).await;
+    lab.observe(&[(pod("shop/near"), Tcp, db), (pod("shop/api"), Tcp, db)])
+        .await;
     let counts = lab.sabotage().counts().await.expect("counters");
     let here = lab.node_of("data/db-0");
     let of = |wanted: &dyn Fn(&Counts) -> bool| {
@@ -282,8 +350,9 @@ async fn counters_carry_the_policys_name() {
     let allowed = of(
         &|counts| matches!(counts, Counts::Allowed { policy, rule: 0 } if policy == "data/NetworkPolicy/db ingress"),
     );
-    let denied =
-        of(&|counts| matches!(counts, Counts::Denied { policies } if policies == "data/NetworkPolicy/db ingress"));
+    let denied = of(
+        &|counts| matches!(counts, Counts::Denied { policies } if policies == "data/NetworkPolicy/db ingress"),
+    );
     assert_eq!((allowed, denied), (1, 1), "{counts:?}");
     lab.down().await;
 }
@@ -293,7 +362,11 @@ async fn a_cut_path_stops_both_directions_and_heals() {
     for family in Family::ALL {
         let across = [
             (pod("shop/far"), Tcp, lab.at("shop/api", family, 8080)),
-            (node("node-1"), Tcp, lab.node_at("node-2", family, NODE_PORT)),
+            (
+                node("node-1"),
+                Tcp,
+                lab.node_at("node-2", family, NODE_PORT),
+            ),
         ];
         let within = [(pod("shop/near"), Tcp, lab.at("shop/api", family, 8080))];
         lab.observe(&across).await.iter().for_each(Seen::opened);
@@ -312,14 +385,21 @@ async fn policies_are_swapped_while_the_lab_runs() {
     let all = lab.backend.inventory().await.expect("inventory").policies;
     let db = [(pod("shop/api"), Tcp, lab.at("data/db-0", Family::V4, 5432))];
     lab.observe(&db).await[0].silent();
-    let without = all.iter().filter(|policy| policy.name != "db").cloned().collect();
+    let without = all
+        .iter()
+        .filter(|policy| policy.name != "db")
+        .cloned()
+        .collect();
     lab.sabotage().set_policies(without).await.expect("swap");
     lab.observe(&db).await[0].opened();
     lab.sabotage().set_policies(all).await.expect("swap");
     lab.observe(&db).await[0].silent();
     for _ in 0..2 {
         let change = changes.try_recv().expect("a change for each swap");
-        assert_eq!(change.what, watertight::backend::Changed::Policy("data".into(), "db".into()));
+        assert_eq!(
+            change.what,
+            watertight::backend::Changed::Policy("data".into(), "db".into())
+        );
     }
     assert!(changes.try_recv().is_err());
     lab.down().await;
@@ -327,18 +407,30 @@ async fn policies_are_swapped_while_the_lab_runs() {
 
 async fn a_stopped_listener_refuses_and_comes_back() {
     let mut lab = up().await;
-    let api = || Listener::Pod { namespace: "shop".into(), name: "api".into() };
+    let api = || Listener::Pod {
+        namespace: "shop".into(),
+        name: "api".into(),
+    };
     let flows = [
         (pod("shop/far"), Tcp, lab.at("shop/api", Family::V6, 8080)),
         (pod("shop/far"), Udp, lab.at("shop/api", Family::V4, 8125)),
     ];
-    lab.sabotage().stop_listener(api(), Some((Tcp, 8080))).await.expect("stop");
+    lab.sabotage()
+        .stop_listener(api(), Some((Tcp, 8080)))
+        .await
+        .expect("stop");
     let seen = lab.observe(&flows).await;
     seen[0].refused();
     seen[1].opened();
-    lab.sabotage().start_listener(api(), Some((Tcp, 8080))).await.expect("start");
+    lab.sabotage()
+        .start_listener(api(), Some((Tcp, 8080)))
+        .await
+        .expect("start");
     lab.observe(&flows).await.iter().for_each(Seen::opened);
-    lab.sabotage().stop_listener(Listener::Host("pay.example".into()), None).await.expect("stop");
+    lab.sabotage()
+        .stop_listener(Listener::Host("pay.example".into()), None)
+        .await
+        .expect("stop");
     let host = lab.host("pay.example", Family::V4, 443);
     lab.observe(&[(pod("shop/far"), Tcp, host)]).await[0].refused();
     lab.down().await;
@@ -347,13 +439,21 @@ async fn a_stopped_listener_refuses_and_comes_back() {
 async fn a_replaced_pod_keeps_its_address_and_nothing_else() {
     let mut lab = up().await;
     let mut changes = lab.backend.changes();
-    let before = lab.observe(&[(pod("shop/far"), Tcp, lab.at("shop/api", Family::V4, 8080))]).await[0].who();
+    let before = lab
+        .observe(&[(pod("shop/far"), Tcp, lab.at("shop/api", Family::V4, 8080))])
+        .await[0]
+        .who();
     let labels = BTreeMap::from([("app".to_owned(), "db".to_owned())]);
-    lab.sabotage().replace_pod("shop", "api", "usurper", labels).await.expect("replace");
+    lab.sabotage()
+        .replace_pod("shop", "api", "usurper", labels)
+        .await
+        .expect("replace");
     lab.refresh().await;
     for family in Family::ALL {
         let at = lab.at("shop/usurper", family, 8080);
-        let seen = lab.observe(&[(pod("shop/far"), Tcp, at), (pod("shop/near"), Tcp, at)]).await;
+        let seen = lab
+            .observe(&[(pod("shop/far"), Tcp, at), (pod("shop/near"), Tcp, at)])
+            .await;
         for seen in seen {
             seen.said("shop/usurper ");
         }
@@ -363,8 +463,13 @@ async fn a_replaced_pod_keeps_its_address_and_nothing_else() {
         let service = lab.service("shop/api", family, 80);
         lab.observe(&[(pod("shop/far"), Tcp, service)]).await[0].refused();
     }
-    assert!(before.starts_with("shop/api ") && before.ends_with("-1"), "{before}");
-    let announced: Vec<_> = std::iter::from_fn(|| changes.try_recv().ok()).map(|change| change.what).collect();
+    assert!(
+        before.starts_with("shop/api ") && before.ends_with("-1"),
+        "{before}"
+    );
+    let announced: Vec<_> = std::iter::from_fn(|| changes.try_recv().ok())
+        .map(|change| change.what)
+        .collect();
     let pod = |name: &str| watertight::backend::Changed::Pod("shop".into(), name.into());
     assert_eq!(announced, [pod("api"), pod("usurper")]);
     lab.down().await;
@@ -373,17 +478,31 @@ async fn a_replaced_pod_keeps_its_address_and_nothing_else() {
 async fn a_leak_shows_in_one_of_three() {
     let mut lab = up().await;
     // Within a node and between nodes, denied on the way in; and denied on the way out.
-    let cases = [("shop/api", "data/db-0", 5432), ("shop/web-1", "data/db-0", 5432), ("shop/locked", "shop/far", 8080)];
+    let cases = [
+        ("shop/api", "data/db-0", 5432),
+        ("shop/web-1", "data/db-0", 5432),
+        ("shop/locked", "shop/far", 8080),
+    ];
     for family in Family::ALL {
         for (from, to, port) in cases {
             let (source, target) = (lab.at(from, family, 1).ip(), lab.at(to, family, port));
-            let leak = Leak { from: source, to: target.ip(), port, transport: Tcp, one_in: 3 };
+            let leak = Leak {
+                from: source,
+                to: target.ip(),
+                port,
+                transport: Tcp,
+                one_in: 3,
+            };
             lab.sabotage().leak(vec![leak]).await.expect("leak");
             let mut open = Vec::new();
             for _ in 0..4 {
                 open.push(lab.observe(&[(pod(from), Tcp, target)]).await[0].is_open());
             }
-            assert_eq!(open, [false, false, true, false], "{from} to {to} by {family}");
+            assert_eq!(
+                open,
+                [false, false, true, false],
+                "{from} to {to} by {family}"
+            );
         }
     }
     lab.sabotage().leak(Vec::new()).await.expect("mend");
@@ -395,7 +514,10 @@ async fn a_leak_shows_in_one_of_three() {
 async fn names_resolve_through_cluster_dns() {
     let lab = up().await;
     let web: Vec<IpAddr> = vec![lab.service("shop/web", Family::V4, 80).ip()];
-    let db: Vec<IpAddr> = ["data/db-0", "data/db-1"].iter().map(|pod| lab.at(pod, Family::V6, 1).ip()).collect();
+    let db: Vec<IpAddr> = ["data/db-0", "data/db-1"]
+        .iter()
+        .map(|pod| lab.at(pod, Family::V6, 1).ip())
+        .collect();
     let one: Vec<IpAddr> = vec![lab.at("data/db-1", Family::V4, 1).ip()];
     let host: Vec<IpAddr> = vec![lab.host("pay.example", Family::V4, 1).ip()];
     let cases = [
@@ -419,22 +541,38 @@ async fn names_resolve_through_cluster_dns() {
     }
     let server = SocketAddr::new(lab.world.resolver(&pod("shop/near")).servers[0], 53);
     lab.sabotage().stop_dns().await.expect("stop");
-    assert_eq!(lab.ask(pod("shop/near"), server, "pay.example", Family::V4).await, None);
+    assert_eq!(
+        lab.ask(pod("shop/near"), server, "pay.example", Family::V4)
+            .await,
+        None
+    );
     lab.sabotage().start_dns().await.expect("start");
-    assert!(lab.ask(pod("shop/near"), server, "pay.example", Family::V4).await.is_some());
+    assert!(
+        lab.ask(pod("shop/near"), server, "pay.example", Family::V4)
+            .await
+            .is_some()
+    );
     lab.down().await;
 }
 
 async fn probes_end_by_term_by_kill_and_with_their_stdin() {
     let mut lab = up().await;
     let api = lab.at("shop/api", Family::V4, 8080);
-    let (ids, mut lines) = lab.launch_endless(&[(pod("shop/far"), Tcp, api), (pod("shop/near"), Tcp, api)]).await;
+    let (ids, mut lines) = lab
+        .launch_endless(&[(pod("shop/far"), Tcp, api), (pod("shop/near"), Tcp, api)])
+        .await;
     support::until_sampled(&mut lines, 2).await;
-    lab.sabotage().signal(ids[0], nix::sys::signal::Signal::SIGKILL).expect("signal");
+    lab.sabotage()
+        .signal(ids[0], nix::sys::signal::Signal::SIGKILL)
+        .expect("signal");
     let stopped = lab.backend.stop();
     let ((), ends) = tokio::join!(stopped, support::until_ended(&mut lines, 2));
     assert!(ends[&ids[0]].contains("signal: 9"), "{ends:?}");
     assert!(ends[&ids[1]].contains("exit status: 0"), "{ends:?}");
     lab.down().await;
-    assert_eq!(support::children(), Vec::<String>::new(), "no process is left");
+    assert_eq!(
+        support::children(),
+        Vec::<String>::new(),
+        "no process is left"
+    );
 }

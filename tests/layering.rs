@@ -1,15 +1,20 @@
-//! Who may import whom: the table of `src/lib.rs`, held against every path in every file of the library.
+//! Who may import whom: the table of `src/lib.rs`, held against every path in every file of the
+//! library.
 //!
-//! Files are read as tokens and not as items, so that a path written in full inside of a macro's arguments counts like
-//! a `use`. Tests inside of the library keep to the table too.
-#![expect(clippy::unwrap_used, reason = "a test that cannot read the sources fails")]
+//! Files are read as tokens and not as items, so that a path written in full inside of a macro's
+//! arguments counts like a `use`. Tests inside of the library keep to the table too.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot read the sources fails"
+)]
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A path that a file names, from the root of the library: `["plan", "Check"]`. `["*"]` is the root as a whole.
+/// A path that a file names, from the root of the library: `["plan", "Check"]`. `["*"]` is the root
+/// as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Named {
     file: String,
@@ -21,16 +26,26 @@ struct Named {
 
 impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{} ({}) names {}", self.file, self.line, self.within.join("::"), self.path.join("::"))
+        write!(
+            f,
+            "{}:{} ({}) names {}",
+            self.file,
+            self.line,
+            self.within.join("::"),
+            self.path.join("::")
+        )
     }
 }
 
 /// The agent's crate, of which the library uses the types under the name `wire`.
 const AGENT: &str = "watertight_probe";
 
-/// Every path of a source text that begins at the library's root, at a module above, or in the agent's crate.
+/// Every path of a source text that begins at the library's root, at a module above, or in the
+/// agent's crate.
 fn named(file: &str, text: &str, within: &[String]) -> Vec<Named> {
-    let tokens: TokenStream = text.parse().unwrap_or_else(|error| panic!("{file}: {error}"));
+    let tokens: TokenStream = text
+        .parse()
+        .unwrap_or_else(|error| panic!("{file}: {error}"));
     let mut found = Vec::new();
     walk(file, tokens, within, &mut found);
     found
@@ -45,7 +60,8 @@ fn walk(file: &str, tokens: TokenStream, within: &[String], found: &mut Vec<Name
                 if let (Some(TokenTree::Ident(name)), Some(TokenTree::Group(body))) =
                     (tokens.get(at + 1), tokens.get(at + 2))
                 {
-                    let inner: Vec<String> = within.iter().cloned().chain([name.to_string()]).collect();
+                    let inner: Vec<String> =
+                        within.iter().cloned().chain([name.to_string()]).collect();
                     walk(file, body.stream(), &inner, found);
                     at += 3;
                     continue;
@@ -54,7 +70,12 @@ fn walk(file: &str, tokens: TokenStream, within: &[String], found: &mut Vec<Name
             TokenTree::Ident(word) if begins_a_path(&tokens, at) => {
                 let line = word.span().start().line;
                 for path in paths(&tokens[at..], within) {
-                    found.push(Named { file: file.to_owned(), line, within: within.to_vec(), path });
+                    found.push(Named {
+                        file: file.to_owned(),
+                        line,
+                        within: within.to_vec(),
+                        path,
+                    });
                 }
             }
             TokenTree::Group(group) => walk(file, group.stream(), within, found),
@@ -113,7 +134,9 @@ fn tree(tokens: &[TokenTree], mut base: Vec<String>, found: &mut Vec<Vec<String>
                 let comma = |token: &TokenTree| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ',');
                 for item in inner.split(comma).filter(|item| !item.is_empty()) {
                     match &item[0] {
-                        TokenTree::Ident(word) if word == "self" => tree(&item[1..], base.clone(), found),
+                        TokenTree::Ident(word) if word == "self" => {
+                            tree(&item[1..], base.clone(), found)
+                        }
                         first => {
                             let base = base.iter().cloned().chain([first.to_string()]).collect();
                             tree(&item[1..], base, found);
@@ -132,7 +155,10 @@ fn tree(tokens: &[TokenTree], mut base: Vec<String>, found: &mut Vec<Vec<String>
 /// `src/report/console/page.rs` → `["report", "console", "page"]`.
 fn module_of(file: &Path) -> Vec<String> {
     let inside = file.strip_prefix("src").unwrap().with_extension("");
-    let mut module: Vec<String> = inside.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    let mut module: Vec<String> = inside
+        .iter()
+        .map(|part| part.to_string_lossy().into_owned())
+        .collect();
     if module.last().is_some_and(|last| last == "mod") {
         module.pop();
     }
@@ -165,8 +191,12 @@ fn read(file: &Path) -> String {
 /// Every path of every module; the two roots, `lib.rs` and `main.rs`, belong to none.
 fn library() -> Vec<Named> {
     let files = files("src");
-    let modules = files.iter().filter(|file| file.parent() != Some(Path::new("src")));
-    modules.flat_map(|file| named(&file.to_string_lossy(), &read(file), &module_of(file))).collect()
+    let modules = files
+        .iter()
+        .filter(|file| file.parent() != Some(Path::new("src")));
+    modules
+        .flat_map(|file| named(&file.to_string_lossy(), &read(file), &module_of(file)))
+        .collect()
 }
 
 /// A row of the table: modules, and what they may import; `None` is everything above.
@@ -174,15 +204,23 @@ type Row = (BTreeSet<String>, Option<BTreeSet<String>>);
 
 /// The rows of the table in the library's documentation.
 fn rows(text: &str) -> Vec<Row> {
-    let rows = text.lines().filter_map(|line| line.strip_prefix("//! |")?.trim_end().strip_suffix('|'));
+    let rows = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! |")?.trim_end().strip_suffix('|'));
     let list = |cell: &str| -> BTreeSet<String> {
-        cell.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+        cell.split(',')
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
+            .collect()
     };
     rows.skip_while(|row| !row.contains("---"))
         .skip(1)
         .map(|row| {
             let (modules, may) = row.split_once('|').unwrap();
-            (list(modules), Some(list(may)).filter(|may| !may.contains("all")))
+            (
+                list(modules),
+                Some(list(may)).filter(|may| !may.contains("all")),
+            )
         })
         .collect()
 }
@@ -194,9 +232,18 @@ const ROOT: [&str; 2] = ["wire", "early_main"];
 fn table() -> BTreeMap<String, BTreeSet<String>> {
     let mut table: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (modules, may) in rows(&read(Path::new("src/lib.rs"))) {
-        let may = may.unwrap_or_else(|| table.keys().cloned().chain(ROOT.map(str::to_owned)).collect());
+        let may = may.unwrap_or_else(|| {
+            table
+                .keys()
+                .cloned()
+                .chain(ROOT.map(str::to_owned))
+                .collect()
+        });
         for module in modules {
-            assert!(table.insert(module.clone(), may.clone()).is_none(), "{module} stands in the table twice");
+            assert!(
+                table.insert(module.clone(), may.clone()).is_none(),
+                "{module} stands in the table twice"
+            );
         }
     }
     table
@@ -207,23 +254,42 @@ fn forbidden(named: &[Named], table: &BTreeMap<String, BTreeSet<String>>) -> Vec
     let allowed = |named: &Named| {
         let (own, to) = (&named.within[0], &named.path[0]);
         // Tests read suites and manifests to have something to work on.
-        let in_tests = named.within.iter().any(|module| module == "tests") && matches!(to.as_str(), "source" | "suite");
+        let in_tests = named.within.iter().any(|module| module == "tests")
+            && matches!(to.as_str(), "source" | "suite");
         own == to || in_tests || table.get(own).is_some_and(|may| may.contains(to))
     };
-    named.iter().filter(|named| !allowed(named)).map(ToString::to_string).collect()
+    named
+        .iter()
+        .filter(|named| !allowed(named))
+        .map(ToString::to_string)
+        .collect()
 }
 
 #[test]
 fn every_module_imports_only_what_the_table_says() {
     let named = library();
     let wrong = forbidden(&named, &table());
-    assert!(wrong.is_empty(), "forbidden by the table of src/lib.rs:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "forbidden by the table of src/lib.rs:\n{}",
+        wrong.join("\n")
+    );
     // A scan that sees nothing would hold any table.
-    let seen: BTreeSet<(&str, &str)> =
-        named.iter().map(|named| (named.within[0].as_str(), named.path[0].as_str())).collect();
-    for known in [("engine", "backend"), ("report", "event"), ("verdict", "plan"), ("plan", "wire"), ("cli", "report")]
-    {
-        assert!(seen.contains(&known), "{known:?} was not seen; seen were {seen:?}");
+    let seen: BTreeSet<(&str, &str)> = named
+        .iter()
+        .map(|named| (named.within[0].as_str(), named.path[0].as_str()))
+        .collect();
+    for known in [
+        ("engine", "backend"),
+        ("report", "event"),
+        ("verdict", "plan"),
+        ("plan", "wire"),
+        ("cli", "report"),
+    ] {
+        assert!(
+            seen.contains(&known),
+            "{known:?} was not seen; seen were {seen:?}"
+        );
     }
 }
 
@@ -233,15 +299,22 @@ fn the_table_and_the_folders_name_the_same_modules() {
         .iter()
         .filter_map(|file| {
             let module = module_of(file);
-            let root = file.parent() == Some(Path::new("src")) && (module == ["lib"] || module == ["main"]);
+            let root = file.parent() == Some(Path::new("src"))
+                && (module == ["lib"] || module == ["main"]);
             (!root).then(|| module[0].clone())
         })
         .collect();
     assert_eq!(table().into_keys().collect::<BTreeSet<_>>(), folders);
     let known: BTreeSet<String> = folders.into_iter().chain(ROOT.map(str::to_owned)).collect();
     for (module, may) in table() {
-        let unknown: Vec<_> = may.into_iter().filter(|name| !known.contains(name)).collect();
-        assert!(unknown.is_empty(), "{module} may import {unknown:?}, which do not exist");
+        let unknown: Vec<_> = may
+            .into_iter()
+            .filter(|name| !known.contains(name))
+            .collect();
+        assert!(
+            unknown.is_empty(),
+            "{module} may import {unknown:?}, which do not exist"
+        );
     }
 }
 
@@ -250,8 +323,15 @@ fn every_row_imports_only_from_rows_above() {
     let rows = rows(&read(Path::new("src/lib.rs")));
     let mut above = BTreeSet::from(["wire".to_owned()]);
     for (modules, may) in rows {
-        let below: Vec<_> = may.iter().flatten().filter(|name| !above.contains(*name)).collect();
-        assert!(below.is_empty(), "{modules:?} may import {below:?}, which stand below: that way lie circles");
+        let below: Vec<_> = may
+            .iter()
+            .flatten()
+            .filter(|name| !above.contains(*name))
+            .collect();
+        assert!(
+            below.is_empty(),
+            "{modules:?} may import {below:?}, which stand below: that way lie circles"
+        );
         above.extend(modules);
     }
 }
@@ -266,7 +346,13 @@ fn the_boundaries_that_verdicts_rest_on_hold() {
             .filter(|named| starts(&named.within, within) && starts(&named.path, path))
             .map(ToString::to_string)
             .collect();
-        assert!(wrong.is_empty(), "{} must never name {}:\n{}", within.join("::"), path.join("::"), wrong.join("\n"));
+        assert!(
+            wrong.is_empty(),
+            "{} must never name {}:\n{}",
+            within.join("::"),
+            path.join("::"),
+            wrong.join("\n")
+        );
     };
     never(&["backend"], &["verdict"]);
     never(&["backend"], &["suite"]);
@@ -326,12 +412,18 @@ const EFFECTS: [&str; 16] = [
 ];
 
 fn effects(text: &str) -> Vec<(usize, String)> {
-    words_of(text).into_iter().filter(|(_, word)| EFFECTS.contains(&word.as_str())).collect()
+    words_of(text)
+        .into_iter()
+        .filter(|(_, word)| EFFECTS.contains(&word.as_str()))
+        .collect()
 }
 
 #[test]
 fn verdicts_have_no_clock_and_no_effects() {
-    let files: Vec<_> = files("src").into_iter().filter(|file| file.starts_with("src/verdict")).collect();
+    let files: Vec<_> = files("src")
+        .into_iter()
+        .filter(|file| file.starts_with("src/verdict"))
+        .collect();
     assert!(!files.is_empty());
     for file in files {
         let found = effects(&read(&file));
@@ -342,26 +434,33 @@ fn verdicts_have_no_clock_and_no_effects() {
 /// What policies say may be shown and may choose what is tried; a verdict rests on packets alone.
 #[test]
 fn a_prediction_never_enters_a_verdict() {
-    let of_verdicts = |file: &PathBuf| file.starts_with("src/verdict") && !file.starts_with("src/verdict/tests");
+    let of_verdicts =
+        |file: &PathBuf| file.starts_with("src/verdict") && !file.starts_with("src/verdict/tests");
     let files: Vec<_> = files("src").into_iter().filter(of_verdicts).collect();
     assert!(!files.is_empty());
     for file in files {
-        let told = words_of(&read(&file)).into_iter().filter(|(_, word)| word.to_lowercase().contains("predict"));
+        let told = words_of(&read(&file))
+            .into_iter()
+            .filter(|(_, word)| word.to_lowercase().contains("predict"));
         assert_eq!(told.collect::<Vec<_>>(), [], "{}", file.display());
     }
 }
 
 #[test]
 fn the_wire_has_no_word_for_what_is_expected() {
-    let files: Vec<_> =
-        files("probe-image/src").into_iter().filter(|file| file.to_string_lossy().contains("src/wire")).collect();
+    let files: Vec<_> = files("probe-image/src")
+        .into_iter()
+        .filter(|file| file.to_string_lossy().contains("src/wire"))
+        .collect();
     assert!(!files.is_empty(), "the wire's types have moved");
     for file in files {
         let telling: Vec<_> = words_of(&read(&file))
             .into_iter()
             .filter(|(_, word)| {
                 let word = word.to_lowercase();
-                ["allow", "denied", "deny", "expect", "verdict", "proven"].iter().any(|telling| word.contains(telling))
+                ["allow", "denied", "deny", "expect", "verdict", "proven"]
+                    .iter()
+                    .any(|telling| word.contains(telling))
             })
             // `#[expect(lint)]` speaks to the compiler.
             .filter(|(_, word)| word != "expect")
@@ -389,18 +488,33 @@ fn a_forbidden_import_is_caught_however_it_is_written() {
     for text in written {
         let found = forbidden(&named("x.rs", text, &["report".to_owned()]), &table());
         assert!(
-            found.iter().any(|found| found.ends_with("backend") || found.contains("names backend")),
+            found
+                .iter()
+                .any(|found| found.ends_with("backend") || found.contains("names backend")),
             "{text}: {found:?}"
         );
     }
     // The root as a whole would let everything through.
-    for text in
-        ["use crate as all;", "use crate::*;", "use super::*;", "use crate::{self as all};", "use super as all;"]
-    {
-        assert!(!forbidden(&named("x.rs", text, &["report".to_owned()]), &table()).is_empty(), "{text}");
+    for text in [
+        "use crate as all;",
+        "use crate::*;",
+        "use super::*;",
+        "use crate::{self as all};",
+        "use super as all;",
+    ] {
+        assert!(
+            !forbidden(&named("x.rs", text, &["report".to_owned()]), &table()).is_empty(),
+            "{text}"
+        );
     }
-    for text in [format!("use {AGENT}::plan_digest;"), format!("fn f() {{ ::{AGENT}::plan_digest() }}")] {
-        assert!(!forbidden(&named("x.rs", &text, &["report".to_owned()]), &table()).is_empty(), "{text}");
+    for text in [
+        format!("use {AGENT}::plan_digest;"),
+        format!("fn f() {{ ::{AGENT}::plan_digest() }}"),
+    ] {
+        assert!(
+            !forbidden(&named("x.rs", &text, &["report".to_owned()]), &table()).is_empty(),
+            "{text}"
+        );
     }
 }
 
@@ -413,12 +527,21 @@ fn what_is_no_import_is_not_taken_for_one() {
         mod tests { use super::*; use super::super::event; }
         fn f(&self) -> &str { \"crate::backend::f()\" }
     ";
-    assert_eq!(forbidden(&named("x.rs", text, &["report".to_owned()]), &table()), Vec::<String>::new());
+    assert_eq!(
+        forbidden(&named("x.rs", text, &["report".to_owned()]), &table()),
+        Vec::<String>::new()
+    );
 }
 
 #[test]
 fn a_clock_is_caught_in_a_verdict() {
-    assert_eq!(effects("/// An Instant.\nfn f() { std::time::Instant::now(); }"), [(2, "Instant".to_owned())]);
-    assert_eq!(effects("fn f() { assert!(SystemTime::now() > t) }").len(), 1);
+    assert_eq!(
+        effects("/// An Instant.\nfn f() { std::time::Instant::now(); }"),
+        [(2, "Instant".to_owned())]
+    );
+    assert_eq!(
+        effects("fn f() { assert!(SystemTime::now() > t) }").len(),
+        1
+    );
     assert_eq!(effects("use tokio::time; async fn f() {}").len(), 2);
 }

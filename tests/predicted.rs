@@ -1,8 +1,9 @@
-//! Random worlds: every flow that the predictor speaks of is sent through the lab with real packets. The lab's compiler
-//! and the predictor share nothing, so a difference is a defect in one of them.
+//! Random worlds: every flow that the predictor speaks of is sent through the lab with real
+//! packets. The lab's compiler and the predictor share nothing, so a difference is a defect in one
+//! of them.
 //!
-//! `WATERTIGHT_SEED` chooses the worlds, `WATERTIGHT_WORLDS` how many; both are printed. A world in which a flow differs
-//! is made smaller as long as any still does, and shown.
+//! `WATERTIGHT_SEED` chooses the worlds, `WATERTIGHT_WORLDS` how many; both are printed. A world in
+//! which a flow differs is made smaller as long as any still does, and shown.
 
 #[path = "predicted/generate.rs"]
 mod generate;
@@ -38,7 +39,10 @@ fn main() -> ExitCode {
 }
 
 fn number(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(otherwise)
 }
 
 /// A flow, and whether policies allow it.
@@ -76,7 +80,13 @@ async fn policies_do_with_packets_what_is_predicted() {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    let mut runner = TestRunner::new_with_rng(Config { failure_persistence: None, ..Config::default() }, rng);
+    let mut runner = TestRunner::new_with_rng(
+        Config {
+            failure_persistence: None,
+            ..Config::default()
+        },
+        rng,
+    );
     let mut tally = Tally::default();
     for _ in 0..worlds {
         let mut tree = generate::world().new_tree(&mut runner).expect("a world");
@@ -105,14 +115,24 @@ async fn policies_do_with_packets_what_is_predicted() {
             }
         }
     }
-    let Tally { flows, denied, by_cluster_policies } = tally;
+    let Tally {
+        flows,
+        denied,
+        by_cluster_policies,
+    } = tally;
     say(&format!(
         "{flows} flows as predicted, {denied} of them denied; by cluster-wide rules: {by_cluster_policies:?}"
     ));
-    assert!(denied * 10 > flows && denied * 10 < flows * 9, "such worlds show little: {denied} of {flows} are denied");
+    assert!(
+        denied * 10 > flows && denied * 10 < flows * 9,
+        "such worlds show little: {denied} of {flows} are denied"
+    );
     for action in ["Accept", "Deny", "Pass"] {
         let hit = by_cluster_policies.get(action).copied().unwrap_or_default();
-        assert!(hit * 100 > flows, "such worlds show little of {action}: {hit} of {flows}");
+        assert!(
+            hit * 100 > flows,
+            "such worlds show little of {action}: {hit} of {flows}"
+        );
     }
 }
 
@@ -122,12 +142,16 @@ async fn differences(sketch: &Sketch) -> Result<Vec<Predicted>, String> {
     let predicted = predict(&world);
     let mut lab = Lab::of(world, Deny::Reset).await;
     let mut differing: Vec<(&Predicted, Seen)> = Vec::new();
-    // An opening is never taken back. A flow that should open and did not may have met a busy machine: it is tried again.
+    // An opening is never taken back. A flow that should open and did not may have met a busy
+    // machine: it is tried again.
     let mut open: Vec<&Predicted> = predicted.iter().collect();
     for _ in 0..TRIES {
         let flows: Vec<Flow> = open.iter().map(|one| one.flow.clone()).collect();
         let seen = patiently(&mut lab, &flows).await;
-        let differs = open.into_iter().zip(seen).filter(|(predicted, seen)| predicted.allowed != seen.is_open());
+        let differs = open
+            .into_iter()
+            .zip(seen)
+            .filter(|(predicted, seen)| predicted.allowed != seen.is_open());
         let (leaks, shut): (Vec<_>, Vec<_>) = differs.partition(|(_, seen)| seen.is_open());
         differing.extend(leaks);
         open = shut.iter().map(|(predicted, _)| *predicted).collect();
@@ -136,9 +160,16 @@ async fn differences(sketch: &Sketch) -> Result<Vec<Predicted>, String> {
         }
     }
     lab.down().await;
-    let mut told: Vec<String> = differing.iter().map(|(one, seen)| format!("OPEN: {}; {seen:?}", one.name)).collect();
+    let mut told: Vec<String> = differing
+        .iter()
+        .map(|(one, seen)| format!("OPEN: {}; {seen:?}", one.name))
+        .collect();
     told.extend(open.iter().map(|one| format!("SHUT: {}", one.name)));
-    if told.is_empty() { Ok(predicted) } else { Err(told.join("\n")) }
+    if told.is_empty() {
+        Ok(predicted)
+    } else {
+        Err(told.join("\n"))
+    }
 }
 
 /// What each flow saw, however often a busy machine starves the probes.
@@ -152,57 +183,120 @@ async fn patiently(lab: &mut Lab, flows: &[Flow]) -> Vec<Seen> {
     panic!("the machine is too busy for any probe");
 }
 
-/// Every flow of a world to where somebody listens, with what policies say of it. Rows and walk must agree.
+/// Every flow of a world to where somebody listens, with what policies say of it. Rows and walk
+/// must agree.
 fn predict(world: &World) -> Vec<Predicted> {
     let inventory = world.inventory();
     let mut predictor = Predictor::new(inventory).expect("valid");
     let explainer = Explainer::new(inventory).expect("valid");
     let mut sources: Vec<(Vantage, End<'_>)> = Vec::new();
-    for (index, pod) in inventory.pods.iter().enumerate().filter(|(_, pod)| pod.namespace != "kube-system") {
+    for (index, pod) in inventory
+        .pods
+        .iter()
+        .enumerate()
+        .filter(|(_, pod)| pod.namespace != "kube-system")
+    {
         // A pod of its node's network sends from there.
         if !pod.host_network {
             let (namespace, name, node) = (pod.namespace.clone(), pod.name.clone(), String::new());
-            sources.push((Vantage::Pod { namespace, name, node }, End::Pod(index)));
+            sources.push((
+                Vantage::Pod {
+                    namespace,
+                    name,
+                    node,
+                },
+                End::Pod(index),
+            ));
         }
     }
     for node in &inventory.nodes {
-        sources.push((Vantage::Node { name: node.name.clone() }, End::Node(&node.name)));
+        sources.push((
+            Vantage::Node {
+                name: node.name.clone(),
+            },
+            End::Node(&node.name),
+        ));
     }
     let mut targets: Vec<(End<'_>, SocketAddr, Port)> = Vec::new();
-    for (index, pod) in inventory.pods.iter().enumerate().filter(|(_, pod)| pod.namespace != "kube-system") {
-        for declared in pod.ports.iter().filter(|declared| declared.port.transport() != Transport::Sctp) {
+    for (index, pod) in inventory
+        .pods
+        .iter()
+        .enumerate()
+        .filter(|(_, pod)| pod.namespace != "kube-system")
+    {
+        for declared in pod
+            .ports
+            .iter()
+            .filter(|declared| declared.port.transport() != Transport::Sctp)
+        {
             for address in &pod.addresses {
-                targets.push((End::Pod(index), SocketAddr::new(*address, declared.port.number()), declared.port));
+                targets.push((
+                    End::Pod(index),
+                    SocketAddr::new(*address, declared.port.number()),
+                    declared.port,
+                ));
             }
         }
     }
-    let first = inventory.pods.iter().position(|pod| pod.name == "p0").expect("the first pod");
-    let http = inventory.pods[first].named_port("http", Transport::Tcp).expect("its port");
-    let service = inventory.services.iter().find(|service| service.name == generate::SERVICE).expect("its Service");
-    let addresses = service.addresses.iter().map(|address| SocketAddr::new(*address, generate::SERVICE_PORT));
+    let first = inventory
+        .pods
+        .iter()
+        .position(|pod| pod.name == "p0")
+        .expect("the first pod");
+    let http = inventory.pods[first]
+        .named_port("http", Transport::Tcp)
+        .expect("its port");
+    let service = inventory
+        .services
+        .iter()
+        .find(|service| service.name == generate::SERVICE)
+        .expect("its Service");
+    let addresses = service
+        .addresses
+        .iter()
+        .map(|address| SocketAddr::new(*address, generate::SERVICE_PORT));
     targets.extend(addresses.map(|address| (End::Served(first), address, http)));
     for address in inventory.hosts.values().flatten() {
         for number in generate::OUTSIDE_PORTS {
             let port = Port::new(number, Transport::Tcp).expect("a port");
-            targets.push((End::Address(*address), SocketAddr::new(*address, number), port));
+            targets.push((
+                End::Address(*address),
+                SocketAddr::new(*address, number),
+                port,
+            ));
         }
     }
-    let Some(Landmark::Responder(on_nodes)) = world.landmarks().on_nodes else { panic!("nodes answer") };
+    let Some(Landmark::Responder(on_nodes)) = world.landmarks().on_nodes else {
+        panic!("nodes answer")
+    };
     for node in &inventory.nodes {
         let port = Port::new(on_nodes, Transport::Tcp).expect("a port");
-        let addresses = node.addresses.iter().map(|address| SocketAddr::new(*address, on_nodes));
+        let addresses = node
+            .addresses
+            .iter()
+            .map(|address| SocketAddr::new(*address, on_nodes));
         targets.extend(addresses.map(|address| (End::Node(node.name.as_str()), address, port)));
     }
     let mut predicted = Vec::new();
     for family in Family::ALL {
-        let runner = inventory.runner.iter().copied().find(|address| Family::of(*address) == family);
+        let runner = inventory
+            .runner
+            .iter()
+            .copied()
+            .find(|address| Family::of(*address) == family);
         let outside = runner.map(|address| (Vantage::Runner, End::Address(address)));
         for (vantage, from) in sources.iter().cloned().chain(outside) {
-            for (to, address, port) in targets.iter().filter(|(_, address, _)| Family::of(address.ip()) == family) {
+            for (to, address, port) in targets
+                .iter()
+                .filter(|(_, address, _)| Family::of(address.ip()) == family)
+            {
                 let from_outside = matches!(from, End::Address(_) | End::Node(_));
-                // What goes from outside to outside, and what a node says to itself, is nobody's policy.
+                // What goes from outside to outside, and what a node says to itself, is nobody's
+                // policy.
                 let to_pods = |index: &usize| !inventory.pods[*index].host_network;
-                if from_outside && !matches!(to, End::Pod(index) | End::Served(index) if to_pods(index)) {
+                if from_outside
+                    && !matches!(to, End::Pod(index) | End::Served(index) if to_pods(index))
+                {
                     continue;
                 }
                 // A Service's address is one inside the cluster only.
@@ -216,9 +310,19 @@ fn predict(world: &World) -> Vec<Predicted> {
                     Transport::Udp => wire::Transport::Udp,
                     Transport::Tcp | Transport::Sctp => wire::Transport::Tcp,
                 };
-                let name = format!("{} -> {} ({address}) {port}, since {}", walk.from, walk.to, walk.because());
+                let name = format!(
+                    "{} -> {} ({address}) {port}, since {}",
+                    walk.from,
+                    walk.to,
+                    walk.because()
+                );
                 let flow = (vantage.clone(), transport, *address);
-                predicted.push(Predicted { flow, allowed, name, by_cluster_policies: deciding(&walk) });
+                predicted.push(Predicted {
+                    flow,
+                    allowed,
+                    name,
+                    by_cluster_policies: deciding(&walk),
+                });
             }
         }
     }
@@ -227,7 +331,13 @@ fn predict(world: &World) -> Vec<Predicted> {
 
 /// The actions of those rules of cluster-wide policies that decide about a flow.
 fn deciding(walk: &Explanation) -> BTreeSet<String> {
-    let steps = walk.sides.iter().flat_map(|side| &side.policies).filter(|step| step.policy.namespace.is_empty());
-    let rules = steps.flat_map(|step| &step.rules).filter(|rule| rule.decides);
+    let steps = walk
+        .sides
+        .iter()
+        .flat_map(|side| &side.policies)
+        .filter(|step| step.policy.namespace.is_empty());
+    let rules = steps
+        .flat_map(|step| &step.rules)
+        .filter(|rule| rule.decides);
     rules.map(|rule| rule.action.clone()).collect()
 }

@@ -1,12 +1,14 @@
 //! The sabotage test: every suite is broken in every way, and must say so.
 //!
-//! It takes the folders of `suites/`, and worlds made here that use every point of the policies' semantics in both
-//! directions and both families. Each is run as it is, where everything must be proven; then again and again with one
-//! thing broken, through the same kernel objects that the packets meet, where each check must come back with the
-//! verdict that follows. Further scenes bring about what no folder shows. At the end everything that was never
-//! exercised is a failure: a feature, a direction, a family, a tier, a stage, a reason.
+//! It takes the folders of `suites/`, and worlds made here that use every point of the policies'
+//! semantics in both directions and both families. Each is run as it is, where everything must be
+//! proven; then again and again with one thing broken, through the same kernel objects that the
+//! packets meet, where each check must come back with the verdict that follows. Further scenes
+//! bring about what no folder shows. At the end everything that was never exercised is a failure: a
+//! feature, a direction, a family, a tier, a stage, a reason.
 //!
-//! `cargo test --test sabotage -- WORD...` runs only what is named so; then nothing is said of what is missing.
+//! `cargo test --test sabotage -- WORD...` runs only what is named so; then nothing is said of what
+//! is missing.
 
 #![expect(clippy::expect_used, reason = "a test that cannot set its scene ends")]
 
@@ -58,7 +60,10 @@ pub(crate) struct Done {
 impl Done {
     /// A job that could not be carried out.
     fn failed(why: String) -> Self {
-        Self { failures: vec![why], exercised: Exercised::default() }
+        Self {
+            failures: vec![why],
+            exercised: Exercised::default(),
+        }
     }
 }
 
@@ -71,8 +76,14 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    fn new<F: Future<Output = Done> + 'static>(name: String, work: impl FnOnce() -> F + Send + 'static) -> Self {
-        Self { name, work: Box::new(|| Box::pin(work())) }
+    fn new<F: Future<Output = Done> + 'static>(
+        name: String,
+        work: impl FnOnce() -> F + Send + 'static,
+    ) -> Self {
+        Self {
+            name,
+            work: Box::new(|| Box::pin(work())),
+        }
     }
 }
 
@@ -95,25 +106,41 @@ fn main() -> ExitCode {
     if let Some(code) = watertight::early_main() {
         return code;
     }
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
     if let Err(obstacle) = lab::enter() {
-        say(&format!("the lab is not possible here: {obstacle}; cure: {}", obstacle.cure()));
+        say(&format!(
+            "the lab is not possible here: {obstacle}; cure: {}",
+            obstacle.cure()
+        ));
         return ExitCode::FAILURE;
     }
     let started = Instant::now();
-    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
+    let wanted =
+        |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
     let tally = Mutex::new(Tally::default());
     let bases = Arc::new(Mutex::new(Vec::new()));
     let mut jobs = Vec::new();
     for case in folders().into_iter().chain(worlds::all()) {
         for (how, deny) in [("reset", Deny::Reset), ("answered by ICMP", Deny::Icmp)] {
-            jobs.push(as_it_is(case.denying(deny), &format!("as it is, denials {how}"), None));
+            jobs.push(as_it_is(
+                case.denying(deny),
+                &format!("as it is, denials {how}"),
+                None,
+            ));
         }
         jobs.insert(0, as_it_is(case, "as it is", Some(Arc::clone(&bases))));
     }
-    work_through(jobs.into_iter().filter(|job| wanted(&job.name)).collect(), &tally);
+    work_through(
+        jobs.into_iter().filter(|job| wanted(&job.name)).collect(),
+        &tally,
+    );
     let bases = std::mem::take(&mut *bases.lock().unwrap_or_else(PoisonError::into_inner));
-    let jobs = scenes::all().into_iter().chain(bases.iter().flat_map(breaks::all));
+    let jobs = scenes::all()
+        .into_iter()
+        .chain(bases.iter().flat_map(breaks::all));
     work_through(jobs.filter(|job| wanted(&job.name)).collect(), &tally);
     let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
     let (mut passed, mut failed) = (tally.passed, tally.failed);
@@ -133,7 +160,11 @@ fn main() -> ExitCode {
     }
     say(&format!("took {:.0} s", started.elapsed().as_secs_f32()));
     say(&format!("{passed} passed, {} failed", failed.len()));
-    if failed.is_empty() && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed.is_empty() && passed > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// The example suites: each folder of `suites/` with a `suite.yaml` and `manifests/`.
@@ -145,8 +176,18 @@ fn folders() -> Vec<Case> {
         .filter(|path| path.is_dir())
         .collect();
     folders.sort();
-    assert!(!folders.is_empty(), "there is no folder in {}", root.display());
-    let name = |folder: &Path| folder.file_name().and_then(|name| name.to_str()).expect("a name in UTF-8").to_owned();
+    assert!(
+        !folders.is_empty(),
+        "there is no folder in {}",
+        root.display()
+    );
+    let name = |folder: &Path| {
+        folder
+            .file_name()
+            .and_then(|name| name.to_str())
+            .expect("a name in UTF-8")
+            .to_owned()
+    };
     let load = |folder: &PathBuf| Case::load(&name(folder), folder, Turns::Each).in_turns_by_size();
     folders.iter().map(load).collect()
 }
@@ -160,38 +201,66 @@ fn as_it_is(case: Case, how: &str, bases: Option<Arc<Mutex<Vec<Arc<Base>>>>>) ->
         };
         let mut failures = ran.differing(|_| Some(Wanted::Proven));
         if failures.is_empty() && ran.code.number() != 0 {
-            failures.push(format!("all is proven and the exit code is {}", ran.code.number()));
+            failures.push(format!(
+                "all is proven and the exit code is {}",
+                ran.code.number()
+            ));
         }
         let exercised = Exercised::by(&ran);
         if let Some(bases) = bases {
-            bases.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(Base { case, ran }));
+            bases
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(Arc::new(Base { case, ran }));
         }
-        Done { failures, exercised }
+        Done {
+            failures,
+            exercised,
+        }
     })
 }
 
 /// Works through jobs, several at a time, each in a lab of its own.
 fn work_through(jobs: VecDeque<Job>, tally: &Mutex<Tally>) {
     let jobs = Mutex::new(jobs);
-    let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let next = || {
+        jobs.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front()
+    };
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some(Job { name, work }) = next() {
                     let started = Instant::now();
-                    // A lab's processes end with the thread that started them, so each job has its runtime here.
-                    let runtime =
-                        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-                    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(work())));
+                    // A lab's processes end with the thread that started them, so each job has its
+                    // runtime here.
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .enable_all()
+                        .build()
+                        .expect("a runtime");
+                    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                        runtime.block_on(work())
+                    }));
                     let done = done.unwrap_or_else(|_| Done::failed("it panicked".to_owned()));
                     let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-                    let verdict = if done.failures.is_empty() { "ok" } else { "FAILED" };
-                    say(&format!("{verdict:6} {:5.1} s  {name}", started.elapsed().as_secs_f32()));
+                    let verdict = if done.failures.is_empty() {
+                        "ok"
+                    } else {
+                        "FAILED"
+                    };
+                    say(&format!(
+                        "{verdict:6} {:5.1} s  {name}",
+                        started.elapsed().as_secs_f32()
+                    ));
                     for failure in done.failures.iter().take(SHOWN) {
                         say(&format!("         {failure}"));
                     }
                     if done.failures.len() > SHOWN {
-                        say(&format!("         and {} more", done.failures.len() - SHOWN));
+                        say(&format!(
+                            "         and {} more",
+                            done.failures.len() - SHOWN
+                        ));
                     }
                     if done.failures.is_empty() {
                         tally.passed += 1;

@@ -41,10 +41,18 @@ impl Folder {
 fn suites_come_in_the_order_of_files_and_documents() {
     let folder = Folder::new();
     let named = |name: &str| SUITE.replace("NAME", name).replace("old:", "z-old:");
-    let files =
-        [folder.write("b.yaml", named("b")), folder.write("a.yaml", format!("{}---\n{}", named("z"), named("y")))];
+    let files = [
+        folder.write("b.yaml", named("b")),
+        folder.write("a.yaml", format!("{}---\n{}", named("z"), named("y"))),
+    ];
     let (suites, diagnostics, text) = folder.load(&files);
-    assert_eq!(suites.iter().map(|suite| suite.name.as_str()).collect::<Vec<_>>(), ["b", "z", "y"]);
+    assert_eq!(
+        suites
+            .iter()
+            .map(|suite| suite.name.as_str())
+            .collect::<Vec<_>>(),
+        ["b", "z", "y"]
+    );
     assert_eq!(suites[0].file, files[0]);
     assert_eq!(suites[2].lines[0].place.line, 19);
     assert_eq!(diagnostics.count(Severity::Warning), 3, "{text}");
@@ -59,7 +67,10 @@ fn with_one_error_no_suite_comes_back() {
     let bad = folder.write("bad.yaml", SUITE);
     let (suites, _, text) = folder.load(&[good, bad]);
     assert!(suites.is_empty());
-    assert!(text.contains("bad.yaml:3:19: error: name: \"NAME\" is not a name"), "{text}");
+    assert!(
+        text.contains("bad.yaml:3:19: error: name: \"NAME\" is not a name"),
+        "{text}"
+    );
 }
 
 #[test]

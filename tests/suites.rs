@@ -10,11 +10,19 @@ fn main() -> ExitCode {
         Ok(folders) => folders,
         Err(error) => {
             // The library's writer needs a suite; there is none.
-            let _closed = std::io::Write::write_all(&mut std::io::stderr(), format!("suites/: {error}\n").as_bytes());
+            let _closed = std::io::Write::write_all(
+                &mut std::io::stderr(),
+                format!("suites/: {error}\n").as_bytes(),
+            );
             return ExitCode::FAILURE;
         }
     };
-    let labs = folders.iter().map(|folder| ([format!("{folder}/suite.yaml")], [format!("{folder}/manifests")]));
+    let labs = folders.iter().map(|folder| {
+        (
+            [format!("{folder}/suite.yaml")],
+            [format!("{folder}/manifests")],
+        )
+    });
     let options = labs.fold(None, |options: Option<Options>, (suites, manifests)| {
         Some(match options {
             None => Options::lab(&suites, &manifests),

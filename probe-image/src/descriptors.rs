@@ -5,10 +5,13 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// Takes ownership of a descriptor that this process was given: by exec, or by `SCM_RIGHTS`.
-#[expect(unsafe_code, reason = "a descriptor passed from outside arrives as a number; nothing in std can own it")]
+#[expect(
+    unsafe_code,
+    reason = "a descriptor passed from outside arrives as a number; nothing in std can own it"
+)]
 pub(crate) fn adopt(fd: RawFd) -> OwnedFd {
-    // SAFETY: the callers pass a number that the kernel or the parent process handed over for this purpose, once;
-    // no other value in this process owns it.
+    // SAFETY: the callers pass a number that the kernel or the parent process handed over for this
+    // purpose, once; no other value in this process owns it.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 

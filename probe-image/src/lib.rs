@@ -15,8 +15,9 @@
 //! | `agent` | `wire`, `plan_env`, `probe`, `responder` |
 //! | `responder` | `wire`; of `probe` the words of question and answer |
 //!
-//! Nothing here knows what anyone hopes to see. What the network did is an [`wire::Observation`]; what our own
-//! machinery failed at is a [`wire::Fault`], and no function turns the one into the other.
+//! Nothing here knows what anyone hopes to see. What the network did is an [`wire::Observation`];
+//! what our own machinery failed at is a [`wire::Fault`], and no function turns the one into the
+//! other.
 
 mod agent;
 mod descriptors;
@@ -33,8 +34,8 @@ pub use responder::responder_main;
 
 /// Name and version of the agent, and of the protocol that it speaks.
 ///
-/// Every build carries this text in one piece, so that a file can be told to be the agent without being run: an image
-/// may be for another machine.
+/// Every build carries this text in one piece, so that a file can be told to be the agent without
+/// being run: an image may be for another machine.
 pub const BUILD: &str = concat!("watertight-probe ", env!("CARGO_PKG_VERSION"), " (wire 1)");
 
 #[cfg(test)]

@@ -6,7 +6,9 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     match (arguments.next().as_deref(), arguments.next()) {
         (Some("__probe"), None) => watertight_probe::probe_main(None),
-        (Some("__probe"), Some(fd)) => fd.parse().map_or_else(|_| usage(), |fd| watertight_probe::probe_main(Some(fd))),
+        (Some("__probe"), Some(fd)) => fd
+            .parse()
+            .map_or_else(|_| usage(), |fd| watertight_probe::probe_main(Some(fd))),
         (Some("__responder"), None) => watertight_probe::responder_main(),
         (Some("--version"), None) => {
             use std::io::Write;

@@ -1,7 +1,7 @@
 //! The plan as environment variables: JSON, deflated (zlib), base64, in chunks.
 //!
-//! Environment, because it reaches a container without a volume, a config map or an exec, and because the kubelet
-//! shows it to nobody who may not see the pod's specification anyway.
+//! Environment, because it reaches a container without a volume, a config map or an exec, and
+//! because the kubelet shows it to nobody who may not see the pod's specification anyway.
 
 use crate::text::hex;
 use crate::wire::{Plan, VERSION};
@@ -20,7 +20,8 @@ const PREFIX: &str = "WATERTIGHT_PLAN_";
 /// (`MAX_ARG_STRLEN`, execve(2)).
 const MAX_CHUNK: usize = 96 * 1024;
 
-/// The most bytes of all values; arguments and environment share a quarter of the stack limit (execve(2)).
+/// The most bytes of all values; arguments and environment share a quarter of the stack limit
+/// (execve(2)).
 const MAX_TOTAL: usize = 512 * 1024;
 
 /// The most bytes of JSON text. Bounds what a damaged variable could inflate to.
@@ -38,7 +39,10 @@ pub struct PlanTooLarge {
 impl std::fmt::Display for PlanTooLarge {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { bytes, limit } = self;
-        write!(f, "a probe's plan takes {bytes} bytes of its environment, more than {limit}; give it fewer flows")
+        write!(
+            f,
+            "a probe's plan takes {bytes} bytes of its environment, more than {limit}; give it fewer flows"
+        )
     }
 }
 
@@ -58,14 +62,22 @@ pub fn encode_plan(plan: &Plan) -> Result<Vec<(String, String)>, PlanTooLarge> {
         text = encode(Compression::best());
     }
     if text.len() > MAX_TOTAL {
-        return Err(PlanTooLarge { bytes: text.len(), limit: MAX_TOTAL });
+        return Err(PlanTooLarge {
+            bytes: text.len(),
+            limit: MAX_TOTAL,
+        });
     }
     Ok(text
         .as_bytes()
         .chunks(MAX_CHUNK)
         .enumerate()
         // Base64 is ASCII, so every chunk is valid UTF-8 and nothing is replaced.
-        .map(|(n, chunk)| (format!("{PREFIX}{n}"), String::from_utf8_lossy(chunk).into_owned()))
+        .map(|(n, chunk)| {
+            (
+                format!("{PREFIX}{n}"),
+                String::from_utf8_lossy(chunk).into_owned(),
+            )
+        })
         .collect())
 }
 
@@ -89,18 +101,26 @@ pub(crate) fn receive(variable: impl Fn(&str) -> Option<String>) -> Received {
     let text = match text_of(variable) {
         Ok(text) => text,
         Err(why) => {
-            return Received { digest: String::new(), run: String::new(), plan: Err(why) };
+            return Received {
+                digest: String::new(),
+                run: String::new(),
+                plan: Err(why),
+            };
         }
     };
     // Of a plan that is not ours to carry out, the run is still told where it can be read.
     let loose: Loose = serde_json::from_str(&text).unwrap_or_default();
     let plan = match loose.v {
-        Some(v) if v != u64::from(VERSION) => {
-            Err(format!("the plan is of version {v}, this probe of version {VERSION}"))
-        }
+        Some(v) if v != u64::from(VERSION) => Err(format!(
+            "the plan is of version {v}, this probe of version {VERSION}"
+        )),
         _ => serde_json::from_str(&text).map_err(|e| format!("the plan's text: {e}")),
     };
-    Received { digest: digest(&text), run: loose.run.unwrap_or_default(), plan }
+    Received {
+        digest: digest(&text),
+        run: loose.run.unwrap_or_default(),
+        plan,
+    }
 }
 
 /// What every version of a plan has. All else is passed over without being kept.
@@ -111,11 +131,15 @@ struct Loose {
 }
 
 fn text_of(variable: impl Fn(&str) -> Option<String>) -> Result<String, String> {
-    let base64: String = (0..).map_while(|n: u32| variable(&format!("{PREFIX}{n}"))).collect();
+    let base64: String = (0..)
+        .map_while(|n: u32| variable(&format!("{PREFIX}{n}")))
+        .collect();
     if base64.is_empty() {
         return Err(format!("no {PREFIX}0 in the environment"));
     }
-    let deflated = STANDARD.decode(base64).map_err(|e| format!("the plan's base64: {e}"))?;
+    let deflated = STANDARD
+        .decode(base64)
+        .map_err(|e| format!("the plan's base64: {e}"))?;
     let mut text = String::new();
     ZlibDecoder::new(&deflated[..])
         .take(MAX_JSON)
@@ -124,7 +148,10 @@ fn text_of(variable: impl Fn(&str) -> Option<String>) -> Result<String, String> 
     Ok(text)
 }
 
-#[expect(clippy::expect_used, reason = "a plan has neither maps with keys that are no strings nor a failing Serialize")]
+#[expect(
+    clippy::expect_used,
+    reason = "a plan has neither maps with keys that are no strings nor a failing Serialize"
+)]
 fn json(plan: &Plan) -> String {
     serde_json::to_string(plan).expect("a plan is representable as JSON")
 }
@@ -165,8 +192,19 @@ mod tests {
                     port: 1,
                     transport: Transport::Udp,
                     request: Request::Payload { hex: payload(id) },
-                    deadlines: Deadlines { resolve_ms: 1, connect_ms: 1, tls_ms: 1, request_ms: 1 },
-                    pace: Pace { bursts_ms: vec![0], interval_ms: 1000, attempts: None, single: false, accepted: None },
+                    deadlines: Deadlines {
+                        resolve_ms: 1,
+                        connect_ms: 1,
+                        tls_ms: 1,
+                        request_ms: 1,
+                    },
+                    pace: Pace {
+                        bursts_ms: vec![0],
+                        interval_ms: 1000,
+                        attempts: None,
+                        single: false,
+                        accepted: None,
+                    },
                 })
                 .collect(),
         }
@@ -176,8 +214,15 @@ mod tests {
     fn a_plan_in_several_variables_comes_back_with_its_digest() {
         let plan = plan(2_000);
         let variables: BTreeMap<_, _> = encode_plan(&plan).unwrap().into_iter().collect();
-        assert!(variables.len() > 1, "the sample must need more than one variable");
-        assert!(variables.iter().all(|(name, value)| name.len() + value.len() < 131_072));
+        assert!(
+            variables.len() > 1,
+            "the sample must need more than one variable"
+        );
+        assert!(
+            variables
+                .iter()
+                .all(|(name, value)| name.len() + value.len() < 131_072)
+        );
         let received = receive(|name| variables.get(name).cloned());
         assert_eq!(received.digest, plan_digest(&plan));
         assert_eq!(received.run, "r1");
@@ -194,13 +239,25 @@ mod tests {
     fn a_damaged_plan_names_what_is_wrong() {
         let one = |value: &str| {
             let value = value.to_owned();
-            receive(move |name| (name == "WATERTIGHT_PLAN_0").then(|| value.clone())).plan.unwrap_err()
+            receive(move |name| (name == "WATERTIGHT_PLAN_0").then(|| value.clone()))
+                .plan
+                .unwrap_err()
         };
-        assert!(receive(|_| None).plan.unwrap_err().contains("WATERTIGHT_PLAN_0"));
+        assert!(
+            receive(|_| None)
+                .plan
+                .unwrap_err()
+                .contains("WATERTIGHT_PLAN_0")
+        );
         assert!(one("@@@").contains("base64"));
         assert!(one("AAAA").contains("deflated"));
-        assert!(one(&STANDARD.encode(deflate(b"{}", Compression::fast()))).contains("missing field"));
-        let newer = STANDARD.encode(deflate(br#"{"v":99,"run":"x","new":1}"#, Compression::fast()));
+        assert!(
+            one(&STANDARD.encode(deflate(b"{}", Compression::fast()))).contains("missing field")
+        );
+        let newer = STANDARD.encode(deflate(
+            br#"{"v":99,"run":"x","new":1}"#,
+            Compression::fast(),
+        ));
         assert!(one(&newer).contains("version 99"));
     }
 }

@@ -1,8 +1,8 @@
 //! The probe's protocol: one plan in, JSON lines out.
 //!
-//! A probe is a dumb sampler. Nothing here says what anyone hopes to see: the plan names flows, the lines
-//! name what the network did ([`Observation`]) or what our own machinery did ([`FaultReason`]), and there is
-//! no word for success. Serde only: no IO, no clock.
+//! A probe is a dumb sampler. Nothing here says what anyone hopes to see: the plan names flows, the
+//! lines name what the network did ([`Observation`]) or what our own machinery did
+//! ([`FaultReason`]), and there is no word for success. Serde only: no IO, no clock.
 
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -36,11 +36,12 @@ pub struct Plan {
     pub trust: Vec<String>,
     /// Name servers to ask; `None` means `/etc/resolv.conf`.
     pub resolver: Option<Resolver>,
-    /// A TCP and UDP port on which the probe itself answers as our responder does, so that others can tell whether its
-    /// network is alive.
+    /// A TCP and UDP port on which the probe itself answers as our responder does, so that others
+    /// can tell whether its network is alive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<u16>,
-    /// When the probe ends itself since nobody asks it anything there: where nobody can stop it, whoever asks keeps it going.
+    /// When the probe ends itself since nobody asks it anything there: where nobody can stop it,
+    /// whoever asks keeps it going.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alone: Option<Alone>,
     /// What to sample.
@@ -115,7 +116,8 @@ pub enum Transport {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// TCP: the handshake, then nothing is sent; for `linger_ms` the probe waits for bytes, FIN or RST.
+    /// TCP: the handshake, then nothing is sent; for `linger_ms` the probe waits for bytes, FIN or
+    /// RST.
     Connect {
         /// Milliseconds after the handshake; 0 closes at once.
         linger_ms: u32,
@@ -184,18 +186,20 @@ pub struct Deadlines {
 /// When a flow is tried: in bursts of three, and once an interval from the first burst on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pace {
-    /// Starts of bursts, milliseconds since hello; the first is the flow's start. A burst is three attempts,
-    /// at 0, 150 and 400 ms.
+    /// Starts of bursts, milliseconds since hello; the first is the flow's start. A burst is three
+    /// attempts, at 0, 150 and 400 ms.
     pub bursts_ms: Vec<u32>,
-    /// Milliseconds between two attempts outside bursts, counted from the first burst; an attempt that would
-    /// fall within 150 ms of one of a burst is left out.
+    /// Milliseconds between two attempts outside bursts, counted from the first burst; an attempt
+    /// that would fall within 150 ms of one of a burst is left out.
     pub interval_ms: u32,
     /// No attempt after this many.
     pub attempts: Option<u32>,
-    /// Whether a burst is one attempt only: for runs with so many flows that bursts would be a flood.
+    /// Whether a burst is one attempt only: for runs with so many flows that bursts would be a
+    /// flood.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub single: bool,
-    /// No attempt once so many connections were accepted; attempts under way count as accepted as soon as one was.
+    /// No attempt once so many connections were accepted; attempts under way count as accepted as
+    /// soon as one was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<u32>,
 }
@@ -216,7 +220,8 @@ pub enum Stage {
     Request,
 }
 
-/// What the network did with one attempt: nothing more. The default is an attempt of which nothing was seen.
+/// What the network did with one attempt: nothing more. The default is an attempt of which nothing
+/// was seen.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
     /// Stages passed, each with its own duration in microseconds, in order.
@@ -254,7 +259,9 @@ impl Observation {
 
     /// Whether nothing is known of the stage at which it stopped.
     pub fn is_unfinished(&self) -> bool {
-        self.stop.as_ref().is_some_and(|stop| stop.how == How::Unfinished)
+        self.stop
+            .as_ref()
+            .is_some_and(|stop| stop.how == How::Unfinished)
     }
 }
 
@@ -273,8 +280,9 @@ pub struct Stop {
 pub enum How {
     /// Nothing, to the deadline.
     Silence,
-    /// Nothing yet: the probe was told to end before the deadline, or stood still meanwhile. What was passed until then
-    /// was passed (by a probe that stood still in 0 microseconds); of this stage nothing is known.
+    /// Nothing yet: the probe was told to end before the deadline, or stood still meanwhile. What
+    /// was passed until then was passed (by a probe that stood still in 0 microseconds); of this
+    /// stage nothing is known.
     Unfinished,
     /// The kernel gave an error.
     Error {
@@ -393,7 +401,8 @@ pub struct DnsFacts {
     pub name: String,
     /// Response code; `None` when no answer came.
     pub rcode: Option<u16>,
-    /// Records of the answer as `NAME TYPE DATA`: presentation form without class and time to live; sorted, at most 20.
+    /// Records of the answer as `NAME TYPE DATA`: presentation form without class and time to live;
+    /// sorted, at most 20.
     pub records: Vec<String>,
 }
 
@@ -425,13 +434,14 @@ pub enum Body {
     Fault(Fault),
     /// Before the end, in as many parts as the line's length demands: how long openings took.
     Took {
-        /// `[flow, microseconds of each of its last openings, oldest first]`, at most [`MAX_TOOK`] a flow, of flows that
-        /// opened.
+        /// `[flow, microseconds of each of its last openings, oldest first]`, at most [`MAX_TOOK`]
+        /// a flow, of flows that opened.
         flows: Vec<(u32, Vec<u32>)>,
     },
     /// The end.
     Bye {
-        /// Why: `term`, `stdin`, `ttl`, `output`, `done`; after a fault of the whole probe `plan` or `fault`.
+        /// Why: `term`, `stdin`, `ttl`, `output`, `done`; after a fault of the whole probe `plan`
+        /// or `fault`.
         reason: String,
     },
 }
@@ -460,8 +470,8 @@ pub struct Hello {
 pub struct Sample {
     /// The flow.
     pub flow: u32,
-    /// 1, 2, 3, ... by start. Samples and beats of a flow come in the order of attempts: an attempt is
-    /// reported only after all that started before it.
+    /// 1, 2, 3, ... by start. Samples and beats of a flow come in the order of attempts: an attempt
+    /// is reported only after all that started before it.
     pub attempt: u32,
     /// When the attempt started, microseconds since hello.
     pub start: u64,
@@ -475,8 +485,8 @@ pub const MAX_TOOK: usize = 32;
 /// Life signs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beat {
-    /// `[flow, attempts reported so far, start of the last of these]` for flows with attempts since the beat before,
-    /// all of the same outcome as the flow's last sample.
+    /// `[flow, attempts reported so far, start of the last of these]` for flows with attempts since
+    /// the beat before, all of the same outcome as the flow's last sample.
     pub flows: Vec<(u32, u32, u64)>,
     /// The worst delay of the probe's own timer since the beat before, microseconds.
     pub lag_us: u64,

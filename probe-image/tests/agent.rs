@@ -1,6 +1,9 @@
 //! The agent as a process: real packets over loopback, real signals.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where what it takes for granted is not so")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where what it takes for granted is not so"
+)]
 
 mod common;
 
@@ -25,7 +28,9 @@ fn hello_comes_first_and_names_the_plan() {
     let plan = plan(vec![once(flow(1, free_port(Transport::Tcp), CONNECT))]);
     let mut probe = Probe::start(&plan);
     assert_eq!(probe.bye(), "done");
-    let Body::Hello(hello) = &probe.read[0].body else { panic!("{:?}", probe.read[0]) };
+    let Body::Hello(hello) = &probe.read[0].body else {
+        panic!("{:?}", probe.read[0])
+    };
     assert_eq!(hello.digest, plan_digest(&plan));
     assert_eq!(hello.run, "test-run");
     assert!(hello.addresses.iter().all(|a| !a.is_loopback()));
@@ -38,9 +43,16 @@ fn hello_comes_first_and_names_the_plan() {
 #[test]
 fn an_open_port_is_told_once_then_by_beats() {
     let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
-    let mut probe = Probe::start(&plan(vec![flow(7, listener.local_addr().unwrap().port(), CONNECT)]));
+    let mut probe = Probe::start(&plan(vec![flow(
+        7,
+        listener.local_addr().unwrap().port(),
+        CONNECT,
+    )]));
     let sample = probe.sample(7);
-    assert_eq!((sample.attempt, stages(&sample.seen), &sample.seen.stop), (1, vec![Stage::Connect], &None));
+    assert_eq!(
+        (sample.attempt, stages(&sample.seen), &sample.seen.stop),
+        (1, vec![Stage::Connect], &None)
+    );
     assert_eq!(sample.seen.linger, Some(Linger::Quiet));
     assert!(sample.seen.local_port.is_some());
     let mut last = 0;
@@ -49,7 +61,11 @@ fn an_open_port_is_told_once_then_by_beats() {
         assert!(beat.flows[0].1 > last);
         last = beat.flows[0].1;
     }
-    let samples = probe.read.iter().filter(|l| matches!(l.body, Body::Sample(_))).count();
+    let samples = probe
+        .read
+        .iter()
+        .filter(|l| matches!(l.body, Body::Sample(_)))
+        .count();
     assert_eq!(samples, 1, "{:#?}", probe.read);
     probe.assert_no_hole();
 }
@@ -58,20 +74,41 @@ fn an_open_port_is_told_once_then_by_beats() {
 fn a_closed_port_resets_without_icmp() {
     let mut probe = Probe::start(&plan(vec![flow(1, free_port(Transport::Tcp), CONNECT)]));
     let seen = probe.sample(1).seen;
-    let how = How::Error { errno: libc::ECONNREFUSED, icmp: None };
-    assert_eq!(seen.stop, Some(Stop { stage: Stage::Connect, how }));
+    let how = How::Error {
+        errno: libc::ECONNREFUSED,
+        icmp: None,
+    };
+    assert_eq!(
+        seen.stop,
+        Some(Stop {
+            stage: Stage::Connect,
+            how
+        })
+    );
     assert_eq!(seen.passed, []);
 }
 
 #[test]
 fn a_closed_udp_port_is_an_icmp_message_of_the_target() {
-    let mut probe = Probe::start(&plan(vec![udp(flow(1, free_port(Transport::Udp), Request::Nonce))]));
-    let Some(Stop { stage: Stage::FirstBytes, how: How::Error { errno, icmp: Some(icmp) } }) =
-        probe.sample(1).seen.stop
+    let mut probe = Probe::start(&plan(vec![udp(flow(
+        1,
+        free_port(Transport::Udp),
+        Request::Nonce,
+    ))]));
+    let Some(Stop {
+        stage: Stage::FirstBytes,
+        how: How::Error {
+            errno,
+            icmp: Some(icmp),
+        },
+    }) = probe.sample(1).seen.stop
     else {
         panic!("{:#?}", probe.read)
     };
-    assert_eq!((errno, icmp.v6, icmp.ty, icmp.code), (libc::ECONNREFUSED, false, 3, 3));
+    assert_eq!(
+        (errno, icmp.v6, icmp.ty, icmp.code),
+        (libc::ECONNREFUSED, false, 3, 3)
+    );
     assert_eq!(icmp.offender, Some(LOCALHOST));
 }
 
@@ -81,27 +118,52 @@ fn a_full_backlog_is_silence_at_connect() {
     let port = listener.local_addr().unwrap().port();
     nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
     let _fill: Vec<_> = (0..4)
-        .map(|_| std::net::TcpStream::connect_timeout(&(LOCALHOST, port).into(), Duration::from_millis(100)))
+        .map(|_| {
+            std::net::TcpStream::connect_timeout(
+                &(LOCALHOST, port).into(),
+                Duration::from_millis(100),
+            )
+        })
         .collect();
     let mut probe = Probe::start(&plan(vec![flow(1, port, CONNECT)]));
-    assert_eq!(probe.sample(1).seen.stop, Some(Stop { stage: Stage::Connect, how: How::Silence }));
+    assert_eq!(
+        probe.sample(1).seen.stop,
+        Some(Stop {
+            stage: Stage::Connect,
+            how: How::Silence
+        })
+    );
 }
 
 #[test]
 fn handshake_is_told_though_the_probe_ends_before_the_answer() {
     let responder = Responder::start();
     let mute = responder.listen("x", Transport::Tcp, Behaviour::Mute);
-    let plan = plan(vec![flow(1, mute, Request::Nonce), flow(2, free_port(Transport::Tcp), CONNECT)]);
+    let plan = plan(vec![
+        flow(1, mute, Request::Nonce),
+        flow(2, free_port(Transport::Tcp), CONNECT),
+    ]);
     let mut probe = Probe::start(&plan);
     probe.sample(2);
     std::thread::sleep(Duration::from_millis(300));
     probe.signal(Signal::SIGTERM);
     assert_eq!(probe.bye(), "term");
     let told: Vec<_> = probe.samples().filter(|sample| sample.flow == 1).collect();
-    let unfinished = Some(Stop { stage: Stage::FirstBytes, how: How::Unfinished });
-    assert_eq!(told.first().map(|sample| sample.attempt), Some(1), "{:#?}", probe.read);
+    let unfinished = Some(Stop {
+        stage: Stage::FirstBytes,
+        how: How::Unfinished,
+    });
+    assert_eq!(
+        told.first().map(|sample| sample.attempt),
+        Some(1),
+        "{:#?}",
+        probe.read
+    );
     for sample in told {
-        assert_eq!((stages(&sample.seen), &sample.seen.stop), (vec![Stage::Connect], &unfinished));
+        assert_eq!(
+            (stages(&sample.seen), &sample.seen.stop),
+            (vec![Stage::Connect], &unfinished)
+        );
     }
     probe.assert_no_hole();
 }
@@ -113,13 +175,18 @@ fn what_follows_a_handshake_is_told() {
     let greeter = TcpListener::bind((LOCALHOST, 0)).unwrap();
     let greeting = greeter.local_addr().unwrap().port();
     std::thread::spawn(move || {
-        greeter.incoming().flatten().for_each(|mut s| drop(s.write_all(b"220 hello\r\n")));
+        greeter
+            .incoming()
+            .flatten()
+            .for_each(|mut s| drop(s.write_all(b"220 hello\r\n")));
     });
     let resetter = TcpListener::bind((LOCALHOST, 0)).unwrap();
     let resetting = resetter.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for stream in resetter.incoming().flatten() {
-            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+            socket2::SockRef::from(&stream)
+                .set_linger(Some(Duration::ZERO))
+                .unwrap();
         }
     });
     let mut probe = Probe::start(&plan(vec![
@@ -133,14 +200,36 @@ fn what_follows_a_handshake_is_told() {
         probe
             .read
             .iter()
-            .find_map(|l| if let Body::Sample(s) = &l.body { (s.flow == flow).then(|| s.seen.clone()) } else { None })
+            .find_map(|l| {
+                if let Body::Sample(s) = &l.body {
+                    (s.flow == flow).then(|| s.seen.clone())
+                } else {
+                    None
+                }
+            })
             .unwrap()
     };
     assert_eq!((seen(1).linger, seen(1).stop), (Some(Linger::Fin), None));
-    assert_eq!((seen(2).linger, stages(&seen(2))), (Some(Linger::Bytes), vec![Stage::Connect, Stage::FirstBytes]));
-    assert_eq!((seen(3).linger, stages(&seen(3))), (Some(Linger::Rst), vec![Stage::Connect]));
+    assert_eq!(
+        (seen(2).linger, stages(&seen(2))),
+        (Some(Linger::Bytes), vec![Stage::Connect, Stage::FirstBytes])
+    );
+    assert_eq!(
+        (seen(3).linger, stages(&seen(3))),
+        (Some(Linger::Rst), vec![Stage::Connect])
+    );
     assert_eq!(stages(&seen(4)), [Stage::Connect]);
-    assert!(matches!(seen(4).stop, Some(Stop { stage: Stage::FirstBytes, how: How::Error { .. } })), "{:?}", seen(4));
+    assert!(
+        matches!(
+            seen(4).stop,
+            Some(Stop {
+                stage: Stage::FirstBytes,
+                how: How::Error { .. }
+            })
+        ),
+        "{:?}",
+        seen(4)
+    );
 }
 
 #[test]
@@ -184,7 +273,10 @@ fn an_answer_with_another_nonce_is_told_as_such() {
     let responder = Responder::start();
     let raw = |text: &str| {
         Behaviour::Raw(
-            text.bytes().flat_map(|b| [b >> 4, b & 15]).filter_map(|d| char::from_digit(d.into(), 16)).collect(),
+            text.bytes()
+                .flat_map(|b| [b >> 4, b & 15])
+                .filter_map(|d| char::from_digit(d.into(), 16))
+                .collect(),
         )
     };
     let stale = responder.listen("x", Transport::Tcp, raw("watertight/1 00ff impostor\n"));
@@ -202,7 +294,13 @@ fn an_answer_with_another_nonce_is_told_as_such() {
     }
     let what = "SSH-2.0-.[31mOpenSSH..".to_owned();
     let how = How::Garbled { what };
-    assert_eq!(seen[&2].stop, Some(Stop { stage: Stage::Request, how }));
+    assert_eq!(
+        seen[&2].stop,
+        Some(Stop {
+            stage: Stage::Request,
+            how
+        })
+    );
     assert_eq!(stages(&seen[&2]), [Stage::Connect, Stage::FirstBytes]);
 }
 
@@ -211,19 +309,37 @@ fn a_mute_target_is_open_at_connect_and_silent_after() {
     let responder = Responder::start();
     let mute = responder.listen("x", Transport::Tcp, Behaviour::Mute);
     let mute_udp = responder.listen("x", Transport::Udp, Behaviour::Mute);
-    let mut probe =
-        Probe::start(&plan(vec![once(flow(1, mute, Request::Nonce)), once(udp(flow(2, mute_udp, Request::Nonce)))]));
+    let mut probe = Probe::start(&plan(vec![
+        once(flow(1, mute, Request::Nonce)),
+        once(udp(flow(2, mute_udp, Request::Nonce))),
+    ]));
     probe.bye();
-    let silence = Some(Stop { stage: Stage::FirstBytes, how: How::Silence });
+    let silence = Some(Stop {
+        stage: Stage::FirstBytes,
+        how: How::Silence,
+    });
     let seen: Vec<_> = probe
         .read
         .iter()
-        .filter_map(|l| if let Body::Sample(s) = &l.body { Some((s.flow, &s.seen)) } else { None })
+        .filter_map(|l| {
+            if let Body::Sample(s) = &l.body {
+                Some((s.flow, &s.seen))
+            } else {
+                None
+            }
+        })
         .collect();
     assert_eq!(seen.len(), 2);
     for (flow, seen) in seen {
         assert_eq!(seen.stop, silence);
-        assert_eq!(stages(seen), if flow == 1 { vec![Stage::Connect] } else { vec![] });
+        assert_eq!(
+            stages(seen),
+            if flow == 1 {
+                vec![Stage::Connect]
+            } else {
+                vec![]
+            }
+        );
     }
 }
 
@@ -248,15 +364,41 @@ fn the_other_family_works_alike() {
     };
     let port = listener.local_addr().unwrap().port();
     let closed = free_port(Transport::Udp);
-    let mut flows =
-        vec![once(flow(1, port, CONNECT)), once(flow(2, closed, CONNECT)), once(udp(flow(3, closed, Request::Nonce)))];
+    let mut flows = vec![
+        once(flow(1, port, CONNECT)),
+        once(flow(2, closed, CONNECT)),
+        once(udp(flow(3, closed, Request::Nonce))),
+    ];
     for flow in &mut flows {
         flow.target = Target::Address(six);
     }
     let seen = run(&plan(flows));
-    assert_eq!((&seen[&1].stop, stages(&seen[&1])), (&None, vec![Stage::Connect]));
-    let refused = |icmp| How::Error { errno: libc::ECONNREFUSED, icmp };
-    assert_eq!(seen[&2].stop, Some(Stop { stage: Stage::Connect, how: refused(None) }));
-    let icmp = Icmp { v6: true, ty: 1, code: 4, offender: Some(six) };
-    assert_eq!(seen[&3].stop, Some(Stop { stage: Stage::FirstBytes, how: refused(Some(icmp)) }));
+    assert_eq!(
+        (&seen[&1].stop, stages(&seen[&1])),
+        (&None, vec![Stage::Connect])
+    );
+    let refused = |icmp| How::Error {
+        errno: libc::ECONNREFUSED,
+        icmp,
+    };
+    assert_eq!(
+        seen[&2].stop,
+        Some(Stop {
+            stage: Stage::Connect,
+            how: refused(None)
+        })
+    );
+    let icmp = Icmp {
+        v6: true,
+        ty: 1,
+        code: 4,
+        offender: Some(six),
+    };
+    assert_eq!(
+        seen[&3].stop,
+        Some(Stop {
+            stage: Stage::FirstBytes,
+            how: refused(Some(icmp))
+        })
+    );
 }

@@ -1,6 +1,10 @@
-//! The agent as a process: how it ends, what it does at its limits, and how it tells its own failures.
+//! The agent as a process: how it ends, what it does at its limits, and how it tells its own
+//! failures.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where what it takes for granted is not so")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where what it takes for granted is not so"
+)]
 
 mod common;
 
@@ -19,14 +23,20 @@ const CONNECT: Request = Request::Connect { linger_ms: 100 };
 fn sigterm_brings_beat_and_bye_within_a_second() {
     let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
-    let mut probe = Probe::start(&plan(vec![flow(1, port, CONNECT), flow(2, port, Request::Nonce)]));
+    let mut probe = Probe::start(&plan(vec![
+        flow(1, port, CONNECT),
+        flow(2, port, Request::Nonce),
+    ]));
     probe.sample(1);
     let at = Instant::now();
     probe.signal(Signal::SIGTERM);
     assert_eq!(probe.bye(), "term");
     assert_eq!(probe.wait(Duration::from_secs(1)).code(), Some(0));
     assert!(at.elapsed() < Duration::from_secs(1));
-    assert!(matches!(probe.read[probe.read.len() - 2].body, Body::Beat(_)));
+    assert!(matches!(
+        probe.read[probe.read.len() - 2].body,
+        Body::Beat(_)
+    ));
     assert!(probe.no_more_lines());
     probe.assert_no_hole();
 }
@@ -54,13 +64,20 @@ fn the_end_of_stdin_ends_a_lab_probe_only() {
 fn no_more_connections_are_opened_than_the_plan_lets_be_accepted() {
     let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
-    let mut flows = vec![flow(1, port, CONNECT), flow(2, free_port(Transport::Tcp), CONNECT)];
+    let mut flows = vec![
+        flow(1, port, CONNECT),
+        flow(2, free_port(Transport::Tcp), CONNECT),
+    ];
     for flow in &mut flows {
         flow.pace.accepted = Some(5);
     }
     let mut probe = Probe::start(&plan(flows));
     // What is refused is not accepted and goes on.
-    let tried = |beat: &Beat| beat.flows.iter().any(|(flow, attempts, _)| *flow == 2 && *attempts >= 15);
+    let tried = |beat: &Beat| {
+        beat.flows
+            .iter()
+            .any(|(flow, attempts, _)| *flow == 2 && *attempts >= 15)
+    };
     while !tried(&probe.beat_of(2)) {}
     probe.signal(Signal::SIGTERM);
     assert_eq!(probe.bye(), "term");
@@ -81,14 +98,20 @@ fn the_time_to_live_ends_a_probe() {
 fn a_plan_that_cannot_be_carried_out_is_a_fault_and_bye() {
     let mut newer = plan(vec![]);
     newer.v = 99;
-    let cases =
-        [vec![], vec![("WATERTIGHT_PLAN_0".to_owned(), "not base64!".to_owned())], encode_plan(&newer).unwrap()];
+    let cases = [
+        vec![],
+        vec![("WATERTIGHT_PLAN_0".to_owned(), "not base64!".to_owned())],
+        encode_plan(&newer).unwrap(),
+    ];
     for environment in cases {
         let mut probe = Probe::start_with(environment, &[]);
         assert_eq!(probe.bye(), "plan");
         assert!(matches!(probe.read[0].body, Body::Hello(_)));
         let faults = probe.faults();
-        assert_eq!((faults.len(), faults[0].reason, faults[0].flow), (1, FaultReason::Plan, None));
+        assert_eq!(
+            (faults.len(), faults[0].reason, faults[0].flow),
+            (1, FaultReason::Plan, None)
+        );
         assert!(!probe.wait(Duration::from_secs(1)).success());
         probe.assert_no_hole();
     }
@@ -98,31 +121,53 @@ fn a_plan_that_cannot_be_carried_out_is_a_fault_and_bye() {
 fn a_flow_that_cannot_be_carried_out_leaves_the_others_alone() {
     let port = free_port(Transport::Tcp);
     let odd = flow(1, port, Request::Payload { hex: "zz".into() });
-    let mut probe = Probe::start(&plan(vec![odd, udp(flow(2, port, CONNECT)), once(flow(3, port, CONNECT))]));
+    let mut probe = Probe::start(&plan(vec![
+        odd,
+        udp(flow(2, port, CONNECT)),
+        once(flow(3, port, CONNECT)),
+    ]));
     assert_eq!(probe.bye(), "done");
     let faults: Vec<_> = probe.faults().iter().map(|f| (f.flow, f.reason)).collect();
-    assert_eq!(faults, [(Some(1), FaultReason::Plan), (Some(2), FaultReason::Plan)]);
-    assert!(probe.read.iter().any(|l| matches!(&l.body, Body::Sample(s) if s.flow == 3)));
+    assert_eq!(
+        faults,
+        [(Some(1), FaultReason::Plan), (Some(2), FaultReason::Plan)]
+    );
+    assert!(
+        probe
+            .read
+            .iter()
+            .any(|l| matches!(&l.body, Body::Sample(s) if s.flow == 3))
+    );
 }
 
 #[test]
 fn a_stopped_probe_reports_faults_and_then_samples_anew() {
     let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
-    let mut probe = Probe::start(&plan(vec![flow(1, port, Request::Connect { linger_ms: 300 })]));
+    let mut probe = Probe::start(&plan(vec![flow(
+        1,
+        port,
+        Request::Connect { linger_ms: 300 },
+    )]));
     probe.beat_of(1);
     probe.signal(Signal::SIGSTOP);
     std::thread::sleep(Duration::from_secs(2));
     probe.signal(Signal::SIGCONT);
     let fault = probe.until(|body| matches!(body, Body::Fault(_)));
-    let Body::Fault(fault) = fault.body else { unreachable!() };
+    let Body::Fault(fault) = fault.body else {
+        unreachable!()
+    };
     assert_eq!((fault.flow, fault.reason), (Some(1), FaultReason::Starved));
     let fresh = probe.sample(1);
-    assert!(fresh.seen.stop.is_none(), "the same outcome as before, and yet a sample");
+    assert!(
+        fresh.seen.stop.is_none(),
+        "the same outcome as before, and yet a sample"
+    );
     probe.signal(Signal::SIGTERM);
     probe.bye();
     probe.assert_no_hole();
-    // Attempts are told in order and without a gap: each is a sample, a fault, or covered by a beat before it.
+    // Attempts are told in order and without a gap: each is a sample, a fault, or covered by a beat
+    // before it.
     let mut last = 0;
     for line in &probe.read {
         match &line.body {
@@ -131,7 +176,11 @@ fn a_stopped_probe_reports_faults_and_then_samples_anew() {
                 last = s.attempt;
             }
             Body::Fault(f) => {
-                assert_eq!(f.attempt, Some(last + 1), "a beat must have told of those before");
+                assert_eq!(
+                    f.attempt,
+                    Some(last + 1),
+                    "a beat must have told of those before"
+                );
                 last += 1;
             }
             Body::Beat(b) => b.flows.iter().for_each(|f| {
@@ -141,7 +190,17 @@ fn a_stopped_probe_reports_faults_and_then_samples_anew() {
             _ => {}
         }
     }
-    let lag = probe.read.iter().filter_map(|l| if let Body::Beat(b) = &l.body { Some(b.lag_us) } else { None }).max();
+    let lag = probe
+        .read
+        .iter()
+        .filter_map(|l| {
+            if let Body::Beat(b) = &l.body {
+                Some(b.lag_us)
+            } else {
+                None
+            }
+        })
+        .max();
     assert!(lag.unwrap() > 1_500_000, "lag {lag:?}");
 }
 
@@ -162,7 +221,9 @@ fn beats_of_many_flows_come_in_parts_below_the_line_limit() {
     plan.beat_ms = 1_500;
     let mut probe = Probe::start(&plan);
     let first = probe.until(|body| matches!(body, Body::Beat(b) if b.more));
-    let Body::Beat(first) = first.body else { unreachable!() };
+    let Body::Beat(first) = first.body else {
+        unreachable!()
+    };
     assert!(first.flows.len() > 100);
     probe.until(|body| matches!(body, Body::Beat(b) if !b.more && !b.flows.is_empty()));
     probe.signal(Signal::SIGTERM);
@@ -186,9 +247,18 @@ fn a_reader_that_stops_reading_stops_nothing() {
     let at = Instant::now();
     let status = child.wait().unwrap();
     assert!(status.success());
-    assert!(at.elapsed() < Duration::from_millis(4_500), "{:?}", at.elapsed());
+    assert!(
+        at.elapsed() < Duration::from_millis(4_500),
+        "{:?}",
+        at.elapsed()
+    );
     let mut text = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
     assert!(text.len() > 32 * 1024, "the pipe was to be full");
 }
 
@@ -196,11 +266,17 @@ fn a_reader_that_stops_reading_stops_nothing() {
 fn an_attempt_that_finds_no_free_socket_in_time_is_starved() {
     let responder = Responder::start();
     let mute = responder.listen("x", Transport::Tcp, Behaviour::Mute);
-    let flows = (0..600).map(|id| once(flow(id, mute, Request::Nonce))).collect();
+    let flows = (0..600)
+        .map(|id| once(flow(id, mute, Request::Nonce)))
+        .collect();
     let mut probe = Probe::start(&plan(flows));
     assert_eq!(probe.bye(), "done");
     let starved = probe.faults();
-    assert!(starved.iter().all(|fault| fault.reason == FaultReason::Starved && fault.attempt == Some(1)));
+    assert!(
+        starved
+            .iter()
+            .all(|fault| fault.reason == FaultReason::Starved && fault.attempt == Some(1))
+    );
     // 512 sockets at most, each taken for the 600 ms of the request's deadline.
     assert!(starved.len() >= 88, "{}", starved.len());
     assert_eq!(starved.len() + probe.samples().count(), 600);
@@ -211,17 +287,37 @@ fn an_attempt_that_finds_no_free_socket_in_time_is_starved() {
 fn running_out_of_descriptors_is_our_own_fault() {
     let responder = Responder::start();
     let mute = responder.listen("x", Transport::Tcp, Behaviour::Mute);
-    let flows = (0..40).map(|id| once(flow(id, mute, Request::Nonce))).collect();
+    let flows = (0..40)
+        .map(|id| once(flow(id, mute, Request::Nonce)))
+        .collect();
     let output = std::process::Command::new("sh")
-        .args(["-c", "ulimit -n 24; exec \"$0\" __probe", env!("CARGO_BIN_EXE_watertight-probe")])
+        .args([
+            "-c",
+            "ulimit -n 24; exec \"$0\" __probe",
+            env!("CARGO_BIN_EXE_watertight-probe"),
+        ])
         .envs(encode_plan(&plan(flows)).unwrap())
         .output()
         .unwrap();
     let lines = output.stdout.split_inclusive(|&b| b == b'\n');
-    let bodies: Vec<Body> = lines.map(|l| serde_json::from_slice::<Line>(l).unwrap().body).collect();
-    let faults = bodies.iter().filter(|body| matches!(body, Body::Fault(f) if f.reason == FaultReason::Resources));
+    let bodies: Vec<Body> = lines
+        .map(|l| serde_json::from_slice::<Line>(l).unwrap().body)
+        .collect();
+    let faults = bodies
+        .iter()
+        .filter(|body| matches!(body, Body::Fault(f) if f.reason == FaultReason::Resources));
     assert!(faults.count() > 10, "{bodies:#?}");
-    let seen = bodies.iter().filter_map(|body| if let Body::Sample(s) = body { Some(&s.seen) } else { None });
+    let seen = bodies.iter().filter_map(|body| {
+        if let Body::Sample(s) = body {
+            Some(&s.seen)
+        } else {
+            None
+        }
+    });
     assert!(seen.clone().count() > 0);
-    assert!(seen.into_iter().all(|seen| { seen.stop.as_ref().is_some_and(|stop| stop.how == How::Silence) }));
+    assert!(seen.into_iter().all(|seen| {
+        seen.stop
+            .as_ref()
+            .is_some_and(|stop| stop.how == How::Silence)
+    }));
 }

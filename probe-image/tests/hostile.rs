@@ -2,7 +2,10 @@
 //!
 //! A file of its own, so that no other test takes the processor from the probe meanwhile.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where what it takes for granted is not so")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where what it takes for granted is not so"
+)]
 
 mod common;
 
@@ -21,16 +24,24 @@ fn hostile_targets_cost_bounded_time_and_memory() {
     let flood_udp = responder.listen("x", Transport::Udp, Behaviour::Flood);
     let headers = server(|mut stream| {
         drop(stream.write_all(b"HTTP/1.1 200 OK\r\n"));
-        while stream.write_all(b"x-more: and more and more and more and more\r\n").is_ok() {}
+        while stream
+            .write_all(b"x-more: and more and more and more and more\r\n")
+            .is_ok()
+        {}
     });
     let interim = server(|mut stream| {
         drop(stream.read(&mut [0; 4096]));
-        let hint = format!("HTTP/1.1 103 Early Hints\r\nlink: <{}>\r\n\r\n", "x".repeat(1_000));
+        let hint = format!(
+            "HTTP/1.1 103 Early Hints\r\nlink: <{}>\r\n\r\n",
+            "x".repeat(1_000)
+        );
         while stream.write_all(hint.as_bytes()).is_ok() {}
     });
     let huge = server(|mut stream| {
         drop(stream.read(&mut [0; 4096]));
-        drop(stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10000000000\r\n\r\n<b>\x1b[31m"));
+        drop(
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10000000000\r\n\r\n<b>\x1b[31m"),
+        );
         let block = vec![b'x'; 65536];
         while stream.write_all(&block).is_ok() {}
     });
@@ -52,7 +63,8 @@ fn hostile_targets_cost_bounded_time_and_memory() {
         http(10, interim),
     ];
     for flow in &mut flows {
-        // One after the other, and again: an attempt during which this machine had no time for the probe is a fault.
+        // One after the other, and again: an attempt during which this machine had no time for the
+        // probe is a fault.
         flow.pace = Pace {
             bursts_ms: vec![100 * flow.id],
             interval_ms: 2_000,
@@ -66,26 +78,86 @@ fn hostile_targets_cost_bounded_time_and_memory() {
     while seen.len() < 10 {
         let line = probe.until(|body| matches!(body, Body::Sample(_)));
         if let Body::Sample(sample) = line.body {
-            assert!(line.t - sample.start < 3_000_000, "{sample:?} at {}", line.t);
+            assert!(
+                line.t - sample.start < 3_000_000,
+                "{sample:?} at {}",
+                line.t
+            );
             seen.insert(sample.flow, sample.seen);
         }
     }
     if let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", probe.child.id())) {
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
         let peak: u64 = peak.map_or(0, |kb| kb.trim().parse().unwrap());
         assert!(peak < 64 * 1024, "{peak} KiB");
     }
     assert_eq!(seen[&1].http.as_ref().unwrap().body_bytes, 1_000_000);
-    assert_eq!(seen[&2].stop, Some(Stop { stage: Stage::Request, how: How::Silence }));
-    assert!(matches!(seen[&3].stop, Some(Stop { stage: Stage::Request, how: How::Garbled { .. } })), "{:?}", seen[&3]);
+    assert_eq!(
+        seen[&2].stop,
+        Some(Stop {
+            stage: Stage::Request,
+            how: How::Silence
+        })
+    );
+    assert!(
+        matches!(
+            seen[&3].stop,
+            Some(Stop {
+                stage: Stage::Request,
+                how: How::Garbled { .. }
+            })
+        ),
+        "{:?}",
+        seen[&3]
+    );
     let http = seen[&4].http.as_ref().unwrap();
-    assert_eq!((http.body_bytes, &http.body_start[..8]), (1_000_000, "<b>.[31m"));
+    assert_eq!(
+        (http.body_bytes, &http.body_start[..8]),
+        (1_000_000, "<b>.[31m")
+    );
     let http = seen[&5].http.as_ref().unwrap();
-    assert_eq!((http.status, http.body_bytes, http.server.as_deref()), (403, 2, Some("<a href=\".\">")));
-    assert!(matches!(seen[&6].stop, Some(Stop { stage: Stage::Request, how: How::Garbled { .. } })));
-    assert!(matches!(seen[&7].stop, Some(Stop { stage: Stage::Tls, how: How::Garbled { .. } })), "{:?}", seen[&7]);
-    assert!(matches!(seen[&8].stop, Some(Stop { stage: Stage::Tls, .. })), "{:?}", seen[&8]);
-    assert!(matches!(seen[&9].stop, Some(Stop { stage: Stage::Request, how: How::Garbled { .. } })));
+    assert_eq!(
+        (http.status, http.body_bytes, http.server.as_deref()),
+        (403, 2, Some("<a href=\".\">"))
+    );
+    assert!(matches!(
+        seen[&6].stop,
+        Some(Stop {
+            stage: Stage::Request,
+            how: How::Garbled { .. }
+        })
+    ));
+    assert!(
+        matches!(
+            seen[&7].stop,
+            Some(Stop {
+                stage: Stage::Tls,
+                how: How::Garbled { .. }
+            })
+        ),
+        "{:?}",
+        seen[&7]
+    );
+    assert!(
+        matches!(
+            seen[&8].stop,
+            Some(Stop {
+                stage: Stage::Tls,
+                ..
+            })
+        ),
+        "{:?}",
+        seen[&8]
+    );
+    assert!(matches!(
+        seen[&9].stop,
+        Some(Stop {
+            stage: Stage::Request,
+            how: How::Garbled { .. }
+        })
+    ));
     assert!(
         matches!(&seen[&10].stop, Some(Stop { stage: Stage::Request, how: How::Garbled { what } }) if what.contains("2 MiB")),
         "{:?}",

@@ -1,6 +1,9 @@
 //! What a router says, and what it keeps to itself: two namespaces, real packets.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where what it takes for granted is not so")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where what it takes for granted is not so"
+)]
 
 mod common;
 
@@ -28,33 +31,48 @@ impl Namespace {
         let (tell, told) = channel();
         std::thread::spawn(move || {
             let made = unshare(CloneFlags::CLONE_NEWNET).map_err(|e| format!("unshare: {e}"));
-            let made = made.and_then(|()| File::open("/proc/thread-self/ns/net").map_err(|e| e.to_string()));
-            tell.send(made.map(|netns| (netns, nix::unistd::gettid().as_raw()))).unwrap();
+            let made = made
+                .and_then(|()| File::open("/proc/thread-self/ns/net").map_err(|e| e.to_string()));
+            tell.send(made.map(|netns| (netns, nix::unistd::gettid().as_raw())))
+                .unwrap();
             for (command, done) in inbox {
                 let status = Command::new("sh").args(["-c", &command]).status();
-                done.send(status.is_ok_and(|status| status.success())).unwrap();
+                done.send(status.is_ok_and(|status| status.success()))
+                    .unwrap();
             }
         });
         let (netns, thread) = told.recv().unwrap()?;
-        Ok(Self { commands, netns, thread })
+        Ok(Self {
+            commands,
+            netns,
+            thread,
+        })
     }
 
     fn run(&self, command: &str) -> Result<(), String> {
         let (done, wait) = channel();
         self.commands.send((command.to_owned(), done)).unwrap();
-        wait.recv().unwrap().then_some(()).ok_or_else(|| command.to_owned())
+        wait.recv()
+            .unwrap()
+            .then_some(())
+            .ok_or_else(|| command.to_owned())
     }
 }
 
 /// A source behind a router that prohibits, has no way, or says nothing, by destination.
 fn routed() -> Result<Namespace, String> {
     let (source, router) = (Namespace::new()?, Namespace::new()?);
-    source.run(&format!("ip link add eth0 type veth peer name eth0 netns {}", router.thread))?;
+    source.run(&format!(
+        "ip link add eth0 type veth peer name eth0 netns {}",
+        router.thread
+    ))?;
     source.run("ip link set lo up && ip addr add 10.91.0.2/24 dev eth0 && ip link set eth0 up")?;
     source.run("ip -6 addr add fd91::2/64 dev eth0 nodad")?;
     router.run("ip link set lo up && ip addr add 10.91.0.1/24 dev eth0 && ip link set eth0 up")?;
     router.run("ip -6 addr add fd91::1/64 dev eth0 nodad")?;
-    router.run("echo 1 > /proc/sys/net/ipv4/ip_forward && echo 0 > /proc/sys/net/ipv4/icmp_ratelimit")?;
+    router.run(
+        "echo 1 > /proc/sys/net/ipv4/ip_forward && echo 0 > /proc/sys/net/ipv4/icmp_ratelimit",
+    )?;
     router.run("echo 1 > /proc/sys/net/ipv6/conf/all/forwarding && echo 0 > /proc/sys/net/ipv6/icmp/ratelimit")?;
     for (what, net) in [("prohibit", 1), ("unreachable", 2), ("blackhole", 3)] {
         router.run(&format!("ip route add {what} 10.92.{net}.0/24"))?;
@@ -89,22 +107,56 @@ fn a_routers_refusals_come_with_type_code_and_sender() {
         udp(to(8, "fd92:1::1", Request::Nonce)),
     ]);
     let inherited = nix::unistd::dup(&source.netns).unwrap();
-    let mut probe = Probe::start_with(encode_plan(&plan).unwrap(), &[&inherited.as_raw_fd().to_string()]);
+    let mut probe = Probe::start_with(
+        encode_plan(&plan).unwrap(),
+        &[&inherited.as_raw_fd().to_string()],
+    );
     assert_eq!(probe.bye(), "done");
-    let Body::Hello(hello) = &probe.read[0].body else { unreachable!() };
-    assert!(hello.addresses.contains(&"10.91.0.2".parse::<IpAddr>().unwrap()), "{hello:?}");
-    let stop = |id| probe.samples().find(|s| s.flow == id).unwrap().seen.stop.clone();
+    let Body::Hello(hello) = &probe.read[0].body else {
+        unreachable!()
+    };
+    assert!(
+        hello
+            .addresses
+            .contains(&"10.91.0.2".parse::<IpAddr>().unwrap()),
+        "{hello:?}"
+    );
+    let stop = |id| {
+        probe
+            .samples()
+            .find(|s| s.flow == id)
+            .unwrap()
+            .seen
+            .stop
+            .clone()
+    };
     let refused = |stage, errno, ty, code| {
         let v6 = ty == 1;
         let offender: IpAddr = if v6 { "fd91::1" } else { "10.91.0.1" }.parse().unwrap();
-        let icmp = Some(Icmp { v6, ty, code, offender: Some(offender) });
-        Some(Stop { stage, how: How::Error { errno, icmp } })
+        let icmp = Some(Icmp {
+            v6,
+            ty,
+            code,
+            offender: Some(offender),
+        });
+        Some(Stop {
+            stage,
+            how: How::Error { errno, icmp },
+        })
     };
-    let silence = |stage| Some(Stop { stage, how: How::Silence });
+    let silence = |stage| {
+        Some(Stop {
+            stage,
+            how: How::Silence,
+        })
+    };
     assert_eq!(stop(1), refused(Stage::Connect, libc::EHOSTUNREACH, 3, 13));
     assert_eq!(stop(2), refused(Stage::Connect, libc::EHOSTUNREACH, 3, 1));
     assert_eq!(stop(3), silence(Stage::Connect));
-    assert_eq!(stop(4), refused(Stage::FirstBytes, libc::EHOSTUNREACH, 3, 13));
+    assert_eq!(
+        stop(4),
+        refused(Stage::FirstBytes, libc::EHOSTUNREACH, 3, 13)
+    );
     assert_eq!(stop(5), silence(Stage::FirstBytes));
     assert_eq!(stop(6), refused(Stage::Connect, libc::EACCES, 1, 1));
     assert_eq!(stop(7), refused(Stage::Connect, libc::ENETUNREACH, 1, 0));
@@ -120,7 +172,19 @@ fn no_route_is_an_error_without_icmp() {
     let mut plan = plan(vec![once(flow(1, 9_000, Request::Nonce))]);
     plan.flows[0].target = Target::Address("192.0.2.1".parse().unwrap());
     let inherited = nix::unistd::dup(&source.netns).unwrap();
-    let mut probe = Probe::start_with(encode_plan(&plan).unwrap(), &[&inherited.as_raw_fd().to_string()]);
-    let how = How::Error { errno: libc::ENETUNREACH, icmp: None };
-    assert_eq!(probe.sample(1).seen.stop, Some(Stop { stage: Stage::Connect, how }));
+    let mut probe = Probe::start_with(
+        encode_plan(&plan).unwrap(),
+        &[&inherited.as_raw_fd().to_string()],
+    );
+    let how = How::Error {
+        errno: libc::ENETUNREACH,
+        icmp: None,
+    };
+    assert_eq!(
+        probe.sample(1).seen.stop,
+        Some(Stop {
+            stage: Stage::Connect,
+            how
+        })
+    );
 }

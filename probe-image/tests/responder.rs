@@ -1,6 +1,9 @@
 //! The responder as a process: its control socket, other namespaces, many sockets.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where what it takes for granted is not so")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where what it takes for granted is not so"
+)]
 
 mod common;
 
@@ -17,11 +20,20 @@ use watertight_probe::responder::control::{Behaviour, Command, Listen, Reply};
 use watertight_probe::wire::{How, Request, Stage, Stop, Transport};
 
 fn tcp(address: SocketAddr) -> Listen {
-    Listen { address, transport: Transport::Tcp, behaviour: Behaviour::Answer, certificate: None }
+    Listen {
+        address,
+        transport: Transport::Tcp,
+        behaviour: Behaviour::Answer,
+        certificate: None,
+    }
 }
 
 fn serve(group: u32, who: &str, listen: Vec<Listen>) -> Command {
-    Command::Serve { group, who: who.into(), listen }
+    Command::Serve {
+        group,
+        who: who.into(),
+        listen,
+    }
 }
 
 fn ask(address: SocketAddr) -> std::io::Result<String> {
@@ -36,7 +48,9 @@ fn ask(address: SocketAddr) -> std::io::Result<String> {
 fn netns() -> Result<File, String> {
     std::thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).map_err(|e| format!("unshare: {e}"))?;
-        let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
+        let up = std::process::Command::new("ip")
+            .args(["link", "set", "lo", "up"])
+            .status();
         if !up.map_err(|e| format!("ip: {e}"))?.success() {
             return Err("ip link set lo up".into());
         }
@@ -49,21 +63,44 @@ fn netns() -> Result<File, String> {
 #[test]
 fn sockets_are_bound_when_done_is_said_and_gone_when_closed() {
     let responder = Responder::start();
-    let addresses: Vec<SocketAddr> = (0..2).map(|_| (LOCALHOST, free_port(Transport::Tcp)).into()).collect();
+    let addresses: Vec<SocketAddr> = (0..2)
+        .map(|_| (LOCALHOST, free_port(Transport::Tcp)).into())
+        .collect();
     let listen = addresses.iter().copied().map(tcp).collect();
     assert_eq!(responder.order(&serve(1, "a b", listen), None), Reply::Done);
     assert_eq!(ask(addresses[0]).unwrap(), "watertight/1 ab a b\n");
     let mut held = TcpStream::connect(addresses[0]).unwrap();
     let port = Some((Transport::Tcp, addresses[0].port()));
-    assert_eq!(responder.order(&Command::Close { group: 1, port }, None), Reply::Done);
-    assert_eq!(ask(addresses[0]).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+    assert_eq!(
+        responder.order(&Command::Close { group: 1, port }, None),
+        Reply::Done
+    );
+    assert_eq!(
+        ask(addresses[0]).unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionRefused
+    );
     held.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     // FIN, or RST where the responder had not accepted it yet.
-    assert!(held.read(&mut [0]).map_or_else(|e| e.kind() == std::io::ErrorKind::ConnectionReset, |n| n == 0));
+    assert!(held.read(&mut [0]).map_or_else(
+        |e| e.kind() == std::io::ErrorKind::ConnectionReset,
+        |n| n == 0
+    ));
     assert!(ask(addresses[1]).is_ok(), "the other port stays");
-    assert_eq!(responder.order(&serve(1, "again", vec![tcp(addresses[0])]), None), Reply::Done);
+    assert_eq!(
+        responder.order(&serve(1, "again", vec![tcp(addresses[0])]), None),
+        Reply::Done
+    );
     assert_eq!(ask(addresses[0]).unwrap(), "watertight/1 ab again\n");
-    assert_eq!(responder.order(&Command::Close { group: 1, port: None }, None), Reply::Done);
+    assert_eq!(
+        responder.order(
+            &Command::Close {
+                group: 1,
+                port: None
+            },
+            None
+        ),
+        Reply::Done
+    );
     assert!(addresses.iter().all(|&a| ask(a).is_err()));
 }
 
@@ -71,16 +108,27 @@ fn sockets_are_bound_when_done_is_said_and_gone_when_closed() {
 fn an_order_that_fails_says_what_and_opens_nothing() {
     let responder = Responder::start();
     let free = SocketAddr::new(LOCALHOST, free_port(Transport::Tcp));
-    let taken = std::net::TcpListener::bind((LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let taken = std::net::TcpListener::bind((LOCALHOST, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let _taken = std::net::TcpListener::bind(taken).unwrap();
-    let Reply::Failed { what, errno } = responder.order(&serve(1, "x", vec![tcp(free), tcp(taken)]), None) else {
+    let Reply::Failed { what, errno } =
+        responder.order(&serve(1, "x", vec![tcp(free), tcp(taken)]), None)
+    else {
         panic!("bound twice");
     };
     assert_eq!(errno, libc::EADDRINUSE);
     assert!(what.contains(&taken.to_string()), "{what}");
     assert!(ask(free).is_err());
-    assert!(matches!(responder.order_text(b"{\"nonsense\":1}", None), Reply::Failed { errno: 0, .. }));
-    assert_eq!(responder.order(&serve(1, "x", vec![tcp(free)]), None), Reply::Done);
+    assert!(matches!(
+        responder.order_text(b"{\"nonsense\":1}", None),
+        Reply::Failed { errno: 0, .. }
+    ));
+    assert_eq!(
+        responder.order(&serve(1, "x", vec![tcp(free)]), None),
+        Reply::Done
+    );
 }
 
 #[test]
@@ -104,7 +152,10 @@ fn both_families_have_sockets_of_their_own() {
     if std::net::TcpListener::bind(six_local).is_err() {
         return skipped("no IPv6 loopback here");
     }
-    assert_eq!(responder.order(&serve(1, "six", vec![tcp(six)]), None), Reply::Done);
+    assert_eq!(
+        responder.order(&serve(1, "six", vec![tcp(six)]), None),
+        Reply::Done
+    );
     assert!(ask((LOCALHOST, port).into()).is_err());
     assert_eq!(ask(six_local).unwrap(), "watertight/1 ab six\n");
 }
@@ -119,8 +170,14 @@ fn one_responder_and_the_probes_meet_in_other_namespaces() {
     let port = free_port(Transport::Tcp);
     let address = SocketAddr::new(LOCALHOST, port);
     // The same address in two namespaces and at home: three sockets.
-    assert_eq!(responder.order(&serve(1, "one", vec![tcp(address)]), Some(one.as_fd())), Reply::Done);
-    assert_eq!(responder.order(&serve(2, "two", vec![tcp(address)]), Some(two.as_fd())), Reply::Done);
+    assert_eq!(
+        responder.order(&serve(1, "one", vec![tcp(address)]), Some(one.as_fd())),
+        Reply::Done
+    );
+    assert_eq!(
+        responder.order(&serve(2, "two", vec![tcp(address)]), Some(two.as_fd())),
+        Reply::Done
+    );
     assert!(ask(address).is_err(), "nothing is opened at home");
     let plan = plan(vec![once(flow(1, port, Request::Nonce))]);
     for (netns, who) in [(&one, "one"), (&two, "two")] {
@@ -131,8 +188,17 @@ fn one_responder_and_the_probes_meet_in_other_namespaces() {
         assert_eq!(probe.sample(1).seen.answer.unwrap().who, who);
     }
     let home = Probe::start(&plan).sample(1).seen;
-    let refused = How::Error { errno: libc::ECONNREFUSED, icmp: None };
-    assert_eq!(home.stop, Some(Stop { stage: Stage::Connect, how: refused }));
+    let refused = How::Error {
+        errno: libc::ECONNREFUSED,
+        icmp: None,
+    };
+    assert_eq!(
+        home.stop,
+        Some(Stop {
+            stage: Stage::Connect,
+            how: refused
+        })
+    );
 }
 
 #[test]
@@ -143,15 +209,30 @@ fn thousands_of_sockets_are_served_at_once() {
     let began = Instant::now();
     for n in 0..1_000 {
         let mut listen: Vec<Listen> = (0..3).map(|p| tcp((pod(n), 9_000 + p).into())).collect();
-        listen.push(Listen { transport: Transport::Udp, ..tcp((pod(n), 9_000).into()) });
-        assert_eq!(responder.order(&serve(n, &format!("pod-{n}"), listen), None), Reply::Done);
+        listen.push(Listen {
+            transport: Transport::Udp,
+            ..tcp((pod(n), 9_000).into())
+        });
+        assert_eq!(
+            responder.order(&serve(n, &format!("pod-{n}"), listen), None),
+            Reply::Done
+        );
     }
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
     for n in [0, 500, 999] {
-        assert_eq!(ask((pod(n), 9_002).into()).unwrap(), format!("watertight/1 ab pod-{n}\n"));
+        assert_eq!(
+            ask((pod(n), 9_002).into()).unwrap(),
+            format!("watertight/1 ab pod-{n}\n")
+        );
     }
     // Connections that say nothing hold nobody up.
-    let held: Vec<TcpStream> = (0..300).map(|n| TcpStream::connect((pod(n), 9_001)).unwrap()).collect();
+    let held: Vec<TcpStream> = (0..300)
+        .map(|n| TcpStream::connect((pod(n), 9_001)).unwrap())
+        .collect();
     assert!(ask((pod(7), 9_001).into()).is_ok());
     drop(held);
 }

@@ -6,7 +6,11 @@ use crate::wire;
 /// Reads one line of a probe's output.
 pub(super) fn parse(line: &[u8]) -> Result<wire::Line, ProbeFault> {
     serde_json::from_slice(line).map_err(|error| {
-        let start: String = String::from_utf8_lossy(line).chars().filter(|c| !c.is_control()).take(80).collect();
+        let start: String = String::from_utf8_lossy(line)
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(80)
+            .collect();
         ProbeFault::Unreadable(format!("{error}: {start}"))
     })
 }

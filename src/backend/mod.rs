@@ -1,7 +1,7 @@
 //! What a run needs of a network: a place to send from, and the lines that come back.
 //!
-//! A backend reports what the network did. It cannot know what anyone expects: it is given wire plans, and
-//! the wire has no word for it.
+//! A backend reports what the network did. It cannot know what anyone expects: it is given wire
+//! plans, and the wire has no word for it.
 
 pub mod kube;
 pub mod lab;
@@ -32,8 +32,13 @@ impl Launch {
     /// The pod that it is to run within, by namespace and name.
     pub fn entered(&self) -> Option<(&str, &str)> {
         match &self.vantage {
-            Vantage::Pod { namespace, name, .. } if self.inside => Some((namespace, name)),
-            Vantage::Pod { .. } | Vantage::Node { .. } | Vantage::Witness { .. } | Vantage::Runner => None,
+            Vantage::Pod {
+                namespace, name, ..
+            } if self.inside => Some((namespace, name)),
+            Vantage::Pod { .. }
+            | Vantage::Node { .. }
+            | Vantage::Witness { .. }
+            | Vantage::Runner => None,
         }
     }
 }
@@ -74,7 +79,8 @@ pub struct Change {
     pub what: Changed,
 }
 
-/// A part of the network's description of itself that cannot be read now: what changes there goes unnoticed.
+/// A part of the network's description of itself that cannot be read now: what changes there goes
+/// unnoticed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unseen {
     /// Since when, since the run's clock was started.
@@ -87,7 +93,11 @@ pub struct Unseen {
 
 impl std::fmt::Display for Unseen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "changes of {} could no longer be seen: {}", self.what, self.why)
+        write!(
+            f,
+            "changes of {} could no longer be seen: {}",
+            self.what, self.why
+        )
     }
 }
 
@@ -109,7 +119,9 @@ impl std::fmt::Display for Changed {
         match self {
             Self::Pod(namespace, name) => write!(f, "pod {namespace}/{name}"),
             Self::Namespace(name) => write!(f, "namespace {name}"),
-            Self::Policy(namespace, name) if namespace.is_empty() => write!(f, "ClusterNetworkPolicy {name}"),
+            Self::Policy(namespace, name) if namespace.is_empty() => {
+                write!(f, "ClusterNetworkPolicy {name}")
+            }
             Self::Policy(namespace, name) => write!(f, "NetworkPolicy {namespace}/{name}"),
             Self::Service(namespace, name) => write!(f, "Service {namespace}/{name}"),
         }
@@ -118,7 +130,8 @@ impl std::fmt::Display for Changed {
 
 /// Packets that the enforcer counted as denied, per flow, since the world came up.
 ///
-/// Present only where the count is a record: nothing but this flow's own packets can have raised it.
+/// Present only where the count is a record: nothing but this flow's own packets can have raised
+/// it.
 pub type Records = BTreeMap<FlowId, Record>;
 
 /// The enforcer's own count of one flow's denied packets.
@@ -131,7 +144,10 @@ pub struct Record {
 }
 
 /// A network to test: the lab, a cluster, or the scripted double.
-#[expect(async_fn_in_trait, reason = "used through generics on one thread only; no Send bound is wanted")]
+#[expect(
+    async_fn_in_trait,
+    reason = "used through generics on one thread only; no Send bound is wanted"
+)]
 pub trait Backend {
     /// Why an operation failed.
     type Error: std::error::Error + 'static;
@@ -142,7 +158,8 @@ pub trait Backend {
     /// When it cannot be read.
     async fn inventory(&mut self) -> Result<Inventory, Self::Error>;
 
-    /// Where the run takes place and under which policies, now. Called before the first probe and after the last.
+    /// Where the run takes place and under which policies, now. Called before the first probe and
+    /// after the last.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -156,12 +173,16 @@ pub trait Backend {
         None
     }
 
-    /// Starts probes; their lines arrive on the channel. A probe that cannot start arrives as a fault, so that
-    /// the rest of the run goes on.
+    /// Starts probes; their lines arrive on the channel. A probe that cannot start arrives as a
+    /// fault, so that the rest of the run goes on.
     ///
     /// # Errors
     /// When none can be started at all.
-    async fn launch(&mut self, probes: Vec<Launch>, lines: mpsc::Sender<Arrival>) -> Result<(), Self::Error>;
+    async fn launch(
+        &mut self,
+        probes: Vec<Launch>,
+        lines: mpsc::Sender<Arrival>,
+    ) -> Result<(), Self::Error>;
 
     /// Stops all probes; returns when the last of their lines is on the channel.
     async fn stop(&mut self);

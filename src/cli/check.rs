@@ -9,7 +9,8 @@ use clap::Args;
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// A line of a suite, endpoints written in place: 'shop/Deployment/web -> data/StatefulSet/postgres:5432 denied'
+    /// A line of a suite, endpoints written in place: 'shop/Deployment/web ->
+    /// data/StatefulSet/postgres:5432 denied'
     #[arg(value_name = "LINE")]
     line: String,
     #[command(flatten)]

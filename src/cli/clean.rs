@@ -26,15 +26,26 @@ pub(super) struct CleanArgs {
 }
 
 pub(super) fn clean(args: &CleanArgs, screens: &Screens) -> ExitCode {
-    let runs = if args.all_runs { Runs::All } else { Runs::OlderThan(args.older_than.unwrap_or(OLD)) };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runs = if args.all_runs {
+        Runs::All
+    } else {
+        Runs::OlderThan(args.older_than.unwrap_or(OLD))
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             screens.error(&format!("failed to start the event loop: {error}"));
             return ExitCode::Impossible;
         }
     };
-    let cleaned = runtime.block_on(clean_cluster(&args.cluster.access(), runs, jiff::Timestamp::now()));
+    let cleaned = runtime.block_on(clean_cluster(
+        &args.cluster.access(),
+        runs,
+        jiff::Timestamp::now(),
+    ));
     runtime.shutdown_background();
     match cleaned {
         Ok(cleaned) => tell(&cleaned, screens),
@@ -51,10 +62,16 @@ fn tell(cleaned: &Cleaned, screens: &Screens) -> ExitCode {
     }
     for (run, age) in &cleaned.spared {
         let age = show_duration(Duration::from_secs(age.as_secs()));
-        screens.note(&format!("run {run} began {age} ago and may be going on; --all-runs removes it too"));
+        screens.note(&format!(
+            "run {run} began {age} ago and may be going on; --all-runs removes it too"
+        ));
     }
     for error in &cleaned.errors {
         screens.error(&describe(error));
     }
-    if cleaned.errors.is_empty() { ExitCode::Proven } else { ExitCode::Impossible }
+    if cleaned.errors.is_empty() {
+        ExitCode::Proven
+    } else {
+        ExitCode::Impossible
+    }
 }

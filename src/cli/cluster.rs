@@ -9,7 +9,9 @@ use super::terminal::Screens;
 use super::{RunOptions, SelectArgs, preflight};
 use crate::backend::Backend;
 use crate::backend::kube::preflight::{Allowances, rights};
-use crate::backend::kube::{self, Access, Canaries, CanaryError, Foreseen, Image, Kube, PROBE_IMAGE};
+use crate::backend::kube::{
+    self, Access, Canaries, CanaryError, Foreseen, Image, Kube, PROBE_IMAGE,
+};
 use crate::engine::{self, Replan, RunnerClock};
 use crate::event::ExitCode;
 use crate::inventory::Inventory;
@@ -60,13 +62,19 @@ pub(super) struct ClusterArgs {
     #[arg(long, value_name = "IMAGE", env = "WATERTIGHT_PROBE_IMAGE", default_value = PROBE_IMAGE)]
     probe_image: String,
     /// When nodes pull it
-    #[arg(long, value_enum, value_name = "WHEN", env = "WATERTIGHT_IMAGE_PULL_POLICY", default_value_t)]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        env = "WATERTIGHT_IMAGE_PULL_POLICY",
+        default_value_t
+    )]
     image_pull_policy: PullWhen,
     /// Let autoscalers count the probes that have their pods' labels
     #[arg(long, env = "WATERTIGHT_ALLOW_HPA")]
     allow_hpa: bool,
-    /// First try, with canaries in this namespace, which must hold no other pods, whether each node enforces policies on
-    /// probe pods, and how fast
+    /// First try, with canaries in this namespace, which must hold no other pods, whether each node
+    /// enforces policies on probe pods, and how fast
     #[arg(long, value_name = "NAMESPACE", env = "WATERTIGHT_CANARY")]
     canary: Option<String>,
 }
@@ -104,13 +112,20 @@ impl ClusterArgs {
             PullWhen::IfNotPresent => "IfNotPresent",
             PullWhen::Never => "Never",
         };
-        Image { name: self.probe_image.clone(), pull_policy: pull_policy.to_owned() }
+        Image {
+            name: self.probe_image.clone(),
+            pull_policy: pull_policy.to_owned(),
+        }
     }
 }
 
 /// As kubectl takes it: a plain 0 means no limit of its own.
 fn parse_timeout(text: &str) -> Result<Duration, String> {
-    if text == "0" { Ok(Duration::ZERO) } else { parse_duration(text).map_err(|error| error.to_string()) }
+    if text == "0" {
+        Ok(Duration::ZERO)
+    } else {
+        parse_duration(text).map_err(|error| error.to_string())
+    }
 }
 
 /// Suites, and what they mean in a cluster that is connected.
@@ -143,16 +158,29 @@ pub(super) async fn load(
     };
     let mut namespaces = namespaces_of(&suites);
     namespaces.extend(cluster.canary.clone());
-    namespaces.extend(select.sweep.iter().map(|workload| workload.namespace.clone()));
+    namespaces.extend(
+        select
+            .sweep
+            .iter()
+            .map(|workload| workload.namespace.clone()),
+    );
     let connect = async {
-        let connected = Kube::connect(&cluster.access(), cluster.image(), run.to_owned(), &namespaces).await;
+        let connected = Kube::connect(
+            &cluster.access(),
+            cluster.image(),
+            run.to_owned(),
+            &namespaces,
+        )
+        .await;
         connected.map_err(|error| {
             let forbidden = matches!(error, kube::Error::Forbidden { .. });
             let code = impossible(error);
             if forbidden {
                 let needed = rights::needed(&namespaces, &namespaces, &BTreeSet::new());
                 let role = rights::role_yaml(&needed, cluster.act_as.as_deref());
-                screens.error(&format!("this grants what a run needs (kubectl apply -f -):\n\n{role}"));
+                screens.error(&format!(
+                    "this grants what a run needs (kubectl apply -f -):\n\n{role}"
+                ));
             }
             code
         })
@@ -166,12 +194,29 @@ pub(super) async fn load(
         name_hosts(&mut kube, &suites, &mut inventory, resolver, screens).await;
         let planned = load::plan_in_cluster(&inventory, &suites, &select.selection());
         let plan = planned.map_err(|error| load::show_plan_error(&error, &sources, screens))?;
-        let allowances = Allowances { autoscalers: cluster.allow_hpa };
-        let foreseen = kube.foresee(&plan, &namespaces, allowances).await.map_err(impossible)?;
-        Ok((plan, load::replan_in_cluster(&inventory, &suites, &select.selection()), foreseen))
+        let allowances = Allowances {
+            autoscalers: cluster.allow_hpa,
+        };
+        let foreseen = kube
+            .foresee(&plan, &namespaces, allowances)
+            .await
+            .map_err(impossible)?;
+        Ok((
+            plan,
+            load::replan_in_cluster(&inventory, &suites, &select.selection()),
+            foreseen,
+        ))
     };
-    match interruptible(Box::pin(planning), interrupts).await.flatten() {
-        Ok((plan, replan, foreseen)) => Ok(Loaded { kube, plan, replan, foreseen }),
+    match interruptible(Box::pin(planning), interrupts)
+        .await
+        .flatten()
+    {
+        Ok((plan, replan, foreseen)) => Ok(Loaded {
+            kube,
+            plan,
+            replan,
+            foreseen,
+        }),
         Err(code) => {
             remove(kube, screens).await;
             Err(code)
@@ -184,8 +229,8 @@ fn impossible_canary(error: &CanaryError, screens: &Screens) -> ExitCode {
     ExitCode::Impossible
 }
 
-/// Tells what canaries saw. Where no node enforces policies on probes, what probes see is no evidence, also in a plan
-/// that is made again.
+/// Tells what canaries saw. Where no node enforces policies on probes, what probes see is no
+/// evidence, also in a plan that is made again.
 fn heed(canaries: &Canaries, plan: &mut Plan, replan: &mut Replan) {
     plan.notes.extend(canaries.sentences());
     if canaries.nowhere_enforced() {
@@ -205,7 +250,10 @@ async fn remove(kube: Kube, screens: &Screens) {
 }
 
 /// Ends early when the run is interrupted.
-async fn interruptible<T>(work: impl Future<Output = T>, interrupts: &mut Interrupts) -> Result<T, ExitCode> {
+async fn interruptible<T>(
+    work: impl Future<Output = T>,
+    interrupts: &mut Interrupts,
+) -> Result<T, ExitCode> {
     tokio::select! {
         done = work => Ok(done),
         _ = interrupts.next() => Err(ExitCode::Impossible),
@@ -217,17 +265,28 @@ fn namespaces_of(suites: &[Suite]) -> BTreeSet<String> {
     let endpoints = suites.iter().flat_map(|suite| &suite.endpoints);
     endpoints
         .filter_map(|endpoint| match &endpoint.locator {
-            Locator::Workload { namespace, .. } | Locator::Pods { namespace, .. } => Some(namespace.clone()),
+            Locator::Workload { namespace, .. } | Locator::Pods { namespace, .. } => {
+                Some(namespace.clone())
+            }
             Locator::Service { service } => Some(service.namespace.clone()),
             Locator::Host(_) | Locator::Address(_) | Locator::Runner | Locator::Nodes => None,
         })
         .collect()
 }
 
-/// Finds the addresses of outside hosts: as pods of the cluster resolve them, else as the runner does.
-async fn name_hosts(kube: &mut Kube, suites: &[Suite], inventory: &mut Inventory, by: Resolver, screens: &Screens) {
+/// Finds the addresses of outside hosts: as pods of the cluster resolve them, else as the runner
+/// does.
+async fn name_hosts(
+    kube: &mut Kube,
+    suites: &[Suite],
+    inventory: &mut Inventory,
+    by: Resolver,
+    screens: &Screens,
+) {
     let endpoints = suites.iter().flat_map(|suite| &suite.endpoints);
-    let names: BTreeSet<String> = endpoints.filter_map(|endpoint| endpoint.locator.host().map(str::to_owned)).collect();
+    let names: BTreeSet<String> = endpoints
+        .filter_map(|endpoint| endpoint.locator.host().map(str::to_owned))
+        .collect();
     let mut missing: Vec<String> = names.into_iter().collect();
     if missing.is_empty() {
         return;
@@ -238,15 +297,21 @@ async fn name_hosts(kube: &mut Kube, suites: &[Suite], inventory: &mut Inventory
                 missing.retain(|name| !found.contains_key(name));
                 inventory.hosts.extend(found);
             }
-            Err(why) => screens.note(&format!("outside names are resolved where watertight runs, since {why}")),
+            Err(why) => screens.note(&format!(
+                "outside names are resolved where watertight runs, since {why}"
+            )),
         }
     }
     for name in missing {
         let looked_up = tokio::net::lookup_host((name.as_str(), 0)).await;
-        let Ok(addresses) = looked_up.map(|found| found.map(|address| address.ip()).collect::<BTreeSet<_>>()) else {
+        let Ok(addresses) =
+            looked_up.map(|found| found.map(|address| address.ip()).collect::<BTreeSet<_>>())
+        else {
             continue;
         };
-        inventory.hosts.insert(name, addresses.into_iter().collect());
+        inventory
+            .hosts
+            .insert(name, addresses.into_iter().collect());
     }
 }
 
@@ -260,13 +325,21 @@ pub(super) enum Resolver {
 }
 
 /// Runs in the cluster.
-pub(super) fn run(given: &Given<'_>, cluster: &ClusterArgs, options: &RunOptions, screens: &Screens) -> ExitCode {
+pub(super) fn run(
+    given: &Given<'_>,
+    cluster: &ClusterArgs,
+    options: &RunOptions,
+    screens: &Screens,
+) -> ExitCode {
     // Reports come first: the file of an earlier run must not outlast a run that never begins.
     let mut sinks = match Sinks::open(options, screens) {
         Ok(sinks) => sinks,
         Err(code) => return code,
     };
-    let code = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let code = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => {
             let code = runtime.block_on(in_cluster(given, cluster, options, &mut sinks, screens));
             // What is still being read belongs to probes that are gone.
@@ -291,9 +364,22 @@ async fn in_cluster(
     let digest = tokio::task::spawn_blocking(own_digest);
     let mut interrupts = Interrupts::listen();
     let (id, seed) = new_run();
-    let loading = load(given, &id, cluster, &options.select, Resolver::Probe, &mut interrupts, screens);
+    let loading = load(
+        given,
+        &id,
+        cluster,
+        &options.select,
+        Resolver::Probe,
+        &mut interrupts,
+        screens,
+    );
     let loaded = Box::pin(loading).await;
-    let Loaded { mut kube, mut plan, mut replan, foreseen } = match loaded {
+    let Loaded {
+        mut kube,
+        mut plan,
+        mut replan,
+        foreseen,
+    } = match loaded {
         Ok(loaded) => loaded,
         Err(code) => return sinks.stopped("there is nothing that could be tested", code),
     };
@@ -303,7 +389,8 @@ async fn in_cluster(
     }
     if let Some(namespace) = &cluster.canary {
         let flown = interruptible(kube.canaries(namespace), &mut interrupts).await;
-        let flown = flown.and_then(|flown| flown.map_err(|error| impossible_canary(&error, screens)));
+        let flown =
+            flown.and_then(|flown| flown.map_err(|error| impossible_canary(&error, screens)));
         match flown {
             Ok(canaries) => heed(&canaries, &mut plan, &mut replan),
             Err(code) => {
@@ -313,13 +400,36 @@ async fn in_cluster(
         }
     }
     sinks.show(options, screens);
-    let schedule = Schedule { run: id, seed, trust: Vec::new(), beat: BEAT };
+    let schedule = Schedule {
+        run: id,
+        seed,
+        trust: Vec::new(),
+        beat: BEAT,
+    };
     let clock = RunnerClock::read(kube.started().elapsed());
     let mut settings = options.settings(None);
     settings.insert("probeImage".to_owned(), cluster.probe_image.clone().into());
-    let about = engine::About { digest: digest.await.ok().flatten(), probe_digest: None, settings };
-    let engine_options = engine::Options { schedule, backend: "cluster", clock, about, replan };
-    Box::pin(carry_out(&plan, kube, engine_options, interrupts.next(), sinks, screens)).await
+    let about = engine::About {
+        digest: digest.await.ok().flatten(),
+        probe_digest: None,
+        settings,
+    };
+    let engine_options = engine::Options {
+        schedule,
+        backend: "cluster",
+        clock,
+        about,
+        replan,
+    };
+    Box::pin(carry_out(
+        &plan,
+        kube,
+        engine_options,
+        interrupts.next(),
+        sinks,
+        screens,
+    ))
+    .await
 }
 
 /// Plans for the cluster; changes nothing.
@@ -332,37 +442,57 @@ pub(super) fn plan(
     select: &SelectArgs,
     screens: &Screens,
 ) -> Result<(Plan, Foreseen), ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
-        screens.error(&format!("failed to start the event loop: {error}"));
-        ExitCode::Impossible
-    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            screens.error(&format!("failed to start the event loop: {error}"));
+            ExitCode::Impossible
+        })?;
     let (id, _) = new_run();
     let loaded = runtime.block_on(async {
         let mut interrupts = Interrupts::listen();
-        Box::pin(load(given, &id, cluster, select, Resolver::Runner, &mut interrupts, screens)).await
+        Box::pin(load(
+            given,
+            &id,
+            cluster,
+            select,
+            Resolver::Runner,
+            &mut interrupts,
+            screens,
+        ))
+        .await
     });
     runtime.shutdown_background();
     loaded.map(|loaded| (loaded.plan, loaded.foreseen))
 }
 
-/// What exists in a cluster, for those who only look; with the addresses of the hosts that suites name, as this machine
-/// resolves them.
+/// What exists in a cluster, for those who only look; with the addresses of the hosts that suites
+/// name, as this machine resolves them.
 ///
 /// # Errors
 /// What has been shown already, as an exit code.
-pub(super) fn inventory(cluster: &ClusterArgs, suites: &[Suite], screens: &Screens) -> Result<Inventory, ExitCode> {
+pub(super) fn inventory(
+    cluster: &ClusterArgs,
+    suites: &[Suite],
+    screens: &Screens,
+) -> Result<Inventory, ExitCode> {
     let impossible = |error: kube::Error| {
         screens.error(&describe(&error));
         ExitCode::Impossible
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
-        screens.error(&format!("failed to start the event loop: {error}"));
-        ExitCode::Impossible
-    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            screens.error(&format!("failed to start the event loop: {error}"));
+            ExitCode::Impossible
+        })?;
     let (id, _) = new_run();
     let inventory = runtime.block_on(async {
-        let mut kube =
-            Kube::connect(&cluster.access(), cluster.image(), id, &BTreeSet::new()).await.map_err(impossible)?;
+        let mut kube = Kube::connect(&cluster.access(), cluster.image(), id, &BTreeSet::new())
+            .await
+            .map_err(impossible)?;
         for note in kube.notes() {
             screens.note(note);
         }

@@ -19,24 +19,40 @@ pub(super) struct DemoArgs {
     options: RunOptions,
 }
 
-const SUITE: (&str, &str) = ("suites/shop/suite.yaml", include_str!("../../suites/shop/suite.yaml"));
+const SUITE: (&str, &str) = (
+    "suites/shop/suite.yaml",
+    include_str!("../../suites/shop/suite.yaml"),
+);
 
 /// The manifests that are right from the start.
 const MANIFESTS: [(&str, &str); 3] = [
-    ("suites/shop/manifests/shop.yaml", include_str!("../../suites/shop/manifests/shop.yaml")),
-    ("suites/shop/manifests/data.yaml", include_str!("../../suites/shop/manifests/data.yaml")),
-    ("suites/shop/manifests/policies-shop.yaml", include_str!("../../suites/shop/manifests/policies-shop.yaml")),
+    (
+        "suites/shop/manifests/shop.yaml",
+        include_str!("../../suites/shop/manifests/shop.yaml"),
+    ),
+    (
+        "suites/shop/manifests/data.yaml",
+        include_str!("../../suites/shop/manifests/data.yaml"),
+    ),
+    (
+        "suites/shop/manifests/policies-shop.yaml",
+        include_str!("../../suites/shop/manifests/policies-shop.yaml"),
+    ),
 ];
 
-const MISTAKE: (&str, &str) =
-    ("suites/shop/mistake/policies-data.yaml", include_str!("../../suites/shop/mistake/policies-data.yaml"));
+const MISTAKE: (&str, &str) = (
+    "suites/shop/mistake/policies-data.yaml",
+    include_str!("../../suites/shop/mistake/policies-data.yaml"),
+);
 
-const FIX: (&str, &str) =
-    ("suites/shop/manifests/policies-data.yaml", include_str!("../../suites/shop/manifests/policies-data.yaml"));
+const FIX: (&str, &str) = (
+    "suites/shop/manifests/policies-data.yaml",
+    include_str!("../../suites/shop/manifests/policies-data.yaml"),
+);
 
 pub(super) fn demo(args: &DemoArgs, screens: &Screens) -> ExitCode {
-    let both =
-        load(MISTAKE, &args.options, screens).and_then(|broken| Ok((broken, load(FIX, &args.options, screens)?)));
+    let both = load(MISTAKE, &args.options, screens)
+        .and_then(|broken| Ok((broken, load(FIX, &args.options, screens)?)));
     let (broken, fixed) = match both {
         Ok(both) => both,
         Err(code) => return code,
@@ -44,8 +60,12 @@ pub(super) fn demo(args: &DemoArgs, screens: &Screens) -> ExitCode {
     if let Err(code) = lab::enter(screens) {
         return code;
     }
-    say("A shop in network namespaces of this machine: web, api and postgres on two nodes, a payment provider");
-    say("outside, a cloud's metadata address. Real sockets, real packets, its own NetworkPolicies.");
+    say(
+        "A shop in network namespaces of this machine: web, api and postgres on two nodes, a payment provider",
+    );
+    say(
+        "outside, a cloud's metadata address. Real sockets, real packets, its own NetworkPolicies.",
+    );
     say(&format!("\n1. As it was deployed ({}):\n", MISTAKE.0));
     let (first, complete) = match once(broken, args, screens) {
         Ok(ended) => ended,
@@ -57,7 +77,11 @@ pub(super) fn demo(args: &DemoArgs, screens: &Screens) -> ExitCode {
     if first != ExitCode::Violated {
         // Without its leak the demo shows nothing, and must not look as if it did.
         say("\nThe leak that this demo is about was not found.");
-        return if first == ExitCode::Proven { ExitCode::Defect } else { first };
+        return if first == ExitCode::Proven {
+            ExitCode::Defect
+        } else {
+            first
+        };
     }
     say(&format!("\n2. The fix, {} -> {}:\n", MISTAKE.0, FIX.0));
     for (line, removed, added) in changes(MISTAKE.1, FIX.1) {
@@ -71,7 +95,11 @@ pub(super) fn demo(args: &DemoArgs, screens: &Screens) -> ExitCode {
 
 fn load(policy: (&str, &str), options: &RunOptions, screens: &Screens) -> Result<Loaded, ExitCode> {
     let mut sources = Sources::new();
-    let files: Vec<_> = MANIFESTS.iter().chain([&policy]).map(|(name, text)| sources.add(name, *text)).collect();
+    let files: Vec<_> = MANIFESTS
+        .iter()
+        .chain([&policy])
+        .map(|(name, text)| sources.add(name, *text))
+        .collect();
     let suite_file = sources.add(SUITE.0, SUITE.1);
     let (suites, mut diagnostics) = suite::read(&[suite_file], &sources);
     let (manifests, more) = read_manifests(&files, &sources);
@@ -83,7 +111,13 @@ fn load(policy: (&str, &str), options: &RunOptions, screens: &Screens) -> Result
         screens.diagnostics(&diagnostics, &sources);
         return Err(ExitCode::Defect);
     }
-    load::world_and_plan(&suites, &manifests, &options.select.selection(), &sources, screens)
+    load::world_and_plan(
+        &suites,
+        &manifests,
+        &options.select.selection(),
+        &sources,
+        screens,
+    )
 }
 
 /// One run: its exit code, and whether it came to its own end.
@@ -91,15 +125,28 @@ fn once(loaded: Loaded, args: &DemoArgs, screens: &Screens) -> Result<(ExitCode,
     let mut sinks = Sinks::open(&args.options, screens)?;
     sinks.show(&args.options, screens);
     let deny = args.deny.how();
-    let code = lab::in_lab(loaded, deny, args.options.settings(Some(deny)), &mut sinks, screens);
+    let code = lab::in_lab(
+        loaded,
+        deny,
+        args.options.settings(Some(deny)),
+        &mut sinks,
+        screens,
+    );
     Ok((sinks.finish(code, screens), sinks.complete))
 }
 
 /// Lines that differ between two texts of the same length, comments left out.
 fn changes<'a>(before: &'a str, after: &'a str) -> Vec<(usize, &'a str, &'a str)> {
-    let yaml = |text: &'a str| text.lines().enumerate().filter(|(_, line)| !line.starts_with('#'));
+    let yaml = |text: &'a str| {
+        text.lines()
+            .enumerate()
+            .filter(|(_, line)| !line.starts_with('#'))
+    };
     let pairs = yaml(before).zip(yaml(after));
-    pairs.filter(|((_, old), (_, new))| old != new).map(|((number, old), (_, new))| (number + 1, old, new)).collect()
+    pairs
+        .filter(|((_, old), (_, new))| old != new)
+        .map(|((number, old), (_, new))| (number + 1, old, new))
+        .collect()
 }
 
 /// The story between the runs is no data.
@@ -115,6 +162,9 @@ mod tests {
     fn mistake_and_fix_differ_in_one_line() {
         let changes = changes(MISTAKE.1, FIX.1);
         assert_eq!(changes.len(), 1, "{changes:?}");
-        assert!(changes[0].1.contains("app: postgresql") && changes[0].2.contains("app: postgres }"), "{changes:?}");
+        assert!(
+            changes[0].1.contains("app: postgresql") && changes[0].2.contains("app: postgres }"),
+            "{changes:?}"
+        );
     }
 }

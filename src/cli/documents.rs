@@ -43,7 +43,11 @@ pub(super) fn completion(args: &CompletionArgs, command: &mut Command) -> ExitCo
 
 pub(super) fn man(command: Command) -> ExitCode {
     let mut page = Vec::new();
-    written(clap_mangen::Man::new(command).render(&mut page).and_then(|()| io::stdout().write_all(&page)))
+    written(
+        clap_mangen::Man::new(command)
+            .render(&mut page)
+            .and_then(|()| io::stdout().write_all(&page)),
+    )
 }
 
 /// Whoever closes the pipe has seen enough; anything else that keeps us from writing is a failure.

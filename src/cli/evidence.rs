@@ -1,15 +1,17 @@
-//! `--report evidence=PATH`: every line of every probe as it arrived, with what its numbers stand for.
+//! `--report evidence=PATH`: every line of every probe as it arrived, with what its numbers stand
+//! for.
 //!
-//! One JSON object a line. The first lines have a `head`: the run, each probe and from where it sends, each flow and
-//! where it goes, each check and its flows (a flow of no check is a control). Then, as they happen:
+//! One JSON object a line. The first lines have a `head`: the run, each probe and from where it
+//! sends, each flow and where it goes, each check and its flows (a flow of no check is a control).
+//! Then, as they happen:
 //!
 //! - `{"probe":N,"arrivedUs":T,"line":{...}}`: a line of the probe's protocol, as it was read;
 //! - `{"probe":N,"arrivedUs":T,"fault":"..."}`: our machinery failed, or the probe ended;
 //! - `{"changedUs":T,"what":"..."}`: a pod, namespace, policy or Service changed;
 //! - `{"flow":N,"packets":P,"rule":"..."}`: the enforcer's own count, at the end.
 //!
-//! Times that end in `Us` are microseconds since the run's clock was started; a probe's own times, inside of its lines,
-//! are since its hello.
+//! Times that end in `Us` are microseconds since the run's clock was started; a probe's own times,
+//! inside of its lines, are since its hello.
 
 use crate::backend::{Arrival, Change, Records};
 use crate::event::{RunInfo, check_refs, describe_request};
@@ -19,7 +21,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-/// The raw evidence on its way into a file. The first failure is kept, and nothing is written after it.
+/// The raw evidence on its way into a file. The first failure is kept, and nothing is written after
+/// it.
 pub(super) struct EvidenceFile {
     file: BufWriter<File>,
     error: Option<io::Error>,
@@ -33,15 +36,23 @@ impl EvidenceFile {
     /// # Errors
     /// It cannot be written.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
-        Ok(Self { file: BufWriter::new(File::create(path)?), error: None, told: (0, 0, 0) })
+        Ok(Self {
+            file: BufWriter::new(File::create(path)?),
+            error: None,
+            told: (0, 0, 0),
+        })
     }
 
     /// Says what numbers stand for, as far as that is not said yet.
     pub(super) fn planned(&mut self, plan: &Plan, run: &RunInfo) {
-        let (probes, flows, checks) =
-            std::mem::replace(&mut self.told, (plan.probes.len(), plan.flows.len(), plan.checks.len()));
+        let (probes, flows, checks) = std::mem::replace(
+            &mut self.told,
+            (plan.probes.len(), plan.flows.len(), plan.checks.len()),
+        );
         if (probes, flows, checks) == (0, 0, 0) {
-            self.write(&json!({ "head": "run", "format": "watertight.dev/evidence.v1", "run": run }));
+            self.write(
+                &json!({ "head": "run", "format": "watertight.dev/evidence.v1", "run": run }),
+            );
         }
         for (probe, vantage) in plan.probes.iter().enumerate().skip(probes) {
             self.write(&json!({ "head": "probe", "probe": probe, "from": vantage.to_string() }));
@@ -74,13 +85,17 @@ impl EvidenceFile {
         let (probe, arrived) = (arrival.probe.0, arrival.at.as_micros() as u64);
         match &arrival.line {
             Ok(line) => self.write(&json!({ "probe": probe, "arrivedUs": arrived, "line": line })),
-            Err(fault) => self.write(&json!({ "probe": probe, "arrivedUs": arrived, "fault": fault.to_string() })),
+            Err(fault) => self.write(
+                &json!({ "probe": probe, "arrivedUs": arrived, "fault": fault.to_string() }),
+            ),
         }
     }
 
     /// What changed.
     pub(super) fn change(&mut self, change: &Change) {
-        self.write(&json!({ "changedUs": change.at.as_micros() as u64, "what": change.what.to_string() }));
+        self.write(
+            &json!({ "changedUs": change.at.as_micros() as u64, "what": change.what.to_string() }),
+        );
     }
 
     /// What the enforcer counted.

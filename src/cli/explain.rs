@@ -1,5 +1,5 @@
-//! `watertight explain 'SOURCE -> TARGET:PORT'`: why, policy by policy and rule by rule, in a cluster or with `--lab
-//! MANIFESTS...` in the world of manifests.
+//! `watertight explain 'SOURCE -> TARGET:PORT'`: why, policy by policy and rule by rule, in a
+//! cluster or with `--lab MANIFESTS...` in the world of manifests.
 
 use super::cluster::{self, ClusterArgs};
 use super::load::{self, Given};
@@ -15,17 +15,25 @@ use std::fmt::Write as _;
 
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
-    /// Who sends what to whom, as in a suite: 'shop/Deployment/web -> data/StatefulSet/postgres:5432'
+    /// Who sends what to whom, as in a suite: 'shop/Deployment/web ->
+    /// data/StatefulSet/postgres:5432'
     #[arg(value_name = "FLOW")]
     flow: String,
-    /// In the world of these manifests instead of a cluster: files, folders, or - for standard input
+    /// In the world of these manifests instead of a cluster: files, folders, or - for standard
+    /// input
     #[arg(long, value_name = "MANIFESTS", num_args = 1..)]
     lab: Vec<String>,
     /// In the cluster as it would be if these manifests were applied
     #[arg(long, value_name = "MANIFESTS", num_args = 1.., conflicts_with = "lab")]
     apply: Vec<String>,
     /// How it is written
-    #[arg(short = 'o', long = "output", value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(
+        short = 'o',
+        long = "output",
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
     output: Format,
     #[command(flatten)]
     cluster: ClusterArgs,
@@ -47,11 +55,18 @@ pub(super) fn explain(args: &ExplainArgs, screens: &Screens) -> ExitCode {
 fn explained(args: &ExplainArgs, screens: &Screens) -> Result<ExitCode, ExitCode> {
     let mut sources = Sources::new();
     let flow = args.flow.trim();
-    let stated = ["allowed", "denied"].iter().any(|word| flow.ends_with(word));
-    let line = if stated { flow.to_owned() } else { format!("{flow} allowed") };
+    let stated = ["allowed", "denied"]
+        .iter()
+        .any(|word| flow.ends_with(word));
+    let line = if stated {
+        flow.to_owned()
+    } else {
+        format!("{flow} allowed")
+    };
     let (plan, inventory) = planned(args, &line, &mut sources, screens)?;
     load::note_oddities(&inventory, screens);
-    let explanations = explain_flows(&plan, &inventory).map_err(|error| invalid(&error, screens))?;
+    let explanations =
+        explain_flows(&plan, &inventory).map_err(|error| invalid(&error, screens))?;
     if explanations.is_empty() {
         let absent = plan.checks.iter().find_map(|check| match &check.standing {
             Standing::MatchesNothing(what) => Some(what.as_str()),
@@ -63,11 +78,19 @@ fn explained(args: &ExplainArgs, screens: &Screens) -> Result<ExitCode, ExitCode
     }
     match args.output {
         Format::Json => {
-            let json = serde_json::to_string_pretty(&explanations.iter().map(|(walk, _)| walk).collect::<Vec<_>>());
+            let json = serde_json::to_string_pretty(
+                &explanations
+                    .iter()
+                    .map(|(walk, _)| walk)
+                    .collect::<Vec<_>>(),
+            );
             written(&format!("{}\n", json.unwrap_or_default()), screens)
         }
         Format::Text => {
-            let told: Vec<String> = explanations.iter().map(|(walk, alike)| picture(walk, *alike)).collect();
+            let told: Vec<String> = explanations
+                .iter()
+                .map(|(walk, alike)| picture(walk, *alike))
+                .collect();
             written(&told.join("\n"), screens)
         }
     }
@@ -81,13 +104,18 @@ fn planned(
     screens: &Screens,
 ) -> Result<(Plan, Inventory), ExitCode> {
     if !args.lab.is_empty() {
-        let (suites, manifests) = load::read(&Given::Line(line), &args.lab, false, sources, screens)?;
-        let loaded = load::world_and_plan(&suites, &manifests, &Selection::default(), sources, screens)?;
+        let (suites, manifests) =
+            load::read(&Given::Line(line), &args.lab, false, sources, screens)?;
+        let loaded =
+            load::world_and_plan(&suites, &manifests, &Selection::default(), sources, screens)?;
         return Ok((loaded.plan, loaded.world.inventory().clone()));
     }
     let (suites, manifests) = load::read(&Given::Line(line), &args.apply, false, sources, screens)?;
     let inventory = cluster::inventory(&args.cluster, &suites, screens)?.with_applied(&manifests);
-    Ok((load::plan_unsent(&inventory, &suites, sources, screens)?, inventory))
+    Ok((
+        load::plan_unsent(&inventory, &suites, sources, screens)?,
+        inventory,
+    ))
 }
 
 /// One explanation; `alike` other pairs of pods have the same.
@@ -99,7 +127,13 @@ fn picture(walk: &Explanation, alike: usize) -> String {
         more => format!("   (and {more} more pairs of addresses alike)"),
     };
     let answer = if walk.allowed { "allowed" } else { "denied" };
-    line(&mut out, &format!("{} -> {}:{} is {answer} by the policies{more}", walk.from, walk.to, walk.port));
+    line(
+        &mut out,
+        &format!(
+            "{} -> {}:{} is {answer} by the policies{more}",
+            walk.from, walk.to, walk.port
+        ),
+    );
     if let Some(why) = &walk.beyond_policies {
         line(&mut out, &format!("  no policy is asked: {why}"));
     }
@@ -111,9 +145,15 @@ fn picture(walk: &Explanation, alike: usize) -> String {
     }
     let turned = if walk.allowed { "denied" } else { "allowed" };
     if !walk.changes.is_empty() {
-        line(&mut out, &format!("\n  for it to be {turned}, the smallest change first (each was tried):"));
+        line(
+            &mut out,
+            &format!("\n  for it to be {turned}, the smallest change first (each was tried):"),
+        );
     } else if walk.beyond_policies.is_none() {
-        line(&mut out, &format!("\n  for it to be {turned}: no change of a few rules or labels was found"));
+        line(
+            &mut out,
+            &format!("\n  for it to be {turned}: no change of a few rules or labels was found"),
+        );
     }
     for change in &walk.changes {
         line(&mut out, &format!("    - {}", change.text));
@@ -135,14 +175,25 @@ fn besides(beside: &Consequences, out: &mut String) {
             line(out, &format!("        also {verb} {link}"));
         }
         if links.len() > TOLD {
-            line(out, &format!("        and {verb} {} more", links.len() - TOLD));
+            line(
+                out,
+                &format!("        and {verb} {} more", links.len() - TOLD),
+            );
         }
     }
 }
 
 fn side_of(side: &Side, out: &mut String) {
     let answer = if side.allowed { "allows" } else { "denies" };
-    line(out, &format!("\n  {} of {} {answer} it: {}", side.direction.as_str(), side.whose, side.because));
+    line(
+        out,
+        &format!(
+            "\n  {} of {} {answer} it: {}",
+            side.direction.as_str(),
+            side.whose,
+            side.because
+        ),
+    );
     for step in &side.policies {
         let selects = match &step.selects {
             Selects::Yes => "selects it".to_owned(),
@@ -154,17 +205,30 @@ fn side_of(side: &Side, out: &mut String) {
             }
             Selects::Nearly(why) => format!("does not select it: {why}"),
         };
-        let not_asked = step.not_asked.as_ref().map_or(String::new(), |why| format!(" and is not asked: {why}"));
+        let not_asked = step
+            .not_asked
+            .as_ref()
+            .map_or(String::new(), |why| format!(" and is not asked: {why}"));
         line(out, &format!("    {} {selects}{not_asked}", step.policy));
         if step.not_asked.is_some() {
             continue;
         }
         if step.selects == Selects::Yes && step.rules.is_empty() {
-            line(out, "      it has no rule for this direction, so it admits nothing");
+            line(
+                out,
+                "      it has no rule for this direction, so it admits nothing",
+            );
         }
         for rule in &step.rules {
-            let name = rule.name.as_ref().map_or(String::new(), |name| format!(" {name:?}"));
-            let place = if rule.origin.is_empty() { String::new() } else { format!(" ({})", rule.origin) };
+            let name = rule
+                .name
+                .as_ref()
+                .map_or(String::new(), |name| format!(" {name:?}"));
+            let place = if rule.origin.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", rule.origin)
+            };
             let is_of_namespace = !step.policy.namespace.is_empty();
             let mark = match (rule.decides, rule.peer.holds && rule.port.holds) {
                 (true, _) => "decides",
@@ -173,10 +237,19 @@ fn side_of(side: &Side, out: &mut String) {
                 (false, true) => "would match, but an earlier rule decides",
                 (false, false) => "does not match",
             };
-            line(out, &format!("      rule {}{name}{place} {}: {mark}", rule.number, rule.action));
+            line(
+                out,
+                &format!(
+                    "      rule {}{name}{place} {}: {mark}",
+                    rule.number, rule.action
+                ),
+            );
             let yes_or_no = |holds: bool| if holds { "yes" } else { "no" };
             match rule.peer.text.split(" | ").collect::<Vec<_>>().as_slice() {
-                [only] => line(out, &format!("        peer {}: {only}", yes_or_no(rule.peer.holds))),
+                [only] => line(
+                    out,
+                    &format!("        peer {}: {only}", yes_or_no(rule.peer.holds)),
+                ),
                 several => {
                     line(out, "        peer no, none of these:");
                     for one in several {
@@ -184,7 +257,14 @@ fn side_of(side: &Side, out: &mut String) {
                     }
                 }
             }
-            line(out, &format!("        port {}: {}", yes_or_no(rule.port.holds), rule.port.text));
+            line(
+                out,
+                &format!(
+                    "        port {}: {}",
+                    yes_or_no(rule.port.holds),
+                    rule.port.text
+                ),
+            );
         }
     }
 }

@@ -17,8 +17,8 @@ pub(super) struct ImageArgs {
     /// The image's name and tag [default: localhost/watertight-probe:VERSION]
     #[arg(long, value_name = "NAME")]
     tag: Option<String>,
-    /// The static program to put in, one for each architecture (repeatable) [default: looked for beside this program and
-    /// where cargo builds it]
+    /// The static program to put in, one for each architecture (repeatable) [default: looked for
+    /// beside this program and where cargo builds it]
     #[arg(long, value_name = "PATH", visible_alias = "agent")]
     program: Vec<PathBuf>,
     /// The image of watertight itself, to run it as a Job, in place of the probe's
@@ -27,7 +27,11 @@ pub(super) struct ImageArgs {
 }
 
 pub(super) fn image(args: &ImageArgs, screens: &Screens) -> ExitCode {
-    let kind = if args.runner { Kind::Runner } else { Kind::Probe };
+    let kind = if args.runner {
+        Kind::Runner
+    } else {
+        Kind::Probe
+    };
     let programs = match programs(kind, &args.program) {
         Ok(programs) => programs,
         Err(error) => {
@@ -43,14 +47,24 @@ pub(super) fn image(args: &ImageArgs, screens: &Screens) -> ExitCode {
         }
     };
     let to_stdout = args.output == Path::new("-");
-    let written = if to_stdout { io::stdout().write_all(&archive.bytes) } else { put(&args.output, &archive.bytes) };
+    let written = if to_stdout {
+        io::stdout().write_all(&archive.bytes)
+    } else {
+        put(&args.output, &archive.bytes)
+    };
     if let Err(error) = written {
-        screens.error(&format!("failed to write {}: {error}", args.output.display()));
+        screens.error(&format!(
+            "failed to write {}: {error}",
+            args.output.display()
+        ));
         return ExitCode::Impossible;
     }
     let said = said(kind, &archive, &args.output);
-    let told =
-        if to_stdout { io::stderr().write_all(said.as_bytes()) } else { io::stdout().write_all(said.as_bytes()) };
+    let told = if to_stdout {
+        io::stderr().write_all(said.as_bytes())
+    } else {
+        io::stdout().write_all(said.as_bytes())
+    };
     match told {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::Defect,
         // Whoever closed the pipe has the archive.
@@ -60,8 +74,10 @@ pub(super) fn image(args: &ImageArgs, screens: &Screens) -> ExitCode {
 
 fn programs(kind: Kind, named: &[PathBuf]) -> Result<Vec<Program>, FindError> {
     if named.is_empty() {
-        let this =
-            std::env::current_exe().map_err(|error| FindError::Unreadable { path: "/proc/self/exe".into(), error })?;
+        let this = std::env::current_exe().map_err(|error| FindError::Unreadable {
+            path: "/proc/self/exe".into(),
+            error,
+        })?;
         return image::beside_this_program(kind, &this);
     }
     named.iter().map(|path| image::read(kind, path)).collect()
@@ -77,20 +93,36 @@ fn how_to_build(kind: Kind) -> String {
 
 /// Written beside its place, then renamed: half an archive would be loaded as a broken image.
 fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
-    file.as_file().set_permissions(Permissions::from_mode(0o644))?;
+    file.as_file()
+        .set_permissions(Permissions::from_mode(0o644))?;
     file.persist(path)?;
     Ok(())
 }
 
 /// Name, digest, size, and what comes next.
 fn said(kind: Kind, archive: &Archive, output: &Path) -> String {
-    let Archive { name, digest, architectures, bytes } = archive;
-    let architectures: Vec<&str> = architectures.iter().map(|architecture| architecture.name()).collect();
+    let Archive {
+        name,
+        digest,
+        architectures,
+        bytes,
+    } = archive;
+    let architectures: Vec<&str> = architectures
+        .iter()
+        .map(|architecture| architecture.name())
+        .collect();
     let size = bytes.len() as f64 / 1e6;
-    let file = if output == Path::new("-") { "FILE".into() } else { output.display().to_string() };
+    let file = if output == Path::new("-") {
+        "FILE".into()
+    } else {
+        output.display().to_string()
+    };
     let next = match kind {
         Kind::Probe => format!("watertight run SUITE --probe-image {name}"),
         Kind::Runner => "ci/kustomize runs it as a Job".to_owned(),
@@ -100,10 +132,15 @@ fn said(kind: Kind, archive: &Archive, output: &Path) -> String {
     [
         format!("image   {name}"),
         format!("digest  {digest}"),
-        format!("holds   linux/{} in {size:.1} MB", architectures.join(", linux/")),
+        format!(
+            "holds   linux/{} in {size:.1} MB",
+            architectures.join(", linux/")
+        ),
         format!("load    kind load image-archive {file}"),
         format!("   or   ctr --namespace k8s.io images import {file}     on each node"),
-        format!("   or   skopeo copy --all oci-archive:{file} docker://REGISTRY/{repository}:{tag}"),
+        format!(
+            "   or   skopeo copy --all oci-archive:{file} docker://REGISTRY/{repository}:{tag}"
+        ),
         format!("then    {next}"),
     ]
     .map(|line| line + "\n")

@@ -25,9 +25,11 @@ pub(super) fn run(
     options: &RunOptions,
     screens: &Screens,
 ) -> ExitCode {
-    session::run(load, options, screens, |loaded, sinks| match enter(screens) {
-        Ok(()) => in_lab(loaded, deny, options.settings(Some(deny)), sinks, screens),
-        Err(code) => sinks.stopped("the lab is not possible here", code),
+    session::run(load, options, screens, |loaded, sinks| {
+        match enter(screens) {
+            Ok(()) => in_lab(loaded, deny, options.settings(Some(deny)), sinks, screens),
+            Err(code) => sinks.stopped("the lab is not possible here", code),
+        }
     })
 }
 
@@ -36,15 +38,27 @@ pub(super) fn enter(screens: &Screens) -> Result<(), ExitCode> {
     match lab::enter() {
         Ok(_how) => Ok(()),
         Err(obstacle) => {
-            screens.error(&format!("the lab is not possible here: {obstacle}\n  cure: {}", obstacle.cure()));
+            screens.error(&format!(
+                "the lab is not possible here: {obstacle}\n  cure: {}",
+                obstacle.cure()
+            ));
             Err(ExitCode::Impossible)
         }
     }
 }
 
 /// Makes the world, runs, takes everything down.
-pub(crate) fn in_lab(loaded: Loaded, deny: Deny, settings: Settings, sinks: &mut Sinks, screens: &Screens) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+pub(crate) fn in_lab(
+    loaded: Loaded,
+    deny: Deny,
+    settings: Settings,
+    sinks: &mut Sinks,
+    screens: &Screens,
+) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             screens.error(&format!("failed to start the event loop: {error}"));
@@ -52,7 +66,11 @@ pub(crate) fn in_lab(loaded: Loaded, deny: Deny, settings: Settings, sinks: &mut
         }
     };
     runtime.block_on(async {
-        let Loaded { world, plan, replan } = loaded;
+        let Loaded {
+            world,
+            plan,
+            replan,
+        } = loaded;
         let digest = tokio::task::spawn_blocking(own_digest);
         let mut interrupts = Interrupts::listen();
         let lab = match up(world, deny, &mut interrupts).await {
@@ -61,13 +79,20 @@ pub(crate) fn in_lab(loaded: Loaded, deny: Deny, settings: Settings, sinks: &mut
             Err(Failed::Lab(error)) => {
                 let why = describe(&error);
                 screens.error(&why);
-                return sinks.stopped(&format!("the lab could not be made: {why}"), ExitCode::Impossible);
+                return sinks.stopped(
+                    &format!("the lab could not be made: {why}"),
+                    ExitCode::Impossible,
+                );
             }
         };
         let mut options = engine_options(&lab);
         // The lab's probes are this program again.
         let own = digest.await.ok().flatten();
-        options.about = engine::About { digest: own.clone(), probe_digest: own, settings };
+        options.about = engine::About {
+            digest: own.clone(),
+            probe_digest: own,
+            settings,
+        };
         options.replan = replan;
         carry_out(&plan, lab, options, interrupts.next(), sinks, screens).await
     })
@@ -100,7 +125,12 @@ pub fn engine_options(lab: &Lab) -> engine::Options {
 /// What the wire's plans carry in a lab whose certificates this authority signs.
 pub(super) fn schedule(authority: &str) -> Schedule {
     let (run, seed) = new_run();
-    Schedule { run, seed, trust: vec![authority.to_owned()], beat: BEAT }
+    Schedule {
+        run,
+        seed,
+        trust: vec![authority.to_owned()],
+        beat: BEAT,
+    }
 }
 
 /// A run's id and the seed of its nonces.

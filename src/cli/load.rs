@@ -86,18 +86,27 @@ pub(super) fn manifests(
     let (manifests, diagnostics) = inventory::load_manifests(paths, sources);
     show(diagnostics, strict, sources, screens)?;
     if !manifests.ignored.is_empty() {
-        let kinds: Vec<String> = manifests.ignored.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        let kinds: Vec<String> = manifests
+            .ignored
+            .iter()
+            .map(|(kind, count)| format!("{count} {kind}"))
+            .collect();
         screens.note(&format!("not needed and left out: {}", kinds.join(", ")));
     }
     Ok(manifests)
 }
 
-/// What is odd about policies: those that select nothing, and what is not certain about those of the whole cluster. A plan
-/// tells it among its own notes.
+/// What is odd about policies: those that select nothing, and what is not certain about those of
+/// the whole cluster. A plan tells it among its own notes.
 pub(super) fn note_oddities(inventory: &Inventory, screens: &Screens) {
     // An invalid policy is told by whoever asks next.
-    let caveats = Explainer::new(inventory).map(|explainer| explainer.caveats()).unwrap_or_default();
-    for note in plan::policies_that_select_nothing(inventory).iter().chain(&caveats) {
+    let caveats = Explainer::new(inventory)
+        .map(|explainer| explainer.caveats())
+        .unwrap_or_default();
+    for note in plan::policies_that_select_nothing(inventory)
+        .iter()
+        .chain(&caveats)
+    {
         screens.note(note);
     }
 }
@@ -110,14 +119,20 @@ pub(crate) fn world_and_plan(
     sources: &Sources,
     screens: &Screens,
 ) -> Result<Loaded, ExitCode> {
-    let world = World::place(manifests, &outside(suites, selection), Layout::default()).map_err(|error| {
-        screens.error(&format!("cannot make the lab: failed to {error}"));
-        ExitCode::Usage
-    })?;
+    let world = World::place(manifests, &outside(suites, selection), Layout::default()).map_err(
+        |error| {
+            screens.error(&format!("cannot make the lab: failed to {error}"));
+            ExitCode::Usage
+        },
+    )?;
     let planned = plan_in(&world, suites, selection);
     let plan = planned.map_err(|error| show_plan_error(&error, sources, screens))?;
     let replan = replan_in(&world, suites, selection);
-    Ok(Loaded { world, plan, replan })
+    Ok(Loaded {
+        world,
+        plan,
+        replan,
+    })
 }
 
 /// What has to be outside: what suites name, and where a sweep looks for a cloud.
@@ -125,7 +140,11 @@ fn outside(suites: &[Suite], selection: &Selection) -> Vec<Outside> {
     let mut outside = outside_hosts(suites);
     if !selection.sweep.is_empty() {
         let ports = vec![(plan::METADATA_PORT, wire::Transport::Tcp)];
-        let host = |address| Outside { name: None, address: Some(address), ports: ports.clone() };
+        let host = |address| Outside {
+            name: None,
+            address: Some(address),
+            ports: ports.clone(),
+        };
         outside.extend(plan::METADATA.map(host));
     }
     outside
@@ -159,12 +178,19 @@ pub(super) fn plan_in_cluster(
     selection: &Selection,
 ) -> Result<Plan, PlanError> {
     let landmarks = kube::landmarks(inventory);
-    let mut plan = plan::resolve(suites, inventory, Environment::Cluster, &landmarks, selection)?;
+    let mut plan = plan::resolve(
+        suites,
+        inventory,
+        Environment::Cluster,
+        &landmarks,
+        selection,
+    )?;
     plan.listen = landmarks.on_pods;
     Ok(plan)
 }
 
-/// What suites mean where nothing will be sent: what could never be proven is planned like the rest.
+/// What suites mean where nothing will be sent: what could never be proven is planned like the
+/// rest.
 ///
 /// # Errors
 /// What has been shown already, as an exit code.
@@ -174,17 +200,35 @@ pub(super) fn plan_unsent(
     sources: &Sources,
     screens: &Screens,
 ) -> Result<Plan, ExitCode> {
-    let none =
-        Landmarks { on_pods: None, on_nodes: None, from_nodes: false, witnesses: Vec::new(), witnesses_pass: false };
-    let planned = plan::resolve(suites, inventory, Environment::Lab, &none, &Selection::default());
+    let none = Landmarks {
+        on_pods: None,
+        on_nodes: None,
+        from_nodes: false,
+        witnesses: Vec::new(),
+        witnesses_pass: false,
+    };
+    let planned = plan::resolve(
+        suites,
+        inventory,
+        Environment::Lab,
+        &none,
+        &Selection::default(),
+    );
     planned.map_err(|error| show_plan_error(&error, sources, screens))
 }
 
 /// How the plan is made again when the cluster has changed; outside hosts keep their addresses.
-pub(super) fn replan_in_cluster(inventory: &Inventory, suites: &[Suite], selection: &Selection) -> Replan {
+pub(super) fn replan_in_cluster(
+    inventory: &Inventory,
+    suites: &[Suite],
+    selection: &Selection,
+) -> Replan {
     let (hosts, suites, selection) = (inventory.hosts.clone(), suites.to_vec(), selection.clone());
     Replan::by(move |inventory| {
-        let inventory = Inventory { hosts: hosts.clone(), ..inventory.clone() };
+        let inventory = Inventory {
+            hosts: hosts.clone(),
+            ..inventory.clone()
+        };
         plan_in_cluster(&inventory, &suites, &selection)
     })
 }
@@ -210,23 +254,46 @@ fn plan_of(
     selection: &Selection,
 ) -> Result<Plan, PlanError> {
     let mut plan = plan::resolve(suites, inventory, Environment::Lab, landmarks, selection)?;
-    plan.resolvers = plan.probes.iter().map(|vantage| Some(lab::resolver(inventory, vantage))).collect();
+    plan.resolvers = plan
+        .probes
+        .iter()
+        .map(|vantage| Some(lab::resolver(inventory, vantage)))
+        .collect();
     Ok(plan)
 }
 
 /// Shows diagnostics; errors end the command.
-fn show(diagnostics: Diagnostics, strict: bool, sources: &Sources, screens: &Screens) -> Result<(), ExitCode> {
-    let diagnostics = if strict { diagnostics.strict() } else { diagnostics };
+fn show(
+    diagnostics: Diagnostics,
+    strict: bool,
+    sources: &Sources,
+    screens: &Screens,
+) -> Result<(), ExitCode> {
+    let diagnostics = if strict {
+        diagnostics.strict()
+    } else {
+        diagnostics
+    };
     screens.diagnostics(&diagnostics, sources);
-    if diagnostics.has_errors() { Err(ExitCode::Usage) } else { Ok(()) }
+    if diagnostics.has_errors() {
+        Err(ExitCode::Usage)
+    } else {
+        Ok(())
+    }
 }
 
 fn diagnostics_of(mistakes: &[Mistake], sources: &Sources) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
     for mistake in mistakes {
-        let Some(span) = line_span(sources, &mistake.place) else { continue };
+        let Some(span) = line_span(sources, &mistake.place) else {
+            continue;
+        };
         let mut diagnostic = Diagnostic::error(span, mistake.message.clone());
-        if let Some(other) = mistake.other.as_ref().and_then(|place| line_span(sources, place)) {
+        if let Some(other) = mistake
+            .other
+            .as_ref()
+            .and_then(|place| line_span(sources, place))
+        {
             diagnostic = diagnostic.with_secondary(other, "the other line");
         }
         diagnostics.push(diagnostic);
@@ -238,10 +305,21 @@ fn diagnostics_of(mistakes: &[Mistake], sources: &Sources) -> Diagnostics {
 fn line_span(sources: &Sources, place: &Place) -> Option<Span> {
     let file = sources.find(&place.file)?;
     let text = sources.text(file);
-    let line_start: usize = text.split_inclusive('\n').take(place.line as usize - 1).map(str::len).sum();
+    let line_start: usize = text
+        .split_inclusive('\n')
+        .take(place.line as usize - 1)
+        .map(str::len)
+        .sum();
     let line = text[line_start..].lines().next().unwrap_or_default();
-    let column = line.char_indices().nth(place.column as usize - 1).map_or(line.len(), |(at, _)| at);
-    Some(Span::new(file, line_start + column, line_start + line.trim_end().len()))
+    let column = line
+        .char_indices()
+        .nth(place.column as usize - 1)
+        .map_or(line.len(), |(at, _)| at);
+    Some(Span::new(
+        file,
+        line_start + column,
+        line_start + line.trim_end().len(),
+    ))
 }
 
 /// Outside hosts by name or address, with their ports.
@@ -252,7 +330,9 @@ pub fn outside_hosts(suites: &[Suite]) -> Vec<Outside> {
     let mut hosts = HostPorts::new();
     for suite in suites {
         for endpoint in &suite.endpoints {
-            let Some(key) = outside_key(&endpoint.locator) else { continue };
+            let Some(key) = outside_key(&endpoint.locator) else {
+                continue;
+            };
             let ports = hosts.entry(key).or_default();
             for item in endpoint.ports.iter().flatten() {
                 if let PortRef::Number(number) = item.port {
@@ -266,7 +346,11 @@ pub fn outside_hosts(suites: &[Suite]) -> Vec<Outside> {
     }
     hosts
         .into_iter()
-        .map(|((name, address), ports)| Outside { name, address, ports: ports.into_iter().collect() })
+        .map(|((name, address), ports)| Outside {
+            name,
+            address,
+            ports: ports.into_iter().collect(),
+        })
         .collect()
 }
 

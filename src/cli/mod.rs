@@ -35,15 +35,22 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 /// Prove that a cluster's segments hold, with real packets.
 ///
-/// A suite states who may talk to whom. Every line comes back proven, violated or unproven; "it did not connect" is
-/// never taken for "the policy denied it".
+/// A suite states who may talk to whom. Every line comes back proven, violated or unproven; "it did
+/// not connect" is never taken for "the policy denied it".
 #[derive(Debug, Parser)]
 #[command(name = "watertight", version, max_term_width = 100, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
     /// When to use colour
-    #[arg(long, global = true, value_enum, default_value_t, env = "WATERTIGHT_COLOR", value_name = "WHEN")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        env = "WATERTIGHT_COLOR",
+        value_name = "WHEN"
+    )]
     color: ColorWhen,
 }
 
@@ -81,9 +88,11 @@ enum Command {
     Predict(predict::PredictArgs),
     /// Say why policies allow or deny a flow, rule by rule, and what would change that
     Explain(explain::ExplainArgs),
-    /// Draft a suite from what the policies of manifests or of a cluster say, for a person to correct
+    /// Draft a suite from what the policies of manifests or of a cluster say, for a person to
+    /// correct
     Suite(suite::SuiteArgs),
-    /// Remove from a cluster what killed runs left; the cluster does so by itself some minutes later
+    /// Remove from a cluster what killed runs left; the cluster does so by itself some minutes
+    /// later
     Clean(clean::CleanArgs),
     /// Read suites and say everything that is wrong with them; offline
     Validate(validate::ValidateArgs),
@@ -100,7 +109,8 @@ enum Command {
 /// The lab, as far as it can be chosen.
 #[derive(Debug, Clone, Args)]
 struct LabArgs {
-    /// Test in the lab instead of a cluster, in the world of these manifests: files, folders, or - for standard input
+    /// Test in the lab instead of a cluster, in the world of these manifests: files, folders, or -
+    /// for standard input
     #[arg(long, value_name = "MANIFESTS", num_args = 1..)]
     lab: Vec<String>,
     #[command(flatten)]
@@ -111,7 +121,13 @@ struct LabArgs {
 #[derive(Debug, Clone, Copy, Args)]
 struct DenyArgs {
     /// What happens to a denied packet in the lab
-    #[arg(long, value_enum, default_value_t, value_name = "HOW", env = "WATERTIGHT_LAB_DENY")]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "HOW",
+        env = "WATERTIGHT_LAB_DENY"
+    )]
     lab_deny: DenyWhen,
 }
 
@@ -148,8 +164,9 @@ struct SelectArgs {
     /// Not checks with this tag (repeatable)
     #[arg(long, value_name = "TAG")]
     skip_tag: Vec<String>,
-    /// Also try everything that this workload could reach and no line speaks of: other pods, Services, nodes, kubelets,
-    /// metadata addresses, what is named outside (NAMESPACE/KIND/NAME, repeatable)
+    /// Also try everything that this workload could reach and no line speaks of: other pods,
+    /// Services, nodes, kubelets, metadata addresses, what is named outside (NAMESPACE/KIND/NAME,
+    /// repeatable)
     #[arg(long, value_name = "WORKLOAD", value_parser = parse_workload, conflicts_with_all = ["only", "tag", "skip_tag"])]
     sweep: Vec<ObjectRef>,
     /// Warnings are errors
@@ -184,12 +201,20 @@ impl SelectArgs {
 /// A workload by its place.
 fn parse_workload(text: &str) -> Result<ObjectRef, String> {
     match text.split('/').collect::<Vec<_>>().as_slice() {
-        [namespace, kind, name] if WorkloadKind::parse(kind).is_some() && !namespace.is_empty() && !name.is_empty() => {
-            Ok(ObjectRef { namespace: (*namespace).into(), kind: (*kind).into(), name: (*name).into() })
+        [namespace, kind, name]
+            if WorkloadKind::parse(kind).is_some() && !namespace.is_empty() && !name.is_empty() =>
+        {
+            Ok(ObjectRef {
+                namespace: (*namespace).into(),
+                kind: (*kind).into(),
+                name: (*name).into(),
+            })
         }
         [_, kind, _] => {
             let kinds = WorkloadKind::ALL.map(WorkloadKind::as_str).join(", ");
-            Err(format!("{kind:?} is not a kind that has pods; the kinds are {kinds}"))
+            Err(format!(
+                "{kind:?} is not a kind that has pods; the kinds are {kinds}"
+            ))
         }
         _ => Err("write NAMESPACE/KIND/NAME, for example shop/Deployment/web".to_owned()),
     }
@@ -200,7 +225,8 @@ fn parse_workload(text: &str) -> Result<ObjectRef, String> {
 struct RunOptions {
     #[command(flatten)]
     select: SelectArgs,
-    /// Also write a report (repeatable): junit=PATH, json, jsonl, markdown, tap, ctrf, openmetrics, evidence
+    /// Also write a report (repeatable): junit=PATH, json, jsonl, markdown, tap, ctrf, openmetrics,
+    /// evidence
     #[arg(long, value_name = "FORMAT=PATH")]
     report: Vec<String>,
     /// What goes to standard output
@@ -211,13 +237,32 @@ struct RunOptions {
 impl RunOptions {
     /// What was asked of a run beside its suites, for its report: `null` where it was not given.
     fn settings(&self, deny: Option<Deny>) -> serde_json::Map<String, serde_json::Value> {
-        let SelectArgs { only, tag, skip_tag, sweep, strict, verbose: _, settings, vehicle } = &self.select;
+        let SelectArgs {
+            only,
+            tag,
+            skip_tag,
+            sweep,
+            strict,
+            verbose: _,
+            settings,
+            vehicle,
+        } = &self.select;
         let mut told = settings.told();
         told.extend([
-            ("only".to_owned(), only.as_ref().map(regex::Regex::as_str).into()),
+            (
+                "only".to_owned(),
+                only.as_ref().map(regex::Regex::as_str).into(),
+            ),
             ("tag".to_owned(), tag.clone().into()),
             ("skipTag".to_owned(), skip_tag.clone().into()),
-            ("sweep".to_owned(), sweep.iter().map(ToString::to_string).collect::<Vec<_>>().into()),
+            (
+                "sweep".to_owned(),
+                sweep
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .into(),
+            ),
             ("strict".to_owned(), (*strict).into()),
             ("source".to_owned(), vehicle.told()),
             ("labDeny".to_owned(), deny.map(Deny::name).into()),
@@ -239,13 +284,19 @@ impl RunOptions {
     }
 }
 
-/// The command line, under the name by which it was called: kubectl starts `kubectl-watertight` for `kubectl
-/// watertight`, and what people read must be what they type.
+/// The command line, under the name by which it was called: kubectl starts `kubectl-watertight` for
+/// `kubectl watertight`, and what people read must be what they type.
 fn command() -> clap::Command {
     let called = std::env::args_os().next().map(std::path::PathBuf::from);
-    let plugin =
-        called.as_deref().and_then(std::path::Path::file_stem).is_some_and(|name| name == "kubectl-watertight");
-    if plugin { Cli::command().bin_name("kubectl watertight") } else { Cli::command() }
+    let plugin = called
+        .as_deref()
+        .and_then(std::path::Path::file_stem)
+        .is_some_and(|name| name == "kubectl-watertight");
+    if plugin {
+        Cli::command().bin_name("kubectl watertight")
+    } else {
+        Cli::command()
+    }
 }
 
 /// Parses the command line, does what it says, and gives the exit code.

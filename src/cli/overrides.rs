@@ -5,9 +5,9 @@ use crate::suite::{Demand, Expected, Mechanism, Settings, Spread, Suite, Vehicle
 use clap::{Args, ValueEnum};
 use std::time::Duration;
 
-/// The settings that may differ from run to run. Those of a request (`method`, `headers`, `status`, `body`, `serverName`,
-/// `alpn`, `record`, `send`, `repeat`) say what is tested, and `control` names an endpoint of one suite: they are in the
-/// suite alone.
+/// The settings that may differ from run to run. Those of a request (`method`, `headers`, `status`,
+/// `body`, `serverName`, `alpn`, `record`, `send`, `repeat`) say what is tested, and `control`
+/// names an endpoint of one suite: they are in the suite alone.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Settings, before those of the suite")]
 pub(crate) struct SettingArgs {
@@ -29,7 +29,8 @@ pub(crate) struct SettingArgs {
     /// How many instances of a source are used
     #[arg(long, value_enum, value_name = "HOW", env = "WATERTIGHT_SPREAD")]
     spread: Option<SpreadWhen>,
-    /// The tier that proofs must reach: D1, D2, D2+twin or D2+record for denials, A0 to A3 for allowances; one of each
+    /// The tier that proofs must reach: D1, D2, D2+twin or D2+record for denials, A0 to A3 for
+    /// allowances; one of each
     #[arg(long, value_name = "TIER", env = "WATERTIGHT_DEMAND", value_delimiter = ',', value_parser = demand)]
     demand: Vec<Demand>,
     /// isolated: what a new source could reach before its policies took hold violates
@@ -52,7 +53,8 @@ pub(crate) struct VehicleArgs {
 enum VehicleWhen {
     /// From pods with the identity of the endpoint's.
     Clone,
-    /// From within the endpoint's pods, by an ephemeral container that stays in each until the pod is deleted.
+    /// From within the endpoint's pods, by an ephemeral container that stays in each until the pod
+    /// is deleted.
     Ephemeral,
     /// From the own network of the nodes that its pods run on.
     Node,
@@ -118,7 +120,17 @@ impl From<SpreadWhen> for Spread {
 impl SettingArgs {
     /// What was given, for the report: `null` where nothing was. Durations are milliseconds.
     pub(super) fn told(&self) -> serde_json::Map<String, serde_json::Value> {
-        let Self { settle, hold, patience, deadline, samples, spread, demand, startup, mechanism } = self;
+        let Self {
+            settle,
+            hold,
+            patience,
+            deadline,
+            samples,
+            spread,
+            demand,
+            startup,
+            mechanism,
+        } = self;
         let demand: Vec<&str> = demand.iter().map(|demand| demand.name()).collect();
         let time = |time: &Option<Duration>| time.map(|time| time.as_millis() as u64).into();
         [
@@ -127,8 +139,14 @@ impl SettingArgs {
             ("patience", time(patience)),
             ("deadline", time(deadline)),
             ("samples", (*samples).into()),
-            ("spread", spread.map(|spread| Spread::from(spread).name()).into()),
-            ("demand", (!demand.is_empty()).then(|| demand.join(",")).into()),
+            (
+                "spread",
+                spread.map(|spread| Spread::from(spread).name()).into(),
+            ),
+            (
+                "demand",
+                (!demand.is_empty()).then(|| demand.join(",")).into(),
+            ),
             ("startup", startup.clone().into()),
             ("mechanism", mechanism.map(Mechanism::name).into()),
         ]
@@ -163,9 +181,18 @@ impl SettingArgs {
     /// Settings that mean something for denials only, or for each kind of line something else.
     fn over_of(&self, expected: Expected, settings: &mut Settings) {
         let of_kind = |demand: &&Demand| demand.is_for_denials() == (expected == Expected::Denied);
-        settings.demand = self.demand.iter().find(of_kind).copied().or(settings.demand);
+        settings.demand = self
+            .demand
+            .iter()
+            .find(of_kind)
+            .copied()
+            .or(settings.demand);
         if expected == Expected::Denied {
-            settings.startup_isolated = self.startup.as_ref().map(|_| true).or(settings.startup_isolated);
+            settings.startup_isolated = self
+                .startup
+                .as_ref()
+                .map(|_| true)
+                .or(settings.startup_isolated);
             settings.mechanism = self.mechanism.or(settings.mechanism);
         }
     }
@@ -185,7 +212,11 @@ mod tests {
         let mut sources = Sources::new();
         let file = sources.add("s.yaml", text);
         let (mut suites, diagnostics) = suite::read(&[file], &sources);
-        assert!(!diagnostics.has_errors(), "{}", diagnostics.render_compact(&sources));
+        assert!(
+            !diagnostics.has_errors(),
+            "{}",
+            diagnostics.render_compact(&sources)
+        );
         let args = SettingArgs {
             settle: None,
             hold: Some(Duration::from_secs(7)),
@@ -199,8 +230,14 @@ mod tests {
         };
         args.apply(&mut suites);
         let (line, suite) = (&suites[0].lines[0].settings, &suites[0].settings);
-        assert_eq!((line.hold, suite.hold), (Some(Duration::from_secs(7)), Some(Duration::from_secs(7))));
-        assert_eq!((line.spread, suite.samples, line.samples), (Some(Spread::One), Some(8), None));
+        assert_eq!(
+            (line.hold, suite.hold),
+            (Some(Duration::from_secs(7)), Some(Duration::from_secs(7)))
+        );
+        assert_eq!(
+            (line.spread, suite.samples, line.samples),
+            (Some(Spread::One), Some(8), None)
+        );
         assert_eq!(
             (line.demand, line.startup_isolated, line.mechanism),
             (Some(Demand::D1), Some(true), Some(Mechanism::Drop))
@@ -209,13 +246,29 @@ mod tests {
 
     #[test]
     fn every_setting_is_a_flag_or_says_why_not() {
-        const IN_SUITES_ONLY: [&str; 10] =
-            ["alpn", "body", "control", "headers", "method", "record", "repeat", "send", "serverName", "status"];
+        const IN_SUITES_ONLY: [&str; 10] = [
+            "alpn",
+            "body",
+            "control",
+            "headers",
+            "method",
+            "record",
+            "repeat",
+            "send",
+            "serverName",
+            "status",
+        ];
         let command = SettingArgs::augment_args(clap::Command::new("test"));
-        let mut known: Vec<&str> = command.get_arguments().map(|arg| arg.get_id().as_str()).collect();
+        let mut known: Vec<&str> = command
+            .get_arguments()
+            .map(|arg| arg.get_id().as_str())
+            .collect();
         for arg in command.get_arguments() {
             let name = arg.get_id().as_str().to_uppercase();
-            assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(format!("WATERTIGHT_{name}").as_str()));
+            assert_eq!(
+                arg.get_env().and_then(|env| env.to_str()),
+                Some(format!("WATERTIGHT_{name}").as_str())
+            );
         }
         known.extend(IN_SUITES_ONLY);
         known.sort_unstable();

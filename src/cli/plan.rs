@@ -37,7 +37,12 @@ pub(super) fn plan(args: &PlanArgs, screens: &Screens) -> ExitCode {
     };
     match planned {
         Ok((plan, foreseen)) => {
-            match write_all(&plan, foreseen.as_ref(), args.select.verbose, &mut io::stdout().lock()) {
+            match write_all(
+                &plan,
+                foreseen.as_ref(),
+                args.select.verbose,
+                &mut io::stdout().lock(),
+            ) {
                 Ok(()) => ExitCode::Proven,
                 // Whoever closed the pipe has seen enough.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Proven,
@@ -51,8 +56,14 @@ pub(super) fn plan(args: &PlanArgs, screens: &Screens) -> ExitCode {
     }
 }
 
-/// The plan; what the checks leave untouched; in a cluster what would be created, and what speaks against it.
-fn write_all(plan: &Plan, foreseen: Option<&Foreseen>, verbose: bool, out: &mut impl Write) -> io::Result<()> {
+/// The plan; what the checks leave untouched; in a cluster what would be created, and what speaks
+/// against it.
+fn write_all(
+    plan: &Plan,
+    foreseen: Option<&Foreseen>,
+    verbose: bool,
+    out: &mut impl Write,
+) -> io::Result<()> {
     write(plan, verbose, out)?;
     if let Some(coverage) = &plan.coverage {
         covered(coverage, verbose, out)?;
@@ -64,7 +75,11 @@ fn write_all(plan: &Plan, foreseen: Option<&Foreseen>, verbose: bool, out: &mut 
 fn covered(coverage: &Coverage, verbose: bool, out: &mut impl Write) -> io::Result<()> {
     writeln!(out)?;
     for (what, touched) in coverage.parts() {
-        writeln!(out, "{} of {} {what} are touched by a check", touched.touched, touched.all)?;
+        writeln!(
+            out,
+            "{} of {} {what} are touched by a check",
+            touched.touched, touched.all
+        )?;
         for name in touched.left.iter().filter(|_| verbose) {
             writeln!(out, "    not: {name}")?;
         }
@@ -73,7 +88,11 @@ fn covered(coverage: &Coverage, verbose: bool, out: &mut impl Write) -> io::Resu
 }
 
 fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
-    let hopeless = plan.checks.iter().filter(|check| check.standing != Standing::Provable).count();
+    let hopeless = plan
+        .checks
+        .iter()
+        .filter(|check| check.standing != Standing::Provable)
+        .count();
     writeln!(
         out,
         "{} checks, {} flows, {} probes; at least {} once the probes are up",
@@ -103,7 +122,12 @@ fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
                 Request::Nonce => String::new(),
                 request => format!(": {}", describe_request(request)),
             };
-            writeln!(out, "    {} -> {} {to}{request}", plan.vantage(of.probe), of.party)?;
+            writeln!(
+                out,
+                "    {} -> {} {to}{request}",
+                plan.vantage(of.probe),
+                of.party
+            )?;
             if verbose {
                 for voucher in plan
                     .vouchers
@@ -112,12 +136,22 @@ fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
                     .flatten()
                     .filter(|voucher| plan.flow(**voucher).probe != of.probe)
                 {
-                    writeln!(out, "        control: {}", plan.vantage(plan.flow(*voucher).probe))?;
+                    writeln!(
+                        out,
+                        "        control: {}",
+                        plan.vantage(plan.flow(*voucher).probe)
+                    )?;
                 }
-                let composite = plan.composites.get(&of.to).map(|composite| &composite.through);
+                let composite = plan
+                    .composites
+                    .get(&of.to)
+                    .map(|composite| &composite.through);
                 for through in composite.into_iter().flatten() {
                     let node = plan.vantage(plan.flow(*through).probe);
-                    writeln!(out, "        control: {node}, together with its pods' other nodes")?;
+                    writeln!(
+                        out,
+                        "        control: {node}, together with its pods' other nodes"
+                    )?;
                 }
             }
         }
@@ -126,21 +160,39 @@ fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
     for note in &plan.notes {
         writeln!(out, "\nnote: {note}")?;
     }
-    let contradicted = plan.checks.iter().filter(|check| check.contradiction().is_some()).count();
+    let contradicted = plan
+        .checks
+        .iter()
+        .filter(|check| check.contradiction().is_some())
+        .count();
     if contradicted > 0 {
-        writeln!(out, "\n{contradicted} of {} checks are not what the policies say", plan.checks.len())?;
+        writeln!(
+            out,
+            "\n{contradicted} of {} checks are not what the policies say",
+            plan.checks.len()
+        )?;
     }
     if !plan.swept.is_empty() {
-        writeln!(out, "\n{} ports beyond the checks are tried once, and must not open", plan.swept.len())?;
+        writeln!(
+            out,
+            "\n{} ports beyond the checks are tried once, and must not open",
+            plan.swept.len()
+        )?;
         for check in plan.swept.iter().filter(|_| verbose) {
             match &check.prediction {
-                Some(prediction) => writeln!(out, "    {}   predicted {}", check.name, prediction.word())?,
+                Some(prediction) => {
+                    writeln!(out, "    {}   predicted {}", check.name, prediction.word())?
+                }
                 None => writeln!(out, "    {}", check.name)?,
             }
         }
     }
     if hopeless > 0 {
-        writeln!(out, "\n{hopeless} of {} checks will be unproven whatever the network does", plan.checks.len())?;
+        writeln!(
+            out,
+            "\n{hopeless} of {} checks will be unproven whatever the network does",
+            plan.checks.len()
+        )?;
     }
     Ok(())
 }

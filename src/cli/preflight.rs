@@ -6,29 +6,50 @@ use crate::backend::kube::preflight::{Risk, Severity};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
-/// Says in a run what stops it or is left out of it, and in one line what does neither. Gives whether anything stops it.
+/// Says in a run what stops it or is left out of it, and in one line what does neither. Gives
+/// whether anything stops it.
 pub(super) fn stops(foreseen: &Foreseen, screens: &Screens) -> bool {
     let stops = foreseen.findings.stop_the_run();
-    let (refusals, warnings): (Vec<_>, Vec<_>) =
-        grouped(&foreseen.findings.risks).into_iter().partition(|group| group.first.severity == Severity::Refuse);
+    let (refusals, warnings): (Vec<_>, Vec<_>) = grouped(&foreseen.findings.risks)
+        .into_iter()
+        .partition(|group| group.first.severity == Severity::Refuse);
     if !warnings.is_empty() {
-        let codes: BTreeSet<&str> = warnings.iter().map(|group| group.first.code.name()).collect();
+        let codes: BTreeSet<&str> = warnings
+            .iter()
+            .map(|group| group.first.code.name())
+            .collect();
         let codes: Vec<&str> = codes.into_iter().collect();
-        screens.note(&format!("preflight warns of {}: `watertight plan` says more", codes.join(", ")));
+        screens.note(&format!(
+            "preflight warns of {}: `watertight plan` says more",
+            codes.join(", ")
+        ));
     }
     for group in &refusals {
-        let what = if stops { "refused by preflight" } else { "left out by preflight" };
-        screens.error(&format!("{what}: {}\n  way out: {}", group.sentence(), group.first.way_out));
+        let what = if stops {
+            "refused by preflight"
+        } else {
+            "left out by preflight"
+        };
+        screens.error(&format!(
+            "{what}: {}\n  way out: {}",
+            group.sentence(),
+            group.first.way_out
+        ));
     }
     if let Some(role) = &foreseen.findings.role {
-        screens.error(&format!("rights are missing; this grants them (kubectl apply -f -):\n\n{role}"));
+        screens.error(&format!(
+            "rights are missing; this grants them (kubectl apply -f -):\n\n{role}"
+        ));
     }
     stops
 }
 
 /// Writes what would be created, and everything that speaks against it.
 pub(super) fn write(foreseen: &Foreseen, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "\nwould be created, and removed at the end unless it says otherwise:")?;
+    writeln!(
+        out,
+        "\nwould be created, and removed at the end unless it says otherwise:"
+    )?;
     for creation in &foreseen.creations {
         writeln!(out, "    {creation}")?;
     }
@@ -56,7 +77,12 @@ struct Group<'a> {
 
 impl Group<'_> {
     fn sentence(&self) -> String {
-        let Risk { code, object, reason, .. } = self.first;
+        let Risk {
+            code,
+            object,
+            reason,
+            ..
+        } = self.first;
         let pods = match self.pods.as_slice() {
             [] => String::new(),
             [pod] => format!(" (probe {pod})"),
@@ -72,7 +98,10 @@ fn grouped(risks: &[Risk]) -> Vec<Group<'_>> {
     for risk in risks {
         let key = (risk.severity, risk.code, &risk.object, &risk.reason);
         let place = *places.entry(key).or_insert_with(|| {
-            groups.push(Group { first: risk, pods: Vec::new() });
+            groups.push(Group {
+                first: risk,
+                pods: Vec::new(),
+            });
             groups.len() - 1
         });
         groups[place].pods.extend(risk.pod.as_deref());

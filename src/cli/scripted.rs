@@ -1,4 +1,5 @@
-//! `run --scripted FILE`: the test double in place of a network. Hidden, since it tests watertight and no network.
+//! `run --scripted FILE`: the test double in place of a network. Hidden, since it tests watertight
+//! and no network.
 
 use super::load::Loaded;
 use super::session::{self, carry_out, own_digest};
@@ -25,24 +26,58 @@ pub(super) fn run(
         })?;
         Ok((script, load()?))
     };
-    session::run(load, options, screens, |(script, Loaded { world, plan, replan }), sinks| {
-        // Time stands still while there is something to do, and jumps to the next thing when there is not.
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                screens.error(&format!("failed to start the event loop: {error}"));
-                return sinks.stopped("the event loop did not start", ExitCode::Impossible);
-            }
-        };
-        runtime.block_on(async {
-            let clock = RunnerClock::read(Duration::ZERO);
-            let inventory = world.inventory().clone();
-            let scripted = Scripted::new(script, inventory, &clock.boot, clock.boottime_us, clock.wall_us);
-            let interrupted = scripted.interruption();
-            let about = engine::About { digest: own_digest(), probe_digest: None, settings: options.settings(None) };
-            let schedule = lab::schedule("");
-            let options = engine::Options { schedule, backend: "scripted", clock, about, replan };
-            carry_out(&plan, scripted, options, interrupted, sinks, screens).await
-        })
-    })
+    session::run(
+        load,
+        options,
+        screens,
+        |(
+            script,
+            Loaded {
+                world,
+                plan,
+                replan,
+            },
+        ),
+         sinks| {
+            // Time stands still while there is something to do, and jumps to the next thing when
+            // there is not.
+            let runtime = match tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+            {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    screens.error(&format!("failed to start the event loop: {error}"));
+                    return sinks.stopped("the event loop did not start", ExitCode::Impossible);
+                }
+            };
+            runtime.block_on(async {
+                let clock = RunnerClock::read(Duration::ZERO);
+                let inventory = world.inventory().clone();
+                let scripted = Scripted::new(
+                    script,
+                    inventory,
+                    &clock.boot,
+                    clock.boottime_us,
+                    clock.wall_us,
+                );
+                let interrupted = scripted.interruption();
+                let about = engine::About {
+                    digest: own_digest(),
+                    probe_digest: None,
+                    settings: options.settings(None),
+                };
+                let schedule = lab::schedule("");
+                let options = engine::Options {
+                    schedule,
+                    backend: "scripted",
+                    clock,
+                    about,
+                    replan,
+                };
+                carry_out(&plan, scripted, options, interrupted, sinks, screens).await
+            })
+        },
+    )
 }

@@ -1,4 +1,5 @@
-//! One run on a backend that is up, from a plan to an exit code. What differs between backends is not here.
+//! One run on a backend that is up, from a plan to an exit code. What differs between backends is
+//! not here.
 
 use super::RunOptions;
 use super::sinks::{Sinks, describe};
@@ -54,7 +55,12 @@ pub(crate) async fn carry_out<B: Backend>(
 ) -> ExitCode {
     let result = engine::run(plan, &mut backend, options, interrupted, sinks).await;
     sinks.flush();
-    let leftovers: Vec<String> = backend.teardown().await.iter().map(|error| describe(error)).collect();
+    let leftovers: Vec<String> = backend
+        .teardown()
+        .await
+        .iter()
+        .map(|error| describe(error))
+        .collect();
     for left in &leftovers {
         screens.note(&format!("not everything was removed: {left}"));
     }
@@ -66,7 +72,10 @@ pub(crate) async fn carry_out<B: Backend>(
         Err(error) => {
             let why = describe(&error);
             screens.error(&why);
-            sinks.stopped(&format!("no probe could be started: {why}"), ExitCode::Impossible)
+            sinks.stopped(
+                &format!("no probe could be started: {why}"),
+                ExitCode::Impossible,
+            )
         }
     }
 }
@@ -85,7 +94,11 @@ pub(crate) fn own_digest() -> Option<String> {
                 read => hash.update(&buffer[..read]),
             }
         }
-        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hash
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect())
     };
     digest().ok()
 }
@@ -97,7 +110,10 @@ mod tests {
     #[test]
     fn digest_is_that_of_the_file() {
         let whole = std::fs::read(std::env::current_exe().unwrap()).unwrap();
-        let expected: String = Sha256::digest(&whole).iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected: String = Sha256::digest(&whole)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         assert_eq!(own_digest(), Some(expected));
     }
 }

@@ -21,10 +21,15 @@ pub(crate) struct Sinks {
 impl Sinks {
     /// Reports alone.
     pub(crate) fn of(reports: Reports) -> Self {
-        Self { reports, evidence: None, complete: false }
+        Self {
+            reports,
+            evidence: None,
+            complete: false,
+        }
     }
 
-    /// All files, opened before hours of work and not after; what people see is added by [`Sinks::show`].
+    /// All files, opened before hours of work and not after; what people see is added by
+    /// [`Sinks::show`].
     pub(super) fn open(options: &RunOptions, screens: &Screens) -> Result<Self, ExitCode> {
         let (specs, evidence) = options.specs().map_err(|error| {
             screens.error(&error);
@@ -47,7 +52,11 @@ impl Sinks {
                 ExitCode::Usage
             })?),
         };
-        Ok(Self { reports, evidence, complete: false })
+        Ok(Self {
+            reports,
+            evidence,
+            complete: false,
+        })
     }
 
     /// Adds the console.
@@ -56,17 +65,28 @@ impl Sinks {
             Output::Text => screens.stdout(),
             Output::Data(_) => screens.stderr(),
         };
-        let detail = if options.select.verbose { Detail::Verbose } else { Detail::Brief };
-        self.reports.add("console", Console::new(results, screens.stderr(), detail, Progress::by_convention()));
+        let detail = if options.select.verbose {
+            Detail::Verbose
+        } else {
+            Detail::Brief
+        };
+        self.reports.add(
+            "console",
+            Console::new(results, screens.stderr(), detail, Progress::by_convention()),
+        );
         if std::env::var("GITHUB_ACTIONS").is_ok_and(|value| value == "true") {
             self.show_on_github(screens);
         }
     }
 
-    /// Findings beside the lines of the suite, and a summary of the step, as GitHub's runners take them.
+    /// Findings beside the lines of the suite, and a summary of the step, as GitHub's runners take
+    /// them.
     fn show_on_github(&mut self, screens: &Screens) {
-        self.reports.add("GitHub annotations", Annotations::new(std::io::stderr()));
-        let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY") else { return };
+        self.reports
+            .add("GitHub annotations", Annotations::new(std::io::stderr()));
+        let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY") else {
+            return;
+        };
         match StepSummary::open(Path::new(&path)) {
             Ok(summary) => self.reports.add("GitHub step summary", summary),
             Err(error) => screens.note(&format!("there is no step summary: {error}")),

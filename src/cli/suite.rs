@@ -19,7 +19,8 @@ const CLUSTER: &str = "cluster";
 
 #[derive(Debug, Args)]
 pub(super) struct SuiteArgs {
-    /// Manifests (files, folders, or - for standard input), or the word cluster for that of the kubeconfig
+    /// Manifests (files, folders, or - for standard input), or the word cluster for that of the
+    /// kubeconfig
     #[arg(long, value_name = "MANIFESTS|cluster", num_args = 1.., required = true)]
     from: Vec<String>,
     /// What the suite is called
@@ -34,7 +35,9 @@ pub(super) struct SuiteArgs {
 
 /// Of the names that a suite may have, those that need no quotes.
 fn parse_name(text: &str) -> Result<String, String> {
-    EndpointName::parse(text).map(|name| name.as_str().to_owned()).map_err(|error| error.to_string())
+    EndpointName::parse(text)
+        .map(|name| name.as_str().to_owned())
+        .map_err(|error| error.to_string())
 }
 
 pub(super) fn suite(args: &SuiteArgs, screens: &Screens) -> ExitCode {
@@ -49,13 +52,23 @@ pub(super) fn suite(args: &SuiteArgs, screens: &Screens) -> ExitCode {
 }
 
 /// In the world that the lab would make of them.
-fn from_manifests(args: &SuiteArgs, manifests: &[String], screens: &Screens) -> Result<String, ExitCode> {
+fn from_manifests(
+    args: &SuiteArgs,
+    manifests: &[String],
+    screens: &Screens,
+) -> Result<String, ExitCode> {
     let manifests = load::manifests(manifests, args.strict, &mut Sources::new(), screens)?;
     let world = World::place(&manifests, &[], Layout::default()).map_err(|error| {
         screens.error(&format!("cannot make the lab: failed to {error}"));
         ExitCode::Usage
     })?;
-    text(args, world.inventory(), Environment::Lab, lab::usable_outside, screens)
+    text(
+        args,
+        world.inventory(),
+        Environment::Lab,
+        lab::usable_outside,
+        screens,
+    )
 }
 
 fn from_cluster(args: &SuiteArgs, screens: &Screens) -> Result<String, ExitCode> {

@@ -29,8 +29,17 @@ impl Load {
 
 impl std::fmt::Display for Load {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let once = if self.once > 0 { format!(", and {} once", self.once) } else { String::new() };
-        write!(f, "{:.0}/s, {} in the first second{once}", self.steady.ceil(), self.peak)
+        let once = if self.once > 0 {
+            format!(", and {} once", self.once)
+        } else {
+            String::new()
+        };
+        write!(
+            f,
+            "{:.0}/s, {} in the first second{once}",
+            self.steady.ceil(),
+            self.peak
+        )
     }
 }
 
@@ -46,24 +55,46 @@ pub(super) struct Traffic {
 impl Traffic {
     /// What a plan sends.
     pub(super) fn of(plan: &Plan) -> Self {
-        let checked: BTreeSet<FlowId> = plan.checks.iter().flat_map(|check| check.flows.iter().copied()).collect();
+        let checked: BTreeSet<FlowId> = plan
+            .checks
+            .iter()
+            .flat_map(|check| check.flows.iter().copied())
+            .collect();
         let mut this = Self::default();
         for (index, flow) in plan.flows.iter().enumerate() {
             let rate = rate_of(plan, flow, checked.contains(&FlowId(index as u32)));
             let load = if flow.to.once {
-                Load { once: 1, ..Load::default() }
+                Load {
+                    once: 1,
+                    ..Load::default()
+                }
             } else if rate.is_stretched {
-                Load { peak: 1, steady: 1.0 / rate.interval.as_secs_f64(), once: 0 }
+                Load {
+                    peak: 1,
+                    steady: 1.0 / rate.interval.as_secs_f64(),
+                    once: 0,
+                }
             } else {
-                Load { peak: BURST, steady: 1.0 / rate.interval.as_secs_f64(), once: 0 }
+                Load {
+                    peak: BURST,
+                    steady: 1.0 / rate.interval.as_secs_f64(),
+                    once: 0,
+                }
             };
             let transport = match flow.to.transport {
                 crate::wire::Transport::Tcp => "tcp",
                 crate::wire::Transport::Udp => "udp",
             };
-            let at = (flow.party.to_string(), SocketAddr::new(flow.to.address, flow.to.port), transport);
+            let at = (
+                flow.party.to_string(),
+                SocketAddr::new(flow.to.address, flow.to.port),
+                transport,
+            );
             this.all.add(load);
-            this.sources.entry(plan.vantage(flow.probe).to_string()).or_default().add(load);
+            this.sources
+                .entry(plan.vantage(flow.probe).to_string())
+                .or_default()
+                .add(load);
             let (sum, from) = this.targets.entry(at).or_default();
             sum.add(load);
             from.insert(flow.probe.0);
@@ -80,7 +111,11 @@ impl Traffic {
         }
         writeln!(out, "\nto")?;
         for ((who, at, transport), (load, from)) in &self.targets {
-            let sources = if from.len() == 1 { "1 source".to_owned() } else { format!("{} sources", from.len()) };
+            let sources = if from.len() == 1 {
+                "1 source".to_owned()
+            } else {
+                format!("{} sources", from.len())
+            };
             writeln!(out, "    {who}, {at}/{transport}: {load}, from {sources}")?;
         }
         Ok(())
@@ -93,10 +128,21 @@ mod tests {
 
     #[test]
     fn a_load_is_said_with_its_first_second() {
-        let mut load = Load { peak: 3, steady: 1.0, once: 0 };
-        load.add(Load { peak: 1, steady: 0.25, once: 0 });
+        let mut load = Load {
+            peak: 3,
+            steady: 1.0,
+            once: 0,
+        };
+        load.add(Load {
+            peak: 1,
+            steady: 0.25,
+            once: 0,
+        });
         assert_eq!(load.to_string(), "2/s, 4 in the first second");
-        load.add(Load { once: 90, ..Load::default() });
+        load.add(Load {
+            once: 90,
+            ..Load::default()
+        });
         assert_eq!(load.to_string(), "2/s, 4 in the first second, and 90 once");
     }
 }

@@ -14,7 +14,8 @@ pub(super) struct ValidateArgs {
     /// Suite files, - for standard input
     #[arg(required = true, value_name = "SUITE")]
     suites: Vec<String>,
-    /// Also hold them against the policies of these manifests: files, folders, or - for standard input
+    /// Also hold them against the policies of these manifests: files, folders, or - for standard
+    /// input
     #[arg(long, value_name = "MANIFESTS", num_args = 1..)]
     with: Vec<String>,
     /// Warnings are errors
@@ -27,7 +28,12 @@ pub(super) fn validate(args: &ValidateArgs, screens: &Screens) -> ExitCode {
         return against(args, screens);
     }
     let mut sources = Sources::new();
-    match load::suites(&Given::Files(&args.suites), args.strict, &mut sources, screens) {
+    match load::suites(
+        &Given::Files(&args.suites),
+        args.strict,
+        &mut sources,
+        screens,
+    ) {
         Ok(suites) => {
             suites.iter().for_each(valid);
             ExitCode::Proven
@@ -39,17 +45,28 @@ pub(super) fn validate(args: &ValidateArgs, screens: &Screens) -> ExitCode {
 fn valid(suite: &Suite) {
     let (endpoints, lines) = (suite.endpoints.len(), suite.lines.len());
     let (file, name) = (&suite.file, &suite.name);
-    let _closed = writeln!(std::io::stdout(), "{file}: suite {name} is valid: {endpoints} endpoints, {lines} lines");
+    let _closed = writeln!(
+        std::io::stdout(),
+        "{file}: suite {name} is valid: {endpoints} endpoints, {lines} lines"
+    );
 }
 
 /// What the policies cannot do of what the suites expect is a warning: a policy may be on its way.
 fn against(args: &ValidateArgs, screens: &Screens) -> ExitCode {
     let mut sources = Sources::new();
     let given = Given::Files(&args.suites);
-    let loaded = load::read(&given, &args.with, args.strict, &mut sources, screens).and_then(|(suites, manifests)| {
-        let loaded = load::world_and_plan(&suites, &manifests, &Selection::default(), &sources, screens)?;
-        Ok((suites, loaded))
-    });
+    let loaded = load::read(&given, &args.with, args.strict, &mut sources, screens).and_then(
+        |(suites, manifests)| {
+            let loaded = load::world_and_plan(
+                &suites,
+                &manifests,
+                &Selection::default(),
+                &sources,
+                screens,
+            )?;
+            Ok((suites, loaded))
+        },
+    );
     let (suites, loaded) = match loaded {
         Ok(loaded) => loaded,
         Err(code) => return code,
@@ -62,12 +79,23 @@ fn against(args: &ValidateArgs, screens: &Screens) -> ExitCode {
             screens.note(&format!("{}:{}: {why}", check.line.file, check.line.line));
         }
     }
-    let (all, known) =
-        (loaded.plan.checks.len(), loaded.plan.checks.iter().filter(|check| check.prediction.is_some()).count());
+    let (all, known) = (
+        loaded.plan.checks.len(),
+        loaded
+            .plan
+            .checks
+            .iter()
+            .filter(|check| check.prediction.is_some())
+            .count(),
+    );
     let _closed = writeln!(
         std::io::stdout(),
         "the policies say what is expected of {} of {all} checks, and something else of {contradicted}",
         known - contradicted,
     );
-    if args.strict && contradicted > 0 { ExitCode::Usage } else { ExitCode::Proven }
+    if args.strict && contradicted > 0 {
+        ExitCode::Usage
+    } else {
+        ExitCode::Proven
+    }
 }

@@ -27,8 +27,9 @@ impl RunnerClock {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let ago = ago.as_micros() as u64;
         let then = |clock| {
-            let now =
-                clock_gettime(clock).map_or(0, |time| time.tv_sec() as u64 * 1_000_000 + time.tv_nsec() as u64 / 1_000);
+            let now = clock_gettime(clock).map_or(0, |time| {
+                time.tv_sec() as u64 * 1_000_000 + time.tv_nsec() as u64 / 1_000
+            });
             now.saturating_sub(ago)
         };
         Self {

@@ -32,15 +32,17 @@ impl End {
         }
     }
 
-    /// A check that was not settled when the run ended is not finished, whatever else it lacks. An opening of a denied
-    /// flow is one whatever changed. Anything else that was shown already is not undone by an interruption, but it is
-    /// nothing where a policy may have changed in the middle of it.
+    /// A check that was not settled when the run ended is not finished, whatever else it lacks. An
+    /// opening of a denied flow is one whatever changed. Anything else that was shown already is
+    /// not undone by an interruption, but it is nothing where a policy may have changed in the
+    /// middle of it.
     pub(super) fn leaves_open(&self, judgement: &mut Judgement) {
         let Some(why) = self.why() else { return };
         let is_open = match &judgement.verdict {
             Verdict::Unproven(_) => true,
             Verdict::Violated(Violation::Opened { .. }) => false,
-            Verdict::Proven | Verdict::Violated(Violation::Shut { .. } | Violation::Unstable { .. }) => {
+            Verdict::Proven
+            | Verdict::Violated(Violation::Shut { .. } | Violation::Unstable { .. }) => {
                 matches!(self, Self::Unseen(_))
             }
         };
@@ -63,30 +65,63 @@ mod tests {
     use std::time::Duration;
 
     fn unseen() -> Unseen {
-        Unseen { since: Duration::from_secs(3), what: "pods".into(), why: "refused".into() }
+        Unseen {
+            since: Duration::from_secs(3),
+            what: "pods".into(),
+            why: "refused".into(),
+        }
     }
 
     fn left_open(end: &End, verdict: &Verdict) -> bool {
-        let mut judgement = Judgement { verdict: verdict.clone(), reach: Reach::default(), flows: vec![] };
+        let mut judgement = Judgement {
+            verdict: verdict.clone(),
+            reach: Reach::default(),
+            flows: vec![],
+        };
         end.leaves_open(&mut judgement);
-        matches!(judgement.verdict, Verdict::Unproven(Unproven { reason: Reason::NotFinished, .. }))
+        matches!(
+            judgement.verdict,
+            Verdict::Unproven(Unproven {
+                reason: Reason::NotFinished,
+                ..
+            })
+        )
     }
 
     #[test]
     fn what_may_have_changed_unseen_leaves_nothing_but_an_opening() {
         let flow = FlowId(0);
-        let opened =
-            Violation::Opened { flow, first: Opened { attempt: 1, start: 0, who: None }, opened: 1, attempts: 1 };
-        let shut = Verdict::Violated(Violation::Shut { flow, block: None, witness: None });
+        let opened = Violation::Opened {
+            flow,
+            first: Opened {
+                attempt: 1,
+                start: 0,
+                who: None,
+            },
+            opened: 1,
+            attempts: 1,
+        };
+        let shut = Verdict::Violated(Violation::Shut {
+            flow,
+            block: None,
+            witness: None,
+        });
         let verdicts = [Verdict::Proven, shut, Verdict::Violated(opened)];
         let ends = [
             (End::of(None, None), [false, false, false]),
             (End::of(Some("SIGINT".into()), None), [false, false, false]),
             (End::of(None, Some(unseen())), [true, true, false]),
-            (End::of(Some("SIGINT".into()), Some(unseen())), [true, true, false]),
+            (
+                End::of(Some("SIGINT".into()), Some(unseen())),
+                [true, true, false],
+            ),
         ];
         for (end, expected) in ends {
-            assert_eq!(verdicts.each_ref().map(|verdict| left_open(&end, verdict)), expected, "{end:?}");
+            assert_eq!(
+                verdicts.each_ref().map(|verdict| left_open(&end, verdict)),
+                expected,
+                "{end:?}"
+            );
         }
     }
 }

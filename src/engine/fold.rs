@@ -1,19 +1,23 @@
 //! Lines → evidence.
 //!
-//! The protocol's own rules are held here: a hole in `seq`, three seconds without a sign of life in the probe's own
-//! time, a second hello, a wrong digest or version make everything after the last good line no evidence.
+//! The protocol's own rules are held here: a hole in `seq`, three seconds without a sign of life in
+//! the probe's own time, a second hello, a wrong digest or version make everything after the last
+//! good line no evidence.
 
 use super::RunnerClock;
 use crate::backend::{Arrival, ProbeFault};
 use crate::plan::{FlowId, Plan, ProbeId};
-use crate::verdict::{Cause, Clock, Evidence, MAX_WALL_ERROR_US, Opened, ProbeFailure, Reading, StageTimes, read};
+use crate::verdict::{
+    Cause, Clock, Evidence, MAX_WALL_ERROR_US, Opened, ProbeFailure, Reading, StageTimes, read,
+};
 use crate::wire::{self, Beat, Body, Fault, Hello, Line, Sample};
 use std::time::Duration;
 
 /// A probe's silence in its own time that makes it faulty.
 const MAX_SILENCE_US: u64 = 3_000_000;
 
-/// A stall of the probe's timer after which its flows begin anew: its attempts in that time did not happen.
+/// A stall of the probe's timer after which its flows begin anew: its attempts in that time did not
+/// happen.
 const STALL_US: u64 = 1_000_000;
 
 /// The evidence of a run, and how far each probe's lines have come.
@@ -59,7 +63,8 @@ impl Fold {
     /// Makes room for what was added to the plan.
     pub fn extend(&mut self, plan: &Plan) {
         self.evidence.extend(plan);
-        self.probes.resize_with(plan.probes.len(), ProbeState::default);
+        self.probes
+            .resize_with(plan.probes.len(), ProbeState::default);
         self.statuses.resize(plan.flows.len(), None);
         for check in &plan.checks {
             for flow in &check.flows {
@@ -80,7 +85,8 @@ impl Fold {
         self.evidence.flows[flow.0 as usize].restart(from, at, cause);
     }
 
-    /// As [`Self::restart`], for a flow one of whose pods was replaced at some time from `since` on.
+    /// As [`Self::restart`], for a flow one of whose pods was replaced at some time from `since`
+    /// on.
     pub fn replaced(&mut self, plan: &Plan, flow: FlowId, since: i64, at: i64, cause: Cause) {
         let (since, from) = (self.own(plan, flow, since), self.own(plan, flow, at));
         self.evidence.flows[flow.0 as usize].replaced(since, from, at, cause);
@@ -97,7 +103,8 @@ impl Fold {
         std::mem::take(&mut self.began_anew)
     }
 
-    /// A moment of the run by the clock of a flow's probe: from then on its samples surely started after it.
+    /// A moment of the run by the clock of a flow's probe: from then on its samples surely started
+    /// after it.
     fn own(&self, plan: &Plan, flow: FlowId, at: i64) -> u64 {
         let clock = self.evidence.probe(plan.flow(flow).probe).clock;
         clock.map_or(0, |clock| u64::try_from(at - clock.least).unwrap_or(0))
@@ -113,18 +120,29 @@ impl Fold {
         self.stopping = Some(at);
     }
 
-    /// No more lines will come. A probe of which nothing was read up to the time at which it was told to stop may have
-    /// seen anything meanwhile: its log could not be reached.
+    /// No more lines will come. A probe of which nothing was read up to the time at which it was
+    /// told to stop may have seen anything meanwhile: its log could not be reached.
     pub fn close(&mut self) {
         let Some(stopped) = self.stopping else { return };
         for (index, state) in self.probes.iter().enumerate() {
             let probe = &mut self.evidence.probes[index];
-            let Some(clock) = probe.clock.filter(|_| !state.done) else { continue };
+            let Some(clock) = probe.clock.filter(|_| !state.done) else {
+                continue;
+            };
             let unread = stopped - clock.moment(state.last_t).latest;
             if unread > MAX_SILENCE_US as i64 {
-                let how = state.end.as_deref().map(|how| format!(": {how}")).unwrap_or_default();
-                let text = format!("nothing was read of the last {} s of what the probe saw{how}", unread / 1_000_000);
-                probe.failure.get_or_insert((state.last_t, ProbeFailure::Ended(text)));
+                let how = state
+                    .end
+                    .as_deref()
+                    .map(|how| format!(": {how}"))
+                    .unwrap_or_default();
+                let text = format!(
+                    "nothing was read of the last {} s of what the probe saw{how}",
+                    unread / 1_000_000
+                );
+                probe
+                    .failure
+                    .get_or_insert((state.last_t, ProbeFailure::Ended(text)));
             }
         }
     }
@@ -161,14 +179,18 @@ impl Fold {
             ProbeFault::Ended(_) | ProbeFault::NotStarted(_) => {
                 self.fail(index, ProbeFailure::Ended(fault.to_string()));
             }
-            ProbeFault::Unreadable(_) => self.fail(index, ProbeFailure::Protocol(fault.to_string())),
+            ProbeFault::Unreadable(_) => {
+                self.fail(index, ProbeFailure::Protocol(fault.to_string()))
+            }
         }
     }
 
     /// The first failure counts: everything after the last good line is no evidence.
     fn fail(&mut self, index: usize, failure: ProbeFailure) {
         let at = self.probes[index].last_t;
-        self.evidence.probes[index].failure.get_or_insert((at, failure));
+        self.evidence.probes[index]
+            .failure
+            .get_or_insert((at, failure));
     }
 
     /// The rules of the protocol that hold for every line.
@@ -185,7 +207,10 @@ impl Fold {
         let expected = state.next_seq;
         state.next_seq = line.seq + 1;
         if line.seq != expected {
-            return protocol(format!("lines {expected} to {} of the probe are missing", line.seq.saturating_sub(1)));
+            return protocol(format!(
+                "lines {expected} to {} of the probe are missing",
+                line.seq.saturating_sub(1)
+            ));
         }
         let first = matches!(line.body, Body::Hello(_));
         if first != (line.seq == 0) {
@@ -204,7 +229,9 @@ impl Fold {
             // What arrives now was written before now.
             clock.most = clock.most.min(arrived.as_micros() as i64 - line.t as i64);
             if clock.most < clock.least {
-                return Err(ProbeFailure::Clocks("the probe's clock and the runner's drift apart".into()));
+                return Err(ProbeFailure::Clocks(
+                    "the probe's clock and the runner's drift apart".into(),
+                ));
             }
         }
         if let Body::Hello(hello) = &line.body {
@@ -213,9 +240,16 @@ impl Fold {
         Ok(())
     }
 
-    fn hello(&mut self, index: usize, arrived: Duration, hello: &Hello) -> Result<(), ProbeFailure> {
+    fn hello(
+        &mut self,
+        index: usize,
+        arrived: Duration,
+        hello: &Hello,
+    ) -> Result<(), ProbeFailure> {
         if hello.digest != self.probes[index].digest {
-            return Err(ProbeFailure::Protocol("the probe was given another plan than this run's".into()));
+            return Err(ProbeFailure::Protocol(
+                "the probe was given another plan than this run's".into(),
+            ));
         }
         let clock = if hello.boot == self.clock.boot {
             Clock::shared(hello.boottime_us as i64 - self.clock.boottime_us as i64)
@@ -229,7 +263,10 @@ impl Fold {
                 )));
             }
             let least = by_wall - MAX_WALL_ERROR_US;
-            Clock { least: least.min(most), most }
+            Clock {
+                least: least.min(most),
+                most,
+            }
         };
         self.evidence.probes[index].clock = Some(clock);
         Ok(())
@@ -244,7 +281,8 @@ impl Fold {
             Body::Took { flows } => {
                 for (flow, took) in flows {
                     let id = Self::its(plan, index, flow)?;
-                    self.evidence.flows[id.0 as usize].took = took.into_iter().take(wire::MAX_TOOK).collect();
+                    self.evidence.flows[id.0 as usize].took =
+                        took.into_iter().take(wire::MAX_TOOK).collect();
                 }
                 Ok(())
             }
@@ -261,18 +299,25 @@ impl Fold {
             Body::Bye { reason } if reason == "term" => Err(ProbeFailure::Ended(
                 "the probe was told to end by somebody else: deleted, evicted or preempted".into(),
             )),
-            Body::Bye { reason } => Err(ProbeFailure::Ended(format!("the probe ended by itself: {reason}"))),
+            Body::Bye { reason } => Err(ProbeFailure::Ended(format!(
+                "the probe ended by itself: {reason}"
+            ))),
         }
     }
 
     /// A flow of this very probe.
     fn its(plan: &Plan, index: usize, flow: u32) -> Result<FlowId, ProbeFailure> {
         let id = FlowId(flow);
-        let known = plan.flows.get(flow as usize).is_some_and(|flow| flow.probe.0 as usize == index);
+        let known = plan
+            .flows
+            .get(flow as usize)
+            .is_some_and(|flow| flow.probe.0 as usize == index);
         if known {
             Ok(id)
         } else {
-            Err(ProbeFailure::Protocol(format!("the probe speaks of flow {flow}, which is not its own")))
+            Err(ProbeFailure::Protocol(format!(
+                "the probe speaks of flow {flow}, which is not its own"
+            )))
         }
     }
 
@@ -287,7 +332,11 @@ impl Fold {
         if let Some(peer) = sample.seen.peer {
             self.evidence.flows[id.0 as usize].dialled(peer.ip(), sample.seen.is_answered());
         }
-        let who = sample.seen.answer.as_ref().map(|answer| answer.who.as_str());
+        let who = sample
+            .seen
+            .answer
+            .as_ref()
+            .map(|answer| answer.who.as_str());
         let folded = self.evidence.flows[id.0 as usize].sample(
             sample.attempt,
             sample.start,
@@ -312,7 +361,9 @@ impl Fold {
 
     /// All flows of a probe that stood still begin anew after that.
     fn stalled(&mut self, plan: &Plan, index: usize, t: u64, ms: u64) {
-        let at = self.evidence.probes[index].clock.map_or(0, |clock| clock.moment(t).latest);
+        let at = self.evidence.probes[index]
+            .clock
+            .map_or(0, |clock| clock.moment(t).latest);
         for (flow, seen) in plan.flows.iter().zip(&mut self.evidence.flows) {
             if flow.probe.0 as usize == index {
                 seen.restart(t, at, Cause::Stalled(ms));
@@ -323,23 +374,33 @@ impl Fold {
 
     fn fault(&mut self, plan: &Plan, index: usize, fault: Fault) -> Result<(), ProbeFailure> {
         let Some(flow) = fault.flow else {
-            return Err(ProbeFailure::Reported { reason: fault.reason, detail: fault.detail });
+            return Err(ProbeFailure::Reported {
+                reason: fault.reason,
+                detail: fault.detail,
+            });
         };
         let id = Self::its(plan, index, flow)?;
         // A flow that cannot be carried out at all has no attempt to speak of.
-        let attempt = fault.attempt.unwrap_or_else(|| self.evidence.flow(id).attempts + 1);
+        let attempt = fault
+            .attempt
+            .unwrap_or_else(|| self.evidence.flow(id).attempts + 1);
         let folded = self.evidence.flows[id.0 as usize].fault(attempt, fault.start, fault.reason);
         folded.map_err(|error| ProbeFailure::Protocol(error.to_string()))
     }
 
-    /// Once a probe has failed its lines prove nothing, but an opening that it did see is still an opening.
+    /// Once a probe has failed its lines prove nothing, but an opening that it did see is still an
+    /// opening.
     fn keep_opening(&mut self, plan: &Plan, index: usize, line: &Line) {
-        let Body::Sample(sample) = &line.body else { return };
+        let Body::Sample(sample) = &line.body else {
+            return;
+        };
         // Before a hello that was accepted it is not known that its flows are ours.
         if self.evidence.probes[index].clock.is_none() {
             return;
         }
-        let Ok(id) = Self::its(plan, index, sample.flow) else { return };
+        let Ok(id) = Self::its(plan, index, sample.flow) else {
+            return;
+        };
         let reading = read(plan.flow(id), self.statuses[id.0 as usize], &sample.seen);
         if matches!(reading, Reading::Open(_)) {
             let seen = &mut self.evidence.flows[id.0 as usize];
@@ -347,8 +408,13 @@ impl Fold {
             seen.opened = seen.opened.max(1);
             seen.leak.opened(1, Some(sample.start));
             seen.attempts = seen.attempts.max(sample.attempt);
-            seen.first_open
-                .get_or_insert_with(|| Box::new(Opened { attempt: sample.attempt, start: sample.start, who }));
+            seen.first_open.get_or_insert_with(|| {
+                Box::new(Opened {
+                    attempt: sample.attempt,
+                    start: sample.start,
+                    who,
+                })
+            });
         }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! A run has four steps:
 //! 1. *launch*: every probe starts at once;
-//! 2. *watch*: lines are folded as they arrive, and every check that is not settled is judged again and again, until
-//!    all are settled or the time that the slowest may take is over; what changes meanwhile lets flows begin anew;
+//! 2. *watch*: lines are folded as they arrive, and every check that is not settled is judged again
+//!    and again, until all are settled or the time that the slowest may take is over; what changes
+//!    meanwhile lets flows begin anew;
 //! 3. *stop*: all probes stop, and what they still had to say is folded;
 //! 4. *judge*: every check is judged once more, for good.
 
@@ -17,11 +18,14 @@ pub use fold::Fold;
 pub use renewal::Replan;
 
 use crate::backend::{Arrival, Backend, Change, Record, Records};
-use crate::event::{CheckRef, CheckResult, Outcome, RunEvent, RunInfo, Summary, check_ref, check_refs, check_result};
+use crate::event::{
+    CheckRef, CheckResult, Outcome, RunEvent, RunInfo, Summary, check_ref, check_refs, check_result,
+};
 use crate::inventory::{PolicyState, Surroundings, changed_policies};
 use crate::plan::{Check, FlowId, Plan, REQUEST_DEADLINE, Schedule, Waits, floor, longest};
 use crate::verdict::{
-    EnforcerRecord, FlowResult, FlowVerdict, Judge, Judgement, Reading, Reason, Refusal, Verdict, waits_needed,
+    EnforcerRecord, FlowResult, FlowVerdict, Judge, Judgement, Reading, Reason, Refusal, Verdict,
+    waits_needed,
 };
 use crate::wire::{How, Stage};
 use end::End;
@@ -41,17 +45,19 @@ const JUDGE_EVERY: Duration = Duration::from_millis(200);
 /// How often the enforcer's own counts are read while a check waits for them.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
-/// After all checks were looked at, at least so many times as long passes before the next look as that one took.
+/// After all checks were looked at, at least so many times as long passes before the next look as
+/// that one took.
 const RESTS: u32 = 4;
 
-/// Every so many looks begin with another flow of a check than the one that it was last seen to wait for.
+/// Every so many looks begin with another flow of a check than the one that it was last seen to
+/// wait for.
 const ANOTHER_EVERY: u32 = 8;
 
 /// Beyond the time that the slowest check may take: start-up, beats under way, a busy machine.
 const SPARE: Duration = Duration::from_secs(5);
 
-/// How much longer a run goes on whose time is over while changes cannot be seen: an API server that restarts is back
-/// by then.
+/// How much longer a run goes on whose time is over while changes cannot be seen: an API server
+/// that restarts is back by then.
 const SIGHT: Duration = Duration::from_secs(30);
 
 /// What a run is given beside plan and backend.
@@ -65,8 +71,8 @@ pub struct Options {
     pub clock: RunnerClock,
     /// What the report says of the run's tools and settings.
     pub about: About,
-    /// How the plan is made again when pods or Services change; without it what they concern stays unproven unless it
-    /// holds for the pods that were planned.
+    /// How the plan is made again when pods or Services change; without it what they concern stays
+    /// unproven unless it holds for the pods that were planned.
     pub replan: Replan,
 }
 
@@ -89,7 +95,8 @@ pub trait Observer {
     /// A probe's line arrived, before anything is made of it.
     fn arrival(&mut self, arrival: &Arrival);
 
-    /// What the numbers of probes and flows stand for, before the first line arrives; and again when there are more.
+    /// What the numbers of probes and flows stand for, before the first line arrives; and again
+    /// when there are more.
     fn planned(&mut self, _plan: &Plan, _run: &RunInfo) {}
 
     /// Something changed that a verdict may depend on.
@@ -100,8 +107,8 @@ pub trait Observer {
 
     /// The run is over: its final results, in the order of [`RunEvent::Finished`].
     ///
-    /// They become that event unless the observer can do with one at a time: those of a large run are larger than all
-    /// its evidence.
+    /// They become that event unless the observer can do with one at a time: those of a large run
+    /// are larger than all its evidence.
     fn finished(
         &mut self,
         run: RunInfo,
@@ -110,7 +117,12 @@ pub trait Observer {
     ) -> Summary {
         let results: Vec<_> = results.collect();
         let summary = Summary::of(&results, run.complete);
-        self.event(RunEvent::Finished { run, results, summary, policies });
+        self.event(RunEvent::Finished {
+            run,
+            results,
+            summary,
+            policies,
+        });
         summary
     }
 }
@@ -168,9 +180,13 @@ pub async fn run<B: Backend>(
         started: Instant::now(),
         limit: longest(plan) + SPARE,
     };
-    run.launch(backend, sender, &mut lines, observer).await.map_err(EngineError::Backend)?;
+    run.launch(backend, sender, &mut lines, observer)
+        .await
+        .map_err(EngineError::Backend)?;
 
-    let interrupted = run.watch(backend, &mut lines, &mut changes, interrupted, observer).await;
+    let interrupted = run
+        .watch(backend, &mut lines, &mut changes, interrupted, observer)
+        .await;
     run.fold.stopping(run.fold.now());
     run.drain(backend, &mut lines, observer).await;
     run.fold.close();
@@ -185,7 +201,9 @@ pub async fn run<B: Backend>(
             run.fold.evidence.records = in_evidence(records);
         }
         Err(error) => {
-            observer.event(RunEvent::Note { text: format!("the enforcer's own counts could not be read: {error}") });
+            observer.event(RunEvent::Note {
+                text: format!("the enforcer's own counts could not be read: {error}"),
+            });
         }
     }
 
@@ -205,23 +223,39 @@ pub async fn run<B: Backend>(
         info.probe_images = after.probe_images;
         after.policies
     });
-    Ok(observer.finished(info, policies, &mut run.final_results(&end).chain(found_open)))
+    Ok(observer.finished(
+        info,
+        policies,
+        &mut run.final_results(&end).chain(found_open),
+    ))
 }
 
 fn in_evidence(records: Records) -> BTreeMap<FlowId, EnforcerRecord> {
-    let counted = |record: Record| EnforcerRecord { packets: record.packets, rule: record.rule };
-    records.into_iter().map(|(flow, record)| (flow, counted(record))).collect()
+    let counted = |record: Record| EnforcerRecord {
+        packets: record.packets,
+        rule: record.rule,
+    };
+    records
+        .into_iter()
+        .map(|(flow, record)| (flow, counted(record)))
+        .collect()
 }
 
 /// Where the run takes place, or a note on why that could not be read.
 async fn surroundings<B: Backend>(backend: &mut B) -> (Option<Surroundings>, Option<String>) {
     match backend.surroundings().await {
         Ok(surroundings) => (Some(surroundings), None),
-        Err(error) => (None, Some(format!("where the run takes place could not be read: {error}"))),
+        Err(error) => (
+            None,
+            Some(format!(
+                "where the run takes place could not be read: {error}"
+            )),
+        ),
     }
 }
 
-/// The surroundings when all probes have stopped; that a policy is not as it was at the start is told.
+/// The surroundings when all probes have stopped; that a policy is not as it was at the start is
+/// told.
 async fn at_the_end<B: Backend>(
     before: Option<&Surroundings>,
     backend: &mut B,
@@ -232,9 +266,14 @@ async fn at_the_end<B: Backend>(
         observer.event(RunEvent::Note { text });
     }
     let after = after?;
-    let changed = before.map(|before| changed_policies(&before.policies, &after.policies)).unwrap_or_default();
+    let changed = before
+        .map(|before| changed_policies(&before.policies, &after.policies))
+        .unwrap_or_default();
     if !changed.is_empty() {
-        let text = format!("not the same at the end as at the start: {}", changed.join(", "));
+        let text = format!(
+            "not the same at the end as at the start: {}",
+            changed.join(", ")
+        );
         observer.event(RunEvent::Note { text });
     }
     Some(after)
@@ -359,11 +398,17 @@ impl Run<'_> {
 
     /// Whether a check that is not settled demands the enforcer's own count.
     fn awaits_records(&self) -> bool {
-        let mut open = self.plan.checks.iter().zip(&self.settled).filter(|(_, settled)| !**settled);
+        let mut open = self
+            .plan
+            .checks
+            .iter()
+            .zip(&self.settled)
+            .filter(|(_, settled)| !**settled);
         open.any(|(check, _)| check.terms.demands_record())
     }
 
-    /// Reads the enforcer's own counts while the run is on. What fails now is told when they are read at the end.
+    /// Reads the enforcer's own counts while the run is on. What fails now is told when they are
+    /// read at the end.
     async fn count<B: Backend>(
         &mut self,
         backend: &mut B,
@@ -375,7 +420,8 @@ impl Run<'_> {
         }
     }
 
-    /// Judges what is not settled, and says what is now. Gives flows that must be waited for longer.
+    /// Judges what is not settled, and says what is now. Gives flows that must be waited for
+    /// longer.
     fn settle(&mut self, observer: &mut impl Observer) -> Vec<(FlowId, Waits)> {
         let mut slow = Vec::new();
         self.looks += 1;
@@ -385,7 +431,8 @@ impl Run<'_> {
             if self.settled[index] {
                 continue;
             }
-            // Most checks wait for one flow at a time: the others are looked at once it is settled, or now and then.
+            // Most checks wait for one flow at a time: the others are looked at once it is settled,
+            // or now and then.
             if let Some(awaited) = judge.awaits(check, self.awaited[index] + usize::from(another)) {
                 self.awaited[index] = awaited.place;
                 if awaited.lacks == Reason::DeadlineTooShort {
@@ -395,25 +442,44 @@ impl Run<'_> {
             }
             let judgement = judge.judge(check);
             self.settled[index] = true;
-            let result = check_result(&self.plan, &self.checks[index], &judgement, &self.fold.evidence);
+            let result = check_result(
+                &self.plan,
+                &self.checks[index],
+                &judgement,
+                &self.fold.evidence,
+            );
             if self.told[index].replace(result.verdict) != Some(result.verdict) {
-                observer.event(RunEvent::Settled { result: Box::new(result) });
+                observer.event(RunEvent::Settled {
+                    result: Box::new(result),
+                });
             }
         }
         slow
     }
 
-    /// The denied flows of a check whose silence was not waited for long enough, and that another probe can try.
+    /// The denied flows of a check whose silence was not waited for long enough, and that another
+    /// probe can try.
     fn too_slow(&self, check: &Check, judgement: &Judgement) -> Vec<(FlowId, Waits)> {
-        let is_inside = |flow: &FlowResult| self.plan.inside.contains(&self.plan.flow(flow.flow).probe);
-        let flows = judgement.flows.iter().filter(|flow| !is_inside(flow)).filter(|flow| match &flow.verdict {
-            FlowVerdict::Unproven(unproven) => unproven.reason == Reason::DeadlineTooShort,
-            FlowVerdict::Denied(_) | FlowVerdict::Allowed(_) | FlowVerdict::Violated(_) | FlowVerdict::LeftOut(_) => {
-                false
-            }
-        });
+        let is_inside =
+            |flow: &FlowResult| self.plan.inside.contains(&self.plan.flow(flow.flow).probe);
+        let flows = judgement
+            .flows
+            .iter()
+            .filter(|flow| !is_inside(flow))
+            .filter(|flow| match &flow.verdict {
+                FlowVerdict::Unproven(unproven) => unproven.reason == Reason::DeadlineTooShort,
+                FlowVerdict::Denied(_)
+                | FlowVerdict::Allowed(_)
+                | FlowVerdict::Violated(_)
+                | FlowVerdict::LeftOut(_) => false,
+            });
         flows
-            .filter_map(|flow| Some((flow.flow, waits_needed(&self.plan, &self.fold.evidence, check, flow.flow)?)))
+            .filter_map(|flow| {
+                Some((
+                    flow.flow,
+                    waits_needed(&self.plan, &self.fold.evidence, check, flow.flow)?,
+                ))
+            })
             .collect()
     }
 
@@ -442,15 +508,27 @@ impl Run<'_> {
         }
     }
 
-    /// Whether attempts of a check that is not settled may be waiting for an answer after their handshake: what they saw
-    /// is told only once that long deadline is over.
+    /// Whether attempts of a check that is not settled may be waiting for an answer after their
+    /// handshake: what they saw is told only once that long deadline is over.
     fn awaits_answers(&self) -> bool {
-        let checks = self.plan.checks.iter().zip(&self.settled).filter(|(_, settled)| !**settled);
-        checks.flat_map(|(check, _)| &check.flows).any(|flow| match self.fold.evidence.flow(*flow).latest() {
-            None => true,
-            Some(Reading::Blocked(block)) => block.stage > Stage::Connect && block.how == Refusal::Wire(How::Silence),
-            Some(Reading::Open(opening)) => opening.then.as_ref().is_some_and(|stop| stop.how == How::Silence),
-            Some(Reading::NotSent(_)) => false,
+        let checks = self
+            .plan
+            .checks
+            .iter()
+            .zip(&self.settled)
+            .filter(|(_, settled)| !**settled);
+        checks.flat_map(|(check, _)| &check.flows).any(|flow| {
+            match self.fold.evidence.flow(*flow).latest() {
+                None => true,
+                Some(Reading::Blocked(block)) => {
+                    block.stage > Stage::Connect && block.how == Refusal::Wire(How::Silence)
+                }
+                Some(Reading::Open(opening)) => opening
+                    .then
+                    .as_ref()
+                    .is_some_and(|stop| stop.how == How::Silence),
+                Some(Reading::NotSent(_)) => false,
+            }
         })
     }
 
@@ -459,7 +537,8 @@ impl Run<'_> {
         let flows = self.plan.swept.iter().flat_map(|check| &check.flows);
         flows.copied().all(|flow| {
             let probe = self.plan.flow(flow).probe;
-            self.fold.evidence.flow(flow).attempts > 0 || self.fold.evidence.probe(probe).failure.is_some()
+            self.fold.evidence.flow(flow).attempts > 0
+                || self.fold.evidence.probe(probe).failure.is_some()
         })
     }
 
@@ -470,25 +549,43 @@ impl Run<'_> {
         for check in &self.plan.swept {
             let judgement = judge.judge(check);
             // Also what opened and is not called violated must not be taken for silence.
-            let opened = check.flows.iter().any(|flow| self.fold.evidence.flow(*flow).opened > 0);
+            let opened = check
+                .flows
+                .iter()
+                .any(|flow| self.fold.evidence.flow(*flow).opened > 0);
             if opened || matches!(judgement.verdict, Verdict::Violated(_)) {
                 let named = check_ref(&self.plan, check);
-                open.push(check_result(&self.plan, &named, &judgement, &self.fold.evidence));
+                open.push(check_result(
+                    &self.plan,
+                    &named,
+                    &judgement,
+                    &self.fold.evidence,
+                ));
             }
         }
         let silent = self.plan.swept.len() - open.len();
         (open, silent)
     }
 
-    /// Step 4. Where a run ended early a check that was not settled is not finished, whatever else it lacks.
+    /// Step 4. Where a run ended early a check that was not settled is not finished, whatever else
+    /// it lacks.
     fn final_results(&self, end: &End) -> impl Iterator<Item = crate::event::CheckResult> {
         let judge = Judge::new(&self.plan, &self.fold.evidence);
-        self.plan.checks.iter().enumerate().map(move |(index, check)| {
-            let mut judgement = judge.judge(check);
-            if !self.settled[index] {
-                end.leaves_open(&mut judgement);
-            }
-            check_result(&self.plan, &self.checks[index], &judgement, &self.fold.evidence)
-        })
+        self.plan
+            .checks
+            .iter()
+            .enumerate()
+            .map(move |(index, check)| {
+                let mut judgement = judge.judge(check);
+                if !self.settled[index] {
+                    end.leaves_open(&mut judgement);
+                }
+                check_result(
+                    &self.plan,
+                    &self.checks[index],
+                    &judgement,
+                    &self.fold.evidence,
+                )
+            })
     }
 }

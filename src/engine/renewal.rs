@@ -1,11 +1,15 @@
 //! What changes while a run is on: flows begin anew, the plan is made again, probes are added.
 //!
-//! 1. A change of policies or of a namespace's labels: the flows that it concerns begin anew at once.
-//! 2. A change of pods or Services: once no more of them follow, what exists is read again and the plan made again. Flows
-//!    to or from a pod that is another one begin anew, those of pods that are gone are retired, new ones are launched.
-//! 3. A control that takes long: the denied flow is tried again by a probe that waits ten times as long.
+//! 1. A change of policies or of a namespace's labels: the flows that it concerns begin anew at
+//!    once.
+//! 2. A change of pods or Services: once no more of them follow, what exists is read again and the
+//!    plan made again. Flows to or from a pod that is another one begin anew, those of pods that
+//!    are gone are retired, new ones are launched.
+//! 3. A control that takes long: the denied flow is tried again by a probe that waits ten times as
+//!    long.
 //!
-//! Whatever begins anew does so within the patience of the run; what is still unproven then stays so.
+//! Whatever begins anew does so within the patience of the run; what is still unproven then stays
+//! so.
 
 use super::{Observer, Run, SPARE};
 use crate::backend::{Arrival, Backend, Change, Changed, Launch};
@@ -25,7 +29,8 @@ const CALM: Duration = Duration::from_millis(300);
 /// How long is waited for [`CALM`] at the most.
 const RESTLESS: Duration = Duration::from_secs(2);
 
-/// Probes with so many flows together are launched at once: what they are told is held until they have read it.
+/// Probes with so many flows together are launched at once: what they are told is held until they
+/// have read it.
 const FLOWS_AT_ONCE: usize = 10_000;
 
 /// How soon after a pod was replaced that may be noticed, microseconds.
@@ -39,14 +44,20 @@ type Again = dyn Fn(&Inventory) -> Result<Plan, PlanError> + Send + Sync;
 
 impl Replan {
     /// By the way in which the plan was made at first.
-    pub fn by(again: impl Fn(&Inventory) -> Result<Plan, PlanError> + Send + Sync + 'static) -> Self {
+    pub fn by(
+        again: impl Fn(&Inventory) -> Result<Plan, PlanError> + Send + Sync + 'static,
+    ) -> Self {
         Self(Some(Arc::new(again)))
     }
 }
 
 impl std::fmt::Debug for Replan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() { "Replan::by" } else { "Replan::default" })
+        f.write_str(if self.0.is_some() {
+            "Replan::by"
+        } else {
+            "Replan::default"
+        })
     }
 }
 
@@ -71,7 +82,8 @@ impl Noticed {
     }
 
     fn is_due(&self) -> bool {
-        self.first_and_last.is_some_and(|(first, last)| last.elapsed() >= CALM || first.elapsed() >= RESTLESS)
+        self.first_and_last
+            .is_some_and(|(first, last)| last.elapsed() >= CALM || first.elapsed() >= RESTLESS)
     }
 
     fn take(&mut self) -> Vec<(i64, Disturbed)> {
@@ -89,12 +101,17 @@ impl Run<'_> {
         let noticed = change.noticed.as_micros() as i64;
         match change.what {
             Changed::Pod(namespace, name) => self.noticed.push(at, Disturbed::Pod(namespace, name)),
-            Changed::Service(namespace, name) => self.noticed.push(at, Disturbed::Service(namespace, name)),
+            Changed::Service(namespace, name) => {
+                self.noticed.push(at, Disturbed::Service(namespace, name))
+            }
             Changed::Namespace(name) => {
                 self.restart_concerned(&[(noticed, Disturbed::Namespace(name))], &BTreeSet::new());
             }
             Changed::Policy(namespace, name) => {
-                self.restart_concerned(&[(noticed, Disturbed::Policy(namespace, name))], &BTreeSet::new());
+                self.restart_concerned(
+                    &[(noticed, Disturbed::Policy(namespace, name))],
+                    &BTreeSet::new(),
+                );
             }
         }
     }
@@ -107,15 +124,21 @@ impl Run<'_> {
                 let concerned: Vec<FlowId> = self.concerned(what).collect();
                 for flow in concerned {
                     // Who answered from then on is not known, and will not be.
-                    self.fold.replaced(&self.plan, flow, at - NOTICE_US, self.fold.now(), Cause::Changed(what.clone()));
+                    self.fold.replaced(
+                        &self.plan,
+                        flow,
+                        at - NOTICE_US,
+                        self.fold.now(),
+                        Cause::Changed(what.clone()),
+                    );
                 }
             }
         }
         self.restart_concerned(&changes, &BTreeSet::new());
     }
 
-    /// Acts on changes where the plan cannot be made again: who is in a changed pod's place is not known, so its flows
-    /// are given up; those of a Service begin anew.
+    /// Acts on changes where the plan cannot be made again: who is in a changed pod's place is not
+    /// known, so its flows are given up; those of a Service begin anew.
     fn do_without_a_plan(&mut self, changes: &[(i64, Disturbed)]) {
         let now = self.fold.now();
         let mut given_up = BTreeSet::new();
@@ -140,9 +163,13 @@ impl Run<'_> {
     fn restart_concerned(&mut self, changes: &[(i64, Disturbed)], except: &BTreeSet<FlowId>) {
         let mut any = false;
         for (at, what) in changes {
-            let concerned: Vec<FlowId> = self.concerned(what).filter(|flow| !except.contains(flow)).collect();
+            let concerned: Vec<FlowId> = self
+                .concerned(what)
+                .filter(|flow| !except.contains(flow))
+                .collect();
             for flow in concerned {
-                self.fold.restart(&self.plan, flow, *at, Cause::Changed(what.clone()));
+                self.fold
+                    .restart(&self.plan, flow, *at, Cause::Changed(what.clone()));
                 any = true;
             }
         }
@@ -151,13 +178,17 @@ impl Run<'_> {
         }
     }
 
-    /// Something began anew: what was settled may not be so any more, and there is time for another try.
+    /// Something began anew: what was settled may not be so any more, and there is time for another
+    /// try.
     pub(super) fn reopen(&mut self) {
         self.settled.fill(false);
         let elapsed = self.started.elapsed();
         let usual = longest(&self.plan);
         if elapsed <= usual {
-            self.limit = self.limit.max(elapsed + usual + SPARE).min((usual + SPARE) * RUNS);
+            self.limit = self
+                .limit
+                .max(elapsed + usual + SPARE)
+                .min((usual + SPARE) * RUNS);
         }
     }
 
@@ -172,7 +203,9 @@ impl Run<'_> {
             return;
         }
         let changes = self.noticed.take();
-        let Some(since) = changes.iter().map(|(at, _)| at - NOTICE_US).min() else { return };
+        let Some(since) = changes.iter().map(|(at, _)| at - NOTICE_US).min() else {
+            return;
+        };
         let Some(again) = self.replan.0.clone() else {
             self.do_without_a_plan(&changes);
             return;
@@ -186,7 +219,9 @@ impl Run<'_> {
         let fresh = match fresh {
             Ok(fresh) => fresh,
             Err(error) => {
-                let text = format!("pods or Services changed, and the plan could not be made again: {error}");
+                let text = format!(
+                    "pods or Services changed, and the plan could not be made again: {error}"
+                );
                 observer.event(RunEvent::Note { text });
                 self.do_without_a_plan(&changes);
                 return;
@@ -198,8 +233,13 @@ impl Run<'_> {
             observer.event(RunEvent::Note { text });
         }
         let cause = |run: &Self, flow| {
-            let mut named = changes.iter().filter(|(_, what)| concerns(&run.plan, flow, what));
-            let what = named.next().or(changes.first()).map(|(_, what)| what.clone());
+            let mut named = changes
+                .iter()
+                .filter(|(_, what)| concerns(&run.plan, flow, what));
+            let what = named
+                .next()
+                .or(changes.first())
+                .map(|(_, what)| what.clone());
             Cause::Changed(what.unwrap_or_else(|| Disturbed::Namespace(String::new())))
         };
         for flow in &renewal.retired {
@@ -213,9 +253,17 @@ impl Run<'_> {
             let cause = cause(self, *flow);
             self.fold.restart(&self.plan, *flow, now, cause);
         }
-        let done: BTreeSet<FlowId> =
-            renewal.retired.iter().chain(&renewal.replaced).chain(&renewal.altered).copied().collect();
-        let changes: Vec<_> = changes.iter().map(|(_, what)| (now, what.clone())).collect();
+        let done: BTreeSet<FlowId> = renewal
+            .retired
+            .iter()
+            .chain(&renewal.replaced)
+            .chain(&renewal.altered)
+            .copied()
+            .collect();
+        let changes: Vec<_> = changes
+            .iter()
+            .map(|(_, what)| (now, what.clone()))
+            .collect();
         self.restart_concerned(&changes, &done);
         self.launch_new(backend, lines, observer).await;
         self.reopen();
@@ -238,7 +286,9 @@ impl Run<'_> {
         }
         self.fold.extend(&self.plan);
         self.launch_new(backend, lines, observer).await;
-        self.limit = self.limit.max(self.started.elapsed() + floor(&self.plan) + SPARE);
+        self.limit = self
+            .limit
+            .max(self.started.elapsed() + floor(&self.plan) + SPARE);
     }
 
     /// Launches the probes that were added to the plan.
@@ -249,10 +299,18 @@ impl Run<'_> {
         observer: &mut impl Observer,
     ) {
         // Where every probe has ended nobody listens any more.
-        let Some(sender) = self.sender.upgrade().filter(|_| self.launched < self.plan.probes.len()) else { return };
+        let Some(sender) = self
+            .sender
+            .upgrade()
+            .filter(|_| self.launched < self.plan.probes.len())
+        else {
+            return;
+        };
         observer.planned(&self.plan, &self.info);
         if let Err(error) = self.launch(backend, sender, lines, observer).await {
-            observer.event(RunEvent::Note { text: format!("further probes could not be launched: {error}") });
+            observer.event(RunEvent::Note {
+                text: format!("further probes could not be launched: {error}"),
+            });
         }
     }
 
@@ -269,7 +327,8 @@ impl Run<'_> {
     ) -> Result<(), B::Error> {
         while self.launched < self.plan.probes.len() {
             let launches = self.launches();
-            self.meanwhile(backend.launch(launches, sender.clone()), lines, observer).await?;
+            self.meanwhile(backend.launch(launches, sender.clone()), lines, observer)
+                .await?;
         }
         Ok(())
     }
@@ -286,18 +345,26 @@ impl Run<'_> {
             to += 1;
         }
         self.launched = to;
-        let plans = probe_plans(&self.plan, &self.schedule, from..to).into_iter().enumerate();
+        let plans = probe_plans(&self.plan, &self.schedule, from..to)
+            .into_iter()
+            .enumerate();
         plans
             .map(|(index, plan)| {
                 let probe = ProbeId((from + index) as u32);
                 self.fold.expect(probe, &plan);
                 let inside = self.plan.inside.contains(&probe);
-                Launch { probe, vantage: self.plan.vantage(probe).clone(), inside, plan }
+                Launch {
+                    probe,
+                    vantage: self.plan.vantage(probe).clone(),
+                    inside,
+                    plan,
+                }
             })
             .collect()
     }
 
-    /// Waits for something of the backend's, and takes lines meanwhile: readers may not wait for it.
+    /// Waits for something of the backend's, and takes lines meanwhile: readers may not wait for
+    /// it.
     pub(super) async fn meanwhile<T>(
         &mut self,
         work: impl Future<Output = T>,

@@ -2,8 +2,8 @@
 
 use super::{Expected, FlowReport};
 
-/// The flows of a check that did something else than the policies say, in one sentence with the usual causes; nothing
-/// where all that is known agrees.
+/// The flows of a check that did something else than the policies say, in one sentence with the
+/// usual causes; nothing where all that is known agrees.
 pub(super) fn unpredicted(expected: Expected, flows: &[FlowReport]) -> Option<String> {
     let opposite = match expected {
         Expected::Allowed => Expected::Denied,
@@ -17,7 +17,10 @@ pub(super) fn unpredicted(expected: Expected, flows: &[FlowReport]) -> Option<St
     let differing: Vec<(&FlowReport, Expected)> = flows
         .iter()
         .filter_map(|flow| Some((flow, observed(flow)?)))
-        .filter(|(flow, observed)| flow.predicted.is_some_and(|predicted| predicted != *observed))
+        .filter(|(flow, observed)| {
+            flow.predicted
+                .is_some_and(|predicted| predicted != *observed)
+        })
         .collect();
     let (first, observed) = differing.first()?;
     let more = match differing.len() - 1 {
@@ -92,11 +95,24 @@ mod tests {
         ];
         for (expected, predicted, shows, told) in cases {
             let text = unpredicted(expected, &[flow(predicted, shows)]);
-            assert_eq!(text.is_some(), told, "{expected} {predicted:?} {shows}: {text:?}");
+            assert_eq!(
+                text.is_some(),
+                told,
+                "{expected} {predicted:?} {shows}: {text:?}"
+            );
         }
-        let leak = unpredicted(Denied, &[flow(Some(Denied), "violated"), flow(Some(Denied), "violated")]);
+        let leak = unpredicted(
+            Denied,
+            &[
+                flow(Some(Denied), "violated"),
+                flow(Some(Denied), "violated"),
+            ],
+        );
         let start = "the policies say denied, and shop/web-0 (node-1) -> data/db-0 on node-2 and 1 more flow was allowed; \
                      usual causes: nothing enforces them on that node";
-        assert!(leak.as_deref().is_some_and(|text| text.starts_with(start)), "{leak:?}");
+        assert!(
+            leak.as_deref().is_some_and(|text| text.starts_with(start)),
+            "{leak:?}"
+        );
     }
 }

@@ -9,9 +9,15 @@ use std::collections::BTreeSet;
 /// At most so many vouchers that did not count are told for one check.
 const MOST_FAILED: usize = 16;
 
-/// The controls of a judgement, in the order of its flows; each once for each thing that it vouches for.
+/// The controls of a judgement, in the order of its flows; each once for each thing that it vouches
+/// for.
 pub(super) fn of(plan: &Plan, judgement: &Judgement, evidence: &Evidence) -> Vec<ControlReport> {
-    let mut this = Controls { plan, evidence, known: BTreeSet::new(), reports: Vec::new() };
+    let mut this = Controls {
+        plan,
+        evidence,
+        known: BTreeSet::new(),
+        reports: Vec::new(),
+    };
     let mut failed = 0;
     for result in &judgement.flows {
         match &result.verdict {
@@ -32,12 +38,21 @@ pub(super) fn of(plan: &Plan, judgement: &Judgement, evidence: &Evidence) -> Vec
                     this.add("twin", twin, true);
                 }
             }
-            FlowVerdict::Violated(Violation::Shut { witness: Some(witness), .. }) => this.add("target", *witness, true),
+            FlowVerdict::Violated(Violation::Shut {
+                witness: Some(witness),
+                ..
+            }) => this.add("target", *witness, true),
             FlowVerdict::Unproven(_) => {
                 let of = plan.flow(result.flow);
                 let composite = plan.composites.get(&of.to).into_iter();
-                let composite = composite.flat_map(|composite| composite.through.iter().chain(&composite.backends));
-                let vouchers = plan.vouchers.get(&of.to).into_iter().flatten().chain(composite);
+                let composite = composite
+                    .flat_map(|composite| composite.through.iter().chain(&composite.backends));
+                let vouchers = plan
+                    .vouchers
+                    .get(&of.to)
+                    .into_iter()
+                    .flatten()
+                    .chain(composite);
                 for voucher in vouchers.filter(|voucher| plan.flow(**voucher).probe != of.probe) {
                     failed += 1;
                     if failed <= MOST_FAILED {

@@ -57,7 +57,14 @@ mod tests {
     use super::*;
 
     fn summary(proven: usize, violated: usize, unproven: usize, complete: bool) -> Summary {
-        Summary { checks: proven + violated + unproven, proven, violated, unproven, complete, exit_code: 0 }
+        Summary {
+            checks: proven + violated + unproven,
+            proven,
+            violated,
+            unproven,
+            complete,
+            exit_code: 0,
+        }
     }
 
     #[test]

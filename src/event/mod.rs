@@ -1,7 +1,7 @@
 //! What a run tells the world: the only thing that a report ever sees.
 //!
-//! [`RunEvent`] serialised is the JSON-lines format. Everything in it is said in the suite's and Kubernetes' own
-//! words, so that a report needs neither plan nor evidence.
+//! [`RunEvent`] serialised is the JSON-lines format. Everything in it is said in the suite's and
+//! Kubernetes' own words, so that a report needs neither plan nor evidence.
 
 mod compare;
 mod controls;
@@ -26,7 +26,11 @@ use sha2::{Digest, Sha256};
 
 /// Something that happened in a run.
 #[derive(Debug, Clone, Serialize)]
-#[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "event",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
 pub enum RunEvent {
     /// First: everything that will be judged.
     Started {
@@ -102,9 +106,11 @@ pub struct RunInfo {
     pub digest: Option<String>,
     /// SHA-256 of the agent that samples: of its executable, or of its image.
     pub probe_digest: Option<String>,
-    /// The images that probes ran, as the cluster names what it ran; none before the end, or where no image ran.
+    /// The images that probes ran, as the cluster names what it ran; none before the end, or where
+    /// no image ran.
     pub probe_images: Vec<String>,
-    /// What was asked of this run beside its suites, by flag or environment: name and value, `null` where it was not given.
+    /// What was asked of this run beside its suites, by flag or environment: name and value, `null`
+    /// where it was not given.
     pub settings: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -136,8 +142,8 @@ pub struct CheckRef {
     pub target: String,
     /// What is expected.
     pub expected: Expected,
-    /// What the policies say: `allowed`, `denied`, or `mixed` where it differs between flows; nothing where that is not
-    /// known.
+    /// What the policies say: `allowed`, `denied`, or `mixed` where it differs between flows;
+    /// nothing where that is not known.
     pub predicted: Option<&'static str>,
     /// Why the policies cannot do what is expected, and what would change that.
     pub contradiction: Option<String>,
@@ -225,7 +231,8 @@ pub struct CheckResult {
     pub tier: Option<String>,
     /// How far it reaches.
     pub reach: Reach,
-    /// The least share of attempts, in percent, at which a leak would have shown with 95 % probability.
+    /// The least share of attempts, in percent, at which a leak would have shown with 95 %
+    /// probability.
     pub power_percent: Option<u32>,
     /// Why it is unproven.
     pub reason: Option<ReasonText>,
@@ -251,8 +258,8 @@ pub struct CheckResult {
     pub opened: u32,
     /// Flow by flow.
     pub flows: Vec<FlowReport>,
-    /// The flows that vouch for these, each once for each thing that it vouches for. Of what is not proven: also those
-    /// that should have, and did not.
+    /// The flows that vouch for these, each once for each thing that it vouches for. Of what is not
+    /// proven: also those that should have, and did not.
     pub controls: Vec<ControlReport>,
 }
 
@@ -275,7 +282,10 @@ impl Latency {
             let rank = (took.len() * percent).div_ceil(100).checked_sub(1)?;
             Some(f64::from(*took.get(rank)?) / 1_000.0)
         };
-        Some(Self { median_ms: at(50)?, p95_ms: at(95)? })
+        Some(Self {
+            median_ms: at(50)?,
+            p95_ms: at(95)?,
+        })
     }
 }
 
@@ -298,8 +308,8 @@ pub struct FlowReport {
     pub probe: u32,
     /// Who sent.
     pub source: String,
-    /// As what: a `clone` of that pod, from within the pod itself as an `ephemeral` container, the `pod`, or its `node`, a
-    /// `witness`, the `runner`.
+    /// As what: a `clone` of that pod, from within the pod itself as an `ephemeral` container, the
+    /// `pod`, or its `node`, a `witness`, the `runner`.
     pub sent_as: &'static str,
     /// To whom.
     pub target: String,
@@ -341,8 +351,8 @@ pub struct FlowReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ControlReport {
-    /// For what: the `target` is alive, the `source` is able, the `path` is open; a `twin` is a pod on the source's own
-    /// node that got through.
+    /// For what: the `target` is alive, the `source` is able, the `path` is open; a `twin` is a pod
+    /// on the source's own node that got through.
     pub vouches: &'static str,
     /// Whether a proof rests on it; else it was there to vouch, and was not enough.
     pub counts: bool,
@@ -425,7 +435,10 @@ impl Summary {
 
 /// The checks of a plan, as reports name them.
 pub fn check_refs(plan: &Plan) -> Vec<CheckRef> {
-    plan.checks.iter().map(|check| check_ref(plan, check)).collect()
+    plan.checks
+        .iter()
+        .map(|check| check_ref(plan, check))
+        .collect()
 }
 
 /// A check of a plan, as reports name it.
@@ -457,7 +470,11 @@ pub fn check_ref(plan: &Plan, check: &Check) -> CheckRef {
 /// The first 12 hexadecimal digits of SHA-256 over suite, a newline, and check name.
 fn check_id(suite: &str, name: &str) -> String {
     let digest = Sha256::digest(format!("{suite}\n{name}"));
-    digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .iter()
+        .take(6)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -467,8 +484,12 @@ mod tests {
     #[test]
     fn latency_is_by_the_nearest_rank() {
         assert_eq!(Latency::of(vec![]), None);
-        let of = |took: Vec<u32>| Latency::of(took).map(|latency| (latency.median_ms, latency.p95_ms));
+        let of =
+            |took: Vec<u32>| Latency::of(took).map(|latency| (latency.median_ms, latency.p95_ms));
         assert_eq!(of(vec![1_500]), Some((1.5, 1.5)));
-        assert_eq!(of((1..=100).rev().map(|n| n * 1_000).collect()), Some((50.0, 95.0)));
+        assert_eq!(
+            of((1..=100).rev().map(|n| n * 1_000).collect()),
+            Some((50.0, 95.0))
+        );
     }
 }

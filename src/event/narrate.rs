@@ -1,21 +1,36 @@
 //! Judgements in words.
 
 use super::compare::unpredicted;
-use super::{CheckRef, CheckResult, FlowReport, Latency, Outcome, ReasonText, WindowReport, describe_request};
+use super::{
+    CheckRef, CheckResult, FlowReport, Latency, Outcome, ReasonText, WindowReport, describe_request,
+};
 use crate::model::show_duration;
 use crate::plan::{Flow, FlowId, Party, Plan, ProbeId, Vantage};
 use crate::verdict::{
-    Block, ControlProof, Evidence, FlowResult, FlowVerdict, Judgement, Refusal, Unproven, Verdict, Violation,
-    describe_how,
+    Block, ControlProof, Evidence, FlowResult, FlowVerdict, Judgement, Refusal, Unproven, Verdict,
+    Violation, describe_how,
 };
 use crate::wire::{How, Stage, Transport};
 use std::time::Duration;
 
 /// A check's judgement, in words.
-pub fn check_result(plan: &Plan, check: &CheckRef, judgement: &Judgement, evidence: &Evidence) -> CheckResult {
+pub fn check_result(
+    plan: &Plan,
+    check: &CheckRef,
+    judgement: &Judgement,
+    evidence: &Evidence,
+) -> CheckResult {
     let words = Words { plan, evidence };
-    let flows: Vec<FlowReport> = judgement.flows.iter().map(|flow| words.flow(flow)).collect();
-    let took = judgement.flows.iter().flat_map(|flow| &*evidence.flow(flow.flow).took).copied();
+    let flows: Vec<FlowReport> = judgement
+        .flows
+        .iter()
+        .map(|flow| words.flow(flow))
+        .collect();
+    let took = judgement
+        .flows
+        .iter()
+        .flat_map(|flow| &*evidence.flow(flow.flow).took)
+        .copied();
     let mut result = CheckResult {
         check: check.clone(),
         verdict: Outcome::Proven,
@@ -55,11 +70,26 @@ struct Words<'a> {
 impl Words<'_> {
     /// How often a check began anew, and why the last time.
     fn restarts(&self, judgement: &Judgement) -> String {
-        let flows = judgement.flows.iter().filter_map(|flow| self.evidence.flow(flow.flow).restarts.as_deref());
-        let often = |count: u32| if count == 1 { "once".to_owned() } else { format!("{count} times") };
-        flows.max_by_key(|restarts| restarts.count).map_or(String::new(), |restarts| {
-            format!("; it began anew {}, the last time since {}", often(restarts.count), restarts.cause)
-        })
+        let flows = judgement
+            .flows
+            .iter()
+            .filter_map(|flow| self.evidence.flow(flow.flow).restarts.as_deref());
+        let often = |count: u32| {
+            if count == 1 {
+                "once".to_owned()
+            } else {
+                format!("{count} times")
+            }
+        };
+        flows
+            .max_by_key(|restarts| restarts.count)
+            .map_or(String::new(), |restarts| {
+                format!(
+                    "; it began anew {}, the last time since {}",
+                    often(restarts.count),
+                    restarts.cause
+                )
+            })
     }
 
     fn proven(&self, judgement: &Judgement, result: &mut CheckResult) {
@@ -71,19 +101,31 @@ impl Words<'_> {
         for flow in &judgement.flows {
             match &flow.verdict {
                 FlowVerdict::Denied(proof) => {
-                    deny_tier =
-                        Some(deny_tier.map_or(proof.tier(), |tier: crate::verdict::DenyTier| tier.and(proof.tier())));
+                    deny_tier = Some(
+                        deny_tier.map_or(proof.tier(), |tier: crate::verdict::DenyTier| {
+                            tier.and(proof.tier())
+                        }),
+                    );
                     weakest = weakest.max(proof.window().power_percent());
                     let leak = proof.startup_leak().map(|leak| leak.as_millis() as u64);
                     result.startup_leak_ms = result.startup_leak_ms.max(leak);
-                    result.mechanism.get_or_insert_with(|| mechanism(proof.block()));
+                    result
+                        .mechanism
+                        .get_or_insert_with(|| mechanism(proof.block()));
                     contrast.get_or_insert_with(|| {
-                        format!("{} {} meanwhile", self.sender(proof.control().flow()), how_far(proof.control()))
+                        format!(
+                            "{} {} meanwhile",
+                            self.sender(proof.control().flow()),
+                            how_far(proof.control())
+                        )
                     });
                 }
                 FlowVerdict::Allowed(proof) => {
-                    allow_tier =
-                        Some(allow_tier.map_or(proof.tier(), |tier: crate::verdict::AllowTier| tier.min(proof.tier())));
+                    allow_tier = Some(
+                        allow_tier.map_or(proof.tier(), |tier: crate::verdict::AllowTier| {
+                            tier.min(proof.tier())
+                        }),
+                    );
                     delay = delay.max(proof.delay());
                 }
                 FlowVerdict::Violated(_) | FlowVerdict::Unproven(_) | FlowVerdict::LeftOut(_) => {}
@@ -97,16 +139,23 @@ impl Words<'_> {
                 None => format!("{} attempts, all blocked", result.samples),
                 Some(ms) => {
                     let blocked = result.samples.saturating_sub(result.opened);
-                    format!("open for {ms} ms while the source was new, then {blocked} attempts, all blocked")
+                    format!(
+                        "open for {ms} ms while the source was new, then {blocked} attempts, all blocked"
+                    )
                 }
             };
         }
         if let Some(tier) = allow_tier {
             result.tier = Some(format!("{tier:?}"));
             result.delay_ms = Some(delay.as_millis() as u64);
-            result.seen = format!("{} of {} attempts got through", result.opened, result.samples);
+            result.seen = format!(
+                "{} of {} attempts got through",
+                result.opened, result.samples
+            );
             if delay >= Duration::from_millis(500) {
-                result.seen.push_str(&format!(", the first after {}", show_duration(delay)));
+                result
+                    .seen
+                    .push_str(&format!(", the first after {}", show_duration(delay)));
             }
         }
     }
@@ -116,14 +165,26 @@ impl Words<'_> {
         let flow = violation.flow();
         let (source, target) = (self.sender(flow), self.receiver(flow));
         match violation {
-            Violation::Opened { first, opened, attempts, .. } => {
-                let by = first.who.as_ref().map_or(String::new(), |who| format!(", answered by {who}"));
-                result.seen = format!("{source} reached {target}: {opened} of {attempts} attempts opened{by}");
+            Violation::Opened {
+                first,
+                opened,
+                attempts,
+                ..
+            } => {
+                let by = first
+                    .who
+                    .as_ref()
+                    .map_or(String::new(), |who| format!(", answered by {who}"));
+                result.seen = format!(
+                    "{source} reached {target}: {opened} of {attempts} attempts opened{by}"
+                );
                 result.next_step =
                     Some("find the policy that should stop this flow: it does not select the target (or the source), or another one admits it".into());
             }
             Violation::Shut { block, witness, .. } => {
-                let how = block.as_ref().map_or("no answer of its own".to_owned(), describe_block);
+                let how = block
+                    .as_ref()
+                    .map_or("no answer of its own".to_owned(), describe_block);
                 let seen = self.evidence.flow(flow);
                 result.seen = if seen.opened > 0 {
                     format!(
@@ -133,19 +194,28 @@ impl Words<'_> {
                 } else {
                     format!("{source} never got through to {target}: {how}")
                 };
-                result.contrast = Some(match (witness, block.as_ref().and_then(|block| block.signature)) {
-                    (Some(witness), _) => {
-                        format!("{} got through to the same address and port meanwhile", self.sender(*witness))
-                    }
-                    (None, Some(signature)) => format!("the refusal is that of {}", signature.enforcer()),
-                    (None, None) => "nobody else was seen to get through".into(),
-                });
+                result.contrast = Some(
+                    match (witness, block.as_ref().and_then(|block| block.signature)) {
+                        (Some(witness), _) => {
+                            format!(
+                                "{} got through to the same address and port meanwhile",
+                                self.sender(*witness)
+                            )
+                        }
+                        (None, Some(signature)) => {
+                            format!("the refusal is that of {}", signature.enforcer())
+                        }
+                        (None, None) => "nobody else was seen to get through".into(),
+                    },
+                );
                 result.next_step = Some(
                     "look for the policy that isolates the source or the target without a rule that admits this flow"
                         .into(),
                 );
             }
-            Violation::Unstable { lost, of, in_a_row, .. } => {
+            Violation::Unstable {
+                lost, of, in_a_row, ..
+            } => {
                 result.seen = format!(
                     "unstable: {source} got through to {target}, then lost {lost} of {of} attempts, {in_a_row} in a row"
                 );
@@ -166,13 +236,20 @@ impl Words<'_> {
             let seen = &self.evidence.flows[*index];
             other.to == of.to && other.probe != of.probe && seen.blocked > 0 && seen.opened == 0
         });
-        stopped
-            .map(|(index, _)| format!("{} was stopped at the same address and port", self.sender(FlowId(index as u32))))
+        stopped.map(|(index, _)| {
+            format!(
+                "{} was stopped at the same address and port",
+                self.sender(FlowId(index as u32))
+            )
+        })
     }
 
     fn unproven(&self, unproven: &Unproven, result: &mut CheckResult) {
         result.verdict = Outcome::Unproven;
-        result.reason = Some(ReasonText { code: unproven.reason.code(), text: unproven.detail.clone() });
+        result.reason = Some(ReasonText {
+            code: unproven.reason.code(),
+            text: unproven.detail.clone(),
+        });
         result.next_step = Some(unproven.reason.next_step().to_owned());
         result.seen = match unproven.flow {
             Some(flow) => {
@@ -180,7 +257,10 @@ impl Words<'_> {
                 let tried = format!("{} -> {}", self.sender(flow), self.receiver(flow));
                 match seen.attempts {
                     0 => format!("{tried}: no attempt"),
-                    n => format!("{tried}: {} of {n} attempts blocked, {} opened", seen.blocked, seen.opened),
+                    n => format!(
+                        "{tried}: {} of {n} attempts blocked, {} opened",
+                        seen.blocked, seen.opened
+                    ),
                 }
             }
             None => "nothing could be sampled that settles it".into(),
@@ -216,7 +296,11 @@ impl Words<'_> {
         match &result.verdict {
             FlowVerdict::Denied(proof) => {
                 let window = proof.window();
-                report.text = format!("{} samples blocked: {}", window.samples, describe_block(proof.block()));
+                report.text = format!(
+                    "{} samples blocked: {}",
+                    window.samples,
+                    describe_block(proof.block())
+                );
                 report.window = Some(WindowReport {
                     from_ms: window.from.earliest / 1_000,
                     to_ms: window.to.latest / 1_000,
@@ -226,41 +310,69 @@ impl Words<'_> {
                 let how = if control.with().is_empty() {
                     format!("{} times in a row", control.openings())
                 } else {
-                    format!("{} times together with its pods' nodes, which reach each pod", control.openings())
+                    format!(
+                        "{} times together with its pods' nodes, which reach each pod",
+                        control.openings()
+                    )
                 };
-                report.control = Some(format!("{} {}, {how}", self.sender(control.flow()), how_far(control)));
+                report.control = Some(format!(
+                    "{} {}, {how}",
+                    self.sender(control.flow()),
+                    how_far(control)
+                ));
                 report.able = proof.source().map(|source| {
                     let (before, after) = source.flows();
-                    let by = if source.by_being_reached() { "was reached: " } else { "opened: " };
+                    let by = if source.by_being_reached() {
+                        "was reached: "
+                    } else {
+                        "opened: "
+                    };
                     let both = if before == after {
                         String::new()
                     } else {
                         format!("; {} -> {}", self.sender(after), self.receiver(after))
                     };
-                    format!("{by}{} -> {}{both}", self.sender(before), self.receiver(before))
+                    format!(
+                        "{by}{} -> {}{both}",
+                        self.sender(before),
+                        self.receiver(before)
+                    )
                 });
                 report.path = proof.paths().map(|paths| {
                     let crossed: Vec<String> = paths
                         .iter()
-                        .map(|path| format!("{} -> {}", self.sender(path.flow()), self.receiver(path.flow())))
+                        .map(|path| {
+                            format!(
+                                "{} -> {}",
+                                self.sender(path.flow()),
+                                self.receiver(path.flow())
+                            )
+                        })
                         .collect();
                     crossed.join("; ")
                 });
                 report.twin = proof.twin().map(|twin| self.sender(twin));
-                report.record =
-                    proof.record().map(|record| format!("{} packets counted by {}", record.packets, record.rule));
+                report.record = proof
+                    .record()
+                    .map(|record| format!("{} packets counted by {}", record.packets, record.rule));
             }
             FlowVerdict::Allowed(proof) => {
                 let (opened, attempts) = proof.counts();
-                report.text =
-                    format!("{opened} of {attempts} attempts got through, up after {}", show_duration(proof.delay()));
+                report.text = format!(
+                    "{opened} of {attempts} attempts got through, up after {}",
+                    show_duration(proof.delay())
+                );
             }
             FlowVerdict::Violated(violation) => {
                 report.shows = "violated";
                 report.text = match violation {
-                    Violation::Opened { opened, attempts, .. } => format!("{opened} of {attempts} attempts opened"),
+                    Violation::Opened {
+                        opened, attempts, ..
+                    } => format!("{opened} of {attempts} attempts opened"),
                     Violation::Shut { block, .. } => {
-                        let how = block.as_ref().map_or("no answer of its own".to_owned(), describe_block);
+                        let how = block
+                            .as_ref()
+                            .map_or("no answer of its own".to_owned(), describe_block);
                         match report.opened {
                             0 => format!("never opened: {how}"),
                             n => format!(
@@ -269,7 +381,9 @@ impl Words<'_> {
                             ),
                         }
                     }
-                    Violation::Unstable { lost, of, .. } => format!("unstable: {lost} of {of} attempts lost"),
+                    Violation::Unstable { lost, of, .. } => {
+                        format!("unstable: {lost} of {of} attempts lost")
+                    }
                 };
             }
             FlowVerdict::Unproven(unproven) => {
@@ -303,8 +417,15 @@ impl Words<'_> {
         let flow = self.plan.flow(flow);
         let port = flow.to.port;
         match &*flow.party {
-            Party::Pod { namespace, name, node, .. } => format!("{namespace}/{name}:{port} ({node})"),
-            Party::Service { service, .. } => format!("Service {}/{}:{port}", service.namespace, service.name),
+            Party::Pod {
+                namespace,
+                name,
+                node,
+                ..
+            } => format!("{namespace}/{name}:{port} ({node})"),
+            Party::Service { service, .. } => {
+                format!("Service {}/{}:{port}", service.namespace, service.name)
+            }
             Party::Node { name } => format!("node {name}:{port}"),
             Party::Witness { node } => format!("the witness on {node}:{port}"),
             Party::Outside { name } => format!("{name}:{port}"),
@@ -315,7 +436,11 @@ impl Words<'_> {
 /// Who sends, for people.
 pub(super) fn sender(vantage: &Vantage) -> String {
     match vantage {
-        Vantage::Pod { namespace, name, node } => format!("{namespace}/{name} ({node})"),
+        Vantage::Pod {
+            namespace,
+            name,
+            node,
+        } => format!("{namespace}/{name} ({node})"),
         Vantage::Node { name } => format!("node {name}"),
         Vantage::Witness { node } => format!("the witness ({node})"),
         Vantage::Runner => "the runner".into(),

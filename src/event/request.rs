@@ -17,9 +17,17 @@ pub fn describe_request(request: &Request) -> String {
             format!("{bytes} bytes: {shown}{cut}")
         }
         Request::Tls(tls) => format!("a TLS handshake{}", described(tls)),
-        Request::Http(Http { tls, method, path, h2, .. }) => {
+        Request::Http(Http {
+            tls,
+            method,
+            path,
+            h2,
+            ..
+        }) => {
             let version = if *h2 { " by HTTP/2" } else { "" };
-            let over = tls.as_ref().map_or(String::new(), |tls| format!(" over TLS{}", described(tls)));
+            let over = tls
+                .as_ref()
+                .map_or(String::new(), |tls| format!(" over TLS{}", described(tls)));
             format!("{method} {path}{version}{over}")
         }
         Request::Dns { name, record } => format!("the {record} records of {name}"),
@@ -27,7 +35,12 @@ pub fn describe_request(request: &Request) -> String {
 }
 
 fn described(tls: &Tls) -> String {
-    let name = tls.server_name.as_ref().map_or(" without a server name".to_owned(), |name| format!(" as {name}"));
+    let name = tls
+        .server_name
+        .as_ref()
+        .map_or(" without a server name".to_owned(), |name| {
+            format!(" as {name}")
+        });
     match tls.alpn.as_slice() {
         [] => name,
         protocols => format!("{name}, offering {}", protocols.join(" and ")),
@@ -56,18 +69,38 @@ mod tests {
             })
         };
         let cases = [
-            (Request::Connect { linger_ms: 0 }, "a handshake, nothing sent"),
+            (
+                Request::Connect { linger_ms: 0 },
+                "a handshake, nothing sent",
+            ),
             (Request::Nonce, "a nonce"),
             (Request::Payload { hex: "00ff".into() }, "2 bytes: 00ff"),
-            (Request::Payload { hex: "ab".repeat(40) }, "40 bytes: abababababababababababababababab..."),
-            (Request::Tls(tls(None, &[])), "a TLS handshake without a server name"),
+            (
+                Request::Payload {
+                    hex: "ab".repeat(40),
+                },
+                "40 bytes: abababababababababababababababab...",
+            ),
+            (
+                Request::Tls(tls(None, &[])),
+                "a TLS handshake without a server name",
+            ),
             (
                 Request::Tls(tls(Some("a.example"), &["h2", "http/1.1"])),
                 "a TLS handshake as a.example, offering h2 and http/1.1",
             ),
             (http(None, true), "GET /health by HTTP/2"),
-            (http(Some(tls(Some("api"), &["h2"])), false), "GET /health over TLS as api, offering h2"),
-            (Request::Dns { name: "a.example".into(), record: "AAAA".into() }, "the AAAA records of a.example"),
+            (
+                http(Some(tls(Some("api"), &["h2"])), false),
+                "GET /health over TLS as api, offering h2",
+            ),
+            (
+                Request::Dns {
+                    name: "a.example".into(),
+                    record: "AAAA".into(),
+                },
+                "the AAAA records of a.example",
+            ),
         ];
         for (request, words) in cases {
             assert_eq!(describe_request(&request), words);

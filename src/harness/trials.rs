@@ -26,9 +26,11 @@ impl Judged {
     fn of(result: &CheckResult) -> Self {
         match result.verdict {
             Outcome::Proven => Self::Passed,
-            Outcome::Violated | Outcome::Unproven => {
-                Self::Failed(format!("{}: {}", result.verdict, explained(result).trim_end()))
-            }
+            Outcome::Violated | Outcome::Unproven => Self::Failed(format!(
+                "{}: {}",
+                result.verdict,
+                explained(result).trim_end()
+            )),
         }
     }
 }
@@ -49,7 +51,10 @@ impl Waiting {
 
     /// Who tells them.
     pub(super) fn fanout(self) -> Fanout {
-        Fanout { senders: self.senders, interruption: Arc::default() }
+        Fanout {
+            senders: self.senders,
+            interruption: Arc::default(),
+        }
     }
 }
 
@@ -103,7 +108,8 @@ impl LabTrials {
     /// Fails what was not judged.
     pub(super) fn fail(&self, why: &str) {
         for name in &self.names {
-            self.fanout.send(name, Judged::Failed(format!("unproven: {why}")));
+            self.fanout
+                .send(name, Judged::Failed(format!("unproven: {why}")));
         }
     }
 }
@@ -111,7 +117,8 @@ impl LabTrials {
 impl Report for LabTrials {
     fn event(&mut self, event: &RunEvent) -> io::Result<()> {
         match event {
-            // Verdicts are final when the probes have stopped, so what is settled on the way is not told.
+            // Verdicts are final when the probes have stopped, so what is settled on the way is not
+            // told.
             RunEvent::Finished { run, results, .. } => {
                 if let Some(why) = &run.incomplete_because {
                     self.fanout.interruption.get_or_init(|| why.clone());
@@ -145,7 +152,11 @@ mod tests {
         let mut all = Waiting::default();
         let trials = names.iter().map(|name| all.trial(name)).collect();
         waiting(all);
-        let arguments = Arguments { quiet: true, logfile: Some("/dev/null".into()), ..Arguments::default() };
+        let arguments = Arguments {
+            quiet: true,
+            logfile: Some("/dev/null".into()),
+            ..Arguments::default()
+        };
         libtest_mimic::run(&arguments, trials)
     }
 
@@ -167,7 +178,14 @@ mod tests {
     #[test]
     fn trials_that_nobody_judges_fail() {
         let conclusion = conclusion(drop, &["a", "b"]);
-        assert_eq!((conclusion.num_passed, conclusion.num_failed, conclusion.num_ignored), (0, 2, 0));
+        assert_eq!(
+            (
+                conclusion.num_passed,
+                conclusion.num_failed,
+                conclusion.num_ignored
+            ),
+            (0, 2, 0)
+        );
     }
 
     #[test]
@@ -175,9 +193,12 @@ mod tests {
         let conclusion = conclusion(
             |waiting| {
                 let fanout = waiting.fanout();
-                LabTrials { fanout: fanout.clone(), names: vec!["a".into()] }
-                    .stopped("interrupted", ExitCode::Impossible)
-                    .unwrap();
+                LabTrials {
+                    fanout: fanout.clone(),
+                    names: vec!["a".into()],
+                }
+                .stopped("interrupted", ExitCode::Impossible)
+                .unwrap();
                 fanout.all(&Judged::Passed);
             },
             &["a", "b"],

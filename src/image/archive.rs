@@ -1,21 +1,22 @@
 //! Programs → one tar that is an OCI layout and a docker archive at once.
 //!
-//! The same programs, name and version give the same bytes: files are sorted, owned by nobody in particular and of no
-//! time, JSON objects are sorted, and layers are not compressed (what a compressor makes of its input changes with its
-//! version; a registry client compresses on the way). Blobs are stored once: the docker archive's manifest points into
-//! the OCI layout.
+//! The same programs, name and version give the same bytes: files are sorted, owned by nobody in
+//! particular and of no time, JSON objects are sorted, and layers are not compressed (what a
+//! compressor makes of its input changes with its version; a registry client compresses on the
+//! way). Blobs are stored once: the docker archive's manifest points into the OCI layout.
 //!
 //! # Limitations
 //!
-//! A docker archive holds one platform under a name: it is the first, amd64 where there is one. The OCI layout has all.
+//! A docker archive holds one platform under a name: it is the first, amd64 where there is one. The
+//! OCI layout has all.
 
 use super::{Architecture, Kind, Program, USER};
 use oci_spec::OciSpecError;
 use oci_spec::distribution::Reference;
 use oci_spec::image::{
-    Arch, ConfigBuilder, Descriptor, DescriptorBuilder, Digest, HistoryBuilder, ImageConfigurationBuilder,
-    ImageIndexBuilder, ImageManifestBuilder, MediaType, OciLayoutBuilder, Os, PlatformBuilder, RootFsBuilder,
-    Sha256Digest,
+    Arch, ConfigBuilder, Descriptor, DescriptorBuilder, Digest, HistoryBuilder,
+    ImageConfigurationBuilder, ImageIndexBuilder, ImageManifestBuilder, MediaType,
+    OciLayoutBuilder, Os, PlatformBuilder, RootFsBuilder, Sha256Digest,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -80,7 +81,10 @@ impl Archive {
         let kind = programs.first().ok_or(ArchiveError::NoProgram)?.kind();
         let mut by_architecture = BTreeMap::new();
         for program in programs.iter().filter(|program| program.kind() == kind) {
-            if by_architecture.insert(program.architecture(), program).is_some() {
+            if by_architecture
+                .insert(program.architecture(), program)
+                .is_some()
+            {
                 return Err(ArchiveError::Twice(program.architecture()));
             }
         }
@@ -93,7 +97,12 @@ impl Archive {
         let index = ImageIndexBuilder::default()
             .schema_version(2_u32)
             .media_type(MediaType::ImageIndex)
-            .manifests(images.iter().map(|image| image.manifest.clone()).collect::<Vec<_>>())
+            .manifests(
+                images
+                    .iter()
+                    .map(|image| image.manifest.clone())
+                    .collect::<Vec<_>>(),
+            )
             .build()?;
         let index = blobs.json(MediaType::ImageIndex, &index)?;
         let digest = index.digest().to_string();
@@ -101,18 +110,36 @@ impl Archive {
         let mut files = blobs.files;
         files.insert(
             "oci-layout".into(),
-            sorted_json(&OciLayoutBuilder::default().image_layout_version("1.0.0").build()?)?,
+            sorted_json(
+                &OciLayoutBuilder::default()
+                    .image_layout_version("1.0.0")
+                    .build()?,
+            )?,
         );
-        files.insert("index.json".into(), sorted_json(&layout_index(&index, &name)?)?);
-        files.insert("manifest.json".into(), sorted_json(&docker_manifest(&images, &name))?);
+        files.insert(
+            "index.json".into(),
+            sorted_json(&layout_index(&index, &name)?)?,
+        );
+        files.insert(
+            "manifest.json".into(),
+            sorted_json(&docker_manifest(&images, &name))?,
+        );
         let bytes = tar_of(&files, 0o644)?;
-        Ok(Self { name, digest, architectures: by_architecture.into_keys().collect(), bytes })
+        Ok(Self {
+            name,
+            digest,
+            architectures: by_architecture.into_keys().collect(),
+            bytes,
+        })
     }
 }
 
 /// Name and tag in full.
 fn full_name(name: &str) -> Result<String, ArchiveError> {
-    let reference = Reference::from_str(name).map_err(|error| ArchiveError::Name { name: name.to_owned(), error })?;
+    let reference = Reference::from_str(name).map_err(|error| ArchiveError::Name {
+        name: name.to_owned(),
+        error,
+    })?;
     match reference.digest() {
         Some(_) => Err(ArchiveError::NamedByDigest(name.to_owned())),
         None => Ok(reference.whole()),
@@ -133,7 +160,11 @@ impl Blobs {
         Ok(descriptor)
     }
 
-    fn json(&mut self, media_type: MediaType, value: &impl Serialize) -> Result<Descriptor, ArchiveError> {
+    fn json(
+        &mut self,
+        media_type: MediaType,
+        value: &impl Serialize,
+    ) -> Result<Descriptor, ArchiveError> {
         self.add(media_type, sorted_json(value)?)
     }
 }
@@ -147,7 +178,11 @@ impl std::fmt::Display for Hex<'_> {
 }
 
 fn path_of(descriptor: &Descriptor) -> String {
-    format!("blobs/{}/{}", descriptor.digest().algorithm(), descriptor.digest().digest())
+    format!(
+        "blobs/{}/{}",
+        descriptor.digest().algorithm(),
+        descriptor.digest().digest()
+    )
 }
 
 /// One platform's image.
@@ -158,8 +193,16 @@ struct Image {
 }
 
 impl Image {
-    fn of(kind: Kind, architecture: Architecture, program: &Program, blobs: &mut Blobs) -> Result<Self, ArchiveError> {
-        let layer = tar_of(&BTreeMap::from([(kind.program().to_owned(), program.bytes().to_vec())]), 0o755)?;
+    fn of(
+        kind: Kind,
+        architecture: Architecture,
+        program: &Program,
+        blobs: &mut Blobs,
+    ) -> Result<Self, ArchiveError> {
+        let layer = tar_of(
+            &BTreeMap::from([(kind.program().to_owned(), program.bytes().to_vec())]),
+            0o755,
+        )?;
         let layer = blobs.add(MediaType::ImageLayer, layer)?;
         let labels = HashMap::from(
             [
@@ -173,7 +216,12 @@ impl Image {
         let run = ConfigBuilder::default()
             .user(USER.to_string())
             .entrypoint(vec![format!("/{}", kind.program())])
-            .cmd(kind.arguments().iter().map(ToString::to_string).collect::<Vec<_>>())
+            .cmd(
+                kind.arguments()
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>(),
+            )
             .working_dir("/")
             .labels(labels)
             .build()?;
@@ -181,14 +229,22 @@ impl Image {
             Architecture::Amd64 => Arch::Amd64,
             Architecture::Arm64 => Arch::ARM64,
         };
-        let history = HistoryBuilder::default().created(CREATED).created_by("watertight image").build()?;
+        let history = HistoryBuilder::default()
+            .created(CREATED)
+            .created_by("watertight image")
+            .build()?;
         let config = ImageConfigurationBuilder::default()
             .created(CREATED)
             .architecture(arch.clone())
             .os(Os::Linux)
             .config(run)
             // A layer that is not compressed is its own "diff".
-            .rootfs(RootFsBuilder::default().typ("layers").diff_ids(vec![layer.digest().to_string()]).build()?)
+            .rootfs(
+                RootFsBuilder::default()
+                    .typ("layers")
+                    .diff_ids(vec![layer.digest().to_string()])
+                    .build()?,
+            )
             .history(vec![history])
             .build()?;
         let config = blobs.json(MediaType::ImageConfig, &config)?;
@@ -199,20 +255,32 @@ impl Image {
             .layers(vec![layer.clone()])
             .build()?;
         let mut manifest = blobs.json(MediaType::ImageManifest, &manifest)?;
-        manifest.set_platform(Some(PlatformBuilder::default().architecture(arch).os(Os::Linux).build()?));
-        Ok(Self { manifest, config, layer })
+        manifest.set_platform(Some(
+            PlatformBuilder::default()
+                .architecture(arch)
+                .os(Os::Linux)
+                .build()?,
+        ));
+        Ok(Self {
+            manifest,
+            config,
+            layer,
+        })
     }
 }
 
 /// `index.json`: the one index of all platforms, under its name.
 ///
-/// containerd takes the image's name from `io.containerd.image.name`; skopeo and podman take the tag from
-/// `org.opencontainers.image.ref.name` (OCI image specification, annotations).
+/// containerd takes the image's name from `io.containerd.image.name`; skopeo and podman take the
+/// tag from `org.opencontainers.image.ref.name` (OCI image specification, annotations).
 fn layout_index(index: &Descriptor, name: &str) -> Result<impl Serialize + use<>, ArchiveError> {
     let tag = name.rsplit_once(':').map_or(name, |(_, tag)| tag);
     let annotations = HashMap::from([
         ("io.containerd.image.name".to_owned(), name.to_owned()),
-        ("org.opencontainers.image.ref.name".to_owned(), tag.to_owned()),
+        (
+            "org.opencontainers.image.ref.name".to_owned(),
+            tag.to_owned(),
+        ),
     ]);
     let named = DescriptorBuilder::default()
         .media_type(index.media_type().clone())
@@ -241,8 +309,10 @@ fn sorted_json(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
     fn sorted(value: Value) -> Value {
         match value {
             Value::Object(map) => {
-                let sorted_map: BTreeMap<String, Value> =
-                    map.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+                let sorted_map: BTreeMap<String, Value> = map
+                    .into_iter()
+                    .map(|(key, value)| (key, sorted(value)))
+                    .collect();
                 Value::Object(sorted_map.into_iter().collect::<Map<_, _>>())
             }
             Value::Array(values) => Value::Array(values.into_iter().map(sorted).collect()),
@@ -280,7 +350,10 @@ mod tests {
     }
 
     fn both() -> Vec<Program> {
-        vec![program(Kind::Probe, EM_AARCH64), program(Kind::Probe, EM_X86_64)]
+        vec![
+            program(Kind::Probe, EM_AARCH64),
+            program(Kind::Probe, EM_X86_64),
+        ]
     }
 
     /// Every file of the tar; each header is of no time, and of user 0.
@@ -290,7 +363,14 @@ mod tests {
         for entry in tar::Archive::new(bytes).entries().unwrap() {
             let mut entry = entry.unwrap();
             let header = entry.header();
-            assert_eq!((header.mtime().unwrap(), header.uid().unwrap(), header.gid().unwrap()), (0, 0, 0));
+            assert_eq!(
+                (
+                    header.mtime().unwrap(),
+                    header.uid().unwrap(),
+                    header.gid().unwrap()
+                ),
+                (0, 0, 0)
+            );
             let path = entry.path().unwrap().to_str().unwrap().to_owned();
             assert!(last < path, "{last} before {path}");
             last.clone_from(&path);
@@ -330,12 +410,23 @@ mod tests {
     fn an_archive_is_a_layout_whose_every_blob_has_its_digest() {
         let archive = Archive::pack(&both(), Some("registry.example:5000/team/probe:7")).unwrap();
         let files = files(&archive.bytes);
-        assert_eq!(parsed(&files["oci-layout"]), json!({ "imageLayoutVersion": "1.0.0" }));
+        assert_eq!(
+            parsed(&files["oci-layout"]),
+            json!({ "imageLayoutVersion": "1.0.0" })
+        );
         let layout = parsed(&files["index.json"]);
-        let [named] = layout["manifests"].as_array().unwrap().as_slice() else { panic!("{layout}") };
+        let [named] = layout["manifests"].as_array().unwrap().as_slice() else {
+            panic!("{layout}")
+        };
         assert_eq!(named["digest"], archive.digest.as_str());
-        assert_eq!(named["annotations"]["io.containerd.image.name"], "registry.example:5000/team/probe:7");
-        assert_eq!(named["annotations"]["org.opencontainers.image.ref.name"], "7");
+        assert_eq!(
+            named["annotations"]["io.containerd.image.name"],
+            "registry.example:5000/team/probe:7"
+        );
+        assert_eq!(
+            named["annotations"]["org.opencontainers.image.ref.name"],
+            "7"
+        );
         let index = parsed(blob(&files, named));
         let mut seen = Vec::new();
         for manifest in index["manifests"].as_array().unwrap() {
@@ -345,9 +436,15 @@ mod tests {
             assert_eq!(config["architecture"], platform);
             assert_eq!(config["config"]["User"], "65532");
             assert_eq!(config["config"]["Entrypoint"], json!(["/watertight-probe"]));
-            assert_eq!(config["config"]["Labels"]["org.opencontainers.image.version"], env!("CARGO_PKG_VERSION"));
+            assert_eq!(
+                config["config"]["Labels"]["org.opencontainers.image.version"],
+                env!("CARGO_PKG_VERSION")
+            );
             let layer = blob(&files, &image["layers"][0]);
-            assert_eq!(config["rootfs"]["diff_ids"], json!([image["layers"][0]["digest"]]));
+            assert_eq!(
+                config["rootfs"]["diff_ids"],
+                json!([image["layers"][0]["digest"]])
+            );
             let root = self::files(layer);
             assert_eq!(root.keys().collect::<Vec<_>>(), ["watertight-probe"]);
             seen.push(platform.to_owned());
@@ -360,25 +457,52 @@ mod tests {
         let archive = Archive::pack(&both(), Some("probe:1")).unwrap();
         let files = files(&archive.bytes);
         let manifest = parsed(&files["manifest.json"]);
-        let [image] = manifest.as_array().unwrap().as_slice() else { panic!("{manifest}") };
+        let [image] = manifest.as_array().unwrap().as_slice() else {
+            panic!("{manifest}")
+        };
         assert_eq!(image["RepoTags"], json!(["docker.io/library/probe:1"]));
         let config = parsed(&files[image["Config"].as_str().unwrap()]);
         assert_eq!(config["architecture"], "amd64");
         let layer = &files[image["Layers"][0].as_str().unwrap()];
         let mut entries = tar::Archive::new(layer.as_slice());
-        let header = entries.entries().unwrap().next().unwrap().unwrap().header().clone();
+        let header = entries
+            .entries()
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .header()
+            .clone();
         assert_eq!(header.mode().unwrap(), 0o755);
     }
 
     #[test]
     fn what_cannot_be_one_image_is_refused() {
-        assert!(matches!(Archive::pack(&[], None), Err(ArchiveError::NoProgram)));
-        let twice = [program(Kind::Probe, EM_X86_64), program(Kind::Probe, EM_X86_64)];
-        assert!(matches!(Archive::pack(&twice, None), Err(ArchiveError::Twice(Architecture::Amd64))));
+        assert!(matches!(
+            Archive::pack(&[], None),
+            Err(ArchiveError::NoProgram)
+        ));
+        let twice = [
+            program(Kind::Probe, EM_X86_64),
+            program(Kind::Probe, EM_X86_64),
+        ];
+        assert!(matches!(
+            Archive::pack(&twice, None),
+            Err(ArchiveError::Twice(Architecture::Amd64))
+        ));
         let digest = format!("probe@sha256:{}", "0".repeat(64));
-        assert!(matches!(Archive::pack(&both(), Some(&digest)), Err(ArchiveError::NamedByDigest(_))));
+        assert!(matches!(
+            Archive::pack(&both(), Some(&digest)),
+            Err(ArchiveError::NamedByDigest(_))
+        ));
         for name in ["", "Probe", "a b", "registry.example/", ":1"] {
-            assert!(matches!(Archive::pack(&both(), Some(name)), Err(ArchiveError::Name { .. })), "{name}");
+            assert!(
+                matches!(
+                    Archive::pack(&both(), Some(name)),
+                    Err(ArchiveError::Name { .. })
+                ),
+                "{name}"
+            );
         }
     }
 
@@ -386,6 +510,9 @@ mod tests {
     fn the_runner_is_an_image_too() {
         let archive = Archive::pack(&[program(Kind::Runner, EM_X86_64)], None).unwrap();
         assert_eq!(archive.name, Kind::Runner.default_name());
-        assert!(files(&archive.bytes).len() == 7, "three documents, an index, a manifest, a config and a layer");
+        assert!(
+            files(&archive.bytes).len() == 7,
+            "three documents, an index, a manifest, a config and a layer"
+        );
     }
 }

@@ -37,7 +37,10 @@ pub enum FindError {
 }
 
 fn passed_over(unfit: &[(PathBuf, ProgramError)]) -> String {
-    unfit.iter().map(|(path, error)| format!("\n  passed over {}: {error}", path.display())).collect()
+    unfit
+        .iter()
+        .map(|(path, error)| format!("\n  passed over {}: {error}", path.display()))
+        .collect()
 }
 
 /// Reads one program that somebody named.
@@ -45,11 +48,18 @@ fn passed_over(unfit: &[(PathBuf, ProgramError)]) -> String {
 /// # Errors
 /// [`FindError::Unreadable`], [`FindError::Unfit`].
 pub fn read(kind: Kind, path: &Path) -> Result<Program, FindError> {
-    let bytes = std::fs::read(path).map_err(|error| FindError::Unreadable { path: path.to_owned(), error })?;
-    Program::new(kind, bytes).map_err(|error| FindError::Unfit { path: path.to_owned(), error })
+    let bytes = std::fs::read(path).map_err(|error| FindError::Unreadable {
+        path: path.to_owned(),
+        error,
+    })?;
+    Program::new(kind, bytes).map_err(|error| FindError::Unfit {
+        path: path.to_owned(),
+        error,
+    })
 }
 
-/// The programs that lie beside this one, or where cargo builds them: at most one for each architecture.
+/// The programs that lie beside this one, or where cargo builds them: at most one for each
+/// architecture.
 ///
 /// # Errors
 /// [`FindError::Nowhere`] with what was passed over; [`FindError::Unreadable`].
@@ -64,7 +74,8 @@ pub fn beside_this_program(kind: Kind, this: &Path) -> Result<Vec<Program>, Find
                 }
                 // A program for the other machine has its turn there.
                 Ok(_) => {}
-                Err(FindError::Unreadable { error, .. }) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(FindError::Unreadable { error, .. })
+                    if error.kind() == io::ErrorKind::NotFound => {}
                 Err(FindError::Unfit { path, error }) => unfit.push((path, error)),
                 Err(error) => return Err(error),
             }
@@ -82,14 +93,21 @@ pub fn beside_this_program(kind: Kind, this: &Path) -> Result<Vec<Program>, Find
 fn candidates(kind: Kind, architecture: Architecture, this: &Path) -> Vec<PathBuf> {
     let name = kind.program();
     let folder = this.parent().unwrap_or(Path::new("."));
-    let mut paths = vec![folder.join(format!("{name}-{architecture}")), folder.join(name)];
+    let mut paths = vec![
+        folder.join(format!("{name}-{architecture}")),
+        folder.join(name),
+    ];
     // target/release/watertight, target/TRIPLE/release/watertight
     let built = match kind {
         Kind::Probe => "probe",
         Kind::Runner => "release",
     };
     for above in folder.ancestors().skip(1).take(2) {
-        paths.extend(architecture.targets().map(|target| above.join(target).join(built).join(name)));
+        paths.extend(
+            architecture
+                .targets()
+                .map(|target| above.join(target).join(built).join(name)),
+        );
     }
     paths
 }
@@ -109,19 +127,37 @@ mod tests {
     fn programs_are_found_beside_and_where_cargo_builds_them() {
         let folder = tempfile::tempdir().unwrap();
         let this = folder.path().join("release/watertight");
-        put(&folder.path().join("release/watertight-probe"), &elf(Kind::Probe, EM_X86_64, PT_INTERP));
-        let nothing = beside_this_program(Kind::Probe, &this).unwrap_err().to_string();
-        assert!(nothing.contains("passed over") && nothing.contains("linked dynamically"), "{nothing}");
+        put(
+            &folder.path().join("release/watertight-probe"),
+            &elf(Kind::Probe, EM_X86_64, PT_INTERP),
+        );
+        let nothing = beside_this_program(Kind::Probe, &this)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            nothing.contains("passed over") && nothing.contains("linked dynamically"),
+            "{nothing}"
+        );
         assert_eq!(nothing.matches("passed over").count(), 1, "{nothing}");
 
-        let built = folder.path().join("x86_64-unknown-linux-musl/probe/watertight-probe");
+        let built = folder
+            .path()
+            .join("x86_64-unknown-linux-musl/probe/watertight-probe");
         put(&built, &elf(Kind::Probe, EM_X86_64, PT_LOAD));
-        put(&folder.path().join("release/watertight-probe-arm64"), &elf(Kind::Probe, EM_AARCH64, PT_LOAD));
+        put(
+            &folder.path().join("release/watertight-probe-arm64"),
+            &elf(Kind::Probe, EM_AARCH64, PT_LOAD),
+        );
         let found = beside_this_program(Kind::Probe, &this).unwrap();
-        assert_eq!(found.iter().map(Program::architecture).collect::<Vec<_>>(), Architecture::ALL);
+        assert_eq!(
+            found.iter().map(Program::architecture).collect::<Vec<_>>(),
+            Architecture::ALL
+        );
 
         // The runner that was built for the image's target itself.
-        let this = folder.path().join("x86_64-unknown-linux-musl/release/watertight");
+        let this = folder
+            .path()
+            .join("x86_64-unknown-linux-musl/release/watertight");
         assert_eq!(beside_this_program(Kind::Probe, &this).unwrap().len(), 1);
     }
 
@@ -132,6 +168,11 @@ mod tests {
         assert!(matches!(missing, FindError::Unreadable { .. }));
         let path = folder.path().join("script");
         put(&path, b"#!/bin/sh\n");
-        assert!(read(Kind::Probe, &path).unwrap_err().to_string().contains("it is no ELF program"));
+        assert!(
+            read(Kind::Probe, &path)
+                .unwrap_err()
+                .to_string()
+                .contains("it is no ELF program")
+        );
     }
 }

@@ -5,8 +5,9 @@
 //!           archive ─▶ Archive   an OCI layout and a docker archive in one tar, the same bytes every time
 //! ```
 //!
-//! The probe's image holds the agent, the runner's holds watertight itself. Neither has a shell, a user database or
-//! certificates of its own; both run as [`USER`] and write nothing into their root.
+//! The probe's image holds the agent, the runner's holds watertight itself. Neither has a shell, a
+//! user database or certificates of its own; both run as [`USER`] and write nothing into their
+//! root.
 
 mod archive;
 mod find;
@@ -18,9 +19,10 @@ pub use program::{Architecture, Program, ProgramError};
 
 /// The user that images run as.
 ///
-/// Numeric, because an image without `/etc/passwd` has no names and Pod Security `restricted` must see that it is not
-/// root. Not 1337 and not 2102: meshes exempt their own proxies' users from redirection, so a probe with one of those
-/// would test the network under the mesh (istio `tools/istio-iptables/pkg/constants`, linkerd2 `values.yaml`).
+/// Numeric, because an image without `/etc/passwd` has no names and Pod Security `restricted` must
+/// see that it is not root. Not 1337 and not 2102: meshes exempt their own proxies' users from
+/// redirection, so a probe with one of those would test the network under the mesh (istio
+/// `tools/istio-iptables/pkg/constants`, linkerd2 `values.yaml`).
 pub const USER: u32 = 65532;
 
 /// Which image.
@@ -41,7 +43,8 @@ impl Kind {
         }
     }
 
-    /// The image's name where none is given. `localhost` is no registry: nothing is ever pulled by this name.
+    /// The image's name where none is given. `localhost` is no registry: nothing is ever pulled by
+    /// this name.
     pub fn default_name(self) -> &'static str {
         match self {
             Self::Probe => concat!("localhost/watertight-probe:", env!("CARGO_PKG_VERSION")),
@@ -49,7 +52,8 @@ impl Kind {
         }
     }
 
-    /// The most that the program may measure, in bytes. The probe's image is pulled on every node under test.
+    /// The most that the program may measure, in bytes. The probe's image is pulled on every node
+    /// under test.
     pub fn limit(self) -> usize {
         match self {
             Self::Probe => 4_000_000,
@@ -64,7 +68,11 @@ impl Kind {
             Self::Probe => "--profile probe -p watertight-probe",
             Self::Runner => "--release -p watertight",
         };
-        let compiler = format!("CC_{}={}", target.replace('-', "_"), architecture.c_compiler());
+        let compiler = format!(
+            "CC_{}={}",
+            target.replace('-', "_"),
+            architecture.c_compiler()
+        );
         format!("rustup target add {target} && {compiler} cargo build {what} --target {target}")
     }
 
@@ -101,5 +109,6 @@ impl Kind {
 
 /// What a build of this program carries: its name and version.
 ///
-/// Every build contains the agent's mark too, since the runner is also a probe; so this is the runner's own.
+/// Every build contains the agent's mark too, since the runner is also a probe; so this is the
+/// runner's own.
 const RUNNER_BUILD: &str = concat!("watertight runner ", env!("CARGO_PKG_VERSION"));

@@ -68,7 +68,13 @@ pub struct Program {
 
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Program({:?}, {}, {} bytes)", self.kind, self.architecture, self.bytes.len())
+        write!(
+            f,
+            "Program({:?}, {}, {} bytes)",
+            self.kind,
+            self.architecture,
+            self.bytes.len()
+        )
     }
 }
 
@@ -94,7 +100,9 @@ pub enum ProgramError {
         wanted: &'static str,
     },
     /// Too large to be pulled on every node.
-    #[error("it measures {bytes} bytes, more than {limit}: build it with the profile that the build command names")]
+    #[error(
+        "it measures {bytes} bytes, more than {limit}: build it with the profile that the build command names"
+    )]
     TooLarge {
         /// Its size.
         bytes: usize,
@@ -111,14 +119,24 @@ impl Program {
     pub fn new(kind: Kind, bytes: Vec<u8>) -> Result<Self, ProgramError> {
         let architecture = static_architecture(&bytes)?;
         let wanted = kind.mark();
-        if !bytes.windows(wanted.len()).any(|window| window == wanted.as_bytes()) {
+        if !bytes
+            .windows(wanted.len())
+            .any(|window| window == wanted.as_bytes())
+        {
             return Err(ProgramError::Foreign { wanted });
         }
         let limit = kind.limit();
         if bytes.len() > limit {
-            return Err(ProgramError::TooLarge { bytes: bytes.len(), limit });
+            return Err(ProgramError::TooLarge {
+                bytes: bytes.len(),
+                limit,
+            });
         }
-        Ok(Self { kind, architecture, bytes })
+        Ok(Self {
+            kind,
+            architecture,
+            bytes,
+        })
     }
 
     /// Which program.
@@ -139,8 +157,8 @@ impl Program {
 
 /// The machine of a program that needs no dynamic linker.
 ///
-/// A static program that is position independent has a dynamic section too: what tells it from others is that it names
-/// neither an interpreter nor a library (System V ABI, chapter 5).
+/// A static program that is position independent has a dynamic section too: what tells it from
+/// others is that it names neither an interpreter nor a library (System V ABI, chapter 5).
 fn static_architecture(bytes: &[u8]) -> Result<Architecture, ProgramError> {
     let broken = |error: object::Error| ProgramError::NotElf(error.to_string());
     let header = FileHeader64::<LittleEndian>::parse(bytes).map_err(broken)?;
@@ -158,8 +176,14 @@ fn static_architecture(bytes: &[u8]) -> Result<Architecture, ProgramError> {
         if segment.p_type(endian) == PT_INTERP {
             return Err(ProgramError::Dynamic);
         }
-        let entries = segment.dynamic(endian, bytes).map_err(broken)?.unwrap_or_default();
-        if entries.iter().any(|entry| entry.tag32(endian).map(i64::from) == Some(DT_NEEDED)) {
+        let entries = segment
+            .dynamic(endian, bytes)
+            .map_err(broken)?
+            .unwrap_or_default();
+        if entries
+            .iter()
+            .any(|entry| entry.tag32(endian).map(i64::from) == Some(DT_NEEDED))
+        {
             return Err(ProgramError::Dynamic);
         }
     }
@@ -170,7 +194,8 @@ fn static_architecture(bytes: &[u8]) -> Result<Architecture, ProgramError> {
 pub(super) mod tests {
     use super::*;
 
-    /// A static ELF program of a few bytes: a header, one loadable segment, and the mark of a build.
+    /// A static ELF program of a few bytes: a header, one loadable segment, and the mark of a
+    /// build.
     pub(in crate::image) fn elf(kind: Kind, machine: u16, segment: u32) -> Vec<u8> {
         let mut bytes = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         bytes.extend(ET_EXEC.to_le_bytes());
@@ -196,7 +221,10 @@ pub(super) mod tests {
 
     #[test]
     fn a_static_program_of_this_version_is_taken_for_its_machine() {
-        for (machine, architecture) in [(EM_X86_64, Architecture::Amd64), (EM_AARCH64, Architecture::Arm64)] {
+        for (machine, architecture) in [
+            (EM_X86_64, Architecture::Amd64),
+            (EM_AARCH64, Architecture::Arm64),
+        ] {
             let program = Program::new(Kind::Probe, elf(Kind::Probe, machine, LOAD)).unwrap();
             assert_eq!(program.architecture(), architecture);
         }
@@ -205,9 +233,18 @@ pub(super) mod tests {
     #[test]
     fn what_would_not_run_in_an_empty_image_is_refused() {
         let refused = |bytes: Vec<u8>| Program::new(Kind::Probe, bytes).unwrap_err();
-        assert_eq!(refused(elf(Kind::Probe, EM_X86_64, PT_INTERP)), ProgramError::Dynamic);
-        assert_eq!(refused(elf(Kind::Probe, object::elf::EM_386, LOAD)), ProgramError::Machine(object::elf::EM_386));
-        assert!(matches!(refused(b"#!/bin/sh\nexit 0\n".to_vec()), ProgramError::NotElf(_)));
+        assert_eq!(
+            refused(elf(Kind::Probe, EM_X86_64, PT_INTERP)),
+            ProgramError::Dynamic
+        );
+        assert_eq!(
+            refused(elf(Kind::Probe, object::elf::EM_386, LOAD)),
+            ProgramError::Machine(object::elf::EM_386)
+        );
+        assert!(matches!(
+            refused(b"#!/bin/sh\nexit 0\n".to_vec()),
+            ProgramError::NotElf(_)
+        ));
         assert!(matches!(refused(Vec::new()), ProgramError::NotElf(_)));
         let mut library = elf(Kind::Probe, EM_X86_64, LOAD);
         library[16] = 1;
@@ -227,19 +264,28 @@ pub(super) mod tests {
         let mut other = elf(Kind::Probe, EM_X86_64, LOAD);
         let last = other.len() - 1;
         other[last] ^= 1;
-        assert_eq!(Program::new(Kind::Probe, other).unwrap_err(), ProgramError::Foreign { wanted: mark });
+        assert_eq!(
+            Program::new(Kind::Probe, other).unwrap_err(),
+            ProgramError::Foreign { wanted: mark }
+        );
     }
 
     #[test]
     fn a_probe_that_outgrows_its_image_is_refused() {
         let mut large = elf(Kind::Probe, EM_X86_64, LOAD);
         large.resize(Kind::Probe.limit() + 1, 0);
-        assert!(matches!(Program::new(Kind::Probe, large).unwrap_err(), ProgramError::TooLarge { .. }));
+        assert!(matches!(
+            Program::new(Kind::Probe, large).unwrap_err(),
+            ProgramError::TooLarge { .. }
+        ));
     }
 
     #[test]
     fn this_test_is_linked_dynamically_and_is_refused_for_it() {
         let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
-        assert_eq!(static_architecture(&own).unwrap_err(), ProgramError::Dynamic);
+        assert_eq!(
+            static_architecture(&own).unwrap_err(),
+            ProgramError::Dynamic
+        );
     }
 }

@@ -1,9 +1,11 @@
 //! What would exist if manifests were applied to what exists.
 //!
 //! # Limitations
-//! - How many pods a workload has is left as it is where it has any; new ones have no node and no address.
+//! - How many pods a workload has is left as it is where it has any; new ones have no node and no
+//!   address.
 //! - Nothing is removed: what the manifests do not have stays.
-//! - Labels of a namespace that the manifests do not have stay, as those that others set do with `kubectl apply`.
+//! - Labels of a namespace that the manifests do not have stay, as those that others set do with
+//!   `kubectl apply`.
 
 use super::declared::pod as declared_pod;
 use super::{DeclaredPod, Inventory, Labels, Manifests, Pod, identity_labels};
@@ -16,18 +18,27 @@ impl Inventory {
     pub fn with_applied(&self, manifests: &Manifests) -> Self {
         let mut after = self.clone();
         for (name, namespace) in &manifests.namespaces {
-            let known = after.namespaces.entry(name.clone()).or_insert_with(|| namespace.clone());
+            let known = after
+                .namespaces
+                .entry(name.clone())
+                .or_insert_with(|| namespace.clone());
             known.labels.extend(namespace.labels.clone());
         }
         for policy in &manifests.policies {
-            put(&mut after.policies, policy.clone(), |a, b| (&a.namespace, &a.name) == (&b.namespace, &b.name));
+            put(&mut after.policies, policy.clone(), |a, b| {
+                (&a.namespace, &a.name) == (&b.namespace, &b.name)
+            });
         }
         for policy in &manifests.cluster_policies {
-            put(&mut after.cluster_policies, policy.clone(), |a, b| (a.kind, &a.name) == (b.kind, &b.name));
+            put(&mut after.cluster_policies, policy.clone(), |a, b| {
+                (a.kind, &a.name) == (b.kind, &b.name)
+            });
         }
         for service in &manifests.services {
             let mut service = service.clone();
-            let same = |of: &&super::Service| (&of.namespace, &of.name) == (&service.namespace, &service.name);
+            let same = |of: &&super::Service| {
+                (&of.namespace, &of.name) == (&service.namespace, &service.name)
+            };
             if let Some(known) = self.services.iter().find(same) {
                 // The API server keeps what it has given out.
                 if service.addresses.is_empty() && service.kind == known.kind {
@@ -37,18 +48,24 @@ impl Inventory {
                     service.families.clone_from(&known.families);
                 }
             }
-            put(&mut after.services, service, |a, b| (&a.namespace, &a.name) == (&b.namespace, &b.name));
+            put(&mut after.services, service, |a, b| {
+                (&a.namespace, &a.name) == (&b.namespace, &b.name)
+            });
         }
         let mut updated: BTreeSet<(String, WorkloadRef)> = BTreeSet::new();
         for declared in &manifests.pods {
             let owner = owner(&declared.workloads);
             let key = (declared.namespace.clone(), owner.clone());
-            let is_its = |pod: &&mut Pod| pod.namespace == declared.namespace && pod.workloads.contains(&owner);
+            let is_its = |pod: &&mut Pod| {
+                pod.namespace == declared.namespace && pod.workloads.contains(&owner)
+            };
             let mut existing = after.pods.iter_mut().filter(is_its).peekable();
             if existing.peek().is_some() && !updated.contains(&key) {
                 let node_of = |pod: &Pod| self.nodes.iter().find(|node| node.name == pod.node);
                 existing.for_each(|pod| {
-                    let node = node_of(pod).map(|node| node.addresses.clone()).unwrap_or_default();
+                    let node = node_of(pod)
+                        .map(|node| node.addresses.clone())
+                        .unwrap_or_default();
                     update(pod, declared, node);
                 });
                 updated.insert(key);
@@ -61,17 +78,27 @@ impl Inventory {
     }
 
     fn has(&self, namespace: &str, workload: &WorkloadRef) -> bool {
-        self.pods.iter().any(|pod| pod.namespace == namespace && pod.workloads.contains(workload))
+        self.pods
+            .iter()
+            .any(|pod| pod.namespace == namespace && pod.workloads.contains(workload))
     }
 }
 
 /// The outermost workload, or the pod itself.
 fn owner(workloads: &[WorkloadRef]) -> WorkloadRef {
-    let outermost = workloads.iter().rev().find(|workload| workload.kind != WorkloadKind::Pod).or(workloads.last());
-    outermost.cloned().unwrap_or(WorkloadRef { kind: WorkloadKind::Pod, name: String::new() })
+    let outermost = workloads
+        .iter()
+        .rev()
+        .find(|workload| workload.kind != WorkloadKind::Pod)
+        .or(workloads.last());
+    outermost.cloned().unwrap_or(WorkloadRef {
+        kind: WorkloadKind::Pod,
+        name: String::new(),
+    })
 }
 
-/// The pod that takes an existing one's place: its template's labels and ports, with the labels that controllers add.
+/// The pod that takes an existing one's place: its template's labels and ports, with the labels
+/// that controllers add.
 fn update(pod: &mut Pod, declared: &DeclaredPod, node: Vec<std::net::IpAddr>) {
     let identity = identity_labels(&pod.labels);
     let of_controllers: Labels = pod
@@ -126,7 +153,8 @@ mod tests {
         )
     }
 
-    /// Two pods of web as a cluster has them, one of api, a policy, a namespace that somebody has labelled.
+    /// Two pods of web as a cluster has them, one of api, a policy, a namespace that somebody has
+    /// labelled.
     fn cluster() -> Inventory {
         let text = deployment("web", "", 2) + &deployment("api", "", 1) + &policy("isolate", "api");
         let mut inventory = Inventory::from(&manifests(&text));
@@ -156,34 +184,72 @@ mod tests {
 
     #[test]
     fn a_policy_takes_the_place_of_its_namesake_and_a_new_one_is_added() {
-        let after = cluster().with_applied(&manifests(&(policy("isolate", "web") + &policy("more", "api"))));
-        let names: Vec<(&str, bool)> =
-            after.policies.iter().map(|policy| (policy.name.as_str(), policy.origin.is_empty())).collect();
+        let after = cluster().with_applied(&manifests(
+            &(policy("isolate", "web") + &policy("more", "api")),
+        ));
+        let names: Vec<(&str, bool)> = after
+            .policies
+            .iter()
+            .map(|policy| (policy.name.as_str(), policy.origin.is_empty()))
+            .collect();
         assert_eq!(names, [("isolate", false), ("more", false)]);
-        let selector = after.policies[0].spec.pod_selector.as_ref().and_then(|of| of.match_labels.as_ref());
-        assert_eq!(selector.and_then(|labels| labels.get("app")).map(String::as_str), Some("web"));
+        let selector = after.policies[0]
+            .spec
+            .pod_selector
+            .as_ref()
+            .and_then(|of| of.match_labels.as_ref());
+        assert_eq!(
+            selector
+                .and_then(|labels| labels.get("app"))
+                .map(String::as_str),
+            Some("web")
+        );
     }
 
     #[test]
     fn pods_of_a_workload_take_its_new_labels_and_keep_their_places() {
         let before = cluster();
         let after = before.with_applied(&manifests(&deployment("web", ", tier: front", 5)));
-        assert_eq!(after.pods.len(), before.pods.len(), "how many there are is left as it is");
+        assert_eq!(
+            after.pods.len(),
+            before.pods.len(),
+            "how many there are is left as it is"
+        );
         for (was, is) in before.pods.iter().zip(&after.pods) {
-            assert_eq!((&was.name, &was.node, &was.addresses), (&is.name, &is.node, &is.addresses));
+            assert_eq!(
+                (&was.name, &was.node, &was.addresses),
+                (&is.name, &is.node, &is.addresses)
+            );
             let is_web = is.labels.get("app").is_some_and(|app| app == "web");
-            assert_eq!(is.labels.get("tier").map(String::as_str), is_web.then_some("front"), "{}", is.name);
-            assert_eq!(is.labels.get("pod-template-hash").map(String::as_str), Some("5d9f"));
+            assert_eq!(
+                is.labels.get("tier").map(String::as_str),
+                is_web.then_some("front"),
+                "{}",
+                is.name
+            );
+            assert_eq!(
+                is.labels.get("pod-template-hash").map(String::as_str),
+                Some("5d9f")
+            );
         }
         // A label that the template has no more is gone.
         let again = after.with_applied(&manifests(&deployment("web", "", 5)));
-        assert!(again.pods.iter().all(|pod| !pod.labels.contains_key("tier")));
+        assert!(
+            again
+                .pods
+                .iter()
+                .all(|pod| !pod.labels.contains_key("tier"))
+        );
     }
 
     #[test]
     fn a_new_workload_has_all_of_its_pods() {
         let after = cluster().with_applied(&manifests(&deployment("cart", "", 3)));
-        let new: Vec<&Pod> = after.pods.iter().filter(|pod| pod.name.starts_with("cart")).collect();
+        let new: Vec<&Pod> = after
+            .pods
+            .iter()
+            .filter(|pod| pod.name.starts_with("cart"))
+            .collect();
         assert_eq!(new.len(), 3);
         assert!(new.iter().all(|pod| pod.addresses.is_empty()));
     }
@@ -193,7 +259,10 @@ mod tests {
         let text = "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {zone: b}}}";
         let after = cluster().with_applied(&manifests(text));
         let labels = &after.namespaces["shop"].labels;
-        assert_eq!((labels["team"].as_str(), labels["zone"].as_str()), ("a", "b"));
+        assert_eq!(
+            (labels["team"].as_str(), labels["zone"].as_str()),
+            ("a", "b")
+        );
     }
 
     #[test]

@@ -19,9 +19,9 @@ pub enum ParseCidrError {
 
 /// An address block, its host bits cleared.
 ///
-/// The API accepts blocks whose host bits are set (`10.0.0.1/8`) and so does this; they mean the whole block.
-/// Leading zeros (`010.0.0.0/8`), which the API still tolerates, are refused: readers disagree on whether
-/// they are octal (KEP-4858).
+/// The API accepts blocks whose host bits are set (`10.0.0.1/8`) and so does this; they mean the
+/// whole block. Leading zeros (`010.0.0.0/8`), which the API still tolerates, are refused: readers
+/// disagree on whether they are octal (KEP-4858).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cidr {
     first: IpAddr,
@@ -42,15 +42,25 @@ impl Cidr {
             });
         };
         let address: IpAddr = address.parse().map_err(|_| form())?;
-        let canonical = length == "0" || (!length.starts_with('0') && length.chars().all(|c| c.is_ascii_digit()));
-        let length: u8 = if canonical { length.parse().map_err(|_| form())? } else { return Err(form()) };
+        let canonical = length == "0"
+            || (!length.starts_with('0') && length.chars().all(|c| c.is_ascii_digit()));
+        let length: u8 = if canonical {
+            length.parse().map_err(|_| form())?
+        } else {
+            return Err(form());
+        };
         if length > bits(Family::of(address)) {
             return Err(form());
         }
         match address {
-            IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Err(ParseCidrError::Mapped(text.to_owned())),
+            IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
+                Err(ParseCidrError::Mapped(text.to_owned()))
+            }
             _ => Ok(Self {
-                first: from_number(Family::of(address), number(address) & !host_mask(address, length)),
+                first: from_number(
+                    Family::of(address),
+                    number(address) & !host_mask(address, length),
+                ),
                 length,
             }),
         }
@@ -73,7 +83,10 @@ impl Cidr {
 
     /// Its last address.
     pub fn last(self) -> IpAddr {
-        from_number(self.family(), number(self.first) | host_mask(self.first, self.length))
+        from_number(
+            self.family(),
+            number(self.first) | host_mask(self.first, self.length),
+        )
     }
 
     /// Whether an address lies in it; never for the other family.
@@ -128,17 +141,28 @@ mod tests {
             ("0.0.0.0/0", "0.0.0.0", "255.255.255.255"),
             ("192.0.2.7/32", "192.0.2.7", "192.0.2.7"),
             ("::/0", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-            ("2001:db8::1/64", "2001:db8::", "2001:db8::ffff:ffff:ffff:ffff"),
+            (
+                "2001:db8::1/64",
+                "2001:db8::",
+                "2001:db8::ffff:ffff:ffff:ffff",
+            ),
             ("2001:db8::1/128", "2001:db8::1", "2001:db8::1"),
         ];
         for (text, first, last) in cases {
             let block = Cidr::parse(text).expect(text);
-            assert_eq!((block.first().to_string(), block.last().to_string()), (first.to_owned(), last.to_owned()));
+            assert_eq!(
+                (block.first().to_string(), block.last().to_string()),
+                (first.to_owned(), last.to_owned())
+            );
         }
         let block = Cidr::parse("192.0.2.0/25").expect("good");
         assert!(block.contains("192.0.2.127".parse().expect("good")));
         assert!(!block.contains("192.0.2.128".parse().expect("good")));
-        assert!(!Cidr::parse("::/0").expect("good").contains("192.0.2.1".parse().expect("good")));
+        assert!(
+            !Cidr::parse("::/0")
+                .expect("good")
+                .contains("192.0.2.1".parse().expect("good"))
+        );
     }
 
     #[test]
@@ -157,9 +181,18 @@ mod tests {
             "a/8",
             "10.0.0.0/8/8",
         ] {
-            assert!(matches!(Cidr::parse(text), Err(ParseCidrError::Form(_))), "{text}");
+            assert!(
+                matches!(Cidr::parse(text), Err(ParseCidrError::Form(_))),
+                "{text}"
+            );
         }
-        assert_eq!(Cidr::parse("10.0.0.1"), Err(ParseCidrError::NoLength("10.0.0.1".to_owned(), 32)));
-        assert!(matches!(Cidr::parse("::ffff:10.0.0.0/104"), Err(ParseCidrError::Mapped(_))));
+        assert_eq!(
+            Cidr::parse("10.0.0.1"),
+            Err(ParseCidrError::NoLength("10.0.0.1".to_owned(), 32))
+        );
+        assert!(matches!(
+            Cidr::parse("::ffff:10.0.0.0/104"),
+            Err(ParseCidrError::Mapped(_))
+        ));
     }
 }

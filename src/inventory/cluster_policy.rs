@@ -1,5 +1,6 @@
-//! Policies of the whole cluster in one shape: ClusterNetworkPolicy (`policy.networking.k8s.io/v1alpha2`) and the two
-//! older kinds of the group, `AdminNetworkPolicy` and `BaselineAdminNetworkPolicy` (v1alpha1).
+//! Policies of the whole cluster in one shape: ClusterNetworkPolicy
+//! (`policy.networking.k8s.io/v1alpha2`) and the two older kinds of the group, `AdminNetworkPolicy`
+//! and `BaselineAdminNetworkPolicy` (v1alpha1).
 
 use super::Cidr;
 use crate::model::Transport;
@@ -14,7 +15,8 @@ pub struct ClusterPolicy {
     pub name: String,
     /// Before or after the NetworkPolicies.
     pub tier: Tier,
-    /// 0 to 1000; the lowest is asked first within its tier. A `BaselineAdminNetworkPolicy`, of which there is one, has 0.
+    /// 0 to 1000; the lowest is asked first within its tier. A `BaselineAdminNetworkPolicy`, of
+    /// which there is one, has 0.
     pub priority: u16,
     /// The pods that it applies to; never those that share their node's network.
     pub subject: PodsOf,
@@ -50,8 +52,8 @@ impl ClusterPolicyKind {
     }
 }
 
-/// When a policy is asked: Admin, then the NetworkPolicies, then Baseline, then everything is allowed
-/// (ClusterNetworkPolicySpec.tier).
+/// When a policy is asked: Admin, then the NetworkPolicies, then Baseline, then everything is
+/// allowed (ClusterNetworkPolicySpec.tier).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
     /// Before the NetworkPolicies.
@@ -89,8 +91,8 @@ pub struct ClusterRule {
     pub peers: Vec<ClusterPeer>,
     /// Destination ports: any of these; `None` matches everything.
     pub ports: Option<Vec<ClusterPort>>,
-    /// Fields that this version does not know. Such a rule fails closed: Accept matches nothing, Deny and Pass deny
-    /// everything (`ClusterNetworkPolicyIngressPeer`).
+    /// Fields that this version does not know. Such a rule fails closed: Accept matches nothing,
+    /// Deny and Pass deny everything (`ClusterNetworkPolicyIngressPeer`).
     pub unknown: Vec<String>,
     /// `file:line` of a manifest; empty for a cluster's.
     pub origin: String,

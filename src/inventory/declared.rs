@@ -1,14 +1,18 @@
-//! What manifests declare, as an [`Inventory`]: nothing has a node or an address unless the manifests say so.
+//! What manifests declare, as an [`Inventory`]: nothing has a node or an address unless the
+//! manifests say so.
 
 use super::{DeclaredPod, Inventory, Labels, Manifests, Node, Placement, Pod};
 use std::collections::BTreeSet;
 
 impl From<&Manifests> for Inventory {
     fn from(manifests: &Manifests) -> Self {
-        let names = manifests.pods.iter().filter_map(|pod| match &pod.placement {
-            Placement::Node(name) => Some(name.clone()),
-            Placement::Anywhere | Placement::EveryNode => None,
-        });
+        let names = manifests
+            .pods
+            .iter()
+            .filter_map(|pod| match &pod.placement {
+                Placement::Node(name) => Some(name.clone()),
+                Placement::Anywhere | Placement::EveryNode => None,
+            });
         let node = |name: String| Node {
             labels: Labels::from([("kubernetes.io/hostname".to_owned(), name.clone())]),
             name,
@@ -16,7 +20,11 @@ impl From<&Manifests> for Inventory {
         };
         Self {
             namespaces: manifests.namespaces.clone(),
-            nodes: names.collect::<BTreeSet<_>>().into_iter().map(node).collect(),
+            nodes: names
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .map(node)
+                .collect(),
             pods: manifests.pods.iter().map(pod).collect(),
             services: manifests.services.clone(),
             policies: manifests.policies.clone(),

@@ -1,8 +1,8 @@
 //! What exists: Kubernetes objects in, [`Inventory`] out.
 //!
-//! Pure. [`Manifests`] is what files declare, before anything has a node or an address; an [`Inventory`] is
-//! what exists, in a cluster (as watched) or in the lab (as placed). Everything downstream takes an
-//! `Inventory` and does not know which of the two it came from.
+//! Pure. [`Manifests`] is what files declare, before anything has a node or an address; an
+//! [`Inventory`] is what exists, in a cluster (as watched) or in the lab (as placed). Everything
+//! downstream takes an `Inventory` and does not know which of the two it came from.
 
 mod apply;
 mod cidr;
@@ -68,29 +68,45 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// The Service of the cluster's name servers, by the name that it has everywhere (Kubernetes, "DNS for Services and
-    /// Pods"; the name is kept whatever answers).
+    /// The Service of the cluster's name servers, by the name that it has everywhere (Kubernetes,
+    /// "DNS for Services and Pods"; the name is kept whatever answers).
     pub fn cluster_dns(&self) -> Option<&Service> {
-        self.services.iter().find(|service| service.namespace == "kube-system" && service.name == "kube-dns")
+        self.services
+            .iter()
+            .find(|service| service.namespace == "kube-system" && service.name == "kube-dns")
     }
 
-    /// Whether a node runs Windows, by the label that its kubelet sets ("Well-Known Labels", kubernetes.io/os).
+    /// Whether a node runs Windows, by the label that its kubelet sets ("Well-Known Labels",
+    /// kubernetes.io/os).
     pub fn runs_windows(&self, node: &str) -> bool {
         let mut nodes = self.nodes.iter().filter(|of| of.name == node);
-        nodes.any(|of| of.labels.get("kubernetes.io/os").is_some_and(|os| os == "windows"))
+        nodes.any(|of| {
+            of.labels
+                .get("kubernetes.io/os")
+                .is_some_and(|os| os == "windows")
+        })
     }
 
-    /// Whether a mesh's proxy is on every path to and from a pod: in a container of its own, or on its node by its or its
-    /// namespace's label.
+    /// Whether a mesh's proxy is on every path to and from a pod: in a container of its own, or on
+    /// its node by its or its namespace's label.
     pub fn is_meshed(&self, pod: &Pod) -> bool {
         let mode = |labels: &Labels| labels.get(DATAPLANE_MODE).cloned();
-        let of_namespace = || self.namespaces.get(&pod.namespace).and_then(|namespace| mode(&namespace.labels));
-        let ambient = || mode(&pod.labels).or_else(of_namespace).is_some_and(|mode| mode == "ambient");
+        let of_namespace = || {
+            self.namespaces
+                .get(&pod.namespace)
+                .and_then(|namespace| mode(&namespace.labels))
+        };
+        let ambient = || {
+            mode(&pod.labels)
+                .or_else(of_namespace)
+                .is_some_and(|mode| mode == "ambient")
+        };
         !pod.host_network && (pod.has_proxy || ambient())
     }
 }
 
-/// The label that takes a pod, or a whole namespace, into Istio's ambient mesh (`ambient`) or keeps it out (`none`).
+/// The label that takes a pod, or a whole namespace, into Istio's ambient mesh (`ambient`) or keeps
+/// it out (`none`).
 pub(crate) const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
 
 /// A namespace.
@@ -118,13 +134,15 @@ pub struct Node {
 pub struct DeclaredPod {
     /// Namespace.
     pub namespace: String,
-    /// Name; a template's pods are `web-0`, `web-1`, ... (a DaemonSet's get their node's name when placed).
+    /// Name; a template's pods are `web-0`, `web-1`, ... (a DaemonSet's get their node's name when
+    /// placed).
     pub name: String,
     /// Labels.
     pub labels: Labels,
     /// Declared ports of its containers and native sidecars.
     pub ports: Vec<ContainerPort>,
-    /// Workloads that own it, nearest first (ReplicaSet before Deployment); the pod itself comes last.
+    /// Workloads that own it, nearest first (ReplicaSet before Deployment); the pod itself comes
+    /// last.
     pub workloads: Vec<WorkloadRef>,
     /// Whether it shares its node's network and so its identity.
     pub host_network: bool,
@@ -184,20 +202,32 @@ impl Pod {
 
     /// The address in a family.
     pub fn address(&self, family: Family) -> Option<IpAddr> {
-        self.addresses.iter().copied().find(|address| Family::of(*address) == family)
+        self.addresses
+            .iter()
+            .copied()
+            .find(|address| Family::of(*address) == family)
     }
 
     /// The outermost workload that owns it, or the pod itself.
     pub fn outermost_workload(&self) -> WorkloadRef {
-        let outermost = self.workloads.iter().rev().find(|workload| workload.kind != WorkloadKind::Pod);
-        outermost.cloned().unwrap_or_else(|| WorkloadRef { kind: WorkloadKind::Pod, name: self.name.clone() })
+        let outermost = self
+            .workloads
+            .iter()
+            .rev()
+            .find(|workload| workload.kind != WorkloadKind::Pod);
+        outermost.cloned().unwrap_or_else(|| WorkloadRef {
+            kind: WorkloadKind::Pod,
+            name: self.name.clone(),
+        })
     }
 
     /// The port that a name stands for on this pod.
     pub fn named_port(&self, name: &str, transport: Transport) -> Option<Port> {
         self.ports
             .iter()
-            .find(|declared| declared.name.as_deref() == Some(name) && declared.port.transport() == transport)
+            .find(|declared| {
+                declared.name.as_deref() == Some(name) && declared.port.transport() == transport
+            })
             .map(|declared| declared.port)
     }
 }
@@ -230,14 +260,19 @@ pub struct Service {
     pub addresses: Vec<IpAddr>,
     /// Whether pods that are not ready are endpoints too.
     pub publish_not_ready: bool,
-    /// Whether a node's packets go to pods of that node only (`internalTrafficPolicy: Local`); without one they are dropped.
+    /// Whether a node's packets go to pods of that node only (`internalTrafficPolicy: Local`);
+    /// without one they are dropped.
     pub local_only: bool,
 }
 
 impl Service {
     /// Which object it is.
     pub fn object(&self) -> ObjectRef {
-        ObjectRef { namespace: self.namespace.clone(), kind: "Service".to_owned(), name: self.name.clone() }
+        ObjectRef {
+            namespace: self.namespace.clone(),
+            kind: "Service".to_owned(),
+            name: self.name.clone(),
+        }
     }
 }
 
@@ -289,7 +324,8 @@ pub struct Policy {
     pub rules: RuleOrigins,
 }
 
-/// Where the rules of a NetworkPolicy stand: `file:line` by the rule's number; empty for a cluster's.
+/// Where the rules of a NetworkPolicy stand: `file:line` by the rule's number; empty for a
+/// cluster's.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RuleOrigins {
     /// Of `spec.ingress`.

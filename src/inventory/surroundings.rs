@@ -1,4 +1,5 @@
-//! Where a run takes place and under which policies, as whoever reads its report later wants to know it.
+//! Where a run takes place and under which policies, as whoever reads its report later wants to
+//! know it.
 
 use super::{ClusterPolicy, Inventory, Policy};
 use serde::Serialize;
@@ -36,8 +37,8 @@ pub struct PolicyState {
     pub uid: Option<String>,
     /// The version that was read.
     pub resource_version: Option<String>,
-    /// SHA-256 of its `spec` as JSON, hexadecimal; fields in the order of the API's definition, in a policy of the whole
-    /// cluster by name.
+    /// SHA-256 of its `spec` as JSON, hexadecimal; fields in the order of the API's definition, in
+    /// a policy of the whole cluster by name.
     pub sha256: String,
 }
 
@@ -81,14 +82,22 @@ impl From<&ClusterPolicy> for PolicyState {
 pub fn spec_digest(spec: &impl Serialize) -> String {
     // The API's types are trees of strings, numbers and lists, which serde_json always takes.
     let json = serde_json::to_vec(spec).unwrap_or_default();
-    Sha256::digest(&json).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(&json)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 impl Inventory {
     /// The policies as they are now, by kind, namespace and name.
     pub fn policy_states(&self) -> Vec<PolicyState> {
         let of_cluster = self.cluster_policies.iter().map(PolicyState::from);
-        let mut states: Vec<PolicyState> = self.policies.iter().map(PolicyState::from).chain(of_cluster).collect();
+        let mut states: Vec<PolicyState> = self
+            .policies
+            .iter()
+            .map(PolicyState::from)
+            .chain(of_cluster)
+            .collect();
         states.sort();
         states
     }
@@ -99,7 +108,10 @@ pub fn changed_policies(before: &[PolicyState], after: &[PolicyState]) -> Vec<St
     let other = |states: &[PolicyState], one: &PolicyState| !states.contains(one);
     let gone_or_changed = before.iter().filter(|state| other(after, state));
     let new_or_changed = after.iter().filter(|state| other(before, state));
-    let mut names: Vec<String> = gone_or_changed.chain(new_or_changed).map(PolicyState::full_name).collect();
+    let mut names: Vec<String> = gone_or_changed
+        .chain(new_or_changed)
+        .map(PolicyState::full_name)
+        .collect();
     names.sort();
     names.dedup();
     names
@@ -125,24 +137,34 @@ mod tests {
     }
 
     fn states(policies: Vec<Policy>) -> Vec<PolicyState> {
-        Inventory { policies, ..Default::default() }.policy_states()
+        Inventory {
+            policies,
+            ..Default::default()
+        }
+        .policy_states()
     }
 
     #[test]
     fn a_policy_is_known_by_its_spec_and_not_by_where_it_was_written() {
         let mut moved = policy("web", &["Ingress"]);
         moved.origin = "other.yaml:9".into();
-        assert_eq!(states(vec![policy("web", &["Ingress"])]), states(vec![moved]));
+        assert_eq!(
+            states(vec![policy("web", &["Ingress"])]),
+            states(vec![moved])
+        );
     }
 
     #[test]
     fn policies_of_the_whole_cluster_are_among_them() {
         let of = |priority: u16| {
             let spec = serde_json::json!({ "tier": "Admin", "priority": priority, "subject": { "namespaces": {} } });
-            let object =
-                serde_json::json!({ "kind": "ClusterNetworkPolicy", "metadata": { "name": "a" }, "spec": spec });
+            let object = serde_json::json!({ "kind": "ClusterNetworkPolicy", "metadata": { "name": "a" }, "spec": spec });
             let policy = crate::inventory::read_cluster_policy(&object).expect("a policy");
-            Inventory { cluster_policies: vec![policy], ..Inventory::default() }.policy_states()
+            Inventory {
+                cluster_policies: vec![policy],
+                ..Inventory::default()
+            }
+            .policy_states()
         };
         assert_eq!(of(1)[0].full_name(), "ClusterNetworkPolicy a");
         assert!(changed_policies(&of(1), &of(1)).is_empty());
@@ -151,9 +173,21 @@ mod tests {
 
     #[test]
     fn what_differs_between_two_readings_is_named_once() {
-        let before = states(vec![policy("web", &["Ingress"]), policy("api", &["Ingress"]), policy("old", &[])]);
-        let after = states(vec![policy("new", &[]), policy("web", &["Egress"]), policy("api", &["Ingress"])]);
-        let expected = ["NetworkPolicy shop/new", "NetworkPolicy shop/old", "NetworkPolicy shop/web"];
+        let before = states(vec![
+            policy("web", &["Ingress"]),
+            policy("api", &["Ingress"]),
+            policy("old", &[]),
+        ]);
+        let after = states(vec![
+            policy("new", &[]),
+            policy("web", &["Egress"]),
+            policy("api", &["Ingress"]),
+        ]);
+        let expected = [
+            "NetworkPolicy shop/new",
+            "NetworkPolicy shop/old",
+            "NetworkPolicy shop/web",
+        ];
         assert_eq!(changed_policies(&before, &after), expected);
         assert!(changed_policies(&before, &before).is_empty());
     }

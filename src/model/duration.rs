@@ -21,7 +21,9 @@ pub enum ParseDurationError {
 /// [`ParseDurationError`], with the text.
 pub fn parse_duration(text: &str) -> Result<Duration, ParseDurationError> {
     let form = || ParseDurationError::Form(text.to_owned());
-    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(form)?;
+    let unit_at = text
+        .find(|c: char| c.is_ascii_alphabetic())
+        .ok_or_else(form)?;
     let (number, unit) = text.split_at(unit_at);
     let seconds_per_unit = match unit {
         "ms" => 0.001,
@@ -68,23 +70,48 @@ mod tests {
 
     #[test]
     fn durations_are_read_with_their_unit() {
-        let cases = [("300ms", 300_000), ("1.5s", 1_500_000), ("0s", 0), ("2m", 120_000_000), ("24h", 86_400_000_000)];
+        let cases = [
+            ("300ms", 300_000),
+            ("1.5s", 1_500_000),
+            ("0s", 0),
+            ("2m", 120_000_000),
+            ("24h", 86_400_000_000),
+        ];
         for (text, micros) in cases {
-            assert_eq!(parse_duration(text), Ok(Duration::from_micros(micros)), "{text}");
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_micros(micros)),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn anything_else_is_refused() {
-        for text in ["", "3", "s", "-1s", "1 s", "1.s", ".5s", "1e3s", "1d", "inf s", "NaNs", "3S", "1.2.3s", "1s2"] {
-            assert!(matches!(parse_duration(text), Err(ParseDurationError::Form(_))), "{text}");
+        for text in [
+            "", "3", "s", "-1s", "1 s", "1.s", ".5s", "1e3s", "1d", "inf s", "NaNs", "3S",
+            "1.2.3s", "1s2",
+        ] {
+            assert!(
+                matches!(parse_duration(text), Err(ParseDurationError::Form(_))),
+                "{text}"
+            );
         }
-        assert!(matches!(parse_duration("25h"), Err(ParseDurationError::TooLong(_))));
+        assert!(matches!(
+            parse_duration("25h"),
+            Err(ParseDurationError::TooLong(_))
+        ));
     }
 
     #[test]
     fn durations_are_shown_short() {
-        let cases = [(340, "340ms"), (2_000, "2s"), (2_140, "2.1s"), (59_999, "60s"), (90_000, "1m30s")];
+        let cases = [
+            (340, "340ms"),
+            (2_000, "2s"),
+            (2_140, "2.1s"),
+            (59_999, "60s"),
+            (90_000, "1m30s"),
+        ];
         for (millis, text) in cases {
             assert_eq!(show_duration(Duration::from_millis(millis)), text);
         }

@@ -1,7 +1,7 @@
 //! Names, ports, addresses, durations: parsed once, never re-checked.
 //!
-//! Every type here has private fields and one constructor, so that a value of the type is the proof that
-//! its rule holds. Nothing in this module knows what a suite, a manifest or a packet is.
+//! Every type here has private fields and one constructor, so that a value of the type is the proof
+//! that its rule holds. Nothing in this module knows what a suite, a manifest or a packet is.
 
 mod duration;
 mod family;

@@ -4,17 +4,22 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseNameError {
     /// Not an endpoint's name.
-    #[error("{0:?} is not a name: 1 to 63 of a-z, 0-9 and '-', starting with a letter, not ending with '-'")]
+    #[error(
+        "{0:?} is not a name: 1 to 63 of a-z, 0-9 and '-', starting with a letter, not ending with '-'"
+    )]
     Endpoint(String),
     /// A word that closes a line.
     #[error("{0:?} is the verdict of a line and cannot be a name")]
     Verdict(String),
     /// Not a host name.
-    #[error("{0:?} is not a host name (RFC 1123: labels of letters, digits and '-', at most 253 characters)")]
+    #[error(
+        "{0:?} is not a host name (RFC 1123: labels of letters, digits and '-', at most 253 characters)"
+    )]
     Host(String),
 }
 
-/// The name of an endpoint or a group: `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`, not `allowed` or `denied`.
+/// The name of an endpoint or a group: `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`, not `allowed` or
+/// `denied`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointName(String);
 
@@ -29,7 +34,9 @@ impl EndpointName {
         }
         let starts = text.starts_with(|c: char| c.is_ascii_lowercase());
         let ends = !text.ends_with('-');
-        let inside = text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        let inside = text
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
         if starts && ends && inside && text.len() <= 63 {
             Ok(Self(text.to_owned()))
         } else {
@@ -54,7 +61,8 @@ impl std::fmt::Display for EndpointName {
 pub struct HostName(String);
 
 impl HostName {
-    /// Parses a host name by RFC 1123 section 2.1; underscores are let through, as DNS names use them.
+    /// Parses a host name by RFC 1123 section 2.1; underscores are let through, as DNS names use
+    /// them.
     ///
     /// # Errors
     /// [`ParseNameError::Host`], also for a name that has no dot.
@@ -62,11 +70,14 @@ impl HostName {
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         let label = |l: &str| {
             (1..=63).contains(&l.len())
-                && l.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+                && l.chars()
+                    .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
                 && !l.starts_with('-')
                 && !l.ends_with('-')
         };
-        let all_numeric = name.split('.').all(|l| l.chars().all(|c| c.is_ascii_digit()));
+        let all_numeric = name
+            .split('.')
+            .all(|l| l.chars().all(|c| c.is_ascii_digit()));
         if name.len() <= 253 && name.contains('.') && name.split('.').all(label) && !all_numeric {
             Ok(Self(name))
         } else {
@@ -97,15 +108,34 @@ mod tests {
             assert_eq!(EndpointName::parse(good).expect("good").as_str(), good);
         }
         let too_long = "a".repeat(64);
-        for bad in ["", "-a", "a-", "1a", "A", "a.b", "a_b", "ä", too_long.as_str()] {
-            assert!(matches!(EndpointName::parse(bad), Err(ParseNameError::Endpoint(_))), "{bad}");
+        for bad in [
+            "",
+            "-a",
+            "a-",
+            "1a",
+            "A",
+            "a.b",
+            "a_b",
+            "ä",
+            too_long.as_str(),
+        ] {
+            assert!(
+                matches!(EndpointName::parse(bad), Err(ParseNameError::Endpoint(_))),
+                "{bad}"
+            );
         }
-        assert!(matches!(EndpointName::parse("denied"), Err(ParseNameError::Verdict(_))));
+        assert!(matches!(
+            EndpointName::parse("denied"),
+            Err(ParseNameError::Verdict(_))
+        ));
     }
 
     #[test]
     fn host_names_have_a_dot_and_no_spelling_of_their_own() {
-        assert_eq!(HostName::parse("Payments.Example.").expect("good").as_str(), "payments.example");
+        assert_eq!(
+            HostName::parse("Payments.Example.").expect("good").as_str(),
+            "payments.example"
+        );
         for bad in ["payments", "", ".", "a..b", "-a.b", "1.2.3.4", "a b.c"] {
             assert!(HostName::parse(bad).is_err(), "{bad}");
         }

@@ -40,8 +40,15 @@ pub enum WorkloadKind {
 
 impl WorkloadKind {
     /// All kinds, for messages.
-    pub const ALL: [Self; 7] =
-        [Self::Deployment, Self::StatefulSet, Self::DaemonSet, Self::ReplicaSet, Self::Job, Self::CronJob, Self::Pod];
+    pub const ALL: [Self; 7] = [
+        Self::Deployment,
+        Self::StatefulSet,
+        Self::DaemonSet,
+        Self::ReplicaSet,
+        Self::Job,
+        Self::CronJob,
+        Self::Pod,
+    ];
 
     /// The kind as Kubernetes writes it.
     pub fn as_str(self) -> &'static str {

@@ -5,7 +5,8 @@ use super::mesh::ask_for_bytes;
 use super::notes::policies_that_select_nothing;
 use super::rates::{crowds, rates};
 use super::{
-    Able, Check, Composite, Environment, Flow, FlowId, Party, Path, Plan, ProbeId, SuiteRef, TargetKey, Vantage, Waits,
+    Able, Check, Composite, Environment, Flow, FlowId, Party, Path, Plan, ProbeId, SuiteRef,
+    TargetKey, Vantage, Waits,
 };
 use crate::inventory::Inventory;
 use crate::model::Family;
@@ -15,11 +16,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Flows of one probe; what remains of the wire's limit is for what a probe tries again when the plan is renewed.
+/// Flows of one probe; what remains of the wire's limit is for what a probe tries again when the
+/// plan is renewed.
 const MAX_FLOWS: usize = wire::MAX_FLOWS - 16;
 
-/// How long a handshake from within a pod is waited for at the least, so that controls may take up to a tenth of it: no second
-/// probe can be had there that waits longer once one shows to be slow.
+/// How long a handshake from within a pod is waited for at the least, so that controls may take up
+/// to a tenth of it: no second probe can be had there that waits longer once one shows to be slow.
 const INSIDE_WAIT: Duration = Duration::from_secs(6);
 
 /// Probes and flows are added as they are needed and never twice.
@@ -51,7 +53,13 @@ pub(super) struct Builder {
 
 impl Builder {
     /// The flow from a vantage to a target; added if it is new.
-    pub(super) fn flow(&mut self, vantage: &Vantage, to: TargetKey, party: Party, opens_at: wire::Stage) -> FlowId {
+    pub(super) fn flow(
+        &mut self,
+        vantage: &Vantage,
+        to: TargetKey,
+        party: Party,
+        opens_at: wire::Stage,
+    ) -> FlowId {
         let from = if let Some(number) = self.vantages.get(vantage) {
             *number
         } else {
@@ -77,7 +85,13 @@ impl Builder {
         };
         let probe = self.probe(vantage);
         let id = FlowId(self.flows.len() as u32);
-        self.flows.push(Flow { probe, to, party, opens_at, waits: Waits::default() });
+        self.flows.push(Flow {
+            probe,
+            to,
+            party,
+            opens_at,
+            waits: Waits::default(),
+        });
         self.known.insert((from, number), id);
         id
     }
@@ -96,11 +110,17 @@ impl Builder {
         probe
     }
 
-    /// Who takes which path. What is expected to be denied is nobody's evidence that a path is open.
+    /// Who takes which path. What is expected to be denied is nobody's evidence that a path is
+    /// open.
     fn paths(&self) -> BTreeMap<Path, Vec<FlowId>> {
         let of = |expected| {
-            let checks = self.checks.iter().filter(move |check| check.expected == expected);
-            checks.flat_map(|check| check.flows.iter().copied()).collect::<BTreeSet<FlowId>>()
+            let checks = self
+                .checks
+                .iter()
+                .filter(move |check| check.expected == expected);
+            checks
+                .flat_map(|check| check.flows.iter().copied())
+                .collect::<BTreeSet<FlowId>>()
         };
         let (allowed, denied) = (of(Expected::Allowed), of(Expected::Denied));
         let mut paths: BTreeMap<Path, Vec<FlowId>> = BTreeMap::new();
@@ -111,7 +131,11 @@ impl Builder {
             }
             let from = self.probes[flow.probe.0 as usize].node();
             for to in flow.party.shows(flow) {
-                let path = Path { from: from.map(str::to_owned), to, family: flow.family() };
+                let path = Path {
+                    from: from.map(str::to_owned),
+                    to,
+                    family: flow.family(),
+                };
                 paths.entry(path).or_default().push(id);
             }
         }
@@ -122,18 +146,26 @@ impl Builder {
     fn incarnations(&self, inventory: &Inventory) -> BTreeMap<String, String> {
         let mut pods: BTreeSet<String> = BTreeSet::new();
         for vantage in &self.probes {
-            if let Vantage::Pod { namespace, name, .. } = vantage {
+            if let Vantage::Pod {
+                namespace, name, ..
+            } = vantage
+            {
                 pods.insert(format!("{namespace}/{name}"));
             }
         }
         for flow in &self.flows {
             match &*flow.party {
-                Party::Pod { namespace, name, .. } => drop(pods.insert(format!("{namespace}/{name}"))),
+                Party::Pod {
+                    namespace, name, ..
+                } => drop(pods.insert(format!("{namespace}/{name}"))),
                 Party::Service { pods: members, .. } => pods.extend(members.iter().cloned()),
                 Party::Node { .. } | Party::Witness { .. } | Party::Outside { .. } => {}
             }
         }
-        let uids = inventory.pods.iter().map(|pod| (pod.full_name(), pod.uid.clone()));
+        let uids = inventory
+            .pods
+            .iter()
+            .map(|pod| (pod.full_name(), pod.uid.clone()));
         uids.filter(|(name, _)| pods.contains(name)).collect()
     }
 
@@ -141,25 +173,45 @@ impl Builder {
         self.flows.shrink_to_fit();
         let paths = self.paths();
         let incarnations = self.incarnations(inventory);
-        // In a cluster a pod's identity is a clone's, unless it is sent from within; everything else was there before.
-        let of_pods = self.probes.iter().enumerate().filter(|(_, vantage)| matches!(vantage, Vantage::Pod { .. }));
-        let (inside, outside): (Vec<_>, Vec<_>) = of_pods.partition(|(_, vantage)| self.inside.contains(vantage));
+        // In a cluster a pod's identity is a clone's, unless it is sent from within; everything
+        // else was there before.
+        let of_pods = self
+            .probes
+            .iter()
+            .enumerate()
+            .filter(|(_, vantage)| matches!(vantage, Vantage::Pod { .. }));
+        let (inside, outside): (Vec<_>, Vec<_>) =
+            of_pods.partition(|(_, vantage)| self.inside.contains(vantage));
         let numbers = |probes: Vec<(usize, &Vantage)>| -> BTreeSet<ProbeId> {
-            probes.into_iter().map(|(index, _)| ProbeId(index as u32)).collect()
+            probes
+                .into_iter()
+                .map(|(index, _)| ProbeId(index as u32))
+                .collect()
         };
         let (created, inside) = match environment {
             Environment::Cluster => (numbers(outside), numbers(inside)),
             Environment::Lab => Default::default(),
         };
-        for flow in self.flows.iter_mut().filter(|flow| inside.contains(&flow.probe)) {
-            flow.waits = flow.waits.max(Waits { connect: INSIDE_WAIT, ..Waits::default() });
+        for flow in self
+            .flows
+            .iter_mut()
+            .filter(|flow| inside.contains(&flow.probe))
+        {
+            flow.waits = flow.waits.max(Waits {
+                connect: INSIDE_WAIT,
+                ..Waits::default()
+            });
         }
         let meshed = match environment {
             // Nobody answers for pods in the lab.
             Environment::Lab => None,
             Environment::Cluster => ask_for_bytes(inventory, &self.probes, &mut self.flows),
         };
-        let checked: BTreeSet<FlowId> = self.checks.iter().flat_map(|check| check.flows.iter().copied()).collect();
+        let checked: BTreeSet<FlowId> = self
+            .checks
+            .iter()
+            .flat_map(|check| check.flows.iter().copied())
+            .collect();
         let rates = rates(environment, &self.probes, &self.flows, &checked);
         let crowds = crowds(environment, &self.flows, &checked);
         let mut plan = Plan {
@@ -183,7 +235,11 @@ impl Builder {
             incarnations,
             predicted: self.predicted,
             coverage: None,
-            notes: policies_that_select_nothing(inventory).into_iter().chain(self.notes).chain(meshed).collect(),
+            notes: policies_that_select_nothing(inventory)
+                .into_iter()
+                .chain(self.notes)
+                .chain(meshed)
+                .collect(),
         };
         arm(&mut plan, inventory);
         plan

@@ -11,12 +11,14 @@ use std::time::Duration;
 
 /// Controls of a Service whose pods are on several nodes, where no policy admits anybody.
 ///
-/// A node may always reach its own pods (Kubernetes, "Network Policies"), and no other's. Dialling the Service it is
-/// led to a pod of its own or to one of another node, by chance; so it opens now and then, and where it does, the
-/// Service's address and port lead to a pod that answers. That the others would have answered as well is shown by each
-/// pod's own node, which must reach it at the port that the Service leads to, all the time and without a failure.
+/// A node may always reach its own pods (Kubernetes, "Network Policies"), and no other's. Dialling
+/// the Service it is led to a pod of its own or to one of another node, by chance; so it opens now
+/// and then, and where it does, the Service's address and port lead to a pod that answers. That the
+/// others would have answered as well is shown by each pod's own node, which must reach it at the
+/// port that the Service leads to, all the time and without a failure.
 ///
-/// A Service with another port, or without pods, lets no node through; a pod that is dead fails its own node.
+/// A Service with another port, or without pods, lets no node through; a pod that is dead fails its
+/// own node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Composite {
     /// From the node of each of its pods through the Service.
@@ -25,8 +27,8 @@ pub struct Composite {
     pub backends: Vec<FlowId>,
 }
 
-/// Attempts a second of all nodes together on one Service. With each pod on a node of its own, as many openings a second
-/// are to be expected as one node makes attempts.
+/// Attempts a second of all nodes together on one Service. With each pod on a node of its own, as
+/// many openings a second are to be expected as one node makes attempts.
 const AT_ONCE: u32 = 16;
 
 /// No node tries more often than this.
@@ -46,28 +48,53 @@ pub(super) struct Dialled {
     pub(super) backends: Vec<(String, TargetKey, Party)>,
 }
 
-/// What must be dialled so that a Service is vouched for; `None` where it is not a Service with pods on several nodes, or
-/// where one of its pods cannot be dialled as the Service would: then nothing would be known of that one.
+/// What must be dialled so that a Service is vouched for; `None` where it is not a Service with
+/// pods on several nodes, or where one of its pods cannot be dialled as the Service would: then
+/// nothing would be known of that one.
 pub(super) fn dialled(inventory: &Inventory, key: &TargetKey, party: &Party) -> Option<Dialled> {
-    let Party::Service { service, pods, nodes } = party else { return None };
+    let Party::Service {
+        service,
+        pods,
+        nodes,
+    } = party
+    else {
+        return None;
+    };
     if nodes.len() < 2 {
         return None;
     }
     let transport = off_the_wire(key.transport);
-    let is_it = |of: &&crate::inventory::Service| (&of.namespace, &of.name) == (&service.namespace, &service.name);
+    let is_it = |of: &&crate::inventory::Service| {
+        (&of.namespace, &of.name) == (&service.namespace, &service.name)
+    };
     let service = inventory.services.iter().find(is_it)?;
-    let is_port =
-        |of: &&crate::inventory::ServicePort| (of.port.number(), of.port.transport()) == (key.port, transport);
+    let is_port = |of: &&crate::inventory::ServicePort| {
+        (of.port.number(), of.port.transport()) == (key.port, transport)
+    };
     let port = service.ports.iter().find(is_port)?;
     let known: BTreeSet<&String> = pods.iter().collect();
-    let behind = inventory.pods.iter().filter(|pod| selects(service, pod) && known.contains(&pod.full_name()));
+    let behind = inventory
+        .pods
+        .iter()
+        .filter(|pod| selects(service, pod) && known.contains(&pod.full_name()));
     let backend = |pod: &Pod| {
         let address = pod.address(Family::of(key.address))?;
         let port = target_on(&port.target, transport, pod)?;
-        Some((pod.node.clone(), TargetKey { address, port, ..key.clone() }, party_of(pod)))
+        Some((
+            pod.node.clone(),
+            TargetKey {
+                address,
+                port,
+                ..key.clone()
+            },
+            party_of(pod),
+        ))
     };
     let backends: Vec<_> = behind.map(backend).collect::<Option<_>>()?;
-    (backends.len() == pods.len()).then(|| Dialled { nodes: nodes.clone(), backends })
+    (backends.len() == pods.len()).then(|| Dialled {
+        nodes: nodes.clone(),
+        backends,
+    })
 }
 
 #[cfg(test)]
@@ -78,7 +105,10 @@ mod tests {
     fn many_nodes_together_try_no_more_often_than_a_target_may_be_tried() {
         for nodes in 1..100 {
             let a_second = nodes as f64 / interval(nodes).as_secs_f64();
-            assert!(a_second <= f64::from(AT_ONCE) + 1e-6, "{nodes} nodes: {a_second}");
+            assert!(
+                a_second <= f64::from(AT_ONCE) + 1e-6,
+                "{nodes} nodes: {a_second}"
+            );
         }
     }
 }

@@ -8,7 +8,8 @@ use crate::suite::Suite;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-/// At most so many are named that are left: nobody reads more, and of pairs there are as many as endpoints squared.
+/// At most so many are named that are left: nobody reads more, and of pairs there are as many as
+/// endpoints squared.
 const NAMED: usize = 1_000;
 
 /// How much of what exists the checks touch.
@@ -20,7 +21,8 @@ pub struct Coverage {
     pub rules: Touched,
     /// Ordered pairs of the suites' endpoints, and those between which no check has a flow.
     pub pairs: Touched,
-    /// Pods with an identity of their own, and those that are at no end of a check by their own address.
+    /// Pods with an identity of their own, and those that are at no end of a check by their own
+    /// address.
     pub pods: Touched,
     /// Nodes, and those on which no check has an end.
     pub nodes: Touched,
@@ -29,8 +31,20 @@ pub struct Coverage {
 impl Coverage {
     /// All parts, with what they count.
     pub fn parts(&self) -> [(&'static str, &Touched); 5] {
-        let Self { policies, rules, pairs, pods, nodes } = self;
-        [("policies", policies), ("rules", rules), ("pairs of endpoints", pairs), ("pods", pods), ("nodes", nodes)]
+        let Self {
+            policies,
+            rules,
+            pairs,
+            pods,
+            nodes,
+        } = self;
+        [
+            ("policies", policies),
+            ("rules", rules),
+            ("pairs of endpoints", pairs),
+            ("pods", pods),
+            ("nodes", nodes),
+        ]
     }
 }
 
@@ -47,9 +61,16 @@ pub struct Touched {
 
 impl Touched {
     fn of(all: &BTreeMap<String, bool>) -> Self {
-        let left = all.iter().filter(|(_, touched)| !**touched).map(|(name, _)| name.clone());
+        let left = all
+            .iter()
+            .filter(|(_, touched)| !**touched)
+            .map(|(name, _)| name.clone());
         let touched = all.values().filter(|touched| **touched).count();
-        Self { all: all.len(), touched, left: left.take(NAMED).collect() }
+        Self {
+            all: all.len(),
+            touched,
+            left: left.take(NAMED).collect(),
+        }
     }
 }
 
@@ -61,15 +82,29 @@ pub(super) fn coverage(
     predictions: &Predictions<'_>,
 ) -> Coverage {
     let (policies, rules) = of_policies(plan, predictions);
-    let (mut pods, mut nodes): (BTreeSet<(&str, &str)>, BTreeSet<&str>) = (BTreeSet::new(), BTreeSet::new());
-    for flow in plan.checks.iter().flat_map(|check| &check.flows).map(|flow| plan.flow(*flow)) {
+    let (mut pods, mut nodes): (BTreeSet<(&str, &str)>, BTreeSet<&str>) =
+        (BTreeSet::new(), BTreeSet::new());
+    for flow in plan
+        .checks
+        .iter()
+        .flat_map(|check| &check.flows)
+        .map(|flow| plan.flow(*flow))
+    {
         let vantage = plan.vantage(flow.probe);
-        if let Vantage::Pod { namespace, name, .. } = vantage {
+        if let Vantage::Pod {
+            namespace, name, ..
+        } = vantage
+        {
             pods.insert((namespace, name));
         }
         nodes.extend(vantage.node());
         match &*flow.party {
-            Party::Pod { namespace, name, node, .. } => {
+            Party::Pod {
+                namespace,
+                name,
+                node,
+                ..
+            } => {
                 pods.insert((namespace, name));
                 nodes.insert(node);
             }
@@ -79,8 +114,15 @@ pub(super) fn coverage(
         }
     }
     let touched = |pod: &Pod| pods.contains(&(pod.namespace.as_str(), pod.name.as_str()));
-    let of_pods = inventory.pods.iter().filter(|pod| !pod.host_network).map(|pod| (pod.full_name(), touched(pod)));
-    let of_nodes = inventory.nodes.iter().map(|node| (node.name.clone(), nodes.contains(node.name.as_str())));
+    let of_pods = inventory
+        .pods
+        .iter()
+        .filter(|pod| !pod.host_network)
+        .map(|pod| (pod.full_name(), touched(pod)));
+    let of_nodes = inventory
+        .nodes
+        .iter()
+        .map(|node| (node.name.clone(), nodes.contains(node.name.as_str())));
     Coverage {
         policies: Touched::of(&policies),
         rules: Touched::of(&rules),
@@ -106,13 +148,23 @@ fn of_policies(plan: &Plan, predictions: &Predictions<'_>) -> (ByName, ByName) {
     let all = predictions.rules().map(|(policy, direction, origins)| {
         let origins: Vec<String> = origins.map(str::to_owned).collect();
         let title = format!("{policy} for {}", direction.as_str());
-        Tried { title, met: false, rules: vec![false; origins.len()], origins }
+        Tried {
+            title,
+            met: false,
+            rules: vec![false; origins.len()],
+            origins,
+        }
     });
     let mut all: Vec<Tried> = all.collect();
     let mut left: usize = all.iter().map(|policy| 1 + policy.rules.len()).sum();
     let touch = |touched: &mut bool| usize::from(!std::mem::replace(touched, true));
     let mut seen = Seen::new();
-    for flow in plan.checks.iter().flat_map(|check| &check.flows).map(|flow| plan.flow(*flow)) {
+    for flow in plan
+        .checks
+        .iter()
+        .flat_map(|check| &check.flows)
+        .map(|flow| plan.flow(*flow))
+    {
         if left == 0 {
             break;
         }
@@ -124,14 +176,34 @@ fn of_policies(plan: &Plan, predictions: &Predictions<'_>) -> (ByName, ByName) {
             }
         }
     }
-    let rules = all.iter().flat_map(|Tried { title, rules, origins, .. }| {
-        rules.iter().zip(origins).zip(1..).map(move |((met, origin), number)| {
-            let place = if origin.is_empty() { String::new() } else { format!(" at {origin}") };
-            (format!("rule {number} of {title}{place}"), *met)
-        })
-    });
+    let rules = all.iter().flat_map(
+        |Tried {
+             title,
+             rules,
+             origins,
+             ..
+         }| {
+            rules
+                .iter()
+                .zip(origins)
+                .zip(1..)
+                .map(move |((met, origin), number)| {
+                    let place = if origin.is_empty() {
+                        String::new()
+                    } else {
+                        format!(" at {origin}")
+                    };
+                    (format!("rule {number} of {title}{place}"), *met)
+                })
+        },
+    );
     let rules = rules.collect();
-    (all.into_iter().map(|policy| (policy.title, policy.met)).collect(), rules)
+    (
+        all.into_iter()
+            .map(|policy| (policy.title, policy.met))
+            .collect(),
+        rules,
+    )
 }
 
 /// Who a suite's endpoints are, for looking up flows.
@@ -155,10 +227,18 @@ impl<'a> Roles<'a> {
             match found.place {
                 Place::Pods => {
                     for pod in &found.pods {
-                        roles.pods.entry((&pod.namespace, &pod.name)).or_default().push(number);
+                        roles
+                            .pods
+                            .entry((&pod.namespace, &pod.name))
+                            .or_default()
+                            .push(number);
                     }
                     if let Some(service) = found.service {
-                        roles.services.entry((&service.namespace, &service.name)).or_default().push(number);
+                        roles
+                            .services
+                            .entry((&service.namespace, &service.name))
+                            .or_default()
+                            .push(number);
                     }
                     roles.targets.push(number);
                 }
@@ -175,9 +255,18 @@ impl<'a> Roles<'a> {
     /// The endpoints that a flow goes to.
     fn at<'s>(&'s self, party: &'s Party) -> &'s [usize] {
         let found = match party {
-            Party::Pod { namespace, name, .. } => self.pods.get(&(namespace.as_str(), name.as_str())),
-            Party::Service { service, .. } => self.services.get(&(service.namespace.as_str(), service.name.as_str())),
-            Party::Outside { name } => return self.outside.get(name.as_str()).map_or(&[], std::slice::from_ref),
+            Party::Pod {
+                namespace, name, ..
+            } => self.pods.get(&(namespace.as_str(), name.as_str())),
+            Party::Service { service, .. } => self
+                .services
+                .get(&(service.namespace.as_str(), service.name.as_str())),
+            Party::Outside { name } => {
+                return self
+                    .outside
+                    .get(name.as_str())
+                    .map_or(&[], std::slice::from_ref);
+            }
             Party::Node { .. } | Party::Witness { .. } => None,
         };
         found.map_or(&[], Vec::as_slice)
@@ -191,14 +280,28 @@ fn pairs(plan: &Plan, suites: &[Suite], inventory: &Inventory) -> Touched {
         let roles = Roles::of(suite, inventory);
         let mut met: HashSet<(usize, usize)> = HashSet::new();
         for check in plan.checks.iter().filter(|check| check.suite == index) {
-            let Some(source) = roles.sources.get(check.source.as_str()) else { continue };
+            let Some(source) = roles.sources.get(check.source.as_str()) else {
+                continue;
+            };
             for flow in &check.flows {
-                met.extend(roles.at(&plan.flow(*flow).party).iter().map(|target| (*source, *target)));
+                met.extend(
+                    roles
+                        .at(&plan.flow(*flow).party)
+                        .iter()
+                        .map(|target| (*source, *target)),
+                );
             }
         }
         let sources: BTreeSet<usize> = roles.sources.values().copied().collect();
-        let whose = if suites.len() > 1 { format!("{}: ", suite.name) } else { String::new() };
-        for (source, target) in sources.iter().flat_map(|source| roles.targets.iter().map(move |to| (*source, *to))) {
+        let whose = if suites.len() > 1 {
+            format!("{}: ", suite.name)
+        } else {
+            String::new()
+        };
+        for (source, target) in sources
+            .iter()
+            .flat_map(|source| roles.targets.iter().map(move |to| (*source, *to)))
+        {
             if source == target {
                 continue;
             }
@@ -207,7 +310,8 @@ fn pairs(plan: &Plan, suites: &[Suite], inventory: &Inventory) -> Touched {
                 sum.touched += 1;
             } else if sum.left.len() < NAMED {
                 let label = |number: usize| &suite.endpoints[number].label;
-                sum.left.push(format!("{whose}{} -> {}", label(source), label(target)));
+                sum.left
+                    .push(format!("{whose}{} -> {}", label(source), label(target)));
             }
         }
     }

@@ -28,22 +28,49 @@ pub(super) struct Ends<'a> {
 
 impl<'a> Ends<'a> {
     pub(super) fn of(inventory: &'a Inventory) -> Self {
-        let pods = inventory.pods.iter().map(|pod| (vantage_of(pod), &pod.addresses));
-        let nodes = inventory.nodes.iter().map(|node| (Vantage::Node { name: node.name.clone() }, &node.addresses));
+        let pods = inventory
+            .pods
+            .iter()
+            .map(|pod| (vantage_of(pod), &pod.addresses));
+        let nodes = inventory.nodes.iter().map(|node| {
+            (
+                Vantage::Node {
+                    name: node.name.clone(),
+                },
+                &node.addresses,
+            )
+        });
         let only = |addresses: &[IpAddr]| {
             let first = Family::of(*addresses.first()?);
-            addresses.iter().all(|address| Family::of(*address) == first).then_some(first)
+            addresses
+                .iter()
+                .all(|address| Family::of(*address) == first)
+                .then_some(first)
         };
-        let one_family =
-            pods.chain(nodes).filter_map(|(vantage, addresses)| Some((vantage, only(addresses)?))).collect();
-        let local_only = inventory.services.iter().filter(|service| service.local_only);
-        let local_only = local_only.map(|service| (service.namespace.as_str(), service.name.as_str())).collect();
-        Self { inventory, one_family, local_only }
+        let one_family = pods
+            .chain(nodes)
+            .filter_map(|(vantage, addresses)| Some((vantage, only(addresses)?)))
+            .collect();
+        let local_only = inventory
+            .services
+            .iter()
+            .filter(|service| service.local_only);
+        let local_only = local_only
+            .map(|service| (service.namespace.as_str(), service.name.as_str()))
+            .collect();
+        Self {
+            inventory,
+            one_family,
+            local_only,
+        }
     }
 
-    /// Whether packets to an address can be sent from a vantage at all: a family is tested where both ends have it.
+    /// Whether packets to an address can be sent from a vantage at all: a family is tested where
+    /// both ends have it.
     pub(super) fn has_family_of(&self, vantage: &Vantage, address: IpAddr) -> bool {
-        self.one_family.get(vantage).is_none_or(|family| *family == Family::of(address))
+        self.one_family
+            .get(vantage)
+            .is_none_or(|family| *family == Family::of(address))
     }
 
     /// From where an endpoint's packets are sent: with a spread those used, else all.
@@ -51,8 +78,16 @@ impl<'a> Ends<'a> {
         match found.place {
             Place::Runner => return vec![Vantage::Runner],
             Place::Nodes => {
-                let able = self.inventory.nodes.iter().filter(|node| !self.inventory.runs_windows(&node.name));
-                return able.map(|node| Vantage::Node { name: node.name.clone() }).collect();
+                let able = self
+                    .inventory
+                    .nodes
+                    .iter()
+                    .filter(|node| !self.inventory.runs_windows(&node.name));
+                return able
+                    .map(|node| Vantage::Node {
+                        name: node.name.clone(),
+                    })
+                    .collect();
             }
             Place::Outside(_) => return Vec::new(),
             Place::Pods => {}
@@ -68,7 +103,8 @@ impl<'a> Ends<'a> {
             }
             Some(Spread::Nodes) => {
                 chosen.sort_by_key(|pod| !pod.ready);
-                // Pods of one endpoint may differ in their labels, and then policies tell them apart.
+                // Pods of one endpoint may differ in their labels, and then policies tell them
+                // apart.
                 let mut nodes: BTreeMap<Labels, BTreeSet<&str>> = BTreeMap::new();
                 chosen.retain(|pod| {
                     let nodes = nodes.entry(identity_labels(&pod.labels)).or_default();
@@ -85,7 +121,10 @@ impl<'a> Ends<'a> {
             }
             Vehicle::Node => {
                 let nodes: BTreeSet<&String> = chosen.into_iter().map(|pod| &pod.node).collect();
-                nodes.into_iter().map(|name| Vantage::Node { name: name.clone() }).collect()
+                nodes
+                    .into_iter()
+                    .map(|name| Vantage::Node { name: name.clone() })
+                    .collect()
             }
             Vehicle::Runner => vec![Vantage::Runner],
         }
@@ -93,21 +132,31 @@ impl<'a> Ends<'a> {
 
     /// The pods of a suite's endpoints that are sent from within.
     pub(super) fn sent_from_within(&self, suite: &Suite) -> BTreeSet<Vantage> {
-        let endpoints = suite.endpoints.iter().filter(|endpoint| endpoint.vehicle == Some(Vehicle::Ephemeral));
-        endpoints.flat_map(|endpoint| find(endpoint, self.inventory).pods).map(vantage_of).collect()
+        let endpoints = suite
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.vehicle == Some(Vehicle::Ephemeral));
+        endpoints
+            .flat_map(|endpoint| find(endpoint, self.inventory).pods)
+            .map(vantage_of)
+            .collect()
     }
 
-    /// Whether a packet can go there at all: between two ends that are not one pod, in a family that the source has, to a
-    /// Service that leads to pods from there.
+    /// Whether a packet can go there at all: between two ends that are not one pod, in a family
+    /// that the source has, to a Service that leads to pods from there.
     pub(super) fn can_meet(&self, vantage: &Vantage, key: &TargetKey, party: &Party) -> bool {
-        !is_same_pod(vantage, party) && self.has_family_of(vantage, key.address) && self.is_served_on(vantage, party)
+        !is_same_pod(vantage, party)
+            && self.has_family_of(vantage, key.address)
+            && self.is_served_on(vantage, party)
     }
 
     /// Whether a Service leads anywhere from a vantage's node, as far as its own settings go.
     fn is_served_on(&self, vantage: &Vantage, party: &Party) -> bool {
         match (party, vantage.node()) {
             (Party::Service { service, nodes, .. }, Some(node)) => {
-                !self.local_only.contains(&(service.namespace.as_str(), service.name.as_str()))
+                !self
+                    .local_only
+                    .contains(&(service.namespace.as_str(), service.name.as_str()))
                     || nodes.iter().any(|of| of == node)
             }
             _ => true,
@@ -116,17 +165,42 @@ impl<'a> Ends<'a> {
 
     /// Who has an address inside the cluster.
     fn inside(&self, address: IpAddr) -> Option<Party> {
-        let pods = self.inventory.pods.iter().find(|pod| !pod.host_network && pod.addresses.contains(&address));
-        let services = || self.inventory.services.iter().find(|service| cluster_addresses(service).contains(&address));
-        let nodes = || self.inventory.nodes.iter().find(|node| node.addresses.contains(&address));
+        let pods = self
+            .inventory
+            .pods
+            .iter()
+            .find(|pod| !pod.host_network && pod.addresses.contains(&address));
+        let services = || {
+            self.inventory
+                .services
+                .iter()
+                .find(|service| cluster_addresses(service).contains(&address))
+        };
+        let nodes = || {
+            self.inventory
+                .nodes
+                .iter()
+                .find(|node| node.addresses.contains(&address))
+        };
         pods.map(party_of)
             .or_else(|| services().map(|service| service_party(service, self.inventory)))
-            .or_else(|| nodes().map(|node| Party::Node { name: node.name.clone() }))
+            .or_else(|| {
+                nodes().map(|node| Party::Node {
+                    name: node.name.clone(),
+                })
+            })
     }
 
     /// Every address that is dialled to reach a port of an endpoint.
-    pub(super) fn targets(&self, found: &Found<'_>, at: &FoundPort, ask: &Ask) -> Vec<(TargetKey, Party)> {
-        let Some(transport) = on_the_wire(at.transport) else { return Vec::new() };
+    pub(super) fn targets(
+        &self,
+        found: &Found<'_>,
+        at: &FoundPort,
+        ask: &Ask,
+    ) -> Vec<(TargetKey, Party)> {
+        let Some(transport) = on_the_wire(at.transport) else {
+            return Vec::new();
+        };
         let key = |address: IpAddr, port: u16| TargetKey {
             address,
             name: None,
@@ -138,14 +212,29 @@ impl<'a> Ends<'a> {
         let mut targets = Vec::new();
         match &found.place {
             Place::Outside(addresses) => {
-                let party = Party::Outside { name: found.endpoint.label.clone() };
+                let party = Party::Outside {
+                    name: found.endpoint.label.clone(),
+                };
                 for family in Family::ALL {
-                    let mut of_family = addresses.iter().filter(|address| Family::of(**address) == family);
-                    let known: Vec<TargetKey> =
-                        of_family.by_ref().take(MAX_ADDRESSES).map(|address| key(*address, at.number)).collect();
+                    let mut of_family = addresses
+                        .iter()
+                        .filter(|address| Family::of(**address) == family);
+                    let known: Vec<TargetKey> = of_family
+                        .by_ref()
+                        .take(MAX_ADDRESSES)
+                        .map(|address| key(*address, at.number))
+                        .collect();
                     // Each probe dials what others got for the name, and what it resolves itself.
-                    if let (Some(first), Locator::Host(host)) = (known.first(), &found.endpoint.locator) {
-                        targets.push((TargetKey { name: Some(format!("{host}.")), ..first.clone() }, party.clone()));
+                    if let (Some(first), Locator::Host(host)) =
+                        (known.first(), &found.endpoint.locator)
+                    {
+                        targets.push((
+                            TargetKey {
+                                name: Some(format!("{host}.")),
+                                ..first.clone()
+                            },
+                            party.clone(),
+                        ));
                     }
                     targets.extend(known.into_iter().map(|key| {
                         let there = self.inside(key.address).unwrap_or_else(|| party.clone());
@@ -155,16 +244,26 @@ impl<'a> Ends<'a> {
             }
             Place::Nodes => {
                 for node in &self.inventory.nodes {
-                    let party = Party::Node { name: node.name.clone() };
-                    targets.extend(node.addresses.iter().map(|address| (key(*address, at.number), party.clone())));
+                    let party = Party::Node {
+                        name: node.name.clone(),
+                    };
+                    targets.extend(
+                        node.addresses
+                            .iter()
+                            .map(|address| (key(*address, at.number), party.clone())),
+                    );
                 }
             }
             Place::Runner => {}
             Place::Pods => {
                 for pod in &found.pods {
-                    let Some(number) = at.on_pods.of(pod, at.transport) else { continue };
+                    let Some(number) = at.on_pods.of(pod, at.transport) else {
+                        continue;
+                    };
                     for family in Family::ALL {
-                        let Some(address) = pod.address(family) else { continue };
+                        let Some(address) = pod.address(family) else {
+                            continue;
+                        };
                         targets.push((key(address, number), party_of(pod)));
                     }
                 }
@@ -172,7 +271,9 @@ impl<'a> Ends<'a> {
                     let party = service_party(service, self.inventory);
                     for port in &at.on_service {
                         targets.extend(
-                            cluster_addresses(service).iter().map(|address| (key(*address, *port), party.clone())),
+                            cluster_addresses(service)
+                                .iter()
+                                .map(|address| (key(*address, *port), party.clone())),
                         );
                     }
                 }
@@ -185,9 +286,15 @@ impl<'a> Ends<'a> {
 /// A pod that shares its node's network has the node's identity.
 pub(super) fn vantage_of(pod: &Pod) -> Vantage {
     if pod.host_network {
-        Vantage::Node { name: pod.node.clone() }
+        Vantage::Node {
+            name: pod.node.clone(),
+        }
     } else {
-        Vantage::Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), node: pod.node.clone() }
+        Vantage::Pod {
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            node: pod.node.clone(),
+        }
     }
 }
 
@@ -203,9 +310,16 @@ pub(super) fn party_of(pod: &Pod) -> Party {
 
 fn is_same_pod(vantage: &Vantage, party: &Party) -> bool {
     match (vantage, party) {
-        (Vantage::Pod { namespace, name, .. }, Party::Pod { namespace: of, name: target, .. }) => {
-            namespace == of && name == target
-        }
+        (
+            Vantage::Pod {
+                namespace, name, ..
+            },
+            Party::Pod {
+                namespace: of,
+                name: target,
+                ..
+            },
+        ) => namespace == of && name == target,
         (Vantage::Node { name }, Party::Node { name: target }) => name == target,
         _ => false,
     }
@@ -214,7 +328,11 @@ fn is_same_pod(vantage: &Vantage, party: &Party) -> bool {
 /// A Service with the nodes and names of its ready pods.
 pub(super) fn service_party(service: &Service, inventory: &Inventory) -> Party {
     let mut backends: BTreeMap<String, &str> = BTreeMap::new();
-    for pod in inventory.pods.iter().filter(|pod| selects(service, pod) && (pod.ready || service.publish_not_ready)) {
+    for pod in inventory
+        .pods
+        .iter()
+        .filter(|pod| selects(service, pod) && (pod.ready || service.publish_not_ready))
+    {
         backends.insert(pod.full_name(), &pod.node);
     }
     let nodes: BTreeSet<&str> = backends.values().copied().collect();

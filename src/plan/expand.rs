@@ -69,22 +69,46 @@ impl OnPods {
 /// Finds an endpoint.
 pub(super) fn find<'a>(endpoint: &'a Endpoint, inventory: &'a Inventory) -> Found<'a> {
     let service_named = |namespace: &str, name: &str| {
-        inventory.services.iter().find(|service| service.namespace == namespace && service.name == name)
+        inventory
+            .services
+            .iter()
+            .find(|service| service.namespace == namespace && service.name == name)
     };
     let mut pods: Vec<&Pod> = Vec::new();
     let mut service = None;
     let mut place = Place::Pods;
     match &endpoint.locator {
-        Locator::Workload { namespace, workload } => {
+        Locator::Workload {
+            namespace,
+            workload,
+        } => {
             pods.extend(
-                inventory.pods.iter().filter(|pod| pod.namespace == *namespace && pod.workloads.contains(workload)),
+                inventory
+                    .pods
+                    .iter()
+                    .filter(|pod| pod.namespace == *namespace && pod.workloads.contains(workload)),
             );
-            service = endpoint.service.as_deref().and_then(|name| service_named(namespace, name));
+            service = endpoint
+                .service
+                .as_deref()
+                .and_then(|name| service_named(namespace, name));
         }
         Locator::Pods { namespace, labels } => {
-            let matches = |pod: &Pod| labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
-            pods.extend(inventory.pods.iter().filter(|pod| pod.namespace == *namespace && matches(pod)));
-            service = endpoint.service.as_deref().and_then(|name| service_named(namespace, name));
+            let matches = |pod: &Pod| {
+                labels
+                    .iter()
+                    .all(|(key, value)| pod.labels.get(key) == Some(value))
+            };
+            pods.extend(
+                inventory
+                    .pods
+                    .iter()
+                    .filter(|pod| pod.namespace == *namespace && matches(pod)),
+            );
+            service = endpoint
+                .service
+                .as_deref()
+                .and_then(|name| service_named(namespace, name));
         }
         Locator::Service { service: named } => {
             service = service_named(&named.namespace, &named.name);
@@ -93,28 +117,49 @@ pub(super) fn find<'a>(endpoint: &'a Endpoint, inventory: &'a Inventory) -> Foun
             }
         }
         Locator::Host(name) => {
-            place = Place::Outside(inventory.hosts.get(name.as_str()).cloned().unwrap_or_default());
+            place = Place::Outside(
+                inventory
+                    .hosts
+                    .get(name.as_str())
+                    .cloned()
+                    .unwrap_or_default(),
+            );
         }
         Locator::Address(address) => place = Place::Outside(vec![*address]),
         Locator::Runner => place = Place::Runner,
         Locator::Nodes => place = Place::Nodes,
     }
     pods.sort_by(|a, b| a.name.cmp(&b.name));
-    Found { endpoint, pods, service, place, mentioned: BTreeSet::new() }
+    Found {
+        endpoint,
+        pods,
+        service,
+        place,
+        mentioned: BTreeSet::new(),
+    }
 }
 
-/// Whether a Service's selector matches a pod; an empty selector matches none (Kubernetes API, ServiceSpec.selector).
+/// Whether a Service's selector matches a pod; an empty selector matches none (Kubernetes API,
+/// ServiceSpec.selector).
 pub(super) fn selects(service: &Service, pod: &Pod) -> bool {
     service.namespace == pod.namespace
         && !service.selector.is_empty()
-        && service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
+        && service
+            .selector
+            .iter()
+            .all(|(key, value)| pod.labels.get(key) == Some(value))
 }
 
 impl Found<'_> {
     /// Whether anything of it exists.
     pub(super) fn exists(&self) -> bool {
         match &self.place {
-            Place::Pods => !self.pods.is_empty() || self.service.is_some_and(|service| !service.addresses.is_empty()),
+            Place::Pods => {
+                !self.pods.is_empty()
+                    || self
+                        .service
+                        .is_some_and(|service| !service.addresses.is_empty())
+            }
             Place::Outside(addresses) => !addresses.is_empty(),
             Place::Runner | Place::Nodes => true,
         }
@@ -138,16 +183,23 @@ impl Found<'_> {
     ///
     /// # Errors
     /// As [`Self::port`], for a port of `ports:`.
-    pub(super) fn known_ports(&self, transport: Option<Transport>) -> Result<Vec<FoundPort>, String> {
-        let wanted = |of: Transport| of != Transport::Sctp && transport.is_none_or(|only| only == of);
+    pub(super) fn known_ports(
+        &self,
+        transport: Option<Transport>,
+    ) -> Result<Vec<FoundPort>, String> {
+        let wanted =
+            |of: Transport| of != Transport::Sctp && transport.is_none_or(|only| only == of);
         let mut items: Vec<PortItem> = Vec::new();
         if let Some(given) = &self.endpoint.ports {
             items.extend(given.iter().cloned());
         } else if matches!(self.place, Place::Outside(_) | Place::Nodes) {
             items.extend(self.mentioned.iter().copied().map(PortItem::from));
         } else {
-            let declared: BTreeSet<Port> =
-                self.pods.iter().flat_map(|pod| pod.ports.iter().map(|declared| declared.port)).collect();
+            let declared: BTreeSet<Port> = self
+                .pods
+                .iter()
+                .flat_map(|pod| pod.ports.iter().map(|declared| declared.port))
+                .collect();
             items.extend(declared.iter().copied().map(PortItem::from));
             let leads_to_declared = |port: &crate::inventory::ServicePort| {
                 self.pods.iter().any(|pod| {
@@ -156,14 +208,20 @@ impl Found<'_> {
                         .is_some_and(|target| declared.contains(&target))
                 })
             };
-            let extra = self.service.iter().flat_map(|service| &service.ports).filter(|port| !leads_to_declared(port));
+            let extra = self
+                .service
+                .iter()
+                .flat_map(|service| &service.ports)
+                .filter(|port| !leads_to_declared(port));
             items.extend(extra.map(|port| PortItem::from(port.port)));
         }
         let mut ports = Vec::new();
         for item in items.iter().filter(|item| wanted(item.transport)) {
             ports.push(self.port(item)?);
         }
-        ports.sort_by(|a, b| (a.number, a.transport, &a.label).cmp(&(b.number, b.transport, &b.label)));
+        ports.sort_by(|a, b| {
+            (a.number, a.transport, &a.label).cmp(&(b.number, b.transport, &b.label))
+        });
         ports.dedup();
         Ok(ports)
     }
@@ -174,23 +232,37 @@ impl Found<'_> {
     /// A sentence: known to both and different, or a name that nobody knows.
     pub(super) fn port(&self, item: &PortItem) -> Result<FoundPort, String> {
         let transport = item.transport;
-        let suffix = if transport == Transport::Tcp { String::new() } else { format!("/{transport}") };
-        let service_ports =
-            || self.service.iter().flat_map(|service| &service.ports).filter(|port| port.port.transport() == transport);
+        let suffix = if transport == Transport::Tcp {
+            String::new()
+        } else {
+            format!("/{transport}")
+        };
+        let service_ports = || {
+            self.service
+                .iter()
+                .flat_map(|service| &service.ports)
+                .filter(|port| port.port.transport() == transport)
+        };
         match &item.port {
             PortRef::Number(number) => {
                 let label = format!("{number}{suffix}");
                 let leads = |port: &&crate::inventory::ServicePort| {
-                    self.pods.iter().any(|pod| target_on(&port.target, transport, pod) == Some(*number))
+                    self.pods
+                        .iter()
+                        .any(|pod| target_on(&port.target, transport, pod) == Some(*number))
                         || (self.pods.is_empty() && port.target == TargetPort::Number(*number))
                 };
-                let on_service: Vec<u16> = service_ports().filter(leads).map(|port| port.port.number()).collect();
+                let on_service: Vec<u16> = service_ports()
+                    .filter(leads)
+                    .map(|port| port.port.number())
+                    .collect();
                 let on_pod = self.pods.iter().any(|pod| {
-                    pod.ports
-                        .iter()
-                        .any(|declared| declared.port.number() == *number && declared.port.transport() == transport)
+                    pod.ports.iter().any(|declared| {
+                        declared.port.number() == *number && declared.port.transport() == transport
+                    })
                 });
-                let own = service_ports().find(|port| port.port.number() == *number && !leads(port));
+                let own =
+                    service_ports().find(|port| port.port.number() == *number && !leads(port));
                 match own {
                     Some(own) if on_pod => Err(format!(
                         "{number} is a port of the pods and another port of Service {}, which leads to {}; make two endpoints, one with `pods:` or `workload:`, one with `service:` alone",
@@ -215,14 +287,21 @@ impl Found<'_> {
             }
             PortRef::Name(name) => {
                 let label = format!("{name}{suffix}");
-                let numbers: BTreeSet<u16> =
-                    self.pods.iter().filter_map(|pod| pod.named_port(name, transport)).map(Port::number).collect();
+                let numbers: BTreeSet<u16> = self
+                    .pods
+                    .iter()
+                    .filter_map(|pod| pod.named_port(name, transport))
+                    .map(Port::number)
+                    .collect();
                 let leads = |port: &&crate::inventory::ServicePort| match &port.target {
                     TargetPort::Name(target) => target == name,
                     TargetPort::Number(number) => numbers.contains(number),
                 };
                 if let Some(first) = numbers.first() {
-                    let on_service = service_ports().filter(leads).map(|port| port.port.number()).collect();
+                    let on_service = service_ports()
+                        .filter(leads)
+                        .map(|port| port.port.number())
+                        .collect();
                     return Ok(FoundPort {
                         label,
                         transport,
@@ -255,9 +334,17 @@ impl Found<'_> {
                     .filter_map(|port| port.name.as_deref()),
             );
         }
-        known.extend(self.service.iter().flat_map(|service| &service.ports).filter_map(|port| port.name.as_deref()));
+        known.extend(
+            self.service
+                .iter()
+                .flat_map(|service| &service.ports)
+                .filter_map(|port| port.name.as_deref()),
+        );
         if known.is_empty() {
-            format!("{} has no {transport} port named {name:?}, nor any named port", self.endpoint.label)
+            format!(
+                "{} has no {transport} port named {name:?}, nor any named port",
+                self.endpoint.label
+            )
         } else {
             let known: Vec<&str> = known.into_iter().collect();
             format!(
@@ -272,14 +359,23 @@ impl Found<'_> {
     pub(super) fn absence(&self, inventory: &Inventory) -> String {
         let label = &self.endpoint.label;
         match &self.endpoint.locator {
-            Locator::Workload { namespace, workload } => {
+            Locator::Workload {
+                namespace,
+                workload,
+            } => {
                 let there: BTreeSet<String> = inventory
                     .pods
                     .iter()
                     .filter(|pod| pod.namespace == *namespace)
-                    // The outermost owner, which is what suites name; the pod itself where it has none.
+                    // The outermost owner, which is what suites name; the pod itself where it has
+                    // none.
                     .filter_map(|pod| {
-                        pod.workloads.iter().rev().nth(1).or(pod.workloads.last()).map(ToString::to_string)
+                        pod.workloads
+                            .iter()
+                            .rev()
+                            .nth(1)
+                            .or(pod.workloads.last())
+                            .map(ToString::to_string)
                     })
                     .collect();
                 format!(
@@ -288,7 +384,10 @@ impl Found<'_> {
                 )
             }
             Locator::Pods { namespace, labels } => {
-                let wanted: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                let wanted: Vec<String> = labels
+                    .iter()
+                    .map(|(key, value)| format!("{key}={value}"))
+                    .collect();
                 let there: BTreeSet<String> = inventory
                     .pods
                     .iter()
@@ -307,10 +406,15 @@ impl Found<'_> {
                 )
             }
             Locator::Service { service } => {
-                format!("{label} matches nothing: there is no Service {}/{}", service.namespace, service.name)
+                format!(
+                    "{label} matches nothing: there is no Service {}/{}",
+                    service.namespace, service.name
+                )
             }
             Locator::Host(name) => format!("{name} has no known address"),
-            Locator::Address(_) | Locator::Runner | Locator::Nodes => format!("{label} has no address"),
+            Locator::Address(_) | Locator::Runner | Locator::Nodes => {
+                format!("{label} has no address")
+            }
         }
     }
 }
@@ -320,7 +424,11 @@ fn list(before: &str, items: &BTreeSet<String>, after: &str) -> String {
         return String::new();
     }
     let shown: Vec<&str> = items.iter().take(6).map(String::as_str).collect();
-    let more = if items.len() > shown.len() { ", ..." } else { "" };
+    let more = if items.len() > shown.len() {
+        ", ..."
+    } else {
+        ""
+    };
     format!("{before}{}{more}{after}", shown.join(", "))
 }
 

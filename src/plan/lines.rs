@@ -10,7 +10,8 @@ use super::{Check, FlowId, LineRef, Party, Scope, Standing, TargetKey, Vantage};
 use crate::model::{Port, Transport};
 use crate::source::Place as FilePlace;
 use crate::suite::{
-    EndpointId, Expected, Line, Locator, PortRef, Settings, Spread, Subject, Suite, TargetItem, TargetWhat,
+    EndpointId, Expected, Line, Locator, PortRef, Settings, Spread, Subject, Suite, TargetItem,
+    TargetWhat,
 };
 use crate::wire::{Http, Request, Tls};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -31,7 +32,8 @@ struct Wanted<'f> {
     place: FilePlace,
 }
 
-/// What tells two lines about the same packets apart: from whom, to what address and port, saying what.
+/// What tells two lines about the same packets apart: from whom, to what address and port, saying
+/// what.
 type Said = (Vantage, TargetKey);
 
 /// The lines of one suite on their way into a plan.
@@ -66,7 +68,11 @@ impl<'a, 'b> Pass<'a, 'b> {
             suite,
             environment,
             selection,
-            found: suite.endpoints.iter().map(|endpoint| find(endpoint, ends.inventory)).collect(),
+            found: suite
+                .endpoints
+                .iter()
+                .map(|endpoint| find(endpoint, ends.inventory))
+                .collect(),
             said: HashMap::new(),
             allowed_hosts: BTreeSet::new(),
             names: BTreeMap::new(),
@@ -88,7 +94,11 @@ impl<'a, 'b> Pass<'a, 'b> {
     }
 
     fn mistake(&mut self, place: &FilePlace, message: String) {
-        self.mistakes.push(Mistake { message, place: place.clone(), other: None });
+        self.mistakes.push(Mistake {
+            message,
+            place: place.clone(),
+            other: None,
+        });
     }
 
     /// Hosts and addresses have the ports that any line names.
@@ -108,7 +118,9 @@ impl<'a, 'b> Pass<'a, 'b> {
                         }
                         TargetWhat::Url(url) => {
                             let (number, transport) = url_port(url);
-                            found.mentioned.extend(number.and_then(|number| Port::new(number, transport)));
+                            found
+                                .mentioned
+                                .extend(number.and_then(|number| Port::new(number, transport)));
                         }
                         TargetWhat::KnownPorts(_) | TargetWhat::Range { .. } => {}
                     }
@@ -118,8 +130,16 @@ impl<'a, 'b> Pass<'a, 'b> {
     }
 
     fn note_allowed_hosts(&mut self) {
-        for line in self.suite.lines.iter().filter(|line| line.expected == Expected::Allowed) {
-            let targets = line.targets.iter().flat_map(|item| self.members(&item.subject));
+        for line in self
+            .suite
+            .lines
+            .iter()
+            .filter(|line| line.expected == Expected::Allowed)
+        {
+            let targets = line
+                .targets
+                .iter()
+                .flat_map(|item| self.members(&item.subject));
             let hosts = targets.filter_map(|id| match &self.found[id.0].endpoint.locator {
                 Locator::Host(name) => Some(name.as_str().to_owned()),
                 _ => None,
@@ -129,8 +149,9 @@ impl<'a, 'b> Pass<'a, 'b> {
         }
     }
 
-    /// A denied address outside that speaks TLS on 443 is also tried without a server name and with the name of each host
-    /// that is allowed: a firewall that goes by names lets through who says the right one.
+    /// A denied address outside that speaks TLS on 443 is also tried without a server name and with
+    /// the name of each host that is allowed: a firewall that goes by names lets through who says
+    /// the right one.
     fn disguised(&self, wanted: &Wanted<'_>, key: &TargetKey) -> Vec<TargetKey> {
         let outside = matches!(self.found[wanted.target.0].place, Place::Outside(_));
         let chosen = wanted.settings.server_name.is_some();
@@ -138,16 +159,29 @@ impl<'a, 'b> Pass<'a, 'b> {
         if wanted.expected != Expected::Denied || !outside || !is_address || chosen {
             return Vec::new();
         }
-        let names = std::iter::once(None).chain(self.allowed_hosts.iter().map(|name| Some(name.clone())));
+        let names =
+            std::iter::once(None).chain(self.allowed_hosts.iter().map(|name| Some(name.clone())));
         let as_name = |server_name: Option<String>| match &key.request {
-            Request::Tls(tls) => Some(Request::Tls(Tls { server_name, ..tls.clone() })),
+            Request::Tls(tls) => Some(Request::Tls(Tls {
+                server_name,
+                ..tls.clone()
+            })),
             Request::Http(http) => {
-                let tls = Tls { server_name, ..http.tls.clone()? };
-                Some(Request::Http(Http { tls: Some(tls), ..http.clone() }))
+                let tls = Tls {
+                    server_name,
+                    ..http.tls.clone()?
+                };
+                Some(Request::Http(Http {
+                    tls: Some(tls),
+                    ..http.clone()
+                }))
             }
             _ => None,
         };
-        let keys = names.filter_map(as_name).map(|request| TargetKey { request, ..key.clone() });
+        let keys = names.filter_map(as_name).map(|request| TargetKey {
+            request,
+            ..key.clone()
+        });
         keys.filter(|other| other != key).collect()
     }
 
@@ -164,7 +198,8 @@ impl<'a, 'b> Pass<'a, 'b> {
         for subject in &line.sources {
             let by_name = matches!(subject, Subject::Endpoint(_));
             for id in self.members(subject) {
-                let wanted = !matches!(subject, Subject::All) || self.found[id.0].is_source_by_wildcard();
+                let wanted =
+                    !matches!(subject, Subject::All) || self.found[id.0].is_source_by_wildcard();
                 if wanted && !sources.iter().any(|(known, _)| *known == id) {
                     sources.push((id, by_name));
                 }
@@ -181,14 +216,24 @@ impl<'a, 'b> Pass<'a, 'b> {
                     if source == target && !by_name {
                         continue;
                     }
-                    if matches!(item.subject, Subject::All) && !self.found[target.0].is_target_by_wildcard() {
+                    if matches!(item.subject, Subject::All)
+                        && !self.found[target.0].is_target_by_wildcard()
+                    {
                         continue;
                     }
                     for wanted in self.ports(line, source, target, item) {
                         self.remember(&wanted);
                         self.check(&wanted, false);
                     }
-                    if let (TargetWhat::Range { from, to, transport }, Expected::Denied) = (&item.what, line.expected) {
+                    if let (
+                        TargetWhat::Range {
+                            from,
+                            to,
+                            transport,
+                        },
+                        Expected::Denied,
+                    ) = (&item.what, line.expected)
+                    {
                         self.sweep(line, source, target, (*from, *to, *transport));
                     }
                 }
@@ -196,8 +241,15 @@ impl<'a, 'b> Pass<'a, 'b> {
         }
     }
 
-    /// The ports that a target item stands for; a wildcard's targets without known ports stand for none.
-    fn ports(&mut self, line: &'a Line, source: EndpointId, target: EndpointId, item: &TargetItem) -> Vec<Wanted<'a>> {
+    /// The ports that a target item stands for; a wildcard's targets without known ports stand for
+    /// none.
+    fn ports(
+        &mut self,
+        line: &'a Line,
+        source: EndpointId,
+        target: EndpointId,
+        item: &TargetItem,
+    ) -> Vec<Wanted<'a>> {
         let found = &self.found[target.0];
         let label = &found.endpoint.label;
         let found_ports = match &item.what {
@@ -234,7 +286,9 @@ impl<'a, 'b> Pass<'a, 'b> {
             }
         };
         let found_ports = match found_ports {
-            Ok(ports) if ports.is_empty() && !found.exists() && !matches!(item.subject, Subject::All) => {
+            Ok(ports)
+                if ports.is_empty() && !found.exists() && !matches!(item.subject, Subject::All) =>
+            {
                 vec![absent_port(&PortRef::Name("*".into()), Transport::Tcp)]
             }
             Ok(ports) => ports,
@@ -253,7 +307,13 @@ impl<'a, 'b> Pass<'a, 'b> {
             .map(|port| Wanted {
                 source,
                 target,
-                ask: ask(&self.found[target.0], &port, url, &settings, self.environment),
+                ask: ask(
+                    &self.found[target.0],
+                    &port,
+                    url,
+                    &settings,
+                    self.environment,
+                ),
                 port,
                 expected: line.expected,
                 line: Some(line),
@@ -263,26 +323,49 @@ impl<'a, 'b> Pass<'a, 'b> {
             .collect()
     }
 
-    /// The ports of a denied range that are not known: each is tried once, from one instance of the source to one
-    /// address of each pod.
-    fn sweep(&mut self, line: &'a Line, source: EndpointId, target: EndpointId, range: (u16, u16, Transport)) {
+    /// The ports of a denied range that are not known: each is tried once, from one instance of the
+    /// source to one address of each pod.
+    fn sweep(
+        &mut self,
+        line: &'a Line,
+        source: EndpointId,
+        target: EndpointId,
+        range: (u16, u16, Transport),
+    ) {
         let (from, to, transport) = range;
-        let Ok(known) = self.found[target.0].known_ports(Some(transport)) else { return };
+        let Ok(known) = self.found[target.0].known_ports(Some(transport)) else {
+            return;
+        };
         let known: BTreeSet<u16> = known.into_iter().map(|port| port.number).collect();
-        let unknown: Vec<u16> = (from..=to).filter(|number| !known.contains(number)).collect();
+        let unknown: Vec<u16> = (from..=to)
+            .filter(|number| !known.contains(number))
+            .collect();
         if unknown.len() > MAX_SWEPT {
-            let message =
-                format!("a range is swept at {MAX_SWEPT} unknown ports at the most; {from}-{to} has {}", unknown.len());
+            let message = format!(
+                "a range is swept at {MAX_SWEPT} unknown ports at the most; {from}-{to} has {}",
+                unknown.len()
+            );
             self.mistake(&line.place, message);
             return;
         }
-        let Some(vantage) = self.ends.vantages(&self.found[source.0], Some(Spread::One)).into_iter().next() else {
+        let Some(vantage) = self
+            .ends
+            .vantages(&self.found[source.0], Some(Spread::One))
+            .into_iter()
+            .next()
+        else {
             return;
         };
         let settings = line.settings.over(&self.suite.settings);
         for number in unknown {
             let port = absent_port(&PortRef::Number(number), transport);
-            let ask = ask(&self.found[target.0], &port, None, &settings, self.environment);
+            let ask = ask(
+                &self.found[target.0],
+                &port,
+                None,
+                &settings,
+                self.environment,
+            );
             let wanted = Wanted {
                 source,
                 target,
@@ -305,16 +388,26 @@ impl<'a, 'b> Pass<'a, 'b> {
                     ));
                 }
             }
-            let check = self.describe(&wanted, flows, Standing::Unprovable("swept once: closed or denied".into()));
-            if self.selection.wants(&self.suite.name, &check.name, &check.line.tags) {
+            let check = self.describe(
+                &wanted,
+                flows,
+                Standing::Unprovable("swept once: closed or denied".into()),
+            );
+            if self
+                .selection
+                .wants(&self.suite.name, &check.name, &check.line.tags)
+            {
                 self.builder.swept.push(check);
             }
         }
     }
 
-    /// `everythingElse: denied`: every ordered pair of endpoints and every known port that no line speaks of.
+    /// `everythingElse: denied`: every ordered pair of endpoints and every known port that no line
+    /// speaks of.
     fn everything_else(&mut self) {
-        let Some(place) = self.suite.everything_else.clone() else { return };
+        let Some(place) = self.suite.everything_else.clone() else {
+            return;
+        };
         for source in 0..self.found.len() {
             if !self.found[source].is_source_by_wildcard() {
                 continue;
@@ -331,7 +424,13 @@ impl<'a, 'b> Pass<'a, 'b> {
                     }
                 };
                 for port in ports {
-                    let ask = ask(&self.found[target], &port, None, &self.suite.settings, self.environment);
+                    let ask = ask(
+                        &self.found[target],
+                        &port,
+                        None,
+                        &self.suite.settings,
+                        self.environment,
+                    );
                     let wanted = Wanted {
                         source: EndpointId(source),
                         target: EndpointId(target),
@@ -348,7 +447,8 @@ impl<'a, 'b> Pass<'a, 'b> {
         }
     }
 
-    /// Remembers what a line says of every pair of pods, and finds lines that contradict each other.
+    /// Remembers what a line says of every pair of pods, and finds lines that contradict each
+    /// other.
     fn remember(&mut self, wanted: &Wanted<'_>) {
         let mut contradiction = None;
         let everyone = self.ends.vantages(&self.found[wanted.source.0], None);
@@ -388,24 +488,42 @@ impl<'a, 'b> Pass<'a, 'b> {
             }
             let other = Some(first.clone());
             self.mistakes.push(Mistake {
-                message: format!("two checks are named {:?}; give one of the lines an `id:`", check.name),
+                message: format!(
+                    "two checks are named {:?}; give one of the lines an `id:`",
+                    check.name
+                ),
                 place: wanted.place.clone(),
                 other,
             });
             return;
         }
-        self.names.insert(check.name.clone(), (wanted.place.clone(), settings));
-        if !self.selection.wants(&self.suite.name, &check.name, &check.line.tags) {
+        self.names
+            .insert(check.name.clone(), (wanted.place.clone(), settings));
+        if !self
+            .selection
+            .wants(&self.suite.name, &check.name, &check.line.tags)
+        {
             return;
         }
-        for vantage in self.ends.vantages(&self.found[wanted.source.0], Some(check.terms.spread)) {
+        for vantage in self
+            .ends
+            .vantages(&self.found[wanted.source.0], Some(check.terms.spread))
+        {
             for (key, party) in self.targets(wanted) {
-                let spoken_of = gives_way && self.said.contains_key(&(vantage.clone(), key.clone()));
+                let spoken_of =
+                    gives_way && self.said.contains_key(&(vantage.clone(), key.clone()));
                 if self.ends.can_meet(&vantage, &key, &party) && !spoken_of {
                     for other in self.disguised(wanted, &key) {
-                        check.flows.push(self.builder.flow(&vantage, other, party.clone(), wanted.ask.opens_at));
+                        check.flows.push(self.builder.flow(
+                            &vantage,
+                            other,
+                            party.clone(),
+                            wanted.ask.opens_at,
+                        ));
                     }
-                    check.flows.push(self.builder.flow(&vantage, key, party, wanted.ask.opens_at));
+                    check
+                        .flows
+                        .push(self.builder.flow(&vantage, key, party, wanted.ask.opens_at));
                 }
             }
         }
@@ -431,7 +549,8 @@ impl<'a, 'b> Pass<'a, 'b> {
             wanted.expected,
             id.map_or(String::new(), |id| format!(" [{id}]")),
         );
-        let source_nodes: BTreeSet<&str> = source.pods.iter().map(|pod| pod.node.as_str()).collect();
+        let source_nodes: BTreeSet<&str> =
+            source.pods.iter().map(|pod| pod.node.as_str()).collect();
         Check {
             name,
             suite: self.index,
@@ -442,15 +561,26 @@ impl<'a, 'b> Pass<'a, 'b> {
                 file: wanted.place.file.clone(),
                 line: wanted.place.line,
                 column: wanted.place.column,
-                text: wanted.line.map_or_else(|| "everythingElse: denied".to_owned(), |line| line.text.clone()),
+                text: wanted.line.map_or_else(
+                    || "everythingElse: denied".to_owned(),
+                    |line| line.text.clone(),
+                ),
                 because: wanted.line.and_then(|line| line.because.clone()),
                 tags: wanted.line.map_or(Vec::new(), |line| line.tags.clone()),
                 id: id.cloned(),
             },
-            terms: Terms::of(wanted.expected, &wanted.settings, self.environment, wanted.ask.demand),
+            terms: Terms::of(
+                wanted.expected,
+                &wanted.settings,
+                self.environment,
+                wanted.ask.demand,
+            ),
             flows,
             retired: Vec::new(),
-            scope: Scope { source_nodes: source_nodes.len(), target_pods: target.pods.len() },
+            scope: Scope {
+                source_nodes: source_nodes.len(),
+                target_pods: target.pods.len(),
+            },
             standing,
             prediction: None,
         }
@@ -475,8 +605,12 @@ impl<'a, 'b> Pass<'a, 'b> {
         if let Some(why) = &wanted.ask.unprovable {
             return Standing::Unprovable(why.clone());
         }
-        if wanted.settings.demand == Some(crate::suite::Demand::A3) && wanted.expected == Expected::Allowed {
-            return Standing::Unprovable("A3 needs a mesh identity, which is not observed here".into());
+        if wanted.settings.demand == Some(crate::suite::Demand::A3)
+            && wanted.expected == Expected::Allowed
+        {
+            return Standing::Unprovable(
+                "A3 needs a mesh identity, which is not observed here".into(),
+            );
         }
         Standing::Provable
     }
@@ -486,7 +620,10 @@ impl<'a, 'b> Pass<'a, 'b> {
         let mut pairs = 0;
         let targets = self.targets(wanted);
         for (key, party) in &targets {
-            for vantage in everyone.iter().filter(|vantage| self.ends.can_meet(vantage, key, party)) {
+            for vantage in everyone
+                .iter()
+                .filter(|vantage| self.ends.can_meet(vantage, key, party))
+            {
                 pairs += 1;
                 if !self.said.contains_key(&(vantage.clone(), key.clone())) {
                     return false;
@@ -497,7 +634,8 @@ impl<'a, 'b> Pass<'a, 'b> {
     }
 
     fn targets(&self, wanted: &Wanted<'_>) -> Vec<(TargetKey, Party)> {
-        self.ends.targets(&self.found[wanted.target.0], &wanted.port, &wanted.ask)
+        self.ends
+            .targets(&self.found[wanted.target.0], &wanted.port, &wanted.ask)
     }
 }
 
@@ -506,7 +644,11 @@ fn absent_port(port: &PortRef, transport: Transport) -> FoundPort {
         PortRef::Number(number) => (number.to_string(), *number),
         PortRef::Name(name) => (name.clone(), 0),
     };
-    let suffix = if transport == Transport::Tcp { String::new() } else { format!("/{transport}") };
+    let suffix = if transport == Transport::Tcp {
+        String::new()
+    } else {
+        format!("/{transport}")
+    };
     FoundPort {
         label: format!("{label}{suffix}"),
         transport,

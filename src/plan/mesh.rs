@@ -1,32 +1,49 @@
 //! Flows whose handshakes a mesh's proxy answers.
 //!
-//! A sidecar, or a node's proxy in ambient mode, accepts a connection before it knows whether the target may be reached,
-//! and hangs up, or says nothing, where it may not. So a handshake through one shows nothing: bytes of the target do.
+//! A sidecar, or a node's proxy in ambient mode, accepts a connection before it knows whether the
+//! target may be reached, and hangs up, or says nothing, where it may not. So a handshake through
+//! one shows nothing: bytes of the target do.
 
 use super::{Flow, Party, Vantage};
 use crate::inventory::Inventory;
 use crate::wire::{Stage, Transport};
 use std::collections::BTreeSet;
 
-/// Lets the flows from and to meshed pods open by bytes of the target in place of a handshake; says so.
-pub(super) fn ask_for_bytes(inventory: &Inventory, probes: &[Vantage], flows: &mut [Flow]) -> Option<String> {
-    let meshed: BTreeSet<String> =
-        inventory.pods.iter().filter(|pod| inventory.is_meshed(pod)).map(crate::inventory::Pod::full_name).collect();
+/// Lets the flows from and to meshed pods open by bytes of the target in place of a handshake; says
+/// so.
+pub(super) fn ask_for_bytes(
+    inventory: &Inventory,
+    probes: &[Vantage],
+    flows: &mut [Flow],
+) -> Option<String> {
+    let meshed: BTreeSet<String> = inventory
+        .pods
+        .iter()
+        .filter(|pod| inventory.is_meshed(pod))
+        .map(crate::inventory::Pod::full_name)
+        .collect();
     if meshed.is_empty() {
         return None;
     }
     let mut asked = 0_usize;
     for flow in flows {
         let source = match &probes[flow.probe.0 as usize] {
-            Vantage::Pod { namespace, name, .. } => meshed.contains(&format!("{namespace}/{name}")),
+            Vantage::Pod {
+                namespace, name, ..
+            } => meshed.contains(&format!("{namespace}/{name}")),
             Vantage::Node { .. } | Vantage::Witness { .. } | Vantage::Runner => false,
         };
         let target = || match &*flow.party {
-            Party::Pod { namespace, name, .. } => meshed.contains(&format!("{namespace}/{name}")),
+            Party::Pod {
+                namespace, name, ..
+            } => meshed.contains(&format!("{namespace}/{name}")),
             Party::Service { pods, .. } => pods.iter().any(|pod| meshed.contains(pod)),
             Party::Node { .. } | Party::Witness { .. } | Party::Outside { .. } => false,
         };
-        if flow.to.transport == Transport::Tcp && flow.opens_at == Stage::Connect && (source || target()) {
+        if flow.to.transport == Transport::Tcp
+            && flow.opens_at == Stage::Connect
+            && (source || target())
+        {
             flow.opens_at = Stage::FirstBytes;
             asked += 1;
         }
@@ -64,7 +81,14 @@ mod tests {
     }
 
     fn flow(probe: u32, to: &str, transport: Transport, request: Request) -> Flow {
-        let key = TargetKey { address: [10, 0, 0, 1].into(), name: None, port: 80, transport, request, once: false };
+        let key = TargetKey {
+            address: [10, 0, 0, 1].into(),
+            name: None,
+            port: 80,
+            transport,
+            request,
+            once: false,
+        };
         let (namespace, name) = to.split_once('/').unwrap();
         let party = Party::Pod {
             namespace: namespace.into(),
@@ -85,12 +109,35 @@ mod tests {
     #[test]
     fn flows_from_and_to_meshed_pods_open_by_bytes() {
         let mut inventory = Inventory::default();
-        let ambient = Labels::from([(crate::inventory::DATAPLANE_MODE.to_owned(), "ambient".to_owned())]);
-        inventory.namespaces.insert("ambient".into(), Namespace { name: "ambient".into(), labels: ambient });
-        inventory.pods = vec![pod("a", "plain", false), pod("a", "sidecar", true), pod("ambient", "in", false)];
-        let out = Labels::from([(crate::inventory::DATAPLANE_MODE.to_owned(), "none".to_owned())]);
-        inventory.pods.push(Pod { labels: out, ..pod("ambient", "out", false) });
-        let vantage = |name: &str| Vantage::Pod { namespace: "a".into(), name: name.into(), node: "n".into() };
+        let ambient = Labels::from([(
+            crate::inventory::DATAPLANE_MODE.to_owned(),
+            "ambient".to_owned(),
+        )]);
+        inventory.namespaces.insert(
+            "ambient".into(),
+            Namespace {
+                name: "ambient".into(),
+                labels: ambient,
+            },
+        );
+        inventory.pods = vec![
+            pod("a", "plain", false),
+            pod("a", "sidecar", true),
+            pod("ambient", "in", false),
+        ];
+        let out = Labels::from([(
+            crate::inventory::DATAPLANE_MODE.to_owned(),
+            "none".to_owned(),
+        )]);
+        inventory.pods.push(Pod {
+            labels: out,
+            ..pod("ambient", "out", false)
+        });
+        let vantage = |name: &str| Vantage::Pod {
+            namespace: "a".into(),
+            name: name.into(),
+            node: "n".into(),
+        };
         let probes = [vantage("plain"), vantage("sidecar")];
         let connect = || Request::Connect { linger_ms: 250 };
         let mut flows = [

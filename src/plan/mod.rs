@@ -1,7 +1,8 @@
 //! Suite + Inventory → [`Plan`]: expansion into checks and flows, controls, rates.
 //!
-//! A plan holds everything that a run will do and every relation that a verdict may need: which flows can
-//! vouch for a target, for a source, for a path. Whether one of them *did* is not known here.
+//! A plan holds everything that a run will do and every relation that a verdict may need: which
+//! flows can vouch for a target, for a source, for a path. Whether one of them *did* is not known
+//! here.
 
 mod arming;
 mod builder;
@@ -40,7 +41,9 @@ pub use resolve::{Mistake, PlanError, Selection, resolve};
 pub use sweep::{METADATA, METADATA_PORT};
 pub use terms::{Environment, MIN_DEADLINE, Terms};
 pub use transport::{off_the_wire, on_the_wire};
-pub use wiring::{REQUEST_DEADLINE, RESOLVE_DEADLINE, RUNS, Schedule, TLS_DEADLINE, floor, longest, probe_plans};
+pub use wiring::{
+    REQUEST_DEADLINE, RESOLVE_DEADLINE, RUNS, Schedule, TLS_DEADLINE, floor, longest, probe_plans,
+};
 
 use crate::model::{Family, ObjectRef};
 use crate::suite::Expected;
@@ -69,8 +72,9 @@ pub struct Plan {
     pub suites: Vec<SuiteRef>,
     /// The checks, in the order in which they are reported.
     pub checks: Vec<Check>,
-    /// Ports of denied ranges that nobody is known to listen on, and what a swept workload could reach beyond all lines, each
-    /// tried once: an opening violates, silence says only "closed or denied" and is no check.
+    /// Ports of denied ranges that nobody is known to listen on, and what a swept workload could
+    /// reach beyond all lines, each tried once: an opening violates, silence says only "closed or
+    /// denied" and is no check.
     pub swept: Vec<Check>,
     /// The probes to launch.
     pub probes: Vec<Vantage>,
@@ -96,9 +100,11 @@ pub struct Plan {
     pub paths: BTreeMap<Path, Vec<FlowId>>,
     /// The probes whose pods this run creates.
     pub created: BTreeSet<ProbeId>,
-    /// The probes that run within the pods whose identity they have, where the backend has a choice.
+    /// The probes that run within the pods whose identity they have, where the backend has a
+    /// choice.
     pub inside: BTreeSet<ProbeId>,
-    /// For each of these and each node, the flows that show that the probe's labels are known there.
+    /// For each of these and each node, the flows that show that the probe's labels are known
+    /// there.
     pub arming: BTreeMap<(ProbeId, String), Vec<FlowId>>,
     /// The uid of every pod at an end of a flow, by `namespace/name`.
     pub incarnations: BTreeMap<String, String>,
@@ -152,7 +158,8 @@ pub struct Check {
     pub terms: Terms,
     /// What is sampled for it.
     pub flows: Vec<FlowId>,
-    /// What was sampled for it until a pod at either end was replaced: what these flows opened before that still counts.
+    /// What was sampled for it until a pod at either end was replaced: what these flows opened
+    /// before that still counts.
     pub retired: Vec<FlowId>,
     /// How much of the source and of the target these flows cover.
     pub scope: Scope,
@@ -162,7 +169,8 @@ pub struct Check {
     pub prediction: Option<Prediction>,
 }
 
-/// What the policies say of a check, before any packet. It is shown, and may choose what is tried; no verdict sees it.
+/// What the policies say of a check, before any packet. It is shown, and may choose what is tried;
+/// no verdict sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prediction {
     /// What they say of all of its flows; nothing where they say different things.
@@ -189,8 +197,12 @@ impl Check {
     pub fn contradiction(&self) -> Option<String> {
         let prediction = self.prediction.as_ref()?;
         let because = prediction.because.as_ref()?;
-        let change = prediction.change.as_ref().map_or(String::new(), |change| format!("; to change that: {change}"));
-        Some(format!("the policies cannot do what the suite expects: {because}{change}"))
+        let change = prediction.change.as_ref().map_or(String::new(), |change| {
+            format!("; to change that: {change}")
+        });
+        Some(format!(
+            "the policies cannot do what the suite expects: {because}{change}"
+        ))
     }
 }
 
@@ -257,8 +269,8 @@ pub enum Vantage {
         /// Its name.
         name: String,
     },
-    /// A vantage of the backend's own on a node, wired like a pod, that no policy stops: what it cannot reach, nothing
-    /// can.
+    /// A vantage of the backend's own on a node, wired like a pod, that no policy stops: what it
+    /// cannot reach, nothing can.
     Witness {
         /// The node.
         node: String,
@@ -281,7 +293,11 @@ impl Vantage {
 impl std::fmt::Display for Vantage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Pod { namespace, name, node } => write!(f, "{namespace}/{name} on {node}"),
+            Self::Pod {
+                namespace,
+                name,
+                node,
+            } => write!(f, "{namespace}/{name} on {node}"),
             Self::Node { name } => write!(f, "node {name}"),
             Self::Witness { node } => write!(f, "the witness on {node}"),
             Self::Runner => f.write_str("the runner"),
@@ -304,7 +320,8 @@ pub struct Flow {
     pub waits: Waits,
 }
 
-/// How long stages are waited for at the least, because a control took long; zero leaves it at the usual deadlines.
+/// How long stages are waited for at the least, because a control took long; zero leaves it at the
+/// usual deadlines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Waits {
     /// For the handshake, or the first UDP answer.
@@ -401,22 +418,35 @@ pub enum Party {
 impl Party {
     /// Where paths to it end: for a proof about it, something must have crossed to each of them.
     ///
-    /// Addresses of different kinds are different ends: that a node's own address is reached says nothing of the
-    /// network of its pods (an overlay may be down), and neither says anything of the Services' addresses.
+    /// Addresses of different kinds are different ends: that a node's own address is reached says
+    /// nothing of the network of its pods (an overlay may be down), and neither says anything of
+    /// the Services' addresses.
     pub fn ends(&self, flow: &Flow) -> Vec<PathEnd> {
         match self {
-            Self::Pod { node, host_network: false, .. } | Self::Witness { node } => vec![PathEnd::Pods(node.clone())],
-            Self::Pod { node, host_network: true, .. } => vec![PathEnd::Node(node.clone())],
-            Self::Service { nodes, .. } => {
-                nodes.iter().cloned().map(PathEnd::Pods).chain([PathEnd::Services]).collect()
+            Self::Pod {
+                node,
+                host_network: false,
+                ..
             }
+            | Self::Witness { node } => vec![PathEnd::Pods(node.clone())],
+            Self::Pod {
+                node,
+                host_network: true,
+                ..
+            } => vec![PathEnd::Node(node.clone())],
+            Self::Service { nodes, .. } => nodes
+                .iter()
+                .cloned()
+                .map(PathEnd::Pods)
+                .chain([PathEnd::Services])
+                .collect(),
             Self::Node { name } => vec![PathEnd::Node(name.clone())],
             Self::Outside { .. } => vec![PathEnd::Address(flow.to.address)],
         }
     }
 
-    /// The ends to which a packet has surely crossed when it was answered. Where a Service has pods on several nodes, it
-    /// may have gone to any of them.
+    /// The ends to which a packet has surely crossed when it was answered. Where a Service has pods
+    /// on several nodes, it may have gone to any of them.
     fn shows(&self, flow: &Flow) -> Vec<PathEnd> {
         match self {
             Self::Service { nodes, .. } if nodes.len() > 1 => vec![PathEnd::Services],
@@ -432,8 +462,15 @@ impl Party {
 impl std::fmt::Display for Party {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Pod { namespace, name, node, .. } => write!(f, "{namespace}/{name} on {node}"),
-            Self::Service { service, .. } => write!(f, "Service {}/{}", service.namespace, service.name),
+            Self::Pod {
+                namespace,
+                name,
+                node,
+                ..
+            } => write!(f, "{namespace}/{name} on {node}"),
+            Self::Service { service, .. } => {
+                write!(f, "Service {}/{}", service.namespace, service.name)
+            }
             Self::Node { name } => write!(f, "node {name}"),
             Self::Witness { node } => write!(f, "the witness on {node}"),
             Self::Outside { name } => f.write_str(name),
@@ -448,7 +485,8 @@ pub struct Able {
     pub allowed: Vec<FlowId>,
     /// Flows of the same probe that the planner added on the chance that a policy admits them.
     pub tried: Vec<FlowId>,
-    /// Flows from the source's own node to the source: they count only where nothing is allowed to it.
+    /// Flows from the source's own node to the source: they count only where nothing is allowed to
+    /// it.
     pub reached: Vec<FlowId>,
 }
 

@@ -1,4 +1,5 @@
-//! What is worth telling about an inventory before anything is sampled: the usual mistakes that no packet names.
+//! What is worth telling about an inventory before anything is sampled: the usual mistakes that no
+//! packet names.
 
 use crate::inventory::{Inventory, Labels, Policy};
 use crate::suite::{EndpointId, Locator, Subject, Suite, Vehicle};
@@ -12,20 +13,38 @@ type ByNamespace<'a> = BTreeMap<&'a str, BTreeSet<&'a Labels>>;
 /// Policies that select no pod though their namespace has some: mostly a label spelt in two ways.
 pub fn policies_that_select_nothing(inventory: &Inventory) -> Vec<String> {
     // Who shares its node's network is selected by nothing.
-    let (mut pods, mut of_nodes): (ByNamespace<'_>, ByNamespace<'_>) = (BTreeMap::new(), BTreeMap::new());
+    let (mut pods, mut of_nodes): (ByNamespace<'_>, ByNamespace<'_>) =
+        (BTreeMap::new(), BTreeMap::new());
     for pod in &inventory.pods {
-        let of = if pod.host_network { &mut of_nodes } else { &mut pods };
+        let of = if pod.host_network {
+            &mut of_nodes
+        } else {
+            &mut pods
+        };
         of.entry(&pod.namespace).or_default().insert(&pod.labels);
     }
-    inventory.policies.iter().filter_map(|policy| selects_nothing(policy, &pods, &of_nodes)).collect()
+    inventory
+        .policies
+        .iter()
+        .filter_map(|policy| selects_nothing(policy, &pods, &of_nodes))
+        .collect()
 }
 
-/// Sources whose packets do not have the identity of their pods: what is said of them is not said of the pods.
+/// Sources whose packets do not have the identity of their pods: what is said of them is not said
+/// of the pods.
 pub(super) fn vehicles(suite: &Suite) -> impl Iterator<Item = String> {
-    let named: BTreeSet<EndpointId> =
-        suite.lines.iter().flat_map(|line| &line.sources).flat_map(Subject::members).copied().collect();
-    let everybody =
-        suite.everything_else.is_some() || suite.lines.iter().any(|line| line.sources.contains(&Subject::All));
+    let named: BTreeSet<EndpointId> = suite
+        .lines
+        .iter()
+        .flat_map(|line| &line.sources)
+        .flat_map(Subject::members)
+        .copied()
+        .collect();
+    let everybody = suite.everything_else.is_some()
+        || suite
+            .lines
+            .iter()
+            .any(|line| line.sources.contains(&Subject::All));
     let numbered = (0..).map(EndpointId).zip(&suite.endpoints);
     numbered.filter(move |(id, _)| everybody || named.contains(id)).filter_map(|(_, endpoint)| {
         let from = match endpoint.vehicle.unwrap_or_default() {
@@ -45,16 +64,32 @@ pub(super) fn vehicles(suite: &Suite) -> impl Iterator<Item = String> {
     })
 }
 
-fn selects_nothing(policy: &Policy, pods: &ByNamespace<'_>, of_nodes: &ByNamespace<'_>) -> Option<String> {
+fn selects_nothing(
+    policy: &Policy,
+    pods: &ByNamespace<'_>,
+    of_nodes: &ByNamespace<'_>,
+) -> Option<String> {
     let namespace = policy.namespace.as_str();
     let wanted = policy.spec.pod_selector.clone().unwrap_or_default();
     let selector = Selector::try_from(wanted.clone()).ok()?;
-    let selects = |all: &ByNamespace<'_>| all.get(namespace).into_iter().flatten().any(|pod| selector.matches(pod));
+    let selects = |all: &ByNamespace<'_>| {
+        all.get(namespace)
+            .into_iter()
+            .flatten()
+            .any(|pod| selector.matches(pod))
+    };
     if selects(pods) {
         return None;
     }
-    let origin = if policy.origin.is_empty() { String::new() } else { format!(" ({})", policy.origin) };
-    let title = format!("NetworkPolicy {namespace}/{}{origin} selects no pod", policy.name);
+    let origin = if policy.origin.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", policy.origin)
+    };
+    let title = format!(
+        "NetworkPolicy {namespace}/{}{origin} selects no pod",
+        policy.name
+    );
     if selects(of_nodes) {
         return Some(format!(
             "{title}: those with its labels share their node's network, and no policy selects such pods"
@@ -69,14 +104,31 @@ fn selects_nothing(policy: &Policy, pods: &ByNamespace<'_>, of_nodes: &ByNamespa
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
     let carried: Vec<String> = carried.into_iter().take(6).collect();
-    let carry =
-        if carried.is_empty() { "carry none of these keys".into() } else { format!("carry {}", carried.join(", ")) };
-    Some(format!("{title}: it wants {selector}, pods in namespace {namespace} {carry}"))
+    let carry = if carried.is_empty() {
+        "carry none of these keys".into()
+    } else {
+        format!("carry {}", carried.join(", "))
+    };
+    Some(format!(
+        "{title}: it wants {selector}, pods in namespace {namespace} {carry}"
+    ))
 }
 
 fn keys(selector: &LabelSelector) -> BTreeSet<&str> {
-    let by_label = selector.match_labels.iter().flatten().map(|(key, _)| key.as_str());
-    by_label.chain(selector.match_expressions.iter().flatten().map(|expression| expression.key.as_str())).collect()
+    let by_label = selector
+        .match_labels
+        .iter()
+        .flatten()
+        .map(|(key, _)| key.as_str());
+    by_label
+        .chain(
+            selector
+                .match_expressions
+                .iter()
+                .flatten()
+                .map(|expression| expression.key.as_str()),
+        )
+        .collect()
 }
 
 #[cfg(test)]
@@ -101,12 +153,25 @@ mod tests {
             addresses: vec![],
         };
         let spec = NetworkPolicySpec {
-            pod_selector: Some(LabelSelector { match_labels: Some(labels(policy_label)), match_expressions: None }),
+            pod_selector: Some(LabelSelector {
+                match_labels: Some(labels(policy_label)),
+                match_expressions: None,
+            }),
             ..Default::default()
         };
         let (namespace, name) = ("data".into(), "postgres".into());
-        let policy = Policy { namespace, name, spec, origin: "p.yaml:1".into(), rules: RuleOrigins::default() };
-        Inventory { pods: vec![pod], policies: vec![policy], ..Inventory::default() }
+        let policy = Policy {
+            namespace,
+            name,
+            spec,
+            origin: "p.yaml:1".into(),
+            rules: RuleOrigins::default(),
+        };
+        Inventory {
+            pods: vec![pod],
+            policies: vec![policy],
+            ..Inventory::default()
+        }
     }
 
     #[test]
@@ -119,7 +184,10 @@ mod tests {
 
     #[test]
     fn policy_that_selects_a_pod_is_not_told() {
-        assert_eq!(policies_that_select_nothing(&inventory("postgres", "postgres")), Vec::<String>::new());
+        assert_eq!(
+            policies_that_select_nothing(&inventory("postgres", "postgres")),
+            Vec::<String>::new()
+        );
         let mut empty = inventory("postgres", "postgresql");
         empty.pods.clear();
         assert_eq!(policies_that_select_nothing(&empty), Vec::<String>::new());

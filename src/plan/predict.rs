@@ -1,7 +1,7 @@
 //! What the policies say of each flow and each check, before any packet.
 //!
-//! A prediction is shown beside what is expected and what is observed, and it may choose what is tried. It never enters
-//! a verdict: nothing in `verdict` can reach it.
+//! A prediction is shown beside what is expected and what is observed, and it may choose what is
+//! tried. It never enters a verdict: nothing in `verdict` can reach it.
 
 use super::builder::Builder;
 use super::expand::{selects, target_on};
@@ -9,7 +9,9 @@ use super::transport::off_the_wire;
 use super::{Check, Flow, FlowId, Party, Plan, Prediction, Vantage};
 use crate::inventory::{Inventory, Pod, Service};
 use crate::model::{Family, ObjectRef, Port, Transport};
-use crate::policy::{BothSides, Direction, End, Explainer, Explanation, InvalidPolicy, Met, PolicyName, Predictor};
+use crate::policy::{
+    BothSides, Direction, End, Explainer, Explanation, InvalidPolicy, Met, PolicyName, Predictor,
+};
 use crate::suite::Expected;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
@@ -24,16 +26,31 @@ pub(super) fn add(builder: &mut Builder, this: &mut Predictions<'_>) {
         }
     }
     for check in builder.checks.iter_mut().chain(&mut builder.swept) {
-        let known = check.flows.iter().map(|flow| predicted.get(flow).copied()).collect::<Vec<_>>();
+        let known = check
+            .flows
+            .iter()
+            .map(|flow| predicted.get(flow).copied())
+            .collect::<Vec<_>>();
         let Some(answer) = sum(&known) else { continue };
-        check.prediction = Some(Prediction { answer, because: None, change: None });
+        check.prediction = Some(Prediction {
+            answer,
+            because: None,
+            change: None,
+        });
         if answer != Some(check.expected)
-            && let Some(flow) =
-                check.flows.iter().find(|flow| predicted.get(flow).is_some_and(|one| *one != check.expected))
+            && let Some(flow) = check.flows.iter().find(|flow| {
+                predicted
+                    .get(flow)
+                    .is_some_and(|one| *one != check.expected)
+            })
         {
             let of = &builder.flows[flow.0 as usize];
             let (because, change) = this.why(&builder.probes[of.probe.0 as usize], of, check);
-            check.prediction = Some(Prediction { answer, because: Some(because), change });
+            check.prediction = Some(Prediction {
+                answer,
+                because: Some(because),
+                change,
+            });
         }
     }
     builder.predicted = predicted;
@@ -41,8 +58,8 @@ pub(super) fn add(builder: &mut Builder, this: &mut Predictions<'_>) {
     builder.notes.extend(told);
 }
 
-/// The answer of all flows: one that they share, or none where they differ (`Some(None)`). Nothing is said of a check of
-/// which any flow is not known, unless the known ones differ already.
+/// The answer of all flows: one that they share, or none where they differ (`Some(None)`). Nothing
+/// is said of a check of which any flow is not known, unless the known ones differ already.
 #[expect(clippy::option_option, reason = "nothing to say, or that they differ")]
 fn sum(flows: &[Option<Expected>]) -> Option<Option<Expected>> {
     let mut known = flows.iter().flatten();
@@ -78,7 +95,9 @@ impl<'a> Predictions<'a> {
             inventory,
             predictor: Predictor::new(inventory)?,
             explainer: Explainer::new(inventory)?,
-            pods: pods.map(|(number, pod)| ((pod.namespace.as_str(), pod.name.as_str()), number)).collect(),
+            pods: pods
+                .map(|(number, pod)| ((pod.namespace.as_str(), pod.name.as_str()), number))
+                .collect(),
             services: inventory
                 .services
                 .iter()
@@ -87,33 +106,48 @@ impl<'a> Predictions<'a> {
         })
     }
 
-    /// What the policies say of a flow; nothing where they do not say one thing, or where an end is not known.
+    /// What the policies say of a flow; nothing where they do not say one thing, or where an end is
+    /// not known.
     pub(super) fn flow(&mut self, vantage: &Vantage, flow: &Flow) -> Option<Expected> {
         let from = self.from(vantage, flow.family())?;
         let arrivals = self.arrivals(flow)?;
         let family = flow.family();
-        let mut answers =
-            arrivals.iter().map(|arrival| self.predictor.allowed(from, arrival.end, family).contains(arrival.port));
+        let mut answers = arrivals.iter().map(|arrival| {
+            self.predictor
+                .allowed(from, arrival.end, family)
+                .contains(arrival.port)
+        });
         let first = answers.next()?;
         if answers.any(|other| other != first) {
             return None;
         }
-        Some(if first && !self.is_stopped_at_names(from, flow) { Expected::Allowed } else { Expected::Denied })
+        Some(if first && !self.is_stopped_at_names(from, flow) {
+            Expected::Allowed
+        } else {
+            Expected::Denied
+        })
     }
 
     /// Why, for every place where the packets of a flow may end.
     pub(super) fn explain(&self, vantage: &Vantage, flow: &Flow) -> Vec<Explanation> {
         let family = flow.family();
-        let (Some(from), Some(arrivals)) = (self.from(vantage, family), self.arrivals(flow)) else { return Vec::new() };
-        let walk = |arrival: &Arrival<'_>| self.explainer.explain(from, arrival.end, arrival.port, Some(family));
+        let (Some(from), Some(arrivals)) = (self.from(vantage, family), self.arrivals(flow)) else {
+            return Vec::new();
+        };
+        let walk = |arrival: &Arrival<'_>| {
+            self.explainer
+                .explain(from, arrival.end, arrival.port, Some(family))
+        };
         arrivals.iter().map(walk).collect()
     }
 
-    /// Which policies and rules a flow meets, for every place where its packets may end; nothing between those that
-    /// policies treat like others that were seen.
+    /// Which policies and rules a flow meets, for every place where its packets may end; nothing
+    /// between those that policies treat like others that were seen.
     pub(super) fn met_unseen(&self, vantage: &Vantage, flow: &Flow, seen: &mut Seen) -> Vec<Met> {
         let family = flow.family();
-        let (Some(from), Some(arrivals)) = (self.from(vantage, family), self.arrivals(flow)) else { return Vec::new() };
+        let (Some(from), Some(arrivals)) = (self.from(vantage, family), self.arrivals(flow)) else {
+            return Vec::new();
+        };
         let source = self.predictor.alike(from);
         let mut unseen = Vec::new();
         for Arrival { end, port } in arrivals {
@@ -129,7 +163,9 @@ impl<'a> Predictions<'a> {
     }
 
     /// Policies that are in force, by direction, with the places of their rules.
-    pub(super) fn rules(&self) -> impl Iterator<Item = (&PolicyName, Direction, impl Iterator<Item = &str>)> {
+    pub(super) fn rules(
+        &self,
+    ) -> impl Iterator<Item = (&PolicyName, Direction, impl Iterator<Item = &str>)> {
         self.explainer.rules()
     }
 
@@ -139,7 +175,12 @@ impl<'a> Predictions<'a> {
     }
 
     /// What each side of a flow lets through by itself; nothing where no policy is asked.
-    pub(super) fn sides(&mut self, from: End<'_>, to: End<'_>, family: Family) -> Option<BothSides> {
+    pub(super) fn sides(
+        &mut self,
+        from: End<'_>,
+        to: End<'_>,
+        family: Family,
+    ) -> Option<BothSides> {
         self.predictor.sides(from, to, family)
     }
 
@@ -148,7 +189,8 @@ impl<'a> Predictions<'a> {
         self.explainer.selecting(pod, direction)
     }
 
-    /// Why, for the first place where the packets of a flow may end that is not as expected; and what would change it.
+    /// Why, for the first place where the packets of a flow may end that is not as expected; and
+    /// what would change it.
     fn why(&mut self, vantage: &Vantage, flow: &Flow, check: &Check) -> (String, Option<String>) {
         let family = flow.family();
         let (Some(from), Some(arrivals)) = (self.from(vantage, family), self.arrivals(flow)) else {
@@ -157,26 +199,45 @@ impl<'a> Predictions<'a> {
         let expected = check.expected == Expected::Allowed;
         let explain = |end, port| self.explainer.explain(from, end, port, Some(family));
         let advise = |end, port| self.explainer.advise(from, end, port, Some(family));
-        let first = arrivals.iter().find(|arrival| explain(arrival.end, arrival.port).allowed != expected);
+        let first = arrivals
+            .iter()
+            .find(|arrival| explain(arrival.end, arrival.port).allowed != expected);
         if let Some(arrival) = first {
             let walk = advise(arrival.end, arrival.port);
-            (walk.because(), walk.changes.first().map(|change| change.text.clone()))
+            (
+                walk.because(),
+                walk.changes.first().map(|change| change.text.clone()),
+            )
         } else {
-            let name = flow.to.name.as_deref().unwrap_or_default().trim_end_matches('.');
-            (format!("{vantage} may not ask cluster DNS, so it cannot look up {name}"), None)
+            let name = flow
+                .to
+                .name
+                .as_deref()
+                .unwrap_or_default()
+                .trim_end_matches('.');
+            (
+                format!("{vantage} may not ask cluster DNS, so it cannot look up {name}"),
+                None,
+            )
         }
     }
 
     fn from<'e>(&self, vantage: &'e Vantage, family: Family) -> Option<End<'e>> {
         match vantage {
-            Vantage::Pod { namespace, name, .. } => {
-                Some(End::Pod(*self.pods.get(&(namespace.as_str(), name.as_str()))?))
-            }
+            Vantage::Pod {
+                namespace, name, ..
+            } => Some(End::Pod(
+                *self.pods.get(&(namespace.as_str(), name.as_str()))?,
+            )),
             Vantage::Node { name } => Some(End::Node(name)),
             Vantage::Witness { .. } => None,
             Vantage::Runner => {
                 let fits = |address: &&IpAddr| Family::of(**address) == family;
-                self.inventory.runner.iter().find(fits).map(|address| End::Address(*address))
+                self.inventory
+                    .runner
+                    .iter()
+                    .find(fits)
+                    .map(|address| End::Address(*address))
             }
         }
     }
@@ -191,61 +252,110 @@ impl<'a> Predictions<'a> {
         if !matches!(from, End::Pod(_)) {
             return false;
         }
-        let Some(dns) = self.services.get(&("kube-system", "kube-dns")).copied() else { return false };
+        let Some(dns) = self.services.get(&("kube-system", "kube-dns")).copied() else {
+            return false;
+        };
         let asked = Port::new(53, Transport::Udp);
-        let arrivals = asked.and_then(|port| self.behind(dns, port)).unwrap_or_default();
-        // A name server may be asked in either family: the pod asks in whichever its resolv.conf names first.
-        let family = dns.addresses.first().map_or(Family::V4, |address| Family::of(*address));
+        let arrivals = asked
+            .and_then(|port| self.behind(dns, port))
+            .unwrap_or_default();
+        // A name server may be asked in either family: the pod asks in whichever its resolv.conf
+        // names first.
+        let family = dns
+            .addresses
+            .first()
+            .map_or(Family::V4, |address| Family::of(*address));
         !arrivals.is_empty()
-            && arrivals.iter().all(|arrival| !self.predictor.allowed(from, arrival.end, family).contains(arrival.port))
+            && arrivals.iter().all(|arrival| {
+                !self
+                    .predictor
+                    .allowed(from, arrival.end, family)
+                    .contains(arrival.port)
+            })
     }
 
     fn arrivals<'f>(&self, flow: &'f Flow) -> Option<Vec<Arrival<'f>>> {
         let port = Port::new(flow.to.port, off_the_wire(flow.to.transport))?;
         match &*flow.party {
-            Party::Pod { namespace, name, .. } => {
+            Party::Pod {
+                namespace, name, ..
+            } => {
                 let number = self.pods.get(&(namespace.as_str(), name.as_str()))?;
-                Some(vec![Arrival { end: End::Pod(*number), port }])
+                Some(vec![Arrival {
+                    end: End::Pod(*number),
+                    port,
+                }])
             }
-            Party::Service { service: ObjectRef { namespace, name, .. }, .. } => {
-                self.behind(self.services.get(&(namespace.as_str(), name.as_str()))?, port)
-            }
-            Party::Node { name } => Some(vec![Arrival { end: End::Node(name), port }]),
+            Party::Service {
+                service: ObjectRef {
+                    namespace, name, ..
+                },
+                ..
+            } => self.behind(
+                self.services.get(&(namespace.as_str(), name.as_str()))?,
+                port,
+            ),
+            Party::Node { name } => Some(vec![Arrival {
+                end: End::Node(name),
+                port,
+            }]),
             // A witness is past all policies, and no check's target.
             Party::Witness { .. } => None,
-            Party::Outside { .. } => Some(vec![Arrival { end: End::Address(flow.to.address), port }]),
+            Party::Outside { .. } => Some(vec![Arrival {
+                end: End::Address(flow.to.address),
+                port,
+            }]),
         }
     }
 
-    /// The pods behind a Service's port, and their own port: policies see packets after translation.
+    /// The pods behind a Service's port, and their own port: policies see packets after
+    /// translation.
     fn behind<'e>(&self, service: &Service, port: Port) -> Option<Vec<Arrival<'e>>> {
         let of = service.ports.iter().find(|of| of.port == port)?;
-        let target = |pod: &Pod| Port::new(target_on(&of.target, port.transport(), pod)?, port.transport());
-        let backends = self
-            .inventory
-            .pods
-            .iter()
-            .enumerate()
-            .filter(|(_, pod)| selects(service, pod) && (pod.ready || service.publish_not_ready));
+        let target = |pod: &Pod| {
+            Port::new(
+                target_on(&of.target, port.transport(), pod)?,
+                port.transport(),
+            )
+        };
+        let backends =
+            self.inventory.pods.iter().enumerate().filter(|(_, pod)| {
+                selects(service, pod) && (pod.ready || service.publish_not_ready)
+            });
         Some(
             backends
-                .filter_map(|(number, pod)| Some(Arrival { end: End::Served(number), port: target(pod)? }))
+                .filter_map(|(number, pod)| {
+                    Some(Arrival {
+                        end: End::Served(number),
+                        port: target(pod)?,
+                    })
+                })
                 .collect(),
         )
     }
 }
 
-/// Why policies allow or deny the flows of all checks, and what would turn the answer: one explanation for all that are
-/// alike, and how many more there are.
+/// Why policies allow or deny the flows of all checks, and what would turn the answer: one
+/// explanation for all that are alike, and how many more there are.
 ///
 /// # Errors
 /// [`InvalidPolicy`]: the first policy that no API server would have taken.
-pub fn explain_flows(plan: &Plan, inventory: &Inventory) -> Result<Vec<(Explanation, usize)>, InvalidPolicy> {
+pub fn explain_flows(
+    plan: &Plan,
+    inventory: &Inventory,
+) -> Result<Vec<(Explanation, usize)>, InvalidPolicy> {
     let mut this = Predictions::new(inventory)?;
     let mut told: Vec<(Explanation, usize)> = Vec::new();
-    for flow in plan.checks.iter().flat_map(|check| &check.flows).map(|flow| plan.flow(*flow)) {
+    for flow in plan
+        .checks
+        .iter()
+        .flat_map(|check| &check.flows)
+        .map(|flow| plan.flow(*flow))
+    {
         let (family, arrivals) = (flow.family(), this.arrivals(flow));
-        let Some(from) = this.from(plan.vantage(flow.probe), family) else { continue };
+        let Some(from) = this.from(plan.vantage(flow.probe), family) else {
+            continue;
+        };
         for Arrival { end, port } in arrivals.unwrap_or_default() {
             let walk = this.explainer.explain(from, end, port, Some(family));
             if let Some((_, alike)) = told.iter_mut().find(|(known, _)| known.is_like(&walk)) {
@@ -254,14 +364,20 @@ pub fn explain_flows(plan: &Plan, inventory: &Inventory) -> Result<Vec<(Explanat
             }
             let mut advised = this.explainer.advise(from, end, port, Some(family));
             if this.may_not_ask_names(from) {
-                let only = "(53/udp of kube-system/kube-dns): it reaches nobody by name, only by address";
-                advised.notes.push(format!("{} may not ask cluster DNS {only}", advised.from));
+                let only =
+                    "(53/udp of kube-system/kube-dns): it reaches nobody by name, only by address";
+                advised
+                    .notes
+                    .push(format!("{} may not ask cluster DNS {only}", advised.from));
             }
             if let (End::Pod(pod), End::Served(itself)) = (from, end)
                 && pod == itself
             {
-                let differ = "network plugins differ about a pod that reaches itself through a Service";
-                advised.notes.push(format!("{differ}: some let it through, whatever the policies say"));
+                let differ =
+                    "network plugins differ about a pod that reaches itself through a Service";
+                advised.notes.push(format!(
+                    "{differ}: some let it through, whatever the policies say"
+                ));
             }
             for change in &mut advised.changes {
                 change.beside = Some(this.explainer.consequences(change, from, end, port)?);
@@ -275,11 +391,15 @@ pub fn explain_flows(plan: &Plan, inventory: &Inventory) -> Result<Vec<(Explanat
 /// What the suite expects and the policies cannot do, for people; the first few.
 fn contradictions(checks: &[Check]) -> Vec<String> {
     const TOLD: usize = 5;
-    let told = checks.iter().filter_map(|check| Some(format!("{}: {}", check.name, check.contradiction()?)));
+    let told = checks
+        .iter()
+        .filter_map(|check| Some(format!("{}: {}", check.name, check.contradiction()?)));
     let mut notes: Vec<String> = told.clone().take(TOLD).collect();
     let more = told.count().saturating_sub(TOLD);
     if more > 0 {
-        notes.push(format!("the policies contradict {more} more checks: watertight plan shows each"));
+        notes.push(format!(
+            "the policies contradict {more} more checks: watertight plan shows each"
+        ));
     }
     notes
 }

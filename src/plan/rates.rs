@@ -1,4 +1,5 @@
-//! How often flows are tried: caps across a run. Where they bind, the interval stretches, and with it the hold.
+//! How often flows are tried: caps across a run. Where they bind, the interval stretches, and with
+//! it the hold.
 
 use super::{Environment, Flow, FlowId, Plan, TargetKey, Vantage};
 use crate::wire::Transport;
@@ -12,8 +13,8 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 /// Connections that somebody else's server accepts from one source, at the most.
 const ACCEPTED: u32 = 60;
 
-/// Servers that count connections which say nothing, and shut out whoever makes many: SSH (`MaxStartups`,
-/// `PerSourcePenalties`) and `MySQL` (`max_connect_errors`).
+/// Servers that count connections which say nothing, and shut out whoever makes many: SSH
+/// (`MaxStartups`, `PerSourcePenalties`) and `MySQL` (`max_connect_errors`).
 const WARY: [u16; 3] = [22, 3306, 33060];
 
 /// See [`ACCEPTED`], for these.
@@ -22,7 +23,8 @@ const ACCEPTED_BY_THE_WARY: u32 = 15;
 /// Time between two attempts to these; a little less than a control may pause.
 const WARY_INTERVAL: Duration = Duration::from_millis(1_900);
 
-/// Attempts a second that one core carries in the lab: 60 to 120 microseconds each, most of them the kernel's.
+/// Attempts a second that one core carries in the lab: 60 to 120 microseconds each, most of them
+/// the kernel's.
 const EACH_CORE: u32 = 5_000;
 
 /// Caps, in attempts a second but for the first.
@@ -42,12 +44,15 @@ struct Caps {
 impl Caps {
     fn of(environment: Environment) -> Self {
         match environment {
-            // A silent attempt holds its socket for the deadline, and a probe has 512 of them. In all, what the machine
-            // carries without starving the probes: everything that the packets meet is on it.
+            // A silent attempt holds its socket for the deadline, and a probe has 512 of them. In
+            // all, what the machine carries without starving the probes: everything that the
+            // packets meet is on it.
             Environment::Lab => {
-                let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+                let cores =
+                    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
                 Self {
-                    // Our own responders do not mind, and on a busy machine an attempt or two may be lost.
+                    // Our own responders do not mind, and on a busy machine an attempt or two may
+                    // be lost.
                     interval: INTERVAL / 2,
                     probe: 280,
                     node: u32::MAX,
@@ -55,13 +60,19 @@ impl Caps {
                     target: u32::MAX,
                 }
             }
-            Environment::Cluster => Self { interval: INTERVAL, probe: 100, node: 200, total: 1_000, target: 20 },
+            Environment::Cluster => Self {
+                interval: INTERVAL,
+                probe: 100,
+                node: 200,
+                total: 1_000,
+                target: 20,
+            },
         }
     }
 }
 
-/// How the flows of one probe that belong to checks are paced. Controls of the planner's own are never slower than one
-/// attempt a second: a target counts as alive for two seconds only.
+/// How the flows of one probe that belong to checks are paced. Controls of the planner's own are
+/// never slower than one attempt a second: a target counts as alive for two seconds only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     /// Time between two attempts of a flow.
@@ -72,14 +83,24 @@ pub struct Rate {
 
 impl Rate {
     /// Where no cap binds.
-    pub(super) const CALM: Self = Self { interval: INTERVAL, is_stretched: false };
+    pub(super) const CALM: Self = Self {
+        interval: INTERVAL,
+        is_stretched: false,
+    };
 
     fn stretched(interval: Duration) -> Self {
-        Self { interval, is_stretched: true }
+        Self {
+            interval,
+            is_stretched: true,
+        }
     }
 
     fn slower(self, other: Self) -> Self {
-        if other.interval > self.interval { other } else { self }
+        if other.interval > self.interval {
+            other
+        } else {
+            self
+        }
     }
 
     /// How long it takes at the least to make so many attempts, over so long a hold.
@@ -93,13 +114,17 @@ impl Rate {
     }
 }
 
-/// How one flow is paced: as its probe's, and more gently towards targets that many ask and servers that are wary.
+/// How one flow is paced: as its probe's, and more gently towards targets that many ask and servers
+/// that are wary.
 pub fn rate_of(plan: &Plan, flow: &Flow, checked: bool) -> Rate {
     let own = plan.rates[flow.probe.0 as usize];
     let least = if is_wary(plan, flow) {
         Rate::stretched(WARY_INTERVAL)
     } else {
-        Rate { interval: own.interval.min(INTERVAL), is_stretched: false }
+        Rate {
+            interval: own.interval.min(INTERVAL),
+            is_stretched: false,
+        }
     };
     if !checked {
         return least;
@@ -108,7 +133,8 @@ pub fn rate_of(plan: &Plan, flow: &Flow, checked: bool) -> Rate {
     own.slower(crowd).slower(least)
 }
 
-/// The rate at which each target is asked that more flows of checks ask than a cap lets it be asked in a second.
+/// The rate at which each target is asked that more flows of checks ask than a cap lets it be asked
+/// in a second.
 pub(super) fn crowds(
     environment: Environment,
     flows: &[Flow],
@@ -120,26 +146,40 @@ pub(super) fn crowds(
     for id in checked {
         *askers.entry(at(&flows[id.0 as usize])).or_default() += 1;
     }
-    let many = checked.iter().map(|id| &flows[id.0 as usize]).filter_map(|flow| {
-        let asked = *askers.get(&at(flow))?;
-        (asked > cap).then(|| (TargetKey::clone(&flow.to), Rate::stretched(stretched(asked, cap))))
-    });
+    let many = checked
+        .iter()
+        .map(|id| &flows[id.0 as usize])
+        .filter_map(|flow| {
+            let asked = *askers.get(&at(flow))?;
+            (asked > cap).then(|| {
+                (
+                    TargetKey::clone(&flow.to),
+                    Rate::stretched(stretched(asked, cap)),
+                )
+            })
+        });
     many.collect()
 }
 
-/// The time between two attempts of each of so many flows, so that together they keep to a cap of attempts a second.
+/// The time between two attempts of each of so many flows, so that together they keep to a cap of
+/// attempts a second.
 fn stretched(flows: u32, cap: u32) -> Duration {
     Duration::from_millis((f64::from(flows) / f64::from(cap) * 1_000.0).ceil() as u64)
 }
 
-/// How many connections of a flow may be accepted; our own responders do not mind. Controls of the planner's own begin
-/// before the slowest source is there and must outlast it, so only the wary cap them.
+/// How many connections of a flow may be accepted; our own responders do not mind. Controls of the
+/// planner's own begin before the slowest source is there and must outlast it, so only the wary cap
+/// them.
 pub(super) fn accepted(plan: &Plan, flow: &Flow, checked: bool) -> Option<u32> {
     let is_own = plan.listen == Some(flow.to.port);
     if !plan.strangers || flow.to.transport != Transport::Tcp || is_own {
         return None;
     }
-    if is_wary(plan, flow) { Some(ACCEPTED_BY_THE_WARY) } else { checked.then_some(ACCEPTED) }
+    if is_wary(plan, flow) {
+        Some(ACCEPTED_BY_THE_WARY)
+    } else {
+        checked.then_some(ACCEPTED)
+    }
 }
 
 fn is_wary(plan: &Plan, flow: &Flow) -> bool {
@@ -164,8 +204,13 @@ pub(super) fn rates(
     let all = stretched(checked.len() as u32, caps.total);
     let rate = |(of, probe): (u32, &Vantage)| {
         let beside = of_node.get(&probe.node()).copied().unwrap_or_default();
-        let capped = all.max(stretched(of, caps.probe)).max(stretched(beside, caps.node));
-        Rate { interval: capped.max(caps.interval), is_stretched: capped > caps.interval }
+        let capped = all
+            .max(stretched(of, caps.probe))
+            .max(stretched(beside, caps.node));
+        Rate {
+            interval: capped.max(caps.interval),
+            is_stretched: capped > caps.interval,
+        }
     };
     of_probe.into_iter().zip(probes).map(rate).collect()
 }
@@ -177,7 +222,8 @@ mod tests {
     #[test]
     fn strangers_are_asked_gently_and_the_wary_more_so() {
         let inventory = crate::inventory::Inventory::default();
-        let mut plan = super::super::builder::Builder::default().finish(Environment::Cluster, &inventory);
+        let mut plan =
+            super::super::builder::Builder::default().finish(Environment::Cluster, &inventory);
         plan.listen = Some(65_533);
         plan.rates = vec![Rate::CALM];
         let to = |port, transport| {
@@ -200,11 +246,18 @@ mod tests {
         };
         let tcp = |port| to(port, Transport::Tcp);
         let caps = |plan: &Plan| {
-            [tcp(8080), tcp(3306), tcp(65_533), to(22, Transport::Udp)].map(|flow| accepted(plan, &flow, true))
+            [tcp(8080), tcp(3306), tcp(65_533), to(22, Transport::Udp)]
+                .map(|flow| accepted(plan, &flow, true))
         };
         assert_eq!(caps(&plan), [Some(60), Some(15), None, None]);
-        assert!(rate_of(&plan, &tcp(22), false).is_stretched && !rate_of(&plan, &tcp(8080), true).is_stretched);
-        assert_eq!([8080, 3306].map(|port| accepted(&plan, &tcp(port), false)), [None, Some(15)]);
+        assert!(
+            rate_of(&plan, &tcp(22), false).is_stretched
+                && !rate_of(&plan, &tcp(8080), true).is_stretched
+        );
+        assert_eq!(
+            [8080, 3306].map(|port| accepted(&plan, &tcp(port), false)),
+            [None, Some(15)]
+        );
         plan.strangers = false;
         assert_eq!(caps(&plan), [None; 4]);
         assert!(!rate_of(&plan, &tcp(22), true).is_stretched);
@@ -212,8 +265,11 @@ mod tests {
 
     #[test]
     fn caps_of_node_and_target_stretch_what_they_concern() {
-        let vantage =
-            |n: usize| Vantage::Pod { namespace: "n".into(), name: n.to_string(), node: format!("n{}", n % 2) };
+        let vantage = |n: usize| Vantage::Pod {
+            namespace: "n".into(),
+            name: n.to_string(),
+            node: format!("n{}", n % 2),
+        };
         let probes: Vec<_> = (0..6).map(vantage).collect();
         let to = |last: u8| TargetKey {
             address: [10, 0, 0, last].into(),
@@ -225,11 +281,15 @@ mod tests {
         };
         let mut flows = Vec::new();
         let mut checked = BTreeSet::new();
-        // 90 flows of each probe to targets of their own; and four of each to one that is everybody's.
+        // 90 flows of each probe to targets of their own; and four of each to one that is
+        // everybody's.
         for probe in 0..6_u8 {
             for n in 0..94_u8 {
                 let last = if n < 4 { 0 } else { n };
-                let key = TargetKey { port: 80 + u16::from(if n < 4 { 0 } else { probe }), ..to(last) };
+                let key = TargetKey {
+                    port: 80 + u16::from(if n < 4 { 0 } else { probe }),
+                    ..to(last)
+                };
                 checked.insert(FlowId(flows.len() as u32));
                 flows.push(Flow {
                     probe: super::super::ProbeId(u32::from(probe)),
@@ -242,13 +302,22 @@ mod tests {
         }
         // 282 of them on each node, which may send 200 a second.
         let stretched = Rate::stretched(Duration::from_millis(1_410));
-        assert_eq!(rates(Environment::Cluster, &probes, &flows, &checked), vec![stretched; 6]);
+        assert_eq!(
+            rates(Environment::Cluster, &probes, &flows, &checked),
+            vec![stretched; 6]
+        );
         let crowded = BTreeMap::from([(to(0), Rate::stretched(Duration::from_millis(1_200)))]);
         assert_eq!(crowds(Environment::Cluster, &flows, &checked), crowded);
         assert_eq!(crowds(Environment::Lab, &flows, &checked), BTreeMap::new());
         assert_eq!(
             rates(Environment::Lab, &probes, &flows, &checked),
-            vec![Rate { interval: INTERVAL / 2, is_stretched: false }; 6]
+            vec![
+                Rate {
+                    interval: INTERVAL / 2,
+                    is_stretched: false
+                };
+                6
+            ]
         );
     }
 
@@ -258,6 +327,9 @@ mod tests {
         let calm = Rate::CALM;
         assert_eq!((calm.is_stretched, calm.time_for(6, hold)), (false, hold));
         let busy = Rate::stretched(Duration::from_secs(4));
-        assert_eq!((busy.is_stretched, busy.time_for(6, hold)), (true, Duration::from_secs(24)));
+        assert_eq!(
+            (busy.is_stretched, busy.time_for(6, hold)),
+            (true, Duration::from_secs(24))
+        );
     }
 }

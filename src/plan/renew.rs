@@ -1,15 +1,19 @@
 //! A plan made again, because pods or Services changed while it ran, joined to the one that runs.
 //!
-//! Nothing that was planned is forgotten: probes and flows keep their numbers, and new ones are added behind them. What
-//! still stands keeps running; a pod in another's place is tried anew; what is gone is retired.
+//! Nothing that was planned is forgotten: probes and flows keep their numbers, and new ones are
+//! added behind them. What still stands keeps running; a pod in another's place is tried anew; what
+//! is gone is retired.
 
-use super::{Able, Check, Composite, FlowId, Party, Plan, ProbeId, Standing, TargetKey, Vantage, Waits};
+use super::{
+    Able, Check, Composite, FlowId, Party, Plan, ProbeId, Standing, TargetKey, Vantage, Waits,
+};
 use crate::model::Family;
 use crate::wire::{MAX_FLOWS, Transport};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-/// Flows that the suite allows to a source, tried again beside new ones of it: they show that the source can send.
+/// Flows that the suite allows to a source, tried again beside new ones of it: they show that the
+/// source can send.
 const MAX_ALLOWED_AGAIN: usize = 2;
 
 /// What joining a fresh plan changed.
@@ -26,7 +30,8 @@ pub struct Renewal {
 }
 
 impl Plan {
-    /// Joins a fresh plan of the same suites to this one. Probes that are new stand behind those that were there.
+    /// Joins a fresh plan of the same suites to this one. Probes that are new stand behind those
+    /// that were there.
     pub fn renew(&mut self, fresh: &Plan) -> Renewal {
         let mut joining = Joining::of(self, fresh);
         joining.flows();
@@ -37,18 +42,33 @@ impl Plan {
         renewal
     }
 
-    /// A flow again, from a probe of its own, with more time for its stages; the flow itself is retired. A probe of the
-    /// same vantage with a number from `launched` on takes it in, since it has not been launched yet.
+    /// A flow again, from a probe of its own, with more time for its stages; the flow itself is
+    /// retired. A probe of the same vantage with a number from `launched` on takes it in, since it
+    /// has not been launched yet.
     pub fn lengthen(&mut self, id: FlowId, waits: Waits, launched: usize) -> FlowId {
         let of = self.flow(id).clone();
         let vantage = self.vantage(of.probe).clone();
         let mut added = (launched..self.probes.len()).map(|probe| ProbeId(probe as u32));
-        let room = |probe: &ProbeId| self.flows.iter().filter(|flow| flow.probe == *probe).count() < MAX_FLOWS / 2;
+        let room = |probe: &ProbeId| {
+            self.flows
+                .iter()
+                .filter(|flow| flow.probe == *probe)
+                .count()
+                < MAX_FLOWS / 2
+        };
         let probe = added.find(|probe| *self.vantage(*probe) == vantage && room(probe));
         let probe = probe.unwrap_or_else(|| self.add_probe(vantage, of.probe));
-        let new = self.add_flow(super::Flow { probe, waits: of.waits.max(waits), ..of.clone() });
+        let new = self.add_flow(super::Flow {
+            probe,
+            waits: of.waits.max(waits),
+            ..of.clone()
+        });
         let way = (of.family(), of.to.transport);
-        let able = self.able.get(&(of.probe, way.0, way.1)).cloned().unwrap_or_default();
+        let able = self
+            .able
+            .get(&(of.probe, way.0, way.1))
+            .cloned()
+            .unwrap_or_default();
         self.able_again(probe, way, &able);
         for check in &mut self.checks {
             if let Some(place) = check.flows.iter_mut().find(|flow| **flow == id) {
@@ -78,35 +98,48 @@ impl Plan {
         id
     }
 
-    /// Lets a new probe try again what shows that its source can send: only the same probe vouches for itself.
+    /// Lets a new probe try again what shows that its source can send: only the same probe vouches
+    /// for itself.
     fn able_again(&mut self, probe: ProbeId, (family, transport): (Family, Transport), of: &Able) {
         if self.able.contains_key(&(probe, family, transport)) {
             return;
         }
         let mut again = |flows: &[FlowId], most: usize| -> Vec<FlowId> {
-            let flows: Vec<_> = flows.iter().take(most).map(|flow| self.flow(*flow).clone()).collect();
+            let flows: Vec<_> = flows
+                .iter()
+                .take(most)
+                .map(|flow| self.flow(*flow).clone())
+                .collect();
             let own = |this: &Self, to: &TargetKey| {
                 this.flows
                     .iter()
                     .position(|flow| flow.probe == probe && *flow.to == *to)
                     .map(|index| FlowId(index as u32))
             };
-            let again = flows
-                .into_iter()
-                .map(|flow| own(self, &flow.to).unwrap_or_else(|| self.add_flow(super::Flow { probe, ..flow })));
+            let again = flows.into_iter().map(|flow| {
+                own(self, &flow.to).unwrap_or_else(|| self.add_flow(super::Flow { probe, ..flow }))
+            });
             again.collect()
         };
         let allowed = again(&of.allowed, MAX_ALLOWED_AGAIN);
         let tried = again(&of.tried, usize::MAX);
-        let able = Able { allowed, tried, reached: of.reached.clone() };
+        let able = Able {
+            allowed,
+            tried,
+            reached: of.reached.clone(),
+        };
         self.able.insert((probe, family, transport), able);
     }
 
     /// Which incarnations of pods are behind an address.
     fn incarnations_of(&self, party: &Party) -> Vec<Option<&String>> {
         match party {
-            Party::Pod { namespace, name, .. } => vec![self.incarnations.get(&format!("{namespace}/{name}"))],
-            Party::Service { pods, .. } => pods.iter().map(|pod| self.incarnations.get(pod)).collect(),
+            Party::Pod {
+                namespace, name, ..
+            } => vec![self.incarnations.get(&format!("{namespace}/{name}"))],
+            Party::Service { pods, .. } => {
+                pods.iter().map(|pod| self.incarnations.get(pod)).collect()
+            }
             Party::Node { .. } | Party::Witness { .. } | Party::Outside { .. } => Vec::new(),
         }
     }
@@ -122,24 +155,40 @@ struct Joining<'p> {
 
 impl<'p> Joining<'p> {
     fn of(plan: &'p mut Plan, fresh: &'p Plan) -> Self {
-        Self { plan, fresh, ids: Vec::with_capacity(fresh.flows.len()), renewal: Renewal::default() }
+        Self {
+            plan,
+            fresh,
+            ids: Vec::with_capacity(fresh.flows.len()),
+            renewal: Renewal::default(),
+        }
     }
 
     /// Whether a source is another pod than the one of its name that the plan was made for.
     fn is_replaced(&self, vantage: &Vantage) -> bool {
-        let Vantage::Pod { namespace, name, .. } = vantage else { return false };
+        let Vantage::Pod {
+            namespace, name, ..
+        } = vantage
+        else {
+            return false;
+        };
         let pod = format!("{namespace}/{name}");
         self.plan.incarnations.get(&pod) != self.fresh.incarnations.get(&pod)
     }
 
     fn flows(&mut self) {
-        let retired: BTreeSet<FlowId> =
-            self.plan.checks.iter().flat_map(|check| check.retired.iter().copied()).collect();
+        let retired: BTreeSet<FlowId> = self
+            .plan
+            .checks
+            .iter()
+            .flat_map(|check| check.retired.iter().copied())
+            .collect();
         let mut known: HashMap<(Vantage, Arc<TargetKey>), FlowId> = HashMap::new();
         for (index, flow) in self.plan.flows.iter().enumerate() {
             let (id, vantage) = (FlowId(index as u32), self.plan.vantage(flow.probe));
             if !retired.contains(&id) && !self.is_replaced(vantage) {
-                known.entry((vantage.clone(), flow.to.clone())).or_insert(id);
+                known
+                    .entry((vantage.clone(), flow.to.clone()))
+                    .or_insert(id);
             }
         }
         let mut probes: BTreeMap<ProbeId, ProbeId> = BTreeMap::new();
@@ -159,11 +208,18 @@ impl<'p> Joining<'p> {
             let probe = *probes.entry(flow.probe).or_insert_with(|| {
                 let probe = ProbeId(self.plan.probes.len() as u32);
                 self.plan.probes.push(vantage);
-                self.plan.rates.push(self.fresh.rates[flow.probe.0 as usize]);
-                self.plan.resolvers.push(self.fresh.resolvers[flow.probe.0 as usize].clone());
+                self.plan
+                    .rates
+                    .push(self.fresh.rates[flow.probe.0 as usize]);
+                self.plan
+                    .resolvers
+                    .push(self.fresh.resolvers[flow.probe.0 as usize].clone());
                 probe
             });
-            let id = self.plan.add_flow(super::Flow { probe, ..flow.clone() });
+            let id = self.plan.add_flow(super::Flow {
+                probe,
+                ..flow.clone()
+            });
             self.ids.push(id);
         }
     }
@@ -172,30 +228,51 @@ impl<'p> Joining<'p> {
         fresh.iter().map(|id| self.ids[id.0 as usize]).collect()
     }
 
-    /// Who vouches for whom: as the fresh plan has it, and what was tried again for the sake of a probe that still runs.
+    /// Who vouches for whom: as the fresh plan has it, and what was tried again for the sake of a
+    /// probe that still runs.
     fn relations(&mut self) {
-        self.plan.vouchers = self.fresh.vouchers.iter().map(|(key, flows)| (key.clone(), self.here(flows))).collect();
+        self.plan.vouchers = self
+            .fresh
+            .vouchers
+            .iter()
+            .map(|(key, flows)| (key.clone(), self.here(flows)))
+            .collect();
         let composites = self.fresh.composites.iter().map(|(key, of)| {
-            let here = Composite { through: self.here(&of.through), backends: self.here(&of.backends) };
+            let here = Composite {
+                through: self.here(&of.through),
+                backends: self.here(&of.backends),
+            };
             (key.clone(), here)
         });
         self.plan.composites = composites.collect();
-        self.plan.paths = self.fresh.paths.iter().map(|(path, flows)| (path.clone(), self.here(flows))).collect();
+        self.plan.paths = self
+            .fresh
+            .paths
+            .iter()
+            .map(|(path, flows)| (path.clone(), self.here(flows)))
+            .collect();
         for (flow, expected) in &self.fresh.predicted {
-            self.plan.predicted.insert(self.ids[flow.0 as usize], *expected);
+            self.plan
+                .predicted
+                .insert(self.ids[flow.0 as usize], *expected);
         }
         self.plan.arming.clear();
         for ((_, node), flows) in &self.fresh.arming {
             for flow in self.here(flows) {
                 let probe = self.plan.flow(flow).probe;
-                self.plan.arming.entry((probe, node.clone())).or_default().push(flow);
+                self.plan
+                    .arming
+                    .entry((probe, node.clone()))
+                    .or_default()
+                    .push(flow);
             }
         }
         for (flow, id) in self.fresh.flows.iter().zip(&self.ids) {
             let probe = self.plan.flows[id.0 as usize].probe;
-            for (fresh, marked) in
-                [(&self.fresh.created, &mut self.plan.created), (&self.fresh.inside, &mut self.plan.inside)]
-            {
+            for (fresh, marked) in [
+                (&self.fresh.created, &mut self.plan.created),
+                (&self.fresh.inside, &mut self.plan.inside),
+            ] {
                 if fresh.contains(&flow.probe) {
                     marked.insert(probe);
                 }
@@ -207,13 +284,29 @@ impl<'p> Joining<'p> {
                 tried: self.here(&able.tried),
                 reached: self.here(&able.reached),
             };
-            let own = of.allowed.iter().chain(&of.tried).map(|flow| self.plan.flow(*flow).probe);
+            let own = of
+                .allowed
+                .iter()
+                .chain(&of.tried)
+                .map(|flow| self.plan.flow(*flow).probe);
             for probe in own.collect::<BTreeSet<_>>() {
                 let at = |flows: &[FlowId]| {
-                    flows.iter().copied().filter(|flow| self.plan.flow(*flow).probe == probe).collect::<Vec<_>>()
+                    flows
+                        .iter()
+                        .copied()
+                        .filter(|flow| self.plan.flow(*flow).probe == probe)
+                        .collect::<Vec<_>>()
                 };
-                let here = Able { allowed: at(&of.allowed), tried: at(&of.tried), reached: of.reached.clone() };
-                let known = self.plan.able.entry((probe, *family, *transport)).or_default();
+                let here = Able {
+                    allowed: at(&of.allowed),
+                    tried: at(&of.tried),
+                    reached: of.reached.clone(),
+                };
+                let known = self
+                    .plan
+                    .able
+                    .entry((probe, *family, *transport))
+                    .or_default();
                 merge(&mut known.allowed, here.allowed);
                 merge(&mut known.tried, here.tried);
                 known.reached = here.reached;
@@ -234,13 +327,21 @@ impl<'p> Joining<'p> {
     }
 
     fn checks(&mut self) {
-        let mut fresh: HashMap<(usize, &str), &Check> =
-            self.fresh.checks.iter().map(|check| ((check.suite, check.name.as_str()), check)).collect();
+        let mut fresh: HashMap<(usize, &str), &Check> = self
+            .fresh
+            .checks
+            .iter()
+            .map(|check| ((check.suite, check.name.as_str()), check))
+            .collect();
         let mut checks = std::mem::take(&mut self.plan.checks);
         for check in &mut checks {
             let now = fresh.remove(&(check.suite, check.name.as_str()));
             let flows = now.map_or(Vec::new(), |now| self.here(&now.flows));
-            let gone = check.flows.iter().copied().filter(|flow| !flows.contains(flow));
+            let gone = check
+                .flows
+                .iter()
+                .copied()
+                .filter(|flow| !flows.contains(flow));
             let gone: Vec<FlowId> = gone.collect();
             check.retired.extend(&gone);
             self.renewal.retired.extend(gone);
@@ -252,16 +353,19 @@ impl<'p> Joining<'p> {
                     check.terms = now.terms.clone();
                 }
                 None => {
-                    check.standing = Standing::MatchesNothing("what it speaks of is gone since the run began".into());
+                    check.standing = Standing::MatchesNothing(
+                        "what it speaks of is gone since the run began".into(),
+                    );
                 }
             }
         }
         if !fresh.is_empty() {
             let mut names: Vec<&str> = fresh.into_keys().map(|(_, name)| name).collect();
             names.sort_unstable();
-            self.renewal
-                .notes
-                .push(format!("not tested, since it came only with what changed during the run: {}", names.join(", ")));
+            self.renewal.notes.push(format!(
+                "not tested, since it came only with what changed during the run: {}",
+                names.join(", ")
+            ));
         }
         self.plan.checks = checks;
     }

@@ -29,9 +29,10 @@ impl Ask {
     /// The request to one address.
     pub(super) fn request(&self, address: IpAddr) -> Request {
         match (&self.request, self.authority_is_address) {
-            (Request::Http(http), Some(port)) => {
-                Request::Http(Http { authority: std::net::SocketAddr::new(address, port).to_string(), ..http.clone() })
-            }
+            (Request::Http(http), Some(port)) => Request::Http(Http {
+                authority: std::net::SocketAddr::new(address, port).to_string(),
+                ..http.clone()
+            }),
             (request, _) => request.clone(),
         }
     }
@@ -70,9 +71,14 @@ pub(super) fn ask(
     let outside = matches!(target.place, Place::Outside(_));
     let udp = port.transport == Transport::Udp;
     match (port.number, udp) {
-        (53, _) => {
-            plain(Request::Dns { name: DNS_CONTROL_NAME.into(), record: "A".into() }, Stage::FirstBytes, Demand::A1)
-        }
+        (53, _) => plain(
+            Request::Dns {
+                name: DNS_CONTROL_NAME.into(),
+                record: "A".into(),
+            },
+            Stage::FirstBytes,
+            Demand::A1,
+        ),
         // Firewalls answer TCP handshakes themselves, so an outside 443 opens with TLS.
         (443, false) if outside => {
             let tls = Tls {
@@ -82,7 +88,8 @@ pub(super) fn ask(
             let demand = certificate_demand(tls.server_name.as_deref(), environment);
             plain(Request::Tls(tls), Stage::Tls, demand)
         }
-        // On 80 too; there it is asked for a page, since a firewall that waits for a host's name looks like a quiet server.
+        // On 80 too; there it is asked for a page, since a firewall that waits for a host's name
+        // looks like a quiet server.
         (80, false) if outside && environment == Environment::Cluster => {
             let host = host_of(target);
             let request = Request::Http(Http {
@@ -94,7 +101,10 @@ pub(super) fn ask(
                 body: None,
                 h2: false,
             });
-            Ask { authority_is_address: host.is_none().then_some(80), ..plain(request, Stage::Request, Demand::A1) }
+            Ask {
+                authority_is_address: host.is_none().then_some(80),
+                ..plain(request, Stage::Request, Demand::A1)
+            }
         }
         _ => match environment {
             Environment::Lab if udp || (outside && port.number == 80) => {
@@ -108,24 +118,53 @@ pub(super) fn ask(
                 )),
                 ..plain(Request::Nonce, Stage::FirstBytes, Demand::A2)
             },
-            Environment::Cluster => plain(Request::Connect { linger_ms: LINGER_MS }, Stage::Connect, Demand::A0),
+            Environment::Cluster => plain(
+                Request::Connect {
+                    linger_ms: LINGER_MS,
+                },
+                Stage::Connect,
+                Demand::A0,
+            ),
         },
     }
 }
 
-fn by_url(target: &Found<'_>, url: &Url, port: u16, settings: &Settings, environment: Environment) -> Ask {
+fn by_url(
+    target: &Found<'_>,
+    url: &Url,
+    port: u16,
+    settings: &Settings,
+    environment: Environment,
+) -> Ask {
     let server_name = settings.server_name.clone().or_else(|| host_of(target));
     // The settings' method was written into the URL when the suite was read.
     let method = url.method.clone();
-    let label = if method == "GET" { url.text.clone() } else { format!("{method} {}", without_method(&url.text)) };
-    let tls = Tls { server_name: server_name.clone(), alpn: settings.alpn.clone() };
+    let label = if method == "GET" {
+        url.text.clone()
+    } else {
+        format!("{method} {}", without_method(&url.text))
+    };
+    let tls = Tls {
+        server_name: server_name.clone(),
+        alpn: settings.alpn.clone(),
+    };
     let http = |tls: Option<Tls>, default_port: u16| {
         let host = host_of(target);
-        let authority = host.clone().map(|host| if port == default_port { host } else { format!("{host}:{port}") });
+        let authority = host.clone().map(|host| {
+            if port == default_port {
+                host
+            } else {
+                format!("{host}:{port}")
+            }
+        });
         let request = Request::Http(Http {
             tls,
             method: method.clone(),
-            path: if url.path.is_empty() { "/".into() } else { url.path.clone() },
+            path: if url.path.is_empty() {
+                "/".into()
+            } else {
+                url.path.clone()
+            },
             authority: authority.unwrap_or_default(),
             headers: settings.headers.clone(),
             body: settings.body.clone(),
@@ -152,17 +191,39 @@ fn by_url(target: &Found<'_>, url: &Url, port: u16, settings: &Settings, environ
         }
         Scheme::Dns => {
             let name = url.path.trim_start_matches('/');
-            let name = if name.is_empty() { DNS_CONTROL_NAME } else { name };
+            let name = if name.is_empty() {
+                DNS_CONTROL_NAME
+            } else {
+                name
+            };
             let record = settings.record.clone().unwrap_or_else(|| "A".into());
-            (Request::Dns { name: name.to_owned(), record }, None, Stage::FirstBytes, Demand::A1)
+            (
+                Request::Dns {
+                    name: name.to_owned(),
+                    record,
+                },
+                None,
+                Stage::FirstBytes,
+                Demand::A1,
+            )
         }
     };
-    let repeats = matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS") || settings.repeat == Some(true);
+    let repeats =
+        matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS") || settings.repeat == Some(true);
     let once = !repeats && matches!(url.scheme, Scheme::Http | Scheme::Https);
-    Ask { request, authority_is_address, opens_at, demand, label: Some(label), once, unprovable: None }
+    Ask {
+        request,
+        authority_is_address,
+        opens_at,
+        demand,
+        label: Some(label),
+        once,
+        unprovable: None,
+    }
 }
 
-/// In the lab the certificate of a name is expected to be the run's own; elsewhere only that there is one.
+/// In the lab the certificate of a name is expected to be the run's own; elsewhere only that there
+/// is one.
 fn certificate_demand(server_name: Option<&str>, environment: Environment) -> Demand {
     match (environment, server_name) {
         (Environment::Lab, Some(_)) => Demand::A2,

@@ -58,7 +58,9 @@ pub struct Selection {
 
 impl Selection {
     pub(super) fn wants(&self, suite: &str, name: &str, tags: &[String]) -> bool {
-        self.only.as_ref().is_none_or(|only| only.is_match(&format!("{suite} / {name}")))
+        self.only
+            .as_ref()
+            .is_none_or(|only| only.is_match(&format!("{suite} / {name}")))
             && (self.tags.is_empty() || tags.iter().any(|tag| self.tags.contains(tag)))
             && !tags.iter().any(|tag| self.skip_tags.contains(tag))
     }
@@ -67,8 +69,8 @@ impl Selection {
 /// Makes the plan.
 ///
 /// # Errors
-/// [`PlanError`]. A check that can never be proven, or that matches nothing, is no error: it is in the plan and
-/// says so.
+/// [`PlanError`]. A check that can never be proven, or that matches nothing, is no error: it is in
+/// the plan and says so.
 pub fn resolve(
     suites: &[Suite],
     inventory: &Inventory,
@@ -95,12 +97,18 @@ pub fn resolve(
     if builder.checks.is_empty() {
         return Err(PlanError::NothingSelected);
     }
-    let hopeless = builder.checks.iter().find_map(|check| match &check.standing {
-        Standing::Unprovable(why) => Some(why.clone()),
-        Standing::Provable | Standing::MatchesNothing(_) => None,
-    });
+    let hopeless = builder
+        .checks
+        .iter()
+        .find_map(|check| match &check.standing {
+            Standing::Unprovable(why) => Some(why.clone()),
+            Standing::Provable | Standing::MatchesNothing(_) => None,
+        });
     if let Some(why) = hopeless
-        && builder.checks.iter().all(|check| matches!(check.standing, Standing::Unprovable(_)))
+        && builder
+            .checks
+            .iter()
+            .all(|check| matches!(check.standing, Standing::Unprovable(_)))
     {
         return Err(PlanError::AllUnprovable(builder.checks.len(), why));
     }
@@ -108,15 +116,25 @@ pub fn resolve(
         sweep::add(&mut builder, &ends, environment, workload)?;
     }
     let mut predictions = Predictions::new(inventory);
-    controls::add(&mut builder, suites, &ends, landmarks, predictions.as_mut().ok());
+    controls::add(
+        &mut builder,
+        suites,
+        &ends,
+        landmarks,
+        predictions.as_mut().ok(),
+    );
     match &mut predictions {
         Ok(predictions) => {
             builder.notes.extend(predictions.caveats());
             predict::add(&mut builder, predictions);
         }
-        Err(error) => builder.notes.push(format!("nothing is predicted: failed to {error}")),
+        Err(error) => builder
+            .notes
+            .push(format!("nothing is predicted: failed to {error}")),
     }
     let mut plan = builder.finish(environment, inventory);
-    plan.coverage = predictions.ok().map(|predictions| coverage(&plan, suites, inventory, &predictions));
+    plan.coverage = predictions
+        .ok()
+        .map(|predictions| coverage(&plan, suites, inventory, &predictions));
     Ok(plan)
 }

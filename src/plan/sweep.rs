@@ -1,9 +1,11 @@
-//! What a workload could reach beyond what the suites expect: everything that is known is tried once.
+//! What a workload could reach beyond what the suites expect: everything that is known is tried
+//! once.
 //!
-//! Tried are the declared ports of all other pods and of siblings, all Services at their ports, nodes at the ports that
-//! clusters use themselves and at `NodePorts`, addresses at which clouds answer about a machine, and whatever outside the
-//! suites name. What a check speaks of for this workload is left to that check. An opening violates; silence says only
-//! "closed or denied" and is no check.
+//! Tried are the declared ports of all other pods and of siblings, all Services at their ports,
+//! nodes at the ports that clusters use themselves and at `NodePorts`, addresses at which clouds
+//! answer about a machine, and whatever outside the suites name. What a check speaks of for this
+//! workload is left to that check. An opening violates; silence says only "closed or denied" and is
+//! no check.
 //!
 //! # Limitations
 //! - One pod of the workload sends, the first that is ready; each target is tried once.
@@ -20,13 +22,16 @@ use super::{Check, LineRef, Party, Scope, Standing, TargetKey, Vantage};
 use crate::inventory::{Inventory, Pod};
 use crate::model::{ObjectRef, Port, Transport, WorkloadKind, WorkloadRef};
 use crate::source::Place as FilePlace;
-use crate::suite::{Endpoint, Expected, INSTANCE_METADATA, Locator, PortItem, Settings, Spread, WIRE_SERVER};
+use crate::suite::{
+    Endpoint, Expected, INSTANCE_METADATA, Locator, PortItem, Settings, Spread, WIRE_SERVER,
+};
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Addresses at which clouds answer about a machine, its credentials among them: most clouds, Alibaba Cloud, Azure's host
-/// agent, AWS over IPv6 (each cloud's documentation of its instance metadata).
+/// Addresses at which clouds answer about a machine, its credentials among them: most clouds,
+/// Alibaba Cloud, Azure's host agent, AWS over IPv6 (each cloud's documentation of its instance
+/// metadata).
 pub const METADATA: [IpAddr; 4] = [
     INSTANCE_METADATA,
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
@@ -37,8 +42,8 @@ pub const METADATA: [IpAddr; 4] = [
 /// Their port.
 pub const METADATA_PORT: u16 = 80;
 
-/// What nodes listen on: etcd, the API server, the kubelet, and the kubelet without authentication (Kubernetes, "Ports and
-/// Protocols").
+/// What nodes listen on: etcd, the API server, the kubelet, and the kubelet without authentication
+/// (Kubernetes, "Ports and Protocols").
 const ON_NODES: [u16; 4] = [2379, 6443, 10_250, 10_255];
 
 /// What a check speaks of already.
@@ -62,22 +67,38 @@ pub(super) fn add(
     let own: BTreeSet<Vantage> = found.pods.iter().map(|pod| vantage_of(pod)).collect();
     let covered = covered(builder, &own);
     let outside = named_outside(builder);
-    let mut sweep = Sweep { builder, ends, environment, workload, vantage: &vantage, covered };
+    let mut sweep = Sweep {
+        builder,
+        ends,
+        environment,
+        workload,
+        vantage: &vantage,
+        covered,
+    };
     for known in targets(ends.inventory) {
         sweep.endpoint(&known);
     }
     for (key, party, opens_at) in outside {
         let label = format!("{party}:{}", key.port);
-        sweep.port(&label, vec![(key, party)], opens_at, wire_demand(environment));
+        sweep.port(
+            &label,
+            vec![(key, party)],
+            opens_at,
+            wire_demand(environment),
+        );
     }
     Ok(())
 }
 
 fn locator(workload: &ObjectRef) -> Result<Locator, PlanError> {
-    let kind = WorkloadKind::parse(&workload.kind)
-        .ok_or_else(|| PlanError::NoWorkload(format!("{:?} is not a kind that has pods", workload.kind)))?;
+    let kind = WorkloadKind::parse(&workload.kind).ok_or_else(|| {
+        PlanError::NoWorkload(format!("{:?} is not a kind that has pods", workload.kind))
+    })?;
     let name = workload.name.clone();
-    Ok(Locator::Workload { namespace: workload.namespace.clone(), workload: WorkloadRef { kind, name } })
+    Ok(Locator::Workload {
+        namespace: workload.namespace.clone(),
+        workload: WorkloadRef { kind, name },
+    })
 }
 
 /// The tier that an allow would have to reach; nothing here is expected to be allowed.
@@ -89,25 +110,43 @@ fn wire_demand(environment: Environment) -> crate::suite::Demand {
 }
 
 fn place() -> FilePlace {
-    FilePlace { file: "command line".to_owned(), line: 1, column: 1 }
+    FilePlace {
+        file: "command line".to_owned(),
+        line: 1,
+        column: 1,
+    }
 }
 
 /// What the checks of this workload go to, whichever of its pods they are sent from.
 fn covered(builder: &Builder, own: &BTreeSet<Vantage>) -> Covered {
-    let flows = builder.checks.iter().flat_map(|check| &check.flows).map(|flow| &builder.flows[flow.0 as usize]);
+    let flows = builder
+        .checks
+        .iter()
+        .flat_map(|check| &check.flows)
+        .map(|flow| &builder.flows[flow.0 as usize]);
     let of_own = flows.filter(|flow| own.contains(&builder.probes[flow.probe.0 as usize]));
-    of_own.map(|flow| (flow.to.address, flow.to.port, flow.to.transport)).collect()
+    of_own
+        .map(|flow| (flow.to.address, flow.to.port, flow.to.transport))
+        .collect()
 }
 
 /// What outside is named by the suites, as their checks ask for it.
 fn named_outside(builder: &Builder) -> Vec<(TargetKey, Party, wire::Stage)> {
     let mut named: BTreeMap<TargetKey, (Party, wire::Stage)> = BTreeMap::new();
-    for flow in builder.checks.iter().flat_map(|check| &check.flows).map(|flow| &builder.flows[flow.0 as usize]) {
+    for flow in builder
+        .checks
+        .iter()
+        .flat_map(|check| &check.flows)
+        .map(|flow| &builder.flows[flow.0 as usize])
+    {
         if let (Party::Outside { .. }, None) = (&*flow.party, &flow.to.name) {
             named.insert((*flow.to).clone(), ((*flow.party).clone(), flow.opens_at));
         }
     }
-    named.into_iter().map(|(key, (party, opens_at))| (key, party, opens_at)).collect()
+    named
+        .into_iter()
+        .map(|(key, (party, opens_at))| (key, party, opens_at))
+        .collect()
 }
 
 /// Everything that is known, as a suite would define it.
@@ -117,9 +156,15 @@ fn targets(inventory: &Inventory) -> Vec<Endpoint> {
         let (label, locator) = owner(pod);
         workloads.insert(label, locator);
     }
-    let mut targets: Vec<Endpoint> =
-        workloads.into_iter().map(|(label, locator)| Endpoint::of(&label, locator)).collect();
-    for service in inventory.services.iter().filter(|service| !cluster_addresses(service).is_empty()) {
+    let mut targets: Vec<Endpoint> = workloads
+        .into_iter()
+        .map(|(label, locator)| Endpoint::of(&label, locator))
+        .collect();
+    for service in inventory
+        .services
+        .iter()
+        .filter(|service| !cluster_addresses(service).is_empty())
+    {
         let object = service.object();
         let mut target = Endpoint::of(&object.to_string(), Locator::Service { service: object });
         target.ports = Some(service.ports.iter().map(|port| port.port.into()).collect());
@@ -130,7 +175,9 @@ fn targets(inventory: &Inventory) -> Vec<Endpoint> {
         .iter()
         .flat_map(|service| &service.ports)
         .filter_map(|port| Port::new(port.node_port?, port.port.transport()));
-    let on_nodes = ON_NODES.into_iter().filter_map(|number| Port::new(number, Transport::Tcp));
+    let on_nodes = ON_NODES
+        .into_iter()
+        .filter_map(|number| Port::new(number, Transport::Tcp));
     let on_nodes: BTreeSet<Port> = on_nodes.chain(node_ports).collect();
     let mut nodes = Endpoint::of("nodes", Locator::Nodes);
     nodes.ports = Some(on_nodes.into_iter().map(PortItem::from).collect());
@@ -146,7 +193,13 @@ fn targets(inventory: &Inventory) -> Vec<Endpoint> {
 /// The outermost workload of a pod, or the pod itself.
 fn owner(pod: &Pod) -> (String, Locator) {
     let workload = pod.outermost_workload();
-    (format!("{}/{workload}", pod.namespace), Locator::Workload { namespace: pod.namespace.clone(), workload })
+    (
+        format!("{}/{workload}", pod.namespace),
+        Locator::Workload {
+            namespace: pod.namespace.clone(),
+            workload,
+        },
+    )
 }
 
 /// A sweep in the making.
@@ -179,7 +232,12 @@ impl Sweep<'_, '_> {
                 continue;
             }
             let keys = self.keys(&found, &port, &ask);
-            self.port(&format!("{}:{}", target.label, port.label), keys, ask.opens_at, ask.demand);
+            self.port(
+                &format!("{}:{}", target.label, port.label),
+                keys,
+                ask.opens_at,
+                ask.demand,
+            );
         }
     }
 
@@ -198,9 +256,14 @@ impl Sweep<'_, '_> {
     /// Whether a Service may lead to the very pod that sends, to which no policy speaks.
     fn may_come_back(&self, party: &Party) -> bool {
         match (self.vantage, party) {
-            (Vantage::Pod { namespace, name, .. }, Party::Service { pods, .. }) => {
-                pods.iter().any(|pod| pod.split_once('/') == Some((namespace, name)))
-            }
+            (
+                Vantage::Pod {
+                    namespace, name, ..
+                },
+                Party::Service { pods, .. },
+            ) => pods
+                .iter()
+                .any(|pod| pod.split_once('/') == Some((namespace, name))),
             _ => false,
         }
     }
@@ -218,7 +281,12 @@ impl Sweep<'_, '_> {
                 && !self.may_come_back(&party)
                 && self.covered.insert((key.address, key.port, key.transport));
             if new {
-                flows.push(self.builder.flow(self.vantage, TargetKey { once: true, ..key }, party, opens_at));
+                flows.push(self.builder.flow(
+                    self.vantage,
+                    TargetKey { once: true, ..key },
+                    party,
+                    opens_at,
+                ));
             }
         }
         if flows.is_empty() {
@@ -244,7 +312,10 @@ impl Sweep<'_, '_> {
             terms: Terms::of(Expected::Denied, &none, self.environment, demand),
             flows,
             retired: Vec::new(),
-            scope: Scope { source_nodes: 1, target_pods: 0 },
+            scope: Scope {
+                source_nodes: 1,
+                target_pods: 0,
+            },
             standing: Standing::Unprovable("swept once: closed or denied".into()),
             prediction: None,
         });

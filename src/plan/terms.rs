@@ -21,7 +21,8 @@ pub struct Terms {
     pub hold: Duration,
     /// The same where the source is new and nothing shows that its labels are known.
     pub unarmed_hold: Duration,
-    /// How long a source that the run creates may reach what it must not, from its first attempt on.
+    /// How long a source that the run creates may reach what it must not, from its first attempt
+    /// on.
     pub grace: Duration,
     /// How long an allow may take to come up.
     pub patience: Duration,
@@ -43,8 +44,8 @@ pub struct Terms {
 
 /// How long a silent flow is watched before it counts as blocked.
 ///
-/// One second after the first SYN, Linux sends the second (RFC 6298 section 2.1), so anything below that would call a
-/// single lost packet a deny.
+/// One second after the first SYN, Linux sends the second (RFC 6298 section 2.1), so anything below
+/// that would call a single lost packet a deny.
 pub const MIN_DEADLINE: Duration = Duration::from_millis(1_300);
 
 /// Samples that a deny needs at least, unless the suite says otherwise.
@@ -56,14 +57,26 @@ impl Terms {
         self.demand == Demand::D2Record
     }
 
-    /// Fills in defaults. `settings` are a line's over its suite's; `answer` is the tier that the request's answer should
-    /// reach.
-    pub fn of(expected: Expected, settings: &Settings, environment: Environment, answer: Demand) -> Self {
+    /// Fills in defaults. `settings` are a line's over its suite's; `answer` is the tier that the
+    /// request's answer should reach.
+    pub fn of(
+        expected: Expected,
+        settings: &Settings,
+        environment: Environment,
+        answer: Demand,
+    ) -> Self {
         let lab = environment == Environment::Lab;
-        let seconds = |in_lab, in_cluster| Duration::from_secs(if lab { in_lab } else { in_cluster });
+        let seconds =
+            |in_lab, in_cluster| Duration::from_secs(if lab { in_lab } else { in_cluster });
         let demand = match expected {
-            Expected::Denied => settings.demand.filter(|demand| demand.is_for_denials()).unwrap_or(Demand::D2),
-            Expected::Allowed => settings.demand.filter(|demand| !demand.is_for_denials()).unwrap_or(answer),
+            Expected::Denied => settings
+                .demand
+                .filter(|demand| demand.is_for_denials())
+                .unwrap_or(Demand::D2),
+            Expected::Allowed => settings
+                .demand
+                .filter(|demand| !demand.is_for_denials())
+                .unwrap_or(answer),
         };
         Self {
             settle: settings.settle.unwrap_or(seconds(0, 1)),

@@ -32,26 +32,31 @@ pub const TLS_DEADLINE: Duration = Duration::from_secs(5);
 /// How long first bytes, or a whole request, may take.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Controls start this much before the flows that they vouch for, so that they open before these are blocked.
+/// Controls start this much before the flows that they vouch for, so that they open before these
+/// are blocked.
 const HEAD_START_MS: u32 = 200;
 
-/// Starts of one probe's flows are spread over this time, so that they do not meet in one millisecond.
+/// Starts of one probe's flows are spread over this time, so that they do not meet in one
+/// millisecond.
 const SPREAD_MS: u32 = 100;
 
-/// After the opening burst the second burst comes so much later; it opens the hold where there is no settle.
+/// After the opening burst the second burst comes so much later; it opens the hold where there is
+/// no settle.
 const SECOND_BURST_MS: u32 = 1_000;
 
 /// Attempts that are made only once are spread, so that a sweep is no burst: 200 a second.
 const SWEEP_STEP_MS: u32 = 5;
 
-/// A new pod's labels may not be known everywhere at once, and what is tried once would meet no policy: so long openings may be those of a start.
+/// A new pod's labels may not be known everywhere at once, and what is tried once would meet no
+/// policy: so long openings may be those of a start.
 const SWEEP_AFTER_MS: u32 = 10_000;
 
 /// A request that may be sent only once is sent so long after the others began.
 const ONCE_AFTER_MS: u32 = 1_500;
 
-/// A probe within somebody else's pod cannot be stopped, so it ends by itself when its node's probe, which tries it all
-/// the time, is gone for so long: several times the longest interval at which controls are tried.
+/// A probe within somebody else's pod cannot be stopped, so it ends by itself when its node's
+/// probe, which tries it all the time, is gone for so long: several times the longest interval at
+/// which controls are tried.
 const ALONE_MS: u32 = 15_000;
 
 /// That one may come so much later than the time that a run takes, or never.
@@ -74,7 +79,10 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, probes: Range<usize>) -> Ve
     let from = probes.start;
     let uses = uses(plan);
     let ttl = longest(plan) * RUNS + SPARE;
-    let alone = Alone { first_ms: millis(longest(plan) + LATE), then_ms: ALONE_MS };
+    let alone = Alone {
+        first_ms: millis(longest(plan) + LATE),
+        then_ms: ALONE_MS,
+    };
     let mut plans: Vec<wire::Plan> = plan
         .resolvers
         .iter()
@@ -90,31 +98,59 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, probes: Range<usize>) -> Ve
             beat_ms: schedule.beat.as_millis() as u32,
             trust: schedule.trust.clone(),
             resolver: resolver.clone(),
-            listen: plan.listen.filter(|_| matches!(vantage, Vantage::Pod { .. } | Vantage::Witness { .. })),
-            alone: plan.inside.contains(&ProbeId(probe as u32)).then_some(alone),
+            listen: plan
+                .listen
+                .filter(|_| matches!(vantage, Vantage::Pod { .. } | Vantage::Witness { .. })),
+            alone: plan
+                .inside
+                .contains(&ProbeId(probe as u32))
+                .then_some(alone),
             flows: Vec::new(),
         })
         .collect();
-    let composites = plan.composites.values().map(|of| (&of.through, composite::interval(of.through.len())));
-    let through: BTreeMap<FlowId, u32> =
-        composites.flat_map(|(flows, interval)| flows.iter().map(move |flow| (*flow, millis(interval)))).collect();
+    let composites = plan
+        .composites
+        .values()
+        .map(|of| (&of.through, composite::interval(of.through.len())));
+    let through: BTreeMap<FlowId, u32> = composites
+        .flat_map(|(flows, interval)| flows.iter().map(move |flow| (*flow, millis(interval))))
+        .collect();
     let mut sweeps = vec![0; plan.probes.len()];
     for (index, flow) in plan.flows.iter().enumerate() {
         let id = FlowId(index as u32);
-        let Some(of) = (flow.probe.0 as usize).checked_sub(from).and_then(|nth| plans.get_mut(nth)) else { continue };
+        let Some(of) = (flow.probe.0 as usize)
+            .checked_sub(from)
+            .and_then(|nth| plans.get_mut(nth))
+        else {
+            continue;
+        };
         let usage = uses.get(&id).copied().unwrap_or(Usage::CONTROL);
         let rate = rate_of(plan, flow, usage.checked);
         let accepted = accepted(plan, flow, usage.checked);
         let nth = of.flows.len() as u32;
-        let at = |bursts_ms, interval_ms, single| Pace { bursts_ms, interval_ms, attempts: None, single, accepted };
-        let once = |start| Pace { attempts: Some(1), accepted: None, ..at(vec![start], 0, true) };
+        let at = |bursts_ms, interval_ms, single| Pace {
+            bursts_ms,
+            interval_ms,
+            attempts: None,
+            single,
+            accepted,
+        };
+        let once = |start| Pace {
+            attempts: Some(1),
+            accepted: None,
+            ..at(vec![start], 0, true)
+        };
         let interval_ms = millis(rate.interval);
         let pace = if flow.to.once && matches!(flow.to.request, wire::Request::Http(_)) {
             // In the middle of what the controls and the source's own flows show.
             once(usage.start_ms + usage.settle_ms + ONCE_AFTER_MS)
         } else if flow.to.once {
             sweeps[flow.probe.0 as usize] += 1;
-            let armed = if plan.created.contains(&flow.probe) { SWEEP_AFTER_MS } else { 0 };
+            let armed = if plan.created.contains(&flow.probe) {
+                SWEEP_AFTER_MS
+            } else {
+                0
+            };
             once(usage.start_ms + armed + sweeps[flow.probe.0 as usize] * SWEEP_STEP_MS)
         } else if let Some(interval_ms) = through.get(&id) {
             at(vec![usage.start_ms], *interval_ms, true)
@@ -124,12 +160,19 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, probes: Range<usize>) -> Ve
             at(vec![usage.start_ms + spread as u32], interval_ms, true)
         } else {
             let start = usage.start_ms + (nth * 7) % SPREAD_MS;
-            at(vec![start, start + usage.settle_ms + SECOND_BURST_MS], interval_ms, false)
+            at(
+                vec![start, start + usage.settle_ms + SECOND_BURST_MS],
+                interval_ms,
+                false,
+            )
         };
         of.flows.push(wire::Flow {
             id: id.0,
             target: match &flow.to.name {
-                Some(name) => Target::Name { name: name.clone(), v6: flow.to.address.is_ipv6() },
+                Some(name) => Target::Name {
+                    name: name.clone(),
+                    v6: flow.to.address.is_ipv6(),
+                },
                 None => Target::Address(flow.to.address),
             },
             port: flow.to.port,
@@ -145,7 +188,8 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, probes: Range<usize>) -> Ve
         });
     }
     for plan in &mut plans {
-        // A control's openings are known by beats, and may not be two seconds apart: so a beat is never longer than this.
+        // A control's openings are known by beats, and may not be two seconds apart: so a beat is
+        // never longer than this.
         if plan.flows.len() > MANY_FLOWS {
             plan.beat_ms = plan.beat_ms.max(LONG_BEAT_MS);
         }
@@ -168,16 +212,27 @@ struct Usage {
 }
 
 impl Usage {
-    const CONTROL: Self =
-        Self { start_ms: 0, settle_ms: 0, checked: false, deadline_ms: MIN_DEADLINE.as_millis() as u32 };
+    const CONTROL: Self = Self {
+        start_ms: 0,
+        settle_ms: 0,
+        checked: false,
+        deadline_ms: MIN_DEADLINE.as_millis() as u32,
+    };
 
     fn of(expected: Expected, terms: &Terms) -> Self {
         let deadline_ms = terms.deadline.as_millis() as u32;
         match expected {
-            Expected::Allowed => Self { deadline_ms, checked: true, ..Self::CONTROL },
-            Expected::Denied => {
-                Self { start_ms: HEAD_START_MS, settle_ms: terms.settle.as_millis() as u32, deadline_ms, checked: true }
-            }
+            Expected::Allowed => Self {
+                deadline_ms,
+                checked: true,
+                ..Self::CONTROL
+            },
+            Expected::Denied => Self {
+                start_ms: HEAD_START_MS,
+                settle_ms: terms.settle.as_millis() as u32,
+                deadline_ms,
+                checked: true,
+            },
         }
     }
 }
@@ -196,8 +251,8 @@ fn uses(plan: &Plan) -> BTreeMap<FlowId, Usage> {
     uses
 }
 
-/// The least time that a run takes once its probes say hello: settle, hold, deadline and one interval. Where caps stretch
-/// the interval, the hold is as long as the samples take.
+/// The least time that a run takes once its probes say hello: settle, hold, deadline and one
+/// interval. Where caps stretch the interval, the hold is as long as the samples take.
 pub fn floor(plan: &Plan) -> Duration {
     let of = |check: &Check| {
         let terms = &check.terms;
@@ -212,18 +267,38 @@ pub fn floor(plan: &Plan) -> Duration {
 
 /// How long an attempt of a check may be waited for because a control took long.
 fn longest_wait(plan: &Plan, check: &Check) -> Duration {
-    check.flows.iter().map(|flow| plan.flow(*flow).waits.longest()).max().unwrap_or_default()
+    check
+        .flows
+        .iter()
+        .map(|flow| plan.flow(*flow).waits.longest())
+        .max()
+        .unwrap_or_default()
 }
 
-/// The time after which waiting any longer settles nothing: room for two samples in the place of faults.
+/// The time after which waiting any longer settles nothing: room for two samples in the place of
+/// faults.
 pub fn longest(plan: &Plan) -> Duration {
-    let patience = plan.checks.iter().map(|check| check.terms.settle + check.terms.patience + check.terms.deadline);
-    let interval = plan.checks.iter().map(|check| slowest(plan, check).interval).max().unwrap_or_default();
-    patience.max().unwrap_or_default().max(floor(plan) + 2 * interval)
+    let patience = plan
+        .checks
+        .iter()
+        .map(|check| check.terms.settle + check.terms.patience + check.terms.deadline);
+    let interval = plan
+        .checks
+        .iter()
+        .map(|check| slowest(plan, check).interval)
+        .max()
+        .unwrap_or_default();
+    patience
+        .max()
+        .unwrap_or_default()
+        .max(floor(plan) + 2 * interval)
 }
 
 /// The rate of the slowest probe of a check.
 fn slowest(plan: &Plan, check: &Check) -> Rate {
-    let rates = check.flows.iter().map(|flow| rate_of(plan, plan.flow(*flow), true));
+    let rates = check
+        .flows
+        .iter()
+        .map(|flow| rate_of(plan, plan.flow(*flow), true));
     rates.max_by_key(|rate| rate.interval).unwrap_or(Rate::CALM)
 }

@@ -9,7 +9,10 @@ pub(super) struct Bits {
 
 impl Bits {
     pub(super) fn none(length: usize) -> Self {
-        Self { words: vec![0; length.div_ceil(64)], length }
+        Self {
+            words: vec![0; length.div_ceil(64)],
+            length,
+        }
     }
 
     pub(super) fn all(length: usize) -> Self {
@@ -23,7 +26,9 @@ impl Bits {
     }
 
     pub(super) fn contains(&self, number: usize) -> bool {
-        self.words.get(number / 64).is_some_and(|word| word & (1 << (number % 64)) != 0)
+        self.words
+            .get(number / 64)
+            .is_some_and(|word| word & (1 << (number % 64)) != 0)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -87,12 +92,20 @@ mod tests {
             set.insert(number);
         }
         assert_eq!(set.iter().collect::<Vec<_>>(), [0, 63, 64, 129]);
-        assert_eq!((0..200).filter(|number| set.contains(*number)).collect::<Vec<_>>(), [0, 63, 64, 129]);
+        assert_eq!(
+            (0..200)
+                .filter(|number| set.contains(*number))
+                .collect::<Vec<_>>(),
+            [0, 63, 64, 129]
+        );
         let mut rest = Bits::all(130);
         rest.remove(&set);
         assert_eq!(rest.iter().count(), 126);
         rest.keep(&set);
         assert!(rest.is_empty());
-        assert_eq!((Bits::all(64).iter().count(), Bits::all(0).iter().count()), (64, 0));
+        assert_eq!(
+            (Bits::all(64).iter().count(), Bits::all(0).iter().count()),
+            (64, 0)
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What the API leaves open about policies of the whole cluster, and what nobody here knows: to be told beside every answer.
+//! What the API leaves open about policies of the whole cluster, and what nobody here knows: to be
+//! told beside every answer.
 
 use super::near::{self, Party};
 use super::rules::{Half, Peer, Place, Rule};
@@ -7,18 +8,27 @@ use crate::inventory::Action;
 use std::collections::BTreeSet;
 
 impl Explainer<'_> {
-    /// Rules that fail closed, domain names that match nobody, and policies of which either may be asked first: one
-    /// sentence each, in the order in which policies are asked.
+    /// Rules that fail closed, domain names that match nobody, and policies of which either may be
+    /// asked first: one sentence each, in the order in which policies are asked.
     pub fn caveats(&self) -> Vec<String> {
         let is_meant = |half: &&Half| half.in_force && half.place != Place::NetworkPolicy;
-        let halves: Vec<&Half> = self.rules.halves.iter().map(|half| &**half).filter(is_meant).collect();
+        let halves: Vec<&Half> = self
+            .rules
+            .halves
+            .iter()
+            .map(|half| &**half)
+            .filter(is_meant)
+            .collect();
         let mut told: Vec<String> = Vec::new();
         for (at, half) in halves.iter().enumerate() {
             for (number, rule) in half.rules.iter().enumerate() {
                 told.extend(unknown(half, number, rule));
                 told.extend(names(half, number, rule));
             }
-            for other in halves[at + 1..].iter().filter(|other| self.may_come_first(half, other)) {
+            for other in halves[at + 1..]
+                .iter()
+                .filter(|other| self.may_come_first(half, other))
+            {
                 let tie = format!(
                     "{} and {} have the same priority and select the same pods: which one is asked first is undefined; \
                      here it is {}",
@@ -33,29 +43,53 @@ impl Explainer<'_> {
         told
     }
 
-    /// Whether two halves of cluster-wide policies are of one tier and priority, meet at a pod, and do not do the same with all that they match.
+    /// Whether two halves of cluster-wide policies are of one tier and priority, meet at a pod, and
+    /// do not do the same with all that they match.
     fn may_come_first(&self, half: &Half, other: &Half) -> bool {
         let tied = half.place == other.place && half.direction == other.direction;
         let actions = |half: &Half| -> BTreeSet<Action> {
-            half.rules.iter().filter_map(Rule::as_understood).map(|rule| rule.action).collect()
+            half.rules
+                .iter()
+                .filter_map(Rule::as_understood)
+                .map(|rule| rule.action)
+                .collect()
         };
         tied && actions(half).union(&actions(other)).count() > 1
-            && self.inventory.pods.iter().filter(|pod| !pod.host_network).any(|pod| {
-                let party = Party::pod(self.inventory, pod, None);
-                let selects = |half: &Half| near::unmet(&half.subject, pod, &party.namespace).is_empty();
-                selects(half) && selects(other)
-            })
+            && self
+                .inventory
+                .pods
+                .iter()
+                .filter(|pod| !pod.host_network)
+                .any(|pod| {
+                    let party = Party::pod(self.inventory, pod, None);
+                    let selects =
+                        |half: &Half| near::unmet(&half.subject, pod, &party.namespace).is_empty();
+                    selects(half) && selects(other)
+                })
     }
 }
 
 fn title(half: &Half, number: usize, rule: &Rule) -> String {
-    let place = if rule.origin.is_empty() { String::new() } else { format!(" at {}", rule.origin) };
-    format!("{} rule {} of {}{place}", half.direction.as_str(), number + 1, half.name)
+    let place = if rule.origin.is_empty() {
+        String::new()
+    } else {
+        format!(" at {}", rule.origin)
+    };
+    format!(
+        "{} rule {} of {}{place}",
+        half.direction.as_str(),
+        number + 1,
+        half.name
+    )
 }
 
 fn unknown(half: &Half, number: usize, rule: &Rule) -> Option<String> {
     let fields = (!rule.unknown.is_empty()).then(|| rule.unknown.join(", "))?;
-    let does = if rule.as_understood().is_some() { "denies everything" } else { "accepts nothing" };
+    let does = if rule.as_understood().is_some() {
+        "denies everything"
+    } else {
+        "accepts nothing"
+    };
     Some(format!(
         "{}: this version does not know {fields}, so the rule fails closed: it {does}",
         title(half, number, rule)
@@ -63,9 +97,19 @@ fn unknown(half: &Half, number: usize, rule: &Rule) -> Option<String> {
 }
 
 fn names(half: &Half, number: usize, rule: &Rule) -> Option<String> {
-    let names: Vec<&str> = rule.peers.iter().flatten().filter_map(domain_names).flatten().map(String::as_str).collect();
+    let names: Vec<&str> = rule
+        .peers
+        .iter()
+        .flatten()
+        .filter_map(domain_names)
+        .flatten()
+        .map(String::as_str)
+        .collect();
     let of = (rule.unknown.is_empty() && !names.is_empty()).then(|| names.join(", "))?;
-    Some(format!("{}: what {of} resolves to is not known here, so it matches nobody", title(half, number, rule)))
+    Some(format!(
+        "{}: what {of} resolves to is not known here, so it matches nobody",
+        title(half, number, rule)
+    ))
 }
 
 fn domain_names(peer: &Peer) -> Option<&[String]> {

@@ -13,8 +13,8 @@ use serde::Serialize;
 /// A change that turns an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// How much it is: the things that would have to be written, and more for what is seldom meant. The smallest change
-    /// has the least.
+    /// How much it is: the things that would have to be written, and more for what is seldom meant.
+    /// The smallest change has the least.
     pub size: usize,
     /// What to do, with the place.
     pub text: String,
@@ -26,13 +26,22 @@ pub struct Change {
 
 impl Change {
     fn new(size: usize, text: String, edits: Vec<Edit>) -> Self {
-        Self { size, text, beside: None, edits }
+        Self {
+            size,
+            text,
+            beside: None,
+            edits,
+        }
     }
 
     /// Both.
     pub(super) fn and(&self, other: &Self) -> Self {
         let edits = self.edits.iter().chain(&other.edits).cloned().collect();
-        Self::new(self.size + other.size, format!("{}; and {}", self.text, other.text), edits)
+        Self::new(
+            self.size + other.size,
+            format!("{}; and {}", self.text, other.text),
+            edits,
+        )
     }
 }
 
@@ -68,8 +77,21 @@ fn lacks(walk: &Walk<'_>, (at, half): (usize, &Half), number: usize) -> Option<T
     let names_count = near::names_count(rule, walk.direction, &standings);
     let (port_holds, _) = near::ports(rule, walk.port, walk.target, names_count);
     if !port_holds {
-        let text = format!("add port {} to rule {} of {}{place}", walk.port, number + 1, half.name);
-        things.add(1, text, [Edit::AddPort { half: at, rule: number, port: walk.port }]);
+        let text = format!(
+            "add port {} to rule {} of {}{place}",
+            walk.port,
+            number + 1,
+            half.name
+        );
+        things.add(
+            1,
+            text,
+            [Edit::AddPort {
+                half: at,
+                rule: number,
+                port: walk.port,
+            }],
+        );
     }
     if rule.peers.is_none() || standings.iter().any(PeerStanding::holds) {
         return Some(things);
@@ -83,13 +105,35 @@ fn lacks(walk: &Walk<'_>, (at, half): (usize, &Half), number: usize) -> Option<T
         Some((standing, size, edits.filter(|edits| !edits.is_empty())?))
     });
     if let Some((standing, size, edits)) = nearest.min_by_key(|(_, size, _)| *size) {
-        let remedies: Vec<String> = standing.unmet.iter().map(|unmet| unmet.remedy(&walk.other.name)).collect();
-        let text = format!("{}, so that rule {} of {}{place} means it", remedies.join(" and "), number + 1, half.name);
+        let remedies: Vec<String> = standing
+            .unmet
+            .iter()
+            .map(|unmet| unmet.remedy(&walk.other.name))
+            .collect();
+        let text = format!(
+            "{}, so that rule {} of {}{place} means it",
+            remedies.join(" and "),
+            number + 1,
+            half.name
+        );
         things.add(size, text, edits);
     } else {
         let peer = peer_for(walk, half)?;
-        let text = format!("add {} to the peers of rule {} of {}{place}", named(walk), number + 1, half.name);
-        things.add(2, text, [Edit::AddPeer { half: at, rule: number, peer }]);
+        let text = format!(
+            "add {} to the peers of rule {} of {}{place}",
+            named(walk),
+            number + 1,
+            half.name
+        );
+        things.add(
+            2,
+            text,
+            [Edit::AddPeer {
+                half: at,
+                rule: number,
+                peer,
+            }],
+        );
     }
     Some(things)
 }
@@ -97,8 +141,9 @@ fn lacks(walk: &Walk<'_>, (at, half): (usize, &Half), number: usize) -> Option<T
 /// What a rule for this flow alone counts.
 const A_RULE: usize = 3;
 
-/// How much it is to remove what stands in the way. What is probably not a slip counts more than a rule of its own: another
-/// value of a label, or a whole namespace where all of another one is meant.
+/// How much it is to remove what stands in the way. What is probably not a slip counts more than a
+/// rule of its own: another value of a label, or a whole namespace where all of another one is
+/// meant.
 fn size_of(unmet: &Unmet, names_pods: bool) -> usize {
     match unmet {
         Unmet::PodLabel { .. } if unmet.may_be_a_slip() => 1,
@@ -111,20 +156,39 @@ fn size_of(unmet: &Unmet, names_pods: bool) -> usize {
 }
 
 /// What would make a peer mean the other end; nothing if nobody can write it.
-fn remedy(walk: &Walk<'_>, unmet: &Unmet, (half, rule, peer): (usize, usize, usize)) -> Option<Edit> {
+fn remedy(
+    walk: &Walk<'_>,
+    unmet: &Unmet,
+    (half, rule, peer): (usize, usize, usize),
+) -> Option<Edit> {
     match unmet {
         Unmet::PodLabel { requirement, .. } => {
             let (key, to) = (requirement.key.clone(), value(&requirement.must));
-            Some(Edit::PodLabel { workload: workload(walk.other.pod?), key, to })
+            Some(Edit::PodLabel {
+                workload: workload(walk.other.pod?),
+                key,
+                to,
+            })
         }
         Unmet::NamespaceLabel { requirement, .. } if requirement.key == NAMESPACE_NAME => None,
-        Unmet::NamespaceLabel { namespace, requirement, .. } => {
+        Unmet::NamespaceLabel {
+            namespace,
+            requirement,
+            ..
+        } => {
             let (key, to) = (requirement.key.clone(), value(&requirement.must));
-            Some(Edit::NamespaceLabel { namespace: namespace.clone(), key, to })
+            Some(Edit::NamespaceLabel {
+                namespace: namespace.clone(),
+                key,
+                to,
+            })
         }
-        Unmet::OtherNamespace { namespace, .. } => {
-            Some(Edit::LookInto { half, rule, peer, namespace: namespace.clone() })
-        }
+        Unmet::OtherNamespace { namespace, .. } => Some(Edit::LookInto {
+            half,
+            rule,
+            peer,
+            namespace: namespace.clone(),
+        }),
     }
 }
 
@@ -154,7 +218,9 @@ pub(super) fn opening(walk: &Walk<'_>) -> Vec<Change> {
         }
         let to_select = selecting(walk, (at, half), &unmet);
         for number in 0..half.rules.len() {
-            let (Some(mut things), Some(to_select)) = (lacks(walk, (at, half), number), to_select.clone()) else {
+            let (Some(mut things), Some(to_select)) =
+                (lacks(walk, (at, half), number), to_select.clone())
+            else {
                 continue;
             };
             things.size += to_select.size;
@@ -171,9 +237,20 @@ pub(super) fn opening(walk: &Walk<'_>) -> Vec<Change> {
                 Direction::Ingress => "ingress",
             };
             let (preposition, whom) = (preposition(walk), named(walk));
-            let text = format!("add a rule to {list} of {}: {preposition} {whom} on port {}", half.name, walk.port);
+            let text = format!(
+                "add a rule to {list} of {}: {preposition} {whom} on port {}",
+                half.name, walk.port
+            );
             let rule = edit::admitting(peer, walk.port);
-            changes.push(Change::new(A_RULE, text, vec![Edit::InsertRule { half: at, at: half.rules.len(), rule }]));
+            changes.push(Change::new(
+                A_RULE,
+                text,
+                vec![Edit::InsertRule {
+                    half: at,
+                    at: half.rules.len(),
+                    rule,
+                }],
+            ));
         }
     }
     changes
@@ -183,14 +260,19 @@ pub(super) fn opening(walk: &Walk<'_>) -> Vec<Change> {
 fn before_denying(walk: &Walk<'_>, (at, half): (usize, &Half)) -> Vec<Change> {
     let mut changes = Vec::new();
     for number in 0..half.rules.len() {
-        let Some(rule) = half.rules[number].as_understood().filter(|rule| rule.action == Action::Deny) else {
+        let Some(rule) = half.rules[number]
+            .as_understood()
+            .filter(|rule| rule.action == Action::Deny)
+        else {
             continue;
         };
         let peers = near::peers(&rule, walk.other);
         let names_count = near::names_count(&rule, walk.direction, &peers);
         let is_meant = (rule.peers.is_none() || peers.iter().any(PeerStanding::holds))
             && near::ports(&rule, walk.port, walk.target, names_count).0;
-        let Some(peer) = peer_for(walk, half).filter(|_| is_meant) else { continue };
+        let Some(peer) = peer_for(walk, half).filter(|_| is_meant) else {
+            continue;
+        };
         let text = format!(
             "put a rule that accepts {} {} on {} before rule {} of {}{}",
             preposition(walk),
@@ -201,7 +283,15 @@ fn before_denying(walk: &Walk<'_>, (at, half): (usize, &Half)) -> Vec<Change> {
             place(&rule.origin)
         );
         let rule = edit::admitting(peer, walk.port);
-        changes.push(Change::new(2, text, vec![Edit::InsertRule { half: at, at: number, rule }]));
+        changes.push(Change::new(
+            2,
+            text,
+            vec![Edit::InsertRule {
+                half: at,
+                at: number,
+                rule,
+            }],
+        ));
     }
     changes
 }
@@ -213,19 +303,31 @@ fn selecting(walk: &Walk<'_>, (at, half): (usize, &Half), unmet: &[Unmet]) -> Op
         [] => {}
         [only @ Unmet::PodLabel { requirement, has }] if walk.nearly_selects(at, only) => {
             let edit = match (&requirement.must, has) {
-                (Must::In(_), Some(value)) => {
-                    Edit::Select { half: at, requirement: requirement.clone(), value: value.clone() }
-                }
-                (must, _) => {
-                    Edit::PodLabel { workload: workload(walk.own.pod?), key: requirement.key.clone(), to: value(must) }
-                }
+                (Must::In(_), Some(value)) => Edit::Select {
+                    half: at,
+                    requirement: requirement.clone(),
+                    value: value.clone(),
+                },
+                (must, _) => Edit::PodLabel {
+                    workload: workload(walk.own.pod?),
+                    key: requirement.key.clone(),
+                    to: value(must),
+                },
             };
-            things.add(1, only.reconcile(&half.name.to_string(), &walk.own.name), [edit]);
+            things.add(
+                1,
+                only.reconcile(&half.name.to_string(), &walk.own.name),
+                [edit],
+            );
         }
         _ => return None,
     }
     if !half.in_force {
-        let text = format!("add {} to policyTypes of {}", walk.direction.as_str(), half.name);
+        let text = format!(
+            "add {} to policyTypes of {}",
+            walk.direction.as_str(),
+            half.name
+        );
         things.add(1, text, [Edit::Enforce { half: at }]);
     }
     Some(things)
@@ -233,24 +335,43 @@ fn selecting(walk: &Walk<'_>, (at, half): (usize, &Half), unmet: &[Unmet]) -> Op
 
 /// A side allows: what could stop the flow there.
 pub(super) fn closing(walk: &Walk<'_>) -> Vec<Change> {
-    let Some(pod) = walk.own.pod else { return Vec::new() };
+    let Some(pod) = walk.own.pod else {
+        return Vec::new();
+    };
     let mut admitting: Vec<(String, Edit)> = Vec::new();
     let mut isolated = false;
     let mut changes = Vec::new();
     for (at, half, unmet) in walk.numbered() {
         let admits: Vec<usize> = (0..half.rules.len())
-            .filter(|number| lacks(walk, (at, half), *number).is_some_and(|things| things.size == 0))
+            .filter(|number| {
+                lacks(walk, (at, half), *number).is_some_and(|things| things.size == 0)
+            })
             .collect();
         if half.in_force && unmet.is_empty() {
             isolated |= half.place == Place::NetworkPolicy;
             // Without any egress rule, a policy that names no policyTypes is none for egress.
-            let keeps_isolating =
-                half.stated || walk.direction == Direction::Ingress || admits.len() < half.rules.len();
-            let verb =
-                if keeps_isolating || half.place != Place::NetworkPolicy { "remove or narrow" } else { "narrow" };
+            let keeps_isolating = half.stated
+                || walk.direction == Direction::Ingress
+                || admits.len() < half.rules.len();
+            let verb = if keeps_isolating || half.place != Place::NetworkPolicy {
+                "remove or narrow"
+            } else {
+                "narrow"
+            };
             admitting.extend(admits.iter().map(|number| {
-                let text = format!("{verb} rule {} of {}{}", number + 1, half.name, place(&half.rules[*number].origin));
-                (text, Edit::Narrow { half: at, rule: *number })
+                let text = format!(
+                    "{verb} rule {} of {}{}",
+                    number + 1,
+                    half.name,
+                    place(&half.rules[*number].origin)
+                );
+                (
+                    text,
+                    Edit::Narrow {
+                        half: at,
+                        rule: *number,
+                    },
+                )
             }));
         } else if half.place == Place::NetworkPolicy
             && admits.is_empty()
@@ -260,7 +381,8 @@ pub(super) fn closing(walk: &Walk<'_>) -> Vec<Change> {
         }
     }
     if !admitting.is_empty() {
-        // A policy that would select the pod stops nothing where another one admits the flow already.
+        // A policy that would select the pod stops nothing where another one admits the flow
+        // already.
         changes.clear();
         let size = admitting.len();
         let (texts, edits): (Vec<String>, Vec<Edit>) = admitting.into_iter().unzip();
@@ -298,18 +420,31 @@ fn isolating(walk: &Walk<'_>, pod: &Pod) -> Change {
         subject,
         rules: Vec::new(),
     };
-    Change::new(3, text, vec![Edit::AddPolicy { half: Box::new(half) }])
+    Change::new(
+        3,
+        text,
+        vec![Edit::AddPolicy {
+            half: Box::new(half),
+        }],
+    )
 }
 
 /// The other end, as a rule of this policy would name it; nothing for what no peer can name.
 fn peer_for(walk: &Walk<'_>, half: &Half) -> Option<Peer> {
     let own = (half.place == Place::NetworkPolicy).then_some(half.name.namespace.as_str());
     match (walk.other.pod, walk.other.address) {
-        (Some(pod), _) => Some(edit::pods(&pod.namespace, &identity_labels(&pod.labels), own)),
+        (Some(pod), _) => Some(edit::pods(
+            &pod.namespace,
+            &identity_labels(&pod.labels),
+            own,
+        )),
         (None, Some(address)) => {
             let length = if address.is_ipv4() { 32 } else { 128 };
             let cidr = Cidr::parse(&format!("{address}/{length}")).ok()?;
-            Some(Peer::Block(Block { cidr, except: Vec::new() }))
+            Some(Peer::Block(Block {
+                cidr,
+                except: Vec::new(),
+            }))
         }
         (None, None) => None,
     }
@@ -328,11 +463,24 @@ fn named(walk: &Walk<'_>) -> String {
     match (walk.other.pod, walk.other.address) {
         (Some(pod), _) => {
             let labels: Labels = identity_labels(&pod.labels);
-            let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-            let pods =
-                if labels.is_empty() { "every pod".to_owned() } else { format!("pods with {}", labels.join(", ")) };
-            let own = walk.own.pod.is_some_and(|own| own.namespace == pod.namespace);
-            let of = if own { String::new() } else { format!(" of namespace {}", pod.namespace) };
+            let labels: Vec<String> = labels
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect();
+            let pods = if labels.is_empty() {
+                "every pod".to_owned()
+            } else {
+                format!("pods with {}", labels.join(", "))
+            };
+            let own = walk
+                .own
+                .pod
+                .is_some_and(|own| own.namespace == pod.namespace);
+            let of = if own {
+                String::new()
+            } else {
+                format!(" of namespace {}", pod.namespace)
+            };
             format!("{pods}{of}")
         }
         (None, Some(address)) => {
@@ -344,5 +492,9 @@ fn named(walk: &Walk<'_>) -> String {
 }
 
 fn place(origin: &str) -> String {
-    if origin.is_empty() { String::new() } else { format!(" at {origin}") }
+    if origin.is_empty() {
+        String::new()
+    } else {
+        format!(" at {origin}")
+    }
 }

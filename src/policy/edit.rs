@@ -9,22 +9,44 @@ use crate::inventory::{Inventory, Labels, Namespace, Pod};
 use crate::model::{ObjectRef, Port};
 use std::sync::Arc;
 
-/// The label by which every namespace is known, and which nobody can change ("immutable", Kubernetes, "Well-Known Labels").
+/// The label by which every namespace is known, and which nobody can change ("immutable",
+/// Kubernetes, "Well-Known Labels").
 pub(super) const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// One thing that is written differently. Halves and rules are named by their place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Edit {
     /// A label of all pods of a workload: another value, or none.
-    PodLabel { workload: ObjectRef, key: String, to: Option<String> },
+    PodLabel {
+        workload: ObjectRef,
+        key: String,
+        to: Option<String>,
+    },
     /// A label of a namespace.
-    NamespaceLabel { namespace: String, key: String, to: Option<String> },
+    NamespaceLabel {
+        namespace: String,
+        key: String,
+        to: Option<String>,
+    },
     /// One more port.
-    AddPort { half: usize, rule: usize, port: Port },
+    AddPort {
+        half: usize,
+        rule: usize,
+        port: Port,
+    },
     /// One more peer.
-    AddPeer { half: usize, rule: usize, peer: Peer },
+    AddPeer {
+        half: usize,
+        rule: usize,
+        peer: Peer,
+    },
     /// A peer's pods are looked for in this namespace.
-    LookInto { half: usize, rule: usize, peer: usize, namespace: String },
+    LookInto {
+        half: usize,
+        rule: usize,
+        peer: usize,
+        namespace: String,
+    },
     /// One more rule, before the one that stands there.
     InsertRule { half: usize, at: usize, rule: Rule },
     /// The rule matches this flow no more.
@@ -32,7 +54,11 @@ pub(super) enum Edit {
     /// The policy is in force in this direction.
     Enforce { half: usize },
     /// The policy's selector asks for this value.
-    Select { half: usize, requirement: Requirement, value: String },
+    Select {
+        half: usize,
+        requirement: Requirement,
+        value: String,
+    },
     /// One more policy.
     AddPolicy { half: Box<Half> },
 }
@@ -61,16 +87,27 @@ fn apply(rules: &mut Rules, edit: &Edit) {
                 peers.push(peer.clone());
             }
         }
-        Edit::LookInto { half, rule, peer, namespace } => {
+        Edit::LookInto {
+            half,
+            rule,
+            peer,
+            namespace,
+        } => {
             let peers = rule_of(rules, *half, *rule).peers.as_mut();
             if let Some(Peer::Pods(scope)) = peers.and_then(|peers| peers.get_mut(*peer)) {
                 scope.namespaces = Namespaces::Matching(by_name(namespace));
             }
         }
-        Edit::InsertRule { half, at, rule } => half_of(rules, *half).rules.insert(*at, rule.clone()),
+        Edit::InsertRule { half, at, rule } => {
+            half_of(rules, *half).rules.insert(*at, rule.clone())
+        }
         Edit::Narrow { half, rule } => rule_of(rules, *half, *rule).peers = Some(Vec::new()),
         Edit::Enforce { half } => half_of(rules, *half).in_force = true,
-        Edit::Select { half, requirement, value } => {
+        Edit::Select {
+            half,
+            requirement,
+            value,
+        } => {
             for known in &mut half_of(rules, *half).subject.pods.requirements {
                 if known == requirement {
                     known.must = Must::In(vec![value.clone()]);
@@ -92,13 +129,23 @@ fn rule_of(rules: &mut Rules, half: usize, rule: usize) -> &mut Rule {
 /// A selector of one namespace, by its name.
 pub(super) fn by_name(namespace: &str) -> Selector {
     let must = Must::In(vec![namespace.to_owned()]);
-    Selector { requirements: vec![Requirement { key: NAMESPACE_NAME.to_owned(), must }] }
+    Selector {
+        requirements: vec![Requirement {
+            key: NAMESPACE_NAME.to_owned(),
+            must,
+        }],
+    }
 }
 
 /// A selector of exactly these labels.
 pub(super) fn by_labels(labels: &Labels) -> Selector {
-    let one = |(key, value): (&String, &String)| Requirement { key: key.clone(), must: Must::In(vec![value.clone()]) };
-    Selector { requirements: labels.iter().map(one).collect() }
+    let one = |(key, value): (&String, &String)| Requirement {
+        key: key.clone(),
+        must: Must::In(vec![value.clone()]),
+    };
+    Selector {
+        requirements: labels.iter().map(one).collect(),
+    }
 }
 
 /// The pod as it would be, if anything of it changes.
@@ -109,7 +156,11 @@ pub(super) fn pod(pod: &Pod, edits: &[Edit]) -> Option<Pod> {
         if let Edit::PodLabel { workload, key, to } = edit
             && *workload == own
         {
-            set(&mut edited.get_or_insert_with(|| pod.clone()).labels, key, to.as_ref());
+            set(
+                &mut edited.get_or_insert_with(|| pod.clone()).labels,
+                key,
+                to.as_ref(),
+            );
         }
     }
     edited
@@ -117,8 +168,16 @@ pub(super) fn pod(pod: &Pod, edits: &[Edit]) -> Option<Pod> {
 
 /// A party as it would be; `pod` is what [`pod`] made of its pod.
 pub(super) fn party<'a>(of: &Party<'a>, pod: Option<&'a Pod>, edits: &[Edit]) -> Party<'a> {
-    let mut edited = Party { pod: pod.or(of.pod), namespace: of.namespace.clone(), name: of.name.clone(), ..*of };
-    let name = edited.pod.map(|pod| pod.namespace.as_str()).unwrap_or_default();
+    let mut edited = Party {
+        pod: pod.or(of.pod),
+        namespace: of.namespace.clone(),
+        name: of.name.clone(),
+        ..*of
+    };
+    let name = edited
+        .pod
+        .map(|pod| pod.namespace.as_str())
+        .unwrap_or_default();
     for edit in edits {
         if let Edit::NamespaceLabel { namespace, key, to } = edit
             && namespace == name
@@ -138,9 +197,25 @@ pub(super) fn inventory(inventory: &Inventory, edits: &[Edit]) -> Inventory {
         }
     }
     for edit in edits {
-        if let Edit::NamespaceLabel { namespace: name, key, to } = edit {
-            let fresh = || Namespace { name: name.clone(), labels: namespace_labels(inventory, name) };
-            set(&mut after.namespaces.entry(name.clone()).or_insert_with(fresh).labels, key, to.as_ref());
+        if let Edit::NamespaceLabel {
+            namespace: name,
+            key,
+            to,
+        } = edit
+        {
+            let fresh = || Namespace {
+                name: name.clone(),
+                labels: namespace_labels(inventory, name),
+            };
+            set(
+                &mut after
+                    .namespaces
+                    .entry(name.clone())
+                    .or_insert_with(fresh)
+                    .labels,
+                key,
+                to.as_ref(),
+            );
         }
     }
     after
@@ -160,16 +235,28 @@ pub(super) fn admitting(peer: Peer, port: Port) -> Rule {
         origin: String::new(),
         action: crate::inventory::Action::Accept,
         peers: Some(vec![peer]),
-        ports: Some(vec![Ports::Range(port.transport(), port.number(), port.number())]),
+        ports: Some(vec![Ports::Range(
+            port.transport(),
+            port.number(),
+            port.number(),
+        )]),
         unknown: Vec::new(),
     }
 }
 
-/// Pods of a namespace with exactly these labels, as a policy of the same or of another namespace names them.
+/// Pods of a namespace with exactly these labels, as a policy of the same or of another namespace
+/// names them.
 pub(super) fn pods(namespace: &str, labels: &Labels, policy_namespace: Option<&str>) -> Peer {
     let own = policy_namespace == Some(namespace);
-    let namespaces = if own { Namespaces::Own(namespace.to_owned()) } else { Namespaces::Matching(by_name(namespace)) };
-    Peer::Pods(Scope { namespaces, pods: by_labels(labels) })
+    let namespaces = if own {
+        Namespaces::Own(namespace.to_owned())
+    } else {
+        Namespaces::Matching(by_name(namespace))
+    };
+    Peer::Pods(Scope {
+        namespaces,
+        pods: by_labels(labels),
+    })
 }
 
 /// One port, for what is left of a link.

@@ -15,7 +15,8 @@ use std::net::IpAddr;
 pub enum End<'a> {
     /// A pod, by its index into [`Inventory::pods`].
     Pod(usize),
-    /// A pod that is reached through a Service: what it sends so to itself leaves it and comes back, and is judged.
+    /// A pod that is reached through a Service: what it sends so to itself leaves it and comes
+    /// back, and is judged.
     Served(usize),
     /// A node, by its name.
     Node(&'a str),
@@ -51,11 +52,24 @@ impl<'a> Predictor<'a> {
     pub(super) fn with(inventory: &'a Inventory, rules: &Rules) -> Self {
         let rows = Rows::new(inventory, rules);
         let mut by_address = HashMap::new();
-        for (number, pod) in inventory.pods.iter().enumerate().filter(|(_, pod)| !pod.host_network) {
-            by_address.extend(pod.addresses.iter().map(|address| (*address, Resolved::Pod(number))));
+        for (number, pod) in inventory
+            .pods
+            .iter()
+            .enumerate()
+            .filter(|(_, pod)| !pod.host_network)
+        {
+            by_address.extend(
+                pod.addresses
+                    .iter()
+                    .map(|address| (*address, Resolved::Pod(number))),
+            );
         }
         for (number, node) in inventory.nodes.iter().enumerate() {
-            by_address.extend(node.addresses.iter().map(|address| (*address, Resolved::Node(number))));
+            by_address.extend(
+                node.addresses
+                    .iter()
+                    .map(|address| (*address, Resolved::Node(number))),
+            );
         }
         Self { rows, by_address }
     }
@@ -63,13 +77,20 @@ impl<'a> Predictor<'a> {
     /// Every port that the policies allow from one end to the other, in a family.
     pub fn allowed(&mut self, from: End<'_>, to: End<'_>, family: Family) -> PortSet {
         let (from, to) = (self.resolve(from), self.resolve(to));
-        let Some((from, to)) = self.decided(from, to) else { return PortSet::all() };
+        let Some((from, to)) = self.decided(from, to) else {
+            return PortSet::all();
+        };
         let set = self.rows.allowed(family, from, to);
         self.rows.sets.get(set).clone()
     }
 
     /// The sets that both sides let through; nothing where no policy can stop the flow.
-    pub(super) fn both(&mut self, from: End<'_>, to: End<'_>, family: Family) -> Option<(SetId, SetId)> {
+    pub(super) fn both(
+        &mut self,
+        from: End<'_>,
+        to: End<'_>,
+        family: Family,
+    ) -> Option<(SetId, SetId)> {
         let (from, to) = self.ends(from, to)?;
         Some(self.rows.sides(family, from, to))
     }
@@ -83,9 +104,10 @@ impl<'a> Predictor<'a> {
     fn decided(&self, from: Resolved, to: Resolved) -> Option<(Entity, Entity)> {
         let inventory = self.rows.universe.inventory;
         let node_of = |resolved| match resolved {
-            Resolved::Pod(pod) | Resolved::Served(pod) => {
-                inventory.nodes.iter().position(|node| node.name == inventory.pods[pod].node)
-            }
+            Resolved::Pod(pod) | Resolved::Served(pod) => inventory
+                .nodes
+                .iter()
+                .position(|node| node.name == inventory.pods[pod].node),
             Resolved::Node(node) => Some(node),
             Resolved::Outside(_) => None,
         };
@@ -93,7 +115,11 @@ impl<'a> Predictor<'a> {
             // It never leaves the pod.
             (Resolved::Pod(a), Resolved::Pod(b)) if a == b => None,
             // "OR if the traffic source is the pod's local node" (NetworkPolicySpec.ingress).
-            (Resolved::Node(node), Resolved::Pod(_) | Resolved::Served(_)) if node_of(to) == Some(node) => None,
+            (Resolved::Node(node), Resolved::Pod(_) | Resolved::Served(_))
+                if node_of(to) == Some(node) =>
+            {
+                None
+            }
             _ => Some((self.entity(from)?, self.entity(to)?)),
         }
     }
@@ -116,13 +142,19 @@ impl<'a> Predictor<'a> {
             End::Pod(number) => Resolved::Pod(number),
             End::Served(number) => Resolved::Served(number),
             End::Node(name) => node(name),
-            End::Address(address) => self.by_address.get(&address).copied().unwrap_or(Resolved::Outside(address)),
+            End::Address(address) => self
+                .by_address
+                .get(&address)
+                .copied()
+                .unwrap_or(Resolved::Outside(address)),
         }
     }
 
     fn entity(&self, end: Resolved) -> Option<Entity> {
         match end {
-            Resolved::Pod(number) | Resolved::Served(number) => Some(self.rows.universe.of_pod[number]),
+            Resolved::Pod(number) | Resolved::Served(number) => {
+                Some(self.rows.universe.of_pod[number])
+            }
             Resolved::Node(number) => Some(self.rows.universe.groups.len() + number),
             Resolved::Outside(address) => self.rows.universe.outside(address),
         }

@@ -1,4 +1,5 @@
-//! The complete map: every ordered pair of workloads, and the address space outside in maximal blocks.
+//! The complete map: every ordered pair of workloads, and the address space outside in maximal
+//! blocks.
 
 use super::flow::Predictor;
 use super::ports::{PortSet, SetId};
@@ -13,7 +14,8 @@ use std::net::IpAddr;
 pub struct ConnectionMap {
     /// Workloads and what stands for their pods, in order of namespace and name.
     pub members: Vec<Member>,
-    /// Every pair between which anything is allowed, in the order of the members; outside addresses come last.
+    /// Every pair between which anything is allowed, in the order of the members; outside addresses
+    /// come last.
     pub links: Vec<Link>,
 }
 
@@ -29,7 +31,11 @@ pub struct Member {
 impl std::fmt::Display for Member {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.workload)?;
-        if self.pods.is_empty() { Ok(()) } else { write!(f, " ({})", self.pods.join(", ")) }
+        if self.pods.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " ({})", self.pods.join(", "))
+        }
     }
 }
 
@@ -72,17 +78,23 @@ pub struct Link {
 }
 
 impl Predictor<'_> {
-    /// Whether nothing is allowed, and what is, between every ordered pair of groups and for every family: the numbers of
-    /// the sets, group by group. This is what takes the time.
+    /// Whether nothing is allowed, and what is, between every ordered pair of groups and for every
+    /// family: the numbers of the sets, group by group. This is what takes the time.
     fn matrix(&mut self, family: Family) -> Vec<Vec<SetId>> {
         let groups = self.rows.universe.groups.len();
-        let ingress: Vec<_> = (0..groups).map(|to| self.rows.row(family, super::Direction::Ingress, to)).collect();
+        let ingress: Vec<_> = (0..groups)
+            .map(|to| self.rows.row(family, super::Direction::Ingress, to))
+            .collect();
         let mut matrix = Vec::with_capacity(groups);
         for from in 0..groups {
             let egress = self.rows.row(family, super::Direction::Egress, from);
             let sets = &mut self.rows.sets;
             let pairs = egress.iter().zip(&ingress);
-            matrix.push(pairs.map(|(egress, ingress)| sets.intersection(*egress, ingress[from])).collect());
+            matrix.push(
+                pairs
+                    .map(|(egress, ingress)| sets.intersection(*egress, ingress[from]))
+                    .collect(),
+            );
         }
         matrix
     }
@@ -92,11 +104,22 @@ impl Predictor<'_> {
         self.rows.universe.groups.len()
     }
 
-    /// How many ordered pairs of identities have anything allowed between them: the whole map is calculated for it.
+    /// How many ordered pairs of identities have anything allowed between them: the whole map is
+    /// calculated for it.
     pub fn count_open_pairs(&mut self) -> usize {
         let families = self.rows.families();
-        let open = |matrix: Vec<Vec<SetId>>| matrix.iter().flatten().filter(|set| **set != SetId::NONE).count();
-        families.iter().map(|family| open(self.matrix(*family))).max().unwrap_or_default()
+        let open = |matrix: Vec<Vec<SetId>>| {
+            matrix
+                .iter()
+                .flatten()
+                .filter(|set| **set != SetId::NONE)
+                .count()
+        };
+        families
+            .iter()
+            .map(|family| open(self.matrix(*family)))
+            .max()
+            .unwrap_or_default()
     }
 
     /// The complete map.
@@ -104,7 +127,8 @@ impl Predictor<'_> {
         let members = self.standings();
         let families = self.rows.families();
         let mut links = Vec::new();
-        let matrices: Vec<Vec<Vec<SetId>>> = families.iter().map(|family| self.matrix(*family)).collect();
+        let matrices: Vec<Vec<Vec<SetId>>> =
+            families.iter().map(|family| self.matrix(*family)).collect();
         for (from, from_groups) in &members {
             for (to, to_groups) in &members {
                 let (a, b) = (from_groups.entity, to_groups.entity);
@@ -113,7 +137,12 @@ impl Predictor<'_> {
                     continue;
                 }
                 let sets: Vec<SetId> = matrices.iter().map(|matrix| matrix[a][b]).collect();
-                self.link(&Who::Member(from.clone()), &Who::Member(to.clone()), &sets, &mut links);
+                self.link(
+                    &Who::Member(from.clone()),
+                    &Who::Member(to.clone()),
+                    &sets,
+                    &mut links,
+                );
             }
         }
         for (member, of) in &members {
@@ -122,7 +151,10 @@ impl Predictor<'_> {
         for (member, of) in &members {
             self.outside(member, of.entity, super::Direction::Ingress, &mut links);
         }
-        ConnectionMap { members: members.into_iter().map(|(member, _)| member).collect(), links }
+        ConnectionMap {
+            members: members.into_iter().map(|(member, _)| member).collect(),
+            links,
+        }
     }
 
     fn link(&self, from: &Who, to: &Who, sets: &[SetId], links: &mut Vec<Link>) {
@@ -131,13 +163,28 @@ impl Predictor<'_> {
             if *set == SetId::NONE || (all_alike && number > 0) {
                 continue;
             }
-            let family = if all_alike { None } else { Some(Family::ALL[number]) };
-            links.push(Link { from: from.clone(), to: to.clone(), family, ports: self.rows.sets.get(*set).clone() });
+            let family = if all_alike {
+                None
+            } else {
+                Some(Family::ALL[number])
+            };
+            links.push(Link {
+                from: from.clone(),
+                to: to.clone(),
+                family,
+                ports: self.rows.sets.get(*set).clone(),
+            });
         }
     }
 
     /// Outside addresses, neighbours with the same ports joined.
-    fn outside(&mut self, member: &Member, group: Entity, direction: super::Direction, links: &mut Vec<Link>) {
+    fn outside(
+        &mut self,
+        member: &Member,
+        group: Entity,
+        direction: super::Direction,
+        links: &mut Vec<Link>,
+    ) {
         for family in Family::ALL {
             let row = self.rows.row(family, direction, group);
             let mut blocks: Vec<(IpAddr, IpAddr, SetId)> = Vec::new();
@@ -153,27 +200,51 @@ impl Predictor<'_> {
                     super::Direction::Egress => (member, outside),
                     super::Direction::Ingress => (outside, member),
                 };
-                links.push(Link { from, to, family: None, ports: self.rows.sets.get(set).clone() });
+                links.push(Link {
+                    from,
+                    to,
+                    family: None,
+                    ports: self.rows.sets.get(set).clone(),
+                });
             }
         }
     }
 
-    /// Workloads by groups: one member for each, named by the workload where all of its pods are in one group.
+    /// Workloads by groups: one member for each, named by the workload where all of its pods are in
+    /// one group.
     pub(super) fn standings(&self) -> Vec<(Member, Standing)> {
         let universe = &self.rows.universe;
         let mut by_workload: BTreeMap<ObjectRef, BTreeMap<Entity, Vec<String>>> = BTreeMap::new();
-        for (number, pod) in universe.inventory.pods.iter().enumerate().filter(|(_, pod)| !pod.host_network) {
+        for (number, pod) in universe
+            .inventory
+            .pods
+            .iter()
+            .enumerate()
+            .filter(|(_, pod)| !pod.host_network)
+        {
             let groups = by_workload.entry(workload_of(pod)).or_default();
-            groups.entry(universe.of_pod[number]).or_default().push(pod.name.clone());
+            groups
+                .entry(universe.of_pod[number])
+                .or_default()
+                .push(pod.name.clone());
         }
         let mut members = Vec::new();
         for (workload, groups) in by_workload {
             let whole = groups.len() == 1;
             for (entity, mut pods) in groups {
                 pods.sort();
-                let standing = Standing { entity, pods: pods.len() };
+                let standing = Standing {
+                    entity,
+                    pods: pods.len(),
+                };
                 let pods = if whole { Vec::new() } else { pods };
-                members.push((Member { workload: workload.clone(), pods }, standing));
+                members.push((
+                    Member {
+                        workload: workload.clone(),
+                        pods,
+                    },
+                    standing,
+                ));
             }
         }
         members.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -190,17 +261,22 @@ pub(super) struct Standing {
 /// The outermost workload of a pod, or the pod itself.
 pub(super) fn workload_of(pod: &crate::inventory::Pod) -> ObjectRef {
     let WorkloadRef { kind, name } = pod.outermost_workload();
-    ObjectRef { namespace: pod.namespace.clone(), kind: kind.as_str().to_owned(), name }
+    ObjectRef {
+        namespace: pod.namespace.clone(),
+        kind: kind.as_str().to_owned(),
+        name,
+    }
 }
 
 impl ConnectionMap {
-    /// What became allowed from this map to a later one, and what is allowed no more; each link with the ports that
-    /// differ.
+    /// What became allowed from this map to a later one, and what is allowed no more; each link
+    /// with the ports that differ.
     pub fn changes(&self, later: &Self) -> (Vec<Link>, Vec<Link>) {
         (later.beyond(self), self.beyond(later))
     }
 
-    /// What this map allows and the other does not. Ranges of outside addresses are cut where the other's end.
+    /// What this map allows and the other does not. Ranges of outside addresses are cut where the
+    /// other's end.
     fn beyond(&self, other: &Self) -> Vec<Link> {
         let mut known: HashMap<(String, String), Vec<&Link>> = HashMap::new();
         for link in &other.links {
@@ -208,7 +284,10 @@ impl ConnectionMap {
         }
         let mut beyond = Vec::new();
         for link in &self.links {
-            let others = known.get(&link.inside_ends()).map(Vec::as_slice).unwrap_or_default();
+            let others = known
+                .get(&link.inside_ends())
+                .map(Vec::as_slice)
+                .unwrap_or_default();
             beyond.extend(link.without(others));
         }
         beyond
@@ -227,17 +306,29 @@ impl Link {
 
     fn outside_end(&self) -> Option<(IpAddr, IpAddr)> {
         match (&self.from, &self.to) {
-            (Who::Outside(first, last), _) | (_, Who::Outside(first, last)) => Some((*first, *last)),
+            (Who::Outside(first, last), _) | (_, Who::Outside(first, last)) => {
+                Some((*first, *last))
+            }
             (Who::Member(_), Who::Member(_)) => None,
         }
     }
 
-    fn with(&self, outside: Option<(IpAddr, IpAddr)>, family: Option<Family>, ports: PortSet) -> Self {
+    fn with(
+        &self,
+        outside: Option<(IpAddr, IpAddr)>,
+        family: Option<Family>,
+        ports: PortSet,
+    ) -> Self {
         let end = |who: &Who| match (who, outside) {
             (Who::Outside(..), Some((first, last))) => Who::Outside(first, last),
             _ => who.clone(),
         };
-        Self { from: end(&self.from), to: end(&self.to), family, ports }
+        Self {
+            from: end(&self.from),
+            to: end(&self.to),
+            family,
+            ports,
+        }
     }
 
     /// What is left of it without links of the same inside ends.
@@ -245,14 +336,19 @@ impl Link {
         match self.outside_end() {
             None => {
                 let families: &[Option<Family>] = match self.family {
-                    None if others.iter().any(|other| other.family.is_some()) => &[Some(Family::V4), Some(Family::V6)],
+                    None if others.iter().any(|other| other.family.is_some()) => {
+                        &[Some(Family::V4), Some(Family::V6)]
+                    }
                     None => &[None],
                     Some(Family::V4) => &[Some(Family::V4)],
                     Some(Family::V6) => &[Some(Family::V6)],
                 };
                 let left = |family: &Option<Family>| {
-                    let same = others.iter().filter(|other| other.family.is_none() || other.family == *family);
-                    let ports = same.fold(self.ports.clone(), |ports, other| ports.minus(&other.ports));
+                    let same = others
+                        .iter()
+                        .filter(|other| other.family.is_none() || other.family == *family);
+                    let ports =
+                        same.fold(self.ports.clone(), |ports, other| ports.minus(&other.ports));
                     (!ports.is_empty()).then(|| self.with(None, *family, ports))
                 };
                 families.iter().filter_map(left).collect()
@@ -260,13 +356,21 @@ impl Link {
             Some((first, last)) => {
                 let mut left: Vec<Self> = Vec::new();
                 let mut next = Some(first);
-                let mut others: Vec<((IpAddr, IpAddr), &PortSet)> =
-                    others.iter().filter_map(|other| Some((other.outside_end()?, &other.ports))).collect();
-                others.retain(|((a, b), _)| Family::of(*a) == Family::of(first) && *b >= first && *a <= last);
+                let mut others: Vec<((IpAddr, IpAddr), &PortSet)> = others
+                    .iter()
+                    .filter_map(|other| Some((other.outside_end()?, &other.ports)))
+                    .collect();
+                others.retain(|((a, b), _)| {
+                    Family::of(*a) == Family::of(first) && *b >= first && *a <= last
+                });
                 others.sort();
                 for ((from, to), ports) in others {
                     if let Some(start) = next.filter(|start| *start < from) {
-                        left.push(self.with(Some((start, super::universe::before(from))), None, self.ports.clone()));
+                        left.push(self.with(
+                            Some((start, super::universe::before(from))),
+                            None,
+                            self.ports.clone(),
+                        ));
                     }
                     let ports = self.ports.minus(ports);
                     if !ports.is_empty() {

@@ -6,24 +6,28 @@
 //! ```
 //! `met` takes from the rows which rules match a flow, without a word about them.
 //!
-//! The two ways share the reading of policies and nothing else: rows join sets and forget whose rule it was, the walk
-//! looks at one flow and tells everything. A property test holds them against each other, and another one both against
-//! packets in the lab, whose compiler shares nothing with this module.
+//! The two ways share the reading of policies and nothing else: rows join sets and forget whose
+//! rule it was, the walk looks at one flow and tells everything. A property test holds them against
+//! each other, and another one both against packets in the lab, whose compiler shares nothing with
+//! this module.
 //!
 //! # What is evaluated
-//! A connection is allowed if the egress side of its source and the ingress side of its destination both allow it.
-//! Each side asks Admin policies, then the NetworkPolicies that select the pod, then Baseline policies; what nobody
-//! decides is allowed. Replies follow the connection. A Service's packets are judged by the pod that they end at and
-//! its port ("It is not defined whether ipBlock happens before or after NetworkPolicy processing": here after).
-//! What a pod sends to its own address never leaves it, and a node always reaches its own pods.
+//! A connection is allowed if the egress side of its source and the ingress side of its destination
+//! both allow it. Each side asks Admin policies, then the NetworkPolicies that select the pod, then
+//! Baseline policies; what nobody decides is allowed. Replies follow the connection. A Service's
+//! packets are judged by the pod that they end at and its port ("It is not defined whether ipBlock
+//! happens before or after NetworkPolicy processing": here after). What a pod sends to its own
+//! address never leaves it, and a node always reaches its own pods.
 //!
 //! # Limitations
 //! - Protocols other than TCP, UDP and SCTP are not looked at: NetworkPolicy does not define them.
-//! - An `ipBlock` matches pods' and nodes' addresses where these are known, as Kubernetes' own tests ask; Cilium's does
-//!   not. Where they are not known (manifests without a status) it matches addresses outside only.
+//! - An `ipBlock` matches pods' and nodes' addresses where these are known, as Kubernetes' own
+//!   tests ask; Cilium's does not. Where they are not known (manifests without a status) it matches
+//!   addresses outside only.
 //! - Pods that share their node's network have the node's identity: no selector selects them.
 //! - Domain names of a ClusterNetworkPolicy match nobody, and are named.
-//! - A Service from a pod to itself is judged like any other flow between two pods; network plugins differ there.
+//! - A Service from a pod to itself is judged like any other flow between two pods; network plugins
+//!   differ there.
 
 mod bits;
 mod caveats;
@@ -90,6 +94,9 @@ pub enum InvalidPolicy {
 
 impl InvalidPolicy {
     fn within(self, policy: PolicyName) -> Self {
-        Self::In { policy: Box::new(policy), fault: Box::new(self) }
+        Self::In {
+            policy: Box::new(policy),
+            fault: Box::new(self),
+        }
     }
 }

@@ -24,7 +24,11 @@ pub(super) struct Party<'a> {
 
 impl<'a> Party<'a> {
     pub(super) fn pod(inventory: &'a Inventory, pod: &'a Pod, family: Option<Family>) -> Self {
-        let node = if pod.host_network { inventory.nodes.iter().find(|node| node.name == pod.node) } else { None };
+        let node = if pod.host_network {
+            inventory.nodes.iter().find(|node| node.name == pod.node)
+        } else {
+            None
+        };
         // A pod that shares its node's network has all of the node's addresses.
         let addresses = node.map_or(&pod.addresses, |node| &node.addresses);
         let fits = |address: &IpAddr| family.is_none_or(|family| Family::of(*address) == family);
@@ -48,9 +52,16 @@ impl<'a> Party<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unmet {
     /// A label of the pod.
-    PodLabel { requirement: Requirement, has: Option<String> },
+    PodLabel {
+        requirement: Requirement,
+        has: Option<String>,
+    },
     /// A label of its namespace.
-    NamespaceLabel { namespace: String, requirement: Requirement, has: Option<String> },
+    NamespaceLabel {
+        namespace: String,
+        requirement: Requirement,
+        has: Option<String>,
+    },
     /// A selector without namespaceSelector looks into the policy's own namespace only.
     OtherNamespace { namespace: String, own: String },
 }
@@ -60,9 +71,15 @@ impl Unmet {
     pub(super) fn reason(&self) -> String {
         match self {
             Self::PodLabel { requirement, has } => unlike("the pod", requirement, has.as_deref()),
-            Self::NamespaceLabel { namespace, requirement, has } => {
-                unlike(&format!("namespace {namespace}"), requirement, has.as_deref())
-            }
+            Self::NamespaceLabel {
+                namespace,
+                requirement,
+                has,
+            } => unlike(
+                &format!("namespace {namespace}"),
+                requirement,
+                has.as_deref(),
+            ),
             Self::OtherNamespace { namespace, own } => format!(
                 "it is in namespace {namespace}, and a podSelector without namespaceSelector means the policy's own namespace, {own}"
             ),
@@ -72,10 +89,18 @@ impl Unmet {
     /// What would make it right, from the side of the pod.
     pub(super) fn remedy(&self, pod: &str) -> String {
         match self {
-            Self::PodLabel { requirement, has } => relabel(&format!("pod {pod}"), requirement, has.as_deref()),
-            Self::NamespaceLabel { namespace, requirement, has } => {
-                relabel(&format!("namespace {namespace}"), requirement, has.as_deref())
+            Self::PodLabel { requirement, has } => {
+                relabel(&format!("pod {pod}"), requirement, has.as_deref())
             }
+            Self::NamespaceLabel {
+                namespace,
+                requirement,
+                has,
+            } => relabel(
+                &format!("namespace {namespace}"),
+                requirement,
+                has.as_deref(),
+            ),
             Self::OtherNamespace { namespace, .. } => format!(
                 "add a namespaceSelector for {namespace} beside the podSelector (matchLabels: kubernetes.io/metadata.name: {namespace})"
             ),
@@ -84,17 +109,20 @@ impl Unmet {
 }
 
 impl Unmet {
-    /// Whether this may be a slip of whoever wrote a policy or a pod: a label that is not there, or one that is nearly
-    /// the value that is wanted. Another value is mostly another pod.
+    /// Whether this may be a slip of whoever wrote a policy or a pod: a label that is not there, or
+    /// one that is nearly the value that is wanted. Another value is mostly another pod.
     pub(super) fn may_be_a_slip(&self) -> bool {
         match self {
-            Self::PodLabel { requirement, has } | Self::NamespaceLabel { requirement, has, .. } => {
-                match (&requirement.must, has) {
-                    (Must::In(_) | Must::Exist, None) => true,
-                    (Must::In(values), Some(has)) => values.iter().any(|wanted| nearly_spelt(wanted, has)),
-                    (Must::Exist | Must::NotIn(_) | Must::NotExist, _) => false,
+            Self::PodLabel { requirement, has }
+            | Self::NamespaceLabel {
+                requirement, has, ..
+            } => match (&requirement.must, has) {
+                (Must::In(_) | Must::Exist, None) => true,
+                (Must::In(values), Some(has)) => {
+                    values.iter().any(|wanted| nearly_spelt(wanted, has))
                 }
-            }
+                (Must::Exist | Must::NotIn(_) | Must::NotExist, _) => false,
+            },
             Self::OtherNamespace { .. } => false,
         }
     }
@@ -102,9 +130,14 @@ impl Unmet {
     /// What would make a policy select a pod, without saying which of the two is wrong.
     pub(super) fn reconcile(&self, policy: &str, pod: &str) -> String {
         match self {
-            Self::PodLabel { requirement, has: Some(value) } if matches!(requirement.must, Must::In(_)) => {
+            Self::PodLabel {
+                requirement,
+                has: Some(value),
+            } if matches!(requirement.must, Must::In(_)) => {
                 let key = &requirement.key;
-                format!("{policy} selects {requirement} and pod {pod} has {key}={value}: make the two the same")
+                format!(
+                    "{policy} selects {requirement} and pod {pod} has {key}={value}: make the two the same"
+                )
             }
             Self::PodLabel { .. } | Self::NamespaceLabel { .. } | Self::OtherNamespace { .. } => {
                 format!("{}, so that {policy} selects it", self.remedy(pod))
@@ -116,15 +149,21 @@ impl Unmet {
 /// Whether two values are one, spelt in two ways: `postgres` and `postgresql`, but not `a` and `b`.
 fn nearly_spelt(one: &str, other: &str) -> bool {
     const ALIKE: f64 = 0.75;
-    strsim::normalized_damerau_levenshtein(&one.to_ascii_lowercase(), &other.to_ascii_lowercase()) >= ALIKE
+    strsim::normalized_damerau_levenshtein(&one.to_ascii_lowercase(), &other.to_ascii_lowercase())
+        >= ALIKE
 }
 
 fn unlike(whose: &str, requirement: &Requirement, has: Option<&str>) -> String {
     let key = &requirement.key;
     match (&requirement.must, has) {
         (Must::In(_), Some(value)) => format!("{whose} has {key}={value}, not {requirement}"),
-        (Must::In(_) | Must::Exist, _) => format!("{whose} has no label {key} ({requirement} is wanted)"),
-        (Must::NotIn(_), value) => format!("{whose} has {key}={}, which is excluded", value.unwrap_or_default()),
+        (Must::In(_) | Must::Exist, _) => {
+            format!("{whose} has no label {key} ({requirement} is wanted)")
+        }
+        (Must::NotIn(_), value) => format!(
+            "{whose} has {key}={}, which is excluded",
+            value.unwrap_or_default()
+        ),
         (Must::NotExist, _) => format!("{whose} has the label {key}, which is excluded"),
     }
 }
@@ -133,10 +172,16 @@ fn relabel(whose: &str, requirement: &Requirement, has: Option<&str>) -> String 
     let key = &requirement.key;
     match (&requirement.must, has) {
         (Must::In(values), None) => {
-            format!("give {whose} the label {key}={}", values.first().map_or("", |value| value))
+            format!(
+                "give {whose} the label {key}={}",
+                values.first().map_or("", |value| value)
+            )
         }
         (Must::In(values), Some(old)) => {
-            format!("change the label {key}={old} of {whose} to {}", values.first().map_or("", |value| value))
+            format!(
+                "change the label {key}={old} of {whose} to {}",
+                values.first().map_or("", |value| value)
+            )
         }
         (Must::Exist, _) => format!("give {whose} a label {key}"),
         (Must::NotIn(_) | Must::NotExist, _) => format!("take the label {key} from {whose}"),
@@ -147,7 +192,10 @@ fn relabel(whose: &str, requirement: &Requirement, has: Option<&str>) -> String 
 pub(super) fn unmet(scope: &Scope, pod: &Pod, namespace: &Labels) -> Vec<Unmet> {
     let mut unmet: Vec<Unmet> = match &scope.namespaces {
         Namespaces::Own(own) if *own != pod.namespace => {
-            vec![Unmet::OtherNamespace { namespace: pod.namespace.clone(), own: own.clone() }]
+            vec![Unmet::OtherNamespace {
+                namespace: pod.namespace.clone(),
+                own: own.clone(),
+            }]
         }
         Namespaces::Own(_) => Vec::new(),
         Namespaces::Matching(selector) => selector
@@ -159,10 +207,15 @@ pub(super) fn unmet(scope: &Scope, pod: &Pod, namespace: &Labels) -> Vec<Unmet> 
             })
             .collect(),
     };
-    unmet.extend(scope.pods.unmet(&pod.labels).map(|requirement| Unmet::PodLabel {
-        requirement: requirement.clone(),
-        has: pod.labels.get(&requirement.key).cloned(),
-    }));
+    unmet.extend(
+        scope
+            .pods
+            .unmet(&pod.labels)
+            .map(|requirement| Unmet::PodLabel {
+                requirement: requirement.clone(),
+                has: pod.labels.get(&requirement.key).cloned(),
+            }),
+    );
     unmet
 }
 
@@ -185,41 +238,65 @@ impl PeerStanding {
     }
 }
 
-/// How every peer of a rule stands to the other end; nothing for a rule without peers, which matches anyone.
+/// How every peer of a rule stands to the other end; nothing for a rule without peers, which
+/// matches anyone.
 pub(super) fn peers(rule: &Rule, party: &Party<'_>) -> Vec<PeerStanding> {
-    rule.peers.iter().flatten().map(|peer| peer_standing(peer, party)).collect()
+    rule.peers
+        .iter()
+        .flatten()
+        .map(|peer| peer_standing(peer, party))
+        .collect()
 }
 
 fn peer_standing(peer: &Peer, party: &Party<'_>) -> PeerStanding {
     let what = describe(peer);
     let by_labels = matches!(peer, Peer::Pods(_));
-    let no = |reason: String| PeerStanding { what: what.clone(), reasons: vec![reason], unmet: Vec::new(), by_labels };
-    let yes = || PeerStanding { what: what.clone(), reasons: Vec::new(), unmet: Vec::new(), by_labels };
+    let no = |reason: String| PeerStanding {
+        what: what.clone(),
+        reasons: vec![reason],
+        unmet: Vec::new(),
+        by_labels,
+    };
+    let yes = || PeerStanding {
+        what: what.clone(),
+        reasons: Vec::new(),
+        unmet: Vec::new(),
+        by_labels,
+    };
     match peer {
         Peer::Pods(scope) => match party.pod {
             Some(pod) => {
                 let unmet = unmet(scope, pod, &party.namespace);
-                PeerStanding { what, reasons: unmet.iter().map(Unmet::reason).collect(), unmet, by_labels }
+                PeerStanding {
+                    what,
+                    reasons: unmet.iter().map(Unmet::reason).collect(),
+                    unmet,
+                    by_labels,
+                }
             }
-            None if party.node.is_some() => {
-                no(format!("{} has its node's identity, which no selector selects", party.name))
-            }
+            None if party.node.is_some() => no(format!(
+                "{} has its node's identity, which no selector selects",
+                party.name
+            )),
             None => no(format!("{} is no pod", party.name)),
         },
         Peer::Block(block) => match party.address {
             Some(address) if block.contains(address) => yes(),
             Some(address) if block.cidr.contains(address) => no(format!("{address} is excepted")),
             Some(address) => no(format!("{address} is not in it")),
-            None => {
-                no(format!("the address of {} is not known, and ipBlock is meant for addresses outside", party.name))
-            }
+            None => no(format!(
+                "the address of {} is not known, and ipBlock is meant for addresses outside",
+                party.name
+            )),
         },
         Peer::Nodes(selector) => match party.node {
             Some(node) if selector.matches(&node.labels) => yes(),
             Some(node) => no(format!("node {} does not carry these labels", node.name)),
             None => no(format!("{} is no node", party.name)),
         },
-        Peer::Names(_) => no("what domain names resolve to is not known here: they match nobody".to_owned()),
+        Peer::Names(_) => {
+            no("what domain names resolve to is not known here: they match nobody".to_owned())
+        }
     }
 }
 
@@ -236,19 +313,28 @@ pub(super) fn describe(peer: &Peer) -> String {
 
 /// A scope in words.
 pub(super) fn describe_scope(scope: &Scope) -> String {
-    let pods =
-        if scope.pods.requirements.is_empty() { "every pod".to_owned() } else { format!("pods with {}", scope.pods) };
+    let pods = if scope.pods.requirements.is_empty() {
+        "every pod".to_owned()
+    } else {
+        format!("pods with {}", scope.pods)
+    };
     match &scope.namespaces {
         Namespaces::Own(own) => format!("{pods} in namespace {own}"),
-        Namespaces::Matching(selector) if selector.requirements.is_empty() => format!("{pods} in any namespace"),
+        Namespaces::Matching(selector) if selector.requirements.is_empty() => {
+            format!("{pods} in any namespace")
+        }
         Namespaces::Matching(selector) => format!("{pods} in namespaces with {selector}"),
     }
 }
 
-/// Whether names of ports count in a rule about this flow: at the subject always, at a peer only if it is meant as a pod.
-/// "A named port on a pod" (NetworkPolicyPort.port) is nothing that an address block has.
+/// Whether names of ports count in a rule about this flow: at the subject always, at a peer only if
+/// it is meant as a pod. "A named port on a pod" (NetworkPolicyPort.port) is nothing that an
+/// address block has.
 pub(super) fn names_count(rule: &Rule, direction: Direction, standings: &[PeerStanding]) -> bool {
-    let mut holding = standings.iter().filter(|standing| standing.holds()).peekable();
+    let mut holding = standings
+        .iter()
+        .filter(|standing| standing.holds())
+        .peekable();
     direction == Direction::Ingress
         || rule.peers.is_none()
         || holding.peek().is_none()
@@ -256,10 +342,21 @@ pub(super) fn names_count(rule: &Rule, direction: Direction, standings: &[PeerSt
 }
 
 /// How a rule's ports stand to a port of a destination: whether it is among them, and in words.
-pub(super) fn ports(rule: &Rule, port: Port, destination: &Party<'_>, names_count: bool) -> (bool, String) {
-    let Some(ports) = &rule.ports else { return (true, "every port".to_owned()) };
+pub(super) fn ports(
+    rule: &Rule,
+    port: Port,
+    destination: &Party<'_>,
+    names_count: bool,
+) -> (bool, String) {
+    let Some(ports) = &rule.ports else {
+        return (true, "every port".to_owned());
+    };
     let words: Vec<String> = ports.iter().map(ToString::to_string).collect();
-    let words = if words.is_empty() { "no port".to_owned() } else { words.join(", ") };
+    let words = if words.is_empty() {
+        "no port".to_owned()
+    } else {
+        words.join(", ")
+    };
     if rule.speaks_of(port, destination.ports(), names_count) {
         return (true, words);
     }
@@ -269,9 +366,17 @@ pub(super) fn ports(rule: &Rule, port: Port, destination: &Party<'_>, names_coun
     });
     let named = ports.iter().any(|ports| matches!(ports, Ports::Named(..)));
     let why = match (unresolved, destination.pod) {
-        _ if named && !names_count => format!("{words}: a name means nothing where the peer is an address block"),
-        (Some(name), Some(_)) => format!("{words}: {} declares no port named {name:?}", destination.name),
-        (Some(_), None) => format!("{words}: a name means nothing on {}, which is no pod", destination.name),
+        _ if named && !names_count => {
+            format!("{words}: a name means nothing where the peer is an address block")
+        }
+        (Some(name), Some(_)) => format!(
+            "{words}: {} declares no port named {name:?}",
+            destination.name
+        ),
+        (Some(_), None) => format!(
+            "{words}: a name means nothing on {}, which is no pod",
+            destination.name
+        ),
         (None, _) => format!("{words}, not {port}"),
     };
     (false, why)

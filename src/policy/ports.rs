@@ -23,7 +23,11 @@ impl PortSet {
 
     /// Every port of every transport.
     pub fn all() -> Self {
-        Self { tcp: vec![WHOLE], udp: vec![WHOLE], sctp: vec![WHOLE] }
+        Self {
+            tcp: vec![WHOLE],
+            udp: vec![WHOLE],
+            sctp: vec![WHOLE],
+        }
     }
 
     /// The ports of a range, both ends within it; none if it is empty.
@@ -54,12 +58,16 @@ impl PortSet {
 
     /// Whether there is no port in it.
     pub fn is_empty(&self) -> bool {
-        TRANSPORTS.iter().all(|transport| self.ranges(*transport).is_empty())
+        TRANSPORTS
+            .iter()
+            .all(|transport| self.ranges(*transport).is_empty())
     }
 
     /// Whether it is [`PortSet::all`].
     pub fn is_all(&self) -> bool {
-        TRANSPORTS.iter().all(|transport| self.ranges(*transport) == [WHOLE])
+        TRANSPORTS
+            .iter()
+            .all(|transport| self.ranges(*transport) == [WHOLE])
     }
 
     /// Whether a port is in it.
@@ -78,7 +86,9 @@ impl PortSet {
             let mut merged: Vec<(u16, u16)> = Vec::with_capacity(all.len());
             for (first, last) in all {
                 match merged.last_mut() {
-                    Some((_, end)) if u32::from(first) <= u32::from(*end) + 1 => *end = (*end).max(last),
+                    Some((_, end)) if u32::from(first) <= u32::from(*end) + 1 => {
+                        *end = (*end).max(last)
+                    }
                     _ => merged.push((first, last)),
                 }
             }
@@ -92,7 +102,8 @@ impl PortSet {
         self.with(other, |a, b| {
             let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
             let mut common = Vec::new();
-            while let (Some(&&(first_a, last_a)), Some(&&(first_b, last_b))) = (a.peek(), b.peek()) {
+            while let (Some(&&(first_a, last_a)), Some(&&(first_b, last_b))) = (a.peek(), b.peek())
+            {
                 let (first, last) = (first_a.max(first_b), last_a.min(last_b));
                 if first <= last {
                     common.push((first, last));
@@ -113,7 +124,8 @@ impl PortSet {
         self.with(other, |a, b| {
             let mut left = Vec::new();
             for (first, last) in a {
-                // The first port that is not settled yet; wider than a port, since the last one is 65,535.
+                // The first port that is not settled yet; wider than a port, since the last one is
+                // 65,535.
                 let mut next = u32::from(*first);
                 for (from, to) in b.iter().filter(|(from, to)| to >= first && from <= last) {
                     if next < u32::from(*from) {
@@ -129,8 +141,16 @@ impl PortSet {
         })
     }
 
-    fn with(&self, other: &Self, by: impl Fn(&[(u16, u16)], &[(u16, u16)]) -> Vec<(u16, u16)>) -> Self {
-        Self { tcp: by(&self.tcp, &other.tcp), udp: by(&self.udp, &other.udp), sctp: by(&self.sctp, &other.sctp) }
+    fn with(
+        &self,
+        other: &Self,
+        by: impl Fn(&[(u16, u16)], &[(u16, u16)]) -> Vec<(u16, u16)>,
+    ) -> Self {
+        Self {
+            tcp: by(&self.tcp, &other.tcp),
+            udp: by(&self.udp, &other.udp),
+            sctp: by(&self.sctp, &other.sctp),
+        }
     }
 }
 
@@ -148,7 +168,11 @@ impl std::fmt::Display for PortSet {
         }
         let mut words = Vec::new();
         for transport in TRANSPORTS {
-            let suffix = if transport == Transport::Tcp { String::new() } else { format!("/{transport}") };
+            let suffix = if transport == Transport::Tcp {
+                String::new()
+            } else {
+                format!("/{transport}")
+            };
             for (first, last) in self.ranges(transport) {
                 words.push(match (first, last) {
                     _ if (*first, *last) == WHOLE => format!("every {transport} port"),
@@ -267,29 +291,49 @@ mod tests {
     use proptest::prelude::*;
 
     fn tcp(ranges: &[(u16, u16)]) -> PortSet {
-        ranges.iter().fold(PortSet::none(), |set, (a, b)| set.union(&PortSet::range(Transport::Tcp, *a, *b)))
+        ranges.iter().fold(PortSet::none(), |set, (a, b)| {
+            set.union(&PortSet::range(Transport::Tcp, *a, *b))
+        })
     }
 
     #[test]
     fn ranges_that_touch_are_one() {
-        assert_eq!(tcp(&[(80, 81), (82, 90), (1, 1)]).ranges(Transport::Tcp), [(1, 1), (80, 90)]);
-        assert_eq!(tcp(&[(1, 65_534), (65_535, 65_535)]).ranges(Transport::Tcp), [WHOLE]);
+        assert_eq!(
+            tcp(&[(80, 81), (82, 90), (1, 1)]).ranges(Transport::Tcp),
+            [(1, 1), (80, 90)]
+        );
+        assert_eq!(
+            tcp(&[(1, 65_534), (65_535, 65_535)]).ranges(Transport::Tcp),
+            [WHOLE]
+        );
         assert_eq!(tcp(&[(0, 0)]), PortSet::none());
     }
 
     #[test]
     fn sets_are_shown_as_suites_write_ports() {
         let udp = PortSet::range(Transport::Udp, 53, 53);
-        assert_eq!(tcp(&[(80, 80), (8000, 8010)]).union(&udp).to_string(), "80, 8000-8010, 53/udp");
+        assert_eq!(
+            tcp(&[(80, 80), (8000, 8010)]).union(&udp).to_string(),
+            "80, 8000-8010, 53/udp"
+        );
         assert_eq!(tcp(&[WHOLE]).to_string(), "every tcp port");
-        assert_eq!((PortSet::all().to_string(), PortSet::none().to_string()), ("everything".into(), "nothing".into()));
+        assert_eq!(
+            (PortSet::all().to_string(), PortSet::none().to_string()),
+            ("everything".into(), "nothing".into())
+        );
     }
 
     fn any_set() -> impl Strategy<Value = PortSet> {
         let edge = prop_oneof![1_u16..12, 65_525_u16..=65_535];
-        let range = (prop_oneof![Just(Transport::Tcp), Just(Transport::Udp)], edge.clone(), edge);
+        let range = (
+            prop_oneof![Just(Transport::Tcp), Just(Transport::Udp)],
+            edge.clone(),
+            edge,
+        );
         proptest::collection::vec(range, 0..6).prop_map(|ranges| {
-            ranges.iter().fold(PortSet::none(), |set, (of, a, b)| set.union(&PortSet::range(*of, *a.min(b), *a.max(b))))
+            ranges.iter().fold(PortSet::none(), |set, (of, a, b)| {
+                set.union(&PortSet::range(*of, *a.min(b), *a.max(b)))
+            })
         })
     }
 

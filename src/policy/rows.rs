@@ -1,10 +1,12 @@
-//! What policies allow, row by row: for each group of pods and direction, every port of everyone else.
+//! What policies allow, row by row: for each group of pods and direction, every port of everyone
+//! else.
 //!
 //! # How the cost grows
-//! A rule is a set of peers (bits) and a number for its set of ports. Rules with one set of ports are joined by words of
-//! bits before any pair is looked at, groups to which the same policies apply share a row, and sets of ports are joined
-//! once for each distinct pair of them. What is left for each pair of groups is one look-up. A tier of cluster-wide
-//! policies, whose rules must be gone through in order, is calculated once for all groups that it selects alike.
+//! A rule is a set of peers (bits) and a number for its set of ports. Rules with one set of ports
+//! are joined by words of bits before any pair is looked at, groups to which the same policies
+//! apply share a row, and sets of ports are joined once for each distinct pair of them. What is
+//! left for each pair of groups is one look-up. A tier of cluster-wide policies, whose rules must
+//! be gone through in order, is calculated once for all groups that it selects alike.
 
 use super::bits::Bits;
 use super::ports::{PortSet, PortSets, SetId};
@@ -25,9 +27,11 @@ pub(super) struct Rows<'a> {
     compiled: Vec<Compiled>,
     /// Per direction and group: the halves that apply to it, in the order in which they are asked.
     applying: HashMap<Direction, Vec<Vec<u32>>>,
-    /// Rows that are known: by family, direction, the halves that apply and what the names of ports mean there.
+    /// Rows that are known: by family, direction, the halves that apply and what the names of ports
+    /// mean there.
     known: HashMap<RowKey, Row>,
-    /// What tiers decide, by the halves of the tiers before and of their own: few tiers select many groups.
+    /// What tiers decide, by the halves of the tiers before and of their own: few tiers select many
+    /// groups.
     known_tiers: HashMap<RowKey, Rc<Decided>>,
     /// Whether families must be told apart.
     families_differ: bool,
@@ -59,7 +63,8 @@ pub(super) struct CompiledRule {
     set: SetId,
     /// Ports by name.
     named: Vec<(Option<Transport>, String)>,
-    /// Peers that are meant as pods: only of these do names count ("a named port on a pod", NetworkPolicyPort.port).
+    /// Peers that are meant as pods: only of these do names count ("a named port on a pod",
+    /// NetworkPolicyPort.port).
     pods: Rc<Bits>,
 }
 
@@ -68,22 +73,38 @@ impl<'a> Rows<'a> {
         let universe = Universe::of(inventory, rules);
         let mut sets = PortSets::new();
         let families_differ = universe.families_differ();
-        let mut applying: HashMap<Direction, Vec<Vec<u32>>> =
-            Direction::ALL.into_iter().map(|direction| (direction, vec![Vec::new(); universe.groups.len()])).collect();
+        let mut applying: HashMap<Direction, Vec<Vec<u32>>> = Direction::ALL
+            .into_iter()
+            .map(|direction| (direction, vec![Vec::new(); universe.groups.len()]))
+            .collect();
         let mut compiled = Vec::new();
         for half in rules.halves.iter().filter(|half| half.in_force) {
             let number = compiled.len() as u32;
             if let Some(groups) = applying.get_mut(&half.direction) {
-                universe.subjects(half).iter().for_each(|group| groups[group].push(number));
+                universe
+                    .subjects(half)
+                    .iter()
+                    .for_each(|group| groups[group].push(number));
             }
             compiled.push(compile(half, &universe, &mut sets, families_differ));
         }
-        Self { universe, sets, compiled, applying, known: HashMap::new(), known_tiers: HashMap::new(), families_differ }
+        Self {
+            universe,
+            sets,
+            compiled,
+            applying,
+            known: HashMap::new(),
+            known_tiers: HashMap::new(),
+            families_differ,
+        }
     }
 
     /// The halves that apply to each group, by their numbers among those in force.
     pub(super) fn applying(&self, direction: Direction) -> &[Vec<u32>] {
-        self.applying.get(&direction).map(Vec::as_slice).unwrap_or_default()
+        self.applying
+            .get(&direction)
+            .map(Vec::as_slice)
+            .unwrap_or_default()
     }
 
     /// The rules of a half that match anything.
@@ -93,14 +114,26 @@ impl<'a> Rows<'a> {
 
     /// Whether a family has answers of its own.
     pub(super) fn families(&self) -> &'static [Family] {
-        if self.families_differ { &Family::ALL } else { &Family::ALL[..1] }
+        if self.families_differ {
+            &Family::ALL
+        } else {
+            &Family::ALL[..1]
+        }
     }
 
-    /// What is allowed between a group and everyone, as far as the policies of this group say. Node and outside entities
-    /// have no policies: for them there is no row.
+    /// What is allowed between a group and everyone, as far as the policies of this group say. Node
+    /// and outside entities have no policies: for them there is no row.
     pub(super) fn row(&mut self, family: Family, direction: Direction, group: Entity) -> Row {
-        let family = if self.families_differ { family } else { Family::V4 };
-        let halves = self.applying.get(&direction).map(|groups| groups[group].clone()).unwrap_or_default();
+        let family = if self.families_differ {
+            family
+        } else {
+            Family::V4
+        };
+        let halves = self
+            .applying
+            .get(&direction)
+            .map(|groups| groups[group].clone())
+            .unwrap_or_default();
         // Names of ports are looked up at the destination: the group itself, or each peer.
         let named = match direction {
             Direction::Ingress => self.universe.groups[group].named.clone(),
@@ -115,9 +148,10 @@ impl<'a> Rows<'a> {
         row
     }
 
-    /// What one entity may send to another: what egress of the one and ingress of the other both allow
-    /// ("For a connection from a source pod to a destination pod to be allowed, both the egress policy on the source pod
-    /// and the ingress policy on the destination pod need to allow the connection", Kubernetes, "Network Policies").
+    /// What one entity may send to another: what egress of the one and ingress of the other both
+    /// allow ("For a connection from a source pod to a destination pod to be allowed, both the
+    /// egress policy on the source pod and the ingress policy on the destination pod need to allow
+    /// the connection", Kubernetes, "Network Policies").
     pub(super) fn allowed(&mut self, family: Family, from: Entity, to: Entity) -> SetId {
         let (egress, ingress) = self.sides(family, from, to);
         self.sets.intersection(egress, ingress)
@@ -126,26 +160,40 @@ impl<'a> Rows<'a> {
     /// What egress of the one and ingress of the other allow, each by itself.
     pub(super) fn sides(&mut self, family: Family, from: Entity, to: Entity) -> (SetId, SetId) {
         let groups = self.universe.groups.len();
-        let egress = if from < groups { self.row(family, Direction::Egress, from)[to] } else { SetId::ALL };
-        let ingress = if to < groups { self.row(family, Direction::Ingress, to)[from] } else { SetId::ALL };
+        let egress = if from < groups {
+            self.row(family, Direction::Egress, from)[to]
+        } else {
+            SetId::ALL
+        };
+        let ingress = if to < groups {
+            self.row(family, Direction::Ingress, to)[from]
+        } else {
+            SetId::ALL
+        };
         (egress, ingress)
     }
 
     fn calculate(&mut self, key: &RowKey) -> Vec<SetId> {
         let (family, direction, halves, named) = key;
         let of = |this: &Self, wanted: fn(Place) -> bool| -> Vec<u32> {
-            halves.iter().copied().filter(|half| wanted(this.compiled[*half as usize].place)).collect()
+            halves
+                .iter()
+                .copied()
+                .filter(|half| wanted(this.compiled[*half as usize].place))
+                .collect()
         };
         let admin = of(self, |place| matches!(place, Place::Admin(_)));
         let policies = of(self, |place| place == Place::NetworkPolicy);
         let baseline = of(self, |place| matches!(place, Place::Baseline(_)));
-        // The tiers in turn: Admin; then the NetworkPolicies, whose word is final for the pods that they select; then
-        // Baseline; and what nobody has decided is allowed (ClusterNetworkPolicySpec.tier).
+        // The tiers in turn: Admin; then the NetworkPolicies, whose word is final for the pods that
+        // they select; then Baseline; and what nobody has decided is allowed
+        // (ClusterNetworkPolicySpec.tier).
         let everything = vec![SetId::ALL; self.universe.length()];
         let first = self.known_tier(&[], &admin, *family, *direction, named, &everything);
         let mut allowed = first.accepted.clone();
         if policies.is_empty() {
-            let last = self.known_tier(&admin, &baseline, *family, *direction, named, &first.onward);
+            let last =
+                self.known_tier(&admin, &baseline, *family, *direction, named, &first.onward);
             for (entity, set) in allowed.iter_mut().enumerate() {
                 let late = self.sets.union(last.accepted[entity], last.onward[entity]);
                 *set = self.sets.union(*set, late);
@@ -153,15 +201,18 @@ impl<'a> Rows<'a> {
         } else {
             let admitted = self.admitted(&policies, *family, *direction, named);
             for (entity, set) in allowed.iter_mut().enumerate() {
-                let admitted = self.sets.intersection(first.onward[entity], admitted[entity]);
+                let admitted = self
+                    .sets
+                    .intersection(first.onward[entity], admitted[entity]);
                 *set = self.sets.union(*set, admitted);
             }
         }
         allowed
     }
 
-    /// A tier that is asked about what the tier before it has left. That is the same for all groups that both select
-    /// alike, unless their rules have names of ports, which each subject reads in its own way.
+    /// A tier that is asked about what the tier before it has left. That is the same for all groups
+    /// that both select alike, unless their rules have names of ports, which each subject reads in
+    /// its own way.
     fn known_tier(
         &mut self,
         before: &[u32],
@@ -172,11 +223,21 @@ impl<'a> Rows<'a> {
         left: &[SetId],
     ) -> Rc<Decided> {
         if halves.is_empty() {
-            return Rc::new(Decided { accepted: vec![SetId::NONE; left.len()], onward: left.to_vec() });
+            return Rc::new(Decided {
+                accepted: vec![SetId::NONE; left.len()],
+                onward: left.to_vec(),
+            });
         }
         let both = [before, halves].concat();
-        let has_names = both.iter().any(|half| self.rules(*half).any(|rule| !rule.named.is_empty()));
-        let key = (family, direction, both, if has_names { own.to_vec() } else { Vec::new() });
+        let has_names = both
+            .iter()
+            .any(|half| self.rules(*half).any(|rule| !rule.named.is_empty()));
+        let key = (
+            family,
+            direction,
+            both,
+            if has_names { own.to_vec() } else { Vec::new() },
+        );
         if let Some(known) = self.known_tiers.get(&key) {
             return Rc::clone(known);
         }
@@ -186,7 +247,13 @@ impl<'a> Rows<'a> {
     }
 
     /// What the NetworkPolicies admit: the union of all their rules, in whatever order.
-    fn admitted(&mut self, halves: &[u32], family: Family, direction: Direction, own: &[ContainerPort]) -> Vec<SetId> {
+    fn admitted(
+        &mut self,
+        halves: &[u32],
+        family: Family,
+        direction: Direction,
+        own: &[ContainerPort],
+    ) -> Vec<SetId> {
         let length = self.universe.length();
         let mut by_set: BTreeMap<SetId, Bits> = BTreeMap::new();
         let mut single: Vec<(Entity, SetId)> = Vec::new();
@@ -197,7 +264,10 @@ impl<'a> Rows<'a> {
                 let (set, named, pods) = (rule.set, rule.named.clone(), Rc::clone(&rule.pods));
                 let (for_all, each) = self.resolve(set, &named, &pods, direction, own);
                 if for_all != SetId::NONE {
-                    by_set.entry(for_all).or_insert_with(|| Bits::none(length)).add(&peers);
+                    by_set
+                        .entry(for_all)
+                        .or_insert_with(|| Bits::none(length))
+                        .add(&peers);
                 }
                 single.extend(each);
             }
@@ -245,8 +315,8 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// One tier of cluster-wide policies: what it accepts, and what it leaves to the next one. Each rule in turn decides
-    /// what no rule before it has; Pass leaves the tier.
+    /// One tier of cluster-wide policies: what it accepts, and what it leaves to the next one. Each
+    /// rule in turn decides what no rule before it has; Pass leaves the tier.
     fn tier(
         &mut self,
         halves: &[u32],
@@ -266,7 +336,9 @@ impl<'a> Rows<'a> {
                 let (for_all, each) = self.resolve(set, &named, &pods, direction, own);
                 let mut each = each.into_iter().peekable();
                 for peer in peers.iter() {
-                    let more = each.next_if(|(of, _)| *of == peer).map_or(SetId::NONE, |(_, set)| set);
+                    let more = each
+                        .next_if(|(of, _)| *of == peer)
+                        .map_or(SetId::NONE, |(_, set)| set);
                     let ports = self.sets.union(for_all, more);
                     let hit = self.sets.intersection(undecided[peer], ports);
                     if hit == SetId::NONE {
@@ -284,7 +356,10 @@ impl<'a> Rows<'a> {
         for (peer, set) in undecided.iter_mut().enumerate() {
             *set = self.sets.union(*set, passed[peer]);
         }
-        Decided { accepted, onward: undecided }
+        Decided {
+            accepted,
+            onward: undecided,
+        }
     }
 }
 
@@ -303,7 +378,8 @@ impl CompiledRule {
         self.set
     }
 
-    /// Whether its names of ports count: at the subject always, at a peer only if that is meant as a pod.
+    /// Whether its names of ports count: at the subject always, at a peer only if that is meant as
+    /// a pod.
     pub(super) fn names_count(&self, direction: Direction, peer: Entity) -> bool {
         !self.named.is_empty() && (direction == Direction::Ingress || self.pods.contains(peer))
     }
@@ -318,12 +394,23 @@ impl CompiledRule {
 fn on(named: &[(Option<Transport>, String)], declared: &[ContainerPort]) -> PortSet {
     named
         .iter()
-        .fold(PortSet::none(), |set, (transport, name)| set.union(&Ports::Named(*transport, name.clone()).on(declared)))
+        .fold(PortSet::none(), |set, (transport, name)| {
+            set.union(&Ports::Named(*transport, name.clone()).on(declared))
+        })
 }
 
-fn compile(half: &Half, universe: &Universe<'_>, sets: &mut PortSets, families_differ: bool) -> Compiled {
+fn compile(
+    half: &Half,
+    universe: &Universe<'_>,
+    sets: &mut PortSets,
+    families_differ: bool,
+) -> Compiled {
     let mut rules = Vec::new();
-    let understood = half.rules.iter().enumerate().filter_map(|(number, rule)| Some((number, rule.as_understood()?)));
+    let understood = half
+        .rules
+        .iter()
+        .enumerate()
+        .filter_map(|(number, rule)| Some((number, rule.as_understood()?)));
     for (number, rule) in understood {
         let peers = |family| match &rule.peers {
             None => Rc::new(Bits::all(universe.length())),
@@ -336,7 +423,11 @@ fn compile(half: &Half, universe: &Universe<'_>, sets: &mut PortSets, families_d
             }
         };
         let v4 = peers(Family::V4);
-        let v6 = if families_differ { peers(Family::V6) } else { Rc::clone(&v4) };
+        let v6 = if families_differ {
+            peers(Family::V6)
+        } else {
+            Rc::clone(&v4)
+        };
         let mut named = Vec::new();
         let set = match &rule.ports {
             None => SetId::ALL,
@@ -363,7 +454,17 @@ fn compile(half: &Half, universe: &Universe<'_>, sets: &mut PortSets, families_d
                 Rc::new(pods)
             }
         };
-        rules.push(CompiledRule { number, action: rule.action, peers: [v4, v6], set, named, pods });
+        rules.push(CompiledRule {
+            number,
+            action: rule.action,
+            peers: [v4, v6],
+            set,
+            named,
+            pods,
+        });
     }
-    Compiled { place: half.place, rules }
+    Compiled {
+        place: half.place,
+        rules,
+    }
 }

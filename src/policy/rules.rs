@@ -5,8 +5,8 @@ use super::ports::PortSet;
 use super::selector::Selector;
 use super::universe::namespace_labels;
 use crate::inventory::{
-    Action, Cidr, ClusterPeer, ClusterPolicy, ClusterPort, ClusterRule, ContainerPort, Inventory, Labels, PodsOf,
-    Policy, Tier,
+    Action, Cidr, ClusterPeer, ClusterPolicy, ClusterPort, ClusterRule, ContainerPort, Inventory,
+    Labels, PodsOf, Policy, Tier,
 };
 use crate::model::{Family, Port, Transport};
 use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicyPeer, NetworkPolicyPort};
@@ -41,8 +41,8 @@ impl Direction {
 /// All that applies to pods, in one direction each.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
-    /// Halves of policies, in the order in which they are asked: Admin by priority, NetworkPolicies by namespace and
-    /// name, Baseline by priority; within one policy egress first.
+    /// Halves of policies, in the order in which they are asked: Admin by priority, NetworkPolicies
+    /// by namespace and name, Baseline by priority; within one policy egress first.
     pub(super) halves: Vec<Arc<Half>>,
 }
 
@@ -52,8 +52,8 @@ pub(super) struct Half {
     pub(super) name: PolicyName,
     pub(super) place: Place,
     pub(super) direction: Direction,
-    /// Whether it is in force in this direction. A NetworkPolicy may have rules for a direction that its `policyTypes`
-    /// leave out.
+    /// Whether it is in force in this direction. A NetworkPolicy may have rules for a direction
+    /// that its `policyTypes` leave out.
     pub(super) in_force: bool,
     /// Whether that is written, and does not follow from the rules.
     pub(super) stated: bool,
@@ -78,7 +78,11 @@ impl std::fmt::Display for PolicyName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let slash = if self.namespace.is_empty() { "" } else { "/" };
         write!(f, "{} {}{slash}{}", self.kind, self.namespace, self.name)?;
-        if self.origin.is_empty() { Ok(()) } else { write!(f, " ({})", self.origin) }
+        if self.origin.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " ({})", self.origin)
+        }
     }
 }
 
@@ -153,7 +157,11 @@ impl std::fmt::Display for Block {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.cidr)?;
         let holes: Vec<String> = self.except.iter().map(ToString::to_string).collect();
-        if holes.is_empty() { Ok(()) } else { write!(f, " except {}", holes.join(", ")) }
+        if holes.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " except {}", holes.join(", "))
+        }
     }
 }
 
@@ -175,8 +183,11 @@ impl Ports {
                 let mut set = PortSet::none();
                 for port in declared {
                     let of = port.port.transport();
-                    if port.name.as_deref() == Some(name) && transport.is_none_or(|wanted| wanted == of) {
-                        set = set.union(&PortSet::range(of, port.port.number(), port.port.number()));
+                    if port.name.as_deref() == Some(name)
+                        && transport.is_none_or(|wanted| wanted == of)
+                    {
+                        set =
+                            set.union(&PortSet::range(of, port.port.number(), port.port.number()));
                     }
                 }
                 set
@@ -188,7 +199,9 @@ impl Ports {
 impl std::fmt::Display for Ports {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Range(transport, first, last) => write!(f, "{}", PortSet::range(*transport, *first, *last)),
+            Self::Range(transport, first, last) => {
+                write!(f, "{}", PortSet::range(*transport, *first, *last))
+            }
             Self::Named(None | Some(Transport::Tcp), name) => write!(f, "{name:?}"),
             Self::Named(Some(transport), name) => write!(f, "{name:?}/{transport}"),
         }
@@ -211,7 +224,10 @@ impl Rules {
             };
             for direction in Direction::ALL {
                 let half = network_policy(policy, name.clone(), direction);
-                halves.extend(half.map_err(|error| error.within(name.clone()))?.map(Arc::new));
+                halves.extend(
+                    half.map_err(|error| error.within(name.clone()))?
+                        .map(Arc::new),
+                );
             }
         }
         for policy in &inventory.cluster_policies {
@@ -223,14 +239,22 @@ impl Rules {
             };
             for direction in Direction::ALL {
                 let half = cluster_policy(policy, name.clone(), direction);
-                halves.extend(half.map_err(|error| error.within(name.clone()))?.map(Arc::new));
+                halves.extend(
+                    half.map_err(|error| error.within(name.clone()))?
+                        .map(Arc::new),
+                );
             }
         }
-        // Of two policies of one priority either may be asked first ("there is no way for the user to reliably
-        // determine which", ClusterNetworkPolicySpec.priority); here it is the one whose name comes first.
+        // Of two policies of one priority either may be asked first ("there is no way for the user
+        // to reliably determine which", ClusterNetworkPolicySpec.priority); here it is the one
+        // whose name comes first.
         halves.sort_by(|a: &Arc<Half>, b| {
             let (one, other) = (&a.name, &b.name);
-            let by_name = (&one.namespace, &one.name, one.kind).cmp(&(&other.namespace, &other.name, other.kind));
+            let by_name = (&one.namespace, &one.name, one.kind).cmp(&(
+                &other.namespace,
+                &other.name,
+                other.kind,
+            ));
             a.place.cmp(&b.place).then(by_name)
         });
         Ok(Self { halves })
@@ -242,15 +266,17 @@ impl Rules {
         for pod in inventory.pods.iter().filter(|pod| !pod.host_network) {
             pods.entry(&pod.namespace).or_default().push(&pod.labels);
         }
-        let labels: BTreeMap<&str, Labels> =
-            pods.keys().map(|name| (*name, namespace_labels(inventory, name))).collect();
+        let labels: BTreeMap<&str, Labels> = pods
+            .keys()
+            .map(|name| (*name, namespace_labels(inventory, name)))
+            .collect();
         let anybody = |half: &Half| {
             let any_of = |pods: &[&Labels]| pods.iter().any(|pod| half.subject.pods.matches(pod));
             match &half.subject.namespaces {
                 Namespaces::Own(own) => pods.get(own.as_str()).is_some_and(|pods| any_of(pods)),
-                Namespaces::Matching(selector) => {
-                    pods.iter().any(|(name, pods)| selector.matches(&labels[name]) && any_of(pods))
-                }
+                Namespaces::Matching(selector) => pods
+                    .iter()
+                    .any(|(name, pods)| selector.matches(&labels[name]) && any_of(pods)),
             }
         };
         self.halves.iter().map(|half| !anybody(half)).collect()
@@ -258,28 +284,45 @@ impl Rules {
 }
 
 /// A NetworkPolicy in a direction; `None` where it neither isolates nor has rules.
-fn network_policy(policy: &Policy, name: PolicyName, direction: Direction) -> Result<Option<Half>, InvalidPolicy> {
-    type Written<'a> = (Option<&'a [NetworkPolicyPeer]>, Option<&'a [NetworkPolicyPort]>);
+fn network_policy(
+    policy: &Policy,
+    name: PolicyName,
+    direction: Direction,
+) -> Result<Option<Half>, InvalidPolicy> {
+    type Written<'a> = (
+        Option<&'a [NetworkPolicyPeer]>,
+        Option<&'a [NetworkPolicyPort]>,
+    );
     let spec = &policy.spec;
     let types = spec.policy_types.as_deref().unwrap_or_default();
     let stated = types.iter().any(|word| word == direction.as_str());
     let in_force = match direction {
-        // "If this field is not specified, it will default based on the existence of ingress or egress rules; policies
-        // that contain an egress section are assumed to affect egress, and all policies (whether or not they contain
-        // an ingress section) are assumed to affect ingress" (NetworkPolicySpec.policyTypes). The defaulter asks for
-        // at least one egress rule (SetDefaults_NetworkPolicy, pkg/apis/networking/v1/defaults.go).
+        // "If this field is not specified, it will default based on the existence of ingress or
+        // egress rules; policies that contain an egress section are assumed to affect egress, and
+        // all policies (whether or not they contain an ingress section) are assumed to affect
+        // ingress" (NetworkPolicySpec.policyTypes). The defaulter asks for at least one egress rule
+        // (SetDefaults_NetworkPolicy, pkg/apis/networking/v1/defaults.go).
         Direction::Ingress => stated || types.is_empty(),
         Direction::Egress => {
-            stated || (types.is_empty() && spec.egress.as_ref().is_some_and(|rules| !rules.is_empty()))
+            stated
+                || (types.is_empty() && spec.egress.as_ref().is_some_and(|rules| !rules.is_empty()))
         }
     };
     let (written, places): (Vec<Written<'_>>, _) = match direction {
         Direction::Ingress => (
-            spec.ingress.iter().flatten().map(|rule| (rule.from.as_deref(), rule.ports.as_deref())).collect(),
+            spec.ingress
+                .iter()
+                .flatten()
+                .map(|rule| (rule.from.as_deref(), rule.ports.as_deref()))
+                .collect(),
             &policy.rules.ingress,
         ),
         Direction::Egress => (
-            spec.egress.iter().flatten().map(|rule| (rule.to.as_deref(), rule.ports.as_deref())).collect(),
+            spec.egress
+                .iter()
+                .flatten()
+                .map(|rule| (rule.to.as_deref(), rule.ports.as_deref()))
+                .collect(),
             &policy.rules.egress,
         ),
     };
@@ -294,28 +337,51 @@ fn network_policy(policy: &Policy, name: PolicyName, direction: Direction) -> Re
             name: None,
             origin: places.get(number).cloned().unwrap_or_default(),
             action: Action::Accept,
-            // "If this field is empty or missing, this rule matches all sources" (NetworkPolicyIngressRule.from), and
-            // likewise for `to` and `ports`; unlike a list of rules, which admits nothing when it is empty.
+            // "If this field is empty or missing, this rule matches all sources"
+            // (NetworkPolicyIngressRule.from), and likewise for `to` and `ports`; unlike a list of
+            // rules, which admits nothing when it is empty.
             peers: peers
-                .map(|peers| peers.iter().map(|peer| network_peer(peer, &policy.namespace)).collect())
+                .map(|peers| {
+                    peers
+                        .iter()
+                        .map(|peer| network_peer(peer, &policy.namespace))
+                        .collect()
+                })
                 .transpose()?,
-            ports: ports.map(|ports| ports.iter().map(network_port).collect()).transpose()?,
+            ports: ports
+                .map(|ports| ports.iter().map(network_port).collect())
+                .transpose()?,
             unknown: Vec::new(),
         });
     }
-    // An absent podSelector means an empty one, which selects all pods of the namespace (NetworkPolicySpec.podSelector).
+    // An absent podSelector means an empty one, which selects all pods of the namespace
+    // (NetworkPolicySpec.podSelector).
     let pods = optional(spec.pod_selector.as_ref())?;
-    let subject = Scope { namespaces: Namespaces::Own(policy.namespace.clone()), pods };
-    Ok(Some(Half { name, place: Place::NetworkPolicy, direction, in_force, stated, subject, rules }))
+    let subject = Scope {
+        namespaces: Namespaces::Own(policy.namespace.clone()),
+        pods,
+    };
+    Ok(Some(Half {
+        name,
+        place: Place::NetworkPolicy,
+        direction,
+        in_force,
+        stated,
+        subject,
+        rules,
+    }))
 }
 
 fn optional(selector: Option<&LabelSelector>) -> Result<Selector, InvalidPolicy> {
-    selector.map(Selector::parse).transpose().map(Option::unwrap_or_default)
+    selector
+        .map(Selector::parse)
+        .transpose()
+        .map(Option::unwrap_or_default)
 }
 
-/// `NetworkPolicyPeer`: "podSelector ... selects the pods matching in the policy's own namespace" unless a
-/// namespaceSelector stands beside it; both together are AND; an empty namespaceSelector selects all namespaces; an
-/// ipBlock stands alone.
+/// `NetworkPolicyPeer`: "podSelector ... selects the pods matching in the policy's own namespace"
+/// unless a namespaceSelector stands beside it; both together are AND; an empty namespaceSelector
+/// selects all namespaces; an ipBlock stands alone.
 fn network_peer(peer: &NetworkPolicyPeer, own: &str) -> Result<Peer, InvalidPolicy> {
     match (&peer.ip_block, &peer.namespace_selector, &peer.pod_selector) {
         (Some(block), None, None) => Ok(Peer::Block(ip_block(block)?)),
@@ -334,17 +400,25 @@ fn network_peer(peer: &NetworkPolicyPeer, own: &str) -> Result<Peer, InvalidPoli
 fn ip_block(block: &IPBlock) -> Result<Block, InvalidPolicy> {
     let parse = |text: &str| Cidr::parse(text).map_err(InvalidPolicy::Block);
     let cidr = parse(&block.cidr)?;
-    let mut except = block.except.iter().flatten().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut except = block
+        .except
+        .iter()
+        .flatten()
+        .map(|text| parse(text))
+        .collect::<Result<Vec<_>, _>>()?;
     if except.iter().any(|hole| hole.family() != cidr.family()) {
-        return Err(InvalidPolicy::Peer("has an ipBlock whose exception is of another family"));
+        return Err(InvalidPolicy::Peer(
+            "has an ipBlock whose exception is of another family",
+        ));
     }
     except.sort();
     except.dedup();
     Ok(Block { cidr, except })
 }
 
-/// `NetworkPolicyPort`: "if this field is not provided, this matches all port names and numbers" of the protocol, which
-/// "defaults to TCP"; endPort "must be equal or greater than port" and needs a number.
+/// `NetworkPolicyPort`: "if this field is not provided, this matches all port names and numbers" of
+/// the protocol, which "defaults to TCP"; endPort "must be equal or greater than port" and needs a
+/// number.
 fn network_port(port: &NetworkPolicyPort) -> Result<Ports, InvalidPolicy> {
     let transport = match port.protocol.as_deref() {
         None | Some("" | "TCP") => Transport::Tcp,
@@ -353,11 +427,16 @@ fn network_port(port: &NetworkPolicyPort) -> Result<Ports, InvalidPolicy> {
         Some(other) => return Err(InvalidPolicy::Protocol(other.to_owned())),
     };
     let number = |number: i32| {
-        u16::try_from(number).ok().filter(|number| *number > 0).ok_or(InvalidPolicy::Port(i64::from(number)))
+        u16::try_from(number)
+            .ok()
+            .filter(|number| *number > 0)
+            .ok_or(InvalidPolicy::Port(i64::from(number)))
     };
     match (&port.port, port.end_port) {
         (None, None) => Ok(Ports::Range(transport, 1, u16::MAX)),
-        (Some(IntOrString::Int(only)), None) => Ok(Ports::Range(transport, number(*only)?, number(*only)?)),
+        (Some(IntOrString::Int(only)), None) => {
+            Ok(Ports::Range(transport, number(*only)?, number(*only)?))
+        }
         (Some(IntOrString::Int(first)), Some(last)) if *first <= last => {
             Ok(Ports::Range(transport, number(*first)?, number(last)?))
         }
@@ -366,8 +445,8 @@ fn network_port(port: &NetworkPolicyPort) -> Result<Ports, InvalidPolicy> {
     }
 }
 
-/// A policy of the whole cluster in a direction; "CNPs with no ingress rules do not affect ingress traffic"
-/// (ClusterNetworkPolicySpec.ingress): nothing is isolated by selecting it.
+/// A policy of the whole cluster in a direction; "CNPs with no ingress rules do not affect ingress
+/// traffic" (ClusterNetworkPolicySpec.ingress): nothing is isolated by selecting it.
 fn cluster_policy(
     policy: &ClusterPolicy,
     name: PolicyName,
@@ -385,7 +464,15 @@ fn cluster_policy(
         Tier::Admin => Place::Admin(policy.priority),
         Tier::Baseline => Place::Baseline(policy.priority),
     };
-    Ok(Some(Half { name, place, direction, in_force: true, stated: true, subject: pods_of(&policy.subject)?, rules }))
+    Ok(Some(Half {
+        name,
+        place,
+        direction,
+        in_force: true,
+        stated: true,
+        subject: pods_of(&policy.subject)?,
+        rules,
+    }))
 }
 
 fn cluster_rule(rule: &ClusterRule) -> Result<Rule, InvalidPolicy> {
@@ -395,7 +482,12 @@ fn cluster_rule(rule: &ClusterRule) -> Result<Rule, InvalidPolicy> {
             ClusterPeer::Pods(pods) => peers.push(Peer::Pods(pods_of(pods)?)),
             ClusterPeer::Nodes(nodes) => peers.push(Peer::Nodes(Selector::parse(nodes)?)),
             ClusterPeer::Networks(blocks) => {
-                peers.extend(blocks.iter().map(|cidr| Peer::Block(Block { cidr: *cidr, except: Vec::new() })));
+                peers.extend(blocks.iter().map(|cidr| {
+                    Peer::Block(Block {
+                        cidr: *cidr,
+                        except: Vec::new(),
+                    })
+                }));
             }
             ClusterPeer::DomainNames(names) => peers.push(Peer::Names(names.clone())),
         }
@@ -425,30 +517,46 @@ fn pods_of(pods: &PodsOf) -> Result<Scope, InvalidPolicy> {
 }
 
 impl Rule {
-    /// What becomes of a rule with fields that nobody here knows: "For Accept rules, fail closed means: treat the rule
-    /// as matching no traffic. For Deny and Pass rules: treat the rule as a Deny all rule"
-    /// (`ClusterNetworkPolicyIngressPeer`). `None`: it matches nothing.
+    /// What becomes of a rule with fields that nobody here knows: "For Accept rules, fail closed
+    /// means: treat the rule as matching no traffic. For Deny and Pass rules: treat the rule as a
+    /// Deny all rule" (`ClusterNetworkPolicyIngressPeer`). `None`: it matches nothing.
     pub(super) fn as_understood(&self) -> Option<std::borrow::Cow<'_, Self>> {
         use std::borrow::Cow;
         match (self.unknown.is_empty(), self.action) {
             (true, _) => Some(Cow::Borrowed(self)),
             (false, Action::Accept) => None,
-            (false, Action::Deny | Action::Pass) => {
-                Some(Cow::Owned(Self { action: Action::Deny, peers: None, ports: None, ..self.clone() }))
-            }
+            (false, Action::Deny | Action::Pass) => Some(Cow::Owned(Self {
+                action: Action::Deny,
+                peers: None,
+                ports: None,
+                ..self.clone()
+            })),
         }
     }
 
-    /// Whether it speaks of a port of a destination that declares these. Names count only where the destination is meant
-    /// as a pod, since blocks and nodes have none.
-    pub(super) fn speaks_of(&self, port: Port, declared: &[ContainerPort], names_count: bool) -> bool {
+    /// Whether it speaks of a port of a destination that declares these. Names count only where the
+    /// destination is meant as a pod, since blocks and nodes have none.
+    pub(super) fn speaks_of(
+        &self,
+        port: Port,
+        declared: &[ContainerPort],
+        names_count: bool,
+    ) -> bool {
         let counts = |ports: &&Ports| names_count || matches!(ports, Ports::Range(..));
         let ports = self.ports.as_ref();
-        ports.is_none_or(|ports| ports.iter().filter(counts).any(|ports| ports.on(declared).contains(port)))
+        ports.is_none_or(|ports| {
+            ports
+                .iter()
+                .filter(counts)
+                .any(|ports| ports.on(declared).contains(port))
+        })
     }
 }
 
 /// The address of a family among some.
 pub(super) fn of_family(addresses: &[IpAddr], family: Family) -> Option<IpAddr> {
-    addresses.iter().copied().find(|address| Family::of(*address) == family)
+    addresses
+        .iter()
+        .copied()
+        .find(|address| Family::of(*address) == family)
 }

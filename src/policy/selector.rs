@@ -21,7 +21,8 @@ pub(super) struct Requirement {
 pub(super) enum Must {
     /// It is there with one of these values.
     In(Vec<String>),
-    /// It is not there, or with another value (`Requirement.Matches`: "`NotIn`" holds for an absent key).
+    /// It is not there, or with another value (`Requirement.Matches`: "`NotIn`" holds for an absent
+    /// key).
     NotIn(Vec<String>),
     Exist,
     NotExist,
@@ -33,7 +34,10 @@ impl Selector {
             .match_labels
             .iter()
             .flatten()
-            .map(|(key, value)| Requirement { key: key.clone(), must: Must::In(vec![value.clone()]) })
+            .map(|(key, value)| Requirement {
+                key: key.clone(),
+                must: Must::In(vec![value.clone()]),
+            })
             .collect();
         for expression in selector.match_expressions.iter().flatten() {
             let key = expression.key.clone();
@@ -44,12 +48,22 @@ impl Selector {
                 ("Exists", true) => Must::Exist,
                 ("DoesNotExist", true) => Must::NotExist,
                 ("In" | "NotIn", true) => {
-                    return Err(InvalidPolicy::Selector(format!("{} on {key} without values", expression.operator)));
+                    return Err(InvalidPolicy::Selector(format!(
+                        "{} on {key} without values",
+                        expression.operator
+                    )));
                 }
                 ("Exists" | "DoesNotExist", false) => {
-                    return Err(InvalidPolicy::Selector(format!("{} on {key} with values", expression.operator)));
+                    return Err(InvalidPolicy::Selector(format!(
+                        "{} on {key} with values",
+                        expression.operator
+                    )));
                 }
-                (other, _) => return Err(InvalidPolicy::Selector(format!("the operator {other:?} on {key}"))),
+                (other, _) => {
+                    return Err(InvalidPolicy::Selector(format!(
+                        "the operator {other:?} on {key}"
+                    )));
+                }
             };
             requirements.push(Requirement { key, must });
         }
@@ -59,12 +73,16 @@ impl Selector {
     }
 
     pub(super) fn matches(&self, labels: &Labels) -> bool {
-        self.requirements.iter().all(|requirement| requirement.holds(labels))
+        self.requirements
+            .iter()
+            .all(|requirement| requirement.holds(labels))
     }
 
     /// What does not hold.
     pub(super) fn unmet<'a>(&'a self, labels: &'a Labels) -> impl Iterator<Item = &'a Requirement> {
-        self.requirements.iter().filter(|requirement| !requirement.holds(labels))
+        self.requirements
+            .iter()
+            .filter(|requirement| !requirement.holds(labels))
     }
 }
 
@@ -81,7 +99,8 @@ impl Requirement {
 }
 
 impl std::fmt::Display for Requirement {
-    /// As `kubectl --selector` writes it, where people read that; what must be there or must not, in words.
+    /// As `kubectl --selector` writes it, where people read that; what must be there or must not,
+    /// in words.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let key = &self.key;
         match &self.must {
@@ -112,29 +131,64 @@ mod tests {
 
     #[test]
     fn operators_match_as_in_kubernetes() {
-        let labels = Labels::from([("a".to_owned(), "1".to_owned()), ("empty".to_owned(), String::new())]);
+        let labels = Labels::from([
+            ("a".to_owned(), "1".to_owned()),
+            ("empty".to_owned(), String::new()),
+        ]);
         let cases = [
             (serde_json::json!({}), true),
-            (serde_json::json!({ "matchLabels": { "a": "1", "empty": "" } }), true),
+            (
+                serde_json::json!({ "matchLabels": { "a": "1", "empty": "" } }),
+                true,
+            ),
             (serde_json::json!({ "matchLabels": { "a": "2" } }), false),
-            (serde_json::json!({ "matchExpressions": [{ "key": "a", "operator": "In", "values": ["2", "1"] }] }), true),
-            (serde_json::json!({ "matchExpressions": [{ "key": "a", "operator": "NotIn", "values": ["1"] }] }), false),
-            (serde_json::json!({ "matchExpressions": [{ "key": "b", "operator": "NotIn", "values": ["1"] }] }), true),
-            (serde_json::json!({ "matchExpressions": [{ "key": "empty", "operator": "Exists" }] }), true),
-            (serde_json::json!({ "matchExpressions": [{ "key": "b", "operator": "Exists" }] }), false),
-            (serde_json::json!({ "matchExpressions": [{ "key": "a", "operator": "DoesNotExist" }] }), false),
-            (serde_json::json!({ "matchExpressions": [{ "key": "b", "operator": "DoesNotExist" }] }), true),
+            (
+                serde_json::json!({ "matchExpressions": [{ "key": "a", "operator": "In", "values": ["2", "1"] }] }),
+                true,
+            ),
+            (
+                serde_json::json!({ "matchExpressions": [{ "key": "a", "operator": "NotIn", "values": ["1"] }] }),
+                false,
+            ),
+            (
+                serde_json::json!({ "matchExpressions": [{ "key": "b", "operator": "NotIn", "values": ["1"] }] }),
+                true,
+            ),
+            (
+                serde_json::json!({ "matchExpressions": [{ "key": "empty", "operator": "Exists" }] }),
+                true,
+            ),
+            (
+                serde_json::json!({ "matchExpressions": [{ "key": "b", "operator": "Exists" }] }),
+                false,
+            ),
+            (
+                serde_json::json!({ "matchExpressions": [{ "key": "a", "operator": "DoesNotExist" }] }),
+                false,
+            ),
+            (
+                serde_json::json!({ "matchExpressions": [{ "key": "b", "operator": "DoesNotExist" }] }),
+                true,
+            ),
         ];
         for (json, expected) in cases {
-            assert_eq!(selector(&json).expect("valid").matches(&labels), expected, "{json}");
+            assert_eq!(
+                selector(&json).expect("valid").matches(&labels),
+                expected,
+                "{json}"
+            );
         }
     }
 
     #[test]
     fn faulty_expressions_are_refused() {
-        for (operator, values) in [("in", vec!["1"]), ("In", vec![]), ("Exists", vec!["1"]), ("", vec![])] {
-            let json =
-                serde_json::json!({ "matchExpressions": [{ "key": "a", "operator": operator, "values": values }] });
+        for (operator, values) in [
+            ("in", vec!["1"]),
+            ("In", vec![]),
+            ("Exists", vec!["1"]),
+            ("", vec![]),
+        ] {
+            let json = serde_json::json!({ "matchExpressions": [{ "key": "a", "operator": operator, "values": values }] });
             assert!(selector(&json).is_err(), "{json}");
         }
     }

@@ -1,4 +1,5 @@
-//! What policies name, for whoever has to find something to test: address blocks, and peers that are nobody.
+//! What policies name, for whoever has to find something to test: address blocks, and peers that
+//! are nobody.
 
 use super::flow::{End, Predictor};
 use super::map::Member;
@@ -20,7 +21,8 @@ pub struct NamedBlock {
     pub block: Cidr,
     /// What is excepted.
     pub except: Vec<Cidr>,
-    /// The first port of each range that the rule names, and whether it is the only one; none where it means every port.
+    /// The first port of each range that the rule names, and whether it is the only one; none where
+    /// it means every port.
     pub ports: Vec<(Port, bool)>,
 }
 
@@ -50,8 +52,14 @@ impl Explainer<'_> {
     /// The policies in force that select a pod, in the order in which they are asked.
     pub fn selecting(&self, pod: usize, direction: Direction) -> Vec<&PolicyName> {
         let party = Party::pod(self.inventory, &self.inventory.pods[pod], None);
-        let Some(own) = party.pod else { return Vec::new() };
-        let halves = self.rules.halves.iter().filter(|half| half.direction == direction && half.in_force);
+        let Some(own) = party.pod else {
+            return Vec::new();
+        };
+        let halves = self
+            .rules
+            .halves
+            .iter()
+            .filter(|half| half.direction == direction && half.in_force);
         halves
             .filter(|half| near::unmet(&half.subject, own, &party.namespace).is_empty())
             .map(|half| &half.name)
@@ -61,10 +69,17 @@ impl Explainer<'_> {
     /// The address blocks of egress rules in force.
     pub fn named_blocks(&self) -> Vec<NamedBlock> {
         let mut named = Vec::new();
-        for half in self.rules.halves.iter().filter(|half| half.in_force && half.direction == Direction::Egress) {
+        for half in self
+            .rules
+            .halves
+            .iter()
+            .filter(|half| half.in_force && half.direction == Direction::Egress)
+        {
             for (number, rule) in half.rules.iter().enumerate() {
                 let ports = rule.ports.iter().flatten().filter_map(|ports| match ports {
-                    Ports::Range(transport, first, last) => Some((Port::new(*first, *transport)?, first == last)),
+                    Ports::Range(transport, first, last) => {
+                        Some((Port::new(*first, *transport)?, first == last))
+                    }
                     // A name means nothing where the peer is an address block.
                     Ports::Named(..) => None,
                 });
@@ -92,7 +107,9 @@ impl Explainer<'_> {
         let mut idle = Vec::new();
         for half in self.rules.halves.iter().filter(|half| half.in_force) {
             for (number, rule) in half.rules.iter().enumerate() {
-                let Some(peers) = rule.peers.as_ref().filter(|peers| !peers.is_empty()) else { continue };
+                let Some(peers) = rule.peers.as_ref().filter(|peers| !peers.is_empty()) else {
+                    continue;
+                };
                 if peers.iter().any(|peer| self.means_somebody(peer)) {
                     continue;
                 }
@@ -100,7 +117,11 @@ impl Explainer<'_> {
                     policy: half.name.clone(),
                     direction: half.direction,
                     rule: number + 1,
-                    peers: peers.iter().map(near::describe).collect::<Vec<_>>().join(", "),
+                    peers: peers
+                        .iter()
+                        .map(near::describe)
+                        .collect::<Vec<_>>()
+                        .join(", "),
                 });
             }
         }
@@ -110,24 +131,36 @@ impl Explainer<'_> {
     /// Blocks, nodes and names are not looked into: who is behind them is not known to be nobody.
     fn means_somebody(&self, peer: &Peer) -> bool {
         match peer {
-            Peer::Pods(scope) => self.inventory.pods.iter().filter(|pod| !pod.host_network).any(|pod| {
-                let party = Party::pod(self.inventory, pod, None);
-                near::unmet(scope, pod, &party.namespace).is_empty()
-            }),
+            Peer::Pods(scope) => self
+                .inventory
+                .pods
+                .iter()
+                .filter(|pod| !pod.host_network)
+                .any(|pod| {
+                    let party = Party::pod(self.inventory, pod, None);
+                    near::unmet(scope, pod, &party.namespace).is_empty()
+                }),
             Peer::Block(_) | Peer::Nodes(_) | Peer::Names(_) => true,
         }
     }
 }
 
 impl Predictor<'_> {
-    /// Workloads, and what stands for those of their pods that policies treat alike, in order of namespace and name.
+    /// Workloads, and what stands for those of their pods that policies treat alike, in order of
+    /// namespace and name.
     pub fn members(&self) -> Vec<Member> {
-        self.standings().into_iter().map(|(member, _)| member).collect()
+        self.standings()
+            .into_iter()
+            .map(|(member, _)| member)
+            .collect()
     }
 
     /// What each side lets through by itself; nothing where no policy is asked.
     pub fn sides(&mut self, from: End<'_>, to: End<'_>, family: Family) -> Option<BothSides> {
         let (egress, ingress) = self.both(from, to, family)?;
-        Some(BothSides { egress: self.rows.sets.get(egress).clone(), ingress: self.rows.sets.get(ingress).clone() })
+        Some(BothSides {
+            egress: self.rows.sets.get(egress).clone(),
+            ingress: self.rows.sets.get(ingress).clone(),
+        })
     }
 }

@@ -1,4 +1,5 @@
-//! Suggestions, tried: policies are evaluated again as they would be, and only what turns the answer is told.
+//! Suggestions, tried: policies are evaluated again as they would be, and only what turns the
+//! answer is told.
 
 use super::InvalidPolicy;
 use super::change::{self, Change};
@@ -52,43 +53,94 @@ pub(super) fn walks<'a>(
     port: Port,
 ) -> [Walk<'a>; 2] {
     [
-        Walk { rules, selecting_nobody, direction: Direction::Egress, own: source, other: target, target, port },
-        Walk { rules, selecting_nobody, direction: Direction::Ingress, own: target, other: source, target, port },
+        Walk {
+            rules,
+            selecting_nobody,
+            direction: Direction::Egress,
+            own: source,
+            other: target,
+            target,
+            port,
+        },
+        Walk {
+            rules,
+            selecting_nobody,
+            direction: Direction::Ingress,
+            own: target,
+            other: source,
+            target,
+            port,
+        },
     ]
 }
 
 impl Explainer<'_> {
-    /// Explains one flow, with the smallest changes that would turn the answer. Each was tried: with it, the policies say
-    /// the opposite.
-    pub fn advise(&self, from: End<'_>, to: End<'_>, port: Port, family: Option<Family>) -> Explanation {
+    /// Explains one flow, with the smallest changes that would turn the answer. Each was tried:
+    /// with it, the policies say the opposite.
+    pub fn advise(
+        &self,
+        from: End<'_>,
+        to: End<'_>,
+        port: Port,
+        family: Option<Family>,
+    ) -> Explanation {
         let mut explanation = self.explain(from, to, port, family);
         if explanation.beyond_policies.is_none() {
-            let asked =
-                Asked { source: party(self.inventory, from, family), target: party(self.inventory, to, family), port };
+            let asked = Asked {
+                source: party(self.inventory, from, family),
+                target: party(self.inventory, to, family),
+                port,
+            };
             explanation.changes = self.turning(&asked, &explanation);
         }
         explanation
     }
 
-    /// A denied flow needs every side that denies it to let it through; an allowed one is stopped by either.
+    /// A denied flow needs every side that denies it to let it through; an allowed one is stopped
+    /// by either.
     fn turning(&self, asked: &Asked<'_>, explanation: &Explanation) -> Vec<Change> {
-        let walks = walks((&self.rules, &self.selecting_nobody), &asked.source, &asked.target, asked.port);
-        let turns =
-            |change: &Change| asked.allowed(&self.rules, &change.edits).iter().all(|side| *side) != explanation.allowed;
+        let walks = walks(
+            (&self.rules, &self.selecting_nobody),
+            &asked.source,
+            &asked.target,
+            asked.port,
+        );
+        let turns = |change: &Change| {
+            asked
+                .allowed(&self.rules, &change.edits)
+                .iter()
+                .all(|side| *side)
+                != explanation.allowed
+        };
         let mut changes: Vec<Change> = Vec::new();
         if explanation.allowed {
-            changes.extend(sorted(walks.iter().flat_map(change::closing).collect()).filter(turns).take(MOST));
+            changes.extend(
+                sorted(walks.iter().flat_map(change::closing).collect())
+                    .filter(turns)
+                    .take(MOST),
+            );
             return changes;
         }
         let mut needed: Vec<Vec<Change>> = Vec::new();
-        for (number, walk) in walks.iter().enumerate().filter(|(number, _)| !explanation.sides[*number].allowed) {
+        for (number, walk) in walks
+            .iter()
+            .enumerate()
+            .filter(|(number, _)| !explanation.sides[*number].allowed)
+        {
             let opens = |change: &Change| asked.allowed(&self.rules, &change.edits)[number];
-            needed.push(sorted(change::opening(walk)).filter(opens).take(MOST).collect());
+            needed.push(
+                sorted(change::opening(walk))
+                    .filter(opens)
+                    .take(MOST)
+                    .collect(),
+            );
         }
         match needed.as_slice() {
             [only] => changes.extend(only.iter().filter(|change| turns(change)).cloned()),
             [egress, ingress] => {
-                let both = egress.iter().flat_map(|one| ingress.iter().map(move |other| one.and(other)));
+                let both = egress
+                    .iter()
+                    .flat_map(|one| ingress.iter().map(move |other| one.and(other)));
                 changes.extend(sorted(both.collect()).filter(turns).take(MOST));
             }
             _ => {}
@@ -98,7 +150,10 @@ impl Explainer<'_> {
 
     /// Everything as it would be.
     pub(super) fn as_changed(&self, change: &Change) -> (Inventory, Rules) {
-        (edit::inventory(self.inventory, &change.edits), edit::rules(&self.rules, &change.edits))
+        (
+            edit::inventory(self.inventory, &change.edits),
+            edit::rules(&self.rules, &change.edits),
+        )
     }
 
     /// What a change would do beside turning the answer about one flow.
@@ -135,27 +190,42 @@ impl Explainer<'_> {
                     link.ports = link.ports.minus(&asked);
                 }
                 if !link.ports.is_empty() {
-                    let over = link.family.map_or(String::new(), |family| format!(" over {family}"));
-                    told.push(format!("{} -> {}{over}: {}", link.from, link.to, link.ports));
+                    let over = link
+                        .family
+                        .map_or(String::new(), |family| format!(" over {family}"));
+                    told.push(format!(
+                        "{} -> {}{over}: {}",
+                        link.from, link.to, link.ports
+                    ));
                 }
             }
             told
         };
-        Consequences { opens: others(opened), closes: others(closed) }
+        Consequences {
+            opens: others(opened),
+            closes: others(closed),
+        }
     }
 
     /// Whether an end of a link is where a flow has its end, and nothing else is there.
     fn is_at(&self, who: &Who, end: End<'_>) -> bool {
         let pod = match end {
             End::Pod(number) | End::Served(number) => self.inventory.pods.get(number),
-            End::Address(address) => self.inventory.pods.iter().find(|pod| pod.addresses.contains(&address)),
+            End::Address(address) => self
+                .inventory
+                .pods
+                .iter()
+                .find(|pod| pod.addresses.contains(&address)),
             End::Node(_) => None,
         };
         match (who, pod, end) {
             (Who::Member(member), Some(pod), _) => {
-                member.workload == workload_of(pod) && (member.pods.is_empty() || member.pods.contains(&pod.name))
+                member.workload == workload_of(pod)
+                    && (member.pods.is_empty() || member.pods.contains(&pod.name))
             }
-            (Who::Outside(first, last), _, End::Address(address)) => *first == address && *last == address,
+            (Who::Outside(first, last), _, End::Address(address)) => {
+                *first == address && *last == address
+            }
             _ => false,
         }
     }

@@ -1,7 +1,9 @@
-//! Everyone that a rule can tell apart: groups of equal pods, nodes, and the rest of the address space in classes.
+//! Everyone that a rule can tell apart: groups of equal pods, nodes, and the rest of the address
+//! space in classes.
 //!
-//! Two pods are equal if no policy can tell them apart: same namespace, same values of the labels that any selector asks
-//! for, same meaning of the port names that any rule uses, and in the same address blocks of any rule.
+//! Two pods are equal if no policy can tell them apart: same namespace, same values of the labels
+//! that any selector asks for, same meaning of the port names that any rule uses, and in the same
+//! address blocks of any rule.
 
 use super::bits::Bits;
 use super::rules::{Block, Half, Peer, Ports, Rules, Scope, of_family};
@@ -84,7 +86,12 @@ impl Asked {
     }
 
     fn selector(&mut self, selector: &Selector) {
-        self.keys.extend(selector.requirements.iter().map(|requirement| requirement.key.clone()));
+        self.keys.extend(
+            selector
+                .requirements
+                .iter()
+                .map(|requirement| requirement.key.clone()),
+        );
     }
 }
 
@@ -106,8 +113,13 @@ impl<'a> Universe<'a> {
                 .filter(|(key, _)| asked.keys.contains(*key))
                 .map(|(key, value)| (key.as_str(), value.as_str()))
                 .collect();
-            let is_named = |port: &&ContainerPort| port.name.as_ref().is_some_and(|name| asked.names.contains(name));
-            let mut named: Vec<ContainerPort> = pod.ports.iter().filter(is_named).cloned().collect();
+            let is_named = |port: &&ContainerPort| {
+                port.name
+                    .as_ref()
+                    .is_some_and(|name| asked.names.contains(name))
+            };
+            let mut named: Vec<ContainerPort> =
+                pod.ports.iter().filter(is_named).cloned().collect();
             named.sort();
             let in_blocks: Vec<u32> = (0_u32..)
                 .zip(&blocks)
@@ -118,21 +130,36 @@ impl<'a> Universe<'a> {
             let group = if let Some(group) = known.get(&key) {
                 *group
             } else {
-                groups.push(Group { pods: Vec::new(), named: key.2.clone() });
+                groups.push(Group {
+                    pods: Vec::new(),
+                    named: key.2.clone(),
+                });
                 known.insert(key, groups.len() - 1);
                 groups.len() - 1
             };
             groups[group].pods.push(number);
             of_pod.push(Some(group));
         }
-        let nodes: HashMap<&str, Entity> =
-            inventory.nodes.iter().enumerate().map(|(n, node)| (node.name.as_str(), groups.len() + n)).collect();
-        // A node that is not known has no address, so that no rule can name it; it stands behind the known ones.
+        let nodes: HashMap<&str, Entity> = inventory
+            .nodes
+            .iter()
+            .enumerate()
+            .map(|(n, node)| (node.name.as_str(), groups.len() + n))
+            .collect();
+        // A node that is not known has no address, so that no rule can name it; it stands behind
+        // the known ones.
         let unknown_node = groups.len() + inventory.nodes.len();
         let of_pod = of_pod
             .into_iter()
             .zip(&inventory.pods)
-            .map(|(group, pod)| group.unwrap_or_else(|| nodes.get(pod.node.as_str()).copied().unwrap_or(unknown_node)))
+            .map(|(group, pod)| {
+                group.unwrap_or_else(|| {
+                    nodes
+                        .get(pod.node.as_str())
+                        .copied()
+                        .unwrap_or(unknown_node)
+                })
+            })
             .collect();
         let mut length = unknown_node + 1;
         let mut outside = BTreeMap::new();
@@ -147,8 +174,9 @@ impl<'a> Universe<'a> {
         for block in &blocks {
             let family = block.cidr.family();
             let mut inside = Bits::none(length);
-            let has =
-                |addresses: &[IpAddr]| of_family(addresses, family).is_some_and(|address| block.contains(address));
+            let has = |addresses: &[IpAddr]| {
+                of_family(addresses, family).is_some_and(|address| block.contains(address))
+            };
             for (number, group) in groups.iter().enumerate() {
                 // All pods of a group are in the same blocks.
                 if has(&inventory.pods[group.pods[0]].addresses) {
@@ -160,7 +188,10 @@ impl<'a> Universe<'a> {
                     inside.insert(groups.len() + number);
                 }
             }
-            members.push(BlockMembers { inside, outside: Bits::none(length) });
+            members.push(BlockMembers {
+                inside,
+                outside: Bits::none(length),
+            });
         }
         for (class, within) in classes {
             for block in within {
@@ -168,7 +199,15 @@ impl<'a> Universe<'a> {
             }
         }
         let index = Index::of(inventory, &groups, length);
-        Self { inventory, groups, of_pod, outside, length, index, blocks: blocks.into_iter().zip(members).collect() }
+        Self {
+            inventory,
+            groups,
+            of_pod,
+            outside,
+            length,
+            index,
+            blocks: blocks.into_iter().zip(members).collect(),
+        }
     }
 
     /// How many there are.
@@ -185,9 +224,19 @@ impl<'a> Universe<'a> {
 
     /// Outside addresses in ranges, first and last, with the class of each; sorted.
     pub(super) fn outside_ranges(&self, family: Family) -> Vec<(IpAddr, IpAddr, Entity)> {
-        let Some(ranges) = self.outside.get(&family) else { return Vec::new() };
-        let ends = ranges.iter().skip(1).map(|(first, _)| before(*first)).chain([last_of(family)]);
-        ranges.iter().zip(ends).map(|((first, class), last)| (*first, last, *class)).collect()
+        let Some(ranges) = self.outside.get(&family) else {
+            return Vec::new();
+        };
+        let ends = ranges
+            .iter()
+            .skip(1)
+            .map(|(first, _)| before(*first))
+            .chain([last_of(family)]);
+        ranges
+            .iter()
+            .zip(ends)
+            .map(|((first, class), last)| (*first, last, *class))
+            .collect()
     }
 
     /// Pods that a scope selects.
@@ -209,7 +258,9 @@ impl<'a> Universe<'a> {
         match peer {
             Peer::Pods(scope) => self.select(scope),
             Peer::Block(block) => {
-                let Some(members) = self.blocks.get(block) else { return Bits::none(self.length) };
+                let Some(members) = self.blocks.get(block) else {
+                    return Bits::none(self.length);
+                };
                 let mut bits = members.outside.clone();
                 if block.cidr.family() == family {
                     bits.add(&members.inside);
@@ -231,7 +282,9 @@ impl<'a> Universe<'a> {
 
     /// Whether any block holds a pod's or a node's address, so that families must be told apart.
     pub(super) fn families_differ(&self) -> bool {
-        self.blocks.values().any(|members| !members.inside.is_empty())
+        self.blocks
+            .values()
+            .any(|members| !members.inside.is_empty())
     }
 
     /// Groups that a half selects.
@@ -249,18 +302,32 @@ impl Index {
         for (number, group) in groups.iter().enumerate() {
             let pod = &inventory.pods[group.pods[0]];
             all.insert(number);
-            namespaces.entry(&pod.namespace).or_insert_with(|| Bits::none(length)).insert(number);
+            namespaces
+                .entry(&pod.namespace)
+                .or_insert_with(|| Bits::none(length))
+                .insert(number);
             for (key, value) in &pod.labels {
-                by_key.entry(key.clone()).or_insert_with(|| Bits::none(length)).insert(number);
+                by_key
+                    .entry(key.clone())
+                    .or_insert_with(|| Bits::none(length))
+                    .insert(number);
                 let values = by_label.entry(key.clone()).or_default();
-                values.entry(value.clone()).or_insert_with(|| Bits::none(length)).insert(number);
+                values
+                    .entry(value.clone())
+                    .or_insert_with(|| Bits::none(length))
+                    .insert(number);
             }
         }
         let namespaces = namespaces
             .into_iter()
             .map(|(name, groups)| (name.to_owned(), namespace_labels(inventory, name), groups))
             .collect();
-        Self { namespaces, by_label, by_key, groups: all }
+        Self {
+            namespaces,
+            by_label,
+            by_key,
+            groups: all,
+        }
     }
 
     /// Keeps those for whom a requirement holds.
@@ -290,15 +357,22 @@ impl Index {
     }
 }
 
-/// Labels of a namespace. Each has its name as a label (`NamespaceDefaultLabelName`, set by the API server).
+/// Labels of a namespace. Each has its name as a label (`NamespaceDefaultLabelName`, set by the API
+/// server).
 pub(super) fn namespace_labels(inventory: &Inventory, name: &str) -> Labels {
-    let mut labels = inventory.namespaces.get(name).map(|namespace| namespace.labels.clone()).unwrap_or_default();
-    labels.entry("kubernetes.io/metadata.name".to_owned()).or_insert_with(|| name.to_owned());
+    let mut labels = inventory
+        .namespaces
+        .get(name)
+        .map(|namespace| namespace.labels.clone())
+        .unwrap_or_default();
+    labels
+        .entry("kubernetes.io/metadata.name".to_owned())
+        .or_insert_with(|| name.to_owned());
     labels
 }
 
-/// The address space of a family cut where any block begins or ends: ranges by their first address, and for each class
-/// the blocks that its addresses lie in. Classes are numbered from `first`.
+/// The address space of a family cut where any block begins or ends: ranges by their first address,
+/// and for each class the blocks that its addresses lie in. Classes are numbered from `first`.
 type Classes = (Vec<(IpAddr, Entity)>, Vec<(Entity, Vec<u32>)>);
 
 fn classes_of(family: Family, blocks: &[Block], first: Entity) -> Classes {
@@ -313,8 +387,11 @@ fn classes_of(family: Family, blocks: &[Block], first: Entity) -> Classes {
     let mut classes: Vec<(Entity, Vec<u32>)> = Vec::new();
     let mut ranges: Vec<(IpAddr, Entity)> = Vec::new();
     for cut in cuts {
-        let within: Vec<u32> =
-            (0_u32..).zip(blocks).filter(|(_, block)| block.contains(cut)).map(|(number, _)| number).collect();
+        let within: Vec<u32> = (0_u32..)
+            .zip(blocks)
+            .filter(|(_, block)| block.contains(cut))
+            .map(|(number, _)| number)
+            .collect();
         let class = *known.entry(within).or_insert_with_key(|within| {
             let class = first + classes.len();
             classes.push((class, within.clone()));
@@ -344,8 +421,14 @@ fn last_of(family: Family) -> IpAddr {
 /// The address after one; none after the last.
 pub(super) fn after(address: IpAddr) -> Option<IpAddr> {
     match address {
-        IpAddr::V4(v4) => v4.to_bits().checked_add(1).map(|bits| Ipv4Addr::from_bits(bits).into()),
-        IpAddr::V6(v6) => v6.to_bits().checked_add(1).map(|bits| Ipv6Addr::from_bits(bits).into()),
+        IpAddr::V4(v4) => v4
+            .to_bits()
+            .checked_add(1)
+            .map(|bits| Ipv4Addr::from_bits(bits).into()),
+        IpAddr::V6(v6) => v6
+            .to_bits()
+            .checked_add(1)
+            .map(|bits| Ipv6Addr::from_bits(bits).into()),
     }
 }
 

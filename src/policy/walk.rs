@@ -28,7 +28,8 @@ pub struct Explanation {
     pub beyond_policies: Option<String>,
     /// The source's side, then the destination's; none where no policy is asked.
     pub sides: Vec<Side>,
-    /// What would turn the answer, the smallest change first, where it was asked for: [`Explainer::advise`].
+    /// What would turn the answer, the smallest change first, where it was asked for:
+    /// [`Explainer::advise`].
     pub changes: Vec<Change>,
     /// What else whoever asked should know.
     pub notes: Vec<String>,
@@ -130,18 +131,39 @@ impl<'a> Explainer<'a> {
     pub fn new(inventory: &'a Inventory) -> Result<Self, InvalidPolicy> {
         let rules = Rules::of(inventory)?;
         let selecting_nobody = rules.selecting_nobody(inventory);
-        Ok(Self { inventory, rules, selecting_nobody })
+        Ok(Self {
+            inventory,
+            rules,
+            selecting_nobody,
+        })
     }
 
     /// Policies that are in force, by direction, with the places of their rules.
-    pub fn rules(&self) -> impl Iterator<Item = (&PolicyName, Direction, impl Iterator<Item = &str>)> {
+    pub fn rules(
+        &self,
+    ) -> impl Iterator<Item = (&PolicyName, Direction, impl Iterator<Item = &str>)> {
         let halves = self.rules.halves.iter().filter(|half| half.in_force);
-        halves.map(|half| (&half.name, half.direction, half.rules.iter().map(|rule| rule.origin.as_str())))
+        halves.map(|half| {
+            (
+                &half.name,
+                half.direction,
+                half.rules.iter().map(|rule| rule.origin.as_str()),
+            )
+        })
     }
 
     /// Explains one flow. Where no family is given, an end's first known address stands for it.
-    pub fn explain(&self, from: End<'_>, to: End<'_>, port: Port, family: Option<Family>) -> Explanation {
-        let (source, target) = (party(self.inventory, from, family), party(self.inventory, to, family));
+    pub fn explain(
+        &self,
+        from: End<'_>,
+        to: End<'_>,
+        port: Port,
+        family: Option<Family>,
+    ) -> Explanation {
+        let (source, target) = (
+            party(self.inventory, from, family),
+            party(self.inventory, to, family),
+        );
         let mut explanation = Explanation {
             from: source.name.clone(),
             to: target.name.clone(),
@@ -155,7 +177,12 @@ impl<'a> Explainer<'a> {
         if explanation.beyond_policies.is_some() {
             return explanation;
         }
-        let walks = walks((&self.rules, &self.selecting_nobody), &source, &target, port);
+        let walks = walks(
+            (&self.rules, &self.selecting_nobody),
+            &source,
+            &target,
+            port,
+        );
         explanation.sides = walks.iter().map(Walk::side).collect();
         explanation.allowed = explanation.sides.iter().all(|side| side.allowed);
         explanation
@@ -168,14 +195,24 @@ impl Explanation {
         if let Some(why) = &self.beyond_policies {
             return why.clone();
         }
-        let deny = self.sides.iter().filter(|side| !side.allowed).map(|side| side.because.as_str());
-        let said: Vec<&str> =
-            if self.allowed { self.sides.iter().map(|side| side.because.as_str()).collect() } else { deny.collect() };
+        let deny = self
+            .sides
+            .iter()
+            .filter(|side| !side.allowed)
+            .map(|side| side.because.as_str());
+        let said: Vec<&str> = if self.allowed {
+            self.sides
+                .iter()
+                .map(|side| side.because.as_str())
+                .collect()
+        } else {
+            deny.collect()
+        };
         said.join("; ")
     }
 
-    /// Whether the same rules of the same policies decide in the same way: two replicas have explanations that differ in
-    /// names only.
+    /// Whether the same rules of the same policies decide in the same way: two replicas have
+    /// explanations that differ in names only.
     pub fn is_like(&self, other: &Self) -> bool {
         let alike = |(a, b): (&Side, &Side)| a.outline() == b.outline();
         self.port == other.port
@@ -191,18 +228,35 @@ impl Side {
     fn outline(&self) -> Vec<(&PolicyName, bool, Vec<[bool; 3]>)> {
         let rule = |rule: &RuleStep| [rule.peer.holds, rule.port.holds, rule.decides];
         let step = |step: &PolicyStep| step.rules.iter().map(rule).collect();
-        self.policies.iter().map(|of| (&of.policy, of.selects == Selects::Yes, step(of))).collect()
+        self.policies
+            .iter()
+            .map(|of| (&of.policy, of.selects == Selects::Yes, step(of)))
+            .collect()
     }
 }
 
 /// Who is at an end.
-pub(super) fn party<'a>(inventory: &'a Inventory, end: End<'_>, family: Option<Family>) -> Party<'a> {
+pub(super) fn party<'a>(
+    inventory: &'a Inventory,
+    end: End<'_>,
+    family: Option<Family>,
+) -> Party<'a> {
     let node = |name: &str| {
         let node = inventory.nodes.iter().find(|node| node.name == name);
-        let addresses = node.map(|node| node.addresses.as_slice()).unwrap_or_default();
-        let address =
-            addresses.iter().copied().find(|address| family.is_none_or(|family| Family::of(*address) == family));
-        Party { pod: None, namespace: Labels::new(), node, address, name: format!("node {name}") }
+        let addresses = node
+            .map(|node| node.addresses.as_slice())
+            .unwrap_or_default();
+        let address = addresses
+            .iter()
+            .copied()
+            .find(|address| family.is_none_or(|family| Family::of(*address) == family));
+        Party {
+            pod: None,
+            namespace: Labels::new(),
+            node,
+            address,
+            name: format!("node {name}"),
+        }
     };
     let outside = |address: IpAddr| Party {
         pod: None,
@@ -212,14 +266,27 @@ pub(super) fn party<'a>(inventory: &'a Inventory, end: End<'_>, family: Option<F
         name: address.to_string(),
     };
     match end {
-        End::Pod(number) | End::Served(number) => Party::pod(inventory, &inventory.pods[number], family),
+        End::Pod(number) | End::Served(number) => {
+            Party::pod(inventory, &inventory.pods[number], family)
+        }
         End::Node(name) => node(name),
         End::Address(address) => {
-            let pods = inventory.pods.iter().find(|pod| !pod.host_network && pod.addresses.contains(&address));
-            let nodes = || inventory.nodes.iter().find(|node| node.addresses.contains(&address));
+            let pods = inventory
+                .pods
+                .iter()
+                .find(|pod| !pod.host_network && pod.addresses.contains(&address));
+            let nodes = || {
+                inventory
+                    .nodes
+                    .iter()
+                    .find(|node| node.addresses.contains(&address))
+            };
             match (pods, nodes()) {
                 (Some(pod), _) => Party::pod(inventory, pod, Some(Family::of(address))),
-                (None, Some(of)) => Party { address: Some(address), ..node(&of.name) },
+                (None, Some(of)) => Party {
+                    address: Some(address),
+                    ..node(&of.name)
+                },
                 (None, None) => outside(address),
             }
         }
@@ -234,7 +301,8 @@ fn beyond_policies(from: &Party<'_>, to: &Party<'_>, end: End<'_>) -> Option<Str
             Some("what a pod sends to its own address never leaves it".to_owned())
         }
         (None, Some(node)) if node.name == target.node => {
-            let says = "and a node always reaches its own pods; from another node policies would decide";
+            let says =
+                "and a node always reaches its own pods; from another node policies would decide";
             Some(format!("{} runs on node {}, {says}", to.name, node.name))
         }
         _ => None,
@@ -262,20 +330,28 @@ enum Asked {
 }
 
 impl<'a> Walk<'a> {
-    /// Policies of this direction by their places among all, with what the pod lacks to be selected.
+    /// Policies of this direction by their places among all, with what the pod lacks to be
+    /// selected.
     pub(super) fn numbered(&self) -> impl Iterator<Item = (usize, &'a Half, Vec<near::Unmet>)> {
         let halves = self.rules.halves.iter().map(|half| &**half).enumerate();
         let own = self.own;
         halves
             .filter(|(_, half)| half.direction == self.direction)
-            .filter_map(move |(at, half)| Some((at, half, near::unmet(&half.subject, own.pod?, &own.namespace))))
+            .filter_map(move |(at, half)| {
+                Some((
+                    at,
+                    half,
+                    near::unmet(&half.subject, own.pod?, &own.namespace),
+                ))
+            })
     }
 
-    /// Whether a policy that selects all but for one thing was perhaps meant to: it selects nobody else, or the thing looks
-    /// like a slip. Of policies for other pods there are many.
+    /// Whether a policy that selects all but for one thing was perhaps meant to: it selects nobody
+    /// else, or the thing looks like a slip. Of policies for other pods there are many.
     pub(super) fn nearly_selects(&self, half: usize, only: &near::Unmet) -> bool {
         let selects_nobody = self.selecting_nobody.get(half).copied().unwrap_or_default();
-        only.may_be_a_slip() || (selects_nobody && !matches!(only, near::Unmet::OtherNamespace { .. }))
+        only.may_be_a_slip()
+            || (selects_nobody && !matches!(only, near::Unmet::OtherNamespace { .. }))
     }
 
     pub(super) fn side(&self) -> Side {
@@ -289,7 +365,10 @@ impl<'a> Walk<'a> {
         if self.own.pod.is_none() {
             side.because = match self.own.node {
                 Some(node) if self.own.name != format!("node {}", node.name) => {
-                    format!("{} shares the network of node {}: no policy selects it", self.own.name, node.name)
+                    format!(
+                        "{} shares the network of node {}: no policy selects it",
+                        self.own.name, node.name
+                    )
                 }
                 Some(_) => "policies select pods, not nodes".to_owned(),
                 None => "policies select pods, and this is outside the cluster".to_owned(),
@@ -317,7 +396,11 @@ impl<'a> Walk<'a> {
                 }
                 continue;
             }
-            let selects = if half.in_force { Selects::Yes } else { Selects::NotThisDirection };
+            let selects = if half.in_force {
+                Selects::Yes
+            } else {
+                Selects::NotThisDirection
+            };
             let passed = match half.place {
                 Place::Admin(_) => passed_admin.as_ref(),
                 Place::NetworkPolicy => None,
@@ -327,7 +410,9 @@ impl<'a> Walk<'a> {
                 _ if !half.in_force => None,
                 (Some((_, rule)), _) => Some(format!("{rule} has decided")),
                 (None, Some(rule)) => Some(format!("{rule} has passed the rest of this tier by")),
-                (None, None) if matches!(half.place, Place::Baseline(_)) && !isolating.is_empty() => {
+                (None, None)
+                    if matches!(half.place, Place::Baseline(_)) && !isolating.is_empty() =>
+                {
                     Some("Baseline is for pods that no NetworkPolicy isolates".to_owned())
                 }
                 (None, None) => None,
@@ -336,7 +421,12 @@ impl<'a> Walk<'a> {
             if half.in_force && half.place == Place::NetworkPolicy {
                 isolating.push(half.name.to_string());
             }
-            let mut step = PolicyStep { policy: half.name.clone(), selects, not_asked, rules: Vec::new() };
+            let mut step = PolicyStep {
+                policy: half.name.clone(),
+                selects,
+                not_asked,
+                rules: Vec::new(),
+            };
             let mut open = asked;
             for number in 0..half.rules.len() {
                 let (mut rule, verdict) = self.rule(half, number);
@@ -347,8 +437,12 @@ impl<'a> Walk<'a> {
                         (Place::NetworkPolicy, _) => {
                             admitted.get_or_insert(title);
                         }
-                        (Place::Admin(_), Action::Pass) => (passed_admin, open) = (Some(title), false),
-                        (Place::Baseline(_), Action::Pass) => (passed_baseline, open) = (Some(title), false),
+                        (Place::Admin(_), Action::Pass) => {
+                            (passed_admin, open) = (Some(title), false)
+                        }
+                        (Place::Baseline(_), Action::Pass) => {
+                            (passed_baseline, open) = (Some(title), false)
+                        }
                         (_, action) => (decided, open) = (Some((action, title)), false),
                     }
                 }
@@ -363,12 +457,22 @@ impl<'a> Walk<'a> {
             (Some((Action::Deny, rule)), ..) => (false, format!("{rule} denies it")),
             (Some((_, rule)), ..) => (true, format!("{rule} accepts it")),
             (None, Some(rule), _) => (true, format!("{rule} admits it")),
-            (None, None, []) => (true, format!("no policy isolates {whose} for {direction}: everything is allowed")),
+            (None, None, []) => (
+                true,
+                format!("no policy isolates {whose} for {direction}: everything is allowed"),
+            ),
             (None, None, policies) => {
-                let verb = if policies.len() == 1 { "isolates" } else { "isolate" };
+                let verb = if policies.len() == 1 {
+                    "isolates"
+                } else {
+                    "isolate"
+                };
                 (
                     false,
-                    format!("{} {verb} {whose} for {direction}, and no rule admits this flow", policies.join(" and ")),
+                    format!(
+                        "{} {verb} {whose} for {direction}, and no rule admits this flow",
+                        policies.join(" and ")
+                    ),
                 )
             }
         };
@@ -380,13 +484,24 @@ impl<'a> Walk<'a> {
         let rule = &half.rules[number];
         let standings = near::peers(rule, self.other);
         let mut peer = match &rule.peers {
-            None => Match { holds: true, text: "anyone".to_owned() },
+            None => Match {
+                holds: true,
+                text: "anyone".to_owned(),
+            },
             Some(_) => {
                 if let Some(standing) = standings.iter().find(|standing| standing.holds()) {
-                    Match { holds: true, text: standing.what.clone() }
+                    Match {
+                        holds: true,
+                        text: standing.what.clone(),
+                    }
                 } else {
-                    let each = standings.iter().map(|one| format!("{}: {}", one.what, one.reasons.join("; ")));
-                    Match { holds: false, text: each.collect::<Vec<_>>().join(" | ") }
+                    let each = standings
+                        .iter()
+                        .map(|one| format!("{}: {}", one.what, one.reasons.join("; ")));
+                    Match {
+                        holds: false,
+                        text: each.collect::<Vec<_>>().join(" | "),
+                    }
                 }
             }
         };
@@ -400,17 +515,32 @@ impl<'a> Walk<'a> {
             let deny = understood.is_some();
             let text = format!(
                 "this version does not know {fields}, so the rule fails closed: it {}",
-                if deny { "denies everything" } else { "matches nothing" }
+                if deny {
+                    "denies everything"
+                } else {
+                    "matches nothing"
+                }
             );
             peer = Match { holds: deny, text };
-            port = Match { holds: deny, text: "every port".to_owned() };
+            port = Match {
+                holds: deny,
+                text: "every port".to_owned(),
+            };
         }
-        let asked = if peer.holds && port.holds { Asked::Decides(action) } else { Asked::NotMeant };
+        let asked = if peer.holds && port.holds {
+            Asked::Decides(action)
+        } else {
+            Asked::NotMeant
+        };
         let step = RuleStep {
             number: number + 1,
             name: rule.name.clone(),
             origin: rule.origin.clone(),
-            action: if half.place == Place::NetworkPolicy { "admits".to_owned() } else { action.to_string() },
+            action: if half.place == Place::NetworkPolicy {
+                "admits".to_owned()
+            } else {
+                action.to_string()
+            },
             peer,
             port,
             decides: false,

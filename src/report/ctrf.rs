@@ -1,7 +1,9 @@
-//! CTRF, the Common Test Report Format: proven is `passed`; violated, unproven and not finished are `failed`.
+//! CTRF, the Common Test Report Format: proven is `passed`; violated, unproven and not finished are
+//! `failed`.
 //!
-//! The format has `other` for what is neither, which readers show as neutral; so what is unproven is `failed`, and
-//! `rawStatus` keeps it apart: `unproven: no-control-answered`. A run that is not complete has a test of its own.
+//! The format has `other` for what is neither, which readers show as neutral; so what is unproven
+//! is `failed`, and `rawStatus` keeps it apart: `unproven: no-control-answered`. A run that is not
+//! complete has a test of its own.
 
 use super::standing::Standing;
 use super::text::escaped_json;
@@ -21,7 +23,11 @@ pub(super) fn render(standing: &Standing) -> String {
     let passed = Standing::count(&results, Outcome::Proven);
     let at = |at: Option<jiff::Timestamp>| at.map_or(0, jiff::Timestamp::as_millisecond);
     let started = standing.run.as_ref().map(|run| run.started_at);
-    let ended = standing.run.as_ref().and_then(|run| run.ended_at).or(started);
+    let ended = standing
+        .run
+        .as_ref()
+        .and_then(|run| run.ended_at)
+        .or(started);
     let document = json!({
         "reportFormat": "CTRF",
         "specVersion": "0.0.0",
@@ -48,7 +54,10 @@ fn test(result: &CheckResult) -> Value {
         Outcome::Proven => ("passed", "proven".to_owned()),
         Outcome::Violated => ("failed", "violated".to_owned()),
         Outcome::Unproven => {
-            let code = result.reason.as_ref().map_or("unproven", |reason| reason.code);
+            let code = result
+                .reason
+                .as_ref()
+                .map_or("unproven", |reason| reason.code);
             ("failed", format!("unproven: {code}"))
         }
     };

@@ -1,8 +1,9 @@
 //! Runs as events, for the tests of all reports.
 
 use crate::event::{
-    CheckRef, CheckResult, ControlReport, Coverage, Expected, FlowReport, Latency, Outcome, PolicyState, Reach,
-    ReasonText, RunEvent, RunInfo, SuiteRef, Summary, Surroundings, TermsReport, Touched, WindowReport,
+    CheckRef, CheckResult, ControlReport, Coverage, Expected, FlowReport, Latency, Outcome,
+    PolicyState, Reach, ReasonText, RunEvent, RunInfo, SuiteRef, Summary, Surroundings,
+    TermsReport, Touched, WindowReport,
 };
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,13 +22,22 @@ pub(super) struct Pipe(Arc<Mutex<Vec<u8>>>);
 
 impl Pipe {
     pub(super) fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap()
+        String::from_utf8(
+            self.0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        )
+        .unwrap()
     }
 }
 
 impl Write for Pipe {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -60,17 +70,31 @@ fn run(ended: bool, complete: bool) -> RunInfo {
         digest: Some("01".repeat(32)),
         probe_digest: Some("23".repeat(32)),
         probe_images: Vec::new(),
-        settings: [("hold".to_owned(), 5_000.into()), ("only".to_owned(), serde_json::Value::Null)]
-            .into_iter()
-            .collect(),
+        settings: [
+            ("hold".to_owned(), 5_000.into()),
+            ("only".to_owned(), serde_json::Value::Null),
+        ]
+        .into_iter()
+        .collect(),
     }
 }
 
 fn suite(name: &str) -> SuiteRef {
-    SuiteRef { name: name.into(), file: format!("{name}.yaml"), sha256: "ab".repeat(32) }
+    SuiteRef {
+        name: name.into(),
+        file: format!("{name}.yaml"),
+        sha256: "ab".repeat(32),
+    }
 }
 
-pub(super) fn check(number: usize, suite: &str, line: u32, source: &str, target: &str, expected: Expected) -> CheckRef {
+pub(super) fn check(
+    number: usize,
+    suite: &str,
+    line: u32,
+    source: &str,
+    target: &str,
+    expected: Expected,
+) -> CheckRef {
     CheckRef {
         id: format!("{number:012x}"),
         name: format!("{source} -> {target} {expected}"),
@@ -105,7 +129,14 @@ pub(super) fn check(number: usize, suite: &str, line: u32, source: &str, target:
     }
 }
 
-fn flow(source: &str, target: &str, address: &str, shows: &'static str, text: &str, opened: u32) -> FlowReport {
+fn flow(
+    source: &str,
+    target: &str,
+    address: &str,
+    shows: &'static str,
+    text: &str,
+    opened: u32,
+) -> FlowReport {
     FlowReport {
         flow: 7,
         probe: 2,
@@ -133,7 +164,12 @@ fn flow(source: &str, target: &str, address: &str, shows: &'static str, text: &s
 
 /// A proven result, as the check expects.
 pub(super) fn proven(check: &CheckRef) -> CheckResult {
-    let reach = Reach { source_nodes: 2, of_source_nodes: 2, target_pods: 1, of_target_pods: 1 };
+    let reach = Reach {
+        source_nodes: 2,
+        of_source_nodes: 2,
+        target_pods: 1,
+        of_target_pods: 1,
+    };
     let mut result = CheckResult {
         check: check.clone(),
         verdict: Outcome::Proven,
@@ -147,7 +183,10 @@ pub(super) fn proven(check: &CheckRef) -> CheckResult {
         next_step: None,
         mechanism: None,
         delay_ms: Some(340),
-        latency: Some(Latency { median_ms: 0.4, p95_ms: 1.25 }),
+        latency: Some(Latency {
+            median_ms: 0.4,
+            p95_ms: 1.25,
+        }),
         startup_leak_ms: None,
         samples: 12,
         opened: 12,
@@ -179,7 +218,11 @@ pub(super) fn proven(check: &CheckRef) -> CheckResult {
                 "12 samples blocked: silence",
                 0,
             );
-            blocked.window = Some(WindowReport { from_ms: 400, to_ms: 3500, samples: 12 });
+            blocked.window = Some(WindowReport {
+                from_ms: 400,
+                to_ms: 3500,
+                samples: 12,
+            });
             blocked.control = Some("shop/api-0 (node-2) opened it 9 times in a row".into());
             blocked.record = Some("24 packets counted by data/postgres".into());
             result.flows = vec![blocked];
@@ -207,16 +250,26 @@ pub(super) fn violated(check: &CheckRef) -> CheckResult {
     result.power_percent = None;
     result.mechanism = None;
     result.seen = "shop/web-6d4f-x2 (node-1) reached data/postgres-0:5432 (node-2): 12 of 12 attempts opened, answered by postgres-0".into();
-    result.contrast = Some("shop/payments-0 (node-1) was stopped at the same address and port".into());
+    result.contrast =
+        Some("shop/payments-0 (node-1) was stopped at the same address and port".into());
     result.next_step = Some("find the policy that should stop this flow: it does not select the target (or the source), or another one admits it".into());
     result.opened = 12;
     let leak = |pod: &str| {
-        let mut leak =
-            flow(pod, "data/postgres-0 on node-2", "10.0.2.7:5432", "violated", "12 of 12 attempts opened", 12);
+        let mut leak = flow(
+            pod,
+            "data/postgres-0 on node-2",
+            "10.0.2.7:5432",
+            "violated",
+            "12 of 12 attempts opened",
+            12,
+        );
         leak.answered_by = vec!["postgres-0".into()];
         leak
     };
-    result.flows = vec![leak("shop/web-6d4f-x2 (node-1)"), leak("shop/web-6d4f-b7 (node-2)")];
+    result.flows = vec![
+        leak("shop/web-6d4f-x2 (node-1)"),
+        leak("shop/web-6d4f-b7 (node-2)"),
+    ];
     result
 }
 
@@ -227,10 +280,13 @@ pub(super) fn unproven(check: &CheckRef) -> CheckResult {
     result.power_percent = None;
     result.mechanism = None;
     result.contrast = None;
-    result.reason =
-        Some(ReasonText { code: "no-control-answered", text: "nobody got an answer from 169.254.169.254:80".into() });
+    result.reason = Some(ReasonText {
+        code: "no-control-answered",
+        text: "nobody got an answer from 169.254.169.254:80".into(),
+    });
     result.seen = "shop/api-0 (node-2) -> metadata:80: 12 of 12 attempts blocked, 0 opened".into();
-    result.next_step = Some("check that the target listens on that port: nobody got an answer from it".into());
+    result.next_step =
+        Some("check that the target listens on that port: nobody got an answer from it".into());
     result.flows = vec![flow(
         "shop/api-0 (node-2)",
         "metadata",
@@ -255,29 +311,66 @@ pub(super) fn policy(name: &str) -> PolicyState {
 }
 
 /// The events of a run, from its results.
-pub(super) fn events(suites: Vec<SuiteRef>, results: Vec<CheckResult>, complete: bool) -> Vec<RunEvent> {
+pub(super) fn events(
+    suites: Vec<SuiteRef>,
+    results: Vec<CheckResult>,
+    complete: bool,
+) -> Vec<RunEvent> {
     let checks: Vec<CheckRef> = results.iter().map(|result| result.check.clone()).collect();
     let policies = vec![policy("postgres")];
-    let surroundings = Some(Surroundings { policies: policies.clone(), ..Surroundings::default() });
-    let mut events = vec![RunEvent::Started { run: run(false, false), surroundings, suites, checks, coverage: None }];
-    events.extend(results.iter().map(|result| RunEvent::Settled { result: Box::new(result.clone()) }));
-    events.push(RunEvent::Progress { settled: results.len(), of: results.len(), elapsed_ms: 4_000, floor_ms: 3_000 });
+    let surroundings = Some(Surroundings {
+        policies: policies.clone(),
+        ..Surroundings::default()
+    });
+    let mut events = vec![RunEvent::Started {
+        run: run(false, false),
+        surroundings,
+        suites,
+        checks,
+        coverage: None,
+    }];
+    events.extend(results.iter().map(|result| RunEvent::Settled {
+        result: Box::new(result.clone()),
+    }));
+    events.push(RunEvent::Progress {
+        settled: results.len(),
+        of: results.len(),
+        elapsed_ms: 4_000,
+        floor_ms: 3_000,
+    });
     let summary = Summary::of(&results, complete);
-    events.push(RunEvent::Finished { run: run(true, complete), results, summary, policies: Some(policies) });
+    events.push(RunEvent::Finished {
+        run: run(true, complete),
+        results,
+        summary,
+        policies: Some(policies),
+    });
     events
 }
 
 fn shop_results() -> Vec<CheckResult> {
     use Expected::{Allowed, Denied};
-    let of = |number, line, source, target, expected| check(number, "shop", line, source, target, expected);
+    let of = |number, line, source, target, expected| {
+        check(number, "shop", line, source, target, expected)
+    };
     let mut leaking = of(3, 16, "web-tier", "postgres:5432", Denied);
     leaking.text = "- check: web-tier -> postgres denied".into();
     leaking.because = Some("only the API may touch the data".into());
     leaking.tags = vec!["pci".into()];
     let mut narrow = proven(&of(4, 17, "payments", "postgres:5432", Denied));
-    narrow.reach = Reach { source_nodes: 2, of_source_nodes: 9, target_pods: 1, of_target_pods: 1 };
+    narrow.reach = Reach {
+        source_nodes: 2,
+        of_source_nodes: 9,
+        target_pods: 1,
+        of_target_pods: 1,
+    };
     let mut outside = proven(&of(5, 18, "api", "https://payment/health", Allowed));
-    outside.reach = Reach { source_nodes: 1, of_source_nodes: 1, target_pods: 0, of_target_pods: 0 };
+    outside.reach = Reach {
+        source_nodes: 1,
+        of_source_nodes: 1,
+        target_pods: 0,
+        of_target_pods: 0,
+    };
     vec![
         proven(&of(0, 14, "web-tier", "api:8080", Allowed)),
         proven(&of(1, 14, "web-tier", "api:8443", Allowed)),
@@ -296,7 +389,10 @@ pub(super) fn shop() -> Vec<RunEvent> {
 
 /// Only what is proven of it.
 pub(super) fn all_proven() -> Vec<RunEvent> {
-    let results = shop_results().into_iter().filter(|result| result.verdict == Outcome::Proven).collect();
+    let results = shop_results()
+        .into_iter()
+        .filter(|result| result.verdict == Outcome::Proven)
+        .collect();
     events(vec![suite("shop")], results, true)
 }
 
@@ -309,11 +405,22 @@ pub(super) fn interrupted() -> Vec<RunEvent> {
     events(vec![suite("shop")], results, false)
 }
 
-/// A port that was swept because a range names it, and found open: a violation beyond the checks of the plan.
+/// A port that was swept because a range names it, and found open: a violation beyond the checks of
+/// the plan.
 pub(super) fn swept() -> Vec<RunEvent> {
     let mut events = all_proven();
-    let found = violated(&check(99, "shop", 20, "web-tier", "postgres:6000", Expected::Denied));
-    if let Some(RunEvent::Finished { results, summary, .. }) = events.last_mut() {
+    let found = violated(&check(
+        99,
+        "shop",
+        20,
+        "web-tier",
+        "postgres:6000",
+        Expected::Denied,
+    ));
+    if let Some(RunEvent::Finished {
+        results, summary, ..
+    }) = events.last_mut()
+    {
         results.push(found);
         *summary = Summary::of(results, true);
     }
@@ -349,9 +456,14 @@ pub(super) fn empty() -> Vec<RunEvent> {
 pub(super) fn hostile() -> Vec<RunEvent> {
     let spoil = |result: &mut CheckResult| {
         let check = &mut result.check;
-        for text in
-            [&mut check.name, &mut check.text, &mut check.file, &mut check.source, &mut check.target, &mut result.seen]
-        {
+        for text in [
+            &mut check.name,
+            &mut check.text,
+            &mut check.file,
+            &mut check.source,
+            &mut check.target,
+            &mut result.seen,
+        ] {
             *text = HOSTILE.into();
         }
         check.name.push_str(&check.id);
@@ -380,16 +492,35 @@ pub(super) fn hostile() -> Vec<RunEvent> {
         reason.text = HOSTILE.into();
     }
     let mut events = events(vec![suite("shop")], results, true);
-    events.insert(1, RunEvent::Note { text: HOSTILE.into() });
+    events.insert(
+        1,
+        RunEvent::Note {
+            text: HOSTILE.into(),
+        },
+    );
     events
 }
 
 /// `n` checks of up to a hundred sources; every hundredth is violated.
 pub(super) fn many(n: usize) -> Vec<RunEvent> {
     let result = |number: usize| {
-        let (source, target) = (format!("source-{}", number / 100), format!("target-{}:443", number % 100));
-        let check = check(number, "many", number as u32 + 1, &source, &target, Expected::Denied);
-        if number % 100 == 7 { violated(&check) } else { proven(&check) }
+        let (source, target) = (
+            format!("source-{}", number / 100),
+            format!("target-{}:443", number % 100),
+        );
+        let check = check(
+            number,
+            "many",
+            number as u32 + 1,
+            &source,
+            &target,
+            Expected::Denied,
+        );
+        if number % 100 == 7 {
+            violated(&check)
+        } else {
+            proven(&check)
+        }
     };
     events(vec![suite("many")], (0..n).map(result).collect(), true)
 }

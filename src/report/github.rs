@@ -1,4 +1,5 @@
-//! For GitHub Actions: an annotation at the line of each finding, and the page on the run's summary.
+//! For GitHub Actions: an annotation at the line of each finding, and the page on the run's
+//! summary.
 
 use super::Report;
 use super::console::{Detail, Page};
@@ -13,7 +14,8 @@ use std::path::Path;
 /// GitHub takes 1 MiB of summary from a step, and nothing of a larger one.
 const MOST: usize = 1_000_000;
 
-/// `::error file=...,line=...::` on a stream that GitHub's runner reads: standard output or standard error.
+/// `::error file=...,line=...::` on a stream that GitHub's runner reads: standard output or
+/// standard error.
 ///
 /// A violation is an error, an unproven check a warning.
 pub struct Annotations<W> {
@@ -27,7 +29,11 @@ impl<W: Write> Annotations<W> {
     }
 
     fn incomplete(&mut self, why: &str) -> io::Result<()> {
-        writeln!(self.writer, "::error title=watertight did not finish::{}", value(why))
+        writeln!(
+            self.writer,
+            "::error title=watertight did not finish::{}",
+            value(why)
+        )
     }
 
     fn annotate(&mut self, result: &CheckResult) -> io::Result<()> {
@@ -57,12 +63,21 @@ impl<W: Write> Annotations<W> {
 impl<W: Write> Report for Annotations<W> {
     fn event(&mut self, event: &RunEvent) -> io::Result<()> {
         match event {
-            RunEvent::Finished { run, results, summary, .. } => {
+            RunEvent::Finished {
+                run,
+                results,
+                summary,
+                ..
+            } => {
                 for result in results {
                     self.annotate(result)?;
                 }
                 if !(run.complete && summary.complete) {
-                    self.incomplete(run.incomplete_because.as_deref().unwrap_or("the run is not complete"))?;
+                    self.incomplete(
+                        run.incomplete_because
+                            .as_deref()
+                            .unwrap_or("the run is not complete"),
+                    )?;
                 }
                 self.writer.flush()
             }
@@ -103,7 +118,10 @@ impl StepSummary {
     /// It cannot be appended to.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create(true).open(path)?;
-        Ok(Self { file, page: Page::new(Detail::Brief) })
+        Ok(Self {
+            file,
+            page: Page::new(Detail::Brief),
+        })
     }
 
     fn write(&mut self, title: &str, page: &str) -> io::Result<()> {
@@ -115,7 +133,12 @@ impl Report for StepSummary {
     fn event(&mut self, event: &RunEvent) -> io::Result<()> {
         self.page.learn(event);
         match event {
-            RunEvent::Finished { run, results, summary, .. } => {
+            RunEvent::Finished {
+                run,
+                results,
+                summary,
+                ..
+            } => {
                 let page = self.page.finished(run, results, *summary, PEN);
                 self.write(title(ExitCode::of(summary)), &page)
             }
@@ -159,7 +182,8 @@ mod tests {
     #[test]
     fn an_incomplete_run_is_an_error() {
         assert!(
-            annotations(&example::interrupted()).ends_with("::error title=watertight did not finish::interrupted\n")
+            annotations(&example::interrupted())
+                .ends_with("::error title=watertight did not finish::interrupted\n")
         );
     }
 
@@ -183,8 +207,14 @@ mod tests {
             summary.event(event).unwrap();
         }
         let written = std::fs::read_to_string(file.path()).unwrap();
-        assert!(written.starts_with("before\n### watertight: violated\n\n`````text\nshop\n"), "{written}");
-        assert!(written.ends_with("5 proven, 1 violated, 1 unproven in 4.2s\n`````\n"), "{written}");
+        assert!(
+            written.starts_with("before\n### watertight: violated\n\n`````text\nshop\n"),
+            "{written}"
+        );
+        assert!(
+            written.ends_with("5 proven, 1 violated, 1 unproven in 4.2s\n`````\n"),
+            "{written}"
+        );
     }
 
     #[test]

@@ -1,13 +1,16 @@
-//! JUnit XML: violated is a `failure`; unproven and not finished are an `error` whose `type` is the reason's code.
+//! JUnit XML: violated is a `failure`; unproven and not finished are an `error` whose `type` is the
+//! reason's code.
 //!
-//! Readers differ: GitLab reads only the element's text and drops a second case of the same name, Jenkins splits
-//! class names at dots, Azure DevOps cuts titles at 512 characters. So the sentence stands in message and text, and
-//! class and name together are unique after everything that is done to them.
+//! Readers differ: GitLab reads only the element's text and drops a second case of the same name,
+//! Jenkins splits class names at dots, Azure DevOps cuts titles at 512 characters. So the sentence
+//! stands in message and text, and class and name together are unique after everything that is done
+//! to them.
 //!
-//! Checks run side by side, so a case's `time` is the time from the start of the run until the check was settled.
+//! Checks run side by side, so a case's `time` is the time from the start of the run until the
+//! check was settled.
 //!
-//! A file without a red case is shown green. Where no check is red but the run is not complete, or there was nothing
-//! to check, a case `watertight / run` carries the error.
+//! A file without a red case is shown green. Where no check is red but the run is not complete, or
+//! there was nothing to check, a case `watertight / run` carries the error.
 
 use super::text::{say, stripped, stripped_line};
 use super::whole::Document;
@@ -75,15 +78,28 @@ impl Junit {
 
     /// A case for a check, not finished.
     fn add(&mut self, run: &RunInfo, check: &CheckRef) {
-        let known = self.report.test_suites.iter().position(|suite| suite.name.as_str() == stripped_line(&check.suite));
+        let known = self
+            .report
+            .test_suites
+            .iter()
+            .position(|suite| suite.name.as_str() == stripped_line(&check.suite));
         let suite = known.unwrap_or_else(|| {
-            let unlisted = SuiteRef { name: check.suite.clone(), file: check.file.clone(), sha256: String::new() };
+            let unlisted = SuiteRef {
+                name: check.suite.clone(),
+                file: check.file.clone(),
+                sha256: String::new(),
+            };
             let suite = self.suite(run, &unlisted);
             self.report.test_suites.push(suite);
             self.report.test_suites.len() - 1
         });
         let name = unique_name(check, &mut self.taken);
-        let place = Place { suite, case: self.report.test_suites[suite].test_cases.len(), name, settled: None };
+        let place = Place {
+            suite,
+            case: self.report.test_suites[suite].test_cases.len(),
+            name,
+            settled: None,
+        };
         let case = case(&words::unfinished(check), &place);
         self.report.test_suites[suite].add_test_case(case);
         self.places.insert(check.id.clone(), place);
@@ -93,9 +109,13 @@ impl Junit {
         let mut suite = TestSuite::new(stripped_line(&of.name));
         suite.timestamp = timestamp(run.started_at);
         if let Some(hostname) = &self.hostname {
-            suite.extra.insert("hostname".into(), stripped_line(hostname).into());
+            suite
+                .extra
+                .insert("hostname".into(), stripped_line(hostname).into());
         }
-        suite.extra.insert("file".into(), stripped_line(&of.file).into());
+        suite
+            .extra
+            .insert("file".into(), stripped_line(&of.file).into());
         suite.add_properties([
             Property::new("run", &run.id),
             Property::new("backend", &run.backend),
@@ -106,7 +126,9 @@ impl Junit {
     }
 
     fn settle(&mut self, result: &CheckResult, after: Option<Duration>) {
-        let Some(place) = self.places.get_mut(&result.check.id) else { return };
+        let Some(place) = self.places.get_mut(&result.check.id) else {
+            return;
+        };
         // What was settled only at the end took as long as the run.
         place.settled = after.or(place.settled).or(self.took);
         self.report.test_suites[place.suite].test_cases[place.case] = case(result, place);
@@ -120,10 +142,14 @@ impl Junit {
         } else {
             State::Incomplete(
                 "incomplete",
-                run.incomplete_because.clone().unwrap_or_else(|| "the run is not complete".into()),
+                run.incomplete_because
+                    .clone()
+                    .unwrap_or_else(|| "the run is not complete".into()),
             )
         };
-        let took = run.ended_at.and_then(|end| Duration::try_from(end.duration_since(run.started_at)).ok());
+        let took = run
+            .ended_at
+            .and_then(|end| Duration::try_from(end.duration_since(run.started_at)).ok());
         self.report.time = took;
         for suite in &mut self.report.test_suites {
             suite.time = took;
@@ -148,13 +174,18 @@ impl Junit {
             State::Running => (Reason::NotFinished.code(), "the run has not finished"),
             State::Incomplete(code, sentence) => (*code, sentence.as_str()),
         };
-        let mut case = TestCase::new("run", status(NonSuccessKind::Error, code, sentence, sentence));
+        let mut case = TestCase::new(
+            "run",
+            status(NonSuccessKind::Error, code, sentence, sentence),
+        );
         case.set_classname(TOOL);
         Some(case)
     }
 
     fn count(&mut self) {
-        self.report.test_suites.retain(|suite| suite.name.as_str() != TOOL || !suite.extra.is_empty());
+        self.report
+            .test_suites
+            .retain(|suite| suite.name.as_str() != TOOL || !suite.extra.is_empty());
         for suite in &mut self.report.test_suites {
             let of = |kind: NonSuccessKind| {
                 let is = |case: &&TestCase| match &case.status {
@@ -163,27 +194,45 @@ impl Junit {
                 };
                 suite.test_cases.iter().filter(is).count()
             };
-            (suite.failures, suite.errors) = (of(NonSuccessKind::Failure), of(NonSuccessKind::Error));
+            (suite.failures, suite.errors) =
+                (of(NonSuccessKind::Failure), of(NonSuccessKind::Error));
             suite.tests = suite.test_cases.len();
         }
-        let red = self.report.test_suites.iter().any(|suite| suite.failures + suite.errors > 0);
+        let red = self
+            .report
+            .test_suites
+            .iter()
+            .any(|suite| suite.failures + suite.errors > 0);
         if let Some(case) = self.run_case().filter(|_| !red) {
             let mut suite = TestSuite::new(TOOL);
             suite.add_test_case(case);
             self.report.test_suites.push(suite);
         }
         let sum = |of: fn(&TestSuite) -> usize| self.report.test_suites.iter().map(of).sum();
-        (self.report.tests, self.report.failures, self.report.errors) =
-            (sum(|suite| suite.tests), sum(|suite| suite.failures), sum(|suite| suite.errors));
+        (self.report.tests, self.report.failures, self.report.errors) = (
+            sum(|suite| suite.tests),
+            sum(|suite| suite.failures),
+            sum(|suite| suite.errors),
+        );
     }
 }
 
 impl Document for Junit {
     fn fold(&mut self, event: &RunEvent, since_start: Duration) {
         match event {
-            RunEvent::Started { run, suites, checks, .. } => self.start(run, suites, checks),
+            RunEvent::Started {
+                run,
+                suites,
+                checks,
+                ..
+            } => self.start(run, suites, checks),
             RunEvent::Settled { result } => self.settle(result, Some(since_start)),
-            RunEvent::Finished { run, results, summary, .. } => {
+            RunEvent::Finished {
+                run,
+                results,
+                summary,
+                ..
+            } => {
                 self.finish(run, results, run.complete && summary.complete);
             }
             RunEvent::Note { .. } | RunEvent::Progress { .. } | RunEvent::CleanedUp { .. } => {}
@@ -202,7 +251,9 @@ impl Document for Junit {
         self.count();
         if let State::Incomplete(_, why) = &self.state {
             for suite in &mut self.report.test_suites {
-                suite.properties.retain(|property| property.name.as_str() != "incomplete");
+                suite
+                    .properties
+                    .retain(|property| property.name.as_str() != "incomplete");
                 suite.add_property(Property::new("incomplete", stripped(why)));
             }
         }
@@ -216,17 +267,32 @@ fn case(result: &CheckResult, place: &Place) -> TestCase {
     let sentence = words::sentence(result);
     let status = match result.verdict {
         Outcome::Proven => TestCaseStatus::success(),
-        Outcome::Violated => status(NonSuccessKind::Failure, "violated", &sentence, &words::explained(result)),
+        Outcome::Violated => status(
+            NonSuccessKind::Failure,
+            "violated",
+            &sentence,
+            &words::explained(result),
+        ),
         Outcome::Unproven => {
-            let code = result.reason.as_ref().map_or("unproven", |reason| reason.code);
-            status(NonSuccessKind::Error, code, &sentence, &words::explained(result))
+            let code = result
+                .reason
+                .as_ref()
+                .map_or("unproven", |reason| reason.code);
+            status(
+                NonSuccessKind::Error,
+                code,
+                &sentence,
+                &words::explained(result),
+            )
         }
     };
     let mut case = TestCase::new(place.name.as_str(), status);
     case.set_classname(class(&result.check));
     case.time = place.settled;
-    case.extra.insert("file".into(), stripped_line(&result.check.file).into());
-    case.extra.insert("line".into(), result.check.line.to_string().into());
+    case.extra
+        .insert("file".into(), stripped_line(&result.check.file).into());
+    case.extra
+        .insert("line".into(), result.check.line.to_string().into());
     case.add_properties(properties(result));
     match result.verdict {
         Outcome::Proven => {}
@@ -247,7 +313,10 @@ fn properties(result: &CheckResult) -> Vec<Property> {
     add("predicted", result.check.predicted.map(str::to_owned));
     add("unpredicted", result.unpredicted.clone());
     add("tier", result.tier.clone());
-    add("reach", (!result.flows.is_empty()).then(|| words::reach(&result.reach)));
+    add(
+        "reach",
+        (!result.flows.is_empty()).then(|| words::reach(&result.reach)),
+    );
     add("power", words::power(result));
     add("because", result.check.because.clone());
     for tag in &result.check.tags {
@@ -258,7 +327,10 @@ fn properties(result: &CheckResult) -> Vec<Property> {
 
 fn status(kind: NonSuccessKind, code: &str, sentence: &str, text: &str) -> TestCaseStatus {
     let mut status = TestCaseStatus::non_success(kind);
-    status.set_type(code).set_message(stripped_line(sentence)).set_description(stripped(text));
+    status
+        .set_type(code)
+        .set_message(stripped_line(sentence))
+        .set_description(stripped(text));
     status
 }
 
@@ -278,7 +350,8 @@ fn class(check: &CheckRef) -> String {
     stripped_line(&check.suite).replace('.', "_")
 }
 
-/// The check's name, short enough, and unlike every other of its class; what had to be changed carries the id.
+/// The check's name, short enough, and unlike every other of its class; what had to be changed
+/// carries the id.
 fn unique_name(check: &CheckRef, taken: &mut HashSet<(String, String)>) -> String {
     let class = class(check);
     let name = stripped_line(&check.name);
@@ -288,7 +361,10 @@ fn unique_name(check: &CheckRef, taken: &mut HashSet<(String, String)>) -> Strin
     }
     let mut mark = format!(" [{}]", stripped_line(&check.id));
     loop {
-        let kept: String = name.chars().take(LONGEST_NAME.saturating_sub(mark.chars().count())).collect();
+        let kept: String = name
+            .chars()
+            .take(LONGEST_NAME.saturating_sub(mark.chars().count()))
+            .collect();
         let marked = format!("{kept}{mark}");
         if taken.insert((class.clone(), marked.clone())) {
             return marked;
@@ -337,7 +413,10 @@ mod tests {
             <failure message="shop/web-6d4f-x2 (node-1) reached data/postgres-0:5432 (node-2): 12 of 12 attempts opened, answered by postgres-0" type="violated">"#;
         assert!(xml.contains(expected), "{xml}");
         assert!(xml.contains("violated: shop/web-6d4f-x2 (node-1) -&gt; data/postgres-0 on node-2 (10.0.2.7:5432/tcp): 12 of 12 attempts opened"), "{xml}");
-        assert!(xml.contains("next: find the policy that should stop this flow"), "{xml}");
+        assert!(
+            xml.contains("next: find the policy that should stop this flow"),
+            "{xml}"
+        );
         assert!(xml.starts_with("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"watertight\" tests=\"7\" skipped=\"0\" failures=\"1\" errors=\"1\" timestamp=\"2026-11-22T10:00:00.000+00:00\" time=\"4.200\">"), "{xml}");
         assert!(xml.contains(r#"hostname="ci-7" file="shop.yaml""#), "{xml}");
     }
@@ -346,13 +425,22 @@ mod tests {
     fn an_unproven_check_is_an_error_of_its_reason() {
         let report = read(&mut of(&example::shop()));
         let case = &report.test_suites[0].test_cases[6];
-        let TestCaseStatus::NonSuccess { kind: NonSuccessKind::Error, message, ty, description, .. } = &case.status
+        let TestCaseStatus::NonSuccess {
+            kind: NonSuccessKind::Error,
+            message,
+            ty,
+            description,
+            ..
+        } = &case.status
         else {
             panic!("{case:?}")
         };
         assert_eq!(ty.as_ref().unwrap().as_str(), "no-control-answered");
         let sentence = message.as_ref().unwrap().as_str();
-        assert!(description.as_ref().unwrap().starts_with(sentence), "the sentence stands in message and text");
+        assert!(
+            description.as_ref().unwrap().starts_with(sentence),
+            "the sentence stands in message and text"
+        );
     }
 
     #[test]
@@ -360,7 +448,9 @@ mod tests {
         let report = read(&mut of(&example::shop()[..1]));
         assert_eq!((report.tests, report.errors, report.failures), (7, 7, 0));
         for case in &report.test_suites[0].test_cases {
-            let TestCaseStatus::NonSuccess { ty, .. } = &case.status else { panic!("{case:?}") };
+            let TestCaseStatus::NonSuccess { ty, .. } = &case.status else {
+                panic!("{case:?}")
+            };
             assert_eq!(ty.as_ref().unwrap().as_str(), "not-finished");
         }
     }
@@ -379,7 +469,10 @@ mod tests {
         assert_eq!(read(&mut running).errors, 1);
         running.fold(&last, Duration::ZERO);
         let done = read(&mut running);
-        assert_eq!((done.errors, done.failures, done.test_suites.len()), (0, 0, 1));
+        assert_eq!(
+            (done.errors, done.failures, done.test_suites.len()),
+            (0, 0, 1)
+        );
     }
 
     #[test]
@@ -393,16 +486,24 @@ mod tests {
         let mut junit = of(&example::shop()[..3]);
         junit.stop("the API server is gone", ExitCode::Impossible);
         let xml = xml(&mut junit);
-        assert!(xml.contains(r#"<property name="incomplete" value="the API server is gone"/>"#), "{xml}");
+        assert!(
+            xml.contains(r#"<property name="incomplete" value="the API server is gone"/>"#),
+            "{xml}"
+        );
 
         let mut junit = Junit::new(None);
         junit.stop("no rights to create pods", ExitCode::Impossible);
         let report = read(&mut junit);
-        let TestCaseStatus::NonSuccess { ty, message, .. } = &report.test_suites[0].test_cases[0].status else {
+        let TestCaseStatus::NonSuccess { ty, message, .. } =
+            &report.test_suites[0].test_cases[0].status
+        else {
             panic!()
         };
         assert_eq!(
-            (ty.as_ref().unwrap().as_str(), message.as_ref().unwrap().as_str()),
+            (
+                ty.as_ref().unwrap().as_str(),
+                message.as_ref().unwrap().as_str()
+            ),
             ("not-begun", "no rights to create pods")
         );
     }
@@ -410,7 +511,11 @@ mod tests {
     #[test]
     fn hostile_text_stays_text() {
         let xml = xml(&mut of(&example::hostile()));
-        assert!(!xml.chars().any(|c| c != '\n' && super::super::text::acts(c)), "{xml}");
+        assert!(
+            !xml.chars()
+                .any(|c| c != '\n' && super::super::text::acts(c)),
+            "{xml}"
+        );
         assert!(!xml.contains("</failure><"), "{xml}");
         let report = Report::deserialize_from_str(&xml).unwrap();
         assert_eq!(report.tests, 2);
@@ -419,18 +524,39 @@ mod tests {
     #[test]
     fn names_stay_unique_whatever_is_done_to_them() {
         let mut events = example::many(4);
-        let RunEvent::Started { checks, .. } = &mut events[0] else { panic!() };
+        let RunEvent::Started { checks, .. } = &mut events[0] else {
+            panic!()
+        };
         checks[0].name = "x".repeat(600);
         checks[1].name = format!("{}y", "x".repeat(600));
         (checks[2].name, checks[2].suite) = ("a\u{1b}[1m".into(), "many.er".into());
         (checks[3].name, checks[3].suite) = ("a".into(), "many_er".into());
         let report = read(&mut of(&events[..1]));
-        let cases: Vec<_> = report.test_suites.iter().flat_map(|suite| &suite.test_cases).collect();
-        let keys: HashSet<_> =
-            cases.iter().map(|case| (case.classname.as_ref().unwrap().as_str(), case.name.as_str())).collect();
+        let cases: Vec<_> = report
+            .test_suites
+            .iter()
+            .flat_map(|suite| &suite.test_cases)
+            .collect();
+        let keys: HashSet<_> = cases
+            .iter()
+            .map(|case| {
+                (
+                    case.classname.as_ref().unwrap().as_str(),
+                    case.name.as_str(),
+                )
+            })
+            .collect();
         assert_eq!((cases.len(), keys.len()), (4, 4));
-        assert!(cases.iter().all(|case| case.name.chars().count() <= LONGEST_NAME));
-        assert!(cases.iter().all(|case| !case.classname.as_ref().unwrap().contains('.')));
+        assert!(
+            cases
+                .iter()
+                .all(|case| case.name.chars().count() <= LONGEST_NAME)
+        );
+        assert!(
+            cases
+                .iter()
+                .all(|case| !case.classname.as_ref().unwrap().contains('.'))
+        );
     }
 
     #[test]
@@ -440,8 +566,11 @@ mod tests {
             results.reverse();
         }
         let report = read(&mut of(&events));
-        let lines: Vec<&str> =
-            report.test_suites[0].test_cases.iter().map(|case| case.extra["line"].as_str()).collect();
+        let lines: Vec<&str> = report.test_suites[0]
+            .test_cases
+            .iter()
+            .map(|case| case.extra["line"].as_str())
+            .collect();
         assert_eq!(lines, ["14", "14", "15", "16", "17", "18", "19"]);
     }
 }

@@ -10,18 +10,27 @@ use std::io::{self, Write};
 pub(super) struct Lines<W> {
     writer: W,
     broken: bool,
-    /// How much of the line of [`RunEvent::Finished`] without results is written: its results come one at a time.
+    /// How much of the line of [`RunEvent::Finished`] without results is written: its results come
+    /// one at a time.
     written: usize,
 }
 
 impl<W: Write> Lines<W> {
     pub(super) fn new(writer: W) -> Self {
-        Self { writer, broken: false, written: 0 }
+        Self {
+            writer,
+            broken: false,
+            written: 0,
+        }
     }
 
     fn line(&mut self, line: String) -> io::Result<()> {
         self.write(line, "\n")?;
-        if self.broken { Ok(()) } else { self.writer.flush() }
+        if self.broken {
+            Ok(())
+        } else {
+            self.writer.flush()
+        }
     }
 
     fn write(&mut self, json: String, end: &str) -> io::Result<()> {
@@ -54,14 +63,18 @@ impl<W: Write> Report for Lines<W> {
         if self.written > 0 {
             return self.write(format!(",{result}"), "");
         }
-        let before = format!(r#"{{"event":"finished","run":{},"results":["#, serde_json::to_string(run)?);
+        let before = format!(
+            r#"{{"event":"finished","run":{},"results":["#,
+            serde_json::to_string(run)?
+        );
         self.written = before.len();
         self.write(before + &result, "")
     }
 
     /// A line of its own, `{"event":"stopped",...}`, so that a reader does not wait for `finished`.
     fn stopped(&mut self, why: &str, code: ExitCode) -> io::Result<()> {
-        let line = serde_json::json!({ "event": "stopped", "because": why, "exitCode": code.number() });
+        let line =
+            serde_json::json!({ "event": "stopped", "because": why, "exitCode": code.number() });
         self.line(line.to_string())
     }
 }
@@ -76,16 +89,24 @@ mod tests {
         let mut out = Vec::new();
         let mut lines = Lines::new(&mut out);
         let mut events = example::shop();
-        events.push(RunEvent::Note { text: "two\nlines\u{2028}or three\u{1b}[2J\u{9b}".into() });
+        events.push(RunEvent::Note {
+            text: "two\nlines\u{2028}or three\u{1b}[2J\u{9b}".into(),
+        });
         for event in &events {
             lines.event(event).unwrap();
         }
         lines.stopped("interrupted", ExitCode::Impossible).unwrap();
         let out = String::from_utf8(out).unwrap();
-        let read: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let read: Vec<serde_json::Value> = out
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         assert_eq!(read.len(), events.len() + 1);
         assert_eq!(read[0]["event"], "started");
-        assert_eq!(read[events.len() - 1]["text"], "two\nlines\u{2028}or three\u{1b}[2J\u{9b}");
+        assert_eq!(
+            read[events.len() - 1]["text"],
+            "two\nlines\u{2028}or three\u{1b}[2J\u{9b}"
+        );
         assert_eq!(
             read[events.len()],
             serde_json::json!({ "event": "stopped", "because": "interrupted", "exitCode": 5 })
@@ -98,8 +119,18 @@ mod tests {
         let written = |one_by_one: bool| {
             let mut out = Vec::new();
             let mut lines = Lines::new(&mut out);
-            let finished = example::shop().into_iter().find(|event| matches!(event, RunEvent::Finished { .. }));
-            let Some(RunEvent::Finished { run, results, summary, policies }) = finished else { unreachable!() };
+            let finished = example::shop()
+                .into_iter()
+                .find(|event| matches!(event, RunEvent::Finished { .. }));
+            let Some(RunEvent::Finished {
+                run,
+                results,
+                summary,
+                policies,
+            }) = finished
+            else {
+                unreachable!()
+            };
             let mut at_once = results.clone();
             if one_by_one {
                 for result in &results {
@@ -107,7 +138,14 @@ mod tests {
                 }
                 at_once.clear();
             }
-            lines.event(&RunEvent::Finished { run, results: at_once, summary, policies }).unwrap();
+            lines
+                .event(&RunEvent::Finished {
+                    run,
+                    results: at_once,
+                    summary,
+                    policies,
+                })
+                .unwrap();
             String::from_utf8(out).unwrap()
         };
         assert_eq!(written(true), written(false));
@@ -116,7 +154,9 @@ mod tests {
     #[test]
     fn after_a_lost_line_nothing_more_is_written() {
         let mut lines = Lines::new(example::Full);
-        let event = RunEvent::Note { text: String::new() };
+        let event = RunEvent::Note {
+            text: String::new(),
+        };
         assert!(lines.event(&event).is_err());
         assert!(lines.event(&event).is_ok(), "the failure is reported once");
     }

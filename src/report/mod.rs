@@ -1,7 +1,8 @@
 //! Events → console, JUnit, JSON, JSON lines, GitHub.
 //!
-//! A report sees [`RunEvent`]s and nothing else. They all say the same of the same run: what is violated, what is
-//! unproven and what was not finished stay apart down to the XML, and no report is green where the exit code is not 0.
+//! A report sees [`RunEvent`]s and nothing else. They all say the same of the same run: what is
+//! violated, what is unproven and what was not finished stay apart down to the XML, and no report
+//! is green where the exit code is not 0.
 
 mod console;
 mod ctrf;
@@ -51,7 +52,8 @@ pub trait Report {
     /// The report could not be written.
     fn event(&mut self, event: &RunEvent) -> io::Result<()>;
 
-    /// The run ended without [`RunEvent::Finished`], or never started: writes what is known, and why it is no more.
+    /// The run ended without [`RunEvent::Finished`], or never started: writes what is known, and
+    /// why it is no more.
     ///
     /// # Errors
     /// The report could not be written.
@@ -70,7 +72,8 @@ pub trait Report {
         Keeps::Everything
     }
 
-    /// One final result, for a report that keeps none: in the order of [`RunEvent::Finished`], and before it.
+    /// One final result, for a report that keeps none: in the order of [`RunEvent::Finished`], and
+    /// before it.
     ///
     /// # Errors
     /// The report could not be written.
@@ -138,8 +141,8 @@ pub enum OpenError {
 impl Reports {
     /// Opens all reports before anything else is done.
     ///
-    /// JUnit and JSON files say from then on that the run has not begun, so that the file of an earlier run cannot be
-    /// taken for this one's.
+    /// JUnit and JSON files say from then on that the run has not begun, so that the file of an
+    /// earlier run cannot be taken for this one's.
     ///
     /// # Errors
     /// All that are wrong, not only the first.
@@ -157,16 +160,31 @@ impl Reports {
         let mut this = Self::default();
         for spec in specs {
             match open(spec) {
-                Ok(report) => this.all.push(Named { name: spec.to_string(), failed: false, report }),
-                Err(source) => errors.push(OpenError::File { spec: spec.clone(), source }),
+                Ok(report) => this.all.push(Named {
+                    name: spec.to_string(),
+                    failed: false,
+                    report,
+                }),
+                Err(source) => errors.push(OpenError::File {
+                    spec: spec.clone(),
+                    source,
+                }),
             }
         }
-        if errors.is_empty() { Ok(this) } else { Err(errors) }
+        if errors.is_empty() {
+            Ok(this)
+        } else {
+            Err(errors)
+        }
     }
 
     /// Adds a report, with the name by which its failure is told.
     pub fn add(&mut self, name: impl Into<String>, report: impl Report + Send + 'static) {
-        self.all.push(Named { name: name.into(), failed: false, report: Box::new(report) });
+        self.all.push(Named {
+            name: name.into(),
+            failed: false,
+            report: Box::new(report),
+        });
     }
 
     /// Adds what `-o` asks for beside text: JSON lines as they happen, a document once, at the end.
@@ -180,7 +198,11 @@ impl Reports {
             Format::Ctrf => Box::new(Whole::once(Rendered::by(ctrf::render), writer)),
             Format::Openmetrics => Box::new(Whole::once(Rendered::by(openmetrics::render), writer)),
         };
-        self.all.push(Named { name: format!("-o {format}"), failed: false, report });
+        self.all.push(Named {
+            name: format!("-o {format}"),
+            failed: false,
+            report,
+        });
     }
 
     /// Gives an event to all reports. What goes wrong stands in [`Self::errors`].
@@ -197,7 +219,12 @@ impl Reports {
         results: &mut dyn Iterator<Item = CheckResult>,
     ) -> Summary {
         self.ended = true;
-        let keeps = self.all.iter().map(|named| named.report.keeps()).max().unwrap_or(Keeps::Nothing);
+        let keeps = self
+            .all
+            .iter()
+            .map(|named| named.report.keeps())
+            .max()
+            .unwrap_or(Keeps::Nothing);
         let mut kept = Vec::new();
         let mut summary = Summary::default();
         for mut result in results {
@@ -209,13 +236,24 @@ impl Reports {
             match (keeps, result.verdict) {
                 (Keeps::Nothing, _) => continue,
                 (Keeps::Findings, Outcome::Proven) => result.flows = Vec::new(),
-                (Keeps::Findings, Outcome::Violated | Outcome::Unproven) | (Keeps::Everything, _) => {}
+                (Keeps::Findings, Outcome::Violated | Outcome::Unproven)
+                | (Keeps::Everything, _) => {}
             }
             kept.push(result);
         }
         let summary = summary.close(run.complete);
-        let bare = RunEvent::Finished { run: run.clone(), results: Vec::new(), summary, policies: policies.clone() };
-        let whole = RunEvent::Finished { run, results: kept, summary, policies };
+        let bare = RunEvent::Finished {
+            run: run.clone(),
+            results: Vec::new(),
+            summary,
+            policies: policies.clone(),
+        };
+        let whole = RunEvent::Finished {
+            run,
+            results: kept,
+            summary,
+            policies,
+        };
         self.each(|report| match report.keeps() {
             Keeps::Nothing => report.event(&bare),
             Keeps::Findings | Keeps::Everything => report.event(&whole),
@@ -236,11 +274,19 @@ impl Reports {
     }
 
     fn each(&mut self, mut give: impl FnMut(&mut dyn Report) -> io::Result<()>) {
-        for Named { name, failed, report } in &mut self.all {
+        for Named {
+            name,
+            failed,
+            report,
+        } in &mut self.all
+        {
             if let Err(source) = give(report.as_mut())
                 && !std::mem::replace(failed, true)
             {
-                self.errors.push(WriteError { name: name.clone(), source });
+                self.errors.push(WriteError {
+                    name: name.clone(),
+                    source,
+                });
             }
         }
     }
@@ -252,7 +298,11 @@ impl Reports {
 
     /// The exit code, in view of what could not be written.
     pub fn exit_code(&self, code: ExitCode) -> ExitCode {
-        if self.errors.is_empty() { code } else { ExitCode::Defect }
+        if self.errors.is_empty() {
+            code
+        } else {
+            ExitCode::Defect
+        }
     }
 }
 
@@ -261,23 +311,40 @@ fn place(spec: &ReportSpec) -> PathBuf {
     let path = spec.path();
     let known = path.canonicalize().or_else(|_| {
         let folder = path.parent().unwrap_or(path).join(".").canonicalize()?;
-        Ok::<_, io::Error>(path.file_name().map_or(folder.clone(), |name| folder.join(name)))
+        Ok::<_, io::Error>(
+            path.file_name()
+                .map_or(folder.clone(), |name| folder.join(name)),
+        )
     });
     known.unwrap_or_else(|_| path.to_owned())
 }
 
 fn open(spec: &ReportSpec) -> io::Result<Box<dyn Report + Send>> {
     Ok(match spec.format() {
-        Format::Junit => Box::new(Whole::open(Junit::new(hostname()), Sink::open(spec.path())?)?),
+        Format::Junit => Box::new(Whole::open(
+            Junit::new(hostname()),
+            Sink::open(spec.path())?,
+        )?),
         Format::Json => Box::new(Whole::open(Json::new(), Sink::open(spec.path())?)?),
         Format::Jsonl => Box::new(Lines::new(File::create(spec.path())?)),
         Format::Markdown => Box::new(Whole::open(Markdown::new(), Sink::open(spec.path())?)?),
-        Format::Tap => Box::new(Whole::open(Rendered::by(tap::render), Sink::open(spec.path())?)?),
-        Format::Ctrf => Box::new(Whole::open(Rendered::by(ctrf::render), Sink::open(spec.path())?)?),
-        Format::Openmetrics => Box::new(Whole::open(Rendered::by(openmetrics::render), Sink::open(spec.path())?)?),
+        Format::Tap => Box::new(Whole::open(
+            Rendered::by(tap::render),
+            Sink::open(spec.path())?,
+        )?),
+        Format::Ctrf => Box::new(Whole::open(
+            Rendered::by(ctrf::render),
+            Sink::open(spec.path())?,
+        )?),
+        Format::Openmetrics => Box::new(Whole::open(
+            Rendered::by(openmetrics::render),
+            Sink::open(spec.path())?,
+        )?),
     })
 }
 
 fn hostname() -> Option<String> {
-    nix::unistd::gethostname().ok().map(|name| name.to_string_lossy().into_owned())
+    nix::unistd::gethostname()
+        .ok()
+        .map(|name| name.to_string_lossy().into_owned())
 }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// A place for a whole document.
 pub(super) enum Sink {
-    /// A file: written beside its place, then renamed over it, so that no reader ever meets half a report.
+    /// A file: written beside its place, then renamed over it, so that no reader ever meets half a
+    /// report.
     Replaced(PathBuf),
     /// A file whose directory takes no other file: rewritten in place.
     Rewritten(File),
@@ -21,11 +22,17 @@ impl Sink {
     /// Links are followed. Missing directories are not made: a typing error would hide the report.
     ///
     /// # Errors
-    /// The path is a directory, its directory does not exist, or neither it nor its directory can be written.
+    /// The path is a directory, its directory does not exist, or neither it nor its directory can
+    /// be written.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         match std::fs::metadata(path) {
-            Ok(known) if known.is_dir() => Err(io::Error::new(io::ErrorKind::IsADirectory, "this is a directory")),
-            Ok(known) if !known.is_file() => Ok(Self::Once(Box::new(OpenOptions::new().write(true).open(path)?))),
+            Ok(known) if known.is_dir() => Err(io::Error::new(
+                io::ErrorKind::IsADirectory,
+                "this is a directory",
+            )),
+            Ok(known) if !known.is_file() => Ok(Self::Once(Box::new(
+                OpenOptions::new().write(true).open(path)?,
+            ))),
             Ok(_) => {
                 let file = OpenOptions::new().write(true).open(path)?;
                 let path = path.canonicalize()?;
@@ -72,14 +79,19 @@ impl Sink {
 }
 
 fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// An empty file beside `path`, gone again when dropped.
 fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
-    // A report is as readable as any other file a tool writes: the umask decides, as it does not by tempfile's default.
+    // A report is as readable as any other file a tool writes: the umask decides, as it does not by
+    // tempfile's default.
     let mode = std::fs::metadata(path).map_or(0o666, |known| known.permissions().mode() & 0o777);
-    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let name = path
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     tempfile::Builder::new()
         .prefix(&format!(".{name}."))
         .permissions(Permissions::from_mode(mode))
@@ -91,8 +103,11 @@ fn replace(path: &Path, document: &[u8]) -> io::Result<()> {
     file.write_all(document)?;
     match file.persist(path) {
         Ok(_) => Ok(()),
-        // A file that is itself a mount point (as /dev/termination-log is in a pod) cannot be renamed over.
-        Err(failed) if failed.error.kind() == io::ErrorKind::ResourceBusy => std::fs::write(path, document),
+        // A file that is itself a mount point (as /dev/termination-log is in a pod) cannot be
+        // renamed over.
+        Err(failed) if failed.error.kind() == io::ErrorKind::ResourceBusy => {
+            std::fs::write(path, document)
+        }
         Err(failed) => Err(failed.error),
     }
 }
@@ -116,23 +131,36 @@ mod tests {
     #[test]
     fn a_link_stays_a_link_and_permissions_stay() {
         let folder = tempfile::tempdir().unwrap();
-        let (file, link) = (folder.path().join("real.xml"), folder.path().join("link.xml"));
+        let (file, link) = (
+            folder.path().join("real.xml"),
+            folder.path().join("link.xml"),
+        );
         std::fs::write(&file, "old").unwrap();
         std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
         Sink::open(&link).unwrap().put(b"new").unwrap();
         assert!(link.is_symlink());
         assert_eq!(std::fs::read(&file).unwrap(), b"new");
-        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 
     #[test]
     fn what_is_wrong_with_a_path_shows_when_it_is_opened() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("no/such/report.json");
-        let Err(error) = Sink::open(&missing) else { panic!("a missing directory was taken") };
-        assert!(error.to_string().ends_with("no/such does not exist"), "{error}");
-        let Err(error) = Sink::open(folder.path()) else { panic!("a directory was taken") };
+        let Err(error) = Sink::open(&missing) else {
+            panic!("a missing directory was taken")
+        };
+        assert!(
+            error.to_string().ends_with("no/such does not exist"),
+            "{error}"
+        );
+        let Err(error) = Sink::open(folder.path()) else {
+            panic!("a directory was taken")
+        };
         assert_eq!(error.to_string(), "this is a directory");
     }
 

@@ -24,8 +24,15 @@ pub enum Format {
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 7] =
-        [Self::Junit, Self::Json, Self::Jsonl, Self::Markdown, Self::Tap, Self::Ctrf, Self::Openmetrics];
+    pub const ALL: [Self; 7] = [
+        Self::Junit,
+        Self::Json,
+        Self::Jsonl,
+        Self::Markdown,
+        Self::Tap,
+        Self::Ctrf,
+        Self::Openmetrics,
+    ];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -66,7 +73,10 @@ impl FromStr for Format {
         Self::ALL
             .into_iter()
             .find(|format| format.name() == text)
-            .ok_or_else(|| SpecError::Format { written: text.to_owned(), near: nearest(text) })
+            .ok_or_else(|| SpecError::Format {
+                written: text.to_owned(),
+                near: nearest(text),
+            })
     }
 }
 
@@ -104,12 +114,17 @@ impl ReportSpec {
     /// # Errors
     /// [`SpecError`], which names what is wrong and what may stand there.
     pub fn parse(text: &str) -> Result<Self, SpecError> {
-        let (format, path) = text.split_once('=').ok_or_else(|| SpecError::Form(text.to_owned()))?;
+        let (format, path) = text
+            .split_once('=')
+            .ok_or_else(|| SpecError::Form(text.to_owned()))?;
         let format = format.parse()?;
         match path {
             "" => Err(SpecError::NoPath(format)),
             "-" => Err(SpecError::Stdout(format)),
-            path => Ok(Self { format, path: path.into() }),
+            path => Ok(Self {
+                format,
+                path: path.into(),
+            }),
         }
     }
 
@@ -176,7 +191,10 @@ fn nearest(text: &str) -> Option<Format> {
         "ndjson" | "json-lines" => Some(Format::Jsonl),
         "md" => Some(Format::Markdown),
         "prometheus" | "prom" | "metrics" => Some(Format::Openmetrics),
-        _ => Format::ALL.into_iter().min_by_key(distance).filter(|format| distance(format) <= 2),
+        _ => Format::ALL
+            .into_iter()
+            .min_by_key(distance)
+            .filter(|format| distance(format) <= 2),
     }
 }
 
@@ -187,14 +205,20 @@ mod tests {
     #[test]
     fn a_specification_is_a_format_and_a_path() {
         let spec = ReportSpec::parse("junit=out/a=b.xml").unwrap();
-        assert_eq!((spec.format(), spec.path()), (Format::Junit, Path::new("out/a=b.xml")));
+        assert_eq!(
+            (spec.format(), spec.path()),
+            (Format::Junit, Path::new("out/a=b.xml"))
+        );
         assert_eq!(spec.to_string(), "junit=out/a=b.xml");
     }
 
     #[test]
     fn mistakes_name_the_way_out() {
         let cases = [
-            ("report.xml", r#""report.xml" is not FORMAT=PATH; write for example junit=report.xml"#),
+            (
+                "report.xml",
+                r#""report.xml" is not FORMAT=PATH; write for example junit=report.xml"#,
+            ),
             (
                 "xml=a",
                 r#""xml" is no report format; there are junit, json, jsonl, markdown, tap, ctrf, openmetrics; did you mean junit?"#,
@@ -203,9 +227,18 @@ mod tests {
                 "JSON=a",
                 r#""JSON" is no report format; there are junit, json, jsonl, markdown, tap, ctrf, openmetrics; did you mean json?"#,
             ),
-            ("yaml=a", r#""yaml" is no report format; there are junit, json, jsonl, markdown, tap, ctrf, openmetrics"#),
-            ("json=", "json= names no file; write for example json=report.json"),
-            ("json=-", "json=- would mix with what stands on standard output; write -o json"),
+            (
+                "yaml=a",
+                r#""yaml" is no report format; there are junit, json, jsonl, markdown, tap, ctrf, openmetrics"#,
+            ),
+            (
+                "json=",
+                "json= names no file; write for example json=report.json",
+            ),
+            (
+                "json=-",
+                "json=- would mix with what stands on standard output; write -o json",
+            ),
         ];
         for (text, message) in cases {
             assert_eq!(ReportSpec::parse(text).unwrap_err().to_string(), message);

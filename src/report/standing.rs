@@ -12,7 +12,8 @@ use std::time::Duration;
 pub(super) struct Standing {
     /// The run, once it began.
     pub(super) run: Option<RunInfo>,
-    /// Why it is no basis for a judgement of the whole; `None` only of a run that came to its end with all its evidence.
+    /// Why it is no basis for a judgement of the whole; `None` only of a run that came to its end
+    /// with all its evidence.
     pub(super) incomplete: Option<String>,
     /// How the process ends; `None` while it runs.
     pub(super) code: Option<u8>,
@@ -22,7 +23,8 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    /// One result for each check, in order; of a check that is not settled, that it is not finished.
+    /// One result for each check, in order; of a check that is not settled, that it is not
+    /// finished.
     pub(super) fn results(&self) -> Vec<Cow<'_, CheckResult>> {
         if let Some(results) = &self.finished {
             return words::in_order(&self.checks, results);
@@ -36,7 +38,10 @@ impl Standing {
 
     /// How many results have this outcome.
     pub(super) fn count(results: &[Cow<'_, CheckResult>], outcome: Outcome) -> usize {
-        results.iter().filter(|result| result.verdict == outcome).count()
+        results
+            .iter()
+            .filter(|result| result.verdict == outcome)
+            .count()
     }
 
     /// The key of a check everywhere.
@@ -80,16 +85,25 @@ impl Document for Rendered {
                 standing.checks.clone_from(checks);
             }
             RunEvent::Settled { result } => {
-                standing.settled.insert(result.check.id.clone(), (**result).clone());
+                standing
+                    .settled
+                    .insert(result.check.id.clone(), (**result).clone());
             }
-            RunEvent::Finished { run, results, summary, .. } => {
+            RunEvent::Finished {
+                run,
+                results,
+                summary,
+                ..
+            } => {
                 standing.run = Some(run.clone());
                 standing.incomplete = match (run.complete && summary.complete, results.is_empty()) {
                     (true, false) => None,
                     (true, true) => Some("nothing was selected: there was nothing to check".into()),
-                    (false, _) => {
-                        Some(run.incomplete_because.clone().unwrap_or_else(|| "the run is not complete".into()))
-                    }
+                    (false, _) => Some(
+                        run.incomplete_because
+                            .clone()
+                            .unwrap_or_else(|| "the run is not complete".into()),
+                    ),
                 };
                 standing.code = Some(summary.exit_code);
                 standing.settled.clear();

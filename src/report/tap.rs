@@ -1,6 +1,8 @@
-//! TAP version 14: proven is `ok`; violated, unproven and not finished are `not ok`, never skipped and never to do.
+//! TAP version 14: proven is `ok`; violated, unproven and not finished are `not ok`, never skipped
+//! and never to do.
 //!
-//! A run that is not complete has a `not ok` of its own, last: so no file is all `ok` where the exit code is not 0.
+//! A run that is not complete has a `not ok` of its own, last: so no file is all `ok` where the
+//! exit code is not 0.
 
 use super::standing::Standing;
 use super::text::{say, stripped_line};
@@ -22,7 +24,12 @@ pub(super) fn render(standing: &Standing) -> String {
         out.push_str(&block(result));
     }
     if let Some(why) = &standing.incomplete {
-        say!(out, "not ok {} - {}", results.len() + 1, Standing::run_key());
+        say!(
+            out,
+            "not ok {} - {}",
+            results.len() + 1,
+            Standing::run_key()
+        );
         say!(out, "  ---\n  message: {}\n  ...", quoted(why));
     }
     out
@@ -46,14 +53,20 @@ fn block(result: &CheckResult) -> String {
         say!(out, "  reach: {}", quoted(&words::reach(&result.reach)));
     }
     let check = &result.check;
-    say!(out, "  at: {}", quoted(&format!("{}:{}:{}", check.file, check.line, check.column)));
+    say!(
+        out,
+        "  at: {}",
+        quoted(&format!("{}:{}:{}", check.file, check.line, check.column))
+    );
     out.push_str("  ...\n");
     out
 }
 
 /// A description, in which `#` would begin a directive (TAP 14, "Escaping").
 fn described(text: &str) -> String {
-    stripped_line(text).replace('\\', "\\\\").replace('#', "\\#")
+    stripped_line(text)
+        .replace('\\', "\\\\")
+        .replace('#', "\\#")
 }
 
 /// A YAML double-quoted scalar: JSON's strings are a subset of it (YAML 1.2.2 section 1.3).

@@ -1,7 +1,7 @@
 //! Text that came from a network, made fit for a terminal, an XML file or a column.
 //!
-//! Nothing that a target answers may move the cursor, recolour a line or turn the reading direction of a report: a
-//! hostile banner must not be able to make *violated* look like *proven*.
+//! Nothing that a target answers may move the cursor, recolour a line or turn the reading direction
+//! of a report: a hostile banner must not be able to make *violated* look like *proven*.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -19,8 +19,9 @@ pub(super) use say;
 
 /// Whether a character acts on the terminal or the reader instead of being read.
 ///
-/// Control characters (C0, DEL, C1: U+009B starts an escape sequence just as ESC `[` does), the marks that turn the
-/// reading direction (Unicode TR 36 §2.6), invisible characters, line separators, and what XML 1.0 §2.2 excludes.
+/// Control characters (C0, DEL, C1: U+009B starts an escape sequence just as ESC `[` does), the
+/// marks that turn the reading direction (Unicode TR 36 §2.6), invisible characters, line
+/// separators, and what XML 1.0 §2.2 excludes.
 pub(super) fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -74,7 +75,13 @@ pub(super) fn stripped(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let plain = anstream::adapter::strip_str(text).to_string();
-    Cow::Owned(plain.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| *c == '\n' || !acts(*c)).collect())
+    Cow::Owned(
+        plain
+            .chars()
+            .map(|c| if c == '\t' { ' ' } else { c })
+            .filter(|c| *c == '\n' || !acts(*c))
+            .collect(),
+    )
 }
 
 /// [`stripped`], on one line.
@@ -82,9 +89,11 @@ pub(super) fn stripped_line(text: &str) -> String {
     stripped(text).replace('\n', " ")
 }
 
-/// For JSON that may reach a terminal: what acts is written `\uXXXX`, which every reader reads back as it was.
+/// For JSON that may reach a terminal: what acts is written `\uXXXX`, which every reader reads back
+/// as it was.
 ///
-/// The characters concerned can only stand inside strings; line breaks between the members are left alone.
+/// The characters concerned can only stand inside strings; line breaks between the members are left
+/// alone.
 pub(super) fn escaped_json(json: String) -> String {
     let acts = |c: char| acts(c) && c != '\n';
     if !json.chars().any(acts) {
@@ -131,7 +140,8 @@ pub(super) fn cut(text: &str, columns: usize, unicode: bool) -> Cow<'_, str> {
 
 /// Breaks a text at spaces into lines of at most `columns`; a longer word keeps a line of its own.
 ///
-/// No line begins with `::`: GitHub's runner would take it for a command, however far it is indented.
+/// No line begins with `::`: GitHub's runner would take it for a command, however far it is
+/// indented.
 pub(super) fn wrapped(text: &str, columns: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
@@ -150,7 +160,11 @@ pub(super) fn wrapped(text: &str, columns: usize) -> Vec<String> {
 
 /// `1 check`, `2 checks`.
 pub(super) fn counted(n: usize, thing: &str) -> String {
-    if n == 1 { format!("1 {thing}") } else { format!("{n} {thing}s") }
+    if n == 1 {
+        format!("1 {thing}")
+    } else {
+        format!("{n} {thing}s")
+    }
 }
 
 #[cfg(test)]
@@ -162,7 +176,10 @@ mod tests {
     #[test]
     fn nothing_that_acts_reaches_a_terminal() {
         let shown = shown(HOSTILE);
-        assert_eq!(shown, r"a\u{1b}[31mred\u{1b}[0m\u{7}\u{0}\u{9b}2J\u{202e}nevorp\r\nb");
+        assert_eq!(
+            shown,
+            r"a\u{1b}[31mred\u{1b}[0m\u{7}\u{0}\u{9b}2J\u{202e}nevorp\r\nb"
+        );
         assert!(!shown.chars().any(acts));
         assert_eq!(super::shown("a ##[error]b"), r"a #\u{23}[error]b");
     }
@@ -179,7 +196,10 @@ mod tests {
         let value = serde_json::json!({ "banner": format!("{HOSTILE}\u{e0041}") });
         let written = escaped_json(serde_json::to_string_pretty(&value).unwrap());
         assert!(!written.chars().any(|c| acts(c) && c != '\n'), "{written}");
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&written).unwrap(), value);
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&written).unwrap(),
+            value
+        );
     }
 
     #[test]
@@ -195,6 +215,9 @@ mod tests {
         assert_eq!(cut("数据库", 5, true), "数据…");
         assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
         assert_eq!(wrapped("", 7), [""]);
-        assert_eq!(wrapped("a banner ::stop-commands::x", 8), ["a banner ::stop-commands::x"]);
+        assert_eq!(
+            wrapped("a banner ::stop-commands::x", 8),
+            ["a banner ::stop-commands::x"]
+        );
     }
 }

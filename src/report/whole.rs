@@ -21,9 +21,10 @@ pub(super) trait Document {
 
 /// A [`Document`] and its place.
 ///
-/// Written when it is opened ("the run has not begun": the file of an earlier run must not stand for this one), at
-/// `Started` with every check not finished, then at most every [`PACE`], and at the end, so that a report is true
-/// whenever the process is killed. An early write that fails is tried again; the last one decides.
+/// Written when it is opened ("the run has not begun": the file of an earlier run must not stand
+/// for this one), at `Started` with every check not finished, then at most every [`PACE`], and at
+/// the end, so that a report is true whenever the process is killed. An early write that fails is
+/// tried again; the last one decides.
 pub(super) struct Whole<D> {
     document: D,
     sink: Sink,
@@ -42,12 +43,24 @@ impl<D: Document> Whole<D> {
         if sink.takes_drafts() {
             sink.put(&document.render()?)?;
         }
-        Ok(Self { document, sink, started: None, written: None, behind: false })
+        Ok(Self {
+            document,
+            sink,
+            started: None,
+            written: None,
+            behind: false,
+        })
     }
 
     /// A document for a writer that takes it once, at the end.
     pub(super) fn once(document: D, writer: impl io::Write + Send + 'static) -> Self {
-        Self { document, sink: Sink::Once(Box::new(writer)), started: None, written: None, behind: false }
+        Self {
+            document,
+            sink: Sink::Once(Box::new(writer)),
+            started: None,
+            written: None,
+            behind: false,
+        }
     }
 
     fn event_at(&mut self, event: &RunEvent, now: Instant) -> io::Result<()> {
@@ -57,7 +70,10 @@ impl<D: Document> Whole<D> {
         match event {
             RunEvent::Started { .. } => self.draft(now),
             RunEvent::Settled { .. } | RunEvent::Progress { .. } => {
-                if self.written.is_none_or(|written| now.duration_since(written) >= PACE) {
+                if self
+                    .written
+                    .is_none_or(|written| now.duration_since(written) >= PACE)
+                {
                     self.draft(now);
                 }
             }
@@ -90,7 +106,11 @@ impl<D: Document> Report for Whole<D> {
     fn stopped(&mut self, why: &str, code: ExitCode) -> io::Result<()> {
         self.document.stop(why, code);
         self.behind = true;
-        if self.sink.takes_drafts() { self.put() } else { Ok(()) }
+        if self.sink.takes_drafts() {
+            self.put()
+        } else {
+            Ok(())
+        }
     }
 
     fn close(&mut self) -> io::Result<()> {
@@ -124,18 +144,41 @@ mod tests {
 
         let events = example::shop();
         let zero = Instant::now();
-        let progress = RunEvent::Progress { settled: 1, of: 7, elapsed_ms: 1, floor_ms: 1 };
+        let progress = RunEvent::Progress {
+            settled: 1,
+            of: 7,
+            elapsed_ms: 1,
+            floor_ms: 1,
+        };
         whole.event_at(&events[0], zero).unwrap();
         assert_eq!(written(), "2", "at the start");
-        for (second, expected) in [(1, "2"), (9, "2"), (10, "3"), (11, "3"), (19, "3"), (20, "4")] {
-            whole.event_at(&progress, zero + Duration::from_secs(second)).unwrap();
+        for (second, expected) in [
+            (1, "2"),
+            (9, "2"),
+            (10, "3"),
+            (11, "3"),
+            (19, "3"),
+            (20, "4"),
+        ] {
+            whole
+                .event_at(&progress, zero + Duration::from_secs(second))
+                .unwrap();
             assert_eq!(written(), expected, "after {second} s");
         }
-        whole.event_at(events.last().unwrap(), zero + Duration::from_secs(21)).unwrap();
+        whole
+            .event_at(events.last().unwrap(), zero + Duration::from_secs(21))
+            .unwrap();
         assert_eq!(written(), "5", "at the end");
         whole.close().unwrap();
         assert_eq!(written(), "5", "nothing came after it");
-        whole.event_at(&RunEvent::CleanedUp { leftovers: vec!["a pod".into()] }, zero).unwrap();
+        whole
+            .event_at(
+                &RunEvent::CleanedUp {
+                    leftovers: vec!["a pod".into()],
+                },
+                zero,
+            )
+            .unwrap();
         whole.close().unwrap();
         assert_eq!(written(), "6", "what could not be removed is in it");
     }

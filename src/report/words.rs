@@ -14,7 +14,12 @@ pub(super) fn unfinished(check: &CheckRef) -> CheckResult {
         check: check.clone(),
         verdict: Outcome::Unproven,
         tier: None,
-        reach: Reach { source_nodes: 0, of_source_nodes: 0, target_pods: 0, of_target_pods: 0 },
+        reach: Reach {
+            source_nodes: 0,
+            of_source_nodes: 0,
+            target_pods: 0,
+            of_target_pods: 0,
+        },
         power_percent: None,
         reason: Some(ReasonText {
             code: Reason::NotFinished.code(),
@@ -35,15 +40,27 @@ pub(super) fn unfinished(check: &CheckRef) -> CheckResult {
     }
 }
 
-/// One result for each check, in the order of the checks; a check without one is [`unfinished`]. Results beyond the checks
-/// follow: ports that were swept and found open.
-pub(super) fn in_order<'a>(checks: &[CheckRef], results: &'a [CheckResult]) -> Vec<Cow<'a, CheckResult>> {
-    let by_id: HashMap<&str, &CheckResult> = results.iter().map(|result| (result.check.id.as_str(), result)).collect();
+/// One result for each check, in the order of the checks; a check without one is [`unfinished`].
+/// Results beyond the checks follow: ports that were swept and found open.
+pub(super) fn in_order<'a>(
+    checks: &[CheckRef],
+    results: &'a [CheckResult],
+) -> Vec<Cow<'a, CheckResult>> {
+    let by_id: HashMap<&str, &CheckResult> = results
+        .iter()
+        .map(|result| (result.check.id.as_str(), result))
+        .collect();
     let of = |check: &CheckRef| {
-        by_id.get(check.id.as_str()).map_or_else(|| Cow::Owned(unfinished(check)), |found| Cow::Borrowed(*found))
+        by_id.get(check.id.as_str()).map_or_else(
+            || Cow::Owned(unfinished(check)),
+            |found| Cow::Borrowed(*found),
+        )
     };
     let planned: HashSet<&str> = checks.iter().map(|check| check.id.as_str()).collect();
-    let found_open = results.iter().filter(|result| !planned.contains(result.check.id.as_str())).map(Cow::Borrowed);
+    let found_open = results
+        .iter()
+        .filter(|result| !planned.contains(result.check.id.as_str()))
+        .map(Cow::Borrowed);
     checks.iter().map(of).chain(found_open).collect()
 }
 
@@ -57,10 +74,15 @@ pub(super) fn sentence(result: &CheckResult) -> String {
 
 /// A result in full: the sentence first, then the line of the suite and all that explains it.
 pub fn explained(result: &CheckResult) -> String {
-    let CheckRef { file, line, text, .. } = &result.check;
+    let CheckRef {
+        file, line, text, ..
+    } = &result.check;
     let sentence = sentence(result);
     let mut out = format!("{sentence}\n\n{file}:{line}: {text}\n");
-    for (word, text) in explanation(result).into_iter().filter(|(_, text)| *text != sentence) {
+    for (word, text) in explanation(result)
+        .into_iter()
+        .filter(|(_, text)| *text != sentence)
+    {
         say!(out, "{word}: {text}");
     }
     out
@@ -81,7 +103,9 @@ pub(super) fn reaches_all(reach: &Reach) -> bool {
 
 /// What a deny's power means.
 pub(super) fn power(result: &CheckResult) -> Option<String> {
-    result.power_percent.map(|percent| format!("a leak in {percent} % of attempts would have shown with 95 %"))
+    result
+        .power_percent
+        .map(|percent| format!("a leak in {percent} % of attempts would have shown with 95 %"))
 }
 
 /// Everything that explains a result that is not proven, with a word for each.
@@ -103,7 +127,9 @@ pub(super) fn predicted(result: &CheckResult) -> Vec<(&'static str, String)> {
     let mut parts = Vec::new();
     match (&result.check.contradiction, result.check.predicted) {
         (Some(why), _) => parts.push(("predicted", why.clone())),
-        (None, Some(word)) if result.unpredicted.is_none() => parts.push(("predicted", word.to_owned())),
+        (None, Some(word)) if result.unpredicted.is_none() => {
+            parts.push(("predicted", word.to_owned()))
+        }
         (None, _) => {}
     }
     parts.extend(result.unpredicted.clone().map(|text| ("differs", text)));
@@ -116,9 +142,21 @@ pub(super) fn flow(flow: &FlowReport) -> String {
         [] => String::new(),
         by => format!("; answered by {}", by.join(", ")),
     };
-    // What our own responder is asked is the same for all; two flows that differ in anything else are told apart by it.
-    let request = if flow.request == "a nonce" { String::new() } else { format!(", {}", flow.request) };
-    let FlowReport { source, target, address, transport, text, .. } = flow;
+    // What our own responder is asked is the same for all; two flows that differ in anything else
+    // are told apart by it.
+    let request = if flow.request == "a nonce" {
+        String::new()
+    } else {
+        format!(", {}", flow.request)
+    };
+    let FlowReport {
+        source,
+        target,
+        address,
+        transport,
+        text,
+        ..
+    } = flow;
     format!("{source} -> {target} ({address}/{transport}{request}): {text}{answered}")
 }
 
@@ -131,7 +169,10 @@ pub(super) fn grounds(flow: &FlowReport) -> Vec<(&'static str, &str)> {
         ("twin", &flow.twin),
         ("record", &flow.record),
     ];
-    grounds.into_iter().filter_map(|(word, text)| text.as_deref().map(|text| (word, text))).collect()
+    grounds
+        .into_iter()
+        .filter_map(|(word, text)| text.as_deref().map(|text| (word, text)))
+        .collect()
 }
 
 /// The flows that matter to a verdict, first, and how many others there are.
@@ -139,9 +180,13 @@ pub(super) fn grounds(flow: &FlowReport) -> Vec<(&'static str, &str)> {
 /// What shows the verdict comes before what does not; flows that were left out of it come last.
 pub(super) fn telling(result: &CheckResult, most: usize) -> (Vec<&FlowReport>, usize) {
     let shows = result.verdict.to_string();
-    let (mut first, rest): (Vec<_>, Vec<_>) = result.flows.iter().partition(|flow| flow.shows == shows);
+    let (mut first, rest): (Vec<_>, Vec<_>) =
+        result.flows.iter().partition(|flow| flow.shows == shows);
     if first.is_empty() {
-        first = rest.into_iter().filter(|flow| flow.shows != "left-out").collect();
+        first = rest
+            .into_iter()
+            .filter(|flow| flow.shows != "left-out")
+            .collect();
     }
     first.truncate(most);
     let others = result.flows.len() - first.len();

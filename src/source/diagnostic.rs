@@ -62,7 +62,10 @@ impl Diagnostic {
 
     /// A warning.
     pub fn warning(primary: Span, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, ..Self::error(primary, message) }
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(primary, message)
+        }
     }
 
     /// With words beside the marked text.
@@ -75,7 +78,10 @@ impl Diagnostic {
     /// With another place.
     #[must_use]
     pub fn with_secondary(mut self, span: Span, text: impl Into<String>) -> Self {
-        self.secondary.push(Label { span, text: text.into() });
+        self.secondary.push(Label {
+            span,
+            text: text.into(),
+        });
         self
     }
 
@@ -101,7 +107,11 @@ impl Diagnostics {
 
     /// Adds one; the same message at the same place is kept once.
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        let key = (diagnostic.primary, diagnostic.severity, diagnostic.message.clone());
+        let key = (
+            diagnostic.primary,
+            diagnostic.severity,
+            diagnostic.message.clone(),
+        );
         self.all.entry(key).or_insert(diagnostic);
     }
 
@@ -117,18 +127,27 @@ impl Diagnostics {
 
     /// How many there are of a severity.
     pub fn count(&self, severity: Severity) -> usize {
-        self.iter().filter(|diagnostic| diagnostic.severity == severity).count()
+        self.iter()
+            .filter(|diagnostic| diagnostic.severity == severity)
+            .count()
     }
 
     /// Whether a file must be changed.
     pub fn has_errors(&self) -> bool {
-        self.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+        self.iter()
+            .any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 
     /// Makes every warning an error (`--strict`).
     #[must_use]
     pub fn strict(self) -> Self {
-        self.all.into_values().map(|diagnostic| Diagnostic { severity: Severity::Error, ..diagnostic }).collect()
+        self.all
+            .into_values()
+            .map(|diagnostic| Diagnostic {
+                severity: Severity::Error,
+                ..diagnostic
+            })
+            .collect()
     }
 }
 

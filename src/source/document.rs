@@ -13,8 +13,8 @@ pub struct Document {
 
 /// Parses a file's documents.
 ///
-/// A syntax error or a duplicate key ends its own document only: that document is missing from the result, and
-/// what is wrong is in `diagnostics`. Documents that hold nothing are left out.
+/// A syntax error or a duplicate key ends its own document only: that document is missing from the
+/// result, and what is wrong is in `diagnostics`. Documents that hold nothing are left out.
 pub fn parse(sources: &Sources, file: FileId, diagnostics: &mut Diagnostics) -> Vec<Document> {
     let text = sources.text(file);
     split(text)
@@ -29,8 +29,9 @@ pub fn parse(sources: &Sources, file: FileId, diagnostics: &mut Diagnostics) -> 
 
 /// The byte ranges of a file's documents.
 ///
-/// A line that starts with `---` or `...` and a blank ends a document whatever stands around it (YAML 1.2.2,
-/// rule 206, c-forbidden), so the split needs no parser and a broken document cannot swallow the next.
+/// A line that starts with `---` or `...` and a blank ends a document whatever stands around it
+/// (YAML 1.2.2, rule 206, c-forbidden), so the split needs no parser and a broken document cannot
+/// swallow the next.
 fn split(text: &str) -> Vec<std::ops::Range<usize>> {
     let mut ranges = Vec::new();
     let mut start = 0;
@@ -61,7 +62,8 @@ fn split(text: &str) -> Vec<std::ops::Range<usize>> {
 }
 
 fn is_marker(line: &str, marker: &str) -> bool {
-    line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\n', '\r']))
+    line.strip_prefix(marker)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\n', '\r']))
 }
 
 #[cfg(test)]
@@ -74,11 +76,20 @@ mod tests {
             ("", &[]),
             ("a: 1\n", &["a: 1\n"]),
             ("---\na: 1\n---\nb: 2\n", &["---\na: 1\n", "---\nb: 2\n"]),
-            ("# note\n%YAML 1.2\n---\na: 1\n", &["# note\n%YAML 1.2\n---\na: 1\n"]),
-            ("a: 1\n...\n# note\n---\nb: 2", &["a: 1\n...\n", "# note\n---\nb: 2"]),
+            (
+                "# note\n%YAML 1.2\n---\na: 1\n",
+                &["# note\n%YAML 1.2\n---\na: 1\n"],
+            ),
+            (
+                "a: 1\n...\n# note\n---\nb: 2",
+                &["a: 1\n...\n", "# note\n---\nb: 2"],
+            ),
             ("a: 1\n--- b\n", &["a: 1\n", "--- b\n"]),
             ("a: |\n  ---\n ---x\n", &["a: |\n  ---\n ---x\n"]),
-            ("\u{feff}---\na: 1\r\n---\r\nb: 2\r\n", &["\u{feff}---\na: 1\r\n", "---\r\nb: 2\r\n"]),
+            (
+                "\u{feff}---\na: 1\r\n---\r\nb: 2\r\n",
+                &["\u{feff}---\na: 1\r\n", "---\r\nb: 2\r\n"],
+            ),
         ];
         for (text, expected) in cases {
             let found: Vec<_> = split(text).into_iter().map(|range| &text[range]).collect();

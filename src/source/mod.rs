@@ -1,12 +1,14 @@
 //! Files, positions, the YAML tree, diagnostics and their picture.
 //!
-//! [`Sources`] holds every file that was read, so that a [`Span`] is enough to find a text again. [`parse`]
-//! turns a file into [`Document`]s: trees of [`Node`] that keep every scalar as it was written. What is wrong
-//! with a file is collected in [`Diagnostics`], never returned at the first fault.
+//! [`Sources`] holds every file that was read, so that a [`Span`] is enough to find a text again.
+//! [`parse`] turns a file into [`Document`]s: trees of [`Node`] that keep every scalar as it was
+//! written. What is wrong with a file is collected in [`Diagnostics`], never returned at the first
+//! fault.
 //!
 //! # Limitations
-//! - Scalars are typed by the YAML 1.2 core schema, and only in [`Node::to_json`]: `0644` is 644 and `yes` is a
-//!   text there, while Kubernetes' own reader still knows the octal numbers and booleans of YAML 1.1.
+//! - Scalars are typed by the YAML 1.2 core schema, and only in [`Node::to_json`]: `0644` is 644
+//!   and `yes` is a text there, while Kubernetes' own reader still knows the octal numbers and
+//!   booleans of YAML 1.1.
 //! - A line ends at a line feed; a carriage return alone does not start a new line in positions.
 
 mod diagnostic;

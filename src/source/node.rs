@@ -89,7 +89,10 @@ impl Node {
 
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&Self> {
-        self.as_mapping()?.iter().find(|entry| entry.key.text == key).map(|entry| &entry.value)
+        self.as_mapping()?
+            .iter()
+            .find(|entry| entry.key.text == key)
+            .map(|entry| &entry.value)
     }
 
     /// What the node is, for messages: "a list", "a mapping", "a text", "nothing".
@@ -119,10 +122,12 @@ impl Node {
         node
     }
 
-    /// The deepest node on the path that [`serde_path_to_error`] gives for [`Node::to_json`]'s value.
+    /// The deepest node on the path that [`serde_path_to_error`] gives for [`Node::to_json`]'s
+    /// value.
     pub fn nearest_to_error(&self, path: &serde_path_to_error::Path) -> &Self {
         use serde_path_to_error::Segment;
-        // An enum's variant is a key of the JSON too; `Unknown` stands for a key that is not a text.
+        // An enum's variant is a key of the JSON too; `Unknown` stands for a key that is not a
+        // text.
         self.nearest(path.iter().filter_map(|segment| match segment {
             Segment::Seq { index } => Some(Step::Index(*index)),
             Segment::Map { key } => Some(Step::Key(key)),

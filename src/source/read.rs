@@ -8,8 +8,8 @@ use std::path::Path;
 
 /// The largest file that is read: 16 MiB.
 ///
-/// Suites are a few kilobytes and the manifests of a large cluster a few megabytes; anything above is the wrong
-/// file, and reading a device or an endless pipe must end.
+/// Suites are a few kilobytes and the manifests of a large cluster a few megabytes; anything above
+/// is the wrong file, and reading a device or an endless pipe must end.
 pub const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Bytes between two counts of characters.
@@ -32,7 +32,11 @@ impl Span {
     pub fn new(file: FileId, start: usize, end: usize) -> Self {
         // Files are capped far below 4 GiB, so the conversions never saturate in practice.
         let clamp = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
-        Self { file, start: clamp(start), end: clamp(end.max(start)) }
+        Self {
+            file,
+            start: clamp(start),
+            end: clamp(end.max(start)),
+        }
     }
 
     /// The file.
@@ -54,7 +58,11 @@ impl Span {
     #[must_use]
     pub fn inside(self, start: usize, end: usize) -> Self {
         let limit = self.end();
-        Self::new(self.file, (self.start() + start).min(limit), (self.start() + end).min(limit))
+        Self::new(
+            self.file,
+            (self.start() + start).min(limit),
+            (self.start() + end).min(limit),
+        )
     }
 }
 
@@ -71,8 +79,8 @@ struct SourceFile {
     sha256: String,
     /// Byte offsets at which lines start.
     lines: Vec<u32>,
-    /// How many characters precede each block of [`BLOCK`] bytes: a column deep in a line of megabytes is found
-    /// without counting through the line.
+    /// How many characters precede each block of [`BLOCK`] bytes: a column deep in a line of
+    /// megabytes is found without counting through the line.
     characters: Vec<u32>,
 }
 
@@ -85,11 +93,13 @@ impl Sources {
     /// Reads a file, or standard input for `-`.
     ///
     /// # Errors
-    /// A diagnostic without a picture: not found, a folder, too large, or not UTF-8 (with the byte's position).
+    /// A diagnostic without a picture: not found, a folder, too large, or not UTF-8 (with the
+    /// byte's position).
     pub fn read(&mut self, name: &str) -> Result<FileId, Diagnostic> {
         if name == "-" {
             if self.find(name).is_some() {
-                // A second reading finds nothing, and a world without pods is no world that anybody meant.
+                // A second reading finds nothing, and a world without pods is no world that anybody
+                // meant.
                 return Err(self
                     .unreadable(name, "was read already")
                     .with_help("standard input can be the suite or the manifests, not both: write one to a file"));
@@ -107,7 +117,9 @@ impl Sources {
             Err(error) => {
                 let diagnostic = self.unreadable(name, &describe(&error));
                 Err(if error.kind() == io::ErrorKind::NotFound {
-                    diagnostic.with_help("check the path; it is taken from the folder that watertight runs in")
+                    diagnostic.with_help(
+                        "check the path; it is taken from the folder that watertight runs in",
+                    )
                 } else {
                     diagnostic
                 })
@@ -125,7 +137,10 @@ impl Sources {
             return Err(self.unreadable(name, &describe(&error)));
         }
         if bytes.len() as u64 > MAX_FILE_BYTES {
-            return Err(self.unreadable(name, &format!("is larger than {} MiB", MAX_FILE_BYTES / (1024 * 1024))));
+            return Err(self.unreadable(
+                name,
+                &format!("is larger than {} MiB", MAX_FILE_BYTES / (1024 * 1024)),
+            ));
         }
         self.add_bytes(name, bytes)
     }
@@ -141,9 +156,15 @@ impl Sources {
             Err(error) => {
                 let at = error.utf8_error().valid_up_to();
                 let bad = error.as_bytes().get(at).copied().unwrap_or_default();
-                // The lossy text agrees with the bytes up to the fault, so the position and the picture hold.
-                let file = self.register(name, String::from_utf8_lossy(error.as_bytes()).into_owned(), sha256);
-                let help = if error.as_bytes().starts_with(&[0xff, 0xfe]) || error.as_bytes().starts_with(&[0xfe, 0xff])
+                // The lossy text agrees with the bytes up to the fault, so the position and the
+                // picture hold.
+                let file = self.register(
+                    name,
+                    String::from_utf8_lossy(error.as_bytes()).into_owned(),
+                    sha256,
+                );
+                let help = if error.as_bytes().starts_with(&[0xff, 0xfe])
+                    || error.as_bytes().starts_with(&[0xfe, 0xff])
                 {
                     "the file looks like UTF-16: save it as UTF-8"
                 } else {
@@ -167,7 +188,10 @@ impl Sources {
 
     /// The file of a name, as it was given.
     pub fn find(&self, name: &str) -> Option<FileId> {
-        self.files.iter().position(|file| file.name == name).map(|index| FileId(index as u32))
+        self.files
+            .iter()
+            .position(|file| file.name == name)
+            .map(|index| FileId(index as u32))
     }
 
     /// The file's name as it was given.
@@ -187,7 +211,9 @@ impl Sources {
 
     /// The text of a span.
     pub fn slice(&self, span: Span) -> &str {
-        self.text(span.file).get(span.start()..span.end()).unwrap_or_default()
+        self.text(span.file)
+            .get(span.start()..span.end())
+            .unwrap_or_default()
     }
 
     /// Where a span starts, for people.
@@ -197,20 +223,31 @@ impl Sources {
         let line_start = file.lines[line] as usize;
         // Editors show no byte order mark and count no column for it.
         let mark = usize::from(line == 0 && span.start() > 0 && file.text.starts_with('\u{feff}'));
-        let column = file.characters_before(span.start()) - file.characters_before(line_start) - mark;
-        Place { file: file.name.clone(), line: line as u32 + 1, column: column as u32 + 1 }
+        let column =
+            file.characters_before(span.start()) - file.characters_before(line_start) - mark;
+        Place {
+            file: file.name.clone(),
+            line: line as u32 + 1,
+            column: column as u32 + 1,
+        }
     }
 
     /// The line, from 0, that holds a byte.
     pub(super) fn line_index(&self, file: FileId, offset: usize) -> usize {
-        self.file(file).lines.partition_point(|start| *start as usize <= offset).saturating_sub(1)
+        self.file(file)
+            .lines
+            .partition_point(|start| *start as usize <= offset)
+            .saturating_sub(1)
     }
 
     /// The bytes of a line, from 0, without its line break.
     pub(super) fn line_range(&self, file: FileId, line: usize) -> std::ops::Range<usize> {
         let source = self.file(file);
         let start = source.lines[line] as usize;
-        let end = source.lines.get(line + 1).map_or(source.text.len(), |next| *next as usize);
+        let end = source
+            .lines
+            .get(line + 1)
+            .map_or(source.text.len(), |next| *next as usize);
         let content = source.text[start..end].trim_end_matches(['\n', '\r']);
         start..start + content.len()
     }
@@ -228,13 +265,18 @@ impl Sources {
     fn unreadable(&mut self, name: &str, why: &str) -> Diagnostic {
         let file = self.add(name, "");
         let shown = if name == "-" { "standard input" } else { name };
-        Diagnostic::error(Span::new(file, 0, 0), format!("cannot read {shown}: it {why}"))
+        Diagnostic::error(
+            Span::new(file, 0, 0),
+            format!("cannot read {shown}: it {why}"),
+        )
     }
 
     fn register(&mut self, name: &str, text: String, sha256: String) -> FileId {
         let id = FileId(self.files.len() as u32);
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        let lines = std::iter::once(0).chain(breaks.map(|(at, _)| at as u32 + 1)).collect();
+        let lines = std::iter::once(0)
+            .chain(breaks.map(|(at, _)| at as u32 + 1))
+            .collect();
         let mut count = 0;
         let mut characters = Vec::with_capacity(text.len() / BLOCK + 2);
         for block in text.as_bytes().chunks(BLOCK) {
@@ -243,7 +285,13 @@ impl Sources {
         }
         // The end of the text may be the start of a block that is not there.
         characters.push(count);
-        self.files.push(SourceFile { name: name.to_owned(), text, sha256, lines, characters });
+        self.files.push(SourceFile {
+            name: name.to_owned(),
+            text,
+            sha256,
+            lines,
+            characters,
+        });
         id
     }
 }
@@ -258,7 +306,10 @@ impl SourceFile {
 
 /// Characters that start in these bytes of UTF-8.
 fn count_characters(bytes: &[u8]) -> usize {
-    bytes.iter().filter(|byte| **byte & 0b1100_0000 != 0b1000_0000).count()
+    bytes
+        .iter()
+        .filter(|byte| **byte & 0b1100_0000 != 0b1000_0000)
+        .count()
 }
 
 /// An IO error as the end of "cannot read x: it ...".
@@ -272,8 +323,10 @@ fn describe(error: &io::Error) -> String {
 }
 
 fn hex_digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
-        let _infallible = write!(hex, "{byte:02x}");
-        hex
-    })
+    Sha256::digest(bytes)
+        .iter()
+        .fold(String::new(), |mut hex, byte| {
+            let _infallible = write!(hex, "{byte:02x}");
+            hex
+        })
 }

@@ -2,14 +2,17 @@
 
 use super::{Diagnostic, Diagnostics, FileId, Severity, Sources, Span};
 use annotate_snippets::renderer::DecorStyle;
-use annotate_snippets::{Annotation, AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet};
+use annotate_snippets::{
+    Annotation, AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet,
+};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// A line longer than this is named, not drawn: no terminal shows it.
 const MAX_DRAWN_LINE_BYTES: usize = 4_096;
 
-/// How many diagnostics are drawn; the rest is counted. Past that the cause is one, or the file is not a suite.
+/// How many diagnostics are drawn; the rest is counted. Past that the cause is one, or the file is
+/// not a suite.
 const MAX_DRAWN: usize = 200;
 
 /// Lines between two marked ones that are drawn too instead of an ellipsis.
@@ -75,15 +78,24 @@ impl Diagnostic {
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(visible(help)));
         }
-        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        let renderer = if colour {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
         renderer.decor_style(DecorStyle::Ascii).render(&[group])
     }
 
     /// One snippet for each file, the primary's first.
     fn picture(&self, sources: &Sources) -> Vec<Element<'static>> {
         let mut marks = vec![(self.primary, AnnotationKind::Primary, self.label.clone())];
-        marks
-            .extend(self.secondary.iter().map(|label| (label.span, AnnotationKind::Context, Some(label.text.clone()))));
+        marks.extend(self.secondary.iter().map(|label| {
+            (
+                label.span,
+                AnnotationKind::Context,
+                Some(label.text.clone()),
+            )
+        }));
         let mut files: Vec<FileId> = Vec::new();
         for (span, ..) in &marks {
             if !files.contains(&span.file()) {
@@ -93,15 +105,25 @@ impl Diagnostic {
         files
             .into_iter()
             .map(|file| {
-                let of_file: Vec<_> = marks.iter().filter(|(span, ..)| span.file() == file).collect();
-                let lines: Vec<usize> =
-                    of_file.iter().map(|(span, ..)| sources.line_index(file, span.start())).collect();
-                let too_long = lines.iter().any(|line| sources.line_range(file, *line).len() > MAX_DRAWN_LINE_BYTES);
+                let of_file: Vec<_> = marks
+                    .iter()
+                    .filter(|(span, ..)| span.file() == file)
+                    .collect();
+                let lines: Vec<usize> = of_file
+                    .iter()
+                    .map(|(span, ..)| sources.line_index(file, span.start()))
+                    .collect();
+                let too_long = lines
+                    .iter()
+                    .any(|line| sources.line_range(file, *line).len() > MAX_DRAWN_LINE_BYTES);
                 if too_long || sources.text(file).is_empty() {
                     let place = sources.place(of_file[0].0);
                     let origin = Origin::path(visible(&place.file));
                     return if too_long {
-                        origin.line(place.line as usize).char_column(place.column as usize).into()
+                        origin
+                            .line(place.line as usize)
+                            .char_column(place.column as usize)
+                            .into()
                     } else {
                         origin.into()
                     };
@@ -110,7 +132,8 @@ impl Diagnostic {
                 let annotations: Vec<Annotation<'static>> = of_file
                     .iter()
                     .map(|(span, kind, label)| {
-                        kind.span(excerpt.place(sources, *span)).label(label.as_deref().map(visible))
+                        kind.span(excerpt.place(sources, *span))
+                            .label(label.as_deref().map(visible))
                     })
                     .collect();
                 let name = visible(sources.name(file));
@@ -125,8 +148,9 @@ impl Diagnostic {
     }
 }
 
-/// The marked lines of a file with all between, the unmarked ones emptied: they are folded, and a file of many
-/// megabytes is not drawn to show one line. Characters that would act on the terminal are replaced.
+/// The marked lines of a file with all between, the unmarked ones emptied: they are folded, and a
+/// file of many megabytes is not drawn to show one line. Characters that would act on the terminal
+/// are replaced.
 struct Excerpt {
     text: String,
     first_line: usize,
@@ -141,7 +165,8 @@ impl Excerpt {
         let shown: BTreeSet<usize> = marked
             .iter()
             .flat_map(|line| {
-                line.saturating_sub(CONTEXT_LINES)..=(line + CONTEXT_LINES).min(sources.line_count(file) - 1)
+                line.saturating_sub(CONTEXT_LINES)
+                    ..=(line + CONTEXT_LINES).min(sources.line_count(file) - 1)
             })
             .collect();
         let mut text = String::new();
@@ -154,7 +179,11 @@ impl Excerpt {
             }
             text.push('\n');
         }
-        Self { text, first_line, starts }
+        Self {
+            text,
+            first_line,
+            starts,
+        }
     }
 
     /// A span in the excerpt, cut at the end of its first line.
@@ -164,7 +193,11 @@ impl Excerpt {
         let range = sources.line_range(file, line);
         let text = sources.text(file);
         let shown = |offset: usize| {
-            visible_line(text.get(range.start..offset.clamp(range.start, range.end)).unwrap_or_default()).len()
+            visible_line(
+                text.get(range.start..offset.clamp(range.start, range.end))
+                    .unwrap_or_default(),
+            )
+            .len()
         };
         let start = self.starts[line - self.first_line];
         start + shown(span.start())..start + shown(span.end())
@@ -176,7 +209,8 @@ fn visible_line(line: &str) -> String {
     visible(line.strip_prefix('\u{feff}').unwrap_or(line))
 }
 
-/// The text with every character that acts on a terminal, or hides, replaced one for one; a tab becomes a space.
+/// The text with every character that acts on a terminal, or hides, replaced one for one; a tab
+/// becomes a space.
 pub(super) fn visible(text: &str) -> String {
     text.chars()
         .map(|c| match c {

@@ -25,7 +25,8 @@ pub struct Scalar {
 impl Scalar {
     /// Whether YAML takes it for nothing: empty, `~` or `null` without quotes.
     pub fn is_null(&self) -> bool {
-        self.style == Style::Plain && matches!(self.text.as_str(), "" | "~" | "null" | "Null" | "NULL")
+        self.style == Style::Plain
+            && matches!(self.text.as_str(), "" | "~" | "null" | "Null" | "NULL")
     }
 
     /// Whether YAML takes it for true or false.
@@ -37,7 +38,8 @@ impl Scalar {
         }
     }
 
-    /// The value by the core schema of YAML 1.2, section 10.3.2. Infinities and NaN, which JSON lacks, stay text.
+    /// The value by the core schema of YAML 1.2, section 10.3.2. Infinities and NaN, which JSON
+    /// lacks, stay text.
     pub fn to_json(&self) -> Json {
         if self.style != Style::Plain {
             return Json::String(self.text.clone());
@@ -56,7 +58,11 @@ impl Scalar {
 fn number(text: &str) -> Option<Number> {
     let radix = |digits: &str, radix: u32| {
         let all = !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
-        if all { u64::from_str_radix(digits, radix).ok().map(Number::from) } else { None }
+        if all {
+            u64::from_str_radix(digits, radix).ok().map(Number::from)
+        } else {
+            None
+        }
     };
     if let Some(digits) = text.strip_prefix("0o") {
         return radix(digits, 8);
@@ -67,17 +73,25 @@ fn number(text: &str) -> Option<Number> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     if !unsigned.is_empty() && unsigned.bytes().all(|b| b.is_ascii_digit()) {
         let plain = text.strip_prefix('+').unwrap_or(text);
-        let integer = plain.parse::<u64>().map(Number::from).or_else(|_| plain.parse::<i64>().map(Number::from));
+        let integer = plain
+            .parse::<u64>()
+            .map(Number::from)
+            .or_else(|_| plain.parse::<i64>().map(Number::from));
         return integer.ok().or_else(|| float(text));
     }
-    if is_float(unsigned) { float(text) } else { None }
+    if is_float(unsigned) {
+        float(text)
+    } else {
+        None
+    }
 }
 
 fn float(text: &str) -> Option<Number> {
     text.parse::<f64>().ok().and_then(Number::from_f64)
 }
 
-/// `( \. [0-9]+ | [0-9]+ ( \. [0-9]* )? ) ( [eE] [-+]? [0-9]+ )?`: narrower than what Rust parses (`inf`, `nan`).
+/// `( \. [0-9]+ | [0-9]+ ( \. [0-9]* )? ) ( [eE] [-+]? [0-9]+ )?`: narrower than what Rust parses
+/// (`inf`, `nan`).
 fn is_float(unsigned: &str) -> bool {
     let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
@@ -89,7 +103,10 @@ fn is_float(unsigned: &str) -> bool {
         !exponent.is_empty() && digits(exponent)
     });
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    exponent_holds && digits(whole) && digits(fraction) && !(whole.is_empty() && fraction.is_empty())
+    exponent_holds
+        && digits(whole)
+        && digits(fraction)
+        && !(whole.is_empty() && fraction.is_empty())
 }
 
 #[cfg(test)]
@@ -127,12 +144,18 @@ mod tests {
             ("1.2.3", json!("1.2.3")),
             ("10.0.0.1", json!("10.0.0.1")),
             ("18446744073709551615", json!(u64::MAX)),
-            ("18446744073709551616", json!(18_446_744_073_709_551_616.0_f64)),
+            (
+                "18446744073709551616",
+                json!(18_446_744_073_709_551_616.0_f64),
+            ),
             ("1_000", json!("1_000")),
             ("12:30", json!("12:30")),
         ];
         for (text, expected) in cases {
-            let scalar = Scalar { text: text.to_owned(), style: Style::Plain };
+            let scalar = Scalar {
+                text: text.to_owned(),
+                style: Style::Plain,
+            };
             assert_eq!(scalar.to_json(), expected, "{text}");
         }
     }
@@ -141,7 +164,10 @@ mod tests {
     fn quotes_and_blocks_make_a_text() {
         for style in [Style::Quoted, Style::Block] {
             for text in ["", "8080", "true", "null"] {
-                let scalar = Scalar { text: text.to_owned(), style };
+                let scalar = Scalar {
+                    text: text.to_owned(),
+                    style,
+                };
                 assert_eq!(scalar.to_json(), json!(text));
                 assert!(!scalar.is_null() && scalar.as_bool().is_none());
             }

@@ -16,7 +16,11 @@ fn read(text: &str) -> (Sources, Vec<Document>, Diagnostics) {
 
 fn only(text: &str) -> (Sources, Node) {
     let (sources, mut documents, diagnostics) = read(text);
-    assert!(diagnostics.is_empty(), "{}", diagnostics.render_compact(&sources));
+    assert!(
+        diagnostics.is_empty(),
+        "{}",
+        diagnostics.render_compact(&sources)
+    );
     assert_eq!(documents.len(), 1);
     let root = documents.remove(0).root;
     (sources, root)
@@ -45,7 +49,10 @@ fn every_scalar_keeps_its_text() {
         ("k", "two lines"),
     ];
     for (key, value) in expected {
-        assert_eq!(root.get(key).and_then(Node::as_scalar).expect(key).text, value);
+        assert_eq!(
+            root.get(key).and_then(Node::as_scalar).expect(key).text,
+            value
+        );
     }
 }
 
@@ -54,21 +61,43 @@ fn nodes_know_where_they_stand() {
     let text = "---\nö: [1, \"zwei\"]\nlist:\n  - a -> b\n  - {c: d}\n...\n---\nlast: x\n";
     let (sources, documents, diagnostics) = read(text);
     assert!(diagnostics.is_empty());
-    let place = |node: &Node| (sources.slice(node.span).to_owned(), sources.place(node.span).to_string());
+    let place = |node: &Node| {
+        (
+            sources.slice(node.span).to_owned(),
+            sources.place(node.span).to_string(),
+        )
+    };
     let first = &documents[0].root;
     let at = |path: &[Step<'_>]| place(first.at_path(path.iter().copied()).expect("there"));
-    assert_eq!(at(&[Step::Key("ö")]), ("[1, \"zwei\"]".to_owned(), "a.yaml:2:4".to_owned()));
-    assert_eq!(at(&[Step::Key("ö"), Step::Index(1)]), ("\"zwei\"".to_owned(), "a.yaml:2:8".to_owned()));
-    assert_eq!(at(&[Step::Key("list"), Step::Index(0)]), ("a -> b".to_owned(), "a.yaml:4:5".to_owned()));
-    assert_eq!(at(&[Step::Key("list"), Step::Index(1), Step::Key("c")]).1, "a.yaml:5:9");
+    assert_eq!(
+        at(&[Step::Key("ö")]),
+        ("[1, \"zwei\"]".to_owned(), "a.yaml:2:4".to_owned())
+    );
+    assert_eq!(
+        at(&[Step::Key("ö"), Step::Index(1)]),
+        ("\"zwei\"".to_owned(), "a.yaml:2:8".to_owned())
+    );
+    assert_eq!(
+        at(&[Step::Key("list"), Step::Index(0)]),
+        ("a -> b".to_owned(), "a.yaml:4:5".to_owned())
+    );
+    assert_eq!(
+        at(&[Step::Key("list"), Step::Index(1), Step::Key("c")]).1,
+        "a.yaml:5:9"
+    );
     assert_eq!(at(&[Step::Key("list")]).0, "- a -> b\n  - {c: d}");
     assert!(first.at_path([Step::Key("list"), Step::Index(9)]).is_none());
     assert_eq!(
-        first.nearest([Step::Key("list"), Step::Index(9), Step::Key("x")]).span,
+        first
+            .nearest([Step::Key("list"), Step::Index(9), Step::Key("x")])
+            .span,
         first.get("list").expect("there").span
     );
     assert_eq!(documents[1].index, 1);
-    assert_eq!(place(documents[1].root.get("last").expect("there")).1, "a.yaml:8:7");
+    assert_eq!(
+        place(documents[1].root.get("last").expect("there")).1,
+        "a.yaml:8:7"
+    );
 }
 
 #[test]
@@ -82,7 +111,11 @@ fn columns_are_counted_in_characters_however_long_the_line() {
             for (line, at) in [(1, 3 + before.len()), (2, text.len() - 1), (2, text.len())] {
                 let column = length as u32 + 1 + u32::from(at == text.len());
                 let place = sources.place(Span::new(file, at, at));
-                assert_eq!((place.line, place.column), (line, column), "{length} {filler}");
+                assert_eq!(
+                    (place.line, place.column),
+                    (line, column),
+                    "{length} {filler}"
+                );
             }
         }
     }
@@ -101,13 +134,20 @@ fn a_wrong_type_in_a_manifest_is_found_by_its_path() {
         ports: Vec<Port>,
     }
     let (sources, root) = only("ports:\n- port: 80\n- port: eighty\n");
-    let error = serde_path_to_error::deserialize::<_, Spec>(root.to_json()).expect_err("eighty is no number");
-    assert_eq!(sources.place(root.nearest_to_error(error.path()).span).to_string(), "a.yaml:3:9");
+    let error = serde_path_to_error::deserialize::<_, Spec>(root.to_json())
+        .expect_err("eighty is no number");
+    assert_eq!(
+        sources
+            .place(root.nearest_to_error(error.path()).span)
+            .to_string(),
+        "a.yaml:3:9"
+    );
 }
 
 #[test]
 fn the_tree_becomes_json_with_types() {
-    let (_, root) = only("a: 8080\nb: \"8080\"\nc: !!str 7\nd: [true, ~, x]\n5: {e: \"t\"}\nf: |\n  t\n");
+    let (_, root) =
+        only("a: 8080\nb: \"8080\"\nc: !!str 7\nd: [true, ~, x]\n5: {e: \"t\"}\nf: |\n  t\n");
     assert_eq!(
         root.to_json(),
         json!({"a": 8080, "b": "8080", "c": "7", "d": [true, null, "x"], "5": {"e": "t"}, "f": "t\n"})
@@ -116,8 +156,9 @@ fn the_tree_becomes_json_with_types() {
 
 #[test]
 fn aliases_and_merges_are_expanded() {
-    let (sources, root) =
-        only("base: &b {x: 1, y: 2}\none: {<<: *b, x: 3}\ntwo: *b\nthree: {<<: [{z: 9}, *b], y: 0}\n");
+    let (sources, root) = only(
+        "base: &b {x: 1, y: 2}\none: {<<: *b, x: 3}\ntwo: *b\nthree: {<<: [{z: 9}, *b], y: 0}\n",
+    );
     assert_eq!(
         root.to_json(),
         json!({"base": {"x": 1, "y": 2}, "one": {"x": 3, "y": 2}, "two": {"x": 1, "y": 2}, "three": {"y": 0, "z": 9, "x": 1}})
@@ -137,13 +178,19 @@ fn an_alias_bomb_is_refused_at_once_and_its_anchor_named() {
     let started = Instant::now();
     let message = compact(&bomb);
     assert!(message.starts_with("a.yaml:5:"), "{message}");
-    assert!(message.contains("the anchor \"l3\" and others expand to more than 20000"), "{message}");
+    assert!(
+        message.contains("the anchor \"l3\" and others expand to more than 20000"),
+        "{message}"
+    );
     assert!(started.elapsed() < Duration::from_secs(2));
 }
 
 #[test]
 fn an_anchor_in_itself_is_refused() {
-    assert_eq!(compact("a: &x [*x]\n"), "a.yaml:1:8: error: the anchor \"x\" contains itself\n");
+    assert_eq!(
+        compact("a: &x [*x]\n"),
+        "a.yaml:1:8: error: the anchor \"x\" contains itself\n"
+    );
 }
 
 #[test]
@@ -151,7 +198,8 @@ fn deep_nesting_is_refused_quickly() {
     let deep_block: String = (0..3_000).map(|depth| " ".repeat(depth) + "a:\n").collect();
     let mut chained = "a0: &a0 x\n".to_owned();
     for depth in 1..90 {
-        writeln!(chained, "a{depth}: &a{depth} [[[[*a{}]]]]", depth - 1).expect("a String takes all");
+        writeln!(chained, "a{depth}: &a{depth} [[[[*a{}]]]]", depth - 1)
+            .expect("a String takes all");
     }
     let inputs = [
         "[".repeat(10_000_000),
@@ -165,7 +213,12 @@ fn deep_nesting_is_refused_quickly() {
         let started = Instant::now();
         let message = compact(&input);
         assert!(message.contains("nests"), "{message}");
-        assert!(started.elapsed() < Duration::from_secs(10), "{:?} {}", started.elapsed(), &input[..10]);
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "{:?} {}",
+            started.elapsed(),
+            &input[..10]
+        );
     }
 }
 
@@ -197,7 +250,12 @@ fn long_hostile_input_ends() {
         let (sources, _, diagnostics) = read(&input);
         let drawn = diagnostics.render(&sources, false);
         assert!(drawn.len() < 1_000_000);
-        assert!(started.elapsed() < Duration::from_secs(20), "{:?} {:?}", started.elapsed(), &input[..10]);
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "{:?} {:?}",
+            started.elapsed(),
+            &input[..10]
+        );
     }
 }
 
@@ -216,7 +274,10 @@ fn duplicate_keys_show_both_places_and_end_their_document_only() {
 #[test]
 fn a_syntax_error_ends_its_document_only() {
     let (sources, documents, diagnostics) = read("a: 'open\n---\nb: 1\n---\nc: [\n---\nd: 1\n");
-    let found: Vec<_> = documents.iter().map(|document| (document.index, document.root.to_json())).collect();
+    let found: Vec<_> = documents
+        .iter()
+        .map(|document| (document.index, document.root.to_json()))
+        .collect();
     assert_eq!(found, [(1, json!({"b": 1})), (3, json!({"d": 1}))]);
     let text = diagnostics.render_compact(&sources);
     assert_eq!(text.lines().count(), 2, "{text}");
@@ -229,11 +290,23 @@ fn usual_slips_get_their_help() {
             "expect:\n  - * -> metadata denied\n",
             "a.yaml:2:5: error: a text cannot start with * outside quotes; help: YAML takes a bare * for an alias",
         ),
-        ("expect:\n  - *x -> metadata denied\n", "help: YAML takes a bare * for an alias"),
-        ("a:\n\tb: 1\n", "a.yaml:2:1: error: a tab cannot indent YAML; help: replace the tab by spaces"),
-        ("a:\n  b: 1\n\tc: 2\n", "a.yaml:3:1: error: a tab cannot indent YAML"),
+        (
+            "expect:\n  - *x -> metadata denied\n",
+            "help: YAML takes a bare * for an alias",
+        ),
+        (
+            "a:\n\tb: 1\n",
+            "a.yaml:2:1: error: a tab cannot indent YAML; help: replace the tab by spaces",
+        ),
+        (
+            "a:\n  b: 1\n\tc: 2\n",
+            "a.yaml:3:1: error: a tab cannot indent YAML",
+        ),
         ("a:\n  - b\n \t- c\n", "a tab cannot indent YAML"),
-        ("a: b: c\n", "error: a ':' stands where no key can be; help: put a text that holds ': ' in quotes"),
+        (
+            "a: b: c\n",
+            "error: a ':' stands where no key can be; help: put a text that holds ': ' in quotes",
+        ),
         (
             "a: {{ .Values.x }}\n",
             "error: a key must be a text, and this is a list or a mapping; help: a template ({{ ... }}) must be rendered first",
@@ -244,9 +317,18 @@ fn usual_slips_get_their_help() {
         ),
         ("a: [1, 2\n", "a.yaml:1:"),
         ("a: \"x\n", "a quote is never closed"),
-        ("a: 'x' y\n", "text follows a closing quote; help: put the quotes around the whole text"),
-        ("a: !secret x\n", "a.yaml:1:4: error: the tag !secret has no meaning here"),
-        ("a: 1\n<<: x\n", "'<<' merges a mapping or a list of mappings"),
+        (
+            "a: 'x' y\n",
+            "text follows a closing quote; help: put the quotes around the whole text",
+        ),
+        (
+            "a: !secret x\n",
+            "a.yaml:1:4: error: the tag !secret has no meaning here",
+        ),
+        (
+            "a: 1\n<<: x\n",
+            "'<<' merges a mapping or a list of mappings",
+        ),
     ];
     for (text, expected) in cases {
         let found = compact(text);
@@ -269,7 +351,10 @@ fn unreadable_files_say_why() {
         "DIR: error: cannot read DIR: it is a folder; help: name the files in it, for example with a glob: suites/*.yaml"
     );
     let missing = format!("{path}/none.yaml");
-    assert!(fails(&missing).starts_with("DIR/none.yaml: error: cannot read DIR/none.yaml: it does not exist"));
+    assert!(
+        fails(&missing)
+            .starts_with("DIR/none.yaml: error: cannot read DIR/none.yaml: it does not exist")
+    );
     let latin = format!("{path}/latin.yaml");
     std::fs::write(&latin, b"a: 1\nb: caf\xe9\n").expect("written");
     assert_eq!(
@@ -302,13 +387,19 @@ fn a_reader_that_fails_is_an_error_with_its_name() {
 fn a_file_is_known_by_its_digest() {
     let mut sources = Sources::new();
     let file = sources.add("a", "abc");
-    assert_eq!(sources.sha256(file), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_eq!(
+        sources.sha256(file),
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    );
 }
 
 #[test]
 fn diagnostics_are_drawn_with_their_lines() {
     let mut sources = Sources::new();
-    let file = sources.add("shop.yaml", "one: 1\ntwo: 2\n3: 3\n4: 4\n5: 5\n6: 6\nseven: ö\t7 x\n");
+    let file = sources.add(
+        "shop.yaml",
+        "one: 1\ntwo: 2\n3: 3\n4: 4\n5: 5\n6: 6\nseven: ö\t7 x\n",
+    );
     let seven = sources.text(file).find("7 x").expect("there");
     let diagnostic = Diagnostic::error(Span::new(file, seven, seven + 3), "seven is wrong")
         .with_label("here")
@@ -327,7 +418,10 @@ error: seven is wrong
   = help: write 8";
     assert_eq!(diagnostic.render(&sources, false), expected);
     assert!(diagnostic.render(&sources, true).contains("\u{1b}["));
-    assert_eq!(sources.place(diagnostic.primary).to_string(), "shop.yaml:7:10");
+    assert_eq!(
+        sources.place(diagnostic.primary).to_string(),
+        "shop.yaml:7:10"
+    );
 }
 
 #[test]
@@ -335,8 +429,8 @@ fn two_files_are_drawn_one_after_the_other() {
     let mut sources = Sources::new();
     let first = sources.add("a.yaml", "name: shop\n");
     let second = sources.add("b.yaml", "\u{feff}name: shop\n");
-    let diagnostic =
-        Diagnostic::warning(Span::new(second, 9, 13), "twice").with_secondary(Span::new(first, 6, 10), "first here");
+    let diagnostic = Diagnostic::warning(Span::new(second, 9, 13), "twice")
+        .with_secondary(Span::new(first, 6, 10), "first here");
     let expected = "\
 warning: twice
  --> b.yaml:1:7
@@ -360,10 +454,15 @@ fn nothing_that_acts_on_a_terminal_is_drawn() {
         .with_label(hostile)
         .with_secondary(Span::new(file, 0, 1), hostile)
         .with_help(hostile);
-    for drawn in [diagnostic.render(&sources, false), diagnostic.render_compact(&sources)] {
+    for drawn in [
+        diagnostic.render(&sources, false),
+        diagnostic.render_compact(&sources),
+    ] {
         let bad: Vec<char> = drawn
             .chars()
-            .filter(|c| (c.is_control() && *c != '\n') || matches!(*c, '\u{202e}' | '\u{200b}' | '\u{2028}'))
+            .filter(|c| {
+                (c.is_control() && *c != '\n') || matches!(*c, '\u{202e}' | '\u{200b}' | '\u{2028}')
+            })
             .collect();
         assert!(bad.is_empty(), "{bad:?} in {drawn}");
     }
@@ -381,9 +480,18 @@ fn diagnostics_come_in_order_and_once() {
     diagnostics.push(Diagnostic::error(Span::new(first, 0, 1), "first"));
     diagnostics.push(Diagnostic::error(Span::new(first, 2, 3), "second"));
     diagnostics.push(Diagnostic::error(Span::new(first, 2, 3), "second"));
-    let messages: Vec<_> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
+    let messages: Vec<_> = diagnostics
+        .iter()
+        .map(|diagnostic| diagnostic.message.as_str())
+        .collect();
     assert_eq!(messages, ["first", "second", "third", "fourth"]);
-    assert_eq!((diagnostics.count(Severity::Error), diagnostics.count(Severity::Warning)), (3, 1));
+    assert_eq!(
+        (
+            diagnostics.count(Severity::Error),
+            diagnostics.count(Severity::Warning)
+        ),
+        (3, 1)
+    );
     assert_eq!(diagnostics.strict().count(Severity::Warning), 0);
 }
 

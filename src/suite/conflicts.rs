@@ -1,18 +1,23 @@
 //! Pairs of lines that cannot stand together, as far as the text alone shows it.
 //!
 //! # Limitations
-//! Without an inventory nothing is known about pods: two endpoints that select the same pod, or a port's name that
-//! stands for a number, are found by the planner. So is whatever lies beyond the budget of this search.
+//! Without an inventory nothing is known about pods: two endpoints that select the same pod, or a
+//! port's name that stands for a number, are found by the planner. So is whatever lies beyond the
+//! budget of this search.
 
 use super::lines::{PlacedLine, shown};
 use super::names::{Names, has_pods};
 use super::ports::NamedPorts;
-use super::{Endpoint, EndpointId, Expected, PortItem, PortRef, Settings, Subject, TargetItem, TargetWhat, Url};
+use super::{
+    Endpoint, EndpointId, Expected, PortItem, PortRef, Settings, Subject, TargetItem, TargetWhat,
+    Url,
+};
 use crate::model::Transport;
 use crate::source::{Diagnostic, Diagnostics};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// How many pairs of entries are compared, and how many are kept: well under a second and some tens of megabytes.
+/// How many pairs of entries are compared, and how many are kept: well under a second and some tens
+/// of megabytes.
 const MAX_COMPARISONS: usize = 3_000_000;
 const MAX_ENTRIES: usize = 300_000;
 
@@ -29,7 +34,11 @@ pub(super) fn report(
 ) {
     let repeated = repeated_lines(lines, diagnostics);
     let mut search = Search::new(lines, names, named_ports, defaults);
-    for (number, _) in lines.iter().enumerate().filter(|(number, _)| !repeated.contains(number)) {
+    for (number, _) in lines
+        .iter()
+        .enumerate()
+        .filter(|(number, _)| !repeated.contains(number))
+    {
         if !search.line(number) {
             break;
         }
@@ -45,13 +54,17 @@ fn repeated_lines(lines: &[PlacedLine], diagnostics: &mut Diagnostics) -> BTreeS
     let mut twins: HashMap<Said<'_>, Vec<usize>> = HashMap::new();
     let mut repeated = BTreeSet::new();
     for (number, PlacedLine { line, span }) in lines.iter().enumerate() {
-        let mut key = (line.sources.iter().collect::<Vec<_>>(), line.targets.iter().collect::<Vec<_>>(), line.expected);
+        let mut key = (
+            line.sources.iter().collect::<Vec<_>>(),
+            line.targets.iter().collect::<Vec<_>>(),
+            line.expected,
+        );
         key.0.sort();
         key.1.sort();
         let earlier = twins.entry(key).or_default();
-        let same = earlier
-            .iter()
-            .find(|first| lines[**first].line.settings == line.settings && lines[**first].line.id == line.id);
+        let same = earlier.iter().find(|first| {
+            lines[**first].line.settings == line.settings && lines[**first].line.id == line.id
+        });
         if let Some(first) = same {
             diagnostics.push(
                 Diagnostic::warning(*span, "this line repeats another")
@@ -80,13 +93,16 @@ impl Tested<'_> {
     /// Whether some packet would be sent for both.
     fn overlaps(self, other: Self) -> bool {
         let in_range = |item: &PortItem, from: u16, to: u16, transport: Transport| {
-            item.transport == transport && matches!(item.port, PortRef::Number(number) if (from..=to).contains(&number))
+            item.transport == transport
+                && matches!(item.port, PortRef::Number(number) if (from..=to).contains(&number))
         };
         match (self, other) {
             (Self::Known(a), Self::Known(b)) => a == b,
             (Self::Port(a), Self::Port(b)) => a == b,
             (Self::Port(item), Self::Range(from, to, transport))
-            | (Self::Range(from, to, transport), Self::Port(item)) => in_range(item, from, to, transport),
+            | (Self::Range(from, to, transport), Self::Port(item)) => {
+                in_range(item, from, to, transport)
+            }
             (Self::Range(from, to, a), Self::Range(other_from, other_to, b)) => {
                 a == b && from <= other_to && other_from <= to
             }
@@ -106,8 +122,11 @@ impl Tested<'_> {
                     PortRef::Number(number) => number.to_string(),
                     PortRef::Name(name) => name.clone(),
                 };
-                let transport =
-                    if item.transport == Transport::Tcp { String::new() } else { format!("/{}", item.transport) };
+                let transport = if item.transport == Transport::Tcp {
+                    String::new()
+                } else {
+                    format!("/{}", item.transport)
+                };
                 format!("{target}:{port}{transport}")
             }
             Self::Range(from, to, _) => format!("{target}:{from}-{to}"),
@@ -144,26 +163,48 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(lines: &'a [PlacedLine], names: &'a Names, named_ports: &'a NamedPorts, defaults: &'a Settings) -> Self {
+    fn new(
+        lines: &'a [PlacedLine],
+        names: &'a Names,
+        named_ports: &'a NamedPorts,
+        defaults: &'a Settings,
+    ) -> Self {
         let first_alike = |key: &dyn Fn(&Endpoint) -> String| {
             let mut seen: HashMap<String, EndpointId> = HashMap::new();
             let endpoints = names.endpoints().iter().enumerate();
-            endpoints.map(|(index, endpoint)| *seen.entry(key(endpoint)).or_insert(EndpointId(index))).collect()
+            endpoints
+                .map(|(index, endpoint)| *seen.entry(key(endpoint)).or_insert(EndpointId(index)))
+                .collect()
         };
-        let all = || names.endpoints().iter().enumerate().map(|(index, endpoint)| (EndpointId(index), endpoint));
-        let senders = all().filter(|(_, endpoint)| has_pods(&endpoint.locator)).map(|(id, _)| id).collect();
+        let all = || {
+            names
+                .endpoints()
+                .iter()
+                .enumerate()
+                .map(|(index, endpoint)| (EndpointId(index), endpoint))
+        };
+        let senders = all()
+            .filter(|(_, endpoint)| has_pods(&endpoint.locator))
+            .map(|(id, _)| id)
+            .collect();
         // Pods are taken to have known ports.
         let has_ports = |id: EndpointId, endpoint: &Endpoint| {
             endpoint.ports.is_some() || has_pods(&endpoint.locator) || named_ports.contains_key(&id)
         };
-        let receivers = all().filter(|(id, endpoint)| has_ports(*id, endpoint)).map(|(id, _)| id).collect();
+        let receivers = all()
+            .filter(|(id, endpoint)| has_ports(*id, endpoint))
+            .map(|(id, _)| id)
+            .collect();
         Self {
             lines,
             names,
             defaults,
             same_source: first_alike(&|endpoint| format!("{:?}", endpoint.locator)),
             same_target: first_alike(&|endpoint| {
-                format!("{:?} {:?} {:?}", endpoint.locator, endpoint.service, endpoint.ports)
+                format!(
+                    "{:?} {:?} {:?}",
+                    endpoint.locator, endpoint.service, endpoint.ports
+                )
             }),
             star: (senders, receivers),
             named_ports,
@@ -180,18 +221,30 @@ impl<'a> Search<'a> {
         for source in &line.sources {
             for target in &line.targets {
                 let broad = |subject: &Subject| !matches!(subject, Subject::Endpoint(_));
-                let by_star = matches!(source, Subject::All) || matches!(target.subject, Subject::All);
+                let by_star =
+                    matches!(source, Subject::All) || matches!(target.subject, Subject::All);
                 let never_itself = broad(source) || broad(&target.subject);
                 let receivers = endpoints(&target.subject, &self.star.1);
                 if receivers.is_empty() {
                     continue;
                 }
                 for sender in endpoints(source, &self.star.0) {
-                    for receiver in receivers.iter().copied().filter(|receiver| !(never_itself && *receiver == sender))
+                    for receiver in receivers
+                        .iter()
+                        .copied()
+                        .filter(|receiver| !(never_itself && *receiver == sender))
                     {
                         let pair = (self.same_source[sender.0], self.same_target[receiver.0]);
                         for tested in self.tested(receiver, &target.what) {
-                            if !self.entry(pair, (sender, receiver), Entry { line: number, tested, by_star }) {
+                            if !self.entry(
+                                pair,
+                                (sender, receiver),
+                                Entry {
+                                    line: number,
+                                    tested,
+                                    by_star,
+                                },
+                            ) {
                                 return false;
                             }
                         }
@@ -206,11 +259,20 @@ impl<'a> Search<'a> {
         let names = self.names;
         match what {
             TargetWhat::Port(item) => vec![Tested::Port(item)],
-            TargetWhat::Range { from, to, transport } => vec![Tested::Range(*from, *to, *transport)],
+            TargetWhat::Range {
+                from,
+                to,
+                transport,
+            } => vec![Tested::Range(*from, *to, *transport)],
             TargetWhat::Url(url) => vec![Tested::Url(url)],
             TargetWhat::KnownPorts(transport) => {
-                let wanted = |item: &&'a PortItem| transport.is_none_or(|transport| item.transport == transport);
-                match (&names.endpoint(receiver).ports, self.named_ports.get(&receiver)) {
+                let wanted = |item: &&'a PortItem| {
+                    transport.is_none_or(|transport| item.transport == transport)
+                };
+                match (
+                    &names.endpoint(receiver).ports,
+                    self.named_ports.get(&receiver),
+                ) {
                     (Some(ports), _) => ports.iter().filter(wanted).map(Tested::Port).collect(),
                     (None, Some(ports)) => ports.iter().filter(wanted).map(Tested::Port).collect(),
                     (None, None) => vec![Tested::Known(*transport)],
@@ -219,15 +281,23 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn entry(&mut self, pair: (EndpointId, EndpointId), written: (EndpointId, EndpointId), new: Entry<'a>) -> bool {
+    fn entry(
+        &mut self,
+        pair: (EndpointId, EndpointId),
+        written: (EndpointId, EndpointId),
+        new: Entry<'a>,
+    ) -> bool {
         let earlier = self.entries.entry(pair).or_default();
         self.compared += earlier.len();
         self.kept += 1;
         if self.compared > MAX_COMPARISONS || self.kept > MAX_ENTRIES {
             return false;
         }
-        let hits: Vec<Entry<'a>> =
-            earlier.iter().copied().filter(|old| old.line != new.line && old.tested.overlaps(new.tested)).collect();
+        let hits: Vec<Entry<'a>> = earlier
+            .iter()
+            .copied()
+            .filter(|old| old.line != new.line && old.tested.overlaps(new.tested))
+            .collect();
         earlier.push(new);
         for old in hits {
             self.compare(old, new, written);
@@ -235,7 +305,12 @@ impl<'a> Search<'a> {
         true
     }
 
-    fn compare(&mut self, old: Entry<'a>, new: Entry<'a>, (sender, receiver): (EndpointId, EndpointId)) {
+    fn compare(
+        &mut self,
+        old: Entry<'a>,
+        new: Entry<'a>,
+        (sender, receiver): (EndpointId, EndpointId),
+    ) {
         let (first, second) = (&self.lines[old.line], &self.lines[new.line]);
         let label = |id: EndpointId| self.names.endpoint(id).label.as_str();
         let flow = format!("{} -> {}", label(sender), new.tested.show(label(receiver)));
@@ -251,13 +326,19 @@ impl<'a> Search<'a> {
             }
             return;
         }
-        // Whether `*` holds an endpoint is only known with an inventory (host-network pods are not in it).
-        let one_name = old.tested == new.tested && first.line.id == second.line.id && !(old.by_star || new.by_star);
+        // Whether `*` holds an endpoint is only known with an inventory (host-network pods are not
+        // in it).
+        let one_name = old.tested == new.tested
+            && first.line.id == second.line.id
+            && !(old.by_star || new.by_star);
         if one_name && first.line.settings != second.line.settings {
             self.found.entry((new.line, false)).or_insert_with(|| {
                 Diagnostic::error(
                     second.span,
-                    format!("two lines make the check \"{flow} {}\" with different settings", second.line.expected),
+                    format!(
+                        "two lines make the check \"{flow} {}\" with different settings",
+                        second.line.expected
+                    ),
                 )
                 .with_secondary(first.span, "first here")
                 .with_help("give one of them an id: it becomes part of the check's name")

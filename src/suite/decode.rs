@@ -10,9 +10,18 @@ use crate::model::EndpointName;
 use crate::source::{Diagnostic, Diagnostics, FileId, Node, Sources, Span};
 
 /// Decodes a document; `None` if it is wrong, and then the diagnostics say why.
-pub(super) fn suite(root: &Node, file: FileId, sources: &Sources, all: &mut Diagnostics) -> Option<Suite> {
+pub(super) fn suite(
+    root: &Node,
+    file: FileId,
+    sources: &Sources,
+    all: &mut Diagnostics,
+) -> Option<Suite> {
     let mut found = Diagnostics::new();
-    let suite = if is_suite(root, &mut found) { decode(root, file, sources, &mut found) } else { None };
+    let suite = if is_suite(root, &mut found) {
+        decode(root, file, sources, &mut found)
+    } else {
+        None
+    };
     let broken = found.has_errors();
     all.extend(found);
     suite.filter(|_| !broken)
@@ -22,33 +31,51 @@ pub(super) fn suite(root: &Node, file: FileId, sources: &Sources, all: &mut Diag
 pub(super) fn name(root: &Node) -> Option<(&str, Span)> {
     let node = root.get("metadata")?.get("name")?;
     let name = text(node)?;
-    (root.get("kind").and_then(text) == Some(KIND) && EndpointName::parse(name).is_ok()).then_some((name, node.site()))
+    (root.get("kind").and_then(text) == Some(KIND) && EndpointName::parse(name).is_ok())
+        .then_some((name, node.site()))
 }
 
 /// Whether the document is meant as a suite; another kind is reported once and not looked into.
 fn is_suite(root: &Node, diagnostics: &mut Diagnostics) -> bool {
     let Some(entries) = root.as_mapping() else {
         diagnostics.push(
-            Diagnostic::error(root.site(), format!("a suite is a mapping, not {}", root.describe()))
-                .with_help(format!("start with apiVersion: {API_VERSION} and kind: {KIND}")),
+            Diagnostic::error(
+                root.site(),
+                format!("a suite is a mapping, not {}", root.describe()),
+            )
+            .with_help(format!(
+                "start with apiVersion: {API_VERSION} and kind: {KIND}"
+            )),
         );
         return false;
     };
     let written = |key: &str| root.get(key).and_then(text);
     let ours = written("apiVersion").is_some_and(|version| version.starts_with("watertight.dev/"));
     match (root.get("kind"), written("kind")) {
-        (Some(node), Some(kind)) if kind != KIND && !ours && suggest::nearest(kind, [KIND]).is_none() => {
+        (Some(node), Some(kind))
+            if kind != KIND && !ours && suggest::nearest(kind, [KIND]).is_none() =>
+        {
             diagnostics.push(
-                Diagnostic::error(node.site(), format!("this document is a {kind}, not a {KIND}"))
-                    .with_help("name only suites here; manifests follow --lab"),
+                Diagnostic::error(
+                    node.site(),
+                    format!("this document is a {kind}, not a {KIND}"),
+                )
+                .with_help("name only suites here; manifests follow --lab"),
             );
             false
         }
-        (None, _) if !["apiVersion", "metadata", "spec"].into_iter().any(|key| root.get(key).is_some()) => {
-            let span = entries.first().map_or_else(|| root.site(), |entry| entry.key.span);
+        (None, _)
+            if !["apiVersion", "metadata", "spec"]
+                .into_iter()
+                .any(|key| root.get(key).is_some()) =>
+        {
+            let span = entries
+                .first()
+                .map_or_else(|| root.site(), |entry| entry.key.span);
             diagnostics.push(
-                Diagnostic::error(span, "this document is not a suite")
-                    .with_help(format!("start it with apiVersion: {API_VERSION} and kind: {KIND}")),
+                Diagnostic::error(span, "this document is not a suite").with_help(format!(
+                    "start it with apiVersion: {API_VERSION} and kind: {KIND}"
+                )),
             );
             false
         }
@@ -56,27 +83,47 @@ fn is_suite(root: &Node, diagnostics: &mut Diagnostics) -> bool {
     }
 }
 
-fn decode(root: &Node, file: FileId, sources: &Sources, diagnostics: &mut Diagnostics) -> Option<Suite> {
+fn decode(
+    root: &Node,
+    file: FileId,
+    sources: &Sources,
+    diagnostics: &mut Diagnostics,
+) -> Option<Suite> {
     ShapeCheck { diagnostics }.suite(root);
     let spec = root.get("spec")?;
     let mut names = Names::new(Origin::File);
-    let mut definitions = Definitions { sources, diagnostics, names: &mut names };
+    let mut definitions = Definitions {
+        sources,
+        diagnostics,
+        names: &mut names,
+    };
     if let Some(endpoints) = spec.get("endpoints") {
         definitions.endpoints(endpoints);
     }
     if let Some(groups) = spec.get("groups") {
         definitions.groups(groups);
     }
-    let defaults =
-        spec.get("settings").map(|node| settings::decode(node, sources, diagnostics, &mut names)).unwrap_or_default();
+    let defaults = spec
+        .get("settings")
+        .map(|node| settings::decode(node, sources, diagnostics, &mut names))
+        .unwrap_or_default();
     let expect = spec.get("expect");
     let lines = expect
         .map(|node| {
             let in_brackets = sources.slice(node.span).starts_with('[');
-            Lines { sources, diagnostics, names: &mut names, defaults: &defaults, in_brackets }.all(node)
+            Lines {
+                sources,
+                diagnostics,
+                names: &mut names,
+                defaults: &defaults,
+                in_brackets,
+            }
+            .all(node)
         })
         .unwrap_or_default();
-    let everything_else = spec.get("everythingElse").map(|node| sources.place(node.site()));
+    let everything_else = spec
+        .get("everythingElse")
+        .map(|node| sources.place(node.site()));
     if expect.is_none() && everything_else.is_none() && spec.as_mapping().is_some() {
         let (_, span) = key_of(root, "spec")?;
         diagnostics.push(
@@ -92,7 +139,15 @@ fn decode(root: &Node, file: FileId, sources: &Sources, diagnostics: &mut Diagno
         unused(&names, &lines, everything_else.is_some(), diagnostics);
     }
     let (name, _) = name(root)?;
-    Some(finish(name.to_owned(), file, sources, names, defaults, lines, everything_else))
+    Some(finish(
+        name.to_owned(),
+        file,
+        sources,
+        names,
+        defaults,
+        lines,
+        everything_else,
+    ))
 }
 
 /// Puts a suite together.
@@ -117,14 +172,30 @@ pub(super) fn finish(
 }
 
 fn key_of<'a>(node: &'a Node, key: &str) -> Option<(&'a str, Span)> {
-    node.as_mapping()?.iter().find(|entry| entry.key.text == key).map(|entry| (entry.key.text.as_str(), entry.key.span))
+    node.as_mapping()?
+        .iter()
+        .find(|entry| entry.key.text == key)
+        .map(|entry| (entry.key.text.as_str(), entry.key.span))
 }
 
-/// Warns of endpoints that no check can come from: no line names them, and neither `*` nor `everythingElse` holds them.
-fn unused(names: &Names, lines: &[PlacedLine], everything_else: bool, diagnostics: &mut Diagnostics) {
-    let star_source = lines.iter().any(|placed| placed.line.sources.contains(&Subject::All));
-    let star_target =
-        lines.iter().any(|placed| placed.line.targets.iter().any(|target| target.subject == Subject::All));
+/// Warns of endpoints that no check can come from: no line names them, and neither `*` nor
+/// `everythingElse` holds them.
+fn unused(
+    names: &Names,
+    lines: &[PlacedLine],
+    everything_else: bool,
+    diagnostics: &mut Diagnostics,
+) {
+    let star_source = lines
+        .iter()
+        .any(|placed| placed.line.sources.contains(&Subject::All));
+    let star_target = lines.iter().any(|placed| {
+        placed
+            .line
+            .targets
+            .iter()
+            .any(|target| target.subject == Subject::All)
+    });
     for (index, endpoint) in names.endpoints().iter().enumerate() {
         let pods = has_pods(&endpoint.locator);
         // A host's known ports are those that lines name; without any it is part of nothing.
@@ -133,8 +204,11 @@ fn unused(names: &Names, lines: &[PlacedLine], everything_else: bool, diagnostic
         let in_place = matches!(endpoint.locator, Locator::Runner | Locator::Nodes);
         if !(endpoint.used || held || in_place) {
             diagnostics.push(
-                Diagnostic::warning(names.span(super::EndpointId(index)), format!("no line names {}", endpoint.label))
-                    .with_help("remove it, or write what is expected of it"),
+                Diagnostic::warning(
+                    names.span(super::EndpointId(index)),
+                    format!("no line names {}", endpoint.label),
+                )
+                .with_help("remove it, or write what is expected of it"),
             );
         }
     }

@@ -43,7 +43,10 @@ impl Definitions<'_> {
     fn endpoint(&mut self, name: &str, span: Span, node: &Node) -> Option<Endpoint> {
         node.as_mapping()?;
         let has = |key: &str| node.get(key).is_some();
-        let ways: Vec<&str> = ["workload", "pods", "host", "ip"].into_iter().filter(|way| has(way)).collect();
+        let ways: Vec<&str> = ["workload", "pods", "host", "ip"]
+            .into_iter()
+            .filter(|way| has(way))
+            .collect();
         let error = match ways.as_slice() {
             [] if !has("service") => Some((
                 format!("{name} has no way to be found"),
@@ -55,13 +58,21 @@ impl Definitions<'_> {
             )),
             [way @ ("host" | "ip")] if has("source") => Some((
                 format!("{name} has both {way} and source"),
-                format!("{way} names something outside the cluster, from where nothing is sent: remove source"),
+                format!(
+                    "{way} names something outside the cluster, from where nothing is sent: remove source"
+                ),
             )),
             [way @ ("host" | "ip")] if has("namespace") || has("service") => {
-                let other = if has("namespace") { "namespace" } else { "service" };
+                let other = if has("namespace") {
+                    "namespace"
+                } else {
+                    "service"
+                };
                 Some((
                     format!("{name} has both {way} and {other}"),
-                    format!("{way} names something outside the cluster: remove {other}, or make two endpoints"),
+                    format!(
+                        "{way} names something outside the cluster: remove {other}, or make two endpoints"
+                    ),
                 ))
             }
             [] | ["workload" | "pods"] if !has("namespace") => {
@@ -74,7 +85,8 @@ impl Definitions<'_> {
             _ => None,
         };
         if let Some((message, help)) = error {
-            self.diagnostics.push(Diagnostic::error(span, message).with_help(help));
+            self.diagnostics
+                .push(Diagnostic::error(span, message).with_help(help));
             return None;
         }
         let ports = match node.get("ports") {
@@ -88,7 +100,15 @@ impl Definitions<'_> {
         };
         let vehicle = node.get("source").and_then(text).and_then(Vehicle::named);
         let (label, place) = (name.to_owned(), self.sources.place(span));
-        Some(Endpoint { label, locator, service, ports, vehicle, place, used: false })
+        Some(Endpoint {
+            label,
+            locator,
+            service,
+            ports,
+            vehicle,
+            place,
+            used: false,
+        })
     }
 
     fn ports(&mut self, node: &Node) -> Option<Vec<PortItem>> {
@@ -127,8 +147,8 @@ impl Definitions<'_> {
                 Err(clash) => self.diagnostics.push(clash),
             }
         }
-        // Depth first without recursion: a chain of groups may be as long as the file. A group waits on the stack
-        // until the groups that it names are done.
+        // Depth first without recursion: a chain of groups may be as long as the file. A group
+        // waits on the stack until the groups that it names are done.
         let mut waiting: Vec<Waiting<'_>> = Vec::new();
         let mut on_stack: HashSet<&str> = HashSet::new();
         for entry in &entries {
@@ -140,11 +160,18 @@ impl Definitions<'_> {
                 match current.advance(&open, &on_stack) {
                     Nested::Open(inner) => {
                         on_stack.insert(&inner.key.text);
-                        waiting.push(Waiting { entry: inner, next: 0 });
+                        waiting.push(Waiting {
+                            entry: inner,
+                            next: 0,
+                        });
                     }
                     Nested::Cycle(item) => {
                         self.cycle(&waiting, item);
-                        for Waiting { entry: Entry { key, .. }, .. } in waiting.drain(..) {
+                        for Waiting {
+                            entry: Entry { key, .. },
+                            ..
+                        } in waiting.drain(..)
+                        {
                             open.remove(key.text.as_str());
                             self.names.define_group(&key.text, key.span, None);
                         }
@@ -165,16 +192,24 @@ impl Definitions<'_> {
 
     fn cycle(&mut self, waiting: &[Waiting<'_>], item: &Node) {
         let name = text(item).unwrap_or_default();
-        let from = waiting.iter().position(|group| group.entry.key.text == name).unwrap_or_default();
-        let mut path: Vec<&str> = waiting[from..].iter().map(|group| group.entry.key.text.as_str()).collect();
+        let from = waiting
+            .iter()
+            .position(|group| group.entry.key.text == name)
+            .unwrap_or_default();
+        let mut path: Vec<&str> = waiting[from..]
+            .iter()
+            .map(|group| group.entry.key.text.as_str())
+            .collect();
         if path.len() > SHOWN_CYCLE {
             path.truncate(SHOWN_CYCLE);
             path.push("...");
         }
         path.push(name);
-        let diagnostic =
-            Diagnostic::error(item.site(), format!("the group {name} contains itself: {}", path.join(" -> ")))
-                .with_help("remove one of these names");
+        let diagnostic = Diagnostic::error(
+            item.site(),
+            format!("the group {name} contains itself: {}", path.join(" -> ")),
+        )
+        .with_help("remove one of these names");
         self.diagnostics.push(match waiting.get(from) {
             Some(group) => diagnostic.with_secondary(group.entry.key.span, "the group"),
             None => diagnostic,
@@ -198,7 +233,10 @@ impl Definitions<'_> {
     fn member(&mut self, item: &Node) -> Option<Vec<EndpointId>> {
         let name = text(item)?;
         let at = Text::new(self.sources, item, name);
-        let parsed = match parse_source(Piece { text: name, start: 0 }) {
+        let parsed = match parse_source(Piece {
+            text: name,
+            start: 0,
+        }) {
             Ok(parsed) => parsed,
             Err(fault) => {
                 self.diagnostics.push(at.diagnostic(fault));
@@ -206,11 +244,16 @@ impl Definitions<'_> {
             }
         };
         let span = at.span(&parsed.range);
-        match self.names.look_up(&parsed.who, span, &self.sources.place(span)) {
+        match self
+            .names
+            .look_up(&parsed.who, span, &self.sources.place(span))
+        {
             Ok(Some(subject)) if !subject.members().is_empty() => Some(subject.members().to_vec()),
             Ok(Some(_)) => {
-                self.diagnostics
-                    .push(Diagnostic::error(span, "a group cannot contain *").with_help("write * in the line itself"));
+                self.diagnostics.push(
+                    Diagnostic::error(span, "a group cannot contain *")
+                        .with_help("write * in the line itself"),
+                );
                 None
             }
             Ok(None) => None,
@@ -266,13 +309,26 @@ fn locator(node: &Node) -> Option<Locator> {
     let namespace = value("namespace")?.to_owned();
     if let Some(workload) = node.get("workload") {
         let workload = parse_workload(text(workload)?).ok()?;
-        return Some(Locator::Workload { namespace, workload });
+        return Some(Locator::Workload {
+            namespace,
+            workload,
+        });
     }
     if let Some(pods) = node.get("pods") {
         let label = |entry: &Entry| Some((entry.key.text.clone(), text(&entry.value)?.to_owned()));
-        let labels = pods.as_mapping()?.iter().map(label).collect::<Option<_>>()?;
+        let labels = pods
+            .as_mapping()?
+            .iter()
+            .map(label)
+            .collect::<Option<_>>()?;
         return Some(Locator::Pods { namespace, labels });
     }
     let name = value("service")?.to_owned();
-    Some(Locator::Service { service: ObjectRef { namespace, kind: "Service".to_owned(), name } })
+    Some(Locator::Service {
+        service: ObjectRef {
+            namespace,
+            kind: "Service".to_owned(),
+            name,
+        },
+    })
 }

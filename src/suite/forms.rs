@@ -2,7 +2,9 @@
 
 use super::suggest;
 use super::{PortItem, PortRef};
-use crate::model::{EndpointName, HostName, Port, Transport, WorkloadKind, WorkloadRef, parse_duration};
+use crate::model::{
+    EndpointName, HostName, Port, Transport, WorkloadKind, WorkloadRef, parse_duration,
+};
 use serde_json::{Value as Json, json};
 use std::net::IpAddr;
 
@@ -70,11 +72,17 @@ pub(super) struct Misfit {
 
 impl Misfit {
     fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), help: None }
+        Self {
+            message: message.into(),
+            help: None,
+        }
     }
 
     fn help(self, help: impl Into<String>) -> Self {
-        Self { help: Some(help.into()), ..self }
+        Self {
+            help: Some(help.into()),
+            ..self
+        }
     }
 }
 
@@ -82,8 +90,7 @@ impl Misfit {
 const LINE_PATTERN: &str = "^\\s*\\S[\\s\\S]*?(->|→)\\s*\\S[\\s\\S]*\\s(allowed|denied)\\s*$";
 const NAME_PATTERN: &str = "^(?!(allowed|denied)$)[a-z]([a-z0-9-]{0,61}[a-z0-9])?$";
 const LABEL_PATTERN: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
-const HOST_PATTERN: &str =
-    "^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)+\\.?$";
+const HOST_PATTERN: &str = "^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)+\\.?$";
 
 impl Form {
     /// Whether a text has this form, and if not, why.
@@ -91,9 +98,9 @@ impl Form {
         let misfit = |message: &str| Misfit::new(format!("{text:?} {message}"));
         match self {
             Self::Text => Ok(()),
-            Self::Exactly(word) => {
-                unless(text == word, || misfit(&format!("is not {word:?}")).help(format!("write {word}")))
-            }
+            Self::Exactly(word) => unless(text == word, || {
+                misfit(&format!("is not {word:?}")).help(format!("write {word}"))
+            }),
             Self::OneOf(words) => unless(words.contains(&text), || {
                 misfit(&format!("is not one of {}", words.join(", "))).help(suggest::help(
                     text,
@@ -102,29 +109,41 @@ impl Form {
                     "write one of",
                 ))
             }),
-            Self::Words | Self::Line => unless(!text.trim().is_empty(), || Misfit::new("the text is empty")),
-            Self::Name => EndpointName::parse(text).map(drop).map_err(|error| Misfit::new(error.to_string())),
+            Self::Words | Self::Line => {
+                unless(!text.trim().is_empty(), || Misfit::new("the text is empty"))
+            }
+            Self::Name => EndpointName::parse(text)
+                .map(drop)
+                .map_err(|error| Misfit::new(error.to_string())),
             Self::Reference => unless(!text.is_empty() && !text.contains([' ', ',']), || {
                 misfit("is not an endpoint").help("name one endpoint")
             }),
             Self::Id => unless(is_id(text), || {
-                misfit("is not an id: 1 to 63 letters, digits, '-', '_' and '.', starting with a letter or digit")
+                misfit(
+                    "is not an id: 1 to 63 letters, digits, '-', '_' and '.', starting with a letter or digit",
+                )
             }),
             Self::Tag => unless(
-                !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == ','),
+                !text.is_empty()
+                    && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == ','),
                 || {
                     misfit("is not a tag: a word without blanks and commas")
                         .help("write several tags as a list: [pci, audit]")
                 },
             ),
-            Self::Duration => parse_duration(text).map(drop).map_err(|error| Misfit::new(error.to_string())),
+            Self::Duration => parse_duration(text)
+                .map(drop)
+                .map_err(|error| Misfit::new(error.to_string())),
             Self::Integer(from, to) => {
                 let number = text.parse::<u32>().ok().filter(|_| !text.starts_with('+'));
-                unless(number.is_some_and(|number| (from..=to).contains(&number)), || {
-                    misfit(&format!("is not a whole number from {from} to {to}"))
-                })
+                unless(
+                    number.is_some_and(|number| (from..=to).contains(&number)),
+                    || misfit(&format!("is not a whole number from {from} to {to}")),
+                )
             }
-            Self::Flag => unless(matches!(text, "true" | "false"), || misfit("is neither true nor false")),
+            Self::Flag => unless(matches!(text, "true" | "false"), || {
+                misfit("is neither true nor false")
+            }),
             Self::Label => unless(is_dns_label(text), || {
                 misfit("cannot be the name of a namespace or Service: 1 to 63 of a-z, 0-9 and '-'")
             }),
@@ -134,7 +153,9 @@ impl Form {
                     .help("a key is [PREFIX/]NAME: at most 63 letters, digits, '-', '_' and '.'")
             }),
             Self::LabelValue => unless(text.is_empty() || is_label_name(text), || {
-                misfit("cannot be the value of a label: at most 63 letters, digits, '-', '_' and '.'")
+                misfit(
+                    "cannot be the value of a label: at most 63 letters, digits, '-', '_' and '.'",
+                )
             }),
             Self::Host => check_host(text),
             Self::Address => unless(text.parse::<IpAddr>().is_ok(), || address_misfit(text)),
@@ -146,11 +167,13 @@ impl Form {
             Self::HeaderValue => unless(text.chars().all(|c| !c.is_control() || c == '\t'), || {
                 Misfit::new("a header's value cannot hold line breaks or control characters")
             }),
-            Self::ServerName => {
-                unless(is_dns_label(&text.to_ascii_lowercase()) || HostName::parse(text).is_ok(), || {
-                    misfit("is not a server name").help("write a host name; addresses are never sent as one")
-                })
-            }
+            Self::ServerName => unless(
+                is_dns_label(&text.to_ascii_lowercase()) || HostName::parse(text).is_ok(),
+                || {
+                    misfit("is not a server name")
+                        .help("write a host name; addresses are never sent as one")
+                },
+            ),
             Self::Payload => parse_payload(text).map(drop),
         }
     }
@@ -184,16 +207,17 @@ impl Form {
         }
     }
 
-    /// The form in JSON Schema. A scalar is its text whatever YAML makes of it, so numbers and booleans pass where
-    /// their text would.
+    /// The form in JSON Schema. A scalar is its text whatever YAML makes of it, so numbers and
+    /// booleans pass where their text would.
     pub(super) fn schema(self) -> Json {
         let text = |pattern: &str| json!({"type": "string", "pattern": pattern});
-        let any =
-            |pattern: &str| json!({"anyOf": [{"type": "string", "pattern": pattern}, {"type": ["number", "boolean"]}]});
+        let any = |pattern: &str| json!({"anyOf": [{"type": "string", "pattern": pattern}, {"type": ["number", "boolean"]}]});
         match self {
             Self::Exactly(word) => json!({"const": word}),
             Self::OneOf(words) => json!({"enum": words}),
-            Self::Text | Self::HeaderValue | Self::Payload => json!({"type": ["string", "number", "boolean"]}),
+            Self::Text | Self::HeaderValue | Self::Payload => {
+                json!({"type": ["string", "number", "boolean"]})
+            }
             Self::Words => any("\\S"),
             Self::Line => text(LINE_PATTERN),
             Self::Name => text(NAME_PATTERN),
@@ -207,10 +231,18 @@ impl Form {
             Self::Flag => json!({"enum": [true, false, "true", "false"]}),
             Self::Label => any(LABEL_PATTERN),
             Self::Workload => {
-                let kinds: Vec<_> = WorkloadKind::ALL.into_iter().map(WorkloadKind::as_str).collect();
-                text(&format!("^({})/[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", kinds.join("|")))
+                let kinds: Vec<_> = WorkloadKind::ALL
+                    .into_iter()
+                    .map(WorkloadKind::as_str)
+                    .collect();
+                text(&format!(
+                    "^({})/[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
+                    kinds.join("|")
+                ))
             }
-            Self::LabelKey => text("^([a-z0-9.-]+/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"),
+            Self::LabelKey => {
+                text("^([a-z0-9.-]+/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")
+            }
             Self::LabelValue => any("^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$"),
             Self::Host => text(HOST_PATTERN),
             Self::Address => text("^([0-9]{1,3}(\\.[0-9]{1,3}){3}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$"),
@@ -231,21 +263,28 @@ fn unless(holds: bool, misfit: impl FnOnce() -> Misfit) -> Result<(), Misfit> {
 
 fn check_host(text: &str) -> Result<(), Misfit> {
     if text.parse::<IpAddr>().is_ok() {
-        return Err(Misfit::new(format!("{text:?} is an address")).help(format!("write ip: {text}")));
+        return Err(
+            Misfit::new(format!("{text:?} is an address")).help(format!("write ip: {text}"))
+        );
     }
     HostName::parse(text).map(drop).map_err(|error| {
-        Misfit::new(error.to_string()).help("a host has a dot, and neither scheme nor port: payments.example")
+        Misfit::new(error.to_string())
+            .help("a host has a dot, and neither scheme nor port: payments.example")
     })
 }
 
 fn is_id(text: &str) -> bool {
     let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(inside) && text.len() <= 63
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(inside)
+        && text.len() <= 63
 }
 
 /// A DNS label, RFC 1123: namespaces and Services.
 pub(super) fn is_dns_label(text: &str) -> bool {
-    let inside = text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    let inside = text
+        .chars()
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
     inside && (1..=63).contains(&text.len()) && !text.starts_with('-') && !text.ends_with('-')
 }
 
@@ -253,7 +292,9 @@ pub(super) fn is_dns_label(text: &str) -> bool {
 pub(super) fn is_object_name(text: &str) -> bool {
     text.len() <= 253
         && text.split('.').all(|label| {
-            let inside = label.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+            let inside = label
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
             inside && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
         })
 }
@@ -266,16 +307,24 @@ pub(super) fn parse_workload(text: &str) -> Result<WorkloadRef, Misfit> {
     };
     let kind = parse_kind(kind_text)?;
     if is_object_name(name) {
-        Ok(WorkloadRef { kind, name: name.to_owned() })
+        Ok(WorkloadRef {
+            kind,
+            name: name.to_owned(),
+        })
     } else {
-        Err(Misfit::new(format!("{name:?} cannot be the name of a {kind_text}"))
-            .help("write KIND/NAME, for example Deployment/web"))
+        Err(
+            Misfit::new(format!("{name:?} cannot be the name of a {kind_text}"))
+                .help("write KIND/NAME, for example Deployment/web"),
+        )
     }
 }
 
 /// A kind of workload as Kubernetes writes it.
 pub(super) fn parse_kind(text: &str) -> Result<WorkloadKind, Misfit> {
-    let kinds: Vec<_> = WorkloadKind::ALL.into_iter().map(WorkloadKind::as_str).collect();
+    let kinds: Vec<_> = WorkloadKind::ALL
+        .into_iter()
+        .map(WorkloadKind::as_str)
+        .collect();
     WorkloadKind::parse(text).ok_or_else(|| {
         Misfit::new(format!("{text:?} is not a kind that has pods")).help(suggest::help(
             text,
@@ -293,29 +342,38 @@ pub(super) fn parse_port(text: &str) -> Result<PortItem, Misfit> {
     if port == "*" {
         return Err(Misfit::new("'*' is no port here"));
     }
-    Ok(PortItem { port: parse_port_ref(port)?, transport })
+    Ok(PortItem {
+        port: parse_port_ref(port)?,
+        transport,
+    })
 }
 
 /// Cuts `/tcp` or `/udp` off.
 pub(super) fn split_transport(text: &str) -> Result<(&str, Option<Transport>), Misfit> {
-    let Some((port, transport)) = text.split_once('/') else { return Ok((text, None)) };
+    let Some((port, transport)) = text.split_once('/') else {
+        return Ok((text, None));
+    };
     match transport {
         "tcp" => Ok((port, Some(Transport::Tcp))),
         "udp" => Ok((port, Some(Transport::Udp))),
         "sctp" => Err(Misfit::new("SCTP cannot be probed yet").help("leave this port out")),
-        other => Err(Misfit::new(format!("{other:?} is not a transport")).help(suggest::help(
-            other,
-            &["tcp", "udp"],
-            "",
-            "write one of",
-        ))),
+        other => Err(
+            Misfit::new(format!("{other:?} is not a transport")).help(suggest::help(
+                other,
+                &["tcp", "udp"],
+                "",
+                "write one of",
+            )),
+        ),
     }
 }
 
 /// A port's number or name.
 pub(super) fn parse_port_ref(text: &str) -> Result<PortRef, Misfit> {
     if text.chars().all(|c| c.is_ascii_digit()) {
-        return Port::parse_number(text).map(PortRef::Number).map_err(|error| Misfit::new(error.to_string()));
+        return Port::parse_number(text)
+            .map(PortRef::Number)
+            .map_err(|error| Misfit::new(error.to_string()));
     }
     let named = is_dns_label(text) && text.contains(|c: char| c.is_ascii_lowercase());
     if named {
@@ -328,16 +386,26 @@ pub(super) fn parse_port_ref(text: &str) -> Result<PortRef, Misfit> {
 
 /// Text as it is, or bytes after `0x`.
 pub(super) fn parse_payload(text: &str) -> Result<Vec<u8>, Misfit> {
-    let Some(digits) = text.strip_prefix("0x") else { return Ok(text.as_bytes().to_vec()) };
+    let Some(digits) = text.strip_prefix("0x") else {
+        return Ok(text.as_bytes().to_vec());
+    };
     let digits: Vec<u32> = digits
         .chars()
         .filter(|c| !c.is_whitespace())
-        .map(|c| c.to_digit(16).ok_or_else(|| Misfit::new(format!("{c:?} is not a hexadecimal digit"))))
+        .map(|c| {
+            c.to_digit(16)
+                .ok_or_else(|| Misfit::new(format!("{c:?} is not a hexadecimal digit")))
+        })
         .collect::<Result<_, _>>()?;
     if digits.is_empty() || digits.len() % 2 == 1 {
-        return Err(Misfit::new("a payload after 0x needs two hexadecimal digits a byte"));
+        return Err(Misfit::new(
+            "a payload after 0x needs two hexadecimal digits a byte",
+        ));
     }
-    Ok(digits.chunks_exact(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect())
+    Ok(digits
+        .chunks_exact(2)
+        .map(|pair| (pair[0] * 16 + pair[1]) as u8)
+        .collect())
 }
 
 /// An HTTP method in capitals.
@@ -358,12 +426,17 @@ fn address_misfit(text: &str) -> Misfit {
 
 /// RFC 9110, section 5.6.2.
 fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c))
+    !text.is_empty()
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c))
 }
 
 fn is_label_name(text: &str) -> bool {
     let ends = |c: char| c.is_ascii_alphanumeric();
-    let inside = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    let inside = text
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
     inside && (1..=63).contains(&text.len()) && text.starts_with(ends) && text.ends_with(ends)
 }
 

@@ -28,12 +28,24 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    pub(super) fn new(range: Range<usize>, message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { range, message: message.into(), help: Some(help.into()) }
+    pub(super) fn new(
+        range: Range<usize>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
+        Self {
+            range,
+            message: message.into(),
+            help: Some(help.into()),
+        }
     }
 
     pub(super) fn of(range: Range<usize>, misfit: Misfit) -> Self {
-        Self { range, message: misfit.message, help: misfit.help }
+        Self {
+            range,
+            message: misfit.message,
+            help: misfit.help,
+        }
     }
 }
 
@@ -53,19 +65,28 @@ impl<'a> Piece<'a> {
 
     /// From one of its bytes to another.
     pub(super) fn slice(self, range: Range<usize>) -> Self {
-        Self { text: &self.text[range.clone()], start: self.start + range.start }
+        Self {
+            text: &self.text[range.clone()],
+            start: self.start + range.start,
+        }
     }
 
     /// Without blanks at its ends.
     pub(super) fn trim(self) -> Self {
         let start = self.text.len() - self.text.trim_start().len();
-        Self { text: self.text.trim(), start: self.start + start }
+        Self {
+            text: self.text.trim(),
+            start: self.start + start,
+        }
     }
 
     /// At the first of a character: before and after it.
     pub(super) fn split_once(self, at: char) -> Option<(Self, Self)> {
         let (before, after) = self.text.split_once(at)?;
-        Some((self.slice(0..before.len()), self.slice(self.text.len() - after.len()..self.text.len())))
+        Some((
+            self.slice(0..before.len()),
+            self.slice(self.text.len() - after.len()..self.text.len()),
+        ))
     }
 
     /// At every comma, without the blanks around.
@@ -84,14 +105,22 @@ impl<'a> Piece<'a> {
     }
 }
 
-const EXAMPLE: &str = "write SOURCES -> TARGETS allowed|denied, for example: web -> api:8080 allowed";
+const EXAMPLE: &str =
+    "write SOURCES -> TARGETS allowed|denied, for example: web -> api:8080 allowed";
 
-/// Parses a line; every fault of it is found, and what is right comes back all the same, so that its names can be
-/// looked up.
+/// Parses a line; every fault of it is found, and what is right comes back all the same, so that
+/// its names can be looked up.
 pub(super) fn parse(text: &str) -> (ParsedLine, Vec<Fault>) {
     let line = Piece { text, start: 0 };
     let Some((sources, rest)) = split_at_arrow(line) else {
-        return (ParsedLine { sources: Vec::new(), targets: Vec::new(), expected: None }, vec![no_arrow(line.trim())]);
+        return (
+            ParsedLine {
+                sources: Vec::new(),
+                targets: Vec::new(),
+                expected: None,
+            },
+            vec![no_arrow(line.trim())],
+        );
     };
     let mut faults = Vec::new();
     let (targets, expected) = match split_verdict(rest) {
@@ -108,7 +137,11 @@ pub(super) fn parse(text: &str) -> (ParsedLine, Vec<Fault>) {
     }
     let mut parsed_targets = Vec::new();
     if targets.words().any(|word| matches!(word, "->" | "→")) {
-        keep(Err(Fault::new(targets.trim().range(), "the line has two arrows", "write two lines")));
+        keep(Err(Fault::new(
+            targets.trim().range(),
+            "the line has two arrows",
+            "write two lines",
+        )));
     } else if !(targets.text.trim().is_empty() && expected.is_none()) {
         let mut named = None;
         for item in targets.items() {
@@ -118,7 +151,14 @@ pub(super) fn parse(text: &str) -> (ParsedLine, Vec<Fault>) {
             }
         }
     }
-    (ParsedLine { sources: parsed_sources, targets: parsed_targets, expected }, faults)
+    (
+        ParsedLine {
+            sources: parsed_sources,
+            targets: parsed_targets,
+            expected,
+        },
+        faults,
+    )
 }
 
 /// A port without a name before it: `8443`, `:8443`, `8000-8010`, `53/udp`.
@@ -131,41 +171,71 @@ pub(super) fn is_port_alone(item: &str) -> bool {
 }
 
 fn split_at_arrow(line: Piece<'_>) -> Option<(Piece<'_>, Piece<'_>)> {
-    let (at, arrow) = ["->", "→"].into_iter().filter_map(|arrow| Some((line.text.find(arrow)?, arrow))).min()?;
-    Some((line.slice(0..at), line.slice(at + arrow.len()..line.text.len())))
+    let (at, arrow) = ["->", "→"]
+        .into_iter()
+        .filter_map(|arrow| Some((line.text.find(arrow)?, arrow)))
+        .min()?;
+    Some((
+        line.slice(0..at),
+        line.slice(at + arrow.len()..line.text.len()),
+    ))
 }
 
 fn no_arrow(line: Piece<'_>) -> Fault {
-    let other = ["=>", "⇒", "➜", "⟶", "—>", "–>", ">"].into_iter().find(|arrow| line.text.contains(arrow));
+    let other = ["=>", "⇒", "➜", "⟶", "—>", "–>", ">"]
+        .into_iter()
+        .find(|arrow| line.text.contains(arrow));
     match other.and_then(|arrow| Some((line.text.find(arrow)?, arrow))) {
-        Some((at, arrow)) => {
-            Fault::new(line.slice(at..at + arrow.len()).range(), format!("{arrow:?} is not the arrow"), "write ->")
-        }
+        Some((at, arrow)) => Fault::new(
+            line.slice(at..at + arrow.len()).range(),
+            format!("{arrow:?} is not the arrow"),
+            "write ->",
+        ),
         None => Fault::new(line.range(), "the line has no arrow", EXAMPLE),
     }
 }
 
 /// Cuts the verdict off, the last word; what stands before it comes back also when it is wrong.
 fn split_verdict(rest: Piece<'_>) -> Result<(Piece<'_>, Expected), (Piece<'_>, Fault)> {
-    let rest = Piece { text: rest.text.trim_end(), start: rest.start };
-    let word_start =
-        rest.text.char_indices().rev().find(|(_, c)| c.is_whitespace()).map_or(0, |(at, c)| at + c.len_utf8());
+    let rest = Piece {
+        text: rest.text.trim_end(),
+        start: rest.start,
+    };
+    let word_start = rest
+        .text
+        .char_indices()
+        .rev()
+        .find(|(_, c)| c.is_whitespace())
+        .map_or(0, |(at, c)| at + c.len_utf8());
     let word = rest.slice(word_start..rest.text.len());
     let before = rest.slice(0..word_start);
     match word.text {
         "allowed" => Ok((before, Expected::Allowed)),
         "denied" => Ok((before, Expected::Denied)),
-        "" => Err((before, Fault::new(rest.start.saturating_sub(2)..rest.start, "nothing follows the arrow", EXAMPLE))),
+        "" => Err((
+            before,
+            Fault::new(
+                rest.start.saturating_sub(2)..rest.start,
+                "nothing follows the arrow",
+                EXAMPLE,
+            ),
+        )),
         other => {
             let message = "the line must end with allowed or denied";
             Err(match meant_verdict(other) {
-                Some(verdict) => (before, Fault::new(word.range(), message, format!("did you mean {verdict}?"))),
+                Some(verdict) => (
+                    before,
+                    Fault::new(word.range(), message, format!("did you mean {verdict}?")),
+                ),
                 None => (
                     rest,
                     Fault::new(
                         word.range(),
                         message,
-                        format!("add it at the end: -> {} allowed, or denied", rest.text.trim()),
+                        format!(
+                            "add it at the end: -> {} allowed, or denied",
+                            rest.text.trim()
+                        ),
                     ),
                 ),
             })
@@ -175,10 +245,10 @@ fn split_verdict(rest: Piece<'_>) -> Result<(Piece<'_>, Expected), (Piece<'_>, F
 
 fn meant_verdict(word: &str) -> Option<&'static str> {
     match word.to_lowercase().as_str() {
-        "allow" | "allows" | "permit" | "permitted" | "open" | "accept" | "accepted" | "pass" | "passes" | "ok"
-        | "yes" | "true" => Some("allowed"),
-        "deny" | "denies" | "block" | "blocks" | "blocked" | "closed" | "drop" | "dropped" | "reject" | "rejected"
-        | "refused" | "no" | "false" => Some("denied"),
+        "allow" | "allows" | "permit" | "permitted" | "open" | "accept" | "accepted" | "pass"
+        | "passes" | "ok" | "yes" | "true" => Some("allowed"),
+        "deny" | "denies" | "block" | "blocks" | "blocked" | "closed" | "drop" | "dropped"
+        | "reject" | "rejected" | "refused" | "no" | "false" => Some("denied"),
         other => suggest::nearest(other, ["allowed", "denied"]),
     }
 }

@@ -1,6 +1,8 @@
 //! One item of a line: who, and which port or request of it.
 
-use super::forms::{Misfit, is_dns_label, is_method, is_object_name, parse_kind, parse_port_ref, split_transport};
+use super::forms::{
+    Misfit, is_dns_label, is_method, is_object_name, parse_kind, parse_port_ref, split_transport,
+};
 use super::grammar::{Fault, Piece, is_port_alone};
 use super::{Locator, PortItem, PortRef, Scheme, TargetWhat, Url};
 use crate::model::{HostName, ObjectRef, Port, Transport, WorkloadRef};
@@ -63,11 +65,17 @@ pub(super) fn parse_source(item: Piece<'_>) -> Result<ParsedSource, Fault> {
             format!("write {}; the port belongs to the target", who.text),
         ));
     }
-    Ok(ParsedSource { who: parse_who(who)?, range: item.range() })
+    Ok(ParsedSource {
+        who: parse_who(who)?,
+        range: item.range(),
+    })
 }
 
 /// Parses a target; `named` is the item before it that has a name, for help.
-pub(super) fn parse_target(item: Piece<'_>, named: Option<Piece<'_>>) -> Result<ParsedTarget, Fault> {
+pub(super) fn parse_target(
+    item: Piece<'_>,
+    named: Option<Piece<'_>>,
+) -> Result<ParsedTarget, Fault> {
     if item.text.is_empty() {
         return Err(empty(item, "target"));
     }
@@ -83,7 +91,13 @@ pub(super) fn parse_target(item: Piece<'_>, named: Option<Piece<'_>>) -> Result<
         None => TargetWhat::KnownPorts(None),
         Some(port) => parse_what(port)?,
     };
-    Ok(ParsedTarget { who: parse_who(who)?, who_range: who.range(), what, method: None, range: item.range() })
+    Ok(ParsedTarget {
+        who: parse_who(who)?,
+        who_range: who.range(),
+        what,
+        method: None,
+        range: item.range(),
+    })
 }
 
 fn empty(item: Piece<'_>, what: &str) -> Fault {
@@ -112,18 +126,29 @@ fn port_alone(item: Piece<'_>, named: Option<Piece<'_>>) -> Fault {
     let help = match named {
         Some(before) => {
             let name = split_port(before).map_or(before.text, |(who, _)| who.text);
-            format!("every target is named: write {}, {name}:{port}", before.text)
+            format!(
+                "every target is named: write {}, {name}:{port}",
+                before.text
+            )
         }
         None => format!("name the target: api:{port}"),
     };
-    Fault::new(item.range(), format!("{:?} is a port without a name", item.text), help)
+    Fault::new(
+        item.range(),
+        format!("{:?} is a port without a name", item.text),
+        help,
+    )
 }
 
 /// Splits NAME:PORT; the colons of an address in brackets are its own.
 fn split_port(item: Piece<'_>) -> Result<(Piece<'_>, Option<Piece<'_>>), Fault> {
     if item.text.starts_with('[') {
         let Some(end) = item.text.find(']') else {
-            return Err(Fault::new(item.range(), "the bracket is never closed", "write [2001:db8::1]:443"));
+            return Err(Fault::new(
+                item.range(),
+                "the bracket is never closed",
+                "write [2001:db8::1]:443",
+            ));
         };
         let rest = item.slice(end + 1..item.text.len());
         let who = item.slice(0..end + 1);
@@ -137,7 +162,9 @@ fn split_port(item: Piece<'_>) -> Result<(Piece<'_>, Option<Piece<'_>>), Fault> 
             )),
         };
     }
-    let Some((who, port)) = item.split_once(':') else { return Ok((item, None)) };
+    let Some((who, port)) = item.split_once(':') else {
+        return Ok((item, None));
+    };
     if port.text.contains(':') {
         let bare = item.text.parse::<Ipv6Addr>().is_ok();
         let help = if bare {
@@ -145,7 +172,11 @@ fn split_port(item: Piece<'_>) -> Result<(Piece<'_>, Option<Piece<'_>>), Fault> 
         } else {
             "write NAME:PORT, and an IPv6 address in brackets".to_owned()
         };
-        return Err(Fault::new(item.range(), format!("{:?} has more than one colon", item.text), help));
+        return Err(Fault::new(
+            item.range(),
+            format!("{:?} has more than one colon", item.text),
+            help,
+        ));
     }
     Ok((who, Some(port)))
 }
@@ -156,7 +187,10 @@ fn parse_who(who: Piece<'_>) -> Result<Who, Fault> {
         return Ok(Who::All);
     }
     let in_place = |locator| Ok(Who::InPlace(locator, text.to_owned()));
-    if let Some(address) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+    if let Some(address) = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
         return match address.parse::<Ipv6Addr>() {
             Ok(address) => in_place(Locator::Address(IpAddr::V6(address))),
             Err(_) => Err(Fault::new(
@@ -182,11 +216,21 @@ fn parse_who(who: Piece<'_>) -> Result<Who, Fault> {
         }
         return match HostName::parse(text) {
             Ok(host) => in_place(Locator::Host(host)),
-            Err(error) => Err(Fault::of(who.range(), Misfit { message: error.to_string(), help: None })),
+            Err(error) => Err(Fault::of(
+                who.range(),
+                Misfit {
+                    message: error.to_string(),
+                    help: None,
+                },
+            )),
         };
     }
     if text.is_empty() {
-        return Err(Fault::new(who.range(), "a name is missing", "write NAME:PORT"));
+        return Err(Fault::new(
+            who.range(),
+            "a name is missing",
+            "write NAME:PORT",
+        ));
     }
     Ok(Who::Word(text.to_owned()))
 }
@@ -205,7 +249,10 @@ fn parse_object(who: Piece<'_>) -> Result<Locator, Fault> {
                 format!("{:?} names a transport without a port", who.text),
                 &format!("write {name}:*/udp or {name}:*/tcp for all its known ports"),
             ),
-            _ => fault(format!("{:?} is not NAMESPACE/KIND/NAME", who.text), "write for example shop/Deployment/web"),
+            _ => fault(
+                format!("{:?} is not NAMESPACE/KIND/NAME", who.text),
+                "write for example shop/Deployment/web",
+            ),
         };
     };
     if !is_dns_label(namespace) {
@@ -222,10 +269,19 @@ fn parse_object(who: Piece<'_>) -> Result<Locator, Fault> {
     }
     let (namespace, name) = ((*namespace).to_owned(), (*name).to_owned());
     if *kind == "Service" {
-        return Ok(Locator::Service { service: ObjectRef { namespace, kind: "Service".to_owned(), name } });
+        return Ok(Locator::Service {
+            service: ObjectRef {
+                namespace,
+                kind: "Service".to_owned(),
+                name,
+            },
+        });
     }
     let kind = parse_kind(kind).map_err(|misfit| Fault::of(who.range(), misfit))?;
-    Ok(Locator::Workload { namespace, workload: WorkloadRef { kind, name } })
+    Ok(Locator::Workload {
+        namespace,
+        workload: WorkloadRef { kind, name },
+    })
 }
 
 /// What follows the colon: a number, a range, a name or `*`, and a transport.
@@ -244,19 +300,34 @@ fn parse_what(port: Piece<'_>) -> Result<TargetWhat, Fault> {
     }
     let transport = transport.unwrap_or(Transport::Tcp);
     let digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
-    if let Some((from, to)) = port_text.split_once('-').filter(|(from, to)| digits(from) && digits(to)) {
+    if let Some((from, to)) = port_text
+        .split_once('-')
+        .filter(|(from, to)| digits(from) && digits(to))
+    {
         let number = |text: &str| {
             Port::parse_number(text).map_err(|error| {
-                fault(Misfit { message: error.to_string(), help: Some("write a range like 8080-8090".to_owned()) })
+                fault(Misfit {
+                    message: error.to_string(),
+                    help: Some("write a range like 8080-8090".to_owned()),
+                })
             })
         };
         let (from, to) = (number(from)?, number(to)?);
         return match from.cmp(&to) {
-            std::cmp::Ordering::Less => Ok(TargetWhat::Range { from, to, transport }),
-            std::cmp::Ordering::Equal => Ok(TargetWhat::Port(PortItem { port: PortRef::Number(from), transport })),
-            std::cmp::Ordering::Greater => {
-                Err(Fault::new(port.range(), format!("the range {from}-{to} is empty"), format!("write {to}-{from}")))
-            }
+            std::cmp::Ordering::Less => Ok(TargetWhat::Range {
+                from,
+                to,
+                transport,
+            }),
+            std::cmp::Ordering::Equal => Ok(TargetWhat::Port(PortItem {
+                port: PortRef::Number(from),
+                transport,
+            })),
+            std::cmp::Ordering::Greater => Err(Fault::new(
+                port.range(),
+                format!("the range {from}-{to} is empty"),
+                format!("write {to}-{from}"),
+            )),
         };
     }
     let port = parse_port_ref(port_text).map_err(fault)?;
@@ -268,7 +339,9 @@ fn parse_url_item(item: Piece<'_>) -> Result<ParsedTarget, Fault> {
     let (method, url) = match item.text.split_once(char::is_whitespace) {
         None => (None, item),
         Some((method, rest)) => {
-            let rest = item.slice(item.text.len() - rest.len()..item.text.len()).trim();
+            let rest = item
+                .slice(item.text.len() - rest.len()..item.text.len())
+                .trim();
             let method_piece = item.slice(0..method.len());
             if rest.text.contains(char::is_whitespace) || !rest.text.contains("://") {
                 return Err(Fault::new(
@@ -288,12 +361,20 @@ fn parse_url_item(item: Piece<'_>) -> Result<ParsedTarget, Fault> {
         }
     };
     let Some((scheme_text, _)) = url.text.split_once("://") else {
-        return Err(Fault::new(url.range(), "the URL has no scheme", "write https://NAME/PATH"));
+        return Err(Fault::new(
+            url.range(),
+            "the URL has no scheme",
+            "write https://NAME/PATH",
+        ));
     };
     let scheme_piece = url.slice(0..scheme_text.len());
     let scheme = parse_scheme(scheme_piece)?;
     if let (Some(method), Scheme::Tls | Scheme::Dns) = (&method, scheme) {
-        return Err(Fault::new(item.range(), format!("{scheme_text} has no method"), format!("remove {method}")));
+        return Err(Fault::new(
+            item.range(),
+            format!("{scheme_text} has no method"),
+            format!("remove {method}"),
+        ));
     }
     let rest = url.slice(scheme_text.len() + 3..url.text.len());
     let authority_end = rest.text.find(['/', '?', '#']).unwrap_or(rest.text.len());
@@ -309,11 +390,17 @@ fn parse_url_item(item: Piece<'_>) -> Result<ParsedTarget, Fault> {
     }
     let (who, port) = split_port(authority)?;
     if who.text.is_empty() {
-        return Err(Fault::new(url.range(), "the URL names no target", format!("write {scheme_text}://NAME/PATH")));
+        return Err(Fault::new(
+            url.range(),
+            "the URL names no target",
+            format!("write {scheme_text}://NAME/PATH"),
+        ));
     }
     let port = match port {
         None => None,
-        Some(port) => Some(parse_port_ref(port.text).map_err(|misfit| Fault::of(port.range(), misfit))?),
+        Some(port) => {
+            Some(parse_port_ref(port.text).map_err(|misfit| Fault::of(port.range(), misfit))?)
+        }
     };
     let parsed = parse_who(who)?;
     if parsed == Who::All {
@@ -324,7 +411,10 @@ fn parse_url_item(item: Piece<'_>) -> Result<ParsedTarget, Fault> {
         ));
     }
     let shown = method.as_deref().filter(|method| *method != "GET");
-    let text = shown.map_or_else(|| url.text.to_owned(), |method| format!("{method} {}", url.text));
+    let text = shown.map_or_else(
+        || url.text.to_owned(),
+        |method| format!("{method} {}", url.text),
+    );
     let what = TargetWhat::Url(Url {
         scheme,
         method: method.clone().unwrap_or_else(|| "GET".to_owned()),
@@ -332,7 +422,13 @@ fn parse_url_item(item: Piece<'_>) -> Result<ParsedTarget, Fault> {
         path: path.text.to_owned(),
         text,
     });
-    Ok(ParsedTarget { who: parsed, who_range: who.range(), what, method, range: item.range() })
+    Ok(ParsedTarget {
+        who: parsed,
+        who_range: who.range(),
+        what,
+        method,
+        range: item.range(),
+    })
 }
 
 fn parse_scheme(scheme: Piece<'_>) -> Result<Scheme, Fault> {
@@ -342,26 +438,45 @@ fn parse_scheme(scheme: Piece<'_>) -> Result<Scheme, Fault> {
         "https" => Ok(Scheme::Https),
         "tls" => Ok(Scheme::Tls),
         "dns" => Ok(Scheme::Dns),
-        "grpc" => Err(Fault::new(scheme.range(), "grpc cannot be tested yet", "test its port: NAME:PORT")),
-        transport @ ("tcp" | "udp") => {
-            Err(Fault::new(scheme.range(), format!("{transport} is no scheme"), format!("write NAME:PORT/{transport}")))
-        }
-        other => Err(Fault::new(scheme.range(), format!("{other:?} is not a scheme"), ALL)),
+        "grpc" => Err(Fault::new(
+            scheme.range(),
+            "grpc cannot be tested yet",
+            "test its port: NAME:PORT",
+        )),
+        transport @ ("tcp" | "udp") => Err(Fault::new(
+            scheme.range(),
+            format!("{transport} is no scheme"),
+            format!("write NAME:PORT/{transport}"),
+        )),
+        other => Err(Fault::new(
+            scheme.range(),
+            format!("{other:?} is not a scheme"),
+            ALL,
+        )),
     }
 }
 
 fn check_path(scheme: Scheme, path: Piece<'_>) -> Result<(), Fault> {
     let fault = |message: &str, help: &str| Err(Fault::new(path.range(), message, help));
     if path.text.contains('#') {
-        return fault("a URL's fragment is never sent", "remove # and what follows it");
+        return fault(
+            "a URL's fragment is never sent",
+            "remove # and what follows it",
+        );
     }
     if !path.text.chars().all(|c| c.is_ascii_graphic()) {
-        return fault("the path holds characters that a URL cannot have", "write them percent-encoded: ö is %C3%B6");
+        return fault(
+            "the path holds characters that a URL cannot have",
+            "write them percent-encoded: ö is %C3%B6",
+        );
     }
     match scheme {
         Scheme::Http | Scheme::Https => Ok(()),
         Scheme::Tls if path.text.trim_end_matches('/').is_empty() => Ok(()),
-        Scheme::Tls => fault("a TLS handshake has no path", "remove the path, or write https://"),
+        Scheme::Tls => fault(
+            "a TLS handshake has no path",
+            "remove the path, or write https://",
+        ),
         Scheme::Dns => match path.text.strip_prefix('/') {
             None | Some("") => Err(Fault::new(
                 path.start.saturating_sub(1)..path.start,

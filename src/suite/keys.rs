@@ -54,12 +54,34 @@ impl Table {
     }
 }
 
-const fn optional(name: &'static str, shape: Shape, meaning: &'static str, example: &'static str) -> Field {
-    Field { name, required: false, shape, meaning, example }
+const fn optional(
+    name: &'static str,
+    shape: Shape,
+    meaning: &'static str,
+    example: &'static str,
+) -> Field {
+    Field {
+        name,
+        required: false,
+        shape,
+        meaning,
+        example,
+    }
 }
 
-const fn required(name: &'static str, shape: Shape, meaning: &'static str, example: &'static str) -> Field {
-    Field { name, required: true, shape, meaning, example }
+const fn required(
+    name: &'static str,
+    shape: Shape,
+    meaning: &'static str,
+    example: &'static str,
+) -> Field {
+    Field {
+        name,
+        required: true,
+        shape,
+        meaning,
+        example,
+    }
 }
 
 /// The only version of the format.
@@ -71,17 +93,42 @@ pub(super) const KIND: &str = "Suite";
 pub(super) static SUITE: Table = Table {
     what: "a suite",
     fields: &[
-        required("apiVersion", Shape::Scalar(Form::Exactly(API_VERSION)), "the version of this format", API_VERSION),
-        required("kind", Shape::Scalar(Form::Exactly(KIND)), "what the document is", KIND),
-        required("metadata", Shape::Object(&METADATA), "the suite's name", "{ name: shop }"),
-        required("spec", Shape::Object(&SPEC), "what the suite expects", "{ expect: [...] }"),
+        required(
+            "apiVersion",
+            Shape::Scalar(Form::Exactly(API_VERSION)),
+            "the version of this format",
+            API_VERSION,
+        ),
+        required(
+            "kind",
+            Shape::Scalar(Form::Exactly(KIND)),
+            "what the document is",
+            KIND,
+        ),
+        required(
+            "metadata",
+            Shape::Object(&METADATA),
+            "the suite's name",
+            "{ name: shop }",
+        ),
+        required(
+            "spec",
+            Shape::Object(&SPEC),
+            "what the suite expects",
+            "{ expect: [...] }",
+        ),
     ],
 };
 
 /// `metadata`.
 pub(super) static METADATA: Table = Table {
     what: "metadata",
-    fields: &[required("name", Shape::Scalar(Form::Name), "the suite's name, unique in a run", "shop")],
+    fields: &[required(
+        "name",
+        Shape::Scalar(Form::Name),
+        "the suite's name, unique in a run",
+        "shop",
+    )],
 };
 
 /// `spec`.
@@ -100,8 +147,18 @@ pub(super) static SPEC: Table = Table {
             "endpoints under one name",
             "{ tiers: [web, api] }",
         ),
-        optional("settings", Shape::Object(&SETTINGS), "settings for every line; a line's own win", "{ hold: 3s }"),
-        optional("expect", Shape::List(&Shape::Line), "the lines", "[web -> api:8080 allowed]"),
+        optional(
+            "settings",
+            Shape::Object(&SETTINGS),
+            "settings for every line; a line's own win",
+            "{ hold: 3s }",
+        ),
+        optional(
+            "expect",
+            Shape::List(&Shape::Line),
+            "the lines",
+            "[web -> api:8080 allowed]",
+        ),
         optional(
             "everythingElse",
             Shape::Scalar(Form::OneOf(&["denied"])),
@@ -115,15 +172,30 @@ pub(super) static SPEC: Table = Table {
 pub(super) static ENDPOINT: Table = Table {
     what: "an endpoint",
     fields: &[
-        optional("namespace", Shape::Scalar(Form::Label), "the namespace of its workload, pods or Service", "shop"),
-        optional("workload", Shape::Scalar(Form::Workload), "the workload whose pods it is", "Deployment/web"),
+        optional(
+            "namespace",
+            Shape::Scalar(Form::Label),
+            "the namespace of its workload, pods or Service",
+            "shop",
+        ),
+        optional(
+            "workload",
+            Shape::Scalar(Form::Workload),
+            "the workload whose pods it is",
+            "Deployment/web",
+        ),
         optional(
             "pods",
             Shape::Map(Form::LabelKey, &Shape::Scalar(Form::LabelValue)),
             "labels, all of which its pods carry",
             "{ app: api }",
         ),
-        optional("service", Shape::Scalar(Form::Label), "a Service that leads to it", "api"),
+        optional(
+            "service",
+            Shape::Scalar(Form::Label),
+            "a Service that leads to it",
+            "api",
+        ),
         optional(
             "ports",
             Shape::List(&Shape::Scalar(Form::Port)),
@@ -136,15 +208,27 @@ pub(super) static ENDPOINT: Table = Table {
             "from where its packets are sent: pods with its identity, its pods from within, their nodes, or where watertight runs",
             "node",
         ),
-        optional("host", Shape::Scalar(Form::Host), "a host outside the cluster", "payments.example"),
-        optional("ip", Shape::Scalar(Form::Address), "an address", "203.0.113.66"),
+        optional(
+            "host",
+            Shape::Scalar(Form::Host),
+            "a host outside the cluster",
+            "payments.example",
+        ),
+        optional(
+            "ip",
+            Shape::Scalar(Form::Address),
+            "an address",
+            "203.0.113.66",
+        ),
     ],
 };
 
 const DURATION: Shape = Shape::Scalar(Form::Duration);
 
 /// DNS record types that can be asked for.
-const RECORDS: &[&str] = &["A", "AAAA", "CAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT"];
+const RECORDS: &[&str] = &[
+    "A", "AAAA", "CAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT",
+];
 
 macro_rules! with_settings {
     ($($own:expr,)*) => {
@@ -174,16 +258,39 @@ macro_rules! with_settings {
 }
 
 /// `spec.settings`.
-pub(super) static SETTINGS: Table = Table { what: "settings", fields: with_settings!() };
+pub(super) static SETTINGS: Table = Table {
+    what: "settings",
+    fields: with_settings!(),
+};
 
 /// A line's long form: its own keys, and every setting.
 pub(super) static LINE: Table = Table {
     what: "a line's long form",
     fields: with_settings!(
-        required("check", Shape::Scalar(Form::Line), "the line", "web -> api:8080 allowed"),
-        optional("id", Shape::Scalar(Form::Id), "a stable id for people", "exfiltration"),
-        optional("because", Shape::Scalar(Form::Words), "why", "cards are stored here"),
-        optional("tags", Shape::List(&Shape::Scalar(Form::Tag)), "labels for --tag and --skip-tag", "[pci]"),
+        required(
+            "check",
+            Shape::Scalar(Form::Line),
+            "the line",
+            "web -> api:8080 allowed"
+        ),
+        optional(
+            "id",
+            Shape::Scalar(Form::Id),
+            "a stable id for people",
+            "exfiltration"
+        ),
+        optional(
+            "because",
+            Shape::Scalar(Form::Words),
+            "why",
+            "cards are stored here"
+        ),
+        optional(
+            "tags",
+            Shape::List(&Shape::Scalar(Form::Tag)),
+            "labels for --tag and --skip-tag",
+            "[pci]"
+        ),
     ),
 };
 

@@ -35,8 +35,12 @@ pub(super) struct Lines<'a> {
 impl Lines<'_> {
     /// Decodes all lines; those that are wrong are left out.
     pub(super) fn all(&mut self, node: &Node) -> Vec<PlacedLine> {
-        let lines: Vec<PlacedLine> =
-            node.as_sequence().unwrap_or_default().iter().filter_map(|item| self.entry(item)).collect();
+        let lines: Vec<PlacedLine> = node
+            .as_sequence()
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|item| self.entry(item))
+            .collect();
         self.ids_are_unique(node);
         lines
     }
@@ -62,16 +66,27 @@ impl Lines<'_> {
             ),
             diagnostic => diagnostic,
         }));
-        let settings = long.as_ref().map(|(_, settings)| settings.clone()).unwrap_or_default();
+        let settings = long
+            .as_ref()
+            .map(|(_, settings)| settings.clone())
+            .unwrap_or_default();
         let expected = parsed.expected;
         let subjects = self.look_up(&at, parsed, &settings);
         let (expected, (sources, targets)) = expected.zip(subjects).filter(|_| !broken)?;
         let long = long.map(|(node, _)| node);
         if let Some(long) = long {
-            self.diagnostics.extend(settings::without_effect(long, expected, &targets));
+            self.diagnostics
+                .extend(settings::without_effect(long, expected, &targets));
         }
-        let value = |key: &str| long.and_then(|node| node.get(key)).and_then(text).map(str::to_owned);
-        let tags = long.and_then(|node| node.get("tags")).and_then(Node::as_sequence).unwrap_or_default();
+        let value = |key: &str| {
+            long.and_then(|node| node.get(key))
+                .and_then(text)
+                .map(str::to_owned)
+        };
+        let tags = long
+            .and_then(|node| node.get("tags"))
+            .and_then(Node::as_sequence)
+            .unwrap_or_default();
         let line = Line {
             text: one_line(written),
             place: self.sources.place(long.unwrap_or(node).site()),
@@ -83,7 +98,10 @@ impl Lines<'_> {
             tags: tags.iter().filter_map(text).map(str::to_owned).collect(),
             settings,
         };
-        Some(PlacedLine { line, span: node.site() })
+        Some(PlacedLine {
+            line,
+            span: node.site(),
+        })
     }
 
     /// The subjects of a line; `None` if one of them is wrong. All of them are looked up.
@@ -123,7 +141,12 @@ impl Lines<'_> {
         whole.then_some((sources, targets))
     }
 
-    fn target(&mut self, at: &Text, target: ParsedTarget, settings: &Settings) -> Option<TargetItem> {
+    fn target(
+        &mut self,
+        at: &Text,
+        target: ParsedTarget,
+        settings: &Settings,
+    ) -> Option<TargetItem> {
         let subject = self.subject(&target.who, at.span(&target.who_range))?;
         let what = match target.what {
             TargetWhat::Url(mut url) => {
@@ -135,12 +158,16 @@ impl Lines<'_> {
                         at.span(&target.range),
                         format!("the line says {written}, and method says {set}"),
                     );
-                    self.diagnostics.push(diagnostic.with_help("write the method once"));
+                    self.diagnostics
+                        .push(diagnostic.with_help("write the method once"));
                     return None;
                 }
-                // The check's name carries the method, so what the settings say is written into the URL here.
+                // The check's name carries the method, so what the settings say is written into the
+                // URL here.
                 let set = settings.method.as_ref().or(self.defaults.method.as_ref());
-                if let Some(method) = set.filter(|method| http && target.method.is_none() && *method != "GET") {
+                if let Some(method) =
+                    set.filter(|method| http && target.method.is_none() && *method != "GET")
+                {
                     url.method.clone_from(method);
                     url.text = format!("{method} {}", url.text);
                 }
@@ -167,28 +194,37 @@ impl Lines<'_> {
     }
 
     fn can_send(&mut self, subject: &Subject, span: Span) -> bool {
-        let Some(outside) =
-            subject.members().iter().map(|id| self.names.endpoint(*id)).find(|endpoint| !can_send(&endpoint.locator))
+        let Some(outside) = subject
+            .members()
+            .iter()
+            .map(|id| self.names.endpoint(*id))
+            .find(|endpoint| !can_send(&endpoint.locator))
         else {
             return true;
         };
         let label = &outside.label;
         let message = match subject {
             Subject::Group(_) => {
-                format!("the group holds {label}, which is outside the cluster and cannot be a source")
+                format!(
+                    "the group holds {label}, which is outside the cluster and cannot be a source"
+                )
             }
-            Subject::Endpoint(_) | Subject::All => format!("{label} is outside the cluster and cannot be a source"),
+            Subject::Endpoint(_) | Subject::All => {
+                format!("{label} is outside the cluster and cannot be a source")
+            }
         };
-        self.diagnostics.push(
-            Diagnostic::error(span, message)
-                .with_help("hosts and addresses are targets only; write runner for connections from outside"),
-        );
+        self.diagnostics
+            .push(Diagnostic::error(span, message).with_help(
+                "hosts and addresses are targets only; write runner for connections from outside",
+            ));
         false
     }
 
     fn twice(&mut self, span: Span) {
-        self.diagnostics
-            .push(Diagnostic::warning(span, "this stands twice in the line").with_help("remove one of them"));
+        self.diagnostics.push(
+            Diagnostic::warning(span, "this stands twice in the line")
+                .with_help("remove one of them"),
+        );
     }
 
     fn ids_are_unique(&mut self, node: &Node) {

@@ -3,7 +3,9 @@
 use super::lines::Lines;
 use super::names::{Names, Origin};
 use super::{Settings, Suite, decode, ports};
-use crate::source::{Diagnostic, Diagnostics, FileId, Node, Scalar, Sources, Span, Style, Value, parse};
+use crate::source::{
+    Diagnostic, Diagnostics, FileId, Node, Scalar, Sources, Span, Style, Value, parse,
+};
 use std::collections::{HashMap, HashSet};
 
 /// What a line on the command line is called where a file would be.
@@ -11,7 +13,8 @@ const COMMAND_LINE: &str = "command line";
 
 /// Reads suites from files, `-` for standard input; a file may hold several.
 ///
-/// All problems of all files are found. Suites come back only when there is no error: with one, none of them may run.
+/// All problems of all files are found. Suites come back only when there is no error: with one,
+/// none of them may run.
 pub fn load(files: &[String], sources: &mut Sources) -> (Vec<Suite>, Diagnostics) {
     let mut diagnostics = Diagnostics::new();
     let mut read = Vec::new();
@@ -38,7 +41,11 @@ pub fn read(files: &[FileId], sources: &Sources) -> (Vec<Suite>, Diagnostics) {
     all_or_none(files, sources, Diagnostics::new())
 }
 
-fn all_or_none(files: &[FileId], sources: &Sources, mut diagnostics: Diagnostics) -> (Vec<Suite>, Diagnostics) {
+fn all_or_none(
+    files: &[FileId],
+    sources: &Sources,
+    mut diagnostics: Diagnostics,
+) -> (Vec<Suite>, Diagnostics) {
     let mut suites = decode_files(files, sources, &mut diagnostics);
     if diagnostics.has_errors() {
         suites.clear();
@@ -47,7 +54,11 @@ fn all_or_none(files: &[FileId], sources: &Sources, mut diagnostics: Diagnostics
 }
 
 /// The suites of files that were read; those that are wrong are left out.
-pub(super) fn decode_files(files: &[FileId], sources: &Sources, diagnostics: &mut Diagnostics) -> Vec<Suite> {
+pub(super) fn decode_files(
+    files: &[FileId],
+    sources: &Sources,
+    diagnostics: &mut Diagnostics,
+) -> Vec<Suite> {
     let mut suites = Vec::new();
     let mut names: HashMap<String, Span> = HashMap::new();
     for file in files.iter().copied() {
@@ -55,14 +66,16 @@ pub(super) fn decode_files(files: &[FileId], sources: &Sources, diagnostics: &mu
         let documents = parse(sources, file, &mut found);
         if documents.is_empty() && found.is_empty() {
             let message = format!("{} holds no suite", sources.name(file));
-            found.push(
-                Diagnostic::error(Span::new(file, 0, 0), message)
-                    .with_help("a suite starts with apiVersion: watertight.dev/v1 and kind: Suite"),
-            );
+            found
+                .push(Diagnostic::error(Span::new(file, 0, 0), message).with_help(
+                    "a suite starts with apiVersion: watertight.dev/v1 and kind: Suite",
+                ));
         }
         for document in &documents {
             suites.extend(decode::suite(&document.root, file, sources, &mut found));
-            let Some((name, span)) = decode::name(&document.root) else { continue };
+            let Some((name, span)) = decode::name(&document.root) else {
+                continue;
+            };
             if let Some(first) = names.get(name) {
                 found.push(
                     Diagnostic::error(span, format!("two suites are called {name}"))
@@ -88,14 +101,20 @@ pub fn load_line(text: &str, sources: &mut Sources) -> Result<Suite, Diagnostics
     let file = sources.add(COMMAND_LINE, text);
     let span = Span::new(file, 0, text.len());
     // The line as a quoted scalar of a tree, so that it takes the way of every other line.
-    let node = |value| Node { span, alias: None, value };
-    let line = node(Value::Scalar(Scalar { text: text.to_owned(), style: Style::Quoted }));
+    let node = |value| Node {
+        span,
+        alias: None,
+        value,
+    };
+    let line = node(Value::Scalar(Scalar {
+        text: text.to_owned(),
+        style: Style::Quoted,
+    }));
     let mut diagnostics = Diagnostics::new();
     if text.trim().is_empty() {
-        diagnostics.push(
-            Diagnostic::error(span, "the line is empty")
-                .with_help("write a line: 'shop/Deployment/web -> data/StatefulSet/postgres:5432 denied'"),
-        );
+        diagnostics.push(Diagnostic::error(span, "the line is empty").with_help(
+            "write a line: 'shop/Deployment/web -> data/StatefulSet/postgres:5432 denied'",
+        ));
         return Err(diagnostics);
     }
     let mut names = Names::new(Origin::CommandLine);
@@ -109,9 +128,21 @@ pub fn load_line(text: &str, sources: &mut Sources) -> Result<Suite, Diagnostics
         in_brackets: false,
     }
     .all(&node(Value::Sequence(vec![line])));
-    diagnostics.extend(ports::none_known(&lines, &names, &ports::named(&lines, &names)));
+    diagnostics.extend(ports::none_known(
+        &lines,
+        &names,
+        &ports::named(&lines, &names),
+    ));
     if diagnostics.has_errors() {
         return Err(diagnostics);
     }
-    Ok(decode::finish("check".to_owned(), file, sources_now, names, defaults, lines, None))
+    Ok(decode::finish(
+        "check".to_owned(),
+        file,
+        sources_now,
+        names,
+        defaults,
+        lines,
+        None,
+    ))
 }

@@ -1,9 +1,11 @@
-//! A suite: what its author expects, valid and with every name resolved to an endpoint of the same file.
+//! A suite: what its author expects, valid and with every name resolved to an endpoint of the same
+//! file.
 //!
-//! [`load`] takes files to suites in five steps, each in a file of its own: the tree is held against the tables of
-//! keys (`shape`, `keys`, `forms`), endpoints and groups are defined (`endpoints`, `names`), lines are parsed
-//! (`grammar`, `item`) and looked up (`lines`), and lines are held against each other (`conflicts`). Every step
-//! reports all it finds; none stops at the first fault. [`schema`] is made from the same tables.
+//! [`load`] takes files to suites in five steps, each in a file of its own: the tree is held
+//! against the tables of keys (`shape`, `keys`, `forms`), endpoints and groups are defined
+//! (`endpoints`, `names`), lines are parsed (`grammar`, `item`) and looked up (`lines`), and lines
+//! are held against each other (`conflicts`). Every step reports all it finds; none stops at the
+//! first fault. [`schema`] is made from the same tables.
 
 mod choices;
 mod conflicts;
@@ -45,7 +47,8 @@ pub struct Suite {
     pub file: String,
     /// SHA-256 of the file, hexadecimal.
     pub sha256: String,
-    /// Endpoints in order of definition; those written in place in a line follow, in order of appearance.
+    /// Endpoints in order of definition; those written in place in a line follow, in order of
+    /// appearance.
     pub endpoints: Vec<Endpoint>,
     /// `spec.settings`.
     pub settings: Settings,
@@ -62,7 +65,8 @@ pub struct EndpointId(pub usize);
 /// Somebody who may talk or be talked to.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
-    /// How the suite names it: its name, or the text in place (`shop/Deployment/web`, `203.0.113.66`).
+    /// How the suite names it: its name, or the text in place (`shop/Deployment/web`,
+    /// `203.0.113.66`).
     pub label: String,
     /// How it is found.
     pub locator: Locator,
@@ -81,8 +85,20 @@ pub struct Endpoint {
 impl Endpoint {
     /// One that stands in no file.
     pub fn of(label: &str, locator: Locator) -> Self {
-        let place = Place { file: String::new(), line: 1, column: 1 };
-        Self { label: label.to_owned(), locator, service: None, ports: None, vehicle: None, place, used: true }
+        let place = Place {
+            file: String::new(),
+            line: 1,
+            column: 1,
+        };
+        Self {
+            label: label.to_owned(),
+            locator,
+            service: None,
+            ports: None,
+            vehicle: None,
+            place,
+            used: true,
+        }
     }
 }
 
@@ -92,11 +108,12 @@ pub enum Vehicle {
     /// From pods with its identity: in a cluster clones, in the lab the pods themselves.
     #[default]
     Clone,
-    /// From within the pods themselves: in a cluster by an ephemeral container, which stays in the pod until that is deleted
-    /// (Kubernetes, "Ephemeral Containers"); in the lab as `Clone`.
+    /// From within the pods themselves: in a cluster by an ephemeral container, which stays in the
+    /// pod until that is deleted (Kubernetes, "Ephemeral Containers"); in the lab as `Clone`.
     Ephemeral,
-    /// From the own network of the nodes that its pods run on. A node is no pod: policies that select its pods say nothing
-    /// of what it sends, and it may always reach its own pods (Kubernetes, "Network Policies").
+    /// From the own network of the nodes that its pods run on. A node is no pod: policies that
+    /// select its pods say nothing of what it sends, and it may always reach its own pods
+    /// (Kubernetes, "Network Policies").
     Node,
     /// From where watertight runs.
     Runner,
@@ -253,7 +270,10 @@ pub struct PortItem {
 
 impl From<Port> for PortItem {
     fn from(port: Port) -> Self {
-        Self { port: PortRef::Number(port.number()), transport: port.transport() }
+        Self {
+            port: PortRef::Number(port.number()),
+            transport: port.transport(),
+        }
     }
 }
 
@@ -266,7 +286,8 @@ pub enum PortRef {
     Name(String),
 }
 
-/// A URL target: `https://payment/health`, `POST http://api:8080/x`, `tls://payment`, `dns://10.96.0.10/name`.
+/// A URL target: `https://payment/health`, `POST http://api:8080/x`, `tls://payment`,
+/// `dns://10.96.0.10/name`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Url {
     /// Scheme.
@@ -353,11 +374,19 @@ impl Settings {
             mechanism: line.mechanism.or(suite.mechanism),
             control: line.control.or(suite.control),
             method: line.method.or(suite.method),
-            headers: if line.headers.is_empty() { suite.headers } else { line.headers },
+            headers: if line.headers.is_empty() {
+                suite.headers
+            } else {
+                line.headers
+            },
             status: line.status.or(suite.status),
             body: line.body.or(suite.body),
             server_name: line.server_name.or(suite.server_name),
-            alpn: if line.alpn.is_empty() { suite.alpn } else { line.alpn },
+            alpn: if line.alpn.is_empty() {
+                suite.alpn
+            } else {
+                line.alpn
+            },
             record: line.record.or(suite.record),
             send: line.send.or(suite.send),
             repeat: line.repeat.or(suite.repeat),

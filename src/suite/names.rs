@@ -7,18 +7,19 @@ use crate::source::{Diagnostic, Place, Span};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
-/// How many endpoints the lines of a suite may name through groups. A suite this large is generated, and the memory
-/// for it must not be.
+/// How many endpoints the lines of a suite may name through groups. A suite this large is
+/// generated, and the memory for it must not be.
 const MAX_GROUP_MEMBERS: usize = 1_000_000;
 
-/// How many unknown names get a guess: each is held against every name that is known, and nobody reads more.
+/// How many unknown names get a guess: each is held against every name that is known, and nobody
+/// reads more.
 const MAX_GUESSES: usize = 100;
 
 /// What is built in.
 pub(super) const BUILT_IN: [&str; 2] = ["runner", "nodes"];
 
-/// Targets that every cluster, or every cluster of one provider, has under the same address, by name and with their ports.
-/// A suite that gives such a name to something else means that.
+/// Targets that every cluster, or every cluster of one provider, has under the same address, by
+/// name and with their ports. A suite that gives such a name to something else means that.
 const PRESETS: [(&str, &[u16]); 4] = [
     // The Service by which pods reach the API server (Kubernetes, "Accessing the API from a Pod").
     ("apiserver", &[443]),
@@ -26,7 +27,8 @@ const PRESETS: [(&str, &[u16]); 4] = [
     ("kubelet", &[10_250]),
     // Link-local, the same with AWS, Azure and Google.
     ("instance-metadata", &[80]),
-    // Azure's platform channel ("What is IP address 168.63.129.16?"): the wire server, and the host's plugin.
+    // Azure's platform channel ("What is IP address 168.63.129.16?"): the wire server, and the
+    // host's plugin.
     ("azure-wire-server", &[80, 32_526]),
 ];
 
@@ -41,14 +43,27 @@ fn preset(word: &str) -> Option<(Locator, Vec<PortItem>)> {
     let (name, ports) = PRESETS.iter().find(|(name, _)| *name == word)?;
     let locator = match *name {
         "apiserver" => {
-            let (namespace, kind, name) = ("default".to_owned(), "Service".to_owned(), "kubernetes".to_owned());
-            Locator::Service { service: ObjectRef { namespace, kind, name } }
+            let (namespace, kind, name) = (
+                "default".to_owned(),
+                "Service".to_owned(),
+                "kubernetes".to_owned(),
+            );
+            Locator::Service {
+                service: ObjectRef {
+                    namespace,
+                    kind,
+                    name,
+                },
+            }
         }
         "kubelet" => Locator::Nodes,
         "instance-metadata" => Locator::Address(INSTANCE_METADATA),
         _ => Locator::Address(WIRE_SERVER),
     };
-    let port = |number: &u16| PortItem { port: PortRef::Number(*number), transport: Transport::Tcp };
+    let port = |number: &u16| PortItem {
+        port: PortRef::Number(*number),
+        transport: Transport::Tcp,
+    };
     Some((locator, ports.iter().map(port).collect()))
 }
 
@@ -133,7 +148,12 @@ impl Names {
     }
 
     /// Defines a group; `None` for one that is wrong.
-    pub(super) fn define_group(&mut self, name: &str, span: Span, members: Option<Vec<EndpointId>>) {
+    pub(super) fn define_group(
+        &mut self,
+        name: &str,
+        span: Span,
+        members: Option<Vec<EndpointId>>,
+    ) {
         // Clashes with endpoints were reported before members were looked up.
         let _clash = self.define(name, span, members.map_or(Named::Broken, Named::Group));
     }
@@ -147,13 +167,19 @@ impl Names {
     /// Whether a name can be defined.
     pub(super) fn check_free(&self, name: &str, span: Span) -> Result<(), Diagnostic> {
         if BUILT_IN.contains(&name) {
-            return Err(Diagnostic::error(span, format!("{name} is built in and cannot be defined"))
-                .with_help("choose another name"));
+            return Err(Diagnostic::error(
+                span,
+                format!("{name} is built in and cannot be defined"),
+            )
+            .with_help("choose another name"));
         }
         match self.named.get(name) {
-            Some((_, first)) => Err(Diagnostic::error(span, format!("{name} is already the name of an endpoint"))
-                .with_secondary(*first, "defined here")
-                .with_help("endpoints and groups share their names: rename one of them")),
+            Some((_, first)) => Err(Diagnostic::error(
+                span,
+                format!("{name} is already the name of an endpoint"),
+            )
+            .with_secondary(*first, "defined here")
+            .with_help("endpoints and groups share their names: rename one of them")),
             None => Ok(()),
         }
     }
@@ -165,26 +191,42 @@ impl Names {
     }
 
     /// The subject that an item names; `None` for one whose definition is wrong.
-    pub(super) fn look_up(&mut self, who: &Who, span: Span, place: &Place) -> Result<Option<Subject>, Diagnostic> {
+    pub(super) fn look_up(
+        &mut self,
+        who: &Who,
+        span: Span,
+        place: &Place,
+    ) -> Result<Option<Subject>, Diagnostic> {
         match who {
-            Who::All if self.origin == Origin::CommandLine => {
-                Err(Diagnostic::error(span, "* means every endpoint of a suite, and a line alone has none")
-                    .with_help("name the endpoints, or write a suite"))
-            }
+            Who::All if self.origin == Origin::CommandLine => Err(Diagnostic::error(
+                span,
+                "* means every endpoint of a suite, and a line alone has none",
+            )
+            .with_help("name the endpoints, or write a suite")),
             Who::All => Ok(Some(Subject::All)),
-            Who::InPlace(locator, text) => Ok(Some(Subject::Endpoint(self.in_place(locator, text, span, place)))),
-            Who::Word(word) if word == "runner" => {
-                Ok(Some(Subject::Endpoint(self.in_place(&Locator::Runner, word, span, place))))
-            }
-            Who::Word(word) if word == "nodes" => {
-                Ok(Some(Subject::Endpoint(self.in_place(&Locator::Nodes, word, span, place))))
-            }
+            Who::InPlace(locator, text) => Ok(Some(Subject::Endpoint(
+                self.in_place(locator, text, span, place),
+            ))),
+            Who::Word(word) if word == "runner" => Ok(Some(Subject::Endpoint(self.in_place(
+                &Locator::Runner,
+                word,
+                span,
+                place,
+            )))),
+            Who::Word(word) if word == "nodes" => Ok(Some(Subject::Endpoint(self.in_place(
+                &Locator::Nodes,
+                word,
+                span,
+                place,
+            )))),
             Who::Word(word) => match self.named.get(word) {
                 Some((Named::Endpoint(id), _)) => Ok(Some(Subject::Endpoint(*id))),
                 Some((Named::Group(members), _)) => {
                     self.through_groups += members.len();
                     if self.through_groups > MAX_GROUP_MEMBERS {
-                        let message = format!("the suite names more than {MAX_GROUP_MEMBERS} endpoints through groups");
+                        let message = format!(
+                            "the suite names more than {MAX_GROUP_MEMBERS} endpoints through groups"
+                        );
                         return Err(Diagnostic::error(span, message).with_help("split the suite"));
                     }
                     Ok(Some(Subject::Group(members.clone())))
@@ -192,7 +234,8 @@ impl Names {
                 Some((Named::Broken, _)) => Ok(None),
                 None => match preset(word) {
                     Some((locator, ports)) => {
-                        let id = self.built_in(word.clone(), &locator, Some(ports), word, span, place);
+                        let id =
+                            self.built_in(word.clone(), &locator, Some(ports), word, span, place);
                         Ok(Some(Subject::Endpoint(id)))
                     }
                     None => Err(self.unknown(word, span)),
@@ -243,7 +286,8 @@ impl Names {
     }
 
     fn unknown(&mut self, word: &str, span: Span) -> Diagnostic {
-        let diagnostic = Diagnostic::error(span, format!("no endpoint or group is called {word:?}"));
+        let diagnostic =
+            Diagnostic::error(span, format!("no endpoint or group is called {word:?}"));
         match self.origin {
             Origin::CommandLine => diagnostic.with_help("in a line alone an endpoint is written in place: shop/Deployment/web; a host has a dot; runner and nodes are built in"),
             Origin::File if self.guesses >= MAX_GUESSES => diagnostic,

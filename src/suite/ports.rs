@@ -19,7 +19,12 @@ pub(super) fn named(lines: &[PlacedLine], names: &Names) -> NamedPorts {
             TargetWhat::Url(url) => of_url(url),
             TargetWhat::KnownPorts(_) | TargetWhat::Range { .. } => continue,
         };
-        for id in target.subject.members().iter().filter(|id| is_outside(names, **id)) {
+        for id in target
+            .subject
+            .members()
+            .iter()
+            .filter(|id| is_outside(names, **id))
+        {
             ports.entry(*id).or_default().insert(item.clone());
         }
     }
@@ -27,20 +32,29 @@ pub(super) fn named(lines: &[PlacedLine], names: &Names) -> NamedPorts {
 }
 
 /// Errors of lines that mean every known port of a host or address that has none.
-pub(super) fn none_known(lines: &[PlacedLine], names: &Names, ports: &NamedPorts) -> Vec<Diagnostic> {
+pub(super) fn none_known(
+    lines: &[PlacedLine],
+    names: &Names,
+    ports: &NamedPorts,
+) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for PlacedLine { line, span } in lines {
-        for target in line.targets.iter().filter(|target| matches!(target.what, TargetWhat::KnownPorts(_))) {
+        for target in line
+            .targets
+            .iter()
+            .filter(|target| matches!(target.what, TargetWhat::KnownPorts(_)))
+        {
             let portless = |id: &&EndpointId| {
-                is_outside(names, **id) && names.endpoint(**id).ports.is_none() && !ports.contains_key(*id)
+                is_outside(names, **id)
+                    && names.endpoint(**id).ports.is_none()
+                    && !ports.contains_key(*id)
             };
             for id in target.subject.members().iter().filter(portless) {
                 let label = &names.endpoint(*id).label;
                 let message = format!("no port of {label} is known: no line names one");
-                found.push(
-                    Diagnostic::error(*span, message)
-                        .with_help(format!("write {label}:PORT, or give it ports: under endpoints")),
-                );
+                found.push(Diagnostic::error(*span, message).with_help(format!(
+                    "write {label}:PORT, or give it ports: under endpoints"
+                )));
             }
         }
     }
@@ -48,7 +62,10 @@ pub(super) fn none_known(lines: &[PlacedLine], names: &Names, ports: &NamedPorts
 }
 
 fn is_outside(names: &Names, id: EndpointId) -> bool {
-    matches!(names.endpoint(id).locator, Locator::Host(_) | Locator::Address(_))
+    matches!(
+        names.endpoint(id).locator,
+        Locator::Host(_) | Locator::Address(_)
+    )
 }
 
 fn of_url(url: &Url) -> PortItem {
@@ -57,5 +74,8 @@ fn of_url(url: &Url) -> PortItem {
         Scheme::Https | Scheme::Tls => (443, Transport::Tcp),
         Scheme::Dns => (53, Transport::Udp),
     };
-    PortItem { port: url.port.clone().unwrap_or(PortRef::Number(number)), transport }
+    PortItem {
+        port: url.port.clone().unwrap_or(PortRef::Number(number)),
+        transport,
+    }
 }

@@ -8,8 +8,8 @@ use std::ops::Range;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Text {
     whole: Span,
-    /// Offset of the text in the file, if the file holds it as it is; folds and escapes change texts, and then only
-    /// the whole can be pointed at.
+    /// Offset of the text in the file, if the file holds it as it is; folds and escapes change
+    /// texts, and then only the whole can be pointed at.
     verbatim: Option<usize>,
 }
 
@@ -19,10 +19,15 @@ impl Text {
         let verbatim = if written == text {
             Some(0)
         } else {
-            let inner = written.get(1..written.len().saturating_sub(1)).filter(|_| written.starts_with(['"', '\'']));
+            let inner = written
+                .get(1..written.len().saturating_sub(1))
+                .filter(|_| written.starts_with(['"', '\'']));
             (inner == Some(text)).then_some(1)
         };
-        Self { whole: node.span, verbatim }
+        Self {
+            whole: node.span,
+            verbatim,
+        }
     }
 
     /// The place of some bytes of the text.

@@ -7,14 +7,17 @@ use serde_json::{Map, Value as Json, json};
 /// The JSON Schema (draft-07) of a suite, for editors and pipelines.
 ///
 /// # Limitations
-/// A schema sees one value at a time: names that are not defined, contradictions and the grammar inside a line
-/// are found by `watertight validate` only.
+/// A schema sees one value at a time: names that are not defined, contradictions and the grammar
+/// inside a line are found by `watertight validate` only.
 pub fn schema() -> Json {
     let mut definitions = Map::new();
     definitions.insert("line".to_owned(), table(&super::keys::LINE));
     let mut root = table(&SUITE);
     if let Json::Object(root) = &mut root {
-        root.insert("$schema".to_owned(), json!("http://json-schema.org/draft-07/schema#"));
+        root.insert(
+            "$schema".to_owned(),
+            json!("http://json-schema.org/draft-07/schema#"),
+        );
         root.insert("title".to_owned(), json!("watertight suite"));
         root.insert("definitions".to_owned(), Json::Object(definitions));
     }
@@ -22,11 +25,18 @@ pub fn schema() -> Json {
 }
 
 fn table(table: &Table) -> Json {
-    let properties: Map<String, Json> =
-        table.fields.iter().map(|field| (field.name.to_owned(), property(field))).collect();
-    let required: Vec<&str> = table.fields.iter().filter(|field| field.required).map(|field| field.name).collect();
-    let mut object =
-        json!({"type": "object", "properties": properties, "additionalProperties": false, "description": table.what});
+    let properties: Map<String, Json> = table
+        .fields
+        .iter()
+        .map(|field| (field.name.to_owned(), property(field)))
+        .collect();
+    let required: Vec<&str> = table
+        .fields
+        .iter()
+        .filter(|field| field.required)
+        .map(|field| field.name)
+        .collect();
+    let mut object = json!({"type": "object", "properties": properties, "additionalProperties": false, "description": table.what});
     // Draft-07 allows an empty `required`, draft-04 readers do not.
     if !required.is_empty() {
         object["required"] = json!(required);
@@ -43,15 +53,27 @@ fn table(table: &Table) -> Json {
 /// The ways in which an endpoint is found exclude each other.
 fn endpoint_choices() -> Json {
     let way = |needs: &[&str], excludes: &[&str]| {
-        let excluded: Vec<Json> = excludes.iter().map(|key| json!({"required": [key]})).collect();
+        let excluded: Vec<Json> = excludes
+            .iter()
+            .map(|key| json!({"required": [key]}))
+            .collect();
         json!({"required": needs, "not": {"anyOf": excluded}})
     };
     json!([
         way(&["namespace", "workload"], &["pods", "host", "ip"]),
         way(&["namespace", "pods"], &["workload", "host", "ip"]),
-        way(&["namespace", "service"], &["workload", "pods", "host", "ip"]),
-        way(&["host"], &["namespace", "workload", "pods", "service", "source", "ip"]),
-        way(&["ip"], &["namespace", "workload", "pods", "service", "source", "host"]),
+        way(
+            &["namespace", "service"],
+            &["workload", "pods", "host", "ip"]
+        ),
+        way(
+            &["host"],
+            &["namespace", "workload", "pods", "service", "source", "ip"]
+        ),
+        way(
+            &["ip"],
+            &["namespace", "workload", "pods", "service", "source", "host"]
+        ),
     ])
 }
 

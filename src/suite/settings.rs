@@ -6,12 +6,21 @@ use super::item::parse_source;
 use super::names::{Names, can_send};
 use super::position::Text;
 use super::shape::text;
-use super::{Demand, EndpointId, Expected, Mechanism, Scheme, Settings, Spread, Subject, TargetItem, TargetWhat};
+use super::{
+    Demand, EndpointId, Expected, Mechanism, Scheme, Settings, Spread, Subject, TargetItem,
+    TargetWhat,
+};
 use crate::model::parse_duration;
 use crate::source::{Diagnostic, Diagnostics, Node, Sources};
 
-/// Reads the settings of a mapping; what does not have its form was reported with the shape and is left out.
-pub(super) fn decode(node: &Node, sources: &Sources, diagnostics: &mut Diagnostics, names: &mut Names) -> Settings {
+/// Reads the settings of a mapping; what does not have its form was reported with the shape and is
+/// left out.
+pub(super) fn decode(
+    node: &Node,
+    sources: &Sources,
+    diagnostics: &mut Diagnostics,
+    names: &mut Names,
+) -> Settings {
     let mut settings = Settings::default();
     for entry in node.as_mapping().unwrap_or_default() {
         let value = &entry.value;
@@ -28,7 +37,15 @@ pub(super) fn decode(node: &Node, sources: &Sources, diagnostics: &mut Diagnosti
 fn set(settings: &mut Settings, key: &str, value: &Node) -> bool {
     let written = || text(value).map(str::to_owned);
     let duration = || text(value).and_then(|text| parse_duration(text).ok());
-    let list = || value.as_sequence().unwrap_or_default().iter().filter_map(text).map(str::to_owned).collect();
+    let list = || {
+        value
+            .as_sequence()
+            .unwrap_or_default()
+            .iter()
+            .filter_map(text)
+            .map(str::to_owned)
+            .collect()
+    };
     match key {
         "settle" => settings.settle = duration(),
         "hold" => settings.hold = duration(),
@@ -40,8 +57,15 @@ fn set(settings: &mut Settings, key: &str, value: &Node) -> bool {
         "mechanism" => settings.mechanism = text(value).and_then(Mechanism::named),
         "method" => settings.method = written(),
         "headers" => {
-            let pair = |entry: &crate::source::Entry| Some((entry.key.text.clone(), text(&entry.value)?.to_owned()));
-            settings.headers = value.as_mapping().unwrap_or_default().iter().filter_map(pair).collect();
+            let pair = |entry: &crate::source::Entry| {
+                Some((entry.key.text.clone(), text(&entry.value)?.to_owned()))
+            };
+            settings.headers = value
+                .as_mapping()
+                .unwrap_or_default()
+                .iter()
+                .filter_map(pair)
+                .collect();
         }
         "status" => settings.status = text(value).and_then(|text| text.parse().ok()),
         "body" => settings.body = written(),
@@ -57,10 +81,20 @@ fn set(settings: &mut Settings, key: &str, value: &Node) -> bool {
 }
 
 /// The endpoint of `control:`, which must be one that can send.
-fn control(value: &Node, sources: &Sources, diagnostics: &mut Diagnostics, names: &mut Names) -> Option<EndpointId> {
+fn control(
+    value: &Node,
+    sources: &Sources,
+    diagnostics: &mut Diagnostics,
+    names: &mut Names,
+) -> Option<EndpointId> {
     let name = text(value)?;
     let at = Text::new(sources, value, name);
-    let found = parse_source(Piece { text: name, start: 0 }).map_err(|fault| at.diagnostic(fault)).and_then(|parsed| {
+    let found = parse_source(Piece {
+        text: name,
+        start: 0,
+    })
+    .map_err(|fault| at.diagnostic(fault))
+    .and_then(|parsed| {
         let span = at.span(&parsed.range);
         let one = |message: String| {
             Err(Diagnostic::error(span, message)
@@ -68,8 +102,12 @@ fn control(value: &Node, sources: &Sources, diagnostics: &mut Diagnostics, names
         };
         match names.look_up(&parsed.who, span, &sources.place(span))? {
             Some(Subject::Endpoint(id)) if can_send(&names.endpoint(id).locator) => Ok(Some(id)),
-            Some(Subject::Endpoint(_)) => one(format!("{name} is outside the cluster and cannot be a control")),
-            Some(Subject::Group(_) | Subject::All) => one(format!("{name} is more than one endpoint")),
+            Some(Subject::Endpoint(_)) => one(format!(
+                "{name} is outside the cluster and cannot be a control"
+            )),
+            Some(Subject::Group(_) | Subject::All) => {
+                one(format!("{name} is more than one endpoint"))
+            }
             None => Ok(None),
         }
     });
@@ -87,26 +125,45 @@ fn control(value: &Node, sources: &Sources, diagnostics: &mut Diagnostics, names
     }
 }
 
-/// Settings that a line writes and that can have no effect on it: they would promise what is never tested.
-pub(super) fn without_effect(node: &Node, expected: Expected, targets: &[TargetItem]) -> Vec<Diagnostic> {
+/// Settings that a line writes and that can have no effect on it: they would promise what is never
+/// tested.
+pub(super) fn without_effect(
+    node: &Node,
+    expected: Expected,
+    targets: &[TargetItem],
+) -> Vec<Diagnostic> {
     let http = targets.iter().any(
         |target| matches!(&target.what, TargetWhat::Url(url) if matches!(url.scheme, Scheme::Http | Scheme::Https)),
     );
-    let dns = targets.iter().any(|target| matches!(&target.what, TargetWhat::Url(url) if url.scheme == Scheme::Dns));
-    let port = targets.iter().any(|target| !matches!(target.what, TargetWhat::Url(_)));
+    let dns = targets
+        .iter()
+        .any(|target| matches!(&target.what, TargetWhat::Url(url) if url.scheme == Scheme::Dns));
+    let port = targets
+        .iter()
+        .any(|target| !matches!(target.what, TargetWhat::Url(_)));
     let mut found = Vec::new();
     for entry in node.as_mapping().unwrap_or_default() {
         let key = entry.key.text.as_str();
         let tier = text(&entry.value).filter(|_| key == "demand");
         let needs = match key {
-            "method" | "headers" | "status" | "body" | "repeat" if !http => Some("an http or https target"),
+            "method" | "headers" | "status" | "body" | "repeat" if !http => {
+                Some("an http or https target")
+            }
             "record" if !dns => Some("a dns target"),
             "send" if !port => Some("a target with a port"),
-            "mechanism" | "startup" if expected == Expected::Allowed => Some("a line that ends with denied"),
-            "demand" if expected == Expected::Allowed && tier.is_some_and(|tier| tier.starts_with('D')) => {
+            "mechanism" | "startup" if expected == Expected::Allowed => {
+                Some("a line that ends with denied")
+            }
+            "demand"
+                if expected == Expected::Allowed
+                    && tier.is_some_and(|tier| tier.starts_with('D')) =>
+            {
                 Some("a line that ends with denied (A0 to A3 are the tiers of allowed)")
             }
-            "demand" if expected == Expected::Denied && tier.is_some_and(|tier| tier.starts_with('A')) => {
+            "demand"
+                if expected == Expected::Denied
+                    && tier.is_some_and(|tier| tier.starts_with('A')) =>
+            {
                 Some("a line that ends with allowed (D1 and D2 are the tiers of denied)")
             }
             _ => None,
@@ -130,7 +187,11 @@ mod tests {
 
     #[test]
     fn every_setting_of_the_table_is_read() {
-        for field in SETTINGS.fields.iter().filter(|field| field.name != "control") {
+        for field in SETTINGS
+            .fields
+            .iter()
+            .filter(|field| field.name != "control")
+        {
             let mut sources = Sources::new();
             let file = sources.add("a.yaml", format!("{}: {}\n", field.name, field.example));
             let documents = parse(&sources, file, &mut Diagnostics::new());

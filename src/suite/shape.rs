@@ -1,7 +1,7 @@
 //! Whether a document has the shape that the tables give: keys, types, and the form of each scalar.
 //!
-//! Everything that does not fit is reported here, once. The decoders after it take what fits and pass over the
-//! rest in silence.
+//! Everything that does not fit is reported here, once. The decoders after it take what fits and
+//! pass over the rest in silence.
 
 use super::forms::Form;
 use super::keys::{Field, LINE, SPEC, SUITE, Shape, Table};
@@ -21,7 +21,8 @@ struct At<'a> {
     example: &'a str,
 }
 
-/// The text of a scalar that is written at all; a plain scalar without text is a value that was forgotten.
+/// The text of a scalar that is written at all; a plain scalar without text is a value that was
+/// forgotten.
 pub(super) fn text(node: &Node) -> Option<&str> {
     let scalar = node.as_scalar()?;
     let forgotten = scalar.style == Style::Plain && scalar.text.is_empty();
@@ -33,11 +34,20 @@ const EMPTY_LINE: &str = "write a line: web -> api:8080 allowed";
 impl ShapeCheck<'_> {
     /// Checks a whole document.
     pub(super) fn suite(&mut self, root: &Node) {
-        self.object(root, &SUITE, None, At { name: "the document", example: "apiVersion: watertight.dev/v1" });
+        self.object(
+            root,
+            &SUITE,
+            None,
+            At {
+                name: "the document",
+                example: "apiVersion: watertight.dev/v1",
+            },
+        );
     }
 
     fn error(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
-        self.diagnostics.push(Diagnostic::error(span, message).with_help(help));
+        self.diagnostics
+            .push(Diagnostic::error(span, message).with_help(help));
     }
 
     fn node(&mut self, node: &Node, shape: &Shape, key: Option<Span>, at: At<'_>) {
@@ -55,7 +65,8 @@ impl ShapeCheck<'_> {
             return self.wrong_type(node, form.describe(), key, at);
         };
         if let Err(misfit) = form.check(text) {
-            let diagnostic = Diagnostic::error(node.span, format!("{}: {}", at.name, misfit.message));
+            let diagnostic =
+                Diagnostic::error(node.span, format!("{}: {}", at.name, misfit.message));
             self.diagnostics.push(match misfit.help {
                 Some(help) => diagnostic.with_help(help),
                 None => diagnostic,
@@ -79,10 +90,17 @@ impl ShapeCheck<'_> {
             }
             Value::Scalar(scalar) if text(node).is_some() => {
                 let help = match item {
-                    Shape::Line => "every line is a list item: start it with '- ' on a line of its own".to_owned(),
+                    Shape::Line => {
+                        "every line is a list item: start it with '- ' on a line of its own"
+                            .to_owned()
+                    }
                     _ => format!("write a list: {}: [{}]", at.name, scalar.text.trim()),
                 };
-                self.error(node.span, format!("{} must be a list, not a text", at.name), help);
+                self.error(
+                    node.span,
+                    format!("{} must be a list, not a text", at.name),
+                    help,
+                );
             }
             Value::Scalar(_) | Value::Mapping(_) => self.wrong_type(node, "a list", key, at),
         }
@@ -94,14 +112,24 @@ impl ShapeCheck<'_> {
         };
         for entry in entries {
             if let Err(misfit) = form.check(&entry.key.text) {
-                let diagnostic = Diagnostic::error(entry.key.span, format!("{}: {}", at.name, misfit.message));
+                let diagnostic =
+                    Diagnostic::error(entry.key.span, format!("{}: {}", at.name, misfit.message));
                 self.diagnostics.push(match misfit.help {
                     Some(help) => diagnostic.with_help(help),
                     None => diagnostic,
                 });
             }
-            // The example of the whole is no example of one entry; the entry's own table has better ones.
-            self.node(&entry.value, value, Some(entry.key.span), At { name: &entry.key.text, example: "" });
+            // The example of the whole is no example of one entry; the entry's own table has better
+            // ones.
+            self.node(
+                &entry.value,
+                value,
+                Some(entry.key.span),
+                At {
+                    name: &entry.key.text,
+                    example: "",
+                },
+            );
         }
     }
 
@@ -116,10 +144,14 @@ impl ShapeCheck<'_> {
                 None => meant.extend(self.unknown_field(entry, table)),
             }
         }
-        let anchor = key.or_else(|| entries.first().map(|entry| entry.key.span)).unwrap_or_else(|| node.site());
+        let anchor = key
+            .or_else(|| entries.first().map(|entry| entry.key.span))
+            .unwrap_or_else(|| node.site());
         for field in table.fields.iter().filter(|field| field.required) {
             // A misspelt key is one mistake, not two.
-            if !meant.contains(&field.name) && !entries.iter().any(|entry| entry.key.text == field.name) {
+            if !meant.contains(&field.name)
+                && !entries.iter().any(|entry| entry.key.text == field.name)
+            {
                 self.error(
                     anchor,
                     format!("{} needs the key {}", table.what, field.name),
@@ -130,7 +162,15 @@ impl ShapeCheck<'_> {
     }
 
     fn field(&mut self, entry: &Entry, field: &Field) {
-        self.node(&entry.value, &field.shape, Some(entry.key.span), At { name: field.name, example: field.example });
+        self.node(
+            &entry.value,
+            &field.shape,
+            Some(entry.key.span),
+            At {
+                name: field.name,
+                example: field.example,
+            },
+        );
     }
 
     /// Reports a key that the table does not have; gives the one that was probably meant.
@@ -158,7 +198,15 @@ impl ShapeCheck<'_> {
             Value::Scalar(_) if text(node).is_some_and(|text| !text.trim().is_empty()) => {}
             Value::Scalar(_) => self.error(node.site(), "the line is empty", EMPTY_LINE),
             Value::Mapping(entries) if is_long_form(entries) => {
-                self.object(node, &LINE, None, At { name: "the line", example: "" });
+                self.object(
+                    node,
+                    &LINE,
+                    None,
+                    At {
+                        name: "the line",
+                        example: "",
+                    },
+                );
             }
             Value::Mapping(entries) => self.colon_in_line(node, entries),
             Value::Sequence(items) => {
@@ -179,18 +227,33 @@ impl ShapeCheck<'_> {
         };
         // Braces without a colon make a key without a value, which is a list in the wrong brackets.
         let Some(value) = text(&first.value) else {
-            let help = "a line is one text, \"web -> api:8080 allowed\", or a mapping with the key check";
-            return self.error(node.site(), format!("{:?} is no line", first.key.text), help);
+            let help =
+                "a line is one text, \"web -> api:8080 allowed\", or a mapping with the key check";
+            return self.error(
+                node.site(),
+                format!("{:?} is no line", first.key.text),
+                help,
+            );
         };
         let meant = format!("{}:{}", first.key.text, value);
-        let help = format!("YAML reads 'name: value' as a key and its value; write the port without a blank: {meant}");
+        let help = format!(
+            "YAML reads 'name: value' as a key and its value; write the port without a blank: {meant}"
+        );
         self.error(first.key.span, "this is a mapping, not a line", help);
     }
 
     fn wrong_type(&mut self, node: &Node, expected: &str, key: Option<Span>, at: At<'_>) {
-        let found = if node.as_scalar().is_some() && text(node).is_none() { "nothing" } else { found(node) };
+        let found = if node.as_scalar().is_some() && text(node).is_none() {
+            "nothing"
+        } else {
+            found(node)
+        };
         // Nothing has no place of its own worth showing.
-        let span = if found == "nothing" { key.unwrap_or_else(|| node.site()) } else { node.site() };
+        let span = if found == "nothing" {
+            key.unwrap_or_else(|| node.site())
+        } else {
+            node.site()
+        };
         let message = format!("{} must be {expected}, not {found}", at.name);
         let diagnostic = Diagnostic::error(span, message);
         self.diagnostics.push(if at.example.is_empty() {
@@ -209,9 +272,11 @@ fn found(node: &Node) -> &'static str {
     }
 }
 
-/// Whether a mapping in `expect` is meant as a long form: it has `check`, something like it, or another key of it.
+/// Whether a mapping in `expect` is meant as a long form: it has `check`, something like it, or
+/// another key of it.
 fn is_long_form(entries: &[Entry]) -> bool {
-    entries
-        .iter()
-        .any(|entry| LINE.field(&entry.key.text).is_some() || suggest::nearest(&entry.key.text, ["check"]).is_some())
+    entries.iter().any(|entry| {
+        LINE.field(&entry.key.text).is_some()
+            || suggest::nearest(&entry.key.text, ["check"]).is_some()
+    })
 }

@@ -29,9 +29,13 @@ pub struct AllowProof {
 }
 
 impl AllowProof {
-    /// Three openings in a row within the patience, at the demanded tier; the fold counts only these.
+    /// Three openings in a row within the patience, at the demanded tier; the fold counts only
+    /// these.
     fn new(terms: &Terms, seen: &FlowEvidence) -> Option<Self> {
-        let steady = seen.steady.as_deref().filter(|steady| steady.at.is_some())?;
+        let steady = seen
+            .steady
+            .as_deref()
+            .filter(|steady| steady.at.is_some())?;
         let (first, up) = (seen.first_start?, steady.from?);
         let delay = Duration::from_micros(up.saturating_sub(first));
         (delay <= terms.patience).then_some(Self {
@@ -82,15 +86,33 @@ pub(super) fn judge_allowed(case: Case<'_>, terms: &Terms, id: FlowId) -> FlowVe
 
 /// Two attempts lost in a row, or more than 5 % of many.
 fn is_unstable(steady: &Steadiness) -> bool {
-    steady.longest_loss >= 2 || (steady.since >= STABILITY_SAMPLES && steady.lost * 20 > steady.since)
+    steady.longest_loss >= 2
+        || (steady.since >= STABILITY_SAMPLES && steady.lost * 20 > steady.since)
 }
 
 /// It came up and did not stay up: violated if the target answered somebody else meanwhile.
-fn unstable_or_unproven(case: Case<'_>, id: FlowId, seen: &FlowEvidence, steady: &Steadiness) -> FlowVerdict {
-    let Steadiness { lost, since, longest_loss, .. } = *steady;
-    let violation = Violation::Unstable { flow: id, lost, of: since, in_a_row: longest_loss };
+fn unstable_or_unproven(
+    case: Case<'_>,
+    id: FlowId,
+    seen: &FlowEvidence,
+    steady: &Steadiness,
+) -> FlowVerdict {
+    let Steadiness {
+        lost,
+        since,
+        longest_loss,
+        ..
+    } = *steady;
+    let violation = Violation::Unstable {
+        flow: id,
+        lost,
+        of: since,
+        in_a_row: longest_loss,
+    };
     match watched(case, id, seen) {
-        Some(window) if witness(case, id, Stage::Connect, window).is_some() => FlowVerdict::Violated(violation),
+        Some(window) if witness(case, id, Stage::Connect, window).is_some() => {
+            FlowVerdict::Violated(violation)
+        }
         _ => FlowVerdict::Unproven(Unproven {
             reason: Reason::NobodyReachedTarget,
             detail: format!(
@@ -102,42 +124,76 @@ fn unstable_or_unproven(case: Case<'_>, id: FlowId, seen: &FlowEvidence, steady:
     }
 }
 
-/// It never came up: violated if the source was able and somebody else got through, or the refusal names its enforcer.
+/// It never came up: violated if the source was able and somebody else got through, or the refusal
+/// names its enforcer.
 fn shut(case: Case<'_>, terms: &Terms, id: FlowId, seen: &FlowEvidence) -> FlowVerdict {
-    let unproven =
-        |reason, detail: String| FlowVerdict::Unproven(Unproven { reason, detail, flow: Some(id), open: true });
+    let unproven = |reason, detail: String| {
+        FlowVerdict::Unproven(Unproven {
+            reason,
+            detail,
+            flow: Some(id),
+            open: true,
+        })
+    };
     let (Some(window), Some(last)) = (watched(case, id, seen), seen.streaks.last()) else {
         return unproven(Reason::NotSampled, "no sample arrived".into());
     };
     let stopped_at = match &last.outcome {
         Outcome::Fault(_) => {
-            return unproven(Reason::ProbeFault, "the probe could not carry out the attempts".into());
+            return unproven(
+                Reason::ProbeFault,
+                "the probe could not carry out the attempts".into(),
+            );
         }
         Outcome::Read(Reading::NotSent(stop)) => {
             return unproven(
                 Reason::CouldNotSend,
-                format!("the attempts did not leave the source: {}", describe_how(&stop.how)),
+                format!(
+                    "the attempts did not leave the source: {}",
+                    describe_how(&stop.how)
+                ),
             );
         }
-        // It passed everything: nothing is shut, and who got through elsewhere contrasts with nothing.
-        Outcome::Read(Reading::Open(Opening { then: None, tier, .. }))
-            if AllowTier::demanded(terms.demand).is_some_and(|demanded| *tier < demanded) =>
-        {
+        // It passed everything: nothing is shut, and who got through elsewhere contrasts with
+        // nothing.
+        Outcome::Read(Reading::Open(Opening {
+            then: None, tier, ..
+        })) if AllowTier::demanded(terms.demand).is_some_and(|demanded| *tier < demanded) => {
             let demanded = describe_demand(terms.demand);
-            return unproven(Reason::DemandNotMet, format!("it opens at {tier:?}, the line demands {demanded}"));
+            return unproven(
+                Reason::DemandNotMet,
+                format!("it opens at {tier:?}, the line demands {demanded}"),
+            );
         }
-        Outcome::Read(Reading::Blocked(block)) => StoppedAt { stage: block.stage, block: Some(block.clone()) },
-        // It gets through now. Unless some attempts were blocked before, nothing but our own faults kept it from doing so
-        // three times in a row.
+        Outcome::Read(Reading::Blocked(block)) => StoppedAt {
+            stage: block.stage,
+            block: Some(block.clone()),
+        },
+        // It gets through now. Unless some attempts were blocked before, nothing but our own faults
+        // kept it from doing so three times in a row.
         Outcome::Read(Reading::Open(Opening { then: None, .. })) => match last_block(seen) {
-            Some(block) => StoppedAt { stage: block.stage, block: Some(block.clone()) },
+            Some(block) => StoppedAt {
+                stage: block.stage,
+                block: Some(block.clone()),
+            },
             None if seen.has_fault() => {
-                return unproven(Reason::ProbeFault, "the probe could not carry out all attempts".into());
+                return unproven(
+                    Reason::ProbeFault,
+                    "the probe could not carry out all attempts".into(),
+                );
             }
-            None => return unproven(Reason::TooFewSamples, "it did not yet get through three times in a row".into()),
+            None => {
+                return unproven(
+                    Reason::TooFewSamples,
+                    "it did not yet get through three times in a row".into(),
+                );
+            }
         },
         Outcome::Read(Reading::Open(opening)) => StoppedAt {
-            stage: opening.then.as_ref().map_or(Stage::FirstBytes, |stop| stop.stage),
+            stage: opening
+                .then
+                .as_ref()
+                .map_or(Stage::FirstBytes, |stop| stop.stage),
             block: opening.then.as_ref().map(|stop| Block {
                 passed: Some(opening.passed),
                 stage: stop.stage,
@@ -158,29 +214,51 @@ fn shut(case: Case<'_>, terms: &Terms, id: FlowId, seen: &FlowEvidence) -> FlowV
             ),
         );
     }
-    if stopped_at.block.as_ref().is_some_and(|block| block.signature.is_some()) {
-        return FlowVerdict::Violated(Violation::Shut { flow: id, block: stopped_at.block, witness: None });
+    if stopped_at
+        .block
+        .as_ref()
+        .is_some_and(|block| block.signature.is_some())
+    {
+        return FlowVerdict::Violated(Violation::Shut {
+            flow: id,
+            block: stopped_at.block,
+            witness: None,
+        });
     }
     let Some(witness) = witness(case, id, stopped_at.stage, window) else {
         return match stopped_at.stage {
-            Stage::Resolve => unproven(Reason::NameDidNotResolve, "the name did not resolve, for anybody".into()),
-            Stage::Connect | Stage::FirstBytes | Stage::Tls | Stage::Request => {
-                unproven(Reason::NobodyReachedTarget, "nobody reached the target".into())
-            }
+            Stage::Resolve => unproven(
+                Reason::NameDidNotResolve,
+                "the name did not resolve, for anybody".into(),
+            ),
+            Stage::Connect | Stage::FirstBytes | Stage::Tls | Stage::Request => unproven(
+                Reason::NobodyReachedTarget,
+                "nobody reached the target".into(),
+            ),
         };
     };
     if !able_meanwhile(case, id, window) {
         let source = case.plan.vantage(case.plan.flow(id).probe);
-        return unproven(Reason::SourceNotAble, format!("{source} opened nothing else, and nothing reached it"));
+        return unproven(
+            Reason::SourceNotAble,
+            format!("{source} opened nothing else, and nothing reached it"),
+        );
     }
-    FlowVerdict::Violated(Violation::Shut { flow: id, block: stopped_at.block, witness: Some(witness) })
+    FlowVerdict::Violated(Violation::Shut {
+        flow: id,
+        block: stopped_at.block,
+        witness: Some(witness),
+    })
 }
 
 fn last_block(seen: &FlowEvidence) -> Option<&Block> {
-    seen.streaks.iter().rev().find_map(|streak| match &streak.outcome {
-        Outcome::Read(Reading::Blocked(block)) => Some(block),
-        Outcome::Read(Reading::Open(_) | Reading::NotSent(_)) | Outcome::Fault(_) => None,
-    })
+    seen.streaks
+        .iter()
+        .rev()
+        .find_map(|streak| match &streak.outcome {
+            Outcome::Read(Reading::Blocked(block)) => Some(block),
+            Outcome::Read(Reading::Open(_) | Reading::NotSent(_)) | Outcome::Fault(_) => None,
+        })
 }
 
 struct StoppedAt {
@@ -192,19 +270,31 @@ struct StoppedAt {
 fn watched(case: Case<'_>, id: FlowId, seen: &FlowEvidence) -> Option<Window> {
     let from = case.moment(id, seen.first_start?)?;
     let to: Moment = case.moment(id, seen.streaks.last()?.last())?;
-    Some(Window { from, to, samples: seen.attempts })
+    Some(Window {
+        from,
+        to,
+        samples: seen.attempts,
+    })
 }
 
 /// Somebody else who passed `stage` at the same address and port in the window.
 fn witness(case: Case<'_>, id: FlowId, stage: Stage, window: Window) -> Option<FlowId> {
-    case.vouchers_for(id, stage).find(|voucher| passed_within(case, *voucher, stage, window))
+    case.vouchers_for(id, stage)
+        .find(|voucher| passed_within(case, *voucher, stage, window))
 }
 
 /// Whether the source opened something else in the window, or its node reached it.
 fn able_meanwhile(case: Case<'_>, id: FlowId, window: Window) -> bool {
     case.able(id).is_some_and(|able| {
-        let flows = able.allowed.iter().chain(&able.tried).chain(&able.reached).filter(|flow| **flow != id);
-        flows.copied().any(|flow| opened_within(case, flow, Stage::Resolve, window))
+        let flows = able
+            .allowed
+            .iter()
+            .chain(&able.tried)
+            .chain(&able.reached)
+            .filter(|flow| **flow != id);
+        flows
+            .copied()
+            .any(|flow| opened_within(case, flow, Stage::Resolve, window))
     })
 }
 

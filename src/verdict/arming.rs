@@ -1,4 +1,5 @@
-//! When a flow's samples begin to count: hello, arming, settle; and what a new source could reach before.
+//! When a flow's samples begin to count: hello, arming, settle; and what a new source could reach
+//! before.
 
 use super::relations::Case;
 use crate::plan::{Check, FlowId, arms_towards};
@@ -16,10 +17,14 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Settle starts at the later of the hellos of all probes of the check and the arming. Where nothing armed the source
-    /// it starts at the hellos, and the hold is longer.
+    /// Settle starts at the later of the hellos of all probes of the check and the arming. Where
+    /// nothing armed the source it starts at the hellos, and the hold is longer.
     pub(super) fn of(case: Case<'_>, check: &Check, id: FlowId) -> Self {
-        let hellos = check.flows.iter().filter_map(|flow| case.moment(*flow, 0)).map(|moment| moment.latest);
+        let hellos = check
+            .flows
+            .iter()
+            .filter_map(|flow| case.moment(*flow, 0))
+            .map(|moment| moment.latest);
         let hellos = hellos.max().unwrap_or(i64::MIN);
         let settle = check.terms.settle.as_micros() as i64;
         let (began, hold) = match armed(case, id) {
@@ -27,9 +32,16 @@ impl Watch {
             Armed::At(at) => (hellos.max(at), check.terms.hold),
             Armed::Never => (hellos, check.terms.unarmed_hold),
         };
-        let (hold, samples) =
-            if case.plan.flow(id).to.once { (Duration::ZERO, 1) } else { (hold, check.terms.samples) };
-        Self { from: began.saturating_add(settle), hold, samples }
+        let (hold, samples) = if case.plan.flow(id).to.once {
+            (Duration::ZERO, 1)
+        } else {
+            (hold, check.terms.samples)
+        };
+        Self {
+            from: began.saturating_add(settle),
+            hold,
+            samples,
+        }
     }
 }
 
@@ -58,7 +70,8 @@ fn armed(case: Case<'_>, id: FlowId) -> Armed {
     };
     let nodes = arms_towards(&of.party).unwrap_or_default();
     let all: Option<Vec<i64>> = nodes.iter().map(first_opening).collect();
-    all.and_then(|all| all.into_iter().max()).map_or(Armed::Never, Armed::At)
+    all.and_then(|all| all.into_iter().max())
+        .map_or(Armed::Never, Armed::At)
 }
 
 /// What a source that this run created could reach of what it must not.
@@ -78,27 +91,49 @@ const NOTICE_US: i64 = 2_000_000;
 
 /// Reads the openings of a denied flow.
 ///
-/// Where a pod's packets are judged, it becomes known some time after its start, and at another time at each place: so a
-/// new source may be let out at first by its own node and not be let in by the target's, then get through, then be
-/// stopped. All of that is over within the grace. Openings with gaps between them may also be a leak that lasts and shows
-/// in some attempts only: then so many attempts must be blocked afterwards as rule that out.
+/// Where a pod's packets are judged, it becomes known some time after its start, and at another
+/// time at each place: so a new source may be let out at first by its own node and not be let in by
+/// the target's, then get through, then be stopped. All of that is over within the grace. Openings
+/// with gaps between them may also be a leak that lasts and shows in some attempts only: then so
+/// many attempts must be blocked afterwards as rule that out.
 pub(super) fn startup(case: Case<'_>, check: &Check, id: FlowId) -> Startup {
     let (seen, leak) = (case.evidence.flow(id), case.evidence.flow(id).leak);
-    let is_new = case.plan.created.contains(&case.plan.flow(id).probe) && !check.terms.startup_isolated;
-    let (Some(first), Some(last), true) = (&seen.first_open, leak.last, is_new) else { return Startup::Opened };
-    let grace = case.evidence.canary.map_or(check.terms.grace, |canary| canary * 3);
-    // A probe's time begins with its pod's. What is tried late, or only once, is no part of a start that is over.
+    let is_new =
+        case.plan.created.contains(&case.plan.flow(id).probe) && !check.terms.startup_isolated;
+    let (Some(first), Some(last), true) = (&seen.first_open, leak.last, is_new) else {
+        return Startup::Opened;
+    };
+    let grace = case
+        .evidence
+        .canary
+        .map_or(check.terms.grace, |canary| canary * 3);
+    // A probe's time begins with its pod's. What is tried late, or only once, is no part of a start
+    // that is over.
     let within_grace = |at: u64| Duration::from_micros(at) <= grace;
     let Some(end) = leak.ended else {
-        let latest = seen.streaks.last().map_or(last, |streak| streak.last().max(last));
-        return if within_grace(latest) { Startup::Leaking } else { Startup::Opened };
+        let latest = seen
+            .streaks
+            .last()
+            .map_or(last, |streak| streak.last().max(last));
+        return if within_grace(latest) {
+            Startup::Leaking
+        } else {
+            Startup::Opened
+        };
     };
     if !within_grace(last) {
         return Startup::Opened;
     }
-    let Some((from, to)) = case.moment(id, first.start).zip(case.moment(id, end)) else { return Startup::Opened };
+    let Some((from, to)) = case.moment(id, first.start).zip(case.moment(id, end)) else {
+        return Startup::Opened;
+    };
     let meanwhile = from.earliest..=to.latest.saturating_add(NOTICE_US);
-    if seen.restarts.iter().flat_map(|restarts| &restarts.changes).any(|change| meanwhile.contains(change)) {
+    if seen
+        .restarts
+        .iter()
+        .flat_map(|restarts| &restarts.changes)
+        .any(|change| meanwhile.contains(change))
+    {
         return Startup::Changed;
     }
     if leak.blocked_since < leak.refutation() {

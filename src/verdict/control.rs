@@ -7,8 +7,8 @@ use super::streak::StageTimes;
 use crate::plan::FlowId;
 use crate::wire::Stage;
 
-/// A time in which somebody got past a stage at the same address and port, again and again, never more than two seconds
-/// apart, and without a failure that says anything.
+/// A time in which somebody got past a stage at the same address and port, again and again, never
+/// more than two seconds apart, and without a failure that says anything.
 #[derive(Debug, Clone)]
 pub(super) struct Stretch {
     /// Who.
@@ -29,16 +29,21 @@ pub(super) struct Stretch {
 
 impl<'a> Case<'a> {
     /// Every stretch in which a flow passed `stage`, whatever became of it after.
-    pub(super) fn stretches(self, flow: FlowId, stage: Stage) -> impl Iterator<Item = Stretch> + use<'a> {
-        self.passings(flow, stage).map(move |(first, last, streak)| Stretch {
-            flow,
-            with: Vec::new(),
-            first,
-            last,
-            slowest: streak.slowest,
-            openings: streak.count,
-            only: streak.stopped_after(),
-        })
+    pub(super) fn stretches(
+        self,
+        flow: FlowId,
+        stage: Stage,
+    ) -> impl Iterator<Item = Stretch> + use<'a> {
+        self.passings(flow, stage)
+            .map(move |(first, last, streak)| Stretch {
+                flow,
+                with: Vec::new(),
+                first,
+                last,
+                slowest: streak.slowest,
+                openings: streak.count,
+                only: streak.stopped_after(),
+            })
     }
 }
 
@@ -55,8 +60,19 @@ impl ControlProof {
     /// Condition 2. A stretch has no pause above two seconds, by construction.
     pub(super) fn new(window: Window, stretch: &Stretch) -> Option<Self> {
         let around = stretch.first.surely_by(window.from) && window.to.surely_by(stretch.last);
-        let Stretch { flow, ref with, openings, only, .. } = *stretch;
-        around.then(|| Self { flow, with: with.clone(), openings, only })
+        let Stretch {
+            flow,
+            ref with,
+            openings,
+            only,
+            ..
+        } = *stretch;
+        around.then(|| Self {
+            flow,
+            with: with.clone(),
+            openings,
+            only,
+        })
     }
 
     /// The flow that got through.
@@ -64,8 +80,8 @@ impl ControlProof {
         self.flow
     }
 
-    /// The flows that got through as well, without which that one would say nothing: the other nodes of a Service's pods,
-    /// and each pod's node to the pod.
+    /// The flows that got through as well, without which that one would say nothing: the other
+    /// nodes of a Service's pods, and each pod's node to the pod.
     pub fn with(&self) -> &[FlowId] {
         &self.with
     }

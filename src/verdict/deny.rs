@@ -1,10 +1,13 @@
 //! When a deny is proven: five conditions, on every flow.
 //!
-//! 1. *Blocked throughout*: enough samples over the hold, all blocked, none open until the probe stopped.
-//! 2. *The target was alive*: somebody else passed the stage at which these samples were blocked, just before the
-//!    first and just after the last of them, and never more than two seconds apart between.
+//! 1. *Blocked throughout*: enough samples over the hold, all blocked, none open until the probe
+//!    stopped.
+//! 2. *The target was alive*: somebody else passed the stage at which these samples were blocked,
+//!    just before the first and just after the last of them, and never more than two seconds apart
+//!    between.
 //! 3. *The source was able*: the same probe opened something in the same way before and after.
-//! 4. *The path was open*: some flow crossed from the source's node to the target's, all through the same window.
+//! 4. *The path was open*: some flow crossed from the source's node to the target's, all through
+//!    the same window.
 //! 5. *Nothing relevant changed* while the flow was watched.
 
 use super::arming::{Startup, Watch, startup};
@@ -23,7 +26,8 @@ use super::timeline::{Cause, FlowEvidence};
 use super::words::{describe_demand, describe_how};
 use super::{FlowVerdict, Unproven, Violation};
 use crate::plan::{
-    Check, FlowId, MIN_DEADLINE, Plan, REQUEST_DEADLINE, RESOLVE_DEADLINE, TLS_DEADLINE, Terms, Vantage, Waits,
+    Check, FlowId, MIN_DEADLINE, Plan, REQUEST_DEADLINE, RESOLVE_DEADLINE, TLS_DEADLINE, Terms,
+    Vantage, Waits,
 };
 use crate::suite::Demand;
 use crate::wire::{Request, Stage, Transport};
@@ -44,19 +48,42 @@ pub(super) fn judge_denied(case: Case<'_>, check: &Check, id: FlowId) -> FlowVer
     if let Some(unproven) = unusable(case, id) {
         return FlowVerdict::Unproven(unproven);
     }
-    let unproven =
-        |reason, detail: String| FlowVerdict::Unproven(Unproven { reason, detail, flow: Some(id), open: true });
+    let unproven = |reason, detail: String| {
+        FlowVerdict::Unproven(Unproven {
+            reason,
+            detail,
+            flow: Some(id),
+            open: true,
+        })
+    };
     let blocked = match BlockedSuffix::of(case, id, seen) {
         Ok(blocked) => blocked,
         Err((reason, detail)) => return unproven(reason, detail),
     };
-    match blocked.prove(case, check, id).map(|proof| DenyProof { startup_leak, ..proof }) {
+    match blocked.prove(case, check, id).map(|proof| DenyProof {
+        startup_leak,
+        ..proof
+    }) {
         Ok(proof) if !proof.tier().meets(terms.demand) => unproven(
             Reason::DemandNotMet,
-            format!("proven at {}, the line demands {}", proof.tier(), describe_demand(terms.demand)),
+            format!(
+                "proven at {}, the line demands {}",
+                proof.tier(),
+                describe_demand(terms.demand)
+            ),
         ),
-        Ok(_) if terms.mechanism.is_some_and(|kind| !blocked.mechanisms.is_only(kind)) => {
-            unproven(Reason::DemandNotMet, format!("it is blocked by {}, not as the line demands", blocked.mechanisms))
+        Ok(_)
+            if terms
+                .mechanism
+                .is_some_and(|kind| !blocked.mechanisms.is_only(kind)) =>
+        {
+            unproven(
+                Reason::DemandNotMet,
+                format!(
+                    "it is blocked by {}, not as the line demands",
+                    blocked.mechanisms
+                ),
+            )
         }
         Ok(proof) => FlowVerdict::Denied(proof),
         Err((reason, detail)) => unproven(reason, detail),
@@ -69,9 +96,11 @@ pub(super) fn judge_retired(case: Case<'_>, check: &Check, id: FlowId) -> Option
         // Whoever stands in for that pod has a flow of its own, and a start of its own.
         Shown::Nothing | Shown::StartupLeak(_) => None,
         // Whether it would have ended will never be known.
-        Shown::Verdict(FlowVerdict::Unproven(unproven)) => {
-            Some(FlowVerdict::Unproven(Unproven { open: false, reason: Reason::ChangedUnderUs, ..unproven }))
-        }
+        Shown::Verdict(FlowVerdict::Unproven(unproven)) => Some(FlowVerdict::Unproven(Unproven {
+            open: false,
+            reason: Reason::ChangedUnderUs,
+            ..unproven
+        })),
         Shown::Verdict(verdict) => Some(verdict),
     }
 }
@@ -89,7 +118,12 @@ enum Shown {
 fn judge_openings(case: Case<'_>, check: &Check, id: FlowId) -> Shown {
     let seen = case.evidence.flow(id);
     let unproven = |reason, detail: String, open| {
-        Shown::Verdict(FlowVerdict::Unproven(Unproven { reason, detail, flow: Some(id), open }))
+        Shown::Verdict(FlowVerdict::Unproven(Unproven {
+            reason,
+            detail,
+            flow: Some(id),
+            open,
+        }))
     };
     let first = match (&seen.first_open, &seen.doubtful) {
         (None, None) => return Shown::Nothing,
@@ -97,11 +131,20 @@ fn judge_openings(case: Case<'_>, check: &Check, id: FlowId) -> Shown {
         (Some(first), _) => first,
     };
     // Where somebody else may have answered it is no longer this source's start.
-    let startup = if seen.doubtful.is_none() { startup(case, check, id) } else { Startup::Opened };
+    let startup = if seen.doubtful.is_none() {
+        startup(case, check, id)
+    } else {
+        Startup::Opened
+    };
     match startup {
         Startup::Leaked(length) => Shown::StartupLeak(length),
         Startup::Leaking => {
-            let Leak { openings, blocked_before, blocked_since, .. } = seen.leak;
+            let Leak {
+                openings,
+                blocked_before,
+                blocked_since,
+                ..
+            } = seen.leak;
             let detail = match blocked_before {
                 0 => "it opens, as it may while the source is new".into(),
                 _ => format!(
@@ -113,7 +156,10 @@ fn judge_openings(case: Case<'_>, check: &Check, id: FlowId) -> Shown {
             unproven(Reason::TooFewSamples, detail, true)
         }
         Startup::Changed => {
-            let what = seen.restarts.as_ref().map_or_else(String::new, |restarts| restarts.cause.to_string());
+            let what = seen
+                .restarts
+                .as_ref()
+                .map_or_else(String::new, |restarts| restarts.cause.to_string());
             let detail = format!(
                 "it opened while the source was new, and {what} at that time: which of the two ended it is not known"
             );
@@ -143,29 +189,47 @@ fn doubtful(id: FlowId) -> FlowVerdict {
     })
 }
 
-/// What makes a flow's evidence unusable whatever it shows: no samples, a failed probe, too many relevant changes
-/// (condition 5).
+/// What makes a flow's evidence unusable whatever it shows: no samples, a failed probe, too many
+/// relevant changes (condition 5).
 pub(super) fn unusable(case: Case<'_>, id: FlowId) -> Option<Unproven> {
     let probe = case.evidence.probe(case.plan.flow(id).probe);
     let seen = case.evidence.flow(id);
-    let unproven = |reason, detail: String, open| Some(Unproven { reason, detail, flow: Some(id), open });
+    let unproven = |reason, detail: String, open| {
+        Some(Unproven {
+            reason,
+            detail,
+            flow: Some(id),
+            open,
+        })
+    };
     if let Some((_, failure)) = &probe.failure {
         let reason = match failure {
             super::ProbeFailure::Clocks(_) => Reason::Clocks,
-            super::ProbeFailure::Ended(_) | super::ProbeFailure::Protocol(_) | super::ProbeFailure::Reported { .. } => {
-                Reason::ProbeFault
-            }
+            super::ProbeFailure::Ended(_)
+            | super::ProbeFailure::Protocol(_)
+            | super::ProbeFailure::Reported { .. } => Reason::ProbeFault,
         };
         return unproven(reason, failure.to_string(), false);
     }
-    if let Some(clock) = probe.clock.filter(|clock| clock.disagreement() > MAX_WALL_ERROR_US) {
+    if let Some(clock) = probe
+        .clock
+        .filter(|clock| clock.disagreement() > MAX_WALL_ERROR_US)
+    {
         let ms = clock.disagreement() / 1_000;
-        let detail = format!("the probe's wall clock and the arrival of its lines are {ms} ms apart");
+        let detail =
+            format!("the probe's wall clock and the arrival of its lines are {ms} ms apart");
         // What arrives faster may still show that it was the way that was slow.
         return unproven(Reason::Clocks, detail, !probe.stopped);
     }
-    if let Some(restarts) = seen.restarts.as_ref().filter(|restarts| restarts.count > MAX_RESTARTS) {
-        let detail = format!("it began anew {} times, the last time because {}", restarts.count, restarts.cause);
+    if let Some(restarts) = seen
+        .restarts
+        .as_ref()
+        .filter(|restarts| restarts.count > MAX_RESTARTS)
+    {
+        let detail = format!(
+            "it began anew {} times, the last time because {}",
+            restarts.count, restarts.cause
+        );
         return unproven(reason_of(&restarts.cause), detail, false);
     }
     if seen.is_retired() {
@@ -173,33 +237,51 @@ pub(super) fn unusable(case: Case<'_>, id: FlowId) -> Option<Unproven> {
         return unproven(Reason::ChangedUnderUs, detail.into(), false);
     }
     if seen.attempts == 0 {
-        return unproven(Reason::NotSampled, "no sample arrived".into(), !probe.stopped);
+        return unproven(
+            Reason::NotSampled,
+            "no sample arrived".into(),
+            !probe.stopped,
+        );
     }
     None
 }
 
-/// Too little evidence is the doing of what made the flow begin anew, or of a machine that gave the probe no processor
-/// time.
+/// Too little evidence is the doing of what made the flow begin anew, or of a machine that gave the
+/// probe no processor time.
 pub(super) fn blame(case: Case<'_>, unproven: Unproven) -> Unproven {
     let seen = unproven.flow.map(|flow| case.evidence.flow(flow));
-    let (Some(seen), Reason::TooFewSamples | Reason::NotSampled) = (seen, unproven.reason) else { return unproven };
+    let (Some(seen), Reason::TooFewSamples | Reason::NotSampled) = (seen, unproven.reason) else {
+        return unproven;
+    };
     if let Some(restarts) = &seen.restarts {
         let detail = format!("{}, and since then: {}", restarts.cause, unproven.detail);
-        return Unproven { reason: reason_of(&restarts.cause), detail, ..unproven };
+        return Unproven {
+            reason: reason_of(&restarts.cause),
+            detail,
+            ..unproven
+        };
     }
     if seen.starved > 0 {
         let detail = format!(
             "the probe's timer lagged by more than 100 ms in {} of {} attempts: {}",
             seen.starved, seen.attempts, unproven.detail
         );
-        return Unproven { reason: Reason::Starved, detail, ..unproven };
+        return Unproven {
+            reason: Reason::Starved,
+            detail,
+            ..unproven
+        };
     }
     unproven
 }
 
 /// How often a flow began anew.
 pub(super) fn restarts(case: Case<'_>, id: FlowId) -> u32 {
-    case.evidence.flow(id).restarts.as_ref().map_or(0, |restarts| restarts.count)
+    case.evidence
+        .flow(id)
+        .restarts
+        .as_ref()
+        .map_or(0, |restarts| restarts.count)
 }
 
 fn reason_of(cause: &Cause) -> Reason {
@@ -225,15 +307,27 @@ pub(super) struct BlockedSuffix<'a> {
 impl<'a> BlockedSuffix<'a> {
     /// Condition 1, first half: everything from some sample on is blocked.
     fn of(case: Case<'_>, id: FlowId, seen: &'a FlowEvidence) -> Result<Self, Shortfall> {
-        let from = seen.streaks.iter().rposition(|streak| !streak.is_blocked()).map_or(0, |last| last + 1);
+        let from = seen
+            .streaks
+            .iter()
+            .rposition(|streak| !streak.is_blocked())
+            .map_or(0, |last| last + 1);
         let suffix = &seen.streaks[from..];
-        let Some(Outcome::Read(Reading::Blocked(block))) = suffix.last().map(|streak| &streak.outcome) else {
+        let Some(Outcome::Read(Reading::Blocked(block))) =
+            suffix.last().map(|streak| &streak.outcome)
+        else {
             return Err(match seen.streaks.last().map(|streak| &streak.outcome) {
                 Some(Outcome::Read(Reading::NotSent(stop))) => (
                     Reason::CouldNotSend,
-                    format!("the attempts did not leave the source: {}", describe_how(&stop.how)),
+                    format!(
+                        "the attempts did not leave the source: {}",
+                        describe_how(&stop.how)
+                    ),
                 ),
-                Some(Outcome::Fault(_)) => (Reason::ProbeFault, "the probe could not carry out the attempts".into()),
+                Some(Outcome::Fault(_)) => (
+                    Reason::ProbeFault,
+                    "the probe could not carry out the attempts".into(),
+                ),
                 _ => (Reason::NotSampled, "no sample arrived".into()),
             });
         };
@@ -246,13 +340,24 @@ impl<'a> BlockedSuffix<'a> {
             if let Outcome::Read(Reading::Blocked(block)) = &streak.outcome {
                 stage = stage.max(block.stage);
             }
-            points.extend(streak.points().iter().filter_map(|(own, nth)| Some((case.moment(id, *own)?, before + nth))));
+            points.extend(
+                streak
+                    .points()
+                    .iter()
+                    .filter_map(|(own, nth)| Some((case.moment(id, *own)?, before + nth))),
+            );
             before += streak.count;
         }
-        Ok(Self { points, stage, mechanisms, block })
+        Ok(Self {
+            points,
+            stage,
+            mechanisms,
+            block,
+        })
     }
 
-    /// Conditions 1 to 4: the window with the most samples for which all hold, or the condition that failed last.
+    /// Conditions 1 to 4: the window with the most samples for which all hold, or the condition
+    /// that failed last.
     fn prove(&self, case: Case<'_>, check: &Check, id: FlowId) -> Result<DenyProof, Shortfall> {
         let (terms, watch) = (&check.terms, Watch::of(case, check, id));
         if self.stage != Stage::Resolve {
@@ -262,9 +367,12 @@ impl<'a> BlockedSuffix<'a> {
         let able = Ability::of(case, id);
         let crossings = match self.stage {
             _ if !strict => None,
-            // A name that did not resolve sent nothing to the target; the addresses that others got stand for the path.
+            // A name that did not resolve sent nothing to the target; the addresses that others got
+            // stand for the path.
             Stage::Resolve => Some(Ok(Vec::new())),
-            Stage::Connect | Stage::FirstBytes | Stage::Tls | Stage::Request => Some(crossings(case, id)),
+            Stage::Connect | Stage::FirstBytes | Stage::Tls | Stage::Request => {
+                Some(crossings(case, id))
+            }
         };
         let mut best: Option<DenyProof> = None;
         let mut shortfall: Option<Shortfall> = None;
@@ -278,18 +386,26 @@ impl<'a> BlockedSuffix<'a> {
         note(0, self.nobody(case, id), &mut rank);
         let mut too_slow: Option<Shortfall> = None;
         let mut in_time = false;
-        let single = case.vouchers_for(id, self.stage).flat_map(|voucher| case.stretches(voucher, self.stage));
+        let single = case
+            .vouchers_for(id, self.stage)
+            .flat_map(|voucher| case.stretches(voucher, self.stage));
         for stretch in single.chain(composite::stretches(case, id, self.stage)) {
             let (first, last) = (stretch.first, stretch.last);
-            let (took, deadline) = (stretch.slowest.at(self.stage), deadline(case, terms, id, self.stage));
+            let (took, deadline) = (
+                stretch.slowest.at(self.stage),
+                deadline(case, terms, id, self.stage),
+            );
             if took * SLOWER > deadline {
-                let slow = format!("the control took {took:?}, so a deadline of {deadline:?} is too short");
+                let slow = format!(
+                    "the control took {took:?}, so a deadline of {deadline:?} is too short"
+                );
                 too_slow = Some((Reason::DeadlineTooShort, slow));
                 continue;
             }
             in_time = true;
-            let inside =
-                |moment: Moment| moment.earliest >= watch.from && first.surely_by(moment) && moment.surely_by(last);
+            let inside = |moment: Moment| {
+                moment.earliest >= watch.from && first.surely_by(moment) && moment.surely_by(last)
+            };
             let Some(widest) = self.window(inside) else {
                 note(1, too_few(0, Duration::ZERO, watch), &mut rank);
                 continue;
@@ -304,10 +420,16 @@ impl<'a> BlockedSuffix<'a> {
                 (widest, None)
             };
             if window.samples < watch.samples || window.length() < watch.hold {
-                note(3, too_few(window.samples, window.length(), watch), &mut rank);
+                note(
+                    3,
+                    too_few(window.samples, window.length(), watch),
+                    &mut rank,
+                );
                 continue;
             }
-            let Some(control) = ControlProof::new(window, &stretch) else { continue };
+            let Some(control) = ControlProof::new(window, &stretch) else {
+                continue;
+            };
             let (window, paths) = match &crossings {
                 None => (window, None),
                 Some(Err(end)) => {
@@ -315,17 +437,27 @@ impl<'a> BlockedSuffix<'a> {
                     continue;
                 }
                 Some(Ok(crossings)) => {
-                    let open = |moment| inside(moment) && crossings.iter().all(|crossing| crossing.spans(moment));
+                    let open = |moment| {
+                        inside(moment) && crossings.iter().all(|crossing| crossing.spans(moment))
+                    };
                     let narrowed = able.narrow(self, open).map(|(window, _)| window);
-                    let long = |window: &Window| window.samples >= watch.samples && window.length() >= watch.hold;
+                    let long = |window: &Window| {
+                        window.samples >= watch.samples && window.length() >= watch.hold
+                    };
                     let Some(window) = narrowed.filter(long) else {
                         note(4, nothing_crossed(case, id, None), &mut rank);
                         continue;
                     };
-                    (window, Some(crossings.iter().map(Crossing::proof).collect()))
+                    (
+                        window,
+                        Some(crossings.iter().map(Crossing::proof).collect()),
+                    )
                 }
             };
-            if best.as_ref().is_none_or(|proof| proof.window.samples < window.samples) {
+            if best
+                .as_ref()
+                .is_none_or(|proof| proof.window.samples < window.samples)
+            {
                 let twin = self.twin(case, id, window);
                 let record = case.evidence.records.get(&id).cloned();
                 let (block, restarts) = (self.block.clone(), restarts(case, id));
@@ -353,7 +485,11 @@ impl<'a> BlockedSuffix<'a> {
         let mut points = self.points.iter().filter(|(moment, _)| inside(*moment));
         let &(from, first) = points.next()?;
         let (to, last) = points.last().copied().unwrap_or((from, first));
-        Some(Window { from, to, samples: last - first + 1 })
+        Some(Window {
+            from,
+            to,
+            samples: last - first + 1,
+        })
     }
 
     /// A pod on the source's node, not the source, that got through in the window.
@@ -366,7 +502,8 @@ impl<'a> BlockedSuffix<'a> {
         })
     }
 
-    /// Why there is no control at all: nobody answered, or everybody was refused by a layer that names itself.
+    /// Why there is no control at all: nobody answered, or everybody was refused by a layer that
+    /// names itself.
     fn nobody(&self, case: Case<'_>, id: FlowId) -> Shortfall {
         let refused_by = |voucher: FlowId| match case.evidence.flow(voucher).latest() {
             Some(Reading::Blocked(Block { signature, .. })) => *signature,
@@ -375,12 +512,20 @@ impl<'a> BlockedSuffix<'a> {
         let vouchers: Vec<_> = case.vouchers(id).collect();
         if self.stage > Stage::Connect
             && !vouchers.is_empty()
-            && vouchers.iter().all(|voucher| refused_by(*voucher).is_some())
+            && vouchers
+                .iter()
+                .all(|voucher| refused_by(*voucher).is_some())
         {
-            return (Reason::EveryoneRefused, "everybody who tried this target was refused alike".into());
+            return (
+                Reason::EveryoneRefused,
+                "everybody who tried this target was refused alike".into(),
+            );
         }
         if self.stage == Stage::Resolve {
-            return (Reason::NameDidNotResolve, "the name did not resolve, for anybody".into());
+            return (
+                Reason::NameDidNotResolve,
+                "the name did not resolve, for anybody".into(),
+            );
         }
         let tried = match vouchers.len() {
             0 => "nobody else could be sent to this target".to_owned(),
@@ -391,19 +536,28 @@ impl<'a> BlockedSuffix<'a> {
     }
 }
 
-/// A probe that resolves a name itself may be told other addresses than its controls: silence of these proves nothing.
+/// A probe that resolves a name itself may be told other addresses than its controls: silence of
+/// these proves nothing.
 fn same_addresses(case: Case<'_>, id: FlowId) -> Result<(), Shortfall> {
     let seen = case.evidence.flow(id);
     let reached = |peer: &IpAddr| {
-        case.vouchers(id).any(|voucher| case.evidence.flow(voucher).peers.get(peer).is_some_and(|answered| *answered))
+        case.vouchers(id).any(|voucher| {
+            case.evidence
+                .flow(voucher)
+                .peers
+                .get(peer)
+                .is_some_and(|answered| *answered)
+        })
     };
     match seen.peers.keys().find(|peer| !reached(peer)) {
-        Some(peer) => {
-            Err((Reason::NoControlAnswered, format!("its name led to {peer}, where no control got an answer")))
-        }
-        None if seen.too_many_peers => {
-            Err((Reason::NoControlAnswered, "its name led to more addresses than are watched".into()))
-        }
+        Some(peer) => Err((
+            Reason::NoControlAnswered,
+            format!("its name led to {peer}, where no control got an answer"),
+        )),
+        None if seen.too_many_peers => Err((
+            Reason::NoControlAnswered,
+            "its name led to more addresses than are watched".into(),
+        )),
         None => Ok(()),
     }
 }
@@ -437,15 +591,27 @@ fn deadline(case: Case<'_>, terms: &Terms, id: FlowId, stage: Stage) -> Duration
     }
 }
 
-/// How long a denied flow must be waited for so that its silence says something, where every control that got further
-/// took longer than a tenth of its deadline. `None` where the deadline will do, or where no deadline would.
+/// How long a denied flow must be waited for so that its silence says something, where every
+/// control that got further took longer than a tenth of its deadline. `None` where the deadline
+/// will do, or where no deadline would.
 pub fn waits_needed(plan: &Plan, evidence: &Evidence, check: &Check, id: FlowId) -> Option<Waits> {
     let crossed = Crossed::default();
-    let case = Case { plan, evidence, crossed: &crossed };
+    let case = Case {
+        plan,
+        evidence,
+        crossed: &crossed,
+    };
     let blocked = BlockedSuffix::of(case, id, evidence.flow(id)).ok()?;
-    let passings = case.vouchers_for(id, blocked.stage).flat_map(|voucher| case.passings(voucher, blocked.stage));
+    let passings = case
+        .vouchers_for(id, blocked.stage)
+        .flat_map(|voucher| case.passings(voucher, blocked.stage));
     // Over a margin, since the next time it may take a little longer.
-    let fastest = passings.map(|(_, _, streak)| streak.slowest.at(blocked.stage)).min()? * SLOWER * 3 / 2;
+    let fastest = passings
+        .map(|(_, _, streak)| streak.slowest.at(blocked.stage))
+        .min()?
+        * SLOWER
+        * 3
+        / 2;
     let within = deadline(case, &check.terms, id, blocked.stage);
     if fastest <= within * 3 / 2 || fastest > MAX_WAIT {
         return None;
@@ -456,10 +622,22 @@ pub fn waits_needed(plan: &Plan, evidence: &Evidence, check: &Check, id: FlowId)
         Stage::Resolve => None,
         // How long the silence after a bare handshake is listened to is the same for everybody.
         Stage::FirstBytes if matches!(plan.flow(id).to.request, Request::Connect { .. }) => None,
-        Stage::Connect => Some(Waits { connect: fastest.max(MIN_DEADLINE), ..none }),
-        Stage::FirstBytes if udp => Some(Waits { connect: fastest.max(MIN_DEADLINE), ..none }),
-        Stage::Tls => Some(Waits { tls: fastest, ..none }),
-        Stage::FirstBytes | Stage::Request => Some(Waits { request: fastest, ..none }),
+        Stage::Connect => Some(Waits {
+            connect: fastest.max(MIN_DEADLINE),
+            ..none
+        }),
+        Stage::FirstBytes if udp => Some(Waits {
+            connect: fastest.max(MIN_DEADLINE),
+            ..none
+        }),
+        Stage::Tls => Some(Waits {
+            tls: fastest,
+            ..none
+        }),
+        Stage::FirstBytes | Stage::Request => Some(Waits {
+            request: fastest,
+            ..none
+        }),
     }
 }
 

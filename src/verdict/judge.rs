@@ -28,13 +28,15 @@ impl Judgement {
     pub fn is_settled(&self) -> bool {
         match &self.verdict {
             Verdict::Proven => true,
-            Verdict::Violated(_) | Verdict::Unproven(_) => self.flows.iter().all(|flow| match &flow.verdict {
-                FlowVerdict::Unproven(unproven) => !unproven.open,
-                FlowVerdict::Denied(_)
-                | FlowVerdict::Allowed(_)
-                | FlowVerdict::Violated(_)
-                | FlowVerdict::LeftOut(_) => true,
-            }),
+            Verdict::Violated(_) | Verdict::Unproven(_) => {
+                self.flows.iter().all(|flow| match &flow.verdict {
+                    FlowVerdict::Unproven(unproven) => !unproven.open,
+                    FlowVerdict::Denied(_)
+                    | FlowVerdict::Allowed(_)
+                    | FlowVerdict::Violated(_)
+                    | FlowVerdict::LeftOut(_) => true,
+                })
+            }
         }
     }
 }
@@ -111,41 +113,67 @@ pub struct Awaited {
 impl<'a> Judge<'a> {
     /// By this evidence.
     pub fn new(plan: &'a Plan, evidence: &'a Evidence) -> Self {
-        Self { plan, evidence, crossed: Crossed::default() }
+        Self {
+            plan,
+            evidence,
+            crossed: Crossed::default(),
+        }
     }
 
     fn case(&self) -> Case<'_> {
-        Case { plan: self.plan, evidence: self.evidence, crossed: &self.crossed }
+        Case {
+            plan: self.plan,
+            evidence: self.evidence,
+            crossed: &self.crossed,
+        }
     }
 
     /// Judges one check.
     pub fn judge(&self, check: &Check) -> Judgement {
         let case = self.case();
-        let result = |flow: &FlowId| FlowResult { flow: *flow, verdict: judge_flow(case, check, *flow) };
+        let result = |flow: &FlowId| FlowResult {
+            flow: *flow,
+            verdict: judge_flow(case, check, *flow),
+        };
         let mut flows: Vec<FlowResult> = check.flows.iter().map(result).collect();
         if check.expected == Expected::Denied {
             let retired = check.retired.iter();
-            flows.extend(
-                retired
-                    .filter_map(|flow| Some(FlowResult { flow: *flow, verdict: judge_retired(case, check, *flow)? })),
-            );
+            flows.extend(retired.filter_map(|flow| {
+                Some(FlowResult {
+                    flow: *flow,
+                    verdict: judge_retired(case, check, *flow)?,
+                })
+            }));
         }
         let verdict = combine(check, &flows);
-        Judgement { verdict, reach: reach(self.plan, check.scope, &flows), flows }
+        Judgement {
+            verdict,
+            reach: reach(self.plan, check.scope, &flows),
+            flows,
+        }
     }
 
-    /// A flow that keeps a check from being settled, looked for from place `from` on; `None` when the check is settled.
-    /// The same as [`Judgement::is_settled`], without judging more flows than it takes.
+    /// A flow that keeps a check from being settled, looked for from place `from` on; `None` when
+    /// the check is settled. The same as [`Judgement::is_settled`], without judging more flows than
+    /// it takes.
     pub fn awaits(&self, check: &Check, from: usize) -> Option<Awaited> {
         let case = self.case();
         let count = check.flows.len();
         (0..count).map(|n| (from + n) % count).find_map(|place| {
             let flow = check.flows[place];
             if is_too_early(case, check, flow) {
-                return Some(Awaited { place, lacks: Reason::TooFewSamples });
+                return Some(Awaited {
+                    place,
+                    lacks: Reason::TooFewSamples,
+                });
             }
             match judge_flow(case, check, flow) {
-                FlowVerdict::Unproven(Unproven { open: true, reason, .. }) => Some(Awaited { place, lacks: reason }),
+                FlowVerdict::Unproven(Unproven {
+                    open: true, reason, ..
+                }) => Some(Awaited {
+                    place,
+                    lacks: reason,
+                }),
                 FlowVerdict::Unproven(_)
                 | FlowVerdict::Denied(_)
                 | FlowVerdict::Allowed(_)
@@ -156,8 +184,8 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Whether a denied flow has so few samples that nothing more need be looked at. (One that will be left out is left out a
-/// few samples later by this.)
+/// Whether a denied flow has so few samples that nothing more need be looked at. (One that will be
+/// left out is left out a few samples later by this.)
 fn is_too_early(case: Case<'_>, check: &Check, flow: FlowId) -> bool {
     let seen = case.evidence.flow(flow);
     check.expected == Expected::Denied
@@ -183,21 +211,36 @@ fn judge_flow(case: Case<'_>, check: &Check, flow: FlowId) -> FlowVerdict {
     }
 }
 
-/// Silence of a pod that is not ready does not count, its openings do; nor does a family that nothing is served in.
+/// Silence of a pod that is not ready does not count, its openings do; nor does a family that
+/// nothing is served in.
 fn left_out(case: Case<'_>, check: &Check, flow: FlowId) -> Option<String> {
     let of = case.plan.flow(flow);
     if case.evidence.flow(flow).opened > 0 || unusable(case, flow).is_some() {
         return None;
     }
-    if let Party::Pod { ready: false, namespace, name, .. } = &*of.party {
+    if let Party::Pod {
+        ready: false,
+        namespace,
+        name,
+        ..
+    } = &*of.party
+    {
         return Some(format!("{namespace}/{name} is not ready"));
     }
-    if matches!(*of.party, Party::Service { .. }) && *case.plan.vantage(of.probe) == Vantage::Runner {
-        // Cluster addresses exist inside the cluster only ("Virtual IPs and Service Proxies"): unless some such address
-        // answered the runner, silence is for want of a route.
+    if matches!(*of.party, Party::Service { .. }) && *case.plan.vantage(of.probe) == Vantage::Runner
+    {
+        // Cluster addresses exist inside the cluster only ("Virtual IPs and Service Proxies"):
+        // unless some such address answered the runner, silence is for want of a route.
         let reaches_services = case.paths(flow).iter().any(|path| {
-            let takers = case.plan.paths.get(path).filter(|_| path.to == PathEnd::Services);
-            takers.into_iter().flatten().any(|taker| case.evidence.flow(*taker).opened > 0)
+            let takers = case
+                .plan
+                .paths
+                .get(path)
+                .filter(|_| path.to == PathEnd::Services);
+            takers
+                .into_iter()
+                .flatten()
+                .any(|taker| case.evidence.flow(*taker).opened > 0)
         });
         if !reaches_services {
             return Some("no Service's cluster address answers the runner at all".into());
@@ -205,17 +248,22 @@ fn left_out(case: Case<'_>, check: &Check, flow: FlowId) -> Option<String> {
     }
     let refused = |voucher: FlowId| {
         let seen = case.evidence.flow(voucher);
-        seen.opened == 0 && matches!(seen.latest(), Some(Reading::Blocked(block)) if block.by_target)
+        seen.opened == 0
+            && matches!(seen.latest(), Some(Reading::Blocked(block)) if block.by_target)
     };
     let mut vouchers = case.vouchers(flow).peekable();
-    let not_here = matches!(*of.party, Party::Pod { .. }) && vouchers.peek().is_some() && vouchers.all(refused);
+    let not_here = matches!(*of.party, Party::Pod { .. })
+        && vouchers.peek().is_some()
+        && vouchers.all(refused);
     let served_elsewhere = || {
         check.flows.iter().any(|other| {
             let twin = case.plan.flow(*other);
             twin.party == of.party
                 && twin.family() != of.family()
                 && (twin.to.port, twin.to.transport) == (of.to.port, of.to.transport)
-                && case.vouchers(*other).any(|voucher| case.evidence.flow(voucher).opened > 0)
+                && case
+                    .vouchers(*other)
+                    .any(|voucher| case.evidence.flow(voucher).opened > 0)
         })
     };
     (not_here && served_elsewhere()).then(|| format!("not served over {}", of.family()))
@@ -224,33 +272,49 @@ fn left_out(case: Case<'_>, check: &Check, flow: FlowId) -> Option<String> {
 /// Precedence in one check: intact opening of a denied flow > unproven > violated allow > proven.
 fn combine(check: &Check, flows: &[FlowResult]) -> Verdict {
     let violated = |expected: Expected| {
-        flows.iter().filter(|_| check.expected == expected).find_map(|flow| match &flow.verdict {
-            FlowVerdict::Violated(violation) => Some(violation.clone()),
-            FlowVerdict::Denied(_) | FlowVerdict::Allowed(_) | FlowVerdict::Unproven(_) | FlowVerdict::LeftOut(_) => {
-                None
-            }
-        })
+        flows
+            .iter()
+            .filter(|_| check.expected == expected)
+            .find_map(|flow| match &flow.verdict {
+                FlowVerdict::Violated(violation) => Some(violation.clone()),
+                FlowVerdict::Denied(_)
+                | FlowVerdict::Allowed(_)
+                | FlowVerdict::Unproven(_)
+                | FlowVerdict::LeftOut(_) => None,
+            })
     };
     if let Some(violation) = violated(Expected::Denied) {
         return Verdict::Violated(violation);
     }
     let unproven = |reason, detail: &str| {
-        Verdict::Unproven(Unproven { reason, detail: detail.to_owned(), flow: None, open: false })
+        Verdict::Unproven(Unproven {
+            reason,
+            detail: detail.to_owned(),
+            flow: None,
+            open: false,
+        })
     };
     match &check.standing {
         Standing::Unprovable(why) => return unproven(Reason::Unprovable, why),
         Standing::MatchesNothing(what) => return unproven(Reason::MatchesNothing, what),
         Standing::Provable => {}
     }
-    let mut counted = flows.iter().filter(|flow| !matches!(flow.verdict, FlowVerdict::LeftOut(_))).peekable();
+    let mut counted = flows
+        .iter()
+        .filter(|flow| !matches!(flow.verdict, FlowVerdict::LeftOut(_)))
+        .peekable();
     if counted.peek().is_none() {
         let why = flows.iter().find_map(|flow| match &flow.verdict {
             FlowVerdict::LeftOut(why) => Some(why.as_str()),
-            FlowVerdict::Denied(_) | FlowVerdict::Allowed(_) | FlowVerdict::Violated(_) | FlowVerdict::Unproven(_) => {
-                None
-            }
+            FlowVerdict::Denied(_)
+            | FlowVerdict::Allowed(_)
+            | FlowVerdict::Violated(_)
+            | FlowVerdict::Unproven(_) => None,
         });
-        return unproven(Reason::NotSampled, why.unwrap_or("there is nothing to sample"));
+        return unproven(
+            Reason::NotSampled,
+            why.unwrap_or("there is nothing to sample"),
+        );
     }
     // Of several reasons, one that more samples cannot mend says more than one that they might.
     let mut worst: Option<&Unproven> = None;
@@ -277,7 +341,10 @@ fn reach(plan: &Plan, scope: Scope, flows: &[FlowResult]) -> Reach {
         }
         let flow = plan.flow(result.flow);
         nodes.extend(plan.vantage(flow.probe).node());
-        if let Party::Pod { namespace, name, .. } = &*flow.party {
+        if let Party::Pod {
+            namespace, name, ..
+        } = &*flow.party
+        {
             pods.insert((namespace, name));
         }
     }

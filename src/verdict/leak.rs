@@ -1,4 +1,5 @@
-//! All openings of a flow, read as one leak that came to an end: how often, until when, and what followed.
+//! All openings of a flow, read as one leak that came to an end: how often, until when, and what
+//! followed.
 
 /// Counts over a flow's whole life, whatever begins anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,11 +41,12 @@ impl Leak {
         }
     }
 
-    /// How many attempts must be blocked after the last opening before a leak that lasts is ruled out.
+    /// How many attempts must be blocked after the last opening before a leak that lasts is ruled
+    /// out.
     ///
-    /// One that opened every time is over as soon as it does not. One with gaps may be a leak in a share of all attempts,
-    /// which lasts and happens not to show: as many must be blocked as would have shown a leak of that share with a
-    /// probability of 99 %.
+    /// One that opened every time is over as soon as it does not. One with gaps may be a leak in a
+    /// share of all attempts, which lasts and happens not to show: as many must be blocked as would
+    /// have shown a leak of that share with a probability of 99 %.
     pub(super) fn refutation(&self) -> u32 {
         if self.blocked_before == 0 || self.openings == 0 {
             return 0;
@@ -60,9 +62,19 @@ mod tests {
 
     #[test]
     fn the_rarer_it_opened_the_longer_it_must_stay_shut() {
-        let needed = |openings, blocked_before| Leak { openings, blocked_before, ..Leak::default() }.refutation();
+        let needed = |openings, blocked_before| {
+            Leak {
+                openings,
+                blocked_before,
+                ..Leak::default()
+            }
+            .refutation()
+        };
         assert_eq!(needed(4, 0), 0);
-        assert_eq!([(3, 1), (1, 1), (1, 2), (1, 9)].map(|(opened, blocked)| needed(opened, blocked)), [4, 7, 12, 44]);
+        assert_eq!(
+            [(3, 1), (1, 1), (1, 2), (1, 9)].map(|(opened, blocked)| needed(opened, blocked)),
+            [4, 7, 12, 44]
+        );
     }
 
     #[test]
@@ -74,7 +86,10 @@ mod tests {
         leak.opened(2, Some(5));
         leak.stopped(Some(6));
         leak.blocked(4, Some(10));
-        assert_eq!((leak.openings, leak.blocked_before, leak.blocked_since), (3, 2, 4));
+        assert_eq!(
+            (leak.openings, leak.blocked_before, leak.blocked_since),
+            (3, 2, 4)
+        );
         assert_eq!((leak.last, leak.ended), (Some(5), Some(6)));
     }
 }

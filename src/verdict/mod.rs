@@ -1,11 +1,12 @@
 //! Evidence → proofs → [`Verdict`].
 //!
-//! Pure: no clock, no IO, no async. The rules are numbered where they are carried out:
-//! [`deny`] holds the five conditions of a proven deny, [`allow`] those of an allow, [`judge()`] puts the flows of a
-//! check together.
+//! Pure: no clock, no IO, no async. The rules are numbered where they are carried out: [`deny`]
+//! holds the five conditions of a proven deny, [`allow`] those of an allow, [`judge()`] puts the
+//! flows of a check together.
 //!
-//! "It did not connect" is no proof of a deny: [`DenyProof`] cannot be built without a [`ControlProof`], and that
-//! cannot be built without somebody who got through to the same address and port, before and after.
+//! "It did not connect" is no proof of a deny: [`DenyProof`] cannot be built without a
+//! [`ControlProof`], and that cannot be built without somebody who got through to the same address
+//! and port, before and after.
 
 mod allow;
 mod arming;
@@ -92,7 +93,8 @@ pub enum Violation {
         flow: FlowId,
         /// How it was stopped, the last time.
         block: Option<Block>,
-        /// Who got through to the same address and port meanwhile; `None` where the refusal names its enforcer.
+        /// Who got through to the same address and port meanwhile; `None` where the refusal names
+        /// its enforcer.
         witness: Option<FlowId>,
     },
     /// An allowed flow came up and did not stay up.
@@ -112,7 +114,9 @@ impl Violation {
     /// The flow that shows it.
     pub fn flow(&self) -> FlowId {
         match self {
-            Self::Opened { flow, .. } | Self::Shut { flow, .. } | Self::Unstable { flow, .. } => *flow,
+            Self::Opened { flow, .. } | Self::Shut { flow, .. } | Self::Unstable { flow, .. } => {
+                *flow
+            }
         }
     }
 }

@@ -15,11 +15,14 @@ pub struct Clock {
 impl Clock {
     /// A clock shared with the runner (same boot id): the offset is exact.
     pub fn shared(offset: i64) -> Self {
-        Self { least: offset, most: offset }
+        Self {
+            least: offset,
+            most: offset,
+        }
     }
 
-    /// By how much the probe's wall clock and the arrival of its lines disagree, microseconds: a clock that is not shared is
-    /// taken to be at most [`MAX_WALL_ERROR_US`] ahead.
+    /// By how much the probe's wall clock and the arrival of its lines disagree, microseconds: a
+    /// clock that is not shared is taken to be at most [`MAX_WALL_ERROR_US`] ahead.
     pub(super) fn disagreement(self) -> i64 {
         self.most - self.least - MAX_WALL_ERROR_US
     }
@@ -27,7 +30,10 @@ impl Clock {
     /// When something happened, by the run's clock.
     pub fn moment(self, own: u64) -> Moment {
         let own = i64::try_from(own).unwrap_or(i64::MAX / 2);
-        Moment { earliest: own + self.least, latest: own + self.most }
+        Moment {
+            earliest: own + self.least,
+            latest: own + self.most,
+        }
     }
 }
 

@@ -41,7 +41,10 @@ impl Openings {
 
     /// Starts of those that passed a stage, oldest first.
     pub(super) fn passed(&self, stage: Stage) -> impl Iterator<Item = u64> {
-        self.kept.iter().filter(move |(_, passed)| *passed >= stage).map(|(start, _)| *start)
+        self.kept
+            .iter()
+            .filter(move |(_, passed)| *passed >= stage)
+            .map(|(start, _)| *start)
     }
 
     /// The longest time to pass each stage among those that were reported one by one.

@@ -1,5 +1,6 @@
-//! What a proven deny rests on. None of it can be made up: a [`DenyProof`] holds a [`ControlProof`], and that has one
-//! constructor, which demands an opening before, after and all through the window.
+//! What a proven deny rests on. None of it can be made up: a [`DenyProof`] holds a
+//! [`ControlProof`], and that has one constructor, which demands an opening before, after and all
+//! through the window.
 
 use super::control::ControlProof;
 use super::evidence::EnforcerRecord;
@@ -26,7 +27,8 @@ impl Window {
         Duration::from_micros(u64::try_from(self.to.earliest - self.from.latest).unwrap_or(0))
     }
 
-    /// The least share of attempts, in percent, at which a leak would have shown with 95 % probability.
+    /// The least share of attempts, in percent, at which a leak would have shown with 95 %
+    /// probability.
     pub fn power_percent(self) -> u32 {
         let missed = 0.05_f64.powf(1.0 / f64::from(self.samples.max(1)));
         ((1.0 - missed) * 100.0).ceil() as u32
@@ -159,7 +161,8 @@ impl DenyProof {
         &self.block
     }
 
-    /// For how long at the most the source, which is new, reached the target before it was stopped for good.
+    /// For how long at the most the source, which is new, reached the target before it was stopped
+    /// for good.
     pub fn startup_leak(&self) -> Option<Duration> {
         self.startup_leak
     }
@@ -174,7 +177,10 @@ impl DenyProof {
         DenyTier {
             all_five: self.source.is_some() && self.paths.is_some(),
             twin: self.twin.is_some(),
-            record: self.record.as_ref().is_some_and(|record| record.packets >= u64::from(self.window.samples)),
+            record: self
+                .record
+                .as_ref()
+                .is_some_and(|record| record.packets >= u64::from(self.window.samples)),
         }
     }
 }

@@ -45,7 +45,9 @@ pub struct Block {
 impl Block {
     /// What it was blocked by, as far as a line can demand it.
     fn mechanism(&self) -> Option<Mechanism> {
-        let named = self.signature.is_some_and(|signature| signature != Signature::IcmpProhibited);
+        let named = self
+            .signature
+            .is_some_and(|signature| signature != Signature::IcmpProhibited);
         match &self.how {
             _ if named => Some(Mechanism::Signature),
             Refusal::Wire(How::Silence) => Some(Mechanism::Drop),
@@ -65,7 +67,11 @@ impl Mechanisms {
 
     /// Of one block.
     pub(super) fn of(block: &Block) -> Self {
-        Self(block.mechanism().map_or(Self::OTHER, |kind| 1 << kind as u8))
+        Self(
+            block
+                .mechanism()
+                .map_or(Self::OTHER, |kind| 1 << kind as u8),
+        )
     }
 
     /// Those of both.
@@ -82,7 +88,10 @@ impl Mechanisms {
 
 impl std::fmt::Display for Mechanisms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let named = Mechanism::ALL.iter().filter(|kind| self.0 & (1 << **kind as u8) != 0).map(|kind| kind.name());
+        let named = Mechanism::ALL
+            .iter()
+            .filter(|kind| self.0 & (1 << **kind as u8) != 0)
+            .map(|kind| kind.name());
         let other = (self.0 & Self::OTHER != 0).then_some("another");
         f.write_str(&named.chain(other).collect::<Vec<_>>().join(" and "))
     }
@@ -97,7 +106,8 @@ pub enum Refusal {
     Status(u16),
 }
 
-/// How much an opening shows: that somebody answered, that the target did, that it is the right one.
+/// How much an opening shows: that somebody answered, that the target did, that it is the right
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub enum AllowTier {
     /// A handshake.
@@ -125,7 +135,8 @@ impl AllowTier {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Signature {
-    /// ICMP *administratively prohibited* (3/9, 3/10, 3/13; ICMPv6 1/1) from an address that is not the target's.
+    /// ICMP *administratively prohibited* (3/9, 3/10, 3/13; ICMPv6 1/1) from an address that is not
+    /// the target's.
     IcmpProhibited,
     /// Cilium's HTTP proxy.
     CiliumHttp,
@@ -168,21 +179,28 @@ pub fn read(flow: &Flow, status: Option<u16>, seen: &Observation) -> Reading {
         if let Some(block) = http_refusal(flow, status, seen) {
             return Reading::Blocked(block);
         }
-        return Reading::Open(Opening { tier: tier(flow, seen), passed: last.0, then: seen.stop.clone() });
+        return Reading::Open(Opening {
+            tier: tier(flow, seen),
+            passed: last.0,
+            then: seen.stop.clone(),
+        });
     }
     let unheard = unheard(flow, seen);
     match seen.stop.as_ref().or(unheard.as_ref()) {
         Some(stop) => blocked_or_unsent(flow, seen, stop),
-        // Everything asked for was passed and yet not the stage that decides: such a plan asks for too little, and
-        // nothing may be concluded from it.
+        // Everything asked for was passed and yet not the stage that decides: such a plan asks for
+        // too little, and nothing may be concluded from it.
         None => Reading::NotSent(Stop {
             stage: flow.opens_at,
-            how: How::Garbled { what: "nothing was asked of this stage".into() },
+            how: How::Garbled {
+                what: "nothing was asked of this stage".into(),
+            },
         }),
     }
 }
 
-/// What followed a handshake that something on the path may have answered, where it was not the target's bytes.
+/// What followed a handshake that something on the path may have answered, where it was not the
+/// target's bytes.
 fn unheard(flow: &Flow, seen: &Observation) -> Option<Stop> {
     if flow.opens_at != Stage::FirstBytes || !matches!(flow.to.request, Request::Connect { .. }) {
         return None;
@@ -191,9 +209,15 @@ fn unheard(flow: &Flow, seen: &Observation) -> Option<Stop> {
         Linger::Bytes => return None,
         Linger::Quiet => How::Silence,
         Linger::Fin => How::Closed,
-        Linger::Rst => How::Error { errno: libc_errno::ECONNRESET, icmp: None },
+        Linger::Rst => How::Error {
+            errno: libc_errno::ECONNRESET,
+            icmp: None,
+        },
     };
-    Some(Stop { stage: Stage::FirstBytes, how })
+    Some(Stop {
+        stage: Stage::FirstBytes,
+        how,
+    })
 }
 
 fn blocked_or_unsent(flow: &Flow, seen: &Observation, stop: &Stop) -> Reading {
@@ -209,24 +233,32 @@ fn blocked_or_unsent(flow: &Flow, seen: &Observation, stop: &Stop) -> Reading {
     match &stop.how {
         // Of an attempt that nobody let finish nothing follows.
         How::Unfinished => Reading::NotSent(stop.clone()),
-        How::Silence | How::Closed | How::Alert { .. } | How::Garbled { .. } => blocked(None, false),
+        How::Silence | How::Closed | How::Alert { .. } | How::Garbled { .. } => {
+            blocked(None, false)
+        }
         How::Rcode { code: 5 } => blocked(Some(Signature::DnsRefused), false),
         How::Rcode { .. } => blocked(None, false),
-        How::Error { icmp: Some(icmp), .. } => match kind_of(*icmp, flow.to.address) {
+        How::Error {
+            icmp: Some(icmp), ..
+        } => match kind_of(*icmp, flow.to.address) {
             IcmpKind::NoHost => Reading::NotSent(stop.clone()),
             IcmpKind::Prohibited => blocked(Some(Signature::IcmpProhibited), false),
             IcmpKind::Other { by_target } => blocked(None, by_target),
         },
-        // Without a queued ICMP message, a refusal or a reset is an RST, and a time-out is the kernel's own.
+        // Without a queued ICMP message, a refusal or a reset is an RST, and a time-out is the
+        // kernel's own.
         How::Error { errno, icmp: None } => match *errno {
-            libc_errno::ECONNREFUSED | libc_errno::ECONNRESET | libc_errno::EPIPE => blocked(None, true),
+            libc_errno::ECONNREFUSED | libc_errno::ECONNRESET | libc_errno::EPIPE => {
+                blocked(None, true)
+            }
             libc_errno::ETIMEDOUT => blocked(None, false),
             _ => Reading::NotSent(stop.clone()),
         },
     }
 }
 
-/// Linux errno values (asm-generic/errno.h), the same on every architecture that Kubernetes runs on.
+/// Linux errno values (asm-generic/errno.h), the same on every architecture that Kubernetes runs
+/// on.
 mod libc_errno {
     pub(super) const EPIPE: i32 = 32;
     pub(super) const ECONNRESET: i32 = 104;
@@ -253,10 +285,16 @@ fn kind_of(icmp: Icmp, target: IpAddr) -> IcmpKind {
 fn tier(flow: &Flow, seen: &Observation) -> AllowTier {
     let ours = seen.answer.as_ref().is_some_and(|answer| answer.nonce);
     let expected_certificate = seen.tls.as_ref().is_some_and(|tls| {
-        names_a_server(&flow.to.request) && tls.chain_error.is_none() && tls.name_error.is_none() && !tls.expired
+        names_a_server(&flow.to.request)
+            && tls.chain_error.is_none()
+            && tls.name_error.is_none()
+            && !tls.expired
     });
     let bytes = seen.linger == Some(Linger::Bytes)
-        || seen.passed.iter().any(|(stage, _)| matches!(stage, Stage::FirstBytes | Stage::Tls | Stage::Request));
+        || seen
+            .passed
+            .iter()
+            .any(|(stage, _)| matches!(stage, Stage::FirstBytes | Stage::Tls | Stage::Request));
     if ours || expected_certificate {
         AllowTier::A2
     } else if bytes {
@@ -269,16 +307,21 @@ fn tier(flow: &Flow, seen: &Observation) -> AllowTier {
 fn names_a_server(request: &Request) -> bool {
     match request {
         Request::Tls(tls) | Request::Http(Http { tls: Some(tls), .. }) => tls.server_name.is_some(),
-        Request::Http(_) | Request::Connect { .. } | Request::Nonce | Request::Payload { .. } | Request::Dns { .. } => {
-            false
-        }
+        Request::Http(_)
+        | Request::Connect { .. }
+        | Request::Nonce
+        | Request::Payload { .. }
+        | Request::Dns { .. } => false,
     }
 }
 
-/// An HTTP answer opens a flow, unless it is a known deny signature or the line states another status.
-/// A 403 of the application itself is an opening: the request arrived.
+/// An HTTP answer opens a flow, unless it is a known deny signature or the line states another
+/// status. A 403 of the application itself is an opening: the request arrived.
 fn http_refusal(flow: &Flow, stated: Option<u16>, seen: &Observation) -> Option<Block> {
-    let http = seen.http.as_deref().filter(|_| matches!(flow.to.request, Request::Http(_)))?;
+    let http = seen
+        .http
+        .as_deref()
+        .filter(|_| matches!(flow.to.request, Request::Http(_)))?;
     let signature = signature_of(http);
     let refused = match stated {
         Some(stated) => http.status != stated,
@@ -293,14 +336,22 @@ fn http_refusal(flow: &Flow, stated: Option<u16>, seen: &Observation) -> Option<
     })
 }
 
-/// How enforcement layers answer HTTP when they deny, as their sources and documentation give it; version 1.
+/// How enforcement layers answer HTTP when they deny, as their sources and documentation give it;
+/// version 1.
 fn signature_of(http: &HttpFacts) -> Option<Signature> {
     let body = http.body_start.as_str();
-    let envoy = http.server.as_deref().is_some_and(|server| server.contains("envoy"));
+    let envoy = http
+        .server
+        .as_deref()
+        .is_some_and(|server| server.contains("envoy"));
     match http.status {
-        403 if body.starts_with("Access denied") && http.body_bytes <= 16 => Some(Signature::CiliumHttp),
+        403 if body.starts_with("Access denied") && http.body_bytes <= 16 => {
+            Some(Signature::CiliumHttp)
+        }
         403 if body.starts_with("RBAC: access denied") => Some(Signature::IstioAuthorization),
-        403 | 404 if http.marks.iter().any(|mark| mark == "l5d-proxy-error") => Some(Signature::Linkerd),
+        403 | 404 if http.marks.iter().any(|mark| mark == "l5d-proxy-error") => {
+            Some(Signature::Linkerd)
+        }
         502 if http.body_bytes == 0 && envoy => Some(Signature::IstioRegistryOnly),
         470 if body.starts_with("Action: Deny") => Some(Signature::AzureFirewall),
         403 if body.contains("The request is blocked.") => Some(Signature::ApplicationGatewayWaf),

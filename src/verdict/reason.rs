@@ -98,20 +98,32 @@ impl Reason {
             Self::Unprovable => "change the line, or accept that no packet can prove it",
             Self::MatchesNothing => "deploy the workload, or correct the endpoint",
             Self::NotSampled => "see that the target's pods are ready, then run again",
-            Self::ProbeFault => "look at what ended the probe or kept it from being read, then run again",
+            Self::ProbeFault => {
+                "look at what ended the probe or kept it from being read, then run again"
+            }
             Self::Starved => "give the probes processor time, then run again",
             Self::Clocks => "synchronise the clocks of the nodes, then run again",
             Self::CouldNotSend => "repair the source's own network: routes, addresses, limits",
-            Self::SourceNotAble => "check that the source's network works: nothing it may reach answered it either",
-            Self::NoControlAnswered => "check that the target listens on that port: nobody got an answer from it",
-            Self::NobodyReachedTarget => "check that the target listens on that port: nobody got an answer from it",
-            Self::EveryoneRefused => "name a control that may reach the target: everybody was refused alike",
+            Self::SourceNotAble => {
+                "check that the source's network works: nothing it may reach answered it either"
+            }
+            Self::NoControlAnswered => {
+                "check that the target listens on that port: nobody got an answer from it"
+            }
+            Self::NobodyReachedTarget => {
+                "check that the target listens on that port: nobody got an answer from it"
+            }
+            Self::EveryoneRefused => {
+                "name a control that may reach the target: everybody was refused alike"
+            }
             Self::NothingCrossed => "repair the path between the nodes, or check what blocks it",
             Self::NameDidNotResolve => "check the cluster's DNS, and that the source may reach it",
             Self::ChangedUnderUs => "run again while nothing is being deployed",
             Self::TooFewSamples => "let the run take longer: raise `patience` or lower `hold`",
             Self::DeadlineTooShort => "raise `deadline` above ten round trips of the control",
-            Self::DemandNotMet => "lower `demand`, or give the suite a pod or a record that meets it",
+            Self::DemandNotMet => {
+                "lower `demand`, or give the suite a pod or a record that meets it"
+            }
         }
     }
 }

@@ -4,10 +4,12 @@ use super::reading::{Block, Mechanisms, Reading, Refusal};
 use crate::wire::{FaultReason, How, Stage, Stop};
 use std::time::Duration;
 
-/// The longest pause between two openings over which a target counts as alive throughout, microseconds.
+/// The longest pause between two openings over which a target counts as alive throughout,
+/// microseconds.
 pub(super) const MAX_GAP_US: u64 = 2_000_000;
 
-/// Points in time kept of a streak; beyond that the one that is closest to its neighbours is forgotten.
+/// Points in time kept of a streak; beyond that the one that is closest to its neighbours is
+/// forgotten.
 const MAX_POINTS: usize = 16;
 
 /// The last points of a streak are never forgotten.
@@ -53,28 +55,34 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether two samples were the same but for the words of a stranger: a greeting may be another each time.
+    /// Whether two samples were the same but for the words of a stranger: a greeting may be another
+    /// each time.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         let garbled = |stop: &Stop| matches!(stop.how, How::Garbled { .. });
         match (self, other) {
-            (Self::Read(Reading::Open(a)), Self::Read(Reading::Open(b))) => match (&a.then, &b.then) {
-                (Some(one), Some(two)) if garbled(one) && garbled(two) => {
-                    (a.tier, a.passed, one.stage) == (b.tier, b.passed, two.stage)
+            (Self::Read(Reading::Open(a)), Self::Read(Reading::Open(b))) => {
+                match (&a.then, &b.then) {
+                    (Some(one), Some(two)) if garbled(one) && garbled(two) => {
+                        (a.tier, a.passed, one.stage) == (b.tier, b.passed, two.stage)
+                    }
+                    _ => a == b,
                 }
-                _ => a == b,
-            },
-            (Self::Read(Reading::Blocked(a)), Self::Read(Reading::Blocked(b))) => match (&a.how, &b.how) {
-                (Refusal::Wire(How::Garbled { .. }), Refusal::Wire(How::Garbled { .. })) => {
-                    (a.stage, a.signature, a.by_target) == (b.stage, b.signature, b.by_target)
+            }
+            (Self::Read(Reading::Blocked(a)), Self::Read(Reading::Blocked(b))) => {
+                match (&a.how, &b.how) {
+                    (Refusal::Wire(How::Garbled { .. }), Refusal::Wire(How::Garbled { .. })) => {
+                        (a.stage, a.signature, a.by_target) == (b.stage, b.signature, b.by_target)
+                    }
+                    _ => a == b,
                 }
-                _ => a == b,
-            },
+            }
             _ => self == other,
         }
     }
 }
 
-/// A run of samples that read alike, without a pause of more than [`MAX_GAP_US`] among those that passed any stage.
+/// A run of samples that read alike, without a pause of more than [`MAX_GAP_US`] among those that
+/// passed any stage.
 #[derive(Debug, Clone)]
 pub struct Streak {
     /// What they were.
@@ -85,14 +93,20 @@ pub struct Streak {
     taken_in: Mechanisms,
     /// The longest time to pass each stage among the samples that were reported one by one.
     pub slowest: StageTimes,
-    /// Some of the samples: start in the probe's own time, and the how-manieth of the streak it was, from 1.
-    /// The first sample is always there, and the last whose start is known.
+    /// Some of the samples: start in the probe's own time, and the how-manieth of the streak it
+    /// was, from 1. The first sample is always there, and the last whose start is known.
     points: Vec<(u64, u32)>,
 }
 
 impl Streak {
     pub(super) fn new(outcome: Outcome, start: u64, slowest: StageTimes) -> Self {
-        Self { outcome, count: 1, taken_in: Mechanisms::default(), slowest, points: vec![(start, 1)] }
+        Self {
+            outcome,
+            count: 1,
+            taken_in: Mechanisms::default(),
+            slowest,
+            points: vec![(start, 1)],
+        }
     }
 
     /// Start of the first sample, the probe's own time.
@@ -124,7 +138,10 @@ impl Streak {
         if let (Outcome::Read(Reading::Blocked(mine)), Outcome::Read(Reading::Blocked(theirs))) =
             (&mut self.outcome, later.outcome)
         {
-            *mine = Block { stage: mine.stage.max(theirs.stage), ..theirs };
+            *mine = Block {
+                stage: mine.stage.max(theirs.stage),
+                ..theirs
+            };
         }
         for (start, nth) in later.points {
             self.points.push((start, self.count + nth));
@@ -135,10 +152,11 @@ impl Streak {
 
     fn thin(&mut self) {
         if self.points.len() > MAX_POINTS {
-            // What is left lies evenly over the whole streak: a window may begin and end anywhere in it. The youngest stay,
-            // since the end of a control is mostly near.
+            // What is left lies evenly over the whole streak: a window may begin and end anywhere
+            // in it. The youngest stay, since the end of a control is mostly near.
             let inner = 1..self.points.len() - YOUNGEST_KEPT;
-            let closest = inner.min_by_key(|index| self.points[index + 1].0 - self.points[index - 1].0);
+            let closest =
+                inner.min_by_key(|index| self.points[index + 1].0 - self.points[index - 1].0);
             if let Some(closest) = closest {
                 self.points.remove(closest);
             }
@@ -154,7 +172,9 @@ impl Streak {
     pub fn mechanisms(&self) -> Mechanisms {
         match &self.outcome {
             Outcome::Read(Reading::Blocked(block)) => self.taken_in.with(Mechanisms::of(block)),
-            Outcome::Read(Reading::Open(_) | Reading::NotSent(_)) | Outcome::Fault(_) => self.taken_in,
+            Outcome::Read(Reading::Open(_) | Reading::NotSent(_)) | Outcome::Fault(_) => {
+                self.taken_in
+            }
         }
     }
 
@@ -165,7 +185,9 @@ impl Streak {
 
     /// Whether its samples passed `stage`, whatever became of them after it.
     pub fn got_past(&self, stage: Stage) -> bool {
-        let Outcome::Read(reading) = &self.outcome else { return false };
+        let Outcome::Read(reading) = &self.outcome else {
+            return false;
+        };
         match reading {
             Reading::Open(opening) => opening.passed >= stage,
             Reading::Blocked(block) => block.passed.is_some_and(|passed| passed >= stage),
@@ -181,7 +203,8 @@ impl Streak {
         }
     }
 
-    /// Whether its samples were blocked before they passed anything, so that they vouch for nothing.
+    /// Whether its samples were blocked before they passed anything, so that they vouch for
+    /// nothing.
     pub(super) fn is_silent(&self) -> bool {
         self.is_blocked() && !self.vouches()
     }
@@ -198,14 +221,29 @@ mod tests {
 
     #[test]
     fn what_is_kept_of_a_long_streak_lies_evenly_over_it() {
-        let mut streak = Streak::new(Outcome::Fault(FaultReason::Starved), 0, StageTimes::default());
+        let mut streak = Streak::new(
+            Outcome::Fault(FaultReason::Starved),
+            0,
+            StageTimes::default(),
+        );
         for second in 1..=120 {
             streak.count += 1;
             streak.extend(second * 1_000_000);
             let kept = streak.points();
-            let widest = kept.windows(2).map(|pair| pair[1].0 - pair[0].0).max().unwrap();
-            assert!(kept.len() <= MAX_POINTS && streak.first() == 0 && streak.last() == second * 1_000_000);
-            assert!(widest <= 1_000_000.max(second * 1_000_000 / 5), "{widest} µs of {second} s: {kept:?}");
+            let widest = kept
+                .windows(2)
+                .map(|pair| pair[1].0 - pair[0].0)
+                .max()
+                .unwrap();
+            assert!(
+                kept.len() <= MAX_POINTS
+                    && streak.first() == 0
+                    && streak.last() == second * 1_000_000
+            );
+            assert!(
+                widest <= 1_000_000.max(second * 1_000_000 / 5),
+                "{widest} µs of {second} s: {kept:?}"
+            );
         }
     }
 }

@@ -14,13 +14,15 @@ use std::net::IpAddr;
 /// Streaks kept of a flow; older ones are only counted.
 const MAX_STREAKS: usize = 8;
 
-/// Addresses of a name that are kept for a flow; more than that are as good as one that nobody reached.
+/// Addresses of a name that are kept for a flow; more than that are as good as one that nobody
+/// reached.
 const MAX_PEERS: usize = 16;
 
 /// Different responders kept by name for a flow.
 const MAX_ANSWERERS: usize = 8;
 
-/// Changes that are noticed within this time of each other are one, microseconds: a rollout touches several objects.
+/// Changes that are noticed within this time of each other are one, microseconds: a rollout touches
+/// several objects.
 const ONE_CHANGE_US: i64 = 1_000_000;
 
 /// Moments of changes kept of a flow: one that began anew more often is judged by that.
@@ -51,7 +53,8 @@ pub struct Restarts {
     pub count: u32,
     /// Why, the last time.
     pub cause: Cause,
-    /// When something relevant changed, as it was noticed, microseconds of the run: the first times only.
+    /// When something relevant changed, as it was noticed, microseconds of the run: the first times
+    /// only.
     pub changes: Vec<i64>,
     /// When the last of them began, microseconds of the run.
     at: i64,
@@ -70,7 +73,8 @@ pub struct FlowEvidence {
     pub starved: u32,
     /// The first opening. Kept whatever follows: once is enough against a deny.
     pub first_open: Option<Box<Opened>>,
-    /// An opening around the time at which the pod at either end was replaced: nobody knows who answered whom.
+    /// An opening around the time at which the pod at either end was replaced: nobody knows who
+    /// answered whom.
     pub doubtful: Option<Box<Opened>>,
     /// Its openings as one leak. Those that are somebody else's are no part of it.
     pub leak: Leak,
@@ -80,7 +84,8 @@ pub struct FlowEvidence {
     pub streaks: Vec<Streak>,
     /// Streaks that were forgotten.
     pub forgotten: u32,
-    /// Addresses dialled where the probe resolved them itself, with whether a handshake was done there, or bytes came.
+    /// Addresses dialled where the probe resolved them itself, with whether a handshake was done
+    /// there, or bytes came.
     pub peers: BTreeMap<IpAddr, bool>,
     /// Who answered, by its own word, with how often it was seen first or anew.
     pub answerers: BTreeMap<String, u32>,
@@ -92,9 +97,11 @@ pub struct FlowEvidence {
     pub demand: Option<AllowTier>,
     /// Start of the first attempt since it last began.
     pub first_start: Option<u64>,
-    /// How steadily it opens since it last began; `None` before the first opening that counts. Most flows never have one.
+    /// How steadily it opens since it last began; `None` before the first opening that counts. Most
+    /// flows never have one.
     pub steady: Option<Box<Steadiness>>,
-    /// When it opened since it last began, for a flow whose failures say nothing; `None` for all others.
+    /// When it opened since it last began, for a flow whose failures say nothing; `None` for all
+    /// others.
     pub openings: Option<Box<Openings>>,
     /// Attempts that started earlier count for no proof.
     from: u64,
@@ -148,7 +155,8 @@ pub struct OutOfOrder {
 }
 
 impl FlowEvidence {
-    /// Folds in a sample. All attempts between the last known one and this one had the outcome before.
+    /// Folds in a sample. All attempts between the last known one and this one had the outcome
+    /// before.
     ///
     /// # Errors
     /// [`OutOfOrder`]: nothing was folded in.
@@ -167,13 +175,18 @@ impl FlowEvidence {
             *self.answerers.entry(who.to_owned()).or_default() += 1;
         }
         if matches!(reading, Reading::Open(_)) {
-            self.note_opening(Opened { attempt, start, who: who.map(str::to_owned) });
+            self.note_opening(Opened {
+                attempt,
+                start,
+                who: who.map(str::to_owned),
+            });
         }
         self.attempt(Outcome::Read(reading), start, times);
         Ok(())
     }
 
-    /// Folds in a beat: `attempts` so far, all since the last known one with its outcome, the last at `last`.
+    /// Folds in a beat: `attempts` so far, all since the last known one with its outcome, the last
+    /// at `last`.
     ///
     /// # Errors
     /// [`OutOfOrder`], also for a flow without a sample: nothing was folded in.
@@ -182,11 +195,18 @@ impl FlowEvidence {
             return Ok(());
         }
         let Some(outcome) = self.current().cloned() else {
-            return Err(OutOfOrder { known: 0, got: attempts });
+            return Err(OutOfOrder {
+                known: 0,
+                got: attempts,
+            });
         };
         self.catch_up_to(attempts)?;
         if matches!(outcome, Outcome::Read(Reading::Open(_))) {
-            self.note_opening(Opened { attempt: attempts, start: last, who: None });
+            self.note_opening(Opened {
+                attempt: attempts,
+                start: last,
+                who: None,
+            });
         }
         self.attempt(outcome, last, StageTimes::default());
         Ok(())
@@ -194,12 +214,18 @@ impl FlowEvidence {
 
     /// Folds in a fault of our machinery in one attempt.
     ///
-    /// An attempt that was starved did not get through, or it would have been told as an opening; no more is known of it,
-    /// and it neither counts nor interrupts. Any other fault does interrupt.
+    /// An attempt that was starved did not get through, or it would have been told as an opening;
+    /// no more is known of it, and it neither counts nor interrupts. Any other fault does
+    /// interrupt.
     ///
     /// # Errors
     /// [`OutOfOrder`]: nothing was folded in.
-    pub fn fault(&mut self, attempt: u32, start: u64, reason: FaultReason) -> Result<(), OutOfOrder> {
+    pub fn fault(
+        &mut self,
+        attempt: u32,
+        start: u64,
+        reason: FaultReason,
+    ) -> Result<(), OutOfOrder> {
         self.unfinished(attempt)?;
         if reason == FaultReason::Starved {
             self.starved += u32::from(start >= self.from);
@@ -229,12 +255,17 @@ impl FlowEvidence {
         }
     }
 
-    /// Begins anew: attempts that started before `from`, the probe's own time, count for no proof any more. `at` is when
-    /// that was noticed, by the run's clock.
+    /// Begins anew: attempts that started before `from`, the probe's own time, count for no proof
+    /// any more. `at` is when that was noticed, by the run's clock.
     pub fn restart(&mut self, from: u64, at: i64, cause: Cause) {
         self.forget_until(from);
         let known = self.restarts.get_or_insert_with(|| {
-            Box::new(Restarts { count: 0, cause: cause.clone(), changes: Vec::new(), at: i64::MIN })
+            Box::new(Restarts {
+                count: 0,
+                cause: cause.clone(),
+                changes: Vec::new(),
+                at: i64::MIN,
+            })
         });
         if matches!(cause, Cause::Changed(_)) && known.changes.len() < MAX_CHANGES {
             known.changes.push(at);
@@ -246,8 +277,8 @@ impl FlowEvidence {
         known.cause = cause;
     }
 
-    /// As [`Self::restart`], for a pod at either end that was replaced, at the earliest at `since`: what opened between
-    /// the two moments may have been the old pod or the new one.
+    /// As [`Self::restart`], for a pod at either end that was replaced, at the earliest at `since`:
+    /// what opened between the two moments may have been the old pod or the new one.
     pub fn replaced(&mut self, since: u64, from: u64, at: i64, cause: Cause) {
         self.restart(from, at, cause);
         self.doubt(since);
@@ -267,7 +298,11 @@ impl FlowEvidence {
 
     fn doubt(&mut self, since: u64) {
         self.doubtful_from = Some(since);
-        if self.first_open.as_ref().is_some_and(|opened| opened.start >= since) {
+        if self
+            .first_open
+            .as_ref()
+            .is_some_and(|opened| opened.start >= since)
+        {
             self.doubtful = self.first_open.take();
         }
     }
@@ -287,7 +322,11 @@ impl FlowEvidence {
     }
 
     fn note_opening(&mut self, opened: Opened) {
-        if opened.start < self.from && self.doubtful_from.is_some_and(|since| opened.start >= since) {
+        if opened.start < self.from
+            && self
+                .doubtful_from
+                .is_some_and(|since| opened.start >= since)
+        {
             self.doubtful.get_or_insert_with(|| Box::new(opened));
         } else if !(self.retired && opened.start >= self.from) {
             self.first_open.get_or_insert_with(|| Box::new(opened));
@@ -296,17 +335,27 @@ impl FlowEvidence {
 
     /// The outcome of the last attempt that is known.
     fn current(&self) -> Option<&Outcome> {
-        self.streaks.last().map(|streak| &streak.outcome).or(self.before.as_deref())
+        self.streaks
+            .last()
+            .map(|streak| &streak.outcome)
+            .or(self.before.as_deref())
     }
 
-    /// Counts the attempts before `attempt` that no line named: they had the outcome before, at times unknown.
+    /// Counts the attempts before `attempt` that no line named: they had the outcome before, at
+    /// times unknown.
     fn catch_up_to(&mut self, attempt: u32) -> Result<(), OutOfOrder> {
-        let error = OutOfOrder { known: self.attempts, got: attempt };
-        let unnamed = attempt.checked_sub(self.attempts + 1).ok_or_else(|| error.clone())?;
+        let error = OutOfOrder {
+            known: self.attempts,
+            got: attempt,
+        };
+        let unnamed = attempt
+            .checked_sub(self.attempts + 1)
+            .ok_or_else(|| error.clone())?;
         if unnamed > 0 {
             let outcome = self.current().cloned().ok_or(error)?;
             self.tally(&outcome, unnamed, None);
-            // Whether they started before it began anew is not known where no attempt is known that started after.
+            // Whether they started before it began anew is not known where no attempt is known that
+            // started after.
             if let Some(streak) = self.streaks.last_mut() {
                 streak.count += unnamed;
                 self.count(&outcome, unnamed, None);
@@ -329,7 +378,9 @@ impl FlowEvidence {
 
     fn append(&mut self, outcome: Outcome, start: u64, times: StageTimes) {
         self.first_start.get_or_insert(start);
-        if let (Some(openings), Outcome::Read(Reading::Open(opening))) = (&mut self.openings, &outcome) {
+        if let (Some(openings), Outcome::Read(Reading::Open(opening))) =
+            (&mut self.openings, &outcome)
+        {
             openings.note(start, opening.passed, times);
         }
         if let Some(streak) = self.streaks.last_mut()
@@ -351,10 +402,13 @@ impl FlowEvidence {
         self.streaks.push(Streak::new(outcome, start, times));
     }
 
-    /// Blocked in one way or in another is blocked: behind one address may be pods that are kept apart by different means,
-    /// and what such a flow shows is not forgotten for that.
+    /// Blocked in one way or in another is blocked: behind one address may be pods that are kept
+    /// apart by different means, and what such a flow shows is not forgotten for that.
     fn make_room(&mut self) {
-        let blocked = self.streaks.windows(2).position(|pair| pair.iter().all(Streak::is_silent));
+        let blocked = self
+            .streaks
+            .windows(2)
+            .position(|pair| pair.iter().all(Streak::is_silent));
         if let Some(first) = blocked {
             let later = self.streaks.remove(first + 1);
             self.streaks[first].join(later);
@@ -383,13 +437,18 @@ impl FlowEvidence {
         }
     }
 
-    /// Counts attempts since it last began, of one outcome; `start` is the last one's, where it is known.
+    /// Counts attempts since it last began, of one outcome; `start` is the last one's, where it is
+    /// known.
     fn count(&mut self, outcome: &Outcome, times: u32, start: Option<u64>) {
-        let Outcome::Read(reading) = outcome else { return };
+        let Outcome::Read(reading) = outcome else {
+            return;
+        };
         match reading {
             Reading::Open(opening) if self.demand.is_none_or(|demand| opening.tier >= demand) => {
                 let enough = if self.once { 1 } else { OPENINGS_IN_A_ROW };
-                self.steady.get_or_insert_default().gain(opening.tier, times, start, enough);
+                self.steady
+                    .get_or_insert_default()
+                    .gain(opening.tier, times, start, enough);
             }
             Reading::Open(_) | Reading::Blocked(_) => self.lose(times),
             Reading::NotSent(_) => self.break_run(),
@@ -410,15 +469,20 @@ impl FlowEvidence {
 
     /// The last reading, if there is any.
     pub fn latest(&self) -> Option<&Reading> {
-        self.streaks.iter().rev().find_map(|streak| match &streak.outcome {
-            Outcome::Read(reading) => Some(reading),
-            Outcome::Fault(_) => None,
-        })
+        self.streaks
+            .iter()
+            .rev()
+            .find_map(|streak| match &streak.outcome {
+                Outcome::Read(reading) => Some(reading),
+                Outcome::Fault(_) => None,
+            })
     }
 
     /// Whether our machinery failed in one of the kept streaks.
     pub fn has_fault(&self) -> bool {
-        self.streaks.iter().any(|streak| matches!(streak.outcome, Outcome::Fault(_)))
+        self.streaks
+            .iter()
+            .any(|streak| matches!(streak.outcome, Outcome::Fault(_)))
     }
 }
 
@@ -462,8 +526,13 @@ mod tests {
     use crate::wire::{How, Stage};
 
     fn blocked(how: How) -> Reading {
-        let block =
-            Block { passed: None, stage: Stage::Connect, how: Refusal::Wire(how), signature: None, by_target: false };
+        let block = Block {
+            passed: None,
+            stage: Stage::Connect,
+            how: Refusal::Wire(how),
+            signature: None,
+            by_target: false,
+        };
         Reading::Blocked(block)
     }
 
@@ -471,19 +540,46 @@ mod tests {
     fn blocked_now_in_one_way_and_now_in_another_is_blocked_from_the_first_on() {
         let mut seen = FlowEvidence::default();
         for attempt in 1..=60 {
-            let how = if attempt % 2 == 0 { How::Silence } else { How::Closed };
+            let how = if attempt % 2 == 0 {
+                How::Silence
+            } else {
+                How::Closed
+            };
             let start = u64::from(attempt) * 1_000_000;
-            seen.sample(attempt, start, blocked(how), StageTimes::default(), None).unwrap();
+            seen.sample(attempt, start, blocked(how), StageTimes::default(), None)
+                .unwrap();
         }
         assert_eq!((seen.streaks.len(), seen.forgotten), (MAX_STREAKS, 0));
         assert_eq!(seen.streaks[0].first(), 1_000_000);
-        assert_eq!(seen.streaks.iter().map(|streak| streak.count).sum::<u32>(), 60);
-        let nths = seen.streaks[0].points().iter().map(|(start, nth)| (start / 1_000_000, u64::from(*nth)));
-        assert!(nths.into_iter().all(|(second, nth)| second == nth), "{:?}", seen.streaks[0].points());
+        assert_eq!(
+            seen.streaks.iter().map(|streak| streak.count).sum::<u32>(),
+            60
+        );
+        let nths = seen.streaks[0]
+            .points()
+            .iter()
+            .map(|(start, nth)| (start / 1_000_000, u64::from(*nth)));
+        assert!(
+            nths.into_iter().all(|(second, nth)| second == nth),
+            "{:?}",
+            seen.streaks[0].points()
+        );
         // What opened between is kept apart as ever.
-        let open = Reading::Open(Opening { tier: AllowTier::A0, passed: Stage::Connect, then: None });
-        seen.sample(61, 61_000_000, open, StageTimes::default(), None).unwrap();
-        seen.sample(62, 62_000_000, blocked(How::Silence), StageTimes::default(), None).unwrap();
+        let open = Reading::Open(Opening {
+            tier: AllowTier::A0,
+            passed: Stage::Connect,
+            then: None,
+        });
+        seen.sample(61, 61_000_000, open, StageTimes::default(), None)
+            .unwrap();
+        seen.sample(
+            62,
+            62_000_000,
+            blocked(How::Silence),
+            StageTimes::default(),
+            None,
+        )
+        .unwrap();
         let kinds: Vec<bool> = seen.streaks.iter().map(Streak::is_blocked).collect();
         assert_eq!(kinds[kinds.len() - 3..], [true, false, true]);
     }

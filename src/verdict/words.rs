@@ -12,13 +12,23 @@ pub fn describe_how(how: &How) -> String {
     match how {
         How::Silence => "no answer".into(),
         How::Unfinished => "no answer when the probe ended".into(),
-        How::Error { icmp: Some(icmp), .. } => {
+        How::Error {
+            icmp: Some(icmp), ..
+        } => {
             let protocol = if icmp.v6 { "ICMPv6" } else { "ICMP" };
-            let from = icmp.offender.map_or(String::new(), |offender| format!(" from {offender}"));
+            let from = icmp
+                .offender
+                .map_or(String::new(), |offender| format!(" from {offender}"));
             format!("{protocol} {}/{}{from}", icmp.ty, icmp.code)
         }
-        How::Error { errno: 111, icmp: None } => "refused (RST)".into(),
-        How::Error { errno: 104, icmp: None } => "reset (RST)".into(),
+        How::Error {
+            errno: 111,
+            icmp: None,
+        } => "refused (RST)".into(),
+        How::Error {
+            errno: 104,
+            icmp: None,
+        } => "reset (RST)".into(),
         How::Error { errno, icmp: None } => format!("error {errno}"),
         How::Closed => "closed by the other side".into(),
         How::Alert { code } => format!("TLS alert {code}"),

@@ -20,8 +20,16 @@ fn refused(file: &str, words: &[&str]) {
             ran.complains(words);
         }
         assert_eq!(ran.out, "", "nothing was run");
-        assert!(started.elapsed() < Duration::from_secs(20), "{call:?} took {:?}", started.elapsed());
-        assert!(ran.err.len() < 64 * 1024, "{} bytes of complaint", ran.err.len());
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "{call:?} took {:?}",
+            started.elapsed()
+        );
+        assert!(
+            ran.err.len() < 64 * 1024,
+            "{} bytes of complaint",
+            ran.err.len()
+        );
     }
 }
 
@@ -30,8 +38,14 @@ const HEAD: &str = "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: { name
 #[test]
 fn what_is_not_utf8_is_refused() {
     let files = Files::new();
-    refused(&files.with("a.yaml", b"kind: Suite\n# caf\xe9\n"), &["a.yaml", "is not UTF-8", "0xe9"]);
-    refused(&files.with("b.yaml", b"\xff\xfea\0:\0 \0b\0"), &["b.yaml", "UTF-16"]);
+    refused(
+        &files.with("a.yaml", b"kind: Suite\n# caf\xe9\n"),
+        &["a.yaml", "is not UTF-8", "0xe9"],
+    );
+    refused(
+        &files.with("b.yaml", b"\xff\xfea\0:\0 \0b\0"),
+        &["b.yaml", "UTF-16"],
+    );
 }
 
 #[test]
@@ -42,24 +56,43 @@ fn tabs_and_duplicate_keys_are_shown_where_they_stand() {
         &["a tab cannot indent YAML", "tab.yaml:3:1"],
     );
     let twice = format!("{HEAD}kind: Suite\n");
-    refused(&files.with("twice.yaml", twice), &["the key \"kind\" appears twice", "twice.yaml:4:1"]);
+    refused(
+        &files.with("twice.yaml", twice),
+        &["the key \"kind\" appears twice", "twice.yaml:4:1"],
+    );
 }
 
 #[test]
 fn ten_megabytes_of_nesting_are_refused_soon() {
     let files = Files::new();
     let open = format!("{HEAD}spec: {}", "[".repeat(10_000_000));
-    refused(&files.with("open.yaml", open), &["nests too deep", "open.yaml:4:"]);
-    let whole = format!("{HEAD}spec: {}{}\n", "[".repeat(5_000_000), "]".repeat(5_000_000));
-    refused(&files.with("whole.yaml", whole), &["nests too deep", "whole.yaml:4:"]);
+    refused(
+        &files.with("open.yaml", open),
+        &["nests too deep", "open.yaml:4:"],
+    );
+    let whole = format!(
+        "{HEAD}spec: {}{}\n",
+        "[".repeat(5_000_000),
+        "]".repeat(5_000_000)
+    );
+    refused(
+        &files.with("whole.yaml", whole),
+        &["nests too deep", "whole.yaml:4:"],
+    );
     let maps = format!("{HEAD}spec: {}", "{a: ".repeat(2_500_000));
-    refused(&files.with("maps.yaml", maps), &["nests deeper than", "maps.yaml:4:"]);
+    refused(
+        &files.with("maps.yaml", maps),
+        &["nests deeper than", "maps.yaml:4:"],
+    );
     let mut block = String::new();
     for depth in 0..2_000 {
         block.push_str(&" ".repeat(depth));
         block.push_str("a:\n");
     }
-    refused(&files.with("block.yaml", format!("{HEAD}spec:\n{block}")), &["block.yaml:"]);
+    refused(
+        &files.with("block.yaml", format!("{HEAD}spec:\n{block}")),
+        &["block.yaml:"],
+    );
 }
 
 #[test]
@@ -77,18 +110,33 @@ fn aliases_that_explode_are_refused_soon() {
 #[test]
 fn what_is_no_file_is_refused() {
     let files = Files::new();
-    refused(&files.name("missing.yaml"), &["missing.yaml", "does not exist"]);
+    refused(
+        &files.name("missing.yaml"),
+        &["missing.yaml", "does not exist"],
+    );
     let folder = files.name(".");
-    ran(&mut watertight(["run", &folder, "--lab", WORLD])).ends(2).complains("it is a folder");
-    ran(&mut watertight(["run", SMALL, "--lab", &folder])).ends(2).complains("no manifest in this folder");
+    ran(&mut watertight(["run", &folder, "--lab", WORLD]))
+        .ends(2)
+        .complains("it is a folder");
+    ran(&mut watertight(["run", SMALL, "--lab", &folder]))
+        .ends(2)
+        .complains("no manifest in this folder");
 }
 
 #[test]
 fn all_mistakes_of_all_files_are_shown_at_once() {
     let files = Files::new();
     let policy = files.with("policy.yaml", BROKEN_POLICY);
-    let ran = ran(&mut watertight(["run", "tests/cli/mistake.yaml", "--lab", WORLD, &policy]));
-    ran.ends(2).complains("tests/cli/mistake.yaml:8:").complains("policy.yaml:");
+    let ran = ran(&mut watertight([
+        "run",
+        "tests/cli/mistake.yaml",
+        "--lab",
+        WORLD,
+        &policy,
+    ]));
+    ran.ends(2)
+        .complains("tests/cli/mistake.yaml:8:")
+        .complains("policy.yaml:");
 }
 
 const BROKEN_POLICY: &str = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: { name: p, namespace: shop }\n\
@@ -99,17 +147,28 @@ fn a_broken_policy_is_refused() {
     let files = Files::new();
     let cases = [
         (BROKEN_POLICY.to_owned(), "10.0.0.0/99"),
-        (BROKEN_POLICY.replace("{ ipBlock: { cidr: 10.0.0.0/99 } }", "nonsense"), "policy.yaml:7"),
         (
-            BROKEN_POLICY
-                .replace("ipBlock: { cidr: 10.0.0.0/99 }", "ipBlock: { cidr: 10.0.0.0/8, except: [11.0.0.0/8] }"),
+            BROKEN_POLICY.replace("{ ipBlock: { cidr: 10.0.0.0/99 } }", "nonsense"),
+            "policy.yaml:7",
+        ),
+        (
+            BROKEN_POLICY.replace(
+                "ipBlock: { cidr: 10.0.0.0/99 }",
+                "ipBlock: { cidr: 10.0.0.0/8, except: [11.0.0.0/8] }",
+            ),
             "11.0.0.0/8",
         ),
         (
-            BROKEN_POLICY.replace("podSelector: {}", "podSelector: { matchExpressions: [{ key: a, operator: Inn }] }"),
+            BROKEN_POLICY.replace(
+                "podSelector: {}",
+                "podSelector: { matchExpressions: [{ key: a, operator: Inn }] }",
+            ),
             "Inn",
         ),
-        (BROKEN_POLICY.replace("spec:\n  podSelector: {}", "spec:\n  podselector: {}"), "podselector"),
+        (
+            BROKEN_POLICY.replace("spec:\n  podSelector: {}", "spec:\n  podselector: {}"),
+            "podselector",
+        ),
     ];
     for (text, words) in cases {
         let policy = files.with("policy.yaml", text);
@@ -129,7 +188,9 @@ fn two_suites_of_one_name_are_refused() {
         .complains("two suites are called small")
         .complains("copy.yaml:3:")
         .complains("tests/cli/small.yaml:3:");
-    ran(&mut watertight(["run", SMALL, SMALL, "--lab", WORLD])).ends(2).complains("is given twice");
+    ran(&mut watertight(["run", SMALL, SMALL, "--lab", WORLD]))
+        .ends(2)
+        .complains("is given twice");
 }
 
 #[test]
@@ -158,9 +219,18 @@ fn contradictions_that_show_only_when_names_are_resolved_are_refused_with_both_l
 fn warnings_are_errors_only_where_they_shall_be() {
     let files = Files::new();
     let text = std::fs::read_to_string(SMALL).unwrap();
-    let unused = text.replace("  expect:", "    spare: { namespace: shop, workload: Deployment/db }\n  expect:");
+    let unused = text.replace(
+        "  expect:",
+        "    spare: { namespace: shop, workload: Deployment/db }\n  expect:",
+    );
     let suite = files.with("unused.yaml", unused);
-    ran(&mut watertight(["validate", &suite])).ends(0).complains("spare");
-    ran(&mut watertight(["validate", "--strict", &suite])).ends(2).complains("spare");
-    ran(&mut watertight(["run", "--strict", &suite, "--lab", WORLD])).ends(2).complains("spare");
+    ran(&mut watertight(["validate", &suite]))
+        .ends(0)
+        .complains("spare");
+    ran(&mut watertight(["validate", "--strict", &suite]))
+        .ends(2)
+        .complains("spare");
+    ran(&mut watertight(["run", "--strict", &suite, "--lab", WORLD]))
+        .ends(2)
+        .complains("spare");
 }

@@ -12,7 +12,11 @@ fn within(folder: &str) -> Vec<PathBuf> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
+            if path.is_dir() {
+                folders.push(path)
+            } else {
+                files.push(path)
+            }
         }
     }
     files.sort();
@@ -29,12 +33,27 @@ fn called_through_kubectl_the_usage_says_what_people_type() {
     let files = Files::new();
     let link = files.path("kubectl-watertight");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_watertight"), &link).unwrap();
-    let by_link = |arguments: &[&str]| -> Ran { Command::new(&link).args(arguments).output().unwrap().into() };
+    let by_link = |arguments: &[&str]| -> Ran {
+        Command::new(&link).args(arguments).output().unwrap().into()
+    };
     let help = by_link(&["run", "--help"]);
-    assert!(help.ends(0).out.contains("Usage: kubectl watertight run"), "{}", help.out);
-    by_link(&["run", "--no-such-flag"]).ends(2).complains("Usage: kubectl watertight run");
-    let plain: Ran = Command::new(env!("CARGO_BIN_EXE_watertight")).args(["run", "--help"]).output().unwrap().into();
-    assert!(plain.ends(0).out.contains("Usage: watertight run") && !plain.out.contains("kubectl watertight"));
+    assert!(
+        help.ends(0).out.contains("Usage: kubectl watertight run"),
+        "{}",
+        help.out
+    );
+    by_link(&["run", "--no-such-flag"])
+        .ends(2)
+        .complains("Usage: kubectl watertight run");
+    let plain: Ran = Command::new(env!("CARGO_BIN_EXE_watertight"))
+        .args(["run", "--help"])
+        .output()
+        .unwrap()
+        .into();
+    assert!(
+        plain.ends(0).out.contains("Usage: watertight run")
+            && !plain.out.contains("kubectl watertight")
+    );
 }
 
 #[test]
@@ -44,9 +63,22 @@ fn every_recipe_publishes_the_junit_file_that_it_writes() {
     for recipe in recipes {
         documents(&recipe);
         let text = std::fs::read_to_string(&recipe).unwrap();
-        assert!(text.contains("--report junit=cluster.xml"), "{}", recipe.display());
-        let published = ["junit: cluster.xml", "testResultsFiles: cluster.xml", "report_paths: \"*.xml\""];
-        assert_eq!(published.iter().filter(|line| text.contains(*line)).count(), 1, "{}", recipe.display());
+        assert!(
+            text.contains("--report junit=cluster.xml"),
+            "{}",
+            recipe.display()
+        );
+        let published = [
+            "junit: cluster.xml",
+            "testResultsFiles: cluster.xml",
+            "report_paths: \"*.xml\"",
+        ];
+        assert_eq!(
+            published.iter().filter(|line| text.contains(*line)).count(),
+            1,
+            "{}",
+            recipe.display()
+        );
     }
 }
 
@@ -55,7 +87,10 @@ fn every_recipe_publishes_the_junit_file_that_it_writes() {
 fn kustomizations_name_what_is_there() {
     let files = within("ci/kustomize");
     let mut named = BTreeSet::new();
-    for path in files.iter().filter(|path| path.ends_with("kustomization.yaml")) {
+    for path in files
+        .iter()
+        .filter(|path| path.ends_with("kustomization.yaml"))
+    {
         let folder = path.parent().unwrap();
         let [kustomization] = documents(path).try_into().unwrap();
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
@@ -68,29 +103,58 @@ fn kustomizations_name_what_is_there() {
             named.insert(path);
         }
     }
-    for path in files.iter().filter(|path| !path.ends_with("kustomization.yaml")) {
-        assert!(named.contains(&path.canonicalize().unwrap()), "{} is in no kustomization", path.display());
+    for path in files
+        .iter()
+        .filter(|path| !path.ends_with("kustomization.yaml"))
+    {
+        assert!(
+            named.contains(&path.canonicalize().unwrap()),
+            "{} is in no kustomization",
+            path.display()
+        );
     }
 }
 
-/// A Job and a CronJob end by our exit codes: what another try cannot mend fails at once, and the rest is tried again.
+/// A Job and a CronJob end by our exit codes: what another try cannot mend fails at once, and the
+/// rest is tried again.
 #[test]
 fn jobs_fail_at_once_by_what_another_try_cannot_mend() {
     let job = |path: &str, pointer: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-        documents(&path).remove(0).pointer(pointer).cloned().unwrap()
+        documents(&path)
+            .remove(0)
+            .pointer(pointer)
+            .cloned()
+            .unwrap()
     };
-    let (once, nightly) =
-        (job("ci/kustomize/job/job.yaml", "/spec"), job("ci/kustomize/cronjob/cronjob.yaml", "/spec/jobTemplate/spec"));
+    let (once, nightly) = (
+        job("ci/kustomize/job/job.yaml", "/spec"),
+        job(
+            "ci/kustomize/cronjob/cronjob.yaml",
+            "/spec/jobTemplate/spec",
+        ),
+    );
     for spec in [&once, &nightly] {
         let rule = &spec["podFailurePolicy"]["rules"][0];
         assert_eq!(rule["action"], "FailJob");
-        assert_eq!(rule["onExitCodes"]["values"], serde_json::json!([2, 3, 4, 70]));
-        assert_eq!(spec["template"]["spec"]["restartPolicy"], "Never", "a failure policy needs it");
+        assert_eq!(
+            rule["onExitCodes"]["values"],
+            serde_json::json!([2, 3, 4, 70])
+        );
+        assert_eq!(
+            spec["template"]["spec"]["restartPolicy"], "Never",
+            "a failure policy needs it"
+        );
     }
-    assert_eq!(once["template"], nightly["template"], "one pod, however it is started");
+    assert_eq!(
+        once["template"], nightly["template"],
+        "one pod, however it is started"
+    );
     let cron = job("ci/kustomize/cronjob/cronjob.yaml", "/spec");
     assert_eq!(cron["concurrencyPolicy"], "Forbid");
     let image = once.pointer("/template/spec/containers/0/image").unwrap();
-    assert_eq!(image, concat!("localhost/watertight:", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        image,
+        concat!("localhost/watertight:", env!("CARGO_PKG_VERSION"))
+    );
 }

@@ -18,14 +18,29 @@ fn schema_completion_and_manual_name_what_there_is() {
     man.ends(0);
     let help = ran(&mut watertight(["--help"]));
     help.ends(0);
-    for command in ["demo", "run", "check", "plan", "validate", "schema", "completion", "man"] {
-        for (of, text) in [("completion", &completion.out), ("man", &man.out), ("help", &help.out)] {
+    for command in [
+        "demo",
+        "run",
+        "check",
+        "plan",
+        "validate",
+        "schema",
+        "completion",
+        "man",
+    ] {
+        for (of, text) in [
+            ("completion", &completion.out),
+            ("man", &man.out),
+            ("help", &help.out),
+        ] {
             assert!(text.contains(command), "{command} is not in {of}");
         }
     }
     for code in ["70", "2", "3", "5", "4", "0"] {
         assert!(
-            help.out.lines().any(|line| line.trim_start().starts_with(&format!("{code}  "))),
+            help.out
+                .lines()
+                .any(|line| line.trim_start().starts_with(&format!("{code}  "))),
             "{code}:\n{}",
             help.out
         );
@@ -35,7 +50,10 @@ fn schema_completion_and_manual_name_what_there_is() {
 #[test]
 fn bash_takes_the_completion() {
     let completion = ran(&mut watertight(["completion", "bash"]));
-    let checked = fed(std::process::Command::new("bash").arg("-n"), completion.out.as_bytes());
+    let checked = fed(
+        std::process::Command::new("bash").arg("-n"),
+        completion.out.as_bytes(),
+    );
     assert_eq!((checked.code, checked.err.as_str()), (Some(0), ""));
 }
 
@@ -51,17 +69,32 @@ fn a_closed_standard_output_is_no_panic() {
         &["validate", SMALL],
         &["plan", shop[0], shop[1], shop[2], "--verbose"],
         &["run", SMALL, "--lab", WORLD, "--only", "allowed"],
-        &["check", "shop/Deployment/web -> shop/Deployment/api:8080 allowed", "--lab", WORLD],
+        &[
+            "check",
+            "shop/Deployment/web -> shop/Deployment/api:8080 allowed",
+            "--lab",
+            WORLD,
+        ],
     ];
     for call in calls {
         // A pipe whose reader is gone from the start, as after `| head -1`.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let ran: Ran = watertight(call).stdout(writer).stderr(Stdio::piped()).output().unwrap().into();
+        let ran: Ran = watertight(call)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap()
+            .into();
         ran.ends(0);
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let silent: Ran = watertight(call).stderr(writer).stdout(Stdio::piped()).output().unwrap().into();
+        let silent: Ran = watertight(call)
+            .stderr(writer)
+            .stdout(Stdio::piped())
+            .output()
+            .unwrap()
+            .into();
         assert_eq!(silent.code, Some(0), "{call:?}");
         assert!(!silent.out.is_empty(), "{call:?}");
     }
@@ -72,9 +105,17 @@ fn data_that_nobody_reads_is_a_report_that_could_not_be_written() {
     let _alone = alone();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let call = ["run", SMALL, "--lab", WORLD, "--only", "allowed", "-o", "jsonl"];
-    let ran: Ran = watertight(call).stdout(writer).stderr(Stdio::piped()).output().unwrap().into();
-    ran.ends(70).complains("failed to write the report -o jsonl");
+    let call = [
+        "run", SMALL, "--lab", WORLD, "--only", "allowed", "-o", "jsonl",
+    ];
+    let ran: Ran = watertight(call)
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap()
+        .into();
+    ran.ends(70)
+        .complains("failed to write the report -o jsonl");
 }
 
 #[test]
@@ -89,9 +130,21 @@ fn plan_says_what_a_run_would_do_and_starts_nothing() {
         "shop/api-0 on node-",
         ":8080/tcp: ",
     ] {
-        assert!(plan.out.contains(words), "{words:?} is not in:\n{}", plan.out);
+        assert!(
+            plan.out.contains(words),
+            "{words:?} is not in:\n{}",
+            plan.out
+        );
     }
-    ran(&mut watertight(["plan", SMALL, "--lab", WORLD, "--only", "no such check"])).ends(5);
+    ran(&mut watertight([
+        "plan",
+        SMALL,
+        "--lab",
+        WORLD,
+        "--only",
+        "no such check",
+    ]))
+    .ends(5);
 }
 
 #[test]
@@ -103,7 +156,13 @@ fn validate_is_offline_and_says_what_is_there() {
         "tests/cli/small.yaml: suite small is valid: 2 endpoints, 2 lines\n\
          tests/cli/leaky.yaml: suite leaky is valid: 3 endpoints, 2 lines\n"
     );
-    ran(&mut watertight(["validate", SMALL, "tests/cli/mistake.yaml"])).ends(2).complains("did you mean web?");
+    ran(&mut watertight([
+        "validate",
+        SMALL,
+        "tests/cli/mistake.yaml",
+    ]))
+    .ends(2)
+    .complains("did you mean web?");
 }
 
 #[test]
@@ -114,7 +173,12 @@ fn suites_and_manifests_come_from_standard_input_too() {
     assert!(plan.out.contains("2 checks, "), "{}", plan.out);
     let suite = std::fs::read(SMALL).unwrap();
     fed(&mut watertight(["validate", "-"]), &suite).ends(0);
-    fed(&mut watertight(["plan", SMALL, "--lab", "-"]), b"kind: Pod\n\tx: 1\n").ends(2).complains(":2:");
+    fed(
+        &mut watertight(["plan", SMALL, "--lab", "-"]),
+        b"kind: Pod\n\tx: 1\n",
+    )
+    .ends(2)
+    .complains(":2:");
     // One stream cannot be both.
     fed(&mut watertight(["plan", "-", "--lab", "-"]), &suite)
         .ends(2)
@@ -129,10 +193,18 @@ fn one_line_is_checked_without_a_file() {
     ran_line.ends(0);
     for (line, words) in [
         ("web -> api:8080 allowed", "command line:1"),
-        ("shop/Deployment/web -> shop/Deployment/api:8080", "must end with allowed or denied"),
+        (
+            "shop/Deployment/web -> shop/Deployment/api:8080",
+            "must end with allowed or denied",
+        ),
         ("", "the line is empty"),
-        ("shop/Deployment/web -> shop/Deployment/api:99999 denied", "command line:1"),
+        (
+            "shop/Deployment/web -> shop/Deployment/api:99999 denied",
+            "command line:1",
+        ),
     ] {
-        ran(&mut watertight(["check", line, "--lab", WORLD])).ends(2).complains(words);
+        ran(&mut watertight(["check", line, "--lab", WORLD]))
+            .ends(2)
+            .complains(words);
     }
 }

@@ -10,22 +10,43 @@ fn drafts_of_the_examples_are_valid_and_proven_line_by_line() {
     let files = Files::new();
     for example in EXAMPLES {
         let manifests = format!("suites/{example}/manifests");
-        let drafted = ran(&mut watertight(["suite", "--from", &manifests, "--name", example]));
+        let drafted = ran(&mut watertight([
+            "suite", "--from", &manifests, "--name", example,
+        ]));
         drafted.ends(0);
-        let again = ran(&mut watertight(["suite", "--from", &manifests, "--name", example]));
+        let again = ran(&mut watertight([
+            "suite", "--from", &manifests, "--name", example,
+        ]));
         assert_eq!(drafted.out, again.out, "one input, one draft");
         let file = files.with(&format!("{example}.yaml"), &drafted.out);
-        ran(&mut watertight(["validate", "--strict", &file, "--with", &manifests])).ends(0);
+        ran(&mut watertight([
+            "validate", "--strict", &file, "--with", &manifests,
+        ]))
+        .ends(0);
         ran(&mut watertight(["predict", &manifests, "--suite", &file])).ends(0);
         let run = proven(&file, &manifests);
-        assert!(run.out.contains("0 violated, 0 unproven"), "{}\n{}", run.out, run.err);
+        assert!(
+            run.out.contains("0 violated, 0 unproven"),
+            "{}\n{}",
+            run.out,
+            run.err
+        );
     }
 }
 
-/// A run of which everything is proven. A busy machine starves probes, and what is unproven for that is tried again; what
-/// is violated never is.
+/// A run of which everything is proven. A busy machine starves probes, and what is unproven for
+/// that is tried again; what is violated never is.
 fn proven(file: &str, manifests: &str) -> Ran {
-    let run = || ran(&mut watertight(["run", file, "--lab", manifests, "--patience", "40s"]));
+    let run = || {
+        ran(&mut watertight([
+            "run",
+            file,
+            "--lab",
+            manifests,
+            "--patience",
+            "40s",
+        ]))
+    };
     let mut last = run();
     for _ in 0..2 {
         if last.code != Some(4) {
@@ -39,7 +60,11 @@ fn proven(file: &str, manifests: &str) -> Ran {
 
 #[test]
 fn a_draft_says_whose_word_a_line_is_and_what_is_guessed() {
-    let drafted = ran(&mut watertight(["suite", "--from", "suites/shop/manifests"]));
+    let drafted = ran(&mut watertight([
+        "suite",
+        "--from",
+        "suites/shop/manifests",
+    ]));
     drafted.ends(0);
     for line in [
         "# NetworkPolicy data/postgres (suites/shop/manifests/policies-data.yaml:1) isolates postgres.",
@@ -49,17 +74,26 @@ fn a_draft_says_whose_word_a_line_is_and_what_is_guessed() {
         "metadata: { name: drafted }",
         "everythingElse: denied",
     ] {
-        assert!(drafted.out.contains(line), "{line:?} is not in:\n{}", drafted.out);
+        assert!(
+            drafted.out.contains(line),
+            "{line:?} is not in:\n{}",
+            drafted.out
+        );
     }
     assert_eq!(drafted.err, "");
 }
 
 #[test]
 fn a_draft_names_those_who_may_not_ask_for_names_and_what_nobody_knows() {
-    let drafted = ran(&mut watertight(["suite", "--from", "tests/cli/tenants.yaml"]));
-    drafted.ends(0).complains("this version does not know to[0].gateways");
-    let title =
-        "  # Endpoints that may not ask cluster DNS, so that they reach nobody by name:\n  #   red-client\n  #   web\n";
+    let drafted = ran(&mut watertight([
+        "suite",
+        "--from",
+        "tests/cli/tenants.yaml",
+    ]));
+    drafted
+        .ends(0)
+        .complains("this version does not know to[0].gateways");
+    let title = "  # Endpoints that may not ask cluster DNS, so that they reach nobody by name:\n  #   red-client\n  #   web\n";
     assert!(drafted.out.contains(title), "{}", drafted.out);
 }
 
@@ -74,9 +108,21 @@ fn what_cannot_be_drafted_is_said_and_nothing_is_printed() {
         (&["suite"], 2, "--from"),
         (&["suite", "--from", &absent], 2, "it does not exist"),
         (&["suite", "--from", &broken], 2, "broken.yaml:4"),
-        (&["suite", "--from", WORLD, "--name", "Not A Name"], 2, "\"Not A Name\" is not a name"),
-        (&["suite", "--from", "cluster", "--kubeconfig", &kubeconfig], 5, "kubeconfig"),
-        (&["suite", "--from", &nobody, "--from", &absent], 2, "it does not exist"),
+        (
+            &["suite", "--from", WORLD, "--name", "Not A Name"],
+            2,
+            "\"Not A Name\" is not a name",
+        ),
+        (
+            &["suite", "--from", "cluster", "--kubeconfig", &kubeconfig],
+            5,
+            "kubeconfig",
+        ),
+        (
+            &["suite", "--from", &nobody, "--from", &absent],
+            2,
+            "it does not exist",
+        ),
     ];
     for (call, code, words) in calls {
         let ran = ran(&mut watertight(call));
@@ -96,5 +142,9 @@ fn a_draft_is_read_from_standard_input_and_written_to_a_pipe() {
     drafted.ends(0);
     let validated = fed(&mut watertight(["validate", "-"]), drafted.out.as_bytes());
     validated.ends(0);
-    assert!(validated.out.contains("suite drafted is valid"), "{}", validated.out);
+    assert!(
+        validated.out.contains("suite drafted is valid"),
+        "{}",
+        validated.out
+    );
 }

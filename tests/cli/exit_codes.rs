@@ -11,9 +11,17 @@ fn all_proven_is_0() {
     let _alone = alone();
     let ran = run(SMALL, &[]);
     ran.ends(0);
-    assert!(ran.out.contains("2 proven, 0 violated, 0 unproven"), "{}", ran.out);
+    assert!(
+        ran.out.contains("2 proven, 0 violated, 0 unproven"),
+        "{}",
+        ran.out
+    );
     // *Proven* is never said without how far it reaches.
-    assert!(ran.out.contains("reach: every proven check covers"), "{}", ran.out);
+    assert!(
+        ran.out.contains("reach: every proven check covers"),
+        "{}",
+        ran.out
+    );
 }
 
 #[test]
@@ -26,11 +34,17 @@ fn all_ways_to_deny_are_proven() {
 
 #[test]
 fn a_mistake_is_2() {
-    run("tests/cli/mistake.yaml", &[]).ends(2).complains("tests/cli/mistake.yaml:8:");
-    run(SMALL, &["--frobnicate"]).ends(2).complains("--frobnicate");
+    run("tests/cli/mistake.yaml", &[])
+        .ends(2)
+        .complains("tests/cli/mistake.yaml:8:");
+    run(SMALL, &["--frobnicate"])
+        .ends(2)
+        .complains("--frobnicate");
     ran(&mut watertight(["walk"])).ends(2).complains("walk");
     run(SMALL, &["--only", "("]).ends(2).complains("--only");
-    run(SMALL, &["--report", "xml=a"]).ends(2).complains("did you mean junit?");
+    run(SMALL, &["--report", "xml=a"])
+        .ends(2)
+        .complains("did you mean junit?");
 }
 
 #[test]
@@ -38,8 +52,17 @@ fn a_violation_is_3() {
     let _alone = alone();
     let ran = run(LEAKY, &[]);
     ran.ends(3);
-    assert!(ran.out.contains("violated: web -> db:5432 denied [leak]"), "{}", ran.out);
-    assert!(ran.out.contains("shop/web-0 (node-1) reached shop/db-0:5432"), "{}", ran.out);
+    assert!(
+        ran.out.contains("violated: web -> db:5432 denied [leak]"),
+        "{}",
+        ran.out
+    );
+    assert!(
+        ran.out
+            .contains("shop/web-0 (node-1) reached shop/db-0:5432"),
+        "{}",
+        ran.out
+    );
 }
 
 #[test]
@@ -47,7 +70,11 @@ fn an_unproven_check_is_4() {
     let _alone = alone();
     let ran = run(UNPROVEN, &[]);
     ran.ends(4);
-    assert!(ran.out.contains("unproven: web -> silent:9999 denied"), "{}", ran.out);
+    assert!(
+        ran.out.contains("unproven: web -> silent:9999 denied"),
+        "{}",
+        ran.out
+    );
     assert!(ran.out.contains("(no-control-answered)"), "{}", ran.out);
 }
 
@@ -59,7 +86,9 @@ fn what_matches_nothing_is_4_and_never_0() {
     ran.ends(4);
     let told: String = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
-        told.contains("there are pods of Deployment/api, Deployment/db, Deployment/web) (matches-nothing)"),
+        told.contains(
+            "there are pods of Deployment/api, Deployment/db, Deployment/web) (matches-nothing)"
+        ),
         "{told}"
     );
 }
@@ -67,14 +96,28 @@ fn what_matches_nothing_is_4_and_never_0() {
 #[test]
 fn nothing_selected_is_5_and_no_report_of_an_earlier_run_survives() {
     let files = Files::new();
-    let (xml, report) = (files.with("r.xml", "<testsuites/>"), files.with("r.json", "{}"));
+    let (xml, report) = (
+        files.with("r.xml", "<testsuites/>"),
+        files.with("r.json", "{}"),
+    );
     let ran = run(
         SMALL,
-        &["--only", "no such check", "--report", &format!("junit={xml}"), "--report", &format!("json={report}")],
+        &[
+            "--only",
+            "no such check",
+            "--report",
+            &format!("junit={xml}"),
+            "--report",
+            &format!("json={report}"),
+        ],
     );
     ran.ends(5).complains("no check is selected");
     assert_eq!(json(&files.path("r.json"))["run"]["exitCode"], 5);
-    assert_eq!(junit(&files.path("r.xml")).errors, 1, "a file without an error looks like success");
+    assert_eq!(
+        junit(&files.path("r.xml")).errors,
+        1,
+        "a file without an error looks like success"
+    );
 }
 
 #[test]
@@ -82,7 +125,10 @@ fn an_impossible_lab_is_5_and_names_the_cure() {
     let files = Files::new();
     let xml = format!("junit={}", files.name("r.xml"));
     let ran = without_namespaces(watertight(["run", SMALL, "--lab", WORLD, "--report"]).arg(&xml));
-    ran.ends(5).complains("the lab is not possible here: ").complains("user.max_net_namespaces").complains("cure: ");
+    ran.ends(5)
+        .complains("the lab is not possible here: ")
+        .complains("user.max_net_namespaces")
+        .complains("cure: ");
     assert!(junit(&files.path("r.xml")).errors > 0);
 }
 
@@ -90,15 +136,22 @@ fn an_impossible_lab_is_5_and_names_the_cure() {
 fn a_report_that_cannot_be_written_is_70_whatever_was_proven() {
     let _alone = alone();
     let ran = run(SMALL, &["--only", "allowed", "--report", "json=/dev/full"]);
-    ran.ends(70).complains("failed to write the report json=/dev/full");
-    assert!(ran.out.contains("1 proven"), "the other reports are written: {}", ran.out);
+    ran.ends(70)
+        .complains("failed to write the report json=/dev/full");
+    assert!(
+        ran.out.contains("1 proven"),
+        "the other reports are written: {}",
+        ran.out
+    );
 }
 
 #[test]
 fn a_report_in_a_missing_folder_is_2_before_anything_runs() {
     let files = Files::new();
-    let (missing, good) =
-        (format!("junit={}", files.name("no/such/r.xml")), format!("jsonl={}", files.name("r.jsonl")));
+    let (missing, good) = (
+        format!("junit={}", files.name("no/such/r.xml")),
+        format!("jsonl={}", files.name("r.jsonl")),
+    );
     let ran = run(SMALL, &["--report", &missing, "--report", &good]);
     ran.ends(2).complains("no/such does not exist");
     assert_eq!(ran.out, "", "nothing was run");
@@ -109,6 +162,11 @@ fn a_report_in_a_missing_folder_is_2_before_anything_runs() {
 #[test]
 fn two_reports_in_one_file_are_2() {
     let files = Files::new();
-    let (one, two) = (format!("junit={}", files.name("r")), format!("json={}", files.name("./r")));
-    run(SMALL, &["--report", &one, "--report", &two]).ends(2).complains("two reports to one file");
+    let (one, two) = (
+        format!("junit={}", files.name("r")),
+        format!("json={}", files.name("./r")),
+    );
+    run(SMALL, &["--report", &one, "--report", &two])
+        .ends(2)
+        .complains("two reports to one file");
 }

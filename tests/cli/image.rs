@@ -27,30 +27,57 @@ const ARM64: u16 = 183;
 #[test]
 fn two_runs_write_the_same_bytes() {
     let files = Files::new();
-    let (amd64, arm64) = (files.with("amd64", agent(AMD64)), files.with("arm64", agent(ARM64)));
+    let (amd64, arm64) = (
+        files.with("amd64", agent(AMD64)),
+        files.with("arm64", agent(ARM64)),
+    );
     let archives = ["a.tar", "b.tar"].map(|name| files.name(name));
     for archive in &archives {
         let arguments = ["image", "-o", archive, "--agent", &amd64, "--agent", &arm64];
         let out = ran(&mut watertight(arguments)).ends(0).out.clone();
-        for word in ["localhost/watertight-probe:", "sha256:", "linux/amd64, linux/arm64", "kind load", "skopeo copy"] {
+        for word in [
+            "localhost/watertight-probe:",
+            "sha256:",
+            "linux/amd64, linux/arm64",
+            "kind load",
+            "skopeo copy",
+        ] {
             assert!(out.contains(word), "{word} is not in:\n{out}");
         }
     }
     let [a, b] = archives.map(|archive| std::fs::read(archive).unwrap());
     assert!(a == b, "two runs differ");
-    assert_eq!(std::fs::metadata(files.path("a.tar")).unwrap().permissions().mode() & 0o777, 0o644);
+    assert_eq!(
+        std::fs::metadata(files.path("a.tar"))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o644
+    );
 }
 
 #[test]
 fn an_archive_on_standard_output_is_nothing_but_the_archive() {
     let files = Files::new();
     let amd64 = files.with("amd64", agent(AMD64));
-    let output = watertight(["image", "-o", "-", "--program", &amd64, "--tag", "registry.example/probe:7"]);
+    let output = watertight([
+        "image",
+        "-o",
+        "-",
+        "--program",
+        &amd64,
+        "--tag",
+        "registry.example/probe:7",
+    ]);
     let output = { output }.output().unwrap();
     assert!(output.status.success());
     let mut names = Vec::new();
     let mut index = String::new();
-    for entry in tar::Archive::new(output.stdout.as_slice()).entries().unwrap() {
+    for entry in tar::Archive::new(output.stdout.as_slice())
+        .entries()
+        .unwrap()
+    {
         let mut entry = entry.unwrap();
         let name = entry.path().unwrap().to_string_lossy().into_owned();
         if name == "index.json" {
@@ -58,9 +85,16 @@ fn an_archive_on_standard_output_is_nothing_but_the_archive() {
         }
         names.push(name);
     }
-    assert!(names.contains(&"manifest.json".to_owned()) && names.contains(&"oci-layout".to_owned()), "{names:?}");
+    assert!(
+        names.contains(&"manifest.json".to_owned()) && names.contains(&"oci-layout".to_owned()),
+        "{names:?}"
+    );
     assert!(index.contains("registry.example/probe:7"), "{index}");
-    assert!(String::from_utf8(output.stderr).unwrap().contains("registry.example/probe:7"));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("registry.example/probe:7")
+    );
 }
 
 #[test]
@@ -81,7 +115,9 @@ fn what_is_no_static_agent_of_this_version_is_refused_with_the_command_that_buil
         (&files.name("missing"), "cannot read"),
     ] {
         let ran = ran(&mut watertight(["image", "-o", &out, "--program", program]));
-        ran.ends(2).complains(why).complains("--profile probe -p watertight-probe --target x86_64-unknown-linux-musl");
+        ran.ends(2)
+            .complains(why)
+            .complains("--profile probe -p watertight-probe --target x86_64-unknown-linux-musl");
     }
     assert!(!files.path("probe.tar").exists(), "nothing is written");
 }
@@ -90,11 +126,35 @@ fn what_is_no_static_agent_of_this_version_is_refused_with_the_command_that_buil
 fn a_name_that_is_none_and_a_folder_that_is_missing_are_told() {
     let files = Files::new();
     let amd64 = files.with("amd64", agent(AMD64));
-    let named =
-        |tag: &str| ran(&mut watertight(["image", "-o", &files.name("x.tar"), "--agent", &amd64, "--tag", tag]));
+    let named = |tag: &str| {
+        ran(&mut watertight([
+            "image",
+            "-o",
+            &files.name("x.tar"),
+            "--agent",
+            &amd64,
+            "--tag",
+            tag,
+        ]))
+    };
     named("Not A Name").ends(2).complains("as an image's name");
     let nowhere = files.name("missing/probe.tar");
-    ran(&mut watertight(["image", "-o", &nowhere, "--agent", &amd64])).ends(5).complains("failed to write");
-    let twice = ["image", "-o", &files.name("x.tar"), "--agent", &amd64, "--agent", &amd64].map(str::to_owned);
-    ran(&mut watertight(twice)).ends(2).complains("two programs for amd64");
+    ran(&mut watertight([
+        "image", "-o", &nowhere, "--agent", &amd64,
+    ]))
+    .ends(5)
+    .complains("failed to write");
+    let twice = [
+        "image",
+        "-o",
+        &files.name("x.tar"),
+        "--agent",
+        &amd64,
+        "--agent",
+        &amd64,
+    ]
+    .map(str::to_owned);
+    ran(&mut watertight(twice))
+        .ends(2)
+        .complains("two programs for amd64");
 }

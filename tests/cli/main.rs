@@ -1,5 +1,9 @@
 //! The built binary from outside: exit codes, reports, bad input, signals.
-#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot start the binary fails")]
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test that cannot start the binary fails"
+)]
 
 mod bad_input;
 mod deployment;

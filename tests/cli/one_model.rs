@@ -11,7 +11,10 @@ use std::sync::OnceLock;
 type Verdicts = BTreeMap<String, String>;
 
 fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("{value} is no text"))
+        .to_owned()
 }
 
 fn of_results(results: &Value) -> Verdicts {
@@ -20,7 +23,10 @@ fn of_results(results: &Value) -> Verdicts {
         Some("unproven") => format!("unproven: {}", text(&result["reason"]["code"])),
         _ => text(&result["verdict"]),
     };
-    let verdicts: Verdicts = results.iter().map(|result| (text(&result["id"]), says(result))).collect();
+    let verdicts: Verdicts = results
+        .iter()
+        .map(|result| (text(&result["id"]), says(result)))
+        .collect();
     assert_eq!(verdicts.len(), results.len(), "an id stands for two checks");
     verdicts
 }
@@ -28,13 +34,27 @@ fn of_results(results: &Value) -> Verdicts {
 fn of_junit(path: &Path) -> Verdicts {
     let report = junit(path);
     let (mut verdicts, mut failures, mut errors) = (Verdicts::new(), 0, 0);
-    for case in report.test_suites.iter().flat_map(|suite| &suite.test_cases) {
-        let id = case.properties.iter().find(|property| property.name.as_str() == "id");
+    for case in report
+        .test_suites
+        .iter()
+        .flat_map(|suite| &suite.test_cases)
+    {
+        let id = case
+            .properties
+            .iter()
+            .find(|property| property.name.as_str() == "id");
         let Some(id) = id else { continue };
         let verdict = match &case.status {
             TestCaseStatus::Success { .. } => "proven".to_owned(),
-            TestCaseStatus::NonSuccess { kind: NonSuccessKind::Failure, .. } => "violated".to_owned(),
-            TestCaseStatus::NonSuccess { kind: NonSuccessKind::Error, ty, .. } => {
+            TestCaseStatus::NonSuccess {
+                kind: NonSuccessKind::Failure,
+                ..
+            } => "violated".to_owned(),
+            TestCaseStatus::NonSuccess {
+                kind: NonSuccessKind::Error,
+                ty,
+                ..
+            } => {
                 format!("unproven: {}", ty.as_ref().unwrap().as_str())
             }
             TestCaseStatus::Skipped { .. } => "skipped".to_owned(),
@@ -44,42 +64,78 @@ fn of_junit(path: &Path) -> Verdicts {
         errors += usize::from(verdict.starts_with("unproven"));
         verdicts.insert(id.value.as_str().to_owned(), verdict);
     }
-    assert_eq!((report.tests, report.failures, report.errors), (verdicts.len(), failures, errors));
+    assert_eq!(
+        (report.tests, report.failures, report.errors),
+        (verdicts.len(), failures, errors)
+    );
     verdicts
 }
 
 fn of_lines(path: &Path) -> (Verdicts, Value) {
     let text = std::fs::read_to_string(path).unwrap();
-    let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(events.first().unwrap()["event"], "started");
-    let [.., last, removed] = events.as_slice() else { panic!("{text}") };
+    let [.., last, removed] = events.as_slice() else {
+        panic!("{text}")
+    };
     assert_eq!(last["event"], "finished");
-    assert_eq!(*removed, serde_json::json!({ "event": "cleanedUp", "leftovers": [] }));
-    assert_eq!(events.iter().filter(|event| event["event"] == "finished").count(), 1);
-    let planned: Vec<&Value> = events[0]["checks"].as_array().unwrap().iter().map(|check| &check["id"]).collect();
-    let judged: Vec<&Value> = last["results"].as_array().unwrap().iter().map(|result| &result["id"]).collect();
+    assert_eq!(
+        *removed,
+        serde_json::json!({ "event": "cleanedUp", "leftovers": [] })
+    );
+    assert_eq!(
+        events
+            .iter()
+            .filter(|event| event["event"] == "finished")
+            .count(),
+        1
+    );
+    let planned: Vec<&Value> = events[0]["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|check| &check["id"])
+        .collect();
+    let judged: Vec<&Value> = last["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|result| &result["id"])
+        .collect();
     assert_eq!(planned, judged, "what was planned is judged, in that order");
     (of_results(&last["results"]), last["summary"].clone())
 }
 
 fn count(verdicts: &Verdicts, verdict: &str) -> usize {
-    verdicts.values().filter(|of| of.split(':').next() == Some(verdict)).count()
+    verdicts
+        .values()
+        .filter(|of| of.split(':').next() == Some(verdict))
+        .count()
 }
 
 /// Runs and compares; gives the verdicts by check name.
 fn agree(arguments: &[&str]) -> (Ran, BTreeMap<String, String>) {
     let (ran, report) = agreed(arguments);
     let named = report["checks"].as_array().unwrap();
-    let verdicts = named.iter().map(|result| (text(&result["name"]), text(&result["verdict"]))).collect();
+    let verdicts = named
+        .iter()
+        .map(|result| (text(&result["name"]), text(&result["verdict"])))
+        .collect();
     (ran, verdicts)
 }
 
-/// Runs to the end, and compares console, JUnit, JSON, JSON lines and exit code; gives the JSON report.
+/// Runs to the end, and compares console, JUnit, JSON, JSON lines and exit code; gives the JSON
+/// report.
 pub(crate) fn agreed(arguments: &[&str]) -> (Ran, Value) {
     let files = Files::new();
     let mut command = watertight(arguments);
     for (format, name) in [("json", "r.json"), ("junit", "r.xml"), ("jsonl", "r.jsonl")] {
-        command.arg("--report").arg(format!("{format}={}", files.name(name)));
+        command
+            .arg("--report")
+            .arg(format!("{format}={}", files.name(name)));
     }
     let ran = ran(&mut command);
     ran.without_panic();
@@ -91,11 +147,18 @@ pub(crate) fn agreed(arguments: &[&str]) -> (Ran, Value) {
     assert_eq!(by_json, of_junit(&files.path("r.xml")), "JSON and JUnit");
     assert_eq!(by_json, by_lines, "JSON and JSON lines");
 
-    let (proven, violated, unproven) =
-        (count(&by_json, "proven"), count(&by_json, "violated"), count(&by_json, "unproven"));
+    let (proven, violated, unproven) = (
+        count(&by_json, "proven"),
+        count(&by_json, "violated"),
+        count(&by_json, "unproven"),
+    );
     assert_eq!(proven + violated + unproven, by_json.len());
-    for (key, number) in [("checks", by_json.len()), ("proven", proven), ("violated", violated), ("unproven", unproven)]
-    {
+    for (key, number) in [
+        ("checks", by_json.len()),
+        ("proven", proven),
+        ("violated", violated),
+        ("unproven", unproven),
+    ] {
         assert_eq!(summary[key], number, "{key}");
     }
     let code = if violated > 0 {
@@ -115,7 +178,10 @@ pub(crate) fn agreed(arguments: &[&str]) -> (Ran, Value) {
     for result in report["checks"].as_array().unwrap() {
         let (name, verdict) = (text(&result["name"]), text(&result["verdict"]));
         for word in ["violated", "unproven"] {
-            let shown = ran.out.lines().any(|line| line == format!("{word}: {name}"));
+            let shown = ran
+                .out
+                .lines()
+                .any(|line| line == format!("{word}: {name}"));
             assert_eq!(shown, word == verdict, "{word}: {name}\n{}", ran.out);
         }
     }
@@ -131,8 +197,10 @@ pub(crate) fn validates(report: &Value) {
         serde_json::from_str(&printed.ends(0).out).unwrap()
     });
     let validator = jsonschema::draft7::new(schema).unwrap();
-    let errors: Vec<String> =
-        validator.iter_errors(report).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    let errors: Vec<String> = validator
+        .iter_errors(report)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
     assert!(errors.is_empty(), "{errors:#?}");
 }
 
@@ -146,13 +214,25 @@ fn reports_agree_where_every_verdict_occurs() {
         ("web -> db:5432 denied [leak]", "violated"),
         ("web -> silent:9999 denied", "unproven"),
     ];
-    assert_eq!(verdicts, expected.map(|(name, verdict)| (name.to_owned(), verdict.to_owned())).into());
+    assert_eq!(
+        verdicts,
+        expected
+            .map(|(name, verdict)| (name.to_owned(), verdict.to_owned()))
+            .into()
+    );
 }
 
 #[test]
 fn reports_agree_where_all_is_proven() {
     let _alone = alone();
-    let shop = ["run", "suites/shop/suite.yaml", "--lab", "suites/shop/manifests", "--only", ":(8080|5432|80) "];
+    let shop = [
+        "run",
+        "suites/shop/suite.yaml",
+        "--lab",
+        "suites/shop/manifests",
+        "--only",
+        ":(8080|5432|80) ",
+    ];
     let (ran, verdicts) = agree(&shop);
     ran.ends(0);
     assert_eq!(verdicts.len(), 9, "{verdicts:?}");
@@ -161,19 +241,37 @@ fn reports_agree_where_all_is_proven() {
 #[test]
 fn data_on_standard_output_is_the_file_and_nothing_else() {
     let _alone = alone();
-    let run = |format: &str| ran(&mut watertight(["run", LEAKY, "--lab", WORLD, "-o", format]));
+    let run = |format: &str| {
+        ran(&mut watertight([
+            "run", LEAKY, "--lab", WORLD, "-o", format,
+        ]))
+    };
     let document = run("json");
-    document.ends(3).complains("violated: web -> db:5432 denied [leak]");
+    document
+        .ends(3)
+        .complains("violated: web -> db:5432 denied [leak]");
     let report: Value = serde_json::from_str(&document.out).expect("a JSON document alone");
     assert_eq!(count(&of_results(&report["checks"]), "violated"), 1);
 
     let lines = run("jsonl");
     lines.ends(3);
-    assert!(lines.out.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{}", lines.out);
+    assert!(
+        lines
+            .out
+            .lines()
+            .all(|line| serde_json::from_str::<Value>(line).is_ok()),
+        "{}",
+        lines.out
+    );
 
     let xml = run("junit");
     xml.ends(3);
-    assert_eq!(quick_junit::Report::deserialize_from_str(&xml.out).expect("an XML document alone").failures, 1);
+    assert_eq!(
+        quick_junit::Report::deserialize_from_str(&xml.out)
+            .expect("an XML document alone")
+            .failures,
+        1
+    );
 }
 
 /// Names that act on a terminal, an XML file, a log or a shell.
@@ -195,15 +293,26 @@ fn hostile_names_stay_text_in_every_report() {
     // The same line, both allowed and denied, is a mistake that quotes nothing hostile unescaped.
     let ran_twice = ran(&mut watertight(["run", &suite, "--lab", WORLD]));
     ran_twice.ends(2);
-    assert!(!ran_twice.err.contains('\u{1b}') && !ran_twice.err.contains('\u{202e}'), "{:?}", ran_twice.err);
+    assert!(
+        !ran_twice.err.contains('\u{1b}') && !ran_twice.err.contains('\u{202e}'),
+        "{:?}",
+        ran_twice.err
+    );
 
     let text = std::fs::read_to_string(&suite).unwrap();
-    let once = text.split("    - check: web -> api:8080 denied").next().unwrap().replace("allowed", "denied");
+    let once = text
+        .split("    - check: web -> api:8080 denied")
+        .next()
+        .unwrap()
+        .replace("allowed", "denied");
     let suite = files.with("once.yaml", once);
     let (ran, _) = agree(&["run", &suite, "--lab", WORLD]);
     ran.ends(3);
     for stream in [&ran.out, &ran.err] {
-        assert!(!stream.contains(['\u{1b}', '\u{202e}', '\u{7}', '\u{2028}']), "{stream:?}");
+        assert!(
+            !stream.contains(['\u{1b}', '\u{202e}', '\u{7}', '\u{2028}']),
+            "{stream:?}"
+        );
         assert!(!stream.contains("##["), "{stream:?}");
     }
 }

@@ -1,7 +1,8 @@
-//! Every reason, tier and kind of violation, from a suite to all reports and the exit code: by the scripted backend.
+//! Every reason, tier and kind of violation, from a suite to all reports and the exit code: by the
+//! scripted backend.
 //!
-//! What a script says the network does is no evidence that a network does it; the sabotage tests bring the same about
-//! with real packets.
+//! What a script says the network does is no evidence that a network does it; the sabotage tests
+//! bring the same about with real packets.
 
 use crate::one_model::{agreed, validates};
 use crate::support::*;
@@ -9,7 +10,8 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use watertight::verdict::Reason;
 
-/// A world of three: web-0 on one node, api-0 on the other, db-0 beside web-0. Who is where is asserted below.
+/// A world of three: web-0 on one node, api-0 on the other, db-0 beside web-0. Who is where is
+/// asserted below.
 const ENDPOINTS: &str = "  endpoints:
     web: { namespace: shop, workload: Deployment/web }
     api: { namespace: shop, workload: Deployment/api }
@@ -19,13 +21,17 @@ const ENDPOINTS: &str = "  endpoints:
 ";
 
 fn suite(settings: &str, expect: &[&str]) -> String {
-    let lines: String = expect.iter().map(|line| format!("    - {line}\n")).collect();
+    let lines: String = expect
+        .iter()
+        .map(|line| format!("    - {line}\n"))
+        .collect();
     format!(
         "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{ name: scripted }}\nspec:\n{ENDPOINTS}  settings: {{ {settings} }}\n  expect:\n{lines}"
     )
 }
 
-/// One run: its suite's settings and lines, what the network does, and what must be said of the first line.
+/// One run: its suite's settings and lines, what the network does, and what must be said of the
+/// first line.
 struct Case {
     name: &'static str,
     settings: &'static str,
@@ -60,22 +66,40 @@ fn holds(case: &Case) {
     let name = case.name;
     match case.says {
         Says::Proven(tier) => {
-            assert_eq!((&check["verdict"], &check["tier"]), (&"proven".into(), &tier.into()), "{name}: {check:#}");
+            assert_eq!(
+                (&check["verdict"], &check["tier"]),
+                (&"proven".into(), &tier.into()),
+                "{name}: {check:#}"
+            );
         }
         Says::Violated(word) => {
             assert_eq!(check["verdict"], "violated", "{name}: {check:#}");
-            assert!(check["seen"].as_str().unwrap().contains(word), "{name}: {check:#}");
+            assert!(
+                check["seen"].as_str().unwrap().contains(word),
+                "{name}: {check:#}"
+            );
             assert!(ran.out.contains("= next"), "{name}: {}", ran.out);
         }
         Says::Unproven(reason) => {
             assert_eq!(check["verdict"], "unproven", "{name}: {check:#}");
             assert_eq!(check["reason"]["code"], reason.code(), "{name}: {check:#}");
-            assert!(!check["reason"]["text"].as_str().unwrap().is_empty(), "{name}");
+            assert!(
+                !check["reason"]["text"].as_str().unwrap().is_empty(),
+                "{name}"
+            );
             assert_eq!(check["nextStep"], reason.next_step(), "{name}");
             // What would settle it stands on the screen too, however it is broken into lines.
             let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-            assert!(words(&ran.out).contains(&words(reason.next_step())), "{name}: {}", ran.out);
-            assert!(ran.out.contains(&format!("({})", reason.code())), "{name}: {}", ran.out);
+            assert!(
+                words(&ran.out).contains(&words(reason.next_step())),
+                "{name}: {}",
+                ran.out
+            );
+            assert!(
+                ran.out.contains(&format!("({})", reason.code())),
+                "{name}: {}",
+                ran.out
+            );
         }
     }
 }
@@ -398,11 +422,15 @@ fn every_reason_is_shown_by_a_case() {
         // A run that is interrupted is no run to its end: it has a test of its own.
         .chain([Reason::NotFinished])
         .collect();
-    let missing: Vec<&Reason> = Reason::ALL.iter().filter(|reason| !shown.contains(reason)).collect();
+    let missing: Vec<&Reason> = Reason::ALL
+        .iter()
+        .filter(|reason| !shown.contains(reason))
+        .collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-/// Two machines whose clocks differ, drift, and whose lines arrive late: the verdicts are those of one machine.
+/// Two machines whose clocks differ, drift, and whose lines arrive late: the verdicts are those of
+/// one machine.
 #[test]
 fn clocks_of_other_machines_change_no_verdict() {
     const CLOCKS: [&str; 4] = [
@@ -414,12 +442,19 @@ fn clocks_of_other_machines_change_no_verdict() {
     for clock in CLOCKS {
         for (flows, verdict) in [("flows:\nSHUT\n", "proven"), ("flows: []\n", "violated")] {
             let files = Files::new();
-            let suite = files.with("suite.yaml", suite("hold: 4s, patience: 20s", &[DENIED, ALLOWED]));
+            let suite = files.with(
+                "suite.yaml",
+                suite("hold: 4s, patience: 20s", &[DENIED, ALLOWED]),
+            );
             let script = format!("{flows}probes: [{clock}]\n").replace("SHUT\n", SHUT);
             let script = files.with("script.yaml", script);
             let (_, report) = agreed(&["run", &suite, "--lab", WORLD, "--scripted", &script]);
-            let said: Vec<&Value> =
-                report["checks"].as_array().unwrap().iter().map(|check| &check["verdict"]).collect();
+            let said: Vec<&Value> = report["checks"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|check| &check["verdict"])
+                .collect();
             assert_eq!(said, [verdict, "proven"], "{clock}: {:#}", report["checks"]);
         }
     }
@@ -432,24 +467,47 @@ fn an_interrupted_run_says_what_is_not_finished() {
     let text = format!("flows:\n{SHUT}interrupted: {{ at: 1s, because: interrupted (SIGINT) }}\n");
     let script = files.with("script.yaml", text);
     let mut command = watertight(["run", &suite, "--lab", WORLD, "--scripted", &script]);
-    let ran = ran(command.arg("--report").arg(format!("json={}", files.name("r.json"))));
+    let ran = ran(command
+        .arg("--report")
+        .arg(format!("json={}", files.name("r.json"))));
     ran.ends(5);
-    assert!(ran.out.contains("INCOMPLETE: interrupted (SIGINT); 1 of 2 checks not finished"), "{}", ran.out);
+    assert!(
+        ran.out
+            .contains("INCOMPLETE: interrupted (SIGINT); 1 of 2 checks not finished"),
+        "{}",
+        ran.out
+    );
     let report = json(&files.path("r.json"));
     validates(&report);
-    assert_eq!((&report["run"]["complete"], &report["run"]["exitCode"]), (&false.into(), &5.into()));
+    assert_eq!(
+        (&report["run"]["complete"], &report["run"]["exitCode"]),
+        (&false.into(), &5.into())
+    );
     assert_eq!(report["checks"][0]["reason"]["code"], "not-finished");
     assert_eq!(report["checks"][1]["verdict"], "proven");
 }
 
-/// Nothing is settled while changes go unseen: an opening that ended may have been a policy's that came and went.
+/// Nothing is settled while changes go unseen: an opening that ended may have been a policy's that
+/// came and went.
 #[test]
 fn while_changes_go_unseen_nothing_is_settled_and_afterwards_it_is() {
     let files = Files::new();
     let suite = files.with("suite.yaml", suite("", &[DENIED, ALLOWED]));
     let run = |unseen: &str| {
-        let script = files.with("script.yaml", format!("flows:\n{SHUT}unseen: {{ {unseen}, because: no answer }}\n"));
-        let ran = ran(&mut watertight(["run", &suite, "--lab", WORLD, "--scripted", &script, "-o", "json"]));
+        let script = files.with(
+            "script.yaml",
+            format!("flows:\n{SHUT}unseen: {{ {unseen}, because: no answer }}\n"),
+        );
+        let ran = ran(&mut watertight([
+            "run",
+            &suite,
+            "--lab",
+            WORLD,
+            "--scripted",
+            &script,
+            "-o",
+            "json",
+        ]));
         let report: Value = serde_json::from_str(&ran.out).unwrap();
         validates(&report);
         (ran, report)
@@ -460,7 +518,10 @@ fn while_changes_go_unseen_nothing_is_settled_and_afterwards_it_is() {
     assert_eq!(report["run"]["incompleteBecause"], reason);
     for check in report["checks"].as_array().unwrap() {
         assert_eq!(check["reason"]["code"], "not-finished", "{check:#}");
-        assert!(check["reason"]["text"].as_str().unwrap().contains(reason), "{check:#}");
+        assert!(
+            check["reason"]["text"].as_str().unwrap().contains(reason),
+            "{check:#}"
+        );
     }
     let (ran, report) = run("from: 100ms, to: 30s");
     ran.ends(0);
@@ -473,7 +534,16 @@ fn what_the_backend_refuses_or_leaves_behind_is_told() {
     let suite = files.with("suite.yaml", suite("", &[ALLOWED]));
     let run = |text: &str| {
         let script = files.with("script.yaml", text);
-        let mut command = watertight(["run", &suite, "--lab", WORLD, "--scripted", &script, "-o", "json"]);
+        let mut command = watertight([
+            "run",
+            &suite,
+            "--lab",
+            WORLD,
+            "--scripted",
+            &script,
+            "-o",
+            "json",
+        ]);
         let ran = ran(&mut command);
         let report: Value = serde_json::from_str(&ran.out).unwrap();
         validates(&report);
@@ -482,11 +552,20 @@ fn what_the_backend_refuses_or_leaves_behind_is_told() {
     let (ran, report) = run("refuses: no quota left");
     ran.ends(5).complains("no quota left");
     assert_eq!(report["run"]["exitCode"], 5);
-    assert!(report["run"]["incompleteBecause"].as_str().unwrap().contains("no quota left"), "{report:#}");
+    assert!(
+        report["run"]["incompleteBecause"]
+            .as_str()
+            .unwrap()
+            .contains("no quota left"),
+        "{report:#}"
+    );
 
     let (ran, report) = run("leftovers: [pod shop/probe-0 is stuck]");
     ran.ends(0).complains("pod shop/probe-0 is stuck");
-    assert_eq!(report["leftovers"], serde_json::json!(["failed to pod shop/probe-0 is stuck"]));
+    assert_eq!(
+        report["leftovers"],
+        serde_json::json!(["failed to pod shop/probe-0 is stuck"])
+    );
 }
 
 #[test]
@@ -501,31 +580,61 @@ fn evidence_says_what_its_numbers_stand_for() {
         ),
     );
     let mut command = watertight(["run", &suite, "--lab", WORLD, "--scripted", &script]);
-    command.arg("--report").arg(format!("evidence={}", files.name("e.jsonl")));
-    command.arg("--report").arg(format!("json={}", files.name("r.json")));
+    command
+        .arg("--report")
+        .arg(format!("evidence={}", files.name("e.jsonl")));
+    command
+        .arg("--report")
+        .arg(format!("json={}", files.name("r.json")));
     ran(&mut command).ends(0);
     let evidence = std::fs::read_to_string(files.path("e.jsonl")).unwrap();
-    let lines: Vec<Value> = evidence.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<Value> = evidence
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(lines[0]["format"], "watertight.dev/evidence.v1");
 
     let of = |head: &str, key: &str, number: &Value| {
-        let found = lines.iter().find(|line| line["head"] == head && line[key] == *number);
-        found.unwrap_or_else(|| panic!("no {head} {number}")).clone()
+        let found = lines
+            .iter()
+            .find(|line| line["head"] == head && line[key] == *number);
+        found
+            .unwrap_or_else(|| panic!("no {head} {number}"))
+            .clone()
     };
     // The report's numbers lead to the raw lines of the flow and of its control.
     let report = json(&files.path("r.json"));
     let check = &report["checks"][0];
     for flow in [&check["flows"][0], &check["controls"][0]] {
         let head = of("flow", "flow", &flow["flow"]);
-        assert_eq!((&head["target"], &head["probe"]), (&flow["target"], &flow["probe"]));
+        assert_eq!(
+            (&head["target"], &head["probe"]),
+            (&flow["target"], &flow["probe"])
+        );
         of("probe", "probe", &head["probe"]);
-        let sampled = lines.iter().any(|line| line["line"]["k"] == "sample" && line["line"]["flow"] == flow["flow"]);
+        let sampled = lines
+            .iter()
+            .any(|line| line["line"]["k"] == "sample" && line["line"]["flow"] == flow["flow"]);
         assert!(sampled, "{flow}");
     }
-    let named = lines.iter().find(|line| line["head"] == "check" && line["id"] == check["id"]).unwrap();
-    assert!(named["flows"].as_array().unwrap().contains(&check["flows"][0]["flow"]));
-    for (key, value) in [("what", Value::from("pod shop/db-0")), ("rule", "shop/web".into())] {
+    let named = lines
+        .iter()
+        .find(|line| line["head"] == "check" && line["id"] == check["id"])
+        .unwrap();
+    assert!(
+        named["flows"]
+            .as_array()
+            .unwrap()
+            .contains(&check["flows"][0]["flow"])
+    );
+    for (key, value) in [
+        ("what", Value::from("pod shop/db-0")),
+        ("rule", "shop/web".into()),
+    ] {
         assert!(lines.iter().any(|line| line[key] == value), "{key}");
     }
-    assert!(lines.iter().any(|line| line["fault"].is_string()), "how each probe ended is in it");
+    assert!(
+        lines.iter().any(|line| line["fault"].is_string()),
+        "how each probe ended is in it"
+    );
 }

@@ -19,10 +19,20 @@ impl Running {
         let files = Files::new();
         let mut command = watertight(["run", suite, "--lab", manifests]);
         for (format, name) in [("json", "r.json"), ("junit", "r.xml"), ("jsonl", "r.jsonl")] {
-            command.arg("--report").arg(format!("{format}={}", files.name(name)));
+            command
+                .arg("--report")
+                .arg(format!("{format}={}", files.name(name)));
         }
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        Self { child, files, agents: Vec::new() }
+        let child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self {
+            child,
+            files,
+            agents: Vec::new(),
+        }
     }
 
     fn shop() -> Self {
@@ -45,22 +55,34 @@ impl Running {
             if is(self) {
                 return;
             }
-            assert_eq!(self.child.try_wait().unwrap(), None, "the run ended before {what}");
+            assert_eq!(
+                self.child.try_wait().unwrap(),
+                None,
+                "the run ended before {what}"
+            );
             std::thread::yield_now();
         }
     }
 
     fn opened(&mut self) {
-        self.until("its reports were open", |run| run.files.path("r.jsonl").exists());
+        self.until("its reports were open", |run| {
+            run.files.path("r.jsonl").exists()
+        });
     }
 
     fn responder(&mut self) {
-        self.until("its responder was there", |run| run.agents.iter().any(|agent| agent.kind == Kind::Responder));
+        self.until("its responder was there", |run| {
+            run.agents.iter().any(|agent| agent.kind == Kind::Responder)
+        });
     }
 
     fn probes(&mut self, count: usize) {
         self.until("its probes were there", |run| {
-            run.agents.iter().filter(|agent| agent.kind == Kind::Probe).count() >= count
+            run.agents
+                .iter()
+                .filter(|agent| agent.kind == Kind::Probe)
+                .count()
+                >= count
         });
     }
 
@@ -70,12 +92,20 @@ impl Running {
     }
 
     fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+        kill(
+            Pid::from_raw(i32::try_from(self.child.id()).unwrap()),
+            signal,
+        )
+        .unwrap();
     }
 
     fn end(self) -> Ended {
         let ran = self.child.wait_with_output().unwrap().into();
-        Ended { ran, files: self.files, agents: self.agents }
+        Ended {
+            ran,
+            files: self.files,
+            agents: self.agents,
+        }
     }
 }
 
@@ -90,16 +120,26 @@ impl Ended {
     #[track_caller]
     fn left_nothing_within(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
-        let namespaces: Vec<_> = self.agents.iter().filter_map(|agent| agent.netns.clone()).collect();
+        let namespaces: Vec<_> = self
+            .agents
+            .iter()
+            .filter_map(|agent| agent.netns.clone())
+            .collect();
         let own = std::fs::read_link("/proc/self/ns/net").unwrap();
-        let namespaces: Vec<_> = namespaces.into_iter().filter(|netns| *netns != own).collect();
+        let namespaces: Vec<_> = namespaces
+            .into_iter()
+            .filter(|netns| *netns != own)
+            .collect();
         loop {
             let left: Vec<_> = self.agents.iter().filter(|agent| agent.runs()).collect();
             let inside = inhabitants(&namespaces);
             if left.is_empty() && inside.is_empty() {
                 return;
             }
-            assert!(Instant::now() < deadline, "still there after {patience:?}: {left:?}, processes {inside:?}");
+            assert!(
+                Instant::now() < deadline,
+                "still there after {patience:?}: {left:?}, processes {inside:?}"
+            );
             std::thread::yield_now();
         }
     }
@@ -123,8 +163,10 @@ impl Ended {
     }
 }
 
-const SIGNALS: [(Signal, &str); 2] =
-    [(Signal::SIGINT, "interrupted (SIGINT)"), (Signal::SIGTERM, "terminated (SIGTERM)")];
+const SIGNALS: [(Signal, &str); 2] = [
+    (Signal::SIGINT, "interrupted (SIGINT)"),
+    (Signal::SIGTERM, "terminated (SIGTERM)"),
+];
 
 #[test]
 fn a_signal_before_the_lab_ends_the_process_and_no_report_is_green() {
@@ -134,7 +176,8 @@ fn a_signal_before_the_lab_ends_the_process_and_no_report_is_green() {
         run.opened();
         run.signal(signal);
         let ended = run.end();
-        // Before the run listens, the signal itself ends it, as a shell expects; after, the run does.
+        // Before the run listens, the signal itself ends it, as a shell expects; after, the run
+        // does.
         match ended.ran.code {
             None => {
                 let report = json(&ended.files.path("r.json"));
@@ -161,7 +204,8 @@ fn a_signal_while_the_lab_is_made_ends_it() {
 #[test]
 fn no_moment_loses_a_signal() {
     let _alone = alone();
-    // From the responder's start over the lab's to the first probes: delays, since no event lies between.
+    // From the responder's start over the lab's to the first probes: delays, since no event lies
+    // between.
     for millis in (0..100).step_by(5) {
         let mut run = Running::shop();
         run.responder();
@@ -184,9 +228,18 @@ fn a_signal_in_mid_run_keeps_what_was_settled() {
         let report = json(&ended.files.path("r.json"));
         let checks = report["checks"].as_array().unwrap();
         assert_eq!(checks.len(), 15, "every planned check is in the report");
-        let unfinished = checks.iter().filter(|check| check["reason"]["code"] == "not-finished").count();
-        let proven = checks.iter().filter(|check| check["verdict"] == "proven").count();
-        assert!(unfinished > 0 && proven > 0, "{unfinished} not finished, {proven} proven");
+        let unfinished = checks
+            .iter()
+            .filter(|check| check["reason"]["code"] == "not-finished")
+            .count();
+        let proven = checks
+            .iter()
+            .filter(|check| check["verdict"] == "proven")
+            .count();
+        assert!(
+            unfinished > 0 && proven > 0,
+            "{unfinished} not finished, {proven} proven"
+        );
         assert!(ended.ran.out.contains("not-finished"), "{}", ended.ran.out);
     }
 }
@@ -195,14 +248,20 @@ fn a_signal_in_mid_run_keeps_what_was_settled() {
 fn a_signal_while_the_run_stops_changes_nothing_that_is_said() {
     let _alone = alone();
     let mut run = Running::start(SMALL, WORLD);
-    run.until("everything was settled", |run| run.events().matches("\"event\":\"settled\"").count() == 2);
+    run.until("everything was settled", |run| {
+        run.events().matches("\"event\":\"settled\"").count() == 2
+    });
     run.signal(Signal::SIGTERM);
     let ended = run.end();
-    // It comes just before the stop, or in it: what counts is that the code and all reports are of one mind.
+    // It comes just before the stop, or in it: what counts is that the code and all reports are of
+    // one mind.
     let code = ended.ran.code.expect("no death by the signal");
     let report = json(&ended.files.path("r.json"));
     assert!(code == 0 || code == 5, "{code}: {}", ended.ran.err);
-    assert_eq!((&report["run"]["exitCode"], &report["run"]["complete"]), (&code.into(), &(code == 0).into()));
+    assert_eq!(
+        (&report["run"]["exitCode"], &report["run"]["complete"]),
+        (&code.into(), &(code == 0).into())
+    );
     assert_eq!(junit(&ended.files.path("r.xml")).errors > 0, code == 5);
     ended.left_nothing_within(Duration::ZERO);
 }
@@ -213,16 +272,29 @@ fn a_violation_outlives_the_interruption() {
     // Its other suite holds the run up long after the violation is there.
     let files = Files::new();
     let text = std::fs::read_to_string(LEAKY).unwrap();
-    let slow = files.with("slow.yaml", text.replace("  expect:", "  expect:\n    - api -> web:8080 denied"));
+    let slow = files.with(
+        "slow.yaml",
+        text.replace("  expect:", "  expect:\n    - api -> web:8080 denied"),
+    );
     let mut run = Running::start(&slow, WORLD);
-    run.until("a violation", |run| run.events().contains("\"verdict\":\"violated\""));
+    run.until("a violation", |run| {
+        run.events().contains("\"verdict\":\"violated\"")
+    });
     run.signal(Signal::SIGINT);
     let ended = run.end();
     ended.ran.ends(3);
     let report = json(&ended.files.path("r.json"));
-    assert_eq!((&report["run"]["complete"], &report["run"]["exitCode"]), (&false.into(), &3.into()));
+    assert_eq!(
+        (&report["run"]["complete"], &report["run"]["exitCode"]),
+        (&false.into(), &3.into())
+    );
     let xml = junit(&ended.files.path("r.xml"));
-    assert!(xml.failures == 1 && xml.errors > 0, "{} failures, {} errors", xml.failures, xml.errors);
+    assert!(
+        xml.failures == 1 && xml.errors > 0,
+        "{} failures, {} errors",
+        xml.failures,
+        xml.errors
+    );
     ended.left_nothing_within(Duration::ZERO);
 }
 
@@ -249,7 +321,9 @@ fn a_killed_run_leaves_reports_that_say_so_and_no_process() {
         if settled {
             run.event("settled");
         }
-        run.until("the report was begun", |run| json(&run.files.path("r.json"))["checks"][0]["id"].is_string());
+        run.until("the report was begun", |run| {
+            json(&run.files.path("r.json"))["checks"][0]["id"].is_string()
+        });
         run.signal(Signal::SIGKILL);
         let ended = run.end();
         assert_eq!(ended.ran.code, None);
@@ -259,9 +333,19 @@ fn a_killed_run_leaves_reports_that_say_so_and_no_process() {
         assert_eq!(report["run"]["complete"], false);
         let checks = report["checks"].as_array().unwrap();
         assert_eq!(checks.len(), 15);
-        assert!(checks.iter().any(|check| check["reason"]["code"] == "not-finished"), "{report:#}");
+        assert!(
+            checks
+                .iter()
+                .any(|check| check["reason"]["code"] == "not-finished"),
+            "{report:#}"
+        );
         let xml = junit(&ended.files.path("r.xml"));
-        assert!(xml.tests == 15 && xml.errors > 0, "{} tests, {} errors", xml.tests, xml.errors);
+        assert!(
+            xml.tests == 15 && xml.errors > 0,
+            "{} tests, {} errors",
+            xml.tests,
+            xml.errors
+        );
     }
 }
 

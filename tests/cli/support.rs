@@ -12,16 +12,30 @@ pub(crate) const LEAKY: &str = "tests/cli/leaky.yaml";
 pub(crate) const UNPROVEN: &str = "tests/cli/unproven.yaml";
 
 /// The binary with arguments, in the package's folder, with nothing of the caller's settings.
-pub(crate) fn watertight<A: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
+pub(crate) fn watertight<A: AsRef<std::ffi::OsStr>>(
+    arguments: impl IntoIterator<Item = A>,
+) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_watertight"));
-    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).env("RUST_BACKTRACE", "0");
-    for name in ["NO_COLOR", "CLICOLOR_FORCE", "WATERTIGHT_COLOR", "WATERTIGHT_LAB_DENY", "GITHUB_ACTIONS", "CI"] {
+    command
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::null())
+        .env("RUST_BACKTRACE", "0");
+    for name in [
+        "NO_COLOR",
+        "CLICOLOR_FORCE",
+        "WATERTIGHT_COLOR",
+        "WATERTIGHT_LAB_DENY",
+        "GITHUB_ACTIONS",
+        "CI",
+    ] {
         command.env_remove(name);
     }
     command
 }
 
-/// Labs that share few processors starve each other, and what is starved is unproven: one at a time.
+/// Labs that share few processors starve each other, and what is starved is unproven: one at a
+/// time.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static LAB: Mutex<()> = Mutex::new(());
     LAB.lock().unwrap_or_else(PoisonError::into_inner)
@@ -60,7 +74,11 @@ impl Ran {
 
     #[track_caller]
     pub(crate) fn complains(&self, words: &str) -> &Self {
-        assert!(self.err.contains(words), "{words:?} is not in:\n{}", self.err);
+        assert!(
+            self.err.contains(words),
+            "{words:?} is not in:\n{}",
+            self.err
+        );
         self
     }
 }
@@ -71,8 +89,12 @@ pub(crate) fn ran(command: &mut Command) -> Ran {
 
 /// The binary with something on its standard input.
 pub(crate) fn fed(command: &mut Command, input: &[u8]) -> Ran {
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
     let mut stdin = child.stdin.take().expect("a pipe");
     let input = input.to_owned();
     let writer = std::thread::spawn(move || {
@@ -86,11 +108,13 @@ pub(crate) fn fed(command: &mut Command, input: &[u8]) -> Ran {
 
 /// The same command where the kernel gives out no namespace.
 pub(crate) fn without_namespaces(command: &Command) -> Ran {
-    let script =
-        "echo 0 > /proc/sys/user/max_user_namespaces && echo 0 > /proc/sys/user/max_net_namespaces && exec \"$@\"";
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && echo 0 > /proc/sys/user/max_net_namespaces && exec \"$@\"";
     let mut inside = Command::new("unshare");
     inside.args(["--user", "--map-root-user", "sh", "-c", script, "sh"]);
-    inside.arg(command.get_program()).args(command.get_args()).current_dir(env!("CARGO_MANIFEST_DIR"));
+    inside
+        .arg(command.get_program())
+        .args(command.get_args())
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
     inside.output().expect("unshare of util-linux").into()
 }
 
@@ -107,7 +131,10 @@ impl Files {
     }
 
     pub(crate) fn name(&self, name: &str) -> String {
-        self.path(name).to_str().expect("a temporary folder's name is UTF-8").to_owned()
+        self.path(name)
+            .to_str()
+            .expect("a temporary folder's name is UTF-8")
+            .to_owned()
     }
 
     /// Writes a file and gives its name.
@@ -124,13 +151,20 @@ pub(crate) fn json(path: &Path) -> serde_json::Value {
 
 /// A report in JUnit.
 pub(crate) fn junit(path: &Path) -> quick_junit::Report {
-    quick_junit::Report::deserialize(std::fs::File::open(path).map(std::io::BufReader::new).unwrap())
-        .expect("a whole JUnit document")
+    quick_junit::Report::deserialize(
+        std::fs::File::open(path)
+            .map(std::io::BufReader::new)
+            .unwrap(),
+    )
+    .expect("a whole JUnit document")
 }
 
 /// Processes of a lab are this binary again.
 pub(crate) fn agents_below(pid: u32) -> Vec<Agent> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
     let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
     let mut agents = Vec::new();
     for child in lists.collect::<String>().split_whitespace() {
@@ -165,8 +199,11 @@ impl Agent {
     /// Whether it still runs; what only waits for its parent to take note is gone.
     pub(crate) fn runs(&self) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
-        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-        let ours = std::fs::read_to_string(format!("/proc/{}/cmdline", self.pid)).is_ok_and(|line| line.contains("__"));
+        let state = stat
+            .rsplit_once(") ")
+            .and_then(|(_, rest)| rest.chars().next());
+        let ours = std::fs::read_to_string(format!("/proc/{}/cmdline", self.pid))
+            .is_ok_and(|line| line.contains("__"));
         ours && !matches!(state, None | Some('Z' | 'X'))
     }
 }
@@ -175,7 +212,9 @@ impl Agent {
 pub(crate) fn inhabitants(of: &[PathBuf]) -> Vec<String> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     processes
-        .filter(|process| std::fs::read_link(process.path().join("ns/net")).is_ok_and(|netns| of.contains(&netns)))
+        .filter(|process| {
+            std::fs::read_link(process.path().join("ns/net")).is_ok_and(|netns| of.contains(&netns))
+        })
         .map(|process| process.file_name().to_string_lossy().into_owned())
         .collect()
 }

@@ -19,10 +19,23 @@ fn what_is_open_and_not_expected_is_found_and_reported_everywhere() {
     let files = Files::new();
     let suite = files.with("suite.yaml", SUITE);
     let (xml, report) = (files.name("junit.xml"), files.name("report.json"));
-    let call = ["run", &suite, "--lab", WORLD, "--sweep", "shop/Deployment/web", "--report"];
-    let run = ran(watertight(call).args([&format!("junit={xml}"), "--report", &format!("json={report}")]));
+    let call = [
+        "run",
+        &suite,
+        "--lab",
+        WORLD,
+        "--sweep",
+        "shop/Deployment/web",
+        "--report",
+    ];
+    let run = ran(watertight(call).args([
+        &format!("junit={xml}"),
+        "--report",
+        &format!("json={report}"),
+    ]));
     run.ends(3);
-    // Nothing isolates web: the database, cluster DNS and every cloud's metadata address are open to it.
+    // Nothing isolates web: the database, cluster DNS and every cloud's metadata address are open
+    // to it.
     let open = [
         "shop/Deployment/web -> shop/Deployment/db:5432 denied [sweep]",
         "shop/Deployment/web -> kube-system/Service/kube-dns:53 denied [sweep]",
@@ -39,23 +52,40 @@ fn what_is_open_and_not_expected_is_found_and_reported_everywhere() {
         .map(|check| check["name"].as_str().unwrap())
         .collect();
     for name in open {
-        assert!(run.out.contains(&format!("violated: {name}")), "{name} is not in:\n{}", run.out);
+        assert!(
+            run.out.contains(&format!("violated: {name}")),
+            "{name} is not in:\n{}",
+            run.out
+        );
         assert!(violated.contains(&name), "{name} is not in {violated:?}");
-        assert!(junit.contains(&name.replace('>', "&gt;")), "{name} is not in:\n{junit}");
+        assert!(
+            junit.contains(&name.replace('>', "&gt;")),
+            "{name} is not in:\n{junit}"
+        );
     }
     // What the suite expects is proven and not found again; what nobody listens on is silent.
     assert!(!run.out.contains("api:8080 denied"), "{}", run.out);
-    assert!(run.err.contains("closed or denied, which proves nothing"), "{}", run.err);
+    assert!(
+        run.err.contains("closed or denied, which proves nothing"),
+        "{}",
+        run.err
+    );
     assert_eq!(
         json["coverage"]["pairs"],
         serde_json::json!({ "all": 2, "touched": 1, "left": ["shop/Deployment/api -> shop/Deployment/web"] })
     );
     assert!(
-        run.out.contains("coverage: the checks touch 0 of 2 policies, 0 of 0 rules, 1 of 2 pairs of endpoints"),
+        run.out.contains(
+            "coverage: the checks touch 0 of 2 policies, 0 of 0 rules, 1 of 2 pairs of endpoints"
+        ),
         "{}",
         run.out
     );
-    assert_eq!(json["run"]["settings"]["sweep"], serde_json::json!(["shop/Deployment/web"]), "{json:#}");
+    assert_eq!(
+        json["run"]["settings"]["sweep"],
+        serde_json::json!(["shop/Deployment/web"]),
+        "{json:#}"
+    );
 }
 
 #[test]
@@ -63,29 +93,81 @@ fn what_policies_close_is_not_found() {
     let _alone = alone();
     let files = Files::new();
     let suite = files.with("suite.yaml", SUITE);
-    let sweep = |world: &str| ran(&mut watertight(["run", &suite, "--lab", world, "--sweep", "shop/Deployment/web"]));
+    let sweep = |world: &str| {
+        ran(&mut watertight([
+            "run",
+            &suite,
+            "--lab",
+            world,
+            "--sweep",
+            "shop/Deployment/web",
+        ]))
+    };
     sweep(&files.with("closed.yaml", egress(""))).ends(0);
     // The same with one way out: it, and nothing else.
-    let leak = sweep(&files.with("leaking.yaml", egress("    - to: [{ ipBlock: { cidr: 169.254.169.254/32 } }]\n")));
+    let leak = sweep(&files.with(
+        "leaking.yaml",
+        egress("    - to: [{ ipBlock: { cidr: 169.254.169.254/32 } }]\n"),
+    ));
     leak.ends(3);
-    let found: Vec<&str> = leak.out.lines().filter(|line| line.starts_with("violated: ")).collect();
-    assert_eq!(found, ["violated: shop/Deployment/web -> 169.254.169.254:80 denied [sweep]"], "{}", leak.out);
-    assert!(leak.out.contains("rule 2 of NetworkPolicy shop/out"), "the rule that lets it out is named: {}", leak.out);
+    let found: Vec<&str> = leak
+        .out
+        .lines()
+        .filter(|line| line.starts_with("violated: "))
+        .collect();
+    assert_eq!(
+        found,
+        ["violated: shop/Deployment/web -> 169.254.169.254:80 denied [sweep]"],
+        "{}",
+        leak.out
+    );
+    assert!(
+        leak.out.contains("rule 2 of NetworkPolicy shop/out"),
+        "the rule that lets it out is named: {}",
+        leak.out
+    );
 }
 
 #[test]
 fn a_sweep_is_planned_and_its_mistakes_are_said() {
     let files = Files::new();
     let suite = files.with("suite.yaml", SUITE);
-    let plan = ran(&mut watertight(["plan", &suite, "--lab", WORLD, "--sweep", "shop/Deployment/web", "-v"]));
+    let plan = ran(&mut watertight([
+        "plan",
+        &suite,
+        "--lab",
+        WORLD,
+        "--sweep",
+        "shop/Deployment/web",
+        "-v",
+    ]));
     plan.ends(0);
-    assert!(plan.out.contains("ports beyond the checks are tried once, and must not open"), "{}", plan.out);
-    assert!(plan.out.contains("shop/Deployment/web -> nodes:10250 denied [sweep]"), "{}", plan.out);
+    assert!(
+        plan.out
+            .contains("ports beyond the checks are tried once, and must not open"),
+        "{}",
+        plan.out
+    );
+    assert!(
+        plan.out
+            .contains("shop/Deployment/web -> nodes:10250 denied [sweep]"),
+        "{}",
+        plan.out
+    );
     let cases: [(&[&str], &str); 4] = [
-        (&["--sweep", "shop/Deployment/wbe"], "nothing can be swept: shop/Deployment/wbe matches nothing"),
+        (
+            &["--sweep", "shop/Deployment/wbe"],
+            "nothing can be swept: shop/Deployment/wbe matches nothing",
+        ),
         (&["--sweep", "web"], "write NAMESPACE/KIND/NAME"),
-        (&["--sweep", "shop/Service/web"], "\"Service\" is not a kind that has pods"),
-        (&["--sweep", "shop/Deployment/web", "--only", "x"], "cannot be used with"),
+        (
+            &["--sweep", "shop/Service/web"],
+            "\"Service\" is not a kind that has pods",
+        ),
+        (
+            &["--sweep", "shop/Deployment/web", "--only", "x"],
+            "cannot be used with",
+        ),
     ];
     for (arguments, words) in cases {
         let refused = ran(watertight(["run", &suite, "--lab", WORLD]).args(arguments));

@@ -1,4 +1,5 @@
-//! What the shop must come to in a cluster, as it is and broken in each way that a cluster can be broken.
+//! What the shop must come to in a cluster, as it is and broken in each way that a cluster can be
+//! broken.
 
 use super::run::{Said, TRIES, clean, running_probes, shop, started};
 use super::world::{apply, control, kubectl, put, until};
@@ -8,40 +9,114 @@ use std::time::Duration;
 
 /// All cases, in the order in which they are run.
 pub(crate) fn all() -> Vec<Case> {
-    let case = |name, test| Case { name, test, needs_control: false };
-    let with_control = |name, test| Case { name, test, needs_control: true };
+    let case = |name, test| Case {
+        name,
+        test,
+        needs_control: false,
+    };
+    let with_control = |name, test| Case {
+        name,
+        test,
+        needs_control: true,
+    };
     vec![
         // First: the last but one looks for what is left of them.
-        case("runners_that_are_killed_tell_nothing_wrong", killed::tells_nothing_wrong),
-        case("the_shop_is_proven_on_both_nodes_and_in_both_families", as_it_is),
+        case(
+            "runners_that_are_killed_tell_nothing_wrong",
+            killed::tells_nothing_wrong,
+        ),
+        case(
+            "the_shop_is_proven_on_both_nodes_and_in_both_families",
+            as_it_is,
+        ),
         case("a_deleted_policy_is_a_leak", deleted_policy),
         case("a_second_and_wider_policy_is_a_leak", wider_policy),
-        case("what_nobody_may_reach_is_proven_only_where_it_is_alive", closed::services),
-        case("what_everybody_may_reach_is_a_leak", closed::without_the_policy),
-        case("a_replica_with_another_label_is_a_leak", closed::replica_with_another_label),
-        case("what_is_sent_from_within_the_pods_themselves_is_proven_and_told", within::the_shop),
-        case("a_source_that_no_clone_can_stand_for_is_left_out", refused::daemon_sets_pods),
-        case("a_sweep_finds_what_is_open_and_nothing_else", sweeps::finds_what_is_open),
-        case("generated_policies_are_enforced_as_predicted", predicted::enforced_as_predicted),
-        case("without_name_servers_no_name_is_denied", without_name_servers),
-        case("an_interrupted_run_ends_as_such_and_leaves_nothing", interrupted),
+        case(
+            "what_nobody_may_reach_is_proven_only_where_it_is_alive",
+            closed::services,
+        ),
+        case(
+            "what_everybody_may_reach_is_a_leak",
+            closed::without_the_policy,
+        ),
+        case(
+            "a_replica_with_another_label_is_a_leak",
+            closed::replica_with_another_label,
+        ),
+        case(
+            "what_is_sent_from_within_the_pods_themselves_is_proven_and_told",
+            within::the_shop,
+        ),
+        case(
+            "a_source_that_no_clone_can_stand_for_is_left_out",
+            refused::daemon_sets_pods,
+        ),
+        case(
+            "a_sweep_finds_what_is_open_and_nothing_else",
+            sweeps::finds_what_is_open,
+        ),
+        case(
+            "generated_policies_are_enforced_as_predicted",
+            predicted::enforced_as_predicted,
+        ),
+        case(
+            "without_name_servers_no_name_is_denied",
+            without_name_servers,
+        ),
+        case(
+            "an_interrupted_run_ends_as_such_and_leaves_nothing",
+            interrupted,
+        ),
         case("a_target_without_pods_is_unproven", scaled_to_nothing),
         case("a_dead_listener_is_no_deny", dead_listener),
         case("a_probe_that_cannot_start_proves_nothing", image_missing),
         case("a_probe_that_is_killed_proves_nothing_more", probe_killed),
         case("what_a_killed_run_left_is_removed", killed_run),
-        case("a_policy_that_is_widened_in_the_middle_is_a_leak", changes::policy_widened),
-        case("a_source_that_is_relabelled_in_the_middle_is_not_proven_by_what_it_was", changes::source_relabelled),
-        case("a_probe_that_is_evicted_proves_nothing_more", changes::probe_evicted),
-        case("of_a_namespace_that_is_deleted_in_the_middle_nothing_is_proven", changes::namespaces_deleted),
-        case("a_source_without_any_egress_is_proven_though_its_start_leaks", changes::source_without_egress),
-        case("workloads_budgets_and_autoscalers_are_as_they_were_all_the_time", untouched::all_the_time),
-        with_control("a_node_that_enforces_nothing_is_a_leak", enforcement_stopped),
-        with_control("kubelet_and_containerd_that_restart_change_no_verdict", outages::kubelet_and_containerd),
-        with_control("a_node_that_cannot_be_asked_any_more_proves_nothing", outages::kubelet_for_good),
-        case("what_killed_runners_made_is_gone_after_the_deadline", killed::is_gone_after_the_deadline),
+        case(
+            "a_policy_that_is_widened_in_the_middle_is_a_leak",
+            changes::policy_widened,
+        ),
+        case(
+            "a_source_that_is_relabelled_in_the_middle_is_not_proven_by_what_it_was",
+            changes::source_relabelled,
+        ),
+        case(
+            "a_probe_that_is_evicted_proves_nothing_more",
+            changes::probe_evicted,
+        ),
+        case(
+            "of_a_namespace_that_is_deleted_in_the_middle_nothing_is_proven",
+            changes::namespaces_deleted,
+        ),
+        case(
+            "a_source_without_any_egress_is_proven_though_its_start_leaks",
+            changes::source_without_egress,
+        ),
+        case(
+            "workloads_budgets_and_autoscalers_are_as_they_were_all_the_time",
+            untouched::all_the_time,
+        ),
+        with_control(
+            "a_node_that_enforces_nothing_is_a_leak",
+            enforcement_stopped,
+        ),
+        with_control(
+            "kubelet_and_containerd_that_restart_change_no_verdict",
+            outages::kubelet_and_containerd,
+        ),
+        with_control(
+            "a_node_that_cannot_be_asked_any_more_proves_nothing",
+            outages::kubelet_for_good,
+        ),
+        case(
+            "what_killed_runners_made_is_gone_after_the_deadline",
+            killed::is_gone_after_the_deadline,
+        ),
         // Last: the scheduler takes half a minute to look for an API server that was away.
-        with_control("an_api_server_that_restarts_changes_no_verdict", outages::api_server),
+        with_control(
+            "an_api_server_that_restarts_changes_no_verdict",
+            outages::api_server,
+        ),
     ]
 }
 
@@ -59,14 +134,19 @@ pub(crate) struct Case {
 /// Namespaces of the shop.
 pub(super) const NAMESPACES: [&str; 2] = ["wt-test-shop", "wt-test-data"];
 
-/// Checks of the shop that nothing can prove here: nobody answers at the metadata address of this cluster.
-const UNANSWERED: [&str; 3] =
-    ["web-tier -> metadata:80 denied", "api -> metadata:80 denied", "postgres -> metadata:80 denied"];
+/// Checks of the shop that nothing can prove here: nobody answers at the metadata address of this
+/// cluster.
+const UNANSWERED: [&str; 3] = [
+    "web-tier -> metadata:80 denied",
+    "api -> metadata:80 denied",
+    "postgres -> metadata:80 denied",
+];
 
 /// The one that every sabotage of the database's policy must show in.
 pub(crate) const TIERS: &str = "web-tier -> postgres:5432 denied [tier-isolation]";
 
-/// What of the cluster's own state a run must not touch: ready endpoints, replicas and the pods of each workload.
+/// What of the cluster's own state a run must not touch: ready endpoints, replicas and the pods of
+/// each workload.
 fn state() -> BTreeMap<&'static str, String> {
     let mut state = BTreeMap::new();
     for namespace in NAMESPACES {
@@ -93,16 +173,23 @@ fn state() -> BTreeMap<&'static str, String> {
     state
 }
 
-/// Everything that runs have made and that is still there, a line each that begins with its namespace.
+/// Everything that runs have made and that is still there, a line each that begins with its
+/// namespace.
 pub(crate) fn made() -> Vec<String> {
     let columns = "custom-columns=S:.metadata.namespace,A:.metadata.annotations,N:.metadata.name";
     let all = kubectl(&["get", "pods,jobs", "-A", "--no-headers", "-o", columns]);
-    all.lines().filter(|line| line.contains("watertight.dev/run")).map(str::to_owned).collect()
+    all.lines()
+        .filter(|line| line.contains("watertight.dev/run"))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The same without what killed runners left, which is looked for by a case of its own.
 pub(crate) fn ours() -> Vec<String> {
-    made().into_iter().filter(|line| !line.starts_with(killed::NAMESPACE)).collect()
+    made()
+        .into_iter()
+        .filter(|line| !line.starts_with(killed::NAMESPACE))
+        .collect()
 }
 
 fn as_it_is() {
@@ -119,15 +206,32 @@ fn as_it_is() {
             } else {
                 ("proven", None)
             };
-            assert_eq!((verdict.as_str(), reason.as_deref()), expected, "{check}\n{}", said.text);
+            assert_eq!(
+                (verdict.as_str(), reason.as_deref()),
+                expected,
+                "{check}\n{}",
+                said.text
+            );
         }
         assert_eq!((said.verdicts.len(), said.code), (15, 4), "{}", said.text);
-        assert!(said.sent_as.iter().all(|sent_as| sent_as == "clone"), "{:?}", said.sent_as);
-        assert!(matches!(said.images.as_slice(), [one] if one.contains("sha256:")), "{:?}", said.images);
+        assert!(
+            said.sent_as.iter().all(|sent_as| sent_as == "clone"),
+            "{:?}",
+            said.sent_as
+        );
+        assert!(
+            matches!(said.images.as_slice(), [one] if one.contains("sha256:")),
+            "{:?}",
+            said.images
+        );
         break;
     }
     assert_eq!(state(), before, "the workloads are as they were");
-    until("nothing of the run is left", Duration::from_secs(20), || ours().is_empty());
+    until(
+        "nothing of the run is left",
+        Duration::from_secs(20),
+        || ours().is_empty(),
+    );
 }
 
 fn only_tiers() -> Said {
@@ -138,7 +242,12 @@ fn deleted_policy() {
     put();
     kubectl(&["-n", "wt-test-data", "delete", "networkpolicy", "postgres"]);
     let said = only_tiers();
-    assert_eq!((said.of(TIERS).0, said.code), ("violated", 3), "{}", said.text);
+    assert_eq!(
+        (said.of(TIERS).0, said.code),
+        ("violated", 3),
+        "{}",
+        said.text
+    );
 }
 
 fn wider_policy() {
@@ -149,26 +258,71 @@ fn wider_policy() {
     );
     let said = only_tiers();
     kubectl(&["-n", "wt-test-data", "delete", "networkpolicy", "wider"]);
-    assert_eq!((said.of(TIERS).0, said.code), ("violated", 3), "{}", said.text);
+    assert_eq!(
+        (said.of(TIERS).0, said.code),
+        ("violated", 3),
+        "{}",
+        said.text
+    );
 }
 
 fn scaled_to_nothing() {
     put();
-    kubectl(&["-n", "wt-test-data", "scale", "statefulset/postgres", "--replicas=0"]);
+    kubectl(&[
+        "-n",
+        "wt-test-data",
+        "scale",
+        "statefulset/postgres",
+        "--replicas=0",
+    ]);
     until("the database is gone", Duration::from_secs(60), || {
-        kubectl(&["-n", "wt-test-data", "get", "pods", "--no-headers", "-o", "name"]).is_empty()
+        kubectl(&[
+            "-n",
+            "wt-test-data",
+            "get",
+            "pods",
+            "--no-headers",
+            "-o",
+            "name",
+        ])
+        .is_empty()
     });
     let said = shop(&["--only", "tier-isolation|api -> postgres"]);
-    assert!(said.verdicts.values().all(|(verdict, _)| verdict == "unproven"), "{}", said.text);
-    assert!(!said.verdicts.is_empty() && matches!(said.code, 4 | 5), "{}", said.text);
+    assert!(
+        said.verdicts
+            .values()
+            .all(|(verdict, _)| verdict == "unproven"),
+        "{}",
+        said.text
+    );
+    assert!(
+        !said.verdicts.is_empty() && matches!(said.code, 4 | 5),
+        "{}",
+        said.text
+    );
 }
 
 /// Its pods are ready, and nobody listens on the port that they declare.
 fn dead_listener() {
     put();
     let patch = r#"[{"op":"replace","path":"/spec/template/spec/containers/0/args/1","value":"--http-port=5433"}]"#;
-    kubectl(&["-n", "wt-test-data", "patch", "statefulset/postgres", "--type=json", "-p", patch]);
-    kubectl(&["-n", "wt-test-data", "rollout", "status", "statefulset/postgres", "--timeout=120s"]);
+    kubectl(&[
+        "-n",
+        "wt-test-data",
+        "patch",
+        "statefulset/postgres",
+        "--type=json",
+        "-p",
+        patch,
+    ]);
+    kubectl(&[
+        "-n",
+        "wt-test-data",
+        "rollout",
+        "status",
+        "statefulset/postgres",
+        "--timeout=120s",
+    ]);
     let said = only_tiers();
     assert_eq!(said.of(TIERS).0, "unproven", "{}", said.text);
 }
@@ -183,7 +337,12 @@ fn image_missing() {
         "--image-pull-policy",
         "Never",
     ]);
-    assert_eq!(said.of(TIERS), ("unproven", Some("probe-fault")), "{}", said.text);
+    assert_eq!(
+        said.of(TIERS),
+        ("unproven", Some("probe-fault")),
+        "{}",
+        said.text
+    );
     assert!(said.text.contains("ErrImageNeverPull"), "{}", said.text);
 }
 
@@ -192,11 +351,21 @@ fn probe_killed() {
     let killer = std::thread::spawn(|| {
         let web = || {
             let probes = running_probes();
-            let of_shop = probes.lines().find_map(|line| line.strip_prefix("wt-test-shop"));
+            let of_shop = probes
+                .lines()
+                .find_map(|line| line.strip_prefix("wt-test-shop"));
             of_shop.map(|name| name.trim().to_owned())
         };
         until("a probe runs", Duration::from_secs(60), || web().is_some());
-        kubectl(&["-n", "wt-test-shop", "delete", "pod", &web().unwrap(), "--grace-period=1", "--wait=false"]);
+        kubectl(&[
+            "-n",
+            "wt-test-shop",
+            "delete",
+            "pod",
+            &web().unwrap(),
+            "--grace-period=1",
+            "--wait=false",
+        ]);
     });
     let said = only_tiers();
     killer.join().unwrap();
@@ -207,16 +376,30 @@ fn killed_run() {
     put();
     let folder = tempfile::tempdir().unwrap();
     let mut child = started(folder.path());
-    until("the run has created something", Duration::from_secs(60), || ours().len() > 3);
+    until(
+        "the run has created something",
+        Duration::from_secs(60),
+        || ours().len() > 3,
+    );
     child.kill().unwrap();
     child.wait().unwrap();
     let (code, said) = clean(&[]);
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains("may be going on") && !said.contains("removed"), "a young run is spared: {said}");
+    assert!(
+        said.contains("may be going on") && !said.contains("removed"),
+        "a young run is spared: {said}"
+    );
     let (code, said) = clean(&["--all-runs"]);
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains("removed Job") && said.contains("removed Pod"), "{said}");
-    until("nothing of the run is left", Duration::from_secs(30), || ours().is_empty());
+    assert!(
+        said.contains("removed Job") && said.contains("removed Pod"),
+        "{said}"
+    );
+    until(
+        "nothing of the run is left",
+        Duration::from_secs(30),
+        || ours().is_empty(),
+    );
 }
 
 /// The cluster has no name server while this exists.
@@ -234,7 +417,14 @@ impl Nameless {
 impl Drop for Nameless {
     fn drop(&mut self) {
         kubectl(&[&Self::SCALE[..], &["--replicas=1"]].concat());
-        kubectl(&["-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=60s"]);
+        kubectl(&[
+            "-n",
+            "kube-system",
+            "rollout",
+            "status",
+            "deployment/coredns",
+            "--timeout=60s",
+        ]);
     }
 }
 
@@ -243,16 +433,35 @@ fn without_name_servers() {
     put();
     let _nameless = Nameless::now();
     until("no name server is left", Duration::from_secs(30), || {
-        kubectl(&["-n", "kube-system", "get", "pods", "-l", "k8s-app=kube-dns", "-o", "name"]).is_empty()
+        kubectl(&[
+            "-n",
+            "kube-system",
+            "get",
+            "pods",
+            "-l",
+            "k8s-app=kube-dns",
+            "-o",
+            "name",
+        ])
+        .is_empty()
     });
     let said = shop(&["--only", "payment|tier-isolation", "--patience", "12s"]);
-    let named = said.verdicts.iter().filter(|(check, _)| check.contains("payment"));
-    let verdicts: Vec<_> = named.map(|(check, (verdict, _))| (check.as_str(), verdict.as_str())).collect();
+    let named = said
+        .verdicts
+        .iter()
+        .filter(|(check, _)| check.contains("payment"));
+    let verdicts: Vec<_> = named
+        .map(|(check, (verdict, _))| (check.as_str(), verdict.as_str()))
+        .collect();
     assert!(!verdicts.is_empty(), "{}", said.text);
     for (check, verdict) in verdicts {
         // Without an address nothing can be denied; an allow may also be told as what it is, shut.
         let denied = check.ends_with(" denied");
-        assert!(verdict == "unproven" || (!denied && verdict == "violated"), "{check}: {verdict}\n{}", said.text);
+        assert!(
+            verdict == "unproven" || (!denied && verdict == "violated"),
+            "{check}: {verdict}\n{}",
+            said.text
+        );
     }
     assert_ne!(said.of(TIERS).0, "violated", "{}", said.text);
 }
@@ -261,14 +470,31 @@ fn interrupted() {
     put();
     let folder = tempfile::tempdir().unwrap();
     let mut child = started(folder.path());
-    until("its probes run", Duration::from_secs(60), || running_probes().lines().count() > 3);
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), nix::sys::signal::Signal::SIGINT)
-        .unwrap();
+    until("its probes run", Duration::from_secs(60), || {
+        running_probes().lines().count() > 3
+    });
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(child.id().cast_signed()),
+        nix::sys::signal::Signal::SIGINT,
+    )
+    .unwrap();
     let begun = std::time::Instant::now();
     let status = child.wait().unwrap();
-    assert_eq!(status.code(), Some(5), "nothing was violated, and not everything was tested");
-    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
-    until("nothing of the run is left", Duration::from_secs(20), || ours().is_empty());
+    assert_eq!(
+        status.code(),
+        Some(5),
+        "nothing was violated, and not everything was tested"
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        begun.elapsed()
+    );
+    until(
+        "nothing of the run is left",
+        Duration::from_secs(20),
+        || ours().is_empty(),
+    );
 }
 
 /// Components of this cluster stand still while this exists.
@@ -292,6 +518,11 @@ fn enforcement_stopped() {
     put();
     let _stopped = Stopped::component("node-2/netpol");
     let said = shop(&["--only", "tier-isolation|api -> web-tier"]);
-    assert_eq!((said.of(TIERS).0, said.code), ("violated", 3), "{}", said.text);
+    assert_eq!(
+        (said.of(TIERS).0, said.code),
+        ("violated", 3),
+        "{}",
+        said.text
+    );
     assert!(said.text.contains("node-2"), "{}", said.text);
 }

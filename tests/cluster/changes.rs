@@ -1,15 +1,21 @@
-//! What people and the cluster itself change in the middle of a run: what no longer holds is never proven.
+//! What people and the cluster itself change in the middle of a run: what no longer holds is never
+//! proven.
 
 use super::cases::{TIERS, ours};
 use super::run::{Said, disturbed, running_probes};
 use super::world::{IMAGE, apply, kubectl, put, suite, until};
 use std::time::Duration;
 
-/// A run of some checks of the shop that is long enough for something to happen in the middle of it.
+/// A run of some checks of the shop that is long enough for something to happen in the middle of
+/// it.
 fn while_it_runs(disturb: impl FnOnce() + Send + 'static) -> Said {
     put();
     let lines = "tier-isolation|api -> postgres|web-tier -> api";
-    disturbed(&suite(), &["--only", lines, "--hold", "9s", "--patience", "25s"], disturb)
+    disturbed(
+        &suite(),
+        &["--only", lines, "--hold", "9s", "--patience", "25s"],
+        disturb,
+    )
 }
 
 const API: &str = "api -> postgres:5432 allowed";
@@ -18,16 +24,45 @@ const API: &str = "api -> postgres:5432 allowed";
 pub(crate) fn policy_widened() {
     let said = while_it_runs(|| {
         let spec = r#"{"spec":{"ingress":[{"from":[{"namespaceSelector":{"matchLabels":{"tier":"frontend"}}}]}]}}"#;
-        kubectl(&["-n", "wt-test-data", "patch", "networkpolicy", "postgres", "-p", spec]);
+        kubectl(&[
+            "-n",
+            "wt-test-data",
+            "patch",
+            "networkpolicy",
+            "postgres",
+            "-p",
+            spec,
+        ]);
     });
-    assert_eq!((said.of(TIERS).0, said.code), ("violated", 3), "{}", said.text);
-    assert!(said.text.contains("not the same at the end as at the start"), "{}", said.text);
+    assert_eq!(
+        (said.of(TIERS).0, said.code),
+        ("violated", 3),
+        "{}",
+        said.text
+    );
+    assert!(
+        said.text
+            .contains("not the same at the end as at the start"),
+        "{}",
+        said.text
+    );
 }
 
-/// Its pods are the api's from then on, whom the database lets in: no probe speaks for the web tier by the old ones, and
-/// what the new ones show is said of the new ones.
+/// Its pods are the api's from then on, whom the database lets in: no probe speaks for the web tier
+/// by the old ones, and what the new ones show is said of the new ones.
 pub(crate) fn source_relabelled() {
-    let old = || kubectl(&["-n", "wt-test-shop", "get", "pods", "-l", "pod-template-hash,app=web", "-o", "name"]);
+    let old = || {
+        kubectl(&[
+            "-n",
+            "wt-test-shop",
+            "get",
+            "pods",
+            "-l",
+            "pod-template-hash,app=web",
+            "-o",
+            "name",
+        ])
+    };
     put();
     let before = old();
     let said = while_it_runs(move || {
@@ -36,10 +71,21 @@ pub(crate) fn source_relabelled() {
         }
     });
     let (verdict, reason) = said.of(TIERS);
-    assert!(matches!(verdict, "proven" | "unproven"), "{verdict} {reason:?}\n{}", said.text);
-    let of_old = |source: &&String| before.lines().any(|pod| source.contains(pod.trim_start_matches("pod/")));
+    assert!(
+        matches!(verdict, "proven" | "unproven"),
+        "{verdict} {reason:?}\n{}",
+        said.text
+    );
+    let of_old = |source: &&String| {
+        before
+            .lines()
+            .any(|pod| source.contains(pod.trim_start_matches("pod/")))
+    };
     let sources = said.sources.get(TIERS).into_iter().flatten();
-    assert!(verdict != "proven" || sources.clone().all(|source| !of_old(&source)), "{sources:?}\n{before}");
+    assert!(
+        verdict != "proven" || sources.clone().all(|source| !of_old(&source)),
+        "{sources:?}\n{before}"
+    );
     // The relabelled pods belong to nobody by now.
     kubectl(&["delete", "namespace", "wt-test-shop", "--timeout=120s"]);
 }
@@ -57,14 +103,33 @@ pub(crate) fn probe_evicted() {
             );
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), eviction).unwrap();
-            kubectl(&["create", "--raw", &path, "-f", file.path().to_str().unwrap()]);
+            kubectl(&[
+                "create",
+                "--raw",
+                &path,
+                "-f",
+                file.path().to_str().unwrap(),
+            ]);
         }
     });
     for check in [TIERS, API] {
-        assert_eq!(said.of(check), ("unproven", Some("probe-fault")), "{}", said.text);
+        assert_eq!(
+            said.of(check),
+            ("unproven", Some("probe-fault")),
+            "{}",
+            said.text
+        );
     }
-    assert!(said.text.contains("deleted, evicted or preempted"), "{}", said.text);
-    until("nothing of the run is left", Duration::from_secs(20), || ours().is_empty());
+    assert!(
+        said.text.contains("deleted, evicted or preempted"),
+        "{}",
+        said.text
+    );
+    until(
+        "nothing of the run is left",
+        Duration::from_secs(20),
+        || ours().is_empty(),
+    );
 }
 
 /// Neither end is there any more.
@@ -74,12 +139,21 @@ pub(crate) fn namespaces_deleted() {
             kubectl(&["delete", "namespace", namespace, "--timeout=120s"]);
         });
         for check in [TIERS, API] {
-            // Its policies are deleted before its pods: until those are gone, they may be open indeed.
+            // Its policies are deleted before its pods: until those are gone, they may be open
+            // indeed.
             let (verdict, reason) = said.of(check);
-            assert!(verdict == "unproven" || (check == TIERS && verdict == "violated"), "{reason:?}\n{}", said.text);
+            assert!(
+                verdict == "unproven" || (check == TIERS && verdict == "violated"),
+                "{reason:?}\n{}",
+                said.text
+            );
         }
         assert!(matches!(said.code, 3 | 4), "{}", said.text);
-        until("nothing of the run is left", Duration::from_secs(20), || ours().is_empty());
+        until(
+            "nothing of the run is left",
+            Duration::from_secs(20),
+            || ours().is_empty(),
+        );
     }
 }
 
@@ -107,7 +181,8 @@ spec:
     )
 }
 
-/// Whoever is `mute` may send nothing; `open` lets everybody in, and `picky` those who are known to it.
+/// Whoever is `mute` may send nothing; `open` lets everybody in, and `picky` those who are known to
+/// it.
 const MUTE_POLICIES: &str = "
 apiVersion: v1
 kind: Service
@@ -144,24 +219,43 @@ spec:
     - open -> picky allowed
 ";
 
-/// A source that may send nothing at all: what its own node lets out before it knows the new pod is a leak of the start,
-/// however it looks from the target; and without its policy all of it is violated.
+/// A source that may send nothing at all: what its own node lets out before it knows the new pod is
+/// a leak of the start, however it looks from the target; and without its policy all of it is
+/// violated.
 pub(crate) fn source_without_egress() {
-    apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {MUTE} }}\n"));
+    apply(&format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {MUTE} }}\n"
+    ));
     let world: String = ["mute", "open", "picky"].map(deployment).concat();
     apply(&(world + MUTE_POLICIES));
     for name in ["mute", "open", "picky"] {
-        kubectl(&["-n", MUTE, "rollout", "status", &format!("deployment/{name}"), "--timeout=120s"]);
+        kubectl(&[
+            "-n",
+            MUTE,
+            "rollout",
+            "status",
+            &format!("deployment/{name}"),
+            "--timeout=120s",
+        ]);
     }
     let said = super::run::calm_suite(MUTE_SUITE, &[]);
     for (check, (verdict, reason)) in &said.verdicts {
-        assert_eq!((verdict.as_str(), reason), ("proven", &None), "{check}\n{}", said.text);
+        assert_eq!(
+            (verdict.as_str(), reason),
+            ("proven", &None),
+            "{check}\n{}",
+            said.text
+        );
     }
     assert_eq!((said.verdicts.len(), said.code), (4, 0), "{}", said.text);
 
     kubectl(&["-n", MUTE, "delete", "networkpolicy", "mute"]);
     let said = super::run::calm_suite(MUTE_SUITE, &["--patience", "15s"]);
-    for check in ["mute -> open:8080 denied", "mute -> picky:8080 denied", "mute -> outside:80 denied"] {
+    for check in [
+        "mute -> open:8080 denied",
+        "mute -> picky:8080 denied",
+        "mute -> outside:80 denied",
+    ] {
         assert_eq!(said.of(check).0, "violated", "{}", said.text);
     }
 }

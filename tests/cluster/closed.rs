@@ -1,4 +1,5 @@
-//! Pods and Services that nobody may reach, on both nodes: proven where they are alive, and only there.
+//! Pods and Services that nobody may reach, on both nodes: proven where they are alive, and only
+//! there.
 
 use super::run::{Said, calm_suite, suite};
 use super::world::{IMAGE, apply, kubectl, until};
@@ -7,8 +8,9 @@ use std::time::Duration;
 /// The namespace.
 pub(crate) const NAMESPACE: &str = "wt-test-closed";
 
-/// `right` is alive; `wrong` leads to a port that nobody listens on, `nobody` to no pod; of `half`'s pods one does not
-/// listen, and `crash`'s does not live. `node` and `runner` are the client by other ways.
+/// `right` is alive; `wrong` leads to a port that nobody listens on, `nobody` to no pod; of
+/// `half`'s pods one does not listen, and `crash`'s does not live. `node` and `runner` are the
+/// client by other ways.
 const SUITE: &str = "
 apiVersion: watertight.dev/v1
 kind: Suite
@@ -68,8 +70,11 @@ spec: { podSelector: { matchLabels: { app: server } }, policyTypes: [Ingress] }
 
 /// Puts the world into its right state.
 fn put() {
-    apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {NAMESPACE} }}\n"));
-    let crash = pod("crash", "app: server, in: crash", 2, 8080).replace("[netexec,", "[no-such-command,");
+    apply(&format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {NAMESPACE} }}\n"
+    ));
+    let crash =
+        pod("crash", "app: server, in: crash", 2, 8080).replace("[netexec,", "[no-such-command,");
     let world = [
         pod("client-1", "app: client", 1, 8080),
         pod("one", "app: server, in: both", 1, 8080),
@@ -84,26 +89,66 @@ fn put() {
         CLOSED.to_owned(),
     ];
     apply(&world.concat());
-    kubectl(&["-n", NAMESPACE, "wait", "pods", "-l", "in!=crash", "--for=condition=Ready", "--timeout=60s"]);
+    kubectl(&[
+        "-n",
+        NAMESPACE,
+        "wait",
+        "pods",
+        "-l",
+        "in!=crash",
+        "--for=condition=Ready",
+        "--timeout=60s",
+    ]);
 }
 
 /// What is said of the client's denied check to each of these.
 fn of_client(said: &Said, targets: &[&str]) -> Vec<String> {
-    targets.iter().map(|target| said.of(&format!("client -> {target} denied")).0.to_owned()).collect()
+    targets
+        .iter()
+        .map(|target| said.of(&format!("client -> {target} denied")).0.to_owned())
+        .collect()
 }
 
 pub(crate) fn services() {
     put();
     let crashes = || {
-        kubectl(&["-n", NAMESPACE, "get", "pod", "crash", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"])
+        kubectl(&[
+            "-n",
+            NAMESPACE,
+            "get",
+            "pod",
+            "crash",
+            "-o",
+            "jsonpath={.status.containerStatuses[0].restartCount}",
+        ])
     };
-    until("it has crashed", Duration::from_secs(30), || crashes().parse::<u32>().is_ok_and(|count| count > 0));
+    until("it has crashed", Duration::from_secs(30), || {
+        crashes().parse::<u32>().is_ok_and(|count| count > 0)
+    });
     let said = calm_suite(SUITE, &["--patience", "25s"]);
-    let all = of_client(&said, &["right:80", "wrong:80", "nobody:80", "half:80", "crash:8080"]);
-    assert_eq!(all, ["proven", "unproven", "unproven", "unproven", "unproven"], "{}", said.text);
+    let all = of_client(
+        &said,
+        &["right:80", "wrong:80", "nobody:80", "half:80", "crash:8080"],
+    );
+    assert_eq!(
+        all,
+        ["proven", "unproven", "unproven", "unproven", "unproven"],
+        "{}",
+        said.text
+    );
     // A node reaches its own pods by right, and no other's.
-    assert_eq!(said.of("node -> one:8080 allowed").0, "proven", "{}", said.text);
-    assert_eq!(said.of("node -> two:8080 denied").0, "proven", "{}", said.text);
+    assert_eq!(
+        said.of("node -> one:8080 allowed").0,
+        "proven",
+        "{}",
+        said.text
+    );
+    assert_eq!(
+        said.of("node -> two:8080 denied").0,
+        "proven",
+        "{}",
+        said.text
+    );
     assert_eq!(said.code, 4, "{}", said.text);
 }
 
@@ -111,16 +156,47 @@ pub(crate) fn without_the_policy() {
     put();
     kubectl(&["-n", NAMESPACE, "delete", "networkpolicy", "closed"]);
     let said = suite(SUITE, &["--only", "right|half|two", "--patience", "8s"]);
-    assert_eq!(of_client(&said, &["right:80", "half:80"]), ["violated", "violated"], "{}", said.text);
-    assert_eq!((said.of("node -> two:8080 denied").0, said.code), ("violated", 3), "{}", said.text);
+    assert_eq!(
+        of_client(&said, &["right:80", "half:80"]),
+        ["violated", "violated"],
+        "{}",
+        said.text
+    );
+    assert_eq!(
+        (said.of("node -> two:8080 denied").0, said.code),
+        ("violated", 3),
+        "{}",
+        said.text
+    );
 }
 
 /// One of two replicas has another label, so that the policy does not select it.
 pub(crate) fn replica_with_another_label() {
     put();
-    kubectl(&["-n", NAMESPACE, "label", "pod", "two", "app=other", "--overwrite"]);
+    kubectl(&[
+        "-n",
+        NAMESPACE,
+        "label",
+        "pod",
+        "two",
+        "app=other",
+        "--overwrite",
+    ]);
     let said = suite(SUITE, &["--only", "right", "--patience", "8s"]);
-    kubectl(&["-n", NAMESPACE, "label", "pod", "two", "app=server", "--overwrite"]);
-    assert_eq!((of_client(&said, &["right:80"]), said.code), (vec!["violated".to_owned()], 3), "{}", said.text);
+    kubectl(&[
+        "-n",
+        NAMESPACE,
+        "label",
+        "pod",
+        "two",
+        "app=server",
+        "--overwrite",
+    ]);
+    assert_eq!(
+        (of_client(&said, &["right:80"]), said.code),
+        (vec!["violated".to_owned()], 3),
+        "{}",
+        said.text
+    );
     assert!(said.text.contains("wt-test-closed/two"), "{}", said.text);
 }

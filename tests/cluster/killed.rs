@@ -1,4 +1,5 @@
-//! Runners that are killed: their reports say nothing wrong, and what they made is gone after its deadline.
+//! Runners that are killed: their reports say nothing wrong, and what they made is gone after its
+//! deadline.
 
 use super::cases::made;
 use super::run::started_with;
@@ -8,14 +9,15 @@ use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// A namespace of their own, for probes of nodes too: nothing else is disturbed by what is left there.
+/// A namespace of their own, for probes of nodes too: nothing else is disturbed by what is left
+/// there.
 pub(crate) const NAMESPACE: &str = "wt-test-killed";
 
 /// When each runner is killed: while it connects, creates, samples, and is about to stop.
 const MOMENTS_MS: [u64; 4] = [900, 3_100, 6_500, 10_700];
 
-/// The longest that anything of these runs may be there: for so short a patience their deadline is some five minutes,
-/// and the cluster's collectors take their time.
+/// The longest that anything of these runs may be there: for so short a patience their deadline is
+/// some five minutes, and the cluster's collectors take their time.
 const DEADLINE: Duration = Duration::from_secs(360);
 
 const SUITE: &str = "
@@ -63,7 +65,10 @@ spec: { podSelector: { matchLabels: { app: shut } }, policyTypes: [Ingress] }
 
 /// What these runs have made and is still there.
 fn left() -> Vec<String> {
-    made().into_iter().filter(|line| line.starts_with(NAMESPACE)).collect()
+    made()
+        .into_iter()
+        .filter(|line| line.starts_with(NAMESPACE))
+        .collect()
 }
 
 /// When the last runner was killed.
@@ -71,23 +76,45 @@ static KILLED: OnceLock<Instant> = OnceLock::new();
 
 /// Kills runners at different moments, and reads what each said until then.
 fn kill() -> Instant {
-    apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {NAMESPACE} }}\n"));
+    apply(&format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {NAMESPACE} }}\n"
+    ));
     apply(&world());
-    kubectl(&["-n", NAMESPACE, "wait", "pods", "--all", "--for=condition=Ready", "--timeout=60s"]);
+    kubectl(&[
+        "-n",
+        NAMESPACE,
+        "wait",
+        "pods",
+        "--all",
+        "--for=condition=Ready",
+        "--timeout=60s",
+    ]);
     for (nth, moment) in MOMENTS_MS.into_iter().enumerate() {
         let folder = tempfile::tempdir().unwrap();
         let suite = &suites()[nth % 2];
         let report = folder.path().join("report.json");
         let argument = format!("json={}", report.display());
-        let mut child = started_with(folder.path(), suite, &["-n", NAMESPACE, "--report", &argument]);
+        let mut child = started_with(
+            folder.path(),
+            suite,
+            &["-n", NAMESPACE, "--report", &argument],
+        );
         sleep(Duration::from_millis(moment));
         // One that has ended is no less killed.
         let _ended = child.kill();
         child.wait().unwrap();
-        let report: Value = serde_json::from_str(&std::fs::read_to_string(&report).unwrap()).unwrap();
+        let report: Value =
+            serde_json::from_str(&std::fs::read_to_string(&report).unwrap()).unwrap();
         for check in report["checks"].as_array().unwrap() {
-            let (name, verdict) = (check["name"].as_str().unwrap(), check["verdict"].as_str().unwrap());
-            let wrong = if name.ends_with("[wrong]") { "proven" } else { "violated" };
+            let (name, verdict) = (
+                check["name"].as_str().unwrap(),
+                check["verdict"].as_str().unwrap(),
+            );
+            let wrong = if name.ends_with("[wrong]") {
+                "proven"
+            } else {
+                "violated"
+            };
             assert_ne!(verdict, wrong, "killed after {moment} ms: {name}");
         }
     }
@@ -103,5 +130,9 @@ pub(crate) fn tells_nothing_wrong() {
 pub(crate) fn is_gone_after_the_deadline() {
     let killed = *KILLED.get_or_init(kill);
     let most = (killed + DEADLINE).saturating_duration_since(Instant::now());
-    until("nothing of the killed runs is left", most.max(Duration::from_secs(5)), || left().is_empty());
+    until(
+        "nothing of the killed runs is left",
+        most.max(Duration::from_secs(5)),
+        || left().is_empty(),
+    );
 }

@@ -1,4 +1,5 @@
-//! Generated policies, held against the cluster's own enforcement: what is predicted is what its packets do.
+//! Generated policies, held against the cluster's own enforcement: what is predicted is what its
+//! packets do.
 
 use super::run::suite;
 use super::world::{IMAGE, apply, kubectl};
@@ -9,8 +10,11 @@ use std::collections::BTreeMap;
 pub(crate) const NAMESPACES: [(&str, &str); 2] = [("wt-test-red", "a"), ("wt-test-blue", "b")];
 
 /// Name, labels and node of the pods of each namespace; each serves HTTP on 8080, named `http`.
-const PODS: [(&str, &str, u8); 3] =
-    [("web", "app: web, tier: front", 1), ("api", "app: api, tier: back", 2), ("job", "app: job", 1)];
+const PODS: [(&str, &str, u8); 3] = [
+    ("web", "app: web, tier: front", 1),
+    ("api", "app: api, tier: back", 2),
+    ("job", "app: job", 1),
+];
 
 /// How many worlds are tried.
 const WORLDS: u64 = 3;
@@ -24,7 +28,10 @@ struct Dice(u64);
 impl Dice {
     fn among<T, const N: usize>(&mut self, of: [T; N]) -> T {
         // The constants of Knuth's MMIX.
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let nth = (self.0 >> 33) as usize % N;
         of.into_iter().nth(nth).unwrap()
     }
@@ -42,8 +49,11 @@ fn pods(dice: &mut Dice) -> Value {
 }
 
 fn peer(dice: &mut Dice) -> Value {
-    let namespaces =
-        dice.among([json!({}), json!({ "matchLabels": { "team": "a" } }), json!({ "matchLabels": { "team": "b" } })]);
+    let namespaces = dice.among([
+        json!({}),
+        json!({ "matchLabels": { "team": "a" } }),
+        json!({ "matchLabels": { "team": "b" } }),
+    ]);
     match dice.among([0, 1, 2]) {
         0 => json!({ "podSelector": pods(dice) }),
         1 => json!({ "namespaceSelector": namespaces }),
@@ -106,7 +116,15 @@ spec:
     }
     apply(&world);
     for (namespace, _) in NAMESPACES {
-        kubectl(&["-n", namespace, "wait", "pods", "--all", "--for=condition=Ready", "--timeout=60s"]);
+        kubectl(&[
+            "-n",
+            namespace,
+            "wait",
+            "pods",
+            "--all",
+            "--for=condition=Ready",
+            "--timeout=60s",
+        ]);
     }
 }
 
@@ -115,7 +133,9 @@ fn everything_denied() -> String {
     let mut endpoints = String::new();
     for (namespace, team) in NAMESPACES {
         for (name, ..) in PODS {
-            endpoints.push_str(&format!("    {name}-{team}: {{ namespace: {namespace}, workload: Pod/{name} }}\n"));
+            endpoints.push_str(&format!(
+                "    {name}-{team}: {{ namespace: {namespace}, workload: Pod/{name} }}\n"
+            ));
         }
     }
     format!(
@@ -131,7 +151,9 @@ pub(crate) fn enforced_as_predicted() {
     for seed in 0..WORLDS {
         let mut dice = Dice(seed);
         for (namespace, _) in NAMESPACES {
-            let policies: Vec<Value> = (0..POLICIES).map(|number| policy(&mut dice, namespace, number)).collect();
+            let policies: Vec<Value> = (0..POLICIES)
+                .map(|number| policy(&mut dice, namespace, number))
+                .collect();
             apply(&json!({ "apiVersion": "v1", "kind": "List", "items": policies }).to_string());
         }
         let said = suite(&everything_denied(), &[]);
@@ -141,12 +163,20 @@ pub(crate) fn enforced_as_predicted() {
             match (predicted, verdict.as_str()) {
                 (Some("denied"), "proven") => *decided.entry("denied").or_default() += 1,
                 (Some("allowed"), "violated") => *decided.entry("allowed").or_default() += 1,
-                (Some("allowed" | "denied"), "unproven") => undecided.push(format!("{seed}: {check} {reason:?}")),
-                _ => panic!("world {seed}: {check} was predicted {predicted:?} and is {verdict}\n{}", said.text),
+                (Some("allowed" | "denied"), "unproven") => {
+                    undecided.push(format!("{seed}: {check} {reason:?}"))
+                }
+                _ => panic!(
+                    "world {seed}: {check} was predicted {predicted:?} and is {verdict}\n{}",
+                    said.text
+                ),
             }
         }
     }
     // A busy machine may leave some open; most must be decided, in both ways.
-    assert!(decided.values().all(|n| *n >= 10) && decided.len() == 2, "{decided:?}\n{undecided:#?}");
+    assert!(
+        decided.values().all(|n| *n >= 10) && decided.len() == 2,
+        "{decided:?}\n{undecided:#?}"
+    );
     assert!(undecided.len() <= 9, "{decided:?}\n{undecided:#?}");
 }

@@ -27,24 +27,65 @@ fn suite(source: &str) -> String {
 
 fn pods() -> String {
     let path = "jsonpath={range .items[*]}{.metadata.uid} {.status.containerStatuses[*].restartCount}{\"\\n\"}{end}";
-    kubectl(&["-n", "wt-test-shop", "get", "pods", "-l", "app=agent", "-o", path])
+    kubectl(&[
+        "-n",
+        "wt-test-shop",
+        "get",
+        "pods",
+        "-l",
+        "app=agent",
+        "-o",
+        path,
+    ])
 }
 
-/// What is said of it is unproven by that name, the rest is as ever, and its pods are the same; from within them it is
-/// proven.
+/// What is said of it is unproven by that name, the rest is as ever, and its pods are the same;
+/// from within them it is proven.
 pub(super) fn daemon_sets_pods() {
     put();
     apply(&daemon_set());
-    kubectl(&["-n", "wt-test-shop", "rollout", "status", "daemonset/agent", "--timeout=60s"]);
+    kubectl(&[
+        "-n",
+        "wt-test-shop",
+        "rollout",
+        "status",
+        "daemonset/agent",
+        "--timeout=60s",
+    ]);
     let before = pods();
     let said = calm_suite(&suite(""), &[]);
-    assert_eq!(said.of("agent -> db:5432 denied"), ("unproven", Some("probe-fault")), "{}", said.text);
-    assert!(said.text.contains("[adoption] wt-test-shop/DaemonSet/agent"), "{}", said.text);
-    assert_eq!(said.of("web -> db:5432 denied").0, "proven", "{}", said.text);
-    assert_eq!((said.of("web -> api:8080 allowed").0, said.code), ("proven", 4), "{}", said.text);
+    assert_eq!(
+        said.of("agent -> db:5432 denied"),
+        ("unproven", Some("probe-fault")),
+        "{}",
+        said.text
+    );
+    assert!(
+        said.text
+            .contains("[adoption] wt-test-shop/DaemonSet/agent"),
+        "{}",
+        said.text
+    );
+    assert_eq!(
+        said.of("web -> db:5432 denied").0,
+        "proven",
+        "{}",
+        said.text
+    );
+    assert_eq!(
+        (said.of("web -> api:8080 allowed").0, said.code),
+        ("proven", 4),
+        "{}",
+        said.text
+    );
     assert_eq!(pods(), before, "a clone was taken for one of them");
     let said = calm_suite(&suite(", source: ephemeral"), &["--only", "agent"]);
-    assert_eq!((said.of("agent -> db:5432 denied").0, said.code), ("proven", 0), "{}", said.text);
+    assert_eq!(
+        (said.of("agent -> db:5432 denied").0, said.code),
+        ("proven", 0),
+        "{}",
+        said.text
+    );
     assert_eq!(pods(), before);
     kubectl(&["-n", "wt-test-shop", "delete", "daemonset", "agent"]);
 }

@@ -31,7 +31,11 @@ impl Said {
     /// The verdict of a check.
     pub(crate) fn of(&self, check: &str) -> (&str, Option<&str>) {
         let Some((verdict, reason)) = self.verdicts.get(check) else {
-            panic!("no check {check:?} among {:?}\n{}", self.verdicts.keys(), self.text);
+            panic!(
+                "no check {check:?} among {:?}\n{}",
+                self.verdicts.keys(),
+                self.text
+            );
         };
         (verdict, reason.as_deref())
     }
@@ -51,7 +55,9 @@ pub(crate) const TRIES: usize = 3;
 impl Said {
     /// Whether the machine was too busy to measure something.
     pub(crate) fn is_busy(&self) -> bool {
-        self.verdicts.values().any(|(_, reason)| Self::is_of_a_busy_machine(reason.as_deref()))
+        self.verdicts
+            .values()
+            .any(|(_, reason)| Self::is_of_a_busy_machine(reason.as_deref()))
     }
 
     /// Whether that is a reason for which a busy machine leaves something unproven.
@@ -81,35 +87,89 @@ pub(crate) fn suite(text: &str, arguments: &[&str]) -> Said {
         .arg(&suite)
         .arg("--report")
         .arg(format!("json={}", report.display()))
-        .args(if arguments.contains(&"--patience") { &[][..] } else { &["--patience", "25s"][..] })
+        .args(if arguments.contains(&"--patience") {
+            &[][..]
+        } else {
+            &["--patience", "25s"][..]
+        })
         .args(arguments)
         .output()
         .unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     let report: Value = serde_json::from_str(&std::fs::read_to_string(&report).unwrap()).unwrap();
-    let word = |check: &Value, pointer: &str| check.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let word = |check: &Value, pointer: &str| {
+        check
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
     let checks = report["checks"].as_array().unwrap();
     let name = |check: &Value| word(check, "/name").unwrap();
-    let predicted = checks.iter().filter_map(|check| Some((name(check), word(check, "/predicted")?))).collect();
-    let verdict = |check: &Value| (word(check, "/verdict").unwrap_or_default(), word(check, "/reason/code"));
-    let verdicts = checks.iter().map(|check| (name(check), verdict(check))).collect();
-    let of_flows = |check: &Value, pointer| -> Vec<String> {
-        check["flows"].as_array().unwrap().iter().filter_map(|flow| word(flow, pointer)).collect()
+    let predicted = checks
+        .iter()
+        .filter_map(|check| Some((name(check), word(check, "/predicted")?)))
+        .collect();
+    let verdict = |check: &Value| {
+        (
+            word(check, "/verdict").unwrap_or_default(),
+            word(check, "/reason/code"),
+        )
     };
-    let sources = checks.iter().map(|check| (name(check), of_flows(check, "/source"))).collect();
-    let sent_as = checks.iter().flat_map(|check| of_flows(check, "/sentAs")).collect();
+    let verdicts = checks
+        .iter()
+        .map(|check| (name(check), verdict(check)))
+        .collect();
+    let of_flows = |check: &Value, pointer| -> Vec<String> {
+        check["flows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|flow| word(flow, pointer))
+            .collect()
+    };
+    let sources = checks
+        .iter()
+        .map(|check| (name(check), of_flows(check, "/source")))
+        .collect();
+    let sent_as = checks
+        .iter()
+        .flat_map(|check| of_flows(check, "/sentAs"))
+        .collect();
     let list = |pointer: &str| {
-        let all = report.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+        let all = report
+            .pointer(pointer)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
         all.filter_map(Value::as_str).map(str::to_owned).collect()
     };
     let (images, leftovers) = (list("/run/probe/images"), list("/leftovers"));
-    Said { predicted, images, sent_as, sources, leftovers, code: output.status.code().unwrap_or(-1), verdicts, text }
+    Said {
+        predicted,
+        images,
+        sent_as,
+        sources,
+        leftovers,
+        code: output.status.code().unwrap_or(-1),
+        verdicts,
+        text,
+    }
 }
 
 /// A run of a suite in the middle of which something happens: some seconds after its probes run.
-pub(crate) fn disturbed(text: &str, arguments: &[&str], disturb: impl FnOnce() + Send + 'static) -> Said {
+pub(crate) fn disturbed(
+    text: &str,
+    arguments: &[&str],
+    disturb: impl FnOnce() + Send + 'static,
+) -> Said {
     let disturber = std::thread::spawn(move || {
-        world::until("its probes run", Duration::from_secs(60), || running_probes().lines().count() > 3);
+        world::until("its probes run", Duration::from_secs(60), || {
+            running_probes().lines().count() > 3
+        });
         std::thread::sleep(IN_THE_MIDDLE);
         disturb();
     });
@@ -124,13 +184,26 @@ const IN_THE_MIDDLE: Duration = Duration::from_secs(5);
 /// Namespace and name of each probe that runs.
 pub(crate) fn running_probes() -> String {
     let columns = "custom-columns=:.metadata.namespace,:.metadata.name";
-    let pods = ["get", "pods", "-A", "--no-headers", "--field-selector=status.phase=Running", "-o", columns];
+    let pods = [
+        "get",
+        "pods",
+        "-A",
+        "--no-headers",
+        "--field-selector=status.phase=Running",
+        "-o",
+        columns,
+    ];
     let is_ours = |line: &&str| {
         let name = line.split_whitespace().nth(1);
         // What killed runners left goes on for a while.
-        name.is_some_and(|name| name.starts_with("watertight-")) && !line.starts_with(killed::NAMESPACE)
+        name.is_some_and(|name| name.starts_with("watertight-"))
+            && !line.starts_with(killed::NAMESPACE)
     };
-    world::kubectl(&pods).lines().filter(is_ours).collect::<Vec<_>>().join("\n")
+    world::kubectl(&pods)
+        .lines()
+        .filter(is_ours)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// A suite's file.
@@ -162,13 +235,29 @@ pub(crate) fn started_with(folder: &Path, text: &str, arguments: &[&str]) -> Chi
 pub(crate) fn plan(text: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let suite = written(folder.path(), text);
-    let output = Command::new(env!("CARGO_BIN_EXE_watertight")).arg("plan").arg(&suite).output().unwrap();
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    let output = Command::new(env!("CARGO_BIN_EXE_watertight"))
+        .arg("plan")
+        .arg(&suite)
+        .output()
+        .unwrap();
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 /// `watertight clean` with these arguments; its exit code and what it said.
 pub(crate) fn clean(arguments: &[&str]) -> (i32, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_watertight")).arg("clean").args(arguments).output().unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(env!("CARGO_BIN_EXE_watertight"))
+        .arg("clean")
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     (output.status.code().unwrap_or(-1), text)
 }

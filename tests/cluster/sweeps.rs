@@ -17,20 +17,30 @@ spec:
     - web -> dns:53, dns:53/udp allowed
 ";
 
-/// A pod always reaches its own node's kubelet (Kubernetes, "Network Policies": what a node and its pods say to each other
-/// is not stopped).
+/// A pod always reaches its own node's kubelet (Kubernetes, "Network Policies": what a node and its
+/// pods say to each other is not stopped).
 const OWN_KUBELET: &str = "wt-test-shop/Deployment/web -> nodes:10250 denied [sweep]";
 
 fn open(said: &Said) -> Vec<&str> {
-    said.verdicts.iter().filter(|(_, (verdict, _))| verdict == "violated").map(|(check, _)| check.as_str()).collect()
+    said.verdicts
+        .iter()
+        .filter(|(_, (verdict, _))| verdict == "violated")
+        .map(|(check, _)| check.as_str())
+        .collect()
 }
 
-/// Only the kubelet is open while policies hold; without those of the two ends the database is, and the API server.
+/// Only the kubelet is open while policies hold; without those of the two ends the database is, and
+/// the API server.
 pub(super) fn finds_what_is_open() {
     put();
     let sweep = || calm_suite(SUITE, &["--sweep", "wt-test-shop/Deployment/web"]);
     let said = sweep();
-    assert_eq!((open(&said), said.code), (vec![OWN_KUBELET], 3), "{}", said.text);
+    assert_eq!(
+        (open(&said), said.code),
+        (vec![OWN_KUBELET], 3),
+        "{}",
+        said.text
+    );
 
     kubectl(&["-n", "wt-test-data", "delete", "networkpolicy", "postgres"]);
     apply(
@@ -39,8 +49,15 @@ pub(super) fn finds_what_is_open() {
     );
     let said = sweep();
     kubectl(&["-n", "wt-test-shop", "delete", "networkpolicy", "wider"]);
-    for target in ["wt-test-data/StatefulSet/postgres:5432", "default/Service/kubernetes:443"] {
+    for target in [
+        "wt-test-data/StatefulSet/postgres:5432",
+        "default/Service/kubernetes:443",
+    ] {
         let check = format!("wt-test-shop/Deployment/web -> {target} denied [sweep]");
-        assert!(open(&said).contains(&check.as_str()), "{check}\n{}", said.text);
+        assert!(
+            open(&said).contains(&check.as_str()),
+            "{check}\n{}",
+            said.text
+        );
     }
 }

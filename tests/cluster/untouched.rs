@@ -1,5 +1,5 @@
-//! What a run must leave alone, looked at before, all the time and afterwards: ready endpoints, replicas and their pods,
-//! disruption budgets, autoscalers, and what happened to workloads.
+//! What a run must leave alone, looked at before, all the time and afterwards: ready endpoints,
+//! replicas and their pods, disruption budgets, autoscalers, and what happened to workloads.
 
 use super::run::{Said, plan, suite};
 use super::world::{IMAGE, apply, kubectl, until};
@@ -11,8 +11,8 @@ use std::time::Duration;
 /// The namespace.
 pub(crate) const NAMESPACE: &str = "wt-test-calm";
 
-/// `web` and `set` are sources; the two others own whatever has their pods' labels, so they are none. `early` is told of pods
-/// before they are ready.
+/// `web` and `set` are sources; the two others own whatever has their pods' labels, so they are
+/// none. `early` is told of pods before they are ready.
 const SUITE: &str = "
 apiVersion: watertight.dev/v1
 kind: Suite
@@ -96,7 +96,10 @@ spec: {{ podSelector: {{ matchLabels: {{ app: bare }} }}, ingress: [{{ from: [{{
 fn lines(what: &str, template: &str) -> String {
     let path = format!("jsonpath={{range .items[*]}}{template}{{\"\\n\"}}{{end}}");
     let text = kubectl(&["-n", NAMESPACE, "get", what, "-o", &path]);
-    let mut lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let mut lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
     lines.sort_unstable();
     lines.join("\n")
 }
@@ -110,16 +113,29 @@ fn state() -> BTreeMap<&'static str, String> {
     );
     // Ours have no controller.
     let pods: Vec<&str> = pods.lines().filter(|line| !line.starts_with('/')).collect();
-    // How often is counted by the controllers themselves; that something of another kind happens is what matters.
-    let events = lines("events", "{.involvedObject.kind}/{.involvedObject.name} {.type} {.reason}");
-    // A budget says of probes that they are not managed by a controller; preflight tells that before.
+    // How often is counted by the controllers themselves; that something of another kind happens is
+    // what matters.
+    let events = lines(
+        "events",
+        "{.involvedObject.kind}/{.involvedObject.name} {.type} {.reason}",
+    );
+    // A budget says of probes that they are not managed by a controller; preflight tells that
+    // before.
     let of_workloads = |line: &&str| {
-        !line.starts_with("Pod/") && !line.starts_with("Job/") && !line.ends_with("Warning UnmanagedPods")
+        !line.starts_with("Pod/")
+            && !line.starts_with("Job/")
+            && !line.ends_with("Warning UnmanagedPods")
     };
     let mut events: Vec<&str> = events.lines().filter(of_workloads).collect();
     events.dedup();
     BTreeMap::from([
-        ("endpoints", lines("endpoints", "{.metadata.name}: {.subsets[*].addresses[*].targetRef.name}")),
+        (
+            "endpoints",
+            lines(
+                "endpoints",
+                "{.metadata.name}: {.subsets[*].addresses[*].targetRef.name}",
+            ),
+        ),
         ("endpoint slices", lines("endpointslices", ready)),
         ("pods", pods.join("\n")),
         (
@@ -133,8 +149,9 @@ fn state() -> BTreeMap<&'static str, String> {
             "disruption budgets",
             lines(
                 "poddisruptionbudgets",
-                // Not `expectedPods`: where a number of pods is asked for it counts all pods with these labels, probes
-                // too, and nothing follows from it (pkg/controller/disruption, `getExpectedPodCount`).
+                // Not `expectedPods`: where a number of pods is asked for it counts all pods with
+                // these labels, probes too, and nothing follows from it (pkg/controller/disruption,
+                // `getExpectedPodCount`).
                 "{.metadata.name} {.status.currentHealthy} {.status.desiredHealthy} {.status.disruptionsAllowed} {.status.conditions[*].reason}",
             ),
         ),
@@ -150,9 +167,15 @@ fn state() -> BTreeMap<&'static str, String> {
 }
 
 /// How two states differ, one line for each kind of thing.
-fn differences(before: &BTreeMap<&'static str, String>, now: &BTreeMap<&'static str, String>) -> Vec<String> {
+fn differences(
+    before: &BTreeMap<&'static str, String>,
+    now: &BTreeMap<&'static str, String>,
+) -> Vec<String> {
     let differs = |(kind, state): &(&&str, &String)| before[**kind] != **state;
-    now.iter().filter(differs).map(|(kind, state)| format!("{kind}:\n{}\nwas\n{}", state, before[kind])).collect()
+    now.iter()
+        .filter(differs)
+        .map(|(kind, state)| format!("{kind}:\n{}\nwas\n{}", state, before[kind]))
+        .collect()
 }
 
 fn run(arguments: &[&str]) -> Said {
@@ -160,24 +183,47 @@ fn run(arguments: &[&str]) -> Said {
 }
 
 pub(crate) fn all_the_time() {
-    apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {NAMESPACE} }}\n"));
+    apply(&format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {NAMESPACE} }}\n"
+    ));
     apply(&world());
     for workload in ["deployment/web", "statefulset/set", "daemonset/each"] {
-        kubectl(&["-n", NAMESPACE, "rollout", "status", workload, "--timeout=120s"]);
+        kubectl(&[
+            "-n",
+            NAMESPACE,
+            "rollout",
+            "status",
+            workload,
+            "--timeout=120s",
+        ]);
     }
-    // Nothing measures processor time here, so the autoscaler says that it cannot scale; it says so from its second look on.
+    // Nothing measures processor time here, so the autoscaler says that it cannot scale; it says so
+    // from its second look on.
     let settled = || {
         let now = state();
         now["autoscalers"].contains("FailedGetResourceMetric")
-            && now["disruption budgets"].lines().all(|line| line.ends_with("SufficientPods"))
+            && now["disruption budgets"]
+                .lines()
+                .all(|line| line.ends_with("SufficientPods"))
     };
-    until("all controllers have looked at their objects", Duration::from_secs(90), settled);
+    until(
+        "all controllers have looked at their objects",
+        Duration::from_secs(90),
+        settled,
+    );
 
     let refused = run(&["--only", "web -> bare"]);
-    assert!(matches!(refused.code, 4 | 5) && refused.text.contains("--allow-hpa"), "{}", refused.text);
+    assert!(
+        matches!(refused.code, 4 | 5) && refused.text.contains("--allow-hpa"),
+        "{}",
+        refused.text
+    );
 
     let planned = plan(SUITE);
-    for told in ["an event would name the clone as a pod without a controller", "the clone in expectedPods"] {
+    for told in [
+        "an event would name the clone as a pod without a controller",
+        "the clone in expectedPods",
+    ] {
         assert!(planned.contains(told), "{planned}");
     }
 
@@ -199,8 +245,23 @@ pub(crate) fn all_the_time() {
     let (looks, seen) = watcher.join().unwrap();
     assert!(looks >= 5, "looked only {looks} times");
     assert_eq!(seen, Vec::<String>::new(), "while it ran\n{}", said.text);
-    assert_eq!(differences(&before, &state()), Vec::<String>::new(), "afterwards\n{}", said.text);
-    assert_eq!(said.of("set -> bare:8080 denied").0, "proven", "{}", said.text);
-    assert_eq!(said.of("web -> bare:8080 allowed").0, "proven", "{}", said.text);
+    assert_eq!(
+        differences(&before, &state()),
+        Vec::<String>::new(),
+        "afterwards\n{}",
+        said.text
+    );
+    assert_eq!(
+        said.of("set -> bare:8080 denied").0,
+        "proven",
+        "{}",
+        said.text
+    );
+    assert_eq!(
+        said.of("web -> bare:8080 allowed").0,
+        "proven",
+        "{}",
+        said.text
+    );
     assert!(matches!(said.code, 0 | 4), "{}", said.text);
 }

@@ -1,4 +1,5 @@
-//! The shop's manifests, as this cluster can run them: under namespaces of these tests' own, with the test image.
+//! The shop's manifests, as this cluster can run them: under namespaces of these tests' own, with
+//! the test image.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -25,8 +26,14 @@ const SUITE: &str = include_str!("../../suites/shop/suite.yaml");
 fn renamed(text: &str) -> String {
     let mut text = text.to_owned();
     for name in ["shop", "data"] {
-        text = text.replace(&format!("namespace: {name}"), &format!("namespace: wt-test-{name}"));
-        text = text.replace(&format!("{{ name: {name}, labels"), &format!("{{ name: wt-test-{name}, labels"));
+        text = text.replace(
+            &format!("namespace: {name}"),
+            &format!("namespace: wt-test-{name}"),
+        );
+        text = text.replace(
+            &format!("{{ name: {name}, labels"),
+            &format!("{{ name: wt-test-{name}, labels"),
+        );
     }
     text
 }
@@ -61,7 +68,8 @@ fn manifests() -> String {
         }
         all.push_str("---\n");
     }
-    // The template's own `spec:` follows its labels: what is to be in it goes before the first container.
+    // The template's own `spec:` follows its labels: what is to be in it goes before the first
+    // container.
     all.replace("    spec:\n      containers:", "      containers:")
 }
 
@@ -88,9 +96,18 @@ fn fed(arguments: &[&str], input: &str) -> String {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "kubectl {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -102,14 +119,22 @@ pub(crate) fn has_control() -> bool {
 /// Stops or starts a component of the cluster.
 pub(crate) fn control(arguments: &[&str]) {
     let program = std::env::var(CONTROL).unwrap();
-    let status = Command::new(&program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+    let status = Command::new(&program)
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
     assert!(status.success(), "{program} {arguments:?}: {status}");
 }
 
 /// Puts the world into its right state and waits until it is.
 pub(crate) fn put() {
     let all = manifests();
-    let namespaces: Vec<&str> = all.split("---\n").filter(|text| text.contains("kind: Namespace")).collect();
+    let namespaces: Vec<&str> = all
+        .split("---\n")
+        .filter(|text| text.contains("kind: Namespace"))
+        .collect();
     fed(&["apply", "-f", "-"], &namespaces.join("---\n"));
     fed(&["apply", "-f", "-"], &all);
     for (namespace, workload) in [
@@ -118,7 +143,14 @@ pub(crate) fn put() {
         ("wt-test-data", "statefulset/postgres"),
     ] {
         kubectl(&["-n", namespace, "scale", workload, "--replicas=2"]);
-        kubectl(&["-n", namespace, "rollout", "status", workload, "--timeout=120s"]);
+        kubectl(&[
+            "-n",
+            namespace,
+            "rollout",
+            "status",
+            workload,
+            "--timeout=120s",
+        ]);
     }
 }
 
@@ -129,10 +161,20 @@ pub(crate) fn apply(manifest: &str) {
 
 /// Takes the world down.
 pub(crate) fn remove() {
-    let mut namespaces = vec!["wt-test-shop", "wt-test-data", super::closed::NAMESPACE, super::changes::MUTE];
+    let mut namespaces = vec![
+        "wt-test-shop",
+        "wt-test-data",
+        super::closed::NAMESPACE,
+        super::changes::MUTE,
+    ];
     namespaces.extend([super::killed::NAMESPACE, super::untouched::NAMESPACE]);
     namespaces.extend(super::predicted::NAMESPACES.map(|(name, _)| name));
-    let arguments = ["delete", "namespace", "--ignore-not-found", "--timeout=120s"];
+    let arguments = [
+        "delete",
+        "namespace",
+        "--ignore-not-found",
+        "--timeout=120s",
+    ];
     kubectl(&[&arguments[..], &namespaces[..]].concat());
 }
 
@@ -140,7 +182,11 @@ pub(crate) fn remove() {
 pub(crate) fn until(what: &str, most: Duration, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + most;
     while !holds() {
-        assert!(Instant::now() < deadline, "{what}: not after {} s", most.as_secs());
+        assert!(
+            Instant::now() < deadline,
+            "{what}: not after {} s",
+            most.as_secs()
+        );
         std::thread::sleep(Duration::from_millis(500));
     }
 }

@@ -14,7 +14,8 @@ use watertight::model::Family;
 use watertight::wire::{How, Sample, Transport};
 use watertight_probe::responder::control::Behaviour;
 
-/// What acts on a terminal, a log of a pipeline, or a reader of XML: what of it reaches a report must not.
+/// What acts on a terminal, a log of a pipeline, or a reader of XML: what of it reaches a report
+/// must not.
 const ACTING: &str = "\x1b[2J\x1b[31;1mproven\x1b[0m\x1b]0;t\x07\u{9b}31m]]><![CDATA[</testcase>&amp;<!--\t\u{202e}\u{2028}\u{feff}::error::x";
 
 /// A word that survives wherever [`ACTING`] is told.
@@ -53,7 +54,11 @@ pub(crate) fn all() -> Vec<Case> {
 
 /// Lets a port of the target do something else.
 async fn behave(stage: &Stage, port: u16, behaviour: Behaviour) {
-    stage.sabotage.behave(Stage::pod("target"), (Transport::Tcp, port), behaviour).await.expect("another behaviour");
+    stage
+        .sabotage
+        .behave(Stage::pod("target"), (Transport::Tcp, port), behaviour)
+        .await
+        .expect("another behaviour");
 }
 
 /// The same for the ports of a case: plain TCP, HTTP, TLS.
@@ -73,7 +78,11 @@ fn raw(bytes: &[u8]) -> Behaviour {
 }
 
 fn with(text: &'static str, settings: &'static str, want: Want) -> Line {
-    Line { text, settings, want }
+    Line {
+        text,
+        settings,
+        want,
+    }
 }
 
 fn stop_of(sample: &Sample) -> Option<&How> {
@@ -106,8 +115,18 @@ fn mute_with_little_patience() -> Case {
     async fn before(stage: Stage) {
         behave(&stage, 8001, Behaviour::Mute).await;
     }
-    let lines = vec![line("careless -> target:8001 denied", Violated(&["careless"]))];
-    Case { settings: "patience: 2s", ..Case::new("never answers, with little patience", beside!(before), lines) }
+    let lines = vec![line(
+        "careless -> target:8001 denied",
+        Violated(&["careless"]),
+    )];
+    Case {
+        settings: "patience: 2s",
+        ..Case::new(
+            "never answers, with little patience",
+            beside!(before),
+            lines,
+        )
+    }
 }
 
 fn hang_up() -> Case {
@@ -138,10 +157,16 @@ fn flood() -> Case {
         behave_all(&stage, Behaviour::Flood).await;
     }
     fn also(ran: &Ran) {
-        let bodies: Vec<u64> =
-            ran.samples("good", 8002).iter().filter_map(|s| Some(s.seen.http.as_ref()?.body_bytes)).collect();
+        let bodies: Vec<u64> = ran
+            .samples("good", 8002)
+            .iter()
+            .filter_map(|s| Some(s.seen.http.as_ref()?.body_bytes))
+            .collect();
         assert!(!bodies.is_empty(), "the flood was met");
-        assert!(bodies.iter().all(|bytes| (1..=1_000_000).contains(bytes)), "{bodies:?}");
+        assert!(
+            bodies.iter().all(|bytes| (1..=1_000_000).contains(bytes)),
+            "{bodies:?}"
+        );
     }
     let lines = vec![
         with("good -> target:8001 allowed", "demand: A1", Proven),
@@ -149,14 +174,26 @@ fn flood() -> Case {
         line("careless -> target:8001 denied", Violated(&["careless"])),
         with("good -> http://target:8002/ allowed", "demand: A1", Proven),
         line("bad -> http://target:8002/ denied", Proven),
-        line("careless -> http://target:8002/ denied", Violated(&["careless"])),
+        line(
+            "careless -> http://target:8002/ denied",
+            Violated(&["careless"]),
+        ),
         line("good -> tls://target:8443 allowed", Proven),
         line("bad -> tls://target:8443 denied", Proven),
-        line("careless -> tls://target:8443 denied", Violated(&["careless"])),
+        line(
+            "careless -> tls://target:8443 denied",
+            Violated(&["careless"]),
+        ),
         // No nonce is in a flood.
-        line("good -> https://target:8443/ allowed", Unproven(&["demand-not-met"])),
+        line(
+            "good -> https://target:8443/ allowed",
+            Unproven(&["demand-not-met"]),
+        ),
     ];
-    Case { also, ..Case::new("answers without end", beside!(before), lines) }
+    Case {
+        also,
+        ..Case::new("answers without end", beside!(before), lines)
+    }
 }
 
 fn drip() -> Case {
@@ -171,7 +208,11 @@ fn drip() -> Case {
             line("good -> target:8001 allowed", NOBODY),
             line("bad -> target:8001 denied", Proven),
             line("careless -> target:8001 denied", Violated(&["careless"])),
-            with("good -> target:8003 allowed", "demand: A1, send: hello", Proven),
+            with(
+                "good -> target:8003 allowed",
+                "demand: A1, send: hello",
+                Proven,
+            ),
             line("good -> http://target:8002/ allowed", NOBODY),
             line("bad -> http://target:8002/ denied", Proven),
             line("careless -> http://target:8002/ denied", NO_CONTROL),
@@ -188,7 +229,9 @@ fn redirect() -> Case {
         behave(&stage, 8443, Behaviour::Redirect).await;
         let there = stage.address("target", Family::V4);
         servers::serve(&stage, 8003, move |_, _| {
-            let head = format!("HTTP/1.1 302 Found\r\nlocation: http://{there}:8004/\r\ncontent-length: 0\r\n\r\n");
+            let head = format!(
+                "HTTP/1.1 302 Found\r\nlocation: http://{there}:8004/\r\ncontent-length: 0\r\n\r\n"
+            );
             Some(head.into_bytes())
         })
         .await;
@@ -200,48 +243,100 @@ fn redirect() -> Case {
     }
     fn also(ran: &Ran) {
         for port in [8002, 8003, 8443] {
-            let statuses: Vec<u16> =
-                ran.samples("good", port).iter().filter_map(|s| Some(s.seen.http.as_ref()?.status)).collect();
-            assert!(!statuses.is_empty() && statuses.iter().all(|status| *status == 302), "{port}: {statuses:?}");
+            let statuses: Vec<u16> = ran
+                .samples("good", port)
+                .iter()
+                .filter_map(|s| Some(s.seen.http.as_ref()?.status))
+                .collect();
+            assert!(
+                !statuses.is_empty() && statuses.iter().all(|status| *status == 302),
+                "{port}: {statuses:?}"
+            );
         }
-        assert_eq!(FOLLOWED.load(Ordering::Relaxed), 0, "no redirect is followed");
+        assert_eq!(
+            FOLLOWED.load(Ordering::Relaxed),
+            0,
+            "no redirect is followed"
+        );
     }
     let lines = vec![
         with("good -> http://target:8002/ allowed", "demand: A1", Proven),
         line("bad -> http://target:8002/ denied", Proven),
-        line("careless -> http://target:8002/ denied", Violated(&["careless"])),
+        line(
+            "careless -> http://target:8002/ denied",
+            Violated(&["careless"]),
+        ),
         with("good -> http://target:8003/ allowed", "demand: A1", Proven),
         with("good -> https://target:8443/ allowed", "demand: A1", Proven),
         // No nonce is in a redirect.
-        line("good -> http://target:8002/again allowed", Unproven(&["demand-not-met"])),
-        with("good -> http://target:8003/stated allowed", "demand: A1, status: 200", NotProven),
+        line(
+            "good -> http://target:8002/again allowed",
+            Unproven(&["demand-not-met"]),
+        ),
+        with(
+            "good -> http://target:8003/stated allowed",
+            "demand: A1, status: 200",
+            NotProven,
+        ),
     ];
-    Case { also, ..Case::new("redirects without end", beside!(before), lines) }
+    Case {
+        also,
+        ..Case::new("redirects without end", beside!(before), lines)
+    }
 }
 
 fn banners() -> Case {
     async fn before(stage: Stage) {
         let http = |headers: &str, body: &str| {
-            raw(format!("HTTP/1.1 200 OK\r\n{headers}\r\nconnection: close\r\n\r\n{body}").as_bytes())
+            raw(
+                format!("HTTP/1.1 200 OK\r\n{headers}\r\nconnection: close\r\n\r\n{body}")
+                    .as_bytes(),
+            )
         };
-        behave(&stage, 8001, raw(format!("{ACTING}\0\u{fffe}\r\n").as_bytes())).await;
-        behave(&stage, 8002, http("server: ]]><b>CDATA&\u{9b}31m\u{202e}", ACTING)).await;
+        behave(
+            &stage,
+            8001,
+            raw(format!("{ACTING}\0\u{fffe}\r\n").as_bytes()),
+        )
+        .await;
+        behave(
+            &stage,
+            8002,
+            http("server: ]]><b>CDATA&\u{9b}31m\u{202e}", ACTING),
+        )
+        .await;
         behave(&stage, 8003, http(&format!("server: {ACTING}"), "")).await;
-        behave(&stage, 8004, Behaviour::Status(200, ACTING.into(), "]]>".into())).await;
+        behave(
+            &stage,
+            8004,
+            Behaviour::Status(200, ACTING.into(), "]]>".into()),
+        )
+        .await;
         behave(&stage, 8443, raw(ACTING.as_bytes())).await;
     }
     fn also(ran: &Ran) {
         let banner = ran.samples("good", 8001);
-        let garbled =
-            banner.iter().any(|s| matches!(stop_of(s), Some(How::Garbled { what }) if what.contains(SURVIVES)));
+        let garbled = banner
+            .iter()
+            .any(|s| matches!(stop_of(s), Some(How::Garbled { what }) if what.contains(SURVIVES)));
         assert!(garbled, "the banner was met: {banner:?}");
-        let heard = |port: u16| ran.samples("good", port).iter().find_map(|s| s.seen.http.clone());
+        let heard = |port: u16| {
+            ran.samples("good", port)
+                .iter()
+                .find_map(|s| s.seen.http.clone())
+        };
         let facts = heard(8002).expect("an answer");
         assert!(
-            facts.server.as_ref().is_some_and(|s| s.contains(SURVIVES)) && facts.body_start.contains(SURVIVES),
+            facts.server.as_ref().is_some_and(|s| s.contains(SURVIVES))
+                && facts.body_start.contains(SURVIVES),
             "{facts:?}"
         );
-        assert!(heard(8004).expect("an answer").body_start.contains(SURVIVES));
+        assert!(
+            heard(8004)
+                .expect("an answer")
+                .body_start
+                .contains(SURVIVES)
+        );
     }
     let lines = vec![
         with("good -> target:8001 allowed", "demand: A1", Proven),
@@ -249,13 +344,23 @@ fn banners() -> Case {
         line("careless -> target:8001 denied", Violated(&["careless"])),
         with("good -> http://target:8002/ allowed", "demand: A1", Proven),
         line("bad -> http://target:8002/ denied", Proven),
-        line("careless -> http://target:8002/ denied", Violated(&["careless"])),
+        line(
+            "careless -> http://target:8002/ denied",
+            Violated(&["careless"]),
+        ),
         line("good -> http://target:8003/ allowed", NOBODY),
         line("bad -> http://target:8003/ denied", Proven),
         with("good -> http://target:8004/ allowed", "demand: A1", Proven),
         line("good -> tls://target:8443 allowed", NOBODY),
     ];
-    Case { also, ..Case::new("banners, headers and bodies that act", beside!(before), lines) }
+    Case {
+        also,
+        ..Case::new(
+            "banners, headers and bodies that act",
+            beside!(before),
+            lines,
+        )
+    }
 }
 
 fn changing_banners() -> Case {
@@ -265,7 +370,11 @@ fn changing_banners() -> Case {
             servers::serve(&stage, port, move |_, question| {
                 let n = count.fetch_add(1, Ordering::Relaxed);
                 let http = question.starts_with(b"GET");
-                let head = if http { "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n" } else { "" };
+                let head = if http {
+                    "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"
+                } else {
+                    ""
+                };
                 Some(format!("{head}greeting number {n}\r\n").into_bytes())
             })
             .await;
@@ -280,7 +389,10 @@ fn changing_banners() -> Case {
             line("careless -> target:8001 denied", Violated(&["careless"])),
             with("good -> http://target:8002/ allowed", "demand: A1", Proven),
             line("bad -> http://target:8002/ denied", Proven),
-            line("careless -> http://target:8002/ denied", Violated(&["careless"])),
+            line(
+                "careless -> http://target:8002/ denied",
+                Violated(&["careless"]),
+            ),
         ],
     )
 }
@@ -294,7 +406,10 @@ fn answers_with_acting_names() -> Case {
         .await;
         servers::serve(&stage, 8002, |_, question| {
             let nonce = servers::nonce(question);
-            Some(format!("HTTP/1.1 200 OK\r\nx-watertight-answer: {nonce} ]]><b>CDATA&\r\n\r\n").into_bytes())
+            Some(
+                format!("HTTP/1.1 200 OK\r\nx-watertight-answer: {nonce} ]]><b>CDATA&\r\n\r\n")
+                    .into_bytes(),
+            )
         })
         .await;
         // Allowed to everybody by the policies, and yet one is told something else.
@@ -309,56 +424,95 @@ fn answers_with_acting_names() -> Case {
     }
     fn also(ran: &Ran) {
         let names = &ran.result("good -> target:8001 allowed").flows[0].answered_by;
-        assert!(names.iter().any(|name| name.contains(SURVIVES)), "{names:?}");
-        for report in [&ran.written.console, &ran.written.junit, &ran.written.json, &ran.written.lines] {
+        assert!(
+            names.iter().any(|name| name.contains(SURVIVES)),
+            "{names:?}"
+        );
+        for report in [
+            &ran.written.console,
+            &ran.written.junit,
+            &ran.written.json,
+            &ran.written.lines,
+        ] {
             assert!(report.contains(SURVIVES), "it is told: {report}");
         }
     }
     let lines = vec![
         line("good -> target:8001 allowed", Proven),
-        line("careless -> target:8001 denied", Violated(&["careless", SURVIVES])),
+        line(
+            "careless -> target:8001 denied",
+            Violated(&["careless", SURVIVES]),
+        ),
         line("good -> http://target:8002/ allowed", Proven),
-        line("careless -> http://target:8002/ denied", Violated(&["careless", SURVIVES])),
+        line(
+            "careless -> http://target:8002/ denied",
+            Violated(&["careless", SURVIVES]),
+        ),
         line("good -> target:8003 allowed", Proven),
         line("bad -> target:8003 allowed", Violated(&["bad", SURVIVES])),
     ];
-    Case { also, enforced: false, ..Case::new("answers in names that act", beside!(before), lines) }
+    Case {
+        also,
+        enforced: false,
+        ..Case::new("answers in names that act", beside!(before), lines)
+    }
 }
 
 fn certificates() -> Case {
     async fn before(stage: Stage) {
-        // A DNS name and a URI are of ASCII, which has what acts; a subject may have all of Unicode.
+        // A DNS name and a URI are of ASCII, which has what acts; a subject may have all of
+        // Unicode.
         let ascii: String = ACTING.chars().filter(char::is_ascii).collect();
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![
             SanType::DnsName(ascii.clone().try_into().expect("ASCII")),
             SanType::URI(format!("spiffe://{ascii}").try_into().expect("ASCII")),
         ];
-        params
-            .subject_alt_names
-            .extend((0..25).map(|n| SanType::DnsName(format!("{n}.{}", "x".repeat(1_500)).try_into().expect("ASCII"))));
+        params.subject_alt_names.extend((0..25).map(|n| {
+            SanType::DnsName(
+                format!("{n}.{}", "x".repeat(1_500))
+                    .try_into()
+                    .expect("ASCII"),
+            )
+        }));
         params.distinguished_name.push(DnType::CommonName, ACTING);
         servers::serve_tls(&stage, 8443, &params).await;
     }
     fn also(ran: &Ran) {
         let samples = ran.samples("good", 8443);
-        let facts = samples.iter().find_map(|s| s.seen.tls.as_ref()).expect("a certificate");
+        let facts = samples
+            .iter()
+            .find_map(|s| s.seen.tls.as_ref())
+            .expect("a certificate");
         let names = format!("{} {:?}", facts.subject, facts.names);
-        assert!(facts.subject.contains(SURVIVES) && facts.names[0].contains(SURVIVES), "{names}");
-        assert!(names.len() < 8_192 && !names.chars().any(char::is_control), "{names:?}");
+        assert!(
+            facts.subject.contains(SURVIVES) && facts.names[0].contains(SURVIVES),
+            "{names}"
+        );
+        assert!(
+            names.len() < 8_192 && !names.chars().any(char::is_control),
+            "{names:?}"
+        );
     }
     let lines = vec![
         line("good -> tls://target:8443 allowed", Proven),
         line("bad -> tls://target:8443 denied", Proven),
-        line("careless -> tls://target:8443 denied", Violated(&["careless"])),
+        line(
+            "careless -> tls://target:8443 denied",
+            Violated(&["careless"]),
+        ),
     ];
-    Case { also, ..Case::new("certificates with names that act", beside!(before), lines) }
+    Case {
+        also,
+        ..Case::new("certificates with names that act", beside!(before), lines)
+    }
 }
 
 fn no_tls() -> Case {
     async fn before(stage: Stage) {
         behave(&stage, 8443, raw(b"220 mail.example ESMTP\r\n")).await;
-        // The head of a handshake record that never comes to its end, and one that is longer than any may be.
+        // The head of a handshake record that never comes to its end, and one that is longer than
+        // any may be.
         behave(&stage, 8001, raw(b"\x16\x03\x03\x40\x00\x02\x00")).await;
         behave(&stage, 8002, raw(b"\x16\x03\x03\xff\xff\x02\x00")).await;
         behave(&stage, 8003, raw(&[0; 4096])).await;
@@ -386,21 +540,40 @@ fn no_tls() -> Case {
             "careless -> https://target:8003/ denied",
         ),
     ] {
-        lines.extend([line(good, NOBODY), line(bad, Proven), line(careless, NO_CONTROL)]);
+        lines.extend([
+            line(good, NOBODY),
+            line(bad, Proven),
+            line(careless, NO_CONTROL),
+        ]);
     }
     // The same port, asked for no more than a handshake.
     lines.push(with("good -> target:8443 allowed", "demand: A1", Proven));
-    lines.push(line("careless -> target:8443 denied", Violated(&["careless"])));
+    lines.push(line(
+        "careless -> target:8443 denied",
+        Violated(&["careless"]),
+    ));
     Case::new("no TLS where TLS is expected", beside!(before), lines)
 }
 
 fn signatures_for_everybody() -> Case {
     async fn before(stage: Stage) {
-        let status = |status, body: &str, server: &str| Behaviour::Status(status, body.into(), server.into());
+        let status = |status, body: &str, server: &str| {
+            Behaviour::Status(status, body.into(), server.into())
+        };
         behave(&stage, 8001, status(403, "RBAC: access denied", "envoy")).await;
         behave(&stage, 8002, status(403, "Access denied\r\n", "")).await;
-        behave(&stage, 8003, status(470, "Action: Deny. Reason: no rule matched.", "")).await;
-        behave(&stage, 8004, status(403, "you are not logged in; Access denied", "app")).await;
+        behave(
+            &stage,
+            8003,
+            status(470, "Action: Deny. Reason: no rule matched.", ""),
+        )
+        .await;
+        behave(
+            &stage,
+            8004,
+            status(403, "you are not logged in; Access denied", "app"),
+        )
+        .await;
         behave(&stage, 8005, status(500, "no", "app")).await;
     }
     const REFUSED: Want = Unproven(&["everyone-refused"]);
@@ -408,18 +581,33 @@ fn signatures_for_everybody() -> Case {
         "refusals of enforcers, to everybody",
         beside!(before),
         vec![
-            line("good -> http://target:8001/ allowed", Violated(&["403", "Istio"])),
+            line(
+                "good -> http://target:8001/ allowed",
+                Violated(&["403", "Istio"]),
+            ),
             line("careless -> http://target:8001/ denied", REFUSED),
-            line("good -> http://target:8002/ allowed", Violated(&["403", "Cilium"])),
+            line(
+                "good -> http://target:8002/ allowed",
+                Violated(&["403", "Cilium"]),
+            ),
             line("careless -> http://target:8002/ denied", REFUSED),
-            line("good -> http://target:8003/ allowed", Violated(&["470", "Azure"])),
+            line(
+                "good -> http://target:8003/ allowed",
+                Violated(&["470", "Azure"]),
+            ),
             line("careless -> http://target:8003/ denied", REFUSED),
             // An application's own refusal shows that the request arrived.
             with("good -> http://target:8004/ allowed", "demand: A1", Proven),
             line("bad -> http://target:8004/ denied", Proven),
-            line("careless -> http://target:8004/ denied", Violated(&["careless"])),
+            line(
+                "careless -> http://target:8004/ denied",
+                Violated(&["careless"]),
+            ),
             with("good -> http://target:8005/ allowed", "demand: A1", Proven),
-            line("careless -> http://target:8005/ denied", Violated(&["careless"])),
+            line(
+                "careless -> http://target:8005/ denied",
+                Violated(&["careless"]),
+            ),
         ],
     )
 }
@@ -454,13 +642,25 @@ fn signatures_for_one() -> Case {
     }
     let lines = vec![
         line("good -> http://target:8001/ allowed", Proven),
-        with("bad -> http://target:8001/ denied", "mechanism: signature", Proven),
+        with(
+            "bad -> http://target:8001/ denied",
+            "mechanism: signature",
+            Proven,
+        ),
         line("good -> http://target:8002/ allowed", Proven),
-        with("bad -> http://target:8002/ denied", "mechanism: signature", Proven),
+        with(
+            "bad -> http://target:8002/ denied",
+            "mechanism: signature",
+            Proven,
+        ),
         line("good -> http://target:8003/ allowed", Proven),
         line("bad -> http://target:8003/ denied", Violated(&["bad"])),
     ];
-    Case { also, enforced: false, ..Case::new("refusals of enforcers, to one", beside!(before), lines) }
+    Case {
+        also,
+        enforced: false,
+        ..Case::new("refusals of enforcers, to one", beside!(before), lines)
+    }
 }
 
 fn silent_for_one() -> Case {
@@ -471,13 +671,26 @@ fn silent_for_one() -> Case {
     }
     let lines = vec![
         line("good -> http://target:8001/ allowed", Proven),
-        line("bad -> http://target:8001/ allowed", Violated(&["bad", "never got through"])),
+        line(
+            "bad -> http://target:8001/ allowed",
+            Violated(&["bad", "never got through"]),
+        ),
         line("good -> http://target:8003/ allowed", Proven),
-        line("bad -> http://target:8003/ allowed", Violated(&["bad", "never got through"])),
+        line(
+            "bad -> http://target:8003/ allowed",
+            Violated(&["bad", "never got through"]),
+        ),
         // Its handshake is done, so something of it gets through.
         line("bad -> target:8002 denied", Violated(&["bad"])),
     ];
-    Case { enforced: false, ..Case::new("silence after the handshake, to one", beside!(before), lines) }
+    Case {
+        enforced: false,
+        ..Case::new(
+            "silence after the handshake, to one",
+            beside!(before),
+            lines,
+        )
+    }
 }
 
 fn flapping() -> Case {
@@ -499,21 +712,34 @@ fn flapping() -> Case {
         }
     }
     let lines = vec![
-        line("good -> target:8001 allowed", ViolatedOrUnproven("unstable")),
+        line(
+            "good -> target:8001 allowed",
+            ViolatedOrUnproven("unstable"),
+        ),
         line("careless -> target:8001 denied", Violated(&["careless"])),
         line("bad -> target:8001 denied", NotProven),
-        line("good -> http://target:8002/ allowed", ViolatedOrUnproven("unstable")),
+        line(
+            "good -> http://target:8002/ allowed",
+            ViolatedOrUnproven("unstable"),
+        ),
         // Keeps the run going.
         with("bad -> target:8003 denied", "hold: 9s", Proven),
     ];
-    Case { during: beside!(during), ..Case::new("comes and goes every 600 ms", beside!(nothing), lines) }
+    Case {
+        during: beside!(during),
+        ..Case::new("comes and goes every 600 ms", beside!(nothing), lines)
+    }
 }
 
 fn late() -> Case {
     async fn before(stage: Stage) {
         for port in [8001, 8002] {
             let target = Stage::pod("target");
-            stage.sabotage.stop_listener(target, Some((Transport::Tcp, port))).await.expect("a listener to stop");
+            stage
+                .sabotage
+                .stop_listener(target, Some((Transport::Tcp, port)))
+                .await
+                .expect("a listener to stop");
         }
     }
     async fn during(mut stage: Stage) {
@@ -521,15 +747,26 @@ fn late() -> Case {
         sleep(Duration::from_secs(3)).await;
         for port in [8001, 8002] {
             let target = Stage::pod("target");
-            stage.sabotage.start_listener(target, Some((Transport::Tcp, port))).await.expect("a listener to start");
+            stage
+                .sabotage
+                .start_listener(target, Some((Transport::Tcp, port)))
+                .await
+                .expect("a listener to start");
         }
     }
     fn also(ran: &Ran) {
-        for name in ["good -> target:8001 allowed", "good -> http://target:8002/ allowed"] {
+        for name in [
+            "good -> target:8001 allowed",
+            "good -> http://target:8002/ allowed",
+        ] {
             let result = ran.result(name);
             assert!(result.delay_ms.is_some_and(|ms| ms >= 2_000), "{result:?}");
             assert!(result.seen.contains("the first after"), "{}", result.seen);
-            assert!(ran.written.console.contains("the first after"), "{}", ran.written.console);
+            assert!(
+                ran.written.console.contains("the first after"),
+                "{}",
+                ran.written.console
+            );
         }
     }
     let lines = vec![
@@ -539,12 +776,20 @@ fn late() -> Case {
         line("good -> http://target:8002/ allowed", Proven),
         line("bad -> http://target:8002/ denied", Proven),
     ];
-    Case { during: beside!(during), also, ..Case::new("comes up after three seconds", beside!(before), lines) }
+    Case {
+        during: beside!(during),
+        also,
+        ..Case::new("comes up after three seconds", beside!(before), lines)
+    }
 }
 
 async fn replace(stage: &Stage) {
     let labels = Labels::from([("app".into(), "other".into())]);
-    stage.sabotage.replace_pod("h", "target", "another", labels).await.expect("another pod");
+    stage
+        .sabotage
+        .replace_pod("h", "target", "another", labels)
+        .await
+        .expect("another pod");
 }
 
 fn replaced() -> Case {
@@ -555,10 +800,16 @@ fn replaced() -> Case {
     }
     fn also(ran: &Ran) {
         let result = ran.result("bad -> target:8001 denied");
-        assert!(result.opened > 0, "the pod in the target's place answered: {result:?}");
+        assert!(
+            result.opened > 0,
+            "the pod in the target's place answered: {result:?}"
+        );
     }
     let lines = vec![
-        line("good -> target:8001 allowed", Unproven(&["changed-under-us"])),
+        line(
+            "good -> target:8001 allowed",
+            Unproven(&["changed-under-us"]),
+        ),
         line("bad -> target:8001 denied", Unproven(&["changed-under-us"])),
         // Keeps the run going.
         with("bad -> web:3000 denied", "hold: 8s", Proven),
@@ -567,7 +818,11 @@ fn replaced() -> Case {
     Case {
         during: beside!(during),
         also,
-        ..Case::new("replaced by another pod at its address", beside!(nothing), lines)
+        ..Case::new(
+            "replaced by another pod at its address",
+            beside!(nothing),
+            lines,
+        )
     }
 }
 
@@ -578,11 +833,17 @@ fn replaced_after_a_leak() -> Case {
         replace(&stage).await;
     }
     let lines = vec![
-        line("careless -> target:8001 denied", Violated(&["careless", "h/target"])),
+        line(
+            "careless -> target:8001 denied",
+            Violated(&["careless", "h/target"]),
+        ),
         with("bad -> web:3000 denied", "hold: 9s", Proven),
         line("good -> web:3000 allowed", Proven),
     ];
-    Case { during: beside!(during), ..Case::new("replaced long after it leaked", beside!(nothing), lines) }
+    Case {
+        during: beside!(during),
+        ..Case::new("replaced long after it leaked", beside!(nothing), lines)
+    }
 }
 
 fn leaky_replica() -> Case {
@@ -591,18 +852,31 @@ fn leaky_replica() -> Case {
     }
     fn also(ran: &Ran) {
         let result = ran.result("bad -> web:3000 denied");
-        let leaking: Vec<_> =
-            result.flows.iter().filter(|flow| flow.shows == "violated").map(|flow| &flow.target).collect();
+        let leaking: Vec<_> = result
+            .flows
+            .iter()
+            .filter(|flow| flow.shows == "violated")
+            .map(|flow| &flow.target)
+            .collect();
         assert_eq!(leaking.len(), 1, "{result:?}");
         assert!(leaking[0].contains("web-1"), "{leaking:?}");
-        assert!(ran.written.console.contains("h/web-1") && ran.written.junit.contains("h/web-1"), "it is named");
+        assert!(
+            ran.written.console.contains("h/web-1") && ran.written.junit.contains("h/web-1"),
+            "it is named"
+        );
     }
     let lines = vec![
         line("good -> web:3000 allowed", Proven),
-        line("bad -> web:3000 denied", Violated(&["h/bad", "h/web-1:3000"])),
+        line(
+            "bad -> web:3000 denied",
+            Violated(&["h/bad", "h/web-1:3000"]),
+        ),
         line("bad -> target:8001 denied", Proven),
     ];
-    Case { also, ..Case::new("one of three replicas leaks", beside!(before), lines) }
+    Case {
+        also,
+        ..Case::new("one of three replicas leaks", beside!(before), lines)
+    }
 }
 
 async fn leak(stage: &Stage, to: &str, port: u16, families: &[Family], one_in: u32) {
@@ -613,7 +887,11 @@ async fn leak(stage: &Stage, to: &str, port: u16, families: &[Family], one_in: u
         transport: Transport::Tcp,
         one_in,
     };
-    stage.sabotage.leak(families.iter().map(of).collect()).await.expect("a leak");
+    stage
+        .sabotage
+        .leak(families.iter().map(of).collect())
+        .await
+        .expect("a leak");
 }
 
 fn rare_leak() -> Case {
@@ -622,12 +900,22 @@ fn rare_leak() -> Case {
     }
     fn also(ran: &Ran) {
         let result = ran.result("bad -> target:8001 denied");
-        assert!(result.opened >= 1 && result.opened * 5 < result.samples, "{result:?}");
+        assert!(
+            result.opened >= 1 && result.opened * 5 < result.samples,
+            "{result:?}"
+        );
     }
     let lines = vec![
         line("good -> target:8001 allowed", Proven),
-        with("bad -> target:8001 denied", "hold: 14s", Violated(&["h/bad", "h/target:8001"])),
+        with(
+            "bad -> target:8001 denied",
+            "hold: 14s",
+            Violated(&["h/bad", "h/target:8001"]),
+        ),
         with("bad -> target:8002 denied", "hold: 14s", Proven),
     ];
-    Case { also, ..Case::new("one in twenty packets leaks", beside!(before), lines) }
+    Case {
+        also,
+        ..Case::new("one in twenty packets leaks", beside!(before), lines)
+    }
 }

@@ -39,16 +39,24 @@ impl Gauge {
     }
 }
 
-/// Probes that this process started, with the high-water mark of their resident memory (`proc_pid_status(5)`).
+/// Probes that this process started, with the high-water mark of their resident memory
+/// (`proc_pid_status(5)`).
 fn probes() -> Vec<(u32, u64)> {
     let own = std::process::id().to_string();
     let processes = fs::read_dir("/proc").expect("/proc").flatten();
     let probe = |process: fs::DirEntry| {
         let number = process.file_name().to_str()?.parse().ok()?;
         let what = fs::read(process.path().join("cmdline")).ok()?;
-        what.split(|byte| *byte == 0).any(|word| word == b"__probe").then_some(())?;
+        what.split(|byte| *byte == 0)
+            .any(|word| word == b"__probe")
+            .then_some(())?;
         let status = fs::read_to_string(process.path().join("status")).ok()?;
-        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let field = |name: &str| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .map(str::trim)
+        };
         (field("PPid:")? == own).then_some(())?;
         let kib: u64 = field("VmHWM:")?.strip_suffix(" kB")?.trim().parse().ok()?;
         Some((number, kib * 1024))

@@ -4,11 +4,14 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use watertight::event::{CheckResult, Outcome, RunEvent, Summary};
 use watertight::report::{
-    Annotations, Capabilities, Console, Detail, Progress, ReportSpec, Reports, Screen, StepSummary, json_schema,
+    Annotations, Capabilities, Console, Detail, Progress, ReportSpec, Reports, Screen, StepSummary,
+    json_schema,
 };
 
 /// The console's own colours: reset, bold, dim, green, yellow, bright red.
-const COLOURS: [&str; 6] = ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[33m", "\x1b[91m"];
+const COLOURS: [&str; 6] = [
+    "\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[33m", "\x1b[91m",
+];
 
 /// Text that a report writes into.
 #[derive(Clone, Default)]
@@ -16,7 +19,10 @@ struct Page(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Page {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -27,7 +33,11 @@ impl Write for Page {
 
 impl Page {
     fn text(&self) -> String {
-        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let bytes = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         String::from_utf8(bytes).expect("a report is UTF-8")
     }
 }
@@ -53,32 +63,71 @@ impl Sinks {
     pub(crate) fn open() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let spec = |format: &str| {
-            ReportSpec::parse(&format!("{format}={}", folder.path().join(format).display())).expect("a report")
+            ReportSpec::parse(&format!(
+                "{format}={}",
+                folder.path().join(format).display()
+            ))
+            .expect("a report")
         };
-        let mut reports = Reports::open(&["junit", "json", "jsonl"].map(spec)).map_err(|_| "open").expect("reports");
+        let mut reports = Reports::open(&["junit", "json", "jsonl"].map(spec))
+            .map_err(|_| "open")
+            .expect("reports");
         let (plain, coloured, annotations) = (Page::default(), Page::default(), Page::default());
-        let fine = Capabilities { terminal: false, width: 100, colour: true, unicode: true };
-        for (name, page, capabilities) in [("plain", &plain, Capabilities::plain()), ("coloured", &coloured, fine)] {
+        let fine = Capabilities {
+            terminal: false,
+            width: 100,
+            colour: true,
+            unicode: true,
+        };
+        for (name, page, capabilities) in [
+            ("plain", &plain, Capabilities::plain()),
+            ("coloured", &coloured, fine),
+        ] {
             let screen = || Screen::new(page.clone(), capabilities);
-            reports.add(name, Console::new(screen(), screen(), Detail::Verbose, Progress::Quiet));
+            reports.add(
+                name,
+                Console::new(screen(), screen(), Detail::Verbose, Progress::Quiet),
+            );
         }
         reports.add("annotations", Annotations::new(annotations.clone()));
-        reports.add("summary", StepSummary::open(&folder.path().join("summary")).expect("a summary"));
-        Self { folder, reports: Mutex::new(reports), plain, coloured, annotations }
+        reports.add(
+            "summary",
+            StepSummary::open(&folder.path().join("summary")).expect("a summary"),
+        );
+        Self {
+            folder,
+            reports: Mutex::new(reports),
+            plain,
+            coloured,
+            annotations,
+        }
     }
 
     pub(crate) fn event(&self, event: &RunEvent) {
-        self.reports.lock().unwrap_or_else(PoisonError::into_inner).event(event);
+        self.reports
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .event(event);
     }
 
-    /// Demands of every report that it is well-formed, and of all that they say what the run came to.
+    /// Demands of every report that it is well-formed, and of all that they say what the run came
+    /// to.
     pub(crate) fn close(self, results: &[CheckResult], summary: Summary) -> Written {
-        let reports = self.reports.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let reports = self
+            .reports
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
         assert!(reports.errors().is_empty(), "{:?}", reports.errors());
         drop(reports);
-        let read = |name: &str| std::fs::read_to_string(self.folder.path().join(name)).expect("a report in UTF-8");
-        let written =
-            Written { console: self.plain.text(), junit: read("junit"), json: read("json"), lines: read("jsonl") };
+        let read = |name: &str| {
+            std::fs::read_to_string(self.folder.path().join(name)).expect("a report in UTF-8")
+        };
+        let written = Written {
+            console: self.plain.text(),
+            junit: read("junit"),
+            json: read("json"),
+            lines: read("jsonl"),
+        };
         console(&written.console, &[]);
         console(&self.coloured.text(), &COLOURS);
         console(&self.annotations.text(), &[]);
@@ -87,32 +136,54 @@ impl Sinks {
         json(&written.json, results, summary);
         lines(&written.lines);
         let commands = self.annotations.text().lines().count();
-        assert_eq!(commands, summary.violated + summary.unproven, "one command a finding: {}", self.annotations.text());
+        assert_eq!(
+            commands,
+            summary.violated + summary.unproven,
+            "one command a finding: {}",
+            self.annotations.text()
+        );
         written
     }
 }
 
-/// No character acts on a terminal but newlines and the colours given; no line is a command to GitHub's runner.
+/// No character acts on a terminal but newlines and the colours given; no line is a command to
+/// GitHub's runner.
 #[track_caller]
 fn console(text: &str, colours: &[&str]) {
     let mut rest = text.to_owned();
     for colour in colours {
         rest = rest.replace(colour, "");
     }
-    let acting =
-        rest.chars().find(|c| (c.is_control() && *c != '\n') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2028}'));
+    let acting = rest.chars().find(|c| {
+        (c.is_control() && *c != '\n') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2028}')
+    });
     assert_eq!(acting, None, "{rest:?}");
 }
 
 fn junit(text: &str, results: &[CheckResult], summary: Summary) {
     let report = quick_junit::Report::deserialize_from_str(text).expect("JUnit");
-    let cases: Vec<_> = report.test_suites.iter().flat_map(|suite| &suite.test_cases).collect();
+    let cases: Vec<_> = report
+        .test_suites
+        .iter()
+        .flat_map(|suite| &suite.test_cases)
+        .collect();
     for result in results {
-        let case = cases.iter().find(|case| case.name.as_str() == result.check.name).expect("a test case");
+        let case = cases
+            .iter()
+            .find(|case| case.name.as_str() == result.check.name)
+            .expect("a test case");
         let is_success = matches!(case.status, quick_junit::TestCaseStatus::Success { .. });
-        assert_eq!(is_success, result.verdict == Outcome::Proven, "{}", result.check.name);
+        assert_eq!(
+            is_success,
+            result.verdict == Outcome::Proven,
+            "{}",
+            result.check.name
+        );
     }
-    let bad = cases.iter().filter(|case| !matches!(case.status, quick_junit::TestCaseStatus::Success { .. })).count();
+    let bad = cases
+        .iter()
+        .filter(|case| !matches!(case.status, quick_junit::TestCaseStatus::Success { .. }))
+        .count();
     assert_eq!(bad, summary.violated + summary.unproven, "{text}");
     let acting = text.chars().find(|c| c.is_control() && *c != '\n');
     assert_eq!(acting, None, "{text:?}");
@@ -121,12 +192,18 @@ fn junit(text: &str, results: &[CheckResult], summary: Summary) {
 fn json(text: &str, results: &[CheckResult], summary: Summary) {
     let document: serde_json::Value = serde_json::from_str(text).expect("JSON");
     let validator = jsonschema::validator_for(&json_schema()).expect("a schema");
-    let errors: Vec<_> = validator.iter_errors(&document).map(|error| error.to_string()).collect();
+    let errors: Vec<_> = validator
+        .iter_errors(&document)
+        .map(|error| error.to_string())
+        .collect();
     assert!(errors.is_empty(), "{errors:?}");
     assert_eq!(document["run"]["exitCode"], summary.exit_code, "{text}");
     let told = document["checks"].as_array().map(Vec::len);
     assert_eq!(told, Some(results.len()), "{text}");
-    assert!(text.chars().all(|c| !c.is_control() || c == '\n'), "{text:?}");
+    assert!(
+        text.chars().all(|c| !c.is_control() || c == '\n'),
+        "{text:?}"
+    );
 }
 
 fn lines(text: &str) {
@@ -134,5 +211,8 @@ fn lines(text: &str) {
         serde_json::from_str::<serde_json::Value>(line).expect("a line of JSON");
         assert!(line.len() < 1_000_000, "a line of {} bytes", line.len());
     }
-    assert!(text.chars().all(|c| !c.is_control() || c == '\n'), "{text:?}");
+    assert!(
+        text.chars().all(|c| !c.is_control() || c == '\n'),
+        "{text:?}"
+    );
 }

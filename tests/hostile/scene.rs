@@ -1,7 +1,8 @@
 //! A small world with one target, and a whole run against it.
 //!
-//! `good` and `careless` may reach the target, `bad` may not; a suite that denies the target to `careless` is violated.
-//! `steady` answers everybody, so that every source is seen to be able, and it is never the target.
+//! `good` and `careless` may reach the target, `bad` may not; a suite that denies the target to
+//! `careless` is violated. `steady` answers everybody, so that every source is seen to be able, and
+//! it is never the target.
 
 use crate::reports::{self, Written};
 use std::collections::BTreeMap;
@@ -41,7 +42,8 @@ pub(crate) enum Want {
     Unproven(&'static [&'static str]),
     /// Anything but proven.
     NotProven,
-    /// Violated with the word, or unproven: which of them depends on when a sample meets the target.
+    /// Violated with the word, or unproven: which of them depends on when a sample meets the
+    /// target.
     ViolatedOrUnproven(&'static str),
 }
 
@@ -55,7 +57,11 @@ pub(crate) struct Line {
 
 /// A line without settings.
 pub(crate) fn line(text: &'static str, want: Want) -> Line {
-    Line { text, settings: "", want }
+    Line {
+        text,
+        settings: "",
+        want,
+    }
 }
 
 /// What happens beside the run: given the stage, it returns when it has done its work, or never.
@@ -80,11 +86,18 @@ pub(crate) struct Stage {
 impl Stage {
     /// A listener by its pod's name.
     pub(crate) fn pod(name: &str) -> Listener {
-        Listener::Pod { namespace: "h".into(), name: name.into() }
+        Listener::Pod {
+            namespace: "h".into(),
+            name: name.into(),
+        }
     }
 
     pub(crate) fn vantage(name: &str) -> Vantage {
-        Vantage::Pod { namespace: "h".into(), name: name.into(), node: String::new() }
+        Vantage::Pod {
+            namespace: "h".into(),
+            name: name.into(),
+            node: String::new(),
+        }
     }
 
     pub(crate) fn address(&self, pod: &str, family: Family) -> IpAddr {
@@ -93,7 +106,10 @@ impl Stage {
 
     /// Waits for the first sample of the run.
     pub(crate) async fn first_sample(&mut self) {
-        self.sampled.wait_for(|sampled| *sampled).await.expect("the run is on");
+        self.sampled
+            .wait_for(|sampled| *sampled)
+            .await
+            .expect("the run is on");
     }
 }
 
@@ -115,7 +131,15 @@ pub(crate) struct Case {
 
 impl Case {
     pub(crate) fn new(name: &'static str, before: Beside, lines: Vec<Line>) -> Self {
-        Self { name, lines, settings: "", enforced: true, before, during: beside!(nothing), also: |_| {} }
+        Self {
+            name,
+            lines,
+            settings: "",
+            enforced: true,
+            before,
+            during: beside!(nothing),
+            also: |_| {},
+        }
     }
 }
 
@@ -135,13 +159,20 @@ pub(crate) struct Ran {
 
 impl Ran {
     pub(crate) fn result(&self, name: &str) -> &CheckResult {
-        self.results.iter().find(|result| result.check.name == name).unwrap_or_else(|| panic!("no check {name}"))
+        self.results
+            .iter()
+            .find(|result| result.check.name == name)
+            .unwrap_or_else(|| panic!("no check {name}"))
     }
 
     /// What a pod's probe wrote of a port of the target.
     pub(crate) fn samples(&self, pod: &str, port: u16) -> Vec<&Sample> {
         let of = |sample: &Sample| self.plan.flows[sample.flow as usize].to.port == port;
-        self.samples.iter().filter(|(from, sample)| from == pod && of(sample)).map(|(_, sample)| sample).collect()
+        self.samples
+            .iter()
+            .filter(|(from, sample)| from == pod && of(sample))
+            .map(|(_, sample)| sample)
+            .collect()
     }
 }
 
@@ -156,7 +187,12 @@ pub(crate) async fn run(case: &Case) {
         if !wrong.is_empty() && ran.starved > 0 && attempt < TRIES {
             continue;
         }
-        assert!(wrong.is_empty(), "{}\n  ({} attempts starved)", wrong.join("\n  "), ran.starved);
+        assert!(
+            wrong.is_empty(),
+            "{}\n  ({} attempts starved)",
+            wrong.join("\n  "),
+            ran.starved
+        );
         (case.also)(&ran);
         return;
     }
@@ -165,8 +201,12 @@ pub(crate) async fn run(case: &Case) {
 /// What did not come out as demanded.
 fn wrong(case: &Case, ran: &Ran) -> Vec<String> {
     let mut wrong = Vec::new();
-    let steady = ["good", "bad", "careless"].map(|from| (format!("{from} -> steady:8080 allowed"), Want::Proven));
-    let lines = case.lines.iter().map(|line| (line.text.to_owned(), line.want));
+    let steady = ["good", "bad", "careless"]
+        .map(|from| (format!("{from} -> steady:8080 allowed"), Want::Proven));
+    let lines = case
+        .lines
+        .iter()
+        .map(|line| (line.text.to_owned(), line.want));
     let mut wanted: BTreeMap<String, Want> = lines.chain(steady).collect();
     for result in &ran.results {
         match wanted.remove(&result.check.name) {
@@ -174,7 +214,11 @@ fn wrong(case: &Case, ran: &Ran) -> Vec<String> {
             Some(want) => wrong.extend(differs(result, want)),
         }
     }
-    wrong.extend(wanted.keys().map(|name| format!("without a result: {name}")));
+    wrong.extend(
+        wanted
+            .keys()
+            .map(|name| format!("without a result: {name}")),
+    );
     wrong
 }
 
@@ -183,7 +227,9 @@ fn differs(result: &CheckResult, want: Want) -> Option<String> {
     let code = result.reason.as_ref().map_or("", |reason| reason.code);
     let fits = match want {
         Want::Proven => result.verdict == Outcome::Proven,
-        Want::Violated(words) => result.verdict == Outcome::Violated && words.iter().all(|word| said.contains(word)),
+        Want::Violated(words) => {
+            result.verdict == Outcome::Violated && words.iter().all(|word| said.contains(word))
+        }
         Want::Unproven(codes) => result.verdict == Outcome::Unproven && codes.contains(&code),
         Want::NotProven => result.verdict != Outcome::Proven,
         Want::ViolatedOrUnproven(word) => match result.verdict {
@@ -192,8 +238,11 @@ fn differs(result: &CheckResult, want: Want) -> Option<String> {
             Outcome::Unproven => true,
         },
     };
-    let flows: Vec<_> =
-        result.flows.iter().map(|flow| format!("{} -> {}: {}", flow.source, flow.address, flow.text)).collect();
+    let flows: Vec<_> = result
+        .flows
+        .iter()
+        .map(|flow| format!("{} -> {}: {}", flow.source, flow.address, flow.text))
+        .collect();
     (!fits).then(|| {
         format!(
             "{}: {} ({said}; {:?}), but {want:?} was demanded\n    {}",
@@ -208,12 +257,20 @@ fn differs(result: &CheckResult, want: Want) -> Option<String> {
 async fn once(case: &Case) -> Ran {
     let (world, plan) = world_and_plan(case);
     let addresses = world.inventory().pods.iter().flat_map(|pod| {
-        Family::ALL.into_iter().filter_map(|family| Some(((pod.name.clone(), family), pod.address(family)?)))
+        Family::ALL
+            .into_iter()
+            .filter_map(|family| Some(((pod.name.clone(), family), pod.address(family)?)))
     });
     let addresses = addresses.collect();
-    let mut lab = Lab::up(world, lab::Options { deny: Deny::Drop }).await.expect("a lab");
+    let mut lab = Lab::up(world, lab::Options { deny: Deny::Drop })
+        .await
+        .expect("a lab");
     let (heard, sampled) = watch::channel(false);
-    let stage = Stage { sabotage: lab.sabotage(), addresses, sampled };
+    let stage = Stage {
+        sabotage: lab.sabotage(),
+        addresses,
+        sampled,
+    };
     (case.before)(stage.clone()).await;
     let options = engine::Options {
         about: engine::About::default(),
@@ -246,12 +303,24 @@ async fn once(case: &Case) -> Ran {
         summary = engine::run(&plan, &mut lab, options, interrupted, &mut witness) => summary.expect("a run"),
         () = during => unreachable!("it waits for ever"),
     };
-    let Witness { results, summary: told, samples, starved, .. } = witness;
+    let Witness {
+        results,
+        summary: told,
+        samples,
+        starved,
+        ..
+    } = witness;
     assert_eq!(told, Some(summary), "what the reports were told");
     let errors = lab.teardown().await;
     assert!(errors.is_empty(), "{errors:?}");
     let written = sinks.close(&results, summary);
-    Ran { results, written, samples, starved, plan }
+    Ran {
+        results,
+        written,
+        samples,
+        starved,
+        plan,
+    }
 }
 
 /// Gives every report every event, and keeps what a test asks for.
@@ -268,7 +337,10 @@ struct Witness<'a> {
 impl Observer for Witness<'_> {
     fn event(&mut self, event: RunEvent) {
         self.sinks.event(&event);
-        if let RunEvent::Finished { results, summary, .. } = event {
+        if let RunEvent::Finished {
+            results, summary, ..
+        } = event
+        {
             self.results = results;
             self.summary = Some(summary);
         }
@@ -293,15 +365,33 @@ fn world_and_plan(case: &Case) -> (World, Plan) {
     let mut sources = Sources::new();
     let manifests = sources.add("world.yaml", manifests(case));
     let (manifests, diagnostics) = read_manifests(&[manifests], &sources);
-    assert!(diagnostics.is_empty(), "{}", diagnostics.render_compact(&sources));
+    assert!(
+        diagnostics.is_empty(),
+        "{}",
+        diagnostics.render_compact(&sources)
+    );
     let suite = sources.add("suite.yaml", suite(case));
     let (suites, diagnostics) = suite::read(&[suite], &sources);
-    assert!(!diagnostics.has_errors(), "{}", diagnostics.render_compact(&sources));
+    assert!(
+        !diagnostics.has_errors(),
+        "{}",
+        diagnostics.render_compact(&sources)
+    );
     let world = World::place(&manifests, &[], Layout::default()).expect("placed");
     let landmarks = world.landmarks();
-    let mut plan =
-        resolve(&suites, world.inventory(), Environment::Lab, &landmarks, &Selection::default()).expect("a plan");
-    plan.resolvers = plan.probes.iter().map(|vantage| Some(world.resolver(vantage))).collect();
+    let mut plan = resolve(
+        &suites,
+        world.inventory(),
+        Environment::Lab,
+        &landmarks,
+        &Selection::default(),
+    )
+    .expect("a plan");
+    plan.resolvers = plan
+        .probes
+        .iter()
+        .map(|vantage| Some(world.resolver(vantage)))
+        .collect();
     (world, plan)
 }
 
@@ -324,14 +414,22 @@ spec:
 ",
         case.settings
     );
-    for Line { text: line, settings, .. } in &case.lines {
+    for Line {
+        text: line,
+        settings,
+        ..
+    } in &case.lines
+    {
         text.push_str(&format!("    - {{ check: \"{line}\", {settings} }}\n"));
     }
     text
 }
 
 fn manifests(case: &Case) -> String {
-    let ports: Vec<String> = PORTS.iter().map(|port| format!("{{containerPort: {port}}}")).collect();
+    let ports: Vec<String> = PORTS
+        .iter()
+        .map(|port| format!("{{containerPort: {port}}}"))
+        .collect();
     let mut text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: h}\n".to_owned();
     for (pod, node, ports) in [
         ("good", 1, "{containerPort: 8080}"),
@@ -362,7 +460,10 @@ spec:
     spec: {containers: [{name: web, image: web, ports: [{containerPort: 3000}]}]}
 ",
     );
-    for target in ["target", "web"].into_iter().filter(|target| case.enforced || *target != "target") {
+    for target in ["target", "web"]
+        .into_iter()
+        .filter(|target| case.enforced || *target != "target")
+    {
         text.push_str(&format!(
             "---
 apiVersion: networking.k8s.io/v1
@@ -386,10 +487,14 @@ fn clock_at(ago: Duration) -> RunnerClock {
     use nix::time::{ClockId, clock_gettime};
     let then = |clock| {
         let time = clock_gettime(clock).expect("a clock");
-        (time.tv_sec() as u64 * 1_000_000 + time.tv_nsec() as u64 / 1_000).saturating_sub(ago.as_micros() as u64)
+        (time.tv_sec() as u64 * 1_000_000 + time.tv_nsec() as u64 / 1_000)
+            .saturating_sub(ago.as_micros() as u64)
     };
     RunnerClock {
-        boot: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot id").trim().to_owned(),
+        boot: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .expect("a boot id")
+            .trim()
+            .to_owned(),
         boottime_us: then(ClockId::CLOCK_BOOTTIME),
         wall_us: then(ClockId::CLOCK_REALTIME),
     }

@@ -1,5 +1,5 @@
-//! Servers of the test's own, in a pod's network: for what the lab's responder does not do, such as to answer one
-//! client otherwise than another, or to show any certificate.
+//! Servers of the test's own, in a pod's network: for what the lab's responder does not do, such as
+//! to answer one client otherwise than another, or to show any certificate.
 
 use crate::scene::Stage;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -29,7 +29,8 @@ pub(crate) async fn serve(
     accept(listener, move |stream, from| converse(stream, from, &*says));
 }
 
-/// Puts a TLS server with this certificate in the place of the responder's listener at a port of the target.
+/// Puts a TLS server with this certificate in the place of the responder's listener at a port of
+/// the target.
 pub(crate) async fn serve_tls(stage: &Stage, port: u16, certificate: &rcgen::CertificateParams) {
     let key = rcgen::KeyPair::generate().expect("a key");
     let leaf = certificate.self_signed(&key).expect("a certificate");
@@ -45,7 +46,8 @@ pub(crate) async fn serve_tls(stage: &Stage, port: u16, certificate: &rcgen::Cer
     let config = Arc::new(config);
     let listener = listen(stage, port).await;
     accept(listener, move |mut stream, _| {
-        let mut session = rustls::ServerConnection::new(Arc::clone(&config)).map_err(io::Error::other)?;
+        let mut session =
+            rustls::ServerConnection::new(Arc::clone(&config)).map_err(io::Error::other)?;
         let mut tls = rustls::Stream::new(&mut session, &mut stream);
         // A client that only shook hands sends nothing more.
         tls.read(&mut [0; 4096]).map(drop)
@@ -54,12 +56,26 @@ pub(crate) async fn serve_tls(stage: &Stage, port: u16, certificate: &rcgen::Cer
 
 async fn listen(stage: &Stage, port: u16) -> TcpListener {
     let target = Stage::pod("target");
-    stage.sabotage.stop_listener(target, Some((Transport::Tcp, port))).await.expect("a listener to stop");
-    let bound = stage.sabotage.within(Stage::vantage("target"), move || TcpListener::bind(("::", port))).await;
-    bound.expect("the target's network").expect("a port that is free now")
+    stage
+        .sabotage
+        .stop_listener(target, Some((Transport::Tcp, port)))
+        .await
+        .expect("a listener to stop");
+    let bound = stage
+        .sabotage
+        .within(Stage::vantage("target"), move || {
+            TcpListener::bind(("::", port))
+        })
+        .await;
+    bound
+        .expect("the target's network")
+        .expect("a port that is free now")
 }
 
-fn accept(listener: TcpListener, serve: impl Fn(TcpStream, IpAddr) -> io::Result<()> + Send + Sync + 'static) {
+fn accept(
+    listener: TcpListener,
+    serve: impl Fn(TcpStream, IpAddr) -> io::Result<()> + Send + Sync + 'static,
+) {
     let serve = Arc::new(serve);
     std::thread::spawn(move || {
         while let Ok((stream, from)) = listener.accept() {
@@ -95,7 +111,13 @@ fn converse(mut stream: TcpStream, from: IpAddr, says: &Says) -> io::Result<()> 
 /// The nonce of a question, of either form.
 pub(crate) fn nonce(question: &[u8]) -> String {
     let text = String::from_utf8_lossy(question);
-    let headers: BTreeMap<_, _> = text.lines().filter_map(|line| line.split_once(": ")).collect();
+    let headers: BTreeMap<_, _> = text
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .collect();
     let header = headers.get("x-watertight-nonce").copied();
-    header.or_else(|| text.trim_end().strip_prefix("watertight/1 ")).unwrap_or_default().to_owned()
+    header
+        .or_else(|| text.trim_end().strip_prefix("watertight/1 "))
+        .unwrap_or_default()
+        .to_owned()
 }

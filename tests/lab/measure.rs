@@ -8,7 +8,10 @@ use watertight::backend::lab::{Deny, Lab, Layout, Options, World};
 use watertight::inventory::read_manifests;
 use watertight::source::Sources;
 
-pub(crate) const CHECK: Check = Check { name: "measure", run: || Box::pin(measure()) };
+pub(crate) const CHECK: Check = Check {
+    name: "measure",
+    run: || Box::pin(measure()),
+};
 
 /// Each pod has a policy of its own, with two rules in each direction.
 async fn measure() {
@@ -26,7 +29,9 @@ async fn measure() {
         assert!(!diagnostics.has_errors(), "{diagnostics:?}");
         let world = World::place(&manifests, &[], Layout::default()).expect("placed");
         let started = Instant::now();
-        let mut lab = Lab::up(world, Options { deny: Deny::Drop }).await.expect("lab");
+        let mut lab = Lab::up(world, Options { deny: Deny::Drop })
+            .await
+            .expect("lab");
         let up = started.elapsed();
         let policies = lab.inventory().await.expect("inventory").policies;
         let started = Instant::now();
@@ -34,6 +39,9 @@ async fn measure() {
         let swap = started.elapsed();
         let started = Instant::now();
         assert!(lab.teardown().await.is_empty());
-        say(&format!("{pods} pods: up in {up:?}, swap {swap:?}, down {:?}", started.elapsed()));
+        say(&format!(
+            "{pods} pods: up in {up:?}, swap {swap:?}, down {:?}",
+            started.elapsed()
+        ));
     }
 }

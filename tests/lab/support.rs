@@ -26,40 +26,63 @@ pub(crate) struct Check {
 #[macro_export]
 macro_rules! check {
     ($name:ident) => {
-        Check { name: stringify!($name), run: || Box::pin($name()) }
+        Check {
+            name: stringify!($name),
+            run: || Box::pin($name()),
+        }
     };
 }
 
-/// Runs as what the arguments say: a probe, the responder, or the checks whose name contains the first argument.
-/// Those on request run only when they are named in full.
+/// Runs as what the arguments say: a probe, the responder, or the checks whose name contains the
+/// first argument. Those on request run only when they are named in full.
 pub(crate) fn main(on_request: &[Check], checks: &[Check]) -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
-        Some("__probe") => return watertight_probe::probe_main(arguments.get(1).and_then(|fd| fd.parse().ok())),
+        Some("__probe") => {
+            return watertight_probe::probe_main(arguments.get(1).and_then(|fd| fd.parse().ok()));
+        }
         Some("__responder") => return watertight_probe::responder_main(),
         _ => {}
     }
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
-    let named = on_request.iter().filter(|check| filter.is_some_and(|filter| check.name == filter));
-    let wanted =
-        checks.iter().filter(|check| filter.is_none_or(|filter| check.name.contains(filter.as_str()))).chain(named);
+    let named = on_request
+        .iter()
+        .filter(|check| filter.is_some_and(|filter| check.name == filter));
+    let wanted = checks
+        .iter()
+        .filter(|check| filter.is_none_or(|filter| check.name.contains(filter.as_str())))
+        .chain(named);
     if arguments.iter().any(|argument| argument == "--list") {
         wanted.for_each(|check| say(&format!("{}: test", check.name)));
         return ExitCode::SUCCESS;
     }
     if let Err(obstacle) = lab::enter() {
-        say(&format!("no check was run: {obstacle}; cure: {}", obstacle.cure()));
+        say(&format!(
+            "no check was run: {obstacle}; cure: {}",
+            obstacle.cure()
+        ));
         return ExitCode::FAILURE;
     }
     let mut failed = 0;
     for Check { name, run } in wanted {
         let started = std::time::Instant::now();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("runtime");
         let ended = std::panic::catch_unwind(|| runtime.block_on(run()));
         failed += usize::from(ended.is_err());
-        say(&format!("test {name} ... {} ({:?})", if ended.is_ok() { "ok" } else { "FAILED" }, started.elapsed()));
+        say(&format!(
+            "test {name} ... {} ({:?})",
+            if ended.is_ok() { "ok" } else { "FAILED" },
+            started.elapsed()
+        ));
     }
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 pub(crate) fn say(text: &str) {
@@ -70,7 +93,11 @@ pub(crate) fn say(text: &str) {
 /// A pod by `namespace/name`.
 pub(crate) fn pod(full: &str) -> Vantage {
     let (namespace, name) = full.split_once('/').expect("namespace/name");
-    Vantage::Pod { namespace: namespace.into(), name: name.into(), node: String::new() }
+    Vantage::Pod {
+        namespace: namespace.into(),
+        name: name.into(),
+        node: String::new(),
+    }
 }
 
 pub(crate) fn node(name: &str) -> Vantage {
@@ -90,8 +117,16 @@ pub(crate) fn world() -> World {
     assert!(diagnostics.is_empty(), "{diagnostics:?}");
     let tcp = |port| (port, wire::Transport::Tcp);
     let outside = [
-        Outside { name: Some("pay.example".into()), address: None, ports: vec![tcp(443)] },
-        Outside { name: None, address: Some([203, 0, 113, 66].into()), ports: vec![tcp(8443)] },
+        Outside {
+            name: Some("pay.example".into()),
+            address: None,
+            ports: vec![tcp(443)],
+        },
+        Outside {
+            name: None,
+            address: Some([203, 0, 113, 66].into()),
+            ports: vec![tcp(8443)],
+        },
     ];
     World::place(&manifests, &outside, Layout::default()).expect("placed")
 }
@@ -118,9 +153,15 @@ impl Lab {
 
     /// A lab of any world.
     pub(crate) async fn of(world: World, deny: Deny) -> Self {
-        let mut backend = lab::Lab::up(world.clone(), Options { deny }).await.expect("lab");
+        let mut backend = lab::Lab::up(world.clone(), Options { deny })
+            .await
+            .expect("lab");
         let inventory = backend.inventory().await.expect("inventory");
-        Self { backend, world, inventory }
+        Self {
+            backend,
+            world,
+            inventory,
+        }
     }
 
     pub(crate) async fn down(self) {
@@ -137,28 +178,50 @@ impl Lab {
     }
 
     pub(crate) fn at(&self, full: &str, family: Family, port: u16) -> SocketAddr {
-        let pod = self.inventory.pods.iter().find(|pod| pod.full_name() == full).expect("a pod of the world");
+        let pod = self
+            .inventory
+            .pods
+            .iter()
+            .find(|pod| pod.full_name() == full)
+            .expect("a pod of the world");
         SocketAddr::new(pod.address(family).expect("an address"), port)
     }
 
     pub(crate) fn node_of(&self, full: &str) -> String {
-        self.inventory.pods.iter().find(|pod| pod.full_name() == full).expect("a pod of the world").node.clone()
+        self.inventory
+            .pods
+            .iter()
+            .find(|pod| pod.full_name() == full)
+            .expect("a pod of the world")
+            .node
+            .clone()
     }
 
     pub(crate) fn other_node(&self, full: &str) -> String {
         let own = self.node_of(full);
-        self.inventory.nodes.iter().map(|node| node.name.clone()).find(|name| *name != own).expect("two nodes")
+        self.inventory
+            .nodes
+            .iter()
+            .map(|node| node.name.clone())
+            .find(|name| *name != own)
+            .expect("two nodes")
     }
 
     pub(crate) fn service(&self, full: &str, family: Family, port: u16) -> SocketAddr {
         let mut services = self.inventory.services.iter();
-        let service =
-            services.find(|service| format!("{}/{}", service.namespace, service.name) == full).expect("a Service");
+        let service = services
+            .find(|service| format!("{}/{}", service.namespace, service.name) == full)
+            .expect("a Service");
         SocketAddr::new(of_family(&service.addresses, family), port)
     }
 
     pub(crate) fn node_at(&self, name: &str, family: Family, port: u16) -> SocketAddr {
-        let node = self.inventory.nodes.iter().find(|node| node.name == name).expect("a node");
+        let node = self
+            .inventory
+            .nodes
+            .iter()
+            .find(|node| node.name == name)
+            .expect("a node");
         SocketAddr::new(of_family(&node.addresses, family), port)
     }
 
@@ -185,7 +248,10 @@ impl Lab {
             ids.push((flow.id, format!("{from:?} to {to} over {transport:?}")));
             by_vantage.entry(from.clone()).or_default().push(flow);
         }
-        let launches = by_vantage.into_iter().map(|(vantage, flows)| launch(vantage, flows)).collect();
+        let launches = by_vantage
+            .into_iter()
+            .map(|(vantage, flows)| launch(vantage, flows))
+            .collect();
         let (sender, mut lines) = mpsc::channel(64);
         self.backend.launch(launches, sender).await.expect("launch");
         let mut seen: BTreeMap<u32, Observation> = BTreeMap::new();
@@ -194,8 +260,14 @@ impl Lab {
             while seen.len() < flows.len() && !starved {
                 let arrival = lines.recv().await.expect("lines");
                 match arrival.line {
-                    Ok(wire::Line { body: Body::Sample(sample), .. }) => drop(seen.insert(sample.flow, sample.seen)),
-                    Ok(wire::Line { body: Body::Fault(fault), .. }) => {
+                    Ok(wire::Line {
+                        body: Body::Sample(sample),
+                        ..
+                    }) => drop(seen.insert(sample.flow, sample.seen)),
+                    Ok(wire::Line {
+                        body: Body::Fault(fault),
+                        ..
+                    }) => {
                         assert_eq!(fault.reason, FaultReason::Starved, "{fault:?}");
                         starved = true;
                     }
@@ -206,17 +278,27 @@ impl Lab {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), all).await.expect("a sample of every flow");
+        tokio::time::timeout(Duration::from_secs(20), all)
+            .await
+            .expect("a sample of every flow");
         let stop = self.backend.stop();
         tokio::join!(stop, async { while lines.recv().await.is_some() {} });
-        let seen_of = |(id, what)| Seen { flow: FlowId(id), what, observation: seen.remove(&id).expect("seen above") };
+        let seen_of = |(id, what)| Seen {
+            flow: FlowId(id),
+            what,
+            observation: seen.remove(&id).expect("seen above"),
+        };
         (!starved).then(|| ids.into_iter().map(seen_of).collect())
     }
 
     /// Starts probes that go on until they are stopped.
-    pub(crate) async fn launch_endless(&mut self, flows: &[Flow]) -> (Vec<ProbeId>, mpsc::Receiver<Arrival>) {
-        let flows =
-            flows.iter().map(|(from, transport, to)| launch(from.clone(), vec![wire_flow(*transport, *to, None)]));
+    pub(crate) async fn launch_endless(
+        &mut self,
+        flows: &[Flow],
+    ) -> (Vec<ProbeId>, mpsc::Receiver<Arrival>) {
+        let flows = flows.iter().map(|(from, transport, to)| {
+            launch(from.clone(), vec![wire_flow(*transport, *to, None)])
+        });
         let launches: Vec<Launch> = flows.collect();
         let ids = launches.iter().map(|launch| launch.probe).collect();
         let (sender, lines) = mpsc::channel(64);
@@ -234,10 +316,16 @@ impl Lab {
     ) -> Option<Vec<IpAddr>> {
         let query = query(name, family);
         let ask = move || {
-            let any: IpAddr = if server.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
+            let any: IpAddr = if server.is_ipv4() {
+                [0; 4].into()
+            } else {
+                [0_u16; 8].into()
+            };
             let socket = std::net::UdpSocket::bind((any, 0)).ok()?;
             socket.connect(server).ok()?;
-            socket.set_read_timeout(Some(Duration::from_millis(700))).ok()?;
+            socket
+                .set_read_timeout(Some(Duration::from_millis(700)))
+                .ok()?;
             socket.send(&query).ok()?;
             let mut answer = [0; 1500];
             let length = socket.recv(&mut answer).ok()?;
@@ -248,7 +336,10 @@ impl Lab {
 }
 
 fn of_family(addresses: &[IpAddr], family: Family) -> IpAddr {
-    *addresses.iter().find(|address| Family::of(**address) == family).expect("an address of that family")
+    *addresses
+        .iter()
+        .find(|address| Family::of(**address) == family)
+        .expect("an address of that family")
 }
 
 fn wire_flow(transport: wire::Transport, to: SocketAddr, attempts: Option<u32>) -> wire::Flow {
@@ -258,8 +349,19 @@ fn wire_flow(transport: wire::Transport, to: SocketAddr, attempts: Option<u32>) 
         port: to.port(),
         transport,
         request: wire::Request::Nonce,
-        deadlines: wire::Deadlines { resolve_ms: 400, connect_ms: 400, tls_ms: 400, request_ms: 400 },
-        pace: wire::Pace { bursts_ms: vec![0], interval_ms: 500, attempts, single: false, accepted: None },
+        deadlines: wire::Deadlines {
+            resolve_ms: 400,
+            connect_ms: 400,
+            tls_ms: 400,
+            request_ms: 400,
+        },
+        pace: wire::Pace {
+            bursts_ms: vec![0],
+            interval_ms: 500,
+            attempts,
+            single: false,
+            accepted: None,
+        },
     }
 }
 
@@ -276,7 +378,12 @@ fn launch(vantage: Vantage, flows: Vec<wire::Flow>) -> Launch {
         alone: None,
         flows,
     };
-    Launch { probe: ProbeId(next()), vantage, inside: false, plan }
+    Launch {
+        probe: ProbeId(next()),
+        vantage,
+        inside: false,
+        plan,
+    }
 }
 
 /// One flow's one attempt.
@@ -294,12 +401,25 @@ impl Seen {
     }
 
     pub(crate) fn who(&self) -> String {
-        self.observation.answer.as_ref().unwrap_or_else(|| panic!("no answer: {self:?}")).who.clone()
+        self.observation
+            .answer
+            .as_ref()
+            .unwrap_or_else(|| panic!("no answer: {self:?}"))
+            .who
+            .clone()
     }
 
     #[track_caller]
     pub(crate) fn opened(&self) {
-        assert!(self.is_open() && self.observation.answer.as_ref().is_some_and(|answer| answer.nonce), "{self:?}");
+        assert!(
+            self.is_open()
+                && self
+                    .observation
+                    .answer
+                    .as_ref()
+                    .is_some_and(|answer| answer.nonce),
+            "{self:?}"
+        );
     }
 
     #[track_caller]
@@ -310,7 +430,11 @@ impl Seen {
 
     #[track_caller]
     fn stopped(&self) -> (&How, Stage) {
-        let stop = self.observation.stop.as_ref().unwrap_or_else(|| panic!("open: {self:?}"));
+        let stop = self
+            .observation
+            .stop
+            .as_ref()
+            .unwrap_or_else(|| panic!("open: {self:?}"));
         (&stop.how, stop.stage)
     }
 
@@ -322,18 +446,38 @@ impl Seen {
     /// Refused by a reset or by ICMP: nobody listens.
     #[track_caller]
     pub(crate) fn refused(&self) {
-        assert!(matches!(self.stopped(), (How::Error { errno: 111, .. }, _)), "{self:?}");
+        assert!(
+            matches!(self.stopped(), (How::Error { errno: 111, .. }, _)),
+            "{self:?}"
+        );
     }
 
     #[track_caller]
     pub(crate) fn reset(&self) {
-        assert!(matches!(self.stopped(), (How::Error { errno: 111, icmp: None }, _)), "{self:?}");
+        assert!(
+            matches!(
+                self.stopped(),
+                (
+                    How::Error {
+                        errno: 111,
+                        icmp: None
+                    },
+                    _
+                )
+            ),
+            "{self:?}"
+        );
     }
 
     #[track_caller]
     pub(crate) fn icmp(&self, wanted: (u8, u8)) {
         match self.stopped() {
-            (How::Error { icmp: Some(icmp), .. }, _) => assert_eq!((icmp.ty, icmp.code), wanted, "{self:?}"),
+            (
+                How::Error {
+                    icmp: Some(icmp), ..
+                },
+                _,
+            ) => assert_eq!((icmp.ty, icmp.code), wanted, "{self:?}"),
             _ => panic!("{self:?}"),
         }
     }
@@ -344,14 +488,21 @@ pub(crate) async fn until_sampled(lines: &mut mpsc::Receiver<Arrival>, probes: u
     let mut sampled = BTreeSet::new();
     while sampled.len() < probes {
         let arrival = lines.recv().await.expect("lines");
-        if let Ok(wire::Line { body: Body::Sample(_), .. }) = arrival.line {
+        if let Ok(wire::Line {
+            body: Body::Sample(_),
+            ..
+        }) = arrival.line
+        {
             sampled.insert(arrival.probe);
         }
     }
 }
 
 /// Reads until so many probes have ended, and how.
-pub(crate) async fn until_ended(lines: &mut mpsc::Receiver<Arrival>, probes: usize) -> BTreeMap<ProbeId, String> {
+pub(crate) async fn until_ended(
+    lines: &mut mpsc::Receiver<Arrival>,
+    probes: usize,
+) -> BTreeMap<ProbeId, String> {
     let mut ends = BTreeMap::new();
     while ends.len() < probes {
         let arrival = lines.recv().await.expect("lines");
@@ -368,8 +519,15 @@ pub(crate) fn children() -> Vec<String> {
     let processes = std::fs::read_dir("/proc").expect("proc").flatten();
     let child = |process: std::fs::DirEntry| {
         let status = std::fs::read_to_string(process.path().join("status")).ok()?;
-        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-        let what = std::fs::read_to_string(process.path().join("cmdline")).ok()?.replace('\0', " ");
+        let field = |name: &str| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .map(str::trim)
+        };
+        let what = std::fs::read_to_string(process.path().join("cmdline"))
+            .ok()?
+            .replace('\0', " ");
         (field("PPid:")? == own).then(|| format!("{} {what}", field("State:").unwrap_or_default()))
     };
     processes.filter_map(child).collect()
@@ -392,7 +550,14 @@ fn addresses(answer: &[u8], question: usize) -> Vec<IpAddr> {
     let mut rest = &answer[question..];
     for _ in 0..u16::from_be_bytes([answer[6], answer[7]]) {
         // A name is a pointer, or labels up to a zero.
-        let name = if rest[0] >= 0xc0 { 2 } else { rest.iter().position(|byte| *byte == 0).expect("a name's end") + 1 };
+        let name = if rest[0] >= 0xc0 {
+            2
+        } else {
+            rest.iter()
+                .position(|byte| *byte == 0)
+                .expect("a name's end")
+                + 1
+        };
         let length = usize::from(u16::from_be_bytes([rest[name + 8], rest[name + 9]]));
         let data = &rest[name + 10..name + 10 + length];
         match length {

@@ -1,4 +1,5 @@
-//! Policies of the whole cluster: both tiers, all actions, all kinds of peers and ports, and the two older kinds.
+//! Policies of the whole cluster: both tiers, all actions, all kinds of peers and ports, and the
+//! two older kinds.
 
 use super::{namespaces, pods, selector};
 use proptest::collection::vec;
@@ -42,23 +43,36 @@ pub(super) fn objects(policies: &[Policy]) -> Vec<Value> {
             Kind::Cluster => ("v1alpha2", "ClusterNetworkPolicy", format!("c{number}")),
             Kind::Admin => ("v1alpha1", "AdminNetworkPolicy", format!("a{number}")),
             Kind::Baseline if has_baseline => continue,
-            Kind::Baseline => ("v1alpha1", "BaselineAdminNetworkPolicy", "default".to_owned()),
+            Kind::Baseline => (
+                "v1alpha1",
+                "BaselineAdminNetworkPolicy",
+                "default".to_owned(),
+            ),
         };
         has_baseline |= *kind == Kind::Baseline;
-        objects.push(json!({ "apiVersion": format!("policy.networking.k8s.io/{version}"), "kind": word,
-            "metadata": { "name": name }, "spec": spec }));
+        objects.push(
+            json!({ "apiVersion": format!("policy.networking.k8s.io/{version}"), "kind": word,
+            "metadata": { "name": name }, "spec": spec }),
+        );
     }
     objects
 }
 
 /// Any policy.
 pub(super) fn policy() -> impl Strategy<Value = Policy> {
-    let kind = prop_oneof![4 => Just(Kind::Cluster), 1 => Just(Kind::Admin), 1 => Just(Kind::Baseline)];
+    let kind =
+        prop_oneof![4 => Just(Kind::Cluster), 1 => Just(Kind::Admin), 1 => Just(Kind::Baseline)];
     kind.prop_flat_map(|kind| {
         let priority = prop::sample::select(&[0, 1, 1, 2, 1_000][..]);
         let tier = prop::sample::select(&["Admin", "Baseline"][..]);
-        (priority, tier, subject(), rules(kind, "from"), rules(kind, "to")).prop_map(
-            move |(priority, tier, subject, ingress, egress)| {
+        (
+            priority,
+            tier,
+            subject(),
+            rules(kind, "from"),
+            rules(kind, "to"),
+        )
+            .prop_map(move |(priority, tier, subject, ingress, egress)| {
                 let mut spec = json!({ "subject": subject, "ingress": ingress, "egress": egress });
                 if kind != Kind::Baseline {
                     spec["priority"] = json!(priority);
@@ -67,8 +81,7 @@ pub(super) fn policy() -> impl Strategy<Value = Policy> {
                     spec["tier"] = json!(tier);
                 }
                 Policy { kind, spec }
-            },
-        )
+            })
     })
 }
 
@@ -91,20 +104,29 @@ fn rule(kind: Kind, key: &'static str) -> impl Strategy<Value = Value> {
         Kind::Baseline => &["Allow", "Deny"],
     };
     let ports = prop::option::of(vec(port(kind), 1..4));
-    (prop::sample::select(actions), vec(peer(kind, key), 1..4), ports).prop_map(move |(action, mut peers, ports)| {
-        // "Domain name peers are only allowed for Accept rules".
-        if action != "Accept" {
-            peers.retain(|peer| peer.get("domainNames").is_none());
-        }
-        if peers.is_empty() {
-            peers.push(json!({ "namespaces": {} }));
-        }
-        let mut rule = json!({ "action": action, key: peers });
-        if let Some(ports) = ports {
-            rule[if kind == Kind::Cluster { "protocols" } else { "ports" }] = json!(ports);
-        }
-        rule
-    })
+    (
+        prop::sample::select(actions),
+        vec(peer(kind, key), 1..4),
+        ports,
+    )
+        .prop_map(move |(action, mut peers, ports)| {
+            // "Domain name peers are only allowed for Accept rules".
+            if action != "Accept" {
+                peers.retain(|peer| peer.get("domainNames").is_none());
+            }
+            if peers.is_empty() {
+                peers.push(json!({ "namespaces": {} }));
+            }
+            let mut rule = json!({ "action": action, key: peers });
+            if let Some(ports) = ports {
+                rule[if kind == Kind::Cluster {
+                    "protocols"
+                } else {
+                    "ports"
+                }] = json!(ports);
+            }
+            rule
+        })
 }
 
 fn peer(kind: Kind, key: &'static str) -> BoxedStrategy<Value> {
@@ -114,7 +136,8 @@ fn peer(kind: Kind, key: &'static str) -> BoxedStrategy<Value> {
     if key == "from" {
         return prop_oneof![24 => inside, unknown => Just(json!({ "gateways": {} }))].boxed();
     }
-    let blocks = vec(prop::sample::select(&BLOCKS[..]), 1..4).prop_map(|blocks| json!({ "networks": blocks }));
+    let blocks = vec(prop::sample::select(&BLOCKS[..]), 1..4)
+        .prop_map(|blocks| json!({ "networks": blocks }));
     let nodes = selector(&[("kubernetes.io/hostname", &["node-1", "node-2", "node-9"])]);
     let names = Just(json!({ "domainNames": ["out.example"] }));
     prop_oneof![

@@ -31,7 +31,12 @@ pub(crate) const SERVICE_PORT: u16 = 7_000;
 pub(crate) const OUTSIDE_PORTS: [u16; 2] = [443, 8_001];
 
 /// Labels that pods have.
-const LABELS: [&str; 4] = ["app: web, tier: front", "app: web", "app: api, tier: back", ""];
+const LABELS: [&str; 4] = [
+    "app: web, tier: front",
+    "app: web",
+    "app: api, tier: back",
+    "",
+];
 
 /// Addresses of pods on the first node; of nodes; of the outside host and of the runner.
 const BLOCKS: [&str; 12] = [
@@ -54,7 +59,11 @@ impl Sketch {
     pub(crate) fn manifests(&self) -> String {
         let mut text = String::new();
         for (name, team) in NAMESPACES {
-            let labels = if team.is_empty() { String::new() } else { format!("team: {team}") };
+            let labels = if team.is_empty() {
+                String::new()
+            } else {
+                format!("team: {team}")
+            };
             text.push_str(&format!(
                 "---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{{labels}}}}}}}\n"
             ));
@@ -92,17 +101,25 @@ impl Sketch {
         let mut sources = Sources::new();
         let file = sources.add("world.yaml", self.manifests());
         let (manifests, diagnostics) = read_manifests(&[file], &sources);
-        assert!(diagnostics.is_empty(), "{diagnostics:?}\n{}", self.manifests());
+        assert!(
+            diagnostics.is_empty(),
+            "{diagnostics:?}\n{}",
+            self.manifests()
+        );
         let outside = Outside {
             name: Some("out.example".into()),
             address: None,
-            ports: OUTSIDE_PORTS.map(|port| (port, wire::Transport::Tcp)).to_vec(),
+            ports: OUTSIDE_PORTS
+                .map(|port| (port, wire::Transport::Tcp))
+                .to_vec(),
         };
         World::place(&manifests, &[outside], Layout::default()).expect("placed")
     }
 }
 
-fn selector(pairs: &'static [(&'static str, &'static [&'static str])]) -> impl Strategy<Value = Value> {
+fn selector(
+    pairs: &'static [(&'static str, &'static [&'static str])],
+) -> impl Strategy<Value = Value> {
     let one = (0..pairs.len()).prop_flat_map(move |key| {
         let (key, values) = pairs[key];
         (Just(key), prop::sample::select(values))
@@ -122,15 +139,19 @@ fn pods() -> impl Strategy<Value = Value> {
 }
 
 fn namespaces() -> impl Strategy<Value = Value> {
-    selector(&[("team", &["a", "b"]), ("kubernetes.io/metadata.name", &["red", "blue"])])
+    selector(&[
+        ("team", &["a", "b"]),
+        ("kubernetes.io/metadata.name", &["red", "blue"]),
+    ])
 }
 
 fn peer() -> impl Strategy<Value = Value> {
     prop_oneof![
         pods().prop_map(|pods| json!({ "podSelector": pods })),
         namespaces().prop_map(|namespaces| json!({ "namespaceSelector": namespaces })),
-        (namespaces(), pods())
-            .prop_map(|(namespaces, pods)| json!({ "namespaceSelector": namespaces, "podSelector": pods })),
+        (namespaces(), pods()).prop_map(
+            |(namespaces, pods)| json!({ "namespaceSelector": namespaces, "podSelector": pods })
+        ),
         prop::sample::select(&BLOCKS[..]).prop_map(|block| {
             let (cidr, except) = block.split_once(", except: ").unwrap_or((block, ""));
             let mut json = json!({ "cidr": cidr.trim_start_matches("cidr: ").trim_matches('\'') });
@@ -153,19 +174,27 @@ fn port() -> impl Strategy<Value = Value> {
         Just(json!({})),
         Just(json!({ "protocol": "UDP" })),
         Just(json!({ "protocol": "SCTP", "port": 8_000 })),
-        prop::sample::select(&["http", "more", "none"][..]).prop_map(|name| json!({ "port": name })),
+        prop::sample::select(&["http", "more", "none"][..])
+            .prop_map(|name| json!({ "port": name })),
         Just(json!({ "protocol": "UDP", "port": "dns" })),
         Just(json!({ "port": 443 })),
         (8_000..8_004_u16).prop_map(|port| json!({ "port": port })),
-        (7_999..8_003_u16, 0..1_100_u16).prop_map(|(port, more)| json!({ "port": port, "endPort": port + more })),
-        (5_299..5_303_u16, 0..3_u16)
-            .prop_map(|(port, more)| json!({ "protocol": "UDP", "port": port, "endPort": port + more })),
+        (7_999..8_003_u16, 0..1_100_u16)
+            .prop_map(|(port, more)| json!({ "port": port, "endPort": port + more })),
+        (5_299..5_303_u16, 0..3_u16).prop_map(
+            |(port, more)| json!({ "protocol": "UDP", "port": port, "endPort": port + more })
+        ),
     ]
 }
 
 fn policy() -> impl Strategy<Value = (usize, Value)> {
     let rules = |key: &'static str| {
-        let rule = (vec(peer(), 0..4), vec(port(), 0..4), any::<bool>(), any::<bool>());
+        let rule = (
+            vec(peer(), 0..4),
+            vec(port(), 0..4),
+            any::<bool>(),
+            any::<bool>(),
+        );
         let rule = rule.prop_map(move |(peers, ports, with_peers, with_ports)| {
             let mut rule = json!({});
             // A list that is there and empty means the same as one that is not.
@@ -179,10 +208,20 @@ fn policy() -> impl Strategy<Value = (usize, Value)> {
         });
         prop::option::weighted(0.7, vec(rule, 0..3))
     };
-    let types =
-        prop::sample::select(vec![json!(null), json!(["Ingress"]), json!(["Egress"]), json!(["Ingress", "Egress"])]);
-    (0..NAMESPACES.len(), pods(), types, rules("from"), rules("to")).prop_map(
-        |(namespace, pods, types, ingress, egress)| {
+    let types = prop::sample::select(vec![
+        json!(null),
+        json!(["Ingress"]),
+        json!(["Egress"]),
+        json!(["Ingress", "Egress"]),
+    ]);
+    (
+        0..NAMESPACES.len(),
+        pods(),
+        types,
+        rules("from"),
+        rules("to"),
+    )
+        .prop_map(|(namespace, pods, types, ingress, egress)| {
             let mut spec = json!({ "podSelector": pods });
             if !types.is_null() {
                 spec["policyTypes"] = types;
@@ -194,17 +233,24 @@ fn policy() -> impl Strategy<Value = (usize, Value)> {
                 spec["egress"] = json!(rules);
             }
             (namespace, spec)
-        },
-    )
+        })
 }
 
 /// Any world.
 pub(crate) fn world() -> impl Strategy<Value = Sketch> {
-    let pod = (0..NAMESPACES.len(), 0..LABELS.len(), prop::bool::weighted(0.15));
+    let pod = (
+        0..NAMESPACES.len(),
+        0..LABELS.len(),
+        prop::bool::weighted(0.15),
+    );
     // A Baseline policy is met by pods that no NetworkPolicy selects only.
     let policies = prop_oneof![
         1 => (vec(policy(), 2..8), vec(cluster::policy(), 0)),
         3 => (vec(policy(), 0..4), vec(cluster::policy(), 1..6)),
     ];
-    (vec(pod, 3..7), policies).prop_map(|(pods, (policies, cluster))| Sketch { pods, policies, cluster })
+    (vec(pod, 3..7), policies).prop_map(|(pods, (policies, cluster))| Sketch {
+        pods,
+        policies,
+        cluster,
+    })
 }

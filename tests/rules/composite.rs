@@ -1,15 +1,19 @@
-//! A Service whose pods are on two nodes, which no policy lets anybody reach: when its deny is proven.
+//! A Service whose pods are on two nodes, which no policy lets anybody reach: when its deny is
+//! proven.
 
 use super::timelines::{crooked, fold, straight};
 use proptest::prelude::*;
 use watertight::backend::lab::{Layout, World};
 use watertight::inventory::read_manifests;
-use watertight::plan::{Environment, FlowId, Landmark, Landmarks, Party, Plan, Selection, Vantage, WitnessAt, resolve};
+use watertight::plan::{
+    Environment, FlowId, Landmark, Landmarks, Party, Plan, Selection, Vantage, WitnessAt, resolve,
+};
 use watertight::source::Sources;
 use watertight::suite;
 use watertight::verdict::{FlowVerdict, Reason, judge};
 
-/// a and b1 on node-1, b2 on node-2; Service s leads to b1 and b2. The target's port has a name of its own on each pod.
+/// a and b1 on node-1, b2 on node-2; Service s leads to b1 and b2. The target's port has a name of
+/// its own on each pod.
 const MANIFESTS: &str = "
 {apiVersion: v1, kind: Pod, metadata: {name: a, namespace: n, labels: {app: a}}, spec: {nodeName: node-1, containers: [{name: c, image: c}]}}
 ---
@@ -35,7 +39,11 @@ fn plan(manifests: &str) -> Plan {
     let text = "{apiVersion: watertight.dev/v1, kind: Suite, metadata: {name: t}, spec: {endpoints: {s: {namespace: n, service: s}}, expect: [\"n/Pod/a -> s:80 denied\"]}}";
     let file = sources.add("s.yaml", text);
     let (suites, problems) = suite::read(&[file], &sources);
-    assert!(!problems.has_errors(), "{}", problems.render_compact(&sources));
+    assert!(
+        !problems.has_errors(),
+        "{}",
+        problems.render_compact(&sources)
+    );
     let world = World::place(&manifests, &[], Layout::default()).expect("a world");
     let witness = |node: &str, address: &str| WitnessAt {
         node: node.into(),
@@ -46,10 +54,20 @@ fn plan(manifests: &str) -> Plan {
         on_pods: Some(65_533),
         on_nodes: Some(Landmark::Handshake(10_250)),
         from_nodes: true,
-        witnesses: vec![witness("node-1", "198.18.0.1"), witness("node-2", "198.18.0.2")],
+        witnesses: vec![
+            witness("node-1", "198.18.0.1"),
+            witness("node-2", "198.18.0.2"),
+        ],
         witnesses_pass: false,
     };
-    resolve(&suites, world.inventory(), Environment::Cluster, &landmarks, &Selection::default()).expect("a plan")
+    resolve(
+        &suites,
+        world.inventory(),
+        Environment::Cluster,
+        &landmarks,
+        &Selection::default(),
+    )
+    .expect("a plan")
 }
 
 /// What the network does to a flow.
@@ -99,9 +117,14 @@ const UNTIL: i64 = 20_000_000;
 /// What is said of the flow to the Service: its pods have flows of their own, which would hide it.
 fn run(opens: impl Fn(Is, i64) -> bool) -> FlowVerdict {
     let plan = plan(MANIFESTS);
-    let fold = fold(&plan, &[straight(true)], UNTIL, |flow, at| opens(what(&plan, flow), at));
+    let fold = fold(&plan, &[straight(true)], UNTIL, |flow, at| {
+        opens(what(&plan, flow), at)
+    });
     let judgement = judge(&plan, &plan.checks[0], &fold.evidence);
-    let mut of_service = judgement.flows.into_iter().filter(|flow| plan.flow(flow.flow).to.port == 80);
+    let mut of_service = judgement
+        .flows
+        .into_iter()
+        .filter(|flow| plan.flow(flow.flow).to.port == 80);
     of_service.next().expect("a flow to the Service").verdict
 }
 
@@ -117,20 +140,33 @@ fn sound(is: Is, at: i64) -> bool {
 fn reason(verdict: &FlowVerdict) -> Option<Reason> {
     match verdict {
         FlowVerdict::Unproven(unproven) => Some(unproven.reason),
-        FlowVerdict::Denied(_) | FlowVerdict::Allowed(_) | FlowVerdict::Violated(_) | FlowVerdict::LeftOut(_) => None,
+        FlowVerdict::Denied(_)
+        | FlowVerdict::Allowed(_)
+        | FlowVerdict::Violated(_)
+        | FlowVerdict::LeftOut(_) => None,
     }
 }
 
 #[test]
 fn nodes_that_get_through_now_and_then_and_pods_that_always_answer_prove_it() {
-    let FlowVerdict::Denied(proof) = run(sound) else { panic!("{:?}", run(sound)) };
-    assert_eq!(proof.control().with().len(), 3, "the other node through the Service, and two nodes to their pods");
+    let FlowVerdict::Denied(proof) = run(sound) else {
+        panic!("{:?}", run(sound))
+    };
+    assert_eq!(
+        proof.control().with().len(),
+        3,
+        "the other node through the Service, and two nodes to their pods"
+    );
 }
 
 #[test]
 fn service_that_leads_nowhere_is_not_denied() {
     let verdict = run(|is, at| !matches!(is, Is::Through(_)) && sound(is, at));
-    assert_eq!(reason(&verdict), Some(Reason::NoControlAnswered), "{verdict:?}");
+    assert_eq!(
+        reason(&verdict),
+        Some(Reason::NoControlAnswered),
+        "{verdict:?}"
+    );
 }
 
 #[test]
@@ -139,10 +175,16 @@ fn service_with_a_dead_pod_is_not_denied() {
         let verdict = run(|is, at| is != Is::Backend(dead) && sound(is, at));
         assert!(reason(&verdict).is_some(), "b{dead}: {verdict:?}");
         let verdict = run(|is, at| !(is == Is::Backend(dead) && at > 10_000_000) && sound(is, at));
-        assert!(reason(&verdict).is_some(), "b{dead} after 10 s: {verdict:?}");
+        assert!(
+            reason(&verdict).is_some(),
+            "b{dead} after 10 s: {verdict:?}"
+        );
         let fails_once = |at: i64| (10_000_000..10_600_000).contains(&at);
         let verdict = run(|is, at| !(is == Is::Backend(dead) && fails_once(at)) && sound(is, at));
-        assert!(reason(&verdict).is_some(), "b{dead} once in the middle: {verdict:?}");
+        assert!(
+            reason(&verdict).is_some(),
+            "b{dead} once in the middle: {verdict:?}"
+        );
     }
 }
 
@@ -156,7 +198,11 @@ fn service_that_nobody_gets_through_to_for_longer_than_two_seconds_is_not_denied
 #[test]
 fn service_that_the_source_s_own_node_does_not_know_is_not_denied() {
     let verdict = run(|is, at| is == Is::Through(2) || (is != Is::Through(1) && sound(is, at)));
-    assert_eq!(reason(&verdict), Some(Reason::NoControlAnswered), "{verdict:?}");
+    assert_eq!(
+        reason(&verdict),
+        Some(Reason::NoControlAnswered),
+        "{verdict:?}"
+    );
 }
 
 #[test]
@@ -168,17 +214,25 @@ fn service_that_opens_once_is_violated() {
 #[test]
 fn service_without_pods_or_with_a_pod_that_cannot_be_dialled_has_no_such_control() {
     assert_eq!(plan(MANIFESTS).composites.len(), 1);
-    let of_nobody = plan(&MANIFESTS.replace("selector: {app: b}, ports", "selector: {app: nobody}, ports"));
+    let of_nobody = plan(&MANIFESTS.replace(
+        "selector: {app: b}, ports",
+        "selector: {app: nobody}, ports",
+    ));
     assert!(of_nobody.composites.is_empty());
-    let without_the_port = plan(&MANIFESTS.replace("name: web, containerPort: 8081", "containerPort: 8081"));
-    assert!(without_the_port.composites.is_empty(), "the Service does not lead to b2, and nobody knows why");
+    let without_the_port =
+        plan(&MANIFESTS.replace("name: web, containerPort: 8081", "containerPort: 8081"));
+    assert!(
+        without_the_port.composites.is_empty(),
+        "the Service does not lead to b2, and nobody knows why"
+    );
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The Service leads somewhere for some time only, and each pod lives for some time only: what is proven to be denied
-    /// was tried at least six times while all of that held, whatever the clocks are.
+    /// The Service leads somewhere for some time only, and each pod lives for some time only: what
+    /// is proven to be denied was tried at least six times while all of that held, whatever the
+    /// clocks are.
     #[test]
     fn no_clock_makes_a_service_that_leads_nowhere_a_denied_one(
         clocks in prop::collection::vec(crooked(), 1..5),

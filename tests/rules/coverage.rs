@@ -20,9 +20,11 @@ fn of(lines: &str) -> Coverage {
     let file = sources.add("some.yaml", text);
     let (suites, diagnostics) = suite::read(&[file], &sources);
     assert!(!diagnostics.has_errors(), "{diagnostics:?}");
-    let (manifests, diagnostics) = load_manifests(&["suites/shop/manifests".to_owned()], &mut sources);
+    let (manifests, diagnostics) =
+        load_manifests(&["suites/shop/manifests".to_owned()], &mut sources);
     assert!(diagnostics.is_empty(), "{diagnostics:?}");
-    let world = World::place(&manifests, &outside_hosts(&suites), Layout::default()).expect("placed");
+    let world =
+        World::place(&manifests, &outside_hosts(&suites), Layout::default()).expect("placed");
     let plan = plan_in(&world, &suites, &Selection::default()).expect("a plan");
     plan.coverage.expect("valid policies")
 }
@@ -32,13 +34,30 @@ fn one_line_touches_its_own_pair_its_rules_and_its_pods() {
     let coverage = of("  expect:\n    - web -> api:8080 allowed\n");
     // Three sources, four targets, and nobody is a pair with itself.
     assert_eq!((coverage.pairs.all, coverage.pairs.touched), (9, 1));
-    assert!(coverage.pairs.left.contains(&"web -> postgres".to_owned()), "{:?}", coverage.pairs.left);
-    assert!(coverage.pairs.left.contains(&"postgres -> metadata".to_owned()), "{:?}", coverage.pairs.left);
-    assert!(!coverage.pairs.left.contains(&"web -> api".to_owned()), "{:?}", coverage.pairs.left);
+    assert!(
+        coverage.pairs.left.contains(&"web -> postgres".to_owned()),
+        "{:?}",
+        coverage.pairs.left
+    );
+    assert!(
+        coverage
+            .pairs
+            .left
+            .contains(&"postgres -> metadata".to_owned()),
+        "{:?}",
+        coverage.pairs.left
+    );
+    assert!(
+        !coverage.pairs.left.contains(&"web -> api".to_owned()),
+        "{:?}",
+        coverage.pairs.left
+    );
     let left = |of: &str| coverage.rules.left.iter().any(|rule| rule.contains(of));
     assert!(
         !left("rule 1 of NetworkPolicy shop/web")
-            && !left("rule 1 of NetworkPolicy shop/api (suites/shop/manifests/policies-shop.yaml:34) for Ingress"),
+            && !left(
+                "rule 1 of NetworkPolicy shop/api (suites/shop/manifests/policies-shop.yaml:34) for Ingress"
+            ),
         "{:?}",
         coverage.rules
     );
@@ -47,23 +66,53 @@ fn one_line_touches_its_own_pair_its_rules_and_its_pods() {
         "{:?}",
         coverage.rules
     );
-    assert!(coverage.policies.left.iter().any(|policy| policy.contains("data/postgres")), "{:?}", coverage.policies);
-    assert!(coverage.pods.left.contains(&"data/postgres-0".to_owned()), "{:?}", coverage.pods);
-    assert!(!coverage.pods.left.contains(&"shop/api-0".to_owned()), "{:?}", coverage.pods);
+    assert!(
+        coverage
+            .policies
+            .left
+            .iter()
+            .any(|policy| policy.contains("data/postgres")),
+        "{:?}",
+        coverage.policies
+    );
+    assert!(
+        coverage.pods.left.contains(&"data/postgres-0".to_owned()),
+        "{:?}",
+        coverage.pods
+    );
+    assert!(
+        !coverage.pods.left.contains(&"shop/api-0".to_owned()),
+        "{:?}",
+        coverage.pods
+    );
 }
 
 #[test]
 fn everything_else_touches_every_pair_that_has_a_port() {
-    let coverage =
-        of("  expect:\n    - web -> api:8080 allowed\n    - api -> postgres:5432 allowed\n  everythingElse: denied\n");
+    let coverage = of(
+        "  expect:\n    - web -> api:8080 allowed\n    - api -> postgres:5432 allowed\n  everythingElse: denied\n",
+    );
     assert_eq!(
-        (coverage.pairs.all, coverage.pairs.touched, coverage.pairs.left.len()),
+        (
+            coverage.pairs.all,
+            coverage.pairs.touched,
+            coverage.pairs.left.len()
+        ),
         (9, 9, 0),
         "{:?}",
         coverage.pairs
     );
-    assert!(coverage.rules.touched > 2 && coverage.rules.touched < coverage.rules.all, "{:?}", coverage.rules);
-    for of in [&coverage.policies, &coverage.rules, &coverage.pods, &coverage.nodes] {
+    assert!(
+        coverage.rules.touched > 2 && coverage.rules.touched < coverage.rules.all,
+        "{:?}",
+        coverage.rules
+    );
+    for of in [
+        &coverage.policies,
+        &coverage.rules,
+        &coverage.pods,
+        &coverage.nodes,
+    ] {
         assert_eq!(of.all, of.touched + of.left.len(), "{of:?}");
     }
 }

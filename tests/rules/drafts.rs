@@ -1,4 +1,5 @@
-//! Drafted suites: whatever the world, they are valid, and the policies contradict none of their lines.
+//! Drafted suites: whatever the world, they are valid, and the policies contradict none of their
+//! lines.
 
 use crate::generate;
 use proptest::prelude::*;
@@ -12,12 +13,24 @@ use watertight::suite::{self, Expected, Suite};
 /// The draft, read again and planned in the world of the same manifests.
 fn planned(manifests: &Manifests) -> Result<(String, Plan), DraftError> {
     let world = World::place(manifests, &[], Layout::default()).expect("placed");
-    let text = draft(world.inventory(), Environment::Lab, "drafted", usable_outside)?;
-    let again = draft(world.inventory(), Environment::Lab, "drafted", usable_outside)?;
+    let text = draft(
+        world.inventory(),
+        Environment::Lab,
+        "drafted",
+        usable_outside,
+    )?;
+    let again = draft(
+        world.inventory(),
+        Environment::Lab,
+        "drafted",
+        usable_outside,
+    )?;
     assert_eq!(text, again, "the same world has the same draft");
     let suites = read(&text);
-    let world = World::place(manifests, &outside_hosts(&suites), Layout::default()).expect("placed");
-    let plan = plan_in(&world, &suites, &Selection::default()).unwrap_or_else(|error| panic!("{error:?}\n{text}"));
+    let world =
+        World::place(manifests, &outside_hosts(&suites), Layout::default()).expect("placed");
+    let plan = plan_in(&world, &suites, &Selection::default())
+        .unwrap_or_else(|error| panic!("{error:?}\n{text}"));
     Ok((text, plan))
 }
 
@@ -34,13 +47,25 @@ fn read(text: &str) -> Vec<Suite> {
 fn holds(text: &str, plan: &Plan) {
     for check in &plan.checks {
         assert_eq!(check.standing, Standing::Provable, "{}\n{text}", check.name);
-        let answer = check.prediction.as_ref().and_then(|prediction| prediction.answer);
-        assert_eq!(answer, Some(check.expected), "{}\n{:?}\n{text}", check.name, check.contradiction());
+        let answer = check
+            .prediction
+            .as_ref()
+            .and_then(|prediction| prediction.answer);
+        assert_eq!(
+            answer,
+            Some(check.expected),
+            "{}\n{:?}\n{text}",
+            check.name,
+            check.contradiction()
+        );
     }
 }
 
 fn count(plan: &Plan, expected: Expected) -> usize {
-    plan.checks.iter().filter(|check| check.expected == expected).count()
+    plan.checks
+        .iter()
+        .filter(|check| check.expected == expected)
+        .count()
 }
 
 #[test]
@@ -58,7 +83,10 @@ fn the_drafts_of_all_examples_are_what_their_policies_do() {
         let (text, plan) = planned(&manifests).expect("a draft");
         holds(&text, &plan);
         // A draft that only allows, or only denies, would say nothing of these.
-        assert!(count(&plan, Expected::Allowed) > 3 && count(&plan, Expected::Denied) > 10, "{text}");
+        assert!(
+            count(&plan, Expected::Allowed) > 3 && count(&plan, Expected::Denied) > 10,
+            "{text}"
+        );
         assert!(text.contains("everythingElse: denied"), "{text}");
     }
     assert!(folders >= 3, "{folders} examples with manifests");
@@ -67,7 +95,8 @@ fn the_drafts_of_all_examples_are_what_their_policies_do() {
 #[test]
 fn a_broken_policy_shows_in_the_draft_of_the_next_day() {
     let load = |policies: &str| {
-        let files = ["shop", "data", "policies-shop"].map(|name| format!("suites/shop/manifests/{name}.yaml"));
+        let files = ["shop", "data", "policies-shop"]
+            .map(|name| format!("suites/shop/manifests/{name}.yaml"));
         let files: Vec<String> = files.into_iter().chain([policies.to_owned()]).collect();
         let (manifests, diagnostics) = load_manifests(&files, &mut Sources::new());
         assert!(diagnostics.is_empty(), "{diagnostics:?}");
@@ -75,18 +104,29 @@ fn a_broken_policy_shows_in_the_draft_of_the_next_day() {
     };
     let (whole, _) = planned(&load("suites/shop/manifests/policies-data.yaml")).expect("a draft");
     assert!(whole.contains("- web -> postgres denied"), "{whole}");
-    assert!(whole.contains("alone: egress rule 2 of NetworkPolicy shop/web would let it through"), "{whole}");
+    assert!(
+        whole.contains("alone: egress rule 2 of NetworkPolicy shop/web would let it through"),
+        "{whole}"
+    );
     let broken = load("suites/shop/mistake");
     let (text, plan) = planned(&broken).expect("a draft");
     holds(&text, &plan);
     assert!(text.contains("- \"* -> postgres allowed\""), "{text}");
-    // What was drafted before is contradicted now: a draft that expected anything at all would be noticed.
+    // What was drafted before is contradicted now: a draft that expected anything at all would be
+    // noticed.
     let suites = read(&whole);
     let world = World::place(&broken, &outside_hosts(&suites), Layout::default()).expect("placed");
     let plan = plan_in(&world, &suites, &Selection::default()).expect("a plan");
-    let contradicted: Vec<&str> =
-        plan.checks.iter().filter(|check| check.contradiction().is_some()).map(|check| check.name.as_str()).collect();
-    assert!(contradicted.contains(&"web -> postgres:5432 denied"), "{contradicted:?}");
+    let contradicted: Vec<&str> = plan
+        .checks
+        .iter()
+        .filter(|check| check.contradiction().is_some())
+        .map(|check| check.name.as_str())
+        .collect();
+    assert!(
+        contradicted.contains(&"web -> postgres:5432 denied"),
+        "{contradicted:?}"
+    );
 }
 
 #[test]
@@ -94,7 +134,8 @@ fn nobody_to_draft_for_is_said() {
     let world = World::place(&Manifests::default(), &[], Layout::default()).expect("placed");
     let mut inventory = world.inventory().clone();
     inventory.pods.clear();
-    let error = draft(&inventory, Environment::Lab, "drafted", usable_outside).expect_err("nobody is there");
+    let error = draft(&inventory, Environment::Lab, "drafted", usable_outside)
+        .expect_err("nobody is there");
     assert_eq!(error, DraftError::NobodyThere);
 }
 

@@ -1,11 +1,14 @@
-//! Rules that hold across modules: what plans are made of, and what a run proves from the lines of probes whose clocks are
-//! not the runner's. No network is made.
+//! Rules that hold across modules: what plans are made of, and what a run proves from the lines of
+//! probes whose clocks are not the runner's. No network is made.
 
 mod composite;
 mod coverage;
 mod drafts;
 #[path = "../predicted/generate.rs"]
-#[expect(dead_code, reason = "what sends packets to these worlds places them with a host of its own")]
+#[expect(
+    dead_code,
+    reason = "what sends packets to these worlds places them with a host of its own"
+)]
 mod generate;
 mod plans;
 mod timelines;

@@ -5,14 +5,15 @@ use std::time::Duration;
 use watertight::backend::lab::{Layout, Outside, World};
 use watertight::inventory::{Inventory, read_manifests};
 use watertight::plan::{
-    Environment, FlowId, Landmark, Landmarks, Party, Path, PathEnd, Plan, ProbeId, Renewal, Schedule, Selection,
-    Standing, Vantage, Waits, discount_identities, probe_plans, resolve,
+    Environment, FlowId, Landmark, Landmarks, Party, Path, PathEnd, Plan, ProbeId, Renewal,
+    Schedule, Selection, Standing, Vantage, Waits, discount_identities, probe_plans, resolve,
 };
 use watertight::source::Sources;
 use watertight::suite::{self, Expected, Suite, Vehicle};
 use watertight::wire::{Request, Transport};
 
-/// a on node-1; b and c on node-2, behind Service s; b admits a by its labels, c admits everybody, d is not isolated.
+/// a on node-1; b and c on node-2, behind Service s; b admits a by its labels, c admits everybody,
+/// d is not isolated.
 const MANIFESTS: &str = "
 {apiVersion: v1, kind: Pod, metadata: {name: a, namespace: n, labels: {app: a}}, spec: {nodeName: node-1, containers: [{name: c, image: c}]}}
 ---
@@ -34,8 +35,17 @@ fn world(traffic: &str) -> World {
     let file = sources.add("m.yaml", MANIFESTS.replace("TRAFFIC", traffic));
     let (manifests, problems) = read_manifests(&[file], &sources);
     assert!(problems.is_empty(), "{}", problems.render_compact(&sources));
-    let host = |name: &str| Outside { name: Some(name.to_owned()), address: None, ports: vec![(443, Transport::Tcp)] };
-    World::place(&manifests, &[host("pay.example"), host("bad.example")], Layout::default()).expect("a world")
+    let host = |name: &str| Outside {
+        name: Some(name.to_owned()),
+        address: None,
+        ports: vec![(443, Transport::Tcp)],
+    };
+    World::place(
+        &manifests,
+        &[host("pay.example"), host("bad.example")],
+        Layout::default(),
+    )
+    .expect("a world")
 }
 
 fn suites(lines: &[&str]) -> Vec<Suite> {
@@ -44,22 +54,31 @@ fn suites(lines: &[&str]) -> Vec<Suite> {
 
 fn suites_with(settings: &str, lines: &[&str]) -> Vec<Suite> {
     let lines: String = lines.iter().map(|line| format!("    - {line}\n")).collect();
-    let endpoints =
-        "  endpoints:\n    s: {namespace: n, service: s}\n    pay: {host: pay.example}\n    bad: {host: bad.example}\n";
+    let endpoints = "  endpoints:\n    s: {namespace: n, service: s}\n    pay: {host: pay.example}\n    bad: {host: bad.example}\n";
     let text = format!(
         "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{name: t}}\nspec:\n  settings: {{{settings}}}\n{endpoints}  expect:\n{lines}"
     );
     let mut sources = Sources::new();
     let file = sources.add("s.yaml", text);
     let (suites, problems) = suite::read(&[file], &sources);
-    assert!(!problems.has_errors(), "{}", problems.render_compact(&sources));
+    assert!(
+        !problems.has_errors(),
+        "{}",
+        problems.render_compact(&sources)
+    );
     suites
 }
 
 fn in_lab(lines: &[&str]) -> Plan {
     let world = world("Cluster");
-    resolve(&suites(lines), world.inventory(), Environment::Lab, &world.landmarks(), &Selection::default())
-        .expect("a plan")
+    resolve(
+        &suites(lines),
+        world.inventory(),
+        Environment::Lab,
+        &world.landmarks(),
+        &Selection::default(),
+    )
+    .expect("a plan")
 }
 
 fn in_cluster(inventory: &Inventory, lines: &[&str]) -> Plan {
@@ -70,13 +89,21 @@ fn in_cluster(inventory: &Inventory, lines: &[&str]) -> Plan {
         witnesses: vec![],
         witnesses_pass: false,
     };
-    resolve(&suites(lines), inventory, Environment::Cluster, &landmarks, &Selection::default()).expect("a plan")
+    resolve(
+        &suites(lines),
+        inventory,
+        Environment::Cluster,
+        &landmarks,
+        &Selection::default(),
+    )
+    .expect("a plan")
 }
 
 #[test]
 fn a_suites_settings_shape_requests_where_a_line_says_nothing_else() {
     let world = world("Cluster");
-    let settings = "method: HEAD, headers: {X-Test: suite}, serverName: other.example, alpn: [http/1.1]";
+    let settings =
+        "method: HEAD, headers: {X-Test: suite}, serverName: other.example, alpn: [http/1.1]";
     let lines = [
         "n/Pod/a -> http://s/ allowed",
         "n/Pod/a -> POST http://s/x allowed",
@@ -84,17 +111,38 @@ fn a_suites_settings_shape_requests_where_a_line_says_nothing_else() {
         "n/Pod/a -> https://pay/ allowed",
     ];
     let suites = suites_with(settings, &lines);
-    let plan = resolve(&suites, world.inventory(), Environment::Lab, &world.landmarks(), &Selection::default());
+    let plan = resolve(
+        &suites,
+        world.inventory(),
+        Environment::Lab,
+        &world.landmarks(),
+        &Selection::default(),
+    );
     let plan = plan.expect("a plan");
     let asked = |check: usize| {
-        let Request::Http(http) = &plan.flow(plan.checks[check].flows[0]).to.request else { panic!("no HTTP") };
-        let tls = http.tls.as_ref().map(|tls| (tls.server_name.clone(), tls.alpn.clone()));
-        (http.method.clone(), http.headers.iter().map(|(_, value)| value.clone()).collect::<Vec<_>>(), tls)
+        let Request::Http(http) = &plan.flow(plan.checks[check].flows[0]).to.request else {
+            panic!("no HTTP")
+        };
+        let tls = http
+            .tls
+            .as_ref()
+            .map(|tls| (tls.server_name.clone(), tls.alpn.clone()));
+        (
+            http.method.clone(),
+            http.headers
+                .iter()
+                .map(|(_, value)| value.clone())
+                .collect::<Vec<_>>(),
+            tls,
+        )
     };
     assert_eq!(asked(0), ("HEAD".into(), vec!["suite".into()], None));
     assert_eq!(asked(1), ("POST".into(), vec!["suite".into()], None));
     assert_eq!(asked(2), ("OPTIONS".into(), vec!["line".into()], None));
-    let tls = (Some("other.example".to_owned()), vec!["http/1.1".to_owned()]);
+    let tls = (
+        Some("other.example".to_owned()),
+        vec!["http/1.1".to_owned()],
+    );
     assert_eq!(asked(3), ("HEAD".into(), vec!["suite".into()], Some(tls)));
 }
 
@@ -102,11 +150,21 @@ fn a_suites_settings_shape_requests_where_a_line_says_nothing_else() {
 fn from_within() -> Plan {
     let world = world("Cluster");
     let mut suites = suites(&["s -> n/Pod/d:80 allowed", "n/Pod/a -> n/Pod/d:80 allowed"]);
-    for endpoint in suites[0].endpoints.iter_mut().filter(|endpoint| endpoint.label == "s") {
+    for endpoint in suites[0]
+        .endpoints
+        .iter_mut()
+        .filter(|endpoint| endpoint.label == "s")
+    {
         endpoint.vehicle = Some(Vehicle::Ephemeral);
     }
-    resolve(&suites, world.inventory(), Environment::Cluster, &world.landmarks(), &Selection::default())
-        .expect("a plan")
+    resolve(
+        &suites,
+        world.inventory(),
+        Environment::Cluster,
+        &world.landmarks(),
+        &Selection::default(),
+    )
+    .expect("a plan")
 }
 
 fn pods_of(plan: &Plan, probes: &BTreeSet<ProbeId>) -> BTreeSet<String> {
@@ -117,22 +175,37 @@ fn pods_of(plan: &Plan, probes: &BTreeSet<ProbeId>) -> BTreeSet<String> {
     probes.iter().map(of).collect()
 }
 
-/// A pod that is sent from within is no new pod whose labels have to become known, and cannot be given a second probe that
-/// waits for longer.
+/// A pod that is sent from within is no new pod whose labels have to become known, and cannot be
+/// given a second probe that waits for longer.
 #[test]
 fn what_is_sent_from_within_a_pod_is_no_clones() {
     let plan = from_within();
-    assert_eq!(pods_of(&plan, &plan.inside), BTreeSet::from(["b".to_owned(), "c".to_owned()]));
+    assert_eq!(
+        pods_of(&plan, &plan.inside),
+        BTreeSet::from(["b".to_owned(), "c".to_owned()])
+    );
     assert!(pods_of(&plan, &plan.created).is_disjoint(&pods_of(&plan, &plan.inside)));
     assert!(pods_of(&plan, &plan.created).contains("a"));
     for flow in &plan.flows {
-        let waits = if plan.inside.contains(&flow.probe) { Duration::from_secs(6) } else { Duration::ZERO };
+        let waits = if plan.inside.contains(&flow.probe) {
+            Duration::from_secs(6)
+        } else {
+            Duration::ZERO
+        };
         assert_eq!(flow.waits.connect, waits, "{flow:?}");
     }
-    let schedule = Schedule { run: "r".into(), seed: 1, trust: vec![], beat: Duration::from_secs(1) };
+    let schedule = Schedule {
+        run: "r".into(),
+        seed: 1,
+        trust: vec![],
+        beat: Duration::from_secs(1),
+    };
     let told = probe_plans(&plan, &schedule, 0..plan.probes.len());
     for (probe, told) in told.iter().enumerate() {
-        assert_eq!(told.alone.is_some(), plan.inside.contains(&ProbeId(probe as u32)));
+        assert_eq!(
+            told.alone.is_some(),
+            plan.inside.contains(&ProbeId(probe as u32))
+        );
     }
 }
 
@@ -141,7 +214,11 @@ fn what_is_sent_from_within_a_pod_is_no_clones() {
 fn clones_are_discounted_and_what_is_sent_from_within_stands() {
     let mut plan = from_within();
     discount_identities(&mut plan, "not enforced here");
-    let standing: Vec<bool> = plan.checks.iter().map(|check| check.standing == Standing::Provable).collect();
+    let standing: Vec<bool> = plan
+        .checks
+        .iter()
+        .map(|check| check.standing == Standing::Provable)
+        .collect();
     assert_eq!(standing, [true, false]);
 }
 
@@ -152,12 +229,23 @@ fn a_plan_made_again_keeps_who_is_sent_from_within() {
     fresh.incarnations.insert("n/b".into(), "another".into());
     let before = plan.inside.len();
     plan.renew(&fresh);
-    assert_eq!(plan.inside.len(), before + 1, "the new b has a probe of its own");
-    assert_eq!(pods_of(&plan, &plan.inside), BTreeSet::from(["b".to_owned(), "c".to_owned()]));
+    assert_eq!(
+        plan.inside.len(),
+        before + 1,
+        "the new b has a probe of its own"
+    );
+    assert_eq!(
+        pods_of(&plan, &plan.inside),
+        BTreeSet::from(["b".to_owned(), "c".to_owned()])
+    );
 }
 
 fn server_names(plan: &Plan, check: usize) -> BTreeSet<Option<String>> {
-    let flows = plan.checks[check].flows.iter().map(|flow| plan.flow(*flow)).filter(|flow| flow.to.name.is_none());
+    let flows = plan.checks[check]
+        .flows
+        .iter()
+        .map(|flow| plan.flow(*flow))
+        .filter(|flow| flow.to.name.is_none());
     flows
         .filter_map(|flow| match &flow.to.request {
             Request::Tls(tls) => Some(tls.server_name.clone()),
@@ -169,10 +257,17 @@ fn server_names(plan: &Plan, check: usize) -> BTreeSet<Option<String>> {
 
 #[test]
 fn denied_host_on_443_is_tried_without_a_name_with_its_own_and_with_each_allowed_one() {
-    let plan = in_lab(&["n/Pod/a -> bad:443 denied", "n/Pod/a -> https://bad/x denied", "n/Pod/d -> pay:443 allowed"]);
+    let plan = in_lab(&[
+        "n/Pod/a -> bad:443 denied",
+        "n/Pod/a -> https://bad/x denied",
+        "n/Pod/d -> pay:443 allowed",
+    ]);
     let name = |name: &str| Some(name.to_owned());
     for check in 0..2 {
-        assert_eq!(server_names(&plan, check), BTreeSet::from([None, name("bad.example"), name("pay.example")]));
+        assert_eq!(
+            server_names(&plan, check),
+            BTreeSet::from([None, name("bad.example"), name("pay.example")])
+        );
     }
     assert_eq!(
         server_names(&plan, 2),
@@ -182,7 +277,11 @@ fn denied_host_on_443_is_tried_without_a_name_with_its_own_and_with_each_allowed
     // Each of them has somebody who can vouch for it.
     for flow in &plan.checks[0].flows {
         let vouchers = &plan.vouchers[&plan.flow(*flow).to];
-        assert!(vouchers.iter().any(|voucher| plan.flow(*voucher).probe != plan.flow(*flow).probe));
+        assert!(
+            vouchers
+                .iter()
+                .any(|voucher| plan.flow(*voucher).probe != plan.flow(*flow).probe)
+        );
     }
 }
 
@@ -191,11 +290,27 @@ fn what_is_allowed_by_name_is_not_denied_in_disguise_by_everything_else() {
     let mut suites = suites(&["n/Pod/a -> pay:443 allowed"]);
     suites[0].everything_else = Some(suites[0].lines[0].place.clone());
     let world = world("Cluster");
-    let plan = resolve(&suites, world.inventory(), Environment::Lab, &world.landmarks(), &Selection::default());
+    let plan = resolve(
+        &suites,
+        world.inventory(),
+        Environment::Lab,
+        &world.landmarks(),
+        &Selection::default(),
+    );
     let plan = plan.expect("a plan");
-    let denied = plan.checks.iter().filter(|check| check.expected == Expected::Denied);
-    let denied: Vec<&str> = denied.map(|check| check.name.as_str()).filter(|name| name.contains("pay")).collect();
-    assert_eq!(denied, ["s -> pay:443 denied"], "what the line does not speak of");
+    let denied = plan
+        .checks
+        .iter()
+        .filter(|check| check.expected == Expected::Denied);
+    let denied: Vec<&str> = denied
+        .map(|check| check.name.as_str())
+        .filter(|name| name.contains("pay"))
+        .collect();
+    assert_eq!(
+        denied,
+        ["s -> pay:443 denied"],
+        "what the line does not speak of"
+    );
 }
 
 #[test]
@@ -203,7 +318,13 @@ fn service_that_keeps_to_its_node_is_not_dialled_from_another() {
     let services = |traffic: &str| {
         let world = world(traffic);
         let lines = suites(&["n/Pod/a -> s:80 denied", "n/Pod/d -> s:80 denied"]);
-        let plan = resolve(&lines, world.inventory(), Environment::Lab, &world.landmarks(), &Selection::default());
+        let plan = resolve(
+            &lines,
+            world.inventory(),
+            Environment::Lab,
+            &world.landmarks(),
+            &Selection::default(),
+        );
         let plan = plan.expect("a plan");
         let is_service = |flow: &&FlowId| matches!(*plan.flow(**flow).party, Party::Service { .. });
         [0, 1].map(|check| plan.checks[check].flows.iter().filter(is_service).count())
@@ -214,12 +335,20 @@ fn service_that_keeps_to_its_node_is_not_dialled_from_another() {
 
 #[test]
 fn every_denied_flow_in_the_lab_has_something_that_can_cross_to_each_of_its_ends() {
-    let plan = in_lab(&["n/Pod/a -> s:80 denied", "runner -> n/Pod/b:80 denied", "nodes -> n/Pod/b:80 denied"]);
+    let plan = in_lab(&[
+        "n/Pod/a -> s:80 denied",
+        "runner -> n/Pod/b:80 denied",
+        "nodes -> n/Pod/b:80 denied",
+    ]);
     for check in &plan.checks {
         for flow in check.flows.iter().map(|flow| plan.flow(*flow)) {
             let from = plan.vantage(flow.probe).node().map(str::to_owned);
             for to in flow.party.ends(flow) {
-                let path = Path { from: from.clone(), to, family: flow.family() };
+                let path = Path {
+                    from: from.clone(),
+                    to,
+                    family: flow.family(),
+                };
                 assert!(plan.paths.contains_key(&path), "{}: {path:?}", check.name);
             }
         }
@@ -229,40 +358,84 @@ fn every_denied_flow_in_the_lab_has_something_that_can_cross_to_each_of_its_ends
 #[test]
 fn only_an_answer_that_labels_admit_arms_a_clone() {
     let world = world("Cluster");
-    let lines = ["n/Pod/a -> n/Pod/b:80 allowed", "n/Pod/a -> n/Pod/d:80 denied", "n/Pod/a -> bad:443 denied"];
+    let lines = [
+        "n/Pod/a -> n/Pod/b:80 allowed",
+        "n/Pod/a -> n/Pod/d:80 denied",
+        "n/Pod/a -> bad:443 denied",
+    ];
     let plan = in_cluster(world.inventory(), &lines);
     let a = plan.flow(plan.checks[0].flows[0]).probe;
     assert!(plan.created.contains(&a));
     let armed = &plan.arming[&(a, "node-2".to_owned())];
-    assert!(plan.checks[0].flows.iter().all(|flow| armed.contains(flow)), "{armed:?}");
+    assert!(
+        plan.checks[0].flows.iter().all(|flow| armed.contains(flow)),
+        "{armed:?}"
+    );
     // What crosses to the node's pods for want of a witness arms too, where labels admit it.
-    let to_b = |flow: &FlowId| matches!(&*plan.flow(*flow).party, Party::Pod { name, .. } if name == "b");
+    let to_b =
+        |flow: &FlowId| matches!(&*plan.flow(*flow).party, Party::Pod { name, .. } if name == "b");
     assert!(armed.iter().all(to_b), "{armed:?}");
     let hold = |check: usize| plan.checks[check].terms.hold.as_secs();
-    assert_eq!((hold(1), hold(2)), (3, 15), "nothing arms a clone towards the outside");
+    assert_eq!(
+        (hold(1), hold(2)),
+        (3, 15),
+        "nothing arms a clone towards the outside"
+    );
     // c admits everybody, so its answers say nothing of labels.
-    let plan = in_cluster(world.inventory(), &["n/Pod/d -> n/Pod/c:80 allowed", "n/Pod/d -> n/Pod/b:80 denied"]);
+    let plan = in_cluster(
+        world.inventory(),
+        &[
+            "n/Pod/d -> n/Pod/c:80 allowed",
+            "n/Pod/d -> n/Pod/b:80 denied",
+        ],
+    );
     let d = plan.flow(plan.checks[0].flows[0]).probe;
-    assert!(!plan.arming.keys().any(|(probe, _)| *probe == d), "{:?}", plan.arming);
+    assert!(
+        !plan.arming.keys().any(|(probe, _)| *probe == d),
+        "{:?}",
+        plan.arming
+    );
     assert_eq!(plan.checks[1].terms.hold.as_secs(), 15);
 }
 
 #[test]
 fn cluster_without_vantages_on_nodes_plans_none_and_asks_a_kubelet_for_nothing_but_a_handshake() {
     let world = world("Cluster");
-    let plan = in_cluster(world.inventory(), &["n/Pod/a -> n/Pod/b:80 denied", "n/Pod/a -> nodes:10250 denied"]);
-    assert!(!plan.probes.iter().any(|vantage| matches!(vantage, Vantage::Node { .. } | Vantage::Witness { .. })));
+    let plan = in_cluster(
+        world.inventory(),
+        &[
+            "n/Pod/a -> n/Pod/b:80 denied",
+            "n/Pod/a -> nodes:10250 denied",
+        ],
+    );
+    assert!(
+        !plan
+            .probes
+            .iter()
+            .any(|vantage| matches!(vantage, Vantage::Node { .. } | Vantage::Witness { .. }))
+    );
     for flow in plan.flows.iter().filter(|flow| flow.to.port == 10_250) {
-        assert!(matches!(flow.to.request, Request::Connect { .. }), "{flow:?}");
+        assert!(
+            matches!(flow.to.request, Request::Connect { .. }),
+            "{flow:?}"
+        );
     }
     // d is not isolated: what reaches it has crossed to the pods of node-2.
-    let to_pods = plan.paths.keys().any(|path| path.to == PathEnd::Pods("node-2".into()));
+    let to_pods = plan
+        .paths
+        .keys()
+        .any(|path| path.to == PathEnd::Pods("node-2".into()));
     assert!(to_pods, "{:?}", plan.paths);
 }
 
 fn replaced(inventory: &Inventory, pod: &str, uid: &str, new_address: bool) -> Inventory {
     let mut inventory = inventory.clone();
-    let spare = inventory.pods.iter().find(|pod| pod.name == "d").map(|pod| pod.addresses.clone()).expect("d");
+    let spare = inventory
+        .pods
+        .iter()
+        .find(|pod| pod.name == "d")
+        .map(|pod| pod.addresses.clone())
+        .expect("d");
     for found in inventory.pods.iter_mut().filter(|found| found.name == pod) {
         uid.clone_into(&mut found.uid);
         if new_address {
@@ -276,10 +449,19 @@ fn replaced(inventory: &Inventory, pod: &str, uid: &str, new_address: bool) -> I
 #[test]
 fn plan_that_is_made_again_keeps_what_stands_and_adds_what_is_new() {
     let world = world("Cluster");
-    let lines = ["n/Pod/a -> n/Pod/b:80 denied", "n/Pod/a -> n/Pod/c:80 allowed"];
+    let lines = [
+        "n/Pod/a -> n/Pod/b:80 denied",
+        "n/Pod/a -> n/Pod/c:80 allowed",
+    ];
     let again = |inventory: &Inventory| {
-        resolve(&suites(&lines), inventory, Environment::Lab, &world.landmarks(), &Selection::default())
-            .expect("a plan")
+        resolve(
+            &suites(&lines),
+            inventory,
+            Environment::Lab,
+            &world.landmarks(),
+            &Selection::default(),
+        )
+        .expect("a plan")
     };
     let first = again(world.inventory());
 
@@ -294,62 +476,123 @@ fn plan_that_is_made_again_keeps_what_stands_and_adds_what_is_new() {
     // Another pod at the same address: the same flows, and they begin anew.
     let mut moved = first.clone();
     let renewal = moved.renew(&again(&replaced(world.inventory(), "b", "other", false)));
-    assert_eq!((moved.probes.len(), moved.flows.len()), (first.probes.len(), first.flows.len()));
-    assert!(first.checks[0].flows.iter().all(|flow| renewal.replaced.contains(flow)) && renewal.retired.is_empty());
+    assert_eq!(
+        (moved.probes.len(), moved.flows.len()),
+        (first.probes.len(), first.flows.len())
+    );
+    assert!(
+        first.checks[0]
+            .flows
+            .iter()
+            .all(|flow| renewal.replaced.contains(flow))
+            && renewal.retired.is_empty()
+    );
 
     // Another address: new flows from new probes, which show again that their source can send.
     let mut elsewhere = first.clone();
     let renewal = elsewhere.renew(&again(&replaced(world.inventory(), "b", "other", true)));
-    assert_eq!(renewal.retired, first.checks[0].flows.iter().copied().collect());
+    assert_eq!(
+        renewal.retired,
+        first.checks[0].flows.iter().copied().collect()
+    );
     assert_eq!(elsewhere.checks[0].retired, first.checks[0].flows);
     for flow in &elsewhere.checks[0].flows {
         let of = elsewhere.flow(*flow);
         assert!(of.probe.0 as usize >= first.probes.len());
         let able = &elsewhere.able[&(of.probe, of.family(), of.to.transport)];
         let own = able.allowed.iter().chain(&able.tried);
-        assert!(own.clone().count() > 0 && own.clone().all(|flow| elsewhere.flow(*flow).probe == of.probe), "{able:?}");
+        assert!(
+            own.clone().count() > 0
+                && own
+                    .clone()
+                    .all(|flow| elsewhere.flow(*flow).probe == of.probe),
+            "{able:?}"
+        );
         assert!(elsewhere.vouchers.contains_key(&of.to));
     }
-    assert_eq!(elsewhere.checks[1].flows, first.checks[1].flows, "what still stands goes on");
+    assert_eq!(
+        elsewhere.checks[1].flows, first.checks[1].flows,
+        "what still stands goes on"
+    );
 
     // Another source of the same name: nothing of it goes on.
     let mut source = first.clone();
     source.renew(&again(&replaced(world.inventory(), "a", "other", false)));
-    assert!(source.checks[1].flows.iter().all(|flow| source.flow(*flow).probe.0 as usize >= first.probes.len()));
+    assert!(
+        source.checks[1]
+            .flows
+            .iter()
+            .all(|flow| source.flow(*flow).probe.0 as usize >= first.probes.len())
+    );
     assert_eq!(source.checks[1].retired, first.checks[1].flows);
 }
 
 #[test]
 fn flow_that_needs_more_time_is_tried_by_a_probe_of_its_own() {
-    let mut plan = in_lab(&["n/Pod/a -> n/Pod/b:80 denied", "n/Pod/a -> n/Pod/c:80 allowed"]);
+    let mut plan = in_lab(&[
+        "n/Pod/a -> n/Pod/b:80 denied",
+        "n/Pod/a -> n/Pod/c:80 allowed",
+    ]);
     let (probes, old) = (plan.probes.len(), plan.checks[0].flows.clone());
-    let waits = Waits { request: Duration::from_secs(20), ..Waits::default() };
-    let new: Vec<FlowId> = old.iter().map(|flow| plan.lengthen(*flow, waits, probes)).collect();
-    assert_eq!((plan.checks[0].flows.clone(), plan.checks[0].retired.clone()), (new.clone(), old));
+    let waits = Waits {
+        request: Duration::from_secs(20),
+        ..Waits::default()
+    };
+    let new: Vec<FlowId> = old
+        .iter()
+        .map(|flow| plan.lengthen(*flow, waits, probes))
+        .collect();
+    assert_eq!(
+        (plan.checks[0].flows.clone(), plan.checks[0].retired.clone()),
+        (new.clone(), old)
+    );
     assert_eq!(plan.probes.len(), probes + 1, "one probe for both families");
     for flow in new {
         let of = plan.flow(flow);
         assert_eq!(of.waits, waits);
         let able = &plan.able[&(of.probe, of.family(), of.to.transport)];
-        assert!(able.allowed.iter().all(|flow| plan.flow(*flow).probe == of.probe) && !able.allowed.is_empty());
+        assert!(
+            able.allowed
+                .iter()
+                .all(|flow| plan.flow(*flow).probe == of.probe)
+                && !able.allowed.is_empty()
+        );
     }
 }
 
 #[test]
 fn pods_on_windows_are_named_and_nothing_is_sent_from_there() {
     let mut inventory = world("Cluster").inventory().clone();
-    let windows = inventory.nodes.iter_mut().find(|node| node.name == "node-2").expect("node-2");
-    windows.labels.insert("kubernetes.io/os".into(), "windows".into());
+    let windows = inventory
+        .nodes
+        .iter_mut()
+        .find(|node| node.name == "node-2")
+        .expect("node-2");
+    windows
+        .labels
+        .insert("kubernetes.io/os".into(), "windows".into());
     let plan = in_cluster(
         &inventory,
-        &["n/Pod/d -> n/Pod/a:1 denied", "n/Pod/a -> n/Pod/b:80 denied", "n/Pod/a -> pay:443 denied"],
+        &[
+            "n/Pod/d -> n/Pod/a:1 denied",
+            "n/Pod/a -> n/Pod/b:80 denied",
+            "n/Pod/a -> pay:443 denied",
+        ],
     );
     for check in &plan.checks[..2] {
-        let Standing::Unprovable(why) = &check.standing else { panic!("{}: {:?}", check.name, check.standing) };
+        let Standing::Unprovable(why) = &check.standing else {
+            panic!("{}: {:?}", check.name, check.standing)
+        };
         assert!(why.contains("node-2") && why.contains("Windows"), "{why}");
     }
     assert_eq!(plan.checks[2].standing, Standing::Provable);
-    assert!(plan.probes.iter().all(|vantage| vantage.node() != Some("node-2")), "{:?}", plan.probes);
+    assert!(
+        plan.probes
+            .iter()
+            .all(|vantage| vantage.node() != Some("node-2")),
+        "{:?}",
+        plan.probes
+    );
 }
 
 /// Ten workloads of which the last alone is admitted to the target: more than are tried blindly.
@@ -376,7 +619,11 @@ fn whoever_policies_admit_is_tried_as_a_witness() {
         let mut sources = Sources::new();
         let file = sources.add("s.yaml", "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {name: t}\nspec: {expect: [n/Pod/w0 -> n/Pod/t:80 denied]}\n");
         let (suites, problems) = suite::read(&[file], &sources);
-        assert!(!problems.has_errors(), "{}", problems.render_compact(&sources));
+        assert!(
+            !problems.has_errors(),
+            "{}",
+            problems.render_compact(&sources)
+        );
         // Neither nodes nor witnesses of the backend's own: only pods can vouch.
         let none = Landmarks {
             on_pods: None,
@@ -385,8 +632,14 @@ fn whoever_policies_admit_is_tried_as_a_witness() {
             witnesses: Vec::new(),
             witnesses_pass: false,
         };
-        let plan =
-            resolve(&suites, world.inventory(), Environment::Cluster, &none, &Selection::default()).expect("a plan");
+        let plan = resolve(
+            &suites,
+            world.inventory(),
+            Environment::Cluster,
+            &none,
+            &Selection::default(),
+        )
+        .expect("a plan");
         let denied = plan.checks[0].flows[0];
         let vouchers = &plan.vouchers[&*plan.flow(denied).to];
         let name = |flow: &FlowId| match plan.vantage(plan.flow(*flow).probe) {
@@ -395,7 +648,11 @@ fn whoever_policies_admit_is_tried_as_a_witness() {
         };
         vouchers.iter().map(name).collect::<BTreeSet<String>>()
     };
-    assert_eq!(witnesses("{from: [{podSelector: {matchLabels: {app: w9}}}]}"), BTreeSet::from(["w9".to_owned()]));
-    // Where nobody is admitted, a few are tried all the same: enforcement may be another than is predicted.
+    assert_eq!(
+        witnesses("{from: [{podSelector: {matchLabels: {app: w9}}}]}"),
+        BTreeSet::from(["w9".to_owned()])
+    );
+    // Where nobody is admitted, a few are tried all the same: enforcement may be another than is
+    // predicted.
     assert!(witnesses("").len() > 2);
 }

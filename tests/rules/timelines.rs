@@ -1,4 +1,5 @@
-//! Lines of probes whose clocks are shifted, stretched and delayed: whatever they are, what is proven is so.
+//! Lines of probes whose clocks are shifted, stretched and delayed: whatever they are, what is
+//! proven is so.
 
 use proptest::prelude::*;
 use std::time::Duration;
@@ -32,13 +33,17 @@ fn plan() -> Plan {
     let file = sources.add("s.yaml", SUITE);
     let (manifests, problems) = read_manifests(&[manifests], &sources);
     let (suites, mistakes) = suite::read(&[file], &sources);
-    assert!(problems.is_empty() && !mistakes.has_errors(), "{}", mistakes.render_compact(&sources));
+    assert!(
+        problems.is_empty() && !mistakes.has_errors(),
+        "{}",
+        mistakes.render_compact(&sources)
+    );
     let world = World::place(&manifests, &[], Layout::default()).expect("a world");
     plan_in(&world, &suites, &Selection::default()).expect("a plan")
 }
 
-/// A probe's clock as the world has it: when it said hello, how fast it runs, how wrong its wall clock is, and how late
-/// its lines arrive.
+/// A probe's clock as the world has it: when it said hello, how fast it runs, how wrong its wall
+/// clock is, and how late its lines arrive.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Crooked {
     hello_us: i64,
@@ -54,7 +59,9 @@ const WALL: u64 = 1_700_000_000_000_000;
 impl Crooked {
     /// When attempts of each of its flows start, by the world's clock.
     pub(crate) fn starts(self, until_us: i64) -> impl Iterator<Item = i64> {
-        (0..).map(move |n| self.hello_us + 10_000 + n * 500_000).take_while(move |at| *at < until_us)
+        (0..)
+            .map(move |n| self.hello_us + 10_000 + n * 500_000)
+            .take_while(move |at| *at < until_us)
     }
 
     fn own(self, truth_us: i64) -> u64 {
@@ -67,16 +74,33 @@ impl Crooked {
             run: "r".into(),
             digest,
             addresses: vec![],
-            boot: if self.shares { "here".into() } else { "elsewhere".into() },
+            boot: if self.shares {
+                "here".into()
+            } else {
+                "elsewhere".into()
+            },
             boottime_us: RUNNER.checked_add_signed(self.hello_us).expect("in range"),
-            wall_us: WALL.checked_add_signed(self.hello_us + self.wall_error_us).expect("in range"),
+            wall_us: WALL
+                .checked_add_signed(self.hello_us + self.wall_error_us)
+                .expect("in range"),
         })
     }
 }
 
 fn seen(open: bool) -> Observation {
-    let stop = (!open).then_some(Stop { stage: Stage::Connect, how: How::Silence });
-    let passed = if open { vec![(Stage::Connect, 300), (Stage::FirstBytes, 300), (Stage::Request, 1)] } else { vec![] };
+    let stop = (!open).then_some(Stop {
+        stage: Stage::Connect,
+        how: How::Silence,
+    });
+    let passed = if open {
+        vec![
+            (Stage::Connect, 300),
+            (Stage::FirstBytes, 300),
+            (Stage::Request, 1),
+        ]
+    } else {
+        vec![]
+    };
     Observation {
         passed,
         stop,
@@ -90,18 +114,44 @@ fn seen(open: bool) -> Observation {
     }
 }
 
-/// One run in which everybody tries every 500 ms; who opens when is up to `opens`. Lines arrive in the order of the world.
-pub(crate) fn fold(plan: &Plan, clocks: &[Crooked], until_us: i64, opens: impl Fn(FlowId, i64) -> bool) -> Fold {
-    let schedule = Schedule { run: "r".into(), seed: 1, trust: vec![], beat: Duration::from_millis(500) };
-    let mut fold = Fold::new(plan, RunnerClock { boot: "here".into(), boottime_us: RUNNER, wall_us: WALL });
+/// One run in which everybody tries every 500 ms; who opens when is up to `opens`. Lines arrive in
+/// the order of the world.
+pub(crate) fn fold(
+    plan: &Plan,
+    clocks: &[Crooked],
+    until_us: i64,
+    opens: impl Fn(FlowId, i64) -> bool,
+) -> Fold {
+    let schedule = Schedule {
+        run: "r".into(),
+        seed: 1,
+        trust: vec![],
+        beat: Duration::from_millis(500),
+    };
+    let mut fold = Fold::new(
+        plan,
+        RunnerClock {
+            boot: "here".into(),
+            boottime_us: RUNNER,
+            wall_us: WALL,
+        },
+    );
     let mut lines: Vec<(i64, ProbeId, u64, Body)> = Vec::new();
     let mut digests = Vec::new();
-    for (index, wire) in probe_plans(plan, &schedule, 0..plan.probes.len()).iter().enumerate() {
+    for (index, wire) in probe_plans(plan, &schedule, 0..plan.probes.len())
+        .iter()
+        .enumerate()
+    {
         let probe = ProbeId(index as u32);
         fold.expect(probe, wire);
         digests.push(watertight_probe::plan_digest(wire));
         let clock = clocks[index % clocks.len()];
-        lines.push((clock.hello_us + clock.delay_us, probe, 0, clock.hello(digests[index].clone())));
+        lines.push((
+            clock.hello_us + clock.delay_us,
+            probe,
+            0,
+            clock.hello(digests[index].clone()),
+        ));
         for flow in &wire.flows {
             let mut last = None;
             let mut attempt = 0;
@@ -110,9 +160,18 @@ pub(crate) fn fold(plan: &Plan, clocks: &[Crooked], until_us: i64, opens: impl F
                 let open = opens(FlowId(flow.id), truth);
                 let start = clock.own(truth);
                 let body = if last == Some(open) {
-                    Body::Beat(Beat { flows: vec![(flow.id, attempt, start)], lag_us: 0, more: false })
+                    Body::Beat(Beat {
+                        flows: vec![(flow.id, attempt, start)],
+                        lag_us: 0,
+                        more: false,
+                    })
                 } else {
-                    Body::Sample(Sample { flow: flow.id, attempt, start, seen: seen(open) })
+                    Body::Sample(Sample {
+                        flow: flow.id,
+                        attempt,
+                        start,
+                        seen: seen(open),
+                    })
                 };
                 last = Some(open);
                 // Told a little after, so that the order of lines is that of their times.
@@ -124,32 +183,51 @@ pub(crate) fn fold(plan: &Plan, clocks: &[Crooked], until_us: i64, opens: impl F
     let mut seqs = vec![0; plan.probes.len()];
     for (arrives, probe, t, body) in lines {
         let seq = &mut seqs[probe.0 as usize];
-        let line = Line { v: VERSION, seq: *seq, t, body };
+        let line = Line {
+            v: VERSION,
+            seq: *seq,
+            t,
+            body,
+        };
         *seq += 1;
         let at = Duration::from_micros(u64::try_from(arrives).expect("after the start"));
-        fold.line(plan, Arrival { probe, at, line: Ok(line) });
+        fold.line(
+            plan,
+            Arrival {
+                probe,
+                at,
+                line: Ok(line),
+            },
+        );
     }
     fold
 }
 
 pub(crate) fn crooked() -> impl Strategy<Value = Crooked> {
-    (0_i64..800_000, 0.999_f64..1.001, -900_000_i64..900_000, 0_i64..900_000, any::<bool>()).prop_map(
-        |(hello_us, stretch, wall_error_us, delay_us, shares)| Crooked {
-            hello_us: hello_us + 100_000,
-            // One machine has one clock, at one speed.
-            stretch: if shares { 1.0 } else { stretch },
-            wall_error_us,
-            delay_us,
-            shares,
-        },
+    (
+        0_i64..800_000,
+        0.999_f64..1.001,
+        -900_000_i64..900_000,
+        0_i64..900_000,
+        any::<bool>(),
     )
+        .prop_map(
+            |(hello_us, stretch, wall_error_us, delay_us, shares)| Crooked {
+                hello_us: hello_us + 100_000,
+                // One machine has one clock, at one speed.
+                stretch: if shares { 1.0 } else { stretch },
+                wall_error_us,
+                delay_us,
+                shares,
+            },
+        )
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The target lives for some time only, and nobody may reach it before or after: what is proven to be denied was tried
-    /// at least six times while it lived.
+    /// The target lives for some time only, and nobody may reach it before or after: what is proven
+    /// to be denied was tried at least six times while it lived.
     #[test]
     fn no_clock_makes_a_dead_target_a_denied_one(
         clocks in prop::collection::vec(crooked(), 1..5),
@@ -178,7 +256,13 @@ proptest! {
 
 /// A clock that is right.
 pub(crate) fn straight(shares: bool) -> Crooked {
-    Crooked { hello_us: 100_000, stretch: 1.0, wall_error_us: 0, delay_us: 20_000, shares }
+    Crooked {
+        hello_us: 100_000,
+        stretch: 1.0,
+        wall_error_us: 0,
+        delay_us: 20_000,
+        shares,
+    }
 }
 
 #[test]
@@ -186,8 +270,13 @@ fn clocks_that_agree_prove_what_is_so() {
     let plan = plan();
     for shares in [true, false] {
         let denied = plan.checks[0].flows.clone();
-        let fold = fold(&plan, &[straight(shares)], 14_000_000, |flow, _| !denied.contains(&flow));
-        assert_eq!(judge(&plan, &plan.checks[0], &fold.evidence).verdict, Verdict::Proven);
+        let fold = fold(&plan, &[straight(shares)], 14_000_000, |flow, _| {
+            !denied.contains(&flow)
+        });
+        assert_eq!(
+            judge(&plan, &plan.checks[0], &fold.evidence).verdict,
+            Verdict::Proven
+        );
     }
 }
 
@@ -195,10 +284,14 @@ fn clocks_that_agree_prove_what_is_so() {
 fn wall_clock_that_is_off_is_unproven_by_that_name_whichever_way() {
     let plan = plan();
     for wall_error_us in [-1_500_000, 1_500_000] {
-        let off = Crooked { wall_error_us, ..straight(false) };
+        let off = Crooked {
+            wall_error_us,
+            ..straight(false)
+        };
         let denied = plan.checks[0].flows.clone();
         let fold = fold(&plan, &[off], 14_000_000, |flow, _| !denied.contains(&flow));
-        let Verdict::Unproven(unproven) = judge(&plan, &plan.checks[0], &fold.evidence).verdict else {
+        let Verdict::Unproven(unproven) = judge(&plan, &plan.checks[0], &fold.evidence).verdict
+        else {
             panic!("judged")
         };
         assert_eq!(unproven.reason, Reason::Clocks, "{}", unproven.detail);
@@ -209,31 +302,91 @@ fn wall_clock_that_is_off_is_unproven_by_that_name_whichever_way() {
 fn failure(lines: Vec<(u64, u64, Body)>) -> Option<ProbeFailure> {
     let plan = plan();
     let denied = plan.checks[0].flows.clone();
-    let mut fold = fold(&plan, &[straight(true)], 200_000, |flow, _| !denied.contains(&flow));
+    let mut fold = fold(&plan, &[straight(true)], 200_000, |flow, _| {
+        !denied.contains(&flow)
+    });
     for (seq, t, body) in lines {
-        let line = Line { v: VERSION, seq, t, body };
-        fold.line(&plan, Arrival { probe: ProbeId(0), at: Duration::from_secs(9), line: Ok(line) });
+        let line = Line {
+            v: VERSION,
+            seq,
+            t,
+            body,
+        };
+        fold.line(
+            &plan,
+            Arrival {
+                probe: ProbeId(0),
+                at: Duration::from_secs(9),
+                line: Ok(line),
+            },
+        );
     }
-    fold.evidence.probes[0].failure.clone().map(|(_, failure)| failure)
+    fold.evidence.probes[0]
+        .failure
+        .clone()
+        .map(|(_, failure)| failure)
 }
 
 #[test]
 fn holes_silences_and_second_hellos_are_faults_and_late_arrival_is_none() {
     let plan = plan();
-    let next = plan.flows.iter().filter(|flow| flow.probe == ProbeId(0)).count() as u64 + 1;
-    let beat = || Body::Beat(Beat { flows: vec![], lag_us: 0, more: false });
+    let next = plan
+        .flows
+        .iter()
+        .filter(|flow| flow.probe == ProbeId(0))
+        .count() as u64
+        + 1;
+    let beat = || {
+        Body::Beat(Beat {
+            flows: vec![],
+            lag_us: 0,
+            more: false,
+        })
+    };
     let protocol = |failure| matches!(failure, Some(ProbeFailure::Protocol(_)));
-    assert_eq!(failure(vec![(next, 2_000_000, beat()), (next + 1, 4_900_000, beat())]), None);
-    assert!(protocol(failure(vec![(next + 1, 500_000, beat())])), "a hole");
-    assert!(protocol(failure(vec![(next, 3_200_000, beat())])), "more than three seconds without a beat");
-    assert!(protocol(failure(vec![(next, 500_000, straight(true).hello(String::new()))])), "a second hello");
+    assert_eq!(
+        failure(vec![
+            (next, 2_000_000, beat()),
+            (next + 1, 4_900_000, beat())
+        ]),
+        None
+    );
+    assert!(
+        protocol(failure(vec![(next + 1, 500_000, beat())])),
+        "a hole"
+    );
+    assert!(
+        protocol(failure(vec![(next, 3_200_000, beat())])),
+        "more than three seconds without a beat"
+    );
+    assert!(
+        protocol(failure(vec![(
+            next,
+            500_000,
+            straight(true).hello(String::new())
+        )])),
+        "a second hello"
+    );
 }
 
 #[test]
 fn probe_that_has_nothing_left_to_do_ends_without_a_fault() {
     let plan = plan();
-    let next = plan.flows.iter().filter(|flow| flow.probe == ProbeId(0)).count() as u64 + 1;
-    let bye = |reason: &str| vec![(next, 500_000, Body::Bye { reason: reason.into() })];
+    let next = plan
+        .flows
+        .iter()
+        .filter(|flow| flow.probe == ProbeId(0))
+        .count() as u64
+        + 1;
+    let bye = |reason: &str| {
+        vec![(
+            next,
+            500_000,
+            Body::Bye {
+                reason: reason.into(),
+            },
+        )]
+    };
     assert_eq!(failure(bye("done")), None);
     assert!(matches!(failure(bye("ttl")), Some(ProbeFailure::Ended(_))));
     let mut fold = fold(&plan, &[straight(true)], 200_000, |_, _| true);
@@ -243,7 +396,10 @@ fn probe_that_has_nothing_left_to_do_ends_without_a_fault() {
         line: Err(ProbeFault::Ended("exit status: 0".into())),
     };
     fold.line(&plan, ended());
-    assert!(fold.evidence.probes[0].failure.is_some(), "it did not say bye");
+    assert!(
+        fold.evidence.probes[0].failure.is_some(),
+        "it did not say bye"
+    );
 }
 
 /// A log that could not be reached: what the probe saw before it was told to stop may be anything.
@@ -252,16 +408,34 @@ fn what_was_not_read_up_to_the_stop_is_no_evidence() {
     let plan = plan();
     let denied = plan.checks[0].flows.clone();
     for (stopped, proven) in [(15_500_000, true), (18_500_000, false)] {
-        let mut fold = fold(&plan, &[straight(true)], 14_000_000, |flow, _| !denied.contains(&flow));
+        let mut fold = fold(&plan, &[straight(true)], 14_000_000, |flow, _| {
+            !denied.contains(&flow)
+        });
         fold.stopping(stopped);
         let ended = Err(ProbeFault::Ended("no route to its node".into()));
-        fold.line(&plan, Arrival { probe: ProbeId(0), at: Duration::from_secs(30), line: ended });
+        fold.line(
+            &plan,
+            Arrival {
+                probe: ProbeId(0),
+                at: Duration::from_secs(30),
+                line: ended,
+            },
+        );
         fold.close();
         match judge(&plan, &plan.checks[0], &fold.evidence).verdict {
             Verdict::Proven => assert!(proven, "stopped at {stopped}"),
             Verdict::Unproven(unproven) => {
-                assert_eq!((proven, unproven.reason), (false, Reason::ProbeFault), "{}", unproven.detail);
-                assert!(unproven.detail.contains("the last 4 s"), "{}", unproven.detail);
+                assert_eq!(
+                    (proven, unproven.reason),
+                    (false, Reason::ProbeFault),
+                    "{}",
+                    unproven.detail
+                );
+                assert!(
+                    unproven.detail.contains("the last 4 s"),
+                    "{}",
+                    unproven.detail
+                );
             }
             Verdict::Violated(violation) => panic!("{violation:?}"),
         }

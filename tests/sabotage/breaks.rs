@@ -1,4 +1,5 @@
-//! The generic sabotages: each breaks one thing of any case and says what every check must then come back as.
+//! The generic sabotages: each breaks one thing of any case and says what every check must then
+//! come back as.
 
 use crate::coverage::Exercised;
 use crate::ends::{Ends, Socket};
@@ -28,7 +29,10 @@ type Expect = Box<dyn Fn(&Base, usize) -> Option<Wanted> + Send>;
 
 impl Base {
     fn ends(&self) -> Ends<'_> {
-        Ends { plan: &self.ran.plan, inventory: &self.ran.inventory }
+        Ends {
+            plan: &self.ran.plan,
+            inventory: &self.ran.inventory,
+        }
     }
 
     fn check(&self, index: usize) -> &Check {
@@ -42,11 +46,14 @@ impl Base {
     /// Checks that were proven: what was not is no standard to break anything by.
     fn proven(&self) -> impl Iterator<Item = &Check> {
         let checks = self.ran.plan.checks.iter().enumerate();
-        checks.filter(|(index, _)| self.was_proven(*index)).map(|(_, check)| check)
+        checks
+            .filter(|(index, _)| self.was_proven(*index))
+            .map(|(_, check)| check)
     }
 
     fn proven_denials(&self) -> impl Iterator<Item = &Check> {
-        self.proven().filter(|check| check.expected == Expected::Denied)
+        self.proven()
+            .filter(|check| check.expected == Expected::Denied)
     }
 }
 
@@ -64,8 +71,12 @@ fn job(
             Ok(ran) => ran,
             Err(error) => return Done::failed(error),
         };
-        let failures = ran.differing(|index| expect(&base, index).filter(|_| base.was_proven(index)));
-        Done { failures, exercised: Exercised::by(&ran) }
+        let failures =
+            ran.differing(|index| expect(&base, index).filter(|_| base.was_proven(index)));
+        Done {
+            failures,
+            exercised: Exercised::by(&ran),
+        }
     })
 }
 
@@ -83,32 +94,48 @@ pub(crate) fn all(base: &Arc<Base>) -> Vec<Job> {
     jobs
 }
 
-/// Every expectation turned round: nothing may come back proven, and what was allowed is violated as a denial.
+/// Every expectation turned round: nothing may come back proven, and what was allowed is violated
+/// as a denial.
 fn turned_round(base: &Arc<Base>) -> Job {
     let base = Arc::clone(base);
-    Job::new(format!("{} / every expectation turned round", base.case.name), async move || {
-        let case = base.case.with(flipped::turned_round(&base.case.suite, &base.ran.plan));
-        let ran = match run(&case, How::BEFORE, async |_| Ok(())).await {
-            Ok(ran) => ran,
-            Err(error) => return Done::failed(error),
-        };
-        let mut failures = ran.differing(|index| {
-            Some(match ran.plan.checks[index].expected {
-                Expected::Denied => Wanted::Violated,
-                Expected::Allowed => Wanted::NotProven,
-            })
-        });
-        if ran.results.len() != base.ran.results.len() {
-            failures.push(format!("{} checks became {}", base.ran.results.len(), ran.results.len()));
-        }
-        Done { failures, exercised: Exercised::by(&ran) }
-    })
+    Job::new(
+        format!("{} / every expectation turned round", base.case.name),
+        async move || {
+            let case = base
+                .case
+                .with(flipped::turned_round(&base.case.suite, &base.ran.plan));
+            let ran = match run(&case, How::BEFORE, async |_| Ok(())).await {
+                Ok(ran) => ran,
+                Err(error) => return Done::failed(error),
+            };
+            let mut failures = ran.differing(|index| {
+                Some(match ran.plan.checks[index].expected {
+                    Expected::Denied => Wanted::Violated,
+                    Expected::Allowed => Wanted::NotProven,
+                })
+            });
+            if ran.results.len() != base.ran.results.len() {
+                failures.push(format!(
+                    "{} checks became {}",
+                    base.ran.results.len(),
+                    ran.results.len()
+                ));
+            }
+            Done {
+                failures,
+                exercised: Exercised::by(&ran),
+            }
+        },
+    )
 }
 
 /// The policies of both ends removed → violated.
 fn policies_removed(base: &Arc<Base>) -> Vec<Job> {
     let ends = base.ends();
-    let sets: BTreeSet<BTreeSet<String>> = base.proven_denials().map(|check| ends.namespaces(check)).collect();
+    let sets: BTreeSet<BTreeSet<String>> = base
+        .proven_denials()
+        .map(|check| ends.namespaces(check))
+        .collect();
     let sets: Vec<BTreeSet<String>> = match base.case.turns {
         Turns::Each => sets.into_iter().collect(),
         Turns::Halves => vec![sets.into_iter().flatten().collect()],
@@ -130,7 +157,10 @@ fn policies_removed(base: &Arc<Base>) -> Vec<Job> {
         });
         job(base, &what, How::BEFORE, act, expect)
     };
-    sets.into_iter().filter(|set| !set.is_empty()).map(of).collect()
+    sets.into_iter()
+        .filter(|set| !set.is_empty())
+        .map(of)
+        .collect()
 }
 
 /// Takes away the policies of namespaces, and with them those of the whole cluster.
@@ -140,18 +170,26 @@ async fn without_policies(hand: &Hand, namespaces: &BTreeSet<String>) -> Result<
     hand.sabotage.set_all_policies(policies, Vec::new()).await
 }
 
-/// Listeners of a target stopped → its denials and its allowances are unproven, everybody else's verdict stays.
+/// Listeners of a target stopped → its denials and its allowances are unproven, everybody else's
+/// verdict stays.
 fn listeners_stopped(base: &Arc<Base>) -> Vec<Job> {
     let labels: BTreeSet<String> = base.proven().map(|check| check.target.clone()).collect();
-    let groups = base.case.turns.split(&labels.into_iter().collect::<Vec<_>>());
+    let groups = base
+        .case
+        .turns
+        .split(&labels.into_iter().collect::<Vec<_>>());
     let of = |labels: Vec<String>| {
         let targets = base.proven().filter(|check| labels.contains(&check.target));
-        let stopped: BTreeSet<Socket> = targets.flat_map(|check| base.ends().sockets(check)).collect();
+        let stopped: BTreeSet<Socket> = targets
+            .flat_map(|check| base.ends().sockets(check))
+            .collect();
         let what = format!("{} stopped", some(&labels));
         let victims = stopped.clone();
         let act = async move |hand: Hand| {
             for socket in &victims {
-                hand.sabotage.stop_listener(socket.listener(), Some((socket.transport, socket.port))).await?;
+                hand.sabotage
+                    .stop_listener(socket.listener(), Some((socket.transport, socket.port)))
+                    .await?;
             }
             Ok(())
         };
@@ -164,7 +202,8 @@ fn listeners_stopped(base: &Arc<Base>) -> Vec<Job> {
                     Expected::Allowed => Reason::NobodyReachedTarget,
                 }])
             } else if sockets.is_disjoint(&stopped) {
-                // What was stopped may have been all that a source was known to be able to reach, or all that crossed.
+                // What was stopped may have been all that a source was known to be able to reach,
+                // or all that crossed.
                 Wanted::ProvenOr(vec![Reason::SourceNotAble, Reason::NothingCrossed])
             } else {
                 Wanted::NotViolated
@@ -177,15 +216,20 @@ fn listeners_stopped(base: &Arc<Base>) -> Vec<Job> {
 
 /// The path between two nodes cut → what crosses it is not proven.
 fn paths_cut(base: &Arc<Base>) -> Option<Job> {
-    let [one, two, ..] = base.ran.inventory.nodes.as_slice() else { return None };
+    let [one, two, ..] = base.ran.inventory.nodes.as_slice() else {
+        return None;
+    };
     let (one, two) = (one.name.clone(), two.name.clone());
     let what = format!("path between {one} and {two} cut");
     let act = async move |hand: Hand| hand.sabotage.cut(&one, &two).await;
     let expect: Expect = Box::new(|base, index| {
         let check = base.check(index);
         let named = resolved_by_probes(base);
-        if check.expected == Expected::Allowed && check.flows.iter().any(|flow| named.contains(&flow.0)) {
-            // The name server that is asked may be beyond the cut, now and then: then it comes and goes.
+        if check.expected == Expected::Allowed
+            && check.flows.iter().any(|flow| named.contains(&flow.0))
+        {
+            // The name server that is asked may be beyond the cut, now and then: then it comes and
+            // goes.
             return None;
         }
         Some(match (check.expected, base.ends().crosses(check)) {
@@ -202,10 +246,11 @@ fn paths_cut(base: &Arc<Base>) -> Option<Job> {
     Some(job(base, &what, How::BEFORE, act, expect))
 }
 
-/// Some probes killed, others stopped for two seconds → their checks are unproven by name, and what only they could
-/// vouch for is not proven.
+/// Some probes killed, others stopped for two seconds → their checks are unproven by name, and what
+/// only they could vouch for is not proven.
 fn probes_lost(base: &Arc<Base>) -> Vec<Job> {
-    // As planned at first: a run on a busy machine may have added probes that the next one does not need.
+    // As planned at first: a run on a busy machine may have added probes that the next one does not
+    // need.
     let (_, plan, _) = base.case.prepare();
     let probes: Vec<ProbeId> = (0..plan.probes.len() as u32).map(ProbeId).collect();
     let groups = base.case.turns.split(&probes);
@@ -216,11 +261,17 @@ fn probes_lost(base: &Arc<Base>) -> Vec<Job> {
             Some(probe) if probes.len() == 1 => base.ran.plan.vantage(*probe).to_string(),
             _ => format!("{} probes", probes.len()),
         };
-        let what = format!("probe killed: {}, probe stopped: {}", of(&killed), of(&stalled));
+        let what = format!(
+            "probe killed: {}, probe stopped: {}",
+            of(&killed),
+            of(&stalled)
+        );
         let (kill, stall) = (killed.clone(), stalled.clone());
         let act = async move |hand: Hand| {
             for (probes, signal) in [(&kill, Signal::SIGKILL), (&stall, Signal::SIGSTOP)] {
-                probes.iter().try_for_each(|probe| hand.sabotage.signal(*probe, signal))?;
+                probes
+                    .iter()
+                    .try_for_each(|probe| hand.sabotage.signal(*probe, signal))?;
             }
             tokio::time::sleep(Duration::from_secs(2)).await;
             for probe in &stall {
@@ -232,38 +283,66 @@ fn probes_lost(base: &Arc<Base>) -> Vec<Job> {
         let expect: Expect = Box::new(move |base, index| {
             let (ends, check) = (base.ends(), base.check(index));
             let probes = ends.probes(check);
-            Some(match (probes.is_disjoint(&killed), probes.is_disjoint(&stalled)) {
-                (false, true) => Wanted::Unproven(vec![Reason::ProbeFault]),
-                // It begins anew, and may lack what only a killed probe could have shown.
-                (true, false) => Wanted::ProvenOr(vec![
-                    Reason::Starved,
-                    Reason::NoControlAnswered,
-                    Reason::TooFewSamples,
-                    Reason::SourceNotAble,
-                    Reason::NothingCrossed,
-                    Reason::DemandNotMet,
-                ]),
-                (false, false) => Wanted::Unproven(vec![Reason::ProbeFault, Reason::Starved]),
-                (true, true) if check.expected == Expected::Denied && ends.vouched_only_by(check, &killed) => {
-                    Wanted::Unproven(vec![Reason::NoControlAnswered, Reason::TooFewSamples, Reason::SourceNotAble])
-                }
-                (true, true) => Wanted::NotViolated,
-            })
+            Some(
+                match (probes.is_disjoint(&killed), probes.is_disjoint(&stalled)) {
+                    (false, true) => Wanted::Unproven(vec![Reason::ProbeFault]),
+                    // It begins anew, and may lack what only a killed probe could have shown.
+                    (true, false) => Wanted::ProvenOr(vec![
+                        Reason::Starved,
+                        Reason::NoControlAnswered,
+                        Reason::TooFewSamples,
+                        Reason::SourceNotAble,
+                        Reason::NothingCrossed,
+                        Reason::DemandNotMet,
+                    ]),
+                    (false, false) => Wanted::Unproven(vec![Reason::ProbeFault, Reason::Starved]),
+                    (true, true)
+                        if check.expected == Expected::Denied
+                            && ends.vouched_only_by(check, &killed) =>
+                    {
+                        Wanted::Unproven(vec![
+                            Reason::NoControlAnswered,
+                            Reason::TooFewSamples,
+                            Reason::SourceNotAble,
+                        ])
+                    }
+                    (true, true) => Wanted::NotViolated,
+                },
+            )
         });
-        job(base, &what, How { starves: true, ..How::MEANWHILE }, act, expect)
+        job(
+            base,
+            &what,
+            How {
+                starves: true,
+                ..How::MEANWHILE
+            },
+            act,
+            expect,
+        )
     };
     // One group of a single probe cannot be killed and stopped at once.
-    (0..groups.len()).filter(|_| groups.len() > 1).map(of).collect()
+    (0..groups.len())
+        .filter(|_| groups.len() > 1)
+        .map(of)
+        .collect()
 }
 
-/// Policies replaced by isolation in the middle of a run → what they admitted is violated; policies removed → what they
-/// denied is violated. Everything that they touch begins anew.
+/// Policies replaced by isolation in the middle of a run → what they admitted is violated; policies
+/// removed → what they denied is violated. Everything that they touch begins anew.
 fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
     let ends = base.ends();
-    let touched: BTreeSet<String> = base.proven().flat_map(|check| ends.namespaces(check)).collect();
+    let touched: BTreeSet<String> = base
+        .proven()
+        .flat_map(|check| ends.namespaces(check))
+        .collect();
     let inventory = &base.ran.inventory;
     let isolated: BTreeSet<String> = if inventory.cluster_policies.is_empty() {
-        inventory.policies.iter().map(|policy| policy.namespace.clone()).collect()
+        inventory
+            .policies
+            .iter()
+            .map(|policy| policy.namespace.clone())
+            .collect()
     } else {
         touched.clone()
     };
@@ -276,7 +355,10 @@ fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
     };
     let mut jobs = Vec::new();
     for namespaces in groups(touched.clone()) {
-        let what = format!("policies of {} replaced by isolation meanwhile", listed(&namespaces));
+        let what = format!(
+            "policies of {} replaced by isolation meanwhile",
+            listed(&namespaces)
+        );
         let here = namespaces.clone();
         let act = async move |hand: Hand| {
             let mut policies = hand.sabotage.inventory().await?.policies;
@@ -287,9 +369,12 @@ fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
         let expect: Expect = Box::new(move |base, index| {
             let check = base.check(index);
             let touched = !base.ends().namespaces(check).is_disjoint(&namespaces);
-            // An allowance that nothing touches may have had its only other way to be seen able touched.
+            // An allowance that nothing touches may have had its only other way to be seen able
+            // touched.
             Some(match check.expected {
-                _ if !touched => Wanted::ProvenOr(vec![Reason::SourceNotAble, Reason::TooFewSamples]),
+                _ if !touched => {
+                    Wanted::ProvenOr(vec![Reason::SourceNotAble, Reason::TooFewSamples])
+                }
                 Expected::Denied => Wanted::NotViolated,
                 // The new policy stops every pod; what it stops began anew, and stays shut.
                 Expected::Allowed if base.ends().sends_from_pods(check) => Wanted::Violated,
@@ -311,10 +396,15 @@ fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
         let expect: Expect = Box::new(move |base, index| {
             let check = base.check(index);
             if base.ends().namespaces(check).is_disjoint(&namespaces) {
-                return Some(Wanted::ProvenOr(vec![Reason::SourceNotAble, Reason::TooFewSamples]));
+                return Some(Wanted::ProvenOr(vec![
+                    Reason::SourceNotAble,
+                    Reason::TooFewSamples,
+                ]));
             }
             match check.expected {
-                Expected::Denied if base.ends().namespaces(check).is_subset(&namespaces) => Some(Wanted::Violated),
+                Expected::Denied if base.ends().namespaces(check).is_subset(&namespaces) => {
+                    Some(Wanted::Violated)
+                }
                 // The policies of the other end may still deny it.
                 Expected::Denied => None,
                 Expected::Allowed => Some(Wanted::ProvenOr(vec![Reason::ChangedUnderUs])),
@@ -345,7 +435,12 @@ fn dns_stopped(base: &Arc<Base>) -> Job {
         let named = resolved_by_probes(base);
         Some(if check.flows.iter().any(|flow| named.contains(&flow.0)) {
             Wanted::Unproven(vec![Reason::NameDidNotResolve])
-        } else if base.ends().sockets(check).iter().any(|socket| socket.port == 53) {
+        } else if base
+            .ends()
+            .sockets(check)
+            .iter()
+            .any(|socket| socket.port == 53)
+        {
             Wanted::NotViolated
         } else {
             // It is how a source shows that it is able, where nothing else is allowed to it.
@@ -357,10 +452,18 @@ fn dns_stopped(base: &Arc<Base>) -> Job {
 
 /// Flows whose address a probe looks up itself.
 fn resolved_by_probes(base: &Base) -> BTreeSet<u32> {
-    let schedule = Schedule { run: String::new(), seed: 0, trust: Vec::new(), beat: Duration::from_secs(1) };
+    let schedule = Schedule {
+        run: String::new(),
+        seed: 0,
+        trust: Vec::new(),
+        beat: Duration::from_secs(1),
+    };
     let plans = probe_plans(&base.ran.plan, &schedule, 0..base.ran.plan.probes.len());
     let flows = plans.iter().flat_map(|plan| &plan.flows);
-    flows.filter(|flow| matches!(flow.target, Target::Name { .. })).map(|flow| flow.id).collect()
+    flows
+        .filter(|flow| matches!(flow.target, Target::Name { .. }))
+        .map(|flow| flow.id)
+        .collect()
 }
 
 /// One packet in twenty of every denied flow gets through → violated with `samples: 20`.
@@ -373,20 +476,30 @@ fn rare_leak(base: &Arc<Base>) -> Option<Job> {
     case.suite.settings.samples = Some(20);
     case.suite.settings.patience = Some(Duration::from_secs(20));
     let base = Arc::clone(base);
-    Some(Job::new(format!("{} / one packet in twenty leaks", base.case.name), async move || {
-        let leaks = leaks.clone();
-        let ran = run(&case, How::BEFORE, async |hand: Hand| hand.sabotage.leak(leaks.clone()).await).await;
-        let ran = match ran {
-            Ok(ran) => ran,
-            Err(error) => return Done::failed(error),
-        };
-        let wanted = |index| match base.check(index).expected {
-            Expected::Denied => Wanted::Violated,
-            Expected::Allowed => Wanted::Proven,
-        };
-        let failures = ran.differing(|index| Some(wanted(index)).filter(|_| base.was_proven(index)));
-        Done { failures, exercised: Exercised::by(&ran) }
-    }))
+    Some(Job::new(
+        format!("{} / one packet in twenty leaks", base.case.name),
+        async move || {
+            let leaks = leaks.clone();
+            let ran = run(&case, How::BEFORE, async |hand: Hand| {
+                hand.sabotage.leak(leaks.clone()).await
+            })
+            .await;
+            let ran = match ran {
+                Ok(ran) => ran,
+                Err(error) => return Done::failed(error),
+            };
+            let wanted = |index| match base.check(index).expected {
+                Expected::Denied => Wanted::Violated,
+                Expected::Allowed => Wanted::Proven,
+            };
+            let failures =
+                ran.differing(|index| Some(wanted(index)).filter(|_| base.was_proven(index)));
+            Done {
+                failures,
+                exercised: Exercised::by(&ran),
+            }
+        },
+    ))
 }
 
 /// What leaks of the proven denials' flows, to the pods that are wanted.
@@ -394,25 +507,47 @@ fn leaks(base: &Base, one_in: u32, wanted: impl Fn(&str) -> bool) -> Vec<Leak> {
     let ends = base.ends();
     let mut leaks: Vec<Leak> = Vec::new();
     for flow in base.proven_denials().flat_map(|check| ends.flows(check)) {
-        let Some(from) = ends.source_address(flow) else { continue };
+        let Some(from) = ends.source_address(flow) else {
+            continue;
+        };
         let to: Vec<_> = match &*flow.party {
-            Party::Pod { namespace, name, .. } if wanted(&format!("{namespace}/{name}")) => {
+            Party::Pod {
+                namespace, name, ..
+            } if wanted(&format!("{namespace}/{name}")) => {
                 vec![(flow.to.address, flow.to.port)]
             }
             Party::Service { pods, .. } => {
-                let pods = base.ran.inventory.pods.iter().filter(|pod| pods.contains(&pod.full_name()));
+                let pods = base
+                    .ran
+                    .inventory
+                    .pods
+                    .iter()
+                    .filter(|pod| pods.contains(&pod.full_name()));
                 pods.filter(|pod| wanted(&pod.full_name()))
                     .filter_map(|pod| {
-                        let address = pod.addresses.iter().copied().find(|a| a.is_ipv4() == from.is_ipv4())?;
+                        let address = pod
+                            .addresses
+                            .iter()
+                            .copied()
+                            .find(|a| a.is_ipv4() == from.is_ipv4())?;
                         Some((address, ends.behind(flow, pod)?))
                     })
                     .collect()
             }
             Party::Outside { name } if wanted(name) => vec![(flow.to.address, flow.to.port)],
-            Party::Pod { .. } | Party::Outside { .. } | Party::Node { .. } | Party::Witness { .. } => Vec::new(),
+            Party::Pod { .. }
+            | Party::Outside { .. }
+            | Party::Node { .. }
+            | Party::Witness { .. } => Vec::new(),
         };
         for (to, port) in to {
-            let leak = Leak { from, to, port, transport: flow.to.transport, one_in };
+            let leak = Leak {
+                from,
+                to,
+                port,
+                transport: flow.to.transport,
+                one_in,
+            };
             if !leaks.contains(&leak) {
                 leaks.push(leak);
             }
@@ -424,47 +559,84 @@ fn leaks(base: &Base, one_in: u32, wanted: impl Fn(&str) -> bool) -> Vec<Leak> {
 /// One replica of a target admits whom the others stop → violated, and it is named.
 fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
     let ends = base.ends();
-    let of = |check: &Check| ends.replicas(check).into_iter().next_back().filter(|_| ends.replicas(check).len() > 1);
+    let of = |check: &Check| {
+        ends.replicas(check)
+            .into_iter()
+            .next_back()
+            .filter(|_| ends.replicas(check).len() > 1)
+    };
     let porous: BTreeSet<String> = base.proven_denials().filter_map(of).collect();
     let leaks = leaks(base, 1, |pod| porous.contains(pod));
     if leaks.is_empty() {
         return None;
     }
     let base = Arc::clone(base);
-    Some(Job::new(format!("{} / {} leak, their siblings do not", base.case.name, listed(&porous)), async move || {
-        let leaks = leaks.clone();
-        let ran = run(&base.case, How::BEFORE, async |hand: Hand| hand.sabotage.leak(leaks.clone()).await).await;
-        let ran = match ran {
-            Ok(ran) => ran,
-            Err(error) => return Done::failed(error),
-        };
-        let must_leak = |index: usize| {
-            let check = base.check(index);
-            check.expected == Expected::Denied && !base.ends().replicas(check).is_disjoint(&porous)
-        };
-        let wanted = |index| if must_leak(index) { Wanted::Violated } else { Wanted::Proven };
-        let mut failures = ran.differing(|index| Some(wanted(index)).filter(|_| base.was_proven(index)));
-        for (index, result) in ran.results.iter().enumerate() {
-            if !must_leak(index) || !base.was_proven(index) {
-                continue;
-            }
-            if !porous.iter().any(|pod| result.seen.contains(pod.as_str())) {
-                failures.push(format!("{}: names no leaky replica: {}", result.check.name, result.seen));
-            }
-            for (flow, report) in base.check(index).flows.iter().zip(&result.flows) {
-                let dials = match &*ran.plan.flow(*flow).party {
-                    Party::Pod { namespace, name, .. } => format!("{namespace}/{name}"),
-                    Party::Service { .. } | Party::Node { .. } | Party::Witness { .. } | Party::Outside { .. } => {
-                        continue;
+    Some(Job::new(
+        format!(
+            "{} / {} leak, their siblings do not",
+            base.case.name,
+            listed(&porous)
+        ),
+        async move || {
+            let leaks = leaks.clone();
+            let ran = run(&base.case, How::BEFORE, async |hand: Hand| {
+                hand.sabotage.leak(leaks.clone()).await
+            })
+            .await;
+            let ran = match ran {
+                Ok(ran) => ran,
+                Err(error) => return Done::failed(error),
+            };
+            let must_leak = |index: usize| {
+                let check = base.check(index);
+                check.expected == Expected::Denied
+                    && !base.ends().replicas(check).is_disjoint(&porous)
+            };
+            let wanted = |index| {
+                if must_leak(index) {
+                    Wanted::Violated
+                } else {
+                    Wanted::Proven
+                }
+            };
+            let mut failures =
+                ran.differing(|index| Some(wanted(index)).filter(|_| base.was_proven(index)));
+            for (index, result) in ran.results.iter().enumerate() {
+                if !must_leak(index) || !base.was_proven(index) {
+                    continue;
+                }
+                if !porous.iter().any(|pod| result.seen.contains(pod.as_str())) {
+                    failures.push(format!(
+                        "{}: names no leaky replica: {}",
+                        result.check.name, result.seen
+                    ));
+                }
+                for (flow, report) in base.check(index).flows.iter().zip(&result.flows) {
+                    let dials = match &*ran.plan.flow(*flow).party {
+                        Party::Pod {
+                            namespace, name, ..
+                        } => format!("{namespace}/{name}"),
+                        Party::Service { .. }
+                        | Party::Node { .. }
+                        | Party::Witness { .. }
+                        | Party::Outside { .. } => {
+                            continue;
+                        }
+                    };
+                    if (report.shows == "violated") != porous.contains(&dials) {
+                        failures.push(format!(
+                            "{}: the flow to {dials} shows {}",
+                            result.check.name, report.shows
+                        ));
                     }
-                };
-                if (report.shows == "violated") != porous.contains(&dials) {
-                    failures.push(format!("{}: the flow to {dials} shows {}", result.check.name, report.shows));
                 }
             }
-        }
-        Done { failures, exercised: Exercised::by(&ran) }
-    }))
+            Done {
+                failures,
+                exercised: Exercised::by(&ran),
+            }
+        },
+    ))
 }
 
 fn listed(names: &BTreeSet<String>) -> String {
@@ -472,6 +644,13 @@ fn listed(names: &BTreeSet<String>) -> String {
 }
 
 fn some(names: &[String]) -> String {
-    let more = if names.len() > 3 { format!(" and {} more", names.len() - 3) } else { String::new() };
-    format!("{}{more}", names.iter().take(3).cloned().collect::<Vec<_>>().join(", "))
+    let more = if names.len() > 3 {
+        format!(" and {} more", names.len() - 3)
+    } else {
+        String::new()
+    };
+    format!(
+        "{}{more}",
+        names.iter().take(3).cloned().collect::<Vec<_>>().join(", ")
+    )
 }

@@ -27,7 +27,10 @@ impl Socket {
     /// As the lab names it.
     pub(crate) fn listener(&self) -> Listener {
         match &self.who {
-            Who::Pod(namespace, name) => Listener::Pod { namespace: namespace.clone(), name: name.clone() },
+            Who::Pod(namespace, name) => Listener::Pod {
+                namespace: namespace.clone(),
+                name: name.clone(),
+            },
             Who::Node(name) => Listener::Node(name.clone()),
             Who::Host(name) => Listener::Host(name.clone()),
         }
@@ -48,13 +51,21 @@ impl<'a> Ends<'a> {
 
     /// Everybody who answers on a check's flows.
     pub(crate) fn sockets(self, check: &'a Check) -> BTreeSet<Socket> {
-        self.flows(check).flat_map(|flow| self.sockets_of(flow)).collect()
+        self.flows(check)
+            .flat_map(|flow| self.sockets_of(flow))
+            .collect()
     }
 
     fn sockets_of(self, flow: &Flow) -> Vec<Socket> {
-        let at = |who, port| Socket { who, transport: flow.to.transport, port };
+        let at = |who, port| Socket {
+            who,
+            transport: flow.to.transport,
+            port,
+        };
         match &*flow.party {
-            Party::Pod { namespace, name, .. } => {
+            Party::Pod {
+                namespace, name, ..
+            } => {
                 vec![at(Who::Pod(namespace.clone(), name.clone()), flow.to.port)]
             }
             Party::Node { name } => vec![at(Who::Node(name.clone()), flow.to.port)],
@@ -62,13 +73,18 @@ impl<'a> Ends<'a> {
             Party::Outside { .. } => {
                 let mut named = self.inventory.hosts.iter();
                 let host = named.find(|(_, addresses)| addresses.contains(&flow.to.address));
-                let name = host.map_or_else(|| flow.to.address.to_string(), |(name, _)| name.clone());
+                let name =
+                    host.map_or_else(|| flow.to.address.to_string(), |(name, _)| name.clone());
                 vec![at(Who::Host(name), flow.to.port)]
             }
             Party::Service { pods, .. } => pods
                 .iter()
                 .filter_map(|full| {
-                    let pod = self.inventory.pods.iter().find(|pod| pod.full_name() == *full)?;
+                    let pod = self
+                        .inventory
+                        .pods
+                        .iter()
+                        .find(|pod| pod.full_name() == *full)?;
                     let port = self.behind(flow, pod)?;
                     Some(at(Who::Pod(pod.namespace.clone(), pod.name.clone()), port))
                 })
@@ -78,18 +94,25 @@ impl<'a> Ends<'a> {
 
     /// The port of a pod that a Service's flow leads to.
     pub(crate) fn behind(self, flow: &Flow, pod: &Pod) -> Option<u16> {
-        let Party::Service { service, .. } = &*flow.party else { return None };
+        let Party::Service { service, .. } = &*flow.party else {
+            return None;
+        };
         let mut services = self.inventory.services.iter();
-        let service = services.find(|known| known.namespace == service.namespace && known.name == service.name)?;
+        let service = services
+            .find(|known| known.namespace == service.namespace && known.name == service.name)?;
         let transport = match flow.to.transport {
             wire::Transport::Tcp => Transport::Tcp,
             wire::Transport::Udp => Transport::Udp,
         };
         let mut ports = service.ports.iter();
-        let port = ports.find(|port| port.port.number() == flow.to.port && port.port.transport() == transport)?;
+        let port = ports.find(|port| {
+            port.port.number() == flow.to.port && port.port.transport() == transport
+        })?;
         match &port.target {
             TargetPort::Number(number) => Some(*number),
-            TargetPort::Name(name) => pod.named_port(name, transport).map(watertight::model::Port::number),
+            TargetPort::Name(name) => pod
+                .named_port(name, transport)
+                .map(watertight::model::Port::number),
         }
     }
 
@@ -102,7 +125,9 @@ impl<'a> Ends<'a> {
             }
             match &*flow.party {
                 Party::Pod { namespace, .. } => drop(namespaces.insert(namespace.clone())),
-                Party::Service { service, .. } => drop(namespaces.insert(service.namespace.clone())),
+                Party::Service { service, .. } => {
+                    drop(namespaces.insert(service.namespace.clone()))
+                }
                 Party::Node { .. } | Party::Witness { .. } | Party::Outside { .. } => {}
             }
         }
@@ -121,15 +146,17 @@ impl<'a> Ends<'a> {
 
     /// Whether all flows of a check go from a node to pods on it, which no policy stops.
     pub(crate) fn is_from_own_node(self, check: &'a Check) -> bool {
-        self.flows(check).all(|flow| match (self.plan.vantage(flow.probe), &*flow.party) {
-            (Vantage::Node { name }, Party::Pod { node, .. }) => name == node,
-            _ => false,
-        })
+        self.flows(check)
+            .all(|flow| match (self.plan.vantage(flow.probe), &*flow.party) {
+                (Vantage::Node { name }, Party::Pod { node, .. }) => name == node,
+                _ => false,
+            })
     }
 
     /// Whether all flows of a check are sent from pods.
     pub(crate) fn sends_from_pods(self, check: &'a Check) -> bool {
-        self.flows(check).all(|flow| matches!(self.plan.vantage(flow.probe), Vantage::Pod { .. }))
+        self.flows(check)
+            .all(|flow| matches!(self.plan.vantage(flow.probe), Vantage::Pod { .. }))
     }
 
     /// The probes that send for a check.
@@ -140,34 +167,60 @@ impl<'a> Ends<'a> {
     /// Whether some flow of a check has no control but by these probes.
     pub(crate) fn vouched_only_by(self, check: &'a Check, probes: &BTreeSet<ProbeId>) -> bool {
         self.flows(check).any(|flow| {
-            let vouchers = self.plan.vouchers.get(&flow.to).map_or(&[][..], Vec::as_slice);
-            vouchers.iter().map(|voucher| self.plan.flow(*voucher).probe).all(|probe| probes.contains(&probe))
+            let vouchers = self
+                .plan
+                .vouchers
+                .get(&flow.to)
+                .map_or(&[][..], Vec::as_slice);
+            vouchers
+                .iter()
+                .map(|voucher| self.plan.flow(*voucher).probe)
+                .all(|probe| probes.contains(&probe))
         })
     }
 
     /// The address that a flow's packets come from.
     pub(crate) fn source_address(self, flow: &Flow) -> Option<IpAddr> {
-        let of = |addresses: &[IpAddr]| addresses.iter().copied().find(|a| a.is_ipv4() == flow.to.address.is_ipv4());
+        let of = |addresses: &[IpAddr]| {
+            addresses
+                .iter()
+                .copied()
+                .find(|a| a.is_ipv4() == flow.to.address.is_ipv4())
+        };
         match self.plan.vantage(flow.probe) {
-            Vantage::Pod { namespace, name, .. } => {
+            Vantage::Pod {
+                namespace, name, ..
+            } => {
                 let mut pods = self.inventory.pods.iter();
-                pods.find(|pod| pod.namespace == *namespace && pod.name == *name).and_then(|pod| of(&pod.addresses))
+                pods.find(|pod| pod.namespace == *namespace && pod.name == *name)
+                    .and_then(|pod| of(&pod.addresses))
             }
-            Vantage::Node { name } => {
-                self.inventory.nodes.iter().find(|node| node.name == *name).and_then(|node| of(&node.addresses))
-            }
+            Vantage::Node { name } => self
+                .inventory
+                .nodes
+                .iter()
+                .find(|node| node.name == *name)
+                .and_then(|node| of(&node.addresses)),
             // No line of a suite sends from a witness.
             Vantage::Witness { .. } => None,
             // Where the lab puts the runner (RFC 5737, RFC 3849).
-            Vantage::Runner => of(&[[192, 0, 2, 2].into(), [0x2001, 0xdb8, 2, 0, 0, 0, 0, 2].into()]),
+            Vantage::Runner => of(&[
+                [192, 0, 2, 2].into(),
+                [0x2001, 0xdb8, 2, 0, 0, 0, 0, 2].into(),
+            ]),
         }
     }
 
     /// The pods that a check's flows dial by their own address.
     pub(crate) fn replicas(self, check: &'a Check) -> BTreeSet<String> {
         let pods = self.flows(check).filter_map(|flow| match &*flow.party {
-            Party::Pod { namespace, name, .. } => Some(format!("{namespace}/{name}")),
-            Party::Service { .. } | Party::Node { .. } | Party::Witness { .. } | Party::Outside { .. } => None,
+            Party::Pod {
+                namespace, name, ..
+            } => Some(format!("{namespace}/{name}")),
+            Party::Service { .. }
+            | Party::Node { .. }
+            | Party::Witness { .. }
+            | Party::Outside { .. } => None,
         });
         pods.collect()
     }

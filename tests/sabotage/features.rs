@@ -40,7 +40,12 @@ macro_rules! features {
 
 type Shows = &'static [(Direction, Expected)];
 /// Both twins in both directions.
-const ALL_FOUR: Shows = &[(Ingress, Allowed), (Ingress, Denied), (Egress, Allowed), (Egress, Denied)];
+const ALL_FOUR: Shows = &[
+    (Ingress, Allowed),
+    (Ingress, Denied),
+    (Egress, Allowed),
+    (Egress, Denied),
+];
 const INGRESS: Shows = &[(Ingress, Allowed), (Ingress, Denied)];
 const EGRESS: Shows = &[(Egress, Allowed), (Egress, Denied)];
 /// Nothing is isolated by it in the other direction.
@@ -189,8 +194,18 @@ impl Feature {
     /// The feature and direction that a check's tags name.
     pub(crate) fn of(tags: &[String]) -> Option<(Self, Direction)> {
         let tagged = |code: &str| tags.iter().any(|tag| tag == code);
-        let feature = Self::ALL.iter().copied().find(|feature| tagged(feature.code()))?;
-        Some((feature, if tagged(Ingress.tag()) { Ingress } else { Egress }))
+        let feature = Self::ALL
+            .iter()
+            .copied()
+            .find(|feature| tagged(feature.code()))?;
+        Some((
+            feature,
+            if tagged(Ingress.tag()) {
+                Ingress
+            } else {
+                Egress
+            },
+        ))
     }
 }
 

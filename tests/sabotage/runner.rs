@@ -17,8 +17,8 @@ use watertight::suite::{self, Mechanism, Suite};
 use watertight::verdict::Reason;
 use watertight::wire::{Body, FaultReason};
 
-/// How often a run is repeated in which the machine did not give the probes their time. Nothing was measured in such
-/// a run; every repetition is printed.
+/// How often a run is repeated in which the machine did not give the probes their time. Nothing was
+/// measured in such a run; every repetition is printed.
 const REPETITIONS: u32 = 3;
 
 /// Probes of a case of which each thing is broken in a run of its own.
@@ -50,8 +50,18 @@ impl Turns {
         match self {
             Self::Each => things.iter().map(|thing| vec![thing.clone()]).collect(),
             Self::Halves => {
-                let half = |n: usize| things.iter().skip(n).step_by(2).cloned().collect::<Vec<_>>();
-                [half(0), half(1)].into_iter().filter(|half| !half.is_empty()).collect()
+                let half = |n: usize| {
+                    things
+                        .iter()
+                        .skip(n)
+                        .step_by(2)
+                        .cloned()
+                        .collect::<Vec<_>>()
+                };
+                [half(0), half(1)]
+                    .into_iter()
+                    .filter(|half| !half.is_empty())
+                    .collect()
             }
         }
     }
@@ -61,7 +71,13 @@ impl Case {
     /// Reads `suite.yaml` and `manifests/` of a folder.
     pub(crate) fn load(name: &str, folder: &Path, turns: Turns) -> Self {
         let mut sources = Sources::new();
-        let path = |name: &str| folder.join(name).to_str().expect("a path in UTF-8").to_owned();
+        let path = |name: &str| {
+            folder
+                .join(name)
+                .to_str()
+                .expect("a path in UTF-8")
+                .to_owned()
+        };
         let (mut suites, diagnostics) = suite::load(&[path("suite.yaml")], &mut sources);
         flawless(&diagnostics);
         let (manifests, diagnostics) = load_manifests(&[path("manifests")], &mut sources);
@@ -69,13 +85,26 @@ impl Case {
         let mut suite = suites.pop().expect("a suite in suite.yaml");
         // An unproven check waits its patience out, and most of what follows is unproven.
         suite.settings.hold.get_or_insert(Duration::from_secs(2));
-        suite.settings.patience.get_or_insert(Duration::from_secs(4));
-        Self { name: name.to_owned(), suite, manifests, deny: Deny::Drop, turns }
+        suite
+            .settings
+            .patience
+            .get_or_insert(Duration::from_secs(4));
+        Self {
+            name: name.to_owned(),
+            suite,
+            manifests,
+            deny: Deny::Drop,
+            turns,
+        }
     }
 
     /// The same, in halves where breaking each thing by itself would take minutes.
     pub(crate) fn in_turns_by_size(self) -> Self {
-        let turns = if self.prepare().1.probes.len() > EACH_UP_TO { Turns::Halves } else { Turns::Each };
+        let turns = if self.prepare().1.probes.len() > EACH_UP_TO {
+            Turns::Halves
+        } else {
+            Turns::Each
+        };
         Self { turns, ..self }
     }
 
@@ -86,7 +115,10 @@ impl Case {
             Deny::Reset => Mechanism::Reset,
             Deny::Icmp => Mechanism::Icmp,
         };
-        let mut this = Self { deny, ..self.clone() };
+        let mut this = Self {
+            deny,
+            ..self.clone()
+        };
         for line in &mut this.suite.lines {
             line.settings.mechanism = line.settings.mechanism.map(|_drop| mechanism);
         }
@@ -95,21 +127,32 @@ impl Case {
 
     /// The same with another suite.
     pub(crate) fn with(&self, suite: Suite) -> Self {
-        Self { suite, ..self.clone() }
+        Self {
+            suite,
+            ..self.clone()
+        }
     }
 
     /// The world, what would be done in it, and how that is planned again.
     pub(crate) fn prepare(&self) -> (World, Plan, Replan) {
         let suites = [self.suite.clone()];
-        let world = World::place(&self.manifests, &outside_hosts(&suites), Layout::default()).expect("a world");
+        let world = World::place(&self.manifests, &outside_hosts(&suites), Layout::default())
+            .expect("a world");
         let plan = plan_in(&world, &suites, &Selection::default());
         let replan = replan_in(&world, &suites, &Selection::default());
-        (world, plan.unwrap_or_else(|error| panic!("{}: {error}", self.name)), replan)
+        (
+            world,
+            plan.unwrap_or_else(|error| panic!("{}: {error}", self.name)),
+            replan,
+        )
     }
 }
 
 fn flawless(diagnostics: &Diagnostics) {
-    let all: Vec<&str> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
+    let all: Vec<&str> = diagnostics
+        .iter()
+        .map(|diagnostic| diagnostic.message.as_str())
+        .collect();
     assert!(all.is_empty(), "{all:?}");
 }
 
@@ -139,9 +182,16 @@ pub(crate) struct How {
 }
 
 impl How {
-    pub(crate) const BEFORE: Self = Self { when: When::Before, starves: false, interrupt: None };
+    pub(crate) const BEFORE: Self = Self {
+        when: When::Before,
+        starves: false,
+        interrupt: None,
+    };
     /// A second after the start the burst is over and no hold is complete.
-    pub(crate) const MEANWHILE: Self = Self { when: When::After(Duration::from_secs(1)), ..Self::BEFORE };
+    pub(crate) const MEANWHILE: Self = Self {
+        when: When::After(Duration::from_secs(1)),
+        ..Self::BEFORE
+    };
 }
 
 /// What a run gave.
@@ -151,7 +201,8 @@ pub(crate) struct Ran {
     pub(crate) inventory: Arc<Inventory>,
     pub(crate) results: Vec<CheckResult>,
     pub(crate) code: ExitCode,
-    /// Attempts that are no evidence, since the machine did not let the probe carry them out in time.
+    /// Attempts that are no evidence, since the machine did not let the probe carry them out in
+    /// time.
     starved: usize,
 }
 
@@ -171,26 +222,45 @@ pub(crate) async fn run(
 ) -> Result<Ran, String> {
     let mut ran = run_once(case, how, &act).await?;
     for _ in 0..REPETITIONS {
-        let Some(starved) = ran.starved().filter(|_| !how.starves) else { break };
-        crate::say(&format!("      {}: the machine was too busy to measure, once more; {starved}", case.name));
+        let Some(starved) = ran.starved().filter(|_| !how.starves) else {
+            break;
+        };
+        crate::say(&format!(
+            "      {}: the machine was too busy to measure, once more; {starved}",
+            case.name
+        ));
         ran = run_once(case, how, &act).await?;
     }
     Ok(ran)
 }
 
-async fn run_once(case: &Case, how: How, act: &impl AsyncFn(Hand) -> Result<(), lab::Error>) -> Result<Ran, String> {
+async fn run_once(
+    case: &Case,
+    how: How,
+    act: &impl AsyncFn(Hand) -> Result<(), lab::Error>,
+) -> Result<Ran, String> {
     let (world, plan, replan) = case.prepare();
     let (plan, inventory) = (Arc::new(plan), Arc::new(world.inventory().clone()));
     let failed = |what: &str, error: &dyn std::error::Error| format!("failed to {what}: {error}");
-    let mut lab = Lab::up(world, lab::Options { deny: case.deny }).await.map_err(|e| failed("make the lab", &e))?;
-    let hand = Hand { sabotage: lab.sabotage() };
+    let mut lab = Lab::up(world, lab::Options { deny: case.deny })
+        .await
+        .map_err(|e| failed("make the lab", &e))?;
+    let hand = Hand {
+        sabotage: lab.sabotage(),
+    };
     if how.when == When::Before {
-        act(hand.clone()).await.map_err(|e| failed("break the lab", &e))?;
+        act(hand.clone())
+            .await
+            .map_err(|e| failed("break the lab", &e))?;
         // It was so before the run began: nothing changed under it.
         drop(lab.changes());
     }
     let (hello, mut hellos) = watch::channel(BTreeSet::new());
-    let mut seen = Seen { hello, finished: None, starved: 0 };
+    let mut seen = Seen {
+        hello,
+        finished: None,
+        starved: 0,
+    };
     let mut options = engine_options(&lab);
     options.replan = replan;
     let interrupted = async {
@@ -202,7 +272,9 @@ async fn run_once(case: &Case, how: How, act: &impl AsyncFn(Hand) -> Result<(), 
     };
     let running = engine::run(&plan, &mut lab, options, interrupted, &mut seen);
     let breaking = async {
-        let When::After(moment) = how.when else { return Ok(()) };
+        let When::After(moment) = how.when else {
+            return Ok(());
+        };
         let all = hellos.wait_for(|hellos| hellos.len() == plan.probes.len());
         match tokio::time::timeout(Duration::from_secs(20), all).await {
             Ok(Ok(_)) => {}
@@ -218,8 +290,16 @@ async fn run_once(case: &Case, how: How, act: &impl AsyncFn(Hand) -> Result<(), 
     if let Some(error) = torn_down.first() {
         return Err(failed("take the lab down", error));
     }
-    let results = seen.finished.ok_or("the run did not say that it finished")?;
-    Ok(Ran { plan, inventory, results, code: ExitCode::of(&summary), starved: seen.starved })
+    let results = seen
+        .finished
+        .ok_or("the run did not say that it finished")?;
+    Ok(Ran {
+        plan,
+        inventory,
+        results,
+        code: ExitCode::of(&summary),
+        starved: seen.starved,
+    })
 }
 
 /// Listens to a run.
@@ -239,16 +319,25 @@ impl Observer for Seen {
     fn arrival(&mut self, arrival: &Arrival) {
         let Ok(line) = &arrival.line else { return };
         match &line.body {
-            Body::Hello(_) => self.hello.send_modify(|hellos| hellos.extend([arrival.probe.0])),
+            Body::Hello(_) => self
+                .hello
+                .send_modify(|hellos| hellos.extend([arrival.probe.0])),
             Body::Fault(fault) if fault.reason == FaultReason::Starved => self.starved += 1,
-            Body::Fault(_) | Body::Sample(_) | Body::Beat(_) | Body::Took { .. } | Body::Bye { .. } => {}
+            Body::Fault(_)
+            | Body::Sample(_)
+            | Body::Beat(_)
+            | Body::Took { .. }
+            | Body::Bye { .. } => {}
         }
     }
 }
 
 /// Whether a check is unproven for a reason.
 pub(crate) fn is(result: &CheckResult, reason: Reason) -> bool {
-    result.reason.as_ref().is_some_and(|given| given.code == reason.code())
+    result
+        .reason
+        .as_ref()
+        .is_some_and(|given| given.code == reason.code())
 }
 
 /// What a check must come back as.
@@ -287,23 +376,41 @@ impl Ran {
         let checks = self.plan.checks.iter().zip(&self.results);
         let mut starved = checks.filter(|(check, result)| {
             // Whoever answers in the lab does so within a millisecond, if it is let.
-            let slow = check.terms.deadline >= Duration::from_secs(1) && is(result, Reason::DeadlineTooShort);
+            let slow = check.terms.deadline >= Duration::from_secs(1)
+                && is(result, Reason::DeadlineTooShort);
             let interrupted = self.starved > 0 && is(result, Reason::TooFewSamples);
             slow || interrupted || is(result, Reason::Starved)
         });
-        let text = |result: &CheckResult| result.reason.as_ref().map_or(String::new(), |reason| reason.text.clone());
-        starved.next().map(|(_, result)| format!("{}: {}", result.check.name, text(result)))
+        let text = |result: &CheckResult| {
+            result
+                .reason
+                .as_ref()
+                .map_or(String::new(), |reason| reason.text.clone())
+        };
+        starved
+            .next()
+            .map(|(_, result)| format!("{}: {}", result.check.name, text(result)))
     }
 
     /// What did not come back as wanted; the check's number is its place in the plan.
     pub(crate) fn differing(&self, wanted: impl Fn(usize) -> Option<Wanted>) -> Vec<String> {
         let mut differing = Vec::new();
         if self.results.len() != self.plan.checks.len() {
-            differing.push(format!("{} results for {} checks", self.results.len(), self.plan.checks.len()));
+            differing.push(format!(
+                "{} results for {} checks",
+                self.results.len(),
+                self.plan.checks.len()
+            ));
         }
         for (index, result) in self.results.iter().enumerate() {
-            let Some(wanted) = wanted(index).filter(|wanted| !wanted.holds(result)) else { continue };
-            differing.push(format!("{}: wanted {wanted:?}, {}", result.check.name, shown(result)));
+            let Some(wanted) = wanted(index).filter(|wanted| !wanted.holds(result)) else {
+                continue;
+            };
+            differing.push(format!(
+                "{}: wanted {wanted:?}, {}",
+                result.check.name,
+                shown(result)
+            ));
         }
         differing
     }
@@ -311,14 +418,31 @@ impl Ran {
 
 /// A result in one line, with the flows that made it so.
 pub(crate) fn shown(result: &CheckResult) -> String {
-    let reason = result.reason.as_ref().map_or(String::new(), |reason| format!(" ({}: {})", reason.code, reason.text));
+    let reason = result.reason.as_ref().map_or(String::new(), |reason| {
+        format!(" ({}: {})", reason.code, reason.text)
+    });
     let flows: Vec<String> = result
         .flows
         .iter()
         .filter(|flow| flow.shows != result.verdict.to_string() || result.flows.len() == 1)
-        .chain(result.flows.iter().filter(|flow| flow.shows == result.verdict.to_string()))
+        .chain(
+            result
+                .flows
+                .iter()
+                .filter(|flow| flow.shows == result.verdict.to_string()),
+        )
         .take(4)
-        .map(|flow| format!("{} -> {} {} {} {}", flow.source, flow.target, flow.address, flow.shows, flow.text))
+        .map(|flow| {
+            format!(
+                "{} -> {} {} {} {}",
+                flow.source, flow.target, flow.address, flow.shows, flow.text
+            )
+        })
         .collect();
-    format!("got {}{reason}; {}; flows: {}", result.verdict, result.seen, flows.join(" | "))
+    format!(
+        "got {}{reason}; {}; flows: {}",
+        result.verdict,
+        result.seen,
+        flows.join(" | ")
+    )
 }

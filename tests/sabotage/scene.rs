@@ -22,7 +22,9 @@ impl Scene {
 
     /// Adds a namespace with labels.
     pub(crate) fn namespace(&mut self, name: &str, labels: &str) {
-        self.object(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{{labels}}}}}}}"));
+        self.object(&format!(
+            "{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{{labels}}}}}}}"
+        ));
     }
 
     /// Adds a pod: `NAMESPACE/NAME`, labels, ports, and what else its spec and status say.
@@ -50,7 +52,13 @@ impl Scene {
     }
 
     /// Adds a line that shows a feature.
-    pub(crate) fn shows(&mut self, feature: Feature, direction: Direction, line: &str, expected: Expected) {
+    pub(crate) fn shows(
+        &mut self,
+        feature: Feature,
+        direction: Direction,
+        line: &str,
+        expected: Expected,
+    ) {
         let tags = format!("{}, {}", feature.code(), direction.tag());
         self.line(&format!("{line} {expected}"), &format!("tags: [{tags}]"));
     }
@@ -63,14 +71,21 @@ impl Scene {
 
     /// Writes it all down, where people can run it by hand, and reads it.
     pub(crate) fn case(self, name: &str) -> Case {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sabotage").join(name);
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join("sabotage")
+            .join(name);
         let manifests = folder.join("manifests");
         std::fs::create_dir_all(&manifests).expect("a folder for the world");
-        std::fs::write(manifests.join("world.yaml"), self.manifests).expect("the manifests are written");
+        std::fs::write(manifests.join("world.yaml"), self.manifests)
+            .expect("the manifests are written");
         let suite = format!(
             "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{ name: {name} }}\nspec:\n  \
              settings: {{ hold: 2s, patience: 4s }}\n  endpoints:\n{}  expect:\n{}",
-            if self.endpoints.is_empty() { "    {}\n" } else { &self.endpoints },
+            if self.endpoints.is_empty() {
+                "    {}\n"
+            } else {
+                &self.endpoints
+            },
             self.lines
         );
         std::fs::write(folder.join("suite.yaml"), suite).expect("the suite is written");
@@ -81,10 +96,16 @@ impl Scene {
 /// `web=80 90/udp` as container ports.
 fn declared(ports: &str) -> String {
     let ports = ports.split_whitespace().map(|port| {
-        let (name, port) =
-            port.split_once('=').map_or((String::new(), port), |(name, port)| (format!("name: {name}, "), port));
+        let (name, port) = port
+            .split_once('=')
+            .map_or((String::new(), port), |(name, port)| {
+                (format!("name: {name}, "), port)
+            });
         let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
-        format!("{{{name}containerPort: {number}, protocol: {}}}", protocol.to_uppercase())
+        format!(
+            "{{{name}containerPort: {number}, protocol: {}}}",
+            protocol.to_uppercase()
+        )
     });
     ports.collect::<Vec<_>>().join(", ")
 }

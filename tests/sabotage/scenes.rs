@@ -1,4 +1,5 @@
-//! What no folder shows: a small world, and one thing that goes wrong in it, each with the verdict that follows.
+//! What no folder shows: a small world, and one thing that goes wrong in it, each with the verdict
+//! that follows.
 
 use crate::coverage::Exercised;
 use crate::runner::{Case, Hand, How, Ran, Wanted, When, run};
@@ -33,30 +34,56 @@ struct Play {
 
 impl Play {
     fn new(name: &'static str, how: How, lines: &[(&'static str, &'static str, Wanted)]) -> Self {
-        Self { name, how, lines: lines.to_vec(), code: None, says: |_| Ok(()) }
+        Self {
+            name,
+            how,
+            lines: lines.to_vec(),
+            code: None,
+            says: |_| Ok(()),
+        }
     }
 
     fn job(self, act: impl AsyncFn(Hand) -> Result<(), lab::Error> + Send + 'static) -> Job {
         Job::new(format!("scene / {}", self.name), async move || {
             let case = self.case();
             match run(&case, self.how, act).await {
-                Ok(ran) => Done { failures: self.failures(&ran), exercised: Exercised::by(&ran) },
+                Ok(ran) => Done {
+                    failures: self.failures(&ran),
+                    exercised: Exercised::by(&ran),
+                },
                 Err(error) => Done::failed(error),
             }
         })
     }
 
-    /// `source` and `other` on one node, `far` and `target` on the other; all but `source` are admitted to `target`,
-    /// nobody to `nobodys`, and `locked` may send nothing.
+    /// `source` and `other` on one node, `far` and `target` on the other; all but `source` are
+    /// admitted to `target`, nobody to `nobodys`, and `locked` may send nothing.
     fn case(&self) -> Case {
         let mut scene = Scene::default();
         scene.namespace("s", "team: s");
         let on = |node: &str| format!(", nodeName: {node}");
-        for (pod, node) in [("source", "node-1"), ("other", "node-1"), ("locked", "node-1"), ("far", "node-2")] {
-            scene.pod(&format!("s/{pod}"), &format!("app: {pod}"), "80", &on(node), "");
+        for (pod, node) in [
+            ("source", "node-1"),
+            ("other", "node-1"),
+            ("locked", "node-1"),
+            ("far", "node-2"),
+        ] {
+            scene.pod(
+                &format!("s/{pod}"),
+                &format!("app: {pod}"),
+                "80",
+                &on(node),
+                "",
+            );
         }
         for pod in ["target", "nobodys"] {
-            scene.pod(&format!("s/{pod}"), &format!("app: {pod}"), "80 81 82 83", &on("node-2"), "");
+            scene.pod(
+                &format!("s/{pod}"),
+                &format!("app: {pod}"),
+                "80 81 82 83",
+                &on("node-2"),
+                "",
+            );
         }
         let status = "phase: Running, conditions: [{type: Ready, status: \"False\"}]";
         scene.pod("s/unready", "app: unready", "80", &on("node-2"), status);
@@ -64,10 +91,19 @@ impl Play {
         let selects = |app: &str| format!("podSelector: {{matchLabels: {{app: {app}}}}}");
         scene.policy(
             "s/target",
-            &format!("{}, policyTypes: [Ingress], ingress: [{{from: [{admitted}]}}]", selects("target")),
+            &format!(
+                "{}, policyTypes: [Ingress], ingress: [{{from: [{admitted}]}}]",
+                selects("target")
+            ),
         );
-        scene.policy("s/nobodys", &format!("{}, policyTypes: [Ingress]", selects("nobodys")));
-        scene.policy("s/locked", &format!("{}, policyTypes: [Egress]", selects("locked")));
+        scene.policy(
+            "s/nobodys",
+            &format!("{}, policyTypes: [Ingress]", selects("nobodys")),
+        );
+        scene.policy(
+            "s/locked",
+            &format!("{}, policyTypes: [Egress]", selects("locked")),
+        );
         if self.lines.iter().any(|(line, ..)| line.contains("site")) {
             scene.endpoint("site", "namespace: s, workload: Pod/target");
         }
@@ -84,11 +120,20 @@ impl Play {
         };
         let mut failures = ran.differing(|index| of(index).map(|(_, _, wanted)| wanted.clone()));
         let unknown = (0..ran.results.len()).filter(|index| of(*index).is_none());
-        failures.extend(unknown.map(|index| format!("no line for {}", ran.results[index].check.name)));
+        failures
+            .extend(unknown.map(|index| format!("no line for {}", ran.results[index].check.name)));
         if ran.results.len() < self.lines.len() {
-            failures.push(format!("{} results for {} lines", ran.results.len(), self.lines.len()));
+            failures.push(format!(
+                "{} results for {} lines",
+                ran.results.len(),
+                self.lines.len()
+            ));
         }
-        failures.extend(ran.results.iter().filter_map(|result| (self.says)(result).err()));
+        failures.extend(
+            ran.results
+                .iter()
+                .filter_map(|result| (self.says)(result).err()),
+        );
         if let Some(code) = self.code.filter(|code| *code != ran.code) {
             failures.push(format!("wanted {code:?} as exit code, got {:?}", ran.code));
         }
@@ -101,35 +146,64 @@ fn unproven(reason: Reason) -> Wanted {
 }
 
 fn listener(name: &str) -> Listener {
-    Listener::Pod { namespace: "s".into(), name: name.into() }
+    Listener::Pod {
+        namespace: "s".into(),
+        name: name.into(),
+    }
 }
 
 fn vantage(name: &str) -> Vantage {
-    Vantage::Pod { namespace: "s".into(), name: name.into(), node: String::new() }
+    Vantage::Pod {
+        namespace: "s".into(),
+        name: name.into(),
+        node: String::new(),
+    }
 }
 
 /// Lets everything through from `source` to a port of `target`.
 async fn open(hand: &Hand, port: u16) -> Result<(), lab::Error> {
     let pods = hand.sabotage.inventory().await?.pods;
-    let of = |name: &str| pods.iter().find(|pod| pod.name == name).map(|pod: &Pod| pod.addresses.clone());
-    let (from, to) = (of("source").unwrap_or_default(), of("target").unwrap_or_default());
+    let of = |name: &str| {
+        pods.iter()
+            .find(|pod| pod.name == name)
+            .map(|pod: &Pod| pod.addresses.clone())
+    };
+    let (from, to) = (
+        of("source").unwrap_or_default(),
+        of("target").unwrap_or_default(),
+    );
     let pairs = from.into_iter().zip(to);
-    let leak = |(from, to)| Leak { from, to, port, transport: Tcp, one_in: 1 };
+    let leak = |(from, to)| Leak {
+        from,
+        to,
+        port,
+        transport: Tcp,
+        one_in: 1,
+    };
     hand.sabotage.leak(pairs.map(leak).collect()).await
 }
 
-/// Lets `target` answer HTTP by itself, after some time, and never to `other`: as an enforcer would that reads requests.
+/// Lets `target` answer HTTP by itself, after some time, and never to `other`: as an enforcer would
+/// that reads requests.
 async fn picky(hand: &Hand, after: Duration) -> Result<(), lab::Error> {
-    hand.sabotage.stop_listener(listener("target"), Some((Tcp, 80))).await?;
+    hand.sabotage
+        .stop_listener(listener("target"), Some((Tcp, 80)))
+        .await?;
     let pods = hand.sabotage.inventory().await?.pods;
-    let shunned: Vec<_> = pods.iter().filter(|pod| pod.name == "other").flat_map(|pod| pod.addresses.clone()).collect();
+    let shunned: Vec<_> = pods
+        .iter()
+        .filter(|pod| pod.name == "other")
+        .flat_map(|pod| pod.addresses.clone())
+        .collect();
     let serve = move |mut stream: TcpStream, peer: IpAddr| {
         if shunned.contains(&peer.to_canonical()) {
             std::thread::sleep(Duration::from_secs(90));
         }
         std::thread::sleep(after);
         // Whoever has hung up by now is not interested.
-        let _ = stream.read(&mut [0; 4_096]).and_then(|_| stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n"));
+        let _ = stream
+            .read(&mut [0; 4_096])
+            .and_then(|_| stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n"));
     };
     let listen = move || {
         let listener = TcpListener::bind("[::]:80").expect("the port is free");
@@ -156,9 +230,17 @@ pub(crate) fn all() -> Vec<Job> {
 fn unbroken() -> Vec<Job> {
     let proven = Play {
         says: |result| {
-            let wanted =
-                [("[d1]", "D1"), ("[twin]", "D2+twin"), ("[hangs-up]", "A0"), ("kube-dns", "A1"), ("http", "")];
-            let tier = wanted.iter().find(|(name, _)| result.check.name.contains(name)).map_or("", |(_, tier)| tier);
+            let wanted = [
+                ("[d1]", "D1"),
+                ("[twin]", "D2+twin"),
+                ("[hangs-up]", "A0"),
+                ("kube-dns", "A1"),
+                ("http", ""),
+            ];
+            let tier = wanted
+                .iter()
+                .find(|(name, _)| result.check.name.contains(name))
+                .map_or("", |(_, tier)| tier);
             match &result.tier {
                 Some(got) if got.starts_with(tier) => Ok(()),
                 got => Err(format!("{}: wanted {tier}, got {got:?}", result.check.name)),
@@ -170,19 +252,51 @@ fn unbroken() -> Vec<Job> {
             &[
                 (DENIED, "", Wanted::Proven),
                 (ALLOWED, "", Wanted::Proven),
-                ("s/Pod/source -> s/Pod/target:82 denied", "id: d1, demand: D1", Wanted::Proven),
-                ("s/Pod/source -> s/Pod/target:83 denied", "id: twin, demand: D2+twin", Wanted::Proven),
+                (
+                    "s/Pod/source -> s/Pod/target:82 denied",
+                    "id: d1, demand: D1",
+                    Wanted::Proven,
+                ),
+                (
+                    "s/Pod/source -> s/Pod/target:83 denied",
+                    "id: twin, demand: D2+twin",
+                    Wanted::Proven,
+                ),
                 ("s/Pod/other -> s/Pod/target:83 allowed", "", Wanted::Proven),
-                ("s/Pod/other -> s/Pod/target:81 allowed", "id: hangs-up, demand: A0", Wanted::Proven),
-                ("s/Pod/source -> kube-system/Service/kube-dns:53/udp allowed", "", Wanted::Proven),
+                (
+                    "s/Pod/other -> s/Pod/target:81 allowed",
+                    "id: hangs-up, demand: A0",
+                    Wanted::Proven,
+                ),
+                (
+                    "s/Pod/source -> kube-system/Service/kube-dns:53/udp allowed",
+                    "",
+                    Wanted::Proven,
+                ),
                 ("s/Pod/other -> http://site:80/ allowed", "", Wanted::Proven),
                 ("s/Pod/source -> http://site:80/ denied", "", Wanted::Proven),
                 // Sent once.
-                ("s/Pod/other -> POST http://site:80/ allowed", "", Wanted::Proven),
-                ("s/Pod/source -> POST http://site:80/ denied", "", Wanted::Proven),
-                ("s/Pod/source -> s/Pod/nobodys:80 denied", "id: record, demand: D2+record", Wanted::Proven),
+                (
+                    "s/Pod/other -> POST http://site:80/ allowed",
+                    "",
+                    Wanted::Proven,
+                ),
+                (
+                    "s/Pod/source -> POST http://site:80/ denied",
+                    "",
+                    Wanted::Proven,
+                ),
+                (
+                    "s/Pod/source -> s/Pod/nobodys:80 denied",
+                    "id: record, demand: D2+record",
+                    Wanted::Proven,
+                ),
                 // No handshake takes less than ten microseconds: it is tried again with more time.
-                ("s/Pod/source -> s/Pod/nobodys:81 denied", "id: short, deadline: 1ms", Wanted::Proven),
+                (
+                    "s/Pod/source -> s/Pod/nobodys:81 denied",
+                    "id: short, deadline: 1ms",
+                    Wanted::Proven,
+                ),
             ],
         )
     };
@@ -194,11 +308,31 @@ fn unbroken() -> Vec<Job> {
             &[
                 (DENIED, "", Wanted::Proven),
                 (ALLOWED, "", Wanted::Proven),
-                ("s/Pod/other -> s/Pod/target:82 allowed", "id: identity, demand: A3", unproven(Reason::Unprovable)),
-                ("s/Deployment/none -> s/Pod/target:80 denied", "", unproven(Reason::MatchesNothing)),
-                ("s/Pod/source -> s/Deployment/none:80 denied", "", unproven(Reason::MatchesNothing)),
-                ("s/Pod/source -> s/Pod/unready:80 denied", "", unproven(Reason::NotSampled)),
-                ("s/Pod/source -> s/Pod/nobodys:80 denied", "id: many, samples: 60", unproven(Reason::TooFewSamples)),
+                (
+                    "s/Pod/other -> s/Pod/target:82 allowed",
+                    "id: identity, demand: A3",
+                    unproven(Reason::Unprovable),
+                ),
+                (
+                    "s/Deployment/none -> s/Pod/target:80 denied",
+                    "",
+                    unproven(Reason::MatchesNothing),
+                ),
+                (
+                    "s/Pod/source -> s/Deployment/none:80 denied",
+                    "",
+                    unproven(Reason::MatchesNothing),
+                ),
+                (
+                    "s/Pod/source -> s/Pod/unready:80 denied",
+                    "",
+                    unproven(Reason::NotSampled),
+                ),
+                (
+                    "s/Pod/source -> s/Pod/nobodys:80 denied",
+                    "id: many, samples: 60",
+                    unproven(Reason::TooFewSamples),
+                ),
                 (
                     "s/Pod/source -> s/Pod/nobodys:81 denied",
                     "id: twin, demand: D2+twin",
@@ -213,7 +347,11 @@ fn unbroken() -> Vec<Job> {
         )
     };
     vec![
-        proven.job(async |hand| hand.sabotage.behave(listener("target"), (Tcp, 81), Behaviour::HangUp).await),
+        proven.job(async |hand| {
+            hand.sabotage
+                .behave(listener("target"), (Tcp, 81), Behaviour::HangUp)
+                .await
+        }),
         hopeless.job(async |_| Ok(())),
     ]
 }
@@ -224,37 +362,58 @@ fn unproven_ones() -> Vec<Job> {
         code: Some(ExitCode::Impossible),
         ..Play::new(
             "interrupted",
-            How { interrupt: Some(Duration::from_millis(1_500)), ..How::BEFORE },
+            How {
+                interrupt: Some(Duration::from_millis(1_500)),
+                ..How::BEFORE
+            },
             &[(DENIED, "", unproven(Reason::NotFinished))],
         )
     };
     let mute = Play::new(
         "a source that cannot send",
         How::BEFORE,
-        &[(DENIED, "", unproven(Reason::CouldNotSend)), (ALLOWED, "", Wanted::Proven)],
+        &[
+            (DENIED, "", unproven(Reason::CouldNotSend)),
+            (ALLOWED, "", Wanted::Proven),
+        ],
     );
     let locked = "s/Pod/locked -> s/Pod/target:80 denied";
     let dead = Play::new(
         "a source that nothing shows to be able",
         How::BEFORE,
-        &[(locked, "", unproven(Reason::SourceNotAble)), (DENIED, "", Wanted::Proven)],
+        &[
+            (locked, "", unproven(Reason::SourceNotAble)),
+            (DENIED, "", Wanted::Proven),
+        ],
     );
     let refused = Play::new(
         "everyone is refused",
         How::BEFORE,
-        &[("s/Pod/other -> http://site:80/ denied", "", unproven(Reason::EveryoneRefused))],
+        &[(
+            "s/Pod/other -> http://site:80/ denied",
+            "",
+            unproven(Reason::EveryoneRefused),
+        )],
     );
     vec![
         interrupted.job(async |_| Ok(())),
         mute.job(async |hand| {
             // What is left of its network has no address of this family.
-            let off = || std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").expect("a sysctl");
+            let off = || {
+                std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").expect("a sysctl")
+            };
             hand.sabotage.within(vantage("source"), off).await
         }),
-        dead.job(async |hand| hand.sabotage.stop_listener(listener("locked"), Some((Tcp, CONTROL_PORT))).await),
+        dead.job(async |hand| {
+            hand.sabotage
+                .stop_listener(listener("locked"), Some((Tcp, CONTROL_PORT)))
+                .await
+        }),
         refused.job(async |hand| {
             let forbidden = Behaviour::Status(403, "RBAC: access denied".into(), "envoy".into());
-            hand.sabotage.behave(listener("target"), (Tcp, 80), forbidden).await
+            hand.sabotage
+                .behave(listener("target"), (Tcp, 80), forbidden)
+                .await
         }),
     ]
 }
@@ -268,48 +427,97 @@ fn changes() -> Vec<Job> {
         other => Err(format!("{}: began anew {other:?} times", result.check.name)),
     };
     let of = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     };
-    let (usurper, other, team) = (of(&[("app", "usurper")]), of(&[("app", "other")]), of(&[("team", "t")]));
-    let (target, source, open_target) =
-        (of(&[("app", "target")]), of(&[("app", "source")]), of(&[("app", "open"), ("was", "target")]));
+    let (usurper, other, team) = (
+        of(&[("app", "usurper")]),
+        of(&[("app", "other")]),
+        of(&[("team", "t")]),
+    );
+    let (target, source, open_target) = (
+        of(&[("app", "target")]),
+        of(&[("app", "source")]),
+        of(&[("app", "open"), ("was", "target")]),
+    );
     vec![
         // The usurper is of the same workload, admits everybody, and answers on the old address.
         Play::new(
             "a target replaced by another pod on its address",
             How::MEANWHILE,
-            &[(DENIED, "", Wanted::Violated), (ALLOWED, "", Wanted::Proven), (BYSTANDER, "", Wanted::Proven)],
+            &[
+                (DENIED, "", Wanted::Violated),
+                (ALLOWED, "", Wanted::Proven),
+                (BYSTANDER, "", Wanted::Proven),
+            ],
         )
-        .job(async move |hand| hand.sabotage.replace_pod("s", "target", "usurper", usurper.clone()).await),
+        .job(async move |hand| {
+            hand.sabotage
+                .replace_pod("s", "target", "usurper", usurper.clone())
+                .await
+        }),
         Play {
             says: again,
             ..Play::new(
                 "a target rolled over",
                 How::MEANWHILE,
-                &[(DENIED, "", Wanted::Proven), (ALLOWED, "", Wanted::Proven), (BYSTANDER, "", Wanted::Proven)],
+                &[
+                    (DENIED, "", Wanted::Proven),
+                    (ALLOWED, "", Wanted::Proven),
+                    (BYSTANDER, "", Wanted::Proven),
+                ],
             )
         }
-        .job(async move |hand| hand.sabotage.replace_pod("s", "target", "target", target.clone()).await),
+        .job(async move |hand| {
+            hand.sabotage
+                .replace_pod("s", "target", "target", target.clone())
+                .await
+        }),
         // No policy selects it by its new labels.
         Play::new(
             "a target rolled over into one that admits everybody",
             How::MEANWHILE,
-            &[(DENIED, "", Wanted::Violated), (ALLOWED, "", Wanted::Proven), (BYSTANDER, "", Wanted::Proven)],
+            &[
+                (DENIED, "", Wanted::Violated),
+                (ALLOWED, "", Wanted::Proven),
+                (BYSTANDER, "", Wanted::Proven),
+            ],
         )
-        .job(async move |hand| hand.sabotage.replace_pod("s", "target", "target", open_target.clone()).await),
+        .job(async move |hand| {
+            hand.sabotage
+                .replace_pod("s", "target", "target", open_target.clone())
+                .await
+        }),
         Play::new(
             "a source rolled over",
             How::MEANWHILE,
-            &[(DENIED, "", Wanted::Proven), (ALLOWED, "", Wanted::Proven), (BYSTANDER, "", Wanted::Proven)],
+            &[
+                (DENIED, "", Wanted::Proven),
+                (ALLOWED, "", Wanted::Proven),
+                (BYSTANDER, "", Wanted::Proven),
+            ],
         )
-        .job(async move |hand| hand.sabotage.replace_pod("s", "source", "source", source.clone()).await),
+        .job(async move |hand| {
+            hand.sabotage
+                .replace_pod("s", "source", "source", source.clone())
+                .await
+        }),
         // The label admits it.
         Play::new(
             "a source relabelled",
             How::MEANWHILE,
-            &[(DENIED, "", Wanted::Violated), (ALLOWED, "", Wanted::Proven)],
+            &[
+                (DENIED, "", Wanted::Violated),
+                (ALLOWED, "", Wanted::Proven),
+            ],
         )
-        .job(async move |hand| hand.sabotage.relabel_pod("s", "source", other.clone()).await),
+        .job(async move |hand| {
+            hand.sabotage
+                .relabel_pod("s", "source", other.clone())
+                .await
+        }),
         Play {
             says: again,
             ..Play::new(
@@ -322,7 +530,10 @@ fn changes() -> Vec<Job> {
         Play::new(
             "a namespace relabelled again and again",
             How::MEANWHILE,
-            &[(DENIED, "", unproven(Reason::ChangedUnderUs)), (ALLOWED, "", unproven(Reason::ChangedUnderUs))],
+            &[
+                (DENIED, "", unproven(Reason::ChangedUnderUs)),
+                (ALLOWED, "", unproven(Reason::ChangedUnderUs)),
+            ],
         )
         .job(async |hand| {
             for team in ["a", "b", "c", "d"] {
@@ -339,7 +550,9 @@ fn changes() -> Vec<Job> {
 fn in_time() -> Vec<Job> {
     let late = Play {
         says: |result| match result.delay_ms {
-            Some(delay) if result.check.name.contains("allowed") && !(2_500..6_000).contains(&delay) => {
+            Some(delay)
+                if result.check.name.contains("allowed") && !(2_500..6_000).contains(&delay) =>
+            {
                 Err(format!("{}: up after {delay} ms", result.check.name))
             }
             Some(_) if !result.seen.contains("the first after") => {
@@ -347,7 +560,11 @@ fn in_time() -> Vec<Job> {
             }
             _ => Ok(()),
         },
-        ..Play::new("an allowance that needs three seconds", How::BEFORE, &[(ALLOWED, "patience: 8s", Wanted::Proven)])
+        ..Play::new(
+            "an allowance that needs three seconds",
+            How::BEFORE,
+            &[(ALLOWED, "patience: 8s", Wanted::Proven)],
+        )
     };
     let flapping = Play {
         says: |result| {
@@ -362,7 +579,11 @@ fn in_time() -> Vec<Job> {
             "an allowance that flaps",
             How::BEFORE,
             &[
-                ("s/Pod/source -> s/Pod/target:83 allowed", "", Wanted::Violated),
+                (
+                    "s/Pod/source -> s/Pod/target:83 allowed",
+                    "",
+                    Wanted::Violated,
+                ),
                 // It keeps the run going.
                 (DENIED, "samples: 14, patience: 12s", Wanted::Proven),
             ],
@@ -371,20 +592,38 @@ fn in_time() -> Vec<Job> {
     let ending = Play::new(
         "a target that dies in the middle",
         How::MEANWHILE,
-        &[(DENIED, "", Wanted::Unproven(vec![Reason::TooFewSamples, Reason::NoControlAnswered]))],
+        &[(
+            DENIED,
+            "",
+            Wanted::Unproven(vec![Reason::TooFewSamples, Reason::NoControlAnswered]),
+        )],
     );
-    let cut = Play::new("a path cut in the middle", How::MEANWHILE, &[(DENIED, "", Wanted::NotProven)]);
+    let cut = Play::new(
+        "a path cut in the middle",
+        How::MEANWHILE,
+        &[(DENIED, "", Wanted::NotProven)],
+    );
     let once = Play::new(
         "a denial that opens after it was judged",
-        How { when: When::After(Duration::from_secs(5)), ..How::BEFORE },
+        How {
+            when: When::After(Duration::from_secs(5)),
+            ..How::BEFORE
+        },
         &[
             (DENIED, "", Wanted::Violated),
-            ("s/Pod/source -> s/Pod/nobodys:80 denied", "samples: 14, patience: 12s", Wanted::Proven),
+            (
+                "s/Pod/source -> s/Pod/nobodys:80 denied",
+                "samples: 14, patience: 12s",
+                Wanted::Proven,
+            ),
         ],
     );
     let denied = "s/Pod/other -> http://site:80/ denied";
-    let slow =
-        Play::new("a control that needs a longer deadline", How::BEFORE, &[(denied, "demand: D1", Wanted::Proven)]);
+    let slow = Play::new(
+        "a control that needs a longer deadline",
+        How::BEFORE,
+        &[(denied, "demand: D1", Wanted::Proven)],
+    );
     let slower = Play::new(
         "a control that no deadline is long enough for",
         How::BEFORE,
@@ -395,10 +634,15 @@ fn in_time() -> Vec<Job> {
         slower.job(async |hand| picky(&hand, Duration::from_millis(4_500)).await),
         late.job(async |hand| {
             let port = Some((Tcp, 80));
-            hand.sabotage.stop_listener(listener("target"), port).await?;
+            hand.sabotage
+                .stop_listener(listener("target"), port)
+                .await?;
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_millis(3_500)).await;
-                hand.sabotage.start_listener(listener("target"), port).await.expect("it listens again");
+                hand.sabotage
+                    .start_listener(listener("target"), port)
+                    .await
+                    .expect("it listens again");
             });
             Ok(())
         }),
@@ -413,7 +657,11 @@ fn in_time() -> Vec<Job> {
             Ok(())
         }),
         cut.job(async |hand| hand.sabotage.cut("node-1", "node-2").await),
-        ending.job(async |hand| hand.sabotage.stop_listener(listener("target"), Some((Tcp, 80))).await),
+        ending.job(async |hand| {
+            hand.sabotage
+                .stop_listener(listener("target"), Some((Tcp, 80)))
+                .await
+        }),
         once.job(async |hand| open(&hand, 80).await),
     ]
 }

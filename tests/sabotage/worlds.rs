@@ -1,4 +1,5 @@
-//! Small worlds, generated: one for each group of features, with a twin that is admitted for each that is not.
+//! Small worlds, generated: one for each group of features, with a twin that is admitted for each
+//! that is not.
 
 use crate::features::Direction::{self, Egress, Ingress};
 use crate::features::Feature;
@@ -8,7 +9,15 @@ use watertight::event::Expected::{self, Allowed, Denied};
 
 /// All generated worlds.
 pub(crate) fn all() -> Vec<Case> {
-    let own = [peers(Ingress), peers(Egress), ports(Ingress), ports(Egress), isolation(), blocks(), workloads()];
+    let own = [
+        peers(Ingress),
+        peers(Egress),
+        ports(Ingress),
+        ports(Egress),
+        isolation(),
+        blocks(),
+        workloads(),
+    ];
     own.into_iter().chain(crate::cluster::all()).collect()
 }
 
@@ -39,7 +48,8 @@ fn between(direction: Direction, subject: &str, other: &str, port: &str) -> Stri
     }
 }
 
-/// Who is meant by `from` and `to`: a cast of pods in three namespaces, and a subject for each way to say it.
+/// Who is meant by `from` and `to`: a cast of pods in three namespaces, and a subject for each way
+/// to say it.
 fn peers(direction: Direction) -> Case {
     let mut scene = Scene::default();
     scene.namespace("home", "tier: home, zone: a");
@@ -66,27 +76,78 @@ fn peers(direction: Direction) -> Case {
         Egress => "198.51.100.77",
     };
     let cases: [(Feature, String, &[&str], &[&str]); 17] = [
-        (Feature::PodSelector, format!("{{{red}}}"), &["home/red"], &["home/blue", "near/red"]),
-        (Feature::NamespaceSelector, format!("{{{near}}}"), &["near/red", "near/blue"], &["home/red"]),
-        (Feature::BothInOneItem, format!("{{{near}, {red}}}"), &["near/red"], &["near/blue", "home/red"]),
-        (Feature::TwoItems, format!("{{{near}}}, {{{red}}}"), &["near/blue", "home/red"], &["home/blue", "far/red"]),
-        (Feature::EveryNamespace, format!("{{{all}}}"), &["home/blue", "far/plain"], &[outside]),
-        (Feature::EveryNamespace, format!("{{{all}, {red}}}"), &["home/red", "far/red"], &["near/blue"]),
-        (Feature::EmptyPodSelector, "{podSelector: {}}".into(), &["home/red", "home/blue"], &["near/red"]),
-        (Feature::EmptyPodSelector, format!("{{{near}, podSelector: {{}}}}"), &["near/blue"], &["home/blue"]),
+        (
+            Feature::PodSelector,
+            format!("{{{red}}}"),
+            &["home/red"],
+            &["home/blue", "near/red"],
+        ),
+        (
+            Feature::NamespaceSelector,
+            format!("{{{near}}}"),
+            &["near/red", "near/blue"],
+            &["home/red"],
+        ),
+        (
+            Feature::BothInOneItem,
+            format!("{{{near}, {red}}}"),
+            &["near/red"],
+            &["near/blue", "home/red"],
+        ),
+        (
+            Feature::TwoItems,
+            format!("{{{near}}}, {{{red}}}"),
+            &["near/blue", "home/red"],
+            &["home/blue", "far/red"],
+        ),
+        (
+            Feature::EveryNamespace,
+            format!("{{{all}}}"),
+            &["home/blue", "far/plain"],
+            &[outside],
+        ),
+        (
+            Feature::EveryNamespace,
+            format!("{{{all}, {red}}}"),
+            &["home/red", "far/red"],
+            &["near/blue"],
+        ),
+        (
+            Feature::EmptyPodSelector,
+            "{podSelector: {}}".into(),
+            &["home/red", "home/blue"],
+            &["near/red"],
+        ),
+        (
+            Feature::EmptyPodSelector,
+            format!("{{{near}, podSelector: {{}}}}"),
+            &["near/blue"],
+            &["home/blue"],
+        ),
         (
             Feature::PodIn,
-            format!("{{{}}}", pod("key: app, operator: In, values: [red, green]")),
+            format!(
+                "{{{}}}",
+                pod("key: app, operator: In, values: [red, green]")
+            ),
             &["home/red"],
             &["home/blue"],
         ),
         (
             Feature::PodNotIn,
-            format!("{{{all}, {}}}", pod("key: app, operator: NotIn, values: [red]")),
+            format!(
+                "{{{all}, {}}}",
+                pod("key: app, operator: NotIn, values: [red]")
+            ),
             &["home/blue", "far/plain"],
             &["far/red"],
         ),
-        (Feature::PodExists, format!("{{{}}}", pod("key: size, operator: Exists")), &["home/red"], &["home/blue"]),
+        (
+            Feature::PodExists,
+            format!("{{{}}}", pod("key: size, operator: Exists")),
+            &["home/red"],
+            &["home/blue"],
+        ),
         (
             Feature::PodDoesNotExist,
             format!("{{{all}, {}}}", pod("key: app, operator: DoesNotExist")),
@@ -95,13 +156,19 @@ fn peers(direction: Direction) -> Case {
         ),
         (
             Feature::NamespaceIn,
-            format!("{{{}}}", namespace("key: zone, operator: In, values: [b, c]")),
+            format!(
+                "{{{}}}",
+                namespace("key: zone, operator: In, values: [b, c]")
+            ),
             &["near/red"],
             &["home/red"],
         ),
         (
             Feature::NamespaceNotIn,
-            format!("{{{}}}", namespace("key: zone, operator: NotIn, values: [b]")),
+            format!(
+                "{{{}}}",
+                namespace("key: zone, operator: NotIn, values: [b]")
+            ),
             &["home/red", "far/plain"],
             &["near/red"],
         ),
@@ -126,12 +193,26 @@ fn peers(direction: Direction) -> Case {
     ];
     for (number, (feature, peers, admitted, stopped)) in cases.iter().enumerate() {
         let subject = format!("{}-{number}", feature.code());
-        scene.pod(&format!("home/{subject}"), &format!("subject: {subject}"), "80", "", "");
+        scene.pod(
+            &format!("home/{subject}"),
+            &format!("subject: {subject}"),
+            "80",
+            "",
+            "",
+        );
         let rule = format!("{{{}: [{peers}], ports: [{{port: 80}}]}}", side(direction));
-        scene.policy(&format!("home/{subject}"), &format!("{}, {}", selecting(&subject), rules(direction, &rule)));
+        scene.policy(
+            &format!("home/{subject}"),
+            &format!("{}, {}", selecting(&subject), rules(direction, &rule)),
+        );
         for (others, expected) in [(admitted, Allowed), (stopped, Denied)] {
             for other in *others {
-                let line = between(direction, &format!("home/Pod/{subject}"), &endpoint(other), "80");
+                let line = between(
+                    direction,
+                    &format!("home/Pod/{subject}"),
+                    &endpoint(other),
+                    "80",
+                );
                 scene.shows(*feature, direction, &line, expected);
             }
         }
@@ -141,7 +222,10 @@ fn peers(direction: Direction) -> Case {
 
 /// `home/red` as the pod that it is; what is outside as it stands.
 fn endpoint(name: &str) -> String {
-    name.split_once('/').map_or_else(|| name.to_owned(), |(namespace, pod)| format!("{namespace}/Pod/{pod}"))
+    name.split_once('/').map_or_else(
+        || name.to_owned(),
+        |(namespace, pod)| format!("{namespace}/Pod/{pod}"),
+    )
 }
 
 /// Which ports are meant: a subject for each way to say it, and a peer.
@@ -149,21 +233,61 @@ fn ports(direction: Direction) -> Case {
     const OPEN: &str = "80 81 82 90 80/udp 90/udp";
     let mut scene = Scene::default();
     scene.namespace("home", "tier: home");
-    scene.pod("home/peer", "app: peer", &format!("web=8000 {OPEN}"), "", "");
+    scene.pod(
+        "home/peer",
+        "app: peer",
+        &format!("web=8000 {OPEN}"),
+        "",
+        "",
+    );
     scene.pod("home/peer-too", "app: peer", "web=8001 8000", "", "");
     scene.pod("home/stranger", "app: stranger", OPEN, "", "");
     let cases: [(Feature, &str, &[&str], &[&str]); 6] = [
         (Feature::PortIsTcp, "{port: 80}", &["80"], &["81", "80/udp"]),
-        (Feature::PortUdp, "{protocol: UDP, port: 80}", &["80/udp"], &["80", "90/udp"]),
-        (Feature::PortOfAnyNumber, "{protocol: UDP}", &["80/udp", "90/udp"], &["80"]),
-        (Feature::EndPort, "{port: 80, endPort: 82}", &["80", "81", "82"], &["90"]),
-        (Feature::Sctp, "{protocol: SCTP, port: 80}, {port: 81}", &["81"], &["80", "80/udp"]),
-        (Feature::Sctp, "{protocol: SCTP}, {port: 82}", &["82"], &["90", "90/udp"]),
+        (
+            Feature::PortUdp,
+            "{protocol: UDP, port: 80}",
+            &["80/udp"],
+            &["80", "90/udp"],
+        ),
+        (
+            Feature::PortOfAnyNumber,
+            "{protocol: UDP}",
+            &["80/udp", "90/udp"],
+            &["80"],
+        ),
+        (
+            Feature::EndPort,
+            "{port: 80, endPort: 82}",
+            &["80", "81", "82"],
+            &["90"],
+        ),
+        (
+            Feature::Sctp,
+            "{protocol: SCTP, port: 80}, {port: 81}",
+            &["81"],
+            &["80", "80/udp"],
+        ),
+        (
+            Feature::Sctp,
+            "{protocol: SCTP}, {port: 82}",
+            &["82"],
+            &["90", "90/udp"],
+        ),
     ];
     let peer = "{podSelector: {matchLabels: {app: peer}}}";
     let subject = |scene: &mut Scene, name: &str, rule: &str| {
-        scene.pod(&format!("home/{name}"), &format!("subject: {name}"), OPEN, "", "");
-        scene.policy(&format!("home/{name}"), &format!("{}, {}", selecting(name), rules(direction, rule)));
+        scene.pod(
+            &format!("home/{name}"),
+            &format!("subject: {name}"),
+            OPEN,
+            "",
+            "",
+        );
+        scene.policy(
+            &format!("home/{name}"),
+            &format!("{}, {}", selecting(name), rules(direction, rule)),
+        );
         format!("home/Pod/{name}")
     };
     for (number, (feature, ports, admitted, stopped)) in cases.iter().enumerate() {
@@ -171,28 +295,65 @@ fn ports(direction: Direction) -> Case {
         let name = subject(&mut scene, &format!("{}-{number}", feature.code()), &rule);
         for (ports, expected) in [(admitted, Allowed), (stopped, Denied)] {
             for port in *ports {
-                scene.shows(*feature, direction, &between(direction, &name, "home/Pod/peer", port), expected);
+                scene.shows(
+                    *feature,
+                    direction,
+                    &between(direction, &name, "home/Pod/peer", port),
+                    expected,
+                );
             }
         }
     }
     // Every port of one peer.
-    for (feature, ports) in [(Feature::EmptyPorts, ", ports: []"), (Feature::MissingPorts, "")] {
-        let name = subject(&mut scene, feature.code(), &format!("{{{}: [{peer}]{ports}}}", side(direction)));
+    for (feature, ports) in [
+        (Feature::EmptyPorts, ", ports: []"),
+        (Feature::MissingPorts, ""),
+    ] {
+        let name = subject(
+            &mut scene,
+            feature.code(),
+            &format!("{{{}: [{peer}]{ports}}}", side(direction)),
+        );
         for port in ["80", "90", "90/udp"] {
-            scene.shows(feature, direction, &between(direction, &name, "home/Pod/peer", port), Allowed);
+            scene.shows(
+                feature,
+                direction,
+                &between(direction, &name, "home/Pod/peer", port),
+                Allowed,
+            );
         }
         for port in ["80", "90/udp"] {
-            scene.shows(feature, direction, &between(direction, &name, "home/Pod/stranger", port), Denied);
+            scene.shows(
+                feature,
+                direction,
+                &between(direction, &name, "home/Pod/stranger", port),
+                Denied,
+            );
         }
     }
     // One port of everybody.
-    for (feature, peers) in
-        [(Feature::EmptyPeers, format!("{}: [], ", side(direction))), (Feature::MissingPeers, String::new())]
-    {
-        let name = subject(&mut scene, feature.code(), &format!("{{{peers}ports: [{{port: 80}}]}}"));
+    for (feature, peers) in [
+        (Feature::EmptyPeers, format!("{}: [], ", side(direction))),
+        (Feature::MissingPeers, String::new()),
+    ] {
+        let name = subject(
+            &mut scene,
+            feature.code(),
+            &format!("{{{peers}ports: [{{port: 80}}]}}"),
+        );
         for other in ["home/Pod/peer", "home/Pod/stranger"] {
-            scene.shows(feature, direction, &between(direction, &name, other, "80"), Allowed);
-            scene.shows(feature, direction, &between(direction, &name, other, "81"), Denied);
+            scene.shows(
+                feature,
+                direction,
+                &between(direction, &name, other, "80"),
+                Allowed,
+            );
+            scene.shows(
+                feature,
+                direction,
+                &between(direction, &name, other, "81"),
+                Denied,
+            );
         }
     }
     named_ports(&mut scene, direction);
@@ -201,7 +362,8 @@ fn ports(direction: Direction) -> Case {
 
 /// One name, another number on each pod: the target's own counts.
 fn named_ports(scene: &mut Scene, direction: Direction) {
-    let mut shows = |line: &str, expected| scene.shows(Feature::NamedPort, direction, line, expected);
+    let mut shows =
+        |line: &str, expected| scene.shows(Feature::NamedPort, direction, line, expected);
     match direction {
         Ingress => {
             for (pod, own, other) in [("named-one", 8000, 8001), ("named-two", 8001, 8000)] {
@@ -218,7 +380,14 @@ fn named_ports(scene: &mut Scene, direction: Direction) {
             scene.pod("home/named", "subject: named", "", "", "");
         }
     }
-    scene.policy("home/named", &format!("{}, {}", selecting("named"), rules(direction, "{ports: [{port: web}]}")));
+    scene.policy(
+        "home/named",
+        &format!(
+            "{}, {}",
+            selecting("named"),
+            rules(direction, "{ports: [{port: web}]}")
+        ),
+    );
 }
 
 /// Who is isolated at all, and in which direction.
@@ -229,28 +398,79 @@ fn isolation() -> Case {
         scene.pod(&format!("home/{pod}"), &format!("app: {pod}"), "80", "", "");
     }
     let peer = "{podSelector: {matchLabels: {app: peer}}}";
-    let (from, to) = (format!("ingress: [{{from: [{peer}]}}]"), format!("egress: [{{to: [{peer}]}}]"));
+    let (from, to) = (
+        format!("ingress: [{{from: [{peer}]}}]"),
+        format!("egress: [{{to: [{peer}]}}]"),
+    );
     let both = "policyTypes: [Ingress, Egress]";
-    // What a spec says, and from or to whom it admits: (from peer, from stranger, to peer, to stranger).
+    // What a spec says, and from or to whom it admits: (from peer, from stranger, to peer, to
+    // stranger).
     let (yes, no) = (Allowed, Denied);
     let cases: [(Feature, String, [Expected; 4]); 9] = [
         (Feature::TypesAbsent, from.clone(), [yes, no, yes, yes]),
-        (Feature::TypesAbsentWithEgress, to.clone(), [no, no, yes, no]),
-        (Feature::TypesAbsentEmptyEgress, format!("{from}, egress: []"), [yes, no, yes, yes]),
-        (Feature::TypesIngress, format!("policyTypes: [Ingress], {from}, {to}"), [yes, no, yes, yes]),
-        (Feature::TypesEgress, format!("policyTypes: [Egress], {from}, {to}"), [yes, yes, yes, no]),
-        (Feature::EmptyRules, format!("{both}, ingress: [], egress: []"), [no, no, no, no]),
+        (
+            Feature::TypesAbsentWithEgress,
+            to.clone(),
+            [no, no, yes, no],
+        ),
+        (
+            Feature::TypesAbsentEmptyEgress,
+            format!("{from}, egress: []"),
+            [yes, no, yes, yes],
+        ),
+        (
+            Feature::TypesIngress,
+            format!("policyTypes: [Ingress], {from}, {to}"),
+            [yes, no, yes, yes],
+        ),
+        (
+            Feature::TypesEgress,
+            format!("policyTypes: [Egress], {from}, {to}"),
+            [yes, yes, yes, no],
+        ),
+        (
+            Feature::EmptyRules,
+            format!("{both}, ingress: [], egress: []"),
+            [no, no, no, no],
+        ),
         (Feature::MissingRules, both.into(), [no, no, no, no]),
-        (Feature::OpenRule, format!("{both}, ingress: [{{}}], egress: [{{}}]"), [yes, yes, yes, yes]),
-        (Feature::Replies, "policyTypes: [Egress], egress: []".into(), [yes, yes, no, no]),
+        (
+            Feature::OpenRule,
+            format!("{both}, ingress: [{{}}], egress: [{{}}]"),
+            [yes, yes, yes, yes],
+        ),
+        (
+            Feature::Replies,
+            "policyTypes: [Egress], egress: []".into(),
+            [yes, yes, no, no],
+        ),
     ];
     for (feature, spec, expected) in &cases {
         let name = feature.code();
-        scene.pod(&format!("home/{name}"), &format!("subject: {name}"), "80", "", "");
-        scene.policy(&format!("home/{name}"), &format!("{}, {spec}", selecting(name)));
-        let ways = [(Ingress, "peer"), (Ingress, "stranger"), (Egress, "peer"), (Egress, "stranger")];
+        scene.pod(
+            &format!("home/{name}"),
+            &format!("subject: {name}"),
+            "80",
+            "",
+            "",
+        );
+        scene.policy(
+            &format!("home/{name}"),
+            &format!("{}, {spec}", selecting(name)),
+        );
+        let ways = [
+            (Ingress, "peer"),
+            (Ingress, "stranger"),
+            (Egress, "peer"),
+            (Egress, "stranger"),
+        ];
         for ((direction, other), expected) in ways.into_iter().zip(expected) {
-            let line = between(direction, &format!("home/Pod/{name}"), &format!("home/Pod/{other}"), "80");
+            let line = between(
+                direction,
+                &format!("home/Pod/{name}"),
+                &format!("home/Pod/{other}"),
+                "80",
+            );
             scene.shows(*feature, direction, &line, *expected);
         }
     }
@@ -265,12 +485,22 @@ fn union(scene: &mut Scene) {
     scene.pod("home/union", "subject: union", "80", "", "");
     for app in ["peer", "friend"] {
         let one = format!("{{podSelector: {{matchLabels: {{app: {app}}}}}}}");
-        let spec = format!("policyTypes: [Ingress, Egress], ingress: [{{from: [{one}]}}], egress: [{{to: [{one}]}}]");
-        scene.policy(&format!("home/union-{app}"), &format!("{}, {spec}", selecting("union")));
+        let spec = format!(
+            "policyTypes: [Ingress, Egress], ingress: [{{from: [{one}]}}], egress: [{{to: [{one}]}}]"
+        );
+        scene.policy(
+            &format!("home/union-{app}"),
+            &format!("{}, {spec}", selecting("union")),
+        );
     }
     for direction in [Ingress, Egress] {
         for (other, expected) in [("peer", Allowed), ("friend", Allowed), ("stranger", Denied)] {
-            let line = between(direction, "home/Pod/union", &format!("home/Pod/{other}"), "80");
+            let line = between(
+                direction,
+                "home/Pod/union",
+                &format!("home/Pod/{other}"),
+                "80",
+            );
             scene.shows(Feature::Union, direction, &line, expected);
         }
     }
@@ -279,7 +509,8 @@ fn union(scene: &mut Scene) {
 /// One policy for every pod of a namespace.
 fn selects_all(scene: &mut Scene) {
     scene.namespace("every", "tier: every");
-    let peer = "{namespaceSelector: {matchLabels: {tier: home}}, podSelector: {matchLabels: {app: peer}}}";
+    let peer =
+        "{namespaceSelector: {matchLabels: {tier: home}}, podSelector: {matchLabels: {app: peer}}}";
     scene.policy(
         "every/all",
         &format!("podSelector: {{}}, policyTypes: [Ingress, Egress], ingress: [{{from: [{peer}]}}], egress: [{{to: [{peer}]}}]"),
@@ -288,7 +519,12 @@ fn selects_all(scene: &mut Scene) {
         scene.pod(&format!("every/{pod}"), "", "80", "", "");
         for direction in [Ingress, Egress] {
             for (other, expected) in [("peer", Allowed), ("stranger", Denied)] {
-                let line = between(direction, &format!("every/Pod/{pod}"), &format!("home/Pod/{other}"), "80");
+                let line = between(
+                    direction,
+                    &format!("every/Pod/{pod}"),
+                    &format!("home/Pod/{other}"),
+                    "80",
+                );
                 scene.shows(Feature::SelectsAll, direction, &line, expected);
             }
         }
@@ -299,44 +535,110 @@ fn selects_all(scene: &mut Scene) {
 fn nodes_and_readiness(scene: &mut Scene) {
     for node in ["node-1", "node-2"] {
         let spec = format!(", hostNetwork: true, nodeName: {node}");
-        scene.pod(&format!("home/agent-{node}"), "app: agent", "9100", &spec, "");
+        scene.pod(
+            &format!("home/agent-{node}"),
+            "app: agent",
+            "9100",
+            &spec,
+            "",
+        );
     }
     scene.pod("home/agent", "app: agent", "80", "", "");
     for (name, rules) in [
         ("own-node", String::new()),
-        ("host-network", "{from: [{podSelector: {matchLabels: {app: agent}}}]}".to_owned()),
+        (
+            "host-network",
+            "{from: [{podSelector: {matchLabels: {app: agent}}}]}".to_owned(),
+        ),
     ] {
-        scene.pod(&format!("home/{name}"), &format!("subject: {name}"), "80", ", nodeName: node-1", "");
+        scene.pod(
+            &format!("home/{name}"),
+            &format!("subject: {name}"),
+            "80",
+            ", nodeName: node-1",
+            "",
+        );
         scene.policy(
             &format!("home/{name}"),
-            &format!("{}, policyTypes: [Ingress], ingress: [{rules}]", selecting(name)),
+            &format!(
+                "{}, policyTypes: [Ingress], ingress: [{rules}]",
+                selecting(name)
+            ),
         );
     }
-    scene.shows(Feature::OwnNode, Ingress, "home/Pod/agent-node-1 -> home/Pod/own-node:80", Allowed);
-    scene.shows(Feature::OwnNode, Ingress, "home/Pod/agent-node-2 -> home/Pod/own-node:80", Denied);
-    scene.shows(Feature::HostNetwork, Ingress, "home/Pod/agent -> home/Pod/host-network:80", Allowed);
-    scene.shows(Feature::HostNetwork, Ingress, "home/Pod/agent-node-2 -> home/Pod/host-network:80", Denied);
+    scene.shows(
+        Feature::OwnNode,
+        Ingress,
+        "home/Pod/agent-node-1 -> home/Pod/own-node:80",
+        Allowed,
+    );
+    scene.shows(
+        Feature::OwnNode,
+        Ingress,
+        "home/Pod/agent-node-2 -> home/Pod/own-node:80",
+        Denied,
+    );
+    scene.shows(
+        Feature::HostNetwork,
+        Ingress,
+        "home/Pod/agent -> home/Pod/host-network:80",
+        Allowed,
+    );
+    scene.shows(
+        Feature::HostNetwork,
+        Ingress,
+        "home/Pod/agent-node-2 -> home/Pod/host-network:80",
+        Denied,
+    );
     let status = "phase: Running, conditions: [{type: Ready, status: \"False\"}]";
     scene.pod("home/not-ready", "subject: not-ready", "80", "", status);
     let peer = "{podSelector: {matchLabels: {app: peer}}}";
     let spec = format!("policyTypes: [Egress], egress: [{{to: [{peer}]}}]");
-    scene.policy("home/not-ready", &format!("{}, {spec}", selecting("not-ready")));
-    scene.shows(Feature::NotReady, Egress, "home/Pod/not-ready -> home/Pod/peer:80", Allowed);
-    scene.shows(Feature::NotReady, Egress, "home/Pod/not-ready -> home/Pod/stranger:80", Denied);
+    scene.policy(
+        "home/not-ready",
+        &format!("{}, {spec}", selecting("not-ready")),
+    );
+    scene.shows(
+        Feature::NotReady,
+        Egress,
+        "home/Pod/not-ready -> home/Pod/peer:80",
+        Allowed,
+    );
+    scene.shows(
+        Feature::NotReady,
+        Egress,
+        "home/Pod/not-ready -> home/Pod/stranger:80",
+        Denied,
+    );
 }
 
 /// Blocks of addresses: outside, of pods, of one family.
 fn blocks() -> Case {
     let mut scene = Scene::default();
     scene.namespace("home", "tier: home");
-    let block = |cidr: &str, except: &str| format!("{{ipBlock: {{cidr: \"{cidr}\", except: [\"{except}\"]}}}}");
-    let subject = |scene: &mut Scene, name: &str, direction: Direction, peers: &[String]| {
-        scene.pod(&format!("home/{name}"), &format!("subject: {name}"), "8080", "", "");
-        let rule = format!("{{{}: [{}]}}", side(direction), peers.join(", "));
-        scene.policy(&format!("home/{name}"), &format!("{}, {}", selecting(name), rules(direction, &rule)));
+    let block = |cidr: &str, except: &str| {
+        format!("{{ipBlock: {{cidr: \"{cidr}\", except: [\"{except}\"]}}}}")
     };
-    // Outside: TEST-NET-2 and a range of 2001:db8::/32; the runner sends from TEST-NET-1 and 2001:db8:2::2.
-    let outside = [block("198.51.100.0/24", "198.51.100.128/25"), block("2001:db8:51::/64", "2001:db8:51::8000/113")];
+    let subject = |scene: &mut Scene, name: &str, direction: Direction, peers: &[String]| {
+        scene.pod(
+            &format!("home/{name}"),
+            &format!("subject: {name}"),
+            "8080",
+            "",
+            "",
+        );
+        let rule = format!("{{{}: [{}]}}", side(direction), peers.join(", "));
+        scene.policy(
+            &format!("home/{name}"),
+            &format!("{}, {}", selecting(name), rules(direction, &rule)),
+        );
+    };
+    // Outside: TEST-NET-2 and a range of 2001:db8::/32; the runner sends from TEST-NET-1 and
+    // 2001:db8:2::2.
+    let outside = [
+        block("198.51.100.0/24", "198.51.100.128/25"),
+        block("2001:db8:51::/64", "2001:db8:51::8000/113"),
+    ];
     subject(&mut scene, "out", Egress, &outside);
     for (host, expected) in [
         ("198.51.100.10", Allowed),
@@ -344,45 +646,107 @@ fn blocks() -> Case {
         ("198.51.100.200", Denied),
         ("[2001:db8:51::8010]", Denied),
     ] {
-        scene.shows(Feature::BlockOutside, Egress, &format!("home/Pod/out -> {host}:8080"), expected);
+        scene.shows(
+            Feature::BlockOutside,
+            Egress,
+            &format!("home/Pod/out -> {host}:8080"),
+            expected,
+        );
     }
     subject(
         &mut scene,
         "in",
         Ingress,
-        &[block("192.0.2.0/24", "192.0.2.128/25"), block("2001:db8:2::/64", "2001:db8:2::8000/113")],
+        &[
+            block("192.0.2.0/24", "192.0.2.128/25"),
+            block("2001:db8:2::/64", "2001:db8:2::8000/113"),
+        ],
     );
     subject(
         &mut scene,
         "in-not",
         Ingress,
-        &[block("192.0.2.0/24", "192.0.2.0/25"), block("2001:db8:2::/64", "2001:db8:2::/113")],
+        &[
+            block("192.0.2.0/24", "192.0.2.0/25"),
+            block("2001:db8:2::/64", "2001:db8:2::/113"),
+        ],
     );
-    scene.shows(Feature::BlockOutside, Ingress, "runner -> home/Pod/in:8080", Allowed);
-    scene.shows(Feature::BlockOutside, Ingress, "runner -> home/Pod/in-not:8080", Denied);
+    scene.shows(
+        Feature::BlockOutside,
+        Ingress,
+        "runner -> home/Pod/in:8080",
+        Allowed,
+    );
+    scene.shows(
+        Feature::BlockOutside,
+        Ingress,
+        "runner -> home/Pod/in-not:8080",
+        Denied,
+    );
     // Pods whose addresses are pinned.
     let at = |v4: &str, v6: &str| format!("podIPs: [{{ip: \"{v4}\"}}, {{ip: \"{v6}\"}}]");
     scene.pod("home/inside", "", "8080", "", &at("10.9.0.10", "fd09::10"));
-    scene.pod("home/excepted", "", "8080", "", &at("10.9.0.200", "fd09::110"));
-    scene.pod("home/elsewhere", "", "8080", "", &at("10.9.1.10", "fd09:1::10"));
-    scene.pod("home/only-v4", "", "8080", "", "podIPs: [{ip: \"10.9.2.10\"}]");
-    scene.pod("home/only-v6", "", "8080", "", "podIPs: [{ip: \"fd09:2::10\"}]");
-    let pods = [block("10.9.0.0/24", "10.9.0.128/25"), block("fd09::/64", "fd09::100/120")];
+    scene.pod(
+        "home/excepted",
+        "",
+        "8080",
+        "",
+        &at("10.9.0.200", "fd09::110"),
+    );
+    scene.pod(
+        "home/elsewhere",
+        "",
+        "8080",
+        "",
+        &at("10.9.1.10", "fd09:1::10"),
+    );
+    scene.pod(
+        "home/only-v4",
+        "",
+        "8080",
+        "",
+        "podIPs: [{ip: \"10.9.2.10\"}]",
+    );
+    scene.pod(
+        "home/only-v6",
+        "",
+        "8080",
+        "",
+        "podIPs: [{ip: \"fd09:2::10\"}]",
+    );
+    let pods = [
+        block("10.9.0.0/24", "10.9.0.128/25"),
+        block("fd09::/64", "fd09::100/120"),
+    ];
     let whole = |cidr: &str| format!("{{ipBlock: {{cidr: \"{cidr}\"}}}}");
     for direction in [Ingress, Egress] {
         let named = |what: &str| format!("{what}-{}", direction.tag());
         subject(&mut scene, &named("pods"), direction, &pods);
-        for (other, expected) in [("inside", Allowed), ("excepted", Denied), ("elsewhere", Denied)] {
-            let line = between(direction, &format!("home/Pod/{}", named("pods")), &format!("home/Pod/{other}"), "8080");
+        for (other, expected) in [
+            ("inside", Allowed),
+            ("excepted", Denied),
+            ("elsewhere", Denied),
+        ] {
+            let line = between(
+                direction,
+                &format!("home/Pod/{}", named("pods")),
+                &format!("home/Pod/{other}"),
+                "8080",
+            );
             scene.shows(Feature::BlockPods, direction, &line, expected);
         }
-        for (name, cidr, admitted, stopped) in
-            [("all-v4", "0.0.0.0/0", "only-v4", "only-v6"), ("all-v6", "::/0", "only-v6", "only-v4")]
-        {
+        for (name, cidr, admitted, stopped) in [
+            ("all-v4", "0.0.0.0/0", "only-v4", "only-v6"),
+            ("all-v6", "::/0", "only-v6", "only-v4"),
+        ] {
             subject(&mut scene, &named(name), direction, &[whole(cidr)]);
             for (other, expected) in [(admitted, Allowed), (stopped, Denied)] {
-                let line =
-                    between(direction, &format!("home/Pod/{}", named(name)), &format!("home/Pod/{other}"), "8080");
+                let line = between(
+                    direction,
+                    &format!("home/Pod/{}", named(name)),
+                    &format!("home/Pod/{other}"),
+                    "8080",
+                );
                 scene.shows(Feature::BlockOfOneFamily, direction, &line, expected);
             }
         }
@@ -397,8 +761,18 @@ fn workloads() -> Case {
     scene.pod("home/peer", "app: peer", "80", "", "");
     scene.pod("home/stranger", "app: stranger", "80", "", "");
     let kinds = [
-        (Feature::Deployment, "apps/v1", "Deployment", "replicas: 3, "),
-        (Feature::StatefulSet, "apps/v1", "StatefulSet", "replicas: 2, serviceName: headless, "),
+        (
+            Feature::Deployment,
+            "apps/v1",
+            "Deployment",
+            "replicas: 3, ",
+        ),
+        (
+            Feature::StatefulSet,
+            "apps/v1",
+            "StatefulSet",
+            "replicas: 2, serviceName: headless, ",
+        ),
         (Feature::DaemonSet, "apps/v1", "DaemonSet", ""),
         (Feature::Job, "batch/v1", "Job", "parallelism: 2, "),
     ];
@@ -409,7 +783,11 @@ fn workloads() -> Case {
             Feature::Job => String::new(),
             _ => format!("selector: {{matchLabels: {{subject: {name}}}}}, "),
         };
-        let once = if feature == Feature::Job { ", restartPolicy: Never" } else { "" };
+        let once = if feature == Feature::Job {
+            ", restartPolicy: Never"
+        } else {
+            ""
+        };
         let template = format!(
             "template: {{metadata: {{labels: {{subject: {name}}}}}, spec: {{containers: [{{name: main, image: main, \
              ports: [{{name: web, containerPort: 8080}}]}}]{once}}}}}"
@@ -420,10 +798,23 @@ fn workloads() -> Case {
         let spec = format!(
             "policyTypes: [Ingress, Egress], ingress: [{{from: [{peer}], ports: [{{port: 8080}}]}}], egress: [{{to: [{peer}]}}]"
         );
-        scene.policy(&format!("home/{name}"), &format!("{}, {spec}", selecting(name)));
+        scene.policy(
+            &format!("home/{name}"),
+            &format!("{}, {spec}", selecting(name)),
+        );
         for (other, expected) in [("peer", Allowed), ("stranger", Denied)] {
-            scene.shows(feature, Ingress, &format!("home/Pod/{other} -> home/{kind}/{name}:8080"), expected);
-            scene.shows(feature, Egress, &format!("home/{kind}/{name} -> home/Pod/{other}:80"), expected);
+            scene.shows(
+                feature,
+                Ingress,
+                &format!("home/Pod/{other} -> home/{kind}/{name}:8080"),
+                expected,
+            );
+            scene.shows(
+                feature,
+                Egress,
+                &format!("home/{kind}/{name} -> home/Pod/{other}:80"),
+                expected,
+            );
         }
     }
     services(&mut scene);
@@ -432,7 +823,10 @@ fn workloads() -> Case {
 
 /// Services: policies say the pods' port, lines the Service's.
 fn services(scene: &mut Scene) {
-    for (feature, target) in [(Feature::ClusterIp, "8080"), (Feature::NamedTargetPort, "web")] {
+    for (feature, target) in [
+        (Feature::ClusterIp, "8080"),
+        (Feature::NamedTargetPort, "web"),
+    ] {
         let name = feature.code();
         scene.object(&format!(
             "{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: home}}, \
@@ -443,7 +837,13 @@ fn services(scene: &mut Scene) {
              spec: {{selector: {{app: stranger}}, ports: [{{port: 81, targetPort: 80}}]}}}}"
         ));
         // The egress of a client ends at the pods' port, not at the Service's.
-        scene.pod(&format!("home/{name}-client"), &format!("app: peer, client: {name}"), "", "", "");
+        scene.pod(
+            &format!("home/{name}-client"),
+            &format!("app: peer, client: {name}"),
+            "",
+            "",
+            "",
+        );
         let deployment = "{podSelector: {matchLabels: {subject: deployment}}}";
         scene.policy(
             &format!("home/{name}-client"),
@@ -452,10 +852,30 @@ fn services(scene: &mut Scene) {
                  egress: [{{to: [{deployment}], ports: [{{port: 8080}}]}}]"
             ),
         );
-        scene.shows(feature, Ingress, &format!("home/Pod/peer -> home/Service/{name}:80"), Allowed);
-        scene.shows(feature, Ingress, &format!("home/Pod/stranger -> home/Service/{name}:80"), Denied);
-        scene.shows(feature, Egress, &format!("home/Pod/{name}-client -> home/Service/{name}:80"), Allowed);
-        scene.shows(feature, Egress, &format!("home/Pod/{name}-client -> home/Service/{name}-other:81"), Denied);
+        scene.shows(
+            feature,
+            Ingress,
+            &format!("home/Pod/peer -> home/Service/{name}:80"),
+            Allowed,
+        );
+        scene.shows(
+            feature,
+            Ingress,
+            &format!("home/Pod/stranger -> home/Service/{name}:80"),
+            Denied,
+        );
+        scene.shows(
+            feature,
+            Egress,
+            &format!("home/Pod/{name}-client -> home/Service/{name}:80"),
+            Allowed,
+        );
+        scene.shows(
+            feature,
+            Egress,
+            &format!("home/Pod/{name}-client -> home/Service/{name}-other:81"),
+            Denied,
+        );
     }
     scene.object(
         "{apiVersion: v1, kind: Service, metadata: {name: headless, namespace: home}, \
@@ -465,14 +885,40 @@ fn services(scene: &mut Scene) {
         "{apiVersion: v1, kind: Service, metadata: {name: headless-other, namespace: home}, \
          spec: {clusterIP: None, selector: {app: stranger}, ports: [{port: 80}]}}",
     );
-    scene.pod("home/headless-client", "app: peer, client: headless", "", "", "");
+    scene.pod(
+        "home/headless-client",
+        "app: peer, client: headless",
+        "",
+        "",
+        "",
+    );
     scene.policy(
         "home/headless-client",
         "podSelector: {matchLabels: {client: headless}}, policyTypes: [Egress], \
          egress: [{to: [{podSelector: {matchLabels: {subject: stateful-set}}}]}]",
     );
-    scene.shows(Feature::Headless, Ingress, "home/Pod/peer -> home/Service/headless:8080", Allowed);
-    scene.shows(Feature::Headless, Ingress, "home/Pod/stranger -> home/Service/headless:8080", Denied);
-    scene.shows(Feature::Headless, Egress, "home/Pod/headless-client -> home/Service/headless:8080", Allowed);
-    scene.shows(Feature::Headless, Egress, "home/Pod/headless-client -> home/Service/headless-other:80", Denied);
+    scene.shows(
+        Feature::Headless,
+        Ingress,
+        "home/Pod/peer -> home/Service/headless:8080",
+        Allowed,
+    );
+    scene.shows(
+        Feature::Headless,
+        Ingress,
+        "home/Pod/stranger -> home/Service/headless:8080",
+        Denied,
+    );
+    scene.shows(
+        Feature::Headless,
+        Egress,
+        "home/Pod/headless-client -> home/Service/headless:8080",
+        Allowed,
+    );
+    scene.shows(
+        Feature::Headless,
+        Egress,
+        "home/Pod/headless-client -> home/Service/headless-other:80",
+        Denied,
+    );
 }

@@ -3,18 +3,20 @@
 use nix::time::{ClockId, clock_gettime};
 use std::collections::VecDeque;
 
-/// Beyond this delay of the probe's own timer an attempt says nothing: its deadlines may have passed while nobody
-/// looked. Microseconds.
+/// Beyond this delay of the probe's own timer an attempt says nothing: its deadlines may have
+/// passed while nobody looked. Microseconds.
 pub(crate) const LAG_LIMIT_US: u64 = 100_000;
 
-/// How often the lag is measured. Microseconds; a quarter of the limit, so that a stall just above the limit is
-/// measured nearly whole.
+/// How often the lag is measured. Microseconds; a quarter of the limit, so that a stall just above
+/// the limit is measured nearly whole.
 pub(crate) const TICK_US: u64 = 25_000;
 
-/// Stalls kept in memory. Older ones are joined, which can only call more attempts starved, never fewer.
+/// Stalls kept in memory. Older ones are joined, which can only call more attempts starved, never
+/// fewer.
 const MAX_STALLS: usize = 64;
 
-/// `CLOCK_BOOTTIME`, microseconds: never steps, counts suspension, and is one clock for all processes of a kernel.
+/// `CLOCK_BOOTTIME`, microseconds: never steps, counts suspension, and is one clock for all
+/// processes of a kernel.
 pub(crate) fn boottime_us() -> u64 {
     micros(ClockId::CLOCK_BOOTTIME)
 }
@@ -25,9 +27,11 @@ pub(crate) fn wall_us() -> u64 {
 }
 
 fn micros(clock: ClockId) -> u64 {
-    // Both clocks exist since Linux 2.6.39; with a constant, valid id the call has no other way to fail.
+    // Both clocks exist since Linux 2.6.39; with a constant, valid id the call has no other way to
+    // fail.
     clock_gettime(clock).map_or(0, |t| {
-        u64::try_from(t.tv_sec()).unwrap_or(0) * 1_000_000 + u64::try_from(t.tv_nsec()).unwrap_or(0) / 1_000
+        u64::try_from(t.tv_sec()).unwrap_or(0) * 1_000_000
+            + u64::try_from(t.tv_nsec()).unwrap_or(0) / 1_000
     })
 }
 
@@ -60,7 +64,11 @@ pub(crate) struct LagMeter {
 impl LagMeter {
     /// Starts to measure at `now`.
     pub(crate) fn new(now: u64) -> Self {
-        Self { expected: now + TICK_US, worst: 0, stalls: VecDeque::new() }
+        Self {
+            expected: now + TICK_US,
+            worst: 0,
+            stalls: VecDeque::new(),
+        }
     }
 
     /// When the next tick is due.
@@ -68,8 +76,8 @@ impl LagMeter {
         self.expected
     }
 
-    /// Measures. Called whenever the loop wakes, before anything is done with what arrived, so that no result of a
-    /// stall is handled before the stall is known.
+    /// Measures. Called whenever the loop wakes, before anything is done with what arrived, so that
+    /// no result of a stall is handled before the stall is known.
     pub(crate) fn observe(&mut self, now: u64) {
         if now < self.expected {
             return;
@@ -79,7 +87,8 @@ impl LagMeter {
         if lag > LAG_LIMIT_US {
             self.stalls.push_back((self.expected, now));
             if self.stalls.len() > MAX_STALLS
-                && let (Some((from, _)), Some(second)) = (self.stalls.pop_front(), self.stalls.front_mut())
+                && let (Some((from, _)), Some(second)) =
+                    (self.stalls.pop_front(), self.stalls.front_mut())
             {
                 second.0 = from;
             }
@@ -89,7 +98,9 @@ impl LagMeter {
 
     /// Whether an attempt from `start` to `end` overlaps a stall.
     pub(crate) fn stalled(&self, start: u64, end: u64) -> bool {
-        self.stalls.iter().any(|&(from, to)| start <= to && from <= end)
+        self.stalls
+            .iter()
+            .any(|&(from, to)| start <= to && from <= end)
     }
 
     /// The worst lag since it was last asked for.
@@ -107,7 +118,10 @@ mod tests {
         let mut meter = LagMeter::new(0);
         meter.observe(TICK_US);
         meter.observe(2 * TICK_US + LAG_LIMIT_US);
-        assert!(!meter.stalled(0, 10 * LAG_LIMIT_US), "a lag at the limit is no stall");
+        assert!(
+            !meter.stalled(0, 10 * LAG_LIMIT_US),
+            "a lag at the limit is no stall"
+        );
         let expected = meter.next_tick();
         meter.observe(expected + 2_000_000);
         assert!(meter.stalled(expected - 1, expected));

@@ -31,7 +31,8 @@ pub(crate) struct Sampled {
 impl Sampled {
     /// Whether one attempt more might be one connection too many.
     fn is_sated(&self) -> bool {
-        self.accepted > 0 && self.accepted.saturating_add(self.log.under_way()) >= self.may_be_accepted
+        self.accepted > 0
+            && self.accepted.saturating_add(self.log.under_way()) >= self.may_be_accepted
     }
 }
 
@@ -61,7 +62,10 @@ struct Queue {
 
 impl Queue {
     fn new(slots: usize) -> Self {
-        Self { waiting: VecDeque::new(), slots: Arc::new(Semaphore::new(slots)) }
+        Self {
+            waiting: VecDeque::new(),
+            slots: Arc::new(Semaphore::new(slots)),
+        }
     }
 }
 
@@ -76,14 +80,22 @@ pub(crate) struct Flows {
 impl Flows {
     /// No flow yet.
     pub(crate) fn new() -> Self {
-        Self { all: Vec::new(), due: BinaryHeap::new(), light: Queue::new(MAX_LIGHT), heavy: Queue::new(MAX_HEAVY) }
+        Self {
+            all: Vec::new(),
+            due: BinaryHeap::new(),
+            light: Queue::new(MAX_LIGHT),
+            heavy: Queue::new(MAX_HEAVY),
+        }
     }
 
     /// Adds a flow.
     pub(crate) fn add(&mut self, flow: &Flow, prepared: Prepared) {
         let lane = match flow.request {
             Request::Tls(_) | Request::Http(_) => Lane::Heavy,
-            Request::Connect { .. } | Request::Nonce | Request::Payload { .. } | Request::Dns { .. } => Lane::Light,
+            Request::Connect { .. }
+            | Request::Nonce
+            | Request::Payload { .. }
+            | Request::Dns { .. } => Lane::Light,
         };
         let mut schedule = Schedule::new(&flow.pace).peekable();
         if let Some(&at) = schedule.peek() {
@@ -91,7 +103,14 @@ impl Flows {
         }
         let (prepared, log) = (Arc::new(prepared), FlowLog::new(flow.id));
         let may_be_accepted = flow.pace.accepted.unwrap_or(u32::MAX);
-        self.all.push(Sampled { prepared, log, schedule, lane, accepted: 0, may_be_accepted });
+        self.all.push(Sampled {
+            prepared,
+            log,
+            schedule,
+            lane,
+            accepted: 0,
+            may_be_accepted,
+        });
     }
 
     /// Whether nothing is left to do.
@@ -99,8 +118,9 @@ impl Flows {
         self.due.is_empty() && !self.all.iter().any(|flow| flow.log.is_busy())
     }
 
-    /// Numbers the attempts that are due and lets them wait for a socket. Of those that are late already by more than
-    /// `late`, only the first of a flow gets a number: the others were not begun, and one fault tells of them all.
+    /// Numbers the attempts that are due and lets them wait for a socket. Of those that are late
+    /// already by more than `late`, only the first of a flow gets a number: the others were not
+    /// begun, and one fault tells of them all.
     pub(crate) fn take_due(&mut self, now: u64, late: u64) {
         while let Some(&Reverse((at, flow))) = self.due.peek()
             && at <= now
@@ -118,7 +138,11 @@ impl Flows {
             if sampled.is_sated() {
                 continue;
             }
-            let due = Due { flow, attempt: sampled.log.begin(), at };
+            let due = Due {
+                flow,
+                attempt: sampled.log.begin(),
+                at,
+            };
             match sampled.lane {
                 Lane::Light => self.light.waiting.push_back(due),
                 Lane::Heavy => self.heavy.waiting.push_back(due),
@@ -139,11 +163,13 @@ impl Flows {
 
     /// The next attempt for which a socket is free, with the right to it.
     pub(crate) fn take_ready(&mut self) -> Option<(Due, OwnedSemaphorePermit)> {
-        [&mut self.light, &mut self.heavy].into_iter().find_map(|queue| {
-            queue.waiting.front()?;
-            let slot = Arc::clone(&queue.slots).try_acquire_owned().ok()?;
-            queue.waiting.pop_front().map(|due| (due, slot))
-        })
+        [&mut self.light, &mut self.heavy]
+            .into_iter()
+            .find_map(|queue| {
+                queue.waiting.front()?;
+                let slot = Arc::clone(&queue.slots).try_acquire_owned().ok()?;
+                queue.waiting.pop_front().map(|due| (due, slot))
+            })
     }
 
     /// An attempt ended.

@@ -28,22 +28,25 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// How long the writer may take with what is queued when the probe ends: the promise is one second in all.
+/// How long the writer may take with what is queued when the probe ends: the promise is one second
+/// in all.
 const LAST_WORDS: Duration = Duration::from_millis(700);
 
-/// Addresses told in hello. A node with kube-proxy in IPVS mode has thousands; a line has room for these.
+/// Addresses told in hello. A node with kube-proxy in IPVS mode has thousands; a line has room for
+/// these.
 const MAX_ADDRESSES: usize = 100;
 
-/// Samples what `WATERTIGHT_PLAN_0..n` says and writes JSON lines to stdout, until SIGTERM, the plan's time to live,
-/// its last attempt, or (with `WATERTIGHT_STDIN=1`) the end of stdin.
+/// Samples what `WATERTIGHT_PLAN_0..n` says and writes JSON lines to stdout, until SIGTERM, the
+/// plan's time to live, its last attempt, or (with `WATERTIGHT_STDIN=1`) the end of stdin.
 ///
-/// `netns_fd` is an inherited descriptor of the network namespace to sample from. Must be called before any thread
-/// exists: a namespace belongs to a thread, and threads started later inherit it.
+/// `netns_fd` is an inherited descriptor of the network namespace to sample from. Must be called
+/// before any thread exists: a namespace belongs to a thread, and threads started later inherit it.
 pub fn probe_main(netns_fd: Option<i32>) -> ExitCode {
     let entered = netns_fd.map_or(Ok(()), |fd| {
         enter_netns(&adopt(fd)).map_err(|errno| format!("entering the network namespace: {errno}"))
     });
-    // With fewer descriptors the probe still works; running out of them is a fault of the attempts concerned.
+    // With fewer descriptors the probe still works; running out of them is a fault of the attempts
+    // concerned.
     let _ = raise_file_limit();
     let received = receive(|name| std::env::var(name).ok());
     let hello_at = boottime_us();
@@ -61,7 +64,12 @@ pub fn probe_main(netns_fd: Option<i32>) -> ExitCode {
         Ok((plan, common)) => match run(&plan, common, clock, &mut output) {
             Ok(reason) => (reason, ExitCode::SUCCESS),
             Err(error) => {
-                fault(&mut output, clock, FaultReason::Resources, &format!("starting the probe: {error}"));
+                fault(
+                    &mut output,
+                    clock,
+                    FaultReason::Resources,
+                    &format!("starting the probe: {error}"),
+                );
                 ("fault", ExitCode::FAILURE)
             }
         },
@@ -70,14 +78,19 @@ pub fn probe_main(netns_fd: Option<i32>) -> ExitCode {
             ("plan", ExitCode::FAILURE)
         }
     };
-    output.send(Body::Bye { reason: reason.into() });
+    output.send(Body::Bye {
+        reason: reason.into(),
+    });
     output.finish(LAST_WORDS);
     code
 }
 
 fn carried_out_by_us(plan: Plan) -> Result<Plan, String> {
     if plan.v != VERSION {
-        return Err(format!("the plan is of version {}, this probe of version {VERSION}", plan.v));
+        return Err(format!(
+            "the plan is of version {}, this probe of version {VERSION}",
+            plan.v
+        ));
     }
     if plan.flows.len() > MAX_FLOWS {
         return Err(format!("{} flows, more than {MAX_FLOWS}", plan.flows.len()));
@@ -88,14 +101,23 @@ fn carried_out_by_us(plan: Plan) -> Result<Plan, String> {
     Ok(plan)
 }
 
-fn run(plan: &Plan, common: Common, clock: Clock, output: &mut Output) -> std::io::Result<&'static str> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+fn run(
+    plan: &Plan,
+    common: Common,
+    clock: Clock,
+    output: &mut Output,
+) -> std::io::Result<&'static str> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let reason = runtime.block_on(async {
         let mut term = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let in_lab = std::env::var("WATERTIGHT_STDIN").is_ok_and(|value| value == "1");
         let stdin = if in_lab { Some(end_of_stdin()?) } else { None };
-        let serving = plan.listen.map(|port| own::serve(&addresses(), port, &plan.run));
+        let serving = plan
+            .listen
+            .map(|port| own::serve(&addresses(), port, &plan.run));
         let abandoned = async {
             match (&serving, plan.alone) {
                 (Some(serving), Some(alone)) => serving.abandoned(alone).await,
@@ -105,7 +127,8 @@ fn run(plan: &Plan, common: Common, clock: Clock, output: &mut Output) -> std::i
         let ended = async {
             tokio::select! {
                 _ = term.recv() => "term",
-                // In the lab, Ctrl-C at the terminal reaches the probe as well as the runner; the runner decides.
+                // In the lab, Ctrl-C at the terminal reaches the probe as well as the runner; the
+                // runner decides.
                 _ = interrupt.recv(), if !in_lab => "term",
                 () = closed(stdin) => "stdin",
                 () = abandoned => "alone",
@@ -126,21 +149,30 @@ async fn closed(stdin: Option<oneshot::Receiver<()>>) {
     }
 }
 
-/// Tells when stdin ends. A thread of its own, since reading a terminal or a file cannot be cancelled.
+/// Tells when stdin ends. A thread of its own, since reading a terminal or a file cannot be
+/// cancelled.
 fn end_of_stdin() -> std::io::Result<oneshot::Receiver<()>> {
     let (tell, closed) = oneshot::channel();
-    std::thread::Builder::new().name("stdin".into()).spawn(move || {
-        let mut buffer = [0_u8; 256];
-        let mut stdin = std::io::stdin().lock();
-        while stdin.read(&mut buffer).is_ok_and(|n| n > 0) {}
-        let _ = tell.send(());
-    })?;
+    std::thread::Builder::new()
+        .name("stdin".into())
+        .spawn(move || {
+            let mut buffer = [0_u8; 256];
+            let mut stdin = std::io::stdin().lock();
+            while stdin.read(&mut buffer).is_ok_and(|n| n > 0) {}
+            let _ = tell.send(());
+        })?;
     Ok(closed)
 }
 
 fn fault(output: &mut Output, clock: Clock, reason: FaultReason, detail: &str) {
     let detail = printable(detail, 200);
-    output.send(Body::Fault(Fault { flow: None, attempt: None, start: clock.now(), reason, detail }));
+    output.send(Body::Fault(Fault {
+        flow: None,
+        attempt: None,
+        start: clock.now(),
+        reason,
+        detail,
+    }));
 }
 
 fn hello(received: &Received, boottime_us: u64) -> Hello {

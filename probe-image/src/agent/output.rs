@@ -1,7 +1,7 @@
 //! Lines on their way out: numbered before they queue, written by a thread of its own.
 //!
-//! Sampling never waits for stdout. A line that does not fit the queue is dropped; its number is not used again, so
-//! the reader sees the hole.
+//! Sampling never waits for stdout. A line that does not fit the queue is dropped; its number is
+//! not used again, so the reader sees the hole.
 
 use super::clock::Clock;
 use crate::wire::{Body, Fault, FaultReason, Line, MAX_LINE, MAX_OUTPUT, VERSION};
@@ -44,27 +44,44 @@ impl Output {
         Self::with_queue(clock, sink, QUEUE)
     }
 
-    fn with_queue(clock: Clock, mut sink: impl Write + Send + 'static, lines: usize) -> std::io::Result<Self> {
+    fn with_queue(
+        clock: Clock,
+        mut sink: impl Write + Send + 'static,
+        lines: usize,
+    ) -> std::io::Result<Self> {
         let (queue, waiting) = sync_channel::<Vec<u8>>(lines);
         let (finish, finished) = mpsc::sync_channel(1);
         let broken = Arc::new(AtomicBool::new(false));
         let tell = Arc::clone(&broken);
-        std::thread::Builder::new().name("writer".into()).spawn(move || {
-            for line in waiting {
-                if sink.write_all(&line).and_then(|()| sink.flush()).is_err() {
-                    tell.store(true, Ordering::Relaxed);
-                    break;
+        std::thread::Builder::new()
+            .name("writer".into())
+            .spawn(move || {
+                for line in waiting {
+                    if sink.write_all(&line).and_then(|()| sink.flush()).is_err() {
+                        tell.store(true, Ordering::Relaxed);
+                        break;
+                    }
                 }
-            }
-            // Nobody waits for it if the probe has gone already.
-            let _ = finish.send(());
-        })?;
-        Ok(Self { clock, seq: 0, bytes: 0, queue, finished, broken })
+                // Nobody waits for it if the probe has gone already.
+                let _ = finish.send(());
+            })?;
+        Ok(Self {
+            clock,
+            seq: 0,
+            bytes: 0,
+            queue,
+            finished,
+            broken,
+        })
     }
 
     /// Numbers a line and queues it. Never waits.
     pub(crate) fn send(&mut self, body: Body) -> Sent {
-        let reserve = if matches!(body, Body::Bye { .. }) { 0 } else { RESERVE };
+        let reserve = if matches!(body, Body::Bye { .. }) {
+            0
+        } else {
+            RESERVE
+        };
         let mut line = self.render(body);
         if line.len() > MAX_LINE {
             line = self.render(Body::Fault(Fault {
@@ -96,15 +113,25 @@ impl Output {
 
     /// Waits until everything is written, at most so long.
     pub(crate) fn finish(self, most: Duration) {
-        let Self { queue, finished, .. } = self;
+        let Self {
+            queue, finished, ..
+        } = self;
         drop(queue);
         // A reader that does not read is no reason to stay.
         let _ = finished.recv_timeout(most);
     }
 
-    #[expect(clippy::expect_used, reason = "no type of the wire has a failing Serialize or keys that are no strings")]
+    #[expect(
+        clippy::expect_used,
+        reason = "no type of the wire has a failing Serialize or keys that are no strings"
+    )]
     fn render(&self, body: Body) -> Vec<u8> {
-        let line = Line { v: VERSION, seq: self.seq, t: self.clock.now(), body };
+        let line = Line {
+            v: VERSION,
+            seq: self.seq,
+            t: self.clock.now(),
+            body,
+        };
         let mut text = serde_json::to_vec(&line).expect("a line is representable as JSON");
         text.push(b'\n');
         text
@@ -132,7 +159,10 @@ mod tests {
     impl Sink {
         fn lines(&self) -> Vec<Line> {
             let bytes = self.0.lock().unwrap().clone();
-            bytes.split_inclusive(|&b| b == b'\n').map(|l| serde_json::from_slice(l).unwrap()).collect()
+            bytes
+                .split_inclusive(|&b| b == b'\n')
+                .map(|l| serde_json::from_slice(l).unwrap())
+                .collect()
         }
     }
 
@@ -160,7 +190,10 @@ mod tests {
         }
         output.finish(Duration::from_secs(5));
         let seqs: Vec<u64> = sink.lines().iter().map(|l| l.seq).collect();
-        assert!(seqs.windows(2).any(|w| w[1] > w[0] + 1), "no hole in {seqs:?}");
+        assert!(
+            seqs.windows(2).any(|w| w[1] > w[0] + 1),
+            "no hole in {seqs:?}"
+        );
         assert!(seqs.windows(2).all(|w| w[1] > w[0]));
     }
 
@@ -175,10 +208,18 @@ mod tests {
                 Sent::Exhausted => break,
             }
         }
-        assert_eq!(output.send(Body::Bye { reason: "output".into() }), Sent::Queued);
+        assert_eq!(
+            output.send(Body::Bye {
+                reason: "output".into()
+            }),
+            Sent::Queued
+        );
         output.finish(Duration::from_secs(5));
         assert!(sink.0.lock().unwrap().len() as u64 <= MAX_OUTPUT);
-        assert!(matches!(sink.lines().last().unwrap().body, Body::Bye { .. }));
+        assert!(matches!(
+            sink.lines().last().unwrap().body,
+            Body::Bye { .. }
+        ));
     }
 
     #[test]
@@ -187,6 +228,8 @@ mod tests {
         let mut output = Output::start(Clock::since(0), sink.clone()).unwrap();
         output.send(fault(MAX_LINE));
         output.finish(Duration::from_secs(5));
-        assert!(matches!(&sink.lines()[0].body, Body::Fault(f) if f.detail.starts_with("a line of")));
+        assert!(
+            matches!(&sink.lines()[0].body, Body::Fault(f) if f.detail.starts_with("a line of"))
+        );
     }
 }

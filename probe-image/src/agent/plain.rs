@@ -1,6 +1,7 @@
 //! Plain TCP attempts under way: their sockets in one epoll instance, their deadlines in one heap.
 //!
-//! The sampler looks at them whenever it wakes. Each keeps its right to a socket until its connection is closed.
+//! The sampler looks at them whenever it wakes. Each keeps its right to a socket until its
+//! connection is closed.
 
 use super::flows::Due;
 use crate::probe::{Attempt, Common, Prepared, Seen, not_registered};
@@ -59,7 +60,14 @@ impl PlainLane {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let watched = watch(epoll.0.try_clone()?)?;
         let (places, free, deadlines) = (Vec::new(), Vec::new(), BinaryHeap::new());
-        Ok(Self { epoll, watched, places, free, deadlines, serial: 0 })
+        Ok(Self {
+            epoll,
+            watched,
+            places,
+            free,
+            deadlines,
+            serial: 0,
+        })
     }
 
     /// Waits until a socket is ready.
@@ -86,15 +94,30 @@ impl PlainLane {
             Ok(attempt) => attempt,
             Err(seen) => return over(seen),
         };
-        let place = self.free.last().copied().unwrap_or(self.places.len() as u32);
+        let place = self
+            .free
+            .last()
+            .copied()
+            .unwrap_or(self.places.len() as u32);
         self.serial = self.serial.wrapping_add(1);
-        let events = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+        let events = EpollFlags::EPOLLIN
+            | EpollFlags::EPOLLOUT
+            | EpollFlags::EPOLLRDHUP
+            | EpollFlags::EPOLLET;
         let event = EpollEvent::new(events, u64::from(self.serial) << 32 | u64::from(place));
         if let Err(errno) = self.epoll.add(&attempt, event) {
             return over(not_registered(&errno.into()).into_seen());
         }
-        self.deadlines.push(Reverse((attempt.deadline(), place, self.serial)));
-        let under_way = UnderWay { attempt, flow, due, start, serial: self.serial, _slot: slot };
+        self.deadlines
+            .push(Reverse((attempt.deadline(), place, self.serial)));
+        let under_way = UnderWay {
+            attempt,
+            flow,
+            due,
+            start,
+            serial: self.serial,
+            _slot: slot,
+        };
         if self.free.pop().is_some() {
             self.places[place as usize] = Some(under_way);
         } else {
@@ -103,10 +126,12 @@ impl PlainLane {
         None
     }
 
-    /// Goes on with every attempt whose socket is ready or whose deadline is over; those that end are handed to `over`.
+    /// Goes on with every attempt whose socket is ready or whose deadline is over; those that end
+    /// are handed to `over`.
     pub(crate) fn advance(&mut self, common: &Common, mut over: impl FnMut(Over)) {
         let mut events = [EpollEvent::empty(); EVENTS];
-        // An error of epoll_wait(2) with these arguments is a defect; deadlines still end every attempt.
+        // An error of epoll_wait(2) with these arguments is a defect; deadlines still end every
+        // attempt.
         while let Ok(ready @ 1..) = self.epoll.wait(&mut events, EpollTimeout::ZERO) {
             for event in &events[..ready] {
                 let (place, serial) = (event.data() as u32, (event.data() >> 32) as u32);
@@ -128,7 +153,14 @@ impl PlainLane {
     /// The probe is ending: every attempt under way tells how far it has come.
     pub(crate) fn end(&mut self, common: &Common, mut over: impl FnMut(Over)) {
         self.advance(common, &mut over);
-        for UnderWay { mut attempt, flow, due, start, .. } in self.places.drain(..).flatten() {
+        for UnderWay {
+            mut attempt,
+            flow,
+            due,
+            start,
+            ..
+        } in self.places.drain(..).flatten()
+        {
             if let Some(plain) = flow.plain()
                 && let Some(seen) = attempt.end(&plain, || flow.nonce(common, due.attempt))
             {
@@ -140,27 +172,46 @@ impl PlainLane {
 
     /// Goes on with one attempt, if it is still there.
     fn look(&mut self, place: u32, serial: u32, common: &Common, over: &mut impl FnMut(Over)) {
-        let Some(held) = self.places.get_mut(place as usize) else { return };
-        let Some(under_way) = held.as_mut().filter(|under_way| under_way.serial == serial) else { return };
-        let UnderWay { attempt, flow, due, start, .. } = under_way;
+        let Some(held) = self.places.get_mut(place as usize) else {
+            return;
+        };
+        let Some(under_way) = held.as_mut().filter(|under_way| under_way.serial == serial) else {
+            return;
+        };
+        let UnderWay {
+            attempt,
+            flow,
+            due,
+            start,
+            ..
+        } = under_way;
         let before = attempt.deadline();
         if let Some(plain) = flow.plain()
             && let Some(seen) = attempt.advance(&plain, || flow.nonce(common, due.attempt))
         {
-            over(Over { due: *due, start: *start, seen });
+            over(Over {
+                due: *due,
+                start: *start,
+                seen,
+            });
         }
         if attempt.is_closed() {
             *held = None;
             self.free.push(place);
         } else if attempt.deadline() != before {
-            self.deadlines.push(Reverse((attempt.deadline(), place, serial)));
+            self.deadlines
+                .push(Reverse((attempt.deadline(), place, serial)));
         }
     }
 }
 
 /// Has the runtime watch a descriptor for what can be read of it.
-#[expect(unsafe_code, reason = "the runtime must be promised that nobody closes the descriptor under it")]
+#[expect(
+    unsafe_code,
+    reason = "the runtime must be promised that nobody closes the descriptor under it"
+)]
 fn watch(epoll: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the descriptor is valid and owned; it is never replaced, and closed only after it was taken off.
+    // SAFETY: the descriptor is valid and owned; it is never replaced, and closed only after it was
+    // taken off.
     unsafe { AsyncFd::register_with_interest(epoll, Interest::READABLE) }.map_err(io::Error::from)
 }

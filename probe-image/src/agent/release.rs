@@ -1,12 +1,13 @@
-//! From finished attempts to lines: in the order of attempts, and only what changed. Pure: no clock, no IO.
+//! From finished attempts to lines: in the order of attempts, and only what changed. Pure: no
+//! clock, no IO.
 //!
-//! The reader derives from attempt numbers that everything between two lines of a flow had the outcome of the flow's
-//! last sample. Three rules keep that true:
+//! The reader derives from attempt numbers that everything between two lines of a flow had the
+//! outcome of the flow's last sample. Three rules keep that true:
 //!
 //! 1. an attempt is reported only after all that started before it;
 //! 2. before a fault, a beat tells how many attempts had the old outcome;
-//! 3. after a fault, an attempt that was not finished, and a line that was dropped, the next attempt is a sample whatever
-//!    its outcome.
+//! 3. after a fault, an attempt that was not finished, and a line that was dropped, the next
+//!    attempt is a sample whatever its outcome.
 
 use crate::probe::same_outcome;
 use crate::wire::{Beat, Body, Fault, FaultReason, MAX_LINE, MAX_TOOK, Observation, Sample};
@@ -25,14 +26,16 @@ const PART: usize = (MAX_LINE - FRAME) / ENTRY;
 /// Addresses of one name that are told one by one.
 const MAX_PEERS: usize = 16;
 
-/// A stage that takes longer than this, and twice as long as was told, is told: a reader who knows how long a control takes
-/// knows how long silence must last.
+/// A stage that takes longer than this, and twice as long as was told, is told: a reader who knows
+/// how long a control takes knows how long silence must last.
 const SLOW_US: u32 = 100_000;
 
 /// Whether a stage took much longer than in an attempt with the same outcome.
 fn is_much_slower(before: &Observation, now: &Observation) -> bool {
     let pairs = before.passed.iter().zip(&now.passed);
-    pairs.into_iter().any(|((_, before), (_, now))| *now > SLOW_US && *now / 2 > *before)
+    pairs
+        .into_iter()
+        .any(|((_, before), (_, now))| *now > SLOW_US && *now / 2 > *before)
 }
 
 /// How an attempt ended.
@@ -110,7 +113,9 @@ impl FlowLog {
 
     /// An attempt ended.
     pub(crate) fn end(&mut self, attempt: u32, ended: Ended) {
-        let place = attempt.checked_sub(self.reported + 1).and_then(|n| self.pending.get_mut(n as usize));
+        let place = attempt
+            .checked_sub(self.reported + 1)
+            .and_then(|n| self.pending.get_mut(n as usize));
         if let Some(place) = place {
             *place = Some(ended);
         }
@@ -138,8 +143,12 @@ impl FlowLog {
 
     /// Reports the next attempt if its turn has come.
     pub(crate) fn release(&mut self) -> Option<Released> {
-        // Whether an unfinished attempt is told depends on what it got to, and is decided at the end.
-        let ended = self.pending.front_mut()?.take_if(|ended| !matches!(ended, Ended::Unfinished { .. }))?;
+        // Whether an unfinished attempt is told depends on what it got to, and is decided at the
+        // end.
+        let ended = self
+            .pending
+            .front_mut()?
+            .take_if(|ended| !matches!(ended, Ended::Unfinished { .. }))?;
         self.pending.pop_front();
         self.reported += 1;
         Some(match ended {
@@ -147,11 +156,18 @@ impl FlowLog {
                 self.last_start = start;
                 self.in_beat = true;
                 self.time(&seen);
-                let same = self.last.as_ref().is_some_and(|last| same_outcome(last, &seen));
+                let same = self
+                    .last
+                    .as_ref()
+                    .is_some_and(|last| same_outcome(last, &seen));
                 if !same {
                     self.peers.clear();
                 }
-                let slower = same && self.last.as_ref().is_some_and(|last| is_much_slower(last, &seen));
+                let slower = same
+                    && self
+                        .last
+                        .as_ref()
+                        .is_some_and(|last| is_much_slower(last, &seen));
                 if same && !slower && self.knows(seen.peer) {
                     Released::InBeat
                 } else {
@@ -160,10 +176,19 @@ impl FlowLog {
                     if seen.is_unfinished() {
                         self.forget();
                     }
-                    Released::Line(Body::Sample(Sample { flow: self.flow, attempt: self.reported, start, seen }))
+                    Released::Line(Body::Sample(Sample {
+                        flow: self.flow,
+                        attempt: self.reported,
+                        start,
+                        seen,
+                    }))
                 }
             }
-            Ended::Fault { start, reason, detail } => {
+            Ended::Fault {
+                start,
+                reason,
+                detail,
+            } => {
                 self.forget();
                 Released::Line(Body::Fault(Fault {
                     flow: Some(self.flow),
@@ -176,26 +201,43 @@ impl FlowLog {
         })
     }
 
-    /// When the probe ends: waits no longer for attempts under way before one that got further than the last one told,
-    /// finished or not.
+    /// When the probe ends: waits no longer for attempts under way before one that got further than
+    /// the last one told, finished or not.
     ///
-    /// Else an opening would be lost for an earlier attempt that is still in its silence. Those given up are faults.
+    /// Else an opening would be lost for an earlier attempt that is still in its silence. Those
+    /// given up are faults.
     pub(crate) fn give_up(&mut self) {
         let told = self.last.as_ref().map_or(0, |last| last.passed.len());
         let got_further = |seen: &Observation| seen.passed.len() > told;
-        let further = self.pending.iter().enumerate().rev().find_map(|(place, ended)| match ended {
-            Some(Ended::Seen { start, seen } | Ended::Unfinished { start, seen }) if got_further(seen) => {
-                Some((place, *start))
-            }
-            Some(Ended::Seen { .. } | Ended::Unfinished { .. } | Ended::Fault { .. }) | None => None,
-        });
-        let Some((further, start)) = further else { return };
+        let further =
+            self.pending
+                .iter()
+                .enumerate()
+                .rev()
+                .find_map(|(place, ended)| match ended {
+                    Some(Ended::Seen { start, seen } | Ended::Unfinished { start, seen })
+                        if got_further(seen) =>
+                    {
+                        Some((place, *start))
+                    }
+                    Some(Ended::Seen { .. } | Ended::Unfinished { .. } | Ended::Fault { .. })
+                    | None => None,
+                });
+        let Some((further, start)) = further else {
+            return;
+        };
         for place in self.pending.iter_mut().take(further + 1) {
             *place = match place.take() {
-                Some(Ended::Unfinished { start, seen }) if got_further(&seen) => Some(Ended::Seen { start, seen }),
+                Some(Ended::Unfinished { start, seen }) if got_further(&seen) => {
+                    Some(Ended::Seen { start, seen })
+                }
                 Some(Ended::Unfinished { .. }) | None => {
                     let detail = "the probe ended during the attempt".to_owned();
-                    Some(Ended::Fault { start, reason: FaultReason::Defect, detail })
+                    Some(Ended::Fault {
+                        start,
+                        reason: FaultReason::Defect,
+                        detail,
+                    })
                 }
                 ended => ended,
             };
@@ -203,7 +245,10 @@ impl FlowLog {
     }
 
     fn time(&mut self, seen: &Observation) {
-        let us = seen.passed.iter().fold(0_u32, |sum, (_, us)| sum.saturating_add(*us));
+        let us = seen
+            .passed
+            .iter()
+            .fold(0_u32, |sum, (_, us)| sum.saturating_add(*us));
         if seen.stop.is_none() && us > 0 {
             if self.took.len() == MAX_TOOK {
                 self.took.pop_front();
@@ -214,7 +259,9 @@ impl FlowLog {
 
     /// Whether an address needs no telling; from now on it is told.
     fn knows(&mut self, peer: Option<SocketAddr>) -> bool {
-        let Some(peer) = peer.filter(|peer| !self.peers.contains(peer)) else { return true };
+        let Some(peer) = peer.filter(|peer| !self.peers.contains(peer)) else {
+            return true;
+        };
         if self.peers.len() == MAX_PEERS {
             return true;
         }
@@ -234,23 +281,44 @@ impl FlowLog {
 pub(crate) fn beat<'a>(flows: impl IntoIterator<Item = &'a mut FlowLog>, lag_us: u64) -> Vec<Body> {
     let entries: Vec<(u32, u32, u64)> = flows
         .into_iter()
-        .filter_map(|log| std::mem::take(&mut log.in_beat).then_some((log.flow, log.reported, log.last_start)))
+        .filter_map(|log| {
+            std::mem::take(&mut log.in_beat).then_some((log.flow, log.reported, log.last_start))
+        })
         .collect();
     let mut parts: Vec<Vec<_>> = entries.chunks(PART).map(<[_]>::to_vec).collect();
     if parts.is_empty() {
         parts.push(Vec::new());
     }
     let last = parts.len() - 1;
-    parts.into_iter().enumerate().map(|(n, flows)| Body::Beat(Beat { flows, lag_us, more: n < last })).collect()
+    parts
+        .into_iter()
+        .enumerate()
+        .map(|(n, flows)| {
+            Body::Beat(Beat {
+                flows,
+                lag_us,
+                more: n < last,
+            })
+        })
+        .collect()
 }
 
-/// How long the last openings of all flows took, in parts that fit a line; none where nothing opened.
+/// How long the last openings of all flows took, in parts that fit a line; none where nothing
+/// opened.
 pub(crate) fn took<'a>(flows: impl IntoIterator<Item = &'a FlowLog>) -> Vec<Body> {
-    // As text: a flow's number, and of each opening the most that a number has, with what separates them.
+    // As text: a flow's number, and of each opening the most that a number has, with what separates
+    // them.
     const MOST: usize = 16 + 11 * MAX_TOOK;
     let opened = flows.into_iter().filter(|log| !log.took.is_empty());
-    let entries: Vec<(u32, Vec<u32>)> = opened.map(|log| (log.flow, log.took.iter().copied().collect())).collect();
-    entries.chunks((MAX_LINE - FRAME) / MOST).map(|part| Body::Took { flows: part.to_vec() }).collect()
+    let entries: Vec<(u32, Vec<u32>)> = opened
+        .map(|log| (log.flow, log.took.iter().copied().collect()))
+        .collect();
+    entries
+        .chunks((MAX_LINE - FRAME) / MOST)
+        .map(|part| Body::Took {
+            flows: part.to_vec(),
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -259,13 +327,31 @@ mod tests {
     use crate::wire::{How, Line, Stage, Stop, VERSION};
 
     fn seen(start: u64, errno: Option<i32>) -> Ended {
-        let stop = errno.map(|errno| Stop { stage: Stage::Connect, how: How::Error { errno, icmp: None } });
-        let passed = if stop.is_none() { vec![(Stage::Connect, start as u32)] } else { vec![] };
-        Ended::Seen { start, seen: Observation { passed, stop, ..Observation::default() } }
+        let stop = errno.map(|errno| Stop {
+            stage: Stage::Connect,
+            how: How::Error { errno, icmp: None },
+        });
+        let passed = if stop.is_none() {
+            vec![(Stage::Connect, start as u32)]
+        } else {
+            vec![]
+        };
+        Ended::Seen {
+            start,
+            seen: Observation {
+                passed,
+                stop,
+                ..Observation::default()
+            },
+        }
     }
 
     fn fault(start: u64) -> Ended {
-        Ended::Fault { start, reason: FaultReason::Starved, detail: String::new() }
+        Ended::Fault {
+            start,
+            reason: FaultReason::Starved,
+            detail: String::new(),
+        }
     }
 
     /// What a flow's lines say, a line each; a beat is asked for by `None`.
@@ -302,8 +388,14 @@ mod tests {
         log.end(1, seen(10, None));
         assert_eq!(told(&mut log), ["sample 1 true", "sample 3 false"]);
         assert!(!log.is_busy());
-        assert_eq!(beat([&mut log], 7).iter().map(short).collect::<Vec<_>>(), ["beat [(9, 3, 30)]"]);
-        assert_eq!(beat([&mut log], 7).iter().map(short).collect::<Vec<_>>(), ["beat []"]);
+        assert_eq!(
+            beat([&mut log], 7).iter().map(short).collect::<Vec<_>>(),
+            ["beat [(9, 3, 30)]"]
+        );
+        assert_eq!(
+            beat([&mut log], 7).iter().map(short).collect::<Vec<_>>(),
+            ["beat []"]
+        );
     }
 
     #[test]
@@ -317,8 +409,19 @@ mod tests {
         log.end(3, fault(3));
         log.end(4, seen(4, None));
         log.end(5, seen(5, None));
-        assert_eq!(told(&mut log), ["sample 1 true", "beat [(9, 2, 2)]", "fault 3", "sample 4 true"]);
-        assert_eq!(beat([&mut log], 0).iter().map(short).collect::<Vec<_>>(), ["beat [(9, 5, 5)]"]);
+        assert_eq!(
+            told(&mut log),
+            [
+                "sample 1 true",
+                "beat [(9, 2, 2)]",
+                "fault 3",
+                "sample 4 true"
+            ]
+        );
+        assert_eq!(
+            beat([&mut log], 0).iter().map(short).collect::<Vec<_>>(),
+            ["beat [(9, 5, 5)]"]
+        );
     }
 
     #[test]
@@ -327,7 +430,10 @@ mod tests {
         log.begin();
         log.end(1, fault(1));
         assert_eq!(told(&mut log), ["fault 1"]);
-        assert_eq!(beat([&mut log], 0).iter().map(short).collect::<Vec<_>>(), ["beat []"]);
+        assert_eq!(
+            beat([&mut log], 0).iter().map(short).collect::<Vec<_>>(),
+            ["beat []"]
+        );
     }
 
     #[test]
@@ -341,7 +447,15 @@ mod tests {
         log.end(4, seen(4, None));
         assert_eq!(told(&mut log), ["sample 1 false"]);
         log.give_up();
-        assert_eq!(told(&mut log), ["beat [(9, 1, 1)]", "fault 2", "sample 3 false", "sample 4 true"]);
+        assert_eq!(
+            told(&mut log),
+            [
+                "beat [(9, 1, 1)]",
+                "fault 2",
+                "sample 3 false",
+                "sample 4 true"
+            ]
+        );
     }
 
     #[test]
@@ -351,18 +465,50 @@ mod tests {
             let n = log.begin();
             let peer = Some(SocketAddr::from(([192, 0, 2, last], 443)));
             let passed = vec![(Stage::Connect, took)];
-            log.end(n, Ended::Seen { start: 1, seen: Observation { passed, peer, ..Observation::default() } });
+            log.end(
+                n,
+                Ended::Seen {
+                    start: 1,
+                    seen: Observation {
+                        passed,
+                        peer,
+                        ..Observation::default()
+                    },
+                },
+            );
             told(log).len()
         };
-        assert_eq!([attempt(&mut log, 1, 300), attempt(&mut log, 2, 300)], [1, 1]);
-        assert_eq!([attempt(&mut log, 1, 300), attempt(&mut log, 2, 90_000)], [0, 0]);
-        assert_eq!([attempt(&mut log, 1, 120_000), attempt(&mut log, 1, 200_000)], [1, 0]);
-        assert_eq!([attempt(&mut log, 2, 250_000), attempt(&mut log, 2, 300)], [1, 0]);
+        assert_eq!(
+            [attempt(&mut log, 1, 300), attempt(&mut log, 2, 300)],
+            [1, 1]
+        );
+        assert_eq!(
+            [attempt(&mut log, 1, 300), attempt(&mut log, 2, 90_000)],
+            [0, 0]
+        );
+        assert_eq!(
+            [attempt(&mut log, 1, 120_000), attempt(&mut log, 1, 200_000)],
+            [1, 0]
+        );
+        assert_eq!(
+            [attempt(&mut log, 2, 250_000), attempt(&mut log, 2, 300)],
+            [1, 0]
+        );
     }
 
     fn unfinished(start: u64, passed: Vec<(Stage, u32)>) -> Ended {
-        let stop = Some(Stop { stage: Stage::Request, how: How::Unfinished });
-        Ended::Unfinished { start, seen: Observation { passed, stop, ..Observation::default() } }
+        let stop = Some(Stop {
+            stage: Stage::Request,
+            how: How::Unfinished,
+        });
+        Ended::Unfinished {
+            start,
+            seen: Observation {
+                passed,
+                stop,
+                ..Observation::default()
+            },
+        }
     }
 
     #[test]
@@ -377,7 +523,10 @@ mod tests {
         log.end(4, unfinished(4, vec![]));
         assert_eq!(told(&mut log), ["sample 1 false"]);
         log.give_up();
-        assert_eq!(told(&mut log), ["beat [(9, 1, 1)]", "fault 2", "sample 3 false"]);
+        assert_eq!(
+            told(&mut log),
+            ["beat [(9, 1, 1)]", "fault 2", "sample 3 false"]
+        );
     }
 
     #[test]
@@ -399,12 +548,30 @@ mod tests {
         let mut attempt = |us: u32, stop: Option<Stop>| {
             let n = log.begin();
             let passed = vec![(Stage::Connect, us), (Stage::FirstBytes, 1)];
-            log.end(n, Ended::Seen { start: 1, seen: Observation { passed, stop, ..Observation::default() } });
+            log.end(
+                n,
+                Ended::Seen {
+                    start: 1,
+                    seen: Observation {
+                        passed,
+                        stop,
+                        ..Observation::default()
+                    },
+                },
+            );
             told(&mut log);
         };
-        attempt(7, Some(Stop { stage: Stage::Request, how: How::Silence }));
+        attempt(
+            7,
+            Some(Stop {
+                stage: Stage::Request,
+                how: How::Silence,
+            }),
+        );
         (0..40).for_each(|n| attempt(100 + n, None));
-        let [Body::Took { flows }] = &took([&log])[..] else { panic!("one part") };
+        let [Body::Took { flows }] = &took([&log])[..] else {
+            panic!("one part")
+        };
         assert_eq!(flows[..], [(9, (109..141).collect::<Vec<u32>>())]);
         let longest = (0..500).map(|flow| FlowLog {
             took: std::iter::repeat_n(u32::MAX, MAX_TOOK).collect(),
@@ -412,7 +579,12 @@ mod tests {
         });
         let longest: Vec<FlowLog> = longest.collect();
         for body in took(&longest) {
-            let line = Line { v: VERSION, seq: u64::MAX, t: u64::MAX, body };
+            let line = Line {
+                v: VERSION,
+                seq: u64::MAX,
+                t: u64::MAX,
+                body,
+            };
             assert!(serde_json::to_string(&line).unwrap().len() < MAX_LINE);
         }
     }
@@ -420,14 +592,26 @@ mod tests {
     #[test]
     fn parts_of_a_beat_fit_a_line() {
         let mut logs: Vec<FlowLog> = (0..2_000)
-            .map(|n| FlowLog { reported: u32::MAX, last_start: u64::MAX, in_beat: true, ..FlowLog::new(u32::MAX - n) })
+            .map(|n| FlowLog {
+                reported: u32::MAX,
+                last_start: u64::MAX,
+                in_beat: true,
+                ..FlowLog::new(u32::MAX - n)
+            })
             .collect();
         let parts = beat(&mut logs, u64::MAX);
         let mut flows = 0;
         for (n, body) in parts.iter().enumerate() {
-            let line = Line { v: VERSION, seq: u64::MAX, t: u64::MAX, body: body.clone() };
+            let line = Line {
+                v: VERSION,
+                seq: u64::MAX,
+                t: u64::MAX,
+                body: body.clone(),
+            };
             assert!(serde_json::to_string(&line).unwrap().len() < MAX_LINE);
-            let Body::Beat(part) = body else { unreachable!() };
+            let Body::Beat(part) = body else {
+                unreachable!()
+            };
             assert_eq!(part.more, n + 1 < parts.len());
             flows += part.flows.len();
         }

@@ -1,8 +1,8 @@
 //! The sampler's loop: start what is due, report what has ended, beat.
 //!
 //! 1. Measure the lag first, so that nothing of a stall is handled before the stall is known.
-//! 2. An attempt that would start late is a fault; one that overlaps a stall is a fault, unless it got through: what it
-//!    passed it has passed, however late that was looked at.
+//! 2. An attempt that would start late is a fault; one that overlaps a stall is a fault, unless it
+//!    got through: what it passed it has passed, however late that was looked at.
 //! 3. Report each flow in the order of attempts.
 //! 4. Never wait for anything but time, results and the end.
 
@@ -55,7 +55,12 @@ impl<'a> Sampler<'a> {
     /// # Errors
     ///
     /// The kernel refuses what sampling needs.
-    pub(crate) fn new(plan: &Plan, common: Common, clock: Clock, output: &'a mut Output) -> io::Result<Self> {
+    pub(crate) fn new(
+        plan: &Plan,
+        common: Common,
+        clock: Clock,
+        output: &'a mut Output,
+    ) -> io::Result<Self> {
         let (report, results) = unbounded_channel();
         let beat_every = u64::from(plan.beat_ms) * 1_000;
         let now = clock.now();
@@ -79,8 +84,13 @@ impl<'a> Sampler<'a> {
                 Ok(prepared) => sampler.flows.add(flow, prepared),
                 Err(why) => {
                     let detail = crate::text::printable(&why, 200);
-                    let fault =
-                        Fault { flow: Some(flow.id), attempt: None, start: now, reason: FaultReason::Plan, detail };
+                    let fault = Fault {
+                        flow: Some(flow.id),
+                        attempt: None,
+                        start: now,
+                        reason: FaultReason::Plan,
+                        detail,
+                    };
                     sampler.send(Body::Fault(fault));
                 }
             }
@@ -88,7 +98,8 @@ impl<'a> Sampler<'a> {
         Ok(sampler)
     }
 
-    /// Samples until `ended`, the time to live, the last attempt, or the output's limit; says which.
+    /// Samples until `ended`, the time to live, the last attempt, or the output's limit; says
+    /// which.
     pub(crate) async fn run(mut self, ended: impl Future<Output = &'static str>) -> &'static str {
         tokio::pin!(ended);
         // Preparing thousands of flows takes time of its own, before any attempt.
@@ -135,8 +146,9 @@ impl<'a> Sampler<'a> {
         }
     }
 
-    /// When to go on if nothing happens. The lag is measured every 25 ms, and what is due by then is done then: a probe
-    /// of a thousand flows that woke for each start and each deadline would spend more on waking than on sampling.
+    /// When to go on if nothing happens. The lag is measured every 25 ms, and what is due by then
+    /// is done then: a probe of a thousand flows that woke for each start and each deadline would
+    /// spend more on waking than on sampling.
     fn wake(&self, now: u64) -> Instant {
         let at = self.lag.next_tick().min(self.next_beat).min(self.ttl);
         Instant::now() + Duration::from_micros(at.saturating_sub(now))
@@ -154,7 +166,12 @@ impl<'a> Sampler<'a> {
     fn plain_over(&mut self, Over { due, start, seen }: Over) {
         let end = self.clock.now();
         self.lag.observe(end);
-        self.finish(Finished { due, start, end, ended: ended(start, seen) });
+        self.finish(Finished {
+            due,
+            start,
+            end,
+            ended: ended(start, seen),
+        });
     }
 
     /// Starts what is due and has a socket; what would start too late is a fault.
@@ -162,7 +179,14 @@ impl<'a> Sampler<'a> {
         self.flows.take_due(now, LAG_LIMIT_US);
         while let Some(due) = self.flows.take_late(now, LAG_LIMIT_US) {
             let detail = format!("due {} ms ago", (now - due.at) / 1_000);
-            self.flows.end(due, Ended::Fault { start: now, reason: FaultReason::Starved, detail });
+            self.flows.end(
+                due,
+                Ended::Fault {
+                    start: now,
+                    reason: FaultReason::Starved,
+                    detail,
+                },
+            );
             self.release(due.flow);
         }
         while let Some((due, slot)) = self.flows.take_ready() {
@@ -173,7 +197,13 @@ impl<'a> Sampler<'a> {
                 }
                 continue;
             }
-            let mut report = Report { clock: self.clock, due, start: now, to: self.report.clone(), done: false };
+            let mut report = Report {
+                clock: self.clock,
+                due,
+                start: now,
+                to: self.report.clone(),
+                done: false,
+            };
             let common = Arc::clone(&self.common);
             // The handle is not kept: the report comes even if the task panics.
             drop(tokio::spawn(async move {
@@ -191,12 +221,22 @@ impl<'a> Sampler<'a> {
         }
     }
 
-    fn finish(&mut self, Finished { due, start, end, ended }: Finished) {
+    fn finish(
+        &mut self,
+        Finished {
+            due,
+            start,
+            end,
+            ended,
+        }: Finished,
+    ) {
         let late = start.saturating_sub(due.at);
         let starved = if late > LAG_LIMIT_US {
             Some(format!("started {} ms late", late / 1_000))
         } else {
-            self.lag.stalled(start, end).then(|| "the probe stood still during the attempt".to_owned())
+            self.lag
+                .stalled(start, end)
+                .then(|| "the probe stood still during the attempt".to_owned())
         };
         let ended = match (starved, ended) {
             (Some(detail), Ended::Seen { start, seen }) => despite_stall(start, seen, detail),
@@ -227,8 +267,8 @@ impl<'a> Sampler<'a> {
         }
     }
 
-    /// Attempts under way say how far they have come: one that has passed a stage has passed it, however long it would
-    /// have waited for the next.
+    /// Attempts under way say how far they have come: one that has passed a stage has passed it,
+    /// however long it would have waited for the next.
     async fn hurry(&mut self) {
         self.common.end();
         let mut ended = Vec::new();
@@ -245,7 +285,8 @@ impl<'a> Sampler<'a> {
         }
     }
 
-    /// What is known when the probe ends: results that have arrived, openings behind attempts under way, and a beat.
+    /// What is known when the probe ends: results that have arrived, openings behind attempts under
+    /// way, and a beat.
     fn last_beat(&mut self, reason: &str) {
         if reason == "output" {
             return;
@@ -286,7 +327,12 @@ struct Report {
 impl Report {
     fn send(&mut self, ended: Ended) {
         self.done = true;
-        let finished = Finished { due: self.due, start: self.start, end: self.clock.now(), ended };
+        let finished = Finished {
+            due: self.due,
+            start: self.start,
+            end: self.clock.now(),
+            ended,
+        };
         // Nobody listens once the probe is ending.
         drop(self.to.send(finished));
     }
@@ -296,17 +342,35 @@ impl Drop for Report {
     fn drop(&mut self) {
         if !self.done {
             let detail = "the attempt was not finished".into();
-            self.send(Ended::Fault { start: self.start, reason: FaultReason::Defect, detail });
+            self.send(Ended::Fault {
+                start: self.start,
+                reason: FaultReason::Defect,
+                detail,
+            });
         }
     }
 }
 
-async fn attempt(prepared: &Prepared, common: &Common, report: &mut Report, slot: OwnedSemaphorePermit) {
+async fn attempt(
+    prepared: &Prepared,
+    common: &Common,
+    report: &mut Report,
+    slot: OwnedSemaphorePermit,
+) {
     let start = report.clock.now();
     report.start = start;
-    let Ok((seen, open)) = timeout(prepared.longest(), prepared.attempt(common, report.due.attempt)).await else {
+    let Ok((seen, open)) = timeout(
+        prepared.longest(),
+        prepared.attempt(common, report.due.attempt),
+    )
+    .await
+    else {
         let detail = "the attempt took longer than its deadlines together".into();
-        report.send(Ended::Fault { start, reason: FaultReason::Defect, detail });
+        report.send(Ended::Fault {
+            start,
+            reason: FaultReason::Defect,
+            detail,
+        });
         return;
     };
     report.send(ended(start, seen));
@@ -316,11 +380,15 @@ async fn attempt(prepared: &Prepared, common: &Common, report: &mut Report, slot
     drop(slot);
 }
 
-/// What an attempt during a stall still shows: the stages that it passed, without their times. Silence at the next one
-/// was our own.
+/// What an attempt during a stall still shows: the stages that it passed, without their times.
+/// Silence at the next one was our own.
 fn despite_stall(start: u64, mut seen: Observation, detail: String) -> Ended {
     if seen.stop.is_some() && !seen.is_answered() {
-        return Ended::Fault { start, reason: FaultReason::Starved, detail };
+        return Ended::Fault {
+            start,
+            reason: FaultReason::Starved,
+            detail,
+        };
     }
     seen.passed.iter_mut().for_each(|(_, us)| *us = 0);
     if let Some(stop) = &mut seen.stop {
@@ -333,7 +401,11 @@ fn ended(start: u64, seen: Seen) -> Ended {
     match seen {
         Ok(seen) if seen.is_unfinished() => Ended::Unfinished { start, seen },
         Ok(seen) => Ended::Seen { start, seen },
-        Err((reason, detail)) => Ended::Fault { start, reason, detail },
+        Err((reason, detail)) => Ended::Fault {
+            start,
+            reason,
+            detail,
+        },
     }
 }
 
@@ -343,9 +415,20 @@ mod tests {
     use crate::wire::{Stage, Stop};
 
     fn during_a_stall(passed: &[Stage], stopped_at: Option<Stage>) -> Ended {
-        let stop = stopped_at.map(|stage| Stop { stage, how: How::Silence });
+        let stop = stopped_at.map(|stage| Stop {
+            stage,
+            how: How::Silence,
+        });
         let passed = passed.iter().map(|stage| (*stage, 250_000)).collect();
-        despite_stall(7, Observation { passed, stop, ..Observation::default() }, String::new())
+        despite_stall(
+            7,
+            Observation {
+                passed,
+                stop,
+                ..Observation::default()
+            },
+            String::new(),
+        )
     }
 
     #[test]
@@ -354,12 +437,16 @@ mod tests {
             panic!("an opening was lost")
         };
         assert_eq!((seen.passed, seen.stop), (vec![(Stage::Connect, 0)], None));
-        let Ended::Seen { seen, .. } = during_a_stall(&[Stage::Connect], Some(Stage::Request)) else {
+        let Ended::Seen { seen, .. } = during_a_stall(&[Stage::Connect], Some(Stage::Request))
+        else {
             panic!("a handshake was lost")
         };
         assert!(seen.is_unfinished() && seen.passed == [(Stage::Connect, 0)]);
         for passed in [&[][..], &[Stage::Resolve]] {
-            assert!(matches!(during_a_stall(passed, Some(Stage::Connect)), Ended::Fault { .. }));
+            assert!(matches!(
+                during_a_stall(passed, Some(Stage::Connect)),
+                Ended::Fault { .. }
+            ));
         }
     }
 }

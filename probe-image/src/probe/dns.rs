@@ -1,6 +1,7 @@
 //! DNS: one query to one server, as a request of its own or for the resolve stage.
 //!
-//! A record is told as `NAME TYPE DATA`: presentation form without class and time to live, which counts down.
+//! A record is told as `NAME TYPE DATA`: presentation form without class and time to live, which
+//! counts down.
 //!
 //! # Limitations
 //!
@@ -32,10 +33,13 @@ pub(crate) struct Question(Query);
 impl Question {
     /// A fully qualified name, with or without its trailing dot, and a record type's mnemonic.
     pub(crate) fn new(name: &str, record: &str) -> Result<Self, String> {
-        let mut name = Name::from_str_relaxed(name).map_err(|e| format!("{name:?} is no DNS name: {e}"))?;
+        let mut name =
+            Name::from_str_relaxed(name).map_err(|e| format!("{name:?} is no DNS name: {e}"))?;
         name.set_fqdn(true);
-        let record: RecordType =
-            record.to_ascii_uppercase().parse().map_err(|_| format!("{record:?} is no DNS record type"))?;
+        let record: RecordType = record
+            .to_ascii_uppercase()
+            .parse()
+            .map_err(|_| format!("{record:?} is no DNS record type"))?;
         Ok(Self(Query::query(name, record)))
     }
 
@@ -53,16 +57,22 @@ impl Question {
         let mut message = Message::query();
         message.metadata.recursion_desired = true;
         message.add_query(self.0.clone());
-        let bytes = message
-            .to_vec()
-            .map_err(|e| Halt::fault(crate::wire::FaultReason::Plan, format!("encoding a DNS query: {e}")))?;
+        let bytes = message.to_vec().map_err(|e| {
+            Halt::fault(
+                crate::wire::FaultReason::Plan,
+                format!("encoding a DNS query: {e}"),
+            )
+        })?;
         Ok((message, bytes))
     }
 
     /// Whether there is a record of the type asked for.
     fn is_answered_by(&self, message: &Message) -> bool {
         let asked = self.0.query_type();
-        message.answers.iter().any(|record| asked == RecordType::ANY || record.record_type() == asked)
+        message
+            .answers
+            .iter()
+            .any(|record| asked == RecordType::ANY || record.record_type() == asked)
     }
 }
 
@@ -74,7 +84,8 @@ pub(crate) async fn ask_udp(
     trace: &mut Trace,
 ) -> Result<Message, Halt> {
     let (asked, bytes) = question.message()?;
-    // A fresh port each time: what arrives there first is the answer to this question, or is none at all.
+    // A fresh port each time: what arrives there first is the answer to this question, or is none
+    // at all.
     let answer = udp::exchange(server, &bytes, limit, |_| true, trace).await?;
     parse(&answer, &asked)
 }
@@ -87,7 +98,10 @@ pub(crate) async fn ask_tcp(
     trace: &mut Trace,
 ) -> Result<Message, Halt> {
     let (asked, bytes) = question.message()?;
-    let mut framed = u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes().to_vec();
+    let mut framed = u16::try_from(bytes.len())
+        .unwrap_or(u16::MAX)
+        .to_be_bytes()
+        .to_vec();
     framed.extend_from_slice(&bytes);
     let whole = |bytes: &[u8]| match bytes {
         [a, b, rest @ ..] => rest.len() >= usize::from(u16::from_be_bytes([*a, *b])),
@@ -100,7 +114,8 @@ pub(crate) async fn ask_tcp(
 
 fn parse(bytes: &[u8], asked: &Message) -> Result<Message, Halt> {
     let garbled = |what: String| Halt::stop(Stage::Request, How::Garbled { what });
-    let message = Message::from_vec(bytes).map_err(|e| garbled(printable(&format!("not DNS: {e}"), 200)))?;
+    let message =
+        Message::from_vec(bytes).map_err(|e| garbled(printable(&format!("not DNS: {e}"), 200)))?;
     if message.metadata.id != asked.metadata.id
         || message.metadata.message_type != MessageType::Response
         || message.metadata.op_code != OpCode::Query
@@ -109,14 +124,18 @@ fn parse(bytes: &[u8], asked: &Message) -> Result<Message, Halt> {
     }
     // Some servers leave the question out of a refusal; with one it must be ours.
     if message.queries.iter().any(|q| {
-        !asked.queries.iter().any(|a| a.query_type() == q.query_type() && a.name().eq_ignore_root_case(q.name()))
+        !asked
+            .queries
+            .iter()
+            .any(|a| a.query_type() == q.query_type() && a.name().eq_ignore_root_case(q.name()))
     }) {
         return Err(garbled("a DNS answer to another question".into()));
     }
     Ok(message)
 }
 
-/// A DNS request as a flow's whole purpose; passes [`Stage::Request`] with a record of the type asked for.
+/// A DNS request as a flow's whole purpose; passes [`Stage::Request`] with a record of the type
+/// asked for.
 pub(crate) async fn request(
     peer: SocketAddr,
     transport: Transport,
@@ -142,7 +161,12 @@ pub(crate) async fn request(
         trace.pass(Stage::Request, began);
         Ok(())
     } else {
-        Err(Halt::stop(Stage::Request, How::Rcode { code: rcode(&message) }))
+        Err(Halt::stop(
+            Stage::Request,
+            How::Rcode {
+                code: rcode(&message),
+            },
+        ))
     }
 }
 
@@ -152,13 +176,27 @@ pub(crate) fn rcode(message: &Message) -> u16 {
 }
 
 /// What is told of an exchange.
-pub(crate) fn facts(server: SocketAddr, question: &Question, message: Option<&Message>) -> DnsFacts {
+pub(crate) fn facts(
+    server: SocketAddr,
+    question: &Question,
+    message: Option<&Message>,
+) -> DnsFacts {
     let mut records: Vec<String> = message
         .iter()
         .flat_map(|message| &message.answers)
         .take(MAX_RECORDS)
-        .map(|r| printable(&format!("{} {} {}", r.name, r.record_type(), r.data), MAX_RECORD))
+        .map(|r| {
+            printable(
+                &format!("{} {} {}", r.name, r.record_type(), r.data),
+                MAX_RECORD,
+            )
+        })
         .collect();
     records.sort_unstable();
-    DnsFacts { server: Some(server), name: question.name(), rcode: message.map(rcode), records }
+    DnsFacts {
+        server: Some(server),
+        name: question.name(),
+        rcode: message.map(rcode),
+        records,
+    }
 }

@@ -1,10 +1,13 @@
 //! The socket's error queue: which ICMP message is behind an errno, and who sent it.
 //!
-//! Needs no capability (seen with uid 65534 and an empty effective set), so it works under Pod Security `restricted`.
+//! Needs no capability (seen with uid 65534 and an empty effective set), so it works under Pod
+//! Security `restricted`.
 
 use crate::wire::Icmp;
 use nix::libc;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
+};
 use std::io::IoSliceMut;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
@@ -53,9 +56,10 @@ fn entry(socket: &impl AsFd) -> Entry {
     let icmp = message.cmsgs().ok().and_then(|mut messages| {
         messages.find_map(|message| {
             let (error, offender) = match message {
-                ControlMessageOwned::Ipv4RecvErr(error, from) => {
-                    (error, from.map(|a| IpAddr::from(u32::from_be(a.sin_addr.s_addr).to_be_bytes())))
-                }
+                ControlMessageOwned::Ipv4RecvErr(error, from) => (
+                    error,
+                    from.map(|a| IpAddr::from(u32::from_be(a.sin_addr.s_addr).to_be_bytes())),
+                ),
                 ControlMessageOwned::Ipv6RecvErr(error, from) => {
                     (error, from.map(|a| IpAddr::from(a.sin6_addr.s6_addr)))
                 }
@@ -66,7 +70,12 @@ fn entry(socket: &impl AsFd) -> Entry {
                 libc::SO_EE_ORIGIN_ICMP6 => true,
                 _ => return None,
             };
-            Some(Icmp { v6, ty: error.ee_type, code: error.ee_code, offender })
+            Some(Icmp {
+                v6,
+                ty: error.ee_type,
+                code: error.ee_code,
+                offender,
+            })
         })
     });
     icmp.map_or(Entry::Other, Entry::Icmp)

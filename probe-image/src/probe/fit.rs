@@ -5,8 +5,8 @@ use crate::wire::{MAX_LINE, Observation};
 /// What a line has besides its observation, at most.
 const FRAME: usize = 256;
 
-/// Cuts lists and the body's beginning until it fits. Each text is bounded already; quotation marks and characters
-/// outside ASCII take more bytes on a line than they have characters.
+/// Cuts lists and the body's beginning until it fits. Each text is bounded already; quotation marks
+/// and characters outside ASCII take more bytes on a line than they have characters.
 pub(crate) fn fit(seen: &mut Observation) {
     if seen.tls.is_none() && seen.http.is_none() && seen.dns.is_none() {
         // All the rest together is far below a line's length.
@@ -17,9 +17,16 @@ pub(crate) fn fit(seen: &mut Observation) {
         let records = seen.dns.as_deref_mut().map(|dns| &mut dns.records);
         let marks = seen.http.as_deref_mut().map(|http| &mut http.marks);
         let lists = [names, records, marks].into_iter().flatten();
-        if let Some(longest) = lists.max_by_key(|list| list.len()).filter(|list| !list.is_empty()) {
+        if let Some(longest) = lists
+            .max_by_key(|list| list.len())
+            .filter(|list| !list.is_empty())
+        {
             longest.pop();
-        } else if let Some(http) = seen.http.as_deref_mut().filter(|http| !http.body_start.is_empty()) {
+        } else if let Some(http) = seen
+            .http
+            .as_deref_mut()
+            .filter(|http| !http.body_start.is_empty())
+        {
             http.body_start.clear();
         } else {
             // What is left has a bound of its own, far below the line's.
@@ -48,8 +55,17 @@ mod tests {
             name_error: Some(text(200)),
             expired: true,
         };
-        let dns = DnsFacts { server: None, name: text(255), rcode: None, records: vec!["\"".repeat(250); 20] };
-        let mut seen = Observation { tls: Some(Box::new(tls)), dns: Some(Box::new(dns)), ..Observation::default() };
+        let dns = DnsFacts {
+            server: None,
+            name: text(255),
+            rcode: None,
+            records: vec!["\"".repeat(250); 20],
+        };
+        let mut seen = Observation {
+            tls: Some(Box::new(tls)),
+            dns: Some(Box::new(dns)),
+            ..Observation::default()
+        };
         fit(&mut seen);
         assert!(serde_json::to_string(&seen).unwrap().len() <= MAX_LINE - FRAME);
         assert!(!seen.tls.unwrap().subject.is_empty());

@@ -1,10 +1,11 @@
 //! HTTP/1.1 and HTTP/2: one exchange over a connection of our own. Redirects are not followed.
 //!
-//! Every request carries `x-watertight-nonce`, also to strangers: it is a header like any other to them, and only our
-//! responder, or a proxy before it, can return it in `x-watertight-answer: NONCE WHO`.
+//! Every request carries `x-watertight-nonce`, also to strangers: it is a header like any other to
+//! them, and only our responder, or a proxy before it, can return it in `x-watertight-answer: NONCE
+//! WHO`.
 //!
-//! Time and memory are bounded whatever the other side sends: one deadline for the whole exchange, 32 KiB of headers,
-//! 1 MB of body of which 256 bytes are kept, 2 MiB in all.
+//! Time and memory are bounded whatever the other side sends: one deadline for the whole exchange,
+//! 32 KiB of headers, 1 MB of body of which 256 bytes are kept, 2 MiB in all.
 
 use super::watched::{TURN, Watch, Watched};
 use super::{Halt, Open, Trace, answer, tls};
@@ -36,7 +37,8 @@ pub(crate) const ANSWER: HeaderName = HeaderName::from_static("x-watertight-answ
 /// Bytes of a body that are read.
 const MAX_BODY: u64 = 1_000_000;
 
-/// Bytes of a body that are kept; a little more is held, so that a nonce at the edge is found whole.
+/// Bytes of a body that are kept; a little more is held, so that a nonce at the edge is found
+/// whole.
 const BODY_START: usize = 256;
 const HELD: usize = BODY_START + 64;
 
@@ -44,7 +46,8 @@ const HELD: usize = BODY_START + 64;
 const MAX_HEADER_BYTES: usize = 32 * 1024;
 const MAX_HEADERS: usize = 256;
 
-/// Headers, by name or by beginning, that enforcement layers set: Linkerd, Envoy (Istio, Cilium), cloud firewalls.
+/// Headers, by name or by beginning, that enforcement layers set: Linkerd, Envoy (Istio, Cilium),
+/// cloud firewalls.
 const MARKS: [&str; 9] = [
     "l5d-",
     "x-envoy-",
@@ -79,16 +82,31 @@ impl Prepared {
     /// Checks a request. `run` goes into the `User-Agent`.
     pub(crate) fn new(http: &wire::Http, run: &str) -> Result<Self, String> {
         let scheme = if http.tls.is_some() { "https" } else { "http" };
-        let uri = |text: &str| text.parse::<Uri>().map_err(|e| format!("{text:?} is no URI: {e}"));
+        let uri = |text: &str| {
+            text.parse::<Uri>()
+                .map_err(|e| format!("{text:?} is no URI: {e}"))
+        };
         if !http.path.starts_with('/') {
-            return Err(format!("the path {:?} does not begin with a slash", http.path));
+            return Err(format!(
+                "the path {:?} does not begin with a slash",
+                http.path
+            ));
         }
-        let agent = format!("watertight/{} ({})", env!("CARGO_PKG_VERSION"), printable(run, 100));
+        let agent = format!(
+            "watertight/{} ({})",
+            env!("CARGO_PKG_VERSION"),
+            printable(run, 100)
+        );
         let mut headers = HeaderMap::new();
-        headers.insert(USER_AGENT, HeaderValue::try_from(agent).map_err(|e| format!("the run's id: {e}"))?);
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::try_from(agent).map_err(|e| format!("the run's id: {e}"))?,
+        );
         for (name, value) in &http.headers {
-            let header = HeaderName::try_from(name).map_err(|_| format!("{name:?} is no header name"))?;
-            let value = HeaderValue::try_from(value).map_err(|_| format!("no value for the header {name}"))?;
+            let header =
+                HeaderName::try_from(name).map_err(|_| format!("{name:?} is no header name"))?;
+            let value = HeaderValue::try_from(value)
+                .map_err(|_| format!("no value for the header {name}"))?;
             if header == USER_AGENT {
                 headers.insert(header, value);
             } else {
@@ -100,7 +118,8 @@ impl Prepared {
                 .map_err(|_| format!("{:?} is no method", http.method))?,
             path: uri(&http.path)?,
             absolute: uri(&format!("{scheme}://{}{}", http.authority, http.path))?,
-            authority: HeaderValue::try_from(&http.authority).map_err(|_| "the authority is no header value")?,
+            authority: HeaderValue::try_from(&http.authority)
+                .map_err(|_| "the authority is no header value")?,
             headers,
             body: http.body.clone().unwrap_or_default().into(),
             h2: http.h2,
@@ -109,7 +128,12 @@ impl Prepared {
     }
 
     fn request(&self, version: Version, nonce: &str) -> Result<Request<Full<Bytes>>, Halt> {
-        let defect = |e: String| Halt::fault(wire::FaultReason::Defect, format!("building a request: {e}"));
+        let defect = |e: String| {
+            Halt::fault(
+                wire::FaultReason::Defect,
+                format!("building a request: {e}"),
+            )
+        };
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
         let headers = request.headers_mut();
@@ -117,8 +141,15 @@ impl Prepared {
             headers.insert(HOST, self.authority.clone());
         }
         headers.extend(self.headers.clone());
-        headers.insert(NONCE, HeaderValue::try_from(nonce).map_err(|e| defect(e.to_string()))?);
-        *request.uri_mut() = if version == Version::HTTP_2 { self.absolute.clone() } else { self.path.clone() };
+        headers.insert(
+            NONCE,
+            HeaderValue::try_from(nonce).map_err(|e| defect(e.to_string()))?,
+        );
+        *request.uri_mut() = if version == Version::HTTP_2 {
+            self.absolute.clone()
+        } else {
+            self.path.clone()
+        };
         Ok(request)
     }
 
@@ -132,7 +163,8 @@ impl Prepared {
     }
 }
 
-/// One exchange over plain TCP: passes [`Stage::FirstBytes`] and, once a response's head arrived, [`Stage::Request`].
+/// One exchange over plain TCP: passes [`Stage::FirstBytes`] and, once a response's head arrived,
+/// [`Stage::Request`].
 pub(crate) async fn over_tcp(
     stream: TcpStream,
     prepared: &Prepared,
@@ -142,16 +174,37 @@ pub(crate) async fn over_tcp(
     open: &mut Option<Open>,
 ) -> Result<(), Halt> {
     if let Some(errno) = trace.reset_after_handshake {
-        return Err(Halt::stop(Stage::FirstBytes, How::Error { errno, icmp: None }));
+        return Err(Halt::stop(
+            Stage::FirstBytes,
+            How::Error { errno, icmp: None },
+        ));
     }
     let began = Instant::now();
     let (watched, watch) = Watched::new(stream);
-    let exchanged = exchange(watched, prepared.version(None), prepared, nonce, began + limit, open).await;
-    let early = watch.first.get().map(|at| at.saturating_duration_since(began));
+    let exchanged = exchange(
+        watched,
+        prepared.version(None),
+        prepared,
+        nonce,
+        began + limit,
+        open,
+    )
+    .await;
+    let early = watch
+        .first
+        .get()
+        .map(|at| at.saturating_duration_since(began));
     if let Some(early) = early {
-        trace.seen.passed.push((Stage::FirstBytes, u32::try_from(early.as_micros()).unwrap_or(u32::MAX)));
+        trace.seen.passed.push((
+            Stage::FirstBytes,
+            u32::try_from(early.as_micros()).unwrap_or(u32::MAX),
+        ));
     }
-    let stage = if early.is_some() { Stage::Request } else { Stage::FirstBytes };
+    let stage = if early.is_some() {
+        Stage::Request
+    } else {
+        Stage::FirstBytes
+    };
     finish(exchanged, stage, &watch, began, trace)
 }
 
@@ -202,8 +255,8 @@ enum Failed {
     Halt(Halt),
 }
 
-/// Drives the connection, and the request over it, to the body's end, its limit, or the deadline. Once there is a head
-/// the request was answered, however the body ends.
+/// Drives the connection, and the request over it, to the body's end, its limit, or the deadline.
+/// Once there is a head the request was answered, however the body ends.
 async fn exchange<S: Connection>(
     stream: S,
     version: Version,
@@ -216,17 +269,32 @@ async fn exchange<S: Connection>(
     let io = TokioIo::new(stream);
     let (response, mut driver): (ResponseFuture, Driver) = if version == Version::HTTP_2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder.max_header_list_size(MAX_HEADER_BYTES as u32).max_concurrent_reset_streams(1);
-        let shaken = timeout_at(deadline, builder.handshake(io)).await.map_err(|_| Failed::Silence)?;
+        builder
+            .max_header_list_size(MAX_HEADER_BYTES as u32)
+            .max_concurrent_reset_streams(1);
+        let shaken = timeout_at(deadline, builder.handshake(io))
+            .await
+            .map_err(|_| Failed::Silence)?;
         let (mut sender, connection) = shaken.map_err(Failed::Hyper)?;
-        (Box::pin(async move { sender.send_request(request).await }), Driver::new(connection))
+        (
+            Box::pin(async move { sender.send_request(request).await }),
+            Driver::new(connection),
+        )
     } else {
         let mut builder = http1::Builder::new();
-        // Exact, since hyper handles all that one read brings before it lets anyone else have a turn.
-        builder.read_buf_exact_size(Some(TURN)).max_headers(MAX_HEADERS);
-        let shaken = timeout_at(deadline, builder.handshake(io)).await.map_err(|_| Failed::Silence)?;
+        // Exact, since hyper handles all that one read brings before it lets anyone else have a
+        // turn.
+        builder
+            .read_buf_exact_size(Some(TURN))
+            .max_headers(MAX_HEADERS);
+        let shaken = timeout_at(deadline, builder.handshake(io))
+            .await
+            .map_err(|_| Failed::Silence)?;
         let (mut sender, connection) = shaken.map_err(Failed::Hyper)?;
-        (Box::pin(async move { sender.send_request(request).await }), Driver::new(connection))
+        (
+            Box::pin(async move { sender.send_request(request).await }),
+            Driver::new(connection),
+        )
     };
     let Ok(answered) = timeout_at(deadline, driver.drive(response)).await else {
         return Err(Failed::Silence);
@@ -243,8 +311,17 @@ async fn exchange<S: Connection>(
     let mut read = Body::default();
     // However it ends: the head is the answer, and the body is what was read of it.
     let _ = timeout_at(deadline, driver.drive(read.all(body))).await;
-    let answer = head.headers.get(ANSWER).and_then(|value| answer::parse_words(value.to_str().ok()?, nonce));
-    let http = facts(head.version, head.status.as_u16(), &head.headers, &read, nonce);
+    let answer = head
+        .headers
+        .get(ANSWER)
+        .and_then(|value| answer::parse_words(value.to_str().ok()?, nonce));
+    let http = facts(
+        head.version,
+        head.status.as_u16(),
+        &head.headers,
+        &read,
+        nonce,
+    );
     *open = driver.running.map(Open::Http);
     Ok(Exchanged { http, answer })
 }
@@ -263,7 +340,10 @@ struct Driver {
 
 impl Driver {
     fn new(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) -> Self {
-        Self { running: Some(Box::pin(connection)), failed: None }
+        Self {
+            running: Some(Box::pin(connection)),
+            failed: None,
+        }
     }
 
     async fn drive<T>(&mut self, work: impl Future<Output = T>) -> T {
@@ -307,8 +387,18 @@ impl Body {
     }
 }
 
-fn facts(version: Version, status: u16, headers: &HeaderMap, body: &Body, nonce: &str) -> HttpFacts {
-    let header = |name: HeaderName, most| headers.get(name).map(|value| printable_bytes(value.as_bytes(), most));
+fn facts(
+    version: Version,
+    status: u16,
+    headers: &HeaderMap,
+    body: &Body,
+    nonce: &str,
+) -> HttpFacts {
+    let header = |name: HeaderName, most| {
+        headers
+            .get(name)
+            .map(|value| printable_bytes(value.as_bytes(), most))
+    };
     let mut marks: Vec<String> = headers
         .keys()
         .filter(|name| MARKS.iter().any(|mark| name.as_str().starts_with(mark)))
@@ -316,10 +406,15 @@ fn facts(version: Version, status: u16, headers: &HeaderMap, body: &Body, nonce:
         .collect();
     marks.sort_unstable();
     marks.truncate(MAX_MARKS);
-    // The nonce is another each time; where it was returned stands NONCE, so that like answers look alike.
+    // The nonce is another each time; where it was returned stands NONCE, so that like answers look
+    // alike.
     let start = String::from_utf8_lossy(&body.start).replace(nonce, "NONCE");
     HttpFacts {
-        version: if version == Version::HTTP_2 { "HTTP/2.0".into() } else { format!("{version:?}") },
+        version: if version == Version::HTTP_2 {
+            "HTTP/2.0".into()
+        } else {
+            format!("{version:?}")
+        },
         status,
         server: header(SERVER, 100),
         location: header(LOCATION, 200),
@@ -347,6 +442,10 @@ fn how(error: &hyper::Error, icmp: Option<Icmp>) -> How {
     if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         return How::Closed;
     }
-    let detail = error.source().map_or_else(String::new, |source| format!(": {source}"));
-    How::Garbled { what: printable(&format!("{error}{detail}"), 200) }
+    let detail = error
+        .source()
+        .map_or_else(String::new, |source| format!(": {source}"));
+    How::Garbled {
+        what: printable(&format!("{error}{detail}"), 200),
+    }
 }

@@ -1,9 +1,10 @@
 //! One attempt of one flow: resolve → connect → first bytes or TLS → request.
 //!
-//! Stages passed by request: `connect`: connect (and first bytes, if some came unasked); `nonce`: connect, first
-//! bytes, request once the answer has our responder's form; `payload`: connect, first bytes; `tls`: connect, tls;
-//! `http`: connect, then first bytes or (with TLS) tls, request once a response's head arrived; `dns`: connect (TCP
-//! only), first bytes, request once it was answered with what was asked for. UDP has no connect.
+//! Stages passed by request: `connect`: connect (and first bytes, if some came unasked); `nonce`:
+//! connect, first bytes, request once the answer has our responder's form; `payload`: connect,
+//! first bytes; `tls`: connect, tls; `http`: connect, then first bytes or (with TLS) tls, request
+//! once a response's head arrived; `dns`: connect (TCP only), first bytes, request once it was
+//! answered with what was asked for. UDP has no connect.
 
 mod answer;
 mod dns;
@@ -90,7 +91,10 @@ pub(crate) struct Trace {
 
 impl Trace {
     fn new() -> Self {
-        Self { seen: Observation::default(), reset_after_handshake: None }
+        Self {
+            seen: Observation::default(),
+            reset_after_handshake: None,
+        }
     }
 
     fn pass(&mut self, stage: Stage, began: Instant) {

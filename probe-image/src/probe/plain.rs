@@ -1,12 +1,15 @@
 //! A plain TCP attempt as a machine of states: handshake → silence, nonce or payload → close.
 //!
-//! A run of ten thousand denied flows is little but handshakes that nobody answers. Such an attempt is a socket and a
-//! deadline, and needs no task, no timers and no buffers of its own: whoever holds it tells it when its socket is
-//! ready or its deadline is over. What is seen is decided by the same functions as in [`super::tcp`].
+//! A run of ten thousand denied flows is little but handshakes that nobody answers. Such an attempt
+//! is a socket and a deadline, and needs no task, no timers and no buffers of its own: whoever
+//! holds it tells it when its socket is ready or its deadline is over. What is seen is decided by
+//! the same functions as in [`super::tcp`].
 
 use super::prepare::{Plain, Say, Seen, finished};
 use super::socket::{fresh, halt_of};
-use super::tcp::{DRAIN, MAX_ANSWER, MAX_DRAIN, Reply, answered, is_a_line, is_established, reset_before, unasked};
+use super::tcp::{
+    DRAIN, MAX_ANSWER, MAX_DRAIN, Reply, answered, is_a_line, is_established, reset_before, unasked,
+};
 use super::{Halt, Trace, answer};
 use crate::wire::{How, Linger, Stage};
 use nix::libc;
@@ -56,7 +59,10 @@ impl Attempt {
     /// # Errors
     ///
     /// What was seen where it ended at once.
-    #[expect(clippy::result_large_err, reason = "handed on at once, and as rare as an attempt")]
+    #[expect(
+        clippy::result_large_err,
+        reason = "handed on at once, and as rare as an attempt"
+    )]
     pub(crate) fn begin(flow: &Plain<'_>) -> Result<Self, Seen> {
         let began = Instant::now();
         let trace = Trace::new();
@@ -71,7 +77,14 @@ impl Attempt {
         match connecting {
             Ok(socket) => {
                 let deadline = began + flow.connect;
-                Ok(Self { socket, began, deadline, trace, connected: false, step: Step::Connect })
+                Ok(Self {
+                    socket,
+                    began,
+                    deadline,
+                    trace,
+                    connected: false,
+                    step: Step::Connect,
+                })
             }
             Err(halt) => Err(finished(trace, Err(halt))),
         }
@@ -87,7 +100,8 @@ impl Attempt {
         matches!(self.step, Step::Closed)
     }
 
-    /// Goes on as far as it can without waiting; returns what was seen when the attempt is over, once.
+    /// Goes on as far as it can without waiting; returns what was seen when the attempt is over,
+    /// once.
     ///
     /// `nonce` gives the nonce of this attempt.
     pub(crate) fn advance(&mut self, flow: &Plain<'_>, nonce: impl Fn() -> String) -> Option<Seen> {
@@ -114,14 +128,15 @@ impl Attempt {
                     }
                     peeked => unasked(&self.socket, peeked, self.began, &mut self.trace),
                 },
-                Step::Exchange(exchange) => match exchange.advance(&self.socket, expired, &mut self.trace) {
-                    None => return None,
-                    Some(Ok(())) => exchange
-                        .nonce
-                        .as_ref()
-                        .map_or(Ok(()), |nonce| answered(&exchange.reply.bytes, nonce, self.began, &mut self.trace)),
-                    Some(Err(halt)) => Err(halt),
-                },
+                Step::Exchange(exchange) => {
+                    match exchange.advance(&self.socket, expired, &mut self.trace) {
+                        None => return None,
+                        Some(Ok(())) => exchange.nonce.as_ref().map_or(Ok(()), |nonce| {
+                            answered(&exchange.reply.bytes, nonce, self.began, &mut self.trace)
+                        }),
+                        Some(Err(halt)) => Err(halt),
+                    }
+                }
                 Step::Drain { read } => {
                     if !drained(&self.socket, read) && !expired {
                         return None;
@@ -137,7 +152,8 @@ impl Attempt {
         }
     }
 
-    /// Ends an attempt that is under way as [`How::Unfinished`] where it is, unless it can be brought to its own end.
+    /// Ends an attempt that is under way as [`How::Unfinished`] where it is, unless it can be
+    /// brought to its own end.
     pub(crate) fn end(&mut self, flow: &Plain<'_>, nonce: impl Fn() -> String) -> Option<Seen> {
         if let Some(seen) = self.advance(flow, nonce) {
             return Some(seen);
@@ -171,7 +187,12 @@ impl Attempt {
             }
             Say::Nonce => {
                 let nonce = nonce();
-                (answer::question(&nonce).into_bytes(), Some(nonce), MAX_ANSWER, is_a_line)
+                (
+                    answer::question(&nonce).into_bytes(),
+                    Some(nonce),
+                    MAX_ANSWER,
+                    is_a_line,
+                )
             }
             Say::Payload(payload) => (payload.to_vec(), None, 1, |_| true),
         };
@@ -180,16 +201,25 @@ impl Attempt {
         }
         let reply = Reply::new(most, enough);
         self.deadline = self.began + flow.request;
-        self.step = Step::Exchange(Box::new(Exchange { question, sent: 0, unsent: None, reply, nonce }));
+        self.step = Step::Exchange(Box::new(Exchange {
+            question,
+            sent: 0,
+            unsent: None,
+            reply,
+            nonce,
+        }));
         None
     }
 
-    /// Closes with FIN where there is a connection: half-closes, and reads on, since a close with unread bytes is an RST
-    /// (RFC 2525 §2.17).
+    /// Closes with FIN where there is a connection: half-closes, and reads on, since a close with
+    /// unread bytes is an RST (RFC 2525 §2.17).
     fn close(&mut self) {
         self.step = Step::Closed;
         let mut read = 0;
-        if self.connected && self.socket.shutdown(Shutdown::Write).is_ok() && !drained(&self.socket, &mut read) {
+        if self.connected
+            && self.socket.shutdown(Shutdown::Write).is_ok()
+            && !drained(&self.socket, &mut read)
+        {
             self.deadline = Instant::now() + DRAIN;
             self.step = Step::Drain { read };
         }
@@ -204,7 +234,12 @@ impl AsFd for Attempt {
 
 impl Exchange {
     /// Sends what is left of the question, then reads; `None` while it must wait.
-    fn advance(&mut self, mut socket: &Socket, expired: bool, trace: &mut Trace) -> Option<Result<(), Halt>> {
+    fn advance(
+        &mut self,
+        mut socket: &Socket,
+        expired: bool,
+        trace: &mut Trace,
+    ) -> Option<Result<(), Halt>> {
         while self.sent < self.question.len() && self.unsent.is_none() {
             match socket.write(&self.question[self.sent..]) {
                 Ok(n) => self.sent += n,
@@ -218,7 +253,9 @@ impl Exchange {
         loop {
             let read = match socket.read(&mut buffer) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock && !expired => return None,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(Err(self.reply.silence())),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Some(Err(self.reply.silence()));
+                }
                 read => read.map(|n| &buffer[..n]),
             };
             match self.reply.take(read, self.unsent.as_ref(), socket, trace) {

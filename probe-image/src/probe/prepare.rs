@@ -6,7 +6,10 @@ use super::resolve::{candidates, parse_resolv_conf, resolve};
 use super::tls::{self, Trust};
 use super::{Halt, Open, Trace, http, tcp, udp};
 use crate::text::{from_hex, hex};
-use crate::wire::{Deadlines, FaultReason, Flow, How, Observation, Plan, Request, Resolver, Stage, Target, Transport};
+use crate::wire::{
+    Deadlines, FaultReason, Flow, How, Observation, Plan, Request, Resolver, Stage, Target,
+    Transport,
+};
 use hickory_proto::rr::Name;
 use sha2::{Digest, Sha256};
 use std::net::{IpAddr, SocketAddr};
@@ -34,7 +37,8 @@ impl Common {
     /// Certificates to trust that are none.
     pub(crate) fn new(plan: &Plan) -> Result<Self, String> {
         // A missing file is one with nothing in it (resolv.conf(5)).
-        let system = || parse_resolv_conf(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
+        let system =
+            || parse_resolv_conf(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
         Ok(Self {
             seed: plan.seed,
             run: plan.run.clone(),
@@ -127,10 +131,14 @@ impl Prepared {
         let work = match &flow.request {
             Request::Connect { linger_ms } => {
                 tcp_only("a handshake")?;
-                Work::Connect { linger: millis(*linger_ms) }
+                Work::Connect {
+                    linger: millis(*linger_ms),
+                }
             }
             Request::Nonce => Work::Nonce,
-            Request::Payload { hex } => Work::Payload(from_hex(hex).ok_or("the payload is not hexadecimal")?),
+            Request::Payload { hex } => {
+                Work::Payload(from_hex(hex).ok_or("the payload is not hexadecimal")?)
+            }
             Request::Tls(parameters) => {
                 tcp_only("TLS")?;
                 Work::Tls(tls::Parameters::new(parameters)?)
@@ -143,35 +151,64 @@ impl Prepared {
         };
         let to = match &flow.target {
             Target::Address(address) => To::Address(*address),
-            Target::Name { name, v6 } => To::Names { names: candidates(name, &common.resolver)?, v6: *v6 },
+            Target::Name { name, v6 } => To::Names {
+                names: candidates(name, &common.resolver)?,
+                v6: *v6,
+            },
         };
-        Ok(Self { id: flow.id, to, port: flow.port, transport: flow.transport, deadlines: flow.deadlines, work })
+        Ok(Self {
+            id: flow.id,
+            to,
+            port: flow.port,
+            transport: flow.transport,
+            deadlines: flow.deadlines,
+            work,
+        })
     }
 
     /// Longer than any attempt takes: beyond it the attempt itself is defective.
     pub(crate) fn longest(&self) -> Duration {
-        let Deadlines { resolve_ms, connect_ms, tls_ms, request_ms } = self.deadlines;
+        let Deadlines {
+            resolve_ms,
+            connect_ms,
+            tls_ms,
+            request_ms,
+        } = self.deadlines;
         let linger = match self.work {
             Work::Connect { linger } => linger,
             _ => Duration::ZERO,
         };
-        [resolve_ms, connect_ms, tls_ms, request_ms].into_iter().map(millis).sum::<Duration>()
+        [resolve_ms, connect_ms, tls_ms, request_ms]
+            .into_iter()
+            .map(millis)
+            .sum::<Duration>()
             + linger
             + Duration::from_secs(2)
     }
 
     /// Whether it is plain TCP to an address: then [`super::Attempt`] tries it.
     pub(crate) fn plain(&self) -> Option<Plain<'_>> {
-        let (Transport::Tcp, To::Address(address)) = (self.transport, &self.to) else { return None };
+        let (Transport::Tcp, To::Address(address)) = (self.transport, &self.to) else {
+            return None;
+        };
         let say = match &self.work {
             Work::Connect { linger } => Say::Nothing { linger: *linger },
             Work::Nonce => Say::Nonce,
             Work::Payload(payload) => Say::Payload(payload),
             Work::Tls(_) | Work::Http(_) | Work::Dns(_) => return None,
         };
-        let Deadlines { connect_ms, request_ms, .. } = self.deadlines;
+        let Deadlines {
+            connect_ms,
+            request_ms,
+            ..
+        } = self.deadlines;
         let peer = SocketAddr::new(*address, self.port);
-        Some(Plain { peer, connect: millis(connect_ms), request: millis(request_ms), say })
+        Some(Plain {
+            peer,
+            connect: millis(connect_ms),
+            request: millis(request_ms),
+            say,
+        })
     }
 
     /// The nonce of one attempt.
@@ -179,8 +216,8 @@ impl Prepared {
         common.nonce(self.id, attempt)
     }
 
-    /// Tries once: what the network did, or why our machinery failed. A connection that is still open is returned, to
-    /// be closed when the attempt has been reported.
+    /// Tries once: what the network did, or why our machinery failed. A connection that is still
+    /// open is returned, to be closed when the attempt has been reported.
     pub(crate) async fn attempt(&self, common: &Common, attempt: u32) -> (Seen, Option<Open>) {
         let mut trace = Trace::new();
         let mut open = None;
@@ -207,7 +244,8 @@ impl Prepared {
         let request = millis(self.deadlines.request_ms);
         match (self.transport, &self.work) {
             (transport, Work::Dns(question)) => {
-                return dns::request(peer, transport, question, (connect, request), trace, open).await;
+                return dns::request(peer, transport, question, (connect, request), trace, open)
+                    .await;
             }
             (Transport::Udp, Work::Payload(payload)) => {
                 udp::exchange(peer, payload, connect, |_| true, trace).await?;
@@ -221,7 +259,9 @@ impl Prepared {
             Work::Connect { linger } => tcp::linger(&mut stream, *linger, trace).await,
             Work::Payload(payload) => {
                 let deadline = Instant::now() + request;
-                tcp::exchange(&mut stream, payload, deadline, 1, |_| true, trace).await.map(drop)
+                tcp::exchange(&mut stream, payload, deadline, 1, |_| true, trace)
+                    .await
+                    .map(drop)
             }
             Work::Tls(parameters) => {
                 let stream = self.secure(stream, parameters, common, trace).await?;
@@ -268,21 +308,33 @@ impl Prepared {
         common: &Common,
         trace: &mut Trace,
     ) -> Result<TlsStream<TcpStream>, Halt> {
-        tls::handshake(stream, parameters, &common.trust, millis(self.deadlines.tls_ms), trace).await
+        tls::handshake(
+            stream,
+            parameters,
+            &common.trust,
+            millis(self.deadlines.tls_ms),
+            trace,
+        )
+        .await
     }
 
-    /// The address to dial. Where a name has several, attempts take turns: a leak to one of them must not hide.
-    async fn address(&self, common: &Common, attempt: u32, trace: &mut Trace) -> Result<IpAddr, Halt> {
+    /// The address to dial. Where a name has several, attempts take turns: a leak to one of them
+    /// must not hide.
+    async fn address(
+        &self,
+        common: &Common,
+        attempt: u32,
+        trace: &mut Trace,
+    ) -> Result<IpAddr, Halt> {
         match &self.to {
             To::Address(address) => Ok(*address),
             To::Names { names, v6 } => {
                 let limit = millis(self.deadlines.resolve_ms);
                 let addresses = resolve(names, *v6, &common.resolver, limit, trace).await?;
                 let turn = (attempt as usize).wrapping_sub(1) % addresses.len().max(1);
-                let address = addresses
-                    .get(turn)
-                    .copied()
-                    .ok_or_else(|| Halt::fault(FaultReason::Defect, "resolved to no address".into()))?;
+                let address = addresses.get(turn).copied().ok_or_else(|| {
+                    Halt::fault(FaultReason::Defect, "resolved to no address".into())
+                })?;
                 trace.seen.peer = Some(SocketAddr::new(address, self.port));
                 Ok(address)
             }

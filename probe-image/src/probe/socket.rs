@@ -29,12 +29,21 @@ pub(crate) fn halt_by(stage: Stage, error: &io::Error) -> Halt {
 /// What an error of this socket means, with the ICMP message behind it.
 pub(crate) fn halt_of(socket: &impl AsFd, stage: Stage, error: &io::Error) -> Halt {
     match error.raw_os_error() {
-        Some(errno) => Halt::stop(stage, How::Error { errno, icmp: errqueue::icmp(socket) }),
+        Some(errno) => Halt::stop(
+            stage,
+            How::Error {
+                errno,
+                icmp: errqueue::icmp(socket),
+            },
+        ),
         None => halt_by(stage, error),
     }
 }
 
 /// The runtime could not take the socket on: a limit of ours (`max_user_watches`, memory).
 pub(crate) fn not_registered(error: &io::Error) -> Halt {
-    Halt::fault(FaultReason::Resources, format!("registering a socket: {error}"))
+    Halt::fault(
+        FaultReason::Resources,
+        format!("registering a socket: {error}"),
+    )
 }

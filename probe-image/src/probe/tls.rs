@@ -1,8 +1,8 @@
 //! TLS: the handshake, and what the certificates say.
 //!
-//! Any certificate is accepted, so that one that is not trusted is a finding and no failed measurement; that its owner
-//! holds the key is checked all the same, else a replayed certificate could stand in for the target. Chain, name and
-//! expiry are judged apart.
+//! Any certificate is accepted, so that one that is not trusted is a finding and no failed
+//! measurement; that its owner holds the key is checked all the same, else a replayed certificate
+//! could stand in for the target. Chain, name and expiry are judged apart.
 
 use super::socket::halt_of;
 use super::{Halt, Trace};
@@ -14,7 +14,10 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, ProtocolVersion, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, ProtocolVersion, RootCertStore,
+    SignatureScheme,
+};
 use sha2::{Digest, Sha256};
 use std::io;
 use std::net::IpAddr;
@@ -52,9 +55,15 @@ impl Trust {
         }
         let mut roots = RootCertStore::empty();
         for certificate in &pinned {
-            roots.add(certificate.clone()).map_err(|e| format!("a certificate to trust: {e}"))?;
+            roots
+                .add(certificate.clone())
+                .map_err(|e| format!("a certificate to trust: {e}"))?;
         }
-        Ok(Self { provider: Arc::new(rustls::crypto::ring::default_provider()), roots, pinned })
+        Ok(Self {
+            provider: Arc::new(rustls::crypto::ring::default_provider()),
+            roots,
+            pinned,
+        })
     }
 }
 
@@ -71,16 +80,23 @@ impl Parameters {
         let server_name = tls
             .server_name
             .clone()
-            .map(|name| ServerName::try_from(name.clone()).map_err(|_| format!("{name:?} is no server name")))
+            .map(|name| {
+                ServerName::try_from(name.clone())
+                    .map_err(|_| format!("{name:?} is no server name"))
+            })
             .transpose()?;
         if tls.alpn.iter().any(|p| p.is_empty() || p.len() > 255) {
             return Err("a protocol for ALPN has 1 to 255 bytes".into());
         }
-        Ok(Self { server_name, alpn: tls.alpn.iter().map(|p| p.clone().into_bytes()).collect() })
+        Ok(Self {
+            server_name,
+            alpn: tls.alpn.iter().map(|p| p.clone().into_bytes()).collect(),
+        })
     }
 }
 
-/// Does the handshake; passes [`Stage::Tls`]. What is known of certificates is told even if it fails.
+/// Does the handshake; passes [`Stage::Tls`]. What is known of certificates is told even if it
+/// fails.
 pub(crate) async fn handshake(
     stream: TcpStream,
     parameters: &Parameters,
@@ -92,7 +108,10 @@ pub(crate) async fn handshake(
     if let Some(errno) = trace.reset_after_handshake {
         return Err(Halt::stop(Stage::Tls, How::Error { errno, icmp: None }));
     }
-    let recorder = Arc::new(Recorder { provider: Arc::clone(&trust.provider), chain: Mutex::new(Vec::new()) });
+    let recorder = Arc::new(Recorder {
+        provider: Arc::clone(&trust.provider),
+        chain: Mutex::new(Vec::new()),
+    });
     let connector = TlsConnector::from(Arc::new(config(parameters, &recorder)?));
     // Without a name to send, rustls still wants one; an address is never sent (RFC 6066 §3).
     let name = match (&parameters.server_name, stream.peer_addr()) {
@@ -110,9 +129,20 @@ pub(crate) async fn handshake(
         }
         _ => (None, None),
     };
-    let chain = std::mem::take(&mut *recorder.chain.lock().unwrap_or_else(PoisonError::into_inner));
+    let chain = std::mem::take(
+        &mut *recorder
+            .chain
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner),
+    );
     if let Some((leaf, others)) = chain.split_first() {
-        trace.seen.tls = Some(Box::new(facts(leaf, others, session, parameters.server_name.as_ref(), trust)));
+        trace.seen.tls = Some(Box::new(facts(
+            leaf,
+            others,
+            session,
+            parameters.server_name.as_ref(),
+            trust,
+        )));
     }
     match shaken {
         Ok(Ok(stream)) => {
@@ -129,10 +159,17 @@ pub(crate) async fn handshake(
 
 /// What an error of a TLS stream says about the other side; `None` where it is the socket's.
 pub(crate) fn how(error: &io::Error) -> Option<How> {
-    if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+    if let Some(tls) = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+    {
         return Some(match tls {
-            rustls::Error::AlertReceived(alert) => How::Alert { code: (*alert).into() },
-            other => How::Garbled { what: printable(&other.to_string(), 200) },
+            rustls::Error::AlertReceived(alert) => How::Alert {
+                code: (*alert).into(),
+            },
+            other => How::Garbled {
+                what: printable(&other.to_string(), 200),
+            },
         });
     }
     (error.kind() == io::ErrorKind::UnexpectedEof).then_some(How::Closed)
@@ -150,7 +187,8 @@ fn config(parameters: &Parameters, recorder: &Arc<Recorder>) -> Result<ClientCon
     Ok(config)
 }
 
-/// A verifier that records the chain, accepts it, and checks only that the other side holds the leaf's key.
+/// A verifier that records the chain, accepts it, and checks only that the other side holds the
+/// leaf's key.
 #[derive(Debug)]
 struct Recorder {
     provider: Arc<CryptoProvider>,
@@ -166,7 +204,10 @@ impl ServerCertVerifier for Recorder {
         _ocsp: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let chain = std::iter::once(leaf).chain(others).map(|c| c.clone().into_owned()).collect();
+        let chain = std::iter::once(leaf)
+            .chain(others)
+            .map(|c| c.clone().into_owned())
+            .collect();
         *self.chain.lock().unwrap_or_else(PoisonError::into_inner) = chain;
         Ok(ServerCertVerified::assertion())
     }
@@ -177,7 +218,12 @@ impl ServerCertVerifier for Recorder {
         leaf: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, leaf, signature, &self.provider.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            leaf,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -186,11 +232,18 @@ impl ServerCertVerifier for Recorder {
         leaf: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, leaf, signature, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            leaf,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -201,8 +254,15 @@ fn facts(
     name: Option<&ServerName<'_>>,
     trust: &Trust,
 ) -> TlsFacts {
-    let parsed = X509Certificate::from_der(leaf).ok().map(|(_, certificate)| certificate);
-    let validity = parsed.as_ref().map(|c| (c.validity().not_before.timestamp(), c.validity().not_after.timestamp()));
+    let parsed = X509Certificate::from_der(leaf)
+        .ok()
+        .map(|(_, certificate)| certificate);
+    let validity = parsed.as_ref().map(|c| {
+        (
+            c.validity().not_before.timestamp(),
+            c.validity().not_after.timestamp(),
+        )
+    });
     let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
     TlsFacts {
         version: match version {
@@ -213,20 +273,31 @@ fn facts(
         },
         alpn: alpn.map(|alpn| printable_bytes(alpn, 50)),
         leaf: hex(&Sha256::digest(leaf)),
-        subject: parsed.as_ref().map(|c| printable(&c.subject().to_string(), 200)).unwrap_or_default(),
-        issuer: parsed.as_ref().map(|c| printable(&c.issuer().to_string(), 200)).unwrap_or_default(),
+        subject: parsed
+            .as_ref()
+            .map(|c| printable(&c.subject().to_string(), 200))
+            .unwrap_or_default(),
+        issuer: parsed
+            .as_ref()
+            .map(|c| printable(&c.issuer().to_string(), 200))
+            .unwrap_or_default(),
         names: parsed.as_ref().map(names).unwrap_or_default(),
         not_after: validity.map_or(0, |(_, not_after)| not_after),
         chain_error: chain_error(leaf, others, validity, now, trust),
         name_error: name.and_then(|name| {
             let certificate = ParsedCertificate::try_from(leaf);
-            certificate.and_then(|c| verify_server_name(&c, name)).err().map(|e| reason(&e))
+            certificate
+                .and_then(|c| verify_server_name(&c, name))
+                .err()
+                .map(|e| reason(&e))
         }),
-        expired: validity.is_some_and(|(not_before, not_after)| now < not_before || now > not_after),
+        expired: validity
+            .is_some_and(|(not_before, not_after)| now < not_before || now > not_after),
     }
 }
 
-/// Why the chain is not trusted, whether or not the leaf is valid today: expiry is a fact of its own.
+/// Why the chain is not trusted, whether or not the leaf is valid today: expiry is a fact of its
+/// own.
 fn chain_error(
     leaf: &CertificateDer<'_>,
     others: &[CertificateDer<'_>],
@@ -238,11 +309,15 @@ fn chain_error(
     if trust.pinned.iter().any(|pinned| pinned == leaf) {
         return None;
     }
-    let at = validity.map_or(now, |(not_before, not_after)| now.min(not_after).max(not_before));
+    let at = validity.map_or(now, |(not_before, not_after)| {
+        now.min(not_after).max(not_before)
+    });
     let at = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(at).unwrap_or(0)));
     let algorithms = trust.provider.signature_verification_algorithms.all;
     ParsedCertificate::try_from(leaf)
-        .and_then(|leaf| verify_server_cert_signed_by_trust_anchor(&leaf, &trust.roots, others, at, algorithms))
+        .and_then(|leaf| {
+            verify_server_cert_signed_by_trust_anchor(&leaf, &trust.roots, others, at, algorithms)
+        })
         .err()
         .map(|e| reason(&e))
 }
@@ -270,8 +345,12 @@ fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
         .filter_map(|name| match name {
             GeneralName::DNSName(text) | GeneralName::URI(text) => Some(printable(text, MAX_NAME)),
             GeneralName::IPAddress(bytes) => match bytes.len() {
-                4 => <[u8; 4]>::try_from(*bytes).ok().map(|b| IpAddr::from(b).to_string()),
-                16 => <[u8; 16]>::try_from(*bytes).ok().map(|b| IpAddr::from(b).to_string()),
+                4 => <[u8; 4]>::try_from(*bytes)
+                    .ok()
+                    .map(|b| IpAddr::from(b).to_string()),
+                16 => <[u8; 16]>::try_from(*bytes)
+                    .ok()
+                    .map(|b| IpAddr::from(b).to_string()),
                 _ => None,
             },
             _ => None,

@@ -14,10 +14,11 @@ use tokio::time::{Instant, timeout_at};
 /// The longest datagram read.
 const MAX_DATAGRAM: usize = 64 * 1024;
 
-/// Sends `question` once and returns the first datagram that `accepts`; passes [`Stage::FirstBytes`].
+/// Sends `question` once and returns the first datagram that `accepts`; passes
+/// [`Stage::FirstBytes`].
 ///
-/// Nothing is sent twice: a second datagram from the same port would meet the state that the first one left on the
-/// way, and the schedule brings a fresh port soon enough.
+/// Nothing is sent twice: a second datagram from the same port would meet the state that the first
+/// one left on the way, and the schedule brings a fresh port soon enough.
 pub(crate) async fn exchange(
     peer: SocketAddr,
     question: &[u8],
@@ -29,7 +30,9 @@ pub(crate) async fn exchange(
     let began = Instant::now();
     let deadline = began + limit;
     let socket = fresh(&peer, Type::DGRAM, STAGE)?;
-    socket.connect(&peer.into()).map_err(|e| halt_of(&socket, STAGE, &e))?;
+    socket
+        .connect(&peer.into())
+        .map_err(|e| halt_of(&socket, STAGE, &e))?;
     let socket = UdpSocket::from_std(socket.into()).map_err(|e| not_registered(&e))?;
     trace.local_port(socket.local_addr().ok());
     if socket.local_addr().ok() == Some(peer) {
@@ -41,7 +44,13 @@ pub(crate) async fn exchange(
         Ok(Ok(_)) => {}
         Ok(Err(error)) => return Err(halt_of(&socket, STAGE, &error)),
         Err(_) => {
-            return Err(Halt::stop(STAGE, How::Error { errno: libc::EAGAIN, icmp: None }));
+            return Err(Halt::stop(
+                STAGE,
+                How::Error {
+                    errno: libc::EAGAIN,
+                    icmp: None,
+                },
+            ));
         }
     }
     let mut buffer = vec![0_u8; MAX_DATAGRAM];
@@ -68,17 +77,34 @@ pub(crate) async fn exchange(
     }
 }
 
-/// Asks our responder to return a nonce; passes [`Stage::FirstBytes`] and, with an answer in its form,
-/// [`Stage::Request`].
-pub(crate) async fn nonce(peer: SocketAddr, nonce: &str, limit: Duration, trace: &mut Trace) -> Result<(), Halt> {
+/// Asks our responder to return a nonce; passes [`Stage::FirstBytes`] and, with an answer in its
+/// form, [`Stage::Request`].
+pub(crate) async fn nonce(
+    peer: SocketAddr,
+    nonce: &str,
+    limit: Duration,
+    trace: &mut Trace,
+) -> Result<(), Halt> {
     let began = Instant::now();
-    let bytes = exchange(peer, answer::question(nonce).as_bytes(), limit, |_| true, trace).await?;
+    let bytes = exchange(
+        peer,
+        answer::question(nonce).as_bytes(),
+        limit,
+        |_| true,
+        trace,
+    )
+    .await?;
     match answer::parse(&bytes, nonce) {
         Some(answer) => {
             trace.seen.answer = Some(answer);
             trace.pass(Stage::Request, began);
             Ok(())
         }
-        None => Err(Halt::stop(Stage::Request, How::Garbled { what: printable_bytes(&bytes, 200) })),
+        None => Err(Halt::stop(
+            Stage::Request,
+            How::Garbled {
+                what: printable_bytes(&bytes, 200),
+            },
+        )),
     }
 }

@@ -1,4 +1,5 @@
-//! A stream under hyper: when its first byte came, which ICMP message ended it, and how much it may bring.
+//! A stream under hyper: when its first byte came, which ICMP message ended it, and how much it may
+//! bring.
 
 use super::errqueue;
 use crate::wire::Icmp;
@@ -10,7 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// Bytes that are read for one answer, whatever they are: interim responses (RFC 9110 §15.2) may come without end.
+/// Bytes that are read for one answer, whatever they are: interim responses (RFC 9110 §15.2) may
+/// come without end.
 const MAX_READ: usize = 2 * 1024 * 1024;
 
 /// Bytes after which a connection lets the other flows of this thread have their turn.
@@ -37,7 +39,12 @@ impl<S> Watched<S> {
     /// Watches `inner`; what is noticed is shared.
     pub(crate) fn new(inner: S) -> (Self, Arc<Watch>) {
         let watch = Arc::new(Watch::default());
-        let watched = Self { inner, watch: Arc::clone(&watch), read: 0, turn: 0 };
+        let watched = Self {
+            inner,
+            watch: Arc::clone(&watch),
+            read: 0,
+            turn: 0,
+        };
         (watched, watch)
     }
 }
@@ -71,7 +78,11 @@ impl<S: Queue> Watched<S> {
 }
 
 impl<S: AsyncRead + Queue + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.turn >= TURN {
             self.turn = 0;
             cx.waker().wake_by_ref();
@@ -93,7 +104,11 @@ impl<S: AsyncRead + Queue + Unpin> AsyncRead for Watched<S> {
 }
 
 impl<S: AsyncWrite + Queue + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
         self.note(polled)
     }

@@ -72,7 +72,10 @@ pub(crate) enum Does {
 impl Listener {
     /// Reads what `listen` says.
     pub(crate) fn new(who: &str, listen: &Listen, zone: Zone) -> Result<Self, Reply> {
-        let failed = |what: &str| Reply::Failed { what: format!("serving {}: {what}", listen.address), errno: 0 };
+        let failed = |what: &str| Reply::Failed {
+            what: format!("serving {}: {what}", listen.address),
+            errno: 0,
+        };
         let behaviour = match &listen.behaviour {
             Behaviour::Answer => Does::Answer,
             Behaviour::Dns => Does::Dns,
@@ -81,11 +84,15 @@ impl Listener {
             Behaviour::Flood => Does::Flood,
             Behaviour::Drip => Does::Drip,
             Behaviour::Redirect => Does::Redirect,
-            Behaviour::Raw(hex) => Does::Raw(from_hex(hex).ok_or_else(|| failed("bytes that are not hexadecimal"))?),
+            Behaviour::Raw(hex) => {
+                Does::Raw(from_hex(hex).ok_or_else(|| failed("bytes that are not hexadecimal"))?)
+            }
             Behaviour::Status(status, body, server) => Does::Status {
-                status: StatusCode::from_u16(*status).map_err(|_| failed("a status that is none"))?,
+                status: StatusCode::from_u16(*status)
+                    .map_err(|_| failed("a status that is none"))?,
                 body: body.clone(),
-                server: HeaderValue::try_from(server).map_err(|_| failed("a server header that is none"))?,
+                server: HeaderValue::try_from(server)
+                    .map_err(|_| failed("a server header that is none"))?,
             },
         };
         Ok(Self {
@@ -100,7 +107,11 @@ impl Listener {
 }
 
 /// Accepts until `closed`, then ends every connection. The number of connections is not capped.
-pub(crate) async fn accept(socket: TcpListener, listener: Arc<Listener>, mut closed: oneshot::Receiver<()>) {
+pub(crate) async fn accept(
+    socket: TcpListener,
+    listener: Arc<Listener>,
+    mut closed: oneshot::Receiver<()>,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -163,7 +174,12 @@ async fn serve(mut stream: TcpStream, listener: &Arc<Listener>) -> io::Result<()
     }
 }
 
-async fn speak<S>(protocol: Protocol, mut stream: S, listener: &Arc<Listener>, secure: bool) -> io::Result<()>
+async fn speak<S>(
+    protocol: Protocol,
+    mut stream: S,
+    listener: &Arc<Listener>,
+    secure: bool,
+) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -196,7 +212,10 @@ async fn question(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> 
                 0 => break,
                 n => question.extend_from_slice(&buffer[..n]),
             }
-            if !MAGIC.as_bytes().starts_with(&question[..question.len().min(MAGIC.len())]) {
+            if !MAGIC
+                .as_bytes()
+                .starts_with(&question[..question.len().min(MAGIC.len())])
+            {
                 // Not our words: no newline need ever come.
                 break;
             }
@@ -208,12 +227,15 @@ async fn question(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> 
     Ok(question)
 }
 
-/// The answer to a question: its nonce and who we are; to other bytes the same without a nonce, then the bytes.
+/// The answer to a question: its nonce and who we are; to other bytes the same without a nonce,
+/// then the bytes.
 pub(crate) fn echo(question: &[u8], who: &str) -> Vec<u8> {
     let nonce = std::str::from_utf8(question)
         .ok()
         .and_then(|text| text.trim_end().strip_prefix(MAGIC)?.strip_prefix(' '))
-        .filter(|nonce| !nonce.is_empty() && nonce.len() <= 128 && nonce.bytes().all(|b| b.is_ascii_hexdigit()));
+        .filter(|nonce| {
+            !nonce.is_empty() && nonce.len() <= 128 && nonce.bytes().all(|b| b.is_ascii_hexdigit())
+        });
     let mut bytes = answer(nonce.unwrap_or("-"), who).into_bytes();
     if nonce.is_none() {
         bytes.extend_from_slice(question);
@@ -224,7 +246,9 @@ pub(crate) fn echo(question: &[u8], who: &str) -> Vec<u8> {
 
 async fn flood(stream: &mut (impl AsyncWrite + Unpin), protocol: Protocol) -> io::Result<()> {
     if protocol == Protocol::Http1 {
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n").await?;
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n")
+            .await?;
     }
     loop {
         stream.write_all(&BLOCK).await?;
@@ -232,7 +256,10 @@ async fn flood(stream: &mut (impl AsyncWrite + Unpin), protocol: Protocol) -> io
 }
 
 async fn drip(stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-    for byte in b"HTTP/1.1 200 OK\r\n".iter().chain(b"x-drip: drip\r\n".iter().cycle()) {
+    for byte in b"HTTP/1.1 200 OK\r\n"
+        .iter()
+        .chain(b"x-drip: drip\r\n".iter().cycle())
+    {
         stream.write_all(&[*byte]).await?;
         stream.flush().await?;
         sleep(Duration::from_secs(1)).await;
@@ -257,7 +284,10 @@ mod tests {
 
     #[test]
     fn an_answer_is_bounded_and_says_who() {
-        assert_eq!(echo(b"watertight/1 ab12\n", "web"), b"watertight/1 ab12 web\n");
+        assert_eq!(
+            echo(b"watertight/1 ab12\n", "web"),
+            b"watertight/1 ab12 web\n"
+        );
         assert_eq!(echo(b"hello", "web"), b"watertight/1 - web\nhello");
         assert_eq!(echo(&[b'x'; 10_000], "web").len(), MAX_ANSWER);
     }

@@ -1,4 +1,5 @@
-//! What the lab tells its responder: one JSON message a packet of a `SOCK_SEQPACKET` socket, one reply each.
+//! What the lab tells its responder: one JSON message a packet of a `SOCK_SEQPACKET` socket, one
+//! reply each.
 
 use crate::wire::Transport;
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,8 @@ pub enum Command {
         /// One port of it; all where `None`.
         port: Option<(Transport, u16)>,
     },
-    /// Add names to the zone that DNS listeners answer from, or replace them; an empty list removes the name.
+    /// Add names to the zone that DNS listeners answer from, or replace them; an empty list removes
+    /// the name.
     Zone {
         /// Fully qualified lower-case names without trailing dot, with their addresses.
         records: BTreeMap<String, Vec<IpAddr>>,

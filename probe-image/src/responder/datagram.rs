@@ -13,14 +13,19 @@ use tokio::time::sleep;
 const MANY: usize = 1_000;
 
 /// Answers datagrams until `closed`.
-pub(crate) async fn serve(socket: UdpSocket, listener: Arc<Listener>, mut closed: oneshot::Receiver<()>) {
+pub(crate) async fn serve(
+    socket: UdpSocket,
+    listener: Arc<Listener>,
+    mut closed: oneshot::Receiver<()>,
+) {
     let mut buffer = vec![0_u8; 64 * 1024];
     loop {
         let received = tokio::select! {
             _ = &mut closed => return,
             received = socket.recv_from(&mut buffer) => received,
         };
-        // An error here is one that an earlier answer met (ICMP): the next datagram is another matter.
+        // An error here is one that an earlier answer met (ICMP): the next datagram is another
+        // matter.
         let Ok((length, from)) = received else {
             continue;
         };
@@ -69,8 +74,8 @@ async fn answer(
     Ok(())
 }
 
-/// Whether a datagram is itself an answer. Answering those would let one forged datagram set two responders talking
-/// to each other for ever.
+/// Whether a datagram is itself an answer. Answering those would let one forged datagram set two
+/// responders talking to each other for ever.
 fn is_answer(datagram: &[u8]) -> bool {
     let line = datagram.split(|&b| b == b'\n').next().unwrap_or_default();
     line.starts_with(MAGIC.as_bytes()) && line.split(|&b| b == b' ').nth(2).is_some()

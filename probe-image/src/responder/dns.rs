@@ -1,4 +1,5 @@
-//! DNS from the zone: NXDOMAIN for names that are not in it, NOERROR without records for other types.
+//! DNS from the zone: NXDOMAIN for names that are not in it, NOERROR without records for other
+//! types.
 
 use super::listeners::Zone;
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
@@ -19,7 +20,8 @@ pub(crate) fn answer(bytes: &[u8], zone: &Zone) -> Option<Vec<u8>> {
     let [question] = &query.queries[..] else {
         return None;
     };
-    if query.metadata.message_type != MessageType::Query || query.metadata.op_code != OpCode::Query {
+    if query.metadata.message_type != MessageType::Query || query.metadata.op_code != OpCode::Query
+    {
         return None;
     }
     let mut response = Message::response(query.metadata.id, OpCode::Query);
@@ -27,8 +29,15 @@ pub(crate) fn answer(bytes: &[u8], zone: &Zone) -> Option<Vec<u8>> {
     response.metadata.recursion_available = true;
     response.metadata.authoritative = true;
     response.add_query(question.clone());
-    let name = question.name().to_ascii().trim_end_matches('.').to_ascii_lowercase();
-    match zone.get(&name).filter(|_| question.query_class() == DNSClass::IN) {
+    let name = question
+        .name()
+        .to_ascii()
+        .trim_end_matches('.')
+        .to_ascii_lowercase();
+    match zone
+        .get(&name)
+        .filter(|_| question.query_class() == DNSClass::IN)
+    {
         None => response.metadata.response_code = ResponseCode::NXDomain,
         Some(addresses) => {
             let asked = question.query_type();
@@ -58,7 +67,10 @@ pub(crate) fn answer_udp(bytes: &[u8], zone: &Zone) -> Option<Vec<u8>> {
 }
 
 /// Answers queries over one connection until it ends, or says something else.
-pub(crate) async fn serve(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), zone: &Zone) -> io::Result<()> {
+pub(crate) async fn serve(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    zone: &Zone,
+) -> io::Result<()> {
     while let Ok(length) = stream.read_u16().await {
         let mut query = vec![0; length.into()];
         stream.read_exact(&mut query).await?;
@@ -68,7 +80,9 @@ pub(crate) async fn serve(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), zo
         let Ok(length) = u16::try_from(answer.len()) else {
             return Ok(());
         };
-        stream.write_all(&[&length.to_be_bytes()[..], &answer].concat()).await?;
+        stream
+            .write_all(&[&length.to_be_bytes()[..], &answer].concat())
+            .await?;
     }
     Ok(())
 }

@@ -6,8 +6,17 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// Methods by which HTTP/1 is known.
-const METHODS: [&[u8]; 9] =
-    [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"TRACE ", b"CONNECT "];
+const METHODS: [&[u8]; 9] = [
+    b"GET ",
+    b"HEAD ",
+    b"POST ",
+    b"PUT ",
+    b"DELETE ",
+    b"OPTIONS ",
+    b"PATCH ",
+    b"TRACE ",
+    b"CONNECT ",
+];
 
 /// HTTP/2's preface (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -47,7 +56,9 @@ fn protocol(bytes: &[u8]) -> Option<Protocol> {
 }
 
 /// Reads until it is clear what the client speaks; `None` when it closed without a byte.
-pub(crate) async fn wait<S: AsyncRead + Unpin>(mut inner: S) -> io::Result<Option<(Protocol, Rewound<S>)>> {
+pub(crate) async fn wait<S: AsyncRead + Unpin>(
+    mut inner: S,
+) -> io::Result<Option<(Protocol, Rewound<S>)>> {
     let mut head = Vec::new();
     let mut buffer = [0_u8; 2048];
     loop {
@@ -59,7 +70,14 @@ pub(crate) async fn wait<S: AsyncRead + Unpin>(mut inner: S) -> io::Result<Optio
             None => continue,
             Some(protocol) => protocol,
         };
-        return Ok(Some((protocol, Rewound { head, given: 0, inner })));
+        return Ok(Some((
+            protocol,
+            Rewound {
+                head,
+                given: 0,
+                inner,
+            },
+        )));
     }
 }
 
@@ -71,7 +89,11 @@ pub(crate) struct Rewound<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let rest = &self.head[self.given..];
         if rest.is_empty() {
             return Pin::new(&mut self.inner).poll_read(cx, buf);
@@ -84,11 +106,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
-    // Passed on, since a TLS server gets one write for its last words: with the default, which writes the first
-    // buffer alone, the alert behind a ServerHello is lost.
+    // Passed on, since a TLS server gets one write for its last words: with the default, which
+    // writes the first buffer alone, the alert behind a ServerHello is lost.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

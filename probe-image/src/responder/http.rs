@@ -1,4 +1,5 @@
-//! HTTP/1.1 and HTTP/2: who we are and the nonce that was sent, or what the listener was told to say.
+//! HTTP/1.1 and HTTP/2: who we are and the nonce that was sent, or what the listener was told to
+//! say.
 
 use super::connection::{Does, Listener};
 use super::first_bytes::Protocol;
@@ -23,7 +24,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const MAX_BODY: usize = 1024 * 1024;
 
 /// Serves one connection to its end.
-pub(crate) async fn serve<S>(stream: S, protocol: Protocol, listener: Arc<Listener>, secure: bool) -> io::Result<()>
+pub(crate) async fn serve<S>(
+    stream: S,
+    protocol: Protocol,
+    listener: Arc<Listener>,
+    secure: bool,
+) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -33,16 +39,25 @@ where
     });
     let io = TokioIo::new(stream);
     let served = if protocol == Protocol::Http2 {
-        http2::Builder::new(TokioExecutor::new()).timer(TokioTimer::new()).serve_connection(io, service).await
+        http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .serve_connection(io, service)
+            .await
     } else {
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(PATIENCE);
         builder.serve_connection(io, service).await
     };
     served.map_err(io::Error::other)
 }
 
-async fn respond(request: Request<Incoming>, listener: &Listener, secure: bool) -> Response<Full<Bytes>> {
+async fn respond(
+    request: Request<Incoming>,
+    listener: &Listener,
+    secure: bool,
+) -> Response<Full<Bytes>> {
     let (head, mut body) = request.into_parts();
     let mut read = 0;
     while let Some(Ok(frame)) = body.frame().await {
@@ -57,23 +72,43 @@ async fn respond(request: Request<Incoming>, listener: &Listener, secure: bool) 
     match &listener.behaviour {
         Does::Redirect => {
             let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
-            let host = host.or_else(|| head.uri.authority().map(hyper::http::uri::Authority::as_str));
+            let host = host.or_else(|| {
+                head.uri
+                    .authority()
+                    .map(hyper::http::uri::Authority::as_str)
+            });
             let scheme = if secure { "https" } else { "http" };
-            let to = format!("{scheme}://{}{}", host.unwrap_or("localhost"), head.uri.path());
+            let to = format!(
+                "{scheme}://{}{}",
+                host.unwrap_or("localhost"),
+                head.uri.path()
+            );
             headers.extend(HeaderValue::try_from(to).ok().map(|to| (LOCATION, to)));
             *response.status_mut() = StatusCode::FOUND;
         }
-        Does::Status { status, body, server } => {
+        Does::Status {
+            status,
+            body,
+            server,
+        } => {
             headers.insert(SERVER, server.clone());
             *response.status_mut() = *status;
             *response.body_mut() = Full::from(body.clone());
         }
         _ => {
-            let nonce = head.headers.get(NONCE).and_then(|nonce| nonce.to_str().ok());
+            let nonce = head
+                .headers
+                .get(NONCE)
+                .and_then(|nonce| nonce.to_str().ok());
             let nonce = nonce.filter(|nonce| nonce.len() <= 128).unwrap_or("-");
             let said = format!("{nonce} {}", listener.who);
-            // Who we are is printable, but need not be ASCII; a header may carry such bytes (RFC 9110 §5.5).
-            headers.extend(HeaderValue::from_bytes(said.as_bytes()).ok().map(|said| (ANSWER, said)));
+            // Who we are is printable, but need not be ASCII; a header may carry such bytes (RFC
+            // 9110 §5.5).
+            headers.extend(
+                HeaderValue::from_bytes(said.as_bytes())
+                    .ok()
+                    .map(|said| (ANSWER, said)),
+            );
             *response.body_mut() = Full::from(answer(nonce, &listener.who));
         }
     }

@@ -20,7 +20,11 @@ pub(crate) struct Zone(Arc<RwLock<BTreeMap<String, Vec<IpAddr>>>>);
 impl Zone {
     /// The addresses of a lower-case name without trailing dot; `None` where it does not exist.
     pub(crate) fn get(&self, name: &str) -> Option<Vec<IpAddr>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
     }
 
     fn replace(&self, records: BTreeMap<String, Vec<IpAddr>>) {
@@ -54,7 +58,11 @@ impl Listeners {
     /// Carries out one order; when this returns, the sockets are served, or closed.
     pub(crate) async fn carry_out(&mut self, order: Order) -> Reply {
         match order {
-            Order::Serve { group, who, sockets } => self.serve(group, &who, sockets),
+            Order::Serve {
+                group,
+                who,
+                sockets,
+            } => self.serve(group, &who, sockets),
             Order::Close { group, port } => {
                 self.close(group, port).await;
                 Reply::Done
@@ -77,15 +85,22 @@ impl Listeners {
                 let (close, closed) = oneshot::channel();
                 let task = match opened {
                     Opened::Tcp(socket) => {
-                        let socket = tokio::net::TcpListener::from_std(socket).map_err(|e| failed(&e))?;
+                        let socket =
+                            tokio::net::TcpListener::from_std(socket).map_err(|e| failed(&e))?;
                         tokio::spawn(accept(socket, listener, closed))
                     }
                     Opened::Udp(socket) => {
-                        let socket = tokio::net::UdpSocket::from_std(socket).map_err(|e| failed(&e))?;
+                        let socket =
+                            tokio::net::UdpSocket::from_std(socket).map_err(|e| failed(&e))?;
                         tokio::spawn(datagram::serve(socket, listener, closed))
                     }
                 };
-                Ok(Served { transport: listen.transport, port: address.port(), close, task })
+                Ok(Served {
+                    transport: listen.transport,
+                    port: address.port(),
+                    close,
+                    task,
+                })
             })
             .collect();
         match served {
@@ -101,8 +116,11 @@ impl Listeners {
         let Some(served) = self.groups.get_mut(&group) else {
             return;
         };
-        let closing: Vec<Served> =
-            served.extract_if(.., |one| port.is_none_or(|port| port == (one.transport, one.port))).collect();
+        let closing: Vec<Served> = served
+            .extract_if(.., |one| {
+                port.is_none_or(|port| port == (one.transport, one.port))
+            })
+            .collect();
         if served.is_empty() {
             self.groups.remove(&group);
         }

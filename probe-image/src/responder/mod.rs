@@ -1,12 +1,13 @@
 //! The responder: the other end of a flow where watertight owns the target.
 //!
-//! One process for all pods of a lab. A thread of its own takes orders from the control socket and opens sockets in
-//! the network namespaces that come with them; one runtime on one thread serves them all.
+//! One process for all pods of a lab. A thread of its own takes orders from the control socket and
+//! opens sockets in the network namespaces that come with them; one runtime on one thread serves
+//! them all.
 //!
 //! # Limitations
 //!
-//! A UDP socket bound to a wildcard address answers from the address that the kernel's routing picks, which need not
-//! be the one that was asked: bind to addresses.
+//! A UDP socket bound to a wildcard address answers from the address that the kernel's routing
+//! picks, which need not be the one that was asked: bind to addresses.
 
 mod connection;
 pub mod control;
@@ -34,11 +35,16 @@ const MAX_ANSWER: usize = 4 * 1024;
 pub fn responder_main() -> ExitCode {
     // With fewer descriptors it serves fewer listeners; those that fail are answered by `Failed`.
     let _ = raise_file_limit();
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    else {
         return ExitCode::FAILURE;
     };
     let (orders, mut inbox) = unbounded_channel();
-    let control = std::thread::Builder::new().name("control".into()).spawn(move || orders::take(&orders));
+    let control = std::thread::Builder::new()
+        .name("control".into())
+        .spawn(move || orders::take(&orders));
     if control.is_err() {
         return ExitCode::FAILURE;
     }

@@ -75,7 +75,12 @@ fn receive(socket: RawFd, buffer: &mut [u8]) -> nix::Result<Option<Message>> {
     let mut parts = [IoSliceMut::new(buffer)];
     let mut ancillary = nix::cmsg_space!([RawFd; 4]);
     let message = loop {
-        match recvmsg::<SockaddrStorage>(socket, &mut parts, Some(&mut ancillary), MsgFlags::MSG_CMSG_CLOEXEC) {
+        match recvmsg::<SockaddrStorage>(
+            socket,
+            &mut parts,
+            Some(&mut ancillary),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        ) {
             Err(nix::errno::Errno::EINTR) => {}
             other => break other?,
         }
@@ -91,22 +96,39 @@ fn receive(socket: RawFd, buffer: &mut [u8]) -> nix::Result<Option<Message>> {
     }
     let (bytes, cut) = (message.bytes, message.flags.contains(MsgFlags::MSG_TRUNC));
     let text = if cut {
-        Err(Reply::Failed { what: format!("reading a command of more than {MAX_COMMAND} bytes"), errno: 0 })
+        Err(Reply::Failed {
+            what: format!("reading a command of more than {MAX_COMMAND} bytes"),
+            errno: 0,
+        })
     } else {
         Ok(buffer[..bytes].to_vec())
     };
     Ok(Some((text, descriptors.into_iter().next())))
 }
 
-fn order(message: &Result<Vec<u8>, Reply>, netns: Option<&OwnedFd>, home: &Home) -> Result<Order, Reply> {
+fn order(
+    message: &Result<Vec<u8>, Reply>,
+    netns: Option<&OwnedFd>,
+    home: &Home,
+) -> Result<Order, Reply> {
     let text = message.as_ref().map_err(Clone::clone)?;
-    let command = serde_json::from_slice(text)
-        .map_err(|error| Reply::Failed { what: format!("reading a command: {error}"), errno: 0 })?;
+    let command = serde_json::from_slice(text).map_err(|error| Reply::Failed {
+        what: format!("reading a command: {error}"),
+        errno: 0,
+    })?;
     Ok(match command {
         Command::Serve { group, who, listen } => {
-            let opened =
-                home.visit(netns, || listen.into_iter().map(|listen| Ok((Opened::new(&listen)?, listen))).collect());
-            Order::Serve { group, who, sockets: opened? }
+            let opened = home.visit(netns, || {
+                listen
+                    .into_iter()
+                    .map(|listen| Ok((Opened::new(&listen)?, listen)))
+                    .collect()
+            });
+            Order::Serve {
+                group,
+                who,
+                sockets: opened?,
+            }
         }
         Command::Close { group, port } => Order::Close { group, port },
         Command::Zone { records } => Order::Zone(records),

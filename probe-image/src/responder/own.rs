@@ -29,22 +29,39 @@ impl Serving {
     }
 }
 
-/// Answers on a port of each of these addresses, over TCP and UDP, beside probes of other runs in the same network. Where
-/// that is not possible, nobody is answered, which proves nothing. To be called inside of the runtime.
+/// Answers on a port of each of these addresses, over TCP and UDP, beside probes of other runs in
+/// the same network. Where that is not possible, nobody is answered, which proves nothing. To be
+/// called inside of the runtime.
 pub(crate) fn serve(addresses: &[IpAddr], port: u16, run: &str) -> Serving {
     let visited = Arc::new(Notify::new());
     let mut open = Vec::new();
     for address in addresses.iter().filter(|address| !is_link_local(**address)) {
         for transport in [Transport::Tcp, Transport::Udp] {
-            open.extend(listen(SocketAddr::new(*address, port), transport, run, &visited));
+            open.extend(listen(
+                SocketAddr::new(*address, port),
+                transport,
+                run,
+                &visited,
+            ));
         }
     }
     Serving { visited, open }
 }
 
-fn listen(address: SocketAddr, transport: Transport, run: &str, visited: &Arc<Notify>) -> Option<oneshot::Sender<()>> {
-    let listen = Listen { address, transport, behaviour: Behaviour::Answer, certificate: None };
-    let mut listener = Listener::new(&format!("a probe of run {run}"), &listen, Zone::default()).ok()?;
+fn listen(
+    address: SocketAddr,
+    transport: Transport,
+    run: &str,
+    visited: &Arc<Notify>,
+) -> Option<oneshot::Sender<()>> {
+    let listen = Listen {
+        address,
+        transport,
+        behaviour: Behaviour::Answer,
+        certificate: None,
+    };
+    let mut listener =
+        Listener::new(&format!("a probe of run {run}"), &listen, Zone::default()).ok()?;
     listener.visited = Arc::clone(visited);
     let listener = Arc::new(listener);
     let (close, closed) = oneshot::channel();
@@ -76,7 +93,11 @@ mod tests {
     #[tokio::test]
     async fn a_probe_answers_on_its_own_addresses_until_it_ends() {
         let address: IpAddr = [127, 0, 0, 1].into();
-        let port = std::net::TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port();
+        let port = std::net::TcpListener::bind((address, 0))
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let serving = serve(&[address, "fe80::1".parse().unwrap()], port, "r");
         let question = format!("{MAGIC} ab12\n");
         let expected = format!("{MAGIC} ab12 a probe of run r\n");
@@ -88,7 +109,10 @@ mod tests {
         assert_eq!(String::from_utf8(answer).unwrap(), expected);
 
         let socket = UdpSocket::bind((address, 0)).await.unwrap();
-        socket.send_to(question.as_bytes(), (address, port)).await.unwrap();
+        socket
+            .send_to(question.as_bytes(), (address, port))
+            .await
+            .unwrap();
         let mut answer = [0; 100];
         let (length, _) = socket.recv_from(&mut answer).await.unwrap();
         assert_eq!(&answer[..length], expected.as_bytes());
@@ -101,13 +125,26 @@ mod tests {
     #[tokio::test]
     async fn it_is_abandoned_once_those_who_came_stay_away() {
         let address: IpAddr = [127, 0, 0, 1].into();
-        let port = std::net::TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port();
+        let port = std::net::TcpListener::bind((address, 0))
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let serving = serve(&[address], port, "r");
         let of_another_run = serve(&[address], port, "s");
         let after = Duration::from_millis(300);
-        let alone = Alone { first_ms: 1_000, then_ms: 300 };
-        assert!(timeout(2 * after, serving.abandoned(alone)).await.is_err(), "somebody may still come");
-        assert!(timeout(5 * after, serving.abandoned(alone)).await.is_ok(), "nobody came");
+        let alone = Alone {
+            first_ms: 1_000,
+            then_ms: 300,
+        };
+        assert!(
+            timeout(2 * after, serving.abandoned(alone)).await.is_err(),
+            "somebody may still come"
+        );
+        assert!(
+            timeout(5 * after, serving.abandoned(alone)).await.is_ok(),
+            "nobody came"
+        );
         drop(of_another_run);
         tokio::time::sleep(Duration::from_millis(50)).await;
         let visits = async {

@@ -35,7 +35,10 @@ impl Opened {
                 Transport::Tcp => "tcp",
                 Transport::Udp => "udp",
             };
-            failed(format!("listening on {}/{transport}: {error}", listen.address), &error)
+            failed(
+                format!("listening on {}/{transport}: {error}", listen.address),
+                &error,
+            )
         })
     }
 }
@@ -45,7 +48,11 @@ fn open(listen: &Listen, shared: bool) -> io::Result<Opened> {
         Transport::Tcp => Type::STREAM,
         Transport::Udp => Type::DGRAM,
     };
-    let socket = Socket::new(Domain::for_address(listen.address), ty.nonblocking().cloexec(), None)?;
+    let socket = Socket::new(
+        Domain::for_address(listen.address),
+        ty.nonblocking().cloexec(),
+        None,
+    )?;
     if listen.address.is_ipv6() {
         // Each family has its own socket, so that "the other family answers" is never an accident.
         socket.set_only_v6(true)?;
@@ -53,8 +60,8 @@ fn open(listen: &Listen, shared: bool) -> io::Result<Opened> {
     socket.set_reuse_port(shared)?;
     match listen.transport {
         Transport::Tcp => {
-            // A port that was closed a moment ago has connections in TIME_WAIT. Not for UDP, where the option would
-            // let two sockets have one port (socket(7)).
+            // A port that was closed a moment ago has connections in TIME_WAIT. Not for UDP, where
+            // the option would let two sockets have one port (socket(7)).
             socket.set_reuse_address(true)?;
             socket.bind(&listen.address.into())?;
             socket.listen(BACKLOG)?;
@@ -83,14 +90,22 @@ impl Home {
         work: impl FnOnce() -> Result<T, Reply>,
     ) -> Result<T, Reply> {
         let Some(netns) = netns else { return work() };
-        let home = self.0.as_ref().map_err(|e| failed("opening the own network namespace".into(), e))?;
-        enter_netns(netns).map_err(|e| failed("entering the network namespace".into(), &e.into()))?;
+        let home = self
+            .0
+            .as_ref()
+            .map_err(|e| failed("opening the own network namespace".into(), e))?;
+        enter_netns(netns)
+            .map_err(|e| failed("entering the network namespace".into(), &e.into()))?;
         let done = work();
-        enter_netns(home).map_err(|e| failed("returning to the own network namespace".into(), &e.into()))?;
+        enter_netns(home)
+            .map_err(|e| failed("returning to the own network namespace".into(), &e.into()))?;
         done
     }
 }
 
 pub(crate) fn failed(what: String, error: &io::Error) -> Reply {
-    Reply::Failed { what, errno: error.raw_os_error().unwrap_or(0) }
+    Reply::Failed {
+        what,
+        errno: error.raw_os_error().unwrap_or(0),
+    }
 }

@@ -11,13 +11,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair,
+};
 use nix::unistd::Pid;
 use watertight_probe::encode_plan;
-use watertight_probe::responder::control::{Behaviour, Certificate, Command as Order, Listen, Reply};
+use watertight_probe::responder::control::{
+    Behaviour, Certificate, Command as Order, Listen, Reply,
+};
 use watertight_probe::wire::{
-    Beat, Body, Deadlines, Fault, FaultReason, Flow, Http, Line, Observation, Pace, Plan, Request, Sample, Target, Tls,
-    Transport, VERSION,
+    Beat, Body, Deadlines, Fault, FaultReason, Flow, Http, Line, Observation, Pace, Plan, Request,
+    Sample, Target, Tls, Transport, VERSION,
 };
 
 pub(crate) const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -45,8 +49,19 @@ pub(crate) fn flow(id: u32, port: u16, request: Request) -> Flow {
         port,
         transport: Transport::Tcp,
         request,
-        deadlines: Deadlines { resolve_ms: 600, connect_ms: 400, tls_ms: 600, request_ms: 600 },
-        pace: Pace { bursts_ms: vec![0], interval_ms: 100, attempts: None, single: false, accepted: None },
+        deadlines: Deadlines {
+            resolve_ms: 600,
+            connect_ms: 400,
+            tls_ms: 600,
+            request_ms: 600,
+        },
+        pace: Pace {
+            bursts_ms: vec![0],
+            interval_ms: 100,
+            attempts: None,
+            single: false,
+            accepted: None,
+        },
     }
 }
 
@@ -62,7 +77,8 @@ pub(crate) fn udp(mut flow: Flow) -> Flow {
 
 /// Runs flows that are tried once each and returns what was seen, by flow.
 ///
-/// On a machine so busy that the probe stood still it has measured nothing and says so: it is asked anew.
+/// On a machine so busy that the probe stood still it has measured nothing and says so: it is asked
+/// anew.
 pub(crate) fn run(plan: &Plan) -> BTreeMap<u32, Observation> {
     for _ in 0..5 {
         let mut probe = Probe::start(plan);
@@ -70,9 +86,17 @@ pub(crate) fn run(plan: &Plan) -> BTreeMap<u32, Observation> {
         probe.assert_no_hole();
         let faults = probe.faults();
         if faults.is_empty() {
-            return probe.samples().map(|sample| (sample.flow, sample.seen.clone())).collect();
+            return probe
+                .samples()
+                .map(|sample| (sample.flow, sample.seen.clone()))
+                .collect();
         }
-        assert!(faults.iter().all(|fault| fault.reason == FaultReason::Starved), "{faults:#?}");
+        assert!(
+            faults
+                .iter()
+                .all(|fault| fault.reason == FaultReason::Starved),
+            "{faults:#?}"
+        );
     }
     panic!("this machine is too busy to test on");
 }
@@ -108,17 +132,34 @@ pub(crate) fn get(port: u16) -> Http {
 
 pub(crate) fn tls(id: u32, port: u16, server_name: Option<&str>, alpn: &[&str]) -> Flow {
     let alpn = alpn.iter().map(ToString::to_string).collect();
-    once(flow(id, port, Request::Tls(Tls { server_name: server_name.map(Into::into), alpn })))
+    once(flow(
+        id,
+        port,
+        Request::Tls(Tls {
+            server_name: server_name.map(Into::into),
+            alpn,
+        }),
+    ))
 }
 
 pub(crate) fn dns(id: u32, port: u16, name: &str, record: &str) -> Flow {
-    once(flow(id, port, Request::Dns { name: name.into(), record: record.into() }))
+    once(flow(
+        id,
+        port,
+        Request::Dns {
+            name: name.into(),
+            record: record.into(),
+        },
+    ))
 }
 
 pub(crate) fn zone(names: &[(&str, &str)]) -> Order {
     let mut records: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
     for (name, address) in names {
-        records.entry((*name).into()).or_default().push(address.parse().unwrap());
+        records
+            .entry((*name).into())
+            .or_default()
+            .push(address.parse().unwrap());
     }
     Order::Zone { records }
 }
@@ -147,18 +188,36 @@ impl Probe {
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (tell, lines) = channel();
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
-        Self { stdin: child.stdin.take(), child, lines, read: Vec::new() }
+        std::thread::spawn(move || {
+            stdout
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| tell.send(line))
+        });
+        Self {
+            stdin: child.stdin.take(),
+            child,
+            lines,
+            read: Vec::new(),
+        }
     }
 
     /// Reads lines until one satisfies; panics after 15 s or at the end of output.
     pub(crate) fn until(&mut self, mut wanted: impl FnMut(&Body) -> bool) -> Line {
         let deadline = Instant::now() + Duration::from_secs(15);
         loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(text) => {
-                    assert!(text.len() < watertight_probe::wire::MAX_LINE, "a line of {} bytes", text.len());
-                    let line: Line = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+                    assert!(
+                        text.len() < watertight_probe::wire::MAX_LINE,
+                        "a line of {} bytes",
+                        text.len()
+                    );
+                    let line: Line =
+                        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
                     self.read.push(line.clone());
                     if wanted(&line.body) {
                         return line;
@@ -173,32 +232,57 @@ impl Probe {
         self.sample_that(flow, |_| true)
     }
 
-    pub(crate) fn sample_that(&mut self, flow: u32, wanted: impl Fn(&Observation) -> bool) -> Sample {
-        let line = self.until(|body| matches!(body, Body::Sample(s) if s.flow == flow && wanted(&s.seen)));
-        let Body::Sample(sample) = line.body else { unreachable!() };
+    pub(crate) fn sample_that(
+        &mut self,
+        flow: u32,
+        wanted: impl Fn(&Observation) -> bool,
+    ) -> Sample {
+        let line =
+            self.until(|body| matches!(body, Body::Sample(s) if s.flow == flow && wanted(&s.seen)));
+        let Body::Sample(sample) = line.body else {
+            unreachable!()
+        };
         sample
     }
 
     pub(crate) fn beat_of(&mut self, flow: u32) -> Beat {
-        let line = self.until(|body| matches!(body, Body::Beat(b) if b.flows.iter().any(|entry| entry.0 == flow)));
-        let Body::Beat(beat) = line.body else { unreachable!() };
+        let line = self.until(
+            |body| matches!(body, Body::Beat(b) if b.flows.iter().any(|entry| entry.0 == flow)),
+        );
+        let Body::Beat(beat) = line.body else {
+            unreachable!()
+        };
         beat
     }
 
     pub(crate) fn bye(&mut self) -> String {
         let line = self.until(|body| matches!(body, Body::Bye { .. }));
-        let Body::Bye { reason } = line.body else { unreachable!() };
+        let Body::Bye { reason } = line.body else {
+            unreachable!()
+        };
         reason
     }
 
     pub(crate) fn samples(&self) -> impl Iterator<Item = &Sample> {
-        self.read.iter().filter_map(|line| if let Body::Sample(sample) = &line.body { Some(sample) } else { None })
+        self.read.iter().filter_map(|line| {
+            if let Body::Sample(sample) = &line.body {
+                Some(sample)
+            } else {
+                None
+            }
+        })
     }
 
     pub(crate) fn faults(&self) -> Vec<&Fault> {
         self.read
             .iter()
-            .filter_map(|line| if let Body::Fault(fault) = &line.body { Some(fault) } else { None })
+            .filter_map(|line| {
+                if let Body::Fault(fault) = &line.body {
+                    Some(fault)
+                } else {
+                    None
+                }
+            })
             .collect()
     }
 
@@ -213,13 +297,19 @@ impl Probe {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < deadline, "the probe is still there after {most:?}");
+            assert!(
+                Instant::now() < deadline,
+                "the probe is still there after {most:?}"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
     pub(crate) fn no_more_lines(&self) -> bool {
-        matches!(self.lines.recv_timeout(Duration::from_secs(5)), Err(RecvTimeoutError::Disconnected))
+        matches!(
+            self.lines.recv_timeout(Duration::from_secs(5)),
+            Err(RecvTimeoutError::Disconnected)
+        )
     }
 
     /// `seq` is 0, 1, 2, ...
@@ -244,14 +334,22 @@ pub(crate) struct Responder {
 
 impl Responder {
     pub(crate) fn start() -> Self {
-        let (ours, theirs) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_watertight-probe"))
             .arg("__responder")
             .stdin(Stdio::from(theirs))
             .spawn()
             .unwrap();
-        Self { child, control: ours }
+        Self {
+            child,
+            control: ours,
+        }
     }
 
     pub(crate) fn order(&self, order: &Order, netns: Option<BorrowedFd<'_>>) -> Reply {
@@ -260,8 +358,18 @@ impl Responder {
 
     pub(crate) fn order_text(&self, text: &[u8], netns: Option<BorrowedFd<'_>>) -> Reply {
         let rights = netns.map(|fd| [fd.as_raw_fd()]);
-        let ancillary: Vec<ControlMessage<'_>> = rights.iter().map(|fds| ControlMessage::ScmRights(fds)).collect();
-        sendmsg::<()>(self.control.as_raw_fd(), &[IoSlice::new(text)], &ancillary, MsgFlags::empty(), None).unwrap();
+        let ancillary: Vec<ControlMessage<'_>> = rights
+            .iter()
+            .map(|fds| ControlMessage::ScmRights(fds))
+            .collect();
+        sendmsg::<()>(
+            self.control.as_raw_fd(),
+            &[IoSlice::new(text)],
+            &ancillary,
+            MsgFlags::empty(),
+            None,
+        )
+        .unwrap();
         let mut buffer = vec![0_u8; 64 * 1024];
         let n = recv(self.control.as_raw_fd(), &mut buffer, MsgFlags::empty()).unwrap();
         serde_json::from_slice(&buffer[..n]).unwrap()
@@ -281,9 +389,24 @@ impl Responder {
     ) -> u16 {
         let port = free_port(transport);
         let address = SocketAddr::new(LOCALHOST, port);
-        let listen = vec![Listen { address, transport, behaviour, certificate }];
+        let listen = vec![Listen {
+            address,
+            transport,
+            behaviour,
+            certificate,
+        }];
         let group = u32::from(port);
-        assert_eq!(self.order(&Order::Serve { group, who: who.into(), listen }, None), Reply::Done);
+        assert_eq!(
+            self.order(
+                &Order::Serve {
+                    group,
+                    who: who.into(),
+                    listen
+                },
+                None
+            ),
+            Reply::Done
+        );
         port
     }
 }
@@ -295,7 +418,8 @@ impl Drop for Responder {
     }
 }
 
-/// A port below the ephemeral range, so that no attempt's own port can take it before it is listened on.
+/// A port below the ephemeral range, so that no attempt's own port can take it before it is
+/// listened on.
 pub(crate) fn free_port(transport: Transport) -> u16 {
     use std::sync::atomic::{AtomicU16, Ordering};
     static NEXT: AtomicU16 = AtomicU16::new(0);

@@ -1,8 +1,9 @@
-//! What runs have left in a cluster: found by the annotation that everything of a run carries, and removed.
+//! What runs have left in a cluster: found by the annotation that everything of a run carries, and
+//! removed.
 //!
-//! A run that is killed is removed by the cluster itself a few minutes later; this is for whoever does not want to wait.
-//! Nobody can tell a killed run from one that goes on elsewhere, so only what is older than any run takes is removed,
-//! unless that is asked for.
+//! A run that is killed is removed by the cluster itself a few minutes later; this is for whoever
+//! does not want to wait. Nobody can tell a killed run from one that goes on elsewhere, so only
+//! what is older than any run takes is removed, unless that is asked for.
 
 use super::connect::{Access, connect};
 use super::error::{Error, is_absent, is_forbidden};
@@ -43,7 +44,11 @@ pub struct Left {
 
 impl std::fmt::Display for Left {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}/{} of run {}", self.kind, self.namespace, self.name, self.run)
+        write!(
+            f,
+            "{} {}/{} of run {}",
+            self.kind, self.namespace, self.name, self.run
+        )
     }
 }
 
@@ -69,25 +74,38 @@ fn choose(found: Vec<Left>, runs: Runs) -> (Vec<Left>, BTreeMap<String, Duration
         Runs::All => true,
         Runs::OlderThan(limit) => age >= limit,
     };
-    let removed = found.into_iter().filter(|left| ages.get(&left.run).is_some_and(|age| is_meant(*age))).collect();
-    let spared = ages.into_iter().filter(|(_, age)| !is_meant(*age)).collect();
+    let removed = found
+        .into_iter()
+        .filter(|left| ages.get(&left.run).is_some_and(|age| is_meant(*age)))
+        .collect();
+    let spared = ages
+        .into_iter()
+        .filter(|(_, age)| !is_meant(*age))
+        .collect();
     (removed, spared)
 }
 
-/// Removes what runs have left: in the whole cluster, or where that may not be read, in one namespace.
+/// Removes what runs have left: in the whole cluster, or where that may not be read, in one
+/// namespace.
 ///
 /// # Errors
 /// When there is no cluster, or nothing may be read.
 pub async fn clean(access: &Access, runs: Runs, now: jiff::Timestamp) -> Result<Cleaned, Error> {
     let connection = connect(access).await?;
-    let patience = access.request_timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(REQUEST_TIMEOUT);
+    let patience = access
+        .request_timeout
+        .filter(|timeout| !timeout.is_zero())
+        .unwrap_or(REQUEST_TIMEOUT);
     let client = &connection.client;
     let mut found = Vec::new();
     // The owners first: what is deleted with them does not have to be deleted by itself.
     found.extend(ours::<Job>(client, "Job", &connection.namespace, patience, now).await?);
     found.extend(ours::<Pod>(client, "Pod", &connection.namespace, patience, now).await?);
     let (victims, spared) = choose(found, runs);
-    let mut cleaned = Cleaned { spared, ..Cleaned::default() };
+    let mut cleaned = Cleaned {
+        spared,
+        ..Cleaned::default()
+    };
     for left in victims {
         let deleted = match left.kind {
             "Job" => delete::<Job>(client, &left, patience).await,
@@ -117,16 +135,25 @@ where
     let doing = || format!("list {}", K::plural(&()));
     let list = async |api: Api<K>| match timeout(patience, api.list(&ListParams::default())).await {
         Ok(answer) => Ok(answer),
-        Err(_) => Err(Error::Silent { doing: doing(), after: patience }),
+        Err(_) => Err(Error::Silent {
+            doing: doing(),
+            after: patience,
+        }),
     };
     let objects = match list(Api::all(client.clone())).await? {
-        Err(error) if is_forbidden(&error) => list(Api::namespaced(client.clone(), namespace)).await?,
+        Err(error) if is_forbidden(&error) => {
+            list(Api::namespaced(client.clone(), namespace)).await?
+        }
         answer => answer,
     };
     let objects = objects.map_err(|error| Error::api(doing(), error))?;
     let left = |object: K| {
         let meta = object.meta();
-        let age = meta.creation_timestamp.as_ref().map(|time| now.duration_since(time.0)).unwrap_or_default();
+        let age = meta
+            .creation_timestamp
+            .as_ref()
+            .map(|time| now.duration_since(time.0))
+            .unwrap_or_default();
         Some(Left {
             kind,
             run: run_of(meta)?.to_owned(),
@@ -151,14 +178,20 @@ where
     let parameters = DeleteParams {
         grace_period_seconds: (left.kind == "Pod").then_some(GRACE_SECONDS),
         propagation_policy: Some(PropagationPolicy::Background),
-        preconditions: Some(Preconditions { uid: Some(left.uid.clone()), resource_version: None }),
+        preconditions: Some(Preconditions {
+            uid: Some(left.uid.clone()),
+            resource_version: None,
+        }),
         ..DeleteParams::default()
     };
     match timeout(patience, api.delete(&left.name, &parameters)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) if is_absent(&error) => Ok(()),
         Ok(Err(error)) => Err(Error::api(format!("remove {left}"), error)),
-        Err(_) => Err(Error::Silent { doing: format!("remove {left}"), after: patience }),
+        Err(_) => Err(Error::Silent {
+            doing: format!("remove {left}"),
+            after: patience,
+        }),
     }
 }
 
@@ -179,11 +212,18 @@ mod tests {
 
     #[test]
     fn a_run_is_as_old_as_its_oldest_object_and_young_ones_are_spared() {
-        let found = vec![left("old", "a", 30), left("old", "b", 1), left("young", "c", 2)];
+        let found = vec![
+            left("old", "a", 30),
+            left("old", "b", 1),
+            left("young", "c", 2),
+        ];
         let (removed, spared) = choose(found.clone(), Runs::OlderThan(Duration::from_secs(600)));
         let names: Vec<&str> = removed.iter().map(|left| left.name.as_str()).collect();
         assert_eq!(names, ["a", "b"]);
-        assert_eq!(spared, BTreeMap::from([("young".to_owned(), Duration::from_secs(120))]));
+        assert_eq!(
+            spared,
+            BTreeMap::from([("young".to_owned(), Duration::from_secs(120))])
+        );
         let (removed, spared) = choose(found, Runs::All);
         assert_eq!((removed.len(), spared.len()), (3, 0));
     }

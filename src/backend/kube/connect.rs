@@ -13,7 +13,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Which cluster, and as whom: kubectl's flags.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
-    /// The kubeconfig; by default what `KUBECONFIG` names, `~/.kube/config`, or the service account of this pod.
+    /// The kubeconfig; by default what `KUBECONFIG` names, `~/.kube/config`, or the service account
+    /// of this pod.
     pub kubeconfig: Option<PathBuf>,
     /// The context of it.
     pub context: Option<String>,
@@ -59,9 +60,16 @@ pub(super) async fn connect(access: &Access) -> Result<Connection, Error> {
     if let Some(uid) = &access.act_as_uid {
         config.auth_info.impersonate_uid = Some(uid.clone());
     }
-    let namespace = access.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let namespace = access
+        .namespace
+        .clone()
+        .unwrap_or_else(|| config.default_namespace.clone());
     let server = config.cluster_url.to_string();
-    Ok(Connection { client: tls::client(config)?, server, namespace })
+    Ok(Connection {
+        client: tls::client(config)?,
+        server,
+        namespace,
+    })
 }
 
 async fn configuration(access: &Access) -> Result<Config, Error> {
@@ -73,13 +81,16 @@ async fn configuration(access: &Access) -> Result<Config, Error> {
     let chosen = access.context.is_some() || access.cluster.is_some() || access.user.is_some();
     match &access.kubeconfig {
         Some(path) => {
-            let file = Kubeconfig::read_from(path).map_err(|error| Error::Configuration(Box::new(error)))?;
+            let file = Kubeconfig::read_from(path)
+                .map_err(|error| Error::Configuration(Box::new(error)))?;
             let config = Config::from_custom_kubeconfig(file, &options).await;
             config.map_err(|error| Error::Configuration(Box::new(error)))
         }
-        None if chosen => {
-            Config::from_kubeconfig(&options).await.map_err(|error| Error::Configuration(Box::new(error)))
-        }
-        None => Config::infer().await.map_err(|error| Error::NoConfiguration(Box::new(error))),
+        None if chosen => Config::from_kubeconfig(&options)
+            .await
+            .map_err(|error| Error::Configuration(Box::new(error))),
+        None => Config::infer()
+            .await
+            .map_err(|error| Error::NoConfiguration(Box::new(error))),
     }
 }

@@ -73,15 +73,19 @@ impl Created {
     /// With how far the deletion of each has come.
     pub(super) fn deletions(&self) -> Vec<(Ours, Deletion)> {
         let pods = locked(&self.pods);
-        pods.iter().map(|(ours, deletion)| (ours.clone(), deletion.clone())).collect()
+        pods.iter()
+            .map(|(ours, deletion)| (ours.clone(), deletion.clone()))
+            .collect()
     }
 
     /// What came in place of an answer to a request to delete, if one had none.
     pub(super) fn unanswered(&self) -> Option<String> {
-        locked(&self.pods).values().find_map(|deletion| match deletion {
-            Deletion::Unanswered(why) => Some(why.clone()),
-            Deletion::Due | Deletion::Refused(_) | Deletion::Taken => None,
-        })
+        locked(&self.pods)
+            .values()
+            .find_map(|deletion| match deletion {
+                Deletion::Unanswered(why) => Some(why.clone()),
+                Deletion::Due | Deletion::Refused(_) | Deletion::Taken => None,
+            })
     }
 
     /// The pods of the user's in which a container of ours is.
@@ -94,11 +98,19 @@ impl Created {
         let within = names::of_run(&place.common.run);
         let pods: Vec<_> = {
             let store = place.shared.store();
-            let beside = self.pods().into_iter().map(|ours| store.pod(&ours.namespace, &ours.name));
-            let entered = self.entered().into_iter().map(|entered| store.pod(&entered.namespace, &entered.name));
+            let beside = self
+                .pods()
+                .into_iter()
+                .map(|ours| store.pod(&ours.namespace, &ours.name));
+            let entered = self
+                .entered()
+                .into_iter()
+                .map(|entered| store.pod(&entered.namespace, &entered.name));
             beside.chain(entered).flatten().collect()
         };
-        let ran = pods.iter().filter_map(|pod| image_of(pod, CONTAINER).or_else(|| image_of(pod, &within)));
+        let ran = pods
+            .iter()
+            .filter_map(|pod| image_of(pod, CONTAINER).or_else(|| image_of(pod, &within)));
         locked(&self.images).extend(ran);
     }
 
@@ -110,7 +122,10 @@ impl Created {
     /// Those that are still to be deleted.
     pub(super) fn due(&self) -> Vec<Ours> {
         let pods = locked(&self.pods);
-        pods.iter().filter(|(_, deletion)| **deletion != Deletion::Taken).map(|(ours, _)| ours.clone()).collect()
+        pods.iter()
+            .filter(|(_, deletion)| **deletion != Deletion::Taken)
+            .map(|(ours, _)| ours.clone())
+            .collect()
     }
 
     pub(super) fn note_deletion(&self, ours: &Ours, deletion: Deletion) {

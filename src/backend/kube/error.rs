@@ -6,7 +6,9 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no usable configuration.
-    #[error("find a cluster: no kubeconfig names one and this is no pod; give --kubeconfig, or set KUBECONFIG")]
+    #[error(
+        "find a cluster: no kubeconfig names one and this is no pod; give --kubeconfig, or set KUBECONFIG"
+    )]
     NoConfiguration(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The configuration cannot be used.
     #[error("read the cluster's configuration")]
@@ -63,17 +65,22 @@ pub enum Error {
         pod: String,
     },
     /// Something of the run could not be removed.
-    #[error("remove {what}: {why}; the cluster removes it by itself{by}, `watertight clean --all-runs` sooner")]
+    #[error(
+        "remove {what}: {why}; the cluster removes it by itself{by}, `watertight clean --all-runs` sooner"
+    )]
     Left {
         /// What.
         what: String,
         /// What the API server said, or what came in place of an answer.
         why: String,
-        /// When the cluster removes it, as ` at 12:00:00 UTC`; empty where nothing was to be removed later.
+        /// When the cluster removes it, as ` at 12:00:00 UTC`; empty where nothing was to be
+        /// removed later.
         by: String,
     },
     /// Something of the run is deleted and still there.
-    #[error("see the end of {what}: deleted, but its node has not ended it yet, and does so once it answers again")]
+    #[error(
+        "see the end of {what}: deleted, but its node has not ended it yet, and does so once it answers again"
+    )]
     Lingering {
         /// What.
         what: String,
@@ -86,12 +93,18 @@ pub enum Error {
 impl Error {
     /// An answer of the API server to something that was being done.
     pub(super) fn api(doing: impl Into<String>, source: kube::Error) -> Self {
-        Self::Api { doing: doing.into(), source }
+        Self::Api {
+            doing: doing.into(),
+            source,
+        }
     }
 
     /// A watch that did not begin.
     pub(super) fn watch(doing: impl Into<String>, source: kube::runtime::watcher::Error) -> Self {
-        Self::Watch { doing: doing.into(), source }
+        Self::Watch {
+            doing: doing.into(),
+            source,
+        }
     }
 }
 

@@ -25,33 +25,40 @@ const COLLECTION: Duration = Duration::from_secs(2);
 /// How long a reader may take to say what kept it from reading on.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// How long those are read on that cannot be stopped: what they saw until now is told with their next life sign.
+/// How long those are read on that cannot be stopped: what they saw until now is told with their
+/// next life sign.
 const NEXT_BEAT: Duration = Duration::from_millis(1_500);
 
-/// For how long deletions are tried again, from the first on, where the API server gives no answer: one that restarts is
-/// back by then.
+/// For how long deletions are tried again, from the first on, where the API server gives no answer:
+/// one that restarts is back by then.
 const FAREWELL: Duration = Duration::from_secs(30);
 
 /// The pause between two such tries.
 const FAREWELL_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long the cluster may take to remove what was deleted, before it counts as left. A kubelet that lost the API
-/// server looks for it again after half a minute at the latest (client-go, `reflector.go`: its backoff ends at 30 s).
+/// How long the cluster may take to remove what was deleted, before it counts as left. A kubelet
+/// that lost the API server looks for it again after half a minute at the latest (client-go,
+/// `reflector.go`: its backoff ends at 30 s).
 const REMOVAL: Duration = Duration::from_secs(45);
 
 /// The same while the API server cannot be watched: then nothing more will be seen of it.
 const REMOVAL_UNSEEN: Duration = Duration::from_secs(2);
 
 impl Launched {
-    /// Ends all probes and returns when the last line of each is on the channel, or can no more be waited for.
+    /// Ends all probes and returns when the last line of each is on the channel, or can no more be
+    /// waited for.
     pub(super) async fn stop(&mut self, place: &Place) {
         self.created.note_images(place);
-        let farewell = *self.farewell.get_or_insert_with(|| Instant::now() + FAREWELL);
+        let farewell = *self
+            .farewell
+            .get_or_insert_with(|| Instant::now() + FAREWELL);
         loop {
             let owners = self.release(place).await;
             self.end_probes(place).await;
             let is_answered = self.created.unanswered().is_none()
-                && !owners.iter().any(|(_, it)| matches!(it, Deletion::Unanswered(_)));
+                && !owners
+                    .iter()
+                    .any(|(_, it)| matches!(it, Deletion::Unanswered(_)));
             // What cannot be deleted now is tried again at the end, and told then.
             if is_answered || Instant::now() + FAREWELL_PAUSE >= farewell {
                 break;
@@ -79,15 +86,26 @@ impl Launched {
         }
     }
 
-    /// Deletes the owners: the cluster's garbage collector then deletes what hangs on them (Kubernetes, "Garbage
-    /// Collection"), which takes one request for each namespace in place of one for each probe. Gives what failed.
+    /// Deletes the owners: the cluster's garbage collector then deletes what hangs on them
+    /// (Kubernetes, "Garbage Collection"), which takes one request for each namespace in place of
+    /// one for each probe. Gives what failed.
     async fn release(&mut self, place: &Place) -> Vec<(String, Deletion)> {
-        let deletions = std::mem::take(&mut self.owners).into_iter().map(|(namespace, owner)| async move {
-            let api: Api<Job> = Api::namespaced(place.client.clone(), &namespace);
-            let answer = timeout(place.patience, api.delete(&owner.name, &DeleteParams::background())).await;
-            (namespace, owner, deletion(answer, place))
-        });
-        let answers: Vec<_> = futures::stream::iter(deletions).buffer_unordered(AT_ONCE).collect().await;
+        let deletions =
+            std::mem::take(&mut self.owners)
+                .into_iter()
+                .map(|(namespace, owner)| async move {
+                    let api: Api<Job> = Api::namespaced(place.client.clone(), &namespace);
+                    let answer = timeout(
+                        place.patience,
+                        api.delete(&owner.name, &DeleteParams::background()),
+                    )
+                    .await;
+                    (namespace, owner, deletion(answer, place))
+                });
+        let answers: Vec<_> = futures::stream::iter(deletions)
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
         let mut failed = Vec::new();
         for (namespace, owner, deletion) in answers {
             if deletion != Deletion::Taken {
@@ -103,11 +121,15 @@ impl Launched {
         let stays = |ours: &Ours| {
             let pod = place.shared.store().pod(&ours.namespace, &ours.name);
             pod.is_some_and(|pod| {
-                pod.metadata.uid.as_deref() == Some(&ours.uid) && pod.metadata.deletion_timestamp.is_none()
+                pod.metadata.uid.as_deref() == Some(&ours.uid)
+                    && pod.metadata.deletion_timestamp.is_none()
             })
         };
         let due = self.created.due();
-        place.shared.wait_while(COLLECTION, || due.iter().any(stays)).await;
+        place
+            .shared
+            .wait_while(COLLECTION, || due.iter().any(stays))
+            .await;
         let (slow, collected): (Vec<Ours>, Vec<Ours>) = due.into_iter().partition(stays);
         for ours in &collected {
             self.created.note_deletion(ours, Deletion::Taken);
@@ -116,12 +138,16 @@ impl Launched {
             let (place, created) = (place.clone(), Arc::clone(&self.created));
             async move { created.note_deletion(&ours, delete(&place, &ours).await) }
         });
-        let _: Vec<_> = futures::stream::iter(deletions).buffer_unordered(AT_ONCE).collect().await;
+        let _: Vec<_> = futures::stream::iter(deletions)
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
     }
 
     /// Removes everything; what remains is told.
     pub(super) async fn remove(mut self, place: &Place) -> Vec<Error> {
-        // Where the API server gave no answer for so long, the owners are asked for once more, and no more.
+        // Where the API server gave no answer for so long, the owners are asked for once more, and
+        // no more.
         if self.created.unanswered().is_none() {
             self.stop(place).await;
         }
@@ -135,26 +161,46 @@ impl Launched {
         let pods = self.created.deletions();
         let is_blind = place.shared.unseen().is_some() || self.created.unanswered().is_some();
         let most = if is_blind { REMOVAL_UNSEEN } else { REMOVAL };
-        place.shared.wait_while(most, || pods.iter().any(|(ours, _)| is_there(place, ours))).await;
+        place
+            .shared
+            .wait_while(most, || pods.iter().any(|(ours, _)| is_there(place, ours)))
+            .await;
         let mut lingering = Vec::new();
         for (ours, deletion) in pods.iter().filter(|(ours, _)| is_there(place, ours)) {
             let name = format!("Pod {}/{}", ours.namespace, ours.name);
             match deletion {
                 Deletion::Taken | Deletion::Due => lingering.push(name),
-                Deletion::Unanswered(why) | Deletion::Refused(why) => left.entry(why.clone()).or_default().push(name),
+                Deletion::Unanswered(why) | Deletion::Refused(why) => {
+                    left.entry(why.clone()).or_default().push(name)
+                }
             }
         }
-        let by = self.gone_by.map_or_else(String::new, |by| by.strftime(" at %H:%M:%S UTC").to_string());
-        let mut errors: Vec<Error> =
-            left.into_iter().map(|(why, what)| Error::Left { what: what.join(", "), why, by: by.clone() }).collect();
+        let by = self.gone_by.map_or_else(String::new, |by| {
+            by.strftime(" at %H:%M:%S UTC").to_string()
+        });
+        let mut errors: Vec<Error> = left
+            .into_iter()
+            .map(|(why, what)| Error::Left {
+                what: what.join(", "),
+                why,
+                by: by.clone(),
+            })
+            .collect();
         if !lingering.is_empty() {
-            errors.push(Error::Lingering { what: lingering.join(", ") });
+            errors.push(Error::Lingering {
+                what: lingering.join(", "),
+            });
         }
         let container = names::of_run(&place.common.run);
-        errors.extend(self.created.entered().into_iter().map(|entered| Error::Stays {
-            container: container.clone(),
-            pod: format!("{}/{}", entered.namespace, entered.name),
-        }));
+        errors.extend(
+            self.created
+                .entered()
+                .into_iter()
+                .map(|entered| Error::Stays {
+                    container: container.clone(),
+                    pod: format!("{}/{}", entered.namespace, entered.name),
+                }),
+        );
         errors
     }
 }
@@ -170,10 +216,16 @@ pub(super) async fn delete(place: &Place, ours: &Ours) -> Deletion {
     let api: Api<Pod> = Api::namespaced(place.client.clone(), &ours.namespace);
     let parameters = DeleteParams {
         grace_period_seconds: Some(GRACE_SECONDS),
-        preconditions: Some(Preconditions { uid: Some(ours.uid.clone()), resource_version: None }),
+        preconditions: Some(Preconditions {
+            uid: Some(ours.uid.clone()),
+            resource_version: None,
+        }),
         ..DeleteParams::default()
     };
-    deletion(timeout(place.patience, api.delete(&ours.name, &parameters)).await, place)
+    deletion(
+        timeout(place.patience, api.delete(&ours.name, &parameters)).await,
+        place,
+    )
 }
 
 /// What the answer to a request to delete comes to.
@@ -182,8 +234,13 @@ fn deletion<T>(answer: Result<Result<T, kube::Error>, Elapsed>, place: &Place) -
         Ok(Ok(_)) => Deletion::Taken,
         // Conflict: by now something else has that name (API conventions, "HTTP Status codes").
         Ok(Err(error)) if is_absent(&error) || is_conflict(&error) => Deletion::Taken,
-        Ok(Err(error @ kube::Error::Api(_))) if !is_busy(&error) => Deletion::Refused(describe(&error)),
+        Ok(Err(error @ kube::Error::Api(_))) if !is_busy(&error) => {
+            Deletion::Refused(describe(&error))
+        }
         Ok(Err(error)) => Deletion::Unanswered(describe(&error)),
-        Err(_) => Deletion::Unanswered(format!("the API server gave no answer within {} s", place.patience.as_secs())),
+        Err(_) => Deletion::Unanswered(format!(
+            "the API server gave no answer within {} s",
+            place.patience.as_secs()
+        )),
     }
 }

@@ -1,7 +1,9 @@
-//! What of an object matters to a verdict: two states with the same fingerprint are the same to condition 5.
+//! What of an object matters to a verdict: two states with the same fingerprint are the same to
+//! condition 5.
 //!
-//! The spec and never the `resourceVersion`; labels; UIDs, addresses and nodes; restarts of containers; which endpoints
-//! are ready. Whether a pod is ready is no part of it: a control tells more of that than its condition.
+//! The spec and never the `resourceVersion`; labels; UIDs, addresses and nodes; restarts of
+//! containers; which endpoints are ready. Whether a pod is ready is no part of it: a control tells
+//! more of that than its condition.
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -53,17 +55,26 @@ pub(super) fn of_policy(policy: &NetworkPolicy) -> Fingerprint {
     json!({ "uid": policy.metadata.uid, "spec": policy.spec })
 }
 
-/// Which addresses a Service sends to. Nothing where none is ready: our own probes, which never are, may have a slice of
-/// their own, since they do not declare the ports that a Service names.
+/// Which addresses a Service sends to. Nothing where none is ready: our own probes, which never
+/// are, may have a slice of their own, since they do not declare the ports that a Service names.
 pub(super) fn of_slice(slice: &EndpointSlice) -> Fingerprint {
     let ready: BTreeSet<&str> = slice
         .endpoints
         .iter()
         .flatten()
-        .filter(|endpoint| endpoint.conditions.as_ref().is_none_or(|conditions| conditions.ready != Some(false)))
+        .filter(|endpoint| {
+            endpoint
+                .conditions
+                .as_ref()
+                .is_none_or(|conditions| conditions.ready != Some(false))
+        })
         .flat_map(|endpoint| endpoint.addresses.iter().map(String::as_str))
         .collect();
-    if ready.is_empty() { Value::Null } else { json!({ "ready": ready, "ports": slice.ports }) }
+    if ready.is_empty() {
+        Value::Null
+    } else {
+        json!({ "ready": ready, "ports": slice.ports })
+    }
 }
 
 #[cfg(test)]
@@ -110,6 +121,10 @@ mod tests {
         assert_eq!(of_slice(&slice(false)), of_slice(&without));
         assert_ne!(of_slice(&slice(true)), of_slice(&without));
         without.endpoints.as_mut().unwrap().pop();
-        assert_eq!(of_slice(&without), Value::Null, "a slice that nobody is ready in is none");
+        assert_eq!(
+            of_slice(&without),
+            Value::Null,
+            "a slice that nobody is ready in is none"
+        );
     }
 }

@@ -21,8 +21,8 @@ pub struct Foreseen {
 }
 
 impl Kube {
-    /// Says what a run of this plan would create, and judges it. Changes nothing. `read` are the namespaces that suites
-    /// name.
+    /// Says what a run of this plan would create, and judges it. Changes nothing. `read` are the
+    /// namespaces that suites name.
     ///
     /// # Errors
     /// When the API server cannot be asked.
@@ -34,26 +34,40 @@ impl Kube {
     ) -> Result<Foreseen, Error> {
         let prospects = prospects(plan);
         let user = self.operator().await;
-        let (findings, creations) = self.judge(&prospects, read, user.as_deref(), allowances).await?;
+        let (findings, creations) = self
+            .judge(&prospects, read, user.as_deref(), allowances)
+            .await?;
         let runner = plan.probes.contains(&Vantage::Runner);
         let runner = runner.then(|| "a process of this machine: the runner's own probe".to_owned());
         self.allowances = allowances;
-        Ok(Foreseen { creations: creations.into_iter().chain(runner).collect(), findings })
+        Ok(Foreseen {
+            creations: creations.into_iter().chain(runner).collect(),
+            findings,
+        })
     }
 
-    /// Judges probes that came with what changed during the run, as all others were before it. What cannot be judged is
-    /// not launched. The runner's own is no pod, and nothing to judge.
+    /// Judges probes that came with what changed during the run, as all others were before it. What
+    /// cannot be judged is not launched. The runner's own is no pod, and nothing to judge.
     pub(super) async fn judge_later(&mut self, launches: &[Launch]) {
-        let is_new = |launch: &&Launch| launch.vantage != Vantage::Runner && !self.judged.contains(&launch.probe);
+        let is_new = |launch: &&Launch| {
+            launch.vantage != Vantage::Runner && !self.judged.contains(&launch.probe)
+        };
         let new = launches.iter().filter(is_new);
         let prospects: Vec<Prospect<'_>> = new.map(Prospect::from).collect();
         if prospects.is_empty() {
             return;
         }
         let allowances = self.allowances;
-        if let Err(error) = self.judge(&prospects, &BTreeSet::new(), None, allowances).await {
+        if let Err(error) = self
+            .judge(&prospects, &BTreeSet::new(), None, allowances)
+            .await
+        {
             let why = format!("what it would disturb is not known: failed to {error}");
-            self.refused.extend(prospects.iter().map(|prospect| (prospect.probe, why.clone())));
+            self.refused.extend(
+                prospects
+                    .iter()
+                    .map(|prospect| (prospect.probe, why.clone())),
+            );
         }
     }
 
@@ -65,30 +79,49 @@ impl Kube {
         user: Option<&str>,
         allowances: Allowances,
     ) -> Result<(Findings, Vec<String>), Error> {
-        let (beside, intended): (Vec<ProbeId>, Vec<Intended>) = intended(&self.place, prospects).into_iter().unzip();
-        let (within, enterings): (Vec<ProbeId>, Vec<Entering>) = enterings(&self.place, prospects).into_iter().unzip();
+        let (beside, intended): (Vec<ProbeId>, Vec<Intended>) =
+            intended(&self.place, prospects).into_iter().unzip();
+        let (within, enterings): (Vec<ProbeId>, Vec<Entering>) =
+            enterings(&self.place, prospects).into_iter().unzip();
         let known = neighbours(&self.place);
-        let asked = preflight::look(&self.place.client, &intended, &enterings, known, read, user, allowances);
+        let asked = preflight::look(
+            &self.place.client,
+            &intended,
+            &enterings,
+            known,
+            read,
+            user,
+            allowances,
+        );
         let Ok(findings) = tokio::time::timeout(self.place.patience, asked).await else {
             return Err(Error::Silent {
                 doing: "look at what probes would disturb".into(),
                 after: self.place.patience,
             });
         };
-        let findings = findings.map_err(|source| Error::api("look at what probes would disturb", source))?;
+        let findings =
+            findings.map_err(|source| Error::api("look at what probes would disturb", source))?;
         self.judged.extend(beside.iter().chain(&within));
-        let pods = intended.iter().map(|it| &it.pod).chain(enterings.iter().map(|it| &it.pod));
-        let refused = beside.iter().chain(&within).zip(pods).filter_map(|(probe, pod)| {
-            let why = findings.refused.get(&preflight::full_name(pod))?;
-            Some((*probe, format!("preflight refuses it: {why}")))
-        });
+        let pods = intended
+            .iter()
+            .map(|it| &it.pod)
+            .chain(enterings.iter().map(|it| &it.pod));
+        let refused = beside
+            .iter()
+            .chain(&within)
+            .zip(pods)
+            .filter_map(|(probe, pod)| {
+                let why = findings.refused.get(&preflight::full_name(pod))?;
+                Some((*probe, format!("preflight refuses it: {why}")))
+            });
         self.refused.extend(refused);
         let creations = creations(&self.place, &intended, &enterings);
         Ok((findings, creations))
     }
 }
 
-/// A probe to be launched, as far as it is judged: with its plan left out, which is long and changes nothing here.
+/// A probe to be launched, as far as it is judged: with its plan left out, which is long and
+/// changes nothing here.
 struct Prospect<'a> {
     probe: ProbeId,
     vantage: &'a Vantage,
@@ -99,14 +132,23 @@ struct Prospect<'a> {
 
 impl<'a> From<&'a Launch> for Prospect<'a> {
     fn from(launch: &'a Launch) -> Self {
-        Self { probe: launch.probe, vantage: &launch.vantage, inside: launch.inside, needed: true }
+        Self {
+            probe: launch.probe,
+            vantage: &launch.vantage,
+            inside: launch.inside,
+            needed: true,
+        }
     }
 }
 
 /// All probes of a plan.
 fn prospects(plan: &Plan) -> Vec<Prospect<'_>> {
-    let deciding: BTreeSet<ProbeId> =
-        plan.checks.iter().flat_map(|check| &check.flows).map(|flow| plan.flow(*flow).probe).collect();
+    let deciding: BTreeSet<ProbeId> = plan
+        .checks
+        .iter()
+        .flat_map(|check| &check.flows)
+        .map(|flow| plan.flow(*flow).probe)
+        .collect();
     let numbered = plan.probes.iter().zip((0..).map(ProbeId));
     let prospect = |(vantage, probe)| Prospect {
         probe,
@@ -128,29 +170,76 @@ fn intended(place: &Place, prospects: &[Prospect<'_>]) -> Vec<(ProbeId, Intended
         block_owner_deletion: Some(false),
     };
     let of = |prospect: &Prospect<'_>| {
-        let Prospect { probe, vantage, needed, .. } = *prospect;
-        let pod = pod_of(place, vantage, &Wanted { probe, owner: owner.clone(), environment: &[] }).ok()?;
+        let Prospect {
+            probe,
+            vantage,
+            needed,
+            ..
+        } = *prospect;
+        let pod = pod_of(
+            place,
+            vantage,
+            &Wanted {
+                probe,
+                owner: owner.clone(),
+                environment: &[],
+            },
+        )
+        .ok()?;
         let originals = match vantage {
-            Vantage::Pod { namespace, name, .. } => {
-                place.shared.store().pod(namespace, name).map(|pod| pod.as_ref().clone()).into_iter().collect()
-            }
+            Vantage::Pod {
+                namespace, name, ..
+            } => place
+                .shared
+                .store()
+                .pod(namespace, name)
+                .map(|pod| pod.as_ref().clone())
+                .into_iter()
+                .collect(),
             Vantage::Node { .. } | Vantage::Witness { .. } | Vantage::Runner => Vec::new(),
         };
-        Some((probe, Intended { pod, originals, needed }))
+        Some((
+            probe,
+            Intended {
+                pod,
+                originals,
+                needed,
+            },
+        ))
     };
-    prospects.iter().filter(|prospect| !prospect.inside).filter_map(of).collect()
+    prospects
+        .iter()
+        .filter(|prospect| !prospect.inside)
+        .filter_map(of)
+        .collect()
 }
 
 /// The pods of the user's that get one within.
 fn enterings(place: &Place, prospects: &[Prospect<'_>]) -> Vec<(ProbeId, Entering)> {
     let store = place.shared.store();
     let of = |prospect: &Prospect<'_>| {
-        let Vantage::Pod { namespace, name, .. } = prospect.vantage else { return None };
+        let Vantage::Pod {
+            namespace, name, ..
+        } = prospect.vantage
+        else {
+            return None;
+        };
         let pod = store.pod(namespace, name)?.as_ref().clone();
         let alone = inside::alone(&pod, &place.common, &[]);
-        Some((prospect.probe, Entering { pod, alone, needed: prospect.needed }))
+        Some((
+            prospect.probe,
+            Entering {
+                pod,
+                alone,
+                needed: prospect.needed,
+            },
+        ))
     };
-    prospects.iter().filter(|prospect| prospect.inside).filter_map(of).collect()
+    prospects
+        .iter()
+        .filter(|prospect| prospect.inside)
+        .filter_map(of)
+        .collect()
 }
 
 /// What the watches know already.
@@ -173,15 +262,25 @@ fn neighbours(place: &Place) -> Neighbours {
 }
 
 fn creations(place: &Place, intended: &[Intended], enterings: &[Entering]) -> Vec<String> {
-    let namespaces: BTreeSet<&str> = intended.iter().filter_map(|it| it.pod.metadata.namespace.as_deref()).collect();
+    let namespaces: BTreeSet<&str> = intended
+        .iter()
+        .filter_map(|it| it.pod.metadata.namespace.as_deref())
+        .collect();
     let owner = names::of_run(&place.common.run);
     let jobs = namespaces.into_iter().map(|namespace| {
         format!("{namespace}/Job/{owner}: owns everything of the run there, runs nothing, and goes by itself")
     });
     let pods = intended.iter().map(|it| {
         let meta = &it.pod.metadata;
-        let (namespace, name) = (meta.namespace.as_deref().unwrap_or("?"), meta.name.as_deref().unwrap_or("?"));
-        let source = meta.annotations.as_ref().and_then(|all| all.get(names::SOURCE)).map_or("?", String::as_str);
+        let (namespace, name) = (
+            meta.namespace.as_deref().unwrap_or("?"),
+            meta.name.as_deref().unwrap_or("?"),
+        );
+        let source = meta
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(names::SOURCE))
+            .map_or("?", String::as_str);
         format!("{namespace}/Pod/{name}: as {source}")
     });
     let within = enterings.iter().map(|it| {

@@ -9,13 +9,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// The TCP port of every kubelet. Nothing is sent to it.
 pub const KUBELET_PORT: u16 = 10_250;
 
-/// The TCP and UDP port on which the probe of a pod answers by itself: the sign that its network is alive where nothing
-/// is allowed to it. Its own node may always reach it (Kubernetes, "Network Policies").
+/// The TCP and UDP port on which the probe of a pod answers by itself: the sign that its network is
+/// alive where nothing is allowed to it. Its own node may always reach it (Kubernetes, "Network
+/// Policies").
 pub const LANDMARK_PORT: u16 = 65_533;
 
-/// Where a plan says that a witness is, before it has an address: in blocks that are routed nowhere, for benchmarks
-/// (RFC 2544 appendix C) and for discarding (RFC 6666). Nothing is ever sent there. It depends on the node's name alone,
-/// so that a plan that is made again says the same.
+/// Where a plan says that a witness is, before it has an address: in blocks that are routed
+/// nowhere, for benchmarks (RFC 2544 appendix C) and for discarding (RFC 6666). Nothing is ever
+/// sent there. It depends on the node's name alone, so that a plan that is made again says the
+/// same.
 fn placeholder(node: &str, v4: bool) -> IpAddr {
     let digest = Sha256::digest(node.as_bytes());
     let word = |at: usize| u16::from_be_bytes([digest[at], digest[at + 1]]);
@@ -34,13 +36,24 @@ pub(super) fn is_placeholder(address: IpAddr) -> bool {
     }
 }
 
-/// A kubelet on every node; a probe without labels on every node, in the families that its pods have.
+/// A kubelet on every node; a probe without labels on every node, in the families that its pods
+/// have.
 pub fn landmarks(inventory: &Inventory) -> Landmarks {
     let mut taken = BTreeSet::new();
     let mut witness = |node: &Node| {
-        let pods = inventory.pods.iter().filter(|pod| pod.node == node.name && !pod.host_network);
-        let has = |v4: bool| pods.clone().flat_map(|pod| &pod.addresses).any(|address| address.is_ipv4() == v4);
-        let addresses = [true, false].into_iter().filter(|v4| has(*v4)).map(|v4| placeholder(&node.name, v4));
+        let pods = inventory
+            .pods
+            .iter()
+            .filter(|pod| pod.node == node.name && !pod.host_network);
+        let has = |v4: bool| {
+            pods.clone()
+                .flat_map(|pod| &pod.addresses)
+                .any(|address| address.is_ipv4() == v4)
+        };
+        let addresses = [true, false]
+            .into_iter()
+            .filter(|v4| has(*v4))
+            .map(|v4| placeholder(&node.name, v4));
         WitnessAt {
             node: node.name.clone(),
             // Of two nodes whose names come out alike, one has no witness, which proves nothing.
@@ -69,7 +82,10 @@ mod tests {
     #[test]
     fn placeholders_are_told_apart_from_addresses_that_exist() {
         for node in ["node-1", "node-2", "aks-pool-1234-vmss000000"] {
-            assert!(is_placeholder(placeholder(node, true)) && is_placeholder(placeholder(node, false)), "{node}");
+            assert!(
+                is_placeholder(placeholder(node, true)) && is_placeholder(placeholder(node, false)),
+                "{node}"
+            );
         }
         for address in ["10.0.0.1", "198.51.100.10", "fd00::1", "2001:db8::1"] {
             assert!(!is_placeholder(address.parse().unwrap()), "{address}");

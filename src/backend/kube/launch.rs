@@ -75,8 +75,8 @@ pub(super) struct Launched {
 type Peer = (String, String);
 
 impl Launched {
-    /// Creates probes; returns when all are created or refused, but for those of nodes that wait for the addresses of
-    /// others. What becomes of each arrives on the channel.
+    /// Creates probes; returns when all are created or refused, but for those of nodes that wait
+    /// for the addresses of others. What becomes of each arrives on the channel.
     ///
     /// # Errors
     /// When not one could be created.
@@ -87,14 +87,20 @@ impl Launched {
         lines: &mpsc::Sender<Arrival>,
     ) -> Result<(), Error> {
         let witnesses = self.witnesses_for(place, &probes);
-        let owners = self.owners_for(place, probes.iter().chain(&witnesses)).await;
+        let owners = self
+            .owners_for(place, probes.iter().chain(&witnesses))
+            .await;
         self.peers.extend(peers(place, &probes));
         let mut refusals = Vec::new();
         let mut created = 0;
         let mut creations = Vec::new();
         for launch in witnesses {
-            // It only listens: what it says is nobody's evidence, and where it is missing nothing crosses to it.
-            let owner = owners.get(&place.namespace).cloned().unwrap_or_else(|| Err("there is no owner".into()));
+            // It only listens: what it says is nobody's evidence, and where it is missing nothing
+            // crosses to it.
+            let owner = owners
+                .get(&place.namespace)
+                .cloned()
+                .unwrap_or_else(|| Err("there is no owner".into()));
             let place = place.clone();
             let created = async move { make(&place, &launch, &launch.plan, Some(owner?)).await };
             creations.push((None, created.boxed()));
@@ -105,17 +111,21 @@ impl Launched {
                 && let Ok(pod) = source(place, namespace, name)
                 && !self.entered.insert(pod.metadata.uid.clone())
             {
-                refusals.push((probe, "this run has its one container in that pod already".into()));
+                refusals.push((
+                    probe,
+                    "this run has its one container in that pod already".into(),
+                ));
                 continue;
             }
-            let owner = match namespace_of(&launch, &place.namespace).map(|of| owners.get(&of).cloned()) {
-                Some(Some(Ok(owner))) => Some(owner),
-                Some(Some(Err(why))) => {
-                    refusals.push((probe, why));
-                    continue;
-                }
-                Some(None) | None => None,
-            };
+            let owner =
+                match namespace_of(&launch, &place.namespace).map(|of| owners.get(&of).cloned()) {
+                    Some(Some(Ok(owner))) => Some(owner),
+                    Some(Some(Err(why))) => {
+                        refusals.push((probe, why));
+                        continue;
+                    }
+                    Some(None) | None => None,
+                };
             let wanted = meet::wanted(&launch.vantage, &launch.plan);
             match owner {
                 owner if wanted.is_empty() && !matches!(launch.vantage, Vantage::Runner) => {
@@ -125,19 +135,37 @@ impl Launched {
                 }
                 owner => {
                     created += 1;
-                    let known = |address: &IpAddr| Some((*address, self.peers.get(address)?.clone()));
+                    let known =
+                        |address: &IpAddr| Some((*address, self.peers.get(address)?.clone()));
                     let wanted = wanted.iter().filter_map(known).collect();
                     let created = Arc::clone(&self.created);
                     let within = launch.inside;
                     let enough = self.enough.subscribe();
-                    let meeting = Meeting { place: place.clone(), launch, owner, wanted, created, enough };
+                    let meeting = Meeting {
+                        place: place.clone(),
+                        launch,
+                        owner,
+                        wanted,
+                        created,
+                        enough,
+                    };
                     let reader = tokio::spawn(meeting.hold(lines.clone()));
-                    if within { &mut self.readers_within } else { &mut self.readers }.push(reader);
+                    if within {
+                        &mut self.readers_within
+                    } else {
+                        &mut self.readers
+                    }
+                    .push(reader);
                 }
             }
         }
-        let creations = creations.into_iter().map(|(probe, created)| async move { (probe, created.await) });
-        let outcomes: Vec<_> = futures::stream::iter(creations).buffer_unordered(AT_ONCE).collect().await;
+        let creations = creations
+            .into_iter()
+            .map(|(probe, created)| async move { (probe, created.await) });
+        let outcomes: Vec<_> = futures::stream::iter(creations)
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
         for (probe, outcome) in outcomes {
             match (probe, outcome) {
                 (Some(probe), Ok(made)) => {
@@ -148,8 +176,18 @@ impl Launched {
                         Made::Within(_) => &mut self.readers_within,
                     };
                     let created = Arc::clone(&self.created);
-                    let reading = Reading { probe, digests: None, enough: self.enough.subscribe() };
-                    readers.push(tokio::spawn(follow(place.clone(), made, reading, created, lines.clone())));
+                    let reading = Reading {
+                        probe,
+                        digests: None,
+                        enough: self.enough.subscribe(),
+                    };
+                    readers.push(tokio::spawn(follow(
+                        place.clone(),
+                        made,
+                        reading,
+                        created,
+                        lines.clone(),
+                    )));
                 }
                 (Some(probe), Err(why)) => refusals.push((probe, why)),
                 (None, Ok(made)) => self.created.note(&made),
@@ -172,19 +210,30 @@ impl Launched {
         place: &Place,
         probes: impl Iterator<Item = &Launch>,
     ) -> BTreeMap<String, Result<OwnerReference, String>> {
-        let namespaces: BTreeSet<String> = probes.filter_map(|launch| namespace_of(launch, &place.namespace)).collect();
+        let namespaces: BTreeSet<String> = probes
+            .filter_map(|launch| namespace_of(launch, &place.namespace))
+            .collect();
         let known = self.owners.clone();
         let creations = namespaces.into_iter().map(|namespace| {
             let known = known.get(&namespace).cloned();
             async move {
                 let owner = match known {
                     Some(owner) => Ok(owner),
-                    None => within(place, owner::create(&place.client, &namespace, &place.common)).await,
+                    None => {
+                        within(
+                            place,
+                            owner::create(&place.client, &namespace, &place.common),
+                        )
+                        .await
+                    }
                 };
                 (namespace, owner)
             }
         });
-        let owners: BTreeMap<_, _> = futures::stream::iter(creations).buffer_unordered(AT_ONCE).collect().await;
+        let owners: BTreeMap<_, _> = futures::stream::iter(creations)
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
         for (namespace, owner) in &owners {
             if let Ok(owner) = owner {
                 let expiry = jiff::Timestamp::now() + place.common.deadline;
@@ -201,25 +250,52 @@ impl Launched {
         let mut launches = Vec::new();
         for witness in &place.landmarks.witnesses {
             let sends = |launch: &Launch| matches!(&launch.vantage, Vantage::Witness { node } if *node == witness.node);
-            let sender = probes.iter().find(|launch| sends(launch)).map(|launch| launch.probe);
+            let sender = probes
+                .iter()
+                .find(|launch| sends(launch))
+                .map(|launch| launch.probe);
             let is_sent_to = |launch: &Launch| {
-                meet::wanted(&launch.vantage, &launch.plan).iter().any(|address| witness.addresses.contains(address))
+                meet::wanted(&launch.vantage, &launch.plan)
+                    .iter()
+                    .any(|address| witness.addresses.contains(address))
             };
-            let known = witness.addresses.iter().any(|address| self.peers.contains_key(address));
+            let known = witness
+                .addresses
+                .iter()
+                .any(|address| self.peers.contains_key(address));
             let probe = match (sender, probes.iter().find(|launch| is_sent_to(launch))) {
                 _ if known => continue,
                 (Some(sender), _) => sender,
                 (None, None) => continue,
                 (None, Some(of)) => {
                     let probe = ProbeId(u32::MAX - self.peers.len() as u32 - launches.len() as u32);
-                    let plan = wire::Plan { listen: Some(witness.port), flows: Vec::new(), ..of.plan.clone() };
-                    let vantage = Vantage::Witness { node: witness.node.clone() };
-                    launches.push(Launch { probe, vantage, inside: false, plan });
+                    let plan = wire::Plan {
+                        listen: Some(witness.port),
+                        flows: Vec::new(),
+                        ..of.plan.clone()
+                    };
+                    let vantage = Vantage::Witness {
+                        node: witness.node.clone(),
+                    };
+                    launches.push(Launch {
+                        probe,
+                        vantage,
+                        inside: false,
+                        plan,
+                    });
                     probe
                 }
             };
-            let peer = (place.namespace.clone(), names::probe(&Labels::new(), &place.common.run, probe));
-            peers.extend(witness.addresses.iter().map(|address| (*address, peer.clone())));
+            let peer = (
+                place.namespace.clone(),
+                names::probe(&Labels::new(), &place.common.run, probe),
+            );
+            peers.extend(
+                witness
+                    .addresses
+                    .iter()
+                    .map(|address| (*address, peer.clone())),
+            );
         }
         self.peers.extend(peers);
         launches
@@ -231,8 +307,8 @@ impl Launched {
     }
 }
 
-/// The namespace in which a probe needs an owner; `None` for those that are no pods of ours: the runner's, and those within
-/// other people's pods.
+/// The namespace in which a probe needs an owner; `None` for those that are no pods of ours: the
+/// runner's, and those within other people's pods.
 fn namespace_of(launch: &Launch, own: &str) -> Option<String> {
     match &launch.vantage {
         Vantage::Pod { .. } if launch.inside => None,
@@ -243,17 +319,25 @@ fn namespace_of(launch: &Launch, own: &str) -> Option<String> {
 }
 
 /// One request, with its limit; the answer's words where it failed.
-async fn within<T>(place: &Place, request: impl Future<Output = Result<T, Error>>) -> Result<T, String> {
+async fn within<T>(
+    place: &Place,
+    request: impl Future<Output = Result<T, Error>>,
+) -> Result<T, String> {
     match timeout(place.patience, request).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(Error::Api { source, doing })) => Err(format!("failed to {doing}: {}", describe(&source))),
+        Ok(Err(Error::Api { source, doing })) => {
+            Err(format!("failed to {doing}: {}", describe(&source)))
+        }
         Ok(Err(error)) => Err(format!("failed to {error}")),
-        Err(_) => Err(format!("the API server gave no answer within {} s", place.patience.as_secs())),
+        Err(_) => Err(format!(
+            "the API server gave no answer within {} s",
+            place.patience.as_secs()
+        )),
     }
 }
 
-/// Creates one probe, with a plan that may differ from the launch's in addresses: within the pod, or as a pod of its own, for
-/// which there must be an owner.
+/// Creates one probe, with a plan that may differ from the launch's in addresses: within the pod,
+/// or as a pod of its own, for which there must be an owner.
 async fn make(
     place: &Place,
     launch: &Launch,
@@ -264,10 +348,16 @@ async fn make(
     if let Some((namespace, name)) = launch.entered() {
         let pod = source(place, namespace, name)?;
         let alone = inside::alone(&pod, &place.common, &environment);
-        return within(place, inside::enter(&place.client, &pod, &alone)).await.map(Made::Within);
+        return within(place, inside::enter(&place.client, &pod, &alone))
+            .await
+            .map(Made::Within);
     }
     let owner = owner.ok_or("there is no owner")?;
-    let wanted = Wanted { probe: launch.probe, owner, environment: &environment };
+    let wanted = Wanted {
+        probe: launch.probe,
+        owner,
+        environment: &environment,
+    };
     let pod = pod_of(place, &launch.vantage, &wanted)?;
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
     let api: Api<Pod> = Api::namespaced(place.client.clone(), &namespace);
@@ -278,18 +368,29 @@ async fn make(
     })
     .await?;
     let original = match &launch.vantage {
-        Vantage::Pod { namespace, name, .. } => place.shared.store().pod(namespace, name),
+        Vantage::Pod {
+            namespace, name, ..
+        } => place.shared.store().pod(namespace, name),
         Vantage::Node { .. } | Vantage::Witness { .. } | Vantage::Runner => None,
     };
     let objection = objection(&pod, original.as_deref(), &created);
-    let Pod { metadata: ObjectMeta { name, uid, .. }, .. } = created;
-    let ours = Ours { namespace, name: name.unwrap_or_default(), uid: uid.unwrap_or_default() };
+    let Pod {
+        metadata: ObjectMeta { name, uid, .. },
+        ..
+    } = created;
+    let ours = Ours {
+        namespace,
+        name: name.unwrap_or_default(),
+        uid: uid.unwrap_or_default(),
+    };
     match objection {
         None => Ok(Made::Pod(ours)),
         Some(why) => {
             // What cannot be deleted now goes with its owner.
             let _deletion = delete(place, &ours).await;
-            Err(format!("it was not what was asked for, and was removed at once: {why}"))
+            Err(format!(
+                "it was not what was asked for, and was removed at once: {why}"
+            ))
         }
     }
 }
@@ -303,14 +404,26 @@ fn source(place: &Place, namespace: &str, name: &str) -> Result<Arc<Pod>, String
 /// The pod of a probe.
 pub(super) fn pod_of(place: &Place, vantage: &Vantage, wanted: &Wanted<'_>) -> Result<Pod, String> {
     match vantage {
-        Vantage::Pod { namespace, name, .. } => {
+        Vantage::Pod {
+            namespace, name, ..
+        } => {
             let source = source(place, namespace, name)?;
             Ok(probe_pod::clone_of(&source, &place.common, wanted))
         }
-        Vantage::Node { name } => Ok(probe_pod::of_node(name, &place.namespace, &place.common, wanted)),
+        Vantage::Node { name } => Ok(probe_pod::of_node(
+            name,
+            &place.namespace,
+            &place.common,
+            wanted,
+        )),
         Vantage::Witness { node } => {
             let node = Some(node.as_str()).filter(|node| !node.is_empty());
-            Ok(probe_pod::of_nobody(node, &place.namespace, &place.common, wanted))
+            Ok(probe_pod::of_nobody(
+                node,
+                &place.namespace,
+                &place.common,
+                wanted,
+            ))
         }
         Vantage::Runner => Err("the runner's probe is no pod".into()),
     }
@@ -321,8 +434,15 @@ fn peers(place: &Place, probes: &[Launch]) -> BTreeMap<IpAddr, Peer> {
     let store = place.shared.store();
     let mut pods = BTreeMap::new();
     for launch in probes {
-        let Vantage::Pod { namespace, name, .. } = &launch.vantage else { continue };
-        let Some(source) = store.pod(namespace, name) else { continue };
+        let Vantage::Pod {
+            namespace, name, ..
+        } = &launch.vantage
+        else {
+            continue;
+        };
+        let Some(source) = store.pod(namespace, name) else {
+            continue;
+        };
         let own = if launch.inside {
             name.clone()
         } else {
@@ -330,15 +450,22 @@ fn peers(place: &Place, probes: &[Launch]) -> BTreeMap<IpAddr, Peer> {
             names::probe(&labels, &place.common.run, launch.probe)
         };
         for address in addresses(&source) {
-            pods.entry(address).or_insert_with(|| (namespace.clone(), own.clone()));
+            pods.entry(address)
+                .or_insert_with(|| (namespace.clone(), own.clone()));
         }
     }
     pods
 }
 
 fn addresses(pod: &Pod) -> Vec<IpAddr> {
-    let all = pod.status.as_ref().and_then(|status| status.pod_ips.as_deref()).unwrap_or_default();
-    all.iter().filter_map(|address| address.ip.parse().ok()).collect()
+    let all = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.pod_ips.as_deref())
+        .unwrap_or_default();
+    all.iter()
+        .filter_map(|address| address.ip.parse().ok())
+        .collect()
 }
 
 /// A probe that is to reach others; the runner's in any case.
@@ -357,18 +484,41 @@ impl Meeting {
     /// Waits for the others' addresses, creates the probe and reads it to its end.
     async fn hold(self, lines: mpsc::Sender<Arrival>) {
         // Those that never come are not reached, which proves nothing of them.
-        self.place.shared.wait_while(MEETING, || self.known().len() < self.wanted.len()).await;
-        let Self { place, launch, owner, created, enough, .. } = &self;
+        self.place
+            .shared
+            .wait_while(MEETING, || self.known().len() < self.wanted.len())
+            .await;
+        let Self {
+            place,
+            launch,
+            owner,
+            created,
+            enough,
+            ..
+        } = &self;
         let given = meet::exchange(&launch.plan, &self.known());
         let digests = Some(Digests::of(&launch.plan, &given));
         let outcome = match &launch.vantage {
-            Vantage::Runner => RunnerProbe::start(launch.probe, &given, digests, place.started, &lines)
-                .map(|runner| created.note_runner(runner)),
+            Vantage::Runner => {
+                RunnerProbe::start(launch.probe, &given, digests, place.started, &lines)
+                    .map(|runner| created.note_runner(runner))
+            }
             _ => match make(place, launch, &given, owner.clone()).await {
                 Ok(made) => {
                     created.note(&made);
-                    let reading = Reading { probe: launch.probe, digests, enough: enough.clone() };
-                    follow(place.clone(), made, reading, Arc::clone(created), lines.clone()).await;
+                    let reading = Reading {
+                        probe: launch.probe,
+                        digests,
+                        enough: enough.clone(),
+                    };
+                    follow(
+                        place.clone(),
+                        made,
+                        reading,
+                        Arc::clone(created),
+                        lines.clone(),
+                    )
+                    .await;
                     Ok(())
                 }
                 Err(why) => Err(why),
@@ -383,7 +533,9 @@ impl Meeting {
         let store = self.place.shared.store();
         let own = |(of, (namespace, name)): (&IpAddr, &Peer)| {
             let pod = store.pod(namespace, name)?;
-            let own = addresses(&pod).into_iter().find(|own| own.is_ipv4() == of.is_ipv4())?;
+            let own = addresses(&pod)
+                .into_iter()
+                .find(|own| own.is_ipv4() == of.is_ipv4())?;
             Some((*of, own))
         };
         self.wanted.iter().filter_map(own).collect()
@@ -397,12 +549,27 @@ struct Reading {
     enough: watch::Receiver<bool>,
 }
 
-/// Reads one probe to its end. One that never runs is deleted at once: it must not begin later, nor keep a node busy.
-async fn follow(place: Place, made: Made, reading: Reading, created: Arc<Created>, lines: mpsc::Sender<Arrival>) {
-    let Reading { probe, digests, enough } = reading;
+/// Reads one probe to its end. One that never runs is deleted at once: it must not begin later, nor
+/// keep a node busy.
+async fn follow(
+    place: Place,
+    made: Made,
+    reading: Reading,
+    created: Arc<Created>,
+    lines: mpsc::Sender<Arrival>,
+) {
+    let Reading {
+        probe,
+        digests,
+        enough,
+    } = reading;
     let (namespace, pod, container) = match &made {
         Made::Pod(ours) => (&ours.namespace, &ours.name, CONTAINER.into()),
-        Made::Within(entered) => (&entered.namespace, &entered.name, names::of_run(&place.common.run)),
+        Made::Within(entered) => (
+            &entered.namespace,
+            &entered.name,
+            names::of_run(&place.common.run),
+        ),
     };
     let log = Log {
         client: place.client.clone(),
@@ -424,7 +591,18 @@ async fn follow(place: Place, made: Made, reading: Reading, created: Arc<Created
 }
 
 /// Reports a probe that did not start.
-pub(super) async fn not_started(place: &Place, probe: ProbeId, why: String, lines: &mpsc::Sender<Arrival>) {
+pub(super) async fn not_started(
+    place: &Place,
+    probe: ProbeId,
+    why: String,
+    lines: &mpsc::Sender<Arrival>,
+) {
     // Nobody reads any more: then nobody wants to know.
-    let _ = lines.send(Arrival { probe, at: place.shared.now(), line: Err(ProbeFault::NotStarted(why)) }).await;
+    let _ = lines
+        .send(Arrival {
+            probe,
+            at: place.shared.now(),
+            line: Err(ProbeFault::NotStarted(why)),
+        })
+        .await;
 }

@@ -1,7 +1,8 @@
 //! A probe's lines, by its log.
 //!
-//! The log is followed. Where the stream is cut, it is opened again from the start and what was read already is
-//! skipped: lines are never changed once written, and a rotated log shows as a hole in their numbers.
+//! The log is followed. Where the stream is cut, it is opened again from the start and what was
+//! read already is skipped: lines are never changed once written, and a rotated log shows as a hole
+//! in their numbers.
 
 use super::error::describe;
 use super::meet::Digests;
@@ -74,7 +75,14 @@ impl Log {
 
     /// Tells something of this probe.
     pub(super) async fn tell(&self, line: Result<crate::wire::Line, ProbeFault>) -> bool {
-        self.lines.send(Arrival { probe: self.probe, at: self.shared.now(), line }).await.is_ok()
+        self.lines
+            .send(Arrival {
+                probe: self.probe,
+                at: self.shared.now(),
+                line,
+            })
+            .await
+            .is_ok()
     }
 
     fn stage(&self) -> Stage {
@@ -90,34 +98,50 @@ impl Log {
         let mut seen = false;
         loop {
             let stage = self.stage();
-            seen |= self.shared.store().pod(&self.namespace, &self.pod).is_some();
+            seen |= self
+                .shared
+                .store()
+                .pod(&self.namespace, &self.pod)
+                .is_some();
             let (limit, why) = match stage {
                 Stage::Running => return Ok(()),
                 Stage::Over(why) if seen => {
                     let pod = self.shared.store().pod(&self.namespace, &self.pod);
-                    return if has_run(pod.as_deref(), &self.container) { Ok(()) } else { Err(why) };
+                    return if has_run(pod.as_deref(), &self.container) {
+                        Ok(())
+                    } else {
+                        Err(why)
+                    };
                 }
                 Stage::Over(_) => (UNSCHEDULED, "its pod is not seen".to_owned()),
                 Stage::Unscheduled(why) => (UNSCHEDULED, why),
                 Stage::Unstarted(why) => (UNSTARTED, why),
             };
             if timeout_at(begun + limit, news.changed()).await.is_err() {
-                return Err(format!("it does not run after {} s: {why}", limit.as_secs()));
+                return Err(format!(
+                    "it does not run after {} s: {why}",
+                    limit.as_secs()
+                ));
             }
         }
     }
 
-    /// Reads to the end of the probe; says how that came. What kept it from reading last is in `failed` meanwhile.
+    /// Reads to the end of the probe; says how that came. What kept it from reading last is in
+    /// `failed` meanwhile.
     async fn read(&self, failed: &Mutex<Option<String>>) -> String {
-        let keeps = |why: Option<String>| *failed.lock().unwrap_or_else(PoisonError::into_inner) = why;
+        let keeps =
+            |why: Option<String>| *failed.lock().unwrap_or_else(PoisonError::into_inner) = why;
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut done = 0;
         let mut pause = FIRST_PAUSE;
         // Once it is over its log is read a last time: the stream may have been cut before the end.
         let mut over: Option<String> = None;
         loop {
-            let parameters =
-                LogParams { container: Some(self.container.clone()), follow: over.is_none(), ..LogParams::default() };
+            let parameters = LogParams {
+                container: Some(self.container.clone()),
+                follow: over.is_none(),
+                ..LogParams::default()
+            };
             let before = done;
             let failed = match api.log_stream(&self.pod, &parameters).await {
                 Ok(stream) => {
@@ -168,7 +192,8 @@ impl Log {
         timeout(most, ended).await.ok()
     }
 
-    /// Passes on what is new of a stream. `done` counts the lines that were passed on, in this stream and before.
+    /// Passes on what is new of a stream. `done` counts the lines that were passed on, in this
+    /// stream and before.
     async fn copy(&self, stream: &mut (impl AsyncBufRead + Unpin), done: &mut usize) -> Read {
         let mut skip = *done;
         loop {
@@ -199,16 +224,28 @@ impl Log {
 
 /// Whether a container that has ended ran before: then its log has something to say.
 fn has_run(pod: Option<&Pod>, container: &str) -> bool {
-    pod.into_iter().flat_map(statuses).filter(|status| status.name == container).any(|status| {
-        let terminated = status.state.as_ref().and_then(|state| state.terminated.as_ref());
-        terminated.is_some_and(|terminated| terminated.started_at.is_some())
-    })
+    pod.into_iter()
+        .flat_map(statuses)
+        .filter(|status| status.name == container)
+        .any(|status| {
+            let terminated = status
+                .state
+                .as_ref()
+                .and_then(|state| state.terminated.as_ref());
+            terminated.is_some_and(|terminated| terminated.started_at.is_some())
+        })
 }
 
 /// The next whole line; `None` at the end, also of a stream that breaks off within a line.
-async fn next(stream: &mut (impl AsyncBufRead + Unpin)) -> Option<Result<crate::wire::Line, ProbeFault>> {
+async fn next(
+    stream: &mut (impl AsyncBufRead + Unpin),
+) -> Option<Result<crate::wire::Line, ProbeFault>> {
     let mut line = Vec::new();
-    let length = (&mut *stream).take(MAX_LINE as u64).read_until(b'\n', &mut line).await.ok()?;
+    let length = (&mut *stream)
+        .take(MAX_LINE as u64)
+        .read_until(b'\n', &mut line)
+        .await
+        .ok()?;
     if line.ends_with(b"\n") {
         return Some(parse(&line));
     }
@@ -217,7 +254,11 @@ async fn next(stream: &mut (impl AsyncBufRead + Unpin)) -> Option<Result<crate::
     }
     loop {
         line.clear();
-        let more = (&mut *stream).take(MAX_LINE as u64).read_until(b'\n', &mut line).await.ok()?;
+        let more = (&mut *stream)
+            .take(MAX_LINE as u64)
+            .read_until(b'\n', &mut line)
+            .await
+            .ok()?;
         if line.ends_with(b"\n") {
             return Some(Err(without_end(length)));
         }
@@ -234,8 +275,9 @@ mod tests {
     #[tokio::test]
     async fn a_line_that_breaks_off_is_none_and_one_without_end_is_a_fault() {
         let long = "x".repeat(2 * MAX_LINE + 10);
-        let text =
-            format!("{{\"v\":1,\"seq\":0,\"t\":0,\"k\":\"bye\",\"reason\":\"term\"}}\n{long}\nnonsense\n{{\"v\":1");
+        let text = format!(
+            "{{\"v\":1,\"seq\":0,\"t\":0,\"k\":\"bye\",\"reason\":\"term\"}}\n{long}\nnonsense\n{{\"v\":1"
+        );
         let mut stream = futures::io::Cursor::new(text.into_bytes());
         assert!(matches!(next(&mut stream).await, Some(Ok(_))));
         assert_eq!(next(&mut stream).await, Some(Err(without_end(MAX_LINE))));

@@ -1,9 +1,11 @@
 //! Some probes reach other probes, whose addresses exist only once those run. Pure.
 //!
-//! A plan is made before any probe exists: where it sends a node's flow to a pod's landmark, it says that pod's own
-//! address, and a placeholder where it sends to a witness. What has to answer there is a probe, so the address is exchanged
-//! for that one's just before the probe that sends is created; what goes to a witness that never came is left out. The probe says the digest of what it was given; it is told as the digest of
-//! what was planned if, and only if, that is what it was given.
+//! A plan is made before any probe exists: where it sends a node's flow to a pod's landmark, it
+//! says that pod's own address, and a placeholder where it sends to a witness. What has to answer
+//! there is a probe, so the address is exchanged for that one's just before the probe that sends is
+//! created; what goes to a witness that never came is left out. The probe says the digest of what
+//! it was given; it is told as the digest of what was planned if, and only if, that is what it was
+//! given.
 
 use super::landmarks::{LANDMARK_PORT, is_placeholder};
 use crate::plan::Vantage;
@@ -15,28 +17,37 @@ use watertight_probe::plan_digest;
 /// Addresses of pods, and those of their probes.
 pub(super) type Exchange = BTreeMap<IpAddr, IpAddr>;
 
-/// The addresses of probes that a plan wants to reach: placeholders, and for a node's probe what is at the landmark's
-/// port.
+/// The addresses of probes that a plan wants to reach: placeholders, and for a node's probe what is
+/// at the landmark's port.
 pub(super) fn wanted(vantage: &Vantage, plan: &wire::Plan) -> Vec<IpAddr> {
     let is_node = matches!(vantage, Vantage::Node { .. });
     let of = |flow: &wire::Flow| match flow.target {
         Target::Address(address) if flow.port == LANDMARK_PORT => Some(address),
         Target::Address(_) | Target::Name { .. } => None,
     };
-    plan.flows.iter().filter_map(of).filter(|address| is_node || is_placeholder(*address)).collect()
+    plan.flows
+        .iter()
+        .filter_map(of)
+        .filter(|address| is_node || is_placeholder(*address))
+        .collect()
 }
 
 /// Exchanges the addresses of a plan, as far as they are known.
 pub(super) fn exchange(plan: &wire::Plan, known: &Exchange) -> wire::Plan {
     let mut plan = plan.clone();
-    for flow in plan.flows.iter_mut().filter(|flow| flow.port == LANDMARK_PORT) {
+    for flow in plan
+        .flows
+        .iter_mut()
+        .filter(|flow| flow.port == LANDMARK_PORT)
+    {
         if let Target::Address(address) = &mut flow.target
             && let Some(own) = known.get(address)
         {
             *address = *own;
         }
     }
-    plan.flows.retain(|flow| !matches!(flow.target, Target::Address(address) if is_placeholder(address)));
+    plan.flows
+        .retain(|flow| !matches!(flow.target, Target::Address(address) if is_placeholder(address)));
     plan
 }
 
@@ -50,7 +61,10 @@ pub(super) struct Digests {
 impl Digests {
     /// Of these two.
     pub(super) fn of(planned: &wire::Plan, given: &wire::Plan) -> Self {
-        Self { planned: plan_digest(planned), given: plan_digest(given) }
+        Self {
+            planned: plan_digest(planned),
+            given: plan_digest(given),
+        }
     }
 
     /// Tells a hello as that of the planned plan, if it is that of the given one.
@@ -75,8 +89,19 @@ mod tests {
             port,
             transport: Transport::Tcp,
             request: Request::Nonce,
-            deadlines: Deadlines { resolve_ms: 1, connect_ms: 1, tls_ms: 1, request_ms: 1 },
-            pace: Pace { bursts_ms: vec![0], interval_ms: 1000, attempts: None, single: false, accepted: None },
+            deadlines: Deadlines {
+                resolve_ms: 1,
+                connect_ms: 1,
+                tls_ms: 1,
+                request_ms: 1,
+            },
+            pace: Pace {
+                bursts_ms: vec![0],
+                interval_ms: 1000,
+                attempts: None,
+                single: false,
+                accepted: None,
+            },
         }
     }
 
@@ -103,14 +128,19 @@ mod tests {
     #[test]
     fn only_landmarks_are_exchanged_and_only_where_the_probe_is_known() {
         let node = Vantage::Node { name: "n".into() };
-        let addresses = ["10.0.0.1", "fd00::1", "198.18.1.1"].map(|text| text.parse::<IpAddr>().unwrap());
+        let addresses =
+            ["10.0.0.1", "fd00::1", "198.18.1.1"].map(|text| text.parse::<IpAddr>().unwrap());
         assert_eq!(wanted(&node, &plan()), addresses);
         assert_eq!(wanted(&Vantage::Runner, &plan()), addresses[2..]);
         let known = Exchange::from([(addresses[0], "10.0.0.9".parse().unwrap())]);
         let given = exchange(&plan(), &known);
         let targets: Vec<_> = given.flows.iter().map(|flow| flow.target.clone()).collect();
         let at = |text: &str| Target::Address(text.parse().unwrap());
-        assert_eq!(targets, [at("10.0.0.9"), at("10.0.0.1"), at("fd00::1")], "nothing is sent to a placeholder");
+        assert_eq!(
+            targets,
+            [at("10.0.0.9"), at("10.0.0.1"), at("fd00::1")],
+            "nothing is sent to a placeholder"
+        );
     }
 
     #[test]
@@ -128,9 +158,16 @@ mod tests {
                 boottime_us: 0,
                 wall_us: 0,
             };
-            let mut line = Line { v: wire::VERSION, seq: 0, t: 0, body: Body::Hello(hello) };
+            let mut line = Line {
+                v: wire::VERSION,
+                seq: 0,
+                t: 0,
+                body: Body::Hello(hello),
+            };
             digests.tell(&mut line);
-            let Body::Hello(hello) = line.body else { unreachable!("it was a hello") };
+            let Body::Hello(hello) = line.body else {
+                unreachable!("it was a hello")
+            };
             hello.digest
         };
         assert_eq!(told(plan_digest(&given)), plan_digest(&plan()));

@@ -13,20 +13,23 @@
 //!
 //! # Limitations
 //!
-//! - A Service that nobody may reach and whose pods are on several nodes is vouched for by those nodes together
-//!   ([`crate::plan::Composite`]); with more than some twenty nodes they get through too seldom.
-//! - A probe's pod has none of the original's annotations: what a plugin derives from those (bandwidth, further
-//!   networks) it lacks.
-//! - Where a whole cluster may not be read, the namespaces that suites name are; what other namespaces hold is unknown,
-//!   cluster DNS included, and a change of a namespace's labels is not noticed.
-//! - A probe within a workload's pod (`source: ephemeral`) is one container for each pod and run: what would need a second
-//!   one, since pods changed during the run or there are more flows than one probe takes, is unproven. Where its node
-//!   cannot reach it, it ends when a run would be over that takes as long as one may, whether this one is or not.
-//! - Of policies those of Kubernetes are watched (NetworkPolicy, ClusterNetworkPolicy v1alpha2): that another vendor's kind
-//!   changes during a run is not noticed.
-//! - Nodes' probes need host networking in the namespace of `--namespace`; where Pod Security forbids it, what only they can
-//!   vouch for is unproven. The witness of each node is a pod of that namespace: where its policies isolate it, it vouches
-//!   for nothing.
+//! - A Service that nobody may reach and whose pods are on several nodes is vouched for by those
+//!   nodes together ([`crate::plan::Composite`]); with more than some twenty nodes they get through
+//!   too seldom.
+//! - A probe's pod has none of the original's annotations: what a plugin derives from those
+//!   (bandwidth, further networks) it lacks.
+//! - Where a whole cluster may not be read, the namespaces that suites name are; what other
+//!   namespaces hold is unknown, cluster DNS included, and a change of a namespace's labels is not
+//!   noticed.
+//! - A probe within a workload's pod (`source: ephemeral`) is one container for each pod and run:
+//!   what would need a second one, since pods changed during the run or there are more flows than
+//!   one probe takes, is unproven. Where its node cannot reach it, it ends when a run would be over
+//!   that takes as long as one may, whether this one is or not.
+//! - Of policies those of Kubernetes are watched (NetworkPolicy, ClusterNetworkPolicy v1alpha2):
+//!   that another vendor's kind changes during a run is not noticed.
+//! - Nodes' probes need host networking in the namespace of `--namespace`; where Pod Security
+//!   forbids it, what only they can vouch for is unproven. The witness of each node is a pod of
+//!   that namespace: where its policies isolate it, it vouches for nothing.
 
 mod canary;
 mod clean;
@@ -88,7 +91,8 @@ const CHANGES: usize = 4_096;
 /// How long one request may take, unless kubectl's flag says otherwise.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How much longer than its plan a probe may live: it may have to be scheduled, and its image to be pulled.
+/// How much longer than its plan a probe may live: it may have to be scheduled, and its image to be
+/// pulled.
 const STARTUP: Duration = Duration::from_secs(90);
 
 /// The image of the probe, and how it is had.
@@ -122,8 +126,8 @@ pub struct Kube {
 }
 
 impl Kube {
-    /// Connects, and lists everything that matters. `namespaces` are those without which nothing can be said; where the
-    /// whole cluster may be read, all are.
+    /// Connects, and lists everything that matters. `namespaces` are those without which nothing
+    /// can be said; where the whole cluster may be read, all are.
     ///
     /// # Errors
     /// When there is no cluster, or it may not be read.
@@ -137,11 +141,19 @@ impl Kube {
         let (notice, changes) = mpsc::channel(CHANGES);
         let shared = Arc::new(Shared::new(started, notice));
         let connection = connect::connect(access).await?;
-        let patience = access.request_timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(REQUEST_TIMEOUT);
+        let patience = access
+            .request_timeout
+            .filter(|timeout| !timeout.is_zero())
+            .unwrap_or(REQUEST_TIMEOUT);
         let mut needed = namespaces.clone();
         needed.insert(connection.namespace.clone());
         let watches = watches::start(&connection, &shared, &needed, patience).await?;
-        let common = Common { run, image: image.name, pull_policy: image.pull_policy, deadline: STARTUP };
+        let common = Common {
+            run,
+            image: image.name,
+            pull_policy: image.pull_policy,
+            deadline: STARTUP,
+        };
         let place = Place {
             client: connection.client,
             shared,
@@ -178,7 +190,8 @@ impl Kube {
         &self.server
     }
 
-    /// The addresses of outside hosts, as the pods of the cluster resolve them: at the price of one probe.
+    /// The addresses of outside hosts, as the pods of the cluster resolve them: at the price of one
+    /// probe.
     ///
     /// # Errors
     /// Why they are not known.
@@ -187,7 +200,9 @@ impl Kube {
         inventory: &Inventory,
         names: &[String],
     ) -> Result<BTreeMap<String, Vec<IpAddr>>, String> {
-        let server = inventory.cluster_dns().and_then(|service| service.addresses.first().copied());
+        let server = inventory
+            .cluster_dns()
+            .and_then(|service| service.addresses.first().copied());
         let server = server.ok_or("there is no Service kube-system/kube-dns to ask")?;
         let mut place = self.place.clone();
         // An owner of its own, since this one is over long before the run.
@@ -195,11 +210,13 @@ impl Kube {
         place.common.deadline = STARTUP;
         let mut launched = Launched::default();
         let found = resolve::resolve(&place, &mut launched, names, server).await;
-        self.earlier.push(tokio::spawn(async move { launched.remove(&place).await }));
+        self.earlier
+            .push(tokio::spawn(async move { launched.remove(&place).await }));
         found
     }
 
-    /// Whether nodes enforce policies on probe pods, and how fast: by canaries in a namespace that is theirs alone.
+    /// Whether nodes enforce policies on probe pods, and how fast: by canaries in a namespace that
+    /// is theirs alone.
     ///
     /// # Errors
     /// [`CanaryError`].
@@ -219,21 +236,29 @@ impl Kube {
     /// The API server's version; asked for once.
     async fn version(&mut self) -> Option<String> {
         if self.version.is_none() {
-            let asked = tokio::time::timeout(self.place.patience, self.place.client.apiserver_version()).await;
+            let asked =
+                tokio::time::timeout(self.place.patience, self.place.client.apiserver_version())
+                    .await;
             self.version = asked.ok().and_then(Result::ok).map(|info| info.git_version);
         }
         self.version.clone()
     }
 
-    /// Who we are to the API server; asked for once. Everybody may ask that, but an old server does not know it.
+    /// Who we are to the API server; asked for once. Everybody may ask that, but an old server does
+    /// not know it.
     async fn operator(&mut self) -> Option<String> {
         if self.operator.is_none() {
             let api: Api<SelfSubjectReview> = Api::all(self.place.client.clone());
             let review = SelfSubjectReview::default();
             let (parameters, asked) = (PostParams::default(), self.place.patience);
             let answer = tokio::time::timeout(asked, api.create(&parameters, &review)).await;
-            let status = answer.ok().and_then(Result::ok).and_then(|review| review.status);
-            self.operator = status.and_then(|status| status.user_info).and_then(|user| user.username);
+            let status = answer
+                .ok()
+                .and_then(Result::ok)
+                .and_then(|review| review.status);
+            self.operator = status
+                .and_then(|status| status.user_info)
+                .and_then(|user| user.username);
         }
         self.operator.clone()
     }
@@ -261,7 +286,11 @@ impl Backend for Kube {
         // Between the look and this nothing can have changed: the watches run on this thread.
         self.place.shared.tell();
         self.place.landmarks = landmarks(&inventory);
-        if unread.is_empty() { Ok(inventory) } else { Err(Error::Unreadable(unread)) }
+        if unread.is_empty() {
+            Ok(inventory)
+        } else {
+            Err(Error::Unreadable(unread))
+        }
     }
 
     async fn surroundings(&mut self) -> Result<Surroundings, Error> {
@@ -269,8 +298,16 @@ impl Backend for Kube {
         let operator = self.operator().await;
         let store = self.place.shared.store();
         let cluster = store.namespace("kube-system");
-        let of_namespaces = store.objects().policies.into_iter().map(policy_state).collect::<Vec<_>>();
-        let mut policies: Vec<PolicyState> = of_namespaces.into_iter().chain(store.cluster_policy_states()).collect();
+        let of_namespaces = store
+            .objects()
+            .policies
+            .into_iter()
+            .map(policy_state)
+            .collect::<Vec<_>>();
+        let mut policies: Vec<PolicyState> = of_namespaces
+            .into_iter()
+            .chain(store.cluster_policy_states())
+            .collect();
         policies.sort();
         Ok(Surroundings {
             cluster_uid: cluster.and_then(|namespace| namespace.metadata.uid.clone()),
@@ -292,16 +329,32 @@ impl Backend for Kube {
 
     /// Also where a connection only hangs: then requests get no answer, and watches do not know it.
     fn unseen(&self) -> Option<Unseen> {
-        let hangs = |why| Unseen { since: self.place.shared.now(), what: "the cluster".into(), why };
-        self.place.shared.unseen().or_else(|| self.launched.created.unanswered().map(hangs))
+        let hangs = |why| Unseen {
+            since: self.place.shared.now(),
+            what: "the cluster".into(),
+            why,
+        };
+        self.place
+            .shared
+            .unseen()
+            .or_else(|| self.launched.created.unanswered().map(hangs))
     }
 
-    async fn launch(&mut self, probes: Vec<Launch>, lines: mpsc::Sender<Arrival>) -> Result<(), Error> {
-        let longest = probes.iter().map(|launch| launch.plan.ttl_ms).max().unwrap_or_default();
+    async fn launch(
+        &mut self,
+        probes: Vec<Launch>,
+        lines: mpsc::Sender<Arrival>,
+    ) -> Result<(), Error> {
+        let longest = probes
+            .iter()
+            .map(|launch| launch.plan.ttl_ms)
+            .max()
+            .unwrap_or_default();
         self.place.common.deadline = Duration::from_millis(longest) + STARTUP;
         self.judge_later(&probes).await;
-        let (refused, probes): (Vec<Launch>, Vec<Launch>) =
-            probes.into_iter().partition(|launch| self.refused.contains_key(&launch.probe));
+        let (refused, probes): (Vec<Launch>, Vec<Launch>) = probes
+            .into_iter()
+            .partition(|launch| self.refused.contains_key(&launch.probe));
         for Launch { probe, .. } in refused {
             launch::not_started(&self.place, probe, self.refused[&probe].clone(), &lines).await;
         }

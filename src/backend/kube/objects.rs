@@ -22,7 +22,13 @@ pub(super) type Shelf<K> = BTreeMap<Key, Arc<K>>;
 
 /// A kind of objects that is watched.
 pub(super) trait Kind:
-    Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static
+    Resource<DynamicType = ()>
+    + Clone
+    + std::fmt::Debug
+    + serde::de::DeserializeOwned
+    + Send
+    + Sync
+    + 'static
 {
     /// Where its objects are kept.
     fn shelf(store: &mut Store) -> &mut Shelf<Self>;
@@ -52,10 +58,19 @@ impl Store {
         Objects {
             namespaces: self.namespaces.values().map(AsRef::as_ref).collect(),
             nodes: self.nodes.values().map(AsRef::as_ref).collect(),
-            pods: self.pods.values().map(AsRef::as_ref).filter(|pod| run_of(&pod.metadata).is_none()).collect(),
+            pods: self
+                .pods
+                .values()
+                .map(AsRef::as_ref)
+                .filter(|pod| run_of(&pod.metadata).is_none())
+                .collect(),
             services: self.services.values().map(AsRef::as_ref).collect(),
             policies: self.policies.values().map(AsRef::as_ref).collect(),
-            cluster_policies: self.cluster_policies.values().map(|policy| policy.as_manifest()).collect(),
+            cluster_policies: self
+                .cluster_policies
+                .values()
+                .map(|policy| policy.as_manifest())
+                .collect(),
         }
     }
 
@@ -74,17 +89,23 @@ impl Store {
 
     /// A pod, ours or not.
     pub(super) fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
-        self.pods.get(&(namespace.to_owned(), name.to_owned())).cloned()
+        self.pods
+            .get(&(namespace.to_owned(), name.to_owned()))
+            .cloned()
     }
 
     /// Whether any pod of a run is still there.
     pub(super) fn has_pods_of(&self, run: &str) -> bool {
-        self.pods.values().any(|pod| run_of(&pod.metadata) == Some(run))
+        self.pods
+            .values()
+            .any(|pod| run_of(&pod.metadata) == Some(run))
     }
 
     /// A namespace.
     pub(super) fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
-        self.namespaces.get(&(String::new(), name.to_owned())).cloned()
+        self.namespaces
+            .get(&(String::new(), name.to_owned()))
+            .cloned()
     }
 }
 
@@ -110,7 +131,13 @@ struct Lost {
 impl Shared {
     /// Nothing is known yet.
     pub(super) fn new(started: Instant, notice: mpsc::Sender<Change>) -> Self {
-        Self { store: Mutex::default(), started, notice, version: watch::Sender::new(0), lost: Mutex::default() }
+        Self {
+            store: Mutex::default(),
+            started,
+            notice,
+            version: watch::Sender::new(0),
+            lost: Mutex::default(),
+        }
     }
 
     /// The store as it is now. To be held for no longer than a look takes.
@@ -150,15 +177,26 @@ impl Shared {
 
     /// A watch that was lost shows everything again.
     pub(super) fn regain(&self, sight: &Sight) {
-        self.lost.lock().unwrap_or_else(PoisonError::into_inner).remove(sight);
+        self.lost
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(sight);
     }
 
     /// What is not seen now, for the longest time.
     pub(super) fn unseen(&self) -> Option<Unseen> {
         let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         let ((what, _), first) = lost.iter().min_by_key(|(_, lost)| lost.since)?;
-        let what = if lost.len() == 1 { what.clone() } else { "the cluster".to_owned() };
-        Some(Unseen { since: first.since, what, why: first.why.clone() })
+        let what = if lost.len() == 1 {
+            what.clone()
+        } else {
+            "the cluster".to_owned()
+        };
+        Some(Unseen {
+            since: first.since,
+            what,
+            why: first.why.clone(),
+        })
     }
 
     /// Takes one object in; `at` is the earliest moment at which it may have changed.
@@ -175,14 +213,25 @@ impl Shared {
     /// Takes one object out.
     pub(super) async fn delete<K: Kind>(&self, object: &K, at: Duration) {
         let key = key_of(object);
-        self.update(at, |store: &mut Store| vec![(K::shelf(store).remove(&key), None)]).await;
+        self.update(at, |store: &mut Store| {
+            vec![(K::shelf(store).remove(&key), None)]
+        })
+        .await;
     }
 
     /// Replaces all objects of a kind, or of one namespace of it.
-    pub(super) async fn replace<K: Kind>(&self, namespace: Option<&str>, objects: Vec<K>, at: Duration) {
+    pub(super) async fn replace<K: Kind>(
+        &self,
+        namespace: Option<&str>,
+        objects: Vec<K>,
+        at: Duration,
+    ) {
         self.update(at, |store: &mut Store| {
             let kept = K::shelf(store);
-            let mut new: Shelf<K> = objects.into_iter().map(|object| (key_of(&object), Arc::new(object))).collect();
+            let mut new: Shelf<K> = objects
+                .into_iter()
+                .map(|object| (key_of(&object), Arc::new(object)))
+                .collect();
             let is_meant = |key: &Key| namespace.is_none_or(|namespace| key.0 == namespace);
             let known: Vec<Key> = kept.keys().filter(|key| is_meant(key)).cloned().collect();
             let mut pairs = Vec::new();
@@ -211,7 +260,10 @@ impl Shared {
             let mut store = self.store();
             let pairs = update(&mut store);
             if store.told {
-                pairs.iter().filter_map(|(old, new)| difference(old.as_deref(), new.as_deref())).collect()
+                pairs
+                    .iter()
+                    .filter_map(|(old, new)| difference(old.as_deref(), new.as_deref()))
+                    .collect()
             } else {
                 Vec::new()
             }
@@ -236,7 +288,10 @@ fn difference<K: Kind>(old: Option<&K>, new: Option<&K>) -> Option<Changed> {
 }
 
 fn key_of<K: Kind>(object: &K) -> Key {
-    (object.meta().namespace.clone().unwrap_or_default(), object.meta().name.clone().unwrap_or_default())
+    (
+        object.meta().namespace.clone().unwrap_or_default(),
+        object.meta().name.clone().unwrap_or_default(),
+    )
 }
 
 impl Kind for Namespace {
@@ -306,9 +361,14 @@ impl Kind for EndpointSlice {
         fingerprint::of_slice(self)
     }
 
-    /// The Service that it belongs to, by the label that its controller sets (discovery/v1, `LabelServiceName`).
+    /// The Service that it belongs to, by the label that its controller sets (discovery/v1,
+    /// `LabelServiceName`).
     fn changed(&self) -> Option<Changed> {
-        let service = self.metadata.labels.as_ref()?.get("kubernetes.io/service-name")?;
+        let service = self
+            .metadata
+            .labels
+            .as_ref()?
+            .get("kubernetes.io/service-name")?;
         Some(Changed::Service(key_of(self).0, service.clone()))
     }
 }
@@ -358,17 +418,43 @@ mod tests {
     }
 
     fn told(receiver: &mut mpsc::Receiver<Change>) -> Vec<Changed> {
-        std::iter::from_fn(|| receiver.try_recv().ok()).map(|change| change.what).collect()
+        std::iter::from_fn(|| receiver.try_recv().ok())
+            .map(|change| change.what)
+            .collect()
     }
 
     #[tokio::test]
     async fn what_was_missed_while_nobody_watched_is_found_when_all_is_listed_again() {
         let (notice, mut changes) = mpsc::channel(16);
         let shared = Shared::new(Instant::now(), notice);
-        shared.replace(None, vec![pod("a", "1", None), pod("b", "1", None), pod("c", "1", None)], Duration::ZERO).await;
-        assert_eq!(told(&mut changes), [], "nothing is a change before there is a plan");
+        shared
+            .replace(
+                None,
+                vec![
+                    pod("a", "1", None),
+                    pod("b", "1", None),
+                    pod("c", "1", None),
+                ],
+                Duration::ZERO,
+            )
+            .await;
+        assert_eq!(
+            told(&mut changes),
+            [],
+            "nothing is a change before there is a plan"
+        );
         shared.tell();
-        shared.replace(None, vec![pod("a", "1", None), pod("b", "2", None), pod("d", "1", None)], Duration::ZERO).await;
+        shared
+            .replace(
+                None,
+                vec![
+                    pod("a", "1", None),
+                    pod("b", "2", None),
+                    pod("d", "1", None),
+                ],
+                Duration::ZERO,
+            )
+            .await;
         let pod = |name: &str| Changed::Pod("n".into(), name.into());
         assert_eq!(told(&mut changes), [pod("b"), pod("c"), pod("d")]);
     }
@@ -379,7 +465,9 @@ mod tests {
         let shared = Shared::new(Instant::now(), notice);
         shared.tell();
         shared.apply(pod("a", "1", Some("r")), Duration::ZERO).await;
-        shared.delete(&pod("a", "1", Some("r")), Duration::ZERO).await;
+        shared
+            .delete(&pod("a", "1", Some("r")), Duration::ZERO)
+            .await;
         shared.apply(pod("b", "1", Some("r")), Duration::ZERO).await;
         assert_eq!(told(&mut changes), []);
         assert!(shared.store().objects().pods.is_empty());
@@ -394,7 +482,9 @@ mod tests {
         elsewhere.metadata.namespace = Some("m".into());
         shared.apply(elsewhere, Duration::ZERO).await;
         shared.tell();
-        shared.replace(Some("n"), vec![pod("a", "1", None)], Duration::ZERO).await;
+        shared
+            .replace(Some("n"), vec![pod("a", "1", None)], Duration::ZERO)
+            .await;
         assert_eq!(told(&mut changes), [Changed::Pod("n".into(), "a".into())]);
         assert_eq!(shared.store().objects().pods.len(), 2);
     }

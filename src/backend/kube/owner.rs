@@ -1,14 +1,17 @@
 //! What everything of a run hangs on, in each namespace: a Job that runs nothing.
 //!
-//! With `completions: 0` it is complete at once, and the cluster itself deletes it when `ttlSecondsAfterFinished` is
-//! over; what it owns goes with it. So a run leaves nothing even if its runner is killed. It is not the controller of
-//! what it owns: a disruption budget would ask a controller for its scale, and a Job has none.
+//! With `completions: 0` it is complete at once, and the cluster itself deletes it when
+//! `ttlSecondsAfterFinished` is over; what it owns goes with it. So a run leaves nothing even if
+//! its runner is killed. It is not the controller of what it owns: a disruption budget would ask a
+//! controller for its scale, and a Job has none.
 
 use super::error::Error;
 use super::names;
 use super::probe_pod::{Common, restricted};
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
-use k8s_openapi::api::core::v1::{Container, PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile};
+use k8s_openapi::api::core::v1::{
+    Container, PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -27,7 +30,10 @@ fn job(common: &Common) -> Job {
         restart_policy: Some("Never".into()),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
-            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), ..SeccompProfile::default() }),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".into(),
+                ..SeccompProfile::default()
+            }),
             ..PodSecurityContext::default()
         }),
         ..PodSpec::default()
@@ -41,8 +47,13 @@ fn job(common: &Common) -> Job {
         spec: Some(JobSpec {
             completions: Some(0),
             parallelism: Some(0),
-            ttl_seconds_after_finished: Some(i32::try_from(common.deadline.as_secs()).unwrap_or(i32::MAX)),
-            template: PodTemplateSpec { metadata: None, spec: Some(template) },
+            ttl_seconds_after_finished: Some(
+                i32::try_from(common.deadline.as_secs()).unwrap_or(i32::MAX),
+            ),
+            template: PodTemplateSpec {
+                metadata: None,
+                spec: Some(template),
+            },
             ..JobSpec::default()
         }),
         status: None,
@@ -53,12 +64,21 @@ fn job(common: &Common) -> Job {
 ///
 /// # Errors
 /// What the API server refused.
-pub(super) async fn create(client: &Client, namespace: &str, common: &Common) -> Result<OwnerReference, Error> {
+pub(super) async fn create(
+    client: &Client,
+    namespace: &str,
+    common: &Common,
+) -> Result<OwnerReference, Error> {
     let api: Api<Job> = Api::namespaced(client.clone(), namespace);
     let job = api
         .create(&PostParams::default(), &job(common))
         .await
-        .map_err(|error| Error::api(format!("create a Job in namespace {namespace} for all else to hang on"), error))?;
+        .map_err(|error| {
+            Error::api(
+                format!("create a Job in namespace {namespace} for all else to hang on"),
+                error,
+            )
+        })?;
     Ok(OwnerReference {
         api_version: "batch/v1".into(),
         kind: "Job".into(),
@@ -83,6 +103,13 @@ mod tests {
             deadline: Duration::from_secs(90),
         };
         let spec = job(&common).spec.unwrap();
-        assert_eq!((spec.completions, spec.parallelism, spec.ttl_seconds_after_finished), (Some(0), Some(0), Some(90)));
+        assert_eq!(
+            (
+                spec.completions,
+                spec.parallelism,
+                spec.ttl_seconds_after_finished
+            ),
+            (Some(0), Some(0), Some(90))
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Outside names, as pods of the cluster resolve them: by a probe without labels, before anything is planned.
+//! Outside names, as pods of the cluster resolve them: by a probe without labels, before anything
+//! is planned.
 
 use super::launch::{Launched, Place};
 use crate::backend::{Arrival, Launch};
@@ -30,16 +31,32 @@ const RECORDS: [&str; 2] = ["A", "AAAA"];
 
 /// What is asked: two flows a name, numbered in their order.
 fn plan(run: &str, names: &[String], server: IpAddr) -> wire::Plan {
-    let questions = names.iter().flat_map(|name| RECORDS.map(|record| (name, record)));
+    let questions = names
+        .iter()
+        .flat_map(|name| RECORDS.map(|record| (name, record)));
     let flows = questions.enumerate().map(|(id, (name, record))| Flow {
         id: id as u32,
         target: Target::Address(server),
         port: DNS_PORT,
         transport: Transport::Udp,
-        request: Request::Dns { name: format!("{name}."), record: record.to_owned() },
-        deadlines: Deadlines { resolve_ms: ANSWER, connect_ms: ANSWER, tls_ms: ANSWER, request_ms: ANSWER },
+        request: Request::Dns {
+            name: format!("{name}."),
+            record: record.to_owned(),
+        },
+        deadlines: Deadlines {
+            resolve_ms: ANSWER,
+            connect_ms: ANSWER,
+            tls_ms: ANSWER,
+            request_ms: ANSWER,
+        },
         // A datagram may be lost, and a new pod may not be let out at once.
-        pace: Pace { bursts_ms: vec![0], interval_ms: 1_000, attempts: None, single: true, accepted: None },
+        pace: Pace {
+            bursts_ms: vec![0],
+            interval_ms: 1_000,
+            attempts: None,
+            single: true,
+            accepted: None,
+        },
     });
     wire::Plan {
         v: wire::VERSION,
@@ -63,7 +80,10 @@ fn addresses(seen: &Observation) -> Option<Vec<IpAddr>> {
         // `NAME TYPE DATA`; an alias is followed by the addresses of what it stands for.
         let data = |record: &String| {
             let mut words = record.split(' ').skip(1);
-            RECORDS.contains(&words.next()?).then(|| words.next()?.parse().ok()).flatten()
+            RECORDS
+                .contains(&words.next()?)
+                .then(|| words.next()?.parse().ok())
+                .flatten()
         };
         dns.records.iter().filter_map(data).collect()
     })
@@ -82,17 +102,32 @@ pub(super) async fn resolve(
     let plan = plan(&place.common.run, names, server);
     let asked = plan.flows.len();
     let (sender, mut lines) = mpsc::channel(64);
-    let launch = Launch { probe: PROBE, vantage: Vantage::Witness { node: String::new() }, inside: false, plan };
-    launched.launch(place, vec![launch], &sender).await.map_err(|error| error.to_string())?;
+    let launch = Launch {
+        probe: PROBE,
+        vantage: Vantage::Witness {
+            node: String::new(),
+        },
+        inside: false,
+        plan,
+    };
+    launched
+        .launch(place, vec![launch], &sender)
+        .await
+        .map_err(|error| error.to_string())?;
     drop(sender);
     let mut found: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();
     let mut answered = BTreeSet::new();
     let mut deadline = Instant::now() + PATIENCE;
     let mut why = format!("the name server {server} gave no answer");
     while answered.len() < asked {
-        let Ok(Some(Arrival { line, .. })) = timeout_at(deadline, lines.recv()).await else { break };
+        let Ok(Some(Arrival { line, .. })) = timeout_at(deadline, lines.recv()).await else {
+            break;
+        };
         match line {
-            Ok(wire::Line { body: Body::Sample(sample), .. }) => {
+            Ok(wire::Line {
+                body: Body::Sample(sample),
+                ..
+            }) => {
                 let name = names.get(sample.flow as usize / RECORDS.len());
                 if let (Some(name), Some(addresses)) = (name, addresses(&sample.seen)) {
                     found.entry(name.clone()).or_default().extend(addresses);
@@ -109,7 +144,10 @@ pub(super) async fn resolve(
     if answered.is_empty() {
         return Err(why);
     }
-    Ok(found.into_iter().map(|(name, addresses)| (name, addresses.into_iter().collect())).collect())
+    Ok(found
+        .into_iter()
+        .map(|(name, addresses)| (name, addresses.into_iter().collect()))
+        .collect())
 }
 
 #[cfg(test)]
@@ -127,20 +165,41 @@ mod tests {
 
     #[test]
     fn an_alias_is_followed_and_silence_is_no_answer() {
-        let records =
-            ["payments.example. CNAME x.example.", "x.example. A 203.0.113.10", "x.example. AAAA 2001:db8::1"];
-        let expected: Vec<IpAddr> = vec!["203.0.113.10".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        let records = [
+            "payments.example. CNAME x.example.",
+            "x.example. A 203.0.113.10",
+            "x.example. AAAA 2001:db8::1",
+        ];
+        let expected: Vec<IpAddr> = vec![
+            "203.0.113.10".parse().unwrap(),
+            "2001:db8::1".parse().unwrap(),
+        ];
         assert_eq!(addresses(&seen(Some(0), &records)), Some(expected));
         assert_eq!(addresses(&seen(Some(3), &[])), Some(vec![]));
-        assert_eq!(addresses(&seen(Some(2), &[])), None, "SERVFAIL says nothing of the name");
+        assert_eq!(
+            addresses(&seen(Some(2), &[])),
+            None,
+            "SERVFAIL says nothing of the name"
+        );
         assert_eq!(addresses(&seen(None, &[])), None);
     }
 
     #[test]
     fn each_name_is_asked_for_in_both_families() {
-        let plan = plan("r", &["a.example".into(), "b.example".into()], [10, 96, 0, 10].into());
-        let asked: Vec<_> = plan.flows.iter().map(|flow| (flow.id, flow.request.clone())).collect();
-        let dns = |name: &str, record: &str| Request::Dns { name: name.into(), record: record.into() };
+        let plan = plan(
+            "r",
+            &["a.example".into(), "b.example".into()],
+            [10, 96, 0, 10].into(),
+        );
+        let asked: Vec<_> = plan
+            .flows
+            .iter()
+            .map(|flow| (flow.id, flow.request.clone()))
+            .collect();
+        let dns = |name: &str, record: &str| Request::Dns {
+            name: name.into(),
+            record: record.into(),
+        };
         let expected = [
             (0, dns("a.example.", "A")),
             (1, dns("a.example.", "AAAA")),

@@ -56,7 +56,11 @@ impl RunnerProbe {
         let pid = Pid::from_raw(child.id().map_or(0, u32::cast_signed));
         let stdin = child.stdin.take();
         let reader = tokio::spawn(read(probe, child, digests, since, lines.clone()));
-        Ok(Self { pid, _stdin: stdin, reader })
+        Ok(Self {
+            pid,
+            _stdin: stdin,
+            reader,
+        })
     }
 
     /// SIGTERM, a second for the last lines, SIGKILL.
@@ -87,7 +91,15 @@ async fn read(
             if let (Some(digests), Ok(line)) = (&digests, &mut line) {
                 digests.tell(line);
             }
-            if lines.send(Arrival { probe, at: since.elapsed(), line }).await.is_err() {
+            if lines
+                .send(Arrival {
+                    probe,
+                    at: since.elapsed(),
+                    line,
+                })
+                .await
+                .is_err()
+            {
                 break;
             }
         }
@@ -96,13 +108,24 @@ async fn read(
         Ok(status) => status.to_string(),
         Err(error) => error.to_string(),
     };
-    let _ = lines.send(Arrival { probe, at: since.elapsed(), line: Err(ProbeFault::Ended(how)) }).await;
+    let _ = lines
+        .send(Arrival {
+            probe,
+            at: since.elapsed(),
+            line: Err(ProbeFault::Ended(how)),
+        })
+        .await;
 }
 
-/// The next line; `None` at the end. Our own program writes no line without end, so nothing is looked for after one.
+/// The next line; `None` at the end. Our own program writes no line without end, so nothing is
+/// looked for after one.
 async fn next(stdout: &mut (impl AsyncBufRead + Unpin)) -> Option<Result<wire::Line, ProbeFault>> {
     let mut line = Vec::new();
-    match (&mut *stdout).take(MAX_LINE as u64).read_until(b'\n', &mut line).await {
+    match (&mut *stdout)
+        .take(MAX_LINE as u64)
+        .read_until(b'\n', &mut line)
+        .await
+    {
         Ok(0) => None,
         Ok(_) if line.ends_with(b"\n") => Some(parse(&line)),
         Ok(length) => Some(Err(without_end(length))),

@@ -4,7 +4,8 @@ use super::names::CONTAINER;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 use std::time::Duration;
 
-/// How long a probe may wait for a node: a cluster that has to grow for it takes minutes, and nobody asked for that.
+/// How long a probe may wait for a node: a cluster that has to grow for it takes minutes, and
+/// nobody asked for that.
 pub(super) const UNSCHEDULED: Duration = Duration::from_secs(20);
 
 /// How long a probe may take on its node until it runs, its image's download included.
@@ -24,13 +25,21 @@ pub(super) enum Stage {
 }
 
 /// Reasons for which a container waits that no waiting mends.
-const HOPELESS: [&str; 4] =
-    ["ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError"];
+const HOPELESS: [&str; 4] = [
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+];
 
 /// Reads how far a probe has come; `None` stands for a pod that is gone.
 pub(super) fn stage(pod: Option<&Pod>, container: Option<&str>) -> Stage {
-    let Some(pod) = pod else { return Stage::Over("its pod was deleted".into()) };
-    let Some(status) = &pod.status else { return Stage::Unscheduled("the scheduler has not seen it".into()) };
+    let Some(pod) = pod else {
+        return Stage::Over("its pod was deleted".into());
+    };
+    let Some(status) = &pod.status else {
+        return Stage::Unscheduled("the scheduler has not seen it".into());
+    };
     let named = container.unwrap_or(CONTAINER);
     let own = statuses(pod).find(|container| container.name == named);
     if let Some(over) = own.and_then(ended) {
@@ -39,21 +48,45 @@ pub(super) fn stage(pod: Option<&Pod>, container: Option<&str>) -> Stage {
     if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
         let words = [status.reason.as_deref(), status.message.as_deref()];
         let words: Vec<&str> = words.into_iter().flatten().collect();
-        return Stage::Over(if words.is_empty() { "its pod ended".into() } else { words.join(": ") });
+        return Stage::Over(if words.is_empty() {
+            "its pod ended".into()
+        } else {
+            words.join(": ")
+        });
     }
     match own.and_then(|container| container.state.as_ref()) {
-        Some(ContainerState { running: Some(_), .. }) => Stage::Running,
-        Some(ContainerState { waiting: Some(waiting), .. }) => {
+        Some(ContainerState {
+            running: Some(_), ..
+        }) => Stage::Running,
+        Some(ContainerState {
+            waiting: Some(waiting),
+            ..
+        }) => {
             let reason = waiting.reason.clone().unwrap_or_default();
-            let message = waiting.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
+            let message = waiting
+                .message
+                .as_deref()
+                .map(|message| format!(": {message}"))
+                .unwrap_or_default();
             let why = format!("{reason}{message}");
-            if HOPELESS.contains(&reason.as_str()) { Stage::Over(why) } else { Stage::Unstarted(why) }
+            if HOPELESS.contains(&reason.as_str()) {
+                Stage::Over(why)
+            } else {
+                Stage::Unstarted(why)
+            }
         }
         Some(_) | None => {
             let conditions = status.conditions.as_deref().unwrap_or_default();
-            match conditions.iter().find(|condition| condition.type_ == "PodScheduled") {
-                Some(condition) if condition.status == "True" => Stage::Unstarted("its node has not begun".into()),
-                Some(condition) => Stage::Unscheduled(condition.message.clone().unwrap_or_default()),
+            match conditions
+                .iter()
+                .find(|condition| condition.type_ == "PodScheduled")
+            {
+                Some(condition) if condition.status == "True" => {
+                    Stage::Unstarted("its node has not begun".into())
+                }
+                Some(condition) => {
+                    Stage::Unscheduled(condition.message.clone().unwrap_or_default())
+                }
                 None => Stage::Unscheduled("the scheduler has not seen it".into()),
             }
         }
@@ -62,7 +95,12 @@ pub(super) fn stage(pod: Option<&Pod>, container: Option<&str>) -> Stage {
 
 /// What is said of a pod's containers, those that were added later included.
 pub(super) fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
-    let lists = pod.status.iter().flat_map(|status| [&status.container_statuses, &status.ephemeral_container_statuses]);
+    let lists = pod.status.iter().flat_map(|status| {
+        [
+            &status.container_statuses,
+            &status.ephemeral_container_statuses,
+        ]
+    });
     lists.flatten().flatten()
 }
 
@@ -70,8 +108,15 @@ pub(super) fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
 fn ended(container: &ContainerStatus) -> Option<String> {
     let terminated = container.state.as_ref()?.terminated.as_ref()?;
     let reason = terminated.reason.as_deref().unwrap_or("ended");
-    let message = terminated.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
-    Some(format!("{reason}, exit code {}{message}", terminated.exit_code))
+    let message = terminated
+        .message
+        .as_deref()
+        .map(|message| format!(": {message}"))
+        .unwrap_or_default();
+    Some(format!(
+        "{reason}, exit code {}{message}",
+        terminated.exit_code
+    ))
 }
 
 #[cfg(test)]
@@ -102,10 +147,15 @@ mod tests {
         };
         let full = "0/2 nodes are available: 2 Insufficient cpu.";
         assert_eq!(scheduled("False", full), Stage::Unscheduled(full.into()));
-        assert_eq!(scheduled("True", ""), Stage::Unstarted("its node has not begun".into()));
+        assert_eq!(
+            scheduled("True", ""),
+            Stage::Unstarted("its node has not begun".into())
+        );
         assert_eq!(with(json!({ "running": {} })), Stage::Running);
         assert_eq!(
-            with(json!({ "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } })),
+            with(
+                json!({ "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } })
+            ),
             Stage::Unstarted("ImagePullBackOff: no such image".into())
         );
         assert_eq!(
@@ -116,8 +166,13 @@ mod tests {
             with(json!({ "terminated": { "exitCode": 137, "reason": "OOMKilled" } })),
             Stage::Over("OOMKilled, exit code 137".into())
         );
-        let evicted = of(json!({ "phase": "Failed", "reason": "Evicted", "message": "The node was low on memory." }));
-        assert_eq!(evicted, Stage::Over("Evicted: The node was low on memory.".into()));
+        let evicted = of(
+            json!({ "phase": "Failed", "reason": "Evicted", "message": "The node was low on memory." }),
+        );
+        assert_eq!(
+            evicted,
+            Stage::Over("Evicted: The node was low on memory.".into())
+        );
         assert_eq!(stage(None, None), Stage::Over("its pod was deleted".into()));
     }
 }

@@ -1,8 +1,8 @@
 //! The connection's cryptography, where kube's own will not do.
 //!
-//! rustls parses its own client certificate and knows version 3 of X.509 only. Certificates that were made by hand are
-//! often of version 1; API servers and kubectl take them. What the server checks is not ours to refuse, so such a
-//! certificate is presented unread.
+//! rustls parses its own client certificate and knows version 3 of X.509 only. Certificates that
+//! were made by hand are often of version 1; API servers and kubectl take them. What the server
+//! checks is not ours to refuse, so such a certificate is presented unread.
 
 use super::error::Error;
 use hyper_rustls::HttpsConnectorBuilder;
@@ -38,7 +38,8 @@ pub(super) fn client(config: Config) -> Result<Client, Error> {
     }
 }
 
-/// A client that presents its certificate unread; `None` where there is none, or where a proxy is in between.
+/// A client that presents its certificate unread; `None` where there is none, or where a proxy is
+/// in between.
 fn unread(mut config: Config) -> Option<Client> {
     let login = serde_json::to_value(&config.auth_info).ok()?;
     let chain = pem(&login, "client-certificate-data", "client-certificate")?;
@@ -49,25 +50,34 @@ fn unread(mut config: Config) -> Option<Client> {
     if config.proxy_url.is_some() || config.tls_server_name.is_some() {
         return None;
     }
-    let chain = CertificateDer::pem_slice_iter(&chain).collect::<Result<Vec<_>, _>>().ok()?;
+    let chain = CertificateDer::pem_slice_iter(&chain)
+        .collect::<Result<Vec<_>, _>>()
+        .ok()?;
     let key = any_supported_type(&PrivateKeyDer::from_pem_slice(&key).ok()?).ok()?;
     let mut tls = config.rustls_client_config().ok()?;
     tls.client_auth_cert_resolver = Arc::new(Only(Arc::new(CertifiedKey::new(chain, key))));
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
     connector.set_connect_timeout(config.connect_timeout);
-    let https =
-        HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
+    let https = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(connector);
     let http: Http<_, Body> = Http::builder(TokioExecutor::new()).build(https);
-    let service =
-        ServiceBuilder::new().layer(config.base_uri_layer()).layer(config.extra_headers_layer().ok()?).service(http);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .layer(config.extra_headers_layer().ok()?)
+        .service(http);
     Some(ClientBuilder::new(service, config.default_namespace).build())
 }
 
 /// A PEM text of a kubeconfig's user: in base64, or in a file.
 fn pem(login: &Value, data: &str, file: &str) -> Option<Vec<u8>> {
     match (login.get(data), login.get(file).and_then(Value::as_str)) {
-        (Some(data @ Value::String(_)), _) => serde_json::from_value(data.clone()).ok().map(|ByteString(text)| text),
+        (Some(data @ Value::String(_)), _) => serde_json::from_value(data.clone())
+            .ok()
+            .map(|ByteString(text)| text),
         (_, Some(file)) => std::fs::read(file).ok(),
         (_, None) => None,
     }
@@ -78,7 +88,11 @@ fn pem(login: &Value, data: &str, file: &str) -> Option<Vec<u8>> {
 struct Only(Arc<CertifiedKey>);
 
 impl ResolvesClientCert for Only {
-    fn resolve(&self, _issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+    fn resolve(
+        &self,
+        _issuers: &[&[u8]],
+        schemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
         self.0.key.choose_scheme(schemes)?;
         Some(Arc::clone(&self.0))
     }

@@ -38,8 +38,8 @@ impl Drop for Watches {
     }
 }
 
-/// Starts all watches and returns when everything has been listed once. Where the whole cluster may not be read, the
-/// given namespaces are.
+/// Starts all watches and returns when everything has been listed once. Where the whole cluster may
+/// not be read, the given namespaces are.
 ///
 /// # Errors
 /// When the API server cannot be asked, or refuses something without which no verdict is possible.
@@ -66,7 +66,9 @@ pub(super) async fn start(
         match nodes {
             Ok(task) => watches.tasks.push(task),
             Err(error) if is_refused(&error) => {
-                watches.notes.push("nodes may not be listed: only those are known that pods run on".to_owned());
+                watches.notes.push(
+                    "nodes may not be listed: only those are known that pods run on".to_owned(),
+                );
             }
             Err(error) => return Err(Error::watch("list nodes", error)),
         }
@@ -83,11 +85,15 @@ pub(super) async fn start(
             Ok(task) => watches.tasks.push(task),
             Err(error) if is_refused(&error) => {
                 let blind = single_namespaces(connection, shared, namespaces).await?;
-                watches
-                    .notes
-                    .push("namespaces may not be watched: a change of their labels would not be noticed".to_owned());
+                watches.notes.push(
+                    "namespaces may not be watched: a change of their labels would not be noticed"
+                        .to_owned(),
+                );
                 if !blind.is_empty() {
-                    watches.notes.push(format!("the labels of these namespaces may not be read: {}", blind.join(", ")));
+                    watches.notes.push(format!(
+                        "the labels of these namespaces may not be read: {}",
+                        blind.join(", ")
+                    ));
                 }
             }
             Err(error) => return Err(Error::watch("list namespaces", error)),
@@ -96,7 +102,12 @@ pub(super) async fn start(
     };
     match tokio::time::timeout(patience, listing).await {
         Ok(listed) => listed?,
-        Err(_) => return Err(Error::Silent { doing: "list the cluster's objects".into(), after: patience }),
+        Err(_) => {
+            return Err(Error::Silent {
+                doing: "list the cluster's objects".into(),
+                after: patience,
+            });
+        }
     }
     Ok(watches)
 }
@@ -153,8 +164,8 @@ async fn single_namespaces(
     Ok(blind)
 }
 
-/// Starts one watch and returns when it has listed everything once: in one request where the API server can do that
-/// (Kubernetes, "Streaming lists"), which others refuse as an invalid one.
+/// Starts one watch and returns when it has listed everything once: in one request where the API
+/// server can do that (Kubernetes, "Streaming lists"), which others refuse as an invalid one.
 async fn watch<K: Kind>(
     api: Api<K>,
     namespace: Option<String>,
@@ -189,9 +200,9 @@ async fn watch_by<K: Kind>(
     }
 }
 
-/// Keeps a kind up to date. An error before the first list is over ends it; later ones are waited out, since the API
-/// server may be restarting, and what was missed meanwhile is found by listing everything again: a watch that is only
-/// resumed does not say when it has caught up.
+/// Keeps a kind up to date. An error before the first list is over ends it; later ones are waited
+/// out, since the API server may be restarting, and what was missed meanwhile is found by listing
+/// everything again: a watch that is only resumed does not say when it has caught up.
 async fn keep<K: Kind>(
     api: Api<K>,
     config: watcher::Config,
@@ -218,7 +229,9 @@ async fn keep<K: Kind>(
                 Event::InitApply(object) => listing.push(object),
                 Event::InitDone => {
                     let at = lost.take().unwrap_or(now);
-                    shared.replace(sight.1.as_deref(), std::mem::take(&mut listing), at).await;
+                    shared
+                        .replace(sight.1.as_deref(), std::mem::take(&mut listing), at)
+                        .await;
                     shared.regain(&sight);
                     pause = FIRST_PAUSE;
                     if let Some(first) = first.take() {
@@ -235,7 +248,13 @@ async fn keep<K: Kind>(
         }
         if is_not_served(&error) {
             // The kind itself was removed, and its objects with it.
-            shared.replace(sight.1.as_deref(), Vec::<K>::new(), lost.unwrap_or_else(|| shared.now())).await;
+            shared
+                .replace(
+                    sight.1.as_deref(),
+                    Vec::<K>::new(),
+                    lost.unwrap_or_else(|| shared.now()),
+                )
+                .await;
             shared.regain(&sight);
             return;
         }

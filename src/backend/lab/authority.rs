@@ -3,8 +3,8 @@
 use super::error::Error;
 use super::world::{Host, World};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
 };
 use std::net::IpAddr;
 use watertight_probe::responder::control::Certificate;
@@ -18,8 +18,8 @@ pub(super) struct Certificates {
 }
 
 impl Certificates {
-    /// One for all pods, with every namespace's Service names, and one for each outside host, with its name and
-    /// addresses.
+    /// One for all pods, with every namespace's Service names, and one for each outside host, with
+    /// its name and addresses.
     ///
     /// # Errors
     /// When a key cannot be made, or a name cannot stand in a certificate.
@@ -27,15 +27,28 @@ impl Certificates {
         let authority = Authority::new().map_err(Error::Certificate)?;
         let services = world.inventory.namespaces.keys();
         let names: Vec<String> = services
-            .flat_map(|namespace| [format!("*.{namespace}.svc"), format!("*.{namespace}.svc.cluster.local")])
+            .flat_map(|namespace| {
+                [
+                    format!("*.{namespace}.svc"),
+                    format!("*.{namespace}.svc.cluster.local"),
+                ]
+            })
             .collect();
-        let cluster = authority.certificate(&names, &[]).map_err(Error::Certificate)?;
+        let cluster = authority
+            .certificate(&names, &[])
+            .map_err(Error::Certificate)?;
         let of_host = |host: &Host| {
             let names: Vec<String> = host.name.iter().cloned().collect();
-            authority.certificate(&names, &host.addresses).map_err(Error::Certificate)
+            authority
+                .certificate(&names, &host.addresses)
+                .map_err(Error::Certificate)
         };
         let hosts = world.hosts.iter().map(of_host).collect::<Result<_, _>>()?;
-        Ok(Self { authority, cluster, hosts })
+        Ok(Self {
+            authority,
+            cluster,
+            hosts,
+        })
     }
 
     /// The authority's own certificate, PEM.
@@ -70,24 +83,42 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name.push(DnType::CommonName, "watertight lab authority");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "watertight lab authority");
         let key = KeyPair::generate()?;
         let pem = params.self_signed(&key)?.pem();
-        Ok(Self { issuer: Issuer::new(params, key), pem })
+        Ok(Self {
+            issuer: Issuer::new(params, key),
+            pem,
+        })
     }
 
     /// A server's certificate for names and addresses.
     ///
     /// # Errors
     /// When a name cannot stand in a certificate.
-    fn certificate(&self, names: &[String], addresses: &[IpAddr]) -> Result<Certificate, rcgen::Error> {
+    fn certificate(
+        &self,
+        names: &[String],
+        addresses: &[IpAddr],
+    ) -> Result<Certificate, rcgen::Error> {
         let mut params = CertificateParams::new(names.to_vec())?;
-        params.subject_alt_names.extend(addresses.iter().copied().map(SanType::IpAddress));
+        params
+            .subject_alt_names
+            .extend(addresses.iter().copied().map(SanType::IpAddress));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let common = names.first().cloned().or_else(|| addresses.first().map(ToString::to_string)).unwrap_or_default();
+        let common = names
+            .first()
+            .cloned()
+            .or_else(|| addresses.first().map(ToString::to_string))
+            .unwrap_or_default();
         params.distinguished_name.push(DnType::CommonName, common);
         let key = KeyPair::generate()?;
         let leaf = params.signed_by(&key, &self.issuer)?;
-        Ok(Certificate { chain: leaf.pem(), key: key.serialize_pem() })
+        Ok(Certificate {
+            chain: leaf.pem(),
+            key: key.serialize_pem(),
+        })
     }
 }

@@ -13,7 +13,8 @@ use std::net::IpAddr;
 /// Names, lower case and without trailing dot, with their addresses.
 pub(super) type Zone = BTreeMap<String, Vec<IpAddr>>;
 
-/// Everything that the world's name servers know (Kubernetes DNS specification 1.1.0, sections 2.3 and 2.4).
+/// Everything that the world's name servers know (Kubernetes DNS specification 1.1.0, sections 2.3
+/// and 2.4).
 pub(super) fn zone(inventory: &Inventory) -> Zone {
     let mut zone: Zone = inventory.hosts.clone();
     for service in &inventory.services {
@@ -25,7 +26,11 @@ pub(super) fn zone(inventory: &Inventory) -> Zone {
             ServiceKind::Headless => {
                 let pods = endpoints(service, &inventory.pods);
                 let of = |pod: &Pod| addresses_in(pod, &service.families);
-                for pod in pods.iter().filter(|pod| pod.workloads.iter().any(|w| w.kind == WorkloadKind::StatefulSet)) {
+                for pod in pods.iter().filter(|pod| {
+                    pod.workloads
+                        .iter()
+                        .any(|w| w.kind == WorkloadKind::StatefulSet)
+                }) {
                     zone.insert(format!("{}.{name}", pod.name), of(pod));
                 }
                 zone.insert(name, pods.iter().flat_map(|pod| of(pod)).collect());
@@ -33,11 +38,13 @@ pub(super) fn zone(inventory: &Inventory) -> Zone {
             ServiceKind::ExternalName(_) => {}
         }
     }
-    // Aliases last, by what they stand for; an alias of an alias is followed as far as there are Services.
+    // Aliases last, by what they stand for; an alias of an alias is followed as far as there are
+    // Services.
     for _ in 0..inventory.services.len().min(8) {
         for service in &inventory.services {
             if let ServiceKind::ExternalName(target) = &service.kind
-                && let Some(addresses) = zone.get(target.trim_end_matches('.').to_ascii_lowercase().as_str())
+                && let Some(addresses) =
+                    zone.get(target.trim_end_matches('.').to_ascii_lowercase().as_str())
             {
                 let addresses = addresses.clone();
                 zone.insert(service_name(service), addresses);
@@ -58,8 +65,9 @@ fn service_name(service: &Service) -> String {
 }
 
 impl World {
-    /// What `resolv.conf` says at a vantage: cluster DNS and its search list in a pod; on a node, in a pod of
-    /// its network and where watertight runs, a name server outside the cluster, which knows the same names.
+    /// What `resolv.conf` says at a vantage: cluster DNS and its search list in a pod; on a node,
+    /// in a pod of its network and where watertight runs, a name server outside the cluster, which
+    /// knows the same names.
     pub fn resolver(&self, vantage: &Vantage) -> wire::Resolver {
         resolver(&self.inventory, vantage)
     }
@@ -68,7 +76,9 @@ impl World {
 /// As [`World::resolver`], in a world that has changed since.
 pub fn resolver(inventory: &Inventory, vantage: &Vantage) -> wire::Resolver {
     let in_pod = match vantage {
-        Vantage::Pod { namespace, name, .. } => inventory
+        Vantage::Pod {
+            namespace, name, ..
+        } => inventory
             .pods
             .iter()
             .find(|pod| pod.namespace == *namespace && pod.name == *name)
@@ -87,7 +97,11 @@ pub fn resolver(inventory: &Inventory, vantage: &Vantage) -> wire::Resolver {
             ],
             ndots: 5,
         },
-        None => wire::Resolver { servers: addresses::OUTSIDE_DNS.to_vec(), search: Vec::new(), ndots: 1 },
+        None => wire::Resolver {
+            servers: addresses::OUTSIDE_DNS.to_vec(),
+            search: Vec::new(),
+            ndots: 1,
+        },
     }
 }
 
@@ -120,7 +134,10 @@ mod tests {
         let file = sources.add("test.yaml", MANIFESTS);
         let (manifests, diagnostics) = read_manifests(&[file], &sources);
         assert!(!diagnostics.has_errors(), "{diagnostics:?}");
-        let host = Outside { name: Some("pay.example".into()), ..Outside::default() };
+        let host = Outside {
+            name: Some("pay.example".into()),
+            ..Outside::default()
+        };
         World::place(&manifests, &[host], Layout::default()).expect("placed")
     }
 
@@ -129,17 +146,44 @@ mod tests {
         let world = world();
         let zone = zone(&world.inventory);
         let shown = |name: &str| {
-            zone.get(name).map(|known| known.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+            zone.get(name).map(|known| {
+                known
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            })
         };
         let cases = [
-            ("db.data.svc.cluster.local", Some("10.244.16.1 fd00:10:244:1::1 10.244.32.1 fd00:10:244:2::1")),
-            ("four.data.svc.cluster.local", Some("10.244.16.1 10.244.32.1")),
-            ("db-1.db.data.svc.cluster.local", Some("10.244.32.1 fd00:10:244:2::1")),
-            ("virtual.data.svc.cluster.local", Some("10.96.1.0 fd00:10:96::101")),
-            ("kube-dns.kube-system.svc.cluster.local", Some("10.96.0.10 fd00:10:96::a")),
+            (
+                "db.data.svc.cluster.local",
+                Some("10.244.16.1 fd00:10:244:1::1 10.244.32.1 fd00:10:244:2::1"),
+            ),
+            (
+                "four.data.svc.cluster.local",
+                Some("10.244.16.1 10.244.32.1"),
+            ),
+            (
+                "db-1.db.data.svc.cluster.local",
+                Some("10.244.32.1 fd00:10:244:2::1"),
+            ),
+            (
+                "virtual.data.svc.cluster.local",
+                Some("10.96.1.0 fd00:10:96::101"),
+            ),
+            (
+                "kube-dns.kube-system.svc.cluster.local",
+                Some("10.96.0.10 fd00:10:96::a"),
+            ),
             ("pay.example", Some("203.0.113.1 2001:db8:113::1")),
-            ("pay.data.svc.cluster.local", Some("203.0.113.1 2001:db8:113::1")),
-            ("twice.data.svc.cluster.local", Some("203.0.113.1 2001:db8:113::1")),
+            (
+                "pay.data.svc.cluster.local",
+                Some("203.0.113.1 2001:db8:113::1"),
+            ),
+            (
+                "twice.data.svc.cluster.local",
+                Some("203.0.113.1 2001:db8:113::1"),
+            ),
             ("lost.data.svc.cluster.local", None),
         ];
         for (name, addresses) in cases {
@@ -150,12 +194,28 @@ mod tests {
     #[test]
     fn pods_ask_cluster_dns_and_nodes_one_outside() {
         let world = world();
-        let pod = Vantage::Pod { namespace: "data".into(), name: "db-0".into(), node: "node-1".into() };
+        let pod = Vantage::Pod {
+            namespace: "data".into(),
+            name: "db-0".into(),
+            node: "node-1".into(),
+        };
         let resolver = world.resolver(&pod);
         assert_eq!(resolver.servers, addresses::CLUSTER_DNS);
-        assert_eq!(resolver.search, ["data.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
+        assert_eq!(
+            resolver.search,
+            [
+                "data.svc.cluster.local",
+                "svc.cluster.local",
+                "cluster.local"
+            ]
+        );
         assert_eq!(resolver.ndots, 5);
-        for outside in [Vantage::Runner, Vantage::Node { name: "node-1".into() }] {
+        for outside in [
+            Vantage::Runner,
+            Vantage::Node {
+                name: "node-1".into(),
+            },
+        ] {
             assert_eq!(world.resolver(&outside).servers, addresses::OUTSIDE_DNS);
         }
     }

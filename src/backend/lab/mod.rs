@@ -10,25 +10,28 @@
 //! Launch ── probes ─────▶ lines: one process a source, in the source's own network
 //! ```
 //!
-//! Everything belongs to namespaces that only this process and its children hold: when they are gone, all of
-//! it is. No other program is started and nothing outside is changed.
+//! Everything belongs to namespaces that only this process and its children hold: when they are
+//! gone, all of it is. No other program is started and nothing outside is changed.
 //!
 //! # Limitations
 //!
-//! - Containers are not run: a responder answers on every declared port of every ready pod. What a workload
-//!   would do itself, a dead listener or a port that it forgot to declare, does not show.
-//! - Between nodes packets are routed, not tunnelled; there is no overlay, no MTU below 1,500, no cloud.
-//! - Services: `ClusterIP`, `NodePort` (also of `LoadBalancer`) and headless. No session affinity, no traffic
-//!   policies, no external IPs, no topology; a Service without selector has no pods.
+//! - Containers are not run: a responder answers on every declared port of every ready pod. What a
+//!   workload would do itself, a dead listener or a port that it forgot to declare, does not show.
+//! - Between nodes packets are routed, not tunnelled; there is no overlay, no MTU below 1,500, no
+//!   cloud.
+//! - Services: `ClusterIP`, `NodePort` (also of `LoadBalancer`) and headless. No session affinity,
+//!   no traffic policies, no external IPs, no topology; a Service without selector has no pods.
 //! - `default/kubernetes` and the API server do not exist.
-//! - DNS answers A and AAAA. Every pod of a `StatefulSet` has a name below each headless Service that selects
-//!   it, as if that were its `serviceName`; pods' `hostname`, `subdomain` and `dnsPolicy` are not read. Outside
-//!   the cluster the same names are known.
+//! - DNS answers A and AAAA. Every pod of a `StatefulSet` has a name below each headless Service
+//!   that selects it, as if that were its `serviceName`; pods' `hostname`, `subdomain` and
+//!   `dnsPolicy` are not read. Outside the cluster the same names are known.
 //! - Pods reach outside hosts with their own addresses: nothing is masqueraded on the way out.
 //! - SCTP is never sent.
-//! - Two packets that only the lab's own bookkeeping sets apart differ from real ones: what a node sends on for
-//!   a Service leaves it with fewer hops, so that records can tell, and what leaks on purpose with more.
-//! - [`CONTROL_PORT`] is taken on every pod, [`NODE_PORT`] on every node, and 169.254.1.1 is every pod's gateway.
+//! - Two packets that only the lab's own bookkeeping sets apart differ from real ones: what a node
+//!   sends on for a Service leaves it with fewer hops, so that records can tell, and what leaks on
+//!   purpose with more.
+//! - [`CONTROL_PORT`] is taken on every pod, [`NODE_PORT`] on every node, and 169.254.1.1 is every
+//!   pod's gateway.
 
 mod addresses;
 mod authority;
@@ -72,16 +75,17 @@ pub use running::Count;
 pub use sabotage::{Listener, Sabotage};
 pub use world::{Layout, Outside, PlaceError, World};
 
-/// A TCP and UDP port on which every pod answers its own node, and nobody else: the sign that a source's
-/// network is alive where nothing is allowed to it.
+/// A TCP and UDP port on which every pod answers its own node, and nobody else: the sign that a
+/// source's network is alive where nothing is allowed to it.
 ///
 /// # Limitations
 ///
-/// A pod cannot use it: whoever forwards to it is told that nobody listens, whatever the policies say.
+/// A pod cannot use it: whoever forwards to it is told that nobody listens, whatever the policies
+/// say.
 pub const CONTROL_PORT: u16 = 65_533;
 
-/// A TCP and UDP port on which every node answers on its own addresses: the sign that the path between two
-/// nodes is open. A kubelet has it too, for TCP.
+/// A TCP and UDP port on which every node answers on its own addresses: the sign that the path
+/// between two nodes is open. A kubelet has it too, for TCP.
 pub const NODE_PORT: u16 = 10_250;
 
 /// Changes that wait for their reader at most.
@@ -137,7 +141,8 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Makes the world. To be called in a process that [`enter`]ed, on a thread that outlives the lab.
+    /// Makes the world. To be called in a process that [`enter`]ed, on a thread that outlives the
+    /// lab.
     ///
     /// # Errors
     /// The obstacle, or the step that failed.
@@ -149,11 +154,19 @@ impl Lab {
         }
         let responder = Responder::start()?;
         let (notice, changes) = mpsc::channel(CHANGES);
-        let running = blocking(move || Running::bring_up(world, options, responder, started, notice)).await?;
+        let running =
+            blocking(move || Running::bring_up(world, options, responder, started, notice)).await?;
         let authority = running.certificates.authority().to_owned();
-        let handle =
-            Sabotage { running: Arc::new(Mutex::new(Some(running))), probes: Arc::new(Mutex::new(Probes::default())) };
-        Ok(Self { handle, authority, started, changes: Some(changes) })
+        let handle = Sabotage {
+            running: Arc::new(Mutex::new(Some(running))),
+            probes: Arc::new(Mutex::new(Probes::default())),
+        };
+        Ok(Self {
+            handle,
+            authority,
+            started,
+            changes: Some(changes),
+        })
     }
 
     /// What arrivals and changes are timed from.
@@ -172,7 +185,10 @@ impl Lab {
     }
 
     fn probes(&self) -> std::sync::MutexGuard<'_, Probes> {
-        self.handle.probes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.handle
+            .probes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -183,28 +199,40 @@ impl Backend for Lab {
         self.handle.inventory().await
     }
 
-    /// There is no cluster whose name or server could be told; the policies are those that are loaded.
+    /// There is no cluster whose name or server could be told; the policies are those that are
+    /// loaded.
     async fn surroundings(&mut self) -> Result<Surroundings, Error> {
         let policies = self.handle.inventory().await?.policy_states();
-        Ok(Surroundings { policies, ..Surroundings::default() })
+        Ok(Surroundings {
+            policies,
+            ..Surroundings::default()
+        })
     }
 
     fn changes(&mut self) -> mpsc::Receiver<Change> {
         self.changes.take().unwrap_or_else(|| mpsc::channel(1).1)
     }
 
-    async fn launch(&mut self, probes: Vec<Launch>, lines: mpsc::Sender<Arrival>) -> Result<(), Error> {
+    async fn launch(
+        &mut self,
+        probes: Vec<Launch>,
+        lines: mpsc::Sender<Arrival>,
+    ) -> Result<(), Error> {
         let (probes, places) = self
             .handle
             .with(move |running| {
                 running.enter_flows(&probes)?;
-                let places: Vec<_> =
-                    probes.iter().map(|launch| running.netns(&launch.vantage).map_err(|e| e.to_string())).collect();
+                let places: Vec<_> = probes
+                    .iter()
+                    .map(|launch| running.netns(&launch.vantage).map_err(|e| e.to_string()))
+                    .collect();
                 Ok((probes, places))
             })
             .await?;
         for (launch, netns) in probes.into_iter().zip(places) {
-            let fault = netns.and_then(|netns| self.probes().launch(&launch, netns, self.started, &lines)).err();
+            let fault = netns
+                .and_then(|netns| self.probes().launch(&launch, netns, self.started, &lines))
+                .err();
             if let Some(why) = fault {
                 probes::not_started(launch.probe, why, self.started, &lines).await;
             }
@@ -223,8 +251,14 @@ impl Backend for Lab {
 
     async fn teardown(mut self) -> Vec<Error> {
         self.stop().await;
-        let running = self.handle.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // The namespaces go with their last descriptor, which takes the kernel a moment and us none.
+        let running = self
+            .handle
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        // The namespaces go with their last descriptor, which takes the kernel a moment and us
+        // none.
         match blocking(move || {
             drop(running);
             Ok(())
@@ -238,7 +272,9 @@ impl Backend for Lab {
 }
 
 /// Runs something that blocks for long beside the runtime.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

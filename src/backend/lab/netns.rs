@@ -19,14 +19,16 @@ impl AsFd for Netns {
 }
 
 impl Netns {
-    /// Moves the calling thread into a new namespace with these sysctls (under `/proc/sys/net`) and gives
-    /// its descriptor.
+    /// Moves the calling thread into a new namespace with these sysctls (under `/proc/sys/net`) and
+    /// gives its descriptor.
     ///
     /// # Errors
     /// The obstacle, or the sysctl.
     pub(super) fn make(whose: &str, sysctls: &[(&str, &str)]) -> Result<Self, Error> {
-        unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| refused(Operation::NetworkNamespace, errno))?;
-        let file = File::open("/proc/thread-self/ns/net").map_err(|source| open_failed(whose, source))?;
+        unshare(CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| refused(Operation::NetworkNamespace, errno))?;
+        let file =
+            File::open("/proc/thread-self/ns/net").map_err(|source| open_failed(whose, source))?;
         for (key, value) in sysctls {
             let path = format!("/proc/sys/net/{key}");
             if let Err(source) = std::fs::write(&path, value) {
@@ -43,7 +45,10 @@ impl Netns {
     ///
     /// # Errors
     /// Those of `work`, and a namespace that cannot be entered.
-    pub(super) fn run<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+    pub(super) fn run<T: Send>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send,
+    ) -> Result<T, Error> {
         on_own_thread(|| {
             setns(self.as_fd(), CloneFlags::CLONE_NEWNET)
                 .map_err(|errno| refused(Operation::NetworkNamespace, errno))?;
@@ -52,24 +57,32 @@ impl Netns {
     }
 }
 
-/// Runs something on a thread of its own: what changes its namespace must not take the caller along.
+/// Runs something on a thread of its own: what changes its namespace must not take the caller
+/// along.
 ///
 /// # Errors
 /// Those of `work`, and a thread that cannot be started.
-pub(super) fn on_own_thread<T: Send>(work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+pub(super) fn on_own_thread<T: Send>(
+    work: impl FnOnce() -> Result<T, Error> + Send,
+) -> Result<T, Error> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("lab-netns".to_owned())
             .spawn_scoped(scope, work)
             .map_err(Error::Thread)?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
 fn open_failed(whose: &str, source: std::io::Error) -> Error {
     match source.raw_os_error().map(Errno::from_raw) {
         Some(errno @ (Errno::EMFILE | Errno::ENFILE)) => refused(Operation::Open, errno),
-        _ => Error::Namespace { whose: whose.to_owned(), source },
+        _ => Error::Namespace {
+            whose: whose.to_owned(),
+            source,
+        },
     }
 }
 

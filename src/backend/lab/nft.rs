@@ -1,4 +1,5 @@
-//! A node's policies as a table of nftables: the compiler's plain rules, written in netlink's words.
+//! A node's policies as a table of nftables: the compiler's plain rules, written in netlink's
+//! words.
 
 use super::leak::{Leak, THROUGH};
 use super::record::{self, Key};
@@ -8,8 +9,8 @@ use crate::model::{Family, Transport};
 use nlink::netlink::nftables::Rule;
 use nlink::netlink::nftables::expr::{Expr, LookupExpr};
 use nlink::netlink::nftables::types::{
-    BaseChain, ChainName, CmpOp, CtState, FilterHook, IcmpxCode, MetaKey, PacketField, PayloadBase, Priority, RangeOp,
-    Register, SetElement, SetKeyType, Verdict,
+    BaseChain, ChainName, CmpOp, CtState, FilterHook, IcmpxCode, MetaKey, PacketField, PayloadBase,
+    Priority, RangeOp, Register, SetElement, SetKeyType, Verdict,
 };
 use std::net::IpAddr;
 
@@ -42,15 +43,24 @@ pub(super) fn table<'a>(
         let (address, field) = address_type(set.family);
         match &set.elements {
             Elements::Ranges(ranges) => {
-                let elements =
-                    ranges.iter().map(|(first, last)| SetElement::range(bytes(*first), bytes(*last))).collect();
-                draft.set(&draft.new_set(&set.name).key_type(address).interval(), elements);
+                let elements = ranges
+                    .iter()
+                    .map(|(first, last)| SetElement::range(bytes(*first), bytes(*last)))
+                    .collect();
+                draft.set(
+                    &draft.new_set(&set.name).key_type(address).interval(),
+                    elements,
+                );
             }
             Elements::Ports(pairs) => {
                 let key = SetKeyType::Concat(vec![field.key_type(), SetKeyType::InetService]);
-                let pair =
-                    |(address, port): &(IpAddr, u16)| SetElement::concat([element(*address), SetElement::port(*port)]);
-                draft.set(&draft.new_set(&set.name).key_type(key), pairs.iter().map(pair).collect());
+                let pair = |(address, port): &(IpAddr, u16)| {
+                    SetElement::concat([element(*address), SetElement::port(*port)])
+                };
+                draft.set(
+                    &draft.new_set(&set.name).key_type(key),
+                    pairs.iter().map(pair).collect(),
+                );
             }
         }
     }
@@ -64,28 +74,47 @@ pub(super) fn table<'a>(
     for map in &rules.maps {
         let mut elements = Vec::with_capacity(map.elements.len());
         for (address, chain) in &map.elements {
-            elements.push(element(*address).verdict(Verdict::GotoTo(ChainName::new(chain.as_str())?)));
+            elements
+                .push(element(*address).verdict(Verdict::GotoTo(ChainName::new(chain.as_str())?)));
         }
-        draft.set(&draft.new_set(&map.name).key_type(address_type(map.family).0).vmap(), elements);
+        draft.set(
+            &draft
+                .new_set(&map.name)
+                .key_type(address_type(map.family).0)
+                .vmap(),
+            elements,
+        );
     }
     super::leak::chain(&mut draft, extras.leaks)?;
     for family in Family::ALL {
-        let own = extras.witnesses.iter().filter(|address| Family::of(**address) == family);
+        let own = extras
+            .witnesses
+            .iter()
+            .filter(|address| Family::of(**address) == family);
         let elements = own.map(|address| element(*address)).collect();
-        draft.set(&draft.new_set(witness_set(family)).key_type(address_type(family).0), elements);
+        draft.set(
+            &draft
+                .new_set(witness_set(family))
+                .key_type(address_type(family).0),
+            elements,
+        );
     }
     for chain in &rules.chains {
         if chain.base.is_some() {
             for family in Family::ALL {
                 let source = side(family, Side::Source);
                 draft.rule(&chain.name, |rule| {
-                    family_is(rule, family).match_in_set(source, witness_set(family)).accept()
+                    family_is(rule, family)
+                        .match_in_set(source, witness_set(family))
+                        .accept()
                 });
             }
         }
         if chain.base.is_some() && extras.through {
             for family in Family::ALL {
-                draft.rule(&chain.name, |rule| super::leak::hops_left(rule, family, CmpOp::Gt, THROUGH).accept());
+                draft.rule(&chain.name, |rule| {
+                    super::leak::hops_left(rule, family, CmpOp::Gt, THROUGH).accept()
+                });
             }
         }
         for rule in &chain.rules {
@@ -162,31 +191,74 @@ fn matching(rule: Rule, condition: &Match) -> Rule {
         Match::EstablishedOrRelated => rule.match_ct_state(CtState::ESTABLISHED | CtState::RELATED),
         Match::NeighbourDiscovery => {
             // IPPROTO_ICMPV6.
-            let rule = equal(rule, Expr::Meta { dreg: Register::R0, key: MetaKey::L4Proto }, vec![58]);
-            let load = Expr::Payload { dreg: Register::R0, base: PayloadBase::Transport, offset: 0, len: 1 };
+            let rule = equal(
+                rule,
+                Expr::Meta {
+                    dreg: Register::R0,
+                    key: MetaKey::L4Proto,
+                },
+                vec![58],
+            );
+            let load = Expr::Payload {
+                dreg: Register::R0,
+                base: PayloadBase::Transport,
+                offset: 0,
+                len: 1,
+            };
             within(rule.expr(load), vec![133], vec![137])
         }
         Match::Family(family) => family_is(rule, *family),
-        Match::Address { family, side: which, set } => rule.match_in_interval_set(side(*family, *which), set),
+        Match::Address {
+            family,
+            side: which,
+            set,
+        } => rule.match_in_interval_set(side(*family, *which), set),
         Match::Transport(transport) => transport_is(rule, *transport),
-        Match::Port { transport, first, last } => {
-            let load = Expr::Payload { dreg: Register::R0, base: PayloadBase::Transport, offset: 2, len: 2 };
+        Match::Port {
+            transport,
+            first,
+            last,
+        } => {
+            let load = Expr::Payload {
+                dreg: Register::R0,
+                base: PayloadBase::Transport,
+                offset: 2,
+                len: 2,
+            };
             let rule = transport_is(rule, *transport);
             if first == last {
                 equal(rule, load, first.to_be_bytes().to_vec())
             } else {
-                within(rule.expr(load), first.to_be_bytes().to_vec(), last.to_be_bytes().to_vec())
+                within(
+                    rule.expr(load),
+                    first.to_be_bytes().to_vec(),
+                    last.to_be_bytes().to_vec(),
+                )
             }
         }
-        Match::AddressPort { family, transport, set } => {
+        Match::AddressPort {
+            family,
+            transport,
+            set,
+        } => {
             let rule = transport_is(family_is(rule, *family), *transport);
             let (offset, len, port) = match family {
                 Family::V4 => (16, 4, Register::Reg32_01),
                 Family::V6 => (24, 16, Register::Reg32_04),
             };
-            rule.expr(Expr::Payload { dreg: Register::R0, base: PayloadBase::Network, offset, len })
-                .expr(Expr::Payload { dreg: port, base: PayloadBase::Transport, offset: 2, len: 2 })
-                .expr(LookupExpr::new(set, Register::R0))
+            rule.expr(Expr::Payload {
+                dreg: Register::R0,
+                base: PayloadBase::Network,
+                offset,
+                len,
+            })
+            .expr(Expr::Payload {
+                dreg: port,
+                base: PayloadBase::Transport,
+                offset: 2,
+                len: 2,
+            })
+            .expr(LookupExpr::new(set, Register::R0))
         }
     }
 }
@@ -195,7 +267,11 @@ fn doing(rule: Rule, statement: &Statement, jumps: &mut impl Iterator<Item = Cha
     match statement {
         Statement::Count(counter) => rule.counter_named(counter),
         Statement::RecordDeny(direction) => rule.jump(record::chain_name(*direction)),
-        Statement::Dispatch { family, side: which, map } => rule.vmap(side(*family, *which), map),
+        Statement::Dispatch {
+            family,
+            side: which,
+            map,
+        } => rule.vmap(side(*family, *which), map),
         Statement::Jump(_) => match jumps.next() {
             Some(chain) => rule.jump(chain),
             None => rule,
@@ -214,7 +290,14 @@ pub(super) fn family_is(rule: Rule, family: Family) -> Rule {
         Family::V4 => 2,
         Family::V6 => 10,
     };
-    equal(rule, Expr::Meta { dreg: Register::R0, key: MetaKey::NfProto }, vec![number])
+    equal(
+        rule,
+        Expr::Meta {
+            dreg: Register::R0,
+            key: MetaKey::NfProto,
+        },
+        vec![number],
+    )
 }
 
 fn transport_is(rule: Rule, transport: Transport) -> Rule {
@@ -223,16 +306,32 @@ fn transport_is(rule: Rule, transport: Transport) -> Rule {
         Transport::Udp => 17,
         Transport::Sctp => 132,
     };
-    equal(rule, Expr::Meta { dreg: Register::R0, key: MetaKey::L4Proto }, vec![number])
+    equal(
+        rule,
+        Expr::Meta {
+            dreg: Register::R0,
+            key: MetaKey::L4Proto,
+        },
+        vec![number],
+    )
 }
 
 /// Matches when what `load` puts into the first register is `data`.
 pub(super) fn equal(rule: Rule, load: Expr, data: Vec<u8>) -> Rule {
-    rule.expr(load).expr(Expr::Cmp { sreg: Register::R0, op: CmpOp::Eq, data })
+    rule.expr(load).expr(Expr::Cmp {
+        sreg: Register::R0,
+        op: CmpOp::Eq,
+        data,
+    })
 }
 
 fn within(rule: Rule, from: Vec<u8>, to: Vec<u8>) -> Rule {
-    rule.expr(Expr::Range { sreg: Register::R0, op: RangeOp::Eq, from, to })
+    rule.expr(Expr::Range {
+        sreg: Register::R0,
+        op: RangeOp::Eq,
+        from,
+        to,
+    })
 }
 
 /// Both directions.

@@ -21,7 +21,9 @@ pub enum Obstacle {
         limit: Option<u64>,
     },
     /// Ubuntu's switch: the namespace is given, its capabilities are not.
-    #[error("AppArmor takes all rights from user namespaces (kernel.apparmor_restrict_unprivileged_userns is 1)")]
+    #[error(
+        "AppArmor takes all rights from user namespaces (kernel.apparmor_restrict_unprivileged_userns is 1)"
+    )]
     AppArmor,
     /// Debian's older switch.
     #[error("user namespaces are for root only (kernel.unprivileged_userns_clone is 0)")]
@@ -72,16 +74,28 @@ impl Obstacle {
     /// The one command, or the one thing, that removes it.
     pub fn cure(&self) -> String {
         match self {
-            Self::UserNamespaceLimit { .. } => "sudo sysctl -w user.max_user_namespaces=15000".to_owned(),
-            Self::NetNamespaceLimit { .. } => "sudo sysctl -w user.max_net_namespaces=15000".to_owned(),
-            Self::AppArmor => "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0".to_owned(),
-            Self::UnprivilegedSwitch => "sudo sysctl -w kernel.unprivileged_userns_clone=1".to_owned(),
+            Self::UserNamespaceLimit { .. } => {
+                "sudo sysctl -w user.max_user_namespaces=15000".to_owned()
+            }
+            Self::NetNamespaceLimit { .. } => {
+                "sudo sysctl -w user.max_net_namespaces=15000".to_owned()
+            }
+            Self::AppArmor => {
+                "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0".to_owned()
+            }
+            Self::UnprivilegedSwitch => {
+                "sudo sysctl -w kernel.unprivileged_userns_clone=1".to_owned()
+            }
             Self::Seccomp => "docker run --security-opt seccomp=unconfined ...".to_owned(),
             Self::NoUserNamespaces | Self::Refused => "sudo watertight ...".to_owned(),
-            Self::NoNftables => "sudo modprobe -a nf_tables nft_ct nft_nat nft_reject_inet nft_numgen".to_owned(),
+            Self::NoNftables => {
+                "sudo modprobe -a nf_tables nft_ct nft_nat nft_reject_inet nft_numgen".to_owned()
+            }
             Self::NoVeth => "sudo modprobe veth".to_owned(),
             Self::NoIpv6 => "boot without ipv6.disable=1".to_owned(),
-            Self::FileLimit { needed, .. } => format!("sudo prlimit --pid $$ --nofile={needed}:{needed}"),
+            Self::FileLimit { needed, .. } => {
+                format!("sudo prlimit --pid $$ --nofile={needed}:{needed}")
+            }
             Self::Unknown { .. } => "docker run --privileged ...".to_owned(),
         }
     }
@@ -119,7 +133,10 @@ impl std::fmt::Display for Operation {
 
 /// What the machine says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the machine, and all combinations occur")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the machine, and all combinations occur"
+)]
 pub struct Facts {
     /// `user.max_user_namespaces`.
     pub max_user_namespaces: Option<u64>,
@@ -138,8 +155,8 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Those of the machine, as they were before the process entered a user namespace: inside, the limits
-    /// that count are out of sight.
+    /// Those of the machine, as they were before the process entered a user namespace: inside, the
+    /// limits that count are out of sight.
     pub fn of_machine() -> &'static Self {
         static FACTS: OnceLock<Facts> = OnceLock::new();
         FACTS.get_or_init(Self::read)
@@ -147,19 +164,29 @@ impl Facts {
 
     /// Reads them from `/proc`. What cannot be read counts as absent.
     pub fn read() -> Self {
-        let number = |path: &str| fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        let number = |path: &str| {
+            fs::read_to_string(path)
+                .ok()
+                .and_then(|text| text.trim().parse::<u64>().ok())
+        };
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let field = |name: &str| {
-            status
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(|value| value.trim().to_owned()))
+            status.lines().find_map(|line| {
+                line.strip_prefix(name)?
+                    .strip_prefix(':')
+                    .map(|value| value.trim().to_owned())
+            })
         };
-        let capabilities = field("CapEff").and_then(|text| u64::from_str_radix(&text, 16).ok()).unwrap_or(0);
+        let capabilities = field("CapEff")
+            .and_then(|text| u64::from_str_radix(&text, 16).ok())
+            .unwrap_or(0);
         Self {
             max_user_namespaces: number("/proc/sys/user/max_user_namespaces"),
             max_net_namespaces: number("/proc/sys/user/max_net_namespaces"),
-            apparmor_restricts: number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1),
-            unprivileged_switched_off: number("/proc/sys/kernel/unprivileged_userns_clone") == Some(0),
+            apparmor_restricts: number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+                == Some(1),
+            unprivileged_switched_off: number("/proc/sys/kernel/unprivileged_userns_clone")
+                == Some(0),
             seccomp: field("Seccomp").is_some_and(|mode| mode == "2"),
             // CAP_SYS_ADMIN is bit 21 (linux/capability.h).
             sys_admin: capabilities & (1 << 21) != 0,
@@ -168,23 +195,33 @@ impl Facts {
     }
 }
 
-/// What stands in the way, from what was tried, how the kernel refused, and what the machine says of itself.
+/// What stands in the way, from what was tried, how the kernel refused, and what the machine says
+/// of itself.
 pub fn diagnose(operation: Operation, errno: Errno, facts: &Facts) -> Obstacle {
     match (operation, errno) {
         // Since Linux 4.9 a limit gives ENOSPC; EUSERS before, and still for too deep a nesting.
-        (Operation::UserNamespace, Errno::ENOSPC | Errno::EUSERS) if facts.max_net_namespaces == Some(0) => {
-            Obstacle::NetNamespaceLimit { limit: facts.max_net_namespaces }
+        (Operation::UserNamespace, Errno::ENOSPC | Errno::EUSERS)
+            if facts.max_net_namespaces == Some(0) =>
+        {
+            Obstacle::NetNamespaceLimit {
+                limit: facts.max_net_namespaces,
+            }
         }
-        (Operation::UserNamespace, Errno::ENOSPC | Errno::EUSERS) => {
-            Obstacle::UserNamespaceLimit { limit: facts.max_user_namespaces }
-        }
+        (Operation::UserNamespace, Errno::ENOSPC | Errno::EUSERS) => Obstacle::UserNamespaceLimit {
+            limit: facts.max_user_namespaces,
+        },
         (Operation::NetworkNamespace, Errno::ENOSPC | Errno::EUSERS) => {
-            Obstacle::NetNamespaceLimit { limit: facts.max_net_namespaces }
+            Obstacle::NetNamespaceLimit {
+                limit: facts.max_net_namespaces,
+            }
         }
         (Operation::UserNamespace | Operation::NetworkNamespace, Errno::EINVAL | Errno::ENOSYS) => {
             Obstacle::NoUserNamespaces
         }
-        (Operation::UserNamespace | Operation::MapUser | Operation::NetworkNamespace, Errno::EPERM | Errno::EACCES) => {
+        (
+            Operation::UserNamespace | Operation::MapUser | Operation::NetworkNamespace,
+            Errno::EPERM | Errno::EACCES,
+        ) => {
             if facts.unprivileged_switched_off {
                 Obstacle::UnprivilegedSwitch
             } else if facts.apparmor_restricts && !facts.sys_admin {
@@ -196,17 +233,23 @@ pub fn diagnose(operation: Operation, errno: Errno, facts: &Facts) -> Obstacle {
             }
         }
         // AppArmor's switch lets the namespace be made and refuses what is done in it.
-        (Operation::Veth | Operation::Nftables, Errno::EPERM | Errno::EACCES) if facts.apparmor_restricts => {
+        (Operation::Veth | Operation::Nftables, Errno::EPERM | Errno::EACCES)
+            if facts.apparmor_restricts =>
+        {
             Obstacle::AppArmor
         }
-        (Operation::Veth, Errno::EOPNOTSUPP | Errno::ENODEV | Errno::EPROTONOSUPPORT) => Obstacle::NoVeth,
-        (Operation::Nftables, Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT | Errno::ENOENT | Errno::EINVAL) => {
-            Obstacle::NoNftables
+        (Operation::Veth, Errno::EOPNOTSUPP | Errno::ENODEV | Errno::EPROTONOSUPPORT) => {
+            Obstacle::NoVeth
         }
+        (
+            Operation::Nftables,
+            Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT | Errno::ENOENT | Errno::EINVAL,
+        ) => Obstacle::NoNftables,
         (_, Errno::EAFNOSUPPORT) => Obstacle::NoIpv6,
-        (_, Errno::EMFILE) => {
-            Obstacle::FileLimit { needed: facts.files.saturating_mul(4).max(65_536), hard: facts.files }
-        }
+        (_, Errno::EMFILE) => Obstacle::FileLimit {
+            needed: facts.files.saturating_mul(4).max(65_536),
+            hard: facts.files,
+        },
         (operation, errno) => Obstacle::Unknown { operation, errno },
     }
 }
@@ -217,41 +260,150 @@ mod tests {
 
     #[test]
     fn every_refusal_is_named_by_its_cause() {
-        let plain =
-            Facts { max_user_namespaces: Some(100), max_net_namespaces: Some(100), files: 4096, ..Facts::default() };
-        let apparmor = Facts { apparmor_restricts: true, ..plain.clone() };
-        let debian = Facts { unprivileged_switched_off: true, ..plain.clone() };
-        let container = Facts { seccomp: true, ..plain.clone() };
-        let no_net = Facts { max_net_namespaces: Some(0), ..plain.clone() };
-        let no_user = Facts { max_user_namespaces: Some(0), ..plain.clone() };
+        let plain = Facts {
+            max_user_namespaces: Some(100),
+            max_net_namespaces: Some(100),
+            files: 4096,
+            ..Facts::default()
+        };
+        let apparmor = Facts {
+            apparmor_restricts: true,
+            ..plain.clone()
+        };
+        let debian = Facts {
+            unprivileged_switched_off: true,
+            ..plain.clone()
+        };
+        let container = Facts {
+            seccomp: true,
+            ..plain.clone()
+        };
+        let no_net = Facts {
+            max_net_namespaces: Some(0),
+            ..plain.clone()
+        };
+        let no_user = Facts {
+            max_user_namespaces: Some(0),
+            ..plain.clone()
+        };
         let cases = [
-            (Operation::UserNamespace, Errno::ENOSPC, &no_user, Obstacle::UserNamespaceLimit { limit: Some(0) }),
-            (Operation::UserNamespace, Errno::EUSERS, &plain, Obstacle::UserNamespaceLimit { limit: Some(100) }),
-            (Operation::UserNamespace, Errno::ENOSPC, &no_net, Obstacle::NetNamespaceLimit { limit: Some(0) }),
-            (Operation::NetworkNamespace, Errno::ENOSPC, &plain, Obstacle::NetNamespaceLimit { limit: Some(100) }),
-            (Operation::UserNamespace, Errno::EPERM, &apparmor, Obstacle::AppArmor),
-            (Operation::MapUser, Errno::EPERM, &apparmor, Obstacle::AppArmor),
-            (Operation::MapUser, Errno::EACCES, &apparmor, Obstacle::AppArmor),
+            (
+                Operation::UserNamespace,
+                Errno::ENOSPC,
+                &no_user,
+                Obstacle::UserNamespaceLimit { limit: Some(0) },
+            ),
+            (
+                Operation::UserNamespace,
+                Errno::EUSERS,
+                &plain,
+                Obstacle::UserNamespaceLimit { limit: Some(100) },
+            ),
+            (
+                Operation::UserNamespace,
+                Errno::ENOSPC,
+                &no_net,
+                Obstacle::NetNamespaceLimit { limit: Some(0) },
+            ),
+            (
+                Operation::NetworkNamespace,
+                Errno::ENOSPC,
+                &plain,
+                Obstacle::NetNamespaceLimit { limit: Some(100) },
+            ),
+            (
+                Operation::UserNamespace,
+                Errno::EPERM,
+                &apparmor,
+                Obstacle::AppArmor,
+            ),
+            (
+                Operation::MapUser,
+                Errno::EPERM,
+                &apparmor,
+                Obstacle::AppArmor,
+            ),
+            (
+                Operation::MapUser,
+                Errno::EACCES,
+                &apparmor,
+                Obstacle::AppArmor,
+            ),
             (Operation::Veth, Errno::EPERM, &apparmor, Obstacle::AppArmor),
-            (Operation::UserNamespace, Errno::EPERM, &debian, Obstacle::UnprivilegedSwitch),
-            (Operation::UserNamespace, Errno::EPERM, &container, Obstacle::Seccomp),
-            (Operation::NetworkNamespace, Errno::EPERM, &container, Obstacle::Seccomp),
-            (Operation::UserNamespace, Errno::EPERM, &plain, Obstacle::Refused),
-            (Operation::UserNamespace, Errno::EINVAL, &plain, Obstacle::NoUserNamespaces),
+            (
+                Operation::UserNamespace,
+                Errno::EPERM,
+                &debian,
+                Obstacle::UnprivilegedSwitch,
+            ),
+            (
+                Operation::UserNamespace,
+                Errno::EPERM,
+                &container,
+                Obstacle::Seccomp,
+            ),
+            (
+                Operation::NetworkNamespace,
+                Errno::EPERM,
+                &container,
+                Obstacle::Seccomp,
+            ),
+            (
+                Operation::UserNamespace,
+                Errno::EPERM,
+                &plain,
+                Obstacle::Refused,
+            ),
+            (
+                Operation::UserNamespace,
+                Errno::EINVAL,
+                &plain,
+                Obstacle::NoUserNamespaces,
+            ),
             (Operation::Veth, Errno::EOPNOTSUPP, &plain, Obstacle::NoVeth),
-            (Operation::Nftables, Errno::EPROTONOSUPPORT, &plain, Obstacle::NoNftables),
-            (Operation::Nftables, Errno::EOPNOTSUPP, &plain, Obstacle::NoNftables),
-            (Operation::Open, Errno::EAFNOSUPPORT, &plain, Obstacle::NoIpv6),
-            (Operation::Open, Errno::EMFILE, &plain, Obstacle::FileLimit { needed: 65_536, hard: 4096 }),
+            (
+                Operation::Nftables,
+                Errno::EPROTONOSUPPORT,
+                &plain,
+                Obstacle::NoNftables,
+            ),
+            (
+                Operation::Nftables,
+                Errno::EOPNOTSUPP,
+                &plain,
+                Obstacle::NoNftables,
+            ),
+            (
+                Operation::Open,
+                Errno::EAFNOSUPPORT,
+                &plain,
+                Obstacle::NoIpv6,
+            ),
+            (
+                Operation::Open,
+                Errno::EMFILE,
+                &plain,
+                Obstacle::FileLimit {
+                    needed: 65_536,
+                    hard: 4096,
+                },
+            ),
             (
                 Operation::Veth,
                 Errno::ENOMEM,
                 &plain,
-                Obstacle::Unknown { operation: Operation::Veth, errno: Errno::ENOMEM },
+                Obstacle::Unknown {
+                    operation: Operation::Veth,
+                    errno: Errno::ENOMEM,
+                },
             ),
         ];
         for (operation, errno, facts, expected) in cases {
-            assert_eq!(diagnose(operation, errno, facts), expected, "{operation} {errno}");
+            assert_eq!(
+                diagnose(operation, errno, facts),
+                expected,
+                "{operation} {errno}"
+            );
             assert!(!expected.cure().is_empty() && !expected.to_string().contains('\n'));
         }
     }

@@ -50,13 +50,22 @@ impl Probes {
         let pid = Pid::from_raw(child.id().map_or(0, u32::cast_signed));
         let stdin = child.stdin.take();
         let reader = tokio::spawn(read(launch.probe, child, since, lines.clone()));
-        self.running.insert(launch.probe, Probe { pid, _stdin: stdin, reader });
+        self.running.insert(
+            launch.probe,
+            Probe {
+                pid,
+                _stdin: stdin,
+                reader,
+            },
+        );
         Ok(())
     }
 
     /// Sends a signal to one probe; `false` when there is no such probe.
     pub(super) fn signal(&self, id: ProbeId, signal: Signal) -> bool {
-        self.running.get(&id).is_some_and(|probe| probe.signal(signal))
+        self.running
+            .get(&id)
+            .is_some_and(|probe| probe.signal(signal))
     }
 
     /// Hands all probes over, to be stopped.
@@ -66,8 +75,8 @@ impl Probes {
 }
 
 impl Probe {
-    /// The number is the probe's until its reader has waited for it; a moment remains in which it has, and the
-    /// number is nobody's yet.
+    /// The number is the probe's until its reader has waited for it; a moment remains in which it
+    /// has, and the number is nobody's yet.
     fn signal(&self, signal: Signal) -> bool {
         !self.reader.is_finished() && kill(self.pid, signal).is_ok()
     }
@@ -82,7 +91,10 @@ pub(super) async fn stop(probes: Vec<Probe>) {
     }
     let deadline = tokio::time::Instant::now() + GRACE;
     for mut probe in probes {
-        if tokio::time::timeout_at(deadline, &mut probe.reader).await.is_err() {
+        if tokio::time::timeout_at(deadline, &mut probe.reader)
+            .await
+            .is_err()
+        {
             probe.signal(Signal::SIGKILL);
             // A panic of the reader is a defect that the missing lines show already.
             let _ = probe.reader.await;
@@ -91,14 +103,26 @@ pub(super) async fn stop(probes: Vec<Probe>) {
 }
 
 /// Reports a probe that did not start.
-pub(super) async fn not_started(probe: ProbeId, why: String, since: Instant, lines: &mpsc::Sender<Arrival>) {
+pub(super) async fn not_started(
+    probe: ProbeId,
+    why: String,
+    since: Instant,
+    lines: &mpsc::Sender<Arrival>,
+) {
     // Nobody reads any more: then nobody wants to know.
-    let _ = lines.send(Arrival { probe, at: since.elapsed(), line: Err(ProbeFault::NotStarted(why)) }).await;
+    let _ = lines
+        .send(Arrival {
+            probe,
+            at: since.elapsed(),
+            line: Err(ProbeFault::NotStarted(why)),
+        })
+        .await;
 }
 
 fn start(launch: &Launch, netns: Netns) -> Result<Child, String> {
     use std::os::fd::{AsFd, AsRawFd};
-    let environment = watertight_probe::encode_plan(&launch.plan).map_err(|error| error.to_string())?;
+    let environment =
+        watertight_probe::encode_plan(&launch.plan).map_err(|error| error.to_string())?;
     let mut command = std::process::Command::new(SELF);
     command
         .arg("__probe")
@@ -110,7 +134,10 @@ fn start(launch: &Launch, netns: Netns) -> Result<Child, String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
     prepare(&mut command, Some(netns));
-    Command::from(command).kill_on_drop(true).spawn().map_err(|error| error.to_string())
+    Command::from(command)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| error.to_string())
 }
 
 /// Reads lines to the end, then says how the probe ended.
@@ -118,7 +145,11 @@ async fn read(probe: ProbeId, mut child: Child, since: Instant, lines: mpsc::Sen
     if let Some(stdout) = child.stdout.take() {
         let mut stdout = BufReader::with_capacity(2 * MAX_LINE, stdout);
         while let Some(line) = next(&mut stdout).await {
-            let arrival = Arrival { probe, at: since.elapsed(), line };
+            let arrival = Arrival {
+                probe,
+                at: since.elapsed(),
+                line,
+            };
             if lines.send(arrival).await.is_err() {
                 break;
             }
@@ -128,21 +159,35 @@ async fn read(probe: ProbeId, mut child: Child, since: Instant, lines: mpsc::Sen
         Ok(status) => status.to_string(),
         Err(error) => error.to_string(),
     };
-    let _ = lines.send(Arrival { probe, at: since.elapsed(), line: Err(ProbeFault::Ended(how)) }).await;
+    let _ = lines
+        .send(Arrival {
+            probe,
+            at: since.elapsed(),
+            line: Err(ProbeFault::Ended(how)),
+        })
+        .await;
 }
 
-/// The next line; `None` at the end. What is longer than a line may be, or is no line of the wire, is a
-/// fault, and the next one begins after the next newline.
+/// The next line; `None` at the end. What is longer than a line may be, or is no line of the wire,
+/// is a fault, and the next one begins after the next newline.
 async fn next(stdout: &mut BufReader<ChildStdout>) -> Option<Result<wire::Line, ProbeFault>> {
     let mut line = Vec::new();
-    match (&mut *stdout).take(MAX_LINE as u64).read_until(b'\n', &mut line).await {
+    match (&mut *stdout)
+        .take(MAX_LINE as u64)
+        .read_until(b'\n', &mut line)
+        .await
+    {
         Ok(0) => None,
         Ok(_) if line.ends_with(b"\n") => Some(parse(&line)),
         Ok(length) => {
             let mut rest = Vec::new();
             loop {
                 rest.clear();
-                match (&mut *stdout).take(MAX_LINE as u64).read_until(b'\n', &mut rest).await {
+                match (&mut *stdout)
+                    .take(MAX_LINE as u64)
+                    .read_until(b'\n', &mut rest)
+                    .await
+                {
                     Ok(0) | Err(_) => break,
                     Ok(_) if rest.ends_with(b"\n") => break,
                     Ok(_) => {}

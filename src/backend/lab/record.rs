@@ -1,9 +1,10 @@
 //! The enforcer's own count of each planned flow's denied packets.
 //!
-//! A set with one counter an element, looked up just before a denied packet ends. On the source's node the key
-//! is what the source dialled, a Service's address included, as connection tracking remembers it there. The
-//! target's node never saw that address; to it such packets are told apart by the hops that they have left,
-//! which the source's node lowered. So a pod tried by its own address and through its Service gives two records.
+//! A set with one counter an element, looked up just before a denied packet ends. On the source's
+//! node the key is what the source dialled, a Service's address included, as connection tracking
+//! remembers it there. The target's node never saw that address; to it such packets are told apart
+//! by the hops that they have left, which the source's node lowered. So a pod tried by its own
+//! address and through its Service gives two records.
 
 use super::dns::zone;
 use super::leak::{THROUGH, hops_left};
@@ -19,8 +20,8 @@ use crate::plan::{FlowId, Vantage};
 use crate::wire::{Target, Transport};
 use nlink::netlink::nftables::expr::{Expr, LookupExpr};
 use nlink::netlink::nftables::types::{
-    BaseChain, ChainName, CmpOp, CtDirection, CtKey, CtStatus, Family as Nfproto, FilterHook, HeaderWrite, MetaKey,
-    PayloadBase, Priority, Register, SetElement, SetKeyType,
+    BaseChain, ChainName, CmpOp, CtDirection, CtKey, CtStatus, Family as Nfproto, FilterHook,
+    HeaderWrite, MetaKey, PayloadBase, Priority, Register, SetElement, SetKeyType,
 };
 use nlink::netlink::{Connection, Nftables};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,7 +56,10 @@ pub(super) const SERVED_HOPS: u8 = 32;
 
 impl Key {
     fn element(&self) -> SetElement {
-        let (protocol, port) = (SetElement::inet_proto(protocol(self.transport)), SetElement::port(self.port));
+        let (protocol, port) = (
+            SetElement::inet_proto(protocol(self.transport)),
+            SetElement::port(self.port),
+        );
         SetElement::concat([element(self.from), element(self.to), protocol, port])
     }
 
@@ -63,16 +67,30 @@ impl Key {
     fn of(bytes: &[u8], family: Family, way: Way) -> Option<Self> {
         let (from, rest) = split_address(bytes, family)?;
         let (to, rest) = split_address(rest, family)?;
-        let &[number, _, _, _, high, low, ..] = rest else { return None };
-        let transport = [Transport::Tcp, Transport::Udp].into_iter().find(|of| protocol(*of) == number)?;
-        Some(Self { from, to, transport, port: u16::from_be_bytes([high, low]), way })
+        let &[number, _, _, _, high, low, ..] = rest else {
+            return None;
+        };
+        let transport = [Transport::Tcp, Transport::Udp]
+            .into_iter()
+            .find(|of| protocol(*of) == number)?;
+        Some(Self {
+            from,
+            to,
+            transport,
+            port: u16::from_be_bytes([high, low]),
+            way,
+        })
     }
 }
 
 fn split_address(bytes: &[u8], family: Family) -> Option<(IpAddr, &[u8])> {
     match family {
-        Family::V4 => bytes.split_first_chunk::<4>().map(|(address, rest)| (IpAddr::from(*address), rest)),
-        Family::V6 => bytes.split_first_chunk::<16>().map(|(address, rest)| (IpAddr::from(*address), rest)),
+        Family::V4 => bytes
+            .split_first_chunk::<4>()
+            .map(|(address, rest)| (IpAddr::from(*address), rest)),
+        Family::V6 => bytes
+            .split_first_chunk::<16>()
+            .map(|(address, rest)| (IpAddr::from(*address), rest)),
     }
 }
 
@@ -105,9 +123,21 @@ impl Ledger {
     /// Takes the flows of a launch in; gives the keys that are new.
     pub(super) fn enter(&mut self, world: &World, launch: &Launch) -> Vec<Key> {
         let from = sources(world, &launch.vantage);
-        let names = launch.plan.flows.iter().any(|flow| matches!(flow.target, Target::Name { .. }));
-        let zone = if names { zone(&world.inventory) } else { BTreeMap::new() };
-        let search = launch.plan.resolver.as_ref().map_or(&[][..], |resolver| &resolver.search);
+        let names = launch
+            .plan
+            .flows
+            .iter()
+            .any(|flow| matches!(flow.target, Target::Name { .. }));
+        let zone = if names {
+            zone(&world.inventory)
+        } else {
+            BTreeMap::new()
+        };
+        let search = launch
+            .plan
+            .resolver
+            .as_ref()
+            .map_or(&[][..], |resolver| &resolver.search);
         let services = services::by_address(&world.inventory);
         let mut new = Vec::new();
         for flow in &launch.plan.flows {
@@ -115,22 +145,42 @@ impl Ledger {
                 Target::Address(address) => BTreeSet::from([*address]),
                 Target::Name { name, v6 } => {
                     let name = name.trim_end_matches('.').to_ascii_lowercase();
-                    let full = search.iter().map(|domain| format!("{name}.{domain}")).chain([name.clone()]);
-                    full.filter_map(|name| zone.get(&name)).flatten().copied().filter(|a| a.is_ipv6() == *v6).collect()
+                    let full = search
+                        .iter()
+                        .map(|domain| format!("{name}.{domain}"))
+                        .chain([name.clone()]);
+                    full.filter_map(|name| zone.get(&name))
+                        .flatten()
+                        .copied()
+                        .filter(|a| a.is_ipv6() == *v6)
+                        .collect()
                 }
             };
             let mut keys = Vec::new();
             for to in to {
                 let served = services.get(&(flow.transport, SocketAddr::new(to, flow.port)));
                 for from in from.iter().filter(|from| from.is_ipv4() == to.is_ipv4()) {
-                    keys.push(Key { from: *from, to, transport: flow.transport, port: flow.port, way: Way::Direct });
-                    for (backend, by_node) in
-                        served.iter().flat_map(|port| port.backends.iter().map(|b| (b, port.by_node)))
+                    keys.push(Key {
+                        from: *from,
+                        to,
+                        transport: flow.transport,
+                        port: flow.port,
+                        way: Way::Direct,
+                    });
+                    for (backend, by_node) in served
+                        .iter()
+                        .flat_map(|port| port.backends.iter().map(|b| (b, port.by_node)))
                     {
                         // What came to a node's port goes on as that node's own.
                         let from = if by_node { to } else { *from };
                         let (to, port) = (backend.ip(), backend.port());
-                        keys.push(Key { from, to, transport: flow.transport, port, way: Way::Served });
+                        keys.push(Key {
+                            from,
+                            to,
+                            transport: flow.transport,
+                            port,
+                            way: Way::Served,
+                        });
                     }
                 }
             }
@@ -158,23 +208,42 @@ impl Ledger {
         self.users.contains_key(key)
     }
 
-    /// The records of flows that share no key with another. `rule` names what denies on a node, in a
-    /// direction, for a flow.
-    pub(super) fn records(&self, now: &Counted, rule: impl Fn(usize, Direction, &Key) -> String) -> Records {
+    /// The records of flows that share no key with another. `rule` names what denies on a node, in
+    /// a direction, for a flow.
+    pub(super) fn records(
+        &self,
+        now: &Counted,
+        rule: impl Fn(usize, Direction, &Key) -> String,
+    ) -> Records {
         let mut records = Records::new();
         for (flow, keys) in &self.flows {
-            if keys.iter().any(|key| self.users.get(key).is_some_and(|users| *users > 1)) {
+            if keys
+                .iter()
+                .any(|key| self.users.get(key).is_some_and(|users| *users > 1))
+            {
                 continue;
             }
             let mut all: BTreeMap<(usize, Direction, &Key), u64> = BTreeMap::new();
             for key in keys {
-                for hits in [&self.earlier, now].into_iter().filter_map(|counted| counted.get(key)).flatten() {
+                for hits in [&self.earlier, now]
+                    .into_iter()
+                    .filter_map(|counted| counted.get(key))
+                    .flatten()
+                {
                     *all.entry((hits.node, hits.direction, key)).or_default() += hits.packets;
                 }
             }
             // Where both ends deny, the one with more packets names the rule.
-            if let Some(((node, direction, key), _)) = all.iter().max_by_key(|(_, packets)| **packets) {
-                records.insert(*flow, Record { packets: all.values().sum(), rule: rule(*node, *direction, key) });
+            if let Some(((node, direction, key), _)) =
+                all.iter().max_by_key(|(_, packets)| **packets)
+            {
+                records.insert(
+                    *flow,
+                    Record {
+                        packets: all.values().sum(),
+                        rule: rule(*node, *direction, key),
+                    },
+                );
             }
         }
         records
@@ -185,14 +254,23 @@ impl Ledger {
 fn sources(world: &World, vantage: &Vantage) -> Vec<IpAddr> {
     let inventory = &world.inventory;
     let found = match vantage {
-        Vantage::Pod { namespace, name, .. } => {
-            let pod = inventory.pods.iter().find(|pod| pod.namespace == *namespace && pod.name == *name);
+        Vantage::Pod {
+            namespace, name, ..
+        } => {
+            let pod = inventory
+                .pods
+                .iter()
+                .find(|pod| pod.namespace == *namespace && pod.name == *name);
             pod.map(|pod| pod.addresses.clone())
         }
-        Vantage::Node { name } => {
-            inventory.nodes.iter().find(|node| node.name == *name).map(|node| node.addresses.clone())
-        }
-        Vantage::Witness { node } => world.node_index(node).map(|n| super::addresses::witness(n).to_vec()),
+        Vantage::Node { name } => inventory
+            .nodes
+            .iter()
+            .find(|node| node.name == *name)
+            .map(|node| node.addresses.clone()),
+        Vantage::Witness { node } => world
+            .node_index(node)
+            .map(|n| super::addresses::witness(n).to_vec()),
         Vantage::Runner => Some(super::addresses::RUNNER.to_vec()),
     };
     found.unwrap_or_default()
@@ -218,7 +296,11 @@ fn set_name(direction: Direction, family: Family, way: Way) -> String {
 /// Every set, by what is in it.
 fn sets() -> impl Iterator<Item = (Direction, Family, Way)> {
     super::nft::DIRECTIONS.into_iter().flat_map(|direction| {
-        Family::ALL.into_iter().flat_map(move |family| Way::ALL.into_iter().map(move |way| (direction, family, way)))
+        Family::ALL.into_iter().flat_map(move |family| {
+            Way::ALL
+                .into_iter()
+                .map(move |way| (direction, family, way))
+        })
     })
 }
 
@@ -227,26 +309,54 @@ fn key_type(family: Family) -> SetKeyType {
         Family::V4 => SetKeyType::Ipv4Addr,
         Family::V6 => SetKeyType::Ipv6Addr,
     };
-    SetKeyType::Concat(vec![address.clone(), address, SetKeyType::InetProto, SetKeyType::InetService])
+    SetKeyType::Concat(vec![
+        address.clone(),
+        address,
+        SetKeyType::InetProto,
+        SetKeyType::InetService,
+    ])
 }
 
 /// Adds the sets with these flows, and the chains that look them up.
 ///
 /// # Errors
 /// A name that the kernel does not take; it is none.
-pub(super) fn chains<'a>(draft: &mut Draft, flows: &(impl Iterator<Item = &'a Key> + Clone)) -> nlink::Result<()> {
+pub(super) fn chains<'a>(
+    draft: &mut Draft,
+    flows: &(impl Iterator<Item = &'a Key> + Clone),
+) -> nlink::Result<()> {
     for direction in super::nft::DIRECTIONS {
         draft.chain(chain_name(direction).as_str())?;
     }
     for (direction, family, way) in sets() {
-        let elements =
-            flows.clone().filter(|key| key.way == way && Family::of(key.from) == family).map(Key::element).collect();
+        let elements = flows
+            .clone()
+            .filter(|key| key.way == way && Family::of(key.from) == family)
+            .map(Key::element)
+            .collect();
         let set = set_name(direction, family, way);
-        draft.set(&draft.new_set(&set).key_type(key_type(family)).counter(), elements);
+        draft.set(
+            &draft.new_set(&set).key_type(key_type(family)).counter(),
+            elements,
+        );
         // Registers are words of four bytes: an IPv4 address fills one, an IPv6 address four.
         let (source, len, to_key, to, protocol, port) = match family {
-            Family::V4 => (12, 4, CtKey::DstIp, Register::Reg32_01, Register::Reg32_02, Register::Reg32_03),
-            Family::V6 => (8, 16, CtKey::DstIp6, Register::Reg32_04, Register::Reg32_08, Register::Reg32_09),
+            Family::V4 => (
+                12,
+                4,
+                CtKey::DstIp,
+                Register::Reg32_01,
+                Register::Reg32_02,
+                Register::Reg32_03,
+            ),
+            Family::V6 => (
+                8,
+                16,
+                CtKey::DstIp6,
+                Register::Reg32_04,
+                Register::Reg32_08,
+                Register::Reg32_09,
+            ),
         };
         let by_hops = match way {
             Way::Direct => CmpOp::Gt,
@@ -255,22 +365,42 @@ pub(super) fn chains<'a>(draft: &mut Draft, flows: &(impl Iterator<Item = &'a Ke
         draft.rule(chain_name(direction).as_str(), |rule| {
             let dialled = CtDirection::Original;
             hops_left(rule, family, by_hops, SERVED_HOPS)
-                .expr(Expr::Payload { dreg: Register::R0, base: PayloadBase::Network, offset: source, len })
-                .expr(Expr::CtDirectional { dreg: to, key: to_key, direction: dialled })
-                .expr(Expr::Meta { dreg: protocol, key: MetaKey::L4Proto })
-                .expr(Expr::CtDirectional { dreg: port, key: CtKey::ProtoDst, direction: dialled })
+                .expr(Expr::Payload {
+                    dreg: Register::R0,
+                    base: PayloadBase::Network,
+                    offset: source,
+                    len,
+                })
+                .expr(Expr::CtDirectional {
+                    dreg: to,
+                    key: to_key,
+                    direction: dialled,
+                })
+                .expr(Expr::Meta {
+                    dreg: protocol,
+                    key: MetaKey::L4Proto,
+                })
+                .expr(Expr::CtDirectional {
+                    dreg: port,
+                    key: CtKey::ProtoDst,
+                    direction: dialled,
+                })
                 .expr(LookupExpr::new(set, Register::R0))
         });
     }
     Ok(())
 }
 
-/// Adds the chain that lowers the hops of what a node sends on for a Service, once the policies have passed it.
+/// Adds the chain that lowers the hops of what a node sends on for a Service, once the policies
+/// have passed it.
 ///
 /// # Errors
 /// A name that the kernel does not take; it is none.
 pub(super) fn mark_served(draft: &mut Draft) -> nlink::Result<()> {
-    for (name, hook) in [("served", FilterHook::Forward), ("served-from-node", FilterHook::Output)] {
+    for (name, hook) in [
+        ("served", FilterHook::Forward),
+        ("served-from-node", FilterHook::Output),
+    ] {
         draft.base(name, BaseChain::filter(hook, Priority::Custom(50)))?;
         for family in Family::ALL {
             let lowered = match family {
@@ -280,7 +410,9 @@ pub(super) fn mark_served(draft: &mut Draft) -> nlink::Result<()> {
             draft.rule(name, |rule| {
                 // A leak's mark is a high number of hops and must stay.
                 let rule = hops_left(rule, family, CmpOp::Lte, THROUGH);
-                rule.match_ct_status(CtStatus::DST_NAT).match_ct_direction(CtDirection::Original).set_header(lowered)
+                rule.match_ct_status(CtStatus::DST_NAT)
+                    .match_ct_direction(CtDirection::Original)
+                    .set_header(lowered)
             });
         }
     }
@@ -291,10 +423,20 @@ pub(super) fn mark_served(draft: &mut Draft) -> nlink::Result<()> {
 ///
 /// # Errors
 /// What the kernel refused.
-pub(super) async fn add(conn: &Connection<Nftables>, table: &str, keys: &[Key]) -> nlink::Result<()> {
+pub(super) async fn add(
+    conn: &Connection<Nftables>,
+    table: &str,
+    keys: &[Key],
+) -> nlink::Result<()> {
     for (direction, family, way) in sets() {
-        let set = Draft::new(table).new_set(&set_name(direction, family, way)).key_type(key_type(family)).counter();
-        let mut here = keys.iter().filter(|key| key.way == way && Family::of(key.from) == family).map(Key::element);
+        let set = Draft::new(table)
+            .new_set(&set_name(direction, family, way))
+            .key_type(key_type(family))
+            .counter();
+        let mut here = keys
+            .iter()
+            .filter(|key| key.way == way && Family::of(key.from) == family)
+            .map(Key::element);
         loop {
             let some: Vec<_> = here.by_ref().take(super::tables::ELEMENTS).collect();
             if some.is_empty() {
@@ -318,10 +460,19 @@ pub(super) async fn read(
 ) -> nlink::Result<Counted> {
     let mut counted = Counted::new();
     for (direction, family, way) in sets() {
-        for element in conn.list_set_elements(table, &set_name(direction, family, way), Nfproto::Inet).await? {
-            let Some((packets @ 1.., _)) = element.counter() else { continue };
+        for element in conn
+            .list_set_elements(table, &set_name(direction, family, way), Nfproto::Inet)
+            .await?
+        {
+            let Some((packets @ 1.., _)) = element.counter() else {
+                continue;
+            };
             if let Some(key) = Key::of(element.key(), family, way).filter(|key| ledger.knows(key)) {
-                counted.entry(key).or_default().push(Hits { packets, node, direction });
+                counted.entry(key).or_default().push(Hits {
+                    packets,
+                    node,
+                    direction,
+                });
             }
         }
     }
@@ -337,8 +488,17 @@ mod tests {
         for (from, to) in [("10.0.0.1", "10.1.2.3"), ("fd00::1", "fd00:1::2")] {
             for (transport, way) in [(Transport::Tcp, Way::Direct), (Transport::Udp, Way::Served)] {
                 let (from, to): (IpAddr, IpAddr) = (from.parse().unwrap(), to.parse().unwrap());
-                let key = Key { from, to, transport, port: 8_443, way };
-                assert_eq!(Key::of(key.element().key(), Family::of(from), way), Some(key));
+                let key = Key {
+                    from,
+                    to,
+                    transport,
+                    port: 8_443,
+                    way,
+                };
+                assert_eq!(
+                    Key::of(key.element().key(), Family::of(from), way),
+                    Some(key)
+                );
             }
         }
         assert_eq!(Key::of(&[0; 9], Family::V4, Way::Direct), None);

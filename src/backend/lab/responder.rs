@@ -14,7 +14,8 @@ use crate::inventory::{Inventory, Pod, TargetPort};
 use crate::plan::on_the_wire;
 use crate::wire::Transport;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, setsockopt, socketpair, sockopt,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, setsockopt,
+    socketpair, sockopt,
 };
 use std::collections::BTreeSet;
 use std::io::{Error as IoError, ErrorKind, IoSlice};
@@ -23,8 +24,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command as Process, Stdio};
 use watertight_probe::responder::control::{Behaviour, Certificate, Command, Listen, Reply};
 
-/// Sockets in one order and names in one order: a packet of either, certificates included, stays far under the
-/// send buffer's default of 212,992 bytes.
+/// Sockets in one order and names in one order: a packet of either, certificates included, stays
+/// far under the send buffer's default of 212,992 bytes.
 const LISTEN_AT_ONCE: usize = 40;
 /// See [`LISTEN_AT_ONCE`].
 const NAMES_AT_ONCE: usize = 200;
@@ -42,9 +43,17 @@ impl Responder {
     /// # Errors
     /// When it cannot be started.
     pub(super) fn start() -> Result<Self, Error> {
-        let failed = |source| Error::Responder { what: "start", source };
-        let (control, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-            .map_err(|e| failed(e.into()))?;
+        let failed = |source| Error::Responder {
+            what: "start",
+            source,
+        };
+        let (control, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .map_err(|e| failed(e.into()))?;
         // What the kernel does not give beyond its default is not needed either.
         let _ = setsockopt(&control, sockopt::SndBuf, &1_000_000);
         let mut process = Process::new(SELF);
@@ -63,22 +72,48 @@ impl Responder {
     ///
     /// # Errors
     /// When the responder is gone, or could not do it.
-    pub(super) fn order(&self, command: &Command, netns: Option<&Netns>, who: &str) -> Result<(), Error> {
-        let failed = |source| Error::Responder { what: "order", source };
+    pub(super) fn order(
+        &self,
+        command: &Command,
+        netns: Option<&Netns>,
+        who: &str,
+    ) -> Result<(), Error> {
+        let failed = |source| Error::Responder {
+            what: "order",
+            source,
+        };
         let message = serde_json::to_vec(command).map_err(|e| failed(e.into()))?;
-        let descriptors: Vec<i32> = netns.iter().map(|netns| netns.as_fd().as_raw_fd()).collect();
+        let descriptors: Vec<i32> = netns
+            .iter()
+            .map(|netns| netns.as_fd().as_raw_fd())
+            .collect();
         let rights = [ControlMessage::ScmRights(&descriptors)];
-        let rights = if descriptors.is_empty() { &[][..] } else { &rights[..] };
-        sendmsg::<()>(self.control.as_raw_fd(), &[IoSlice::new(&message)], rights, MsgFlags::MSG_NOSIGNAL, None)
-            .map_err(|e| failed(e.into()))?;
+        let rights = if descriptors.is_empty() {
+            &[][..]
+        } else {
+            &rights[..]
+        };
+        sendmsg::<()>(
+            self.control.as_raw_fd(),
+            &[IoSlice::new(&message)],
+            rights,
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        )
+        .map_err(|e| failed(e.into()))?;
         let mut answer = vec![0; 65_536];
-        let length = recv(self.control.as_raw_fd(), &mut answer, MsgFlags::empty()).map_err(|e| failed(e.into()))?;
+        let length = recv(self.control.as_raw_fd(), &mut answer, MsgFlags::empty())
+            .map_err(|e| failed(e.into()))?;
         if length == 0 {
             return Err(failed(IoError::new(ErrorKind::UnexpectedEof, "it ended")));
         }
         match serde_json::from_slice(&answer[..length]).map_err(|e| failed(e.into()))? {
             Reply::Done => Ok(()),
-            Reply::Failed { what, errno } => Err(Error::Listen { who: who.to_owned(), what, errno }),
+            Reply::Failed { what, errno } => Err(Error::Listen {
+                who: who.to_owned(),
+                what,
+                errno,
+            }),
         }
     }
 
@@ -88,7 +123,11 @@ impl Responder {
     /// As [`Responder::order`].
     pub(super) fn serve(&self, group: &Group, netns: &Netns) -> Result<(), Error> {
         for listen in group.listen.chunks(LISTEN_AT_ONCE) {
-            let command = Command::Serve { group: group.number, who: group.who.clone(), listen: listen.to_vec() };
+            let command = Command::Serve {
+                group: group.number,
+                who: group.who.clone(),
+                listen: listen.to_vec(),
+            };
             self.order(&command, Some(netns), &group.who)?;
         }
         Ok(())
@@ -101,7 +140,10 @@ impl Responder {
     pub(super) fn teach(&self, zone: &Zone) -> Result<(), Error> {
         let names: Vec<_> = zone.iter().collect();
         for some in names.chunks(NAMES_AT_ONCE) {
-            let records = some.iter().map(|(name, addresses)| ((*name).clone(), (*addresses).clone())).collect();
+            let records = some
+                .iter()
+                .map(|(name, addresses)| ((*name).clone(), (*addresses).clone()))
+                .collect();
             self.order(&Command::Zone { records }, None, "the name servers")?;
         }
         Ok(())
@@ -116,12 +158,19 @@ impl Drop for Responder {
     }
 }
 
-/// Open files that a world needs in the process that has the most: the responder, with a socket for each
-/// listener and connections on top; this one has a namespace for each pod and a few for each probe.
+/// Open files that a world needs in the process that has the most: the responder, with a socket for
+/// each listener and connections on top; this one has a namespace for each pod and a few for each
+/// probe.
 pub(super) fn open_files(world: &World) -> u64 {
     let inventory = &world.inventory;
-    let of_pods = inventory.pods.iter().map(|pod| pod.addresses.len() * (pod.ports.len() + 2));
-    let of_hosts = world.hosts.iter().map(|host| host.addresses.len() * host.ports.len());
+    let of_pods = inventory
+        .pods
+        .iter()
+        .map(|pod| pod.addresses.len() * (pod.ports.len() + 2));
+    let of_hosts = world
+        .hosts
+        .iter()
+        .map(|host| host.addresses.len() * host.ports.len());
     let listeners: usize = of_pods.chain(of_hosts).sum();
     let pods = inventory.pods.len() * 3;
     (listeners.max(pods) + inventory.nodes.len() * 8 + 256) as u64
@@ -142,38 +191,77 @@ const OUTSIDE_DNS_GROUP: u32 = 3_000_000;
 const FIRST_WITNESS: u32 = 4_000_000;
 
 /// Everything that listens in a world, with the namespace that it listens in.
-pub(super) fn groups<'a>(world: &World, wired: &'a Wired, certificates: &Certificates) -> Vec<(Group, &'a Netns)> {
+pub(super) fn groups<'a>(
+    world: &World,
+    wired: &'a Wired,
+    certificates: &Certificates,
+) -> Vec<(Group, &'a Netns)> {
     let inventory = &world.inventory;
-    // Pods that share a node's network share its ports: the first one has each, as the scheduler sees to.
+    // Pods that share a node's network share its ports: the first one has each, as the scheduler
+    // sees to.
     let mut taken: BTreeSet<(SocketAddr, Transport)> = BTreeSet::new();
     let mut groups = Vec::new();
     for (n, node) in inventory.nodes.iter().enumerate() {
         let ports = [NODE_PORT, CONTROL_PORT];
-        let wanted = ports.into_iter().flat_map(|port| [(port, Transport::Tcp), (port, Transport::Udp)]);
+        let wanted = ports
+            .into_iter()
+            .flat_map(|port| [(port, Transport::Tcp), (port, Transport::Udp)]);
         let listen = listeners(&node.addresses, wanted, |_| Behaviour::Answer, &mut taken);
         groups.push((
-            Group { number: FIRST_NODE + n as u32, who: format!("node {}", node.name), listen },
+            Group {
+                number: FIRST_NODE + n as u32,
+                who: format!("node {}", node.name),
+                listen,
+            },
             &wired.nodes[n],
         ));
     }
     for (n, node) in inventory.nodes.iter().enumerate() {
-        let listen = listeners(&witness(n), [(NODE_PORT, Transport::Tcp)], |_| Behaviour::Answer, &mut taken);
+        let listen = listeners(
+            &witness(n),
+            [(NODE_PORT, Transport::Tcp)],
+            |_| Behaviour::Answer,
+            &mut taken,
+        );
         let who = format!("the witness on {}", node.name);
-        groups.push((Group { number: FIRST_WITNESS + n as u32, who, listen }, &wired.witnesses[n]));
+        groups.push((
+            Group {
+                number: FIRST_WITNESS + n as u32,
+                who,
+                listen,
+            },
+            &wired.witnesses[n],
+        ));
     }
     for (number, pod) in inventory.pods.iter().enumerate() {
-        groups.push((pod_group(inventory, number, pod, certificates, &mut taken), &wired.pods[number]));
+        groups.push((
+            pod_group(inventory, number, pod, certificates, &mut taken),
+            &wired.pods[number],
+        ));
     }
     for (h, host) in world.hosts.iter().enumerate() {
         let ports = host.ports.iter().copied();
         let mut listen = listeners(&host.addresses, ports, |_| Behaviour::Answer, &mut taken);
         certify(&mut listen, certificates.host(h));
-        groups.push((Group { number: FIRST_HOST + h as u32, who: host.label(), listen }, &wired.router));
+        groups.push((
+            Group {
+                number: FIRST_HOST + h as u32,
+                who: host.label(),
+                listen,
+            },
+            &wired.router,
+        ));
     }
     let wanted = [(53, Transport::Udp), (53, Transport::Tcp)];
     let listen = listeners(&OUTSIDE_DNS, wanted, |_| Behaviour::Dns, &mut taken);
-    groups
-        .push((Group { number: OUTSIDE_DNS_GROUP, who: "the outside name server".to_owned(), listen }, &wired.router));
+    groups.push((
+        Group {
+            number: OUTSIDE_DNS_GROUP,
+            who: "the outside name server".to_owned(),
+            listen,
+        },
+        &wired.router,
+    ));
     groups.retain(|(group, _)| !group.listen.is_empty());
     groups
 }
@@ -188,17 +276,34 @@ pub(super) fn pod_group(
 ) -> Group {
     let names: BTreeSet<(u16, Transport)> = dns_ports(inventory, pod);
     let declared = pod.ports.iter().filter(|_| pod.ready);
-    let declared = declared.filter_map(|port| Some((port.port.number(), on_the_wire(port.port.transport())?)));
-    let control = [Transport::Tcp, Transport::Udp].into_iter().filter(|_| !pod.host_network).map(|t| (CONTROL_PORT, t));
-    let behaviour = |at| if names.contains(&at) { Behaviour::Dns } else { Behaviour::Answer };
+    let declared =
+        declared.filter_map(|port| Some((port.port.number(), on_the_wire(port.port.transport())?)));
+    let control = [Transport::Tcp, Transport::Udp]
+        .into_iter()
+        .filter(|_| !pod.host_network)
+        .map(|t| (CONTROL_PORT, t));
+    let behaviour = |at| {
+        if names.contains(&at) {
+            Behaviour::Dns
+        } else {
+            Behaviour::Answer
+        }
+    };
     let mut listen = listeners(&pod.addresses, declared.chain(control), behaviour, taken);
     certify(&mut listen, certificates.cluster());
-    Group { number: number as u32, who: format!("{} {}", pod.full_name(), pod.uid), listen }
+    Group {
+        number: number as u32,
+        who: format!("{} {}", pod.full_name(), pod.uid),
+        listen,
+    }
 }
 
 /// The ports on which a pod answers DNS: those behind the cluster's DNS Service.
 pub(super) fn dns_ports(inventory: &Inventory, pod: &Pod) -> BTreeSet<(u16, Transport)> {
-    let services = inventory.services.iter().filter(|service| is_dns(&service.namespace, &service.name));
+    let services = inventory
+        .services
+        .iter()
+        .filter(|service| is_dns(&service.namespace, &service.name));
     services
         .filter(|service| endpoints(service, std::slice::from_ref(pod)).len() == 1)
         .flat_map(|service| &service.ports)
@@ -215,7 +320,10 @@ pub(super) fn dns_ports(inventory: &Inventory, pod: &Pod) -> BTreeSet<(u16, Tran
 
 /// Gives every TCP listener a certificate: what it speaks is decided by the first bytes.
 fn certify(listen: &mut [Listen], certificate: &Certificate) {
-    for listen in listen.iter_mut().filter(|listen| listen.transport == Transport::Tcp) {
+    for listen in listen
+        .iter_mut()
+        .filter(|listen| listen.transport == Transport::Tcp)
+    {
         listen.certificate = Some(certificate.clone());
     }
 }
@@ -231,7 +339,12 @@ fn listeners(
         for address in addresses {
             let address = SocketAddr::new(*address, port);
             if taken.insert((address, transport)) {
-                listen.push(Listen { address, transport, behaviour: behaviour((port, transport)), certificate: None });
+                listen.push(Listen {
+                    address,
+                    transport,
+                    behaviour: behaviour((port, transport)),
+                    certificate: None,
+                });
             }
         }
     }

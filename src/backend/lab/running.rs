@@ -91,10 +91,14 @@ impl Running {
         running.load_services()?;
         running.load_policies()?;
         wiring::track_briefly(&running.wired.nodes)?;
-        for (group, netns) in responder::groups(&running.world, &running.wired, &running.certificates) {
+        for (group, netns) in
+            responder::groups(&running.world, &running.wired, &running.certificates)
+        {
             running.responder.serve(&group, netns)?;
         }
-        running.responder.teach(&dns::zone(&running.world.inventory))?;
+        running
+            .responder
+            .teach(&dns::zone(&running.world.inventory))?;
         Ok(running)
     }
 
@@ -104,7 +108,9 @@ impl Running {
     /// When the world has no such vantage.
     pub(super) fn netns(&self, vantage: &Vantage) -> Result<Netns, Error> {
         match vantage {
-            Vantage::Pod { namespace, name, .. } => Ok(self.wired.pods[self.pod(namespace, name)?].clone()),
+            Vantage::Pod {
+                namespace, name, ..
+            } => Ok(self.wired.pods[self.pod(namespace, name)?].clone()),
             Vantage::Node { name } => Ok(self.wired.nodes[self.node(name)?].clone()),
             Vantage::Witness { node } => Ok(self.wired.witnesses[self.node(node)?].clone()),
             Vantage::Runner => Ok(self.wired.runner.clone()),
@@ -117,7 +123,9 @@ impl Running {
     /// When the world has no such pod.
     pub(super) fn pod(&self, namespace: &str, name: &str) -> Result<usize, Error> {
         let pods = &self.world.inventory.pods;
-        let found = pods.iter().position(|pod| pod.namespace == namespace && pod.name == name);
+        let found = pods
+            .iter()
+            .position(|pod| pod.namespace == namespace && pod.name == name);
         found.ok_or_else(|| Error::Unknown(format!("pod {namespace}/{name}")))
     }
 
@@ -126,13 +134,19 @@ impl Running {
     /// # Errors
     /// When the world has no such node.
     pub(super) fn node(&self, name: &str) -> Result<usize, Error> {
-        self.world.node_index(name).ok_or_else(|| Error::Unknown(format!("node {name}")))
+        self.world
+            .node_index(name)
+            .ok_or_else(|| Error::Unknown(format!("node {name}")))
     }
 
     /// Says that an object of the API changed. Blocks while nobody reads.
     pub(super) fn announce(&self, what: Changed) {
         let now = self.started.elapsed();
-        let change = Change { at: now, noticed: now, what };
+        let change = Change {
+            at: now,
+            noticed: now,
+            what,
+        };
         // Nobody listens: then nobody judges by it either.
         let _ = self.notice.blocking_send(change);
     }
@@ -168,17 +182,30 @@ impl Running {
     /// Compiles and loads the policies of the inventory as it is now, on every node.
     ///
     /// # Errors
-    /// A policy that is invalid, or what the kernel refused. The rules before stay in force on the node
-    /// that refused.
+    /// A policy that is invalid, or what the kernel refused. The rules before stay in force on the
+    /// node that refused.
     pub(super) fn load_policies(&mut self) -> Result<(), Error> {
         let name = self.next_table("policies");
-        let compiler = Compiler::new(&self.world.inventory).map_err(|invalid| Error::Compile(invalid.to_string()))?;
+        let compiler = Compiler::new(&self.world.inventory)
+            .map_err(|invalid| Error::Compile(invalid.to_string()))?;
         let nodes = &self.world.inventory.nodes;
-        let rules: Vec<_> = nodes.iter().map(|node| compiler.node(&node.name, self.options.deny.into())).collect();
+        let rules: Vec<_> = nodes
+            .iter()
+            .map(|node| compiler.node(&node.name, self.options.deny.into()))
+            .collect();
         let drafts = rules.iter().enumerate().map(|(n, rules)| {
-            let leaks: Vec<_> = self.leaks.iter().filter(|leak| self.chooses(n, leak)).cloned().collect();
+            let leaks: Vec<_> = self
+                .leaks
+                .iter()
+                .filter(|leak| self.chooses(n, leak))
+                .cloned()
+                .collect();
             let witnesses: Vec<_> = (0..nodes.len()).flat_map(addresses::witness).collect();
-            let extras = super::nft::Extras { witnesses: &witnesses, leaks: &leaks, through: !self.leaks.is_empty() };
+            let extras = super::nft::Extras {
+                witnesses: &witnesses,
+                leaks: &leaks,
+                through: !self.leaks.is_empty(),
+            };
             super::nft::table(name.clone(), rules, &self.ledger.keys(), &extras)
         });
         let drafts = drafts.collect::<nlink::Result<Vec<_>>>();
@@ -202,19 +229,36 @@ impl Running {
     /// What the kernel refused.
     pub(super) fn load_cuts(&mut self) -> Result<(), Error> {
         let name = self.next_table("cuts");
-        let failed = |source| Error::Rules { what: "cuts", node: "the router".to_owned(), source };
+        let failed = |source| Error::Rules {
+            what: "cuts",
+            node: "the router".to_owned(),
+            source,
+        };
         let draft = wiring::cut_table(name.clone(), &self.cuts).map_err(failed)?;
-        let place = Place { netns: &self.wired.router, node: "the router", what: "cuts" };
-        tables::switch(&place, draft, self.tables.cuts.as_deref(), async |_, _| Ok(()))?;
+        let place = Place {
+            netns: &self.wired.router,
+            node: "the router",
+            what: "cuts",
+        };
+        tables::switch(&place, draft, self.tables.cuts.as_deref(), async |_, _| {
+            Ok(())
+        })?;
         self.tables.cuts = Some(name);
         Ok(())
     }
 
-    /// Whether a leak's packets are chosen on this node: on the source's, or where they enter the cluster.
+    /// Whether a leak's packets are chosen on this node: on the source's, or where they enter the
+    /// cluster.
     fn chooses(&self, n: usize, leak: &Leak) -> bool {
         let on = |address: IpAddr| {
-            let mut pods = self.world.inventory.pods.iter().filter(|pod| !pod.host_network);
-            pods.find(|pod| pod.addresses.contains(&address)).and_then(|pod| self.world.node_index(&pod.node))
+            let mut pods = self
+                .world
+                .inventory
+                .pods
+                .iter()
+                .filter(|pod| !pod.host_network);
+            pods.find(|pod| pod.addresses.contains(&address))
+                .and_then(|pod| self.world.node_index(&pod.node))
         };
         on(leak.from).or_else(|| on(leak.to)) == Some(n)
     }
@@ -228,7 +272,9 @@ impl Running {
         for launch in launches {
             new.extend(self.ledger.enter(&self.world, launch));
         }
-        let Some(table) = self.tables.policies.as_deref().filter(|_| !new.is_empty()) else { return Ok(()) };
+        let Some(table) = self.tables.policies.as_deref().filter(|_| !new.is_empty()) else {
+            return Ok(());
+        };
         for (place, _) in self.places("records") {
             tables::with_nftables(&place, async |conn| record::add(conn, table, &new).await)?;
         }
@@ -240,25 +286,41 @@ impl Running {
     /// # Errors
     /// What the kernel refused.
     pub(super) fn records(&self) -> Result<Records, Error> {
-        let Some(table) = self.tables.policies.as_deref() else { return Ok(Records::new()) };
+        let Some(table) = self.tables.policies.as_deref() else {
+            return Ok(Records::new());
+        };
         let mut now = Counted::new();
         for (place, n) in self.places("records") {
-            let here = tables::with_nftables(&place, async |conn| record::read(conn, table, n, &self.ledger).await)?;
+            let here = tables::with_nftables(&place, async |conn| {
+                record::read(conn, table, n, &self.ledger).await
+            })?;
             for (key, hits) in here {
                 now.entry(key).or_default().extend(hits);
             }
         }
         let services = services::by_address(&self.world.inventory);
-        Ok(self.ledger.records(&now, |n, direction, key| self.denying(n, direction, key, &services)))
+        Ok(self.ledger.records(&now, |n, direction, key| {
+            self.denying(n, direction, key, &services)
+        }))
     }
 
     /// What denies a flow on a node, by the policies' names.
-    fn denying(&self, n: usize, direction: Direction, key: &record::Key, services: &services::ByAddress) -> String {
+    fn denying(
+        &self,
+        n: usize,
+        direction: Direction,
+        key: &record::Key,
+        services: &services::ByAddress,
+    ) -> String {
         // Policies see what is behind a Service; one of its pods is named.
         let dialled = SocketAddr::new(key.to, key.port);
         let served = services.get(&(key.transport, dialled));
         let mut packets = std::iter::once(dialled)
-            .chain(served.into_iter().flat_map(|served| served.backends.iter().copied()))
+            .chain(
+                served
+                    .into_iter()
+                    .flat_map(|served| served.backends.iter().copied()),
+            )
             .filter(|to| to.is_ipv4() == key.from.is_ipv4())
             .map(|to| Packet {
                 source: key.from,
@@ -267,7 +329,10 @@ impl Running {
                 established: false,
             });
         let counter = packets.find_map(|packet| self.rules.get(n)?.denier(direction, &packet));
-        counter.map_or_else(|| format!("{direction} of an earlier policy"), |counter| counter.counts.to_string())
+        counter.map_or_else(
+            || format!("{direction} of an earlier policy"),
+            |counter| counter.counts.to_string(),
+        )
     }
 
     /// What the policies' counters stand at.
@@ -275,13 +340,19 @@ impl Running {
     /// # Errors
     /// What the kernel refused.
     pub(super) fn counts(&self) -> Result<Vec<Count>, Error> {
-        let Some(table) = self.tables.policies.as_deref() else { return Ok(Vec::new()) };
+        let Some(table) = self.tables.policies.as_deref() else {
+            return Ok(Vec::new());
+        };
         let mut counts = Vec::new();
         for (place, n) in self.places("counters") {
-            let objects = tables::with_nftables(&place, async |conn| conn.list_objects_in(table, Family::Inet).await)?;
+            let objects = tables::with_nftables(&place, async |conn| {
+                conn.list_objects_in(table, Family::Inet).await
+            })?;
             for counter in &self.rules[n].counters {
                 let object = objects.iter().find(|object| object.name == counter.name);
-                if let Some(ObjectState::Counter { packets, .. }) = object.map(|object| &object.state) {
+                if let Some(ObjectState::Counter { packets, .. }) =
+                    object.map(|object| &object.state)
+                {
                     counts.push(Count {
                         node: place.node.to_owned(),
                         counts: counter.counts.clone(),
@@ -294,8 +365,23 @@ impl Running {
     }
 
     fn places<'a>(&'a self, what: &'static str) -> impl Iterator<Item = (Place<'a>, usize)> {
-        let nodes = self.world.inventory.nodes.iter().zip(&self.wired.nodes).enumerate();
-        nodes.map(move |(n, (node, netns))| (Place { netns, node: &node.name, what }, n))
+        let nodes = self
+            .world
+            .inventory
+            .nodes
+            .iter()
+            .zip(&self.wired.nodes)
+            .enumerate();
+        nodes.map(move |(n, (node, netns))| {
+            (
+                Place {
+                    netns,
+                    node: &node.name,
+                    what,
+                },
+                n,
+            )
+        })
     }
 
     /// Does something with one draft on each node, at the same time.
@@ -305,7 +391,11 @@ impl Running {
         drafts: nlink::Result<Vec<Draft>>,
         work: impl Fn(&Place<'_>, Draft, usize) -> Result<T, Error> + Sync,
     ) -> Result<Vec<T>, Error> {
-        let drafts = drafts.map_err(|source| Error::Rules { what, node: "the nodes".to_owned(), source })?;
+        let drafts = drafts.map_err(|source| Error::Rules {
+            what,
+            node: "the nodes".to_owned(),
+            source,
+        })?;
         let work = &work;
         std::thread::scope(|scope| {
             let threads: Vec<_> = self
@@ -318,7 +408,11 @@ impl Running {
             let mut done = Vec::with_capacity(threads.len());
             for thread in threads {
                 let thread = thread.map_err(Error::Thread)?;
-                done.push(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+                done.push(
+                    thread
+                        .join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
+                );
             }
             Ok(done)
         })

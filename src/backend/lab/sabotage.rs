@@ -1,7 +1,8 @@
 //! Breaking a running lab on purpose, through the same kernel objects that the packets meet.
 //!
-//! What is an object of the API (a pod, a policy, a namespace) is announced as a [`Change`](super::Change)
-//! when it changes; what is not (a listener, a path, a packet, a process) is not, as no API would tell.
+//! What is an object of the API (a pod, a policy, a namespace) is announced as a
+//! [`Change`](super::Change) when it changes; what is not (a listener, a path, a packet, a process)
+//! is not, as no API would tell.
 
 use super::error::Error;
 use super::leak::Leak;
@@ -48,7 +49,8 @@ impl Sabotage {
     /// # Errors
     /// When the lab is down.
     pub async fn inventory(&self) -> Result<Inventory, Error> {
-        self.with(|running| Ok(running.world.inventory.clone())).await
+        self.with(|running| Ok(running.world.inventory.clone()))
+            .await
     }
 
     /// Replaces all NetworkPolicies, in one transaction a node.
@@ -63,11 +65,19 @@ impl Sabotage {
     ///
     /// # Errors
     /// An invalid policy, or what the kernel refused.
-    pub async fn set_all_policies(&self, policies: Vec<Policy>, cluster: Vec<ClusterPolicy>) -> Result<(), Error> {
+    pub async fn set_all_policies(
+        &self,
+        policies: Vec<Policy>,
+        cluster: Vec<ClusterPolicy>,
+    ) -> Result<(), Error> {
         self.replace(policies, Some(cluster)).await
     }
 
-    async fn replace(&self, policies: Vec<Policy>, cluster: Option<Vec<ClusterPolicy>>) -> Result<(), Error> {
+    async fn replace(
+        &self,
+        policies: Vec<Policy>,
+        cluster: Option<Vec<ClusterPolicy>>,
+    ) -> Result<(), Error> {
         self.with(move |running| {
             let inventory = &mut running.world.inventory;
             let cluster = cluster.unwrap_or_else(|| inventory.cluster_policies.clone());
@@ -83,7 +93,10 @@ impl Sabotage {
                 a.namespace == b.namespace && a.name == b.name && a.spec == b.spec
             });
             for policy in of_namespaces {
-                running.announce(Changed::Policy(policy.namespace.clone(), policy.name.clone()));
+                running.announce(Changed::Policy(
+                    policy.namespace.clone(),
+                    policy.name.clone(),
+                ));
             }
             for policy in differing(&cluster_before, &now.cluster_policies, PartialEq::eq) {
                 running.announce(Changed::Policy(String::new(), policy.name.clone()));
@@ -97,7 +110,12 @@ impl Sabotage {
     ///
     /// # Errors
     /// An unknown pod, or what the kernel refused.
-    pub async fn relabel_pod(&self, namespace: &str, name: &str, labels: Labels) -> Result<(), Error> {
+    pub async fn relabel_pod(
+        &self,
+        namespace: &str,
+        name: &str,
+        labels: Labels,
+    ) -> Result<(), Error> {
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
         self.with(move |running| {
             let number = running.pod(&namespace, &name)?;
@@ -117,7 +135,9 @@ impl Sabotage {
         let name = name.to_owned();
         self.with(move |running| {
             let namespace = running.world.inventory.namespaces.get_mut(&name);
-            namespace.ok_or_else(|| Error::Unknown(format!("namespace {name}")))?.labels = labels;
+            namespace
+                .ok_or_else(|| Error::Unknown(format!("namespace {name}")))?
+                .labels = labels;
             running.load_policies()?;
             running.announce(Changed::Namespace(name));
             Ok(())
@@ -125,21 +145,37 @@ impl Sabotage {
         .await
     }
 
-    /// Puts another pod into a pod's place: new uid, new network, the same addresses. A probe of the old pod
-    /// stays in the old network, which leads nowhere any more.
+    /// Puts another pod into a pod's place: new uid, new network, the same addresses. A probe of
+    /// the old pod stays in the old network, which leads nowhere any more.
     ///
     /// # Errors
     /// An unknown pod, one of the host's network, or what the kernel refused.
-    pub async fn replace_pod(&self, namespace: &str, name: &str, by: &str, labels: Labels) -> Result<(), Error> {
+    pub async fn replace_pod(
+        &self,
+        namespace: &str,
+        name: &str,
+        by: &str,
+        labels: Labels,
+    ) -> Result<(), Error> {
         let (namespace, name, by) = (namespace.to_owned(), name.to_owned(), by.to_owned());
         self.with(move |running| {
             let number = running.pod(&namespace, &name)?;
             let old = running.world.inventory.pods[number].clone();
             if old.host_network {
-                return Err(Error::Unknown(format!("a network of its own of {}", old.full_name())));
+                return Err(Error::Unknown(format!(
+                    "a network of its own of {}",
+                    old.full_name()
+                )));
             }
             let node = running.node(&old.node)?;
-            running.responder.order(&Command::Close { group: number as u32, port: None }, None, &old.full_name())?;
+            running.responder.order(
+                &Command::Close {
+                    group: number as u32,
+                    port: None,
+                },
+                None,
+                &old.full_name(),
+            )?;
             wiring::unwire_pod(&running.wired.nodes[node], number, &old.full_name())?;
             let pod = &mut running.world.inventory.pods[number];
             pod.uid = next_incarnation(&old.uid);
@@ -147,7 +183,8 @@ impl Sabotage {
             pod.name.clone_from(&by);
             let (whose, own) = (pod.full_name(), pod.addresses.clone());
             let from = running.world.inventory.nodes[node].addresses.clone();
-            running.wired.pods[number] = wiring::wire_pod(&running.wired.nodes[node], &from, number, &whose, &own)?;
+            running.wired.pods[number] =
+                wiring::wire_pod(&running.wired.nodes[node], &from, number, &whose, &own)?;
             follow(running)?;
             let group = pod_group(
                 &running.world.inventory,
@@ -156,7 +193,9 @@ impl Sabotage {
                 &running.certificates,
                 &mut BTreeSet::new(),
             );
-            running.responder.serve(&group, &running.wired.pods[number])?;
+            running
+                .responder
+                .serve(&group, &running.wired.pods[number])?;
             running.announce(Changed::Pod(namespace.clone(), name.clone()));
             if by != name {
                 running.announce(Changed::Pod(namespace, by));
@@ -170,23 +209,39 @@ impl Sabotage {
     ///
     /// # Errors
     /// An unknown listener.
-    pub async fn stop_listener(&self, listener: Listener, port: Option<(Transport, u16)>) -> Result<(), Error> {
-        self.with(move |running| close(running, &listener, port)).await
+    pub async fn stop_listener(
+        &self,
+        listener: Listener,
+        port: Option<(Transport, u16)>,
+    ) -> Result<(), Error> {
+        self.with(move |running| close(running, &listener, port))
+            .await
     }
 
     /// Opens what [`Sabotage::stop_listener`] closed.
     ///
     /// # Errors
     /// An unknown listener, or a port that is open.
-    pub async fn start_listener(&self, listener: Listener, port: Option<(Transport, u16)>) -> Result<(), Error> {
-        self.with(move |running| open(running, &listener, port, None)).await
+    pub async fn start_listener(
+        &self,
+        listener: Listener,
+        port: Option<(Transport, u16)>,
+    ) -> Result<(), Error> {
+        self.with(move |running| open(running, &listener, port, None))
+            .await
     }
 
-    /// Lets a port do something else with what arrives: never answer, answer a byte a second, hang up.
+    /// Lets a port do something else with what arrives: never answer, answer a byte a second, hang
+    /// up.
     ///
     /// # Errors
     /// An unknown listener.
-    pub async fn behave(&self, listener: Listener, port: (Transport, u16), behaviour: Behaviour) -> Result<(), Error> {
+    pub async fn behave(
+        &self,
+        listener: Listener,
+        port: (Transport, u16),
+        behaviour: Behaviour,
+    ) -> Result<(), Error> {
         self.with(move |running| {
             close(running, &listener, Some(port))?;
             open(running, &listener, Some(port), Some(&behaviour))
@@ -199,7 +254,12 @@ impl Sabotage {
     /// # Errors
     /// When the lab is down.
     pub async fn stop_dns(&self) -> Result<(), Error> {
-        self.with(|running| each_dns(running, |running, listener, port| close(running, listener, Some(port)))).await
+        self.with(|running| {
+            each_dns(running, |running, listener, port| {
+                close(running, listener, Some(port))
+            })
+        })
+        .await
     }
 
     /// Starts cluster DNS again.
@@ -207,8 +267,12 @@ impl Sabotage {
     /// # Errors
     /// When the lab is down.
     pub async fn start_dns(&self) -> Result<(), Error> {
-        self.with(|running| each_dns(running, |running, listener, port| open(running, listener, Some(port), None)))
-            .await
+        self.with(|running| {
+            each_dns(running, |running, listener, port| {
+                open(running, listener, Some(port), None)
+            })
+        })
+        .await
     }
 
     /// Lets nothing pass between two nodes.
@@ -233,7 +297,12 @@ impl Sabotage {
         .await
     }
 
-    async fn path(&self, a: &str, b: &str, change: fn(&mut Cuts, (usize, usize))) -> Result<(), Error> {
+    async fn path(
+        &self,
+        a: &str,
+        b: &str,
+        change: fn(&mut Cuts, (usize, usize)),
+    ) -> Result<(), Error> {
         let (a, b) = (a.to_owned(), b.to_owned());
         self.with(move |running| {
             let (a, b) = (running.node(&a)?, running.node(&b)?);
@@ -243,8 +312,8 @@ impl Sabotage {
         .await
     }
 
-    /// Lets flows leak past the policies; replaces the leaks before, none ends them. Connections that are up
-    /// stay up.
+    /// Lets flows leak past the policies; replaces the leaks before, none ends them. Connections
+    /// that are up stay up.
     ///
     /// # Errors
     /// What the kernel refused.
@@ -262,7 +331,11 @@ impl Sabotage {
     /// An unknown probe, or one that has ended.
     pub fn signal(&self, probe: ProbeId, signal: Signal) -> Result<(), Error> {
         let probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
-        if probes.signal(probe, signal) { Ok(()) } else { Err(Error::Unknown(format!("probe {}", probe.0))) }
+        if probes.signal(probe, signal) {
+            Ok(())
+        } else {
+            Err(Error::Unknown(format!("probe {}", probe.0)))
+        }
     }
 
     /// What the policies' counters stand at.
@@ -293,7 +366,11 @@ impl Sabotage {
         let running = Arc::clone(&self.running);
         blocking(move || {
             let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
-            work(running.as_mut().ok_or_else(|| Error::Unknown("anything that is up".to_owned()))?)
+            work(
+                running
+                    .as_mut()
+                    .ok_or_else(|| Error::Unknown("anything that is up".to_owned()))?,
+            )
         })
         .await
     }
@@ -303,7 +380,9 @@ impl Sabotage {
 fn follow(running: &mut Running) -> Result<(), Error> {
     running.load_services()?;
     running.load_policies()?;
-    running.responder.teach(&dns::zone(&running.world.inventory))
+    running
+        .responder
+        .teach(&dns::zone(&running.world.inventory))
 }
 
 /// `lab-7-1` becomes `lab-7-2`.
@@ -318,8 +397,10 @@ fn differing<'a, T>(
     after: &'a [T],
     same: impl Fn(&T, &T) -> bool + Copy,
 ) -> impl Iterator<Item = &'a T> {
-    let only =
-        move |here: &'a [T], there: &'a [T]| here.iter().filter(move |one| !there.iter().any(|other| same(one, other)));
+    let only = move |here: &'a [T], there: &'a [T]| {
+        here.iter()
+            .filter(move |one| !there.iter().any(|other| same(one, other)))
+    };
     only(before, after).chain(only(after, before))
 }
 
@@ -333,15 +414,27 @@ fn group_of(running: &Running, listener: &Listener) -> Result<(Group, super::net
         Listener::Node(name) => format!("node {name}"),
         Listener::Host(label) => label.clone(),
     };
-    let found =
-        groups(&running.world, &running.wired, &running.certificates).into_iter().find(|(group, _)| group.who == who);
+    let found = groups(&running.world, &running.wired, &running.certificates)
+        .into_iter()
+        .find(|(group, _)| group.who == who);
     let (group, netns) = found.ok_or_else(|| Error::Unknown(format!("a listener of {who}")))?;
     Ok((group, netns.clone()))
 }
 
-fn close(running: &Running, listener: &Listener, port: Option<(Transport, u16)>) -> Result<(), Error> {
+fn close(
+    running: &Running,
+    listener: &Listener,
+    port: Option<(Transport, u16)>,
+) -> Result<(), Error> {
     let (group, _) = group_of(running, listener)?;
-    running.responder.order(&Command::Close { group: group.number, port }, None, &group.who)
+    running.responder.order(
+        &Command::Close {
+            group: group.number,
+            port,
+        },
+        None,
+        &group.who,
+    )
 }
 
 fn open(
@@ -351,7 +444,9 @@ fn open(
     other: Option<&Behaviour>,
 ) -> Result<(), Error> {
     let (mut group, netns) = group_of(running, listener)?;
-    group.listen.retain(|listen| port.is_none_or(|port| port == (listen.transport, listen.address.port())));
+    group
+        .listen
+        .retain(|listen| port.is_none_or(|port| port == (listen.transport, listen.address.port())));
     if group.listen.is_empty() {
         return Err(Error::Unknown(format!("that port of {}", group.who)));
     }
@@ -369,7 +464,10 @@ fn each_dns(
 ) -> Result<(), Error> {
     for pod in &running.world.inventory.pods {
         for (port, transport) in super::responder::dns_ports(&running.world.inventory, pod) {
-            let listener = Listener::Pod { namespace: pod.namespace.clone(), name: pod.name.clone() };
+            let listener = Listener::Pod {
+                namespace: pod.namespace.clone(),
+                name: pod.name.clone(),
+            };
             act(running, &listener, (transport, port))?;
         }
     }

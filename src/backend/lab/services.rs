@@ -32,16 +32,25 @@ pub(super) fn endpoints<'a>(service: &Service, pods: &'a [Pod]) -> Vec<&'a Pod> 
 /// All Services' ports that can be probed.
 pub(super) fn virtual_ports(inventory: &Inventory) -> Vec<VirtualPort> {
     let mut ports = Vec::new();
-    for service in inventory.services.iter().filter(|service| service.kind == ServiceKind::ClusterIp) {
+    for service in inventory
+        .services
+        .iter()
+        .filter(|service| service.kind == ServiceKind::ClusterIp)
+    {
         let pods = endpoints(service, &inventory.pods);
         for port in &service.ports {
-            let Some(transport) = on_the_wire(port.port.transport()) else { continue };
+            let Some(transport) = on_the_wire(port.port.transport()) else {
+                continue;
+            };
             for family in Family::ALL {
                 let at = |address: &IpAddr, number| {
                     (Family::of(*address) == family).then(|| SocketAddr::new(*address, number))
                 };
-                let cluster: Vec<_> =
-                    service.addresses.iter().filter_map(|address| at(address, port.port.number())).collect();
+                let cluster: Vec<_> = service
+                    .addresses
+                    .iter()
+                    .filter_map(|address| at(address, port.port.number()))
+                    .collect();
                 if cluster.is_empty() {
                     continue;
                 }
@@ -49,8 +58,13 @@ pub(super) fn virtual_ports(inventory: &Inventory) -> Vec<VirtualPort> {
                 ports.push(VirtualPort {
                     transport,
                     cluster,
-                    node: port.node_port.map_or_else(Vec::new, |number| nodes.filter_map(|a| at(a, number)).collect()),
-                    backends: pods.iter().filter_map(|pod| backend(pod, port, family)).collect(),
+                    node: port.node_port.map_or_else(Vec::new, |number| {
+                        nodes.filter_map(|a| at(a, number)).collect()
+                    }),
+                    backends: pods
+                        .iter()
+                        .filter_map(|pod| backend(pod, port, family))
+                        .collect(),
                 });
             }
         }
@@ -58,16 +72,18 @@ pub(super) fn virtual_ports(inventory: &Inventory) -> Vec<VirtualPort> {
     first_of_each_address(ports)
 }
 
-/// Two Services with one address and port would make the rule set's map ambiguous; the API server refuses
-/// that, and here the first one has it.
+/// Two Services with one address and port would make the rule set's map ambiguous; the API server
+/// refuses that, and here the first one has it.
 fn first_of_each_address(ports: Vec<VirtualPort>) -> Vec<VirtualPort> {
     let mut seen: BTreeSet<(wire::Transport, SocketAddr)> = BTreeSet::new();
     ports
         .into_iter()
         .map(|mut port| {
             let transport = port.transport;
-            port.cluster.retain(|address| seen.insert((transport, *address)));
-            port.node.retain(|address| seen.insert((transport, *address)));
+            port.cluster
+                .retain(|address| seen.insert((transport, *address)));
+            port.node
+                .retain(|address| seen.insert((transport, *address)));
             port
         })
         .collect()
@@ -90,8 +106,15 @@ pub(super) fn by_address(inventory: &Inventory) -> ByAddress {
     let mut known = BTreeMap::new();
     for port in virtual_ports(inventory) {
         for (addresses, by_node) in [(&port.cluster, false), (&port.node, true)] {
-            let served = Served { backends: port.backends.clone(), by_node };
-            known.extend(addresses.iter().map(|at| ((port.transport, *at), served.clone())));
+            let served = Served {
+                backends: port.backends.clone(),
+                by_node,
+            };
+            known.extend(
+                addresses
+                    .iter()
+                    .map(|at| ((port.transport, *at), served.clone())),
+            );
         }
     }
     known
@@ -119,12 +142,18 @@ mod tests {
         assert!(!diagnostics.has_errors(), "{diagnostics:?}");
         let world = World::place(&manifests, &[], Layout::default()).expect("placed");
         let dns = |port: &VirtualPort| port.cluster.iter().any(|at| at.port() == 53);
-        virtual_ports(world.inventory()).into_iter().filter(|port| !dns(port)).collect()
+        virtual_ports(world.inventory())
+            .into_iter()
+            .filter(|port| !dns(port))
+            .collect()
     }
 
     fn pod(name: &str, port: u16, ready: bool) -> String {
-        let status =
-            if ready { "" } else { ", status: {phase: Running, conditions: [{type: Ready, status: 'False'}]}" };
+        let status = if ready {
+            ""
+        } else {
+            ", status: {phase: Running, conditions: [{type: Ready, status: 'False'}]}"
+        };
         format!(
             "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: n, labels: {{app: a}}}}, \
              spec: {{nodeName: node-1, containers: [{{name: c, image: c, ports: [{{name: http, containerPort: {port}}}]}}]}}{status}}}\n"
@@ -132,7 +161,9 @@ mod tests {
     }
 
     fn service(spec: &str) -> String {
-        format!("---\n{{apiVersion: v1, kind: Service, metadata: {{name: s, namespace: n}}, spec: {{{spec}}}}}\n")
+        format!(
+            "---\n{{apiVersion: v1, kind: Service, metadata: {{name: s, namespace: n}}, spec: {{{spec}}}}}\n"
+        )
     }
 
     fn backends(port: &VirtualPort) -> Vec<String> {
@@ -146,7 +177,10 @@ mod tests {
             + &service("selector: {app: a}, ports: [{port: 80, targetPort: http}]");
         let ports = ports(&text);
         assert_eq!(ports.len(), 2, "one for each family");
-        assert_eq!(backends(&ports[0]), ["10.244.16.1:8080", "10.244.16.2:9090"]);
+        assert_eq!(
+            backends(&ports[0]),
+            ["10.244.16.1:8080", "10.244.16.2:9090"]
+        );
     }
 
     #[test]
@@ -155,21 +189,35 @@ mod tests {
         let of = |more: &str| {
             ports(
                 &(pods.clone()
-                    + &service(&format!("selector: {{app: a}}, ports: [{{port: 80, targetPort: 8080}}]{more}"))),
+                    + &service(&format!(
+                        "selector: {{app: a}}, ports: [{{port: 80, targetPort: 8080}}]{more}"
+                    ))),
             )
         };
         assert_eq!(backends(&of("")[0]), ["10.244.16.1:8080"]);
-        assert_eq!(backends(&of(", publishNotReadyAddresses: true")[0]), ["10.244.16.1:8080", "10.244.16.2:8080"]);
+        assert_eq!(
+            backends(&of(", publishNotReadyAddresses: true")[0]),
+            ["10.244.16.1:8080", "10.244.16.2:8080"]
+        );
     }
 
     #[test]
     fn a_node_port_is_on_every_node_and_headless_has_none() {
         let text = pod("a", 8080, true)
-            + &service("type: NodePort, selector: {app: a}, ports: [{port: 80, targetPort: http, nodePort: 30080}]");
-        let shown: Vec<_> = ports(&text)[0].node.iter().map(ToString::to_string).collect();
+            + &service(
+                "type: NodePort, selector: {app: a}, ports: [{port: 80, targetPort: http, nodePort: 30080}]",
+            );
+        let shown: Vec<_> = ports(&text)[0]
+            .node
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(shown, ["172.30.0.11:30080", "172.30.0.12:30080"]);
         assert_eq!(
-            ports(&(pod("a", 8080, true) + &service("clusterIP: None, selector: {app: a}, ports: [{port: 80}]"))),
+            ports(
+                &(pod("a", 8080, true)
+                    + &service("clusterIP: None, selector: {app: a}, ports: [{port: 80}]"))
+            ),
             []
         );
     }

@@ -1,9 +1,10 @@
 //! Loading nftables tables whole, of any size, and switching from one to the next at once.
 //!
-//! One transaction is one message, and a message must fit the socket's send buffer, which a user namespace
-//! cannot raise above the machine's `net.core.wmem_max`. So a table is filled piece by piece while it is
-//! dormant, which means that its chains see no packet; one last small transaction wakes it and puts the
-//! table that it replaces to sleep. No packet meets half a rule set, and none meets no rule set.
+//! One transaction is one message, and a message must fit the socket's send buffer, which a user
+//! namespace cannot raise above the machine's `net.core.wmem_max`. So a table is filled piece by
+//! piece while it is dormant, which means that its chains see no packet; one last small transaction
+//! wakes it and puts the table that it replaces to sleep. No packet meets half a rule set, and none
+//! meets no rule set.
 
 use super::error::Error;
 use super::netns::{Netns, refused};
@@ -37,7 +38,8 @@ enum Step {
 }
 
 impl Step {
-    /// No less than the bytes of its message; the longest rules here have 16 expressions of 60 bytes.
+    /// No less than the bytes of its message; the longest rules here have 16 expressions of 60
+    /// bytes.
     fn bytes(&self) -> usize {
         match self {
             Self::Chain(_) | Self::Set(_) => 400,
@@ -61,7 +63,10 @@ impl Step {
 impl Draft {
     /// An empty table of the family `inet`.
     pub(super) fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), steps: Vec::new() }
+        Self {
+            name: name.into(),
+            steps: Vec::new(),
+        }
     }
 
     /// Adds a chain that others jump to.
@@ -69,7 +74,9 @@ impl Draft {
     /// # Errors
     /// A name that the kernel does not take.
     pub(super) fn chain(&mut self, name: &str) -> nlink::Result<()> {
-        self.steps.push(Step::Chain(Chain::new(self.name.as_str(), name)?.family(Family::Inet)));
+        self.steps.push(Step::Chain(
+            Chain::new(self.name.as_str(), name)?.family(Family::Inet),
+        ));
         Ok(())
     }
 
@@ -77,20 +84,37 @@ impl Draft {
     ///
     /// # Errors
     /// A name that the kernel does not take.
-    pub(super) fn base(&mut self, name: &str, base: nlink::netlink::nftables::BaseChain) -> nlink::Result<()> {
-        self.steps.push(Step::Chain(Chain::new(self.name.as_str(), name)?.family(Family::Inet).base(base)));
+    pub(super) fn base(
+        &mut self,
+        name: &str,
+        base: nlink::netlink::nftables::BaseChain,
+    ) -> nlink::Result<()> {
+        self.steps.push(Step::Chain(
+            Chain::new(self.name.as_str(), name)?
+                .family(Family::Inet)
+                .base(base),
+        ));
         Ok(())
     }
 
     /// Adds a rule to a chain.
     pub(super) fn rule(&mut self, chain: &str, write: impl FnOnce(Rule) -> Rule) {
-        self.steps.push(Step::Rule(write(Rule::new(&self.name, chain).family(Family::Inet))));
+        self.steps.push(Step::Rule(write(
+            Rule::new(&self.name, chain).family(Family::Inet),
+        )));
     }
 
     /// Adds a counter with a comment that says what it counts, cut to what the kernel stores.
     pub(super) fn counter(&mut self, name: &str, comment: &str) {
-        let end = (0..=comment.len().min(127)).rev().find(|at| comment.is_char_boundary(*at)).unwrap_or(0);
-        self.steps.push(Step::Object(Object::counter(&self.name, name).family(Family::Inet).comment(&comment[..end])));
+        let end = (0..=comment.len().min(127))
+            .rev()
+            .find(|at| comment.is_char_boundary(*at))
+            .unwrap_or(0);
+        self.steps.push(Step::Object(
+            Object::counter(&self.name, name)
+                .family(Family::Inet)
+                .comment(&comment[..end]),
+        ));
     }
 
     /// Adds a set, or a map, with its elements.
@@ -99,7 +123,10 @@ impl Draft {
         let mut rest = elements;
         while !rest.is_empty() {
             let next = rest.split_off(rest.len().min(ELEMENTS));
-            self.steps.push(Step::Elements(set.clone(), std::mem::replace(&mut rest, next)));
+            self.steps.push(Step::Elements(
+                set.clone(),
+                std::mem::replace(&mut rest, next),
+            ));
         }
     }
 
@@ -109,17 +136,18 @@ impl Draft {
     }
 
     async fn load(self, conn: &Connection<Nftables>) -> nlink::Result<()> {
-        let mut piece = conn.transaction().destroy_table(&self.name, Family::Inet).add_table_with_flags(
-            &self.name,
-            Family::Inet,
-            DORMANT,
-        );
+        let mut piece = conn
+            .transaction()
+            .destroy_table(&self.name, Family::Inet)
+            .add_table_with_flags(&self.name, Family::Inet, DORMANT);
         let mut bytes = 0;
         for step in self.steps {
             bytes += step.bytes();
             piece = step.onto(piece);
             if bytes > PIECE {
-                std::mem::replace(&mut piece, conn.transaction()).commit(conn).await?;
+                std::mem::replace(&mut piece, conn.transaction())
+                    .commit(conn)
+                    .await?;
                 bytes = 0;
             }
         }
@@ -137,8 +165,8 @@ pub(super) struct Place<'a> {
     pub(super) what: &'static str,
 }
 
-/// Loads a table and lets it take over from another. `settle` reads what the other one has counted, once no
-/// packet meets it any more and before it is gone.
+/// Loads a table and lets it take over from another. `settle` reads what the other one has counted,
+/// once no packet meets it any more and before it is gone.
 ///
 /// # Errors
 /// What the kernel refused. The other table is then still in force.
@@ -156,9 +184,14 @@ pub(super) fn switch<T: Send>(
             wake.commit(conn).await?;
             return Ok(None);
         };
-        wake.update_table(old, Family::Inet, DORMANT).commit(conn).await?;
+        wake.update_table(old, Family::Inet, DORMANT)
+            .commit(conn)
+            .await?;
         let counted = settle(conn, old).await?;
-        conn.transaction().del_table(old, Family::Inet).commit(conn).await?;
+        conn.transaction()
+            .del_table(old, Family::Inet)
+            .commit(conn)
+            .await?;
         Ok(Some(counted))
     })
 }
@@ -173,10 +206,18 @@ pub(super) fn with_nftables<T: Send>(
 ) -> Result<T, Error> {
     let failed = |source: nlink::Error| match source.errno().map(Errno::from_raw) {
         // ENOENT is an expression whose module is missing: what the rules name, they bring along.
-        Some(errno @ (Errno::EPROTONOSUPPORT | Errno::EOPNOTSUPP | Errno::ENOENT | Errno::EPERM | Errno::EMFILE)) => {
-            refused(Operation::Nftables, errno)
-        }
-        _ => Error::Rules { what: place.what, node: place.node.to_owned(), source },
+        Some(
+            errno @ (Errno::EPROTONOSUPPORT
+            | Errno::EOPNOTSUPP
+            | Errno::ENOENT
+            | Errno::EPERM
+            | Errno::EMFILE),
+        ) => refused(Operation::Nftables, errno),
+        _ => Error::Rules {
+            what: place.what,
+            node: place.node.to_owned(),
+            source,
+        },
     };
     place.netns.run(|| {
         in_runtime(async {

@@ -1,4 +1,5 @@
-//! Links, addresses and routes: every namespace hangs on another by one veth, with host routes only.
+//! Links, addresses and routes: every namespace hangs on another by one veth, with host routes
+//! only.
 //!
 //! ```text
 //!   runner ─┐
@@ -7,8 +8,9 @@
 //!                                                 └─ node-2 ─── pod
 //! ```
 //!
-//! Every pod's default route goes to one address, [`GATEWAY_V4`] or [`GATEWAY_V6`], which the near end of each
-//! link answers for. So a pod may have any address, also one that a manifest states, and nothing needs a bridge.
+//! Every pod's default route goes to one address, [`GATEWAY_V4`] or [`GATEWAY_V6`], which the near
+//! end of each link answers for. So a pod may have any address, also one that a manifest states,
+//! and nothing needs a bridge.
 
 use super::addresses::{self, FAR_MAC, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, ROUTER_V4};
 use super::error::Error;
@@ -59,7 +61,8 @@ const TRACKED_S: [(&str, &str); 5] = [
     ("tcp_timeout_time_wait", "5"),
 ];
 
-/// The loopback link is the first of every namespace (`LOOPBACK_IFINDEX`, `include/net/net_namespace.h`).
+/// The loopback link is the first of every namespace (`LOOPBACK_IFINDEX`,
+/// `include/net/net_namespace.h`).
 const LOOPBACK: u32 = 1;
 
 /// The namespaces of a world that is wired.
@@ -108,7 +111,10 @@ async fn build(world: &World) -> Result<Wired, Error> {
     let inventory = &world.inventory;
     let router = Netns::make("the router", &[&COMMON[..], &ROUTING[..]].concat())?;
     let router_near = connect()?;
-    let mut on_router: Vec<IpAddr> = addresses::ROUTER.into_iter().chain(addresses::OUTSIDE_DNS).collect();
+    let mut on_router: Vec<IpAddr> = addresses::ROUTER
+        .into_iter()
+        .chain(addresses::OUTSIDE_DNS)
+        .collect();
     on_router.extend(world.hosts.iter().flat_map(|host| &host.addresses));
     loopback(&router_near, "the router", &on_router).await?;
 
@@ -145,15 +151,32 @@ async fn build(world: &World) -> Result<Wired, Error> {
 
     let mut pods = Vec::with_capacity(inventory.pods.len());
     for (number, declared) in inventory.pods.iter().enumerate() {
-        let n = world.node_index(&declared.node).ok_or_else(|| Error::Unknown(format!("node {}", declared.node)))?;
+        let n = world
+            .node_index(&declared.node)
+            .ok_or_else(|| Error::Unknown(format!("node {}", declared.node)))?;
         if declared.host_network {
             pods.push(nodes[n].0.clone());
             continue;
         }
         let name = declared.full_name();
-        let netns = pod(&nodes[n].1, &inventory.nodes[n].addresses, number, &name, &declared.addresses).await?;
-        for address in declared.addresses.iter().filter(|address| !in_range(**address, n)) {
-            let via = inventory.nodes[n].addresses.iter().copied().find(|node| node.is_ipv4() == address.is_ipv4());
+        let netns = pod(
+            &nodes[n].1,
+            &inventory.nodes[n].addresses,
+            number,
+            &name,
+            &declared.addresses,
+        )
+        .await?;
+        for address in declared
+            .addresses
+            .iter()
+            .filter(|address| !in_range(**address, n))
+        {
+            let via = inventory.nodes[n]
+                .addresses
+                .iter()
+                .copied()
+                .find(|node| node.is_ipv4() == address.is_ipv4());
             route_via(&router_near, &name, *address, via).await?;
         }
         pods.push(netns);
@@ -162,9 +185,24 @@ async fn build(world: &World) -> Result<Wired, Error> {
     for (n, (_, near)) in nodes.iter().enumerate() {
         let name = format!("the witness on {}", inventory.nodes[n].name);
         let number = inventory.pods.len() + n;
-        witnesses.push(pod(near, &inventory.nodes[n].addresses, number, &name, &addresses::witness(n)).await?);
+        witnesses.push(
+            pod(
+                near,
+                &inventory.nodes[n].addresses,
+                number,
+                &name,
+                &addresses::witness(n),
+            )
+            .await?,
+        );
     }
-    Ok(Wired { router, runner, nodes: nodes.into_iter().map(|(netns, _)| netns).collect(), pods, witnesses })
+    Ok(Wired {
+        router,
+        runner,
+        nodes: nodes.into_iter().map(|(netns, _)| netns).collect(),
+        pods,
+        witnesses,
+    })
 }
 
 /// Makes a pod's namespace, which becomes the calling thread's, and hangs it on its node.
@@ -178,7 +216,13 @@ async fn pod(
     let netns = Netns::make(whose, &COMMON)?;
     let far = connect()?;
     loopback(&far, whose, &[]).await?;
-    let link = Link { name: format!("pod{number}"), whose, own, from: node_addresses, gateway: GATEWAY_V4 };
+    let link = Link {
+        name: format!("pod{number}"),
+        whose,
+        own,
+        from: node_addresses,
+        gateway: GATEWAY_V4,
+    };
     attach(node, &netns, &far, &link).await?;
     Ok(netns)
 }
@@ -203,61 +247,110 @@ async fn attach(
     far: &Connection<Route>,
     link: &Link<'_>,
 ) -> Result<u32, Error> {
-    let failed = |what| move |source| Error::Wire { whose: link.whose.to_owned(), what, source };
-    near.add_link(VethLink::new(&link.name, "eth0").address(GATEWAY_MAC).peer_address(FAR_MAC).peer_netns_fd(netns))
+    let failed = |what| {
+        move |source| Error::Wire {
+            whose: link.whose.to_owned(),
+            what,
+            source,
+        }
+    };
+    near.add_link(
+        VethLink::new(&link.name, "eth0")
+            .address(GATEWAY_MAC)
+            .peer_address(FAR_MAC)
+            .peer_netns_fd(netns),
+    )
+    .await
+    .map_err(|source| match source.errno().map(Errno::from_raw) {
+        Some(errno @ (Errno::EOPNOTSUPP | Errno::EPERM | Errno::ENODEV)) => {
+            refused(Operation::Veth, errno)
+        }
+        _ => failed("link")(source),
+    })?;
+    let near_index = index(near, &link.name)
         .await
-        .map_err(|source| match source.errno().map(Errno::from_raw) {
-            Some(errno @ (Errno::EOPNOTSUPP | Errno::EPERM | Errno::ENODEV)) => refused(Operation::Veth, errno),
-            _ => failed("link")(source),
-        })?;
-    let near_index = index(near, &link.name).await.map_err(failed("find the link"))?;
+        .map_err(failed("find the link"))?;
     let far_index = index(far, "eth0").await.map_err(failed("find the link"))?;
-    far.set_link_up_by_index(far_index).await.map_err(failed("link up"))?;
-    near.set_link_up_by_index(near_index).await.map_err(failed("link up"))?;
+    far.set_link_up_by_index(far_index)
+        .await
+        .map_err(failed("link up"))?;
+    near.set_link_up_by_index(near_index)
+        .await
+        .map_err(failed("link up"))?;
     for address in link.own {
-        let source = link.from.iter().copied().find(|from| from.is_ipv4() == address.is_ipv4());
+        let source = link
+            .from
+            .iter()
+            .copied()
+            .find(|from| from.is_ipv4() == address.is_ipv4());
         match *address {
             IpAddr::V4(v4) => {
-                far.add_address(Ipv4Address::with_index(far_index, v4, 32)).await.map_err(failed("address"))?;
-                let default = Ipv4Route::default_route().gateway(link.gateway).dev_index(far_index).onlink();
-                far.add_route(default).await.map_err(failed("default route"))?;
-                let mut route = Ipv4Route::from_addr(v4, 32).dev_index(near_index).scope(RouteScope::Link);
+                far.add_address(Ipv4Address::with_index(far_index, v4, 32))
+                    .await
+                    .map_err(failed("address"))?;
+                let default = Ipv4Route::default_route()
+                    .gateway(link.gateway)
+                    .dev_index(far_index)
+                    .onlink();
+                far.add_route(default)
+                    .await
+                    .map_err(failed("default route"))?;
+                let mut route = Ipv4Route::from_addr(v4, 32)
+                    .dev_index(near_index)
+                    .scope(RouteScope::Link);
                 if let Some(IpAddr::V4(source)) = source {
                     route = route.prefsrc(source);
                 }
                 near.add_route(route).await.map_err(failed("route"))?;
-                known(far, far_index, IpAddr::V4(link.gateway), GATEWAY_MAC).await.map_err(failed("gateway"))?;
+                known(far, far_index, IpAddr::V4(link.gateway), GATEWAY_MAC)
+                    .await
+                    .map_err(failed("gateway"))?;
             }
             IpAddr::V6(v6) => {
                 far.add_address(Ipv6Address::with_index(far_index, v6, 128).nodad())
                     .await
                     .map_err(failed("address"))?;
-                let default = Ipv6Route::default_route().gateway(GATEWAY_V6).dev_index(far_index);
-                far.add_route(default).await.map_err(failed("default route"))?;
+                let default = Ipv6Route::default_route()
+                    .gateway(GATEWAY_V6)
+                    .dev_index(far_index);
+                far.add_route(default)
+                    .await
+                    .map_err(failed("default route"))?;
                 let mut route = Ipv6Route::from_addr(v6, 128).dev_index(near_index);
                 if let Some(IpAddr::V6(source)) = source {
                     route = route.prefsrc(source);
                 }
                 near.add_route(route).await.map_err(failed("route"))?;
-                known(far, far_index, IpAddr::V6(GATEWAY_V6), GATEWAY_MAC).await.map_err(failed("gateway"))?;
+                known(far, far_index, IpAddr::V6(GATEWAY_V6), GATEWAY_MAC)
+                    .await
+                    .map_err(failed("gateway"))?;
             }
         }
-        known(near, near_index, *address, FAR_MAC).await.map_err(failed("neighbour"))?;
+        known(near, near_index, *address, FAR_MAC)
+            .await
+            .map_err(failed("neighbour"))?;
     }
     Ok(near_index)
 }
 
 /// Tells a namespace for good who its neighbour on a link is.
 ///
-/// Neighbours that it had to ask for would share one table of 1,024 with every other namespace of the machine
-/// (`gc_thresh3`, `net/core/neighbour.c`), and a world of some hundred pods would lose packets to it; permanent ones do
-/// not count.
-async fn known(conn: &Connection<Route>, link: u32, address: IpAddr, mac: [u8; 6]) -> nlink::Result<()> {
-    conn.replace_neighbor(Neighbor::with_index(link, address).lladdr(mac).permanent()).await
+/// Neighbours that it had to ask for would share one table of 1,024 with every other namespace of
+/// the machine (`gc_thresh3`, `net/core/neighbour.c`), and a world of some hundred pods would lose
+/// packets to it; permanent ones do not count.
+async fn known(
+    conn: &Connection<Route>,
+    link: u32,
+    address: IpAddr,
+    mac: [u8; 6],
+) -> nlink::Result<()> {
+    conn.replace_neighbor(Neighbor::with_index(link, address).lladdr(mac).permanent())
+        .await
 }
 
-/// Lets nodes forget connections soon that nothing came of, and those that are over: with the kernel's two minutes for
-/// each, a run of many denied flows would fill the table of connections, and packets of allowed ones would be lost.
+/// Lets nodes forget connections soon that nothing came of, and those that are over: with the
+/// kernel's two minutes for each, a run of many denied flows would fill the table of connections,
+/// and packets of allowed ones would be lost.
 ///
 /// # Errors
 /// What cannot be set. Where the kernel tracks no connections there is nothing to set.
@@ -281,42 +374,68 @@ pub(super) fn track_briefly(nodes: &[Netns]) -> Result<(), Error> {
 
 async fn index(conn: &Connection<Route>, name: &str) -> nlink::Result<u32> {
     let found = conn.get_link_by_name(name).await?;
-    found.map(|message| message.ifindex()).ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound).into())
+    found
+        .map(|message| message.ifindex())
+        .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound).into())
 }
 
 /// Uses up the index that the first link of a namespace gets after the loopback's.
 ///
-/// The kernel makes a new link usable at once when its index differs from its peer's, and with up to a second
-/// of delay otherwise (`linkwatch_urgent_event`, `net/core/link_watch.c`). Far ends are second in their
-/// namespace, so no near end may be.
+/// The kernel makes a new link usable at once when its index differs from its peer's, and with up
+/// to a second of delay otherwise (`linkwatch_urgent_event`, `net/core/link_watch.c`). Far ends are
+/// second in their namespace, so no near end may be.
 async fn take_second_index(conn: &Connection<Route>) -> Result<(), Error> {
     let unused = VethLink::new("unused", "unused-peer");
-    conn.add_link(unused).await.map_err(|source| Error::Wire { whose: "the router".to_owned(), what: "link", source })
+    conn.add_link(unused).await.map_err(|source| Error::Wire {
+        whose: "the router".to_owned(),
+        what: "link",
+        source,
+    })
 }
 
 /// Lets a node answer for its pods' gateway on every link.
 async fn answer_as_gateway(node: &Connection<Route>, whose: &str) -> Result<(), Error> {
     // In link scope, so that nothing is ever sent from it.
     let address = Ipv4Address::with_index(LOOPBACK, GATEWAY_V4, 32).scope(Scope::Link);
-    node.add_address(address).await.map_err(|source| Error::Wire { whose: whose.to_owned(), what: "gateway", source })
+    node.add_address(address)
+        .await
+        .map_err(|source| Error::Wire {
+            whose: whose.to_owned(),
+            what: "gateway",
+            source,
+        })
 }
 
 /// Brings the loopback link up, with further addresses.
 async fn loopback(conn: &Connection<Route>, whose: &str, own: &[IpAddr]) -> Result<(), Error> {
-    let failed = |what| move |source| Error::Wire { whose: whose.to_owned(), what, source };
-    conn.set_link_up_by_index(LOOPBACK).await.map_err(failed("loopback up"))?;
+    let failed = |what| {
+        move |source| Error::Wire {
+            whose: whose.to_owned(),
+            what,
+            source,
+        }
+    };
+    conn.set_link_up_by_index(LOOPBACK)
+        .await
+        .map_err(failed("loopback up"))?;
     for address in own {
         match *address {
-            IpAddr::V4(v4) => conn.add_address(Ipv4Address::with_index(LOOPBACK, v4, 32)).await,
-            IpAddr::V6(v6) => conn.add_address(Ipv6Address::with_index(LOOPBACK, v6, 128).nodad()).await,
+            IpAddr::V4(v4) => {
+                conn.add_address(Ipv4Address::with_index(LOOPBACK, v4, 32))
+                    .await
+            }
+            IpAddr::V6(v6) => {
+                conn.add_address(Ipv6Address::with_index(LOOPBACK, v6, 128).nodad())
+                    .await
+            }
         }
         .map_err(failed("address"))?;
     }
     Ok(())
 }
 
-/// Routes a node's pod ranges to it; on the node itself, addresses of them that no pod has lead nowhere
-/// instead of back and forth.
+/// Routes a node's pod ranges to it; on the node itself, addresses of them that no pod has lead
+/// nowhere instead of back and forth.
 async fn ranges(
     router: &Connection<Route>,
     node: &Connection<Route>,
@@ -324,18 +443,29 @@ async fn ranges(
     n: usize,
     link: u32,
 ) -> Result<(), Error> {
-    let failed = |what| move |source| Error::Wire { whose: whose.to_owned(), what, source };
+    let failed = |what| {
+        move |source| Error::Wire {
+            whose: whose.to_owned(),
+            what,
+            source,
+        }
+    };
     let ((v4, v4_prefix), (v6, v6_prefix)) = addresses::pod_ranges(n);
     for address in addresses::node(n) {
         match address {
             IpAddr::V4(via) => {
-                let route = Ipv4Route::from_addr(v4, v4_prefix).gateway(via).dev_index(link).onlink();
+                let route = Ipv4Route::from_addr(v4, v4_prefix)
+                    .gateway(via)
+                    .dev_index(link)
+                    .onlink();
                 router.add_route(route).await.map_err(failed("pod range"))?;
                 let nowhere = Ipv4Route::from_addr(v4, v4_prefix).route_type(RouteType::Blackhole);
                 node.add_route(nowhere).await.map_err(failed("pod range"))?;
             }
             IpAddr::V6(via) => {
-                let route = Ipv6Route::from_addr(v6, v6_prefix).gateway(via).dev_index(link);
+                let route = Ipv6Route::from_addr(v6, v6_prefix)
+                    .gateway(via)
+                    .dev_index(link);
                 router.add_route(route).await.map_err(failed("pod range"))?;
                 let nowhere = Ipv6Route::from_addr(v6, v6_prefix).route_type(RouteType::Blackhole);
                 node.add_route(nowhere).await.map_err(failed("pod range"))?;
@@ -346,15 +476,26 @@ async fn ranges(
 }
 
 /// Routes one address that is outside its node's ranges, as a manifest may state it.
-async fn route_via(router: &Connection<Route>, whose: &str, address: IpAddr, via: Option<IpAddr>) -> Result<(), Error> {
-    let failed = |source| Error::Wire { whose: whose.to_owned(), what: "route", source };
+async fn route_via(
+    router: &Connection<Route>,
+    whose: &str,
+    address: IpAddr,
+    via: Option<IpAddr>,
+) -> Result<(), Error> {
+    let failed = |source| Error::Wire {
+        whose: whose.to_owned(),
+        what: "route",
+        source,
+    };
     match (address, via) {
-        (IpAddr::V4(address), Some(IpAddr::V4(via))) => {
-            router.add_route(Ipv4Route::from_addr(address, 32).gateway(via)).await.map_err(failed)
-        }
-        (IpAddr::V6(address), Some(IpAddr::V6(via))) => {
-            router.add_route(Ipv6Route::from_addr(address, 128).gateway(via)).await.map_err(failed)
-        }
+        (IpAddr::V4(address), Some(IpAddr::V4(via))) => router
+            .add_route(Ipv4Route::from_addr(address, 32).gateway(via))
+            .await
+            .map_err(failed),
+        (IpAddr::V6(address), Some(IpAddr::V6(via))) => router
+            .add_route(Ipv6Route::from_addr(address, 128).gateway(via))
+            .await
+            .map_err(failed),
         _ => Ok(()),
     }
 }
@@ -375,8 +516,14 @@ pub(super) fn unwire_pod(node: &Netns, number: usize, whose: &str) -> Result<(),
     node.run(|| {
         in_runtime(async {
             let near = connect()?;
-            let failed = |source| Error::Wire { whose: whose.to_owned(), what: "remove the link", source };
-            near.del_link(format!("pod{number}").as_str()).await.map_err(failed)
+            let failed = |source| Error::Wire {
+                whose: whose.to_owned(),
+                what: "remove the link",
+                source,
+            };
+            near.del_link(format!("pod{number}").as_str())
+                .await
+                .map_err(failed)
         })
     })
 }
@@ -390,11 +537,16 @@ pub(super) type Cuts = BTreeSet<(usize, usize)>;
 /// A name that the kernel does not take; it is none.
 pub(super) fn cut_table(name: String, cuts: &Cuts) -> nlink::Result<Draft> {
     let mut draft = Draft::new(name);
-    draft.base("between-nodes", BaseChain::filter(FilterHook::Forward, Priority::Filter))?;
+    draft.base(
+        "between-nodes",
+        BaseChain::filter(FilterHook::Forward, Priority::Filter),
+    )?;
     for (a, b) in cuts {
         for (from, to) in [(a, b), (b, a)] {
             let (from, to) = (format!("node{from}"), format!("node{to}"));
-            draft.rule("between-nodes", |rule| rule.match_iif(&from).match_oif(&to).drop());
+            draft.rule("between-nodes", |rule| {
+                rule.match_iif(&from).match_oif(&to).drop()
+            });
         }
     }
     Ok(draft)
@@ -404,12 +556,19 @@ pub(super) fn cut_table(name: String, cuts: &Cuts) -> nlink::Result<Draft> {
 fn connect() -> Result<Connection<Route>, Error> {
     Connection::<Route>::new().map_err(|source| match source.errno().map(Errno::from_raw) {
         Some(errno @ (Errno::EMFILE | Errno::ENFILE)) => refused(Operation::Open, errno),
-        _ => Error::Wire { whose: "the lab".to_owned(), what: "netlink socket", source },
+        _ => Error::Wire {
+            whose: "the lab".to_owned(),
+            what: "netlink socket",
+            source,
+        },
     })
 }
 
 /// Runs a future on the calling thread, whose namespace must not change under it.
 pub(super) fn in_runtime<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Thread)?;
     runtime.block_on(work)
 }

@@ -3,8 +3,8 @@
 use super::addresses::{self, Addresses, MAX_NODES};
 use super::{CONTROL_PORT, NODE_PORT};
 use crate::inventory::{
-    ContainerPort, DeclaredPod, Inventory, Labels, Manifests, Namespace, Node, Placement, Pod, Service, ServiceKind,
-    ServicePort, TargetPort,
+    ContainerPort, DeclaredPod, Inventory, Labels, Manifests, Namespace, Node, Placement, Pod,
+    Service, ServiceKind, ServicePort, TargetPort,
 };
 use crate::model::{Family, Port, Transport, WorkloadKind, WorkloadRef};
 use crate::plan::{Landmark, Landmarks, WitnessAt};
@@ -26,7 +26,8 @@ pub struct Outside {
 /// How a world is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
-    /// How many nodes at least; those that `spec.nodeName` names come on top where they have other names.
+    /// How many nodes at least; those that `spec.nodeName` names come on top where they have other
+    /// names.
     pub nodes: usize,
 }
 
@@ -53,7 +54,9 @@ pub enum PlaceError {
     #[error("place more than 255 outside hosts by name; give further ones an address in the suite")]
     TooManyHosts,
     /// An address that cannot be an outside host's.
-    #[error("place {0} outside the cluster: it is in a range of the lab's own, or not a host's address")]
+    #[error(
+        "place {0} outside the cluster: it is in a range of the lab's own, or not a host's address"
+    )]
     OutsideAddress(IpAddr),
     /// One outside name with several meanings.
     #[error("place {0}: it is the name of something in the cluster")]
@@ -78,25 +81,38 @@ pub(super) struct Host {
 impl Host {
     /// Its name, or its address.
     pub(super) fn label(&self) -> String {
-        self.name.clone().unwrap_or_else(|| self.addresses.first().map(ToString::to_string).unwrap_or_default())
+        self.name.clone().unwrap_or_else(|| {
+            self.addresses
+                .first()
+                .map(ToString::to_string)
+                .unwrap_or_default()
+        })
     }
 }
 
 impl World {
-    /// Gives every pod a node and addresses, every Service its cluster addresses, every outside host its own.
+    /// Gives every pod a node and addresses, every Service its cluster addresses, every outside
+    /// host its own.
     ///
-    /// Pods of one workload go to the nodes in turn, and each workload starts at another node than the one
-    /// declared before it: so both paths, within a node and between nodes, occur. Cluster DNS is added unless
-    /// the manifests bring it.
+    /// Pods of one workload go to the nodes in turn, and each workload starts at another node than
+    /// the one declared before it: so both paths, within a node and between nodes, occur. Cluster
+    /// DNS is added unless the manifests bring it.
     ///
     /// # Errors
     /// [`PlaceError`]: what there is no room for.
-    pub fn place(manifests: &Manifests, outside: &[Outside], layout: Layout) -> Result<Self, PlaceError> {
+    pub fn place(
+        manifests: &Manifests,
+        outside: &[Outside],
+        layout: Layout,
+    ) -> Result<Self, PlaceError> {
         let nodes = nodes(manifests, layout)?;
         let mut addresses = Addresses::new(nodes.len());
         // An address of the cluster's is no outside host: whoever has it answers, or nobody.
-        let outside: Vec<Outside> =
-            outside.iter().filter(|host| !host.address.is_some_and(addresses::in_cluster)).cloned().collect();
+        let outside: Vec<Outside> = outside
+            .iter()
+            .filter(|host| !host.address.is_some_and(addresses::in_cluster))
+            .cloned()
+            .collect();
         for address in outside.iter().filter_map(|host| host.address) {
             if !addresses::usable_outside(address) {
                 return Err(PlaceError::OutsideAddress(address));
@@ -114,7 +130,10 @@ impl World {
             address_service(service, &mut addresses)?;
         }
         let hosts = place_hosts(&outside, &mut addresses)?;
-        let named = hosts.iter().filter_map(|host| Some((host.name.clone()?, host.addresses.clone()))).collect();
+        let named = hosts
+            .iter()
+            .filter_map(|host| Some((host.name.clone()?, host.addresses.clone())))
+            .collect();
         let inventory = Inventory {
             namespaces,
             nodes,
@@ -145,13 +164,22 @@ impl World {
             on_nodes: Some(Landmark::Responder(NODE_PORT)),
             from_nodes: true,
             witnesses_pass: true,
-            witnesses: self.inventory.nodes.iter().enumerate().map(witness).collect(),
+            witnesses: self
+                .inventory
+                .nodes
+                .iter()
+                .enumerate()
+                .map(witness)
+                .collect(),
         }
     }
 
     /// The number of a node, counted from 0.
     pub(super) fn node_index(&self, name: &str) -> Option<usize> {
-        self.inventory.nodes.iter().position(|node| node.name == name)
+        self.inventory
+            .nodes
+            .iter()
+            .position(|node| node.name == name)
     }
 }
 
@@ -185,9 +213,13 @@ fn nodes(manifests: &Manifests, layout: Layout) -> Result<Vec<Node>, PlaceError>
     Ok(names.into_iter().enumerate().map(node).collect())
 }
 
-/// Labels that a Service selects by; an empty selector selects nothing (core/v1 `ServiceSpec.selector`).
+/// Labels that a Service selects by; an empty selector selects nothing (core/v1
+/// `ServiceSpec.selector`).
 pub(super) fn selects(selector: &Labels, labels: &Labels) -> bool {
-    !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+    !selector.is_empty()
+        && selector
+            .iter()
+            .all(|(key, value)| labels.get(key) == Some(value))
 }
 
 /// Whether a Service is the cluster's DNS.
@@ -196,18 +228,30 @@ pub(super) fn is_dns(namespace: &str, name: &str) -> bool {
 }
 
 fn brings_dns(manifests: &Manifests) -> bool {
-    manifests.services.iter().filter(|service| is_dns(&service.namespace, &service.name)).any(|service| {
-        manifests.pods.iter().any(|pod| pod.namespace == service.namespace && selects(&service.selector, &pod.labels))
-    })
+    manifests
+        .services
+        .iter()
+        .filter(|service| is_dns(&service.namespace, &service.name))
+        .any(|service| {
+            manifests.pods.iter().any(|pod| {
+                pod.namespace == service.namespace && selects(&service.selector, &pod.labels)
+            })
+        })
 }
 
-fn add_dns(pods: &mut Vec<DeclaredPod>, services: &mut Vec<Service>, namespaces: &mut BTreeMap<String, Namespace>) {
+fn add_dns(
+    pods: &mut Vec<DeclaredPod>,
+    services: &mut Vec<Service>,
+    namespaces: &mut BTreeMap<String, Namespace>,
+) {
     let namespace = "kube-system".to_owned();
     let labels = Labels::from([("k8s-app".to_owned(), "kube-dns".to_owned())]);
-    namespaces.entry(namespace.clone()).or_insert_with(|| Namespace {
-        name: namespace.clone(),
-        labels: Labels::from([("kubernetes.io/metadata.name".to_owned(), namespace.clone())]),
-    });
+    namespaces
+        .entry(namespace.clone())
+        .or_insert_with(|| Namespace {
+            name: namespace.clone(),
+            labels: Labels::from([("kubernetes.io/metadata.name".to_owned(), namespace.clone())]),
+        });
     let ports: Vec<(&str, Port)> = [("dns", Transport::Udp), ("dns-tcp", Transport::Tcp)]
         .into_iter()
         .filter_map(|(name, transport)| Some((name, Port::new(53, transport)?)))
@@ -219,11 +263,20 @@ fn add_dns(pods: &mut Vec<DeclaredPod>, services: &mut Vec<Service>, namespaces:
             labels: labels.clone(),
             ports: ports
                 .iter()
-                .map(|(name, port)| ContainerPort { name: Some((*name).to_owned()), port: *port })
+                .map(|(name, port)| ContainerPort {
+                    name: Some((*name).to_owned()),
+                    port: *port,
+                })
                 .collect(),
             workloads: vec![
-                WorkloadRef { kind: WorkloadKind::Deployment, name: "coredns".to_owned() },
-                WorkloadRef { kind: WorkloadKind::Pod, name: name.clone() },
+                WorkloadRef {
+                    kind: WorkloadKind::Deployment,
+                    name: "coredns".to_owned(),
+                },
+                WorkloadRef {
+                    kind: WorkloadKind::Pod,
+                    name: name.clone(),
+                },
             ],
             name,
             host_network: false,
@@ -233,7 +286,10 @@ fn add_dns(pods: &mut Vec<DeclaredPod>, services: &mut Vec<Service>, namespaces:
             addresses: Vec::new(),
         });
     }
-    if !services.iter().any(|service| is_dns(&service.namespace, &service.name)) {
+    if !services
+        .iter()
+        .any(|service| is_dns(&service.namespace, &service.name))
+    {
         services.push(Service {
             namespace,
             name: "kube-dns".to_owned(),
@@ -256,15 +312,24 @@ fn add_dns(pods: &mut Vec<DeclaredPod>, services: &mut Vec<Service>, namespaces:
     }
 }
 
-fn place_pods(declared: &[DeclaredPod], nodes: &[Node], addresses: &mut Addresses) -> Result<Vec<Pod>, PlaceError> {
+fn place_pods(
+    declared: &[DeclaredPod],
+    nodes: &[Node],
+    addresses: &mut Addresses,
+) -> Result<Vec<Pod>, PlaceError> {
     // Given addresses first: a pod without one must not take the one that a later pod states.
     let mut given: Vec<Vec<IpAddr>> = Vec::with_capacity(declared.len());
     for pod in declared {
-        let wanted =
-            if pod.host_network || pod.placement == Placement::EveryNode { &[][..] } else { &pod.addresses[..] };
+        let wanted = if pod.host_network || pod.placement == Placement::EveryNode {
+            &[][..]
+        } else {
+            &pod.addresses[..]
+        };
         let mut free: Vec<IpAddr> = Vec::new();
         for address in wanted {
-            let new_family = free.iter().all(|other| Family::of(*other) != Family::of(*address));
+            let new_family = free
+                .iter()
+                .all(|other| Family::of(*other) != Family::of(*address));
             if new_family && addresses.claim(*address) {
                 free.push(*address);
             }
@@ -276,10 +341,16 @@ fn place_pods(declared: &[DeclaredPod], nodes: &[Node], addresses: &mut Addresse
     for (pod, given) in declared.iter().zip(given) {
         let on: Vec<usize> = match &pod.placement {
             Placement::EveryNode => (0..nodes.len()).collect(),
-            Placement::Node(name) => nodes.iter().position(|node| node.name == *name).into_iter().collect(),
+            Placement::Node(name) => nodes
+                .iter()
+                .position(|node| node.name == *name)
+                .into_iter()
+                .collect(),
             Placement::Anywhere => {
                 let started = turns.len();
-                let turn = turns.entry((&pod.namespace, spreader(pod))).or_insert(started);
+                let turn = turns
+                    .entry((&pod.namespace, spreader(pod)))
+                    .or_insert(started);
                 let node = *turn % nodes.len();
                 *turn += 1;
                 vec![node]
@@ -317,20 +388,33 @@ fn place_pods(declared: &[DeclaredPod], nodes: &[Node], addresses: &mut Addresse
 
 /// The workload that spreads the pod: the outermost owner, or the pod itself.
 fn spreader(pod: &DeclaredPod) -> Option<&WorkloadRef> {
-    pod.workloads.iter().rev().find(|workload| workload.kind != WorkloadKind::Pod).or_else(|| pod.workloads.last())
+    pod.workloads
+        .iter()
+        .rev()
+        .find(|workload| workload.kind != WorkloadKind::Pod)
+        .or_else(|| pod.workloads.last())
 }
 
 /// Names of daemons end in their node's, so that people see which is which.
 fn daemon_name(pod: &DeclaredPod, node: &str) -> String {
-    let owner = pod.workloads.iter().find(|workload| workload.kind == WorkloadKind::DaemonSet);
-    format!("{}-{node}", owner.map_or(pod.name.as_str(), |workload| workload.name.as_str()))
+    let owner = pod
+        .workloads
+        .iter()
+        .find(|workload| workload.kind == WorkloadKind::DaemonSet);
+    format!(
+        "{}-{node}",
+        owner.map_or(pod.name.as_str(), |workload| workload.name.as_str())
+    )
 }
 
 fn renamed(workloads: &[WorkloadRef], pod: &str) -> Vec<WorkloadRef> {
     workloads
         .iter()
         .map(|workload| match workload.kind {
-            WorkloadKind::Pod => WorkloadRef { kind: WorkloadKind::Pod, name: pod.to_owned() },
+            WorkloadKind::Pod => WorkloadRef {
+                kind: WorkloadKind::Pod,
+                name: pod.to_owned(),
+            },
             _ => workload.clone(),
         })
         .collect()
@@ -368,18 +452,28 @@ fn address_service(service: &mut Service, addresses: &mut Addresses) -> Result<(
 fn place_hosts(outside: &[Outside], addresses: &mut Addresses) -> Result<Vec<Host>, PlaceError> {
     let mut hosts: Vec<Host> = Vec::new();
     for wanted in outside {
-        if let Some(name) = wanted.name.as_deref().filter(|name| name.ends_with(".cluster.local")) {
+        if let Some(name) = wanted
+            .name
+            .as_deref()
+            .filter(|name| name.ends_with(".cluster.local"))
+        {
             return Err(PlaceError::OutsideName(name.to_owned()));
         }
-        let known = hosts.iter_mut().find(|host| match (&wanted.name, wanted.address) {
-            (Some(name), _) => host.name.as_ref() == Some(name),
-            (None, Some(address)) => host.addresses.contains(&address),
-            (None, None) => false,
-        });
+        let known = hosts
+            .iter_mut()
+            .find(|host| match (&wanted.name, wanted.address) {
+                (Some(name), _) => host.name.as_ref() == Some(name),
+                (None, Some(address)) => host.addresses.contains(&address),
+                (None, None) => false,
+            });
         match known {
             Some(host) => {
                 host.ports.extend(wanted.ports.iter().copied());
-                host.addresses.extend(wanted.address.filter(|address| !host.addresses.contains(address)));
+                host.addresses.extend(
+                    wanted
+                        .address
+                        .filter(|address| !host.addresses.contains(address)),
+                );
             }
             None => hosts.push(Host {
                 name: wanted.name.clone(),
@@ -421,7 +515,11 @@ mod tests {
     }
 
     fn nodes_of<'a>(world: &'a World, start: &str) -> Vec<&'a str> {
-        let pods = world.inventory.pods.iter().filter(|pod| pod.name.starts_with(start));
+        let pods = world
+            .inventory
+            .pods
+            .iter()
+            .filter(|pod| pod.name.starts_with(start));
         pods.map(|pod| pod.node.as_str()).collect()
     }
 
@@ -439,10 +537,20 @@ mod tests {
     fn addresses_follow_the_node() {
         let world = place(&deployment("a", 2), &[]).expect("placed");
         let pods = &world.inventory.pods;
-        let addresses = |n: usize| pods[n].addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let addresses = |n: usize| {
+            pods[n]
+                .addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(addresses(0), ["10.244.16.1", "fd00:10:244:1::1"]);
         assert_eq!(addresses(1), ["10.244.32.1", "fd00:10:244:2::1"]);
-        let node: Vec<_> = world.inventory.nodes[1].addresses.iter().map(ToString::to_string).collect();
+        let node: Vec<_> = world.inventory.nodes[1]
+            .addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(node, ["172.30.0.12", "fd00:30::12"]);
     }
 
@@ -456,8 +564,18 @@ mod tests {
             )
         };
         let world = place(&(pod("a", "10.1.2.3") + &pod("b", "10.1.2.3")), &[]).expect("placed");
-        let of = |name: &str| world.inventory.pods.iter().find(|pod| pod.name == name).expect("pod");
-        assert_eq!(of("a").addresses, ["10.1.2.3".parse::<IpAddr>().expect("address")]);
+        let of = |name: &str| {
+            world
+                .inventory
+                .pods
+                .iter()
+                .find(|pod| pod.name == name)
+                .expect("pod")
+        };
+        assert_eq!(
+            of("a").addresses,
+            ["10.1.2.3".parse::<IpAddr>().expect("address")]
+        );
         assert_ne!(of("a").addresses, of("b").addresses);
         assert_eq!(of("a").node, "worker");
         assert_eq!(world.inventory.nodes.len(), 2, "one named, one added");
@@ -467,37 +585,85 @@ mod tests {
     fn cluster_dns_is_added_unless_the_manifests_bring_it() {
         let added = place("", &[]).expect("placed");
         assert_eq!(added.inventory.pods.len(), 2);
-        assert_eq!(added.inventory.services[0].addresses, addresses::CLUSTER_DNS);
+        assert_eq!(
+            added.inventory.services[0].addresses,
+            addresses::CLUSTER_DNS
+        );
         let own = "{apiVersion: v1, kind: Pod, metadata: {name: dns, namespace: kube-system, labels: {k8s-app: d}}, \
                    spec: {containers: [{name: c, image: c}]}}\n---\n\
                    {apiVersion: v1, kind: Service, metadata: {name: kube-dns, namespace: kube-system}, \
                    spec: {selector: {k8s-app: d}, ports: [{port: 53, protocol: UDP}]}}\n";
         let brought = place(own, &[]).expect("placed");
         assert_eq!(brought.inventory.pods.len(), 1);
-        assert_eq!(brought.inventory.services[0].addresses, addresses::CLUSTER_DNS);
+        assert_eq!(
+            brought.inventory.services[0].addresses,
+            addresses::CLUSTER_DNS
+        );
     }
 
     #[test]
     fn outside_hosts_get_addresses_that_nobody_names() {
-        let named = |name: &str| Outside { name: Some(name.into()), ..Outside::default() };
+        let named = |name: &str| Outside {
+            name: Some(name.into()),
+            ..Outside::default()
+        };
         let at = |address: &str, port| Outside {
             address: Some(address.parse().expect("address")),
             ports: vec![(port, wire::Transport::Tcp)],
             ..Outside::default()
         };
-        let world = place("", &[named("a.example"), at("203.0.113.1", 1), at("203.0.113.1", 2), named("a.example")])
-            .expect("placed");
-        assert_eq!(world.inventory.hosts["a.example"][0].to_string(), "203.0.113.2");
+        let world = place(
+            "",
+            &[
+                named("a.example"),
+                at("203.0.113.1", 1),
+                at("203.0.113.1", 2),
+                named("a.example"),
+            ],
+        )
+        .expect("placed");
+        assert_eq!(
+            world.inventory.hosts["a.example"][0].to_string(),
+            "203.0.113.2"
+        );
         assert_eq!(world.hosts.len(), 2);
         assert_eq!(world.hosts[1].ports.len(), 2);
-        for inside in ["10.244.16.1", "10.96.0.10", "172.30.0.11", "fd00:10:244:1::1"] {
-            assert_eq!(place("", &[at(inside, 1)]).expect("placed").hosts, [], "{inside} is the cluster's own");
+        for inside in [
+            "10.244.16.1",
+            "10.96.0.10",
+            "172.30.0.11",
+            "fd00:10:244:1::1",
+        ] {
+            assert_eq!(
+                place("", &[at(inside, 1)]).expect("placed").hosts,
+                [],
+                "{inside} is the cluster's own"
+            );
         }
-        for refused in ["127.0.0.1", "192.0.2.2", "169.254.1.1", "fe80::1", "::1", "224.0.0.1"] {
+        for refused in [
+            "127.0.0.1",
+            "192.0.2.2",
+            "169.254.1.1",
+            "fe80::1",
+            "::1",
+            "224.0.0.1",
+        ] {
             let address = refused.parse().expect("address");
-            assert_eq!(place("", &[at(refused, 1)]).err(), Some(PlaceError::OutsideAddress(address)), "{refused}");
+            assert_eq!(
+                place("", &[at(refused, 1)]).err(),
+                Some(PlaceError::OutsideAddress(address)),
+                "{refused}"
+            );
         }
-        place("", &[at("10.0.0.1", 1), at("169.254.169.254", 80), at("2001:4860:4860::8888", 53)]).expect("placed");
+        place(
+            "",
+            &[
+                at("10.0.0.1", 1),
+                at("169.254.169.254", 80),
+                at("2001:4860:4860::8888", 53),
+            ],
+        )
+        .expect("placed");
     }
 
     #[test]
@@ -505,8 +671,19 @@ mod tests {
         let text = "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: agent, namespace: n}, spec: {selector: {matchLabels: {a: b}}, \
                     template: {metadata: {labels: {a: b}}, spec: {hostNetwork: true, containers: [{name: c, image: c}]}}}}";
         let world = place(text, &[]).expect("placed");
-        let daemons: Vec<_> = world.inventory.pods.iter().filter(|pod| pod.namespace == "n").collect();
-        assert_eq!(daemons.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["agent-node-1", "agent-node-2"]);
+        let daemons: Vec<_> = world
+            .inventory
+            .pods
+            .iter()
+            .filter(|pod| pod.namespace == "n")
+            .collect();
+        assert_eq!(
+            daemons
+                .iter()
+                .map(|pod| pod.name.as_str())
+                .collect::<Vec<_>>(),
+            ["agent-node-1", "agent-node-2"]
+        );
         assert_eq!(daemons[1].addresses, world.inventory.nodes[1].addresses);
     }
 }

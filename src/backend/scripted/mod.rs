@@ -1,10 +1,11 @@
 //! The test double: a network that sees what a file says, in compressed time.
 //!
-//! It is a backend like the others, so that the whole binary is tested without a network: planning, the wire's protocol,
-//! clocks, the fold, every verdict and reason, reports and exit code. The world (pods, Services, policies, addresses) is
-//! that of the given manifests, as the lab would place it; a [`Script`] says what each flow sees and when, how each
-//! probe's clock runs, which lines are lost, and what changes meanwhile. Time is tokio's and may be paused: then a
-//! minute of a run takes no longer than its arithmetic.
+//! It is a backend like the others, so that the whole binary is tested without a network: planning,
+//! the wire's protocol, clocks, the fold, every verdict and reason, reports and exit code. The
+//! world (pods, Services, policies, addresses) is that of the given manifests, as the lab would
+//! place it; a [`Script`] says what each flow sees and when, how each probe's clock runs, which
+//! lines are lost, and what changes meanwhile. Time is tokio's and may be paused: then a minute of
+//! a run takes no longer than its arithmetic.
 //!
 //! ```text
 //! Launch, Script ── flow ──▶ attempts: when, and what is seen of each
@@ -14,8 +15,8 @@
 //!
 //! # Limitations
 //!
-//! What it shows is no evidence about packets: it has none. It is evidence about what watertight makes of what a network
-//! may do; that networks do it is shown in the lab and in a cluster.
+//! What it shows is no evidence about packets: it has none. It is evidence about what watertight
+//! makes of what a network may do; that networks do it is shown in the lab and in a cluster.
 
 mod flow;
 mod pattern;
@@ -54,13 +55,33 @@ pub struct Scripted {
 }
 
 impl Scripted {
-    /// A double of a network in which this exists. `boot`, `boottime_us` and `wall_us` are the runner's clock now.
-    pub fn new(script: Script, inventory: Inventory, boot: &str, boottime_us: u64, wall_us: u64) -> Self {
+    /// A double of a network in which this exists. `boot`, `boottime_us` and `wall_us` are the
+    /// runner's clock now.
+    pub fn new(
+        script: Script,
+        inventory: Inventory,
+        boot: &str,
+        boottime_us: u64,
+        wall_us: u64,
+    ) -> Self {
         let names = Names::of(&inventory);
-        let clocks = Clocks { boot: boot.to_owned(), boottime_us, wall_us };
+        let clocks = Clocks {
+            boot: boot.to_owned(),
+            boottime_us,
+            wall_us,
+        };
         let (stop, _) = watch::channel(false);
         let started = Instant::now();
-        Self { script, inventory, clocks, started, names, stop, probes: Vec::new(), records: Records::new() }
+        Self {
+            script,
+            inventory,
+            clocks,
+            started,
+            names,
+            stop,
+            probes: Vec::new(),
+            records: Records::new(),
+        }
     }
 
     /// When the script interrupts the run, and with which words.
@@ -82,9 +103,19 @@ impl Scripted {
         for flow in &launch.plan.flows {
             let name = self.names.target(flow);
             let from = launch.vantage.to_string();
-            let told = self.script.records.iter().find(|record| record.from.matches(&from) && record.to.matches(&name));
+            let told = self
+                .script
+                .records
+                .iter()
+                .find(|record| record.from.matches(&from) && record.to.matches(&name));
             if let Some(told) = told {
-                self.records.insert(FlowId(flow.id), Record { packets: told.packets, rule: told.rule.clone() });
+                self.records.insert(
+                    FlowId(flow.id),
+                    Record {
+                        packets: told.packets,
+                        rule: told.rule.clone(),
+                    },
+                );
             }
         }
     }
@@ -98,7 +129,10 @@ impl Backend for Scripted {
     }
 
     async fn surroundings(&mut self) -> Result<Surroundings, Refused> {
-        Ok(Surroundings { policies: self.inventory.policy_states(), ..Surroundings::default() })
+        Ok(Surroundings {
+            policies: self.inventory.policy_states(),
+            ..Surroundings::default()
+        })
     }
 
     fn changes(&mut self) -> mpsc::Receiver<Change> {
@@ -110,7 +144,15 @@ impl Backend for Scripted {
             for change in changes {
                 sleep_until(started + change.at).await;
                 // The run is over: nobody wants to know.
-                if sender.send(Change { at: change.at, noticed: change.at, what: change.what() }).await.is_err() {
+                if sender
+                    .send(Change {
+                        at: change.at,
+                        noticed: change.at,
+                        what: change.what(),
+                    })
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -128,15 +170,31 @@ impl Backend for Scripted {
         })
     }
 
-    async fn launch(&mut self, probes: Vec<Launch>, lines: mpsc::Sender<Arrival>) -> Result<(), Refused> {
+    async fn launch(
+        &mut self,
+        probes: Vec<Launch>,
+        lines: mpsc::Sender<Arrival>,
+    ) -> Result<(), Refused> {
         if let Some(why) = &self.script.refuses {
             return Err(Refused(why.clone()));
         }
         for launch in probes {
             self.record(&launch);
-            let probe = Probe::new(&launch, self.started.elapsed(), &self.script, &self.names, &self.clocks);
+            let probe = Probe::new(
+                &launch,
+                self.started.elapsed(),
+                &self.script,
+                &self.names,
+                &self.clocks,
+            );
             let (started, stopped, lines) = (self.started, self.stop.subscribe(), lines.clone());
-            self.probes.push(tokio::spawn(play(launch.probe, probe, started, stopped, lines)));
+            self.probes.push(tokio::spawn(play(
+                launch.probe,
+                probe,
+                started,
+                stopped,
+                lines,
+            )));
         }
         Ok(())
     }
@@ -170,7 +228,13 @@ async fn play(
     if let Some(why) = probe.never_starts() {
         let fault = ProbeFault::NotStarted(why);
         // Nobody reads any more: then nobody wants to know. Here and below.
-        let _ = lines.send(Arrival { probe: id, at: since(Instant::now()), line: Err(fault) }).await;
+        let _ = lines
+            .send(Arrival {
+                probe: id,
+                at: since(Instant::now()),
+                line: Err(fault),
+            })
+            .await;
         return;
     }
     let delay = probe.delay();
@@ -192,7 +256,13 @@ async fn play(
         }
     }
     let fault = ProbeFault::Ended(probe.end().to_owned());
-    let _ = lines.send(Arrival { probe: id, at: since(Instant::now()), line: Err(fault) }).await;
+    let _ = lines
+        .send(Arrival {
+            probe: id,
+            at: since(Instant::now()),
+            line: Err(fault),
+        })
+        .await;
 }
 
 async fn stop_is_asked(stopped: &mut watch::Receiver<bool>) {

@@ -40,19 +40,28 @@ impl Names {
             let name = format!("Service {}/{}", service.namespace, service.name);
             service.addresses.iter().map(move |at| (*at, name.clone()))
         });
-        let nodes = inventory
-            .nodes
+        let nodes = inventory.nodes.iter().flat_map(|node| {
+            node.addresses
+                .iter()
+                .map(move |at| (*at, format!("node {}", node.name)))
+        });
+        let hosts = inventory
+            .hosts
             .iter()
-            .flat_map(|node| node.addresses.iter().map(move |at| (*at, format!("node {}", node.name))));
-        let hosts = inventory.hosts.iter().flat_map(|(name, at)| at.iter().map(move |at| (*at, name.clone())));
+            .flat_map(|(name, at)| at.iter().map(move |at| (*at, name.clone())));
         Self(pods.chain(services).chain(nodes).chain(hosts).collect())
     }
 
-    /// `WHO:PORT` of a flow, with `/udp` where it is that: `data/postgres-0:5432`, `Service shop/api:80`,
-    /// `node node-1:10250`, `payments.example:443`; an address that has no name stands for itself.
+    /// `WHO:PORT` of a flow, with `/udp` where it is that: `data/postgres-0:5432`, `Service
+    /// shop/api:80`, `node node-1:10250`, `payments.example:443`; an address that has no name
+    /// stands for itself.
     pub(super) fn target(&self, flow: &wire::Flow) -> String {
         let who = match &flow.target {
-            Target::Address(address) => self.0.get(address).cloned().unwrap_or_else(|| address.to_string()),
+            Target::Address(address) => self
+                .0
+                .get(address)
+                .cloned()
+                .unwrap_or_else(|| address.to_string()),
             Target::Name { name, .. } => name.trim_end_matches('.').to_owned(),
         };
         let transport = match flow.transport {

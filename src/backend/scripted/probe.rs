@@ -46,18 +46,37 @@ pub(super) struct Probe {
 
 impl Probe {
     /// A probe that is launched `now`.
-    pub(super) fn new(launch: &Launch, now: Moment, script: &Script, names: &Names, clocks: &Clocks) -> Self {
+    pub(super) fn new(
+        launch: &Launch,
+        now: Moment,
+        script: &Script,
+        names: &Names,
+        clocks: &Clocks,
+    ) -> Self {
         let from = launch.vantage.to_string();
-        let mut own = script.probes.iter().find(|probe| probe.from.matches(&from)).cloned().unwrap_or_default();
+        let mut own = script
+            .probes
+            .iter()
+            .find(|probe| probe.from.matches(&from))
+            .cloned()
+            .unwrap_or_default();
         own.starts = own.starts.max(now);
         let hello_us = own.starts.as_micros() as u64;
         let ahead = own.ahead_ms * 1_000;
         let digest = watertight_probe::plan_digest(&launch.plan);
-        let boottime = if own.boot.is_some() { OTHER_BOOTTIME_US } else { clocks.boottime_us };
+        let boottime = if own.boot.is_some() {
+            OTHER_BOOTTIME_US
+        } else {
+            clocks.boottime_us
+        };
         let hello = Hello {
             version: env!("CARGO_PKG_VERSION").into(),
             run: launch.plan.run.clone(),
-            digest: if own.wrong_plan { "00".repeat(32) } else { digest },
+            digest: if own.wrong_plan {
+                "00".repeat(32)
+            } else {
+                digest
+            },
             addresses: Vec::new(),
             boot: own.boot.clone().unwrap_or_else(|| clocks.boot.clone()),
             boottime_us: boottime + hello_us,
@@ -84,7 +103,11 @@ impl Probe {
                 run_time,
                 |at| own.stands_still(at),
             );
-            Playing { id: flow.id, to_come: attempts.into(), in_beat: None }
+            Playing {
+                id: flow.id,
+                to_come: attempts.into(),
+                in_beat: None,
+            }
         });
         let flows = flows.collect();
         let beat_us = u64::from(launch.plan.beat_ms) * 1_000;
@@ -124,14 +147,24 @@ impl Probe {
         if self.hello.is_some() {
             return Some(self.script.starts);
         }
-        let told = self.flows.iter().filter_map(|flow| Some(flow.to_come.front()?.told));
+        let told = self
+            .flows
+            .iter()
+            .filter_map(|flow| Some(flow.to_come.front()?.told));
         let own = told.chain([self.next_beat]).min().unwrap_or(self.next_beat);
         let mut at = self.script.run_time(own);
         // What stands still says nothing before it moves again.
-        if let Some(stall) = self.script.stalls.filter(|stall| stall.from <= at && at < stall.to) {
+        if let Some(stall) = self
+            .script
+            .stalls
+            .filter(|stall| stall.from <= at && at < stall.to)
+        {
             at = stall.to;
         }
-        let ends = [&self.script.dies, &self.script.reports].into_iter().flatten().map(|ending| ending.at);
+        let ends = [&self.script.dies, &self.script.reports]
+            .into_iter()
+            .flatten()
+            .map(|ending| ending.at);
         ends.chain([at]).min()
     }
 
@@ -148,7 +181,12 @@ impl Probe {
             self.end.clone_from(&dies.because);
             return Vec::new();
         }
-        if let Some(reports) = self.script.reports.as_ref().filter(|reports| reports.at <= now) {
+        if let Some(reports) = self
+            .script
+            .reports
+            .as_ref()
+            .filter(|reports| reports.at <= now)
+        {
             self.ended = true;
             let (start, detail) = (own, reports.because.clone());
             bodies.push(Body::Fault(Fault {
@@ -158,7 +196,9 @@ impl Probe {
                 reason: FaultReason::Resources,
                 detail,
             }));
-            bodies.push(Body::Bye { reason: "fault".into() });
+            bodies.push(Body::Bye {
+                reason: "fault".into(),
+            });
             return self.lines(bodies, own);
         }
         for flow in &mut self.flows {
@@ -180,7 +220,9 @@ impl Probe {
             flow.tell(own, &mut bodies);
         }
         bodies.push(self.beat(0));
-        bodies.push(Body::Bye { reason: "term".into() });
+        bodies.push(Body::Bye {
+            reason: "term".into(),
+        });
         self.ended = true;
         self.lines(bodies, own)
     }
@@ -190,7 +232,11 @@ impl Probe {
             let (attempts, last) = flow.in_beat.take()?;
             Some((flow.id, attempts, last))
         });
-        Body::Beat(Beat { flows: entries.collect(), lag_us, more: false })
+        Body::Beat(Beat {
+            flows: entries.collect(),
+            lag_us,
+            more: false,
+        })
     }
 
     /// Numbers what is said, and loses what the script loses.
@@ -200,7 +246,12 @@ impl Probe {
         let numbered = bodies.into_iter().zip(first..);
         numbered
             .filter(|(_, seq)| !self.script.loses.contains(seq))
-            .map(|(body, seq)| Line { v: version, seq, t: own, body })
+            .map(|(body, seq)| Line {
+                v: version,
+                seq,
+                t: own,
+                body,
+            })
             .collect()
     }
 }
@@ -208,14 +259,32 @@ impl Probe {
 impl Playing {
     /// Tells what has ended by now: by a line if it is not as before, else by the next beat.
     fn tell(&mut self, own: u64, bodies: &mut Vec<Body>) {
-        while self.to_come.front().is_some_and(|attempt| attempt.told <= own) {
-            let Some(Attempt { number, start, ends, as_before, .. }) = self.to_come.pop_front() else { return };
+        while self
+            .to_come
+            .front()
+            .is_some_and(|attempt| attempt.told <= own)
+        {
+            let Some(Attempt {
+                number,
+                start,
+                ends,
+                as_before,
+                ..
+            }) = self.to_come.pop_front()
+            else {
+                return;
+            };
             match ends {
                 Ends::Seen(_) if as_before => self.in_beat = Some((number, start)),
                 Ends::Seen(seen) => {
                     // A sample says itself what all attempts before it were.
                     self.in_beat = None;
-                    bodies.push(Body::Sample(Sample { flow: self.id, attempt: number, start, seen }));
+                    bodies.push(Body::Sample(Sample {
+                        flow: self.id,
+                        attempt: number,
+                        start,
+                        seen,
+                    }));
                 }
                 Ends::Fault(reason) => {
                     if let Some((attempts, last)) = self.in_beat.take() {
@@ -255,6 +324,7 @@ impl ProbeScript {
     }
 
     fn stands_still(&self, at: Moment) -> bool {
-        self.stalls.is_some_and(|stall| stall.from <= at && at < stall.to)
+        self.stalls
+            .is_some_and(|stall| stall.from <= at && at < stall.to)
     }
 }

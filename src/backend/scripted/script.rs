@@ -60,8 +60,8 @@ pub(super) struct Span {
     /// Every so-manieth attempt only.
     #[serde(default)]
     pub(super) every: Option<u32>,
-    /// The stage that is not passed, unless said the first that could fail like this; of an opening the one that takes
-    /// its time, unless said the last.
+    /// The stage that is not passed, unless said the first that could fail like this; of an opening
+    /// the one that takes its time, unless said the last.
     #[serde(default)]
     pub(super) at: Option<Stage>,
     /// How long that stage takes.
@@ -236,7 +236,10 @@ impl Script {
     /// [`ScriptError`].
     pub fn read(path: &Path) -> Result<Self, ScriptError> {
         let file = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|source| ScriptError::File { file: file.clone(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ScriptError::File {
+            file: file.clone(),
+            source,
+        })?;
         Self::parse(&text).map_err(|message| ScriptError::Form { file, message })
     }
 
@@ -279,14 +282,19 @@ mod tests {
         assert_eq!(script.flows[0].sees[0].takes, Duration::from_millis(30));
         assert_eq!(script.flows[0].sees[2].at, Some(Stage::Tls));
         assert_eq!(script.probes[0].ahead_ms, -20);
-        assert_eq!(script.changes[0].what(), Changed::Policy("data".into(), "postgres".into()));
+        assert_eq!(
+            script.changes[0].what(),
+            Changed::Policy("data".into(), "postgres".into())
+        );
     }
 
     #[test]
     fn a_word_that_is_none_is_an_error() {
-        for text in
-            ["flow: []", "flows: [{ sees: [{ seen: opened }] }]", "flows: [{ sees: [{ seen: open, until: 3 }] }]"]
-        {
+        for text in [
+            "flow: []",
+            "flows: [{ sees: [{ seen: opened }] }]",
+            "flows: [{ sees: [{ seen: open, until: 3 }] }]",
+        ] {
             assert!(Script::parse(text).is_err(), "{text}");
         }
     }

@@ -2,8 +2,8 @@
 
 use super::script::Span;
 use crate::wire::{
-    Answer, DnsFacts, FaultReason, Flow, How, HttpFacts, Icmp, Linger, Observation, Request, Stage, Stop, Target,
-    TlsFacts, Transport,
+    Answer, DnsFacts, FaultReason, Flow, How, HttpFacts, Icmp, Linger, Observation, Request, Stage,
+    Stop, Target, TlsFacts, Transport,
 };
 use serde::Deserialize;
 use std::net::IpAddr;
@@ -88,36 +88,82 @@ pub(super) fn attempt(flow: &Flow, span: &Span, who: &str) -> (Ends, Duration) {
     let decides = span.at.unwrap_or_else(|| match &span.seen {
         Seen::Alert { .. } => Stage::Tls,
         Seen::Rcode { .. } if matches!(flow.target, Target::Name { .. }) => Stage::Resolve,
-        _ => stages.iter().copied().find(|stage| *stage != Stage::Resolve).unwrap_or(Stage::Connect),
+        _ => stages
+            .iter()
+            .copied()
+            .find(|stage| *stage != Stage::Resolve)
+            .unwrap_or(Stage::Connect),
     });
     let stopped = |how: How| {
         let before = stages.iter().copied().take_while(|stage| *stage < decides);
         let passed = before.map(|stage| (stage, QUICK_US)).collect();
-        Ends::Seen(Observation { passed, stop: Some(Stop { stage: decides, how }), ..Observation::default() })
+        Ends::Seen(Observation {
+            passed,
+            stop: Some(Stop {
+                stage: decides,
+                how,
+            }),
+            ..Observation::default()
+        })
     };
     match &span.seen {
         Seen::Fault(reason) => (Ends::Fault(*reason), span.takes),
         Seen::Silence => (stopped(How::Silence), deadline(flow, decides)),
         Seen::Reset => {
-            let errno = if decides > Stage::Connect { ECONNRESET } else { ECONNREFUSED };
+            let errno = if decides > Stage::Connect {
+                ECONNRESET
+            } else {
+                ECONNREFUSED
+            };
             (stopped(How::Error { errno, icmp: None }), span.takes)
         }
         Seen::Closed => (stopped(How::Closed), span.takes),
-        Seen::Unsent { errno } => (stopped(How::Error { errno: *errno, icmp: None }), span.takes),
+        Seen::Unsent { errno } => (
+            stopped(How::Error {
+                errno: *errno,
+                icmp: None,
+            }),
+            span.takes,
+        ),
         Seen::Icmp { ty, code, from } => {
             let v6 = is_v6(flow);
-            let icmp = Icmp { v6, ty: *ty, code: *code, offender: *from };
-            (stopped(How::Error { errno: EHOSTUNREACH, icmp: Some(icmp) }), span.takes)
+            let icmp = Icmp {
+                v6,
+                ty: *ty,
+                code: *code,
+                offender: *from,
+            };
+            (
+                stopped(How::Error {
+                    errno: EHOSTUNREACH,
+                    icmp: Some(icmp),
+                }),
+                span.takes,
+            )
         }
         Seen::Alert { code } => (stopped(How::Alert { code: *code }), span.takes),
         Seen::Rcode { code } => (stopped(How::Rcode { code: *code }), span.takes),
         Seen::Garbled { what } => (stopped(How::Garbled { what: what.clone() }), span.takes),
         Seen::Open | Seen::Stranger | Seen::Status { .. } | Seen::Untrusted => {
             let slow = span.at.or(stages.last().copied());
-            let takes = |stage| if Some(stage) == slow { span.takes.as_micros() as u32 } else { QUICK_US };
+            let takes = |stage| {
+                if Some(stage) == slow {
+                    span.takes.as_micros() as u32
+                } else {
+                    QUICK_US
+                }
+            };
             let passed = stages.iter().map(|stage| (*stage, takes(*stage))).collect();
-            let mut seen = Observation { passed, ..Observation::default() };
-            answered(flow, &span.seen, span.who.as_deref().unwrap_or(who), &mut seen);
+            let mut seen = Observation {
+                passed,
+                ..Observation::default()
+            };
+            answered(
+                flow,
+                &span.seen,
+                span.who.as_deref().unwrap_or(who),
+                &mut seen,
+            );
             (Ends::Seen(seen), span.takes)
         }
     }
@@ -142,10 +188,16 @@ fn stages(flow: &Flow) -> Vec<Stage> {
     }
     match &flow.request {
         Request::Connect { .. } => {}
-        Request::Nonce | Request::Payload { .. } | Request::Dns { .. } => stages.push(Stage::FirstBytes),
+        Request::Nonce | Request::Payload { .. } | Request::Dns { .. } => {
+            stages.push(Stage::FirstBytes)
+        }
         Request::Tls(_) => stages.push(Stage::Tls),
         Request::Http(http) => {
-            stages.push(if http.tls.is_some() { Stage::Tls } else { Stage::FirstBytes });
+            stages.push(if http.tls.is_some() {
+                Stage::Tls
+            } else {
+                Stage::FirstBytes
+            });
             stages.push(Stage::Request);
         }
     }
@@ -175,11 +227,16 @@ fn is_v6(flow: &Flow) -> bool {
 fn answered(flow: &Flow, how: &Seen, who: &str, seen: &mut Observation) {
     let ours = matches!(how, Seen::Open);
     let speaks = matches!(flow.request, Request::Nonce | Request::Http(_));
-    seen.answer = (ours && speaks).then(|| Answer { nonce: true, who: who.to_owned() });
+    seen.answer = (ours && speaks).then(|| Answer {
+        nonce: true,
+        who: who.to_owned(),
+    });
     match &flow.request {
         Request::Connect { .. } => seen.linger = Some(Linger::Quiet),
         Request::Nonce | Request::Payload { .. } => {}
-        Request::Tls(tls) => seen.tls = Some(Box::new(certificate(tls.server_name.as_deref(), how, who))),
+        Request::Tls(tls) => {
+            seen.tls = Some(Box::new(certificate(tls.server_name.as_deref(), how, who)))
+        }
         Request::Http(http) => {
             let tls = http.tls.as_ref();
             seen.tls = tls.map(|tls| Box::new(certificate(tls.server_name.as_deref(), how, who)));
@@ -213,7 +270,12 @@ fn certificate(name: Option<&str>, how: &Seen, who: &str) -> TlsFacts {
 
 fn page(how: &Seen) -> HttpFacts {
     let (status, body, server, marks) = match how {
-        Seen::Status { code, body, server, marks } => (*code, body.clone(), server.clone(), marks.clone()),
+        Seen::Status {
+            code,
+            body,
+            server,
+            marks,
+        } => (*code, body.clone(), server.clone(), marks.clone()),
         _ => (200, "ok".to_owned(), None, Vec::new()),
     };
     HttpFacts {

@@ -1,4 +1,5 @@
-//! `watertight predict [MANIFESTS...]`: what the policies of manifests or of a cluster say, without packets.
+//! `watertight predict [MANIFESTS...]`: what the policies of manifests or of a cluster say, without
+//! packets.
 
 mod render;
 
@@ -26,7 +27,8 @@ pub(super) struct PredictArgs {
     /// Compare two sets of manifests: what became reachable, then what became unreachable
     #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with = "manifests")]
     diff: Vec<String>,
-    /// What would change in the cluster if these manifests were applied; with --suite, each line as it would be then
+    /// What would change in the cluster if these manifests were applied; with --suite, each line as
+    /// it would be then
     #[arg(long, value_name = "MANIFESTS", num_args = 1.., conflicts_with_all = ["manifests", "diff"])]
     apply: Vec<String>,
     /// With --diff or --apply: exit with 3 if anything differs
@@ -39,7 +41,13 @@ pub(super) struct PredictArgs {
     #[arg(long, value_name = "WORKLOAD", conflicts_with = "suite")]
     to: Option<String>,
     /// How it is written
-    #[arg(short = 'o', long = "output", value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(
+        short = 'o',
+        long = "output",
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
     output: Format,
     /// Warnings are errors
     #[arg(long)]
@@ -74,7 +82,11 @@ pub(super) fn predict(args: &PredictArgs, screens: &Screens) -> ExitCode {
         (_, []) => inventory(args, &args.manifests, screens).and_then(|inventory| {
             let mut map = map(&inventory, screens)?;
             narrow(args, &mut [&mut map], screens)?;
-            let rows = map.links.iter().map(|link| Row { change: None, link }).collect::<Vec<_>>();
+            let rows = map
+                .links
+                .iter()
+                .map(|link| Row { change: None, link })
+                .collect::<Vec<_>>();
             written(&render::links(args.output, Kind::Map, &rows, &map), screens)
         }),
         (_, suites) => lines(args, suites, screens),
@@ -83,7 +95,11 @@ pub(super) fn predict(args: &PredictArgs, screens: &Screens) -> ExitCode {
 }
 
 /// What manifests declare, or what the cluster has.
-fn inventory(args: &PredictArgs, paths: &[String], screens: &Screens) -> Result<Inventory, ExitCode> {
+fn inventory(
+    args: &PredictArgs,
+    paths: &[String],
+    screens: &Screens,
+) -> Result<Inventory, ExitCode> {
     if paths.is_empty() {
         return cluster::inventory(&args.cluster, &[], screens);
     }
@@ -93,18 +109,28 @@ fn inventory(args: &PredictArgs, paths: &[String], screens: &Screens) -> Result<
 
 fn map(inventory: &Inventory, screens: &Screens) -> Result<ConnectionMap, ExitCode> {
     load::note_oddities(inventory, screens);
-    Ok(Predictor::new(inventory).map_err(|error| invalid(&error, screens))?.map())
+    Ok(Predictor::new(inventory)
+        .map_err(|error| invalid(&error, screens))?
+        .map())
 }
 
 /// Keeps what is asked for. A workload counts as known if any of the maps has it.
-fn narrow(args: &PredictArgs, maps: &mut [&mut ConnectionMap], screens: &Screens) -> Result<(), ExitCode> {
+fn narrow(
+    args: &PredictArgs,
+    maps: &mut [&mut ConnectionMap],
+    screens: &Screens,
+) -> Result<(), ExitCode> {
     let is = |who: &Who, wanted: &str| matches!(who, Who::Member(member) if member.workload.to_string() == wanted);
     for wanted in args.from.iter().chain(&args.to) {
         let members = maps.iter().flat_map(|map| &map.members);
         let known: BTreeSet<String> = members.map(|member| member.workload.to_string()).collect();
         if !known.contains(wanted) {
-            let near = known.iter().min_by_key(|name| strsim::damerau_levenshtein(name, wanted));
-            let help = near.map_or("there is no workload at all".to_owned(), |near| format!("did you mean {near}?"));
+            let near = known
+                .iter()
+                .min_by_key(|name| strsim::damerau_levenshtein(name, wanted));
+            let help = near.map_or("there is no workload at all".to_owned(), |near| {
+                format!("did you mean {near}?")
+            });
             screens.error(&format!("no workload is called {wanted}; {help}"));
             return Err(ExitCode::Usage);
         }
@@ -118,7 +144,12 @@ fn narrow(args: &PredictArgs, maps: &mut [&mut ConnectionMap], screens: &Screens
     Ok(())
 }
 
-fn compare(args: &PredictArgs, before: &str, after: &str, screens: &Screens) -> Result<ExitCode, ExitCode> {
+fn compare(
+    args: &PredictArgs,
+    before: &str,
+    after: &str,
+    screens: &Screens,
+) -> Result<ExitCode, ExitCode> {
     // Both are read before either is given up, so that all mistakes are shown at once.
     let earlier = inventory(args, &[before.to_owned()], screens);
     let later = inventory(args, &[after.to_owned()], screens)?;
@@ -141,13 +172,30 @@ fn differences(
     let (mut earlier, mut later) = (map(before, screens)?, map(after, screens)?);
     narrow(args, &mut [&mut earlier, &mut later], screens)?;
     let (opened, closed) = earlier.changes(&later);
-    let opened_rows = opened.iter().map(|link| Row { change: Some(Change::Opened), link });
-    let closed_rows = closed.iter().map(|link| Row { change: Some(Change::Closed), link });
+    let opened_rows = opened.iter().map(|link| Row {
+        change: Some(Change::Opened),
+        link,
+    });
+    let closed_rows = closed.iter().map(|link| Row {
+        change: Some(Change::Closed),
+        link,
+    });
     let rows: Vec<Row<'_>> = opened_rows.chain(closed_rows).collect();
-    written(&render::links(args.output, Kind::Changes, &rows, &later), screens)?;
-    screens.note(&format!("{} became reachable, {} became unreachable", opened.len(), closed.len()));
+    written(
+        &render::links(args.output, Kind::Changes, &rows, &later),
+        screens,
+    )?;
+    screens.note(&format!(
+        "{} became reachable, {} became unreachable",
+        opened.len(),
+        closed.len()
+    ));
     let differs = args.exit_code && !rows.is_empty();
-    Ok(if differs { ExitCode::Violated } else { ExitCode::Proven })
+    Ok(if differs {
+        ExitCode::Violated
+    } else {
+        ExitCode::Proven
+    })
 }
 
 /// Each line of suites: in the world that the lab would make of the manifests, or in the cluster.
@@ -155,13 +203,22 @@ fn lines(args: &PredictArgs, suites: &[String], screens: &Screens) -> Result<Exi
     let mut sources = Sources::new();
     let given = Given::Files(suites);
     let plan = if args.manifests.is_empty() {
-        let (suites, manifests) = load::read(&given, &args.apply, args.strict, &mut sources, screens)?;
-        let inventory = cluster::inventory(&args.cluster, &suites, screens)?.with_applied(&manifests);
+        let (suites, manifests) =
+            load::read(&given, &args.apply, args.strict, &mut sources, screens)?;
+        let inventory =
+            cluster::inventory(&args.cluster, &suites, screens)?.with_applied(&manifests);
         load::note_oddities(&inventory, screens);
         load::plan_unsent(&inventory, &suites, &sources, screens)?
     } else {
-        let (suites, manifests) = load::read(&given, &args.manifests, args.strict, &mut sources, screens)?;
-        let loaded = load::world_and_plan(&suites, &manifests, &Selection::default(), &sources, screens)?;
+        let (suites, manifests) =
+            load::read(&given, &args.manifests, args.strict, &mut sources, screens)?;
+        let loaded = load::world_and_plan(
+            &suites,
+            &manifests,
+            &Selection::default(),
+            &sources,
+            screens,
+        )?;
         load::note_oddities(loaded.world.inventory(), screens);
         loaded.plan
     };
@@ -170,20 +227,32 @@ fn lines(args: &PredictArgs, suites: &[String], screens: &Screens) -> Result<Exi
         format => render::checks(format, &plan.checks),
     };
     written(&text, screens)?;
-    Ok(if contradicted(&plan) { ExitCode::Violated } else { ExitCode::Proven })
+    Ok(if contradicted(&plan) {
+        ExitCode::Violated
+    } else {
+        ExitCode::Proven
+    })
 }
 
 fn contradicted(plan: &Plan) -> bool {
-    plan.checks.iter().any(|check| check.contradiction().is_some())
+    plan.checks
+        .iter()
+        .any(|check| check.contradiction().is_some())
 }
 
 fn line(check: &Check) -> String {
     let place = format!("{}:{}", check.line.file, check.line.line);
     match (&check.prediction, check.contradiction()) {
         (None, _) => format!("unknown      {}  ({place})\n", check.name),
-        (Some(prediction), None) => format!("{:<12} {}  ({place})\n", prediction.word(), check.name),
+        (Some(prediction), None) => {
+            format!("{:<12} {}  ({place})\n", prediction.word(), check.name)
+        }
         (Some(prediction), Some(why)) => {
-            format!("{:<12} {}  ({place})\n    {why}\n", format!("{}!", prediction.word()), check.name)
+            format!(
+                "{:<12} {}  ({place})\n    {why}\n",
+                format!("{}!", prediction.word()),
+                check.name
+            )
         }
     }
 }

@@ -57,25 +57,39 @@ pub(super) fn links(format: Format, kind: Kind, rows: &[Row<'_>], map: &Connecti
 }
 
 fn family(link: &Link) -> String {
-    link.family.map(|family| family.to_string()).unwrap_or_default()
+    link.family
+        .map(|family| family.to_string())
+        .unwrap_or_default()
 }
 
 fn text(row: &Row<'_>) -> String {
     let link = row.link;
-    let sign = row.change.map_or(String::new(), |change| format!("{} ", change.sign()));
-    let over = link.family.map_or(String::new(), |family| format!(" over {family}"));
+    let sign = row
+        .change
+        .map_or(String::new(), |change| format!("{} ", change.sign()));
+    let over = link
+        .family
+        .map_or(String::new(), |family| format!(" over {family}"));
     format!("{sign}{} -> {}{over}: {}\n", link.from, link.to, link.ports)
 }
 
 fn json_links(kind: Kind, rows: &[Row<'_>], map: &ConnectionMap) -> String {
     // Borrowed: a map of a thousand workloads has a million links.
-    let of = |change| rows.iter().filter(|row| row.change == change).map(|row| row.link).collect::<Vec<&Link>>();
+    let of = |change| {
+        rows.iter()
+            .filter(|row| row.change == change)
+            .map(|row| row.link)
+            .collect::<Vec<&Link>>()
+    };
     let document = match kind {
         Kind::Changes => serde_json::to_string_pretty(&Changes {
             opened: of(Some(Change::Opened)),
             closed: of(Some(Change::Closed)),
         }),
-        Kind::Map => serde_json::to_string_pretty(&Map { members: &map.members, links: of(None) }),
+        Kind::Map => serde_json::to_string_pretty(&Map {
+            members: &map.members,
+            links: of(None),
+        }),
     };
     // Keys are text and numbers finite, so nothing can be refused.
     document.unwrap_or_default() + "\n"
@@ -100,30 +114,53 @@ fn table(kind: Kind, rows: &[Row<'_>]) -> Vec<Vec<String>> {
     }
     let cells = |row: &Row<'_>| {
         let link = row.link;
-        let mut cells = vec![link.from.to_string(), link.to.to_string(), family(link), link.ports.to_string()];
+        let mut cells = vec![
+            link.from.to_string(),
+            link.to.to_string(),
+            family(link),
+            link.ports.to_string(),
+        ];
         if let Some(change) = row.change {
             cells.insert(0, change.word().to_owned());
         }
         cells
     };
-    std::iter::once(head).chain(rows.iter().map(cells)).collect()
+    std::iter::once(head)
+        .chain(rows.iter().map(cells))
+        .collect()
 }
 
 /// One record (RFC 4180): quoted where a comma, a quote or a break stands inside.
 fn csv(cells: &[String]) -> String {
     let quoted = cells.iter().map(|cell| {
-        if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.clone() }
+        if cell.contains([',', '"', '\n', '\r']) {
+            format!("\"{}\"", cell.replace('"', "\"\""))
+        } else {
+            cell.clone()
+        }
     });
     format!("{}\r\n", quoted.collect::<Vec<_>>().join(","))
 }
 
 fn markdown(rows: &[Vec<String>]) -> String {
     let line = |cells: &[String]| {
-        format!("| {} |\n", cells.iter().map(|cell| cell.replace('|', "\\|")).collect::<Vec<_>>().join(" | "))
+        format!(
+            "| {} |\n",
+            cells
+                .iter()
+                .map(|cell| cell.replace('|', "\\|"))
+                .collect::<Vec<_>>()
+                .join(" | ")
+        )
     };
-    let Some((head, body)) = rows.split_first() else { return String::new() };
+    let Some((head, body)) = rows.split_first() else {
+        return String::new();
+    };
     let rule = vec!["---".to_owned(); head.len()];
-    [line(head), line(&rule)].into_iter().chain(body.iter().map(|cells| line(cells))).collect()
+    [line(head), line(&rule)]
+        .into_iter()
+        .chain(body.iter().map(|cells| line(cells)))
+        .collect()
 }
 
 fn dot(rows: &[Row<'_>], map: &ConnectionMap) -> String {
@@ -140,7 +177,9 @@ fn dot(rows: &[Row<'_>], map: &ConnectionMap) -> String {
             Some(Change::Closed) => ", color=gray, style=dashed",
         };
         let link = row.link;
-        let over = link.family.map_or(String::new(), |family| format!(" over {family}"));
+        let over = link
+            .family
+            .map_or(String::new(), |family| format!(" over {family}"));
         let label = quoted(&format!("{}{over}", link.ports));
         let (from, to) = (quoted(&link.from.to_string()), quoted(&link.to.to_string()));
         out.push_str(&format!("    {from} -> {to} [label={label}{colour}];\n"));
@@ -161,8 +200,12 @@ pub(super) fn checks(format: Format, checks: &[Check]) -> String {
             format!("{}:{}", check.line.file, check.line.line),
         ]
     };
-    let head = ["check", "expected", "predicted", "contradiction", "line"].map(str::to_owned).to_vec();
-    let rows: Vec<Vec<String>> = std::iter::once(head).chain(checks.iter().map(cells)).collect();
+    let head = ["check", "expected", "predicted", "contradiction", "line"]
+        .map(str::to_owned)
+        .to_vec();
+    let rows: Vec<Vec<String>> = std::iter::once(head)
+        .chain(checks.iter().map(cells))
+        .collect();
     match format {
         Format::Csv => rows.iter().map(|cells| csv(cells)).collect(),
         Format::Json => {
@@ -184,10 +227,19 @@ pub(super) fn checks(format: Format, checks: &[Check]) -> String {
         Format::Dot => {
             let mut out = String::from("digraph suite {\n    rankdir=LR;\n    node [shape=box];\n");
             for check in checks {
-                let colour = if check.contradiction().is_some() { "red" } else { "black" };
-                let (from, to) = (check.source.replace('"', "\\\""), check.target.replace('"', "\\\""));
+                let colour = if check.contradiction().is_some() {
+                    "red"
+                } else {
+                    "black"
+                };
+                let (from, to) = (
+                    check.source.replace('"', "\\\""),
+                    check.target.replace('"', "\\\""),
+                );
                 let label = word(check).unwrap_or("unknown");
-                out.push_str(&format!("    \"{from}\" -> \"{to}\" [label=\"{label}\", color={colour}];\n"));
+                out.push_str(&format!(
+                    "    \"{from}\" -> \"{to}\" [label=\"{label}\", color={colour}];\n"
+                ));
             }
             out.push_str("}\n");
             out
@@ -202,8 +254,17 @@ mod tests {
 
     #[test]
     fn cells_with_commas_and_quotes_are_quoted() {
-        assert_eq!(csv(&["a".into(), "80, 443".into(), "b\"c".into()]), "a,\"80, 443\",\"b\"\"c\"\r\n");
-        let rows = vec![vec!["from".to_owned(), "to".to_owned()], vec!["a|b".to_owned(), "c".to_owned()]];
-        assert_eq!(markdown(&rows), "| from | to |\n| --- | --- |\n| a\\|b | c |\n");
+        assert_eq!(
+            csv(&["a".into(), "80, 443".into(), "b\"c".into()]),
+            "a,\"80, 443\",\"b\"\"c\"\r\n"
+        );
+        let rows = vec![
+            vec!["from".to_owned(), "to".to_owned()],
+            vec!["a|b".to_owned(), "c".to_owned()],
+        ];
+        assert_eq!(
+            markdown(&rows),
+            "| from | to |\n| --- | --- |\n| a\\|b | c |\n"
+        );
     }
 }

@@ -2,15 +2,16 @@
 //!
 //! # Which pods
 //!
-//! A dump of a cluster (`kubectl get all -o yaml`) holds a Deployment, its ReplicaSets and their pods: the same
-//! pods three times. Where pods that a workload owns are given, they are taken and its template is not; a
-//! workload whose owner is given makes no pods of its own.
+//! A dump of a cluster (`kubectl get all -o yaml`) holds a Deployment, its ReplicaSets and their
+//! pods: the same pods three times. Where pods that a workload owns are given, they are taken and
+//! its template is not; a workload whose owner is given makes no pods of its own.
 //!
 //! # Names
 //!
-//! Pods of a template are `NAME-0`, `NAME-1`, ... for every kind, as a StatefulSet's are. Where that name is
-//! taken (a Deployment and a StatefulSet of one name), pods of the other kinds carry theirs:
-//! `NAME-deployment-0`. A DaemonSet's one entry has the DaemonSet's name until it is placed on nodes.
+//! Pods of a template are `NAME-0`, `NAME-1`, ... for every kind, as a StatefulSet's are. Where
+//! that name is taken (a Deployment and a StatefulSet of one name), pods of the other kinds carry
+//! theirs: `NAME-deployment-0`. A DaemonSet's one entry has the DaemonSet's name until it is placed
+//! on nodes.
 
 use super::lists::open_lists;
 use super::object::{Item, Meta, Need, Object};
@@ -25,7 +26,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Makes manifests of documents. `origin` writes a place as `file:line`.
 ///
 /// With any problem the manifests are incomplete and must not be used.
-pub(super) fn assemble(documents: &[Value], origin: impl Fn(&At) -> String) -> (Manifests, Vec<Problem>) {
+pub(super) fn assemble(
+    documents: &[Value],
+    origin: impl Fn(&At) -> String,
+) -> (Manifests, Vec<Problem>) {
     let mut problems = Problems::default();
     let mut world = World::default();
     for (number, document) in documents.iter().enumerate() {
@@ -63,7 +67,9 @@ struct World {
 
 impl World {
     fn add(&mut self, item: &Item<'_>, origin: &dyn Fn(&At) -> String, problems: &mut Problems) {
-        let Some((meta, object)) = item.read(origin, problems) else { return };
+        let Some((meta, object)) = item.read(origin, problems) else {
+            return;
+        };
         if !self.is_new(item, &meta, problems) {
             return;
         }
@@ -72,12 +78,18 @@ impl World {
         }
         match object {
             Object::Namespace(namespace) => {
-                self.manifests.namespaces.insert(namespace.name.clone(), namespace);
+                self.manifests
+                    .namespaces
+                    .insert(namespace.name.clone(), namespace);
             }
             Object::Pod(pod) => self.sources.push(PodSource::Live(pod)),
             Object::Workload(workload) => {
-                self.workloads.insert((meta.namespace, workload.itself.clone()), workload.owner.clone());
-                self.sources.push(PodSource::Template(workload, item.at.clone()));
+                self.workloads.insert(
+                    (meta.namespace, workload.itself.clone()),
+                    workload.owner.clone(),
+                );
+                self.sources
+                    .push(PodSource::Template(workload, item.at.clone()));
             }
             Object::Service(service) => self.manifests.services.push(service),
             Object::Policy(policy) => self.manifests.policies.push(policy),
@@ -92,16 +104,27 @@ impl World {
             self.places.insert(key, at);
             return true;
         };
-        let prefix = if meta.namespace.is_empty() { String::new() } else { format!("{}/", meta.namespace) };
+        let prefix = if meta.namespace.is_empty() {
+            String::new()
+        } else {
+            format!("{}/", meta.namespace)
+        };
         problems
-            .error(at, format!("{} {prefix}{} stands here a second time", item.kind, meta.name))
+            .error(
+                at,
+                format!(
+                    "{} {prefix}{} stands here a second time",
+                    item.kind, meta.name
+                ),
+            )
             .also(first.clone(), "the first");
         false
     }
 
     fn finish(mut self, problems: &mut Problems) -> Manifests {
         let sources = std::mem::take(&mut self.sources);
-        // Pods that have run to their end count here too: their workload is one that has been dumped.
+        // Pods that have run to their end count here too: their workload is one that has been
+        // dumped.
         let covered: BTreeSet<(String, WorkloadRef)> = sources
             .iter()
             .filter_map(|source| match source {
@@ -110,14 +133,21 @@ impl World {
             })
             .flat_map(|live| {
                 let namespace = live.pod.namespace.clone();
-                self.live_chain(live).into_iter().map(move |workload| (namespace.clone(), workload))
+                self.live_chain(live)
+                    .into_iter()
+                    .map(move |workload| (namespace.clone(), workload))
             })
             .collect();
         let makes_pods = |workload: &Workload| {
-            let is_given =
-                |owner: &WorkloadRef| self.workloads.contains_key(&(workload.namespace.clone(), owner.clone()));
+            let is_given = |owner: &WorkloadRef| {
+                self.workloads
+                    .contains_key(&(workload.namespace.clone(), owner.clone()))
+            };
             !covered.contains(&(workload.namespace.clone(), workload.itself.clone()))
-                && !self.owners(&workload.namespace, workload.owner.clone(), None).iter().any(is_given)
+                && !self
+                    .owners(&workload.namespace, workload.owner.clone(), None)
+                    .iter()
+                    .any(is_given)
         };
         let mut names = Names::of(&sources, &makes_pods, &self.places, problems);
         let mut pods: Vec<DeclaredPod> = Vec::new();
@@ -142,15 +172,27 @@ impl World {
     }
 
     fn live_chain(&self, live: &LivePod) -> Vec<WorkloadRef> {
-        self.owners(&live.pod.namespace, live.owner.clone(), Some(&live.pod.labels))
+        self.owners(
+            &live.pod.namespace,
+            live.owner.clone(),
+            Some(&live.pod.labels),
+        )
     }
 
     /// The workloads from the nearest owner on, whether given or only named.
-    fn owners(&self, namespace: &str, nearest: Option<WorkloadRef>, labels: Option<&Labels>) -> Vec<WorkloadRef> {
+    fn owners(
+        &self,
+        namespace: &str,
+        nearest: Option<WorkloadRef>,
+        labels: Option<&Labels>,
+    ) -> Vec<WorkloadRef> {
         let mut chain: Vec<WorkloadRef> = Vec::new();
         let mut next = nearest;
         while let Some(workload) = next.filter(|workload| !chain.contains(workload)) {
-            next = match self.workloads.get(&(namespace.to_owned(), workload.clone())) {
+            next = match self
+                .workloads
+                .get(&(namespace.to_owned(), workload.clone()))
+            {
                 Some(owner) => owner.clone(),
                 None => labels.and_then(|labels| deployment_of(&workload, labels)),
             };
@@ -160,12 +202,22 @@ impl World {
     }
 }
 
-/// The Deployment of a ReplicaSet that is not given itself: its controller names it `DEPLOYMENT-HASH` and labels
-/// the pods with the hash (`getNewReplicaSet` in pkg/controller/deployment/sync.go).
+/// The Deployment of a ReplicaSet that is not given itself: its controller names it
+/// `DEPLOYMENT-HASH` and labels the pods with the hash (`getNewReplicaSet` in
+/// pkg/controller/deployment/sync.go).
 pub(super) fn deployment_of(replica_set: &WorkloadRef, labels: &Labels) -> Option<WorkloadRef> {
-    let hash = labels.get("pod-template-hash").filter(|_| replica_set.kind == WorkloadKind::ReplicaSet)?;
-    let name = replica_set.name.strip_suffix(hash)?.strip_suffix('-').filter(|name| !name.is_empty())?;
-    Some(WorkloadRef { kind: WorkloadKind::Deployment, name: name.to_owned() })
+    let hash = labels
+        .get("pod-template-hash")
+        .filter(|_| replica_set.kind == WorkloadKind::ReplicaSet)?;
+    let name = replica_set
+        .name
+        .strip_suffix(hash)?
+        .strip_suffix('-')
+        .filter(|name| !name.is_empty())?;
+    Some(WorkloadRef {
+        kind: WorkloadKind::Deployment,
+        name: name.to_owned(),
+    })
 }
 
 /// Pod names that are taken, by namespace and name.
@@ -186,21 +238,29 @@ impl Names {
             }
         }
         for source in sources {
-            let PodSource::Template(workload, at) = source else { continue };
-            let Count::Replicas { first, number } = workload.count else { continue };
+            let PodSource::Template(workload, at) = source else {
+                continue;
+            };
+            let Count::Replicas { first, number } = workload.count else {
+                continue;
+            };
             if workload.itself.kind != WorkloadKind::StatefulSet || !makes_pods(workload) {
                 continue;
             }
             for ordinal in first..first.saturating_add(number) {
                 let name = format!("{}-{ordinal}", workload.itself.name);
-                let place = places.get(&("Pod".to_owned(), workload.namespace.clone(), name.clone()));
+                let place =
+                    places.get(&("Pod".to_owned(), workload.namespace.clone(), name.clone()));
                 if !names.insert((workload.namespace.clone(), name.clone()))
                     && let Some(place) = place
                 {
                     problems
                         .error(
                             at.keys(["metadata", "name"]),
-                            format!("{} would make a Pod {name}, which is given too", workload.itself),
+                            format!(
+                                "{} would make a Pod {name}, which is given too",
+                                workload.itself
+                            ),
                         )
                         .also(place.clone(), "the Pod, which is not owned by it");
                 }
@@ -212,7 +272,9 @@ impl Names {
     /// A name for a pod of a template that nothing else has.
     fn give(&mut self, workload: &Workload, ordinal: Option<u32>) -> String {
         let WorkloadRef { kind, name } = &workload.itself;
-        let end = ordinal.map(|ordinal| format!("-{ordinal}")).unwrap_or_default();
+        let end = ordinal
+            .map(|ordinal| format!("-{ordinal}"))
+            .unwrap_or_default();
         let plain = format!("{name}{end}");
         if *kind == WorkloadKind::StatefulSet {
             return plain;
@@ -232,15 +294,19 @@ impl Names {
 impl Manifests {
     /// Adds a namespace that an object names, unless it is there.
     fn name_namespace(&mut self, name: &str) {
-        self.namespaces.entry(name.to_owned()).or_insert_with(|| Namespace {
-            name: name.to_owned(),
-            labels: Labels::from([("kubernetes.io/metadata.name".to_owned(), name.to_owned())]),
-        });
+        self.namespaces
+            .entry(name.to_owned())
+            .or_insert_with(|| Namespace {
+                name: name.to_owned(),
+                labels: Labels::from([("kubernetes.io/metadata.name".to_owned(), name.to_owned())]),
+            });
     }
 
     /// Adds the namespace of an object that is not needed itself.
     fn touch_namespace(&mut self, object: &Value) {
-        let name = object.pointer("/metadata/namespace").and_then(Value::as_str);
+        let name = object
+            .pointer("/metadata/namespace")
+            .and_then(Value::as_str);
         if let Some(name) = name.filter(|name| super::syntax::dns_label(name).is_ok()) {
             self.name_namespace(name);
         }

@@ -1,5 +1,6 @@
-//! ClusterNetworkPolicy, `AdminNetworkPolicy` and `BaselineAdminNetworkPolicy`: read into one shape and checked as their
-//! CRDs' schemas do (`apis/v1alpha2`, `apis/v1alpha1` of sigs.k8s.io/network-policy-api v0.2.0).
+//! ClusterNetworkPolicy, `AdminNetworkPolicy` and `BaselineAdminNetworkPolicy`: read into one shape
+//! and checked as their CRDs' schemas do (`apis/v1alpha2`, `apis/v1alpha1` of
+//! sigs.k8s.io/network-policy-api v0.2.0).
 //!
 //! Unknown fields of a rule are kept by name: such a rule fails closed.
 
@@ -10,8 +11,8 @@ use super::problem::{At, Problem, Problems, nearest};
 use super::selector::check_selector;
 use super::syntax;
 use crate::inventory::{
-    Action, Cidr, ClusterPeer, ClusterPolicy, ClusterPolicyKind, ClusterPort, ClusterRule, Labels, PodsOf, Tier,
-    spec_digest,
+    Action, Cidr, ClusterPeer, ClusterPolicy, ClusterPolicyKind, ClusterPort, ClusterRule, Labels,
+    PodsOf, Tier, spec_digest,
 };
 use crate::model::Transport;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -124,7 +125,13 @@ const SPEC: [&str; 5] = ["tier", "priority", "subject", "ingress", "egress"];
 /// # Errors
 /// What is wrong with it, each with its path.
 pub fn read_cluster_policy(object: &Value) -> Result<ClusterPolicy, Vec<String>> {
-    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |pointer: &str| {
+        object
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     let mut problems = Problems::default();
     let meta = Meta {
         namespace: String::new(),
@@ -133,12 +140,20 @@ pub fn read_cluster_policy(object: &Value) -> Result<ClusterPolicy, Vec<String>>
         owner: None,
         terminating: false,
     };
-    let read = read(&text("/kind"), &meta, object, &At::root(0), &|_| String::new(), &mut problems);
+    let read = read(
+        &text("/kind"),
+        &meta,
+        object,
+        &At::root(0),
+        &|_| String::new(),
+        &mut problems,
+    );
     match (read, problems.into_vec()) {
         (Some(policy), faults) if faults.is_empty() => Ok(policy),
-        (_, faults) => {
-            Err(faults.into_iter().map(|fault: Problem| format!("{}: {}", fault.at, fault.message)).collect())
-        }
+        (_, faults) => Err(faults
+            .into_iter()
+            .map(|fault: Problem| format!("{}: {}", fault.at, fault.message))
+            .collect()),
     }
 }
 
@@ -154,29 +169,52 @@ pub(super) fn read(
     let at_spec = at.key("spec");
     let raw = object.get("spec");
     let spec: Spec = decode(raw, &at_spec, problems)?;
-    for key in raw.and_then(Value::as_object).into_iter().flat_map(serde_json::Map::keys) {
+    for key in raw
+        .and_then(Value::as_object)
+        .into_iter()
+        .flat_map(serde_json::Map::keys)
+    {
         if !SPEC.contains(&key.as_str()) {
             let help = match nearest(key, SPEC) {
                 Some(field) => format!("did you mean {field}?"),
                 None => format!("the fields here are {}", SPEC.join(", ")),
             };
-            problems.error(at_spec.key(key.clone()), format!("a {kind} has no field {key:?} here")).on_key().help(help);
+            problems
+                .error(
+                    at_spec.key(key.clone()),
+                    format!("a {kind} has no field {key:?} here"),
+                )
+                .on_key()
+                .help(help);
         }
     }
     let (kind, tier) = match kind {
         "AdminNetworkPolicy" => (ClusterPolicyKind::AdminNetworkPolicy, Tier::Admin),
-        "BaselineAdminNetworkPolicy" => (ClusterPolicyKind::BaselineAdminNetworkPolicy, Tier::Baseline),
-        _ => (ClusterPolicyKind::ClusterNetworkPolicy, tier(spec.tier.as_deref(), &at_spec, problems)),
+        "BaselineAdminNetworkPolicy" => (
+            ClusterPolicyKind::BaselineAdminNetworkPolicy,
+            Tier::Baseline,
+        ),
+        _ => (
+            ClusterPolicyKind::ClusterNetworkPolicy,
+            tier(spec.tier.as_deref(), &at_spec, problems),
+        ),
     };
     let priority = match (kind, spec.priority) {
         (ClusterPolicyKind::BaselineAdminNetworkPolicy, _) => 0,
         (_, None) => {
-            problems.error(at_spec.clone(), format!("a {} needs a priority from 0 to {MAX_PRIORITY}", kind.as_str()));
+            problems.error(
+                at_spec.clone(),
+                format!(
+                    "a {} needs a priority from 0 to {MAX_PRIORITY}",
+                    kind.as_str()
+                ),
+            );
             0
         }
         (_, Some(number)) => {
             if !(0..=MAX_PRIORITY).contains(&number) {
-                let message = format!("{number} is not a priority: a number from 0 to {MAX_PRIORITY}");
+                let message =
+                    format!("{number} is not a priority: a number from 0 to {MAX_PRIORITY}");
                 problems.error(at_spec.key("priority"), message);
             }
             number as u16
@@ -185,23 +223,48 @@ pub(super) fn read(
     let subject = subject(spec.subject.as_ref(), &at_spec, problems);
     let mut rules = |key: &'static str, rules: &Option<Vec<Rule>>| {
         let at = at_spec.key(key);
-        let most = if kind == ClusterPolicyKind::ClusterNetworkPolicy { MAX_ITEMS } else { MAX_RULES_V1ALPHA1 };
+        let most = if kind == ClusterPolicyKind::ClusterNetworkPolicy {
+            MAX_ITEMS
+        } else {
+            MAX_RULES_V1ALPHA1
+        };
         let rules = rules.as_deref().unwrap_or_default();
         limit(rules.len(), most, "rules", &at, problems);
         let list = raw.and_then(|spec| spec.get(key)).and_then(Value::as_array);
-        let raw_of = |number: usize| list.and_then(|list| list.get(number)).unwrap_or(&Value::Null);
+        let raw_of = |number: usize| {
+            list.and_then(|list| list.get(number))
+                .unwrap_or(&Value::Null)
+        };
         let mut read = Vec::new();
         for (number, rule) in rules.iter().enumerate() {
             let at = at.index(number);
             let place = origin(&at);
-            read.push(Reader { kind, egress: key == "egress", at, problems }.rule(rule, raw_of(number), place));
+            read.push(
+                Reader {
+                    kind,
+                    egress: key == "egress",
+                    at,
+                    problems,
+                }
+                .rule(rule, raw_of(number), place),
+            );
         }
         read
     };
     let ingress = rules("ingress", &spec.ingress);
     let egress = rules("egress", &spec.egress);
     let (name, origin, sha256) = (meta.name.clone(), origin(at), spec_digest(&raw));
-    Some(ClusterPolicy { kind, name, tier, priority, subject, ingress, egress, origin, sha256 })
+    Some(ClusterPolicy {
+        kind,
+        name,
+        tier,
+        priority,
+        subject,
+        ingress,
+        egress,
+        origin,
+        sha256,
+    })
 }
 
 fn tier(tier: Option<&str>, at: &At, problems: &mut Problems) -> Tier {
@@ -209,11 +272,20 @@ fn tier(tier: Option<&str>, at: &At, problems: &mut Problems) -> Tier {
         Some("Admin") => Tier::Admin,
         Some("Baseline") => Tier::Baseline,
         Some(other) => {
-            one_of(other, "tier", ["Admin", "Baseline"], at.key("tier"), problems);
+            one_of(
+                other,
+                "tier",
+                ["Admin", "Baseline"],
+                at.key("tier"),
+                problems,
+            );
             Tier::Admin
         }
         None => {
-            problems.error(at.clone(), "a ClusterNetworkPolicy needs a tier: Admin or Baseline");
+            problems.error(
+                at.clone(),
+                "a ClusterNetworkPolicy needs a tier: Admin or Baseline",
+            );
             Tier::Admin
         }
     }
@@ -221,20 +293,36 @@ fn tier(tier: Option<&str>, at: &At, problems: &mut Problems) -> Tier {
 
 fn limit(number: usize, most: usize, what: &str, at: &At, problems: &mut Problems) {
     if number > most {
-        problems.error(at.clone(), format!("{number} {what}; the API takes {most} at the most"));
+        problems.error(
+            at.clone(),
+            format!("{number} {what}; the API takes {most} at the most"),
+        );
     }
 }
 
 fn subject(subject: Option<&Peer>, at: &At, problems: &mut Problems) -> PodsOf {
     let at = at.key("subject");
     let read = match subject {
-        Some(Peer { namespaces: Some(namespaces), pods: None, .. }) => {
+        Some(Peer {
+            namespaces: Some(namespaces),
+            pods: None,
+            ..
+        }) => {
             check_selector(namespaces, &at.key("namespaces"), problems);
-            Some(PodsOf { namespaces: namespaces.clone(), pods: LabelSelector::default() })
+            Some(PodsOf {
+                namespaces: namespaces.clone(),
+                pods: LabelSelector::default(),
+            })
         }
-        Some(Peer { namespaces: None, pods: Some(pods), .. }) => namespaced(pods, &at.key("pods"), problems),
+        Some(Peer {
+            namespaces: None,
+            pods: Some(pods),
+            ..
+        }) => namespaced(pods, &at.key("pods"), problems),
         _ => {
-            problems.error(at, "the subject needs one of namespaces and pods").help("namespaces: {} means every pod");
+            problems
+                .error(at, "the subject needs one of namespaces and pods")
+                .help("namespaces: {} means every pod");
             None
         }
     };
@@ -243,12 +331,20 @@ fn subject(subject: Option<&Peer>, at: &At, problems: &mut Problems) -> PodsOf {
 
 fn namespaced(pods: &NamespacedPod, at: &At, problems: &mut Problems) -> Option<PodsOf> {
     let (Some(namespaces), Some(selector)) = (&pods.namespace_selector, &pods.pod_selector) else {
-        problems.error(at.clone(), "pods needs a namespaceSelector and a podSelector").help("{} selects all");
+        problems
+            .error(
+                at.clone(),
+                "pods needs a namespaceSelector and a podSelector",
+            )
+            .help("{} selects all");
         return None;
     };
     check_selector(namespaces, &at.key("namespaceSelector"), problems);
     check_selector(selector, &at.key("podSelector"), problems);
-    Some(PodsOf { namespaces: namespaces.clone(), pods: selector.clone() })
+    Some(PodsOf {
+        namespaces: namespaces.clone(),
+        pods: selector.clone(),
+    })
 }
 
 /// One rule on its way.
@@ -262,7 +358,11 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn rule(mut self, rule: &Rule, raw: &Value, origin: String) -> ClusterRule {
         let mut unknown = unknown_of(raw, &RULE, "");
-        let (key, other) = if self.egress { ("to", "from") } else { ("from", "to") };
+        let (key, other) = if self.egress {
+            ("to", "from")
+        } else {
+            ("from", "to")
+        };
         let peers = if self.egress { &rule.to } else { &rule.from };
         if (if self.egress { &rule.from } else { &rule.to }).is_some() {
             unknown.push(other.to_owned());
@@ -270,11 +370,18 @@ impl Reader<'_> {
         let at = self.at.key(key);
         let list = peers.as_deref().unwrap_or_default();
         if list.is_empty() {
-            self.problems.error(at.clone(), format!("a rule needs at least one item in {key}"));
+            self.problems.error(
+                at.clone(),
+                format!("a rule needs at least one item in {key}"),
+            );
         }
         limit(
             list.len(),
-            if self.kind == ClusterPolicyKind::ClusterNetworkPolicy { MAX_ITEMS } else { MAX_RULES_V1ALPHA1 },
+            if self.kind == ClusterPolicyKind::ClusterNetworkPolicy {
+                MAX_ITEMS
+            } else {
+                MAX_RULES_V1ALPHA1
+            },
             "peers",
             &at,
             self.problems,
@@ -282,19 +389,31 @@ impl Reader<'_> {
         let action = self.action(rule.action.as_deref());
         let mut read = Vec::new();
         for (number, peer) in list.iter().enumerate() {
-            let raw = raw.get(key).and_then(|list| list.get(number)).unwrap_or(&Value::Null);
+            let raw = raw
+                .get(key)
+                .and_then(|list| list.get(number))
+                .unwrap_or(&Value::Null);
             unknown.extend(unknown_of(raw, &PEER, &format!("{key}[{number}].")));
             match self.peer(peer, action, &at.index(number)) {
                 Some(peer) => read.push(peer),
                 // An empty peer is what is left of one that the schema did not know.
                 None if raw.as_object().is_some_and(serde_json::Map::is_empty) => {
-                    unknown.push(format!("{key}[{number}], which has no field that this version knows"));
+                    unknown.push(format!(
+                        "{key}[{number}], which has no field that this version knows"
+                    ));
                 }
                 None => {}
             }
         }
         let ports = self.ports(rule, raw, &mut unknown);
-        ClusterRule { name: rule.name.clone(), action, peers: read, ports, unknown, origin }
+        ClusterRule {
+            name: rule.name.clone(),
+            action,
+            peers: read,
+            ports,
+            unknown,
+            origin,
+        }
     }
 
     fn action(&mut self, action: Option<&str>) -> Action {
@@ -303,14 +422,22 @@ impl Reader<'_> {
             Some("Accept") if new => Action::Accept,
             Some("Allow") if !new => Action::Accept,
             Some("Deny") => Action::Deny,
-            Some("Pass") if self.kind != ClusterPolicyKind::BaselineAdminNetworkPolicy => Action::Pass,
+            Some("Pass") if self.kind != ClusterPolicyKind::BaselineAdminNetworkPolicy => {
+                Action::Pass
+            }
             other => {
                 let words = match self.kind {
                     ClusterPolicyKind::ClusterNetworkPolicy => ["Accept", "Deny", "Pass"],
                     ClusterPolicyKind::AdminNetworkPolicy => ["Allow", "Deny", "Pass"],
                     ClusterPolicyKind::BaselineAdminNetworkPolicy => ["Allow", "Deny", "Deny"],
                 };
-                one_of(other.unwrap_or_default(), "action", words, self.at.key("action"), self.problems);
+                one_of(
+                    other.unwrap_or_default(),
+                    "action",
+                    words,
+                    self.at.key("action"),
+                    self.problems,
+                );
                 Action::Deny
             }
         }
@@ -325,17 +452,26 @@ impl Reader<'_> {
             peer.domain_names.is_some(),
         ];
         if set.iter().filter(|set| **set).count() > 1 {
-            self.problems.error(at.clone(), "a peer takes one field only").help("write them as items of their own");
+            self.problems
+                .error(at.clone(), "a peer takes one field only")
+                .help("write them as items of their own");
             return None;
         }
-        let outside = peer.nodes.is_some() || peer.networks.is_some() || peer.domain_names.is_some();
+        let outside =
+            peer.nodes.is_some() || peer.networks.is_some() || peer.domain_names.is_some();
         if outside && !self.egress {
-            self.problems.error(at.clone(), "nodes, networks and domainNames are peers of egress rules only");
+            self.problems.error(
+                at.clone(),
+                "nodes, networks and domainNames are peers of egress rules only",
+            );
             return None;
         }
         if let Some(namespaces) = &peer.namespaces {
             check_selector(namespaces, &at.key("namespaces"), self.problems);
-            return Some(ClusterPeer::Pods(PodsOf { namespaces: namespaces.clone(), pods: LabelSelector::default() }));
+            return Some(ClusterPeer::Pods(PodsOf {
+                namespaces: namespaces.clone(),
+                pods: LabelSelector::default(),
+            }));
         }
         if let Some(pods) = &peer.pods {
             return namespaced(pods, &at.key("pods"), self.problems).map(ClusterPeer::Pods);
@@ -358,18 +494,34 @@ impl Reader<'_> {
         }
         let names = peer.domain_names.as_ref()?;
         if action != Action::Accept {
-            self.problems.error(at.key("domainNames"), "domain names can only be accepted, not denied or passed");
+            self.problems.error(
+                at.key("domainNames"),
+                "domain names can only be accepted, not denied or passed",
+            );
         }
         Some(ClusterPeer::DomainNames(names.clone()))
     }
 
     /// `None` matches everything; a rule whose `protocols` is there needs at least one item.
-    fn ports(&mut self, rule: &Rule, raw: &Value, unknown: &mut Vec<String>) -> Option<Vec<ClusterPort>> {
+    fn ports(
+        &mut self,
+        rule: &Rule,
+        raw: &Value,
+        unknown: &mut Vec<String>,
+    ) -> Option<Vec<ClusterPort>> {
         let new = self.kind == ClusterPolicyKind::ClusterNetworkPolicy;
         let (key, other, length) = if new {
-            ("protocols", rule.ports.is_some().then_some("ports"), rule.protocols.as_ref().map(Vec::len))
+            (
+                "protocols",
+                rule.ports.is_some().then_some("ports"),
+                rule.protocols.as_ref().map(Vec::len),
+            )
         } else {
-            ("ports", rule.protocols.is_some().then_some("protocols"), rule.ports.as_ref().map(Vec::len))
+            (
+                "ports",
+                rule.protocols.is_some().then_some("protocols"),
+                rule.ports.as_ref().map(Vec::len),
+            )
         };
         unknown.extend(other.map(str::to_owned));
         let at = self.at.key(key);
@@ -379,43 +531,76 @@ impl Reader<'_> {
                 .error(at.clone(), "protocols needs at least one item")
                 .help("leave it out to match everything");
         }
-        limit(length, if new { MAX_ITEMS } else { MAX_RULES_V1ALPHA1 }, "ports", &at, self.problems);
+        limit(
+            length,
+            if new { MAX_ITEMS } else { MAX_RULES_V1ALPHA1 },
+            "ports",
+            &at,
+            self.problems,
+        );
         let mut read = Vec::new();
         for number in 0..length {
-            let raw = raw.get(key).and_then(|list| list.get(number)).unwrap_or(&Value::Null);
-            unknown.extend(unknown_of(raw, if new { &PROTOCOL } else { &OLD_PORT }, &format!("{key}[{number}].")));
+            let raw = raw
+                .get(key)
+                .and_then(|list| list.get(number))
+                .unwrap_or(&Value::Null);
+            unknown.extend(unknown_of(
+                raw,
+                if new { &PROTOCOL } else { &OLD_PORT },
+                &format!("{key}[{number}]."),
+            ));
             let at = at.index(number);
-            if let Some(item) = rule.protocols.as_ref().filter(|_| new).and_then(|list| list.get(number)) {
+            if let Some(item) = rule
+                .protocols
+                .as_ref()
+                .filter(|_| new)
+                .and_then(|list| list.get(number))
+            {
                 read.extend(self.protocol(item, raw, &at));
             }
-            if let Some(item) = rule.ports.as_ref().filter(|_| !new).and_then(|list| list.get(number)) {
+            if let Some(item) = rule
+                .ports
+                .as_ref()
+                .filter(|_| !new)
+                .and_then(|list| list.get(number))
+            {
                 read.extend(self.old_port(item, raw, &at));
             }
         }
-        // v1alpha1: "If Ports is not set then the rule does not filter traffic via port"; an empty list sets nothing.
+        // v1alpha1: "If Ports is not set then the rule does not filter traffic via port"; an empty
+        // list sets nothing.
         (new || length > 0).then_some(read)
     }
 
     fn protocol(&mut self, item: &Protocol, raw: &Value, at: &At) -> Option<ClusterPort> {
-        let fields = [(Transport::Tcp, &item.tcp), (Transport::Udp, &item.udp), (Transport::Sctp, &item.sctp)];
+        let fields = [
+            (Transport::Tcp, &item.tcp),
+            (Transport::Udp, &item.udp),
+            (Transport::Sctp, &item.sctp),
+        ];
         let set = fields.iter().filter(|(_, field)| field.is_some()).count()
             + usize::from(item.destination_named_port.is_some());
         if set > 1 {
-            self.problems.error(at.clone(), "one of tcp, udp, sctp and destinationNamedPort, not several");
+            self.problems.error(
+                at.clone(),
+                "one of tcp, udp, sctp and destinationNamedPort, not several",
+            );
             return None;
         }
         if let Some(name) = &item.destination_named_port {
             return self.named(name, &at.key("destinationNamedPort"));
         }
-        let Some((transport, port)) =
-            fields.into_iter().find_map(|(transport, port)| Some((transport, port.as_ref()?)))
+        let Some((transport, port)) = fields
+            .into_iter()
+            .find_map(|(transport, port)| Some((transport, port.as_ref()?)))
         else {
             self.without_known_field(raw, at);
             return None;
         };
         let at = at.key(transport.as_str());
         let Some(port) = &port.destination_port else {
-            self.problems.error(at, format!("{transport} needs a destinationPort"));
+            self.problems
+                .error(at, format!("{transport} needs a destinationPort"));
             return None;
         };
         let at = at.key("destinationPort");
@@ -424,7 +609,8 @@ impl Reader<'_> {
                 .map(|port| ClusterPort::Range(transport, port, port)),
             (None, Some(range)) => self.range(transport, range, &at.key("range")),
             _ => {
-                self.problems.error(at, "a destinationPort is a number or a range");
+                self.problems
+                    .error(at, "a destinationPort is a number or a range");
                 None
             }
         }
@@ -449,7 +635,10 @@ impl Reader<'_> {
                 None
             }
             _ => {
-                self.problems.error(at.clone(), "one of portNumber, namedPort and portRange, not several");
+                self.problems.error(
+                    at.clone(),
+                    "one of portNumber, namedPort and portRange, not several",
+                );
                 None
             }
         }
@@ -458,7 +647,8 @@ impl Reader<'_> {
     /// An item with fields that are all unknown is named among those; one without any is a mistake.
     fn without_known_field(&mut self, raw: &Value, at: &At) {
         if raw.as_object().is_none_or(serde_json::Map::is_empty) {
-            self.problems.error(at.clone(), "this item matches nothing: it has no field");
+            self.problems
+                .error(at.clone(), "this item matches nothing: it has no field");
         }
     }
 
@@ -468,7 +658,13 @@ impl Reader<'_> {
             Some("UDP") => Some(Transport::Udp),
             Some("SCTP") => Some(Transport::Sctp),
             Some(other) => {
-                one_of(other, "protocol", ["TCP", "UDP", "SCTP"], at.key("protocol"), self.problems);
+                one_of(
+                    other,
+                    "protocol",
+                    ["TCP", "UDP", "SCTP"],
+                    at.key("protocol"),
+                    self.problems,
+                );
                 None
             }
         }
@@ -479,7 +675,10 @@ impl Reader<'_> {
         let end = check_number(range.end.unwrap_or(0), &at.key("end"), self.problems);
         let (start, end) = (start?, end?);
         if start >= end {
-            self.problems.error(at.clone(), format!("a range's start must be below its end; this is {start} to {end}"));
+            self.problems.error(
+                at.clone(),
+                format!("a range's start must be below its end; this is {start} to {end}"),
+            );
             return None;
         }
         Some(ClusterPort::Range(transport, start, end))
@@ -496,5 +695,7 @@ impl Reader<'_> {
 /// The keys of an object that are not among the known ones.
 fn unknown_of(raw: &Value, known: &[&str], prefix: &str) -> Vec<String> {
     let keys = raw.as_object().into_iter().flat_map(serde_json::Map::keys);
-    keys.filter(|key| !known.contains(&key.as_str())).map(|key| format!("{prefix}{key}")).collect()
+    keys.filter(|key| !known.contains(&key.as_str()))
+        .map(|key| format!("{prefix}{key}"))
+        .collect()
 }

@@ -5,7 +5,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
-/// Decodes a part of an object. An absent or null part is the type's default, as the API server reads it.
+/// Decodes a part of an object. An absent or null part is the type's default, as the API server
+/// reads it.
 ///
 /// `None` after a wrong type, which is then among the problems.
 pub(super) fn decode<T: DeserializeOwned + Default>(
@@ -21,14 +22,18 @@ pub(super) fn decode<T: DeserializeOwned + Default>(
         Ok(decoded) => Some(decoded),
         Err(error) => {
             let mut place = at.clone();
-            place.steps.extend(error.path().iter().filter_map(|segment| match segment {
-                Segment::Seq { index } => Some(Step::Index(*index)),
-                Segment::Map { key } => Some(Step::Key(key.clone().into())),
-                Segment::Enum { .. } | Segment::Unknown => None,
-            }));
+            place
+                .steps
+                .extend(error.path().iter().filter_map(|segment| match segment {
+                    Segment::Seq { index } => Some(Step::Index(*index)),
+                    Segment::Map { key } => Some(Step::Key(key.clone().into())),
+                    Segment::Enum { .. } | Segment::Unknown => None,
+                }));
             let message = error.into_inner().to_string();
-            let quoted_number = message.contains("invalid type: integer") && message.contains("expected a string")
-                || message.contains("invalid type: boolean") && message.contains("expected a string");
+            let quoted_number = message.contains("invalid type: integer")
+                && message.contains("expected a string")
+                || message.contains("invalid type: boolean")
+                    && message.contains("expected a string");
             let unquoted = message.contains("invalid type: string");
             let problem = problems.error(place, message);
             if quoted_number {

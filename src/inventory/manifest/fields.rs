@@ -1,8 +1,8 @@
 //! Fields of a NetworkPolicy that do not exist.
 //!
-//! The API server drops unknown fields unless it is asked to validate, and the types here ignore them. In a
-//! policy that is dangerous: `podSelectors` would be no selector at all, and an empty selector selects every
-//! pod. So each field is held against the API's own names.
+//! The API server drops unknown fields unless it is asked to validate, and the types here ignore
+//! them. In a policy that is dangerous: `podSelectors` would be no selector at all, and an empty
+//! selector selects every pod. So each field is held against the API's own names.
 
 use super::problem::{At, Problems, nearest};
 use serde_json::Value;
@@ -63,7 +63,10 @@ static PEER: Fields = Fields(&[
 ]);
 static PORT: Fields = Fields(&[("protocol", Free), ("port", Free), ("endPort", Free)]);
 static BLOCK: Fields = Fields(&[("cidr", Free), ("except", Free)]);
-static SELECTOR: Fields = Fields(&[("matchLabels", Free), ("matchExpressions", List(&EXPRESSION))]);
+static SELECTOR: Fields = Fields(&[
+    ("matchLabels", Free),
+    ("matchExpressions", List(&EXPRESSION)),
+]);
 static EXPRESSION: Fields = Fields(&[("key", Free), ("operator", Free), ("values", Free)]);
 
 /// Notes every field of a NetworkPolicy that the API does not have.
@@ -94,7 +97,10 @@ impl Fields {
         let names = self.0.iter().map(|(name, _)| *name);
         let help = match nearest(key, names.clone()) {
             Some(name) => format!("did you mean {name}?"),
-            None => format!("the fields here are {}", names.collect::<Vec<_>>().join(", ")),
+            None => format!(
+                "the fields here are {}",
+                names.collect::<Vec<_>>().join(", ")
+            ),
         };
         problems
             .error(at, format!("a NetworkPolicy has no field {key:?} here; a cluster would drop it without a word"))

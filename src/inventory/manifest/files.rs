@@ -10,9 +10,13 @@ const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 /// Folders deeper than this are taken for a loop of links.
 const MAX_DEPTH: usize = 32;
 
-/// The files of paths, in the order of the paths and sorted within each folder; a file that is reached twice
-/// is read once.
-pub(super) fn find(paths: &[String], sources: &mut Sources, diagnostics: &mut Diagnostics) -> Vec<String> {
+/// The files of paths, in the order of the paths and sorted within each folder; a file that is
+/// reached twice is read once.
+pub(super) fn find(
+    paths: &[String],
+    sources: &mut Sources,
+    diagnostics: &mut Diagnostics,
+) -> Vec<String> {
     let mut files = Vec::new();
     let mut seen = BTreeSet::new();
     for path in paths {
@@ -21,7 +25,10 @@ pub(super) fn find(paths: &[String], sources: &mut Sources, diagnostics: &mut Di
             if let Err(message) = walk(Path::new(path), 0, &mut found) {
                 diagnostics.push(about(path, message, sources));
             } else if found.is_empty() {
-                let message = format!("no manifest in this folder: no file ends with .{}", EXTENSIONS.join(", ."));
+                let message = format!(
+                    "no manifest in this folder: no file ends with .{}",
+                    EXTENSIONS.join(", .")
+                );
                 diagnostics.push(about(path, message, sources));
             }
             found.sort();
@@ -46,15 +53,22 @@ fn about(path: &str, message: String, sources: &mut Sources) -> Diagnostic {
 }
 
 fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), String> {
-    let failed = |error: std::io::Error| format!("cannot read folder {}: {error}", folder.display());
+    let failed =
+        |error: std::io::Error| format!("cannot read folder {}: {error}", folder.display());
     if depth > MAX_DEPTH {
-        return Err(format!("folders are nested more than {MAX_DEPTH} deep at {}", folder.display()));
+        return Err(format!(
+            "folders are nested more than {MAX_DEPTH} deep at {}",
+            folder.display()
+        ));
     }
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         if path.is_dir() {
             walk(&path, depth + 1, found)?;
-        } else if path.extension().is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known)) {
+        } else if path
+            .extension()
+            .is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known))
+        {
             found.push(path);
         }
     }
@@ -74,11 +88,31 @@ mod tests {
             std::fs::write(folder.path().join(name), "").expect("written");
         }
         let (mut sources, mut diagnostics) = (Sources::new(), Diagnostics::new());
-        let paths = [path("z.yml"), path("."), path("b/notes.txt"), "-".to_owned(), path("missing.yaml")];
+        let paths = [
+            path("z.yml"),
+            path("."),
+            path("b/notes.txt"),
+            "-".to_owned(),
+            path("missing.yaml"),
+        ];
         let files = find(&paths, &mut sources, &mut diagnostics);
-        let ends = ["z.yml", "a.yaml", "b/c/a.yaml", "b/x.json", "b/notes.txt", "-", "missing.yaml"];
+        let ends = [
+            "z.yml",
+            "a.yaml",
+            "b/c/a.yaml",
+            "b/x.json",
+            "b/notes.txt",
+            "-",
+            "missing.yaml",
+        ];
         assert_eq!(files.len(), ends.len(), "{files:?}");
-        assert!(files.iter().zip(ends).all(|(file, end)| file.ends_with(end)), "{files:?}");
+        assert!(
+            files
+                .iter()
+                .zip(ends)
+                .all(|(file, end)| file.ends_with(end)),
+            "{files:?}"
+        );
         assert!(diagnostics.is_empty());
     }
 
@@ -86,7 +120,14 @@ mod tests {
     fn a_folder_without_manifests_is_an_error() {
         let folder = tempfile::tempdir().expect("a folder");
         let (mut sources, mut diagnostics) = (Sources::new(), Diagnostics::new());
-        assert!(find(&[folder.path().to_string_lossy().into_owned()], &mut sources, &mut diagnostics).is_empty());
+        assert!(
+            find(
+                &[folder.path().to_string_lossy().into_owned()],
+                &mut sources,
+                &mut diagnostics
+            )
+            .is_empty()
+        );
         assert!(diagnostics.has_errors());
     }
 }

@@ -1,6 +1,7 @@
 //! Objects as a cluster's API gives them → [`Inventory`].
 //!
-//! The readers are those of manifests: what a dump of a cluster says and what the cluster says cannot differ.
+//! The readers are those of manifests: what a dump of a cluster says and what the cluster says
+//! cannot differ.
 
 use super::assemble::deployment_of;
 use super::cluster_policy::read_cluster_policy;
@@ -19,7 +20,8 @@ use std::net::IpAddr;
 /// What a cluster's API gave.
 #[derive(Debug, Default)]
 pub struct Objects<'a> {
-    /// Namespaces; where they may not be read, pods' namespaces count with the one label that all have.
+    /// Namespaces; where they may not be read, pods' namespaces count with the one label that all
+    /// have.
     pub namespaces: Vec<&'a core::Namespace>,
     /// Nodes; where they may not be read, pods tell of those that they run on.
     pub nodes: Vec<&'a core::Node>,
@@ -33,27 +35,37 @@ pub struct Objects<'a> {
     pub cluster_policies: Vec<serde_json::Value>,
 }
 
-/// Makes an inventory of them. A pod or a Service that cannot be read is told in words and left out; only a newer API
-/// could cause that, and whoever plans with such an inventory would miss a target.
+/// Makes an inventory of them. A pod or a Service that cannot be read is told in words and left
+/// out; only a newer API could cause that, and whoever plans with such an inventory would miss a
+/// target.
 pub fn observe(objects: &Objects<'_>) -> (Inventory, Vec<String>) {
     let mut inventory = Inventory::default();
     let mut told = Vec::new();
     for namespace in &objects.namespaces {
         let name = namespace.metadata.name.clone().unwrap_or_default();
         let mut labels = namespace.metadata.labels.clone().unwrap_or_default();
-        labels.entry("kubernetes.io/metadata.name".to_owned()).or_insert_with(|| name.clone());
-        inventory.namespaces.insert(name.clone(), Namespace { name, labels });
+        labels
+            .entry("kubernetes.io/metadata.name".to_owned())
+            .or_insert_with(|| name.clone());
+        inventory
+            .namespaces
+            .insert(name.clone(), Namespace { name, labels });
     }
     for pod in &objects.pods {
-        if let Some(pod) = read(&pod.metadata, "pod", &mut told, |meta, problems| live_pod(pod, meta, problems)) {
+        if let Some(pod) = read(&pod.metadata, "pod", &mut told, |meta, problems| {
+            live_pod(pod, meta, problems)
+        }) {
             inventory.pods.extend(pod);
         }
     }
     for service in &objects.services {
         let spec = service.spec.clone().unwrap_or_default();
-        inventory.services.extend(read(&service.metadata, "Service", &mut told, |meta, problems| {
-            read_service(meta, &spec, &At::root(0), problems)
-        }));
+        inventory.services.extend(read(
+            &service.metadata,
+            "Service",
+            &mut told,
+            |meta, problems| read_service(meta, &spec, &At::root(0), problems),
+        ));
     }
     for policy in &objects.policies {
         inventory.policies.push(Policy {
@@ -64,17 +76,26 @@ pub fn observe(objects: &Objects<'_>) -> (Inventory, Vec<String>) {
             rules: RuleOrigins::default(),
         });
     }
-    // One that a prediction cannot read is left out of predictions; packets are judged without them.
-    let cluster_policies = objects.cluster_policies.iter().filter_map(|policy| read_cluster_policy(policy).ok());
+    // One that a prediction cannot read is left out of predictions; packets are judged without
+    // them.
+    let cluster_policies = objects
+        .cluster_policies
+        .iter()
+        .filter_map(|policy| read_cluster_policy(policy).ok());
     inventory.cluster_policies.extend(cluster_policies);
     let named = inventory.pods.iter().map(|pod| &pod.namespace);
-    let named: Vec<String> =
-        named.chain(inventory.services.iter().map(|service| &service.namespace)).cloned().collect();
+    let named: Vec<String> = named
+        .chain(inventory.services.iter().map(|service| &service.namespace))
+        .cloned()
+        .collect();
     for name in named {
-        inventory.namespaces.entry(name.clone()).or_insert_with(|| Namespace {
-            labels: Labels::from([("kubernetes.io/metadata.name".to_owned(), name.clone())]),
-            name,
-        });
+        inventory
+            .namespaces
+            .entry(name.clone())
+            .or_insert_with(|| Namespace {
+                labels: Labels::from([("kubernetes.io/metadata.name".to_owned(), name.clone())]),
+                name,
+            });
     }
     inventory.nodes = nodes(objects);
     (inventory, told)
@@ -98,7 +119,10 @@ fn read<T>(
     let object = reader(&meta, &mut problems);
     let problems = problems.into_vec();
     for problem in &problems {
-        told.push(format!("{kind} {}/{}: {}: {}", meta.namespace, meta.name, problem.at, problem.message));
+        told.push(format!(
+            "{kind} {}/{}: {}: {}",
+            meta.namespace, meta.name, problem.at, problem.message
+        ));
     }
     problems.is_empty().then_some(object)
 }
@@ -140,10 +164,17 @@ fn live_pod(pod: &core::Pod, meta: &Meta, problems: &mut Problems) -> Option<Pod
 fn nodes(objects: &Objects<'_>) -> Vec<Node> {
     let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
     let mut add = |name: &str, labels: &Labels, texts: &mut dyn Iterator<Item = &str>| {
-        let new = || Node { name: name.to_owned(), labels: labels.clone(), addresses: Vec::new() };
+        let new = || Node {
+            name: name.to_owned(),
+            labels: labels.clone(),
+            addresses: Vec::new(),
+        };
         let addresses = &mut nodes.entry(name.to_owned()).or_insert_with(new).addresses;
         for address in texts.filter_map(|text| text.parse::<IpAddr>().ok()) {
-            if !addresses.iter().any(|known| Family::of(*known) == Family::of(address)) {
+            if !addresses
+                .iter()
+                .any(|known| Family::of(*known) == Family::of(address))
+            {
                 addresses.push(address);
             }
         }
@@ -151,16 +182,32 @@ fn nodes(objects: &Objects<'_>) -> Vec<Node> {
     let none = Labels::new();
     for node in &objects.nodes {
         let status = node.status.as_ref();
-        let addresses = status.and_then(|status| status.addresses.as_deref()).unwrap_or_default();
-        let mut internal =
-            addresses.iter().filter(|address| address.type_ == "InternalIP").map(|address| address.address.as_str());
+        let addresses = status
+            .and_then(|status| status.addresses.as_deref())
+            .unwrap_or_default();
+        let mut internal = addresses
+            .iter()
+            .filter(|address| address.type_ == "InternalIP")
+            .map(|address| address.address.as_str());
         let labels = node.metadata.labels.as_ref().unwrap_or(&none);
-        add(node.metadata.name.as_deref().unwrap_or_default(), labels, &mut internal);
+        add(
+            node.metadata.name.as_deref().unwrap_or_default(),
+            labels,
+            &mut internal,
+        );
     }
     if objects.nodes.is_empty() {
         for pod in &objects.pods {
-            let name = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).filter(|name| !name.is_empty());
-            let hosts = pod.status.as_ref().and_then(|status| status.host_ips.as_deref()).unwrap_or_default();
+            let name = pod
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.node_name.as_deref())
+                .filter(|name| !name.is_empty());
+            let hosts = pod
+                .status
+                .as_ref()
+                .and_then(|status| status.host_ips.as_deref())
+                .unwrap_or_default();
             if let Some(name) = name {
                 add(name, &none, &mut hosts.iter().map(|host| host.ip.as_str()));
             }
@@ -201,33 +248,75 @@ mod tests {
             "hostIPs": [{ "ip": "172.30.0.11" }],
             "conditions": [{ "type": "Ready", "status": "True" }],
         }));
-        let (inventory, told) = observe(&Objects { pods: vec![&pod], ..Objects::default() });
+        let (inventory, told) = observe(&Objects {
+            pods: vec![&pod],
+            ..Objects::default()
+        });
         assert_eq!(told, Vec::<String>::new());
         let pod = &inventory.pods[0];
         let kinds: Vec<WorkloadKind> = pod.workloads.iter().map(|workload| workload.kind).collect();
-        assert_eq!(kinds, [WorkloadKind::ReplicaSet, WorkloadKind::Deployment, WorkloadKind::Pod]);
-        assert_eq!(pod.workloads[1], WorkloadRef { kind: WorkloadKind::Deployment, name: "web".into() });
+        assert_eq!(
+            kinds,
+            [
+                WorkloadKind::ReplicaSet,
+                WorkloadKind::Deployment,
+                WorkloadKind::Pod
+            ]
+        );
+        assert_eq!(
+            pod.workloads[1],
+            WorkloadRef {
+                kind: WorkloadKind::Deployment,
+                name: "web".into()
+            }
+        );
         assert!(pod.ready);
         assert_eq!((pod.node.as_str(), pod.addresses.len()), ("node-1", 2));
         // Without the right to read nodes and namespaces, pods tell of both.
         let node = &inventory.nodes[0];
-        assert_eq!((node.name.as_str(), node.addresses.as_slice()), ("node-1", &["172.30.0.11".parse().unwrap()][..]));
-        assert_eq!(inventory.namespaces["shop"].labels["kubernetes.io/metadata.name"], "shop");
+        assert_eq!(
+            (node.name.as_str(), node.addresses.as_slice()),
+            ("node-1", &["172.30.0.11".parse().unwrap()][..])
+        );
+        assert_eq!(
+            inventory.namespaces["shop"].labels["kubernetes.io/metadata.name"],
+            "shop"
+        );
     }
 
     #[test]
     fn pods_that_have_run_to_their_end_are_gone_and_those_not_ready_are_not() {
-        let (gone, waiting) = (web(json!({ "phase": "Succeeded" })), web(json!({ "phase": "Pending" })));
-        assert_eq!(observe(&Objects { pods: vec![&gone], ..Objects::default() }).0.pods, []);
-        let (inventory, _) = observe(&Objects { pods: vec![&waiting], ..Objects::default() });
+        let (gone, waiting) = (
+            web(json!({ "phase": "Succeeded" })),
+            web(json!({ "phase": "Pending" })),
+        );
+        assert_eq!(
+            observe(&Objects {
+                pods: vec![&gone],
+                ..Objects::default()
+            })
+            .0
+            .pods,
+            []
+        );
+        let (inventory, _) = observe(&Objects {
+            pods: vec![&waiting],
+            ..Objects::default()
+        });
         assert!(!inventory.pods[0].ready);
     }
 
     #[test]
     fn what_cannot_be_read_is_told_by_its_name() {
         let pod = web(json!({ "phase": "Running", "podIPs": [{ "ip": "10.0.0" }] }));
-        let (inventory, told) = observe(&Objects { pods: vec![&pod], ..Objects::default() });
+        let (inventory, told) = observe(&Objects {
+            pods: vec![&pod],
+            ..Objects::default()
+        });
         assert_eq!(inventory.pods, []);
-        assert_eq!(told, ["pod shop/web-5d4f-x: status.podIPs[0].ip: \"10.0.0\" is not an IP address"]);
+        assert_eq!(
+            told,
+            ["pod shop/web-5d4f-x: status.podIPs[0].ip: \"10.0.0\" is not an IP address"]
+        );
     }
 }

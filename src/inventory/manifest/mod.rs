@@ -1,15 +1,16 @@
-//! Manifest files in, [`Manifests`] out: checked as the API server would, every fault shown at once.
+//! Manifest files in, [`Manifests`] out: checked as the API server would, every fault shown at
+//! once.
 //!
 //! ```text
 //! paths ── files ──▶ documents ── lists ──▶ items ── object ──▶ objects ── assemble ──▶ Manifests
 //! ```
 //!
-//! From the documents on everything works on plain JSON values and names a fault by its path; only this file
-//! turns paths into places in files.
+//! From the documents on everything works on plain JSON values and names a fault by its path; only
+//! this file turns paths into places in files.
 //!
 //! # Limitations
-//! - Of kinds other than policies, unknown fields are not noticed: the types have them all, but not their
-//!   absence.
+//! - Of kinds other than policies, unknown fields are not noticed: the types have them all, but not
+//!   their absence.
 //! - Within one part of an object (its metadata, its spec) only the first wrong type is shown.
 //! - Admission is not played: a LimitRange, a webhook or a quota changes nothing here.
 //! - A ReplicationController's template makes no pods; its pods count if they are given themselves.
@@ -42,8 +43,8 @@ use problem::{At, Problem, Step};
 
 /// Reads manifests: files, folders with all that is below them, `-` for standard input.
 ///
-/// With any error among the diagnostics the manifests are incomplete: a policy may be missing, so they must not
-/// be used.
+/// With any error among the diagnostics the manifests are incomplete: a policy may be missing, so
+/// they must not be used.
 pub fn load_manifests(paths: &[String], sources: &mut Sources) -> (Manifests, Diagnostics) {
     let mut diagnostics = Diagnostics::new();
     let mut read = Vec::new();
@@ -60,23 +61,36 @@ pub fn load_manifests(paths: &[String], sources: &mut Sources) -> (Manifests, Di
 
 /// Reads manifests that are among the sources already, such as those built in.
 ///
-/// As with [`load_manifests`], an error among the diagnostics means that the manifests must not be used.
+/// As with [`load_manifests`], an error among the diagnostics means that the manifests must not be
+/// used.
 pub fn read_manifests(files: &[FileId], sources: &Sources) -> (Manifests, Diagnostics) {
     let mut diagnostics = Diagnostics::new();
-    let documents: Vec<Document> =
-        files.iter().flat_map(|file| source::parse(sources, *file, &mut diagnostics)).collect();
-    let values: Vec<serde_json::Value> = documents.iter().map(|document| document.root.to_json()).collect();
+    let documents: Vec<Document> = files
+        .iter()
+        .flat_map(|file| source::parse(sources, *file, &mut diagnostics))
+        .collect();
+    let values: Vec<serde_json::Value> = documents
+        .iter()
+        .map(|document| document.root.to_json())
+        .collect();
     let origin = |at: &At| {
         let place = sources.place(span_of(&documents, at, false));
         format!("{}:{}", place.file, place.line)
     };
     let (manifests, problems) = assemble::assemble(&values, origin);
-    diagnostics.extend(problems.into_iter().map(|problem| show(&documents, problem)));
+    diagnostics.extend(
+        problems
+            .into_iter()
+            .map(|problem| show(&documents, problem)),
+    );
     (manifests, diagnostics)
 }
 
 fn show(documents: &[Document], problem: Problem) -> Diagnostic {
-    let mut diagnostic = Diagnostic::error(span_of(documents, &problem.at, problem.on_key), problem.message);
+    let mut diagnostic = Diagnostic::error(
+        span_of(documents, &problem.at, problem.on_key),
+        problem.message,
+    );
     if let Some(help) = problem.help {
         diagnostic = diagnostic.with_help(help);
     }
@@ -86,7 +100,8 @@ fn show(documents: &[Document], problem: Problem) -> Diagnostic {
     diagnostic
 }
 
-/// Where to point for a path: at the node, at its key, or at the nearest node around it where it is absent.
+/// Where to point for a path: at the node, at its key, or at the nearest node around it where it is
+/// absent.
 fn span_of(documents: &[Document], at: &At, on_key: bool) -> Span {
     let root = &documents[at.document].root;
     let steps = || {
@@ -97,7 +112,9 @@ fn span_of(documents: &[Document], at: &At, on_key: bool) -> Span {
     };
     if on_key && let Some((Step::Key(last), around)) = at.steps.split_last() {
         let parent = root.nearest(steps().take(around.len()));
-        let entry = parent.as_mapping().and_then(|entries| entries.iter().find(|entry| entry.key.text == *last));
+        let entry = parent
+            .as_mapping()
+            .and_then(|entries| entries.iter().find(|entry| entry.key.text == *last));
         if let Some(entry) = entry {
             return entry.key.span;
         }

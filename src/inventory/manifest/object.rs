@@ -23,16 +23,31 @@ const DEFAULT_NAMESPACE: &str = "default";
 /// The API group, its served version, and the kinds of it that are needed.
 const KINDS: [(&str, &str, &[&str]); 6] = [
     ("", "v1", &["Namespace", "Pod", "Service"]),
-    ("apps", "v1", &["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"]),
+    (
+        "apps",
+        "v1",
+        &["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"],
+    ),
     ("batch", "v1", &["Job", "CronJob"]),
     ("networking.k8s.io", "v1", &["NetworkPolicy"]),
-    ("policy.networking.k8s.io", "v1alpha2", &["ClusterNetworkPolicy"]),
-    ("policy.networking.k8s.io", "v1alpha1", &["AdminNetworkPolicy", "BaselineAdminNetworkPolicy"]),
+    (
+        "policy.networking.k8s.io",
+        "v1alpha2",
+        &["ClusterNetworkPolicy"],
+    ),
+    (
+        "policy.networking.k8s.io",
+        "v1alpha1",
+        &["AdminNetworkPolicy", "BaselineAdminNetworkPolicy"],
+    ),
 ];
 
 /// Whether objects of a kind belong to no namespace.
 fn is_cluster_scoped(kind: &str) -> bool {
-    matches!(kind, "Namespace" | "ClusterNetworkPolicy" | "AdminNetworkPolicy" | "BaselineAdminNetworkPolicy")
+    matches!(
+        kind,
+        "Namespace" | "ClusterNetworkPolicy" | "AdminNetworkPolicy" | "BaselineAdminNetworkPolicy"
+    )
 }
 
 /// A group that is served no more since Kubernetes 1.22; its kinds live in the groups above.
@@ -57,7 +72,8 @@ pub(super) struct Meta {
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) labels: Labels,
-    /// The workload that controls it: an owner of another kind, such as a custom one, cannot be named in a suite.
+    /// The workload that controls it: an owner of another kind, such as a custom one, cannot be
+    /// named in a suite.
     pub(super) owner: Option<WorkloadRef>,
     /// Being deleted: it keeps its address to the end, but is not ready any more.
     pub(super) terminating: bool,
@@ -89,13 +105,21 @@ impl Item<'_> {
     /// Whether this kind is needed. Kinds of other groups never are, even if they share a name:
     /// Calico has a NetworkPolicy too.
     pub(super) fn need(&self, problems: &mut Problems) -> Need {
-        let (group, version) = self.api_version.split_once('/').unwrap_or(("", &self.api_version));
+        let (group, version) = self
+            .api_version
+            .split_once('/')
+            .unwrap_or(("", &self.api_version));
         let at = &self.at;
         if group == RETIRED_GROUP
-            && let Some((home, served, _)) = KINDS.iter().find(|(_, _, kinds)| kinds.contains(&self.kind.as_str()))
+            && let Some((home, served, _)) = KINDS
+                .iter()
+                .find(|(_, _, kinds)| kinds.contains(&self.kind.as_str()))
         {
             problems
-                .error(at.key("apiVersion"), format!("{} is in {} no more", self.kind, self.api_version))
+                .error(
+                    at.key("apiVersion"),
+                    format!("{} is in {} no more", self.kind, self.api_version),
+                )
                 .help(format!("write apiVersion: {home}/{served}"));
             return Need::Faulty;
         }
@@ -103,21 +127,34 @@ impl Item<'_> {
         if of_group().next().is_none() {
             return Need::Ignored(format!("{} ({group})", self.kind));
         }
-        if let Some((_, served, _)) = of_group().find(|(_, _, kinds)| kinds.contains(&self.kind.as_str())) {
+        if let Some((_, served, _)) =
+            of_group().find(|(_, _, kinds)| kinds.contains(&self.kind.as_str()))
+        {
             if version == *served {
                 return Need::Needed;
             }
-            let right = if group.is_empty() { (*served).to_owned() } else { format!("{group}/{served}") };
+            let right = if group.is_empty() {
+                (*served).to_owned()
+            } else {
+                format!("{group}/{served}")
+            };
             problems
-                .error(at.key("apiVersion"), format!("{} is not served as {}", self.kind, self.api_version))
+                .error(
+                    at.key("apiVersion"),
+                    format!("{} is not served as {}", self.kind, self.api_version),
+                )
                 .help(format!("write apiVersion: {right}"));
             return Need::Faulty;
         }
         // A misspelt NetworkPolicy that is ignored would be a world without that policy.
         let kinds = of_group().flat_map(|(_, _, kinds)| kinds.iter().copied());
-        if let Some(kind) = nearest(&self.kind, kinds).filter(|kind| is_misspelt(&self.kind, kind)) {
+        if let Some(kind) = nearest(&self.kind, kinds).filter(|kind| is_misspelt(&self.kind, kind))
+        {
             problems
-                .error(at.key("kind"), format!("there is no kind {:?} in {}", self.kind, self.api_version))
+                .error(
+                    at.key("kind"),
+                    format!("there is no kind {:?} in {}", self.kind, self.api_version),
+                )
                 .help(format!("did you mean {kind}?"));
             return Need::Faulty;
         }
@@ -127,7 +164,11 @@ impl Item<'_> {
     /// Reads an object of a needed kind, with its metadata; `None` after an error.
     ///
     /// `origin` writes a place for people.
-    pub(super) fn read(&self, origin: &dyn Fn(&At) -> String, problems: &mut Problems) -> Option<(Meta, Object)> {
+    pub(super) fn read(
+        &self,
+        origin: &dyn Fn(&At) -> String,
+        problems: &mut Problems,
+    ) -> Option<(Meta, Object)> {
         let before = problems.len();
         if self.kind == "NetworkPolicy" {
             check_fields(self.value, &self.at, problems);
@@ -140,8 +181,14 @@ impl Item<'_> {
         }
     }
 
-    /// Reads the part that only its kind has; goes on after faulty metadata, so that all faults show at once.
-    fn object(&self, meta: Option<&Meta>, origin: &dyn Fn(&At) -> String, problems: &mut Problems) -> Option<Object> {
+    /// Reads the part that only its kind has; goes on after faulty metadata, so that all faults
+    /// show at once.
+    fn object(
+        &self,
+        meta: Option<&Meta>,
+        origin: &dyn Fn(&At) -> String,
+        problems: &mut Problems,
+    ) -> Option<Object> {
         let unnamed = Meta {
             namespace: String::new(),
             name: String::new(),
@@ -159,14 +206,19 @@ impl Item<'_> {
         }
         match self.kind.as_str() {
             "Namespace" => {
-                // The API server sets this label and lets nobody change it (strategy of core/v1 namespaces).
+                // The API server sets this label and lets nobody change it (strategy of core/v1
+                // namespaces).
                 let mut labels = meta.labels.clone();
                 labels.insert("kubernetes.io/metadata.name".to_owned(), meta.name.clone());
-                Some(Object::Namespace(Namespace { name: meta.name.clone(), labels }))
+                Some(Object::Namespace(Namespace {
+                    name: meta.name.clone(),
+                    labels,
+                }))
             }
             "Pod" => {
                 let spec: Option<PodSpec> = decode(spec, &at_spec, problems);
-                let status: Option<PodStatus> = decode(self.value.get("status"), &at.key("status"), problems);
+                let status: Option<PodStatus> =
+                    decode(self.value.get("status"), &at.key("status"), problems);
                 Some(Object::Pod(read_pod(meta, &spec?, &status?, at, problems)))
             }
             "Service" => {
@@ -185,13 +237,23 @@ impl Item<'_> {
                     ingress: places("ingress", spec.ingress.as_ref().map_or(0, Vec::len)),
                     egress: places("egress", spec.egress.as_ref().map_or(0, Vec::len)),
                 };
-                Some(Object::Policy(Policy { namespace, name, spec, origin: origin(at), rules }))
+                Some(Object::Policy(Policy {
+                    namespace,
+                    name,
+                    spec,
+                    origin: origin(at),
+                    rules,
+                }))
             }
-            kind @ ("ClusterNetworkPolicy" | "AdminNetworkPolicy" | "BaselineAdminNetworkPolicy") => {
-                cluster_policy::read(kind, meta, self.value, at, origin, problems).map(Object::ClusterPolicy)
+            kind @ ("ClusterNetworkPolicy"
+            | "AdminNetworkPolicy"
+            | "BaselineAdminNetworkPolicy") => {
+                cluster_policy::read(kind, meta, self.value, at, origin, problems)
+                    .map(Object::ClusterPolicy)
             }
             kind => {
-                let workload = read_workload(WorkloadKind::parse(kind)?, meta, self.value, at, problems)?;
+                let workload =
+                    read_workload(WorkloadKind::parse(kind)?, meta, self.value, at, problems)?;
                 Some(Object::Workload(workload))
             }
         }
@@ -202,15 +264,28 @@ impl Item<'_> {
         let meta: ObjectMeta = decode(self.value.get("metadata"), &at, problems)?;
         let labels = meta.labels.unwrap_or_default();
         check_labels(&labels, &at.key("labels"), problems);
-        let namespace = meta.namespace.filter(|name| !name.is_empty()).unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-        let namespace = if is_cluster_scoped(&self.kind) { String::new() } else { namespace };
+        let namespace = meta
+            .namespace
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+        let namespace = if is_cluster_scoped(&self.kind) {
+            String::new()
+        } else {
+            namespace
+        };
         if !namespace.is_empty() {
-            problems.check(&at.key("namespace"), "namespace", &namespace, syntax::dns_label(&namespace));
+            problems.check(
+                &at.key("namespace"),
+                "namespace",
+                &namespace,
+                syntax::dns_label(&namespace),
+            );
         }
         let Some(name) = meta.name.filter(|name| !name.is_empty()) else {
             let problem = problems.error(at, format!("this {} has no name", self.kind));
             if meta.generate_name.is_some() {
-                problem.help("results refer to objects by name: write a name instead of generateName");
+                problem
+                    .help("results refer to objects by name: write a name instead of generateName");
             }
             return None;
         };
@@ -232,13 +307,20 @@ impl Item<'_> {
 /// The workload that controls an object, among its owners.
 pub(super) fn owner_of(owners: &[OwnerReference]) -> Option<WorkloadRef> {
     let controller = owners.iter().find(|owner| owner.controller == Some(true))?;
-    let is_kubernetes = matches!(controller.api_version.split('/').next(), Some("apps" | "batch"));
+    let is_kubernetes = matches!(
+        controller.api_version.split('/').next(),
+        Some("apps" | "batch")
+    );
     let kind = WorkloadKind::parse(&controller.kind).filter(|_| is_kubernetes)?;
-    Some(WorkloadRef { kind, name: controller.name.clone() })
+    Some(WorkloadRef {
+        kind,
+        name: controller.name.clone(),
+    })
 }
 
-/// Whether a kind is so near to a needed one that it can only be meant: other case, or up to two letters in a
-/// long word. Short words are too near to kinds that exist (`Node` to `Pod`).
+/// Whether a kind is so near to a needed one that it can only be meant: other case, or up to two
+/// letters in a long word. Short words are too near to kinds that exist (`Node` to `Pod`).
 fn is_misspelt(kind: &str, needed: &str) -> bool {
-    kind.eq_ignore_ascii_case(needed) || (needed.len() > 6 && strsim::damerau_levenshtein(kind, needed) <= 2)
+    kind.eq_ignore_ascii_case(needed)
+        || (needed.len() > 6 && strsim::damerau_levenshtein(kind, needed) <= 2)
 }

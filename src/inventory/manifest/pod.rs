@@ -39,7 +39,11 @@ pub(super) struct Template {
 impl Template {
     /// Reads a template.
     pub(super) fn read(template: &PodTemplateSpec, at: &At, problems: &mut Problems) -> Self {
-        let labels = template.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
+        let labels = template
+            .metadata
+            .as_ref()
+            .and_then(|meta| meta.labels.clone())
+            .unwrap_or_default();
         check_labels(&labels, &at.keys(["metadata", "labels"]), problems);
         let nothing = PodSpec::default();
         let spec = template.spec.as_ref().unwrap_or(&nothing);
@@ -54,7 +58,13 @@ impl Template {
 }
 
 /// Reads a pod.
-pub(super) fn read_pod(meta: &Meta, spec: &PodSpec, status: &PodStatus, at: &At, problems: &mut Problems) -> LivePod {
+pub(super) fn read_pod(
+    meta: &Meta,
+    spec: &PodSpec,
+    status: &PodStatus,
+    at: &At,
+    problems: &mut Problems,
+) -> LivePod {
     let ports = read_ports(spec, &at.key("spec"), problems);
     let addresses = read_addresses(status, &at.key("status"), problems);
     let node = spec.node_name.clone().filter(|name| !name.is_empty());
@@ -64,7 +74,10 @@ pub(super) fn read_pod(meta: &Meta, spec: &PodSpec, status: &PodStatus, at: &At,
             name: meta.name.clone(),
             labels: meta.labels.clone(),
             ports,
-            workloads: vec![WorkloadRef { kind: WorkloadKind::Pod, name: meta.name.clone() }],
+            workloads: vec![WorkloadRef {
+                kind: WorkloadKind::Pod,
+                name: meta.name.clone(),
+            }],
             host_network: spec.host_network == Some(true),
             has_proxy: has_proxy(spec),
             ready: !meta.terminating && is_ready(status),
@@ -78,33 +91,61 @@ pub(super) fn read_pod(meta: &Meta, spec: &PodSpec, status: &PodStatus, at: &At,
 
 /// Whether a mesh's proxy runs in the pod.
 fn has_proxy(spec: &PodSpec) -> bool {
-    let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let mut containers = spec
+        .containers
+        .iter()
+        .chain(spec.init_containers.iter().flatten());
     containers.any(|container| INJECTED.contains(&container.name.as_str()))
 }
 
 /// Readiness as the status gives it; a pod without a status is one that is meant to be ready.
 fn is_ready(status: &PodStatus) -> bool {
-    match status.conditions.iter().flatten().find(|condition| condition.type_ == "Ready") {
+    match status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "Ready")
+    {
         Some(condition) => condition.status == "True",
         // A status that was written by hand names the phase at most.
-        None => status.conditions.is_none() && matches!(status.phase.as_deref(), None | Some("" | "Running")),
+        None => {
+            status.conditions.is_none()
+                && matches!(status.phase.as_deref(), None | Some("" | "Running"))
+        }
     }
 }
 
 fn read_addresses(status: &PodStatus, at: &At, problems: &mut Problems) -> Vec<IpAddr> {
     // podIP repeats the first of podIPs.
     let all: Vec<(At, &str)> = match status.pod_ips.as_deref() {
-        None | Some([]) => status.pod_ip.iter().map(|ip| (at.key("podIP"), ip.as_str())).collect(),
+        None | Some([]) => status
+            .pod_ip
+            .iter()
+            .map(|ip| (at.key("podIP"), ip.as_str()))
+            .collect(),
         Some(ips) => {
             let at = at.key("podIPs");
-            ips.iter().enumerate().map(|(n, item)| (at.index(n).key("ip"), item.ip.as_str())).collect()
+            ips.iter()
+                .enumerate()
+                .map(|(n, item)| (at.index(n).key("ip"), item.ip.as_str()))
+                .collect()
         }
     };
     let mut addresses: Vec<IpAddr> = Vec::new();
     for (at, text) in all.into_iter().filter(|(_, text)| !text.is_empty()) {
         match text.parse::<IpAddr>() {
-            Ok(address) if addresses.iter().any(|known| Family::of(*known) == Family::of(address)) => {
-                problems.error(at, format!("a second {} address; a pod has at most one", Family::of(address)));
+            Ok(address)
+                if addresses
+                    .iter()
+                    .any(|known| Family::of(*known) == Family::of(address)) =>
+            {
+                problems.error(
+                    at,
+                    format!(
+                        "a second {} address; a pod has at most one",
+                        Family::of(address)
+                    ),
+                );
             }
             Ok(address) => addresses.push(address),
             Err(_) => {
@@ -115,7 +156,8 @@ fn read_addresses(status: &PodStatus, at: &At, problems: &mut Problems) -> Vec<I
     addresses
 }
 
-/// Ports of containers and of native sidecars: init containers that keep running (`restartPolicy: Always`).
+/// Ports of containers and of native sidecars: init containers that keep running (`restartPolicy:
+/// Always`).
 fn read_ports(spec: &PodSpec, at: &At, problems: &mut Problems) -> Vec<ContainerPort> {
     if spec.containers.is_empty() {
         problems.error(at.key("containers"), "a pod needs at least one container");
@@ -123,13 +165,17 @@ fn read_ports(spec: &PodSpec, at: &At, problems: &mut Problems) -> Vec<Container
     let mut ports = Vec::new();
     let lists = [
         ("containers", spec.containers.as_slice()),
-        ("initContainers", spec.init_containers.as_deref().unwrap_or_default()),
+        (
+            "initContainers",
+            spec.init_containers.as_deref().unwrap_or_default(),
+        ),
     ];
     for (field, containers) in lists {
         for (number, container) in containers.iter().enumerate() {
             // Ports of the others are checked too, since the API server would.
             let read = read_container(container, &at.key(field).index(number), problems);
-            let serves = field == "containers" || container.restart_policy.as_deref() == Some("Always");
+            let serves =
+                field == "containers" || container.restart_policy.as_deref() == Some("Always");
             if serves && !INJECTED.contains(&container.name.as_str()) {
                 ports.extend(read);
             }
@@ -150,20 +196,33 @@ fn read_container(container: &Container, at: &At, problems: &mut Problems) -> Ve
         ports.extend(
             number
                 .and_then(|number| Port::new(number, transport?))
-                .map(|port| ContainerPort { name: declared.name.clone(), port }),
+                .map(|port| ContainerPort {
+                    name: declared.name.clone(),
+                    port,
+                }),
         );
     }
     ports
 }
 
 /// The protocol of a container's or a Service's port: TCP unless written.
-pub(super) fn read_transport(protocol: Option<&str>, at: &At, problems: &mut Problems) -> Option<Transport> {
+pub(super) fn read_transport(
+    protocol: Option<&str>,
+    at: &At,
+    problems: &mut Problems,
+) -> Option<Transport> {
     match protocol {
         None | Some("" | "TCP") => Some(Transport::Tcp),
         Some("UDP") => Some(Transport::Udp),
         Some("SCTP") => Some(Transport::Sctp),
         Some(other) => {
-            one_of(other, "protocol", ["TCP", "UDP", "SCTP"], at.clone(), problems);
+            one_of(
+                other,
+                "protocol",
+                ["TCP", "UDP", "SCTP"],
+                at.clone(),
+                problems,
+            );
             None
         }
     }

@@ -1,10 +1,13 @@
-//! NetworkPolicies, checked as the API server does (`pkg/apis/networking/validation`), all faults at once.
+//! NetworkPolicies, checked as the API server does (`pkg/apis/networking/validation`), all faults
+//! at once.
 
 use super::problem::{At, Problems, nearest};
 use super::selector::check_selector;
 use super::syntax;
 use crate::inventory::Cidr;
-use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec};
+use k8s_openapi::api::networking::v1::{
+    IPBlock, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 const DIRECTIONS: [&str; 2] = ["Ingress", "Egress"];
@@ -27,21 +30,38 @@ pub(super) fn check_policy(spec: &NetworkPolicySpec, at: &At, problems: &mut Pro
     }
     let types = spec.policy_types.as_deref().unwrap_or_default();
     if types.len() > DIRECTIONS.len() {
-        problems.error(at.key("policyTypes"), "at most two policyTypes: Ingress and Egress");
+        problems.error(
+            at.key("policyTypes"),
+            "at most two policyTypes: Ingress and Egress",
+        );
     }
     for (number, direction) in types.iter().enumerate() {
-        one_of(direction, "policy type", DIRECTIONS, at.key("policyTypes").index(number), problems);
+        one_of(
+            direction,
+            "policy type",
+            DIRECTIONS,
+            at.key("policyTypes").index(number),
+            problems,
+        );
     }
 }
 
 /// Checks that a word is one of those that the API knows, upper and lower case as written there.
-pub(super) fn one_of<const N: usize>(word: &str, what: &str, words: [&str; N], at: At, problems: &mut Problems) {
+pub(super) fn one_of<const N: usize>(
+    word: &str,
+    what: &str,
+    words: [&str; N],
+    at: At,
+    problems: &mut Problems,
+) {
     if !words.contains(&word) {
         let help = match nearest(word, words) {
             Some(near) => format!("did you mean {near}?"),
             None => format!("one of {}", words.join(", ")),
         };
-        problems.error(at, format!("unknown {what} {word:?}")).help(help);
+        problems
+            .error(at, format!("unknown {what} {word:?}"))
+            .help(help);
     }
 }
 
@@ -66,7 +86,10 @@ fn check_peers(peers: Option<&[NetworkPolicyPeer]>, at: &At, problems: &mut Prob
             }
             (true, Some(_)) => {
                 problems
-                    .error(at, "a peer with an ipBlock can have no podSelector or namespaceSelector")
+                    .error(
+                        at,
+                        "a peer with an ipBlock can have no podSelector or namespaceSelector",
+                    )
                     .help("write them as two items of the list: either of them then matches");
             }
             (true, None) | (false, Some(_)) => {}
@@ -89,8 +112,13 @@ fn check_block(block: &IPBlock, at: &At, problems: &mut Problems) {
             (Err(error), _) => {
                 problems.error(at, error.to_string());
             }
-            (Ok(inner), Ok(outer)) if !outer.contains(inner.first()) || inner.length() <= outer.length() => {
-                problems.error(at, format!("{text} must lie inside {} and be smaller", block.cidr));
+            (Ok(inner), Ok(outer))
+                if !outer.contains(inner.first()) || inner.length() <= outer.length() =>
+            {
+                problems.error(
+                    at,
+                    format!("{text} must lie inside {} and be smaller", block.cidr),
+                );
             }
             (Ok(_), _) => {}
         }
@@ -101,7 +129,13 @@ fn check_ports(ports: Option<&[NetworkPolicyPort]>, at: &At, problems: &mut Prob
     for (number, port) in ports.unwrap_or_default().iter().enumerate() {
         let at = at.index(number);
         if let Some(protocol) = &port.protocol {
-            one_of(protocol, "protocol", PROTOCOLS, at.key("protocol"), problems);
+            one_of(
+                protocol,
+                "protocol",
+                PROTOCOLS,
+                at.key("protocol"),
+                problems,
+            );
         }
         match &port.port {
             Some(IntOrString::Int(first)) => {
@@ -109,7 +143,10 @@ fn check_ports(ports: Option<&[NetworkPolicyPort]>, at: &At, problems: &mut Prob
                 if let Some(last) = port.end_port {
                     check_number(last, &at.key("endPort"), problems);
                     if last < *first {
-                        problems.error(at.key("endPort"), format!("endPort {last} is below port {first}"));
+                        problems.error(
+                            at.key("endPort"),
+                            format!("endPort {last} is below port {first}"),
+                        );
                     }
                 }
             }
@@ -132,7 +169,10 @@ fn check_ports(ports: Option<&[NetworkPolicyPort]>, at: &At, problems: &mut Prob
 pub(super) fn check_number(number: i32, at: &At, problems: &mut Problems) -> Option<u16> {
     let port = u16::try_from(number).ok().filter(|port| *port != 0);
     if port.is_none() {
-        problems.error(at.clone(), format!("{number} is not a port: a number from 1 to 65535"));
+        problems.error(
+            at.clone(),
+            format!("{number} is not a port: a number from 1 to 65535"),
+        );
     }
     port
 }

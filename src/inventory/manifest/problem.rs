@@ -23,7 +23,10 @@ pub(super) struct At {
 impl At {
     /// The root of a document.
     pub(super) fn root(document: usize) -> Self {
-        Self { document, steps: Vec::new() }
+        Self {
+            document,
+            steps: Vec::new(),
+        }
     }
 
     /// A field of this mapping.
@@ -45,7 +48,10 @@ impl At {
         let mut steps = Vec::with_capacity(self.steps.len() + 1);
         steps.extend_from_slice(&self.steps);
         steps.push(step);
-        Self { document: self.document, steps }
+        Self {
+            document: self.document,
+            steps,
+        }
     }
 }
 
@@ -85,7 +91,13 @@ pub(super) struct Problems(Vec<Problem>);
 impl Problems {
     /// Notes a problem; the answer takes help and other places.
     pub(super) fn error(&mut self, at: At, message: impl Into<String>) -> &mut Problem {
-        self.0.push(Problem { at, on_key: false, message: message.into(), help: None, also: None });
+        self.0.push(Problem {
+            at,
+            on_key: false,
+            message: message.into(),
+            help: None,
+            also: None,
+        });
         let last = self.0.len() - 1;
         &mut self.0[last]
     }
@@ -129,11 +141,20 @@ impl Problem {
 }
 
 /// The candidate nearest to a misspelt word, if one is near: at most a third of its letters differ.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     candidates
         .into_iter()
         .map(|candidate| {
-            (strsim::damerau_levenshtein(&word.to_ascii_lowercase(), &candidate.to_ascii_lowercase()), candidate)
+            (
+                strsim::damerau_levenshtein(
+                    &word.to_ascii_lowercase(),
+                    &candidate.to_ascii_lowercase(),
+                ),
+                candidate,
+            )
         })
         .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
         .min_by_key(|(distance, _)| *distance)

@@ -21,7 +21,8 @@ pub(super) fn dns_label(text: &str) -> Result<(), Fault> {
     }
 }
 
-/// `IsDNS1123Subdomain`: names of most objects, prefixes of label keys. A part may be longer than 63.
+/// `IsDNS1123Subdomain`: names of most objects, prefixes of label keys. A part may be longer than
+/// 63.
 pub(super) fn dns_subdomain(text: &str) -> Result<(), Fault> {
     let part = |part: &str| {
         part.starts_with(is_lower_alphanumeric)
@@ -40,9 +41,11 @@ pub(super) fn dns_subdomain(text: &str) -> Result<(), Fault> {
 
 /// The part that names and values of labels share.
 fn label_word(text: &str) -> Result<(), Fault> {
-    let inside = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-    let ends =
-        text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.ends_with(|c: char| c.is_ascii_alphanumeric());
+    let inside = text
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    let ends = text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.ends_with(|c: char| c.is_ascii_alphanumeric());
     match (text.len(), inside && ends) {
         (64.., _) => Err("must be at most 63 characters".to_owned()),
         (_, false) => {
@@ -57,7 +60,8 @@ pub(super) fn label_key(text: &str) -> Result<(), Fault> {
     match text.split_once('/') {
         None => label_word(text),
         Some((prefix, name)) => {
-            dns_subdomain(prefix).map_err(|fault| format!("has the prefix {prefix:?}, which {fault}"))?;
+            dns_subdomain(prefix)
+                .map_err(|fault| format!("has the prefix {prefix:?}, which {fault}"))?;
             label_word(name)
         }
     }
@@ -65,7 +69,11 @@ pub(super) fn label_key(text: &str) -> Result<(), Fault> {
 
 /// `IsValidLabelValue`: empty, or a word.
 pub(super) fn label_value(text: &str) -> Result<(), Fault> {
-    if text.is_empty() { Ok(()) } else { label_word(text) }
+    if text.is_empty() {
+        Ok(())
+    } else {
+        label_word(text)
+    }
 }
 
 /// `IsValidPortName`, `IANA_SVC_NAME` (RFC 6335 section 5.1).
@@ -76,8 +84,15 @@ pub(super) fn port_name(text: &str) -> Result<(), Fault> {
         Err("must be at most 15 characters".to_owned())
     } else if !text.is_empty() && text.chars().all(|c| c.is_ascii_digit()) {
         Err("must contain a letter; a port's number is written without quotes".to_owned())
-    } else if text.is_empty() || !inside || dashes || !text.contains(|c: char| c.is_ascii_lowercase()) {
-        Err("must be of a-z, 0-9 and single '-' inside, with at least one letter (RFC 6335)".to_owned())
+    } else if text.is_empty()
+        || !inside
+        || dashes
+        || !text.contains(|c: char| c.is_ascii_lowercase())
+    {
+        Err(
+            "must be of a-z, 0-9 and single '-' inside, with at least one letter (RFC 6335)"
+                .to_owned(),
+        )
     } else {
         Ok(())
     }
@@ -95,18 +110,40 @@ mod tests {
         let longest = "a".repeat(63);
         let longer = "a.".repeat(127);
         let table: [(Check, &[&str], &[&str]); 5] = [
-            (dns_label, &["a", "0", "web-1", &longest], &["", "-a", "a-", "A", "a.b", "a_b", &long, "ä"]),
-            (dns_subdomain, &["a", "a.b-c.0", &long], &["", ".", "a.", ".a", "a..b", "A", "a_b", "-a.b", &longer]),
+            (
+                dns_label,
+                &["a", "0", "web-1", &longest],
+                &["", "-a", "a-", "A", "a.b", "a_b", &long, "ä"],
+            ),
+            (
+                dns_subdomain,
+                &["a", "a.b-c.0", &long],
+                &["", ".", "a.", ".a", "a..b", "A", "a_b", "-a.b", &longer],
+            ),
             (
                 label_key,
                 &["app", "App_1.x", "app.kubernetes.io/name", "0", &longest],
                 &["", "-a", "a-", "a/", "/a", "a/b/c", "A.b/c", "a b", &long],
             ),
-            (label_value, &["", "v1.2_3-x", "A", &longest], &["-", "a-", ".a", "a b", "a/b", &long]),
+            (
+                label_value,
+                &["", "v1.2_3-x", "A", &longest],
+                &["-", "a-", ".a", "a b", "a/b", &long],
+            ),
             (
                 port_name,
                 &["http", "a", "8a", "http-2", "a-2-c"],
-                &["", "80", "-a", "a-", "a--b", "HTTP", "sixteen-letters-", "a_b", "-"],
+                &[
+                    "",
+                    "80",
+                    "-a",
+                    "a-",
+                    "a--b",
+                    "HTTP",
+                    "sixteen-letters-",
+                    "a_b",
+                    "-",
+                ],
             ),
         ];
         for (number, (check, good, bad)) in table.iter().enumerate() {

@@ -14,7 +14,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube_core::{Selector, SelectorExt};
 use serde_json::Value;
 
-/// More pods of one workload are taken for a slip of the keyboard; ten times what the lab was measured with.
+/// More pods of one workload are taken for a slip of the keyboard; ten times what the lab was
+/// measured with.
 const MAX_REPLICAS: u32 = 10_000;
 
 /// A controller and the pods that its template would make.
@@ -49,34 +50,68 @@ pub(super) fn read_workload(
     let spec = object.get("spec");
     let at_status = at.key("status");
     let at = at.key("spec");
-    let one = Count::Replicas { first: 0, number: 1 };
+    let one = Count::Replicas {
+        first: 0,
+        number: 1,
+    };
     let (selector, template, at_template, count) = match kind {
         WorkloadKind::Deployment => {
             let spec: DeploymentSpec = decode(spec, &at, problems)?;
             let count = replicas(spec.replicas, 0, &at.key("replicas"), problems);
-            (Some(spec.selector), spec.template, at.key("template"), count)
+            (
+                Some(spec.selector),
+                spec.template,
+                at.key("template"),
+                count,
+            )
         }
         WorkloadKind::ReplicaSet => {
             let spec: ReplicaSetSpec = decode(spec, &at, problems)?;
             let count = replicas(spec.replicas, 0, &at.key("replicas"), problems);
-            (Some(spec.selector), spec.template.unwrap_or_default(), at.key("template"), count)
+            (
+                Some(spec.selector),
+                spec.template.unwrap_or_default(),
+                at.key("template"),
+                count,
+            )
         }
         WorkloadKind::StatefulSet => {
             let spec: StatefulSetSpec = decode(spec, &at, problems)?;
-            let first = spec.ordinals.and_then(|ordinals| ordinals.start).unwrap_or(0);
+            let first = spec
+                .ordinals
+                .and_then(|ordinals| ordinals.start)
+                .unwrap_or(0);
             let count = replicas(spec.replicas, first, &at.key("replicas"), problems);
-            (Some(spec.selector), spec.template, at.key("template"), count)
+            (
+                Some(spec.selector),
+                spec.template,
+                at.key("template"),
+                count,
+            )
         }
         WorkloadKind::DaemonSet => {
             let spec: DaemonSetSpec = decode(spec, &at, problems)?;
-            (Some(spec.selector), spec.template, at.key("template"), Count::EveryNode)
+            (
+                Some(spec.selector),
+                spec.template,
+                at.key("template"),
+                Count::EveryNode,
+            )
         }
         WorkloadKind::Job => {
             let spec: JobSpec = decode(spec, &at, problems)?;
             let status: JobStatus = decode(object.get("status"), &at_status, problems)?;
             let (template, count) = job(spec, &at, problems);
-            let none = Count::Replicas { first: 0, number: 0 };
-            (None, template, at.key("template"), if is_over(&status) { none } else { count })
+            let none = Count::Replicas {
+                first: 0,
+                number: 0,
+            };
+            (
+                None,
+                template,
+                at.key("template"),
+                if is_over(&status) { none } else { count },
+            )
         }
         WorkloadKind::CronJob => {
             let spec: CronJobSpec = decode(spec, &at, problems)?;
@@ -92,34 +127,50 @@ pub(super) fn read_workload(
         check_match(&selector, &read.labels, &at_template, problems, before);
     }
     if kind == WorkloadKind::Job {
-        // The API server adds these to the template of every Job (generateSelector in pkg/registry/batch/job).
+        // The API server adds these to the template of every Job (generateSelector in
+        // pkg/registry/batch/job).
         for key in ["job-name", "batch.kubernetes.io/job-name"] {
             read.labels.insert(key.to_owned(), meta.name.clone());
         }
     }
     Some(Workload {
         namespace: meta.namespace.clone(),
-        itself: WorkloadRef { kind, name: meta.name.clone() },
+        itself: WorkloadRef {
+            kind,
+            name: meta.name.clone(),
+        },
         owner: meta.owner.clone(),
         count,
         template: read,
     })
 }
 
-/// Pods of a Job that run at the same time. A CronJob's next run may be any time: its `suspend` does not count.
+/// Pods of a Job that run at the same time. A CronJob's next run may be any time: its `suspend`
+/// does not count.
 fn job(spec: JobSpec, at: &At, problems: &mut Problems) -> (PodTemplateSpec, Count) {
     let wanted = match (spec.parallelism, spec.completions) {
         (Some(parallelism), Some(completions)) => parallelism.min(completions),
         (parallelism, _) => parallelism.unwrap_or(1),
     };
-    let wanted = if spec.suspend == Some(true) { 0 } else { wanted };
-    (spec.template, replicas(Some(wanted), 0, &at.key("parallelism"), problems))
+    let wanted = if spec.suspend == Some(true) {
+        0
+    } else {
+        wanted
+    };
+    (
+        spec.template,
+        replicas(Some(wanted), 0, &at.key("parallelism"), problems),
+    )
 }
 
 /// Whether a Job has run to its end.
 fn is_over(status: &JobStatus) -> bool {
     let over = |kind: &str| matches!(kind, "Complete" | "Failed");
-    status.conditions.iter().flatten().any(|condition| over(&condition.type_) && condition.status == "True")
+    status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|condition| over(&condition.type_) && condition.status == "True")
 }
 
 /// One replica unless written (`SetDefaults_Deployment` and its like).
@@ -128,7 +179,10 @@ fn replicas(wanted: Option<i32>, first: i32, at: &At, problems: &mut Problems) -
     let number = match u32::try_from(wanted) {
         Ok(number @ 0..=MAX_REPLICAS) => number,
         Ok(number) => {
-            problems.error(at.clone(), format!("{number} pods of one workload; at most {MAX_REPLICAS} can be tested"));
+            problems.error(
+                at.clone(),
+                format!("{number} pods of one workload; at most {MAX_REPLICAS} can be tested"),
+            );
             0
         }
         Err(_) => {
@@ -137,21 +191,43 @@ fn replicas(wanted: Option<i32>, first: i32, at: &At, problems: &mut Problems) -
         }
     };
     let first = u32::try_from(first).unwrap_or_else(|_| {
-        problems.error(at.clone(), format!("ordinals start at {first}, which must not be negative"));
+        problems.error(
+            at.clone(),
+            format!("ordinals start at {first}, which must not be negative"),
+        );
         0
     });
     Count::Replicas { first, number }
 }
 
-/// Checks that the selector is one and that it selects the template's own pods, as the API server demands.
-fn check_match(selector: &LabelSelector, labels: &Labels, at: &At, problems: &mut Problems, before: usize) {
-    let at_selector = At { document: at.document, steps: at.steps.iter().take(at.steps.len() - 1).cloned().collect() }
-        .key("selector");
+/// Checks that the selector is one and that it selects the template's own pods, as the API server
+/// demands.
+fn check_match(
+    selector: &LabelSelector,
+    labels: &Labels,
+    at: &At,
+    problems: &mut Problems,
+    before: usize,
+) {
+    let at_selector = At {
+        document: at.document,
+        steps: at.steps.iter().take(at.steps.len() - 1).cloned().collect(),
+    }
+    .key("selector");
     check_selector(selector, &at_selector, problems);
-    let is_empty = selector.match_labels.as_ref().is_none_or(std::collections::BTreeMap::is_empty)
-        && selector.match_expressions.as_ref().is_none_or(Vec::is_empty);
+    let is_empty = selector
+        .match_labels
+        .as_ref()
+        .is_none_or(std::collections::BTreeMap::is_empty)
+        && selector
+            .match_expressions
+            .as_ref()
+            .is_none_or(Vec::is_empty);
     if is_empty {
-        problems.error(at_selector, "a workload needs a selector, and it must not be empty");
+        problems.error(
+            at_selector,
+            "a workload needs a selector, and it must not be empty",
+        );
         return;
     }
     // A faulty selector or label is reported already; its not matching would only repeat that.
@@ -161,8 +237,15 @@ fn check_match(selector: &LabelSelector, labels: &Labels, at: &At, problems: &mu
     if let Ok(parsed) = Selector::try_from(selector.clone())
         && !parsed.matches(labels)
     {
-        let shown: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let shown = if shown.is_empty() { "none".to_owned() } else { shown.join(", ") };
+        let shown: Vec<String> = labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        let shown = if shown.is_empty() {
+            "none".to_owned()
+        } else {
+            shown.join(", ")
+        };
         problems
             .error(
                 at.keys(["metadata", "labels"]),
@@ -175,20 +258,33 @@ fn check_match(selector: &LabelSelector, labels: &Labels, at: &At, problems: &mu
 
 impl Workload {
     /// The pods that the template makes, under the names that `name` makes of their ordinals.
-    pub(super) fn pods(&self, chain: &[WorkloadRef], mut name: impl FnMut(Option<u32>) -> String) -> Vec<DeclaredPod> {
+    pub(super) fn pods(
+        &self,
+        chain: &[WorkloadRef],
+        mut name: impl FnMut(Option<u32>) -> String,
+    ) -> Vec<DeclaredPod> {
         let make = |name: String, ordinal: Option<u32>| {
             let mut labels = self.template.labels.clone();
             if let (WorkloadKind::StatefulSet, Some(ordinal)) = (self.itself.kind, ordinal) {
                 // Set by the StatefulSet controller; policies select single members by them.
-                labels.insert("statefulset.kubernetes.io/pod-name".to_owned(), name.clone());
-                labels.insert("apps.kubernetes.io/pod-index".to_owned(), ordinal.to_string());
+                labels.insert(
+                    "statefulset.kubernetes.io/pod-name".to_owned(),
+                    name.clone(),
+                );
+                labels.insert(
+                    "apps.kubernetes.io/pod-index".to_owned(),
+                    ordinal.to_string(),
+                );
             }
             let placement = match (self.count, &self.template.node) {
                 (Count::EveryNode, _) => Placement::EveryNode,
                 (Count::Replicas { .. }, Some(node)) => Placement::Node(node.clone()),
                 (Count::Replicas { .. }, None) => Placement::Anywhere,
             };
-            let pod = WorkloadRef { kind: WorkloadKind::Pod, name: name.clone() };
+            let pod = WorkloadRef {
+                kind: WorkloadKind::Pod,
+                name: name.clone(),
+            };
             DeclaredPod {
                 namespace: self.namespace.clone(),
                 name,
@@ -204,9 +300,9 @@ impl Workload {
         };
         match self.count {
             Count::EveryNode => vec![make(name(None), None)],
-            Count::Replicas { first, number } => {
-                (first..first.saturating_add(number)).map(|ordinal| make(name(Some(ordinal)), Some(ordinal))).collect()
-            }
+            Count::Replicas { first, number } => (first..first.saturating_add(number))
+                .map(|ordinal| make(name(Some(ordinal)), Some(ordinal)))
+                .collect(),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Answers → statements, each of as many pairs as read well together, grouped by the policies that isolate the target.
+//! Answers → statements, each of as many pairs as read well together, grouped by the policies that
+//! isolate the target.
 
 use super::cast::short_name;
 use super::reasons::Reasons;
@@ -7,7 +8,8 @@ use crate::policy::Direction;
 use crate::suite::Expected;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// For at most so many pairs and ports is it looked up which rule decides: it takes a walk through all policies for each.
+/// For at most so many pairs and ports is it looked up which rule decides: it takes a walk through
+/// all policies for each.
 const EXPLAINED: usize = 20_000;
 
 /// What is said of some sources, targets and ports.
@@ -53,8 +55,8 @@ pub(super) struct Section {
 enum Deny {
     /// One side alone stops what a rule of the other admits.
     OneSide,
-    /// Something else of the target is allowed to the source; or the two are neighbours in a namespace, replicas of one
-    /// workload, or one of them is outside.
+    /// Something else of the target is allowed to the source; or the two are neighbours in a
+    /// namespace, replicas of one workload, or one of them is outside.
     Near,
     /// Nothing brings the two together.
     Far,
@@ -62,7 +64,8 @@ enum Deny {
 
 /// All sections, in the order of their first targets; outside comes last.
 pub(super) fn sections(table: &mut Table<'_>) -> Vec<Section> {
-    // A pair with several answers has no line, and everything else would mean it: then every deny is written.
+    // A pair with several answers has no line, and everything else would mean it: then every deny
+    // is written.
     let whole = (0..table.length()).all(|target| several(table, target).is_empty());
     let mut sections: Vec<Section> = Vec::new();
     let mut explained = 0;
@@ -71,10 +74,17 @@ pub(super) fn sections(table: &mut Table<'_>) -> Vec<Section> {
             continue;
         }
         let policies: Vec<String> = table.pod(target).map_or_else(Vec::new, |pod| {
-            table.predictions.selecting(pod, Direction::Ingress).iter().map(ToString::to_string).collect()
+            table
+                .predictions
+                .selecting(pod, Direction::Ingress)
+                .iter()
+                .map(ToString::to_string)
+                .collect()
         });
         let outside = table.is_outside(target);
-        let known = sections.iter().position(|section| section.policies == policies && section.outside == outside);
+        let known = sections
+            .iter()
+            .position(|section| section.policies == policies && section.outside == outside);
         let at = known.unwrap_or_else(|| {
             sections.push(Section {
                 policies,
@@ -95,13 +105,16 @@ pub(super) fn sections(table: &mut Table<'_>) -> Vec<Section> {
     sections
 }
 
-/// Sources and ports of a target, between different endpoints, to which policies give more than one answer, or none.
+/// Sources and ports of a target, between different endpoints, to which policies give more than one
+/// answer, or none.
 fn several(table: &Table<'_>, target: Who) -> Vec<(Who, Who, usize)> {
-    let sources = (0..table.length()).filter(|source| *source != target && table.is_sender(*source));
+    let sources =
+        (0..table.length()).filter(|source| *source != target && table.is_sender(*source));
     let mut several = Vec::new();
     for source in sources {
         let unlike = table.answers(source, target).iter().enumerate();
-        let unlike = unlike.filter(|(_, answer)| matches!(answer, Answer::Several | Answer::NoFlow));
+        let unlike =
+            unlike.filter(|(_, answer)| matches!(answer, Answer::Several | Answer::NoFlow));
         several.extend(unlike.map(|(port, _)| (source, target, port)));
     }
     several
@@ -114,29 +127,49 @@ fn statements(table: &mut Table<'_>, target: Who, whole: bool) -> Vec<Statement>
     for source in 0..table.length() {
         let answers = table.answers(source, target).to_vec();
         let at = |expected: Expected| {
-            let those = answers.iter().enumerate().filter(|(_, answer)| **answer == Answer::One(expected));
+            let those = answers
+                .iter()
+                .enumerate()
+                .filter(|(_, answer)| **answer == Answer::One(expected));
             those.map(|(port, _)| port).collect::<Vec<usize>>()
         };
         let (allowed, denied) = (at(Expected::Allowed), at(Expected::Denied));
         let by_itself = source == target || table.is_runner(source);
-        // Replicas, and the runner, have lines only where policies speak of them: whether packets from outside get to
-        // what no policy isolates is nobody's policy.
-        if (source == target && table.is_single(target)) || (by_itself && !isolates(table, source, target)) {
+        // Replicas, and the runner, have lines only where policies speak of them: whether packets
+        // from outside get to what no policy isolates is nobody's policy.
+        if (source == target && table.is_single(target))
+            || (by_itself && !isolates(table, source, target))
+        {
             continue;
         }
         if !allowed.is_empty() {
             let sources = vec![source];
             if by_itself {
-                statements.push(statement(table, Expected::Allowed, sources, target, &allowed));
+                statements.push(statement(
+                    table,
+                    Expected::Allowed,
+                    sources,
+                    target,
+                    &allowed,
+                ));
             } else {
-                groups.entry((Expected::Allowed, allowed.clone(), None)).or_default().extend(sources);
+                groups
+                    .entry((Expected::Allowed, allowed.clone(), None))
+                    .or_default()
+                    .extend(sources);
             }
         }
         if denied.is_empty() {
             continue;
         }
         if by_itself {
-            statements.push(statement(table, Expected::Denied, vec![source], target, &denied));
+            statements.push(statement(
+                table,
+                Expected::Denied,
+                vec![source],
+                target,
+                &denied,
+            ));
             continue;
         }
         let near = !allowed.is_empty()
@@ -144,7 +177,10 @@ fn statements(table: &mut Table<'_>, target: Who, whole: bool) -> Vec<Statement>
             || table.actor(source).namespace == table.actor(target).namespace;
         for (deny, ports) in sorted(table, source, target, &denied, near) {
             if deny != Deny::Far || !whole {
-                groups.entry((Expected::Denied, ports, Some(deny))).or_default().push(source);
+                groups
+                    .entry((Expected::Denied, ports, Some(deny)))
+                    .or_default()
+                    .push(source);
             }
         }
     }
@@ -157,25 +193,49 @@ fn statements(table: &mut Table<'_>, target: Who, whole: bool) -> Vec<Statement>
 }
 
 /// Denied ports by why they are worth a line.
-fn sorted(table: &mut Table<'_>, source: Who, target: Who, denied: &[usize], near: bool) -> Vec<(Deny, Vec<usize>)> {
+fn sorted(
+    table: &mut Table<'_>,
+    source: Who,
+    target: Who,
+    denied: &[usize],
+    near: bool,
+) -> Vec<(Deny, Vec<usize>)> {
     let (mut one_side, mut others) = (Vec::new(), Vec::new());
     for port in denied {
-        let is_one_side = table.sides(source, target, *port).is_some_and(|(sides, at)| {
-            let admits = |set: &crate::policy::PortSet| !set.is_all() && set.contains(at);
-            admits(&sides.egress) != admits(&sides.ingress) && (sides.egress.contains(at) != sides.ingress.contains(at))
-        });
-        if is_one_side { one_side.push(*port) } else { others.push(*port) }
+        let is_one_side = table
+            .sides(source, target, *port)
+            .is_some_and(|(sides, at)| {
+                let admits = |set: &crate::policy::PortSet| !set.is_all() && set.contains(at);
+                admits(&sides.egress) != admits(&sides.ingress)
+                    && (sides.egress.contains(at) != sides.ingress.contains(at))
+            });
+        if is_one_side {
+            one_side.push(*port)
+        } else {
+            others.push(*port)
+        }
     }
     let deny = if near { Deny::Near } else { Deny::Far };
-    [(Deny::OneSide, one_side), (deny, others)].into_iter().filter(|(_, ports)| !ports.is_empty()).collect()
+    [(Deny::OneSide, one_side), (deny, others)]
+        .into_iter()
+        .filter(|(_, ports)| !ports.is_empty())
+        .collect()
 }
 
 /// Whether either side is restricted at all.
 fn isolates(table: &mut Table<'_>, source: Who, target: Who) -> bool {
-    table.sides(source, target, 0).is_some_and(|(sides, _)| !sides.ingress.is_all() || !sides.egress.is_all())
+    table
+        .sides(source, target, 0)
+        .is_some_and(|(sides, _)| !sides.ingress.is_all() || !sides.egress.is_all())
 }
 
-fn statement(table: &Table<'_>, expected: Expected, sources: Vec<Who>, target: Who, ports: &[usize]) -> Statement {
+fn statement(
+    table: &Table<'_>,
+    expected: Expected,
+    sources: Vec<Who>,
+    target: Who,
+    ports: &[usize],
+) -> Statement {
     let all = ports.len() == table.ports[target].len();
     Statement {
         expected,
@@ -206,7 +266,10 @@ impl Sources {
                 left.retain(|who| !members.contains(who));
             }
         }
-        Self::Some { namespaces, named: left }
+        Self::Some {
+            namespaces,
+            named: left,
+        }
     }
 
     /// Everyone that is meant, for one target.
@@ -215,8 +278,17 @@ impl Sources {
         match self {
             Self::Everyone => senders.collect(),
             Self::Some { namespaces, named } => {
-                let within = |who: &Who| table.actor(*who).namespace.as_ref().is_some_and(|of| namespaces.contains(of));
-                senders.filter(within).chain(named.iter().copied()).collect()
+                let within = |who: &Who| {
+                    table
+                        .actor(*who)
+                        .namespace
+                        .as_ref()
+                        .is_some_and(|of| namespaces.contains(of))
+                };
+                senders
+                    .filter(within)
+                    .chain(named.iter().copied())
+                    .collect()
             }
         }
     }
@@ -230,7 +302,12 @@ impl Sources {
 }
 
 /// Whose word it is, as long as there have not been too many to ask.
-fn reasons(table: &Table<'_>, statement: &Statement, target: Who, explained: &mut usize) -> Reasons {
+fn reasons(
+    table: &Table<'_>,
+    statement: &Statement,
+    target: Who,
+    explained: &mut usize,
+) -> Reasons {
     let mut reasons = Reasons::default();
     let all: Vec<usize> = (0..table.ports[target].len()).collect();
     let ports = statement.ports.as_ref().unwrap_or(&all);
@@ -248,15 +325,19 @@ fn reasons(table: &Table<'_>, statement: &Statement, target: Who, explained: &mu
     reasons
 }
 
-/// Joins a statement with one that says the same of another target. By name, an endpoint may stand on both sides only if
-/// its own replicas are meant.
+/// Joins a statement with one that says the same of another target. By name, an endpoint may stand
+/// on both sides only if its own replicas are meant.
 fn add(statements: &mut Vec<Statement>, new: Statement) {
     let alike = |known: &&mut Statement| {
         known.expected == new.expected
             && known.ports.is_none()
             && new.ports.is_none()
             && known.sources == new.sources
-            && !new.targets.iter().chain(&known.targets).any(|target| known.sources.names(*target))
+            && !new
+                .targets
+                .iter()
+                .chain(&known.targets)
+                .any(|target| known.sources.names(*target))
     };
     match statements.iter_mut().find(alike) {
         Some(known) => {
@@ -273,5 +354,10 @@ pub(super) fn idle(rule: &crate::policy::IdleRule) -> String {
         Direction::Egress => "egress",
         Direction::Ingress => "ingress",
     };
-    format!("{way} rule {} of {}: {}", rule.rule, short_name(&rule.policy), rule.peers)
+    format!(
+        "{way} rule {} of {}: {}",
+        rule.rule,
+        short_name(&rule.policy),
+        rule.peers
+    )
 }

@@ -4,14 +4,16 @@
 //! Inventory ── cast ──▶ endpoints ── table ──▶ an answer for each pair and port ── lines ──▶ sections ── write ──▶ text
 //! ```
 //!
-//! Answers come from the same flows that a plan of the drafted suite would have, so that the policies contradict none of
-//! its lines. What no policy and no object says is marked `guessed`.
+//! Answers come from the same flows that a plan of the drafted suite would have, so that the
+//! policies contradict none of its lines. What no policy and no object says is marked `guessed`.
 //!
 //! # Limitations
-//! - A pair to which policies give more than one answer (the two address families, pods behind a Service) is named in a
-//!   comment and has no line; then nothing is said of everything else, and every deny has a line of its own.
+//! - A pair to which policies give more than one answer (the two address families, pods behind a
+//!   Service) is named in a comment and has no line; then nothing is said of everything else, and
+//!   every deny has a line of its own.
 //! - An address block is stood for by one address in it.
-//! - Workloads that share their node's network have the node's identity, and are named in a comment.
+//! - Workloads that share their node's network have the node's identity, and are named in a
+//!   comment.
 //! - Of senders outside there is only the runner, and only where its address is known.
 //! - The cost grows with sources × targets × ports.
 
@@ -37,11 +39,14 @@ pub enum DraftError {
     #[error("find a workload: there are no pods but those that share their node's network")]
     NobodyThere,
     /// There is nobody to talk to.
-    #[error("find a pair to test: no pod declares a port, no Service has one, and no policy names an address outside")]
+    #[error(
+        "find a pair to test: no pod declares a port, no Service has one, and no policy names an address outside"
+    )]
     NoPair,
 }
 
-/// Drafts a suite of this name. `can_be_outside` says which addresses a host outside the cluster can have.
+/// Drafts a suite of this name. `can_be_outside` says which addresses a host outside the cluster
+/// can have.
 ///
 /// The same inventory gives the same text.
 ///

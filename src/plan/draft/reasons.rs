@@ -28,8 +28,10 @@ impl Reasons {
             self.decide.extend(rules);
             return;
         }
-        let (deny, allow): (Vec<&Side>, Vec<&Side>) = why.sides.iter().partition(|side| !side.allowed);
-        self.decide.extend(deny.iter().flat_map(|side| stopping(side)));
+        let (deny, allow): (Vec<&Side>, Vec<&Side>) =
+            why.sides.iter().partition(|side| !side.allowed);
+        self.decide
+            .extend(deny.iter().flat_map(|side| stopping(side)));
         if deny.len() == 1 {
             self.overruled.extend(allow.into_iter().flat_map(deciding));
         }
@@ -57,17 +59,24 @@ impl Reasons {
 
     /// What is said beside a denied line.
     pub(super) fn of_denied(&self) -> Option<String> {
-        let stops = (!self.decide.is_empty()).then(|| format!("stopped by {}", some(&self.decide)))?;
+        let stops =
+            (!self.decide.is_empty()).then(|| format!("stopped by {}", some(&self.decide)))?;
         if self.overruled.is_empty() {
             return Some(stops);
         }
-        Some(format!("{stops} alone: {} would let it through", some(&self.overruled)))
+        Some(format!(
+            "{stops} alone: {} would let it through",
+            some(&self.overruled)
+        ))
     }
 }
 
 /// Rules of a side that decide.
 fn rules(side: &Side, wanted: fn(&str) -> bool) -> Vec<String> {
-    let steps = side.policies.iter().flat_map(|step| step.rules.iter().map(move |rule| (&step.policy, rule)));
+    let steps = side
+        .policies
+        .iter()
+        .flat_map(|step| step.rules.iter().map(move |rule| (&step.policy, rule)));
     steps
         .filter(|(_, rule)| rule.decides && wanted(&rule.action))
         .map(|(policy, rule)| {
@@ -86,13 +95,23 @@ fn stopping(side: &Side) -> Vec<String> {
     if !denying.is_empty() {
         return denying;
     }
-    let selecting = side.policies.iter().filter(|step| step.selects == Selects::Yes);
-    selecting.filter(|step| step.policy.kind == "NetworkPolicy").map(|step| short_name(&step.policy)).collect()
+    let selecting = side
+        .policies
+        .iter()
+        .filter(|step| step.selects == Selects::Yes);
+    selecting
+        .filter(|step| step.policy.kind == "NetworkPolicy")
+        .map(|step| short_name(&step.policy))
+        .collect()
 }
 
 fn some(names: &BTreeSet<String>) -> String {
     let shown: Vec<&str> = names.iter().take(NAMED).map(String::as_str).collect();
     let more = names.len() - shown.len();
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    let more = if more == 0 {
+        String::new()
+    } else {
+        format!(" and {more} more")
+    };
     format!("{}{more}", shown.join(", "))
 }

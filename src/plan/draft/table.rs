@@ -43,17 +43,42 @@ pub(super) struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    pub(super) fn fill(cast: &'a Cast, inventory: &'a Inventory, environment: Environment) -> Result<Self, DraftError> {
+    pub(super) fn fill(
+        cast: &'a Cast,
+        inventory: &'a Inventory,
+        environment: Environment,
+    ) -> Result<Self, DraftError> {
         let ends = Ends::of(inventory);
-        let found: Vec<Found<'a>> = cast.actors.iter().map(|actor| find(&actor.endpoint, inventory)).collect();
+        let found: Vec<Found<'a>> = cast
+            .actors
+            .iter()
+            .map(|actor| find(&actor.endpoint, inventory))
+            .collect();
         // Where a Service would make a port mean two things, the endpoint has none.
-        let ports = found.iter().map(|found| found.known_ports(None).unwrap_or_default()).collect();
-        let vantages = found.iter().map(|found| ends.vantages(found, Some(Spread::Nodes))).collect();
+        let ports = found
+            .iter()
+            .map(|found| found.known_ports(None).unwrap_or_default())
+            .collect();
+        let vantages = found
+            .iter()
+            .map(|found| ends.vantages(found, Some(Spread::Nodes)))
+            .collect();
         let predictions = Predictions::new(inventory)?;
-        let mut table =
-            Self { cast, inventory, environment, ends, found, ports, vantages, predictions, answers: Vec::new() };
+        let mut table = Self {
+            cast,
+            inventory,
+            environment,
+            ends,
+            found,
+            ports,
+            vantages,
+            predictions,
+            answers: Vec::new(),
+        };
         for target in 0..table.found.len() {
-            let rows = (0..table.found.len()).map(|source| table.row(source, target)).collect();
+            let rows = (0..table.found.len())
+                .map(|source| table.row(source, target))
+                .collect();
             table.answers.push(rows);
         }
         Ok(table)
@@ -96,7 +121,9 @@ impl<'a> Table<'a> {
     }
 
     fn row(&mut self, source: Who, target: Who) -> Vec<Answer> {
-        (0..self.ports[target].len()).map(|port| self.answer(source, target, port)).collect()
+        (0..self.ports[target].len())
+            .map(|port| self.answer(source, target, port))
+            .collect()
     }
 
     fn answer(&mut self, source: Who, target: Who, port: usize) -> Answer {
@@ -128,7 +155,10 @@ impl<'a> Table<'a> {
             .collect();
         let mut flows = Vec::new();
         for vantage in &self.vantages[source] {
-            for (to, party) in targets.iter().filter(|(to, party)| self.ends.can_meet(vantage, to, party)) {
+            for (to, party) in targets
+                .iter()
+                .filter(|(to, party)| self.ends.can_meet(vantage, to, party))
+            {
                 let flow = Flow {
                     probe: ProbeId(0),
                     to: Arc::clone(to),
@@ -149,43 +179,75 @@ impl<'a> Table<'a> {
     }
 
     /// Who a pair's flows are between, as policies are asked, and at what port.
-    fn first_ends(&self, source: Who, target: Who, port: usize) -> Option<(End<'a>, End<'a>, Port)> {
+    fn first_ends(
+        &self,
+        source: Who,
+        target: Who,
+        port: usize,
+    ) -> Option<(End<'a>, End<'a>, Port)> {
         let at = &self.ports[target][port];
         let (from, to) = (&self.found[source], &self.found[target]);
         let pod = |of: &Found<'a>, not: Option<usize>| {
-            let number =
-                |pod: &crate::inventory::Pod| self.inventory.pods.iter().position(|one| std::ptr::eq(one, pod));
-            of.pods.iter().filter_map(|pod| number(pod)).find(|number| Some(*number) != not)
+            let number = |pod: &crate::inventory::Pod| {
+                self.inventory
+                    .pods
+                    .iter()
+                    .position(|one| std::ptr::eq(one, pod))
+            };
+            of.pods
+                .iter()
+                .filter_map(|pod| number(pod))
+                .find(|number| Some(*number) != not)
         };
         let end_of = |of: &Found<'a>, not: Option<usize>| match &of.place {
             Place::Pods => pod(of, not).map(End::Pod),
             Place::Outside(addresses) => addresses.first().map(|address| End::Address(*address)),
-            Place::Runner => self.inventory.runner.first().map(|address| End::Address(*address)),
+            Place::Runner => self
+                .inventory
+                .runner
+                .first()
+                .map(|address| End::Address(*address)),
             Place::Nodes => None,
         };
         let start = end_of(from, None)?;
-        let first = if let End::Pod(number) = start { Some(number) } else { None };
+        let first = if let End::Pod(number) = start {
+            Some(number)
+        } else {
+            None
+        };
         let end = end_of(to, first)?;
         let number = match end {
-            End::Pod(pod) | End::Served(pod) => at.on_pods.of(&self.inventory.pods[pod], at.transport)?,
+            End::Pod(pod) | End::Served(pod) => {
+                at.on_pods.of(&self.inventory.pods[pod], at.transport)?
+            }
             End::Node(_) | End::Address(_) => at.number,
         };
         Some((start, end, Port::new(number, at.transport)?))
     }
 
     /// What each side of a pair lets through by itself.
-    pub(super) fn sides(&mut self, source: Who, target: Who, port: usize) -> Option<(BothSides, Port)> {
+    pub(super) fn sides(
+        &mut self,
+        source: Who,
+        target: Who,
+        port: usize,
+    ) -> Option<(BothSides, Port)> {
         let (from, to, port) = self.first_ends(source, target, port)?;
         let family = match to {
             End::Address(address) => Family::of(address),
             End::Pod(_) | End::Served(_) | End::Node(_) => Family::V4,
         };
-        self.predictions.sides(from, to, family).map(|sides| (sides, port))
+        self.predictions
+            .sides(from, to, family)
+            .map(|sides| (sides, port))
     }
 
     /// One pod of an endpoint, by its index into the inventory.
     pub(super) fn pod(&self, who: Who) -> Option<usize> {
         let first = self.found[who].pods.first()?;
-        self.inventory.pods.iter().position(|pod| std::ptr::eq(pod, *first))
+        self.inventory
+            .pods
+            .iter()
+            .position(|pod| std::ptr::eq(pod, *first))
     }
 }

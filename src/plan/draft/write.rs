@@ -20,33 +20,51 @@ const LISTED: usize = 20;
 pub(super) fn suite(name: &str, cast: &Cast, table: &Table<'_>, sections: &[Section]) -> String {
     let mut groups = Groups::of(cast, table, sections);
     let mut lines = String::new();
-    for section in sections.iter().filter(|section| !section.statements.is_empty()) {
+    for section in sections
+        .iter()
+        .filter(|section| !section.statements.is_empty())
+    {
         lines.push_str(&head(section, table));
         for statement in &section.statements {
             lines.push_str(&said(statement, table, &mut groups));
         }
     }
-    let several: Vec<String> =
-        sections.iter().flat_map(|section| &section.several).map(|of| pair(*of, table)).collect();
+    let several: Vec<String> = sections
+        .iter()
+        .flat_map(|section| &section.several)
+        .map(|of| pair(*of, table))
+        .collect();
     let mut out = String::new();
     comment(
         &mut out,
         "",
         "Drafted by watertight from what the policies say: what it expects is what they do, not what was meant.",
     );
-    comment(&mut out, "", "Correct it; what neither a policy nor an object says is marked \"guessed\".");
-    let _ =
-        writeln!(out, "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{ name: {name} }}\nspec:\n  endpoints:");
+    comment(
+        &mut out,
+        "",
+        "Correct it; what neither a policy nor an object says is marked \"guessed\".",
+    );
+    let _ = writeln!(
+        out,
+        "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{ name: {name} }}\nspec:\n  endpoints:"
+    );
     for actor in &cast.actors {
-        let Some(definition) = &actor.definition else { continue };
-        let guess = actor.guessed.as_ref().map_or(String::new(), |why| format!("   # guessed: {}", one_line(why)));
+        let Some(definition) = &actor.definition else {
+            continue;
+        };
+        let guess = actor.guessed.as_ref().map_or(String::new(), |why| {
+            format!("   # guessed: {}", one_line(why))
+        });
         let _ = writeln!(out, "    {}: {definition}{guess}", actor.endpoint.label);
     }
     if !groups.used.is_empty() {
         out.push_str("  groups:\n");
         for (namespace, group) in &groups.used {
             let members = groups.members.get(namespace).into_iter().flatten();
-            let labels: Vec<&str> = members.map(|who| table.actor(*who).endpoint.label.as_str()).collect();
+            let labels: Vec<&str> = members
+                .map(|who| table.actor(*who).endpoint.label.as_str())
+                .collect();
             let _ = writeln!(out, "    {group}: [{}]", labels.join(", "));
         }
     }
@@ -71,13 +89,28 @@ pub(super) fn suite(name: &str, cast: &Cast, table: &Table<'_>, sections: &[Sect
 
 /// What stands above the statements of a section.
 fn head(section: &Section, table: &Table<'_>) -> String {
-    let labels: Vec<&str> = section.targets.iter().map(|who| table.actor(*who).endpoint.label.as_str()).collect();
-    let shown = labels.iter().take(LISTED).copied().collect::<Vec<_>>().join(", ");
+    let labels: Vec<&str> = section
+        .targets
+        .iter()
+        .map(|who| table.actor(*who).endpoint.label.as_str())
+        .collect();
+    let shown = labels
+        .iter()
+        .take(LISTED)
+        .copied()
+        .collect::<Vec<_>>()
+        .join(", ");
     let more = labels.len().saturating_sub(LISTED);
-    let whom = if more == 0 { shown } else { format!("{shown} and {more} more") };
+    let whom = if more == 0 {
+        shown
+    } else {
+        format!("{shown} and {more} more")
+    };
     let text = match section.policies.as_slice() {
         _ if section.outside => format!("Outside ({whom}): what the egress of each source says."),
-        [] => format!("No policy isolates {whom} for ingress: the egress of each source decides alone."),
+        [] => format!(
+            "No policy isolates {whom} for ingress: the egress of each source decides alone."
+        ),
         [one] => format!("{one} isolates {whom}."),
         several => format!("{} isolate {whom}.", several.join(" and ")),
     };
@@ -97,7 +130,11 @@ fn said(statement: &Statement, table: &Table<'_>, groups: &mut Groups) -> String
             let (namespaces, named) = groups.whole(&statement.targets, &statement.sources);
             groups.items(&namespaces, &named, table)
         }
-        Some(ports) => statement.targets.iter().flat_map(|who| at_ports(*who, ports, table)).collect(),
+        Some(ports) => statement
+            .targets
+            .iter()
+            .flat_map(|who| at_ports(*who, ports, table))
+            .collect(),
     };
     let why = match statement.expected {
         Expected::Allowed => statement.reasons.of_allowed(),
@@ -105,9 +142,9 @@ fn said(statement: &Statement, table: &Table<'_>, groups: &mut Groups) -> String
     };
     let from_outside = |who: &Who| table.is_runner(*who);
     let guess = match &statement.sources {
-        Sources::Some { named, .. } if named.iter().any(from_outside) => {
-            table.runner().map(|address| format!("guessed: watertight runs at {address}"))
-        }
+        Sources::Some { named, .. } if named.iter().any(from_outside) => table
+            .runner()
+            .map(|address| format!("guessed: watertight runs at {address}")),
         _ => None,
     };
     let said: Vec<String> = why.into_iter().chain(guess).collect();
@@ -117,7 +154,12 @@ fn said(statement: &Statement, table: &Table<'_>, groups: &mut Groups) -> String
     }
     for from in sources.chunks(ABREAST) {
         for to in targets.chunks(ABREAST) {
-            let line = format!("{} -> {} {}", from.join(", "), to.join(", "), statement.expected);
+            let line = format!(
+                "{} -> {} {}",
+                from.join(", "),
+                to.join(", "),
+                statement.expected
+            );
             let quote = if line.starts_with('*') { "\"" } else { "" };
             let _ = writeln!(out, "    - {quote}{line}{quote}");
         }
@@ -127,26 +169,55 @@ fn said(statement: &Statement, table: &Table<'_>, groups: &mut Groups) -> String
 
 fn at_ports(who: Who, ports: &[usize], table: &Table<'_>) -> Vec<String> {
     let label = &table.actor(who).endpoint.label;
-    ports.iter().map(|port| format!("{label}:{}", table.ports[who][*port].label)).collect()
+    ports
+        .iter()
+        .map(|port| format!("{label}:{}", table.ports[who][*port].label))
+        .collect()
 }
 
 fn pair((source, target, port): (Who, Who, usize), table: &Table<'_>) -> String {
     let at: &FoundPort = &table.ports[target][port];
-    format!("{} -> {}:{}", table.actor(source).endpoint.label, table.actor(target).endpoint.label, at.label)
+    format!(
+        "{} -> {}:{}",
+        table.actor(source).endpoint.label,
+        table.actor(target).endpoint.label,
+        at.label
+    )
 }
 
 /// What somebody may look for in the file, and why it is not there.
 fn left_out(out: &mut String, cast: &Cast, table: &Table<'_>) {
-    let portless = (0..table.length()).filter(|who| table.is_sender(*who) && table.ports[*who].is_empty());
-    let portless: Vec<String> = portless.map(|who| table.actor(who).endpoint.label.clone()).collect();
+    let portless =
+        (0..table.length()).filter(|who| table.is_sender(*who) && table.ports[*who].is_empty());
+    let portless: Vec<String> = portless
+        .map(|who| table.actor(who).endpoint.label.clone())
+        .collect();
     let idle: Vec<String> = cast.idle.iter().map(idle).collect();
-    let nameless: Vec<String> = cast.dns.map(|dns| without_names(dns, table)).unwrap_or_default();
+    let nameless: Vec<String> = cast
+        .dns
+        .map(|dns| without_names(dns, table))
+        .unwrap_or_default();
     let lists = [
-        ("Endpoints that may not ask cluster DNS, so that they reach nobody by name:", &nameless),
-        ("Rules that mean no pod that there is, so that nothing tests them:", &idle),
-        ("Endpoints of which no port is known, so that nothing tests who reaches them:", &portless),
-        ("Address blocks for which no address outside was found:", &cast.blocks),
-        ("Workloads that share their node's network, and with it the node's identity:", &cast.host_network),
+        (
+            "Endpoints that may not ask cluster DNS, so that they reach nobody by name:",
+            &nameless,
+        ),
+        (
+            "Rules that mean no pod that there is, so that nothing tests them:",
+            &idle,
+        ),
+        (
+            "Endpoints of which no port is known, so that nothing tests who reaches them:",
+            &portless,
+        ),
+        (
+            "Address blocks for which no address outside was found:",
+            &cast.blocks,
+        ),
+        (
+            "Workloads that share their node's network, and with it the node's identity:",
+            &cast.host_network,
+        ),
         ("Workloads without a pod that runs:", &cast.unplaced),
     ];
     for (title, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
@@ -156,15 +227,21 @@ fn left_out(out: &mut String, cast: &Cast, table: &Table<'_>) {
     }
 }
 
-/// Senders that may not ask cluster DNS over UDP, as nearly every resolver does (RFC 1035 section 4.2).
+/// Senders that may not ask cluster DNS over UDP, as nearly every resolver does (RFC 1035 section
+/// 4.2).
 fn without_names(dns: Who, table: &Table<'_>) -> Vec<String> {
-    let asked = table.ports[dns].iter().position(|port| port.transport == Transport::Udp);
+    let asked = table.ports[dns]
+        .iter()
+        .position(|port| port.transport == Transport::Udp);
     let may_not = |who: &Who| {
         let answer = asked.and_then(|port| table.answers(*who, dns).get(port));
         answer == Some(&Answer::One(Expected::Denied))
     };
     let senders = (0..table.length()).filter(|who| *who != dns && table.is_sender(*who));
-    senders.filter(may_not).map(|who| table.actor(who).endpoint.label.clone()).collect()
+    senders
+        .filter(may_not)
+        .map(|who| table.actor(who).endpoint.label.clone())
+        .collect()
 }
 
 fn listed(out: &mut String, list: &[String]) {
@@ -181,7 +258,8 @@ fn comment(out: &mut String, indent: &str, text: &str) {
     const WIDTH: usize = 120;
     let mut line = format!("{indent}#");
     for word in one_line(text).split(' ') {
-        if line.len() > indent.len() + 1 && line.chars().count() + 1 + word.chars().count() > WIDTH {
+        if line.len() > indent.len() + 1 && line.chars().count() + 1 + word.chars().count() > WIDTH
+        {
             let _ = writeln!(out, "{line}");
             line = format!("{indent}#");
         }
@@ -193,7 +271,15 @@ fn comment(out: &mut String, indent: &str, text: &str) {
 
 /// File names may hold anything, and a comment ends with its line.
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| {
+            if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+                ' '
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 /// Groups of everyone in a namespace, named where they are used.
@@ -212,7 +298,10 @@ impl Groups {
             }
         }
         members.retain(|_, of| of.len() > 1);
-        let mut groups = Self { members, used: BTreeMap::new() };
+        let mut groups = Self {
+            members,
+            used: BTreeMap::new(),
+        };
         let mut names = Names::default();
         for actor in &cast.actors {
             names.give(std::slice::from_ref(&actor.endpoint.label));
@@ -233,9 +322,15 @@ impl Groups {
         groups
     }
 
-    /// Targets of whole namespaces, and the others. A group never pairs an endpoint with itself, and a name may.
-    fn whole(&self, targets: &BTreeSet<Who>, sources: &Sources) -> (BTreeSet<String>, BTreeSet<Who>) {
-        let by_itself = |who: &Who| matches!(sources, Sources::Some { named, .. } if named.contains(who));
+    /// Targets of whole namespaces, and the others. A group never pairs an endpoint with itself,
+    /// and a name may.
+    fn whole(
+        &self,
+        targets: &BTreeSet<Who>,
+        sources: &Sources,
+    ) -> (BTreeSet<String>, BTreeSet<Who>) {
+        let by_itself =
+            |who: &Who| matches!(sources, Sources::Some { named, .. } if named.contains(who));
         let (mut namespaces, mut left) = (BTreeSet::new(), targets.clone());
         for (namespace, members) in &self.members {
             if members.is_subset(targets) && !members.iter().any(by_itself) {
@@ -247,8 +342,21 @@ impl Groups {
     }
 
     /// Groups by name, then endpoints.
-    fn items(&mut self, namespaces: &BTreeSet<String>, named: &BTreeSet<Who>, table: &Table<'_>) -> Vec<String> {
-        let groups = namespaces.iter().filter_map(|namespace| self.used.get(namespace).cloned());
-        groups.chain(named.iter().map(|who| table.actor(*who).endpoint.label.clone())).collect()
+    fn items(
+        &mut self,
+        namespaces: &BTreeSet<String>,
+        named: &BTreeSet<Who>,
+        table: &Table<'_>,
+    ) -> Vec<String> {
+        let groups = namespaces
+            .iter()
+            .filter_map(|namespace| self.used.get(namespace).cloned());
+        groups
+            .chain(
+                named
+                    .iter()
+                    .map(|who| table.actor(*who).endpoint.label.clone()),
+            )
+            .collect()
     }
 }

@@ -6,7 +6,10 @@ use crate::model::Family;
 use serde_json::{Value, json};
 
 fn world(policies: &[(&str, Value)], cluster_policies: Vec<ClusterPolicy>) -> Inventory {
-    Inventory { cluster_policies, ..with(policies) }
+    Inventory {
+        cluster_policies,
+        ..with(policies)
+    }
 }
 
 /// A spec about everything that comes to namespace data.
@@ -42,19 +45,35 @@ fn tiers_are_asked_in_turn() {
         &spec(
             "Admin",
             1,
-            &json!([rule("Deny", &anyone(), &ports(85, 85)), rule("Accept", &anyone(), &ports(443, 443))]),
+            &json!([
+                rule("Deny", &anyone(), &ports(85, 85)),
+                rule("Accept", &anyone(), &ports(443, 443))
+            ]),
         ),
     );
-    let baseline = cluster("b", &spec("Baseline", 1, &json!([rule("Deny", &anyone(), &Value::Null)])));
+    let baseline = cluster(
+        "b",
+        &spec(
+            "Baseline",
+            1,
+            &json!([rule("Deny", &anyone(), &Value::Null)]),
+        ),
+    );
     let inventory = world(&[("data", admits)], vec![baseline.clone(), admin.clone()]);
     assert_allowed(&inventory, "shop/web", "data/db", "80-84, 86-90, 443");
     // A NetworkPolicy that selects the pod is final: Baseline is not asked.
-    let inventory = world(&[("data", json!({ "ingress": [{}] }))], vec![baseline.clone()]);
+    let inventory = world(
+        &[("data", json!({ "ingress": [{}] }))],
+        vec![baseline.clone()],
+    );
     assert_allowed(&inventory, "shop/web", "data/db", "everything");
     let inventory = world(&[], vec![baseline, admin]);
     assert_allowed(&inventory, "shop/web", "data/db", "443");
     // Outside is no pod: only NetworkPolicies can stop it.
-    assert_eq!(allowed(&inventory, "203.0.113.1", "data/db", Family::V4).to_string(), "everything");
+    assert_eq!(
+        allowed(&inventory, "203.0.113.1", "data/db", Family::V4).to_string(),
+        "everything"
+    );
     assert_allowed(&inventory, "data/db", "shop/web", "everything");
 }
 
@@ -62,30 +81,82 @@ fn tiers_are_asked_in_turn() {
 fn pass_leaves_the_tier() {
     let admin = cluster(
         "a",
-        &spec("Admin", 1, &json!([rule("Pass", &anyone(), &ports(80, 90)), rule("Deny", &anyone(), &Value::Null)])),
+        &spec(
+            "Admin",
+            1,
+            &json!([
+                rule("Pass", &anyone(), &ports(80, 90)),
+                rule("Deny", &anyone(), &Value::Null)
+            ]),
+        ),
     );
-    let later = cluster("late", &spec("Admin", 2, &json!([rule("Accept", &anyone(), &Value::Null)])));
-    let baseline = cluster("b", &spec("Baseline", 0, &json!([rule("Deny", &anyone(), &ports(90, 100))])));
+    let later = cluster(
+        "late",
+        &spec(
+            "Admin",
+            2,
+            &json!([rule("Accept", &anyone(), &Value::Null)]),
+        ),
+    );
+    let baseline = cluster(
+        "b",
+        &spec(
+            "Baseline",
+            0,
+            &json!([rule("Deny", &anyone(), &ports(90, 100))]),
+        ),
+    );
     let admits = json!({ "ingress": [{ "ports": [{ "port": 88, "endPort": 95 }] }] });
-    let with_policy = world(&[("data", admits)], vec![later.clone(), admin.clone(), baseline.clone()]);
+    let with_policy = world(
+        &[("data", admits)],
+        vec![later.clone(), admin.clone(), baseline.clone()],
+    );
     assert_allowed(&with_policy, "shop/web", "data/db", "88-90");
-    assert_allowed(&world(&[], vec![later, admin, baseline]), "shop/web", "data/db", "80-89");
+    assert_allowed(
+        &world(&[], vec![later, admin, baseline]),
+        "shop/web",
+        "data/db",
+        "80-89",
+    );
 }
 
 #[test]
 fn lower_priority_numbers_go_first_and_rules_in_order() {
-    let accept = json!([rule("Accept", &anyone(), &ports(80, 80)), rule("Deny", &anyone(), &ports(80, 81))]);
+    let accept = json!([
+        rule("Accept", &anyone(), &ports(80, 80)),
+        rule("Deny", &anyone(), &ports(80, 81))
+    ]);
     let deny = json!([rule("Deny", &anyone(), &ports(80, 90))]);
-    let first =
-        |a, b| world(&[], vec![cluster("x", &spec("Admin", a, &accept)), cluster("y", &spec("Admin", b, &deny))]);
-    assert_allowed(&first(1, 2), "shop/web", "data/db", "1-80, 91-65535, every udp port, every sctp port");
-    assert_allowed(&first(2, 1), "shop/web", "data/db", "1-79, 91-65535, every udp port, every sctp port");
+    let first = |a, b| {
+        world(
+            &[],
+            vec![
+                cluster("x", &spec("Admin", a, &accept)),
+                cluster("y", &spec("Admin", b, &deny)),
+            ],
+        )
+    };
+    assert_allowed(
+        &first(1, 2),
+        "shop/web",
+        "data/db",
+        "1-80, 91-65535, every udp port, every sctp port",
+    );
+    assert_allowed(
+        &first(2, 1),
+        "shop/web",
+        "data/db",
+        "1-79, 91-65535, every udp port, every sctp port",
+    );
 }
 
 #[test]
 fn peers_and_subjects_select_pods_only() {
     let web = json!({ "pods": { "namespaceSelector": { "matchLabels": { "team": "a" } }, "podSelector": { "matchLabels": { "app": "web" } } } });
-    let admin = cluster("a", &spec("Admin", 1, &json!([rule("Deny", &web, &Value::Null)])));
+    let admin = cluster(
+        "a",
+        &spec("Admin", 1, &json!([rule("Deny", &web, &Value::Null)])),
+    );
     let inventory = world(&[], vec![admin]);
     assert_allowed(&inventory, "shop/web", "data/db", "nothing");
     for from in ["shop/api", "data/web", "other/host", "n1"] {
@@ -103,15 +174,33 @@ fn networks_hold_pods_and_nodes_too_and_nodes_are_addresses() {
     let egress = |to: &Value| json!({ "tier": "Admin", "priority": 1, "subject": { "namespaces": {} }, "egress": [{ "action": "Deny", "to": [to] }] });
     let networks = world(
         &[],
-        vec![cluster("a", &egress(&json!({ "networks": ["10.0.0.3/32", "203.0.113.0/24", "2001:db8::/32"] })))],
+        vec![cluster(
+            "a",
+            &egress(&json!({ "networks": ["10.0.0.3/32", "203.0.113.0/24", "2001:db8::/32"] })),
+        )],
     );
-    assert_eq!(allowed(&networks, "shop/web", "data/db", Family::V4).to_string(), "nothing");
-    assert_eq!(allowed(&networks, "shop/web", "data/db", Family::V6).to_string(), "everything");
-    assert_eq!(allowed(&networks, "shop/web", "203.0.113.9", Family::V4).to_string(), "nothing");
-    assert_eq!(allowed(&networks, "shop/web", "2001:db8::9", Family::V6).to_string(), "nothing");
+    assert_eq!(
+        allowed(&networks, "shop/web", "data/db", Family::V4).to_string(),
+        "nothing"
+    );
+    assert_eq!(
+        allowed(&networks, "shop/web", "data/db", Family::V6).to_string(),
+        "everything"
+    );
+    assert_eq!(
+        allowed(&networks, "shop/web", "203.0.113.9", Family::V4).to_string(),
+        "nothing"
+    );
+    assert_eq!(
+        allowed(&networks, "shop/web", "2001:db8::9", Family::V6).to_string(),
+        "nothing"
+    );
     let nodes = world(
         &[],
-        vec![cluster("a", &egress(&json!({ "nodes": { "matchLabels": { "kubernetes.io/hostname": "n1" } } })))],
+        vec![cluster(
+            "a",
+            &egress(&json!({ "nodes": { "matchLabels": { "kubernetes.io/hostname": "n1" } } })),
+        )],
     );
     assert_allowed(&nodes, "shop/web", "n1", "nothing");
     assert_allowed(&nodes, "shop/web", "other/host", "nothing");
@@ -124,7 +213,14 @@ fn named_ports_are_those_of_the_destination_in_any_transport() {
     let named = json!([{ "destinationNamedPort": "http" }, { "destinationNamedPort": "dns" }]);
     let admin = cluster(
         "a",
-        &spec("Admin", 1, &json!([rule("Accept", &anyone(), &named), rule("Deny", &anyone(), &Value::Null)])),
+        &spec(
+            "Admin",
+            1,
+            &json!([
+                rule("Accept", &anyone(), &named),
+                rule("Deny", &anyone(), &Value::Null)
+            ]),
+        ),
     );
     let inventory = world(&[], vec![admin]);
     assert_allowed(&inventory, "shop/web", "data/db", "5432, 53/udp");
@@ -149,14 +245,20 @@ fn what_is_not_known_fails_closed() {
         assert_eq!(policy.ingress[0].unknown, ["protocols[0].quic"]);
         let inventory = world(&[], vec![policy]);
         assert_allowed(&inventory, "shop/web", "data/db", "nothing");
-        assert_eq!(allowed(&inventory, "203.0.113.1", "data/db", Family::V4).to_string(), "nothing");
+        assert_eq!(
+            allowed(&inventory, "203.0.113.1", "data/db", Family::V4).to_string(),
+            "nothing"
+        );
     }
     let names = json!({ "tier": "Admin", "priority": 1, "subject": { "namespaces": {} }, "egress": [
         { "action": "Accept", "to": [{ "domainNames": ["*.example.org"] }] },
         { "action": "Deny", "to": [{ "networks": ["0.0.0.0/0"] }] },
     ] });
     let inventory = world(&[], vec![cluster("a", &names)]);
-    assert_eq!(allowed(&inventory, "shop/web", "203.0.113.1", Family::V4).to_string(), "nothing");
+    assert_eq!(
+        allowed(&inventory, "shop/web", "203.0.113.1", Family::V4).to_string(),
+        "nothing"
+    );
 }
 
 #[test]
@@ -169,23 +271,53 @@ fn older_kinds_are_the_same_tiers() {
     let baseline = json!({ "subject": { "namespaces": {} }, "ingress": [{ "action": "Deny", "from": [anyone()], "ports": [{ "portNumber": { "protocol": "TCP", "port": 85 } }] }] });
     let inventory = world(
         &[],
-        vec![of_kind("AdminNetworkPolicy", "a", &admin), of_kind("BaselineAdminNetworkPolicy", "default", &baseline)],
+        vec![
+            of_kind("AdminNetworkPolicy", "a", &admin),
+            of_kind("BaselineAdminNetworkPolicy", "default", &baseline),
+        ],
     );
-    assert_allowed(&inventory, "shop/web", "data/db", "80-84, 86-90, 5432, 53/udp");
+    assert_allowed(
+        &inventory,
+        "shop/web",
+        "data/db",
+        "80-84, 86-90, 5432, 53/udp",
+    );
 }
 
 #[test]
 fn what_the_schema_refuses_is_an_error_with_its_place() {
     let good = rule("Deny", &anyone(), &Value::Null);
     let cases = [
-        (json!({ "priority": 1, "subject": { "namespaces": {} } }), "spec: a ClusterNetworkPolicy needs a tier"),
-        (json!({ "tier": "Middle", "priority": 1, "subject": { "namespaces": {} } }), "spec.tier: unknown tier"),
-        (spec("Admin", 1_001, &json!([good])), "spec.priority: 1001 is not a priority"),
-        (json!({ "tier": "Admin", "priority": 1, "subject": {} }), "spec.subject: the subject needs one"),
-        (spec("Admin", 1, &json!([{ "action": "Deny" }])), "spec.ingress[0].from: a rule needs at least one item"),
-        (spec("Admin", 1, &json!([rule("Allow", &anyone(), &Value::Null)])), "spec.ingress[0].action: unknown action"),
         (
-            spec("Admin", 1, &json!([rule("Deny", &json!({ "networks": ["::/0"] }), &Value::Null)])),
+            json!({ "priority": 1, "subject": { "namespaces": {} } }),
+            "spec: a ClusterNetworkPolicy needs a tier",
+        ),
+        (
+            json!({ "tier": "Middle", "priority": 1, "subject": { "namespaces": {} } }),
+            "spec.tier: unknown tier",
+        ),
+        (
+            spec("Admin", 1_001, &json!([good])),
+            "spec.priority: 1001 is not a priority",
+        ),
+        (
+            json!({ "tier": "Admin", "priority": 1, "subject": {} }),
+            "spec.subject: the subject needs one",
+        ),
+        (
+            spec("Admin", 1, &json!([{ "action": "Deny" }])),
+            "spec.ingress[0].from: a rule needs at least one item",
+        ),
+        (
+            spec("Admin", 1, &json!([rule("Allow", &anyone(), &Value::Null)])),
+            "spec.ingress[0].action: unknown action",
+        ),
+        (
+            spec(
+                "Admin",
+                1,
+                &json!([rule("Deny", &json!({ "networks": ["::/0"] }), &Value::Null)]),
+            ),
             "spec.ingress[0].from[0]: nodes, networks",
         ),
         (
@@ -193,7 +325,11 @@ fn what_the_schema_refuses_is_an_error_with_its_place() {
             "spec.ingress[0].protocols[0].tcp.destinationPort.number: 0 is not a port",
         ),
         (
-            spec("Admin", 1, &json!([rule("Deny", &anyone(), &ports(90, 80))])),
+            spec(
+                "Admin",
+                1,
+                &json!([rule("Deny", &anyone(), &ports(90, 80))]),
+            ),
             "spec.ingress[0].protocols[0].tcp.destinationPort.range: a range's start",
         ),
         (
@@ -206,15 +342,23 @@ fn what_the_schema_refuses_is_an_error_with_its_place() {
         ),
     ];
     for (spec, expected) in cases {
-        let object = json!({ "kind": "ClusterNetworkPolicy", "metadata": { "name": "a" }, "spec": spec });
+        let object =
+            json!({ "kind": "ClusterNetworkPolicy", "metadata": { "name": "a" }, "spec": spec });
         let faults = read_cluster_policy(&object).expect_err("refused");
-        assert!(faults.iter().any(|fault| fault.starts_with(expected)), "{faults:?} is not {expected}");
+        assert!(
+            faults.iter().any(|fault| fault.starts_with(expected)),
+            "{faults:?} is not {expected}"
+        );
     }
 }
 
 #[test]
 fn what_is_undefined_or_not_known_is_told_beside_every_answer() {
-    let caveats = |policies: Vec<ClusterPolicy>| Explainer::new(&world(&[], policies)).expect("valid").caveats();
+    let caveats = |policies: Vec<ClusterPolicy>| {
+        Explainer::new(&world(&[], policies))
+            .expect("valid")
+            .caveats()
+    };
     let accept = json!([rule("Accept", &anyone(), &ports(80, 80))]);
     let deny = json!([rule("Deny", &anyone(), &ports(80, 90))]);
     let of = |name: &str, priority, rules: &Value| cluster(name, &spec("Admin", priority, rules));
@@ -226,17 +370,43 @@ fn what_is_undefined_or_not_known_is_told_beside_every_answer() {
         ]
     );
     // Another priority or tier, other pods, or the same answer from both: nothing is undefined.
-    assert_eq!(caveats(vec![of("x", 1, &accept), of("b", 2, &deny)]), Vec::<String>::new());
-    assert_eq!(caveats(vec![of("x", 1, &accept), cluster("b", &spec("Baseline", 1, &deny))]), Vec::<String>::new());
-    assert_eq!(caveats(vec![of("x", 1, &deny), of("b", 1, &deny)]), Vec::<String>::new());
+    assert_eq!(
+        caveats(vec![of("x", 1, &accept), of("b", 2, &deny)]),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        caveats(vec![
+            of("x", 1, &accept),
+            cluster("b", &spec("Baseline", 1, &deny))
+        ]),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        caveats(vec![of("x", 1, &deny), of("b", 1, &deny)]),
+        Vec::<String>::new()
+    );
     let elsewhere = json!({ "tier": "Admin", "priority": 1, "subject": { "namespaces": { "matchLabels": { "team": "a" } } }, "ingress": accept });
-    assert_eq!(caveats(vec![cluster("x", &elsewhere), of("b", 1, &deny)]), Vec::<String>::new());
+    assert_eq!(
+        caveats(vec![cluster("x", &elsewhere), of("b", 1, &deny)]),
+        Vec::<String>::new()
+    );
 
-    let unknown = |action: &str| of("b", 1, &json!([{ "action": action, "from": [{ "meshes": {} }] }]));
-    let closed =
-        "Ingress rule 1 of ClusterNetworkPolicy b: this version does not know from[0].meshes, so the rule fails closed";
-    assert_eq!(caveats(vec![unknown("Accept")]), [format!("{closed}: it accepts nothing")]);
-    assert_eq!(caveats(vec![unknown("Pass")]), [format!("{closed}: it denies everything")]);
+    let unknown = |action: &str| {
+        of(
+            "b",
+            1,
+            &json!([{ "action": action, "from": [{ "meshes": {} }] }]),
+        )
+    };
+    let closed = "Ingress rule 1 of ClusterNetworkPolicy b: this version does not know from[0].meshes, so the rule fails closed";
+    assert_eq!(
+        caveats(vec![unknown("Accept")]),
+        [format!("{closed}: it accepts nothing")]
+    );
+    assert_eq!(
+        caveats(vec![unknown("Pass")]),
+        [format!("{closed}: it denies everything")]
+    );
     let names = json!({ "tier": "Admin", "priority": 1, "subject": { "namespaces": {} }, "egress": [{ "action": "Accept", "to": [{ "domainNames": ["pay.example"] }] }] });
     assert_eq!(
         caveats(vec![cluster("b", &names)]),

@@ -9,8 +9,22 @@ fn map(inventory: &crate::inventory::Inventory) -> ConnectionMap {
 }
 
 fn show(links: &[Link]) -> Vec<String> {
-    let family = |link: &Link| link.family.map_or(String::new(), |family| format!(" over {family}"));
-    links.iter().map(|link| format!("{} -> {}{}: {}", link.from, link.to, family(link), link.ports)).collect()
+    let family = |link: &Link| {
+        link.family
+            .map_or(String::new(), |family| format!(" over {family}"))
+    };
+    links
+        .iter()
+        .map(|link| {
+            format!(
+                "{} -> {}{}: {}",
+                link.from,
+                link.to,
+                family(link),
+                link.ports
+            )
+        })
+        .collect()
 }
 
 #[test]
@@ -20,8 +34,14 @@ fn a_map_names_workloads_and_maximal_blocks() {
         "egress": [{ "to": [{ "ipBlock": { "cidr": "203.0.113.0/25" } }, { "ipBlock": { "cidr": "203.0.113.128/25" } }] },
                    { "to": [{ "ipBlock": { "cidr": "198.51.100.0/24", "except": ["198.51.100.0/26"] } }] }] });
     let closed = json!({ "policyTypes": ["Ingress", "Egress"] });
-    let egress = json!({ "policyTypes": ["Egress"], "egress": [{ "to": [{ "namespaceSelector": {} }] }] });
-    let inventory = with(&[("data", from_shop), ("other", closed), ("shop", egress.clone()), ("shop", json!({}))]);
+    let egress =
+        json!({ "policyTypes": ["Egress"], "egress": [{ "to": [{ "namespaceSelector": {} }] }] });
+    let inventory = with(&[
+        ("data", from_shop),
+        ("other", closed),
+        ("shop", egress.clone()),
+        ("shop", json!({})),
+    ]);
     let map = map(&inventory);
     let expected = [
         "data/Pod/web -> data/Pod/db: nothing",
@@ -38,15 +58,32 @@ fn a_map_names_workloads_and_maximal_blocks() {
     ];
     assert_eq!(show(&map.links), expected[1..], "{:#?}", show(&map.links));
     let members: Vec<String> = map.members.iter().map(ToString::to_string).collect();
-    assert_eq!(members, ["data/Pod/db", "data/Pod/web", "other/Deployment/x", "shop/Pod/api", "shop/Pod/web"]);
+    assert_eq!(
+        members,
+        [
+            "data/Pod/db",
+            "data/Pod/web",
+            "other/Deployment/x",
+            "shop/Pod/api",
+            "shop/Pod/web"
+        ]
+    );
 }
 
 #[test]
 fn replicas_reach_each_other_and_are_told_apart_where_policies_do() {
     let inventory = with(&[]);
     let links = show(&map(&inventory).links);
-    assert!(links.contains(&"other/Deployment/x -> other/Deployment/x: everything".to_owned()), "{links:?}");
-    assert!(!links.iter().any(|link| link.starts_with("data/Pod/db -> data/Pod/db")), "{links:?}");
+    assert!(
+        links.contains(&"other/Deployment/x -> other/Deployment/x: everything".to_owned()),
+        "{links:?}"
+    );
+    assert!(
+        !links
+            .iter()
+            .any(|link| link.starts_with("data/Pod/db -> data/Pod/db")),
+        "{links:?}"
+    );
     let one = with(&[(
         "data",
         json!({ "ingress": [{ "from": [{ "ipBlock": { "cidr": "10.0.0.5/32" } }, { "ipBlock": { "cidr": "fd00::6/128" } }] }] }),
@@ -59,7 +96,9 @@ fn replicas_reach_each_other_and_are_told_apart_where_policies_do() {
         assert!(links.contains(&link.to_owned()), "{links:#?}");
     }
     assert!(
-        !links.iter().any(|link| link.starts_with("other/Deployment/x (x-1) -> data/Pod/db over IPv4")),
+        !links
+            .iter()
+            .any(|link| link.starts_with("other/Deployment/x (x-1) -> data/Pod/db over IPv4")),
         "{links:#?}"
     );
 }
@@ -72,14 +111,39 @@ fn changes_are_told_by_port_and_by_address() {
             "egress": [{ "to": [{ "ipBlock": { "cidr": to } }], "ports": [{ "port": 443 }] }] })
     };
     let closed = || json!({ "policyTypes": ["Ingress", "Egress"] });
-    let before = map(&with(&[("data", spec("203.0.113.0/24", 80, 90)), ("other", closed())]));
-    let after = map(&with(&[("data", spec("203.0.113.128/24", 80, 90)), ("other", closed())]));
-    assert_eq!(before.changes(&after), (Vec::new(), Vec::new()), "host bits mean nothing");
-    let after = map(&with(&[("data", spec("203.0.112.0/23", 85, 95)), ("other", closed())]));
+    let before = map(&with(&[
+        ("data", spec("203.0.113.0/24", 80, 90)),
+        ("other", closed()),
+    ]));
+    let after = map(&with(&[
+        ("data", spec("203.0.113.128/24", 80, 90)),
+        ("other", closed()),
+    ]));
+    assert_eq!(
+        before.changes(&after),
+        (Vec::new(), Vec::new()),
+        "host bits mean nothing"
+    );
+    let after = map(&with(&[
+        ("data", spec("203.0.112.0/23", 85, 95)),
+        ("other", closed()),
+    ]));
     let (opened, closed) = before.changes(&after);
     let opened = show(&opened);
-    assert!(opened.contains(&"shop/Pod/api -> data/Pod/db: 91-95".to_owned()), "{opened:#?}");
-    assert!(opened.contains(&"data/Pod/db -> 203.0.112.0/24: 443".to_owned()), "{opened:#?}");
+    assert!(
+        opened.contains(&"shop/Pod/api -> data/Pod/db: 91-95".to_owned()),
+        "{opened:#?}"
+    );
+    assert!(
+        opened.contains(&"data/Pod/db -> 203.0.112.0/24: 443".to_owned()),
+        "{opened:#?}"
+    );
     assert_eq!(opened.len(), 4, "{opened:#?}");
-    assert_eq!(show(&closed), ["shop/Pod/api -> data/Pod/db: 80-84", "shop/Pod/api -> data/Pod/web: 80-84"]);
+    assert_eq!(
+        show(&closed),
+        [
+            "shop/Pod/api -> data/Pod/db: 80-84",
+            "shop/Pod/api -> data/Pod/web: 80-84"
+        ]
+    );
 }

@@ -8,7 +8,8 @@ mod words;
 
 use super::{End, Explainer, PortSet, Predictor};
 use crate::inventory::{
-    ClusterPolicy, ContainerPort, Inventory, Labels, Namespace, Node, Pod, Policy, RuleOrigins, read_cluster_policy,
+    ClusterPolicy, ContainerPort, Inventory, Labels, Namespace, Node, Pod, Policy, RuleOrigins,
+    read_cluster_policy,
 };
 use crate::model::{Family, Port, Transport, WorkloadKind, WorkloadRef};
 use serde_json::Value;
@@ -16,7 +17,10 @@ use std::net::IpAddr;
 
 fn labels(text: &str) -> Labels {
     let pairs = text.split(',').filter(|pair| !pair.is_empty());
-    pairs.map(|pair| pair.split_once('=').expect("key=value")).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    pairs
+        .map(|pair| pair.split_once('=').expect("key=value"))
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect()
 }
 
 fn port(number: u16, transport: Transport) -> Port {
@@ -31,8 +35,8 @@ fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-/// Two nodes; pods of three namespaces. Each declares `http`, on a port of its own, and `dns` on 53/udp. The last but one
-/// has a second replica; the last shares its node's network.
+/// Two nodes; pods of three namespaces. Each declares `http`, on a port of its own, and `dns` on
+/// 53/udp. The last but one has a second replica; the last shares its node's network.
 fn world() -> Inventory {
     let pods = [
         ("shop", "web", "app=web,tier=front", "n1", 8080),
@@ -43,37 +47,69 @@ fn world() -> Inventory {
         ("other", "x-1", "", "n2", 80),
         ("other", "host", "app=web", "n1", 80),
     ];
-    let pod = |(number, (namespace, name, of, node, http)): (usize, (&str, &str, &str, &str, u16))| Pod {
-        namespace: namespace.into(),
-        name: name.into(),
-        uid: String::new(),
-        labels: labels(of),
-        ports: vec![
-            ContainerPort { name: Some("http".into()), port: tcp(http) },
-            ContainerPort { name: Some("dns".into()), port: port(53, Transport::Udp) },
-        ],
-        workloads: match name.split_once('-') {
-            Some((owner, _)) => vec![WorkloadRef { kind: WorkloadKind::Deployment, name: owner.into() }],
-            None => vec![WorkloadRef { kind: WorkloadKind::Pod, name: name.into() }],
-        },
-        host_network: name == "host",
-        has_proxy: false,
-        ready: true,
-        node: node.into(),
-        addresses: if name == "host" {
-            vec![address("192.0.2.1")]
-        } else {
-            vec![address(&format!("10.0.0.{}", number + 1)), address(&format!("fd00::{}", number + 1))]
-        },
-    };
+    let pod =
+        |(number, (namespace, name, of, node, http)): (usize, (&str, &str, &str, &str, u16))| Pod {
+            namespace: namespace.into(),
+            name: name.into(),
+            uid: String::new(),
+            labels: labels(of),
+            ports: vec![
+                ContainerPort {
+                    name: Some("http".into()),
+                    port: tcp(http),
+                },
+                ContainerPort {
+                    name: Some("dns".into()),
+                    port: port(53, Transport::Udp),
+                },
+            ],
+            workloads: match name.split_once('-') {
+                Some((owner, _)) => vec![WorkloadRef {
+                    kind: WorkloadKind::Deployment,
+                    name: owner.into(),
+                }],
+                None => vec![WorkloadRef {
+                    kind: WorkloadKind::Pod,
+                    name: name.into(),
+                }],
+            },
+            host_network: name == "host",
+            has_proxy: false,
+            ready: true,
+            node: node.into(),
+            addresses: if name == "host" {
+                vec![address("192.0.2.1")]
+            } else {
+                vec![
+                    address(&format!("10.0.0.{}", number + 1)),
+                    address(&format!("fd00::{}", number + 1)),
+                ]
+            },
+        };
     let node = |name: &str, last: u8| Node {
         name: name.into(),
         labels: labels(&format!("kubernetes.io/hostname={name}")),
-        addresses: vec![address(&format!("192.0.2.{last}")), address(&format!("fd01::{last}"))],
+        addresses: vec![
+            address(&format!("192.0.2.{last}")),
+            address(&format!("fd01::{last}")),
+        ],
     };
-    let namespace = |name: &str, of: &str| (name.to_owned(), Namespace { name: name.into(), labels: labels(of) });
+    let namespace = |name: &str, of: &str| {
+        (
+            name.to_owned(),
+            Namespace {
+                name: name.into(),
+                labels: labels(of),
+            },
+        )
+    };
     Inventory {
-        namespaces: [namespace("shop", "team=a"), namespace("data", "team=b"), namespace("other", "")].into(),
+        namespaces: [
+            namespace("shop", "team=a"),
+            namespace("data", "team=b"),
+            namespace("other", ""),
+        ]
+        .into(),
         nodes: vec![node("n1", 1), node("n2", 2)],
         pods: pods.into_iter().enumerate().map(pod).collect(),
         ..Inventory::default()
@@ -89,7 +125,10 @@ fn with(policies: &[(&str, Value)]) -> Inventory {
         origin: format!("p{number}.yaml:1"),
         rules: RuleOrigins::default(),
     };
-    Inventory { policies: policies.iter().enumerate().map(policy).collect(), ..world() }
+    Inventory {
+        policies: policies.iter().enumerate().map(policy).collect(),
+        ..world()
+    }
 }
 
 /// A ClusterNetworkPolicy.
@@ -107,22 +146,36 @@ fn end<'a>(inventory: &Inventory, name: &'a str) -> End<'a> {
     if let Ok(address) = name.parse() {
         return End::Address(address);
     }
-    match inventory.pods.iter().position(|pod| pod.full_name() == name) {
+    match inventory
+        .pods
+        .iter()
+        .position(|pod| pod.full_name() == name)
+    {
         Some(number) => End::Pod(number),
         None => End::Node(name),
     }
 }
 
-/// The ports that are allowed; the walk must say the same of the ports that policies could tell apart.
+/// The ports that are allowed; the walk must say the same of the ports that policies could tell
+/// apart.
 #[track_caller]
 fn allowed(inventory: &Inventory, from: &str, to: &str, family: Family) -> PortSet {
     let (from, to) = (end(inventory, from), end(inventory, to));
-    let set = Predictor::new(inventory).expect("valid").allowed(from, to, family);
+    let set = Predictor::new(inventory)
+        .expect("valid")
+        .allowed(from, to, family);
     for transport in [Transport::Tcp, Transport::Udp, Transport::Sctp] {
         for number in [1, 53, 79, 80, 81, 90, 443, 5432, 8080, 8081, 8082, 65_535] {
             let port = port(number, transport);
-            let walk = Explainer::new(inventory).expect("valid").explain(from, to, port, Some(family));
-            assert_eq!(walk.allowed, set.contains(port), "{from:?} -> {to:?}:{port} {family}: {walk:#?}");
+            let walk =
+                Explainer::new(inventory)
+                    .expect("valid")
+                    .explain(from, to, port, Some(family));
+            assert_eq!(
+                walk.allowed,
+                set.contains(port),
+                "{from:?} -> {to:?}:{port} {family}: {walk:#?}"
+            );
         }
     }
     set
@@ -131,6 +184,10 @@ fn allowed(inventory: &Inventory, from: &str, to: &str, family: Family) -> PortS
 #[track_caller]
 fn assert_allowed(inventory: &Inventory, from: &str, to: &str, ports: &str) {
     for family in Family::ALL {
-        assert_eq!(allowed(inventory, from, to, family).to_string(), ports, "{from} -> {to} over {family}");
+        assert_eq!(
+            allowed(inventory, from, to, family).to_string(),
+            ports,
+            "{from} -> {to} over {family}"
+        );
     }
 }

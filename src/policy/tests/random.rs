@@ -1,9 +1,12 @@
-//! Random worlds: rows and walk, which share only the reading of policies, must say the same of every flow.
+//! Random worlds: rows and walk, which share only the reading of policies, must say the same of
+//! every flow.
 
 use super::{cluster, with};
 use crate::inventory::Inventory;
 use crate::model::{Family, Port, Transport};
-use crate::policy::{Direction, End, Explainer, Explanation, Met, PolicyName, PolicyStep, Predictor, Selects, Side};
+use crate::policy::{
+    Direction, End, Explainer, Explanation, Met, PolicyName, PolicyStep, Predictor, Selects, Side,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -23,7 +26,8 @@ fn pod_selector() -> impl Strategy<Value = Value> {
 fn namespace_selector() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(json!({})),
-        prop_oneof![Just("a"), Just("b")].prop_map(|team| json!({ "matchLabels": { "team": team } })),
+        prop_oneof![Just("a"), Just("b")]
+            .prop_map(|team| json!({ "matchLabels": { "team": team } })),
         Just(json!({ "matchExpressions": [{ "key": "team", "operator": "DoesNotExist" }] })),
     ]
 }
@@ -43,8 +47,9 @@ fn peer() -> impl Strategy<Value = Value> {
     prop_oneof![
         pod_selector().prop_map(|pods| json!({ "podSelector": pods })),
         namespace_selector().prop_map(|namespaces| json!({ "namespaceSelector": namespaces })),
-        (namespace_selector(), pod_selector())
-            .prop_map(|(namespaces, pods)| json!({ "namespaceSelector": namespaces, "podSelector": pods })),
+        (namespace_selector(), pod_selector()).prop_map(
+            |(namespaces, pods)| json!({ "namespaceSelector": namespaces, "podSelector": pods })
+        ),
         block().prop_map(|block| json!({ "ipBlock": block })),
     ]
 }
@@ -70,8 +75,14 @@ fn spec() -> impl Strategy<Value = (&'static str, Value)> {
         Just(json!(["Ingress", "Egress"])),
     ];
     let rules = |key: &'static str| {
-        let rule = (proptest::collection::vec(peer(), 0..3), proptest::collection::vec(ports(), 0..3));
-        proptest::collection::vec(rule.prop_map(move |(peers, ports)| json!({ key: peers, "ports": ports })), 0..3)
+        let rule = (
+            proptest::collection::vec(peer(), 0..3),
+            proptest::collection::vec(ports(), 0..3),
+        );
+        proptest::collection::vec(
+            rule.prop_map(move |(peers, ports)| json!({ key: peers, "ports": ports })),
+            0..3,
+        )
     };
     (namespace, pod_selector(), types, rules("from"), rules("to")).prop_map(
         |(namespace, pods, types, ingress, egress)| {
@@ -109,36 +120,60 @@ fn cluster_spec() -> impl Strategy<Value = Value> {
         rule
     };
     let protocols = proptest::collection::vec(protocol, 0..3);
-    let ingress = (action.clone(), proptest::collection::vec(pods(), 1..3), protocols.clone())
-        .prop_map(move |(action, from, ports)| with_ports(json!({ "action": action, "from": from }), &ports));
-    let egress = (action, proptest::collection::vec(outside, 1..3), protocols)
-        .prop_map(move |(action, to, ports)| with_ports(json!({ "action": action, "to": to }), &ports));
+    let ingress = (
+        action.clone(),
+        proptest::collection::vec(pods(), 1..3),
+        protocols.clone(),
+    )
+        .prop_map(move |(action, from, ports)| {
+            with_ports(json!({ "action": action, "from": from }), &ports)
+        });
+    let egress = (action, proptest::collection::vec(outside, 1..3), protocols).prop_map(
+        move |(action, to, ports)| with_ports(json!({ "action": action, "to": to }), &ports),
+    );
     let tier = prop_oneof![Just("Admin"), Just("Baseline")];
-    let lists = (proptest::collection::vec(ingress, 0..3), proptest::collection::vec(egress, 0..3));
+    let lists = (
+        proptest::collection::vec(ingress, 0..3),
+        proptest::collection::vec(egress, 0..3),
+    );
     (tier, 0..3, pods(), lists).prop_map(|(tier, priority, subject, (ingress, egress))| {
         json!({ "tier": tier, "priority": priority, "subject": subject, "ingress": ingress, "egress": egress })
     })
 }
 
 fn any_world() -> impl Strategy<Value = Inventory> {
-    (proptest::collection::vec(spec(), 0..5), proptest::collection::vec(cluster_spec(), 0..3)).prop_map(
-        |(policies, of_cluster)| {
-            let cluster_policies =
-                of_cluster.iter().enumerate().map(|(number, spec)| cluster(&format!("c{number}"), spec)).collect();
-            Inventory { cluster_policies, ..with(&policies) }
-        },
+    (
+        proptest::collection::vec(spec(), 0..5),
+        proptest::collection::vec(cluster_spec(), 0..3),
     )
+        .prop_map(|(policies, of_cluster)| {
+            let cluster_policies = of_cluster
+                .iter()
+                .enumerate()
+                .map(|(number, spec)| cluster(&format!("c{number}"), spec))
+                .collect();
+            Inventory {
+                cluster_policies,
+                ..with(&policies)
+            }
+        })
 }
 
 /// What a flow meets: each policy and direction, with the numbers of the rules that match, from 1.
 type Meetings = Vec<(PolicyName, Direction, Vec<usize>)>;
 
 fn by_name(explainer: &Explainer<'_>, met: &[Met]) -> Meetings {
-    let halves: Vec<(&PolicyName, Direction)> =
-        explainer.rules().map(|(name, direction, _)| (name, direction)).collect();
+    let halves: Vec<(&PolicyName, Direction)> = explainer
+        .rules()
+        .map(|(name, direction, _)| (name, direction))
+        .collect();
     let named = |met: &Met| {
         let (name, direction) = halves[met.policy];
-        (name.clone(), direction, met.rules.iter().map(|rule| rule + 1).collect())
+        (
+            name.clone(),
+            direction,
+            met.rules.iter().map(|rule| rule + 1).collect(),
+        )
     };
     met.iter().map(named).collect()
 }
@@ -146,11 +181,20 @@ fn by_name(explainer: &Explainer<'_>, met: &[Met]) -> Meetings {
 /// The same, as the walk tells it.
 fn told(walk: &Explanation) -> Meetings {
     let of_side = |side: &Side| -> Meetings {
-        let selecting = side.policies.iter().filter(|step| step.selects == Selects::Yes);
+        let selecting = side
+            .policies
+            .iter()
+            .filter(|step| step.selects == Selects::Yes);
         let matching = |step: &PolicyStep| {
-            step.rules.iter().filter(|rule| rule.peer.holds && rule.port.holds).map(|rule| rule.number).collect()
+            step.rules
+                .iter()
+                .filter(|rule| rule.peer.holds && rule.port.holds)
+                .map(|rule| rule.number)
+                .collect()
         };
-        selecting.map(|step| (step.policy.clone(), side.direction, matching(step))).collect()
+        selecting
+            .map(|step| (step.policy.clone(), side.direction, matching(step)))
+            .collect()
     };
     walk.sides.iter().flat_map(of_side).collect()
 }
@@ -184,8 +228,8 @@ proptest! {
         }
     }
 
-    /// Each suggestion turns the answer, also by the rows, which know nothing of how it was found; and between pods that
-    /// NetworkPolicies alone decide about, there is always one.
+    /// Each suggestion turns the answer, also by the rows, which know nothing of how it was found;
+    /// and between pods that NetworkPolicies alone decide about, there is always one.
     #[test]
     fn what_is_suggested_turns_the_answer(inventory in any_world(), port in prop_oneof![Just(80_u16), Just(8080), Just(5432)]) {
         let outside = ["203.0.113.1", "2001:db8::1"].map(|text| End::Address(super::address(text)));

@@ -11,9 +11,12 @@ const NONE: &str = "nothing";
 #[test]
 fn without_policies_everything_is_allowed() {
     let inventory = world();
-    for (from, to) in
-        [("shop/web", "data/db"), ("203.0.113.1", "shop/web"), ("shop/web", "2001:db8::1"), ("n1", "data/db")]
-    {
+    for (from, to) in [
+        ("shop/web", "data/db"),
+        ("203.0.113.1", "shop/web"),
+        ("shop/web", "2001:db8::1"),
+        ("n1", "data/db"),
+    ] {
         assert_eq!(allowed(&inventory, from, to, Family::V4).to_string(), ALL);
     }
 }
@@ -24,11 +27,27 @@ fn policy_types_default_to_ingress_and_to_egress_with_a_rule() {
         (json!({}), NONE, ALL),
         (json!({ "egress": [] }), NONE, ALL),
         (json!({ "egress": [{}] }), NONE, ALL),
-        (json!({ "egress": [{ "ports": [{ "port": 1 }] }] }), NONE, "1"),
-        (json!({ "policyTypes": [], "egress": [{ "ports": [{ "port": 1 }] }] }), NONE, "1"),
+        (
+            json!({ "egress": [{ "ports": [{ "port": 1 }] }] }),
+            NONE,
+            "1",
+        ),
+        (
+            json!({ "policyTypes": [], "egress": [{ "ports": [{ "port": 1 }] }] }),
+            NONE,
+            "1",
+        ),
         (json!({ "policyTypes": ["Egress"] }), ALL, NONE),
-        (json!({ "policyTypes": ["Ingress"], "egress": [{ "ports": [{ "port": 1 }] }] }), NONE, ALL),
-        (json!({ "policyTypes": ["Ingress", "Egress"], "ingress": [{}] }), ALL, NONE),
+        (
+            json!({ "policyTypes": ["Ingress"], "egress": [{ "ports": [{ "port": 1 }] }] }),
+            NONE,
+            ALL,
+        ),
+        (
+            json!({ "policyTypes": ["Ingress", "Egress"], "ingress": [{}] }),
+            ALL,
+            NONE,
+        ),
     ];
     for (spec, ingress, egress) in cases {
         let inventory = with(&[("data", spec.clone())]);
@@ -45,8 +64,14 @@ fn empty_rules_and_lists_mean_different_things() {
         (json!({ "ingress": [{ "from": [] }] }), ALL),
         (json!({ "ingress": [{ "from": [], "ports": [] }] }), ALL),
         (json!({ "ingress": [{ "ports": [{}] }] }), "every tcp port"),
-        (json!({ "ingress": [{ "ports": [{ "protocol": "UDP" }] }] }), "every udp port"),
-        (json!({ "ingress": [{ "ports": [{ "protocol": "SCTP", "port": 7 }] }] }), "7/sctp"),
+        (
+            json!({ "ingress": [{ "ports": [{ "protocol": "UDP" }] }] }),
+            "every udp port",
+        ),
+        (
+            json!({ "ingress": [{ "ports": [{ "protocol": "SCTP", "port": 7 }] }] }),
+            "7/sctp",
+        ),
     ];
     for (spec, expected) in cases {
         assert_allowed(&with(&[("data", spec)]), "shop/web", "data/db", expected);
@@ -61,12 +86,30 @@ fn peers_mean_own_namespace_other_namespaces_and_both() {
     let cases: [(Value, [bool; 4]); 10] = [
         (json!([{ "podSelector": {} }]), [false, false, true, false]),
         (json!([{ "podSelector": web }]), [false, false, true, false]),
-        (json!([{ "namespaceSelector": {} }]), [true, true, true, true]),
-        (json!([{ "namespaceSelector": team_a }]), [true, true, false, false]),
-        (json!([{ "namespaceSelector": team_a, "podSelector": web }]), [true, false, false, false]),
-        (json!([{ "namespaceSelector": team_a }, { "podSelector": web }]), [true, true, true, false]),
-        (json!([{ "namespaceSelector": {}, "podSelector": web }]), [true, false, true, false]),
-        (json!([{ "namespaceSelector": team_a, "podSelector": {} }]), [true, true, false, false]),
+        (
+            json!([{ "namespaceSelector": {} }]),
+            [true, true, true, true],
+        ),
+        (
+            json!([{ "namespaceSelector": team_a }]),
+            [true, true, false, false],
+        ),
+        (
+            json!([{ "namespaceSelector": team_a, "podSelector": web }]),
+            [true, false, false, false],
+        ),
+        (
+            json!([{ "namespaceSelector": team_a }, { "podSelector": web }]),
+            [true, true, true, false],
+        ),
+        (
+            json!([{ "namespaceSelector": {}, "podSelector": web }]),
+            [true, false, true, false],
+        ),
+        (
+            json!([{ "namespaceSelector": team_a, "podSelector": {} }]),
+            [true, true, false, false],
+        ),
         (
             json!([{ "namespaceSelector": { "matchExpressions": [{ "key": "team", "operator": "DoesNotExist" }] } }]),
             [false, false, false, true],
@@ -81,8 +124,16 @@ fn peers_mean_own_namespace_other_namespaces_and_both() {
             "data",
             json!({ "podSelector": { "matchLabels": { "app": "db" } }, "ingress": [{ "from": from }] }),
         )]);
-        for (source, expected) in ["shop/web", "shop/api", "data/web", "other/x-0"].into_iter().zip(expected) {
-            assert_allowed(&inventory, source, "data/db", if expected { ALL } else { NONE });
+        for (source, expected) in ["shop/web", "shop/api", "data/web", "other/x-0"]
+            .into_iter()
+            .zip(expected)
+        {
+            assert_allowed(
+                &inventory,
+                source,
+                "data/db",
+                if expected { ALL } else { NONE },
+            );
         }
         // Not selected.
         assert_allowed(&inventory, "other/x-0", "data/web", ALL);
@@ -94,14 +145,24 @@ fn rules_of_all_policies_add_up() {
     let first = json!({ "ingress": [{ "ports": [{ "port": 80, "endPort": 90 }] }] });
     let second = json!({ "ingress": [{ "ports": [{ "port": 91 }] }, { "ports": [{ "port": 85, "endPort": 88 }] }] });
     let deny = json!({});
-    assert_allowed(&with(&[("data", first), ("data", second), ("data", deny)]), "shop/web", "data/db", "80-91");
+    assert_allowed(
+        &with(&[("data", first), ("data", second), ("data", deny)]),
+        "shop/web",
+        "data/db",
+        "80-91",
+    );
 }
 
 #[test]
 fn both_sides_have_to_allow() {
     let egress = json!({ "policyTypes": ["Egress"], "egress": [{ "ports": [{ "port": 80, "endPort": 85 }] }] });
     let ingress = json!({ "ingress": [{ "ports": [{ "port": 84, "endPort": 90 }] }] });
-    assert_allowed(&with(&[("shop", egress), ("data", ingress)]), "shop/web", "data/db", "84-85");
+    assert_allowed(
+        &with(&[("shop", egress), ("data", ingress)]),
+        "shop/web",
+        "data/db",
+        "84-85",
+    );
 }
 
 #[test]
@@ -110,7 +171,8 @@ fn named_ports_are_those_of_the_destination() {
     let inventory = with(&[("data", ingress)]);
     assert_allowed(&inventory, "shop/web", "data/db", "5432, 53/udp");
     assert_allowed(&inventory, "shop/web", "data/web", "8082, 53/udp");
-    let egress = json!({ "policyTypes": ["Egress"], "egress": [{ "ports": [{ "port": "http" }] }] });
+    let egress =
+        json!({ "policyTypes": ["Egress"], "egress": [{ "ports": [{ "port": "http" }] }] });
     let inventory = with(&[("shop", egress)]);
     assert_allowed(&inventory, "shop/web", "data/db", "5432");
     assert_allowed(&inventory, "shop/web", "shop/api", "8081");
@@ -118,8 +180,20 @@ fn named_ports_are_those_of_the_destination() {
     let to_block = json!({ "policyTypes": ["Egress"], "egress": [
         { "to": [{ "ipBlock": { "cidr": "10.0.0.0/8" } }], "ports": [{ "port": "http" }, { "port": 9 }] },
     ] });
-    assert_eq!(allowed(&with(&[("shop", to_block)]), "shop/web", "data/db", Family::V4).to_string(), "9");
-    assert_eq!(allowed(&inventory, "shop/web", "203.0.113.1", Family::V4).to_string(), NONE);
+    assert_eq!(
+        allowed(
+            &with(&[("shop", to_block)]),
+            "shop/web",
+            "data/db",
+            Family::V4
+        )
+        .to_string(),
+        "9"
+    );
+    assert_eq!(
+        allowed(&inventory, "shop/web", "203.0.113.1", Family::V4).to_string(),
+        NONE
+    );
 }
 
 #[test]
@@ -128,7 +202,10 @@ fn blocks_hold_addresses_of_their_family_less_exceptions() {
         { "ipBlock": { "cidr": "203.0.113.0/24", "except": ["203.0.113.64/26", "203.0.113.7/32"] } },
         { "ipBlock": { "cidr": "203.0.113.65/32" } },
     ]);
-    let inventory = with(&[("shop", json!({ "policyTypes": ["Egress"], "egress": [{ "to": block }] }))]);
+    let inventory = with(&[(
+        "shop",
+        json!({ "policyTypes": ["Egress"], "egress": [{ "to": block }] }),
+    )]);
     for (address, expected) in [
         ("203.0.113.1", ALL),
         ("203.0.113.7", NONE),
@@ -138,7 +215,11 @@ fn blocks_hold_addresses_of_their_family_less_exceptions() {
         ("2001:db8::1", NONE),
     ] {
         let family = Family::of(address.parse().expect("an address"));
-        assert_eq!(allowed(&inventory, "shop/web", address, family).to_string(), expected, "{address}");
+        assert_eq!(
+            allowed(&inventory, "shop/web", address, family).to_string(),
+            expected,
+            "{address}"
+        );
     }
 }
 
@@ -148,26 +229,66 @@ fn blocks_hold_known_addresses_of_pods_and_nodes_in_their_own_family_only() {
         "data",
         json!({ "ingress": [{ "from": [{ "ipBlock": { "cidr": "10.0.0.1/32" } }, { "ipBlock": { "cidr": "fd01::/16" } }] }] }),
     )]);
-    assert_eq!(allowed(&inventory, "shop/web", "data/db", Family::V4).to_string(), ALL);
-    assert_eq!(allowed(&inventory, "shop/web", "data/db", Family::V6).to_string(), NONE);
-    assert_eq!(allowed(&inventory, "shop/api", "data/db", Family::V4).to_string(), NONE);
-    assert_eq!(allowed(&inventory, "n1", "data/db", Family::V4).to_string(), NONE);
-    assert_eq!(allowed(&inventory, "n1", "data/db", Family::V6).to_string(), ALL);
+    assert_eq!(
+        allowed(&inventory, "shop/web", "data/db", Family::V4).to_string(),
+        ALL
+    );
+    assert_eq!(
+        allowed(&inventory, "shop/web", "data/db", Family::V6).to_string(),
+        NONE
+    );
+    assert_eq!(
+        allowed(&inventory, "shop/api", "data/db", Family::V4).to_string(),
+        NONE
+    );
+    assert_eq!(
+        allowed(&inventory, "n1", "data/db", Family::V4).to_string(),
+        NONE
+    );
+    assert_eq!(
+        allowed(&inventory, "n1", "data/db", Family::V6).to_string(),
+        ALL
+    );
     // Equal pods of which only one has an address in the block.
-    let one = with(&[("data", json!({ "ingress": [{ "from": [{ "ipBlock": { "cidr": "10.0.0.5/32" } }] }] }))]);
-    assert_eq!(allowed(&one, "other/x-0", "data/db", Family::V4).to_string(), ALL);
-    assert_eq!(allowed(&one, "other/x-1", "data/db", Family::V4).to_string(), NONE);
+    let one = with(&[(
+        "data",
+        json!({ "ingress": [{ "from": [{ "ipBlock": { "cidr": "10.0.0.5/32" } }] }] }),
+    )]);
+    assert_eq!(
+        allowed(&one, "other/x-0", "data/db", Family::V4).to_string(),
+        ALL
+    );
+    assert_eq!(
+        allowed(&one, "other/x-1", "data/db", Family::V4).to_string(),
+        NONE
+    );
     // Where addresses are not known, blocks are outside.
-    let mut unknown = with(&[("data", json!({ "ingress": [{ "from": [{ "ipBlock": { "cidr": "0.0.0.0/0" } }] }] }))]);
-    unknown.pods.iter_mut().for_each(|pod| pod.addresses.clear());
-    assert_eq!(allowed(&unknown, "shop/web", "data/db", Family::V4).to_string(), NONE);
-    assert_eq!(allowed(&unknown, "203.0.113.1", "data/db", Family::V4).to_string(), ALL);
+    let mut unknown = with(&[(
+        "data",
+        json!({ "ingress": [{ "from": [{ "ipBlock": { "cidr": "0.0.0.0/0" } }] }] }),
+    )]);
+    unknown
+        .pods
+        .iter_mut()
+        .for_each(|pod| pod.addresses.clear());
+    assert_eq!(
+        allowed(&unknown, "shop/web", "data/db", Family::V4).to_string(),
+        NONE
+    );
+    assert_eq!(
+        allowed(&unknown, "203.0.113.1", "data/db", Family::V4).to_string(),
+        ALL
+    );
 }
 
 #[test]
 fn nodes_reach_their_own_pods_and_pods_reach_themselves() {
     let closed = json!({ "policyTypes": ["Ingress", "Egress"] });
-    let inventory = with(&[("shop", closed.clone()), ("data", closed.clone()), ("other", closed)]);
+    let inventory = with(&[
+        ("shop", closed.clone()),
+        ("data", closed.clone()),
+        ("other", closed),
+    ]);
     assert_allowed(&inventory, "n1", "shop/web", ALL);
     assert_allowed(&inventory, "n2", "shop/web", NONE);
     assert_allowed(&inventory, "shop/web", "shop/web", ALL);
@@ -184,7 +305,10 @@ fn host_network_pods_are_their_node() {
     let inventory = with(&[
         ("data", from_web),
         ("other", closed),
-        ("shop", json!({ "policyTypes": ["Egress"], "egress": [{ "to": [{ "namespaceSelector": {} }] }] })),
+        (
+            "shop",
+            json!({ "policyTypes": ["Egress"], "egress": [{ "to": [{ "namespaceSelector": {} }] }] }),
+        ),
     ]);
     assert_allowed(&inventory, "data/web", "data/db", ALL);
     // It carries app=web, which counts for nothing, and no policy of its namespace selects it.
@@ -216,8 +340,15 @@ fn what_no_api_server_takes_is_an_error_that_names_the_policy() {
     ];
     for spec in faults {
         let inventory = with(&[("data", json!({})), ("data", spec.clone())]);
-        let Err(error) = Predictor::new(&inventory).map(|_| ()) else { panic!("{spec} was taken") };
+        let Err(error) = Predictor::new(&inventory).map(|_| ()) else {
+            panic!("{spec} was taken")
+        };
         assert!(matches!(error, InvalidPolicy::In { .. }), "{error:?}");
-        assert!(error.to_string().starts_with("read NetworkPolicy data/p1 (p1.yaml:1): "), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("read NetworkPolicy data/p1 (p1.yaml:1): "),
+            "{error}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! A check that is not proven, as a compiler would show it: its line, what was seen, and what to do.
+//! A check that is not proven, as a compiler would show it: its line, what was seen, and what to
+//! do.
 
 use super::screen::{Ink, Pen};
 use crate::event::{CheckResult, Outcome};
@@ -15,8 +16,17 @@ pub(super) fn picture(result: &CheckResult, pen: Pen) -> String {
     let (check, verdict) = (&result.check, result.verdict.to_string());
     let ink = ink(result.verdict);
     let margin = check.line.to_string().len() + 1;
-    let mut picture = Picture { pen, margin, out: String::new() };
-    say!(picture.out, "{} {}", pen.inked(ink, &format!("{verdict}:")), pen.inked(Ink::Strong, &pen.text(&check.name)));
+    let mut picture = Picture {
+        pen,
+        margin,
+        out: String::new(),
+    };
+    say!(
+        picture.out,
+        "{} {}",
+        pen.inked(ink, &format!("{verdict}:")),
+        pen.inked(Ink::Strong, &pen.text(&check.name))
+    );
     let place = format!("{}:{}:{}", check.file, check.line, check.column);
     picture.source(check.line, &pen.text(&place), &pen.text(&check.text), ink);
     for (word, text) in words::explanation(result) {
@@ -34,7 +44,10 @@ pub(super) fn picture(result: &CheckResult, pen: Pen) -> String {
 
 /// The same in one line, where there are too many to show each in full.
 pub(super) fn line(result: &CheckResult, pen: Pen) -> String {
-    let code = result.reason.as_ref().map_or(String::new(), |reason| format!(" ({})", reason.code));
+    let code = result
+        .reason
+        .as_ref()
+        .map_or(String::new(), |reason| format!(" ({})", reason.code));
     let verdict = pen.inked(ink(result.verdict), &format!("{}:", result.verdict));
     format!(
         "{verdict} {}{code}  {}:{}\n",
@@ -63,12 +76,25 @@ impl Picture {
     fn source(&mut self, number: u32, place: &str, text: &str, ink: Ink) {
         let Self { pen, margin, .. } = *self;
         let bar = pen.inked(Ink::Faint, pen.sign("│", "|"));
-        let text = cut(text.trim(), pen.width.max(40).saturating_sub(margin + 3), pen.unicode);
+        let text = cut(
+            text.trim(),
+            pen.width.max(40).saturating_sub(margin + 3),
+            pen.unicode,
+        );
         let underline = pen.sign("━", "^").repeat(width(&text));
         let arrow = pen.inked(Ink::Faint, pen.sign("╭─", "-->"));
         say!(self.out, "{:margin$}{arrow} {place}", "");
-        say!(self.out, "{}{bar} {text}", pen.inked(Ink::Faint, &format!("{number:<margin$}")));
-        say!(self.out, "{:margin$}{bar} {}", "", pen.inked(ink, &underline));
+        say!(
+            self.out,
+            "{}{bar} {text}",
+            pen.inked(Ink::Faint, &format!("{number:<margin$}"))
+        );
+        say!(
+            self.out,
+            "{:margin$}{bar} {}",
+            "",
+            pen.inked(ink, &underline)
+        );
     }
 
     /// A note, its lines under one another.
@@ -79,7 +105,12 @@ impl Picture {
         for (number, line) in lines.iter().enumerate() {
             if number == 0 {
                 let sign = pen.inked(Ink::Faint, "=");
-                say!(self.out, "{:margin$}{sign} {}{line}", "", pen.inked(Ink::Strong, &format!("{word:<10}")));
+                say!(
+                    self.out,
+                    "{:margin$}{sign} {}{line}",
+                    "",
+                    pen.inked(Ink::Strong, &format!("{word:<10}"))
+                );
             } else {
                 say!(self.out, "{:indent$}{line}", "");
             }
@@ -93,10 +124,16 @@ mod tests {
     use crate::event::RunEvent;
     use crate::report::{example, text};
 
-    const PEN: Pen = Pen { width: 100, colour: false, unicode: true };
+    const PEN: Pen = Pen {
+        width: 100,
+        colour: false,
+        unicode: true,
+    };
 
     fn of(events: &[RunEvent], place: usize, pen: Pen) -> String {
-        let Some(RunEvent::Finished { results, .. }) = events.last() else { panic!() };
+        let Some(RunEvent::Finished { results, .. }) = events.last() else {
+            panic!()
+        };
         picture(&results[place], pen)
     }
 
@@ -134,29 +171,56 @@ unproven: api -> metadata:80 denied
    = flow      shop/api-0 (node-2) -> metadata (169.254.169.254:80/tcp): no-control-answered: nobody
                got an answer from 169.254.169.254:80
 ";
-        assert_eq!(of(&example::shop(), 6, Pen { unicode: false, ..PEN }), expected);
+        assert_eq!(
+            of(
+                &example::shop(),
+                6,
+                Pen {
+                    unicode: false,
+                    ..PEN
+                }
+            ),
+            expected
+        );
     }
 
     #[test]
     fn only_a_few_flows_are_shown() {
         let events = example::shop();
-        let Some(RunEvent::Finished { results, .. }) = events.last() else { panic!() };
+        let Some(RunEvent::Finished { results, .. }) = events.last() else {
+            panic!()
+        };
         let mut result = results[3].clone();
         let flow = result.flows[0].clone();
         result.flows = vec![flow; 9];
         let picture = picture(&result, PEN);
         assert_eq!(picture.matches("= flow ").count(), FLOWS + 1);
-        assert!(picture.ends_with("= flow      and 6 other flows\n"), "{picture}");
+        assert!(
+            picture.ends_with("= flow      and 6 other flows\n"),
+            "{picture}"
+        );
     }
 
     #[test]
     fn hostile_text_is_shown_as_escapes() {
-        for pen in [PEN, Pen { unicode: false, ..PEN }] {
+        for pen in [
+            PEN,
+            Pen {
+                unicode: false,
+                ..PEN
+            },
+        ] {
             for place in 0..2 {
                 let picture = of(&example::hostile(), place, pen);
-                assert!(!picture.chars().any(|c| c != '\n' && text::acts(c)), "{picture}");
                 assert!(
-                    picture.lines().skip(1).all(|line| line.starts_with(' ') || line.starts_with('1')),
+                    !picture.chars().any(|c| c != '\n' && text::acts(c)),
+                    "{picture}"
+                );
+                assert!(
+                    picture
+                        .lines()
+                        .skip(1)
+                        .all(|line| line.starts_with(' ') || line.starts_with('1')),
                     "{picture}"
                 );
                 assert!(pen.unicode || picture.is_ascii(), "{picture}");

@@ -68,8 +68,15 @@ pub(super) fn legend(pen: Pen) -> String {
         (Mark::Violated, "violated"),
         (Mark::Unproven, "unproven"),
     ];
-    let shown: Vec<String> = entries.iter().map(|(mark, meaning)| format!("{} {meaning}", mark.inked(pen))).collect();
-    format!("  {}   {}\n", shown.join("   "), pen.inked(Ink::Faint, "blank: not in the suite"))
+    let shown: Vec<String> = entries
+        .iter()
+        .map(|(mark, meaning)| format!("{} {meaning}", mark.inked(pen)))
+        .collect();
+    format!(
+        "  {}   {}\n",
+        shown.join("   "),
+        pen.inked(Ink::Faint, "blank: not in the suite")
+    )
 }
 
 /// The results of one suite as a table.
@@ -82,17 +89,33 @@ pub(super) struct Matrix {
 
 impl Matrix {
     /// Sources and targets in order of their first check.
-    pub(super) fn of<'a>(results: impl Iterator<Item = &'a CheckResult>, pen: Pen, verbose: bool) -> Self {
+    pub(super) fn of<'a>(
+        results: impl Iterator<Item = &'a CheckResult>,
+        pen: Pen,
+        verbose: bool,
+    ) -> Self {
         let (mut rows, mut columns) = (HashMap::new(), HashMap::new());
         let (mut sources, mut targets) = (Vec::new(), Vec::new());
         let mut cells: BTreeMap<_, Vec<Mark>> = BTreeMap::new();
         for result in results {
             let row = place(&mut rows, &mut sources, &result.check.source, pen);
             let column = place(&mut columns, &mut targets, &result.check.target, pen);
-            cells.entry((row, column)).or_default().push(Mark::of(result));
+            cells
+                .entry((row, column))
+                .or_default()
+                .push(Mark::of(result));
         }
-        let this = Self { sources, targets, cells, left_out: None };
-        if verbose || this.sources.len() * this.targets.len() <= PAGE { this } else { this.without_proven() }
+        let this = Self {
+            sources,
+            targets,
+            cells,
+            left_out: None,
+        };
+        if verbose || this.sources.len() * this.targets.len() <= PAGE {
+            this
+        } else {
+            this.without_proven()
+        }
     }
 
     /// Only the rows and columns in which something does not hold.
@@ -115,7 +138,10 @@ impl Matrix {
             .cells
             .into_iter()
             .filter_map(|((row, column), marks)| {
-                Some(((renumbered(&rows, row)?, renumbered(&columns, column)?), marks))
+                Some((
+                    (renumbered(&rows, row)?, renumbered(&columns, column)?),
+                    marks,
+                ))
             })
             .collect();
         let left_out = format!(
@@ -123,7 +149,9 @@ impl Matrix {
             counted(self.sources.len() - rows.len(), "source"),
             counted(self.targets.len() - columns.len(), "target"),
         );
-        let pick = |from: &[String], kept: &[usize]| kept.iter().map(|index| from[*index].clone()).collect();
+        let pick = |from: &[String], kept: &[usize]| {
+            kept.iter().map(|index| from[*index].clone()).collect()
+        };
         Self {
             sources: pick(&self.sources, &rows),
             targets: pick(&self.targets, &columns),
@@ -132,13 +160,23 @@ impl Matrix {
         }
     }
 
-    /// The table, as wide as the screen allows: names over their columns, else as a stair, else as lists.
+    /// The table, as wide as the screen allows: names over their columns, else as a stair, else as
+    /// lists.
     pub(super) fn draw(&self, pen: Pen) -> String {
-        let label = self.sources.iter().map(|source| width(source)).max().unwrap_or(0);
+        let label = self
+            .sources
+            .iter()
+            .map(|source| width(source))
+            .max()
+            .unwrap_or(0);
         let left = 2 + label + GAP;
         let cell = self.cells.values().map(Vec::len).max().unwrap_or(1);
         let mut out = String::new();
-        let columns: Vec<usize> = self.targets.iter().map(|target| width(target).max(cell)).collect();
+        let columns: Vec<usize> = self
+            .targets
+            .iter()
+            .map(|target| width(target).max(cell))
+            .collect();
         let all: Vec<usize> = (0..self.targets.len()).collect();
         if left + columns.iter().map(|column| column + GAP).sum::<usize>() <= pen.width + GAP {
             self.level(pen, left, &columns, &mut out);
@@ -179,7 +217,9 @@ impl Matrix {
 
     /// One name a line, each with a line down to its column.
     fn stair(&self, pen: Pen, left: usize, step: usize, block: &[usize], out: &mut String) {
-        let places: Vec<usize> = (0..block.len()).map(|number| left + number * step).collect();
+        let places: Vec<usize> = (0..block.len())
+            .map(|number| left + number * step)
+            .collect();
         let (corner, post) = (pen.sign("┌ ", ", "), pen.sign("│", "|"));
         for (number, target) in block.iter().enumerate() {
             let mut line = Line::new();
@@ -222,7 +262,12 @@ impl Matrix {
     }
 }
 
-fn place<'a>(known: &mut HashMap<&'a str, usize>, names: &mut Vec<String>, name: &'a str, pen: Pen) -> usize {
+fn place<'a>(
+    known: &mut HashMap<&'a str, usize>,
+    names: &mut Vec<String>,
+    name: &'a str,
+    pen: Pen,
+) -> usize {
     *known.entry(name).or_insert_with(|| {
         let shown = pen.text(name);
         names.push(match cut(&shown, LABEL, pen.unicode) {
@@ -241,7 +286,10 @@ struct Line {
 
 impl Line {
     fn new() -> Self {
-        Self { text: String::new(), columns: 0 }
+        Self {
+            text: String::new(),
+            columns: 0,
+        }
     }
 
     /// Puts something at a column; `plain` is what of it takes room.
@@ -263,7 +311,11 @@ mod tests {
     use super::*;
     use crate::report::example;
 
-    const WIDE: Pen = Pen { width: 100, colour: false, unicode: true };
+    const WIDE: Pen = Pen {
+        width: 100,
+        colour: false,
+        unicode: true,
+    };
 
     fn drawn(results: &[CheckResult], pen: Pen) -> String {
         Matrix::of(results.iter(), pen, false).draw(pen)
@@ -315,7 +367,14 @@ mod tests {
 
     #[test]
     fn a_stair_too_long_for_the_screen_is_broken_into_blocks() {
-        let drawn = drawn(&shop(), Pen { width: 36, unicode: false, ..WIDE });
+        let drawn = drawn(
+            &shop(),
+            Pen {
+                width: 36,
+                unicode: false,
+                ..WIDE
+            },
+        );
         let expected = "            , api:8080\n\
             \u{20}           |  , postgres:5432\n\
             \u{20}           |  |  , https://payme...\n\
@@ -332,21 +391,41 @@ mod tests {
     #[test]
     fn a_narrow_screen_gets_lists() {
         let expected = "  web-tier\n    + api:8080\n    X postgres:5432\n    - metadata:80\n  api\n    + postgres:5432\n    + https://payment/health\n    ? metadata:80\n";
-        assert_eq!(drawn(&shop(), Pen { width: 24, unicode: false, ..WIDE }), expected);
+        assert_eq!(
+            drawn(
+                &shop(),
+                Pen {
+                    width: 24,
+                    unicode: false,
+                    ..WIDE
+                }
+            ),
+            expected
+        );
     }
 
     #[test]
     fn checks_of_one_cell_stand_side_by_side() {
-        let results = results(&[("a", "b:1", Mark::Allowed), ("a", "b:1", Mark::Violated), ("c", "b:1", Mark::Denied)]);
+        let results = results(&[
+            ("a", "b:1", Mark::Allowed),
+            ("a", "b:1", Mark::Violated),
+            ("c", "b:1", Mark::Denied),
+        ]);
         assert_eq!(drawn(&results, WIDE), "     b:1\n  a   ●✗\n  c   ○\n");
     }
 
     #[test]
     fn a_large_matrix_shows_what_does_not_hold() {
         let events = example::many(10_000);
-        let Some(crate::event::RunEvent::Finished { results, .. }) = events.last() else { panic!() };
+        let Some(crate::event::RunEvent::Finished { results, .. }) = events.last() else {
+            panic!()
+        };
         let drawn = drawn(results, WIDE);
-        assert_eq!(drawn.lines().count(), 102, "a header, a row for each source, a word on the rest");
+        assert_eq!(
+            drawn.lines().count(),
+            102,
+            "a header, a row for each source, a word on the rest"
+        );
         assert!(
             drawn.ends_with("left out, as everything there is as expected: 0 sources and 99 targets (-v shows them)\n")
         );
@@ -358,14 +437,18 @@ mod tests {
     fn signs_are_told_apart_without_colour() {
         for unicode in [true, false] {
             let pen = Pen { unicode, ..WIDE };
-            let mut signs =
-                [Mark::Allowed, Mark::Denied, Mark::Violated, Mark::Unproven].map(|mark| mark.sign(pen)).to_vec();
+            let mut signs = [Mark::Allowed, Mark::Denied, Mark::Violated, Mark::Unproven]
+                .map(|mark| mark.sign(pen))
+                .to_vec();
             signs.sort_unstable();
             signs.dedup();
             assert_eq!(signs.len(), 4);
         }
         assert_eq!(
-            legend(Pen { unicode: false, ..WIDE }),
+            legend(Pen {
+                unicode: false,
+                ..WIDE
+            }),
             "  + allowed   - denied   X violated   ? unproven   blank: not in the suite\n"
         );
     }

@@ -1,7 +1,8 @@
-//! For people: what runs, how far it is, and at the end who may talk to whom, with every finding explained.
+//! For people: what runs, how far it is, and at the end who may talk to whom, with every finding
+//! explained.
 //!
-//! Results go to one screen, what happens meanwhile to another, so that `watertight run ... > report.txt` keeps the
-//! one and shows the other.
+//! Results go to one screen, what happens meanwhile to another, so that `watertight run ... >
+//! report.txt` keeps the one and shows the other.
 
 mod finding;
 mod matrix;
@@ -61,9 +62,16 @@ pub struct Console {
 }
 
 impl Console {
-    /// `results`: where the report goes. `live`: where notes and progress go, always standard error's.
+    /// `results`: where the report goes. `live`: where notes and progress go, always standard
+    /// error's.
     pub fn new(results: Screen, live: Screen, detail: Detail, progress: Progress) -> Self {
-        Self { results, live, progress, bar: None, page: Page::new(detail) }
+        Self {
+            results,
+            live,
+            progress,
+            bar: None,
+            page: Page::new(detail),
+        }
     }
 
     fn start(&mut self, run: &RunInfo) -> io::Result<()> {
@@ -79,11 +87,19 @@ impl Console {
             "cluster" => "in the cluster".to_owned(),
             other => format!("on the backend {}", pen.text(other)),
         };
-        let version = pen.inked(Ink::Strong, &format!("watertight {}", pen.text(&run.version)));
+        let version = pen.inked(
+            Ink::Strong,
+            &format!("watertight {}", pen.text(&run.version)),
+        );
         let checks = counted(self.page.checks.len(), "check");
-        self.live.write(&format!("{version}: {checks} of {} {place}\n", suites.join(", ")))?;
+        self.live.write(&format!(
+            "{version}: {checks} of {} {place}\n",
+            suites.join(", ")
+        ))?;
         match self.progress {
-            Progress::Drawn if self.live.is_terminal() => self.bar = Some(bar(self.page.checks.len(), pen)),
+            Progress::Drawn if self.live.is_terminal() => {
+                self.bar = Some(bar(self.page.checks.len(), pen))
+            }
             Progress::Drawn | Progress::Quiet => {}
         }
         Ok(())
@@ -101,7 +117,11 @@ impl Console {
     fn moved(&mut self, settled: usize, of: usize, elapsed_ms: u64, floor_ms: u64) {
         let Some(bar) = &self.bar else { return };
         let left = Duration::from_millis(floor_ms.saturating_sub(elapsed_ms));
-        let left = if left.is_zero() { String::new() } else { format!(", at least {} more", show_duration(left)) };
+        let left = if left.is_zero() {
+            String::new()
+        } else {
+            format!(", at least {} more", show_duration(left))
+        };
         let violated = match self.page.violated.len() {
             0 => String::new(),
             n => format!(", {n} violated"),
@@ -131,15 +151,27 @@ impl Report for Console {
         match event {
             RunEvent::Started { run, .. } => self.start(run),
             RunEvent::Note { text } => self.note(text),
-            RunEvent::Progress { settled, of, elapsed_ms, floor_ms } => {
+            RunEvent::Progress {
+                settled,
+                of,
+                elapsed_ms,
+                floor_ms,
+            } => {
                 self.moved(*settled, *of, *elapsed_ms, *floor_ms);
                 Ok(())
             }
             // Who removes things says what could not be removed.
             RunEvent::Settled { .. } | RunEvent::CleanedUp { .. } => Ok(()),
-            RunEvent::Finished { run, results, summary, policies: _ } => {
+            RunEvent::Finished {
+                run,
+                results,
+                summary,
+                policies: _,
+            } => {
                 self.clear();
-                let page = self.page.finished(run, results, *summary, self.results.pen());
+                let page = self
+                    .page
+                    .finished(run, results, *summary, self.results.pen());
                 self.results.write(&page)
             }
         }
@@ -154,7 +186,8 @@ impl Report for Console {
 
 fn bar(checks: usize, pen: Pen) -> ProgressBar {
     let template = "{spinner} {pos} of {len} settled{msg}  {elapsed}";
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
     let bar = ProgressBar::with_draw_target(Some(checks as u64), ProgressDrawTarget::stderr());
     bar.set_style(style.tick_chars(pen.sign("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ", "|/-\\ ")));
     bar.enable_steady_tick(Duration::from_millis(120));

@@ -4,7 +4,9 @@ use super::Detail;
 use super::finding;
 use super::matrix::{self, Mark, Matrix};
 use super::screen::{Ink, Pen};
-use crate::event::{CheckRef, CheckResult, Coverage, Outcome, Reason, RunEvent, RunInfo, SuiteRef, Summary};
+use crate::event::{
+    CheckRef, CheckResult, Coverage, Outcome, Reason, RunEvent, RunInfo, SuiteRef, Summary,
+};
 use crate::model::show_duration;
 use crate::report::text::{counted, say};
 use crate::report::words;
@@ -28,19 +30,33 @@ pub(in crate::report) struct Page {
 
 impl Page {
     pub(in crate::report) fn new(detail: Detail) -> Self {
-        Self { detail, suites: Vec::new(), checks: Vec::new(), coverage: None, violated: HashMap::new() }
+        Self {
+            detail,
+            suites: Vec::new(),
+            checks: Vec::new(),
+            coverage: None,
+            violated: HashMap::new(),
+        }
     }
 
     /// Takes in what it must remember; `Finished` brings all else.
     pub(in crate::report) fn learn(&mut self, event: &RunEvent) {
         match event {
-            RunEvent::Started { suites, checks, coverage, .. } => {
+            RunEvent::Started {
+                suites,
+                checks,
+                coverage,
+                ..
+            } => {
                 self.coverage.clone_from(coverage);
                 self.suites.clone_from(suites);
                 self.checks.clone_from(checks);
             }
             RunEvent::Settled { result } => match result.verdict {
-                Outcome::Violated => drop(self.violated.insert(result.check.id.clone(), (**result).clone())),
+                Outcome::Violated => drop(
+                    self.violated
+                        .insert(result.check.id.clone(), (**result).clone()),
+                ),
                 Outcome::Proven | Outcome::Unproven => drop(self.violated.remove(&result.check.id)),
             },
             RunEvent::Note { .. }
@@ -70,15 +86,25 @@ impl Page {
             Detail::Verbose => proven(&results, pen, &mut out),
             Detail::Brief => {}
         }
-        let of =
-            |outcome| results.iter().map(AsRef::as_ref).filter(move |result: &&CheckResult| result.verdict == outcome);
-        findings(of(Outcome::Violated).chain(of(Outcome::Unproven)), pen, &mut out);
+        let of = |outcome| {
+            results
+                .iter()
+                .map(AsRef::as_ref)
+                .filter(move |result: &&CheckResult| result.verdict == outcome)
+        };
+        findings(
+            of(Outcome::Violated).chain(of(Outcome::Unproven)),
+            pen,
+            &mut out,
+        );
         unpredicted(&results, pen, &mut out);
         out.push_str(&reaches(&results, pen));
         if let Some(coverage) = &self.coverage {
             out.push_str(&covers(coverage, self.detail, pen));
         }
-        let took = run.ended_at.and_then(|end| Duration::try_from(end.duration_since(run.started_at)).ok());
+        let took = run
+            .ended_at
+            .and_then(|end| Duration::try_from(end.duration_since(run.started_at)).ok());
         out.push_str(&sums(summary, took, pen));
         out
     }
@@ -87,10 +113,18 @@ impl Page {
     pub(in crate::report) fn stopped(&self, why: &str, pen: Pen) -> String {
         let mut out = banner(&pen.text(why), pen);
         if !self.checks.is_empty() {
-            let violated = self.checks.iter().filter_map(|check| self.violated.get(&check.id));
+            let violated = self
+                .checks
+                .iter()
+                .filter_map(|check| self.violated.get(&check.id));
             findings(violated, pen, &mut out);
             let open = self.checks.len() - self.violated.len();
-            say!(out, "{}, {} not finished", word(Outcome::Violated, self.violated.len(), pen), counted(open, "check"));
+            say!(
+                out,
+                "{}, {} not finished",
+                word(Outcome::Violated, self.violated.len(), pen),
+                counted(open, "check")
+            );
         }
         out
     }
@@ -98,14 +132,19 @@ impl Page {
     fn matrices(&self, results: &[Cow<'_, CheckResult>], pen: Pen, out: &mut String) {
         let mut by_suite: Vec<(&str, Vec<&CheckResult>)> = Vec::new();
         for result in results {
-            match by_suite.iter_mut().find(|(suite, _)| *suite == result.check.suite) {
+            match by_suite
+                .iter_mut()
+                .find(|(suite, _)| *suite == result.check.suite)
+            {
                 Some((_, of)) => of.push(result),
                 None => by_suite.push((&result.check.suite, vec![result])),
             }
         }
         for (suite, results) in by_suite {
             say!(out, "\n{}\n", pen.inked(Ink::Strong, &pen.text(suite)));
-            out.push_str(&Matrix::of(results.into_iter(), pen, self.detail == Detail::Verbose).draw(pen));
+            out.push_str(
+                &Matrix::of(results.into_iter(), pen, self.detail == Detail::Verbose).draw(pen),
+            );
         }
         say!(out, "\n{}", matrix::legend(pen));
     }
@@ -120,22 +159,42 @@ fn incomplete(run: &RunInfo, results: &[Cow<'_, CheckResult>], summary: Summary)
         return None;
     }
     let unfinished = Reason::NotFinished.code();
-    let open =
-        results.iter().filter(|result| result.reason.as_ref().is_some_and(|reason| reason.code == unfinished)).count();
-    let why = run.incomplete_because.as_deref().unwrap_or("not every check was judged with all its evidence");
-    Some(format!("{why}; {open} of {} not finished", counted(results.len(), "check")))
+    let open = results
+        .iter()
+        .filter(|result| {
+            result
+                .reason
+                .as_ref()
+                .is_some_and(|reason| reason.code == unfinished)
+        })
+        .count();
+    let why = run
+        .incomplete_because
+        .as_deref()
+        .unwrap_or("not every check was judged with all its evidence");
+    Some(format!(
+        "{why}; {open} of {} not finished",
+        counted(results.len(), "check")
+    ))
 }
 
 fn banner(why: &str, pen: Pen) -> String {
     let bar = pen.sign("█", "!!!");
-    format!("\n{}\n", pen.inked(Ink::Violated, &format!("{bar} INCOMPLETE: {why}")))
+    format!(
+        "\n{}\n",
+        pen.inked(Ink::Violated, &format!("{bar} INCOMPLETE: {why}"))
+    )
 }
 
 /// Each with its picture; in a line where there are too many, or where there is nothing to explain.
 fn findings<'a>(results: impl Iterator<Item = &'a CheckResult>, pen: Pen, out: &mut String) {
     let unfinished = Reason::NotFinished.code();
     let nothing_known = |result: &CheckResult| {
-        result.flows.is_empty() && result.reason.as_ref().is_some_and(|reason| reason.code == unfinished)
+        result.flows.is_empty()
+            && result
+                .reason
+                .as_ref()
+                .is_some_and(|reason| reason.code == unfinished)
     };
     let (mut pictures, mut lines) = (0, String::new());
     for result in results {
@@ -158,32 +217,64 @@ fn proven(results: &[Cow<'_, CheckResult>], pen: Pen, out: &mut String) {
             Outcome::Proven => {}
             Outcome::Violated | Outcome::Unproven => continue,
         }
-        let tier = result.tier.as_deref().map_or(String::new(), |tier| format!(" {tier}"));
+        let tier = result
+            .tier
+            .as_deref()
+            .map_or(String::new(), |tier| format!(" {tier}"));
         let sign = Mark::of(result).inked(pen);
         let mut more = vec![result.seen.clone()];
-        more.extend(result.check.predicted.map(|predicted| format!("predicted {predicted}")));
-        more.extend(words::power(result));
-        more.extend(result.mechanism.as_ref().map(|mechanism| format!("by {mechanism}")));
-        more.extend(result.contrast.clone());
-        more.extend(result.delay_ms.map(|delay| format!("up after {}", show_duration(Duration::from_millis(delay)))));
         more.extend(
             result
-                .startup_leak_ms
-                .map(|leak| format!("leaked for {} at start-up", show_duration(Duration::from_millis(leak)))),
+                .check
+                .predicted
+                .map(|predicted| format!("predicted {predicted}")),
         );
+        more.extend(words::power(result));
+        more.extend(
+            result
+                .mechanism
+                .as_ref()
+                .map(|mechanism| format!("by {mechanism}")),
+        );
+        more.extend(result.contrast.clone());
+        more.extend(
+            result
+                .delay_ms
+                .map(|delay| format!("up after {}", show_duration(Duration::from_millis(delay)))),
+        );
+        more.extend(result.startup_leak_ms.map(|leak| {
+            format!(
+                "leaked for {} at start-up",
+                show_duration(Duration::from_millis(leak))
+            )
+        }));
         say!(out, "{sign} {}", pen.text(&result.check.name));
-        say!(out, "    proven{}, {}; {}", pen.text(&tier), words::reach(&result.reach), pen.text(&more.join("; ")));
+        say!(
+            out,
+            "    proven{}, {}; {}",
+            pen.text(&tier),
+            words::reach(&result.reach),
+            pen.text(&more.join("; "))
+        );
     }
-    if results.iter().any(|result| result.verdict == Outcome::Proven) {
+    if results
+        .iter()
+        .any(|result| result.verdict == Outcome::Proven)
+    {
         out.push('\n');
     }
 }
 
-/// What is proven and was not predicted: the expectation holds, but not for the reason that the policies give. Of findings
-/// it is told in their pictures.
+/// What is proven and was not predicted: the expectation holds, but not for the reason that the
+/// policies give. Of findings it is told in their pictures.
 fn unpredicted(results: &[Cow<'_, CheckResult>], pen: Pen, out: &mut String) {
-    for result in results.iter().filter(|result| result.verdict == Outcome::Proven) {
-        let Some(text) = &result.unpredicted else { continue };
+    for result in results
+        .iter()
+        .filter(|result| result.verdict == Outcome::Proven)
+    {
+        let Some(text) = &result.unpredicted else {
+            continue;
+        };
         say!(
             out,
             "{} {}\n    {}",
@@ -196,13 +287,17 @@ fn unpredicted(results: &[Cow<'_, CheckResult>], pen: Pen, out: &mut String) {
 
 /// How much of what exists the checks touch, in a line; with every detail, what they leave.
 fn covers(coverage: &Coverage, detail: Detail, pen: Pen) -> String {
-    let parts = coverage.parts().map(|(what, of)| format!("{} of {} {what}", of.touched, of.all));
+    let parts = coverage
+        .parts()
+        .map(|(what, of)| format!("{} of {} {what}", of.touched, of.all));
     let mut out = format!("coverage: the checks touch {}\n", parts.join(", "));
     match detail {
         Detail::Brief => {}
         Detail::Verbose => {
-            for (what, name) in
-                coverage.parts().iter().flat_map(|(what, of)| of.left.iter().map(move |name| (what, name)))
+            for (what, name) in coverage
+                .parts()
+                .iter()
+                .flat_map(|(what, of)| of.left.iter().map(move |name| (what, name)))
             {
                 say!(out, "          not of the {what}: {}", pen.text(name));
             }
@@ -213,10 +308,16 @@ fn covers(coverage: &Coverage, detail: Detail, pen: Pen) -> String {
 
 /// How far all that is proven reaches.
 fn reaches(results: &[Cow<'_, CheckResult>], pen: Pen) -> String {
-    let proven: Vec<&CheckResult> =
-        results.iter().map(AsRef::as_ref).filter(|result| result.verdict == Outcome::Proven).collect();
-    let partial: Vec<&CheckResult> =
-        proven.iter().copied().filter(|result| !words::reaches_all(&result.reach)).collect();
+    let proven: Vec<&CheckResult> = results
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|result| result.verdict == Outcome::Proven)
+        .collect();
+    let partial: Vec<&CheckResult> = proven
+        .iter()
+        .copied()
+        .filter(|result| !words::reaches_all(&result.reach))
+        .collect();
     let share = |result: &CheckResult| {
         let of = |n: usize, of: usize| if of == 0 { 1.0 } else { n as f64 / of as f64 };
         of(result.reach.source_nodes, result.reach.of_source_nodes)
@@ -225,7 +326,10 @@ fn reaches(results: &[Cow<'_, CheckResult>], pen: Pen) -> String {
     let least = partial.iter().min_by(|a, b| share(a).total_cmp(&share(b)));
     match (proven.len(), least) {
         (0, _) => String::new(),
-        (_, None) => "reach: every proven check covers all nodes of its source and all pods of its target\n".into(),
+        (_, None) => {
+            "reach: every proven check covers all nodes of its source and all pods of its target\n"
+                .into()
+        }
         (all, Some(least)) => format!(
             "reach: {} of {all} proven checks cover every source node and target pod, {} only some\n       least: {} ({})\n",
             all - partial.len(),
@@ -245,7 +349,11 @@ fn sums(summary: Summary, took: Option<Duration>, pen: Pen) -> String {
     ];
     let counts = counts.map(|(outcome, n)| word(outcome, n, pen));
     let took = took.map_or(String::new(), |took| format!(" in {}", show_duration(took)));
-    let incomplete = if summary.complete { String::new() } else { pen.inked(Ink::Violated, " (INCOMPLETE)") };
+    let incomplete = if summary.complete {
+        String::new()
+    } else {
+        pen.inked(Ink::Violated, " (INCOMPLETE)")
+    };
     format!("{}{took}{incomplete}\n", counts.join(", "))
 }
 

@@ -23,45 +23,76 @@ impl Capabilities {
 
     /// A plain log: no colour, ASCII.
     pub fn plain() -> Self {
-        Self { terminal: false, width: Self::LOG_WIDTH, colour: false, unicode: false }
+        Self {
+            terminal: false,
+            width: Self::LOG_WIDTH,
+            colour: false,
+            unicode: false,
+        }
     }
 
-    /// Those of standard output, by the conventions (`NO_COLOR`, `CLICOLOR_FORCE`, `TERM`, the locale).
+    /// Those of standard output, by the conventions (`NO_COLOR`, `CLICOLOR_FORCE`, `TERM`, the
+    /// locale).
     pub fn of_stdout(choice: anstream::ColorChoice) -> Self {
         let out = io::stdout();
-        Self::of(out.is_terminal(), terminal_size::terminal_size_of(&out), resolved(choice, &out))
+        Self::of(
+            out.is_terminal(),
+            terminal_size::terminal_size_of(&out),
+            resolved(choice, &out),
+        )
     }
 
     /// Those of standard error.
     pub fn of_stderr(choice: anstream::ColorChoice) -> Self {
         let err = io::stderr();
-        Self::of(err.is_terminal(), terminal_size::terminal_size_of(&err), resolved(choice, &err))
+        Self::of(
+            err.is_terminal(),
+            terminal_size::terminal_size_of(&err),
+            resolved(choice, &err),
+        )
     }
 
-    fn of(terminal: bool, size: Option<(terminal_size::Width, terminal_size::Height)>, colour: bool) -> Self {
-        let width = size.map_or(Self::LOG_WIDTH, |(terminal_size::Width(columns), _)| usize::from(columns));
+    fn of(
+        terminal: bool,
+        size: Option<(terminal_size::Width, terminal_size::Height)>,
+        colour: bool,
+    ) -> Self {
+        let width = size.map_or(Self::LOG_WIDTH, |(terminal_size::Width(columns), _)| {
+            usize::from(columns)
+        });
         let variable = |name: &str| std::env::var(name).ok();
-        Self { terminal, width, colour, unicode: takes_unicode(variable) }
+        Self {
+            terminal,
+            width,
+            colour,
+            unicode: takes_unicode(variable),
+        }
     }
 }
 
 fn resolved<S: anstream::stream::RawStream>(choice: anstream::ColorChoice, stream: &S) -> bool {
     let choice = match choice {
         anstream::ColorChoice::Auto => anstream::AutoStream::choice(stream),
-        given @ (anstream::ColorChoice::AlwaysAnsi | anstream::ColorChoice::Always | anstream::ColorChoice::Never) => {
-            given
-        }
+        given @ (anstream::ColorChoice::AlwaysAnsi
+        | anstream::ColorChoice::Always
+        | anstream::ColorChoice::Never) => given,
     };
     match choice {
-        anstream::ColorChoice::Auto | anstream::ColorChoice::AlwaysAnsi | anstream::ColorChoice::Always => true,
+        anstream::ColorChoice::Auto
+        | anstream::ColorChoice::AlwaysAnsi
+        | anstream::ColorChoice::Always => true,
         anstream::ColorChoice::Never => false,
     }
 }
 
-/// Whether locale and terminal take UTF-8: the first of the locale's variables that is set decides (POSIX.1 §8.2).
+/// Whether locale and terminal take UTF-8: the first of the locale's variables that is set decides
+/// (POSIX.1 §8.2).
 fn takes_unicode(variable: impl Fn(&str) -> Option<String>) -> bool {
     let poor = variable("TERM").is_some_and(|terminal| terminal == "linux" || terminal == "dumb");
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(variable).find(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .filter_map(variable)
+        .find(|value| !value.is_empty());
     let utf8 = locale.is_some_and(|locale| {
         let locale = locale.to_lowercase();
         locale.contains("utf-8") || locale.contains("utf8")
@@ -78,22 +109,39 @@ pub struct Screen {
 impl Screen {
     /// A stream with what it can show.
     pub fn new(writer: impl Write + Send + 'static, capabilities: Capabilities) -> Self {
-        Self { writer: Box::new(writer), capabilities }
+        Self {
+            writer: Box::new(writer),
+            capabilities,
+        }
     }
 
     /// How to write for it.
     pub(super) fn pen(&self) -> Pen {
-        let Capabilities { width, colour, unicode, .. } = self.capabilities;
-        Pen { width, colour, unicode }
+        let Capabilities {
+            width,
+            colour,
+            unicode,
+            ..
+        } = self.capabilities;
+        Pen {
+            width,
+            colour,
+            unicode,
+        }
     }
 
     pub(super) fn is_terminal(&self) -> bool {
         self.capabilities.terminal
     }
 
-    /// Writes what a [`Pen`] wrote. Whoever closed the pipe (`| head`) has seen enough: that is no failure.
+    /// Writes what a [`Pen`] wrote. Whoever closed the pipe (`| head`) has seen enough: that is no
+    /// failure.
     pub(super) fn write(&mut self, text: &str) -> io::Result<()> {
-        match self.writer.write_all(text.as_bytes()).and_then(|()| self.writer.flush()) {
+        match self
+            .writer
+            .write_all(text.as_bytes())
+            .and_then(|()| self.writer.flush())
+        {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             result => result,
         }
@@ -158,11 +206,22 @@ mod tests {
             (&[("LC_ALL", "C"), ("LANG", "C.UTF-8")], false),
             (&[("LC_ALL", ""), ("LANG", "C.UTF-8")], true),
             (&[("LANG", "C.UTF-8"), ("TERM", "linux")], false),
-            (&[("LC_CTYPE", "en_US.UTF-8"), ("LANG", "C"), ("TERM", "xterm-256color")], true),
+            (
+                &[
+                    ("LC_CTYPE", "en_US.UTF-8"),
+                    ("LANG", "C"),
+                    ("TERM", "xterm-256color"),
+                ],
+                true,
+            ),
         ];
         for (variables, expected) in cases {
-            let variable =
-                |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+            let variable = |name: &str| {
+                variables
+                    .iter()
+                    .find(|(known, _)| *known == name)
+                    .map(|(_, value)| (*value).to_owned())
+            };
             assert_eq!(takes_unicode(variable), expected, "{variables:?}");
         }
     }
@@ -178,7 +237,15 @@ mod tests {
                 Ok(())
             }
         }
-        assert!(Screen::new(Closed, Capabilities::plain()).write("x").is_ok());
-        assert!(Screen::new(crate::report::example::Full, Capabilities::plain()).write("x").is_err());
+        assert!(
+            Screen::new(Closed, Capabilities::plain())
+                .write("x")
+                .is_ok()
+        );
+        assert!(
+            Screen::new(crate::report::example::Full, Capabilities::plain())
+                .write("x")
+                .is_err()
+        );
     }
 }

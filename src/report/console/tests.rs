@@ -5,8 +5,12 @@ use crate::report::{example, text};
 
 fn shown_with(events: &[RunEvent], capabilities: Capabilities, detail: Detail) -> (String, String) {
     let ((out, written), (err, live)) = (example::pipe(), example::pipe());
-    let mut console =
-        Console::new(Screen::new(out, capabilities), Screen::new(err, capabilities), detail, Progress::Quiet);
+    let mut console = Console::new(
+        Screen::new(out, capabilities),
+        Screen::new(err, capabilities),
+        detail,
+        Progress::Quiet,
+    );
     for event in events {
         console.event(event).unwrap();
     }
@@ -17,12 +21,20 @@ fn shown(events: &[RunEvent]) -> (String, String) {
     shown_with(events, UNICODE, Detail::Brief)
 }
 
-const UNICODE: Capabilities = Capabilities { terminal: false, width: 100, colour: false, unicode: true };
+const UNICODE: Capabilities = Capabilities {
+    terminal: false,
+    width: 100,
+    colour: false,
+    unicode: true,
+};
 
 #[test]
 fn a_run_reads_from_what_runs_to_the_sum() {
     let (results, live) = shown(&example::shop());
-    assert_eq!(live, "watertight 0.1.0: 7 checks of shop (shop.yaml) in the lab\n");
+    assert_eq!(
+        live,
+        "watertight 0.1.0: 7 checks of shop (shop.yaml) in the lab\n"
+    );
     let head = "
 shop
 
@@ -39,7 +51,10 @@ shop
 
 violated: web-tier -> postgres:5432 denied
 ";
-    let capabilities = Capabilities { width: 70, ..UNICODE };
+    let capabilities = Capabilities {
+        width: 70,
+        ..UNICODE
+    };
     let (narrow, _) = shown_with(&example::shop(), capabilities, Detail::Brief);
     assert!(narrow.starts_with(head), "{narrow}");
     let tail = "
@@ -48,7 +63,10 @@ reach: 4 of 5 proven checks cover every source node and target pod, 1 only some
 5 proven, 1 violated, 1 unproven in 4.2s
 ";
     assert!(results.ends_with(tail), "{results}");
-    let (violated, unproven) = (results.find("violated: ").unwrap(), results.find("unproven: ").unwrap());
+    let (violated, unproven) = (
+        results.find("violated: ").unwrap(),
+        results.find("unproven: ").unwrap(),
+    );
     assert!(violated < unproven);
 }
 
@@ -67,37 +85,70 @@ fn proven_checks_are_shown_only_when_asked_for_and_with_their_reach() {
 #[test]
 fn an_incomplete_run_says_so_first_and_last() {
     let (results, _) = shown(&example::interrupted());
-    assert!(results.starts_with("\n█ INCOMPLETE: interrupted; 5 of 7 checks not finished\n"), "{results}");
-    assert!(results.contains("\nunproven: api -> postgres:5432 allowed (not-finished)  shop.yaml:15\n"), "{results}");
-    assert!(results.ends_with("2 proven, 0 violated, 5 unproven in 4.2s (INCOMPLETE)\n"), "{results}");
+    assert!(
+        results.starts_with("\n█ INCOMPLETE: interrupted; 5 of 7 checks not finished\n"),
+        "{results}"
+    );
+    assert!(
+        results.contains("\nunproven: api -> postgres:5432 allowed (not-finished)  shop.yaml:15\n"),
+        "{results}"
+    );
+    assert!(
+        results.ends_with("2 proven, 0 violated, 5 unproven in 4.2s (INCOMPLETE)\n"),
+        "{results}"
+    );
 }
 
 #[test]
 fn a_run_without_checks_is_no_success() {
     let (results, live) = shown(&example::empty());
     assert!(live.contains("0 checks"), "{live}");
-    assert!(results.contains("INCOMPLETE: nothing was selected"), "{results}");
+    assert!(
+        results.contains("INCOMPLETE: nothing was selected"),
+        "{results}"
+    );
 }
 
 #[test]
 fn a_run_that_stops_shows_what_is_violated_by_then() {
     let ((out, written), (err, _)) = (example::pipe(), example::pipe());
-    let mut console =
-        Console::new(Screen::new(out, UNICODE), Screen::new(err, UNICODE), Detail::Brief, Progress::Quiet);
+    let mut console = Console::new(
+        Screen::new(out, UNICODE),
+        Screen::new(err, UNICODE),
+        Detail::Brief,
+        Progress::Quiet,
+    );
     for event in &example::shop()[..5] {
         console.event(event).unwrap();
     }
-    console.stopped("the API server is gone", ExitCode::Violated).unwrap();
+    console
+        .stopped("the API server is gone", ExitCode::Violated)
+        .unwrap();
     let results = written.text();
-    assert!(results.starts_with("\n█ INCOMPLETE: the API server is gone\n"), "{results}");
-    assert!(results.contains("violated: web-tier -> postgres:5432 denied\n"), "{results}");
-    assert!(results.ends_with("1 violated, 6 checks not finished\n"), "{results}");
+    assert!(
+        results.starts_with("\n█ INCOMPLETE: the API server is gone\n"),
+        "{results}"
+    );
+    assert!(
+        results.contains("violated: web-tier -> postgres:5432 denied\n"),
+        "{results}"
+    );
+    assert!(
+        results.ends_with("1 violated, 6 checks not finished\n"),
+        "{results}"
+    );
 }
 
 #[test]
 fn a_check_without_a_result_is_not_finished() {
     let mut events = example::shop();
-    if let Some(RunEvent::Finished { results, summary, run, .. }) = events.last_mut() {
+    if let Some(RunEvent::Finished {
+        results,
+        summary,
+        run,
+        ..
+    }) = events.last_mut()
+    {
         results.pop();
         run.complete = false;
         *summary = Summary::of(results, false);
@@ -122,7 +173,10 @@ fn hostile_text_never_acts_on_the_terminal() {
 
 #[test]
 fn colour_only_repeats_what_the_text_says() {
-    let colours = Capabilities { colour: true, ..UNICODE };
+    let colours = Capabilities {
+        colour: true,
+        ..UNICODE
+    };
     for events in [example::shop(), example::interrupted(), example::hostile()] {
         let (coloured, live) = shown_with(&events, colours, Detail::Verbose);
         assert!(coloured.contains('\u{1b}'));
@@ -136,8 +190,19 @@ fn colour_only_repeats_what_the_text_says() {
 fn ten_thousand_checks_stay_readable() {
     let (results, _) = shown(&example::many(10_000));
     assert_eq!(results.matches("= seen").count(), FULL);
-    assert_eq!(results.lines().filter(|line| line.starts_with("violated: ")).count(), 100, "every violation is named");
-    assert!(results.lines().count() < 1_000, "{}", results.lines().count());
+    assert_eq!(
+        results
+            .lines()
+            .filter(|line| line.starts_with("violated: "))
+            .count(),
+        100,
+        "every violation is named"
+    );
+    assert!(
+        results.lines().count() < 1_000,
+        "{}",
+        results.lines().count()
+    );
     assert!(results.ends_with("9900 proven, 100 violated, 0 unproven in 4.2s\n"));
 }
 
@@ -148,7 +213,11 @@ fn what_the_checks_touch_is_a_line_and_what_they_leave_is_a_detail() {
     assert!(brief.contains(line), "{brief}");
     assert!(!brief.contains("api -> web-tier"), "{brief}");
     let (verbose, _) = shown_with(&example::covered(), UNICODE, Detail::Verbose);
-    for left in ["NetworkPolicy data/backup for Ingress", "api -> web-tier", "node-2"] {
+    for left in [
+        "NetworkPolicy data/backup for Ingress",
+        "api -> web-tier",
+        "node-2",
+    ] {
         assert!(verbose.contains(left), "{left} is not in:\n{verbose}");
     }
     let (unknown, _) = shown(&example::all_proven());

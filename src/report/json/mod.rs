@@ -1,11 +1,11 @@
 //! The JSON report, `watertight.dev/report.v1`: the source of all others.
 //!
-//! The structs are the shape; its JSON Schema is derived from them. A field that is not known is `null`, never
-//! absent, so that a reader can tell "unknown" from "an older version".
+//! The structs are the shape; its JSON Schema is derived from them. A field that is not known is
+//! `null`, never absent, so that a reader can tell "unknown" from "an older version".
 //!
 //! # Limitations
-//! Events carry no predictions and no latencies yet: these are `null`. What a lab has not, such as a cluster's uid or
-//! a policy's resource version, is `null` there.
+//! Events carry no predictions and no latencies yet: these are `null`. What a lab has not, such as
+//! a cluster's uid or a policy's resource version, is `null` there.
 
 mod shape;
 
@@ -43,8 +43,14 @@ impl Json {
             complete: false,
             incomplete_because: Some("the run has not begun".into()),
             exit_code: None,
-            tool: Tool { version: env!("CARGO_PKG_VERSION").into(), digest: None },
-            probe: Probe { digest: None, images: Vec::new() },
+            tool: Tool {
+                version: env!("CARGO_PKG_VERSION").into(),
+                digest: None,
+            },
+            probe: Probe {
+                digest: None,
+                images: Vec::new(),
+            },
             backend: None,
             settings: None,
         };
@@ -58,7 +64,11 @@ impl Json {
             coverage: None,
             leftovers: None,
         };
-        Self { document, checks: Vec::new(), places: HashMap::new() }
+        Self {
+            document,
+            checks: Vec::new(),
+            places: HashMap::new(),
+        }
     }
 
     fn run(&mut self, run: &RunInfo) {
@@ -78,14 +88,27 @@ impl Json {
 impl Document for Json {
     fn fold(&mut self, event: &RunEvent, _: Duration) {
         match event {
-            RunEvent::Started { run, surroundings, suites, checks, coverage } => {
+            RunEvent::Started {
+                run,
+                surroundings,
+                suites,
+                checks,
+                coverage,
+            } => {
                 self.run(run);
                 self.document.coverage = coverage.as_deref().map(Coverage::from);
                 self.document.environment = surroundings.as_ref().map(Environment::from);
                 self.document.run.incomplete_because = Some("the run has not finished".into());
                 self.document.suites = suites.iter().map(Suite::from).collect();
-                self.document.checks = checks.iter().map(|check| Check::from(&words::unfinished(check))).collect();
-                self.places = checks.iter().enumerate().map(|(place, check)| (check.id.clone(), place)).collect();
+                self.document.checks = checks
+                    .iter()
+                    .map(|check| Check::from(&words::unfinished(check)))
+                    .collect();
+                self.places = checks
+                    .iter()
+                    .enumerate()
+                    .map(|(place, check)| (check.id.clone(), place))
+                    .collect();
                 self.checks.clone_from(checks);
             }
             RunEvent::Settled { result } => {
@@ -93,16 +116,28 @@ impl Document for Json {
                     self.document.checks[*place] = Check::from(&**result);
                 }
             }
-            RunEvent::Finished { run, results, summary, policies } => {
+            RunEvent::Finished {
+                run,
+                results,
+                summary,
+                policies,
+            } => {
                 self.run(run);
-                if let (Some(environment), Some(policies)) = (&mut self.document.environment, policies) {
+                if let (Some(environment), Some(policies)) =
+                    (&mut self.document.environment, policies)
+                {
                     environment.policies.after = Some(policies.iter().map(Policy::from).collect());
                 }
                 self.document.run.complete = run.complete && summary.complete;
-                self.document.run.incomplete_because.clone_from(&run.incomplete_because);
+                self.document
+                    .run
+                    .incomplete_because
+                    .clone_from(&run.incomplete_because);
                 self.document.run.exit_code = Some(summary.exit_code);
-                self.document.checks =
-                    words::in_order(&self.checks, results).iter().map(|result| Check::from(&**result)).collect();
+                self.document.checks = words::in_order(&self.checks, results)
+                    .iter()
+                    .map(|result| Check::from(&**result))
+                    .collect();
             }
             RunEvent::CleanedUp { leftovers } => self.document.leftovers = Some(leftovers.clone()),
             RunEvent::Note { .. } | RunEvent::Progress { .. } => {}
@@ -141,8 +176,10 @@ mod tests {
 
     fn assert_valid(document: &Value) {
         let validator = jsonschema::draft7::new(&json_schema()).unwrap();
-        let errors: Vec<String> =
-            validator.iter_errors(document).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        let errors: Vec<String> = validator
+            .iter_errors(document)
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect();
         assert!(errors.is_empty(), "{errors:#?}");
     }
 
@@ -178,15 +215,33 @@ mod tests {
             "/suites/0",
         ];
         for pointer in objects {
-            let fields: Vec<String> = whole.pointer(pointer).unwrap().as_object().unwrap().keys().cloned().collect();
+            let fields: Vec<String> = whole
+                .pointer(pointer)
+                .unwrap()
+                .as_object()
+                .unwrap()
+                .keys()
+                .cloned()
+                .collect();
             for field in fields {
                 let mut broken = whole.clone();
-                broken.pointer_mut(pointer).unwrap().as_object_mut().unwrap().remove(&field);
-                assert!(!validator.is_valid(&broken), "{pointer}/{field} may be absent");
+                broken
+                    .pointer_mut(pointer)
+                    .unwrap()
+                    .as_object_mut()
+                    .unwrap()
+                    .remove(&field);
+                assert!(
+                    !validator.is_valid(&broken),
+                    "{pointer}/{field} may be absent"
+                );
             }
             let mut broken = whole.clone();
             broken.pointer_mut(pointer).unwrap()["more"] = Value::Null;
-            assert!(!validator.is_valid(&broken), "{pointer} takes an unknown field");
+            assert!(
+                !validator.is_valid(&broken),
+                "{pointer} takes an unknown field"
+            );
         }
         let mut broken = whole.clone();
         broken["checks"][0]["verdict"] = "passed".into();
@@ -199,7 +254,10 @@ mod tests {
         assert_eq!(report["run"]["complete"], false);
         assert_eq!(report["run"]["exitCode"], Value::Null);
         for check in report["checks"].as_array().unwrap() {
-            assert_eq!((&check["verdict"], &check["reason"]["code"]), (&"unproven".into(), &"not-finished".into()));
+            assert_eq!(
+                (&check["verdict"], &check["reason"]["code"]),
+                (&"unproven".into(), &"not-finished".into())
+            );
             assert_eq!(check["reach"], Value::Null);
         }
     }
@@ -213,7 +271,10 @@ mod tests {
         assert_eq!(report["run"]["endedAt"], "2026-11-22T10:00:04.2Z");
         assert_eq!(report["run"]["tool"]["digest"], "01".repeat(32));
         assert_eq!(report["run"]["probe"]["digest"], "23".repeat(32));
-        assert_eq!(report["run"]["settings"], serde_json::json!({ "hold": 5000, "only": null }));
+        assert_eq!(
+            report["run"]["settings"],
+            serde_json::json!({ "hold": 5000, "only": null })
+        );
         let policies = &report["environment"]["policies"];
         assert_eq!(policies["before"][0]["name"], "postgres");
         assert_eq!(policies["before"], policies["after"]);
@@ -222,7 +283,10 @@ mod tests {
         assert_eq!(leak["name"], "web-tier -> postgres:5432 denied");
         assert_eq!(leak["verdict"], "violated");
         let deny = &report["checks"][4];
-        assert_eq!((&deny["tier"], &deny["power"]), (&"D2+record".into(), &22.into()));
+        assert_eq!(
+            (&deny["tier"], &deny["power"]),
+            (&"D2+record".into(), &22.into())
+        );
         assert_eq!(deny["reach"]["ofTargetPods"], 1);
         assert_eq!(deny["controls"][0]["flow"], 9);
         assert_eq!(deny["settings"]["hold"], 2000);
@@ -231,9 +295,16 @@ mod tests {
     #[test]
     fn what_could_not_be_removed_is_in_it() {
         let mut events = example::shop();
-        events.push(RunEvent::CleanedUp { leftovers: Vec::new() });
-        assert_eq!(rendered(&mut of(&events))["leftovers"], serde_json::json!([]));
-        events.push(RunEvent::CleanedUp { leftovers: vec!["pod shop/web-probe: forbidden".into()] });
+        events.push(RunEvent::CleanedUp {
+            leftovers: Vec::new(),
+        });
+        assert_eq!(
+            rendered(&mut of(&events))["leftovers"],
+            serde_json::json!([])
+        );
+        events.push(RunEvent::CleanedUp {
+            leftovers: vec!["pod shop/web-probe: forbidden".into()],
+        });
         let report = rendered(&mut of(&events));
         assert_eq!(report["leftovers"][0], "pod shop/web-probe: forbidden");
         assert_valid(&report);

@@ -1,8 +1,8 @@
 //! The shape of `watertight.dev/report.v1`: a field that is not known is `null`, never absent.
 
 use crate::event::{
-    self, CheckRef, CheckResult, ControlReport, Expected, FlowReport, Outcome, PolicyState, Reach, Reason, SuiteRef,
-    Surroundings, TermsReport,
+    self, CheckRef, CheckResult, ControlReport, Expected, FlowReport, Outcome, PolicyState, Reach,
+    Reason, SuiteRef, Surroundings, TermsReport,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -55,8 +55,8 @@ pub(super) struct Run {
     pub(super) probe: Probe,
     /// `lab`, `cluster` or `scripted`.
     pub(super) backend: Option<String>,
-    /// What was asked of this run beside its suites, by flag or environment, null where it was not given; each check says
-    /// which settings were in force for it.
+    /// What was asked of this run beside its suites, by flag or environment, null where it was not
+    /// given; each check says which settings were in force for it.
     pub(super) settings: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
@@ -156,7 +156,11 @@ pub(super) struct Part {
 
 impl From<&event::Coverage> for Coverage {
     fn from(of: &event::Coverage) -> Self {
-        let touched = |of: &event::Touched| Part { all: of.all, touched: of.touched, left: of.left.clone() };
+        let touched = |of: &event::Touched| Part {
+            all: of.all,
+            touched: of.touched,
+            left: of.left.clone(),
+        };
         Self {
             policies: touched(&of.policies),
             rules: touched(&of.rules),
@@ -212,7 +216,8 @@ pub(super) struct Check {
     pub(super) expected: String,
     /// How it is judged: the settings in force for it.
     pub(super) settings: Terms,
-    /// What the policies say, before any packet; `mixed` where it differs between flows; null where it is not known.
+    /// What the policies say, before any packet; `mixed` where it differs between flows; null where
+    /// it is not known.
     #[schemars(extend("enum" = ["allowed", "denied", "mixed", null]))]
     pub(super) predicted: Option<String>,
     /// Why the policies cannot do what the suite expects, and what would change that.
@@ -226,7 +231,8 @@ pub(super) struct Check {
     pub(super) tier: Option<String>,
     /// How far the verdict reaches; null if nothing was sampled.
     pub(super) reach: Option<ReachDocument>,
-    /// Of a proven deny: the least share of attempts, in percent, at which a leak would have shown with 95 %.
+    /// Of a proven deny: the least share of attempts, in percent, at which a leak would have shown
+    /// with 95 %.
     pub(super) power: Option<u32>,
     /// Of what is unproven: why.
     pub(super) reason: Option<ReasonDocument>,
@@ -250,8 +256,8 @@ pub(super) struct Check {
     pub(super) opened: u32,
     /// Flow by flow.
     pub(super) flows: Vec<FlowDocument>,
-    /// The flows that vouch for these, each once for each thing that it vouches for; of what is unproven, those that were
-    /// there to vouch and were not enough.
+    /// The flows that vouch for these, each once for each thing that it vouches for; of what is
+    /// unproven, those that were there to vouch and were not enough.
     pub(super) controls: Vec<Control>,
 }
 
@@ -329,8 +335,8 @@ pub(super) struct FlowDocument {
     pub(super) probe: u32,
     /// Who sent.
     pub(super) source: String,
-    /// As what: a `clone` of that pod, from within the pod itself as an `ephemeral` container, the `pod` (in the lab), or
-    /// its `node`, a `witness`, the `runner`.
+    /// As what: a `clone` of that pod, from within the pod itself as an `ephemeral` container, the
+    /// `pod` (in the lab), or its `node`, a `witness`, the `runner`.
     #[schemars(extend("enum" = ["clone", "ephemeral", "pod", "node", "witness", "runner"]))]
     pub(super) sent_as: &'static str,
     /// To whom.
@@ -374,8 +380,8 @@ pub(super) struct FlowDocument {
 #[serde(rename_all = "camelCase")]
 #[schemars(deny_unknown_fields)]
 pub(super) struct Control {
-    /// For what: the `target` is alive, the `source` is able, the `path` is open; a `twin` is a pod on the source's own
-    /// node that got through.
+    /// For what: the `target` is alive, the `source` is able, the `path` is open; a `twin` is a pod
+    /// on the source's own node that got through.
     #[schemars(extend("enum" = ["target", "source", "path", "twin"]))]
     pub(super) vouches: &'static str,
     /// Whether a proof rests on it; else it was there to vouch, and was not enough.
@@ -413,7 +419,11 @@ pub(super) struct Window {
 
 impl From<&SuiteRef> for Suite {
     fn from(suite: &SuiteRef) -> Self {
-        Self { name: suite.name.clone(), file: suite.file.clone(), sha256: suite.sha256.clone() }
+        Self {
+            name: suite.name.clone(),
+            file: suite.file.clone(),
+            sha256: suite.sha256.clone(),
+        }
     }
 }
 
@@ -458,14 +468,17 @@ impl From<&CheckResult> for Check {
             tier: result.tier.clone(),
             reach: (!result.flows.is_empty()).then(|| ReachDocument::from(&result.reach)),
             power: result.power_percent,
-            reason: result
-                .reason
-                .as_ref()
-                .map(|reason| ReasonDocument { code: reason.code, text: reason.text.clone() }),
+            reason: result.reason.as_ref().map(|reason| ReasonDocument {
+                code: reason.code,
+                text: reason.text.clone(),
+            }),
             mechanism: result.mechanism.clone(),
             delay: result.delay_ms,
             startup_leak: result.startup_leak_ms,
-            latency: result.latency.map(|latency| LatencyDocument { median: latency.median_ms, p95: latency.p95_ms }),
+            latency: result.latency.map(|latency| LatencyDocument {
+                median: latency.median_ms,
+                p95: latency.p95_ms,
+            }),
             seen: result.seen.clone(),
             contrast: result.contrast.clone(),
             next_step: result.next_step.clone(),
@@ -508,24 +521,75 @@ impl From<&TermsReport> for Terms {
 
 impl From<&ControlReport> for Control {
     fn from(control: &ControlReport) -> Self {
-        let ControlReport { vouches, counts, flow, probe, source, target, address, transport, samples, opened } =
-            control.clone();
-        Self { vouches, counts, flow, probe, source, target, address, transport, samples, opened }
+        let ControlReport {
+            vouches,
+            counts,
+            flow,
+            probe,
+            source,
+            target,
+            address,
+            transport,
+            samples,
+            opened,
+        } = control.clone();
+        Self {
+            vouches,
+            counts,
+            flow,
+            probe,
+            source,
+            target,
+            address,
+            transport,
+            samples,
+            opened,
+        }
     }
 }
 
 impl From<&Surroundings> for Environment {
     fn from(surroundings: &Surroundings) -> Self {
-        let Surroundings { cluster_uid, server, version, operator, policies, probe_images: _ } = surroundings.clone();
+        let Surroundings {
+            cluster_uid,
+            server,
+            version,
+            operator,
+            policies,
+            probe_images: _,
+        } = surroundings.clone();
         let before = Some(policies.iter().map(Policy::from).collect());
-        Self { cluster_uid, server, version, operator, policies: Policies { before, after: None } }
+        Self {
+            cluster_uid,
+            server,
+            version,
+            operator,
+            policies: Policies {
+                before,
+                after: None,
+            },
+        }
     }
 }
 
 impl From<&PolicyState> for Policy {
     fn from(policy: &PolicyState) -> Self {
-        let PolicyState { kind, namespace, name, uid, resource_version, sha256 } = policy.clone();
-        Self { kind, namespace, name, uid, resource_version, sha256 }
+        let PolicyState {
+            kind,
+            namespace,
+            name,
+            uid,
+            resource_version,
+            sha256,
+        } = policy.clone();
+        Self {
+            kind,
+            namespace,
+            name,
+            uid,
+            resource_version,
+            sha256,
+        }
     }
 }
 
@@ -565,8 +629,11 @@ impl From<&FlowReport> for FlowDocument {
             record,
             answered_by,
         } = flow.clone();
-        let window =
-            window.map(|window| Window { from_ms: window.from_ms, to_ms: window.to_ms, samples: window.samples });
+        let window = window.map(|window| Window {
+            from_ms: window.from_ms,
+            to_ms: window.to_ms,
+            samples: window.samples,
+        });
         Self {
             flow,
             probe,

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::model::Transport;
-use crate::suite::{Demand, EndpointId, Expected, Locator, Mechanism, PortItem, PortRef, Spread, Subject, TargetWhat};
+use crate::suite::{
+    Demand, EndpointId, Expected, Locator, Mechanism, PortItem, PortRef, Spread, Subject,
+    TargetWhat,
+};
 use std::time::Duration;
 
 /// The example of the language's own description.
@@ -101,14 +104,30 @@ pub(super) const SMALL: &str = "apiVersion: watertight.dev/v1\nkind: Suite\nmeta
 fn the_shop_is_read_as_its_description_says() {
     let suite = good(SHOP);
     assert_eq!(suite.name, "shop");
-    assert_eq!(labels(&suite), ["web-tier", "api", "postgres", "payment", "metadata", "203.0.113.66"]);
+    assert_eq!(
+        labels(&suite),
+        [
+            "web-tier",
+            "api",
+            "postgres",
+            "payment",
+            "metadata",
+            "203.0.113.66"
+        ]
+    );
     assert_eq!(suite.settings.hold, Some(Duration::from_secs(3)));
     assert_eq!(
         suite.endpoints[2].ports,
-        Some(vec![PortItem { port: PortRef::Number(5432), transport: Transport::Tcp }])
+        Some(vec![PortItem {
+            port: PortRef::Number(5432),
+            transport: Transport::Tcp
+        }])
     );
     assert_eq!(suite.endpoints[1].service.as_deref(), Some("api"));
-    assert_eq!(suite.everything_else.as_ref().map(|place| place.line), Some(24));
+    assert_eq!(
+        suite.everything_else.as_ref().map(|place| place.line),
+        Some(24)
+    );
     let texts: Vec<_> = suite.lines.iter().map(|line| line.text.as_str()).collect();
     assert_eq!(
         texts,
@@ -123,7 +142,10 @@ fn the_shop_is_read_as_its_description_says() {
     );
     let last = line(&suite, 5);
     assert_eq!(last.id.as_deref(), Some("exfiltration"));
-    assert_eq!(last.because.as_deref(), Some("nothing may call out except to the payment provider"));
+    assert_eq!(
+        last.because.as_deref(),
+        Some("nothing may call out except to the payment provider")
+    );
     assert_eq!(last.tags, ["pci"]);
     assert_eq!((last.place.line, last.place.column), (20, 7));
     assert_eq!(line(&suite, 4).sources, [Subject::All]);
@@ -146,7 +168,10 @@ fn every_key_is_read() {
     assert_eq!(suite.endpoints[control.0].locator, Locator::Runner);
     assert_eq!(
         settings.headers,
-        [("X-Probe".to_owned(), "yes".to_owned()), ("Accept".to_owned(), "text/html".to_owned())]
+        [
+            ("X-Probe".to_owned(), "yes".to_owned()),
+            ("Accept".to_owned(), "text/html".to_owned())
+        ]
     );
     assert_eq!(settings.status, Some(204));
     assert_eq!(settings.body.as_deref(), Some("1.10"));
@@ -156,22 +181,49 @@ fn every_key_is_read() {
     assert_eq!(settings.send, Some(vec![0x0a, 0x0b]));
     assert_eq!(settings.repeat, Some(true));
     assert_eq!(settings.spread, Some(Spread::Replicas));
-    let Locator::Pods { labels, .. } = &suite.endpoints[1].locator else { panic!("pods") };
+    let Locator::Pods { labels, .. } = &suite.endpoints[1].locator else {
+        panic!("pods")
+    };
     assert_eq!(
-        labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>(),
-        ["app.kubernetes.io/name=vault", "empty=", "tier=no", "version=1.10"]
+        labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect::<Vec<_>>(),
+        [
+            "app.kubernetes.io/name=vault",
+            "empty=",
+            "tier=no",
+            "version=1.10"
+        ]
     );
     let pay = line(&suite, 3);
     assert_eq!(
-        (pay.settings.status, pay.settings.repeat, pay.settings.demand),
+        (
+            pay.settings.status,
+            pay.settings.repeat,
+            pay.settings.demand
+        ),
         (Some(200), Some(false), Some(Demand::A2))
     );
     let scrape = line(&suite, 4);
-    assert_eq!(scrape.text, "batch, runner -> checkout:admin, checkout:9000-9100 denied");
-    assert_eq!(scrape.because.as_deref(), Some("Metrics are scraped\nby nobody here.\n"));
+    assert_eq!(
+        scrape.text,
+        "batch, runner -> checkout:admin, checkout:9000-9100 denied"
+    );
+    assert_eq!(
+        scrape.because.as_deref(),
+        Some("Metrics are scraped\nby nobody here.\n")
+    );
     assert_eq!(scrape.tags, ["pci", "4.2", "no"]);
     assert_eq!(scrape.expected, Expected::Denied);
-    assert_eq!(scrape.targets[1].what, TargetWhat::Range { from: 9000, to: 9100, transport: Transport::Tcp });
+    assert_eq!(
+        scrape.targets[1].what,
+        TargetWhat::Range {
+            from: 9000,
+            to: 9100,
+            transport: Transport::Tcp
+        }
+    );
     assert_eq!(scrape.targets[1].subject, Subject::Endpoint(EndpointId(0)));
 }
 
@@ -179,8 +231,18 @@ fn every_key_is_read() {
 fn a_file_may_hold_several_suites() {
     let both = format!("{SHOP}---\n# nothing here\n---\n{EVERYTHING}...\n");
     let (suites, diagnostics, sources) = load_texts(&[&both, SMALL]);
-    assert!(diagnostics.is_empty(), "{}", diagnostics.render(&sources, false));
-    assert_eq!(suites.iter().map(|suite| suite.name.as_str()).collect::<Vec<_>>(), ["shop", "pci-zone", "small"]);
+    assert!(
+        diagnostics.is_empty(),
+        "{}",
+        diagnostics.render(&sources, false)
+    );
+    assert_eq!(
+        suites
+            .iter()
+            .map(|suite| suite.name.as_str())
+            .collect::<Vec<_>>(),
+        ["shop", "pci-zone", "small"]
+    );
     assert_eq!(suites[0].sha256, suites[1].sha256);
     assert_eq!(suites[1].lines[0].place.line, 72);
 }
@@ -190,10 +252,15 @@ fn scalars_are_the_text_as_written() {
     let yaml = "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {name: no}\nspec:\n  endpoints:\n    on: {namespace: 0o17, pods: {app: 1.10, no: 0x1F, y: 08}}\n    off: {namespace: null, workload: Deployment/007}\n  groups: {yes: [on, off]}\n  expect:\n  - {check: yes -> on:80 denied, id: 1.10, because: no, tags: [0o17, ~]}\n";
     let suite = good(yaml);
     assert_eq!(suite.name, "no");
-    let Locator::Pods { namespace, labels } = &suite.endpoints[0].locator else { panic!("pods") };
+    let Locator::Pods { namespace, labels } = &suite.endpoints[0].locator else {
+        panic!("pods")
+    };
     assert_eq!(namespace, "0o17");
     assert_eq!(labels.values().collect::<Vec<_>>(), ["1.10", "0x1F", "08"]);
     let line = line(&suite, 0);
-    assert_eq!((line.id.as_deref(), line.because.as_deref()), (Some("1.10"), Some("no")));
+    assert_eq!(
+        (line.id.as_deref(), line.because.as_deref()),
+        (Some("1.10"), Some("no"))
+    );
     assert_eq!(line.tags, ["0o17", "~"]);
 }

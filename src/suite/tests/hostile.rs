@@ -53,7 +53,11 @@ fn apply(text: &mut String, change: &Change) {
         }
         at
     };
-    let lines = |text: &str| text.split_inclusive('\n').map(str::to_owned).collect::<Vec<_>>();
+    let lines = |text: &str| {
+        text.split_inclusive('\n')
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
     match change {
         Change::Remove(from, length) => {
             let from = boundary(text, *from);
@@ -97,24 +101,37 @@ fn apply(text: &mut String, change: &Change) {
     }
 }
 
-/// What must hold for every text: it ends, it can be drawn, and there is either a suite or an error.
+/// What must hold for every text: it ends, it can be drawn, and there is either a suite or an
+/// error.
 fn survive(text: &str) {
     let (suites, diagnostics, sources) = load_texts(&[text]);
-    for drawn in [diagnostics.render(&sources, false), diagnostics.render_compact(&sources)] {
-        assert!(!drawn.contains(|c: char| c.is_control() && c != '\n'), "{drawn:?}");
+    for drawn in [
+        diagnostics.render(&sources, false),
+        diagnostics.render_compact(&sources),
+    ] {
+        assert!(
+            !drawn.contains(|c: char| c.is_control() && c != '\n'),
+            "{drawn:?}"
+        );
     }
     assert!(!suites.is_empty() || diagnostics.has_errors(), "{text:?}");
     for suite in &suites {
-        let everyone = suite
-            .lines
-            .iter()
-            .flat_map(|line| &line.sources)
-            .chain(suite.lines.iter().flat_map(|line| line.targets.iter().map(|target| &target.subject)));
+        let everyone = suite.lines.iter().flat_map(|line| &line.sources).chain(
+            suite
+                .lines
+                .iter()
+                .flat_map(|line| line.targets.iter().map(|target| &target.subject)),
+        );
         for id in everyone.flat_map(crate::suite::Subject::members) {
             assert!(suite.endpoints[id.0].used);
         }
         assert!(!suite.lines.is_empty() || suite.everything_else.is_some());
-        assert!(suite.lines.iter().all(|line| !line.sources.is_empty() && !line.targets.is_empty()));
+        assert!(
+            suite
+                .lines
+                .iter()
+                .all(|line| !line.sources.is_empty() && !line.targets.is_empty())
+        );
     }
 }
 
@@ -160,26 +177,43 @@ fn large_suites_end() {
     let mut endpoints = "  endpoints:\n".to_owned();
     let mut one_group = "  groups:\n    all: [".to_owned();
     for number in 0..count {
-        writeln!(endpoints, "    e{number}: {{namespace: a, workload: Deployment/w{number}}}")
-            .expect("a String takes all");
+        writeln!(
+            endpoints,
+            "    e{number}: {{namespace: a, workload: Deployment/w{number}}}"
+        )
+        .expect("a String takes all");
         write!(one_group, "e{number}, ").expect("a String takes all");
     }
     one_group += "]\n";
     let chain: String = (0..count).fold("  groups:\n".to_owned(), |mut text, number| {
-        writeln!(text, "    g{number}: [g{}, e{number}]", (number + 1) % count).expect("a String takes all");
+        writeln!(
+            text,
+            "    g{number}: [g{}, e{number}]",
+            (number + 1) % count
+        )
+        .expect("a String takes all");
         text
     });
     let straight = chain.replace(&format!("[g0, e{}]", count - 1), "[e0]");
     let lines = |line: &dyn Fn(usize) -> String| {
-        (0..count).fold("  expect:\n".to_owned(), |text, number| text + "  - " + &line(number) + "\n")
+        (0..count).fold("  expect:\n".to_owned(), |text, number| {
+            text + "  - " + &line(number) + "\n"
+        })
     };
-    let items = |item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(", ");
+    let items =
+        |item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(", ");
     let suites = [
         endpoints.clone() + &lines(&|number| format!("\"* -> *:{} denied\"", number + 1)),
-        endpoints.clone() + &one_group + &lines(&|number| format!("all -> all:{} denied", number + 1)),
+        endpoints.clone()
+            + &one_group
+            + &lines(&|number| format!("all -> all:{} denied", number + 1)),
         endpoints.clone()
             + &lines(&|number| {
-                format!("e0 -> e1:{} {}", number + 1, if number % 2 == 0 { "allowed" } else { "denied" })
+                format!(
+                    "e0 -> e1:{} {}",
+                    number + 1,
+                    if number % 2 == 0 { "allowed" } else { "denied" }
+                )
             }),
         endpoints.clone() + &lines(&|number| format!("x{number} -> y{number} denied")),
         endpoints.clone() + &chain + "  expect: [g0 -> e0 denied]\n",
@@ -193,7 +227,9 @@ fn large_suites_end() {
         lines(&|number| format!("runner -> a.example:{} denied", number + 1))
             + "  - runner -> a.example denied\n  - runner -> a.example allowed\n",
         lines(&|_| "runner -> a.example:1 denied".to_owned()),
-        lines(&|number| format!("{{check: runner -> a.example:1 denied, because: x{number}, hold: {number}ms}}")),
+        lines(&|number| {
+            format!("{{check: runner -> a.example:1 denied, because: x{number}, hold: {number}ms}}")
+        }),
         lines(&|_| "a:".to_owned()),
         lines(&|_| "{unknown: 1, unknwon: 2}".to_owned()),
     ];
@@ -201,7 +237,11 @@ fn large_suites_end() {
         let started = Instant::now();
         let (_, diagnostics, sources) = load_texts(&[&format!("{head}{suite}")]);
         let drawn = diagnostics.render(&sources, false);
-        assert!(started.elapsed() < Duration::from_secs(30), "suite {number}: {:?}", started.elapsed());
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "suite {number}: {:?}",
+            started.elapsed()
+        );
         assert!(drawn.len() < 1_000_000, "suite {number}");
     }
 }

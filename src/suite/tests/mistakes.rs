@@ -6,19 +6,42 @@ use super::*;
 #[test]
 fn mistakes_in_a_line() {
     const END: &str = "the line must end with allowed or denied";
-    const SOURCE: &str = "hosts and addresses are targets only; write runner for connections from outside";
-    const FORM: &str = "write SOURCES -> TARGETS allowed|denied, for example: web -> api:8080 allowed";
-    const COMMAS: &str = "write SOURCES -> TARGETS allowed|denied, with a name on both sides of every comma";
+    const SOURCE: &str =
+        "hosts and addresses are targets only; write runner for connections from outside";
+    const FORM: &str =
+        "write SOURCES -> TARGETS allowed|denied, for example: web -> api:8080 allowed";
+    const COMMAS: &str =
+        "write SOURCES -> TARGETS allowed|denied, with a name on both sides of every comma";
     const STAR: &str = "YAML takes a bare * for an alias; put the whole line in quotes: - \"* -> metadata denied\"";
     const PORT: &str = "write a number from 1 to 65535, or the name of a port in lower case";
     const OBJECT: &str = "write NAMESPACE/KIND/NAME, for example shop/Deployment/web";
     let cases = [
         // The arrow and the verdict.
         ("web api:1 allowed", 7, "the line has no arrow", FORM),
-        ("web => api:1 allowed", 11, "\"=>\" is not the arrow", "write ->"),
-        ("web > api:1 allowed", 11, "\">\" is not the arrow", "write ->"),
-        ("web -> api:1 -> db:1 denied", 14, "the line has two arrows", "write two lines"),
-        ("web -> api:1", 14, END, "add it at the end: -> api:1 allowed, or denied"),
+        (
+            "web => api:1 allowed",
+            11,
+            "\"=>\" is not the arrow",
+            "write ->",
+        ),
+        (
+            "web > api:1 allowed",
+            11,
+            "\">\" is not the arrow",
+            "write ->",
+        ),
+        (
+            "web -> api:1 -> db:1 denied",
+            14,
+            "the line has two arrows",
+            "write two lines",
+        ),
+        (
+            "web -> api:1",
+            14,
+            END,
+            "add it at the end: -> api:1 allowed, or denied",
+        ),
         ("web -> api:1 allow", 20, END, "did you mean allowed?"),
         ("web -> api:1 Denied", 20, END, "did you mean denied?"),
         ("web -> api:1 blocked", 20, END, "did you mean denied?"),
@@ -27,8 +50,18 @@ fn mistakes_in_a_line() {
         ("'-> web denied'", 8, "a source is missing", COMMAS),
         ("web, -> db denied", 12, "a source is missing", COMMAS),
         ("web -> db,,api denied", 17, "a target is missing", COMMAS),
-        ("web api -> db denied", 7, "\"web api\" is more than one name", "put a comma between names: web, api"),
-        ("web -> api db denied", 14, "\"api db\" is more than one name", "put a comma between names: api, db"),
+        (
+            "web api -> db denied",
+            7,
+            "\"web api\" is more than one name",
+            "put a comma between names: web, api",
+        ),
+        (
+            "web -> api db denied",
+            14,
+            "\"api db\" is more than one name",
+            "put a comma between names: api, db",
+        ),
         // Ports.
         (
             "web -> api:8080, 8443 denied",
@@ -48,16 +81,56 @@ fn mistakes_in_a_line() {
             "\"53/udp\" is a port without a name",
             "every target is named: write api, api:53/udp",
         ),
-        ("web -> 8443 denied", 14, "\"8443\" is a port without a name", "name the target: api:8443"),
-        ("web:80 -> api denied", 11, "a source has no port", "write web; the port belongs to the target"),
-        ("web -> db:0 denied", 17, "\"0\" is not a port: a number from 1 to 65535", ""),
-        ("web -> db:65536 denied", 17, "\"65536\" is not a port: a number from 1 to 65535", ""),
-        ("web -> db:080 denied", 17, "\"080\" is not a port: a number from 1 to 65535", ""),
-        ("web -> db:9-8 denied", 17, "the range 9-8 is empty", "write 8-9"),
+        (
+            "web -> 8443 denied",
+            14,
+            "\"8443\" is a port without a name",
+            "name the target: api:8443",
+        ),
+        (
+            "web:80 -> api denied",
+            11,
+            "a source has no port",
+            "write web; the port belongs to the target",
+        ),
+        (
+            "web -> db:0 denied",
+            17,
+            "\"0\" is not a port: a number from 1 to 65535",
+            "",
+        ),
+        (
+            "web -> db:65536 denied",
+            17,
+            "\"65536\" is not a port: a number from 1 to 65535",
+            "",
+        ),
+        (
+            "web -> db:080 denied",
+            17,
+            "\"080\" is not a port: a number from 1 to 65535",
+            "",
+        ),
+        (
+            "web -> db:9-8 denied",
+            17,
+            "the range 9-8 is empty",
+            "write 8-9",
+        ),
         ("web -> db:8- denied", 17, "\"8-\" is not a port", PORT),
         ("web -> db:HTTP denied", 17, "\"HTTP\" is not a port", PORT),
-        ("web -> db:53/sctp denied", 17, "SCTP cannot be probed yet", "leave this port out"),
-        ("web -> db:53/ucp denied", 17, "\"ucp\" is not a transport", "did you mean tcp?"),
+        (
+            "web -> db:53/sctp denied",
+            17,
+            "SCTP cannot be probed yet",
+            "leave this port out",
+        ),
+        (
+            "web -> db:53/ucp denied",
+            17,
+            "\"ucp\" is not a transport",
+            "did you mean tcp?",
+        ),
         (
             "web -> api/udp denied",
             14,
@@ -65,26 +138,66 @@ fn mistakes_in_a_line() {
             "write api:*/udp or api:*/tcp for all its known ports",
         ),
         // Names.
-        ("wbe -> db denied", 7, "no endpoint or group is called \"wbe\"", "did you mean web?"),
-        ("web -> tier denied", 14, "no endpoint or group is called \"tier\"", "did you mean tiers?"),
-        ("runer -> db denied", 7, "no endpoint or group is called \"runer\"", "did you mean runner?"),
-        ("Web -> db denied", 7, "no endpoint or group is called \"Web\"", "did you mean web?"),
+        (
+            "wbe -> db denied",
+            7,
+            "no endpoint or group is called \"wbe\"",
+            "did you mean web?",
+        ),
+        (
+            "web -> tier denied",
+            14,
+            "no endpoint or group is called \"tier\"",
+            "did you mean tiers?",
+        ),
+        (
+            "runer -> db denied",
+            7,
+            "no endpoint or group is called \"runer\"",
+            "did you mean runner?",
+        ),
+        (
+            "Web -> db denied",
+            7,
+            "no endpoint or group is called \"Web\"",
+            "did you mean web?",
+        ),
         (
             "frontend -> db denied",
             7,
             "no endpoint or group is called \"frontend\"",
             "known are api, db, payment, tiers, web, runner, nodes, apiserver, kubelet, instance-metadata and 1 more",
         ),
-        ("web -> https://paiment/x denied", 22, "no endpoint or group is called \"paiment\"", "did you mean payment?"),
+        (
+            "web -> https://paiment/x denied",
+            22,
+            "no endpoint or group is called \"paiment\"",
+            "did you mean payment?",
+        ),
         (
             "allowed -> db denied",
             7,
             "no endpoint or group is called \"allowed\"",
             "known are api, db, payment, tiers, web, runner, nodes, apiserver, kubelet, instance-metadata and 1 more",
         ),
-        ("payment -> db denied", 7, "payment is outside the cluster and cannot be a source", SOURCE),
-        ("10.0.0.1 -> db denied", 7, "10.0.0.1 is outside the cluster and cannot be a source", SOURCE),
-        ("a.example -> db denied", 7, "a.example is outside the cluster and cannot be a source", SOURCE),
+        (
+            "payment -> db denied",
+            7,
+            "payment is outside the cluster and cannot be a source",
+            SOURCE,
+        ),
+        (
+            "10.0.0.1 -> db denied",
+            7,
+            "10.0.0.1 is outside the cluster and cannot be a source",
+            SOURCE,
+        ),
+        (
+            "a.example -> db denied",
+            7,
+            "a.example is outside the cluster and cannot be a source",
+            SOURCE,
+        ),
         (
             "https://web -> db denied",
             7,
@@ -103,8 +216,18 @@ fn mistakes_in_a_line() {
             "\"deployment\" is not a kind that has pods",
             "did you mean Deployment?",
         ),
-        ("web -> Shop/Deployment/web denied", 14, "\"Shop\" cannot be a namespace", OBJECT),
-        ("web -> shop/Deployment/Web denied", 14, "\"Web\" cannot be the name of an object", OBJECT),
+        (
+            "web -> Shop/Deployment/web denied",
+            14,
+            "\"Shop\" cannot be a namespace",
+            OBJECT,
+        ),
+        (
+            "web -> shop/Deployment/Web denied",
+            14,
+            "\"Web\" cannot be the name of an object",
+            OBJECT,
+        ),
         (
             "web -> 10.0.0.0/8 denied",
             14,
@@ -123,8 +246,18 @@ fn mistakes_in_a_line() {
             "\"2001:db8::1\" has more than one colon",
             "write an IPv6 address in brackets: [2001:db8::1]",
         ),
-        ("web -> [2001:db8::1:80 denied", 14, "the bracket is never closed", "write [2001:db8::1]:443"),
-        ("web -> [2001:db8::1]80 denied", 27, "\"80\" cannot follow an address", "write [2001:db8::1]:443"),
+        (
+            "web -> [2001:db8::1:80 denied",
+            14,
+            "the bracket is never closed",
+            "write [2001:db8::1]:443",
+        ),
+        (
+            "web -> [2001:db8::1]80 denied",
+            27,
+            "\"80\" cannot follow an address",
+            "write [2001:db8::1]:443",
+        ),
         (
             "web -> [10.0.0.1]:80 denied",
             14,
@@ -132,10 +265,30 @@ fn mistakes_in_a_line() {
             "brackets are for IPv6 addresses alone: [2001:db8::1]",
         ),
         // URLs.
-        ("web -> ftp://db/ denied", 14, "\"ftp\" is not a scheme", "the schemes are http, https, tls and dns"),
-        ("web -> tcp://db:1 denied", 14, "tcp is no scheme", "write NAME:PORT/tcp"),
-        ("web -> grpc://db denied", 14, "grpc cannot be tested yet", "test its port: NAME:PORT"),
-        ("web -> https:///x denied", 14, "the URL names no target", "write https://NAME/PATH"),
+        (
+            "web -> ftp://db/ denied",
+            14,
+            "\"ftp\" is not a scheme",
+            "the schemes are http, https, tls and dns",
+        ),
+        (
+            "web -> tcp://db:1 denied",
+            14,
+            "tcp is no scheme",
+            "write NAME:PORT/tcp",
+        ),
+        (
+            "web -> grpc://db denied",
+            14,
+            "grpc cannot be tested yet",
+            "test its port: NAME:PORT",
+        ),
+        (
+            "web -> https:///x denied",
+            14,
+            "the URL names no target",
+            "write https://NAME/PATH",
+        ),
         (
             "web -> https://*/x denied",
             22,
@@ -148,7 +301,12 @@ fn mistakes_in_a_line() {
             "a URL here has no user",
             "send credentials as a header, in the long form",
         ),
-        ("web -> https://api/x#y denied", 25, "a URL's fragment is never sent", "remove # and what follows it"),
+        (
+            "web -> https://api/x#y denied",
+            25,
+            "a URL's fragment is never sent",
+            "remove # and what follows it",
+        ),
         (
             "web -> https://api/ö denied",
             25,
@@ -167,8 +325,18 @@ fn mistakes_in_a_line() {
             "\"https://api/x y\" is more than one URL",
             "put a comma between targets, and write a blank in a URL as %20",
         ),
-        ("web -> GET tls://api denied", 14, "tls has no method", "remove GET"),
-        ("web -> tls://api/x denied", 23, "a TLS handshake has no path", "remove the path, or write https://"),
+        (
+            "web -> GET tls://api denied",
+            14,
+            "tls has no method",
+            "remove GET",
+        ),
+        (
+            "web -> tls://api/x denied",
+            23,
+            "a TLS handshake has no path",
+            "remove the path, or write https://",
+        ),
         (
             "web -> dns://api denied",
             22,
@@ -188,7 +356,12 @@ fn mistakes_in_a_line() {
             "write the method once",
         ),
         // What YAML makes of it.
-        ("* -> db denied", 7, "a text cannot start with * outside quotes", STAR),
+        (
+            "* -> db denied",
+            7,
+            "a text cannot start with * outside quotes",
+            STAR,
+        ),
         ("*db -> db denied", 7, "no anchor is called \"db\"", STAR),
         (
             "web -> api: 8080 denied",
@@ -220,13 +393,33 @@ fn mistakes_in_a_line() {
             "\"web -> api\" is no line",
             "a line is one text, \"web -> api:8080 allowed\", or a mapping with the key check",
         ),
-        ("", 7, "the line is empty", "write a line: web -> api:8080 allowed"),
-        ("''", 7, "the line is empty", "write a line: web -> api:8080 allowed"),
+        (
+            "",
+            7,
+            "the line is empty",
+            "write a line: web -> api:8080 allowed",
+        ),
+        (
+            "''",
+            7,
+            "the line is empty",
+            "write a line: web -> api:8080 allowed",
+        ),
     ];
     for (text, column, message, help) in cases {
-        let help = if help.is_empty() { String::new() } else { format!("; help: {help}") };
+        let help = if help.is_empty() {
+            String::new()
+        } else {
+            format!("; help: {help}")
+        };
         let found = problems(&[&with_lines(&format!("    - {text}"))]);
-        assert_eq!(found, [format!("a.yaml:{FIRST_LINE}:{column}: error: {message}{help}")], "{text}");
+        assert_eq!(
+            found,
+            [format!(
+                "a.yaml:{FIRST_LINE}:{column}: error: {message}{help}"
+            )],
+            "{text}"
+        );
     }
 }
 
@@ -238,26 +431,53 @@ fn mistakes_in_a_long_form() {
             "taggs: [a]",
             "error: a line's long form has no key \"taggs\"; help: did you mean tags? the keys of a line's long form are check, id, because, tags, settle",
         ),
-        ("tags: pci, because: x", "error: tags must be a list, not a text; help: write a list: tags: [pci]"),
-        ("tags: []", "error: tags is an empty list; help: list something, or leave tags out"),
+        (
+            "tags: pci, because: x",
+            "error: tags must be a list, not a text; help: write a list: tags: [pci]",
+        ),
+        (
+            "tags: []",
+            "error: tags is an empty list; help: list something, or leave tags out",
+        ),
         (
             "tags: [a b]",
             "error: tags: \"a b\" is not a tag: a word without blanks and commas; help: write several tags as a list: [pci, audit]",
         ),
-        ("because:", "error: because must be a text, not nothing; help: for example because: cards are stored here"),
+        (
+            "because:",
+            "error: because must be a text, not nothing; help: for example because: cards are stored here",
+        ),
         ("because: ''", "error: because: the text is empty"),
-        ("because: [x]", "error: because must be a text, not a list; help: for example because: cards are stored here"),
+        (
+            "because: [x]",
+            "error: because must be a text, not a list; help: for example because: cards are stored here",
+        ),
         ("id: two words", "error: id: \"two words\" is not an id"),
-        ("hold: 3", "error: hold: \"3\" is not a duration; write a number and a unit: 300ms, 1.5s, 2m, 1h"),
+        (
+            "hold: 3",
+            "error: hold: \"3\" is not a duration; write a number and a unit: 300ms, 1.5s, 2m, 1h",
+        ),
         ("hold: 25h", "error: hold: \"25h\" is longer than 24h"),
-        ("samples: 0", "error: samples: \"0\" is not a whole number from 1 to 100000"),
-        ("samples: 6.0", "error: samples: \"6.0\" is not a whole number from 1 to 100000"),
+        (
+            "samples: 0",
+            "error: samples: \"0\" is not a whole number from 1 to 100000",
+        ),
+        (
+            "samples: 6.0",
+            "error: samples: \"6.0\" is not a whole number from 1 to 100000",
+        ),
         (
             "demand: D3",
             "error: demand: \"D3\" is not one of D1, D2, D2+twin, D2+record, A0, A1, A2, A3; help: did you mean D1?",
         ),
-        ("demand: A1", "error: A1 has no effect on this line; help: it needs a line that ends with allowed"),
-        ("startup: isolate", "error: startup: \"isolate\" is not one of isolated; help: did you mean isolated?"),
+        (
+            "demand: A1",
+            "error: A1 has no effect on this line; help: it needs a line that ends with allowed",
+        ),
+        (
+            "startup: isolate",
+            "error: startup: \"isolate\" is not one of isolated; help: did you mean isolated?",
+        ),
         (
             "mechanism: RST",
             "error: mechanism: \"RST\" is not one of drop, reset, icmp, signature; help: write one of drop, reset, icmp, signature",
@@ -266,24 +486,45 @@ fn mistakes_in_a_long_form() {
             "control: tiers",
             "error: tiers is more than one endpoint; help: name one endpoint that is known to reach the target, or runner",
         ),
-        ("control: payment", "error: payment is outside the cluster and cannot be a control"),
-        ("control: wbe", "error: no endpoint or group is called \"wbe\"; help: did you mean web?"),
+        (
+            "control: payment",
+            "error: payment is outside the cluster and cannot be a control",
+        ),
+        (
+            "control: wbe",
+            "error: no endpoint or group is called \"wbe\"; help: did you mean web?",
+        ),
         ("control: web:80", "error: a source has no port"),
         (
             "method: POST",
             "error: method has no effect on this line; help: it needs an http or https target: remove it, or change the line",
         ),
-        ("status: 404", "error: status has no effect on this line; help: it needs an http or https target"),
-        ("record: A", "error: record has no effect on this line; help: it needs a dns target"),
+        (
+            "status: 404",
+            "error: status has no effect on this line; help: it needs an http or https target",
+        ),
+        (
+            "record: A",
+            "error: record has no effect on this line; help: it needs a dns target",
+        ),
         ("record: Q", "error: record: \"Q\" is not one of A, AAAA,"),
-        ("send: 0x1", "error: send: a payload after 0x needs two hexadecimal digits a byte"),
+        (
+            "send: 0x1",
+            "error: send: a payload after 0x needs two hexadecimal digits a byte",
+        ),
         ("send: 0xzz", "error: send: 'z' is not a hexadecimal digit"),
         (
             "headers: [a]",
             "error: headers must be a mapping, not a list; help: for example headers: { X-Request-Id: probe }",
         ),
-        ("headers: {a b: c}", "error: headers: \"a b\" cannot be the name of a header"),
-        ("headers: {a: \"x\\ny\"}", "error: a: a header's value cannot hold line breaks or control characters"),
+        (
+            "headers: {a b: c}",
+            "error: headers: \"a b\" cannot be the name of a header",
+        ),
+        (
+            "headers: {a: \"x\\ny\"}",
+            "error: a: a header's value cannot hold line breaks or control characters",
+        ),
         (
             "serverName: 10.0.0.1",
             "error: serverName: \"10.0.0.1\" is not a server name; help: write a host name; addresses are never sent as one",
@@ -292,13 +533,29 @@ fn mistakes_in_a_long_form() {
             "spread: all",
             "error: spread: \"all\" is not one of one, nodes, replicas; help: write one of one, nodes, replicas",
         ),
-        ("repeat: yes", "error: repeat: \"yes\" is neither true nor false"),
-        ("hold: {a: b}", "error: hold must be a duration, not a mapping; help: for example hold: 3s"),
+        (
+            "repeat: yes",
+            "error: repeat: \"yes\" is neither true nor false",
+        ),
+        (
+            "hold: {a: b}",
+            "error: hold must be a duration, not a mapping; help: for example hold: 3s",
+        ),
     ];
     for (extra, expected) in cases {
-        let found = problems(&[&with_lines(&format!("    - {{ check: web -> payment:1 denied, {extra} }}"))]);
-        assert!(found.iter().any(|line| line.contains(&format!(": {expected}"))), "{extra}\n{found:#?}");
-        assert!(found.iter().all(|line| line.starts_with("a.yaml:14:")), "{found:#?}");
+        let found = problems(&[&with_lines(&format!(
+            "    - {{ check: web -> payment:1 denied, {extra} }}"
+        ))]);
+        assert!(
+            found
+                .iter()
+                .any(|line| line.contains(&format!(": {expected}"))),
+            "{extra}\n{found:#?}"
+        );
+        assert!(
+            found.iter().all(|line| line.starts_with("a.yaml:14:")),
+            "{found:#?}"
+        );
     }
     let allowed = problems(&[&with_lines(
         "    - { check: web -> payment:1 allowed, mechanism: drop, startup: isolated, demand: D2 }",
@@ -312,7 +569,9 @@ fn mistakes_in_a_long_form() {
     let without = problems(&[&with_lines("    - { id: a }")]);
     assert_eq!(
         without,
-        ["a.yaml:14:9: error: a line's long form needs the key check; help: write check: web -> api:8080 allowed"]
+        [
+            "a.yaml:14:9: error: a line's long form needs the key check; help: write check: web -> api:8080 allowed"
+        ]
     );
 }
 
@@ -330,10 +589,26 @@ fn mistakes_around_the_lines() {
             "",
             "error: a suite needs the key apiVersion; help: write apiVersion: watertight.dev/v1",
         ),
-        ("kind: Suite", "kind: suite", "2:7: error: kind: \"suite\" is not \"Suite\"; help: write Suite"),
-        ("kind: Suite\n", "", "error: a suite needs the key kind; help: write kind: Suite"),
-        ("{ name: shop }", "{}", "3:1: error: metadata needs the key name; help: write name: shop"),
-        ("{ name: shop }", "{ name: My Shop }", "3:19: error: name: \"My Shop\" is not a name: 1 to 63 of a-z"),
+        (
+            "kind: Suite",
+            "kind: suite",
+            "2:7: error: kind: \"suite\" is not \"Suite\"; help: write Suite",
+        ),
+        (
+            "kind: Suite\n",
+            "",
+            "error: a suite needs the key kind; help: write kind: Suite",
+        ),
+        (
+            "{ name: shop }",
+            "{}",
+            "3:1: error: metadata needs the key name; help: write name: shop",
+        ),
+        (
+            "{ name: shop }",
+            "{ name: My Shop }",
+            "3:19: error: name: \"My Shop\" is not a name: 1 to 63 of a-z",
+        ),
         (
             "{ name: shop }",
             "{ name: shop, labels: {} }",
@@ -374,13 +649,21 @@ fn mistakes_around_the_lines() {
             "  settings: [hold, 3s]",
             "12:13: error: settings must be a mapping, not a list; help: for example settings: { hold: 3s }",
         ),
-        ("  everythingElse: denied", "  settings: { tags: [a] }", "12:15: error: settings has no key \"tags\""),
+        (
+            "  everythingElse: denied",
+            "  settings: { tags: [a] }",
+            "12:15: error: settings has no key \"tags\"",
+        ),
         (
             "  expect:\n    - web -> payment:1 denied",
             "  expect:",
             "13:3: error: expect must be a list, not nothing; help: for example expect: [web -> api:8080 allowed]",
         ),
-        ("  expect:\n    - web -> payment:1 denied", "  expect: []", "13:11: error: expect is an empty list"),
+        (
+            "  expect:\n    - web -> payment:1 denied",
+            "  expect: []",
+            "13:11: error: expect is an empty list",
+        ),
         (
             "    - web -> payment:1 denied",
             "    web -> payment:1 denied",
@@ -422,13 +705,22 @@ fn documents_of_another_kind_are_errors() {
             "a: b\n",
             "a.yaml:1:1: error: this document is not a suite; help: start it with apiVersion: watertight.dev/v1 and kind: Suite",
         ),
-        ("- a\n", "a.yaml:1:1: error: a suite is a mapping, not a list; help: start with apiVersion"),
-        ("web -> api denied\n", "a.yaml:1:1: error: a suite is a mapping, not a text"),
+        (
+            "- a\n",
+            "a.yaml:1:1: error: a suite is a mapping, not a list; help: start with apiVersion",
+        ),
+        (
+            "web -> api denied\n",
+            "a.yaml:1:1: error: a suite is a mapping, not a text",
+        ),
         (
             "",
             "a.yaml: error: a.yaml holds no suite; help: a suite starts with apiVersion: watertight.dev/v1 and kind: Suite",
         ),
-        ("# nothing\n---\n", "a.yaml:1:1: error: a.yaml holds no suite"),
+        (
+            "# nothing\n---\n",
+            "a.yaml:1:1: error: a.yaml holds no suite",
+        ),
     ];
     for (text, expected) in cases {
         let found = problems(&[text]);
@@ -439,8 +731,7 @@ fn documents_of_another_kind_are_errors() {
 
 #[test]
 fn a_suite_that_expects_nothing_is_an_error() {
-    let yaml =
-        "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {name: a}\nspec:\n  endpoints: {a: {host: a.b}}\n";
+    let yaml = "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {name: a}\nspec:\n  endpoints: {a: {host: a.b}}\n";
     assert_eq!(
         problems(&[yaml]),
         [
@@ -482,26 +773,45 @@ fn all_problems_of_all_files_are_shown_at_once_and_in_order() {
 
 #[test]
 fn a_host_without_any_known_port_is_an_error() {
-    let known =
-        |lines: &str| problems(&[&with_lines(lines).replace("    tiers:", "    partners: [payment, db]\n    tiers:")]);
+    let known = |lines: &str| {
+        problems(&[
+            &with_lines(lines).replace("    tiers:", "    partners: [payment, db]\n    tiers:")
+        ])
+    };
     let message = "error: no port of payment is known: no line names one; help: write payment:PORT, or give it ports: under endpoints";
-    assert_eq!(known("    - web -> payment denied"), [format!("a.yaml:15:7: {message}")]);
+    assert_eq!(
+        known("    - web -> payment denied"),
+        [format!("a.yaml:15:7: {message}")]
+    );
     assert_eq!(
         known("    - web -> payment:1-9 denied\n    - web -> partners:*/tcp denied"),
         [format!("a.yaml:16:7: {message}")]
     );
     for other in ["payment:1", "partners:1", "https://payment/x"] {
-        assert_eq!(known(&format!("    - web -> payment denied\n    - api -> {other} denied")), Vec::<String>::new());
+        assert_eq!(
+            known(&format!(
+                "    - web -> payment denied\n    - api -> {other} denied"
+            )),
+            Vec::<String>::new()
+        );
     }
-    assert_eq!(known("    - web -> payment:1-9 denied"), Vec::<String>::new());
+    assert_eq!(
+        known("    - web -> payment:1-9 denied"),
+        Vec::<String>::new()
+    );
     let mut sources = Sources::new();
     let diagnostics = load_line("runner -> a.example denied", &mut sources).expect_err("no port");
-    assert!(diagnostics.render_compact(&sources).contains("no port of a.example is known"));
+    assert!(
+        diagnostics
+            .render_compact(&sources)
+            .contains("no port of a.example is known")
+    );
 }
 
 #[test]
 fn a_diagnostic_is_a_picture_with_its_help() {
-    let (_, diagnostics, sources) = load_texts(&[&with_lines("    - web -> api:8080, 8443 denied")]);
+    let (_, diagnostics, sources) =
+        load_texts(&[&with_lines("    - web -> api:8080, 8443 denied")]);
     let expected = "\
 error: \"8443\" is a port without a name
   --> a.yaml:14:24

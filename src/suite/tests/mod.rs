@@ -15,8 +15,11 @@ use crate::source::{Diagnostics, Sources};
 /// Loads texts as the files `a.yaml`, `b.yaml`, ...
 fn load_texts(texts: &[&str]) -> (Vec<Suite>, Diagnostics, Sources) {
     let mut sources = Sources::new();
-    let files: Vec<_> =
-        texts.iter().zip('a'..='z').map(|(text, name)| sources.add(&format!("{name}.yaml"), *text)).collect();
+    let files: Vec<_> = texts
+        .iter()
+        .zip('a'..='z')
+        .map(|(text, name)| sources.add(&format!("{name}.yaml"), *text))
+        .collect();
     let mut diagnostics = Diagnostics::new();
     let suites = decode_files(&files, &sources, &mut diagnostics);
     (suites, diagnostics, sources)
@@ -25,13 +28,21 @@ fn load_texts(texts: &[&str]) -> (Vec<Suite>, Diagnostics, Sources) {
 /// The diagnostics of texts, a line each.
 fn problems(texts: &[&str]) -> Vec<String> {
     let (_, diagnostics, sources) = load_texts(texts);
-    diagnostics.render_compact(&sources).lines().map(str::to_owned).collect()
+    diagnostics
+        .render_compact(&sources)
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 /// A suite that must be without any problem.
 fn good(text: &str) -> Suite {
     let (mut suites, diagnostics, sources) = load_texts(&[text]);
-    assert!(diagnostics.is_empty(), "{}", diagnostics.render(&sources, false));
+    assert!(
+        diagnostics.is_empty(),
+        "{}",
+        diagnostics.render(&sources, false)
+    );
     assert_eq!(suites.len(), 1);
     suites.remove(0)
 }
@@ -51,5 +62,9 @@ fn line(suite: &Suite, index: usize) -> &Line {
 }
 
 fn labels(suite: &Suite) -> Vec<&str> {
-    suite.endpoints.iter().map(|endpoint: &Endpoint| endpoint.label.as_str()).collect()
+    suite
+        .endpoints
+        .iter()
+        .map(|endpoint: &Endpoint| endpoint.label.as_str())
+        .collect()
 }

@@ -14,9 +14,13 @@ fn allow_with_three_openings_in_a_row_is_proven() {
 #[test]
 fn allow_that_comes_up_late_is_proven_with_its_delay() {
     let mut scene = Scene::new();
-    scene.every(ALLOWED, 0, 2_500, 500, &reset()).every(ALLOWED, 3_000, 4_000, 500, &open());
+    scene
+        .every(ALLOWED, 0, 2_500, 500, &reset())
+        .every(ALLOWED, 3_000, 4_000, 500, &open());
     let judgement = scene.judge(1);
-    let FlowVerdict::Allowed(proof) = &judgement.flows[0].verdict else { panic!("{judgement:?}") };
+    let FlowVerdict::Allowed(proof) = &judgement.flows[0].verdict else {
+        panic!("{judgement:?}")
+    };
     assert_eq!(proof.delay().as_millis(), 3_000);
 }
 
@@ -30,46 +34,45 @@ fn allow_that_only_shakes_hands_is_not_proven_at_a2() {
 #[test]
 fn allow_that_stays_shut_while_another_gets_through_is_violated() {
     let mut scene = Scene::new();
-    scene.every(ALLOWED, 0, 10_500, 500, &silence()).every(CONTROL, 0, 10_500, 500, &open()).every(
-        CROSSING,
-        0,
-        10_500,
-        500,
-        &open(),
-    );
-    assert!(matches!(scene.allow(), Verdict::Violated(Violation::Shut { witness: Some(CONTROL), .. })));
+    scene
+        .every(ALLOWED, 0, 10_500, 500, &silence())
+        .every(CONTROL, 0, 10_500, 500, &open())
+        .every(CROSSING, 0, 10_500, 500, &open());
+    assert!(matches!(
+        scene.allow(),
+        Verdict::Violated(Violation::Shut {
+            witness: Some(CONTROL),
+            ..
+        })
+    ));
 }
 
 #[test]
 fn allow_that_stays_shut_is_unproven_before_patience_is_over() {
     let mut scene = Scene::new();
-    scene.every(ALLOWED, 0, 9_000, 500, &silence()).every(CONTROL, 0, 9_000, 500, &open()).every(
-        CROSSING,
-        0,
-        9_000,
-        500,
-        &open(),
-    );
+    scene
+        .every(ALLOWED, 0, 9_000, 500, &silence())
+        .every(CONTROL, 0, 9_000, 500, &open())
+        .every(CROSSING, 0, 9_000, 500, &open());
     assert_eq!(reason(&scene.allow()), Some(Reason::TooFewSamples));
 }
 
 #[test]
 fn allow_that_nobody_reaches_is_unproven() {
     let mut scene = Scene::new();
-    scene.every(ALLOWED, 0, 10_500, 500, &reset()).every(CONTROL, 0, 10_500, 500, &reset()).every(
-        CROSSING,
-        0,
-        10_500,
-        500,
-        &open(),
-    );
+    scene
+        .every(ALLOWED, 0, 10_500, 500, &reset())
+        .every(CONTROL, 0, 10_500, 500, &reset())
+        .every(CROSSING, 0, 10_500, 500, &open());
     assert_eq!(reason(&scene.allow()), Some(Reason::NobodyReachedTarget));
 }
 
 #[test]
 fn allow_from_a_source_that_is_not_able_is_unproven() {
     let mut scene = Scene::new();
-    scene.every(ALLOWED, 0, 10_500, 500, &silence()).every(CONTROL, 0, 10_500, 500, &open());
+    scene
+        .every(ALLOWED, 0, 10_500, 500, &silence())
+        .every(CONTROL, 0, 10_500, 500, &open());
     assert_eq!(reason(&scene.allow()), Some(Reason::SourceNotAble));
 }
 
@@ -84,21 +87,28 @@ fn refusal_that_names_its_enforcer_needs_no_witness() {
     });
     let mut scene = Scene::new();
     scene.every(ALLOWED, 0, 10_500, 500, &refusal);
-    assert!(matches!(scene.allow(), Verdict::Violated(Violation::Shut { witness: None, .. })));
+    assert!(matches!(
+        scene.allow(),
+        Verdict::Violated(Violation::Shut { witness: None, .. })
+    ));
 }
 
 #[test]
 fn allow_that_loses_two_in_a_row_is_violated_as_unstable() {
     let mut scene = Scene::new();
-    scene.every(ALLOWED, 0, 2_000, 500, &open()).every(ALLOWED, 2_500, 3_000, 500, &silence()).every(
-        ALLOWED,
-        3_500,
-        5_000,
-        500,
-        &open(),
-    );
+    scene
+        .every(ALLOWED, 0, 2_000, 500, &open())
+        .every(ALLOWED, 2_500, 3_000, 500, &silence())
+        .every(ALLOWED, 3_500, 5_000, 500, &open());
     scene.every(CONTROL, 0, 5_000, 500, &open());
-    assert!(matches!(scene.allow(), Verdict::Violated(Violation::Unstable { lost: 2, in_a_row: 2, .. })));
+    assert!(matches!(
+        scene.allow(),
+        Verdict::Violated(Violation::Unstable {
+            lost: 2,
+            in_a_row: 2,
+            ..
+        })
+    ));
 }
 
 #[test]
@@ -106,26 +116,47 @@ fn allow_that_loses_one_now_and_then_is_judged_by_its_share() {
     let flapping = |lost_every: u64| {
         let mut scene = Scene::new();
         for n in 0..60_u64 {
-            scene.read(ALLOWED, n * 100, if n > 5 && n % lost_every == 0 { silence() } else { open() });
+            scene.read(
+                ALLOWED,
+                n * 100,
+                if n > 5 && n % lost_every == 0 {
+                    silence()
+                } else {
+                    open()
+                },
+            );
         }
         scene.every(CONTROL, 0, 6_000, 500, &open());
         scene.allow()
     };
-    assert!(matches!(flapping(8), Verdict::Violated(Violation::Unstable { in_a_row: 1, .. })));
+    assert!(matches!(
+        flapping(8),
+        Verdict::Violated(Violation::Unstable { in_a_row: 1, .. })
+    ));
     assert_eq!(flapping(30), Verdict::Proven);
 }
 
 #[test]
 fn beats_carry_a_streak_on_and_contradictions_are_refused() {
     let mut scene = Scene::new();
-    assert!(scene.evidence.flows[0].beat(2, 1_000_000).is_err(), "a beat before any sample");
+    assert!(
+        scene.evidence.flows[0].beat(2, 1_000_000).is_err(),
+        "a beat before any sample"
+    );
     scene.read(DENIED, 200, silence());
     let flow = &mut scene.evidence.flows[0];
     flow.beat(4, 1_200_000).expect("in order");
-    assert_eq!((flow.attempts, flow.blocked, flow.streaks[0].count), (4, 4, 4));
+    assert_eq!(
+        (flow.attempts, flow.blocked, flow.streaks[0].count),
+        (4, 4, 4)
+    );
     assert!(flow.beat(3, 1_300_000).is_err());
-    assert!(flow.sample(4, 1_300_000, silence(), StageTimes::default(), None).is_err());
-    flow.sample(7, 2_000_000, open(), StageTimes::default(), None).expect("in order");
+    assert!(
+        flow.sample(4, 1_300_000, silence(), StageTimes::default(), None)
+            .is_err()
+    );
+    flow.sample(7, 2_000_000, open(), StageTimes::default(), None)
+        .expect("in order");
     assert_eq!((flow.attempts, flow.blocked, flow.opened), (7, 6, 1));
 }
 
@@ -141,8 +172,8 @@ fn any_reading() -> impl Strategy<Value = Reading> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever the timelines, a proven deny has six blocked samples over the hold at the end of its flow, and an
-    /// opening of a control at most two seconds before and after.
+    /// Whatever the timelines, a proven deny has six blocked samples over the hold at the end of
+    /// its flow, and an opening of a control at most two seconds before and after.
     #[test]
     fn no_timeline_proves_a_deny_that_its_rules_do_not(
         denied in prop::collection::vec((50_u64..700, any_reading()), 0..24),
@@ -190,7 +221,11 @@ proptest! {
 #[test]
 fn an_allow_that_opens_below_its_tier_is_not_violated() {
     let mut scene = Scene::new();
-    let lower = Reading::Open(Opening { tier: AllowTier::A1, passed: Stage::Request, then: None });
+    let lower = Reading::Open(Opening {
+        tier: AllowTier::A1,
+        passed: Stage::Request,
+        then: None,
+    });
     scene.every(ALLOWED, 0, 12_000, 500, &lower);
     for flow in [CONTROL, REACHED, CROSSING] {
         scene.every(flow, 0, 12_000, 500, &lower);
@@ -203,8 +238,15 @@ fn a_control_whose_greeting_is_another_each_time_is_alive_throughout() {
     let mut scene = Scene::good().without(CONTROL);
     for n in 0..11 {
         let what = format!("greeting {n}");
-        let then = Some(Stop { stage: Stage::Request, how: How::Garbled { what } });
-        let opening = Opening { tier: AllowTier::A1, passed: Stage::FirstBytes, then };
+        let then = Some(Stop {
+            stage: Stage::Request,
+            how: How::Garbled { what },
+        });
+        let opening = Opening {
+            tier: AllowTier::A1,
+            passed: Stage::FirstBytes,
+            then,
+        };
         scene.read(CONTROL, n * 500, Reading::Open(opening));
     }
     assert_eq!(scene.deny(), Verdict::Proven);
@@ -225,8 +267,13 @@ fn an_allow_that_only_our_own_faults_interrupt_is_not_violated() {
     // What was blocked now and then, and never got through three times in a row, is.
     let mut scene = scene.without(ALLOWED);
     for n in 0..12_u64 {
-        scene.read(ALLOWED, n * 1_000, open()).read(ALLOWED, n * 1_000 + 500, silence());
+        scene
+            .read(ALLOWED, n * 1_000, open())
+            .read(ALLOWED, n * 1_000 + 500, silence());
     }
     scene.read(ALLOWED, 12_500, open());
-    assert!(matches!(scene.allow(), Verdict::Violated(Violation::Shut { .. })));
+    assert!(matches!(
+        scene.allow(),
+        Verdict::Violated(Violation::Shut { .. })
+    ));
 }

@@ -8,7 +8,14 @@ fn deny_that_opened_once_is_violated_whatever_else_is_missing() {
         let mut scene = Scene::good().without(missing);
         scene.read(DENIED, 4_700, open());
         assert!(
-            matches!(scene.deny(), Verdict::Violated(Violation::Opened { opened: 1, attempts: 10, .. })),
+            matches!(
+                scene.deny(),
+                Verdict::Violated(Violation::Opened {
+                    opened: 1,
+                    attempts: 10,
+                    ..
+                })
+            ),
             "{missing:?}"
         );
     }
@@ -27,12 +34,23 @@ fn opening_counts_even_after_more_changes_than_are_remembered() {
     let mut scene = Scene::new();
     scene.read(DENIED, 100, open());
     for n in 0..60 {
-        scene.read(DENIED, 200 + n * 20, if n % 2 == 0 { silence() } else { reset() });
+        scene.read(
+            DENIED,
+            200 + n * 20,
+            if n % 2 == 0 { silence() } else { reset() },
+        );
     }
     for flow in [CONTROL, REACHED, CROSSING] {
         scene.every(flow, 0, 5_000, 500, &open());
     }
-    assert!(matches!(scene.deny(), Verdict::Violated(Violation::Opened { opened: 1, attempts: 61, .. })));
+    assert!(matches!(
+        scene.deny(),
+        Verdict::Violated(Violation::Opened {
+            opened: 1,
+            attempts: 61,
+            ..
+        })
+    ));
 }
 
 fn replaced(name: &str) -> Cause {
@@ -42,9 +60,13 @@ fn replaced(name: &str) -> Cause {
 #[test]
 fn opening_while_a_pod_is_replaced_is_neither_a_violation_nor_forgotten() {
     let mut scene = Scene::new();
-    scene.every(DENIED, 200, 1_200, 500, &silence()).read(DENIED, 1_700, open());
+    scene
+        .every(DENIED, 200, 1_200, 500, &silence())
+        .read(DENIED, 1_700, open());
     scene.evidence.flows[0].replaced(1_000_000, 3_000_000, 3_000_000, replaced("postgres-0"));
-    scene.read(DENIED, 2_900, open()).every(DENIED, 3_200, 9_000, 500, &silence());
+    scene
+        .read(DENIED, 2_900, open())
+        .every(DENIED, 3_200, 9_000, 500, &silence());
     for flow in [CONTROL, REACHED, CROSSING] {
         scene.every(flow, 0, 10_000, 500, &open());
     }
@@ -62,10 +84,21 @@ fn opening_well_before_the_pod_was_replaced_is_a_violation() {
 #[test]
 fn opening_of_the_new_pod_is_a_violation_though_only_a_beat_tells_it() {
     let mut scene = Scene::new();
-    scene.every(DENIED, 200, 1_200, 500, &silence()).read(DENIED, 1_700, open());
+    scene
+        .every(DENIED, 200, 1_200, 500, &silence())
+        .read(DENIED, 1_700, open());
     scene.evidence.flows[0].replaced(1_000_000, 3_000_000, 3_000_000, replaced("postgres-0"));
-    scene.evidence.flows[0].beat(9, 3_500_000).expect("in order");
-    assert!(matches!(scene.deny(), Verdict::Violated(Violation::Opened { opened: 6, attempts: 9, .. })));
+    scene.evidence.flows[0]
+        .beat(9, 3_500_000)
+        .expect("in order");
+    assert!(matches!(
+        scene.deny(),
+        Verdict::Violated(Violation::Opened {
+            opened: 6,
+            attempts: 9,
+            ..
+        })
+    ));
 }
 
 #[test]
@@ -83,7 +116,10 @@ fn what_opens_on_a_retired_flow_counts_only_before_its_pod_was_gone() {
         }
         scene.deny()
     };
-    assert!(matches!(retired(500), Verdict::Violated(Violation::Opened { flow: OTHER, .. })));
+    assert!(matches!(
+        retired(500),
+        Verdict::Violated(Violation::Opened { flow: OTHER, .. })
+    ));
     assert_eq!(reason(&retired(2_000)), Some(Reason::ChangedUnderUs));
     assert_eq!(retired(3_500), Verdict::Proven);
 }
@@ -116,13 +152,23 @@ fn deny_that_holds_again_after_a_change_is_proven_and_says_so() {
         all(&mut scene, n * 5_000, n * 5_000 + 4_500);
         assert_eq!(scene.deny(), Verdict::Proven);
         let judgement = scene.judge(0);
-        let FlowVerdict::Denied(proof) = &judgement.flows[0].verdict else { panic!("{judgement:?}") };
+        let FlowVerdict::Denied(proof) = &judgement.flows[0].verdict else {
+            panic!("{judgement:?}")
+        };
         assert_eq!(u64::from(proof.restarts()), n);
-        assert!(proof.window().from.earliest >= n as i64 * 5_000_000 - 500_000, "{:?}", proof.window());
+        assert!(
+            proof.window().from.earliest >= n as i64 * 5_000_000 - 500_000,
+            "{:?}",
+            proof.window()
+        );
         restart(&mut scene, n * 5_000 + 4_600);
     }
     all(&mut scene, 20_000, 24_500);
-    assert_eq!(reason(&scene.deny()), Some(Reason::ChangedUnderUs), "a fourth change is one too many");
+    assert_eq!(
+        reason(&scene.deny()),
+        Some(Reason::ChangedUnderUs),
+        "a fourth change is one too many"
+    );
 }
 
 #[test]
@@ -131,9 +177,21 @@ fn changes_that_are_noticed_together_are_one() {
     for millis in [1_000, 1_200, 1_900] {
         restart(&mut scene, millis);
     }
-    assert_eq!(scene.evidence.flows[0].restarts.as_ref().map(|restarts| restarts.count), Some(1));
+    assert_eq!(
+        scene.evidence.flows[0]
+            .restarts
+            .as_ref()
+            .map(|restarts| restarts.count),
+        Some(1)
+    );
     restart(&mut scene, 2_100);
-    assert_eq!(scene.evidence.flows[0].restarts.as_ref().map(|restarts| restarts.count), Some(2));
+    assert_eq!(
+        scene.evidence.flows[0]
+            .restarts
+            .as_ref()
+            .map(|restarts| restarts.count),
+        Some(2)
+    );
 }
 
 #[test]
@@ -162,9 +220,13 @@ fn allow_must_come_up_again_after_a_change() {
     assert_eq!(scene.allow(), Verdict::Proven);
     restart(&mut scene, 2_100);
     assert_eq!(reason(&scene.allow()), Some(Reason::ChangedUnderUs));
-    scene.every(ALLOWED, 2_500, 3_000, 500, &silence()).every(ALLOWED, 3_500, 4_500, 500, &open());
+    scene
+        .every(ALLOWED, 2_500, 3_000, 500, &silence())
+        .every(ALLOWED, 3_500, 4_500, 500, &open());
     let judgement = scene.judge(1);
-    let FlowVerdict::Allowed(proof) = &judgement.flows[0].verdict else { panic!("{judgement:?}") };
+    let FlowVerdict::Allowed(proof) = &judgement.flows[0].verdict else {
+        panic!("{judgement:?}")
+    };
     assert_eq!((proof.delay().as_millis(), proof.restarts()), (1_000, 1));
 }
 
@@ -177,7 +239,10 @@ fn allow_that_stays_shut_after_a_change_is_violated() {
     for flow in [CONTROL, CROSSING] {
         scene.every(flow, 2_500, 13_000, 500, &open());
     }
-    assert!(matches!(scene.allow(), Verdict::Violated(Violation::Shut { .. })));
+    assert!(matches!(
+        scene.allow(),
+        Verdict::Violated(Violation::Shut { .. })
+    ));
 }
 
 #[test]

@@ -7,12 +7,17 @@ use super::*;
 fn deny_with_all_five_conditions_is_proven_at_d2() {
     let judgement = Scene::good().judge(0);
     assert_eq!(judgement.verdict, Verdict::Proven);
-    let FlowVerdict::Denied(proof) = &judgement.flows[0].verdict else { panic!("{judgement:?}") };
+    let FlowVerdict::Denied(proof) = &judgement.flows[0].verdict else {
+        panic!("{judgement:?}")
+    };
     assert_eq!(proof.tier().to_string(), "D2");
     assert_eq!(proof.window().samples, 9);
     assert_eq!(proof.window().power_percent(), 29);
     assert!(proof.source().is_some_and(SourceProof::by_being_reached));
-    assert_eq!(judgement.reach.to_string(), "from 1 of 1 node, to 1 of 1 pod");
+    assert_eq!(
+        judgement.reach.to_string(),
+        "from 1 of 1 node, to 1 of 1 pod"
+    );
 }
 
 #[test]
@@ -36,12 +41,27 @@ fn deny_that_must_be_of_one_kind_is_unproven_where_any_sample_was_of_another() {
         for nth in 0..30 {
             let is_other = nth < 2 * others && nth % 2 == 0;
             let at = 200 + nth * 133;
-            scene.every(DENIED, at, at, 500, &if is_other { reset() } else { silence() });
+            scene.every(
+                DENIED,
+                at,
+                at,
+                500,
+                &if is_other { reset() } else { silence() },
+            );
         }
         let verdict = scene.deny();
-        assert_eq!(reason(&verdict), Some(Reason::DemandNotMet), "{others}: {verdict:?}");
-        let Verdict::Unproven(unproven) = verdict else { unreachable!("it has a reason") };
-        assert_eq!(unproven.detail, "it is blocked by drop and reset, not as the line demands");
+        assert_eq!(
+            reason(&verdict),
+            Some(Reason::DemandNotMet),
+            "{others}: {verdict:?}"
+        );
+        let Verdict::Unproven(unproven) = verdict else {
+            unreachable!("it has a reason")
+        };
+        assert_eq!(
+            unproven.detail,
+            "it is blocked by drop and reset, not as the line demands"
+        );
         scene.plan.checks[0].terms.mechanism = None;
         assert_eq!(scene.deny(), Verdict::Proven);
     }
@@ -49,7 +69,10 @@ fn deny_that_must_be_of_one_kind_is_unproven_where_any_sample_was_of_another() {
 
 #[test]
 fn deny_without_a_control_is_unproven() {
-    assert_eq!(reason(&Scene::good().without(CONTROL).deny()), Some(Reason::NoControlAnswered));
+    assert_eq!(
+        reason(&Scene::good().without(CONTROL).deny()),
+        Some(Reason::NoControlAnswered)
+    );
 }
 
 #[test]
@@ -62,14 +85,18 @@ fn deny_whose_control_was_refused_is_unproven() {
 #[test]
 fn deny_whose_control_stopped_answering_half_way_is_unproven() {
     let mut scene = Scene::good().without(CONTROL);
-    scene.every(CONTROL, 0, 1_500, 500, &open()).every(CONTROL, 2_000, 5_000, 500, &reset());
+    scene
+        .every(CONTROL, 0, 1_500, 500, &open())
+        .every(CONTROL, 2_000, 5_000, 500, &reset());
     assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
 }
 
 #[test]
 fn deny_whose_control_paused_for_more_than_two_seconds_is_unproven() {
     let mut scene = Scene::good().without(CONTROL);
-    scene.every(CONTROL, 0, 1_500, 500, &open()).every(CONTROL, 3_600, 5_000, 500, &open());
+    scene
+        .every(CONTROL, 0, 1_500, 500, &open())
+        .every(CONTROL, 3_600, 5_000, 500, &open());
     assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
 }
 
@@ -109,13 +136,20 @@ fn control_that_was_stopped_later_vouches_for_what_it_passed() {
     let resolved = Reading::Blocked(Block {
         passed: Some(Stage::Resolve),
         stage: Stage::Connect,
-        how: Refusal::Wire(How::Error { errno: 111, icmp: None }),
+        how: Refusal::Wire(How::Error {
+            errno: 111,
+            icmp: None,
+        }),
         signature: None,
         by_target: true,
     });
     let mut scene = Scene::good().without(DENIED).without(CONTROL);
-    scene.plan.probes[1] = Vantage::Witness { node: "node-1".into() };
-    scene.every(DENIED, 200, 4_200, 500, &unresolved).every(CONTROL, 0, 5_000, 500, &resolved);
+    scene.plan.probes[1] = Vantage::Witness {
+        node: "node-1".into(),
+    };
+    scene
+        .every(DENIED, 200, 4_200, 500, &unresolved)
+        .every(CONTROL, 0, 5_000, 500, &resolved);
     assert_eq!(scene.deny(), Verdict::Proven);
     let mut scene = scene.without(DENIED);
     scene.every(DENIED, 200, 4_200, 500, &silence());
@@ -138,13 +172,20 @@ fn source_cannot_vouch_for_its_own_target() {
 
 #[test]
 fn deny_from_a_source_that_nothing_reached_is_unproven() {
-    assert_eq!(reason(&Scene::good().without(REACHED).deny()), Some(Reason::SourceNotAble));
+    assert_eq!(
+        reason(&Scene::good().without(REACHED).deny()),
+        Some(Reason::SourceNotAble)
+    );
 }
 
 #[test]
 fn being_reached_is_no_excuse_for_a_source_whose_allowed_flows_fail() {
     let mut scene = Scene::good();
-    let able = scene.plan.able.get_mut(&(ProbeId(0), Family::V4, Transport::Tcp)).expect("there");
+    let able = scene
+        .plan
+        .able
+        .get_mut(&(ProbeId(0), Family::V4, Transport::Tcp))
+        .expect("there");
     able.allowed.push(OTHER);
     scene.every(OTHER, 0, 5_000, 500, &silence());
     assert_eq!(reason(&scene.deny()), Some(Reason::SourceNotAble));
@@ -156,28 +197,50 @@ fn being_reached_is_no_excuse_for_a_source_whose_allowed_flows_fail() {
 #[test]
 fn what_got_out_before_the_source_was_known_does_not_stand_for_the_time_after() {
     let mut scene = Scene::good();
-    scene.plan.able.get_mut(&(ProbeId(0), Family::V4, Transport::Tcp)).expect("there").tried.push(OTHER);
-    scene.every(OTHER, 0, 0, 500, &open()).every(OTHER, 500, 5_000, 500, &silence());
-    assert_eq!(scene.deny(), Verdict::Proven, "its node reaches it all the time");
-    assert_eq!(reason(&scene.without(REACHED).deny()), Some(Reason::SourceNotAble));
+    scene
+        .plan
+        .able
+        .get_mut(&(ProbeId(0), Family::V4, Transport::Tcp))
+        .expect("there")
+        .tried
+        .push(OTHER);
+    scene
+        .every(OTHER, 0, 0, 500, &open())
+        .every(OTHER, 500, 5_000, 500, &silence());
+    assert_eq!(
+        scene.deny(),
+        Verdict::Proven,
+        "its node reaches it all the time"
+    );
+    assert_eq!(
+        reason(&scene.without(REACHED).deny()),
+        Some(Reason::SourceNotAble)
+    );
 }
 
 #[test]
 fn source_that_was_able_only_before_is_not_known_to_be_able() {
     let mut scene = Scene::good().without(REACHED);
-    scene.every(REACHED, 0, 1_000, 500, &open()).every(REACHED, 1_500, 5_000, 500, &silence());
+    scene
+        .every(REACHED, 0, 1_000, 500, &open())
+        .every(REACHED, 1_500, 5_000, 500, &silence());
     assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
 }
 
 #[test]
 fn deny_over_a_path_that_nothing_crossed_is_unproven() {
-    assert_eq!(reason(&Scene::good().without(CROSSING).deny()), Some(Reason::NothingCrossed));
+    assert_eq!(
+        reason(&Scene::good().without(CROSSING).deny()),
+        Some(Reason::NothingCrossed)
+    );
 }
 
 #[test]
 fn deny_over_a_path_that_was_cut_half_way_is_unproven() {
     let mut scene = Scene::good().without(CROSSING).without(ALLOWED);
-    scene.every(CROSSING, 0, 1_500, 500, &open()).every(CROSSING, 2_000, 5_000, 500, &silence());
+    scene
+        .every(CROSSING, 0, 1_500, 500, &open())
+        .every(CROSSING, 2_000, 5_000, 500, &silence());
     assert_eq!(reason(&scene.deny()), Some(Reason::NothingCrossed));
 }
 
@@ -185,27 +248,55 @@ fn deny_over_a_path_that_was_cut_half_way_is_unproven() {
 fn what_reached_a_nodes_own_address_says_nothing_of_its_pods() {
     let mut scene = Scene::good();
     let takers = scene.plan.paths.values().next().expect("one").clone();
-    let to_node = Path { from: Some("node-1".into()), to: PathEnd::Node("node-2".into()), family: Family::V4 };
+    let to_node = Path {
+        from: Some("node-1".into()),
+        to: PathEnd::Node("node-2".into()),
+        family: Family::V4,
+    };
     scene.plan.paths = BTreeMap::from([(to_node, takers)]);
     assert_eq!(reason(&scene.deny()), Some(Reason::NothingCrossed));
 }
 
-/// The runner must not reach Service shop/postgres, whose one pod is on node-2. `OTHER` is what the runner got to.
+/// The runner must not reach Service shop/postgres, whose one pod is on node-2. `OTHER` is what the
+/// runner got to.
 fn from_the_runner(other: Party) -> Scene {
     let mut scene = Scene::good();
     scene.plan.probes[0] = Vantage::Runner;
-    let service = ObjectRef { namespace: "shop".into(), kind: "Service".into(), name: "postgres".into() };
+    let service = ObjectRef {
+        namespace: "shop".into(),
+        kind: "Service".into(),
+        name: "postgres".into(),
+    };
     let pods = vec!["shop/postgres-0".to_owned()];
-    scene.plan.flows[0].party = Party::Service { service, nodes: vec!["node-2".into()], pods }.into();
+    scene.plan.flows[0].party = Party::Service {
+        service,
+        nodes: vec!["node-2".into()],
+        pods,
+    }
+    .into();
     scene.plan.flows[5].party = other.into();
-    let able = Able { allowed: vec![OTHER], tried: vec![], reached: vec![] };
-    scene.plan.able.insert((ProbeId(0), Family::V4, Transport::Tcp), able);
-    let path = |to| Path { from: None, to, family: Family::V4 };
+    let able = Able {
+        allowed: vec![OTHER],
+        tried: vec![],
+        reached: vec![],
+    };
+    scene
+        .plan
+        .able
+        .insert((ProbeId(0), Family::V4, Transport::Tcp), able);
+    let path = |to| Path {
+        from: None,
+        to,
+        family: Family::V4,
+    };
     let mut ends = scene.plan.flows[5].party.ends(&scene.plan.flows[5]);
     if ends.len() > 2 {
         ends.retain(|end| *end == PathEnd::Services);
     }
-    scene.plan.paths.extend(ends.into_iter().map(|end| (path(end), vec![OTHER])));
+    scene
+        .plan
+        .paths
+        .extend(ends.into_iter().map(|end| (path(end), vec![OTHER])));
     scene.every(OTHER, 0, 5_000, 500, &open());
     scene
 }
@@ -213,16 +304,28 @@ fn from_the_runner(other: Party) -> Scene {
 #[test]
 fn service_that_the_runner_has_no_route_to_is_not_called_denied() {
     // A node answered the runner, and a pod did: neither shows a way to the Services' addresses.
-    for other in [Party::Node { name: "node-2".into() }, at("api-0", "node-2")] {
+    for other in [
+        Party::Node {
+            name: "node-2".into(),
+        },
+        at("api-0", "node-2"),
+    ] {
         let judgement = from_the_runner(other).judge(0);
-        assert!(matches!(judgement.flows[0].verdict, FlowVerdict::LeftOut(_)), "{judgement:?}");
+        assert!(
+            matches!(judgement.flows[0].verdict, FlowVerdict::LeftOut(_)),
+            "{judgement:?}"
+        );
         assert_eq!(reason(&judgement.verdict), Some(Reason::NotSampled));
     }
 }
 
 #[test]
 fn service_is_denied_to_a_runner_whom_another_service_answers() {
-    let service = ObjectRef { namespace: "kube-system".into(), kind: "Service".into(), name: "kube-dns".into() };
+    let service = ObjectRef {
+        namespace: "kube-system".into(),
+        kind: "Service".into(),
+        name: "kube-dns".into(),
+    };
     let dns = |nodes: &[&str]| Party::Service {
         service: service.clone(),
         nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
@@ -230,7 +333,10 @@ fn service_is_denied_to_a_runner_whom_another_service_answers() {
     };
     assert_eq!(from_the_runner(dns(&["node-2"])).deny(), Verdict::Proven);
     // Some Service answered, and nothing shows that its packets went to the pods' node.
-    assert_eq!(reason(&from_the_runner(dns(&["node-1", "node-2"])).deny()), Some(Reason::NothingCrossed));
+    assert_eq!(
+        reason(&from_the_runner(dns(&["node-1", "node-2"])).deny()),
+        Some(Reason::NothingCrossed)
+    );
     let mut scene = from_the_runner(dns(&["node-2"]));
     scene.read(DENIED, 4_700, open());
     assert!(matches!(scene.deny(), Verdict::Violated(_)));
@@ -246,13 +352,10 @@ fn attempts_that_were_not_sent_are_neither_blocked_nor_open() {
 #[test]
 fn samples_before_one_that_was_not_sent_do_not_count() {
     let mut scene = Scene::good().without(DENIED);
-    scene.every(DENIED, 200, 3_200, 500, &silence()).read(DENIED, 3_300, unsent()).every(
-        DENIED,
-        3_500,
-        4_200,
-        200,
-        &silence(),
-    );
+    scene
+        .every(DENIED, 200, 3_200, 500, &silence())
+        .read(DENIED, 3_300, unsent())
+        .every(DENIED, 3_500, 4_200, 200, &silence());
     assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
 }
 
@@ -273,7 +376,11 @@ fn starved_attempt_is_no_sample_and_interrupts_nothing() {
     for at in [2_200, 2_400, 2_600] {
         scene.fault(DENIED, at, FaultReason::Starved);
     }
-    assert_eq!(reason(&scene.deny()), Some(Reason::Starved), "four samples and three starved attempts are no six");
+    assert_eq!(
+        reason(&scene.deny()),
+        Some(Reason::Starved),
+        "four samples and three starved attempts are no six"
+    );
     scene.every(DENIED, 3_000, 4_500, 500, &silence());
     assert_eq!(scene.deny(), Verdict::Proven);
     scene.fault(DENIED, 4_600, FaultReason::Starved);
@@ -284,12 +391,16 @@ fn starved_attempt_is_no_sample_and_interrupts_nothing() {
 fn control_that_was_starved_for_longer_than_two_seconds_vouches_for_nothing_across_that_time() {
     for (without, says) in [(0, Verdict::Proven), (1_500, Verdict::Proven)] {
         let mut scene = Scene::good().without(CONTROL);
-        scene.every(CONTROL, 100, 2_000, 300, &open()).fault(CONTROL, 2_100, FaultReason::Starved);
+        scene
+            .every(CONTROL, 100, 2_000, 300, &open())
+            .fault(CONTROL, 2_100, FaultReason::Starved);
         scene.every(CONTROL, 2_200 + without, 9_000, 300, &open());
         assert_eq!(scene.deny(), says, "{without} ms without a sample");
     }
     let mut scene = Scene::good().without(CONTROL);
-    scene.every(CONTROL, 100, 1_900, 300, &open()).fault(CONTROL, 2_100, FaultReason::Starved);
+    scene
+        .every(CONTROL, 100, 1_900, 300, &open())
+        .fault(CONTROL, 2_100, FaultReason::Starved);
     scene.every(CONTROL, 4_000, 9_000, 300, &open());
     assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
 }
@@ -335,9 +446,15 @@ fn deadline_shorter_than_ten_round_trips_is_unproven() {
 #[test]
 fn clocks_that_are_known_too_loosely_prove_nothing() {
     let mut scene = Scene::good();
-    scene.evidence.probes[1].clock = Some(Clock { least: -2_000_000, most: 2_000_000 });
+    scene.evidence.probes[1].clock = Some(Clock {
+        least: -2_000_000,
+        most: 2_000_000,
+    });
     assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
-    scene.evidence.probes[1].clock = Some(Clock { least: -100_000, most: 100_000 });
+    scene.evidence.probes[1].clock = Some(Clock {
+        least: -100_000,
+        most: 100_000,
+    });
     assert_eq!(scene.deny(), Verdict::Proven);
 }
 
@@ -350,9 +467,25 @@ fn demand_that_is_not_met_is_unproven() {
     assert_eq!(scene.deny(), Verdict::Proven);
     scene.plan.checks[0].terms.demand = Demand::D2Record;
     assert_eq!(reason(&scene.deny()), Some(Reason::DemandNotMet));
-    scene.evidence.records.insert(DENIED, EnforcerRecord { packets: 3, rule: "deny".into() });
-    assert_eq!(reason(&scene.deny()), Some(Reason::DemandNotMet), "fewer packets than samples");
-    scene.evidence.records.insert(DENIED, EnforcerRecord { packets: 18, rule: "deny".into() });
+    scene.evidence.records.insert(
+        DENIED,
+        EnforcerRecord {
+            packets: 3,
+            rule: "deny".into(),
+        },
+    );
+    assert_eq!(
+        reason(&scene.deny()),
+        Some(Reason::DemandNotMet),
+        "fewer packets than samples"
+    );
+    scene.evidence.records.insert(
+        DENIED,
+        EnforcerRecord {
+            packets: 18,
+            rule: "deny".into(),
+        },
+    );
     assert_eq!(scene.deny(), Verdict::Proven);
 }
 

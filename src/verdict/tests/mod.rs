@@ -1,4 +1,5 @@
-//! The rules, as sentences over timelines: a scene, what can happen in it, and beside this file what follows.
+//! The rules, as sentences over timelines: a scene, what can happen in it, and beside this file
+//! what follows.
 
 mod allow;
 mod changes;
@@ -14,8 +15,8 @@ use super::timeline::Cause;
 use super::{FlowVerdict, Judge, Judgement, Reason, Verdict, Violation, concerns, judge};
 use crate::model::{Family, ObjectRef};
 use crate::plan::{
-    Able, Check, Environment, Flow, FlowId, LineRef, Party, Path, PathEnd, Plan, ProbeId, Scope, Standing, TargetKey,
-    Terms, Vantage, Waits,
+    Able, Check, Environment, Flow, FlowId, LineRef, Party, Path, PathEnd, Plan, ProbeId, Scope,
+    Standing, TargetKey, Terms, Vantage, Waits,
 };
 use crate::suite::{Demand, Expected, Mechanism, Settings};
 use crate::wire::{FaultReason, How, Linger, Observation, Request, Stage, Stop, Transport};
@@ -30,8 +31,8 @@ const CROSSING: FlowId = FlowId(3);
 const ALLOWED: FlowId = FlowId(4);
 const OTHER: FlowId = FlowId(5);
 
-/// web on node-1 must not reach postgres on node-2; api on node-1 may. node-2 is the control, node-1 reaches web and
-/// node-2. `OTHER` is something that web is allowed to open.
+/// web on node-1 must not reach postgres on node-2; api on node-1 may. node-2 is the control,
+/// node-1 reaches web and node-2. `OTHER` is something that web is allowed to open.
 struct Scene {
     plan: Plan,
     evidence: Evidence,
@@ -39,11 +40,21 @@ struct Scene {
 }
 
 fn pod(name: &str, node: &str) -> Vantage {
-    Vantage::Pod { namespace: "shop".into(), name: name.into(), node: node.into() }
+    Vantage::Pod {
+        namespace: "shop".into(),
+        name: name.into(),
+        node: node.into(),
+    }
 }
 
 fn at(name: &str, node: &str) -> Party {
-    Party::Pod { namespace: "shop".into(), name: name.into(), node: node.into(), ready: true, host_network: false }
+    Party::Pod {
+        namespace: "shop".into(),
+        name: name.into(),
+        node: node.into(),
+        ready: true,
+        host_network: false,
+    }
 }
 
 fn key(address: &str, port: u16) -> TargetKey {
@@ -77,7 +88,10 @@ fn check(name: &str, expected: Expected, flow: FlowId) -> Check {
         terms: Terms::of(expected, &none, Environment::Lab, Demand::A2),
         flows: vec![flow],
         retired: vec![],
-        scope: Scope { source_nodes: 1, target_pods: 1 },
+        scope: Scope {
+            source_nodes: 1,
+            target_pods: 1,
+        },
         standing: Standing::Provable,
         prediction: None,
     }
@@ -86,7 +100,12 @@ fn check(name: &str, expected: Expected, flow: FlowId) -> Check {
 impl Scene {
     fn new() -> Self {
         let node = |name: &str| Vantage::Node { name: name.into() };
-        let probes = vec![pod("web-0", "node-1"), node("node-2"), node("node-1"), pod("api-0", "node-1")];
+        let probes = vec![
+            pod("web-0", "node-1"),
+            node("node-2"),
+            node("node-1"),
+            pod("api-0", "node-1"),
+        ];
         let flow = |probe, to: TargetKey, party: Party| Flow {
             probe: ProbeId(probe),
             to: to.into(),
@@ -99,12 +118,26 @@ impl Scene {
             flow(0, postgres(), at("postgres-0", "node-2")),
             flow(1, postgres(), at("postgres-0", "node-2")),
             flow(2, key("10.0.1.1", 65533), at("web-0", "node-1")),
-            flow(2, key("10.0.2.254", 10250), Party::Witness { node: "node-2".into() }),
+            flow(
+                2,
+                key("10.0.2.254", 10250),
+                Party::Witness {
+                    node: "node-2".into(),
+                },
+            ),
             flow(3, postgres(), at("postgres-0", "node-2")),
             flow(0, key("10.0.1.9", 8080), at("cache-0", "node-1")),
         ];
-        let path = Path { from: Some("node-1".into()), to: PathEnd::Pods("node-2".into()), family: Family::V4 };
-        let able = |allowed: Vec<FlowId>, reached: Vec<FlowId>| Able { allowed, tried: vec![], reached };
+        let path = Path {
+            from: Some("node-1".into()),
+            to: PathEnd::Pods("node-2".into()),
+            family: Family::V4,
+        };
+        let able = |allowed: Vec<FlowId>, reached: Vec<FlowId>| Able {
+            allowed,
+            tried: vec![],
+            reached,
+        };
         let plan = Plan {
             suites: vec![],
             checks: vec![
@@ -121,8 +154,14 @@ impl Scene {
             vouchers: BTreeMap::from([(postgres(), vec![ALLOWED, CONTROL])]),
             composites: BTreeMap::new(),
             able: BTreeMap::from([
-                ((ProbeId(0), Family::V4, Transport::Tcp), able(vec![], vec![REACHED])),
-                ((ProbeId(3), Family::V4, Transport::Tcp), able(vec![ALLOWED], vec![CROSSING])),
+                (
+                    (ProbeId(0), Family::V4, Transport::Tcp),
+                    able(vec![], vec![REACHED]),
+                ),
+                (
+                    (ProbeId(3), Family::V4, Transport::Tcp),
+                    able(vec![ALLOWED], vec![CROSSING]),
+                ),
             ]),
             paths: BTreeMap::from([(path, vec![CROSSING, ALLOWED])]),
             flows,
@@ -138,14 +177,24 @@ impl Scene {
         for probe in &mut evidence.probes {
             probe.clock = Some(Clock::shared(0));
         }
-        Self { plan, evidence, next: BTreeMap::new() }
+        Self {
+            plan,
+            evidence,
+            next: BTreeMap::new(),
+        }
     }
 
     fn read(&mut self, flow: FlowId, millis: u64, reading: Reading) -> &mut Self {
         let attempt = self.next.entry(flow.0).or_default();
         *attempt += 1;
         self.evidence.flows[flow.0 as usize]
-            .sample(*attempt, millis * 1_000, reading, StageTimes::of(&[(Stage::Connect, 400)]), None)
+            .sample(
+                *attempt,
+                millis * 1_000,
+                reading,
+                StageTimes::of(&[(Stage::Connect, 400)]),
+                None,
+            )
             .expect("in order");
         self
     }
@@ -154,11 +203,19 @@ impl Scene {
         let attempt = self.next.entry(flow.0).or_default();
         *attempt += 1;
         let seen = &mut self.evidence.flows[flow.0 as usize];
-        seen.fault(*attempt, millis * 1_000, reason).expect("in order");
+        seen.fault(*attempt, millis * 1_000, reason)
+            .expect("in order");
         self
     }
 
-    fn every(&mut self, flow: FlowId, from: u64, to: u64, step: u64, reading: &Reading) -> &mut Self {
+    fn every(
+        &mut self,
+        flow: FlowId,
+        from: u64,
+        to: u64,
+        step: u64,
+        reading: &Reading,
+    ) -> &mut Self {
         let mut millis = from;
         while millis <= to {
             self.read(flow, millis, reading.clone());
@@ -167,7 +224,8 @@ impl Scene {
         self
     }
 
-    /// Everything as it should be: six blocked samples and more, from 0.2 s to 4.2 s, all four vouchers open.
+    /// Everything as it should be: six blocked samples and more, from 0.2 s to 4.2 s, all four
+    /// vouchers open.
     fn good() -> Self {
         let mut scene = Self::new();
         scene.every(DENIED, 200, 4_200, 500, &silence());
@@ -188,9 +246,15 @@ impl Scene {
         let check = &self.plan.checks[index];
         let judgement = judge(&self.plan, check, &self.evidence);
         let awaited = Judge::new(&self.plan, &self.evidence).awaits(check, 0);
-        let left_out = judgement.flows.iter().any(|flow| matches!(flow.verdict, FlowVerdict::LeftOut(_)));
+        let left_out = judgement
+            .flows
+            .iter()
+            .any(|flow| matches!(flow.verdict, FlowVerdict::LeftOut(_)));
         // What is left out may be awaited for a few samples more.
-        assert!(awaited.is_none() == judgement.is_settled() || left_out && judgement.is_settled(), "{judgement:?}");
+        assert!(
+            awaited.is_none() == judgement.is_settled() || left_out && judgement.is_settled(),
+            "{judgement:?}"
+        );
         judgement
     }
 
@@ -204,16 +268,33 @@ impl Scene {
 }
 
 fn open() -> Reading {
-    Reading::Open(Opening { tier: AllowTier::A2, passed: Stage::FirstBytes, then: None })
+    Reading::Open(Opening {
+        tier: AllowTier::A2,
+        passed: Stage::FirstBytes,
+        then: None,
+    })
 }
 
 fn handshake_only() -> Reading {
-    let then = Some(Stop { stage: Stage::FirstBytes, how: How::Silence });
-    Reading::Open(Opening { tier: AllowTier::A0, passed: Stage::Connect, then })
+    let then = Some(Stop {
+        stage: Stage::FirstBytes,
+        how: How::Silence,
+    });
+    Reading::Open(Opening {
+        tier: AllowTier::A0,
+        passed: Stage::Connect,
+        then,
+    })
 }
 
 fn blocked(how: How, by_target: bool) -> Reading {
-    Reading::Blocked(Block { passed: None, stage: Stage::Connect, how: Refusal::Wire(how), signature: None, by_target })
+    Reading::Blocked(Block {
+        passed: None,
+        stage: Stage::Connect,
+        how: Refusal::Wire(how),
+        signature: None,
+        by_target,
+    })
 }
 
 fn silence() -> Reading {
@@ -221,11 +302,23 @@ fn silence() -> Reading {
 }
 
 fn reset() -> Reading {
-    blocked(How::Error { errno: 111, icmp: None }, true)
+    blocked(
+        How::Error {
+            errno: 111,
+            icmp: None,
+        },
+        true,
+    )
 }
 
 fn unsent() -> Reading {
-    Reading::NotSent(Stop { stage: Stage::Connect, how: How::Error { errno: 101, icmp: None } })
+    Reading::NotSent(Stop {
+        stage: Stage::Connect,
+        how: How::Error {
+            errno: 101,
+            icmp: None,
+        },
+    })
 }
 
 fn reason(verdict: &Verdict) -> Option<Reason> {

@@ -17,9 +17,17 @@ fn once(stage: Stage, passed: Option<Stage>) -> Scene {
         })
     };
     let mut scene = Scene::new();
-    let post = TargetKey { request: http("POST"), once: true, ..key("10.0.2.1", 5432) };
+    let post = TargetKey {
+        request: http("POST"),
+        once: true,
+        ..key("10.0.2.1", 5432)
+    };
     scene.plan.flows[0].to = post.clone().into();
-    scene.plan.flows[1].to = TargetKey { request: http("GET"), ..key("10.0.2.1", 5432) }.into();
+    scene.plan.flows[1].to = TargetKey {
+        request: http("GET"),
+        ..key("10.0.2.1", 5432)
+    }
+    .into();
     scene.plan.flows[4].to = post.clone().into();
     scene.plan.vouchers = BTreeMap::from([(post, vec![CONTROL])]);
     scene.evidence = Evidence::of(&scene.plan);
@@ -30,7 +38,13 @@ fn once(stage: Stage, passed: Option<Stage>) -> Scene {
         scene.every(flow, 0, 4_000, 500, &open());
     }
     let how = Refusal::Wire(How::Silence);
-    let block = Block { passed, stage, how, signature: None, by_target: false };
+    let block = Block {
+        passed,
+        stage,
+        how,
+        signature: None,
+        by_target: false,
+    };
     scene.read(DENIED, 1_700, Reading::Blocked(block));
     scene
 }
@@ -38,7 +52,10 @@ fn once(stage: Stage, passed: Option<Stage>) -> Scene {
 #[test]
 fn request_that_is_sent_once_is_denied_between_two_answers_of_a_control() {
     assert_eq!(once(Stage::Connect, None).deny(), Verdict::Proven);
-    assert_eq!(reason(&once(Stage::Connect, None).without(CONTROL).deny()), Some(Reason::NoControlAnswered));
+    assert_eq!(
+        reason(&once(Stage::Connect, None).without(CONTROL).deny()),
+        Some(Reason::NoControlAnswered)
+    );
     let mut late = once(Stage::Connect, None).without(CONTROL);
     late.every(CONTROL, 2_000, 4_000, 500, &open());
     assert_eq!(reason(&late.deny()), Some(Reason::TooFewSamples));
@@ -61,7 +78,10 @@ fn request_that_is_sent_once_is_allowed_by_one_opening() {
     assert_eq!(scene.allow(), Verdict::Proven);
     let mut shut = once(Stage::Connect, None);
     shut.read(ALLOWED, 1_700, silence());
-    assert!(matches!(shut.allow(), Verdict::Violated(Violation::Shut { .. })));
+    assert!(matches!(
+        shut.allow(),
+        Verdict::Violated(Violation::Shut { .. })
+    ));
 }
 
 #[test]
@@ -74,14 +94,23 @@ fn control_that_takes_long_asks_for_more_time() {
     for n in 1..=10_u32 {
         let slow = StageTimes::of(&[(Stage::Connect, 200_000)]);
         let at = u64::from(n - 1) * 500_000;
-        scene.evidence.flows[1].sample(n, at, open(), slow, None).expect("in order");
+        scene.evidence.flows[1]
+            .sample(n, at, open(), slow, None)
+            .expect("in order");
     }
     assert_eq!(reason(&scene.deny()), Some(Reason::DeadlineTooShort));
-    let waits = waits_needed(&scene.plan, &scene.evidence, &scene.plan.checks[0], DENIED).expect("more time");
-    assert_eq!((waits.connect.as_millis(), waits.request.as_millis()), (3_000, 0));
+    let waits = waits_needed(&scene.plan, &scene.evidence, &scene.plan.checks[0], DENIED)
+        .expect("more time");
+    assert_eq!(
+        (waits.connect.as_millis(), waits.request.as_millis()),
+        (3_000, 0)
+    );
     scene.plan.flows[0].waits = waits;
     assert_eq!(scene.deny(), Verdict::Proven);
-    assert_eq!(waits_needed(&scene.plan, &scene.evidence, &scene.plan.checks[0], DENIED), None);
+    assert_eq!(
+        waits_needed(&scene.plan, &scene.evidence, &scene.plan.checks[0], DENIED),
+        None
+    );
 }
 
 #[test]
@@ -91,7 +120,11 @@ fn name_that_leads_elsewhere_than_its_controls_go_proves_nothing() {
     scene.evidence.flows[0].dialled(address(1), false);
     assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
     scene.evidence.flows[1].dialled(address(1), false);
-    assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered), "dialled is not answered");
+    assert_eq!(
+        reason(&scene.deny()),
+        Some(Reason::NoControlAnswered),
+        "dialled is not answered"
+    );
     scene.evidence.flows[1].dialled(address(1), true);
     assert_eq!(scene.deny(), Verdict::Proven);
     scene.evidence.flows[0].dialled(address(2), false);
@@ -105,7 +138,11 @@ fn handshake_that_a_mesh_may_have_answered_is_denied_only_where_others_got_bytes
     let connect = || Request::Connect { linger_ms: 250 };
     let meshed = Flow {
         probe: ProbeId(0),
-        to: TargetKey { request: connect(), ..key("10.0.2.1", 5432) }.into(),
+        to: TargetKey {
+            request: connect(),
+            ..key("10.0.2.1", 5432)
+        }
+        .into(),
         party: at("postgres-0", "node-2").into(),
         opens_at: Stage::FirstBytes,
         waits: Waits::default(),
@@ -115,20 +152,48 @@ fn handshake_that_a_mesh_may_have_answered_is_denied_only_where_others_got_bytes
         if linger == Linger::Bytes {
             passed.push((Stage::FirstBytes, 300));
         }
-        read(&meshed, None, &Observation { passed, linger: Some(linger), ..Observation::default() })
+        read(
+            &meshed,
+            None,
+            &Observation {
+                passed,
+                linger: Some(linger),
+                ..Observation::default()
+            },
+        )
     };
-    assert!(matches!(after_handshake(Linger::Bytes), Reading::Open(Opening { passed: Stage::FirstBytes, .. })));
+    assert!(matches!(
+        after_handshake(Linger::Bytes),
+        Reading::Open(Opening {
+            passed: Stage::FirstBytes,
+            ..
+        })
+    ));
     for linger in [Linger::Quiet, Linger::Fin, Linger::Rst] {
         let reading = after_handshake(linger);
-        assert!(matches!(&reading, Reading::Blocked(block) if block.stage == Stage::FirstBytes), "{reading:?}");
+        assert!(
+            matches!(&reading, Reading::Blocked(block) if block.stage == Stage::FirstBytes),
+            "{reading:?}"
+        );
         let mut scene = Scene::good().without(DENIED);
         scene.plan.flows[DENIED.0 as usize] = meshed.clone();
         scene.plan.flows[CONTROL.0 as usize].to = Arc::clone(&meshed.to);
-        scene.plan.vouchers.insert(TargetKey::clone(&meshed.to), vec![CONTROL]);
+        scene
+            .plan
+            .vouchers
+            .insert(TargetKey::clone(&meshed.to), vec![CONTROL]);
         scene.every(DENIED, 200, 4_200, 500, &reading);
-        assert_eq!(scene.deny(), Verdict::Proven, "{linger:?}, and the control got bytes");
+        assert_eq!(
+            scene.deny(),
+            Verdict::Proven,
+            "{linger:?}, and the control got bytes"
+        );
         let mut scene = scene.without(CONTROL);
         scene.every(CONTROL, 0, 5_000, 500, &handshake_only());
-        assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered), "{linger:?}, and so did the control");
+        assert_eq!(
+            reason(&scene.deny()),
+            Some(Reason::NoControlAnswered),
+            "{linger:?}, and so did the control"
+        );
     }
 }

@@ -1,13 +1,16 @@
-//! Whether nodes enforce policies on pods such as our probes, and how fast: two pods of our own on each node.
+//! Whether nodes enforce policies on pods such as our probes, and how fast: two pods of our own on
+//! each node.
 //!
-//! One answers, the other tries it: allowed at first, then denied by default, then allowed again. Nothing crosses nodes,
-//! so a node that lets through what is denied is the one that does not enforce. They have the exact shape of other
-//! probes and one label more, which nothing else in the cluster carries and which the two policies select; and they are
-//! made only in a namespace that was named for it and that holds no other pods.
+//! One answers, the other tries it: allowed at first, then denied by default, then allowed again.
+//! Nothing crosses nodes, so a node that lets through what is denied is the one that does not
+//! enforce. They have the exact shape of other probes and one label more, which nothing else in the
+//! cluster carries and which the two policies select; and they are made only in a namespace that
+//! was named for it and that holds no other pods.
 //!
 //! # Limitations
 //!
-//! Only nodes that take pods without a toleration are tried, and one family: the first of each pod's addresses.
+//! Only nodes that take pods without a toleration are tried, and one family: the first of each
+//! pod's addresses.
 
 mod watch;
 
@@ -45,8 +48,8 @@ const FIRST_PROBE: u32 = 0x8000_0000;
 /// How long pods may take to run, and then to reach each other.
 const STARTUP: Duration = Duration::from_secs(45);
 
-/// How long a policy may take to act. Plugins under load are known to need longer than this; then they are called
-/// leaking, which is what they are to a pod that starts meanwhile.
+/// How long a policy may take to act. Plugins under load are known to need longer than this; then
+/// they are called leaking, which is what they are to a pod that starts meanwhile.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long the cluster may take to remove what was deleted.
@@ -65,7 +68,9 @@ pub enum CanaryError {
     #[error("make canaries: there is no namespace {0}; it has to be made for them alone")]
     NoNamespace(String),
     /// It is not theirs alone.
-    #[error("make canaries: namespace {namespace} holds other pods ({pod}, ...); name one that is theirs alone")]
+    #[error(
+        "make canaries: namespace {namespace} holds other pods ({pod}, ...); name one that is theirs alone"
+    )]
     NotAlone {
         /// The namespace.
         namespace: String,
@@ -85,12 +90,23 @@ pub(super) async fn run(place: &Place, namespace: &str) -> Result<Canaries, Cana
     let nodes = {
         let store = place.shared.store();
         let objects = store.objects();
-        if !objects.namespaces.iter().any(|it| it.metadata.name.as_deref() == Some(namespace)) {
+        if !objects
+            .namespaces
+            .iter()
+            .any(|it| it.metadata.name.as_deref() == Some(namespace))
+        {
             return Err(CanaryError::NoNamespace(namespace.to_owned()));
         }
-        if let Some(pod) = objects.pods.iter().find(|pod| pod.metadata.namespace.as_deref() == Some(namespace)) {
+        if let Some(pod) = objects
+            .pods
+            .iter()
+            .find(|pod| pod.metadata.namespace.as_deref() == Some(namespace))
+        {
             let pod = pod.metadata.name.clone().unwrap_or_default();
-            return Err(CanaryError::NotAlone { namespace: namespace.to_owned(), pod });
+            return Err(CanaryError::NotAlone {
+                namespace: namespace.to_owned(),
+                pod,
+            });
         }
         objects
             .nodes
@@ -104,7 +120,12 @@ pub(super) async fn run(place: &Place, namespace: &str) -> Result<Canaries, Cana
     common.run.push('c');
     common.deadline = 2 * STARTUP + 2 * PATIENCE + REMOVAL;
     let owner = owner::create(&place.client, namespace, &common).await?;
-    let flight = Flight { place, namespace, common: &common, owner: &owner };
+    let flight = Flight {
+        place,
+        namespace,
+        common: &common,
+        owner: &owner,
+    };
     let seen = flight.fly(nodes).await;
     flight.remove().await?;
     Ok(seen?)
@@ -113,10 +134,18 @@ pub(super) async fn run(place: &Place, namespace: &str) -> Result<Canaries, Cana
 /// Whether a node takes pods that tolerate nothing.
 fn takes_pods(node: &Node) -> bool {
     let spec = node.spec.as_ref();
-    let taints = spec.and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-    let linux = node.metadata.labels.as_ref().and_then(|labels| labels.get("kubernetes.io/os"));
+    let taints = spec
+        .and_then(|spec| spec.taints.as_deref())
+        .unwrap_or_default();
+    let linux = node
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get("kubernetes.io/os"));
     spec.is_none_or(|spec| spec.unschedulable != Some(true))
-        && !taints.iter().any(|taint| taint.effect != "PreferNoSchedule")
+        && !taints
+            .iter()
+            .any(|taint| taint.effect != "PreferNoSchedule")
         && linux.is_none_or(|os| os == "linux")
 }
 
@@ -133,7 +162,9 @@ impl Flight<'_> {
         let mut canaries = Canaries::default();
         let mut targets = BTreeMap::new();
         for (node, number) in nodes.into_iter().zip(FIRST_PROBE..) {
-            let name = self.create(&node, ProbeId(number), &self.plan(None)).await?;
+            let name = self
+                .create(&node, ProbeId(number), &self.plan(None))
+                .await?;
             targets.insert(node, (number, name));
         }
         let addresses = self.addresses(&targets).await;
@@ -147,7 +178,9 @@ impl Flight<'_> {
                 continue;
             };
             let probe = ProbeId(number + count);
-            let pod = self.create(&node, probe, &self.plan(Some(*address))).await?;
+            let pod = self
+                .create(&node, probe, &self.plan(Some(*address)))
+                .await?;
             let log = Log {
                 client: self.place.client.clone(),
                 shared: self.place.shared.clone(),
@@ -162,7 +195,8 @@ impl Flight<'_> {
             };
             readers.push(tokio::spawn(async move {
                 if let Err(why) = log.follow().await {
-                    log.tell(Err(crate::backend::ProbeFault::NotStarted(why))).await;
+                    log.tell(Err(crate::backend::ProbeFault::NotStarted(why)))
+                        .await;
                 }
             }));
             tracks.insert(probe, (node, Track::default()));
@@ -183,14 +217,16 @@ impl Flight<'_> {
         lines: &mut mpsc::Receiver<Arrival>,
     ) -> Result<BTreeMap<String, Enforcement>, Error> {
         let mut seen = BTreeMap::new();
-        watch(tracks, lines, STARTUP, |track| track.opened_after(Duration::ZERO).is_some()).await;
+        watch(tracks, lines, STARTUP, |track| {
+            track.opened_after(Duration::ZERO).is_some()
+        })
+        .await;
         tracks.retain(|_, (node, track)| {
             let reached = track.opened_after(Duration::ZERO).is_some();
             if !reached {
-                let why = track
-                    .fault
-                    .clone()
-                    .unwrap_or_else(|| "its canaries did not reach each other before any policy".into());
+                let why = track.fault.clone().unwrap_or_else(|| {
+                    "its canaries did not reach each other before any policy".into()
+                });
                 seen.insert(node.clone(), Enforcement::Untried(why));
             }
             reached
@@ -198,24 +234,30 @@ impl Flight<'_> {
         if tracks.is_empty() {
             return Ok(seen);
         }
-        self.policy("deny", json!({ "policyTypes": ["Ingress", "Egress"] })).await?;
+        self.policy("deny", json!({ "policyTypes": ["Ingress", "Egress"] }))
+            .await?;
         let denied = self.place.shared.now();
-        watch(tracks, lines, PATIENCE, |track| track.blocked_since(denied).is_some()).await;
+        watch(tracks, lines, PATIENCE, |track| {
+            track.blocked_since(denied).is_some()
+        })
+        .await;
         let mut blocked = BTreeMap::new();
-        tracks.retain(|probe, (node, track)| match (track.blocked_since(denied), &track.fault) {
-            (Some(since), _) => {
-                blocked.insert(*probe, since.saturating_sub(denied));
-                true
-            }
-            (None, Some(why)) => {
-                seen.insert(node.clone(), Enforcement::Untried(why.clone()));
-                false
-            }
-            (None, None) => {
-                seen.insert(node.clone(), Enforcement::Leaks);
-                false
-            }
-        });
+        tracks.retain(
+            |probe, (node, track)| match (track.blocked_since(denied), &track.fault) {
+                (Some(since), _) => {
+                    blocked.insert(*probe, since.saturating_sub(denied));
+                    true
+                }
+                (None, Some(why)) => {
+                    seen.insert(node.clone(), Enforcement::Untried(why.clone()));
+                    false
+                }
+                (None, None) => {
+                    seen.insert(node.clone(), Enforcement::Leaks);
+                    false
+                }
+            },
+        );
         if tracks.is_empty() {
             return Ok(seen);
         }
@@ -223,10 +265,16 @@ impl Flight<'_> {
         let allow = json!({ "policyTypes": ["Ingress", "Egress"], "ingress": [{ "from": peers }], "egress": [{ "to": peers }] });
         self.policy("allow", allow).await?;
         let allowed = self.place.shared.now();
-        watch(tracks, lines, PATIENCE, |track| track.opened_after(allowed).is_some()).await;
+        watch(tracks, lines, PATIENCE, |track| {
+            track.opened_after(allowed).is_some()
+        })
+        .await;
         for (probe, (node, track)) in tracks {
             let enforcement = match (track.opened_after(allowed), &track.fault) {
-                (Some(at), _) => Enforcement::Enforced { deny: blocked[probe], allow: at.saturating_sub(allowed) },
+                (Some(at), _) => Enforcement::Enforced {
+                    deny: blocked[probe],
+                    allow: at.saturating_sub(allowed),
+                },
                 (None, Some(why)) => Enforcement::Untried(why.clone()),
                 (None, None) => Enforcement::Stuck,
             };
@@ -253,9 +301,16 @@ impl Flight<'_> {
                 tls_ms: DEADLINE_MS,
                 request_ms: DEADLINE_MS,
             },
-            pace: Pace { bursts_ms: vec![0], interval_ms: INTERVAL_MS, attempts: None, single: true, accepted: None },
+            pace: Pace {
+                bursts_ms: vec![0],
+                interval_ms: INTERVAL_MS,
+                attempts: None,
+                single: true,
+                accepted: None,
+            },
         };
-        // One that only answers tries itself, which never leaves it: a plan without a flow would be over at once.
+        // One that only answers tries itself, which never leaves it: a plan without a flow would be
+        // over at once.
         let target = target.unwrap_or(IpAddr::from([127, 0, 0, 1]));
         wire::Plan {
             v: wire::VERSION,
@@ -274,16 +329,26 @@ impl Flight<'_> {
     async fn create(&self, node: &str, probe: ProbeId, plan: &wire::Plan) -> Result<String, Error> {
         let doing = || format!("create a canary in namespace {}", self.namespace);
         let environment = watertight_probe::encode_plan(plan).unwrap_or_default();
-        let wanted = Wanted { probe, owner: self.owner.clone(), environment: &environment };
+        let wanted = Wanted {
+            probe,
+            owner: self.owner.clone(),
+            environment: &environment,
+        };
         let mut pod = probe_pod::of_nobody(Some(node), self.namespace, self.common, &wanted);
         pod.metadata.labels = Some(self.labels());
         let api: Api<Pod> = Api::namespaced(self.place.client.clone(), self.namespace);
-        let created = api.create(&PostParams::default(), &pod).await.map_err(|error| Error::api(doing(), error))?;
+        let created = api
+            .create(&PostParams::default(), &pod)
+            .await
+            .map_err(|error| Error::api(doing(), error))?;
         Ok(created.metadata.name.unwrap_or_default())
     }
 
     async fn policy(&self, name: &str, rules: serde_json::Value) -> Result<(), Error> {
-        let doing = format!("create a policy that {name}s canaries in namespace {}", self.namespace);
+        let doing = format!(
+            "create a policy that {name}s canaries in namespace {}",
+            self.namespace
+        );
         let mut spec = json!({ "podSelector": { "matchLabels": self.labels() } });
         if let (Some(spec), serde_json::Value::Object(rules)) = (spec.as_object_mut(), rules) {
             spec.extend(rules);
@@ -298,7 +363,9 @@ impl Flight<'_> {
             spec: serde_json::from_value(spec).unwrap_or_default(),
         };
         let api: Api<NetworkPolicy> = Api::namespaced(self.place.client.clone(), self.namespace);
-        api.create(&PostParams::default(), &policy).await.map_err(|error| Error::api(doing, error))?;
+        api.create(&PostParams::default(), &policy)
+            .await
+            .map_err(|error| Error::api(doing, error))?;
         Ok(())
     }
 
@@ -310,9 +377,14 @@ impl Flight<'_> {
                 let pod = store.pod(self.namespace, name)?;
                 pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
             };
-            pods.iter().filter_map(|(node, (_, name))| Some((node.clone(), address(name)?))).collect()
+            pods.iter()
+                .filter_map(|(node, (_, name))| Some((node.clone(), address(name)?)))
+                .collect()
         };
-        self.place.shared.wait_while(STARTUP, || known().len() < pods.len()).await;
+        self.place
+            .shared
+            .wait_while(STARTUP, || known().len() < pods.len())
+            .await;
         known()
     }
 
@@ -329,7 +401,9 @@ impl Flight<'_> {
         };
         self.place.shared.wait_while(REMOVAL, there).await;
         if there() {
-            Err(Error::Lingering { what: format!("canaries in namespace {}", self.namespace) })
+            Err(Error::Lingering {
+                what: format!("canaries in namespace {}", self.namespace),
+            })
         } else {
             Ok(())
         }
@@ -344,9 +418,16 @@ async fn watch(
     has: impl Fn(&Track) -> bool,
 ) {
     let deadline = Instant::now() + patience;
-    while !tracks.values().all(|(_, track)| has(track) || track.fault.is_some()) {
-        let Ok(Some(arrival)) = timeout_at(deadline, lines.recv()).await else { return };
-        let Some((_, track)) = tracks.get_mut(&arrival.probe) else { continue };
+    while !tracks
+        .values()
+        .all(|(_, track)| has(track) || track.fault.is_some())
+    {
+        let Ok(Some(arrival)) = timeout_at(deadline, lines.recv()).await else {
+            return;
+        };
+        let Some((_, track)) = tracks.get_mut(&arrival.probe) else {
+            continue;
+        };
         match arrival.line {
             Ok(line) => track.take(arrival.at, &line, 0),
             Err(fault) => track.fault = Some(fault.to_string()),

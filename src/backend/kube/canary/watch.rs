@@ -4,15 +4,15 @@ use crate::wire::{Body, Line};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How long a flow must stay blocked before its node counts as one that enforces: longer than the gap between two
-/// attempts by so much that a lost packet or two do not make it.
+/// How long a flow must stay blocked before its node counts as one that enforces: longer than the
+/// gap between two attempts by so much that a lost packet or two do not make it.
 pub(super) const HOLD: Duration = Duration::from_secs(3);
 
 /// One canary's flow as the runner knows it, in the runner's time.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Track {
-    /// What is added to the probe's time: the least that any line took to arrive, so that no attempt is dated too early
-    /// by more than that.
+    /// What is added to the probe's time: the least that any line took to arrive, so that no
+    /// attempt is dated too early by more than that.
     offset: Option<Duration>,
     /// Runs of one outcome: whether open, first start, last start.
     runs: Vec<(bool, Duration, Duration)>,
@@ -31,15 +31,22 @@ impl Track {
                 self.extend(sample.seen.stop.is_none(), start);
             }
             Body::Beat(beat) => {
-                let last =
-                    beat.flows.iter().find(|(of, ..)| *of == flow).map(|(.., last)| Duration::from_micros(*last));
+                let last = beat
+                    .flows
+                    .iter()
+                    .find(|(of, ..)| *of == flow)
+                    .map(|(.., last)| Duration::from_micros(*last));
                 if let (Some(last), Some(run)) = (last, self.runs.last_mut()) {
                     run.2 = run.2.max(last);
                 }
             }
             // A single attempt that failed is made again.
             Body::Fault(fault) if fault.flow.is_none() => self.fault = Some(fault.detail.clone()),
-            Body::Hello(_) | Body::Sample(_) | Body::Fault(_) | Body::Took { .. } | Body::Bye { .. } => {}
+            Body::Hello(_)
+            | Body::Sample(_)
+            | Body::Fault(_)
+            | Body::Took { .. }
+            | Body::Bye { .. } => {}
         }
     }
 
@@ -53,12 +60,17 @@ impl Track {
     /// Runs of one outcome in the runner's time.
     fn runs(&self) -> impl DoubleEndedIterator<Item = (bool, Duration, Duration)> + '_ {
         let offset = self.offset.unwrap_or_default();
-        self.runs.iter().map(move |(open, first, last)| (*open, *first + offset, *last + offset))
+        self.runs
+            .iter()
+            .map(move |(open, first, last)| (*open, *first + offset, *last + offset))
     }
 
     /// The first opening at or after a moment.
     pub(super) fn opened_after(&self, moment: Duration) -> Option<Duration> {
-        self.runs().filter(|(open, _, last)| *open && *last >= moment).map(|(_, first, _)| first.max(moment)).next()
+        self.runs()
+            .filter(|(open, _, last)| *open && *last >= moment)
+            .map(|(_, first, _)| first.max(moment))
+            .next()
     }
 
     /// When it began to be blocked for good, if it has been for [`HOLD`] since.
@@ -104,7 +116,8 @@ impl Canaries {
         enforced.max()
     }
 
-    /// Whether no node at all enforces policies on pods such as our probes, and at least one was tried.
+    /// Whether no node at all enforces policies on pods such as our probes, and at least one was
+    /// tried.
     pub fn nowhere_enforced(&self) -> bool {
         self.latency().is_none() && self.nodes.values().any(|node| *node == Enforcement::Leaks)
     }
@@ -141,12 +154,19 @@ mod tests {
     #[expect(clippy::needless_pass_by_value, reason = "given as written")]
     fn line(t_ms: u64, body: serde_json::Value) -> Line {
         let mut value = json!({ "v": 1, "seq": 0, "t": t_ms * 1_000 });
-        value.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
+        value
+            .as_object_mut()
+            .unwrap()
+            .extend(body.as_object().unwrap().clone());
         serde_json::from_value(value).unwrap()
     }
 
     fn sample(start_ms: u64, open: bool) -> Line {
-        let stop = if open { json!(null) } else { json!({ "stage": "connect", "how": "silence" }) };
+        let stop = if open {
+            json!(null)
+        } else {
+            json!({ "stage": "connect", "how": "silence" })
+        };
         line(
             start_ms + 10,
             json!({
@@ -156,7 +176,10 @@ mod tests {
     }
 
     fn beat(last_ms: u64) -> Line {
-        line(last_ms + 10, json!({ "k": "beat", "flows": [[7, 9, last_ms * 1_000]], "lag_us": 0 }))
+        line(
+            last_ms + 10,
+            json!({ "k": "beat", "flows": [[7, 9, last_ms * 1_000]], "lag_us": 0 }),
+        )
     }
 
     /// Lines as they arrive, half a second after they were written in the runner's time.
@@ -170,10 +193,16 @@ mod tests {
 
     #[test]
     fn a_flow_is_blocked_only_when_it_has_been_for_the_hold() {
-        let blocked = |last: u64| track(&[sample(0, true), sample(2_000, false), beat(last)]).blocked_since(ms(1_000));
+        let blocked = |last: u64| {
+            track(&[sample(0, true), sample(2_000, false), beat(last)]).blocked_since(ms(1_000))
+        };
         assert_eq!(blocked(2_000 + 2_900), None);
         assert_eq!(blocked(2_000 + 3_000), Some(ms(2_500)));
-        assert_eq!(track(&[sample(0, true), beat(9_000)]).blocked_since(ms(1_000)), None, "it stays open");
+        assert_eq!(
+            track(&[sample(0, true), beat(9_000)]).blocked_since(ms(1_000)),
+            None,
+            "it stays open"
+        );
         assert_eq!(track(&[]).blocked_since(ms(0)), None, "nothing was seen");
     }
 
@@ -193,23 +222,47 @@ mod tests {
 
     #[test]
     fn an_opening_after_a_moment_is_the_first_from_there_on() {
-        let track = track(&[sample(0, true), beat(900), sample(1_000, false), beat(5_000), sample(5_200, true)]);
-        assert_eq!(track.opened_after(ms(600)), Some(ms(600)), "it was open then");
+        let track = track(&[
+            sample(0, true),
+            beat(900),
+            sample(1_000, false),
+            beat(5_000),
+            sample(5_200, true),
+        ]);
+        assert_eq!(
+            track.opened_after(ms(600)),
+            Some(ms(600)),
+            "it was open then"
+        );
         assert_eq!(track.opened_after(ms(1_500)), Some(ms(5_700)));
         assert_eq!(track.opened_after(ms(9_000)), None);
     }
 
     fn canaries(nodes: &[(&str, Enforcement)]) -> Canaries {
-        Canaries { nodes: nodes.iter().map(|(name, seen)| ((*name).to_owned(), seen.clone())).collect() }
+        Canaries {
+            nodes: nodes
+                .iter()
+                .map(|(name, seen)| ((*name).to_owned(), seen.clone()))
+                .collect(),
+        }
     }
 
     #[test]
     fn one_leaking_node_is_named_and_only_all_of_them_speak_against_probe_pods() {
-        let enforced = Enforcement::Enforced { deny: ms(200), allow: ms(900) };
+        let enforced = Enforcement::Enforced {
+            deny: ms(200),
+            allow: ms(900),
+        };
         let one = canaries(&[("node-1", enforced.clone()), ("node-2", Enforcement::Leaks)]);
-        assert_eq!((one.nowhere_enforced(), one.latency()), (false, Some(ms(900))));
+        assert_eq!(
+            (one.nowhere_enforced(), one.latency()),
+            (false, Some(ms(900)))
+        );
         assert!(one.sentences()[1].contains("node-2 does not enforce"));
-        let all = canaries(&[("node-1", Enforcement::Leaks), ("node-2", Enforcement::Leaks)]);
+        let all = canaries(&[
+            ("node-1", Enforcement::Leaks),
+            ("node-2", Enforcement::Leaks),
+        ]);
         assert_eq!((all.nowhere_enforced(), all.latency()), (true, None));
         let untried = canaries(&[("node-1", Enforcement::Untried("no room".into()))]);
         assert!(!untried.nowhere_enforced());

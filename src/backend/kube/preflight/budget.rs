@@ -1,8 +1,8 @@
 //! `PodDisruptionBudgets` that count a clone.
 //!
-//! The disruption controller (`pkg/controller/disruption/disruption.go`) counts pods by labels. Healthy is who is Ready;
-//! expected is the scale of the pods' controllers, and with a whole number in `minAvailable` the number of pods. One
-//! clone more, with three real pods ready:
+//! The disruption controller (`pkg/controller/disruption/disruption.go`) counts pods by labels.
+//! Healthy is who is Ready; expected is the scale of the pods' controllers, and with a whole number
+//! in `minAvailable` the number of pods. One clone more, with three real pods ready:
 //!
 //! | the clone | `maxUnavailable`, or a percentage | `minAvailable: 2` |
 //! |---|---|---|
@@ -22,14 +22,24 @@ pub(super) fn risks(candidate: &Candidate<'_>, around: &Neighbours, found: &mut 
     let labels = pod.metadata.labels.clone().unwrap_or_default();
     for budget in &around.budgets {
         let Some(spec) = &budget.spec else { continue };
-        // In policy/v1 a selector without entries is every pod of the namespace; none at all is no pod.
+        // In policy/v1 a selector without entries is every pod of the namespace; none at all is no
+        // pod.
         let counted = budget.metadata.namespace.as_deref() == Some(namespace_of(pod))
-            && spec.selector.as_ref().is_some_and(|selector| matches(selector, &labels));
+            && spec
+                .selector
+                .as_ref()
+                .is_some_and(|selector| matches(selector, &labels));
         if !counted {
             continue;
         }
-        let by_number = spec.max_unavailable.is_none() && matches!(spec.min_available, Some(IntOrString::Int(_)));
-        let controlled = pod.metadata.owner_references.iter().flatten().any(|owner| owner.controller == Some(true));
+        let by_number = spec.max_unavailable.is_none()
+            && matches!(spec.min_available, Some(IntOrString::Int(_)));
+        let controlled = pod
+            .metadata
+            .owner_references
+            .iter()
+            .flatten()
+            .any(|owner| owner.controller == Some(true));
         let (code, severity, reason, way_out) = if controlled && !by_number {
             (
                 Code::BudgetChanged,
@@ -59,12 +69,26 @@ pub(super) fn risks(candidate: &Candidate<'_>, around: &Neighbours, found: &mut 
                 "nothing to do, it ends with the run",
             )
         };
-        let object = object_name(Some(namespace_of(pod)), "PodDisruptionBudget", budget.metadata.name.as_deref());
-        found.push(Finding { pod, code, severity, object }.because(reason, way_out));
+        let object = object_name(
+            Some(namespace_of(pod)),
+            "PodDisruptionBudget",
+            budget.metadata.name.as_deref(),
+        );
+        found.push(
+            Finding {
+                pod,
+                code,
+                severity,
+                object,
+            }
+            .because(reason, way_out),
+        );
     }
 }
 
 /// Whether nothing keeps a pod from becoming Ready: a readiness gate that nobody sets does.
 pub(super) fn can_become_ready(pod: &Pod) -> bool {
-    pod.spec.as_ref().is_none_or(|spec| spec.readiness_gates.as_ref().is_none_or(Vec::is_empty))
+    pod.spec
+        .as_ref()
+        .is_none_or(|spec| spec.readiness_gates.as_ref().is_none_or(Vec::is_empty))
 }

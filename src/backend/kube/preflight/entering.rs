@@ -5,8 +5,9 @@ use super::risk::{Code, Finding, Severity};
 use super::{Candidate, Neighbours, Risk, image, object_name, placement};
 use k8s_openapi::api::core::v1::Pod;
 
-/// The annotation of pods that a kubelet runs from files of its own (`kubernetes.io/config.mirror`): the API server's is
-/// a picture of it, and what is added there never runs.
+/// The annotation of pods that a kubelet runs from files of its own
+/// (`kubernetes.io/config.mirror`): the API server's is a picture of it, and what is added there
+/// never runs.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// A pod of the user's, and the container that it is to get.
@@ -14,7 +15,8 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 pub struct Entering {
     /// The pod.
     pub pod: Pod,
-    /// The container by itself, as if it were a pod of that name on that node: images and nodes are judged by it.
+    /// The container by itself, as if it were a pod of that name on that node: images and nodes are
+    /// judged by it.
     pub alone: Pod,
     /// Whether a check needs it.
     pub needed: bool,
@@ -23,17 +25,36 @@ pub struct Entering {
 /// Everything that speaks against it.
 pub(super) fn risks(entering: &Entering, around: &Neighbours, answer: &Answer) -> Vec<Risk> {
     let pod = &entering.pod;
-    let object = || object_name(pod.metadata.namespace.as_deref(), "Pod", pod.metadata.name.as_deref());
-    let find = |code, severity| Finding { pod, code, severity, object: object() };
+    let object = || {
+        object_name(
+            pod.metadata.namespace.as_deref(),
+            "Pod",
+            pod.metadata.name.as_deref(),
+        )
+    };
+    let find = |code, severity| Finding {
+        pod,
+        code,
+        severity,
+        object: object(),
+    };
     let mut found = Vec::new();
-    if pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(MIRROR)) {
+    if pod
+        .metadata
+        .annotations
+        .as_ref()
+        .is_some_and(|all| all.contains_key(MIRROR))
+    {
         found.push(find(Code::StaticPod, Severity::Refuse).because(
             "its kubelet runs it from a file: what is added to it at the API server never runs",
             "leave this source out, or send from its node (source: node)",
         ));
         return found;
     }
-    let alone = Candidate { pod: &entering.alone, originals: Vec::new() };
+    let alone = Candidate {
+        pod: &entering.alone,
+        originals: Vec::new(),
+    };
     placement::risks(&alone, around, &mut found);
     image::risks(&alone, around, &mut found);
     match answer {
@@ -57,9 +78,15 @@ pub(super) fn risks(entering: &Entering, around: &Neighbours, answer: &Answer) -
 /// Whether the container that was added last is not the one that was sent.
 fn changed(alone: &Pod, stored: &Pod) -> bool {
     let sent = alone.spec.iter().flat_map(|spec| &spec.containers).next();
-    let got = stored.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten()).last();
+    let got = stored
+        .spec
+        .iter()
+        .flat_map(|spec| spec.ephemeral_containers.iter().flatten())
+        .last();
     match (sent, got) {
-        (Some(sent), Some(got)) => (&sent.image, &sent.args, None) != (&got.image, &got.args, got.command.as_ref()),
+        (Some(sent), Some(got)) => {
+            (&sent.image, &sent.args, None) != (&got.image, &got.args, got.command.as_ref())
+        }
         (Some(_), None) | (None, _) => true,
     }
 }

@@ -10,20 +10,31 @@ pub struct Findings {
     pub risks: Vec<Risk>,
     /// The Role to paste where rights are missing.
     pub role: Option<String>,
-    /// The pods that must not be created, or entered, `namespace/name`, each with the reason and a way out.
+    /// The pods that must not be created, or entered, `namespace/name`, each with the reason and a
+    /// way out.
     pub refused: BTreeMap<String, String>,
     /// Whether those are all that checks need.
     hopeless: bool,
 }
 
 impl Findings {
-    /// Sums up. `pods` are all that would be created or entered, each with whether a check needs it; the others only
-    /// strengthen proofs, and the run does without those that are refused.
-    pub(super) fn of(mut risks: Vec<Risk>, pods: &BTreeMap<String, bool>, role: Option<String>) -> Self {
+    /// Sums up. `pods` are all that would be created or entered, each with whether a check needs
+    /// it; the others only strengthen proofs, and the run does without those that are refused.
+    pub(super) fn of(
+        mut risks: Vec<Risk>,
+        pods: &BTreeMap<String, bool>,
+        role: Option<String>,
+    ) -> Self {
         let mut refused: BTreeMap<String, String> = BTreeMap::new();
-        for risk in risks.iter_mut().filter(|risk| risk.severity == Severity::Refuse) {
+        for risk in risks
+            .iter_mut()
+            .filter(|risk| risk.severity == Severity::Refuse)
+        {
             let Some(pod) = &risk.pod else { continue };
-            let why = format!("[{}] {}: {}; way out: {}", risk.code, risk.object, risk.reason, risk.way_out);
+            let why = format!(
+                "[{}] {}: {}; way out: {}",
+                risk.code, risk.object, risk.reason, risk.way_out
+            );
             refused.entry(pod.clone()).or_insert(why);
             if pods.get(pod) == Some(&false) {
                 risk.severity = Severity::Warn;
@@ -33,12 +44,20 @@ impl Findings {
         risks.sort_by_key(|risk| risk.severity);
         let mut needed = pods.iter().filter(|(_, needed)| **needed).peekable();
         let hopeless = needed.peek().is_some() && needed.all(|(pod, _)| refused.contains_key(pod));
-        Self { risks, role, refused, hopeless }
+        Self {
+            risks,
+            role,
+            refused,
+            hopeless,
+        }
     }
 
     /// Whether there can be no run. Else it does without the sources that are refused.
     pub fn stop_the_run(&self) -> bool {
-        let mut refusals = self.risks.iter().filter(|risk| risk.severity == Severity::Refuse);
+        let mut refusals = self
+            .risks
+            .iter()
+            .filter(|risk| risk.severity == Severity::Refuse);
         self.hopeless || refusals.any(|risk| risk.code.is_of_the_run() || risk.pod.is_none())
     }
 }
@@ -61,14 +80,30 @@ mod tests {
 
     fn found(risks: Vec<Risk>) -> Findings {
         let pods = [("a", true), ("b", true), ("control", false)];
-        Findings::of(risks, &pods.into_iter().map(|(pod, needed)| (pod.to_owned(), needed)).collect(), None)
+        Findings::of(
+            risks,
+            &pods
+                .into_iter()
+                .map(|(pod, needed)| (pod.to_owned(), needed))
+                .collect(),
+            None,
+        )
     }
 
     #[test]
     fn a_run_does_without_a_source_that_is_refused_and_not_without_all() {
         let one = found(vec![refusal(Code::Adoption, Some("a"))]);
-        assert_eq!((one.stop_the_run(), one.refused.len(), one.risks[0].severity), (false, 1, Severity::Refuse));
-        assert!(found(vec![refusal(Code::Adoption, Some("a")), refusal(Code::Adoption, Some("b"))]).stop_the_run());
+        assert_eq!(
+            (one.stop_the_run(), one.refused.len(), one.risks[0].severity),
+            (false, 1, Severity::Refuse)
+        );
+        assert!(
+            found(vec![
+                refusal(Code::Adoption, Some("a")),
+                refusal(Code::Adoption, Some("b"))
+            ])
+            .stop_the_run()
+        );
         assert!(!found(vec![]).stop_the_run());
     }
 
@@ -81,7 +116,11 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_used_up_stops_the_run() {
-        for risk in [refusal(Code::Permission, None), refusal(Code::Quota, Some("a")), refusal(Code::Adoption, None)] {
+        for risk in [
+            refusal(Code::Permission, None),
+            refusal(Code::Quota, Some("a")),
+            refusal(Code::Adoption, None),
+        ] {
             assert!(found(vec![risk.clone()]).stop_the_run(), "{risk:?}");
         }
     }

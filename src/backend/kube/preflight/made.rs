@@ -10,7 +10,8 @@ pub(super) fn object<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).expect("an object of that kind")
 }
 
-/// A clone of the shape that is harmless: no controller, never Ready, Pod Security restricted, with small requests.
+/// A clone of the shape that is harmless: no controller, never Ready, Pod Security restricted, with
+/// small requests.
 pub(super) fn clone() -> Value {
     json!({
         "metadata": {
@@ -57,8 +58,8 @@ pub(super) fn original() -> Value {
     })
 }
 
-/// A value with one place changed: `changed(clone(), "/spec/nodeName", json!("node-2"))`. A place whose parent exists is
-/// made; `null` removes it.
+/// A value with one place changed: `changed(clone(), "/spec/nodeName", json!("node-2"))`. A place
+/// whose parent exists is made; `null` removes it.
 pub(super) fn changed(mut value: Value, pointer: &str, new: Value) -> Value {
     let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
     let parent = value.pointer_mut(parent).expect("the parent exists");
@@ -84,7 +85,11 @@ pub(super) struct Scene {
 
 impl Scene {
     pub(super) fn new() -> Self {
-        Self { pod: object(clone()), originals: vec![object(original())], around: Neighbours::default() }
+        Self {
+            pod: object(clone()),
+            originals: vec![object(original())],
+            around: Neighbours::default(),
+        }
     }
 
     pub(super) fn with_clone(mut self, value: Value) -> Self {
@@ -98,19 +103,37 @@ impl Scene {
     }
 
     pub(super) fn candidate(&self) -> Candidate<'_> {
-        Candidate { pod: &self.pod, originals: self.originals.iter().collect() }
+        Candidate {
+            pod: &self.pod,
+            originals: self.originals.iter().collect(),
+        }
     }
 
     /// Codes and severities of everything found.
     pub(super) fn finds(&self) -> Vec<(super::Code, super::Severity)> {
-        let risks = super::risks(&[self.candidate()], &self.around, super::Allowances::default());
+        let risks = super::risks(
+            &[self.candidate()],
+            &self.around,
+            super::Allowances::default(),
+        );
         for risk in &risks {
-            assert!(!risk.reason.is_empty() && !risk.way_out.is_empty() && !risk.object.is_empty(), "{risk:?}");
+            assert!(
+                !risk.reason.is_empty() && !risk.way_out.is_empty() && !risk.object.is_empty(),
+                "{risk:?}"
+            );
         }
-        risks.into_iter().map(|risk| (risk.code, risk.severity)).collect()
+        risks
+            .into_iter()
+            .map(|risk| (risk.code, risk.severity))
+            .collect()
     }
 }
 
 pub(super) fn policy(kind: &str, namespace: Option<&str>, spec: Value) -> PolicyObject {
-    PolicyObject { kind: kind.into(), namespace: namespace.map(str::to_owned), name: "p".into(), spec }
+    PolicyObject {
+        kind: kind.into(),
+        namespace: namespace.map(str::to_owned),
+        name: "p".into(),
+        spec,
+    }
 }

@@ -1,4 +1,5 @@
-//! What probe pods would do to a cluster, and what the cluster would do to them: told before anything is created.
+//! What probe pods would do to a cluster, and what the cluster would do to them: told before
+//! anything is created.
 //!
 //! ```text
 //!  objects around ──┐
@@ -6,14 +7,16 @@
 //!  dry-run answers ─┘
 //! ```
 //!
-//! A clone carries a workload's labels, and labels are how controllers, disruption budgets, autoscalers and Services
-//! find pods. Each file holds one such mechanism with the rule of the component that carries it out. All are pure, over
-//! [`Neighbours`]; only `look` asks the API server.
+//! A clone carries a workload's labels, and labels are how controllers, disruption budgets,
+//! autoscalers and Services find pods. Each file holds one such mechanism with the rule of the
+//! component that carries it out. All are pure, over [`Neighbours`]; only `look` asks the API
+//! server.
 //!
 //! # Limitations
 //!
-//! Controllers that are not Kubernetes' own may take pods by labels too. They cannot be looked into: a pod of such a
-//! controller is refused as a clone's original. Webhooks that do not take part in dry runs are not seen.
+//! Controllers that are not Kubernetes' own may take pods by labels too. They cannot be looked
+//! into: a pod of such a controller is refused as a clone's original. Webhooks that do not take
+//! part in dry runs are not seen.
 
 mod adoption;
 mod autoscaler;
@@ -49,7 +52,9 @@ pub use risk::{Code, Risk, Severity};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{LimitRange, Namespace, Node, Pod, ReplicationController, ResourceQuota, Service};
+use k8s_openapi::api::core::v1::{
+    LimitRange, Namespace, Node, Pod, ReplicationController, ResourceQuota, Service,
+};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 /// A probe pod to create.
@@ -114,8 +119,13 @@ pub struct Allowances {
     pub autoscalers: bool,
 }
 
-/// Everything that speaks against creating these pods, refusals first; in each severity in the order of the pods.
-pub fn risks(candidates: &[Candidate<'_>], around: &Neighbours, allowances: Allowances) -> Vec<Risk> {
+/// Everything that speaks against creating these pods, refusals first; in each severity in the
+/// order of the pods.
+pub fn risks(
+    candidates: &[Candidate<'_>],
+    around: &Neighbours,
+    allowances: Allowances,
+) -> Vec<Risk> {
     let mut found = Vec::new();
     for candidate in candidates {
         adoption::risks(candidate, around, &mut found);

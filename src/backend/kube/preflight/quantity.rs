@@ -1,11 +1,14 @@
-//! Kubernetes' quantities as numbers: `100m`, `1.5Gi`, `2e3` (`k8s.io/apimachinery/pkg/api/resource`).
+//! Kubernetes' quantities as numbers: `100m`, `1.5Gi`, `2e3`
+//! (`k8s.io/apimachinery/pkg/api/resource`).
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// Thousandths, rounded up; `None` for what is no quantity, or too large to count.
 pub(super) fn thousandths(quantity: &Quantity) -> Option<i128> {
     let text = quantity.0.trim();
-    let end = text.find(|letter: char| !matches!(letter, '0'..='9' | '.' | '+' | '-')).unwrap_or(text.len());
+    let end = text
+        .find(|letter: char| !matches!(letter, '0'..='9' | '.' | '+' | '-'))
+        .unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits: i128 = format!("{whole}{fraction}").parse().ok()?;

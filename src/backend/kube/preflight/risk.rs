@@ -27,7 +27,8 @@ pub struct Risk {
     pub code: Code,
     /// Whether it stops the run.
     pub severity: Severity,
-    /// The pod that would be created: `shop/wt-4d1f-0`; `None` for what concerns the run as a whole.
+    /// The pod that would be created: `shop/wt-4d1f-0`; `None` for what concerns the run as a
+    /// whole.
     pub pod: Option<String>,
     /// The object that the risk is about: `shop/PodDisruptionBudget/web`.
     pub object: String,
@@ -144,10 +145,13 @@ impl Code {
         Self::Stays,
     ];
 
-    /// Whether it speaks against the run as a whole: what is missing or used up is so for all probes of a namespace. Others
-    /// speak against one source, and the run does without that.
+    /// Whether it speaks against the run as a whole: what is missing or used up is so for all
+    /// probes of a namespace. Others speak against one source, and the run does without that.
     pub fn is_of_the_run(self) -> bool {
-        matches!(self, Self::Quota | Self::QuotaDemands | Self::Permission | Self::DryRunFailed)
+        matches!(
+            self,
+            Self::Quota | Self::QuotaDemands | Self::Permission | Self::DryRunFailed
+        )
     }
 
     /// As it is shown.
@@ -215,7 +219,12 @@ impl Finding<'_> {
 
 /// `namespace/name` of a pod, with a name that the API server would complete as it is sent.
 pub(in super::super) fn full_name(pod: &k8s_openapi::api::core::v1::Pod) -> String {
-    let name = pod.metadata.name.as_deref().or(pod.metadata.generate_name.as_deref()).unwrap_or("?");
+    let name = pod
+        .metadata
+        .name
+        .as_deref()
+        .or(pod.metadata.generate_name.as_deref())
+        .unwrap_or("?");
     format!("{}/{name}", super::namespace_of(pod))
 }
 
@@ -231,6 +240,9 @@ mod tests {
     fn every_code_has_a_name_of_its_own() {
         let names: BTreeSet<&str> = Code::ALL.iter().map(|code| code.name()).collect();
         assert_eq!(names.len(), Code::ALL.len());
-        assert!(names.iter().all(|name| name.chars().all(|letter| letter.is_ascii_lowercase() || letter == '-')));
+        assert!(names.iter().all(|name| {
+            name.chars()
+                .all(|letter| letter.is_ascii_lowercase() || letter == '-')
+        }));
     }
 }

@@ -4,15 +4,23 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube_core::{Selector, SelectorExt};
 use std::collections::BTreeMap;
 
-/// Whether labels match. A selector that cannot be read is taken to match: what is not understood is no reason to go on.
+/// Whether labels match. A selector that cannot be read is taken to match: what is not understood
+/// is no reason to go on.
 pub(super) fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     Selector::try_from(selector.clone()).map_or(true, |selector| selector.matches(labels))
 }
 
-/// Whether an equality selector (of a Service, of a ReplicationController) matches. One without entries selects nothing.
-pub(super) fn equal(selector: Option<&BTreeMap<String, String>>, labels: &BTreeMap<String, String>) -> bool {
+/// Whether an equality selector (of a Service, of a ReplicationController) matches. One without
+/// entries selects nothing.
+pub(super) fn equal(
+    selector: Option<&BTreeMap<String, String>>,
+    labels: &BTreeMap<String, String>,
+) -> bool {
     selector.is_some_and(|selector| {
-        !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+        !selector.is_empty()
+            && selector
+                .iter()
+                .all(|(key, value)| labels.get(key) == Some(value))
     })
 }
 

@@ -1,8 +1,9 @@
 //! Services that would list a clone.
 //!
-//! Every pod with an address whose labels a Service selects is in its `EndpointSlices` (`ShouldPodBeInEndpoints` in
-//! `staging/src/k8s.io/endpointslice/util`). A clone is never Ready, so it is listed with `ready: false` and gets no
-//! traffic, except from a Service that publishes addresses before they are ready.
+//! Every pod with an address whose labels a Service selects is in its `EndpointSlices`
+//! (`ShouldPodBeInEndpoints` in `staging/src/k8s.io/endpointslice/util`). A clone is never Ready,
+//! so it is listed with `ready: false` and gets no traffic, except from a Service that publishes
+//! addresses before they are ready.
 
 use super::budget::can_become_ready;
 use super::risk::{Code, Finding, NO_CLONE, Severity};
@@ -20,7 +21,11 @@ pub(super) fn risks(candidate: &Candidate<'_>, around: &Neighbours, found: &mut 
         if !listed {
             continue;
         }
-        let object = object_name(Some(namespace_of(pod)), "Service", service.metadata.name.as_deref());
+        let object = object_name(
+            Some(namespace_of(pod)),
+            "Service",
+            service.metadata.name.as_deref(),
+        );
         let (code, severity, reason, way_out) = if spec.publish_not_ready_addresses == Some(true) {
             (
                 Code::ServiceTraffic,
@@ -29,7 +34,12 @@ pub(super) fn risks(candidate: &Candidate<'_>, around: &Neighbours, found: &mut 
                 NO_CLONE,
             )
         } else if can_become_ready(pod) {
-            (Code::ServiceTraffic, Severity::Refuse, "the clone would become Ready and get its traffic", NO_CLONE)
+            (
+                Code::ServiceTraffic,
+                Severity::Refuse,
+                "the clone would become Ready and get its traffic",
+                NO_CLONE,
+            )
         } else {
             (
                 Code::ServiceListed,
@@ -38,6 +48,14 @@ pub(super) fn risks(candidate: &Candidate<'_>, around: &Neighbours, found: &mut 
                 "nothing to do, it ends with the run",
             )
         };
-        found.push(Finding { pod, code, severity, object }.because(reason, way_out));
+        found.push(
+            Finding {
+                pod,
+                code,
+                severity,
+                object,
+            }
+            .because(reason, way_out),
+        );
     }
 }

@@ -1,31 +1,51 @@
 //! From policies of the whole cluster to addresses and ports, once for all nodes.
 //!
-//! `ClusterNetworkPolicy` is read as the field descriptions of `policy.networking.k8s.io/v1alpha2` say, and the two older
-//! kinds likewise: they have come here in the same shape.
+//! `ClusterNetworkPolicy` is read as the field descriptions of `policy.networking.k8s.io/v1alpha2`
+//! say, and the two older kinds likewise: they have come here in the same shape.
 
 use super::InvalidPolicy;
 use super::half::{Half, Peers, PortMatch, Ports, Resolved, Stage};
 use super::ir::{Direction, Note};
 use super::pods::{Index, Scope, Selection};
-use crate::inventory::{Action, ClusterPeer, ClusterPolicy, ClusterPort, ClusterRule, Inventory, Node, PodsOf, Tier};
+use crate::inventory::{
+    Action, ClusterPeer, ClusterPolicy, ClusterPort, ClusterRule, Inventory, Node, PodsOf, Tier,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube_core::{Selector, SelectorExt};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-/// All policies of the whole cluster: tier by tier in the order in which they are asked, egress before ingress.
-pub(super) fn resolve(inventory: &Inventory, index: &mut Index<'_>) -> Result<Vec<Half>, InvalidPolicy> {
+/// All policies of the whole cluster: tier by tier in the order in which they are asked, egress
+/// before ingress.
+pub(super) fn resolve(
+    inventory: &Inventory,
+    index: &mut Index<'_>,
+) -> Result<Vec<Half>, InvalidPolicy> {
     let mut policies: Vec<&ClusterPolicy> = inventory.cluster_policies.iter().collect();
-    // "Policies with a lower priority value have higher precedence" (ClusterNetworkPolicySpec.priority). Which of two
-    // with the same number comes first is left open; here names decide, so that one inventory has one ruleset.
-    policies.sort_by_key(|policy| (policy.tier, policy.priority, &policy.name, policy.kind.as_str()));
+    // "Policies with a lower priority value have higher precedence"
+    // (ClusterNetworkPolicySpec.priority). Which of two with the same number comes first is left
+    // open; here names decide, so that one inventory has one ruleset.
+    policies.sort_by_key(|policy| {
+        (
+            policy.tier,
+            policy.priority,
+            &policy.name,
+            policy.kind.as_str(),
+        )
+    });
     let mut halves = Vec::new();
     for policy in policies {
         let name = format!("{}/{}", policy.kind.as_str(), policy.name);
-        let fault = |what: String| InvalidPolicy { policy: name.clone(), what };
+        let fault = |what: String| InvalidPolicy {
+            policy: name.clone(),
+            what,
+        };
         let subjects = select(index, &policy.subject).map_err(fault)?;
-        for (direction, rules) in [(Direction::Egress, &policy.egress), (Direction::Ingress, &policy.ingress)] {
+        for (direction, rules) in [
+            (Direction::Egress, &policy.egress),
+            (Direction::Ingress, &policy.ingress),
+        ] {
             // Unlike a NetworkPolicy's, a direction without rules decides nothing.
             if rules.is_empty() {
                 continue;
@@ -51,24 +71,48 @@ pub(super) fn resolve(inventory: &Inventory, index: &mut Index<'_>) -> Result<Ve
     Ok(halves)
 }
 
-/// Takes a rule into a half. One with a field that nobody here knows fails closed: an Accept accepts nothing, a Deny or a
-/// Pass denies everything (`ClusterNetworkPolicyIngressPeer`, `ClusterNetworkPolicyEgressPeer`).
-fn take(half: &mut Half, rule: &ClusterRule, nodes: &[Node], index: &mut Index<'_>) -> Result<(), String> {
+/// Takes a rule into a half. One with a field that nobody here knows fails closed: an Accept
+/// accepts nothing, a Deny or a Pass denies everything (`ClusterNetworkPolicyIngressPeer`,
+/// `ClusterNetworkPolicyEgressPeer`).
+fn take(
+    half: &mut Half,
+    rule: &ClusterRule,
+    nodes: &[Node],
+    index: &mut Index<'_>,
+) -> Result<(), String> {
     let number = half.rules.len();
     if rule.unknown.is_empty() {
         for peer in &rule.peers {
             if let ClusterPeer::DomainNames(_) = peer {
-                half.notes.insert(Note::DomainNames { policy: half.title(), rule: number });
+                half.notes.insert(Note::DomainNames {
+                    policy: half.title(),
+                    rule: number,
+                });
             }
         }
         let peers = read_peers(&rule.peers, nodes, index)?;
-        half.push(Resolved { action: rule.action, peers, ports: read_ports(rule.ports.as_deref()) });
+        half.push(Resolved {
+            action: rule.action,
+            peers,
+            ports: read_ports(rule.ports.as_deref()),
+        });
         return Ok(());
     }
-    half.notes.insert(Note::FailsClosed { policy: half.title(), rule: number });
+    half.notes.insert(Note::FailsClosed {
+        policy: half.title(),
+        rule: number,
+    });
     half.push(match rule.action {
-        Action::Accept => Resolved { action: Action::Accept, peers: Peers::any_of(&[], &[]), ports: Ports::All },
-        Action::Deny | Action::Pass => Resolved { action: Action::Deny, peers: Peers::Anyone, ports: Ports::All },
+        Action::Accept => Resolved {
+            action: Action::Accept,
+            peers: Peers::any_of(&[], &[]),
+            ports: Ports::All,
+        },
+        Action::Deny | Action::Pass => Resolved {
+            action: Action::Deny,
+            peers: Peers::Anyone,
+            ports: Ports::All,
+        },
     });
     Ok(())
 }
@@ -83,7 +127,11 @@ fn select(index: &mut Index<'_>, pods: &PodsOf) -> Result<Rc<Selection>, String>
     Ok(index.select(Scope::Matching(namespaces), parse(&pods.pods)?))
 }
 
-fn read_peers(peers: &[ClusterPeer], nodes: &[Node], index: &mut Index<'_>) -> Result<Peers, String> {
+fn read_peers(
+    peers: &[ClusterPeer],
+    nodes: &[Node],
+    index: &mut Index<'_>,
+) -> Result<Peers, String> {
     let mut selections = Vec::new();
     let mut ranges: Vec<(IpAddr, IpAddr)> = Vec::new();
     for peer in peers {
@@ -93,10 +141,16 @@ fn read_peers(peers: &[ClusterPeer], nodes: &[Node], index: &mut Index<'_>) -> R
             ClusterPeer::Nodes(selector) => {
                 let selector = parse(selector)?;
                 let meant = nodes.iter().filter(|node| selector.matches(&node.labels));
-                ranges.extend(meant.flat_map(|node| &node.addresses).map(|address| (*address, *address)));
+                ranges.extend(
+                    meant
+                        .flat_map(|node| &node.addresses)
+                        .map(|address| (*address, *address)),
+                );
             }
             // Blocks hold pods' addresses too (`ClusterNetworkPolicyEgressPeer.networks`).
-            ClusterPeer::Networks(blocks) => ranges.extend(blocks.iter().map(|block| (block.first(), block.last()))),
+            ClusterPeer::Networks(blocks) => {
+                ranges.extend(blocks.iter().map(|block| (block.first(), block.last())))
+            }
             // What they resolve to is not known here: they are nobody.
             ClusterPeer::DomainNames(_) => {}
         }
@@ -105,7 +159,9 @@ fn read_peers(peers: &[ClusterPeer], nodes: &[Node], index: &mut Index<'_>) -> R
 }
 
 fn read_ports(ports: Option<&[ClusterPort]>) -> Ports {
-    let Some(ports) = ports else { return Ports::All };
+    let Some(ports) = ports else {
+        return Ports::All;
+    };
     let read = |port: &ClusterPort| match port {
         ClusterPort::Range(transport, first, last) => PortMatch::Range(*transport, *first, *last),
         // "destinationNamedPort" says no transport: it is whatever the pod has under that name.

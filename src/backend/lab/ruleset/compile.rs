@@ -2,8 +2,8 @@
 
 use super::half::{Half, Stage};
 use super::ir::{
-    Base, COMMENT_BYTES, Chain, Counter, Counts, Deny, Direction, Hook, Match, NodeRuleset, Rule, Side, Statement,
-    VerdictMap, map_name,
+    Base, COMMENT_BYTES, Chain, Counter, Counts, Deny, Direction, Hook, Match, NodeRuleset, Rule,
+    Side, Statement, VerdictMap, map_name,
 };
 use super::pods::{Index, PodId};
 use super::ranges::Ranges;
@@ -12,14 +12,23 @@ use crate::model::{Family, Transport};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-/// The priority of packet filters (`NF_IP_PRI_FILTER`): after the translation of destinations, so that rules
-/// see the pod behind a Service.
+/// The priority of packet filters (`NF_IP_PRI_FILTER`): after the translation of destinations, so
+/// that rules see the pod behind a Service.
 const FILTER: i32 = 0;
 
 /// Compiles the rules for the pods of one node.
 pub(super) fn compile(index: &Index<'_>, halves: &[Half], node: &str, deny: Deny) -> NodeRuleset {
-    let local = index.all().filter(|id| index.pod(*id).node == node).collect();
-    let mut node = Node { index, deny, local, rules: NodeRuleset::default(), address_sets: HashMap::new() };
+    let local = index
+        .all()
+        .filter(|id| index.pod(*id).node == node)
+        .collect();
+    let mut node = Node {
+        index,
+        deny,
+        local,
+        rules: NodeRuleset::default(),
+        address_sets: HashMap::new(),
+    };
     for direction in [Direction::Egress, Direction::Ingress] {
         node.direction(halves, direction);
     }
@@ -41,7 +50,8 @@ pub(super) struct Node<'a> {
     pub(super) address_sets: HashMap<(Family, Rc<Ranges>), String>,
 }
 
-/// The halves that are about a pod, by stage, in the order in which they are asked: pods with the same are a group.
+/// The halves that are about a pod, by stage, in the order in which they are asked: pods with the
+/// same are a group.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Asked {
     admin: Vec<usize>,
@@ -71,8 +81,18 @@ impl Node<'_> {
     fn direction(&mut self, halves: &[Half], direction: Direction) {
         let mut asked: BTreeMap<PodId, Asked> = BTreeMap::new();
         let mut present: Vec<(usize, Vec<PodId>)> = Vec::new();
-        for (number, half) in halves.iter().enumerate().filter(|(_, half)| half.direction == direction) {
-            let here: Vec<PodId> = half.subjects.pods.iter().copied().filter(|id| self.local.contains(id)).collect();
+        for (number, half) in halves
+            .iter()
+            .enumerate()
+            .filter(|(_, half)| half.direction == direction)
+        {
+            let here: Vec<PodId> = half
+                .subjects
+                .pods
+                .iter()
+                .copied()
+                .filter(|id| self.local.contains(id))
+                .collect();
             for id in &here {
                 asked.entry(*id).or_default().of(half.stage).push(number);
             }
@@ -89,27 +109,46 @@ impl Node<'_> {
             self.rules.notes.extend(half.notes.iter().cloned());
             match half.stage {
                 Stage::Namespaced => self.policy_chain(half, number, &here),
-                Stage::Admin | Stage::Baseline => drop(tier_rules.insert(number, self.tier_rules(half, number, &here))),
+                Stage::Admin | Stage::Baseline => {
+                    drop(tier_rules.insert(number, self.tier_rules(half, number, &here)))
+                }
             }
         }
         let mut members: BTreeMap<Asked, Vec<PodId>> = BTreeMap::new();
         for (id, asked) in asked {
-            members.entry(asked.without_what_is_never_asked()).or_default().push(id);
+            members
+                .entry(asked.without_what_is_never_asked())
+                .or_default()
+                .push(id);
         }
-        let tiers: BTreeSet<&Vec<usize>> =
-            members.keys().flat_map(|asked| [&asked.admin, &asked.baseline]).filter(|tier| !tier.is_empty()).collect();
+        let tiers: BTreeSet<&Vec<usize>> = members
+            .keys()
+            .flat_map(|asked| [&asked.admin, &asked.baseline])
+            .filter(|tier| !tier.is_empty())
+            .collect();
         let tiers: BTreeMap<Vec<usize>, String> = (0..)
             .zip(tiers)
-            .map(|(number, tier)| (tier.clone(), self.tier_chain(direction, number, tier, &tier_rules)))
+            .map(|(number, tier)| {
+                (
+                    tier.clone(),
+                    self.tier_chain(direction, number, tier, &tier_rules),
+                )
+            })
             .collect();
-        let mut maps =
-            Family::ALL.map(|family| VerdictMap { name: map_name(direction, family), family, elements: Vec::new() });
+        let mut maps = Family::ALL.map(|family| VerdictMap {
+            name: map_name(direction, family),
+            family,
+            elements: Vec::new(),
+        });
         for (number, (asked, pods)) in members.into_iter().enumerate() {
             let chain = format!("{direction}_g{number}");
             self.group_chain(&chain, halves, &asked, &tiers, direction);
             for map in &mut maps {
-                let addresses = pods.iter().filter_map(|id| self.index.pod(*id).address(map.family));
-                map.elements.extend(addresses.map(|address| (address, chain.clone())));
+                let addresses = pods
+                    .iter()
+                    .filter_map(|id| self.index.pod(*id).address(map.family));
+                map.elements
+                    .extend(addresses.map(|address| (address, chain.clone())));
             }
         }
         for map in &mut maps {
@@ -118,8 +157,8 @@ impl Node<'_> {
         self.rules.maps.extend(maps);
     }
 
-    /// A group's chain: the Admin tier; then every NetworkPolicy in turn, whose silence is a deny; or, where there is
-    /// none, the Baseline tier, whose silence is not.
+    /// A group's chain: the Admin tier; then every NetworkPolicy in turn, whose silence is a deny;
+    /// or, where there is none, the Baseline tier, whose silence is not.
     fn group_chain(
         &mut self,
         name: &str,
@@ -128,29 +167,48 @@ impl Node<'_> {
         tiers: &BTreeMap<Vec<usize>, String>,
         direction: Direction,
     ) {
-        let jump = |to: String| Rule { matches: Vec::new(), statements: vec![Statement::Jump(to)] };
+        let jump = |to: String| Rule {
+            matches: Vec::new(),
+            statements: vec![Statement::Jump(to)],
+        };
         let tier = |tier: &Vec<usize>| tiers.get(tier).cloned().map(jump);
         let mut rules: Vec<Rule> = tier(&asked.admin).into_iter().collect();
         if asked.namespaced.is_empty() {
             rules.extend(tier(&asked.baseline));
         } else {
-            let policies = asked.namespaced.iter().map(|number| halves[*number].policy.as_str());
+            let policies = asked
+                .namespaced
+                .iter()
+                .map(|number| halves[*number].policy.as_str());
             let policies = format!("{} {direction}", policies.collect::<Vec<_>>().join(", "));
-            let with_rules = asked.namespaced.iter().filter(|number| !halves[**number].rules.is_empty());
+            let with_rules = asked
+                .namespaced
+                .iter()
+                .filter(|number| !halves[**number].rules.is_empty());
             rules.extend(with_rules.map(|number| jump(policy_chain(direction, *number))));
             let counter = format!("deny_{name}");
             rules.push(Rule {
                 matches: Vec::new(),
-                statements: vec![Statement::Count(counter.clone()), Statement::Jump(deny_chain(direction))],
+                statements: vec![
+                    Statement::Count(counter.clone()),
+                    Statement::Jump(deny_chain(direction)),
+                ],
             });
             self.counter(counter, Counts::Denied { policies });
         }
-        self.rules.chains.push(Chain { name: name.to_owned(), base: None, rules });
+        self.rules.chains.push(Chain {
+            name: name.to_owned(),
+            base: None,
+            rules,
+        });
     }
 
     /// Where denied packets end: recorded, then refused in the chosen way.
     fn deny_chain(&mut self, direction: Direction) {
-        let mut rules = vec![Rule { matches: Vec::new(), statements: vec![Statement::RecordDeny(direction)] }];
+        let mut rules = vec![Rule {
+            matches: Vec::new(),
+            statements: vec![Statement::RecordDeny(direction)],
+        }];
         if self.deny == Deny::RejectTcpReset {
             rules.push(Rule {
                 matches: vec![Match::Transport(Transport::Tcp)],
@@ -158,12 +216,24 @@ impl Node<'_> {
             });
         }
         // Only TCP has a reset; the rest is refused the other way.
-        let rest = if self.deny == Deny::Drop { Deny::Drop } else { Deny::RejectIcmpAdmin };
-        rules.push(Rule { matches: Vec::new(), statements: vec![Statement::Deny(rest)] });
-        self.rules.chains.push(Chain { name: deny_chain(direction), base: None, rules });
+        let rest = if self.deny == Deny::Drop {
+            Deny::Drop
+        } else {
+            Deny::RejectIcmpAdmin
+        };
+        rules.push(Rule {
+            matches: Vec::new(),
+            statements: vec![Statement::Deny(rest)],
+        });
+        self.rules.chains.push(Chain {
+            name: deny_chain(direction),
+            base: None,
+            rules,
+        });
     }
 
-    /// A NetworkPolicy's chain, shared by every group that it selects; it comes back when nothing matched.
+    /// A NetworkPolicy's chain, shared by every group that it selects; it comes back when nothing
+    /// matched.
     fn policy_chain(&mut self, half: &Half, number: usize, here: &[PodId]) {
         if half.rules.is_empty() {
             return;
@@ -171,13 +241,27 @@ impl Node<'_> {
         let mut rules = Vec::new();
         for (rule, allowed) in half.rules.iter().enumerate() {
             let counter = format!("allow_{}_p{number}_r{rule}", half.direction);
-            rules.extend(self.conditions(half, allowed, here).into_iter().map(|matches| Rule {
-                matches,
-                statements: vec![Statement::Count(counter.clone()), Statement::Accept],
-            }));
-            self.counter(counter, Counts::Allowed { policy: half.title(), rule });
+            rules.extend(
+                self.conditions(half, allowed, here)
+                    .into_iter()
+                    .map(|matches| Rule {
+                        matches,
+                        statements: vec![Statement::Count(counter.clone()), Statement::Accept],
+                    }),
+            );
+            self.counter(
+                counter,
+                Counts::Allowed {
+                    policy: half.title(),
+                    rule,
+                },
+            );
         }
-        self.rules.chains.push(Chain { name: policy_chain(half.direction, number), base: None, rules });
+        self.rules.chains.push(Chain {
+            name: policy_chain(half.direction, number),
+            base: None,
+            rules,
+        });
     }
 
     /// The rules of a cluster-wide policy in order: the first that matches decides.
@@ -187,26 +271,30 @@ impl Node<'_> {
             let policy = half.title();
             let (word, counts, verdict) = match resolved.action {
                 Action::Accept => ("allow", Counts::Allowed { policy, rule }, Statement::Accept),
-                Action::Deny => {
-                    ("deny", Counts::DeniedByRule { policy, rule }, Statement::Jump(deny_chain(half.direction)))
-                }
+                Action::Deny => (
+                    "deny",
+                    Counts::DeniedByRule { policy, rule },
+                    Statement::Jump(deny_chain(half.direction)),
+                ),
                 // It leaves the chain, and that is the tier.
                 Action::Pass => ("pass", Counts::Passed { policy, rule }, Statement::Return),
             };
             let counter = format!("{word}_{}_p{number}_r{rule}", half.direction);
             rules.extend(
-                self.conditions(half, resolved, here).into_iter().map(|matches| Rule {
-                    matches,
-                    statements: vec![Statement::Count(counter.clone()), verdict.clone()],
-                }),
+                self.conditions(half, resolved, here)
+                    .into_iter()
+                    .map(|matches| Rule {
+                        matches,
+                        statements: vec![Statement::Count(counter.clone()), verdict.clone()],
+                    }),
             );
             self.counter(counter, counts);
         }
         rules
     }
 
-    /// A tier as some pods see it: the rules of all policies that select them, one after the other. It comes back when no
-    /// rule matched, or one that passes did.
+    /// A tier as some pods see it: the rules of all policies that select them, one after the other.
+    /// It comes back when no rule matched, or one that passes did.
     fn tier_chain(
         &mut self,
         direction: Direction,
@@ -215,30 +303,57 @@ impl Node<'_> {
         rules: &BTreeMap<usize, Vec<Rule>>,
     ) -> String {
         let name = format!("{direction}_t{number}");
-        let rules = tier.iter().filter_map(|half| rules.get(half)).flatten().cloned().collect();
-        self.rules.chains.push(Chain { name: name.clone(), base: None, rules });
+        let rules = tier
+            .iter()
+            .filter_map(|half| rules.get(half))
+            .flatten()
+            .cloned()
+            .collect();
+        self.rules.chains.push(Chain {
+            name: name.clone(),
+            base: None,
+            rules,
+        });
         name
     }
 
     fn counter(&mut self, name: String, counts: Counts) {
-        self.rules.counters.push(Counter { name, comment: comment(&counts.to_string()), counts });
+        self.rules.counters.push(Counter {
+            name,
+            comment: comment(&counts.to_string()),
+            counts,
+        });
     }
 
     fn base_chain(&mut self, name: &str, hook: Hook, priority: i32, direction: Direction) {
-        let accept = |matches: Match| Rule { matches: vec![matches], statements: vec![Statement::Accept] };
+        let accept = |matches: Match| Rule {
+            matches: vec![matches],
+            statements: vec![Statement::Accept],
+        };
         let side = match direction {
             Direction::Ingress => Side::Destination,
             Direction::Egress => Side::Source,
         };
         let dispatch = |family| Rule {
             matches: Vec::new(),
-            statements: vec![Statement::Dispatch { family, side, map: map_name(direction, family) }],
+            statements: vec![Statement::Dispatch {
+                family,
+                side,
+                map: map_name(direction, family),
+            }],
         };
-        let rules = [accept(Match::EstablishedOrRelated), accept(Match::NeighbourDiscovery)]
-            .into_iter()
-            .chain(Family::ALL.map(dispatch))
-            .collect();
-        self.rules.chains.push(Chain { name: name.to_owned(), base: Some(Base { hook, priority }), rules });
+        let rules = [
+            accept(Match::EstablishedOrRelated),
+            accept(Match::NeighbourDiscovery),
+        ]
+        .into_iter()
+        .chain(Family::ALL.map(dispatch))
+        .collect();
+        self.rules.chains.push(Chain {
+            name: name.to_owned(),
+            base: Some(Base { hook, priority }),
+            rules,
+        });
     }
 }
 
@@ -258,6 +373,9 @@ fn comment(text: &str) -> String {
     if text.len() <= COMMENT_BYTES {
         return text.to_owned();
     }
-    let end = (0..=COMMENT_BYTES - CUT.len()).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    let end = (0..=COMMENT_BYTES - CUT.len())
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .unwrap_or_default();
     format!("{}{CUT}", &text[..end])
 }

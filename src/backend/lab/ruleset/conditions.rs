@@ -1,4 +1,5 @@
-//! When a rule matches: its peers and ports as conditions on packets, and the sets that these look up.
+//! When a rule matches: its peers and ports as conditions on packets, and the sets that these look
+//! up.
 
 use super::compile::Node;
 use super::half::{Half, Peers, PortMatch, Ports, Resolved};
@@ -16,7 +17,12 @@ const TRANSPORTS: [Transport; 3] = [Transport::Tcp, Transport::Udp, Transport::S
 
 impl Node<'_> {
     /// The alternatives in which a rule matches: each a list of conditions that must hold together.
-    pub(super) fn conditions(&mut self, half: &Half, rule: &Resolved, here: &[PodId]) -> Vec<Vec<Match>> {
+    pub(super) fn conditions(
+        &mut self,
+        half: &Half,
+        rule: &Resolved,
+        here: &[PodId],
+    ) -> Vec<Vec<Match>> {
         let peers = self.peers(&rule.peers, half.direction);
         let ports = match &rule.ports {
             Ports::All => return peers.into_iter().map(|(_, matches)| matches).collect(),
@@ -29,7 +35,11 @@ impl Node<'_> {
                     alternatives.extend(with(&peers, &Match::Transport(*transport)));
                 }
                 PortMatch::Range(transport, first, last) => {
-                    let port = Match::Port { transport: *transport, first: *first, last: *last };
+                    let port = Match::Port {
+                        transport: *transport,
+                        first: *first,
+                        last: *last,
+                    };
                     alternatives.extend(with(&peers, &port));
                 }
                 PortMatch::Named(transport, name) => {
@@ -40,8 +50,8 @@ impl Node<'_> {
         alternatives
     }
 
-    /// A port's name stands for what the destination pod declares: the subject of an ingress rule, the peer of
-    /// an egress rule. It may be another number on each.
+    /// A port's name stands for what the destination pod declares: the subject of an ingress rule,
+    /// the peer of an egress rule. It may be another number on each.
     fn named(
         &mut self,
         half: &Half,
@@ -66,25 +76,37 @@ impl Node<'_> {
                 .iter()
                 .map(|id| self.index.pod(*id))
                 .filter_map(|pod| Some((pod.address(family)?, pod)))
-                .flat_map(|(address, pod)| named_ports(pod, name, transport).map(move |port| (address, port)))
+                .flat_map(|(address, pod)| {
+                    named_ports(pod, name, transport).map(move |port| (address, port))
+                })
                 .collect();
             if pairs.is_empty() {
                 continue;
             }
             let set = self.add_set('n', family, Elements::Ports(pairs.into_iter().collect()));
-            let port = Match::AddressPort { family, transport, set };
+            let port = Match::AddressPort {
+                family,
+                transport,
+                set,
+            };
             match half.direction {
                 Direction::Ingress => {
-                    let peers = peers.iter().filter(|(of, _)| of.is_none_or(|of| of == family));
-                    alternatives
-                        .extend(peers.map(|(_, matches)| matches.iter().cloned().chain([port.clone()]).collect()));
+                    let peers = peers
+                        .iter()
+                        .filter(|(of, _)| of.is_none_or(|of| of == family));
+                    alternatives.extend(peers.map(|(_, matches)| {
+                        matches.iter().cloned().chain([port.clone()]).collect()
+                    }));
                 }
                 // The pairs hold the peers' own addresses.
                 Direction::Egress => alternatives.push(vec![port]),
             }
         }
         if alternatives.is_empty() && !peers.is_empty() {
-            let note = Note::UnknownPortName { policy: half.title(), name: name.to_owned() };
+            let note = Note::UnknownPortName {
+                policy: half.title(),
+                name: name.to_owned(),
+            };
             if !self.rules.notes.contains(&note) {
                 self.rules.notes.push(note);
             }
@@ -119,24 +141,38 @@ impl Node<'_> {
             return name.clone();
         }
         let name = self.add_set('a', family, Elements::Ranges(ranges.as_slice().to_vec()));
-        self.address_sets.insert((family, Rc::clone(ranges)), name.clone());
+        self.address_sets
+            .insert((family, Rc::clone(ranges)), name.clone());
         name
     }
 
     fn add_set(&mut self, letter: char, family: Family, elements: Elements) -> String {
         let name = format!("{letter}{}_{}", digit(family), self.rules.sets.len());
-        self.rules.sets.push(Set { name: name.clone(), family, elements });
+        self.rules.sets.push(Set {
+            name: name.clone(),
+            family,
+            elements,
+        });
         name
     }
 }
 
 /// What a pod calls so; more than one number where containers of it share a name.
 fn named_ports(pod: &Pod, name: &str, transport: Transport) -> impl Iterator<Item = u16> {
-    let called = pod.ports.iter().filter(move |port| port.name.as_deref() == Some(name));
-    called.map(|port| port.port).filter(move |port| port.transport() == transport).map(Port::number)
+    let called = pod
+        .ports
+        .iter()
+        .filter(move |port| port.name.as_deref() == Some(name));
+    called
+        .map(|port| port.port)
+        .filter(move |port| port.transport() == transport)
+        .map(Port::number)
 }
 
 /// Each alternative of the peers, with one more condition.
 fn with(peers: &[(Option<Family>, Vec<Match>)], port: &Match) -> Vec<Vec<Match>> {
-    peers.iter().map(|(_, matches)| matches.iter().cloned().chain([port.clone()]).collect()).collect()
+    peers
+        .iter()
+        .map(|(_, matches)| matches.iter().cloned().chain([port.clone()]).collect())
+        .collect()
 }

@@ -1,4 +1,5 @@
-//! One direction of one policy, its subjects, peers and ports known: what both kinds of policy become.
+//! One direction of one policy, its subjects, peers and ports known: what both kinds of policy
+//! become.
 
 use super::ir::{Direction, Note};
 use super::pods::{PodId, Selection};
@@ -46,12 +47,19 @@ impl Half {
             && v4.is_empty()
             && v6.is_empty()
         {
-            self.notes.insert(Note::NobodyMatches { policy: self.title(), rule: self.rules.len() });
+            self.notes.insert(Note::NobodyMatches {
+                policy: self.title(),
+                rule: self.rules.len(),
+            });
         }
         if let Ports::Some(ports) = &rule.ports
-            && ports.iter().any(|port| port.transport() == Some(Transport::Sctp))
+            && ports
+                .iter()
+                .any(|port| port.transport() == Some(Transport::Sctp))
         {
-            self.notes.insert(Note::Sctp { policy: self.title() });
+            self.notes.insert(Note::Sctp {
+                policy: self.title(),
+            });
         }
         self.rules.push(rule);
     }
@@ -75,7 +83,8 @@ pub(super) enum Peers {
     Some {
         v4: Rc<Ranges>,
         v6: Rc<Ranges>,
-        /// The pods among them that a selector matched: named ports of egress rules are looked up on these.
+        /// The pods among them that a selector matched: named ports of egress rules are looked up
+        /// on these.
         pods: Vec<PodId>,
     },
 }
@@ -92,10 +101,16 @@ impl Peers {
                 Family::V4 => selection.v4.as_slice(),
                 Family::V6 => selection.v6.as_slice(),
             });
-            let others = ranges.iter().filter(|(first, _)| Family::of(*first) == family);
+            let others = ranges
+                .iter()
+                .filter(|(first, _)| Family::of(*first) == family);
             Rc::new(Ranges::union(of_pods.chain(others).copied()))
         };
-        Self::Some { v4: union(Family::V4), v6: union(Family::V6), pods: pods.into_iter().collect() }
+        Self::Some {
+            v4: union(Family::V4),
+            v6: union(Family::V6),
+            pods: pods.into_iter().collect(),
+        }
     }
 }
 
@@ -109,14 +124,17 @@ pub(super) enum Ports {
 }
 
 impl Ports {
-    /// The same ports with fewer matches: a whole transport holds its ranges and names, ranges that meet are one.
+    /// The same ports with fewer matches: a whole transport holds its ranges and names, ranges that
+    /// meet are one.
     pub(super) fn any_of(ports: &BTreeSet<PortMatch>) -> Self {
         let mut merged: Vec<PortMatch> = Vec::new();
-        // In the order of BTreeSet: whole transports, then ranges by transport and first port, then names.
+        // In the order of BTreeSet: whole transports, then ranges by transport and first port, then
+        // names.
         for port in ports {
             let whole = |transport| merged.contains(&PortMatch::Transport(transport));
             match port {
-                PortMatch::Range(..) | PortMatch::Named(..) if port.transport().is_some_and(whole) => {}
+                PortMatch::Range(..) | PortMatch::Named(..)
+                    if port.transport().is_some_and(whole) => {}
                 PortMatch::Range(transport, first, last) => match merged.last_mut() {
                     Some(PortMatch::Range(before, _, end))
                         if before == transport && u32::from(*first) <= u32::from(*end) + 1 =>
@@ -139,7 +157,8 @@ pub(super) enum PortMatch {
     Transport(Transport),
     /// A range, both ends within it.
     Range(Transport, u16, u16),
-    /// A name, which stands for what the destination pod says; in one transport, or in whatever transport it has there.
+    /// A name, which stands for what the destination pod says; in one transport, or in whatever
+    /// transport it has there.
     Named(Option<Transport>, String),
 }
 

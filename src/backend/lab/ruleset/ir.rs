@@ -1,7 +1,7 @@
 //! A node's ruleset as plain data, near to nftables and free of netlink.
 //!
-//! Everything goes into one `inet` table. Order is part of the meaning in chains, and deterministic everywhere:
-//! the same inventory gives the same ruleset, byte for byte.
+//! Everything goes into one `inet` table. Order is part of the meaning in chains, and deterministic
+//! everywhere: the same inventory gives the same ruleset, byte for byte.
 
 use crate::model::{Family, Transport};
 use std::net::IpAddr;
@@ -60,8 +60,9 @@ pub struct Set {
 /// The elements of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Elements {
-    /// An interval set of addresses: first and last of each range, both within it; sorted, apart from each other.
-    /// A last address may be the highest of its family, which nftables writes as an interval without an end.
+    /// An interval set of addresses: first and last of each range, both within it; sorted, apart
+    /// from each other. A last address may be the highest of its family, which nftables writes as
+    /// an interval without an end.
     Ranges(Vec<(IpAddr, IpAddr)>),
     /// A concatenation of address and port.
     Ports(Vec<(IpAddr, u16)>),
@@ -128,7 +129,9 @@ impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Denied { policies } => f.write_str(policies),
-            Self::Allowed { policy, rule } | Self::DeniedByRule { policy, rule } | Self::Passed { policy, rule } => {
+            Self::Allowed { policy, rule }
+            | Self::DeniedByRule { policy, rule }
+            | Self::Passed { policy, rule } => {
                 write!(f, "{policy} rule {}", rule + 1)
             }
         }
@@ -140,7 +143,8 @@ impl std::fmt::Display for Counts {
 pub struct Chain {
     /// Its name.
     pub name: String,
-    /// Where packets enter it; `None` for chains that others lead to. A base chain's own policy is accept.
+    /// Where packets enter it; `None` for chains that others lead to. A base chain's own policy is
+    /// accept.
     pub base: Option<Base>,
     /// Its rules, in order.
     pub rules: Vec<Rule>,
@@ -151,7 +155,8 @@ pub struct Chain {
 pub struct Base {
     /// The hook.
     pub hook: Hook,
-    /// Lower comes first. An accept ends its own base chain only; the next one still sees the packet.
+    /// Lower comes first. An accept ends its own base chain only; the next one still sees the
+    /// packet.
     pub priority: i32,
 }
 
@@ -187,7 +192,8 @@ pub enum Side {
 pub enum Match {
     /// `ct state established,related`.
     EstablishedOrRelated,
-    /// ICMPv6 types 133 to 137: router and neighbour discovery (RFC 4861), without which IPv6 has no link.
+    /// ICMPv6 types 133 to 137: router and neighbour discovery (RFC 4861), without which IPv6 has
+    /// no link.
     NeighbourDiscovery,
     /// `meta nfproto`.
     Family(Family),
@@ -227,8 +233,9 @@ pub enum Match {
 pub enum Statement {
     /// Counts in a named counter.
     Count(String),
-    /// The place for the lab's per-flow records, just before the verdict: nothing but a denied packet comes here.
-    /// It stands alone in its rule, since a lookup that finds nothing ends a rule.
+    /// The place for the lab's per-flow records, just before the verdict: nothing but a denied
+    /// packet comes here. It stands alone in its rule, since a lookup that finds nothing ends a
+    /// rule.
     RecordDeny(Direction),
     /// Goes where a map leads for an address of that family; on, where it leads nowhere.
     Dispatch {
@@ -290,7 +297,8 @@ pub enum Note {
         /// Index of the rule in its list.
         rule: usize,
     },
-    /// A rule with fields that nobody here knows: if it is to accept it matches nothing, else it denies everything.
+    /// A rule with fields that nobody here knows: if it is to accept it matches nothing, else it
+    /// denies everything.
     FailsClosed {
         /// `ClusterNetworkPolicy/lockdown egress`.
         policy: String,

@@ -1,4 +1,5 @@
-//! Sets of addresses of one family as ranges that neither overlap nor touch: what an interval set takes.
+//! Sets of addresses of one family as ranges that neither overlap nor touch: what an interval set
+//! takes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -14,8 +15,11 @@ impl Ranges {
         let mut union: Vec<(IpAddr, IpAddr)> = Vec::with_capacity(sorted.len());
         for (first, last) in sorted {
             match union.last_mut() {
-                // No next address: the range goes to the end of the family and holds all that follows.
-                Some((_, end)) if next(*end).is_none_or(|next| first <= next) => *end = last.max(*end),
+                // No next address: the range goes to the end of the family and holds all that
+                // follows.
+                Some((_, end)) if next(*end).is_none_or(|next| first <= next) => {
+                    *end = last.max(*end)
+                }
                 _ => union.push((first, last)),
             }
         }
@@ -23,7 +27,10 @@ impl Ranges {
     }
 
     /// What is left of one range without others.
-    pub(super) fn without((first, last): (IpAddr, IpAddr), holes: impl IntoIterator<Item = (IpAddr, IpAddr)>) -> Self {
+    pub(super) fn without(
+        (first, last): (IpAddr, IpAddr),
+        holes: impl IntoIterator<Item = (IpAddr, IpAddr)>,
+    ) -> Self {
         let mut left = Vec::new();
         let mut from = Some(first);
         for (hole_first, hole_last) in Self::union(holes).0 {
@@ -62,15 +69,27 @@ impl Ranges {
 
 fn next(address: IpAddr) -> Option<IpAddr> {
     match address {
-        IpAddr::V4(v4) => v4.to_bits().checked_add(1).map(|bits| Ipv4Addr::from_bits(bits).into()),
-        IpAddr::V6(v6) => v6.to_bits().checked_add(1).map(|bits| Ipv6Addr::from_bits(bits).into()),
+        IpAddr::V4(v4) => v4
+            .to_bits()
+            .checked_add(1)
+            .map(|bits| Ipv4Addr::from_bits(bits).into()),
+        IpAddr::V6(v6) => v6
+            .to_bits()
+            .checked_add(1)
+            .map(|bits| Ipv6Addr::from_bits(bits).into()),
     }
 }
 
 fn previous(address: IpAddr) -> Option<IpAddr> {
     match address {
-        IpAddr::V4(v4) => v4.to_bits().checked_sub(1).map(|bits| Ipv4Addr::from_bits(bits).into()),
-        IpAddr::V6(v6) => v6.to_bits().checked_sub(1).map(|bits| Ipv6Addr::from_bits(bits).into()),
+        IpAddr::V4(v4) => v4
+            .to_bits()
+            .checked_sub(1)
+            .map(|bits| Ipv4Addr::from_bits(bits).into()),
+        IpAddr::V6(v6) => v6
+            .to_bits()
+            .checked_sub(1)
+            .map(|bits| Ipv6Addr::from_bits(bits).into()),
     }
 }
 
@@ -84,13 +103,20 @@ mod tests {
     }
 
     fn members(ranges: &Ranges) -> Vec<u8> {
-        let inside = |n: &u8| ranges.as_slice().iter().any(|(first, last)| (*first..=*last).contains(&at(*n)));
+        let inside = |n: &u8| {
+            ranges
+                .as_slice()
+                .iter()
+                .any(|(first, last)| (*first..=*last).contains(&at(*n)))
+        };
         (0..=u8::MAX).filter(inside).collect()
     }
 
     #[test]
     fn everything_is_known() {
-        let all = |first: &str, last: &str| Ranges::union([(first.parse().expect("ip"), last.parse().expect("ip"))]);
+        let all = |first: &str, last: &str| {
+            Ranges::union([(first.parse().expect("ip"), last.parse().expect("ip"))])
+        };
         assert!(all("0.0.0.0", "255.255.255.255").is_everything());
         assert!(all("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff").is_everything());
         assert!(!all("0.0.0.1", "255.255.255.255").is_everything());

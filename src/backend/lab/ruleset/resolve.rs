@@ -1,7 +1,8 @@
 //! From a NetworkPolicy's text to addresses and ports, once for all nodes.
 //!
-//! The rules are those of the API's own field descriptions (`networking/v1/types.go`); where an empty and a
-//! missing list differ, or mean the opposite of each other one level up, the line says so.
+//! The rules are those of the API's own field descriptions (`networking/v1/types.go`); where an
+//! empty and a missing list differ, or mean the opposite of each other one level up, the line says
+//! so.
 
 use super::InvalidPolicy;
 use super::half::{Half, Peers, PortMatch, Ports, Resolved, Stage};
@@ -19,16 +20,25 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 /// A rule of either direction as it is written: peers and ports.
-type Written<'a> = (Option<&'a [NetworkPolicyPeer]>, Option<&'a [NetworkPolicyPort]>);
+type Written<'a> = (
+    Option<&'a [NetworkPolicyPeer]>,
+    Option<&'a [NetworkPolicyPort]>,
+);
 
 /// All NetworkPolicies, in order of namespace and name, egress before ingress.
-pub(super) fn resolve(inventory: &Inventory, index: &mut Index<'_>) -> Result<Vec<Half>, InvalidPolicy> {
+pub(super) fn resolve(
+    inventory: &Inventory,
+    index: &mut Index<'_>,
+) -> Result<Vec<Half>, InvalidPolicy> {
     let mut policies: Vec<&Policy> = inventory.policies.iter().collect();
     policies.sort_by_key(|policy| (&policy.namespace, &policy.name));
     let mut halves = Vec::new();
     for policy in policies {
         let name = format!("{}/NetworkPolicy/{}", policy.namespace, policy.name);
-        let fault = |what: String| InvalidPolicy { policy: name.clone(), what };
+        let fault = |what: String| InvalidPolicy {
+            policy: name.clone(),
+            what,
+        };
         let spec = &policy.spec;
         // Missing means empty here, and empty selects every pod of the namespace.
         let subjects = select(index, own(policy), spec.pod_selector.as_ref()).map_err(fault)?;
@@ -42,17 +52,27 @@ pub(super) fn resolve(inventory: &Inventory, index: &mut Index<'_>) -> Result<Ve
                 notes: BTreeSet::new(),
             };
             let rules: Vec<Written<'_>> = match direction {
-                Direction::Ingress => {
-                    spec.ingress.iter().flatten().map(|rule| (rule.from.as_deref(), rule.ports.as_deref())).collect()
-                }
-                Direction::Egress => {
-                    spec.egress.iter().flatten().map(|rule| (rule.to.as_deref(), rule.ports.as_deref())).collect()
-                }
+                Direction::Ingress => spec
+                    .ingress
+                    .iter()
+                    .flatten()
+                    .map(|rule| (rule.from.as_deref(), rule.ports.as_deref()))
+                    .collect(),
+                Direction::Egress => spec
+                    .egress
+                    .iter()
+                    .flatten()
+                    .map(|rule| (rule.to.as_deref(), rule.ports.as_deref()))
+                    .collect(),
             };
             for (peers, ports) in rules {
                 let peers = read_peers(peers.unwrap_or_default(), policy, index).map_err(fault)?;
                 let ports = read_ports(ports.unwrap_or_default()).map_err(fault)?;
-                half.push(Resolved { action: Action::Accept, peers, ports });
+                half.push(Resolved {
+                    action: Action::Accept,
+                    peers,
+                    ports,
+                });
             }
             halves.push(half);
         }
@@ -66,8 +86,11 @@ fn directions(policy: &Policy) -> Vec<Direction> {
     let spec = &policy.spec;
     let stated = spec.policy_types.as_deref().unwrap_or_default();
     let has = |word: &str| stated.iter().any(|direction| direction == word);
-    let egress =
-        if stated.is_empty() { spec.egress.as_ref().is_some_and(|rules| !rules.is_empty()) } else { has("Egress") };
+    let egress = if stated.is_empty() {
+        spec.egress.as_ref().is_some_and(|rules| !rules.is_empty())
+    } else {
+        has("Egress")
+    };
     let ingress = stated.is_empty() || has("Ingress");
     [(egress, Direction::Egress), (ingress, Direction::Ingress)]
         .into_iter()
@@ -79,7 +102,11 @@ fn own(policy: &Policy) -> Scope {
     Scope::Namespace(policy.namespace.clone())
 }
 
-fn select(index: &mut Index<'_>, scope: Scope, selector: Option<&LabelSelector>) -> Result<Rc<Selection>, String> {
+fn select(
+    index: &mut Index<'_>,
+    scope: Scope,
+    selector: Option<&LabelSelector>,
+) -> Result<Rc<Selection>, String> {
     Ok(index.select(scope, parse(selector)?))
 }
 
@@ -89,7 +116,11 @@ fn parse(selector: Option<&LabelSelector>) -> Result<Selector, String> {
 }
 
 /// No item matches everyone, unlike no rule, which allows no one.
-fn read_peers(peers: &[NetworkPolicyPeer], policy: &Policy, index: &mut Index<'_>) -> Result<Peers, String> {
+fn read_peers(
+    peers: &[NetworkPolicyPeer],
+    policy: &Policy,
+    index: &mut Index<'_>,
+) -> Result<Peers, String> {
     if peers.is_empty() {
         return Ok(Peers::Anyone);
     }
@@ -113,21 +144,26 @@ fn read_peers(peers: &[NetworkPolicyPeer], policy: &Policy, index: &mut Index<'_
     Ok(Peers::any_of(&selections, &blocks))
 }
 
-/// A block less its exceptions. An exception binds its own block only: another item may allow the same address.
+/// A block less its exceptions. An exception binds its own block only: another item may allow the
+/// same address.
 fn read_block(block: &IPBlock) -> Result<Ranges, String> {
     let cidr = Cidr::parse(&block.cidr).map_err(|error| error.to_string())?;
     let mut holes = Vec::new();
     for text in block.except.iter().flatten() {
         let hole = Cidr::parse(text).map_err(|error| error.to_string())?;
         if hole.family() != cidr.family() {
-            return Err(format!("the exception {text} is of another family than {}", block.cidr));
+            return Err(format!(
+                "the exception {text} is of another family than {}",
+                block.cidr
+            ));
         }
         holes.push((hole.first(), hole.last()));
     }
     Ok(Ranges::without((cidr.first(), cidr.last()), holes))
 }
 
-/// No item matches every port of every protocol; an item is a protocol at least, TCP unless written.
+/// No item matches every port of every protocol; an item is a protocol at least, TCP unless
+/// written.
 fn read_ports(ports: &[NetworkPolicyPort]) -> Result<Ports, String> {
     if ports.is_empty() {
         return Ok(Ports::All);
@@ -144,8 +180,12 @@ fn read_ports(ports: &[NetworkPolicyPort]) -> Result<Ports, String> {
         read.insert(match (&port.port, port.end_port) {
             (None, _) => PortMatch::Transport(transport),
             (Some(IntOrString::String(name)), _) => PortMatch::Named(Some(transport), name.clone()),
-            (Some(IntOrString::Int(first)), None) => PortMatch::Range(transport, number(*first)?, number(*first)?),
-            (Some(IntOrString::Int(first)), Some(last)) => PortMatch::Range(transport, number(*first)?, number(last)?),
+            (Some(IntOrString::Int(first)), None) => {
+                PortMatch::Range(transport, number(*first)?, number(*first)?)
+            }
+            (Some(IntOrString::Int(first)), Some(last)) => {
+                PortMatch::Range(transport, number(*first)?, number(last)?)
+            }
         });
     }
     Ok(Ports::any_of(&read))

@@ -43,7 +43,11 @@ enum End {
 impl NodeRuleset {
     /// The counter of what denies a packet in a direction; `None` where nothing does.
     pub fn denier(&self, direction: Direction, packet: &Packet) -> Option<&Counter> {
-        let Outcome { denied: Some(_), counted } = self.pass(direction.as_str(), packet, Outcome::default()) else {
+        let Outcome {
+            denied: Some(_),
+            counted,
+        } = self.pass(direction.as_str(), packet, Outcome::default())
+        else {
             return None;
         };
         let last = counted.last()?;
@@ -70,9 +74,14 @@ impl NodeRuleset {
                     Statement::Count(name) => outcome.counted.push(name.clone()),
                     Statement::RecordDeny(_) => {}
                     Statement::Dispatch { family, side, map } => {
-                        let map = self.maps.iter().find(|known| known.name == *map && known.family == *family);
+                        let map = self
+                            .maps
+                            .iter()
+                            .find(|known| known.name == *map && known.family == *family);
                         let address = address(packet, *side);
-                        let found = map.and_then(|map| map.elements.iter().find(|(known, _)| *known == address));
+                        let found = map.and_then(|map| {
+                            map.elements.iter().find(|(known, _)| *known == address)
+                        });
                         if let Some((_, chain)) = found {
                             return self.run(chain, packet, outcome);
                         }
@@ -92,23 +101,44 @@ impl NodeRuleset {
 
     fn matches(&self, one: &Match, packet: &Packet) -> bool {
         let family = Family::of(packet.source);
-        let elements = |name: &str| self.sets.iter().find(|set| set.name == *name).map(|set| &set.elements);
+        let elements = |name: &str| {
+            self.sets
+                .iter()
+                .find(|set| set.name == *name)
+                .map(|set| &set.elements)
+        };
         match one {
             Match::EstablishedOrRelated => packet.established,
-            Match::NeighbourDiscovery => family == Family::V6 && matches!(packet.payload, Payload::Icmp(133..=137)),
+            Match::NeighbourDiscovery => {
+                family == Family::V6 && matches!(packet.payload, Payload::Icmp(133..=137))
+            }
             Match::Family(of) => *of == family,
-            Match::Address { family: of, side, set } => {
+            Match::Address {
+                family: of,
+                side,
+                set,
+            } => {
                 let address = address(packet, *side);
                 *of == family
                     && matches!(elements(set), Some(Elements::Ranges(ranges))
                         if ranges.iter().any(|(first, last)| (*first..=*last).contains(&address)))
             }
-            Match::Transport(of) => matches!(packet.payload, Payload::Ports(transport, _) if transport == *of),
-            Match::Port { transport: of, first, last } => {
+            Match::Transport(of) => {
+                matches!(packet.payload, Payload::Ports(transport, _) if transport == *of)
+            }
+            Match::Port {
+                transport: of,
+                first,
+                last,
+            } => {
                 matches!(packet.payload, Payload::Ports(transport, port)
                     if transport == *of && (*first..=*last).contains(&port))
             }
-            Match::AddressPort { family: of, transport: with, set } => {
+            Match::AddressPort {
+                family: of,
+                transport: with,
+                set,
+            } => {
                 matches!((packet.payload, elements(set)), (Payload::Ports(transport, port), Some(Elements::Ports(pairs)))
                     if *of == family && transport == *with && pairs.contains(&(packet.destination, port)))
             }

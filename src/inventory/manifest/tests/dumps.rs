@@ -25,12 +25,26 @@ fn replica_set(replicas: u32) -> String {
 
 #[test]
 fn given_pods_stand_for_their_deployment() {
-    let text = [workload("Deployment", "web", "replicas: 3"), replica_set(3), POD.to_owned()].join("---\n");
+    let text = [
+        workload("Deployment", "web", "replicas: 3"),
+        replica_set(3),
+        POD.to_owned(),
+    ]
+    .join("---\n");
     let manifests = good(&text);
     assert_eq!(manifests.pods.len(), 1);
     let pod = &manifests.pods[0];
-    assert_eq!(chain(pod), "ReplicaSet/web-7d4b9 < Deployment/web < Pod/web-7d4b9-x2x4z");
-    assert_eq!(pod.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.1.2.3", "fd00::3"]);
+    assert_eq!(
+        chain(pod),
+        "ReplicaSet/web-7d4b9 < Deployment/web < Pod/web-7d4b9-x2x4z"
+    );
+    assert_eq!(
+        pod.addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>(),
+        ["10.1.2.3", "fd00::3"]
+    );
     assert!(pod.ready);
 }
 
@@ -39,7 +53,10 @@ fn a_deployment_is_found_without_its_replica_set() {
     let text = [workload("Deployment", "web", "replicas: 3"), POD.to_owned()].join("---\n");
     let manifests = good(&text);
     assert_eq!(names(&manifests), ["default/web-7d4b9-x2x4z"]);
-    assert_eq!(chain(&manifests.pods[0]), "ReplicaSet/web-7d4b9 < Deployment/web < Pod/web-7d4b9-x2x4z");
+    assert_eq!(
+        chain(&manifests.pods[0]),
+        "ReplicaSet/web-7d4b9 < Deployment/web < Pod/web-7d4b9-x2x4z"
+    );
 }
 
 #[test]
@@ -47,7 +64,10 @@ fn a_replica_set_makes_no_pods_beside_its_deployment() {
     let text = [workload("Deployment", "web", "replicas: 2"), replica_set(2)].join("---\n");
     assert_eq!(names(&good(&text)), ["default/web-0", "default/web-1"]);
     let alone = good(&replica_set(2));
-    assert_eq!(chain(&alone.pods[1]), "ReplicaSet/web-7d4b9 < Deployment/web < Pod/web-7d4b9-1");
+    assert_eq!(
+        chain(&alone.pods[1]),
+        "ReplicaSet/web-7d4b9 < Deployment/web < Pod/web-7d4b9-1"
+    );
 }
 
 #[test]
@@ -55,7 +75,11 @@ fn pods_at_their_end_are_left_out_and_their_workload_too() {
     for phase in ["Succeeded", "Failed"] {
         let ended = POD.replace("phase: Running", &format!("phase: {phase}"));
         assert!(good(&ended).pods.is_empty());
-        assert!(good(&[workload("Deployment", "web", ""), ended].join("---\n")).pods.is_empty());
+        assert!(
+            good(&[workload("Deployment", "web", ""), ended].join("---\n"))
+                .pods
+                .is_empty()
+        );
     }
 }
 
@@ -63,18 +87,27 @@ fn pods_at_their_end_are_left_out_and_their_workload_too() {
 fn readiness_comes_from_the_status() {
     let ready = |from: &str, to: &str| good(&POD.replace(from, to)).pods[0].ready;
     assert!(ready("phase: Running", "phase: Running"));
-    assert!(!ready("type: Ready, status: \"True\"", "type: Ready, status: \"False\""));
+    assert!(!ready(
+        "type: Ready, status: \"True\"",
+        "type: Ready, status: \"False\""
+    ));
     assert!(!ready("type: Ready,", "type: Other,"));
-    assert!(!ready("  name: web", "  deletionTimestamp: \"2024-01-01T00:00:00Z\"\n  name: web"));
-    let bare = "apiVersion: v1\nkind: Pod\nmetadata: { name: p }\nspec: { containers: [{ name: c }] }\n";
+    assert!(!ready(
+        "  name: web",
+        "  deletionTimestamp: \"2024-01-01T00:00:00Z\"\n  name: web"
+    ));
+    let bare =
+        "apiVersion: v1\nkind: Pod\nmetadata: { name: p }\nspec: { containers: [{ name: c }] }\n";
     assert!(good(bare).pods[0].ready);
     assert!(!good(&format!("{bare}status: {{ phase: Pending }}\n")).pods[0].ready);
 }
 
 #[test]
 fn owners_of_other_makers_and_circles_do_no_harm() {
-    let rollout =
-        POD.replace("apiVersion: apps/v1, kind: ReplicaSet", "apiVersion: argoproj.io/v1alpha1, kind: ReplicaSet");
+    let rollout = POD.replace(
+        "apiVersion: apps/v1, kind: ReplicaSet",
+        "apiVersion: argoproj.io/v1alpha1, kind: ReplicaSet",
+    );
     assert_eq!(chain(&good(&rollout).pods[0]), "Pod/web-7d4b9-x2x4z");
     let circle = workload("ReplicaSet", "web", "").replace(
         "metadata: { name: web }",

@@ -13,7 +13,10 @@ use crate::source::Sources;
 /// The manifests and what is wrong, each as `file:line:column message [help]`.
 fn read(files: &[(&str, &str)]) -> (Manifests, Vec<String>) {
     let mut sources = Sources::new();
-    let ids: Vec<_> = files.iter().map(|(name, text)| sources.add(name, *text)).collect();
+    let ids: Vec<_> = files
+        .iter()
+        .map(|(name, text)| sources.add(name, *text))
+        .collect();
     let (manifests, diagnostics) = read_manifests(&ids, &sources);
     let faults = diagnostics.iter().map(|diagnostic| {
         let also: Vec<String> = diagnostic
@@ -22,8 +25,16 @@ fn read(files: &[(&str, &str)]) -> (Manifests, Vec<String>) {
             .map(|label| format!(" ({} {})", sources.place(label.span), label.text))
             .collect();
         let also = also.concat();
-        let help = diagnostic.help.as_deref().map(|help| format!(" [{help}]")).unwrap_or_default();
-        format!("{} {}{also}{help}", sources.place(diagnostic.primary), diagnostic.message)
+        let help = diagnostic
+            .help
+            .as_deref()
+            .map(|help| format!(" [{help}]"))
+            .unwrap_or_default();
+        format!(
+            "{} {}{also}{help}",
+            sources.place(diagnostic.primary),
+            diagnostic.message
+        )
     });
     let faults = faults.collect();
     (manifests, faults)
@@ -39,15 +50,26 @@ fn good(text: &str) -> Manifests {
 /// What is wrong with a text, less the file's name.
 fn faults(text: &str) -> Vec<String> {
     let (_, faults) = read(&[("m", text)]);
-    faults.into_iter().map(|fault| fault.strip_prefix("m:").expect("the file").to_owned()).collect()
+    faults
+        .into_iter()
+        .map(|fault| fault.strip_prefix("m:").expect("the file").to_owned())
+        .collect()
 }
 
 fn names(manifests: &Manifests) -> Vec<String> {
-    manifests.pods.iter().map(|pod| format!("{}/{}", pod.namespace, pod.name)).collect()
+    manifests
+        .pods
+        .iter()
+        .map(|pod| format!("{}/{}", pod.namespace, pod.name))
+        .collect()
 }
 
 fn chain(pod: &DeclaredPod) -> String {
-    pod.workloads.iter().map(ToString::to_string).collect::<Vec<_>>().join(" < ")
+    pod.workloads
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(" < ")
 }
 
 /// A workload of `app: KIND-NAME` in one line a field, `extra` within its spec.

@@ -11,7 +11,11 @@ fn nodes(value: &Value, path: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
             for (key, inner) in map {
-                nodes(inner, &format!("{path}/{}", key.replace('~', "~0").replace('/', "~1")), found);
+                nodes(
+                    inner,
+                    &format!("{path}/{}", key.replace('~', "~0").replace('/', "~1")),
+                    found,
+                );
             }
         }
         Value::Array(items) => {
@@ -26,7 +30,10 @@ fn nodes(value: &Value, path: &str, found: &mut Vec<String>) {
 fn shop_documents() -> Vec<Value> {
     let mut sources = Sources::new();
     let mut diagnostics = crate::source::Diagnostics::new();
-    let files: Vec<_> = shop::FILES.iter().map(|(name, text)| sources.add(name, *text)).collect();
+    let files: Vec<_> = shop::FILES
+        .iter()
+        .map(|(name, text)| sources.add(name, *text))
+        .collect();
     files
         .into_iter()
         .flat_map(|file| parse(&sources, file, &mut diagnostics))

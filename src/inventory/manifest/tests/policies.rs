@@ -34,7 +34,10 @@ fn each_fault_is_shown_at_its_place() {
             "{ podSelector: { matchExpressions: [{ key: a, operator: in, values: [b] }] } }",
             "unknown operator \"in\" [did you mean In?]",
         ),
-        ("{ podSelector: { matchExpressions: [{ key: a, operator: In }] } }", "operator In needs at least one value"),
+        (
+            "{ podSelector: { matchExpressions: [{ key: a, operator: In }] } }",
+            "operator In needs at least one value",
+        ),
         (
             "{ podSelector: { matchExpressions: [{ key: a, operator: NotIn, values: [] }] } }",
             "operator NotIn needs at least one value",
@@ -43,18 +46,39 @@ fn each_fault_is_shown_at_its_place() {
             "{ podSelector: { matchExpressions: [{ key: a, operator: Exists, values: [b] }] } }",
             "operator Exists takes no values",
         ),
-        ("{ podSelector: { matchLabels: { -a: b } } }", "label key \"-a\" must be"),
-        ("{ podSelector: { matchLabels: { a: \"b c\" } } }", "label value \"b c\" must be"),
-        ("{ podSelector: { matchLabels: { a: true } } }", "invalid type: boolean `true`, expected a string [quote it"),
+        (
+            "{ podSelector: { matchLabels: { -a: b } } }",
+            "label key \"-a\" must be",
+        ),
+        (
+            "{ podSelector: { matchLabels: { a: \"b c\" } } }",
+            "label value \"b c\" must be",
+        ),
+        (
+            "{ podSelector: { matchLabels: { a: true } } }",
+            "invalid type: boolean `true`, expected a string [quote it",
+        ),
         // Peers.
-        ("{ ingress: [{ from: [{}] }] }", "a peer needs a podSelector"),
+        (
+            "{ ingress: [{ from: [{}] }] }",
+            "a peer needs a podSelector",
+        ),
         (
             "{ egress: [{ to: [{ podSelector: {}, ipBlock: { cidr: 10.0.0.0/8 } }] }] }",
             "a peer with an ipBlock can have no",
         ),
-        ("{ egress: [{ to: [{ ipBlock: { cidr: 10.0.0.0 } }] }] }", "is an address, not a block"),
-        ("{ egress: [{ to: [{ ipBlock: { cidr: 10.0.0.0/33 } }] }] }", "is not an address block"),
-        ("{ egress: [{ to: [{ ipBlock: { except: [10.0.0.0/8] } }] }] }", "an ipBlock needs a cidr"),
+        (
+            "{ egress: [{ to: [{ ipBlock: { cidr: 10.0.0.0 } }] }] }",
+            "is an address, not a block",
+        ),
+        (
+            "{ egress: [{ to: [{ ipBlock: { cidr: 10.0.0.0/33 } }] }] }",
+            "is not an address block",
+        ),
+        (
+            "{ egress: [{ to: [{ ipBlock: { except: [10.0.0.0/8] } }] }] }",
+            "an ipBlock needs a cidr",
+        ),
         (
             "{ egress: [{ to: [{ ipBlock: { cidr: 10.0.0.0/8, except: [11.0.0.0/16] } }] }] }",
             "11.0.0.0/16 must lie inside 10.0.0.0/8",
@@ -73,19 +97,55 @@ fn each_fault_is_shown_at_its_place() {
         ),
         // Ports.
         ("{ ingress: [{ ports: [{ port: 0 }] }] }", "0 is not a port"),
-        ("{ ingress: [{ ports: [{ port: 65536 }] }] }", "65536 is not a port"),
-        ("{ ingress: [{ ports: [{ port: \"80\" }] }] }", "port name \"80\" must contain a letter"),
-        ("{ ingress: [{ ports: [{ port: HTTP }] }] }", "port name \"HTTP\" must be"),
-        ("{ ingress: [{ ports: [{ port: 90, endPort: 80 }] }] }", "endPort 80 is below port 90"),
-        ("{ ingress: [{ ports: [{ port: 90, endPort: 70000 }] }] }", "70000 is not a port"),
-        ("{ ingress: [{ ports: [{ port: http, endPort: 80 }] }] }", "endPort needs a port that is a number"),
-        ("{ ingress: [{ ports: [{ endPort: 80 }] }] }", "endPort needs a port"),
-        ("{ ingress: [{ ports: [{ protocol: tcp, port: 80 }] }] }", "unknown protocol \"tcp\" [did you mean TCP?]"),
-        ("{ ingress: [{ ports: [{ protocol: ICMP }] }] }", "unknown protocol \"ICMP\" [one of"),
-        ("{ ingress: [{ ports: [{ port: 1.5 }] }] }", "expected IntOrString"),
+        (
+            "{ ingress: [{ ports: [{ port: 65536 }] }] }",
+            "65536 is not a port",
+        ),
+        (
+            "{ ingress: [{ ports: [{ port: \"80\" }] }] }",
+            "port name \"80\" must contain a letter",
+        ),
+        (
+            "{ ingress: [{ ports: [{ port: HTTP }] }] }",
+            "port name \"HTTP\" must be",
+        ),
+        (
+            "{ ingress: [{ ports: [{ port: 90, endPort: 80 }] }] }",
+            "endPort 80 is below port 90",
+        ),
+        (
+            "{ ingress: [{ ports: [{ port: 90, endPort: 70000 }] }] }",
+            "70000 is not a port",
+        ),
+        (
+            "{ ingress: [{ ports: [{ port: http, endPort: 80 }] }] }",
+            "endPort needs a port that is a number",
+        ),
+        (
+            "{ ingress: [{ ports: [{ endPort: 80 }] }] }",
+            "endPort needs a port",
+        ),
+        (
+            "{ ingress: [{ ports: [{ protocol: tcp, port: 80 }] }] }",
+            "unknown protocol \"tcp\" [did you mean TCP?]",
+        ),
+        (
+            "{ ingress: [{ ports: [{ protocol: ICMP }] }] }",
+            "unknown protocol \"ICMP\" [one of",
+        ),
+        (
+            "{ ingress: [{ ports: [{ port: 1.5 }] }] }",
+            "expected IntOrString",
+        ),
         // Types.
-        ("{ policyTypes: [ingress] }", "unknown policy type \"ingress\" [did you mean Ingress?]"),
-        ("{ policyTypes: [Ingress, Egress, Ingress] }", "at most two policyTypes"),
+        (
+            "{ policyTypes: [ingress] }",
+            "unknown policy type \"ingress\" [did you mean Ingress?]",
+        ),
+        (
+            "{ policyTypes: [Ingress, Egress, Ingress] }",
+            "at most two policyTypes",
+        ),
         ("{ ingress: {} }", "invalid type: map, expected a sequence"),
         // Fields that do not exist.
         (
@@ -100,14 +160,26 @@ fn each_fault_is_shown_at_its_place() {
             "{ egress: [{ from: [] }] }",
             "no field \"from\" here; a cluster would drop it without a word [the fields here are to, ports]",
         ),
-        ("{ ingress: [{ from: [{ podSelector: { app: web } }] }] }", "no field \"app\" here"),
-        ("{ ingress: [{ ports: [{ targetPort: 80 }] }] }", "no field \"targetPort\" here"),
-        ("{ egress: [{ to: [{ ipBlock: { cidr: 10.0.0.0/8, exclude: [] } }] }] }", "no field \"exclude\" here"),
+        (
+            "{ ingress: [{ from: [{ podSelector: { app: web } }] }] }",
+            "no field \"app\" here",
+        ),
+        (
+            "{ ingress: [{ ports: [{ targetPort: 80 }] }] }",
+            "no field \"targetPort\" here",
+        ),
+        (
+            "{ egress: [{ to: [{ ipBlock: { cidr: 10.0.0.0/8, exclude: [] } }] }] }",
+            "no field \"exclude\" here",
+        ),
     ];
     for (spec, message) in cases {
         let found = faults(&policy(spec));
         assert_eq!(found.len(), 1, "{spec}: {found:?}");
-        assert!(found[0].starts_with("4:") && found[0].contains(message), "{spec}: {found:?}");
+        assert!(
+            found[0].starts_with("4:") && found[0].contains(message),
+            "{spec}: {found:?}"
+        );
     }
 }
 
@@ -115,7 +187,12 @@ fn each_fault_is_shown_at_its_place() {
 fn places_are_exact() {
     let spec = "{ ingress: [{ ports: [{ port: 90, endPort: 80 }] }] }";
     assert_eq!(faults(&policy(spec)), ["4:50 endPort 80 is below port 90"]);
-    assert_eq!(faults(&policy("{ podSelectors: {} }")).first().map(|fault| &fault[..4]), Some("4:9 "));
+    assert_eq!(
+        faults(&policy("{ podSelectors: {} }"))
+            .first()
+            .map(|fault| &fault[..4]),
+        Some("4:9 ")
+    );
 }
 
 #[test]
@@ -126,9 +203,13 @@ fn faults_beside_the_spec_are_shown_too() {
         found.iter().any(|fault| fault.starts_with("4:1 a NetworkPolicy has no field \"podSelector\" here")),
         "{found:?}"
     );
-    assert!(found.iter().any(|fault| fault.contains("this NetworkPolicy has no spec")), "{found:?}");
-    let elsewhere =
-        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: { name: p, namespce: shop }\nspec: {}\n";
+    assert!(
+        found
+            .iter()
+            .any(|fault| fault.contains("this NetworkPolicy has no spec")),
+        "{found:?}"
+    );
+    let elsewhere = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: { name: p, namespce: shop }\nspec: {}\n";
     assert!(
         faults(elsewhere)[0]
             .contains("no field \"namespce\" here; a cluster would drop it without a word [did you mean namespace?]")
@@ -137,18 +218,31 @@ fn faults_beside_the_spec_are_shown_too() {
 
 #[test]
 fn all_faults_of_all_policies_are_shown_at_once() {
-    let first =
-        policy("{ policyTypes: [In], ingress: [{ ports: [{ port: 0 }, { protocol: X }] }], egress: [{ to: [{}] }] }");
+    let first = policy(
+        "{ policyTypes: [In], ingress: [{ ports: [{ port: 0 }, { protocol: X }] }], egress: [{ to: [{}] }] }",
+    );
     let second = policy("{ podSelektor: {} }").replace("name: p", "name: Q");
     assert_eq!(faults(&format!("{first}---\n{second}")).len(), 6);
 }
 
 #[test]
 fn a_policy_keeps_its_spec_and_its_origin() {
-    let text = format!("# a comment\n---\n{}", policy("{ podSelector: {}, egress: [] }"));
+    let text = format!(
+        "# a comment\n---\n{}",
+        policy("{ podSelector: {}, egress: [] }")
+    );
     let manifests = good(&text);
-    let [policy] = manifests.policies.as_slice() else { panic!("one policy") };
-    assert_eq!((policy.namespace.as_str(), policy.name.as_str(), policy.origin.as_str()), ("shop", "p", "m.yaml:3"));
+    let [policy] = manifests.policies.as_slice() else {
+        panic!("one policy")
+    };
+    assert_eq!(
+        (
+            policy.namespace.as_str(),
+            policy.name.as_str(),
+            policy.origin.as_str()
+        ),
+        ("shop", "p", "m.yaml:3")
+    );
     assert_eq!(policy.spec.egress, Some(Vec::new()));
     assert_eq!(policy.spec.ingress, None);
     assert_eq!(policy.spec.policy_types, None);
@@ -160,12 +254,26 @@ fn policies_of_other_makers_are_named_and_not_taken() {
         "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: { name: p }\nspec: { selector: all() }\n",
     );
     assert!(manifests.policies.is_empty());
-    assert_eq!(manifests.ignored.get("NetworkPolicy (projectcalico.org)"), Some(&1));
-    let old = faults("apiVersion: extensions/v1beta1\nkind: NetworkPolicy\nmetadata: { name: p }\nspec: {}\n");
-    assert_eq!(old, ["1:13 NetworkPolicy is in extensions/v1beta1 no more [write apiVersion: networking.k8s.io/v1]"]);
-    let misspelt = faults("apiVersion: networking.k8s.io/v1\nkind: NetworkPolcy\nmetadata: { name: p }\nspec: {}\n");
+    assert_eq!(
+        manifests.ignored.get("NetworkPolicy (projectcalico.org)"),
+        Some(&1)
+    );
+    let old = faults(
+        "apiVersion: extensions/v1beta1\nkind: NetworkPolicy\nmetadata: { name: p }\nspec: {}\n",
+    );
+    assert_eq!(
+        old,
+        [
+            "1:13 NetworkPolicy is in extensions/v1beta1 no more [write apiVersion: networking.k8s.io/v1]"
+        ]
+    );
+    let misspelt = faults(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolcy\nmetadata: { name: p }\nspec: {}\n",
+    );
     assert_eq!(
         misspelt,
-        ["2:7 there is no kind \"NetworkPolcy\" in networking.k8s.io/v1 [did you mean NetworkPolicy?]"]
+        [
+            "2:7 there is no kind \"NetworkPolcy\" in networking.k8s.io/v1 [did you mean NetworkPolicy?]"
+        ]
     );
 }

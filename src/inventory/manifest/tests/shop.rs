@@ -2,8 +2,11 @@
 
 use super::{chain, names, read};
 
-pub(super) const FILES: [(&str, &str); 3] =
-    [("shop/namespaces.yaml", NAMESPACES), ("shop/web.yaml", WEB), ("shop/data.json", DATA)];
+pub(super) const FILES: [(&str, &str); 3] = [
+    ("shop/namespaces.yaml", NAMESPACES),
+    ("shop/web.yaml", WEB),
+    ("shop/data.json", DATA),
+];
 
 const NAMESPACES: &str = "\
 apiVersion: v1
@@ -98,18 +101,49 @@ const DATA: &str = r#"{
 fn a_shop_in_several_files_is_read_whole() {
     let (manifests, faults) = read(&FILES);
     assert_eq!(faults, Vec::<String>::new());
-    assert_eq!(manifests.namespaces.keys().collect::<Vec<_>>(), ["data", "shop", "vault"]);
+    assert_eq!(
+        manifests.namespaces.keys().collect::<Vec<_>>(),
+        ["data", "shop", "vault"]
+    );
     assert_eq!(manifests.namespaces["shop"].labels["tier"], "front");
-    assert_eq!(names(&manifests), ["shop/web-0", "shop/web-1", "shop/api-0", "data/postgres-0", "data/postgres-1"]);
-    assert_eq!(chain(&manifests.pods[4]), "StatefulSet/postgres < Pod/postgres-1");
-    let ports =
-        |number: usize| manifests.pods[number].ports.iter().map(|declared| declared.port.number()).collect::<Vec<_>>();
-    assert_eq!((ports(0), ports(2), ports(3)), (vec![8080], vec![8443, 9000], vec![5432]));
+    assert_eq!(
+        names(&manifests),
+        [
+            "shop/web-0",
+            "shop/web-1",
+            "shop/api-0",
+            "data/postgres-0",
+            "data/postgres-1"
+        ]
+    );
+    assert_eq!(
+        chain(&manifests.pods[4]),
+        "StatefulSet/postgres < Pod/postgres-1"
+    );
+    let ports = |number: usize| {
+        manifests.pods[number]
+            .ports
+            .iter()
+            .map(|declared| declared.port.number())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (ports(0), ports(2), ports(3)),
+        (vec![8080], vec![8443, 9000], vec![5432])
+    );
     assert_eq!(manifests.services.len(), 2);
-    let origins: Vec<&str> = manifests.policies.iter().map(|policy| policy.origin.as_str()).collect();
+    let origins: Vec<&str> = manifests
+        .policies
+        .iter()
+        .map(|policy| policy.origin.as_str())
+        .collect();
     assert_eq!(origins, ["shop/web.yaml:44", "shop/data.json:9"]);
     assert_eq!(
-        manifests.ignored.iter().map(|(kind, count)| (kind.as_str(), *count)).collect::<Vec<_>>(),
+        manifests
+            .ignored
+            .iter()
+            .map(|(kind, count)| (kind.as_str(), *count))
+            .collect::<Vec<_>>(),
         [("Ingress", 1), ("Secret", 1)]
     );
 }

@@ -6,8 +6,12 @@ mod shape;
 
 use super::ir::map_name;
 use super::trace::{Outcome, Packet, Payload};
-use super::{Compiler, Counter, Counts, Deny, Direction, Elements, Hook, Match, NodeRuleset, Statement};
-use crate::inventory::{ContainerPort, Inventory, Labels, Namespace, Node, Pod, Policy, RuleOrigins};
+use super::{
+    Compiler, Counter, Counts, Deny, Direction, Elements, Hook, Match, NodeRuleset, Statement,
+};
+use crate::inventory::{
+    ContainerPort, Inventory, Labels, Namespace, Node, Pod, Policy, RuleOrigins,
+};
 use crate::model::{Family, Port, Transport};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -18,9 +22,23 @@ type Pairs = &'static [(&'static str, &'static str)];
 
 /// The pods: namespace, name, labels, node, last part of the addresses, number of the port `http`.
 const PODS: [(&str, &str, Pairs, &str, u8, u16); 6] = [
-    ("shop", "web", &[("app", "web"), ("tier", "front")], "n1", 1, 8080),
+    (
+        "shop",
+        "web",
+        &[("app", "web"), ("tier", "front")],
+        "n1",
+        1,
+        8080,
+    ),
     ("shop", "api", &[("app", "api")], "n1", 2, 8080),
-    ("shop", "far", &[("app", "web"), ("zone", "far")], "n2", 3, 9090),
+    (
+        "shop",
+        "far",
+        &[("app", "web"), ("zone", "far")],
+        "n2",
+        3,
+        9090,
+    ),
     ("data", "db", &[("app", "db")], "n2", 4, 5432),
     ("data", "web", &[("app", "web")], "n1", 5, 8081),
     ("other", "x", &[], "n2", 6, 80),
@@ -28,18 +46,33 @@ const PODS: [(&str, &str, Pairs, &str, u8, u16); 6] = [
 
 /// Six pods in three namespaces on two nodes, and `host`, a pod of data with the network of n1.
 fn world(policies: &[(&str, Value)]) -> Inventory {
-    let labels =
-        |pairs: &[(&str, &str)]| -> Labels { pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect() };
+    let labels = |pairs: &[(&str, &str)]| -> Labels {
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
+    };
     let namespace = |name: &str, extra: &[(&str, &str)]| {
         let mut labels = labels(extra);
         labels.insert("kubernetes.io/metadata.name".to_owned(), name.to_owned());
-        (name.to_owned(), Namespace { name: name.to_owned(), labels })
+        (
+            name.to_owned(),
+            Namespace {
+                name: name.to_owned(),
+                labels,
+            },
+        )
     };
     let port = |name: &str, number| ContainerPort {
         name: Some(name.to_owned()),
         port: Port::new(number, Transport::Tcp).expect("a port"),
     };
-    let pod = |namespace: &str, name: &str, of: &[(&str, &str)], node: &str, addresses: Vec<IpAddr>, http| Pod {
+    let pod = |namespace: &str,
+               name: &str,
+               of: &[(&str, &str)],
+               node: &str,
+               addresses: Vec<IpAddr>,
+               http| Pod {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         uid: String::new(),
@@ -58,12 +91,30 @@ fn world(policies: &[(&str, Value)]) -> Inventory {
             pod(namespace, name, of, node, vec![v4(*last), v6(*last)], *http)
         })
         .collect();
-    pods.push(Pod { host_network: true, ..pod("data", "host", &[("app", "db")], "n1", vec![ip("192.0.2.1")], 5432) });
+    pods.push(Pod {
+        host_network: true,
+        ..pod(
+            "data",
+            "host",
+            &[("app", "db")],
+            "n1",
+            vec![ip("192.0.2.1")],
+            5432,
+        )
+    });
     Inventory {
-        namespaces: [namespace("shop", &[("team", "a")]), namespace("data", &[("team", "b")]), namespace("other", &[])]
-            .into(),
+        namespaces: [
+            namespace("shop", &[("team", "a")]),
+            namespace("data", &[("team", "b")]),
+            namespace("other", &[]),
+        ]
+        .into(),
         nodes: [("n1", "192.0.2.1"), ("n2", "192.0.2.2")]
-            .map(|(name, address)| Node { name: name.to_owned(), labels: Labels::new(), addresses: vec![ip(address)] })
+            .map(|(name, address)| Node {
+                name: name.to_owned(),
+                labels: Labels::new(),
+                addresses: vec![ip(address)],
+            })
             .into(),
         pods,
         policies: policies
@@ -100,7 +151,9 @@ fn v6(last: u8) -> IpAddr {
 
 /// `shop/web` or an address; the family of names.
 fn end(name: &str, six: bool) -> IpAddr {
-    let pod = PODS.iter().find(|(namespace, pod, ..)| format!("{namespace}/{pod}") == name);
+    let pod = PODS
+        .iter()
+        .find(|(namespace, pod, ..)| format!("{namespace}/{pod}") == name);
     match pod {
         Some((_, _, _, _, last, _)) if six => v6(*last),
         Some((_, _, _, _, last, _)) => v4(*last),
@@ -108,9 +161,12 @@ fn end(name: &str, six: bool) -> IpAddr {
     }
 }
 
-/// A packet written `shop/web -> data/db:5432`, with `/udp`, `/sctp` or `icmp` for a port, and ` v6` behind it.
+/// A packet written `shop/web -> data/db:5432`, with `/udp`, `/sctp` or `icmp` for a port, and `
+/// v6` behind it.
 fn packet(text: &str) -> Packet {
-    let (text, six) = text.strip_suffix(" v6").map_or((text, false), |text| (text, true));
+    let (text, six) = text
+        .strip_suffix(" v6")
+        .map_or((text, false), |text| (text, true));
     let (source, rest) = text.split_once(" -> ").expect("an arrow");
     let (destination, port) = rest.rsplit_once(':').expect("a port");
     let payload = match port.split_once('/') {
@@ -120,7 +176,12 @@ fn packet(text: &str) -> Packet {
         Some((port, _)) => Payload::Ports(Transport::Sctp, port.parse().expect("a port")),
     };
     let destination = destination.trim_matches(['[', ']']);
-    Packet { source: end(source, six), destination: end(destination, six), payload, established: false }
+    Packet {
+        source: end(source, six),
+        destination: end(destination, six),
+        payload,
+        established: false,
+    }
 }
 
 fn outcome(inventory: &Inventory, packet: &Packet) -> Result<(), Outcome> {
@@ -135,28 +196,49 @@ fn outcome(inventory: &Inventory, packet: &Packet) -> Result<(), Outcome> {
 
 /// Runs a packet through a hook of one node.
 fn evaluate(rules: &NodeRuleset, hook: Hook, packet: &Packet) -> Outcome {
-    let mut base: Vec<_> = rules.chains.iter().filter_map(|chain| Some((chain.base?, &chain.name))).collect();
+    let mut base: Vec<_> = rules
+        .chains
+        .iter()
+        .filter_map(|chain| Some((chain.base?, &chain.name)))
+        .collect();
     base.retain(|(base, _)| base.hook == hook);
     base.sort_by_key(|(base, _)| base.priority);
-    base.into_iter().fold(Outcome::default(), |outcome, (_, chain)| match outcome.denied {
-        Some(_) => outcome,
-        None => rules.pass(chain, packet, outcome),
-    })
+    base.into_iter()
+        .fold(Outcome::default(), |outcome, (_, chain)| {
+            match outcome.denied {
+                Some(_) => outcome,
+                None => rules.pass(chain, packet, outcome),
+            }
+        })
 }
 
 /// Whether a packet arrives, through the nodes of both ends.
-fn arrives(inventory: &Inventory, rules: impl Fn(&str) -> NodeRuleset, packet: &Packet) -> Result<(), Outcome> {
+fn arrives(
+    inventory: &Inventory,
+    rules: impl Fn(&str) -> NodeRuleset,
+    packet: &Packet,
+) -> Result<(), Outcome> {
     let node_of = |address: IpAddr| {
-        let pod = inventory.pods.iter().find(|pod| !pod.host_network && pod.addresses.contains(&address));
+        let pod = inventory
+            .pods
+            .iter()
+            .find(|pod| !pod.host_network && pod.addresses.contains(&address));
         pod.map(|pod| pod.node.clone())
     };
     let is_on = |node: &str, address: IpAddr| {
-        inventory.nodes.iter().any(|known| known.name == node && known.addresses.contains(&address))
+        inventory
+            .nodes
+            .iter()
+            .any(|known| known.name == node && known.addresses.contains(&address))
     };
     let (from, to) = (node_of(packet.source), node_of(packet.destination));
     let mut hops = Vec::new();
     if let Some(node) = &from {
-        let hook = if is_on(node, packet.destination) { Hook::Input } else { Hook::Forward };
+        let hook = if is_on(node, packet.destination) {
+            Hook::Input
+        } else {
+            Hook::Forward
+        };
         hops.push((node, hook));
     }
     if let Some(node) = &to
@@ -174,8 +256,8 @@ fn arrives(inventory: &Inventory, rules: impl Fn(&str) -> NodeRuleset, packet: &
     Ok(())
 }
 
-/// The counter of packets that no NetworkPolicy allows, in a direction for the pod of an address; `None` if none isolates
-/// that pod or it is not on this node.
+/// The counter of packets that no NetworkPolicy allows, in a direction for the pod of an address;
+/// `None` if none isolates that pod or it is not on this node.
 fn deny_counter(rules: &NodeRuleset, direction: Direction, pod: IpAddr) -> Option<&Counter> {
     let map = map_name(direction, Family::of(pod));
     let elements = &rules.maps.iter().find(|known| known.name == map)?.elements;
@@ -184,35 +266,57 @@ fn deny_counter(rules: &NodeRuleset, direction: Direction, pod: IpAddr) -> Optio
     rules.counters.iter().find(|counter| counter.name == name)
 }
 
-/// Checks what the kernel would refuse: a name before it is defined, an empty set, families in one rule that
-/// exclude each other.
+/// Checks what the kernel would refuse: a name before it is defined, an empty set, families in one
+/// rule that exclude each other.
 fn loadable(rules: &NodeRuleset) {
     let mut chains = BTreeSet::new();
-    let counters: BTreeSet<&str> = rules.counters.iter().map(|counter| counter.name.as_str()).collect();
-    assert_eq!(counters.len(), rules.counters.len(), "each counter is there once");
+    let counters: BTreeSet<&str> = rules
+        .counters
+        .iter()
+        .map(|counter| counter.name.as_str())
+        .collect();
+    assert_eq!(
+        counters.len(),
+        rules.counters.len(),
+        "each counter is there once"
+    );
     for set in &rules.sets {
         let families: BTreeSet<Family> = match &set.elements {
-            Elements::Ranges(ranges) => {
-                ranges.iter().flat_map(|(first, last)| [first, last]).copied().map(Family::of).collect()
-            }
-            Elements::Ports(pairs) => pairs.iter().map(|(address, _)| Family::of(*address)).collect(),
+            Elements::Ranges(ranges) => ranges
+                .iter()
+                .flat_map(|(first, last)| [first, last])
+                .copied()
+                .map(Family::of)
+                .collect(),
+            Elements::Ports(pairs) => pairs
+                .iter()
+                .map(|(address, _)| Family::of(*address))
+                .collect(),
         };
         assert_eq!(families, BTreeSet::from([set.family]), "{}", set.name);
     }
     for chain in &rules.chains {
         for rule in &chain.rules {
             for one in &rule.matches {
-                if let Match::Address { family, set, .. } | Match::AddressPort { family, set, .. } = one {
-                    assert!(rules.sets.iter().any(|known| known.name == *set && known.family == *family), "{set}");
+                if let Match::Address { family, set, .. } | Match::AddressPort { family, set, .. } =
+                    one
+                {
+                    assert!(
+                        rules
+                            .sets
+                            .iter()
+                            .any(|known| known.name == *set && known.family == *family),
+                        "{set}"
+                    );
                 }
             }
             let families: BTreeSet<Family> = rule
                 .matches
                 .iter()
                 .filter_map(|one| match one {
-                    Match::Family(family) | Match::Address { family, .. } | Match::AddressPort { family, .. } => {
-                        Some(*family)
-                    }
+                    Match::Family(family)
+                    | Match::Address { family, .. }
+                    | Match::AddressPort { family, .. } => Some(*family),
                     Match::EstablishedOrRelated
                     | Match::NeighbourDiscovery
                     | Match::Transport(_)
@@ -222,21 +326,37 @@ fn loadable(rules: &NodeRuleset) {
             assert!(families.len() < 2, "{rule:?}");
             for statement in &rule.statements {
                 match statement {
-                    Statement::Jump(to) => assert!(chains.contains(to), "{to} stands before {}", chain.name),
+                    Statement::Jump(to) => {
+                        assert!(chains.contains(to), "{to} stands before {}", chain.name)
+                    }
                     Statement::Dispatch { map, .. } => {
-                        let map = rules.maps.iter().find(|known| known.name == *map).expect("maps exist");
+                        let map = rules
+                            .maps
+                            .iter()
+                            .find(|known| known.name == *map)
+                            .expect("maps exist");
                         assert!(
                             map.elements
                                 .iter()
-                                .all(|(address, to)| Family::of(*address) == map.family && chains.contains(to))
+                                .all(|(address, to)| Family::of(*address) == map.family
+                                    && chains.contains(to))
                         );
                     }
-                    Statement::Count(counter) => assert!(counters.contains(counter.as_str()), "{counter}"),
-                    Statement::RecordDeny(_) | Statement::Return | Statement::Accept | Statement::Deny(_) => {}
+                    Statement::Count(counter) => {
+                        assert!(counters.contains(counter.as_str()), "{counter}")
+                    }
+                    Statement::RecordDeny(_)
+                    | Statement::Return
+                    | Statement::Accept
+                    | Statement::Deny(_) => {}
                 }
             }
         }
-        assert!(chains.insert(chain.name.clone()), "{} is there once", chain.name);
+        assert!(
+            chains.insert(chain.name.clone()),
+            "{} is there once",
+            chain.name
+        );
     }
 }
 
@@ -250,10 +370,18 @@ fn check(policies: &[(&str, Value)], allowed: &[&str], denied: &[&str]) {
 fn check_in(inventory: &Inventory, allowed: &[&str], denied: &[&str]) {
     let under = || (&inventory.policies, &inventory.cluster_policies);
     for text in allowed {
-        assert!(outcome(inventory, &packet(text)).is_ok(), "{text} should arrive under {:?}", under());
+        assert!(
+            outcome(inventory, &packet(text)).is_ok(),
+            "{text} should arrive under {:?}",
+            under()
+        );
     }
     for text in denied {
-        assert!(outcome(inventory, &packet(text)).is_err(), "{text} should not arrive under {:?}", under());
+        assert!(
+            outcome(inventory, &packet(text)).is_err(),
+            "{text} should not arrive under {:?}",
+            under()
+        );
     }
 }
 

@@ -227,8 +227,8 @@ impl Observer for Quiet {
             Ok(Body::Sample(sample)) => {
                 self.attempts[sample.flow as usize] = sample.attempt;
             }
-            Ok(Body::Beat(beat)) => {
-                for (flow, attempts, _) in &beat.flows {
+            Ok(Body::Heartbeat(heartbeat)) => {
+                for (flow, attempts, _) in &heartbeat.flows {
                     self.attempts[*flow as usize] = *attempts;
                 }
             }
@@ -372,7 +372,7 @@ async fn agent() {
         run: "bench".into(),
         seed: 1,
         ttl_ms: 60_000,
-        beat_ms: 500,
+        heartbeat_ms: 500,
         trust: vec![],
         resolver: None,
         listen: None,

@@ -82,7 +82,7 @@ fn chain(suite_text: &str, world_text: &str) -> Reached {
                 run: "0".repeat(16),
                 seed: 1,
                 trust: Vec::new(),
-                beat: Duration::from_secs(1),
+                heartbeat: Duration::from_secs(1),
             };
             let probes = plan::probe_plans(&plan, &schedule, 0..plan.probes.len());
             assert_eq!(probes.len(), plan.probes.len());

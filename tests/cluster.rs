@@ -44,7 +44,7 @@ fn main() -> ExitCode {
             "skipped: {SWITCH} is not 1, so there is no cluster to test on"
         );
     }
-    let trial = |case: cases::Case| {
+    let trial = |case: cases::Evaluation| {
         let run = move || {
             (case.test)();
             Ok::<(), Failed>(())

@@ -20,7 +20,7 @@ mod scene;
 #[path = "hostile/servers.rs"]
 mod servers;
 
-use scene::Case;
+use scene::Evaluation;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,10 +50,10 @@ fn main() -> ExitCode {
         .skip(1)
         .filter(|word| !word.starts_with('-'))
         .collect();
-    let wanted = |case: &Case| {
+    let wanted = |case: &Evaluation| {
         words.is_empty() || words.iter().any(|word| case.name.contains(word.as_str()))
     };
-    let cases: Vec<Case> = cases::all().into_iter().filter(wanted).collect();
+    let cases: Vec<Evaluation> = cases::all().into_iter().filter(wanted).collect();
     std::panic::set_hook(Box::new(|panic| say(&panic.to_string())));
     let gauge = memory::Gauge::start();
     let (next, passed) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -95,7 +95,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(case: &Case) -> bool {
+fn run(case: &Evaluation) -> bool {
     let started = Instant::now();
     let ended = catch_unwind(AssertUnwindSafe(|| {
         let runtime = tokio::runtime::Builder::new_current_thread()

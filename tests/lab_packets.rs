@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use support::{Check, Lab, Seen, node, pod, runner};
 use watertight::backend::Backend;
-use watertight::backend::lab::{CONTROL_PORT, Deny, Leak, Listener, NODE_PORT, ruleset::Counts};
+use watertight::backend::lab::{CONTROL_PORT, Deny, KUBELET_PORT, Leak, Listener, ruleset::Counts};
 use watertight::model::Family;
 use watertight::wire::Transport::{Tcp, Udp};
 
@@ -233,7 +233,7 @@ async fn egress_is_denied_towards_pods_outside_hosts_and_the_own_node() {
             (
                 pod("shop/locked"),
                 Tcp,
-                lab.node_at("node-1", family, NODE_PORT),
+                lab.node_at("node-1", family, KUBELET_PORT),
             ),
             (pod("shop/locked"), Tcp, lab.service("shop/api", family, 80)),
             (pod("shop/near"), Tcp, lab.at("shop/locked", family, 8080)),
@@ -271,8 +271,8 @@ async fn nodes_reach_each_other() {
     let mut lab = up().await;
     for family in Family::ALL {
         let (one, two) = (
-            lab.node_at("node-1", family, NODE_PORT),
-            lab.node_at("node-2", family, NODE_PORT),
+            lab.node_at("node-1", family, KUBELET_PORT),
+            lab.node_at("node-2", family, KUBELET_PORT),
         );
         let seen = lab
             .observe(&[
@@ -305,7 +305,7 @@ async fn records_count_each_flow_by_itself() {
         (pod("shop/web-0"), Tcp, db),
     ];
     let seen = lab.observe(&flows).await;
-    let records = lab.backend.records().await.expect("records");
+    let records = lab.backend.counters().await.expect("counters");
     let record = |n: usize| records.get(&seen[n].flow);
     // One SYN in the 400 ms that an attempt is given, for the second comes after a second (RFC
     // 6298).
@@ -329,7 +329,7 @@ async fn records_count_each_flow_by_itself() {
     // A swap keeps what was counted.
     let policies = lab.backend.inventory().await.expect("inventory").policies;
     lab.sabotage().set_policies(policies).await.expect("swap");
-    assert_eq!(lab.backend.records().await.expect("records"), records);
+    assert_eq!(lab.backend.counters().await.expect("counters"), records);
     lab.down().await;
 }
 
@@ -365,7 +365,7 @@ async fn a_cut_path_stops_both_directions_and_heals() {
             (
                 node("node-1"),
                 Tcp,
-                lab.node_at("node-2", family, NODE_PORT),
+                lab.node_at("node-2", family, KUBELET_PORT),
             ),
         ];
         let within = [(pod("shop/near"), Tcp, lab.at("shop/api", family, 8080))];
@@ -398,7 +398,7 @@ async fn policies_are_swapped_while_the_lab_runs() {
         let change = changes.try_recv().expect("a change for each swap");
         assert_eq!(
             change.what,
-            watertight::backend::Changed::Policy("data".into(), "db".into())
+            watertight::model::ClusterChange::Policy("data".into(), "db".into())
         );
     }
     assert!(changes.try_recv().is_err());
@@ -470,7 +470,7 @@ async fn a_replaced_pod_keeps_its_address_and_nothing_else() {
     let announced: Vec<_> = std::iter::from_fn(|| changes.try_recv().ok())
         .map(|change| change.what)
         .collect();
-    let pod = |name: &str| watertight::backend::Changed::Pod("shop".into(), name.into());
+    let pod = |name: &str| watertight::model::ClusterChange::Pod("shop".into(), name.into());
     assert_eq!(announced, [pod("api"), pod("usurper")]);
     lab.down().await;
 }

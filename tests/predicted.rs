@@ -21,7 +21,7 @@ use std::time::Duration;
 use support::{Check, Flow, Lab, Seen, say};
 use watertight::backend::lab::{Deny, World};
 use watertight::model::{Family, Port, Transport};
-use watertight::plan::{Landmark, Vantage};
+use watertight::plan::{NodeEndpoint, Source};
 use watertight::policy::{End, Explainer, Explanation, Predictor};
 use watertight::wire;
 
@@ -189,7 +189,7 @@ fn predict(world: &World) -> Vec<Predicted> {
     let inventory = world.inventory();
     let mut predictor = Predictor::new(inventory).expect("valid");
     let explainer = Explainer::new(inventory).expect("valid");
-    let mut sources: Vec<(Vantage, End<'_>)> = Vec::new();
+    let mut sources: Vec<(Source, End<'_>)> = Vec::new();
     for (index, pod) in inventory
         .pods
         .iter()
@@ -200,7 +200,7 @@ fn predict(world: &World) -> Vec<Predicted> {
         if !pod.host_network {
             let (namespace, name, node) = (pod.namespace.clone(), pod.name.clone(), String::new());
             sources.push((
-                Vantage::Pod {
+                Source::Pod {
                     namespace,
                     name,
                     node,
@@ -211,7 +211,7 @@ fn predict(world: &World) -> Vec<Predicted> {
     }
     for node in &inventory.nodes {
         sources.push((
-            Vantage::Node {
+            Source::Node {
                 name: node.name.clone(),
             },
             End::Node(&node.name),
@@ -266,7 +266,7 @@ fn predict(world: &World) -> Vec<Predicted> {
             ));
         }
     }
-    let Some(Landmark::Responder(on_nodes)) = world.landmarks().on_nodes else {
+    let Some(NodeEndpoint::Responder(on_nodes)) = world.control_endpoints().on_nodes else {
         panic!("nodes answer")
     };
     for node in &inventory.nodes {
@@ -284,8 +284,8 @@ fn predict(world: &World) -> Vec<Predicted> {
             .iter()
             .copied()
             .find(|address| Family::of(*address) == family);
-        let outside = runner.map(|address| (Vantage::Runner, End::Address(address)));
-        for (vantage, from) in sources.iter().cloned().chain(outside) {
+        let outside = runner.map(|address| (Source::Runner, End::Address(address)));
+        for (source, from) in sources.iter().cloned().chain(outside) {
             for (to, address, port) in targets
                 .iter()
                 .filter(|(_, address, _)| Family::of(address.ip()) == family)
@@ -316,7 +316,7 @@ fn predict(world: &World) -> Vec<Predicted> {
                     walk.to,
                     walk.because()
                 );
-                let flow = (vantage.clone(), transport, *address);
+                let flow = (source.clone(), transport, *address);
                 predicted.push(Predicted {
                     flow,
                     allowed,

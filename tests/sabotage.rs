@@ -35,7 +35,7 @@ mod worlds;
 
 use breaks::Base;
 use coverage::Exercised;
-use runner::{Case, Turns, Wanted, run_whole};
+use runner::{Evaluation, Turns, Wanted, run_whole};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -168,7 +168,7 @@ fn main() -> ExitCode {
 }
 
 /// The example suites: each folder of `suites/` with a `suite.yaml` and `manifests/`.
-fn folders() -> Vec<Case> {
+fn folders() -> Vec<Evaluation> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("suites");
     let mut folders: Vec<_> = std::fs::read_dir(&root)
         .expect("suites/")
@@ -188,12 +188,13 @@ fn folders() -> Vec<Case> {
             .expect("a name in UTF-8")
             .to_owned()
     };
-    let load = |folder: &PathBuf| Case::load(&name(folder), folder, Turns::Each).in_turns_by_size();
+    let load =
+        |folder: &PathBuf| Evaluation::load(&name(folder), folder, Turns::Each).in_turns_by_size();
     folders.iter().map(load).collect()
 }
 
 /// Runs a case that nobody breaks: everything must be proven.
-fn as_it_is(case: Case, how: &str, bases: Option<Arc<Mutex<Vec<Arc<Base>>>>>) -> Job {
+fn as_it_is(case: Evaluation, how: &str, bases: Option<Arc<Mutex<Vec<Arc<Base>>>>>) -> Job {
     Job::new(format!("{} / {how}", case.name), async move || {
         let ran = match run_whole(&case).await {
             Ok(ran) => ran,

@@ -180,7 +180,7 @@ mod tests {
             run: "r1".into(),
             seed: u64::MAX,
             ttl_ms: 1,
-            beat_ms: 1000,
+            heartbeat_ms: 1000,
             trust: vec![],
             resolver: None,
             listen: None,

@@ -31,7 +31,7 @@ pub struct Plan {
     /// The probe ends itself after this many milliseconds.
     pub ttl_ms: u64,
     /// Milliseconds between two beats.
-    pub beat_ms: u32,
+    pub heartbeat_ms: u32,
     /// Certificates to trust, PEM.
     pub trust: Vec<String>,
     /// Name servers to ask; `None` means `/etc/resolv.conf`.
@@ -43,14 +43,14 @@ pub struct Plan {
     /// When the probe ends itself since nobody asks it anything there: where nobody can stop it,
     /// whoever asks keeps it going.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub alone: Option<Alone>,
+    pub alone: Option<IdleTimeout>,
     /// What to sample.
     pub flows: Vec<Flow>,
 }
 
 /// For how long nobody may ask a probe anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Alone {
+pub struct IdleTimeout {
     /// Milliseconds from its start to the first question.
     pub first_ms: u32,
     /// Milliseconds between two questions.
@@ -429,7 +429,7 @@ pub enum Body {
     /// The first attempt of a flow, and every change of outcome.
     Sample(Sample),
     /// Each beat, in as many parts as the line's length demands.
-    Beat(Beat),
+    Heartbeat(Heartbeat),
     /// The machinery failed.
     Fault(Fault),
     /// Before the end, in as many parts as the line's length demands: how long openings took.
@@ -484,7 +484,7 @@ pub const MAX_TOOK: usize = 32;
 
 /// Life signs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Beat {
+pub struct Heartbeat {
     /// `[flow, attempts reported so far, start of the last of these]` for flows with attempts since
     /// the beat before, all of the same outcome as the flow's last sample.
     pub flows: Vec<(u32, u32, u64)>,

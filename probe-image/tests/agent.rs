@@ -57,9 +57,9 @@ fn an_open_port_is_told_once_then_by_beats() {
     assert!(sample.seen.local_port.is_some());
     let mut last = 0;
     for _ in 0..3 {
-        let beat = probe.beat_of(7);
-        assert!(beat.flows[0].1 > last);
-        last = beat.flows[0].1;
+        let heartbeat = probe.beat_of(7);
+        assert!(heartbeat.flows[0].1 > last);
+        last = heartbeat.flows[0].1;
     }
     let samples = probe
         .read

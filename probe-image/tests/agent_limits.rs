@@ -15,7 +15,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 use watertight_probe::encode_plan;
 use watertight_probe::responder::control::Behaviour;
-use watertight_probe::wire::{Beat, Body, FaultReason, How, Line, Request, Transport};
+use watertight_probe::wire::{Body, FaultReason, Heartbeat, How, Line, Request, Transport};
 
 const CONNECT: Request = Request::Connect { linger_ms: 100 };
 
@@ -35,7 +35,7 @@ fn sigterm_brings_beat_and_bye_within_a_second() {
     assert!(at.elapsed() < Duration::from_secs(1));
     assert!(matches!(
         probe.read[probe.read.len() - 2].body,
-        Body::Beat(_)
+        Body::Heartbeat(_)
     ));
     assert!(probe.no_more_lines());
     probe.assert_no_hole();
@@ -73,8 +73,9 @@ fn no_more_connections_are_opened_than_the_plan_lets_be_accepted() {
     }
     let mut probe = Probe::start(&plan(flows));
     // What is refused is not accepted and goes on.
-    let tried = |beat: &Beat| {
-        beat.flows
+    let tried = |heartbeat: &Heartbeat| {
+        heartbeat
+            .flows
             .iter()
             .any(|(flow, attempts, _)| *flow == 2 && *attempts >= 15)
     };
@@ -183,7 +184,7 @@ fn a_stopped_probe_reports_faults_and_then_samples_anew() {
                 );
                 last += 1;
             }
-            Body::Beat(b) => b.flows.iter().for_each(|f| {
+            Body::Heartbeat(b) => b.flows.iter().for_each(|f| {
                 assert!(f.1 >= last);
                 last = f.1;
             }),
@@ -194,7 +195,7 @@ fn a_stopped_probe_reports_faults_and_then_samples_anew() {
         .read
         .iter()
         .filter_map(|l| {
-            if let Body::Beat(b) = &l.body {
+            if let Body::Heartbeat(b) = &l.body {
                 Some(b.lag_us)
             } else {
                 None
@@ -218,14 +219,14 @@ fn beats_of_many_flows_come_in_parts_below_the_line_limit() {
         })
         .collect();
     let mut plan = plan(flows);
-    plan.beat_ms = 1_500;
+    plan.heartbeat_ms = 1_500;
     let mut probe = Probe::start(&plan);
-    let first = probe.until(|body| matches!(body, Body::Beat(b) if b.more));
-    let Body::Beat(first) = first.body else {
+    let first = probe.until(|body| matches!(body, Body::Heartbeat(b) if b.more));
+    let Body::Heartbeat(first) = first.body else {
         unreachable!()
     };
     assert!(first.flows.len() > 100);
-    probe.until(|body| matches!(body, Body::Beat(b) if !b.more && !b.flows.is_empty()));
+    probe.until(|body| matches!(body, Body::Heartbeat(b) if !b.more && !b.flows.is_empty()));
     probe.signal(Signal::SIGTERM);
     probe.bye();
     probe.assert_no_hole();
@@ -237,7 +238,7 @@ fn a_reader_that_stops_reading_stops_nothing() {
     let port = listener.local_addr().unwrap().port();
     let mut plan = plan(vec![flow(1, port, Request::Connect { linger_ms: 0 })]);
     plan.ttl_ms = 3_000;
-    plan.beat_ms = 1;
+    plan.heartbeat_ms = 1;
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_watertight-probe"))
         .arg("__probe")
         .envs(encode_plan(&plan).unwrap())

@@ -8,8 +8,9 @@ pub mod lab;
 mod lines;
 pub mod scripted;
 
-use crate::inventory::{Inventory, Surroundings};
-use crate::plan::{FlowId, ProbeId, Vantage};
+use crate::inventory::{EnvironmentInfo, Inventory};
+use crate::model::{ClusterChange, EnforcerCount};
+use crate::plan::{FlowId, ProbeId, Source};
 use crate::wire;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,7 +22,7 @@ pub struct Launch {
     /// Its number in the run.
     pub probe: ProbeId,
     /// Where it sends from.
-    pub vantage: Vantage,
+    pub source: Source,
     /// Whether it is to run within the pod whose identity it has, and not beside it.
     pub inside: bool,
     /// What it samples.
@@ -31,14 +32,14 @@ pub struct Launch {
 impl Launch {
     /// The pod that it is to run within, by namespace and name.
     pub fn entered(&self) -> Option<(&str, &str)> {
-        match &self.vantage {
-            Vantage::Pod {
+        match &self.source {
+            Source::Pod {
                 namespace, name, ..
             } if self.inside => Some((namespace, name)),
-            Vantage::Pod { .. }
-            | Vantage::Node { .. }
-            | Vantage::Witness { .. }
-            | Vantage::Runner => None,
+            Source::Pod { .. }
+            | Source::Node { .. }
+            | Source::ReferencePod { .. }
+            | Source::Runner => None,
         }
     }
 }
@@ -76,13 +77,13 @@ pub struct Change {
     /// When at the latest: when it was seen.
     pub noticed: Duration,
     /// What.
-    pub what: Changed,
+    pub what: ClusterChange,
 }
 
 /// A part of the network's description of itself that cannot be read now: what changes there goes
 /// unnoticed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unseen {
+pub struct WatchGap {
     /// Since when, since the run's clock was started.
     pub since: Duration,
     /// What: `pods`, or `the cluster` where it is several kinds.
@@ -91,7 +92,7 @@ pub struct Unseen {
     pub why: String,
 }
 
-impl std::fmt::Display for Unseen {
+impl std::fmt::Display for WatchGap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
@@ -101,47 +102,11 @@ impl std::fmt::Display for Unseen {
     }
 }
 
-/// What changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Changed {
-    /// A pod: replaced, relabelled, moved, restarted, gone, or new. `namespace`, `name`.
-    Pod(String, String),
-    /// A namespace's labels.
-    Namespace(String),
-    /// A policy's spec. `namespace` (empty for one of the whole cluster), `name`.
-    Policy(String, String),
-    /// A Service's spec. `namespace`, `name`.
-    Service(String, String),
-}
-
-impl std::fmt::Display for Changed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Pod(namespace, name) => write!(f, "pod {namespace}/{name}"),
-            Self::Namespace(name) => write!(f, "namespace {name}"),
-            Self::Policy(namespace, name) if namespace.is_empty() => {
-                write!(f, "ClusterNetworkPolicy {name}")
-            }
-            Self::Policy(namespace, name) => write!(f, "NetworkPolicy {namespace}/{name}"),
-            Self::Service(namespace, name) => write!(f, "Service {namespace}/{name}"),
-        }
-    }
-}
-
 /// Packets that the enforcer counted as denied, per flow, since the world came up.
 ///
 /// Present only where the count is a record: nothing but this flow's own packets can have raised
 /// it.
-pub type Records = BTreeMap<FlowId, Record>;
-
-/// The enforcer's own count of one flow's denied packets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// Packets.
-    pub packets: u64,
-    /// The rule, by the policy's name: `data/NetworkPolicy/postgres ingress`.
-    pub rule: String,
-}
+pub type EnforcerCounts = BTreeMap<FlowId, EnforcerCount>;
 
 /// A network to test: the lab, a cluster, or the scripted double.
 #[expect(
@@ -163,13 +128,13 @@ pub trait Backend {
     ///
     /// # Errors
     /// When it cannot be read.
-    async fn surroundings(&mut self) -> Result<Surroundings, Self::Error>;
+    async fn environment_info(&mut self) -> Result<EnvironmentInfo, Self::Error>;
 
     /// Changes as they are noticed. Called once.
     fn changes(&mut self) -> mpsc::Receiver<Change>;
 
     /// What cannot be watched now; `None` while every change is seen.
-    fn unseen(&self) -> Option<Unseen> {
+    fn unseen(&self) -> Option<WatchGap> {
         None
     }
 
@@ -196,7 +161,7 @@ pub trait Backend {
     ///
     /// # Errors
     /// When they cannot be read.
-    async fn records(&mut self) -> Result<Records, Self::Error>;
+    async fn counters(&mut self) -> Result<EnforcerCounts, Self::Error>;
 
     /// Removes everything; collects every error and never stops early.
     async fn teardown(self) -> Vec<Self::Error>;

@@ -1,8 +1,8 @@
 //! `watertight check 'LINE'`, in a cluster or in the lab.
 
 use super::cluster::{self, ClusterArgs};
-use super::load::{self, Given};
-use super::terminal::Screens;
+use super::load::{self, SuiteInput};
+use super::terminal::Terminal;
 use super::{LabArgs, RunOptions, lab};
 use crate::event::ExitCode;
 use clap::Args;
@@ -21,11 +21,11 @@ pub(super) struct CheckArgs {
     options: RunOptions,
 }
 
-pub(super) fn check(args: &CheckArgs, screens: &Screens) -> ExitCode {
-    let given = Given::Line(&args.line);
+pub(super) fn check(args: &CheckArgs, terminal: &Terminal) -> ExitCode {
+    let given = SuiteInput::Line(&args.line);
     if args.lab.lab.is_empty() {
-        return cluster::run(&given, &args.cluster, &args.options, screens);
+        return cluster::run(&given, &args.cluster, &args.options, terminal);
     }
-    let load = || load::lab(&given, &args.lab.lab, &args.options.select, screens);
-    lab::run(load, args.lab.deny.how(), &args.options, screens)
+    let load = || load::lab(&given, &args.lab.lab, &args.options.select, terminal);
+    lab::run(load, args.lab.deny.how(), &args.options, terminal)
 }

@@ -1,8 +1,8 @@
 //! `watertight clean`: removes what killed runs left in a cluster.
 
 use super::cluster::ClusterArgs;
-use super::sinks::describe;
-use super::terminal::Screens;
+use super::outputs::describe;
+use super::terminal::Terminal;
 use crate::backend::kube::{Cleaned, Runs, clean as clean_cluster};
 use crate::event::ExitCode;
 use crate::model::{parse_duration, show_duration};
@@ -25,7 +25,7 @@ pub(super) struct CleanArgs {
     cluster: ClusterArgs,
 }
 
-pub(super) fn clean(args: &CleanArgs, screens: &Screens) -> ExitCode {
+pub(super) fn clean(args: &CleanArgs, terminal: &Terminal) -> ExitCode {
     let runs = if args.all_runs {
         Runs::All
     } else {
@@ -37,7 +37,7 @@ pub(super) fn clean(args: &CleanArgs, screens: &Screens) -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            screens.error(&format!("failed to start the event loop: {error}"));
+            terminal.error(&format!("failed to start the event loop: {error}"));
             return ExitCode::Impossible;
         }
     };
@@ -48,26 +48,26 @@ pub(super) fn clean(args: &CleanArgs, screens: &Screens) -> ExitCode {
     ));
     runtime.shutdown_background();
     match cleaned {
-        Ok(cleaned) => tell(&cleaned, screens),
+        Ok(cleaned) => tell(&cleaned, terminal),
         Err(error) => {
-            screens.error(&describe(&error));
+            terminal.error(&describe(&error));
             ExitCode::Impossible
         }
     }
 }
 
-fn tell(cleaned: &Cleaned, screens: &Screens) -> ExitCode {
+fn tell(cleaned: &Cleaned, terminal: &Terminal) -> ExitCode {
     for left in &cleaned.removed {
         let _closed = writeln!(std::io::stdout(), "removed {left}");
     }
     for (run, age) in &cleaned.spared {
         let age = show_duration(Duration::from_secs(age.as_secs()));
-        screens.note(&format!(
+        terminal.note(&format!(
             "run {run} began {age} ago and may be going on; --all-runs removes it too"
         ));
     }
     for error in &cleaned.errors {
-        screens.error(&describe(error));
+        terminal.error(&describe(error));
     }
     if cleaned.errors.is_empty() {
         ExitCode::Proven

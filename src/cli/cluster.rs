@@ -2,21 +2,21 @@
 
 use super::interrupt::Interrupts;
 use super::lab::new_run;
-use super::load::{self, Given};
-use super::session::{carry_out, own_digest};
-use super::sinks::{Sinks, describe};
-use super::terminal::Screens;
+use super::load::{self, SuiteInput};
+use super::outputs::{Sinks, describe};
+use super::session::{own_digest, run_and_tear_down};
+use super::terminal::Terminal;
 use super::{RunOptions, SelectArgs, preflight};
 use crate::backend::Backend;
 use crate::backend::kube::preflight::{Allowances, rights};
 use crate::backend::kube::{
-    self, Access, Canaries, CanaryError, Foreseen, Image, Kube, PROBE_IMAGE,
+    self, Access, Canaries, CanaryError, Image, Kube, LaunchPreview, PROBE_IMAGE,
 };
 use crate::engine::{self, Replan, RunnerClock};
 use crate::event::ExitCode;
 use crate::inventory::Inventory;
 use crate::model::parse_duration;
-use crate::plan::{Plan, Schedule, discount_identities};
+use crate::plan::{Plan, Schedule, invalidate_identities};
 use crate::source::Sources;
 use crate::suite::{Locator, Suite};
 use clap::{Args, ValueEnum};
@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// How often a probe gives life signs: its log is bounded.
-const BEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Which cluster, as whom, and with which probes: the first are kubectl's flags.
 #[derive(Debug, Clone, Args)]
@@ -133,7 +133,7 @@ pub(super) struct Loaded {
     kube: Kube,
     pub(super) plan: Plan,
     replan: Replan,
-    pub(super) foreseen: Foreseen,
+    pub(super) preview: LaunchPreview,
 }
 
 /// Reads suites, connects, makes the plan.
@@ -141,19 +141,19 @@ pub(super) struct Loaded {
 /// # Errors
 /// What has been shown already, as an exit code.
 pub(super) async fn load(
-    given: &Given<'_>,
+    given: &SuiteInput<'_>,
     run: &str,
     cluster: &ClusterArgs,
     select: &SelectArgs,
     resolver: Resolver,
     interrupts: &mut Interrupts,
-    screens: &Screens,
+    terminal: &Terminal,
 ) -> Result<Loaded, ExitCode> {
     let mut sources = Sources::new();
-    let mut suites = load::suites(given, select.strict, &mut sources, screens)?;
+    let mut suites = load::suites(given, select.strict, &mut sources, terminal)?;
     select.apply(&mut suites);
     let impossible = |error: kube::Error| {
-        screens.error(&describe(&error));
+        terminal.error(&describe(&error));
         ExitCode::Impossible
     };
     let mut namespaces = namespaces_of(&suites);
@@ -178,7 +178,7 @@ pub(super) async fn load(
             if forbidden {
                 let needed = rights::needed(&namespaces, &namespaces, &BTreeSet::new());
                 let role = rights::role_yaml(&needed, cluster.act_as.as_deref());
-                screens.error(&format!(
+                terminal.error(&format!(
                     "this grants what a run needs (kubectl apply -f -):\n\n{role}"
                 ));
             }
@@ -187,54 +187,54 @@ pub(super) async fn load(
     };
     let mut kube = interruptible(connect, interrupts).await??;
     for note in kube.notes() {
-        screens.note(note);
+        terminal.note(note);
     }
     let planning = async {
         let mut inventory = kube.inventory().await.map_err(impossible)?;
-        name_hosts(&mut kube, &suites, &mut inventory, resolver, screens).await;
+        name_hosts(&mut kube, &suites, &mut inventory, resolver, terminal).await;
         let planned = load::plan_in_cluster(&inventory, &suites, &select.selection());
-        let plan = planned.map_err(|error| load::show_plan_error(&error, &sources, screens))?;
+        let plan = planned.map_err(|error| load::show_plan_error(&error, &sources, terminal))?;
         let allowances = Allowances {
             autoscalers: cluster.allow_hpa,
         };
-        let foreseen = kube
-            .foresee(&plan, &namespaces, allowances)
+        let preview = kube
+            .preview(&plan, &namespaces, allowances)
             .await
             .map_err(impossible)?;
         Ok((
             plan,
             load::replan_in_cluster(&inventory, &suites, &select.selection()),
-            foreseen,
+            preview,
         ))
     };
     match interruptible(Box::pin(planning), interrupts)
         .await
         .flatten()
     {
-        Ok((plan, replan, foreseen)) => Ok(Loaded {
+        Ok((plan, replan, preview)) => Ok(Loaded {
             kube,
             plan,
             replan,
-            foreseen,
+            preview,
         }),
         Err(code) => {
-            remove(kube, screens).await;
+            remove(kube, terminal).await;
             Err(code)
         }
     }
 }
 
-fn impossible_canary(error: &CanaryError, screens: &Screens) -> ExitCode {
-    screens.error(&describe(error));
+fn impossible_canary(error: &CanaryError, terminal: &Terminal) -> ExitCode {
+    terminal.error(&describe(error));
     ExitCode::Impossible
 }
 
 /// Tells what canaries saw. Where no node enforces policies on probes, what probes see is no
 /// evidence, also in a plan that is made again.
-fn heed(canaries: &Canaries, plan: &mut Plan, replan: &mut Replan) {
+fn apply_canary_results(canaries: &Canaries, plan: &mut Plan, replan: &mut Replan) {
     plan.notes.extend(canaries.sentences());
     if canaries.nowhere_enforced() {
-        discount_identities(
+        invalidate_identities(
             plan,
             "probe pods are not enforced here: no canary was blocked on any node, so what a probe sees says nothing of the pod that it stands for: use ephemeral (source: ephemeral)",
         );
@@ -243,9 +243,9 @@ fn heed(canaries: &Canaries, plan: &mut Plan, replan: &mut Replan) {
 }
 
 /// Before a run there may have been a probe that resolved names.
-async fn remove(kube: Kube, screens: &Screens) {
+async fn remove(kube: Kube, terminal: &Terminal) {
     for error in kube.teardown().await {
-        screens.note(&format!("not everything was removed: {}", describe(&error)));
+        terminal.note(&format!("not everything was removed: {}", describe(&error)));
     }
 }
 
@@ -281,7 +281,7 @@ async fn name_hosts(
     suites: &[Suite],
     inventory: &mut Inventory,
     by: Resolver,
-    screens: &Screens,
+    terminal: &Terminal,
 ) {
     let endpoints = suites.iter().flat_map(|suite| &suite.endpoints);
     let names: BTreeSet<String> = endpoints
@@ -297,7 +297,7 @@ async fn name_hosts(
                 missing.retain(|name| !found.contains_key(name));
                 inventory.hosts.extend(found);
             }
-            Err(why) => screens.note(&format!(
+            Err(why) => terminal.note(&format!(
                 "outside names are resolved where watertight runs, since {why}"
             )),
         }
@@ -326,13 +326,13 @@ pub(super) enum Resolver {
 
 /// Runs in the cluster.
 pub(super) fn run(
-    given: &Given<'_>,
+    given: &SuiteInput<'_>,
     cluster: &ClusterArgs,
     options: &RunOptions,
-    screens: &Screens,
+    terminal: &Terminal,
 ) -> ExitCode {
     // Reports come first: the file of an earlier run must not outlast a run that never begins.
-    let mut sinks = match Sinks::open(options, screens) {
+    let mut sinks = match Sinks::open(options, terminal) {
         Ok(sinks) => sinks,
         Err(code) => return code,
     };
@@ -341,25 +341,25 @@ pub(super) fn run(
         .build()
     {
         Ok(runtime) => {
-            let code = runtime.block_on(in_cluster(given, cluster, options, &mut sinks, screens));
+            let code = runtime.block_on(in_cluster(given, cluster, options, &mut sinks, terminal));
             // What is still being read belongs to probes that are gone.
             runtime.shutdown_background();
             code
         }
         Err(error) => {
-            screens.error(&format!("failed to start the event loop: {error}"));
+            terminal.error(&format!("failed to start the event loop: {error}"));
             sinks.stopped("the event loop did not start", ExitCode::Impossible)
         }
     };
-    sinks.finish(code, screens)
+    sinks.finish(code, terminal)
 }
 
 async fn in_cluster(
-    given: &Given<'_>,
+    given: &SuiteInput<'_>,
     cluster: &ClusterArgs,
     options: &RunOptions,
     sinks: &mut Sinks,
-    screens: &Screens,
+    terminal: &Terminal,
 ) -> ExitCode {
     let digest = tokio::task::spawn_blocking(own_digest);
     let mut interrupts = Interrupts::listen();
@@ -371,40 +371,40 @@ async fn in_cluster(
         &options.select,
         Resolver::Probe,
         &mut interrupts,
-        screens,
+        terminal,
     );
     let loaded = Box::pin(loading).await;
     let Loaded {
         mut kube,
         mut plan,
         mut replan,
-        foreseen,
+        preview,
     } = match loaded {
         Ok(loaded) => loaded,
         Err(code) => return sinks.stopped("there is nothing that could be tested", code),
     };
-    if preflight::stops(&foreseen, screens) {
-        remove(kube, screens).await;
+    if preflight::stops(&preview, terminal) {
+        remove(kube, terminal).await;
         return sinks.stopped("preflight refused it", ExitCode::Impossible);
     }
     if let Some(namespace) = &cluster.canary {
         let flown = interruptible(kube.canaries(namespace), &mut interrupts).await;
         let flown =
-            flown.and_then(|flown| flown.map_err(|error| impossible_canary(&error, screens)));
+            flown.and_then(|flown| flown.map_err(|error| impossible_canary(&error, terminal)));
         match flown {
-            Ok(canaries) => heed(&canaries, &mut plan, &mut replan),
+            Ok(canaries) => apply_canary_results(&canaries, &mut plan, &mut replan),
             Err(code) => {
-                remove(kube, screens).await;
+                remove(kube, terminal).await;
                 return sinks.stopped("the canaries could not be tried", code);
             }
         }
     }
-    sinks.show(options, screens);
+    sinks.show(options, terminal);
     let schedule = Schedule {
         run: id,
         seed,
         trust: Vec::new(),
-        beat: BEAT,
+        heartbeat: HEARTBEAT,
     };
     let clock = RunnerClock::read(kube.started().elapsed());
     let mut settings = options.settings(None);
@@ -421,13 +421,13 @@ async fn in_cluster(
         about,
         replan,
     };
-    Box::pin(carry_out(
+    Box::pin(run_and_tear_down(
         &plan,
         kube,
         engine_options,
         interrupts.next(),
         sinks,
-        screens,
+        terminal,
     ))
     .await
 }
@@ -437,16 +437,16 @@ async fn in_cluster(
 /// # Errors
 /// What has been shown already, as an exit code.
 pub(super) fn plan(
-    given: &Given<'_>,
+    given: &SuiteInput<'_>,
     cluster: &ClusterArgs,
     select: &SelectArgs,
-    screens: &Screens,
-) -> Result<(Plan, Foreseen), ExitCode> {
+    terminal: &Terminal,
+) -> Result<(Plan, LaunchPreview), ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| {
-            screens.error(&format!("failed to start the event loop: {error}"));
+            terminal.error(&format!("failed to start the event loop: {error}"));
             ExitCode::Impossible
         })?;
     let (id, _) = new_run();
@@ -459,12 +459,12 @@ pub(super) fn plan(
             select,
             Resolver::Runner,
             &mut interrupts,
-            screens,
+            terminal,
         ))
         .await
     });
     runtime.shutdown_background();
-    loaded.map(|loaded| (loaded.plan, loaded.foreseen))
+    loaded.map(|loaded| (loaded.plan, loaded.preview))
 }
 
 /// What exists in a cluster, for those who only look; with the addresses of the hosts that suites
@@ -475,17 +475,17 @@ pub(super) fn plan(
 pub(super) fn inventory(
     cluster: &ClusterArgs,
     suites: &[Suite],
-    screens: &Screens,
+    terminal: &Terminal,
 ) -> Result<Inventory, ExitCode> {
     let impossible = |error: kube::Error| {
-        screens.error(&describe(&error));
+        terminal.error(&describe(&error));
         ExitCode::Impossible
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| {
-            screens.error(&format!("failed to start the event loop: {error}"));
+            terminal.error(&format!("failed to start the event loop: {error}"));
             ExitCode::Impossible
         })?;
     let (id, _) = new_run();
@@ -494,10 +494,17 @@ pub(super) fn inventory(
             .await
             .map_err(impossible)?;
         for note in kube.notes() {
-            screens.note(note);
+            terminal.note(note);
         }
         let mut inventory = kube.inventory().await.map_err(impossible)?;
-        name_hosts(&mut kube, suites, &mut inventory, Resolver::Runner, screens).await;
+        name_hosts(
+            &mut kube,
+            suites,
+            &mut inventory,
+            Resolver::Runner,
+            terminal,
+        )
+        .await;
         Ok(inventory)
     });
     runtime.shutdown_background();

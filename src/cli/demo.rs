@@ -1,8 +1,8 @@
 //! `watertight demo`: the shop of `suites/shop/`, with a mistake in one policy and then without it.
 
 use super::load::{self, Loaded};
-use super::sinks::Sinks;
-use super::terminal::Screens;
+use super::outputs::Sinks;
+use super::terminal::Terminal;
 use super::{DenyArgs, RunOptions, lab};
 use crate::event::ExitCode;
 use crate::inventory::read_manifests;
@@ -50,14 +50,14 @@ const FIX: (&str, &str) = (
     include_str!("../../suites/shop/manifests/policies-data.yaml"),
 );
 
-pub(super) fn demo(args: &DemoArgs, screens: &Screens) -> ExitCode {
-    let both = load(MISTAKE, &args.options, screens)
-        .and_then(|broken| Ok((broken, load(FIX, &args.options, screens)?)));
+pub(super) fn demo(args: &DemoArgs, terminal: &Terminal) -> ExitCode {
+    let both = load(MISTAKE, &args.options, terminal)
+        .and_then(|broken| Ok((broken, load(FIX, &args.options, terminal)?)));
     let (broken, fixed) = match both {
         Ok(both) => both,
         Err(code) => return code,
     };
-    if let Err(code) = lab::enter(screens) {
+    if let Err(code) = lab::enter(terminal) {
         return code;
     }
     say(
@@ -67,7 +67,7 @@ pub(super) fn demo(args: &DemoArgs, screens: &Screens) -> ExitCode {
         "outside, a cloud's metadata address. Real sockets, real packets, its own NetworkPolicies.",
     );
     say(&format!("\n1. As it was deployed ({}):\n", MISTAKE.0));
-    let (first, complete) = match once(broken, args, screens) {
+    let (first, complete) = match once(broken, args, terminal) {
         Ok(ended) => ended,
         Err(code) => return code,
     };
@@ -88,12 +88,16 @@ pub(super) fn demo(args: &DemoArgs, screens: &Screens) -> ExitCode {
         say(&format!("   {line:>3} - {removed}\n   {line:>3} + {added}"));
     }
     say("");
-    match once(fixed, args, screens) {
+    match once(fixed, args, terminal) {
         Ok((code, _)) | Err(code) => code,
     }
 }
 
-fn load(policy: (&str, &str), options: &RunOptions, screens: &Screens) -> Result<Loaded, ExitCode> {
+fn load(
+    policy: (&str, &str),
+    options: &RunOptions,
+    terminal: &Terminal,
+) -> Result<Loaded, ExitCode> {
     let mut sources = Sources::new();
     let files: Vec<_> = MANIFESTS
         .iter()
@@ -108,7 +112,7 @@ fn load(policy: (&str, &str), options: &RunOptions, screens: &Screens) -> Result
     }
     if !diagnostics.is_empty() {
         // The files are part of the program.
-        screens.diagnostics(&diagnostics, &sources);
+        terminal.diagnostics(&diagnostics, &sources);
         return Err(ExitCode::Defect);
     }
     load::world_and_plan(
@@ -116,23 +120,27 @@ fn load(policy: (&str, &str), options: &RunOptions, screens: &Screens) -> Result
         &manifests,
         &options.select.selection(),
         &sources,
-        screens,
+        terminal,
     )
 }
 
 /// One run: its exit code, and whether it came to its own end.
-fn once(loaded: Loaded, args: &DemoArgs, screens: &Screens) -> Result<(ExitCode, bool), ExitCode> {
-    let mut sinks = Sinks::open(&args.options, screens)?;
-    sinks.show(&args.options, screens);
+fn once(
+    loaded: Loaded,
+    args: &DemoArgs,
+    terminal: &Terminal,
+) -> Result<(ExitCode, bool), ExitCode> {
+    let mut sinks = Sinks::open(&args.options, terminal)?;
+    sinks.show(&args.options, terminal);
     let deny = args.deny.how();
     let code = lab::in_lab(
         loaded,
         deny,
         args.options.settings(Some(deny)),
         &mut sinks,
-        screens,
+        terminal,
     );
-    Ok((sinks.finish(code, screens), sinks.complete))
+    Ok((sinks.finish(code, terminal), sinks.complete))
 }
 
 /// Lines that differ between two texts of the same length, comments left out.

@@ -13,7 +13,7 @@
 //! Times that end in `Us` are microseconds since the run's clock was started; a probe's own times,
 //! inside of its lines, are since its hello.
 
-use crate::backend::{Arrival, Change, Records};
+use crate::backend::{Arrival, Change, EnforcerCounts};
 use crate::event::{RunInfo, check_refs, describe_request};
 use crate::plan::{FlowId, Plan};
 use serde_json::{Value, json};
@@ -54,15 +54,15 @@ impl EvidenceFile {
                 &json!({ "head": "run", "format": "watertight.dev/evidence.v1", "run": run }),
             );
         }
-        for (probe, vantage) in plan.probes.iter().enumerate().skip(probes) {
-            self.write(&json!({ "head": "probe", "probe": probe, "from": vantage.to_string() }));
+        for (probe, source) in plan.probes.iter().enumerate().skip(probes) {
+            self.write(&json!({ "head": "probe", "probe": probe, "from": source.to_string() }));
         }
         for (number, flow) in plan.flows.iter().enumerate().skip(flows) {
             self.write(&json!({
                 "head": "flow",
                 "flow": number,
                 "probe": flow.probe.0,
-                "target": flow.party.to_string(),
+                "target": flow.target_kind.to_string(),
                 "address": flow.to.address,
                 "name": flow.to.name,
                 "port": flow.to.port,
@@ -99,9 +99,9 @@ impl EvidenceFile {
     }
 
     /// What the enforcer counted.
-    pub(super) fn records(&mut self, records: &Records) {
-        for (FlowId(flow), record) in records {
-            self.write(&json!({ "flow": flow, "packets": record.packets, "rule": record.rule }));
+    pub(super) fn counters(&mut self, counters: &EnforcerCounts) {
+        for (FlowId(flow), counter) in counters {
+            self.write(&json!({ "flow": flow, "packets": counter.packets, "rule": counter.rule }));
         }
     }
 

@@ -2,13 +2,13 @@
 //! cluster or with `--lab MANIFESTS...` in the world of manifests.
 
 use super::cluster::{self, ClusterArgs};
-use super::load::{self, Given};
+use super::load::{self, SuiteInput};
 use super::predict::{invalid, written};
-use super::terminal::Screens;
+use super::terminal::Terminal;
 use crate::event::ExitCode;
 use crate::inventory::Inventory;
-use crate::plan::{Plan, Selection, Standing, explain_flows};
-use crate::policy::{Consequences, Explanation, Selects, Side};
+use crate::plan::{Plan, Provability, Selection, explain_flows};
+use crate::policy::{Explanation, Selects, Side, SideEffects};
 use crate::source::Sources;
 use clap::{Args, ValueEnum};
 use std::fmt::Write as _;
@@ -48,11 +48,11 @@ enum Format {
     Json,
 }
 
-pub(super) fn explain(args: &ExplainArgs, screens: &Screens) -> ExitCode {
-    explained(args, screens).unwrap_or_else(|code| code)
+pub(super) fn explain(args: &ExplainArgs, terminal: &Terminal) -> ExitCode {
+    explained(args, terminal).unwrap_or_else(|code| code)
 }
 
-fn explained(args: &ExplainArgs, screens: &Screens) -> Result<ExitCode, ExitCode> {
+fn explained(args: &ExplainArgs, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
     let mut sources = Sources::new();
     let flow = args.flow.trim();
     let stated = ["allowed", "denied"]
@@ -63,17 +63,20 @@ fn explained(args: &ExplainArgs, screens: &Screens) -> Result<ExitCode, ExitCode
     } else {
         format!("{flow} allowed")
     };
-    let (plan, inventory) = planned(args, &line, &mut sources, screens)?;
-    load::note_oddities(&inventory, screens);
+    let (plan, inventory) = planned(args, &line, &mut sources, terminal)?;
+    load::note_oddities(&inventory, terminal);
     let explanations =
-        explain_flows(&plan, &inventory).map_err(|error| invalid(&error, screens))?;
+        explain_flows(&plan, &inventory).map_err(|error| invalid(&error, terminal))?;
     if explanations.is_empty() {
-        let absent = plan.checks.iter().find_map(|check| match &check.standing {
-            Standing::MatchesNothing(what) => Some(what.as_str()),
-            Standing::Provable | Standing::Unprovable(_) => None,
-        });
+        let absent = plan
+            .checks
+            .iter()
+            .find_map(|check| match &check.provability {
+                Provability::MatchesNothing(what) => Some(what.as_str()),
+                Provability::Provable | Provability::Unprovable(_) => None,
+            });
         let why = absent.unwrap_or("no packet can be sent between the two ends");
-        screens.error(&format!("there is no flow to explain: {why}"));
+        terminal.error(&format!("there is no flow to explain: {why}"));
         return Err(ExitCode::Usage);
     }
     match args.output {
@@ -84,14 +87,14 @@ fn explained(args: &ExplainArgs, screens: &Screens) -> Result<ExitCode, ExitCode
                     .map(|(walk, _)| walk)
                     .collect::<Vec<_>>(),
             );
-            written(&format!("{}\n", json.unwrap_or_default()), screens)
+            written(&format!("{}\n", json.unwrap_or_default()), terminal)
         }
         Format::Text => {
             let told: Vec<String> = explanations
                 .iter()
                 .map(|(walk, alike)| picture(walk, *alike))
                 .collect();
-            written(&told.join("\n"), screens)
+            written(&told.join("\n"), terminal)
         }
     }
 }
@@ -101,19 +104,30 @@ fn planned(
     args: &ExplainArgs,
     line: &str,
     sources: &mut Sources,
-    screens: &Screens,
+    terminal: &Terminal,
 ) -> Result<(Plan, Inventory), ExitCode> {
     if !args.lab.is_empty() {
         let (suites, manifests) =
-            load::read(&Given::Line(line), &args.lab, false, sources, screens)?;
-        let loaded =
-            load::world_and_plan(&suites, &manifests, &Selection::default(), sources, screens)?;
+            load::read(&SuiteInput::Line(line), &args.lab, false, sources, terminal)?;
+        let loaded = load::world_and_plan(
+            &suites,
+            &manifests,
+            &Selection::default(),
+            sources,
+            terminal,
+        )?;
         return Ok((loaded.plan, loaded.world.inventory().clone()));
     }
-    let (suites, manifests) = load::read(&Given::Line(line), &args.apply, false, sources, screens)?;
-    let inventory = cluster::inventory(&args.cluster, &suites, screens)?.with_applied(&manifests);
+    let (suites, manifests) = load::read(
+        &SuiteInput::Line(line),
+        &args.apply,
+        false,
+        sources,
+        terminal,
+    )?;
+    let inventory = cluster::inventory(&args.cluster, &suites, terminal)?.with_applied(&manifests);
     Ok((
-        load::plan_unsent(&inventory, &suites, sources, screens)?,
+        load::plan_unsent(&inventory, &suites, sources, terminal)?,
         inventory,
     ))
 }
@@ -165,7 +179,7 @@ fn picture(walk: &Explanation, alike: usize) -> String {
 }
 
 /// What else a change does: the first few.
-fn besides(beside: &Consequences, out: &mut String) {
+fn besides(beside: &SideEffects, out: &mut String) {
     const TOLD: usize = 4;
     if beside.opens.is_empty() && beside.closes.is_empty() {
         line(out, "        and nothing else changes");

@@ -1,6 +1,6 @@
 //! `watertight image -o probe.tar`: the probe's image as an archive, without an engine.
 
-use super::terminal::Screens;
+use super::terminal::Terminal;
 use crate::event::ExitCode;
 use crate::image::{self, Architecture, Archive, FindError, Kind, Program};
 use clap::Args;
@@ -26,7 +26,7 @@ pub(super) struct ImageArgs {
     runner: bool,
 }
 
-pub(super) fn image(args: &ImageArgs, screens: &Screens) -> ExitCode {
+pub(super) fn image(args: &ImageArgs, terminal: &Terminal) -> ExitCode {
     let kind = if args.runner {
         Kind::Runner
     } else {
@@ -35,14 +35,14 @@ pub(super) fn image(args: &ImageArgs, screens: &Screens) -> ExitCode {
     let programs = match programs(kind, &args.program) {
         Ok(programs) => programs,
         Err(error) => {
-            screens.error(&format!("{error}\n{}", how_to_build(kind)));
+            terminal.error(&format!("{error}\n{}", how_to_build(kind)));
             return ExitCode::Usage;
         }
     };
     let archive = match Archive::pack(&programs, args.tag.as_deref()) {
         Ok(archive) => archive,
         Err(error) => {
-            screens.error(&format!("failed to {error}"));
+            terminal.error(&format!("failed to {error}"));
             return ExitCode::Usage;
         }
     };
@@ -53,7 +53,7 @@ pub(super) fn image(args: &ImageArgs, screens: &Screens) -> ExitCode {
         put(&args.output, &archive.bytes)
     };
     if let Err(error) = written {
-        screens.error(&format!(
+        terminal.error(&format!(
             "failed to write {}: {error}",
             args.output.display()
         ));

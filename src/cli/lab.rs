@@ -3,9 +3,9 @@
 use super::RunOptions;
 use super::interrupt::Interrupts;
 use super::load::Loaded;
-use super::session::{self, carry_out, own_digest};
-use super::sinks::{Sinks, describe};
-use super::terminal::Screens;
+use super::outputs::{Sinks, describe};
+use super::session::{self, own_digest, run_and_tear_down};
+use super::terminal::Terminal;
 use crate::backend::lab::{self, Deny, Lab, World};
 use crate::engine::{self, RunnerClock};
 use crate::event::ExitCode;
@@ -16,29 +16,29 @@ use std::time::Duration;
 type Settings = serde_json::Map<String, serde_json::Value>;
 
 /// How often a lab's probe gives life signs; it has no log to fill.
-const BEAT: Duration = Duration::from_millis(500);
+const HEARTBEAT: Duration = Duration::from_millis(500);
 
 /// Runs in the lab what `load` gives.
 pub(super) fn run(
     load: impl FnOnce() -> Result<Loaded, ExitCode>,
     deny: Deny,
     options: &RunOptions,
-    screens: &Screens,
+    terminal: &Terminal,
 ) -> ExitCode {
-    session::run(load, options, screens, |loaded, sinks| {
-        match enter(screens) {
-            Ok(()) => in_lab(loaded, deny, options.settings(Some(deny)), sinks, screens),
+    session::run(load, options, terminal, |loaded, sinks| {
+        match enter(terminal) {
+            Ok(()) => in_lab(loaded, deny, options.settings(Some(deny)), sinks, terminal),
             Err(code) => sinks.stopped("the lab is not possible here", code),
         }
     })
 }
 
 /// Enters the lab's namespaces; to be called once, before any thread is started.
-pub(super) fn enter(screens: &Screens) -> Result<(), ExitCode> {
+pub(super) fn enter(terminal: &Terminal) -> Result<(), ExitCode> {
     match lab::enter() {
         Ok(_how) => Ok(()),
         Err(obstacle) => {
-            screens.error(&format!(
+            terminal.error(&format!(
                 "the lab is not possible here: {obstacle}\n  cure: {}",
                 obstacle.cure()
             ));
@@ -53,7 +53,7 @@ pub(crate) fn in_lab(
     deny: Deny,
     settings: Settings,
     sinks: &mut Sinks,
-    screens: &Screens,
+    terminal: &Terminal,
 ) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -61,7 +61,7 @@ pub(crate) fn in_lab(
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            screens.error(&format!("failed to start the event loop: {error}"));
+            terminal.error(&format!("failed to start the event loop: {error}"));
             return sinks.stopped("the event loop did not start", ExitCode::Impossible);
         }
     };
@@ -78,7 +78,7 @@ pub(crate) fn in_lab(
             Err(Failed::Interrupted(why)) => return sinks.stopped(&why, ExitCode::Impossible),
             Err(Failed::Lab(error)) => {
                 let why = describe(&error);
-                screens.error(&why);
+                terminal.error(&why);
                 return sinks.stopped(
                     &format!("the lab could not be made: {why}"),
                     ExitCode::Impossible,
@@ -94,7 +94,7 @@ pub(crate) fn in_lab(
             settings,
         };
         options.replan = replan;
-        carry_out(&plan, lab, options, interrupts.next(), sinks, screens).await
+        run_and_tear_down(&plan, lab, options, interrupts.next(), sinks, terminal).await
     })
 }
 
@@ -129,7 +129,7 @@ pub(super) fn schedule(authority: &str) -> Schedule {
         run,
         seed,
         trust: vec![authority.to_owned()],
-        beat: BEAT,
+        heartbeat: HEARTBEAT,
     }
 }
 

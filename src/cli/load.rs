@@ -1,14 +1,16 @@
 //! Files → suites, a world, a plan; what is wrong with any of them is shown, all at once.
 
 use super::SelectArgs;
-use super::terminal::Screens;
+use super::terminal::Terminal;
 use crate::backend::kube;
 use crate::backend::lab::{self, Layout, Outside, World};
 use crate::engine::Replan;
 use crate::event::ExitCode;
 use crate::inventory::{self, Inventory, Manifests};
 use crate::model::Port;
-use crate::plan::{self, Environment, Landmarks, Mistake, Plan, PlanError, Selection};
+use crate::plan::{
+    self, BackendKind, ControlEndpoints, Plan, PlanDiagnostic, PlanError, Selection,
+};
 use crate::policy::Explainer;
 use crate::source::{Diagnostic, Diagnostics, Place, Sources, Span};
 use crate::suite::{self, EndpointId, Line, Locator, PortRef, Subject, Suite, TargetWhat};
@@ -17,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// What is to be tested.
-pub(crate) enum Given<'a> {
+pub(crate) enum SuiteInput<'a> {
     /// Suite files.
     Files(&'a [String]),
     /// One line.
@@ -33,46 +35,46 @@ pub(crate) struct Loaded {
 
 /// Reads suites; shows what is wrong.
 pub(super) fn suites(
-    given: &Given<'_>,
+    given: &SuiteInput<'_>,
     strict: bool,
     sources: &mut Sources,
-    screens: &Screens,
+    terminal: &Terminal,
 ) -> Result<Vec<Suite>, ExitCode> {
     let (suites, diagnostics) = match given {
-        Given::Files(files) => suite::load(files, sources),
-        Given::Line(line) => match suite::load_line(line, sources) {
+        SuiteInput::Files(files) => suite::load(files, sources),
+        SuiteInput::Line(line) => match suite::load_line(line, sources) {
             Ok(suite) => (vec![suite], Diagnostics::new()),
             Err(diagnostics) => (Vec::new(), diagnostics),
         },
     };
-    show(diagnostics, strict, sources, screens)?;
+    show(diagnostics, strict, sources, terminal)?;
     Ok(suites)
 }
 
 /// Reads suites and manifests, places the world, makes the plan.
 pub(super) fn lab(
-    given: &Given<'_>,
+    given: &SuiteInput<'_>,
     manifests: &[String],
     select: &SelectArgs,
-    screens: &Screens,
+    terminal: &Terminal,
 ) -> Result<Loaded, ExitCode> {
     let mut sources = Sources::new();
-    let (mut suites, manifests) = read(given, manifests, select.strict, &mut sources, screens)?;
+    let (mut suites, manifests) = read(given, manifests, select.strict, &mut sources, terminal)?;
     select.apply(&mut suites);
-    world_and_plan(&suites, &manifests, &select.selection(), &sources, screens)
+    world_and_plan(&suites, &manifests, &select.selection(), &sources, terminal)
 }
 
 /// Reads suites and manifests.
 pub(crate) fn read(
-    given: &Given<'_>,
+    given: &SuiteInput<'_>,
     manifests: &[String],
     strict: bool,
     sources: &mut Sources,
-    screens: &Screens,
+    terminal: &Terminal,
 ) -> Result<(Vec<Suite>, Manifests), ExitCode> {
-    let suites = suites(given, strict, sources, screens);
+    let suites = suites(given, strict, sources, terminal);
     // Both are read before either is given up, so that all mistakes are shown at once.
-    let manifests = self::manifests(manifests, strict, sources, screens);
+    let manifests = self::manifests(manifests, strict, sources, terminal);
     Ok((suites?, manifests?))
 }
 
@@ -81,33 +83,33 @@ pub(super) fn manifests(
     paths: &[String],
     strict: bool,
     sources: &mut Sources,
-    screens: &Screens,
+    terminal: &Terminal,
 ) -> Result<Manifests, ExitCode> {
     let (manifests, diagnostics) = inventory::load_manifests(paths, sources);
-    show(diagnostics, strict, sources, screens)?;
+    show(diagnostics, strict, sources, terminal)?;
     if !manifests.ignored.is_empty() {
         let kinds: Vec<String> = manifests
             .ignored
             .iter()
             .map(|(kind, count)| format!("{count} {kind}"))
             .collect();
-        screens.note(&format!("not needed and left out: {}", kinds.join(", ")));
+        terminal.note(&format!("not needed and left out: {}", kinds.join(", ")));
     }
     Ok(manifests)
 }
 
 /// What is odd about policies: those that select nothing, and what is not certain about those of
 /// the whole cluster. A plan tells it among its own notes.
-pub(super) fn note_oddities(inventory: &Inventory, screens: &Screens) {
+pub(super) fn note_oddities(inventory: &Inventory, terminal: &Terminal) {
     // An invalid policy is told by whoever asks next.
     let caveats = Explainer::new(inventory)
         .map(|explainer| explainer.caveats())
         .unwrap_or_default();
-    for note in plan::policies_that_select_nothing(inventory)
+    for note in plan::policies_selecting_no_pod(inventory)
         .iter()
         .chain(&caveats)
     {
-        screens.note(note);
+        terminal.note(note);
     }
 }
 
@@ -117,16 +119,16 @@ pub(crate) fn world_and_plan(
     manifests: &Manifests,
     selection: &Selection,
     sources: &Sources,
-    screens: &Screens,
+    terminal: &Terminal,
 ) -> Result<Loaded, ExitCode> {
     let world = World::place(manifests, &outside(suites, selection), Layout::default()).map_err(
         |error| {
-            screens.error(&format!("cannot make the lab: failed to {error}"));
+            terminal.error(&format!("cannot make the lab: failed to {error}"));
             ExitCode::Usage
         },
     )?;
     let planned = plan_in(&world, suites, selection);
-    let plan = planned.map_err(|error| show_plan_error(&error, sources, screens))?;
+    let plan = planned.map_err(|error| show_plan_error(&error, sources, terminal))?;
     let replan = replan_in(&world, suites, selection);
     Ok(Loaded {
         world,
@@ -151,18 +153,22 @@ fn outside(suites: &[Suite], selection: &Selection) -> Vec<Outside> {
 }
 
 /// Shows why there is no plan.
-pub(super) fn show_plan_error(error: &PlanError, sources: &Sources, screens: &Screens) -> ExitCode {
+pub(super) fn show_plan_error(
+    error: &PlanError,
+    sources: &Sources,
+    terminal: &Terminal,
+) -> ExitCode {
     match error {
         PlanError::Mistakes(mistakes) => {
-            screens.diagnostics(&diagnostics_of(mistakes, sources), sources);
+            terminal.diagnostics(&diagnostics_of(mistakes, sources), sources);
             ExitCode::Usage
         }
         PlanError::NoWorkload(_) => {
-            screens.error(&error.to_string());
+            terminal.error(&error.to_string());
             ExitCode::Usage
         }
         PlanError::NothingSelected | PlanError::AllUnprovable(..) => {
-            screens.error(&error.to_string());
+            terminal.error(&error.to_string());
             ExitCode::Impossible
         }
     }
@@ -177,15 +183,15 @@ pub(super) fn plan_in_cluster(
     suites: &[Suite],
     selection: &Selection,
 ) -> Result<Plan, PlanError> {
-    let landmarks = kube::landmarks(inventory);
+    let control_endpoints = kube::control_endpoints(inventory);
     let mut plan = plan::resolve(
         suites,
         inventory,
-        Environment::Cluster,
-        &landmarks,
+        BackendKind::Cluster,
+        &control_endpoints,
         selection,
     )?;
-    plan.listen = landmarks.on_pods;
+    plan.listen = control_endpoints.on_pods;
     Ok(plan)
 }
 
@@ -198,23 +204,23 @@ pub(super) fn plan_unsent(
     inventory: &Inventory,
     suites: &[Suite],
     sources: &Sources,
-    screens: &Screens,
+    terminal: &Terminal,
 ) -> Result<Plan, ExitCode> {
-    let none = Landmarks {
+    let none = ControlEndpoints {
         on_pods: None,
         on_nodes: None,
         from_nodes: false,
-        witnesses: Vec::new(),
-        witnesses_pass: false,
+        reference_pods: Vec::new(),
+        reference_pods_pass: false,
     };
     let planned = plan::resolve(
         suites,
         inventory,
-        Environment::Lab,
+        BackendKind::Lab,
         &none,
         &Selection::default(),
     );
-    planned.map_err(|error| show_plan_error(&error, sources, screens))
+    planned.map_err(|error| show_plan_error(&error, sources, terminal))
 }
 
 /// How the plan is made again when the cluster has changed; outside hosts keep their addresses.
@@ -238,26 +244,41 @@ pub(super) fn replan_in_cluster(
 /// # Errors
 /// [`PlanError`].
 pub fn plan_in(world: &World, suites: &[Suite], selection: &Selection) -> Result<Plan, PlanError> {
-    plan_of(world.inventory(), &world.landmarks(), suites, selection)
+    plan_of(
+        world.inventory(),
+        &world.control_endpoints(),
+        suites,
+        selection,
+    )
 }
 
 /// How the plan is made again when that world has changed.
 pub fn replan_in(world: &World, suites: &[Suite], selection: &Selection) -> Replan {
-    let (landmarks, suites, selection) = (world.landmarks(), suites.to_vec(), selection.clone());
-    Replan::by(move |inventory| plan_of(inventory, &landmarks, &suites, &selection))
+    let (control_endpoints, suites, selection) = (
+        world.control_endpoints(),
+        suites.to_vec(),
+        selection.clone(),
+    );
+    Replan::by(move |inventory| plan_of(inventory, &control_endpoints, &suites, &selection))
 }
 
 fn plan_of(
     inventory: &Inventory,
-    landmarks: &Landmarks,
+    control_endpoints: &ControlEndpoints,
     suites: &[Suite],
     selection: &Selection,
 ) -> Result<Plan, PlanError> {
-    let mut plan = plan::resolve(suites, inventory, Environment::Lab, landmarks, selection)?;
+    let mut plan = plan::resolve(
+        suites,
+        inventory,
+        BackendKind::Lab,
+        control_endpoints,
+        selection,
+    )?;
     plan.resolvers = plan
         .probes
         .iter()
-        .map(|vantage| Some(lab::resolver(inventory, vantage)))
+        .map(|source| Some(lab::resolver(inventory, source)))
         .collect();
     Ok(plan)
 }
@@ -267,14 +288,14 @@ fn show(
     diagnostics: Diagnostics,
     strict: bool,
     sources: &Sources,
-    screens: &Screens,
+    terminal: &Terminal,
 ) -> Result<(), ExitCode> {
     let diagnostics = if strict {
         diagnostics.strict()
     } else {
         diagnostics
     };
-    screens.diagnostics(&diagnostics, sources);
+    terminal.diagnostics(&diagnostics, sources);
     if diagnostics.has_errors() {
         Err(ExitCode::Usage)
     } else {
@@ -282,7 +303,7 @@ fn show(
     }
 }
 
-fn diagnostics_of(mistakes: &[Mistake], sources: &Sources) -> Diagnostics {
+fn diagnostics_of(mistakes: &[PlanDiagnostic], sources: &Sources) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
     for mistake in mistakes {
         let Some(span) = line_span(sources, &mistake.place) else {

@@ -4,13 +4,14 @@ mod check;
 mod clean;
 mod cluster;
 mod demo;
-mod documents;
 mod evidence;
 mod explain;
+mod generated;
 mod image;
 mod interrupt;
 pub(crate) mod lab;
 pub(crate) mod load;
+pub(crate) mod outputs;
 mod overrides;
 mod plan;
 mod predict;
@@ -18,7 +19,6 @@ mod preflight;
 mod run;
 mod scripted;
 pub(crate) mod session;
-pub(crate) mod sinks;
 mod suite;
 pub(crate) mod terminal;
 mod traffic;
@@ -99,9 +99,9 @@ enum Command {
     /// Write the probe's image as an archive that containerd, kind, docker and registries take
     Image(image::ImageArgs),
     /// Print the JSON Schema of suites, or of reports
-    Schema(documents::SchemaArgs),
+    Schema(generated::SchemaArgs),
     /// Print a shell's completion script
-    Completion(documents::CompletionArgs),
+    Completion(generated::CompletionArgs),
     /// Print the manual page
     Man,
 }
@@ -178,14 +178,14 @@ struct SelectArgs {
     #[command(flatten)]
     settings: overrides::SettingArgs,
     #[command(flatten)]
-    vehicle: overrides::VehicleArgs,
+    source_mode: overrides::SourceModeArgs,
 }
 
 impl SelectArgs {
     /// Puts what was given before what suites say, or behind it where it is a default.
     fn apply(&self, suites: &mut [crate::suite::Suite]) {
         self.settings.apply(suites);
-        self.vehicle.apply(suites);
+        self.source_mode.apply(suites);
     }
 
     fn selection(&self) -> crate::plan::Selection {
@@ -245,7 +245,7 @@ impl RunOptions {
             strict,
             verbose: _,
             settings,
-            vehicle,
+            source_mode,
         } = &self.select;
         let mut told = settings.told();
         told.extend([
@@ -264,7 +264,7 @@ impl RunOptions {
                     .into(),
             ),
             ("strict".to_owned(), (*strict).into()),
-            ("source".to_owned(), vehicle.told()),
+            ("source".to_owned(), source_mode.told()),
             ("labDeny".to_owned(), deny.map(Deny::name).into()),
         ]);
         told
@@ -302,7 +302,7 @@ fn command() -> clap::Command {
 /// Parses the command line, does what it says, and gives the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
-    let screen = terminal::Screens::of(cli.color);
+    let screen = terminal::Terminal::of(cli.color);
     match cli.command {
         Command::Demo(args) => demo::demo(&args, &screen),
         Command::Run(args) => run::run(&args, &screen),
@@ -314,8 +314,8 @@ pub fn main() -> ExitCode {
         Command::Clean(args) => clean::clean(&args, &screen),
         Command::Validate(args) => validate::validate(&args, &screen),
         Command::Image(args) => image::image(&args, &screen),
-        Command::Schema(args) => documents::schema(&args),
-        Command::Completion(args) => documents::completion(&args, &mut Cli::command()),
-        Command::Man => documents::man(Cli::command()),
+        Command::Schema(args) => generated::schema(&args),
+        Command::Completion(args) => generated::completion(&args, &mut Cli::command()),
+        Command::Man => generated::man(Cli::command()),
     }
 }

@@ -1,7 +1,7 @@
 //! Settings from the command line or the environment: they go before a line's own and the suite's.
 
 use crate::model::parse_duration;
-use crate::suite::{Demand, Expected, Mechanism, Settings, Spread, Suite, Vehicle};
+use crate::suite::{Expected, Mechanism, RequiredTier, Settings, SourceMode, Spread, Suite};
 use clap::{Args, ValueEnum};
 use std::time::Duration;
 
@@ -18,21 +18,21 @@ pub(crate) struct SettingArgs {
     #[arg(long, value_name = "TIME", env = "WATERTIGHT_HOLD", value_parser = parse_duration)]
     hold: Option<Duration>,
     /// How long an allow may take to come up
-    #[arg(long, value_name = "TIME", env = "WATERTIGHT_PATIENCE", value_parser = parse_duration)]
-    patience: Option<Duration>,
+    #[arg(long, value_name = "TIME", env = "WATERTIGHT_TIMEOUT", value_parser = parse_duration)]
+    timeout: Option<Duration>,
     /// How long a handshake may take
-    #[arg(long, value_name = "TIME", env = "WATERTIGHT_DEADLINE", value_parser = parse_duration)]
-    deadline: Option<Duration>,
+    #[arg(long, value_name = "TIME", env = "WATERTIGHT_ATTEMPT_TIMEOUT", value_parser = parse_duration)]
+    attempt_timeout: Option<Duration>,
     /// Attempts that a deny needs at least
-    #[arg(long, value_name = "N", env = "WATERTIGHT_SAMPLES", value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    samples: Option<u32>,
+    #[arg(long, value_name = "N", env = "WATERTIGHT_ATTEMPTS", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    attempts: Option<u32>,
     /// How many instances of a source are used
     #[arg(long, value_enum, value_name = "HOW", env = "WATERTIGHT_SPREAD")]
     spread: Option<SpreadWhen>,
-    /// The tier that proofs must reach: D1, D2, D2+twin or D2+record for denials, A0 to A3 for
-    /// allowances; one of each
-    #[arg(long, value_name = "TIER", env = "WATERTIGHT_DEMAND", value_delimiter = ',', value_parser = demand)]
-    demand: Vec<Demand>,
+    /// The tier that proofs must reach: D1, D2, D2+same-node or D2+counter for denials, A0 to A3
+    /// for allowances; one of each
+    #[arg(long, value_name = "TIER", env = "WATERTIGHT_TIER", value_delimiter = ',', value_parser = required_tier)]
+    tier: Vec<RequiredTier>,
     /// isolated: what a new source could reach before its policies took hold violates
     #[arg(long, value_name = "HOW", env = "WATERTIGHT_STARTUP", value_parser = ["isolated"])]
     startup: Option<String>,
@@ -43,14 +43,14 @@ pub(crate) struct SettingArgs {
 
 /// From where sources send that do not say it themselves.
 #[derive(Debug, Clone, Copy, Args)]
-pub(crate) struct VehicleArgs {
+pub(crate) struct SourceModeArgs {
     /// From where sources send whose endpoint does not say it
     #[arg(long, value_enum, value_name = "FROM", env = "WATERTIGHT_SOURCE")]
-    source: Option<VehicleWhen>,
+    source: Option<SourceModeArg>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum VehicleWhen {
+enum SourceModeArg {
     /// From pods with the identity of the endpoint's.
     Clone,
     /// From within the endpoint's pods, by an ephemeral container that stays in each until the pod
@@ -62,31 +62,31 @@ enum VehicleWhen {
     Runner,
 }
 
-impl VehicleArgs {
-    fn vehicle(self) -> Option<Vehicle> {
+impl SourceModeArgs {
+    fn source_mode(self) -> Option<SourceMode> {
         Some(match self.source? {
-            VehicleWhen::Clone => Vehicle::Clone,
-            VehicleWhen::Ephemeral => Vehicle::Ephemeral,
-            VehicleWhen::Node => Vehicle::Node,
-            VehicleWhen::Runner => Vehicle::Runner,
+            SourceModeArg::Clone => SourceMode::Clone,
+            SourceModeArg::Ephemeral => SourceMode::Ephemeral,
+            SourceModeArg::Node => SourceMode::Node,
+            SourceModeArg::Runner => SourceMode::Runner,
         })
     }
 
     /// What was given, for the report.
     pub(super) fn told(self) -> serde_json::Value {
-        self.vehicle().map(Vehicle::name).into()
+        self.source_mode().map(SourceMode::name).into()
     }
 
     /// For every endpoint that does not say it.
     pub(super) fn apply(self, suites: &mut [Suite]) {
         for endpoint in suites.iter_mut().flat_map(|suite| &mut suite.endpoints) {
-            endpoint.vehicle = endpoint.vehicle.or(self.vehicle());
+            endpoint.source_mode = endpoint.source_mode.or(self.source_mode());
         }
     }
 }
 
-fn demand(word: &str) -> Result<Demand, String> {
-    Demand::named(word).ok_or_else(|| words(Demand::ALL.iter().map(|one| one.name())))
+fn required_tier(word: &str) -> Result<RequiredTier, String> {
+    RequiredTier::named(word).ok_or_else(|| words(RequiredTier::ALL.iter().map(|one| one.name())))
 }
 
 fn mechanism(word: &str) -> Result<Mechanism, String> {
@@ -123,30 +123,27 @@ impl SettingArgs {
         let Self {
             settle,
             hold,
-            patience,
-            deadline,
-            samples,
+            timeout,
+            attempt_timeout,
+            attempts,
             spread,
-            demand,
+            tier,
             startup,
             mechanism,
         } = self;
-        let demand: Vec<&str> = demand.iter().map(|demand| demand.name()).collect();
+        let tier: Vec<&str> = tier.iter().map(|tier| tier.name()).collect();
         let time = |time: &Option<Duration>| time.map(|time| time.as_millis() as u64).into();
         [
             ("settle", time(settle)),
             ("hold", time(hold)),
-            ("patience", time(patience)),
-            ("deadline", time(deadline)),
-            ("samples", (*samples).into()),
+            ("timeout", time(timeout)),
+            ("attemptTimeout", time(attempt_timeout)),
+            ("attempts", (*attempts).into()),
             (
                 "spread",
                 spread.map(|spread| Spread::from(spread).name()).into(),
             ),
-            (
-                "demand",
-                (!demand.is_empty()).then(|| demand.join(",")).into(),
-            ),
+            ("tier", (!tier.is_empty()).then(|| tier.join(",")).into()),
             ("startup", startup.clone().into()),
             ("mechanism", mechanism.map(Mechanism::name).into()),
         ]
@@ -172,21 +169,23 @@ impl SettingArgs {
         let spread = self.spread.map(Spread::from);
         settings.settle = self.settle.or(settings.settle);
         settings.hold = self.hold.or(settings.hold);
-        settings.patience = self.patience.or(settings.patience);
-        settings.deadline = self.deadline.or(settings.deadline);
-        settings.samples = self.samples.or(settings.samples);
+        settings.timeout = self.timeout.or(settings.timeout);
+        settings.attempt_timeout = self.attempt_timeout.or(settings.attempt_timeout);
+        settings.attempts = self.attempts.or(settings.attempts);
         settings.spread = spread.or(settings.spread);
     }
 
     /// Settings that mean something for denials only, or for each kind of line something else.
     fn over_of(&self, expected: Expected, settings: &mut Settings) {
-        let of_kind = |demand: &&Demand| demand.is_for_denials() == (expected == Expected::Denied);
-        settings.demand = self
-            .demand
+        let of_kind = |required_tier: &&RequiredTier| {
+            required_tier.is_for_denials() == (expected == Expected::Denied)
+        };
+        settings.required_tier = self
+            .tier
             .iter()
             .find(of_kind)
             .copied()
-            .or(settings.demand);
+            .or(settings.required_tier);
         if expected == Expected::Denied {
             settings.startup_isolated = self
                 .startup
@@ -206,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_is_given_goes_before_the_line_and_the_suite() {
-        let text = "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {name: s}\nspec:\n  settings: {hold: 4s, samples: 8}\n  \
+        let text = "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {name: s}\nspec:\n  settings: {hold: 4s, attempts: 8}\n  \
                     endpoints:\n    a: {namespace: n, workload: Deployment/a}\n    b: {namespace: n, workload: Deployment/b}\n  \
                     expect:\n    - {check: \"a -> b:80 denied\", hold: 5s}\n";
         let mut sources = Sources::new();
@@ -220,11 +219,11 @@ mod tests {
         let args = SettingArgs {
             settle: None,
             hold: Some(Duration::from_secs(7)),
-            patience: None,
-            deadline: None,
-            samples: None,
+            timeout: None,
+            attempt_timeout: None,
+            attempts: None,
             spread: Some(SpreadWhen::One),
-            demand: vec![Demand::A1, Demand::D1],
+            tier: vec![RequiredTier::A1, RequiredTier::D1],
             startup: Some("isolated".to_owned()),
             mechanism: Some(Mechanism::Drop),
         };
@@ -235,13 +234,20 @@ mod tests {
             (Some(Duration::from_secs(7)), Some(Duration::from_secs(7)))
         );
         assert_eq!(
-            (line.spread, suite.samples, line.samples),
+            (line.spread, suite.attempts, line.attempts),
             (Some(Spread::One), Some(8), None)
         );
         assert_eq!(
-            (line.demand, line.startup_isolated, line.mechanism),
-            (Some(Demand::D1), Some(true), Some(Mechanism::Drop))
+            (line.required_tier, line.startup_isolated, line.mechanism),
+            (Some(RequiredTier::D1), Some(true), Some(Mechanism::Drop))
         );
+    }
+
+    /// `attempt_timeout` as suites spell it: `attemptTimeout`.
+    fn camel_case(name: &str) -> String {
+        let mut words = name.split('_');
+        let first = words.next().unwrap().to_owned();
+        words.fold(first, |name, word| name + &word[..1].to_uppercase() + &word[1..])
     }
 
     #[test]
@@ -259,10 +265,8 @@ mod tests {
             "status",
         ];
         let command = SettingArgs::augment_args(clap::Command::new("test"));
-        let mut known: Vec<&str> = command
-            .get_arguments()
-            .map(|arg| arg.get_id().as_str())
-            .collect();
+        let ids = command.get_arguments().map(|arg| arg.get_id().as_str());
+        let mut known: Vec<String> = ids.map(camel_case).collect();
         for arg in command.get_arguments() {
             let name = arg.get_id().as_str().to_uppercase();
             assert_eq!(
@@ -270,7 +274,7 @@ mod tests {
                 Some(format!("WATERTIGHT_{name}").as_str())
             );
         }
-        known.extend(IN_SUITES_ONLY);
+        known.extend(IN_SUITES_ONLY.map(str::to_owned));
         known.sort_unstable();
         let mut settings = suite::setting_names();
         settings.sort_unstable();

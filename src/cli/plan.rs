@@ -1,14 +1,14 @@
 //! `watertight plan SUITE...`: what a run would do, in a cluster or in the lab.
 
 use super::cluster::{self, ClusterArgs};
-use super::load::{self, Given};
-use super::terminal::Screens;
+use super::load::{self, SuiteInput};
+use super::terminal::Terminal;
 use super::traffic::Traffic;
 use super::{LabArgs, SelectArgs, preflight};
-use crate::backend::kube::Foreseen;
+use crate::backend::kube::LaunchPreview;
 use crate::event::{ExitCode, describe_request};
 use crate::model::show_duration;
-use crate::plan::{Coverage, Plan, Standing, floor};
+use crate::plan::{Coverage, Plan, Provability, floor};
 use crate::wire::Request;
 use clap::Args;
 use std::io::{self, Write};
@@ -27,19 +27,19 @@ pub(super) struct PlanArgs {
     select: SelectArgs,
 }
 
-pub(super) fn plan(args: &PlanArgs, screens: &Screens) -> ExitCode {
-    let given = Given::Files(&args.suites);
+pub(super) fn plan(args: &PlanArgs, terminal: &Terminal) -> ExitCode {
+    let given = SuiteInput::Files(&args.suites);
     let planned = if args.lab.lab.is_empty() {
-        let planned = cluster::plan(&given, &args.cluster, &args.select, screens);
-        planned.map(|(plan, foreseen)| (plan, Some(foreseen)))
+        let planned = cluster::plan(&given, &args.cluster, &args.select, terminal);
+        planned.map(|(plan, preview)| (plan, Some(preview)))
     } else {
-        load::lab(&given, &args.lab.lab, &args.select, screens).map(|loaded| (loaded.plan, None))
+        load::lab(&given, &args.lab.lab, &args.select, terminal).map(|loaded| (loaded.plan, None))
     };
     match planned {
-        Ok((plan, foreseen)) => {
+        Ok((plan, preview)) => {
             match write_all(
                 &plan,
-                foreseen.as_ref(),
+                preview.as_ref(),
                 args.select.verbose,
                 &mut io::stdout().lock(),
             ) {
@@ -47,7 +47,7 @@ pub(super) fn plan(args: &PlanArgs, screens: &Screens) -> ExitCode {
                 // Whoever closed the pipe has seen enough.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Proven,
                 Err(error) => {
-                    screens.error(&format!("failed to write the plan: {error}"));
+                    terminal.error(&format!("failed to write the plan: {error}"));
                     ExitCode::Defect
                 }
             }
@@ -60,7 +60,7 @@ pub(super) fn plan(args: &PlanArgs, screens: &Screens) -> ExitCode {
 /// against it.
 fn write_all(
     plan: &Plan,
-    foreseen: Option<&Foreseen>,
+    preview: Option<&LaunchPreview>,
     verbose: bool,
     out: &mut impl Write,
 ) -> io::Result<()> {
@@ -68,7 +68,7 @@ fn write_all(
     if let Some(coverage) = &plan.coverage {
         covered(coverage, verbose, out)?;
     }
-    foreseen.map_or(Ok(()), |foreseen| preflight::write(foreseen, out))
+    preview.map_or(Ok(()), |preview| preflight::write(preview, out))
 }
 
 /// What the checks leave untouched: as numbers, and with `-v` by name.
@@ -91,7 +91,7 @@ fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
     let hopeless = plan
         .checks
         .iter()
-        .filter(|check| check.standing != Standing::Provable)
+        .filter(|check| check.provability != Provability::Provable)
         .count();
     writeln!(
         out,
@@ -104,10 +104,10 @@ fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
     for check in &plan.checks {
         let suite = &plan.suites[check.suite].name;
         writeln!(out, "\n{suite} / {}   ({})", check.name, check.line.place())?;
-        match &check.standing {
-            Standing::Provable => {}
-            Standing::Unprovable(why) => writeln!(out, "    can never be proven: {why}")?,
-            Standing::MatchesNothing(what) => writeln!(out, "    {what}")?,
+        match &check.provability {
+            Provability::Provable => {}
+            Provability::Unprovable(why) => writeln!(out, "    can never be proven: {why}")?,
+            Provability::MatchesNothing(what) => writeln!(out, "    {what}")?,
         }
         if let Some(prediction) = &check.prediction {
             match check.contradiction() {
@@ -125,21 +125,21 @@ fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
             writeln!(
                 out,
                 "    {} -> {} {to}{request}",
-                plan.vantage(of.probe),
-                of.party
+                plan.source(of.probe),
+                of.target_kind
             )?;
             if verbose {
-                for voucher in plan
-                    .vouchers
+                for control in plan
+                    .target_controls
                     .get(&of.to)
                     .into_iter()
                     .flatten()
-                    .filter(|voucher| plan.flow(**voucher).probe != of.probe)
+                    .filter(|control| plan.flow(**control).probe != of.probe)
                 {
                     writeln!(
                         out,
                         "        control: {}",
-                        plan.vantage(plan.flow(*voucher).probe)
+                        plan.source(plan.flow(*control).probe)
                     )?;
                 }
                 let composite = plan
@@ -147,7 +147,7 @@ fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
                     .get(&of.to)
                     .map(|composite| &composite.through);
                 for through in composite.into_iter().flatten() {
-                    let node = plan.vantage(plan.flow(*through).probe);
+                    let node = plan.source(plan.flow(*through).probe);
                     writeln!(
                         out,
                         "        control: {node}, together with its pods' other nodes"

@@ -1,16 +1,16 @@
 //! What preflight found, in words.
 
-use super::terminal::Screens;
-use crate::backend::kube::Foreseen;
+use super::terminal::Terminal;
+use crate::backend::kube::LaunchPreview;
 use crate::backend::kube::preflight::{Risk, Severity};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 /// Says in a run what stops it or is left out of it, and in one line what does neither. Gives
 /// whether anything stops it.
-pub(super) fn stops(foreseen: &Foreseen, screens: &Screens) -> bool {
-    let stops = foreseen.findings.stop_the_run();
-    let (refusals, warnings): (Vec<_>, Vec<_>) = grouped(&foreseen.findings.risks)
+pub(super) fn stops(preview: &LaunchPreview, terminal: &Terminal) -> bool {
+    let stops = preview.findings.stop_the_run();
+    let (refusals, warnings): (Vec<_>, Vec<_>) = grouped(&preview.findings.risks)
         .into_iter()
         .partition(|group| group.first.severity == Severity::Refuse);
     if !warnings.is_empty() {
@@ -19,7 +19,7 @@ pub(super) fn stops(foreseen: &Foreseen, screens: &Screens) -> bool {
             .map(|group| group.first.code.name())
             .collect();
         let codes: Vec<&str> = codes.into_iter().collect();
-        screens.note(&format!(
+        terminal.note(&format!(
             "preflight warns of {}: `watertight plan` says more",
             codes.join(", ")
         ));
@@ -30,14 +30,14 @@ pub(super) fn stops(foreseen: &Foreseen, screens: &Screens) -> bool {
         } else {
             "left out by preflight"
         };
-        screens.error(&format!(
+        terminal.error(&format!(
             "{what}: {}\n  way out: {}",
             group.sentence(),
-            group.first.way_out
+            group.first.remedy
         ));
     }
-    if let Some(role) = &foreseen.findings.role {
-        screens.error(&format!(
+    if let Some(role) = &preview.findings.role {
+        terminal.error(&format!(
             "rights are missing; this grants them (kubectl apply -f -):\n\n{role}"
         ));
     }
@@ -45,15 +45,15 @@ pub(super) fn stops(foreseen: &Foreseen, screens: &Screens) -> bool {
 }
 
 /// Writes what would be created, and everything that speaks against it.
-pub(super) fn write(foreseen: &Foreseen, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn write(preview: &LaunchPreview, out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
         "\nwould be created, and removed at the end unless it says otherwise:"
     )?;
-    for creation in &foreseen.creations {
+    for creation in &preview.creations {
         writeln!(out, "    {creation}")?;
     }
-    let groups = grouped(&foreseen.findings.risks);
+    let groups = grouped(&preview.findings.risks);
     if groups.is_empty() {
         writeln!(out, "\npreflight: nothing speaks against it")?;
     } else {
@@ -61,9 +61,9 @@ pub(super) fn write(foreseen: &Foreseen, out: &mut impl Write) -> io::Result<()>
     }
     for group in groups {
         writeln!(out, "    {}: {}", group.first.severity, group.sentence())?;
-        writeln!(out, "        way out: {}", group.first.way_out)?;
+        writeln!(out, "        way out: {}", group.first.remedy)?;
     }
-    if let Some(role) = &foreseen.findings.role {
+    if let Some(role) = &preview.findings.role {
         writeln!(out, "\nthe rights that are missing:\n\n{role}")?;
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! `watertight run SUITE...`, in a cluster or in the lab.
 
 use super::cluster::{self, ClusterArgs};
-use super::load::{self, Given};
-use super::terminal::Screens;
+use super::load::{self, SuiteInput};
+use super::terminal::Terminal;
 use super::{LabArgs, RunOptions, lab, scripted};
 use crate::event::ExitCode;
 use clap::Args;
@@ -24,14 +24,14 @@ pub(super) struct RunArgs {
     options: RunOptions,
 }
 
-pub(super) fn run(args: &RunArgs, screens: &Screens) -> ExitCode {
-    let given = Given::Files(&args.suites);
+pub(super) fn run(args: &RunArgs, terminal: &Terminal) -> ExitCode {
+    let given = SuiteInput::Files(&args.suites);
     if args.lab.lab.is_empty() {
-        return cluster::run(&given, &args.cluster, &args.options, screens);
+        return cluster::run(&given, &args.cluster, &args.options, terminal);
     }
-    let load = || load::lab(&given, &args.lab.lab, &args.options.select, screens);
+    let load = || load::lab(&given, &args.lab.lab, &args.options.select, terminal);
     match &args.scripted {
-        Some(script) => scripted::run(load, script, &args.options, screens),
-        None => lab::run(load, args.lab.deny.how(), &args.options, screens),
+        Some(script) => scripted::run(load, script, &args.options, terminal),
+        None => lab::run(load, args.lab.deny.how(), &args.options, terminal),
     }
 }

@@ -2,9 +2,9 @@
 //! and no network.
 
 use super::load::Loaded;
-use super::session::{self, carry_out, own_digest};
-use super::sinks::describe;
-use super::terminal::Screens;
+use super::outputs::describe;
+use super::session::{self, own_digest, run_and_tear_down};
+use super::terminal::Terminal;
 use super::{RunOptions, lab};
 use crate::backend::scripted::{Script, Scripted};
 use crate::engine::{self, RunnerClock};
@@ -17,11 +17,11 @@ pub(super) fn run(
     load: impl FnOnce() -> Result<Loaded, ExitCode>,
     script: &Path,
     options: &RunOptions,
-    screens: &Screens,
+    terminal: &Terminal,
 ) -> ExitCode {
     let load = || {
         let script = Script::read(script).map_err(|error| {
-            screens.error(&describe(&error));
+            terminal.error(&describe(&error));
             ExitCode::Usage
         })?;
         Ok((script, load()?))
@@ -29,7 +29,7 @@ pub(super) fn run(
     session::run(
         load,
         options,
-        screens,
+        terminal,
         |(
             script,
             Loaded {
@@ -48,7 +48,7 @@ pub(super) fn run(
             {
                 Ok(runtime) => runtime,
                 Err(error) => {
-                    screens.error(&format!("failed to start the event loop: {error}"));
+                    terminal.error(&format!("failed to start the event loop: {error}"));
                     return sinks.stopped("the event loop did not start", ExitCode::Impossible);
                 }
             };
@@ -76,7 +76,7 @@ pub(super) fn run(
                     about,
                     replan,
                 };
-                carry_out(&plan, scripted, options, interrupted, sinks, screens).await
+                run_and_tear_down(&plan, scripted, options, interrupted, sinks, terminal).await
             })
         },
     )

@@ -2,8 +2,8 @@
 //! not here.
 
 use super::RunOptions;
-use super::sinks::{Sinks, describe};
-use super::terminal::Screens;
+use super::outputs::{Sinks, describe};
+use super::terminal::Terminal;
 use crate::backend::Backend;
 use crate::engine::{self, Observer};
 use crate::event::{ExitCode, RunEvent};
@@ -16,17 +16,17 @@ use std::io::{self, Read};
 pub(super) fn run<L>(
     load: impl FnOnce() -> Result<L, ExitCode>,
     options: &RunOptions,
-    screens: &Screens,
+    terminal: &Terminal,
     carry: impl FnOnce(L, &mut Sinks) -> ExitCode,
 ) -> ExitCode {
     // Reports come first: the file of an earlier run must not outlast a run that never begins.
-    let mut sinks = match Sinks::open(options, screens) {
+    let mut sinks = match Sinks::open(options, terminal) {
         Ok(sinks) => sinks,
         Err(code) => return code,
     };
     let code = match load() {
         Ok(loaded) => {
-            sinks.show(options, screens);
+            sinks.show(options, terminal);
             carry(loaded, &mut sinks)
         }
         Err(code) => {
@@ -41,17 +41,17 @@ pub(super) fn run<L>(
             sinks.stopped(why, code)
         }
     };
-    sinks.finish(code, screens)
+    sinks.finish(code, terminal)
 }
 
 /// Runs, takes the backend down, and says what could not be removed.
-pub(crate) async fn carry_out<B: Backend>(
+pub(crate) async fn run_and_tear_down<B: Backend>(
     plan: &Plan,
     mut backend: B,
     options: engine::Options,
     interrupted: impl Future<Output = String>,
     sinks: &mut Sinks,
-    screens: &Screens,
+    terminal: &Terminal,
 ) -> ExitCode {
     let result = engine::run(plan, &mut backend, options, interrupted, sinks).await;
     sinks.flush();
@@ -62,7 +62,7 @@ pub(crate) async fn carry_out<B: Backend>(
         .map(|error| describe(error))
         .collect();
     for left in &leftovers {
-        screens.note(&format!("not everything was removed: {left}"));
+        terminal.note(&format!("not everything was removed: {left}"));
     }
     match result {
         Ok(summary) => {
@@ -71,7 +71,7 @@ pub(crate) async fn carry_out<B: Backend>(
         }
         Err(error) => {
             let why = describe(&error);
-            screens.error(&why);
+            terminal.error(&why);
             sinks.stopped(
                 &format!("no probe could be started: {why}"),
                 ExitCode::Impossible,

@@ -3,12 +3,12 @@
 use super::cluster::{self, ClusterArgs};
 use super::load;
 use super::predict::written;
-use super::terminal::Screens;
+use super::terminal::Terminal;
 use crate::backend::lab::{self, Layout, World};
 use crate::event::ExitCode;
 use crate::inventory::Inventory;
 use crate::model::EndpointName;
-use crate::plan::{Environment, draft};
+use crate::plan::{BackendKind, draft};
 use crate::source::Sources;
 use crate::suite;
 use clap::Args;
@@ -40,14 +40,14 @@ fn parse_name(text: &str) -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
-pub(super) fn suite(args: &SuiteArgs, screens: &Screens) -> ExitCode {
+pub(super) fn suite(args: &SuiteArgs, terminal: &Terminal) -> ExitCode {
     let drafted = match args.from.as_slice() {
-        [only] if only == CLUSTER => from_cluster(args, screens),
-        manifests => from_manifests(args, manifests, screens),
+        [only] if only == CLUSTER => from_cluster(args, terminal),
+        manifests => from_manifests(args, manifests, terminal),
     };
     drafted
-        .and_then(|text| accepted(text, screens))
-        .and_then(|text| written(&text, screens))
+        .and_then(|text| accepted(text, terminal))
+        .and_then(|text| written(&text, terminal))
         .unwrap_or_else(|code| code)
 }
 
@@ -55,49 +55,49 @@ pub(super) fn suite(args: &SuiteArgs, screens: &Screens) -> ExitCode {
 fn from_manifests(
     args: &SuiteArgs,
     manifests: &[String],
-    screens: &Screens,
+    terminal: &Terminal,
 ) -> Result<String, ExitCode> {
-    let manifests = load::manifests(manifests, args.strict, &mut Sources::new(), screens)?;
+    let manifests = load::manifests(manifests, args.strict, &mut Sources::new(), terminal)?;
     let world = World::place(&manifests, &[], Layout::default()).map_err(|error| {
-        screens.error(&format!("cannot make the lab: failed to {error}"));
+        terminal.error(&format!("cannot make the lab: failed to {error}"));
         ExitCode::Usage
     })?;
     text(
         args,
         world.inventory(),
-        Environment::Lab,
+        BackendKind::Lab,
         lab::usable_outside,
-        screens,
+        terminal,
     )
 }
 
-fn from_cluster(args: &SuiteArgs, screens: &Screens) -> Result<String, ExitCode> {
-    let inventory = cluster::inventory(&args.cluster, &[], screens)?;
-    text(args, &inventory, Environment::Cluster, |_| true, screens)
+fn from_cluster(args: &SuiteArgs, terminal: &Terminal) -> Result<String, ExitCode> {
+    let inventory = cluster::inventory(&args.cluster, &[], terminal)?;
+    text(args, &inventory, BackendKind::Cluster, |_| true, terminal)
 }
 
 fn text(
     args: &SuiteArgs,
     inventory: &Inventory,
-    environment: Environment,
+    environment: BackendKind,
     can_be_outside: fn(IpAddr) -> bool,
-    screens: &Screens,
+    terminal: &Terminal,
 ) -> Result<String, ExitCode> {
-    load::note_oddities(inventory, screens);
+    load::note_oddities(inventory, terminal);
     draft(inventory, environment, &args.name, can_be_outside).map_err(|error| {
-        screens.error(&format!("failed to {error}"));
+        terminal.error(&format!("failed to {error}"));
         ExitCode::Usage
     })
 }
 
 /// A draft that `validate` refuses is a defect, and nobody's work to correct.
-fn accepted(text: String, screens: &Screens) -> Result<String, ExitCode> {
+fn accepted(text: String, terminal: &Terminal) -> Result<String, ExitCode> {
     let mut sources = Sources::new();
     let file = sources.add("the draft", text.as_str());
     let (_, diagnostics) = suite::read(&[file], &sources);
     if diagnostics.has_errors() {
-        screens.diagnostics(&diagnostics, &sources);
-        screens.error("the drafted suite is not valid: a defect in watertight");
+        terminal.diagnostics(&diagnostics, &sources);
+        terminal.error("the drafted suite is not valid: a defect in watertight");
         return Err(ExitCode::Defect);
     }
     Ok(text)

@@ -8,12 +8,12 @@ use std::io::Write;
 
 /// What standard output and standard error can show.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Screens {
+pub(crate) struct Terminal {
     pub(super) out: Capabilities,
     pub(super) err: Capabilities,
 }
 
-impl Screens {
+impl Terminal {
     pub(crate) fn of(color: ColorWhen) -> Self {
         let choice = match color {
             ColorWhen::Auto => anstream::ColorChoice::Auto,

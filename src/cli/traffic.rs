@@ -86,13 +86,13 @@ impl Traffic {
                 crate::wire::Transport::Udp => "udp",
             };
             let at = (
-                flow.party.to_string(),
+                flow.target_kind.to_string(),
                 SocketAddr::new(flow.to.address, flow.to.port),
                 transport,
             );
             this.all.add(load);
             this.sources
-                .entry(plan.vantage(flow.probe).to_string())
+                .entry(plan.source(flow.probe).to_string())
                 .or_default()
                 .add(load);
             let (sum, from) = this.targets.entry(at).or_default();

@@ -1,7 +1,7 @@
 //! `watertight validate SUITE...`: offline.
 
-use super::load::{self, Given};
-use super::terminal::Screens;
+use super::load::{self, SuiteInput};
+use super::terminal::Terminal;
 use crate::event::ExitCode;
 use crate::plan::Selection;
 use crate::source::Sources;
@@ -23,16 +23,16 @@ pub(super) struct ValidateArgs {
     strict: bool,
 }
 
-pub(super) fn validate(args: &ValidateArgs, screens: &Screens) -> ExitCode {
+pub(super) fn validate(args: &ValidateArgs, terminal: &Terminal) -> ExitCode {
     if !args.with.is_empty() {
-        return against(args, screens);
+        return against(args, terminal);
     }
     let mut sources = Sources::new();
     match load::suites(
-        &Given::Files(&args.suites),
+        &SuiteInput::Files(&args.suites),
         args.strict,
         &mut sources,
-        screens,
+        terminal,
     ) {
         Ok(suites) => {
             suites.iter().for_each(valid);
@@ -52,17 +52,17 @@ fn valid(suite: &Suite) {
 }
 
 /// What the policies cannot do of what the suites expect is a warning: a policy may be on its way.
-fn against(args: &ValidateArgs, screens: &Screens) -> ExitCode {
+fn against(args: &ValidateArgs, terminal: &Terminal) -> ExitCode {
     let mut sources = Sources::new();
-    let given = Given::Files(&args.suites);
-    let loaded = load::read(&given, &args.with, args.strict, &mut sources, screens).and_then(
+    let given = SuiteInput::Files(&args.suites);
+    let loaded = load::read(&given, &args.with, args.strict, &mut sources, terminal).and_then(
         |(suites, manifests)| {
             let loaded = load::world_and_plan(
                 &suites,
                 &manifests,
                 &Selection::default(),
                 &sources,
-                screens,
+                terminal,
             )?;
             Ok((suites, loaded))
         },
@@ -76,7 +76,7 @@ fn against(args: &ValidateArgs, screens: &Screens) -> ExitCode {
     for check in &loaded.plan.checks {
         if let Some(why) = check.contradiction() {
             contradicted += 1;
-            screens.note(&format!("{}:{}: {why}", check.line.file, check.line.line));
+            terminal.note(&format!("{}:{}: {why}", check.line.file, check.line.line));
         }
     }
     let (all, known) = (

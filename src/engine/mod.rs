@@ -9,27 +9,27 @@
 //! 4. *judge*: every check is judged once more, for good.
 
 mod clock;
-mod end;
-mod fold;
-mod renewal;
+mod collector;
+mod completion;
+mod replan;
 
 pub use clock::RunnerClock;
-pub use fold::Fold;
-pub use renewal::Replan;
+pub use collector::Collector;
+pub use replan::Replan;
 
-use crate::backend::{Arrival, Backend, Change, Record, Records};
+use crate::backend::{Arrival, Backend, Change, EnforcerCounts};
 use crate::event::{
     CheckRef, CheckResult, Outcome, RunEvent, RunInfo, Summary, check_ref, check_refs, check_result,
 };
-use crate::inventory::{PolicyState, Surroundings, changed_policies};
+use crate::inventory::{EnvironmentInfo, PolicyState, changed_policies};
+use crate::model::EnforcerCount;
 use crate::plan::{Check, FlowId, Plan, REQUEST_DEADLINE, Schedule, Waits, floor, longest};
 use crate::verdict::{
-    EnforcerRecord, FlowResult, FlowVerdict, Judge, Judgement, Reading, Reason, Refusal, Verdict,
-    waits_needed,
+    FlowResult, FlowVerdict, Judge, Judgement, Reading, Reason, Refusal, Verdict, waits_needed,
 };
 use crate::wire::{How, Stage};
-use end::End;
-use renewal::Noticed;
+use completion::End;
+use replan::PendingChanges;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -103,7 +103,7 @@ pub trait Observer {
     fn change(&mut self, _change: &Change) {}
 
     /// What the enforcer itself counted.
-    fn records(&mut self, _records: &Records) {}
+    fn counters(&mut self, _records: &EnforcerCounts) {}
 
     /// The run is over: its final results, in the order of [`RunEvent::Finished`].
     ///
@@ -148,10 +148,10 @@ pub async fn run<B: Backend>(
 ) -> Result<Summary, EngineError<B::Error>> {
     let checks = check_refs(plan);
     let mut info = start_info(&options);
-    let (surroundings, unread) = surroundings(backend).await;
+    let (environment_info, unread) = environment_info(backend).await;
     observer.event(RunEvent::Started {
         run: info.clone(),
-        surroundings: surroundings.clone(),
+        environment_info: environment_info.clone(),
         suites: plan.suites.clone(),
         checks: checks.clone(),
         coverage: plan.coverage.clone().map(Box::new),
@@ -164,7 +164,7 @@ pub async fn run<B: Backend>(
     let (sender, mut lines) = mpsc::channel(LINES_IN_FLIGHT);
     let mut changes = backend.changes();
     let mut run = Run {
-        fold: Fold::new(plan, options.clock),
+        fold: Collector::new(plan, options.clock),
         plan: Cow::Borrowed(plan),
         info: info.clone(),
         checks: &checks,
@@ -172,7 +172,7 @@ pub async fn run<B: Backend>(
         awaited: vec![0; checks.len()],
         looks: 0,
         told: vec![None; checks.len()],
-        noticed: Noticed::default(),
+        noticed: PendingChanges::default(),
         replan: options.replan,
         schedule: options.schedule,
         launched: 0,
@@ -195,10 +195,10 @@ pub async fn run<B: Backend>(
     }
     run.give_up_on_changes();
     let end = End::of(interrupted, backend.unseen());
-    match backend.records().await {
-        Ok(records) => {
-            observer.records(&records);
-            run.fold.evidence.records = in_evidence(records);
+    match backend.counters().await {
+        Ok(counters) => {
+            observer.counters(&counters);
+            run.fold.evidence.counters = in_evidence(counters);
         }
         Err(error) => {
             observer.event(RunEvent::Note {
@@ -218,7 +218,7 @@ pub async fn run<B: Backend>(
             ),
         });
     }
-    let after = at_the_end(surroundings.as_ref(), backend, observer).await;
+    let after = at_the_end(environment_info.as_ref(), backend, observer).await;
     let policies = after.map(|after| {
         info.probe_images = after.probe_images;
         after.policies
@@ -230,21 +230,23 @@ pub async fn run<B: Backend>(
     ))
 }
 
-fn in_evidence(records: Records) -> BTreeMap<FlowId, EnforcerRecord> {
-    let counted = |record: Record| EnforcerRecord {
-        packets: record.packets,
-        rule: record.rule,
+fn in_evidence(counters: EnforcerCounts) -> BTreeMap<FlowId, EnforcerCount> {
+    let counted = |counter: EnforcerCount| EnforcerCount {
+        packets: counter.packets,
+        rule: counter.rule,
     };
-    records
+    counters
         .into_iter()
-        .map(|(flow, record)| (flow, counted(record)))
+        .map(|(flow, counter)| (flow, counted(counter)))
         .collect()
 }
 
 /// Where the run takes place, or a note on why that could not be read.
-async fn surroundings<B: Backend>(backend: &mut B) -> (Option<Surroundings>, Option<String>) {
-    match backend.surroundings().await {
-        Ok(surroundings) => (Some(surroundings), None),
+async fn environment_info<B: Backend>(
+    backend: &mut B,
+) -> (Option<EnvironmentInfo>, Option<String>) {
+    match backend.environment_info().await {
+        Ok(environment_info) => (Some(environment_info), None),
         Err(error) => (
             None,
             Some(format!(
@@ -257,11 +259,11 @@ async fn surroundings<B: Backend>(backend: &mut B) -> (Option<Surroundings>, Opt
 /// The surroundings when all probes have stopped; that a policy is not as it was at the start is
 /// told.
 async fn at_the_end<B: Backend>(
-    before: Option<&Surroundings>,
+    before: Option<&EnvironmentInfo>,
     backend: &mut B,
     observer: &mut impl Observer,
-) -> Option<Surroundings> {
-    let (after, unread) = surroundings(backend).await;
+) -> Option<EnvironmentInfo> {
+    let (after, unread) = environment_info(backend).await;
     if let Some(text) = unread {
         observer.event(RunEvent::Note { text });
     }
@@ -298,7 +300,7 @@ fn start_info(options: &Options) -> RunInfo {
 struct Run<'a> {
     /// The plan as it was given, until it has to be made again.
     plan: Cow<'a, Plan>,
-    fold: Fold,
+    fold: Collector,
     info: RunInfo,
     checks: &'a [CheckRef],
     settled: Vec<bool>,
@@ -308,7 +310,7 @@ struct Run<'a> {
     looks: u32,
     /// What was said of each check when it was settled last.
     told: Vec<Option<Outcome>>,
-    noticed: Noticed,
+    noticed: PendingChanges,
     replan: Replan,
     schedule: Schedule,
     /// Probes launched so far.
@@ -404,7 +406,7 @@ impl Run<'_> {
             .iter()
             .zip(&self.settled)
             .filter(|(_, settled)| !**settled);
-        open.any(|(check, _)| check.terms.demands_record())
+        open.any(|(check, _)| check.settings.demands_record())
     }
 
     /// Reads the enforcer's own counts while the run is on. What fails now is told when they are
@@ -415,8 +417,8 @@ impl Run<'_> {
         lines: &mut mpsc::Receiver<Arrival>,
         observer: &mut impl Observer,
     ) {
-        if let Ok(records) = self.meanwhile(backend.records(), lines, observer).await {
-            self.fold.evidence.records = in_evidence(records);
+        if let Ok(counters) = self.meanwhile(backend.counters(), lines, observer).await {
+            self.fold.evidence.counters = in_evidence(counters);
         }
     }
 
@@ -435,7 +437,7 @@ impl Run<'_> {
             // or now and then.
             if let Some(awaited) = judge.awaits(check, self.awaited[index] + usize::from(another)) {
                 self.awaited[index] = awaited.place;
-                if awaited.lacks == Reason::DeadlineTooShort {
+                if awaited.lacks == Reason::AttemptTimeoutTooShort {
                     slow.extend(self.too_slow(check, &judge.judge(check)));
                 }
                 continue;
@@ -467,7 +469,9 @@ impl Run<'_> {
             .iter()
             .filter(|flow| !is_inside(flow))
             .filter(|flow| match &flow.verdict {
-                FlowVerdict::Unproven(unproven) => unproven.reason == Reason::DeadlineTooShort,
+                FlowVerdict::Unproven(unproven) => {
+                    unproven.reason == Reason::AttemptTimeoutTooShort
+                }
                 FlowVerdict::Denied(_)
                 | FlowVerdict::Allowed(_)
                 | FlowVerdict::Violated(_)

@@ -1,7 +1,7 @@
 //! The flows that vouch for those of a check.
 
 use super::ControlReport;
-use super::narrate::{dialled, sender, transport};
+use super::check_text::{dialled, sender, transport};
 use crate::plan::{FlowId, Plan};
 use crate::verdict::{Evidence, FlowVerdict, Judgement, Violation};
 use std::collections::BTreeSet;
@@ -34,29 +34,31 @@ pub(super) fn of(plan: &Plan, judgement: &Judgement, evidence: &Evidence) -> Vec
                 for path in proof.paths().into_iter().flatten() {
                     this.add("path", path.flow(), true);
                 }
-                if let Some(twin) = proof.twin() {
-                    this.add("twin", twin, true);
+                if let Some(same_node_control) = proof.same_node_control() {
+                    this.add("twin", same_node_control, true);
                 }
             }
             FlowVerdict::Violated(Violation::Shut {
-                witness: Some(witness),
+                contrast: Some(contrast),
                 ..
-            }) => this.add("target", *witness, true),
+            }) => this.add("target", *contrast, true),
             FlowVerdict::Unproven(_) => {
                 let of = plan.flow(result.flow);
                 let composite = plan.composites.get(&of.to).into_iter();
                 let composite = composite
                     .flat_map(|composite| composite.through.iter().chain(&composite.backends));
-                let vouchers = plan
-                    .vouchers
+                let target_controls = plan
+                    .target_controls
                     .get(&of.to)
                     .into_iter()
                     .flatten()
                     .chain(composite);
-                for voucher in vouchers.filter(|voucher| plan.flow(**voucher).probe != of.probe) {
+                for control in
+                    target_controls.filter(|control| plan.flow(**control).probe != of.probe)
+                {
                     failed += 1;
                     if failed <= MOST_FAILED {
-                        this.add("target", *voucher, false);
+                        this.add("target", *control, false);
                     }
                 }
             }
@@ -86,11 +88,11 @@ impl Controls<'_> {
             counts,
             flow: id.0,
             probe: flow.probe.0,
-            source: sender(self.plan.vantage(flow.probe)),
-            target: flow.party.to_string(),
+            source: sender(self.plan.source(flow.probe)),
+            target: flow.target_kind.to_string(),
             address: dialled(flow),
             transport: transport(flow),
-            samples: seen.attempts,
+            attempts: seen.attempts,
             opened: seen.opened,
         });
     }

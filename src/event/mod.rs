@@ -3,23 +3,23 @@
 //! [`RunEvent`] serialised is the JSON-lines format. Everything in it is said in the suite's and
 //! Kubernetes' own words, so that a report needs neither plan nor evidence.
 
-mod compare;
+mod check_text;
 mod controls;
 mod exit;
-mod narrate;
+mod prediction;
 mod request;
 
+pub use check_text::check_result;
 pub use exit::ExitCode;
-pub use narrate::check_result;
 pub use request::describe_request;
 
 // The words that an event carries from further up: a report takes them from here.
-pub use crate::inventory::{PolicyState, Surroundings};
+pub use crate::inventory::{EnvironmentInfo, PolicyState};
 pub use crate::plan::{Coverage, SuiteRef, Touched};
 pub use crate::suite::Expected;
 pub use crate::verdict::{Reach, Reason};
 
-use crate::plan::{Check, Plan, Standing, Terms};
+use crate::plan::{Check, CheckSettings, Plan, Provability};
 use crate::suite::Mechanism;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -37,7 +37,7 @@ pub enum RunEvent {
         /// The run.
         run: RunInfo,
         /// Where it takes place, and the policies at its start; `None` if they could not be read.
-        surroundings: Option<Surroundings>,
+        environment_info: Option<EnvironmentInfo>,
         /// Its suites.
         suites: Vec<SuiteRef>,
         /// Its checks, in the order of all reports.
@@ -150,25 +150,25 @@ pub struct CheckRef {
     /// Why planning knows that it cannot be proven.
     pub unprovable: Option<String>,
     /// How it is judged: its settings with every default filled in.
-    pub terms: TermsReport,
+    pub settings: SettingsReport,
 }
 
 /// A check's settings in force. Durations are milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct TermsReport {
+pub struct SettingsReport {
     /// Wait before the hold.
     pub settle_ms: u64,
     /// How long a deny is watched.
     pub hold_ms: u64,
     /// How long an allow may take to come up.
-    pub patience_ms: u64,
+    pub timeout_ms: u64,
     /// Deadline of the handshake.
-    pub deadline_ms: u64,
+    pub attempt_timeout_ms: u64,
     /// Samples that a deny needs at least.
-    pub samples: u32,
-    /// The tier demanded: `D2+record`, `A1`, ...
-    pub demand: &'static str,
+    pub attempts: u32,
+    /// The tier demanded: `D2+counter`, `A1`, ...
+    pub tier: &'static str,
     /// The kind that a deny must be.
     pub mechanism: Option<&'static str>,
     /// Whether a start-up leak violates.
@@ -179,19 +179,19 @@ pub struct TermsReport {
     pub status: Option<u16>,
 }
 
-impl From<&Terms> for TermsReport {
-    fn from(terms: &Terms) -> Self {
+impl From<&CheckSettings> for SettingsReport {
+    fn from(settings: &CheckSettings) -> Self {
         Self {
-            settle_ms: terms.settle.as_millis() as u64,
-            hold_ms: terms.hold.as_millis() as u64,
-            patience_ms: terms.patience.as_millis() as u64,
-            deadline_ms: terms.deadline.as_millis() as u64,
-            samples: terms.samples,
-            demand: terms.demand.name(),
-            mechanism: terms.mechanism.map(Mechanism::name),
-            startup_isolated: terms.startup_isolated,
-            spread: terms.spread.name(),
-            status: terms.status,
+            settle_ms: settings.settle.as_millis() as u64,
+            hold_ms: settings.hold.as_millis() as u64,
+            timeout_ms: settings.timeout.as_millis() as u64,
+            attempt_timeout_ms: settings.attempt_timeout.as_millis() as u64,
+            attempts: settings.attempts,
+            tier: settings.required_tier.name(),
+            mechanism: settings.mechanism.map(Mechanism::name),
+            startup_isolated: settings.startup_isolated,
+            spread: settings.spread.name(),
+            status: settings.status,
         }
     }
 }
@@ -227,7 +227,7 @@ pub struct CheckResult {
     pub check: CheckRef,
     /// The verdict.
     pub verdict: Outcome,
-    /// `D2+record`, `A2`, ...: only of what is proven.
+    /// `D2+counter`, `A2`, ...: only of what is proven.
     pub tier: Option<String>,
     /// How far it reaches.
     pub reach: Reach,
@@ -253,7 +253,7 @@ pub struct CheckResult {
     /// How long a new source could reach what it must not, milliseconds.
     pub startup_leak_ms: Option<u64>,
     /// Attempts of all flows of the check.
-    pub samples: u32,
+    pub attempts: u32,
     /// Attempts that opened.
     pub opened: u32,
     /// Flow by flow.
@@ -309,7 +309,7 @@ pub struct FlowReport {
     /// Who sent.
     pub source: String,
     /// As what: a `clone` of that pod, from within the pod itself as an `ephemeral` container, the
-    /// `pod`, or its `node`, a `witness`, the `runner`.
+    /// `pod`, or its `node`, a `reference_pod`, the `runner`.
     pub sent_as: &'static str,
     /// To whom.
     pub target: String,
@@ -326,7 +326,7 @@ pub struct FlowReport {
     /// In words.
     pub text: String,
     /// Attempts.
-    pub samples: u32,
+    pub attempts: u32,
     /// Attempts that opened.
     pub opened: u32,
     /// How often it began anew, because something relevant changed or its probe stood still.
@@ -340,7 +340,7 @@ pub struct FlowReport {
     /// What crossed between the two nodes.
     pub path: Option<String>,
     /// A pod on the source's node that got through.
-    pub twin: Option<String>,
+    pub same_node_control: Option<String>,
     /// The enforcer's own count.
     pub record: Option<String>,
     /// Who answered, by its own word.
@@ -351,8 +351,8 @@ pub struct FlowReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ControlReport {
-    /// For what: the `target` is alive, the `source` is able, the `path` is open; a `twin` is a pod
-    /// on the source's own node that got through.
+    /// For what: the `target` is alive, the `source` is able, the `path` is open; a
+    /// `same_node_control` is a pod on the source's own node that got through.
     pub vouches: &'static str,
     /// Whether a proof rests on it; else it was there to vouch, and was not enough.
     pub counts: bool,
@@ -369,7 +369,7 @@ pub struct ControlReport {
     /// `tcp` or `udp`.
     pub transport: &'static str,
     /// Attempts.
-    pub samples: u32,
+    pub attempts: u32,
     /// Attempts that opened.
     pub opened: u32,
 }
@@ -383,7 +383,7 @@ pub struct WindowReport {
     /// Start of the last.
     pub to_ms: i64,
     /// How many.
-    pub samples: u32,
+    pub attempts: u32,
 }
 
 /// Sums over the results.
@@ -459,11 +459,11 @@ pub fn check_ref(plan: &Plan, check: &Check) -> CheckRef {
         expected: check.expected,
         predicted: check.prediction.as_ref().map(crate::plan::Prediction::word),
         contradiction: check.contradiction(),
-        unprovable: match &check.standing {
-            Standing::Provable => None,
-            Standing::Unprovable(why) | Standing::MatchesNothing(why) => Some(why.clone()),
+        unprovable: match &check.provability {
+            Provability::Provable => None,
+            Provability::Unprovable(why) | Provability::MatchesNothing(why) => Some(why.clone()),
         },
-        terms: TermsReport::from(&check.terms),
+        settings: SettingsReport::from(&check.settings),
     }
 }
 

@@ -26,9 +26,9 @@ mod trials;
 use crate::backend::lab::{self, Deny};
 use crate::cli::ColorWhen;
 use crate::cli::lab::in_lab;
-use crate::cli::load::{self, Given, Loaded};
-use crate::cli::sinks::Sinks;
-use crate::cli::terminal::Screens;
+use crate::cli::load::{self, Loaded, SuiteInput};
+use crate::cli::outputs::Sinks;
+use crate::cli::terminal::Terminal;
 use crate::event::ExitCode;
 use crate::inventory::Manifests;
 use crate::plan::Selection;
@@ -104,43 +104,43 @@ pub fn main(options: &Options) -> process::ExitCode {
         return code;
     }
     let arguments = Arguments::from_args();
-    let screens = Screens::of(ColorWhen::Auto);
-    match planned(options, &screens) {
-        Ok(labs) => run(labs, options.deny, &arguments, screens),
+    let terminal = Terminal::of(ColorWhen::Auto);
+    match planned(options, &terminal) {
+        Ok(labs) => run(labs, options.deny, &arguments, terminal),
         Err(code) => code.into(),
     }
 }
 
 /// Reads and plans everything; starts nothing.
-fn planned(options: &Options, screens: &Screens) -> Result<Vec<Planned>, ExitCode> {
-    let read: Vec<_> = options.labs.iter().map(|lab| plan(lab, screens)).collect();
+fn planned(options: &Options, terminal: &Terminal) -> Result<Vec<Planned>, ExitCode> {
+    let read: Vec<_> = options.labs.iter().map(|lab| plan(lab, terminal)).collect();
     // All are read before one is given up, so that all mistakes are shown at once.
     let labs = read.into_iter().collect::<Result<Vec<_>, _>>()?;
     let mut names = HashSet::new();
     for name in labs.iter().flat_map(|lab| &lab.names) {
         if !names.insert(name) {
-            screens.error(&format!("two labs test {name:?}: rename one of the suites"));
+            terminal.error(&format!("two labs test {name:?}: rename one of the suites"));
             return Err(ExitCode::Usage);
         }
     }
     Ok(labs)
 }
 
-fn plan(lab: &LabOptions, screens: &Screens) -> Result<Planned, ExitCode> {
+fn plan(lab: &LabOptions, terminal: &Terminal) -> Result<Planned, ExitCode> {
     let mut sources = Sources::new();
     let (suites, manifests) = load::read(
-        &Given::Files(&lab.suites),
+        &SuiteInput::Files(&lab.suites),
         &lab.manifests,
         false,
         &mut sources,
-        screens,
+        terminal,
     )?;
     let loaded = load::world_and_plan(
         &suites,
         &manifests,
         &Selection::default(),
         &sources,
-        screens,
+        terminal,
     )?;
     let names = crate::event::check_refs(&loaded.plan)
         .iter()
@@ -159,10 +159,10 @@ fn run(
     labs: Vec<Planned>,
     deny: Deny,
     arguments: &Arguments,
-    screens: Screens,
+    terminal: Terminal,
 ) -> process::ExitCode {
     if std::env::var_os("NEXTEST").is_some() && !arguments.ignored {
-        screens.note("nextest starts every test as a process of its own, which makes a lab for each: use cargo test");
+        terminal.note("nextest starts every test as a process of its own, which makes a lab for each: use cargo test");
     }
     let mut waiting = Waiting::default();
     let names = labs.iter().flat_map(|lab| &lab.names);
@@ -184,7 +184,7 @@ fn run(
             let fanout = waiting.fanout();
             Some(std::thread::spawn(move || {
                 for lab in labs {
-                    one_lab(lab, deny, &wanted, &fanout, &screens);
+                    one_lab(lab, deny, &wanted, &fanout, &terminal);
                 }
             }))
         }
@@ -204,7 +204,13 @@ fn run(
 }
 
 /// Runs what is wanted of one lab.
-fn one_lab(lab: Planned, deny: Deny, wanted: &HashSet<String>, fanout: &Fanout, screens: &Screens) {
+fn one_lab(
+    lab: Planned,
+    deny: Deny,
+    wanted: &HashSet<String>,
+    fanout: &Fanout,
+    terminal: &Terminal,
+) {
     let selected: Vec<&String> = lab
         .names
         .iter()
@@ -235,7 +241,7 @@ fn one_lab(lab: Planned, deny: Deny, wanted: &HashSet<String>, fanout: &Fanout, 
                     &lab.manifests,
                     &selection,
                     &lab.sources,
-                    screens,
+                    terminal,
                 )
                 .map_err(|_code| "nothing of this can be proven; standard error says why")
             })
@@ -250,7 +256,7 @@ fn one_lab(lab: Planned, deny: Deny, wanted: &HashSet<String>, fanout: &Fanout, 
                 deny,
                 serde_json::Map::new(),
                 &mut Sinks::of(reports),
-                screens,
+                terminal,
             );
         }
         Err(why) => trials.fail(why),

@@ -8,17 +8,17 @@ mod apply;
 mod cidr;
 mod cluster_policy;
 mod declared;
+mod environment_info;
 mod identity;
 mod manifest;
-mod surroundings;
 
 pub use cidr::{Cidr, ParseCidrError};
 pub use cluster_policy::{
     Action, ClusterPeer, ClusterPolicy, ClusterPolicyKind, ClusterPort, ClusterRule, PodsOf, Tier,
 };
+pub use environment_info::{EnvironmentInfo, PolicyState, changed_policies, spec_digest};
 pub use identity::identity_labels;
 pub use manifest::{Objects, load_manifests, observe, read_cluster_policy, read_manifests};
-pub use surroundings::{PolicyState, Surroundings, changed_policies, spec_digest};
 
 use crate::model::{Family, ObjectRef, Port, Transport, WorkloadKind, WorkloadRef};
 use k8s_openapi::api::networking::v1::NetworkPolicySpec;

@@ -7,10 +7,12 @@ mod duration;
 mod family;
 mod name;
 mod object;
+mod observed;
 mod port;
 
 pub use duration::{ParseDurationError, parse_duration, show_duration};
 pub use family::Family;
 pub use name::{EndpointName, HostName, ParseNameError};
 pub use object::{ObjectRef, WorkloadKind, WorkloadRef};
+pub use observed::{ClusterChange, EnforcerCount};
 pub use port::{ParsePortError, Port, Transport};

@@ -1,12 +1,12 @@
 //! A plan in the making: probes and flows, each once.
 
-use super::arming::arm;
 use super::mesh::ask_for_bytes;
-use super::notes::policies_that_select_nothing;
-use super::rates::{crowds, rates};
+use super::notes::policies_selecting_no_pod;
+use super::policy_delay::add;
+use super::rates::{rates, target_rates};
 use super::{
-    Able, Check, Composite, Environment, Flow, FlowId, Party, Path, Plan, ProbeId, SuiteRef,
-    TargetKey, Vantage, Waits,
+    BackendKind, Check, Composite, Flow, FlowId, Path, Plan, ProbeId, Source, SourceControls,
+    SuiteRef, TargetKey, TargetKind, Waits,
 };
 use crate::inventory::Inventory;
 use crate::model::Family;
@@ -30,41 +30,41 @@ pub(super) struct Builder {
     pub(super) suites: Vec<SuiteRef>,
     pub(super) checks: Vec<Check>,
     pub(super) swept: Vec<Check>,
-    pub(super) probes: Vec<Vantage>,
+    pub(super) probes: Vec<Source>,
     pub(super) flows: Vec<Flow>,
-    pub(super) vouchers: BTreeMap<TargetKey, Vec<FlowId>>,
+    pub(super) target_controls: BTreeMap<TargetKey, Vec<FlowId>>,
     pub(super) composites: BTreeMap<TargetKey, Composite>,
-    pub(super) able: BTreeMap<(ProbeId, Family, wire::Transport), Able>,
+    pub(super) source_controls: BTreeMap<(ProbeId, Family, wire::Transport), SourceControls>,
     /// Pods that are sent from within: once any line asks for that, every flow of the pod is.
-    pub(super) inside: BTreeSet<Vantage>,
+    pub(super) inside: BTreeSet<Source>,
     /// What the policies say of each flow.
     pub(super) predicted: BTreeMap<FlowId, Expected>,
     /// What is worth telling of that.
     pub(super) notes: Vec<String>,
     /// The probe of a vantage that still has room, and how many flows it has.
-    open_probes: HashMap<Vantage, (ProbeId, usize)>,
+    open_probes: HashMap<Source, (ProbeId, usize)>,
     /// By number of the vantage and of the target.
     known: HashMap<(u32, u32), FlowId>,
-    vantages: HashMap<Vantage, u32>,
+    sources: HashMap<Source, u32>,
     /// A target is shared by all the flows to it, and so is who is there.
     targets: HashMap<Arc<TargetKey>, u32>,
-    parties: BTreeSet<Arc<Party>>,
+    target_kinds: BTreeSet<Arc<TargetKind>>,
 }
 
 impl Builder {
     /// The flow from a vantage to a target; added if it is new.
     pub(super) fn flow(
         &mut self,
-        vantage: &Vantage,
+        source: &Source,
         to: TargetKey,
-        party: Party,
+        target_kind: TargetKind,
         opens_at: wire::Stage,
     ) -> FlowId {
-        let from = if let Some(number) = self.vantages.get(vantage) {
+        let from = if let Some(number) = self.sources.get(source) {
             *number
         } else {
-            let number = self.vantages.len() as u32;
-            *self.vantages.entry(vantage.clone()).or_insert(number)
+            let number = self.sources.len() as u32;
+            *self.sources.entry(source.clone()).or_insert(number)
         };
         let (to, number) = if let Some((to, number)) = self.targets.get_key_value(&to) {
             (Arc::clone(to), *number)
@@ -76,19 +76,19 @@ impl Builder {
         if let Some(id) = self.known.get(&(from, number)) {
             return *id;
         }
-        let party = if let Some(party) = self.parties.get(&party) {
-            Arc::clone(party)
+        let target_kind = if let Some(target_kind) = self.target_kinds.get(&target_kind) {
+            Arc::clone(target_kind)
         } else {
-            let party = Arc::new(party);
-            self.parties.insert(Arc::clone(&party));
-            party
+            let target_kind = Arc::new(target_kind);
+            self.target_kinds.insert(Arc::clone(&target_kind));
+            target_kind
         };
-        let probe = self.probe(vantage);
+        let probe = self.probe(source);
         let id = FlowId(self.flows.len() as u32);
         self.flows.push(Flow {
             probe,
             to,
-            party,
+            target_kind,
             opens_at,
             waits: Waits::default(),
         });
@@ -97,22 +97,22 @@ impl Builder {
     }
 
     /// A probe of a vantage with room for one more flow.
-    fn probe(&mut self, vantage: &Vantage) -> ProbeId {
-        if let Some((probe, flows)) = self.open_probes.get_mut(vantage)
+    fn probe(&mut self, source: &Source) -> ProbeId {
+        if let Some((probe, flows)) = self.open_probes.get_mut(source)
             && *flows < MAX_FLOWS
         {
             *flows += 1;
             return *probe;
         }
         let probe = ProbeId(self.probes.len() as u32);
-        self.probes.push(vantage.clone());
-        self.open_probes.insert(vantage.clone(), (probe, 1));
+        self.probes.push(source.clone());
+        self.open_probes.insert(source.clone(), (probe, 1));
         probe
     }
 
     /// Who takes which path. What is expected to be denied is nobody's evidence that a path is
     /// open.
-    fn paths(&self) -> BTreeMap<Path, Vec<FlowId>> {
+    fn path_controls(&self) -> BTreeMap<Path, Vec<FlowId>> {
         let of = |expected| {
             let checks = self
                 .checks
@@ -123,43 +123,45 @@ impl Builder {
                 .collect::<BTreeSet<FlowId>>()
         };
         let (allowed, denied) = (of(Expected::Allowed), of(Expected::Denied));
-        let mut paths: BTreeMap<Path, Vec<FlowId>> = BTreeMap::new();
+        let mut path_controls: BTreeMap<Path, Vec<FlowId>> = BTreeMap::new();
         for (index, flow) in self.flows.iter().enumerate() {
             let id = FlowId(index as u32);
             if denied.contains(&id) && !allowed.contains(&id) {
                 continue;
             }
             let from = self.probes[flow.probe.0 as usize].node();
-            for to in flow.party.shows(flow) {
+            for to in flow.target_kind.shows(flow) {
                 let path = Path {
                     from: from.map(str::to_owned),
                     to,
                     family: flow.family(),
                 };
-                paths.entry(path).or_default().push(id);
+                path_controls.entry(path).or_default().push(id);
             }
         }
-        paths
+        path_controls
     }
 
     /// The uids of pods at an end of a flow.
-    fn incarnations(&self, inventory: &Inventory) -> BTreeMap<String, String> {
+    fn pod_uids(&self, inventory: &Inventory) -> BTreeMap<String, String> {
         let mut pods: BTreeSet<String> = BTreeSet::new();
-        for vantage in &self.probes {
-            if let Vantage::Pod {
+        for source in &self.probes {
+            if let Source::Pod {
                 namespace, name, ..
-            } = vantage
+            } = source
             {
                 pods.insert(format!("{namespace}/{name}"));
             }
         }
         for flow in &self.flows {
-            match &*flow.party {
-                Party::Pod {
+            match &*flow.target_kind {
+                TargetKind::Pod {
                     namespace, name, ..
                 } => drop(pods.insert(format!("{namespace}/{name}"))),
-                Party::Service { pods: members, .. } => pods.extend(members.iter().cloned()),
-                Party::Node { .. } | Party::Witness { .. } | Party::Outside { .. } => {}
+                TargetKind::Service { pods: members, .. } => pods.extend(members.iter().cloned()),
+                TargetKind::Node { .. }
+                | TargetKind::ReferencePod { .. }
+                | TargetKind::Outside { .. } => {}
             }
         }
         let uids = inventory
@@ -169,28 +171,28 @@ impl Builder {
         uids.filter(|(name, _)| pods.contains(name)).collect()
     }
 
-    pub(super) fn finish(mut self, environment: Environment, inventory: &Inventory) -> Plan {
+    pub(super) fn finish(mut self, environment: BackendKind, inventory: &Inventory) -> Plan {
         self.flows.shrink_to_fit();
-        let paths = self.paths();
-        let incarnations = self.incarnations(inventory);
+        let path_controls = self.path_controls();
+        let pod_uids = self.pod_uids(inventory);
         // In a cluster a pod's identity is a clone's, unless it is sent from within; everything
         // else was there before.
         let of_pods = self
             .probes
             .iter()
             .enumerate()
-            .filter(|(_, vantage)| matches!(vantage, Vantage::Pod { .. }));
+            .filter(|(_, source)| matches!(source, Source::Pod { .. }));
         let (inside, outside): (Vec<_>, Vec<_>) =
-            of_pods.partition(|(_, vantage)| self.inside.contains(vantage));
-        let numbers = |probes: Vec<(usize, &Vantage)>| -> BTreeSet<ProbeId> {
+            of_pods.partition(|(_, source)| self.inside.contains(source));
+        let numbers = |probes: Vec<(usize, &Source)>| -> BTreeSet<ProbeId> {
             probes
                 .into_iter()
                 .map(|(index, _)| ProbeId(index as u32))
                 .collect()
         };
         let (created, inside) = match environment {
-            Environment::Cluster => (numbers(outside), numbers(inside)),
-            Environment::Lab => Default::default(),
+            BackendKind::Cluster => (numbers(outside), numbers(inside)),
+            BackendKind::Lab => Default::default(),
         };
         for flow in self
             .flows
@@ -204,8 +206,8 @@ impl Builder {
         }
         let meshed = match environment {
             // Nobody answers for pods in the lab.
-            Environment::Lab => None,
-            Environment::Cluster => ask_for_bytes(inventory, &self.probes, &mut self.flows),
+            BackendKind::Lab => None,
+            BackendKind::Cluster => ask_for_bytes(inventory, &self.probes, &mut self.flows),
         };
         let checked: BTreeSet<FlowId> = self
             .checks
@@ -213,35 +215,35 @@ impl Builder {
             .flat_map(|check| check.flows.iter().copied())
             .collect();
         let rates = rates(environment, &self.probes, &self.flows, &checked);
-        let crowds = crowds(environment, &self.flows, &checked);
+        let target_rates = target_rates(environment, &self.flows, &checked);
         let mut plan = Plan {
             suites: self.suites,
             checks: self.checks,
             swept: self.swept,
             rates,
-            crowds,
+            target_rates,
             resolvers: vec![None; self.probes.len()],
             listen: None,
-            strangers: environment == Environment::Cluster,
+            foreign_targets: environment == BackendKind::Cluster,
             probes: self.probes,
             flows: self.flows,
-            vouchers: self.vouchers,
+            target_controls: self.target_controls,
             composites: self.composites,
-            able: self.able,
-            paths,
+            source_controls: self.source_controls,
+            path_controls,
             created,
             inside,
-            arming: BTreeMap::new(),
-            incarnations,
+            policy_delay_flows: BTreeMap::new(),
+            pod_uids,
             predicted: self.predicted,
             coverage: None,
-            notes: policies_that_select_nothing(inventory)
+            notes: policies_selecting_no_pod(inventory)
                 .into_iter()
                 .chain(self.notes)
                 .chain(meshed)
                 .collect(),
         };
-        arm(&mut plan, inventory);
+        add(&mut plan, inventory);
         plan
     }
 }

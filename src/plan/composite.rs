@@ -1,9 +1,9 @@
 //! What vouches together for a Service that no single sender is sure to get through to.
 
-use super::ends::party_of;
-use super::expand::{selects, target_on};
+use super::addresses::target_kind_of;
+use super::endpoints::{selects, target_on};
 use super::transport::off_the_wire;
-use super::{FlowId, Party, TargetKey};
+use super::{FlowId, TargetKey, TargetKind};
 use crate::inventory::{Inventory, Pod};
 use crate::model::Family;
 use std::collections::BTreeSet;
@@ -45,18 +45,22 @@ pub(super) struct Dialled {
     /// The nodes that dial the Service.
     pub(super) nodes: Vec<String>,
     /// Each pod's node, and how it dials that pod.
-    pub(super) backends: Vec<(String, TargetKey, Party)>,
+    pub(super) backends: Vec<(String, TargetKey, TargetKind)>,
 }
 
 /// What must be dialled so that a Service is vouched for; `None` where it is not a Service with
 /// pods on several nodes, or where one of its pods cannot be dialled as the Service would: then
 /// nothing would be known of that one.
-pub(super) fn dialled(inventory: &Inventory, key: &TargetKey, party: &Party) -> Option<Dialled> {
-    let Party::Service {
+pub(super) fn dialled(
+    inventory: &Inventory,
+    key: &TargetKey,
+    target_kind: &TargetKind,
+) -> Option<Dialled> {
+    let TargetKind::Service {
         service,
         pods,
         nodes,
-    } = party
+    } = target_kind
     else {
         return None;
     };
@@ -87,7 +91,7 @@ pub(super) fn dialled(inventory: &Inventory, key: &TargetKey, party: &Party) -> 
                 port,
                 ..key.clone()
             },
-            party_of(pod),
+            target_kind_of(pod),
         ))
     };
     let backends: Vec<_> = behind.map(backend).collect::<Option<_>>()?;

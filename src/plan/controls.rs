@@ -1,11 +1,11 @@
 //! Who can vouch: for targets, for sources, for paths. The planner adds what the suite lacks.
 
-use super::arming::isolates;
+use super::addresses::{Addressing, service_target_kind, source_of, target_kind_of};
 use super::builder::Builder;
 use super::composite::{self, Composite};
-use super::ends::{Ends, party_of, service_party, vantage_of};
+use super::policy_delay::isolates;
 use super::predict::Predictions;
-use super::{Flow, FlowId, Party, PathEnd, ProbeId, TargetKey, Vantage, Waits};
+use super::{Flow, FlowId, PathEnd, ProbeId, Source, TargetKey, TargetKind, Waits};
 use crate::inventory::{Inventory, Pod};
 use crate::model::Family;
 use crate::suite::{Expected, Suite};
@@ -17,32 +17,32 @@ use std::sync::Arc;
 /// What a backend itself offers to send from and to send to, so that controls never depend on the
 /// workloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Landmarks {
+pub struct ControlEndpoints {
     /// A port on every pod, for the pod's own node only.
     pub on_pods: Option<u16>,
     /// A port on every node.
-    pub on_nodes: Option<Landmark>,
-    /// Whether packets can be sent from nodes themselves ([`Vantage::Node`]).
+    pub on_nodes: Option<NodeEndpoint>,
+    /// Whether packets can be sent from nodes themselves ([`Source::Node`]).
     pub from_nodes: bool,
     /// At most one on every node.
-    pub witnesses: Vec<WitnessAt>,
+    pub reference_pods: Vec<ReferencePodAddress>,
     /// Whether what witnesses send gets through to every pod, whatever policies isolate it.
-    pub witnesses_pass: bool,
+    pub reference_pods_pass: bool,
 }
 
 /// A port at which something answers that is no workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Landmark {
+pub enum NodeEndpoint {
     /// Our responder, over TCP and UDP.
     Responder(u16),
     /// Somebody else, a kubelet for instance, who completes TCP handshakes and is sent nothing.
     Handshake(u16),
 }
 
-/// A [`Vantage::Witness`], and where it can be reached: past all policies, as any pod of its node
-/// would be.
+/// A [`Source::ReferencePod`], and where it can be reached: past all policies, as any pod of its
+/// node would be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WitnessAt {
+pub struct ReferencePodAddress {
     /// Its node.
     pub node: String,
     /// Its addresses.
@@ -55,7 +55,7 @@ pub struct WitnessAt {
 const MAX_CROSSINGS: usize = 2;
 
 /// Sources tried as witnesses where no check of the suite is allowed to reach a Service.
-const MAX_WITNESSES: usize = 6;
+const MAX_POD_CONTROLS: usize = 6;
 
 /// Adds controls for every check.
 ///
@@ -64,8 +64,8 @@ const MAX_WITNESSES: usize = 6;
 pub(super) fn add<'a>(
     builder: &mut Builder,
     suites: &[Suite],
-    ends: &'a Ends<'a>,
-    landmarks: &'a Landmarks,
+    ends: &'a Addressing<'a>,
+    control_endpoints: &'a ControlEndpoints,
     predictions: Option<&mut Predictions<'a>>,
 ) {
     let inventory = ends.inventory;
@@ -77,38 +77,38 @@ pub(super) fn add<'a>(
             .collect(),
         inventory,
         ends,
-        landmarks,
+        control_endpoints,
         builder,
         predictions,
-        crossed: HashSet::new(),
+        paths_tried: HashSet::new(),
     };
     let (allowed, denied) = this.sampled();
-    this.vouch_by_allowed(&allowed);
-    this.vouch_by_named_control(suites);
+    this.add_allowed_checks(&allowed);
+    this.add_named_controls(suites);
     for flow in allowed.iter().chain(&denied) {
-        this.vouch_for_target(*flow);
+        this.add_target_controls(*flow);
     }
     for flow in &denied {
-        this.vouch_together(*flow, &allowed);
+        this.add_composite_control(*flow, &allowed);
     }
     for flow in allowed.iter().chain(&denied) {
-        this.vouch_for_source(*flow, &allowed);
+        this.add_source_controls(*flow, &allowed);
     }
     for flow in &denied {
-        this.vouch_for_path(*flow);
+        this.add_path_controls(*flow);
     }
 }
 
 struct Controls<'a, 'b> {
     pods: HashMap<(&'a str, &'a str), &'a Pod>,
     inventory: &'a Inventory,
-    ends: &'a Ends<'a>,
-    landmarks: &'a Landmarks,
+    ends: &'a Addressing<'a>,
+    control_endpoints: &'a ControlEndpoints,
     builder: &'b mut Builder,
     predictions: Option<&'b mut Predictions<'a>>,
     /// Crossings to the pods of a node that were looked for: beside whom, from whom, to which node,
     /// in which family.
-    crossed: HashSet<(Vantage, Vantage, String, Family)>,
+    paths_tried: HashSet<(Source, Source, String, Family)>,
 }
 
 impl Controls<'_, '_> {
@@ -127,23 +127,23 @@ impl Controls<'_, '_> {
         (of(Expected::Allowed), of(Expected::Denied))
     }
 
-    fn vouch(&mut self, key: &TargetKey, flow: FlowId) {
-        let vouchers = self.builder.vouchers.entry(key.clone()).or_default();
-        if !vouchers.contains(&flow) {
-            vouchers.push(flow);
+    fn add_target_control(&mut self, key: &TargetKey, flow: FlowId) {
+        let target_controls = self.builder.target_controls.entry(key.clone()).or_default();
+        if !target_controls.contains(&flow) {
+            target_controls.push(flow);
         }
     }
 
     /// First choice: an allowed check of any source.
-    fn vouch_by_allowed(&mut self, allowed: &BTreeSet<FlowId>) {
+    fn add_allowed_checks(&mut self, allowed: &BTreeSet<FlowId>) {
         for flow in allowed {
             let key = self.builder.flows[flow.0 as usize].to.clone();
-            self.vouch(&key, *flow);
+            self.add_target_control(&key, *flow);
         }
     }
 
     /// Second choice: the line's own `control:`.
-    fn vouch_by_named_control(&mut self, suites: &[Suite]) {
+    fn add_named_controls(&mut self, suites: &[Suite]) {
         for index in 0..self.builder.checks.len() {
             let check = &self.builder.checks[index];
             let suite = &suites[check.suite];
@@ -156,32 +156,32 @@ impl Controls<'_, '_> {
             else {
                 continue;
             };
-            let found = super::expand::find(&suite.endpoints[control.0], self.inventory);
-            let vantage = match found.place {
-                super::expand::Place::Runner => Some(Vantage::Runner),
-                _ => found.pods.first().map(|pod| vantage_of(pod)),
+            let found = super::endpoints::find(&suite.endpoints[control.0], self.inventory);
+            let source = match found.place {
+                super::endpoints::Place::Runner => Some(Source::Runner),
+                _ => found.pods.first().map(|pod| source_of(pod)),
             };
-            let Some(vantage) = vantage else { continue };
+            let Some(source) = source else { continue };
             for flow in check.flows.clone() {
-                self.copy_from(&vantage, flow);
+                self.copy_from(&source, flow);
             }
         }
     }
 
     /// The same target from another vantage.
-    fn copy_from(&mut self, vantage: &Vantage, flow: FlowId) {
+    fn copy_from(&mut self, source: &Source, flow: FlowId) {
         let of = &self.builder.flows[flow.0 as usize];
-        let (key, party, opens_at) = (
+        let (key, target_kind, opens_at) = (
             TargetKey::clone(&of.to),
-            Party::clone(&of.party),
+            TargetKind::clone(&of.target_kind),
             of.opens_at,
         );
-        let windows = vantage
+        let windows = source
             .node()
             .is_some_and(|node| self.inventory.runs_windows(node));
-        let sends =
-            (self.landmarks.from_nodes || !matches!(vantage, Vantage::Node { .. })) && !windows;
-        if !sends || !self.ends.has_family_of(vantage, key.address) {
+        let sends = (self.control_endpoints.from_nodes || !matches!(source, Source::Node { .. }))
+            && !windows;
+        if !sends || !self.ends.has_family_of(source, key.address) {
             return;
         }
         let (asked, opens_at) = match &key.request {
@@ -204,35 +204,35 @@ impl Controls<'_, '_> {
             }
             _ => (key.clone(), opens_at),
         };
-        let id = self.builder.flow(vantage, asked, party, opens_at);
-        self.vouch(&key, id);
+        let id = self.builder.flow(source, asked, target_kind, opens_at);
+        self.add_target_control(&key, id);
     }
 
     /// Third choice: what no policy can stop. A node may always reach its own pods (Kubernetes,
     /// "Network Policies"); outside targets are reached from the source's node, past the policies
     /// of its pods.
-    fn vouch_for_target(&mut self, flow: FlowId) {
+    fn add_target_controls(&mut self, flow: FlowId) {
         let of = &self.builder.flows[flow.0 as usize];
         let source = self.builder.probes[of.probe.0 as usize].clone();
-        match Party::clone(&of.party) {
-            Party::Pod { node, .. } if self.landmarks.from_nodes => {
-                self.copy_from(&Vantage::Node { name: node }, flow);
+        match TargetKind::clone(&of.target_kind) {
+            TargetKind::Pod { node, .. } if self.control_endpoints.from_nodes => {
+                self.copy_from(&Source::Node { name: node }, flow);
             }
-            Party::Pod {
+            TargetKind::Pod {
                 namespace, name, ..
-            } => self.try_witnesses(flow, &[format!("{namespace}/{name}")]),
-            Party::Service { nodes, pods, .. } => {
-                if let ([node], true) = (nodes.as_slice(), self.landmarks.from_nodes) {
-                    self.copy_from(&Vantage::Node { name: node.clone() }, flow);
+            } => self.try_pod_controls(flow, &[format!("{namespace}/{name}")]),
+            TargetKind::Service { nodes, pods, .. } => {
+                if let ([node], true) = (nodes.as_slice(), self.control_endpoints.from_nodes) {
+                    self.copy_from(&Source::Node { name: node.clone() }, flow);
                 } else {
                     let near = source
                         .node()
                         .map(str::to_owned)
                         .or_else(|| nodes.first().cloned());
-                    self.vouch_like_a_pod(near, flow, &pods);
+                    self.add_pod_like_control(near, flow, &pods);
                 }
             }
-            Party::Node { name } => {
+            TargetKind::Node { name } => {
                 let other = self
                     .inventory
                     .nodes
@@ -240,16 +240,16 @@ impl Controls<'_, '_> {
                     .find(|node| node.name != name)
                     .map(|node| node.name.clone());
                 if let Some(name) = other {
-                    self.copy_from(&Vantage::Node { name }, flow);
+                    self.copy_from(&Source::Node { name }, flow);
                 }
-                self.copy_from(&Vantage::Runner, flow);
+                self.copy_from(&Source::Runner, flow);
             }
             // Only the planner's own flows go there.
-            Party::Witness { .. } => {}
-            Party::Outside { .. } => match source.node() {
+            TargetKind::ReferencePod { .. } => {}
+            TargetKind::Outside { .. } => match source.node() {
                 Some(node) => {
                     self.copy_from(
-                        &Vantage::Node {
+                        &Source::Node {
                             name: node.to_owned(),
                         },
                         flow,
@@ -257,13 +257,13 @@ impl Controls<'_, '_> {
                     if self.builder.flows[flow.0 as usize].to.name.is_some() {
                         // A node asks other name servers than its pods: only what is wired like a
                         // pod can vouch for theirs.
-                        self.vouch_like_a_pod(Some(node.to_owned()), flow, &[]);
+                        self.add_pod_like_control(Some(node.to_owned()), flow, &[]);
                     }
                 }
                 None => {
                     if let Some(node) = self.inventory.nodes.first() {
                         self.copy_from(
-                            &Vantage::Node {
+                            &Source::Node {
                                 name: node.name.clone(),
                             },
                             flow,
@@ -276,34 +276,37 @@ impl Controls<'_, '_> {
 
     /// Fourth choice, for a Service whose pods are on several nodes and which nobody is allowed to
     /// reach: see [`Composite`].
-    fn vouch_together(&mut self, flow: FlowId, allowed: &BTreeSet<FlowId>) {
-        if !self.landmarks.from_nodes || self.landmarks.witnesses_pass {
+    fn add_composite_control(&mut self, flow: FlowId, allowed: &BTreeSet<FlowId>) {
+        if !self.control_endpoints.from_nodes || self.control_endpoints.reference_pods_pass {
             return;
         }
         let of = &self.builder.flows[flow.0 as usize];
         let key = TargetKey::clone(&of.to);
-        let others = self.builder.vouchers.get(&key).into_iter().flatten();
+        let others = self.builder.target_controls.get(&key).into_iter().flatten();
         let mut others =
-            others.filter(|voucher| self.builder.flows[voucher.0 as usize].probe != of.probe);
+            others.filter(|control| self.builder.flows[control.0 as usize].probe != of.probe);
         if self.builder.composites.contains_key(&key)
-            || others.any(|voucher| allowed.contains(voucher))
+            || others.any(|control| allowed.contains(control))
         {
             return;
         }
-        let Some(dialled) = composite::dialled(self.inventory, &key, &of.party) else {
+        let Some(dialled) = composite::dialled(self.inventory, &key, &of.target_kind) else {
             return;
         };
-        let (party, opens_at) = (Party::clone(&of.party), of.opens_at);
+        let (target_kind, opens_at) = (TargetKind::clone(&of.target_kind), of.opens_at);
         let through = dialled.nodes.into_iter().map(|name| {
-            let vantage = Vantage::Node { name };
+            let source = Source::Node { name };
             self.builder
-                .flow(&vantage, key.clone(), party.clone(), opens_at)
+                .flow(&source, key.clone(), target_kind.clone(), opens_at)
         });
         let through = through.collect();
-        let backends = dialled.backends.into_iter().map(|(node, key, party)| {
-            let vantage = Vantage::Node { name: node };
-            self.builder.flow(&vantage, key, party, opens_at)
-        });
+        let backends = dialled
+            .backends
+            .into_iter()
+            .map(|(node, key, target_kind)| {
+                let source = Source::Node { name: node };
+                self.builder.flow(&source, key, target_kind, opens_at)
+            });
         let backends = backends.collect();
         self.builder
             .composites
@@ -311,40 +314,40 @@ impl Controls<'_, '_> {
     }
 
     /// From the backend's own witness where there is one, else from whatever pods may be admitted.
-    fn vouch_like_a_pod(&mut self, node: Option<String>, flow: FlowId, backends: &[String]) {
+    fn add_pod_like_control(&mut self, node: Option<String>, flow: FlowId, backends: &[String]) {
         match node {
-            Some(node) if self.witness_on(&node).is_some() => {
-                self.copy_from(&Vantage::Witness { node }, flow)
+            Some(node) if self.reference_pod_on(&node).is_some() => {
+                self.copy_from(&Source::ReferencePod { node }, flow)
             }
-            _ => self.try_witnesses(flow, backends),
+            _ => self.try_pod_controls(flow, backends),
         }
     }
 
-    fn witness_on(&self, node: &str) -> Option<&WitnessAt> {
-        self.landmarks
-            .witnesses
+    fn reference_pod_on(&self, node: &str) -> Option<&ReferencePodAddress> {
+        self.control_endpoints
+            .reference_pods
             .iter()
-            .find(|witness| witness.node == node)
+            .find(|reference_pod| reference_pod.node == node)
     }
 
     /// Whether policies admit a flow, as far as they say one thing.
     fn admits(
         &mut self,
-        vantage: &Vantage,
+        source: &Source,
         to: &Arc<TargetKey>,
-        party: &Arc<Party>,
+        target_kind: &Arc<TargetKind>,
     ) -> Option<bool> {
-        let (to, party) = (Arc::clone(to), Arc::clone(party));
+        let (to, target_kind) = (Arc::clone(to), Arc::clone(target_kind));
         let flow = Flow {
             probe: ProbeId(0),
             to,
-            party,
+            target_kind,
             opens_at: Stage::Connect,
             waits: Waits::default(),
         };
         self.predictions
             .as_deref_mut()?
-            .flow(vantage, &flow)
+            .flow(source, &flow)
             .map(|answer| answer == Expected::Allowed)
     }
 
@@ -352,39 +355,46 @@ impl Controls<'_, '_> {
     /// that the policies admit, or else any, since the failures of those that are not admitted do
     /// not count. For a Service whose pods run on several nodes no node is sure to get through,
     /// since its packets may go to a pod of the other.
-    fn try_witnesses(&mut self, flow: FlowId, backends: &[String]) {
+    fn try_pod_controls(&mut self, flow: FlowId, backends: &[String]) {
         let of = &self.builder.flows[flow.0 as usize];
-        let vouchers = self.builder.vouchers.get(&of.to).into_iter().flatten();
-        let mut other_pods = vouchers
+        let target_controls = self
+            .builder
+            .target_controls
+            .get(&of.to)
+            .into_iter()
+            .flatten();
+        let mut other_pods = target_controls
             .map(|flow| &self.builder.flows[flow.0 as usize])
-            .filter(|voucher| voucher.probe != of.probe);
-        if other_pods.any(|voucher| {
+            .filter(|control| control.probe != of.probe);
+        if other_pods.any(|control| {
             matches!(
-                self.builder.probes[voucher.probe.0 as usize],
-                Vantage::Pod { .. }
+                self.builder.probes[control.probe.0 as usize],
+                Source::Pod { .. }
             )
         }) {
             return;
         }
-        let (to, party) = (Arc::clone(&of.to), Arc::clone(&of.party));
+        let (to, target_kind) = (Arc::clone(&of.to), Arc::clone(&of.target_kind));
         let own = self.builder.probes[of.probe.0 as usize].clone();
         let mut seen = BTreeSet::new();
-        let candidates: Vec<Vantage> = self
+        let candidates: Vec<Source> = self
             .inventory
             .pods
             .iter()
             .filter(|pod| pod.ready && !pod.host_network && !backends.contains(&pod.full_name()))
             .filter(|pod| !self.inventory.runs_windows(&pod.node))
             .filter(|pod| seen.insert((&pod.namespace, &pod.labels)))
-            .map(vantage_of)
+            .map(source_of)
             .collect();
         let of_family =
-            |vantage: &&Vantage| **vantage != own && self.ends.has_family_of(vantage, to.address);
-        let able: Vec<Vantage> = candidates.iter().filter(of_family).cloned().collect();
-        let mut admitted: Vec<Vantage> = Vec::new();
-        for vantage in able {
-            if admitted.len() < MAX_WITNESSES && self.admits(&vantage, &to, &party) == Some(true) {
-                admitted.push(vantage);
+            |source: &&Source| **source != own && self.ends.has_family_of(source, to.address);
+        let source_controls: Vec<Source> = candidates.iter().filter(of_family).cloned().collect();
+        let mut admitted: Vec<Source> = Vec::new();
+        for source in source_controls {
+            if admitted.len() < MAX_POD_CONTROLS
+                && self.admits(&source, &to, &target_kind) == Some(true)
+            {
+                admitted.push(source);
             }
         }
         let chosen = if admitted.is_empty() {
@@ -392,82 +402,92 @@ impl Controls<'_, '_> {
         } else {
             admitted
         };
-        for vantage in chosen.iter().take(MAX_WITNESSES) {
-            self.copy_from(vantage, flow);
+        for source in chosen.iter().take(MAX_POD_CONTROLS) {
+            self.copy_from(source, flow);
         }
     }
 
     /// What shows that a source can send in the way of a flow: what is allowed to it; cluster DNS,
     /// on the chance that it is; and its own node reaching it.
-    fn vouch_for_source(&mut self, flow: FlowId, allowed: &BTreeSet<FlowId>) {
+    fn add_source_controls(&mut self, flow: FlowId, allowed: &BTreeSet<FlowId>) {
         let of = &self.builder.flows[flow.0 as usize];
         let (probe, family, transport) = (of.probe, of.family(), of.to.transport);
         if allowed.contains(&flow) {
-            let able = self
+            let source_controls = self
                 .builder
-                .able
+                .source_controls
                 .entry((probe, family, transport))
                 .or_default();
-            if !able.allowed.contains(&flow) {
-                able.allowed.push(flow);
+            if !source_controls.allowed.contains(&flow) {
+                source_controls.allowed.push(flow);
             }
         }
         let known = self
             .builder
-            .able
+            .source_controls
             .get(&(probe, family, transport))
-            .is_some_and(|able| !able.tried.is_empty() || !able.reached.is_empty());
+            .is_some_and(|source_controls| {
+                !source_controls.tried.is_empty() || !source_controls.reached.is_empty()
+            });
         if known {
             return;
         }
-        let vantage = self.builder.probes[probe.0 as usize].clone();
+        let source = self.builder.probes[probe.0 as usize].clone();
         let mut tried = Vec::new();
         let mut reached = Vec::new();
-        if let Some((key, party)) = self.cluster_dns(family, transport) {
-            tried.push(self.builder.flow(&vantage, key, party, Stage::FirstBytes));
+        if let Some((key, target_kind)) = self.cluster_dns(family, transport) {
+            tried.push(
+                self.builder
+                    .flow(&source, key, target_kind, Stage::FirstBytes),
+            );
         }
-        match &vantage {
-            Vantage::Pod {
+        match &source {
+            Source::Pod {
                 namespace,
                 name,
                 node,
             } => {
                 let pod = self.pods.get(&(namespace.as_str(), name.as_str())).copied();
                 let landmark = pod.and_then(|pod| {
-                    Some((pod.address(family)?, self.landmarks.on_pods?, party_of(pod)))
+                    Some((
+                        pod.address(family)?,
+                        self.control_endpoints.on_pods?,
+                        target_kind_of(pod),
+                    ))
                 });
-                if let (Some((address, port, party)), true) = (landmark, self.landmarks.from_nodes)
+                if let (Some((address, port, target_kind)), true) =
+                    (landmark, self.control_endpoints.from_nodes)
                 {
                     let key = nonce_to(address, port, transport);
                     reached.push(self.builder.flow(
-                        &Vantage::Node { name: node.clone() },
+                        &Source::Node { name: node.clone() },
                         key,
-                        party,
+                        target_kind,
                         opens_at(transport),
                     ));
                 }
             }
-            Vantage::Node { name } => {
-                tried.extend(self.beyond_node(&vantage, Some(name), family, transport))
+            Source::Node { name } => {
+                tried.extend(self.beyond_node(&source, Some(name), family, transport))
             }
-            Vantage::Witness { .. } => {}
-            Vantage::Runner => tried.extend(self.beyond_node(&vantage, None, family, transport)),
+            Source::ReferencePod { .. } => {}
+            Source::Runner => tried.extend(self.beyond_node(&source, None, family, transport)),
         }
         // A flow may already belong to another probe of the same vantage; only the same probe
         // vouches for itself.
         tried.retain(|flow| self.builder.flows[flow.0 as usize].probe == probe);
-        let able = self
+        let source_controls = self
             .builder
-            .able
+            .source_controls
             .entry((probe, family, transport))
             .or_default();
-        able.tried.extend(tried);
-        able.reached.extend(reached);
+        source_controls.tried.extend(tried);
+        source_controls.reached.extend(reached);
     }
 
     fn beyond_node(
         &mut self,
-        vantage: &Vantage,
+        source: &Source,
         own: Option<&str>,
         family: Family,
         transport: Transport,
@@ -477,13 +497,13 @@ impl Controls<'_, '_> {
             .nodes
             .iter()
             .find(|node| Some(node.name.as_str()) != own)?;
-        self.reach_node(vantage, &node.name, family, transport)
+        self.reach_node(source, &node.name, family, transport)
     }
 
     /// From a vantage to what answers on a node.
     fn reach_node(
         &mut self,
-        vantage: &Vantage,
+        source: &Source,
         name: &str,
         family: Family,
         transport: Transport,
@@ -494,25 +514,25 @@ impl Controls<'_, '_> {
             .iter()
             .copied()
             .find(|address| Family::of(*address) == family)?;
-        let key = match (self.landmarks.on_nodes?, transport) {
-            (Landmark::Responder(port), _) => nonce_to(address, port, transport),
-            (Landmark::Handshake(port), Transport::Tcp) => TargetKey {
+        let key = match (self.control_endpoints.on_nodes?, transport) {
+            (NodeEndpoint::Responder(port), _) => nonce_to(address, port, transport),
+            (NodeEndpoint::Handshake(port), Transport::Tcp) => TargetKey {
                 request: Request::Connect { linger_ms: 0 },
                 ..nonce_to(address, port, transport)
             },
-            (Landmark::Handshake(_), Transport::Udp) => return None,
+            (NodeEndpoint::Handshake(_), Transport::Udp) => return None,
         };
         Some(self.builder.flow(
-            vantage,
+            source,
             key,
-            Party::Node {
+            TargetKind::Node {
                 name: name.to_owned(),
             },
             opens_at(transport),
         ))
     }
 
-    fn cluster_dns(&self, family: Family, transport: Transport) -> Option<(TargetKey, Party)> {
+    fn cluster_dns(&self, family: Family, transport: Transport) -> Option<(TargetKey, TargetKind)> {
         let service = self.inventory.cluster_dns()?;
         let address = service
             .addresses
@@ -532,18 +552,18 @@ impl Controls<'_, '_> {
                 request,
                 once: false,
             },
-            service_party(service, self.inventory),
+            service_target_kind(service, self.inventory),
         ))
     }
 
     /// A flow of our own to each end of a flow's paths, past all policies where there is such a
     /// way.
-    fn vouch_for_path(&mut self, flow: FlowId) {
+    fn add_path_controls(&mut self, flow: FlowId) {
         let of = &self.builder.flows[flow.0 as usize];
-        let (family, ends) = (of.family(), of.party.ends(of));
+        let (family, ends) = (of.family(), of.target_kind.ends(of));
         let source = self.builder.probes[of.probe.0 as usize].clone();
         let beside = match source.node() {
-            Some(node) if self.landmarks.from_nodes => Vantage::Node {
+            Some(node) if self.control_endpoints.from_nodes => Source::Node {
                 name: node.to_owned(),
             },
             Some(_) | None => source.clone(),
@@ -553,14 +573,14 @@ impl Controls<'_, '_> {
                 // Within a node the node's own packets to the target stay on it, as the source's
                 // do.
                 PathEnd::Pods(to)
-                    if self.landmarks.from_nodes && source.node() == Some(to.as_str()) => {}
+                    if self.control_endpoints.from_nodes && source.node() == Some(to.as_str()) => {}
                 PathEnd::Pods(to) => self.reach_pods(&beside, &source, &to, family),
                 PathEnd::Node(to) => {
                     let own = source.node() == Some(to.as_str());
                     // What a node sends to itself never leaves it.
-                    let from = match self.witness_on(&to) {
-                        Some(witness) if own => Vantage::Witness {
-                            node: witness.node.clone(),
+                    let from = match self.reference_pod_on(&to) {
+                        Some(reference_pod) if own => Source::ReferencePod {
+                            node: reference_pod.node.clone(),
                         },
                         None if own => source.clone(),
                         Some(_) | None => beside.clone(),
@@ -576,16 +596,16 @@ impl Controls<'_, '_> {
 
     /// To the network of a node's pods: to the witness there, else to pods of it that may admit
     /// somebody.
-    fn reach_pods(&mut self, beside: &Vantage, source: &Vantage, to: &str, family: Family) {
-        if let Some(witness) = self.witness_on(to) {
-            let address = witness
+    fn reach_pods(&mut self, beside: &Source, source: &Source, to: &str, family: Family) {
+        if let Some(reference_pod) = self.reference_pod_on(to) {
+            let address = reference_pod
                 .addresses
                 .iter()
                 .copied()
                 .find(|address| Family::of(*address) == family);
-            let (port, party) = (
-                witness.port,
-                Party::Witness {
+            let (port, target_kind) = (
+                reference_pod.port,
+                TargetKind::ReferencePod {
                     node: to.to_owned(),
                 },
             );
@@ -593,19 +613,19 @@ impl Controls<'_, '_> {
                 self.builder.flow(
                     beside,
                     nonce_to(address, port, Transport::Tcp),
-                    party,
+                    target_kind,
                     Stage::Connect,
                 );
             }
             return;
         }
         if !self
-            .crossed
+            .paths_tried
             .insert((beside.clone(), source.clone(), to.to_owned(), family))
         {
             return;
         }
-        let mut crossings: Vec<Crossing> = Vec::new();
+        let mut path_candidates: Vec<PathCandidate> = Vec::new();
         for pod in self
             .inventory
             .pods
@@ -617,56 +637,57 @@ impl Controls<'_, '_> {
             let (Some(port), Some(address)) = (port, pod.address(family)) else {
                 continue;
             };
-            let party = Arc::new(party_of(pod));
+            let target_kind = Arc::new(target_kind_of(pod));
             let key = Arc::new(TargetKey {
                 request: Request::Connect { linger_ms: 0 },
                 ..nonce_to(address, port.number(), Transport::Tcp)
             });
             let mut rank = None;
-            let mut vantages = Vec::new();
-            for vantage in BTreeSet::from([beside, source]) {
-                if !self.ends.can_meet(vantage, &key, &party) {
+            let mut sources = Vec::new();
+            for source in BTreeSet::from([beside, source]) {
+                if !self.ends.can_meet(source, &key, &target_kind) {
                     continue;
                 }
-                let of = match self.admits(vantage, &key, &party) {
+                let of = match self.admits(source, &key, &target_kind) {
                     Some(true) => Rank::Admitted,
                     None if !is_isolated_for_ingress(self.inventory, pod) => Rank::Open,
                     None | Some(false) => continue,
                 };
                 rank = rank.min(Some(of)).or(Some(of));
-                vantages.push(vantage.clone());
+                sources.push(source.clone());
             }
-            crossings.extend(rank.map(|rank| Crossing {
+            path_candidates.extend(rank.map(|rank| PathCandidate {
                 rank,
-                vantages,
+                sources,
                 key,
-                party,
+                target_kind,
             }));
         }
         // Cluster DNS first: it is there to be asked.
-        crossings.sort_by_key(|crossing| (crossing.rank, !self.is_cluster_dns(&crossing.party)));
-        for Crossing {
-            vantages,
+        path_candidates
+            .sort_by_key(|crossing| (crossing.rank, !self.is_cluster_dns(&crossing.target_kind)));
+        for PathCandidate {
+            sources,
             key,
-            party,
+            target_kind,
             ..
-        } in crossings.into_iter().take(MAX_CROSSINGS)
+        } in path_candidates.into_iter().take(MAX_CROSSINGS)
         {
-            for vantage in vantages {
+            for source in sources {
                 self.builder.flow(
-                    &vantage,
+                    &source,
                     TargetKey::clone(&key),
-                    Party::clone(&party),
+                    TargetKind::clone(&target_kind),
                     Stage::Connect,
                 );
             }
         }
     }
 
-    fn is_cluster_dns(&self, party: &Party) -> bool {
-        let Party::Pod {
+    fn is_cluster_dns(&self, target_kind: &TargetKind) -> bool {
+        let TargetKind::Pod {
             namespace, name, ..
-        } = party
+        } = target_kind
         else {
             return false;
         };
@@ -678,31 +699,32 @@ impl Controls<'_, '_> {
     /// To any Service's cluster address: the very Service from the witness beside the source; where
     /// that may be stopped, or there is none, cluster DNS as well, from the source's node or from
     /// the source itself.
-    fn reach_services(&mut self, source: &Vantage, flow: FlowId, family: Family) {
-        let witness = source
+    fn reach_services(&mut self, source: &Source, flow: FlowId, family: Family) {
+        let reference_pod = source
             .node()
-            .and_then(|node| self.witness_on(node))
-            .map(|witness| witness.node.clone());
-        if let Some(node) = &witness {
-            self.copy_from(&Vantage::Witness { node: node.clone() }, flow);
+            .and_then(|node| self.reference_pod_on(node))
+            .map(|reference_pod| reference_pod.node.clone());
+        if let Some(node) = &reference_pod {
+            self.copy_from(&Source::ReferencePod { node: node.clone() }, flow);
         }
-        match (witness, source.node()) {
-            (Some(_), _) if self.landmarks.witnesses_pass => {}
-            (_, Some(node)) if self.landmarks.from_nodes => {
-                if let Some((key, party)) = self.cluster_dns(family, Transport::Tcp) {
+        match (reference_pod, source.node()) {
+            (Some(_), _) if self.control_endpoints.reference_pods_pass => {}
+            (_, Some(node)) if self.control_endpoints.from_nodes => {
+                if let Some((key, target_kind)) = self.cluster_dns(family, Transport::Tcp) {
                     self.builder.flow(
-                        &Vantage::Node {
+                        &Source::Node {
                             name: node.to_owned(),
                         },
                         key,
-                        party,
+                        target_kind,
                         Stage::FirstBytes,
                     );
                 }
             }
             (_, Some(_) | None) => {
-                if let Some((key, party)) = self.cluster_dns(family, Transport::Tcp) {
-                    self.builder.flow(source, key, party, Stage::FirstBytes);
+                if let Some((key, target_kind)) = self.cluster_dns(family, Transport::Tcp) {
+                    self.builder
+                        .flow(source, key, target_kind, Stage::FirstBytes);
                 }
             }
         }
@@ -710,11 +732,11 @@ impl Controls<'_, '_> {
 }
 
 /// What may cross to a pod.
-struct Crossing {
+struct PathCandidate {
     rank: Rank,
-    vantages: Vec<Vantage>,
+    sources: Vec<Source>,
     key: Arc<TargetKey>,
-    party: Arc<Party>,
+    target_kind: Arc<TargetKind>,
 }
 
 /// How likely something crosses.

@@ -1,8 +1,8 @@
 //! What the checks of a plan leave untouched: rules of policies, pairs of endpoints, pods, nodes.
 
-use super::expand::{Place, find};
+use super::endpoints::{Place, find};
 use super::predict::{Predictions, Seen};
-use super::{Party, Plan, Vantage};
+use super::{Plan, Source, TargetKind};
 use crate::inventory::{Inventory, Pod};
 use crate::suite::Suite;
 use serde::Serialize;
@@ -90,16 +90,16 @@ pub(super) fn coverage(
         .flat_map(|check| &check.flows)
         .map(|flow| plan.flow(*flow))
     {
-        let vantage = plan.vantage(flow.probe);
-        if let Vantage::Pod {
+        let source = plan.source(flow.probe);
+        if let Source::Pod {
             namespace, name, ..
-        } = vantage
+        } = source
         {
             pods.insert((namespace, name));
         }
-        nodes.extend(vantage.node());
-        match &*flow.party {
-            Party::Pod {
+        nodes.extend(source.node());
+        match &*flow.target_kind {
+            TargetKind::Pod {
                 namespace,
                 name,
                 node,
@@ -108,9 +108,11 @@ pub(super) fn coverage(
                 pods.insert((namespace, name));
                 nodes.insert(node);
             }
-            Party::Node { name } => drop(nodes.insert(name)),
+            TargetKind::Node { name } => drop(nodes.insert(name)),
             // Which of its pods answers is not known before.
-            Party::Service { .. } | Party::Witness { .. } | Party::Outside { .. } => {}
+            TargetKind::Service { .. }
+            | TargetKind::ReferencePod { .. }
+            | TargetKind::Outside { .. } => {}
         }
     }
     let touched = |pod: &Pod| pods.contains(&(pod.namespace.as_str(), pod.name.as_str()));
@@ -168,7 +170,7 @@ fn of_policies(plan: &Plan, predictions: &Predictions<'_>) -> (ByName, ByName) {
         if left == 0 {
             break;
         }
-        for met in predictions.met_unseen(plan.vantage(flow.probe), flow, &mut seen) {
+        for met in predictions.met_unseen(plan.source(flow.probe), flow, &mut seen) {
             let policy = &mut all[met.policy];
             left -= touch(&mut policy.met);
             for rule in met.rules {
@@ -253,21 +255,21 @@ impl<'a> Roles<'a> {
     }
 
     /// The endpoints that a flow goes to.
-    fn at<'s>(&'s self, party: &'s Party) -> &'s [usize] {
-        let found = match party {
-            Party::Pod {
+    fn at<'s>(&'s self, target_kind: &'s TargetKind) -> &'s [usize] {
+        let found = match target_kind {
+            TargetKind::Pod {
                 namespace, name, ..
             } => self.pods.get(&(namespace.as_str(), name.as_str())),
-            Party::Service { service, .. } => self
+            TargetKind::Service { service, .. } => self
                 .services
                 .get(&(service.namespace.as_str(), service.name.as_str())),
-            Party::Outside { name } => {
+            TargetKind::Outside { name } => {
                 return self
                     .outside
                     .get(name.as_str())
                     .map_or(&[], std::slice::from_ref);
             }
-            Party::Node { .. } | Party::Witness { .. } => None,
+            TargetKind::Node { .. } | TargetKind::ReferencePod { .. } => None,
         };
         found.map_or(&[], Vec::as_slice)
     }
@@ -286,7 +288,7 @@ fn pairs(plan: &Plan, suites: &[Suite], inventory: &Inventory) -> Touched {
             for flow in &check.flows {
                 met.extend(
                     roles
-                        .at(&plan.flow(*flow).party)
+                        .at(&plan.flow(*flow).target_kind)
                         .iter()
                         .map(|target| (*source, *target)),
                 );

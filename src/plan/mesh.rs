@@ -4,7 +4,7 @@
 //! target may be reached, and hangs up, or says nothing, where it may not. So a handshake through
 //! one shows nothing: bytes of the target do.
 
-use super::{Flow, Party, Vantage};
+use super::{Flow, Source, TargetKind};
 use crate::inventory::Inventory;
 use crate::wire::{Stage, Transport};
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 /// so.
 pub(super) fn ask_for_bytes(
     inventory: &Inventory,
-    probes: &[Vantage],
+    probes: &[Source],
     flows: &mut [Flow],
 ) -> Option<String> {
     let meshed: BTreeSet<String> = inventory
@@ -28,17 +28,19 @@ pub(super) fn ask_for_bytes(
     let mut asked = 0_usize;
     for flow in flows {
         let source = match &probes[flow.probe.0 as usize] {
-            Vantage::Pod {
+            Source::Pod {
                 namespace, name, ..
             } => meshed.contains(&format!("{namespace}/{name}")),
-            Vantage::Node { .. } | Vantage::Witness { .. } | Vantage::Runner => false,
+            Source::Node { .. } | Source::ReferencePod { .. } | Source::Runner => false,
         };
-        let target = || match &*flow.party {
-            Party::Pod {
+        let target = || match &*flow.target_kind {
+            TargetKind::Pod {
                 namespace, name, ..
             } => meshed.contains(&format!("{namespace}/{name}")),
-            Party::Service { pods, .. } => pods.iter().any(|pod| meshed.contains(pod)),
-            Party::Node { .. } | Party::Witness { .. } | Party::Outside { .. } => false,
+            TargetKind::Service { pods, .. } => pods.iter().any(|pod| meshed.contains(pod)),
+            TargetKind::Node { .. }
+            | TargetKind::ReferencePod { .. }
+            | TargetKind::Outside { .. } => false,
         };
         if flow.to.transport == Transport::Tcp
             && flow.opens_at == Stage::Connect
@@ -90,7 +92,7 @@ mod tests {
             once: false,
         };
         let (namespace, name) = to.split_once('/').unwrap();
-        let party = Party::Pod {
+        let target_kind = TargetKind::Pod {
             namespace: namespace.into(),
             name: name.into(),
             node: "n".into(),
@@ -100,7 +102,7 @@ mod tests {
         Flow {
             probe: ProbeId(probe),
             to: Arc::new(key),
-            party: Arc::new(party),
+            target_kind: Arc::new(target_kind),
             opens_at: Stage::Connect,
             waits: Waits::default(),
         }
@@ -133,12 +135,12 @@ mod tests {
             labels: out,
             ..pod("ambient", "out", false)
         });
-        let vantage = |name: &str| Vantage::Pod {
+        let source = |name: &str| Source::Pod {
             namespace: "a".into(),
             name: name.into(),
             node: "n".into(),
         };
-        let probes = [vantage("plain"), vantage("sidecar")];
+        let probes = [source("plain"), source("sidecar")];
         let connect = || Request::Connect { linger_ms: 250 };
         let mut flows = [
             flow(0, "a/plain", Transport::Tcp, connect()),

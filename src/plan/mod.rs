@@ -4,46 +4,46 @@
 //! flows can vouch for a target, for a source, for a path. Whether one of them *did* is not known
 //! here.
 
-mod arming;
+mod addresses;
 mod builder;
+mod check_settings;
+mod checks;
 mod composite;
 mod controls;
 mod coverage;
-mod discount;
 mod draft;
-mod ends;
-mod expand;
-mod lines;
+mod endpoints;
+mod invalidate;
 mod mesh;
 mod notes;
+mod policy_delay;
 mod predict;
+mod probe_plan;
 mod rates;
-mod renew;
+mod replan;
 mod request;
 mod resolve;
 mod sweep;
-mod terms;
 mod transport;
-mod wiring;
 
-pub use arming::arms_towards;
+pub use check_settings::{BackendKind, CheckSettings, MIN_DEADLINE};
 pub use composite::Composite;
-pub use controls::{Landmark, Landmarks, WitnessAt};
+pub use controls::{ControlEndpoints, NodeEndpoint, ReferencePodAddress};
 pub use coverage::{Coverage, Touched};
-pub use discount::discount_identities;
 pub use draft::{DraftError, draft};
-pub use notes::policies_that_select_nothing;
+pub use invalidate::invalidate_identities;
+pub use notes::policies_selecting_no_pod;
+pub use policy_delay::shows_identity_towards;
 pub use predict::explain_flows;
-pub use rates::{Rate, rate_of};
-pub use renew::Renewal;
-pub use request::url_port;
-pub use resolve::{Mistake, PlanError, Selection, resolve};
-pub use sweep::{METADATA, METADATA_PORT};
-pub use terms::{Environment, MIN_DEADLINE, Terms};
-pub use transport::{off_the_wire, on_the_wire};
-pub use wiring::{
+pub use probe_plan::{
     REQUEST_DEADLINE, RESOLVE_DEADLINE, RUNS, Schedule, TLS_DEADLINE, floor, longest, probe_plans,
 };
+pub use rates::{Rate, rate_of};
+pub use replan::Renewal;
+pub use request::url_port;
+pub use resolve::{PlanDiagnostic, PlanError, Selection, resolve};
+pub use sweep::{METADATA, METADATA_PORT};
+pub use transport::{off_the_wire, on_the_wire};
 
 use crate::model::{Family, ObjectRef};
 use crate::suite::Expected;
@@ -77,27 +77,27 @@ pub struct Plan {
     /// denied" and is no check.
     pub swept: Vec<Check>,
     /// The probes to launch.
-    pub probes: Vec<Vantage>,
+    pub probes: Vec<Source>,
     /// How often each probe tries its flows.
     pub rates: Vec<Rate>,
     /// How often the flows of checks try targets that many of them try.
-    pub crowds: BTreeMap<TargetKey, Rate>,
+    pub target_rates: BTreeMap<TargetKey, Rate>,
     /// Whom each probe asks for names; `None` is its own `resolv.conf`.
     pub resolvers: Vec<Option<wire::Resolver>>,
     /// The port on which each pod's probe answers by itself, where the backend does not.
     pub listen: Option<u16>,
     /// Whether targets are other people's servers, in place of our own responders.
-    pub strangers: bool,
+    pub foreign_targets: bool,
     /// The flows, those that serve as controls included.
     pub flows: Vec<Flow>,
     /// For each target of a check, who can vouch that it is alive.
-    pub vouchers: BTreeMap<TargetKey, Vec<FlowId>>,
+    pub target_controls: BTreeMap<TargetKey, Vec<FlowId>>,
     /// For Services that nobody is sure to get through to, what vouches for them together.
     pub composites: BTreeMap<TargetKey, Composite>,
     /// For each probe, family and transport, what can vouch that the source is able.
-    pub able: BTreeMap<(ProbeId, Family, wire::Transport), Able>,
+    pub source_controls: BTreeMap<(ProbeId, Family, wire::Transport), SourceControls>,
     /// For each path, the flows that take it.
-    pub paths: BTreeMap<Path, Vec<FlowId>>,
+    pub path_controls: BTreeMap<Path, Vec<FlowId>>,
     /// The probes whose pods this run creates.
     pub created: BTreeSet<ProbeId>,
     /// The probes that run within the pods whose identity they have, where the backend has a
@@ -105,9 +105,9 @@ pub struct Plan {
     pub inside: BTreeSet<ProbeId>,
     /// For each of these and each node, the flows that show that the probe's labels are known
     /// there.
-    pub arming: BTreeMap<(ProbeId, String), Vec<FlowId>>,
+    pub policy_delay_flows: BTreeMap<(ProbeId, String), Vec<FlowId>>,
     /// The uid of every pod at an end of a flow, by `namespace/name`.
-    pub incarnations: BTreeMap<String, String>,
+    pub pod_uids: BTreeMap<String, String>,
     /// What the policies say of each flow, where they say one thing.
     pub predicted: BTreeMap<FlowId, Expected>,
     /// How much of what exists the checks touch; nothing where the policies cannot be read.
@@ -123,7 +123,7 @@ impl Plan {
     }
 
     /// The vantage of a probe that this plan gave out.
-    pub fn vantage(&self, id: ProbeId) -> &Vantage {
+    pub fn source(&self, id: ProbeId) -> &Source {
         &self.probes[id.0 as usize]
     }
 }
@@ -155,7 +155,7 @@ pub struct Check {
     /// Where it comes from.
     pub line: LineRef,
     /// How it is judged.
-    pub terms: Terms,
+    pub settings: CheckSettings,
     /// What is sampled for it.
     pub flows: Vec<FlowId>,
     /// What was sampled for it until a pod at either end was replaced: what these flows opened
@@ -164,7 +164,7 @@ pub struct Check {
     /// How much of the source and of the target these flows cover.
     pub scope: Scope,
     /// Whether it can be proven at all.
-    pub standing: Standing,
+    pub provability: Provability,
     /// What the policies say of it; nothing where that is not known.
     pub prediction: Option<Prediction>,
 }
@@ -243,7 +243,7 @@ pub struct Scope {
 
 /// Whether a check can be proven, as far as planning can tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum Provability {
     /// Yes, if the network is as expected.
     Provable,
     /// Never, and why; it is sampled where possible.
@@ -254,7 +254,7 @@ pub enum Standing {
 
 /// From where a probe sends.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Vantage {
+pub enum Source {
     /// A pod's identity.
     Pod {
         /// Namespace.
@@ -271,7 +271,7 @@ pub enum Vantage {
     },
     /// A vantage of the backend's own on a node, wired like a pod, that no policy stops: what it
     /// cannot reach, nothing can.
-    Witness {
+    ReferencePod {
         /// The node.
         node: String,
     },
@@ -279,18 +279,18 @@ pub enum Vantage {
     Runner,
 }
 
-impl Vantage {
+impl Source {
     /// The node it sends from, if it is in the cluster.
     pub fn node(&self) -> Option<&str> {
         match self {
-            Self::Pod { node, .. } | Self::Witness { node } => Some(node),
+            Self::Pod { node, .. } | Self::ReferencePod { node } => Some(node),
             Self::Node { name } => Some(name),
             Self::Runner => None,
         }
     }
 }
 
-impl std::fmt::Display for Vantage {
+impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Pod {
@@ -299,7 +299,7 @@ impl std::fmt::Display for Vantage {
                 node,
             } => write!(f, "{namespace}/{name} on {node}"),
             Self::Node { name } => write!(f, "node {name}"),
-            Self::Witness { node } => write!(f, "the witness on {node}"),
+            Self::ReferencePod { node } => write!(f, "the witness on {node}"),
             Self::Runner => f.write_str("the runner"),
         }
     }
@@ -313,7 +313,7 @@ pub struct Flow {
     /// Where to and what; shared by all flows that do the same.
     pub to: Arc<TargetKey>,
     /// Who is there.
-    pub party: Arc<Party>,
+    pub target_kind: Arc<TargetKind>,
     /// What of a sample makes it open.
     pub opens_at: wire::Stage,
     /// How long its stages are waited for at the least.
@@ -375,7 +375,7 @@ pub struct TargetKey {
 
 /// Who is at the address that a flow dials.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Party {
+pub enum TargetKind {
     /// A pod, by its own address.
     Pod {
         /// Namespace.
@@ -404,7 +404,7 @@ pub enum Party {
         name: String,
     },
     /// The backend's own witness on a node: its address is like a pod's, and no policy selects it.
-    Witness {
+    ReferencePod {
         /// The node.
         node: String,
     },
@@ -415,7 +415,7 @@ pub enum Party {
     },
 }
 
-impl Party {
+impl TargetKind {
     /// Where paths to it end: for a proof about it, something must have crossed to each of them.
     ///
     /// Addresses of different kinds are different ends: that a node's own address is reached says
@@ -428,7 +428,7 @@ impl Party {
                 host_network: false,
                 ..
             }
-            | Self::Witness { node } => vec![PathEnd::Pods(node.clone())],
+            | Self::ReferencePod { node } => vec![PathEnd::Pods(node.clone())],
             Self::Pod {
                 node,
                 host_network: true,
@@ -453,13 +453,13 @@ impl Party {
             Self::Service { .. }
             | Self::Pod { .. }
             | Self::Node { .. }
-            | Self::Witness { .. }
+            | Self::ReferencePod { .. }
             | Self::Outside { .. } => self.ends(flow),
         }
     }
 }
 
-impl std::fmt::Display for Party {
+impl std::fmt::Display for TargetKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Pod {
@@ -472,7 +472,7 @@ impl std::fmt::Display for Party {
                 write!(f, "Service {}/{}", service.namespace, service.name)
             }
             Self::Node { name } => write!(f, "node {name}"),
-            Self::Witness { node } => write!(f, "the witness on {node}"),
+            Self::ReferencePod { node } => write!(f, "the witness on {node}"),
             Self::Outside { name } => f.write_str(name),
         }
     }
@@ -480,7 +480,7 @@ impl std::fmt::Display for Party {
 
 /// What can vouch that a source is able to send.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Able {
+pub struct SourceControls {
     /// Flows of the same probe that the suite expects to be allowed.
     pub allowed: Vec<FlowId>,
     /// Flows of the same probe that the planner added on the chance that a policy admits them.

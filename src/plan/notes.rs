@@ -2,7 +2,7 @@
 //! packet names.
 
 use crate::inventory::{Inventory, Labels, Policy};
-use crate::suite::{EndpointId, Locator, Subject, Suite, Vehicle};
+use crate::suite::{EndpointId, Locator, SourceMode, Subject, Suite};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube_core::{Selector, SelectorExt};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 type ByNamespace<'a> = BTreeMap<&'a str, BTreeSet<&'a Labels>>;
 
 /// Policies that select no pod though their namespace has some: mostly a label spelt in two ways.
-pub fn policies_that_select_nothing(inventory: &Inventory) -> Vec<String> {
+pub fn policies_selecting_no_pod(inventory: &Inventory) -> Vec<String> {
     // Who shares its node's network is selected by nothing.
     let (mut pods, mut of_nodes): (ByNamespace<'_>, ByNamespace<'_>) =
         (BTreeMap::new(), BTreeMap::new());
@@ -32,7 +32,7 @@ pub fn policies_that_select_nothing(inventory: &Inventory) -> Vec<String> {
 
 /// Sources whose packets do not have the identity of their pods: what is said of them is not said
 /// of the pods.
-pub(super) fn vehicles(suite: &Suite) -> impl Iterator<Item = String> {
+pub(super) fn source_modes(suite: &Suite) -> impl Iterator<Item = String> {
     let named: BTreeSet<EndpointId> = suite
         .lines
         .iter()
@@ -47,10 +47,10 @@ pub(super) fn vehicles(suite: &Suite) -> impl Iterator<Item = String> {
             .any(|line| line.sources.contains(&Subject::All));
     let numbered = (0..).map(EndpointId).zip(&suite.endpoints);
     numbered.filter(move |(id, _)| everybody || named.contains(id)).filter_map(|(_, endpoint)| {
-        let from = match endpoint.vehicle.unwrap_or_default() {
-            Vehicle::Clone | Vehicle::Ephemeral => return None,
-            Vehicle::Node => "the nodes of its pods",
-            Vehicle::Runner => "where watertight runs",
+        let from = match endpoint.source_mode.unwrap_or_default() {
+            SourceMode::Clone | SourceMode::Ephemeral => return None,
+            SourceMode::Node => "the nodes of its pods",
+            SourceMode::Runner => "where watertight runs",
         };
         // Only what is made of pods could have sent otherwise.
         match &endpoint.locator {
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn policy_that_selects_no_pod_is_told_with_what_pods_carry() {
-        let notes = policies_that_select_nothing(&inventory("postgres", "postgresql"));
+        let notes = policies_selecting_no_pod(&inventory("postgres", "postgresql"));
         let expected = "NetworkPolicy data/postgres (p.yaml:1) selects no pod: it wants app=postgresql, \
                         pods in namespace data carry app=postgres";
         assert_eq!(notes, [expected]);
@@ -185,12 +185,12 @@ mod tests {
     #[test]
     fn policy_that_selects_a_pod_is_not_told() {
         assert_eq!(
-            policies_that_select_nothing(&inventory("postgres", "postgres")),
+            policies_selecting_no_pod(&inventory("postgres", "postgres")),
             Vec::<String>::new()
         );
         let mut empty = inventory("postgres", "postgresql");
         empty.pods.clear();
-        assert_eq!(policies_that_select_nothing(&empty), Vec::<String>::new());
+        assert_eq!(policies_selecting_no_pod(&empty), Vec::<String>::new());
     }
 
     #[test]
@@ -199,6 +199,6 @@ mod tests {
         inventory.pods[0].host_network = true;
         let expected = "NetworkPolicy data/postgres (p.yaml:1) selects no pod: those with its labels share their node's \
                         network, and no policy selects such pods";
-        assert_eq!(policies_that_select_nothing(&inventory), [expected]);
+        assert_eq!(policies_selecting_no_pod(&inventory), [expected]);
     }
 }

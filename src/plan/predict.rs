@@ -4,9 +4,9 @@
 //! tried. It never enters a verdict: nothing in `verdict` can reach it.
 
 use super::builder::Builder;
-use super::expand::{selects, target_on};
+use super::endpoints::{selects, target_on};
 use super::transport::off_the_wire;
-use super::{Check, Flow, FlowId, Party, Plan, Prediction, Vantage};
+use super::{Check, Flow, FlowId, Plan, Prediction, Source, TargetKind};
 use crate::inventory::{Inventory, Pod, Service};
 use crate::model::{Family, ObjectRef, Port, Transport};
 use crate::policy::{
@@ -20,8 +20,8 @@ use std::net::IpAddr;
 pub(super) fn add(builder: &mut Builder, this: &mut Predictions<'_>) {
     let mut predicted = BTreeMap::new();
     for (index, flow) in builder.flows.iter().enumerate() {
-        let vantage = &builder.probes[flow.probe.0 as usize];
-        if let Some(answer) = this.flow(vantage, flow) {
+        let source = &builder.probes[flow.probe.0 as usize];
+        if let Some(answer) = this.flow(source, flow) {
             predicted.insert(FlowId(index as u32), answer);
         }
     }
@@ -108,8 +108,8 @@ impl<'a> Predictions<'a> {
 
     /// What the policies say of a flow; nothing where they do not say one thing, or where an end is
     /// not known.
-    pub(super) fn flow(&mut self, vantage: &Vantage, flow: &Flow) -> Option<Expected> {
-        let from = self.from(vantage, flow.family())?;
+    pub(super) fn flow(&mut self, source: &Source, flow: &Flow) -> Option<Expected> {
+        let from = self.from(source, flow.family())?;
         let arrivals = self.arrivals(flow)?;
         let family = flow.family();
         let mut answers = arrivals.iter().map(|arrival| {
@@ -129,9 +129,9 @@ impl<'a> Predictions<'a> {
     }
 
     /// Why, for every place where the packets of a flow may end.
-    pub(super) fn explain(&self, vantage: &Vantage, flow: &Flow) -> Vec<Explanation> {
+    pub(super) fn explain(&self, source: &Source, flow: &Flow) -> Vec<Explanation> {
         let family = flow.family();
-        let (Some(from), Some(arrivals)) = (self.from(vantage, family), self.arrivals(flow)) else {
+        let (Some(from), Some(arrivals)) = (self.from(source, family), self.arrivals(flow)) else {
             return Vec::new();
         };
         let walk = |arrival: &Arrival<'_>| {
@@ -143,9 +143,9 @@ impl<'a> Predictions<'a> {
 
     /// Which policies and rules a flow meets, for every place where its packets may end; nothing
     /// between those that policies treat like others that were seen.
-    pub(super) fn met_unseen(&self, vantage: &Vantage, flow: &Flow, seen: &mut Seen) -> Vec<Met> {
+    pub(super) fn met_unseen(&self, source: &Source, flow: &Flow, seen: &mut Seen) -> Vec<Met> {
         let family = flow.family();
-        let (Some(from), Some(arrivals)) = (self.from(vantage, family), self.arrivals(flow)) else {
+        let (Some(from), Some(arrivals)) = (self.from(source, family), self.arrivals(flow)) else {
             return Vec::new();
         };
         let source = self.predictor.alike(from);
@@ -191,9 +191,9 @@ impl<'a> Predictions<'a> {
 
     /// Why, for the first place where the packets of a flow may end that is not as expected; and
     /// what would change it.
-    fn why(&mut self, vantage: &Vantage, flow: &Flow, check: &Check) -> (String, Option<String>) {
+    fn why(&mut self, source: &Source, flow: &Flow, check: &Check) -> (String, Option<String>) {
         let family = flow.family();
-        let (Some(from), Some(arrivals)) = (self.from(vantage, family), self.arrivals(flow)) else {
+        let (Some(from), Some(arrivals)) = (self.from(source, family), self.arrivals(flow)) else {
             return (String::new(), None);
         };
         let expected = check.expected == Expected::Allowed;
@@ -216,22 +216,22 @@ impl<'a> Predictions<'a> {
                 .unwrap_or_default()
                 .trim_end_matches('.');
             (
-                format!("{vantage} may not ask cluster DNS, so it cannot look up {name}"),
+                format!("{source} may not ask cluster DNS, so it cannot look up {name}"),
                 None,
             )
         }
     }
 
-    fn from<'e>(&self, vantage: &'e Vantage, family: Family) -> Option<End<'e>> {
-        match vantage {
-            Vantage::Pod {
+    fn from<'e>(&self, source: &'e Source, family: Family) -> Option<End<'e>> {
+        match source {
+            Source::Pod {
                 namespace, name, ..
             } => Some(End::Pod(
                 *self.pods.get(&(namespace.as_str(), name.as_str()))?,
             )),
-            Vantage::Node { name } => Some(End::Node(name)),
-            Vantage::Witness { .. } => None,
-            Vantage::Runner => {
+            Source::Node { name } => Some(End::Node(name)),
+            Source::ReferencePod { .. } => None,
+            Source::Runner => {
                 let fits = |address: &&IpAddr| Family::of(**address) == family;
                 self.inventory
                     .runner
@@ -276,8 +276,8 @@ impl<'a> Predictions<'a> {
 
     fn arrivals<'f>(&self, flow: &'f Flow) -> Option<Vec<Arrival<'f>>> {
         let port = Port::new(flow.to.port, off_the_wire(flow.to.transport))?;
-        match &*flow.party {
-            Party::Pod {
+        match &*flow.target_kind {
+            TargetKind::Pod {
                 namespace, name, ..
             } => {
                 let number = self.pods.get(&(namespace.as_str(), name.as_str()))?;
@@ -286,7 +286,7 @@ impl<'a> Predictions<'a> {
                     port,
                 }])
             }
-            Party::Service {
+            TargetKind::Service {
                 service: ObjectRef {
                     namespace, name, ..
                 },
@@ -295,13 +295,13 @@ impl<'a> Predictions<'a> {
                 self.services.get(&(namespace.as_str(), name.as_str()))?,
                 port,
             ),
-            Party::Node { name } => Some(vec![Arrival {
+            TargetKind::Node { name } => Some(vec![Arrival {
                 end: End::Node(name),
                 port,
             }]),
             // A witness is past all policies, and no check's target.
-            Party::Witness { .. } => None,
-            Party::Outside { .. } => Some(vec![Arrival {
+            TargetKind::ReferencePod { .. } => None,
+            TargetKind::Outside { .. } => Some(vec![Arrival {
                 end: End::Address(flow.to.address),
                 port,
             }]),
@@ -353,7 +353,7 @@ pub fn explain_flows(
         .map(|flow| plan.flow(*flow))
     {
         let (family, arrivals) = (flow.family(), this.arrivals(flow));
-        let Some(from) = this.from(plan.vantage(flow.probe), family) else {
+        let Some(from) = this.from(plan.source(flow.probe), family) else {
             continue;
         };
         for Arrival { end, port } in arrivals.unwrap_or_default() {
@@ -380,7 +380,7 @@ pub fn explain_flows(
                 ));
             }
             for change in &mut advised.changes {
-                change.beside = Some(this.explainer.consequences(change, from, end, port)?);
+                change.beside = Some(this.explainer.side_effects(change, from, end, port)?);
             }
             told.push((advised, 0));
         }

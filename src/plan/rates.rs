@@ -1,7 +1,7 @@
 //! How often flows are tried: caps across a run. Where they bind, the interval stretches, and with
 //! it the hold.
 
-use super::{Environment, Flow, FlowId, Plan, TargetKey, Vantage};
+use super::{BackendKind, Flow, FlowId, Plan, Source, TargetKey};
 use crate::wire::Transport;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -42,12 +42,12 @@ struct Caps {
 }
 
 impl Caps {
-    fn of(environment: Environment) -> Self {
+    fn of(environment: BackendKind) -> Self {
         match environment {
             // A silent attempt holds its socket for the deadline, and a probe has 512 of them. In
             // all, what the machine carries without starving the probes: everything that the
             // packets meet is on it.
-            Environment::Lab => {
+            BackendKind::Lab => {
                 let cores =
                     std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
                 Self {
@@ -60,7 +60,7 @@ impl Caps {
                     target: u32::MAX,
                 }
             }
-            Environment::Cluster => Self {
+            BackendKind::Cluster => Self {
                 interval: INTERVAL,
                 probe: 100,
                 node: 200,
@@ -104,10 +104,10 @@ impl Rate {
     }
 
     /// How long it takes at the least to make so many attempts, over so long a hold.
-    pub(super) fn time_for(self, samples: u32, hold: Duration) -> Duration {
+    pub(super) fn time_for(self, attempts: u32, hold: Duration) -> Duration {
         if self.is_stretched {
             // The starts are spread over one interval; then each further sample takes another.
-            hold.max(self.interval * samples)
+            hold.max(self.interval * attempts)
         } else {
             hold
         }
@@ -129,14 +129,14 @@ pub fn rate_of(plan: &Plan, flow: &Flow, checked: bool) -> Rate {
     if !checked {
         return least;
     }
-    let crowd = plan.crowds.get(&*flow.to).copied().unwrap_or(own);
+    let crowd = plan.target_rates.get(&*flow.to).copied().unwrap_or(own);
     own.slower(crowd).slower(least)
 }
 
 /// The rate at which each target is asked that more flows of checks ask than a cap lets it be asked
 /// in a second.
-pub(super) fn crowds(
-    environment: Environment,
+pub(super) fn target_rates(
+    environment: BackendKind,
     flows: &[Flow],
     checked: &BTreeSet<FlowId>,
 ) -> BTreeMap<TargetKey, Rate> {
@@ -172,7 +172,7 @@ fn stretched(flows: u32, cap: u32) -> Duration {
 /// them.
 pub(super) fn accepted(plan: &Plan, flow: &Flow, checked: bool) -> Option<u32> {
     let is_own = plan.listen == Some(flow.to.port);
-    if !plan.strangers || flow.to.transport != Transport::Tcp || is_own {
+    if !plan.foreign_targets || flow.to.transport != Transport::Tcp || is_own {
         return None;
     }
     if is_wary(plan, flow) {
@@ -183,13 +183,13 @@ pub(super) fn accepted(plan: &Plan, flow: &Flow, checked: bool) -> Option<u32> {
 }
 
 fn is_wary(plan: &Plan, flow: &Flow) -> bool {
-    plan.strangers && flow.to.transport == Transport::Tcp && WARY.contains(&flow.to.port)
+    plan.foreign_targets && flow.to.transport == Transport::Tcp && WARY.contains(&flow.to.port)
 }
 
 /// The rate of every probe. `checked` are the flows of checks.
 pub(super) fn rates(
-    environment: Environment,
-    probes: &[Vantage],
+    environment: BackendKind,
+    probes: &[Source],
     flows: &[Flow],
     checked: &BTreeSet<FlowId>,
 ) -> Vec<Rate> {
@@ -202,7 +202,7 @@ pub(super) fn rates(
         *of_node.entry(probes[probe].node()).or_default() += 1;
     }
     let all = stretched(checked.len() as u32, caps.total);
-    let rate = |(of, probe): (u32, &Vantage)| {
+    let rate = |(of, probe): (u32, &Source)| {
         let beside = of_node.get(&probe.node()).copied().unwrap_or_default();
         let capped = all
             .max(stretched(of, caps.probe))
@@ -223,7 +223,7 @@ mod tests {
     fn strangers_are_asked_gently_and_the_wary_more_so() {
         let inventory = crate::inventory::Inventory::default();
         let mut plan =
-            super::super::builder::Builder::default().finish(Environment::Cluster, &inventory);
+            super::super::builder::Builder::default().finish(BackendKind::Cluster, &inventory);
         plan.listen = Some(65_533);
         plan.rates = vec![Rate::CALM];
         let to = |port, transport| {
@@ -235,11 +235,11 @@ mod tests {
                 request: crate::wire::Request::Nonce,
                 once: false,
             };
-            let party = super::super::Party::Outside { name: "x".into() };
+            let target_kind = super::super::TargetKind::Outside { name: "x".into() };
             Flow {
                 probe: super::super::ProbeId(0),
                 to: std::sync::Arc::new(key),
-                party: std::sync::Arc::new(party),
+                target_kind: std::sync::Arc::new(target_kind),
                 opens_at: crate::wire::Stage::Connect,
                 waits: super::super::Waits::default(),
             }
@@ -258,19 +258,19 @@ mod tests {
             [8080, 3306].map(|port| accepted(&plan, &tcp(port), false)),
             [None, Some(15)]
         );
-        plan.strangers = false;
+        plan.foreign_targets = false;
         assert_eq!(caps(&plan), [None; 4]);
         assert!(!rate_of(&plan, &tcp(22), true).is_stretched);
     }
 
     #[test]
     fn caps_of_node_and_target_stretch_what_they_concern() {
-        let vantage = |n: usize| Vantage::Pod {
+        let source = |n: usize| Source::Pod {
             namespace: "n".into(),
             name: n.to_string(),
             node: format!("n{}", n % 2),
         };
-        let probes: Vec<_> = (0..6).map(vantage).collect();
+        let probes: Vec<_> = (0..6).map(source).collect();
         let to = |last: u8| TargetKey {
             address: [10, 0, 0, last].into(),
             name: None,
@@ -294,7 +294,9 @@ mod tests {
                 flows.push(Flow {
                     probe: super::super::ProbeId(u32::from(probe)),
                     to: std::sync::Arc::new(key),
-                    party: std::sync::Arc::new(super::super::Party::Outside { name: "x".into() }),
+                    target_kind: std::sync::Arc::new(super::super::TargetKind::Outside {
+                        name: "x".into(),
+                    }),
                     opens_at: crate::wire::Stage::Connect,
                     waits: super::super::Waits::default(),
                 });
@@ -303,14 +305,20 @@ mod tests {
         // 282 of them on each node, which may send 200 a second.
         let stretched = Rate::stretched(Duration::from_millis(1_410));
         assert_eq!(
-            rates(Environment::Cluster, &probes, &flows, &checked),
+            rates(BackendKind::Cluster, &probes, &flows, &checked),
             vec![stretched; 6]
         );
         let crowded = BTreeMap::from([(to(0), Rate::stretched(Duration::from_millis(1_200)))]);
-        assert_eq!(crowds(Environment::Cluster, &flows, &checked), crowded);
-        assert_eq!(crowds(Environment::Lab, &flows, &checked), BTreeMap::new());
         assert_eq!(
-            rates(Environment::Lab, &probes, &flows, &checked),
+            target_rates(BackendKind::Cluster, &flows, &checked),
+            crowded
+        );
+        assert_eq!(
+            target_rates(BackendKind::Lab, &flows, &checked),
+            BTreeMap::new()
+        );
+        assert_eq!(
+            rates(BackendKind::Lab, &probes, &flows, &checked),
             vec![
                 Rate {
                     interval: INTERVAL / 2,

@@ -1,22 +1,22 @@
 //! What is said to a target, and what of the answer makes it open.
 
-use super::expand::{Found, FoundPort, Place};
-use super::terms::Environment;
+use super::check_settings::BackendKind;
+use super::endpoints::{FoundPort, Place, ResolvedEndpoint};
 use crate::model::Transport;
-use crate::suite::{Demand, PortRef, Scheme, Settings, Url};
+use crate::suite::{PortRef, RequiredTier, Scheme, Settings, Url};
 use crate::wire::{Http, Request, Stage, Tls};
 use std::net::IpAddr;
 
 /// A request, before the address is known.
 #[derive(Debug, Clone)]
-pub(super) struct Ask {
+pub(super) struct RequestSpec {
     request: Request,
     /// Whether the authority of an HTTP request is the address itself.
     authority_is_address: Option<u16>,
     /// What of a sample makes it open.
     pub(super) opens_at: Stage,
     /// The tier that an allow must reach unless the suite says otherwise.
-    pub(super) demand: Demand,
+    pub(super) required_tier: RequiredTier,
     /// How the check's name shows the target, where that is not NAME:PORT.
     pub(super) label: Option<String>,
     /// Whether it may be sent only once.
@@ -25,7 +25,7 @@ pub(super) struct Ask {
     pub(super) unprovable: Option<String>,
 }
 
-impl Ask {
+impl RequestSpec {
     /// The request to one address.
     pub(super) fn request(&self, address: IpAddr) -> Request {
         match (&self.request, self.authority_is_address) {
@@ -45,28 +45,32 @@ const LINGER_MS: u32 = 250;
 const DNS_CONTROL_NAME: &str = "kubernetes.default.svc.cluster.local";
 
 /// What is said to a target at a port.
-pub(super) fn ask(
-    target: &Found<'_>,
+pub(super) fn request_spec(
+    target: &ResolvedEndpoint<'_>,
     port: &FoundPort,
     url: Option<&Url>,
     settings: &Settings,
-    environment: Environment,
-) -> Ask {
+    environment: BackendKind,
+) -> RequestSpec {
     if let Some(url) = url {
         return by_url(target, url, port.number, settings, environment);
     }
-    let plain = |request, opens_at, demand| Ask {
+    let plain = |request, opens_at, required_tier| RequestSpec {
         request,
         authority_is_address: None,
         opens_at,
-        demand,
+        required_tier,
         label: None,
         once: false,
         unprovable: None,
     };
     if let Some(payload) = &settings.send {
         let hex = payload.iter().map(|byte| format!("{byte:02x}")).collect();
-        return plain(Request::Payload { hex }, Stage::FirstBytes, Demand::A1);
+        return plain(
+            Request::Payload { hex },
+            Stage::FirstBytes,
+            RequiredTier::A1,
+        );
     }
     let outside = matches!(target.place, Place::Outside(_));
     let udp = port.transport == Transport::Udp;
@@ -77,7 +81,7 @@ pub(super) fn ask(
                 record: "A".into(),
             },
             Stage::FirstBytes,
-            Demand::A1,
+            RequiredTier::A1,
         ),
         // Firewalls answer TCP handshakes themselves, so an outside 443 opens with TLS.
         (443, false) if outside => {
@@ -85,12 +89,12 @@ pub(super) fn ask(
                 server_name: settings.server_name.clone().or_else(|| host_of(target)),
                 alpn: settings.alpn.clone(),
             };
-            let demand = certificate_demand(tls.server_name.as_deref(), environment);
-            plain(Request::Tls(tls), Stage::Tls, demand)
+            let required_tier = certificate_demand(tls.server_name.as_deref(), environment);
+            plain(Request::Tls(tls), Stage::Tls, required_tier)
         }
         // On 80 too; there it is asked for a page, since a firewall that waits for a host's name
         // looks like a quiet server.
-        (80, false) if outside && environment == Environment::Cluster => {
+        (80, false) if outside && environment == BackendKind::Cluster => {
             let host = host_of(target);
             let request = Request::Http(Http {
                 tls: None,
@@ -101,41 +105,41 @@ pub(super) fn ask(
                 body: None,
                 h2: false,
             });
-            Ask {
+            RequestSpec {
                 authority_is_address: host.is_none().then_some(80),
-                ..plain(request, Stage::Request, Demand::A1)
+                ..plain(request, Stage::Request, RequiredTier::A1)
             }
         }
         _ => match environment {
-            Environment::Lab if udp || (outside && port.number == 80) => {
-                plain(Request::Nonce, Stage::FirstBytes, Demand::A2)
+            BackendKind::Lab if udp || (outside && port.number == 80) => {
+                plain(Request::Nonce, Stage::FirstBytes, RequiredTier::A2)
             }
-            Environment::Lab => plain(Request::Nonce, Stage::Connect, Demand::A2),
-            Environment::Cluster if udp => Ask {
+            BackendKind::Lab => plain(Request::Nonce, Stage::Connect, RequiredTier::A2),
+            BackendKind::Cluster if udp => RequestSpec {
                 unprovable: Some(format!(
                     "nothing is known to answer on {}/udp, and silence proves nothing; give the line `send:` with a payload that is answered",
                     port.number
                 )),
-                ..plain(Request::Nonce, Stage::FirstBytes, Demand::A2)
+                ..plain(Request::Nonce, Stage::FirstBytes, RequiredTier::A2)
             },
-            Environment::Cluster => plain(
+            BackendKind::Cluster => plain(
                 Request::Connect {
                     linger_ms: LINGER_MS,
                 },
                 Stage::Connect,
-                Demand::A0,
+                RequiredTier::A0,
             ),
         },
     }
 }
 
 fn by_url(
-    target: &Found<'_>,
+    target: &ResolvedEndpoint<'_>,
     url: &Url,
     port: u16,
     settings: &Settings,
-    environment: Environment,
-) -> Ask {
+    environment: BackendKind,
+) -> RequestSpec {
     let server_name = settings.server_name.clone().or_else(|| host_of(target));
     // The settings' method was written into the URL when the suite was read.
     let method = url.method.clone();
@@ -173,10 +177,10 @@ fn by_url(
         (request, host.is_none().then_some(port))
     };
     let answer = match environment {
-        Environment::Lab => Demand::A2,
-        Environment::Cluster => Demand::A1,
+        BackendKind::Lab => RequiredTier::A2,
+        BackendKind::Cluster => RequiredTier::A1,
     };
-    let (request, authority_is_address, opens_at, demand) = match url.scheme {
+    let (request, authority_is_address, opens_at, required_tier) = match url.scheme {
         Scheme::Http => {
             let (request, address) = http(None, 80);
             (request, address, Stage::Request, answer)
@@ -186,8 +190,8 @@ fn by_url(
             (request, address, Stage::Request, answer)
         }
         Scheme::Tls => {
-            let demand = certificate_demand(server_name.as_deref(), environment);
-            (Request::Tls(tls), None, Stage::Tls, demand)
+            let required_tier = certificate_demand(server_name.as_deref(), environment);
+            (Request::Tls(tls), None, Stage::Tls, required_tier)
         }
         Scheme::Dns => {
             let name = url.path.trim_start_matches('/');
@@ -204,18 +208,18 @@ fn by_url(
                 },
                 None,
                 Stage::FirstBytes,
-                Demand::A1,
+                RequiredTier::A1,
             )
         }
     };
     let repeats =
         matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS") || settings.repeat == Some(true);
     let once = !repeats && matches!(url.scheme, Scheme::Http | Scheme::Https);
-    Ask {
+    RequestSpec {
         request,
         authority_is_address,
         opens_at,
-        demand,
+        required_tier,
         label: Some(label),
         once,
         unprovable: None,
@@ -224,15 +228,15 @@ fn by_url(
 
 /// In the lab the certificate of a name is expected to be the run's own; elsewhere only that there
 /// is one.
-fn certificate_demand(server_name: Option<&str>, environment: Environment) -> Demand {
+fn certificate_demand(server_name: Option<&str>, environment: BackendKind) -> RequiredTier {
     match (environment, server_name) {
-        (Environment::Lab, Some(_)) => Demand::A2,
-        (Environment::Lab, None) | (Environment::Cluster, _) => Demand::A1,
+        (BackendKind::Lab, Some(_)) => RequiredTier::A2,
+        (BackendKind::Lab, None) | (BackendKind::Cluster, _) => RequiredTier::A1,
     }
 }
 
 /// The host name of an outside target.
-fn host_of(target: &Found<'_>) -> Option<String> {
+fn host_of(target: &ResolvedEndpoint<'_>) -> Option<String> {
     target.endpoint.locator.host().map(str::to_owned)
 }
 

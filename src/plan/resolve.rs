@@ -1,15 +1,15 @@
 //! Suites and an inventory → a [`Plan`].
 
+use super::addresses::Addressing;
 use super::builder::Builder;
-use super::controls::{self, Landmarks};
+use super::check_settings::BackendKind;
+use super::checks::SuiteExpander;
+use super::controls::{self, ControlEndpoints};
 use super::coverage::coverage;
-use super::ends::Ends;
-use super::lines::Pass;
-use super::notes::vehicles;
+use super::notes::source_modes;
 use super::predict::{self, Predictions};
 use super::sweep;
-use super::terms::Environment;
-use super::{Plan, Standing, SuiteRef};
+use super::{Plan, Provability, SuiteRef};
 use crate::inventory::Inventory;
 use crate::model::ObjectRef;
 use crate::source::Place;
@@ -17,7 +17,7 @@ use crate::suite::Suite;
 
 /// Something in a suite that shows to be wrong only once names are resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistake {
+pub struct PlanDiagnostic {
     /// What.
     pub message: String,
     /// Where.
@@ -31,7 +31,7 @@ pub struct Mistake {
 pub enum PlanError {
     /// The suites must be changed: all mistakes at once.
     #[error("{} mistakes show once names are resolved", .0.len())]
-    Mistakes(Vec<Mistake>),
+    Mistakes(Vec<PlanDiagnostic>),
     /// Nothing is left to check.
     #[error("no check is selected")]
     NothingSelected,
@@ -74,22 +74,24 @@ impl Selection {
 pub fn resolve(
     suites: &[Suite],
     inventory: &Inventory,
-    environment: Environment,
-    landmarks: &Landmarks,
+    environment: BackendKind,
+    control_endpoints: &ControlEndpoints,
     selection: &Selection,
 ) -> Result<Plan, PlanError> {
     let mut builder = Builder::default();
     let mut mistakes = Vec::new();
-    let ends = Ends::of(inventory);
+    let ends = Addressing::of(inventory);
     for (index, suite) in suites.iter().enumerate() {
         builder.suites.push(SuiteRef {
             name: suite.name.clone(),
             file: suite.file.clone(),
             sha256: suite.sha256.clone(),
         });
-        builder.notes.extend(vehicles(suite));
+        builder.notes.extend(source_modes(suite));
         builder.inside.extend(ends.sent_from_within(suite));
-        mistakes.extend(Pass::new(index, suite, environment, selection, &ends, &mut builder).run());
+        mistakes.extend(
+            SuiteExpander::new(index, suite, environment, selection, &ends, &mut builder).run(),
+        );
     }
     if !mistakes.is_empty() {
         return Err(PlanError::Mistakes(mistakes));
@@ -100,15 +102,15 @@ pub fn resolve(
     let hopeless = builder
         .checks
         .iter()
-        .find_map(|check| match &check.standing {
-            Standing::Unprovable(why) => Some(why.clone()),
-            Standing::Provable | Standing::MatchesNothing(_) => None,
+        .find_map(|check| match &check.provability {
+            Provability::Unprovable(why) => Some(why.clone()),
+            Provability::Provable | Provability::MatchesNothing(_) => None,
         });
     if let Some(why) = hopeless
         && builder
             .checks
             .iter()
-            .all(|check| matches!(check.standing, Standing::Unprovable(_)))
+            .all(|check| matches!(check.provability, Provability::Unprovable(_)))
     {
         return Err(PlanError::AllUnprovable(builder.checks.len(), why));
     }
@@ -120,7 +122,7 @@ pub fn resolve(
         &mut builder,
         suites,
         &ends,
-        landmarks,
+        control_endpoints,
         predictions.as_mut().ok(),
     );
     match &mut predictions {

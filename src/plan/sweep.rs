@@ -12,13 +12,13 @@
 //! - UDP is tried where something is known to answer; SCTP is not.
 //! - A port that nothing declares is not known, and not tried: a line with a range sweeps those.
 
+use super::addresses::{Addressing, source_of};
 use super::builder::Builder;
-use super::ends::{Ends, vantage_of};
-use super::expand::{Found, FoundPort, Place, cluster_addresses, find};
-use super::request::{Ask, ask};
+use super::check_settings::{BackendKind, CheckSettings};
+use super::endpoints::{FoundPort, Place, ResolvedEndpoint, cluster_addresses, find};
+use super::request::{RequestSpec, request_spec};
 use super::resolve::PlanError;
-use super::terms::{Environment, Terms};
-use super::{Check, LineRef, Party, Scope, Standing, TargetKey, Vantage};
+use super::{Check, LineRef, Provability, Scope, Source, TargetKey, TargetKind};
 use crate::inventory::{Inventory, Pod};
 use crate::model::{ObjectRef, Port, Transport, WorkloadKind, WorkloadRef};
 use crate::source::Place as FilePlace;
@@ -55,16 +55,16 @@ type Covered = BTreeSet<(IpAddr, u16, wire::Transport)>;
 /// [`PlanError::NoWorkload`].
 pub(super) fn add(
     builder: &mut Builder,
-    ends: &Ends<'_>,
-    environment: Environment,
+    ends: &Addressing<'_>,
+    environment: BackendKind,
     workload: &ObjectRef,
 ) -> Result<(), PlanError> {
     let source = Endpoint::of(&workload.to_string(), locator(workload)?);
     let found = find(&source, ends.inventory);
-    let Some(vantage) = ends.vantages(&found, Some(Spread::One)).into_iter().next() else {
+    let Some(source) = ends.sources(&found, Some(Spread::One)).into_iter().next() else {
         return Err(PlanError::NoWorkload(found.absence(ends.inventory)));
     };
-    let own: BTreeSet<Vantage> = found.pods.iter().map(|pod| vantage_of(pod)).collect();
+    let own: BTreeSet<Source> = found.pods.iter().map(|pod| source_of(pod)).collect();
     let covered = covered(builder, &own);
     let outside = named_outside(builder);
     let mut sweep = Sweep {
@@ -72,17 +72,17 @@ pub(super) fn add(
         ends,
         environment,
         workload,
-        vantage: &vantage,
+        source: &source,
         covered,
     };
     for known in targets(ends.inventory) {
         sweep.endpoint(&known);
     }
-    for (key, party, opens_at) in outside {
-        let label = format!("{party}:{}", key.port);
+    for (key, target_kind, opens_at) in outside {
+        let label = format!("{target_kind}:{}", key.port);
         sweep.port(
             &label,
-            vec![(key, party)],
+            vec![(key, target_kind)],
             opens_at,
             wire_demand(environment),
         );
@@ -102,10 +102,10 @@ fn locator(workload: &ObjectRef) -> Result<Locator, PlanError> {
 }
 
 /// The tier that an allow would have to reach; nothing here is expected to be allowed.
-fn wire_demand(environment: Environment) -> crate::suite::Demand {
+fn wire_demand(environment: BackendKind) -> crate::suite::RequiredTier {
     match environment {
-        Environment::Lab => crate::suite::Demand::A2,
-        Environment::Cluster => crate::suite::Demand::A0,
+        BackendKind::Lab => crate::suite::RequiredTier::A2,
+        BackendKind::Cluster => crate::suite::RequiredTier::A0,
     }
 }
 
@@ -118,7 +118,7 @@ fn place() -> FilePlace {
 }
 
 /// What the checks of this workload go to, whichever of its pods they are sent from.
-fn covered(builder: &Builder, own: &BTreeSet<Vantage>) -> Covered {
+fn covered(builder: &Builder, own: &BTreeSet<Source>) -> Covered {
     let flows = builder
         .checks
         .iter()
@@ -131,21 +131,24 @@ fn covered(builder: &Builder, own: &BTreeSet<Vantage>) -> Covered {
 }
 
 /// What outside is named by the suites, as their checks ask for it.
-fn named_outside(builder: &Builder) -> Vec<(TargetKey, Party, wire::Stage)> {
-    let mut named: BTreeMap<TargetKey, (Party, wire::Stage)> = BTreeMap::new();
+fn named_outside(builder: &Builder) -> Vec<(TargetKey, TargetKind, wire::Stage)> {
+    let mut named: BTreeMap<TargetKey, (TargetKind, wire::Stage)> = BTreeMap::new();
     for flow in builder
         .checks
         .iter()
         .flat_map(|check| &check.flows)
         .map(|flow| &builder.flows[flow.0 as usize])
     {
-        if let (Party::Outside { .. }, None) = (&*flow.party, &flow.to.name) {
-            named.insert((*flow.to).clone(), ((*flow.party).clone(), flow.opens_at));
+        if let (TargetKind::Outside { .. }, None) = (&*flow.target_kind, &flow.to.name) {
+            named.insert(
+                (*flow.to).clone(),
+                ((*flow.target_kind).clone(), flow.opens_at),
+            );
         }
     }
     named
         .into_iter()
-        .map(|(key, (party, opens_at))| (key, party, opens_at))
+        .map(|(key, (target_kind, opens_at))| (key, target_kind, opens_at))
         .collect()
 }
 
@@ -205,10 +208,10 @@ fn owner(pod: &Pod) -> (String, Locator) {
 /// A sweep in the making.
 struct Sweep<'s, 'a> {
     builder: &'s mut Builder,
-    ends: &'s Ends<'a>,
-    environment: Environment,
+    ends: &'s Addressing<'a>,
+    environment: BackendKind,
     workload: &'s ObjectRef,
-    vantage: &'s Vantage,
+    source: &'s Source,
     /// Also what is swept already.
     covered: Covered,
 }
@@ -227,40 +230,45 @@ impl Sweep<'_, '_> {
         };
         for port in ports {
             let none = Settings::default();
-            let ask = ask(&found, &port, None, &none, self.environment);
-            if ask.unprovable.is_some() {
+            let request_spec = request_spec(&found, &port, None, &none, self.environment);
+            if request_spec.unprovable.is_some() {
                 continue;
             }
-            let keys = self.keys(&found, &port, &ask);
+            let keys = self.keys(&found, &port, &request_spec);
             self.port(
                 &format!("{}:{}", target.label, port.label),
                 keys,
-                ask.opens_at,
-                ask.demand,
+                request_spec.opens_at,
+                request_spec.required_tier,
             );
         }
     }
 
     /// What is dialled: of a Service its own addresses, since its pods have their own turn.
-    fn keys(&self, found: &Found<'_>, port: &FoundPort, ask: &Ask) -> Vec<(TargetKey, Party)> {
-        let mut keys = self.ends.targets(found, port, ask);
+    fn keys(
+        &self,
+        found: &ResolvedEndpoint<'_>,
+        port: &FoundPort,
+        request_spec: &RequestSpec,
+    ) -> Vec<(TargetKey, TargetKind)> {
+        let mut keys = self.ends.targets(found, port, request_spec);
         if matches!(found.endpoint.locator, Locator::Service { .. }) {
-            keys.retain(|(_, party)| matches!(party, Party::Service { .. }));
+            keys.retain(|(_, target_kind)| matches!(target_kind, TargetKind::Service { .. }));
         } else if matches!(found.place, Place::Outside(_)) {
             // An address inside the cluster has its turn as what it is.
-            keys.retain(|(_, party)| matches!(party, Party::Outside { .. }));
+            keys.retain(|(_, target_kind)| matches!(target_kind, TargetKind::Outside { .. }));
         }
         keys
     }
 
     /// Whether a Service may lead to the very pod that sends, to which no policy speaks.
-    fn may_come_back(&self, party: &Party) -> bool {
-        match (self.vantage, party) {
+    fn may_come_back(&self, target_kind: &TargetKind) -> bool {
+        match (self.source, target_kind) {
             (
-                Vantage::Pod {
+                Source::Pod {
                     namespace, name, ..
                 },
-                Party::Service { pods, .. },
+                TargetKind::Service { pods, .. },
             ) => pods
                 .iter()
                 .any(|pod| pod.split_once('/') == Some((namespace, name))),
@@ -271,20 +279,20 @@ impl Sweep<'_, '_> {
     fn port(
         &mut self,
         label: &str,
-        keys: Vec<(TargetKey, Party)>,
+        keys: Vec<(TargetKey, TargetKind)>,
         opens_at: wire::Stage,
-        demand: crate::suite::Demand,
+        required_tier: crate::suite::RequiredTier,
     ) {
         let mut flows = Vec::new();
-        for (key, party) in keys {
-            let new = self.ends.can_meet(self.vantage, &key, &party)
-                && !self.may_come_back(&party)
+        for (key, target_kind) in keys {
+            let new = self.ends.can_meet(self.source, &key, &target_kind)
+                && !self.may_come_back(&target_kind)
                 && self.covered.insert((key.address, key.port, key.transport));
             if new {
                 flows.push(self.builder.flow(
-                    self.vantage,
+                    self.source,
                     TargetKey { once: true, ..key },
-                    party,
+                    target_kind,
                     opens_at,
                 ));
             }
@@ -309,14 +317,14 @@ impl Sweep<'_, '_> {
                 tags: Vec::new(),
                 id: Some("sweep".to_owned()),
             },
-            terms: Terms::of(Expected::Denied, &none, self.environment, demand),
+            settings: CheckSettings::of(Expected::Denied, &none, self.environment, required_tier),
             flows,
             retired: Vec::new(),
             scope: Scope {
                 source_nodes: 1,
                 target_pods: 0,
             },
-            standing: Standing::Unprovable("swept once: closed or denied".into()),
+            provability: Provability::Unprovable("swept once: closed or denied".into()),
             prediction: None,
         });
     }

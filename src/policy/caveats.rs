@@ -1,9 +1,9 @@
 //! What the API leaves open about policies of the whole cluster, and what nobody here knows: to be
 //! told beside every answer.
 
-use super::near::{self, Party};
+use super::explain::Explainer;
+use super::near_miss::{self, Party};
 use super::rules::{Half, Peer, Place, Rule};
-use super::walk::Explainer;
 use crate::inventory::Action;
 use std::collections::BTreeSet;
 
@@ -62,8 +62,10 @@ impl Explainer<'_> {
                 .filter(|pod| !pod.host_network)
                 .any(|pod| {
                     let party = Party::pod(self.inventory, pod, None);
-                    let selects =
-                        |half: &Half| near::unmet(&half.subject, pod, &party.namespace).is_empty();
+                    let selects = |half: &Half| {
+                        near_miss::missing_requirement(&half.subject, pod, &party.namespace)
+                            .is_empty()
+                    };
                     selects(half) && selects(other)
                 })
     }

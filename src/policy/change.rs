@@ -1,11 +1,11 @@
 //! What could turn an answer: changes of one side, each with what would have to be written.
 
 use super::edit::{self, Edit, NAMESPACE_NAME};
-use super::near::{self, PeerStanding, Unmet};
+use super::explain::Walk;
+use super::near_miss::{self, MissingRequirement, PeerStanding};
 use super::rules::{Block, Direction, Half, Namespaces, Peer, Place, Scope};
 use super::selector::Must;
-use super::turn::Consequences;
-use super::walk::Walk;
+use super::what_if::SideEffects;
 use crate::inventory::{Action, Cidr, Labels, Pod, identity_labels};
 use crate::model::ObjectRef;
 use serde::Serialize;
@@ -19,7 +19,7 @@ pub struct Change {
     /// What to do, with the place.
     pub text: String,
     /// What else it would do, where that was looked at.
-    pub beside: Option<Consequences>,
+    pub beside: Option<SideEffects>,
     #[serde(skip)]
     pub(super) edits: Vec<Edit>,
 }
@@ -47,13 +47,13 @@ impl Change {
 
 /// What has to be written, in words and as edits.
 #[derive(Debug, Clone, Default)]
-struct Things {
+struct Objects {
     size: usize,
     texts: Vec<String>,
     edits: Vec<Edit>,
 }
 
-impl Things {
+impl Objects {
     fn add(&mut self, size: usize, text: String, edits: impl IntoIterator<Item = Edit>) {
         self.size += size;
         self.texts.push(text);
@@ -66,16 +66,16 @@ impl Things {
 }
 
 /// What a rule of a half lacks to admit the flow. `None` for one that cannot.
-fn lacks(walk: &Walk<'_>, (at, half): (usize, &Half), number: usize) -> Option<Things> {
+fn lacks(walk: &Walk<'_>, (at, half): (usize, &Half), number: usize) -> Option<Objects> {
     let rule = &half.rules[number];
     if !rule.unknown.is_empty() || rule.action != Action::Accept {
         return None;
     }
     let place = place(&rule.origin);
-    let mut things = Things::default();
-    let standings = near::peers(rule, walk.other);
-    let names_count = near::names_count(rule, walk.direction, &standings);
-    let (port_holds, _) = near::ports(rule, walk.port, walk.target, names_count);
+    let mut things = Objects::default();
+    let standings = near_miss::peers(rule, walk.other);
+    let names_count = near_miss::names_count(rule, walk.direction, &standings);
+    let (port_holds, _) = near_miss::ports(rule, walk.port, walk.target, names_count);
     if !port_holds {
         let text = format!(
             "add port {} to rule {} of {}{place}",
@@ -98,17 +98,17 @@ fn lacks(walk: &Walk<'_>, (at, half): (usize, &Half), number: usize) -> Option<T
     }
     let nearest = standings.iter().enumerate().filter_map(|(peer, standing)| {
         let edits: Option<Vec<Edit>> =
-            standing.unmet.iter().map(|unmet| remedy(walk, unmet, (at, number, peer))).collect();
+            standing.missing_requirement.iter().map(|missing_requirement| remedy(walk, missing_requirement, (at, number, peer))).collect();
         let names_pods =
             matches!(rule.peers.iter().flatten().nth(peer), Some(Peer::Pods(scope)) if !scope.pods.requirements.is_empty());
-        let size = standing.unmet.iter().map(|unmet| size_of(unmet, names_pods)).sum::<usize>();
+        let size = standing.missing_requirement.iter().map(|missing_requirement| size_of(missing_requirement, names_pods)).sum::<usize>();
         Some((standing, size, edits.filter(|edits| !edits.is_empty())?))
     });
     if let Some((standing, size, edits)) = nearest.min_by_key(|(_, size, _)| *size) {
         let remedies: Vec<String> = standing
-            .unmet
+            .missing_requirement
             .iter()
-            .map(|unmet| unmet.remedy(&walk.other.name))
+            .map(|missing_requirement| missing_requirement.remedy(&walk.other.name))
             .collect();
         let text = format!(
             "{}, so that rule {} of {}{place} means it",
@@ -144,25 +144,27 @@ const A_RULE: usize = 3;
 /// How much it is to remove what stands in the way. What is probably not a slip counts more than a
 /// rule of its own: another value of a label, or a whole namespace where all of another one is
 /// meant.
-fn size_of(unmet: &Unmet, names_pods: bool) -> usize {
-    match unmet {
-        Unmet::PodLabel { .. } if unmet.may_be_a_slip() => 1,
+fn size_of(missing_requirement: &MissingRequirement, names_pods: bool) -> usize {
+    match missing_requirement {
+        MissingRequirement::PodLabel { .. } if missing_requirement.may_be_a_slip() => 1,
         // All pods of the namespace would get another label.
-        Unmet::NamespaceLabel { .. } if unmet.may_be_a_slip() => 2,
-        Unmet::OtherNamespace { .. } if names_pods => 1,
-        Unmet::PodLabel { .. } | Unmet::OtherNamespace { .. } => A_RULE + 1,
-        Unmet::NamespaceLabel { .. } => A_RULE + 2,
+        MissingRequirement::NamespaceLabel { .. } if missing_requirement.may_be_a_slip() => 2,
+        MissingRequirement::OtherNamespace { .. } if names_pods => 1,
+        MissingRequirement::PodLabel { .. } | MissingRequirement::OtherNamespace { .. } => {
+            A_RULE + 1
+        }
+        MissingRequirement::NamespaceLabel { .. } => A_RULE + 2,
     }
 }
 
 /// What would make a peer mean the other end; nothing if nobody can write it.
 fn remedy(
     walk: &Walk<'_>,
-    unmet: &Unmet,
+    missing_requirement: &MissingRequirement,
     (half, rule, peer): (usize, usize, usize),
 ) -> Option<Edit> {
-    match unmet {
-        Unmet::PodLabel { requirement, .. } => {
+    match missing_requirement {
+        MissingRequirement::PodLabel { requirement, .. } => {
             let (key, to) = (requirement.key.clone(), value(&requirement.must));
             Some(Edit::PodLabel {
                 workload: workload(walk.other.pod?),
@@ -170,8 +172,12 @@ fn remedy(
                 to,
             })
         }
-        Unmet::NamespaceLabel { requirement, .. } if requirement.key == NAMESPACE_NAME => None,
-        Unmet::NamespaceLabel {
+        MissingRequirement::NamespaceLabel { requirement, .. }
+            if requirement.key == NAMESPACE_NAME =>
+        {
+            None
+        }
+        MissingRequirement::NamespaceLabel {
             namespace,
             requirement,
             ..
@@ -183,7 +189,7 @@ fn remedy(
                 to,
             })
         }
-        Unmet::OtherNamespace { namespace, .. } => Some(Edit::LookInto {
+        MissingRequirement::OtherNamespace { namespace, .. } => Some(Edit::LookInto {
             half,
             rule,
             peer,
@@ -209,14 +215,14 @@ fn workload(pod: &Pod) -> ObjectRef {
 /// A side denies: what could let the flow through.
 pub(super) fn opening(walk: &Walk<'_>) -> Vec<Change> {
     let mut changes = Vec::new();
-    for (at, half, unmet) in walk.numbered() {
+    for (at, half, missing_requirement) in walk.numbered() {
         if half.place != Place::NetworkPolicy {
-            if unmet.is_empty() {
+            if missing_requirement.is_empty() {
                 changes.extend(before_denying(walk, (at, half)));
             }
             continue;
         }
-        let to_select = selecting(walk, (at, half), &unmet);
+        let to_select = selecting(walk, (at, half), &missing_requirement);
         for number in 0..half.rules.len() {
             let (Some(mut things), Some(to_select)) =
                 (lacks(walk, (at, half), number), to_select.clone())
@@ -229,7 +235,7 @@ pub(super) fn opening(walk: &Walk<'_>) -> Vec<Change> {
             changes.extend(things.into_change());
         }
         if half.in_force
-            && unmet.is_empty()
+            && missing_requirement.is_empty()
             && let Some(peer) = peer_for(walk, half)
         {
             let list = match walk.direction {
@@ -266,10 +272,10 @@ fn before_denying(walk: &Walk<'_>, (at, half): (usize, &Half)) -> Vec<Change> {
         else {
             continue;
         };
-        let peers = near::peers(&rule, walk.other);
-        let names_count = near::names_count(&rule, walk.direction, &peers);
+        let peers = near_miss::peers(&rule, walk.other);
+        let names_count = near_miss::names_count(&rule, walk.direction, &peers);
         let is_meant = (rule.peers.is_none() || peers.iter().any(PeerStanding::holds))
-            && near::ports(&rule, walk.port, walk.target, names_count).0;
+            && near_miss::ports(&rule, walk.port, walk.target, names_count).0;
         let Some(peer) = peer_for(walk, half).filter(|_| is_meant) else {
             continue;
         };
@@ -297,11 +303,17 @@ fn before_denying(walk: &Walk<'_>, (at, half): (usize, &Half)) -> Vec<Change> {
 }
 
 /// What it takes for a half to be in force for the pod; `None` if that is too much to suggest.
-fn selecting(walk: &Walk<'_>, (at, half): (usize, &Half), unmet: &[Unmet]) -> Option<Things> {
-    let mut things = Things::default();
-    match unmet {
+fn selecting(
+    walk: &Walk<'_>,
+    (at, half): (usize, &Half),
+    missing_requirement: &[MissingRequirement],
+) -> Option<Objects> {
+    let mut things = Objects::default();
+    match missing_requirement {
         [] => {}
-        [only @ Unmet::PodLabel { requirement, has }] if walk.nearly_selects(at, only) => {
+        [only @ MissingRequirement::PodLabel { requirement, has }]
+            if walk.nearly_selects(at, only) =>
+        {
             let edit = match (&requirement.must, has) {
                 (Must::In(_), Some(value)) => Edit::Select {
                     half: at,
@@ -341,13 +353,13 @@ pub(super) fn closing(walk: &Walk<'_>) -> Vec<Change> {
     let mut admitting: Vec<(String, Edit)> = Vec::new();
     let mut isolated = false;
     let mut changes = Vec::new();
-    for (at, half, unmet) in walk.numbered() {
+    for (at, half, missing_requirement) in walk.numbered() {
         let admits: Vec<usize> = (0..half.rules.len())
             .filter(|number| {
                 lacks(walk, (at, half), *number).is_some_and(|things| things.size == 0)
             })
             .collect();
-        if half.in_force && unmet.is_empty() {
+        if half.in_force && missing_requirement.is_empty() {
             isolated |= half.place == Place::NetworkPolicy;
             // Without any egress rule, a policy that names no policyTypes is none for egress.
             let keeps_isolating = half.stated
@@ -375,7 +387,7 @@ pub(super) fn closing(walk: &Walk<'_>) -> Vec<Change> {
             }));
         } else if half.place == Place::NetworkPolicy
             && admits.is_empty()
-            && let Some(things) = selecting(walk, (at, half), &unmet)
+            && let Some(things) = selecting(walk, (at, half), &missing_requirement)
         {
             changes.extend(things.into_change());
         }

@@ -1,10 +1,10 @@
 //! Policies and labels, written differently: what a suggestion would do.
 
-use super::near::Party;
+use super::classes::namespace_labels;
+use super::near_miss::Party;
 use super::ports::PortSet;
 use super::rules::{Half, Namespaces, Peer, Ports, Rule, Rules, Scope};
 use super::selector::{Must, Requirement, Selector};
-use super::universe::namespace_labels;
 use crate::inventory::{Inventory, Labels, Namespace, Pod};
 use crate::model::{ObjectRef, Port};
 use std::sync::Arc;

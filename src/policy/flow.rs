@@ -1,10 +1,10 @@
 //! One flow, predicted.
 
 use super::InvalidPolicy;
+use super::classes::Entity;
 use super::ports::{PortSet, SetId};
-use super::rows::Rows;
+use super::reachability::Rows;
 use super::rules::Rules;
-use super::universe::Entity;
 use crate::inventory::Inventory;
 use crate::model::Family;
 use std::collections::HashMap;

@@ -1,9 +1,9 @@
 //! The complete map: every ordered pair of workloads, and the address space outside in maximal
 //! blocks.
 
+use super::classes::Entity;
 use super::flow::Predictor;
 use super::ports::{PortSet, SetId};
-use super::universe::Entity;
 use crate::model::{Family, ObjectRef, WorkloadRef};
 use serde::{Serialize, Serializer};
 use std::collections::{BTreeMap, HashMap};
@@ -367,7 +367,7 @@ impl Link {
                 for ((from, to), ports) in others {
                     if let Some(start) = next.filter(|start| *start < from) {
                         left.push(self.with(
-                            Some((start, super::universe::before(from))),
+                            Some((start, super::classes::before(from))),
                             None,
                             self.ports.clone(),
                         ));
@@ -376,7 +376,7 @@ impl Link {
                     if !ports.is_empty() {
                         left.push(self.with(Some((from.max(first), to.min(last))), None, ports));
                     }
-                    next = super::universe::after(to);
+                    next = super::classes::after(to);
                 }
                 if let Some(start) = next.filter(|start| *start <= last) {
                     left.push(self.with(Some((start, last)), None, self.ports.clone()));

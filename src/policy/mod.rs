@@ -32,32 +32,32 @@
 mod bits;
 mod caveats;
 mod change;
+mod classes;
 mod edit;
+mod explain;
 mod flow;
 mod map;
-mod met;
-mod near;
+mod matched;
+mod near_miss;
 mod ports;
-mod rows;
+mod reachability;
 mod rules;
 mod selector;
 mod survey;
-mod turn;
-mod universe;
-mod walk;
+mod what_if;
 
 #[cfg(test)]
 mod tests;
 
 pub use change::Change;
+pub use explain::{Explainer, Explanation, Match, PolicyStep, RuleStep, Selects, Side};
 pub use flow::{End, Predictor};
 pub use map::{ConnectionMap, Link, Member, Who};
-pub use met::Met;
+pub use matched::Met;
 pub use ports::PortSet;
 pub use rules::{Direction, PolicyName};
 pub use survey::{BothSides, IdleRule, NamedBlock};
-pub use turn::Consequences;
-pub use walk::{Explainer, Explanation, Match, PolicyStep, RuleStep, Selects, Side};
+pub use what_if::SideEffects;
 
 use crate::inventory::ParseCidrError;
 

@@ -1,9 +1,9 @@
 //! Policies of every kind, read into one shape: directions, subjects, rules.
 
 use super::InvalidPolicy;
+use super::classes::namespace_labels;
 use super::ports::PortSet;
 use super::selector::Selector;
-use super::universe::namespace_labels;
 use crate::inventory::{
     Action, Cidr, ClusterPeer, ClusterPolicy, ClusterPort, ClusterRule, ContainerPort, Inventory,
     Labels, PodsOf, Policy, Tier,

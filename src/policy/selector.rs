@@ -79,7 +79,10 @@ impl Selector {
     }
 
     /// What does not hold.
-    pub(super) fn unmet<'a>(&'a self, labels: &'a Labels) -> impl Iterator<Item = &'a Requirement> {
+    pub(super) fn missing_requirement<'a>(
+        &'a self,
+        labels: &'a Labels,
+    ) -> impl Iterator<Item = &'a Requirement> {
         self.requirements
             .iter()
             .filter(|requirement| !requirement.holds(labels))

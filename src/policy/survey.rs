@@ -1,12 +1,12 @@
 //! What policies name, for whoever has to find something to test: address blocks, and peers that
 //! are nobody.
 
+use super::explain::Explainer;
 use super::flow::{End, Predictor};
 use super::map::Member;
-use super::near::{self, Party};
+use super::near_miss::{self, Party};
 use super::ports::PortSet;
 use super::rules::{Direction, Peer, PolicyName, Ports};
-use super::walk::Explainer;
 use crate::inventory::Cidr;
 use crate::model::{Family, Port};
 
@@ -61,7 +61,9 @@ impl Explainer<'_> {
             .iter()
             .filter(|half| half.direction == direction && half.in_force);
         halves
-            .filter(|half| near::unmet(&half.subject, own, &party.namespace).is_empty())
+            .filter(|half| {
+                near_miss::missing_requirement(&half.subject, own, &party.namespace).is_empty()
+            })
             .map(|half| &half.name)
             .collect()
     }
@@ -119,7 +121,7 @@ impl Explainer<'_> {
                     rule: number + 1,
                     peers: peers
                         .iter()
-                        .map(near::describe)
+                        .map(near_miss::describe)
                         .collect::<Vec<_>>()
                         .join(", "),
                 });
@@ -138,7 +140,7 @@ impl Explainer<'_> {
                 .filter(|pod| !pod.host_network)
                 .any(|pod| {
                     let party = Party::pod(self.inventory, pod, None);
-                    near::unmet(scope, pod, &party.namespace).is_empty()
+                    near_miss::missing_requirement(scope, pod, &party.namespace).is_empty()
                 }),
             Peer::Block(_) | Peer::Nodes(_) | Peer::Names(_) => true,
         }

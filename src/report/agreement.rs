@@ -2,7 +2,7 @@
 
 use super::{
     Capabilities, Console, Detail, Format, OpenError, Progress, ReportSpec, Reports, Screen,
-    example,
+    fixtures,
 };
 use crate::event::{ExitCode, RunEvent};
 use quick_junit::{NonSuccessKind, TestCaseStatus};
@@ -179,17 +179,17 @@ fn no_further_format_is_greener_than_the_json_report() {
         Format::Openmetrics,
     ];
     for events in [
-        example::shop(),
-        example::all_proven(),
-        example::interrupted(),
-        example::swept(),
-        example::covered(),
-        example::empty(),
-        example::shop()[..4].to_vec(),
+        fixtures::shop(),
+        fixtures::all_proven(),
+        fixtures::interrupted(),
+        fixtures::swept(),
+        fixtures::covered(),
+        fixtures::empty(),
+        fixtures::shop()[..4].to_vec(),
     ] {
         let mut reports = Reports::default();
         let outs = further.map(|format| {
-            let (writer, written) = example::pipe();
+            let (writer, written) = fixtures::pipe();
             reports.add_output(format, writer);
             written
         });
@@ -237,10 +237,10 @@ fn hostile_text_breaks_no_further_format() {
         Format::Ctrf,
         Format::Openmetrics,
     ] {
-        let (writer, written) = example::pipe();
+        let (writer, written) = fixtures::pipe();
         let mut reports = Reports::default();
         reports.add_output(format, writer);
-        for event in &example::hostile() {
+        for event in &fixtures::hostile() {
             reports.event(event);
         }
         reports.close();
@@ -278,11 +278,11 @@ fn hostile_text_breaks_no_further_format() {
 #[test]
 fn all_reports_and_the_exit_code_agree() {
     for events in [
-        example::shop(),
-        example::all_proven(),
-        example::interrupted(),
-        example::swept(),
-        example::covered(),
+        fixtures::shop(),
+        fixtures::all_proven(),
+        fixtures::interrupted(),
+        fixtures::swept(),
+        fixtures::covered(),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
@@ -295,17 +295,17 @@ fn all_reports_and_the_exit_code_agree() {
             spec("jsonl", "a.jsonl"),
         ])
         .unwrap();
-        let ((out, console), (err, _)) = (example::pipe(), example::pipe());
-        let screens = [
+        let ((out, console), (err, _)) = (fixtures::pipe(), fixtures::pipe());
+        let terminal = [
             Screen::new(out, Capabilities::plain()),
             Screen::new(err, Capabilities::plain()),
         ];
-        let [results, live] = screens;
+        let [results, live] = terminal;
         reports.add(
             "console",
             Console::new(results, live, Detail::Verbose, Progress::Quiet),
         );
-        let ((out, junit), (more, json)) = (example::pipe(), example::pipe());
+        let ((out, junit), (more, json)) = (fixtures::pipe(), fixtures::pipe());
         reports.add_output(Format::Junit, out);
         reports.add_output(Format::Json, more);
         for event in &events {
@@ -354,10 +354,10 @@ fn all_reports_and_the_exit_code_agree() {
 #[test]
 fn one_report_that_fails_stops_no_other_and_makes_a_defect() {
     let mut reports = Reports::default();
-    reports.add_output(Format::Json, example::Full);
-    let (writer, written) = example::pipe();
+    reports.add_output(Format::Json, fixtures::Full);
+    let (writer, written) = fixtures::pipe();
     reports.add_output(Format::Junit, writer);
-    for event in &example::all_proven() {
+    for event in &fixtures::all_proven() {
         reports.event(event);
     }
     reports.close();
@@ -398,7 +398,7 @@ fn the_file_of_an_earlier_run_cannot_be_taken_for_this_one() {
     let path = folder.path().join("report.xml");
     let spec = ReportSpec::parse(&format!("junit={}", path.display())).unwrap();
     let mut first = Reports::open(std::slice::from_ref(&spec)).unwrap();
-    for event in &example::all_proven() {
+    for event in &fixtures::all_proven() {
         first.event(event);
     }
     assert!(
@@ -421,11 +421,11 @@ fn the_file_of_an_earlier_run_cannot_be_taken_for_this_one() {
 fn ten_thousand_checks_go_into_every_report() {
     let mut reports = Reports::default();
     let outs = Format::ALL.map(|format| {
-        let (writer, written) = example::pipe();
+        let (writer, written) = fixtures::pipe();
         reports.add_output(format, writer);
         written
     });
-    for event in &example::many(10_000) {
+    for event in &fixtures::many(10_000) {
         reports.event(event);
     }
     reports.close();

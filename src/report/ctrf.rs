@@ -5,29 +5,25 @@
 //! is `failed`, and `rawStatus` keeps it apart: `unproven: no-control-answered`. A run that is not
 //! complete has a test of its own.
 
-use super::standing::Standing;
+use super::run_state::RunState;
 use super::text::escaped_json;
-use super::words::{self, TOOL};
+use super::wording::{self, TOOL};
 use crate::event::{CheckResult, Outcome};
 use serde_json::{Value, json};
 
 /// The document.
-pub(super) fn render(standing: &Standing) -> String {
-    let results = standing.results();
+pub(super) fn render(state: &RunState) -> String {
+    let results = state.results();
     let mut tests: Vec<Value> = results.iter().map(|result| test(result)).collect();
-    if let Some(why) = &standing.incomplete {
+    if let Some(why) = &state.incomplete {
         tests.push(json!({
-            "name": Standing::run_key(), "status": "failed", "rawStatus": "incomplete", "duration": 0, "message": why,
+            "name": RunState::run_key(), "status": "failed", "rawStatus": "incomplete", "duration": 0, "message": why,
         }));
     }
-    let passed = Standing::count(&results, Outcome::Proven);
+    let passed = RunState::count(&results, Outcome::Proven);
     let at = |at: Option<jiff::Timestamp>| at.map_or(0, jiff::Timestamp::as_millisecond);
-    let started = standing.run.as_ref().map(|run| run.started_at);
-    let ended = standing
-        .run
-        .as_ref()
-        .and_then(|run| run.ended_at)
-        .or(started);
+    let started = state.run.as_ref().map(|run| run.started_at);
+    let ended = state.run.as_ref().and_then(|run| run.ended_at).or(started);
     let document = json!({
         "reportFormat": "CTRF",
         "specVersion": "0.0.0",
@@ -62,13 +58,13 @@ fn test(result: &CheckResult) -> Value {
         }
     };
     json!({
-        "name": Standing::key(result),
+        "name": RunState::key(result),
         "status": status,
         "rawStatus": raw,
         // Checks run side by side: none has a duration of its own.
         "duration": 0,
-        "message": words::sentence(result),
-        "trace": words::explained(result),
+        "message": wording::sentence(result),
+        "trace": wording::explained(result),
         "filePath": result.check.file,
         "line": result.check.line,
         "tags": result.check.tags,

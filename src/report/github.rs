@@ -5,7 +5,7 @@ use super::Report;
 use super::console::{Detail, Page};
 use super::markdown::{PEN, fenced, title};
 use super::text::{shown, stripped};
-use super::words;
+use super::wording;
 use crate::event::{CheckResult, ExitCode, Outcome, RunEvent};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -44,7 +44,7 @@ impl<W: Write> Annotations<W> {
         };
         let check = &result.check;
         let title = format!("{}: {}", result.verdict, check.name);
-        let mut message = words::sentence(result);
+        let mut message = wording::sentence(result);
         if let Some(next) = &result.next_step {
             message.push('\n');
             message.push_str(next);
@@ -159,7 +159,7 @@ impl Report for StepSummary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{example, text};
+    use crate::report::{fixtures, text};
 
     fn annotations(events: &[RunEvent]) -> String {
         let mut out = Vec::new();
@@ -176,20 +176,20 @@ mod tests {
 ::error file=shop.yaml,line=16,title=violated%3A web-tier -> postgres%3A5432 denied::shop/web-6d4f-x2 (node-1) reached data/postgres-0:5432 (node-2): 12 of 12 attempts opened, answered by postgres-0%0Afind the policy that should stop this flow: it does not select the target (or the source), or another one admits it
 ::warning file=shop.yaml,line=19,title=unproven%3A api -> metadata%3A80 denied::nobody got an answer from 169.254.169.254:80%0Acheck that the target listens on that port: nobody got an answer from it
 ";
-        assert_eq!(annotations(&example::shop()), expected);
+        assert_eq!(annotations(&fixtures::shop()), expected);
     }
 
     #[test]
     fn an_incomplete_run_is_an_error() {
         assert!(
-            annotations(&example::interrupted())
+            annotations(&fixtures::interrupted())
                 .ends_with("::error title=watertight did not finish::interrupted\n")
         );
     }
 
     #[test]
     fn hostile_text_makes_no_command() {
-        let out = annotations(&example::hostile());
+        let out = annotations(&fixtures::hostile());
         assert_eq!(out.lines().count(), 2, "{out}");
         assert!(!out.chars().any(|c| c != '\n' && text::acts(c)), "{out}");
     }
@@ -198,7 +198,7 @@ mod tests {
     fn the_summary_is_appended_and_cannot_be_broken_out_of() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "before\n").unwrap();
-        let mut events = example::shop();
+        let mut events = fixtures::shop();
         if let Some(RunEvent::Finished { results, .. }) = events.last_mut() {
             results[3].seen = "```` <b>".into();
         }

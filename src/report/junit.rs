@@ -12,9 +12,9 @@
 //! A file without a red case is shown green. Where no check is red but the run is not complete, or
 //! there was nothing to check, a case `watertight / run` carries the error.
 
+use super::document_file::Document;
 use super::text::{say, stripped, stripped_line};
-use super::whole::Document;
-use super::words::{self, TOOL};
+use super::wording::{self, TOOL};
 use crate::event::{CheckRef, CheckResult, ExitCode, Outcome, Reason, RunEvent, RunInfo, SuiteRef};
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
 use std::collections::{HashMap, HashSet};
@@ -100,7 +100,7 @@ impl Junit {
             name,
             settled: None,
         };
-        let case = case(&words::unfinished(check), &place);
+        let case = case(&wording::unfinished(check), &place);
         self.report.test_suites[suite].add_test_case(case);
         self.places.insert(check.id.clone(), place);
     }
@@ -156,7 +156,7 @@ impl Junit {
         }
         let checks = std::mem::take(&mut self.checks);
         self.took = took;
-        for result in words::in_order(&checks, results) {
+        for result in wording::in_order(&checks, results) {
             // A port that was swept and found open is no check of the plan, and yet a violation.
             if !self.places.contains_key(&result.check.id) {
                 self.add(run, &result.check);
@@ -264,14 +264,14 @@ impl Document for Junit {
 }
 
 fn case(result: &CheckResult, place: &Place) -> TestCase {
-    let sentence = words::sentence(result);
+    let sentence = wording::sentence(result);
     let status = match result.verdict {
         Outcome::Proven => TestCaseStatus::success(),
         Outcome::Violated => status(
             NonSuccessKind::Failure,
             "violated",
             &sentence,
-            &words::explained(result),
+            &wording::explained(result),
         ),
         Outcome::Unproven => {
             let code = result
@@ -282,7 +282,7 @@ fn case(result: &CheckResult, place: &Place) -> TestCase {
                 NonSuccessKind::Error,
                 code,
                 &sentence,
-                &words::explained(result),
+                &wording::explained(result),
             )
         }
     };
@@ -315,9 +315,9 @@ fn properties(result: &CheckResult) -> Vec<Property> {
     add("tier", result.tier.clone());
     add(
         "reach",
-        (!result.flows.is_empty()).then(|| words::reach(&result.reach)),
+        (!result.flows.is_empty()).then(|| wording::reach(&result.reach)),
     );
-    add("power", words::power(result));
+    add("power", wording::power(result));
     add("because", result.check.because.clone());
     for tag in &result.check.tags {
         add("tag", Some(tag.clone()));
@@ -337,8 +337,13 @@ fn status(kind: NonSuccessKind, code: &str, sentence: &str, text: &str) -> TestC
 fn evidence(result: &CheckResult) -> String {
     let mut out = String::new();
     for flow in &result.flows {
-        say!(out, "{}: {}", flow.shows, stripped_line(&words::flow(flow)));
-        for (word, text) in words::grounds(flow) {
+        say!(
+            out,
+            "{}: {}",
+            flow.shows,
+            stripped_line(&wording::flow(flow))
+        );
+        for (word, text) in wording::grounds(flow) {
             say!(out, "  {word}: {}", stripped_line(text));
         }
     }
@@ -381,7 +386,7 @@ fn timestamp(at: jiff::Timestamp) -> Option<chrono::DateTime<chrono::FixedOffset
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::example;
+    use crate::report::fixtures;
 
     fn of(events: &[RunEvent]) -> Junit {
         let mut junit = Junit::new(Some("ci-7".into()));
@@ -401,7 +406,7 @@ mod tests {
 
     #[test]
     fn a_violation_is_a_failure_with_its_place_and_evidence() {
-        let xml = xml(&mut of(&example::shop()));
+        let xml = xml(&mut of(&fixtures::shop()));
         let expected = r#"        <testcase name="web-tier -&gt; postgres:5432 denied" classname="shop" time="4.000" file="shop.yaml" line="16">
             <properties>
                 <property name="id" value="000000000003"/>
@@ -423,7 +428,7 @@ mod tests {
 
     #[test]
     fn an_unproven_check_is_an_error_of_its_reason() {
-        let report = read(&mut of(&example::shop()));
+        let report = read(&mut of(&fixtures::shop()));
         let case = &report.test_suites[0].test_cases[6];
         let TestCaseStatus::NonSuccess {
             kind: NonSuccessKind::Error,
@@ -445,7 +450,7 @@ mod tests {
 
     #[test]
     fn at_the_start_every_case_is_not_finished() {
-        let report = read(&mut of(&example::shop()[..1]));
+        let report = read(&mut of(&fixtures::shop()[..1]));
         assert_eq!((report.tests, report.errors, report.failures), (7, 7, 0));
         for case in &report.test_suites[0].test_cases {
             let TestCaseStatus::NonSuccess { ty, .. } = &case.status else {
@@ -463,7 +468,7 @@ mod tests {
         assert_eq!(report.test_suites[0].test_cases[0].name.as_str(), "run");
 
         // Everything settled and proven, but not finished.
-        let mut proven = example::all_proven();
+        let mut proven = fixtures::all_proven();
         let last = proven.pop().unwrap();
         let mut running = of(&proven);
         assert_eq!(read(&mut running).errors, 1);
@@ -477,13 +482,13 @@ mod tests {
 
     #[test]
     fn nothing_to_check_is_an_error() {
-        let report = read(&mut of(&example::empty()));
+        let report = read(&mut of(&fixtures::empty()));
         assert_eq!((report.tests, report.errors), (1, 1));
     }
 
     #[test]
     fn a_run_that_stops_says_why() {
-        let mut junit = of(&example::shop()[..3]);
+        let mut junit = of(&fixtures::shop()[..3]);
         junit.stop("the API server is gone", ExitCode::Impossible);
         let xml = xml(&mut junit);
         assert!(
@@ -510,7 +515,7 @@ mod tests {
 
     #[test]
     fn hostile_text_stays_text() {
-        let xml = xml(&mut of(&example::hostile()));
+        let xml = xml(&mut of(&fixtures::hostile()));
         assert!(
             !xml.chars()
                 .any(|c| c != '\n' && super::super::text::acts(c)),
@@ -523,7 +528,7 @@ mod tests {
 
     #[test]
     fn names_stay_unique_whatever_is_done_to_them() {
-        let mut events = example::many(4);
+        let mut events = fixtures::many(4);
         let RunEvent::Started { checks, .. } = &mut events[0] else {
             panic!()
         };
@@ -561,7 +566,7 @@ mod tests {
 
     #[test]
     fn cases_come_in_the_order_of_the_suite() {
-        let mut events = example::shop();
+        let mut events = fixtures::shop();
         if let Some(RunEvent::Finished { results, .. }) = events.last_mut() {
             results.reverse();
         }

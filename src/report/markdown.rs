@@ -2,7 +2,7 @@
 //! page in a fence.
 
 use super::console::{Detail, Page, Pen};
-use super::whole::Document;
+use super::document_file::Document;
 use crate::event::{ExitCode, RunEvent};
 use std::io;
 use std::time::Duration;

@@ -6,43 +6,43 @@
 
 mod console;
 mod ctrf;
+mod document_file;
 mod github;
 mod json;
+mod json_lines;
 mod junit;
-mod lines;
 mod markdown;
 mod openmetrics;
+mod run_state;
 mod sink;
 mod spec;
-mod standing;
 mod tap;
 mod text;
-mod whole;
-mod words;
+mod wording;
 
 #[cfg(test)]
 mod agreement;
 #[cfg(test)]
-mod example;
+mod fixtures;
 
 pub use console::{Capabilities, Console, Detail, Progress, Screen};
 pub use github::{Annotations, StepSummary};
 pub use json::json_schema;
 pub use spec::{Format, Output, ReportSpec, SpecError};
-pub use words::explained;
+pub use wording::explained;
 
 use crate::event::{CheckResult, ExitCode, Outcome, PolicyState, RunEvent, RunInfo, Summary};
+use document_file::Whole;
 use json::Json;
+use json_lines::Lines;
 use junit::Junit;
-use lines::Lines;
 use markdown::Markdown;
+use run_state::Rendered;
 use sink::Sink;
-use standing::Rendered;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use whole::Whole;
 
 /// Something that is written about a run.
 pub trait Report {

@@ -5,7 +5,7 @@
 //! `watertight_run_ended_timestamp_seconds` that is old. Samples have no timestamps: the collector
 //! refuses those.
 
-use super::standing::Standing;
+use super::run_state::RunState;
 use super::text::{say, stripped_line};
 use crate::event::{CheckResult, Outcome};
 use std::borrow::Cow;
@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 const OUTCOMES: [Outcome; 3] = [Outcome::Proven, Outcome::Violated, Outcome::Unproven];
 
 /// The document.
-pub(super) fn render(standing: &Standing) -> String {
-    let results = standing.results();
+pub(super) fn render(state: &RunState) -> String {
+    let results = state.results();
     let mut out = String::new();
     gauge(
         &mut out,
@@ -60,9 +60,9 @@ pub(super) fn render(standing: &Standing) -> String {
     say!(
         out,
         "watertight_run_complete {}",
-        u8::from(standing.incomplete.is_none())
+        u8::from(state.incomplete.is_none())
     );
-    if let Some(code) = standing.code {
+    if let Some(code) = state.code {
         gauge(
             &mut out,
             "watertight_run_exit_code",
@@ -70,7 +70,7 @@ pub(super) fn render(standing: &Standing) -> String {
         );
         say!(out, "watertight_run_exit_code {code}");
     }
-    if let Some(run) = &standing.run {
+    if let Some(run) = &state.run {
         let seconds = |at: jiff::Timestamp| at.as_millisecond() as f64 / 1_000.0;
         gauge(
             &mut out,

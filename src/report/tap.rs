@@ -4,15 +4,15 @@
 //! A run that is not complete has a `not ok` of its own, last: so no file is all `ok` where the
 //! exit code is not 0.
 
-use super::standing::Standing;
+use super::run_state::RunState;
 use super::text::{say, stripped_line};
-use super::words;
+use super::wording;
 use crate::event::{CheckResult, Outcome};
 
 /// The document.
-pub(super) fn render(standing: &Standing) -> String {
-    let results = standing.results();
-    let more = usize::from(standing.incomplete.is_some());
+pub(super) fn render(state: &RunState) -> String {
+    let results = state.results();
+    let more = usize::from(state.incomplete.is_some());
     let mut out = String::from("TAP version 14\n");
     say!(out, "1..{}", results.len() + more);
     for (number, result) in (1..).zip(&results) {
@@ -20,15 +20,15 @@ pub(super) fn render(standing: &Standing) -> String {
             Outcome::Proven => "ok",
             Outcome::Violated | Outcome::Unproven => "not ok",
         };
-        say!(out, "{ok} {number} - {}", described(&Standing::key(result)));
+        say!(out, "{ok} {number} - {}", described(&RunState::key(result)));
         out.push_str(&block(result));
     }
-    if let Some(why) = &standing.incomplete {
+    if let Some(why) = &state.incomplete {
         say!(
             out,
             "not ok {} - {}",
             results.len() + 1,
-            Standing::run_key()
+            RunState::run_key()
         );
         say!(out, "  ---\n  message: {}\n  ...", quoted(why));
     }
@@ -45,12 +45,12 @@ fn block(result: &CheckResult) -> String {
     if let Some(reason) = &result.reason {
         say!(out, "  reason: {}", reason.code);
     }
-    say!(out, "  message: {}", quoted(&words::sentence(result)));
+    say!(out, "  message: {}", quoted(&wording::sentence(result)));
     if let Some(next) = &result.next_step {
         say!(out, "  next: {}", quoted(next));
     }
     if !result.flows.is_empty() {
-        say!(out, "  reach: {}", quoted(&words::reach(&result.reach)));
+        say!(out, "  reach: {}", quoted(&wording::reach(&result.reach)));
     }
     let check = &result.check;
     say!(

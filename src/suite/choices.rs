@@ -1,6 +1,6 @@
 //! Settings that are one of a few words.
 
-use super::{Demand, Mechanism, Spread, Vehicle};
+use super::{Mechanism, RequiredTier, SourceMode, Spread};
 
 /// Gives each word of a setting its name, and finds it by that name.
 macro_rules! named {
@@ -27,11 +27,11 @@ macro_rules! named {
     };
 }
 
-named!(Demand {
+named!(RequiredTier {
     D1 = "D1",
     D2 = "D2",
-    D2Twin = "D2+twin",
-    D2Record = "D2+record",
+    D2SameNode = "D2+same-node",
+    D2Counter = "D2+counter",
     A0 = "A0",
     A1 = "A1",
     A2 = "A2",
@@ -40,6 +40,6 @@ named!(Demand {
 
 named!(Mechanism { Drop = "drop", Reset = "reset", Icmp = "icmp", Signature = "signature" });
 
-named!(Vehicle { Clone = "clone", Ephemeral = "ephemeral", Node = "node", Runner = "runner" });
+named!(SourceMode { Clone = "clone", Ephemeral = "ephemeral", Node = "node", Runner = "runner" });
 
 named!(Spread { One = "one", Nodes = "nodes", Replicas = "replicas" });

@@ -51,7 +51,7 @@ type Said<'a> = (Vec<&'a Subject>, Vec<&'a TargetItem>, Expected);
 
 /// Warns of lines that say the same as an earlier one.
 fn repeated_lines(lines: &[PlacedLine], diagnostics: &mut Diagnostics) -> BTreeSet<usize> {
-    let mut twins: HashMap<Said<'_>, Vec<usize>> = HashMap::new();
+    let mut same_node_controls: HashMap<Said<'_>, Vec<usize>> = HashMap::new();
     let mut repeated = BTreeSet::new();
     for (number, PlacedLine { line, span }) in lines.iter().enumerate() {
         let mut key = (
@@ -61,7 +61,7 @@ fn repeated_lines(lines: &[PlacedLine], diagnostics: &mut Diagnostics) -> BTreeS
         );
         key.0.sort();
         key.1.sort();
-        let earlier = twins.entry(key).or_default();
+        let earlier = same_node_controls.entry(key).or_default();
         let same = earlier.iter().find(|first| {
             lines[**first].line.settings == line.settings && lines[**first].line.id == line.id
         });

@@ -6,7 +6,7 @@ use super::item::parse_source;
 use super::names::Names;
 use super::position::Text;
 use super::shape::text;
-use super::{Endpoint, EndpointId, Locator, PortItem, Vehicle};
+use super::{Endpoint, EndpointId, Locator, PortItem, SourceMode};
 use crate::model::{EndpointName, HostName, ObjectRef};
 use crate::source::{Diagnostic, Diagnostics, Entry, Node, Sources, Span};
 use std::collections::{HashMap, HashSet};
@@ -98,14 +98,17 @@ impl Definitions<'_> {
             Locator::Service { .. } => None,
             _ => node.get("service").and_then(text).map(str::to_owned),
         };
-        let vehicle = node.get("source").and_then(text).and_then(Vehicle::named);
+        let source_mode = node
+            .get("source")
+            .and_then(text)
+            .and_then(SourceMode::named);
         let (label, place) = (name.to_owned(), self.sources.place(span));
         Some(Endpoint {
             label,
             locator,
             service,
             ports,
-            vehicle,
+            source_mode,
             place,
             used: false,
         })

@@ -1,7 +1,7 @@
 //! The keys of a suite, in tables: what the decoder checks and what the JSON Schema is made of.
 
 use super::forms::Form;
-use super::{Demand, Mechanism, Spread, Vehicle};
+use super::{Mechanism, RequiredTier, SourceMode, Spread};
 
 /// A mapping with known keys.
 #[derive(Debug)]
@@ -204,7 +204,7 @@ pub(super) static ENDPOINT: Table = Table {
         ),
         optional(
             "source",
-            Shape::Scalar(Form::OneOf(Vehicle::WORDS)),
+            Shape::Scalar(Form::OneOf(SourceMode::WORDS)),
             "from where its packets are sent: pods with its identity, its pods from within, their nodes, or where watertight runs",
             "node",
         ),
@@ -236,10 +236,10 @@ macro_rules! with_settings {
             $($own,)*
             optional("settle", DURATION, "wait before the hold", "1s"),
             optional("hold", DURATION, "how long a deny is watched", "3s"),
-            optional("patience", DURATION, "how long an allow may take to come up", "60s"),
-            optional("samples", Shape::Scalar(Form::Integer(1, 100_000)), "samples that a deny needs at least", "6"),
-            optional("deadline", DURATION, "deadline of the connect stage", "1.3s"),
-            optional("demand", Shape::Scalar(Form::OneOf(Demand::WORDS)), "the tier that the proof must reach", "D2+twin"),
+            optional("timeout", DURATION, "how long an allow may take to come up", "60s"),
+            optional("attempts", Shape::Scalar(Form::Integer(1, 100_000)), "samples that a deny needs at least", "6"),
+            optional("attemptTimeout", DURATION, "deadline of the connect stage", "1.3s"),
+            optional("tier", Shape::Scalar(Form::OneOf(RequiredTier::WORDS)), "the tier that the proof must reach", "D2+same-node"),
             optional("startup", Shape::Scalar(Form::OneOf(&["isolated"])), "a start-up leak violates", "isolated"),
             optional("mechanism", Shape::Scalar(Form::OneOf(Mechanism::WORDS)), "the deny must be of this kind", "drop"),
             optional("control", Shape::Scalar(Form::Reference), "an endpoint, or runner, that is known to reach the target", "runner"),

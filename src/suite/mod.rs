@@ -75,7 +75,7 @@ pub struct Endpoint {
     /// `ports:`, if given.
     pub ports: Option<Vec<PortItem>>,
     /// `source:`, if given, or the run's default.
-    pub vehicle: Option<Vehicle>,
+    pub source_mode: Option<SourceMode>,
     /// Where it is defined.
     pub place: Place,
     /// Whether any line names it (`*` does not).
@@ -95,7 +95,7 @@ impl Endpoint {
             locator,
             service: None,
             ports: None,
-            vehicle: None,
+            source_mode: None,
             place,
             used: true,
         }
@@ -104,7 +104,7 @@ impl Endpoint {
 
 /// From where the packets of an endpoint that is made of pods are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Vehicle {
+pub enum SourceMode {
     /// From pods with its identity: in a cluster clones, in the lab the pods themselves.
     #[default]
     Clone,
@@ -323,13 +323,13 @@ pub struct Settings {
     /// How long a deny is watched.
     pub hold: Option<Duration>,
     /// How long an allow may take to come up.
-    pub patience: Option<Duration>,
+    pub timeout: Option<Duration>,
     /// Samples that a deny needs at least.
-    pub samples: Option<u32>,
+    pub attempts: Option<u32>,
     /// Deadline of the connect stage.
-    pub deadline: Option<Duration>,
+    pub attempt_timeout: Option<Duration>,
     /// The tier demanded.
-    pub demand: Option<Demand>,
+    pub required_tier: Option<RequiredTier>,
     /// `startup: isolated`.
     pub startup_isolated: Option<bool>,
     /// The kind that a deny must be.
@@ -366,10 +366,10 @@ impl Settings {
         Self {
             settle: line.settle.or(suite.settle),
             hold: line.hold.or(suite.hold),
-            patience: line.patience.or(suite.patience),
-            samples: line.samples.or(suite.samples),
-            deadline: line.deadline.or(suite.deadline),
-            demand: line.demand.or(suite.demand),
+            timeout: line.timeout.or(suite.timeout),
+            attempts: line.attempts.or(suite.attempts),
+            attempt_timeout: line.attempt_timeout.or(suite.attempt_timeout),
+            required_tier: line.required_tier.or(suite.required_tier),
             startup_isolated: line.startup_isolated.or(suite.startup_isolated),
             mechanism: line.mechanism.or(suite.mechanism),
             control: line.control.or(suite.control),
@@ -397,15 +397,15 @@ impl Settings {
 
 /// A tier that a line demands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Demand {
+pub enum RequiredTier {
     /// Blocked, target alive, nothing changed.
     D1,
     /// All five conditions.
     D2,
     /// And a pod on the same node got through.
-    D2Twin,
+    D2SameNode,
     /// And the enforcer's own record.
-    D2Record,
+    D2Counter,
     /// Handshake.
     A0,
     /// Bytes or certificate of the target.

@@ -276,7 +276,7 @@ impl Names {
             locator: locator.clone(),
             service: None,
             ports,
-            vehicle: None,
+            source_mode: None,
             place: place.clone(),
             used: false,
         };

@@ -7,7 +7,7 @@ use super::names::{Names, can_send};
 use super::position::Text;
 use super::shape::text;
 use super::{
-    Demand, EndpointId, Expected, Mechanism, Scheme, Settings, Spread, Subject, TargetItem,
+    EndpointId, Expected, Mechanism, RequiredTier, Scheme, Settings, Spread, Subject, TargetItem,
     TargetWhat,
 };
 use crate::model::parse_duration;
@@ -49,10 +49,10 @@ fn set(settings: &mut Settings, key: &str, value: &Node) -> bool {
     match key {
         "settle" => settings.settle = duration(),
         "hold" => settings.hold = duration(),
-        "patience" => settings.patience = duration(),
-        "deadline" => settings.deadline = duration(),
-        "samples" => settings.samples = text(value).and_then(|text| text.parse().ok()),
-        "demand" => settings.demand = text(value).and_then(Demand::named),
+        "timeout" => settings.timeout = duration(),
+        "attemptTimeout" => settings.attempt_timeout = duration(),
+        "attempts" => settings.attempts = text(value).and_then(|text| text.parse().ok()),
+        "tier" => settings.required_tier = text(value).and_then(RequiredTier::named),
         "startup" => settings.startup_isolated = text(value).map(|text| text == "isolated"),
         "mechanism" => settings.mechanism = text(value).and_then(Mechanism::named),
         "method" => settings.method = written(),
@@ -144,7 +144,7 @@ pub(super) fn without_effect(
     let mut found = Vec::new();
     for entry in node.as_mapping().unwrap_or_default() {
         let key = entry.key.text.as_str();
-        let tier = text(&entry.value).filter(|_| key == "demand");
+        let tier = text(&entry.value).filter(|_| key == "tier");
         let needs = match key {
             "method" | "headers" | "status" | "body" | "repeat" if !http => {
                 Some("an http or https target")
@@ -154,13 +154,13 @@ pub(super) fn without_effect(
             "mechanism" | "startup" if expected == Expected::Allowed => {
                 Some("a line that ends with denied")
             }
-            "demand"
+            "tier"
                 if expected == Expected::Allowed
                     && tier.is_some_and(|tier| tier.starts_with('D')) =>
             {
                 Some("a line that ends with denied (A0 to A3 are the tiers of allowed)")
             }
-            "demand"
+            "tier"
                 if expected == Expected::Denied
                     && tier.is_some_and(|tier| tier.starts_with('A')) =>
             {

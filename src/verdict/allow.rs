@@ -1,17 +1,17 @@
 //! When an allow is proven, violated or neither.
 
-use super::conditions::{opened_within, passed_within};
+use super::classify::{AllowTier, Block, Reading, Refusal, Success};
+use super::controls::Evaluation;
 use super::deny::unusable;
 use super::moment::Moment;
 use super::proof::Window;
-use super::reading::{AllowTier, Block, Opening, Reading, Refusal};
 use super::reason::Reason;
-use super::relations::Case;
+use super::source_and_path::{opened_within, passed_within};
 use super::streak::Outcome;
-use super::timeline::{FlowEvidence, OPENINGS_IN_A_ROW, Steadiness};
-use super::words::{describe_demand, describe_how};
+use super::timeline::{FlowEvidence, OPENINGS_IN_A_ROW, Stability};
+use super::wording::{describe_demand, describe_how};
 use super::{FlowVerdict, Unproven, Violation};
-use crate::plan::{FlowId, Terms};
+use crate::plan::{CheckSettings, FlowId};
 use crate::wire::Stage;
 use std::time::Duration;
 
@@ -31,14 +31,14 @@ pub struct AllowProof {
 impl AllowProof {
     /// Three openings in a row within the patience, at the demanded tier; the fold counts only
     /// these.
-    fn new(terms: &Terms, seen: &FlowEvidence) -> Option<Self> {
+    fn new(settings: &CheckSettings, seen: &FlowEvidence) -> Option<Self> {
         let steady = seen
             .steady
             .as_deref()
             .filter(|steady| steady.at.is_some())?;
         let (first, up) = (seen.first_start?, steady.from?);
         let delay = Duration::from_micros(up.saturating_sub(first));
-        (delay <= terms.patience).then_some(Self {
+        (delay <= settings.timeout).then_some(Self {
             tier: steady.tier?,
             delay,
             openings: seen.opened,
@@ -69,35 +69,39 @@ impl AllowProof {
 }
 
 /// Judges an allowed flow.
-pub(super) fn judge_allowed(case: Case<'_>, terms: &Terms, id: FlowId) -> FlowVerdict {
-    let seen = case.evidence.flow(id);
-    if let Some(unproven) = unusable(case, id) {
+pub(super) fn judge_allowed(
+    evaluation: Evaluation<'_>,
+    settings: &CheckSettings,
+    id: FlowId,
+) -> FlowVerdict {
+    let seen = evaluation.evidence.flow(id);
+    if let Some(unproven) = unusable(evaluation, id) {
         return FlowVerdict::Unproven(unproven);
     }
-    let proof = AllowProof::new(terms, seen);
+    let proof = AllowProof::new(settings, seen);
     if let Some(proof) = proof {
         if let Some(steady) = seen.steady.as_deref().filter(|steady| is_unstable(steady)) {
-            return unstable_or_unproven(case, id, seen, steady);
+            return unstable_or_unproven(evaluation, id, seen, steady);
         }
         return FlowVerdict::Allowed(proof);
     }
-    shut(case, terms, id, seen)
+    shut(evaluation, settings, id, seen)
 }
 
 /// Two attempts lost in a row, or more than 5 % of many.
-fn is_unstable(steady: &Steadiness) -> bool {
+fn is_unstable(steady: &Stability) -> bool {
     steady.longest_loss >= 2
         || (steady.since >= STABILITY_SAMPLES && steady.lost * 20 > steady.since)
 }
 
 /// It came up and did not stay up: violated if the target answered somebody else meanwhile.
 fn unstable_or_unproven(
-    case: Case<'_>,
+    evaluation: Evaluation<'_>,
     id: FlowId,
     seen: &FlowEvidence,
-    steady: &Steadiness,
+    steady: &Stability,
 ) -> FlowVerdict {
-    let Steadiness {
+    let Stability {
         lost,
         since,
         longest_loss,
@@ -109,12 +113,12 @@ fn unstable_or_unproven(
         of: since,
         in_a_row: longest_loss,
     };
-    match watched(case, id, seen) {
-        Some(window) if witness(case, id, Stage::Connect, window).is_some() => {
+    match watched(evaluation, id, seen) {
+        Some(window) if contrast(evaluation, id, Stage::Connect, window).is_some() => {
             FlowVerdict::Violated(violation)
         }
         _ => FlowVerdict::Unproven(Unproven {
-            reason: Reason::NobodyReachedTarget,
+            reason: Reason::TargetUnreachable,
             detail: format!(
                 "it came up, then {lost} of {since} attempts were lost, and nobody else shows that the target was alive"
             ),
@@ -126,7 +130,12 @@ fn unstable_or_unproven(
 
 /// It never came up: violated if the source was able and somebody else got through, or the refusal
 /// names its enforcer.
-fn shut(case: Case<'_>, terms: &Terms, id: FlowId, seen: &FlowEvidence) -> FlowVerdict {
+fn shut(
+    evaluation: Evaluation<'_>,
+    settings: &CheckSettings,
+    id: FlowId,
+    seen: &FlowEvidence,
+) -> FlowVerdict {
     let unproven = |reason, detail: String| {
         FlowVerdict::Unproven(Unproven {
             reason,
@@ -135,8 +144,8 @@ fn shut(case: Case<'_>, terms: &Terms, id: FlowId, seen: &FlowEvidence) -> FlowV
             open: true,
         })
     };
-    let (Some(window), Some(last)) = (watched(case, id, seen), seen.streaks.last()) else {
-        return unproven(Reason::NotSampled, "no sample arrived".into());
+    let (Some(window), Some(last)) = (watched(evaluation, id, seen), seen.streaks.last()) else {
+        return unproven(Reason::NotAttempted, "no sample arrived".into());
     };
     let stopped_at = match &last.outcome {
         Outcome::Fault(_) => {
@@ -147,7 +156,7 @@ fn shut(case: Case<'_>, terms: &Terms, id: FlowId, seen: &FlowEvidence) -> FlowV
         }
         Outcome::Read(Reading::NotSent(stop)) => {
             return unproven(
-                Reason::CouldNotSend,
+                Reason::SendFailed,
                 format!(
                     "the attempts did not leave the source: {}",
                     describe_how(&stop.how)
@@ -156,12 +165,14 @@ fn shut(case: Case<'_>, terms: &Terms, id: FlowId, seen: &FlowEvidence) -> FlowV
         }
         // It passed everything: nothing is shut, and who got through elsewhere contrasts with
         // nothing.
-        Outcome::Read(Reading::Open(Opening {
+        Outcome::Read(Reading::Open(Success {
             then: None, tier, ..
-        })) if AllowTier::demanded(terms.demand).is_some_and(|demanded| *tier < demanded) => {
-            let demanded = describe_demand(terms.demand);
+        })) if AllowTier::demanded(settings.required_tier)
+            .is_some_and(|demanded| *tier < demanded) =>
+        {
+            let demanded = describe_demand(settings.required_tier);
             return unproven(
-                Reason::DemandNotMet,
+                Reason::TierNotMet,
                 format!("it opens at {tier:?}, the line demands {demanded}"),
             );
         }
@@ -171,7 +182,7 @@ fn shut(case: Case<'_>, terms: &Terms, id: FlowId, seen: &FlowEvidence) -> FlowV
         },
         // It gets through now. Unless some attempts were blocked before, nothing but our own faults
         // kept it from doing so three times in a row.
-        Outcome::Read(Reading::Open(Opening { then: None, .. })) => match last_block(seen) {
+        Outcome::Read(Reading::Open(Success { then: None, .. })) => match last_block(seen) {
             Some(block) => StoppedAt {
                 stage: block.stage,
                 block: Some(block.clone()),
@@ -184,7 +195,7 @@ fn shut(case: Case<'_>, terms: &Terms, id: FlowId, seen: &FlowEvidence) -> FlowV
             }
             None => {
                 return unproven(
-                    Reason::TooFewSamples,
+                    Reason::TooFewAttempts,
                     "it did not yet get through three times in a row".into(),
                 );
             }
@@ -203,14 +214,14 @@ fn shut(case: Case<'_>, terms: &Terms, id: FlowId, seen: &FlowEvidence) -> FlowV
             }),
         },
     };
-    let once = case.plan.flow(id).to.once;
-    if !once && window.length() < terms.patience {
+    let once = evaluation.plan.flow(id).to.once;
+    if !once && window.length() < settings.timeout {
         return unproven(
-            Reason::TooFewSamples,
+            Reason::TooFewAttempts,
             format!(
                 "shut for {:.1} s so far; {:.1} s of patience are not over",
                 window.length().as_secs_f32(),
-                terms.patience.as_secs_f32()
+                settings.timeout.as_secs_f32()
             ),
         );
     }
@@ -222,32 +233,32 @@ fn shut(case: Case<'_>, terms: &Terms, id: FlowId, seen: &FlowEvidence) -> FlowV
         return FlowVerdict::Violated(Violation::Shut {
             flow: id,
             block: stopped_at.block,
-            witness: None,
+            contrast: None,
         });
     }
-    let Some(witness) = witness(case, id, stopped_at.stage, window) else {
+    let Some(contrast) = contrast(evaluation, id, stopped_at.stage, window) else {
         return match stopped_at.stage {
             Stage::Resolve => unproven(
                 Reason::NameDidNotResolve,
                 "the name did not resolve, for anybody".into(),
             ),
             Stage::Connect | Stage::FirstBytes | Stage::Tls | Stage::Request => unproven(
-                Reason::NobodyReachedTarget,
+                Reason::TargetUnreachable,
                 "nobody reached the target".into(),
             ),
         };
     };
-    if !able_meanwhile(case, id, window) {
-        let source = case.plan.vantage(case.plan.flow(id).probe);
+    if !able_throughout(evaluation, id, window) {
+        let source = evaluation.plan.source(evaluation.plan.flow(id).probe);
         return unproven(
-            Reason::SourceNotAble,
+            Reason::SourceNotVerified,
             format!("{source} opened nothing else, and nothing reached it"),
         );
     }
     FlowVerdict::Violated(Violation::Shut {
         flow: id,
         block: stopped_at.block,
-        witness: Some(witness),
+        contrast: Some(contrast),
     })
 }
 
@@ -267,34 +278,40 @@ struct StoppedAt {
 }
 
 /// From the first sample of a flow to the last.
-fn watched(case: Case<'_>, id: FlowId, seen: &FlowEvidence) -> Option<Window> {
-    let from = case.moment(id, seen.first_start?)?;
-    let to: Moment = case.moment(id, seen.streaks.last()?.last())?;
+fn watched(evaluation: Evaluation<'_>, id: FlowId, seen: &FlowEvidence) -> Option<Window> {
+    let from = evaluation.moment(id, seen.first_start?)?;
+    let to: Moment = evaluation.moment(id, seen.streaks.last()?.last())?;
     Some(Window {
         from,
         to,
-        samples: seen.attempts,
+        attempts: seen.attempts,
     })
 }
 
 /// Somebody else who passed `stage` at the same address and port in the window.
-fn witness(case: Case<'_>, id: FlowId, stage: Stage, window: Window) -> Option<FlowId> {
-    case.vouchers_for(id, stage)
-        .find(|voucher| passed_within(case, *voucher, stage, window))
+fn contrast(
+    evaluation: Evaluation<'_>,
+    id: FlowId,
+    stage: Stage,
+    window: Window,
+) -> Option<FlowId> {
+    evaluation
+        .target_controls_past(id, stage)
+        .find(|control| passed_within(evaluation, *control, stage, window))
 }
 
 /// Whether the source opened something else in the window, or its node reached it.
-fn able_meanwhile(case: Case<'_>, id: FlowId, window: Window) -> bool {
-    case.able(id).is_some_and(|able| {
-        let flows = able
+fn able_throughout(evaluation: Evaluation<'_>, id: FlowId, window: Window) -> bool {
+    evaluation.source_window(id).is_some_and(|source_window| {
+        let flows = source_window
             .allowed
             .iter()
-            .chain(&able.tried)
-            .chain(&able.reached)
+            .chain(&source_window.tried)
+            .chain(&source_window.reached)
             .filter(|flow| **flow != id);
         flows
             .copied()
-            .any(|flow| opened_within(case, flow, Stage::Resolve, window))
+            .any(|flow| opened_within(evaluation, flow, Stage::Resolve, window))
     })
 }
 

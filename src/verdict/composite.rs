@@ -12,9 +12,9 @@
 //! Failures through the Service are excused, and only there: a node reaches its own pods by right,
 //! and no other's.
 
-use super::control::Stretch;
+use super::control::ControlInterval;
+use super::controls::Evaluation;
 use super::moment::Moment;
-use super::relations::Case;
 use super::streak::MAX_GAP_US;
 use crate::plan::{Composite, FlowId};
 use crate::wire::Stage;
@@ -28,34 +28,43 @@ struct Through {
 
 /// Every stretch in which the target of a flow was alive by what its composite shows; none where it
 /// has none.
-pub(super) fn stretches(case: Case<'_>, id: FlowId, stage: Stage) -> Vec<Stretch> {
-    let Some(composite) = case.plan.composites.get(&case.plan.flow(id).to) else {
+pub(super) fn control_intervals(
+    evaluation: Evaluation<'_>,
+    id: FlowId,
+    stage: Stage,
+) -> Vec<ControlInterval> {
+    let Some(composite) = evaluation.plan.composites.get(&evaluation.plan.flow(id).to) else {
         return Vec::new();
     };
-    let chains = chains(case, composite, id, stage);
+    let chains = chains(evaluation, composite, id, stage);
     chains
         .into_iter()
-        .filter_map(|chain| stretch(case, composite, id, stage, &chain))
+        .filter_map(|chain| control_interval(evaluation, composite, id, stage, &chain))
         .collect()
 }
 
 /// Openings through the Service by anybody but the source, as long as they are at most two seconds
 /// apart.
-fn chains(case: Case<'_>, composite: &Composite, id: FlowId, stage: Stage) -> Vec<Vec<Through>> {
+fn chains(
+    evaluation: Evaluation<'_>,
+    composite: &Composite,
+    id: FlowId,
+    stage: Stage,
+) -> Vec<Vec<Through>> {
     let mut all: Vec<Through> = Vec::new();
     for flow in composite
         .through
         .iter()
         .copied()
-        .filter(|flow| !is_same_source(case, *flow, id))
+        .filter(|flow| !is_same_source(evaluation, *flow, id))
     {
-        let failed_at = case
+        let failed_at = evaluation
             .evidence
-            .probe(case.plan.flow(flow).probe)
+            .probe(evaluation.plan.flow(flow).probe)
             .failure
             .as_ref()
             .map(|(at, _)| *at);
-        let openings = case
+        let openings = evaluation
             .evidence
             .flow(flow)
             .openings
@@ -65,7 +74,7 @@ fn chains(case: Case<'_>, composite: &Composite, id: FlowId, stage: Stage) -> Ve
         all.extend(intact.filter_map(|own| {
             Some(Through {
                 flow,
-                at: case.moment(flow, own)?,
+                at: evaluation.moment(flow, own)?,
             })
         }));
     }
@@ -73,7 +82,11 @@ fn chains(case: Case<'_>, composite: &Composite, id: FlowId, stage: Stage) -> Ve
     let mut chains: Vec<Vec<Through>> = Vec::new();
     for next in all {
         match chains.last_mut() {
-            Some(chain) if chain.last().is_some_and(|last| is_soon(case, *last, next)) => {
+            Some(chain)
+                if chain
+                    .last()
+                    .is_some_and(|last| is_soon(evaluation, *last, next)) =>
+            {
                 chain.push(next)
             }
             Some(_) | None => chains.push(vec![next]),
@@ -83,8 +96,8 @@ fn chains(case: Case<'_>, composite: &Composite, id: FlowId, stage: Stage) -> Ve
 }
 
 /// Whether an opening surely came within two seconds of another.
-fn is_soon(case: Case<'_>, last: Through, next: Through) -> bool {
-    let one_clock = case.plan.flow(last.flow).probe == case.plan.flow(next.flow).probe;
+fn is_soon(evaluation: Evaluation<'_>, last: Through, next: Through) -> bool {
+    let one_clock = evaluation.plan.flow(last.flow).probe == evaluation.plan.flow(next.flow).probe;
     let latest = if one_clock {
         next.at.earliest
     } else {
@@ -94,26 +107,31 @@ fn is_soon(case: Case<'_>, last: Through, next: Through) -> bool {
 }
 
 /// The part of a chain in which everything else holds.
-fn stretch(
-    case: Case<'_>,
+fn control_interval(
+    evaluation: Evaluation<'_>,
     composite: &Composite,
     id: FlowId,
     stage: Stage,
     chain: &[Through],
-) -> Option<Stretch> {
+) -> Option<ControlInterval> {
     let (start, end) = (chain.first()?, chain.last()?);
-    let mut this = Stretch {
+    let mut this = ControlInterval {
         flow: start.flow,
         with: Vec::new(),
         first: start.at,
         last: end.at,
-        slowest: case.evidence.flow(start.flow).openings.as_ref()?.slowest(),
+        slowest: evaluation
+            .evidence
+            .flow(start.flow)
+            .openings
+            .as_ref()?
+            .slowest(),
         openings: u32::try_from(chain.len()).unwrap_or(u32::MAX),
         only: None,
     };
     for backend in &composite.backends {
         // Of several times in which a pod was alive, the one that leaves most of the stretch.
-        let times = case.passings(*backend, stage);
+        let times = evaluation.passings(*backend, stage);
         let (first, last, streak) = times.max_by_key(|(first, last, _)| {
             last.earliest.min(this.last.earliest) - first.latest.max(this.first.latest)
         })?;
@@ -136,7 +154,7 @@ fn stretch(
         .through
         .iter()
         .copied()
-        .filter(|flow| !is_same_source(case, *flow, id))
+        .filter(|flow| !is_same_source(evaluation, *flow, id))
     {
         if let Some(openings) = chain
             .iter()
@@ -144,14 +162,17 @@ fn stretch(
             .find(|through| through.flow == flow)
         {
             this.slowest = this.slowest.max(
-                case.evidence
+                evaluation
+                    .evidence
                     .flow(openings.flow)
                     .openings
                     .as_ref()?
                     .slowest(),
             );
             this.with.push(flow);
-        } else if node_of(case, flow).is_some_and(|node| node_of(case, id) == Some(node)) {
+        } else if node_of(evaluation, flow)
+            .is_some_and(|node| node_of(evaluation, id) == Some(node))
+        {
             return None;
         }
     }
@@ -159,11 +180,15 @@ fn stretch(
     Some(this)
 }
 
-fn is_same_source(case: Case<'_>, one: FlowId, other: FlowId) -> bool {
-    let probe = |flow: FlowId| case.plan.flow(flow).probe;
-    probe(one) == probe(other) || case.plan.vantage(probe(one)) == case.plan.vantage(probe(other))
+fn is_same_source(evaluation: Evaluation<'_>, one: FlowId, other: FlowId) -> bool {
+    let probe = |flow: FlowId| evaluation.plan.flow(flow).probe;
+    probe(one) == probe(other)
+        || evaluation.plan.source(probe(one)) == evaluation.plan.source(probe(other))
 }
 
-fn node_of(case: Case<'_>, flow: FlowId) -> Option<&str> {
-    case.plan.vantage(case.plan.flow(flow).probe).node()
+fn node_of(evaluation: Evaluation<'_>, flow: FlowId) -> Option<&str> {
+    evaluation
+        .plan
+        .source(evaluation.plan.flow(flow).probe)
+        .node()
 }

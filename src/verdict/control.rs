@@ -1,8 +1,8 @@
 //! Condition 2: who got through to the target around and throughout a window.
 
+use super::controls::Evaluation;
 use super::moment::Moment;
 use super::proof::Window;
-use super::relations::Case;
 use super::streak::StageTimes;
 use crate::plan::FlowId;
 use crate::wire::Stage;
@@ -10,7 +10,7 @@ use crate::wire::Stage;
 /// A time in which somebody got past a stage at the same address and port, again and again, never
 /// more than two seconds apart, and without a failure that says anything.
 #[derive(Debug, Clone)]
-pub(super) struct Stretch {
+pub(super) struct ControlInterval {
     /// Who.
     pub(super) flow: FlowId,
     /// Who had to get through as well, for this to say anything.
@@ -27,15 +27,15 @@ pub(super) struct Stretch {
     pub(super) only: Option<Stage>,
 }
 
-impl<'a> Case<'a> {
+impl<'a> Evaluation<'a> {
     /// Every stretch in which a flow passed `stage`, whatever became of it after.
-    pub(super) fn stretches(
+    pub(super) fn control_intervals(
         self,
         flow: FlowId,
         stage: Stage,
-    ) -> impl Iterator<Item = Stretch> + use<'a> {
+    ) -> impl Iterator<Item = ControlInterval> + use<'a> {
         self.passings(flow, stage)
-            .map(move |(first, last, streak)| Stretch {
+            .map(move |(first, last, streak)| ControlInterval {
                 flow,
                 with: Vec::new(),
                 first,
@@ -58,15 +58,16 @@ pub struct ControlProof {
 
 impl ControlProof {
     /// Condition 2. A stretch has no pause above two seconds, by construction.
-    pub(super) fn new(window: Window, stretch: &Stretch) -> Option<Self> {
-        let around = stretch.first.surely_by(window.from) && window.to.surely_by(stretch.last);
-        let Stretch {
+    pub(super) fn new(window: Window, control_interval: &ControlInterval) -> Option<Self> {
+        let around = control_interval.first.surely_by(window.from)
+            && window.to.surely_by(control_interval.last);
+        let ControlInterval {
             flow,
             ref with,
             openings,
             only,
             ..
-        } = *stretch;
+        } = *control_interval;
         around.then(|| Self {
             flow,
             with: with.clone(),

@@ -10,26 +10,28 @@
 //!    the same window.
 //! 5. *Nothing relevant changed* while the flow was watched.
 
-use super::arming::{Startup, Watch, startup};
+use super::classify::{Block, Mechanisms, Reading};
 use super::composite;
-use super::conditions::{Ability, Crossed, Crossing, crossings, nothing_crossed, opened_within};
 use super::control::ControlProof;
+use super::controls::Evaluation;
 use super::evidence::Evidence;
 use super::leak::Leak;
 use super::moment::{MAX_WALL_ERROR_US, Moment};
+use super::policy_delay::{Startup, Watch, startup};
 use super::proof::{DenyProof, Window};
-use super::reading::{Block, Mechanisms, Reading};
 use super::reason::Reason;
-use super::relations::Case;
+use super::source_and_path::{
+    PathControl, PathControls, SourceWindow, nothing_crossed, opened_within, path_controls,
+};
 use super::streak::Outcome;
 use super::timeline::{Cause, FlowEvidence};
-use super::words::{describe_demand, describe_how};
+use super::wording::{describe_demand, describe_how};
 use super::{FlowVerdict, Unproven, Violation};
 use crate::plan::{
-    Check, FlowId, MIN_DEADLINE, Plan, REQUEST_DEADLINE, RESOLVE_DEADLINE, TLS_DEADLINE, Terms,
-    Vantage, Waits,
+    Check, CheckSettings, FlowId, MIN_DEADLINE, Plan, REQUEST_DEADLINE, RESOLVE_DEADLINE, Source,
+    TLS_DEADLINE, Waits,
 };
-use crate::suite::Demand;
+use crate::suite::RequiredTier;
 use crate::wire::{Request, Stage, Transport};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -38,14 +40,14 @@ use std::time::Duration;
 pub const MAX_RESTARTS: u32 = 3;
 
 /// Judges a denied flow.
-pub(super) fn judge_denied(case: Case<'_>, check: &Check, id: FlowId) -> FlowVerdict {
-    let (seen, terms) = (case.evidence.flow(id), &check.terms);
-    let startup_leak = match judge_openings(case, check, id) {
+pub(super) fn judge_denied(evaluation: Evaluation<'_>, check: &Check, id: FlowId) -> FlowVerdict {
+    let (seen, settings) = (evaluation.evidence.flow(id), &check.settings);
+    let startup_leak = match judge_openings(evaluation, check, id) {
         Shown::Nothing => None,
         Shown::StartupLeak(length) => Some(length),
         Shown::Verdict(verdict) => return verdict,
     };
-    if let Some(unproven) = unusable(case, id) {
+    if let Some(unproven) = unusable(evaluation, id) {
         return FlowVerdict::Unproven(unproven);
     }
     let unproven = |reason, detail: String| {
@@ -56,29 +58,29 @@ pub(super) fn judge_denied(case: Case<'_>, check: &Check, id: FlowId) -> FlowVer
             open: true,
         })
     };
-    let blocked = match BlockedSuffix::of(case, id, seen) {
+    let blocked = match BlockedSuffix::of(evaluation, id, seen) {
         Ok(blocked) => blocked,
         Err((reason, detail)) => return unproven(reason, detail),
     };
-    match blocked.prove(case, check, id).map(|proof| DenyProof {
+    match blocked.prove(evaluation, check, id).map(|proof| DenyProof {
         startup_leak,
         ..proof
     }) {
-        Ok(proof) if !proof.tier().meets(terms.demand) => unproven(
-            Reason::DemandNotMet,
+        Ok(proof) if !proof.tier().meets(settings.required_tier) => unproven(
+            Reason::TierNotMet,
             format!(
                 "proven at {}, the line demands {}",
                 proof.tier(),
-                describe_demand(terms.demand)
+                describe_demand(settings.required_tier)
             ),
         ),
         Ok(_)
-            if terms
+            if settings
                 .mechanism
                 .is_some_and(|kind| !blocked.mechanisms.is_only(kind)) =>
         {
             unproven(
-                Reason::DemandNotMet,
+                Reason::TierNotMet,
                 format!(
                     "it is blocked by {}, not as the line demands",
                     blocked.mechanisms
@@ -91,14 +93,18 @@ pub(super) fn judge_denied(case: Case<'_>, check: &Check, id: FlowId) -> FlowVer
 }
 
 /// What a flow that was given up still shows, as its pod is gone: an opening before that.
-pub(super) fn judge_retired(case: Case<'_>, check: &Check, id: FlowId) -> Option<FlowVerdict> {
-    match judge_openings(case, check, id) {
+pub(super) fn judge_retired(
+    evaluation: Evaluation<'_>,
+    check: &Check,
+    id: FlowId,
+) -> Option<FlowVerdict> {
+    match judge_openings(evaluation, check, id) {
         // Whoever stands in for that pod has a flow of its own, and a start of its own.
         Shown::Nothing | Shown::StartupLeak(_) => None,
         // Whether it would have ended will never be known.
         Shown::Verdict(FlowVerdict::Unproven(unproven)) => Some(FlowVerdict::Unproven(Unproven {
             open: false,
-            reason: Reason::ChangedUnderUs,
+            reason: Reason::ChangedDuringRun,
             ..unproven
         })),
         Shown::Verdict(verdict) => Some(verdict),
@@ -115,8 +121,8 @@ enum Shown {
     Verdict(FlowVerdict),
 }
 
-fn judge_openings(case: Case<'_>, check: &Check, id: FlowId) -> Shown {
-    let seen = case.evidence.flow(id);
+fn judge_openings(evaluation: Evaluation<'_>, check: &Check, id: FlowId) -> Shown {
+    let seen = evaluation.evidence.flow(id);
     let unproven = |reason, detail: String, open| {
         Shown::Verdict(FlowVerdict::Unproven(Unproven {
             reason,
@@ -132,9 +138,9 @@ fn judge_openings(case: Case<'_>, check: &Check, id: FlowId) -> Shown {
     };
     // Where somebody else may have answered it is no longer this source's start.
     let startup = if seen.doubtful.is_none() {
-        startup(case, check, id)
+        startup(evaluation, check, id)
     } else {
-        Startup::Opened
+        Startup::FirstSuccess
     };
     match startup {
         Startup::Leaked(length) => Shown::StartupLeak(length),
@@ -153,7 +159,7 @@ fn judge_openings(case: Case<'_>, check: &Check, id: FlowId) -> Shown {
                     seen.leak.refutation(),
                 ),
             };
-            unproven(Reason::TooFewSamples, detail, true)
+            unproven(Reason::TooFewAttempts, detail, true)
         }
         Startup::Changed => {
             let what = seen
@@ -163,15 +169,15 @@ fn judge_openings(case: Case<'_>, check: &Check, id: FlowId) -> Shown {
             let detail = format!(
                 "it opened while the source was new, and {what} at that time: which of the two ended it is not known"
             );
-            unproven(Reason::ChangedUnderUs, detail, false)
+            unproven(Reason::ChangedDuringRun, detail, false)
         }
-        Startup::Opened => Shown::Verdict(opened(id, seen, first)),
+        Startup::FirstSuccess => Shown::Verdict(opened(id, seen, first)),
     }
 }
 
 /// An opening of a denied flow: once is enough.
-fn opened(id: FlowId, seen: &FlowEvidence, first: &super::Opened) -> FlowVerdict {
-    FlowVerdict::Violated(Violation::Opened {
+fn opened(id: FlowId, seen: &FlowEvidence, first: &super::FirstSuccess) -> FlowVerdict {
+    FlowVerdict::Violated(Violation::FirstSuccess {
         flow: id,
         first: first.clone(),
         opened: seen.opened,
@@ -182,7 +188,7 @@ fn opened(id: FlowId, seen: &FlowEvidence, first: &super::Opened) -> FlowVerdict
 /// An opening while the pod at either end was being replaced.
 fn doubtful(id: FlowId) -> FlowVerdict {
     FlowVerdict::Unproven(Unproven {
-        reason: Reason::ChangedUnderUs,
+        reason: Reason::ChangedDuringRun,
         detail: "it opened while a pod at either end was being replaced: somebody else may have answered".into(),
         flow: Some(id),
         open: false,
@@ -191,9 +197,9 @@ fn doubtful(id: FlowId) -> FlowVerdict {
 
 /// What makes a flow's evidence unusable whatever it shows: no samples, a failed probe, too many
 /// relevant changes (condition 5).
-pub(super) fn unusable(case: Case<'_>, id: FlowId) -> Option<Unproven> {
-    let probe = case.evidence.probe(case.plan.flow(id).probe);
-    let seen = case.evidence.flow(id);
+pub(super) fn unusable(evaluation: Evaluation<'_>, id: FlowId) -> Option<Unproven> {
+    let probe = evaluation.evidence.probe(evaluation.plan.flow(id).probe);
+    let seen = evaluation.evidence.flow(id);
     let unproven = |reason, detail: String, open| {
         Some(Unproven {
             reason,
@@ -204,7 +210,7 @@ pub(super) fn unusable(case: Case<'_>, id: FlowId) -> Option<Unproven> {
     };
     if let Some((_, failure)) = &probe.failure {
         let reason = match failure {
-            super::ProbeFailure::Clocks(_) => Reason::Clocks,
+            super::ProbeFailure::Clocks(_) => Reason::ClockSkew,
             super::ProbeFailure::Ended(_)
             | super::ProbeFailure::Protocol(_)
             | super::ProbeFailure::Reported { .. } => Reason::ProbeFault,
@@ -219,7 +225,7 @@ pub(super) fn unusable(case: Case<'_>, id: FlowId) -> Option<Unproven> {
         let detail =
             format!("the probe's wall clock and the arrival of its lines are {ms} ms apart");
         // What arrives faster may still show that it was the way that was slow.
-        return unproven(Reason::Clocks, detail, !probe.stopped);
+        return unproven(Reason::ClockSkew, detail, !probe.stopped);
     }
     if let Some(restarts) = seen
         .restarts
@@ -234,11 +240,11 @@ pub(super) fn unusable(case: Case<'_>, id: FlowId) -> Option<Unproven> {
     }
     if seen.is_retired() {
         let detail = "a pod at either end was replaced, and who is there now is not known";
-        return unproven(Reason::ChangedUnderUs, detail.into(), false);
+        return unproven(Reason::ChangedDuringRun, detail.into(), false);
     }
     if seen.attempts == 0 {
         return unproven(
-            Reason::NotSampled,
+            Reason::NotAttempted,
             "no sample arrived".into(),
             !probe.stopped,
         );
@@ -248,9 +254,10 @@ pub(super) fn unusable(case: Case<'_>, id: FlowId) -> Option<Unproven> {
 
 /// Too little evidence is the doing of what made the flow begin anew, or of a machine that gave the
 /// probe no processor time.
-pub(super) fn blame(case: Case<'_>, unproven: Unproven) -> Unproven {
-    let seen = unproven.flow.map(|flow| case.evidence.flow(flow));
-    let (Some(seen), Reason::TooFewSamples | Reason::NotSampled) = (seen, unproven.reason) else {
+pub(super) fn blame(evaluation: Evaluation<'_>, unproven: Unproven) -> Unproven {
+    let seen = unproven.flow.map(|flow| evaluation.evidence.flow(flow));
+    let (Some(seen), Reason::TooFewAttempts | Reason::NotAttempted) = (seen, unproven.reason)
+    else {
         return unproven;
     };
     if let Some(restarts) = &seen.restarts {
@@ -267,7 +274,7 @@ pub(super) fn blame(case: Case<'_>, unproven: Unproven) -> Unproven {
             seen.starved, seen.attempts, unproven.detail
         );
         return Unproven {
-            reason: Reason::Starved,
+            reason: Reason::ProbeCpuStarved,
             detail,
             ..unproven
         };
@@ -276,8 +283,9 @@ pub(super) fn blame(case: Case<'_>, unproven: Unproven) -> Unproven {
 }
 
 /// How often a flow began anew.
-pub(super) fn restarts(case: Case<'_>, id: FlowId) -> u32 {
-    case.evidence
+pub(super) fn restarts(evaluation: Evaluation<'_>, id: FlowId) -> u32 {
+    evaluation
+        .evidence
         .flow(id)
         .restarts
         .as_ref()
@@ -286,12 +294,12 @@ pub(super) fn restarts(case: Case<'_>, id: FlowId) -> u32 {
 
 fn reason_of(cause: &Cause) -> Reason {
     match cause {
-        Cause::Changed(_) => Reason::ChangedUnderUs,
-        Cause::Stalled(_) => Reason::Starved,
+        Cause::Changed(_) => Reason::ChangedDuringRun,
+        Cause::Stalled(_) => Reason::ProbeCpuStarved,
     }
 }
 
-pub(super) type Shortfall = (Reason, String);
+pub(super) type UnprovenCause = (Reason, String);
 
 /// The blocked samples at the end of a flow's evidence.
 pub(super) struct BlockedSuffix<'a> {
@@ -306,7 +314,11 @@ pub(super) struct BlockedSuffix<'a> {
 
 impl<'a> BlockedSuffix<'a> {
     /// Condition 1, first half: everything from some sample on is blocked.
-    fn of(case: Case<'_>, id: FlowId, seen: &'a FlowEvidence) -> Result<Self, Shortfall> {
+    fn of(
+        evaluation: Evaluation<'_>,
+        id: FlowId,
+        seen: &'a FlowEvidence,
+    ) -> Result<Self, UnprovenCause> {
         let from = seen
             .streaks
             .iter()
@@ -318,7 +330,7 @@ impl<'a> BlockedSuffix<'a> {
         else {
             return Err(match seen.streaks.last().map(|streak| &streak.outcome) {
                 Some(Outcome::Read(Reading::NotSent(stop))) => (
-                    Reason::CouldNotSend,
+                    Reason::SendFailed,
                     format!(
                         "the attempts did not leave the source: {}",
                         describe_how(&stop.how)
@@ -328,7 +340,7 @@ impl<'a> BlockedSuffix<'a> {
                     Reason::ProbeFault,
                     "the probe could not carry out the attempts".into(),
                 ),
-                _ => (Reason::NotSampled, "no sample arrived".into()),
+                _ => (Reason::NotAttempted, "no sample arrived".into()),
             });
         };
         let mut points = Vec::new();
@@ -344,7 +356,7 @@ impl<'a> BlockedSuffix<'a> {
                 streak
                     .points()
                     .iter()
-                    .filter_map(|(own, nth)| Some((case.moment(id, *own)?, before + nth))),
+                    .filter_map(|(own, nth)| Some((evaluation.moment(id, *own)?, before + nth))),
             );
             before += streak.count;
         }
@@ -358,48 +370,55 @@ impl<'a> BlockedSuffix<'a> {
 
     /// Conditions 1 to 4: the window with the most samples for which all hold, or the condition
     /// that failed last.
-    fn prove(&self, case: Case<'_>, check: &Check, id: FlowId) -> Result<DenyProof, Shortfall> {
-        let (terms, watch) = (&check.terms, Watch::of(case, check, id));
+    fn prove(
+        &self,
+        evaluation: Evaluation<'_>,
+        check: &Check,
+        id: FlowId,
+    ) -> Result<DenyProof, UnprovenCause> {
+        let (settings, watch) = (&check.settings, Watch::of(evaluation, check, id));
         if self.stage != Stage::Resolve {
-            same_addresses(case, id)?;
+            same_addresses(evaluation, id)?;
         }
-        let strict = terms.demand != Demand::D1;
-        let able = Ability::of(case, id);
-        let crossings = match self.stage {
+        let strict = settings.required_tier != RequiredTier::D1;
+        let source_window = SourceWindow::of(evaluation, id);
+        let path_controls = match self.stage {
             _ if !strict => None,
             // A name that did not resolve sent nothing to the target; the addresses that others got
             // stand for the path.
             Stage::Resolve => Some(Ok(Vec::new())),
             Stage::Connect | Stage::FirstBytes | Stage::Tls | Stage::Request => {
-                Some(crossings(case, id))
+                Some(path_controls(evaluation, id))
             }
         };
         let mut best: Option<DenyProof> = None;
-        let mut shortfall: Option<Shortfall> = None;
-        let mut note = |rank: usize, found: Shortfall, at: &mut usize| {
+        let mut unproven_cause: Option<UnprovenCause> = None;
+        let mut note = |rank: usize, found: UnprovenCause, at: &mut usize| {
             if rank >= *at {
                 *at = rank;
-                shortfall = Some(found);
+                unproven_cause = Some(found);
             }
         };
         let mut rank = 0;
-        note(0, self.nobody(case, id), &mut rank);
-        let mut too_slow: Option<Shortfall> = None;
+        note(0, self.nobody(evaluation, id), &mut rank);
+        let mut too_slow: Option<UnprovenCause> = None;
         let mut in_time = false;
-        let single = case
-            .vouchers_for(id, self.stage)
-            .flat_map(|voucher| case.stretches(voucher, self.stage));
-        for stretch in single.chain(composite::stretches(case, id, self.stage)) {
-            let (first, last) = (stretch.first, stretch.last);
+        let single = evaluation
+            .target_controls_past(id, self.stage)
+            .flat_map(|control| evaluation.control_intervals(control, self.stage));
+        for control_interval in
+            single.chain(composite::control_intervals(evaluation, id, self.stage))
+        {
+            let (first, last) = (control_interval.first, control_interval.last);
             let (took, deadline) = (
-                stretch.slowest.at(self.stage),
-                deadline(case, terms, id, self.stage),
+                control_interval.slowest.at(self.stage),
+                deadline(evaluation, settings, id, self.stage),
             );
             if took * SLOWER > deadline {
                 let slow = format!(
                     "the control took {took:?}, so a deadline of {deadline:?} is too short"
                 );
-                too_slow = Some((Reason::DeadlineTooShort, slow));
+                too_slow = Some((Reason::AttemptTimeoutTooShort, slow));
                 continue;
             }
             in_time = true;
@@ -411,63 +430,66 @@ impl<'a> BlockedSuffix<'a> {
                 continue;
             };
             let (window, source) = if strict {
-                let Some((window, source)) = able.narrow(self, inside) else {
-                    note(2, able.shortfall(case, id), &mut rank);
+                let Some((window, source)) = source_window.narrow(self, inside) else {
+                    note(2, source_window.unproven_cause(evaluation, id), &mut rank);
                     continue;
                 };
                 (window, Some(source))
             } else {
                 (widest, None)
             };
-            if window.samples < watch.samples || window.length() < watch.hold {
+            if window.attempts < watch.attempts || window.length() < watch.hold {
                 note(
                     3,
-                    too_few(window.samples, window.length(), watch),
+                    too_few(window.attempts, window.length(), watch),
                     &mut rank,
                 );
                 continue;
             }
-            let Some(control) = ControlProof::new(window, &stretch) else {
+            let Some(control) = ControlProof::new(window, &control_interval) else {
                 continue;
             };
-            let (window, paths) = match &crossings {
+            let (window, paths) = match &path_controls {
                 None => (window, None),
                 Some(Err(end)) => {
-                    note(4, nothing_crossed(case, id, Some(end)), &mut rank);
+                    note(4, nothing_crossed(evaluation, id, Some(end)), &mut rank);
                     continue;
                 }
-                Some(Ok(crossings)) => {
+                Some(Ok(path_controls)) => {
                     let open = |moment| {
-                        inside(moment) && crossings.iter().all(|crossing| crossing.spans(moment))
+                        inside(moment)
+                            && path_controls
+                                .iter()
+                                .all(|path_control| path_control.spans(moment))
                     };
-                    let narrowed = able.narrow(self, open).map(|(window, _)| window);
+                    let narrowed = source_window.narrow(self, open).map(|(window, _)| window);
                     let long = |window: &Window| {
-                        window.samples >= watch.samples && window.length() >= watch.hold
+                        window.attempts >= watch.attempts && window.length() >= watch.hold
                     };
                     let Some(window) = narrowed.filter(long) else {
-                        note(4, nothing_crossed(case, id, None), &mut rank);
+                        note(4, nothing_crossed(evaluation, id, None), &mut rank);
                         continue;
                     };
                     (
                         window,
-                        Some(crossings.iter().map(Crossing::proof).collect()),
+                        Some(path_controls.iter().map(PathControl::proof).collect()),
                     )
                 }
             };
             if best
                 .as_ref()
-                .is_none_or(|proof| proof.window.samples < window.samples)
+                .is_none_or(|proof| proof.window.attempts < window.attempts)
             {
-                let twin = self.twin(case, id, window);
-                let record = case.evidence.records.get(&id).cloned();
-                let (block, restarts) = (self.block.clone(), restarts(case, id));
+                let same_node_control = self.same_node_control(evaluation, id, window);
+                let counter = evaluation.evidence.counters.get(&id).cloned();
+                let (block, restarts) = (self.block.clone(), restarts(evaluation, id));
                 best = Some(DenyProof {
                     window,
                     control,
                     source,
                     paths,
-                    twin,
-                    record,
+                    same_node_control,
+                    counter,
                     block,
                     restarts,
                     startup_leak: None,
@@ -476,7 +498,8 @@ impl<'a> BlockedSuffix<'a> {
         }
         best.ok_or_else(|| {
             let slow = too_slow.filter(|_| !in_time);
-            slow.or(shortfall).unwrap_or_else(|| self.nobody(case, id))
+            slow.or(unproven_cause)
+                .unwrap_or_else(|| self.nobody(evaluation, id))
         })
     }
 
@@ -488,36 +511,44 @@ impl<'a> BlockedSuffix<'a> {
         Some(Window {
             from,
             to,
-            samples: last - first + 1,
+            attempts: last - first + 1,
         })
     }
 
     /// A pod on the source's node, not the source, that got through in the window.
-    fn twin(&self, case: Case<'_>, id: FlowId, window: Window) -> Option<FlowId> {
-        let node = case.plan.vantage(case.plan.flow(id).probe).node()?;
-        case.vouchers(id).find(|voucher| {
-            let vantage = case.plan.vantage(case.plan.flow(*voucher).probe);
-            matches!(vantage, Vantage::Pod { node: at, .. } if at == node)
-                && opened_within(case, *voucher, self.stage, window)
+    fn same_node_control(
+        &self,
+        evaluation: Evaluation<'_>,
+        id: FlowId,
+        window: Window,
+    ) -> Option<FlowId> {
+        let node = evaluation
+            .plan
+            .source(evaluation.plan.flow(id).probe)
+            .node()?;
+        evaluation.target_controls(id).find(|control| {
+            let source = evaluation.plan.source(evaluation.plan.flow(*control).probe);
+            matches!(source, Source::Pod { node: at, .. } if at == node)
+                && opened_within(evaluation, *control, self.stage, window)
         })
     }
 
     /// Why there is no control at all: nobody answered, or everybody was refused by a layer that
     /// names itself.
-    fn nobody(&self, case: Case<'_>, id: FlowId) -> Shortfall {
-        let refused_by = |voucher: FlowId| match case.evidence.flow(voucher).latest() {
+    fn nobody(&self, evaluation: Evaluation<'_>, id: FlowId) -> UnprovenCause {
+        let refused_by = |control: FlowId| match evaluation.evidence.flow(control).latest() {
             Some(Reading::Blocked(Block { signature, .. })) => *signature,
             Some(Reading::Open(_) | Reading::NotSent(_)) | None => None,
         };
-        let vouchers: Vec<_> = case.vouchers(id).collect();
+        let target_controls: Vec<_> = evaluation.target_controls(id).collect();
         if self.stage > Stage::Connect
-            && !vouchers.is_empty()
-            && vouchers
+            && !target_controls.is_empty()
+            && target_controls
                 .iter()
-                .all(|voucher| refused_by(*voucher).is_some())
+                .all(|control| refused_by(*control).is_some())
         {
             return (
-                Reason::EveryoneRefused,
+                Reason::AllControlsRefused,
                 "everybody who tried this target was refused alike".into(),
             );
         }
@@ -527,7 +558,7 @@ impl<'a> BlockedSuffix<'a> {
                 "the name did not resolve, for anybody".into(),
             );
         }
-        let tried = match vouchers.len() {
+        let tried = match target_controls.len() {
             0 => "nobody else could be sent to this target".to_owned(),
             1 => "the one control got no answer from this target".to_owned(),
             n => format!("none of {n} controls got an answer from this target"),
@@ -538,12 +569,13 @@ impl<'a> BlockedSuffix<'a> {
 
 /// A probe that resolves a name itself may be told other addresses than its controls: silence of
 /// these proves nothing.
-fn same_addresses(case: Case<'_>, id: FlowId) -> Result<(), Shortfall> {
-    let seen = case.evidence.flow(id);
+fn same_addresses(evaluation: Evaluation<'_>, id: FlowId) -> Result<(), UnprovenCause> {
+    let seen = evaluation.evidence.flow(id);
     let reached = |peer: &IpAddr| {
-        case.vouchers(id).any(|voucher| {
-            case.evidence
-                .flow(voucher)
+        evaluation.target_controls(id).any(|control| {
+            evaluation
+                .evidence
+                .flow(control)
                 .peers
                 .get(peer)
                 .is_some_and(|answered| *answered)
@@ -562,31 +594,36 @@ fn same_addresses(case: Case<'_>, id: FlowId) -> Result<(), Shortfall> {
     }
 }
 
-fn too_few(samples: u32, length: Duration, watch: Watch) -> Shortfall {
+fn too_few(attempts: u32, length: Duration, watch: Watch) -> UnprovenCause {
     let detail = format!(
-        "{samples} blocked samples over {:.1} s between two answers of a control; {} over {:.1} s are needed",
+        "{attempts} blocked samples over {:.1} s between two answers of a control; {} over {:.1} s are needed",
         length.as_secs_f32(),
-        watch.samples,
+        watch.attempts,
         watch.hold.as_secs_f32(),
     );
-    (Reason::TooFewSamples, detail)
+    (Reason::TooFewAttempts, detail)
 }
 
 /// Silence is only slowness unless it lasts so many times as long as a control took.
 const SLOWER: u32 = 10;
 
 /// How long a stage was waited for.
-fn deadline(case: Case<'_>, terms: &Terms, id: FlowId, stage: Stage) -> Duration {
-    let of = case.plan.flow(id);
+fn deadline(
+    evaluation: Evaluation<'_>,
+    settings: &CheckSettings,
+    id: FlowId,
+    stage: Stage,
+) -> Duration {
+    let of = evaluation.plan.flow(id);
     let udp = of.to.transport == Transport::Udp;
     match stage {
         Stage::Resolve => RESOLVE_DEADLINE,
-        Stage::Connect => terms.deadline.max(of.waits.connect),
-        Stage::FirstBytes if udp => terms.deadline.max(of.waits.connect),
+        Stage::Connect => settings.attempt_timeout.max(of.waits.connect),
+        Stage::FirstBytes if udp => settings.attempt_timeout.max(of.waits.connect),
         Stage::FirstBytes if let Request::Connect { linger_ms } = of.to.request => {
             Duration::from_millis(u64::from(linger_ms))
         }
-        Stage::Tls => TLS_DEADLINE.max(terms.deadline).max(of.waits.tls),
+        Stage::Tls => TLS_DEADLINE.max(settings.attempt_timeout).max(of.waits.tls),
         Stage::FirstBytes | Stage::Request => REQUEST_DEADLINE.max(of.waits.request),
     }
 }
@@ -595,16 +632,16 @@ fn deadline(case: Case<'_>, terms: &Terms, id: FlowId, stage: Stage) -> Duration
 /// control that got further took longer than a tenth of its deadline. `None` where the deadline
 /// will do, or where no deadline would.
 pub fn waits_needed(plan: &Plan, evidence: &Evidence, check: &Check, id: FlowId) -> Option<Waits> {
-    let crossed = Crossed::default();
-    let case = Case {
+    let path_controls = PathControls::default();
+    let evaluation = Evaluation {
         plan,
         evidence,
-        crossed: &crossed,
+        path_controls: &path_controls,
     };
-    let blocked = BlockedSuffix::of(case, id, evidence.flow(id)).ok()?;
-    let passings = case
-        .vouchers_for(id, blocked.stage)
-        .flat_map(|voucher| case.passings(voucher, blocked.stage));
+    let blocked = BlockedSuffix::of(evaluation, id, evidence.flow(id)).ok()?;
+    let passings = evaluation
+        .target_controls_past(id, blocked.stage)
+        .flat_map(|control| evaluation.passings(control, blocked.stage));
     // Over a margin, since the next time it may take a little longer.
     let fastest = passings
         .map(|(_, _, streak)| streak.slowest.at(blocked.stage))
@@ -612,7 +649,7 @@ pub fn waits_needed(plan: &Plan, evidence: &Evidence, check: &Check, id: FlowId)
         * SLOWER
         * 3
         / 2;
-    let within = deadline(case, &check.terms, id, blocked.stage);
+    let within = deadline(evaluation, &check.settings, id, blocked.stage);
     if fastest <= within * 3 / 2 || fastest > MAX_WAIT {
         return None;
     }

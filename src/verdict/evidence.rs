@@ -1,8 +1,9 @@
 //! Evidence: what probes saw, folded in time, and what is known of the probes themselves.
 
+use super::classify::AllowTier;
 use super::moment::Clock;
-use super::reading::AllowTier;
 use super::timeline::FlowEvidence;
+use crate::model::EnforcerCount;
 use crate::plan::{FlowId, Plan, ProbeId};
 use crate::suite::Expected;
 use crate::wire::FaultReason;
@@ -19,7 +20,7 @@ pub struct Evidence {
     /// How long the enforcer took to act on a new pod, where a canary measured it.
     pub canary: Option<Duration>,
     /// The enforcer's own counts.
-    pub records: BTreeMap<FlowId, EnforcerRecord>,
+    pub counters: BTreeMap<FlowId, EnforcerCount>,
 }
 
 impl Evidence {
@@ -51,10 +52,10 @@ impl Evidence {
             .iter()
             .filter(|check| check.expected == Expected::Allowed)
         {
-            let demand = AllowTier::demanded(check.terms.demand);
+            let required_tier = AllowTier::demanded(check.settings.required_tier);
             for flow in &check.flows {
-                let known = &mut self.flows[flow.0 as usize].demand;
-                *known = (*known).max(demand);
+                let known = &mut self.flows[flow.0 as usize].required_tier;
+                *known = (*known).max(required_tier);
             }
         }
     }
@@ -68,39 +69,6 @@ impl Evidence {
     pub fn probe(&self, id: ProbeId) -> &ProbeEvidence {
         &self.probes[id.0 as usize]
     }
-}
-
-/// What changed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Disturbed {
-    /// A pod, by namespace and name.
-    Pod(String, String),
-    /// A namespace's labels.
-    Namespace(String),
-    /// A policy, by namespace and name.
-    Policy(String, String),
-    /// A Service, by namespace and name.
-    Service(String, String),
-}
-
-impl std::fmt::Display for Disturbed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Pod(namespace, name) => write!(f, "pod {namespace}/{name}"),
-            Self::Namespace(name) => write!(f, "namespace {name}"),
-            Self::Policy(namespace, name) => write!(f, "NetworkPolicy {namespace}/{name}"),
-            Self::Service(namespace, name) => write!(f, "Service {namespace}/{name}"),
-        }
-    }
-}
-
-/// The enforcer's own count of a flow's denied packets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EnforcerRecord {
-    /// Packets.
-    pub packets: u64,
-    /// The rule, by its policy's name.
-    pub rule: String,
 }
 
 /// What is known of a probe.

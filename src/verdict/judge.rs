@@ -1,14 +1,14 @@
 //! The flows of a check put together.
 
 use super::allow::judge_allowed;
-use super::conditions::Crossed;
+use super::classify::Reading;
+use super::controls::Evaluation;
 use super::deny::{blame, judge_denied, judge_retired, unusable};
 use super::evidence::Evidence;
-use super::reading::Reading;
 use super::reason::Reason;
-use super::relations::Case;
+use super::source_and_path::PathControls;
 use super::{FlowVerdict, Unproven, Verdict};
-use crate::plan::{Check, FlowId, Party, PathEnd, Plan, Scope, Standing, Vantage};
+use crate::plan::{Check, FlowId, PathEnd, Plan, Provability, Scope, Source, TargetKind};
 use crate::suite::Expected;
 use std::collections::BTreeSet;
 
@@ -98,7 +98,7 @@ pub fn judge(plan: &Plan, check: &Check, evidence: &Evidence) -> Judgement {
 pub struct Judge<'a> {
     plan: &'a Plan,
     evidence: &'a Evidence,
-    crossed: Crossed,
+    path_controls: PathControls,
 }
 
 /// A flow that keeps a check from being settled.
@@ -116,24 +116,24 @@ impl<'a> Judge<'a> {
         Self {
             plan,
             evidence,
-            crossed: Crossed::default(),
+            path_controls: PathControls::default(),
         }
     }
 
-    fn case(&self) -> Case<'_> {
-        Case {
+    fn evaluation(&self) -> Evaluation<'_> {
+        Evaluation {
             plan: self.plan,
             evidence: self.evidence,
-            crossed: &self.crossed,
+            path_controls: &self.path_controls,
         }
     }
 
     /// Judges one check.
     pub fn judge(&self, check: &Check) -> Judgement {
-        let case = self.case();
+        let evaluation = self.evaluation();
         let result = |flow: &FlowId| FlowResult {
             flow: *flow,
-            verdict: judge_flow(case, check, *flow),
+            verdict: judge_flow(evaluation, check, *flow),
         };
         let mut flows: Vec<FlowResult> = check.flows.iter().map(result).collect();
         if check.expected == Expected::Denied {
@@ -141,7 +141,7 @@ impl<'a> Judge<'a> {
             flows.extend(retired.filter_map(|flow| {
                 Some(FlowResult {
                     flow: *flow,
-                    verdict: judge_retired(case, check, *flow)?,
+                    verdict: judge_retired(evaluation, check, *flow)?,
                 })
             }));
         }
@@ -157,17 +157,17 @@ impl<'a> Judge<'a> {
     /// the check is settled. The same as [`Judgement::is_settled`], without judging more flows than
     /// it takes.
     pub fn awaits(&self, check: &Check, from: usize) -> Option<Awaited> {
-        let case = self.case();
+        let evaluation = self.evaluation();
         let count = check.flows.len();
         (0..count).map(|n| (from + n) % count).find_map(|place| {
             let flow = check.flows[place];
-            if is_too_early(case, check, flow) {
+            if is_too_early(evaluation, check, flow) {
                 return Some(Awaited {
                     place,
-                    lacks: Reason::TooFewSamples,
+                    lacks: Reason::TooFewAttempts,
                 });
             }
-            match judge_flow(case, check, flow) {
+            match judge_flow(evaluation, check, flow) {
                 FlowVerdict::Unproven(Unproven {
                     open: true, reason, ..
                 }) => Some(Awaited {
@@ -186,84 +186,89 @@ impl<'a> Judge<'a> {
 
 /// Whether a denied flow has so few samples that nothing more need be looked at. (One that will be
 /// left out is left out a few samples later by this.)
-fn is_too_early(case: Case<'_>, check: &Check, flow: FlowId) -> bool {
-    let seen = case.evidence.flow(flow);
+fn is_too_early(evaluation: Evaluation<'_>, check: &Check, flow: FlowId) -> bool {
+    let seen = evaluation.evidence.flow(flow);
     check.expected == Expected::Denied
-        && seen.attempts < check.terms.samples
+        && seen.attempts < check.settings.attempts
         && seen.first_open.is_none()
         && seen.doubtful.is_none()
-        && !case.plan.flow(flow).to.once
-        && !case.evidence.probe(case.plan.flow(flow).probe).stopped
-        && unusable(case, flow).is_none_or(|unproven| unproven.open)
+        && !evaluation.plan.flow(flow).to.once
+        && !evaluation
+            .evidence
+            .probe(evaluation.plan.flow(flow).probe)
+            .stopped
+        && unusable(evaluation, flow).is_none_or(|unproven| unproven.open)
 }
 
-fn judge_flow(case: Case<'_>, check: &Check, flow: FlowId) -> FlowVerdict {
-    if let Some(why) = left_out(case, check, flow) {
+fn judge_flow(evaluation: Evaluation<'_>, check: &Check, flow: FlowId) -> FlowVerdict {
+    if let Some(why) = left_out(evaluation, check, flow) {
         return FlowVerdict::LeftOut(why);
     }
     let verdict = match check.expected {
-        Expected::Denied => judge_denied(case, check, flow),
-        Expected::Allowed => judge_allowed(case, &check.terms, flow),
+        Expected::Denied => judge_denied(evaluation, check, flow),
+        Expected::Allowed => judge_allowed(evaluation, &check.settings, flow),
     };
     match verdict {
-        FlowVerdict::Unproven(unproven) => FlowVerdict::Unproven(blame(case, unproven)),
+        FlowVerdict::Unproven(unproven) => FlowVerdict::Unproven(blame(evaluation, unproven)),
         verdict => verdict,
     }
 }
 
 /// Silence of a pod that is not ready does not count, its openings do; nor does a family that
 /// nothing is served in.
-fn left_out(case: Case<'_>, check: &Check, flow: FlowId) -> Option<String> {
-    let of = case.plan.flow(flow);
-    if case.evidence.flow(flow).opened > 0 || unusable(case, flow).is_some() {
+fn left_out(evaluation: Evaluation<'_>, check: &Check, flow: FlowId) -> Option<String> {
+    let of = evaluation.plan.flow(flow);
+    if evaluation.evidence.flow(flow).opened > 0 || unusable(evaluation, flow).is_some() {
         return None;
     }
-    if let Party::Pod {
+    if let TargetKind::Pod {
         ready: false,
         namespace,
         name,
         ..
-    } = &*of.party
+    } = &*of.target_kind
     {
         return Some(format!("{namespace}/{name} is not ready"));
     }
-    if matches!(*of.party, Party::Service { .. }) && *case.plan.vantage(of.probe) == Vantage::Runner
+    if matches!(*of.target_kind, TargetKind::Service { .. })
+        && *evaluation.plan.source(of.probe) == Source::Runner
     {
         // Cluster addresses exist inside the cluster only ("Virtual IPs and Service Proxies"):
         // unless some such address answered the runner, silence is for want of a route.
-        let reaches_services = case.paths(flow).iter().any(|path| {
-            let takers = case
+        let reaches_services = evaluation.paths(flow).iter().any(|path| {
+            let takers = evaluation
                 .plan
-                .paths
+                .path_controls
                 .get(path)
                 .filter(|_| path.to == PathEnd::Services);
             takers
                 .into_iter()
                 .flatten()
-                .any(|taker| case.evidence.flow(*taker).opened > 0)
+                .any(|taker| evaluation.evidence.flow(*taker).opened > 0)
         });
         if !reaches_services {
             return Some("no Service's cluster address answers the runner at all".into());
         }
     }
-    let refused = |voucher: FlowId| {
-        let seen = case.evidence.flow(voucher);
+    let refused = |control: FlowId| {
+        let seen = evaluation.evidence.flow(control);
         seen.opened == 0
             && matches!(seen.latest(), Some(Reading::Blocked(block)) if block.by_target)
     };
-    let mut vouchers = case.vouchers(flow).peekable();
-    let not_here = matches!(*of.party, Party::Pod { .. })
-        && vouchers.peek().is_some()
-        && vouchers.all(refused);
+    let mut target_controls = evaluation.target_controls(flow).peekable();
+    let not_here = matches!(*of.target_kind, TargetKind::Pod { .. })
+        && target_controls.peek().is_some()
+        && target_controls.all(refused);
     let served_elsewhere = || {
         check.flows.iter().any(|other| {
-            let twin = case.plan.flow(*other);
-            twin.party == of.party
-                && twin.family() != of.family()
-                && (twin.to.port, twin.to.transport) == (of.to.port, of.to.transport)
-                && case
-                    .vouchers(*other)
-                    .any(|voucher| case.evidence.flow(voucher).opened > 0)
+            let same_node_control = evaluation.plan.flow(*other);
+            same_node_control.target_kind == of.target_kind
+                && same_node_control.family() != of.family()
+                && (same_node_control.to.port, same_node_control.to.transport)
+                    == (of.to.port, of.to.transport)
+                && evaluation
+                    .target_controls(*other)
+                    .any(|control| evaluation.evidence.flow(control).opened > 0)
         })
     };
     (not_here && served_elsewhere()).then(|| format!("not served over {}", of.family()))
@@ -294,10 +299,10 @@ fn combine(check: &Check, flows: &[FlowResult]) -> Verdict {
             open: false,
         })
     };
-    match &check.standing {
-        Standing::Unprovable(why) => return unproven(Reason::Unprovable, why),
-        Standing::MatchesNothing(what) => return unproven(Reason::MatchesNothing, what),
-        Standing::Provable => {}
+    match &check.provability {
+        Provability::Unprovable(why) => return unproven(Reason::Unprovable, why),
+        Provability::MatchesNothing(what) => return unproven(Reason::MatchesNothing, what),
+        Provability::Provable => {}
     }
     let mut counted = flows
         .iter()
@@ -312,7 +317,7 @@ fn combine(check: &Check, flows: &[FlowResult]) -> Verdict {
             | FlowVerdict::Unproven(_) => None,
         });
         return unproven(
-            Reason::NotSampled,
+            Reason::NotAttempted,
             why.unwrap_or("there is nothing to sample"),
         );
     }
@@ -340,10 +345,10 @@ fn reach(plan: &Plan, scope: Scope, flows: &[FlowResult]) -> Reach {
             continue;
         }
         let flow = plan.flow(result.flow);
-        nodes.extend(plan.vantage(flow.probe).node());
-        if let Party::Pod {
+        nodes.extend(plan.source(flow.probe).node());
+        if let TargetKind::Pod {
             namespace, name, ..
-        } = &*flow.party
+        } = &*flow.target_kind
         {
             pods.insert((namespace, name));
         }

@@ -9,41 +9,41 @@
 //! and port, before and after.
 
 mod allow;
-mod arming;
+mod classify;
 mod composite;
-mod conditions;
 mod control;
+mod controls;
 mod deny;
 mod evidence;
 mod judge;
 mod leak;
 mod moment;
-mod openings;
+mod policy_delay;
 mod proof;
-mod reading;
 mod reason;
-mod relations;
+mod source_and_path;
 mod streak;
+mod success_times;
 #[cfg(test)]
 mod tests;
 mod timeline;
-mod words;
+mod wording;
 
 pub use allow::AllowProof;
+pub use classify::{AllowTier, Block, Reading, Refusal, Signature, Success, read};
 pub use control::ControlProof;
+pub use controls::concerns;
 pub use deny::{MAX_RESTARTS, waits_needed};
-pub use evidence::{Disturbed, EnforcerRecord, Evidence, ProbeEvidence, ProbeFailure};
+pub use evidence::{Evidence, ProbeEvidence, ProbeFailure};
 pub use judge::{Awaited, FlowResult, Judge, Judgement, Reach, judge};
 pub use leak::Leak;
 pub use moment::{Clock, MAX_WALL_ERROR_US, Moment};
-pub use openings::Openings;
 pub use proof::{DenyProof, DenyTier, PathProof, SourceProof, Window};
-pub use reading::{AllowTier, Block, Opening, Reading, Refusal, Signature, read};
 pub use reason::Reason;
-pub use relations::concerns;
 pub use streak::{Outcome, StageTimes, Streak};
-pub use timeline::{Cause, FlowEvidence, Opened, OutOfOrder, Restarts};
-pub use words::describe_how;
+pub use success_times::SuccessTimes;
+pub use timeline::{Cause, FirstSuccess, FlowEvidence, OutOfOrder, Restarts};
+pub use wording::describe_how;
 
 use crate::plan::FlowId;
 
@@ -77,11 +77,11 @@ pub enum FlowVerdict {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Violation {
     /// A denied flow opened.
-    Opened {
+    FirstSuccess {
         /// The flow.
         flow: FlowId,
         /// Its first opening.
-        first: Opened,
+        first: FirstSuccess,
         /// How many of its attempts opened.
         opened: u32,
         /// Of how many.
@@ -95,7 +95,7 @@ pub enum Violation {
         block: Option<Block>,
         /// Who got through to the same address and port meanwhile; `None` where the refusal names
         /// its enforcer.
-        witness: Option<FlowId>,
+        contrast: Option<FlowId>,
     },
     /// An allowed flow came up and did not stay up.
     Unstable {
@@ -114,9 +114,9 @@ impl Violation {
     /// The flow that shows it.
     pub fn flow(&self) -> FlowId {
         match self {
-            Self::Opened { flow, .. } | Self::Shut { flow, .. } | Self::Unstable { flow, .. } => {
-                *flow
-            }
+            Self::FirstSuccess { flow, .. }
+            | Self::Shut { flow, .. }
+            | Self::Unstable { flow, .. } => *flow,
         }
     }
 }

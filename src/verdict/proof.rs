@@ -2,12 +2,12 @@
 //! [`ControlProof`], and that has one constructor, which demands an opening before, after and all
 //! through the window.
 
+use super::classify::Block;
 use super::control::ControlProof;
-use super::evidence::EnforcerRecord;
 use super::moment::Moment;
-use super::reading::Block;
+use crate::model::EnforcerCount;
 use crate::plan::FlowId;
-use crate::suite::Demand;
+use crate::suite::RequiredTier;
 use std::time::Duration;
 
 /// The stretch of blocked samples that a proof rests on.
@@ -18,7 +18,7 @@ pub struct Window {
     /// Start of the last sample.
     pub to: Moment,
     /// How many samples, all blocked.
-    pub samples: u32,
+    pub attempts: u32,
 }
 
 impl Window {
@@ -30,7 +30,7 @@ impl Window {
     /// The least share of attempts, in percent, at which a leak would have shown with 95 %
     /// probability.
     pub fn power_percent(self) -> u32 {
-        let missed = 0.05_f64.powf(1.0 / f64::from(self.samples.max(1)));
+        let missed = 0.05_f64.powf(1.0 / f64::from(self.attempts.max(1)));
         ((1.0 - missed) * 100.0).ceil() as u32
     }
 }
@@ -74,21 +74,21 @@ pub struct DenyTier {
     /// Whether all five conditions hold (D2), or only 1, 2 and 5 (D1).
     pub all_five: bool,
     /// Whether a pod on the same node with other labels got through.
-    pub twin: bool,
+    pub same_node_control: bool,
     /// Whether the enforcer's own count shows these packets.
-    pub record: bool,
+    pub counter: bool,
 }
 
 impl DenyTier {
     /// Whether it is at least what is demanded.
-    pub fn meets(self, demand: Demand) -> bool {
-        match demand {
-            Demand::D1 => true,
-            Demand::D2 => self.all_five,
-            Demand::D2Twin => self.all_five && self.twin,
-            Demand::D2Record => self.all_five && self.record,
+    pub fn meets(self, required_tier: RequiredTier) -> bool {
+        match required_tier {
+            RequiredTier::D1 => true,
+            RequiredTier::D2 => self.all_five,
+            RequiredTier::D2SameNode => self.all_five && self.same_node_control,
+            RequiredTier::D2Counter => self.all_five && self.counter,
             // An allow's tier says nothing about a deny; the suite's reader refuses it.
-            Demand::A0 | Demand::A1 | Demand::A2 | Demand::A3 => false,
+            RequiredTier::A0 | RequiredTier::A1 | RequiredTier::A2 | RequiredTier::A3 => false,
         }
     }
 
@@ -97,8 +97,8 @@ impl DenyTier {
     pub fn and(self, other: Self) -> Self {
         Self {
             all_five: self.all_five && other.all_five,
-            twin: self.twin && other.twin,
-            record: self.record && other.record,
+            same_node_control: self.same_node_control && other.same_node_control,
+            counter: self.counter && other.counter,
         }
     }
 }
@@ -106,8 +106,8 @@ impl DenyTier {
 impl std::fmt::Display for DenyTier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(if self.all_five { "D2" } else { "D1" })?;
-        f.write_str(if self.twin { "+twin" } else { "" })?;
-        f.write_str(if self.record { "+record" } else { "" })
+        f.write_str(if self.same_node_control { "+twin" } else { "" })?;
+        f.write_str(if self.counter { "+record" } else { "" })
     }
 }
 
@@ -118,8 +118,8 @@ pub struct DenyProof {
     pub(super) control: ControlProof,
     pub(super) source: Option<SourceProof>,
     pub(super) paths: Option<Vec<PathProof>>,
-    pub(super) twin: Option<FlowId>,
-    pub(super) record: Option<EnforcerRecord>,
+    pub(super) same_node_control: Option<FlowId>,
+    pub(super) counter: Option<EnforcerCount>,
     pub(super) block: Block,
     pub(super) restarts: u32,
     pub(super) startup_leak: Option<Duration>,
@@ -147,13 +147,13 @@ impl DenyProof {
     }
 
     /// Who got through from the same node.
-    pub fn twin(&self) -> Option<FlowId> {
-        self.twin
+    pub fn same_node_control(&self) -> Option<FlowId> {
+        self.same_node_control
     }
 
     /// The enforcer's own count.
-    pub fn record(&self) -> Option<&EnforcerRecord> {
-        self.record.as_ref()
+    pub fn counter(&self) -> Option<&EnforcerCount> {
+        self.counter.as_ref()
     }
 
     /// How the samples were blocked, the last time.
@@ -176,11 +176,11 @@ impl DenyProof {
     pub fn tier(&self) -> DenyTier {
         DenyTier {
             all_five: self.source.is_some() && self.paths.is_some(),
-            twin: self.twin.is_some(),
-            record: self
-                .record
+            same_node_control: self.same_node_control.is_some(),
+            counter: self
+                .counter
                 .as_ref()
-                .is_some_and(|record| record.packets >= u64::from(self.window.samples)),
+                .is_some_and(|counter| counter.packets >= u64::from(self.window.attempts)),
         }
     }
 }

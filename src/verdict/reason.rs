@@ -13,35 +13,35 @@ pub enum Reason {
     /// The source or the target matches nothing that exists.
     MatchesNothing,
     /// A flow of the check has no sample, or there is no flow at all.
-    NotSampled,
+    NotAttempted,
     /// The probe failed: it did not start, was killed, stood still, or broke its protocol.
     ProbeFault,
     /// The probe did not get enough processor time to measure.
-    Starved,
+    ProbeCpuStarved,
     /// The clocks of the machines disagree.
-    Clocks,
+    ClockSkew,
     /// The attempts never left the source.
-    CouldNotSend,
+    SendFailed,
     /// The source opened nothing at all, so its silence says nothing about the target.
-    SourceNotAble,
+    SourceNotVerified,
     /// Nobody got an answer from the denied target, so it may just be dead.
     NoControlAnswered,
     /// Nobody at all reached the allowed target.
-    NobodyReachedTarget,
+    TargetUnreachable,
     /// Everybody was refused alike.
-    EveryoneRefused,
+    AllControlsRefused,
     /// Nothing crossed between the two nodes, so the path itself may be broken.
-    NothingCrossed,
+    PathNotVerified,
     /// The name did not resolve.
     NameDidNotResolve,
     /// A pod, namespace, policy or Service changed during the run.
-    ChangedUnderUs,
+    ChangedDuringRun,
     /// The samples do not cover the hold.
-    TooFewSamples,
+    TooFewAttempts,
     /// The deadline is shorter than ten round trips of the control.
-    DeadlineTooShort,
+    AttemptTimeoutTooShort,
     /// It is proven, but not at the tier or by the mechanism that the line demands.
-    DemandNotMet,
+    TierNotMet,
 }
 
 impl Reason {
@@ -50,21 +50,21 @@ impl Reason {
         Self::NotFinished,
         Self::Unprovable,
         Self::MatchesNothing,
-        Self::NotSampled,
+        Self::NotAttempted,
         Self::ProbeFault,
-        Self::Starved,
-        Self::Clocks,
-        Self::CouldNotSend,
-        Self::SourceNotAble,
+        Self::ProbeCpuStarved,
+        Self::ClockSkew,
+        Self::SendFailed,
+        Self::SourceNotVerified,
         Self::NoControlAnswered,
-        Self::NobodyReachedTarget,
-        Self::EveryoneRefused,
-        Self::NothingCrossed,
+        Self::TargetUnreachable,
+        Self::AllControlsRefused,
+        Self::PathNotVerified,
         Self::NameDidNotResolve,
-        Self::ChangedUnderUs,
-        Self::TooFewSamples,
-        Self::DeadlineTooShort,
-        Self::DemandNotMet,
+        Self::ChangedDuringRun,
+        Self::TooFewAttempts,
+        Self::AttemptTimeoutTooShort,
+        Self::TierNotMet,
     ];
 
     /// The stable code.
@@ -73,21 +73,21 @@ impl Reason {
             Self::NotFinished => "not-finished",
             Self::Unprovable => "unprovable",
             Self::MatchesNothing => "matches-nothing",
-            Self::NotSampled => "not-sampled",
+            Self::NotAttempted => "not-attempted",
             Self::ProbeFault => "probe-fault",
-            Self::Starved => "starved",
-            Self::Clocks => "clocks",
-            Self::CouldNotSend => "could-not-send",
-            Self::SourceNotAble => "source-not-able",
+            Self::ProbeCpuStarved => "probe-cpu-starved",
+            Self::ClockSkew => "clock-skew",
+            Self::SendFailed => "send-failed",
+            Self::SourceNotVerified => "source-not-verified",
             Self::NoControlAnswered => "no-control-answered",
-            Self::NobodyReachedTarget => "nobody-reached-target",
-            Self::EveryoneRefused => "everyone-refused",
-            Self::NothingCrossed => "nothing-crossed",
+            Self::TargetUnreachable => "target-unreachable",
+            Self::AllControlsRefused => "all-controls-refused",
+            Self::PathNotVerified => "path-not-verified",
             Self::NameDidNotResolve => "name-did-not-resolve",
-            Self::ChangedUnderUs => "changed-under-us",
-            Self::TooFewSamples => "too-few-samples",
-            Self::DeadlineTooShort => "deadline-too-short",
-            Self::DemandNotMet => "demand-not-met",
+            Self::ChangedDuringRun => "changed-during-run",
+            Self::TooFewAttempts => "too-few-attempts",
+            Self::AttemptTimeoutTooShort => "attempt-timeout-too-short",
+            Self::TierNotMet => "tier-not-met",
         }
     }
 
@@ -97,33 +97,31 @@ impl Reason {
             Self::NotFinished => "run it again and let it finish",
             Self::Unprovable => "change the line, or accept that no packet can prove it",
             Self::MatchesNothing => "deploy the workload, or correct the endpoint",
-            Self::NotSampled => "see that the target's pods are ready, then run again",
+            Self::NotAttempted => "see that the target's pods are ready, then run again",
             Self::ProbeFault => {
                 "look at what ended the probe or kept it from being read, then run again"
             }
-            Self::Starved => "give the probes processor time, then run again",
-            Self::Clocks => "synchronise the clocks of the nodes, then run again",
-            Self::CouldNotSend => "repair the source's own network: routes, addresses, limits",
-            Self::SourceNotAble => {
+            Self::ProbeCpuStarved => "give the probes processor time, then run again",
+            Self::ClockSkew => "synchronise the clocks of the nodes, then run again",
+            Self::SendFailed => "repair the source's own network: routes, addresses, limits",
+            Self::SourceNotVerified => {
                 "check that the source's network works: nothing it may reach answered it either"
             }
             Self::NoControlAnswered => {
                 "check that the target listens on that port: nobody got an answer from it"
             }
-            Self::NobodyReachedTarget => {
+            Self::TargetUnreachable => {
                 "check that the target listens on that port: nobody got an answer from it"
             }
-            Self::EveryoneRefused => {
+            Self::AllControlsRefused => {
                 "name a control that may reach the target: everybody was refused alike"
             }
-            Self::NothingCrossed => "repair the path between the nodes, or check what blocks it",
+            Self::PathNotVerified => "repair the path between the nodes, or check what blocks it",
             Self::NameDidNotResolve => "check the cluster's DNS, and that the source may reach it",
-            Self::ChangedUnderUs => "run again while nothing is being deployed",
-            Self::TooFewSamples => "let the run take longer: raise `patience` or lower `hold`",
-            Self::DeadlineTooShort => "raise `deadline` above ten round trips of the control",
-            Self::DemandNotMet => {
-                "lower `demand`, or give the suite a pod or a record that meets it"
-            }
+            Self::ChangedDuringRun => "run again while nothing is being deployed",
+            Self::TooFewAttempts => "let the run take longer: raise `patience` or lower `hold`",
+            Self::AttemptTimeoutTooShort => "raise `deadline` above ten round trips of the control",
+            Self::TierNotMet => "lower `demand`, or give the suite a pod or a record that meets it",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Samples of one flow in a row that read alike.
 
-use super::reading::{Block, Mechanisms, Reading, Refusal};
+use super::classify::{Block, Mechanisms, Reading, Refusal};
 use crate::wire::{FaultReason, How, Stage, Stop};
 use std::time::Duration;
 

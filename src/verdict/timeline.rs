@@ -1,12 +1,11 @@
 //! One flow's timeline: a fold of constant size.
 //!
 //! Times are the probe's own until a judgement maps them to the run's clock.
-
-use super::evidence::Disturbed;
+use super::classify::{AllowTier, Reading};
 use super::leak::Leak;
-use super::openings::Openings;
-use super::reading::{AllowTier, Reading};
 use super::streak::{MAX_GAP_US, Outcome, StageTimes, Streak};
+use super::success_times::SuccessTimes;
+use crate::model::ClusterChange;
 use crate::wire::FaultReason;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -32,7 +31,7 @@ const MAX_CHANGES: usize = 8;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
     /// Something relevant changed.
-    Changed(Disturbed),
+    Changed(ClusterChange),
     /// The probe stood still for so many milliseconds: its attempts in that time did not happen.
     Stalled(u64),
 }
@@ -72,10 +71,10 @@ pub struct FlowEvidence {
     /// Attempts since it last began for which the probe had no processor time: no samples.
     pub starved: u32,
     /// The first opening. Kept whatever follows: once is enough against a deny.
-    pub first_open: Option<Box<Opened>>,
+    pub first_open: Option<Box<FirstSuccess>>,
     /// An opening around the time at which the pod at either end was replaced: nobody knows who
     /// answered whom.
-    pub doubtful: Option<Box<Opened>>,
+    pub doubtful: Option<Box<FirstSuccess>>,
     /// Its openings as one leak. Those that are somebody else's are no part of it.
     pub leak: Leak,
     /// How often it began anew; mostly never.
@@ -94,15 +93,15 @@ pub struct FlowEvidence {
     /// Whether it is tried only once: then one opening is all that can be asked for.
     pub once: bool,
     /// The tier that an opening must reach to count towards [`Self::steady`].
-    pub demand: Option<AllowTier>,
+    pub required_tier: Option<AllowTier>,
     /// Start of the first attempt since it last began.
     pub first_start: Option<u64>,
     /// How steadily it opens since it last began; `None` before the first opening that counts. Most
     /// flows never have one.
-    pub steady: Option<Box<Steadiness>>,
+    pub steady: Option<Box<Stability>>,
     /// When it opened since it last began, for a flow whose failures say nothing; `None` for all
     /// others.
-    pub openings: Option<Box<Openings>>,
+    pub openings: Option<Box<SuccessTimes>>,
     /// Attempts that started earlier count for no proof.
     from: u64,
     /// Openings between this moment and [`Self::from`] are doubtful.
@@ -117,7 +116,7 @@ pub struct FlowEvidence {
 
 /// How steadily a flow opens.
 #[derive(Debug, Clone, Default)]
-pub struct Steadiness {
+pub struct Stability {
     /// Openings in a row, now.
     run_of_openings: u32,
     /// When three openings in a row, at the demanded tier, were first complete.
@@ -137,7 +136,7 @@ pub struct Steadiness {
 
 /// An opening, by attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Opened {
+pub struct FirstSuccess {
     /// The attempt's number.
     pub attempt: u32,
     /// Its start, the probe's own time.
@@ -175,7 +174,7 @@ impl FlowEvidence {
             *self.answerers.entry(who.to_owned()).or_default() += 1;
         }
         if matches!(reading, Reading::Open(_)) {
-            self.note_opening(Opened {
+            self.note_opening(FirstSuccess {
                 attempt,
                 start,
                 who: who.map(str::to_owned),
@@ -190,7 +189,7 @@ impl FlowEvidence {
     ///
     /// # Errors
     /// [`OutOfOrder`], also for a flow without a sample: nothing was folded in.
-    pub fn beat(&mut self, attempts: u32, last: u64) -> Result<(), OutOfOrder> {
+    pub fn heartbeat(&mut self, attempts: u32, last: u64) -> Result<(), OutOfOrder> {
         if attempts == self.attempts {
             return Ok(());
         }
@@ -202,7 +201,7 @@ impl FlowEvidence {
         };
         self.catch_up_to(attempts)?;
         if matches!(outcome, Outcome::Read(Reading::Open(_))) {
-            self.note_opening(Opened {
+            self.note_opening(FirstSuccess {
                 attempt: attempts,
                 start: last,
                 who: None,
@@ -321,7 +320,7 @@ impl FlowEvidence {
         self.starved = 0;
     }
 
-    fn note_opening(&mut self, opened: Opened) {
+    fn note_opening(&mut self, opened: FirstSuccess) {
         if opened.start < self.from
             && self
                 .doubtful_from
@@ -444,7 +443,11 @@ impl FlowEvidence {
             return;
         };
         match reading {
-            Reading::Open(opening) if self.demand.is_none_or(|demand| opening.tier >= demand) => {
+            Reading::Open(opening)
+                if self
+                    .required_tier
+                    .is_none_or(|required_tier| opening.tier >= required_tier) =>
+            {
                 let enough = if self.once { 1 } else { OPENINGS_IN_A_ROW };
                 self.steady
                     .get_or_insert_default()
@@ -486,7 +489,7 @@ impl FlowEvidence {
     }
 }
 
-impl Steadiness {
+impl Stability {
     /// `enough`: so many openings in a row make it steady.
     fn gain(&mut self, tier: AllowTier, times: u32, start: Option<u64>, enough: u32) {
         self.loss = 0;
@@ -521,7 +524,7 @@ pub(super) const OPENINGS_IN_A_ROW: u32 = 3;
 
 #[cfg(test)]
 mod tests {
-    use super::super::reading::{Block, Opening, Refusal};
+    use super::super::classify::{Block, Refusal, Success};
     use super::*;
     use crate::wire::{How, Stage};
 
@@ -565,7 +568,7 @@ mod tests {
             seen.streaks[0].points()
         );
         // What opened between is kept apart as ever.
-        let open = Reading::Open(Opening {
+        let open = Reading::Open(Success {
             tier: AllowTier::A0,
             passed: Stage::Connect,
             then: None,

@@ -43,7 +43,7 @@ fn proven(file: &str, manifests: &str) -> Ran {
             file,
             "--lab",
             manifests,
-            "--patience",
+            "--timeout",
             "40s",
         ]))
     };

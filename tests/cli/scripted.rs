@@ -32,7 +32,7 @@ fn suite(settings: &str, expect: &[&str]) -> String {
 
 /// One run: its suite's settings and lines, what the network does, and what must be said of the
 /// first line.
-struct Case {
+struct Evaluation {
     name: &'static str,
     settings: &'static str,
     expect: &'static [&'static str],
@@ -53,14 +53,14 @@ const DENIED: &str = "api -> web:8080 denied";
 /// The denied flow is silent, as it should be.
 const SHUT: &str = "  - { from: 'shop/api*', to: 'shop/web-0:8080', sees: [{ seen: silence }] }\n";
 
-fn run(case: &Case) -> (Ran, Value) {
+fn run(case: &Evaluation) -> (Ran, Value) {
     let files = Files::new();
     let suite = files.with("suite.yaml", suite(case.settings, case.expect));
     let script = files.with("script.yaml", case.script.replace("SHUT\n", SHUT));
     agreed(&["run", &suite, "--lab", WORLD, "--scripted", &script])
 }
 
-fn holds(case: &Case) {
+fn holds(case: &Evaluation) {
     let (ran, report) = run(case);
     let check = &report["checks"][0];
     let name = case.name;
@@ -104,57 +104,57 @@ fn holds(case: &Case) {
     }
 }
 
-const CASES: &[Case] = &[
-    Case {
+const CASES: &[Evaluation] = &[
+    Evaluation {
         name: "an allow by our nonce",
         settings: "",
         expect: &[ALLOWED],
         script: "{}",
         says: Says::Proven("A2"),
     },
-    Case {
+    Evaluation {
         name: "an allow by a stranger's bytes",
-        settings: "demand: A1",
+        settings: "tier: A1",
         expect: &[ALLOWED],
         script: "flows:\n  - { to: 'shop/api-0:8080', sees: [{ seen: stranger }] }\n",
         says: Says::Proven("A1"),
     },
-    Case {
+    Evaluation {
         name: "an allow by a handshake",
-        settings: "demand: A0",
+        settings: "tier: A0",
         expect: &[ALLOWED],
         script: "flows:\n  - { to: 'shop/api-0:8080', sees: [{ seen: silence, at: first_bytes }] }\n",
         says: Says::Proven("A0"),
     },
-    Case {
+    Evaluation {
         name: "an allow that comes up late",
         settings: "",
         expect: &[ALLOWED],
         script: "flows:\n  - { from: 'shop/web*', to: 'shop/api-0:8080', sees: [{ seen: silence, until: 3s }] }\n",
         says: Says::Proven("A2"),
     },
-    Case {
+    Evaluation {
         name: "a deny without what shows that the source was able",
-        settings: "demand: D1",
+        settings: "tier: D1",
         expect: &[DENIED],
         script: "flows:\nSHUT\n",
         says: Says::Proven("D1"),
     },
-    Case {
+    Evaluation {
         name: "a deny",
         settings: "",
         expect: &[DENIED],
         script: "flows:\nSHUT\n",
         says: Says::Proven("D2"),
     },
-    Case {
+    Evaluation {
         name: "a deny by reset",
         settings: "mechanism: reset",
         expect: &[DENIED],
         script: "flows:\n  - { from: 'shop/api*', to: 'shop/web-0:8080', sees: [{ seen: reset }] }\n",
         says: Says::Proven("D2"),
     },
-    Case {
+    Evaluation {
         name: "a deny by ICMP",
         settings: "mechanism: icmp",
         expect: &[DENIED],
@@ -163,56 +163,56 @@ const CASES: &[Case] = &[
   - { from: 'shop/api*', to: 'shop/web-0:8080', family: 6, sees: [{ seen: { icmp: { ty: 1, code: 1, from: 'fd00::1' } } }] }\n",
         says: Says::Proven("D2"),
     },
-    Case {
+    Evaluation {
         name: "a deny with the enforcer's record",
-        settings: "demand: D2+record",
+        settings: "tier: D2+counter",
         expect: &[DENIED],
-        script: "flows:\nSHUT\nrecords: [{ from: 'shop/api*', to: 'shop/web-0:8080', packets: 99, rule: shop/web }]\n",
-        says: Says::Proven("D2+record"),
+        script: "flows:\nSHUT\ncounters: [{ from: 'shop/api*', to: 'shop/web-0:8080', packets: 99, rule: shop/web }]\n",
+        says: Says::Proven("D2+counter"),
     },
-    Case {
+    Evaluation {
         name: "a deny with a twin",
-        settings: "demand: D2+twin",
+        settings: "tier: D2+same-node",
         expect: &["web -> api:8080 denied", "db -> api:8080 allowed"],
         script: "flows:\n  - { from: 'shop/web*', to: 'shop/api-0:8080', sees: [{ seen: silence }] }\n",
-        says: Says::Proven("D2+twin"),
+        says: Says::Proven("D2+same-node"),
     },
-    Case {
+    Evaluation {
         name: "a leak",
         settings: "",
         expect: &[DENIED],
         script: "{}",
         says: Says::Violated("attempts opened"),
     },
-    Case {
+    Evaluation {
         name: "a leak in one of seven attempts",
-        settings: "samples: 12",
+        settings: "attempts: 12",
         expect: &[DENIED],
         script: "flows:\n  - { from: 'shop/api*', to: 'shop/web-0:8080', sees: [{ seen: open, every: 7 }, { seen: silence }] }\n",
         says: Says::Violated("1 of "),
     },
-    Case {
+    Evaluation {
         name: "a leak that its probe saw before it died",
         settings: "",
         expect: &[DENIED],
         script: "probes: [{ from: 'shop/api*', dies: { at: 1s, because: killed } }]\n",
         says: Says::Violated("attempts opened"),
     },
-    Case {
+    Evaluation {
         name: "an allow that stays shut",
-        settings: "patience: 4s",
+        settings: "timeout: 4s",
         expect: &[ALLOWED],
         script: "flows:\n  - { from: 'shop/web*', to: 'shop/api-0:8080', sees: [{ seen: silence }] }\n",
         says: Says::Violated("never got through"),
     },
-    Case {
+    Evaluation {
         name: "an allow refused by a layer that names itself",
-        settings: "patience: 4s",
+        settings: "timeout: 4s",
         expect: &["api -> http://web:8080/ allowed"],
         script: "flows:\n  - { from: 'shop/api*', to: 'shop/web-0:8080', sees: [{ seen: { status: { code: 403, body: 'RBAC: access denied' } } }] }\n",
         says: Says::Violated("Istio"),
     },
-    Case {
+    Evaluation {
         name: "an allow that flaps",
         settings: "hold: 8s",
         expect: &[ALLOWED, DENIED],
@@ -220,142 +220,142 @@ const CASES: &[Case] = &[
                  - { seen: silence, until: 5s }\nSHUT\n",
         says: Says::Violated("unstable"),
     },
-    Case {
+    Evaluation {
         name: "a mesh identity that is not observed",
         settings: "",
-        expect: &["{ check: 'web -> api:8080 allowed', demand: A3 }", DENIED],
+        expect: &["{ check: 'web -> api:8080 allowed', tier: A3 }", DENIED],
         script: "flows:\nSHUT\n",
         says: Says::Unproven(Reason::Unprovable),
     },
-    Case {
+    Evaluation {
         name: "a source that matches nothing",
         settings: "",
         expect: &["nobody -> api:8080 denied", ALLOWED],
         script: "{}",
         says: Says::Unproven(Reason::MatchesNothing),
     },
-    Case {
+    Evaluation {
         name: "a probe that comes too late",
-        settings: "patience: 3s",
+        settings: "timeout: 3s",
         expect: &[DENIED],
         script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', starts: 60s }]\n",
-        says: Says::Unproven(Reason::NotSampled),
+        says: Says::Unproven(Reason::NotAttempted),
     },
-    Case {
+    Evaluation {
         name: "a probe that dies",
         settings: "",
         expect: &[DENIED],
         script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', dies: { at: 1s, because: 'signal: 9 (SIGKILL)' } }]\n",
         says: Says::Unproven(Reason::ProbeFault),
     },
-    Case {
+    Evaluation {
         name: "a probe that never starts",
         settings: "",
         expect: &[DENIED],
         script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', neverStarts: no such image }]\n",
         says: Says::Unproven(Reason::ProbeFault),
     },
-    Case {
+    Evaluation {
         name: "lines that are lost",
         settings: "",
         expect: &[DENIED],
         script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', loses: [4] }]\n",
         says: Says::Unproven(Reason::ProbeFault),
     },
-    Case {
+    Evaluation {
         name: "a probe that was given another plan",
         settings: "",
         expect: &[DENIED],
         script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', wrongPlan: true }]\n",
         says: Says::Unproven(Reason::ProbeFault),
     },
-    Case {
+    Evaluation {
         name: "a probe of another version",
         settings: "",
         expect: &[DENIED],
         script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', version: 9 }]\n",
         says: Says::Unproven(Reason::ProbeFault),
     },
-    Case {
+    Evaluation {
         name: "a probe that reports its own fault",
         settings: "",
         expect: &[DENIED],
         script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', reports: { at: 1s, because: no descriptors } }]\n",
         says: Says::Unproven(Reason::ProbeFault),
     },
-    Case {
+    Evaluation {
         name: "attempts without processor time",
         settings: "",
         expect: &[DENIED],
         script: "flows:\n  - { from: 'shop/api*', to: 'shop/web-0:8080', sees: [{ seen: { fault: starved } }] }\n",
-        says: Says::Unproven(Reason::Starved),
+        says: Says::Unproven(Reason::ProbeCpuStarved),
     },
-    Case {
+    Evaluation {
         name: "a wall clock far ahead on another machine",
         settings: "",
         expect: &[DENIED],
         script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', boot: other, aheadMs: 5000 }]\n",
-        says: Says::Unproven(Reason::Clocks),
+        says: Says::Unproven(Reason::ClockSkew),
     },
-    Case {
+    Evaluation {
         name: "attempts that never left",
         settings: "",
         expect: &[DENIED],
         script: "flows:\n  - { from: 'shop/api*', to: 'shop/web-0:8080', sees: [{ seen: { unsent: { errno: 101 } } }] }\n",
-        says: Says::Unproven(Reason::CouldNotSend),
+        says: Says::Unproven(Reason::SendFailed),
     },
-    Case {
+    Evaluation {
         name: "a source that opens nothing and is not reached",
         settings: "",
         expect: &[DENIED],
         script: "flows:\n  - { from: 'shop/api*', sees: [{ seen: silence }] }\n  - { to: 'shop/api-0:*', sees: [{ seen: silence }] }\n",
-        says: Says::Unproven(Reason::SourceNotAble),
+        says: Says::Unproven(Reason::SourceNotVerified),
     },
-    Case {
+    Evaluation {
         name: "a dead target",
         settings: "",
         expect: &[DENIED],
         script: "flows:\n  - { to: 'shop/web-0:8080', sees: [{ seen: silence }] }\n",
         says: Says::Unproven(Reason::NoControlAnswered),
     },
-    Case {
+    Evaluation {
         name: "an allowed target that nobody reaches",
-        settings: "patience: 4s",
+        settings: "timeout: 4s",
         expect: &[ALLOWED],
         script: "flows:\n  - { to: 'shop/api-0:8080', sees: [{ seen: silence }] }\n",
-        says: Says::Unproven(Reason::NobodyReachedTarget),
+        says: Says::Unproven(Reason::TargetUnreachable),
     },
-    Case {
+    Evaluation {
         name: "a refusal of everyone",
         settings: "",
         expect: &["api -> http://web:8080/ denied"],
         script: "flows:\n  - { to: 'shop/web-0:8080', sees: [{ seen: { status: { code: 403, body: 'RBAC: access denied' } } }] }\n",
-        says: Says::Unproven(Reason::EveryoneRefused),
+        says: Says::Unproven(Reason::AllControlsRefused),
     },
-    Case {
+    Evaluation {
         name: "a path between the nodes that nothing crosses",
         settings: "",
         expect: &[DENIED],
         script: "flows:\nSHUT
   - { from: 'node node-2', to: 'shop/api-0:*', sees: [{ seen: open }] }
   - { from: 'node node-2', sees: [{ seen: silence }] }\n",
-        says: Says::Unproven(Reason::NothingCrossed),
+        says: Says::Unproven(Reason::PathNotVerified),
     },
-    Case {
+    Evaluation {
         name: "a name that resolves for nobody",
         settings: "",
         expect: &["api -> bank:443 denied"],
         script: "flows:\n  - { to: 'bank.example:443', sees: [{ seen: { rcode: { code: 3 } } }] }\n",
         says: Says::Unproven(Reason::NameDidNotResolve),
     },
-    Case {
+    Evaluation {
         name: "a policy that changes once",
         settings: "",
         expect: &[DENIED],
         script: "flows:\nSHUT\nchanges: [{ at: 1500ms, kind: NetworkPolicy, namespace: shop, name: web }]\n",
         says: Says::Proven("D2"),
     },
-    Case {
+    Evaluation {
         name: "a policy that changes again and again",
         settings: "hold: 6s",
         expect: &[DENIED],
@@ -364,37 +364,37 @@ const CASES: &[Case] = &[
   - { at: 5s, kind: NetworkPolicy, namespace: shop, name: web }
   - { at: 9s, kind: NetworkPolicy, namespace: shop, name: web }
   - { at: 13s, kind: NetworkPolicy, namespace: shop, name: web }\n",
-        says: Says::Unproven(Reason::ChangedUnderUs),
+        says: Says::Unproven(Reason::ChangedDuringRun),
     },
-    Case {
+    Evaluation {
         name: "more samples than fit",
-        settings: "samples: 200, hold: 1s",
+        settings: "attempts: 200, hold: 1s",
         expect: &[DENIED],
         script: "flows:\nSHUT\n",
-        says: Says::Unproven(Reason::TooFewSamples),
+        says: Says::Unproven(Reason::TooFewAttempts),
     },
-    Case {
+    Evaluation {
         name: "a control that is slow, so that the denied flow is tried again with more time",
         settings: "",
         expect: &[DENIED],
         script: "flows:\nSHUT\n  - { to: 'shop/web-0:8080', sees: [{ seen: open, at: connect, takes: 300ms }] }\n",
         says: Says::Proven("D2"),
     },
-    Case {
+    Evaluation {
         name: "a name server that is slow",
         settings: "",
         expect: &["api -> bank:443 denied"],
         script: "flows:
   - { from: 'shop/api*', to: 'bank.example:443', sees: [{ seen: silence, at: resolve }] }
   - { to: 'bank.example:443', sees: [{ seen: open, at: resolve, takes: 300ms }] }\n",
-        says: Says::Unproven(Reason::DeadlineTooShort),
+        says: Says::Unproven(Reason::AttemptTimeoutTooShort),
     },
-    Case {
+    Evaluation {
         name: "no record where one is demanded",
-        settings: "demand: D2+record",
+        settings: "tier: D2+counter",
         expect: &[DENIED],
         script: "flows:\nSHUT\n",
-        says: Says::Unproven(Reason::DemandNotMet),
+        says: Says::Unproven(Reason::TierNotMet),
     },
 ];
 
@@ -444,7 +444,7 @@ fn clocks_of_other_machines_change_no_verdict() {
             let files = Files::new();
             let suite = files.with(
                 "suite.yaml",
-                suite("hold: 4s, patience: 20s", &[DENIED, ALLOWED]),
+                suite("hold: 4s, timeout: 20s", &[DENIED, ALLOWED]),
             );
             let script = format!("{flows}probes: [{clock}]\n").replace("SHUT\n", SHUT);
             let script = files.with("script.yaml", script);
@@ -576,7 +576,7 @@ fn evidence_says_what_its_numbers_stand_for() {
         "script.yaml",
         format!(
             "flows:\n{SHUT}changes: [{{ at: 100ms, kind: Pod, namespace: shop, name: db-0 }}]\n\
-             records: [{{ from: 'shop/api*', to: 'shop/web-0:8080', packets: 12, rule: shop/web }}]\n"
+             counters: [{{ from: 'shop/api*', to: 'shop/web-0:8080', packets: 12, rule: shop/web }}]\n"
         ),
     );
     let mut command = watertight(["run", &suite, "--lab", WORLD, "--scripted", &script]);

@@ -118,8 +118,8 @@ struct Ended {
 impl Ended {
     /// Nothing of it runs, and nobody is in its namespaces.
     #[track_caller]
-    fn left_nothing_within(&self, patience: Duration) {
-        let deadline = Instant::now() + patience;
+    fn left_nothing_within(&self, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
         let namespaces: Vec<_> = self
             .agents
             .iter()
@@ -138,7 +138,7 @@ impl Ended {
             }
             assert!(
                 Instant::now() < deadline,
-                "still there after {patience:?}: {left:?}, processes {inside:?}"
+                "still there after {timeout:?}: {left:?}, processes {inside:?}"
             );
             std::thread::yield_now();
         }

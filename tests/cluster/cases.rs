@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// All cases, in the order in which they are run.
-pub(crate) fn all() -> Vec<Case> {
-    let case = |name, test| Case {
+pub(crate) fn all() -> Vec<Evaluation> {
+    let case = |name, test| Evaluation {
         name,
         test,
         needs_control: false,
     };
-    let with_control = |name, test| Case {
+    let with_control = |name, test| Evaluation {
         name,
         test,
         needs_control: true,
@@ -122,7 +122,7 @@ pub(crate) fn all() -> Vec<Case> {
 
 /// One case.
 #[derive(Clone, Copy)]
-pub(crate) struct Case {
+pub(crate) struct Evaluation {
     /// Its name.
     pub(crate) name: &'static str,
     /// What it does.
@@ -445,7 +445,7 @@ fn without_name_servers() {
         ])
         .is_empty()
     });
-    let said = shop(&["--only", "payment|tier-isolation", "--patience", "12s"]);
+    let said = shop(&["--only", "payment|tier-isolation", "--timeout", "12s"]);
     let named = said
         .verdicts
         .iter()

@@ -13,7 +13,7 @@ fn while_it_runs(disturb: impl FnOnce() + Send + 'static) -> Said {
     let lines = "tier-isolation|api -> postgres|web-tier -> api";
     disturbed(
         &suite(),
-        &["--only", lines, "--hold", "9s", "--patience", "25s"],
+        &["--only", lines, "--hold", "9s", "--timeout", "25s"],
         disturb,
     )
 }
@@ -250,7 +250,7 @@ pub(crate) fn source_without_egress() {
     assert_eq!((said.verdicts.len(), said.code), (4, 0), "{}", said.text);
 
     kubectl(&["-n", MUTE, "delete", "networkpolicy", "mute"]);
-    let said = super::run::calm_suite(MUTE_SUITE, &["--patience", "15s"]);
+    let said = super::run::calm_suite(MUTE_SUITE, &["--timeout", "15s"]);
     for check in [
         "mute -> open:8080 denied",
         "mute -> picky:8080 denied",

@@ -125,7 +125,7 @@ pub(crate) fn services() {
     until("it has crashed", Duration::from_secs(30), || {
         crashes().parse::<u32>().is_ok_and(|count| count > 0)
     });
-    let said = calm_suite(SUITE, &["--patience", "25s"]);
+    let said = calm_suite(SUITE, &["--timeout", "25s"]);
     let all = of_client(
         &said,
         &["right:80", "wrong:80", "nobody:80", "half:80", "crash:8080"],
@@ -155,7 +155,7 @@ pub(crate) fn services() {
 pub(crate) fn without_the_policy() {
     put();
     kubectl(&["-n", NAMESPACE, "delete", "networkpolicy", "closed"]);
-    let said = suite(SUITE, &["--only", "right|half|two", "--patience", "8s"]);
+    let said = suite(SUITE, &["--only", "right|half|two", "--timeout", "8s"]);
     assert_eq!(
         of_client(&said, &["right:80", "half:80"]),
         ["violated", "violated"],
@@ -182,7 +182,7 @@ pub(crate) fn replica_with_another_label() {
         "app=other",
         "--overwrite",
     ]);
-    let said = suite(SUITE, &["--only", "right", "--patience", "8s"]);
+    let said = suite(SUITE, &["--only", "right", "--timeout", "8s"]);
     kubectl(&[
         "-n",
         NAMESPACE,

@@ -29,7 +29,7 @@ spec:
     client: { namespace: wt-test-killed, workload: Pod/client }
     shut: { namespace: wt-test-killed, workload: Pod/shut, ports: [8080] }
     open: { namespace: wt-test-killed, workload: Pod/open, ports: [8080] }
-  settings: { hold: 2s, patience: 6s }
+  settings: { hold: 2s, timeout: 6s }
   expect:
     - client -> shut denied
 ";

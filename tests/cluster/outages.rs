@@ -15,11 +15,11 @@ const LONG: [&str; 4] = [
     "12s",
 ];
 
-fn long(patience: &str, disturb: impl FnOnce() + Send + 'static) -> Said {
+fn long(timeout: &str, disturb: impl FnOnce() + Send + 'static) -> Said {
     put();
     disturbed(
         &suite(),
-        &[&LONG[..], &["--patience", patience]].concat(),
+        &[&LONG[..], &["--timeout", timeout]].concat(),
         disturb,
     )
 }

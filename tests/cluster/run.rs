@@ -47,7 +47,11 @@ pub(crate) fn shop(arguments: &[&str]) -> Said {
 }
 
 /// What a machine that is too busy to measure may leave unproven.
-const BUSY: [&str; 3] = ["too-few-samples", "starved", "deadline-too-short"];
+const BUSY: [&str; 3] = [
+    "too-few-attempts",
+    "probe-cpu-starved",
+    "attempt-timeout-too-short",
+];
 
 /// How often a run is tried where only that stands in its way.
 pub(crate) const TRIES: usize = 3;
@@ -87,10 +91,10 @@ pub(crate) fn suite(text: &str, arguments: &[&str]) -> Said {
         .arg(&suite)
         .arg("--report")
         .arg(format!("json={}", report.display()))
-        .args(if arguments.contains(&"--patience") {
+        .args(if arguments.contains(&"--timeout") {
             &[][..]
         } else {
-            &["--patience", "25s"][..]
+            &["--timeout", "25s"][..]
         })
         .args(arguments)
         .output()

@@ -179,7 +179,7 @@ fn differences(
 }
 
 fn run(arguments: &[&str]) -> Said {
-    suite(SUITE, &[&["--patience", "25s"], arguments].concat())
+    suite(SUITE, &[&["--timeout", "25s"], arguments].concat())
 }
 
 pub(crate) fn all_the_time() {

@@ -1,6 +1,6 @@
 //! The cases: what the target does, and what must come of each line.
 
-use crate::scene::{Case, Line, Ran, Stage, Want, beside, line, nothing};
+use crate::scene::{Evaluation, Line, Ran, Stage, Want, beside, line, nothing};
 use crate::servers;
 use Want::{NotProven, Proven, Unproven, Violated, ViolatedOrUnproven};
 use rcgen::{CertificateParams, DnType, SanType};
@@ -22,12 +22,12 @@ const ACTING: &str = "\x1b[2J\x1b[31;1mproven\x1b[0m\x1b]0;t\x07\u{9b}31m]]><![C
 const SURVIVES: &str = "CDATA";
 
 /// Nobody got an answer, in the words for an allowed line.
-const NOBODY: Want = Unproven(&["nobody-reached-target"]);
+const NOBODY: Want = Unproven(&["target-unreachable"]);
 
 /// The same for a denied one.
 const NO_CONTROL: Want = Unproven(&["no-control-answered"]);
 
-pub(crate) fn all() -> Vec<Case> {
+pub(crate) fn all() -> Vec<Evaluation> {
     vec![
         mute(),
         mute_with_little_patience(),
@@ -89,11 +89,11 @@ fn stop_of(sample: &Sample) -> Option<&How> {
     sample.seen.stop.as_ref().map(|stop| &stop.how)
 }
 
-fn mute() -> Case {
+fn mute() -> Evaluation {
     async fn before(stage: Stage) {
         behave_all(&stage, Behaviour::Mute).await;
     }
-    Case::new(
+    Evaluation::new(
         "accepts and never answers",
         beside!(before),
         vec![
@@ -111,7 +111,7 @@ fn mute() -> Case {
 }
 
 /// An attempt is told of only when it has waited for an answer, which is long after this patience.
-fn mute_with_little_patience() -> Case {
+fn mute_with_little_patience() -> Evaluation {
     async fn before(stage: Stage) {
         behave(&stage, 8001, Behaviour::Mute).await;
     }
@@ -119,9 +119,9 @@ fn mute_with_little_patience() -> Case {
         "careless -> target:8001 denied",
         Violated(&["careless"]),
     )];
-    Case {
-        settings: "patience: 2s",
-        ..Case::new(
+    Evaluation {
+        settings: "timeout: 2s",
+        ..Evaluation::new(
             "never answers, with little patience",
             beside!(before),
             lines,
@@ -129,19 +129,19 @@ fn mute_with_little_patience() -> Case {
     }
 }
 
-fn hang_up() -> Case {
+fn hang_up() -> Evaluation {
     async fn before(stage: Stage) {
         behave_all(&stage, Behaviour::HangUp).await;
         behave(&stage, 8003, Behaviour::HangUp).await;
     }
-    Case::new(
+    Evaluation::new(
         "accepts and closes",
         beside!(before),
         vec![
             line("good -> target:8001 allowed", NOBODY),
             line("bad -> target:8001 denied", Proven),
             line("careless -> target:8001 denied", Violated(&["careless"])),
-            with("good -> target:8003 allowed", "demand: A0", Proven),
+            with("good -> target:8003 allowed", "tier: A0", Proven),
             line("good -> http://target:8002/ allowed", NOBODY),
             line("bad -> http://target:8002/ denied", Proven),
             line("careless -> http://target:8002/ denied", NO_CONTROL),
@@ -152,13 +152,13 @@ fn hang_up() -> Case {
     )
 }
 
-fn flood() -> Case {
+fn flood() -> Evaluation {
     async fn before(stage: Stage) {
         behave_all(&stage, Behaviour::Flood).await;
     }
     fn also(ran: &Ran) {
         let bodies: Vec<u64> = ran
-            .samples("good", 8002)
+            .attempts("good", 8002)
             .iter()
             .filter_map(|s| Some(s.seen.http.as_ref()?.body_bytes))
             .collect();
@@ -169,10 +169,10 @@ fn flood() -> Case {
         );
     }
     let lines = vec![
-        with("good -> target:8001 allowed", "demand: A1", Proven),
+        with("good -> target:8001 allowed", "tier: A1", Proven),
         line("bad -> target:8001 denied", Proven),
         line("careless -> target:8001 denied", Violated(&["careless"])),
-        with("good -> http://target:8002/ allowed", "demand: A1", Proven),
+        with("good -> http://target:8002/ allowed", "tier: A1", Proven),
         line("bad -> http://target:8002/ denied", Proven),
         line(
             "careless -> http://target:8002/ denied",
@@ -187,21 +187,21 @@ fn flood() -> Case {
         // No nonce is in a flood.
         line(
             "good -> https://target:8443/ allowed",
-            Unproven(&["demand-not-met"]),
+            Unproven(&["tier-not-met"]),
         ),
     ];
-    Case {
+    Evaluation {
         also,
-        ..Case::new("answers without end", beside!(before), lines)
+        ..Evaluation::new("answers without end", beside!(before), lines)
     }
 }
 
-fn drip() -> Case {
+fn drip() -> Evaluation {
     async fn before(stage: Stage) {
         behave_all(&stage, Behaviour::Drip).await;
         behave(&stage, 8003, Behaviour::Drip).await;
     }
-    Case::new(
+    Evaluation::new(
         "answers a byte a second",
         beside!(before),
         vec![
@@ -210,7 +210,7 @@ fn drip() -> Case {
             line("careless -> target:8001 denied", Violated(&["careless"])),
             with(
                 "good -> target:8003 allowed",
-                "demand: A1, send: hello",
+                "tier: A1, send: hello",
                 Proven,
             ),
             line("good -> http://target:8002/ allowed", NOBODY),
@@ -221,7 +221,7 @@ fn drip() -> Case {
     )
 }
 
-fn redirect() -> Case {
+fn redirect() -> Evaluation {
     /// Requests that came to where a redirect leads.
     static FOLLOWED: AtomicU32 = AtomicU32::new(0);
     async fn before(stage: Stage) {
@@ -244,7 +244,7 @@ fn redirect() -> Case {
     fn also(ran: &Ran) {
         for port in [8002, 8003, 8443] {
             let statuses: Vec<u16> = ran
-                .samples("good", port)
+                .attempts("good", port)
                 .iter()
                 .filter_map(|s| Some(s.seen.http.as_ref()?.status))
                 .collect();
@@ -260,32 +260,32 @@ fn redirect() -> Case {
         );
     }
     let lines = vec![
-        with("good -> http://target:8002/ allowed", "demand: A1", Proven),
+        with("good -> http://target:8002/ allowed", "tier: A1", Proven),
         line("bad -> http://target:8002/ denied", Proven),
         line(
             "careless -> http://target:8002/ denied",
             Violated(&["careless"]),
         ),
-        with("good -> http://target:8003/ allowed", "demand: A1", Proven),
-        with("good -> https://target:8443/ allowed", "demand: A1", Proven),
+        with("good -> http://target:8003/ allowed", "tier: A1", Proven),
+        with("good -> https://target:8443/ allowed", "tier: A1", Proven),
         // No nonce is in a redirect.
         line(
             "good -> http://target:8002/again allowed",
-            Unproven(&["demand-not-met"]),
+            Unproven(&["tier-not-met"]),
         ),
         with(
             "good -> http://target:8003/stated allowed",
-            "demand: A1, status: 200",
+            "tier: A1, status: 200",
             NotProven,
         ),
     ];
-    Case {
+    Evaluation {
         also,
-        ..Case::new("redirects without end", beside!(before), lines)
+        ..Evaluation::new("redirects without end", beside!(before), lines)
     }
 }
 
-fn banners() -> Case {
+fn banners() -> Evaluation {
     async fn before(stage: Stage) {
         let http = |headers: &str, body: &str| {
             raw(
@@ -315,13 +315,13 @@ fn banners() -> Case {
         behave(&stage, 8443, raw(ACTING.as_bytes())).await;
     }
     fn also(ran: &Ran) {
-        let banner = ran.samples("good", 8001);
+        let banner = ran.attempts("good", 8001);
         let garbled = banner
             .iter()
             .any(|s| matches!(stop_of(s), Some(How::Garbled { what }) if what.contains(SURVIVES)));
         assert!(garbled, "the banner was met: {banner:?}");
         let heard = |port: u16| {
-            ran.samples("good", port)
+            ran.attempts("good", port)
                 .iter()
                 .find_map(|s| s.seen.http.clone())
         };
@@ -339,10 +339,10 @@ fn banners() -> Case {
         );
     }
     let lines = vec![
-        with("good -> target:8001 allowed", "demand: A1", Proven),
+        with("good -> target:8001 allowed", "tier: A1", Proven),
         line("bad -> target:8001 denied", Proven),
         line("careless -> target:8001 denied", Violated(&["careless"])),
-        with("good -> http://target:8002/ allowed", "demand: A1", Proven),
+        with("good -> http://target:8002/ allowed", "tier: A1", Proven),
         line("bad -> http://target:8002/ denied", Proven),
         line(
             "careless -> http://target:8002/ denied",
@@ -350,12 +350,12 @@ fn banners() -> Case {
         ),
         line("good -> http://target:8003/ allowed", NOBODY),
         line("bad -> http://target:8003/ denied", Proven),
-        with("good -> http://target:8004/ allowed", "demand: A1", Proven),
+        with("good -> http://target:8004/ allowed", "tier: A1", Proven),
         line("good -> tls://target:8443 allowed", NOBODY),
     ];
-    Case {
+    Evaluation {
         also,
-        ..Case::new(
+        ..Evaluation::new(
             "banners, headers and bodies that act",
             beside!(before),
             lines,
@@ -363,7 +363,7 @@ fn banners() -> Case {
     }
 }
 
-fn changing_banners() -> Case {
+fn changing_banners() -> Evaluation {
     async fn before(stage: Stage) {
         for port in [8001, 8002] {
             let count = AtomicU32::new(0);
@@ -380,14 +380,14 @@ fn changing_banners() -> Case {
             .await;
         }
     }
-    Case::new(
+    Evaluation::new(
         "a banner that is another each time",
         beside!(before),
         vec![
-            with("good -> target:8001 allowed", "demand: A1", Proven),
+            with("good -> target:8001 allowed", "tier: A1", Proven),
             line("bad -> target:8001 denied", Proven),
             line("careless -> target:8001 denied", Violated(&["careless"])),
-            with("good -> http://target:8002/ allowed", "demand: A1", Proven),
+            with("good -> http://target:8002/ allowed", "tier: A1", Proven),
             line("bad -> http://target:8002/ denied", Proven),
             line(
                 "careless -> http://target:8002/ denied",
@@ -397,7 +397,7 @@ fn changing_banners() -> Case {
     )
 }
 
-fn answers_with_acting_names() -> Case {
+fn answers_with_acting_names() -> Evaluation {
     async fn before(stage: Stage) {
         let bad = Family::ALL.map(|family| stage.address("bad", family));
         servers::serve(&stage, 8001, |_, question| {
@@ -451,14 +451,14 @@ fn answers_with_acting_names() -> Case {
         line("good -> target:8003 allowed", Proven),
         line("bad -> target:8003 allowed", Violated(&["bad", SURVIVES])),
     ];
-    Case {
+    Evaluation {
         also,
         enforced: false,
-        ..Case::new("answers in names that act", beside!(before), lines)
+        ..Evaluation::new("answers in names that act", beside!(before), lines)
     }
 }
 
-fn certificates() -> Case {
+fn certificates() -> Evaluation {
     async fn before(stage: Stage) {
         // A DNS name and a URI are of ASCII, which has what acts; a subject may have all of
         // Unicode.
@@ -479,8 +479,8 @@ fn certificates() -> Case {
         servers::serve_tls(&stage, 8443, &params).await;
     }
     fn also(ran: &Ran) {
-        let samples = ran.samples("good", 8443);
-        let facts = samples
+        let attempts = ran.attempts("good", 8443);
+        let facts = attempts
             .iter()
             .find_map(|s| s.seen.tls.as_ref())
             .expect("a certificate");
@@ -502,13 +502,13 @@ fn certificates() -> Case {
             Violated(&["careless"]),
         ),
     ];
-    Case {
+    Evaluation {
         also,
-        ..Case::new("certificates with names that act", beside!(before), lines)
+        ..Evaluation::new("certificates with names that act", beside!(before), lines)
     }
 }
 
-fn no_tls() -> Case {
+fn no_tls() -> Evaluation {
     async fn before(stage: Stage) {
         behave(&stage, 8443, raw(b"220 mail.example ESMTP\r\n")).await;
         // The head of a handshake record that never comes to its end, and one that is longer than
@@ -547,15 +547,15 @@ fn no_tls() -> Case {
         ]);
     }
     // The same port, asked for no more than a handshake.
-    lines.push(with("good -> target:8443 allowed", "demand: A1", Proven));
+    lines.push(with("good -> target:8443 allowed", "tier: A1", Proven));
     lines.push(line(
         "careless -> target:8443 denied",
         Violated(&["careless"]),
     ));
-    Case::new("no TLS where TLS is expected", beside!(before), lines)
+    Evaluation::new("no TLS where TLS is expected", beside!(before), lines)
 }
 
-fn signatures_for_everybody() -> Case {
+fn signatures_for_everybody() -> Evaluation {
     async fn before(stage: Stage) {
         let status = |status, body: &str, server: &str| {
             Behaviour::Status(status, body.into(), server.into())
@@ -576,8 +576,8 @@ fn signatures_for_everybody() -> Case {
         .await;
         behave(&stage, 8005, status(500, "no", "app")).await;
     }
-    const REFUSED: Want = Unproven(&["everyone-refused"]);
-    Case::new(
+    const REFUSED: Want = Unproven(&["all-controls-refused"]);
+    Evaluation::new(
         "refusals of enforcers, to everybody",
         beside!(before),
         vec![
@@ -597,13 +597,13 @@ fn signatures_for_everybody() -> Case {
             ),
             line("careless -> http://target:8003/ denied", REFUSED),
             // An application's own refusal shows that the request arrived.
-            with("good -> http://target:8004/ allowed", "demand: A1", Proven),
+            with("good -> http://target:8004/ allowed", "tier: A1", Proven),
             line("bad -> http://target:8004/ denied", Proven),
             line(
                 "careless -> http://target:8004/ denied",
                 Violated(&["careless"]),
             ),
-            with("good -> http://target:8005/ allowed", "demand: A1", Proven),
+            with("good -> http://target:8005/ allowed", "tier: A1", Proven),
             line(
                 "careless -> http://target:8005/ denied",
                 Violated(&["careless"]),
@@ -627,7 +627,7 @@ async fn otherwise_to_bad(stage: &Stage, port: u16, to_bad: Option<&'static str>
     .await;
 }
 
-fn signatures_for_one() -> Case {
+fn signatures_for_one() -> Evaluation {
     async fn before(stage: Stage) {
         let rbac = "HTTP/1.1 403 Forbidden\r\nserver: envoy\r\ncontent-length: 19\r\n\r\nRBAC: access denied";
         let cilium = "HTTP/1.1 403 Forbidden\r\ncontent-length: 15\r\n\r\nAccess denied\r\n";
@@ -656,14 +656,14 @@ fn signatures_for_one() -> Case {
         line("good -> http://target:8003/ allowed", Proven),
         line("bad -> http://target:8003/ denied", Violated(&["bad"])),
     ];
-    Case {
+    Evaluation {
         also,
         enforced: false,
-        ..Case::new("refusals of enforcers, to one", beside!(before), lines)
+        ..Evaluation::new("refusals of enforcers, to one", beside!(before), lines)
     }
 }
 
-fn silent_for_one() -> Case {
+fn silent_for_one() -> Evaluation {
     async fn before(stage: Stage) {
         otherwise_to_bad(&stage, 8001, None).await;
         otherwise_to_bad(&stage, 8002, None).await;
@@ -683,9 +683,9 @@ fn silent_for_one() -> Case {
         // Its handshake is done, so something of it gets through.
         line("bad -> target:8002 denied", Violated(&["bad"])),
     ];
-    Case {
+    Evaluation {
         enforced: false,
-        ..Case::new(
+        ..Evaluation::new(
             "silence after the handshake, to one",
             beside!(before),
             lines,
@@ -693,7 +693,7 @@ fn silent_for_one() -> Case {
     }
 }
 
-fn flapping() -> Case {
+fn flapping() -> Evaluation {
     async fn during(stage: Stage) {
         for up in [false, true].into_iter().cycle() {
             for port in [8001, 8002] {
@@ -725,13 +725,13 @@ fn flapping() -> Case {
         // Keeps the run going.
         with("bad -> target:8003 denied", "hold: 9s", Proven),
     ];
-    Case {
+    Evaluation {
         during: beside!(during),
-        ..Case::new("comes and goes every 600 ms", beside!(nothing), lines)
+        ..Evaluation::new("comes and goes every 600 ms", beside!(nothing), lines)
     }
 }
 
-fn late() -> Case {
+fn late() -> Evaluation {
     async fn before(stage: Stage) {
         for port in [8001, 8002] {
             let target = Stage::pod("target");
@@ -776,10 +776,10 @@ fn late() -> Case {
         line("good -> http://target:8002/ allowed", Proven),
         line("bad -> http://target:8002/ denied", Proven),
     ];
-    Case {
+    Evaluation {
         during: beside!(during),
         also,
-        ..Case::new("comes up after three seconds", beside!(before), lines)
+        ..Evaluation::new("comes up after three seconds", beside!(before), lines)
     }
 }
 
@@ -792,7 +792,7 @@ async fn replace(stage: &Stage) {
         .expect("another pod");
 }
 
-fn replaced() -> Case {
+fn replaced() -> Evaluation {
     async fn during(mut stage: Stage) {
         stage.first_sample().await;
         sleep(Duration::from_secs(2)).await;
@@ -808,17 +808,20 @@ fn replaced() -> Case {
     let lines = vec![
         line(
             "good -> target:8001 allowed",
-            Unproven(&["changed-under-us"]),
+            Unproven(&["changed-during-run"]),
         ),
-        line("bad -> target:8001 denied", Unproven(&["changed-under-us"])),
+        line(
+            "bad -> target:8001 denied",
+            Unproven(&["changed-during-run"]),
+        ),
         // Keeps the run going.
         with("bad -> web:3000 denied", "hold: 8s", Proven),
         line("good -> web:3000 allowed", Proven),
     ];
-    Case {
+    Evaluation {
         during: beside!(during),
         also,
-        ..Case::new(
+        ..Evaluation::new(
             "replaced by another pod at its address",
             beside!(nothing),
             lines,
@@ -826,7 +829,7 @@ fn replaced() -> Case {
     }
 }
 
-fn replaced_after_a_leak() -> Case {
+fn replaced_after_a_leak() -> Evaluation {
     async fn during(mut stage: Stage) {
         stage.first_sample().await;
         sleep(Duration::from_secs(5)).await;
@@ -840,13 +843,13 @@ fn replaced_after_a_leak() -> Case {
         with("bad -> web:3000 denied", "hold: 9s", Proven),
         line("good -> web:3000 allowed", Proven),
     ];
-    Case {
+    Evaluation {
         during: beside!(during),
-        ..Case::new("replaced long after it leaked", beside!(nothing), lines)
+        ..Evaluation::new("replaced long after it leaked", beside!(nothing), lines)
     }
 }
 
-fn leaky_replica() -> Case {
+fn leaky_replica() -> Evaluation {
     async fn before(stage: Stage) {
         leak(&stage, "web-1", 3000, &[Family::V6], 1).await;
     }
@@ -873,9 +876,9 @@ fn leaky_replica() -> Case {
         ),
         line("bad -> target:8001 denied", Proven),
     ];
-    Case {
+    Evaluation {
         also,
-        ..Case::new("one of three replicas leaks", beside!(before), lines)
+        ..Evaluation::new("one of three replicas leaks", beside!(before), lines)
     }
 }
 
@@ -894,14 +897,14 @@ async fn leak(stage: &Stage, to: &str, port: u16, families: &[Family], one_in: u
         .expect("a leak");
 }
 
-fn rare_leak() -> Case {
+fn rare_leak() -> Evaluation {
     async fn before(stage: Stage) {
         leak(&stage, "target", 8001, &[Family::V4], 20).await;
     }
     fn also(ran: &Ran) {
         let result = ran.result("bad -> target:8001 denied");
         assert!(
-            result.opened >= 1 && result.opened * 5 < result.samples,
+            result.opened >= 1 && result.opened * 5 < result.attempts,
             "{result:?}"
         );
     }
@@ -914,8 +917,8 @@ fn rare_leak() -> Case {
         ),
         with("bad -> target:8002 denied", "hold: 14s", Proven),
     ];
-    Case {
+    Evaluation {
         also,
-        ..Case::new("one in twenty packets leaks", beside!(before), lines)
+        ..Evaluation::new("one in twenty packets leaks", beside!(before), lines)
     }
 }

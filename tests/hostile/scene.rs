@@ -17,7 +17,7 @@ use watertight::engine::{self, Observer, RunnerClock};
 use watertight::event::{CheckResult, Outcome, RunEvent, Summary};
 use watertight::inventory::read_manifests;
 use watertight::model::Family;
-use watertight::plan::{Environment, Plan, Schedule, Selection, Vantage, resolve};
+use watertight::plan::{BackendKind, Plan, Schedule, Selection, Source, resolve};
 use watertight::source::Sources;
 use watertight::suite;
 use watertight::wire::{Body, FaultReason, Sample};
@@ -92,8 +92,8 @@ impl Stage {
         }
     }
 
-    pub(crate) fn vantage(name: &str) -> Vantage {
-        Vantage::Pod {
+    pub(crate) fn source(name: &str) -> Source {
+        Source::Pod {
             namespace: "h".into(),
             name: name.into(),
             node: String::new(),
@@ -114,7 +114,7 @@ impl Stage {
 }
 
 /// A run, with what must come of it.
-pub(crate) struct Case {
+pub(crate) struct Evaluation {
     pub(crate) name: &'static str,
     pub(crate) lines: Vec<Line>,
     /// Keys of `spec.settings`, as `key: value, key: value`.
@@ -129,7 +129,7 @@ pub(crate) struct Case {
     pub(crate) also: fn(&Ran),
 }
 
-impl Case {
+impl Evaluation {
     pub(crate) fn new(name: &'static str, before: Beside, lines: Vec<Line>) -> Self {
         Self {
             name,
@@ -151,7 +151,7 @@ pub(crate) fn nothing(_: Stage) -> std::future::Ready<()> {
 pub(crate) struct Ran {
     pub(crate) results: Vec<CheckResult>,
     pub(crate) written: Written,
-    samples: Vec<(String, Sample)>,
+    attempts: Vec<(String, Sample)>,
     /// Attempts that are no evidence, since the machine was too busy.
     starved: usize,
     plan: Plan,
@@ -166,9 +166,9 @@ impl Ran {
     }
 
     /// What a pod's probe wrote of a port of the target.
-    pub(crate) fn samples(&self, pod: &str, port: u16) -> Vec<&Sample> {
+    pub(crate) fn attempts(&self, pod: &str, port: u16) -> Vec<&Sample> {
         let of = |sample: &Sample| self.plan.flows[sample.flow as usize].to.port == port;
-        self.samples
+        self.attempts
             .iter()
             .filter(|(from, sample)| from == pod && of(sample))
             .map(|(_, sample)| sample)
@@ -177,7 +177,7 @@ impl Ran {
 }
 
 /// Runs a case and demands everything of it.
-pub(crate) async fn run(case: &Case) {
+pub(crate) async fn run(case: &Evaluation) {
     for attempt in 1.. {
         let started = Instant::now();
         let ran = once(case).await;
@@ -199,7 +199,7 @@ pub(crate) async fn run(case: &Case) {
 }
 
 /// What did not come out as demanded.
-fn wrong(case: &Case, ran: &Ran) -> Vec<String> {
+fn wrong(case: &Evaluation, ran: &Ran) -> Vec<String> {
     let mut wrong = Vec::new();
     let steady = ["good", "bad", "careless"]
         .map(|from| (format!("{from} -> steady:8080 allowed"), Want::Proven));
@@ -254,7 +254,7 @@ fn differs(result: &CheckResult, want: Want) -> Option<String> {
     })
 }
 
-async fn once(case: &Case) -> Ran {
+async fn once(case: &Evaluation) -> Ran {
     let (world, plan) = world_and_plan(case);
     let addresses = world.inventory().pods.iter().flat_map(|pod| {
         Family::ALL
@@ -279,19 +279,19 @@ async fn once(case: &Case) -> Ran {
             run: "0123456789abcdef".into(),
             seed: 7,
             trust: vec![lab.authority().to_owned()],
-            beat: Duration::from_millis(500),
+            heartbeat: Duration::from_millis(500),
         },
         backend: "lab",
         clock: clock_at(lab.started().elapsed()),
     };
     let sinks = reports::Sinks::open();
-    let mut witness = Witness {
+    let mut reference_pod = ReferencePod {
         plan: &plan,
         sinks: &sinks,
         heard,
         results: Vec::new(),
         summary: None,
-        samples: Vec::new(),
+        attempts: Vec::new(),
         starved: 0,
     };
     let interrupted = std::future::pending::<String>();
@@ -300,16 +300,16 @@ async fn once(case: &Case) -> Ran {
         std::future::pending::<()>().await;
     };
     let summary = tokio::select! {
-        summary = engine::run(&plan, &mut lab, options, interrupted, &mut witness) => summary.expect("a run"),
+        summary = engine::run(&plan, &mut lab, options, interrupted, &mut reference_pod) => summary.expect("a run"),
         () = during => unreachable!("it waits for ever"),
     };
-    let Witness {
+    let ReferencePod {
         results,
         summary: told,
-        samples,
+        attempts,
         starved,
         ..
-    } = witness;
+    } = reference_pod;
     assert_eq!(told, Some(summary), "what the reports were told");
     let errors = lab.teardown().await;
     assert!(errors.is_empty(), "{errors:?}");
@@ -317,24 +317,24 @@ async fn once(case: &Case) -> Ran {
     Ran {
         results,
         written,
-        samples,
+        attempts,
         starved,
         plan,
     }
 }
 
 /// Gives every report every event, and keeps what a test asks for.
-struct Witness<'a> {
+struct ReferencePod<'a> {
     plan: &'a Plan,
     sinks: &'a reports::Sinks,
     heard: watch::Sender<bool>,
     results: Vec<CheckResult>,
     summary: Option<Summary>,
-    samples: Vec<(String, Sample)>,
+    attempts: Vec<(String, Sample)>,
     starved: usize,
 }
 
-impl Observer for Witness<'_> {
+impl Observer for ReferencePod<'_> {
     fn event(&mut self, event: RunEvent) {
         self.sinks.event(&event);
         if let RunEvent::Finished {
@@ -351,17 +351,17 @@ impl Observer for Witness<'_> {
         match &line.body {
             Body::Sample(sample) => {
                 self.heard.send_replace(true);
-                if let Vantage::Pod { name, .. } = self.plan.vantage(arrival.probe) {
-                    self.samples.push((name.clone(), sample.clone()));
+                if let Source::Pod { name, .. } = self.plan.source(arrival.probe) {
+                    self.attempts.push((name.clone(), sample.clone()));
                 }
             }
             Body::Fault(fault) => self.starved += usize::from(fault.reason == FaultReason::Starved),
-            Body::Hello(_) | Body::Beat(_) | Body::Took { .. } | Body::Bye { .. } => {}
+            Body::Hello(_) | Body::Heartbeat(_) | Body::Took { .. } | Body::Bye { .. } => {}
         }
     }
 }
 
-fn world_and_plan(case: &Case) -> (World, Plan) {
+fn world_and_plan(case: &Evaluation) -> (World, Plan) {
     let mut sources = Sources::new();
     let manifests = sources.add("world.yaml", manifests(case));
     let (manifests, diagnostics) = read_manifests(&[manifests], &sources);
@@ -378,24 +378,24 @@ fn world_and_plan(case: &Case) -> (World, Plan) {
         diagnostics.render_compact(&sources)
     );
     let world = World::place(&manifests, &[], Layout::default()).expect("placed");
-    let landmarks = world.landmarks();
+    let control_endpoints = world.control_endpoints();
     let mut plan = resolve(
         &suites,
         world.inventory(),
-        Environment::Lab,
-        &landmarks,
+        BackendKind::Lab,
+        &control_endpoints,
         &Selection::default(),
     )
     .expect("a plan");
     plan.resolvers = plan
         .probes
         .iter()
-        .map(|vantage| Some(world.resolver(vantage)))
+        .map(|source| Some(world.resolver(source)))
         .collect();
     (world, plan)
 }
 
-fn suite(case: &Case) -> String {
+fn suite(case: &Evaluation) -> String {
     let mut text = format!(
         "apiVersion: watertight.dev/v1
 kind: Suite
@@ -425,7 +425,7 @@ spec:
     text
 }
 
-fn manifests(case: &Case) -> String {
+fn manifests(case: &Evaluation) -> String {
     let ports: Vec<String> = PORTS
         .iter()
         .map(|port| format!("{{containerPort: {port}}}"))

@@ -63,7 +63,7 @@ async fn listen(stage: &Stage, port: u16) -> TcpListener {
         .expect("a listener to stop");
     let bound = stage
         .sabotage
-        .within(Stage::vantage("target"), move || {
+        .within(Stage::source("target"), move || {
             TcpListener::bind(("::", port))
         })
         .await;

@@ -12,7 +12,7 @@ use watertight::backend::lab::{self, Deny, Layout, Options, Outside, Sabotage, W
 use watertight::backend::{Arrival, Backend, Launch, ProbeFault};
 use watertight::inventory::{Inventory, read_manifests};
 use watertight::model::Family;
-use watertight::plan::{FlowId, ProbeId, Vantage};
+use watertight::plan::{FlowId, ProbeId, Source};
 use watertight::source::Sources;
 use watertight::wire::{self, Body, FaultReason, How, Observation, Stage};
 
@@ -91,21 +91,21 @@ pub(crate) fn say(text: &str) {
 }
 
 /// A pod by `namespace/name`.
-pub(crate) fn pod(full: &str) -> Vantage {
+pub(crate) fn pod(full: &str) -> Source {
     let (namespace, name) = full.split_once('/').expect("namespace/name");
-    Vantage::Pod {
+    Source::Pod {
         namespace: namespace.into(),
         name: name.into(),
         node: String::new(),
     }
 }
 
-pub(crate) fn node(name: &str) -> Vantage {
-    Vantage::Node { name: name.into() }
+pub(crate) fn node(name: &str) -> Source {
+    Source::Node { name: name.into() }
 }
 
-pub(crate) fn runner() -> Vantage {
-    Vantage::Runner
+pub(crate) fn runner() -> Source {
+    Source::Runner
 }
 
 const MANIFESTS: &str = include_str!("world.yaml");
@@ -132,7 +132,7 @@ pub(crate) fn world() -> World {
 }
 
 /// A flow: from where, over what, to whom.
-pub(crate) type Flow = (Vantage, wire::Transport, SocketAddr);
+pub(crate) type Flow = (Source, wire::Transport, SocketAddr);
 
 pub(crate) struct Lab {
     pub(crate) backend: lab::Lab,
@@ -242,7 +242,7 @@ impl Lab {
     /// Tries each flow once; nothing where a busy machine starved a probe.
     pub(crate) async fn observe_once(&mut self, flows: &[Flow]) -> Option<Vec<Seen>> {
         let mut ids = Vec::new();
-        let mut by_vantage: BTreeMap<Vantage, Vec<wire::Flow>> = BTreeMap::new();
+        let mut by_vantage: BTreeMap<Source, Vec<wire::Flow>> = BTreeMap::new();
         for (from, transport, to) in flows {
             let flow = wire_flow(*transport, *to, Some(1));
             ids.push((flow.id, format!("{from:?} to {to} over {transport:?}")));
@@ -250,7 +250,7 @@ impl Lab {
         }
         let launches = by_vantage
             .into_iter()
-            .map(|(vantage, flows)| launch(vantage, flows))
+            .map(|(source, flows)| launch(source, flows))
             .collect();
         let (sender, mut lines) = mpsc::channel(64);
         self.backend.launch(launches, sender).await.expect("launch");
@@ -309,7 +309,7 @@ impl Lab {
     /// Asks a name server over UDP.
     pub(crate) async fn ask(
         &self,
-        from: Vantage,
+        from: Source,
         server: SocketAddr,
         name: &str,
         family: Family,
@@ -365,13 +365,13 @@ fn wire_flow(transport: wire::Transport, to: SocketAddr, attempts: Option<u32>) 
     }
 }
 
-fn launch(vantage: Vantage, flows: Vec<wire::Flow>) -> Launch {
+fn launch(source: Source, flows: Vec<wire::Flow>) -> Launch {
     let plan = wire::Plan {
         v: wire::VERSION,
         run: "lab-packets".into(),
         seed: 7,
         ttl_ms: 60_000,
-        beat_ms: 200,
+        heartbeat_ms: 200,
         trust: Vec::new(),
         resolver: None,
         listen: None,
@@ -380,7 +380,7 @@ fn launch(vantage: Vantage, flows: Vec<wire::Flow>) -> Launch {
     };
     Launch {
         probe: ProbeId(next()),
-        vantage,
+        source,
         inside: false,
         plan,
     }

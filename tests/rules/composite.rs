@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use watertight::backend::lab::{Layout, World};
 use watertight::inventory::read_manifests;
 use watertight::plan::{
-    Environment, FlowId, Landmark, Landmarks, Party, Plan, Selection, Vantage, WitnessAt, resolve,
+    BackendKind, ControlEndpoints, FlowId, NodeEndpoint, Plan, ReferencePodAddress, Selection,
+    Source, TargetKind, resolve,
 };
 use watertight::source::Sources;
 use watertight::suite;
@@ -45,26 +46,26 @@ fn plan(manifests: &str) -> Plan {
         problems.render_compact(&sources)
     );
     let world = World::place(&manifests, &[], Layout::default()).expect("a world");
-    let witness = |node: &str, address: &str| WitnessAt {
+    let reference_pod = |node: &str, address: &str| ReferencePodAddress {
         node: node.into(),
         addresses: vec![address.parse().expect("an address")],
         port: 65_533,
     };
-    let landmarks = Landmarks {
+    let control_endpoints = ControlEndpoints {
         on_pods: Some(65_533),
-        on_nodes: Some(Landmark::Handshake(10_250)),
+        on_nodes: Some(NodeEndpoint::Handshake(10_250)),
         from_nodes: true,
-        witnesses: vec![
-            witness("node-1", "198.18.0.1"),
-            witness("node-2", "198.18.0.2"),
+        reference_pods: vec![
+            reference_pod("node-1", "198.18.0.1"),
+            reference_pod("node-2", "198.18.0.2"),
         ],
-        witnesses_pass: false,
+        reference_pods_pass: false,
     };
     resolve(
         &suites,
         world.inventory(),
-        Environment::Cluster,
-        &landmarks,
+        BackendKind::Cluster,
+        &control_endpoints,
         &Selection::default(),
     )
     .expect("a plan")
@@ -90,19 +91,21 @@ fn what(plan: &Plan, id: FlowId) -> Is {
     if plan.checks[0].flows.contains(&id) {
         return Is::Denied;
     }
-    let node = match plan.vantage(flow.probe) {
-        Vantage::Node { name } => name.strip_prefix("node-").and_then(|n| n.parse().ok()),
-        Vantage::Pod { .. } | Vantage::Witness { .. } | Vantage::Runner => None,
+    let node = match plan.source(flow.probe) {
+        Source::Node { name } => name.strip_prefix("node-").and_then(|n| n.parse().ok()),
+        Source::Pod { .. } | Source::ReferencePod { .. } | Source::Runner => None,
     };
-    match (&*flow.party, node) {
-        (Party::Service { service, .. }, Some(node)) if service.name == "s" => Is::Through(node),
-        (Party::Service { service, .. }, None) if service.name == "s" => Is::Stopped,
-        (Party::Pod { name, .. }, Some(node))
+    match (&*flow.target_kind, node) {
+        (TargetKind::Service { service, .. }, Some(node)) if service.name == "s" => {
+            Is::Through(node)
+        }
+        (TargetKind::Service { service, .. }, None) if service.name == "s" => Is::Stopped,
+        (TargetKind::Pod { name, .. }, Some(node))
             if *name == format!("b{node}") && flow.to.port > 80 && flow.to.port < 9_000 =>
         {
             Is::Backend(node)
         }
-        (Party::Pod { name, .. }, _) if name.starts_with('b') => Is::Stopped,
+        (TargetKind::Pod { name, .. }, _) if name.starts_with('b') => Is::Stopped,
         _ => Is::Open,
     }
 }
@@ -214,11 +217,11 @@ fn service_that_opens_once_is_violated() {
 #[test]
 fn service_without_pods_or_with_a_pod_that_cannot_be_dialled_has_no_such_control() {
     assert_eq!(plan(MANIFESTS).composites.len(), 1);
-    let of_nobody = plan(&MANIFESTS.replace(
+    let unlabelled = plan(&MANIFESTS.replace(
         "selector: {app: b}, ports",
         "selector: {app: nobody}, ports",
     ));
-    assert!(of_nobody.composites.is_empty());
+    assert!(unlabelled.composites.is_empty());
     let without_the_port =
         plan(&MANIFESTS.replace("name: web, containerPort: 8081", "containerPort: 8081"));
     assert!(
@@ -254,8 +257,8 @@ proptest! {
                 let of = plan.flow(flow.flow).probe.0 as usize;
                 let tried = clocks[of % clocks.len()].starts(UNTIL).filter(|at| (from..to).contains(at)).count();
                 prop_assert!(
-                    matches!(&*plan.flow(flow.flow).party, Party::Pod { .. }) || tried >= proof.window().samples as usize,
-                    "{tried} attempts while it was there, {} claimed", proof.window().samples
+                    matches!(&*plan.flow(flow.flow).target_kind, TargetKind::Pod { .. }) || tried >= proof.window().attempts as usize,
+                    "{tried} attempts while it was there, {} claimed", proof.window().attempts
                 );
             }
         }

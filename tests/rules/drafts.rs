@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use watertight::backend::lab::{Layout, World, usable_outside};
 use watertight::cli::{outside_hosts, plan_in};
 use watertight::inventory::{Manifests, load_manifests};
-use watertight::plan::{DraftError, Environment, Plan, Selection, Standing, draft};
+use watertight::plan::{BackendKind, DraftError, Plan, Provability, Selection, draft};
 use watertight::source::Sources;
 use watertight::suite::{self, Expected, Suite};
 
@@ -15,13 +15,13 @@ fn planned(manifests: &Manifests) -> Result<(String, Plan), DraftError> {
     let world = World::place(manifests, &[], Layout::default()).expect("placed");
     let text = draft(
         world.inventory(),
-        Environment::Lab,
+        BackendKind::Lab,
         "drafted",
         usable_outside,
     )?;
     let again = draft(
         world.inventory(),
-        Environment::Lab,
+        BackendKind::Lab,
         "drafted",
         usable_outside,
     )?;
@@ -46,7 +46,12 @@ fn read(text: &str) -> Vec<Suite> {
 #[track_caller]
 fn holds(text: &str, plan: &Plan) {
     for check in &plan.checks {
-        assert_eq!(check.standing, Standing::Provable, "{}\n{text}", check.name);
+        assert_eq!(
+            check.provability,
+            Provability::Provable,
+            "{}\n{text}",
+            check.name
+        );
         let answer = check
             .prediction
             .as_ref()
@@ -134,7 +139,7 @@ fn nobody_to_draft_for_is_said() {
     let world = World::place(&Manifests::default(), &[], Layout::default()).expect("placed");
     let mut inventory = world.inventory().clone();
     inventory.pods.clear();
-    let error = draft(&inventory, Environment::Lab, "drafted", usable_outside)
+    let error = draft(&inventory, BackendKind::Lab, "drafted", usable_outside)
         .expect_err("nobody is there");
     assert_eq!(error, DraftError::NobodyThere);
 }

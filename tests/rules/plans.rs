@@ -5,11 +5,12 @@ use std::time::Duration;
 use watertight::backend::lab::{Layout, Outside, World};
 use watertight::inventory::{Inventory, read_manifests};
 use watertight::plan::{
-    Environment, FlowId, Landmark, Landmarks, Party, Path, PathEnd, Plan, ProbeId, Renewal,
-    Schedule, Selection, Standing, Vantage, Waits, discount_identities, probe_plans, resolve,
+    BackendKind, ControlEndpoints, FlowId, NodeEndpoint, Path, PathEnd, Plan, ProbeId, Provability,
+    Renewal, Schedule, Selection, Source, TargetKind, Waits, invalidate_identities, probe_plans,
+    resolve,
 };
 use watertight::source::Sources;
-use watertight::suite::{self, Expected, Suite, Vehicle};
+use watertight::suite::{self, Expected, SourceMode, Suite};
 use watertight::wire::{Request, Transport};
 
 /// a on node-1; b and c on node-2, behind Service s; b admits a by its labels, c admits everybody,
@@ -74,26 +75,26 @@ fn in_lab(lines: &[&str]) -> Plan {
     resolve(
         &suites(lines),
         world.inventory(),
-        Environment::Lab,
-        &world.landmarks(),
+        BackendKind::Lab,
+        &world.control_endpoints(),
         &Selection::default(),
     )
     .expect("a plan")
 }
 
 fn in_cluster(inventory: &Inventory, lines: &[&str]) -> Plan {
-    let landmarks = Landmarks {
+    let control_endpoints = ControlEndpoints {
         on_pods: None,
-        on_nodes: Some(Landmark::Handshake(10_250)),
+        on_nodes: Some(NodeEndpoint::Handshake(10_250)),
         from_nodes: false,
-        witnesses: vec![],
-        witnesses_pass: false,
+        reference_pods: vec![],
+        reference_pods_pass: false,
     };
     resolve(
         &suites(lines),
         inventory,
-        Environment::Cluster,
-        &landmarks,
+        BackendKind::Cluster,
+        &control_endpoints,
         &Selection::default(),
     )
     .expect("a plan")
@@ -114,8 +115,8 @@ fn a_suites_settings_shape_requests_where_a_line_says_nothing_else() {
     let plan = resolve(
         &suites,
         world.inventory(),
-        Environment::Lab,
-        &world.landmarks(),
+        BackendKind::Lab,
+        &world.control_endpoints(),
         &Selection::default(),
     );
     let plan = plan.expect("a plan");
@@ -155,21 +156,21 @@ fn from_within() -> Plan {
         .iter_mut()
         .filter(|endpoint| endpoint.label == "s")
     {
-        endpoint.vehicle = Some(Vehicle::Ephemeral);
+        endpoint.source_mode = Some(SourceMode::Ephemeral);
     }
     resolve(
         &suites,
         world.inventory(),
-        Environment::Cluster,
-        &world.landmarks(),
+        BackendKind::Cluster,
+        &world.control_endpoints(),
         &Selection::default(),
     )
     .expect("a plan")
 }
 
 fn pods_of(plan: &Plan, probes: &BTreeSet<ProbeId>) -> BTreeSet<String> {
-    let of = |probe: &ProbeId| match plan.vantage(*probe) {
-        Vantage::Pod { name, .. } => name.clone(),
+    let of = |probe: &ProbeId| match plan.source(*probe) {
+        Source::Pod { name, .. } => name.clone(),
         other => panic!("{other} is no pod"),
     };
     probes.iter().map(of).collect()
@@ -198,7 +199,7 @@ fn what_is_sent_from_within_a_pod_is_no_clones() {
         run: "r".into(),
         seed: 1,
         trust: vec![],
-        beat: Duration::from_secs(1),
+        heartbeat: Duration::from_secs(1),
     };
     let told = probe_plans(&plan, &schedule, 0..plan.probes.len());
     for (probe, told) in told.iter().enumerate() {
@@ -213,20 +214,20 @@ fn what_is_sent_from_within_a_pod_is_no_clones() {
 #[test]
 fn clones_are_discounted_and_what_is_sent_from_within_stands() {
     let mut plan = from_within();
-    discount_identities(&mut plan, "not enforced here");
-    let standing: Vec<bool> = plan
+    invalidate_identities(&mut plan, "not enforced here");
+    let provability: Vec<bool> = plan
         .checks
         .iter()
-        .map(|check| check.standing == Standing::Provable)
+        .map(|check| check.provability == Provability::Provable)
         .collect();
-    assert_eq!(standing, [true, false]);
+    assert_eq!(provability, [true, false]);
 }
 
 /// A new pod in the place of one that was sent from within is sent from within again.
 #[test]
 fn a_plan_made_again_keeps_who_is_sent_from_within() {
     let (mut plan, mut fresh) = (from_within(), from_within());
-    fresh.incarnations.insert("n/b".into(), "another".into());
+    fresh.pod_uids.insert("n/b".into(), "another".into());
     let before = plan.inside.len();
     plan.renew(&fresh);
     assert_eq!(
@@ -276,11 +277,11 @@ fn denied_host_on_443_is_tried_without_a_name_with_its_own_and_with_each_allowed
     );
     // Each of them has somebody who can vouch for it.
     for flow in &plan.checks[0].flows {
-        let vouchers = &plan.vouchers[&plan.flow(*flow).to];
+        let target_controls = &plan.target_controls[&plan.flow(*flow).to];
         assert!(
-            vouchers
+            target_controls
                 .iter()
-                .any(|voucher| plan.flow(*voucher).probe != plan.flow(*flow).probe)
+                .any(|control| plan.flow(*control).probe != plan.flow(*flow).probe)
         );
     }
 }
@@ -293,8 +294,8 @@ fn what_is_allowed_by_name_is_not_denied_in_disguise_by_everything_else() {
     let plan = resolve(
         &suites,
         world.inventory(),
-        Environment::Lab,
-        &world.landmarks(),
+        BackendKind::Lab,
+        &world.control_endpoints(),
         &Selection::default(),
     );
     let plan = plan.expect("a plan");
@@ -321,12 +322,13 @@ fn service_that_keeps_to_its_node_is_not_dialled_from_another() {
         let plan = resolve(
             &lines,
             world.inventory(),
-            Environment::Lab,
-            &world.landmarks(),
+            BackendKind::Lab,
+            &world.control_endpoints(),
             &Selection::default(),
         );
         let plan = plan.expect("a plan");
-        let is_service = |flow: &&FlowId| matches!(*plan.flow(**flow).party, Party::Service { .. });
+        let is_service =
+            |flow: &&FlowId| matches!(*plan.flow(**flow).target_kind, TargetKind::Service { .. });
         [0, 1].map(|check| plan.checks[check].flows.iter().filter(is_service).count())
     };
     assert_eq!(services("Cluster"), [2, 2]);
@@ -342,14 +344,18 @@ fn every_denied_flow_in_the_lab_has_something_that_can_cross_to_each_of_its_ends
     ]);
     for check in &plan.checks {
         for flow in check.flows.iter().map(|flow| plan.flow(*flow)) {
-            let from = plan.vantage(flow.probe).node().map(str::to_owned);
-            for to in flow.party.ends(flow) {
+            let from = plan.source(flow.probe).node().map(str::to_owned);
+            for to in flow.target_kind.ends(flow) {
                 let path = Path {
                     from: from.clone(),
                     to,
                     family: flow.family(),
                 };
-                assert!(plan.paths.contains_key(&path), "{}: {path:?}", check.name);
+                assert!(
+                    plan.path_controls.contains_key(&path),
+                    "{}: {path:?}",
+                    check.name
+                );
             }
         }
     }
@@ -366,16 +372,15 @@ fn only_an_answer_that_labels_admit_arms_a_clone() {
     let plan = in_cluster(world.inventory(), &lines);
     let a = plan.flow(plan.checks[0].flows[0]).probe;
     assert!(plan.created.contains(&a));
-    let armed = &plan.arming[&(a, "node-2".to_owned())];
+    let armed = &plan.policy_delay_flows[&(a, "node-2".to_owned())];
     assert!(
         plan.checks[0].flows.iter().all(|flow| armed.contains(flow)),
         "{armed:?}"
     );
     // What crosses to the node's pods for want of a witness arms too, where labels admit it.
-    let to_b =
-        |flow: &FlowId| matches!(&*plan.flow(*flow).party, Party::Pod { name, .. } if name == "b");
+    let to_b = |flow: &FlowId| matches!(&*plan.flow(*flow).target_kind, TargetKind::Pod { name, .. } if name == "b");
     assert!(armed.iter().all(to_b), "{armed:?}");
-    let hold = |check: usize| plan.checks[check].terms.hold.as_secs();
+    let hold = |check: usize| plan.checks[check].settings.hold.as_secs();
     assert_eq!(
         (hold(1), hold(2)),
         (3, 15),
@@ -391,11 +396,11 @@ fn only_an_answer_that_labels_admit_arms_a_clone() {
     );
     let d = plan.flow(plan.checks[0].flows[0]).probe;
     assert!(
-        !plan.arming.keys().any(|(probe, _)| *probe == d),
+        !plan.policy_delay_flows.keys().any(|(probe, _)| *probe == d),
         "{:?}",
-        plan.arming
+        plan.policy_delay_flows
     );
-    assert_eq!(plan.checks[1].terms.hold.as_secs(), 15);
+    assert_eq!(plan.checks[1].settings.hold.as_secs(), 15);
 }
 
 #[test]
@@ -412,7 +417,7 @@ fn cluster_without_vantages_on_nodes_plans_none_and_asks_a_kubelet_for_nothing_b
         !plan
             .probes
             .iter()
-            .any(|vantage| matches!(vantage, Vantage::Node { .. } | Vantage::Witness { .. }))
+            .any(|source| matches!(source, Source::Node { .. } | Source::ReferencePod { .. }))
     );
     for flow in plan.flows.iter().filter(|flow| flow.to.port == 10_250) {
         assert!(
@@ -422,10 +427,10 @@ fn cluster_without_vantages_on_nodes_plans_none_and_asks_a_kubelet_for_nothing_b
     }
     // d is not isolated: what reaches it has crossed to the pods of node-2.
     let to_pods = plan
-        .paths
+        .path_controls
         .keys()
         .any(|path| path.to == PathEnd::Pods("node-2".into()));
-    assert!(to_pods, "{:?}", plan.paths);
+    assert!(to_pods, "{:?}", plan.path_controls);
 }
 
 fn replaced(inventory: &Inventory, pod: &str, uid: &str, new_address: bool) -> Inventory {
@@ -457,8 +462,8 @@ fn plan_that_is_made_again_keeps_what_stands_and_adds_what_is_new() {
         resolve(
             &suites(&lines),
             inventory,
-            Environment::Lab,
-            &world.landmarks(),
+            BackendKind::Lab,
+            &world.control_endpoints(),
             &Selection::default(),
         )
         .expect("a plan")
@@ -468,8 +473,18 @@ fn plan_that_is_made_again_keeps_what_stands_and_adds_what_is_new() {
     let mut same = first.clone();
     let renewal = same.renew(&again(world.inventory()));
     assert_eq!(
-        (&same.probes, &same.flows, &same.paths, &same.able),
-        (&first.probes, &first.flows, &first.paths, &first.able)
+        (
+            &same.probes,
+            &same.flows,
+            &same.path_controls,
+            &same.source_controls
+        ),
+        (
+            &first.probes,
+            &first.flows,
+            &first.path_controls,
+            &first.source_controls
+        )
     );
     assert_eq!(renewal, Renewal::default());
 
@@ -499,7 +514,7 @@ fn plan_that_is_made_again_keeps_what_stands_and_adds_what_is_new() {
     for flow in &elsewhere.checks[0].flows {
         let of = elsewhere.flow(*flow);
         assert!(of.probe.0 as usize >= first.probes.len());
-        let able = &elsewhere.able[&(of.probe, of.family(), of.to.transport)];
+        let able = &elsewhere.source_controls[&(of.probe, of.family(), of.to.transport)];
         let own = able.allowed.iter().chain(&able.tried);
         assert!(
             own.clone().count() > 0
@@ -508,7 +523,7 @@ fn plan_that_is_made_again_keeps_what_stands_and_adds_what_is_new() {
                     .all(|flow| elsewhere.flow(*flow).probe == of.probe),
             "{able:?}"
         );
-        assert!(elsewhere.vouchers.contains_key(&of.to));
+        assert!(elsewhere.target_controls.contains_key(&of.to));
     }
     assert_eq!(
         elsewhere.checks[1].flows, first.checks[1].flows,
@@ -550,7 +565,7 @@ fn flow_that_needs_more_time_is_tried_by_a_probe_of_its_own() {
     for flow in new {
         let of = plan.flow(flow);
         assert_eq!(of.waits, waits);
-        let able = &plan.able[&(of.probe, of.family(), of.to.transport)];
+        let able = &plan.source_controls[&(of.probe, of.family(), of.to.transport)];
         assert!(
             able.allowed
                 .iter()
@@ -580,16 +595,16 @@ fn pods_on_windows_are_named_and_nothing_is_sent_from_there() {
         ],
     );
     for check in &plan.checks[..2] {
-        let Standing::Unprovable(why) = &check.standing else {
-            panic!("{}: {:?}", check.name, check.standing)
+        let Provability::Unprovable(why) = &check.provability else {
+            panic!("{}: {:?}", check.name, check.provability)
         };
         assert!(why.contains("node-2") && why.contains("Windows"), "{why}");
     }
-    assert_eq!(plan.checks[2].standing, Standing::Provable);
+    assert_eq!(plan.checks[2].provability, Provability::Provable);
     assert!(
         plan.probes
             .iter()
-            .all(|vantage| vantage.node() != Some("node-2")),
+            .all(|source| source.node() != Some("node-2")),
         "{:?}",
         plan.probes
     );
@@ -610,7 +625,7 @@ fn whoever_policies_admit_is_tried_as_a_witness() {
             "---\n{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: t, namespace: n}}, spec: {{podSelector: {{matchLabels: {{app: t}}}}, policyTypes: [Ingress], ingress: [{rule}]}}}}\n"
         )
     };
-    let witnesses = |rule: &str| {
+    let reference_pods = |rule: &str| {
         let mut sources = Sources::new();
         let file = sources.add("m.yaml", format!("{text}{}", policy(rule)));
         let (manifests, problems) = read_manifests(&[file], &sources);
@@ -625,34 +640,37 @@ fn whoever_policies_admit_is_tried_as_a_witness() {
             problems.render_compact(&sources)
         );
         // Neither nodes nor witnesses of the backend's own: only pods can vouch.
-        let none = Landmarks {
+        let none = ControlEndpoints {
             on_pods: None,
             on_nodes: None,
             from_nodes: false,
-            witnesses: Vec::new(),
-            witnesses_pass: false,
+            reference_pods: Vec::new(),
+            reference_pods_pass: false,
         };
         let plan = resolve(
             &suites,
             world.inventory(),
-            Environment::Cluster,
+            BackendKind::Cluster,
             &none,
             &Selection::default(),
         )
         .expect("a plan");
         let denied = plan.checks[0].flows[0];
-        let vouchers = &plan.vouchers[&*plan.flow(denied).to];
-        let name = |flow: &FlowId| match plan.vantage(plan.flow(*flow).probe) {
-            Vantage::Pod { name, .. } => name.clone(),
+        let target_controls = &plan.target_controls[&*plan.flow(denied).to];
+        let name = |flow: &FlowId| match plan.source(plan.flow(*flow).probe) {
+            Source::Pod { name, .. } => name.clone(),
             other => other.to_string(),
         };
-        vouchers.iter().map(name).collect::<BTreeSet<String>>()
+        target_controls
+            .iter()
+            .map(name)
+            .collect::<BTreeSet<String>>()
     };
     assert_eq!(
-        witnesses("{from: [{podSelector: {matchLabels: {app: w9}}}]}"),
+        reference_pods("{from: [{podSelector: {matchLabels: {app: w9}}}]}"),
         BTreeSet::from(["w9".to_owned()])
     );
     // Where nobody is admitted, a few are tried all the same: enforcement may be another than is
     // predicted.
-    assert!(witnesses("").len() > 2);
+    assert!(reference_pods("").len() > 2);
 }

@@ -6,13 +6,15 @@ use std::time::Duration;
 use watertight::backend::lab::{Layout, World};
 use watertight::backend::{Arrival, ProbeFault};
 use watertight::cli::plan_in;
-use watertight::engine::{Fold, RunnerClock};
+use watertight::engine::{Collector, RunnerClock};
 use watertight::inventory::read_manifests;
 use watertight::plan::{FlowId, Plan, ProbeId, Schedule, Selection, probe_plans};
 use watertight::source::Sources;
 use watertight::suite;
 use watertight::verdict::{FlowVerdict, ProbeFailure, Reason, Verdict, judge};
-use watertight::wire::{Beat, Body, Hello, How, Line, Observation, Sample, Stage, Stop, VERSION};
+use watertight::wire::{
+    Body, Heartbeat, Hello, How, Line, Observation, Sample, Stage, Stop, VERSION,
+};
 
 const MANIFESTS: &str = "
 {apiVersion: v1, kind: Pod, metadata: {name: a, namespace: n, labels: {app: a}}, spec: {nodeName: node-1, containers: [{name: c, image: c}]}}
@@ -47,7 +49,7 @@ fn plan() -> Plan {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Crooked {
     hello_us: i64,
-    stretch: f64,
+    control_interval: f64,
     wall_error_us: i64,
     delay_us: i64,
     shares: bool,
@@ -65,7 +67,7 @@ impl Crooked {
     }
 
     fn own(self, truth_us: i64) -> u64 {
-        ((truth_us - self.hello_us) as f64 * self.stretch) as u64
+        ((truth_us - self.hello_us) as f64 * self.control_interval) as u64
     }
 
     fn hello(self, digest: String) -> Body {
@@ -121,14 +123,14 @@ pub(crate) fn fold(
     clocks: &[Crooked],
     until_us: i64,
     opens: impl Fn(FlowId, i64) -> bool,
-) -> Fold {
+) -> Collector {
     let schedule = Schedule {
         run: "r".into(),
         seed: 1,
         trust: vec![],
-        beat: Duration::from_millis(500),
+        heartbeat: Duration::from_millis(500),
     };
-    let mut fold = Fold::new(
+    let mut fold = Collector::new(
         plan,
         RunnerClock {
             boot: "here".into(),
@@ -160,7 +162,7 @@ pub(crate) fn fold(
                 let open = opens(FlowId(flow.id), truth);
                 let start = clock.own(truth);
                 let body = if last == Some(open) {
-                    Body::Beat(Beat {
+                    Body::Heartbeat(Heartbeat {
                         flows: vec![(flow.id, attempt, start)],
                         lag_us: 0,
                         more: false,
@@ -212,10 +214,10 @@ pub(crate) fn crooked() -> impl Strategy<Value = Crooked> {
         any::<bool>(),
     )
         .prop_map(
-            |(hello_us, stretch, wall_error_us, delay_us, shares)| Crooked {
+            |(hello_us, control_interval, wall_error_us, delay_us, shares)| Crooked {
                 hello_us: hello_us + 100_000,
                 // One machine has one clock, at one speed.
-                stretch: if shares { 1.0 } else { stretch },
+                control_interval: if shares { 1.0 } else { control_interval },
                 wall_error_us,
                 delay_us,
                 shares,
@@ -236,7 +238,7 @@ proptest! {
         let plan = plan();
         let check = &plan.checks[0];
         let (from, to) = (lives.0, lives.0 + lives.1);
-        let of_target: Vec<FlowId> = plan.vouchers.values().flatten().copied().collect();
+        let of_target: Vec<FlowId> = plan.target_controls.values().flatten().copied().collect();
         let fold = fold(&plan, &clocks, 14_000_000, |flow, at| {
             !check.flows.contains(&flow) && (!of_target.contains(&flow) || (from..to).contains(&at))
         });
@@ -246,7 +248,7 @@ proptest! {
                 // Attempts of the denied flow while the target lived, by the world's own clock.
                 let clock = clocks[plan.flow(flow.flow).probe.0 as usize % clocks.len()];
                 let tried = clock.starts(to).filter(|at| *at >= from).count();
-                prop_assert!(tried >= 6 && tried as u32 >= proof.window().samples, "{tried} of {proof:?}");
+                prop_assert!(tried >= 6 && tried as u32 >= proof.window().attempts, "{tried} of {proof:?}");
             }
         }
         let violated = matches!(judgement.verdict, Verdict::Violated(_));
@@ -258,7 +260,7 @@ proptest! {
 pub(crate) fn straight(shares: bool) -> Crooked {
     Crooked {
         hello_us: 100_000,
-        stretch: 1.0,
+        control_interval: 1.0,
         wall_error_us: 0,
         delay_us: 20_000,
         shares,
@@ -294,7 +296,7 @@ fn wall_clock_that_is_off_is_unproven_by_that_name_whichever_way() {
         else {
             panic!("judged")
         };
-        assert_eq!(unproven.reason, Reason::Clocks, "{}", unproven.detail);
+        assert_eq!(unproven.reason, Reason::ClockSkew, "{}", unproven.detail);
     }
 }
 
@@ -336,8 +338,8 @@ fn holes_silences_and_second_hellos_are_faults_and_late_arrival_is_none() {
         .filter(|flow| flow.probe == ProbeId(0))
         .count() as u64
         + 1;
-    let beat = || {
-        Body::Beat(Beat {
+    let heartbeat = || {
+        Body::Heartbeat(Heartbeat {
             flows: vec![],
             lag_us: 0,
             more: false,
@@ -346,17 +348,17 @@ fn holes_silences_and_second_hellos_are_faults_and_late_arrival_is_none() {
     let protocol = |failure| matches!(failure, Some(ProbeFailure::Protocol(_)));
     assert_eq!(
         failure(vec![
-            (next, 2_000_000, beat()),
-            (next + 1, 4_900_000, beat())
+            (next, 2_000_000, heartbeat()),
+            (next + 1, 4_900_000, heartbeat())
         ]),
         None
     );
     assert!(
-        protocol(failure(vec![(next + 1, 500_000, beat())])),
+        protocol(failure(vec![(next + 1, 500_000, heartbeat())])),
         "a hole"
     );
     assert!(
-        protocol(failure(vec![(next, 3_200_000, beat())])),
+        protocol(failure(vec![(next, 3_200_000, heartbeat())])),
         "more than three seconds without a beat"
     );
     assert!(

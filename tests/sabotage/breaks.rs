@@ -3,7 +3,7 @@
 
 use crate::coverage::Exercised;
 use crate::ends::{Ends, Socket};
-use crate::runner::{Case, Hand, How, Ran, Turns, Wanted, run};
+use crate::runner::{Evaluation, Hand, How, Ran, Turns, Wanted, run};
 use crate::{Done, Job, flipped};
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use watertight::backend::lab::{self, Leak};
 use watertight::event::Outcome;
 use watertight::inventory::{Policy, RuleOrigins};
-use watertight::plan::{Check, Party, ProbeId, Schedule, probe_plans};
+use watertight::plan::{Check, ProbeId, Schedule, TargetKind, probe_plans};
 use watertight::suite::Expected;
 use watertight::verdict::Reason;
 use watertight::wire::Target;
@@ -20,7 +20,7 @@ use watertight::wire::Target;
 /// A case as it comes back while nobody breaks it.
 #[derive(Debug)]
 pub(crate) struct Base {
-    pub(crate) case: Case,
+    pub(crate) case: Evaluation,
     pub(crate) ran: Ran,
 }
 
@@ -199,12 +199,12 @@ fn listeners_stopped(base: &Arc<Base>) -> Vec<Job> {
             Some(if sockets.is_subset(&stopped) {
                 Wanted::Unproven(vec![match check.expected {
                     Expected::Denied => Reason::NoControlAnswered,
-                    Expected::Allowed => Reason::NobodyReachedTarget,
+                    Expected::Allowed => Reason::TargetUnreachable,
                 }])
             } else if sockets.is_disjoint(&stopped) {
                 // What was stopped may have been all that a source was known to be able to reach,
                 // or all that crossed.
-                Wanted::ProvenOr(vec![Reason::SourceNotAble, Reason::NothingCrossed])
+                Wanted::ProvenOr(vec![Reason::SourceNotVerified, Reason::PathNotVerified])
             } else {
                 Wanted::NotViolated
             })
@@ -234,10 +234,10 @@ fn paths_cut(base: &Arc<Base>) -> Option<Job> {
         }
         Some(match (check.expected, base.ends().crosses(check)) {
             (Expected::Denied, true) => Wanted::Unproven(vec![
-                Reason::NothingCrossed,
+                Reason::PathNotVerified,
                 Reason::NoControlAnswered,
-                Reason::SourceNotAble,
-                Reason::TooFewSamples,
+                Reason::SourceNotVerified,
+                Reason::TooFewAttempts,
             ]),
             (Expected::Allowed, true) => Wanted::NotProven,
             (_, false) => Wanted::NotViolated,
@@ -258,7 +258,7 @@ fn probes_lost(base: &Arc<Base>) -> Vec<Job> {
         let killed: BTreeSet<ProbeId> = groups[n].iter().copied().collect();
         let stalled: BTreeSet<ProbeId> = groups[(n + 1) % groups.len()].iter().copied().collect();
         let of = |probes: &BTreeSet<ProbeId>| match probes.first() {
-            Some(probe) if probes.len() == 1 => base.ran.plan.vantage(*probe).to_string(),
+            Some(probe) if probes.len() == 1 => base.ran.plan.source(*probe).to_string(),
             _ => format!("{} probes", probes.len()),
         };
         let what = format!(
@@ -288,22 +288,24 @@ fn probes_lost(base: &Arc<Base>) -> Vec<Job> {
                     (false, true) => Wanted::Unproven(vec![Reason::ProbeFault]),
                     // It begins anew, and may lack what only a killed probe could have shown.
                     (true, false) => Wanted::ProvenOr(vec![
-                        Reason::Starved,
+                        Reason::ProbeCpuStarved,
                         Reason::NoControlAnswered,
-                        Reason::TooFewSamples,
-                        Reason::SourceNotAble,
-                        Reason::NothingCrossed,
-                        Reason::DemandNotMet,
+                        Reason::TooFewAttempts,
+                        Reason::SourceNotVerified,
+                        Reason::PathNotVerified,
+                        Reason::TierNotMet,
                     ]),
-                    (false, false) => Wanted::Unproven(vec![Reason::ProbeFault, Reason::Starved]),
+                    (false, false) => {
+                        Wanted::Unproven(vec![Reason::ProbeFault, Reason::ProbeCpuStarved])
+                    }
                     (true, true)
                         if check.expected == Expected::Denied
-                            && ends.vouched_only_by(check, &killed) =>
+                            && ends.controlled_only_by(check, &killed) =>
                     {
                         Wanted::Unproven(vec![
                             Reason::NoControlAnswered,
-                            Reason::TooFewSamples,
-                            Reason::SourceNotAble,
+                            Reason::TooFewAttempts,
+                            Reason::SourceNotVerified,
                         ])
                     }
                     (true, true) => Wanted::NotViolated,
@@ -373,13 +375,13 @@ fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
             // touched.
             Some(match check.expected {
                 _ if !touched => {
-                    Wanted::ProvenOr(vec![Reason::SourceNotAble, Reason::TooFewSamples])
+                    Wanted::ProvenOr(vec![Reason::SourceNotVerified, Reason::TooFewAttempts])
                 }
                 Expected::Denied => Wanted::NotViolated,
                 // The new policy stops every pod; what it stops began anew, and stays shut.
                 Expected::Allowed if base.ends().sends_from_pods(check) => Wanted::Violated,
                 Expected::Allowed if base.ends().is_from_own_node(check) => {
-                    Wanted::ProvenOr(vec![Reason::SourceNotAble, Reason::TooFewSamples])
+                    Wanted::ProvenOr(vec![Reason::SourceNotVerified, Reason::TooFewAttempts])
                 }
                 Expected::Allowed => Wanted::NotProven,
             })
@@ -397,8 +399,8 @@ fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
             let check = base.check(index);
             if base.ends().namespaces(check).is_disjoint(&namespaces) {
                 return Some(Wanted::ProvenOr(vec![
-                    Reason::SourceNotAble,
-                    Reason::TooFewSamples,
+                    Reason::SourceNotVerified,
+                    Reason::TooFewAttempts,
                 ]));
             }
             match check.expected {
@@ -407,7 +409,7 @@ fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
                 }
                 // The policies of the other end may still deny it.
                 Expected::Denied => None,
-                Expected::Allowed => Some(Wanted::ProvenOr(vec![Reason::ChangedUnderUs])),
+                Expected::Allowed => Some(Wanted::ProvenOr(vec![Reason::ChangedDuringRun])),
             }
         });
         jobs.push(job(base, &what, How::MEANWHILE, act, expect));
@@ -444,7 +446,7 @@ fn dns_stopped(base: &Arc<Base>) -> Job {
             Wanted::NotViolated
         } else {
             // It is how a source shows that it is able, where nothing else is allowed to it.
-            Wanted::ProvenOr(vec![Reason::SourceNotAble])
+            Wanted::ProvenOr(vec![Reason::SourceNotVerified])
         })
     });
     job(base, "DNS stopped", How::BEFORE, act, expect)
@@ -456,7 +458,7 @@ fn resolved_by_probes(base: &Base) -> BTreeSet<u32> {
         run: String::new(),
         seed: 0,
         trust: Vec::new(),
-        beat: Duration::from_secs(1),
+        heartbeat: Duration::from_secs(1),
     };
     let plans = probe_plans(&base.ran.plan, &schedule, 0..base.ran.plan.probes.len());
     let flows = plans.iter().flat_map(|plan| &plan.flows);
@@ -466,15 +468,15 @@ fn resolved_by_probes(base: &Base) -> BTreeSet<u32> {
         .collect()
 }
 
-/// One packet in twenty of every denied flow gets through → violated with `samples: 20`.
+/// One packet in twenty of every denied flow gets through → violated with `attempts: 20`.
 fn rare_leak(base: &Arc<Base>) -> Option<Job> {
     let leaks = leaks(base, 20, |_| true);
     if leaks.is_empty() {
         return None;
     }
     let mut case = base.case.clone();
-    case.suite.settings.samples = Some(20);
-    case.suite.settings.patience = Some(Duration::from_secs(20));
+    case.suite.settings.attempts = Some(20);
+    case.suite.settings.timeout = Some(Duration::from_secs(20));
     let base = Arc::clone(base);
     Some(Job::new(
         format!("{} / one packet in twenty leaks", base.case.name),
@@ -510,13 +512,13 @@ fn leaks(base: &Base, one_in: u32, wanted: impl Fn(&str) -> bool) -> Vec<Leak> {
         let Some(from) = ends.source_address(flow) else {
             continue;
         };
-        let to: Vec<_> = match &*flow.party {
-            Party::Pod {
+        let to: Vec<_> = match &*flow.target_kind {
+            TargetKind::Pod {
                 namespace, name, ..
             } if wanted(&format!("{namespace}/{name}")) => {
                 vec![(flow.to.address, flow.to.port)]
             }
-            Party::Service { pods, .. } => {
+            TargetKind::Service { pods, .. } => {
                 let pods = base
                     .ran
                     .inventory
@@ -534,11 +536,11 @@ fn leaks(base: &Base, one_in: u32, wanted: impl Fn(&str) -> bool) -> Vec<Leak> {
                     })
                     .collect()
             }
-            Party::Outside { name } if wanted(name) => vec![(flow.to.address, flow.to.port)],
-            Party::Pod { .. }
-            | Party::Outside { .. }
-            | Party::Node { .. }
-            | Party::Witness { .. } => Vec::new(),
+            TargetKind::Outside { name } if wanted(name) => vec![(flow.to.address, flow.to.port)],
+            TargetKind::Pod { .. }
+            | TargetKind::Outside { .. }
+            | TargetKind::Node { .. }
+            | TargetKind::ReferencePod { .. } => Vec::new(),
         };
         for (to, port) in to {
             let leak = Leak {
@@ -612,14 +614,14 @@ fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
                     ));
                 }
                 for (flow, report) in base.check(index).flows.iter().zip(&result.flows) {
-                    let dials = match &*ran.plan.flow(*flow).party {
-                        Party::Pod {
+                    let dials = match &*ran.plan.flow(*flow).target_kind {
+                        TargetKind::Pod {
                             namespace, name, ..
                         } => format!("{namespace}/{name}"),
-                        Party::Service { .. }
-                        | Party::Node { .. }
-                        | Party::Witness { .. }
-                        | Party::Outside { .. } => {
+                        TargetKind::Service { .. }
+                        | TargetKind::Node { .. }
+                        | TargetKind::ReferencePod { .. }
+                        | TargetKind::Outside { .. } => {
                             continue;
                         }
                     };

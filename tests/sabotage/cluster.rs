@@ -3,12 +3,12 @@
 
 use crate::features::Direction::{self, Egress, Ingress};
 use crate::features::Feature;
-use crate::runner::Case;
+use crate::runner::Evaluation;
 use crate::scene::Scene;
 use watertight::event::Expected::{Allowed, Denied};
 
 /// Tiers, actions, priorities, peers and ports.
-pub(crate) fn all() -> Vec<Case> {
+pub(crate) fn all() -> Vec<Evaluation> {
     vec![tiers(), peers()]
 }
 
@@ -92,7 +92,7 @@ fn cast() -> Scene {
     scene
 }
 
-fn tiers() -> Case {
+fn tiers() -> Evaluation {
     let mut scene = cast();
     let (red, blue) = (colour("red"), colour("blue"));
     let both = "policyTypes: [Ingress, Egress]";
@@ -235,7 +235,7 @@ fn tiers() -> Case {
     scene.case("cluster-tiers")
 }
 
-fn peers() -> Case {
+fn peers() -> Evaluation {
     let mut scene = cast();
     let deny = |scene: &mut Scene, name: &str, rules: &str| {
         scene.cluster(

@@ -10,7 +10,7 @@ use watertight::wire::Stage;
 
 /// Reasons that this test cannot bring about in the lab, and why not.
 const UNREACHABLE_REASONS: [(Reason, &str); 1] = [(
-    Reason::Clocks,
+    Reason::ClockSkew,
     "all processes of a lab share one boot and so one clock; `verdict` and `engine` test it with others",
 )];
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use watertight::backend::lab::Listener;
 use watertight::inventory::{Inventory, Pod, TargetPort};
 use watertight::model::Transport;
-use watertight::plan::{Check, Flow, Party, PathEnd, Plan, ProbeId, Vantage};
+use watertight::plan::{Check, Flow, PathEnd, Plan, ProbeId, Source, TargetKind};
 use watertight::wire;
 
 /// Somebody who listens on a port.
@@ -62,22 +62,22 @@ impl<'a> Ends<'a> {
             transport: flow.to.transport,
             port,
         };
-        match &*flow.party {
-            Party::Pod {
+        match &*flow.target_kind {
+            TargetKind::Pod {
                 namespace, name, ..
             } => {
                 vec![at(Who::Pod(namespace.clone(), name.clone()), flow.to.port)]
             }
-            Party::Node { name } => vec![at(Who::Node(name.clone()), flow.to.port)],
-            Party::Witness { .. } => Vec::new(),
-            Party::Outside { .. } => {
+            TargetKind::Node { name } => vec![at(Who::Node(name.clone()), flow.to.port)],
+            TargetKind::ReferencePod { .. } => Vec::new(),
+            TargetKind::Outside { .. } => {
                 let mut named = self.inventory.hosts.iter();
                 let host = named.find(|(_, addresses)| addresses.contains(&flow.to.address));
                 let name =
                     host.map_or_else(|| flow.to.address.to_string(), |(name, _)| name.clone());
                 vec![at(Who::Host(name), flow.to.port)]
             }
-            Party::Service { pods, .. } => pods
+            TargetKind::Service { pods, .. } => pods
                 .iter()
                 .filter_map(|full| {
                     let pod = self
@@ -94,7 +94,7 @@ impl<'a> Ends<'a> {
 
     /// The port of a pod that a Service's flow leads to.
     pub(crate) fn behind(self, flow: &Flow, pod: &Pod) -> Option<u16> {
-        let Party::Service { service, .. } = &*flow.party else {
+        let TargetKind::Service { service, .. } = &*flow.target_kind else {
             return None;
         };
         let mut services = self.inventory.services.iter();
@@ -120,15 +120,17 @@ impl<'a> Ends<'a> {
     pub(crate) fn namespaces(self, check: &'a Check) -> BTreeSet<String> {
         let mut namespaces = BTreeSet::new();
         for flow in self.flows(check) {
-            if let Vantage::Pod { namespace, .. } = self.plan.vantage(flow.probe) {
+            if let Source::Pod { namespace, .. } = self.plan.source(flow.probe) {
                 namespaces.insert(namespace.clone());
             }
-            match &*flow.party {
-                Party::Pod { namespace, .. } => drop(namespaces.insert(namespace.clone())),
-                Party::Service { service, .. } => {
+            match &*flow.target_kind {
+                TargetKind::Pod { namespace, .. } => drop(namespaces.insert(namespace.clone())),
+                TargetKind::Service { service, .. } => {
                     drop(namespaces.insert(service.namespace.clone()))
                 }
-                Party::Node { .. } | Party::Witness { .. } | Party::Outside { .. } => {}
+                TargetKind::Node { .. }
+                | TargetKind::ReferencePod { .. }
+                | TargetKind::Outside { .. } => {}
             }
         }
         namespaces
@@ -137,8 +139,8 @@ impl<'a> Ends<'a> {
     /// Whether a flow of the check goes from one node to another.
     pub(crate) fn crosses(self, check: &'a Check) -> bool {
         self.flows(check).any(|flow| {
-            let from = self.plan.vantage(flow.probe).node();
-            let ends = flow.party.ends(flow);
+            let from = self.plan.source(flow.probe).node();
+            let ends = flow.target_kind.ends(flow);
             let away = |from: &str, end: &PathEnd| matches!(end, PathEnd::Node(to) | PathEnd::Pods(to) if to != from);
             from.is_some_and(|from| ends.iter().any(|end| away(from, end)))
         })
@@ -146,17 +148,18 @@ impl<'a> Ends<'a> {
 
     /// Whether all flows of a check go from a node to pods on it, which no policy stops.
     pub(crate) fn is_from_own_node(self, check: &'a Check) -> bool {
-        self.flows(check)
-            .all(|flow| match (self.plan.vantage(flow.probe), &*flow.party) {
-                (Vantage::Node { name }, Party::Pod { node, .. }) => name == node,
+        self.flows(check).all(
+            |flow| match (self.plan.source(flow.probe), &*flow.target_kind) {
+                (Source::Node { name }, TargetKind::Pod { node, .. }) => name == node,
                 _ => false,
-            })
+            },
+        )
     }
 
     /// Whether all flows of a check are sent from pods.
     pub(crate) fn sends_from_pods(self, check: &'a Check) -> bool {
         self.flows(check)
-            .all(|flow| matches!(self.plan.vantage(flow.probe), Vantage::Pod { .. }))
+            .all(|flow| matches!(self.plan.source(flow.probe), Source::Pod { .. }))
     }
 
     /// The probes that send for a check.
@@ -165,16 +168,16 @@ impl<'a> Ends<'a> {
     }
 
     /// Whether some flow of a check has no control but by these probes.
-    pub(crate) fn vouched_only_by(self, check: &'a Check, probes: &BTreeSet<ProbeId>) -> bool {
+    pub(crate) fn controlled_only_by(self, check: &'a Check, probes: &BTreeSet<ProbeId>) -> bool {
         self.flows(check).any(|flow| {
-            let vouchers = self
+            let target_controls = self
                 .plan
-                .vouchers
+                .target_controls
                 .get(&flow.to)
                 .map_or(&[][..], Vec::as_slice);
-            vouchers
+            target_controls
                 .iter()
-                .map(|voucher| self.plan.flow(*voucher).probe)
+                .map(|control| self.plan.flow(*control).probe)
                 .all(|probe| probes.contains(&probe))
         })
     }
@@ -187,24 +190,24 @@ impl<'a> Ends<'a> {
                 .copied()
                 .find(|a| a.is_ipv4() == flow.to.address.is_ipv4())
         };
-        match self.plan.vantage(flow.probe) {
-            Vantage::Pod {
+        match self.plan.source(flow.probe) {
+            Source::Pod {
                 namespace, name, ..
             } => {
                 let mut pods = self.inventory.pods.iter();
                 pods.find(|pod| pod.namespace == *namespace && pod.name == *name)
                     .and_then(|pod| of(&pod.addresses))
             }
-            Vantage::Node { name } => self
+            Source::Node { name } => self
                 .inventory
                 .nodes
                 .iter()
                 .find(|node| node.name == *name)
                 .and_then(|node| of(&node.addresses)),
             // No line of a suite sends from a witness.
-            Vantage::Witness { .. } => None,
+            Source::ReferencePod { .. } => None,
             // Where the lab puts the runner (RFC 5737, RFC 3849).
-            Vantage::Runner => of(&[
+            Source::Runner => of(&[
                 [192, 0, 2, 2].into(),
                 [0x2001, 0xdb8, 2, 0, 0, 0, 0, 2].into(),
             ]),
@@ -213,15 +216,17 @@ impl<'a> Ends<'a> {
 
     /// The pods that a check's flows dial by their own address.
     pub(crate) fn replicas(self, check: &'a Check) -> BTreeSet<String> {
-        let pods = self.flows(check).filter_map(|flow| match &*flow.party {
-            Party::Pod {
-                namespace, name, ..
-            } => Some(format!("{namespace}/{name}")),
-            Party::Service { .. }
-            | Party::Node { .. }
-            | Party::Witness { .. }
-            | Party::Outside { .. } => None,
-        });
+        let pods = self
+            .flows(check)
+            .filter_map(|flow| match &*flow.target_kind {
+                TargetKind::Pod {
+                    namespace, name, ..
+                } => Some(format!("{namespace}/{name}")),
+                TargetKind::Service { .. }
+                | TargetKind::Node { .. }
+                | TargetKind::ReferencePod { .. }
+                | TargetKind::Outside { .. } => None,
+            });
         pods.collect()
     }
 }

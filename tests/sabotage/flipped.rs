@@ -19,10 +19,10 @@ pub(crate) fn turned_round(suite: &Suite, plan: &Plan) -> Suite {
     let mut turned = suite.clone();
     for line in &mut turned.lines {
         line.expected = opposite(line.expected);
-        line.settings.demand = None;
+        line.settings.required_tier = None;
         line.settings.mechanism = None;
     }
-    turned.settings.demand = None;
+    turned.settings.required_tier = None;
     turned.settings.mechanism = None;
     if let Some(place) = turned.everything_else.take() {
         let written: Vec<u32> = suite.lines.iter().map(|line| line.place.line).collect();

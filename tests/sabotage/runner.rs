@@ -26,7 +26,7 @@ const EACH_UP_TO: usize = 8;
 
 /// A suite with its manifests.
 #[derive(Debug, Clone)]
-pub(crate) struct Case {
+pub(crate) struct Evaluation {
     pub(crate) name: String,
     pub(crate) suite: Suite,
     pub(crate) manifests: Manifests,
@@ -67,7 +67,7 @@ impl Turns {
     }
 }
 
-impl Case {
+impl Evaluation {
     /// Reads `suite.yaml` and `manifests/` of a folder.
     pub(crate) fn load(name: &str, folder: &Path, turns: Turns) -> Self {
         let mut sources = Sources::new();
@@ -85,10 +85,7 @@ impl Case {
         let mut suite = suites.pop().expect("a suite in suite.yaml");
         // An unproven check waits its patience out, and most of what follows is unproven.
         suite.settings.hold.get_or_insert(Duration::from_secs(2));
-        suite
-            .settings
-            .patience
-            .get_or_insert(Duration::from_secs(4));
+        suite.settings.timeout.get_or_insert(Duration::from_secs(4));
         Self {
             name: name.to_owned(),
             suite,
@@ -207,7 +204,7 @@ pub(crate) struct Ran {
 }
 
 /// Runs a case that nobody breaks.
-pub(crate) async fn run_whole(case: &Case) -> Result<Ran, String> {
+pub(crate) async fn run_whole(case: &Evaluation) -> Result<Ran, String> {
     run(case, How::BEFORE, async |_| Ok(())).await
 }
 
@@ -216,7 +213,7 @@ pub(crate) async fn run_whole(case: &Case) -> Result<Ran, String> {
 /// # Errors
 /// What could not be carried out; verdicts are the caller's to judge.
 pub(crate) async fn run(
-    case: &Case,
+    case: &Evaluation,
     how: How,
     act: impl AsyncFn(Hand) -> Result<(), lab::Error>,
 ) -> Result<Ran, String> {
@@ -235,7 +232,7 @@ pub(crate) async fn run(
 }
 
 async fn run_once(
-    case: &Case,
+    case: &Evaluation,
     how: How,
     act: &impl AsyncFn(Hand) -> Result<(), lab::Error>,
 ) -> Result<Ran, String> {
@@ -325,7 +322,7 @@ impl Observer for Seen {
             Body::Fault(fault) if fault.reason == FaultReason::Starved => self.starved += 1,
             Body::Fault(_)
             | Body::Sample(_)
-            | Body::Beat(_)
+            | Body::Heartbeat(_)
             | Body::Took { .. }
             | Body::Bye { .. } => {}
         }
@@ -376,10 +373,10 @@ impl Ran {
         let checks = self.plan.checks.iter().zip(&self.results);
         let mut starved = checks.filter(|(check, result)| {
             // Whoever answers in the lab does so within a millisecond, if it is let.
-            let slow = check.terms.deadline >= Duration::from_secs(1)
-                && is(result, Reason::DeadlineTooShort);
-            let interrupted = self.starved > 0 && is(result, Reason::TooFewSamples);
-            slow || interrupted || is(result, Reason::Starved)
+            let slow = check.settings.attempt_timeout >= Duration::from_secs(1)
+                && is(result, Reason::AttemptTimeoutTooShort);
+            let interrupted = self.starved > 0 && is(result, Reason::TooFewAttempts);
+            slow || interrupted || is(result, Reason::ProbeCpuStarved)
         });
         let text = |result: &CheckResult| {
             result

@@ -1,7 +1,7 @@
 //! Writing a suite and its manifests.
 
 use crate::features::{Direction, Feature};
-use crate::runner::{Case, Turns};
+use crate::runner::{Evaluation, Turns};
 use std::fmt::Write as _;
 use std::path::Path;
 use watertight::event::Expected;
@@ -70,7 +70,7 @@ impl Scene {
     }
 
     /// Writes it all down, where people can run it by hand, and reads it.
-    pub(crate) fn case(self, name: &str) -> Case {
+    pub(crate) fn case(self, name: &str) -> Evaluation {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
             .join("sabotage")
             .join(name);
@@ -80,7 +80,7 @@ impl Scene {
             .expect("the manifests are written");
         let suite = format!(
             "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{ name: {name} }}\nspec:\n  \
-             settings: {{ hold: 2s, patience: 4s }}\n  endpoints:\n{}  expect:\n{}",
+             settings: {{ hold: 2s, timeout: 4s }}\n  endpoints:\n{}  expect:\n{}",
             if self.endpoints.is_empty() {
                 "    {}\n"
             } else {
@@ -89,7 +89,7 @@ impl Scene {
             self.lines
         );
         std::fs::write(folder.join("suite.yaml"), suite).expect("the suite is written");
-        Case::load(name, &folder, Turns::Halves)
+        Evaluation::load(name, &folder, Turns::Halves)
     }
 }
 

@@ -2,7 +2,7 @@
 //! that follows.
 
 use crate::coverage::Exercised;
-use crate::runner::{Case, Hand, How, Ran, Wanted, When, run};
+use crate::runner::{Evaluation, Hand, How, Ran, Wanted, When, run};
 use crate::scene::Scene;
 use crate::{Done, Job};
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use watertight::backend::lab::{self, CONTROL_PORT, Leak, Listener};
 use watertight::event::{CheckResult, ExitCode};
 use watertight::inventory::Pod;
-use watertight::plan::Vantage;
+use watertight::plan::Source;
 use watertight::verdict::Reason;
 use watertight::wire::Transport::Tcp;
 use watertight_probe::responder::control::Behaviour;
@@ -58,7 +58,7 @@ impl Play {
 
     /// `source` and `other` on one node, `far` and `target` on the other; all but `source` are
     /// admitted to `target`, nobody to `nobodys`, and `locked` may send nothing.
-    fn case(&self) -> Case {
+    fn case(&self) -> Evaluation {
         let mut scene = Scene::default();
         scene.namespace("s", "team: s");
         let on = |node: &str| format!(", nodeName: {node}");
@@ -152,8 +152,8 @@ fn listener(name: &str) -> Listener {
     }
 }
 
-fn vantage(name: &str) -> Vantage {
-    Vantage::Pod {
+fn source(name: &str) -> Source {
+    Source::Pod {
         namespace: "s".into(),
         name: name.into(),
         node: String::new(),
@@ -214,7 +214,7 @@ async fn picky(hand: &Hand, after: Duration) -> Result<(), lab::Error> {
             }
         });
     };
-    hand.sabotage.within(vantage("target"), listen).await
+    hand.sabotage.within(source("target"), listen).await
 }
 
 /// All scenes.
@@ -232,7 +232,7 @@ fn unbroken() -> Vec<Job> {
         says: |result| {
             let wanted = [
                 ("[d1]", "D1"),
-                ("[twin]", "D2+twin"),
+                ("[twin]", "D2+same-node"),
                 ("[hangs-up]", "A0"),
                 ("kube-dns", "A1"),
                 ("http", ""),
@@ -254,18 +254,18 @@ fn unbroken() -> Vec<Job> {
                 (ALLOWED, "", Wanted::Proven),
                 (
                     "s/Pod/source -> s/Pod/target:82 denied",
-                    "id: d1, demand: D1",
+                    "id: d1, tier: D1",
                     Wanted::Proven,
                 ),
                 (
                     "s/Pod/source -> s/Pod/target:83 denied",
-                    "id: twin, demand: D2+twin",
+                    "id: twin, tier: D2+same-node",
                     Wanted::Proven,
                 ),
                 ("s/Pod/other -> s/Pod/target:83 allowed", "", Wanted::Proven),
                 (
                     "s/Pod/other -> s/Pod/target:81 allowed",
-                    "id: hangs-up, demand: A0",
+                    "id: hangs-up, tier: A0",
                     Wanted::Proven,
                 ),
                 (
@@ -288,13 +288,13 @@ fn unbroken() -> Vec<Job> {
                 ),
                 (
                     "s/Pod/source -> s/Pod/nobodys:80 denied",
-                    "id: record, demand: D2+record",
+                    "id: record, tier: D2+counter",
                     Wanted::Proven,
                 ),
                 // No handshake takes less than ten microseconds: it is tried again with more time.
                 (
                     "s/Pod/source -> s/Pod/nobodys:81 denied",
-                    "id: short, deadline: 1ms",
+                    "id: short, attemptTimeout: 1ms",
                     Wanted::Proven,
                 ),
             ],
@@ -310,7 +310,7 @@ fn unbroken() -> Vec<Job> {
                 (ALLOWED, "", Wanted::Proven),
                 (
                     "s/Pod/other -> s/Pod/target:82 allowed",
-                    "id: identity, demand: A3",
+                    "id: identity, tier: A3",
                     unproven(Reason::Unprovable),
                 ),
                 (
@@ -326,22 +326,22 @@ fn unbroken() -> Vec<Job> {
                 (
                     "s/Pod/source -> s/Pod/unready:80 denied",
                     "",
-                    unproven(Reason::NotSampled),
+                    unproven(Reason::NotAttempted),
                 ),
                 (
                     "s/Pod/source -> s/Pod/nobodys:80 denied",
-                    "id: many, samples: 60",
-                    unproven(Reason::TooFewSamples),
+                    "id: many, attempts: 60",
+                    unproven(Reason::TooFewAttempts),
                 ),
                 (
                     "s/Pod/source -> s/Pod/nobodys:81 denied",
-                    "id: twin, demand: D2+twin",
-                    unproven(Reason::DemandNotMet),
+                    "id: twin, tier: D2+same-node",
+                    unproven(Reason::TierNotMet),
                 ),
                 (
                     "s/Pod/source -> s/Pod/nobodys:82 denied",
                     "id: kind, mechanism: reset",
-                    unproven(Reason::DemandNotMet),
+                    unproven(Reason::TierNotMet),
                 ),
             ],
         )
@@ -373,7 +373,7 @@ fn unproven_ones() -> Vec<Job> {
         "a source that cannot send",
         How::BEFORE,
         &[
-            (DENIED, "", unproven(Reason::CouldNotSend)),
+            (DENIED, "", unproven(Reason::SendFailed)),
             (ALLOWED, "", Wanted::Proven),
         ],
     );
@@ -382,7 +382,7 @@ fn unproven_ones() -> Vec<Job> {
         "a source that nothing shows to be able",
         How::BEFORE,
         &[
-            (locked, "", unproven(Reason::SourceNotAble)),
+            (locked, "", unproven(Reason::SourceNotVerified)),
             (DENIED, "", Wanted::Proven),
         ],
     );
@@ -392,7 +392,7 @@ fn unproven_ones() -> Vec<Job> {
         &[(
             "s/Pod/other -> http://site:80/ denied",
             "",
-            unproven(Reason::EveryoneRefused),
+            unproven(Reason::AllControlsRefused),
         )],
     );
     vec![
@@ -402,7 +402,7 @@ fn unproven_ones() -> Vec<Job> {
             let off = || {
                 std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").expect("a sysctl")
             };
-            hand.sabotage.within(vantage("source"), off).await
+            hand.sabotage.within(source("source"), off).await
         }),
         dead.job(async |hand| {
             hand.sabotage
@@ -531,8 +531,8 @@ fn changes() -> Vec<Job> {
             "a namespace relabelled again and again",
             How::MEANWHILE,
             &[
-                (DENIED, "", unproven(Reason::ChangedUnderUs)),
-                (ALLOWED, "", unproven(Reason::ChangedUnderUs)),
+                (DENIED, "", unproven(Reason::ChangedDuringRun)),
+                (ALLOWED, "", unproven(Reason::ChangedDuringRun)),
             ],
         )
         .job(async |hand| {
@@ -563,7 +563,7 @@ fn in_time() -> Vec<Job> {
         ..Play::new(
             "an allowance that needs three seconds",
             How::BEFORE,
-            &[(ALLOWED, "patience: 8s", Wanted::Proven)],
+            &[(ALLOWED, "timeout: 8s", Wanted::Proven)],
         )
     };
     let flapping = Play {
@@ -585,7 +585,7 @@ fn in_time() -> Vec<Job> {
                     Wanted::Violated,
                 ),
                 // It keeps the run going.
-                (DENIED, "samples: 14, patience: 12s", Wanted::Proven),
+                (DENIED, "attempts: 14, timeout: 12s", Wanted::Proven),
             ],
         )
     };
@@ -595,7 +595,7 @@ fn in_time() -> Vec<Job> {
         &[(
             DENIED,
             "",
-            Wanted::Unproven(vec![Reason::TooFewSamples, Reason::NoControlAnswered]),
+            Wanted::Unproven(vec![Reason::TooFewAttempts, Reason::NoControlAnswered]),
         )],
     );
     let cut = Play::new(
@@ -613,7 +613,7 @@ fn in_time() -> Vec<Job> {
             (DENIED, "", Wanted::Violated),
             (
                 "s/Pod/source -> s/Pod/nobodys:80 denied",
-                "samples: 14, patience: 12s",
+                "attempts: 14, timeout: 12s",
                 Wanted::Proven,
             ),
         ],
@@ -622,12 +622,12 @@ fn in_time() -> Vec<Job> {
     let slow = Play::new(
         "a control that needs a longer deadline",
         How::BEFORE,
-        &[(denied, "demand: D1", Wanted::Proven)],
+        &[(denied, "tier: D1", Wanted::Proven)],
     );
     let slower = Play::new(
         "a control that no deadline is long enough for",
         How::BEFORE,
-        &[(denied, "demand: D1", unproven(Reason::DeadlineTooShort))],
+        &[(denied, "tier: D1", unproven(Reason::AttemptTimeoutTooShort))],
     );
     vec![
         slow.job(async |hand| picky(&hand, Duration::from_millis(1_200)).await),

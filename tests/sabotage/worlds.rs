@@ -3,12 +3,12 @@
 
 use crate::features::Direction::{self, Egress, Ingress};
 use crate::features::Feature;
-use crate::runner::Case;
+use crate::runner::Evaluation;
 use crate::scene::Scene;
 use watertight::event::Expected::{self, Allowed, Denied};
 
 /// All generated worlds.
-pub(crate) fn all() -> Vec<Case> {
+pub(crate) fn all() -> Vec<Evaluation> {
     let own = [
         peers(Ingress),
         peers(Egress),
@@ -50,7 +50,7 @@ fn between(direction: Direction, subject: &str, other: &str, port: &str) -> Stri
 
 /// Who is meant by `from` and `to`: a cast of pods in three namespaces, and a subject for each way
 /// to say it.
-fn peers(direction: Direction) -> Case {
+fn peers(direction: Direction) -> Evaluation {
     let mut scene = Scene::default();
     scene.namespace("home", "tier: home, zone: a");
     scene.namespace("near", "tier: near, zone: b, colour: blue");
@@ -229,7 +229,7 @@ fn endpoint(name: &str) -> String {
 }
 
 /// Which ports are meant: a subject for each way to say it, and a peer.
-fn ports(direction: Direction) -> Case {
+fn ports(direction: Direction) -> Evaluation {
     const OPEN: &str = "80 81 82 90 80/udp 90/udp";
     let mut scene = Scene::default();
     scene.namespace("home", "tier: home");
@@ -391,7 +391,7 @@ fn named_ports(scene: &mut Scene, direction: Direction) {
 }
 
 /// Who is isolated at all, and in which direction.
-fn isolation() -> Case {
+fn isolation() -> Evaluation {
     let mut scene = Scene::default();
     scene.namespace("home", "tier: home");
     for pod in ["peer", "stranger", "friend"] {
@@ -613,7 +613,7 @@ fn nodes_and_readiness(scene: &mut Scene) {
 }
 
 /// Blocks of addresses: outside, of pods, of one family.
-fn blocks() -> Case {
+fn blocks() -> Evaluation {
     let mut scene = Scene::default();
     scene.namespace("home", "tier: home");
     let block = |cidr: &str, except: &str| {
@@ -755,7 +755,7 @@ fn blocks() -> Case {
 }
 
 /// Pods of every kind of workload at either end, and Services before them.
-fn workloads() -> Case {
+fn workloads() -> Evaluation {
     let mut scene = Scene::default();
     scene.namespace("home", "tier: home");
     scene.pod("home/peer", "app: peer", "80", "", "");

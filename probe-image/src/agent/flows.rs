@@ -1,6 +1,6 @@
 //! The attempts of one plan: who is due, who waits for a free socket, who has been told of.
 
-use super::release::{Ended, FlowLog};
+use super::line_emitter::{Ended, FlowLog};
 use super::schedule::Schedule;
 use crate::probe::Prepared;
 use crate::wire::{Flow, Request};

@@ -6,16 +6,16 @@
 
 mod clock;
 mod flows;
+mod line_emitter;
 mod output;
-mod plain;
-mod release;
 mod sampler;
 mod schedule;
+mod tcp_lane;
 
 use crate::descriptors::{adopt, enter_netns, raise_file_limit};
 use crate::plan_env::{Received, receive};
 use crate::probe::Common;
-use crate::responder::own;
+use crate::responder::probe_listener;
 use crate::text::printable;
 use crate::wire::{Body, Fault, FaultReason, Hello, MAX_FLOWS, Plan, VERSION};
 use clock::{Clock, boottime_us, wall_us};
@@ -95,7 +95,7 @@ fn carried_out_by_us(plan: Plan) -> Result<Plan, String> {
     if plan.flows.len() > MAX_FLOWS {
         return Err(format!("{} flows, more than {MAX_FLOWS}", plan.flows.len()));
     }
-    if plan.beat_ms == 0 {
+    if plan.heartbeat_ms == 0 {
         return Err("a beat every 0 ms".into());
     }
     Ok(plan)
@@ -117,7 +117,7 @@ fn run(
         let stdin = if in_lab { Some(end_of_stdin()?) } else { None };
         let serving = plan
             .listen
-            .map(|port| own::serve(&addresses(), port, &plan.run));
+            .map(|port| probe_listener::serve(&addresses(), port, &plan.run));
         let abandoned = async {
             match (&serving, plan.alone) {
                 (Some(serving), Some(alone)) => serving.abandoned(alone).await,

@@ -8,9 +8,9 @@
 
 use super::clock::{Clock, LAG_LIMIT_US, LagMeter};
 use super::flows::{Due, Flows};
+use super::line_emitter::{Ended, Released, heartbeat, took};
 use super::output::{Output, Sent};
-use super::plain::{Over, PlainLane};
-use super::release::{Ended, Released, beat, took};
+use super::tcp_lane::{Over, PlainLane};
 use crate::probe::{Common, Prepared, Seen};
 use crate::wire::{Body, Fault, FaultReason, How, Observation, Plan};
 use std::io;
@@ -34,8 +34,8 @@ pub(crate) struct Sampler<'a> {
     ttl: u64,
     /// Whether there is something to do beside flows: then only time ends the probe.
     listens: bool,
-    beat_every: u64,
-    next_beat: u64,
+    heartbeat_every: u64,
+    next_heartbeat: u64,
     exhausted: bool,
     results: UnboundedReceiver<Finished>,
     report: UnboundedSender<Finished>,
@@ -62,7 +62,7 @@ impl<'a> Sampler<'a> {
         output: &'a mut Output,
     ) -> io::Result<Self> {
         let (report, results) = unbounded_channel();
-        let beat_every = u64::from(plan.beat_ms) * 1_000;
+        let heartbeat_every = u64::from(plan.heartbeat_ms) * 1_000;
         let now = clock.now();
         let mut sampler = Self {
             clock,
@@ -73,8 +73,8 @@ impl<'a> Sampler<'a> {
             lag: LagMeter::new(now),
             ttl: plan.ttl_ms.saturating_mul(1_000),
             listens: plan.listen.is_some(),
-            beat_every,
-            next_beat: beat_every,
+            heartbeat_every,
+            next_heartbeat: heartbeat_every,
             exhausted: false,
             results,
             report,
@@ -109,14 +109,15 @@ impl<'a> Sampler<'a> {
             self.lag.observe(now);
             self.look();
             self.start(now);
-            if now >= self.next_beat {
-                self.beat();
+            if now >= self.next_heartbeat {
+                self.heartbeat();
                 // Beats that were missed are not made up for.
-                self.next_beat = self.next_beat.max(now - now % self.beat_every) + self.beat_every;
+                self.next_heartbeat = self.next_heartbeat.max(now - now % self.heartbeat_every)
+                    + self.heartbeat_every;
             }
             if let Some(reason) = self.over(now) {
                 self.hurry().await;
-                self.last_beat(reason);
+                self.last_heartbeat(reason);
                 return reason;
             }
             let wake = sleep_until(self.wake(now));
@@ -124,7 +125,7 @@ impl<'a> Sampler<'a> {
                 reason = &mut ended => {
                     self.lag.observe(self.clock.now());
                     self.hurry().await;
-                    self.last_beat(reason);
+                    self.last_heartbeat(reason);
                     return reason;
                 }
                 Some(finished) = self.results.recv() => self.finish_all(finished),
@@ -150,7 +151,7 @@ impl<'a> Sampler<'a> {
     /// is done then: a probe of a thousand flows that woke for each start and each deadline would
     /// spend more on waking than on sampling.
     fn wake(&self, now: u64) -> Instant {
-        let at = self.lag.next_tick().min(self.next_beat).min(self.ttl);
+        let at = self.lag.next_tick().min(self.next_heartbeat).min(self.ttl);
         Instant::now() + Duration::from_micros(at.saturating_sub(now))
     }
 
@@ -248,20 +249,20 @@ impl<'a> Sampler<'a> {
 
     fn release(&mut self, flow: usize) {
         loop {
-            if self.flows.all[flow].log.owes_beat() {
-                self.beat();
+            if self.flows.all[flow].log.owes_heartbeat() {
+                self.heartbeat();
             }
             match self.flows.all[flow].log.release() {
                 Some(Released::Line(body)) => self.send(body),
-                Some(Released::InBeat) => {}
+                Some(Released::InHeartbeat) => {}
                 None => return,
             }
         }
     }
 
-    fn beat(&mut self) {
+    fn heartbeat(&mut self) {
         let lag = self.lag.take_worst();
-        let parts = beat(self.flows.all.iter_mut().map(|flow| &mut flow.log), lag);
+        let parts = heartbeat(self.flows.all.iter_mut().map(|flow| &mut flow.log), lag);
         for part in parts {
             self.send(part);
         }
@@ -287,7 +288,7 @@ impl<'a> Sampler<'a> {
 
     /// What is known when the probe ends: results that have arrived, openings behind attempts under
     /// way, and a beat.
-    fn last_beat(&mut self, reason: &str) {
+    fn last_heartbeat(&mut self, reason: &str) {
         if reason == "output" {
             return;
         }
@@ -302,7 +303,7 @@ impl<'a> Sampler<'a> {
         for part in took(self.flows.all.iter().map(|flow| &flow.log)) {
             self.send(part);
         }
-        self.beat();
+        self.heartbeat();
     }
 
     fn send(&mut self, body: Body) {

@@ -7,7 +7,7 @@
 //!
 //! No EDNS, no DNSSEC: one plain question, as the oldest stub resolver would ask it.
 
-use super::{Halt, Trace, tcp, udp};
+use super::{Cancel, Trace, tcp, udp};
 use crate::text::printable;
 use crate::wire::{DnsFacts, How, Stage, Transport};
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
@@ -53,12 +53,12 @@ impl Question {
         printable(self.0.name().to_ascii().trim_end_matches('.'), 255)
     }
 
-    fn message(&self) -> Result<(Message, Vec<u8>), Halt> {
+    fn message(&self) -> Result<(Message, Vec<u8>), Cancel> {
         let mut message = Message::query();
         message.metadata.recursion_desired = true;
         message.add_query(self.0.clone());
         let bytes = message.to_vec().map_err(|e| {
-            Halt::fault(
+            Cancel::fault(
                 crate::wire::FaultReason::Plan,
                 format!("encoding a DNS query: {e}"),
             )
@@ -82,7 +82,7 @@ pub(crate) async fn ask_udp(
     question: &Question,
     limit: Duration,
     trace: &mut Trace,
-) -> Result<Message, Halt> {
+) -> Result<Message, Cancel> {
     let (asked, bytes) = question.message()?;
     // A fresh port each time: what arrives there first is the answer to this question, or is none
     // at all.
@@ -96,7 +96,7 @@ pub(crate) async fn ask_tcp(
     question: &Question,
     deadline: Instant,
     trace: &mut Trace,
-) -> Result<Message, Halt> {
+) -> Result<Message, Cancel> {
     let (asked, bytes) = question.message()?;
     let mut framed = u16::try_from(bytes.len())
         .unwrap_or(u16::MAX)
@@ -112,8 +112,8 @@ pub(crate) async fn ask_tcp(
     parse(answer.get(PREFIX..).unwrap_or_default(), &asked)
 }
 
-fn parse(bytes: &[u8], asked: &Message) -> Result<Message, Halt> {
-    let garbled = |what: String| Halt::stop(Stage::Request, How::Garbled { what });
+fn parse(bytes: &[u8], asked: &Message) -> Result<Message, Cancel> {
+    let garbled = |what: String| Cancel::stop(Stage::Request, How::Garbled { what });
     let message =
         Message::from_vec(bytes).map_err(|e| garbled(printable(&format!("not DNS: {e}"), 200)))?;
     if message.metadata.id != asked.metadata.id
@@ -143,7 +143,7 @@ pub(crate) async fn request(
     limits: (Duration, Duration),
     trace: &mut Trace,
     open: &mut Option<super::Open>,
-) -> Result<(), Halt> {
+) -> Result<(), Cancel> {
     let began = Instant::now();
     let (connect, request) = limits;
     let asked = match transport {
@@ -161,7 +161,7 @@ pub(crate) async fn request(
         trace.pass(Stage::Request, began);
         Ok(())
     } else {
-        Err(Halt::stop(
+        Err(Cancel::stop(
             Stage::Request,
             How::Rcode {
                 code: rcode(&message),

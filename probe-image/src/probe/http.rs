@@ -7,8 +7,8 @@
 //! Time and memory are bounded whatever the other side sends: one deadline for the whole exchange,
 //! 32 KiB of headers, 1 MB of body of which 256 bytes are kept, 2 MiB in all.
 
-use super::watched::{TURN, Watch, Watched};
-use super::{Halt, Open, Trace, answer, tls};
+use super::instrumented_stream::{TURN, Watch, Watched};
+use super::{Cancel, Open, Trace, answer, tls};
 use crate::text::{hex, printable, printable_bytes};
 use crate::wire::{self, How, HttpFacts, Icmp, Stage};
 use http_body_util::{BodyExt, Full};
@@ -127,9 +127,9 @@ impl Prepared {
         })
     }
 
-    fn request(&self, version: Version, nonce: &str) -> Result<Request<Full<Bytes>>, Halt> {
+    fn request(&self, version: Version, nonce: &str) -> Result<Request<Full<Bytes>>, Cancel> {
         let defect = |e: String| {
-            Halt::fault(
+            Cancel::fault(
                 wire::FaultReason::Defect,
                 format!("building a request: {e}"),
             )
@@ -172,9 +172,9 @@ pub(crate) async fn over_tcp(
     limit: Duration,
     trace: &mut Trace,
     open: &mut Option<Open>,
-) -> Result<(), Halt> {
+) -> Result<(), Cancel> {
     if let Some(errno) = trace.reset_after_handshake {
-        return Err(Halt::stop(
+        return Err(Cancel::stop(
             Stage::FirstBytes,
             How::Error { errno, icmp: None },
         ));
@@ -216,7 +216,7 @@ pub(crate) async fn over_tls(
     limit: Duration,
     trace: &mut Trace,
     open: &mut Option<Open>,
-) -> Result<(), Halt> {
+) -> Result<(), Cancel> {
     let began = Instant::now();
     let version = prepared.version(stream.get_ref().1.alpn_protocol());
     let (watched, watch) = Watched::new(stream);
@@ -230,7 +230,7 @@ fn finish(
     watch: &Watch,
     began: Instant,
     trace: &mut Trace,
-) -> Result<(), Halt> {
+) -> Result<(), Cancel> {
     match exchanged {
         Ok(Exchanged { http, answer }) => {
             trace.pass(Stage::Request, began);
@@ -238,9 +238,11 @@ fn finish(
             trace.seen.answer = answer;
             Ok(())
         }
-        Err(Failed::Silence) => Err(Halt::stop(stage, How::Silence)),
-        Err(Failed::Hyper(error)) => Err(Halt::stop(stage, how(&error, watch.icmp.get().copied()))),
-        Err(Failed::Halt(halt)) => Err(halt),
+        Err(Failed::Silence) => Err(Cancel::stop(stage, How::Silence)),
+        Err(Failed::Hyper(error)) => {
+            Err(Cancel::stop(stage, how(&error, watch.icmp.get().copied())))
+        }
+        Err(Failed::Cancel(halt)) => Err(halt),
     }
 }
 
@@ -252,7 +254,7 @@ struct Exchanged {
 enum Failed {
     Silence,
     Hyper(hyper::Error),
-    Halt(Halt),
+    Cancel(Cancel),
 }
 
 /// Drives the connection, and the request over it, to the body's end, its limit, or the deadline.
@@ -265,7 +267,7 @@ async fn exchange<S: Connection>(
     deadline: Instant,
     open: &mut Option<Open>,
 ) -> Result<Exchanged, Failed> {
-    let request = prepared.request(version, nonce).map_err(Failed::Halt)?;
+    let request = prepared.request(version, nonce).map_err(Failed::Cancel)?;
     let io = TokioIo::new(stream);
     let (response, mut driver): (ResponseFuture, Driver) = if version == Version::HTTP_2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());

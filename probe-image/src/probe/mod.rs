@@ -9,24 +9,24 @@
 mod answer;
 mod dns;
 mod errqueue;
-mod fit;
 mod http;
-mod plain;
+mod instrumented_stream;
 mod prepare;
 mod resolve;
-mod same;
+mod same_outcome;
 mod socket;
 mod tcp;
+mod tcp_attempt;
 mod tls;
+mod truncate;
 mod udp;
-mod watched;
 
 pub(crate) use answer::{MAGIC, answer};
 pub(crate) use http::{ANSWER, NONCE};
-pub(crate) use plain::Attempt;
 pub(crate) use prepare::{Common, Prepared, Seen};
-pub use same::same_outcome;
+pub use same_outcome::same_outcome;
 pub(crate) use socket::not_registered;
+pub(crate) use tcp_attempt::Attempt;
 
 use crate::wire::{FaultReason, How, Observation, Stage, Stop};
 use std::net::SocketAddr;
@@ -37,14 +37,14 @@ use tokio_rustls::client::TlsStream;
 
 /// Why an attempt went no further.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Halt {
+pub(crate) enum Cancel {
     /// By what the network did.
     Stop(Stop),
     /// By our own machinery.
     Fault(FaultReason, String),
 }
 
-impl Halt {
+impl Cancel {
     fn stop(stage: Stage, how: How) -> Self {
         Self::Stop(Stop { stage, how })
     }

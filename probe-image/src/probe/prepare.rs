@@ -1,10 +1,10 @@
 //! A flow of the plan, checked once, ready to be tried many times.
 
 use super::dns::{self, Question};
-use super::fit::fit;
 use super::resolve::{candidates, parse_resolv_conf, resolve};
 use super::tls::{self, Trust};
-use super::{Halt, Open, Trace, http, tcp, udp};
+use super::truncate::fit;
+use super::{Cancel, Open, Trace, http, tcp, udp};
 use crate::text::{from_hex, hex};
 use crate::wire::{
     Deadlines, FaultReason, Flow, How, Observation, Plan, Request, Resolver, Stage, Target,
@@ -226,7 +226,7 @@ impl Prepared {
             biased;
             ended = self.stages(common, attempt, &mut trace, &mut open) => ended,
             // The sender lives as long as what borrows it here.
-            _ = ending.wait_for(|ending| *ending) => Err(Halt::stop(self.stage_after(&trace), How::Unfinished)),
+            _ = ending.wait_for(|ending| *ending) => Err(Cancel::stop(self.stage_after(&trace), How::Unfinished)),
         };
         (finished(trace, ended), open)
     }
@@ -237,7 +237,7 @@ impl Prepared {
         attempt: u32,
         trace: &mut Trace,
         open: &mut Option<Open>,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), Cancel> {
         let peer = SocketAddr::new(self.address(common, attempt, trace).await?, self.port);
         let nonce = common.nonce(self.id, attempt);
         let connect = millis(self.deadlines.connect_ms);
@@ -307,7 +307,7 @@ impl Prepared {
         parameters: &tls::Parameters,
         common: &Common,
         trace: &mut Trace,
-    ) -> Result<TlsStream<TcpStream>, Halt> {
+    ) -> Result<TlsStream<TcpStream>, Cancel> {
         tls::handshake(
             stream,
             parameters,
@@ -325,7 +325,7 @@ impl Prepared {
         common: &Common,
         attempt: u32,
         trace: &mut Trace,
-    ) -> Result<IpAddr, Halt> {
+    ) -> Result<IpAddr, Cancel> {
         match &self.to {
             To::Address(address) => Ok(*address),
             To::Names { names, v6 } => {
@@ -333,7 +333,7 @@ impl Prepared {
                 let addresses = resolve(names, *v6, &common.resolver, limit, trace).await?;
                 let turn = (attempt as usize).wrapping_sub(1) % addresses.len().max(1);
                 let address = addresses.get(turn).copied().ok_or_else(|| {
-                    Halt::fault(FaultReason::Defect, "resolved to no address".into())
+                    Cancel::fault(FaultReason::Defect, "resolved to no address".into())
                 })?;
                 trace.seen.peer = Some(SocketAddr::new(address, self.port));
                 Ok(address)
@@ -343,12 +343,12 @@ impl Prepared {
 }
 
 /// What an attempt showed that ended like this.
-pub(super) fn finished(trace: Trace, ended: Result<(), Halt>) -> Seen {
+pub(super) fn finished(trace: Trace, ended: Result<(), Cancel>) -> Seen {
     let mut seen = trace.seen;
     match ended {
         Ok(()) => {}
-        Err(Halt::Stop(stop)) => seen.stop = Some(stop),
-        Err(Halt::Fault(reason, detail)) => return Err((reason, detail)),
+        Err(Cancel::Stop(stop)) => seen.stop = Some(stop),
+        Err(Cancel::Fault(reason, detail)) => return Err((reason, detail)),
     }
     fit(&mut seen);
     Ok(seen)

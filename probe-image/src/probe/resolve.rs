@@ -11,7 +11,7 @@
 //! `/etc/hosts` is not read: a name there is not a name that a policy knows.
 
 use super::dns::{Question, ask_tcp, ask_udp, facts, rcode};
-use super::{Halt, Trace, tcp};
+use super::{Cancel, Trace, tcp};
 use crate::wire::{How, Resolver, Stage};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -103,7 +103,7 @@ pub(crate) async fn resolve(
     resolver: &Resolver,
     limit: Duration,
     trace: &mut Trace,
-) -> Result<Vec<IpAddr>, Halt> {
+) -> Result<Vec<IpAddr>, Cancel> {
     let began = Instant::now();
     let deadline = began + limit;
     let record = if v6 { RecordType::AAAA } else { RecordType::A };
@@ -134,18 +134,18 @@ pub(crate) async fn resolve(
             }
             Err((server, how)) => {
                 trace.seen.dns = Some(Box::new(facts(server, &question, None)));
-                return Err(Halt::stop(Stage::Resolve, how));
+                return Err(Cancel::stop(Stage::Resolve, how));
             }
         }
     }
     let Some((server, question, message)) = refusal else {
-        return Err(Halt::fault(
+        return Err(Cancel::fault(
             crate::wire::FaultReason::Plan,
             "no name to resolve".into(),
         ));
     };
     trace.seen.dns = Some(Box::new(facts(server, &question, Some(&message))));
-    Err(Halt::stop(
+    Err(Cancel::stop(
         Stage::Resolve,
         How::Rcode {
             code: rcode(&message),
@@ -161,14 +161,14 @@ async fn ask_servers(
     question: &Question,
     resolver: &Resolver,
     deadline: Instant,
-) -> Result<Answered, Halt> {
+) -> Result<Answered, Cancel> {
     let mut to_ask: Vec<SocketAddr> = resolver
         .servers
         .iter()
         .map(|ip| SocketAddr::new(*ip, 53))
         .collect();
     let Some(&first) = to_ask.first() else {
-        return Err(Halt::fault(
+        return Err(Cancel::fault(
             crate::wire::FaultReason::Plan,
             "no name server".into(),
         ));
@@ -190,7 +190,7 @@ async fn ask_servers(
                     }
                     answer.get_or_insert((server, message));
                 }
-                Err(Halt::Stop(stop)) => {
+                Err(Cancel::Stop(stop)) => {
                     if stop.how == How::Silence {
                         to_ask.push(server);
                     }
@@ -209,7 +209,7 @@ async fn ask(
     question: &Question,
     share: Duration,
     deadline: Instant,
-) -> Result<Message, Halt> {
+) -> Result<Message, Cancel> {
     // The trace of a lookup's sockets is not the attempt's.
     let mut trace = Trace::new();
     let message = ask_udp(server, question, share, &mut trace).await?;

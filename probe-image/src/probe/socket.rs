@@ -1,6 +1,6 @@
 //! Fresh sockets, and how their errors are told apart.
 
-use super::Halt;
+use super::Cancel;
 use super::errqueue;
 use crate::wire::{FaultReason, How, Stage};
 use nix::libc;
@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
 /// A new non-blocking socket towards `peer`, with its error queue on.
-pub(crate) fn fresh(peer: &SocketAddr, ty: Type, stage: Stage) -> Result<Socket, Halt> {
+pub(crate) fn fresh(peer: &SocketAddr, ty: Type, stage: Stage) -> Result<Socket, Cancel> {
     let socket = Socket::new(Domain::for_address(*peer), ty.nonblocking().cloexec(), None)
         .map_err(|error| halt_by(stage, &error))?;
     errqueue::enable(&socket, peer).map_err(|errno| halt_by(stage, &errno.into()))?;
@@ -18,18 +18,20 @@ pub(crate) fn fresh(peer: &SocketAddr, ty: Type, stage: Stage) -> Result<Socket,
 }
 
 /// What an error without a socket's queue means: of our own descriptors, or of the network.
-pub(crate) fn halt_by(stage: Stage, error: &io::Error) -> Halt {
+pub(crate) fn halt_by(stage: Stage, error: &io::Error) -> Cancel {
     match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE) => Halt::fault(FaultReason::Resources, error.to_string()),
-        Some(errno) => Halt::stop(stage, How::Error { errno, icmp: None }),
-        None => Halt::fault(FaultReason::Defect, format!("{stage:?}: {error}")),
+        Some(libc::EMFILE | libc::ENFILE) => {
+            Cancel::fault(FaultReason::Resources, error.to_string())
+        }
+        Some(errno) => Cancel::stop(stage, How::Error { errno, icmp: None }),
+        None => Cancel::fault(FaultReason::Defect, format!("{stage:?}: {error}")),
     }
 }
 
 /// What an error of this socket means, with the ICMP message behind it.
-pub(crate) fn halt_of(socket: &impl AsFd, stage: Stage, error: &io::Error) -> Halt {
+pub(crate) fn halt_of(socket: &impl AsFd, stage: Stage, error: &io::Error) -> Cancel {
     match error.raw_os_error() {
-        Some(errno) => Halt::stop(
+        Some(errno) => Cancel::stop(
             stage,
             How::Error {
                 errno,
@@ -41,8 +43,8 @@ pub(crate) fn halt_of(socket: &impl AsFd, stage: Stage, error: &io::Error) -> Ha
 }
 
 /// The runtime could not take the socket on: a limit of ours (`max_user_watches`, memory).
-pub(crate) fn not_registered(error: &io::Error) -> Halt {
-    Halt::fault(
+pub(crate) fn not_registered(error: &io::Error) -> Cancel {
+    Cancel::fault(
         FaultReason::Resources,
         format!("registering a socket: {error}"),
     )

@@ -1,7 +1,7 @@
 //! TCP: the handshake, what follows it unasked, and one exchange of bytes.
 
 use super::socket::{fresh, halt_of, not_registered};
-use super::{Halt, Trace, answer};
+use super::{Cancel, Trace, answer};
 use crate::text::printable_bytes;
 use crate::wire::{FaultReason, How, Linger, Stage};
 use nix::libc;
@@ -29,7 +29,7 @@ pub(crate) async fn connect(
     peer: SocketAddr,
     limit: Duration,
     trace: &mut Trace,
-) -> Result<TcpStream, Halt> {
+) -> Result<TcpStream, Cancel> {
     const STAGE: Stage = Stage::Connect;
     let began = Instant::now();
     let deadline = began + limit;
@@ -46,7 +46,7 @@ pub(crate) async fn connect(
             return Ok(stream);
         }
         if waited.is_err() {
-            return Err(Halt::stop(STAGE, How::Silence));
+            return Err(Cancel::stop(STAGE, How::Silence));
         }
         // Woken without cause: clears the readiness, so that the next wait waits.
         drop(stream.try_io(Interest::WRITABLE, || {
@@ -62,7 +62,7 @@ pub(crate) fn is_established(
     socket: &impl AsFd,
     began: Instant,
     trace: &mut Trace,
-) -> Result<bool, Halt> {
+) -> Result<bool, Cancel> {
     const STAGE: Stage = Stage::Connect;
     let asked = SockRef::from(socket);
     let local = asked.local_addr().ok().and_then(|local| local.as_socket());
@@ -86,7 +86,7 @@ pub(crate) fn is_established(
     if local.is_some() && local == remote.as_socket() {
         // A simultaneous open with itself (RFC 9293 §3.5): the ephemeral port was the one asked
         // for.
-        return Err(Halt::fault(
+        return Err(Cancel::fault(
             FaultReason::Resources,
             "the socket connected to itself".into(),
         ));
@@ -100,7 +100,7 @@ pub(crate) async fn linger(
     stream: &mut TcpStream,
     wait: Duration,
     trace: &mut Trace,
-) -> Result<(), Halt> {
+) -> Result<(), Cancel> {
     if trace.reset_after_handshake.is_some() {
         trace.seen.linger = Some(Linger::Rst);
         return Ok(());
@@ -123,7 +123,7 @@ pub(crate) fn unasked(
     peeked: io::Result<usize>,
     began: Instant,
     trace: &mut Trace,
-) -> Result<(), Halt> {
+) -> Result<(), Cancel> {
     trace.seen.linger = Some(match peeked {
         Ok(0) => Linger::Fin,
         Ok(_) => {
@@ -147,7 +147,7 @@ pub(crate) async fn exchange(
     most: usize,
     enough: impl Fn(&[u8]) -> bool,
     trace: &mut Trace,
-) -> Result<Vec<u8>, Halt> {
+) -> Result<Vec<u8>, Cancel> {
     let mut answer = Reply::new(most, enough);
     if let Some(halt) = reset_before(trace) {
         return Err(halt);
@@ -166,9 +166,9 @@ pub(crate) async fn exchange(
 }
 
 /// Why nothing can be asked of a connection that was reset before our first look at it.
-pub(crate) fn reset_before(trace: &Trace) -> Option<Halt> {
+pub(crate) fn reset_before(trace: &Trace) -> Option<Cancel> {
     let errno = trace.reset_after_handshake?;
-    Some(Halt::stop(
+    Some(Cancel::stop(
         Stage::FirstBytes,
         How::Error { errno, icmp: None },
     ))
@@ -204,8 +204,8 @@ impl<F: Fn(&[u8]) -> bool> Reply<F> {
     }
 
     /// Nothing more came to the deadline.
-    pub(crate) fn silence(&self) -> Halt {
-        Halt::stop(self.stage(), How::Silence)
+    pub(crate) fn silence(&self) -> Cancel {
+        Cancel::stop(self.stage(), How::Silence)
     }
 
     /// Takes in what a read brought; passes [`Stage::FirstBytes`] with the first of it. `true`: it
@@ -219,11 +219,11 @@ impl<F: Fn(&[u8]) -> bool> Reply<F> {
         unsent: Option<&io::Error>,
         socket: &impl AsFd,
         trace: &mut Trace,
-    ) -> Result<bool, Halt> {
+    ) -> Result<bool, Cancel> {
         match (read, unsent) {
             (Err(error), _) => Err(halt_of(socket, self.stage(), &error)),
             (Ok([]), Some(error)) => Err(halt_of(socket, self.stage(), error)),
-            (Ok([]), None) => Err(Halt::stop(self.stage(), How::Closed)),
+            (Ok([]), None) => Err(Cancel::stop(self.stage(), How::Closed)),
             (Ok(bytes), _) => {
                 if self.bytes.is_empty() {
                     trace.pass(Stage::FirstBytes, self.began);
@@ -242,7 +242,7 @@ pub(crate) async fn nonce(
     nonce: &str,
     limit: Duration,
     trace: &mut Trace,
-) -> Result<(), Halt> {
+) -> Result<(), Cancel> {
     let began = Instant::now();
     let question = answer::question(nonce);
     let bytes = exchange(
@@ -268,14 +268,14 @@ pub(crate) fn answered(
     nonce: &str,
     began: Instant,
     trace: &mut Trace,
-) -> Result<(), Halt> {
+) -> Result<(), Cancel> {
     match answer::parse(bytes, nonce) {
         Some(answer) => {
             trace.seen.answer = Some(answer);
             trace.pass(Stage::Request, began);
             Ok(())
         }
-        None => Err(Halt::stop(
+        None => Err(Cancel::stop(
             Stage::Request,
             How::Garbled {
                 what: printable_bytes(bytes, 200),

@@ -5,7 +5,7 @@
 //! could stand in for the target. Chain, name and expiry are judged apart.
 
 use super::socket::halt_of;
-use super::{Halt, Trace};
+use super::{Cancel, Trace};
 use crate::text::{hex, printable, printable_bytes};
 use crate::wire::{self, How, Stage, TlsFacts};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -103,10 +103,10 @@ pub(crate) async fn handshake(
     trust: &Trust,
     limit: Duration,
     trace: &mut Trace,
-) -> Result<TlsStream<TcpStream>, Halt> {
+) -> Result<TlsStream<TcpStream>, Cancel> {
     let began = Instant::now();
     if let Some(errno) = trace.reset_after_handshake {
-        return Err(Halt::stop(Stage::Tls, How::Error { errno, icmp: None }));
+        return Err(Cancel::stop(Stage::Tls, How::Error { errno, icmp: None }));
     }
     let recorder = Arc::new(Recorder {
         provider: Arc::clone(&trust.provider),
@@ -150,10 +150,10 @@ pub(crate) async fn handshake(
             Ok(stream)
         }
         Ok(Err((error, stream))) => Err(match how(&error) {
-            Some(how) => Halt::stop(Stage::Tls, how),
+            Some(how) => Cancel::stop(Stage::Tls, how),
             None => halt_of(&stream, Stage::Tls, &error),
         }),
-        Err(_) => Err(Halt::stop(Stage::Tls, How::Silence)),
+        Err(_) => Err(Cancel::stop(Stage::Tls, How::Silence)),
     }
 }
 
@@ -175,10 +175,10 @@ pub(crate) fn how(error: &io::Error) -> Option<How> {
     (error.kind() == io::ErrorKind::UnexpectedEof).then_some(How::Closed)
 }
 
-fn config(parameters: &Parameters, recorder: &Arc<Recorder>) -> Result<ClientConfig, Halt> {
+fn config(parameters: &Parameters, recorder: &Arc<Recorder>) -> Result<ClientConfig, Cancel> {
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&recorder.provider))
         .with_safe_default_protocol_versions()
-        .map_err(|e| Halt::fault(wire::FaultReason::Defect, format!("configuring TLS: {e}")))?
+        .map_err(|e| Cancel::fault(wire::FaultReason::Defect, format!("configuring TLS: {e}")))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::<Recorder>::clone(recorder))
         .with_no_client_auth();

@@ -1,7 +1,7 @@
 //! UDP: one datagram out of a connected socket, and the answer to it.
 
 use super::socket::{fresh, halt_of, not_registered};
-use super::{Halt, Trace, answer};
+use super::{Cancel, Trace, answer};
 use crate::text::printable_bytes;
 use crate::wire::{FaultReason, How, Stage};
 use nix::libc;
@@ -25,7 +25,7 @@ pub(crate) async fn exchange(
     limit: Duration,
     accepts: impl Fn(&[u8]) -> bool,
     trace: &mut Trace,
-) -> Result<Vec<u8>, Halt> {
+) -> Result<Vec<u8>, Cancel> {
     const STAGE: Stage = Stage::FirstBytes;
     let began = Instant::now();
     let deadline = began + limit;
@@ -38,13 +38,13 @@ pub(crate) async fn exchange(
     if socket.local_addr().ok() == Some(peer) {
         // The ephemeral port was the one asked for: the question would come back as its own answer.
         let detail = "the socket is connected to itself".into();
-        return Err(Halt::fault(FaultReason::Resources, detail));
+        return Err(Cancel::fault(FaultReason::Resources, detail));
     }
     match timeout_at(deadline, socket.send(question)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => return Err(halt_of(&socket, STAGE, &error)),
         Err(_) => {
-            return Err(Halt::stop(
+            return Err(Cancel::stop(
                 STAGE,
                 How::Error {
                     errno: libc::EAGAIN,
@@ -60,7 +60,7 @@ pub(crate) async fn exchange(
             // The kernel once more: what is there by now counts.
             Err(_) => match socket.try_recv(&mut buffer) {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    return Err(Halt::stop(STAGE, How::Silence));
+                    return Err(Cancel::stop(STAGE, How::Silence));
                 }
                 received => received,
             },
@@ -84,7 +84,7 @@ pub(crate) async fn nonce(
     nonce: &str,
     limit: Duration,
     trace: &mut Trace,
-) -> Result<(), Halt> {
+) -> Result<(), Cancel> {
     let began = Instant::now();
     let bytes = exchange(
         peer,
@@ -100,7 +100,7 @@ pub(crate) async fn nonce(
             trace.pass(Stage::Request, began);
             Ok(())
         }
-        None => Err(Halt::stop(
+        None => Err(Cancel::stop(
             Stage::Request,
             How::Garbled {
                 what: printable_bytes(&bytes, 200),

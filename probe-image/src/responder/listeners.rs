@@ -1,9 +1,9 @@
 //! What is being served: groups of listeners, each a task that owns its connections.
 
+use super::commands::Order;
 use super::connection::{Listener, accept};
 use super::control::{Listen, Reply};
 use super::datagram;
-use super::orders::Order;
 use super::sockets::{Opened, failed};
 use crate::wire::Transport;
 use std::collections::{BTreeMap, HashMap};

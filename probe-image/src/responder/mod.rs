@@ -9,6 +9,7 @@
 //! A UDP socket bound to a wildcard address answers from the address that the kernel's routing
 //! picks, which need not be the one that was asked: bind to addresses.
 
+mod commands;
 mod connection;
 pub mod control;
 mod datagram;
@@ -16,8 +17,7 @@ mod dns;
 mod first_bytes;
 mod http;
 mod listeners;
-mod orders;
-pub(crate) mod own;
+pub(crate) mod probe_listener;
 mod sockets;
 mod tls;
 
@@ -44,7 +44,7 @@ pub fn responder_main() -> ExitCode {
     let (orders, mut inbox) = unbounded_channel();
     let control = std::thread::Builder::new()
         .name("control".into())
-        .spawn(move || orders::take(&orders));
+        .spawn(move || commands::take(&orders));
     if control.is_err() {
         return ExitCode::FAILURE;
     }

@@ -20,8 +20,8 @@ use watertight_probe::responder::control::{
     Behaviour, Certificate, Command as Order, Listen, Reply,
 };
 use watertight_probe::wire::{
-    Beat, Body, Deadlines, Fault, FaultReason, Flow, Http, Line, Observation, Pace, Plan, Request,
-    Sample, Target, Tls, Transport, VERSION,
+    Body, Deadlines, Fault, FaultReason, Flow, Heartbeat, Http, Line, Observation, Pace, Plan,
+    Request, Sample, Target, Tls, Transport, VERSION,
 };
 
 pub(crate) const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -32,7 +32,7 @@ pub(crate) fn plan(flows: Vec<Flow>) -> Plan {
         run: "test-run".into(),
         seed: 42,
         ttl_ms: 20_000,
-        beat_ms: 200,
+        heartbeat_ms: 200,
         trust: vec![],
         resolver: None,
         listen: None,
@@ -245,14 +245,14 @@ impl Probe {
         sample
     }
 
-    pub(crate) fn beat_of(&mut self, flow: u32) -> Beat {
+    pub(crate) fn beat_of(&mut self, flow: u32) -> Heartbeat {
         let line = self.until(
-            |body| matches!(body, Body::Beat(b) if b.flows.iter().any(|entry| entry.0 == flow)),
+            |body| matches!(body, Body::Heartbeat(b) if b.flows.iter().any(|entry| entry.0 == flow)),
         );
-        let Body::Beat(beat) = line.body else {
+        let Body::Heartbeat(heartbeat) = line.body else {
             unreachable!()
         };
-        beat
+        heartbeat
     }
 
     pub(crate) fn bye(&mut self) -> String {

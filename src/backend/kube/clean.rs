@@ -16,7 +16,6 @@ use kube::api::{DeleteParams, ListParams, Preconditions, PropagationPolicy};
 use kube::{Api, Client, Resource, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use tokio::time::timeout;
 
 /// Which runs are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,15 +91,15 @@ fn choose(found: Vec<Left>, runs: Runs) -> (Vec<Left>, BTreeMap<String, Duration
 /// When there is no cluster, or nothing may be read.
 pub async fn clean(access: &Access, runs: Runs, now: jiff::Timestamp) -> Result<Cleaned, Error> {
     let connection = connect(access).await?;
-    let patience = access
+    let timeout = access
         .request_timeout
         .filter(|timeout| !timeout.is_zero())
         .unwrap_or(REQUEST_TIMEOUT);
     let client = &connection.client;
     let mut found = Vec::new();
     // The owners first: what is deleted with them does not have to be deleted by itself.
-    found.extend(ours::<Job>(client, "Job", &connection.namespace, patience, now).await?);
-    found.extend(ours::<Pod>(client, "Pod", &connection.namespace, patience, now).await?);
+    found.extend(ours::<Job>(client, "Job", &connection.namespace, timeout, now).await?);
+    found.extend(ours::<Pod>(client, "Pod", &connection.namespace, timeout, now).await?);
     let (victims, spared) = choose(found, runs);
     let mut cleaned = Cleaned {
         spared,
@@ -108,8 +107,8 @@ pub async fn clean(access: &Access, runs: Runs, now: jiff::Timestamp) -> Result<
     };
     for left in victims {
         let deleted = match left.kind {
-            "Job" => delete::<Job>(client, &left, patience).await,
-            _ => delete::<Pod>(client, &left, patience).await,
+            "Job" => delete::<Job>(client, &left, timeout).await,
+            _ => delete::<Pod>(client, &left, timeout).await,
         };
         match deleted {
             Ok(()) => cleaned.removed.push(left),
@@ -123,7 +122,7 @@ async fn ours<K>(
     client: &Client,
     kind: &'static str,
     namespace: &str,
-    patience: Duration,
+    timeout: Duration,
     now: jiff::Timestamp,
 ) -> Result<BTreeSet<Left>, Error>
 where
@@ -133,13 +132,16 @@ where
         + serde::de::DeserializeOwned,
 {
     let doing = || format!("list {}", K::plural(&()));
-    let list = async |api: Api<K>| match timeout(patience, api.list(&ListParams::default())).await {
-        Ok(answer) => Ok(answer),
-        Err(_) => Err(Error::Silent {
-            doing: doing(),
-            after: patience,
-        }),
-    };
+    let list =
+        async |api: Api<K>| match tokio::time::timeout(timeout, api.list(&ListParams::default()))
+            .await
+        {
+            Ok(answer) => Ok(answer),
+            Err(_) => Err(Error::Silent {
+                doing: doing(),
+                after: timeout,
+            }),
+        };
     let objects = match list(Api::all(client.clone())).await? {
         Err(error) if is_forbidden(&error) => {
             list(Api::namespaced(client.clone(), namespace)).await?
@@ -167,7 +169,7 @@ where
 }
 
 /// Deletes that very object and no later one of the same name.
-async fn delete<K>(client: &Client, left: &Left, patience: Duration) -> Result<(), Error>
+async fn delete<K>(client: &Client, left: &Left, timeout: Duration) -> Result<(), Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -184,13 +186,13 @@ where
         }),
         ..DeleteParams::default()
     };
-    match timeout(patience, api.delete(&left.name, &parameters)).await {
+    match tokio::time::timeout(timeout, api.delete(&left.name, &parameters)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) if is_absent(&error) => Ok(()),
         Ok(Err(error)) => Err(Error::api(format!("remove {left}"), error)),
         Err(_) => Err(Error::Silent {
             doing: format!("remove {left}"),
-            after: patience,
+            after: timeout,
         }),
     }
 }

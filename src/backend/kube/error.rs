@@ -58,7 +58,7 @@ pub enum Error {
     #[error(
         "remove ephemeral container {container} from pod {pod}: nothing can, before the pod itself is deleted; it has ended, or ends by itself"
     )]
-    Stays {
+    EphemeralContainerRemains {
         /// The container.
         container: String,
         /// `namespace/name`.

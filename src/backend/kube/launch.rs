@@ -1,20 +1,20 @@
 //! Probes of a run: created together, read by their logs. How they end is in `farewell`.
 
-use super::created::{Created, Made, Ours};
+use super::created_objects::{Created, CreatedObject, PodRef};
+use super::ephemeral;
 use super::error::{Error, describe};
-use super::farewell::delete;
-use super::inside;
 use super::logs::Log;
-use super::meet::{self, Digests, Exchange};
 use super::names::{self, CONTAINER};
 use super::objects::Shared;
 use super::owner;
+use super::peer_addresses::{self, AddressMap, Digests};
 use super::preflight::objection;
 use super::probe_pod::{self, Common, Wanted};
 use super::runner::RunnerProbe;
+use super::teardown::delete;
 use crate::backend::{Arrival, Launch, ProbeFault};
 use crate::inventory::{Labels, identity_labels};
-use crate::plan::{Landmarks, ProbeId, Vantage};
+use crate::plan::{ControlEndpoints, ProbeId, Source};
 use crate::wire;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
@@ -37,23 +37,23 @@ const MEETING: Duration = Duration::from_secs(10);
 
 /// Everything that is needed to create and remove.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct RunContext {
     pub(super) client: Client,
     pub(super) shared: Arc<Shared>,
     /// The namespace of what belongs to no workload.
     pub(super) namespace: String,
     pub(super) common: Common,
     /// What plans were told of this cluster.
-    pub(super) landmarks: Landmarks,
+    pub(super) control_endpoints: ControlEndpoints,
     /// How long one request may take.
-    pub(super) patience: Duration,
+    pub(super) timeout: Duration,
     /// What arrivals are timed from.
     pub(super) started: std::time::Instant,
 }
 
 /// What a run has created.
 #[derive(Default)]
-pub(super) struct Launched {
+pub(super) struct Run {
     pub(super) owners: BTreeMap<String, OwnerReference>,
     pub(super) created: Arc<Created>,
     /// The pods of probes that others reach, by the addresses that plans give them.
@@ -74,7 +74,7 @@ pub(super) struct Launched {
 /// Namespace and name of a probe's pod.
 type Peer = (String, String);
 
-impl Launched {
+impl Run {
     /// Creates probes; returns when all are created or refused, but for those of nodes that wait
     /// for the addresses of others. What becomes of each arrives on the channel.
     ///
@@ -82,19 +82,19 @@ impl Launched {
     /// When not one could be created.
     pub(super) async fn launch(
         &mut self,
-        place: &Place,
+        place: &RunContext,
         probes: Vec<Launch>,
         lines: &mpsc::Sender<Arrival>,
     ) -> Result<(), Error> {
-        let witnesses = self.witnesses_for(place, &probes);
+        let reference_pods = self.reference_pods_for(place, &probes);
         let owners = self
-            .owners_for(place, probes.iter().chain(&witnesses))
+            .owners_for(place, probes.iter().chain(&reference_pods))
             .await;
         self.peers.extend(peers(place, &probes));
         let mut refusals = Vec::new();
         let mut created = 0;
         let mut creations = Vec::new();
-        for launch in witnesses {
+        for launch in reference_pods {
             // It only listens: what it says is nobody's evidence, and where it is missing nothing
             // crosses to it.
             let owner = owners
@@ -108,7 +108,7 @@ impl Launched {
         for launch in probes {
             let probe = launch.probe;
             if let Some((namespace, name)) = launch.entered()
-                && let Ok(pod) = source(place, namespace, name)
+                && let Ok(pod) = source_pod(place, namespace, name)
                 && !self.entered.insert(pod.metadata.uid.clone())
             {
                 refusals.push((
@@ -126,9 +126,9 @@ impl Launched {
                     }
                     Some(None) | None => None,
                 };
-            let wanted = meet::wanted(&launch.vantage, &launch.plan);
+            let wanted = peer_addresses::wanted(&launch.source, &launch.plan);
             match owner {
-                owner if wanted.is_empty() && !matches!(launch.vantage, Vantage::Runner) => {
+                owner if wanted.is_empty() && !matches!(launch.source, Source::Runner) => {
                     let place = place.clone();
                     let created = async move { make(&place, &launch, &launch.plan, owner).await };
                     creations.push((Some(probe), created.boxed()));
@@ -141,7 +141,7 @@ impl Launched {
                     let created = Arc::clone(&self.created);
                     let within = launch.inside;
                     let enough = self.enough.subscribe();
-                    let meeting = Meeting {
+                    let meeting = PendingLaunch {
                         place: place.clone(),
                         launch,
                         owner,
@@ -172,8 +172,8 @@ impl Launched {
                     created += 1;
                     self.created.note(&made);
                     let readers = match made {
-                        Made::Pod(_) => &mut self.readers,
-                        Made::Within(_) => &mut self.readers_within,
+                        CreatedObject::Pod(_) => &mut self.readers,
+                        CreatedObject::Within(_) => &mut self.readers_within,
                     };
                     let created = Arc::clone(&self.created);
                     let reading = Reading {
@@ -207,7 +207,7 @@ impl Launched {
     /// One owner in each namespace that has none of this run yet.
     async fn owners_for(
         &mut self,
-        place: &Place,
+        place: &RunContext,
         probes: impl Iterator<Item = &Launch>,
     ) -> BTreeMap<String, Result<OwnerReference, String>> {
         let namespaces: BTreeSet<String> = probes
@@ -245,21 +245,21 @@ impl Launched {
     }
 
     /// Witnesses that are sent to and do not send: those that send are among the probes themselves.
-    fn witnesses_for(&mut self, place: &Place, probes: &[Launch]) -> Vec<Launch> {
+    fn reference_pods_for(&mut self, place: &RunContext, probes: &[Launch]) -> Vec<Launch> {
         let mut peers = Vec::new();
         let mut launches = Vec::new();
-        for witness in &place.landmarks.witnesses {
-            let sends = |launch: &Launch| matches!(&launch.vantage, Vantage::Witness { node } if *node == witness.node);
+        for reference_pod in &place.control_endpoints.reference_pods {
+            let sends = |launch: &Launch| matches!(&launch.source, Source::ReferencePod { node } if *node == reference_pod.node);
             let sender = probes
                 .iter()
                 .find(|launch| sends(launch))
                 .map(|launch| launch.probe);
             let is_sent_to = |launch: &Launch| {
-                meet::wanted(&launch.vantage, &launch.plan)
+                peer_addresses::wanted(&launch.source, &launch.plan)
                     .iter()
-                    .any(|address| witness.addresses.contains(address))
+                    .any(|address| reference_pod.addresses.contains(address))
             };
-            let known = witness
+            let known = reference_pod
                 .addresses
                 .iter()
                 .any(|address| self.peers.contains_key(address));
@@ -270,16 +270,16 @@ impl Launched {
                 (None, Some(of)) => {
                     let probe = ProbeId(u32::MAX - self.peers.len() as u32 - launches.len() as u32);
                     let plan = wire::Plan {
-                        listen: Some(witness.port),
+                        listen: Some(reference_pod.port),
                         flows: Vec::new(),
                         ..of.plan.clone()
                     };
-                    let vantage = Vantage::Witness {
-                        node: witness.node.clone(),
+                    let source = Source::ReferencePod {
+                        node: reference_pod.node.clone(),
                     };
                     launches.push(Launch {
                         probe,
-                        vantage,
+                        source,
                         inside: false,
                         plan,
                     });
@@ -291,7 +291,7 @@ impl Launched {
                 names::probe(&Labels::new(), &place.common.run, probe),
             );
             peers.extend(
-                witness
+                reference_pod
                     .addresses
                     .iter()
                     .map(|address| (*address, peer.clone())),
@@ -310,20 +310,20 @@ impl Launched {
 /// The namespace in which a probe needs an owner; `None` for those that are no pods of ours: the
 /// runner's, and those within other people's pods.
 fn namespace_of(launch: &Launch, own: &str) -> Option<String> {
-    match &launch.vantage {
-        Vantage::Pod { .. } if launch.inside => None,
-        Vantage::Pod { namespace, .. } => Some(namespace.clone()),
-        Vantage::Node { .. } | Vantage::Witness { .. } => Some(own.to_owned()),
-        Vantage::Runner => None,
+    match &launch.source {
+        Source::Pod { .. } if launch.inside => None,
+        Source::Pod { namespace, .. } => Some(namespace.clone()),
+        Source::Node { .. } | Source::ReferencePod { .. } => Some(own.to_owned()),
+        Source::Runner => None,
     }
 }
 
 /// One request, with its limit; the answer's words where it failed.
 async fn within<T>(
-    place: &Place,
+    place: &RunContext,
     request: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, String> {
-    match timeout(place.patience, request).await {
+    match timeout(place.timeout, request).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(Error::Api { source, doing })) => {
             Err(format!("failed to {doing}: {}", describe(&source)))
@@ -331,7 +331,7 @@ async fn within<T>(
         Ok(Err(error)) => Err(format!("failed to {error}")),
         Err(_) => Err(format!(
             "the API server gave no answer within {} s",
-            place.patience.as_secs()
+            place.timeout.as_secs()
         )),
     }
 }
@@ -339,18 +339,18 @@ async fn within<T>(
 /// Creates one probe, with a plan that may differ from the launch's in addresses: within the pod,
 /// or as a pod of its own, for which there must be an owner.
 async fn make(
-    place: &Place,
+    place: &RunContext,
     launch: &Launch,
     plan: &wire::Plan,
     owner: Option<OwnerReference>,
-) -> Result<Made, String> {
+) -> Result<CreatedObject, String> {
     let environment = watertight_probe::encode_plan(plan).map_err(|error| error.to_string())?;
     if let Some((namespace, name)) = launch.entered() {
-        let pod = source(place, namespace, name)?;
-        let alone = inside::alone(&pod, &place.common, &environment);
-        return within(place, inside::enter(&place.client, &pod, &alone))
+        let pod = source_pod(place, namespace, name)?;
+        let alone = ephemeral::alone(&pod, &place.common, &environment);
+        return within(place, ephemeral::enter(&place.client, &pod, &alone))
             .await
-            .map(Made::Within);
+            .map(CreatedObject::Within);
     }
     let owner = owner.ok_or("there is no owner")?;
     let wanted = Wanted {
@@ -358,7 +358,7 @@ async fn make(
         owner,
         environment: &environment,
     };
-    let pod = pod_of(place, &launch.vantage, &wanted)?;
+    let pod = pod_of(place, &launch.source, &wanted)?;
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
     let api: Api<Pod> = Api::namespaced(place.client.clone(), &namespace);
     let created = within(place, async {
@@ -367,24 +367,24 @@ async fn make(
             .map_err(|error| Error::api(format!("create a probe in namespace {namespace}"), error))
     })
     .await?;
-    let original = match &launch.vantage {
-        Vantage::Pod {
+    let original = match &launch.source {
+        Source::Pod {
             namespace, name, ..
         } => place.shared.store().pod(namespace, name),
-        Vantage::Node { .. } | Vantage::Witness { .. } | Vantage::Runner => None,
+        Source::Node { .. } | Source::ReferencePod { .. } | Source::Runner => None,
     };
     let objection = objection(&pod, original.as_deref(), &created);
     let Pod {
         metadata: ObjectMeta { name, uid, .. },
         ..
     } = created;
-    let ours = Ours {
+    let ours = PodRef {
         namespace,
         name: name.unwrap_or_default(),
         uid: uid.unwrap_or_default(),
     };
     match objection {
-        None => Ok(Made::Pod(ours)),
+        None => Ok(CreatedObject::Pod(ours)),
         Some(why) => {
             // What cannot be deleted now goes with its owner.
             let _deletion = delete(place, &ours).await;
@@ -396,47 +396,51 @@ async fn make(
 }
 
 /// The pod of a source, as it is now.
-fn source(place: &Place, namespace: &str, name: &str) -> Result<Arc<Pod>, String> {
+fn source_pod(place: &RunContext, namespace: &str, name: &str) -> Result<Arc<Pod>, String> {
     let pod = place.shared.store().pod(namespace, name);
     pod.ok_or_else(|| format!("pod {namespace}/{name} is gone"))
 }
 
 /// The pod of a probe.
-pub(super) fn pod_of(place: &Place, vantage: &Vantage, wanted: &Wanted<'_>) -> Result<Pod, String> {
-    match vantage {
-        Vantage::Pod {
+pub(super) fn pod_of(
+    place: &RunContext,
+    source: &Source,
+    wanted: &Wanted<'_>,
+) -> Result<Pod, String> {
+    match source {
+        Source::Pod {
             namespace, name, ..
         } => {
-            let source = source(place, namespace, name)?;
+            let source = source_pod(place, namespace, name)?;
             Ok(probe_pod::clone_of(&source, &place.common, wanted))
         }
-        Vantage::Node { name } => Ok(probe_pod::of_node(
+        Source::Node { name } => Ok(probe_pod::of_node(
             name,
             &place.namespace,
             &place.common,
             wanted,
         )),
-        Vantage::Witness { node } => {
+        Source::ReferencePod { node } => {
             let node = Some(node.as_str()).filter(|node| !node.is_empty());
-            Ok(probe_pod::of_nobody(
+            Ok(probe_pod::unlabelled(
                 node,
                 &place.namespace,
                 &place.common,
                 wanted,
             ))
         }
-        Vantage::Runner => Err("the runner's probe is no pod".into()),
+        Source::Runner => Err("the runner's probe is no pod".into()),
     }
 }
 
 /// The pods of the probes that have pods' identities, by the addresses of those pods.
-fn peers(place: &Place, probes: &[Launch]) -> BTreeMap<IpAddr, Peer> {
+fn peers(place: &RunContext, probes: &[Launch]) -> BTreeMap<IpAddr, Peer> {
     let store = place.shared.store();
     let mut pods = BTreeMap::new();
     for launch in probes {
-        let Vantage::Pod {
+        let Source::Pod {
             namespace, name, ..
-        } = &launch.vantage
+        } = &launch.source
         else {
             continue;
         };
@@ -469,8 +473,8 @@ fn addresses(pod: &Pod) -> Vec<IpAddr> {
 }
 
 /// A probe that is to reach others; the runner's in any case.
-struct Meeting {
-    place: Place,
+struct PendingLaunch {
+    place: RunContext,
     launch: Launch,
     /// `None` for what is no pod of ours.
     owner: Option<OwnerReference>,
@@ -480,7 +484,7 @@ struct Meeting {
     enough: watch::Receiver<bool>,
 }
 
-impl Meeting {
+impl PendingLaunch {
     /// Waits for the others' addresses, creates the probe and reads it to its end.
     async fn hold(self, lines: mpsc::Sender<Arrival>) {
         // Those that never come are not reached, which proves nothing of them.
@@ -496,10 +500,10 @@ impl Meeting {
             enough,
             ..
         } = &self;
-        let given = meet::exchange(&launch.plan, &self.known());
+        let given = peer_addresses::exchange(&launch.plan, &self.known());
         let digests = Some(Digests::of(&launch.plan, &given));
-        let outcome = match &launch.vantage {
-            Vantage::Runner => {
+        let outcome = match &launch.source {
+            Source::Runner => {
                 RunnerProbe::start(launch.probe, &given, digests, place.started, &lines)
                     .map(|runner| created.note_runner(runner))
             }
@@ -529,7 +533,7 @@ impl Meeting {
         }
     }
 
-    fn known(&self) -> Exchange {
+    fn known(&self) -> AddressMap {
         let store = self.place.shared.store();
         let own = |(of, (namespace, name)): (&IpAddr, &Peer)| {
             let pod = store.pod(namespace, name)?;
@@ -552,8 +556,8 @@ struct Reading {
 /// Reads one probe to its end. One that never runs is deleted at once: it must not begin later, nor
 /// keep a node busy.
 async fn follow(
-    place: Place,
-    made: Made,
+    place: RunContext,
+    made: CreatedObject,
     reading: Reading,
     created: Arc<Created>,
     lines: mpsc::Sender<Arrival>,
@@ -564,8 +568,8 @@ async fn follow(
         enough,
     } = reading;
     let (namespace, pod, container) = match &made {
-        Made::Pod(ours) => (&ours.namespace, &ours.name, CONTAINER.into()),
-        Made::Within(entered) => (
+        CreatedObject::Pod(ours) => (&ours.namespace, &ours.name, CONTAINER.into()),
+        CreatedObject::Within(entered) => (
             &entered.namespace,
             &entered.name,
             names::of_run(&place.common.run),
@@ -583,7 +587,7 @@ async fn follow(
         enough,
     };
     if let Err(why) = log.follow().await {
-        if let Made::Pod(ours) = &made {
+        if let CreatedObject::Pod(ours) = &made {
             created.note_deletion(ours, delete(&place, ours).await);
         }
         log.tell(Err(ProbeFault::NotStarted(why))).await;
@@ -592,7 +596,7 @@ async fn follow(
 
 /// Reports a probe that did not start.
 pub(super) async fn not_started(
-    place: &Place,
+    place: &RunContext,
     probe: ProbeId,
     why: String,
     lines: &mpsc::Sender<Arrival>,

@@ -5,8 +5,8 @@
 //! in their numbers.
 
 use super::error::describe;
-use super::meet::Digests;
 use super::objects::Shared;
+use super::peer_addresses::Digests;
 use super::state::{Stage, UNSCHEDULED, UNSTARTED, stage, statuses};
 use crate::backend::lines::{parse, without_end};
 use crate::backend::{Arrival, ProbeFault};

@@ -35,35 +35,35 @@ mod canary;
 mod clean;
 mod cluster_policy;
 mod connect;
-mod created;
+mod control_endpoints;
+mod created_objects;
+mod ephemeral;
 mod error;
-mod farewell;
 mod fingerprint;
-mod inside;
-mod intend;
-mod landmarks;
 mod launch;
 mod logs;
-mod meet;
 mod names;
 mod objects;
 mod owner;
+mod peer_addresses;
 pub mod preflight;
+mod preview;
 mod probe_pod;
 mod resolve;
 mod runner;
 mod state;
+mod teardown;
 mod tls;
 mod watches;
 
-use super::{Arrival, Backend, Change, Launch, Records, Unseen};
-use crate::inventory::{Inventory, PolicyState, Surroundings, observe, spec_digest};
+use super::{Arrival, Backend, Change, EnforcerCounts, Launch, WatchGap};
+use crate::inventory::{EnvironmentInfo, Inventory, PolicyState, observe, spec_digest};
 use crate::plan::ProbeId;
 use ::kube::Api;
 use ::kube::api::PostParams;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use launch::{Launched, Place};
+use launch::{Run, RunContext};
 use objects::Shared;
 use preflight::Allowances;
 use probe_pod::Common;
@@ -78,9 +78,9 @@ use watches::Watches;
 pub use canary::{Canaries, CanaryError, Enforcement};
 pub use clean::{Cleaned, Left, Runs, clean};
 pub use connect::Access;
+pub use control_endpoints::{CONTROL_PORT, KUBELET_PORT, control_endpoints};
 pub use error::Error;
-pub use intend::Foreseen;
-pub use landmarks::{KUBELET_PORT, LANDMARK_PORT, landmarks};
+pub use preview::LaunchPreview;
 
 /// The image of the probe, unless another is named.
 pub const PROBE_IMAGE: &str = concat!("localhost/watertight-probe:", env!("CARGO_PKG_VERSION"));
@@ -106,10 +106,10 @@ pub struct Image {
 
 /// A cluster that is connected.
 pub struct Kube {
-    place: Place,
+    place: RunContext,
     server: String,
     watches: Watches,
-    launched: Launched,
+    launched: Run,
     /// The probes that preflight has judged.
     judged: BTreeSet<ProbeId>,
     /// Those that it refused, and why: they are never created.
@@ -141,33 +141,33 @@ impl Kube {
         let (notice, changes) = mpsc::channel(CHANGES);
         let shared = Arc::new(Shared::new(started, notice));
         let connection = connect::connect(access).await?;
-        let patience = access
+        let timeout = access
             .request_timeout
             .filter(|timeout| !timeout.is_zero())
             .unwrap_or(REQUEST_TIMEOUT);
         let mut needed = namespaces.clone();
         needed.insert(connection.namespace.clone());
-        let watches = watches::start(&connection, &shared, &needed, patience).await?;
+        let watches = watches::start(&connection, &shared, &needed, timeout).await?;
         let common = Common {
             run,
             image: image.name,
             pull_policy: image.pull_policy,
             deadline: STARTUP,
         };
-        let place = Place {
+        let place = RunContext {
             client: connection.client,
             shared,
             namespace: connection.namespace,
             common,
-            landmarks: landmarks(&Inventory::default()),
-            patience,
+            control_endpoints: control_endpoints(&Inventory::default()),
+            timeout,
             started,
         };
         Ok(Self {
             place,
             server: connection.server,
             watches,
-            launched: Launched::default(),
+            launched: Run::default(),
             judged: BTreeSet::new(),
             refused: BTreeMap::new(),
             allowances: Allowances::default(),
@@ -208,7 +208,7 @@ impl Kube {
         // An owner of its own, since this one is over long before the run.
         place.common.run.push('n');
         place.common.deadline = STARTUP;
-        let mut launched = Launched::default();
+        let mut launched = Run::default();
         let found = resolve::resolve(&place, &mut launched, names, server).await;
         self.earlier
             .push(tokio::spawn(async move { launched.remove(&place).await }));
@@ -237,7 +237,7 @@ impl Kube {
     async fn version(&mut self) -> Option<String> {
         if self.version.is_none() {
             let asked =
-                tokio::time::timeout(self.place.patience, self.place.client.apiserver_version())
+                tokio::time::timeout(self.place.timeout, self.place.client.apiserver_version())
                     .await;
             self.version = asked.ok().and_then(Result::ok).map(|info| info.git_version);
         }
@@ -250,7 +250,7 @@ impl Kube {
         if self.operator.is_none() {
             let api: Api<SelfSubjectReview> = Api::all(self.place.client.clone());
             let review = SelfSubjectReview::default();
-            let (parameters, asked) = (PostParams::default(), self.place.patience);
+            let (parameters, asked) = (PostParams::default(), self.place.timeout);
             let answer = tokio::time::timeout(asked, api.create(&parameters, &review)).await;
             let status = answer
                 .ok()
@@ -285,7 +285,7 @@ impl Backend for Kube {
         };
         // Between the look and this nothing can have changed: the watches run on this thread.
         self.place.shared.tell();
-        self.place.landmarks = landmarks(&inventory);
+        self.place.control_endpoints = control_endpoints(&inventory);
         if unread.is_empty() {
             Ok(inventory)
         } else {
@@ -293,7 +293,7 @@ impl Backend for Kube {
         }
     }
 
-    async fn surroundings(&mut self) -> Result<Surroundings, Error> {
+    async fn environment_info(&mut self) -> Result<EnvironmentInfo, Error> {
         let version = self.version().await;
         let operator = self.operator().await;
         let store = self.place.shared.store();
@@ -309,7 +309,7 @@ impl Backend for Kube {
             .chain(store.cluster_policy_states())
             .collect();
         policies.sort();
-        Ok(Surroundings {
+        Ok(EnvironmentInfo {
             cluster_uid: cluster.and_then(|namespace| namespace.metadata.uid.clone()),
             server: Some(self.server.clone()),
             version,
@@ -328,8 +328,8 @@ impl Backend for Kube {
     }
 
     /// Also where a connection only hangs: then requests get no answer, and watches do not know it.
-    fn unseen(&self) -> Option<Unseen> {
-        let hangs = |why| Unseen {
+    fn unseen(&self) -> Option<WatchGap> {
+        let hangs = |why| WatchGap {
             since: self.place.shared.now(),
             what: "the cluster".into(),
             why,
@@ -365,9 +365,9 @@ impl Backend for Kube {
         self.launched.stop(&self.place).await;
     }
 
-    async fn records(&mut self) -> Result<Records, Error> {
+    async fn counters(&mut self) -> Result<EnforcerCounts, Error> {
         // What enforces policies here is unknown, so nothing is known of its counts.
-        Ok(Records::new())
+        Ok(EnforcerCounts::new())
     }
 
     async fn teardown(self) -> Vec<Error> {

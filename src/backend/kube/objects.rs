@@ -3,8 +3,9 @@
 use super::cluster_policy::ClusterNetworkPolicy;
 use super::fingerprint::{self, Fingerprint};
 use super::names::run_of;
-use crate::backend::{Change, Changed, Unseen};
+use crate::backend::{Change, WatchGap};
 use crate::inventory::{Objects, PolicyState, spec_digest};
+use crate::model::ClusterChange;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -18,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 pub(super) type Key = (String, String);
 
 /// All objects of a kind.
-pub(super) type Shelf<K> = BTreeMap<Key, Arc<K>>;
+pub(super) type ObjectMap<K> = BTreeMap<Key, Arc<K>>;
 
 /// A kind of objects that is watched.
 pub(super) trait Kind:
@@ -31,23 +32,23 @@ pub(super) trait Kind:
     + 'static
 {
     /// Where its objects are kept.
-    fn shelf(store: &mut Store) -> &mut Shelf<Self>;
+    fn shelf(store: &mut Store) -> &mut ObjectMap<Self>;
     /// What of it matters.
     fn fingerprint(&self) -> Fingerprint;
     /// What has changed when that has; `None` where no verdict asks.
-    fn changed(&self) -> Option<Changed>;
+    fn changed(&self) -> Option<ClusterChange>;
 }
 
 /// Everything that is watched.
 #[derive(Debug, Default)]
 pub(super) struct Store {
-    namespaces: Shelf<Namespace>,
-    nodes: Shelf<Node>,
-    pods: Shelf<Pod>,
-    services: Shelf<Service>,
-    slices: Shelf<EndpointSlice>,
-    policies: Shelf<NetworkPolicy>,
-    cluster_policies: Shelf<ClusterNetworkPolicy>,
+    namespaces: ObjectMap<Namespace>,
+    nodes: ObjectMap<Node>,
+    pods: ObjectMap<Pod>,
+    services: ObjectMap<Service>,
+    slices: ObjectMap<EndpointSlice>,
+    policies: ObjectMap<NetworkPolicy>,
+    cluster_policies: ObjectMap<ClusterNetworkPolicy>,
     /// Whether changes are told: from the first inventory on.
     told: bool,
 }
@@ -115,11 +116,11 @@ pub(super) struct Shared {
     started: Instant,
     notice: mpsc::Sender<Change>,
     version: watch::Sender<u64>,
-    lost: Mutex<BTreeMap<Sight, Lost>>,
+    lost: Mutex<BTreeMap<WatchKey, Lost>>,
 }
 
 /// What one watch shows: a kind, of one namespace where not the whole cluster may be read.
-pub(super) type Sight = (String, Option<String>);
+pub(super) type WatchKey = (String, Option<String>);
 
 /// A watch that was lost.
 #[derive(Debug, Clone)]
@@ -169,14 +170,14 @@ impl Shared {
     }
 
     /// A watch is lost, since now or earlier.
-    pub(super) fn lose(&self, sight: &Sight, why: String) {
+    pub(super) fn lose(&self, sight: &WatchKey, why: String) {
         let since = self.now();
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         lost.entry(sight.clone()).or_insert(Lost { since, why });
     }
 
     /// A watch that was lost shows everything again.
-    pub(super) fn regain(&self, sight: &Sight) {
+    pub(super) fn regain(&self, sight: &WatchKey) {
         self.lost
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -184,7 +185,7 @@ impl Shared {
     }
 
     /// What is not seen now, for the longest time.
-    pub(super) fn unseen(&self) -> Option<Unseen> {
+    pub(super) fn unseen(&self) -> Option<WatchGap> {
         let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         let ((what, _), first) = lost.iter().min_by_key(|(_, lost)| lost.since)?;
         let what = if lost.len() == 1 {
@@ -192,7 +193,7 @@ impl Shared {
         } else {
             "the cluster".to_owned()
         };
-        Some(Unseen {
+        Some(WatchGap {
             since: first.since,
             what,
             why: first.why.clone(),
@@ -228,7 +229,7 @@ impl Shared {
     ) {
         self.update(at, |store: &mut Store| {
             let kept = K::shelf(store);
-            let mut new: Shelf<K> = objects
+            let mut new: ObjectMap<K> = objects
                 .into_iter()
                 .map(|object| (key_of(&object), Arc::new(object)))
                 .collect();
@@ -256,7 +257,7 @@ impl Shared {
         at: Duration,
         update: impl FnOnce(&mut Store) -> Vec<(Option<Arc<K>>, Option<Arc<K>>)>,
     ) {
-        let changes: Vec<Changed> = {
+        let changes: Vec<ClusterChange> = {
             let mut store = self.store();
             let pairs = update(&mut store);
             if store.told {
@@ -278,7 +279,7 @@ impl Shared {
 }
 
 /// What a verdict must know of the step from one state of an object to the next.
-fn difference<K: Kind>(old: Option<&K>, new: Option<&K>) -> Option<Changed> {
+fn difference<K: Kind>(old: Option<&K>, new: Option<&K>) -> Option<ClusterChange> {
     let object = new.or(old)?;
     let state = |object: Option<&K>| object.map(K::fingerprint).unwrap_or_default();
     if run_of(object.meta()).is_some() || state(old) == state(new) {
@@ -295,7 +296,7 @@ fn key_of<K: Kind>(object: &K) -> Key {
 }
 
 impl Kind for Namespace {
-    fn shelf(store: &mut Store) -> &mut Shelf<Self> {
+    fn shelf(store: &mut Store) -> &mut ObjectMap<Self> {
         &mut store.namespaces
     }
 
@@ -303,13 +304,13 @@ impl Kind for Namespace {
         fingerprint::of_namespace(self)
     }
 
-    fn changed(&self) -> Option<Changed> {
-        Some(Changed::Namespace(key_of(self).1))
+    fn changed(&self) -> Option<ClusterChange> {
+        Some(ClusterChange::Namespace(key_of(self).1))
     }
 }
 
 impl Kind for Node {
-    fn shelf(store: &mut Store) -> &mut Shelf<Self> {
+    fn shelf(store: &mut Store) -> &mut ObjectMap<Self> {
         &mut store.nodes
     }
 
@@ -317,13 +318,13 @@ impl Kind for Node {
         fingerprint::of_node(self)
     }
 
-    fn changed(&self) -> Option<Changed> {
+    fn changed(&self) -> Option<ClusterChange> {
         None
     }
 }
 
 impl Kind for Pod {
-    fn shelf(store: &mut Store) -> &mut Shelf<Self> {
+    fn shelf(store: &mut Store) -> &mut ObjectMap<Self> {
         &mut store.pods
     }
 
@@ -331,14 +332,14 @@ impl Kind for Pod {
         fingerprint::of_pod(self)
     }
 
-    fn changed(&self) -> Option<Changed> {
+    fn changed(&self) -> Option<ClusterChange> {
         let (namespace, name) = key_of(self);
-        Some(Changed::Pod(namespace, name))
+        Some(ClusterChange::Pod(namespace, name))
     }
 }
 
 impl Kind for Service {
-    fn shelf(store: &mut Store) -> &mut Shelf<Self> {
+    fn shelf(store: &mut Store) -> &mut ObjectMap<Self> {
         &mut store.services
     }
 
@@ -346,14 +347,14 @@ impl Kind for Service {
         fingerprint::of_service(self)
     }
 
-    fn changed(&self) -> Option<Changed> {
+    fn changed(&self) -> Option<ClusterChange> {
         let (namespace, name) = key_of(self);
-        Some(Changed::Service(namespace, name))
+        Some(ClusterChange::Service(namespace, name))
     }
 }
 
 impl Kind for EndpointSlice {
-    fn shelf(store: &mut Store) -> &mut Shelf<Self> {
+    fn shelf(store: &mut Store) -> &mut ObjectMap<Self> {
         &mut store.slices
     }
 
@@ -363,18 +364,18 @@ impl Kind for EndpointSlice {
 
     /// The Service that it belongs to, by the label that its controller sets (discovery/v1,
     /// `LabelServiceName`).
-    fn changed(&self) -> Option<Changed> {
+    fn changed(&self) -> Option<ClusterChange> {
         let service = self
             .metadata
             .labels
             .as_ref()?
             .get("kubernetes.io/service-name")?;
-        Some(Changed::Service(key_of(self).0, service.clone()))
+        Some(ClusterChange::Service(key_of(self).0, service.clone()))
     }
 }
 
 impl Kind for NetworkPolicy {
-    fn shelf(store: &mut Store) -> &mut Shelf<Self> {
+    fn shelf(store: &mut Store) -> &mut ObjectMap<Self> {
         &mut store.policies
     }
 
@@ -382,14 +383,14 @@ impl Kind for NetworkPolicy {
         fingerprint::of_policy(self)
     }
 
-    fn changed(&self) -> Option<Changed> {
+    fn changed(&self) -> Option<ClusterChange> {
         let (namespace, name) = key_of(self);
-        Some(Changed::Policy(namespace, name))
+        Some(ClusterChange::Policy(namespace, name))
     }
 }
 
 impl Kind for ClusterNetworkPolicy {
-    fn shelf(store: &mut Store) -> &mut Shelf<Self> {
+    fn shelf(store: &mut Store) -> &mut ObjectMap<Self> {
         &mut store.cluster_policies
     }
 
@@ -397,9 +398,9 @@ impl Kind for ClusterNetworkPolicy {
         serde_json::json!({ "uid": self.meta().uid, "spec": self.spec })
     }
 
-    fn changed(&self) -> Option<Changed> {
+    fn changed(&self) -> Option<ClusterChange> {
         let (namespace, name) = key_of(self);
-        Some(Changed::Policy(namespace, name))
+        Some(ClusterChange::Policy(namespace, name))
     }
 }
 
@@ -417,7 +418,7 @@ mod tests {
         .unwrap()
     }
 
-    fn told(receiver: &mut mpsc::Receiver<Change>) -> Vec<Changed> {
+    fn told(receiver: &mut mpsc::Receiver<Change>) -> Vec<ClusterChange> {
         std::iter::from_fn(|| receiver.try_recv().ok())
             .map(|change| change.what)
             .collect()
@@ -455,7 +456,7 @@ mod tests {
                 Duration::ZERO,
             )
             .await;
-        let pod = |name: &str| Changed::Pod("n".into(), name.into());
+        let pod = |name: &str| ClusterChange::Pod("n".into(), name.into());
         assert_eq!(told(&mut changes), [pod("b"), pod("c"), pod("d")]);
     }
 
@@ -485,7 +486,10 @@ mod tests {
         shared
             .replace(Some("n"), vec![pod("a", "1", None)], Duration::ZERO)
             .await;
-        assert_eq!(told(&mut changes), [Changed::Pod("n".into(), "a".into())]);
+        assert_eq!(
+            told(&mut changes),
+            [ClusterChange::Pod("n".into(), "a".into())]
+        );
         assert_eq!(shared.store().objects().pods.len(), 2);
     }
 }

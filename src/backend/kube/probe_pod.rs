@@ -119,7 +119,7 @@ pub(super) fn of_node(node: &str, namespace: &str, common: &Common, wanted: &Wan
 
 /// A probe without labels, on one node or wherever there is room: it resolves names as pods do, and
 /// goes where nothing stops a pod of its namespace.
-pub(super) fn of_nobody(
+pub(super) fn unlabelled(
     node: Option<&str>,
     namespace: &str,
     common: &Common,
@@ -344,13 +344,17 @@ mod tests {
         );
         let affinity = spec.affinity.unwrap();
         assert_eq!(affinity.pod_anti_affinity, None);
-        let terms = affinity
+        let settings = affinity
             .node_affinity
             .unwrap()
             .required_during_scheduling_ignored_during_execution
             .unwrap();
         assert_eq!(
-            terms.node_selector_terms[0].match_fields.as_ref().unwrap()[0].values,
+            settings.node_selector_terms[0]
+                .match_fields
+                .as_ref()
+                .unwrap()[0]
+                .values,
             Some(vec!["node-2".into()])
         );
     }

@@ -1,9 +1,9 @@
 //! Outside names, as pods of the cluster resolve them: by a probe without labels, before anything
 //! is planned.
 
-use super::launch::{Launched, Place};
+use super::launch::{Run, RunContext};
 use crate::backend::{Arrival, Launch};
-use crate::plan::{ProbeId, Vantage};
+use crate::plan::{ProbeId, Source};
 use crate::wire::{self, Body, Deadlines, Flow, Observation, Pace, Request, Target, Transport};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -63,7 +63,7 @@ fn plan(run: &str, names: &[String], server: IpAddr) -> wire::Plan {
         run: run.to_owned(),
         seed: 0,
         ttl_ms: PATIENCE.as_millis() as u64,
-        beat_ms: 1_000,
+        heartbeat_ms: 1_000,
         trust: Vec::new(),
         resolver: None,
         listen: None,
@@ -94,8 +94,8 @@ fn addresses(seen: &Observation) -> Option<Vec<IpAddr>> {
 /// # Errors
 /// Why there is no answer.
 pub(super) async fn resolve(
-    place: &Place,
-    launched: &mut Launched,
+    place: &RunContext,
+    launched: &mut Run,
     names: &[String],
     server: IpAddr,
 ) -> Result<BTreeMap<String, Vec<IpAddr>>, String> {
@@ -104,7 +104,7 @@ pub(super) async fn resolve(
     let (sender, mut lines) = mpsc::channel(64);
     let launch = Launch {
         probe: PROBE,
-        vantage: Vantage::Witness {
+        source: Source::ReferencePod {
             node: String::new(),
         },
         inside: false,

@@ -1,6 +1,6 @@
 //! The runner's own probe: this program again, in the network that watertight itself runs in.
 
-use super::meet::Digests;
+use super::peer_addresses::Digests;
 use crate::backend::lines::{parse, without_end};
 use crate::backend::{Arrival, ProbeFault};
 use crate::plan::ProbeId;

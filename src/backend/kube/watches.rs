@@ -47,7 +47,7 @@ pub(super) async fn start(
     connection: &Connection,
     shared: &Arc<Shared>,
     namespaces: &BTreeSet<String>,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Watches, Error> {
     let mut watches = Watches::default();
     let listing = async {
@@ -100,12 +100,12 @@ pub(super) async fn start(
         }
         Ok(())
     };
-    match tokio::time::timeout(patience, listing).await {
+    match tokio::time::timeout(timeout, listing).await {
         Ok(listed) => listed?,
         Err(_) => {
             return Err(Error::Silent {
                 doing: "list the cluster's objects".into(),
-                after: patience,
+                after: timeout,
             });
         }
     }

@@ -72,16 +72,16 @@ fn base_v6(n: usize) -> u128 {
 
 /// The witness of node number `n`: the last host addresses of the node's pod ranges, which no pod
 /// is given.
-pub(super) fn witness(n: usize) -> [IpAddr; 2] {
-    let v4 = base_v4(n) + WITNESS_HOST;
+pub(super) fn reference_pod(n: usize) -> [IpAddr; 2] {
+    let v4 = base_v4(n) + REFERENCE_POD_HOST;
     [
         IpAddr::V4(Ipv4Addr::from(v4)),
-        IpAddr::V6(Ipv6Addr::from(base_v6(n) + u128::from(WITNESS_HOST))),
+        IpAddr::V6(Ipv6Addr::from(base_v6(n) + u128::from(REFERENCE_POD_HOST))),
     ]
 }
 
 /// The witness's host number; one more would be a /20's broadcast address.
-const WITNESS_HOST: u32 = (1 << 12) - 2;
+const REFERENCE_POD_HOST: u32 = (1 << 12) - 2;
 
 /// Gives out addresses; what was claimed is never given out.
 #[derive(Debug, Default)]
@@ -123,7 +123,7 @@ impl Addresses {
         loop {
             self.pods[n] += 1;
             let host = self.pods[n];
-            if host >= WITNESS_HOST {
+            if host >= REFERENCE_POD_HOST {
                 return Err(PlaceError::TooManyPods);
             }
             let v4 = IpAddr::V4(Ipv4Addr::from(base_v4(n) + host));

@@ -1,7 +1,7 @@
 //! The control port: what proves that a pod's own network works, when nothing else may reach it.
 
 use super::CONTROL_PORT;
-use super::tables::Draft;
+use super::table_builder::Draft;
 use nlink::netlink::nftables::types::{BaseChain, FilterHook, IcmpxCode, Priority};
 
 /// Adds the rules that keep the control port to a pod's own node.

@@ -5,7 +5,7 @@ use super::services::endpoints;
 use super::world::World;
 use crate::inventory::{Inventory, Pod, Service, ServiceKind};
 use crate::model::{Family, WorkloadKind};
-use crate::plan::Vantage;
+use crate::plan::Source;
 use crate::wire;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -68,15 +68,15 @@ impl World {
     /// What `resolv.conf` says at a vantage: cluster DNS and its search list in a pod; on a node,
     /// in a pod of its network and where watertight runs, a name server outside the cluster, which
     /// knows the same names.
-    pub fn resolver(&self, vantage: &Vantage) -> wire::Resolver {
-        resolver(&self.inventory, vantage)
+    pub fn resolver(&self, source: &Source) -> wire::Resolver {
+        resolver(&self.inventory, source)
     }
 }
 
 /// As [`World::resolver`], in a world that has changed since.
-pub fn resolver(inventory: &Inventory, vantage: &Vantage) -> wire::Resolver {
-    let in_pod = match vantage {
-        Vantage::Pod {
+pub fn resolver(inventory: &Inventory, source: &Source) -> wire::Resolver {
+    let in_pod = match source {
+        Source::Pod {
             namespace, name, ..
         } => inventory
             .pods
@@ -84,8 +84,8 @@ pub fn resolver(inventory: &Inventory, vantage: &Vantage) -> wire::Resolver {
             .find(|pod| pod.namespace == *namespace && pod.name == *name)
             .filter(|pod| !pod.host_network)
             .map(|pod| pod.namespace.as_str()),
-        Vantage::Witness { .. } => Some("default"),
-        Vantage::Node { .. } | Vantage::Runner => None,
+        Source::ReferencePod { .. } => Some("default"),
+        Source::Node { .. } | Source::Runner => None,
     };
     match in_pod {
         Some(namespace) => wire::Resolver {
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn pods_ask_cluster_dns_and_nodes_one_outside() {
         let world = world();
-        let pod = Vantage::Pod {
+        let pod = Source::Pod {
             namespace: "data".into(),
             name: "db-0".into(),
             node: "node-1".into(),
@@ -211,8 +211,8 @@ mod tests {
         );
         assert_eq!(resolver.ndots, 5);
         for outside in [
-            Vantage::Runner,
-            Vantage::Node {
+            Source::Runner,
+            Source::Node {
                 name: "node-1".into(),
             },
         ] {

@@ -2,7 +2,7 @@
 //! whether an intermittent leak is found.
 
 use super::nft::{element, equal, family_is};
-use super::tables::Draft;
+use super::table_builder::Draft;
 use crate::model::Family;
 use crate::wire::Transport;
 use nlink::netlink::nftables::Rule;

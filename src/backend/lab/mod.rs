@@ -30,8 +30,8 @@
 //! - Two packets that only the lab's own bookkeeping sets apart differ from real ones: what a node
 //!   sends on for a Service leaves it with fewer hops, so that records can tell, and what leaks on
 //!   purpose with more.
-//! - [`CONTROL_PORT`] is taken on every pod, [`NODE_PORT`] on every node, and 169.254.1.1 is every
-//!   pod's gateway.
+//! - [`CONTROL_PORT`] is taken on every pod, [`KUBELET_PORT`] on every node, and 169.254.1.1 is
+//!   every pod's gateway.
 
 mod addresses;
 mod authority;
@@ -39,25 +39,25 @@ mod control;
 mod dns;
 mod enter;
 mod error;
+mod flow_counters;
 mod leak;
 mod nat;
 mod netns;
+mod network;
 mod nft;
 mod obstacle;
 mod probes;
-mod record;
 mod responder;
 pub mod ruleset;
 mod running;
 mod sabotage;
 mod services;
 mod spawn;
-mod tables;
-mod wiring;
+mod table_builder;
 mod world;
 
-use super::{Arrival, Backend, Change, Launch, Records};
-use crate::inventory::{Inventory, Surroundings};
+use super::{Arrival, Backend, Change, EnforcerCounts, Launch};
+use crate::inventory::{EnvironmentInfo, Inventory};
 use probes::Probes;
 use responder::Responder;
 use running::Running;
@@ -86,7 +86,7 @@ pub const CONTROL_PORT: u16 = 65_533;
 
 /// A TCP and UDP port on which every node answers on its own addresses: the sign that the path
 /// between two nodes is open. A kubelet has it too, for TCP.
-pub const NODE_PORT: u16 = 10_250;
+pub const KUBELET_PORT: u16 = 10_250;
 
 /// Changes that wait for their reader at most.
 const CHANGES: usize = 4_096;
@@ -201,11 +201,11 @@ impl Backend for Lab {
 
     /// There is no cluster whose name or server could be told; the policies are those that are
     /// loaded.
-    async fn surroundings(&mut self) -> Result<Surroundings, Error> {
+    async fn environment_info(&mut self) -> Result<EnvironmentInfo, Error> {
         let policies = self.handle.inventory().await?.policy_states();
-        Ok(Surroundings {
+        Ok(EnvironmentInfo {
             policies,
-            ..Surroundings::default()
+            ..EnvironmentInfo::default()
         })
     }
 
@@ -224,7 +224,7 @@ impl Backend for Lab {
                 running.enter_flows(&probes)?;
                 let places: Vec<_> = probes
                     .iter()
-                    .map(|launch| running.netns(&launch.vantage).map_err(|e| e.to_string()))
+                    .map(|launch| running.netns(&launch.source).map_err(|e| e.to_string()))
                     .collect();
                 Ok((probes, places))
             })
@@ -245,8 +245,8 @@ impl Backend for Lab {
         probes::stop(running).await;
     }
 
-    async fn records(&mut self) -> Result<Records, Error> {
-        self.handle.with(|running| running.records()).await
+    async fn counters(&mut self) -> Result<EnforcerCounts, Error> {
+        self.handle.with(|running| running.counters()).await
     }
 
     async fn teardown(mut self) -> Vec<Error> {

@@ -7,7 +7,7 @@
 
 use super::nft::{element, equal, family_is};
 use super::services::VirtualPort;
-use super::tables::Draft;
+use super::table_builder::Draft;
 use crate::model::Family;
 use crate::wire::Transport;
 use nlink::netlink::nftables::Rule;

@@ -1,10 +1,10 @@
 //! A node's policies as a table of nftables: the compiler's plain rules, written in netlink's
 //! words.
 
+use super::flow_counters::{self, Key};
 use super::leak::{Leak, THROUGH};
-use super::record::{self, Key};
 use super::ruleset::{Base, Deny, Direction, Elements, Hook, Match, NodeRuleset, Side, Statement};
-use super::tables::Draft;
+use super::table_builder::Draft;
 use crate::model::{Family, Transport};
 use nlink::netlink::nftables::Rule;
 use nlink::netlink::nftables::expr::{Expr, LookupExpr};
@@ -18,7 +18,7 @@ use std::net::IpAddr;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extras<'a> {
     /// Addresses of the witnesses, which no policy stops.
-    pub(super) witnesses: &'a [IpAddr],
+    pub(super) reference_pods: &'a [IpAddr],
     /// Leaks that are chosen on this node.
     pub(super) leaks: &'a [Leak],
     /// Whether what leaks passes here, chosen here or on another node.
@@ -64,7 +64,7 @@ pub(super) fn table<'a>(
             }
         }
     }
-    record::chains(&mut draft, flows)?;
+    flow_counters::chains(&mut draft, flows)?;
     for chain in &rules.chains {
         match chain.base {
             Some(base) => draft.base(&chain.name, base_chain(base))?,
@@ -88,13 +88,13 @@ pub(super) fn table<'a>(
     super::leak::chain(&mut draft, extras.leaks)?;
     for family in Family::ALL {
         let own = extras
-            .witnesses
+            .reference_pods
             .iter()
             .filter(|address| Family::of(**address) == family);
         let elements = own.map(|address| element(*address)).collect();
         draft.set(
             &draft
-                .new_set(witness_set(family))
+                .new_set(reference_pod_set(family))
                 .key_type(address_type(family).0),
             elements,
         );
@@ -105,7 +105,7 @@ pub(super) fn table<'a>(
                 let source = side(family, Side::Source);
                 draft.rule(&chain.name, |rule| {
                     family_is(rule, family)
-                        .match_in_set(source, witness_set(family))
+                        .match_in_set(source, reference_pod_set(family))
                         .accept()
                 });
             }
@@ -139,7 +139,7 @@ pub(super) fn table<'a>(
     Ok(draft)
 }
 
-fn witness_set(family: Family) -> &'static str {
+fn reference_pod_set(family: Family) -> &'static str {
     match family {
         Family::V4 => "witnesses4",
         Family::V6 => "witnesses6",
@@ -266,7 +266,7 @@ fn matching(rule: Rule, condition: &Match) -> Rule {
 fn doing(rule: Rule, statement: &Statement, jumps: &mut impl Iterator<Item = ChainName>) -> Rule {
     match statement {
         Statement::Count(counter) => rule.counter_named(counter),
-        Statement::RecordDeny(direction) => rule.jump(record::chain_name(*direction)),
+        Statement::RecordDeny(direction) => rule.jump(flow_counters::chain_name(*direction)),
         Statement::Dispatch {
             family,
             side: which,

@@ -1,15 +1,15 @@
 //! The one process that listens for every pod, node and outside host.
 
-use super::addresses::{OUTSIDE_DNS, witness};
+use super::addresses::{OUTSIDE_DNS, reference_pod};
 use super::authority::Certificates;
 use super::dns::Zone;
 use super::error::Error;
 use super::netns::Netns;
+use super::network::Wired;
 use super::services::endpoints;
 use super::spawn::{SELF, prepare};
-use super::wiring::Wired;
 use super::world::{World, is_dns};
-use super::{CONTROL_PORT, NODE_PORT};
+use super::{CONTROL_PORT, KUBELET_PORT};
 use crate::inventory::{Inventory, Pod, TargetPort};
 use crate::plan::on_the_wire;
 use crate::wire::Transport;
@@ -188,7 +188,7 @@ pub(super) struct Group {
 const FIRST_NODE: u32 = 1_000_000;
 const FIRST_HOST: u32 = 2_000_000;
 const OUTSIDE_DNS_GROUP: u32 = 3_000_000;
-const FIRST_WITNESS: u32 = 4_000_000;
+const FIRST_REFERENCE_POD: u32 = 4_000_000;
 
 /// Everything that listens in a world, with the namespace that it listens in.
 pub(super) fn groups<'a>(
@@ -202,7 +202,7 @@ pub(super) fn groups<'a>(
     let mut taken: BTreeSet<(SocketAddr, Transport)> = BTreeSet::new();
     let mut groups = Vec::new();
     for (n, node) in inventory.nodes.iter().enumerate() {
-        let ports = [NODE_PORT, CONTROL_PORT];
+        let ports = [KUBELET_PORT, CONTROL_PORT];
         let wanted = ports
             .into_iter()
             .flat_map(|port| [(port, Transport::Tcp), (port, Transport::Udp)]);
@@ -218,19 +218,19 @@ pub(super) fn groups<'a>(
     }
     for (n, node) in inventory.nodes.iter().enumerate() {
         let listen = listeners(
-            &witness(n),
-            [(NODE_PORT, Transport::Tcp)],
+            &reference_pod(n),
+            [(KUBELET_PORT, Transport::Tcp)],
             |_| Behaviour::Answer,
             &mut taken,
         );
         let who = format!("the witness on {}", node.name);
         groups.push((
             Group {
-                number: FIRST_WITNESS + n as u32,
+                number: FIRST_REFERENCE_POD + n as u32,
                 who,
                 listen,
             },
-            &wired.witnesses[n],
+            &wired.reference_pods[n],
         ));
     }
     for (number, pod) in inventory.pods.iter().enumerate() {

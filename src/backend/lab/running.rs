@@ -2,17 +2,18 @@
 
 use super::authority::Certificates;
 use super::error::Error;
+use super::flow_counters::{self, Counted, FlowCounters};
 use super::leak::Leak;
 use super::netns::Netns;
-use super::record::{self, Counted, Ledger};
+use super::network::{self, Cuts, Wired};
 use super::responder::{self, Responder};
 use super::ruleset::{Compiler, Counts, Direction, NodeRuleset, Packet, Payload};
-use super::tables::{self, Draft, Place};
-use super::wiring::{self, Cuts, Wired};
+use super::table_builder::{self, Draft, Place};
 use super::world::World;
 use super::{Options, addresses, control, dns, nat, services};
-use crate::backend::{Change, Changed, Launch, Records};
-use crate::plan::{Vantage, off_the_wire};
+use crate::backend::{Change, EnforcerCounts, Launch};
+use crate::model::ClusterChange;
+use crate::plan::{Source, off_the_wire};
 use nlink::netlink::nftables::Family;
 use nlink::netlink::nftables::object::ObjectState;
 use std::net::{IpAddr, SocketAddr};
@@ -32,7 +33,7 @@ pub(super) struct Running {
     pub(super) leaks: Vec<Leak>,
     /// Nodes between which nothing passes.
     pub(super) cuts: Cuts,
-    ledger: Ledger,
+    ledger: FlowCounters,
     /// Of each node, as loaded.
     rules: Vec<NodeRuleset>,
     /// Numbers the tables, so that a new one never has the name of the one that it replaces.
@@ -71,7 +72,7 @@ impl Running {
         started: Instant,
         notice: mpsc::Sender<Change>,
     ) -> Result<Self, Error> {
-        let wired = wiring::wire(&world)?;
+        let wired = network::wire(&world)?;
         let certificates = Certificates::of(&world)?;
         let mut running = Self {
             world,
@@ -83,14 +84,14 @@ impl Running {
             notice,
             leaks: Vec::new(),
             cuts: Cuts::new(),
-            ledger: Ledger::default(),
+            ledger: FlowCounters::default(),
             rules: Vec::new(),
             generation: 0,
             tables: Tables::default(),
         };
         running.load_services()?;
         running.load_policies()?;
-        wiring::track_briefly(&running.wired.nodes)?;
+        network::track_briefly(&running.wired.nodes)?;
         for (group, netns) in
             responder::groups(&running.world, &running.wired, &running.certificates)
         {
@@ -106,14 +107,16 @@ impl Running {
     ///
     /// # Errors
     /// When the world has no such vantage.
-    pub(super) fn netns(&self, vantage: &Vantage) -> Result<Netns, Error> {
-        match vantage {
-            Vantage::Pod {
+    pub(super) fn netns(&self, source: &Source) -> Result<Netns, Error> {
+        match source {
+            Source::Pod {
                 namespace, name, ..
             } => Ok(self.wired.pods[self.pod(namespace, name)?].clone()),
-            Vantage::Node { name } => Ok(self.wired.nodes[self.node(name)?].clone()),
-            Vantage::Witness { node } => Ok(self.wired.witnesses[self.node(node)?].clone()),
-            Vantage::Runner => Ok(self.wired.runner.clone()),
+            Source::Node { name } => Ok(self.wired.nodes[self.node(name)?].clone()),
+            Source::ReferencePod { node } => {
+                Ok(self.wired.reference_pods[self.node(node)?].clone())
+            }
+            Source::Runner => Ok(self.wired.runner.clone()),
         }
     }
 
@@ -140,7 +143,7 @@ impl Running {
     }
 
     /// Says that an object of the API changed. Blocks while nobody reads.
-    pub(super) fn announce(&self, what: Changed) {
+    pub(super) fn announce(&self, what: ClusterChange) {
         let now = self.started.elapsed();
         let change = Change {
             at: now,
@@ -167,13 +170,13 @@ impl Running {
         let drafts = nodes.iter().map(|node| {
             let mut draft = nat::table(name.clone(), &ports, &node.addresses)?;
             control::keep_to_the_node(&mut draft)?;
-            record::mark_served(&mut draft)?;
+            flow_counters::mark_served(&mut draft)?;
             Ok(draft)
         });
         let drafts = drafts.collect::<nlink::Result<Vec<_>>>();
         let replaces = self.tables.services.as_deref();
         self.on_every_node("Services", drafts, |place, draft, _| {
-            tables::switch(place, draft, replaces, async |_, _| Ok(())).map(drop)
+            table_builder::switch(place, draft, replaces, async |_, _| Ok(())).map(drop)
         })?;
         self.tables.services = Some(name);
         Ok(())
@@ -200,9 +203,11 @@ impl Running {
                 .filter(|leak| self.chooses(n, leak))
                 .cloned()
                 .collect();
-            let witnesses: Vec<_> = (0..nodes.len()).flat_map(addresses::witness).collect();
+            let reference_pods: Vec<_> = (0..nodes.len())
+                .flat_map(addresses::reference_pod)
+                .collect();
             let extras = super::nft::Extras {
-                witnesses: &witnesses,
+                reference_pods: &reference_pods,
                 leaks: &leaks,
                 through: !self.leaks.is_empty(),
             };
@@ -212,8 +217,9 @@ impl Running {
         let ledger = &self.ledger;
         let replaces = self.tables.policies.as_deref();
         let counted = self.on_every_node("policies", drafts, |place, draft, n| {
-            let settle = async |conn: &_, old: &str| record::read(conn, old, n, ledger).await;
-            tables::switch(place, draft, replaces, settle)
+            let settle =
+                async |conn: &_, old: &str| flow_counters::read(conn, old, n, ledger).await;
+            table_builder::switch(place, draft, replaces, settle)
         })?;
         for counted in counted.into_iter().flatten() {
             self.ledger.keep(counted);
@@ -234,13 +240,13 @@ impl Running {
             node: "the router".to_owned(),
             source,
         };
-        let draft = wiring::cut_table(name.clone(), &self.cuts).map_err(failed)?;
+        let draft = network::cut_table(name.clone(), &self.cuts).map_err(failed)?;
         let place = Place {
             netns: &self.wired.router,
             node: "the router",
             what: "cuts",
         };
-        tables::switch(&place, draft, self.tables.cuts.as_deref(), async |_, _| {
+        table_builder::switch(&place, draft, self.tables.cuts.as_deref(), async |_, _| {
             Ok(())
         })?;
         self.tables.cuts = Some(name);
@@ -276,7 +282,9 @@ impl Running {
             return Ok(());
         };
         for (place, _) in self.places("records") {
-            tables::with_nftables(&place, async |conn| record::add(conn, table, &new).await)?;
+            table_builder::with_nftables(&place, async |conn| {
+                flow_counters::add(conn, table, &new).await
+            })?;
         }
         Ok(())
     }
@@ -285,21 +293,21 @@ impl Running {
     ///
     /// # Errors
     /// What the kernel refused.
-    pub(super) fn records(&self) -> Result<Records, Error> {
+    pub(super) fn counters(&self) -> Result<EnforcerCounts, Error> {
         let Some(table) = self.tables.policies.as_deref() else {
-            return Ok(Records::new());
+            return Ok(EnforcerCounts::new());
         };
         let mut now = Counted::new();
         for (place, n) in self.places("records") {
-            let here = tables::with_nftables(&place, async |conn| {
-                record::read(conn, table, n, &self.ledger).await
+            let here = table_builder::with_nftables(&place, async |conn| {
+                flow_counters::read(conn, table, n, &self.ledger).await
             })?;
             for (key, hits) in here {
                 now.entry(key).or_default().extend(hits);
             }
         }
         let services = services::by_address(&self.world.inventory);
-        Ok(self.ledger.records(&now, |n, direction, key| {
+        Ok(self.ledger.counters(&now, |n, direction, key| {
             self.denying(n, direction, key, &services)
         }))
     }
@@ -309,7 +317,7 @@ impl Running {
         &self,
         n: usize,
         direction: Direction,
-        key: &record::Key,
+        key: &flow_counters::Key,
         services: &services::ByAddress,
     ) -> String {
         // Policies see what is behind a Service; one of its pods is named.
@@ -345,7 +353,7 @@ impl Running {
         };
         let mut counts = Vec::new();
         for (place, n) in self.places("counters") {
-            let objects = tables::with_nftables(&place, async |conn| {
+            let objects = table_builder::with_nftables(&place, async |conn| {
                 conn.list_objects_in(table, Family::Inet).await
             })?;
             for counter in &self.rules[n].counters {

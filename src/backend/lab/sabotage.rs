@@ -6,14 +6,14 @@
 
 use super::error::Error;
 use super::leak::Leak;
+use super::network::Cuts;
 use super::probes::Probes;
 use super::responder::{Group, groups, pod_group};
 use super::running::{Count, Running};
-use super::wiring::Cuts;
-use super::{blocking, dns, wiring};
-use crate::backend::Changed;
+use super::{blocking, dns, network};
 use crate::inventory::{ClusterPolicy, Inventory, Labels, Policy};
-use crate::plan::{ProbeId, Vantage};
+use crate::model::ClusterChange;
+use crate::plan::{ProbeId, Source};
 use crate::wire::Transport;
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
@@ -93,13 +93,13 @@ impl Sabotage {
                 a.namespace == b.namespace && a.name == b.name && a.spec == b.spec
             });
             for policy in of_namespaces {
-                running.announce(Changed::Policy(
+                running.announce(ClusterChange::Policy(
                     policy.namespace.clone(),
                     policy.name.clone(),
                 ));
             }
             for policy in differing(&cluster_before, &now.cluster_policies, PartialEq::eq) {
-                running.announce(Changed::Policy(String::new(), policy.name.clone()));
+                running.announce(ClusterChange::Policy(String::new(), policy.name.clone()));
             }
             Ok(())
         })
@@ -121,7 +121,7 @@ impl Sabotage {
             let number = running.pod(&namespace, &name)?;
             running.world.inventory.pods[number].labels = labels;
             follow(running)?;
-            running.announce(Changed::Pod(namespace, name));
+            running.announce(ClusterChange::Pod(namespace, name));
             Ok(())
         })
         .await
@@ -139,7 +139,7 @@ impl Sabotage {
                 .ok_or_else(|| Error::Unknown(format!("namespace {name}")))?
                 .labels = labels;
             running.load_policies()?;
-            running.announce(Changed::Namespace(name));
+            running.announce(ClusterChange::Namespace(name));
             Ok(())
         })
         .await
@@ -176,7 +176,7 @@ impl Sabotage {
                 None,
                 &old.full_name(),
             )?;
-            wiring::unwire_pod(&running.wired.nodes[node], number, &old.full_name())?;
+            network::unwire_pod(&running.wired.nodes[node], number, &old.full_name())?;
             let pod = &mut running.world.inventory.pods[number];
             pod.uid = next_incarnation(&old.uid);
             pod.labels = labels;
@@ -184,7 +184,7 @@ impl Sabotage {
             let (whose, own) = (pod.full_name(), pod.addresses.clone());
             let from = running.world.inventory.nodes[node].addresses.clone();
             running.wired.pods[number] =
-                wiring::wire_pod(&running.wired.nodes[node], &from, number, &whose, &own)?;
+                network::wire_pod(&running.wired.nodes[node], &from, number, &whose, &own)?;
             follow(running)?;
             let group = pod_group(
                 &running.world.inventory,
@@ -196,9 +196,9 @@ impl Sabotage {
             running
                 .responder
                 .serve(&group, &running.wired.pods[number])?;
-            running.announce(Changed::Pod(namespace.clone(), name.clone()));
+            running.announce(ClusterChange::Pod(namespace.clone(), name.clone()));
             if by != name {
-                running.announce(Changed::Pod(namespace, by));
+                running.announce(ClusterChange::Pod(namespace, by));
             }
             Ok(())
         })
@@ -352,10 +352,10 @@ impl Sabotage {
     /// An unknown vantage.
     pub async fn within<T: Send + 'static>(
         &self,
-        vantage: Vantage,
+        source: Source,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let netns = self.with(move |running| running.netns(&vantage)).await?;
+        let netns = self.with(move |running| running.netns(&source)).await?;
         blocking(move || netns.run(|| Ok(work()))).await
     }
 

@@ -1,13 +1,13 @@
 //! What the lab will consist of: manifests, placed. Pure; the same input gives the same world.
 
 use super::addresses::{self, Addresses, MAX_NODES};
-use super::{CONTROL_PORT, NODE_PORT};
+use super::{CONTROL_PORT, KUBELET_PORT};
 use crate::inventory::{
     ContainerPort, DeclaredPod, Inventory, Labels, Manifests, Namespace, Node, Placement, Pod,
     Service, ServiceKind, ServicePort, TargetPort,
 };
 use crate::model::{Family, Port, Transport, WorkloadKind, WorkloadRef};
-use crate::plan::{Landmark, Landmarks, WitnessAt};
+use crate::plan::{ControlEndpoints, NodeEndpoint, ReferencePodAddress};
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -153,23 +153,23 @@ impl World {
     }
 
     /// What the lab itself offers to send from and to send to.
-    pub fn landmarks(&self) -> Landmarks {
-        let witness = |(n, node): (usize, &Node)| WitnessAt {
+    pub fn control_endpoints(&self) -> ControlEndpoints {
+        let reference_pod = |(n, node): (usize, &Node)| ReferencePodAddress {
             node: node.name.clone(),
-            addresses: addresses::witness(n).to_vec(),
-            port: NODE_PORT,
+            addresses: addresses::reference_pod(n).to_vec(),
+            port: KUBELET_PORT,
         };
-        Landmarks {
+        ControlEndpoints {
             on_pods: Some(CONTROL_PORT),
-            on_nodes: Some(Landmark::Responder(NODE_PORT)),
+            on_nodes: Some(NodeEndpoint::Responder(KUBELET_PORT)),
             from_nodes: true,
-            witnesses_pass: true,
-            witnesses: self
+            reference_pods_pass: true,
+            reference_pods: self
                 .inventory
                 .nodes
                 .iter()
                 .enumerate()
-                .map(witness)
+                .map(reference_pod)
                 .collect(),
         }
     }

@@ -26,8 +26,9 @@ mod seen;
 
 pub use script::{Script, ScriptError};
 
-use super::{Arrival, Backend, Change, Launch, ProbeFault, Record, Records, Unseen};
-use crate::inventory::{Inventory, Surroundings};
+use super::{Arrival, Backend, Change, EnforcerCounts, Launch, ProbeFault, WatchGap};
+use crate::inventory::{EnvironmentInfo, Inventory};
+use crate::model::EnforcerCount;
 use crate::plan::{FlowId, ProbeId};
 use pattern::Names;
 use probe::{Clocks, Probe};
@@ -51,7 +52,7 @@ pub struct Scripted {
     names: Names,
     stop: watch::Sender<bool>,
     probes: Vec<JoinHandle<()>>,
-    records: Records,
+    counters: EnforcerCounts,
 }
 
 impl Scripted {
@@ -80,7 +81,7 @@ impl Scripted {
             names,
             stop,
             probes: Vec::new(),
-            records: Records::new(),
+            counters: EnforcerCounts::new(),
         }
     }
 
@@ -99,19 +100,19 @@ impl Scripted {
         }
     }
 
-    fn record(&mut self, launch: &Launch) {
+    fn counter(&mut self, launch: &Launch) {
         for flow in &launch.plan.flows {
             let name = self.names.target(flow);
-            let from = launch.vantage.to_string();
+            let from = launch.source.to_string();
             let told = self
                 .script
-                .records
+                .counters
                 .iter()
-                .find(|record| record.from.matches(&from) && record.to.matches(&name));
+                .find(|counter| counter.from.matches(&from) && counter.to.matches(&name));
             if let Some(told) = told {
-                self.records.insert(
+                self.counters.insert(
                     FlowId(flow.id),
-                    Record {
+                    EnforcerCount {
                         packets: told.packets,
                         rule: told.rule.clone(),
                     },
@@ -128,10 +129,10 @@ impl Backend for Scripted {
         Ok(self.inventory.clone())
     }
 
-    async fn surroundings(&mut self) -> Result<Surroundings, Refused> {
-        Ok(Surroundings {
+    async fn environment_info(&mut self) -> Result<EnvironmentInfo, Refused> {
+        Ok(EnvironmentInfo {
             policies: self.inventory.policy_states(),
-            ..Surroundings::default()
+            ..EnvironmentInfo::default()
         })
     }
 
@@ -160,10 +161,10 @@ impl Backend for Scripted {
         receiver
     }
 
-    fn unseen(&self) -> Option<Unseen> {
+    fn unseen(&self) -> Option<WatchGap> {
         let now = self.started.elapsed();
         let unseen = self.script.unseen.as_ref()?;
-        (unseen.from <= now && unseen.to.is_none_or(|to| now < to)).then(|| Unseen {
+        (unseen.from <= now && unseen.to.is_none_or(|to| now < to)).then(|| WatchGap {
             since: unseen.from,
             what: "pods".into(),
             why: unseen.because.clone(),
@@ -179,7 +180,7 @@ impl Backend for Scripted {
             return Err(Refused(why.clone()));
         }
         for launch in probes {
-            self.record(&launch);
+            self.counter(&launch);
             let probe = Probe::new(
                 &launch,
                 self.started.elapsed(),
@@ -207,8 +208,8 @@ impl Backend for Scripted {
         }
     }
 
-    async fn records(&mut self) -> Result<Records, Refused> {
-        Ok(self.records.clone())
+    async fn counters(&mut self) -> Result<EnforcerCounts, Refused> {
+        Ok(self.counters.clone())
     }
 
     async fn teardown(self) -> Vec<Refused> {

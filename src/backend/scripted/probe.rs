@@ -6,7 +6,7 @@ use super::pattern::Names;
 use super::script::{ProbeScript, Script};
 use super::seen::Ends;
 use crate::backend::Launch;
-use crate::wire::{self, Beat, Body, Fault, FaultReason, Hello, Line, Sample, Target};
+use crate::wire::{self, Body, Fault, FaultReason, Heartbeat, Hello, Line, Sample, Target};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ struct Playing {
     id: u32,
     to_come: VecDeque<Attempt>,
     /// Attempts that the next beat tells of: how many so far, and the start of the last.
-    in_beat: Option<(u32, u64)>,
+    in_heartbeat: Option<(u32, u64)>,
 }
 
 /// A probe.
@@ -35,8 +35,8 @@ struct Playing {
 pub(super) struct Probe {
     script: ProbeScript,
     hello: Option<Hello>,
-    beat_us: u64,
-    next_beat: u64,
+    heartbeat_us: u64,
+    next_heartbeat: u64,
     flows: Vec<Playing>,
     seq: u64,
     version: u32,
@@ -53,7 +53,7 @@ impl Probe {
         names: &Names,
         clocks: &Clocks,
     ) -> Self {
-        let from = launch.vantage.to_string();
+        let from = launch.source.to_string();
         let mut own = script
             .probes
             .iter()
@@ -106,17 +106,17 @@ impl Probe {
             Playing {
                 id: flow.id,
                 to_come: attempts.into(),
-                in_beat: None,
+                in_heartbeat: None,
             }
         });
         let flows = flows.collect();
-        let beat_us = u64::from(launch.plan.beat_ms) * 1_000;
+        let heartbeat_us = u64::from(launch.plan.heartbeat_ms) * 1_000;
         Self {
             version: own.version.unwrap_or(wire::VERSION),
             script: own,
             hello: Some(hello),
-            beat_us,
-            next_beat: beat_us,
+            heartbeat_us,
+            next_heartbeat: heartbeat_us,
             flows,
             seq: 0,
             ended: false,
@@ -151,7 +151,10 @@ impl Probe {
             .flows
             .iter()
             .filter_map(|flow| Some(flow.to_come.front()?.told));
-        let own = told.chain([self.next_beat]).min().unwrap_or(self.next_beat);
+        let own = told
+            .chain([self.next_heartbeat])
+            .min()
+            .unwrap_or(self.next_heartbeat);
         let mut at = self.script.run_time(own);
         // What stands still says nothing before it moves again.
         if let Some(stall) = self
@@ -204,10 +207,10 @@ impl Probe {
         for flow in &mut self.flows {
             flow.tell(own, &mut bodies);
         }
-        if own >= self.next_beat {
-            let late = own - self.next_beat;
-            bodies.push(self.beat(late));
-            self.next_beat = own - own % self.beat_us + self.beat_us;
+        if own >= self.next_heartbeat {
+            let late = own - self.next_heartbeat;
+            bodies.push(self.heartbeat(late));
+            self.next_heartbeat = own - own % self.heartbeat_us + self.heartbeat_us;
         }
         self.lines(bodies, own)
     }
@@ -219,7 +222,7 @@ impl Probe {
         for flow in &mut self.flows {
             flow.tell(own, &mut bodies);
         }
-        bodies.push(self.beat(0));
+        bodies.push(self.heartbeat(0));
         bodies.push(Body::Bye {
             reason: "term".into(),
         });
@@ -227,12 +230,12 @@ impl Probe {
         self.lines(bodies, own)
     }
 
-    fn beat(&mut self, lag_us: u64) -> Body {
+    fn heartbeat(&mut self, lag_us: u64) -> Body {
         let entries = self.flows.iter_mut().filter_map(|flow| {
-            let (attempts, last) = flow.in_beat.take()?;
+            let (attempts, last) = flow.in_heartbeat.take()?;
             Some((flow.id, attempts, last))
         });
-        Body::Beat(Beat {
+        Body::Heartbeat(Heartbeat {
             flows: entries.collect(),
             lag_us,
             more: false,
@@ -275,10 +278,10 @@ impl Playing {
                 return;
             };
             match ends {
-                Ends::Seen(_) if as_before => self.in_beat = Some((number, start)),
+                Ends::Seen(_) if as_before => self.in_heartbeat = Some((number, start)),
                 Ends::Seen(seen) => {
                     // A sample says itself what all attempts before it were.
-                    self.in_beat = None;
+                    self.in_heartbeat = None;
                     bodies.push(Body::Sample(Sample {
                         flow: self.id,
                         attempt: number,
@@ -287,8 +290,8 @@ impl Playing {
                     }));
                 }
                 Ends::Fault(reason) => {
-                    if let Some((attempts, last)) = self.in_beat.take() {
-                        bodies.push(Body::Beat(Beat {
+                    if let Some((attempts, last)) = self.in_heartbeat.take() {
+                        bodies.push(Body::Heartbeat(Heartbeat {
                             flows: vec![(self.id, attempts, last)],
                             lag_us: 0,
                             more: false,

@@ -2,7 +2,7 @@
 
 use super::pattern::Pattern;
 use super::seen::Seen;
-use crate::backend::Changed;
+use crate::model::ClusterChange;
 use crate::model::parse_duration;
 use crate::wire::Stage;
 use serde::{Deserialize, Deserializer};
@@ -20,7 +20,7 @@ pub struct Script {
     /// What changes.
     pub(super) changes: Vec<ChangeScript>,
     /// What the enforcer counts, told at the end.
-    pub(super) records: Vec<RecordScript>,
+    pub(super) counters: Vec<RecordScript>,
     /// What changes cannot be seen for a while.
     pub(super) unseen: Option<UnseenScript>,
     /// The run is interrupted.
@@ -156,13 +156,13 @@ pub(super) enum ChangedKind {
 
 impl ChangeScript {
     /// What changes.
-    pub(super) fn what(&self) -> Changed {
+    pub(super) fn what(&self) -> ClusterChange {
         let (namespace, name) = (self.namespace.clone(), self.name.clone());
         match self.kind {
-            ChangedKind::Pod => Changed::Pod(namespace, name),
-            ChangedKind::Namespace => Changed::Namespace(name),
-            ChangedKind::NetworkPolicy => Changed::Policy(namespace, name),
-            ChangedKind::Service => Changed::Service(namespace, name),
+            ChangedKind::Pod => ClusterChange::Pod(namespace, name),
+            ChangedKind::Namespace => ClusterChange::Namespace(name),
+            ChangedKind::NetworkPolicy => ClusterChange::Policy(namespace, name),
+            ChangedKind::Service => ClusterChange::Service(namespace, name),
         }
     }
 }
@@ -274,7 +274,7 @@ mod tests {
              - { seen: silence, at: tls }\n\
              probes:\n  - { from: shop/*, boot: other, aheadMs: -20, rate: 1.001, delay: 40ms, loses: [3, 4] }\n\
              changes:\n  - { at: 1s, kind: NetworkPolicy, namespace: data, name: postgres }\n\
-             records: [{ packets: 12, rule: data/postgres }]\n\
+             counters: [{ packets: 12, rule: data/postgres }]\n\
              interrupted: { at: 1.5s, because: SIGINT }\nleftovers: [a pod]\n",
         )
         .unwrap();
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(script.probes[0].ahead_ms, -20);
         assert_eq!(
             script.changes[0].what(),
-            Changed::Policy("data".into(), "postgres".into())
+            ClusterChange::Policy("data".into(), "postgres".into())
         );
     }
 

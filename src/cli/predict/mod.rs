@@ -4,8 +4,8 @@
 mod render;
 
 use super::cluster::{self, ClusterArgs};
-use super::load::{self, Given};
-use super::terminal::Screens;
+use super::load::{self, SuiteInput};
+use super::terminal::Terminal;
 use crate::event::ExitCode;
 use crate::inventory::Inventory;
 use crate::plan::{Check, Plan, Selection};
@@ -71,25 +71,28 @@ pub(super) enum Format {
     Dot,
 }
 
-pub(super) fn predict(args: &PredictArgs, screens: &Screens) -> ExitCode {
+pub(super) fn predict(args: &PredictArgs, terminal: &Terminal) -> ExitCode {
     if args.exit_code && args.diff.is_empty() && args.apply.is_empty() {
-        screens.error("--exit-code goes with --diff or --apply");
+        terminal.error("--exit-code goes with --diff or --apply");
         return ExitCode::Usage;
     }
     let done = match (args.diff.as_slice(), args.suite.as_slice()) {
-        ([before, after], _) => compare(args, before, after, screens),
-        (_, []) if !args.apply.is_empty() => applied(args, screens),
-        (_, []) => inventory(args, &args.manifests, screens).and_then(|inventory| {
-            let mut map = map(&inventory, screens)?;
-            narrow(args, &mut [&mut map], screens)?;
+        ([before, after], _) => compare(args, before, after, terminal),
+        (_, []) if !args.apply.is_empty() => applied(args, terminal),
+        (_, []) => inventory(args, &args.manifests, terminal).and_then(|inventory| {
+            let mut map = map(&inventory, terminal)?;
+            narrow(args, &mut [&mut map], terminal)?;
             let rows = map
                 .links
                 .iter()
                 .map(|link| Row { change: None, link })
                 .collect::<Vec<_>>();
-            written(&render::links(args.output, Kind::Map, &rows, &map), screens)
+            written(
+                &render::links(args.output, Kind::Map, &rows, &map),
+                terminal,
+            )
         }),
-        (_, suites) => lines(args, suites, screens),
+        (_, suites) => lines(args, suites, terminal),
     };
     done.unwrap_or_else(|code| code)
 }
@@ -98,19 +101,19 @@ pub(super) fn predict(args: &PredictArgs, screens: &Screens) -> ExitCode {
 fn inventory(
     args: &PredictArgs,
     paths: &[String],
-    screens: &Screens,
+    terminal: &Terminal,
 ) -> Result<Inventory, ExitCode> {
     if paths.is_empty() {
-        return cluster::inventory(&args.cluster, &[], screens);
+        return cluster::inventory(&args.cluster, &[], terminal);
     }
-    let manifests = load::manifests(paths, args.strict, &mut Sources::new(), screens)?;
+    let manifests = load::manifests(paths, args.strict, &mut Sources::new(), terminal)?;
     Ok(Inventory::from(&manifests))
 }
 
-fn map(inventory: &Inventory, screens: &Screens) -> Result<ConnectionMap, ExitCode> {
-    load::note_oddities(inventory, screens);
+fn map(inventory: &Inventory, terminal: &Terminal) -> Result<ConnectionMap, ExitCode> {
+    load::note_oddities(inventory, terminal);
     Ok(Predictor::new(inventory)
-        .map_err(|error| invalid(&error, screens))?
+        .map_err(|error| invalid(&error, terminal))?
         .map())
 }
 
@@ -118,7 +121,7 @@ fn map(inventory: &Inventory, screens: &Screens) -> Result<ConnectionMap, ExitCo
 fn narrow(
     args: &PredictArgs,
     maps: &mut [&mut ConnectionMap],
-    screens: &Screens,
+    terminal: &Terminal,
 ) -> Result<(), ExitCode> {
     let is = |who: &Who, wanted: &str| matches!(who, Who::Member(member) if member.workload.to_string() == wanted);
     for wanted in args.from.iter().chain(&args.to) {
@@ -131,7 +134,7 @@ fn narrow(
             let help = near.map_or("there is no workload at all".to_owned(), |near| {
                 format!("did you mean {near}?")
             });
-            screens.error(&format!("no workload is called {wanted}; {help}"));
+            terminal.error(&format!("no workload is called {wanted}; {help}"));
             return Err(ExitCode::Usage);
         }
     }
@@ -148,29 +151,29 @@ fn compare(
     args: &PredictArgs,
     before: &str,
     after: &str,
-    screens: &Screens,
+    terminal: &Terminal,
 ) -> Result<ExitCode, ExitCode> {
     // Both are read before either is given up, so that all mistakes are shown at once.
-    let earlier = inventory(args, &[before.to_owned()], screens);
-    let later = inventory(args, &[after.to_owned()], screens)?;
-    differences(args, &earlier?, &later, screens)
+    let earlier = inventory(args, &[before.to_owned()], terminal);
+    let later = inventory(args, &[after.to_owned()], terminal)?;
+    differences(args, &earlier?, &later, terminal)
 }
 
 /// The cluster as it is, and as it would be.
-fn applied(args: &PredictArgs, screens: &Screens) -> Result<ExitCode, ExitCode> {
-    let manifests = load::manifests(&args.apply, args.strict, &mut Sources::new(), screens)?;
-    let before = cluster::inventory(&args.cluster, &[], screens)?;
-    differences(args, &before, &before.with_applied(&manifests), screens)
+fn applied(args: &PredictArgs, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
+    let manifests = load::manifests(&args.apply, args.strict, &mut Sources::new(), terminal)?;
+    let before = cluster::inventory(&args.cluster, &[], terminal)?;
+    differences(args, &before, &before.with_applied(&manifests), terminal)
 }
 
 fn differences(
     args: &PredictArgs,
     before: &Inventory,
     after: &Inventory,
-    screens: &Screens,
+    terminal: &Terminal,
 ) -> Result<ExitCode, ExitCode> {
-    let (mut earlier, mut later) = (map(before, screens)?, map(after, screens)?);
-    narrow(args, &mut [&mut earlier, &mut later], screens)?;
+    let (mut earlier, mut later) = (map(before, terminal)?, map(after, terminal)?);
+    narrow(args, &mut [&mut earlier, &mut later], terminal)?;
     let (opened, closed) = earlier.changes(&later);
     let opened_rows = opened.iter().map(|link| Row {
         change: Some(Change::Opened),
@@ -183,9 +186,9 @@ fn differences(
     let rows: Vec<Row<'_>> = opened_rows.chain(closed_rows).collect();
     written(
         &render::links(args.output, Kind::Changes, &rows, &later),
-        screens,
+        terminal,
     )?;
-    screens.note(&format!(
+    terminal.note(&format!(
         "{} became reachable, {} became unreachable",
         opened.len(),
         closed.len()
@@ -199,34 +202,34 @@ fn differences(
 }
 
 /// Each line of suites: in the world that the lab would make of the manifests, or in the cluster.
-fn lines(args: &PredictArgs, suites: &[String], screens: &Screens) -> Result<ExitCode, ExitCode> {
+fn lines(args: &PredictArgs, suites: &[String], terminal: &Terminal) -> Result<ExitCode, ExitCode> {
     let mut sources = Sources::new();
-    let given = Given::Files(suites);
+    let given = SuiteInput::Files(suites);
     let plan = if args.manifests.is_empty() {
         let (suites, manifests) =
-            load::read(&given, &args.apply, args.strict, &mut sources, screens)?;
+            load::read(&given, &args.apply, args.strict, &mut sources, terminal)?;
         let inventory =
-            cluster::inventory(&args.cluster, &suites, screens)?.with_applied(&manifests);
-        load::note_oddities(&inventory, screens);
-        load::plan_unsent(&inventory, &suites, &sources, screens)?
+            cluster::inventory(&args.cluster, &suites, terminal)?.with_applied(&manifests);
+        load::note_oddities(&inventory, terminal);
+        load::plan_unsent(&inventory, &suites, &sources, terminal)?
     } else {
         let (suites, manifests) =
-            load::read(&given, &args.manifests, args.strict, &mut sources, screens)?;
+            load::read(&given, &args.manifests, args.strict, &mut sources, terminal)?;
         let loaded = load::world_and_plan(
             &suites,
             &manifests,
             &Selection::default(),
             &sources,
-            screens,
+            terminal,
         )?;
-        load::note_oddities(loaded.world.inventory(), screens);
+        load::note_oddities(loaded.world.inventory(), terminal);
         loaded.plan
     };
     let text = match args.output {
         Format::Text => plan.checks.iter().map(line).collect(),
         format => render::checks(format, &plan.checks),
     };
-    written(&text, screens)?;
+    written(&text, terminal)?;
     Ok(if contradicted(&plan) {
         ExitCode::Violated
     } else {
@@ -257,18 +260,18 @@ fn line(check: &Check) -> String {
     }
 }
 
-pub(super) fn invalid(error: &InvalidPolicy, screens: &Screens) -> ExitCode {
-    screens.error(&format!("failed to {error}"));
+pub(super) fn invalid(error: &InvalidPolicy, terminal: &Terminal) -> ExitCode {
+    terminal.error(&format!("failed to {error}"));
     ExitCode::Usage
 }
 
 /// Writes to standard output. Whoever closes the pipe has seen enough.
-pub(super) fn written(text: &str, screens: &Screens) -> Result<ExitCode, ExitCode> {
+pub(super) fn written(text: &str, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => Ok(ExitCode::Proven),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::Proven),
         Err(error) => {
-            screens.error(&format!("failed to write to standard output: {error}"));
+            terminal.error(&format!("failed to write to standard output: {error}"));
             Err(ExitCode::Defect)
         }
     }

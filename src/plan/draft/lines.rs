@@ -1,7 +1,7 @@
 //! Answers → statements, each of as many pairs as read well together, grouped by the policies that
 //! isolate the target.
 
-use super::cast::short_name;
+use super::endpoints::short_name;
 use super::reasons::Reasons;
 use super::table::{Answer, Table, Who};
 use crate::policy::Direction;

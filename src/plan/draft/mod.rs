@@ -17,14 +17,14 @@
 //! - Of senders outside there is only the runner, and only where its address is known.
 //! - The cost grows with sources × targets × ports.
 
-mod cast;
+mod endpoints;
 mod lines;
 mod names;
 mod reasons;
 mod table;
 mod write;
 
-use super::Environment;
+use super::BackendKind;
 use crate::inventory::Inventory;
 use crate::policy::InvalidPolicy;
 use std::net::IpAddr;
@@ -54,11 +54,11 @@ pub enum DraftError {
 /// [`DraftError`].
 pub fn draft(
     inventory: &Inventory,
-    environment: Environment,
+    environment: BackendKind,
     name: &str,
     can_be_outside: impl Fn(IpAddr) -> bool,
 ) -> Result<String, DraftError> {
-    let cast = cast::cast(inventory, &can_be_outside)?;
+    let cast = endpoints::cast(inventory, &can_be_outside)?;
     let mut table = table::Table::fill(&cast, inventory, environment)?;
     let sections = lines::sections(&mut table);
     if sections.is_empty() {

@@ -1,6 +1,6 @@
 //! Whose word an answer is: the rules and policies to name beside a line.
 
-use super::cast::short_name;
+use super::endpoints::short_name;
 use crate::inventory::Action;
 use crate::policy::{Direction, Explanation, Selects, Side};
 use std::collections::BTreeSet;

@@ -1,12 +1,12 @@
 //! What policies answer for each source, target and port.
 
-use super::super::ends::Ends;
-use super::super::expand::{Found, FoundPort, Place, find};
+use super::super::addresses::Addressing;
+use super::super::endpoints::{FoundPort, Place, ResolvedEndpoint, find};
 use super::super::predict::Predictions;
-use super::super::request::ask;
-use super::super::{Environment, Flow, ProbeId, TargetKey, Vantage, Waits};
+use super::super::request::request_spec;
+use super::super::{BackendKind, Flow, ProbeId, Source, TargetKey, Waits};
 use super::DraftError;
-use super::cast::{Actor, Cast};
+use super::endpoints::{Actor, Cast};
 use crate::inventory::Inventory;
 use crate::model::{Family, Port};
 use crate::policy::{BothSides, End, Explanation};
@@ -32,11 +32,11 @@ pub(super) enum Answer {
 pub(super) struct Table<'a> {
     pub(super) cast: &'a Cast,
     inventory: &'a Inventory,
-    environment: Environment,
-    ends: Ends<'a>,
-    found: Vec<Found<'a>>,
+    environment: BackendKind,
+    ends: Addressing<'a>,
+    found: Vec<ResolvedEndpoint<'a>>,
     pub(super) ports: Vec<Vec<FoundPort>>,
-    vantages: Vec<Vec<Vantage>>,
+    sources: Vec<Vec<Source>>,
     pub(super) predictions: Predictions<'a>,
     /// By target, source and port.
     answers: Vec<Vec<Vec<Answer>>>,
@@ -46,10 +46,10 @@ impl<'a> Table<'a> {
     pub(super) fn fill(
         cast: &'a Cast,
         inventory: &'a Inventory,
-        environment: Environment,
+        environment: BackendKind,
     ) -> Result<Self, DraftError> {
-        let ends = Ends::of(inventory);
-        let found: Vec<Found<'a>> = cast
+        let ends = Addressing::of(inventory);
+        let found: Vec<ResolvedEndpoint<'a>> = cast
             .actors
             .iter()
             .map(|actor| find(&actor.endpoint, inventory))
@@ -59,9 +59,9 @@ impl<'a> Table<'a> {
             .iter()
             .map(|found| found.known_ports(None).unwrap_or_default())
             .collect();
-        let vantages = found
+        let sources = found
             .iter()
-            .map(|found| ends.vantages(found, Some(Spread::Nodes)))
+            .map(|found| ends.sources(found, Some(Spread::Nodes)))
             .collect();
         let predictions = Predictions::new(inventory)?;
         let mut table = Self {
@@ -71,7 +71,7 @@ impl<'a> Table<'a> {
             ends,
             found,
             ports,
-            vantages,
+            sources,
             predictions,
             answers: Vec::new(),
         };
@@ -128,12 +128,12 @@ impl<'a> Table<'a> {
 
     fn answer(&mut self, source: Who, target: Who, port: usize) -> Answer {
         // From one outside host to another nobody's policies are asked, and nothing is tested.
-        if self.vantages[source].is_empty() || (self.is_runner(source) && self.is_outside(target)) {
+        if self.sources[source].is_empty() || (self.is_runner(source) && self.is_outside(target)) {
             return Answer::NoFlow;
         }
         let mut said = None;
-        for (vantage, flow) in self.flows(source, target, port) {
-            match (self.predictions.flow(&vantage, &flow), said) {
+        for (source, flow) in self.flows(source, target, port) {
+            match (self.predictions.flow(&source, &flow), said) {
                 (Some(answer), None) => said = Some(answer),
                 (Some(answer), Some(known)) if answer == known => {}
                 _ => return Answer::Several,
@@ -143,30 +143,30 @@ impl<'a> Table<'a> {
     }
 
     /// The flows that a plan would have.
-    fn flows(&self, source: Who, target: Who, port: usize) -> Vec<(Vantage, Flow)> {
+    fn flows(&self, source: Who, target: Who, port: usize) -> Vec<(Source, Flow)> {
         let (found, at) = (&self.found[target], &self.ports[target][port]);
         let none = Settings::default();
-        let ask = ask(found, at, None, &none, self.environment);
+        let request_spec = request_spec(found, at, None, &none, self.environment);
         let targets: Vec<(Arc<TargetKey>, Arc<_>)> = self
             .ends
-            .targets(found, at, &ask)
+            .targets(found, at, &request_spec)
             .into_iter()
-            .map(|(key, party)| (Arc::new(key), Arc::new(party)))
+            .map(|(key, target_kind)| (Arc::new(key), Arc::new(target_kind)))
             .collect();
         let mut flows = Vec::new();
-        for vantage in &self.vantages[source] {
-            for (to, party) in targets
+        for source in &self.sources[source] {
+            for (to, target_kind) in targets
                 .iter()
-                .filter(|(to, party)| self.ends.can_meet(vantage, to, party))
+                .filter(|(to, target_kind)| self.ends.can_meet(source, to, target_kind))
             {
                 let flow = Flow {
                     probe: ProbeId(0),
                     to: Arc::clone(to),
-                    party: Arc::clone(party),
-                    opens_at: ask.opens_at,
+                    target_kind: Arc::clone(target_kind),
+                    opens_at: request_spec.opens_at,
                     waits: Waits::default(),
                 };
-                flows.push((vantage.clone(), flow));
+                flows.push((source.clone(), flow));
             }
         }
         flows
@@ -174,8 +174,8 @@ impl<'a> Table<'a> {
 
     /// Why, of one flow of a pair.
     pub(super) fn explain(&self, source: Who, target: Who, port: usize) -> Option<Explanation> {
-        let (vantage, flow) = self.flows(source, target, port).into_iter().next()?;
-        self.predictions.explain(&vantage, &flow).into_iter().next()
+        let (source, flow) = self.flows(source, target, port).into_iter().next()?;
+        self.predictions.explain(&source, &flow).into_iter().next()
     }
 
     /// Who a pair's flows are between, as policies are asked, and at what port.
@@ -187,7 +187,7 @@ impl<'a> Table<'a> {
     ) -> Option<(End<'a>, End<'a>, Port)> {
         let at = &self.ports[target][port];
         let (from, to) = (&self.found[source], &self.found[target]);
-        let pod = |of: &Found<'a>, not: Option<usize>| {
+        let pod = |of: &ResolvedEndpoint<'a>, not: Option<usize>| {
             let number = |pod: &crate::inventory::Pod| {
                 self.inventory
                     .pods
@@ -199,7 +199,7 @@ impl<'a> Table<'a> {
                 .filter_map(|pod| number(pod))
                 .find(|number| Some(*number) != not)
         };
-        let end_of = |of: &Found<'a>, not: Option<usize>| match &of.place {
+        let end_of = |of: &ResolvedEndpoint<'a>, not: Option<usize>| match &of.place {
             Place::Pods => pod(of, not).map(End::Pod),
             Place::Outside(addresses) => addresses.first().map(|address| End::Address(*address)),
             Place::Runner => self

@@ -1,7 +1,7 @@
 //! Sections → YAML, with what is guessed and what is left out.
 
-use super::super::expand::FoundPort;
-use super::cast::Cast;
+use super::super::endpoints::FoundPort;
+use super::endpoints::Cast;
 use super::lines::{Section, Sources, Statement, idle};
 use super::names::Names;
 use super::table::{Answer, Table, Who};

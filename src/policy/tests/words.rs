@@ -342,7 +342,7 @@ fn what_a_change_does_besides_is_told() {
         "add port 5432 to rule 1 of NetworkPolicy data/p0 (p0.yaml:1)"
     );
     let beside = explainer
-        .consequences(&walk.changes[0], from, to, tcp(5432))
+        .side_effects(&walk.changes[0], from, to, tcp(5432))
         .expect("valid");
     assert_eq!(
         (beside.opens.len(), beside.closes.len()),
@@ -357,7 +357,7 @@ fn what_a_change_does_besides_is_told() {
         "{walk:#?}"
     );
     let beside = explainer
-        .consequences(&walk.changes[0], from, to, tcp(5433))
+        .side_effects(&walk.changes[0], from, to, tcp(5433))
         .expect("valid");
     assert_eq!(beside.opens, Vec::<String>::new());
     assert_eq!(beside.closes, ["data/Pod/web -> data/Pod/db: 5433"]);

@@ -4,7 +4,7 @@
 use super::screen::{Ink, Pen};
 use crate::event::{CheckResult, Outcome};
 use crate::report::text::{counted, cut, say, width, wrapped};
-use crate::report::words;
+use crate::report::wording;
 
 /// At most so many flows are shown of one check.
 const FLOWS: usize = 3;
@@ -29,12 +29,12 @@ pub(super) fn picture(result: &CheckResult, pen: Pen) -> String {
     );
     let place = format!("{}:{}:{}", check.file, check.line, check.column);
     picture.source(check.line, &pen.text(&place), &pen.text(&check.text), ink);
-    for (word, text) in words::explanation(result) {
+    for (word, text) in wording::explanation(result) {
         picture.note(word, &pen.text(&text));
     }
-    let (flows, others) = words::telling(result, FLOWS);
+    let (flows, others) = wording::telling(result, FLOWS);
     for flow in &flows {
-        picture.note("flow", &pen.text(&words::flow(flow)));
+        picture.note("flow", &pen.text(&wording::flow(flow)));
     }
     if others > 0 {
         picture.note("flow", &format!("and {}", counted(others, "other flow")));
@@ -122,7 +122,7 @@ impl Picture {
 mod tests {
     use super::*;
     use crate::event::RunEvent;
-    use crate::report::{example, text};
+    use crate::report::{fixtures, text};
 
     const PEN: Pen = Pen {
         width: 100,
@@ -155,7 +155,7 @@ violated: web-tier -> postgres:5432 denied
    = flow      shop/web-6d4f-b7 (node-2) -> data/postgres-0 on node-2 (10.0.2.7:5432/tcp): 12 of 12
                attempts opened; answered by postgres-0
 ";
-        assert_eq!(of(&example::shop(), 3, PEN), expected);
+        assert_eq!(of(&fixtures::shop(), 3, PEN), expected);
     }
 
     #[test]
@@ -173,7 +173,7 @@ unproven: api -> metadata:80 denied
 ";
         assert_eq!(
             of(
-                &example::shop(),
+                &fixtures::shop(),
                 6,
                 Pen {
                     unicode: false,
@@ -186,7 +186,7 @@ unproven: api -> metadata:80 denied
 
     #[test]
     fn only_a_few_flows_are_shown() {
-        let events = example::shop();
+        let events = fixtures::shop();
         let Some(RunEvent::Finished { results, .. }) = events.last() else {
             panic!()
         };
@@ -211,7 +211,7 @@ unproven: api -> metadata:80 denied
             },
         ] {
             for place in 0..2 {
-                let picture = of(&example::hostile(), place, pen);
+                let picture = of(&fixtures::hostile(), place, pen);
                 assert!(
                     !picture.chars().any(|c| c != '\n' && text::acts(c)),
                     "{picture}"

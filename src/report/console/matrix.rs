@@ -309,7 +309,7 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::example;
+    use crate::report::fixtures;
 
     const WIDE: Pen = Pen {
         width: 100,
@@ -323,12 +323,12 @@ mod tests {
 
     fn results(cells: &[(&str, &str, Mark)]) -> Vec<CheckResult> {
         let of = |(number, (source, target, mark)): (usize, &(&str, &str, Mark))| {
-            let check = |expected| example::check(number, "s", 1, source, target, expected);
+            let check = |expected| fixtures::check(number, "s", 1, source, target, expected);
             match mark {
-                Mark::Allowed => example::proven(&check(Expected::Allowed)),
-                Mark::Denied => example::proven(&check(Expected::Denied)),
-                Mark::Violated => example::violated(&check(Expected::Denied)),
-                Mark::Unproven => example::unproven(&check(Expected::Denied)),
+                Mark::Allowed => fixtures::proven(&check(Expected::Allowed)),
+                Mark::Denied => fixtures::proven(&check(Expected::Denied)),
+                Mark::Violated => fixtures::violated(&check(Expected::Denied)),
+                Mark::Unproven => fixtures::unproven(&check(Expected::Denied)),
             }
         };
         cells.iter().enumerate().map(of).collect()
@@ -416,7 +416,7 @@ mod tests {
 
     #[test]
     fn a_large_matrix_shows_what_does_not_hold() {
-        let events = example::many(10_000);
+        let events = fixtures::many(10_000);
         let Some(crate::event::RunEvent::Finished { results, .. }) = events.last() else {
             panic!()
         };

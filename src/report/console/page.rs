@@ -9,7 +9,7 @@ use crate::event::{
 };
 use crate::model::show_duration;
 use crate::report::text::{counted, say};
-use crate::report::words;
+use crate::report::wording;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -74,7 +74,7 @@ impl Page {
         summary: Summary,
         pen: Pen,
     ) -> String {
-        let results = words::in_order(&self.checks, results);
+        let results = wording::in_order(&self.checks, results);
         let mut out = String::new();
         if let Some(why) = incomplete(run, &results, summary) {
             out.push_str(&banner(&pen.text(&why), pen));
@@ -229,7 +229,7 @@ fn proven(results: &[Cow<'_, CheckResult>], pen: Pen, out: &mut String) {
                 .predicted
                 .map(|predicted| format!("predicted {predicted}")),
         );
-        more.extend(words::power(result));
+        more.extend(wording::power(result));
         more.extend(
             result
                 .mechanism
@@ -253,7 +253,7 @@ fn proven(results: &[Cow<'_, CheckResult>], pen: Pen, out: &mut String) {
             out,
             "    proven{}, {}; {}",
             pen.text(&tier),
-            words::reach(&result.reach),
+            wording::reach(&result.reach),
             pen.text(&more.join("; "))
         );
     }
@@ -316,7 +316,7 @@ fn reaches(results: &[Cow<'_, CheckResult>], pen: Pen) -> String {
     let partial: Vec<&CheckResult> = proven
         .iter()
         .copied()
-        .filter(|result| !words::reaches_all(&result.reach))
+        .filter(|result| !wording::reaches_all(&result.reach))
         .collect();
     let share = |result: &CheckResult| {
         let of = |n: usize, of: usize| if of == 0 { 1.0 } else { n as f64 / of as f64 };
@@ -335,7 +335,7 @@ fn reaches(results: &[Cow<'_, CheckResult>], pen: Pen) -> String {
             all - partial.len(),
             partial.len(),
             pen.text(&least.check.name),
-            words::reach(&least.reach),
+            wording::reach(&least.reach),
         ),
     }
 }

@@ -243,7 +243,7 @@ mod tests {
                 .is_ok()
         );
         assert!(
-            Screen::new(crate::report::example::Full, Capabilities::plain())
+            Screen::new(crate::report::fixtures::Full, Capabilities::plain())
                 .write("x")
                 .is_err()
         );

@@ -1,10 +1,10 @@
 use super::page::FULL;
 use super::*;
 use crate::event::Summary;
-use crate::report::{example, text};
+use crate::report::{fixtures, text};
 
 fn shown_with(events: &[RunEvent], capabilities: Capabilities, detail: Detail) -> (String, String) {
-    let ((out, written), (err, live)) = (example::pipe(), example::pipe());
+    let ((out, written), (err, live)) = (fixtures::pipe(), fixtures::pipe());
     let mut console = Console::new(
         Screen::new(out, capabilities),
         Screen::new(err, capabilities),
@@ -30,7 +30,7 @@ const UNICODE: Capabilities = Capabilities {
 
 #[test]
 fn a_run_reads_from_what_runs_to_the_sum() {
-    let (results, live) = shown(&example::shop());
+    let (results, live) = shown(&fixtures::shop());
     assert_eq!(
         live,
         "watertight 0.1.0: 7 checks of shop (shop.yaml) in the lab\n"
@@ -55,7 +55,7 @@ violated: web-tier -> postgres:5432 denied
         width: 70,
         ..UNICODE
     };
-    let (narrow, _) = shown_with(&example::shop(), capabilities, Detail::Brief);
+    let (narrow, _) = shown_with(&fixtures::shop(), capabilities, Detail::Brief);
     assert!(narrow.starts_with(head), "{narrow}");
     let tail = "
 reach: 4 of 5 proven checks cover every source node and target pod, 1 only some
@@ -72,10 +72,10 @@ reach: 4 of 5 proven checks cover every source node and target pod, 1 only some
 
 #[test]
 fn proven_checks_are_shown_only_when_asked_for_and_with_their_reach() {
-    let (brief, _) = shown(&example::all_proven());
+    let (brief, _) = shown(&fixtures::all_proven());
     assert!(!brief.contains("A2"), "{brief}");
-    let (verbose, _) = shown_with(&example::all_proven(), UNICODE, Detail::Verbose);
-    let deny = "○ payments -> postgres:5432 denied\n    proven D2+record, from 2 of 9 nodes, to 1 of 1 pod; 12 attempts, all blocked; \
+    let (verbose, _) = shown_with(&fixtures::all_proven(), UNICODE, Detail::Verbose);
+    let deny = "○ payments -> postgres:5432 denied\n    proven D2+counter, from 2 of 9 nodes, to 1 of 1 pod; 12 attempts, all blocked; \
         a leak in 22 % of attempts would have shown with 95 %; by drop; shop/api-0 (node-2) got through meanwhile\n";
     assert!(verbose.contains(deny), "{verbose}");
     let allow = "● web-tier -> api:8080 allowed\n    proven A2, from 2 of 2 nodes, to 1 of 1 pod; 12 of 12 attempts got through; up after 340ms\n";
@@ -84,7 +84,7 @@ fn proven_checks_are_shown_only_when_asked_for_and_with_their_reach() {
 
 #[test]
 fn an_incomplete_run_says_so_first_and_last() {
-    let (results, _) = shown(&example::interrupted());
+    let (results, _) = shown(&fixtures::interrupted());
     assert!(
         results.starts_with("\n█ INCOMPLETE: interrupted; 5 of 7 checks not finished\n"),
         "{results}"
@@ -101,7 +101,7 @@ fn an_incomplete_run_says_so_first_and_last() {
 
 #[test]
 fn a_run_without_checks_is_no_success() {
-    let (results, live) = shown(&example::empty());
+    let (results, live) = shown(&fixtures::empty());
     assert!(live.contains("0 checks"), "{live}");
     assert!(
         results.contains("INCOMPLETE: nothing was selected"),
@@ -111,14 +111,14 @@ fn a_run_without_checks_is_no_success() {
 
 #[test]
 fn a_run_that_stops_shows_what_is_violated_by_then() {
-    let ((out, written), (err, _)) = (example::pipe(), example::pipe());
+    let ((out, written), (err, _)) = (fixtures::pipe(), fixtures::pipe());
     let mut console = Console::new(
         Screen::new(out, UNICODE),
         Screen::new(err, UNICODE),
         Detail::Brief,
         Progress::Quiet,
     );
-    for event in &example::shop()[..5] {
+    for event in &fixtures::shop()[..5] {
         console.event(event).unwrap();
     }
     console
@@ -141,7 +141,7 @@ fn a_run_that_stops_shows_what_is_violated_by_then() {
 
 #[test]
 fn a_check_without_a_result_is_not_finished() {
-    let mut events = example::shop();
+    let mut events = fixtures::shop();
     if let Some(RunEvent::Finished {
         results,
         summary,
@@ -162,7 +162,7 @@ fn a_check_without_a_result_is_not_finished() {
 fn hostile_text_never_acts_on_the_terminal() {
     for unicode in [true, false] {
         let capabilities = Capabilities { unicode, ..UNICODE };
-        let (results, live) = shown_with(&example::hostile(), capabilities, Detail::Verbose);
+        let (results, live) = shown_with(&fixtures::hostile(), capabilities, Detail::Verbose);
         for text in [&results, &live] {
             assert!(!text.chars().any(|c| c != '\n' && text::acts(c)), "{text}");
             assert!(!text.lines().any(|line| line.starts_with("::")), "{text}");
@@ -177,7 +177,11 @@ fn colour_only_repeats_what_the_text_says() {
         colour: true,
         ..UNICODE
     };
-    for events in [example::shop(), example::interrupted(), example::hostile()] {
+    for events in [
+        fixtures::shop(),
+        fixtures::interrupted(),
+        fixtures::hostile(),
+    ] {
         let (coloured, live) = shown_with(&events, colours, Detail::Verbose);
         assert!(coloured.contains('\u{1b}'));
         let (plain, plain_live) = shown_with(&events, UNICODE, Detail::Verbose);
@@ -188,7 +192,7 @@ fn colour_only_repeats_what_the_text_says() {
 
 #[test]
 fn ten_thousand_checks_stay_readable() {
-    let (results, _) = shown(&example::many(10_000));
+    let (results, _) = shown(&fixtures::many(10_000));
     assert_eq!(results.matches("= seen").count(), FULL);
     assert_eq!(
         results
@@ -209,10 +213,10 @@ fn ten_thousand_checks_stay_readable() {
 #[test]
 fn what_the_checks_touch_is_a_line_and_what_they_leave_is_a_detail() {
     let line = "coverage: the checks touch 1 of 2 policies, 2 of 2 rules, 5 of 6 pairs of endpoints, 4 of 4 pods, 1 of 2 nodes\n";
-    let (brief, _) = shown(&example::covered());
+    let (brief, _) = shown(&fixtures::covered());
     assert!(brief.contains(line), "{brief}");
     assert!(!brief.contains("api -> web-tier"), "{brief}");
-    let (verbose, _) = shown_with(&example::covered(), UNICODE, Detail::Verbose);
+    let (verbose, _) = shown_with(&fixtures::covered(), UNICODE, Detail::Verbose);
     for left in [
         "NetworkPolicy data/backup for Ingress",
         "api -> web-tier",
@@ -220,6 +224,6 @@ fn what_the_checks_touch_is_a_line_and_what_they_leave_is_a_detail() {
     ] {
         assert!(verbose.contains(left), "{left} is not in:\n{verbose}");
     }
-    let (unknown, _) = shown(&example::all_proven());
+    let (unknown, _) = shown(&fixtures::all_proven());
     assert!(!unknown.contains("coverage"), "{unknown}");
 }

@@ -9,11 +9,11 @@
 
 mod shape;
 
+use super::document_file::Document;
 use super::text;
-use super::whole::Document;
-use super::words;
+use super::wording;
 use crate::event::{CheckRef, ExitCode, RunEvent, RunInfo};
-use shape::{Check, Coverage, Environment, Policy, Probe, ReportDocument, Run, Suite, Tool};
+use shape::{BackendKind, Check, Coverage, Policy, Probe, ReportDocument, Run, Suite, Tool};
 use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
@@ -90,19 +90,19 @@ impl Document for Json {
         match event {
             RunEvent::Started {
                 run,
-                surroundings,
+                environment_info,
                 suites,
                 checks,
                 coverage,
             } => {
                 self.run(run);
                 self.document.coverage = coverage.as_deref().map(Coverage::from);
-                self.document.environment = surroundings.as_ref().map(Environment::from);
+                self.document.environment = environment_info.as_ref().map(BackendKind::from);
                 self.document.run.incomplete_because = Some("the run has not finished".into());
                 self.document.suites = suites.iter().map(Suite::from).collect();
                 self.document.checks = checks
                     .iter()
-                    .map(|check| Check::from(&words::unfinished(check)))
+                    .map(|check| Check::from(&wording::unfinished(check)))
                     .collect();
                 self.places = checks
                     .iter()
@@ -134,7 +134,7 @@ impl Document for Json {
                     .incomplete_because
                     .clone_from(&run.incomplete_because);
                 self.document.run.exit_code = Some(summary.exit_code);
-                self.document.checks = words::in_order(&self.checks, results)
+                self.document.checks = wording::in_order(&self.checks, results)
                     .iter()
                     .map(|result| Check::from(&**result))
                     .collect();
@@ -159,7 +159,7 @@ impl Document for Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::example;
+    use crate::report::fixtures;
     use serde_json::Value;
 
     fn rendered(json: &mut Json) -> Value {
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_report_is_valid_at_every_moment() {
-        let events = example::shop();
+        let events = fixtures::shop();
         assert_valid(&rendered(&mut Json::new()));
         for upto in 1..=events.len() {
             assert_valid(&rendered(&mut of(&events[..upto])));
@@ -193,14 +193,14 @@ mod tests {
         let mut stopped = of(&events[..3]);
         stopped.stop("interrupted", ExitCode::Impossible);
         assert_valid(&rendered(&mut stopped));
-        assert_valid(&rendered(&mut of(&example::hostile())));
-        assert_valid(&rendered(&mut of(&example::empty())));
+        assert_valid(&rendered(&mut of(&fixtures::hostile())));
+        assert_valid(&rendered(&mut of(&fixtures::empty())));
     }
 
     #[test]
     fn the_schema_takes_no_report_with_a_field_too_few_or_too_many() {
         let validator = jsonschema::draft7::new(&json_schema()).unwrap();
-        let whole = rendered(&mut of(&example::shop()));
+        let whole = rendered(&mut of(&fixtures::shop()));
         assert!(validator.is_valid(&whole));
         let objects = [
             "",
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn at_the_start_every_check_is_not_finished() {
-        let report = rendered(&mut of(&example::shop()[..1]));
+        let report = rendered(&mut of(&fixtures::shop()[..1]));
         assert_eq!(report["run"]["complete"], false);
         assert_eq!(report["run"]["exitCode"], Value::Null);
         for check in report["checks"].as_array().unwrap() {
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn at_the_end_it_says_what_the_events_say() {
-        let report = rendered(&mut of(&example::shop()));
+        let report = rendered(&mut of(&fixtures::shop()));
         assert_eq!(report["apiVersion"], "watertight.dev/report.v1");
         assert_eq!(report["run"]["exitCode"], 3);
         assert_eq!(report["run"]["complete"], true);
@@ -285,7 +285,7 @@ mod tests {
         let deny = &report["checks"][4];
         assert_eq!(
             (&deny["tier"], &deny["power"]),
-            (&"D2+record".into(), &22.into())
+            (&"D2+counter".into(), &22.into())
         );
         assert_eq!(deny["reach"]["ofTargetPods"], 1);
         assert_eq!(deny["controls"][0]["flow"], 9);
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn what_could_not_be_removed_is_in_it() {
-        let mut events = example::shop();
+        let mut events = fixtures::shop();
         events.push(RunEvent::CleanedUp {
             leftovers: Vec::new(),
         });
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn hostile_text_reads_back_as_it_was() {
-        let report = rendered(&mut of(&example::hostile()));
-        assert_eq!(report["checks"][0]["seen"], example::HOSTILE);
+        let report = rendered(&mut of(&fixtures::hostile()));
+        assert_eq!(report["checks"][0]["seen"], fixtures::HOSTILE);
     }
 }

@@ -1,8 +1,8 @@
 //! The shape of `watertight.dev/report.v1`: a field that is not known is `null`, never absent.
 
 use crate::event::{
-    self, CheckRef, CheckResult, ControlReport, Expected, FlowReport, Outcome, PolicyState, Reach,
-    Reason, SuiteRef, Surroundings, TermsReport,
+    self, CheckRef, CheckResult, ControlReport, EnvironmentInfo, Expected, FlowReport, Outcome,
+    PolicyState, Reach, Reason, SettingsReport, SuiteRef,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -21,7 +21,7 @@ pub(super) struct ReportDocument {
     /// The run.
     pub(super) run: Run,
     /// Where it ran, and under which policies.
-    pub(super) environment: Option<Environment>,
+    pub(super) environment: Option<BackendKind>,
     /// Its suites, in the order of the command line.
     pub(super) suites: Vec<Suite>,
     /// Its checks, in the order of the suites.
@@ -84,7 +84,7 @@ pub(super) struct Probe {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(deny_unknown_fields)]
-pub(super) struct Environment {
+pub(super) struct BackendKind {
     /// The uid of the namespace `kube-system`.
     pub(super) cluster_uid: Option<String>,
     /// The API server's address.
@@ -215,7 +215,7 @@ pub(super) struct Check {
     #[schemars(extend("enum" = [Expected::Allowed.to_string(), Expected::Denied.to_string()]))]
     pub(super) expected: String,
     /// How it is judged: the settings in force for it.
-    pub(super) settings: Terms,
+    pub(super) settings: CheckSettings,
     /// What the policies say, before any packet; `mixed` where it differs between flows; null where
     /// it is not known.
     #[schemars(extend("enum" = ["allowed", "denied", "mixed", null]))]
@@ -227,7 +227,7 @@ pub(super) struct Check {
     /// What is said of it; `unproven` with the reason `not-finished` until it is judged.
     #[schemars(extend("enum" = [Outcome::Proven.to_string(), Outcome::Violated.to_string(), Outcome::Unproven.to_string()]))]
     pub(super) verdict: String,
-    /// Of what is proven: how well, `D2+record`, `A2`, ...
+    /// Of what is proven: how well, `D2+counter`, `A2`, ...
     pub(super) tier: Option<String>,
     /// How far the verdict reaches; null if nothing was sampled.
     pub(super) reach: Option<ReachDocument>,
@@ -251,7 +251,7 @@ pub(super) struct Check {
     /// Of what is not proven: what to do next.
     pub(super) next_step: Option<String>,
     /// Attempts of all flows.
-    pub(super) samples: u32,
+    pub(super) attempts: u32,
     /// Attempts that opened.
     pub(super) opened: u32,
     /// Flow by flow.
@@ -265,19 +265,19 @@ pub(super) struct Check {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(deny_unknown_fields)]
-pub(super) struct Terms {
+pub(super) struct CheckSettings {
     /// Milliseconds before the hold.
     pub(super) settle: u64,
     /// Milliseconds that a deny is watched.
     pub(super) hold: u64,
     /// Milliseconds that an allow may take to come up.
-    pub(super) patience: u64,
+    pub(super) timeout: u64,
     /// Milliseconds that a handshake may take.
     pub(super) deadline: u64,
     /// Samples that a deny needs at least.
-    pub(super) samples: u32,
+    pub(super) attempts: u32,
     /// The tier demanded.
-    pub(super) demand: &'static str,
+    pub(super) tier: &'static str,
     /// The kind that a deny must be.
     pub(super) mechanism: Option<&'static str>,
     /// Whether a start-up leak violates.
@@ -336,7 +336,7 @@ pub(super) struct FlowDocument {
     /// Who sent.
     pub(super) source: String,
     /// As what: a `clone` of that pod, from within the pod itself as an `ephemeral` container, the
-    /// `pod` (in the lab), or its `node`, a `witness`, the `runner`.
+    /// `pod` (in the lab), or its `node`, a `reference_pod`, the `runner`.
     #[schemars(extend("enum" = ["clone", "ephemeral", "pod", "node", "witness", "runner"]))]
     pub(super) sent_as: &'static str,
     /// To whom.
@@ -354,7 +354,7 @@ pub(super) struct FlowDocument {
     /// In words.
     pub(super) text: String,
     /// Attempts.
-    pub(super) samples: u32,
+    pub(super) attempts: u32,
     /// Attempts that opened.
     pub(super) opened: u32,
     /// How often it began anew, because something relevant changed or its probe stood still.
@@ -368,7 +368,7 @@ pub(super) struct FlowDocument {
     /// What crossed between the two nodes.
     pub(super) path: Option<String>,
     /// A pod on the source's node that got through.
-    pub(super) twin: Option<String>,
+    pub(super) same_node_control: Option<String>,
     /// The enforcer's own count.
     pub(super) record: Option<String>,
     /// Who answered, by its own word.
@@ -380,8 +380,8 @@ pub(super) struct FlowDocument {
 #[serde(rename_all = "camelCase")]
 #[schemars(deny_unknown_fields)]
 pub(super) struct Control {
-    /// For what: the `target` is alive, the `source` is able, the `path` is open; a `twin` is a pod
-    /// on the source's own node that got through.
+    /// For what: the `target` is alive, the `source` is able, the `path` is open; a
+    /// `same_node_control` is a pod on the source's own node that got through.
     #[schemars(extend("enum" = ["target", "source", "path", "twin"]))]
     pub(super) vouches: &'static str,
     /// Whether a proof rests on it; else it was there to vouch, and was not enough.
@@ -399,7 +399,7 @@ pub(super) struct Control {
     /// `tcp` or `udp`.
     pub(super) transport: &'static str,
     /// Attempts.
-    pub(super) samples: u32,
+    pub(super) attempts: u32,
     /// Attempts that opened.
     pub(super) opened: u32,
 }
@@ -414,7 +414,7 @@ pub(super) struct Window {
     /// Start of the last.
     pub(super) to_ms: i64,
     /// How many.
-    pub(super) samples: u32,
+    pub(super) attempts: u32,
 }
 
 impl From<&SuiteRef> for Suite {
@@ -445,7 +445,7 @@ impl From<&CheckResult> for Check {
             predicted,
             contradiction,
             unprovable: _,
-            terms,
+            settings,
         } = result.check.clone();
         Self {
             id,
@@ -460,7 +460,7 @@ impl From<&CheckResult> for Check {
             source,
             target,
             expected: expected.to_string(),
-            settings: Terms::from(&terms),
+            settings: CheckSettings::from(&settings),
             predicted: predicted.map(str::to_owned),
             contradiction,
             unpredicted: result.unpredicted.clone(),
@@ -482,7 +482,7 @@ impl From<&CheckResult> for Check {
             seen: result.seen.clone(),
             contrast: result.contrast.clone(),
             next_step: result.next_step.clone(),
-            samples: result.samples,
+            attempts: result.attempts,
             opened: result.opened,
             flows: result.flows.iter().map(FlowDocument::from).collect(),
             controls: result.controls.iter().map(Control::from).collect(),
@@ -490,27 +490,27 @@ impl From<&CheckResult> for Check {
     }
 }
 
-impl From<&TermsReport> for Terms {
-    fn from(terms: &TermsReport) -> Self {
-        let TermsReport {
+impl From<&SettingsReport> for CheckSettings {
+    fn from(settings: &SettingsReport) -> Self {
+        let SettingsReport {
             settle_ms,
             hold_ms,
-            patience_ms,
-            deadline_ms,
-            samples,
-            demand,
+            timeout_ms,
+            attempt_timeout_ms,
+            attempts,
+            tier,
             mechanism,
             startup_isolated,
             spread,
             status,
-        } = *terms;
+        } = *settings;
         Self {
             settle: settle_ms,
             hold: hold_ms,
-            patience: patience_ms,
-            deadline: deadline_ms,
-            samples,
-            demand,
+            timeout: timeout_ms,
+            deadline: attempt_timeout_ms,
+            attempts,
+            tier,
             mechanism,
             startup_isolated,
             spread,
@@ -530,7 +530,7 @@ impl From<&ControlReport> for Control {
             target,
             address,
             transport,
-            samples,
+            attempts,
             opened,
         } = control.clone();
         Self {
@@ -542,22 +542,22 @@ impl From<&ControlReport> for Control {
             target,
             address,
             transport,
-            samples,
+            attempts,
             opened,
         }
     }
 }
 
-impl From<&Surroundings> for Environment {
-    fn from(surroundings: &Surroundings) -> Self {
-        let Surroundings {
+impl From<&EnvironmentInfo> for BackendKind {
+    fn from(environment_info: &EnvironmentInfo) -> Self {
+        let EnvironmentInfo {
             cluster_uid,
             server,
             version,
             operator,
             policies,
             probe_images: _,
-        } = surroundings.clone();
+        } = environment_info.clone();
         let before = Some(policies.iter().map(Policy::from).collect());
         Self {
             cluster_uid,
@@ -618,21 +618,21 @@ impl From<&FlowReport> for FlowDocument {
             predicted,
             shows,
             text,
-            samples,
+            attempts,
             opened,
             restarts,
             window,
             control,
             able,
             path,
-            twin,
+            same_node_control,
             record,
             answered_by,
         } = flow.clone();
         let window = window.map(|window| Window {
             from_ms: window.from_ms,
             to_ms: window.to_ms,
-            samples: window.samples,
+            attempts: window.attempts,
         });
         Self {
             flow,
@@ -646,14 +646,14 @@ impl From<&FlowReport> for FlowDocument {
             predicted: predicted.map(|predicted| predicted.to_string()),
             shows,
             text,
-            samples,
+            attempts,
             opened,
             restarts,
             window,
             control,
             able,
             path,
-            twin,
+            same_node_control,
             record,
             answered_by,
         }

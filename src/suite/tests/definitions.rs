@@ -1,7 +1,7 @@
 //! Mistakes in endpoints and groups.
 
 use super::*;
-use crate::suite::{Locator, PortRef, Vehicle};
+use crate::suite::{Locator, PortRef, SourceMode};
 
 /// An endpoint's or group's definition, and what is said about it.
 #[test]
@@ -269,11 +269,11 @@ fn an_endpoint_says_from_where_it_sends() {
         "workload: Deployment/web",
         "workload: Deployment/web, source: node",
     );
-    let vehicles: Vec<_> = good(&text)
+    let source_modes: Vec<_> = good(&text)
         .endpoints
         .iter()
         .take(2)
-        .map(|endpoint| endpoint.vehicle)
+        .map(|endpoint| endpoint.source_mode)
         .collect();
-    assert_eq!(vehicles, [Some(Vehicle::Node), None]);
+    assert_eq!(source_modes, [Some(SourceMode::Node), None]);
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::Transport;
 use crate::suite::{
-    Demand, EndpointId, Expected, Locator, Mechanism, PortItem, PortRef, Spread, Subject,
+    EndpointId, Expected, Locator, Mechanism, PortItem, PortRef, RequiredTier, Spread, Subject,
     TargetWhat,
 };
 use std::time::Duration;
@@ -62,10 +62,10 @@ spec:
   settings:
     settle: 500ms
     hold: 15s
-    patience: 2m
-    samples: 12
-    deadline: 1.5s
-    demand: D2+twin
+    timeout: 2m
+    attempts: 12
+    attemptTimeout: 1.5s
+    tier: D2+same-node
     startup: isolated
     mechanism: drop
     control: runner
@@ -83,7 +83,7 @@ spec:
     - cards → bank:443, old-bank allowed
     - batch -> cards:*, dns:53/udp denied
     - checkout -> dns://dns/bank.example allowed
-    - {check: "checkout -> POST https://bank/pay allowed", id: pay, repeat: false, status: "200", demand: A2}
+    - {check: "checkout -> POST https://bank/pay allowed", id: pay, repeat: false, status: "200", tier: A2}
     - check: >-
         batch, runner ->
         checkout:admin,
@@ -158,10 +158,10 @@ fn every_key_is_read() {
     let suite = good(EVERYTHING);
     let settings = &suite.settings;
     assert_eq!(settings.settle, Some(Duration::from_millis(500)));
-    assert_eq!(settings.patience, Some(Duration::from_mins(2)));
-    assert_eq!(settings.samples, Some(12));
-    assert_eq!(settings.deadline, Some(Duration::from_millis(1500)));
-    assert_eq!(settings.demand, Some(Demand::D2Twin));
+    assert_eq!(settings.timeout, Some(Duration::from_mins(2)));
+    assert_eq!(settings.attempts, Some(12));
+    assert_eq!(settings.attempt_timeout, Some(Duration::from_millis(1500)));
+    assert_eq!(settings.required_tier, Some(RequiredTier::D2SameNode));
     assert_eq!(settings.startup_isolated, Some(true));
     assert_eq!(settings.mechanism, Some(Mechanism::Drop));
     let control = settings.control.expect("a control");
@@ -201,9 +201,9 @@ fn every_key_is_read() {
         (
             pay.settings.status,
             pay.settings.repeat,
-            pay.settings.demand
+            pay.settings.required_tier
         ),
-        (Some(200), Some(false), Some(Demand::A2))
+        (Some(200), Some(false), Some(RequiredTier::A2))
     );
     let scrape = line(&suite, 4);
     assert_eq!(

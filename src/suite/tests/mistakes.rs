@@ -459,19 +459,19 @@ fn mistakes_in_a_long_form() {
         ),
         ("hold: 25h", "error: hold: \"25h\" is longer than 24h"),
         (
-            "samples: 0",
-            "error: samples: \"0\" is not a whole number from 1 to 100000",
+            "attempts: 0",
+            "error: attempts: \"0\" is not a whole number from 1 to 100000",
         ),
         (
-            "samples: 6.0",
-            "error: samples: \"6.0\" is not a whole number from 1 to 100000",
+            "attempts: 6.0",
+            "error: attempts: \"6.0\" is not a whole number from 1 to 100000",
         ),
         (
-            "demand: D3",
-            "error: demand: \"D3\" is not one of D1, D2, D2+twin, D2+record, A0, A1, A2, A3; help: did you mean D1?",
+            "tier: D3",
+            "error: tier: \"D3\" is not one of D1, D2, D2+same-node, D2+counter, A0, A1, A2, A3; help: did you mean D1?",
         ),
         (
-            "demand: A1",
+            "tier: A1",
             "error: A1 has no effect on this line; help: it needs a line that ends with allowed",
         ),
         (
@@ -558,7 +558,7 @@ fn mistakes_in_a_long_form() {
         );
     }
     let allowed = problems(&[&with_lines(
-        "    - { check: web -> payment:1 allowed, mechanism: drop, startup: isolated, demand: D2 }",
+        "    - { check: web -> payment:1 allowed, mechanism: drop, startup: isolated, tier: D2 }",
     )]);
     assert_eq!(allowed.len(), 3, "{allowed:#?}");
     let without = problems(&[&with_lines("    - { chek: web -> payment:1 denied }")]);

@@ -90,11 +90,11 @@ fn broken_suites_are_refused_by_the_schema_and_by_the_decoder() {
         ),
         (
             "    - web -> api:1 denied",
-            "    - {check: web -> api:1 denied, samples: 0}",
+            "    - {check: web -> api:1 denied, attempts: 0}",
         ),
         (
             "    - web -> api:1 denied",
-            "    - {check: web -> api:1 denied, demand: D3}",
+            "    - {check: web -> api:1 denied, tier: D3}",
         ),
         (
             "    - web -> api:1 denied",

@@ -6,7 +6,7 @@ use super::*;
 fn allow_with_three_openings_in_a_row_is_proven() {
     let mut scene = Scene::new();
     scene.every(ALLOWED, 0, 500, 500, &open());
-    assert_eq!(reason(&scene.allow()), Some(Reason::TooFewSamples));
+    assert_eq!(reason(&scene.allow()), Some(Reason::TooFewAttempts));
     scene.read(ALLOWED, 1_000, open());
     assert_eq!(scene.allow(), Verdict::Proven);
 }
@@ -28,7 +28,7 @@ fn allow_that_comes_up_late_is_proven_with_its_delay() {
 fn allow_that_only_shakes_hands_is_not_proven_at_a2() {
     let mut scene = Scene::new();
     scene.every(ALLOWED, 0, 11_000, 500, &handshake_only());
-    assert_eq!(reason(&scene.allow()), Some(Reason::NobodyReachedTarget));
+    assert_eq!(reason(&scene.allow()), Some(Reason::TargetUnreachable));
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn allow_that_stays_shut_while_another_gets_through_is_violated() {
     assert!(matches!(
         scene.allow(),
         Verdict::Violated(Violation::Shut {
-            witness: Some(CONTROL),
+            contrast: Some(CONTROL),
             ..
         })
     ));
@@ -54,7 +54,7 @@ fn allow_that_stays_shut_is_unproven_before_patience_is_over() {
         .every(ALLOWED, 0, 9_000, 500, &silence())
         .every(CONTROL, 0, 9_000, 500, &open())
         .every(CROSSING, 0, 9_000, 500, &open());
-    assert_eq!(reason(&scene.allow()), Some(Reason::TooFewSamples));
+    assert_eq!(reason(&scene.allow()), Some(Reason::TooFewAttempts));
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn allow_that_nobody_reaches_is_unproven() {
         .every(ALLOWED, 0, 10_500, 500, &reset())
         .every(CONTROL, 0, 10_500, 500, &reset())
         .every(CROSSING, 0, 10_500, 500, &open());
-    assert_eq!(reason(&scene.allow()), Some(Reason::NobodyReachedTarget));
+    assert_eq!(reason(&scene.allow()), Some(Reason::TargetUnreachable));
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn allow_from_a_source_that_is_not_able_is_unproven() {
     scene
         .every(ALLOWED, 0, 10_500, 500, &silence())
         .every(CONTROL, 0, 10_500, 500, &open());
-    assert_eq!(reason(&scene.allow()), Some(Reason::SourceNotAble));
+    assert_eq!(reason(&scene.allow()), Some(Reason::SourceNotVerified));
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn refusal_that_names_its_enforcer_needs_no_witness() {
     scene.every(ALLOWED, 0, 10_500, 500, &refusal);
     assert!(matches!(
         scene.allow(),
-        Verdict::Violated(Violation::Shut { witness: None, .. })
+        Verdict::Violated(Violation::Shut { contrast: None, .. })
     ));
 }
 
@@ -140,17 +140,17 @@ fn allow_that_loses_one_now_and_then_is_judged_by_its_share() {
 fn beats_carry_a_streak_on_and_contradictions_are_refused() {
     let mut scene = Scene::new();
     assert!(
-        scene.evidence.flows[0].beat(2, 1_000_000).is_err(),
+        scene.evidence.flows[0].heartbeat(2, 1_000_000).is_err(),
         "a beat before any sample"
     );
     scene.read(DENIED, 200, silence());
     let flow = &mut scene.evidence.flows[0];
-    flow.beat(4, 1_200_000).expect("in order");
+    flow.heartbeat(4, 1_200_000).expect("in order");
     assert_eq!(
         (flow.attempts, flow.blocked, flow.streaks[0].count),
         (4, 4, 4)
     );
-    assert!(flow.beat(3, 1_300_000).is_err());
+    assert!(flow.heartbeat(3, 1_300_000).is_err());
     assert!(
         flow.sample(4, 1_300_000, silence(), StageTimes::default(), None)
             .is_err()
@@ -178,13 +178,13 @@ proptest! {
     fn no_timeline_proves_a_deny_that_its_rules_do_not(
         denied in prop::collection::vec((50_u64..700, any_reading()), 0..24),
         control in prop::collection::vec((50_u64..2_500, any_reading()), 0..16),
-        able in prop::collection::vec((50_u64..1_500, any_reading()), 0..16),
-        crossing in prop::collection::vec((50_u64..1_500, any_reading()), 0..16),
+        source_window in prop::collection::vec((50_u64..1_500, any_reading()), 0..16),
+        path_control in prop::collection::vec((50_u64..1_500, any_reading()), 0..16),
         skew in 0_i64..400_000,
     ) {
         let mut scene = Scene::new();
         let mut starts: BTreeMap<u32, Vec<(u64, Reading)>> = BTreeMap::new();
-        for (flow, timeline) in [(DENIED, &denied), (CONTROL, &control), (REACHED, &able), (CROSSING, &crossing)] {
+        for (flow, timeline) in [(DENIED, &denied), (CONTROL, &control), (REACHED, &source_window), (CROSSING, &path_control)] {
             let mut millis = 0;
             for (step, reading) in timeline {
                 millis += step;
@@ -211,9 +211,9 @@ proptest! {
             let closed_between = starts[&CONTROL.0].iter().any(|(at, r)| (from..=to).contains(&(*at as i64)) && !matches!(r, Reading::Open(_)));
             prop_assert!(!closed_between);
             prop_assert!(open_at(REACHED).iter().any(|at| *at <= from) && open_at(REACHED).iter().any(|at| *at >= to));
-            let mut crossed = open_at(CROSSING);
-            crossed.retain(|at| (from - 2_000..=to + 2_000).contains(at));
-            prop_assert!(!crossed.is_empty());
+            let mut path_controls = open_at(CROSSING);
+            path_controls.retain(|at| (from - 2_000..=to + 2_000).contains(at));
+            prop_assert!(!path_controls.is_empty());
         }
     }
 }
@@ -221,7 +221,7 @@ proptest! {
 #[test]
 fn an_allow_that_opens_below_its_tier_is_not_violated() {
     let mut scene = Scene::new();
-    let lower = Reading::Open(Opening {
+    let lower = Reading::Open(Success {
         tier: AllowTier::A1,
         passed: Stage::Request,
         then: None,
@@ -230,7 +230,7 @@ fn an_allow_that_opens_below_its_tier_is_not_violated() {
     for flow in [CONTROL, REACHED, CROSSING] {
         scene.every(flow, 0, 12_000, 500, &lower);
     }
-    assert_eq!(reason(&scene.allow()), Some(Reason::DemandNotMet));
+    assert_eq!(reason(&scene.allow()), Some(Reason::TierNotMet));
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn a_control_whose_greeting_is_another_each_time_is_alive_throughout() {
             stage: Stage::Request,
             how: How::Garbled { what },
         });
-        let opening = Opening {
+        let opening = Success {
             tier: AllowTier::A1,
             passed: Stage::FirstBytes,
             then,
@@ -263,7 +263,7 @@ fn an_allow_that_only_our_own_faults_interrupt_is_not_violated() {
     for flow in [CONTROL, CROSSING] {
         scene.every(flow, 0, 13_000, 500, &open());
     }
-    assert_eq!(reason(&scene.allow()), Some(Reason::Starved));
+    assert_eq!(reason(&scene.allow()), Some(Reason::ProbeCpuStarved));
     // What was blocked now and then, and never got through three times in a row, is.
     let mut scene = scene.without(ALLOWED);
     for n in 0..12_u64 {

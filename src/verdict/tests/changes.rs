@@ -1,6 +1,7 @@
 //! Openings, and what changes while a run goes on.
 
 use super::*;
+use crate::model::ClusterChange;
 
 #[test]
 fn deny_that_opened_once_is_violated_whatever_else_is_missing() {
@@ -10,7 +11,7 @@ fn deny_that_opened_once_is_violated_whatever_else_is_missing() {
         assert!(
             matches!(
                 scene.deny(),
-                Verdict::Violated(Violation::Opened {
+                Verdict::Violated(Violation::FirstSuccess {
                     opened: 1,
                     attempts: 10,
                     ..
@@ -45,7 +46,7 @@ fn opening_counts_even_after_more_changes_than_are_remembered() {
     }
     assert!(matches!(
         scene.deny(),
-        Verdict::Violated(Violation::Opened {
+        Verdict::Violated(Violation::FirstSuccess {
             opened: 1,
             attempts: 61,
             ..
@@ -54,7 +55,7 @@ fn opening_counts_even_after_more_changes_than_are_remembered() {
 }
 
 fn replaced(name: &str) -> Cause {
-    Cause::Changed(Disturbed::Pod("shop".into(), name.into()))
+    Cause::Changed(ClusterChange::Pod("shop".into(), name.into()))
 }
 
 #[test]
@@ -70,7 +71,7 @@ fn opening_while_a_pod_is_replaced_is_neither_a_violation_nor_forgotten() {
     for flow in [CONTROL, REACHED, CROSSING] {
         scene.every(flow, 0, 10_000, 500, &open());
     }
-    assert_eq!(reason(&scene.deny()), Some(Reason::ChangedUnderUs));
+    assert_eq!(reason(&scene.deny()), Some(Reason::ChangedDuringRun));
 }
 
 #[test]
@@ -89,11 +90,11 @@ fn opening_of_the_new_pod_is_a_violation_though_only_a_beat_tells_it() {
         .read(DENIED, 1_700, open());
     scene.evidence.flows[0].replaced(1_000_000, 3_000_000, 3_000_000, replaced("postgres-0"));
     scene.evidence.flows[0]
-        .beat(9, 3_500_000)
+        .heartbeat(9, 3_500_000)
         .expect("in order");
     assert!(matches!(
         scene.deny(),
-        Verdict::Violated(Violation::Opened {
+        Verdict::Violated(Violation::FirstSuccess {
             opened: 6,
             attempts: 9,
             ..
@@ -118,16 +119,16 @@ fn what_opens_on_a_retired_flow_counts_only_before_its_pod_was_gone() {
     };
     assert!(matches!(
         retired(500),
-        Verdict::Violated(Violation::Opened { flow: OTHER, .. })
+        Verdict::Violated(Violation::FirstSuccess { flow: OTHER, .. })
     ));
-    assert_eq!(reason(&retired(2_000)), Some(Reason::ChangedUnderUs));
+    assert_eq!(reason(&retired(2_000)), Some(Reason::ChangedDuringRun));
     assert_eq!(retired(3_500), Verdict::Proven);
 }
 
 /// All flows begin anew at this time, as when the policies of their namespace changed.
 fn restart(scene: &mut Scene, millis: u64) {
     for flow in &mut scene.evidence.flows {
-        let what = Disturbed::Policy("shop".into(), "any".into());
+        let what = ClusterChange::Policy("shop".into(), "any".into());
         flow.restart(millis * 1_000, millis as i64 * 1_000, Cause::Changed(what));
     }
 }
@@ -136,7 +137,7 @@ fn restart(scene: &mut Scene, millis: u64) {
 fn samples_before_a_change_do_not_count() {
     let mut scene = Scene::good();
     restart(&mut scene, 4_500);
-    assert_eq!(reason(&scene.deny()), Some(Reason::ChangedUnderUs));
+    assert_eq!(reason(&scene.deny()), Some(Reason::ChangedDuringRun));
 }
 
 #[test]
@@ -166,7 +167,7 @@ fn deny_that_holds_again_after_a_change_is_proven_and_says_so() {
     all(&mut scene, 20_000, 24_500);
     assert_eq!(
         reason(&scene.deny()),
-        Some(Reason::ChangedUnderUs),
+        Some(Reason::ChangedDuringRun),
         "a fourth change is one too many"
     );
 }
@@ -202,7 +203,7 @@ fn attempt_that_started_before_a_change_counts_for_nothing_though_it_ended_after
     for flow in [CONTROL, REACHED, CROSSING] {
         scene.every(flow, 0, 5_000, 500, &open());
     }
-    assert_eq!(reason(&scene.deny()), Some(Reason::ChangedUnderUs));
+    assert_eq!(reason(&scene.deny()), Some(Reason::ChangedDuringRun));
 }
 
 #[test]
@@ -219,7 +220,7 @@ fn allow_must_come_up_again_after_a_change() {
     scene.every(ALLOWED, 0, 2_000, 500, &open());
     assert_eq!(scene.allow(), Verdict::Proven);
     restart(&mut scene, 2_100);
-    assert_eq!(reason(&scene.allow()), Some(Reason::ChangedUnderUs));
+    assert_eq!(reason(&scene.allow()), Some(Reason::ChangedDuringRun));
     scene
         .every(ALLOWED, 2_500, 3_000, 500, &silence())
         .every(ALLOWED, 3_500, 4_500, 500, &open());
@@ -249,7 +250,7 @@ fn allow_that_stays_shut_after_a_change_is_violated() {
 fn probe_that_stood_still_begins_anew_and_is_starved_without_enough_samples() {
     let mut scene = Scene::good();
     scene.evidence.flows[0].restart(3_000_000, 3_000_000, Cause::Stalled(1_500));
-    assert_eq!(reason(&scene.deny()), Some(Reason::Starved));
+    assert_eq!(reason(&scene.deny()), Some(Reason::ProbeCpuStarved));
     scene.every(DENIED, 4_700, 7_500, 300, &silence());
     for flow in [CONTROL, REACHED, CROSSING] {
         scene.every(flow, 5_500, 8_000, 500, &open());
@@ -261,20 +262,20 @@ fn probe_that_stood_still_begins_anew_and_is_starved_without_enough_samples() {
 fn change_concerns_the_flows_between_its_objects() {
     let plan = Scene::new().plan;
     let relevant = [
-        Disturbed::Pod("shop".into(), "web-0".into()),
-        Disturbed::Pod("shop".into(), "postgres-0".into()),
-        Disturbed::Namespace("shop".into()),
-        Disturbed::Policy("shop".into(), "any".into()),
-        Disturbed::Policy(String::new(), "of-the-cluster".into()),
+        ClusterChange::Pod("shop".into(), "web-0".into()),
+        ClusterChange::Pod("shop".into(), "postgres-0".into()),
+        ClusterChange::Namespace("shop".into()),
+        ClusterChange::Policy("shop".into(), "any".into()),
+        ClusterChange::Policy(String::new(), "of-the-cluster".into()),
     ];
     for what in relevant {
         assert!(concerns(&plan, DENIED, &what), "{what}");
     }
     let elsewhere = [
-        Disturbed::Pod("shop".into(), "cart-0".into()),
-        Disturbed::Namespace("data".into()),
-        Disturbed::Policy("data".into(), "any".into()),
-        Disturbed::Service("shop".into(), "postgres".into()),
+        ClusterChange::Pod("shop".into(), "cart-0".into()),
+        ClusterChange::Namespace("data".into()),
+        ClusterChange::Policy("data".into(), "any".into()),
+        ClusterChange::Service("shop".into(), "postgres".into()),
     ];
     for what in elsewhere {
         assert!(!concerns(&plan, DENIED, &what), "{what}");

@@ -2,6 +2,7 @@
 
 use super::super::SourceProof;
 use super::*;
+use crate::model::EnforcerCount;
 
 #[test]
 fn deny_with_all_five_conditions_is_proven_at_d2() {
@@ -11,7 +12,7 @@ fn deny_with_all_five_conditions_is_proven_at_d2() {
         panic!("{judgement:?}")
     };
     assert_eq!(proof.tier().to_string(), "D2");
-    assert_eq!(proof.window().samples, 9);
+    assert_eq!(proof.window().attempts, 9);
     assert_eq!(proof.window().power_percent(), 29);
     assert!(proof.source().is_some_and(SourceProof::by_being_reached));
     assert_eq!(
@@ -32,7 +33,7 @@ fn deny_by_reset_with_a_control_is_proven_too() {
 fn deny_that_must_be_of_one_kind_is_unproven_where_any_sample_was_of_another() {
     let silent = || {
         let mut scene = Scene::good();
-        scene.plan.checks[0].terms.mechanism = Some(Mechanism::Drop);
+        scene.plan.checks[0].settings.mechanism = Some(Mechanism::Drop);
         scene
     };
     assert_eq!(silent().deny(), Verdict::Proven);
@@ -52,7 +53,7 @@ fn deny_that_must_be_of_one_kind_is_unproven_where_any_sample_was_of_another() {
         let verdict = scene.deny();
         assert_eq!(
             reason(&verdict),
-            Some(Reason::DemandNotMet),
+            Some(Reason::TierNotMet),
             "{others}: {verdict:?}"
         );
         let Verdict::Unproven(unproven) = verdict else {
@@ -62,7 +63,7 @@ fn deny_that_must_be_of_one_kind_is_unproven_where_any_sample_was_of_another() {
             unproven.detail,
             "it is blocked by drop and reset, not as the line demands"
         );
-        scene.plan.checks[0].terms.mechanism = None;
+        scene.plan.checks[0].settings.mechanism = None;
         assert_eq!(scene.deny(), Verdict::Proven);
     }
 }
@@ -88,7 +89,7 @@ fn deny_whose_control_stopped_answering_half_way_is_unproven() {
     scene
         .every(CONTROL, 0, 1_500, 500, &open())
         .every(CONTROL, 2_000, 5_000, 500, &reset());
-    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewAttempts));
 }
 
 #[test]
@@ -97,14 +98,14 @@ fn deny_whose_control_paused_for_more_than_two_seconds_is_unproven() {
     scene
         .every(CONTROL, 0, 1_500, 500, &open())
         .every(CONTROL, 3_600, 5_000, 500, &open());
-    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewAttempts));
 }
 
 #[test]
 fn deny_with_a_control_that_only_began_after_the_samples_is_unproven() {
     let mut scene = Scene::good().without(CONTROL);
     scene.every(CONTROL, 4_300, 6_000, 500, &open());
-    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewAttempts));
 }
 
 #[test]
@@ -144,7 +145,7 @@ fn control_that_was_stopped_later_vouches_for_what_it_passed() {
         by_target: true,
     });
     let mut scene = Scene::good().without(DENIED).without(CONTROL);
-    scene.plan.probes[1] = Vantage::Witness {
+    scene.plan.probes[1] = Source::ReferencePod {
         node: "node-1".into(),
     };
     scene
@@ -174,21 +175,21 @@ fn source_cannot_vouch_for_its_own_target() {
 fn deny_from_a_source_that_nothing_reached_is_unproven() {
     assert_eq!(
         reason(&Scene::good().without(REACHED).deny()),
-        Some(Reason::SourceNotAble)
+        Some(Reason::SourceNotVerified)
     );
 }
 
 #[test]
 fn being_reached_is_no_excuse_for_a_source_whose_allowed_flows_fail() {
     let mut scene = Scene::good();
-    let able = scene
+    let source_window = scene
         .plan
-        .able
+        .source_controls
         .get_mut(&(ProbeId(0), Family::V4, Transport::Tcp))
         .expect("there");
-    able.allowed.push(OTHER);
+    source_window.allowed.push(OTHER);
     scene.every(OTHER, 0, 5_000, 500, &silence());
-    assert_eq!(reason(&scene.deny()), Some(Reason::SourceNotAble));
+    assert_eq!(reason(&scene.deny()), Some(Reason::SourceNotVerified));
     let mut scene = scene.without(OTHER);
     scene.every(OTHER, 0, 5_000, 500, &open());
     assert_eq!(scene.deny(), Verdict::Proven);
@@ -199,7 +200,7 @@ fn what_got_out_before_the_source_was_known_does_not_stand_for_the_time_after() 
     let mut scene = Scene::good();
     scene
         .plan
-        .able
+        .source_controls
         .get_mut(&(ProbeId(0), Family::V4, Transport::Tcp))
         .expect("there")
         .tried
@@ -214,7 +215,7 @@ fn what_got_out_before_the_source_was_known_does_not_stand_for_the_time_after() 
     );
     assert_eq!(
         reason(&scene.without(REACHED).deny()),
-        Some(Reason::SourceNotAble)
+        Some(Reason::SourceNotVerified)
     );
 }
 
@@ -224,14 +225,14 @@ fn source_that_was_able_only_before_is_not_known_to_be_able() {
     scene
         .every(REACHED, 0, 1_000, 500, &open())
         .every(REACHED, 1_500, 5_000, 500, &silence());
-    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewAttempts));
 }
 
 #[test]
 fn deny_over_a_path_that_nothing_crossed_is_unproven() {
     assert_eq!(
         reason(&Scene::good().without(CROSSING).deny()),
-        Some(Reason::NothingCrossed)
+        Some(Reason::PathNotVerified)
     );
 }
 
@@ -241,61 +242,67 @@ fn deny_over_a_path_that_was_cut_half_way_is_unproven() {
     scene
         .every(CROSSING, 0, 1_500, 500, &open())
         .every(CROSSING, 2_000, 5_000, 500, &silence());
-    assert_eq!(reason(&scene.deny()), Some(Reason::NothingCrossed));
+    assert_eq!(reason(&scene.deny()), Some(Reason::PathNotVerified));
 }
 
 #[test]
 fn what_reached_a_nodes_own_address_says_nothing_of_its_pods() {
     let mut scene = Scene::good();
-    let takers = scene.plan.paths.values().next().expect("one").clone();
+    let takers = scene
+        .plan
+        .path_controls
+        .values()
+        .next()
+        .expect("one")
+        .clone();
     let to_node = Path {
         from: Some("node-1".into()),
         to: PathEnd::Node("node-2".into()),
         family: Family::V4,
     };
-    scene.plan.paths = BTreeMap::from([(to_node, takers)]);
-    assert_eq!(reason(&scene.deny()), Some(Reason::NothingCrossed));
+    scene.plan.path_controls = BTreeMap::from([(to_node, takers)]);
+    assert_eq!(reason(&scene.deny()), Some(Reason::PathNotVerified));
 }
 
 /// The runner must not reach Service shop/postgres, whose one pod is on node-2. `OTHER` is what the
 /// runner got to.
-fn from_the_runner(other: Party) -> Scene {
+fn from_the_runner(other: TargetKind) -> Scene {
     let mut scene = Scene::good();
-    scene.plan.probes[0] = Vantage::Runner;
+    scene.plan.probes[0] = Source::Runner;
     let service = ObjectRef {
         namespace: "shop".into(),
         kind: "Service".into(),
         name: "postgres".into(),
     };
     let pods = vec!["shop/postgres-0".to_owned()];
-    scene.plan.flows[0].party = Party::Service {
+    scene.plan.flows[0].target_kind = TargetKind::Service {
         service,
         nodes: vec!["node-2".into()],
         pods,
     }
     .into();
-    scene.plan.flows[5].party = other.into();
-    let able = Able {
+    scene.plan.flows[5].target_kind = other.into();
+    let source_window = SourceControls {
         allowed: vec![OTHER],
         tried: vec![],
         reached: vec![],
     };
     scene
         .plan
-        .able
-        .insert((ProbeId(0), Family::V4, Transport::Tcp), able);
+        .source_controls
+        .insert((ProbeId(0), Family::V4, Transport::Tcp), source_window);
     let path = |to| Path {
         from: None,
         to,
         family: Family::V4,
     };
-    let mut ends = scene.plan.flows[5].party.ends(&scene.plan.flows[5]);
+    let mut ends = scene.plan.flows[5].target_kind.ends(&scene.plan.flows[5]);
     if ends.len() > 2 {
         ends.retain(|end| *end == PathEnd::Services);
     }
     scene
         .plan
-        .paths
+        .path_controls
         .extend(ends.into_iter().map(|end| (path(end), vec![OTHER])));
     scene.every(OTHER, 0, 5_000, 500, &open());
     scene
@@ -305,7 +312,7 @@ fn from_the_runner(other: Party) -> Scene {
 fn service_that_the_runner_has_no_route_to_is_not_called_denied() {
     // A node answered the runner, and a pod did: neither shows a way to the Services' addresses.
     for other in [
-        Party::Node {
+        TargetKind::Node {
             name: "node-2".into(),
         },
         at("api-0", "node-2"),
@@ -315,7 +322,7 @@ fn service_that_the_runner_has_no_route_to_is_not_called_denied() {
             matches!(judgement.flows[0].verdict, FlowVerdict::LeftOut(_)),
             "{judgement:?}"
         );
-        assert_eq!(reason(&judgement.verdict), Some(Reason::NotSampled));
+        assert_eq!(reason(&judgement.verdict), Some(Reason::NotAttempted));
     }
 }
 
@@ -326,7 +333,7 @@ fn service_is_denied_to_a_runner_whom_another_service_answers() {
         kind: "Service".into(),
         name: "kube-dns".into(),
     };
-    let dns = |nodes: &[&str]| Party::Service {
+    let dns = |nodes: &[&str]| TargetKind::Service {
         service: service.clone(),
         nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
         pods: vec![],
@@ -335,7 +342,7 @@ fn service_is_denied_to_a_runner_whom_another_service_answers() {
     // Some Service answered, and nothing shows that its packets went to the pods' node.
     assert_eq!(
         reason(&from_the_runner(dns(&["node-1", "node-2"])).deny()),
-        Some(Reason::NothingCrossed)
+        Some(Reason::PathNotVerified)
     );
     let mut scene = from_the_runner(dns(&["node-2"]));
     scene.read(DENIED, 4_700, open());
@@ -346,7 +353,7 @@ fn service_is_denied_to_a_runner_whom_another_service_answers() {
 fn attempts_that_were_not_sent_are_neither_blocked_nor_open() {
     let mut scene = Scene::good().without(DENIED);
     scene.every(DENIED, 200, 4_200, 500, &unsent());
-    assert_eq!(reason(&scene.deny()), Some(Reason::CouldNotSend));
+    assert_eq!(reason(&scene.deny()), Some(Reason::SendFailed));
 }
 
 #[test]
@@ -356,7 +363,7 @@ fn samples_before_one_that_was_not_sent_do_not_count() {
         .every(DENIED, 200, 3_200, 500, &silence())
         .read(DENIED, 3_300, unsent())
         .every(DENIED, 3_500, 4_200, 200, &silence());
-    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewAttempts));
 }
 
 #[test]
@@ -366,7 +373,7 @@ fn fault_in_an_attempt_breaks_the_hold() {
     scene.fault(DENIED, 2_500, FaultReason::Resources);
     assert_eq!(reason(&scene.deny()), Some(Reason::ProbeFault));
     scene.every(DENIED, 3_000, 4_500, 500, &silence());
-    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewAttempts));
 }
 
 #[test]
@@ -378,7 +385,7 @@ fn starved_attempt_is_no_sample_and_interrupts_nothing() {
     }
     assert_eq!(
         reason(&scene.deny()),
-        Some(Reason::Starved),
+        Some(Reason::ProbeCpuStarved),
         "four samples and three starved attempts are no six"
     );
     scene.every(DENIED, 3_000, 4_500, 500, &silence());
@@ -402,7 +409,7 @@ fn control_that_was_starved_for_longer_than_two_seconds_vouches_for_nothing_acro
         .every(CONTROL, 100, 1_900, 300, &open())
         .fault(CONTROL, 2_100, FaultReason::Starved);
     scene.every(CONTROL, 4_000, 9_000, 300, &open());
-    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewAttempts));
 }
 
 #[test]
@@ -410,7 +417,7 @@ fn deny_of_a_probe_that_failed_is_unproven() {
     let cases = [
         (ProbeFailure::Ended("killed".into()), Reason::ProbeFault),
         (ProbeFailure::Protocol("a hole".into()), Reason::ProbeFault),
-        (ProbeFailure::Clocks("drift".into()), Reason::Clocks),
+        (ProbeFailure::Clocks("drift".into()), Reason::ClockSkew),
     ];
     for (failure, expected) in cases {
         let mut scene = Scene::good();
@@ -430,17 +437,17 @@ fn control_of_a_probe_that_failed_vouches_for_nothing() {
 fn too_few_samples_or_too_short_a_hold_is_unproven() {
     let mut scene = Scene::good().without(DENIED);
     scene.every(DENIED, 200, 2_200, 500, &silence());
-    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewAttempts));
     let mut scene = Scene::good().without(DENIED);
     scene.every(DENIED, 200, 2_100, 100, &silence());
-    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewAttempts));
 }
 
 #[test]
 fn deadline_shorter_than_ten_round_trips_is_unproven() {
     let mut scene = Scene::good();
-    scene.plan.checks[0].terms.deadline = std::time::Duration::from_millis(3);
-    assert_eq!(reason(&scene.deny()), Some(Reason::DeadlineTooShort));
+    scene.plan.checks[0].settings.attempt_timeout = std::time::Duration::from_millis(3);
+    assert_eq!(reason(&scene.deny()), Some(Reason::AttemptTimeoutTooShort));
 }
 
 #[test]
@@ -450,7 +457,7 @@ fn clocks_that_are_known_too_loosely_prove_nothing() {
         least: -2_000_000,
         most: 2_000_000,
     });
-    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewAttempts));
     scene.evidence.probes[1].clock = Some(Clock {
         least: -100_000,
         most: 100_000,
@@ -461,27 +468,27 @@ fn clocks_that_are_known_too_loosely_prove_nothing() {
 #[test]
 fn demand_that_is_not_met_is_unproven() {
     let mut scene = Scene::good();
-    scene.plan.checks[0].terms.demand = Demand::D2Twin;
-    assert_eq!(reason(&scene.deny()), Some(Reason::DemandNotMet));
+    scene.plan.checks[0].settings.required_tier = RequiredTier::D2SameNode;
+    assert_eq!(reason(&scene.deny()), Some(Reason::TierNotMet));
     scene.every(ALLOWED, 0, 5_000, 500, &open());
     assert_eq!(scene.deny(), Verdict::Proven);
-    scene.plan.checks[0].terms.demand = Demand::D2Record;
-    assert_eq!(reason(&scene.deny()), Some(Reason::DemandNotMet));
-    scene.evidence.records.insert(
+    scene.plan.checks[0].settings.required_tier = RequiredTier::D2Counter;
+    assert_eq!(reason(&scene.deny()), Some(Reason::TierNotMet));
+    scene.evidence.counters.insert(
         DENIED,
-        EnforcerRecord {
+        EnforcerCount {
             packets: 3,
             rule: "deny".into(),
         },
     );
     assert_eq!(
         reason(&scene.deny()),
-        Some(Reason::DemandNotMet),
+        Some(Reason::TierNotMet),
         "fewer packets than samples"
     );
-    scene.evidence.records.insert(
+    scene.evidence.counters.insert(
         DENIED,
-        EnforcerRecord {
+        EnforcerCount {
             packets: 18,
             rule: "deny".into(),
         },
@@ -492,17 +499,17 @@ fn demand_that_is_not_met_is_unproven() {
 #[test]
 fn d1_needs_neither_source_nor_path() {
     let mut scene = Scene::good().without(REACHED).without(CROSSING);
-    scene.plan.checks[0].terms.demand = Demand::D1;
+    scene.plan.checks[0].settings.required_tier = RequiredTier::D1;
     assert_eq!(scene.deny(), Verdict::Proven);
     let mut scene = scene.without(CONTROL);
-    scene.plan.checks[0].terms.demand = Demand::D1;
+    scene.plan.checks[0].settings.required_tier = RequiredTier::D1;
     assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
 }
 
 #[test]
 fn unprovable_line_is_unproven_unless_it_opens() {
     let mut scene = Scene::good();
-    scene.plan.checks[0].standing = Standing::Unprovable("why".into());
+    scene.plan.checks[0].provability = Provability::Unprovable("why".into());
     assert_eq!(reason(&scene.deny()), Some(Reason::Unprovable));
     scene.read(DENIED, 4_700, open());
     assert!(matches!(scene.deny(), Verdict::Violated(_)));
@@ -511,10 +518,10 @@ fn unprovable_line_is_unproven_unless_it_opens() {
 #[test]
 fn silence_of_a_pod_that_is_not_ready_does_not_count_and_its_opening_does() {
     let mut scene = Scene::good();
-    if let Party::Pod { ready, .. } = Arc::make_mut(&mut scene.plan.flows[0].party) {
+    if let TargetKind::Pod { ready, .. } = Arc::make_mut(&mut scene.plan.flows[0].target_kind) {
         *ready = false;
     }
-    assert_eq!(reason(&scene.deny()), Some(Reason::NotSampled));
+    assert_eq!(reason(&scene.deny()), Some(Reason::NotAttempted));
     scene.read(DENIED, 4_700, open());
     assert!(matches!(scene.deny(), Verdict::Violated(_)));
 }

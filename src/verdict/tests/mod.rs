@@ -7,18 +7,18 @@ mod deny;
 mod requests;
 mod starts;
 
-use super::evidence::{Disturbed, EnforcerRecord, Evidence, ProbeFailure};
+use super::classify::{AllowTier, Block, Reading, Refusal, Signature, Success};
+use super::evidence::{Evidence, ProbeFailure};
 use super::moment::Clock;
-use super::reading::{AllowTier, Block, Opening, Reading, Refusal, Signature};
 use super::streak::StageTimes;
 use super::timeline::Cause;
 use super::{FlowVerdict, Judge, Judgement, Reason, Verdict, Violation, concerns, judge};
 use crate::model::{Family, ObjectRef};
 use crate::plan::{
-    Able, Check, Environment, Flow, FlowId, LineRef, Party, Path, PathEnd, Plan, ProbeId, Scope,
-    Standing, TargetKey, Terms, Vantage, Waits,
+    BackendKind, Check, CheckSettings, Flow, FlowId, LineRef, Path, PathEnd, Plan, ProbeId,
+    Provability, Scope, Source, SourceControls, TargetKey, TargetKind, Waits,
 };
-use crate::suite::{Demand, Expected, Mechanism, Settings};
+use crate::suite::{Expected, Mechanism, RequiredTier, Settings};
 use crate::wire::{FaultReason, How, Linger, Observation, Request, Stage, Stop, Transport};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,16 +39,16 @@ struct Scene {
     next: BTreeMap<u32, u32>,
 }
 
-fn pod(name: &str, node: &str) -> Vantage {
-    Vantage::Pod {
+fn pod(name: &str, node: &str) -> Source {
+    Source::Pod {
         namespace: "shop".into(),
         name: name.into(),
         node: node.into(),
     }
 }
 
-fn at(name: &str, node: &str) -> Party {
-    Party::Pod {
+fn at(name: &str, node: &str) -> TargetKind {
+    TargetKind::Pod {
         namespace: "shop".into(),
         name: name.into(),
         node: node.into(),
@@ -85,31 +85,31 @@ fn check(name: &str, expected: Expected, flow: FlowId) -> Check {
             tags: vec![],
             id: None,
         },
-        terms: Terms::of(expected, &none, Environment::Lab, Demand::A2),
+        settings: CheckSettings::of(expected, &none, BackendKind::Lab, RequiredTier::A2),
         flows: vec![flow],
         retired: vec![],
         scope: Scope {
             source_nodes: 1,
             target_pods: 1,
         },
-        standing: Standing::Provable,
+        provability: Provability::Provable,
         prediction: None,
     }
 }
 
 impl Scene {
     fn new() -> Self {
-        let node = |name: &str| Vantage::Node { name: name.into() };
+        let node = |name: &str| Source::Node { name: name.into() };
         let probes = vec![
             pod("web-0", "node-1"),
             node("node-2"),
             node("node-1"),
             pod("api-0", "node-1"),
         ];
-        let flow = |probe, to: TargetKey, party: Party| Flow {
+        let flow = |probe, to: TargetKey, target_kind: TargetKind| Flow {
             probe: ProbeId(probe),
             to: to.into(),
-            party: party.into(),
+            target_kind: target_kind.into(),
             opens_at: Stage::Connect,
             waits: Waits::default(),
         };
@@ -121,7 +121,7 @@ impl Scene {
             flow(
                 2,
                 key("10.0.2.254", 10250),
-                Party::Witness {
+                TargetKind::ReferencePod {
                     node: "node-2".into(),
                 },
             ),
@@ -133,7 +133,7 @@ impl Scene {
             to: PathEnd::Pods("node-2".into()),
             family: Family::V4,
         };
-        let able = |allowed: Vec<FlowId>, reached: Vec<FlowId>| Able {
+        let source_window = |allowed: Vec<FlowId>, reached: Vec<FlowId>| SourceControls {
             allowed,
             tried: vec![],
             reached,
@@ -146,29 +146,29 @@ impl Scene {
             ],
             swept: vec![],
             rates: vec![],
-            crowds: BTreeMap::new(),
+            target_rates: BTreeMap::new(),
             resolvers: vec![],
             listen: None,
-            strangers: false,
+            foreign_targets: false,
             probes,
-            vouchers: BTreeMap::from([(postgres(), vec![ALLOWED, CONTROL])]),
+            target_controls: BTreeMap::from([(postgres(), vec![ALLOWED, CONTROL])]),
             composites: BTreeMap::new(),
-            able: BTreeMap::from([
+            source_controls: BTreeMap::from([
                 (
                     (ProbeId(0), Family::V4, Transport::Tcp),
-                    able(vec![], vec![REACHED]),
+                    source_window(vec![], vec![REACHED]),
                 ),
                 (
                     (ProbeId(3), Family::V4, Transport::Tcp),
-                    able(vec![ALLOWED], vec![CROSSING]),
+                    source_window(vec![ALLOWED], vec![CROSSING]),
                 ),
             ]),
-            paths: BTreeMap::from([(path, vec![CROSSING, ALLOWED])]),
+            path_controls: BTreeMap::from([(path, vec![CROSSING, ALLOWED])]),
             flows,
             created: BTreeSet::new(),
             inside: BTreeSet::new(),
-            arming: BTreeMap::new(),
-            incarnations: BTreeMap::new(),
+            policy_delay_flows: BTreeMap::new(),
+            pod_uids: BTreeMap::new(),
             predicted: BTreeMap::new(),
             coverage: None,
             notes: vec![],
@@ -268,7 +268,7 @@ impl Scene {
 }
 
 fn open() -> Reading {
-    Reading::Open(Opening {
+    Reading::Open(Success {
         tier: AllowTier::A2,
         passed: Stage::FirstBytes,
         then: None,
@@ -280,7 +280,7 @@ fn handshake_only() -> Reading {
         stage: Stage::FirstBytes,
         how: How::Silence,
     });
-    Reading::Open(Opening {
+    Reading::Open(Success {
         tier: AllowTier::A0,
         passed: Stage::Connect,
         then,

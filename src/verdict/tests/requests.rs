@@ -29,7 +29,7 @@ fn once(stage: Stage, passed: Option<Stage>) -> Scene {
     }
     .into();
     scene.plan.flows[4].to = post.clone().into();
-    scene.plan.vouchers = BTreeMap::from([(post, vec![CONTROL])]);
+    scene.plan.target_controls = BTreeMap::from([(post, vec![CONTROL])]);
     scene.evidence = Evidence::of(&scene.plan);
     for probe in &mut scene.evidence.probes {
         probe.clock = Some(Clock::shared(0));
@@ -58,7 +58,7 @@ fn request_that_is_sent_once_is_denied_between_two_answers_of_a_control() {
     );
     let mut late = once(Stage::Connect, None).without(CONTROL);
     late.every(CONTROL, 2_000, 4_000, 500, &open());
-    assert_eq!(reason(&late.deny()), Some(Reason::TooFewSamples));
+    assert_eq!(reason(&late.deny()), Some(Reason::TooFewAttempts));
     let mut opened = once(Stage::Connect, None).without(DENIED);
     opened.read(DENIED, 1_700, open());
     assert!(matches!(opened.deny(), Verdict::Violated(_)));
@@ -73,7 +73,7 @@ fn control_that_asks_for_something_else_does_not_show_that_a_request_would_be_an
 #[test]
 fn request_that_is_sent_once_is_allowed_by_one_opening() {
     let mut scene = once(Stage::Connect, None);
-    assert_eq!(reason(&scene.allow()), Some(Reason::NotSampled));
+    assert_eq!(reason(&scene.allow()), Some(Reason::NotAttempted));
     scene.read(ALLOWED, 1_700, open());
     assert_eq!(scene.allow(), Verdict::Proven);
     let mut shut = once(Stage::Connect, None);
@@ -98,7 +98,7 @@ fn control_that_takes_long_asks_for_more_time() {
             .sample(n, at, open(), slow, None)
             .expect("in order");
     }
-    assert_eq!(reason(&scene.deny()), Some(Reason::DeadlineTooShort));
+    assert_eq!(reason(&scene.deny()), Some(Reason::AttemptTimeoutTooShort));
     let waits = waits_needed(&scene.plan, &scene.evidence, &scene.plan.checks[0], DENIED)
         .expect("more time");
     assert_eq!(
@@ -143,7 +143,7 @@ fn handshake_that_a_mesh_may_have_answered_is_denied_only_where_others_got_bytes
             ..key("10.0.2.1", 5432)
         }
         .into(),
-        party: at("postgres-0", "node-2").into(),
+        target_kind: at("postgres-0", "node-2").into(),
         opens_at: Stage::FirstBytes,
         waits: Waits::default(),
     };
@@ -164,7 +164,7 @@ fn handshake_that_a_mesh_may_have_answered_is_denied_only_where_others_got_bytes
     };
     assert!(matches!(
         after_handshake(Linger::Bytes),
-        Reading::Open(Opening {
+        Reading::Open(Success {
             passed: Stage::FirstBytes,
             ..
         })
@@ -180,7 +180,7 @@ fn handshake_that_a_mesh_may_have_answered_is_denied_only_where_others_got_bytes
         scene.plan.flows[CONTROL.0 as usize].to = Arc::clone(&meshed.to);
         scene
             .plan
-            .vouchers
+            .target_controls
             .insert(TargetKey::clone(&meshed.to), vec![CONTROL]);
         scene.every(DENIED, 200, 4_200, 500, &reading);
         assert_eq!(

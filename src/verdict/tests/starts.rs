@@ -1,6 +1,7 @@
 //! Sources that are new: arming, settling, leaks of the start.
 
 use super::*;
+use crate::model::ClusterChange;
 
 /// The scene in a cluster: web's pod is a clone that this run created. `OTHER` goes from it to a
 /// pod on node-2 that admits by labels.
@@ -8,19 +9,25 @@ fn with_a_clone() -> Scene {
     let mut scene = Scene::new();
     let none = Settings::default();
     for check in &mut scene.plan.checks {
-        check.terms = Terms::of(check.expected, &none, Environment::Cluster, Demand::A0);
+        check.settings = CheckSettings::of(
+            check.expected,
+            &none,
+            BackendKind::Cluster,
+            RequiredTier::A0,
+        );
     }
     scene.plan.created = BTreeSet::from([ProbeId(0)]);
-    scene.plan.arming = BTreeMap::from([((ProbeId(0), "node-2".to_owned()), vec![OTHER])]);
-    let able = Able {
+    scene.plan.policy_delay_flows =
+        BTreeMap::from([((ProbeId(0), "node-2".to_owned()), vec![OTHER])]);
+    let source_window = SourceControls {
         allowed: vec![OTHER],
         tried: vec![],
         reached: vec![],
     };
     scene
         .plan
-        .able
-        .insert((ProbeId(0), Family::V4, Transport::Tcp), able);
+        .source_controls
+        .insert((ProbeId(0), Family::V4, Transport::Tcp), source_window);
     scene
 }
 
@@ -39,11 +46,11 @@ fn samples_of_a_clone_count_once_it_is_armed_and_settled() {
         .every(OTHER, 0, 3_500, 500, &silence())
         .every(OTHER, 4_000, 30_000, 500, &open());
     scene.every(DENIED, 100, 5_000, 500, &silence());
-    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewAttempts));
     scene.every(DENIED, 5_100, 7_900, 400, &silence());
     assert_eq!(
         reason(&scene.deny()),
-        Some(Reason::TooFewSamples),
+        Some(Reason::TooFewAttempts),
         "2.8 s after armed and settled"
     );
     scene.every(DENIED, 8_000, 8_500, 250, &silence());
@@ -61,14 +68,14 @@ fn samples_of_a_clone_count_once_it_is_armed_and_settled() {
 #[test]
 fn clone_that_nothing_arms_is_watched_for_longer() {
     let mut scene = with_a_clone();
-    scene.plan.arming.clear();
+    scene.plan.policy_delay_flows.clear();
     vouched(&mut scene, 30_000);
     scene
         .every(OTHER, 0, 30_000, 500, &open())
         .every(DENIED, 100, 15_600, 500, &silence());
     assert_eq!(
         reason(&scene.deny()),
-        Some(Reason::TooFewSamples),
+        Some(Reason::TooFewAttempts),
         "14.5 s after it settled"
     );
     // Not every start is remembered, so it takes a little longer than it must.
@@ -79,12 +86,13 @@ fn clone_that_nothing_arms_is_watched_for_longer() {
 #[test]
 fn opening_towards_another_node_arms_nothing() {
     let mut scene = with_a_clone();
-    scene.plan.arming = BTreeMap::from([((ProbeId(0), "node-1".to_owned()), vec![OTHER])]);
+    scene.plan.policy_delay_flows =
+        BTreeMap::from([((ProbeId(0), "node-1".to_owned()), vec![OTHER])]);
     vouched(&mut scene, 10_000);
     scene
         .every(OTHER, 0, 10_000, 500, &open())
         .every(DENIED, 100, 9_600, 500, &silence());
-    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewSamples));
+    assert_eq!(reason(&scene.deny()), Some(Reason::TooFewAttempts));
 }
 
 #[test]
@@ -132,10 +140,14 @@ fn startup_leak_of_a_clone_is_told_with_its_length_and_does_not_violate() {
 
 #[test]
 fn startup_leak_violates_where_it_is_not_to_be_or_lasts_or_returns() {
-    let violated =
-        |scene: &Scene| matches!(scene.deny(), Verdict::Violated(Violation::Opened { .. }));
+    let violated = |scene: &Scene| {
+        matches!(
+            scene.deny(),
+            Verdict::Violated(Violation::FirstSuccess { .. })
+        )
+    };
     let mut isolated = leaking(2_300);
-    isolated.plan.checks[0].terms.startup_isolated = true;
+    isolated.plan.checks[0].settings.startup_isolated = true;
     assert!(violated(&isolated));
     let mut there_before = leaking(2_300);
     there_before.plan.created.clear();
@@ -187,7 +199,7 @@ fn startup_leak_with_gaps_is_one_once_a_leak_that_lasts_is_ruled_out() {
             FlowVerdict::Unproven(unproven) => {
                 assert_eq!(
                     (proven, unproven.open, unproven.reason),
-                    (false, true, Reason::TooFewSamples)
+                    (false, true, Reason::TooFewAttempts)
                 );
                 assert!(
                     unproven.detail.contains("26 attempts blocked"),
@@ -210,7 +222,7 @@ fn startup_leak_with_gaps_is_one_once_a_leak_that_lasts_is_ruled_out() {
 
 #[test]
 fn what_a_policy_may_have_ended_is_no_startup_leak() {
-    let changed = Cause::Changed(Disturbed::Policy("data".into(), "postgres".into()));
+    let changed = Cause::Changed(ClusterChange::Policy("data".into(), "postgres".into()));
     for (at, startup) in [
         (50_000, true),
         (2_000_000, false),
@@ -233,7 +245,7 @@ fn what_a_policy_may_have_ended_is_no_startup_leak() {
         match scene.judge(0).flows[0].verdict.clone() {
             FlowVerdict::Unproven(unproven) => {
                 assert_eq!(
-                    unproven.reason == Reason::ChangedUnderUs && !unproven.open,
+                    unproven.reason == Reason::ChangedDuringRun && !unproven.open,
                     !startup,
                     "{}",
                     unproven.detail
@@ -255,7 +267,7 @@ fn startup_leak_of_a_flow_that_was_given_up_does_not_violate() {
         scene.deny()
     };
     assert!(
-        matches!(gone(leaking(2_300)), Verdict::Unproven(unproven) if unproven.reason == Reason::NotSampled)
+        matches!(gone(leaking(2_300)), Verdict::Unproven(unproven) if unproven.reason == Reason::NotAttempted)
     );
     assert!(matches!(gone(leaking(10_100)), Verdict::Violated(_)));
 }
@@ -311,6 +323,6 @@ fn wall_clock_that_is_a_second_off_the_arrivals_is_unproven_by_that_name() {
         });
         reason(&scene.deny())
     };
-    assert_eq!(judged(1_000_001), Some(Reason::Clocks));
-    assert_ne!(judged(1_000_000), Some(Reason::Clocks));
+    assert_eq!(judged(1_000_001), Some(Reason::ClockSkew));
+    assert_ne!(judged(1_000_000), Some(Reason::ClockSkew));
 }

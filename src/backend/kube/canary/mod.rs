@@ -17,11 +17,11 @@ mod watch;
 pub use watch::{Canaries, Enforcement};
 
 use super::error::Error;
-use super::launch::Place;
+use super::launch::RunContext;
 use super::logs::Log;
 use super::names::{CONTAINER, annotations};
 use super::probe_pod::{self, Common, Wanted};
-use super::{LANDMARK_PORT, owner};
+use super::{CONTROL_PORT, owner};
 use crate::backend::Arrival;
 use crate::plan::ProbeId;
 use crate::wire::{self, Deadlines, Flow, Pace, Request, Target, Transport};
@@ -86,7 +86,7 @@ pub enum CanaryError {
 ///
 /// # Errors
 /// [`CanaryError`]. What a single node does is no error.
-pub(super) async fn run(place: &Place, namespace: &str) -> Result<Canaries, CanaryError> {
+pub(super) async fn run(place: &RunContext, namespace: &str) -> Result<Canaries, CanaryError> {
     let nodes = {
         let store = place.shared.store();
         let objects = store.objects();
@@ -120,13 +120,13 @@ pub(super) async fn run(place: &Place, namespace: &str) -> Result<Canaries, Cana
     common.run.push('c');
     common.deadline = 2 * STARTUP + 2 * PATIENCE + REMOVAL;
     let owner = owner::create(&place.client, namespace, &common).await?;
-    let flight = Flight {
+    let flight = CanaryRun {
         place,
         namespace,
         common: &common,
         owner: &owner,
     };
-    let seen = flight.fly(nodes).await;
+    let seen = flight.run(nodes).await;
     flight.remove().await?;
     Ok(seen?)
 }
@@ -149,15 +149,15 @@ fn takes_pods(node: &Node) -> bool {
         && linux.is_none_or(|os| os == "linux")
 }
 
-struct Flight<'a> {
-    place: &'a Place,
+struct CanaryRun<'a> {
+    place: &'a RunContext,
     namespace: &'a str,
     common: &'a Common,
     owner: &'a OwnerReference,
 }
 
-impl Flight<'_> {
-    async fn fly(&self, nodes: Vec<String>) -> Result<Canaries, Error> {
+impl CanaryRun<'_> {
+    async fn run(&self, nodes: Vec<String>) -> Result<Canaries, Error> {
         let (sender, mut lines) = mpsc::channel(1_024);
         let mut canaries = Canaries::default();
         let mut targets = BTreeMap::new();
@@ -292,7 +292,7 @@ impl Flight<'_> {
         let flow = |(id, address)| Flow {
             id,
             target: Target::Address(address),
-            port: LANDMARK_PORT,
+            port: CONTROL_PORT,
             transport: Transport::Tcp,
             request: Request::Nonce,
             deadlines: Deadlines {
@@ -317,10 +317,10 @@ impl Flight<'_> {
             run: self.common.run.clone(),
             seed: 0,
             ttl_ms: self.common.deadline.as_millis() as u64,
-            beat_ms: INTERVAL_MS,
+            heartbeat_ms: INTERVAL_MS,
             trust: Vec::new(),
             resolver: None,
-            listen: Some(LANDMARK_PORT),
+            listen: Some(CONTROL_PORT),
             alone: None,
             flows: vec![flow((0, target))],
         }
@@ -334,7 +334,7 @@ impl Flight<'_> {
             owner: self.owner.clone(),
             environment: &environment,
         };
-        let mut pod = probe_pod::of_nobody(Some(node), self.namespace, self.common, &wanted);
+        let mut pod = probe_pod::unlabelled(Some(node), self.namespace, self.common, &wanted);
         pod.metadata.labels = Some(self.labels());
         let api: Api<Pod> = Api::namespaced(self.place.client.clone(), self.namespace);
         let created = api
@@ -414,10 +414,10 @@ impl Flight<'_> {
 async fn watch(
     tracks: &mut BTreeMap<ProbeId, (String, Track)>,
     lines: &mut mpsc::Receiver<Arrival>,
-    patience: Duration,
+    timeout: Duration,
     has: impl Fn(&Track) -> bool,
 ) {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + timeout;
     while !tracks
         .values()
         .all(|(_, track)| has(track) || track.fault.is_some())

@@ -30,8 +30,8 @@ impl Track {
                 let start = Duration::from_micros(sample.start);
                 self.extend(sample.seen.stop.is_none(), start);
             }
-            Body::Beat(beat) => {
-                let last = beat
+            Body::Heartbeat(heartbeat) => {
+                let last = heartbeat
                     .flows
                     .iter()
                     .find(|(of, ..)| *of == flow)
@@ -175,10 +175,10 @@ mod tests {
         )
     }
 
-    fn beat(last_ms: u64) -> Line {
+    fn heartbeat(last_ms: u64) -> Line {
         line(
             last_ms + 10,
-            json!({ "k": "beat", "flows": [[7, 9, last_ms * 1_000]], "lag_us": 0 }),
+            json!({ "k": "heartbeat", "flows": [[7, 9, last_ms * 1_000]], "lag_us": 0 }),
         )
     }
 
@@ -194,12 +194,13 @@ mod tests {
     #[test]
     fn a_flow_is_blocked_only_when_it_has_been_for_the_hold() {
         let blocked = |last: u64| {
-            track(&[sample(0, true), sample(2_000, false), beat(last)]).blocked_since(ms(1_000))
+            track(&[sample(0, true), sample(2_000, false), heartbeat(last)])
+                .blocked_since(ms(1_000))
         };
         assert_eq!(blocked(2_000 + 2_900), None);
         assert_eq!(blocked(2_000 + 3_000), Some(ms(2_500)));
         assert_eq!(
-            track(&[sample(0, true), beat(9_000)]).blocked_since(ms(1_000)),
+            track(&[sample(0, true), heartbeat(9_000)]).blocked_since(ms(1_000)),
             None,
             "it stays open"
         );
@@ -211,10 +212,10 @@ mod tests {
         let lines = [
             sample(0, true),
             sample(1_000, false),
-            beat(3_500),
+            heartbeat(3_500),
             sample(3_800, true),
             sample(4_000, false),
-            beat(6_000),
+            heartbeat(6_000),
         ];
         assert_eq!(track(&lines).blocked_since(ms(0)), None);
         assert_eq!(track(&lines).opened_after(ms(2_000)), Some(ms(4_300)));
@@ -224,9 +225,9 @@ mod tests {
     fn an_opening_after_a_moment_is_the_first_from_there_on() {
         let track = track(&[
             sample(0, true),
-            beat(900),
+            heartbeat(900),
             sample(1_000, false),
-            beat(5_000),
+            heartbeat(5_000),
             sample(5_200, true),
         ]);
         assert_eq!(

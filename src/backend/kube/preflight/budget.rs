@@ -40,7 +40,7 @@ pub(super) fn risks(candidate: &Candidate<'_>, around: &Neighbours, found: &mut 
             .iter()
             .flatten()
             .any(|owner| owner.controller == Some(true));
-        let (code, severity, reason, way_out) = if controlled && !by_number {
+        let (code, severity, reason, remedy) = if controlled && !by_number {
             (
                 Code::BudgetChanged,
                 Severity::Refuse,
@@ -56,14 +56,14 @@ pub(super) fn risks(candidate: &Candidate<'_>, around: &Neighbours, found: &mut 
             )
         } else if by_number {
             (
-                Code::BudgetNoted,
+                Code::DisruptionBudget,
                 Severity::Warn,
                 "its status would show the clone in expectedPods; the disruptions that it allows stay the same",
                 "nothing to do, it ends with the run",
             )
         } else {
             (
-                Code::BudgetNoted,
+                Code::DisruptionBudget,
                 Severity::Warn,
                 "an event would name the clone as a pod without a controller; the disruptions that it allows stay the same",
                 "nothing to do, it ends with the run",
@@ -81,7 +81,7 @@ pub(super) fn risks(candidate: &Candidate<'_>, around: &Neighbours, found: &mut 
                 severity,
                 object,
             }
-            .because(reason, way_out),
+            .because(reason, remedy),
         );
     }
 }

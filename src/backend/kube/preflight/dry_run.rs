@@ -79,7 +79,7 @@ pub(super) fn refused(pod: &Pod, refusal: &Refusal) -> Risk {
         };
         return finding.because(format!("the dry run failed: {message}"), "try again");
     }
-    let (who, way_out) = who_refused(message);
+    let (who, remedy) = who_refused(message);
     let finding = Finding {
         pod,
         code: Code::AdmissionDenied,
@@ -88,7 +88,7 @@ pub(super) fn refused(pod: &Pod, refusal: &Refusal) -> Risk {
     };
     finding.because(
         format!("it refuses the probe ({}): {message}", refusal.reason),
-        way_out,
+        remedy,
     )
 }
 
@@ -119,10 +119,10 @@ fn who_refused(message: &str) -> (String, String) {
         );
     }
     if message.contains("violates PodSecurity") {
-        let way_out = "leave this vantage out, or run it in a namespace of another level";
+        let remedy = "leave this vantage out, or run it in a namespace of another level";
         return (
             object_name(None, "PodSecurity", quoted(message)),
-            way_out.into(),
+            remedy.into(),
         );
     }
     if message.contains("exceeded quota") || message.contains("failed quota") {
@@ -145,7 +145,7 @@ fn quoted(text: &str) -> Option<&str> {
 fn changes(candidate: &Candidate<'_>, stored: &Pod) -> Vec<Risk> {
     let (sent, mut found) = (candidate.pod, Vec::new());
     let object = || object_name(Some(namespace_of(sent)), "Admission", Some("dry run"));
-    let mut tell = |code: Code, severity: Severity, reason: String, way_out: &str| {
+    let mut tell = |code: Code, severity: Severity, reason: String, remedy: &str| {
         found.push(
             Finding {
                 pod: sent,
@@ -153,7 +153,7 @@ fn changes(candidate: &Candidate<'_>, stored: &Pod) -> Vec<Risk> {
                 severity,
                 object: object(),
             }
-            .because(reason, way_out),
+            .because(reason, remedy),
         );
     };
 

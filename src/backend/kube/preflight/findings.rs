@@ -33,12 +33,12 @@ impl Findings {
             let Some(pod) = &risk.pod else { continue };
             let why = format!(
                 "[{}] {}: {}; way out: {}",
-                risk.code, risk.object, risk.reason, risk.way_out
+                risk.code, risk.object, risk.reason, risk.remedy
             );
             refused.entry(pod.clone()).or_insert(why);
             if pods.get(pod) == Some(&false) {
                 risk.severity = Severity::Warn;
-                risk.way_out = "no check needs this probe: the run does without it".into();
+                risk.remedy = "no check needs this probe: the run does without it".into();
             }
         }
         risks.sort_by_key(|risk| risk.severity);
@@ -74,7 +74,7 @@ mod tests {
             pod: pod.map(str::to_owned),
             object: "o".into(),
             reason: "r".into(),
-            way_out: "w".into(),
+            remedy: "w".into(),
         }
     }
 

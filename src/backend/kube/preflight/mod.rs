@@ -22,13 +22,13 @@ mod adoption;
 mod autoscaler;
 mod budget;
 mod dry_run;
-mod entering;
+mod ephemeral;
 mod findings;
 mod image;
-mod look;
 mod placement;
 mod policy;
 mod quantity;
+mod queries;
 mod quota;
 pub mod rights;
 mod risk;
@@ -37,15 +37,15 @@ mod selector;
 mod service;
 
 #[cfg(test)]
-mod made;
+mod fixtures;
 #[cfg(test)]
 mod tests;
 
 pub(super) use dry_run::objection;
 pub use dry_run::{Answer, Refusal};
-pub use entering::Entering;
+pub use ephemeral::Entering;
 pub use findings::Findings;
-pub use look::{Intended, look};
+pub use queries::{Intended, look};
 pub(super) use risk::full_name;
 pub use risk::{Code, Risk, Severity};
 

@@ -35,7 +35,7 @@ pub struct Risk {
     /// What would happen, in a sentence.
     pub reason: String,
     /// What can be done.
-    pub way_out: String,
+    pub remedy: String,
 }
 
 impl fmt::Display for Risk {
@@ -44,7 +44,7 @@ impl fmt::Display for Risk {
         if let Some(pod) = &self.pod {
             write!(f, " (pod {pod})")?;
         }
-        write!(f, "; {}", self.way_out)
+        write!(f, "; {}", self.remedy)
     }
 }
 
@@ -58,7 +58,7 @@ pub enum Code {
     /// A PodDisruptionBudget would allow more, or fewer, disruptions.
     BudgetChanged,
     /// A PodDisruptionBudget would show the pod in its status or events; what it allows stays.
-    BudgetNoted,
+    DisruptionBudget,
     /// A `HorizontalPodAutoscaler` would count the pod.
     Autoscaler,
     /// An autoscaler's target cannot be looked into.
@@ -108,7 +108,7 @@ pub enum Code {
     /// A pod of a kubelet's own file, to which nothing can be added.
     StaticPod,
     /// Something of the run stays in the cluster.
-    Stays,
+    EphemeralContainerRemains,
 }
 
 impl Code {
@@ -117,7 +117,7 @@ impl Code {
         Self::Adoption,
         Self::UnknownController,
         Self::BudgetChanged,
-        Self::BudgetNoted,
+        Self::DisruptionBudget,
         Self::Autoscaler,
         Self::AutoscalerUnknown,
         Self::ServiceTraffic,
@@ -142,7 +142,7 @@ impl Code {
         Self::DryRunFailed,
         Self::Permission,
         Self::StaticPod,
-        Self::Stays,
+        Self::EphemeralContainerRemains,
     ];
 
     /// Whether it speaks against the run as a whole: what is missing or used up is so for all
@@ -160,7 +160,7 @@ impl Code {
             Self::Adoption => "adoption",
             Self::UnknownController => "unknown-controller",
             Self::BudgetChanged => "budget-changed",
-            Self::BudgetNoted => "budget-noted",
+            Self::DisruptionBudget => "disruption-budget",
             Self::Autoscaler => "autoscaler",
             Self::AutoscalerUnknown => "autoscaler-unknown",
             Self::ServiceTraffic => "service-traffic",
@@ -185,7 +185,7 @@ impl Code {
             Self::DryRunFailed => "dry-run-failed",
             Self::Permission => "permission",
             Self::StaticPod => "static-pod",
-            Self::Stays => "stays",
+            Self::EphemeralContainerRemains => "ephemeral-container-remains",
         }
     }
 }
@@ -205,14 +205,14 @@ pub(super) struct Finding<'a> {
 }
 
 impl Finding<'_> {
-    pub(super) fn because(self, reason: impl Into<String>, way_out: impl Into<String>) -> Risk {
+    pub(super) fn because(self, reason: impl Into<String>, remedy: impl Into<String>) -> Risk {
         Risk {
             code: self.code,
             severity: self.severity,
             pod: Some(full_name(self.pod)),
             object: self.object,
             reason: reason.into(),
-            way_out: way_out.into(),
+            remedy: remedy.into(),
         }
     }
 }

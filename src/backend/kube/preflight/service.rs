@@ -26,7 +26,7 @@ pub(super) fn risks(candidate: &Candidate<'_>, around: &Neighbours, found: &mut 
             "Service",
             service.metadata.name.as_deref(),
         );
-        let (code, severity, reason, way_out) = if spec.publish_not_ready_addresses == Some(true) {
+        let (code, severity, reason, remedy) = if spec.publish_not_ready_addresses == Some(true) {
             (
                 Code::ServiceTraffic,
                 Severity::Refuse,
@@ -55,7 +55,7 @@ pub(super) fn risks(candidate: &Candidate<'_>, around: &Neighbours, found: &mut 
                 severity,
                 object,
             }
-            .because(reason, way_out),
+            .because(reason, remedy),
         );
     }
 }

@@ -1,6 +1,6 @@
 //! Each mechanism as a table: what harms, and beside it the nearest thing that does not.
 
-use super::made::{Scene, changed, clone, object, original, policy};
+use super::fixtures::{Scene, changed, clone, object, original, policy};
 use super::{Allowances, Answer, Code, PolicyObject, Refusal, Severity, dry_run_risks, risks};
 use serde_json::{Value, json};
 
@@ -175,14 +175,14 @@ fn budgets_are_judged_by_the_shape_of_the_clone() {
     let min = json!({ "minAvailable": 2 });
     let min_percentage = json!({ "minAvailable": "60%" });
     for (shape, spec, code, severity) in [
-        (clone(), &max, Code::BudgetNoted, WARN),
-        (clone(), &percentage, Code::BudgetNoted, WARN),
-        (clone(), &min, Code::BudgetNoted, WARN),
+        (clone(), &max, Code::DisruptionBudget, WARN),
+        (clone(), &percentage, Code::DisruptionBudget, WARN),
+        (clone(), &min, Code::DisruptionBudget, WARN),
         (ready.clone(), &max, Code::BudgetChanged, REFUSE),
         (ready.clone(), &min, Code::BudgetChanged, REFUSE),
         (owned.clone(), &max, Code::BudgetChanged, REFUSE),
         (owned.clone(), &min_percentage, Code::BudgetChanged, REFUSE),
-        (owned.clone(), &min, Code::BudgetNoted, WARN),
+        (owned.clone(), &min, Code::DisruptionBudget, WARN),
     ] {
         let mut scene = Scene::new().with_clone(shape);
         let budget = json!({ "metadata": { "namespace": "shop", "name": "web" }, "spec": spec });

@@ -4,7 +4,7 @@
 //! say, and the two older kinds likewise: they have come here in the same shape.
 
 use super::InvalidPolicy;
-use super::half::{Half, Peers, PortMatch, Ports, Resolved, Stage};
+use super::direction::{Half, Peers, PortMatch, Ports, Resolved, Stage};
 use super::ir::{Direction, Note};
 use super::pods::{Index, Scope, Selection};
 use crate::inventory::{

@@ -1,6 +1,6 @@
 //! From resolved policies to the rules of one node.
 
-use super::half::{Half, Stage};
+use super::direction::{Half, Stage};
 use super::ir::{
     Base, COMMENT_BYTES, Chain, Counter, Counts, Deny, Direction, Hook, Match, NodeRuleset, Rule,
     Side, Statement, VerdictMap, map_name,

@@ -2,7 +2,7 @@
 //! up.
 
 use super::compile::Node;
-use super::half::{Half, Peers, PortMatch, Ports, Resolved};
+use super::direction::{Half, Peers, PortMatch, Ports, Resolved};
 use super::ir::{Direction, Elements, Match, Note, Set, Side, digit};
 use super::pods::PodId;
 use super::ranges::Ranges;

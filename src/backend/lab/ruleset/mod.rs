@@ -39,7 +39,7 @@
 mod cluster;
 mod compile;
 mod conditions;
-mod half;
+mod direction;
 mod ir;
 mod pods;
 mod ranges;
@@ -56,7 +56,7 @@ pub use ir::{
 pub use trace::{Packet, Payload};
 
 use crate::inventory::Inventory;
-use half::Half;
+use direction::Half;
 use pods::Index;
 
 /// A policy that no API server would have taken.

@@ -5,7 +5,7 @@
 //! so.
 
 use super::InvalidPolicy;
-use super::half::{Half, Peers, PortMatch, Ports, Resolved, Stage};
+use super::direction::{Half, Peers, PortMatch, Ports, Resolved, Stage};
 use super::ir::Direction;
 use super::pods::{Index, Scope, Selection};
 use super::ranges::Ranges;

@@ -1,0 +1,106 @@
+//! How a check is judged: settings with every default filled in.
+
+use crate::suite::{Expected, Mechanism, RequiredTier, Settings, Spread};
+use std::time::Duration;
+
+/// Where a run takes place: defaults differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendKind {
+    /// Namespaces of this machine: everything is armed and settled from the start.
+    Lab,
+    /// A cluster.
+    Cluster,
+}
+
+/// One check's settings, complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckSettings {
+    /// Wait before the hold.
+    pub settle: Duration,
+    /// How long a deny is watched, first sample to last.
+    pub hold: Duration,
+    /// The same where the source is new and nothing shows that its labels are known.
+    pub unknown_identity_hold: Duration,
+    /// How long a source that the run creates may reach what it must not, from its first attempt
+    /// on.
+    pub grace: Duration,
+    /// How long an allow may take to come up.
+    pub timeout: Duration,
+    /// Samples that a deny needs at least.
+    pub attempts: u32,
+    /// Deadline of the connect stage.
+    pub attempt_timeout: Duration,
+    /// The tier demanded.
+    pub required_tier: RequiredTier,
+    /// Whether a start-up leak violates.
+    pub startup_isolated: bool,
+    /// The kind that a deny must be.
+    pub mechanism: Option<Mechanism>,
+    /// The HTTP status that counts as allowed.
+    pub status: Option<u16>,
+    /// How many source instances are used.
+    pub spread: Spread,
+}
+
+/// How long a silent flow is watched before it counts as blocked.
+///
+/// One second after the first SYN, Linux sends the second (RFC 6298 section 2.1), so anything below
+/// that would call a single lost packet a deny.
+pub const MIN_DEADLINE: Duration = Duration::from_millis(1_300);
+
+/// Samples that a deny needs at least, unless the suite says otherwise.
+pub(super) const MIN_ATTEMPTS: u32 = 6;
+
+impl CheckSettings {
+    /// Whether a deny is proven only with the enforcer's own record.
+    pub fn demands_record(&self) -> bool {
+        self.required_tier == RequiredTier::D2Counter
+    }
+
+    /// Fills in defaults. `settings` are a line's over its suite's; `answer` is the tier that the
+    /// request's answer should reach.
+    pub fn of(
+        expected: Expected,
+        settings: &Settings,
+        environment: BackendKind,
+        answer: RequiredTier,
+    ) -> Self {
+        let lab = environment == BackendKind::Lab;
+        let seconds =
+            |in_lab, in_cluster| Duration::from_secs(if lab { in_lab } else { in_cluster });
+        let required_tier = match expected {
+            Expected::Denied => settings
+                .required_tier
+                .filter(|required_tier| required_tier.is_for_denials())
+                .unwrap_or(RequiredTier::D2),
+            Expected::Allowed => settings
+                .required_tier
+                .filter(|required_tier| !required_tier.is_for_denials())
+                .unwrap_or(answer),
+        };
+        Self {
+            settle: settings.settle.unwrap_or(seconds(0, 1)),
+            hold: settings.hold.unwrap_or(seconds(2, 3)),
+            unknown_identity_hold: settings.hold.unwrap_or(seconds(2, 15)),
+            grace: seconds(0, 10),
+            timeout: settings.timeout.unwrap_or(seconds(10, 60)),
+            attempts: settings.attempts.unwrap_or(MIN_ATTEMPTS),
+            attempt_timeout: settings.attempt_timeout.unwrap_or(MIN_DEADLINE),
+            required_tier,
+            startup_isolated: settings.startup_isolated.unwrap_or(false),
+            mechanism: settings.mechanism,
+            status: settings.status,
+            spread: settings.spread.unwrap_or(Spread::Nodes),
+        }
+    }
+}
+
+impl RequiredTier {
+    /// Whether it is a tier of denials.
+    pub fn is_for_denials(self) -> bool {
+        match self {
+            Self::D1 | Self::D2 | Self::D2SameNode | Self::D2Counter => true,
+            Self::A0 | Self::A1 | Self::A2 | Self::A3 => false,
+        }
+    }
+}

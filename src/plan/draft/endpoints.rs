@@ -1,0 +1,465 @@
+//! Who takes part: workloads as policies tell them apart, cluster DNS, addresses that stand for
+//! blocks, the runner.
+
+use super::super::endpoints::{cluster_addresses, find, selects};
+use super::DraftError;
+use super::names::Names;
+use crate::inventory::{Inventory, Pod, Service, ServiceKind};
+use crate::model::{Port, Transport, WorkloadKind, WorkloadRef};
+use crate::policy::{Direction, Explainer, IdleRule, InvalidPolicy, Member, NamedBlock, Predictor};
+use crate::suite::{Endpoint, INSTANCE_METADATA, Locator, PortItem, PortRef};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// An address that nobody has: TEST-NET-3 (RFC 5737).
+const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 66));
+
+/// How many addresses of a block are looked at for one that can be outside.
+const LOOKED_AT: usize = 256;
+
+/// At most so many ports of a block are tested.
+const PORTS_OF_BLOCK: usize = 4;
+
+/// Someone of the suite.
+#[derive(Debug)]
+pub(super) struct Actor {
+    pub(super) endpoint: Endpoint,
+    /// As `spec.endpoints` has it, in YAML's flow style; nothing for what is built in.
+    pub(super) definition: Option<String>,
+    /// What is said of it that neither a policy nor an object says.
+    pub(super) guessed: Option<String>,
+    /// Its namespace, where it is pods.
+    pub(super) namespace: Option<String>,
+}
+
+/// Everyone, and what is left out.
+#[derive(Debug)]
+pub(super) struct Cast {
+    pub(super) actors: Vec<Actor>,
+    /// Cluster DNS among them.
+    pub(super) dns: Option<usize>,
+    /// Workloads with their nodes' identity.
+    pub(super) host_network: Vec<String>,
+    /// Workloads without an address.
+    pub(super) unplaced: Vec<String>,
+    /// Blocks that no address can stand for, with whose rule names them.
+    pub(super) blocks: Vec<String>,
+    /// Rules that mean nobody.
+    pub(super) idle: Vec<IdleRule>,
+}
+
+pub(super) fn cast(
+    inventory: &Inventory,
+    can_be_outside: &dyn Fn(IpAddr) -> bool,
+) -> Result<Cast, DraftError> {
+    let explainer = Explainer::new(inventory)?;
+    let mut cast = Cast {
+        actors: Vec::new(),
+        dns: None,
+        host_network: Vec::new(),
+        unplaced: Vec::new(),
+        blocks: Vec::new(),
+        idle: explainer.idle_rules(),
+    };
+    cast.pods(inventory)?;
+    if cast.actors.is_empty() {
+        return Err(DraftError::NobodyThere);
+    }
+    let mut names = Names::default();
+    cast.name(&mut names);
+    cast.outside(inventory, &explainer, can_be_outside, &mut names);
+    if !inventory.runner.is_empty() {
+        cast.actors.push(Actor {
+            endpoint: Endpoint::of("runner", Locator::Runner),
+            definition: None,
+            guessed: None,
+            namespace: None,
+        });
+    }
+    Ok(cast)
+}
+
+impl Cast {
+    /// Workloads in order of namespace and name; cluster DNS is known by its Service, whatever
+    /// answers there.
+    fn pods(&mut self, inventory: &Inventory) -> Result<(), InvalidPolicy> {
+        let dns = inventory.cluster_dns();
+        let is_dns = |pod: &Pod| dns.is_some_and(|dns| selects(dns, pod)) && !pod.host_network;
+        let mut by_name: BTreeMap<(&str, &str), &Pod> = BTreeMap::new();
+        for pod in &inventory.pods {
+            by_name.insert((&pod.namespace, &pod.name), pod);
+            if pod.host_network {
+                self.host_network
+                    .push(format!("{}/{}", pod.namespace, pod.outermost_workload()));
+            }
+        }
+        self.host_network.sort();
+        self.host_network.dedup();
+        if let Some(dns) = dns.filter(|_| inventory.pods.iter().any(is_dns)) {
+            self.dns = Some(self.actors.len());
+            self.actors.push(cluster_dns(dns));
+        }
+        for Member { workload, pods } in Predictor::new(inventory)?.members() {
+            let Some(kind) = WorkloadKind::parse(&workload.kind) else {
+                continue;
+            };
+            let namespace = workload.namespace.clone();
+            let whole = Locator::Workload {
+                namespace: namespace.clone(),
+                workload: WorkloadRef {
+                    kind,
+                    name: workload.name.clone(),
+                },
+            };
+            let single = |name: &String| Locator::Workload {
+                namespace: namespace.clone(),
+                workload: WorkloadRef {
+                    kind: WorkloadKind::Pod,
+                    name: name.clone(),
+                },
+            };
+            let split = !pods.is_empty();
+            let locators: Vec<Locator> = if split {
+                pods.iter().map(single).collect()
+            } else {
+                vec![whole]
+            };
+            for locator in locators {
+                let mut endpoint = Endpoint::of("", locator);
+                let found = find(&endpoint, inventory).pods;
+                if !found.is_empty() && found.iter().all(|pod| is_dns(pod)) {
+                    continue;
+                }
+                if found
+                    .iter()
+                    .all(|pod| pod.addresses.is_empty() || pod.node.is_empty())
+                {
+                    self.unplaced.push(workload.to_string());
+                    continue;
+                }
+                endpoint.service = service_of(&endpoint, &found, inventory);
+                let guessed =
+                    split.then(|| format!("policies do not treat the pods of {workload} alike"));
+                self.actors.push(Actor {
+                    endpoint,
+                    definition: None,
+                    guessed,
+                    namespace: Some(namespace.clone()),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Names by workload; where two have the same, both get their namespace in front.
+    fn name(&mut self, names: &mut Names) {
+        let mut count: BTreeMap<String, usize> = BTreeMap::new();
+        let short = |actor: &Actor| match &actor.endpoint.locator {
+            Locator::Workload { workload, .. } => super::names::spelt(&workload.name),
+            _ => CLUSTER_DNS.to_owned(),
+        };
+        for actor in &self.actors {
+            *count.entry(short(actor)).or_default() += 1;
+        }
+        for actor in &mut self.actors {
+            let (short, namespace) = (short(actor), actor.namespace.clone().unwrap_or_default());
+            let kind = match &actor.endpoint.locator {
+                Locator::Workload { workload, .. } => workload.kind.as_str(),
+                _ => "",
+            };
+            let long = [
+                format!("{namespace}-{short}"),
+                format!("{namespace}-{kind}-{short}"),
+            ];
+            let wishes = if count.get(&short).is_some_and(|count| *count > 1) {
+                Vec::new()
+            } else {
+                vec![short]
+            };
+            let wishes: Vec<String> = wishes.into_iter().chain(long).collect();
+            actor.endpoint.label = names.give(&wishes);
+            actor.definition = Some(definition(&actor.endpoint));
+        }
+    }
+
+    /// Addresses for the blocks of egress rules and for what they except; and two that nothing
+    /// should reach.
+    fn outside(
+        &mut self,
+        inventory: &Inventory,
+        explainer: &Explainer<'_>,
+        can_be_outside: &dyn Fn(IpAddr) -> bool,
+        names: &mut Names,
+    ) {
+        let mut chosen: BTreeMap<IpAddr, (BTreeSet<Port>, BTreeSet<String>)> = BTreeMap::new();
+        let mut order: Vec<IpAddr> = Vec::new();
+        let mut note = |address: IpAddr, ports: &[Port], why: Option<String>| {
+            if !chosen.contains_key(&address) {
+                order.push(address);
+            }
+            let (known, reasons) = chosen.entry(address).or_default();
+            known.extend(ports);
+            reasons.extend(why);
+        };
+        for named in explainer.named_blocks() {
+            let rule = format!("rule {} of {}", named.rule, short_name(&named.policy));
+            let (ports, port_guess) = ports_of(&named);
+            if ports.is_empty() {
+                continue;
+            }
+            let is_single = named.block.first() == named.block.last();
+            let free =
+                |address: &IpAddr| can_be_outside(*address) && !is_inside(inventory, *address);
+            let allowed = addresses(named.block.first(), named.block.last())
+                .filter(|address| !named.except.iter().any(|hole| hole.contains(*address)))
+                .find(free);
+            match allowed {
+                Some(address) => {
+                    let stands = (!is_single).then(|| {
+                        format!("{address} stands for {}, which {rule} names", named.block)
+                    });
+                    let why = match (stands, port_guess) {
+                        (Some(one), Some(other)) => Some(format!("{one}; {other}")),
+                        (one, other) => one.or(other.map(str::to_owned)),
+                    };
+                    note(address, &ports, why);
+                }
+                None => self.blocks.push(format!("{} ({rule})", named.block)),
+            }
+            for hole in &named.except {
+                if let Some(address) = addresses(hole.first(), hole.last()).find(free) {
+                    note(
+                        address,
+                        &ports,
+                        Some(format!("{address} stands for {hole}, which {rule} excepts")),
+                    );
+                }
+            }
+        }
+        let restricted = (0..inventory.pods.len())
+            .any(|pod| !explainer.selecting(pod, Direction::Egress).is_empty());
+        let mut fixed = BTreeMap::new();
+        if restricted {
+            let usual = [
+                (
+                    INSTANCE_METADATA,
+                    80,
+                    "metadata",
+                    "where most clouds answer about a machine, its credentials among them",
+                ),
+                (
+                    ELSEWHERE,
+                    443,
+                    "elsewhere",
+                    "an address that no policy should let anybody reach",
+                ),
+            ];
+            for (address, port, name, why) in usual {
+                if can_be_outside(address)
+                    && !is_inside(inventory, address)
+                    && !chosen.contains_key(&address)
+                {
+                    fixed.insert(address, name);
+                    let port = Port::new(port, Transport::Tcp);
+                    order.push(address);
+                    chosen.insert(
+                        address,
+                        (port.into_iter().collect(), BTreeSet::from([why.to_owned()])),
+                    );
+                }
+            }
+        }
+        for address in order {
+            let Some((ports, reasons)) = chosen.remove(&address) else {
+                continue;
+            };
+            let wish = fixed
+                .get(&address)
+                .map_or_else(|| format!("outside-{address}"), |name| (*name).to_owned());
+            let mut endpoint = Endpoint::of(&names.give(&[wish]), Locator::Address(address));
+            endpoint.ports = Some(ports.iter().copied().map(PortItem::from).collect());
+            let guessed =
+                (!reasons.is_empty()).then(|| reasons.into_iter().collect::<Vec<_>>().join("; "));
+            let definition = Some(definition(&endpoint));
+            self.actors.push(Actor {
+                endpoint,
+                definition,
+                guessed,
+                namespace: None,
+            });
+        }
+    }
+}
+
+/// What cluster DNS is called.
+const CLUSTER_DNS: &str = "cluster-dns";
+
+/// Its ports by the protocol alone: what else its pods declare differs from cluster to cluster.
+fn cluster_dns(service: &Service) -> Actor {
+    let dns = service
+        .ports
+        .iter()
+        .filter(|port| port.port.number() == 53 && port.port.transport() != Transport::Sctp);
+    let ports: BTreeSet<Port> = dns.map(|port| port.port).collect();
+    let mut endpoint = Endpoint::of(
+        CLUSTER_DNS,
+        Locator::Service {
+            service: service.object(),
+        },
+    );
+    endpoint.ports = Some(ports.into_iter().map(PortItem::from).collect());
+    Actor {
+        endpoint,
+        definition: None,
+        guessed: None,
+        namespace: Some(service.namespace.clone()),
+    }
+}
+
+/// A Service with a cluster address that leads to these pods and no others, and that makes no port
+/// mean two things.
+fn service_of(endpoint: &Endpoint, pods: &[&Pod], inventory: &Inventory) -> Option<String> {
+    let leads_here = |service: &&Service| {
+        let mut behind = inventory
+            .pods
+            .iter()
+            .filter(|pod| selects(service, pod))
+            .peekable();
+        behind.peek().is_some()
+            && behind.all(|pod| pods.iter().any(|own| std::ptr::eq(*own, pod)))
+            && pods.iter().all(|pod| selects(service, pod))
+            && (service.publish_not_ready || pods.iter().any(|pod| pod.ready))
+            && service.kind == ServiceKind::ClusterIp
+            && !cluster_addresses(service).is_empty()
+    };
+    let fits = |service: &&Service| {
+        let tried = Endpoint {
+            service: Some(service.name.clone()),
+            ..endpoint.clone()
+        };
+        find(&tried, inventory).known_ports(None).is_ok()
+    };
+    inventory
+        .services
+        .iter()
+        .filter(leads_here)
+        .find(fits)
+        .map(|service| service.name.clone())
+}
+
+/// A policy without the place where it stands.
+pub(super) fn short_name(policy: &crate::policy::PolicyName) -> String {
+    let slash = if policy.namespace.is_empty() { "" } else { "/" };
+    format!("{} {}{slash}{}", policy.kind, policy.namespace, policy.name)
+}
+
+/// A few ports for a block, and what of them is a guess. SCTP cannot be probed.
+fn ports_of(named: &NamedBlock) -> (Vec<Port>, Option<&'static str>) {
+    if named.ports.is_empty() {
+        return (
+            Port::new(443, Transport::Tcp).into_iter().collect(),
+            Some("the rule names no port"),
+        );
+    }
+    let probed = named
+        .ports
+        .iter()
+        .filter(|(port, _)| port.transport() != Transport::Sctp)
+        .take(PORTS_OF_BLOCK);
+    let (ports, single): (Vec<Port>, Vec<bool>) = probed.copied().unzip();
+    let whole = single.into_iter().all(|single| single);
+    (ports, (!whole).then_some("a port stands for its range"))
+}
+
+fn is_inside(inventory: &Inventory, address: IpAddr) -> bool {
+    inventory
+        .pods
+        .iter()
+        .any(|pod| pod.addresses.contains(&address))
+        || inventory
+            .nodes
+            .iter()
+            .any(|node| node.addresses.contains(&address))
+        || inventory
+            .services
+            .iter()
+            .any(|service| cluster_addresses(service).contains(&address))
+        || inventory.runner.contains(&address)
+}
+
+/// Some addresses of a range: one alone, or those behind the first, which may be a network's own
+/// name.
+fn addresses(first: IpAddr, last: IpAddr) -> impl Iterator<Item = IpAddr> {
+    let nth = move |step: usize| match first {
+        IpAddr::V4(v4) => u32::from(v4)
+            .checked_add(u32::try_from(step).ok()?)
+            .map(|bits| IpAddr::V4(bits.into())),
+        IpAddr::V6(v6) => u128::from(v6)
+            .checked_add(step as u128)
+            .map(|bits| IpAddr::V6(bits.into())),
+    };
+    // A block as large as the whole space begins where no host can be: addresses for documentation
+    // lie in it too.
+    let examples = [ELSEWHERE_IN_V4, ELSEWHERE_IN_V6]
+        .into_iter()
+        .filter_map(|text| text.parse::<IpAddr>().ok());
+    let begin = usize::from(first != last);
+    let near = (begin..LOOKED_AT).filter_map(nth);
+    examples.chain(near).filter(move |address| {
+        (first..=last).contains(address) && address.is_ipv4() == first.is_ipv4()
+    })
+}
+
+/// Documentation's own addresses (RFC 5737, RFC 3849), for blocks that hold them.
+const ELSEWHERE_IN_V4: &str = "198.51.100.1";
+const ELSEWHERE_IN_V6: &str = "2001:db8:51::1";
+
+/// An endpoint in YAML's flow style.
+fn definition(endpoint: &Endpoint) -> String {
+    let mut fields = Vec::new();
+    match &endpoint.locator {
+        Locator::Workload {
+            namespace,
+            workload,
+        } => {
+            fields.push(format!("namespace: {}", plain(namespace)));
+            fields.push(format!("workload: {}", plain(&workload.to_string())));
+        }
+        Locator::Service { service } => {
+            fields.push(format!("namespace: {}", plain(&service.namespace)));
+            fields.push(format!("service: {}", plain(&service.name)));
+        }
+        Locator::Address(address) => fields.push(format!("ip: {}", plain(&address.to_string()))),
+        Locator::Pods { .. } | Locator::Host(_) | Locator::Runner | Locator::Nodes => {}
+    }
+    if let Some(service) = &endpoint.service {
+        fields.push(format!("service: {}", plain(service)));
+    }
+    if let Some(ports) = &endpoint.ports {
+        let ports: Vec<String> = ports.iter().map(port_text).collect();
+        fields.push(format!("ports: [{}]", ports.join(", ")));
+    }
+    format!("{{ {} }}", fields.join(", "))
+}
+
+/// A port as a suite writes it.
+fn port_text(item: &PortItem) -> String {
+    let port = match &item.port {
+        PortRef::Number(number) => number.to_string(),
+        PortRef::Name(name) => name.clone(),
+    };
+    match item.transport {
+        Transport::Tcp => port,
+        other => format!("{port}/{other}"),
+    }
+}
+
+/// A scalar, quoted where YAML's flow style would read it otherwise.
+fn plain(text: &str) -> String {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '/' | '_');
+    if text.chars().all(harmless) && text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        text.to_owned()
+    } else {
+        format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    }
+}

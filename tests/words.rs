@@ -122,7 +122,8 @@ fn read(file: &Path) -> String {
     String::from_utf8(std::fs::read(root().join(file)).unwrap()).unwrap_or_default()
 }
 
-/// The words of a line in lower case, identifiers split: `vantage_of`, `VantageOf` → `vantage`, `of`.
+/// The words of a line in lower case, identifiers split: `vantage_of`, `VantageOf` → `vantage`,
+/// `of`.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();

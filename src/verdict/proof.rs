@@ -106,7 +106,11 @@ impl DenyTier {
 impl std::fmt::Display for DenyTier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(if self.all_five { "D2" } else { "D1" })?;
-        f.write_str(if self.same_node_control { "+same-node" } else { "" })?;
+        f.write_str(if self.same_node_control {
+            "+same-node"
+        } else {
+            ""
+        })?;
         f.write_str(if self.counter { "+counter" } else { "" })
     }
 }

@@ -282,7 +282,7 @@ impl Collector {
             Body::Took { flows } => {
                 for (flow, took) in flows {
                     let id = Self::its(plan, index, flow)?;
-                    self.evidence.flows[id.0 as usize].took =
+                    self.evidence.flows[id.0 as usize].latencies_us =
                         took.into_iter().take(wire::MAX_TOOK).collect();
                 }
                 Ok(())
@@ -415,7 +415,7 @@ impl Collector {
             seen.opened = seen.opened.max(1);
             seen.leak.opened(1, Some(sample.start));
             seen.attempts = seen.attempts.max(sample.attempt);
-            seen.first_open.get_or_insert_with(|| {
+            seen.first_success.get_or_insert_with(|| {
                 Box::new(FirstSuccess {
                     attempt: sample.attempt,
                     start: sample.start,

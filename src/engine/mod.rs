@@ -435,9 +435,11 @@ impl Run<'_> {
             }
             // Most checks wait for one flow at a time: the others are looked at once it is settled,
             // or now and then.
-            if let Some(awaited) = judge.awaits(check, self.awaited[index] + usize::from(another)) {
-                self.awaited[index] = awaited.place;
-                if awaited.lacks == Reason::AttemptTimeoutTooShort {
+            if let Some(awaited) =
+                judge.pending_flow(check, self.awaited[index] + usize::from(another))
+            {
+                self.awaited[index] = awaited.index;
+                if awaited.reason == Reason::AttemptTimeoutTooShort {
                     slow.extend(self.too_slow(check, &judge.judge(check)));
                 }
                 continue;

@@ -61,7 +61,7 @@ fn deny_that_must_be_of_one_kind_is_unproven_where_any_sample_was_of_another() {
         };
         assert_eq!(
             unproven.detail,
-            "it is blocked by drop and reset, not as the line demands"
+            "it is blocked by drop and reset, not as the line requires"
         );
         scene.plan.checks[0].settings.mechanism = None;
         assert_eq!(scene.deny(), Verdict::Proven);

@@ -7,12 +7,10 @@ mod deny;
 mod requests;
 mod starts;
 
-use super::classify::{AllowTier, Block, Reading, Refusal, Signature, Success};
-use super::evidence::{Evidence, ProbeFailure};
-use super::moment::Clock;
-use super::streak::StageTimes;
-use super::timeline::Cause;
-use super::{FlowVerdict, Judge, Judgement, Reason, Verdict, Violation, concerns, judge};
+use super::{
+    AllowTier, Block, Cause, Clock, Evidence, FlowVerdict, Judge, Judgement, ProbeFailure, Reading,
+    Reason, Refusal, Signature, StageTimes, Success, Verdict, Violation, concerns, judge,
+};
 use crate::model::{Family, ObjectRef};
 use crate::plan::{
     BackendKind, Check, CheckSettings, Flow, FlowId, LineRef, Path, PathEnd, Plan, ProbeId,
@@ -245,7 +243,7 @@ impl Scene {
     fn judge(&self, index: usize) -> Judgement {
         let check = &self.plan.checks[index];
         let judgement = judge(&self.plan, check, &self.evidence);
-        let awaited = Judge::new(&self.plan, &self.evidence).awaits(check, 0);
+        let awaited = Judge::new(&self.plan, &self.evidence).pending_flow(check, 0);
         let left_out = judgement
             .flows
             .iter()

@@ -34,15 +34,15 @@ pub(super) fn left_out(evaluation: Evaluation<'_>, check: &Check, id: FlowId) ->
 /// Cluster addresses exist inside the cluster only (Kubernetes documentation, "Virtual IPs and
 /// Service Proxies"): unless some such address answered the runner, silence is for want of a route.
 fn is_runner_without_services(evaluation: Evaluation<'_>, id: FlowId) -> bool {
-    let reaches_services = || {
-        evaluation
-            .paths(id)
-            .iter()
-            .filter(|path| path.to == PathEnd::Services)
-            .flat_map(|path| evaluation.flows_on(path))
-            .any(|flow| evaluation.evidence.flow(*flow).opened > 0)
-    };
-    *evaluation.source(id) == Source::Runner && !reaches_services()
+    if *evaluation.source(id) != Source::Runner {
+        return false;
+    }
+    let paths = evaluation.paths(id);
+    let mut flows_to_services = paths
+        .iter()
+        .filter(|path| path.to == PathEnd::Services)
+        .flat_map(|path| evaluation.flows_on(path));
+    !flows_to_services.any(|flow| evaluation.evidence.flow(*flow).opened > 0)
 }
 
 /// Whether every target control was refused by the pod itself, while the same port answered over

@@ -7,24 +7,24 @@ use crate::plan::{FlowId, Plan, Source, TargetKind};
 pub fn concerns(plan: &Plan, flow: FlowId, change: &ClusterChange) -> bool {
     let flow = plan.flow(flow);
     let (source, target) = (plan.source(flow.probe), &*flow.target_kind);
-    let is_in_namespace_of_an_end = |namespace: &str| {
-        source_namespace(source) == Some(namespace) || target_namespace(target) == Some(namespace)
-    };
-
     match change {
         ClusterChange::Pod(namespace, name) => {
             is_source_pod(source, namespace, name) || is_target_pod(target, namespace, name)
         }
-        ClusterChange::Namespace(name) => is_in_namespace_of_an_end(name),
+        ClusterChange::Namespace(name) => is_namespace_of_an_end(source, target, name),
         // A policy selects pods of one namespace only, its own, so only those of the two ends'
         // namespaces matter; one of the cluster has none and may select any.
         ClusterChange::Policy(namespace, _) => {
-            namespace.is_empty() || is_in_namespace_of_an_end(namespace)
+            namespace.is_empty() || is_namespace_of_an_end(source, target, namespace)
         }
         ClusterChange::Service(namespace, name) => {
             matches!(target, TargetKind::Service { service, .. } if service.namespace == *namespace && service.name == *name)
         }
     }
+}
+
+fn is_namespace_of_an_end(source: &Source, target: &TargetKind, namespace: &str) -> bool {
+    source_namespace(source) == Some(namespace) || target_namespace(target) == Some(namespace)
 }
 
 fn source_namespace(source: &Source) -> Option<&str> {

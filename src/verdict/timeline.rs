@@ -104,7 +104,7 @@ impl FlowEvidence {
     ///
     /// # Errors
     /// [`OutOfOrder`]: nothing was added.
-    pub fn sample(
+    pub fn attempt(
         &mut self,
         attempt: u32,
         start: u64,
@@ -459,7 +459,7 @@ mod tests {
             };
             let start = u64::from(attempt) * 1_000_000;
             evidence
-                .sample(attempt, start, blocked(how), StageTimes::default(), None)
+                .attempt(attempt, start, blocked(how), StageTimes::default(), None)
                 .unwrap();
         }
         assert_eq!(
@@ -492,10 +492,10 @@ mod tests {
             then: None,
         });
         evidence
-            .sample(61, 61_000_000, open, StageTimes::default(), None)
+            .attempt(61, 61_000_000, open, StageTimes::default(), None)
             .unwrap();
         evidence
-            .sample(
+            .attempt(
                 62,
                 62_000_000,
                 blocked(How::Silence),

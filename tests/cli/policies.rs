@@ -484,7 +484,7 @@ fn tiers_are_explained_and_what_nobody_knows_is_told_beside() {
     let own = &own.ends(0).out;
     assert!(
         own.contains(
-            "ClusterNetworkPolicy closed (tests/cli/tenants.yaml:47) selects it and is not asked"
+            "ClusterNetworkPolicy closed (tests/cli/tenants.yaml:47) selects it and is not evaluated"
         ),
         "{own}"
     );

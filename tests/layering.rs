@@ -40,6 +40,9 @@ impl fmt::Display for Named {
 /// The agent's crate, of which the library uses the types under the name `wire`.
 const AGENT: &str = "watertight_probe";
 
+/// The library's crate, as tests and benchmarks name it.
+const LIBRARY: &str = "watertight";
+
 /// Every path of a source text that begins at the library's root, at a module above, or in the
 /// agent's crate.
 fn named(file: &str, text: &str, within: &[String]) -> Vec<Named> {
@@ -111,8 +114,13 @@ fn paths(tokens: &[TokenTree], within: &[String]) -> Vec<Vec<String>> {
         "self" => within.to_vec(),
         _ => within[..within.len().saturating_sub(1)].to_vec(),
     };
+    trees(&tokens[1..], base)
+}
+
+/// The paths that lead on from `base`; `["*"]` where that is the root as a whole.
+fn trees(tokens: &[TokenTree], base: Vec<String>) -> Vec<Vec<String>> {
     let mut trees = Vec::new();
-    tree(&tokens[1..], base, &mut trees);
+    tree(tokens, base, &mut trees);
     for path in &mut trees {
         if path.is_empty() {
             path.push("*".to_owned());
@@ -199,46 +207,37 @@ fn library() -> Vec<Named> {
         .collect()
 }
 
-/// A row of the table: modules, and what they may import; `None` is everything above.
-type Row = (BTreeSet<String>, Option<BTreeSet<String>>);
+/// A row of the table: modules, and what they may import.
+type Row = (BTreeSet<String>, BTreeSet<String>);
 
-/// The rows of the table in the library's documentation.
+/// The rows of the import table in the library's documentation.
 fn rows(text: &str) -> Vec<Row> {
-    let rows = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("//! |")?.trim_end().strip_suffix('|'));
-    let list = |cell: &str| -> BTreeSet<String> {
-        cell.split(',')
-            .map(|name| name.trim().to_owned())
-            .filter(|name| !name.is_empty())
-            .collect()
-    };
-    rows.skip_while(|row| !row.contains("---"))
-        .skip(1)
+    text.lines()
+        .skip_while(|line| *line != "//! | module | may import |")
+        .skip(2)
+        .map_while(|line| line.strip_prefix("//! |")?.trim_end().strip_suffix('|'))
         .map(|row| {
             let (modules, may) = row.split_once('|').unwrap();
-            (
-                list(modules),
-                Some(list(may)).filter(|may| !may.contains("all")),
-            )
+            (names(modules), names(may))
         })
         .collect()
 }
 
-/// What stands in the root beside modules, for those who may import all.
+/// The names in a cell, which are separated by commas.
+fn names(cell: &str) -> BTreeSet<String> {
+    cell.split(',')
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+/// The names in the root that are no module of a folder.
 const ROOT: [&str; 2] = ["wire", "early_main"];
 
 /// Module → what it may import.
 fn table() -> BTreeMap<String, BTreeSet<String>> {
     let mut table: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (modules, may) in rows(&read(Path::new("src/lib.rs"))) {
-        let may = may.unwrap_or_else(|| {
-            table
-                .keys()
-                .cloned()
-                .chain(ROOT.map(str::to_owned))
-                .collect()
-        });
         for module in modules {
             assert!(
                 table.insert(module.clone(), may.clone()).is_none(),
@@ -284,7 +283,9 @@ fn every_module_imports_only_what_the_table_says() {
         ("report", "event"),
         ("verdict", "plan"),
         ("plan", "wire"),
-        ("cli", "report"),
+        ("app", "engine"),
+        ("cli", "app"),
+        ("harness", "app"),
     ] {
         assert!(
             seen.contains(&known),
@@ -321,13 +322,9 @@ fn the_table_and_the_folders_name_the_same_modules() {
 #[test]
 fn every_row_imports_only_from_rows_above() {
     let rows = rows(&read(Path::new("src/lib.rs")));
-    let mut above = BTreeSet::from(["wire".to_owned()]);
+    let mut above = BTreeSet::from(ROOT.map(str::to_owned));
     for (modules, may) in rows {
-        let below: Vec<_> = may
-            .iter()
-            .flatten()
-            .filter(|name| !above.contains(*name))
-            .collect();
+        let below: Vec<_> = may.iter().filter(|name| !above.contains(*name)).collect();
         assert!(
             below.is_empty(),
             "{modules:?} may import {below:?}, which stand below: that way lie circles"
@@ -368,6 +365,78 @@ fn the_boundaries_that_verdicts_rest_on_hold() {
     // The engine knows the trait, and no network by name.
     never(&["engine"], &["backend", "lab"]);
     never(&["engine"], &["backend", "kube"]);
+    // What a command does is there for tests too, without the command line.
+    never(&["app"], &["cli"]);
+    never(&["app"], &["harness"]);
+    never(&["harness"], &["cli"]);
+}
+
+#[test]
+fn tests_and_benchmarks_never_name_the_command_line() {
+    let files: Vec<PathBuf> = ["ci", "tests"].into_iter().flat_map(files).collect();
+    let named: Vec<Vec<String>> = files
+        .iter()
+        .flat_map(|file| named_of_library(&read(file)))
+        .collect();
+    assert!(
+        named.contains(&vec!["app".to_owned(), "plan_in".to_owned()]),
+        "no path of the library was seen: {named:?}"
+    );
+
+    for file in files {
+        let wrong: Vec<Vec<String>> = named_of_library(&read(&file))
+            .into_iter()
+            .filter(|path| starts(path, &["cli"]) || starts(path, &["*"]))
+            .collect();
+        assert!(wrong.is_empty(), "{} names {wrong:?}", file.display());
+    }
+}
+
+/// Every path of a source text that begins with the library's crate, without the crate's name.
+fn named_of_library(text: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    walk_library(text.parse().unwrap(), &mut found);
+    found
+}
+
+fn walk_library(tokens: TokenStream, found: &mut Vec<Vec<String>>) {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    for (at, token) in tokens.iter().enumerate() {
+        match token {
+            TokenTree::Ident(word) if word == LIBRARY => {
+                let renamed =
+                    matches!(tokens.get(at + 1), Some(TokenTree::Ident(word)) if word == "as");
+                if renamed || colons(&tokens[at + 1..]) {
+                    found.extend(trees(&tokens[at + 1..], Vec::new()));
+                }
+            }
+            TokenTree::Group(group) => walk_library(group.stream(), found),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_path_to_the_command_line_is_caught_however_it_is_written() {
+    for text in [
+        "use watertight::cli::main;",
+        "use watertight::cli;",
+        "use watertight::{app, cli::main};",
+        "use watertight as all;",
+        "use watertight::*;",
+        "fn f() { ::watertight::cli::main(); }",
+        "fn f() { vec![watertight::cli::main()] }",
+    ] {
+        let named = named_of_library(text);
+        assert!(
+            named
+                .iter()
+                .any(|path| starts(path, &["cli"]) || starts(path, &["*"])),
+            "{text}: {named:?}"
+        );
+    }
+    let named = named_of_library("use watertight::app::plan_in; fn f() { watertight([\"cli\"]) }");
+    assert_eq!(named, [["app", "plan_in"]]);
 }
 
 fn starts(path: &[String], with: &[&str]) -> bool {

@@ -121,14 +121,14 @@ fn nothing_selected_is_5_and_no_report_of_an_earlier_run_survives() {
 }
 
 #[test]
-fn an_impossible_lab_is_5_and_names_the_cure() {
+fn an_impossible_lab_is_5_and_names_the_fix() {
     let files = Files::new();
     let xml = format!("junit={}", files.name("r.xml"));
     let ran = without_namespaces(watertight(["run", SMALL, "--lab", WORLD, "--report"]).arg(&xml));
     ran.ends(5)
         .complains("the lab is not possible here: ")
         .complains("user.max_net_namespaces")
-        .complains("cure: ");
+        .complains("fix: ");
     assert!(junit(&files.path("r.xml")).errors > 0);
 }
 

@@ -1,8 +1,8 @@
 //! How long the complete map takes, and how it grows: `cargo bench --bench predict`.
 //!
-//! Each workload has labels of its own, so nothing can be grouped, and two policies: one for what
-//! comes to it, one for what it sends; with selectors of both kinds, ranges, named ports and
-//! address blocks. One thread.
+//! Every workload has different labels, so that no two form one class, and two policies: one for
+//! ingress, one for egress; with selectors of both kinds, ranges, named ports and address blocks.
+//! One thread.
 
 use k8s_openapi::api::networking::v1::NetworkPolicySpec;
 use std::io::Write;
@@ -14,9 +14,9 @@ use watertight::model::{Port, Transport, WorkloadKind, WorkloadRef};
 use watertight::policy::Predictor;
 
 const WORKLOADS_IN_A_NAMESPACE: usize = 20;
-/// What 1,000 workloads and 2,000 policies may take.
-const MOST_SECONDS: f64 = 1.0;
-const MOST_MEGABYTES: f64 = 200.0;
+/// The budget of 1,000 workloads and 2,000 policies.
+const BUDGET_SECONDS: f64 = 1.0;
+const BUDGET_MEGABYTES: f64 = 200.0;
 
 fn labels(pairs: &[(&str, String)]) -> Labels {
     pairs
@@ -87,8 +87,8 @@ fn world(workloads: usize) -> Inventory {
     inventory
 }
 
-/// Adds policies of the whole cluster, half of each tier: everybody is their subject, and each rule
-/// means some.
+/// Adds cluster-wide policies, half of each tier: every namespace is their subject, and each rule
+/// selects the namespaces of one team.
 fn add_cluster_policies(
     inventory: &mut Inventory,
     policies: usize,
@@ -116,7 +116,7 @@ fn add_cluster_policies(
     Ok(())
 }
 
-/// The most memory that this process ever had, in megabytes (`VmHWM`, proc(5)).
+/// The peak memory of this process, in megabytes (`VmHWM`, proc(5)).
 fn peak() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status
@@ -148,7 +148,7 @@ fn main() -> std::io::Result<()> {
         assert_eq!(
             predictor.identities(),
             workloads,
-            "nothing can be grouped here"
+            "every workload has different labels"
         );
         let pairs = (workloads * workloads) as f64;
         let links = if workloads <= 1_000 {
@@ -165,7 +165,7 @@ fn main() -> std::io::Result<()> {
             seconds * 1e9 / pairs,
         )?;
         if workloads == 1_000 {
-            ratio = (seconds / MOST_SECONDS).max(megabytes / MOST_MEGABYTES);
+            ratio = (seconds / BUDGET_SECONDS).max(megabytes / BUDGET_MEGABYTES);
         }
     }
     for (workloads, isolated) in [(300, true), (1_000, true), (1_000, false)] {
@@ -186,15 +186,15 @@ fn main() -> std::io::Result<()> {
             inventory.policies.len()
         )?;
         if workloads == 1_000 {
-            ratio = ratio.max(seconds / MOST_SECONDS);
+            ratio = ratio.max(seconds / BUDGET_SECONDS);
         }
     }
     writeln!(
         out,
-        "\n1,000 workloads: {ratio:.2} of what they may take ({MOST_SECONDS} s, {MOST_MEGABYTES} MB).\n\
+        "\n1,000 workloads: {ratio:.2} of the budget ({BUDGET_SECONDS} s, {BUDGET_MEGABYTES} MB).\n\
          Growth: each pair costs one look-up of the intersection of two sets of ports, so the time grows with the square of\n\
          the identities; reading policies grows with their number, and finding their peers with policies x identities / 64,\n\
-         by words of bits. A tier of cluster-wide policies costs its rules x identities, once for all that it selects alike.\n\
+         by words of bits. A tier of cluster-wide policies costs its rules x identities, once for all pods with the same labels.\n\
          Memory is four bytes for each pair, direction and family, and the policies."
     )
 }

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 struct Named {
     file: String,
     line: usize,
-    /// Where it stands, from the root of the library.
+    /// The module that names it, from the root of the library.
     within: Vec<String>,
     path: Vec<String>,
 }
@@ -241,7 +241,7 @@ fn table() -> BTreeMap<String, BTreeSet<String>> {
         for module in modules {
             assert!(
                 table.insert(module.clone(), may.clone()).is_none(),
-                "{module} stands in the table twice"
+                "{module} has two rows in the table"
             );
         }
     }
@@ -327,7 +327,7 @@ fn every_row_imports_only_from_rows_above() {
         let below: Vec<_> = may.iter().filter(|name| !above.contains(*name)).collect();
         assert!(
             below.is_empty(),
-            "{modules:?} may import {below:?}, which stand below: that way lie circles"
+            "{modules:?} may import {below:?}, which stand in rows below"
         );
         above.extend(modules);
     }
@@ -508,10 +508,10 @@ fn a_prediction_never_enters_a_verdict() {
     let files: Vec<_> = files("src").into_iter().filter(of_verdicts).collect();
     assert!(!files.is_empty());
     for file in files {
-        let told = words_of(&read(&file))
+        let predictions = words_of(&read(&file))
             .into_iter()
             .filter(|(_, word)| word.to_lowercase().contains("predict"));
-        assert_eq!(told.collect::<Vec<_>>(), [], "{}", file.display());
+        assert_eq!(predictions.collect::<Vec<_>>(), [], "{}", file.display());
     }
 }
 

@@ -220,7 +220,7 @@ fn apply_canary_results(canaries: &Canaries, plan: &mut Plan, replan: &mut Repla
     if canaries.nowhere_enforced() {
         invalidate_identities(
             plan,
-            "probe pods are not enforced here: no canary was blocked on any node, so what a probe sees says nothing of the pod that it stands for: use ephemeral (source: ephemeral)",
+            "probe pods are not enforced here: no canary was blocked on any node, so the attempts of a probe pod say nothing of the workload's own pods: use ephemeral (source: ephemeral)",
         );
         *replan = Replan::default();
     }

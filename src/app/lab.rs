@@ -174,8 +174,8 @@ async fn bring_up(
     })
 }
 
-/// The engine's options for a run in a lab that is up, with a run id and seed of its own and
-/// without [`engine::Options::replan`].
+/// The engine's options for a run in a lab that is up: a new run id and seed, and no
+/// [`engine::Options::replan`].
 pub fn engine_options(lab: &Lab) -> engine::Options {
     engine::Options {
         schedule: new_schedule(vec![lab.authority().to_owned()], HEARTBEAT),

@@ -73,7 +73,7 @@ pub(crate) fn suites_and_manifests(
 }
 
 /// Shows notes on policies that select no pod, and on cluster-wide policies of which a part is
-/// uncertain. A plan has these among its own notes.
+/// uncertain. A plan's notes contain them already.
 pub(crate) fn note_policy_caveats(inventory: &Inventory, terminal: &Terminal) {
     // An invalid policy is an error of the command that predicts with it next.
     let caveats = Explainer::new(inventory)

@@ -13,8 +13,8 @@ pub(super) enum EventLoop {
     /// Real time. At its end it drops blocking work: what is still being read then comes from
     /// probes that are gone.
     Cluster,
-    /// Virtual time, without IO: it stands still while there is work, and jumps to the next timer
-    /// when there is none.
+    /// Virtual time, without IO: it stops while there is work, and jumps to the next timer when
+    /// there is none.
     Scripted,
 }
 

@@ -61,10 +61,10 @@ impl DenyArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 enum DenyArg {
-    /// It disappears.
+    /// It is dropped without an answer.
     #[default]
     Drop,
-    /// TCP is reset, the rest is answered by ICMP.
+    /// TCP is reset, other protocols are answered by ICMP.
     Reset,
     /// It is answered by ICMP.
     Icmp,

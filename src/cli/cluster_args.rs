@@ -41,7 +41,7 @@ pub(super) struct ClusterArgs {
     /// The image of the probe
     #[arg(long, value_name = "IMAGE", env = "WATERTIGHT_PROBE_IMAGE", default_value = PROBE_IMAGE)]
     probe_image: String,
-    /// When nodes pull it
+    /// When nodes pull the image
     #[arg(
         long,
         value_enum,
@@ -64,10 +64,10 @@ pub(super) struct ClusterArgs {
 enum PullPolicy {
     /// Each time.
     Always,
-    /// Where it is not there yet.
+    /// Where the node does not have it.
     #[default]
     IfNotPresent,
-    /// Never: it has to be there.
+    /// Never: the node must have it.
     Never,
 }
 

@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 #[derive(Debug, Args)]
 pub(super) struct SchemaArgs {
-    /// Of what
+    /// Which schema
     #[arg(value_enum, default_value_t)]
     of: SchemaOf,
 }
@@ -23,7 +23,7 @@ enum SchemaOf {
 
 #[derive(Debug, Args)]
 pub(super) struct CompletionArgs {
-    /// For which shell
+    /// Which shell
     shell: Shell,
 }
 

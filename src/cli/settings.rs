@@ -93,7 +93,7 @@ impl SourceModeArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum SpreadArg {
-    /// One.
+    /// One instance.
     One,
     /// One a node, at most three.
     Nodes,

@@ -1,4 +1,4 @@
-//! What lies in `ci/` for others to run, and the name that kubectl calls.
+//! The recipes and kustomizations of `ci/`, and the name under which kubectl starts the binary.
 
 use crate::support::{Files, Ran};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-fn within(folder: &str) -> Vec<PathBuf> {
+fn files_below(folder: &str) -> Vec<PathBuf> {
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
@@ -29,7 +29,7 @@ fn documents(path: &Path) -> Vec<Value> {
 }
 
 #[test]
-fn called_through_kubectl_the_usage_says_what_people_type() {
+fn started_by_kubectl_the_usage_names_kubectl() {
     let files = Files::new();
     let link = files.path("kubectl-watertight");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_watertight"), &link).unwrap();
@@ -58,7 +58,7 @@ fn called_through_kubectl_the_usage_says_what_people_type() {
 
 #[test]
 fn every_recipe_publishes_the_junit_file_that_it_writes() {
-    let recipes = within("ci/recipes");
+    let recipes = files_below("ci/recipes");
     assert_eq!(recipes.len(), 3);
     for recipe in recipes {
         documents(&recipe);
@@ -82,10 +82,11 @@ fn every_recipe_publishes_the_junit_file_that_it_writes() {
     }
 }
 
-/// Every file of a kustomization is named by one, and every name is a file or a folder.
+/// Every file below `ci/kustomize` is named by a kustomization, and every name is a file or a
+/// folder.
 #[test]
-fn kustomizations_name_what_is_there() {
-    let files = within("ci/kustomize");
+fn kustomizations_name_every_file() {
+    let files = files_below("ci/kustomize");
     let mut named = BTreeSet::new();
     for path in files
         .iter()
@@ -115,10 +116,10 @@ fn kustomizations_name_what_is_there() {
     }
 }
 
-/// A Job and a CronJob end by our exit codes: what another try cannot mend fails at once, and the
-/// rest is tried again.
+/// Job and CronJob end by watertight's exit codes: a code that a retry cannot change fails the Job
+/// at once, the others are retried.
 #[test]
-fn jobs_fail_at_once_by_what_another_try_cannot_mend() {
+fn jobs_fail_at_once_on_codes_that_a_retry_cannot_change() {
     let job = |path: &str, pointer: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
         documents(&path)
@@ -143,12 +144,12 @@ fn jobs_fail_at_once_by_what_another_try_cannot_mend() {
         );
         assert_eq!(
             spec["template"]["spec"]["restartPolicy"], "Never",
-            "a failure policy needs it"
+            "podFailurePolicy requires it"
         );
     }
     assert_eq!(
         once["template"], nightly["template"],
-        "one pod, however it is started"
+        "both start the same pod"
     );
     let cron = job("ci/kustomize/cronjob/cronjob.yaml", "/spec");
     assert_eq!(cron["concurrencyPolicy"], "Forbid");

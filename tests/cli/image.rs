@@ -1,10 +1,10 @@
-//! `watertight image`: the archive, what is said of it, and what is refused.
+//! `watertight image`: the archive, its summary, and programs and names that are refused.
 
 use crate::support::{Files, ran, watertight};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 
-/// A static program of a few bytes that is, by its mark, the agent of this version.
+/// A static program of a few bytes with the mark of this version's agent.
 fn agent(machine: u16) -> Vec<u8> {
     let mut bytes = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     bytes.extend(2_u16.to_le_bytes());
@@ -58,7 +58,7 @@ fn two_runs_write_the_same_bytes() {
 }
 
 #[test]
-fn an_archive_on_standard_output_is_nothing_but_the_archive() {
+fn standard_output_holds_only_the_archive() {
     let files = Files::new();
     let amd64 = files.with("amd64", agent(AMD64));
     let output = watertight([
@@ -98,7 +98,7 @@ fn an_archive_on_standard_output_is_nothing_but_the_archive() {
 }
 
 #[test]
-fn what_is_no_static_agent_of_this_version_is_refused_with_the_command_that_builds_one() {
+fn other_programs_are_refused_with_the_command_that_builds_the_agent() {
     let files = Files::new();
     let out = files.name("probe.tar");
     let script = files.with("script", "#!/bin/sh\n");
@@ -123,7 +123,7 @@ fn what_is_no_static_agent_of_this_version_is_refused_with_the_command_that_buil
 }
 
 #[test]
-fn a_name_that_is_none_and_a_folder_that_is_missing_are_told() {
+fn invalid_names_and_missing_folders_are_errors() {
     let files = Files::new();
     let amd64 = files.with("amd64", agent(AMD64));
     let named = |tag: &str| {

@@ -1,4 +1,4 @@
-//! Console, JUnit, JSON, JSON lines and the exit code say the same of the same run.
+//! Console, JUnit, JSON, JSON lines and exit code agree on the same run.
 
 use crate::support::*;
 use quick_junit::{NonSuccessKind, TestCaseStatus};
@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// Check, by its id → verdict; of what is unproven also the reason: `unproven: clocks`.
+/// The verdict of each check, by its id; with the reason where it is unproven: `unproven:
+/// clock-skew`.
 type Verdicts = BTreeMap<String, String>;
 
 fn text(value: &Value) -> String {
@@ -27,7 +28,7 @@ fn of_results(results: &Value) -> Verdicts {
         .iter()
         .map(|result| (text(&result["id"]), says(result)))
         .collect();
-    assert_eq!(verdicts.len(), results.len(), "an id stands for two checks");
+    assert_eq!(verdicts.len(), results.len(), "two checks have one id");
     verdicts
 }
 
@@ -105,7 +106,10 @@ fn of_lines(path: &Path) -> (Verdicts, Value) {
         .iter()
         .map(|result| &result["id"])
         .collect();
-    assert_eq!(planned, judged, "what was planned is judged, in that order");
+    assert_eq!(
+        planned, judged,
+        "every planned check is judged, in the same order"
+    );
     (of_results(&last["results"]), last["summary"].clone())
 }
 
@@ -116,8 +120,8 @@ fn count(verdicts: &Verdicts, verdict: &str) -> usize {
         .count()
 }
 
-/// Runs and compares; gives the verdicts by check name.
-fn agree(arguments: &[&str]) -> (Ran, BTreeMap<String, String>) {
+/// Runs and compares as [`agreed`]; gives the verdicts by check name.
+fn agreed_verdicts(arguments: &[&str]) -> (Ran, BTreeMap<String, String>) {
     let (ran, report) = agreed(arguments);
     let named = report["checks"].as_array().unwrap();
     let verdicts = named
@@ -189,7 +193,7 @@ pub(crate) fn agreed(arguments: &[&str]) -> (Ran, Value) {
     (ran, report)
 }
 
-/// Holds a report against the schema that the program prints.
+/// Asserts that a report is valid by the schema that the program prints.
 pub(crate) fn validates(report: &Value) {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
     let schema = SCHEMA.get_or_init(|| {
@@ -205,9 +209,9 @@ pub(crate) fn validates(report: &Value) {
 }
 
 #[test]
-fn reports_agree_where_every_verdict_occurs() {
+fn reports_agree_on_every_verdict() {
     let _alone = alone();
-    let (ran, verdicts) = agree(&["run", LEAKY, UNPROVEN, "--lab", WORLD]);
+    let (ran, verdicts) = agreed_verdicts(&["run", LEAKY, UNPROVEN, "--lab", WORLD]);
     ran.ends(3);
     let expected = [
         ("web -> api:8080 allowed", "proven"),
@@ -223,7 +227,7 @@ fn reports_agree_where_every_verdict_occurs() {
 }
 
 #[test]
-fn reports_agree_where_all_is_proven() {
+fn reports_agree_when_all_is_proven() {
     let _alone = alone();
     let shop = [
         "run",
@@ -233,13 +237,13 @@ fn reports_agree_where_all_is_proven() {
         "--only",
         ":(8080|5432|80) ",
     ];
-    let (ran, verdicts) = agree(&shop);
+    let (ran, verdicts) = agreed_verdicts(&shop);
     ran.ends(0);
     assert_eq!(verdicts.len(), 9, "{verdicts:?}");
 }
 
 #[test]
-fn data_on_standard_output_is_the_file_and_nothing_else() {
+fn standard_output_holds_only_the_document() {
     let _alone = alone();
     let run = |format: &str| {
         ran(&mut watertight([
@@ -274,7 +278,7 @@ fn data_on_standard_output_is_the_file_and_nothing_else() {
     );
 }
 
-/// Names that act on a terminal, an XML file, a log or a shell.
+/// Names with control sequences of terminals, XML, logs and shells.
 #[test]
 fn hostile_names_stay_text_in_every_report() {
     let _alone = alone();
@@ -290,7 +294,7 @@ fn hostile_names_stay_text_in_every_report() {
              - check: web -> api:8080 denied\n      id: bad\n"
         ),
     );
-    // The same line, both allowed and denied, is a mistake that quotes nothing hostile unescaped.
+    // One line both allowed and denied is a mistake; its diagnostic escapes the names.
     let ran_twice = ran(&mut watertight(["run", &suite, "--lab", WORLD]));
     ran_twice.ends(2);
     assert!(
@@ -306,7 +310,7 @@ fn hostile_names_stay_text_in_every_report() {
         .unwrap()
         .replace("allowed", "denied");
     let suite = files.with("once.yaml", once);
-    let (ran, _) = agree(&["run", &suite, "--lab", WORLD]);
+    let (ran, _) = agreed_verdicts(&["run", &suite, "--lab", WORLD]);
     ran.ends(3);
     for stream in [&ran.out, &ran.err] {
         assert!(

@@ -1,4 +1,4 @@
-//! `watertight predict` and `watertight explain`: what they print, and how they end.
+//! `watertight predict` and `watertight explain`: output and exit codes.
 
 use crate::support::*;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 const MANIFESTS: &str = "suites/shop/manifests";
 const SUITE: &str = "suites/shop/suite.yaml";
 
-/// The shop with its mistake, in a folder of its own.
+/// The shop with its mistake, in a new folder.
 fn mistaken(files: &Files) -> String {
     let folder = files.path("mistaken");
     std::fs::create_dir(&folder).unwrap();
@@ -102,7 +102,7 @@ fn the_map_is_narrowed_to_one_workload() {
 }
 
 #[test]
-fn what_became_reachable_is_told_before_what_became_unreachable() {
+fn newly_reachable_links_are_printed_before_unreachable_ones() {
     let files = Files::new();
     let mistaken = mistaken(&files);
     let opened = ran(&mut watertight(["predict", "--diff", MANIFESTS, &mistaken]));
@@ -117,7 +117,7 @@ fn what_became_reachable_is_told_before_what_became_unreachable() {
         opened.out
     );
     assert!(!opened.out.contains("\n- "), "{}", opened.out);
-    // The other way round, the same is closed; a change of one port is told as that port alone.
+    // The other way round the same link is closed; a change of one port is printed as that port.
     let closed = ran(&mut watertight([
         "predict",
         "--diff",
@@ -252,7 +252,7 @@ fn lines_of_a_suite_are_predicted_and_contradictions_end_with_3() {
 }
 
 #[test]
-fn predictions_that_cannot_be_made_are_refused() {
+fn invalid_prediction_requests_are_refused() {
     let files = Files::new();
     let absent = files.name("absent.yaml");
     let kubeconfig = files.name("kubeconfig");
@@ -264,9 +264,9 @@ fn predictions_that_cannot_be_made_are_refused() {
             "did you mean shop/Deployment/web?",
         ),
         (
-            &["predict", MANIFESTS, "--to", "nobody"],
+            &["predict", MANIFESTS, "--to", "missing"],
             2,
-            "no workload is called nobody",
+            "no workload is called missing",
         ),
         (
             &["predict", MANIFESTS, "-o", "xml"],
@@ -377,7 +377,7 @@ fn a_denied_flow_is_explained_by_the_side_that_denies_it() {
 }
 
 #[test]
-fn a_wrong_port_is_explained_by_the_rule_that_means_another() {
+fn a_wrong_port_is_explained_by_the_rule_for_another_port() {
     let why = explained("shop/Deployment/web -> shop/Deployment/api:81");
     why.ends(0);
     assert!(why.out.contains("port no: \"http\", not 81"), "{}", why.out);
@@ -402,8 +402,8 @@ fn a_wrong_port_is_explained_by_the_rule_that_means_another() {
 
 #[test]
 fn flows_that_cannot_be_explained_are_refused() {
-    let nobody = explained("shop/Deployment/wbe -> shop/Deployment/api:8080");
-    nobody.ends(2).complains(
+    let unknown = explained("shop/Deployment/wbe -> shop/Deployment/api:8080");
+    unknown.ends(2).complains(
         "there are no pods of Deployment/wbe in namespace shop (there are pods of Deployment/api, Deployment/web)",
     );
     let nonsense = explained("nonsense");
@@ -436,7 +436,7 @@ fn flows_that_cannot_be_explained_are_refused() {
         MANIFESTS,
     ]));
     both.ends(2).complains("cannot be used with");
-    for ran in [nobody, nonsense, port, manifests, cluster, both] {
+    for ran in [unknown, nonsense, port, manifests, cluster, both] {
         assert_eq!(ran.out, "");
     }
 }
@@ -444,10 +444,10 @@ fn flows_that_cannot_be_explained_are_refused() {
 const TENANTS: &str = "tests/cli/tenants.yaml";
 
 #[test]
-fn policies_of_the_whole_cluster_are_enforced_by_the_lab() {
+fn cluster_wide_policies_are_enforced_by_the_lab() {
     let check = |line: &str| ran(&mut watertight(["check", line, "--lab", TENANTS]));
     check("blue/Pod/client -> red/Pod/web:8080 denied").ends(0);
-    // What a line wants and a policy does not is a violation, here and there.
+    // An allowed line that a policy denies is violated.
     check("blue/Pod/client -> red/Pod/web:8080 allowed")
         .ends(3)
         .complains("rule 2 of ClusterNetworkPolicy tenants");
@@ -459,7 +459,7 @@ fn policies_of_the_whole_cluster_are_enforced_by_the_lab() {
 }
 
 #[test]
-fn tiers_are_explained_and_what_nobody_knows_is_told_beside() {
+fn tiers_are_explained_and_unresolved_domains_are_noted() {
     let why = ran(&mut watertight([
         "explain",
         "blue/Pod/client -> red/Pod/web:8080",
@@ -495,7 +495,7 @@ fn tiers_are_explained_and_what_nobody_knows_is_told_beside() {
 }
 
 #[test]
-fn the_map_comes_with_what_is_odd_about_the_policies() {
+fn the_map_notes_policies_that_select_no_pod() {
     let map = ran(&mut watertight(["predict", TENANTS]));
     map.ends(0).complains(
         "NetworkPolicy red/wbe (tests/cli/tenants.yaml:57) selects no pod: it wants app=wbe",

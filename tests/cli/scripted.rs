@@ -17,7 +17,7 @@ const ENDPOINTS: &str = "  endpoints:
     api: { namespace: shop, workload: Deployment/api }
     db:  { namespace: shop, workload: Deployment/db }
     bank: { host: bank.example }
-    nobody: { namespace: shop, workload: Deployment/nobody }
+    missing: { namespace: shop, workload: Deployment/missing }
 ";
 
 const ALLOWED: &str = "web -> api:8080 allowed";
@@ -166,8 +166,8 @@ fn every_reason_has_a_case() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-/// Two machines whose clocks differ and drift, and whose lines arrive late, give the verdicts of one
-/// machine.
+/// Two machines whose clocks differ and drift, and whose lines arrive late, give the verdicts of
+/// one machine.
 #[test]
 fn clocks_of_other_machines_change_no_verdict() {
     const CLOCKS: [&str; 4] = [

@@ -1,12 +1,12 @@
-//! `--sweep`: what a workload could reach beyond what a suite expects, tried with packets.
+//! `--sweep`: everything that a workload could reach and a suite does not name, tried with packets.
 
 use crate::support::*;
 
-/// The suite speaks of web and api alone; what web reaches besides is nobody's expectation.
+/// The suite names web and api alone.
 const SUITE: &str = "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: { name: swept }\nspec:\n  expect:\n    - shop/Deployment/web -> shop/Deployment/api:8080 allowed\n";
 
-/// Isolates web for egress, but for the api, and with another rule if there is one.
-fn egress(rule: &str) -> String {
+/// The world in which web is isolated for egress except to the api, and with a further rule.
+fn with_egress_policy(rule: &str) -> String {
     let world = std::fs::read_to_string(WORLD).unwrap();
     format!(
         "{world}\n---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{ name: out, namespace: shop }}\nspec:\n  podSelector: {{ matchLabels: {{ app: web }} }}\n  policyTypes: [Egress]\n  egress:\n    - to: [{{ podSelector: {{ matchLabels: {{ app: api }} }} }}]\n{rule}"
@@ -14,7 +14,7 @@ fn egress(rule: &str) -> String {
 }
 
 #[test]
-fn what_is_open_and_not_expected_is_found_and_reported_everywhere() {
+fn an_open_port_that_no_line_names_is_violated_in_every_report() {
     let _alone = alone();
     let files = Files::new();
     let suite = files.with("suite.yaml", SUITE);
@@ -34,8 +34,8 @@ fn what_is_open_and_not_expected_is_found_and_reported_everywhere() {
         &format!("json={report}"),
     ]));
     run.ends(3);
-    // Nothing isolates web: the database, cluster DNS and every cloud's metadata address are open
-    // to it.
+    // No policy isolates web: it reaches the database, cluster DNS and the metadata addresses of
+    // all clouds.
     let open = [
         "shop/Deployment/web -> shop/Deployment/db:5432 denied [sweep]",
         "shop/Deployment/web -> kube-system/Service/kube-dns:53 denied [sweep]",
@@ -63,7 +63,7 @@ fn what_is_open_and_not_expected_is_found_and_reported_everywhere() {
             "{name} is not in:\n{junit}"
         );
     }
-    // What the suite expects is proven and not found again; what nobody listens on is silent.
+    // The suite's own check is not swept again; ports without a listener are silent.
     assert!(!run.out.contains("api:8080 denied"), "{}", run.out);
     assert!(
         run.err.contains("closed or denied, which proves nothing"),
@@ -89,7 +89,7 @@ fn what_is_open_and_not_expected_is_found_and_reported_everywhere() {
 }
 
 #[test]
-fn what_policies_close_is_not_found() {
+fn a_port_that_policies_close_is_no_violation() {
     let _alone = alone();
     let files = Files::new();
     let suite = files.with("suite.yaml", SUITE);
@@ -103,11 +103,11 @@ fn what_policies_close_is_not_found() {
             "shop/Deployment/web",
         ]))
     };
-    sweep(&files.with("closed.yaml", egress(""))).ends(0);
-    // The same with one way out: it, and nothing else.
+    sweep(&files.with("closed.yaml", with_egress_policy(""))).ends(0);
+    // The same with one address open: a violation for it, and no other.
     let leak = sweep(&files.with(
         "leaking.yaml",
-        egress("    - to: [{ ipBlock: { cidr: 169.254.169.254/32 } }]\n"),
+        with_egress_policy("    - to: [{ ipBlock: { cidr: 169.254.169.254/32 } }]\n"),
     ));
     leak.ends(3);
     let found: Vec<&str> = leak
@@ -123,13 +123,13 @@ fn what_policies_close_is_not_found() {
     );
     assert!(
         leak.out.contains("rule 2 of NetworkPolicy shop/out"),
-        "the rule that lets it out is named: {}",
+        "the rule that admits it is named: {}",
         leak.out
     );
 }
 
 #[test]
-fn a_sweep_is_planned_and_its_mistakes_are_said() {
+fn a_sweep_is_planned_and_its_mistakes_are_refused() {
     let files = Files::new();
     let suite = files.with("suite.yaml", SUITE);
     let plan = ran(&mut watertight([

@@ -1,5 +1,5 @@
-//! `watertight explain 'SOURCE -> TARGET:PORT'`: why policies allow or deny a flow, rule by rule, in
-//! a cluster or with `--lab MANIFESTS...` in the world of manifests.
+//! `watertight explain 'SOURCE -> TARGET:PORT'`: why policies allow or deny a flow, rule by rule,
+//! in a cluster or with `--lab MANIFESTS...` in the world of manifests.
 
 mod render;
 
@@ -27,7 +27,7 @@ pub(super) struct ExplainArgs {
     /// In the cluster as it would be if these manifests were applied
     #[arg(long, value_name = "MANIFESTS", num_args = 1.., conflicts_with = "lab")]
     apply: Vec<String>,
-    /// How it is written
+    /// The output format
     #[arg(
         short = 'o',
         long = "output",

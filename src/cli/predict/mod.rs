@@ -40,7 +40,7 @@ pub(super) struct PredictArgs {
     /// Only what could reach this workload: NAMESPACE/KIND/NAME
     #[arg(long, value_name = "WORKLOAD", conflicts_with = "suite")]
     to: Option<String>,
-    /// How it is written
+    /// The output format
     #[arg(
         short = 'o',
         long = "output",

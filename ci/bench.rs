@@ -145,6 +145,7 @@ fn ring(workloads: usize, replicas: usize) -> (Manifests, Vec<Suite>) {
         .expect("text");
         writeln!(expect, "    - w{before} -> w{n}:8080 allowed").expect("text");
     }
+
     let text = format!(
         "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{name: ring}}\nspec:\n  settings: {{spread: one}}\n  endpoints:\n{endpoints}  expect:\n{expect}  everythingElse: denied\n"
     );
@@ -277,6 +278,7 @@ async fn measure_run(what: &str, workloads: usize, replicas: usize, budget: Dura
     assert!(lab.teardown().await.is_empty(), "taken down cleanly");
 
     print_verdicts(&measured, checks);
+
     // The slowest probe's start is part of the floor.
     let start = measured
         .last_hello
@@ -352,37 +354,7 @@ async fn agent() {
         file.len() as f64 / 1e6,
         file.len() as f64 / 4e6
     );
-    // Accepts connections by its backlog and never answers.
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
-    std::thread::spawn({
-        let silent = silent.try_clone().expect("the listener");
-        move || {
-            silent.incoming().flatten().for_each(|stream| {
-                std::thread::spawn(move || std::io::copy(&mut { stream }, &mut std::io::sink()));
-            });
-        }
-    });
-    let port = silent.local_addr().expect("an address").port();
-    let flow = |id| wire::Flow {
-        id,
-        target: wire::Target::Address([127, 0, 0, 1].into()),
-        port,
-        transport: wire::Transport::Tcp,
-        request: wire::Request::Nonce,
-        deadlines: wire::Deadlines {
-            resolve_ms: 2_000,
-            connect_ms: 1_300,
-            tls_ms: 5_000,
-            request_ms: 1_300,
-        },
-        pace: wire::Pace {
-            bursts_ms: vec![id * 4],
-            interval_ms: 4_000,
-            attempts: None,
-            single: true,
-            accepted: None,
-        },
-    };
+
     let plan = wire::Plan {
         v: wire::VERSION,
         run: "bench".into(),
@@ -393,7 +365,7 @@ async fn agent() {
         resolver: None,
         listen: None,
         alone: None,
-        flows: (0..1_000).map(flow).collect(),
+        flows: agent_flows(silent_listener()),
     };
     let mut child = std::process::Command::new(path)
         .arg("__probe")
@@ -413,6 +385,44 @@ async fn agent() {
         mib(peak),
         mib(peak) / 16.0
     );
+}
+
+/// The port of a listener that accepts connections by its backlog and never answers.
+fn silent_listener() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || std::io::copy(&mut { stream }, &mut std::io::sink()));
+        }
+    });
+    port
+}
+
+/// 1,000 flows to a port of this machine, started 4 ms apart.
+fn agent_flows(port: u16) -> Vec<wire::Flow> {
+    (0..1_000)
+        .map(|id| wire::Flow {
+            id,
+            target: wire::Target::Address([127, 0, 0, 1].into()),
+            port,
+            transport: wire::Transport::Tcp,
+            request: wire::Request::Nonce,
+            deadlines: wire::Deadlines {
+                resolve_ms: 2_000,
+                connect_ms: 1_300,
+                tls_ms: 5_000,
+                request_ms: 1_300,
+            },
+            pace: wire::Pace {
+                bursts_ms: vec![id * 4],
+                interval_ms: 4_000,
+                attempts: None,
+                single: true,
+                accepted: None,
+            },
+        })
+        .collect()
 }
 
 fn mib(kib: u64) -> f64 {

@@ -30,15 +30,11 @@ fn main() -> ExitCode {
         });
         return harness::main(&options.expect("at least one lab"));
     }
+
     let mut arguments = Arguments::from_args();
+
     // Most of these make a lab, and labs that share two processors slow each other down.
     arguments.test_threads = Some(1);
-    let trial = |name: &str, test: fn()| {
-        Trial::test(name, move || {
-            test();
-            Ok::<(), Failed>(())
-        })
-    };
     let trials = vec![
         trial(
             "checks_are_listed_as_tests_without_a_lab",
@@ -86,6 +82,13 @@ fn main() -> ExitCode {
         ),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn trial(name: &str, test: fn()) -> Trial {
+    Trial::test(name, move || {
+        test();
+        Ok::<(), Failed>(())
+    })
 }
 
 const SMALL: &str = "tests/cli/small.yaml:tests/cli/world.yaml";

@@ -102,8 +102,11 @@ fn begins_a_path(tokens: &[TokenTree], at: usize) -> bool {
 }
 
 fn colons(tokens: &[TokenTree]) -> bool {
-    let colon = |token: Option<&TokenTree>| matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == ':');
-    colon(tokens.first()) && colon(tokens.get(1))
+    matches!(tokens, [first, second, ..] if is_punct(first, ':') && is_punct(second, ':'))
+}
+
+fn is_punct(token: &TokenTree, character: char) -> bool {
+    matches!(token, TokenTree::Punct(punct) if punct.as_char() == character)
 }
 
 /// The paths that begin with the first of these tokens: one, or those of a `use` tree.
@@ -139,8 +142,8 @@ fn tree(tokens: &[TokenTree], mut base: Vec<String>, found: &mut Vec<Vec<String>
             Some(TokenTree::Ident(word)) => base.push(word.to_string()),
             Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => {
                 let inner: Vec<TokenTree> = group.stream().into_iter().collect();
-                let comma = |token: &TokenTree| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ',');
-                for item in inner.split(comma).filter(|item| !item.is_empty()) {
+                let items = inner.split(|token| is_punct(token, ','));
+                for item in items.filter(|item| !item.is_empty()) {
                     match &item[0] {
                         TokenTree::Ident(word) if word == "self" => {
                             tree(&item[1..], base.clone(), found)
@@ -248,18 +251,20 @@ fn table() -> BTreeMap<String, BTreeSet<String>> {
     table
 }
 
-/// What of these paths the table does not allow.
+fn is_allowed(named: &Named, table: &BTreeMap<String, BTreeSet<String>>) -> bool {
+    let (from, to) = (&named.within[0], &named.path[0]);
+
+    // Tests read suites and manifests as their input.
+    let in_tests = named.within.iter().any(|module| module == "tests")
+        && matches!(to.as_str(), "source" | "suite");
+    from == to || in_tests || table.get(from).is_some_and(|may| may.contains(to))
+}
+
+/// The paths that the table does not allow.
 fn forbidden(named: &[Named], table: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
-    let allowed = |named: &Named| {
-        let (own, to) = (&named.within[0], &named.path[0]);
-        // Tests read suites and manifests to have something to work on.
-        let in_tests = named.within.iter().any(|module| module == "tests")
-            && matches!(to.as_str(), "source" | "suite");
-        own == to || in_tests || table.get(own).is_some_and(|may| may.contains(to))
-    };
     named
         .iter()
-        .filter(|named| !allowed(named))
+        .filter(|named| !is_allowed(named, table))
         .map(ToString::to_string)
         .collect()
 }
@@ -273,6 +278,7 @@ fn every_module_imports_only_what_the_table_says() {
         "forbidden by the table of src/lib.rs:\n{}",
         wrong.join("\n")
     );
+
     // A scan that sees nothing would hold any table.
     let seen: BTreeSet<(&str, &str)> = named
         .iter()
@@ -354,6 +360,7 @@ fn the_boundaries_that_verdicts_rest_on_hold() {
     never(&["backend"], &["verdict"]);
     never(&["backend"], &["suite"]);
     never(&["backend"], &["event"]);
+
     // Compiler and predictor are written apart, so that one can be held against the other.
     never(&["backend", "lab"], &["policy"]);
     never(&["policy"], &["backend"]);
@@ -362,9 +369,11 @@ fn the_boundaries_that_verdicts_rest_on_hold() {
     never(&["report"], &["plan"]);
     never(&["verdict"], &["backend"]);
     never(&["verdict"], &["report"]);
+
     // The engine knows the trait, and no network by name.
     never(&["engine"], &["backend", "lab"]);
     never(&["engine"], &["backend", "kube"]);
+
     // What a command does is there for tests too, without the command line.
     never(&["app"], &["cli"]);
     never(&["app"], &["harness"]);
@@ -435,6 +444,7 @@ fn a_path_to_the_command_line_is_caught_however_it_is_written() {
             "{text}: {named:?}"
         );
     }
+
     let named = named_of_library("use watertight::app::plan_in; fn f() { watertight([\"cli\"]) }");
     assert_eq!(named, [["app", "plan_in"]]);
 }
@@ -554,6 +564,7 @@ fn a_forbidden_import_is_caught_however_it_is_written() {
         "pub(in crate::backend) fn f() {}",
         "macro_rules! m { () => { $crate::backend::f() } }",
     ];
+
     for text in written {
         let found = forbidden(&named("x.rs", text, &["report".to_owned()]), &table());
         assert!(
@@ -563,6 +574,7 @@ fn a_forbidden_import_is_caught_however_it_is_written() {
             "{text}: {found:?}"
         );
     }
+
     // The root as a whole would let everything through.
     for text in [
         "use crate as all;",
@@ -576,6 +588,7 @@ fn a_forbidden_import_is_caught_however_it_is_written() {
             "{text}"
         );
     }
+
     for text in [
         format!("use {AGENT}::plan_digest;"),
         format!("fn f() {{ ::{AGENT}::plan_digest() }}"),

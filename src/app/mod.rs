@@ -13,8 +13,8 @@
 //!                          outputs ──▶ reports, console, raw evidence
 //! ```
 //!
-//! A function that returns `Err(ExitCode)` or [`run::Stopped`] has shown the cause on standard
-//! error already.
+//! A function that returns `Err(ExitCode)` or `Err(Stopped)` has shown the cause on standard error
+//! already.
 //!
 //! The public items are what tests and benchmarks need to plan and run in a lab of their own.
 

@@ -34,7 +34,12 @@ fn assert_refused(file: &str, words: &[&str]) {
     }
 }
 
-const HEAD: &str = "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: { name: x }\n";
+/// The first three lines of a suite.
+const HEAD: &str = "\
+apiVersion: watertight.dev/v1
+kind: Suite
+metadata: { name: x }
+";
 
 #[test]
 fn a_file_that_is_not_utf8_is_refused() {
@@ -140,8 +145,15 @@ fn all_mistakes_of_all_files_are_shown_at_once() {
         .complains("policy.yaml:");
 }
 
-const BROKEN_POLICY: &str = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: { name: p, namespace: shop }\n\
-    spec:\n  podSelector: {}\n  ingress:\n    - from: [{ ipBlock: { cidr: 10.0.0.0/99 } }]\n";
+const BROKEN_POLICY: &str = "\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: { name: p, namespace: shop }
+spec:
+  podSelector: {}
+  ingress:
+    - from: [{ ipBlock: { cidr: 10.0.0.0/99 } }]
+";
 
 #[test]
 fn a_broken_policy_is_refused() {
@@ -171,6 +183,7 @@ fn a_broken_policy_is_refused() {
             "podselector",
         ),
     ];
+
     for (text, words) in cases {
         let policy = files.with("policy.yaml", text);
         let ran = ran(&mut watertight(["run", SMALL, "--lab", WORLD, &policy]));
@@ -194,17 +207,22 @@ fn two_suites_of_one_name_are_refused() {
         .complains("is given twice");
 }
 
+/// Two endpoints that are the same pods, one by its workload and one by its labels.
+const CONTRADICTION_BY_LABELS: &str = "\
+spec:
+  endpoints:
+    web: { namespace: shop, workload: Deployment/web }
+    api: { namespace: shop, workload: Deployment/api }
+    same: { namespace: shop, pods: { app: api } }
+  expect:
+    - web -> api:8080 allowed
+    - web -> same:8080 denied
+";
+
 #[test]
 fn a_contradiction_of_resolved_names_is_refused_with_both_lines() {
     let files = Files::new();
-    let suite = files.with(
-        "late.yaml",
-        format!(
-            "{HEAD}spec:\n  endpoints:\n    web: {{ namespace: shop, workload: Deployment/web }}\n    \
-             api: {{ namespace: shop, workload: Deployment/api }}\n    same: {{ namespace: shop, pods: {{ app: api }} }}\n  \
-             expect:\n    - web -> api:8080 allowed\n    - web -> same:8080 denied\n"
-        ),
-    );
+    let suite = files.with("late.yaml", format!("{HEAD}{CONTRADICTION_BY_LABELS}"));
     ran(&mut watertight(["validate", &suite])).ends(0);
     for command in ["run", "plan"] {
         let ran = ran(&mut watertight([command, &suite, "--lab", WORLD]));

@@ -28,28 +28,32 @@ fn documents(path: &Path) -> Vec<Value> {
     serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+fn run_program(program: &Path, arguments: &[&str]) -> Ran {
+    Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap()
+        .into()
+}
+
 #[test]
 fn started_by_kubectl_the_usage_names_kubectl() {
     let files = Files::new();
     let link = files.path("kubectl-watertight");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_watertight"), &link).unwrap();
-    let by_link = |arguments: &[&str]| -> Ran {
-        Command::new(&link).args(arguments).output().unwrap().into()
-    };
-    let help = by_link(&["run", "--help"]);
+
+    let help = run_program(&link, &["run", "--help"]);
     assert!(
         help.ends(0).out.contains("Usage: kubectl watertight run"),
         "{}",
         help.out
     );
-    by_link(&["run", "--no-such-flag"])
+    run_program(&link, &["run", "--no-such-flag"])
         .ends(2)
         .complains("Usage: kubectl watertight run");
-    let plain: Ran = Command::new(env!("CARGO_BIN_EXE_watertight"))
-        .args(["run", "--help"])
-        .output()
-        .unwrap()
-        .into();
+
+    let program = Path::new(env!("CARGO_BIN_EXE_watertight"));
+    let plain = run_program(program, &["run", "--help"]);
     assert!(
         plain.ends(0).out.contains("Usage: watertight run")
             && !plain.out.contains("kubectl watertight")
@@ -94,16 +98,16 @@ fn kustomizations_name_every_file() {
     {
         let folder = path.parent().unwrap();
         let [kustomization] = documents(path).try_into().unwrap();
-        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-        let mut listed = list(&kustomization["resources"]);
-        for generator in list(&kustomization["configMapGenerator"]) {
-            listed.extend(list(&generator["files"]));
+        let mut listed = elements(&kustomization["resources"]);
+        for generator in elements(&kustomization["configMapGenerator"]) {
+            listed.extend(elements(&generator["files"]));
         }
         for name in listed {
             let path = folder.join(name.as_str().unwrap()).canonicalize().unwrap();
             named.insert(path);
         }
     }
+
     for path in files
         .iter()
         .filter(|path| !path.ends_with("kustomization.yaml"))
@@ -116,25 +120,30 @@ fn kustomizations_name_every_file() {
     }
 }
 
+/// The elements of a list; none where there is no list.
+fn elements(value: &Value) -> Vec<Value> {
+    value.as_array().cloned().unwrap_or_default()
+}
+
+/// The value at a JSON pointer in the first document of a file of the package.
+fn value_at(path: &str, pointer: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let document = documents(&path).remove(0);
+    document.pointer(pointer).cloned().unwrap()
+}
+
 /// Job and CronJob end by watertight's exit codes: a code that a retry cannot change fails the Job
 /// at once, the others are retried.
 #[test]
 fn jobs_fail_at_once_on_codes_that_a_retry_cannot_change() {
-    let job = |path: &str, pointer: &str| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-        documents(&path)
-            .remove(0)
-            .pointer(pointer)
-            .cloned()
-            .unwrap()
-    };
     let (once, nightly) = (
-        job("ci/kustomize/job/job.yaml", "/spec"),
-        job(
+        value_at("ci/kustomize/job/job.yaml", "/spec"),
+        value_at(
             "ci/kustomize/cronjob/cronjob.yaml",
             "/spec/jobTemplate/spec",
         ),
     );
+
     for spec in [&once, &nightly] {
         let rule = &spec["podFailurePolicy"]["rules"][0];
         assert_eq!(rule["action"], "FailJob");
@@ -151,7 +160,7 @@ fn jobs_fail_at_once_on_codes_that_a_retry_cannot_change() {
         once["template"], nightly["template"],
         "both start the same pod"
     );
-    let cron = job("ci/kustomize/cronjob/cronjob.yaml", "/spec");
+    let cron = value_at("ci/kustomize/cronjob/cronjob.yaml", "/spec");
     assert_eq!(cron["concurrencyPolicy"], "Forbid");
     let image = once.pointer("/template/spec/containers/0/image").unwrap();
     assert_eq!(

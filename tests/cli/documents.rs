@@ -36,6 +36,7 @@ fn schema_completion_and_manual_name_every_command() {
             assert!(text.contains(command), "{command} is not in {of}");
         }
     }
+
     for code in ["70", "2", "3", "5", "4", "0"] {
         assert!(
             help.out
@@ -76,6 +77,7 @@ fn closed_streams_cause_no_panic() {
             WORLD,
         ],
     ];
+
     for call in calls {
         // A pipe without a reader, as after `| head -1`.
         let (reader, writer) = std::io::pipe().unwrap();
@@ -179,6 +181,7 @@ fn suites_and_manifests_are_read_from_standard_input() {
     )
     .ends(2)
     .complains(":2:");
+
     // One stream cannot be both.
     fed(&mut watertight(["plan", "-", "--lab", "-"]), &suite)
         .ends(2)

@@ -37,22 +37,13 @@ fn drafts_of_the_examples_are_valid_and_every_line_is_proven() {
 /// Runs until everything is proven, three times at most. On a busy machine probes lack CPU time and
 /// checks are unproven, so code 4 is retried; code 3 never is.
 fn run_until_proven(file: &str, manifests: &str) -> Ran {
-    let run = || {
-        ran(&mut watertight([
-            "run",
-            file,
-            "--lab",
-            manifests,
-            "--timeout",
-            "40s",
-        ]))
-    };
-    let mut last = run();
+    let call = ["run", file, "--lab", manifests, "--timeout", "40s"];
+    let mut last = ran(&mut watertight(call));
     for _ in 0..2 {
         if last.code != Some(4) {
             break;
         }
-        last = run();
+        last = ran(&mut watertight(call));
     }
     last.ends(0);
     last
@@ -124,11 +115,13 @@ fn a_draft_that_fails_prints_no_suite() {
             "it does not exist",
         ),
     ];
+
     for (call, code, words) in calls {
         let ran = ran(&mut watertight(call));
         ran.ends(code).complains(words);
         assert_eq!(ran.out, "", "{call:?}");
     }
+
     // The lab has cluster DNS even without other pods, and pods in their node's network are named.
     let only_dns = ran(&mut watertight(["suite", "--from", &host_network]));
     only_dns.ends(0);

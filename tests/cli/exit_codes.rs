@@ -16,6 +16,7 @@ fn all_proven_is_0() {
         "{}",
         ran.out
     );
+
     // *Proven* always carries its reach.
     assert!(
         ran.out.contains("reach: every proven check covers"),

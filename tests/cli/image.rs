@@ -45,6 +45,7 @@ fn two_runs_write_the_same_bytes() {
             assert!(out.contains(word), "{word} is not in:\n{out}");
         }
     }
+
     let [a, b] = archives.map(|archive| std::fs::read(archive).unwrap());
     assert!(a == b, "two runs differ");
     assert_eq!(
@@ -70,6 +71,7 @@ fn standard_output_holds_only_the_archive() {
         "--tag",
         "registry.example/probe:7",
     ]);
+
     let output = { output }.output().unwrap();
     assert!(output.status.success());
     let mut names = Vec::new();
@@ -85,6 +87,7 @@ fn standard_output_holds_only_the_archive() {
         }
         names.push(name);
     }
+
     assert!(
         names.contains(&"manifest.json".to_owned()) && names.contains(&"oci-layout".to_owned()),
         "{names:?}"
@@ -119,6 +122,7 @@ fn other_programs_are_refused_with_the_command_that_builds_the_agent() {
             .complains(why)
             .complains("--profile probe -p watertight-probe --target x86_64-unknown-linux-musl");
     }
+
     assert!(!files.path("probe.tar").exists(), "nothing is written");
 }
 
@@ -126,18 +130,12 @@ fn other_programs_are_refused_with_the_command_that_builds_the_agent() {
 fn invalid_names_and_missing_folders_are_errors() {
     let files = Files::new();
     let amd64 = files.with("amd64", agent(AMD64));
-    let named = |tag: &str| {
-        ran(&mut watertight([
-            "image",
-            "-o",
-            &files.name("x.tar"),
-            "--agent",
-            &amd64,
-            "--tag",
-            tag,
-        ]))
-    };
-    named("Not A Name").ends(2).complains("as an image's name");
+    let archive = files.name("x.tar");
+    let tag = ["--tag", "Not A Name"];
+    ran(watertight(["image", "-o", &archive, "--agent", &amd64]).args(tag))
+        .ends(2)
+        .complains("as an image's name");
+
     let nowhere = files.name("missing/probe.tar");
     ran(&mut watertight([
         "image", "-o", &nowhere, "--agent", &amd64,

@@ -18,15 +18,18 @@ fn text(value: &Value) -> String {
         .to_owned()
 }
 
-fn of_results(results: &Value) -> Verdicts {
-    let results = results.as_array().unwrap();
-    let says = |result: &Value| match result["verdict"].as_str() {
+fn verdict_of(result: &Value) -> String {
+    match result["verdict"].as_str() {
         Some("unproven") => format!("unproven: {}", text(&result["reason"]["code"])),
         _ => text(&result["verdict"]),
-    };
+    }
+}
+
+fn of_results(results: &Value) -> Verdicts {
+    let results = results.as_array().unwrap();
     let verdicts: Verdicts = results
         .iter()
-        .map(|result| (text(&result["id"]), says(result)))
+        .map(|result| (text(&result["id"]), verdict_of(result)))
         .collect();
     assert_eq!(verdicts.len(), results.len(), "two checks have one id");
     verdicts
@@ -94,6 +97,7 @@ fn of_lines(path: &Path) -> (Verdicts, Value) {
             .count(),
         1
     );
+
     let planned: Vec<&Value> = events[0]["checks"]
         .as_array()
         .unwrap()
@@ -141,6 +145,7 @@ pub(crate) fn agreed(arguments: &[&str]) -> (Ran, Value) {
             .arg("--report")
             .arg(format!("{format}={}", files.name(name)));
     }
+
     let ran = ran(&mut command);
     ran.without_panic();
 
@@ -165,6 +170,7 @@ pub(crate) fn agreed(arguments: &[&str]) -> (Ran, Value) {
     ] {
         assert_eq!(summary[key], number, "{key}");
     }
+
     let code = if violated > 0 {
         3
     } else if unproven > 0 {
@@ -237,27 +243,30 @@ fn reports_agree_when_all_is_proven() {
         "--only",
         ":(8080|5432|80) ",
     ];
+
     let (ran, verdicts) = agreed_verdicts(&shop);
     ran.ends(0);
     assert_eq!(verdicts.len(), 9, "{verdicts:?}");
 }
 
+/// Runs the leaky suite, with a format on standard output.
+fn run_leaky(format: &str) -> Ran {
+    ran(&mut watertight([
+        "run", LEAKY, "--lab", WORLD, "-o", format,
+    ]))
+}
+
 #[test]
 fn standard_output_holds_only_the_document() {
     let _alone = alone();
-    let run = |format: &str| {
-        ran(&mut watertight([
-            "run", LEAKY, "--lab", WORLD, "-o", format,
-        ]))
-    };
-    let document = run("json");
+    let document = run_leaky("json");
     document
         .ends(3)
         .complains("violated: web -> db:5432 denied [leak]");
     let report: Value = serde_json::from_str(&document.out).expect("a JSON document alone");
     assert_eq!(count(&of_results(&report["checks"]), "violated"), 1);
 
-    let lines = run("jsonl");
+    let lines = run_leaky("jsonl");
     lines.ends(3);
     assert!(
         lines
@@ -268,7 +277,7 @@ fn standard_output_holds_only_the_document() {
         lines.out
     );
 
-    let xml = run("junit");
+    let xml = run_leaky("junit");
     xml.ends(3);
     assert_eq!(
         quick_junit::Report::deserialize_from_str(&xml.out)
@@ -285,15 +294,10 @@ fn hostile_names_stay_text_in_every_report() {
     let files = Files::new();
     let hostile = r"\e[31m]]><b>&amp;\u202Eevil\u0007 ::error::x ##[group] $(id) `id` ' \u2028";
     let tag = r"\u202E]]></testcase>&amp;##[error]::error::\u2066";
-    let suite = files.with(
-        "hostile.yaml",
-        format!(
-            "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{ name: hostile }}\nspec:\n  endpoints:\n    \
-             web: {{ namespace: shop, workload: Deployment/web }}\n    api: {{ namespace: shop, workload: Deployment/api }}\n  \
-             expect:\n    - check: web -> api:8080 allowed\n      because: \"{hostile}\"\n      tags: [\"{tag}\"]\n    \
-             - check: web -> api:8080 denied\n      id: bad\n"
-        ),
-    );
+    let text = std::fs::read_to_string("tests/cli/hostile.yaml").unwrap();
+    let text = text.replace("BECAUSE", hostile).replace("TAG", tag);
+    let suite = files.with("hostile.yaml", &text);
+
     // One line both allowed and denied is a mistake; its diagnostic escapes the names.
     let ran_twice = ran(&mut watertight(["run", &suite, "--lab", WORLD]));
     ran_twice.ends(2);
@@ -303,7 +307,6 @@ fn hostile_names_stay_text_in_every_report() {
         ran_twice.err
     );
 
-    let text = std::fs::read_to_string(&suite).unwrap();
     let once = text
         .split("    - check: web -> api:8080 denied")
         .next()

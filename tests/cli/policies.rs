@@ -21,13 +21,15 @@ fn mistaken(files: &Files) -> String {
     files.name("mistaken")
 }
 
+/// The map of the shop's policies in a format.
+fn predict(format: &str) -> String {
+    let ran = ran(&mut watertight(["predict", MANIFESTS, "-o", format]));
+    ran.ends(0);
+    ran.out
+}
+
 #[test]
 fn the_map_is_printed_in_every_format() {
-    let predict = |format: &str| {
-        let ran = ran(&mut watertight(["predict", MANIFESTS, "-o", format]));
-        ran.ends(0);
-        ran.out
-    };
     assert_eq!(
         predict("text"),
         "shop/Deployment/api -> data/StatefulSet/postgres: 5432\n\
@@ -43,6 +45,7 @@ fn the_map_is_printed_in_every_format() {
          shop/Deployment/api,203.0.113.0/28,,443\r\n\
          shop/Deployment/api,2001:db8:113::/124,,443\r\n"
     );
+
     let markdown = predict("markdown");
     assert!(
         markdown.starts_with("| from | to | family | ports |\n| --- | --- | --- | --- |\n"),
@@ -117,6 +120,7 @@ fn newly_reachable_links_are_printed_before_unreachable_ones() {
         opened.out
     );
     assert!(!opened.out.contains("\n- "), "{}", opened.out);
+
     // The other way round the same link is closed; a change of one port is printed as that port.
     let closed = ran(&mut watertight([
         "predict",
@@ -133,6 +137,7 @@ fn newly_reachable_links_are_printed_before_unreachable_ones() {
         "{}",
         closed.out
     );
+
     let same = ran(&mut watertight([
         "predict",
         "--diff",
@@ -146,6 +151,7 @@ fn newly_reachable_links_are_printed_before_unreachable_ones() {
             .out,
         ""
     );
+
     let json = ran(&mut watertight([
         "predict", "--diff", &mistaken, MANIFESTS, "-o", "json",
     ]));
@@ -158,6 +164,7 @@ fn newly_reachable_links_are_printed_before_unreachable_ones() {
             .any(|link| link["from"] == "shop/Deployment/web"),
         "{json}"
     );
+
     let none = ran(&mut watertight([
         "predict", "--diff", MANIFESTS, MANIFESTS, "-o", "json",
     ]));
@@ -173,6 +180,7 @@ fn newly_reachable_links_are_printed_before_unreachable_ones() {
         "{}",
         csv.out
     );
+
     let markdown = ran(&mut watertight([
         "predict", "--diff", &mistaken, MANIFESTS, "-o", "markdown",
     ]));
@@ -184,6 +192,7 @@ fn newly_reachable_links_are_printed_before_unreachable_ones() {
         "{}",
         markdown.out
     );
+
     let dot = ran(&mut watertight([
         "predict", "--diff", MANIFESTS, &mistaken, "-o", "dot",
     ]));
@@ -203,6 +212,7 @@ fn lines_of_a_suite_are_predicted_and_contradictions_end_with_3() {
         "{}",
         fits.out
     );
+
     let differs = ran(&mut watertight(["predict", &mistaken, "--suite", SUITE]));
     differs.ends(3);
     let at = differs
@@ -214,6 +224,7 @@ fn lines_of_a_suite_are_predicted_and_contradictions_end_with_3() {
         "{}",
         differs.out
     );
+
     let json = ran(&mut watertight([
         "predict", &mistaken, "--suite", SUITE, "-o", "json",
     ]));
@@ -318,6 +329,7 @@ fn invalid_prediction_requests_are_refused() {
             "kubeconfig",
         ),
     ];
+
     for (call, code, words) in calls {
         let ran = ran(&mut watertight(call));
         ran.ends(code).complains(words);
@@ -361,6 +373,7 @@ fn a_denied_flow_is_explained_by_the_side_that_denies_it() {
             ingress.out
         );
     }
+
     let egress = explained("shop/Deployment/web -> 203.0.113.66:443");
     egress.ends(0);
     for words in [
@@ -387,6 +400,7 @@ fn a_wrong_port_is_explained_by_the_rule_for_another_port() {
         "{}",
         why.out
     );
+
     let json = ran(&mut watertight([
         "explain",
         "shop/Deployment/web -> shop/Deployment/api:81",
@@ -443,15 +457,19 @@ fn flows_that_cannot_be_explained_are_refused() {
 
 const TENANTS: &str = "tests/cli/tenants.yaml";
 
+fn check_tenants(line: &str) -> Ran {
+    ran(&mut watertight(["check", line, "--lab", TENANTS]))
+}
+
 #[test]
 fn cluster_wide_policies_are_enforced_by_the_lab() {
-    let check = |line: &str| ran(&mut watertight(["check", line, "--lab", TENANTS]));
-    check("blue/Pod/client -> red/Pod/web:8080 denied").ends(0);
+    check_tenants("blue/Pod/client -> red/Pod/web:8080 denied").ends(0);
+
     // An allowed line that a policy denies is violated.
-    check("blue/Pod/client -> red/Pod/web:8080 allowed")
+    check_tenants("blue/Pod/client -> red/Pod/web:8080 allowed")
         .ends(3)
         .complains("rule 2 of ClusterNetworkPolicy tenants");
-    let closed = check("red/Pod/client -> blue/Pod/client:8080 denied");
+    let closed = check_tenants("red/Pod/client -> blue/Pod/client:8080 denied");
     closed.ends(0).complains(
         "Egress rule 2 of ClusterNetworkPolicy later (tests/cli/tenants.yaml:36) at tests/cli/tenants.yaml:45: this \
          version does not know to[0].gateways, so the rule fails closed",
@@ -475,6 +493,7 @@ fn tiers_are_explained_and_unresolved_domains_are_noted() {
     ] {
         assert!(why.out.contains(words), "{words:?} is not in:\n{}", why.out);
     }
+
     let own = ran(&mut watertight([
         "explain",
         "red/Pod/client -> red/Pod/web:8080",

@@ -70,6 +70,7 @@ fn suite(settings: &str, expect: &[impl std::fmt::Display]) -> String {
 
 fn run(case: &Case) -> (Ran, Value) {
     let files = Files::new();
+
     // JSON is YAML.
     let settings = Value::from(case.settings.clone()).to_string();
     let suite = files.with("suite.yaml", suite(&settings, &case.expect));
@@ -176,6 +177,7 @@ fn clocks_of_other_machines_change_no_verdict() {
         "{ from: 'node*', boot: other, aheadMs: -400, delay: 20ms }",
         "{ from: 'shop/*', boot: other, rate: 1.0005, delay: 200ms }",
     ];
+
     for clock in CLOCKS {
         let blocked = format!("flows:\n{BLOCKED}");
         for (flows, verdict) in [(blocked.as_str(), "proven"), ("flows: []\n", "violated")] {
@@ -220,6 +222,7 @@ fn an_interrupted_run_names_the_unfinished_checks() {
         "{}",
         ran.out
     );
+
     let report = json(&files.path("r.json"));
     validates(&report);
     assert_eq!(
@@ -243,6 +246,7 @@ fn run_script(files: &Files, suite: &str, script: &str) -> (Ran, Value) {
         "-o",
         "json",
     ];
+
     let ran = ran(&mut watertight(call));
     let report: Value = serde_json::from_str(&ran.out).unwrap();
     validates(&report);
@@ -311,6 +315,7 @@ fn evidence_explains_its_numbers() {
              counters: [{{ from: 'shop/api*', to: 'shop/web-0:8080', packets: 12, rule: shop/web }}]\n"
         ),
     );
+
     let mut command = watertight(["run", &suite, "--lab", WORLD, "--scripted", &script]);
     command
         .arg("--report")
@@ -341,6 +346,7 @@ fn evidence_explains_its_numbers() {
             .any(|line| line["line"]["k"] == "sample" && line["line"]["flow"] == flow["flow"]);
         assert!(sampled, "{flow}");
     }
+
     let check_head = lines
         .iter()
         .find(|line| line["head"] == "check" && line["id"] == check["id"])
@@ -351,12 +357,14 @@ fn evidence_explains_its_numbers() {
             .unwrap()
             .contains(&check["flows"][0]["flow"])
     );
+
     for (key, value) in [
         ("what", Value::from("pod shop/db-0")),
         ("rule", "shop/web".into()),
     ] {
         assert!(lines.iter().any(|line| line[key] == value), "{key}");
     }
+
     assert!(
         lines.iter().any(|line| line["fault"].is_string()),
         "the end of each probe is in it"

@@ -205,6 +205,7 @@ fn a_signal_during_the_start_of_the_lab_ends_the_run() {
 #[test]
 fn a_signal_at_any_moment_of_the_start_ends_the_run() {
     let _alone = alone();
+
     // From the start of the responder to the first probes; by delays, since no event lies between.
     for millis in (0..100).step_by(5) {
         let mut run = Running::shop();
@@ -254,6 +255,7 @@ fn after_a_signal_during_the_stop_code_and_reports_agree() {
     });
     run.signal(Signal::SIGTERM);
     let ended = run.wait_for_end();
+
     // It arrives just before the stop or during it; in both cases the code and all reports must
     // agree.
     let code = ended.ran.code.expect("the signal did not kill the process");
@@ -270,6 +272,7 @@ fn after_a_signal_during_the_stop_code_and_reports_agree() {
 #[test]
 fn an_interrupted_run_with_a_violation_is_3() {
     let _alone = alone();
+
     // Another check runs long after the violation.
     let files = Files::new();
     let text = std::fs::read_to_string(LEAKY).unwrap();
@@ -376,6 +379,7 @@ fn simultaneous_runs_do_not_disturb_each_other() {
         run.signal(Signal::SIGKILL);
         run.wait_for_end()
     };
+
     let (small, leaky) = (small.wait_for_end(), leaky.wait_for_end());
     small.ran.ends(0);
     leaky.ran.ends(3);
@@ -383,6 +387,9 @@ fn simultaneous_runs_do_not_disturb_each_other() {
         ended.assert_nothing_left_within(Duration::from_secs(1));
     }
     third.assert_nothing_left_within(Duration::from_secs(3));
-    let id = |ended: &Ended| json(&ended.files.path("r.json"))["run"]["id"].clone();
-    assert_ne!(id(&small), id(&leaky));
+    assert_ne!(run_id(&small), run_id(&leaky));
+}
+
+fn run_id(ended: &Ended) -> serde_json::Value {
+    json(&ended.files.path("r.json"))["run"]["id"].clone()
 }

@@ -10,17 +10,19 @@ const WITHOUT_POLICIES: [&str; 2] = [
     "suites/shop/manifests/data.yaml",
 ];
 
+fn check(line: &str, manifests: &[&str], more: &[&str]) -> Ran {
+    ran(watertight(["check", line, "--lab"])
+        .args(manifests)
+        .args(more))
+}
+
 fn assert_denied_by_policies(line: &str, more: &[&str]) {
     let _alone = alone();
-    let check = |manifests: &[&str]| {
-        ran(watertight(["check", line, "--lab"])
-            .args(manifests)
-            .args(more))
-    };
-    let proven = check(&[WORLD]);
+    let proven = check(line, &[WORLD], more);
     proven.ends(0);
     assert!(proven.out.contains("1 proven"), "{}", proven.out);
-    let open = check(&WITHOUT_POLICIES);
+
+    let open = check(line, &WITHOUT_POLICIES, more);
     open.ends(3);
     assert!(open.out.contains(line), "{}", open.out);
 }
@@ -54,6 +56,7 @@ fn a_source_can_send_from_the_nodes_of_its_pods() {
         "{}",
         ran.out
     );
+
     let text = format!("{}{}", ran.out, ran.err);
     assert!(
         text.contains(

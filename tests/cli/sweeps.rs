@@ -3,14 +3,38 @@
 use crate::support::*;
 
 /// The suite names web and api alone.
-const SUITE: &str = "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: { name: swept }\nspec:\n  expect:\n    - shop/Deployment/web -> shop/Deployment/api:8080 allowed\n";
+const SUITE: &str = "\
+apiVersion: watertight.dev/v1
+kind: Suite
+metadata: { name: swept }
+spec:
+  expect:
+    - shop/Deployment/web -> shop/Deployment/api:8080 allowed
+";
 
-/// The world in which web is isolated for egress except to the api, and with a further rule.
+/// Isolates web for egress except to the api.
+const EGRESS_POLICY: &str = "
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: { name: out, namespace: shop }
+spec:
+  podSelector: { matchLabels: { app: web } }
+  policyTypes: [Egress]
+  egress:
+    - to: [{ podSelector: { matchLabels: { app: api } } }]
+";
+
+/// The world with that policy, and with a further rule of it.
 fn with_egress_policy(rule: &str) -> String {
     let world = std::fs::read_to_string(WORLD).unwrap();
-    format!(
-        "{world}\n---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{ name: out, namespace: shop }}\nspec:\n  podSelector: {{ matchLabels: {{ app: web }} }}\n  policyTypes: [Egress]\n  egress:\n    - to: [{{ podSelector: {{ matchLabels: {{ app: api }} }} }}]\n{rule}"
-    )
+    format!("{world}{EGRESS_POLICY}{rule}")
+}
+
+/// Runs the suite in a world, and sweeps web.
+fn sweep_web(suite: &str, world: &str) -> Ran {
+    let sweep = ["--sweep", "shop/Deployment/web"];
+    ran(watertight(["run", suite, "--lab", world]).args(sweep))
 }
 
 #[test]
@@ -28,12 +52,14 @@ fn an_open_port_that_no_line_names_is_violated_in_every_report() {
         "shop/Deployment/web",
         "--report",
     ];
+
     let run = ran(watertight(call).args([
         &format!("junit={xml}"),
         "--report",
         &format!("json={report}"),
     ]));
     run.ends(3);
+
     // No policy isolates web: it reaches the database, cluster DNS and the metadata addresses of
     // all clouds.
     let open = [
@@ -42,6 +68,7 @@ fn an_open_port_that_no_line_names_is_violated_in_every_report() {
         "shop/Deployment/web -> 169.254.169.254:80 denied [sweep]",
         "shop/Deployment/web -> fd00:ec2::254:80 denied [sweep]",
     ];
+
     let junit = std::fs::read_to_string(&xml).unwrap();
     let json = json(std::path::Path::new(&report));
     let violated: Vec<&str> = json["checks"]
@@ -63,6 +90,7 @@ fn an_open_port_that_no_line_names_is_violated_in_every_report() {
             "{name} is not in:\n{junit}"
         );
     }
+
     // The suite's own check is not swept again; ports without a listener are silent.
     assert!(!run.out.contains("api:8080 denied"), "{}", run.out);
     assert!(
@@ -93,22 +121,13 @@ fn a_port_that_policies_close_is_no_violation() {
     let _alone = alone();
     let files = Files::new();
     let suite = files.with("suite.yaml", SUITE);
-    let sweep = |world: &str| {
-        ran(&mut watertight([
-            "run",
-            &suite,
-            "--lab",
-            world,
-            "--sweep",
-            "shop/Deployment/web",
-        ]))
-    };
-    sweep(&files.with("closed.yaml", with_egress_policy(""))).ends(0);
+    let closed = files.with("closed.yaml", with_egress_policy(""));
+    sweep_web(&suite, &closed).ends(0);
+
     // The same with one address open: a violation for it, and no other.
-    let leak = sweep(&files.with(
-        "leaking.yaml",
-        with_egress_policy("    - to: [{ ipBlock: { cidr: 169.254.169.254/32 } }]\n"),
-    ));
+    let rule = "    - to: [{ ipBlock: { cidr: 169.254.169.254/32 } }]\n";
+    let leaking = files.with("leaking.yaml", with_egress_policy(rule));
+    let leak = sweep_web(&suite, &leaking);
     leak.ends(3);
     let found: Vec<&str> = leak
         .out
@@ -154,6 +173,7 @@ fn a_sweep_is_planned_and_its_mistakes_are_refused() {
         "{}",
         plan.out
     );
+
     let cases: [(&[&str], &str); 4] = [
         (
             &["--sweep", "shop/Deployment/wbe"],
@@ -169,6 +189,7 @@ fn a_sweep_is_planned_and_its_mistakes_are_refused() {
             "cannot be used with",
         ),
     ];
+
     for (arguments, words) in cases {
         let refused = ran(watertight(["run", &suite, "--lab", WORLD]).args(arguments));
         refused.ends(2).complains(words);

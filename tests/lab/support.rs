@@ -58,7 +58,7 @@ pub(crate) fn main(on_request: &[Check], checks: &[Check]) -> ExitCode {
     }
     if let Err(obstacle) = lab::enter() {
         say(&format!(
-            "no check was run: {obstacle}; cure: {}",
+            "no check was run: {obstacle}; fix: {}",
             obstacle.cure()
         ));
         return ExitCode::FAILURE;

@@ -3,9 +3,9 @@
 
 use proptest::prelude::*;
 use std::time::Duration;
+use watertight::app::plan_in;
 use watertight::backend::lab::{Layout, World};
 use watertight::backend::{Arrival, ProbeFault};
-use watertight::cli::plan_in;
 use watertight::engine::{Collector, RunnerClock};
 use watertight::inventory::read_manifests;
 use watertight::plan::{FlowId, Plan, ProbeId, Schedule, Selection, probe_plans};

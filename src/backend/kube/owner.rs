@@ -75,7 +75,7 @@ pub(super) async fn create(
         .await
         .map_err(|error| {
             Error::api(
-                format!("create a Job in namespace {namespace} for all else to hang on"),
+                format!("create the owner Job in namespace {namespace}"),
                 error,
             )
         })?;

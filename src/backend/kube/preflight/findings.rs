@@ -32,7 +32,7 @@ impl Findings {
         {
             let Some(pod) = &risk.pod else { continue };
             let why = format!(
-                "[{}] {}: {}; way out: {}",
+                "[{}] {}: {}; fix: {}",
                 risk.code, risk.object, risk.reason, risk.remedy
             );
             refused.entry(pod.clone()).or_insert(why);

@@ -1,20 +1,21 @@
 //! Ctrl-C and SIGTERM.
 
+use crate::event::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Both signals, from the moment on that this exists: one that comes while nobody waits is kept for
-/// who waits next.
+/// A listener for both signals. A signal that arrives between two calls of [`Interrupts::next`] is
+/// kept for the second.
 ///
-/// Made once for a run. From then on the signals no longer end the process by themselves, so a
-/// second listener that is made later would miss what came in between.
+/// Made once for a run: from then on the signals no longer end the process by themselves, so a
+/// second listener that is made later would miss the signals in between.
 pub(super) struct Interrupts(Option<(Signal, Signal)>);
 
 impl Interrupts {
-    /// Listens. To be called inside of the runtime. Where the kernel refuses, the signals end the
-    /// process at once.
+    /// Starts to listen; to be called inside of the event loop. Where the kernel refuses, the
+    /// signals end the process at once.
     pub(super) fn listen() -> Self {
         let both = signal(SignalKind::interrupt())
-            .and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
+            .and_then(|interrupt| Ok((interrupt, signal(SignalKind::terminate())?)));
         Self(both.ok())
     }
 
@@ -28,6 +29,20 @@ impl Interrupts {
             _ = terminate.recv() => "terminated (SIGTERM)".to_owned(),
         }
     }
+
+    /// Runs `work` unless a signal arrives before its end.
+    ///
+    /// # Errors
+    /// [`ExitCode::Impossible`] when a signal arrived.
+    pub(super) async fn unless_interrupted<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, ExitCode> {
+        tokio::select! {
+            result = work => Ok(result),
+            _ = self.next() => Err(ExitCode::Impossible),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -36,7 +51,7 @@ mod tests {
     use nix::sys::signal::{Signal as Kind, raise};
 
     #[test]
-    fn a_signal_that_comes_while_nobody_waits_is_kept() {
+    fn a_signal_between_two_waits_is_kept() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

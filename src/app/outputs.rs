@@ -1,26 +1,26 @@
-//! Where events and raw lines go: reports, the console, the evidence.
+//! Where a run's events and raw lines go: reports, console and raw evidence.
 
-use super::RunOptions;
 use super::evidence::EvidenceFile;
-use super::terminal::Terminal;
+use super::options::RunOptions;
+use super::run::Stopped;
+use super::terminal::{Terminal, describe};
 use crate::backend::{Arrival, Change, EnforcerCounts};
 use crate::engine::Observer;
 use crate::event::{CheckResult, ExitCode, PolicyState, RunEvent, RunInfo, Summary};
 use crate::plan::Plan;
-use crate::report::{Annotations, Console, Detail, Output, Progress, Reports, StepSummary};
+use crate::report::{Annotations, Console, Output, Progress, Reports, StepSummary};
 use std::path::Path;
 
-/// Where events and raw lines go.
-pub(crate) struct Sinks {
-    pub(super) reports: Reports,
+/// The reports of a run, its console and its raw evidence.
+pub(crate) struct Outputs {
+    reports: Reports,
     evidence: Option<EvidenceFile>,
-    /// Whether a run came to its own end.
-    pub(super) complete: bool,
+    complete: bool,
 }
 
-impl Sinks {
-    /// Reports alone.
-    pub(crate) fn of(reports: Reports) -> Self {
+impl Outputs {
+    /// Outputs that consist of these reports alone.
+    pub(crate) fn reports_only(reports: Reports) -> Self {
         Self {
             reports,
             evidence: None,
@@ -28,14 +28,13 @@ impl Sinks {
         }
     }
 
-    /// All files, opened before hours of work and not after; what people see is added by
-    /// [`Sinks::show`].
-    pub(super) fn open(options: &RunOptions, terminal: &Terminal) -> Result<Self, ExitCode> {
-        let (specs, evidence) = options.specs().map_err(|error| {
-            terminal.error(&error);
-            ExitCode::Usage
-        })?;
-        let mut reports = Reports::open(&specs).map_err(|errors| {
+    /// Opens all files, before hours of work and not after. The console is added by
+    /// [`Outputs::show_console`].
+    ///
+    /// # Errors
+    /// [`ExitCode::Usage`] where a file cannot be written, which has been shown.
+    pub(crate) fn open(options: &RunOptions, terminal: &Terminal) -> Result<Self, ExitCode> {
+        let mut reports = Reports::open(&options.reports).map_err(|errors| {
             for error in errors {
                 terminal.error(&describe(&error));
             }
@@ -45,12 +44,10 @@ impl Sinks {
             Output::Text => {}
             Output::Data(format) => reports.add_output(format, std::io::stdout()),
         }
-        let evidence = match evidence {
+
+        let evidence = match &options.evidence {
             None => None,
-            Some(path) => Some(EvidenceFile::create(Path::new(&path)).map_err(|error| {
-                terminal.error(&format!("failed to open evidence={path}: {error}"));
-                ExitCode::Usage
-            })?),
+            Some(path) => Some(create_evidence(path, terminal)?),
         };
         Ok(Self {
             reports,
@@ -59,36 +56,28 @@ impl Sinks {
         })
     }
 
-    /// Adds the console.
-    pub(super) fn show(&mut self, options: &RunOptions, terminal: &Terminal) {
+    /// Adds the console; where GitHub's runner starts the run, its annotations and step summary
+    /// too.
+    pub(crate) fn show_console(&mut self, options: &RunOptions, terminal: &Terminal) {
         let results = match options.output {
             Output::Text => terminal.stdout(),
             Output::Data(_) => terminal.stderr(),
         };
-        let detail = if options.select.verbose {
-            Detail::Verbose
-        } else {
-            Detail::Brief
-        };
-        self.reports.add(
-            "console",
-            Console::new(
-                results,
-                terminal.stderr(),
-                detail,
-                Progress::by_convention(),
-            ),
-        );
+        let progress = Progress::by_convention();
+        let console = Console::new(results, terminal.stderr(), options.detail, progress);
+        self.reports.add("console", console);
+
         if std::env::var("GITHUB_ACTIONS").is_ok_and(|value| value == "true") {
             self.show_on_github(terminal);
         }
     }
 
-    /// Findings beside the lines of the suite, and a summary of the step, as GitHub's runners take
-    /// them.
+    /// Adds annotations beside the lines of the suite and a summary of the step, in the formats
+    /// that GitHub's runners read.
     fn show_on_github(&mut self, terminal: &Terminal) {
         self.reports
             .add("GitHub annotations", Annotations::new(std::io::stderr()));
+
         let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY") else {
             return;
         };
@@ -98,25 +87,34 @@ impl Sinks {
         }
     }
 
-    /// The run ended early, or never began.
-    pub(super) fn stopped(&mut self, why: &str, code: ExitCode) -> ExitCode {
-        self.reports.stopped(why, code);
-        code
+    /// Whether the run came to its end without an interruption.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
     }
 
-    /// The raw lines are complete.
+    /// The exit code of a run. Where it stopped without verdicts, the reports say why.
+    pub(crate) fn conclude(&mut self, result: Result<ExitCode, Stopped>) -> ExitCode {
+        result.unwrap_or_else(|Stopped { why, code }| {
+            self.reports.stopped(&why, code);
+            code
+        })
+    }
+
+    /// Writes what is buffered of the raw evidence, which is complete.
     pub(super) fn flush(&mut self) {
         if let Some(evidence) = &mut self.evidence {
             evidence.flush();
         }
     }
 
-    /// Nothing more comes: the exit code, in view of what could not be written.
-    pub(super) fn finish(&mut self, code: ExitCode, terminal: &Terminal) -> ExitCode {
+    /// Closes all files. Gives the exit code, [`ExitCode::Defect`] where a file could not be
+    /// written.
+    pub(crate) fn finish(&mut self, code: ExitCode, terminal: &Terminal) -> ExitCode {
         self.reports.close();
         for error in self.reports.errors() {
             terminal.error(&describe(error));
         }
+
         if let Some(error) = self.evidence.as_ref().and_then(EvidenceFile::error) {
             terminal.error(&format!("failed to write the evidence: {error}"));
             return ExitCode::Defect;
@@ -125,7 +123,17 @@ impl Sinks {
     }
 }
 
-impl Observer for Sinks {
+fn create_evidence(path: &Path, terminal: &Terminal) -> Result<EvidenceFile, ExitCode> {
+    EvidenceFile::create(path).map_err(|error| {
+        terminal.error(&format!(
+            "failed to open evidence={}: {error}",
+            path.display()
+        ));
+        ExitCode::Usage
+    })
+}
+
+impl Observer for Outputs {
     fn event(&mut self, event: RunEvent) {
         self.reports.event(&event);
     }
@@ -163,15 +171,4 @@ impl Observer for Sinks {
             evidence.counters(counters);
         }
     }
-}
-
-/// An error with all its causes, in one line.
-pub(super) fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = format!("failed to {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }

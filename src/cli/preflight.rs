@@ -31,7 +31,7 @@ pub(super) fn stops(preview: &LaunchPreview, terminal: &Terminal) -> bool {
             "left out by preflight"
         };
         terminal.error(&format!(
-            "{what}: {}\n  way out: {}",
+            "{what}: {}\n  fix: {}",
             group.sentence(),
             group.first.remedy
         ));
@@ -55,13 +55,13 @@ pub(super) fn write(preview: &LaunchPreview, out: &mut impl Write) -> io::Result
     }
     let groups = grouped(&preview.findings.risks);
     if groups.is_empty() {
-        writeln!(out, "\npreflight: nothing speaks against it")?;
+        writeln!(out, "\npreflight: ok")?;
     } else {
         writeln!(out, "\npreflight:")?;
     }
     for group in groups {
         writeln!(out, "    {}: {}", group.first.severity, group.sentence())?;
-        writeln!(out, "        way out: {}", group.first.remedy)?;
+        writeln!(out, "        fix: {}", group.first.remedy)?;
     }
     if let Some(role) = &preview.findings.role {
         writeln!(out, "\nthe rights that are missing:\n\n{role}")?;

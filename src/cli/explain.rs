@@ -243,7 +243,7 @@ fn side_of(side: &Side, out: &mut String) {
             } else {
                 format!(" ({})", rule.origin)
             };
-            let is_of_namespace = !step.policy.namespace.is_empty();
+            let is_of_namespace = step.policy.reference.namespace.is_some();
             let mark = match (rule.decides, rule.peer.holds && rule.port.holds) {
                 (true, _) => "decides",
                 (false, true) if is_of_namespace => "matches",

@@ -113,9 +113,9 @@ impl Run<'_> {
                     &BTreeSet::new(),
                 );
             }
-            ClusterChange::Policy(namespace, name) => {
+            ClusterChange::Policy(policy) => {
                 self.restart_concerned(
-                    &[(noticed, ClusterChange::Policy(namespace, name))],
+                    &[(noticed, ClusterChange::Policy(policy))],
                     &BTreeSet::new(),
                 );
             }

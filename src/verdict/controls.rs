@@ -195,9 +195,8 @@ pub fn concerns(plan: &Plan, flow: FlowId, what: &ClusterChange) -> bool {
             is_source || is_target
         }
         ClusterChange::Namespace(name) => either(name),
-        // A policy selects pods of its own namespace only, so only those of the two ends'
-        // namespaces matter; one of the cluster has none and may select any.
-        ClusterChange::Policy(namespace, _) => namespace.is_empty() || either(namespace),
+        // A NetworkPolicy selects pods of its namespace only; a cluster-wide one may select any.
+        ClusterChange::Policy(policy) => policy.namespace.as_deref().is_none_or(either),
         ClusterChange::Service(namespace, name) => {
             matches!(target_kind, TargetKind::Service { service, .. } if service.namespace == *namespace && service.name == *name)
         }

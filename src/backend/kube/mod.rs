@@ -57,12 +57,11 @@ mod tls;
 mod watches;
 
 use super::{Arrival, Backend, Change, EnforcerCounts, Launch, WatchGap};
-use crate::inventory::{EnvironmentInfo, Inventory, PolicyState, observe, spec_digest};
+use crate::inventory::{EnvironmentInfo, Inventory, observe};
 use crate::plan::ProbeId;
 use ::kube::Api;
 use ::kube::api::PostParams;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
 use launch::{Run, RunContext};
 use objects::Shared;
 use preflight::Allowances;
@@ -264,17 +263,6 @@ impl Kube {
     }
 }
 
-fn policy_state(policy: &NetworkPolicy) -> PolicyState {
-    PolicyState {
-        kind: "NetworkPolicy".into(),
-        namespace: policy.metadata.namespace.clone(),
-        name: policy.metadata.name.clone().unwrap_or_default(),
-        uid: policy.metadata.uid.clone(),
-        resource_version: policy.metadata.resource_version.clone(),
-        sha256: spec_digest(&policy.spec),
-    }
-}
-
 impl Backend for Kube {
     type Error = Error;
 
@@ -298,24 +286,13 @@ impl Backend for Kube {
         let operator = self.operator().await;
         let store = self.place.shared.store();
         let cluster = store.namespace("kube-system");
-        let of_namespaces = store
-            .objects()
-            .policies
-            .into_iter()
-            .map(policy_state)
-            .collect::<Vec<_>>();
-        let mut policies: Vec<PolicyState> = of_namespaces
-            .into_iter()
-            .chain(store.cluster_policy_states())
-            .collect();
-        policies.sort();
         Ok(EnvironmentInfo {
             cluster_uid: cluster.and_then(|namespace| namespace.metadata.uid.clone()),
             server: Some(self.server.clone()),
             version,
             operator,
             probe_images: self.launched.images(),
-            policies,
+            policies: store.policy_states(),
         })
     }
 

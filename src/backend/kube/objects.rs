@@ -4,8 +4,8 @@ use super::cluster_policy::ClusterNetworkPolicy;
 use super::fingerprint::{self, Fingerprint};
 use super::names::run_of;
 use crate::backend::{Change, WatchGap};
-use crate::inventory::{Objects, PolicyState, spec_digest};
-use crate::model::ClusterChange;
+use crate::inventory::{ApiPolicy, Objects, PolicyState, spec_digest};
+use crate::model::{ClusterChange, PolicyKind, PolicyRef};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -39,6 +39,47 @@ pub(super) trait Kind:
     fn changed(&self) -> Option<ClusterChange>;
 }
 
+/// A kind of policies that is watched.
+trait WatchedPolicy: Kind {
+    const KIND: PolicyKind;
+
+    /// SHA-256 of its spec.
+    fn digest(&self) -> String;
+
+    fn reference(&self) -> PolicyRef {
+        PolicyRef {
+            kind: Self::KIND,
+            namespace: self.meta().namespace.clone(),
+            name: self.meta().name.clone().unwrap_or_default(),
+        }
+    }
+
+    fn state(&self) -> PolicyState {
+        PolicyState {
+            policy: self.reference(),
+            uid: self.meta().uid.clone(),
+            resource_version: self.meta().resource_version.clone(),
+            sha256: self.digest(),
+        }
+    }
+}
+
+impl WatchedPolicy for NetworkPolicy {
+    const KIND: PolicyKind = PolicyKind::NetworkPolicy;
+
+    fn digest(&self) -> String {
+        spec_digest(&self.spec)
+    }
+}
+
+impl WatchedPolicy for ClusterNetworkPolicy {
+    const KIND: PolicyKind = PolicyKind::ClusterNetworkPolicy;
+
+    fn digest(&self) -> String {
+        spec_digest(&self.spec)
+    }
+}
+
 /// Everything that is watched.
 #[derive(Debug, Default)]
 pub(super) struct Store {
@@ -66,26 +107,30 @@ impl Store {
                 .filter(|pod| run_of(&pod.metadata).is_none())
                 .collect(),
             services: self.services.values().map(AsRef::as_ref).collect(),
-            policies: self.policies.values().map(AsRef::as_ref).collect(),
-            cluster_policies: self
-                .cluster_policies
-                .values()
-                .map(|policy| policy.as_manifest())
-                .collect(),
+            policies: self.api_policies(),
         }
     }
 
-    /// The policies of the whole cluster, for the report.
-    pub(super) fn cluster_policy_states(&self) -> Vec<PolicyState> {
-        let state = |policy: &Arc<ClusterNetworkPolicy>| PolicyState {
-            kind: "ClusterNetworkPolicy".into(),
-            namespace: None,
-            name: policy.meta().name.clone().unwrap_or_default(),
-            uid: policy.meta().uid.clone(),
-            resource_version: policy.meta().resource_version.clone(),
-            sha256: spec_digest(&policy.spec),
-        };
-        self.cluster_policies.values().map(state).collect()
+    fn api_policies(&self) -> Vec<ApiPolicy<'_>> {
+        let network = self.network_policies().map(ApiPolicy::Network);
+        let cluster = self.cluster_policies.values();
+        network
+            .chain(cluster.map(|policy| ApiPolicy::Cluster(policy.as_manifest())))
+            .collect()
+    }
+
+    /// The NetworkPolicies.
+    pub(super) fn network_policies(&self) -> impl Iterator<Item = &NetworkPolicy> {
+        self.policies.values().map(AsRef::as_ref)
+    }
+
+    /// The policies of every kind, for the report.
+    pub(super) fn policy_states(&self) -> Vec<PolicyState> {
+        let network = self.policies.values().map(|policy| policy.state());
+        let cluster = self.cluster_policies.values().map(|policy| policy.state());
+        let mut states: Vec<PolicyState> = network.chain(cluster).collect();
+        states.sort();
+        states
     }
 
     /// A pod, ours or not.
@@ -384,8 +429,7 @@ impl Kind for NetworkPolicy {
     }
 
     fn changed(&self) -> Option<ClusterChange> {
-        let (namespace, name) = key_of(self);
-        Some(ClusterChange::Policy(namespace, name))
+        Some(ClusterChange::Policy(self.reference()))
     }
 }
 
@@ -399,8 +443,7 @@ impl Kind for ClusterNetworkPolicy {
     }
 
     fn changed(&self) -> Option<ClusterChange> {
-        let (namespace, name) = key_of(self);
-        Some(ClusterChange::Policy(namespace, name))
+        Some(ClusterChange::Policy(self.reference()))
     }
 }
 

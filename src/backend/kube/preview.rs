@@ -7,6 +7,7 @@ use super::preflight::{self, Allowances, Entering, Findings, Intended, Neighbour
 use super::probe_pod::Wanted;
 use super::{Kube, names};
 use crate::backend::Launch;
+use crate::model::PolicyKind;
 use crate::plan::{Plan, ProbeId, Source};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use std::collections::BTreeSet;
@@ -246,8 +247,8 @@ fn enterings(place: &RunContext, prospects: &[Prospect<'_>]) -> Vec<(ProbeId, En
 fn neighbours(place: &RunContext) -> Neighbours {
     let store = place.shared.store();
     let objects = store.objects();
-    let policies = objects.policies.iter().map(|policy| PolicyObject {
-        kind: "NetworkPolicy".into(),
+    let policies = store.network_policies().map(|policy| PolicyObject {
+        kind: PolicyKind::NetworkPolicy.to_string(),
         namespace: policy.metadata.namespace.clone(),
         name: policy.metadata.name.clone().unwrap_or_default(),
         spec: serde_json::to_value(&policy.spec).unwrap_or_default(),

@@ -1,7 +1,7 @@
 //! Openings, and what changes while a run goes on.
 
 use super::*;
-use crate::model::ClusterChange;
+use crate::model::{ClusterChange, PolicyKind, PolicyRef};
 
 #[test]
 fn deny_that_opened_once_is_violated_whatever_else_is_missing() {
@@ -128,7 +128,7 @@ fn what_opens_on_a_retired_flow_counts_only_before_its_pod_was_gone() {
 /// All flows begin anew at this time, as when the policies of their namespace changed.
 fn restart(scene: &mut Scene, millis: u64) {
     for flow in &mut scene.evidence.flows {
-        let what = ClusterChange::Policy("shop".into(), "any".into());
+        let what = ClusterChange::Policy(PolicyRef::network("shop", "any"));
         flow.restart(millis * 1_000, millis as i64 * 1_000, Cause::Changed(what));
     }
 }
@@ -265,8 +265,11 @@ fn change_concerns_the_flows_between_its_objects() {
         ClusterChange::Pod("shop".into(), "web-0".into()),
         ClusterChange::Pod("shop".into(), "postgres-0".into()),
         ClusterChange::Namespace("shop".into()),
-        ClusterChange::Policy("shop".into(), "any".into()),
-        ClusterChange::Policy(String::new(), "of-the-cluster".into()),
+        ClusterChange::Policy(PolicyRef::network("shop", "any")),
+        ClusterChange::Policy(PolicyRef::cluster(
+            PolicyKind::ClusterNetworkPolicy,
+            "of-the-cluster",
+        )),
     ];
     for what in relevant {
         assert!(concerns(&plan, DENIED, &what), "{what}");
@@ -274,7 +277,7 @@ fn change_concerns_the_flows_between_its_objects() {
     let elsewhere = [
         ClusterChange::Pod("shop".into(), "cart-0".into()),
         ClusterChange::Namespace("data".into()),
-        ClusterChange::Policy("data".into(), "any".into()),
+        ClusterChange::Policy(PolicyRef::network("data", "any")),
         ClusterChange::Service("shop".into(), "postgres".into()),
     ];
     for what in elsewhere {

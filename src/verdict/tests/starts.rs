@@ -1,7 +1,7 @@
 //! Sources that are new: arming, settling, leaks of the start.
 
 use super::*;
-use crate::model::ClusterChange;
+use crate::model::{ClusterChange, PolicyRef};
 
 /// The scene in a cluster: web's pod is a clone that this run created. `OTHER` goes from it to a
 /// pod on node-2 that admits by labels.
@@ -222,7 +222,9 @@ fn startup_leak_with_gaps_is_one_once_a_leak_that_lasts_is_ruled_out() {
 
 #[test]
 fn what_a_policy_may_have_ended_is_no_startup_leak() {
-    let changed = Cause::Changed(ClusterChange::Policy("data".into(), "postgres".into()));
+    let changed = Cause::Changed(ClusterChange::Policy(PolicyRef::network(
+        "data", "postgres",
+    )));
     for (at, startup) in [
         (50_000, true),
         (2_000_000, false),

@@ -46,6 +46,38 @@
 //! - Nothing with more than two outcomes has a predicate for success: reports match exhaustively.
 //! - Zero checks is not success, and neither is a check without a verdict.
 //! - What policies say is shown and may choose what is tried; no verdict reads it.
+//!
+//! # Glossary
+//!
+//! One word for one concept, the same in code, suites, console, reports and messages.
+//!
+//! | word | means |
+//! |---|---|
+//! | suite, expectation | a file of lines; a line `SOURCE -> TARGET allowed\|denied` |
+//! | endpoint | what a line names: a workload, a Service, a host, an address |
+//! | check | an expectation for one source endpoint, one target endpoint, one port and request; what reports list |
+//! | flow | one source instance, one address, port, transport and request; a check has one or more |
+//! | attempt | one connection or exchange of a flow: *open*, *blocked*, *not sent* or *fault* |
+//! | probe | the process that makes attempts from one source instance |
+//! | probe pod | the pod in which it runs; a *clone* has the labels and service account of a workload's pod |
+//! | responder | our server that answers attempts with a nonce |
+//! | target control | a flow from elsewhere to the same address, port and request that got through: the target answers |
+//! | source control | another flow of the same probe that got through: the source can send |
+//! | path control | a flow between the same two nodes that got through in the same window: the path is open |
+//! | same-node control | a target control from a pod with other labels on the source's node |
+//! | reference pod | a pod of ours without a workload's labels, one on each node, used by controls |
+//! | control port | the port on which our reference pods and probes answer |
+//! | policy delay | the time until a new pod's identity is known to the enforcer |
+//! | start-up leak | successes while the probe's own pod was so new that policies did not apply to it yet |
+//! | hold, settle, grace | how long a deny is watched; the pause before; how long a start-up leak may last |
+//! | window | the interval that a proof speaks of |
+//! | verdict | proven, violated, unproven; with a reason code where not proven |
+//! | tier | how strong a proof is |
+//! | reach | which nodes, pods and families of the plan a verdict speaks of |
+//! | coverage | which policies, rules, pairs, pods and nodes the checks touch |
+//! | prediction | what the policies say, without packets |
+//! | lab | the network namespaces of this machine in which manifests are tested |
+//! | enforcer | whatever drops or rejects packets |
 
 pub mod backend;
 pub mod cli;

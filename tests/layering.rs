@@ -204,9 +204,11 @@ type Row = (BTreeSet<String>, Option<BTreeSet<String>>);
 
 /// The rows of the table in the library's documentation.
 fn rows(text: &str) -> Vec<Row> {
+    // The import table is the first one; the glossary is another.
     let rows = text
         .lines()
-        .filter_map(|line| line.strip_prefix("//! |")?.trim_end().strip_suffix('|'));
+        .skip_while(|line| !line.starts_with("//! | module |"))
+        .map_while(|line| line.strip_prefix("//! |")?.trim_end().strip_suffix('|'));
     let list = |cell: &str| -> BTreeSet<String> {
         cell.split(',')
             .map(|name| name.trim().to_owned())

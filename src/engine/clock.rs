@@ -3,10 +3,10 @@
 use nix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
-/// The runner's clocks at the moment that counts as zero.
+/// The runner's clocks at the start of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunnerClock {
-    /// `/proc/sys/kernel/random/boot_id`: a probe with the same one shares the clocks.
+    /// `/proc/sys/kernel/random/boot_id`: a probe with the same id shares the clocks.
     pub boot: String,
     /// `CLOCK_BOOTTIME`, microseconds.
     pub boottime_us: u64,
@@ -15,27 +15,24 @@ pub struct RunnerClock {
 }
 
 impl RunnerClock {
-    /// Microseconds since the moment that counts as zero.
+    /// Microseconds since the start.
     pub fn elapsed_us(&self) -> i64 {
-        let now = clock_gettime(ClockId::CLOCK_BOOTTIME);
-        let now = now.map_or(0, |time| time.tv_sec() * 1_000_000 + time.tv_nsec() / 1_000);
-        now - self.boottime_us as i64
+        now_us(ClockId::CLOCK_BOOTTIME) - self.boottime_us as i64
     }
 
-    /// The clocks as they were so long ago.
+    /// Reads the clocks of a run that started this long ago.
     pub fn read(ago: Duration) -> Self {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let ago = ago.as_micros() as u64;
-        let then = |clock| {
-            let now = clock_gettime(clock).map_or(0, |time| {
-                time.tv_sec() as u64 * 1_000_000 + time.tv_nsec() as u64 / 1_000
-            });
-            now.saturating_sub(ago)
-        };
+        let ago_us = ago.as_micros() as u64;
         Self {
             boot: boot.trim().to_owned(),
-            boottime_us: then(ClockId::CLOCK_BOOTTIME),
-            wall_us: then(ClockId::CLOCK_REALTIME),
+            boottime_us: (now_us(ClockId::CLOCK_BOOTTIME) as u64).saturating_sub(ago_us),
+            wall_us: (now_us(ClockId::CLOCK_REALTIME) as u64).saturating_sub(ago_us),
         }
     }
+}
+
+/// Microseconds of a clock; 0 where it cannot be read.
+fn now_us(clock: ClockId) -> i64 {
+    clock_gettime(clock).map_or(0, |time| time.tv_sec() * 1_000_000 + time.tv_nsec() / 1_000)
 }

@@ -1,64 +1,65 @@
 //! Lines → evidence.
 //!
-//! The protocol's own rules are held here: a hole in `seq`, three seconds without a sign of life in
-//! the probe's own time, a second hello, a wrong digest or version make everything after the last
-//! good line no evidence.
+//! Enforces the rules of the protocol: a gap in `seq`, three seconds of the probe's own time
+//! without a line, a second hello, a wrong digest or version make everything after the last good
+//! line no evidence.
 
 use super::RunnerClock;
 use crate::backend::{Arrival, ProbeFault};
 use crate::plan::{FlowId, Plan, ProbeId};
 use crate::verdict::{
-    Cause, Clock, Evidence, FirstSuccess, MAX_WALL_ERROR_US, ProbeFailure, Reading, StageTimes,
-    read,
+    Cause, Clock, Evidence, FirstSuccess, FlowEvidence, MAX_WALL_ERROR_US, OutOfOrder,
+    ProbeFailure, Reading, StageTimes, read,
 };
 use crate::wire::{self, Body, Fault, Heartbeat, Hello, Line, Sample};
 use std::time::Duration;
 
-/// A probe's silence in its own time that makes it faulty.
+/// The longest time of the probe's own between two lines, microseconds.
 const MAX_SILENCE_US: u64 = 3_000_000;
 
-/// A stall of the probe's timer after which its flows begin anew: its attempts in that time did not
-/// happen.
+/// The delay of the probe's timer from which on its flows are restarted, microseconds: it made no
+/// attempts in that time.
 const STALL_US: u64 = 1_000_000;
 
-/// The evidence of a run, and how far each probe's lines have come.
+/// The evidence of a run, and the state of each probe's protocol.
 #[derive(Debug)]
 pub struct Collector {
     clock: RunnerClock,
-    /// What was folded so far.
     pub evidence: Evidence,
     probes: Vec<ProbeState>,
     /// The HTTP status that an allowed line states, by flow.
     statuses: Vec<Option<u16>>,
-    /// When the probes were told to stop, microseconds of the run.
-    stopping: Option<i64>,
-    began_anew: bool,
+    /// When the run stopped its probes, microseconds of the run.
+    stopped_at: Option<i64>,
+    has_restarted: bool,
 }
 
 #[derive(Debug, Clone, Default)]
 struct ProbeState {
+    /// The digest of its plan.
     digest: String,
     next_seq: u64,
+    /// The time of its last good line, its own microseconds.
     last_t: u64,
     /// How it ended, once it has.
     end: Option<String>,
-    /// Whether it said that all that it was told to do is done.
+    /// Whether it reported that its plan is done.
     done: bool,
 }
 
 impl Collector {
-    /// Nothing folded yet.
+    /// A collector without a line yet.
     pub fn new(plan: &Plan, clock: RunnerClock) -> Self {
-        let mut this = Self {
+        let mut collector = Self {
             clock,
             evidence: Evidence::default(),
             probes: Vec::new(),
             statuses: Vec::new(),
-            stopping: None,
-            began_anew: false,
+            stopped_at: None,
+            has_restarted: false,
         };
-        this.extend(plan);
-        this
+        collector.extend(plan);
+        collector
     }
 
     /// Makes room for what was added to the plan.
@@ -75,108 +76,123 @@ impl Collector {
         }
     }
 
-    /// Now, microseconds of the run.
+    /// The present moment, microseconds of the run.
     pub fn now(&self) -> i64 {
         self.clock.elapsed_us()
     }
 
-    /// What a flow's probe sampled before a moment of the run counts for no proof any more.
+    /// Restarts sampling of a flow: attempts before `at`, microseconds of the run, count for no
+    /// proof any more.
     pub fn restart(&mut self, plan: &Plan, flow: FlowId, at: i64, cause: Cause) {
-        let from = self.own(plan, flow, at);
-        self.evidence.flows[flow.0 as usize].restart(from, at, cause);
+        let from = self.probe_time(plan, flow, at);
+        self.flow(flow).restart(from, at, cause);
     }
 
     /// As [`Self::restart`], for a flow one of whose pods was replaced at some time from `since`
     /// on.
     pub fn replaced(&mut self, plan: &Plan, flow: FlowId, since: i64, at: i64, cause: Cause) {
-        let (since, from) = (self.own(plan, flow, since), self.own(plan, flow, at));
-        self.evidence.flows[flow.0 as usize].replaced(since, from, at, cause);
+        let since = self.probe_time(plan, flow, since);
+        let from = self.probe_time(plan, flow, at);
+        self.flow(flow).replaced(since, from, at, cause);
     }
 
-    /// Gives up a flow one of whose pods was gone at some time from `since` on.
+    /// Retires a flow one of whose pods was gone at some time from `since` on.
     pub fn retire(&mut self, plan: &Plan, flow: FlowId, since: i64, at: i64) {
-        let (since, from) = (self.own(plan, flow, since), self.own(plan, flow, at));
-        self.evidence.flows[flow.0 as usize].retire(since, from);
+        let since = self.probe_time(plan, flow, since);
+        let from = self.probe_time(plan, flow, at);
+        self.flow(flow).retire(since, from);
     }
 
-    /// Whether any flow began anew since this was asked last, without anybody having asked for it.
-    pub fn began_anew(&mut self) -> bool {
-        std::mem::take(&mut self.began_anew)
+    /// Whether the collector restarted a flow since the last call, because its probe was stalled.
+    pub fn has_restarted(&mut self) -> bool {
+        std::mem::take(&mut self.has_restarted)
     }
 
-    /// A moment of the run by the clock of a flow's probe: from then on its samples surely started
+    /// A moment of the run by the clock of a flow's probe: attempts from then on surely started
     /// after it.
-    fn own(&self, plan: &Plan, flow: FlowId, at: i64) -> u64 {
+    fn probe_time(&self, plan: &Plan, flow: FlowId, at: i64) -> u64 {
         let clock = self.evidence.probe(plan.flow(flow).probe).clock;
         clock.map_or(0, |clock| u64::try_from(at - clock.least).unwrap_or(0))
     }
 
-    /// Remembers what a probe was told, to compare it with what it says it was told.
+    fn flow(&mut self, id: FlowId) -> &mut FlowEvidence {
+        &mut self.evidence.flows[id.0 as usize]
+    }
+
+    /// Remembers the plan of a probe, to compare it with the digest in its hello.
     pub fn expect(&mut self, probe: ProbeId, plan: &wire::Plan) {
         self.probes[probe.0 as usize].digest = watertight_probe::plan_digest(plan);
     }
 
-    /// From a moment of the run on, microseconds, the end of a probe is what was asked of it.
+    /// Notes that the run stops its probes at a moment of the run, microseconds: from then on the
+    /// end of a probe is no failure.
     pub fn stopping(&mut self, at: i64) {
-        self.stopping = Some(at);
+        self.stopped_at = Some(at);
     }
 
-    /// No more lines will come. A probe of which nothing was read up to the time at which it was
-    /// told to stop may have seen anything meanwhile: its log could not be reached.
+    /// Ends the collection: no more lines will come. A probe whose log could not be read up to the
+    /// stop may have seen anything in the rest of its time, so it has failed.
     pub fn close(&mut self) {
-        let Some(stopped) = self.stopping else { return };
-        for (index, state) in self.probes.iter().enumerate() {
-            let probe = &mut self.evidence.probes[index];
+        let Some(stopped_at) = self.stopped_at else {
+            return;
+        };
+        for (state, probe) in self.probes.iter().zip(&mut self.evidence.probes) {
             let Some(clock) = probe.clock.filter(|_| !state.done) else {
                 continue;
             };
-            let unread = stopped - clock.moment(state.last_t).latest;
-            if unread > MAX_SILENCE_US as i64 {
-                let how = state
-                    .end
-                    .as_deref()
-                    .map(|how| format!(": {how}"))
-                    .unwrap_or_default();
-                let text = format!(
-                    "nothing was read of the last {} s of what the probe saw{how}",
-                    unread / 1_000_000
-                );
-                probe
-                    .failure
-                    .get_or_insert((state.last_t, ProbeFailure::Ended(text)));
+            let unread_us = stopped_at - clock.moment(state.last_t).latest;
+            if unread_us <= MAX_SILENCE_US as i64 {
+                continue;
             }
+            let end = state
+                .end
+                .as_deref()
+                .map(|end| format!(": {end}"))
+                .unwrap_or_default();
+            let text = format!(
+                "nothing was read of the last {} s of what the probe saw{end}",
+                unread_us / 1_000_000
+            );
+            probe
+                .failure
+                .get_or_insert((state.last_t, ProbeFailure::Ended(text)));
         }
     }
 
-    /// Folds in one line.
+    /// Adds one line.
     pub fn line(&mut self, plan: &Plan, arrival: Arrival) {
         let index = arrival.probe.0 as usize;
-        match arrival.line {
-            Err(fault) => self.ended(index, &fault),
-            Ok(line) => {
-                if let Err(failure) = self.accept(index, arrival.at, &line) {
-                    self.fail(index, failure);
-                }
-                if self.evidence.probes[index].failure.is_some() {
-                    self.keep_opening(plan, index, &line);
-                } else {
-                    let t = line.t;
-                    match self.take(plan, index, line) {
-                        Ok(()) => self.probes[index].last_t = t,
-                        Err(failure) => self.fail(index, failure),
-                    }
-                }
+        let line = match arrival.line {
+            Ok(line) => line,
+            Err(fault) => {
+                self.ended(index, &fault);
+                return;
             }
+        };
+
+        if let Err(failure) = self.accept(index, arrival.at, &line) {
+            self.fail(index, failure);
+        }
+        if self.evidence.probes[index].failure.is_some() {
+            self.keep_success(plan, index, &line);
+            return;
+        }
+
+        let t = line.t;
+        match self.add(plan, index, line) {
+            Ok(()) => self.probes[index].last_t = t,
+            Err(failure) => self.fail(index, failure),
         }
     }
 
+    /// The end of a probe: a failure unless the run stopped it or its plan is done.
     fn ended(&mut self, index: usize, fault: &ProbeFault) {
         self.evidence.probes[index].stopped = true;
-        if let ProbeFault::Ended(how) = fault {
-            self.probes[index].end = Some(how.clone());
+        if let ProbeFault::Ended(end) = fault {
+            self.probes[index].end = Some(end.clone());
         }
         match fault {
-            ProbeFault::Ended(_) if self.stopping.is_some() || self.probes[index].done => {}
+            ProbeFault::Ended(_) if self.stopped_at.is_some() || self.probes[index].done => {}
             ProbeFault::Ended(_) | ProbeFault::NotStarted(_) => {
                 self.fail(index, ProbeFailure::Ended(fault.to_string()));
             }
@@ -186,7 +202,7 @@ impl Collector {
         }
     }
 
-    /// The first failure counts: everything after the last good line is no evidence.
+    /// Notes a failure; the first one counts. Everything after the last good line is no evidence.
     fn fail(&mut self, index: usize, failure: ProbeFailure) {
         let at = self.probes[index].last_t;
         self.evidence.probes[index]
@@ -194,53 +210,41 @@ impl Collector {
             .get_or_insert((at, failure));
     }
 
-    /// The rules of the protocol that hold for every line.
+    /// Checks the rules of the protocol that hold for every line, and narrows the probe's clock.
     fn accept(&mut self, index: usize, arrived: Duration, line: &Line) -> Result<(), ProbeFailure> {
-        let protocol = |what: String| Err(ProbeFailure::Protocol(what));
-        let state = &mut self.probes[index];
-        if line.v != wire::VERSION {
-            return protocol(format!(
-                "the probe speaks version {} of the protocol, this is version {}",
-                line.v,
-                wire::VERSION
-            ));
-        }
-        let expected = state.next_seq;
-        state.next_seq = line.seq + 1;
-        if line.seq != expected {
-            return protocol(format!(
-                "lines {expected} to {} of the probe are missing",
-                line.seq.saturating_sub(1)
-            ));
-        }
-        let first = matches!(line.body, Body::Hello(_));
-        if first != (line.seq == 0) {
-            return protocol("the probe said hello at the wrong time".into());
-        }
-        if line.t < state.last_t || line.t - state.last_t > MAX_SILENCE_US {
-            return protocol(format!(
-                "the probe gave no sign of life from {} ms to {} ms of its own time",
-                state.last_t / 1_000,
-                line.t / 1_000
-            ));
-        }
-        if let Some(clock) = &mut self.evidence.probes[index].clock
-            && clock.least != clock.most
-        {
-            // What arrives now was written before now.
-            clock.most = clock.most.min(arrived.as_micros() as i64 - line.t as i64);
-            if clock.most < clock.least {
-                return Err(ProbeFailure::Clocks(
-                    "the probe's clock and the runner's drift apart".into(),
-                ));
-            }
-        }
+        self.probes[index]
+            .check_order(line)
+            .map_err(ProbeFailure::Protocol)?;
+        self.narrow_clock(index, arrived, line.t)?;
         if let Body::Hello(hello) = &line.body {
             self.hello(index, arrived, hello)?;
         }
         Ok(())
     }
 
+    /// Narrows a clock that is not shared: a line was written before it arrived.
+    fn narrow_clock(
+        &mut self,
+        index: usize,
+        arrived: Duration,
+        t: u64,
+    ) -> Result<(), ProbeFailure> {
+        let Some(clock) = &mut self.evidence.probes[index].clock else {
+            return Ok(());
+        };
+        if clock.least == clock.most {
+            return Ok(());
+        }
+        clock.most = clock.most.min(arrived.as_micros() as i64 - t as i64);
+        if clock.most < clock.least {
+            return Err(ProbeFailure::Clocks(
+                "the probe's clock and the runner's drift apart".into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Checks the plan's digest, and maps the probe's clock to the runner's.
     fn hello(
         &mut self,
         index: usize,
@@ -249,7 +253,7 @@ impl Collector {
     ) -> Result<(), ProbeFailure> {
         if hello.digest != self.probes[index].digest {
             return Err(ProbeFailure::Protocol(
-                "the probe was given another plan than this run's".into(),
+                "the probe has another plan than this run's".into(),
             ));
         }
         let clock = if hello.boot == self.clock.boot {
@@ -273,32 +277,33 @@ impl Collector {
         Ok(())
     }
 
-    fn take(&mut self, plan: &Plan, index: usize, line: Line) -> Result<(), ProbeFailure> {
+    /// Adds the body of a line that keeps to the protocol.
+    fn add(&mut self, plan: &Plan, index: usize, line: Line) -> Result<(), ProbeFailure> {
         match line.body {
             Body::Hello(_) => Ok(()),
             Body::Sample(sample) => self.sample(plan, index, &sample),
             Body::Heartbeat(heartbeat) => self.heartbeat(plan, index, line.t, &heartbeat),
             Body::Fault(fault) => self.fault(plan, index, fault),
             Body::Took { flows } => {
-                for (flow, took) in flows {
-                    let id = Self::its(plan, index, flow)?;
-                    self.evidence.flows[id.0 as usize].took =
-                        took.into_iter().take(wire::MAX_TOOK).collect();
+                for (flow, latencies_us) in flows {
+                    let id = flow_of_probe(plan, index, flow)?;
+                    self.flow(id).latencies_us =
+                        latencies_us.into_iter().take(wire::MAX_TOOK).collect();
                 }
                 Ok(())
             }
-            Body::Bye { .. } if self.stopping.is_some() => {
+            Body::Bye { .. } if self.stopped_at.is_some() => {
                 self.evidence.probes[index].stopped = true;
                 Ok(())
             }
-            // Nothing is left to do where everything was to be tried only once.
+            // The plan is done where every flow is tried only once.
             Body::Bye { reason } if reason == "done" => {
                 self.probes[index].done = true;
                 self.evidence.probes[index].stopped = true;
                 Ok(())
             }
             Body::Bye { reason } if reason == "term" => Err(ProbeFailure::Ended(
-                "the probe was told to end by somebody else: deleted, evicted or preempted".into(),
+                "the probe was stopped from outside the run: deleted, evicted or preempted".into(),
             )),
             Body::Bye { reason } => Err(ProbeFailure::Ended(format!(
                 "the probe ended by itself: {reason}"
@@ -306,46 +311,27 @@ impl Collector {
         }
     }
 
-    /// A flow of this very probe.
-    fn its(plan: &Plan, index: usize, flow: u32) -> Result<FlowId, ProbeFailure> {
-        let id = FlowId(flow);
-        let known = plan
-            .flows
-            .get(flow as usize)
-            .is_some_and(|flow| flow.probe.0 as usize == index);
-        if known {
-            Ok(id)
-        } else {
-            Err(ProbeFailure::Protocol(format!(
-                "the probe speaks of flow {flow}, which is not its own"
-            )))
-        }
-    }
-
     fn sample(&mut self, plan: &Plan, index: usize, sample: &Sample) -> Result<(), ProbeFailure> {
-        let id = Self::its(plan, index, sample.flow)?;
-        let flow = plan.flow(id);
-        let reading = read(flow, self.statuses[id.0 as usize], &sample.seen);
+        let id = flow_of_probe(plan, index, sample.flow)?;
+        let reading = read(plan.flow(id), self.statuses[id.0 as usize], &sample.seen);
+        let evidence = self.flow(id);
         if sample.seen.is_unfinished() && !matches!(reading, Reading::Open(_)) {
-            let folded = self.evidence.flows[id.0 as usize].unfinished(sample.attempt);
-            return folded.map_err(|error| ProbeFailure::Protocol(error.to_string()));
+            return evidence.unfinished(sample.attempt).map_err(out_of_order);
         }
+
         if let Some(peer) = sample.seen.peer {
-            self.evidence.flows[id.0 as usize].dialled(peer.ip(), sample.seen.is_answered());
+            evidence.dialled(peer.ip(), sample.seen.is_answered());
         }
-        let who = sample
-            .seen
-            .answer
-            .as_ref()
-            .map(|answer| answer.who.as_str());
-        let folded = self.evidence.flows[id.0 as usize].sample(
-            sample.attempt,
-            sample.start,
-            reading,
-            StageTimes::of(&sample.seen.passed),
-            who,
-        );
-        folded.map_err(|error| ProbeFailure::Protocol(error.to_string()))
+        let answer = sample.seen.answer.as_ref();
+        evidence
+            .attempt(
+                sample.attempt,
+                sample.start,
+                reading,
+                StageTimes::of(&sample.seen.passed),
+                answer.map(|answer| answer.who.as_str()),
+            )
+            .map_err(out_of_order)
     }
 
     fn heartbeat(
@@ -356,27 +342,28 @@ impl Collector {
         heartbeat: &Heartbeat,
     ) -> Result<(), ProbeFailure> {
         for (flow, attempts, last) in &heartbeat.flows {
-            let id = Self::its(plan, index, *flow)?;
-            let folded = self.evidence.flows[id.0 as usize].heartbeat(*attempts, *last);
-            folded.map_err(|error| ProbeFailure::Protocol(error.to_string()))?;
+            let id = flow_of_probe(plan, index, *flow)?;
+            self.flow(id)
+                .heartbeat(*attempts, *last)
+                .map_err(out_of_order)?;
         }
         if heartbeat.lag_us >= STALL_US {
-            self.stalled(plan, index, t, heartbeat.lag_us / 1_000);
+            self.restart_stalled(plan, index, t, heartbeat.lag_us / 1_000);
         }
         Ok(())
     }
 
-    /// All flows of a probe that stood still begin anew after that.
-    fn stalled(&mut self, plan: &Plan, index: usize, t: u64, ms: u64) {
+    /// Restarts all flows of a probe that was stalled.
+    fn restart_stalled(&mut self, plan: &Plan, index: usize, t: u64, ms: u64) {
         let at = self.evidence.probes[index]
             .clock
             .map_or(0, |clock| clock.moment(t).latest);
-        for (flow, seen) in plan.flows.iter().zip(&mut self.evidence.flows) {
+        for (flow, evidence) in plan.flows.iter().zip(&mut self.evidence.flows) {
             if flow.probe.0 as usize == index {
-                seen.restart(t, at, Cause::Stalled(ms));
+                evidence.restart(t, at, Cause::Stalled(ms));
             }
         }
-        self.began_anew = true;
+        self.has_restarted = true;
     }
 
     fn fault(&mut self, plan: &Plan, index: usize, fault: Fault) -> Result<(), ProbeFailure> {
@@ -386,42 +373,98 @@ impl Collector {
                 detail: fault.detail,
             });
         };
-        let id = Self::its(plan, index, flow)?;
-        // A flow that cannot be carried out at all has no attempt to speak of.
-        let attempt = fault
-            .attempt
-            .unwrap_or_else(|| self.evidence.flow(id).attempts + 1);
-        let folded = self.evidence.flows[id.0 as usize].fault(attempt, fault.start, fault.reason);
-        folded.map_err(|error| ProbeFailure::Protocol(error.to_string()))
+        let id = flow_of_probe(plan, index, flow)?;
+        let evidence = self.flow(id);
+        // A flow that cannot be carried out at all reports no number of an attempt.
+        let attempt = fault.attempt.unwrap_or(evidence.attempts + 1);
+        evidence
+            .fault(attempt, fault.start, fault.reason)
+            .map_err(out_of_order)
     }
 
-    /// Once a probe has failed its lines prove nothing, but an opening that it did see is still an
-    /// opening.
-    fn keep_opening(&mut self, plan: &Plan, index: usize, line: &Line) {
+    /// Keeps the success of a probe that has failed: its lines prove nothing, but a success that it
+    /// did see is still a success.
+    fn keep_success(&mut self, plan: &Plan, index: usize, line: &Line) {
         let Body::Sample(sample) = &line.body else {
             return;
         };
-        // Before a hello that was accepted it is not known that its flows are ours.
+        // Before a hello that was accepted it is not known that its flows are those of the plan.
         if self.evidence.probes[index].clock.is_none() {
             return;
         }
-        let Ok(id) = Self::its(plan, index, sample.flow) else {
+        let Ok(id) = flow_of_probe(plan, index, sample.flow) else {
             return;
         };
         let reading = read(plan.flow(id), self.statuses[id.0 as usize], &sample.seen);
-        if matches!(reading, Reading::Open(_)) {
-            let seen = &mut self.evidence.flows[id.0 as usize];
-            let who = sample.seen.answer.as_ref().map(|answer| answer.who.clone());
-            seen.opened = seen.opened.max(1);
-            seen.leak.opened(1, Some(sample.start));
-            seen.attempts = seen.attempts.max(sample.attempt);
-            seen.first_open.get_or_insert_with(|| {
-                Box::new(FirstSuccess {
-                    attempt: sample.attempt,
-                    start: sample.start,
-                    who,
-                })
-            });
+        if !matches!(reading, Reading::Open(_)) {
+            return;
         }
+
+        let evidence = self.flow(id);
+        evidence.opened = evidence.opened.max(1);
+        evidence.leak.opened(1, Some(sample.start));
+        evidence.attempts = evidence.attempts.max(sample.attempt);
+        evidence.first_success.get_or_insert_with(|| {
+            Box::new(FirstSuccess {
+                attempt: sample.attempt,
+                start: sample.start,
+                who: sample.seen.answer.as_ref().map(|answer| answer.who.clone()),
+            })
+        });
     }
+}
+
+impl ProbeState {
+    /// Checks version, number, kind and time of a line against those before.
+    fn check_order(&mut self, line: &Line) -> Result<(), String> {
+        if line.v != wire::VERSION {
+            return Err(format!(
+                "the probe speaks version {} of the protocol, this is version {}",
+                line.v,
+                wire::VERSION
+            ));
+        }
+        let expected = self.next_seq;
+        self.next_seq = line.seq + 1;
+        if line.seq != expected {
+            return Err(format!(
+                "lines {expected} to {} of the probe are missing",
+                line.seq.saturating_sub(1)
+            ));
+        }
+        let is_hello = matches!(line.body, Body::Hello(_));
+        if is_hello != (line.seq == 0) {
+            return Err("the probe said hello at the wrong time".into());
+        }
+        if line.t < self.last_t || line.t - self.last_t > MAX_SILENCE_US {
+            return Err(format!(
+                "no line of the probe from {} ms to {} ms of its own time",
+                self.last_t / 1_000,
+                line.t / 1_000
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The flow of a number that a probe's line names.
+///
+/// # Errors
+/// When it is no flow of this probe.
+fn flow_of_probe(plan: &Plan, index: usize, flow: u32) -> Result<FlowId, ProbeFailure> {
+    let is_of_probe = plan
+        .flows
+        .get(flow as usize)
+        .is_some_and(|flow| flow.probe.0 as usize == index);
+    if is_of_probe {
+        Ok(FlowId(flow))
+    } else {
+        Err(ProbeFailure::Protocol(format!(
+            "the probe reports flow {flow}, which belongs to another probe"
+        )))
+    }
+}
+
+fn out_of_order(error: OutOfOrder) -> ProbeFailure {
+    ProbeFailure::Protocol(error.to_string())
 }

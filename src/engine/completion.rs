@@ -1,44 +1,48 @@
-//! How a run ended, and what that leaves of its judgements. Pure.
+//! How a run ended, and what follows for checks that were not settled. Pure.
 
 use crate::backend::WatchGap;
 use crate::verdict::{Judgement, Reason, Unproven, Verdict, Violation};
 
-/// How a run came to its end.
+/// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum End {
-    /// Everything was tried for as long as it was to be.
-    Whole,
-    /// It was told to end early, and why.
+pub(super) enum Completion {
+    /// Every flow was tried for its whole time.
+    Complete,
+    /// It was interrupted, and why.
     Interrupted(String),
-    /// What changed up to its end is not known, and why.
+    /// Changes up to its end are not known, and why.
     WatchGap(String),
 }
 
-impl End {
-    /// By whether it was told to end, and what could not be seen then.
-    pub(super) fn of(interrupted: Option<String>, unseen: Option<WatchGap>) -> Self {
-        match (interrupted, unseen) {
-            (_, Some(unseen)) => Self::WatchGap(unseen.to_string()),
+impl Completion {
+    /// The completion of a run by why it was interrupted, if it was, and what could not be watched
+    /// at its end.
+    pub(super) fn of(interrupted: Option<String>, gap: Option<WatchGap>) -> Self {
+        match (interrupted, gap) {
+            (_, Some(gap)) => Self::WatchGap(gap.to_string()),
             (Some(why), None) => Self::Interrupted(why),
-            (None, None) => Self::Whole,
+            (None, None) => Self::Complete,
         }
     }
 
-    /// Why the run is not whole, if it is not.
-    pub(super) fn why(&self) -> Option<&str> {
+    /// Why the run is not complete, if it is not.
+    pub(super) fn why_incomplete(&self) -> Option<&str> {
         match self {
-            Self::Whole => None,
+            Self::Complete => None,
             Self::Interrupted(why) | Self::WatchGap(why) => Some(why),
         }
     }
 
-    /// A check that was not settled when the run ended is not finished, whatever else it lacks. An
-    /// opening of a denied flow is one whatever changed. Anything else that was shown already is
-    /// not undone by an interruption, but it is nothing where a policy may have changed in the
-    /// middle of it.
-    pub(super) fn leaves_open(&self, judgement: &mut Judgement) {
-        let Some(why) = self.why() else { return };
-        let is_open = match &judgement.verdict {
+    /// Makes the judgement of a check that was not settled when the run ended *not finished*,
+    /// whatever else it lacks.
+    ///
+    /// A success of a denied flow stays a violation whatever changed. Any other verdict stays after
+    /// an interruption, but not where a policy may have changed in the middle of its evidence.
+    pub(super) fn apply_to_unsettled(&self, judgement: &mut Judgement) {
+        let Some(why) = self.why_incomplete() else {
+            return;
+        };
+        let is_undone = match &judgement.verdict {
             Verdict::Unproven(_) => true,
             Verdict::Violated(Violation::FirstSuccess { .. }) => false,
             Verdict::Proven
@@ -46,7 +50,7 @@ impl End {
                 matches!(self, Self::WatchGap(_))
             }
         };
-        if is_open {
+        if is_undone {
             judgement.verdict = Verdict::Unproven(Unproven {
                 reason: Reason::NotFinished,
                 detail: format!("the run ended before this was judged: {why}"),
@@ -64,7 +68,7 @@ mod tests {
     use crate::verdict::{FirstSuccess, Reach};
     use std::time::Duration;
 
-    fn unseen() -> WatchGap {
+    fn watch_gap() -> WatchGap {
         WatchGap {
             since: Duration::from_secs(3),
             what: "pods".into(),
@@ -72,13 +76,13 @@ mod tests {
         }
     }
 
-    fn left_open(end: &End, verdict: &Verdict) -> bool {
+    fn becomes_not_finished(completion: &Completion, verdict: &Verdict) -> bool {
         let mut judgement = Judgement {
             verdict: verdict.clone(),
             reach: Reach::default(),
             flows: vec![],
         };
-        end.leaves_open(&mut judgement);
+        completion.apply_to_unsettled(&mut judgement);
         matches!(
             judgement.verdict,
             Verdict::Unproven(Unproven {
@@ -89,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_changed_unseen_leaves_nothing_but_an_opening() {
+    fn watch_gap_leaves_no_unsettled_verdict_but_a_success_of_a_denied_flow() {
         let flow = FlowId(0);
         let opened = Violation::FirstSuccess {
             flow,
@@ -101,26 +105,31 @@ mod tests {
             opened: 1,
             attempts: 1,
         };
-        let shut = Verdict::Violated(Violation::Shut {
+        let blocked = Verdict::Violated(Violation::Shut {
             flow,
             block: None,
             contrast: None,
         });
-        let verdicts = [Verdict::Proven, shut, Verdict::Violated(opened)];
-        let ends = [
-            (End::of(None, None), [false, false, false]),
-            (End::of(Some("SIGINT".into()), None), [false, false, false]),
-            (End::of(None, Some(unseen())), [true, true, false]),
+        let verdicts = [Verdict::Proven, blocked, Verdict::Violated(opened)];
+        let completions = [
+            (Completion::of(None, None), [false, false, false]),
             (
-                End::of(Some("SIGINT".into()), Some(unseen())),
+                Completion::of(Some("SIGINT".into()), None),
+                [false, false, false],
+            ),
+            (Completion::of(None, Some(watch_gap())), [true, true, false]),
+            (
+                Completion::of(Some("SIGINT".into()), Some(watch_gap())),
                 [true, true, false],
             ),
         ];
-        for (end, expected) in ends {
+        for (completion, expected) in completions {
             assert_eq!(
-                verdicts.each_ref().map(|verdict| left_open(&end, verdict)),
+                verdicts
+                    .each_ref()
+                    .map(|verdict| becomes_not_finished(&completion, verdict)),
                 expected,
-                "{end:?}"
+                "{completion:?}"
             );
         }
     }

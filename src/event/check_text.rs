@@ -29,7 +29,7 @@ pub fn check_result(
     let took = judgement
         .flows
         .iter()
-        .flat_map(|flow| &*evidence.flow(flow.flow).took)
+        .flat_map(|flow| &*evidence.flow(flow.flow).latencies_us)
         .copied();
     let mut result = CheckResult {
         check: check.clone(),
@@ -68,7 +68,7 @@ struct Words<'a> {
 }
 
 impl Words<'_> {
-    /// How often a check began anew, and why the last time.
+    /// How often sampling of a check restarted, and the last cause.
     fn restarts(&self, judgement: &Judgement) -> String {
         let flows = judgement
             .flows
@@ -85,7 +85,7 @@ impl Words<'_> {
             .max_by_key(|restarts| restarts.count)
             .map_or(String::new(), |restarts| {
                 format!(
-                    "; it began anew {}, the last time since {}",
+                    "; sampling restarted {}, last because {}",
                     often(restarts.count),
                     restarts.cause
                 )
@@ -252,7 +252,7 @@ impl Words<'_> {
             code: unproven.reason.code(),
             text: unproven.detail.clone(),
         });
-        result.next_step = Some(unproven.reason.next_step().to_owned());
+        result.next_step = Some(unproven.reason.remedy().to_owned());
         result.seen = match unproven.flow {
             Some(flow) => {
                 let seen = self.evidence.flow(flow);
@@ -293,7 +293,7 @@ impl Words<'_> {
             path: None,
             same_node_control: None,
             record: None,
-            answered_by: seen.answerers.keys().cloned().collect(),
+            answered_by: seen.responders.keys().cloned().collect(),
         };
         match &result.verdict {
             FlowVerdict::Denied(proof) => {
@@ -310,11 +310,11 @@ impl Words<'_> {
                 });
                 let control = proof.control();
                 let how = if control.with().is_empty() {
-                    format!("{} times in a row", control.openings())
+                    format!("{} times in a row", control.successes())
                 } else {
                     format!(
                         "{} times together with its pods' nodes, which reach each pod",
-                        control.openings()
+                        control.successes()
                     )
                 };
                 report.control = Some(format!(
@@ -469,7 +469,7 @@ pub(super) fn transport(flow: &Flow) -> &'static str {
 
 /// How far a control got.
 fn how_far(control: &ControlProof) -> &'static str {
-    match control.only() {
+    match control.stopped_after() {
         None => "got through",
         Some(Stage::Resolve) => "resolved the name",
         Some(Stage::Connect) => "completed the handshake",

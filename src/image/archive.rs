@@ -1,7 +1,7 @@
 //! Programs → one tar that is an OCI layout and a docker archive at once.
 //!
-//! The same programs, name and version give the same bytes: files are sorted, owned by nobody in
-//! particular and of no time, JSON objects are sorted, and layers are not compressed (what a
+//! The same programs, name and version give the same bytes: files are sorted, owned by root with
+//! a fixed time, JSON objects are sorted, and layers are not compressed (what a
 //! compressor makes of its input changes with its version; a registry client compresses on the
 //! way). Blobs are stored once: the docker archive's manifest points into the OCI layout.
 //!

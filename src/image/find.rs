@@ -1,4 +1,4 @@
-//! Where static programs are found when nobody names them.
+//! Where static programs are searched for when none is named.
 
 use super::{Architecture, Kind, Program, ProgramError};
 use std::collections::BTreeSet;
@@ -43,7 +43,7 @@ fn passed_over(unfit: &[(PathBuf, ProgramError)]) -> String {
         .collect()
 }
 
-/// Reads one program that somebody named.
+/// Reads one program by its path.
 ///
 /// # Errors
 /// [`FindError::Unreadable`], [`FindError::Unfit`].

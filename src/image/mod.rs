@@ -76,7 +76,7 @@ impl Kind {
         format!("rustup target add {target} && {compiler} cargo build {what} --target {target}")
     }
 
-    /// What the program's file carries, so that it can be told from others without being run.
+    /// A text in the program's file that identifies its kind without running it.
     fn mark(self) -> &'static str {
         match self {
             Self::Probe => watertight_probe::BUILD,

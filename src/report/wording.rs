@@ -28,7 +28,7 @@ pub(super) fn unfinished(check: &CheckRef) -> CheckResult {
         seen: "not finished".into(),
         unpredicted: None,
         contrast: None,
-        next_step: Some(Reason::NotFinished.next_step().into()),
+        next_step: Some(Reason::NotFinished.remedy().into()),
         mechanism: None,
         delay_ms: None,
         latency: None,

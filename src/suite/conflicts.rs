@@ -22,7 +22,7 @@ const MAX_COMPARISONS: usize = 3_000_000;
 const MAX_ENTRIES: usize = 300_000;
 
 /// Lines with the same subjects that are compared with each other.
-const MAX_TWINS: usize = 16;
+const MAX_COMPARED: usize = 16;
 
 /// Reports contradictions, lines whose checks would have one name, and repeated lines.
 pub(super) fn report(
@@ -72,7 +72,7 @@ fn repeated_lines(lines: &[PlacedLine], diagnostics: &mut Diagnostics) -> BTreeS
                     .with_help("remove one of them"),
             );
             repeated.insert(number);
-        } else if earlier.len() < MAX_TWINS {
+        } else if earlier.len() < MAX_COMPARED {
             earlier.push(number);
         }
     }
@@ -169,7 +169,7 @@ impl<'a> Search<'a> {
         named_ports: &'a NamedPorts,
         defaults: &'a Settings,
     ) -> Self {
-        let first_alike = |key: &dyn Fn(&Endpoint) -> String| {
+        let first_equal = |key: &dyn Fn(&Endpoint) -> String| {
             let mut seen: HashMap<String, EndpointId> = HashMap::new();
             let endpoints = names.endpoints().iter().enumerate();
             endpoints
@@ -199,8 +199,8 @@ impl<'a> Search<'a> {
             lines,
             names,
             defaults,
-            same_source: first_alike(&|endpoint| format!("{:?}", endpoint.locator)),
-            same_target: first_alike(&|endpoint| {
+            same_source: first_equal(&|endpoint| format!("{:?}", endpoint.locator)),
+            same_target: first_equal(&|endpoint| {
                 format!(
                     "{:?} {:?} {:?}",
                     endpoint.locator, endpoint.service, endpoint.ports

@@ -134,7 +134,7 @@ fn decode(
     let named_ports = ports::named(&lines, &names);
     diagnostics.extend(ports::none_known(&lines, &names, &named_ports));
     conflicts::report(&lines, &names, &named_ports, &defaults, diagnostics);
-    // With a broken line nobody can say what is used.
+    // With a broken line it is unknown which endpoints are used.
     if !diagnostics.has_errors() {
         unused(&names, &lines, everything_else.is_some(), diagnostics);
     }

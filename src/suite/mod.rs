@@ -62,7 +62,7 @@ pub struct Suite {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointId(pub usize);
 
-/// Somebody who may talk or be talked to.
+/// A workload, Service, host or address that sends or receives.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     /// How the suite names it: its name, or the text in place (`shop/Deployment/web`,

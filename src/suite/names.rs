@@ -11,8 +11,8 @@ use std::net::{IpAddr, Ipv4Addr};
 /// generated, and the memory for it must not be.
 const MAX_GROUP_MEMBERS: usize = 1_000_000;
 
-/// How many unknown names get a guess: each is held against every name that is known, and nobody
-/// reads more.
+/// How many unknown names get a guess: each is compared with every known name, and
+/// more would not be read.
 const MAX_GUESSES: usize = 100;
 
 /// What is built in.

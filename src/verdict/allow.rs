@@ -1,72 +1,22 @@
 //! When an allow is proven, violated or neither.
 
-use super::classify::{AllowTier, Block, Reading, Refusal, Success};
+use super::allow_proof::AllowProof;
 use super::controls::Evaluation;
-use super::deny::unusable;
-use super::moment::Moment;
-use super::proof::Window;
+use super::reading::{Block, Reading, Refusal, Success};
 use super::reason::Reason;
-use super::source_and_path::{opened_within, passed_within};
-use super::streak::Outcome;
-use super::timeline::{FlowEvidence, OPENINGS_IN_A_ROW, Stability};
-use super::wording::{describe_demand, describe_how};
-use super::{FlowVerdict, Unproven, Violation};
+use super::stability::Stability;
+use super::streak::{Outcome, Streak};
+use super::tiers::AllowTier;
+use super::timeline::FlowEvidence;
+use super::unusable::unusable;
+use super::verdicts::{FlowVerdict, Unproven, Violation};
+use super::window::Window;
+use super::wording::describe_how;
 use crate::plan::{CheckSettings, FlowId};
 use crate::wire::Stage;
-use std::time::Duration;
 
-/// Attempts after it was up, from which on a share of losses says something.
-const STABILITY_SAMPLES: u32 = 20;
-
-/// Why one flow's allow is proven.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AllowProof {
-    tier: AllowTier,
-    delay: Duration,
-    openings: u32,
-    attempts: u32,
-    restarts: u32,
-}
-
-impl AllowProof {
-    /// Three openings in a row within the patience, at the demanded tier; the fold counts only
-    /// these.
-    fn new(settings: &CheckSettings, seen: &FlowEvidence) -> Option<Self> {
-        let steady = seen
-            .steady
-            .as_deref()
-            .filter(|steady| steady.at.is_some())?;
-        let (first, up) = (seen.first_start?, steady.from?);
-        let delay = Duration::from_micros(up.saturating_sub(first));
-        (delay <= settings.timeout).then_some(Self {
-            tier: steady.tier?,
-            delay,
-            openings: seen.opened,
-            attempts: seen.attempts,
-            restarts: seen.restarts.as_ref().map_or(0, |restarts| restarts.count),
-        })
-    }
-
-    /// How often the flow began anew before these openings, because something relevant had changed.
-    pub fn restarts(&self) -> u32 {
-        self.restarts
-    }
-
-    /// The tier.
-    pub fn tier(&self) -> AllowTier {
-        self.tier
-    }
-
-    /// From the first attempt to the first of the openings that count.
-    pub fn delay(&self) -> Duration {
-        self.delay
-    }
-
-    /// Attempts that opened, and all attempts.
-    pub fn counts(&self) -> (u32, u32) {
-        (self.openings, self.attempts)
-    }
-}
+/// The number of attempts after a flow was up from which on a share of losses counts.
+const MIN_ATTEMPTS_FOR_SHARE: u32 = 20;
 
 /// Judges an allowed flow.
 pub(super) fn judge_allowed(
@@ -74,196 +24,239 @@ pub(super) fn judge_allowed(
     settings: &CheckSettings,
     id: FlowId,
 ) -> FlowVerdict {
-    let seen = evaluation.evidence.flow(id);
     if let Some(unproven) = unusable(evaluation, id) {
         return FlowVerdict::Unproven(unproven);
     }
-    let proof = AllowProof::new(settings, seen);
-    if let Some(proof) = proof {
-        if let Some(steady) = seen.steady.as_deref().filter(|steady| is_unstable(steady)) {
-            return unstable_or_unproven(evaluation, id, seen, steady);
-        }
-        return FlowVerdict::Allowed(proof);
+    let evidence = evaluation.evidence.flow(id);
+    let Some(proof) = AllowProof::new(settings, evidence) else {
+        return match judge_blocked(evaluation, settings, id) {
+            Ok(violation) => FlowVerdict::Violated(violation),
+            Err(unproven) => FlowVerdict::Unproven(unproven),
+        };
+    };
+    match evidence.stability.as_deref() {
+        Some(stability) if is_unstable(stability) => judge_unstable(evaluation, id, stability),
+        Some(_) | None => FlowVerdict::Allowed(proof),
     }
-    shut(evaluation, settings, id, seen)
 }
 
-/// Two attempts lost in a row, or more than 5 % of many.
-fn is_unstable(steady: &Stability) -> bool {
-    steady.longest_loss >= 2
-        || (steady.since >= STABILITY_SAMPLES && steady.lost * 20 > steady.since)
-}
-
-/// It came up and did not stay up: violated if the target answered somebody else meanwhile.
-fn unstable_or_unproven(
-    evaluation: Evaluation<'_>,
-    id: FlowId,
-    seen: &FlowEvidence,
-    steady: &Stability,
-) -> FlowVerdict {
+/// Whether two attempts were lost in a row, or more than 5 % of many.
+fn is_unstable(stability: &Stability) -> bool {
     let Stability {
+        attempts_since,
         lost,
-        since,
         longest_loss,
         ..
-    } = *steady;
-    let violation = Violation::Unstable {
-        flow: id,
-        lost,
-        of: since,
-        in_a_row: longest_loss,
-    };
-    match watched(evaluation, id, seen) {
-        Some(window) if contrast(evaluation, id, Stage::Connect, window).is_some() => {
-            FlowVerdict::Violated(violation)
-        }
-        _ => FlowVerdict::Unproven(Unproven {
-            reason: Reason::TargetUnreachable,
-            detail: format!(
-                "it came up, then {lost} of {since} attempts were lost, and nobody else shows that the target was alive"
-            ),
-            flow: Some(id),
-            open: true,
-        }),
-    }
+    } = *stability;
+    longest_loss >= 2 || (attempts_since >= MIN_ATTEMPTS_FOR_SHARE && lost * 20 > attempts_since)
 }
 
-/// It never came up: violated if the source was able and somebody else got through, or the refusal
-/// names its enforcer.
-fn shut(
+/// Judges a flow that came up and did not stay up: violated if the target answered another source
+/// in the same window.
+fn judge_unstable(evaluation: Evaluation<'_>, id: FlowId, stability: &Stability) -> FlowVerdict {
+    let (lost, of) = (stability.lost, stability.attempts_since);
+    let contrast = attempted_window(evaluation, id)
+        .and_then(|window| contrast(evaluation, id, Stage::Connect, window));
+    if contrast.is_none() {
+        let detail = format!(
+            "it came up, then {lost} of {of} attempts were lost, and no other source shows that the target was alive"
+        );
+        return FlowVerdict::Unproven(Unproven::for_now(id, Reason::TargetUnreachable, detail));
+    }
+    FlowVerdict::Violated(Violation::Unstable {
+        flow: id,
+        lost,
+        of,
+        in_a_row: stability.longest_loss,
+    })
+}
+
+/// Judges a flow that never came up: violated if the source was able to send and another source got
+/// through, or the refusal names its enforcer.
+fn judge_blocked(
     evaluation: Evaluation<'_>,
     settings: &CheckSettings,
     id: FlowId,
-    seen: &FlowEvidence,
-) -> FlowVerdict {
-    let unproven = |reason, detail: String| {
-        FlowVerdict::Unproven(Unproven {
-            reason,
-            detail,
-            flow: Some(id),
-            open: true,
-        })
+) -> Result<Violation, Unproven> {
+    let evidence = evaluation.evidence.flow(id);
+    let (Some(window), Some(last)) = (attempted_window(evaluation, id), evidence.streaks.last())
+    else {
+        return Err(Unproven::for_now(
+            id,
+            Reason::NotAttempted,
+            "no attempt was reported",
+        ));
     };
-    let (Some(window), Some(last)) = (watched(evaluation, id, seen), seen.streaks.last()) else {
-        return unproven(Reason::NotAttempted, "no sample arrived".into());
+    let stopped_at = stopped_at(settings, id, evidence, last)?;
+
+    let once = evaluation.plan.flow(id).to.once;
+    if !once && window.length() < settings.timeout {
+        let detail = format!(
+            "blocked for {:.1} s so far; waiting up to {:.1} s more",
+            window.length().as_secs_f32(),
+            (settings.timeout - window.length()).as_secs_f32()
+        );
+        return Err(Unproven::for_now(id, Reason::TooFewAttempts, detail));
+    }
+
+    let names_enforcer = stopped_at
+        .block
+        .as_ref()
+        .is_some_and(|block| block.signature.is_some());
+    let contrast = if names_enforcer {
+        None
+    } else {
+        Some(contrast_and_source(
+            evaluation,
+            id,
+            stopped_at.stage,
+            window,
+        )?)
     };
-    let stopped_at = match &last.outcome {
-        Outcome::Fault(_) => {
-            return unproven(
-                Reason::ProbeFault,
-                "the probe could not carry out the attempts".into(),
-            );
-        }
-        Outcome::Read(Reading::NotSent(stop)) => {
-            return unproven(
-                Reason::SendFailed,
-                format!(
-                    "the attempts did not leave the source: {}",
-                    describe_how(&stop.how)
-                ),
-            );
-        }
-        // It passed everything: nothing is shut, and who got through elsewhere contrasts with
-        // nothing.
-        Outcome::Read(Reading::Open(Success {
-            then: None, tier, ..
-        })) if AllowTier::demanded(settings.required_tier)
-            .is_some_and(|demanded| *tier < demanded) =>
-        {
-            let demanded = describe_demand(settings.required_tier);
-            return unproven(
-                Reason::TierNotMet,
-                format!("it opens at {tier:?}, the line demands {demanded}"),
-            );
-        }
-        Outcome::Read(Reading::Blocked(block)) => StoppedAt {
+    Ok(Violation::Shut {
+        flow: id,
+        block: stopped_at.block,
+        contrast,
+    })
+}
+
+/// The other source that got through where the flow was stopped.
+///
+/// # Errors
+/// When there is none, or the flow's own source was not able to send.
+fn contrast_and_source(
+    evaluation: Evaluation<'_>,
+    id: FlowId,
+    stage: Stage,
+    window: Window,
+) -> Result<FlowId, Unproven> {
+    let contrast = contrast(evaluation, id, stage, window).ok_or_else(|| match stage {
+        Stage::Resolve => Unproven::for_now(
+            id,
+            Reason::NameDidNotResolve,
+            "neither the source nor a control could resolve the name",
+        ),
+        Stage::Connect | Stage::FirstBytes | Stage::Tls | Stage::Request => Unproven::for_now(
+            id,
+            Reason::TargetUnreachable,
+            "no other source reached the target",
+        ),
+    })?;
+    if !is_source_able(evaluation, id, window) {
+        let source = evaluation.source(id);
+        let detail = format!("{source} opened nothing else, and nothing reached it");
+        return Err(Unproven::for_now(id, Reason::SourceNotVerified, detail));
+    }
+    Ok(contrast)
+}
+
+/// The stage at which a flow that did not come up is stopped.
+struct StoppedAt {
+    stage: Stage,
+    block: Option<Block>,
+}
+
+impl StoppedAt {
+    fn by(block: &Block) -> Self {
+        Self {
             stage: block.stage,
             block: Some(block.clone()),
-        },
-        // It gets through now. Unless some attempts were blocked before, nothing but our own faults
-        // kept it from doing so three times in a row.
-        Outcome::Read(Reading::Open(Success { then: None, .. })) => match last_block(seen) {
-            Some(block) => StoppedAt {
-                stage: block.stage,
-                block: Some(block.clone()),
-            },
-            None if seen.has_fault() => {
-                return unproven(
-                    Reason::ProbeFault,
-                    "the probe could not carry out all attempts".into(),
-                );
-            }
-            None => {
-                return unproven(
-                    Reason::TooFewAttempts,
-                    "it did not yet get through three times in a row".into(),
-                );
-            }
-        },
-        Outcome::Read(Reading::Open(opening)) => StoppedAt {
-            stage: opening
-                .then
-                .as_ref()
-                .map_or(Stage::FirstBytes, |stop| stop.stage),
-            block: opening.then.as_ref().map(|stop| Block {
-                passed: Some(opening.passed),
+        }
+    }
+
+    /// Where an attempt stopped that opened and did not pass everything.
+    fn after(success: &Success) -> Self {
+        let Some(stop) = &success.then else {
+            return Self {
+                stage: Stage::FirstBytes,
+                block: None,
+            };
+        };
+        Self {
+            stage: stop.stage,
+            block: Some(Block {
+                passed: Some(success.passed),
                 stage: stop.stage,
                 how: Refusal::Wire(stop.how.clone()),
                 signature: None,
                 by_target: true,
             }),
-        },
-    };
-    let once = evaluation.plan.flow(id).to.once;
-    if !once && window.length() < settings.timeout {
-        return unproven(
-            Reason::TooFewAttempts,
-            format!(
-                "shut for {:.1} s so far; {:.1} s of patience are not over",
-                window.length().as_secs_f32(),
-                settings.timeout.as_secs_f32()
-            ),
-        );
+        }
     }
-    if stopped_at
-        .block
-        .as_ref()
-        .is_some_and(|block| block.signature.is_some())
-    {
-        return FlowVerdict::Violated(Violation::Shut {
-            flow: id,
-            block: stopped_at.block,
-            contrast: None,
-        });
-    }
-    let Some(contrast) = contrast(evaluation, id, stopped_at.stage, window) else {
-        return match stopped_at.stage {
-            Stage::Resolve => unproven(
-                Reason::NameDidNotResolve,
-                "the name did not resolve, for anybody".into(),
-            ),
-            Stage::Connect | Stage::FirstBytes | Stage::Tls | Stage::Request => unproven(
-                Reason::TargetUnreachable,
-                "nobody reached the target".into(),
-            ),
-        };
-    };
-    if !able_throughout(evaluation, id, window) {
-        let source = evaluation.plan.source(evaluation.plan.flow(id).probe);
-        return unproven(
-            Reason::SourceNotVerified,
-            format!("{source} opened nothing else, and nothing reached it"),
-        );
-    }
-    FlowVerdict::Violated(Violation::Shut {
-        flow: id,
-        block: stopped_at.block,
-        contrast: Some(contrast),
-    })
 }
 
-fn last_block(seen: &FlowEvidence) -> Option<&Block> {
-    seen.streaks
+/// Where a flow that did not come up is stopped, by its last streak.
+///
+/// # Errors
+/// When it is not stopped by the network: by our own faults, its own node, or its tier.
+fn stopped_at(
+    settings: &CheckSettings,
+    id: FlowId,
+    evidence: &FlowEvidence,
+    last: &Streak,
+) -> Result<StoppedAt, Unproven> {
+    match &last.outcome {
+        Outcome::Fault(_) => Err(Unproven::for_now(
+            id,
+            Reason::ProbeFault,
+            "the probe could not carry out the attempts",
+        )),
+        Outcome::Read(Reading::NotSent(stop)) => Err(Unproven::for_now(
+            id,
+            Reason::SendFailed,
+            format!(
+                "the attempts did not leave the source: {}",
+                describe_how(&stop.how)
+            ),
+        )),
+        Outcome::Read(Reading::Blocked(block)) => Ok(StoppedAt::by(block)),
+        Outcome::Read(Reading::Open(success)) if success.then.is_some() => {
+            Ok(StoppedAt::after(success))
+        }
+        Outcome::Read(Reading::Open(success)) => {
+            stopped_while_open(settings, id, evidence, success)
+        }
+    }
+}
+
+/// Where a flow was stopped whose last attempt passed everything.
+fn stopped_while_open(
+    settings: &CheckSettings,
+    id: FlowId,
+    evidence: &FlowEvidence,
+    success: &Success,
+) -> Result<StoppedAt, Unproven> {
+    // Nothing is blocked, and another source that gets through contrasts with nothing.
+    let needed = AllowTier::meeting(settings.required_tier);
+    if needed.is_some_and(|needed| success.tier < needed) {
+        let detail = format!(
+            "it opens at {:?}, the line requires {}",
+            success.tier,
+            settings.required_tier.name()
+        );
+        return Err(Unproven::for_now(id, Reason::TierNotMet, detail));
+    }
+
+    // It gets through now. Unless some attempts were blocked before, nothing but our own faults
+    // kept it from doing so three times in a row.
+    match last_block(evidence) {
+        Some(block) => Ok(StoppedAt::by(block)),
+        None if evidence.has_fault() => Err(Unproven::for_now(
+            id,
+            Reason::ProbeFault,
+            "the probe could not carry out all attempts",
+        )),
+        None => Err(Unproven::for_now(
+            id,
+            Reason::TooFewAttempts,
+            "it did not yet get through three times in a row",
+        )),
+    }
+}
+
+fn last_block(evidence: &FlowEvidence) -> Option<&Block> {
+    evidence
+        .streaks
         .iter()
         .rev()
         .find_map(|streak| match &streak.outcome {
@@ -272,23 +265,17 @@ fn last_block(seen: &FlowEvidence) -> Option<&Block> {
         })
 }
 
-struct StoppedAt {
-    stage: Stage,
-    block: Option<Block>,
-}
-
-/// From the first sample of a flow to the last.
-fn watched(evaluation: Evaluation<'_>, id: FlowId, seen: &FlowEvidence) -> Option<Window> {
-    let from = evaluation.moment(id, seen.first_start?)?;
-    let to: Moment = evaluation.moment(id, seen.streaks.last()?.last())?;
+/// The window from the first attempt of a flow to the last.
+fn attempted_window(evaluation: Evaluation<'_>, id: FlowId) -> Option<Window> {
+    let evidence = evaluation.evidence.flow(id);
     Some(Window {
-        from,
-        to,
-        attempts: seen.attempts,
+        from: evaluation.moment(id, evidence.first_start?)?,
+        to: evaluation.moment(id, evidence.streaks.last()?.last())?,
+        attempts: evidence.attempts,
     })
 }
 
-/// Somebody else who passed `stage` at the same address and port in the window.
+/// A flow of another source that passed `stage` at the same address and port in the window.
 fn contrast(
     evaluation: Evaluation<'_>,
     id: FlowId,
@@ -297,22 +284,19 @@ fn contrast(
 ) -> Option<FlowId> {
     evaluation
         .target_controls_past(id, stage)
-        .find(|control| passed_within(evaluation, *control, stage, window))
+        .find(|control| evaluation.passed_within(*control, stage, window))
 }
 
 /// Whether the source opened something else in the window, or its node reached it.
-fn able_throughout(evaluation: Evaluation<'_>, id: FlowId, window: Window) -> bool {
-    evaluation.source_window(id).is_some_and(|source_window| {
-        let flows = source_window
-            .allowed
-            .iter()
-            .chain(&source_window.tried)
-            .chain(&source_window.reached)
-            .filter(|flow| **flow != id);
-        flows
-            .copied()
-            .any(|flow| opened_within(evaluation, flow, Stage::Resolve, window))
-    })
+fn is_source_able(evaluation: Evaluation<'_>, id: FlowId, window: Window) -> bool {
+    let Some(controls) = evaluation.source_controls(id) else {
+        return false;
+    };
+    controls
+        .allowed
+        .iter()
+        .chain(&controls.tried)
+        .chain(&controls.reached)
+        .filter(|flow| **flow != id)
+        .any(|flow| evaluation.opened_within(*flow, Stage::Resolve, window))
 }
-
-const _: () = assert!(OPENINGS_IN_A_ROW == 3, "the rule for allows says three");

@@ -1,204 +1,211 @@
-//! Who can vouch for whom: the plan's relations looked up in the evidence.
+//! Controls of a flow: the plan's relations, looked up in the evidence.
 
 use super::evidence::Evidence;
 use super::moment::Moment;
-use super::source_and_path::PathControls;
+use super::path_control::PathControls;
+use super::stability::SUCCESSES_IN_A_ROW;
 use super::streak::Streak;
-use crate::model::ClusterChange;
-use crate::plan::{FlowId, Path, Plan, Source, SourceControls, TargetKind};
+use super::window::Window;
+use crate::plan::{FlowId, Path, Plan, ProbeId, Source, SourceControls, TargetKind};
 use crate::wire::Stage;
 
-/// A plan with the evidence for it.
+/// A plan with its evidence.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Evaluation<'a> {
     pub(super) plan: &'a Plan,
     pub(super) evidence: &'a Evidence,
-    /// What was found of paths so far.
+    /// The path controls found so far.
     pub(super) path_controls: &'a PathControls,
 }
 
+/// A streak with the start of its first and last attempts by the run's clock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TimedStreak<'a> {
+    pub(super) first: Moment,
+    pub(super) last: Moment,
+    pub(super) streak: &'a Streak,
+}
+
 impl<'a> Evaluation<'a> {
-    /// When a moment of a flow's probe was, by the run's clock; `None` before its hello.
-    pub(super) fn moment(self, flow: FlowId, own: u64) -> Option<Moment> {
-        let probe = self.plan.flow(flow).probe;
-        self.evidence
-            .probe(probe)
-            .clock
-            .map(|clock| clock.moment(own))
+    /// The probe of a flow.
+    pub(super) fn probe(self, flow: FlowId) -> ProbeId {
+        self.plan.flow(flow).probe
     }
 
-    /// Start of a streak's first and last samples by the run's clock. Nothing of a probe counts
-    /// after it failed.
-    fn bounds(self, flow: FlowId, streak: &Streak) -> Option<(Moment, Moment)> {
-        let failed_at = self
-            .evidence
-            .probe(self.plan.flow(flow).probe)
-            .failure
-            .as_ref()
-            .map(|(at, _)| *at);
-        if failed_at.is_some_and(|at| at < streak.last()) {
+    /// The source of a flow.
+    pub(super) fn source(self, flow: FlowId) -> &'a Source {
+        self.plan.source(self.probe(flow))
+    }
+
+    /// A time of a flow's probe by the run's clock; `None` before its hello.
+    pub(super) fn moment(self, flow: FlowId, probe_us: u64) -> Option<Moment> {
+        self.evidence
+            .probe(self.probe(flow))
+            .clock
+            .map(|clock| clock.moment(probe_us))
+    }
+
+    /// A streak by the run's clock; `None` where its probe failed before its end, since nothing of
+    /// a probe counts after that.
+    fn timed(self, flow: FlowId, streak: &'a Streak) -> Option<TimedStreak<'a>> {
+        let probe = self.evidence.probe(self.probe(flow));
+        if !probe.is_intact_at(streak.last()) {
             return None;
         }
-        Some((
-            self.moment(flow, streak.first())?,
-            self.moment(flow, streak.last())?,
-        ))
-    }
-
-    /// Every streak of openings of a flow that passed `stage`: from when to when.
-    pub(super) fn openings(
-        self,
-        flow: FlowId,
-        stage: Stage,
-    ) -> impl Iterator<Item = (Moment, Moment, &'a Streak)> {
-        let streaks = self.evidence.flow(flow).streaks.iter();
-        streaks
-            .filter(move |streak| streak.passed(stage))
-            .filter_map(move |streak| {
-                let (first, last) = self.bounds(flow, streak)?;
-                Some((first, last, streak))
-            })
-    }
-
-    /// Every streak of a flow that passed `stage`, whatever became of it after: from when to when.
-    pub(super) fn passings(
-        self,
-        flow: FlowId,
-        stage: Stage,
-    ) -> impl Iterator<Item = (Moment, Moment, &'a Streak)> {
-        let streaks = self.evidence.flow(flow).streaks.iter();
-        streaks
-            .filter(move |streak| streak.got_past(stage))
-            .filter_map(move |streak| {
-                let (first, last) = self.bounds(flow, streak)?;
-                Some((first, last, streak))
-            })
-    }
-
-    /// Who can vouch that the target of a flow is alive: other sources, never the target itself.
-    pub(super) fn target_controls(self, flow: FlowId) -> impl Iterator<Item = FlowId> {
-        let of = self.plan.flow(flow);
-        let target_controls = self
-            .plan
-            .target_controls
-            .get(&of.to)
-            .map_or(&[][..], Vec::as_slice);
-        target_controls.iter().copied().filter(move |control| {
-            let from = self.plan.flow(*control);
-            let source = self.plan.source(from.probe);
-            // One vantage may have several probes.
-            from.probe != of.probe
-                && source != self.plan.source(of.probe)
-                && !is_self(source, &of.target_kind)
+        Some(TimedStreak {
+            first: self.moment(flow, streak.first())?,
+            last: self.moment(flow, streak.last())?,
+            streak,
         })
     }
 
-    /// As [`Self::target_controls`], but for passing `stage`: that a name resolves is vouched for
-    /// by pods only where the source is a pod (or wired like one), since nodes and the runner ask
-    /// other name servers.
-    pub(super) fn target_controls_past(
+    /// The streaks of a flow that opened and passed `stage`.
+    pub(super) fn successes(
         self,
         flow: FlowId,
         stage: Stage,
-    ) -> impl Iterator<Item = FlowId> {
-        let is_pod = move |flow: FlowId| {
-            matches!(
-                self.plan.source(self.plan.flow(flow).probe),
-                Source::Pod { .. } | Source::ReferencePod { .. }
-            )
-        };
-        // A control that says something else than what may be said only once shows no more than the
-        // way there.
-        let says_the_same = move |control: FlowId| {
-            self.plan.flow(control).to.request == self.plan.flow(flow).to.request
-        };
-        let on_the_way = matches!(stage, Stage::Resolve | Stage::Connect | Stage::Tls);
-        self.target_controls(flow)
-            .filter(move |control| stage != Stage::Resolve || !is_pod(flow) || is_pod(*control))
-            .filter(move |control| on_the_way || says_the_same(*control))
+    ) -> impl Iterator<Item = TimedStreak<'a>> {
+        let streaks = self.evidence.flow(flow).streaks.iter();
+        streaks
+            .filter(move |streak| streak.opened_past(stage))
+            .filter_map(move |streak| self.timed(flow, streak))
     }
 
-    /// What can vouch that the source of a flow is able to send in the same way.
-    pub(super) fn source_window(self, flow: FlowId) -> Option<&'a SourceControls> {
-        let of = self.plan.flow(flow);
+    /// The streaks of a flow that passed `stage`, open or stopped after it.
+    pub(super) fn passes(
+        self,
+        flow: FlowId,
+        stage: Stage,
+    ) -> impl Iterator<Item = TimedStreak<'a>> {
+        let streaks = self.evidence.flow(flow).streaks.iter();
+        streaks
+            .filter(move |streak| streak.got_past(stage))
+            .filter_map(move |streak| self.timed(flow, streak))
+    }
+
+    /// Whether a flow opened and passed `stage` surely within a window.
+    pub(super) fn opened_within(self, flow: FlowId, stage: Stage, window: Window) -> bool {
+        self.successes(flow, stage)
+            .any(|timed| self.is_within(flow, timed, window))
+    }
+
+    /// Whether a flow passed `stage`, open or stopped after it, surely within a window.
+    pub(super) fn passed_within(self, flow: FlowId, stage: Stage, window: Window) -> bool {
+        self.passes(flow, stage)
+            .any(|timed| self.is_within(flow, timed, window))
+    }
+
+    /// Whether a streak surely has an attempt within a window: one whose start is kept, or some of
+    /// several around the whole window.
+    fn is_within(self, flow: FlowId, timed: TimedStreak<'_>, window: Window) -> bool {
+        let TimedStreak {
+            first,
+            last,
+            streak,
+        } = timed;
+        if first.surely_by(window.from)
+            && window.to.surely_by(last)
+            && streak.count >= SUCCESSES_IN_A_ROW
+        {
+            return true;
+        }
+        streak
+            .points()
+            .iter()
+            .filter_map(|(start, _)| self.moment(flow, *start))
+            .any(|moment| window.from.surely_by(moment) && moment.surely_by(window.to))
+    }
+
+    /// The target controls of a flow: flows of other sources, never of the target itself.
+    pub(super) fn target_controls(self, id: FlowId) -> impl Iterator<Item = FlowId> {
+        let flow = self.plan.flow(id);
+        let target_controls = self
+            .plan
+            .target_controls
+            .get(&flow.to)
+            .map_or(&[][..], Vec::as_slice);
+        target_controls.iter().copied().filter(move |control| {
+            let source = self.source(*control);
+            // One source may have several probes.
+            self.probe(*control) != flow.probe
+                && source != self.source(id)
+                && !is_target_itself(source, &flow.target_kind)
+        })
+    }
+
+    /// The target controls that can show that `stage` can be passed.
+    ///
+    /// Only a pod shows to a source that is a pod that a name resolves, since nodes and the runner
+    /// ask other name servers. A control that sends another request than one that may be sent only
+    /// once shows no more than the stages before the request.
+    pub(super) fn target_controls_past(
+        self,
+        id: FlowId,
+        stage: Stage,
+    ) -> impl Iterator<Item = FlowId> {
+        let must_be_pod = stage == Stage::Resolve && self.is_from_pod(id);
+        let may_differ = matches!(stage, Stage::Resolve | Stage::Connect | Stage::Tls);
+        self.target_controls(id)
+            .filter(move |control| !must_be_pod || self.is_from_pod(*control))
+            .filter(move |control| may_differ || self.sends_same_request(*control, id))
+    }
+
+    fn is_from_pod(self, flow: FlowId) -> bool {
+        matches!(
+            self.source(flow),
+            Source::Pod { .. } | Source::ReferencePod { .. }
+        )
+    }
+
+    fn sends_same_request(self, one: FlowId, other: FlowId) -> bool {
+        self.plan.flow(one).to.request == self.plan.flow(other).to.request
+    }
+
+    /// The source controls of a flow, of the same family and transport.
+    pub(super) fn source_controls(self, id: FlowId) -> Option<&'a SourceControls> {
+        let flow = self.plan.flow(id);
         self.plan
             .source_controls
-            .get(&(of.probe, of.family(), of.to.transport))
+            .get(&(flow.probe, flow.family(), flow.to.transport))
     }
 
-    /// The paths that a flow takes; empty where planning could not tell.
-    pub(super) fn paths(self, flow: FlowId) -> Vec<Path> {
-        let of = self.plan.flow(flow);
-        of.target_kind
-            .ends(of)
+    /// The flows that can show that a path is open.
+    pub(super) fn flows_on(self, path: &Path) -> &'a [FlowId] {
+        self.plan
+            .path_controls
+            .get(path)
+            .map_or(&[][..], Vec::as_slice)
+    }
+
+    /// The paths of a flow; empty where planning could not tell.
+    pub(super) fn paths(self, id: FlowId) -> Vec<Path> {
+        let flow = self.plan.flow(id);
+        let from = self.source(id).node();
+        flow.target_kind
+            .ends(flow)
             .into_iter()
             .map(|to| Path {
-                from: self.plan.source(of.probe).node().map(str::to_owned),
+                from: from.map(str::to_owned),
                 to,
-                family: of.family(),
+                family: flow.family(),
             })
             .collect()
     }
 }
 
-/// Whether a vantage is the very pod that a flow dials.
-fn is_self(source: &Source, target_kind: &TargetKind) -> bool {
+/// Whether a source is the very pod that a flow dials.
+fn is_target_itself(source: &Source, target_kind: &TargetKind) -> bool {
     match (source, target_kind) {
         (
             Source::Pod {
                 namespace, name, ..
             },
             TargetKind::Pod {
-                namespace: of,
-                name: target,
+                namespace: target_namespace,
+                name: target_name,
                 ..
             },
-        ) => namespace == of && name == target,
+        ) => namespace == target_namespace && name == target_name,
         _ => false,
-    }
-}
-
-/// Whether a change concerns either end of a flow, now or before.
-pub fn concerns(plan: &Plan, flow: FlowId, what: &ClusterChange) -> bool {
-    let of = plan.flow(flow);
-    let (source, target_kind) = (plan.source(of.probe), &*of.target_kind);
-    let source_namespace = match source {
-        Source::Pod { namespace, .. } => Some(namespace.as_str()),
-        Source::Node { .. } | Source::ReferencePod { .. } | Source::Runner => None,
-    };
-    let target_namespace = match target_kind {
-        TargetKind::Pod { namespace, .. } => Some(namespace.as_str()),
-        TargetKind::Service { service, .. } => Some(service.namespace.as_str()),
-        TargetKind::Node { .. } | TargetKind::ReferencePod { .. } | TargetKind::Outside { .. } => {
-            None
-        }
-    };
-    let either = |namespace: &str| {
-        source_namespace == Some(namespace) || target_namespace == Some(namespace)
-    };
-    match what {
-        ClusterChange::Pod(namespace, name) => {
-            let is_source = matches!(source, Source::Pod { namespace: of, name: pod, .. } if of == namespace && pod == name);
-            let is_target = match target_kind {
-                TargetKind::Pod {
-                    namespace: of,
-                    name: pod,
-                    ..
-                } => of == namespace && pod == name,
-                TargetKind::Service { pods, .. } => pods
-                    .iter()
-                    .any(|pod| pod.split_once('/') == Some((namespace, name))),
-                TargetKind::Node { .. }
-                | TargetKind::ReferencePod { .. }
-                | TargetKind::Outside { .. } => false,
-            };
-            is_source || is_target
-        }
-        ClusterChange::Namespace(name) => either(name),
-        // A NetworkPolicy selects pods of its namespace only; a cluster-wide one may select any.
-        ClusterChange::Policy(policy) => policy.namespace.as_deref().is_none_or(either),
-        ClusterChange::Service(namespace, name) => {
-            matches!(target_kind, TargetKind::Service { service, .. } if service.namespace == *namespace && service.name == *name)
-        }
     }
 }

@@ -1,7 +1,7 @@
-//! Evidence: what probes saw, folded in time, and what is known of the probes themselves.
+//! Evidence: what probes reported, kept as timelines, and the state of the probes themselves.
 
-use super::classify::AllowTier;
 use super::moment::Clock;
+use super::tiers::AllowTier;
 use super::timeline::FlowEvidence;
 use crate::model::EnforcerCount;
 use crate::plan::{FlowId, Plan, ProbeId};
@@ -24,11 +24,11 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// Evidence of a run of which nothing was seen yet.
+    /// Empty evidence for the flows and probes of a plan.
     pub fn of(plan: &Plan) -> Self {
-        let mut this = Self::default();
-        this.extend(plan);
-        this
+        let mut evidence = Self::default();
+        evidence.extend(plan);
+        evidence
     }
 
     /// Makes room for what was added to the plan.
@@ -37,44 +37,48 @@ impl Evidence {
             .resize_with(plan.flows.len(), FlowEvidence::default);
         self.probes
             .resize_with(plan.probes.len(), ProbeEvidence::default);
-        for (seen, flow) in self.flows.iter_mut().zip(&plan.flows) {
-            seen.once = flow.to.once;
+        for (evidence, flow) in self.flows.iter_mut().zip(&plan.flows) {
+            evidence.once = flow.to.once;
         }
+
         for flow in plan
             .composites
             .values()
             .flat_map(|composite| &composite.through)
         {
-            self.flows[flow.0 as usize].openings.get_or_insert_default();
+            self.flows[flow.0 as usize]
+                .success_times
+                .get_or_insert_default();
         }
-        for check in plan
+
+        let allowed = plan
             .checks
             .iter()
-            .filter(|check| check.expected == Expected::Allowed)
-        {
-            let required_tier = AllowTier::demanded(check.settings.required_tier);
+            .filter(|check| check.expected == Expected::Allowed);
+        for check in allowed {
+            let check_tier = AllowTier::meeting(check.settings.required_tier);
             for flow in &check.flows {
-                let known = &mut self.flows[flow.0 as usize].required_tier;
-                *known = (*known).max(required_tier);
+                let required_tier = &mut self.flows[flow.0 as usize].required_tier;
+                *required_tier = (*required_tier).max(check_tier);
             }
         }
     }
 
-    /// What was seen of a flow.
+    /// The evidence of a flow.
     pub fn flow(&self, id: FlowId) -> &FlowEvidence {
         &self.flows[id.0 as usize]
     }
 
-    /// What is known of a probe.
+    /// The state of a probe.
     pub fn probe(&self, id: ProbeId) -> &ProbeEvidence {
         &self.probes[id.0 as usize]
     }
 }
 
-/// What is known of a probe.
+/// The state of a probe.
 #[derive(Debug, Clone, Default)]
 pub struct ProbeEvidence {
-    /// Its clock; `None` before hello.
+    /// `None` before hello.
     pub clock: Option<Clock>,
     /// Why nothing after a moment of its own time is evidence, with that moment.
     pub failure: Option<(u64, ProbeFailure)>,
@@ -82,23 +86,27 @@ pub struct ProbeEvidence {
     pub stopped: bool,
 }
 
+impl ProbeEvidence {
+    /// Whether an attempt that started at a moment of the probe's own time is evidence.
+    pub(super) fn is_intact_at(&self, start: u64) -> bool {
+        self.failure
+            .as_ref()
+            .is_none_or(|(failed_at, _)| start <= *failed_at)
+    }
+}
+
 /// Why a probe's lines stopped being evidence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeFailure {
-    /// It never ran, or ended before it was told to.
+    /// It never ran, or ended before the run stopped it.
     #[error("{0}")]
     Ended(String),
     /// Its lines break the protocol.
     #[error("{0}")]
     Protocol(String),
-    /// It reported a fault of its own.
+    /// It reported a fault of the probe as a whole.
     #[error("the probe reported {reason:?}: {detail}")]
-    Reported {
-        /// Its reason.
-        reason: FaultReason,
-        /// Its words.
-        detail: String,
-    },
+    Reported { reason: FaultReason, detail: String },
     /// Its clock and the runner's disagree.
     #[error("{0}")]
     Clocks(String),

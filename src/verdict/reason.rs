@@ -2,46 +2,35 @@
 
 use serde::Serialize;
 
-/// Why a check is unproven. The code is stable; reports carry it.
+/// Why a check is unproven; [`Reason::meaning`] says what each of them means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    /// The run ended before the check was judged.
     NotFinished,
-    /// Planning found that this line can never be proven.
     Unprovable,
-    /// The source or the target matches nothing that exists.
     MatchesNothing,
-    /// A flow of the check has no sample, or there is no flow at all.
     NotAttempted,
-    /// The probe failed: it did not start, was killed, stood still, or broke its protocol.
     ProbeFault,
-    /// The probe did not get enough processor time to measure.
     ProbeCpuStarved,
-    /// The clocks of the machines disagree.
     ClockSkew,
-    /// The attempts never left the source.
     SendFailed,
-    /// The source opened nothing at all, so its silence says nothing about the target.
     SourceNotVerified,
-    /// Nobody got an answer from the denied target, so it may just be dead.
     NoControlAnswered,
-    /// Nobody at all reached the allowed target.
     TargetUnreachable,
-    /// Everybody was refused alike.
     AllControlsRefused,
-    /// Nothing crossed between the two nodes, so the path itself may be broken.
     PathNotVerified,
-    /// The name did not resolve.
     NameDidNotResolve,
-    /// A pod, namespace, policy or Service changed during the run.
     ChangedDuringRun,
-    /// The samples do not cover the hold.
     TooFewAttempts,
-    /// The deadline is shorter than ten round trips of the control.
     AttemptTimeoutTooShort,
-    /// It is proven, but not at the tier or by the mechanism that the line demands.
     TierNotMet,
+}
+
+/// The row of a reason in the list of reasons.
+struct Entry {
+    code: &'static str,
+    meaning: &'static str,
+    remedy: &'static str,
 }
 
 impl Reason {
@@ -69,59 +58,111 @@ impl Reason {
 
     /// The stable code.
     pub fn code(self) -> &'static str {
-        match self {
-            Self::NotFinished => "not-finished",
-            Self::Unprovable => "unprovable",
-            Self::MatchesNothing => "matches-nothing",
-            Self::NotAttempted => "not-attempted",
-            Self::ProbeFault => "probe-fault",
-            Self::ProbeCpuStarved => "probe-cpu-starved",
-            Self::ClockSkew => "clock-skew",
-            Self::SendFailed => "send-failed",
-            Self::SourceNotVerified => "source-not-verified",
-            Self::NoControlAnswered => "no-control-answered",
-            Self::TargetUnreachable => "target-unreachable",
-            Self::AllControlsRefused => "all-controls-refused",
-            Self::PathNotVerified => "path-not-verified",
-            Self::NameDidNotResolve => "name-did-not-resolve",
-            Self::ChangedDuringRun => "changed-during-run",
-            Self::TooFewAttempts => "too-few-attempts",
-            Self::AttemptTimeoutTooShort => "attempt-timeout-too-short",
-            Self::TierNotMet => "tier-not-met",
-        }
+        self.entry().code
     }
 
-    /// What would settle it.
-    pub fn next_step(self) -> &'static str {
+    /// What it means, in one sentence.
+    pub fn meaning(self) -> &'static str {
+        self.entry().meaning
+    }
+
+    /// What settles it, in one sentence.
+    pub fn remedy(self) -> &'static str {
+        self.entry().remedy
+    }
+
+    fn entry(self) -> Entry {
         match self {
-            Self::NotFinished => "run it again and let it finish",
-            Self::Unprovable => "change the line, or accept that no packet can prove it",
-            Self::MatchesNothing => "deploy the workload, or correct the endpoint",
-            Self::NotAttempted => "see that the target's pods are ready, then run again",
-            Self::ProbeFault => {
-                "look at what ended the probe or kept it from being read, then run again"
-            }
-            Self::ProbeCpuStarved => "give the probes processor time, then run again",
-            Self::ClockSkew => "synchronise the clocks of the nodes, then run again",
-            Self::SendFailed => "repair the source's own network: routes, addresses, limits",
-            Self::SourceNotVerified => {
-                "check that the source's network works: nothing it may reach answered it either"
-            }
-            Self::NoControlAnswered => {
-                "check that the target listens on that port: nobody got an answer from it"
-            }
-            Self::TargetUnreachable => {
-                "check that the target listens on that port: nobody got an answer from it"
-            }
-            Self::AllControlsRefused => {
-                "name a control that may reach the target: everybody was refused alike"
-            }
-            Self::PathNotVerified => "repair the path between the nodes, or check what blocks it",
-            Self::NameDidNotResolve => "check the cluster's DNS, and that the source may reach it",
-            Self::ChangedDuringRun => "run again while nothing is being deployed",
-            Self::TooFewAttempts => "let the run take longer: raise `patience` or lower `hold`",
-            Self::AttemptTimeoutTooShort => "raise `deadline` above ten round trips of the control",
-            Self::TierNotMet => "lower `demand`, or give the suite a pod or a record that meets it",
+            Self::NotFinished => Entry {
+                code: "not-finished",
+                meaning: "the run ended before the check was judged",
+                remedy: "run it again and let it finish",
+            },
+            Self::Unprovable => Entry {
+                code: "unprovable",
+                meaning: "planning found that no packet can prove this line",
+                remedy: "change the line, or accept that no packet can prove it",
+            },
+            Self::MatchesNothing => Entry {
+                code: "matches-nothing",
+                meaning: "the source or the target matches nothing that exists",
+                remedy: "deploy the workload, or correct the endpoint",
+            },
+            Self::NotAttempted => Entry {
+                code: "not-attempted",
+                meaning: "no attempt of one of the check's flows was reported, or the check has no flow",
+                remedy: "see that the target's pods are ready, then run again",
+            },
+            Self::ProbeFault => Entry {
+                code: "probe-fault",
+                meaning: "the probe did not start, was killed, could not be read, or could not carry out its attempts",
+                remedy: "find what ended the probe or kept it from being read, then run again",
+            },
+            Self::ProbeCpuStarved => Entry {
+                code: "probe-cpu-starved",
+                meaning: "the probe did not get enough processor time to measure",
+                remedy: "give the probes processor time, then run again",
+            },
+            Self::ClockSkew => Entry {
+                code: "clock-skew",
+                meaning: "the clocks of the machines disagree by more than a second",
+                remedy: "synchronise the clocks of the nodes, then run again",
+            },
+            Self::SendFailed => Entry {
+                code: "send-failed",
+                meaning: "the attempts failed on the source itself and never left it",
+                remedy: "repair the source's own network: routes, addresses, limits",
+            },
+            Self::SourceNotVerified => Entry {
+                code: "source-not-verified",
+                meaning: "no source control got through, so the silence may be the source's own",
+                remedy: "check that the source's network works: nothing it may reach answered it either",
+            },
+            Self::NoControlAnswered => Entry {
+                code: "no-control-answered",
+                meaning: "no target control got an answer from the denied target, so the target may be down",
+                remedy: "check that the target listens on that port: no control got an answer from it",
+            },
+            Self::TargetUnreachable => Entry {
+                code: "target-unreachable",
+                meaning: "no other source reached the allowed target either, so the target may be down",
+                remedy: "check that the target listens on that port: no source got an answer from it",
+            },
+            Self::AllControlsRefused => Entry {
+                code: "all-controls-refused",
+                meaning: "every source, controls included, was refused in the same way",
+                remedy: "name a control that may reach the target: every control was refused",
+            },
+            Self::PathNotVerified => Entry {
+                code: "path-not-verified",
+                meaning: "no path control got through between the two nodes, so the path itself may be broken",
+                remedy: "repair the path between the nodes, or check what blocks it",
+            },
+            Self::NameDidNotResolve => Entry {
+                code: "name-did-not-resolve",
+                meaning: "neither the source nor a control could resolve the target's name",
+                remedy: "check the cluster's DNS, and that the source may reach it",
+            },
+            Self::ChangedDuringRun => Entry {
+                code: "changed-during-run",
+                meaning: "a pod, namespace, policy or Service that concerns the check changed during the run",
+                remedy: "run again while nothing is being deployed",
+            },
+            Self::TooFewAttempts => Entry {
+                code: "too-few-attempts",
+                meaning: "the attempts that count are too few, or do not cover the hold",
+                remedy: "let the run take longer: raise `timeout` or lower `hold`",
+            },
+            Self::AttemptTimeoutTooShort => Entry {
+                code: "attempt-timeout-too-short",
+                meaning: "an attempt waits less than ten times as long as a control took, so silence may be slowness",
+                remedy: "raise `attemptTimeout` above ten round trips of the control",
+            },
+            Self::TierNotMet => Entry {
+                code: "tier-not-met",
+                meaning: "the expectation was shown, but not at the tier or by the mechanism that the line requires",
+                remedy: "lower `tier`, or give the suite a pod or a counter that meets it",
+            },
         }
     }
 }
@@ -129,5 +170,26 @@ impl Reason {
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_reason_has_a_unique_code_a_meaning_and_a_remedy() {
+        let codes: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+        assert_eq!(codes.len(), Reason::ALL.len());
+        for reason in Reason::ALL {
+            assert_eq!(
+                serde_json::to_value(reason).unwrap(),
+                serde_json::json!(reason.code())
+            );
+            for text in [reason.meaning(), reason.remedy()] {
+                assert!(!text.is_empty() && !text.ends_with('.'), "{reason}: {text}");
+            }
+        }
     }
 }

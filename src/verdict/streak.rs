@@ -1,69 +1,71 @@
-//! Samples of one flow in a row that read alike.
+//! Consecutive attempts of one flow with the same outcome.
 
-use super::classify::{Block, Mechanisms, Reading, Refusal};
+use super::reading::{Block, Mechanisms, Reading, Refusal};
 use crate::wire::{FaultReason, How, Stage, Stop};
 use std::time::Duration;
 
-/// The longest pause between two openings over which a target counts as alive throughout,
-/// microseconds.
+/// The longest pause between two successes over which a target counts as alive, microseconds.
 pub(super) const MAX_GAP_US: u64 = 2_000_000;
 
-/// Points in time kept of a streak; beyond that the one that is closest to its neighbours is
+/// Number of starts kept of a streak; beyond that the one that is closest to its neighbours is
 /// forgotten.
 const MAX_POINTS: usize = 16;
 
-/// The last points of a streak are never forgotten.
+/// Number of last points of a streak that are never forgotten.
 const YOUNGEST_KEPT: usize = 3;
 
-/// Room for so many points is made at a time.
+/// Number of points by which the allocation grows.
 const POINTS_AT_A_TIME: usize = 5;
 
-/// How long each stage took, microseconds; 0 for a stage that was not passed.
+/// Duration of each stage, microseconds; 0 for a stage that was not passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StageTimes([u32; 5]);
 
 impl StageTimes {
     /// The times of the stages that an observation passed.
     pub fn of(passed: &[(Stage, u32)]) -> Self {
-        let mut this = Self::default();
+        let mut times = Self::default();
         for (stage, us) in passed {
-            this.0[*stage as usize] = *us;
+            times.0[*stage as usize] = *us;
         }
-        this
+        times
     }
 
-    /// The time of one stage.
+    /// The duration of one stage.
     pub fn at(self, stage: Stage) -> Duration {
         Duration::from_micros(u64::from(self.0[stage as usize]))
     }
 
+    /// The longer duration of each stage.
     pub(super) fn max(mut self, other: Self) -> Self {
-        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
-            *mine = (*mine).max(theirs);
+        for (us, other_us) in self.0.iter_mut().zip(other.0) {
+            *us = (*us).max(other_us);
         }
         self
     }
 }
 
-/// What a streak's samples have in common.
+/// The outcome that a streak's attempts have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// All read alike.
+    /// Each was read in the same way.
     Read(Reading),
     /// None is evidence.
     Fault(FaultReason),
 }
 
 impl Outcome {
-    /// Whether two samples were the same but for the words of a stranger: a greeting may be another
+    /// Whether two outcomes are the same, texts of an unknown protocol aside: a greeting may differ
     /// each time.
-    pub(super) fn is_like(&self, other: &Self) -> bool {
-        let garbled = |stop: &Stop| matches!(stop.how, How::Garbled { .. });
+    pub(super) fn is_same_kind(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Read(Reading::Open(a)), Self::Read(Reading::Open(b))) => {
-                match (&a.then, &b.then) {
-                    (Some(one), Some(two)) if garbled(one) && garbled(two) => {
-                        (a.tier, a.passed, one.stage) == (b.tier, b.passed, two.stage)
+                match (
+                    garbled_stage(a.then.as_ref()),
+                    garbled_stage(b.then.as_ref()),
+                ) {
+                    (Some(stage_a), Some(stage_b)) => {
+                        (a.tier, a.passed, stage_a) == (b.tier, b.passed, stage_b)
                     }
                     _ => a == b,
                 }
@@ -81,20 +83,25 @@ impl Outcome {
     }
 }
 
-/// A run of samples that read alike, without a pause of more than [`MAX_GAP_US`] among those that
-/// passed any stage.
+/// The stage at which something answered in an unknown protocol.
+fn garbled_stage(stop: Option<&Stop>) -> Option<Stage> {
+    stop.filter(|stop| matches!(stop.how, How::Garbled { .. }))
+        .map(|stop| stop.stage)
+}
+
+/// Consecutive attempts with the same outcome, without a pause of more than [`MAX_GAP_US`] among
+/// those that passed any stage.
 #[derive(Debug, Clone)]
 pub struct Streak {
-    /// What they were.
     pub outcome: Outcome,
-    /// How many.
+    /// Number of attempts.
     pub count: u32,
-    /// By what those were blocked that it took in, beside its own outcome.
-    taken_in: Mechanisms,
-    /// The longest time to pass each stage among the samples that were reported one by one.
+    /// Mechanisms of the streaks that were merged into it, beside that of its outcome.
+    merged_mechanisms: Mechanisms,
+    /// The longest time to pass each stage among the attempts that were reported one by one.
     pub slowest: StageTimes,
-    /// Some of the samples: start in the probe's own time, and the how-manieth of the streak it
-    /// was, from 1. The first sample is always there, and the last whose start is known.
+    /// Some of the attempts: start in the probe's own time, and the number within the streak, from
+    /// 1. The first attempt is always there, and the last whose start is known.
     points: Vec<(u64, u32)>,
 }
 
@@ -103,27 +110,28 @@ impl Streak {
         Self {
             outcome,
             count: 1,
-            taken_in: Mechanisms::default(),
+            merged_mechanisms: Mechanisms::default(),
             slowest,
             points: vec![(start, 1)],
         }
     }
 
-    /// Start of the first sample, the probe's own time.
+    /// Start of the first attempt, the probe's own time.
     pub fn first(&self) -> u64 {
         self.points[0].0
     }
 
-    /// Start of the last sample whose start is known.
+    /// Start of the last attempt whose start is known.
     pub fn last(&self) -> u64 {
         self.points[self.points.len() - 1].0
     }
 
-    /// The known samples: start, and the how-manieth of the streak.
+    /// The attempts whose start is kept: start, and the number within the streak, from 1.
     pub fn points(&self) -> &[(u64, u32)] {
         &self.points
     }
 
+    /// Notes the start of the last attempt, which is counted already.
     pub(super) fn extend(&mut self, start: u64) {
         if self.points.len() == self.points.capacity() {
             self.points.reserve_exact(POINTS_AT_A_TIME);
@@ -132,17 +140,21 @@ impl Streak {
         self.thin();
     }
 
-    /// Takes in a streak that followed on this one, both [silent](Self::is_silent).
-    pub(super) fn join(&mut self, later: Self) {
-        self.taken_in = self.mechanisms().with(later.mechanisms());
-        if let (Outcome::Read(Reading::Blocked(mine)), Outcome::Read(Reading::Blocked(theirs))) =
-            (&mut self.outcome, later.outcome)
+    /// Merges the streak that followed, both [blocked before any
+    /// stage](Self::is_blocked_before_any_stage).
+    pub(super) fn merge(&mut self, later: Self) {
+        self.merged_mechanisms = self.mechanisms().with(later.mechanisms());
+        if let (
+            Outcome::Read(Reading::Blocked(block)),
+            Outcome::Read(Reading::Blocked(later_block)),
+        ) = (&mut self.outcome, later.outcome)
         {
-            *mine = Block {
-                stage: mine.stage.max(theirs.stage),
-                ..theirs
+            *block = Block {
+                stage: block.stage.max(later_block.stage),
+                ..later_block
             };
         }
+
         for (start, nth) in later.points {
             self.points.push((start, self.count + nth));
             self.thin();
@@ -151,51 +163,54 @@ impl Streak {
     }
 
     fn thin(&mut self) {
-        if self.points.len() > MAX_POINTS {
-            // What is left lies evenly over the whole streak: a window may begin and end anywhere
-            // in it. The youngest stay, since the end of a control is mostly near.
-            let inner = 1..self.points.len() - YOUNGEST_KEPT;
-            let closest =
-                inner.min_by_key(|index| self.points[index + 1].0 - self.points[index - 1].0);
-            if let Some(closest) = closest {
-                self.points.remove(closest);
-            }
+        if self.points.len() <= MAX_POINTS {
+            return;
+        }
+        // The points that stay lie evenly over the whole streak: a window may begin and end
+        // anywhere in it. The youngest stay, since the end of a control is mostly near.
+        let inner = 1..self.points.len() - YOUNGEST_KEPT;
+        let closest = inner.min_by_key(|index| self.points[index + 1].0 - self.points[index - 1].0);
+        if let Some(closest) = closest {
+            self.points.remove(closest);
         }
     }
 
-    /// Whether its samples are openings that passed `stage`.
-    pub fn passed(&self, stage: Stage) -> bool {
-        matches!(&self.outcome, Outcome::Read(Reading::Open(opening)) if opening.passed >= stage)
+    /// Whether its attempts opened and passed `stage`.
+    pub fn opened_past(&self, stage: Stage) -> bool {
+        matches!(&self.outcome, Outcome::Read(Reading::Open(success)) if success.passed >= stage)
     }
 
-    /// By what its samples were blocked; nothing where they were not.
+    /// The mechanisms that blocked its attempts; none where they were not blocked.
     pub fn mechanisms(&self) -> Mechanisms {
         match &self.outcome {
-            Outcome::Read(Reading::Blocked(block)) => self.taken_in.with(Mechanisms::of(block)),
+            Outcome::Read(Reading::Blocked(block)) => {
+                self.merged_mechanisms.with(Mechanisms::of(block))
+            }
             Outcome::Read(Reading::Open(_) | Reading::NotSent(_)) | Outcome::Fault(_) => {
-                self.taken_in
+                self.merged_mechanisms
             }
         }
     }
 
-    /// Whether its samples can vouch for anything, and so may not pause for long.
-    pub(super) fn vouches(&self) -> bool {
+    /// Whether its attempts passed any stage: they may then serve as a control, and may not pause
+    /// for long.
+    pub(super) fn got_past_any_stage(&self) -> bool {
         self.got_past(Stage::Resolve)
     }
 
-    /// Whether its samples passed `stage`, whatever became of them after it.
+    /// Whether its attempts passed `stage`, open or stopped after it.
     pub fn got_past(&self, stage: Stage) -> bool {
         let Outcome::Read(reading) = &self.outcome else {
             return false;
         };
         match reading {
-            Reading::Open(opening) => opening.passed >= stage,
+            Reading::Open(success) => success.passed >= stage,
             Reading::Blocked(block) => block.passed.is_some_and(|passed| passed >= stage),
             Reading::NotSent(_) => false,
         }
     }
 
-    /// Where its samples were blocked: the last stage that they passed before.
+    /// The last stage that its attempts passed before they were blocked.
     pub fn stopped_after(&self) -> Option<Stage> {
         match &self.outcome {
             Outcome::Read(Reading::Blocked(block)) => block.passed,
@@ -203,13 +218,12 @@ impl Streak {
         }
     }
 
-    /// Whether its samples were blocked before they passed anything, so that they vouch for
-    /// nothing.
-    pub(super) fn is_silent(&self) -> bool {
-        self.is_blocked() && !self.vouches()
+    /// Whether its attempts were blocked before they passed any stage.
+    pub(super) fn is_blocked_before_any_stage(&self) -> bool {
+        self.is_blocked() && !self.got_past_any_stage()
     }
 
-    /// Whether its samples were blocked.
+    /// Whether its attempts were blocked.
     pub fn is_blocked(&self) -> bool {
         matches!(self.outcome, Outcome::Read(Reading::Blocked(_)))
     }
@@ -220,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_of_a_long_streak_lies_evenly_over_it() {
+    fn points_of_a_long_streak_lie_evenly_over_it() {
         let mut streak = Streak::new(
             Outcome::Fault(FaultReason::Starved),
             0,

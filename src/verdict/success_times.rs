@@ -1,17 +1,17 @@
-//! Openings of a flow that is expected to fail now and then.
+//! Times of successes of a flow that is expected to fail now and then.
 
 use super::streak::StageTimes;
 use crate::wire::Stage;
 use std::collections::VecDeque;
 
-/// Openings closer together than this are as good as one, microseconds.
-const CLOSE_US: u64 = 250_000;
+/// Successes closer together than this are kept as one, microseconds.
+const MIN_DISTANCE_US: u64 = 250_000;
 
-/// Openings kept: two minutes of them at the least.
+/// Number of successes kept: two minutes of them at the least.
 const MAX_KEPT: usize = 512;
 
-/// When a flow opened, whatever happened between: kept only for flows whose failures say nothing
-/// ([`crate::plan::Composite`]).
+/// When a flow opened, however many attempts failed between: kept only for flows whose failures say
+/// nothing ([`crate::plan::Composite`]).
 #[derive(Debug, Clone, Default)]
 pub struct SuccessTimes {
     /// Start in the probe's own time, and the last stage that it passed.
@@ -21,25 +21,28 @@ pub struct SuccessTimes {
 }
 
 impl SuccessTimes {
-    /// Takes one in whose start is known.
-    pub(super) fn note(&mut self, start: u64, passed: Stage, times: StageTimes) {
+    /// Records a success whose start is known.
+    pub(super) fn record(&mut self, start: u64, passed: Stage, times: StageTimes) {
         self.slowest = self.slowest.max(times);
-        let is_close = |(last, as_far): &(u64, Stage)| start < last + CLOSE_US && *as_far >= passed;
-        if self.kept.back().is_some_and(is_close) {
+        let is_covered = self.kept.back().is_some_and(|(last_start, last_passed)| {
+            start < last_start + MIN_DISTANCE_US && *last_passed >= passed
+        });
+        if is_covered {
             return;
         }
+
         if self.kept.len() == MAX_KEPT {
             self.kept.pop_front();
         }
         self.kept.push_back((start, passed));
     }
 
-    /// Begins anew.
+    /// Forgets everything.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Starts of those that passed a stage, oldest first.
+    /// Starts of the successes that passed a stage, oldest first.
     pub(super) fn passed(&self, stage: Stage) -> impl Iterator<Item = u64> {
         self.kept
             .iter()

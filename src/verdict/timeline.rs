@@ -1,65 +1,29 @@
-//! One flow's timeline: a fold of constant size.
+//! The timeline of one flow, kept in constant space.
 //!
 //! Times are the probe's own until a judgement maps them to the run's clock.
-use super::classify::{AllowTier, Reading};
+
 use super::leak::Leak;
+use super::reading::Reading;
+use super::restarts::{Cause, Restarts};
+use super::stability::{SUCCESSES_IN_A_ROW, Stability};
 use super::streak::{MAX_GAP_US, Outcome, StageTimes, Streak};
 use super::success_times::SuccessTimes;
-use crate::model::ClusterChange;
+use super::tiers::AllowTier;
 use crate::wire::FaultReason;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// Streaks kept of a flow; older ones are only counted.
+/// Number of streaks kept of a flow; older ones are only counted.
 const MAX_STREAKS: usize = 8;
 
-/// Addresses of a name that are kept for a flow; more than that are as good as one that nobody
-/// reached.
+/// Number of addresses of a name that are kept for a flow; one with more counts as if no control
+/// reached one of them.
 const MAX_PEERS: usize = 16;
 
-/// Different responders kept by name for a flow.
-const MAX_ANSWERERS: usize = 8;
+/// Number of different responders kept by name for a flow.
+const MAX_RESPONDERS: usize = 8;
 
-/// Changes that are noticed within this time of each other are one, microseconds: a rollout touches
-/// several objects.
-const ONE_CHANGE_US: i64 = 1_000_000;
-
-/// Moments of changes kept of a flow: one that began anew more often is judged by that.
-const MAX_CHANGES: usize = 8;
-
-/// Why what was seen of a flow before a moment counts no longer for any proof.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cause {
-    /// Something relevant changed.
-    Changed(ClusterChange),
-    /// The probe stood still for so many milliseconds: its attempts in that time did not happen.
-    Stalled(u64),
-}
-
-impl std::fmt::Display for Cause {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Changed(what) => write!(f, "{what} changed"),
-            Self::Stalled(ms) => write!(f, "the probe stood still for {ms} ms"),
-        }
-    }
-}
-
-/// How often a flow had to begin anew.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Restarts {
-    /// How often.
-    pub count: u32,
-    /// Why, the last time.
-    pub cause: Cause,
-    /// When something relevant changed, as it was noticed, microseconds of the run: the first times
-    /// only.
-    pub changes: Vec<i64>,
-    /// When the last of them began, microseconds of the run.
-    at: i64,
-}
-
-/// What was seen of one flow.
+/// The evidence of one flow.
 #[derive(Debug, Clone, Default)]
 pub struct FlowEvidence {
     /// Attempts known, faulty ones included.
@@ -68,80 +32,61 @@ pub struct FlowEvidence {
     pub opened: u32,
     /// Attempts that were blocked.
     pub blocked: u32,
-    /// Attempts since it last began for which the probe had no processor time: no samples.
-    pub starved: u32,
-    /// The first opening. Kept whatever follows: once is enough against a deny.
-    pub first_open: Option<Box<FirstSuccess>>,
-    /// An opening around the time at which the pod at either end was replaced: nobody knows who
-    /// answered whom.
-    pub doubtful: Option<Box<FirstSuccess>>,
-    /// Its openings as one leak. Those that are somebody else's are no part of it.
+    /// Attempts since the last restart for which the probe had no processor time; they are no
+    /// evidence.
+    pub cpu_starved: u32,
+    /// The first success. Kept whatever follows: once is enough against a deny.
+    pub first_success: Option<Box<FirstSuccess>>,
+    /// A success around the time at which the pod at either end was replaced: which pod answered
+    /// which is not known.
+    pub ambiguous_success: Option<Box<FirstSuccess>>,
+    /// Its successes as one leak, without those after its pod was gone.
     pub leak: Leak,
-    /// How often it began anew; mostly never.
+    /// `None` for most flows.
     pub restarts: Option<Box<Restarts>>,
-    /// The most recent streaks since it last began, oldest first.
+    /// The most recent streaks since the last restart, oldest first.
     pub streaks: Vec<Streak>,
-    /// Streaks that were forgotten.
+    /// Number of streaks that were forgotten.
     pub forgotten: u32,
     /// Addresses dialled where the probe resolved them itself, with whether a handshake was done
     /// there, or bytes came.
     pub peers: BTreeMap<IpAddr, bool>,
-    /// Who answered, by its own word, with how often it was seen first or anew.
-    pub answerers: BTreeMap<String, u32>,
-    /// How long its last openings took, microseconds; told when its probe ends.
-    pub took: Box<[u32]>,
-    /// Whether it is tried only once: then one opening is all that can be asked for.
+    /// The names that responders gave, each with how often it was first reported or changed.
+    pub responders: BTreeMap<String, u32>,
+    /// Durations of its last successes, microseconds; known when its probe ends.
+    pub latencies_us: Box<[u32]>,
+    /// Whether it is tried only once: then one success proves an allow.
     pub once: bool,
-    /// The tier that an opening must reach to count towards [`Self::steady`].
+    /// The tier that a success must reach to count towards [`Self::stability`].
     pub required_tier: Option<AllowTier>,
-    /// Start of the first attempt since it last began.
+    /// Start of the first attempt since the last restart.
     pub first_start: Option<u64>,
-    /// How steadily it opens since it last began; `None` before the first opening that counts. Most
+    /// How stable it is since the last restart; `None` before the first success that counts. Most
     /// flows never have one.
-    pub steady: Option<Box<Stability>>,
-    /// When it opened since it last began, for a flow whose failures say nothing; `None` for all
+    pub stability: Option<Box<Stability>>,
+    /// When it opened since the last restart, for a flow whose failures say nothing; `None` for all
     /// others.
-    pub openings: Option<Box<SuccessTimes>>,
+    pub success_times: Option<Box<SuccessTimes>>,
     /// Attempts that started earlier count for no proof.
-    from: u64,
-    /// Openings between this moment and [`Self::from`] are doubtful.
-    doubtful_from: Option<u64>,
+    counts_from: u64,
+    /// Successes between this moment and [`Self::counts_from`] are ambiguous.
+    ambiguous_from: Option<u64>,
     /// Whether more addresses were dialled than are kept.
     pub too_many_peers: bool,
-    /// Whether its pods are gone: what answers after [`Self::from`] is somebody else.
+    /// Whether its pods are gone: what answers after [`Self::counts_from`] is another one.
     retired: bool,
-    /// The outcome before it began anew, which beats may still speak of.
-    before: Option<Box<Outcome>>,
+    /// The outcome before the last restart, which heartbeats may still speak of.
+    outcome_before_restart: Option<Box<Outcome>>,
 }
 
-/// How steadily a flow opens.
-#[derive(Debug, Clone, Default)]
-pub struct Stability {
-    /// Openings in a row, now.
-    run_of_openings: u32,
-    /// When three openings in a row, at the demanded tier, were first complete.
-    pub at: Option<u64>,
-    /// Start of the first opening of these three, as far as it is known.
-    pub from: Option<u64>,
-    /// The lowest tier among the openings that count.
-    pub tier: Option<AllowTier>,
-    /// Attempts since [`Self::at`].
-    pub since: u32,
-    /// Attempts lost since [`Self::at`].
-    pub lost: u32,
-    /// The longest run of lost attempts since [`Self::at`].
-    pub longest_loss: u32,
-    loss: u32,
-}
-
-/// An opening, by attempt.
+/// The first success of a flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FirstSuccess {
     /// The attempt's number.
     pub attempt: u32,
     /// Its start, the probe's own time.
     pub start: u64,
-    /// Who answered, by its own word.
+    /// The name that the responder gave.
     pub who: Option<String>,
 }
 
@@ -154,12 +99,12 @@ pub struct OutOfOrder {
 }
 
 impl FlowEvidence {
-    /// Folds in a sample. All attempts between the last known one and this one had the outcome
+    /// Adds an attempt. All attempts between the last known one and this one had the outcome
     /// before.
     ///
     /// # Errors
-    /// [`OutOfOrder`]: nothing was folded in.
-    pub fn sample(
+    /// [`OutOfOrder`]: nothing was added.
+    pub fn attempt(
         &mut self,
         attempt: u32,
         start: u64,
@@ -169,56 +114,58 @@ impl FlowEvidence {
     ) -> Result<(), OutOfOrder> {
         self.catch_up_to(attempt)?;
         if let Some(who) = who
-            && (self.answerers.len() < MAX_ANSWERERS || self.answerers.contains_key(who))
+            && (self.responders.len() < MAX_RESPONDERS || self.responders.contains_key(who))
         {
-            *self.answerers.entry(who.to_owned()).or_default() += 1;
+            *self.responders.entry(who.to_owned()).or_default() += 1;
         }
+
         if matches!(reading, Reading::Open(_)) {
-            self.note_opening(FirstSuccess {
+            self.note_success(FirstSuccess {
                 attempt,
                 start,
                 who: who.map(str::to_owned),
             });
         }
-        self.attempt(Outcome::Read(reading), start, times);
+        self.add_attempt(Outcome::Read(reading), start, times);
         Ok(())
     }
 
-    /// Folds in a beat: `attempts` so far, all since the last known one with its outcome, the last
+    /// Adds a heartbeat: `attempts` so far, all since the last known one with its outcome, the last
     /// at `last`.
     ///
     /// # Errors
-    /// [`OutOfOrder`], also for a flow without a sample: nothing was folded in.
+    /// [`OutOfOrder`], also for a flow without a reported attempt: nothing was added.
     pub fn heartbeat(&mut self, attempts: u32, last: u64) -> Result<(), OutOfOrder> {
         if attempts == self.attempts {
             return Ok(());
         }
-        let Some(outcome) = self.current().cloned() else {
+        let Some(outcome) = self.current_outcome().cloned() else {
             return Err(OutOfOrder {
                 known: 0,
                 got: attempts,
             });
         };
+
         self.catch_up_to(attempts)?;
         if matches!(outcome, Outcome::Read(Reading::Open(_))) {
-            self.note_opening(FirstSuccess {
+            self.note_success(FirstSuccess {
                 attempt: attempts,
                 start: last,
                 who: None,
             });
         }
-        self.attempt(outcome, last, StageTimes::default());
+        self.add_attempt(outcome, last, StageTimes::default());
         Ok(())
     }
 
-    /// Folds in a fault of our machinery in one attempt.
+    /// Adds a fault of our machinery in one attempt.
     ///
-    /// An attempt that was starved did not get through, or it would have been told as an opening;
-    /// no more is known of it, and it neither counts nor interrupts. Any other fault does
+    /// An attempt without processor time did not get through, or it would have been reported as a
+    /// success; no more is known of it, and it neither counts nor interrupts. Any other fault does
     /// interrupt.
     ///
     /// # Errors
-    /// [`OutOfOrder`]: nothing was folded in.
+    /// [`OutOfOrder`]: nothing was added.
     pub fn fault(
         &mut self,
         attempt: u32,
@@ -227,247 +174,59 @@ impl FlowEvidence {
     ) -> Result<(), OutOfOrder> {
         self.unfinished(attempt)?;
         if reason == FaultReason::Starved {
-            self.starved += u32::from(start >= self.from);
+            self.cpu_starved += u32::from(start >= self.counts_from);
         } else {
-            self.attempt(Outcome::Fault(reason), start, StageTimes::default());
+            self.add_attempt(Outcome::Fault(reason), start, StageTimes::default());
         }
         Ok(())
     }
 
-    /// Folds in an attempt of which nothing is known at the stage that matters.
+    /// Adds an attempt of which nothing is known at the stage that decides.
     ///
     /// # Errors
-    /// [`OutOfOrder`]: nothing was folded in.
+    /// [`OutOfOrder`]: nothing was added.
     pub fn unfinished(&mut self, attempt: u32) -> Result<(), OutOfOrder> {
         self.catch_up_to(attempt)?;
-        self.break_run();
+        self.interrupt_successes();
         Ok(())
     }
 
     /// Notes which address was dialled, and whether anything came back from it.
     pub fn dialled(&mut self, peer: IpAddr, answered: bool) {
         if self.peers.len() < MAX_PEERS || self.peers.contains_key(&peer) {
-            let known = self.peers.entry(peer).or_default();
-            *known |= answered;
+            *self.peers.entry(peer).or_default() |= answered;
         } else {
             self.too_many_peers = true;
         }
     }
 
-    /// Begins anew: attempts that started before `from`, the probe's own time, count for no proof
-    /// any more. `at` is when that was noticed, by the run's clock.
+    /// Restarts sampling: attempts that started before `from`, the probe's own time, count for no
+    /// proof any more. `at` is when the cause was noticed, by the run's clock.
     pub fn restart(&mut self, from: u64, at: i64, cause: Cause) {
         self.forget_until(from);
-        let known = self.restarts.get_or_insert_with(|| {
-            Box::new(Restarts {
-                count: 0,
-                cause: cause.clone(),
-                changes: Vec::new(),
-                at: i64::MIN,
-            })
-        });
-        if matches!(cause, Cause::Changed(_)) && known.changes.len() < MAX_CHANGES {
-            known.changes.push(at);
-        }
-        let is_another = known.count == 0 || at - known.at > ONE_CHANGE_US;
-        if is_another {
-            (known.count, known.at) = (known.count + 1, at);
-        }
-        known.cause = cause;
+        self.restarts
+            .get_or_insert_with(|| Box::new(Restarts::before(&cause)))
+            .add(at, cause);
     }
 
     /// As [`Self::restart`], for a pod at either end that was replaced, at the earliest at `since`:
     /// what opened between the two moments may have been the old pod or the new one.
     pub fn replaced(&mut self, since: u64, from: u64, at: i64, cause: Cause) {
         self.restart(from, at, cause);
-        self.doubt(since);
+        self.mark_ambiguous_from(since);
     }
 
-    /// Ends: the pod at either end is gone, and whoever answers from `from` on is somebody else.
+    /// Ends the flow: the pod at either end is gone, and what answers from `from` on is another
+    /// one.
     pub fn retire(&mut self, since: u64, from: u64) {
         self.forget_until(from);
-        self.doubt(since);
+        self.mark_ambiguous_from(since);
         self.retired = true;
     }
 
     /// Whether its pods are gone.
     pub fn is_retired(&self) -> bool {
         self.retired
-    }
-
-    fn doubt(&mut self, since: u64) {
-        self.doubtful_from = Some(since);
-        if self
-            .first_open
-            .as_ref()
-            .is_some_and(|opened| opened.start >= since)
-        {
-            self.doubtful = self.first_open.take();
-        }
-    }
-
-    fn forget_until(&mut self, from: u64) {
-        if let Some(streak) = self.streaks.pop() {
-            self.before = Some(Box::new(streak.outcome));
-        }
-        self.streaks.clear();
-        if let Some(openings) = &mut self.openings {
-            openings.clear();
-        }
-        self.from = self.from.max(from);
-        self.first_start = None;
-        self.steady = None;
-        self.starved = 0;
-    }
-
-    fn note_opening(&mut self, opened: FirstSuccess) {
-        if opened.start < self.from
-            && self
-                .doubtful_from
-                .is_some_and(|since| opened.start >= since)
-        {
-            self.doubtful.get_or_insert_with(|| Box::new(opened));
-        } else if !(self.retired && opened.start >= self.from) {
-            self.first_open.get_or_insert_with(|| Box::new(opened));
-        }
-    }
-
-    /// The outcome of the last attempt that is known.
-    fn current(&self) -> Option<&Outcome> {
-        self.streaks
-            .last()
-            .map(|streak| &streak.outcome)
-            .or(self.before.as_deref())
-    }
-
-    /// Counts the attempts before `attempt` that no line named: they had the outcome before, at
-    /// times unknown.
-    fn catch_up_to(&mut self, attempt: u32) -> Result<(), OutOfOrder> {
-        let error = OutOfOrder {
-            known: self.attempts,
-            got: attempt,
-        };
-        let unnamed = attempt
-            .checked_sub(self.attempts + 1)
-            .ok_or_else(|| error.clone())?;
-        if unnamed > 0 {
-            let outcome = self.current().cloned().ok_or(error)?;
-            self.tally(&outcome, unnamed, None);
-            // Whether they started before it began anew is not known where no attempt is known that
-            // started after.
-            if let Some(streak) = self.streaks.last_mut() {
-                streak.count += unnamed;
-                self.count(&outcome, unnamed, None);
-            }
-        }
-        self.attempts = attempt;
-        Ok(())
-    }
-
-    /// One attempt whose start is known.
-    fn attempt(&mut self, outcome: Outcome, start: u64, times: StageTimes) {
-        self.tally(&outcome, 1, Some(start));
-        if start < self.from {
-            self.before = Some(Box::new(outcome));
-            return;
-        }
-        self.count(&outcome, 1, Some(start));
-        self.append(outcome, start, times);
-    }
-
-    fn append(&mut self, outcome: Outcome, start: u64, times: StageTimes) {
-        self.first_start.get_or_insert(start);
-        if let (Some(openings), Outcome::Read(Reading::Open(opening))) =
-            (&mut self.openings, &outcome)
-        {
-            openings.note(start, opening.passed, times);
-        }
-        if let Some(streak) = self.streaks.last_mut()
-            && streak.outcome.is_like(&outcome)
-        {
-            let pause = start.saturating_sub(streak.last());
-            if !(streak.vouches() && pause > MAX_GAP_US) {
-                streak.count += 1;
-                streak.slowest = streak.slowest.max(times);
-                streak.extend(start);
-                return;
-            }
-        }
-        if self.streaks.len() == MAX_STREAKS {
-            self.make_room();
-        }
-        // Most flows have one streak, ever: room for more is made when there are more.
-        self.streaks.reserve_exact(1);
-        self.streaks.push(Streak::new(outcome, start, times));
-    }
-
-    /// Blocked in one way or in another is blocked: behind one address may be pods that are kept
-    /// apart by different means, and what such a flow shows is not forgotten for that.
-    fn make_room(&mut self) {
-        let blocked = self
-            .streaks
-            .windows(2)
-            .position(|pair| pair.iter().all(Streak::is_silent));
-        if let Some(first) = blocked {
-            let later = self.streaks.remove(first + 1);
-            self.streaks[first].join(later);
-        } else {
-            self.streaks.remove(0);
-            self.forgotten += 1;
-        }
-    }
-
-    /// Counts attempts for good, whatever begins anew.
-    fn tally(&mut self, outcome: &Outcome, times: u32, start: Option<u64>) {
-        match outcome {
-            Outcome::Read(Reading::Open(_)) => {
-                self.opened += times;
-                if !self.retired {
-                    self.leak.opened(times, start);
-                }
-            }
-            Outcome::Read(Reading::Blocked(_)) => {
-                self.blocked += times;
-                self.leak.blocked(times, start);
-            }
-            Outcome::Read(Reading::NotSent(_)) => self.leak.stopped(start),
-            // What our own machinery did not see neither opened nor was stopped.
-            Outcome::Fault(_) => {}
-        }
-    }
-
-    /// Counts attempts since it last began, of one outcome; `start` is the last one's, where it is
-    /// known.
-    fn count(&mut self, outcome: &Outcome, times: u32, start: Option<u64>) {
-        let Outcome::Read(reading) = outcome else {
-            return;
-        };
-        match reading {
-            Reading::Open(opening)
-                if self
-                    .required_tier
-                    .is_none_or(|required_tier| opening.tier >= required_tier) =>
-            {
-                let enough = if self.once { 1 } else { OPENINGS_IN_A_ROW };
-                self.steady
-                    .get_or_insert_default()
-                    .gain(opening.tier, times, start, enough);
-            }
-            Reading::Open(_) | Reading::Blocked(_) => self.lose(times),
-            Reading::NotSent(_) => self.break_run(),
-        }
-    }
-
-    fn break_run(&mut self) {
-        if let Some(steady) = &mut self.steady {
-            steady.run_of_openings = 0;
-        }
-    }
-
-    fn lose(&mut self, times: u32) {
-        if let Some(steady) = &mut self.steady {
-            steady.lose(times);
-        }
     }
 
     /// The last reading, if there is any.
@@ -487,44 +246,194 @@ impl FlowEvidence {
             .iter()
             .any(|streak| matches!(streak.outcome, Outcome::Fault(_)))
     }
-}
 
-impl Stability {
-    /// `enough`: so many openings in a row make it steady.
-    fn gain(&mut self, tier: AllowTier, times: u32, start: Option<u64>, enough: u32) {
-        self.loss = 0;
-        if self.at.is_some() {
-            self.since += times;
+    fn mark_ambiguous_from(&mut self, since: u64) {
+        self.ambiguous_from = Some(since);
+        if self
+            .first_success
+            .as_ref()
+            .is_some_and(|first| first.start >= since)
+        {
+            self.ambiguous_success = self.first_success.take();
+        }
+    }
+
+    fn forget_until(&mut self, from: u64) {
+        if let Some(streak) = self.streaks.pop() {
+            self.outcome_before_restart = Some(Box::new(streak.outcome));
+        }
+        self.streaks.clear();
+        if let Some(success_times) = &mut self.success_times {
+            success_times.clear();
+        }
+
+        self.counts_from = self.counts_from.max(from);
+        self.first_start = None;
+        self.stability = None;
+        self.cpu_starved = 0;
+    }
+
+    fn note_success(&mut self, success: FirstSuccess) {
+        let is_ambiguous = success.start < self.counts_from
+            && self
+                .ambiguous_from
+                .is_some_and(|since| success.start >= since);
+        let is_after_retirement = self.retired && success.start >= self.counts_from;
+
+        if is_ambiguous {
+            self.ambiguous_success
+                .get_or_insert_with(|| Box::new(success));
+        } else if !is_after_retirement {
+            self.first_success.get_or_insert_with(|| Box::new(success));
+        }
+    }
+
+    /// The outcome of the last attempt that is known.
+    fn current_outcome(&self) -> Option<&Outcome> {
+        self.streaks
+            .last()
+            .map(|streak| &streak.outcome)
+            .or(self.outcome_before_restart.as_deref())
+    }
+
+    /// Counts the attempts before `attempt` that no line reported: they had the outcome before, at
+    /// times unknown.
+    fn catch_up_to(&mut self, attempt: u32) -> Result<(), OutOfOrder> {
+        let error = OutOfOrder {
+            known: self.attempts,
+            got: attempt,
+        };
+        let Some(unreported) = attempt.checked_sub(self.attempts + 1) else {
+            return Err(error);
+        };
+
+        if unreported > 0 {
+            let outcome = self.current_outcome().cloned().ok_or(error)?;
+            self.count_for_good(&outcome, unreported, None);
+            // Whether they started before the restart is not known where no attempt is known that
+            // started after it.
+            if let Some(streak) = self.streaks.last_mut() {
+                streak.count += unreported;
+                self.count_since_restart(&outcome, unreported, None);
+            }
+        }
+        self.attempts = attempt;
+        Ok(())
+    }
+
+    /// Adds one attempt whose start is known.
+    fn add_attempt(&mut self, outcome: Outcome, start: u64, times: StageTimes) {
+        self.count_for_good(&outcome, 1, Some(start));
+        if start < self.counts_from {
+            self.outcome_before_restart = Some(Box::new(outcome));
+            return;
+        }
+        self.count_since_restart(&outcome, 1, Some(start));
+        self.append(outcome, start, times);
+    }
+
+    fn append(&mut self, outcome: Outcome, start: u64, times: StageTimes) {
+        self.first_start.get_or_insert(start);
+        if let (Some(success_times), Outcome::Read(Reading::Open(success))) =
+            (&mut self.success_times, &outcome)
+        {
+            success_times.record(start, success.passed, times);
+        }
+
+        if let Some(streak) = self.streaks.last_mut()
+            && streak.outcome.is_same_kind(&outcome)
+        {
+            let pause = start.saturating_sub(streak.last());
+            if !(streak.got_past_any_stage() && pause > MAX_GAP_US) {
+                streak.count += 1;
+                streak.slowest = streak.slowest.max(times);
+                streak.extend(start);
+                return;
+            }
+        }
+
+        if self.streaks.len() == MAX_STREAKS {
+            self.make_room();
+        }
+        // Most flows have one streak, ever: room for more is made when there are more.
+        self.streaks.reserve_exact(1);
+        self.streaks.push(Streak::new(outcome, start, times));
+    }
+
+    /// Makes room for one more streak: merges two that were blocked before any stage, else forgets
+    /// the oldest.
+    ///
+    /// Blocked in one way or in another is blocked: behind one address may be pods that are kept
+    /// apart by different means, and the evidence of such a flow is not forgotten for that.
+    fn make_room(&mut self) {
+        let mergeable = self
+            .streaks
+            .windows(2)
+            .position(|pair| pair.iter().all(Streak::is_blocked_before_any_stage));
+        if let Some(first) = mergeable {
+            let later = self.streaks.remove(first + 1);
+            self.streaks[first].merge(later);
         } else {
-            if self.run_of_openings == 0 {
-                self.tier = None;
-                self.from = start;
-            }
-            self.run_of_openings += times;
-            if self.run_of_openings >= enough {
-                self.at = start;
-            }
+            self.streaks.remove(0);
+            self.forgotten += 1;
         }
-        self.tier = Some(self.tier.map_or(tier, |lowest| lowest.min(tier)));
     }
 
-    fn lose(&mut self, times: u32) {
-        self.run_of_openings = 0;
-        if self.at.is_some() {
-            self.since += times;
-            self.lost += times;
-            self.loss += times;
-            self.longest_loss = self.longest_loss.max(self.loss);
+    /// Counts attempts over the flow's whole life, restarts included; `start` is the last one's,
+    /// where it is known.
+    fn count_for_good(&mut self, outcome: &Outcome, attempts: u32, start: Option<u64>) {
+        match outcome {
+            Outcome::Read(Reading::Open(_)) => {
+                self.opened += attempts;
+                if !self.retired {
+                    self.leak.opened(attempts, start);
+                }
+            }
+            Outcome::Read(Reading::Blocked(_)) => {
+                self.blocked += attempts;
+                self.leak.blocked(attempts, start);
+            }
+            Outcome::Read(Reading::NotSent(_)) => self.leak.did_not_open(start),
+            // What our own machinery did not see neither opened nor was stopped.
+            Outcome::Fault(_) => {}
+        }
+    }
+
+    /// Counts attempts since the last restart; `start` is the last one's, where it is known.
+    fn count_since_restart(&mut self, outcome: &Outcome, attempts: u32, start: Option<u64>) {
+        let Outcome::Read(reading) = outcome else {
+            return;
+        };
+        match reading {
+            Reading::Open(success)
+                if self
+                    .required_tier
+                    .is_none_or(|required_tier| success.tier >= required_tier) =>
+            {
+                let needed = if self.once { 1 } else { SUCCESSES_IN_A_ROW };
+                self.stability
+                    .get_or_insert_default()
+                    .gain(success.tier, attempts, start, needed);
+            }
+            Reading::Open(_) | Reading::Blocked(_) => {
+                if let Some(stability) = &mut self.stability {
+                    stability.lose(attempts);
+                }
+            }
+            Reading::NotSent(_) => self.interrupt_successes(),
+        }
+    }
+
+    fn interrupt_successes(&mut self) {
+        if let Some(stability) = &mut self.stability {
+            stability.interrupt();
         }
     }
 }
-
-/// How many openings in a row prove an allow.
-pub(super) const OPENINGS_IN_A_ROW: u32 = 3;
 
 #[cfg(test)]
 mod tests {
-    use super::super::classify::{Block, Refusal, Success};
+    use super::super::reading::{Block, Refusal, Success};
     use super::*;
     use crate::wire::{How, Stage};
 
@@ -540,8 +449,8 @@ mod tests {
     }
 
     #[test]
-    fn blocked_now_in_one_way_and_now_in_another_is_blocked_from_the_first_on() {
-        let mut seen = FlowEvidence::default();
+    fn streaks_blocked_in_alternating_ways_are_merged_and_not_forgotten() {
+        let mut evidence = FlowEvidence::default();
         for attempt in 1..=60 {
             let how = if attempt % 2 == 0 {
                 How::Silence
@@ -549,41 +458,52 @@ mod tests {
                 How::Closed
             };
             let start = u64::from(attempt) * 1_000_000;
-            seen.sample(attempt, start, blocked(how), StageTimes::default(), None)
+            evidence
+                .attempt(attempt, start, blocked(how), StageTimes::default(), None)
                 .unwrap();
         }
-        assert_eq!((seen.streaks.len(), seen.forgotten), (MAX_STREAKS, 0));
-        assert_eq!(seen.streaks[0].first(), 1_000_000);
         assert_eq!(
-            seen.streaks.iter().map(|streak| streak.count).sum::<u32>(),
+            (evidence.streaks.len(), evidence.forgotten),
+            (MAX_STREAKS, 0)
+        );
+        assert_eq!(evidence.streaks[0].first(), 1_000_000);
+        assert_eq!(
+            evidence
+                .streaks
+                .iter()
+                .map(|streak| streak.count)
+                .sum::<u32>(),
             60
         );
-        let nths = seen.streaks[0]
+        let nths = evidence.streaks[0]
             .points()
             .iter()
             .map(|(start, nth)| (start / 1_000_000, u64::from(*nth)));
         assert!(
             nths.into_iter().all(|(second, nth)| second == nth),
             "{:?}",
-            seen.streaks[0].points()
+            evidence.streaks[0].points()
         );
-        // What opened between is kept apart as ever.
+
+        // A success between is kept apart as ever.
         let open = Reading::Open(Success {
             tier: AllowTier::A0,
             passed: Stage::Connect,
             then: None,
         });
-        seen.sample(61, 61_000_000, open, StageTimes::default(), None)
+        evidence
+            .attempt(61, 61_000_000, open, StageTimes::default(), None)
             .unwrap();
-        seen.sample(
-            62,
-            62_000_000,
-            blocked(How::Silence),
-            StageTimes::default(),
-            None,
-        )
-        .unwrap();
-        let kinds: Vec<bool> = seen.streaks.iter().map(Streak::is_blocked).collect();
+        evidence
+            .attempt(
+                62,
+                62_000_000,
+                blocked(How::Silence),
+                StageTimes::default(),
+                None,
+            )
+            .unwrap();
+        let kinds: Vec<bool> = evidence.streaks.iter().map(Streak::is_blocked).collect();
         assert_eq!(kinds[kinds.len() - 3..], [true, false, true]);
     }
 }

@@ -1,13 +1,8 @@
-//! Observations and demands in words.
+//! Observations in words.
 
-use crate::suite::RequiredTier;
 use crate::wire::How;
 
-pub(super) fn describe_demand(required_tier: RequiredTier) -> &'static str {
-    required_tier.name()
-}
-
-/// What was seen, in words.
+/// Describes how a stage ended that was not passed.
 pub fn describe_how(how: &How) -> String {
     match how {
         How::Silence => "no answer".into(),
@@ -33,6 +28,6 @@ pub fn describe_how(how: &How) -> String {
         How::Closed => "closed by the other side".into(),
         How::Alert { code } => format!("TLS alert {code}"),
         How::Rcode { code } => format!("DNS response code {code}"),
-        How::Garbled { what } => format!("not the protocol asked for: {what}"),
+        How::Garbled { what } => format!("not the expected protocol: {what}"),
     }
 }

@@ -87,11 +87,11 @@ fn holds(case: &Evaluation) {
                 !check["reason"]["text"].as_str().unwrap().is_empty(),
                 "{name}"
             );
-            assert_eq!(check["nextStep"], reason.next_step(), "{name}");
+            assert_eq!(check["nextStep"], reason.remedy(), "{name}");
             // What would settle it stands on the screen too, however it is broken into lines.
             let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
             assert!(
-                words(&ran.out).contains(&words(reason.next_step())),
+                words(&ran.out).contains(&words(reason.remedy())),
                 "{name}: {}",
                 ran.out
             );

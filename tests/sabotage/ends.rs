@@ -123,15 +123,13 @@ impl<'a> Ends<'a> {
             if let Source::Pod { namespace, .. } = self.plan.source(flow.probe) {
                 namespaces.insert(namespace.clone());
             }
-            match &*flow.target_kind {
-                TargetKind::Pod { namespace, .. } => drop(namespaces.insert(namespace.clone())),
-                TargetKind::Service { service, .. } => {
-                    drop(namespaces.insert(service.namespace.clone()))
-                }
+            namespaces.extend(match &*flow.target_kind {
+                TargetKind::Pod { namespace, .. } => Some(namespace.clone()),
+                TargetKind::Service { service, .. } => Some(service.namespace.clone()),
                 TargetKind::Node { .. }
                 | TargetKind::ReferencePod { .. }
-                | TargetKind::Outside { .. } => {}
-            }
+                | TargetKind::Outside { .. } => None,
+            });
         }
         namespaces
     }

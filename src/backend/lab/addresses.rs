@@ -70,8 +70,8 @@ fn base_v6(n: usize) -> u128 {
     u128::from(Ipv6Addr::new(0xfd00, 0x10, 0x244, n as u16 + 1, 0, 0, 0, 0))
 }
 
-/// The witness of node number `n`: the last host addresses of the node's pod ranges, which no pod
-/// is given.
+/// The addresses of the reference pod on node number `n`: the last host addresses of the node's pod
+/// ranges, which no pod is given.
 pub(super) fn reference_pod(n: usize) -> [IpAddr; 2] {
     let v4 = base_v4(n) + REFERENCE_POD_HOST;
     [
@@ -80,7 +80,7 @@ pub(super) fn reference_pod(n: usize) -> [IpAddr; 2] {
     ]
 }
 
-/// The witness's host number; one more would be a /20's broadcast address.
+/// The reference pod's host number; one more would be a /20's broadcast address.
 const REFERENCE_POD_HOST: u32 = (1 << 12) - 2;
 
 /// Gives out addresses; what was claimed is never given out.
@@ -113,7 +113,7 @@ impl Addresses {
         }
     }
 
-    /// Takes a given address; `false` when somebody has it already.
+    /// Takes a given address; `false` if it is taken already.
     pub(super) fn claim(&mut self, address: IpAddr) -> bool {
         self.taken.insert(address)
     }

@@ -67,7 +67,7 @@ impl Certificates {
     }
 }
 
-/// An authority that nobody outside this run trusts.
+/// An authority that is trusted in this run only.
 #[derive(Debug)]
 struct Authority {
     issuer: Issuer<'static, KeyPair>,

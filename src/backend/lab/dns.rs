@@ -65,7 +65,7 @@ fn service_name(service: &Service) -> String {
 }
 
 impl World {
-    /// What `resolv.conf` says at a vantage: cluster DNS and its search list in a pod; on a node,
+    /// What `resolv.conf` says at a source: cluster DNS and its search list in a pod; on a node,
     /// in a pod of its network and where watertight runs, a name server outside the cluster, which
     /// knows the same names.
     pub fn resolver(&self, source: &Source) -> wire::Resolver {
@@ -126,7 +126,7 @@ mod tests {
 ---
 {apiVersion: v1, kind: Service, metadata: {name: twice, namespace: data}, spec: {type: ExternalName, externalName: pay.data.svc.cluster.local}}
 ---
-{apiVersion: v1, kind: Service, metadata: {name: lost, namespace: data}, spec: {type: ExternalName, externalName: nobody.example}}
+{apiVersion: v1, kind: Service, metadata: {name: lost, namespace: data}, spec: {type: ExternalName, externalName: unknown.example}}
 ";
 
     fn world() -> World {

@@ -75,12 +75,12 @@ pub use running::Count;
 pub use sabotage::{Listener, Sabotage};
 pub use world::{Layout, Outside, PlaceError, World};
 
-/// A TCP and UDP port on which every pod answers its own node, and nobody else: the sign that a
-/// source's network is alive where nothing is allowed to it.
+/// A TCP and UDP port on which every pod answers its own node only: it shows that a source's
+/// network works where the policies admit nothing to it.
 ///
 /// # Limitations
 ///
-/// A pod cannot use it: whoever forwards to it is told that nobody listens, whatever the policies
+/// A pod cannot use it: a connection to it is refused, whatever the policies
 /// say.
 pub const CONTROL_PORT: u16 = 65_533;
 
@@ -199,8 +199,7 @@ impl Backend for Lab {
         self.handle.inventory().await
     }
 
-    /// There is no cluster whose name or server could be told; the policies are those that are
-    /// loaded.
+    /// The lab has no cluster name, server or version; the policies are those that are loaded.
     async fn environment_info(&mut self) -> Result<EnvironmentInfo, Error> {
         let policies = self.handle.inventory().await?.policy_states();
         Ok(EnvironmentInfo {

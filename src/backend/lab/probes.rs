@@ -1,4 +1,4 @@
-//! Probes: one process each, in the network of its vantage.
+//! Probes: one process each, in the network namespace of its source.
 
 use super::netns::Netns;
 use super::spawn::{SELF, prepare};
@@ -75,14 +75,15 @@ impl Probes {
 }
 
 impl Probe {
-    /// The number is the probe's until its reader has waited for it; a moment remains in which it
-    /// has, and the number is nobody's yet.
+    /// The process id is the probe's until its reader has reaped it; for a moment after that the id
+    /// is unused.
     fn signal(&self, signal: Signal) -> bool {
         !self.reader.is_finished() && kill(self.pid, signal).is_ok()
     }
 }
 
-/// Stops probes: SIGTERM, a second for the last lines, SIGKILL. The channel must be read meanwhile.
+/// Stops probes: SIGTERM, a second for the last lines, SIGKILL. The channel must be read until this
+/// returns.
 pub(super) async fn stop(probes: Vec<Probe>) {
     for probe in &probes {
         probe.signal(Signal::SIGTERM);
@@ -109,7 +110,7 @@ pub(super) async fn not_started(
     since: Instant,
     lines: &mpsc::Sender<Arrival>,
 ) {
-    // Nobody reads any more: then nobody wants to know.
+    // The receiver is gone when the run has ended: the line is not needed then.
     let _ = lines
         .send(Arrival {
             probe,

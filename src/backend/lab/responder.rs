@@ -152,7 +152,7 @@ impl Responder {
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        // Gone already, or killed here: there is nobody left to tell.
+        // It has exited already, or is killed here: an error changes nothing.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -223,7 +223,7 @@ pub(super) fn groups<'a>(
             |_| Behaviour::Answer,
             &mut taken,
         );
-        let who = format!("the witness on {}", node.name);
+        let who = format!("the reference pod on {}", node.name);
         groups.push((
             Group {
                 number: FIRST_REFERENCE_POD + n as u32,

@@ -20,14 +20,14 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use watertight_probe::responder::control::{Behaviour, Command};
 
-/// A handle to break and mend a lab with, while somebody else runs it.
+/// A handle that breaks and repairs a lab while an engine runs in it.
 #[derive(Debug, Clone)]
 pub struct Sabotage {
     pub(super) running: Arc<Mutex<Option<Running>>>,
     pub(super) probes: Arc<Mutex<Probes>>,
 }
 
-/// Somebody who listens.
+/// A listener of the responder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listener {
     /// A pod.
@@ -313,10 +313,10 @@ impl Sabotage {
         self.with(|running| running.counts()).await
     }
 
-    /// Runs something in a vantage's network, on a thread of its own.
+    /// Runs a function in a source's network namespace, on a separate thread.
     ///
     /// # Errors
-    /// An unknown vantage.
+    /// An unknown source.
     pub async fn within<T: Send + 'static>(
         &self,
         source: Source,

@@ -17,7 +17,8 @@ pub(super) struct VirtualPort {
     pub(super) cluster: Vec<SocketAddr>,
     /// Node addresses with the node port: traffic to these is masqueraded.
     pub(super) node: Vec<SocketAddr>,
-    /// Where the traffic goes, each with the same likelihood; nobody answers where there are none.
+    /// Where the traffic goes, each with the same likelihood; connections are refused where there
+    /// are none.
     pub(super) backends: Vec<SocketAddr>,
 }
 

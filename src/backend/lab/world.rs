@@ -107,7 +107,7 @@ impl World {
     ) -> Result<Self, PlaceError> {
         let nodes = nodes(manifests, layout)?;
         let mut addresses = Addresses::new(nodes.len());
-        // An address of the cluster's is no outside host: whoever has it answers, or nobody.
+        // An address of the cluster is no outside host: its pod or node answers, if there is one.
         let outside: Vec<Outside> = outside
             .iter()
             .filter(|host| !host.address.is_some_and(addresses::in_cluster))
@@ -601,7 +601,7 @@ mod tests {
     }
 
     #[test]
-    fn outside_hosts_get_addresses_that_nobody_names() {
+    fn outside_hosts_get_addresses_that_no_suite_names() {
         let named = |name: &str| Outside {
             name: Some(name.into()),
             ..Outside::default()

@@ -91,7 +91,7 @@ spec:
         denied
       because: |
         Metrics are scraped
-        by nobody here.
+        by no one here.
       tags: [pci, "4.2", no]
       mechanism: reset
   everythingElse: denied
@@ -212,7 +212,7 @@ fn every_key_is_read() {
     );
     assert_eq!(
         scrape.because.as_deref(),
-        Some("Metrics are scraped\nby nobody here.\n")
+        Some("Metrics are scraped\nby no one here.\n")
     );
     assert_eq!(scrape.tags, ["pci", "4.2", "no"]);
     assert_eq!(scrape.expected, Expected::Denied);

@@ -1,4 +1,4 @@
-//! Input that nobody writes: nothing may panic, hang, or come back as a suite that was not written.
+//! Hostile input: nothing may panic, hang, or come back as a suite that was not written.
 
 use super::*;
 use proptest::prelude::*;

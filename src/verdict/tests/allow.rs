@@ -1,13 +1,13 @@
-//! What an allow needs to be proven, or to be called shut or unstable.
+//! When an allow is proven, violated or unstable.
 
 use super::*;
 
 #[test]
-fn allow_with_three_openings_in_a_row_is_proven() {
+fn allow_with_three_successes_in_a_row_is_proven() {
     let mut scene = Scene::new();
     scene.every(ALLOWED, 0, 500, 500, &open());
     assert_eq!(reason(&scene.allow()), Some(Reason::TooFewAttempts));
-    scene.read(ALLOWED, 1_000, open());
+    scene.attempt(ALLOWED, 1_000, open());
     assert_eq!(scene.allow(), Verdict::Proven);
 }
 
@@ -25,59 +25,59 @@ fn allow_that_comes_up_late_is_proven_with_its_delay() {
 }
 
 #[test]
-fn allow_that_only_shakes_hands_is_not_proven_at_a2() {
+fn allow_with_handshakes_only_is_not_proven_at_a2() {
     let mut scene = Scene::new();
     scene.every(ALLOWED, 0, 11_000, 500, &handshake_only());
     assert_eq!(reason(&scene.allow()), Some(Reason::TargetUnreachable));
 }
 
 #[test]
-fn allow_that_stays_shut_while_another_gets_through_is_violated() {
+fn allow_that_stays_blocked_while_another_source_gets_through_is_violated() {
     let mut scene = Scene::new();
     scene
         .every(ALLOWED, 0, 10_500, 500, &silence())
-        .every(CONTROL, 0, 10_500, 500, &open())
-        .every(CROSSING, 0, 10_500, 500, &open());
+        .every(TARGET_CONTROL, 0, 10_500, 500, &open())
+        .every(PATH_CONTROL, 0, 10_500, 500, &open());
     assert!(matches!(
         scene.allow(),
         Verdict::Violated(Violation::Shut {
-            contrast: Some(CONTROL),
+            contrast: Some(TARGET_CONTROL),
             ..
         })
     ));
 }
 
 #[test]
-fn allow_that_stays_shut_is_unproven_before_patience_is_over() {
+fn allow_that_stays_blocked_is_unproven_before_the_timeout() {
     let mut scene = Scene::new();
     scene
         .every(ALLOWED, 0, 9_000, 500, &silence())
-        .every(CONTROL, 0, 9_000, 500, &open())
-        .every(CROSSING, 0, 9_000, 500, &open());
+        .every(TARGET_CONTROL, 0, 9_000, 500, &open())
+        .every(PATH_CONTROL, 0, 9_000, 500, &open());
     assert_eq!(reason(&scene.allow()), Some(Reason::TooFewAttempts));
 }
 
 #[test]
-fn allow_that_nobody_reaches_is_unproven() {
+fn allow_that_no_source_reaches_is_unproven() {
     let mut scene = Scene::new();
     scene
         .every(ALLOWED, 0, 10_500, 500, &reset())
-        .every(CONTROL, 0, 10_500, 500, &reset())
-        .every(CROSSING, 0, 10_500, 500, &open());
+        .every(TARGET_CONTROL, 0, 10_500, 500, &reset())
+        .every(PATH_CONTROL, 0, 10_500, 500, &open());
     assert_eq!(reason(&scene.allow()), Some(Reason::TargetUnreachable));
 }
 
 #[test]
-fn allow_from_a_source_that_is_not_able_is_unproven() {
+fn allow_from_a_source_that_opens_nothing_is_unproven() {
     let mut scene = Scene::new();
     scene
         .every(ALLOWED, 0, 10_500, 500, &silence())
-        .every(CONTROL, 0, 10_500, 500, &open());
+        .every(TARGET_CONTROL, 0, 10_500, 500, &open());
     assert_eq!(reason(&scene.allow()), Some(Reason::SourceNotVerified));
 }
 
 #[test]
-fn refusal_that_names_its_enforcer_needs_no_witness() {
+fn allow_refused_by_a_named_enforcer_is_violated_without_a_control() {
     let refusal = Reading::Blocked(Block {
         passed: None,
         stage: Stage::Connect,
@@ -100,7 +100,7 @@ fn allow_that_loses_two_in_a_row_is_violated_as_unstable() {
         .every(ALLOWED, 0, 2_000, 500, &open())
         .every(ALLOWED, 2_500, 3_000, 500, &silence())
         .every(ALLOWED, 3_500, 5_000, 500, &open());
-    scene.every(CONTROL, 0, 5_000, 500, &open());
+    scene.every(TARGET_CONTROL, 0, 5_000, 500, &open());
     assert!(matches!(
         scene.allow(),
         Verdict::Violated(Violation::Unstable {
@@ -111,24 +111,25 @@ fn allow_that_loses_two_in_a_row_is_violated_as_unstable() {
     ));
 }
 
+fn flapping(lost_every: u64) -> Verdict {
+    let mut scene = Scene::new();
+    for n in 0..60_u64 {
+        scene.attempt(
+            ALLOWED,
+            n * 100,
+            if n > 5 && n % lost_every == 0 {
+                silence()
+            } else {
+                open()
+            },
+        );
+    }
+    scene.every(TARGET_CONTROL, 0, 6_000, 500, &open());
+    scene.allow()
+}
+
 #[test]
-fn allow_that_loses_one_now_and_then_is_judged_by_its_share() {
-    let flapping = |lost_every: u64| {
-        let mut scene = Scene::new();
-        for n in 0..60_u64 {
-            scene.read(
-                ALLOWED,
-                n * 100,
-                if n > 5 && n % lost_every == 0 {
-                    silence()
-                } else {
-                    open()
-                },
-            );
-        }
-        scene.every(CONTROL, 0, 6_000, 500, &open());
-        scene.allow()
-    };
+fn allow_that_loses_single_attempts_is_unstable_above_5_percent() {
     assert!(matches!(
         flapping(8),
         Verdict::Violated(Violation::Unstable { in_a_row: 1, .. })
@@ -137,13 +138,13 @@ fn allow_that_loses_one_now_and_then_is_judged_by_its_share() {
 }
 
 #[test]
-fn beats_carry_a_streak_on_and_contradictions_are_refused() {
+fn heartbeats_extend_a_streak_and_contradictions_are_refused() {
     let mut scene = Scene::new();
     assert!(
         scene.evidence.flows[0].heartbeat(2, 1_000_000).is_err(),
-        "a beat before any sample"
+        "a heartbeat before any attempt"
     );
-    scene.read(DENIED, 200, silence());
+    scene.attempt(DENIED, 200, silence());
     let flow = &mut scene.evidence.flows[0];
     flow.heartbeat(4, 1_200_000).expect("in order");
     assert_eq!(
@@ -152,10 +153,10 @@ fn beats_carry_a_streak_on_and_contradictions_are_refused() {
     );
     assert!(flow.heartbeat(3, 1_300_000).is_err());
     assert!(
-        flow.sample(4, 1_300_000, silence(), StageTimes::default(), None)
+        flow.attempt(4, 1_300_000, silence(), StageTimes::default(), None)
             .is_err()
     );
-    flow.sample(7, 2_000_000, open(), StageTimes::default(), None)
+    flow.attempt(7, 2_000_000, open(), StageTimes::default(), None)
         .expect("in order");
     assert_eq!((flow.attempts, flow.blocked, flow.opened), (7, 6, 1));
 }
@@ -164,18 +165,27 @@ fn any_reading() -> impl Strategy<Value = Reading> {
     prop_oneof![
         4 => Just(silence()),
         2 => Just(reset()),
-        1 => Just(unsent()),
+        1 => Just(not_sent()),
         1 => Just(open()),
     ]
+}
+
+/// Starts of the attempts of a flow that opened, milliseconds.
+fn open_starts(starts: &BTreeMap<u32, Vec<(u64, Reading)>>, flow: FlowId) -> Vec<i64> {
+    starts[&flow.0]
+        .iter()
+        .filter(|(_, reading)| matches!(reading, Reading::Open(_)))
+        .map(|(at, _)| *at as i64)
+        .collect()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever the timelines, a proven deny has six blocked samples over the hold at the end of
-    /// its flow, and an opening of a control at most two seconds before and after.
+    /// Whatever the timelines, a proven deny has six blocked attempts over the hold at the end of
+    /// its flow, and a success of a target control at most two seconds before and after.
     #[test]
-    fn no_timeline_proves_a_deny_that_its_rules_do_not(
+    fn proven_deny_of_any_timeline_has_its_blocked_attempts_and_controls(
         denied in prop::collection::vec((50_u64..700, any_reading()), 0..24),
         control in prop::collection::vec((50_u64..2_500, any_reading()), 0..16),
         source_window in prop::collection::vec((50_u64..1_500, any_reading()), 0..16),
@@ -184,11 +194,11 @@ proptest! {
     ) {
         let mut scene = Scene::new();
         let mut starts: BTreeMap<u32, Vec<(u64, Reading)>> = BTreeMap::new();
-        for (flow, timeline) in [(DENIED, &denied), (CONTROL, &control), (REACHED, &source_window), (CROSSING, &path_control)] {
+        for (flow, timeline) in [(DENIED, &denied), (TARGET_CONTROL, &control), (SOURCE_CONTROL, &source_window), (PATH_CONTROL, &path_control)] {
             let mut millis = 0;
             for (step, reading) in timeline {
                 millis += step;
-                scene.read(flow, millis, reading.clone());
+                scene.attempt(flow, millis, reading.clone());
                 starts.entry(flow.0).or_default().push((millis, reading.clone()));
             }
         }
@@ -202,16 +212,13 @@ proptest! {
             let inside: Vec<_> = starts[&DENIED.0].iter().filter(|(at, _)| (from..=to).contains(&(*at as i64))).collect();
             prop_assert!(inside.len() >= 6 && to - from >= 2_000);
             prop_assert!(starts[&DENIED.0].iter().filter(|(at, _)| *at as i64 >= from).all(|(_, r)| matches!(r, Reading::Blocked(_))));
-            let open_at = |flow: FlowId| -> Vec<i64> {
-                starts[&flow.0].iter().filter(|(_, r)| matches!(r, Reading::Open(_))).map(|(at, _)| *at as i64).collect()
-            };
-            let control = open_at(CONTROL);
+            let control = open_starts(&starts, TARGET_CONTROL);
             prop_assert!(control.iter().any(|at| *at <= from && from - at <= 2_000));
             prop_assert!(control.iter().any(|at| *at >= to && at - to <= 2_000));
-            let closed_between = starts[&CONTROL.0].iter().any(|(at, r)| (from..=to).contains(&(*at as i64)) && !matches!(r, Reading::Open(_)));
+            let closed_between = starts[&TARGET_CONTROL.0].iter().any(|(at, r)| (from..=to).contains(&(*at as i64)) && !matches!(r, Reading::Open(_)));
             prop_assert!(!closed_between);
-            prop_assert!(open_at(REACHED).iter().any(|at| *at <= from) && open_at(REACHED).iter().any(|at| *at >= to));
-            let mut path_controls = open_at(CROSSING);
+            prop_assert!(open_starts(&starts, SOURCE_CONTROL).iter().any(|at| *at <= from) && open_starts(&starts, SOURCE_CONTROL).iter().any(|at| *at >= to));
+            let mut path_controls = open_starts(&starts, PATH_CONTROL);
             path_controls.retain(|at| (from - 2_000..=to + 2_000).contains(at));
             prop_assert!(!path_controls.is_empty());
         }
@@ -219,7 +226,7 @@ proptest! {
 }
 
 #[test]
-fn an_allow_that_opens_below_its_tier_is_not_violated() {
+fn allow_that_opens_below_its_tier_is_unproven() {
     let mut scene = Scene::new();
     let lower = Reading::Open(Success {
         tier: AllowTier::A1,
@@ -227,51 +234,51 @@ fn an_allow_that_opens_below_its_tier_is_not_violated() {
         then: None,
     });
     scene.every(ALLOWED, 0, 12_000, 500, &lower);
-    for flow in [CONTROL, REACHED, CROSSING] {
+    for flow in [TARGET_CONTROL, SOURCE_CONTROL, PATH_CONTROL] {
         scene.every(flow, 0, 12_000, 500, &lower);
     }
     assert_eq!(reason(&scene.allow()), Some(Reason::TierNotMet));
 }
 
 #[test]
-fn a_control_whose_greeting_is_another_each_time_is_alive_throughout() {
-    let mut scene = Scene::good().without(CONTROL);
+fn target_control_with_varying_greetings_counts_as_one_interval() {
+    let mut scene = Scene::proven().without(TARGET_CONTROL);
     for n in 0..11 {
         let what = format!("greeting {n}");
         let then = Some(Stop {
             stage: Stage::Request,
             how: How::Garbled { what },
         });
-        let opening = Success {
+        let success = Success {
             tier: AllowTier::A1,
             passed: Stage::FirstBytes,
             then,
         };
-        scene.read(CONTROL, n * 500, Reading::Open(opening));
+        scene.attempt(TARGET_CONTROL, n * 500, Reading::Open(success));
     }
     assert_eq!(scene.deny(), Verdict::Proven);
 }
 
 #[test]
-fn an_allow_that_only_our_own_faults_interrupt_is_not_violated() {
+fn allow_that_only_our_own_faults_interrupt_is_unproven() {
     let mut scene = Scene::new();
     for n in 0..12_u64 {
-        scene.read(ALLOWED, n * 1_000, open());
+        scene.attempt(ALLOWED, n * 1_000, open());
         scene.fault(ALLOWED, n * 1_000 + 500, FaultReason::Starved);
     }
-    scene.read(ALLOWED, 12_500, open());
-    for flow in [CONTROL, CROSSING] {
+    scene.attempt(ALLOWED, 12_500, open());
+    for flow in [TARGET_CONTROL, PATH_CONTROL] {
         scene.every(flow, 0, 13_000, 500, &open());
     }
     assert_eq!(reason(&scene.allow()), Some(Reason::ProbeCpuStarved));
-    // What was blocked now and then, and never got through three times in a row, is.
+    // One that was blocked now and then, and never got through three times in a row, is violated.
     let mut scene = scene.without(ALLOWED);
     for n in 0..12_u64 {
         scene
-            .read(ALLOWED, n * 1_000, open())
-            .read(ALLOWED, n * 1_000 + 500, silence());
+            .attempt(ALLOWED, n * 1_000, open())
+            .attempt(ALLOWED, n * 1_000 + 500, silence());
     }
-    scene.read(ALLOWED, 12_500, open());
+    scene.attempt(ALLOWED, 12_500, open());
     assert!(matches!(
         scene.allow(),
         Verdict::Violated(Violation::Shut { .. })

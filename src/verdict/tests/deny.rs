@@ -1,4 +1,4 @@
-//! What a deny needs to be proven.
+//! The conditions of a proven deny.
 
 use super::super::SourceProof;
 use super::*;
@@ -6,7 +6,7 @@ use crate::model::EnforcerCount;
 
 #[test]
 fn deny_with_all_five_conditions_is_proven_at_d2() {
-    let judgement = Scene::good().judge(0);
+    let judgement = Scene::proven().judge(0);
     assert_eq!(judgement.verdict, Verdict::Proven);
     let FlowVerdict::Denied(proof) = &judgement.flows[0].verdict else {
         panic!("{judgement:?}")
@@ -22,23 +22,24 @@ fn deny_with_all_five_conditions_is_proven_at_d2() {
 }
 
 #[test]
-fn deny_by_reset_with_a_control_is_proven_too() {
-    let mut scene = Scene::good().without(DENIED);
+fn deny_by_reset_with_a_target_control_is_proven() {
+    let mut scene = Scene::proven().without(DENIED);
     scene.every(DENIED, 200, 4_200, 500, &reset());
     assert_eq!(scene.deny(), Verdict::Proven);
 }
 
-/// One attempt in a hundred that was stopped otherwise is enough, however often the two alternate.
+fn drop_required() -> Scene {
+    let mut scene = Scene::proven();
+    scene.plan.checks[0].settings.mechanism = Some(Mechanism::Drop);
+    scene
+}
+
+/// One attempt that was stopped in another way is enough, however often the two alternate.
 #[test]
-fn deny_that_must_be_of_one_kind_is_unproven_where_any_sample_was_of_another() {
-    let silent = || {
-        let mut scene = Scene::good();
-        scene.plan.checks[0].settings.mechanism = Some(Mechanism::Drop);
-        scene
-    };
-    assert_eq!(silent().deny(), Verdict::Proven);
+fn deny_by_a_required_mechanism_is_unproven_where_any_attempt_was_blocked_by_another() {
+    assert_eq!(drop_required().deny(), Verdict::Proven);
     for others in [1, 3, 12] {
-        let mut scene = silent().without(DENIED);
+        let mut scene = drop_required().without(DENIED);
         for nth in 0..30 {
             let is_other = nth < 2 * others && nth % 2 == 0;
             let at = 200 + nth * 133;
@@ -61,7 +62,7 @@ fn deny_that_must_be_of_one_kind_is_unproven_where_any_sample_was_of_another() {
         };
         assert_eq!(
             unproven.detail,
-            "it is blocked by drop and reset, not as the line demands"
+            "it is blocked by drop and reset, not as the line requires"
         );
         scene.plan.checks[0].settings.mechanism = None;
         assert_eq!(scene.deny(), Verdict::Proven);
@@ -69,49 +70,57 @@ fn deny_that_must_be_of_one_kind_is_unproven_where_any_sample_was_of_another() {
 }
 
 #[test]
-fn deny_without_a_control_is_unproven() {
+fn deny_without_a_target_control_is_unproven() {
     assert_eq!(
-        reason(&Scene::good().without(CONTROL).deny()),
+        reason(&Scene::proven().without(TARGET_CONTROL).deny()),
         Some(Reason::NoControlAnswered)
     );
 }
 
 #[test]
-fn deny_whose_control_was_refused_is_unproven() {
-    let mut scene = Scene::good().without(CONTROL);
-    scene.every(CONTROL, 0, 5_000, 500, &reset());
+fn deny_whose_target_control_was_refused_is_unproven() {
+    let mut scene = Scene::proven().without(TARGET_CONTROL);
+    scene.every(TARGET_CONTROL, 0, 5_000, 500, &reset());
     assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
 }
 
 #[test]
-fn deny_whose_control_stopped_answering_half_way_is_unproven() {
-    let mut scene = Scene::good().without(CONTROL);
-    scene
-        .every(CONTROL, 0, 1_500, 500, &open())
-        .every(CONTROL, 2_000, 5_000, 500, &reset());
+fn deny_whose_target_control_stopped_half_way_is_unproven() {
+    let mut scene = Scene::proven().without(TARGET_CONTROL);
+    scene.every(TARGET_CONTROL, 0, 1_500, 500, &open()).every(
+        TARGET_CONTROL,
+        2_000,
+        5_000,
+        500,
+        &reset(),
+    );
     assert_eq!(reason(&scene.deny()), Some(Reason::TooFewAttempts));
 }
 
 #[test]
-fn deny_whose_control_paused_for_more_than_two_seconds_is_unproven() {
-    let mut scene = Scene::good().without(CONTROL);
-    scene
-        .every(CONTROL, 0, 1_500, 500, &open())
-        .every(CONTROL, 3_600, 5_000, 500, &open());
+fn deny_whose_target_control_paused_for_more_than_two_seconds_is_unproven() {
+    let mut scene = Scene::proven().without(TARGET_CONTROL);
+    scene.every(TARGET_CONTROL, 0, 1_500, 500, &open()).every(
+        TARGET_CONTROL,
+        3_600,
+        5_000,
+        500,
+        &open(),
+    );
     assert_eq!(reason(&scene.deny()), Some(Reason::TooFewAttempts));
 }
 
 #[test]
-fn deny_with_a_control_that_only_began_after_the_samples_is_unproven() {
-    let mut scene = Scene::good().without(CONTROL);
-    scene.every(CONTROL, 4_300, 6_000, 500, &open());
+fn deny_whose_target_control_began_after_the_attempts_is_unproven() {
+    let mut scene = Scene::proven().without(TARGET_CONTROL);
+    scene.every(TARGET_CONTROL, 4_300, 6_000, 500, &open());
     assert_eq!(reason(&scene.deny()), Some(Reason::TooFewAttempts));
 }
 
 #[test]
-fn control_that_shook_hands_vouches_for_a_handshake_only() {
-    let mut scene = Scene::good().without(CONTROL);
-    scene.every(CONTROL, 0, 5_000, 500, &handshake_only());
+fn target_control_with_a_handshake_counts_for_the_handshake_only() {
+    let mut scene = Scene::proven().without(TARGET_CONTROL);
+    scene.every(TARGET_CONTROL, 0, 5_000, 500, &handshake_only());
     assert_eq!(scene.deny(), Verdict::Proven);
     let deeper = Reading::Blocked(Block {
         passed: Some(Stage::Connect),
@@ -126,7 +135,7 @@ fn control_that_shook_hands_vouches_for_a_handshake_only() {
 }
 
 #[test]
-fn control_that_was_stopped_later_vouches_for_what_it_passed() {
+fn target_control_stopped_later_counts_for_the_stages_it_passed() {
     let unresolved = Reading::Blocked(Block {
         passed: None,
         stage: Stage::Resolve,
@@ -144,13 +153,17 @@ fn control_that_was_stopped_later_vouches_for_what_it_passed() {
         signature: None,
         by_target: true,
     });
-    let mut scene = Scene::good().without(DENIED).without(CONTROL);
+    let mut scene = Scene::proven().without(DENIED).without(TARGET_CONTROL);
     scene.plan.probes[1] = Source::ReferencePod {
         node: "node-1".into(),
     };
-    scene
-        .every(DENIED, 200, 4_200, 500, &unresolved)
-        .every(CONTROL, 0, 5_000, 500, &resolved);
+    scene.every(DENIED, 200, 4_200, 500, &unresolved).every(
+        TARGET_CONTROL,
+        0,
+        5_000,
+        500,
+        &resolved,
+    );
     assert_eq!(scene.deny(), Verdict::Proven);
     let mut scene = scene.without(DENIED);
     scene.every(DENIED, 200, 4_200, 500, &silence());
@@ -158,36 +171,36 @@ fn control_that_was_stopped_later_vouches_for_what_it_passed() {
 }
 
 #[test]
-fn target_cannot_vouch_for_itself() {
-    let mut scene = Scene::good();
+fn target_pod_is_no_target_control_of_itself() {
+    let mut scene = Scene::proven();
     scene.plan.probes[1] = pod("postgres-0", "node-2");
     assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
 }
 
 #[test]
-fn source_cannot_vouch_for_its_own_target() {
-    let mut scene = Scene::good();
+fn source_is_no_target_control_of_its_own_deny() {
+    let mut scene = Scene::proven();
     scene.plan.flows[1].probe = ProbeId(0);
     assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
 }
 
 #[test]
-fn deny_from_a_source_that_nothing_reached_is_unproven() {
+fn deny_without_a_source_control_is_unproven() {
     assert_eq!(
-        reason(&Scene::good().without(REACHED).deny()),
+        reason(&Scene::proven().without(SOURCE_CONTROL).deny()),
         Some(Reason::SourceNotVerified)
     );
 }
 
 #[test]
-fn being_reached_is_no_excuse_for_a_source_whose_allowed_flows_fail() {
-    let mut scene = Scene::good();
-    let source_window = scene
+fn source_whose_allowed_flows_fail_is_not_verified_by_being_reached() {
+    let mut scene = Scene::proven();
+    let source_controls = scene
         .plan
         .source_controls
         .get_mut(&(ProbeId(0), Family::V4, Transport::Tcp))
         .expect("there");
-    source_window.allowed.push(OTHER);
+    source_controls.allowed.push(OTHER);
     scene.every(OTHER, 0, 5_000, 500, &silence());
     assert_eq!(reason(&scene.deny()), Some(Reason::SourceNotVerified));
     let mut scene = scene.without(OTHER);
@@ -196,8 +209,8 @@ fn being_reached_is_no_excuse_for_a_source_whose_allowed_flows_fail() {
 }
 
 #[test]
-fn what_got_out_before_the_source_was_known_does_not_stand_for_the_time_after() {
-    let mut scene = Scene::good();
+fn source_control_that_ended_early_leaves_only_the_node_that_reaches_the_source() {
+    let mut scene = Scene::proven();
     scene
         .plan
         .source_controls
@@ -214,41 +227,49 @@ fn what_got_out_before_the_source_was_known_does_not_stand_for_the_time_after() 
         "its node reaches it all the time"
     );
     assert_eq!(
-        reason(&scene.without(REACHED).deny()),
+        reason(&scene.without(SOURCE_CONTROL).deny()),
         Some(Reason::SourceNotVerified)
     );
 }
 
 #[test]
-fn source_that_was_able_only_before_is_not_known_to_be_able() {
-    let mut scene = Scene::good().without(REACHED);
-    scene
-        .every(REACHED, 0, 1_000, 500, &open())
-        .every(REACHED, 1_500, 5_000, 500, &silence());
+fn deny_whose_source_control_stopped_half_way_is_unproven() {
+    let mut scene = Scene::proven().without(SOURCE_CONTROL);
+    scene.every(SOURCE_CONTROL, 0, 1_000, 500, &open()).every(
+        SOURCE_CONTROL,
+        1_500,
+        5_000,
+        500,
+        &silence(),
+    );
     assert_eq!(reason(&scene.deny()), Some(Reason::TooFewAttempts));
 }
 
 #[test]
-fn deny_over_a_path_that_nothing_crossed_is_unproven() {
+fn deny_without_a_path_control_is_unproven() {
     assert_eq!(
-        reason(&Scene::good().without(CROSSING).deny()),
+        reason(&Scene::proven().without(PATH_CONTROL).deny()),
         Some(Reason::PathNotVerified)
     );
 }
 
 #[test]
-fn deny_over_a_path_that_was_cut_half_way_is_unproven() {
-    let mut scene = Scene::good().without(CROSSING).without(ALLOWED);
-    scene
-        .every(CROSSING, 0, 1_500, 500, &open())
-        .every(CROSSING, 2_000, 5_000, 500, &silence());
+fn deny_whose_path_control_stopped_half_way_is_unproven() {
+    let mut scene = Scene::proven().without(PATH_CONTROL).without(ALLOWED);
+    scene.every(PATH_CONTROL, 0, 1_500, 500, &open()).every(
+        PATH_CONTROL,
+        2_000,
+        5_000,
+        500,
+        &silence(),
+    );
     assert_eq!(reason(&scene.deny()), Some(Reason::PathNotVerified));
 }
 
 #[test]
-fn what_reached_a_nodes_own_address_says_nothing_of_its_pods() {
-    let mut scene = Scene::good();
-    let takers = scene
+fn path_control_to_a_node_says_nothing_of_the_path_to_its_pods() {
+    let mut scene = Scene::proven();
+    let flows = scene
         .plan
         .path_controls
         .values()
@@ -260,14 +281,14 @@ fn what_reached_a_nodes_own_address_says_nothing_of_its_pods() {
         to: PathEnd::Node("node-2".into()),
         family: Family::V4,
     };
-    scene.plan.path_controls = BTreeMap::from([(to_node, takers)]);
+    scene.plan.path_controls = BTreeMap::from([(to_node, flows)]);
     assert_eq!(reason(&scene.deny()), Some(Reason::PathNotVerified));
 }
 
-/// The runner must not reach Service shop/postgres, whose one pod is on node-2. `OTHER` is what the
-/// runner got to.
+/// The runner must not reach Service shop/postgres, whose one pod is on node-2. `OTHER` is a flow
+/// of the runner that got through.
 fn from_the_runner(other: TargetKind) -> Scene {
-    let mut scene = Scene::good();
+    let mut scene = Scene::proven();
     scene.plan.probes[0] = Source::Runner;
     let service = ObjectRef {
         namespace: "shop".into(),
@@ -282,40 +303,35 @@ fn from_the_runner(other: TargetKind) -> Scene {
     }
     .into();
     scene.plan.flows[5].target_kind = other.into();
-    let source_window = SourceControls {
-        allowed: vec![OTHER],
-        tried: vec![],
-        reached: vec![],
-    };
+    let source_controls = source_controls(vec![OTHER], vec![]);
     scene
         .plan
         .source_controls
-        .insert((ProbeId(0), Family::V4, Transport::Tcp), source_window);
-    let path = |to| Path {
-        from: None,
-        to,
-        family: Family::V4,
-    };
+        .insert((ProbeId(0), Family::V4, Transport::Tcp), source_controls);
     let mut ends = scene.plan.flows[5].target_kind.ends(&scene.plan.flows[5]);
     if ends.len() > 2 {
         ends.retain(|end| *end == PathEnd::Services);
     }
-    scene
-        .plan
-        .path_controls
-        .extend(ends.into_iter().map(|end| (path(end), vec![OTHER])));
+    for to in ends {
+        let path = Path {
+            from: None,
+            to,
+            family: Family::V4,
+        };
+        scene.plan.path_controls.insert(path, vec![OTHER]);
+    }
     scene.every(OTHER, 0, 5_000, 500, &open());
     scene
 }
 
 #[test]
-fn service_that_the_runner_has_no_route_to_is_not_called_denied() {
+fn service_deny_from_a_runner_without_a_route_is_left_out() {
     // A node answered the runner, and a pod did: neither shows a way to the Services' addresses.
     for other in [
         TargetKind::Node {
             name: "node-2".into(),
         },
-        at("api-0", "node-2"),
+        target_pod("api-0", "node-2"),
     ] {
         let judgement = from_the_runner(other).judge(0);
         assert!(
@@ -326,18 +342,20 @@ fn service_that_the_runner_has_no_route_to_is_not_called_denied() {
     }
 }
 
-#[test]
-fn service_is_denied_to_a_runner_whom_another_service_answers() {
-    let service = ObjectRef {
-        namespace: "kube-system".into(),
-        kind: "Service".into(),
-        name: "kube-dns".into(),
-    };
-    let dns = |nodes: &[&str]| TargetKind::Service {
-        service: service.clone(),
+fn dns(nodes: &[&str]) -> TargetKind {
+    TargetKind::Service {
+        service: ObjectRef {
+            namespace: "kube-system".into(),
+            kind: "Service".into(),
+            name: "kube-dns".into(),
+        },
         nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
         pods: vec![],
-    };
+    }
+}
+
+#[test]
+fn service_deny_from_a_runner_that_reaches_another_service_is_proven() {
     assert_eq!(from_the_runner(dns(&["node-2"])).deny(), Verdict::Proven);
     // Some Service answered, and nothing shows that its packets went to the pods' node.
     assert_eq!(
@@ -345,30 +363,30 @@ fn service_is_denied_to_a_runner_whom_another_service_answers() {
         Some(Reason::PathNotVerified)
     );
     let mut scene = from_the_runner(dns(&["node-2"]));
-    scene.read(DENIED, 4_700, open());
+    scene.attempt(DENIED, 4_700, open());
     assert!(matches!(scene.deny(), Verdict::Violated(_)));
 }
 
 #[test]
-fn attempts_that_were_not_sent_are_neither_blocked_nor_open() {
-    let mut scene = Scene::good().without(DENIED);
-    scene.every(DENIED, 200, 4_200, 500, &unsent());
+fn deny_whose_attempts_were_not_sent_is_unproven() {
+    let mut scene = Scene::proven().without(DENIED);
+    scene.every(DENIED, 200, 4_200, 500, &not_sent());
     assert_eq!(reason(&scene.deny()), Some(Reason::SendFailed));
 }
 
 #[test]
-fn samples_before_one_that_was_not_sent_do_not_count() {
-    let mut scene = Scene::good().without(DENIED);
+fn attempts_before_one_that_was_not_sent_do_not_count() {
+    let mut scene = Scene::proven().without(DENIED);
     scene
         .every(DENIED, 200, 3_200, 500, &silence())
-        .read(DENIED, 3_300, unsent())
+        .attempt(DENIED, 3_300, not_sent())
         .every(DENIED, 3_500, 4_200, 200, &silence());
     assert_eq!(reason(&scene.deny()), Some(Reason::TooFewAttempts));
 }
 
 #[test]
-fn fault_in_an_attempt_breaks_the_hold() {
-    let mut scene = Scene::good().without(DENIED);
+fn fault_in_an_attempt_restarts_the_hold() {
+    let mut scene = Scene::proven().without(DENIED);
     scene.every(DENIED, 200, 2_200, 500, &silence());
     scene.fault(DENIED, 2_500, FaultReason::Resources);
     assert_eq!(reason(&scene.deny()), Some(Reason::ProbeFault));
@@ -377,8 +395,8 @@ fn fault_in_an_attempt_breaks_the_hold() {
 }
 
 #[test]
-fn starved_attempt_is_no_sample_and_interrupts_nothing() {
-    let mut scene = Scene::good().without(DENIED);
+fn attempt_without_cpu_time_neither_counts_nor_interrupts() {
+    let mut scene = Scene::proven().without(DENIED);
     scene.every(DENIED, 200, 1_700, 500, &silence());
     for at in [2_200, 2_400, 2_600] {
         scene.fault(DENIED, at, FaultReason::Starved);
@@ -386,7 +404,7 @@ fn starved_attempt_is_no_sample_and_interrupts_nothing() {
     assert_eq!(
         reason(&scene.deny()),
         Some(Reason::ProbeCpuStarved),
-        "four samples and three starved attempts are no six"
+        "four attempts and three without processor time are not six"
     );
     scene.every(DENIED, 3_000, 4_500, 500, &silence());
     assert_eq!(scene.deny(), Verdict::Proven);
@@ -395,64 +413,68 @@ fn starved_attempt_is_no_sample_and_interrupts_nothing() {
 }
 
 #[test]
-fn control_that_was_starved_for_longer_than_two_seconds_vouches_for_nothing_across_that_time() {
-    for (without, says) in [(0, Verdict::Proven), (1_500, Verdict::Proven)] {
-        let mut scene = Scene::good().without(CONTROL);
-        scene
-            .every(CONTROL, 100, 2_000, 300, &open())
-            .fault(CONTROL, 2_100, FaultReason::Starved);
-        scene.every(CONTROL, 2_200 + without, 9_000, 300, &open());
-        assert_eq!(scene.deny(), says, "{without} ms without a sample");
+fn target_control_without_cpu_time_for_more_than_two_seconds_does_not_span_that_time() {
+    for (pause, expected) in [(0, Verdict::Proven), (1_500, Verdict::Proven)] {
+        let mut scene = Scene::proven().without(TARGET_CONTROL);
+        scene.every(TARGET_CONTROL, 100, 2_000, 300, &open()).fault(
+            TARGET_CONTROL,
+            2_100,
+            FaultReason::Starved,
+        );
+        scene.every(TARGET_CONTROL, 2_200 + pause, 9_000, 300, &open());
+        assert_eq!(scene.deny(), expected, "{pause} ms without an attempt");
     }
-    let mut scene = Scene::good().without(CONTROL);
-    scene
-        .every(CONTROL, 100, 1_900, 300, &open())
-        .fault(CONTROL, 2_100, FaultReason::Starved);
-    scene.every(CONTROL, 4_000, 9_000, 300, &open());
+    let mut scene = Scene::proven().without(TARGET_CONTROL);
+    scene.every(TARGET_CONTROL, 100, 1_900, 300, &open()).fault(
+        TARGET_CONTROL,
+        2_100,
+        FaultReason::Starved,
+    );
+    scene.every(TARGET_CONTROL, 4_000, 9_000, 300, &open());
     assert_eq!(reason(&scene.deny()), Some(Reason::TooFewAttempts));
 }
 
 #[test]
-fn deny_of_a_probe_that_failed_is_unproven() {
+fn deny_of_a_failed_probe_is_unproven() {
     let cases = [
         (ProbeFailure::Ended("killed".into()), Reason::ProbeFault),
         (ProbeFailure::Protocol("a hole".into()), Reason::ProbeFault),
         (ProbeFailure::Clocks("drift".into()), Reason::ClockSkew),
     ];
     for (failure, expected) in cases {
-        let mut scene = Scene::good();
+        let mut scene = Scene::proven();
         scene.evidence.probes[0].failure = Some((4_300_000, failure));
         assert_eq!(reason(&scene.deny()), Some(expected));
     }
 }
 
 #[test]
-fn control_of_a_probe_that_failed_vouches_for_nothing() {
-    let mut scene = Scene::good();
+fn target_control_of_a_failed_probe_does_not_count() {
+    let mut scene = Scene::proven();
     scene.evidence.probes[1].failure = Some((3_000_000, ProbeFailure::Ended("killed".into())));
     assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
 }
 
 #[test]
-fn too_few_samples_or_too_short_a_hold_is_unproven() {
-    let mut scene = Scene::good().without(DENIED);
+fn deny_with_too_few_attempts_or_too_short_a_hold_is_unproven() {
+    let mut scene = Scene::proven().without(DENIED);
     scene.every(DENIED, 200, 2_200, 500, &silence());
     assert_eq!(reason(&scene.deny()), Some(Reason::TooFewAttempts));
-    let mut scene = Scene::good().without(DENIED);
+    let mut scene = Scene::proven().without(DENIED);
     scene.every(DENIED, 200, 2_100, 100, &silence());
     assert_eq!(reason(&scene.deny()), Some(Reason::TooFewAttempts));
 }
 
 #[test]
-fn deadline_shorter_than_ten_round_trips_is_unproven() {
-    let mut scene = Scene::good();
+fn deny_with_a_timeout_below_ten_round_trips_is_unproven() {
+    let mut scene = Scene::proven();
     scene.plan.checks[0].settings.attempt_timeout = std::time::Duration::from_millis(3);
     assert_eq!(reason(&scene.deny()), Some(Reason::AttemptTimeoutTooShort));
 }
 
 #[test]
-fn clocks_that_are_known_too_loosely_prove_nothing() {
-    let mut scene = Scene::good();
+fn deny_with_a_loosely_known_clock_is_unproven() {
+    let mut scene = Scene::proven();
     scene.evidence.probes[1].clock = Some(Clock {
         least: -2_000_000,
         most: 2_000_000,
@@ -466,8 +488,8 @@ fn clocks_that_are_known_too_loosely_prove_nothing() {
 }
 
 #[test]
-fn demand_that_is_not_met_is_unproven() {
-    let mut scene = Scene::good();
+fn deny_below_its_required_tier_is_unproven() {
+    let mut scene = Scene::proven();
     scene.plan.checks[0].settings.required_tier = RequiredTier::D2SameNode;
     assert_eq!(reason(&scene.deny()), Some(Reason::TierNotMet));
     scene.every(ALLOWED, 0, 5_000, 500, &open());
@@ -484,7 +506,7 @@ fn demand_that_is_not_met_is_unproven() {
     assert_eq!(
         reason(&scene.deny()),
         Some(Reason::TierNotMet),
-        "fewer packets than samples"
+        "fewer packets than attempts"
     );
     scene.evidence.counters.insert(
         DENIED,
@@ -497,31 +519,33 @@ fn demand_that_is_not_met_is_unproven() {
 }
 
 #[test]
-fn d1_needs_neither_source_nor_path() {
-    let mut scene = Scene::good().without(REACHED).without(CROSSING);
+fn deny_at_d1_needs_neither_source_nor_path_control() {
+    let mut scene = Scene::proven()
+        .without(SOURCE_CONTROL)
+        .without(PATH_CONTROL);
     scene.plan.checks[0].settings.required_tier = RequiredTier::D1;
     assert_eq!(scene.deny(), Verdict::Proven);
-    let mut scene = scene.without(CONTROL);
+    let mut scene = scene.without(TARGET_CONTROL);
     scene.plan.checks[0].settings.required_tier = RequiredTier::D1;
     assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
 }
 
 #[test]
-fn unprovable_line_is_unproven_unless_it_opens() {
-    let mut scene = Scene::good();
+fn unprovable_deny_is_unproven_unless_it_opens() {
+    let mut scene = Scene::proven();
     scene.plan.checks[0].provability = Provability::Unprovable("why".into());
     assert_eq!(reason(&scene.deny()), Some(Reason::Unprovable));
-    scene.read(DENIED, 4_700, open());
+    scene.attempt(DENIED, 4_700, open());
     assert!(matches!(scene.deny(), Verdict::Violated(_)));
 }
 
 #[test]
-fn silence_of_a_pod_that_is_not_ready_does_not_count_and_its_opening_does() {
-    let mut scene = Scene::good();
+fn deny_to_a_pod_that_is_not_ready_is_left_out_unless_it_opens() {
+    let mut scene = Scene::proven();
     if let TargetKind::Pod { ready, .. } = Arc::make_mut(&mut scene.plan.flows[0].target_kind) {
         *ready = false;
     }
     assert_eq!(reason(&scene.deny()), Some(Reason::NotAttempted));
-    scene.read(DENIED, 4_700, open());
+    scene.attempt(DENIED, 4_700, open());
     assert!(matches!(scene.deny(), Verdict::Violated(_)));
 }

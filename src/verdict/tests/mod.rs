@@ -1,5 +1,5 @@
-//! The rules, as sentences over timelines: a scene, what can happen in it, and beside this file
-//! what follows.
+//! The rules of verdicts, as tests over timelines: a scene and its helpers here, the rules in the
+//! files of this folder.
 
 mod allow;
 mod changes;
@@ -7,12 +7,10 @@ mod deny;
 mod requests;
 mod starts;
 
-use super::classify::{AllowTier, Block, Reading, Refusal, Signature, Success};
-use super::evidence::{Evidence, ProbeFailure};
-use super::moment::Clock;
-use super::streak::StageTimes;
-use super::timeline::Cause;
-use super::{FlowVerdict, Judge, Judgement, Reason, Verdict, Violation, concerns, judge};
+use super::{
+    AllowTier, Block, Cause, Clock, Evidence, FlowVerdict, Judge, Judgement, ProbeFailure, Reading,
+    Reason, Refusal, Signature, StageTimes, Success, Verdict, Violation, concerns, judge,
+};
 use crate::model::{Family, ObjectRef};
 use crate::plan::{
     BackendKind, Check, CheckSettings, Flow, FlowId, LineRef, Path, PathEnd, Plan, ProbeId,
@@ -25,18 +23,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const DENIED: FlowId = FlowId(0);
-const CONTROL: FlowId = FlowId(1);
-const REACHED: FlowId = FlowId(2);
-const CROSSING: FlowId = FlowId(3);
+const TARGET_CONTROL: FlowId = FlowId(1);
+const SOURCE_CONTROL: FlowId = FlowId(2);
+const PATH_CONTROL: FlowId = FlowId(3);
 const ALLOWED: FlowId = FlowId(4);
 const OTHER: FlowId = FlowId(5);
 
-/// web on node-1 must not reach postgres on node-2; api on node-1 may. node-2 is the control,
-/// node-1 reaches web and node-2. `OTHER` is something that web is allowed to open.
+/// web on node-1 must not reach postgres on node-2; api on node-1 may. node-2 is the target
+/// control, node-1 reaches web (source control) and node-2 (path control). `OTHER` is a flow that
+/// web is allowed to open.
 struct Scene {
     plan: Plan,
     evidence: Evidence,
-    next: BTreeMap<u32, u32>,
+    /// The number of attempts so far, by flow.
+    attempts: BTreeMap<u32, u32>,
 }
 
 fn pod(name: &str, node: &str) -> Source {
@@ -47,13 +47,35 @@ fn pod(name: &str, node: &str) -> Source {
     }
 }
 
-fn at(name: &str, node: &str) -> TargetKind {
+fn target_pod(name: &str, node: &str) -> TargetKind {
     TargetKind::Pod {
         namespace: "shop".into(),
         name: name.into(),
         node: node.into(),
         ready: true,
         host_network: false,
+    }
+}
+
+fn node(name: &str) -> Source {
+    Source::Node { name: name.into() }
+}
+
+fn flow(probe: u32, to: TargetKey, target_kind: TargetKind) -> Flow {
+    Flow {
+        probe: ProbeId(probe),
+        to: to.into(),
+        target_kind: target_kind.into(),
+        opens_at: Stage::Connect,
+        waits: Waits::default(),
+    }
+}
+
+fn source_controls(allowed: Vec<FlowId>, reached: Vec<FlowId>) -> SourceControls {
+    SourceControls {
+        allowed,
+        tried: vec![],
+        reached,
     }
 }
 
@@ -99,25 +121,17 @@ fn check(name: &str, expected: Expected, flow: FlowId) -> Check {
 
 impl Scene {
     fn new() -> Self {
-        let node = |name: &str| Source::Node { name: name.into() };
         let probes = vec![
             pod("web-0", "node-1"),
             node("node-2"),
             node("node-1"),
             pod("api-0", "node-1"),
         ];
-        let flow = |probe, to: TargetKey, target_kind: TargetKind| Flow {
-            probe: ProbeId(probe),
-            to: to.into(),
-            target_kind: target_kind.into(),
-            opens_at: Stage::Connect,
-            waits: Waits::default(),
-        };
-        let postgres = || key("10.0.2.1", 5432);
+        let postgres = key("10.0.2.1", 5432);
         let flows = vec![
-            flow(0, postgres(), at("postgres-0", "node-2")),
-            flow(1, postgres(), at("postgres-0", "node-2")),
-            flow(2, key("10.0.1.1", 65533), at("web-0", "node-1")),
+            flow(0, postgres.clone(), target_pod("postgres-0", "node-2")),
+            flow(1, postgres.clone(), target_pod("postgres-0", "node-2")),
+            flow(2, key("10.0.1.1", 65533), target_pod("web-0", "node-1")),
             flow(
                 2,
                 key("10.0.2.254", 10250),
@@ -125,18 +139,13 @@ impl Scene {
                     node: "node-2".into(),
                 },
             ),
-            flow(3, postgres(), at("postgres-0", "node-2")),
-            flow(0, key("10.0.1.9", 8080), at("cache-0", "node-1")),
+            flow(3, postgres.clone(), target_pod("postgres-0", "node-2")),
+            flow(0, key("10.0.1.9", 8080), target_pod("cache-0", "node-1")),
         ];
         let path = Path {
             from: Some("node-1".into()),
             to: PathEnd::Pods("node-2".into()),
             family: Family::V4,
-        };
-        let source_window = |allowed: Vec<FlowId>, reached: Vec<FlowId>| SourceControls {
-            allowed,
-            tried: vec![],
-            reached,
         };
         let plan = Plan {
             suites: vec![],
@@ -151,19 +160,19 @@ impl Scene {
             listen: None,
             foreign_targets: false,
             probes,
-            target_controls: BTreeMap::from([(postgres(), vec![ALLOWED, CONTROL])]),
+            target_controls: BTreeMap::from([(postgres.clone(), vec![ALLOWED, TARGET_CONTROL])]),
             composites: BTreeMap::new(),
             source_controls: BTreeMap::from([
                 (
                     (ProbeId(0), Family::V4, Transport::Tcp),
-                    source_window(vec![], vec![REACHED]),
+                    source_controls(vec![], vec![SOURCE_CONTROL]),
                 ),
                 (
                     (ProbeId(3), Family::V4, Transport::Tcp),
-                    source_window(vec![ALLOWED], vec![CROSSING]),
+                    source_controls(vec![ALLOWED], vec![PATH_CONTROL]),
                 ),
             ]),
-            path_controls: BTreeMap::from([(path, vec![CROSSING, ALLOWED])]),
+            path_controls: BTreeMap::from([(path, vec![PATH_CONTROL, ALLOWED])]),
             flows,
             created: BTreeSet::new(),
             inside: BTreeSet::new(),
@@ -180,15 +189,15 @@ impl Scene {
         Self {
             plan,
             evidence,
-            next: BTreeMap::new(),
+            attempts: BTreeMap::new(),
         }
     }
 
-    fn read(&mut self, flow: FlowId, millis: u64, reading: Reading) -> &mut Self {
-        let attempt = self.next.entry(flow.0).or_default();
+    fn attempt(&mut self, flow: FlowId, millis: u64, reading: Reading) -> &mut Self {
+        let attempt = self.attempts.entry(flow.0).or_default();
         *attempt += 1;
         self.evidence.flows[flow.0 as usize]
-            .sample(
+            .attempt(
                 *attempt,
                 millis * 1_000,
                 reading,
@@ -200,10 +209,11 @@ impl Scene {
     }
 
     fn fault(&mut self, flow: FlowId, millis: u64, reason: FaultReason) -> &mut Self {
-        let attempt = self.next.entry(flow.0).or_default();
+        let attempt = self.attempts.entry(flow.0).or_default();
         *attempt += 1;
-        let seen = &mut self.evidence.flows[flow.0 as usize];
-        seen.fault(*attempt, millis * 1_000, reason)
+        let evidence = &mut self.evidence.flows[flow.0 as usize];
+        evidence
+            .fault(*attempt, millis * 1_000, reason)
             .expect("in order");
         self
     }
@@ -218,18 +228,17 @@ impl Scene {
     ) -> &mut Self {
         let mut millis = from;
         while millis <= to {
-            self.read(flow, millis, reading.clone());
+            self.attempt(flow, millis, reading.clone());
             millis += step;
         }
         self
     }
 
-    /// Everything as it should be: six blocked samples and more, from 0.2 s to 4.2 s, all four
-    /// vouchers open.
-    fn good() -> Self {
+    /// All conditions hold: more than six blocked attempts, from 0.2 s to 4.2 s, all controls open.
+    fn proven() -> Self {
         let mut scene = Self::new();
         scene.every(DENIED, 200, 4_200, 500, &silence());
-        for flow in [CONTROL, REACHED, CROSSING] {
+        for flow in [TARGET_CONTROL, SOURCE_CONTROL, PATH_CONTROL] {
             scene.every(flow, 0, 5_000, 500, &open());
         }
         scene
@@ -237,22 +246,22 @@ impl Scene {
 
     fn without(mut self, flow: FlowId) -> Self {
         self.evidence.flows[flow.0 as usize] = super::FlowEvidence::default();
-        self.next.remove(&flow.0);
+        self.attempts.remove(&flow.0);
         self
     }
 
-    /// Judges a check, and holds the short way to tell whether it is settled against the long one.
+    /// Judges a check, and compares [`Judge::pending_flow`] with [`Judgement::is_settled`].
     fn judge(&self, index: usize) -> Judgement {
         let check = &self.plan.checks[index];
         let judgement = judge(&self.plan, check, &self.evidence);
-        let awaited = Judge::new(&self.plan, &self.evidence).awaits(check, 0);
+        let pending = Judge::new(&self.plan, &self.evidence).pending_flow(check, 0);
         let left_out = judgement
             .flows
             .iter()
             .any(|flow| matches!(flow.verdict, FlowVerdict::LeftOut(_)));
-        // What is left out may be awaited for a few samples more.
+        // A flow that is left out may be pending for a few attempts more.
         assert!(
-            awaited.is_none() == judgement.is_settled() || left_out && judgement.is_settled(),
+            pending.is_none() == judgement.is_settled() || left_out && judgement.is_settled(),
             "{judgement:?}"
         );
         judgement
@@ -311,7 +320,7 @@ fn reset() -> Reading {
     )
 }
 
-fn unsent() -> Reading {
+fn not_sent() -> Reading {
     Reading::NotSent(Stop {
         stage: Stage::Connect,
         how: How::Error {

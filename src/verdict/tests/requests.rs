@@ -1,21 +1,22 @@
-//! Requests that are sent once, take long, go by name, or cross a mesh.
+//! Requests that are sent once, take long, go by name, or pass a mesh.
 
 use super::super::{read, waits_needed};
 use super::*;
 
+fn http(method: &str) -> Request {
+    Request::Http(crate::wire::Http {
+        tls: None,
+        method: method.into(),
+        path: "/".into(),
+        authority: "postgres".into(),
+        headers: vec![],
+        body: None,
+        h2: false,
+    })
+}
+
 /// A POST that is sent once, in the middle of a control's GETs.
 fn once(stage: Stage, passed: Option<Stage>) -> Scene {
-    let http = |method: &str| {
-        Request::Http(crate::wire::Http {
-            tls: None,
-            method: method.into(),
-            path: "/".into(),
-            authority: "postgres".into(),
-            headers: vec![],
-            body: None,
-            h2: false,
-        })
-    };
     let mut scene = Scene::new();
     let post = TargetKey {
         request: http("POST"),
@@ -29,12 +30,12 @@ fn once(stage: Stage, passed: Option<Stage>) -> Scene {
     }
     .into();
     scene.plan.flows[4].to = post.clone().into();
-    scene.plan.target_controls = BTreeMap::from([(post, vec![CONTROL])]);
+    scene.plan.target_controls = BTreeMap::from([(post, vec![TARGET_CONTROL])]);
     scene.evidence = Evidence::of(&scene.plan);
     for probe in &mut scene.evidence.probes {
         probe.clock = Some(Clock::shared(0));
     }
-    for flow in [CONTROL, REACHED, CROSSING] {
+    for flow in [TARGET_CONTROL, SOURCE_CONTROL, PATH_CONTROL] {
         scene.every(flow, 0, 4_000, 500, &open());
     }
     let how = Refusal::Wire(How::Silence);
@@ -45,57 +46,57 @@ fn once(stage: Stage, passed: Option<Stage>) -> Scene {
         signature: None,
         by_target: false,
     };
-    scene.read(DENIED, 1_700, Reading::Blocked(block));
+    scene.attempt(DENIED, 1_700, Reading::Blocked(block));
     scene
 }
 
 #[test]
-fn request_that_is_sent_once_is_denied_between_two_answers_of_a_control() {
+fn deny_of_a_request_sent_once_is_proven_between_two_answers_of_a_target_control() {
     assert_eq!(once(Stage::Connect, None).deny(), Verdict::Proven);
     assert_eq!(
-        reason(&once(Stage::Connect, None).without(CONTROL).deny()),
+        reason(&once(Stage::Connect, None).without(TARGET_CONTROL).deny()),
         Some(Reason::NoControlAnswered)
     );
-    let mut late = once(Stage::Connect, None).without(CONTROL);
-    late.every(CONTROL, 2_000, 4_000, 500, &open());
+    let mut late = once(Stage::Connect, None).without(TARGET_CONTROL);
+    late.every(TARGET_CONTROL, 2_000, 4_000, 500, &open());
     assert_eq!(reason(&late.deny()), Some(Reason::TooFewAttempts));
     let mut opened = once(Stage::Connect, None).without(DENIED);
-    opened.read(DENIED, 1_700, open());
+    opened.attempt(DENIED, 1_700, open());
     assert!(matches!(opened.deny(), Verdict::Violated(_)));
 }
 
 #[test]
-fn control_that_asks_for_something_else_does_not_show_that_a_request_would_be_answered() {
+fn target_control_with_another_request_does_not_count_after_the_handshake() {
     let scene = once(Stage::FirstBytes, Some(Stage::Connect));
     assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
 }
 
 #[test]
-fn request_that_is_sent_once_is_allowed_by_one_opening() {
+fn allow_of_a_request_sent_once_is_proven_by_one_success() {
     let mut scene = once(Stage::Connect, None);
     assert_eq!(reason(&scene.allow()), Some(Reason::NotAttempted));
-    scene.read(ALLOWED, 1_700, open());
+    scene.attempt(ALLOWED, 1_700, open());
     assert_eq!(scene.allow(), Verdict::Proven);
-    let mut shut = once(Stage::Connect, None);
-    shut.read(ALLOWED, 1_700, silence());
+    let mut blocked = once(Stage::Connect, None);
+    blocked.attempt(ALLOWED, 1_700, silence());
     assert!(matches!(
-        shut.allow(),
+        blocked.allow(),
         Verdict::Violated(Violation::Shut { .. })
     ));
 }
 
 #[test]
-fn control_that_takes_long_asks_for_more_time() {
+fn deny_with_a_slow_target_control_needs_longer_waits() {
     let mut scene = Scene::new();
     scene.every(DENIED, 200, 4_200, 500, &silence());
-    for flow in [REACHED, CROSSING] {
+    for flow in [SOURCE_CONTROL, PATH_CONTROL] {
         scene.every(flow, 0, 5_000, 500, &open());
     }
     for n in 1..=10_u32 {
         let slow = StageTimes::of(&[(Stage::Connect, 200_000)]);
         let at = u64::from(n - 1) * 500_000;
         scene.evidence.flows[1]
-            .sample(n, at, open(), slow, None)
+            .attempt(n, at, open(), slow, None)
             .expect("in order");
     }
     assert_eq!(reason(&scene.deny()), Some(Reason::AttemptTimeoutTooShort));
@@ -114,82 +115,81 @@ fn control_that_takes_long_asks_for_more_time() {
 }
 
 #[test]
-fn name_that_leads_elsewhere_than_its_controls_go_proves_nothing() {
-    let address = |last: u8| std::net::IpAddr::from([203, 0, 113, last]);
-    let mut scene = Scene::good();
-    scene.evidence.flows[0].dialled(address(1), false);
+fn deny_of_an_address_that_no_control_reached_is_unproven() {
+    let [first, second] = [1, 2].map(|last| std::net::IpAddr::from([203, 0, 113, last]));
+    let mut scene = Scene::proven();
+    scene.evidence.flows[0].dialled(first, false);
     assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
-    scene.evidence.flows[1].dialled(address(1), false);
+    scene.evidence.flows[1].dialled(first, false);
     assert_eq!(
         reason(&scene.deny()),
         Some(Reason::NoControlAnswered),
         "dialled is not answered"
     );
-    scene.evidence.flows[1].dialled(address(1), true);
+    scene.evidence.flows[1].dialled(first, true);
     assert_eq!(scene.deny(), Verdict::Proven);
-    scene.evidence.flows[0].dialled(address(2), false);
+    scene.evidence.flows[0].dialled(second, false);
     assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
-    scene.read(DENIED, 4_700, open());
+    scene.attempt(DENIED, 4_700, open());
     assert!(matches!(scene.deny(), Verdict::Violated(_)));
 }
 
-#[test]
-fn handshake_that_a_mesh_may_have_answered_is_denied_only_where_others_got_bytes() {
-    let connect = || Request::Connect { linger_ms: 250 };
-    let meshed = Flow {
-        probe: ProbeId(0),
-        to: TargetKey {
-            request: connect(),
-            ..key("10.0.2.1", 5432)
-        }
-        .into(),
-        target_kind: at("postgres-0", "node-2").into(),
+/// A bare handshake from web to postgres that a mesh may answer.
+fn meshed() -> Flow {
+    let to = TargetKey {
+        request: Request::Connect { linger_ms: 250 },
+        ..key("10.0.2.1", 5432)
+    };
+    Flow {
         opens_at: Stage::FirstBytes,
-        waits: Waits::default(),
+        ..flow(0, to, target_pod("postgres-0", "node-2"))
+    }
+}
+
+fn after_handshake(flow: &Flow, linger: Linger) -> Reading {
+    let mut passed = vec![(Stage::Connect, 300)];
+    if linger == Linger::Bytes {
+        passed.push((Stage::FirstBytes, 300));
+    }
+    let observation = Observation {
+        passed,
+        linger: Some(linger),
+        ..Observation::default()
     };
-    let after_handshake = |linger: Linger| {
-        let mut passed = vec![(Stage::Connect, 300)];
-        if linger == Linger::Bytes {
-            passed.push((Stage::FirstBytes, 300));
-        }
-        read(
-            &meshed,
-            None,
-            &Observation {
-                passed,
-                linger: Some(linger),
-                ..Observation::default()
-            },
-        )
-    };
+    read(flow, None, &observation)
+}
+
+#[test]
+fn deny_after_a_mesh_handshake_needs_a_target_control_that_got_bytes() {
+    let meshed = meshed();
     assert!(matches!(
-        after_handshake(Linger::Bytes),
+        after_handshake(&meshed, Linger::Bytes),
         Reading::Open(Success {
             passed: Stage::FirstBytes,
             ..
         })
     ));
     for linger in [Linger::Quiet, Linger::Fin, Linger::Rst] {
-        let reading = after_handshake(linger);
+        let reading = after_handshake(&meshed, linger);
         assert!(
             matches!(&reading, Reading::Blocked(block) if block.stage == Stage::FirstBytes),
             "{reading:?}"
         );
-        let mut scene = Scene::good().without(DENIED);
+        let mut scene = Scene::proven().without(DENIED);
         scene.plan.flows[DENIED.0 as usize] = meshed.clone();
-        scene.plan.flows[CONTROL.0 as usize].to = Arc::clone(&meshed.to);
+        scene.plan.flows[TARGET_CONTROL.0 as usize].to = Arc::clone(&meshed.to);
         scene
             .plan
             .target_controls
-            .insert(TargetKey::clone(&meshed.to), vec![CONTROL]);
+            .insert(TargetKey::clone(&meshed.to), vec![TARGET_CONTROL]);
         scene.every(DENIED, 200, 4_200, 500, &reading);
         assert_eq!(
             scene.deny(),
             Verdict::Proven,
             "{linger:?}, and the control got bytes"
         );
-        let mut scene = scene.without(CONTROL);
-        scene.every(CONTROL, 0, 5_000, 500, &handshake_only());
+        let mut scene = scene.without(TARGET_CONTROL);
+        scene.every(TARGET_CONTROL, 0, 5_000, 500, &handshake_only());
         assert_eq!(
             reason(&scene.deny()),
             Some(Reason::NoControlAnswered),

@@ -114,7 +114,7 @@ impl Node<'_> {
         alternatives
     }
 
-    /// Conditions on the other end, one alternative a family; none where nobody matches.
+    /// Conditions on the other end, one alternative a family; none where no pod matches.
     fn peers(&mut self, peers: &Peers, direction: Direction) -> Vec<(Option<Family>, Vec<Match>)> {
         let (v4, v6) = match peers {
             Peers::Anyone => return vec![(None, Vec::new())],

@@ -290,15 +290,15 @@ pub enum Note {
         /// Index of the rule in its list.
         rule: usize,
     },
-    /// A peer by domain names, which nobody here resolves: it matches no address.
+    /// A peer by domain names, which are not resolved here: it matches no address.
     DomainNames {
         /// `ClusterNetworkPolicy/lockdown egress`.
         policy: String,
         /// Index of the rule in its list.
         rule: usize,
     },
-    /// A rule with fields that nobody here knows: if it is to accept it matches nothing, else it
-    /// denies everything.
+    /// A rule with unknown fields: an Accept rule then matches nothing, any other rule denies
+    /// everything.
     FailsClosed {
         /// `ClusterNetworkPolicy/lockdown egress`.
         policy: String,

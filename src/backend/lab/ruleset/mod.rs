@@ -33,7 +33,7 @@
 //! - A connection that is up stays up when rules change.
 //! - Of two cluster-wide policies of one tier and priority the one whose name comes first is asked
 //!   first; the API leaves that open.
-//! - Domain names of a `ClusterNetworkPolicy` match nobody.
+//! - Domain names of a `ClusterNetworkPolicy` match no address.
 //! - A policy's status and other vendors' policies are not read.
 
 mod cluster;

@@ -353,7 +353,7 @@ fn port_names_are_those_of_the_destination() {
         &["203.0.113.1 -> data/db:5432"],
         &["203.0.113.1 -> data/db:80", "shop/web -> data/db:5432"],
     );
-    // A name that nobody has allows nothing.
+    // A port name that no pod declares allows nothing.
     check(
         &on_db(&json!([{ "ports": [{ "port": "none" }] }])),
         &[],

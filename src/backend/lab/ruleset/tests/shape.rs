@@ -207,7 +207,7 @@ fn the_verdict_is_chosen_and_only_tcp_is_reset() {
 fn what_allows_nothing_is_noted() {
     let inventory = world(&on_db(&json!([
         { "ports": [{ "port": 1, "protocol": "SCTP" }, { "port": "none" }] },
-        { "from": [{ "podSelector": { "matchLabels": { "app": "nobody" } } }] },
+        { "from": [{ "podSelector": { "matchLabels": { "app": "missing" } } }] },
     ])));
     let notes = compile(&inventory, "n2", Deny::Drop).notes;
     let policy = "data/NetworkPolicy/p0 ingress".to_owned();
@@ -224,10 +224,10 @@ fn what_allows_nothing_is_noted() {
 }
 
 #[test]
-fn a_peer_that_matches_nobody_is_not_everyone() {
-    let nobody = json!([{ "from": [{ "podSelector": { "matchLabels": { "app": "nobody" } } }] }]);
+fn peer_without_a_matching_pod_is_not_every_peer() {
+    let no_pod = json!([{ "from": [{ "podSelector": { "matchLabels": { "app": "missing" } } }] }]);
     check(
-        &on_db(&nobody),
+        &on_db(&no_pod),
         &[],
         &["shop/web -> data/db:1", "203.0.113.1 -> data/db:1"],
     );

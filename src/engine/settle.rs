@@ -1,0 +1,146 @@
+//! Judging checks during a run and at its end.
+
+use super::Observer;
+use super::completion::Completion;
+use super::run::Run;
+use crate::event::{CheckResult, RunEvent, check_ref, check_result};
+use crate::plan::{Check, FlowId, Waits};
+use crate::verdict::{
+    FlowResult, FlowVerdict, Judge, Judgement, PendingFlow, Reason, Verdict, waits_needed,
+};
+
+/// Every so many rounds begin with another flow of a check than the one that it was last waiting
+/// for.
+const OTHER_FLOW_EVERY: u32 = 8;
+
+impl Run<'_> {
+    /// The checks that are not settled.
+    pub(super) fn unsettled_checks(&self) -> impl Iterator<Item = &Check> {
+        self.plan
+            .checks
+            .iter()
+            .zip(&self.settled)
+            .filter(|(_, settled)| !**settled)
+            .map(|(check, _)| check)
+    }
+
+    /// Judges what is not settled, and reports what is now. Returns flows that need longer waits.
+    pub(super) fn settle(&mut self, observer: &mut impl Observer) -> Vec<(FlowId, Waits)> {
+        let mut slow = Vec::new();
+        self.rounds += 1;
+        let skip = usize::from(self.rounds.is_multiple_of(OTHER_FLOW_EVERY));
+        let judge = Judge::new(&self.plan, &self.collector.evidence);
+        for (index, check) in self.plan.checks.iter().enumerate() {
+            if self.settled[index] {
+                continue;
+            }
+
+            // Most checks wait for one flow at a time: the others are judged once it is settled, or
+            // now and then.
+            if let Some(PendingFlow {
+                index: flow,
+                reason,
+            }) = judge.pending_flow(check, self.pending_flows[index] + skip)
+            {
+                self.pending_flows[index] = flow;
+                if reason == Reason::AttemptTimeoutTooShort {
+                    slow.extend(self.slow_flows(check, &judge.judge(check)));
+                }
+                continue;
+            }
+
+            let judgement = judge.judge(check);
+            self.settled[index] = true;
+            let result = check_result(
+                &self.plan,
+                &self.checks[index],
+                &judgement,
+                &self.collector.evidence,
+            );
+            if self.reported[index].replace(result.verdict) != Some(result.verdict) {
+                observer.event(RunEvent::Settled {
+                    result: Box::new(result),
+                });
+            }
+        }
+        slow
+    }
+
+    /// The denied flows of a check whose silence was not waited for long enough, and that another
+    /// probe can try.
+    fn slow_flows(&self, check: &Check, judgement: &Judgement) -> Vec<(FlowId, Waits)> {
+        judgement
+            .flows
+            .iter()
+            .filter(|result| is_timeout_too_short(result))
+            .map(|result| result.flow)
+            .filter(|flow| !self.plan.inside.contains(&self.plan.flow(*flow).probe))
+            .filter_map(|flow| {
+                let waits = waits_needed(&self.plan, &self.collector.evidence, check, flow)?;
+                Some((flow, waits))
+            })
+            .collect()
+    }
+
+    /// Whether every port of a sweep was tried, as far as its probe can.
+    pub(super) fn is_swept(&self) -> bool {
+        let mut flows = self.plan.swept.iter().flat_map(|check| &check.flows);
+        flows.all(|flow| {
+            let probe = self.plan.flow(*flow).probe;
+            self.collector.evidence.flow(*flow).attempts > 0
+                || self.collector.evidence.probe(probe).failure.is_some()
+        })
+    }
+
+    /// The results of swept ports that opened, and the number of those that did not.
+    pub(super) fn swept(&self) -> (Vec<CheckResult>, usize) {
+        let evidence = &self.collector.evidence;
+        let judge = Judge::new(&self.plan, evidence);
+        let mut open = Vec::new();
+        for check in &self.plan.swept {
+            let judgement = judge.judge(check);
+            // A success that is no violation must not be taken for silence either.
+            let opened = check
+                .flows
+                .iter()
+                .any(|flow| evidence.flow(*flow).opened > 0);
+            if opened || matches!(judgement.verdict, Verdict::Violated(_)) {
+                let named = check_ref(&self.plan, check);
+                open.push(check_result(&self.plan, &named, &judgement, evidence));
+            }
+        }
+        let silent = self.plan.swept.len() - open.len();
+        (open, silent)
+    }
+
+    /// The final results of all checks. Where a run ended early a check that was not settled is not
+    /// finished, whatever else it lacks.
+    pub(super) fn final_results(
+        &self,
+        completion: &Completion,
+    ) -> impl Iterator<Item = CheckResult> {
+        let evidence = &self.collector.evidence;
+        let judge = Judge::new(&self.plan, evidence);
+        self.plan
+            .checks
+            .iter()
+            .enumerate()
+            .map(move |(index, check)| {
+                let mut judgement = judge.judge(check);
+                if !self.settled[index] {
+                    completion.apply_to_unsettled(&mut judgement);
+                }
+                check_result(&self.plan, &self.checks[index], &judgement, evidence)
+            })
+    }
+}
+
+fn is_timeout_too_short(result: &FlowResult) -> bool {
+    match &result.verdict {
+        FlowVerdict::Unproven(unproven) => unproven.reason == Reason::AttemptTimeoutTooShort,
+        FlowVerdict::Denied(_)
+        | FlowVerdict::Allowed(_)
+        | FlowVerdict::Violated(_)
+        | FlowVerdict::LeftOut(_) => false,
+    }
+}

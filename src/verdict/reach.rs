@@ -1,0 +1,77 @@
+//! Reach: which nodes and pods of the plan a verdict speaks of.
+
+use super::verdicts::FlowVerdict;
+use crate::plan::{FlowId, Plan, Scope, TargetKind};
+use std::collections::BTreeSet;
+
+/// How far a verdict reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reach {
+    /// Nodes that the source's attempts came from.
+    pub source_nodes: usize,
+    /// Nodes on which the source has pods.
+    pub of_source_nodes: usize,
+    /// Pods of the target that were attempted.
+    pub target_pods: usize,
+    /// Pods of the target.
+    pub of_target_pods: usize,
+}
+
+impl Reach {
+    /// The reach of a check's flows, without those that were left out.
+    pub(super) fn of<'v>(
+        plan: &Plan,
+        scope: Scope,
+        flows: impl Iterator<Item = (FlowId, &'v FlowVerdict)>,
+    ) -> Self {
+        let mut nodes = BTreeSet::new();
+        let mut pods = BTreeSet::new();
+        for (flow, verdict) in flows {
+            if matches!(verdict, FlowVerdict::LeftOut(_)) {
+                continue;
+            }
+            let flow = plan.flow(flow);
+            nodes.extend(plan.source(flow.probe).node());
+            if let TargetKind::Pod {
+                namespace, name, ..
+            } = &*flow.target_kind
+            {
+                pods.insert((namespace, name));
+            }
+        }
+        Self {
+            source_nodes: nodes.len(),
+            of_source_nodes: scope.source_nodes.max(nodes.len()),
+            target_pods: pods.len(),
+            of_target_pods: scope.target_pods.max(pods.len()),
+        }
+    }
+}
+
+impl std::fmt::Display for Reach {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut parts = Vec::new();
+        if self.of_source_nodes > 0 {
+            parts.push(format!(
+                "from {} of {} node{}",
+                self.source_nodes,
+                self.of_source_nodes,
+                plural(self.of_source_nodes)
+            ));
+        }
+        if self.of_target_pods > 0 {
+            parts.push(format!(
+                "to {} of {} pod{}",
+                self.target_pods,
+                self.of_target_pods,
+                plural(self.of_target_pods)
+            ));
+        }
+        f.write_str(&parts.join(", "))
+    }
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}

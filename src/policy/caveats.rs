@@ -3,15 +3,15 @@
 
 use super::explain::Explainer;
 use super::near_miss::{self, Party};
-use super::rules::{Half, Peer, Place, Rule};
-use crate::inventory::Action;
+use super::rules::{Half, Peer, Rule};
+use crate::inventory::{Action, PolicyTier};
 use std::collections::BTreeSet;
 
 impl Explainer<'_> {
     /// Rules that fail closed, domain names that match nobody, and policies of which either may be
     /// asked first: one sentence each, in the order in which policies are asked.
     pub fn caveats(&self) -> Vec<String> {
-        let is_meant = |half: &&Half| half.in_force && half.place != Place::NetworkPolicy;
+        let is_meant = |half: &&Half| half.in_force && half.tier != PolicyTier::NetworkPolicy;
         let halves: Vec<&Half> = self
             .rules
             .halves
@@ -32,7 +32,7 @@ impl Explainer<'_> {
                 let tie = format!(
                     "{} and {} have the same priority and select the same pods: which one is asked first is undefined; \
                      here it is {}",
-                    half.name, other.name, half.name.name
+                    half.name, other.name, half.name.reference.name
                 );
                 // Two policies meet in each direction that both have rules for.
                 if !told.contains(&tie) {
@@ -46,7 +46,8 @@ impl Explainer<'_> {
     /// Whether two halves of cluster-wide policies are of one tier and priority, meet at a pod, and
     /// do not do the same with all that they match.
     fn may_come_first(&self, half: &Half, other: &Half) -> bool {
-        let tied = half.place == other.place && half.direction == other.direction;
+        let tied = (half.tier, half.priority, half.direction)
+            == (other.tier, other.priority, other.direction);
         let actions = |half: &Half| -> BTreeSet<Action> {
             half.rules
                 .iter()

@@ -3,11 +3,11 @@
 use super::edit::{self, Edit, NAMESPACE_NAME};
 use super::explain::Walk;
 use super::near_miss::{self, MissingRequirement, PeerStanding};
-use super::rules::{Block, Direction, Half, Namespaces, Peer, Place, Scope};
+use super::rules::{Block, Direction, Half, Namespaces, Peer, Scope};
 use super::selector::Must;
 use super::what_if::SideEffects;
-use crate::inventory::{Action, Cidr, Labels, Pod, identity_labels};
-use crate::model::ObjectRef;
+use crate::inventory::{Action, Cidr, Labels, Pod, PolicyTier, identity_labels};
+use crate::model::{ObjectRef, PolicyRef};
 use serde::Serialize;
 
 /// A change that turns an answer.
@@ -216,7 +216,7 @@ fn workload(pod: &Pod) -> ObjectRef {
 pub(super) fn opening(walk: &Walk<'_>) -> Vec<Change> {
     let mut changes = Vec::new();
     for (at, half, missing_requirement) in walk.numbered() {
-        if half.place != Place::NetworkPolicy {
+        if half.tier != PolicyTier::NetworkPolicy {
             if missing_requirement.is_empty() {
                 changes.extend(before_denying(walk, (at, half)));
             }
@@ -360,12 +360,12 @@ pub(super) fn closing(walk: &Walk<'_>) -> Vec<Change> {
             })
             .collect();
         if half.in_force && missing_requirement.is_empty() {
-            isolated |= half.place == Place::NetworkPolicy;
+            isolated |= half.tier == PolicyTier::NetworkPolicy;
             // Without any egress rule, a policy that names no policyTypes is none for egress.
             let keeps_isolating = half.stated
                 || walk.direction == Direction::Ingress
                 || admits.len() < half.rules.len();
-            let verb = if keeps_isolating || half.place != Place::NetworkPolicy {
+            let verb = if keeps_isolating || half.tier != PolicyTier::NetworkPolicy {
                 "remove or narrow"
             } else {
                 "narrow"
@@ -385,7 +385,7 @@ pub(super) fn closing(walk: &Walk<'_>) -> Vec<Change> {
                     },
                 )
             }));
-        } else if half.place == Place::NetworkPolicy
+        } else if half.tier == PolicyTier::NetworkPolicy
             && admits.is_empty()
             && let Some(things) = selecting(walk, (at, half), &missing_requirement)
         {
@@ -414,9 +414,7 @@ fn isolating(walk: &Walk<'_>, pod: &Pod) -> Change {
         pod.namespace, walk.own.name
     );
     let name = super::PolicyName {
-        kind: "NetworkPolicy",
-        namespace: pod.namespace.clone(),
-        name: "added".to_owned(),
+        reference: PolicyRef::network(&pod.namespace, "added"),
         origin: String::new(),
     };
     let subject = Scope {
@@ -425,7 +423,8 @@ fn isolating(walk: &Walk<'_>, pod: &Pod) -> Change {
     };
     let half = Half {
         name,
-        place: Place::NetworkPolicy,
+        tier: PolicyTier::NetworkPolicy,
+        priority: 0,
         direction: walk.direction,
         in_force: true,
         stated: true,
@@ -443,7 +442,7 @@ fn isolating(walk: &Walk<'_>, pod: &Pod) -> Change {
 
 /// The other end, as a rule of this policy would name it; nothing for what no peer can name.
 fn peer_for(walk: &Walk<'_>, half: &Half) -> Option<Peer> {
-    let own = (half.place == Place::NetworkPolicy).then_some(half.name.namespace.as_str());
+    let own = half.name.reference.namespace.as_deref();
     match (walk.other.pod, walk.other.address) {
         (Some(pod), _) => Some(edit::pods(
             &pod.namespace,

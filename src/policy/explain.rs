@@ -4,9 +4,9 @@ use super::InvalidPolicy;
 use super::change::Change;
 use super::flow::End;
 use super::near_miss::{self, Party};
-use super::rules::{Direction, Half, Place, PolicyName, Rules};
+use super::rules::{Direction, Half, PolicyName, Rules};
 use super::what_if::walks;
-use crate::inventory::{Action, Inventory, Labels};
+use crate::inventory::{Action, Inventory, Labels, PolicyTier};
 use crate::model::{Family, Port};
 use serde::Serialize;
 use std::net::IpAddr;
@@ -404,24 +404,24 @@ impl<'a> Walk<'a> {
             } else {
                 Selects::NotThisDirection
             };
-            let passed = match half.place {
-                Place::Admin(_) => passed_admin.as_ref(),
-                Place::NetworkPolicy => None,
-                Place::Baseline(_) => passed_baseline.as_ref(),
+            let passed = match half.tier {
+                PolicyTier::Admin => passed_admin.as_ref(),
+                PolicyTier::NetworkPolicy => None,
+                PolicyTier::Baseline => passed_baseline.as_ref(),
             };
             let not_asked = match (&decided, passed) {
                 _ if !half.in_force => None,
                 (Some((_, rule)), _) => Some(format!("{rule} has decided")),
                 (None, Some(rule)) => Some(format!("{rule} has passed the rest of this tier by")),
                 (None, None)
-                    if matches!(half.place, Place::Baseline(_)) && !isolating.is_empty() =>
+                    if matches!(half.tier, PolicyTier::Baseline) && !isolating.is_empty() =>
                 {
                     Some("Baseline is for pods that no NetworkPolicy isolates".to_owned())
                 }
                 (None, None) => None,
             };
             let asked = half.in_force && not_asked.is_none();
-            if half.in_force && half.place == Place::NetworkPolicy {
+            if half.in_force && half.tier == PolicyTier::NetworkPolicy {
                 isolating.push(half.name.to_string());
             }
             let mut step = PolicyStep {
@@ -436,14 +436,14 @@ impl<'a> Walk<'a> {
                 if let (true, Asked::Decides(action)) = (open, verdict) {
                     let title = format!("rule {} of {}", rule.number, half.name);
                     rule.decides = true;
-                    match (half.place, action) {
-                        (Place::NetworkPolicy, _) => {
+                    match (half.tier, action) {
+                        (PolicyTier::NetworkPolicy, _) => {
                             admitted.get_or_insert(title);
                         }
-                        (Place::Admin(_), Action::Pass) => {
+                        (PolicyTier::Admin, Action::Pass) => {
                             (passed_admin, open) = (Some(title), false)
                         }
-                        (Place::Baseline(_), Action::Pass) => {
+                        (PolicyTier::Baseline, Action::Pass) => {
                             (passed_baseline, open) = (Some(title), false)
                         }
                         (_, action) => (decided, open) = (Some((action, title)), false),
@@ -539,7 +539,7 @@ impl<'a> Walk<'a> {
             number: number + 1,
             name: rule.name.clone(),
             origin: rule.origin.clone(),
-            action: if half.place == Place::NetworkPolicy {
+            action: if half.tier == PolicyTier::NetworkPolicy {
                 "admits".to_owned()
             } else {
                 action.to_string()

@@ -11,8 +11,8 @@
 use super::bits::Bits;
 use super::classes::{Entity, Universe};
 use super::ports::{PortSet, PortSets, SetId};
-use super::rules::{Direction, Half, Peer, Place, Ports, Rules};
-use crate::inventory::{Action, ContainerPort, Inventory};
+use super::rules::{Direction, Half, Peer, Ports, Rules};
+use crate::inventory::{Action, ContainerPort, Inventory, PolicyTier};
 use crate::model::{Family, Transport};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -49,7 +49,7 @@ struct Decided {
 
 /// A half of a policy.
 struct Compiled {
-    place: Place,
+    tier: PolicyTier,
     rules: Vec<CompiledRule>,
 }
 
@@ -173,18 +173,20 @@ impl<'a> Rows<'a> {
         (egress, ingress)
     }
 
+    /// Those of a tier.
+    fn of_tier(&self, halves: &[u32], tier: PolicyTier) -> Vec<u32> {
+        halves
+            .iter()
+            .copied()
+            .filter(|half| self.compiled[*half as usize].tier == tier)
+            .collect()
+    }
+
     fn calculate(&mut self, key: &RowKey) -> Vec<SetId> {
         let (family, direction, halves, named) = key;
-        let of = |this: &Self, wanted: fn(Place) -> bool| -> Vec<u32> {
-            halves
-                .iter()
-                .copied()
-                .filter(|half| wanted(this.compiled[*half as usize].place))
-                .collect()
-        };
-        let admin = of(self, |place| matches!(place, Place::Admin(_)));
-        let policies = of(self, |place| place == Place::NetworkPolicy);
-        let baseline = of(self, |place| matches!(place, Place::Baseline(_)));
+        let admin = self.of_tier(halves, PolicyTier::Admin);
+        let policies = self.of_tier(halves, PolicyTier::NetworkPolicy);
+        let baseline = self.of_tier(halves, PolicyTier::Baseline);
         // The tiers in turn: Admin; then the NetworkPolicies, whose word is final for the pods that
         // they select; then Baseline; and what nobody has decided is allowed
         // (ClusterNetworkPolicySpec.tier).
@@ -464,7 +466,7 @@ fn compile(
         });
     }
     Compiled {
-        place: half.place,
+        tier: half.tier,
         rules,
     }
 }

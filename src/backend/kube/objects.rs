@@ -2,14 +2,13 @@
 
 use super::cluster_policy::ClusterNetworkPolicy;
 use super::names::run_id;
-use super::watched_kinds::{WatchedKind, key_of};
+use super::watched_kinds::{WatchedKind, WatchedPolicy, key_of};
 use crate::backend::{Change, WatchGap};
-use crate::inventory::{Objects, PolicyState, spec_digest};
+use crate::inventory::{ApiPolicy, Objects, PolicyState};
 use crate::model::ClusterChange;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::Resource;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -48,28 +47,30 @@ impl Store {
                 .filter(|pod| run_id(&pod.metadata).is_none())
                 .collect(),
             services: self.services.values().map(AsRef::as_ref).collect(),
-            policies: self.policies.values().map(AsRef::as_ref).collect(),
-            cluster_policies: self
-                .cluster_policies
-                .values()
-                .map(|policy| policy.as_manifest())
-                .collect(),
+            policies: self.api_policies(),
         }
     }
 
-    /// The states of the `ClusterNetworkPolicies`, for the report.
-    pub(super) fn cluster_policy_states(&self) -> Vec<PolicyState> {
-        self.cluster_policies
-            .values()
-            .map(|policy| PolicyState {
-                kind: "ClusterNetworkPolicy".into(),
-                namespace: None,
-                name: policy.meta().name.clone().unwrap_or_default(),
-                uid: policy.meta().uid.clone(),
-                resource_version: policy.meta().resource_version.clone(),
-                sha256: spec_digest(&policy.spec),
-            })
+    fn api_policies(&self) -> Vec<ApiPolicy<'_>> {
+        let network = self.network_policies().map(ApiPolicy::Network);
+        let cluster = self.cluster_policies.values();
+        network
+            .chain(cluster.map(|policy| ApiPolicy::Cluster(policy.as_manifest())))
             .collect()
+    }
+
+    /// The NetworkPolicies.
+    pub(super) fn network_policies(&self) -> impl Iterator<Item = &NetworkPolicy> {
+        self.policies.values().map(AsRef::as_ref)
+    }
+
+    /// The policies of every kind, for the report.
+    pub(super) fn policy_states(&self) -> Vec<PolicyState> {
+        let network = self.policies.values().map(|policy| policy.state());
+        let cluster = self.cluster_policies.values().map(|policy| policy.state());
+        let mut states: Vec<PolicyState> = network.chain(cluster).collect();
+        states.sort();
+        states
     }
 
     /// A pod, of the user's or of a run.

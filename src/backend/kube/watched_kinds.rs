@@ -3,7 +3,8 @@
 use super::cluster_policy::ClusterNetworkPolicy;
 use super::fingerprint::{self, Fingerprint};
 use super::objects::{ObjectKey, ObjectMap, Store};
-use crate::model::ClusterChange;
+use crate::inventory::{PolicyState, spec_digest};
+use crate::model::{ClusterChange, PolicyKind, PolicyRef};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -27,6 +28,47 @@ pub(super) trait WatchedKind:
 
     /// The change to report when the fingerprint has changed; `None` where no verdict depends on it.
     fn cluster_change(&self) -> Option<ClusterChange>;
+}
+
+/// A kind of policies that is watched.
+pub(super) trait WatchedPolicy: WatchedKind {
+    const KIND: PolicyKind;
+
+    /// SHA-256 of its spec.
+    fn digest(&self) -> String;
+
+    fn reference(&self) -> PolicyRef {
+        PolicyRef {
+            kind: Self::KIND,
+            namespace: self.meta().namespace.clone(),
+            name: self.meta().name.clone().unwrap_or_default(),
+        }
+    }
+
+    fn state(&self) -> PolicyState {
+        PolicyState {
+            policy: self.reference(),
+            uid: self.meta().uid.clone(),
+            resource_version: self.meta().resource_version.clone(),
+            sha256: self.digest(),
+        }
+    }
+}
+
+impl WatchedPolicy for NetworkPolicy {
+    const KIND: PolicyKind = PolicyKind::NetworkPolicy;
+
+    fn digest(&self) -> String {
+        spec_digest(&self.spec)
+    }
+}
+
+impl WatchedPolicy for ClusterNetworkPolicy {
+    const KIND: PolicyKind = PolicyKind::ClusterNetworkPolicy;
+
+    fn digest(&self) -> String {
+        spec_digest(&self.spec)
+    }
 }
 
 /// The namespace and name of an object.
@@ -126,8 +168,7 @@ impl WatchedKind for NetworkPolicy {
     }
 
     fn cluster_change(&self) -> Option<ClusterChange> {
-        let (namespace, name) = key_of(self);
-        Some(ClusterChange::Policy(namespace, name))
+        Some(ClusterChange::Policy(self.reference()))
     }
 }
 
@@ -141,7 +182,6 @@ impl WatchedKind for ClusterNetworkPolicy {
     }
 
     fn cluster_change(&self) -> Option<ClusterChange> {
-        let (namespace, name) = key_of(self);
-        Some(ClusterChange::Policy(namespace, name))
+        Some(ClusterChange::Policy(self.reference()))
     }
 }

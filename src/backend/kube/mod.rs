@@ -1,5 +1,5 @@
-//! The backend for a cluster: probe pods with the identity of workloads' pods, which harm nothing and
-//! are always removed.
+//! The backend for a cluster: probe pods with the identity of workloads' pods, which harm nothing
+//! and are always removed.
 //!
 //! ```text
 //! Access ── connect ──────▶ a client
@@ -10,24 +10,25 @@
 //!        ── logs ─────────▶ lines
 //! ```
 //!
-//! The decisions are pure functions of objects, in modules apart from those that call the API server.
+//! The decisions are pure functions of objects, in modules apart from those that call the API
+//! server.
 //!
 //! # Limitations
 //!
-//! - For a Service that no source may reach and whose pods are on several nodes, those nodes together
-//!   are the target control ([`crate::plan::Composite`]); with more than about twenty nodes they get
-//!   through too seldom.
+//! - For a Service that no source may reach and whose pods are on several nodes, those nodes
+//!   together are the target control ([`crate::plan::Composite`]); with more than about twenty
+//!   nodes they get through too seldom.
 //! - A probe pod has none of the original pod's annotations: network settings that a plugin derives
 //!   from those (bandwidth, additional networks) do not apply to it.
 //! - Where the whole cluster may not be read, only the namespaces that the suites name are read;
 //!   objects in others, cluster DNS included, are unknown, and changes of a namespace's labels go
 //!   unnoticed.
 //! - A probe inside a workload's pod (`source: ephemeral`) is one container for each pod and run: a
-//!   check that would need a second one, because pods changed during the run or there are more flows
-//!   than one probe takes, is unproven. Where its node cannot reach it, the container ends when the
-//!   longest possible run would be over, even if this run ends earlier.
-//! - Only Kubernetes' own policies are watched (NetworkPolicy, ClusterNetworkPolicy v1alpha2): changes
-//!   of other vendors' policies during a run go unnoticed.
+//!   check that would need a second one, because pods changed during the run or there are more
+//!   flows than one probe takes, is unproven. Where its node cannot reach it, the container ends
+//!   when the longest possible run would be over, even if this run ends earlier.
+//! - Only Kubernetes' own policies are watched (NetworkPolicy, ClusterNetworkPolicy v1alpha2):
+//!   changes of other vendors' policies during a run go unnoticed.
 //! - Node probes need host networking in the namespace of `--namespace`; where Pod Security forbids
 //!   it, checks that only they can control are unproven. The reference pod of each node is in that
 //!   namespace too: where its policies isolate the pod, it is no control.
@@ -195,7 +196,8 @@ impl Kube {
         &self.server
     }
 
-    /// The addresses of outside hosts as the cluster's pods resolve them. Launches one probe for it.
+    /// The addresses of outside hosts as the cluster's pods resolve them. Launches one probe for
+    /// it.
     ///
     /// # Errors
     /// The reason why the cluster's name server gave no answer.
@@ -220,8 +222,8 @@ impl Kube {
         addresses
     }
 
-    /// Tests with canaries, in a namespace without other pods, whether each node enforces policies on
-    /// probe pods, and how fast.
+    /// Tests with canaries, in a namespace without other pods, whether each node enforces policies
+    /// on probe pods, and how fast.
     ///
     /// # Errors
     /// [`CanaryError`].

@@ -26,7 +26,8 @@ pub(super) trait WatchedKind:
     /// The fields that matter to verdicts.
     fn fingerprint(&self) -> Fingerprint;
 
-    /// The change to report when the fingerprint has changed; `None` where no verdict depends on it.
+    /// The change to report when the fingerprint has changed; `None` where no verdict depends on
+    /// it.
     fn cluster_change(&self) -> Option<ClusterChange>;
 }
 
@@ -146,8 +147,8 @@ impl WatchedKind for EndpointSlice {
         fingerprint::of_slice(self)
     }
 
-    /// A change of the slice's Service, which is named by the label that the EndpointSlice controller
-    /// sets (discovery/v1, `LabelServiceName`).
+    /// A change of the slice's Service, which is named by the label that the EndpointSlice
+    /// controller sets (discovery/v1, `LabelServiceName`).
     fn cluster_change(&self) -> Option<ClusterChange> {
         let service = self
             .metadata

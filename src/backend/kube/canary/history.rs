@@ -90,8 +90,8 @@ impl FlowHistory {
             .map(|interval| interval.first.max(moment))
     }
 
-    /// The time from which the flow has been blocked until now, counted from `moment` at the earliest,
-    /// if that is at least [`HOLD`].
+    /// The time from which the flow has been blocked until now, counted from `moment` at the
+    /// earliest, if that is at least [`HOLD`].
     pub(super) fn blocked_since(&self, moment: Duration) -> Option<Duration> {
         let interval = self.intervals().next_back()?;
         let since = interval.first.max(moment);
@@ -104,7 +104,8 @@ impl FlowHistory {
 pub enum Enforcement {
     /// It blocked them when a policy denied it, and let them through when a policy allowed it.
     Enforced {
-        /// From the response to the deny policy's creation to the first attempt that stayed blocked.
+        /// From the response to the deny policy's creation to the first attempt that stayed
+        /// blocked.
         deny: Duration,
         /// From the response to the allow policy's creation to the first success.
         allow: Duration,

@@ -11,7 +11,7 @@ use crate::verdict::{
     Cause, Clock, Evidence, FirstSuccess, MAX_WALL_ERROR_US, ProbeFailure, Reading, StageTimes,
     read,
 };
-use crate::wire::{self, Body, Fault, Heartbeat, Hello, Line, Sample};
+use crate::wire::{self, Body, ByeReason, Fault, Heartbeat, Hello, Line, Sample};
 use std::time::Duration;
 
 /// A probe's silence in its own time that makes it faulty.
@@ -279,11 +279,11 @@ impl Collector {
             Body::Sample(sample) => self.sample(plan, index, &sample),
             Body::Heartbeat(heartbeat) => self.heartbeat(plan, index, line.t, &heartbeat),
             Body::Fault(fault) => self.fault(plan, index, fault),
-            Body::Took { flows } => {
+            Body::Latencies { flows } => {
                 for (flow, took) in flows {
                     let id = Self::its(plan, index, flow)?;
                     self.evidence.flows[id.0 as usize].took =
-                        took.into_iter().take(wire::MAX_TOOK).collect();
+                        took.into_iter().take(wire::MAX_LATENCIES).collect();
                 }
                 Ok(())
             }
@@ -292,12 +292,16 @@ impl Collector {
                 Ok(())
             }
             // Nothing is left to do where everything was to be tried only once.
-            Body::Bye { reason } if reason == "done" => {
+            Body::Bye {
+                reason: ByeReason::Done,
+            } => {
                 self.probes[index].done = true;
                 self.evidence.probes[index].stopped = true;
                 Ok(())
             }
-            Body::Bye { reason } if reason == "term" => Err(ProbeFailure::Ended(
+            Body::Bye {
+                reason: ByeReason::Signal,
+            } => Err(ProbeFailure::Ended(
                 "the probe was told to end by somebody else: deleted, evicted or preempted".into(),
             )),
             Body::Bye { reason } => Err(ProbeFailure::Ended(format!(
@@ -325,16 +329,16 @@ impl Collector {
     fn sample(&mut self, plan: &Plan, index: usize, sample: &Sample) -> Result<(), ProbeFailure> {
         let id = Self::its(plan, index, sample.flow)?;
         let flow = plan.flow(id);
-        let reading = read(flow, self.statuses[id.0 as usize], &sample.seen);
-        if sample.seen.is_unfinished() && !matches!(reading, Reading::Open(_)) {
+        let reading = read(flow, self.statuses[id.0 as usize], &sample.observation);
+        if sample.observation.is_unfinished() && !matches!(reading, Reading::Open(_)) {
             let folded = self.evidence.flows[id.0 as usize].unfinished(sample.attempt);
             return folded.map_err(|error| ProbeFailure::Protocol(error.to_string()));
         }
-        if let Some(peer) = sample.seen.peer {
-            self.evidence.flows[id.0 as usize].dialled(peer.ip(), sample.seen.is_answered());
+        if let Some(peer) = sample.observation.peer {
+            self.evidence.flows[id.0 as usize].dialled(peer.ip(), sample.observation.is_answered());
         }
         let who = sample
-            .seen
+            .observation
             .answer
             .as_ref()
             .map(|answer| answer.who.as_str());
@@ -342,7 +346,7 @@ impl Collector {
             sample.attempt,
             sample.start,
             reading,
-            StageTimes::of(&sample.seen.passed),
+            StageTimes::of(&sample.observation.passed),
             who,
         );
         folded.map_err(|error| ProbeFailure::Protocol(error.to_string()))
@@ -408,10 +412,18 @@ impl Collector {
         let Ok(id) = Self::its(plan, index, sample.flow) else {
             return;
         };
-        let reading = read(plan.flow(id), self.statuses[id.0 as usize], &sample.seen);
+        let reading = read(
+            plan.flow(id),
+            self.statuses[id.0 as usize],
+            &sample.observation,
+        );
         if matches!(reading, Reading::Open(_)) {
             let seen = &mut self.evidence.flows[id.0 as usize];
-            let who = sample.seen.answer.as_ref().map(|answer| answer.who.clone());
+            let who = sample
+                .observation
+                .answer
+                .as_ref()
+                .map(|answer| answer.who.clone());
             seen.opened = seen.opened.max(1);
             seen.leak.opened(1, Some(sample.start));
             seen.attempts = seen.attempts.max(sample.attempt);

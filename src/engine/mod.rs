@@ -27,7 +27,7 @@ use crate::plan::{Check, FlowId, Plan, REQUEST_DEADLINE, Schedule, Waits, floor,
 use crate::verdict::{
     FlowResult, FlowVerdict, Judge, Judgement, Reading, Reason, Refusal, Verdict, waits_needed,
 };
-use crate::wire::{How, Stage};
+use crate::wire::{Stage, StopCause};
 use completion::End;
 use replan::PendingChanges;
 use std::borrow::Cow;
@@ -525,12 +525,12 @@ impl Run<'_> {
             match self.fold.evidence.flow(*flow).latest() {
                 None => true,
                 Some(Reading::Blocked(block)) => {
-                    block.stage > Stage::Connect && block.how == Refusal::Wire(How::Silence)
+                    block.stage > Stage::Connect && block.how == Refusal::Wire(StopCause::Silence)
                 }
                 Some(Reading::Open(opening)) => opening
                     .then
                     .as_ref()
-                    .is_some_and(|stop| stop.how == How::Silence),
+                    .is_some_and(|stop| stop.how == StopCause::Silence),
                 Some(Reading::NotSent(_)) => false,
             }
         })

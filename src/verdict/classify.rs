@@ -2,7 +2,7 @@
 
 use crate::plan::Flow;
 use crate::suite::{Mechanism, RequiredTier};
-use crate::wire::{How, Http, HttpFacts, Icmp, Linger, Observation, Request, Stage, Stop};
+use crate::wire::{Http, HttpFacts, Icmp, Linger, Observation, Request, Stage, Stop, StopCause};
 use std::net::IpAddr;
 
 /// What one sample of a flow was.
@@ -50,9 +50,9 @@ impl Block {
             .is_some_and(|signature| signature != Signature::IcmpProhibited);
         match &self.how {
             _ if named => Some(Mechanism::Signature),
-            Refusal::Wire(How::Silence) => Some(Mechanism::Drop),
-            Refusal::Wire(How::Error { icmp: Some(_), .. }) => Some(Mechanism::Icmp),
-            Refusal::Wire(How::Error { icmp: None, .. }) => Some(Mechanism::Reset),
+            Refusal::Wire(StopCause::Silence) => Some(Mechanism::Drop),
+            Refusal::Wire(StopCause::Error { icmp: Some(_), .. }) => Some(Mechanism::Icmp),
+            Refusal::Wire(StopCause::Error { icmp: None, .. }) => Some(Mechanism::Reset),
             Refusal::Wire(_) | Refusal::Status(_) => None,
         }
     }
@@ -101,7 +101,7 @@ impl std::fmt::Display for Mechanisms {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// The transport's, TLS's or DNS's own words.
-    Wire(How),
+    Wire(StopCause),
     /// An HTTP answer that counts as a refusal.
     Status(u16),
 }
@@ -195,7 +195,7 @@ pub fn read(flow: &Flow, status: Option<u16>, seen: &Observation) -> Reading {
         // too little, and nothing may be concluded from it.
         None => Reading::NotSent(Stop {
             stage: flow.opens_at,
-            how: How::Garbled {
+            how: StopCause::Garbled {
                 what: "nothing was asked of this stage".into(),
             },
         }),
@@ -210,9 +210,9 @@ fn unheard(flow: &Flow, seen: &Observation) -> Option<Stop> {
     }
     let how = match seen.linger? {
         Linger::Bytes => return None,
-        Linger::Quiet => How::Silence,
-        Linger::Fin => How::Closed,
-        Linger::Rst => How::Error {
+        Linger::Quiet => StopCause::Silence,
+        Linger::Fin => StopCause::Closed,
+        Linger::Rst => StopCause::Error {
             errno: libc_errno::ECONNRESET,
             icmp: None,
         },
@@ -235,13 +235,14 @@ fn blocked_or_unsent(flow: &Flow, seen: &Observation, stop: &Stop) -> Reading {
     };
     match &stop.how {
         // Of an attempt that nobody let finish nothing follows.
-        How::Unfinished => Reading::NotSent(stop.clone()),
-        How::Silence | How::Closed | How::Alert { .. } | How::Garbled { .. } => {
-            blocked(None, false)
-        }
-        How::Rcode { code: 5 } => blocked(Some(Signature::DnsRefused), false),
-        How::Rcode { .. } => blocked(None, false),
-        How::Error {
+        StopCause::Unfinished => Reading::NotSent(stop.clone()),
+        StopCause::Silence
+        | StopCause::Closed
+        | StopCause::Alert { .. }
+        | StopCause::Garbled { .. } => blocked(None, false),
+        StopCause::Rcode { code: 5 } => blocked(Some(Signature::DnsRefused), false),
+        StopCause::Rcode { .. } => blocked(None, false),
+        StopCause::Error {
             icmp: Some(icmp), ..
         } => match kind_of(*icmp, flow.to.address) {
             IcmpKind::NoHost => Reading::NotSent(stop.clone()),
@@ -250,7 +251,7 @@ fn blocked_or_unsent(flow: &Flow, seen: &Observation, stop: &Stop) -> Reading {
         },
         // Without a queued ICMP message, a refusal or a reset is an RST, and a time-out is the
         // kernel's own.
-        How::Error { errno, icmp: None } => match *errno {
+        StopCause::Error { errno, icmp: None } => match *errno {
             libc_errno::ECONNREFUSED | libc_errno::ECONNRESET | libc_errno::EPIPE => {
                 blocked(None, true)
             }

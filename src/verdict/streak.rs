@@ -1,7 +1,7 @@
 //! Samples of one flow in a row that read alike.
 
 use super::classify::{Block, Mechanisms, Reading, Refusal};
-use crate::wire::{FaultReason, How, Stage, Stop};
+use crate::wire::{FaultReason, Stage, Stop, StopCause};
 use std::time::Duration;
 
 /// The longest pause between two openings over which a target counts as alive throughout,
@@ -58,7 +58,7 @@ impl Outcome {
     /// Whether two samples were the same but for the words of a stranger: a greeting may be another
     /// each time.
     pub(super) fn is_like(&self, other: &Self) -> bool {
-        let garbled = |stop: &Stop| matches!(stop.how, How::Garbled { .. });
+        let garbled = |stop: &Stop| matches!(stop.how, StopCause::Garbled { .. });
         match (self, other) {
             (Self::Read(Reading::Open(a)), Self::Read(Reading::Open(b))) => {
                 match (&a.then, &b.then) {
@@ -70,9 +70,10 @@ impl Outcome {
             }
             (Self::Read(Reading::Blocked(a)), Self::Read(Reading::Blocked(b))) => {
                 match (&a.how, &b.how) {
-                    (Refusal::Wire(How::Garbled { .. }), Refusal::Wire(How::Garbled { .. })) => {
-                        (a.stage, a.signature, a.by_target) == (b.stage, b.signature, b.by_target)
-                    }
+                    (
+                        Refusal::Wire(StopCause::Garbled { .. }),
+                        Refusal::Wire(StopCause::Garbled { .. }),
+                    ) => (a.stage, a.signature, a.by_target) == (b.stage, b.signature, b.by_target),
                     _ => a == b,
                 }
             }

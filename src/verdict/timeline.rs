@@ -526,9 +526,9 @@ pub(super) const OPENINGS_IN_A_ROW: u32 = 3;
 mod tests {
     use super::super::classify::{Block, Refusal, Success};
     use super::*;
-    use crate::wire::{How, Stage};
+    use crate::wire::{Stage, StopCause};
 
-    fn blocked(how: How) -> Reading {
+    fn blocked(how: StopCause) -> Reading {
         let block = Block {
             passed: None,
             stage: Stage::Connect,
@@ -544,9 +544,9 @@ mod tests {
         let mut seen = FlowEvidence::default();
         for attempt in 1..=60 {
             let how = if attempt % 2 == 0 {
-                How::Silence
+                StopCause::Silence
             } else {
-                How::Closed
+                StopCause::Closed
             };
             let start = u64::from(attempt) * 1_000_000;
             seen.sample(attempt, start, blocked(how), StageTimes::default(), None)
@@ -578,7 +578,7 @@ mod tests {
         seen.sample(
             62,
             62_000_000,
-            blocked(How::Silence),
+            blocked(StopCause::Silence),
             StageTimes::default(),
             None,
         )

@@ -51,7 +51,8 @@ enum Says {
 const ALLOWED: &str = "web -> api:8080 allowed";
 const DENIED: &str = "api -> web:8080 denied";
 /// The denied flow is silent, as it should be.
-const SHUT: &str = "  - { from: 'shop/api*', to: 'shop/web-0:8080', sees: [{ seen: silence }] }\n";
+const SHUT: &str =
+    "  - { from: 'shop/api*', to: 'shop/web-0:8080', observes: [{ outcome: silence }] }\n";
 
 fn run(case: &Evaluation) -> (Ran, Value) {
     let files = Files::new();
@@ -116,21 +117,21 @@ const CASES: &[Evaluation] = &[
         name: "an allow by a stranger's bytes",
         settings: "tier: A1",
         expect: &[ALLOWED],
-        script: "flows:\n  - { to: 'shop/api-0:8080', sees: [{ seen: stranger }] }\n",
+        script: "flows:\n  - { to: 'shop/api-0:8080', observes: [{ outcome: unknownResponder }] }\n",
         says: Says::Proven("A1"),
     },
     Evaluation {
         name: "an allow by a handshake",
         settings: "tier: A0",
         expect: &[ALLOWED],
-        script: "flows:\n  - { to: 'shop/api-0:8080', sees: [{ seen: silence, at: first_bytes }] }\n",
+        script: "flows:\n  - { to: 'shop/api-0:8080', observes: [{ outcome: silence, stage: first_bytes }] }\n",
         says: Says::Proven("A0"),
     },
     Evaluation {
         name: "an allow that comes up late",
         settings: "",
         expect: &[ALLOWED],
-        script: "flows:\n  - { from: 'shop/web*', to: 'shop/api-0:8080', sees: [{ seen: silence, until: 3s }] }\n",
+        script: "flows:\n  - { from: 'shop/web*', to: 'shop/api-0:8080', observes: [{ outcome: silence, until: 3s }] }\n",
         says: Says::Proven("A2"),
     },
     Evaluation {
@@ -151,7 +152,7 @@ const CASES: &[Evaluation] = &[
         name: "a deny by reset",
         settings: "mechanism: reset",
         expect: &[DENIED],
-        script: "flows:\n  - { from: 'shop/api*', to: 'shop/web-0:8080', sees: [{ seen: reset }] }\n",
+        script: "flows:\n  - { from: 'shop/api*', to: 'shop/web-0:8080', observes: [{ outcome: reset }] }\n",
         says: Says::Proven("D2"),
     },
     Evaluation {
@@ -159,8 +160,8 @@ const CASES: &[Evaluation] = &[
         settings: "mechanism: icmp",
         expect: &[DENIED],
         script: "flows:
-  - { from: 'shop/api*', to: 'shop/web-0:8080', family: 4, sees: [{ seen: { icmp: { ty: 3, code: 13, from: 10.0.0.1 } } }] }
-  - { from: 'shop/api*', to: 'shop/web-0:8080', family: 6, sees: [{ seen: { icmp: { ty: 1, code: 1, from: 'fd00::1' } } }] }\n",
+  - { from: 'shop/api*', to: 'shop/web-0:8080', family: 4, observes: [{ outcome: { icmp: { ty: 3, code: 13, from: 10.0.0.1 } } }] }
+  - { from: 'shop/api*', to: 'shop/web-0:8080', family: 6, observes: [{ outcome: { icmp: { ty: 1, code: 1, from: 'fd00::1' } } }] }\n",
         says: Says::Proven("D2"),
     },
     Evaluation {
@@ -174,7 +175,7 @@ const CASES: &[Evaluation] = &[
         name: "a deny with a twin",
         settings: "tier: D2+same-node",
         expect: &["web -> api:8080 denied", "db -> api:8080 allowed"],
-        script: "flows:\n  - { from: 'shop/web*', to: 'shop/api-0:8080', sees: [{ seen: silence }] }\n",
+        script: "flows:\n  - { from: 'shop/web*', to: 'shop/api-0:8080', observes: [{ outcome: silence }] }\n",
         says: Says::Proven("D2+same-node"),
     },
     Evaluation {
@@ -188,36 +189,36 @@ const CASES: &[Evaluation] = &[
         name: "a leak in one of seven attempts",
         settings: "attempts: 12",
         expect: &[DENIED],
-        script: "flows:\n  - { from: 'shop/api*', to: 'shop/web-0:8080', sees: [{ seen: open, every: 7 }, { seen: silence }] }\n",
+        script: "flows:\n  - { from: 'shop/api*', to: 'shop/web-0:8080', observes: [{ outcome: open, every: 7 }, { outcome: silence }] }\n",
         says: Says::Violated("1 of "),
     },
     Evaluation {
         name: "a leak that its probe saw before it died",
         settings: "",
         expect: &[DENIED],
-        script: "probes: [{ from: 'shop/api*', dies: { at: 1s, because: killed } }]\n",
+        script: "probes: [{ from: 'shop/api*', exits: { at: 1s, because: killed } }]\n",
         says: Says::Violated("attempts opened"),
     },
     Evaluation {
         name: "an allow that stays shut",
         settings: "timeout: 4s",
         expect: &[ALLOWED],
-        script: "flows:\n  - { from: 'shop/web*', to: 'shop/api-0:8080', sees: [{ seen: silence }] }\n",
+        script: "flows:\n  - { from: 'shop/web*', to: 'shop/api-0:8080', observes: [{ outcome: silence }] }\n",
         says: Says::Violated("never got through"),
     },
     Evaluation {
         name: "an allow refused by a layer that names itself",
         settings: "timeout: 4s",
         expect: &["api -> http://web:8080/ allowed"],
-        script: "flows:\n  - { from: 'shop/api*', to: 'shop/web-0:8080', sees: [{ seen: { status: { code: 403, body: 'RBAC: access denied' } } }] }\n",
+        script: "flows:\n  - { from: 'shop/api*', to: 'shop/web-0:8080', observes: [{ outcome: { status: { code: 403, body: 'RBAC: access denied' } } }] }\n",
         says: Says::Violated("Istio"),
     },
     Evaluation {
         name: "an allow that flaps",
         settings: "hold: 8s",
         expect: &[ALLOWED, DENIED],
-        script: "flows:\n  - from: 'shop/web*'\n    to: 'shop/api-0:8080'\n    sees:\n      - { seen: open, until: 2s }\n      \
-                 - { seen: silence, until: 5s }\nSHUT\n",
+        script: "flows:\n  - from: 'shop/web*'\n    to: 'shop/api-0:8080'\n    observes:\n      - { outcome: open, until: 2s }\n      \
+                 - { outcome: silence, until: 5s }\nSHUT\n",
         says: Says::Violated("unstable"),
     },
     Evaluation {
@@ -238,28 +239,28 @@ const CASES: &[Evaluation] = &[
         name: "a probe that comes too late",
         settings: "timeout: 3s",
         expect: &[DENIED],
-        script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', starts: 60s }]\n",
+        script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', startsAt: 60s }]\n",
         says: Says::Unproven(Reason::NotAttempted),
     },
     Evaluation {
         name: "a probe that dies",
         settings: "",
         expect: &[DENIED],
-        script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', dies: { at: 1s, because: 'signal: 9 (SIGKILL)' } }]\n",
+        script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', exits: { at: 1s, because: 'signal: 9 (SIGKILL)' } }]\n",
         says: Says::Unproven(Reason::ProbeFault),
     },
     Evaluation {
         name: "a probe that never starts",
         settings: "",
         expect: &[DENIED],
-        script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', neverStarts: no such image }]\n",
+        script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', failsToStart: no such image }]\n",
         says: Says::Unproven(Reason::ProbeFault),
     },
     Evaluation {
         name: "lines that are lost",
         settings: "",
         expect: &[DENIED],
-        script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', loses: [4] }]\n",
+        script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', lostLines: [4] }]\n",
         says: Says::Unproven(Reason::ProbeFault),
     },
     Evaluation {
@@ -273,63 +274,63 @@ const CASES: &[Evaluation] = &[
         name: "a probe of another version",
         settings: "",
         expect: &[DENIED],
-        script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', version: 9 }]\n",
+        script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', protocolVersion: 9 }]\n",
         says: Says::Unproven(Reason::ProbeFault),
     },
     Evaluation {
         name: "a probe that reports its own fault",
         settings: "",
         expect: &[DENIED],
-        script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', reports: { at: 1s, because: no descriptors } }]\n",
+        script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', reportsFault: { at: 1s, because: no descriptors } }]\n",
         says: Says::Unproven(Reason::ProbeFault),
     },
     Evaluation {
         name: "attempts without processor time",
         settings: "",
         expect: &[DENIED],
-        script: "flows:\n  - { from: 'shop/api*', to: 'shop/web-0:8080', sees: [{ seen: { fault: starved } }] }\n",
+        script: "flows:\n  - { from: 'shop/api*', to: 'shop/web-0:8080', observes: [{ outcome: { fault: starved } }] }\n",
         says: Says::Unproven(Reason::ProbeCpuStarved),
     },
     Evaluation {
         name: "a wall clock far ahead on another machine",
         settings: "",
         expect: &[DENIED],
-        script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', boot: other, aheadMs: 5000 }]\n",
+        script: "flows:\nSHUT\nprobes: [{ from: 'shop/api*', boot: other, wallClockOffsetMs: 5000 }]\n",
         says: Says::Unproven(Reason::ClockSkew),
     },
     Evaluation {
         name: "attempts that never left",
         settings: "",
         expect: &[DENIED],
-        script: "flows:\n  - { from: 'shop/api*', to: 'shop/web-0:8080', sees: [{ seen: { unsent: { errno: 101 } } }] }\n",
+        script: "flows:\n  - { from: 'shop/api*', to: 'shop/web-0:8080', observes: [{ outcome: { notSent: { errno: 101 } } }] }\n",
         says: Says::Unproven(Reason::SendFailed),
     },
     Evaluation {
         name: "a source that opens nothing and is not reached",
         settings: "",
         expect: &[DENIED],
-        script: "flows:\n  - { from: 'shop/api*', sees: [{ seen: silence }] }\n  - { to: 'shop/api-0:*', sees: [{ seen: silence }] }\n",
+        script: "flows:\n  - { from: 'shop/api*', observes: [{ outcome: silence }] }\n  - { to: 'shop/api-0:*', observes: [{ outcome: silence }] }\n",
         says: Says::Unproven(Reason::SourceNotVerified),
     },
     Evaluation {
         name: "a dead target",
         settings: "",
         expect: &[DENIED],
-        script: "flows:\n  - { to: 'shop/web-0:8080', sees: [{ seen: silence }] }\n",
+        script: "flows:\n  - { to: 'shop/web-0:8080', observes: [{ outcome: silence }] }\n",
         says: Says::Unproven(Reason::NoControlAnswered),
     },
     Evaluation {
         name: "an allowed target that nobody reaches",
         settings: "timeout: 4s",
         expect: &[ALLOWED],
-        script: "flows:\n  - { to: 'shop/api-0:8080', sees: [{ seen: silence }] }\n",
+        script: "flows:\n  - { to: 'shop/api-0:8080', observes: [{ outcome: silence }] }\n",
         says: Says::Unproven(Reason::TargetUnreachable),
     },
     Evaluation {
         name: "a refusal of everyone",
         settings: "",
         expect: &["api -> http://web:8080/ denied"],
-        script: "flows:\n  - { to: 'shop/web-0:8080', sees: [{ seen: { status: { code: 403, body: 'RBAC: access denied' } } }] }\n",
+        script: "flows:\n  - { to: 'shop/web-0:8080', observes: [{ outcome: { status: { code: 403, body: 'RBAC: access denied' } } }] }\n",
         says: Says::Unproven(Reason::AllControlsRefused),
     },
     Evaluation {
@@ -337,15 +338,15 @@ const CASES: &[Evaluation] = &[
         settings: "",
         expect: &[DENIED],
         script: "flows:\nSHUT
-  - { from: 'node node-2', to: 'shop/api-0:*', sees: [{ seen: open }] }
-  - { from: 'node node-2', sees: [{ seen: silence }] }\n",
+  - { from: 'node node-2', to: 'shop/api-0:*', observes: [{ outcome: open }] }
+  - { from: 'node node-2', observes: [{ outcome: silence }] }\n",
         says: Says::Unproven(Reason::PathNotVerified),
     },
     Evaluation {
         name: "a name that resolves for nobody",
         settings: "",
         expect: &["api -> bank:443 denied"],
-        script: "flows:\n  - { to: 'bank.example:443', sees: [{ seen: { rcode: { code: 3 } } }] }\n",
+        script: "flows:\n  - { to: 'bank.example:443', observes: [{ outcome: { rcode: { code: 3 } } }] }\n",
         says: Says::Unproven(Reason::NameDidNotResolve),
     },
     Evaluation {
@@ -377,7 +378,7 @@ const CASES: &[Evaluation] = &[
         name: "a control that is slow, so that the denied flow is tried again with more time",
         settings: "",
         expect: &[DENIED],
-        script: "flows:\nSHUT\n  - { to: 'shop/web-0:8080', sees: [{ seen: open, at: connect, takes: 300ms }] }\n",
+        script: "flows:\nSHUT\n  - { to: 'shop/web-0:8080', observes: [{ outcome: open, stage: connect, latency: 300ms }] }\n",
         says: Says::Proven("D2"),
     },
     Evaluation {
@@ -385,8 +386,8 @@ const CASES: &[Evaluation] = &[
         settings: "",
         expect: &["api -> bank:443 denied"],
         script: "flows:
-  - { from: 'shop/api*', to: 'bank.example:443', sees: [{ seen: silence, at: resolve }] }
-  - { to: 'bank.example:443', sees: [{ seen: open, at: resolve, takes: 300ms }] }\n",
+  - { from: 'shop/api*', to: 'bank.example:443', observes: [{ outcome: silence, stage: resolve }] }
+  - { to: 'bank.example:443', observes: [{ outcome: open, stage: resolve, latency: 300ms }] }\n",
         says: Says::Unproven(Reason::AttemptTimeoutTooShort),
     },
     Evaluation {
@@ -435,9 +436,9 @@ fn every_reason_is_shown_by_a_case() {
 fn clocks_of_other_machines_change_no_verdict() {
     const CLOCKS: [&str; 4] = [
         "{ boot: other }",
-        "{ from: 'shop/*', boot: other, aheadMs: 300, delay: 80ms }",
-        "{ from: 'node*', boot: other, aheadMs: -400, delay: 20ms }",
-        "{ from: 'shop/*', boot: other, rate: 1.0005, delay: 200ms }",
+        "{ from: 'shop/*', boot: other, wallClockOffsetMs: 300, lineDelay: 80ms }",
+        "{ from: 'node*', boot: other, wallClockOffsetMs: -400, lineDelay: 20ms }",
+        "{ from: 'shop/*', boot: other, clockRate: 1.0005, lineDelay: 200ms }",
     ];
     for clock in CLOCKS {
         for (flows, verdict) in [("flows:\nSHUT\n", "proven"), ("flows: []\n", "violated")] {
@@ -496,7 +497,7 @@ fn while_changes_go_unseen_nothing_is_settled_and_afterwards_it_is() {
     let run = |unseen: &str| {
         let script = files.with(
             "script.yaml",
-            format!("flows:\n{SHUT}unseen: {{ {unseen}, because: no answer }}\n"),
+            format!("flows:\n{SHUT}watchGap: {{ {unseen}, because: no answer }}\n"),
         );
         let ran = ran(&mut watertight([
             "run",
@@ -549,7 +550,7 @@ fn what_the_backend_refuses_or_leaves_behind_is_told() {
         validates(&report);
         (ran, report)
     };
-    let (ran, report) = run("refuses: no quota left");
+    let (ran, report) = run("launchError: no quota left");
     ran.ends(5).complains("no quota left");
     assert_eq!(report["run"]["exitCode"], 5);
     assert!(

@@ -81,7 +81,7 @@ fn refusal_that_names_its_enforcer_needs_no_witness() {
     let refusal = Reading::Blocked(Block {
         passed: None,
         stage: Stage::Connect,
-        how: Refusal::Wire(How::Silence),
+        how: Refusal::Wire(StopCause::Silence),
         signature: Some(Signature::IcmpProhibited),
         by_target: false,
     });
@@ -240,7 +240,7 @@ fn a_control_whose_greeting_is_another_each_time_is_alive_throughout() {
         let what = format!("greeting {n}");
         let then = Some(Stop {
             stage: Stage::Request,
-            how: How::Garbled { what },
+            how: StopCause::Garbled { what },
         });
         let opening = Success {
             tier: AllowTier::A1,

@@ -116,7 +116,7 @@ fn control_that_shook_hands_vouches_for_a_handshake_only() {
     let deeper = Reading::Blocked(Block {
         passed: Some(Stage::Connect),
         stage: Stage::FirstBytes,
-        how: Refusal::Wire(How::Closed),
+        how: Refusal::Wire(StopCause::Closed),
         signature: None,
         by_target: false,
     });
@@ -130,14 +130,14 @@ fn control_that_was_stopped_later_vouches_for_what_it_passed() {
     let unresolved = Reading::Blocked(Block {
         passed: None,
         stage: Stage::Resolve,
-        how: Refusal::Wire(How::Silence),
+        how: Refusal::Wire(StopCause::Silence),
         signature: None,
         by_target: false,
     });
     let resolved = Reading::Blocked(Block {
         passed: Some(Stage::Resolve),
         stage: Stage::Connect,
-        how: Refusal::Wire(How::Error {
+        how: Refusal::Wire(StopCause::Error {
             errno: 111,
             icmp: None,
         }),

@@ -28,7 +28,7 @@ impl Track {
         match &line.body {
             Body::Sample(sample) if sample.flow == flow => {
                 let start = Duration::from_micros(sample.start);
-                self.extend(sample.seen.stop.is_none(), start);
+                self.extend(sample.observation.stop.is_none(), start);
             }
             Body::Heartbeat(heartbeat) => {
                 let last = heartbeat
@@ -45,7 +45,7 @@ impl Track {
             Body::Hello(_)
             | Body::Sample(_)
             | Body::Fault(_)
-            | Body::Took { .. }
+            | Body::Latencies { .. }
             | Body::Bye { .. } => {}
         }
     }
@@ -170,7 +170,7 @@ mod tests {
         line(
             start_ms + 10,
             json!({
-                "k": "sample", "flow": 7, "attempt": 1, "start": start_ms * 1_000, "seen": { "passed": [], "stop": stop }
+                "k": "sample", "flow": 7, "attempt": 1, "start": start_ms * 1_000, "observation": { "passed": [], "stop": stop }
             }),
         )
     }

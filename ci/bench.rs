@@ -232,7 +232,7 @@ impl Observer for Quiet {
                     self.attempts[*flow as usize] = *attempts;
                 }
             }
-            Ok(Body::Fault(_) | Body::Took { .. } | Body::Bye { .. }) | Err(_) => {}
+            Ok(Body::Fault(_) | Body::Latencies { .. } | Body::Bye { .. }) | Err(_) => {}
         }
     }
 }
@@ -376,7 +376,7 @@ async fn agent() {
         trust: vec![],
         resolver: None,
         listen: None,
-        alone: None,
+        idle_timeout: None,
         flows: (0..1_000).map(flow).collect(),
     };
     let mut child = std::process::Command::new(path)

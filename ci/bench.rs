@@ -232,7 +232,7 @@ impl Observer for Measurements {
                     self.attempts[*flow as usize] = *attempts;
                 }
             }
-            Ok(Body::Fault(_) | Body::Took { .. } | Body::Bye { .. }) | Err(_) => {}
+            Ok(Body::Fault(_) | Body::Latencies { .. } | Body::Bye { .. }) | Err(_) => {}
         }
     }
 }
@@ -364,7 +364,7 @@ async fn agent() {
         trust: vec![],
         resolver: None,
         listen: None,
-        alone: None,
+        idle_timeout: None,
         flows: agent_flows(silent_listener()),
     };
     let mut child = std::process::Command::new(path)

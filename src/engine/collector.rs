@@ -284,11 +284,11 @@ impl Collector {
             Body::Sample(sample) => self.sample(plan, index, &sample),
             Body::Heartbeat(heartbeat) => self.heartbeat(plan, index, line.t, &heartbeat),
             Body::Fault(fault) => self.fault(plan, index, fault),
-            Body::Took { flows } => {
+            Body::Latencies { flows } => {
                 for (flow, latencies_us) in flows {
                     let id = flow_of_probe(plan, index, flow)?;
                     self.flow(id).latencies_us =
-                        latencies_us.into_iter().take(wire::MAX_TOOK).collect();
+                        latencies_us.into_iter().take(wire::MAX_LATENCIES).collect();
                 }
                 Ok(())
             }
@@ -297,12 +297,16 @@ impl Collector {
                 Ok(())
             }
             // The plan is done where every flow is tried only once.
-            Body::Bye { reason } if reason == "done" => {
+            Body::Bye {
+                reason: wire::ByeReason::Done,
+            } => {
                 self.probes[index].done = true;
                 self.evidence.probes[index].stopped = true;
                 Ok(())
             }
-            Body::Bye { reason } if reason == "term" => Err(ProbeFailure::Ended(
+            Body::Bye {
+                reason: wire::ByeReason::Signal,
+            } => Err(ProbeFailure::Ended(
                 "the probe was stopped from outside the run: deleted, evicted or preempted".into(),
             )),
             Body::Bye { reason } => Err(ProbeFailure::Ended(format!(
@@ -313,22 +317,26 @@ impl Collector {
 
     fn sample(&mut self, plan: &Plan, index: usize, sample: &Sample) -> Result<(), ProbeFailure> {
         let id = flow_of_probe(plan, index, sample.flow)?;
-        let reading = read(plan.flow(id), self.statuses[id.0 as usize], &sample.seen);
+        let reading = read(
+            plan.flow(id),
+            self.statuses[id.0 as usize],
+            &sample.observation,
+        );
         let evidence = self.flow(id);
-        if sample.seen.is_unfinished() && !matches!(reading, Reading::Open(_)) {
+        if sample.observation.is_unfinished() && !matches!(reading, Reading::Open(_)) {
             return evidence.unfinished(sample.attempt).map_err(out_of_order);
         }
 
-        if let Some(peer) = sample.seen.peer {
-            evidence.dialled(peer.ip(), sample.seen.is_answered());
+        if let Some(peer) = sample.observation.peer {
+            evidence.dialled(peer.ip(), sample.observation.is_answered());
         }
-        let answer = sample.seen.answer.as_ref();
+        let answer = sample.observation.answer.as_ref();
         evidence
             .attempt(
                 sample.attempt,
                 sample.start,
                 reading,
-                StageTimes::of(&sample.seen.passed),
+                StageTimes::of(&sample.observation.passed),
                 answer.map(|answer| answer.who.as_str()),
             )
             .map_err(out_of_order)
@@ -395,7 +403,11 @@ impl Collector {
         let Ok(id) = flow_of_probe(plan, index, sample.flow) else {
             return;
         };
-        let reading = read(plan.flow(id), self.statuses[id.0 as usize], &sample.seen);
+        let reading = read(
+            plan.flow(id),
+            self.statuses[id.0 as usize],
+            &sample.observation,
+        );
         if !matches!(reading, Reading::Open(_)) {
             return;
         }
@@ -408,7 +420,11 @@ impl Collector {
             Box::new(FirstSuccess {
                 attempt: sample.attempt,
                 start: sample.start,
-                who: sample.seen.answer.as_ref().map(|answer| answer.who.clone()),
+                who: sample
+                    .observation
+                    .answer
+                    .as_ref()
+                    .map(|answer| answer.who.clone()),
             })
         });
     }

@@ -10,7 +10,7 @@ use crate::verdict::{
     Block, ControlProof, Evidence, FlowResult, FlowVerdict, Judgement, Refusal, Unproven, Verdict,
     Violation, describe_how,
 };
-use crate::wire::{How, Stage, Transport};
+use crate::wire::{Stage, StopCause, Transport};
 use std::time::Duration;
 
 /// A check's judgement, in words.
@@ -493,13 +493,13 @@ fn mechanism(block: &Block) -> String {
     match (&block.how, block.signature) {
         (_, Some(signature)) => signature.enforcer().to_owned(),
         (Refusal::Status(status), None) => format!("status {status}"),
-        (Refusal::Wire(How::Silence), None) => "drop".into(),
-        (Refusal::Wire(How::Error { icmp: Some(_), .. }), None) => "icmp".into(),
-        (Refusal::Wire(How::Error { icmp: None, .. }), None) => "reset".into(),
-        (Refusal::Wire(How::Closed), None) => "close".into(),
-        (Refusal::Wire(How::Alert { .. }), None) => "alert".into(),
-        (Refusal::Wire(How::Rcode { .. }), None) => "dns".into(),
-        (Refusal::Wire(How::Garbled { .. }), None) => "garbled".into(),
-        (Refusal::Wire(How::Unfinished), None) => "unfinished".into(),
+        (Refusal::Wire(StopCause::Silence), None) => "drop".into(),
+        (Refusal::Wire(StopCause::Error { icmp: Some(_), .. }), None) => "icmp".into(),
+        (Refusal::Wire(StopCause::Error { icmp: None, .. }), None) => "reset".into(),
+        (Refusal::Wire(StopCause::Closed), None) => "close".into(),
+        (Refusal::Wire(StopCause::Alert { .. }), None) => "alert".into(),
+        (Refusal::Wire(StopCause::Rcode { .. }), None) => "dns".into(),
+        (Refusal::Wire(StopCause::Garbled { .. }), None) => "garbled".into(),
+        (Refusal::Wire(StopCause::Unfinished), None) => "unfinished".into(),
     }
 }

@@ -356,7 +356,7 @@ impl Observer for ReferencePod<'_> {
                 }
             }
             Body::Fault(fault) => self.starved += usize::from(fault.reason == FaultReason::Starved),
-            Body::Hello(_) | Body::Heartbeat(_) | Body::Took { .. } | Body::Bye { .. } => {}
+            Body::Hello(_) | Body::Heartbeat(_) | Body::Latencies { .. } | Body::Bye { .. } => {}
         }
     }
 }

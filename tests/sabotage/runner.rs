@@ -323,7 +323,7 @@ impl Observer for Seen {
             Body::Fault(_)
             | Body::Sample(_)
             | Body::Heartbeat(_)
-            | Body::Took { .. }
+            | Body::Latencies { .. }
             | Body::Bye { .. } => {}
         }
     }

@@ -288,7 +288,7 @@ mod tests {
     async fn an_incomplete_line_is_skipped_and_a_too_long_line_is_a_fault() {
         let long = "x".repeat(2 * MAX_LINE + 10);
         let text = format!(
-            "{{\"v\":1,\"seq\":0,\"t\":0,\"k\":\"bye\",\"reason\":\"term\"}}\n{long}\nnonsense\n{{\"v\":1"
+            "{{\"v\":1,\"seq\":0,\"t\":0,\"k\":\"bye\",\"reason\":\"signal\"}}\n{long}\nnonsense\n{{\"v\":1"
         );
         let mut stream = futures::io::Cursor::new(text.into_bytes());
         assert!(matches!(next_line(&mut stream).await, Some(Ok(_))));

@@ -120,7 +120,7 @@ mod tests {
             trust: vec![],
             resolver: None,
             listen: None,
-            alone: None,
+            idle_timeout: None,
             flows: vec![
                 flow(0, "10.0.0.1", CONTROL_PORT),
                 flow(1, "10.0.0.1", 80),

@@ -69,7 +69,7 @@ fn plan(run: &str, names: &[String], server: IpAddr) -> wire::Plan {
         trust: Vec::new(),
         resolver: None,
         listen: None,
-        alone: None,
+        idle_timeout: None,
         flows: flows.collect(),
     }
 }
@@ -141,7 +141,7 @@ pub(super) async fn resolve(
                 ..
             }) => {
                 let name = names.get(sample.flow as usize / RECORD_TYPES.len());
-                if let (Some(name), Some(addresses)) = (name, addresses(&sample.seen)) {
+                if let (Some(name), Some(addresses)) = (name, addresses(&sample.observation)) {
                     resolved.entry(name.clone()).or_default().extend(addresses);
                     answered.insert(sample.flow);
                     deadline = deadline.min(Instant::now() + NEXT_ANSWER_TIMEOUT);

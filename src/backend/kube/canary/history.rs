@@ -38,7 +38,7 @@ impl FlowHistory {
         match &line.body {
             Body::Sample(sample) if sample.flow == flow => {
                 let start = Duration::from_micros(sample.start);
-                self.add_attempt(sample.seen.stop.is_none(), start);
+                self.add_attempt(sample.observation.stop.is_none(), start);
             }
             Body::Heartbeat(heartbeat) => {
                 let last = heartbeat
@@ -55,7 +55,7 @@ impl FlowHistory {
             Body::Hello(_)
             | Body::Sample(_)
             | Body::Fault(_)
-            | Body::Took { .. }
+            | Body::Latencies { .. }
             | Body::Bye { .. } => {}
         }
     }
@@ -197,7 +197,7 @@ mod tests {
         line(
             start_ms + 10,
             json!({
-                "k": "sample", "flow": 7, "attempt": 1, "start": start_ms * 1_000, "seen": { "passed": [], "stop": stop }
+                "k": "sample", "flow": 7, "attempt": 1, "start": start_ms * 1_000, "observation": { "passed": [], "stop": stop }
             }),
         )
     }

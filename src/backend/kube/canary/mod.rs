@@ -346,7 +346,7 @@ impl CanaryRun<'_> {
             trust: Vec::new(),
             resolver: None,
             listen: Some(CONTROL_PORT),
-            alone: None,
+            idle_timeout: None,
             flows: vec![flow],
         }
     }

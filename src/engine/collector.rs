@@ -8,8 +8,8 @@ use super::RunnerClock;
 use crate::backend::{Arrival, ProbeFault};
 use crate::plan::{FlowId, Plan, ProbeId};
 use crate::verdict::{
-    Cause, Clock, Evidence, FirstSuccess, FlowEvidence, MAX_WALL_ERROR_US, OutOfOrder,
-    ProbeFailure, Reading, StageTimes, read,
+    Cause, Clock, Evidence, FirstSuccess, FlowEvidence, MAX_WALL_ERROR_US, ProbeFailure, Reading,
+    StageTimes, read,
 };
 use crate::wire::{self, Body, Fault, Heartbeat, Hello, Line, Sample};
 use std::time::Duration;
@@ -197,7 +197,7 @@ impl Collector {
                 self.fail(index, ProbeFailure::Ended(fault.to_string()));
             }
             ProbeFault::Unreadable(_) => {
-                self.fail(index, ProbeFailure::Protocol(fault.to_string()))
+                self.fail(index, ProbeFailure::Protocol(fault.to_string()));
             }
         }
     }
@@ -324,22 +324,21 @@ impl Collector {
         );
         let evidence = self.flow(id);
         if sample.observation.is_unfinished() && !matches!(reading, Reading::Open(_)) {
-            return evidence.unfinished(sample.attempt).map_err(out_of_order);
+            return Ok(evidence.unfinished(sample.attempt)?);
         }
 
         if let Some(peer) = sample.observation.peer {
             evidence.dialled(peer.ip(), sample.observation.is_answered());
         }
         let answer = sample.observation.answer.as_ref();
-        evidence
-            .attempt(
-                sample.attempt,
-                sample.start,
-                reading,
-                StageTimes::of(&sample.observation.passed),
-                answer.map(|answer| answer.who.as_str()),
-            )
-            .map_err(out_of_order)
+        evidence.attempt(
+            sample.attempt,
+            sample.start,
+            reading,
+            StageTimes::of(&sample.observation.passed),
+            answer.map(|answer| answer.who.as_str()),
+        )?;
+        Ok(())
     }
 
     fn heartbeat(
@@ -351,9 +350,7 @@ impl Collector {
     ) -> Result<(), ProbeFailure> {
         for (flow, attempts, last) in &heartbeat.flows {
             let id = flow_of_probe(plan, index, *flow)?;
-            self.flow(id)
-                .heartbeat(*attempts, *last)
-                .map_err(out_of_order)?;
+            self.flow(id).heartbeat(*attempts, *last)?;
         }
         if heartbeat.lag_us >= STALL_US {
             self.restart_stalled(plan, index, t, heartbeat.lag_us / 1_000);
@@ -385,9 +382,8 @@ impl Collector {
         let evidence = self.flow(id);
         // A flow that cannot be carried out at all reports no number of an attempt.
         let attempt = fault.attempt.unwrap_or(evidence.attempts + 1);
-        evidence
-            .fault(attempt, fault.start, fault.reason)
-            .map_err(out_of_order)
+        evidence.fault(attempt, fault.start, fault.reason)?;
+        Ok(())
     }
 
     /// Keeps the success of a probe that has failed: its lines prove nothing, but a success that it
@@ -479,8 +475,4 @@ fn flow_of_probe(plan: &Plan, index: usize, flow: u32) -> Result<FlowId, ProbeFa
             "the probe reports flow {flow}, which belongs to another probe"
         )))
     }
-}
-
-fn out_of_order(error: OutOfOrder) -> ProbeFailure {
-    ProbeFailure::Protocol(error.to_string())
 }

@@ -114,7 +114,7 @@ const CASES: &[Evaluation] = &[
         says: Says::Proven("A2"),
     },
     Evaluation {
-        name: "an allow by a stranger's bytes",
+        name: "an allow by another responder's bytes",
         settings: "tier: A1",
         expect: &[ALLOWED],
         script: "flows:\n  - { to: 'shop/api-0:8080', observes: [{ outcome: unknownResponder }] }\n",
@@ -135,7 +135,7 @@ const CASES: &[Evaluation] = &[
         says: Says::Proven("A2"),
     },
     Evaluation {
-        name: "a deny without what shows that the source was able",
+        name: "a deny without a source control",
         settings: "tier: D1",
         expect: &[DENIED],
         script: "flows:\nSHUT\n",
@@ -165,14 +165,14 @@ const CASES: &[Evaluation] = &[
         says: Says::Proven("D2"),
     },
     Evaluation {
-        name: "a deny with the enforcer's record",
+        name: "a deny with the enforcer's count",
         settings: "tier: D2+counter",
         expect: &[DENIED],
         script: "flows:\nSHUT\ncounters: [{ from: 'shop/api*', to: 'shop/web-0:8080', packets: 99, rule: shop/web }]\n",
         says: Says::Proven("D2+counter"),
     },
     Evaluation {
-        name: "a deny with a twin",
+        name: "a deny with a same-node control",
         settings: "tier: D2+same-node",
         expect: &["web -> api:8080 denied", "db -> api:8080 allowed"],
         script: "flows:\n  - { from: 'shop/web*', to: 'shop/api-0:8080', observes: [{ outcome: silence }] }\n",
@@ -320,7 +320,7 @@ const CASES: &[Evaluation] = &[
         says: Says::Unproven(Reason::NoControlAnswered),
     },
     Evaluation {
-        name: "an allowed target that nobody reaches",
+        name: "an allowed target that no control reaches",
         settings: "timeout: 4s",
         expect: &[ALLOWED],
         script: "flows:\n  - { to: 'shop/api-0:8080', observes: [{ outcome: silence }] }\n",
@@ -343,7 +343,7 @@ const CASES: &[Evaluation] = &[
         says: Says::Unproven(Reason::PathNotVerified),
     },
     Evaluation {
-        name: "a name that resolves for nobody",
+        name: "a name that does not resolve",
         settings: "",
         expect: &["api -> bank:443 denied"],
         script: "flows:\n  - { to: 'bank.example:443', observes: [{ outcome: { rcode: { code: 3 } } }] }\n",
@@ -368,7 +368,7 @@ const CASES: &[Evaluation] = &[
         says: Says::Unproven(Reason::ChangedDuringRun),
     },
     Evaluation {
-        name: "more samples than fit",
+        name: "more attempts than fit the run",
         settings: "attempts: 200, hold: 1s",
         expect: &[DENIED],
         script: "flows:\nSHUT\n",
@@ -391,7 +391,7 @@ const CASES: &[Evaluation] = &[
         says: Says::Unproven(Reason::AttemptTimeoutTooShort),
     },
     Evaluation {
-        name: "no record where one is demanded",
+        name: "no count of the enforcer where the tier requires one",
         settings: "tier: D2+counter",
         expect: &[DENIED],
         script: "flows:\nSHUT\n",
@@ -488,10 +488,10 @@ fn an_interrupted_run_says_what_is_not_finished() {
     assert_eq!(report["checks"][1]["verdict"], "proven");
 }
 
-/// Nothing is settled while changes go unseen: an opening that ended may have been a policy's that
-/// came and went.
+/// No check is decided while changes are not watched: a success that ended may belong to a policy
+/// that existed only for a while.
 #[test]
-fn while_changes_go_unseen_nothing_is_settled_and_afterwards_it_is() {
+fn checks_are_decided_only_after_a_watch_gap() {
     let files = Files::new();
     let suite = files.with("suite.yaml", suite("", &[DENIED, ALLOWED]));
     let run = |unseen: &str| {
@@ -530,7 +530,7 @@ fn while_changes_go_unseen_nothing_is_settled_and_afterwards_it_is() {
 }
 
 #[test]
-fn what_the_backend_refuses_or_leaves_behind_is_told() {
+fn launch_errors_and_leftovers_are_reported() {
     let files = Files::new();
     let suite = files.with("suite.yaml", suite("", &[ALLOWED]));
     let run = |text: &str| {

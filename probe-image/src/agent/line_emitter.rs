@@ -399,6 +399,22 @@ mod tests {
         }
     }
 
+    /// A success with this latency.
+    fn success(us: u32) -> Observation {
+        Observation {
+            passed: vec![(Stage::Connect, us)],
+            ..Observation::default()
+        }
+    }
+
+    /// A success at an address of a name.
+    fn success_at(last: u8) -> Observation {
+        Observation {
+            peer: Some(SocketAddr::from(([192, 0, 2, last], 443))),
+            ..success(300)
+        }
+    }
+
     /// Begins so many attempts.
     fn begin(log: &mut FlowLog, attempts: u32) {
         for n in 1..=attempts {
@@ -527,13 +543,8 @@ mod tests {
     #[test]
     fn each_address_of_a_name_is_reported_once() {
         let mut log = FlowLog::new(9);
-        let to = |last: u8| Observation {
-            passed: vec![(Stage::Connect, 300)],
-            peer: Some(SocketAddr::from(([192, 0, 2, last], 443))),
-            ..Observation::default()
-        };
         assert_eq!(
-            [1, 2, 1, 2].map(|last| attempt(&mut log, to(last))),
+            [1, 2, 1, 2].map(|last| attempt(&mut log, success_at(last))),
             [1, 1, 0, 0]
         );
     }
@@ -541,12 +552,8 @@ mod tests {
     #[test]
     fn stage_that_takes_much_longer_is_reported() {
         let mut log = FlowLog::new(9);
-        let taking = |us: u32| Observation {
-            passed: vec![(Stage::Connect, us)],
-            ..Observation::default()
-        };
         assert_eq!(
-            [300, 90_000, 120_000, 200_000, 250_000, 300].map(|us| attempt(&mut log, taking(us))),
+            [300, 90_000, 120_000, 200_000, 250_000, 300].map(|us| attempt(&mut log, success(us))),
             [1, 0, 1, 0, 1, 0]
         );
     }
@@ -583,18 +590,18 @@ mod tests {
         let mut log = FlowLog::new(9);
         assert_eq!(latencies([&log]), []);
 
-        let taking = |us: u32, stop: Option<Stop>| Observation {
-            passed: vec![(Stage::Connect, us), (Stage::FirstBytes, 1)],
-            stop,
-            ..Observation::default()
+        let stopped = Observation {
+            stop: Some(Stop {
+                stage: Stage::Request,
+                how: StopCause::Silence,
+            }),
+            ..success(7)
         };
-        let silence = Stop {
-            stage: Stage::Request,
-            how: StopCause::Silence,
-        };
-        attempt(&mut log, taking(7, Some(silence)));
+        attempt(&mut log, stopped);
         for n in 0..40 {
-            attempt(&mut log, taking(100 + n, None));
+            let mut two_stages = success(100 + n);
+            two_stages.passed.push((Stage::FirstBytes, 1));
+            attempt(&mut log, two_stages);
         }
 
         let [Body::Latencies { flows }] = &latencies([&log])[..] else {

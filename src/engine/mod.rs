@@ -121,7 +121,7 @@ pub trait Observer {
             run,
             results,
             summary,
-            policies,
+            policies_after: policies,
         });
         summary
     }
@@ -151,7 +151,7 @@ pub async fn run<B: Backend>(
     let (environment_info, unread) = environment_info(backend).await;
     observer.event(RunEvent::Started {
         run: info.clone(),
-        environment_info: environment_info.clone(),
+        environment: environment_info.clone(),
         suites: plan.suites.clone(),
         checks: checks.clone(),
         coverage: plan.coverage.clone().map(Box::new),
@@ -369,7 +369,7 @@ impl Run<'_> {
                     let settled = self.settled.iter().filter(|settled| **settled).count();
                     observer.event(RunEvent::Progress {
                         settled,
-                        of: self.settled.len(),
+                        total: self.settled.len(),
                         elapsed_ms: self.started.elapsed().as_millis() as u64,
                         floor_ms: floor(&self.plan).as_millis() as u64,
                     });

@@ -51,7 +51,7 @@ pub struct FlowResult {
 }
 
 /// How far a verdict reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Reach {
     /// Nodes that the source's samples came from.

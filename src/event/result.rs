@@ -145,7 +145,7 @@ pub struct FlowReport {
     pub path_control: Option<String>,
     /// Which pod on the source's node got through.
     pub same_node_control: Option<String>,
-    /// The enforcer's own packet counter.
+    /// The enforcer's packet counter.
     pub counter: Option<String>,
     /// The responders that answered, by the names they gave.
     pub answered_by: Vec<String>,
@@ -186,7 +186,7 @@ pub enum SentAs {
     Ephemeral,
     /// From the pod itself, in the lab.
     Pod,
-    /// From the node's own network.
+    /// From the network of the node.
     Node,
     /// From a reference pod.
     ReferencePod,

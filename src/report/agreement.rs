@@ -9,8 +9,8 @@ use quick_junit::{NonSuccessKind, TestCaseStatus};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What a report says of each check, by the check's name: the verdict, or the code of the reason why
-/// it is unproven.
+/// What a report says of each check, by the check's name: the verdict, or the code of the reason
+/// why it is unproven.
 type Verdicts = BTreeMap<String, String>;
 
 /// The name of the test that stands for the run as a whole.
@@ -415,7 +415,7 @@ fn file_of_an_earlier_run_is_overwritten_when_opened() {
     assert!(
         by_junit(&std::fs::read_to_string(&path).unwrap())
             .values()
-            .all(|says| says == "proven")
+            .all(|verdict| verdict == "proven")
     );
 
     let mut second = Reports::open(&[spec]).unwrap();

@@ -10,7 +10,7 @@ pub(super) enum Destination {
     /// A file: written under a temporary name beside it, then renamed over it, so that no reader
     /// finds half a report.
     Replaced(PathBuf),
-    /// A file in a directory that takes no other file: rewritten in place.
+    /// A file in a directory where no other file can be created: rewritten in place.
     Rewritten(File),
     /// A pipe, a device or standard output: written once, at the end.
     Once(Box<dyn Write + Send>),

@@ -63,9 +63,17 @@ fn run(ended: bool, complete: bool) -> RunInfo {
     RunInfo {
         id: "0123456789abcdef".into(),
         started_at: "2026-11-22T10:00:00Z".parse().unwrap(),
-        ended_at: ended.then(|| "2026-11-22T10:00:04.2Z".parse().unwrap()),
+        ended_at: if ended {
+            Some("2026-11-22T10:00:04.2Z".parse().unwrap())
+        } else {
+            None
+        },
         complete,
-        incomplete_because: (ended && !complete).then(|| "interrupted".into()),
+        incomplete_because: if ended && !complete {
+            Some("interrupted".into())
+        } else {
+            None
+        },
         backend: "lab".into(),
         version: "0.1.0".into(),
         digest: Some("01".repeat(32)),

@@ -20,7 +20,10 @@ static FORMATS: &[&FormatDefinition] = &[
     &openmetrics::FORMAT,
 ];
 
-/// A format, as its own file defines it.
+/// Names that differ by more edits than this are no typing error.
+const MAX_TYPING_DISTANCE: usize = 2;
+
+/// A format, as its file defines it.
 pub(super) struct FormatDefinition {
     /// The name on the command line.
     pub(super) name: &'static str,
@@ -36,7 +39,7 @@ pub(super) struct FormatDefinition {
 pub(super) enum FormatKind {
     /// As a whole, from the state of the run.
     Rendered(fn(&RunState) -> io::Result<String>),
-    /// As a whole, by a document that keeps a state of its own.
+    /// As a whole, by a document with its own state.
     Document(fn() -> Box<dyn DocumentFormat + Send>),
     /// Event by event.
     Stream(fn(Box<dyn Write + Send>) -> Box<dyn Report + Send>),
@@ -61,12 +64,15 @@ impl Format {
     pub(super) fn nearest(name: &str) -> Option<Self> {
         let name = name.to_lowercase();
         let by_alias = Self::all().find(|format| format.0.aliases.contains(&name.as_str()));
-        by_alias.or_else(|| {
-            let (distance, format) = Self::all()
-                .map(|format| (strsim::damerau_levenshtein(&name, format.name()), format))
-                .min_by_key(|(distance, _)| *distance)?;
-            (distance <= 2).then_some(format)
-        })
+        if by_alias.is_some() {
+            return by_alias;
+        }
+
+        Self::all()
+            .map(|format| (strsim::damerau_levenshtein(&name, format.name()), format))
+            .filter(|(distance, _)| *distance <= MAX_TYPING_DISTANCE)
+            .min_by_key(|(distance, _)| *distance)
+            .map(|(_, format)| format)
     }
 
     /// The name on the command line.

@@ -201,7 +201,8 @@ mod tests {
     #[test]
     fn schema_rejects_missing_and_unknown_fields() {
         let validator = jsonschema::draft7::new(&json_schema()).unwrap();
-        let valid = report(&fixtures::shop());
+        let mut valid = report(&fixtures::shop());
+        valid["coverage"] = report(&fixtures::covered())["coverage"].clone();
         assert!(validator.is_valid(&valid));
         let objects = [
             "",
@@ -209,9 +210,15 @@ mod tests {
             "/environment",
             "/environment/policies/0",
             "/checks/0",
+            "/checks/0/latency",
+            "/checks/0/reach",
             "/checks/0/settings",
             "/checks/0/flows/0",
             "/checks/4/controls/0",
+            "/checks/4/flows/0/window",
+            "/checks/6/reason",
+            "/coverage",
+            "/coverage/policies",
             "/suites/0",
         ];
         for pointer in objects {
@@ -246,6 +253,29 @@ mod tests {
         let mut broken = valid.clone();
         broken["checks"][0]["verdict"] = "passed".into();
         assert!(!validator.is_valid(&broken));
+    }
+
+    #[test]
+    fn report_and_events_have_the_same_fields() {
+        let events = fixtures::shop();
+        let report = report(&events);
+        let started = serde_json::to_value(&events[0]).unwrap();
+        let finished = serde_json::to_value(events.last().unwrap()).unwrap();
+
+        for (name, value) in finished["run"].as_object().unwrap() {
+            assert_eq!(&report["run"][name], value, "run.{name}");
+        }
+        for (name, value) in started["environment"].as_object().unwrap() {
+            assert_eq!(&report["environment"][name], value, "environment.{name}");
+        }
+        assert_eq!(
+            report["environment"]["policiesAfter"],
+            finished["policiesAfter"]
+        );
+        assert_eq!(report["run"]["exitCode"], finished["summary"]["exitCode"]);
+        assert_eq!(report["suites"], started["suites"]);
+        assert_eq!(report["checks"], finished["results"]);
+        assert_eq!(report["coverage"], started["coverage"]);
     }
 
     #[test]

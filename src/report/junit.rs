@@ -33,7 +33,7 @@ pub(super) static FORMAT: FormatDefinition = FormatDefinition {
 const MAX_NAME: usize = 512;
 
 /// How far the run is.
-enum Progress {
+enum RunProgress {
     NotBegun,
     Running,
     Complete,
@@ -55,7 +55,7 @@ struct CaseSlot {
 /// The report, as far as it is known.
 struct Junit {
     hostname: Option<String>,
-    progress: Progress,
+    progress: RunProgress,
     report: Report,
     checks: Vec<CheckRef>,
     /// By the check's id.
@@ -69,7 +69,7 @@ impl Junit {
     fn new(hostname: Option<String>) -> Self {
         Self {
             hostname,
-            progress: Progress::NotBegun,
+            progress: RunProgress::NotBegun,
             report: Report::new(TOOL),
             checks: Vec::new(),
             slots: HashMap::new(),
@@ -79,7 +79,7 @@ impl Junit {
     }
 
     fn start(&mut self, run: &RunInfo, suites: &[SuiteRef], checks: &[CheckRef]) {
-        self.progress = Progress::Running;
+        self.progress = RunProgress::Running;
         self.checks = checks.to_vec();
         self.report.timestamp = timestamp(run.started_at);
 
@@ -160,13 +160,13 @@ impl Junit {
 
     fn finish(&mut self, run: &RunInfo, results: &[CheckResult], complete: bool) {
         self.progress = if self.checks.is_empty() {
-            Progress::Incomplete("nothing-selected", "there was nothing to check".into())
+            RunProgress::Incomplete("nothing-selected", "there was nothing to check".into())
         } else if complete {
-            Progress::Complete
+            RunProgress::Complete
         } else {
             let why = run.incomplete_because.clone();
             let sentence = why.unwrap_or_else(|| "the run is not complete".into());
-            Progress::Incomplete("incomplete", sentence)
+            RunProgress::Incomplete("incomplete", sentence)
         };
 
         self.duration = run
@@ -191,10 +191,10 @@ impl Junit {
     /// The case of a run that is not complete, which no check reports.
     fn run_case(&self) -> Option<TestCase> {
         let (code, sentence) = match &self.progress {
-            Progress::Complete => return None,
-            Progress::NotBegun => ("not-begun", "the run has not begun"),
-            Progress::Running => (Reason::NotFinished.code(), "the run has not finished"),
-            Progress::Incomplete(code, sentence) => (*code, sentence.as_str()),
+            RunProgress::Complete => return None,
+            RunProgress::NotBegun => ("not-begun", "the run has not begun"),
+            RunProgress::Running => (Reason::NotFinished.code(), "the run has not finished"),
+            RunProgress::Incomplete(code, sentence) => (*code, sentence.as_str()),
         };
         let mut case = TestCase::new(
             "run",
@@ -252,15 +252,17 @@ impl DocumentFormat for Junit {
 
     fn stop(&mut self, why: &str, _: ExitCode) {
         let code = match self.progress {
-            Progress::NotBegun => "not-begun",
-            Progress::Running | Progress::Complete | Progress::Incomplete(..) => "incomplete",
+            RunProgress::NotBegun => "not-begun",
+            RunProgress::Running | RunProgress::Complete | RunProgress::Incomplete(..) => {
+                "incomplete"
+            }
         };
-        self.progress = Progress::Incomplete(code, why.to_owned());
+        self.progress = RunProgress::Incomplete(code, why.to_owned());
     }
 
     fn render(&mut self) -> io::Result<Vec<u8>> {
         self.sum_up();
-        if let Progress::Incomplete(_, why) = &self.progress {
+        if let RunProgress::Incomplete(_, why) = &self.progress {
             for suite in &mut self.report.test_suites {
                 suite
                     .properties

@@ -8,12 +8,12 @@
 //!
 //! 1. Add a file beside `tap.rs` with a `pub(super) static FORMAT: FormatDefinition`: its name, the
 //!    extension of its files, and how it is written. Most formats are a function of the run's state
-//!    ([`FormatKind::Rendered`]); a format may also keep a state of its own
+//!    ([`FormatKind::Rendered`]); a format may also have its own state
 //!    ([`FormatKind::Document`]) or write event by event ([`FormatKind::Stream`]).
 //! 2. Add its `mod` line here and its line to the list in `format.rs`.
 //!
-//! `--report`, `-o`, the messages about both, and the tests of all formats in `agreement.rs` take it
-//! from that list. Text that does not come from watertight goes through `text.rs`; the sentences
+//! `--report`, `-o`, the messages about both, and the tests of all formats in `agreement.rs` take
+//! it from that list. Text that does not come from watertight goes through `text.rs`; the sentences
 //! that formats share are in `wording.rs`.
 
 mod console;

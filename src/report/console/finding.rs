@@ -13,18 +13,18 @@ const MAX_PROSE_WIDTH: usize = 110;
 
 /// The picture of one finding.
 pub(super) fn picture(result: &CheckResult, pen: Pen) -> String {
-    let (check, verdict) = (&result.check, result.verdict.to_string());
+    let check = &result.check;
     let ink = ink(result.verdict);
-    let margin = check.line.to_string().len() + 1;
     let mut picture = Picture {
         pen,
-        margin,
+        margin: check.line.to_string().len() + 1,
         out: String::new(),
     };
+
     add_line!(
         picture.out,
         "{} {}",
-        pen.inked(ink, &format!("{verdict}:")),
+        pen.inked(ink, &format!("{}:", result.verdict)),
         pen.inked(Ink::Strong, &pen.text(&check.name))
     );
     let location = format!("{}:{}:{}", check.file, check.line, check.column);
@@ -34,9 +34,11 @@ pub(super) fn picture(result: &CheckResult, pen: Pen) -> String {
         &pen.text(&check.text),
         ink,
     );
+
     for (label, text) in wording::explanation(result) {
         picture.note(label, &pen.text(&text));
     }
+
     let (flows, others) = wording::relevant_flows(result, MAX_FLOWS);
     for flow in &flows {
         picture.note("flow", &pen.text(&wording::flow(flow)));
@@ -70,8 +72,10 @@ fn ink(verdict: Outcome) -> Ink {
     }
 }
 
+/// The picture of one finding, as far as it is drawn.
 struct Picture {
     pen: Pen,
+    /// Columns left of the bar.
     margin: usize,
     out: String,
 }
@@ -86,8 +90,10 @@ impl Picture {
             pen.width.max(40).saturating_sub(margin + 3),
             pen.unicode,
         );
+
         let underline = pen.sign("━", "^").repeat(width(&text));
         let arrow = pen.inked(Ink::Faint, pen.sign("╭─", "-->"));
+
         add_line!(self.out, "{:margin$}{arrow} {location}", "");
         add_line!(
             self.out,

@@ -343,16 +343,24 @@ mod tests {
     }
 
     fn results(cells: &[(&str, &str, Mark)]) -> Vec<CheckResult> {
-        let of = |(number, (source, target, mark)): (usize, &(&str, &str, Mark))| {
-            let check = |expected| fixtures::check(number, "s", 1, source, target, expected);
-            match mark {
-                Mark::Allowed => fixtures::proven(&check(Expected::Allowed)),
-                Mark::Denied => fixtures::proven(&check(Expected::Denied)),
-                Mark::Violated => fixtures::violated(&check(Expected::Denied)),
-                Mark::Unproven => fixtures::unproven(&check(Expected::Denied)),
-            }
+        cells
+            .iter()
+            .enumerate()
+            .map(|(number, (source, target, mark))| result(number, source, target, *mark))
+            .collect()
+    }
+
+    fn result(number: usize, source: &str, target: &str, mark: Mark) -> CheckResult {
+        let expected = match mark {
+            Mark::Allowed => Expected::Allowed,
+            Mark::Denied | Mark::Violated | Mark::Unproven => Expected::Denied,
         };
-        cells.iter().enumerate().map(of).collect()
+        let check = fixtures::check(number, "s", 1, source, target, expected);
+        match mark {
+            Mark::Allowed | Mark::Denied => fixtures::proven(&check),
+            Mark::Violated => fixtures::violated(&check),
+            Mark::Unproven => fixtures::unproven(&check),
+        }
     }
 
     fn shop() -> Vec<CheckResult> {

@@ -92,10 +92,12 @@ impl Console {
             &format!("watertight {}", pen.text(&run.version)),
         );
         let checks = counted(self.page.checks.len(), "check");
+
         self.live.write(&format!(
             "{heading}: {checks} of {} {backend}\n",
             suites.join(", ")
         ))?;
+
         match self.progress {
             Progress::Drawn if self.live.is_terminal() => {
                 self.bar = Some(progress_bar(self.page.checks.len(), pen));

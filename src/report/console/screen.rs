@@ -31,8 +31,8 @@ impl Capabilities {
         }
     }
 
-    /// The capabilities of standard output, by the conventions (`NO_COLOR`, `CLICOLOR_FORCE`, `TERM`, the
-    /// locale).
+    /// The capabilities of standard output, by the conventions (`NO_COLOR`, `CLICOLOR_FORCE`,
+    /// `TERM`, the locale).
     pub fn of_stdout(choice: anstream::ColorChoice) -> Self {
         let out = io::stdout();
         Self::of(
@@ -60,12 +60,11 @@ impl Capabilities {
         let width = size.map_or(Self::LOG_WIDTH, |(terminal_size::Width(columns), _)| {
             usize::from(columns)
         });
-        let variable = |name: &str| std::env::var(name).ok();
         Self {
             terminal,
             width,
             colour,
-            unicode: takes_unicode(variable),
+            unicode: takes_unicode(|name| std::env::var(name).ok()),
         }
     }
 }

@@ -205,7 +205,7 @@ impl Observer for Measurements {
             serde_json::to_writer(std::io::sink(), &result).expect("JSON");
             summary.add(&result);
             if let Some(reason) = &result.reason {
-                *self.reasons.entry(reason.code.to_owned()).or_default() += 1;
+                *self.reasons.entry(reason.code.to_string()).or_default() += 1;
             }
             if result.verdict == Outcome::Violated {
                 self.violated

@@ -101,7 +101,7 @@ impl Run<'_> {
 
         observer.event(RunEvent::Progress {
             settled: self.settled_count(),
-            of: self.settled.len(),
+            total: self.settled.len(),
             elapsed_ms: self.started.elapsed().as_millis() as u64,
             floor_ms: floor(&self.plan).as_millis() as u64,
         });

@@ -7,7 +7,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 /// Where a run takes place. What a backend cannot know, or what does not exist there, is `None`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EnvironmentInfo {
     /// The uid of the namespace `kube-system`, which stands for the cluster.
@@ -19,13 +19,14 @@ pub struct EnvironmentInfo {
     /// Who runs it, as the API server knows them.
     pub operator: Option<String>,
     /// The images that probes ran, as the cluster names what it ran; none before the end of a run.
+    #[serde(skip)] // the run carries them
     pub probe_images: Vec<String>,
     /// The policies in force, by kind, namespace and name.
     pub policies: Vec<PolicyState>,
 }
 
 /// The state of one policy when it was read.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyState {
     #[serde(flatten)]

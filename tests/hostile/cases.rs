@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::time::sleep;
 use watertight::backend::lab::Leak;
+use watertight::event::FlowOutcome;
 use watertight::inventory::Labels;
 use watertight::model::Family;
 use watertight::wire::{Sample, StopCause, Transport};
@@ -858,7 +859,7 @@ fn leaky_replica() -> Evaluation {
         let leaking: Vec<_> = result
             .flows
             .iter()
-            .filter(|flow| flow.shows == "violated")
+            .filter(|flow| flow.verdict == FlowOutcome::Violated)
             .map(|flow| &flow.target)
             .collect();
         assert_eq!(leaking.len(), 1, "{result:?}");

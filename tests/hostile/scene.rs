@@ -224,7 +224,10 @@ fn wrong(case: &Evaluation, ran: &Ran) -> Vec<String> {
 
 fn differs(result: &CheckResult, want: Want) -> Option<String> {
     let said = format!("{} {:?}", result.seen, result.contrast);
-    let code = result.reason.as_ref().map_or("", |reason| reason.code);
+    let code = result
+        .reason
+        .as_ref()
+        .map_or("", |reason| reason.code.code());
     let fits = match want {
         Want::Proven => result.verdict == Outcome::Proven,
         Want::Violated(words) => {

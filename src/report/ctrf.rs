@@ -11,7 +11,6 @@ use super::text::escaped_json;
 use super::wording::{self, TOOL};
 use crate::event::{CheckResult, Outcome};
 use serde_json::{Value, json};
-use std::io;
 
 /// The format `ctrf`.
 pub(super) static FORMAT: FormatDefinition = FormatDefinition {
@@ -21,7 +20,7 @@ pub(super) static FORMAT: FormatDefinition = FormatDefinition {
     kind: FormatKind::Rendered(render),
 };
 
-fn render(state: &RunState) -> io::Result<String> {
+fn render(state: &RunState) -> String {
     let results = state.results();
     let mut tests: Vec<Value> = results.iter().map(|result| test(result)).collect();
     if let Some(why) = &state.incomplete {
@@ -52,7 +51,7 @@ fn render(state: &RunState) -> io::Result<String> {
             "tests": tests,
         },
     });
-    Ok(format!("{}\n", escaped_json(format!("{document:#}"))))
+    format!("{}\n", escaped_json(format!("{document:#}")))
 }
 
 /// A moment as CTRF has it: milliseconds since 1970, 0 where it is not known.

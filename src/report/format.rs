@@ -38,7 +38,7 @@ pub(super) struct FormatDefinition {
 /// How a format is written.
 pub(super) enum FormatKind {
     /// As a whole, from the state of the run.
-    Rendered(fn(&RunState) -> io::Result<String>),
+    Rendered(fn(&RunState) -> String),
     /// As a whole, by a document with its own state.
     Document(fn() -> Box<dyn DocumentFormat + Send>),
     /// Event by event.

@@ -13,7 +13,6 @@ use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use std::borrow::Cow;
-use std::io;
 
 /// The format `json`.
 pub(super) static FORMAT: FormatDefinition = FormatDefinition {
@@ -130,7 +129,7 @@ fn forbid_unknown_fields(schema: &mut Schema) {
     }
 }
 
-fn render(state: &RunState) -> io::Result<String> {
+fn render(state: &RunState) -> String {
     let document = ReportDocument {
         api_version: "watertight.dev/report.v1",
         kind: "Report",
@@ -144,9 +143,11 @@ fn render(state: &RunState) -> io::Result<String> {
         coverage: state.coverage.as_deref(),
         leftovers: state.leftovers.as_deref(),
     };
-    let mut json = text::escaped_json(serde_json::to_string_pretty(&document)?);
+    let json = serde_json::to_string_pretty(&document)
+        .expect("the keys of all maps are strings, and no field's serialiser fails");
+    let mut json = text::escaped_json(json);
     json.push('\n');
-    Ok(json)
+    json
 }
 
 #[cfg(test)]

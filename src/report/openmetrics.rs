@@ -11,7 +11,6 @@ use super::text::{add_line, stripped_line};
 use crate::event::{CheckResult, Outcome};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io;
 
 /// The format `openmetrics`.
 pub(super) static FORMAT: FormatDefinition = FormatDefinition {
@@ -23,14 +22,14 @@ pub(super) static FORMAT: FormatDefinition = FormatDefinition {
 
 const OUTCOMES: [Outcome; 3] = [Outcome::Proven, Outcome::Violated, Outcome::Unproven];
 
-fn render(state: &RunState) -> io::Result<String> {
+fn render(state: &RunState) -> String {
     let results = state.results();
     let mut out = String::new();
     add_checks_by_verdict(&mut out, &results);
     add_each_check(&mut out, &results);
     add_run(&mut out, state);
     out.push_str("# EOF\n");
-    Ok(out)
+    out
 }
 
 fn add_checks_by_verdict(out: &mut String, results: &[Cow<'_, CheckResult>]) {

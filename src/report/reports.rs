@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// All reports of a run. One that fails never stops the others.
 #[derive(Default)]
 pub struct Reports {
-    reports: Vec<NamedReport>,
+    entries: Vec<NamedReport>,
     errors: Vec<WriteError>,
     /// Whether the run has finished or stopped.
     has_ended: bool,
@@ -76,7 +76,7 @@ impl Reports {
         for spec in specs {
             match spec.format().open(spec.path()) {
                 Ok(report) => reports
-                    .reports
+                    .entries
                     .push(NamedReport::new(spec.to_string(), report)),
                 Err(source) => errors.push(OpenError::File {
                     spec: spec.clone(),
@@ -94,14 +94,14 @@ impl Reports {
 
     /// Adds a report under the name that its [`WriteError`] will have.
     pub fn add(&mut self, name: impl Into<String>, report: impl Report + Send + 'static) {
-        self.reports
+        self.entries
             .push(NamedReport::new(name.into(), Box::new(report)));
     }
 
     /// Adds the report of `-o FORMAT`: a stream as events happen, a document once, at the end.
     pub fn add_output(&mut self, format: Format, writer: impl Write + Send + 'static) {
         let report = format.write_to(Box::new(writer));
-        self.reports
+        self.entries
             .push(NamedReport::new(format!("-o {format}"), report));
     }
 
@@ -120,7 +120,7 @@ impl Reports {
     ) -> Summary {
         self.has_ended = true;
         let keeps = self
-            .reports
+            .entries
             .iter()
             .map(|named| named.report.keeps())
             .max()
@@ -178,7 +178,7 @@ impl Reports {
     }
 
     fn for_each(&mut self, mut write: impl FnMut(&mut dyn Report) -> io::Result<()>) {
-        for named in &mut self.reports {
+        for named in &mut self.entries {
             let Err(source) = write(named.report.as_mut()) else {
                 continue;
             };

@@ -112,12 +112,12 @@ impl RunState {
 /// A document that is a function of the run's state.
 pub(super) struct RenderedDocument {
     state: RunState,
-    render: fn(&RunState) -> io::Result<String>,
+    render: fn(&RunState) -> String,
 }
 
 impl RenderedDocument {
     /// A document of a run that has not begun.
-    pub(super) fn new(render: fn(&RunState) -> io::Result<String>) -> Self {
+    pub(super) fn new(render: fn(&RunState) -> String) -> Self {
         Self {
             state: RunState::new(),
             render,
@@ -125,9 +125,7 @@ impl RenderedDocument {
     }
 
     /// [`Self::new`], as the formats hold it.
-    pub(super) fn boxed(
-        render: fn(&RunState) -> io::Result<String>,
-    ) -> Box<dyn DocumentFormat + Send> {
+    pub(super) fn boxed(render: fn(&RunState) -> String) -> Box<dyn DocumentFormat + Send> {
         Box::new(Self::new(render))
     }
 }
@@ -174,6 +172,6 @@ impl DocumentFormat for RenderedDocument {
     }
 
     fn render(&mut self) -> io::Result<Vec<u8>> {
-        Ok((self.render)(&self.state)?.into_bytes())
+        Ok((self.render)(&self.state).into_bytes())
     }
 }

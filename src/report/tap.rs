@@ -9,7 +9,6 @@ use super::run_state::RunState;
 use super::text::{add_line, stripped_line};
 use super::wording;
 use crate::event::{CheckResult, Outcome};
-use std::io;
 
 /// The format `tap`.
 pub(super) static FORMAT: FormatDefinition = FormatDefinition {
@@ -19,7 +18,7 @@ pub(super) static FORMAT: FormatDefinition = FormatDefinition {
     kind: FormatKind::Rendered(render),
 };
 
-fn render(state: &RunState) -> io::Result<String> {
+fn render(state: &RunState) -> String {
     let results = state.results();
     let run_tests = usize::from(state.incomplete.is_some());
 
@@ -47,7 +46,7 @@ fn render(state: &RunState) -> io::Result<String> {
         );
         add_line!(out, "  ---\n  message: {}\n  ...", quoted(why));
     }
-    Ok(out)
+    out
 }
 
 /// The diagnostics of a result, as a YAML block.

@@ -247,7 +247,9 @@ mod tests {
     fn camel_case(name: &str) -> String {
         let mut words = name.split('_');
         let first = words.next().unwrap().to_owned();
-        words.fold(first, |name, word| name + &word[..1].to_uppercase() + &word[1..])
+        words.fold(first, |name, word| {
+            name + &word[..1].to_uppercase() + &word[1..]
+        })
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub use cluster_policy::{
 pub use environment_info::{EnvironmentInfo, PolicyState, changed_policies, spec_digest};
 pub use identity::identity_labels;
 pub use manifest::{
-    ApiPolicy, Objects, load_manifests, observe, read_cluster_policy, read_manifests,
+    ApiObjects, ApiPolicy, load_manifests, read_api_objects, read_cluster_policy, read_manifests,
 };
 pub use policy::{NetworkPolicy, Policy, PolicyTier, RuleOrigins};
 
@@ -115,6 +115,16 @@ pub struct Namespace {
     pub name: String,
     /// Its labels.
     pub labels: Labels,
+}
+
+impl Namespace {
+    /// A namespace with the one label that all namespaces have: the API server sets it.
+    pub(crate) fn unlabelled(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            labels: Labels::from([("kubernetes.io/metadata.name".to_owned(), name.to_owned())]),
+        }
+    }
 }
 
 /// A node.

@@ -43,12 +43,12 @@ impl Direction {
 pub(super) struct Rules {
     /// Halves of policies, in the order in which they are asked: Admin by priority, NetworkPolicies
     /// by namespace and name, Baseline by priority; within one policy egress first.
-    pub(super) halves: Vec<Arc<Half>>,
+    pub(super) policies: Vec<Arc<DirectionalPolicy>>,
 }
 
 /// One policy in one direction.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Half {
+pub(super) struct DirectionalPolicy {
     pub(super) name: PolicyName,
     pub(super) tier: PolicyTier,
     /// Within its tier, the lowest is asked first; 0 for NetworkPolicies.
@@ -63,7 +63,7 @@ pub(super) struct Half {
     pub(super) rules: Vec<Rule>,
 }
 
-impl Half {
+impl DirectionalPolicy {
     /// The key of the order in which policies are asked; the lowest first.
     fn precedence(&self) -> impl Ord + use<'_> {
         let PolicyRef {
@@ -215,27 +215,27 @@ impl Rules {
     /// # Errors
     /// [`InvalidPolicy::In`]: the first policy that no API server would take.
     pub(super) fn of(inventory: &Inventory) -> Result<Self, InvalidPolicy> {
-        let mut halves = Vec::new();
+        let mut policies = Vec::new();
         for policy in &inventory.policies {
             let name = PolicyName {
                 reference: policy.reference(),
                 origin: policy.origin().to_owned(),
             };
             for direction in Direction::ALL {
-                let half = match policy {
+                let policy = match policy {
                     Policy::Network(policy) => network_policy(policy, name.clone(), direction),
                     Policy::Cluster(policy) => cluster_policy(policy, name.clone(), direction),
                 };
-                let half = half.map_err(|error| error.within(name.clone()))?;
-                halves.extend(half.map(Arc::new));
+                let policy = policy.map_err(|error| error.within(name.clone()))?;
+                policies.extend(policy.map(Arc::new));
             }
         }
 
         // Of two policies of one priority either may be asked first ("there is no way for the user
         // to reliably determine which", ClusterNetworkPolicySpec.priority); here it is the one
         // whose name comes first.
-        halves.sort_by(|a, b| a.precedence().cmp(&b.precedence()));
-        Ok(Self { halves })
+        policies.sort_by(|a, b| a.precedence().cmp(&b.precedence()));
+        Ok(Self { policies })
     }
 
     /// Of each half, whether it selects no pod: mostly a label that is spelt in two ways.
@@ -248,16 +248,19 @@ impl Rules {
             .keys()
             .map(|name| (*name, namespace_labels(inventory, name)))
             .collect();
-        let anybody = |half: &Half| {
-            let any_of = |pods: &[&Labels]| pods.iter().any(|pod| half.subject.pods.matches(pod));
-            match &half.subject.namespaces {
+        let anybody = |policy: &DirectionalPolicy| {
+            let any_of = |pods: &[&Labels]| pods.iter().any(|pod| policy.subject.pods.matches(pod));
+            match &policy.subject.namespaces {
                 Namespaces::Own(own) => pods.get(own.as_str()).is_some_and(|pods| any_of(pods)),
                 Namespaces::Matching(selector) => pods
                     .iter()
                     .any(|(name, pods)| selector.matches(&labels[name]) && any_of(pods)),
             }
         };
-        self.halves.iter().map(|half| !anybody(half)).collect()
+        self.policies
+            .iter()
+            .map(|policy| !anybody(policy))
+            .collect()
     }
 }
 
@@ -266,7 +269,7 @@ fn network_policy(
     policy: &NetworkPolicy,
     name: PolicyName,
     direction: Direction,
-) -> Result<Option<Half>, InvalidPolicy> {
+) -> Result<Option<DirectionalPolicy>, InvalidPolicy> {
     type Written<'a> = (
         Option<&'a [NetworkPolicyPeer]>,
         Option<&'a [NetworkPolicyPort]>,
@@ -339,7 +342,7 @@ fn network_policy(
         namespaces: Namespaces::Own(policy.namespace.clone()),
         pods,
     };
-    Ok(Some(Half {
+    Ok(Some(DirectionalPolicy {
         name,
         tier: PolicyTier::NetworkPolicy,
         priority: 0,
@@ -430,7 +433,7 @@ fn cluster_policy(
     policy: &ClusterPolicy,
     name: PolicyName,
     direction: Direction,
-) -> Result<Option<Half>, InvalidPolicy> {
+) -> Result<Option<DirectionalPolicy>, InvalidPolicy> {
     let written = match direction {
         Direction::Ingress => &policy.ingress,
         Direction::Egress => &policy.egress,
@@ -439,7 +442,7 @@ fn cluster_policy(
         return Ok(None);
     }
     let rules = written.iter().map(cluster_rule).collect::<Result<_, _>>()?;
-    Ok(Some(Half {
+    Ok(Some(DirectionalPolicy {
         name,
         tier: policy.tier,
         priority: policy.priority,

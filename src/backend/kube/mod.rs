@@ -3,7 +3,7 @@
 //! ```text
 //! Access ── connect ──────▶ a client
 //!        ── watches ──────▶ objects     everything that matters, listed once and watched from then on
-//! objects ── observe ─────▶ Inventory   what exists
+//! objects ── read_api_objects ▶ Inventory  what exists
 //!         ── fingerprint ─▶ Change      what of a change matters
 //! Launch ── probe_pod ────▶ pods        never ready, restricted, owned by `owner`, which the cluster removes by itself
 //!        ── logs ─────────▶ lines
@@ -57,7 +57,7 @@ mod tls;
 mod watches;
 
 use super::{Arrival, Backend, Change, EnforcerCounts, Launch, WatchGap};
-use crate::inventory::{EnvironmentInfo, Inventory, observe};
+use crate::inventory::{EnvironmentInfo, Inventory, read_api_objects};
 use crate::plan::ProbeId;
 use ::kube::Api;
 use ::kube::api::PostParams;
@@ -269,7 +269,7 @@ impl Backend for Kube {
     async fn inventory(&mut self) -> Result<Inventory, Error> {
         let (inventory, unread) = {
             let store = self.place.shared.store();
-            observe(&store.objects())
+            read_api_objects(&store.objects())
         };
         // Between the look and this nothing can have changed: the watches run on this thread.
         self.place.shared.tell();

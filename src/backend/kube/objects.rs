@@ -4,7 +4,7 @@ use super::cluster_policy::ClusterNetworkPolicy;
 use super::fingerprint::{self, Fingerprint};
 use super::names::run_of;
 use crate::backend::{Change, WatchGap};
-use crate::inventory::{ApiPolicy, Objects, PolicyState, spec_digest};
+use crate::inventory::{ApiObjects, ApiPolicy, PolicyState, spec_digest};
 use crate::model::{ClusterChange, PolicyKind, PolicyRef};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -96,8 +96,8 @@ pub(super) struct Store {
 
 impl Store {
     /// All but what belongs to us.
-    pub(super) fn objects(&self) -> Objects<'_> {
-        Objects {
+    pub(super) fn objects(&self) -> ApiObjects<'_> {
+        ApiObjects {
             namespaces: self.namespaces.values().map(AsRef::as_ref).collect(),
             nodes: self.nodes.values().map(AsRef::as_ref).collect(),
             pods: self

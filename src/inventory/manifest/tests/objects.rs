@@ -170,7 +170,7 @@ fn objects_of_one_name_are_shown_twice() {
     ]);
     assert_eq!(
         found,
-        ["b.yaml:3:19 Deployment default/web stands here a second time (a.yaml:3:19 the first)"]
+        ["b.yaml:3:19 Deployment default/web is declared a second time (a.yaml:3:19 the first)"]
     );
     assert_eq!(
         names(&good(&format!(
@@ -204,7 +204,7 @@ fn pods_of_one_template_name_are_told_apart() {
     );
     let taken = faults(&format!("{}---\n{pod}", workload("StatefulSet", "web", "")));
     assert!(
-        taken[0].contains("StatefulSet/web would make a Pod web-0, which is given too"),
+        taken[0].contains("StatefulSet/web would make a Pod web-0, which is listed too"),
         "{taken:?}"
     );
 }
@@ -293,11 +293,11 @@ fn faulty_services_are_shown() {
         ),
         (
             "{ ports: [{ port: 80, name: a }, { port: 81, name: a }] }",
-            "stands here twice",
+            "the port name \"a\" is used twice",
         ),
         (
             "{ ports: [{ port: 80, name: a }, { port: 80, name: b }] }",
-            "port 80 stands here twice",
+            "port 80 is listed twice",
         ),
         (
             "{ ports: [{ port: 80, targetPort: \"8080\" }] }",

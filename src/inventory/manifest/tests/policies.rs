@@ -151,15 +151,15 @@ fn each_fault_is_shown_at_its_place() {
         // Fields that do not exist.
         (
             "{ podSelectors: {} }",
-            "no field \"podSelectors\" here; a cluster would drop it without a word [did you mean podSelector?]",
+            "no field \"podSelectors\" here; the API server would silently drop it [did you mean podSelector?]",
         ),
         (
             "{ ingress: [{ form: [] }] }",
-            "no field \"form\" here; a cluster would drop it without a word [did you mean from?]",
+            "no field \"form\" here; the API server would silently drop it [did you mean from?]",
         ),
         (
             "{ egress: [{ from: [] }] }",
-            "no field \"from\" here; a cluster would drop it without a word [the fields here are to, ports]",
+            "no field \"from\" here; the API server would silently drop it [the fields here are to, ports]",
         ),
         (
             "{ ingress: [{ from: [{ podSelector: { app: web } }] }] }",
@@ -213,7 +213,7 @@ fn faults_beside_the_spec_are_shown_too() {
     let elsewhere = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: { name: p, namespce: shop }\nspec: {}\n";
     assert!(
         faults(elsewhere)[0]
-            .contains("no field \"namespce\" here; a cluster would drop it without a word [did you mean namespace?]")
+            .contains("no field \"namespce\" here; the API server would silently drop it [did you mean namespace?]")
     );
 }
 
@@ -265,7 +265,7 @@ fn policies_of_other_makers_are_named_and_not_taken() {
     assert_eq!(
         old,
         [
-            "1:13 NetworkPolicy is in extensions/v1beta1 no more [write apiVersion: networking.k8s.io/v1]"
+            "1:13 NetworkPolicy is no longer served as extensions/v1beta1 [write apiVersion: networking.k8s.io/v1]"
         ]
     );
     let misspelt = faults(

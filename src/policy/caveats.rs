@@ -45,7 +45,7 @@ impl Explainer<'_> {
         told
     }
 
-    /// Whether two halves of cluster-wide policies are of one tier and priority, meet at a pod, and
+    /// Whether two cluster-wide policies are of one tier and priority, meet at a pod, and
     /// do not do the same with all that they match.
     fn may_come_first(&self, policy: &DirectionalPolicy, other: &DirectionalPolicy) -> bool {
         let tied = (policy.tier, policy.priority, policy.direction)

@@ -65,7 +65,7 @@ impl Objects {
     }
 }
 
-/// What a rule of a half lacks to admit the flow. `None` for one that cannot.
+/// What a rule of a policy lacks to admit the flow. `None` for one that cannot.
 fn lacks(
     walk: &Walk<'_>,
     (at, policy): (usize, &DirectionalPolicy),
@@ -306,7 +306,7 @@ fn before_denying(walk: &Walk<'_>, (at, policy): (usize, &DirectionalPolicy)) ->
     changes
 }
 
-/// What it takes for a half to be in force for the pod; `None` if that is too much to suggest.
+/// What it takes for a policy to be in force for the pod; `None` if that is too much to suggest.
 fn selecting(
     walk: &Walk<'_>,
     (at, policy): (usize, &DirectionalPolicy),

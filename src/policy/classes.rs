@@ -287,7 +287,7 @@ impl<'a> Universe<'a> {
             .any(|members| !members.inside.is_empty())
     }
 
-    /// Groups that a half selects.
+    /// Groups that a policy selects.
     pub(super) fn subjects(&self, policy: &DirectionalPolicy) -> Bits {
         self.select(&policy.subject)
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Kubernetes, "Well-Known Labels").
 pub(super) const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
-/// One thing that is written differently. Halves and rules are named by their place.
+/// One thing that is written differently. Policies and rules are named by their index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Edit {
     /// A label of all pods of a workload: another value, or none.

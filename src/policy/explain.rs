@@ -119,8 +119,8 @@ pub struct Match {
 pub struct Explainer<'a> {
     pub(super) inventory: &'a Inventory,
     pub(super) rules: Rules,
-    /// [`Rules::selecting_nobody`].
-    pub(super) selecting_nobody: Vec<bool>,
+    /// [`Rules::selecting_no_pod`].
+    pub(super) selecting_no_pod: Vec<bool>,
 }
 
 impl<'a> Explainer<'a> {
@@ -130,11 +130,11 @@ impl<'a> Explainer<'a> {
     /// [`InvalidPolicy`]: the first policy that no API server would have taken.
     pub fn new(inventory: &'a Inventory) -> Result<Self, InvalidPolicy> {
         let rules = Rules::of(inventory)?;
-        let selecting_nobody = rules.selecting_nobody(inventory);
+        let selecting_no_pod = rules.selecting_no_pod(inventory);
         Ok(Self {
             inventory,
             rules,
-            selecting_nobody,
+            selecting_no_pod,
         })
     }
 
@@ -178,7 +178,7 @@ impl<'a> Explainer<'a> {
             return explanation;
         }
         let walks = walks(
-            (&self.rules, &self.selecting_nobody),
+            (&self.rules, &self.selecting_no_pod),
             &source,
             &target,
             port,
@@ -312,8 +312,8 @@ fn beyond_policies(from: &Party<'_>, to: &Party<'_>, end: End<'_>) -> Option<Str
 /// One direction of a flow, with all that policies ask.
 pub(super) struct Walk<'a> {
     pub(super) rules: &'a Rules,
-    /// [`Rules::selecting_nobody`]; empty where nobody asks for words.
-    pub(super) selecting_nobody: &'a [bool],
+    /// [`Rules::selecting_no_pod`]; empty where nobody asks for words.
+    pub(super) selecting_no_pod: &'a [bool],
     pub(super) direction: Direction,
     /// Whose policies are asked.
     pub(super) own: &'a Party<'a>,
@@ -367,7 +367,7 @@ impl<'a> Walk<'a> {
         only: &near_miss::MissingRequirement,
     ) -> bool {
         let selects_nobody = self
-            .selecting_nobody
+            .selecting_no_pod
             .get(policy)
             .copied()
             .unwrap_or_default();

@@ -25,13 +25,14 @@ pub(super) struct Rows<'a> {
     pub(super) universe: Universe<'a>,
     pub(super) sets: PortSets,
     compiled: Vec<Compiled>,
-    /// Per direction and group: the halves that apply to it, in the order in which they are asked.
+    /// Per direction and group: the policies that apply to it, in the order in which they are
+    /// asked.
     applying: HashMap<Direction, Vec<Vec<u32>>>,
-    /// Rows that are known: by family, direction, the halves that apply and what the names of ports
-    /// mean there.
+    /// Rows that are known: by family, direction, the policies that apply and what the names of
+    /// ports mean there.
     known: HashMap<RowKey, Row>,
-    /// What tiers decide, by the halves of the tiers before and of their own: few tiers select many
-    /// groups.
+    /// What tiers decide, by the policies of the tiers before and of this one: few tiers select
+    /// many groups.
     known_tiers: HashMap<RowKey, Rc<Decided>>,
     /// Whether families must be told apart.
     families_differ: bool,
@@ -47,7 +48,7 @@ struct Decided {
     onward: Vec<SetId>,
 }
 
-/// A half of a policy.
+/// A policy in one direction.
 struct Compiled {
     tier: PolicyTier,
     rules: Vec<CompiledRule>,
@@ -99,7 +100,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The halves that apply to each group, by their numbers among those in force.
+    /// The policies that apply to each group, by their numbers among those in force.
     pub(super) fn applying(&self, direction: Direction) -> &[Vec<u32>] {
         self.applying
             .get(&direction)
@@ -107,7 +108,7 @@ impl<'a> Rows<'a> {
             .unwrap_or_default()
     }
 
-    /// The rules of a half that match anything.
+    /// The rules of a policy that match anything.
     pub(super) fn rules(&self, policy: u32) -> impl Iterator<Item = &CompiledRule> {
         self.compiled[policy as usize].rules.iter()
     }

@@ -9,9 +9,9 @@
 //! # Names
 //!
 //! Pods of a template are `NAME-0`, `NAME-1`, ... for every kind, as a StatefulSet's are. Where
-//! that name is taken (a Deployment and a StatefulSet of one name), the names of pods of other kinds
-//! contain the kind: `NAME-deployment-0`. A DaemonSet has one entry, with the DaemonSet's name,
-//! until it is placed on nodes.
+//! that name is taken (a Deployment and a StatefulSet of one name), the names of pods of other
+//! kinds contain the kind: `NAME-deployment-0`. A DaemonSet has one entry, with the DaemonSet's
+//! name, until it is placed on nodes.
 
 use super::lists::objects_of;
 use super::object::{Classification, Metadata, Object, Origin, RawObject};

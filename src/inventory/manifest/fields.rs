@@ -1,9 +1,9 @@
 //! Fields of a NetworkPolicy that do not exist.
 //!
 //! The API server drops unknown fields unless it is asked to validate, and the types here ignore
-//! them. In a policy that is dangerous: `podSelectors` is ignored, the absent `podSelector` counts as
-//! an empty one, and an empty selector selects every pod. So each field is compared with the API's
-//! names.
+//! them. In a policy that is dangerous: `podSelectors` is ignored, the absent `podSelector` counts
+//! as an empty one, and an empty selector selects every pod. So each field is compared with the
+//! API's names.
 
 use super::problem::{FieldPath, Problems, nearest};
 use serde_json::Value;

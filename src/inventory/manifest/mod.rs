@@ -13,7 +13,8 @@
 //! - Unknown fields are reported in policies only; in objects of other kinds they are ignored.
 //! - Within one part of an object (its metadata, its spec) only the first wrong type is reported.
 //! - Admission is not applied: a LimitRange, a webhook or a quota changes nothing here.
-//! - A ReplicationController's template makes no pods; its pods count if they are listed themselves.
+//! - A ReplicationController's template makes no pods; its pods count if they are listed
+//!   themselves.
 
 mod api_objects;
 mod assemble;

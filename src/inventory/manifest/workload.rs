@@ -155,8 +155,8 @@ fn is_finished(status: &JobStatus) -> bool {
     })
 }
 
-/// Reads `replicas`; one where it is absent (`SetDefaults_Deployment` and its counterparts for other
-/// kinds).
+/// Reads `replicas`; one where it is absent (`SetDefaults_Deployment` and its counterparts for
+/// other kinds).
 fn replicas(replicas: Option<i32>, first: i32, path: &FieldPath, problems: &mut Problems) -> Count {
     let replicas = replicas.unwrap_or(1);
     let number = match u32::try_from(replicas) {

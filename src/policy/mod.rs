@@ -1,8 +1,8 @@
 //! What policies say, without packets: pure evaluation, by sets.
 //!
 //! ```text
-//! Inventory ── rules ──▶ halves of policies ──┬─ universe, rows ──▶ Predictor: all ports of every pair at once
-//!                                             └─ walk ──▶ Explanation: one flow, policy by policy, rule by rule
+//! Inventory ── rules ──▶ directional policies ──┬─ universe, rows ──▶ Predictor: all ports of every pair at once
+//!                                               └─ walk ──▶ Explanation: one flow, policy by policy, rule by rule
 //! ```
 //! `met` takes from the rows which rules match a flow, without a word about them.
 //!

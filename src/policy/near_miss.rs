@@ -364,7 +364,7 @@ pub(super) fn ports(
     } else {
         words.join(", ")
     };
-    if rule.speaks_of(port, destination.ports(), names_count) {
+    if rule.matches_port(port, destination.ports(), names_count) {
         return (true, words);
     }
     let unresolved = ports.iter().find_map(|ports| match ports {

@@ -47,7 +47,7 @@ impl Asked<'_> {
 
 /// Both sides of a flow, by rules and what is known of whom they select.
 pub(super) fn walks<'a>(
-    (rules, selecting_nobody): (&'a Rules, &'a [bool]),
+    (rules, selecting_no_pod): (&'a Rules, &'a [bool]),
     source: &'a Party<'a>,
     target: &'a Party<'a>,
     port: Port,
@@ -55,7 +55,7 @@ pub(super) fn walks<'a>(
     [
         Walk {
             rules,
-            selecting_nobody,
+            selecting_no_pod,
             direction: Direction::Egress,
             own: source,
             other: target,
@@ -64,7 +64,7 @@ pub(super) fn walks<'a>(
         },
         Walk {
             rules,
-            selecting_nobody,
+            selecting_no_pod,
             direction: Direction::Ingress,
             own: target,
             other: source,
@@ -100,7 +100,7 @@ impl Explainer<'_> {
     /// by either.
     fn turning(&self, asked: &Asked<'_>, explanation: &Explanation) -> Vec<Change> {
         let walks = walks(
-            (&self.rules, &self.selecting_nobody),
+            (&self.rules, &self.selecting_no_pod),
             &asked.source,
             &asked.target,
             asked.port,

@@ -4,7 +4,7 @@
 //! ```text
 //! Access ── connect ──────▶ a client
 //!        ── watches ──────▶ objects     each kind is listed once and watched from then on
-//! objects ── observe ─────▶ Inventory   what exists
+//! objects ── read_api_objects ▶ Inventory  what exists
 //!         ── fingerprint ─▶ Change      changes that matter to verdicts
 //! Launch ── probe_pod ────▶ pods        never ready, restricted, owned by a Job that expires (`owner`)
 //!        ── logs ─────────▶ lines
@@ -62,7 +62,7 @@ mod watched_kinds;
 mod watches;
 
 use super::{Arrival, Backend, Change, EnforcerCounts, Launch, WatchGap};
-use crate::inventory::{EnvironmentInfo, Inventory, observe};
+use crate::inventory::{EnvironmentInfo, Inventory, read_api_objects};
 use crate::plan::ProbeId;
 use ::kube::Api;
 use ::kube::api::PostParams;
@@ -280,7 +280,7 @@ impl Backend for Kube {
     async fn inventory(&mut self) -> Result<Inventory, Error> {
         let (inventory, unreadable) = {
             let store = self.context.shared.store();
-            observe(&store.objects())
+            read_api_objects(&store.objects())
         };
         // No change is lost in between: the watches run on this thread.
         self.context.shared.start_reporting_changes();

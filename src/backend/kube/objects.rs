@@ -4,7 +4,7 @@ use super::cluster_policy::ClusterNetworkPolicy;
 use super::names::run_id;
 use super::watched_kinds::{WatchedKind, WatchedPolicy, key_of};
 use crate::backend::{Change, WatchGap};
-use crate::inventory::{ApiPolicy, Objects, PolicyState};
+use crate::inventory::{ApiObjects, ApiPolicy, PolicyState};
 use crate::model::ClusterChange;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -36,8 +36,8 @@ pub(super) struct Store {
 
 impl Store {
     /// All objects except those of watertight's runs.
-    pub(super) fn objects(&self) -> Objects<'_> {
-        Objects {
+    pub(super) fn objects(&self) -> ApiObjects<'_> {
+        ApiObjects {
             namespaces: self.namespaces.values().map(AsRef::as_ref).collect(),
             nodes: self.nodes.values().map(AsRef::as_ref).collect(),
             pods: self

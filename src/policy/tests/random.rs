@@ -160,12 +160,12 @@ fn any_world() -> impl Strategy<Value = Inventory> {
 type Meetings = Vec<(PolicyName, Direction, Vec<usize>)>;
 
 fn by_name(explainer: &Explainer<'_>, met: &[Met]) -> Meetings {
-    let halves: Vec<(&PolicyName, Direction)> = explainer
+    let policies: Vec<(&PolicyName, Direction)> = explainer
         .rules()
         .map(|(name, direction, _)| (name, direction))
         .collect();
     let named = |met: &Met| {
-        let (name, direction) = halves[met.policy];
+        let (name, direction) = policies[met.policy];
         (
             name.clone(),
             direction,

@@ -244,7 +244,8 @@ async fn run_of(what: &str, workloads: usize, replicas: usize, budget: Duration)
     let plan = plan_in(&world, &suites, &Selection::default()).expect("a plan");
     let planned = planning.elapsed();
     let kept = resident_kib();
-    let (checks, flows, probes_planned) = (plan.checks.len(), plan.flows.len(), plan.probes.len());
+    let (checks, flows, probes_planned) =
+        (plan.checks().len(), plan.flows().len(), plan.probes().len());
     let up = Instant::now();
     let mut lab = Lab::up(world, Options { deny: Deny::Drop })
         .await

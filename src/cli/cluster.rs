@@ -16,7 +16,7 @@ use crate::engine::{self, Replan, RunnerClock};
 use crate::event::ExitCode;
 use crate::inventory::Inventory;
 use crate::model::parse_duration;
-use crate::plan::{Plan, Schedule, invalidate_identities};
+use crate::plan::{Plan, Schedule};
 use crate::source::Sources;
 use crate::suite::{Locator, Suite};
 use clap::{Args, ValueEnum};
@@ -232,10 +232,9 @@ fn impossible_canary(error: &CanaryError, terminal: &Terminal) -> ExitCode {
 /// Tells what canaries saw. Where no node enforces policies on probes, what probes see is no
 /// evidence, also in a plan that is made again.
 fn apply_canary_results(canaries: &Canaries, plan: &mut Plan, replan: &mut Replan) {
-    plan.notes.extend(canaries.sentences());
+    plan.add_notes(canaries.sentences());
     if canaries.nowhere_enforced() {
-        invalidate_identities(
-            plan,
+        plan.withdraw_checks_from_clones(
             "probe pods are not enforced here: no canary was blocked on any node, so what a probe sees says nothing of the pod that it stands for: use ephemeral (source: ephemeral)",
         );
         *replan = Replan::default();

@@ -47,17 +47,17 @@ impl EvidenceFile {
     pub(super) fn planned(&mut self, plan: &Plan, run: &RunInfo) {
         let (probes, flows, checks) = std::mem::replace(
             &mut self.told,
-            (plan.probes.len(), plan.flows.len(), plan.checks.len()),
+            (plan.probes().len(), plan.flows().len(), plan.checks().len()),
         );
         if (probes, flows, checks) == (0, 0, 0) {
             self.write(
                 &json!({ "head": "run", "format": "watertight.dev/evidence.v1", "run": run }),
             );
         }
-        for (probe, source) in plan.probes.iter().enumerate().skip(probes) {
+        for (probe, source) in plan.probes().iter().enumerate().skip(probes) {
             self.write(&json!({ "head": "probe", "probe": probe, "from": source.to_string() }));
         }
-        for (number, flow) in plan.flows.iter().enumerate().skip(flows) {
+        for (number, flow) in plan.flows().iter().enumerate().skip(flows) {
             self.write(&json!({
                 "head": "flow",
                 "flow": number,
@@ -72,7 +72,7 @@ impl EvidenceFile {
             }));
         }
         let named = check_refs(plan);
-        for (check, named) in plan.checks.iter().zip(&named).skip(checks) {
+        for (check, named) in plan.checks().iter().zip(&named).skip(checks) {
             let flows: Vec<u32> = check.flows.iter().map(|FlowId(flow)| *flow).collect();
             self.write(&json!({
                 "head": "check", "id": named.id, "suite": named.suite, "name": named.name, "flows": flows,

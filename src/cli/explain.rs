@@ -69,7 +69,7 @@ fn explained(args: &ExplainArgs, terminal: &Terminal) -> Result<ExitCode, ExitCo
         explain_flows(&plan, &inventory).map_err(|error| invalid(&error, terminal))?;
     if explanations.is_empty() {
         let absent = plan
-            .checks
+            .checks()
             .iter()
             .find_map(|check| match &check.provability {
                 Provability::MatchesNothing(what) => Some(what.as_str()),

@@ -3,14 +3,12 @@
 use super::SelectArgs;
 use super::terminal::Terminal;
 use crate::backend::kube;
-use crate::backend::lab::{self, Layout, Outside, World};
+use crate::backend::lab::{Layout, Outside, World};
 use crate::engine::Replan;
 use crate::event::ExitCode;
 use crate::inventory::{self, Inventory, Manifests};
 use crate::model::Port;
-use crate::plan::{
-    self, BackendKind, ControlEndpoints, Plan, PlanDiagnostic, PlanError, Selection,
-};
+use crate::plan::{self, BackendProperties, Plan, PlanDiagnostic, PlanError, Selection};
 use crate::policy::Explainer;
 use crate::source::{Diagnostic, Diagnostics, Place, Sources, Span};
 use crate::suite::{self, EndpointId, Line, Locator, PortRef, Subject, Suite, TargetWhat};
@@ -183,16 +181,7 @@ pub(super) fn plan_in_cluster(
     suites: &[Suite],
     selection: &Selection,
 ) -> Result<Plan, PlanError> {
-    let control_endpoints = kube::control_endpoints(inventory);
-    let mut plan = plan::resolve(
-        suites,
-        inventory,
-        BackendKind::Cluster,
-        &control_endpoints,
-        selection,
-    )?;
-    plan.listen = control_endpoints.on_pods;
-    Ok(plan)
+    plan::resolve(suites, inventory, &kube::properties(inventory), selection)
 }
 
 /// What suites mean where nothing will be sent: what could never be proven is planned like the
@@ -206,18 +195,10 @@ pub(super) fn plan_unsent(
     sources: &Sources,
     terminal: &Terminal,
 ) -> Result<Plan, ExitCode> {
-    let none = ControlEndpoints {
-        on_pods: None,
-        on_nodes: None,
-        from_nodes: false,
-        reference_pods: Vec::new(),
-        reference_pods_pass: false,
-    };
     let planned = plan::resolve(
         suites,
         inventory,
-        BackendKind::Lab,
-        &none,
+        &BackendProperties::none(),
         &Selection::default(),
     );
     planned.map_err(|error| show_plan_error(&error, sources, terminal))
@@ -244,43 +225,13 @@ pub(super) fn replan_in_cluster(
 /// # Errors
 /// [`PlanError`].
 pub fn plan_in(world: &World, suites: &[Suite], selection: &Selection) -> Result<Plan, PlanError> {
-    plan_of(
-        world.inventory(),
-        &world.control_endpoints(),
-        suites,
-        selection,
-    )
+    plan::resolve(suites, world.inventory(), &world.properties(), selection)
 }
 
 /// How the plan is made again when that world has changed.
 pub fn replan_in(world: &World, suites: &[Suite], selection: &Selection) -> Replan {
-    let (control_endpoints, suites, selection) = (
-        world.control_endpoints(),
-        suites.to_vec(),
-        selection.clone(),
-    );
-    Replan::by(move |inventory| plan_of(inventory, &control_endpoints, &suites, &selection))
-}
-
-fn plan_of(
-    inventory: &Inventory,
-    control_endpoints: &ControlEndpoints,
-    suites: &[Suite],
-    selection: &Selection,
-) -> Result<Plan, PlanError> {
-    let mut plan = plan::resolve(
-        suites,
-        inventory,
-        BackendKind::Lab,
-        control_endpoints,
-        selection,
-    )?;
-    plan.resolvers = plan
-        .probes
-        .iter()
-        .map(|source| Some(lab::resolver(inventory, source)))
-        .collect();
-    Ok(plan)
+    let (properties, suites, selection) = (world.properties(), suites.to_vec(), selection.clone());
+    Replan::by(move |inventory| plan::resolve(&suites, inventory, &properties, &selection))
 }
 
 /// Shows diagnostics; errors end the command.

@@ -65,7 +65,7 @@ fn write_all(
     out: &mut impl Write,
 ) -> io::Result<()> {
     write(plan, verbose, out)?;
-    if let Some(coverage) = &plan.coverage {
+    if let Some(coverage) = plan.coverage() {
         covered(coverage, verbose, out)?;
     }
     preview.map_or(Ok(()), |preview| preflight::write(preview, out))
@@ -89,20 +89,20 @@ fn covered(coverage: &Coverage, verbose: bool, out: &mut impl Write) -> io::Resu
 
 fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
     let hopeless = plan
-        .checks
+        .checks()
         .iter()
         .filter(|check| check.provability != Provability::Provable)
         .count();
     writeln!(
         out,
         "{} checks, {} flows, {} probes; at least {} once the probes are up",
-        plan.checks.len(),
-        plan.flows.len(),
-        plan.probes.len(),
+        plan.checks().len(),
+        plan.flows().len(),
+        plan.probes().len(),
         show_duration(floor(plan)),
     )?;
-    for check in &plan.checks {
-        let suite = &plan.suites[check.suite].name;
+    for check in plan.checks() {
+        let suite = &plan.suites()[check.suite].name;
         writeln!(out, "\n{suite} / {}   ({})", check.name, check.line.place())?;
         match &check.provability {
             Provability::Provable => {}
@@ -130,7 +130,7 @@ fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
             )?;
             if verbose {
                 for control in plan
-                    .target_controls
+                    .target_controls()
                     .get(&of.to)
                     .into_iter()
                     .flatten()
@@ -143,7 +143,7 @@ fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
                     )?;
                 }
                 let composite = plan
-                    .composites
+                    .composites()
                     .get(&of.to)
                     .map(|composite| &composite.through);
                 for through in composite.into_iter().flatten() {
@@ -157,11 +157,11 @@ fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
         }
     }
     Traffic::of(plan).write(out)?;
-    for note in &plan.notes {
+    for note in plan.notes() {
         writeln!(out, "\nnote: {note}")?;
     }
     let contradicted = plan
-        .checks
+        .checks()
         .iter()
         .filter(|check| check.contradiction().is_some())
         .count();
@@ -169,16 +169,16 @@ fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
         writeln!(
             out,
             "\n{contradicted} of {} checks are not what the policies say",
-            plan.checks.len()
+            plan.checks().len()
         )?;
     }
-    if !plan.swept.is_empty() {
+    if !plan.swept().is_empty() {
         writeln!(
             out,
             "\n{} ports beyond the checks are tried once, and must not open",
-            plan.swept.len()
+            plan.swept().len()
         )?;
-        for check in plan.swept.iter().filter(|_| verbose) {
+        for check in plan.swept().iter().filter(|_| verbose) {
             match &check.prediction {
                 Some(prediction) => {
                     writeln!(out, "    {}   predicted {}", check.name, prediction.word())?
@@ -191,7 +191,7 @@ fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
         writeln!(
             out,
             "\n{hopeless} of {} checks will be unproven whatever the network does",
-            plan.checks.len()
+            plan.checks().len()
         )?;
     }
     Ok(())

@@ -56,12 +56,12 @@ impl Traffic {
     /// What a plan sends.
     pub(super) fn of(plan: &Plan) -> Self {
         let checked: BTreeSet<FlowId> = plan
-            .checks
+            .checks()
             .iter()
             .flat_map(|check| check.flows.iter().copied())
             .collect();
         let mut this = Self::default();
-        for (index, flow) in plan.flows.iter().enumerate() {
+        for (index, flow) in plan.flows().iter().enumerate() {
             let rate = rate_of(plan, flow, checked.contains(&FlowId(index as u32)));
             let load = if flow.to.once {
                 Load {

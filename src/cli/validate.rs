@@ -73,17 +73,17 @@ fn against(args: &ValidateArgs, terminal: &Terminal) -> ExitCode {
     };
     suites.iter().for_each(valid);
     let mut contradicted = 0;
-    for check in &loaded.plan.checks {
+    for check in loaded.plan.checks() {
         if let Some(why) = check.contradiction() {
             contradicted += 1;
             terminal.note(&format!("{}:{}: {why}", check.line.file, check.line.line));
         }
     }
     let (all, known) = (
-        loaded.plan.checks.len(),
+        loaded.plan.checks().len(),
         loaded
             .plan
-            .checks
+            .checks()
             .iter()
             .filter(|check| check.prediction.is_some())
             .count(),

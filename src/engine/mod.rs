@@ -152,13 +152,13 @@ pub async fn run<B: Backend>(
     observer.event(RunEvent::Started {
         run: info.clone(),
         environment_info: environment_info.clone(),
-        suites: plan.suites.clone(),
+        suites: plan.suites().to_vec(),
         checks: checks.clone(),
-        coverage: plan.coverage.clone().map(Box::new),
+        coverage: plan.coverage().cloned().map(Box::new),
     });
     observer.planned(plan, &info);
 
-    for text in plan.notes.iter().cloned().chain(unread) {
+    for text in plan.notes().iter().cloned().chain(unread) {
         observer.event(RunEvent::Note { text });
     }
     let (sender, mut lines) = mpsc::channel(LINES_IN_FLIGHT);
@@ -402,7 +402,7 @@ impl Run<'_> {
     fn awaits_records(&self) -> bool {
         let mut open = self
             .plan
-            .checks
+            .checks()
             .iter()
             .zip(&self.settled)
             .filter(|(_, settled)| !**settled);
@@ -429,7 +429,7 @@ impl Run<'_> {
         self.looks += 1;
         let another = self.looks.is_multiple_of(ANOTHER_EVERY);
         let judge = Judge::new(&self.plan, &self.fold.evidence);
-        for (index, check) in self.plan.checks.iter().enumerate() {
+        for (index, check) in self.plan.checks().iter().enumerate() {
             if self.settled[index] {
                 continue;
             }
@@ -462,8 +462,11 @@ impl Run<'_> {
     /// The denied flows of a check whose silence was not waited for long enough, and that another
     /// probe can try.
     fn too_slow(&self, check: &Check, judgement: &Judgement) -> Vec<(FlowId, Waits)> {
-        let is_inside =
-            |flow: &FlowResult| self.plan.inside.contains(&self.plan.flow(flow.flow).probe);
+        let is_inside = |flow: &FlowResult| {
+            self.plan
+                .ephemeral_probes()
+                .contains(&self.plan.flow(flow.flow).probe)
+        };
         let flows = judgement
             .flows
             .iter()
@@ -517,7 +520,7 @@ impl Run<'_> {
     fn awaits_answers(&self) -> bool {
         let checks = self
             .plan
-            .checks
+            .checks()
             .iter()
             .zip(&self.settled)
             .filter(|(_, settled)| !**settled);
@@ -538,7 +541,7 @@ impl Run<'_> {
 
     /// Whether every port of a sweep was tried, as far as its probe can.
     fn is_swept(&self) -> bool {
-        let flows = self.plan.swept.iter().flat_map(|check| &check.flows);
+        let flows = self.plan.swept().iter().flat_map(|check| &check.flows);
         flows.copied().all(|flow| {
             let probe = self.plan.flow(flow).probe;
             self.fold.evidence.flow(flow).attempts > 0
@@ -550,7 +553,7 @@ impl Run<'_> {
     fn swept(&self) -> (Vec<CheckResult>, usize) {
         let mut open = Vec::new();
         let judge = Judge::new(&self.plan, &self.fold.evidence);
-        for check in &self.plan.swept {
+        for check in self.plan.swept() {
             let judgement = judge.judge(check);
             // Also what opened and is not called violated must not be taken for silence.
             let opened = check
@@ -567,7 +570,7 @@ impl Run<'_> {
                 ));
             }
         }
-        let silent = self.plan.swept.len() - open.len();
+        let silent = self.plan.swept().len() - open.len();
         (open, silent)
     }
 
@@ -576,7 +579,7 @@ impl Run<'_> {
     fn final_results(&self, end: &End) -> impl Iterator<Item = crate::event::CheckResult> {
         let judge = Judge::new(&self.plan, &self.fold.evidence);
         self.plan
-            .checks
+            .checks()
             .iter()
             .enumerate()
             .map(move |(index, check)| {

@@ -162,7 +162,7 @@ impl Run<'_> {
     }
 
     fn concerned(&self, what: &ClusterChange) -> impl Iterator<Item = FlowId> {
-        let flows = (0..self.plan.flows.len()).map(|index| FlowId(index as u32));
+        let flows = (0..self.plan.flows().len()).map(|index| FlowId(index as u32));
         flows.filter(move |flow| concerns(&self.plan, *flow, what))
     }
 
@@ -233,7 +233,7 @@ impl Run<'_> {
                 return;
             }
         };
-        let renewal = self.plan.to_mut().renew(&fresh);
+        let renewal = self.plan.to_mut().merge_replanned(&fresh);
         self.fold.extend(&self.plan);
         for text in renewal.notes {
             observer.event(RunEvent::Note { text });
@@ -288,7 +288,9 @@ impl Run<'_> {
         }
         let launched = self.launched;
         for (flow, waits) in slow {
-            self.plan.to_mut().lengthen(flow, waits, launched);
+            self.plan
+                .to_mut()
+                .retry_with_longer_waits(flow, waits, launched);
         }
         self.fold.extend(&self.plan);
         self.launch_new(backend, lines, observer).await;
@@ -308,7 +310,7 @@ impl Run<'_> {
         let Some(sender) = self
             .sender
             .upgrade()
-            .filter(|_| self.launched < self.plan.probes.len())
+            .filter(|_| self.launched < self.plan.probes().len())
         else {
             return;
         };
@@ -331,7 +333,7 @@ impl Run<'_> {
         lines: &mut mpsc::Receiver<Arrival>,
         observer: &mut impl Observer,
     ) -> Result<(), B::Error> {
-        while self.launched < self.plan.probes.len() {
+        while self.launched < self.plan.probes().len() {
             let launches = self.launches();
             self.meanwhile(backend.launch(launches, sender.clone()), lines, observer)
                 .await?;
@@ -341,8 +343,8 @@ impl Run<'_> {
 
     /// What the next probes are told: of as many as have [`FLOWS_AT_ONCE`] together.
     fn launches(&mut self) -> Vec<Launch> {
-        let mut flows = vec![0_usize; self.plan.probes.len()];
-        for flow in &self.plan.flows {
+        let mut flows = vec![0_usize; self.plan.probes().len()];
+        for flow in self.plan.flows() {
             flows[flow.probe.0 as usize] += 1;
         }
         let (from, mut to, mut together) = (self.launched, self.launched, 0);
@@ -358,7 +360,7 @@ impl Run<'_> {
             .map(|(index, plan)| {
                 let probe = ProbeId((from + index) as u32);
                 self.fold.expect(probe, &plan);
-                let inside = self.plan.inside.contains(&probe);
+                let inside = self.plan.ephemeral_probes().contains(&probe);
                 Launch {
                     probe,
                     source: self.plan.source(probe).clone(),

@@ -234,7 +234,7 @@ impl Words<'_> {
     /// For a leak: who else is stopped at the same target, which shows what the leaking flow lacks.
     fn denied_elsewhere(&self, flow: FlowId) -> Option<String> {
         let of = self.plan.flow(flow);
-        let stopped = self.plan.flows.iter().enumerate().find(|(index, other)| {
+        let stopped = self.plan.flows().iter().enumerate().find(|(index, other)| {
             let seen = &self.evidence.flows[*index];
             other.to == of.to && other.probe != of.probe && seen.blocked > 0 && seen.opened == 0
         });
@@ -281,7 +281,7 @@ impl Words<'_> {
             address: dialled(flow),
             transport: transport(flow),
             request: describe_request(&flow.to.request),
-            predicted: self.plan.predicted.get(&result.flow).copied(),
+            predicted: self.plan.predicted().get(&result.flow).copied(),
             shows: "proven",
             text: String::new(),
             attempts: seen.attempts,
@@ -408,8 +408,8 @@ impl Words<'_> {
 
     fn sent_as(&self, probe: ProbeId) -> &'static str {
         match self.plan.source(probe) {
-            Source::Pod { .. } if self.plan.created.contains(&probe) => "clone",
-            Source::Pod { .. } if self.plan.inside.contains(&probe) => "ephemeral",
+            Source::Pod { .. } if self.plan.created_probes().contains(&probe) => "clone",
+            Source::Pod { .. } if self.plan.ephemeral_probes().contains(&probe) => "ephemeral",
             Source::Pod { .. } => "pod",
             Source::Node { .. } => "node",
             Source::ReferencePod { .. } => "witness",

@@ -44,11 +44,11 @@ pub(super) fn of(plan: &Plan, judgement: &Judgement, evidence: &Evidence) -> Vec
             }) => this.add("target", *contrast, true),
             FlowVerdict::Unproven(_) => {
                 let of = plan.flow(result.flow);
-                let composite = plan.composites.get(&of.to).into_iter();
+                let composite = plan.composites().get(&of.to).into_iter();
                 let composite = composite
                     .flat_map(|composite| composite.through.iter().chain(&composite.backends));
                 let target_controls = plan
-                    .target_controls
+                    .target_controls()
                     .get(&of.to)
                     .into_iter()
                     .flatten()

@@ -2,10 +2,10 @@
 
 use super::addresses::Addressing;
 use super::builder::Builder;
-use super::check_settings::{BackendKind, CheckSettings};
 use super::endpoints::{FoundPort, OnPods, Place, ResolvedEndpoint, find};
 use super::request::{RequestSpec, request_spec, url_port};
 use super::resolve::{PlanDiagnostic, Selection};
+use super::{BackendKind, CheckSettings};
 use super::{Check, FlowId, LineRef, Provability, Scope, Source, TargetKey, TargetKind};
 use crate::model::{Port, Transport};
 use crate::source::Place as FilePlace;

@@ -85,7 +85,7 @@ pub(super) fn coverage(
     let (mut pods, mut nodes): (BTreeSet<(&str, &str)>, BTreeSet<&str>) =
         (BTreeSet::new(), BTreeSet::new());
     for flow in plan
-        .checks
+        .checks()
         .iter()
         .flat_map(|check| &check.flows)
         .map(|flow| plan.flow(*flow))
@@ -162,7 +162,7 @@ fn of_policies(plan: &Plan, predictions: &Predictions<'_>) -> (ByName, ByName) {
     let touch = |touched: &mut bool| usize::from(!std::mem::replace(touched, true));
     let mut seen = Seen::new();
     for flow in plan
-        .checks
+        .checks()
         .iter()
         .flat_map(|check| &check.flows)
         .map(|flow| plan.flow(*flow))
@@ -281,7 +281,7 @@ fn pairs(plan: &Plan, suites: &[Suite], inventory: &Inventory) -> Touched {
     for (index, suite) in suites.iter().enumerate() {
         let roles = Roles::of(suite, inventory);
         let mut met: HashSet<(usize, usize)> = HashSet::new();
-        for check in plan.checks.iter().filter(|check| check.suite == index) {
+        for check in plan.checks().iter().filter(|check| check.suite == index) {
             let Some(source) = roles.sources.get(check.source.as_str()) else {
                 continue;
             };

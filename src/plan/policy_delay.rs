@@ -18,7 +18,7 @@ pub(super) type PolicyDelayFlows = BTreeMap<(ProbeId, String), Vec<FlowId>>;
 /// Finds what can arm the sources that the run creates, and lets the others' denials be watched for
 /// longer.
 pub(super) fn add(plan: &mut Plan, inventory: &Inventory) {
-    if plan.created.is_empty() {
+    if plan.created_probes().is_empty() {
         return;
     }
     let pods: HashMap<String, &Pod> = inventory
@@ -26,11 +26,11 @@ pub(super) fn add(plan: &mut Plan, inventory: &Inventory) {
         .iter()
         .map(|pod| (pod.full_name(), pod))
         .collect();
-    let denied = flows_of(&plan.checks, Expected::Denied);
-    let allowed = flows_of(&plan.checks, Expected::Allowed);
+    let denied = flows_of(plan.checks(), Expected::Denied);
+    let allowed = flows_of(plan.checks(), Expected::Allowed);
     let mut policy_delay_flows = PolicyDelayFlows::new();
     let mut by_labels: HashMap<String, bool> = HashMap::new();
-    for (index, flow) in plan.flows.iter().enumerate() {
+    for (index, flow) in plan.flows().iter().enumerate() {
         let id = FlowId(index as u32);
         let TargetKind::Pod {
             namespace,
@@ -42,7 +42,9 @@ pub(super) fn add(plan: &mut Plan, inventory: &Inventory) {
         else {
             continue;
         };
-        if !plan.created.contains(&flow.probe) || (denied.contains(&id) && !allowed.contains(&id)) {
+        if !plan.created_probes().contains(&flow.probe)
+            || (denied.contains(&id) && !allowed.contains(&id))
+        {
             continue;
         }
         let target = format!("{namespace}/{name}");
@@ -57,8 +59,8 @@ pub(super) fn add(plan: &mut Plan, inventory: &Inventory) {
                 .push(id);
         }
     }
-    plan.policy_delay_flows = policy_delay_flows;
-    let mut checks = std::mem::take(&mut plan.checks);
+    plan.parts.policy_delay_flows = policy_delay_flows;
+    let mut checks = std::mem::take(&mut plan.parts.checks);
     for check in checks
         .iter_mut()
         .filter(|check| check.expected == Expected::Denied)
@@ -71,7 +73,7 @@ pub(super) fn add(plan: &mut Plan, inventory: &Inventory) {
             check.settings.hold = check.settings.unknown_identity_hold;
         }
     }
-    plan.checks = checks;
+    plan.parts.checks = checks;
 }
 
 impl Plan {
@@ -79,10 +81,10 @@ impl Plan {
     /// flow may reach.
     pub fn identity_can_be_shown(&self, flow: FlowId) -> bool {
         let of = self.flow(flow);
-        !self.created.contains(&of.probe)
+        !self.created_probes().contains(&of.probe)
             || shows_identity_towards(&of.target_kind).is_some_and(|nodes| {
                 nodes.iter().all(|node| {
-                    self.policy_delay_flows
+                    self.policy_delay_flows()
                         .contains_key(&(of.probe, node.clone()))
                 })
             })

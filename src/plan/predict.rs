@@ -347,7 +347,7 @@ pub fn explain_flows(
     let mut this = Predictions::new(inventory)?;
     let mut told: Vec<(Explanation, usize)> = Vec::new();
     for flow in plan
-        .checks
+        .checks()
         .iter()
         .flat_map(|check| &check.flows)
         .map(|flow| plan.flow(*flow))

@@ -1,6 +1,6 @@
 //! What is said to a target, and what of the answer makes it open.
 
-use super::check_settings::BackendKind;
+use super::BackendKind;
 use super::endpoints::{FoundPort, Place, ResolvedEndpoint};
 use crate::model::Transport;
 use crate::suite::{PortRef, RequiredTier, Scheme, Settings, Url};

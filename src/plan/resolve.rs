@@ -2,14 +2,13 @@
 
 use super::addresses::Addressing;
 use super::builder::Builder;
-use super::check_settings::BackendKind;
 use super::checks::SuiteExpander;
-use super::controls::{self, ControlEndpoints};
+use super::controls;
 use super::coverage::coverage;
 use super::notes::source_modes;
 use super::predict::{self, Predictions};
 use super::sweep;
-use super::{Plan, Provability, SuiteRef};
+use super::{BackendProperties, Plan, Provability, SuiteRef};
 use crate::inventory::Inventory;
 use crate::model::ObjectRef;
 use crate::source::Place;
@@ -74,8 +73,7 @@ impl Selection {
 pub fn resolve(
     suites: &[Suite],
     inventory: &Inventory,
-    environment: BackendKind,
-    control_endpoints: &ControlEndpoints,
+    backend: &BackendProperties,
     selection: &Selection,
 ) -> Result<Plan, PlanError> {
     let mut builder = Builder::default();
@@ -90,7 +88,7 @@ pub fn resolve(
         builder.notes.extend(source_modes(suite));
         builder.inside.extend(ends.sent_from_within(suite));
         mistakes.extend(
-            SuiteExpander::new(index, suite, environment, selection, &ends, &mut builder).run(),
+            SuiteExpander::new(index, suite, backend.kind, selection, &ends, &mut builder).run(),
         );
     }
     if !mistakes.is_empty() {
@@ -115,14 +113,14 @@ pub fn resolve(
         return Err(PlanError::AllUnprovable(builder.checks.len(), why));
     }
     for workload in &selection.sweep {
-        sweep::add(&mut builder, &ends, environment, workload)?;
+        sweep::add(&mut builder, &ends, backend.kind, workload)?;
     }
     let mut predictions = Predictions::new(inventory);
     controls::add(
         &mut builder,
         suites,
         &ends,
-        control_endpoints,
+        &backend.control_endpoints,
         predictions.as_mut().ok(),
     );
     match &mut predictions {
@@ -134,8 +132,8 @@ pub fn resolve(
             .notes
             .push(format!("nothing is predicted: failed to {error}")),
     }
-    let mut plan = builder.finish(environment, inventory);
-    plan.coverage = predictions
+    let mut plan = builder.finish(backend, inventory);
+    plan.parts.coverage = predictions
         .ok()
         .map(|predictions| coverage(&plan, suites, inventory, &predictions));
     Ok(plan)

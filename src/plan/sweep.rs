@@ -14,10 +14,10 @@
 
 use super::addresses::{Addressing, source_of};
 use super::builder::Builder;
-use super::check_settings::{BackendKind, CheckSettings};
 use super::endpoints::{FoundPort, Place, ResolvedEndpoint, cluster_addresses, find};
 use super::request::{RequestSpec, request_spec};
 use super::resolve::PlanError;
+use super::{BackendKind, CheckSettings};
 use super::{Check, LineRef, Provability, Scope, Source, TargetKey, TargetKind};
 use crate::inventory::{Inventory, Pod};
 use crate::model::{ObjectRef, Port, Transport, WorkloadKind, WorkloadRef};

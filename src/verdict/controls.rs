@@ -80,7 +80,7 @@ impl<'a> Evaluation<'a> {
         let of = self.plan.flow(flow);
         let target_controls = self
             .plan
-            .target_controls
+            .target_controls()
             .get(&of.to)
             .map_or(&[][..], Vec::as_slice);
         target_controls.iter().copied().filter(move |control| {
@@ -122,7 +122,7 @@ impl<'a> Evaluation<'a> {
     pub(super) fn source_window(self, flow: FlowId) -> Option<&'a SourceControls> {
         let of = self.plan.flow(flow);
         self.plan
-            .source_controls
+            .source_controls()
             .get(&(of.probe, of.family(), of.to.transport))
     }
 

@@ -34,21 +34,21 @@ impl Evidence {
     /// Makes room for what was added to the plan.
     pub fn extend(&mut self, plan: &Plan) {
         self.flows
-            .resize_with(plan.flows.len(), FlowEvidence::default);
+            .resize_with(plan.flows().len(), FlowEvidence::default);
         self.probes
-            .resize_with(plan.probes.len(), ProbeEvidence::default);
-        for (seen, flow) in self.flows.iter_mut().zip(&plan.flows) {
+            .resize_with(plan.probes().len(), ProbeEvidence::default);
+        for (seen, flow) in self.flows.iter_mut().zip(plan.flows()) {
             seen.once = flow.to.once;
         }
         for flow in plan
-            .composites
+            .composites()
             .values()
             .flat_map(|composite| &composite.through)
         {
             self.flows[flow.0 as usize].openings.get_or_insert_default();
         }
         for check in plan
-            .checks
+            .checks()
             .iter()
             .filter(|check| check.expected == Expected::Allowed)
         {

@@ -238,7 +238,7 @@ fn left_out(evaluation: Evaluation<'_>, check: &Check, flow: FlowId) -> Option<S
         let reaches_services = evaluation.paths(flow).iter().any(|path| {
             let takers = evaluation
                 .plan
-                .path_controls
+                .path_controls()
                 .get(path)
                 .filter(|_| path.to == PathEnd::Services);
             takers

@@ -57,13 +57,13 @@ enum IdentityKnown {
 
 fn identity_known(evaluation: Evaluation<'_>, id: FlowId) -> IdentityKnown {
     let of = evaluation.plan.flow(id);
-    if !evaluation.plan.created.contains(&of.probe) {
+    if !evaluation.plan.created_probes().contains(&of.probe) {
         return IdentityKnown::Always;
     }
     let first_opening = |node: &String| {
         let flows = evaluation
             .plan
-            .policy_delay_flows
+            .policy_delay_flows()
             .get(&(of.probe, node.clone()))?;
         let openings = flows.iter().filter_map(|flow| {
             let opened = evaluation.evidence.flow(*flow).first_open.as_ref()?;
@@ -106,7 +106,7 @@ pub(super) fn startup(evaluation: Evaluation<'_>, check: &Check, id: FlowId) -> 
     );
     let is_new = evaluation
         .plan
-        .created
+        .created_probes()
         .contains(&evaluation.plan.flow(id).probe)
         && !check.settings.startup_isolated;
     let (Some(first), Some(last), true) = (&seen.first_open, leak.last, is_new) else {

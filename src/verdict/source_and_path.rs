@@ -171,7 +171,7 @@ impl PathControls {
 fn longest_two(evaluation: Evaluation<'_>, path: &Path) -> [Option<PathControl>; 2] {
     let takers = evaluation
         .plan
-        .path_controls
+        .path_controls()
         .get(path)
         .map_or(&[][..], Vec::as_slice);
     let length =

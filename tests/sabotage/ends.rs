@@ -172,7 +172,7 @@ impl<'a> Ends<'a> {
         self.flows(check).any(|flow| {
             let target_controls = self
                 .plan
-                .target_controls
+                .target_controls()
                 .get(&flow.to)
                 .map_or(&[][..], Vec::as_slice);
             target_controls

@@ -1,7 +1,7 @@
 //! What a cluster offers to send from and to send to, whatever its workloads do. Pure.
 
 use crate::inventory::{Inventory, Node};
-use crate::plan::{ControlEndpoints, NodeEndpoint, ReferencePodAddress};
+use crate::plan::{BackendProperties, ControlEndpoints, NodeEndpoint, ReferencePodAddress};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -34,6 +34,11 @@ pub(super) fn is_placeholder(address: IpAddr) -> bool {
         IpAddr::V4(v4) => v4.octets()[0] == 198 && v4.octets()[1] & !1 == 18,
         IpAddr::V6(v6) => v6.segments()[..4] == [0x0100, 0, 0, 0],
     }
+}
+
+/// What planning has to know of a cluster.
+pub fn properties(inventory: &Inventory) -> BackendProperties {
+    BackendProperties::cluster(control_endpoints(inventory))
 }
 
 /// A kubelet on every node; a probe without labels on every node, in the families that its pods

@@ -78,7 +78,7 @@ use watches::Watches;
 pub use canary::{Canaries, CanaryError, Enforcement};
 pub use clean::{Cleaned, Left, Runs, clean};
 pub use connect::Access;
-pub use control_endpoints::{CONTROL_PORT, KUBELET_PORT, control_endpoints};
+pub use control_endpoints::{CONTROL_PORT, KUBELET_PORT, control_endpoints, properties};
 pub use error::Error;
 pub use preview::LaunchPreview;
 

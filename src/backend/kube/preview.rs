@@ -37,7 +37,7 @@ impl Kube {
         let (findings, creations) = self
             .judge(&prospects, read, user.as_deref(), allowances)
             .await?;
-        let runner = plan.probes.contains(&Source::Runner);
+        let runner = plan.probes().contains(&Source::Runner);
         let runner = runner.then(|| "a process of this machine: the runner's own probe".to_owned());
         self.allowances = allowances;
         Ok(LaunchPreview {
@@ -144,16 +144,16 @@ impl<'a> From<&'a Launch> for Prospect<'a> {
 /// All probes of a plan.
 fn prospects(plan: &Plan) -> Vec<Prospect<'_>> {
     let deciding: BTreeSet<ProbeId> = plan
-        .checks
+        .checks()
         .iter()
         .flat_map(|check| &check.flows)
         .map(|flow| plan.flow(*flow).probe)
         .collect();
-    let numbered = plan.probes.iter().zip((0..).map(ProbeId));
+    let numbered = plan.probes().iter().zip((0..).map(ProbeId));
     let prospect = |(source, probe)| Prospect {
         probe,
         source,
-        inside: plan.inside.contains(&probe),
+        inside: plan.ephemeral_probes().contains(&probe),
         needed: deciding.contains(&probe),
     };
     numbered.map(prospect).collect()

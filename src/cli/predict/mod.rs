@@ -226,8 +226,8 @@ fn lines(args: &PredictArgs, suites: &[String], terminal: &Terminal) -> Result<E
         loaded.plan
     };
     let text = match args.output {
-        Format::Text => plan.checks.iter().map(line).collect(),
-        format => render::checks(format, &plan.checks),
+        Format::Text => plan.checks().iter().map(line).collect(),
+        format => render::checks(format, plan.checks()),
     };
     written(&text, terminal)?;
     Ok(if contradicted(&plan) {
@@ -238,7 +238,7 @@ fn lines(args: &PredictArgs, suites: &[String], terminal: &Terminal) -> Result<E
 }
 
 fn contradicted(plan: &Plan) -> bool {
-    plan.checks
+    plan.checks()
         .iter()
         .any(|check| check.contradiction().is_some())
 }

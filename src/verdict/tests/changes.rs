@@ -260,7 +260,7 @@ fn probe_that_stood_still_begins_anew_and_is_starved_without_enough_samples() {
 
 #[test]
 fn change_concerns_the_flows_between_its_objects() {
-    let plan = Scene::new().plan;
+    let plan = Scene::new().plan();
     let relevant = [
         ClusterChange::Pod("shop".into(), "web-0".into()),
         ClusterChange::Pod("shop".into(), "postgres-0".into()),

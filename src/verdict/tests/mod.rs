@@ -15,8 +15,8 @@ use super::timeline::Cause;
 use super::{FlowVerdict, Judge, Judgement, Reason, Verdict, Violation, concerns, judge};
 use crate::model::{Family, ObjectRef};
 use crate::plan::{
-    BackendKind, Check, CheckSettings, Flow, FlowId, LineRef, Path, PathEnd, Plan, ProbeId,
-    Provability, Scope, Source, SourceControls, TargetKey, TargetKind, Waits,
+    BackendKind, Check, CheckSettings, Flow, FlowId, LineRef, Path, PathEnd, Plan, PlanParts,
+    ProbeId, Provability, Scope, Source, SourceControls, TargetKey, TargetKind, Waits,
 };
 use crate::suite::{Expected, Mechanism, RequiredTier, Settings};
 use crate::wire::{FaultReason, How, Linger, Observation, Request, Stage, Stop, Transport};
@@ -34,7 +34,7 @@ const OTHER: FlowId = FlowId(5);
 /// web on node-1 must not reach postgres on node-2; api on node-1 may. node-2 is the control,
 /// node-1 reaches web and node-2. `OTHER` is something that web is allowed to open.
 struct Scene {
-    plan: Plan,
+    plan: PlanParts,
     evidence: Evidence,
     next: BTreeMap<u32, u32>,
 }
@@ -138,7 +138,7 @@ impl Scene {
             tried: vec![],
             reached,
         };
-        let plan = Plan {
+        let plan = PlanParts {
             suites: vec![],
             checks: vec![
                 check("web -> postgres denied", Expected::Denied, DENIED),
@@ -148,7 +148,7 @@ impl Scene {
             rates: vec![],
             target_rates: BTreeMap::new(),
             resolvers: vec![],
-            listen: None,
+            control_port: None,
             foreign_targets: false,
             probes,
             target_controls: BTreeMap::from([(postgres(), vec![ALLOWED, CONTROL])]),
@@ -165,15 +165,15 @@ impl Scene {
             ]),
             path_controls: BTreeMap::from([(path, vec![CROSSING, ALLOWED])]),
             flows,
-            created: BTreeSet::new(),
-            inside: BTreeSet::new(),
+            created_probes: BTreeSet::new(),
+            ephemeral_probes: BTreeSet::new(),
             policy_delay_flows: BTreeMap::new(),
             pod_uids: BTreeMap::new(),
             predicted: BTreeMap::new(),
             coverage: None,
             notes: vec![],
         };
-        let mut evidence = Evidence::of(&plan);
+        let mut evidence = Evidence::of(&Plan::from_parts(plan.clone()));
         for probe in &mut evidence.probes {
             probe.clock = Some(Clock::shared(0));
         }
@@ -182,6 +182,10 @@ impl Scene {
             evidence,
             next: BTreeMap::new(),
         }
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::from_parts(self.plan.clone())
     }
 
     fn read(&mut self, flow: FlowId, millis: u64, reading: Reading) -> &mut Self {
@@ -243,9 +247,10 @@ impl Scene {
 
     /// Judges a check, and holds the short way to tell whether it is settled against the long one.
     fn judge(&self, index: usize) -> Judgement {
-        let check = &self.plan.checks[index];
-        let judgement = judge(&self.plan, check, &self.evidence);
-        let awaited = Judge::new(&self.plan, &self.evidence).awaits(check, 0);
+        let plan = self.plan();
+        let check = &plan.checks()[index];
+        let judgement = judge(&plan, check, &self.evidence);
+        let awaited = Judge::new(&plan, &self.evidence).awaits(check, 0);
         let left_out = judgement
             .flows
             .iter()

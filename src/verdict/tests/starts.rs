@@ -16,7 +16,7 @@ fn with_a_clone() -> Scene {
             RequiredTier::A0,
         );
     }
-    scene.plan.created = BTreeSet::from([ProbeId(0)]);
+    scene.plan.created_probes = BTreeSet::from([ProbeId(0)]);
     scene.plan.policy_delay_flows =
         BTreeMap::from([((ProbeId(0), "node-2".to_owned()), vec![OTHER])]);
     let source_window = SourceControls {
@@ -99,7 +99,7 @@ fn opening_towards_another_node_arms_nothing() {
 fn settle_starts_when_the_last_probe_of_the_check_said_hello() {
     let settled_after = |hello: i64| {
         let mut scene = with_a_clone();
-        scene.plan.created.clear();
+        scene.plan.created_probes.clear();
         // A second source, whose probe came up later.
         scene.plan.checks[0].flows.push(ALLOWED);
         scene.evidence.probes[3].clock = Some(Clock::shared(hello));
@@ -150,7 +150,7 @@ fn startup_leak_violates_where_it_is_not_to_be_or_lasts_or_returns() {
     isolated.plan.checks[0].settings.startup_isolated = true;
     assert!(violated(&isolated));
     let mut there_before = leaking(2_300);
-    there_before.plan.created.clear();
+    there_before.plan.created_probes.clear();
     assert!(violated(&there_before));
     assert!(violated(&leaking(10_100)), "longer than grace");
     let mut returns = leaking(2_300);

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `wire`, `responder::control` | nothing: types only |
 //! | `plan_env` | `wire` |
+//! | `request` | `wire` |
 //! | `probe` | `wire` |
 //! | `agent` | `wire`, `plan_env`, `probe`, `responder` |
 //! | `responder` | `wire`; of `probe` the words of question and answer |
@@ -23,6 +24,7 @@ mod agent;
 mod descriptors;
 mod plan_env;
 mod probe;
+mod request;
 pub mod responder;
 mod text;
 pub mod wire;

@@ -367,5 +367,5 @@ fn outside_key(locator: &Locator) -> Option<(Option<String>, Option<IpAddr>)> {
 
 fn probed(port: Option<Port>) -> Option<(u16, wire::Transport)> {
     let port = port?;
-    Some((port.number(), plan::on_the_wire(port.transport())?))
+    Some((port.number(), plan::wire_transport(port.transport())?))
 }

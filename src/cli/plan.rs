@@ -9,7 +9,6 @@ use crate::backend::kube::LaunchPreview;
 use crate::event::{ExitCode, describe_request};
 use crate::model::show_duration;
 use crate::plan::{Coverage, Plan, Provability, floor};
-use crate::wire::Request;
 use clap::Args;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -118,9 +117,10 @@ fn write(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
         for flow in &check.flows {
             let of = plan.flow(*flow);
             let to = SocketAddr::new(of.to.address, of.to.port);
-            let request = match &of.to.request {
-                Request::Nonce => String::new(),
-                request => format!(": {}", describe_request(request)),
+            let request = if of.to.request.is_usual_in_lab() {
+                String::new()
+            } else {
+                format!(": {}", describe_request(&of.to.request))
             };
             writeln!(
                 out,

@@ -1,55 +1,16 @@
 //! What a flow says once it is connected, in words.
 
-use crate::wire::{Http, Request, Tls};
-
-/// The most that is shown of a payload.
-const SHOWN: usize = 32;
+use crate::wire::Request;
 
 /// A request in words, short: `GET /health over TLS as payment.example`.
 pub fn describe_request(request: &Request) -> String {
-    match request {
-        Request::Connect { .. } => "a handshake, nothing sent".into(),
-        Request::Nonce => "a nonce".into(),
-        Request::Payload { hex } => {
-            let bytes = hex.len() / 2;
-            let cut = if hex.len() > SHOWN { "..." } else { "" };
-            let shown: String = hex.chars().take(SHOWN).collect();
-            format!("{bytes} bytes: {shown}{cut}")
-        }
-        Request::Tls(tls) => format!("a TLS handshake{}", described(tls)),
-        Request::Http(Http {
-            tls,
-            method,
-            path,
-            h2,
-            ..
-        }) => {
-            let version = if *h2 { " by HTTP/2" } else { "" };
-            let over = tls
-                .as_ref()
-                .map_or(String::new(), |tls| format!(" over TLS{}", described(tls)));
-            format!("{method} {path}{version}{over}")
-        }
-        Request::Dns { name, record } => format!("the {record} records of {name}"),
-    }
-}
-
-fn described(tls: &Tls) -> String {
-    let name = tls
-        .server_name
-        .as_ref()
-        .map_or(" without a server name".to_owned(), |name| {
-            format!(" as {name}")
-        });
-    match tls.alpn.as_slice() {
-        [] => name,
-        protocols => format!("{name}, offering {}", protocols.join(" and ")),
-    }
+    request.to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{Http, Tls};
 
     #[test]
     fn every_request_has_words_of_its_own() {

@@ -2,7 +2,7 @@
 
 use super::endpoints::{FoundPort, Place, ResolvedEndpoint, cluster_addresses, find, selects};
 use super::request::RequestSpec;
-use super::transport::on_the_wire;
+use super::transport::wire_transport;
 use super::{Source, TargetKey, TargetKind};
 use crate::inventory::{Inventory, Labels, Pod, Service, identity_labels};
 use crate::model::Family;
@@ -207,7 +207,7 @@ impl<'a> Addressing<'a> {
         at: &FoundPort,
         request_spec: &RequestSpec,
     ) -> Vec<(TargetKey, TargetKind)> {
-        let Some(transport) = on_the_wire(at.transport) else {
+        let Some(transport) = wire_transport(at.transport) else {
             return Vec::new();
         };
         let key = |address: IpAddr, port: u16| TargetKey {

@@ -13,7 +13,6 @@ use crate::suite::{
     EndpointId, Expected, Line, Locator, PortRef, Settings, Spread, Subject, Suite, TargetItem,
     TargetWhat,
 };
-use crate::wire::{Http, Request, Tls};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// At most so many unknown ports of a range are swept.
@@ -161,27 +160,12 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
         }
         let names =
             std::iter::once(None).chain(self.allowed_hosts.iter().map(|name| Some(name.clone())));
-        let as_name = |server_name: Option<String>| match &key.request {
-            Request::Tls(tls) => Some(Request::Tls(Tls {
-                server_name,
-                ..tls.clone()
-            })),
-            Request::Http(http) => {
-                let tls = Tls {
-                    server_name,
-                    ..http.tls.clone()?
-                };
-                Some(Request::Http(Http {
-                    tls: Some(tls),
-                    ..http.clone()
-                }))
-            }
-            _ => None,
-        };
-        let keys = names.filter_map(as_name).map(|request| TargetKey {
-            request,
-            ..key.clone()
-        });
+        let keys = names
+            .filter_map(|name| key.request.with_server_name(name))
+            .map(|request| TargetKey {
+                request,
+                ..key.clone()
+            });
         keys.filter(|other| other != key).collect()
     }
 

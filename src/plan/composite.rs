@@ -2,7 +2,7 @@
 
 use super::addresses::target_kind_of;
 use super::endpoints::{selects, target_on};
-use super::transport::off_the_wire;
+use super::transport::model_transport;
 use super::{FlowId, TargetKey, TargetKind};
 use crate::inventory::{Inventory, Pod};
 use crate::model::Family;
@@ -67,7 +67,7 @@ pub(super) fn dialled(
     if nodes.len() < 2 {
         return None;
     }
-    let transport = off_the_wire(key.transport);
+    let transport = model_transport(key.transport);
     let is_it = |of: &&crate::inventory::Service| {
         (&of.namespace, &of.name) == (&service.namespace, &service.name)
     };

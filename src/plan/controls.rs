@@ -5,11 +5,12 @@ use super::builder::Builder;
 use super::composite::{self, Composite};
 use super::policy_delay::isolates;
 use super::predict::Predictions;
+use super::request::DNS_CONTROL_NAME;
 use super::{Flow, FlowId, PathEnd, ProbeId, Source, TargetKey, TargetKind, Waits};
 use crate::inventory::{Inventory, Pod};
 use crate::model::Family;
 use crate::suite::{Expected, Suite};
-use crate::wire::{Http, Request, Stage, Transport};
+use crate::wire::{Request, Stage, Transport};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -184,26 +185,17 @@ impl Controls<'_, '_> {
         if !sends || !self.ends.has_family_of(source, key.address) {
             return;
         }
-        let (asked, opens_at) = match &key.request {
-            // What may be sent only once is not what a control repeats: it shows the way there and
-            // no more.
-            Request::Http(http) if key.once => {
-                let get = Http {
-                    method: "GET".into(),
-                    body: None,
-                    ..http.clone()
-                };
-                (
-                    TargetKey {
-                        request: Request::Http(get),
-                        once: false,
-                        ..key.clone()
-                    },
-                    opens_at,
-                )
-            }
-            _ => (key.clone(), opens_at),
+        // A control does not repeat what may be sent only once: it shows the way there and no more.
+        let repeatable = key.request.repeatable_form().filter(|_| key.once);
+        let asked = match repeatable {
+            Some(request) => TargetKey {
+                request,
+                once: false,
+                ..key.clone()
+            },
+            None => key.clone(),
         };
+
         let id = self.builder.flow(source, asked, target_kind, opens_at);
         self.add_target_control(&key, id);
     }
@@ -463,7 +455,7 @@ impl Controls<'_, '_> {
                         &Source::Node { name: node.clone() },
                         key,
                         target_kind,
-                        opens_at(transport),
+                        Request::Nonce.opens_at(transport),
                     ));
                 }
             }
@@ -528,7 +520,7 @@ impl Controls<'_, '_> {
             TargetKind::Node {
                 name: name.to_owned(),
             },
-            opens_at(transport),
+            Request::Nonce.opens_at(transport),
         ))
     }
 
@@ -540,7 +532,7 @@ impl Controls<'_, '_> {
             .copied()
             .find(|address| Family::of(*address) == family)?;
         let request = Request::Dns {
-            name: "kubernetes.default.svc.cluster.local".into(),
+            name: DNS_CONTROL_NAME.into(),
             record: "A".into(),
         };
         Some((
@@ -772,12 +764,5 @@ fn nonce_to(address: IpAddr, port: u16, transport: Transport) -> TargetKey {
         transport,
         request: Request::Nonce,
         once: false,
-    }
-}
-
-fn opens_at(transport: Transport) -> Stage {
-    match transport {
-        Transport::Tcp => Stage::Connect,
-        Transport::Udp => Stage::FirstBytes,
     }
 }

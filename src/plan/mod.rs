@@ -52,7 +52,7 @@ pub use replan::Replanned;
 pub use request::url_port;
 pub use resolve::{PlanDiagnostic, PlanError, Selection, resolve};
 pub use sweep::{METADATA, METADATA_PORT};
-pub use transport::{off_the_wire, on_the_wire};
+pub use transport::{model_transport, wire_transport};
 
 use crate::model::Family;
 use crate::suite::Expected;

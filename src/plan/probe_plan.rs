@@ -141,7 +141,7 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, probes: Range<usize>) -> Ve
             ..at(vec![start], 0, true)
         };
         let interval_ms = millis(rate.interval);
-        let pace = if flow.to.once && matches!(flow.to.request, wire::Request::Http(_)) {
+        let pace = if flow.to.once && flow.to.request.http().is_some() {
             // In the middle of what the controls and the source's own flows show.
             once(usage.start_ms + usage.settle_ms + ONCE_AFTER_MS)
         } else if flow.to.once {

@@ -2,7 +2,7 @@
 
 use crate::plan::Flow;
 use crate::suite::{Mechanism, RequiredTier};
-use crate::wire::{How, Http, HttpFacts, Icmp, Linger, Observation, Request, Stage, Stop};
+use crate::wire::{How, HttpFacts, Icmp, Linger, Observation, Request, Stage, Stop};
 use std::net::IpAddr;
 
 /// What one sample of a flow was.
@@ -205,7 +205,7 @@ pub fn read(flow: &Flow, status: Option<u16>, seen: &Observation) -> Reading {
 /// What followed a handshake that something on the path may have answered, where it was not the
 /// target's bytes.
 fn unheard(flow: &Flow, seen: &Observation) -> Option<Stop> {
-    if flow.opens_at != Stage::FirstBytes || !matches!(flow.to.request, Request::Connect { .. }) {
+    if flow.opens_at != Stage::FirstBytes || flow.to.request.linger().is_none() {
         return None;
     }
     let how = match seen.linger? {
@@ -308,14 +308,7 @@ fn tier(flow: &Flow, seen: &Observation) -> AllowTier {
 }
 
 fn names_a_server(request: &Request) -> bool {
-    match request {
-        Request::Tls(tls) | Request::Http(Http { tls: Some(tls), .. }) => tls.server_name.is_some(),
-        Request::Http(_)
-        | Request::Connect { .. }
-        | Request::Nonce
-        | Request::Payload { .. }
-        | Request::Dns { .. } => false,
-    }
+    request.tls().is_some_and(|tls| tls.server_name.is_some())
 }
 
 /// An HTTP answer opens a flow, unless it is a known deny signature or the line states another
@@ -324,7 +317,7 @@ fn http_refusal(flow: &Flow, stated: Option<u16>, seen: &Observation) -> Option<
     let http = seen
         .http
         .as_deref()
-        .filter(|_| matches!(flow.to.request, Request::Http(_)))?;
+        .filter(|_| flow.to.request.http().is_some())?;
     let signature = signature_of(http);
     let refused = match stated {
         Some(stated) => http.status != stated,

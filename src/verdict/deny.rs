@@ -32,7 +32,7 @@ use crate::plan::{
     TLS_DEADLINE, Waits,
 };
 use crate::suite::RequiredTier;
-use crate::wire::{Request, Stage, Transport};
+use crate::wire::{Stage, Transport};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -620,9 +620,7 @@ fn deadline(
         Stage::Resolve => RESOLVE_DEADLINE,
         Stage::Connect => settings.attempt_timeout.max(of.waits.connect),
         Stage::FirstBytes if udp => settings.attempt_timeout.max(of.waits.connect),
-        Stage::FirstBytes if let Request::Connect { linger_ms } = of.to.request => {
-            Duration::from_millis(u64::from(linger_ms))
-        }
+        Stage::FirstBytes if let Some(linger) = of.to.request.linger() => linger,
         Stage::Tls => TLS_DEADLINE.max(settings.attempt_timeout).max(of.waits.tls),
         Stage::FirstBytes | Stage::Request => REQUEST_DEADLINE.max(of.waits.request),
     }
@@ -658,7 +656,7 @@ pub fn waits_needed(plan: &Plan, evidence: &Evidence, check: &Check, id: FlowId)
     match blocked.stage {
         Stage::Resolve => None,
         // How long the silence after a bare handshake is listened to is the same for everybody.
-        Stage::FirstBytes if matches!(plan.flow(id).to.request, Request::Connect { .. }) => None,
+        Stage::FirstBytes if plan.flow(id).to.request.linger().is_some() => None,
         Stage::Connect => Some(Waits {
             connect: fastest.max(MIN_DEADLINE),
             ..none

@@ -3,7 +3,7 @@
 use super::line_emitter::{Ended, FlowLog};
 use super::schedule::Schedule;
 use crate::probe::Prepared;
-use crate::wire::{Flow, Request};
+use crate::wire::Flow;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::iter::Peekable;
@@ -90,12 +90,10 @@ impl Flows {
 
     /// Adds a flow.
     pub(crate) fn add(&mut self, flow: &Flow, prepared: Prepared) {
-        let lane = match flow.request {
-            Request::Tls(_) | Request::Http(_) => Lane::Heavy,
-            Request::Connect { .. }
-            | Request::Nonce
-            | Request::Payload { .. }
-            | Request::Dns { .. } => Lane::Light,
+        let lane = if flow.request.is_heavy() {
+            Lane::Heavy
+        } else {
+            Lane::Light
         };
         let mut schedule = Schedule::new(&flow.pace).peekable();
         if let Some(&at) = schedule.peek() {

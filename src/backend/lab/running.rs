@@ -13,7 +13,7 @@ use super::world::World;
 use super::{Options, addresses, control, dns, nat, services};
 use crate::backend::{Change, EnforcerCounts, Launch};
 use crate::model::ClusterChange;
-use crate::plan::{Source, off_the_wire};
+use crate::plan::{Source, model_transport};
 use nlink::netlink::nftables::Family;
 use nlink::netlink::nftables::object::ObjectState;
 use std::net::{IpAddr, SocketAddr};
@@ -333,7 +333,7 @@ impl Running {
             .map(|to| Packet {
                 source: key.from,
                 destination: to.ip(),
-                payload: Payload::Ports(off_the_wire(key.transport), to.port()),
+                payload: Payload::Ports(model_transport(key.transport), to.port()),
                 established: false,
             });
         let counter = packets.find_map(|packet| self.rules.get(n)?.denier(direction, &packet));

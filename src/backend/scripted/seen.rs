@@ -183,24 +183,7 @@ fn stages(flow: &Flow) -> Vec<Stage> {
     if matches!(flow.target, Target::Name { .. }) {
         stages.push(Stage::Resolve);
     }
-    if flow.transport == Transport::Tcp {
-        stages.push(Stage::Connect);
-    }
-    match &flow.request {
-        Request::Connect { .. } => {}
-        Request::Nonce | Request::Payload { .. } | Request::Dns { .. } => {
-            stages.push(Stage::FirstBytes)
-        }
-        Request::Tls(_) => stages.push(Stage::Tls),
-        Request::Http(http) => {
-            stages.push(if http.tls.is_some() {
-                Stage::Tls
-            } else {
-                Stage::FirstBytes
-            });
-            stages.push(Stage::Request);
-        }
-    }
+    stages.extend(flow.request.stages(flow.transport));
     stages
 }
 
@@ -226,7 +209,7 @@ fn is_v6(flow: &Flow) -> bool {
 /// The facts of an answer.
 fn answered(flow: &Flow, how: &Seen, who: &str, seen: &mut Observation) {
     let ours = matches!(how, Seen::Open);
-    let speaks = matches!(flow.request, Request::Nonce | Request::Http(_));
+    let speaks = flow.request.asks_for_identity();
     seen.answer = (ours && speaks).then(|| Answer {
         nonce: true,
         who: who.to_owned(),

@@ -9,7 +9,7 @@ use crate::event::ExitCode;
 use crate::inventory::{self, Inventory, Manifests};
 use crate::model::Port;
 use crate::plan::{self, BackendProperties, Plan, PlanDiagnostic, PlanError, Selection};
-use crate::policy::Explainer;
+use crate::policy::{self, Explainer};
 use crate::source::{Diagnostic, Diagnostics, Place, Sources, Span};
 use crate::suite::{self, EndpointId, Line, Locator, PortRef, Subject, Suite, TargetWhat};
 use crate::wire;
@@ -103,7 +103,7 @@ pub(super) fn note_oddities(inventory: &Inventory, terminal: &Terminal) {
     let caveats = Explainer::new(inventory)
         .map(|explainer| explainer.caveats())
         .unwrap_or_default();
-    for note in plan::policies_selecting_no_pod(inventory)
+    for note in policy::policies_selecting_no_pod(inventory)
         .iter()
         .chain(&caveats)
     {

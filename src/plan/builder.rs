@@ -1,7 +1,6 @@
 //! A plan in the making: probes and flows, each once.
 
 use super::mesh::ask_for_bytes;
-use super::notes::policies_selecting_no_pod;
 use super::policy_delay::add;
 use super::rates::{rates, target_rates};
 use super::{
@@ -10,6 +9,7 @@ use super::{
 };
 use crate::inventory::Inventory;
 use crate::model::Family;
+use crate::policy::policies_selecting_no_pod;
 use crate::suite::Expected;
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet, HashMap};

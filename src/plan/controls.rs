@@ -3,12 +3,12 @@
 use super::addresses::{Addressing, service_target_kind, source_of, target_kind_of};
 use super::builder::Builder;
 use super::composite::{self, Composite};
-use super::policy_delay::isolates;
 use super::predict::Predictions;
 use super::request::DNS_CONTROL_NAME;
 use super::{Flow, FlowId, PathEnd, ProbeId, Source, TargetKey, TargetKind, Waits};
 use crate::inventory::{Inventory, Pod};
 use crate::model::Family;
+use crate::policy::is_isolated_for_ingress;
 use crate::suite::{Expected, Suite};
 use crate::wire::{Request, Stage, Transport};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -738,14 +738,6 @@ enum Rank {
     Admitted,
     /// Who sends is not known to policies, and none isolates the pod.
     Open,
-}
-
-/// Whether any policy isolates a pod for ingress.
-fn is_isolated_for_ingress(inventory: &Inventory, pod: &Pod) -> bool {
-    inventory
-        .policies
-        .iter()
-        .any(|policy| isolates(policy, pod))
 }
 
 fn is_cluster_dns(pod: &Pod) -> bool {

@@ -39,7 +39,6 @@ pub use controls::{ControlEndpoints, NodeEndpoint, ReferencePodAddress};
 pub use coverage::{Coverage, Touched};
 pub use draft::{DraftError, draft};
 pub use flow::{Flow, Source, TargetKey, TargetKind, Waits};
-pub use notes::policies_selecting_no_pod;
 pub use parts::PlanParts;
 pub use path::{Path, PathEnd, SourceControls};
 pub use policy_delay::shows_identity_towards;

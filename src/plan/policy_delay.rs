@@ -6,10 +6,9 @@
 //! there by a rule that asks for labels.
 
 use super::{Check, FlowId, Plan, ProbeId, TargetKind};
-use crate::inventory::{Inventory, Pod, Policy};
+use crate::inventory::{Inventory, Pod};
+use crate::policy::admits_by_labels_only;
 use crate::suite::Expected;
-use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
-use kube_core::{Selector, SelectorExt};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Flows that arm their probe towards a node.
@@ -115,39 +114,4 @@ fn flows_of(checks: &[Check], expected: Expected) -> BTreeSet<FlowId> {
         .filter(|check| check.expected == expected)
         .flat_map(|check| check.flows.iter().copied())
         .collect()
-}
-
-/// Whether policies isolate a pod for ingress, and every rule of theirs asks for labels: not one
-/// admits everybody, or anybody by address.
-fn admits_by_labels_only(inventory: &Inventory, pod: &Pod) -> bool {
-    let mut policies = inventory
-        .policies
-        .iter()
-        .filter(|policy| isolates(policy, pod))
-        .peekable();
-    let asks = |peer: &NetworkPolicyPeer| {
-        peer.ip_block.is_none()
-            && (peer.pod_selector.is_some() || peer.namespace_selector.is_some())
-    };
-    policies.peek().is_some()
-        && policies
-            .flat_map(|policy| policy.spec.ingress.iter().flatten())
-            .all(|rule| {
-                rule.from
-                    .as_ref()
-                    .is_some_and(|from| !from.is_empty() && from.iter().all(asks))
-            })
-}
-
-/// Whether a policy isolates a pod for ingress (NetworkPolicySpec.policyTypes: without it every
-/// policy does).
-pub(super) fn isolates(policy: &Policy, pod: &Pod) -> bool {
-    policy
-        .spec
-        .policy_types
-        .as_ref()
-        .is_none_or(|types| types.iter().any(|of| of == "Ingress"))
-        && policy.namespace == pod.namespace
-        && Selector::try_from(policy.spec.pod_selector.clone().unwrap_or_default())
-            .is_ok_and(|selector| selector.matches(&pod.labels))
 }

@@ -54,10 +54,10 @@ impl CheckSettings {
     pub fn of(
         expected: Expected,
         settings: &Settings,
-        environment: BackendKind,
+        backend: BackendKind,
         answer: RequiredTier,
     ) -> Self {
-        let lab = environment == BackendKind::Lab;
+        let lab = backend == BackendKind::Lab;
         let seconds =
             |in_lab, in_cluster| Duration::from_secs(if lab { in_lab } else { in_cluster });
         let required_tier = match expected {

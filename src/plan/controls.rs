@@ -65,11 +65,11 @@ const MAX_POD_CONTROLS: usize = 6;
 pub(super) fn add<'a>(
     builder: &mut Builder,
     suites: &[Suite],
-    ends: &'a Addressing<'a>,
+    addressing: &'a Addressing<'a>,
     control_endpoints: &'a ControlEndpoints,
     predictions: Option<&mut Predictions<'a>>,
 ) {
-    let inventory = ends.inventory;
+    let inventory = addressing.inventory;
     let mut this = Controls {
         pods: inventory
             .pods
@@ -77,7 +77,7 @@ pub(super) fn add<'a>(
             .map(|pod| ((pod.namespace.as_str(), pod.name.as_str()), pod))
             .collect(),
         inventory,
-        ends,
+        addressing,
         control_endpoints,
         builder,
         predictions,
@@ -103,7 +103,7 @@ pub(super) fn add<'a>(
 struct Controls<'a, 'b> {
     pods: HashMap<(&'a str, &'a str), &'a Pod>,
     inventory: &'a Inventory,
-    ends: &'a Addressing<'a>,
+    addressing: &'a Addressing<'a>,
     control_endpoints: &'a ControlEndpoints,
     builder: &'b mut Builder,
     predictions: Option<&'b mut Predictions<'a>>,
@@ -157,9 +157,10 @@ impl Controls<'_, '_> {
             else {
                 continue;
             };
-            let found = super::endpoints::find(&suite.endpoints[control.0], self.inventory);
-            let source = match found.place {
-                super::endpoints::Place::Runner => Some(Source::Runner),
+            let found =
+                super::endpoints::resolve_endpoint(&suite.endpoints[control.0], self.inventory);
+            let source = match found.kind {
+                super::endpoints::EndpointKind::Runner => Some(Source::Runner),
                 _ => found.pods.first().map(|pod| source_of(pod)),
             };
             let Some(source) = source else { continue };
@@ -182,7 +183,7 @@ impl Controls<'_, '_> {
             .is_some_and(|node| self.inventory.runs_windows(node));
         let sends = (self.control_endpoints.from_nodes || !matches!(source, Source::Node { .. }))
             && !windows;
-        if !sends || !self.ends.has_family_of(source, key.address) {
+        if !sends || !self.addressing.has_family_of(source, key.address) {
             return;
         }
         // A control does not repeat what may be sent only once: it shows the way there and no more.
@@ -379,7 +380,7 @@ impl Controls<'_, '_> {
             .map(source_of)
             .collect();
         let of_family =
-            |source: &&Source| **source != own && self.ends.has_family_of(source, to.address);
+            |source: &&Source| **source != own && self.addressing.has_family_of(source, to.address);
         let source_controls: Vec<Source> = candidates.iter().filter(of_family).cloned().collect();
         let mut admitted: Vec<Source> = Vec::new();
         for source in source_controls {
@@ -552,7 +553,7 @@ impl Controls<'_, '_> {
     /// way.
     fn add_path_controls(&mut self, flow: FlowId) {
         let of = &self.builder.flows[flow.0 as usize];
-        let (family, ends) = (of.family(), of.target_kind.ends(of));
+        let (family, ends) = (of.family(), of.target_kind.path_ends(of));
         let source = self.builder.probes[of.probe.0 as usize].clone();
         let beside = match source.node() {
             Some(node) if self.control_endpoints.from_nodes => Source::Node {
@@ -637,7 +638,7 @@ impl Controls<'_, '_> {
             let mut rank = None;
             let mut sources = Vec::new();
             for source in BTreeSet::from([beside, source]) {
-                if !self.ends.can_meet(source, &key, &target_kind) {
+                if !self.addressing.can_connect(source, &key, &target_kind) {
                     continue;
                 }
                 let of = match self.admits(source, &key, &target_kind) {

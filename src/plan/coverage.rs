@@ -1,6 +1,6 @@
 //! What the checks of a plan leave untouched: rules of policies, pairs of endpoints, pods, nodes.
 
-use super::endpoints::{Place, find};
+use super::endpoints::{EndpointKind, resolve_endpoint};
 use super::predict::{Predictions, Seen};
 use super::{Plan, Source, TargetKind};
 use crate::inventory::{Inventory, Pod};
@@ -222,12 +222,12 @@ impl<'a> Roles<'a> {
     fn of(suite: &'a Suite, inventory: &'a Inventory) -> Self {
         let mut roles = Self::default();
         for (number, endpoint) in suite.endpoints.iter().enumerate() {
-            let found = find(endpoint, inventory);
+            let found = resolve_endpoint(endpoint, inventory);
             if found.is_source_by_wildcard() {
                 roles.sources.insert(&endpoint.label, number);
             }
-            match found.place {
-                Place::Pods => {
+            match found.kind {
+                EndpointKind::Pods => {
                     for pod in &found.pods {
                         roles
                             .pods
@@ -244,11 +244,11 @@ impl<'a> Roles<'a> {
                     }
                     roles.targets.push(number);
                 }
-                Place::Outside(_) => {
+                EndpointKind::Outside(_) => {
                     roles.outside.insert(&endpoint.label, number);
                     roles.targets.push(number);
                 }
-                Place::Runner | Place::Nodes => {}
+                EndpointKind::Runner | EndpointKind::Nodes => {}
             }
         }
         roles

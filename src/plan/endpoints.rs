@@ -15,14 +15,14 @@ pub(super) struct ResolvedEndpoint<'a> {
     /// Its Service.
     pub(super) service: Option<&'a Service>,
     /// What it is when it is neither pods nor a Service.
-    pub(super) place: Place,
+    pub(super) kind: EndpointKind,
     /// Ports that lines name of a host or an address.
     pub(super) mentioned: BTreeSet<Port>,
 }
 
 /// What an endpoint is by kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum EndpointKind {
     /// Pods, with or without a Service.
     Pods,
     /// Outside, by these addresses.
@@ -35,7 +35,7 @@ pub(super) enum Place {
 
 /// A target's port: where the pods listen, and the Service's ports that lead there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FoundPort {
+pub(super) struct ResolvedPort {
     /// As the check's name shows it, without a colon.
     pub(super) label: String,
     /// The transport.
@@ -43,22 +43,22 @@ pub(super) struct FoundPort {
     /// For order and for comparing lines.
     pub(super) number: u16,
     /// How each pod is dialled.
-    pub(super) on_pods: OnPods,
+    pub(super) on_pods: PodPort,
     /// The Service's ports.
     pub(super) on_service: Vec<u16>,
 }
 
 /// How pods are dialled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum OnPods {
+pub(super) enum PodPort {
     /// All at one number.
     Number(u16),
     /// Each at the number of its own port of this name.
     Name(String),
 }
 
-impl OnPods {
-    pub(super) fn of(&self, pod: &Pod, transport: Transport) -> Option<u16> {
+impl PodPort {
+    pub(super) fn number_on(&self, pod: &Pod, transport: Transport) -> Option<u16> {
         match self {
             Self::Number(number) => Some(*number),
             Self::Name(name) => pod.named_port(name, transport).map(Port::number),
@@ -67,7 +67,10 @@ impl OnPods {
 }
 
 /// Finds an endpoint.
-pub(super) fn find<'a>(endpoint: &'a Endpoint, inventory: &'a Inventory) -> ResolvedEndpoint<'a> {
+pub(super) fn resolve_endpoint<'a>(
+    endpoint: &'a Endpoint,
+    inventory: &'a Inventory,
+) -> ResolvedEndpoint<'a> {
     let service_named = |namespace: &str, name: &str| {
         inventory
             .services
@@ -76,7 +79,7 @@ pub(super) fn find<'a>(endpoint: &'a Endpoint, inventory: &'a Inventory) -> Reso
     };
     let mut pods: Vec<&Pod> = Vec::new();
     let mut service = None;
-    let mut place = Place::Pods;
+    let mut kind = EndpointKind::Pods;
     match &endpoint.locator {
         Locator::Workload {
             namespace,
@@ -117,7 +120,7 @@ pub(super) fn find<'a>(endpoint: &'a Endpoint, inventory: &'a Inventory) -> Reso
             }
         }
         Locator::Host(name) => {
-            place = Place::Outside(
+            kind = EndpointKind::Outside(
                 inventory
                     .hosts
                     .get(name.as_str())
@@ -125,16 +128,16 @@ pub(super) fn find<'a>(endpoint: &'a Endpoint, inventory: &'a Inventory) -> Reso
                     .unwrap_or_default(),
             );
         }
-        Locator::Address(address) => place = Place::Outside(vec![*address]),
-        Locator::Runner => place = Place::Runner,
-        Locator::Nodes => place = Place::Nodes,
+        Locator::Address(address) => kind = EndpointKind::Outside(vec![*address]),
+        Locator::Runner => kind = EndpointKind::Runner,
+        Locator::Nodes => kind = EndpointKind::Nodes,
     }
     pods.sort_by(|a, b| a.name.cmp(&b.name));
     ResolvedEndpoint {
         endpoint,
         pods,
         service,
-        place,
+        kind,
         mentioned: BTreeSet::new(),
     }
 }
@@ -153,29 +156,31 @@ pub(super) fn selects(service: &Service, pod: &Pod) -> bool {
 impl ResolvedEndpoint<'_> {
     /// Whether anything of it exists.
     pub(super) fn exists(&self) -> bool {
-        match &self.place {
-            Place::Pods => {
+        match &self.kind {
+            EndpointKind::Pods => {
                 !self.pods.is_empty()
                     || self
                         .service
                         .is_some_and(|service| !service.addresses.is_empty())
             }
-            Place::Outside(addresses) => !addresses.is_empty(),
-            Place::Runner | Place::Nodes => true,
+            EndpointKind::Outside(addresses) => !addresses.is_empty(),
+            EndpointKind::Runner | EndpointKind::Nodes => true,
         }
     }
 
     /// Whether `*` means it as a source: pods with an identity of their own.
     pub(super) fn is_source_by_wildcard(&self) -> bool {
-        self.place == Place::Pods && self.pods.iter().any(|pod| !pod.host_network)
+        self.kind == EndpointKind::Pods && self.pods.iter().any(|pod| !pod.host_network)
     }
 
     /// Whether `*` may mean it as a target: known ports decide the rest.
     pub(super) fn is_target_by_wildcard(&self) -> bool {
-        match self.place {
-            Place::Pods => self.pods.is_empty() || self.pods.iter().any(|pod| !pod.host_network),
-            Place::Outside(_) => true,
-            Place::Runner | Place::Nodes => false,
+        match self.kind {
+            EndpointKind::Pods => {
+                self.pods.is_empty() || self.pods.iter().any(|pod| !pod.host_network)
+            }
+            EndpointKind::Outside(_) => true,
+            EndpointKind::Runner | EndpointKind::Nodes => false,
         }
     }
 
@@ -186,13 +191,13 @@ impl ResolvedEndpoint<'_> {
     pub(super) fn known_ports(
         &self,
         transport: Option<Transport>,
-    ) -> Result<Vec<FoundPort>, String> {
+    ) -> Result<Vec<ResolvedPort>, String> {
         let wanted =
             |of: Transport| of != Transport::Sctp && transport.is_none_or(|only| only == of);
         let mut items: Vec<PortItem> = Vec::new();
         if let Some(given) = &self.endpoint.ports {
             items.extend(given.iter().cloned());
-        } else if matches!(self.place, Place::Outside(_) | Place::Nodes) {
+        } else if matches!(self.kind, EndpointKind::Outside(_) | EndpointKind::Nodes) {
             items.extend(self.mentioned.iter().copied().map(PortItem::from));
         } else {
             let declared: BTreeSet<Port> = self
@@ -230,7 +235,7 @@ impl ResolvedEndpoint<'_> {
     ///
     /// # Errors
     /// A sentence: known to both and different, or a name that nobody knows.
-    pub(super) fn port(&self, item: &PortItem) -> Result<FoundPort, String> {
+    pub(super) fn port(&self, item: &PortItem) -> Result<ResolvedPort, String> {
         let transport = item.transport;
         let suffix = if transport == Transport::Tcp {
             String::new()
@@ -269,18 +274,18 @@ impl ResolvedEndpoint<'_> {
                         self.service.map_or("", |service| &service.name),
                         show_target(&own.target),
                     )),
-                    Some(own) => Ok(FoundPort {
+                    Some(own) => Ok(ResolvedPort {
                         label,
                         transport,
                         number: *number,
                         on_pods: on_target(&own.target),
                         on_service: vec![*number],
                     }),
-                    None => Ok(FoundPort {
+                    None => Ok(ResolvedPort {
                         label,
                         transport,
                         number: *number,
-                        on_pods: OnPods::Number(*number),
+                        on_pods: PodPort::Number(*number),
                         on_service,
                     }),
                 }
@@ -302,18 +307,18 @@ impl ResolvedEndpoint<'_> {
                         .filter(leads)
                         .map(|port| port.port.number())
                         .collect();
-                    return Ok(FoundPort {
+                    return Ok(ResolvedPort {
                         label,
                         transport,
                         number: *first,
-                        on_pods: OnPods::Name(name.clone()),
+                        on_pods: PodPort::Name(name.clone()),
                         on_service,
                     });
                 }
                 let own = service_ports()
                     .find(|port| port.name.as_deref() == Some(name))
                     .ok_or_else(|| self.no_such_name(name, transport))?;
-                Ok(FoundPort {
+                Ok(ResolvedPort {
                     label,
                     transport,
                     number: own.port.number(),
@@ -432,10 +437,10 @@ fn list(before: &str, items: &BTreeSet<String>, after: &str) -> String {
     format!("{before}{}{more}{after}", shown.join(", "))
 }
 
-fn on_target(target: &TargetPort) -> OnPods {
+fn on_target(target: &TargetPort) -> PodPort {
     match target {
-        TargetPort::Number(number) => OnPods::Number(*number),
-        TargetPort::Name(name) => OnPods::Name(name.clone()),
+        TargetPort::Number(number) => PodPort::Number(*number),
+        TargetPort::Name(name) => PodPort::Name(name.clone()),
     }
 }
 

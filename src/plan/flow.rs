@@ -54,7 +54,7 @@ impl std::fmt::Display for Source {
                 node,
             } => write!(f, "{namespace}/{name} on {node}"),
             Self::Node { name } => write!(f, "node {name}"),
-            Self::ReferencePod { node } => write!(f, "the witness on {node}"),
+            Self::ReferencePod { node } => write!(f, "the reference pod on {node}"),
             Self::Runner => f.write_str("the runner"),
         }
     }
@@ -176,7 +176,7 @@ impl TargetKind {
     /// Addresses of different kinds are different ends: that a node's own address is reached says
     /// nothing of the network of its pods (an overlay may be down), and neither says anything of
     /// the Services' addresses.
-    pub fn ends(&self, flow: &Flow) -> Vec<PathEnd> {
+    pub fn path_ends(&self, flow: &Flow) -> Vec<PathEnd> {
         match self {
             Self::Pod {
                 node,
@@ -209,7 +209,7 @@ impl TargetKind {
             | Self::Pod { .. }
             | Self::Node { .. }
             | Self::ReferencePod { .. }
-            | Self::Outside { .. } => self.ends(flow),
+            | Self::Outside { .. } => self.path_ends(flow),
         }
     }
 }
@@ -227,7 +227,7 @@ impl std::fmt::Display for TargetKind {
                 write!(f, "Service {}/{}", service.namespace, service.name)
             }
             Self::Node { name } => write!(f, "node {name}"),
-            Self::ReferencePod { node } => write!(f, "the witness on {node}"),
+            Self::ReferencePod { node } => write!(f, "the reference pod on {node}"),
             Self::Outside { name } => f.write_str(name),
         }
     }

@@ -42,8 +42,8 @@ struct Caps {
 }
 
 impl Caps {
-    fn of(environment: BackendKind) -> Self {
-        match environment {
+    fn of(backend: BackendKind) -> Self {
+        match backend {
             // A silent attempt holds its socket for the deadline, and a probe has 512 of them. In
             // all, what the machine carries without starving the probes: everything that the
             // packets meet is on it.
@@ -136,11 +136,11 @@ pub fn rate_of(plan: &Plan, flow: &Flow, checked: bool) -> Rate {
 /// The rate at which each target is asked that more flows of checks ask than a cap lets it be asked
 /// in a second.
 pub(super) fn target_rates(
-    environment: BackendKind,
+    backend: BackendKind,
     flows: &[Flow],
     checked: &BTreeSet<FlowId>,
 ) -> BTreeMap<TargetKey, Rate> {
-    let cap = Caps::of(environment).target;
+    let cap = Caps::of(backend).target;
     let mut askers: BTreeMap<(IpAddr, u16, Transport), u32> = BTreeMap::new();
     let at = |flow: &Flow| (flow.to.address, flow.to.port, flow.to.transport);
     for id in checked {
@@ -190,12 +190,12 @@ fn is_wary(plan: &Plan, flow: &Flow) -> bool {
 
 /// The rate of every probe. `checked` are the flows of checks.
 pub(super) fn rates(
-    environment: BackendKind,
+    backend: BackendKind,
     probes: &[Source],
     flows: &[Flow],
     checked: &BTreeSet<FlowId>,
 ) -> Vec<Rate> {
-    let caps = Caps::of(environment);
+    let caps = Caps::of(backend);
     let mut of_probe = vec![0_u32; probes.len()];
     let mut of_node: BTreeMap<Option<&str>, u32> = BTreeMap::new();
     for id in checked {

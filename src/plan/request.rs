@@ -1,7 +1,7 @@
 //! The request that a check sends: chosen by its line, its port and the backend.
 
 use super::BackendKind;
-use super::endpoints::{FoundPort, Place, ResolvedEndpoint};
+use super::endpoints::{EndpointKind, ResolvedEndpoint, ResolvedPort};
 use super::transport::wire_transport;
 use crate::model::Transport;
 use crate::suite::{PortRef, RequiredTier, Scheme, Settings, Url};
@@ -61,7 +61,7 @@ pub(super) const DNS_CONTROL_NAME: &str = "kubernetes.default.svc.cluster.local"
 /// The request to a port of a target.
 pub(super) fn request_spec(
     target: &ResolvedEndpoint<'_>,
-    port: &FoundPort,
+    port: &ResolvedPort,
     url: Option<&Url>,
     settings: &Settings,
     backend: BackendKind,
@@ -79,13 +79,13 @@ pub(super) fn request_spec(
 /// The request where the line names only a port.
 fn by_port(
     target: &ResolvedEndpoint<'_>,
-    port: &FoundPort,
+    port: &ResolvedPort,
     settings: &Settings,
     backend: BackendKind,
 ) -> RequestSpec {
     let (number, transport) = (port.number, port.transport);
     let udp = transport == Transport::Udp;
-    let outside = matches!(target.place, Place::Outside(_));
+    let outside = matches!(target.kind, EndpointKind::Outside(_));
 
     if number == 53 {
         return RequestSpec::new(dns(None, settings), transport, RequiredTier::A1);
@@ -140,7 +140,7 @@ fn by_port(
 fn by_url(
     target: &ResolvedEndpoint<'_>,
     url: &Url,
-    port: &FoundPort,
+    port: &ResolvedPort,
     settings: &Settings,
     backend: BackendKind,
 ) -> RequestSpec {

@@ -78,7 +78,7 @@ pub fn resolve(
 ) -> Result<Plan, PlanError> {
     let mut builder = Builder::default();
     let mut mistakes = Vec::new();
-    let ends = Addressing::of(inventory);
+    let addressing = Addressing::of(inventory);
     for (index, suite) in suites.iter().enumerate() {
         builder.suites.push(SuiteRef {
             name: suite.name.clone(),
@@ -86,9 +86,17 @@ pub fn resolve(
             sha256: suite.sha256.clone(),
         });
         builder.notes.extend(source_modes(suite));
-        builder.inside.extend(ends.sent_from_within(suite));
+        builder.inside.extend(addressing.sent_from_within(suite));
         mistakes.extend(
-            SuiteExpander::new(index, suite, backend.kind, selection, &ends, &mut builder).run(),
+            SuiteExpander::new(
+                index,
+                suite,
+                backend.kind,
+                selection,
+                &addressing,
+                &mut builder,
+            )
+            .run(),
         );
     }
     if !mistakes.is_empty() {
@@ -113,13 +121,13 @@ pub fn resolve(
         return Err(PlanError::AllUnprovable(builder.checks.len(), why));
     }
     for workload in &selection.sweep {
-        sweep::add(&mut builder, &ends, backend.kind, workload)?;
+        sweep::add(&mut builder, &addressing, backend.kind, workload)?;
     }
     let mut predictions = Predictions::new(inventory);
     controls::add(
         &mut builder,
         suites,
-        &ends,
+        &addressing,
         &backend.control_endpoints,
         predictions.as_mut().ok(),
     );

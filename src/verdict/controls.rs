@@ -130,7 +130,7 @@ impl<'a> Evaluation<'a> {
     pub(super) fn paths(self, flow: FlowId) -> Vec<Path> {
         let of = self.plan.flow(flow);
         of.target_kind
-            .ends(of)
+            .path_ends(of)
             .into_iter()
             .map(|to| Path {
                 from: self.plan.source(of.probe).node().map(str::to_owned),

@@ -345,7 +345,7 @@ fn every_denied_flow_in_the_lab_has_something_that_can_cross_to_each_of_its_ends
     for check in plan.checks() {
         for flow in check.flows.iter().map(|flow| plan.flow(*flow)) {
             let from = plan.source(flow.probe).node().map(str::to_owned);
-            for to in flow.target_kind.ends(flow) {
+            for to in flow.target_kind.path_ends(flow) {
                 let path = Path {
                     from: from.clone(),
                     to,

@@ -296,7 +296,9 @@ fn from_the_runner(other: TargetKind) -> Scene {
         to,
         family: Family::V4,
     };
-    let mut ends = scene.plan.flows[5].target_kind.ends(&scene.plan.flows[5]);
+    let mut ends = scene.plan.flows[5]
+        .target_kind
+        .path_ends(&scene.plan.flows[5]);
     if ends.len() > 2 {
         ends.retain(|end| *end == PathEnd::Services);
     }

@@ -1,8 +1,9 @@
 //! What a backend says of itself before anything is planned.
 
-use super::{ControlEndpoints, Source};
+use super::Source;
 use crate::inventory::Inventory;
 use crate::wire;
+use std::net::IpAddr;
 
 /// Where a run takes place: defaults differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,41 @@ pub struct BackendProperties {
     pub control_port: Option<u16>,
     /// How probes resolve names.
     pub resolver_of: ResolverOf,
+}
+
+/// What a backend itself offers to send from and to send to, so that controls never depend on the
+/// workloads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlEndpoints {
+    /// The control port of every pod, which only the pod's own node is certain to reach.
+    pub on_pods: Option<u16>,
+    /// A port on every node.
+    pub on_nodes: Option<NodeEndpoint>,
+    /// Whether packets can be sent from nodes themselves ([`Source::Node`]).
+    pub from_nodes: bool,
+    /// At most one on every node.
+    pub reference_pods: Vec<ReferencePodAddress>,
+    /// Whether what reference pods send reaches every pod, whatever policies isolate it.
+    pub reference_pods_pass: bool,
+}
+
+/// A port of a node at which something answers that is no workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeEndpoint {
+    /// Our responder, over TCP and UDP.
+    Responder(u16),
+    /// Another server, a kubelet for instance, that completes TCP handshakes and is sent nothing.
+    Handshake(u16),
+}
+
+/// Where a [`Source::ReferencePod`] can be reached. No policy selects it, and it is on the pod
+/// network of its node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReferencePodAddress {
+    pub node: String,
+    pub addresses: Vec<IpAddr>,
+    /// Where our responder listens, over TCP.
+    pub port: u16,
 }
 
 impl BackendProperties {

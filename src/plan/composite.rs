@@ -41,7 +41,7 @@ pub(super) fn interval(nodes: usize) -> Duration {
 
 /// What must be dialled for a composite.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Dialled {
+pub(super) struct CompositeTargets {
     /// The nodes that dial the Service.
     pub(super) nodes: Vec<String>,
     /// Each pod's node, and how it dials that pod.
@@ -51,11 +51,11 @@ pub(super) struct Dialled {
 /// What must be dialled so that a Service is vouched for; `None` where it is not a Service with
 /// pods on several nodes, or where one of its pods cannot be dialled as the Service would: then
 /// nothing would be known of that one.
-pub(super) fn dialled(
+pub(super) fn composite_targets(
     inventory: &Inventory,
     key: &TargetKey,
     target_kind: &TargetKind,
-) -> Option<Dialled> {
+) -> Option<CompositeTargets> {
     let TargetKind::Service {
         service,
         pods,
@@ -95,7 +95,7 @@ pub(super) fn dialled(
         ))
     };
     let backends: Vec<_> = behind.map(backend).collect::<Option<_>>()?;
-    (backends.len() == pods.len()).then(|| Dialled {
+    (backends.len() == pods.len()).then(|| CompositeTargets {
         nodes: nodes.clone(),
         backends,
     })

@@ -31,11 +31,12 @@ mod resolve;
 mod sweep;
 mod transport;
 
-pub use backend_properties::{BackendKind, BackendProperties, ResolverOf};
+pub use backend_properties::{
+    BackendKind, BackendProperties, ControlEndpoints, NodeEndpoint, ReferencePodAddress, ResolverOf,
+};
 pub use check::{Check, LineRef, Prediction, Provability, Scope};
 pub use check_settings::{CheckSettings, MIN_DEADLINE};
 pub use composite::Composite;
-pub use controls::{ControlEndpoints, NodeEndpoint, ReferencePodAddress};
 pub use coverage::{Coverage, Touched};
 pub use draft::{DraftError, draft};
 pub use flow::{Flow, Source, TargetKey, TargetKind, Waits};

@@ -90,7 +90,7 @@ fn chain(suite_text: &str, world_text: &str) -> Reached {
             assert!(!plan.checks().is_empty() && plan::floor(&plan) > Duration::ZERO);
             Reached::Plan
         }
-        Err(PlanError::Mistakes(mistakes)) => {
+        Err(PlanError::Invalid(mistakes)) => {
             assert!(
                 mistakes.iter().all(|mistake| !mistake.message.is_empty()) && !mistakes.is_empty()
             );

@@ -157,7 +157,7 @@ pub(super) fn show_plan_error(
     terminal: &Terminal,
 ) -> ExitCode {
     match error {
-        PlanError::Mistakes(mistakes) => {
+        PlanError::Invalid(mistakes) => {
             terminal.diagnostics(&diagnostics_of(mistakes, sources), sources);
             ExitCode::Usage
         }

@@ -130,7 +130,7 @@ impl Builder {
                 continue;
             }
             let from = self.probes[flow.probe.0 as usize].node();
-            for to in flow.target_kind.shows(flow) {
+            for to in flow.target_kind.proven_path_ends(flow) {
                 let path = Path {
                     from: from.map(str::to_owned),
                     to,

@@ -3,7 +3,7 @@
 use super::{CheckSettings, FlowId};
 use crate::suite::Expected;
 
-/// A line expanded to one source endpoint, one target endpoint, one port.
+/// An expectation for one source endpoint, one target endpoint, one port and request.
 #[derive(Debug, Clone)]
 pub struct Check {
     /// `SOURCE -> TARGET:PORT allowed|denied`, unique within its suite.
@@ -14,34 +14,29 @@ pub struct Check {
     pub source: String,
     /// The target and port as the suite names them, for matrices.
     pub target: String,
-    /// What is expected.
     pub expected: Expected,
-    /// Where it comes from.
     pub line: LineRef,
-    /// How it is judged.
     pub settings: CheckSettings,
-    /// What is sampled for it.
     pub flows: Vec<FlowId>,
-    /// What was sampled for it until a pod at either end was replaced: what these flows opened
-    /// before that still counts.
+    /// Flows that were sampled until a pod at either end was replaced: their successes before that
+    /// still count.
     pub retired: Vec<FlowId>,
     /// How much of the source and of the target these flows cover.
     pub scope: Scope,
-    /// Whether it can be proven at all.
     pub provability: Provability,
-    /// What the policies say of it; nothing where that is not known.
+    /// What the policies say of it; `None` where that is not known.
     pub prediction: Option<Prediction>,
 }
 
-/// What the policies say of a check, before any packet. It is shown, and may choose what is tried;
-/// no verdict sees it.
+/// What the policies say of a check, before any packet is sent. It is shown, and may choose which
+/// controls are tried; no verdict reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prediction {
-    /// What they say of all of its flows; nothing where they say different things.
+    /// What they say of all of its flows; `None` where they differ.
     pub answer: Option<Expected>,
-    /// Why it is not what the suite expects, if it is not.
+    /// Why that is not what the suite expects, if it is not.
     pub because: Option<String>,
-    /// The smallest change of policies or labels that would make it so.
+    /// The smallest change of policies or labels that would give what the suite expects.
     pub change: Option<String>,
 }
 
@@ -96,7 +91,7 @@ impl LineRef {
     }
 }
 
-/// How much there was to cover when the plan was made.
+/// How many nodes and pods a check could cover when the plan was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Scope {
     /// Nodes on which the source has pods.
@@ -110,7 +105,7 @@ pub struct Scope {
 pub enum Provability {
     /// Yes, if the network is as expected.
     Provable,
-    /// Never, and why; it is sampled where possible.
+    /// No, and why; it is sampled where possible.
     Unprovable(String),
     /// The source or the target matches nothing that exists.
     MatchesNothing(String),

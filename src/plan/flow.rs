@@ -7,30 +7,21 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// From where a probe sends.
+/// The place that a probe sends from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
-    /// A pod's identity.
+    /// A pod, with its labels and service account.
     Pod {
-        /// Namespace.
         namespace: String,
-        /// Name.
         name: String,
         /// The node it runs on.
         node: String,
     },
     /// A node's own network.
-    Node {
-        /// Its name.
-        name: String,
-    },
-    /// A vantage of the backend's own on a node, wired like a pod, that no policy stops: what it
-    /// cannot reach, nothing can.
-    ReferencePod {
-        /// The node.
-        node: String,
-    },
-    /// From where watertight runs; in the lab an outside host.
+    Node { name: String },
+    /// The backend's reference pod on a node: on the pod network, without a workload's labels.
+    ReferencePod { node: String },
+    /// The machine that watertight runs on; in the lab a host outside the cluster.
     Runner,
 }
 
@@ -60,35 +51,34 @@ impl std::fmt::Display for Source {
     }
 }
 
-/// One source instance, one address, port, protocol and request.
+/// One source instance, one address, port, transport and request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Flow {
-    /// Who sends.
     pub probe: ProbeId,
-    /// Where to and what; shared by all flows that do the same.
+    /// The address, port, transport and request; shared by all flows that have the same.
     pub to: Arc<TargetKey>,
-    /// Who is there.
+    /// What is at that address.
     pub target_kind: Arc<TargetKind>,
-    /// What of a sample makes it open.
+    /// The stage that an attempt must pass to count as open.
     pub opens_at: wire::Stage,
-    /// How long its stages are waited for at the least.
+    /// The shortest deadlines of its stages.
     pub waits: Waits,
 }
 
-/// How long stages are waited for at the least, because a control took long; zero leaves it at the
-/// usual deadlines.
+/// The shortest deadlines of an attempt's stages, raised because a control took long; zero leaves
+/// the usual deadlines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Waits {
-    /// For the handshake, or the first UDP answer.
+    /// Of the handshake, or of the first UDP answer.
     pub connect: Duration,
-    /// For TLS.
+    /// Of the TLS handshake.
     pub tls: Duration,
-    /// For first bytes, and the whole of a request.
+    /// Of the first bytes, and of the whole request.
     pub request: Duration,
 }
 
 impl Waits {
-    /// The longer one at each stage.
+    /// The longer deadline at each stage.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
         Self {
@@ -98,7 +88,7 @@ impl Waits {
         }
     }
 
-    /// The longest of all.
+    /// The longest of the three.
     pub fn longest(self) -> Duration {
         self.connect.max(self.tls).max(self.request)
     }
@@ -111,33 +101,28 @@ impl Flow {
     }
 }
 
-/// Address, port, protocol and request: two flows with the same key differ only in who sends.
+/// Address, port, transport and request: two flows with the same key differ only in their source.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetKey {
     /// The address dialled; for a name, one that it is known to have in that family.
     pub address: IpAddr,
     /// The name that the probe resolves itself before each attempt.
     pub name: Option<String>,
-    /// The port.
     pub port: u16,
-    /// The transport.
     pub transport: wire::Transport,
-    /// What is said.
+    /// What is sent once connected.
     pub request: wire::Request,
-    /// Whether it may be said only once: a request that changes something.
+    /// Whether it may be sent only once, because it may change something.
     pub once: bool,
 }
 
-/// Who is at the address that a flow dials.
+/// What is at the address that a flow dials.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TargetKind {
     /// A pod, by its own address.
     Pod {
-        /// Namespace.
         namespace: String,
-        /// Name.
         name: String,
-        /// Its node.
         node: String,
         /// Whether it was ready when the plan was made.
         ready: bool,
@@ -146,7 +131,6 @@ pub enum TargetKind {
     },
     /// A Service, by its cluster address.
     Service {
-        /// The Service.
         service: ObjectRef,
         /// The nodes of its ready pods.
         nodes: Vec<String>,
@@ -154,15 +138,9 @@ pub enum TargetKind {
         pods: Vec<String>,
     },
     /// A node.
-    Node {
-        /// Its name.
-        name: String,
-    },
-    /// The backend's own witness on a node: its address is like a pod's, and no policy selects it.
-    ReferencePod {
-        /// The node.
-        node: String,
-    },
+    Node { name: String },
+    /// The backend's reference pod on a node: its address is like a pod's, and no policy selects it.
+    ReferencePod { node: String },
     /// A host or an address outside the cluster.
     Outside {
         /// As the suite names it.
@@ -171,11 +149,11 @@ pub enum TargetKind {
 }
 
 impl TargetKind {
-    /// Where paths to it end: for a proof about it, something must have crossed to each of them.
+    /// Where paths to it end: a proof about it needs a path control to each of them.
     ///
-    /// Addresses of different kinds are different ends: that a node's own address is reached says
-    /// nothing of the network of its pods (an overlay may be down), and neither says anything of
-    /// the Services' addresses.
+    /// Addresses of different kinds are different ends: a node's own address may be reached while
+    /// the network of its pods is down (an overlay), and neither shows that the addresses of
+    /// Services are reached.
     pub fn path_ends(&self, flow: &Flow) -> Vec<PathEnd> {
         match self {
             Self::Pod {
@@ -200,9 +178,9 @@ impl TargetKind {
         }
     }
 
-    /// The ends to which a packet has surely crossed when it was answered. Where a Service has pods
-    /// on several nodes, it may have gone to any of them.
-    pub(super) fn shows(&self, flow: &Flow) -> Vec<PathEnd> {
+    /// The ends of paths that an answered packet certainly took. Where a Service has pods on several
+    /// nodes, the packet may have gone to any of them.
+    pub(super) fn proven_path_ends(&self, flow: &Flow) -> Vec<PathEnd> {
         match self {
             Self::Service { nodes, .. } if nodes.len() > 1 => vec![PathEnd::Services],
             Self::Service { .. }

@@ -1,8 +1,8 @@
 //! Suite + Inventory → [`Plan`]: expansion into checks and flows, controls, rates.
 //!
-//! A plan holds everything that a run will do and every relation that a verdict may need: which
-//! flows can vouch for a target, for a source, for a path. Whether one of them *did* is not known
-//! here.
+//! A plan holds everything that a run does, and the controls that a verdict may need: flows that
+//! can show that a target answers, that a source can send, that a path is open. Whether they got
+//! through is not known here.
 
 mod addresses;
 mod backend_properties;
@@ -59,11 +59,11 @@ use crate::suite::Expected;
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A probe of a run: one process, one vantage. The index into [`Plan::probes`].
+/// A probe of a run: one process, one source. The index into [`Plan::probes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProbeId(pub u32);
 
-/// A flow of a run. The index into [`Plan::flows`], and the flow's id on the wire.
+/// A flow of a run. The index into [`Plan::flows`], and the flow's id in the probe's protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowId(pub u32);
 
@@ -212,7 +212,7 @@ impl Plan {
 pub struct SuiteRef {
     /// `metadata.name`.
     pub name: String,
-    /// The file as it was named.
+    /// The file, as the command line names it.
     pub file: String,
     /// SHA-256 of the file.
     pub sha256: String,

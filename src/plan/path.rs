@@ -5,26 +5,25 @@ use super::FlowId;
 use crate::model::Family;
 use std::net::IpAddr;
 
-/// What can vouch that a source is able to send.
+/// Flows that can show that a source can send.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SourceControls {
     /// Flows of the same probe that the suite expects to be allowed.
     pub allowed: Vec<FlowId>,
-    /// Flows of the same probe that the planner added on the chance that a policy admits them.
+    /// Flows of the same probe that planning added on the chance that a policy admits them.
     pub tried: Vec<FlowId>,
     /// Flows from the source's own node to the source: they count only where nothing is allowed to
-    /// it.
+    /// the source.
     pub reached: Vec<FlowId>,
 }
 
-/// A way through the network, as far as it can be shared by flows.
+/// A path through the network that flows can share.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Path {
     /// The source's node; `None` for the runner.
     pub from: Option<String>,
     /// Where it ends.
     pub to: PathEnd,
-    /// The family.
     pub family: Family,
 }
 

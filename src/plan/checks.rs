@@ -2,7 +2,7 @@
 
 use super::addresses::Addressing;
 use super::builder::Builder;
-use super::endpoints::{EndpointKind, PodPort, ResolvedEndpoint, ResolvedPort, resolve_endpoint};
+use super::endpoints::{EndpointKind, PodPort, ResolvedEndpoint, ResolvedPort, resolve_endpoint, suffix};
 use super::request::{RequestSpec, request_spec, url_port};
 use super::resolve::{PlanDiagnostic, Selection};
 use super::{
@@ -728,13 +728,8 @@ fn unresolved_port(port: &PortRef, transport: Transport) -> ResolvedPort {
         PortRef::Number(number) => (number.to_string(), *number),
         PortRef::Name(name) => (name.clone(), 0),
     };
-    let suffix = if transport == Transport::Tcp {
-        String::new()
-    } else {
-        format!("/{transport}")
-    };
     ResolvedPort {
-        label: format!("{label}{suffix}"),
+        label: format!("{label}{}", suffix(transport)),
         transport,
         number,
         on_pods: PodPort::Number(number),

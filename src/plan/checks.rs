@@ -2,7 +2,9 @@
 
 use super::addresses::Addressing;
 use super::builder::Builder;
-use super::endpoints::{EndpointKind, PodPort, ResolvedEndpoint, ResolvedPort, resolve_endpoint, suffix};
+use super::endpoints::{
+    EndpointKind, PodPort, ResolvedEndpoint, ResolvedPort, resolve_endpoint, suffix,
+};
 use super::request::{RequestSpec, request_spec, url_port};
 use super::resolve::{PlanDiagnostic, Selection};
 use super::{

@@ -345,12 +345,9 @@ impl<'a> ResolvedEndpoint<'a> {
 
     /// Whether any pod declares a port.
     fn is_declared(&self, number: u16, transport: Transport) -> bool {
-        self.pods
-            .iter()
-            .flat_map(|pod| &pod.ports)
-            .any(|declared| {
-                declared.port.number() == number && declared.port.transport() == transport
-            })
+        self.pods.iter().flat_map(|pod| &pod.ports).any(|declared| {
+            declared.port.number() == number && declared.port.transport() == transport
+        })
     }
 
     fn no_such_name(&self, name: &str, transport: Transport) -> String {

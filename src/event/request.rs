@@ -1,60 +1,16 @@
 //! The request of a flow in words.
 
-use crate::wire::{Http, Request, Tls};
-
-/// At most so many hexadecimal digits of a payload are shown.
-const MAX_PAYLOAD_DIGITS: usize = 32;
+use crate::wire::Request;
 
 /// A request in a few words: `GET /health over TLS as payment.example`.
 pub fn describe_request(request: &Request) -> String {
-    match request {
-        Request::Connect { .. } => "a handshake, nothing sent".into(),
-        Request::Nonce => "a nonce".into(),
-        Request::Payload { hex } => {
-            let bytes = hex.len() / 2;
-            let digits: String = hex.chars().take(MAX_PAYLOAD_DIGITS).collect();
-            let ellipsis = if hex.len() > MAX_PAYLOAD_DIGITS {
-                "..."
-            } else {
-                ""
-            };
-            format!("{bytes} bytes: {digits}{ellipsis}")
-        }
-        Request::Tls(tls) => format!("a TLS handshake{}", describe_tls(tls)),
-        Request::Http(Http {
-            tls,
-            method,
-            path,
-            h2,
-            ..
-        }) => {
-            let version = if *h2 { " by HTTP/2" } else { "" };
-            let over = tls.as_ref().map_or(String::new(), |tls| {
-                format!(" over TLS{}", describe_tls(tls))
-            });
-            format!("{method} {path}{version}{over}")
-        }
-        Request::Dns { name, record } => format!("the {record} records of {name}"),
-    }
-}
-
-/// Server name and protocols that a TLS handshake offers.
-fn describe_tls(tls: &Tls) -> String {
-    let name = tls
-        .server_name
-        .as_ref()
-        .map_or(" without a server name".to_owned(), |name| {
-            format!(" as {name}")
-        });
-    match tls.alpn.as_slice() {
-        [] => name,
-        protocols => format!("{name}, offering {}", protocols.join(" and ")),
-    }
+    request.to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{Http, Tls};
 
     fn tls(name: Option<&str>, alpn: &[&str]) -> Tls {
         Tls {

@@ -1,4 +1,5 @@
-//! The two ends of a check: from where its packets are sent, and every address that they go to.
+//! Sources and addresses of a check: where its packets are sent from, and every address that they
+//! go to.
 
 use super::endpoints::{
     EndpointKind, ResolvedEndpoint, ResolvedPort, cluster_addresses, resolve_endpoint, selects,
@@ -9,6 +10,7 @@ use super::{Source, TargetKey, TargetKind};
 use crate::inventory::{Inventory, Labels, Pod, Service, identity_labels};
 use crate::model::Family;
 use crate::suite::{Locator, SourceMode, Spread, Suite};
+use crate::wire;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
@@ -18,13 +20,14 @@ const MAX_ADDRESSES: usize = 4;
 /// At most so many nodes are used of a source, unless the suite says otherwise.
 const MAX_SPREAD: usize = 3;
 
-/// What exists, asked for ends.
+/// Looks up sources and target addresses in an inventory.
 #[derive(Debug)]
 pub(super) struct Addressing<'a> {
     pub(super) inventory: &'a Inventory,
-    /// Pods and nodes with addresses of one family only, and which it is. Mostly there is none.
+    /// Pods and nodes with addresses of one family only, and that family. Mostly empty.
     one_family: HashMap<Source, Family>,
-    /// Services whose packets stay on their node, by namespace and name. Mostly there is none.
+    /// Services whose packets stay on their node (`internalTrafficPolicy: Local`), by namespace and
+    /// name. Mostly empty.
     local_only: HashSet<(&'a str, &'a str)>,
 }
 
@@ -34,32 +37,22 @@ impl<'a> Addressing<'a> {
             .pods
             .iter()
             .map(|pod| (source_of(pod), &pod.addresses));
-        let nodes = inventory.nodes.iter().map(|node| {
-            (
-                Source::Node {
-                    name: node.name.clone(),
-                },
-                &node.addresses,
-            )
-        });
-        let only = |addresses: &[IpAddr]| {
-            let first = Family::of(*addresses.first()?);
-            addresses
-                .iter()
-                .all(|address| Family::of(*address) == first)
-                .then_some(first)
-        };
+        let nodes = inventory
+            .nodes
+            .iter()
+            .map(|node| (node_source(&node.name), &node.addresses));
         let one_family = pods
             .chain(nodes)
-            .filter_map(|(source, addresses)| Some((source, only(addresses)?)))
+            .filter_map(|(source, addresses)| Some((source, single_family(addresses)?)))
             .collect();
+
         let local_only = inventory
             .services
             .iter()
-            .filter(|service| service.local_only);
-        let local_only = local_only
+            .filter(|service| service.local_only)
             .map(|service| (service.namespace.as_str(), service.name.as_str()))
             .collect();
+
         Self {
             inventory,
             one_family,
@@ -67,40 +60,45 @@ impl<'a> Addressing<'a> {
         }
     }
 
-    /// Whether packets to an address can be sent from a vantage at all: a family is tested where
-    /// both ends have it.
+    /// Whether a source has the family of an address: a family is tested where both ends have it.
     pub(super) fn has_family_of(&self, source: &Source, address: IpAddr) -> bool {
         self.one_family
             .get(source)
             .is_none_or(|family| *family == Family::of(address))
     }
 
-    /// From where an endpoint's packets are sent: with a spread those used, else all.
+    /// The sources of an endpoint: those that a spread selects, or all without one.
     pub(super) fn sources(
         &self,
-        found: &ResolvedEndpoint<'_>,
+        endpoint: &ResolvedEndpoint<'_>,
         spread: Option<Spread>,
     ) -> Vec<Source> {
-        match found.kind {
-            EndpointKind::Runner => return vec![Source::Runner],
-            EndpointKind::Nodes => {
-                let source_controls = self
-                    .inventory
-                    .nodes
-                    .iter()
-                    .filter(|node| !self.inventory.runs_windows(&node.name));
-                return source_controls
-                    .map(|node| Source::Node {
-                        name: node.name.clone(),
-                    })
-                    .collect();
+        match endpoint.kind {
+            EndpointKind::Runner => vec![Source::Runner],
+            EndpointKind::Nodes => self
+                .inventory
+                .nodes
+                .iter()
+                .filter(|node| !self.inventory.runs_windows(&node.name))
+                .map(|node| node_source(&node.name))
+                .collect(),
+            EndpointKind::Outside(_) => Vec::new(),
+            EndpointKind::Pods => {
+                let pods = self.sending_pods(&endpoint.pods, spread);
+                sources_of(&pods, endpoint.endpoint.source_mode.unwrap_or_default())
             }
-            EndpointKind::Outside(_) => return Vec::new(),
-            EndpointKind::Pods => {}
         }
-        // A pod without a node sends nothing yet, and no probe runs on Windows.
-        let can_send = |pod: &&Pod| !pod.node.is_empty() && !self.inventory.runs_windows(&pod.node);
-        let mut chosen: Vec<&Pod> = found.pods.iter().copied().filter(can_send).collect();
+    }
+
+    /// The pods that a spread selects. A pod without a node sends nothing yet, and no probe runs on
+    /// Windows.
+    fn sending_pods<'p>(&self, pods: &[&'p Pod], spread: Option<Spread>) -> Vec<&'p Pod> {
+        let mut chosen: Vec<&Pod> = pods
+            .iter()
+            .copied()
+            .filter(|pod| !pod.node.is_empty() && !self.inventory.runs_windows(&pod.node))
+            .collect();
+
         match spread {
             None | Some(Spread::Replicas) => {}
             Some(Spread::One) => {
@@ -119,24 +117,10 @@ impl<'a> Addressing<'a> {
                 chosen.sort_by(|a, b| a.name.cmp(&b.name));
             }
         }
-        match found.endpoint.source_mode.unwrap_or_default() {
-            SourceMode::Clone | SourceMode::Ephemeral => {
-                let mut sources: Vec<Source> = chosen.into_iter().map(source_of).collect();
-                sources.dedup();
-                sources
-            }
-            SourceMode::Node => {
-                let nodes: BTreeSet<&String> = chosen.into_iter().map(|pod| &pod.node).collect();
-                nodes
-                    .into_iter()
-                    .map(|name| Source::Node { name: name.clone() })
-                    .collect()
-            }
-            SourceMode::Runner => vec![Source::Runner],
-        }
+        chosen
     }
 
-    /// The pods of a suite's endpoints that are sent from within.
+    /// The pods of a suite's endpoints that probes send from within (ephemeral containers).
     pub(super) fn sent_from_within(&self, suite: &Suite) -> BTreeSet<Source> {
         let endpoints = suite
             .endpoints
@@ -148,147 +132,166 @@ impl<'a> Addressing<'a> {
             .collect()
     }
 
-    /// Whether a packet can go there at all: between two ends that are not one pod, in a family
-    /// that the source has, to a Service that leads to pods from there.
+    /// Whether a packet can go from a source to a target: between two different pods, in a family
+    /// that the source has, to a Service that leads to pods from the source's node.
     pub(super) fn can_connect(
         &self,
         source: &Source,
         key: &TargetKey,
         target_kind: &TargetKind,
     ) -> bool {
-        !is_same_pod(source, target_kind)
+        !is_same(source, target_kind)
             && self.has_family_of(source, key.address)
             && self.is_served_on(source, target_kind)
     }
 
-    /// Whether a Service leads anywhere from a vantage's node, as far as its own settings go.
+    /// Whether a Service leads to a pod from a source's node, as far as its settings go.
     fn is_served_on(&self, source: &Source, target_kind: &TargetKind) -> bool {
         match (target_kind, source.node()) {
             (TargetKind::Service { service, nodes, .. }, Some(node)) => {
-                !self
-                    .local_only
-                    .contains(&(service.namespace.as_str(), service.name.as_str()))
-                    || nodes.iter().any(|of| of == node)
+                let name = (service.namespace.as_str(), service.name.as_str());
+                !self.local_only.contains(&name) || nodes.iter().any(|serving| serving == node)
             }
-            _ => true,
+            (TargetKind::Service { .. }, None)
+            | (
+                TargetKind::Pod { .. }
+                | TargetKind::Node { .. }
+                | TargetKind::ReferencePod { .. }
+                | TargetKind::Outside { .. },
+                _,
+            ) => true,
         }
     }
 
-    /// Who has an address inside the cluster.
-    fn inside(&self, address: IpAddr) -> Option<TargetKind> {
-        let pods = self
+    /// The pod, Service or node that has an address inside the cluster.
+    fn at_cluster_address(&self, address: IpAddr) -> Option<TargetKind> {
+        let pod = self
             .inventory
             .pods
             .iter()
             .find(|pod| !pod.host_network && pod.addresses.contains(&address));
-        let services = || {
-            self.inventory
-                .services
-                .iter()
-                .find(|service| cluster_addresses(service).contains(&address))
-        };
-        let nodes = || {
-            self.inventory
-                .nodes
-                .iter()
-                .find(|node| node.addresses.contains(&address))
-        };
-        pods.map(target_kind_of)
-            .or_else(|| services().map(|service| service_target_kind(service, self.inventory)))
-            .or_else(|| {
-                nodes().map(|node| TargetKind::Node {
-                    name: node.name.clone(),
-                })
-            })
+        if let Some(pod) = pod {
+            return Some(target_kind_of(pod));
+        }
+
+        let service = self
+            .inventory
+            .services
+            .iter()
+            .find(|service| cluster_addresses(service).contains(&address));
+        if let Some(service) = service {
+            return Some(service_target_kind(service, self.inventory));
+        }
+
+        let node = self
+            .inventory
+            .nodes
+            .iter()
+            .find(|node| node.addresses.contains(&address))?;
+        Some(TargetKind::Node {
+            name: node.name.clone(),
+        })
     }
 
     /// Every address that is dialled to reach a port of an endpoint.
     pub(super) fn targets(
         &self,
-        found: &ResolvedEndpoint<'_>,
-        at: &ResolvedPort,
+        endpoint: &ResolvedEndpoint<'_>,
+        port: &ResolvedPort,
         request_spec: &RequestSpec,
     ) -> Vec<(TargetKey, TargetKind)> {
-        let Some(transport) = wire_transport(at.transport) else {
+        let Some(transport) = wire_transport(port.transport) else {
             return Vec::new();
         };
-        let key = |address: IpAddr, port: u16| TargetKey {
-            address,
-            name: None,
-            port,
+        let dial = Dial {
             transport,
-            request: request_spec.request(address),
-            once: request_spec.once,
+            request_spec,
+        };
+        match &endpoint.kind {
+            EndpointKind::Outside(addresses) => {
+                self.outside_targets(endpoint, addresses, port.number, dial)
+            }
+            EndpointKind::Nodes => self.node_targets(port.number, dial),
+            EndpointKind::Runner => Vec::new(),
+            EndpointKind::Pods => self.pod_targets(endpoint, port, dial),
+        }
+    }
+
+    /// Addresses of a host outside; each probe dials what others got for the name, and what it
+    /// resolves itself.
+    fn outside_targets(
+        &self,
+        endpoint: &ResolvedEndpoint<'_>,
+        addresses: &[IpAddr],
+        port: u16,
+        dial: Dial<'_>,
+    ) -> Vec<(TargetKey, TargetKind)> {
+        let outside = TargetKind::Outside {
+            name: endpoint.endpoint.label.clone(),
         };
         let mut targets = Vec::new();
-        match &found.kind {
-            EndpointKind::Outside(addresses) => {
-                let target_kind = TargetKind::Outside {
-                    name: found.endpoint.label.clone(),
+        for family in Family::ALL {
+            let known: Vec<TargetKey> = addresses
+                .iter()
+                .filter(|address| Family::of(**address) == family)
+                .take(MAX_ADDRESSES)
+                .map(|address| dial.key(*address, port))
+                .collect();
+
+            if let (Some(first), Locator::Host(host)) = (known.first(), &endpoint.endpoint.locator)
+            {
+                let by_name = TargetKey {
+                    name: Some(format!("{host}.")),
+                    ..first.clone()
                 };
-                for family in Family::ALL {
-                    let mut of_family = addresses
-                        .iter()
-                        .filter(|address| Family::of(**address) == family);
-                    let known: Vec<TargetKey> = of_family
-                        .by_ref()
-                        .take(MAX_ADDRESSES)
-                        .map(|address| key(*address, at.number))
-                        .collect();
-                    // Each probe dials what others got for the name, and what it resolves itself.
-                    if let (Some(first), Locator::Host(host)) =
-                        (known.first(), &found.endpoint.locator)
-                    {
-                        targets.push((
-                            TargetKey {
-                                name: Some(format!("{host}.")),
-                                ..first.clone()
-                            },
-                            target_kind.clone(),
-                        ));
-                    }
-                    targets.extend(known.into_iter().map(|key| {
-                        let there = self
-                            .inside(key.address)
-                            .unwrap_or_else(|| target_kind.clone());
-                        (key, there)
-                    }));
+                targets.push((by_name, outside.clone()));
+            }
+            for key in known {
+                let target_kind = self
+                    .at_cluster_address(key.address)
+                    .unwrap_or_else(|| outside.clone());
+                targets.push((key, target_kind));
+            }
+        }
+        targets
+    }
+
+    fn node_targets(&self, port: u16, dial: Dial<'_>) -> Vec<(TargetKey, TargetKind)> {
+        let mut targets = Vec::new();
+        for node in &self.inventory.nodes {
+            let target_kind = TargetKind::Node {
+                name: node.name.clone(),
+            };
+            for address in &node.addresses {
+                targets.push((dial.key(*address, port), target_kind.clone()));
+            }
+        }
+        targets
+    }
+
+    fn pod_targets(
+        &self,
+        endpoint: &ResolvedEndpoint<'_>,
+        port: &ResolvedPort,
+        dial: Dial<'_>,
+    ) -> Vec<(TargetKey, TargetKind)> {
+        let mut targets = Vec::new();
+        for pod in &endpoint.pods {
+            let Some(number) = port.on_pods.number_on(pod, port.transport) else {
+                continue;
+            };
+            for family in Family::ALL {
+                if let Some(address) = pod.address(family) {
+                    targets.push((dial.key(address, number), target_kind_of(pod)));
                 }
             }
-            EndpointKind::Nodes => {
-                for node in &self.inventory.nodes {
-                    let target_kind = TargetKind::Node {
-                        name: node.name.clone(),
-                    };
-                    targets.extend(
-                        node.addresses
-                            .iter()
-                            .map(|address| (key(*address, at.number), target_kind.clone())),
-                    );
-                }
-            }
-            EndpointKind::Runner => {}
-            EndpointKind::Pods => {
-                for pod in &found.pods {
-                    let Some(number) = at.on_pods.number_on(pod, at.transport) else {
-                        continue;
-                    };
-                    for family in Family::ALL {
-                        let Some(address) = pod.address(family) else {
-                            continue;
-                        };
-                        targets.push((key(address, number), target_kind_of(pod)));
-                    }
-                }
-                if let Some(service) = found.service {
-                    let target_kind = service_target_kind(service, self.inventory);
-                    for port in &at.on_service {
-                        targets.extend(
-                            cluster_addresses(service)
-                                .iter()
-                                .map(|address| (key(*address, *port), target_kind.clone())),
-                        );
-                    }
+        }
+
+        if let Some(service) = endpoint.service {
+            let target_kind = service_target_kind(service, self.inventory);
+            for number in &port.on_service {
+                for address in cluster_addresses(service) {
+                    targets.push((dial.key(*address, *number), target_kind.clone()));
                 }
             }
         }
@@ -296,12 +299,61 @@ impl<'a> Addressing<'a> {
     }
 }
 
-/// A pod that shares its node's network has the node's identity.
+/// What is dialled at each address.
+#[derive(Clone, Copy)]
+struct Dial<'s> {
+    transport: wire::Transport,
+    request_spec: &'s RequestSpec,
+}
+
+impl Dial<'_> {
+    fn key(self, address: IpAddr, port: u16) -> TargetKey {
+        TargetKey {
+            address,
+            name: None,
+            port,
+            transport: self.transport,
+            request: self.request_spec.request(address),
+            once: self.request_spec.once,
+        }
+    }
+}
+
+/// The family of all addresses, where they have one in common.
+fn single_family(addresses: &[IpAddr]) -> Option<Family> {
+    let first = Family::of(*addresses.first()?);
+    let is_single = addresses
+        .iter()
+        .all(|address| Family::of(*address) == first);
+    is_single.then_some(first)
+}
+
+fn node_source(name: &str) -> Source {
+    Source::Node {
+        name: name.to_owned(),
+    }
+}
+
+/// The sources that send for some pods.
+fn sources_of(pods: &[&Pod], source_mode: SourceMode) -> Vec<Source> {
+    match source_mode {
+        SourceMode::Clone | SourceMode::Ephemeral => {
+            let mut sources: Vec<Source> = pods.iter().copied().map(source_of).collect();
+            sources.dedup();
+            sources
+        }
+        SourceMode::Node => {
+            let nodes: BTreeSet<&str> = pods.iter().map(|pod| pod.node.as_str()).collect();
+            nodes.into_iter().map(node_source).collect()
+        }
+        SourceMode::Runner => vec![Source::Runner],
+    }
+}
+
+/// A pod as a source. A pod that shares its node's network has the node's identity.
 pub(super) fn source_of(pod: &Pod) -> Source {
     if pod.host_network {
-        Source::Node {
-            name: pod.node.clone(),
-        }
+        node_source(&pod.node)
     } else {
         Source::Pod {
             namespace: pod.namespace.clone(),
@@ -321,20 +373,20 @@ pub(super) fn target_kind_of(pod: &Pod) -> TargetKind {
     }
 }
 
-fn is_same_pod(source: &Source, target_kind: &TargetKind) -> bool {
-    match (source, target_kind) {
-        (
-            Source::Pod {
-                namespace, name, ..
-            },
-            TargetKind::Pod {
-                namespace: of,
-                name: target,
-                ..
-            },
-        ) => namespace == of && name == target,
-        (Source::Node { name }, TargetKind::Node { name: target }) => name == target,
-        _ => false,
+/// Whether source and target are one pod, or one node.
+fn is_same(source: &Source, target_kind: &TargetKind) -> bool {
+    match source {
+        Source::Pod {
+            namespace, name, ..
+        } => matches!(
+            target_kind,
+            TargetKind::Pod { namespace: other, name: other_name, .. }
+                if namespace == other && name == other_name
+        ),
+        Source::Node { name } => {
+            matches!(target_kind, TargetKind::Node { name: other } if name == other)
+        }
+        Source::ReferencePod { .. } | Source::Runner => false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! A plan in the making: probes and flows, each once.
 
-use super::mesh::ask_for_bytes;
-use super::policy_delay::add;
+use super::mesh::require_bytes;
+use super::policy_delay;
 use super::rates::{rates, target_rates};
 use super::{
     BackendKind, BackendProperties, Check, Composite, Flow, FlowId, Path, Plan, PlanParts, ProbeId,
@@ -16,13 +16,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Flows of one probe; what remains of the wire's limit is for what a probe tries again when the
-/// plan is renewed.
+/// The most flows of one probe; the rest of the protocol's limit is for flows that a re-planned
+/// probe tries again.
 const MAX_FLOWS: usize = wire::MAX_FLOWS - 16;
 
-/// How long a handshake from within a pod is waited for at the least, so that controls may take up
-/// to a tenth of it: no second probe can be had there that waits longer once one shows to be slow.
-const INSIDE_WAIT: Duration = Duration::from_secs(6);
+/// The shortest deadline of a handshake from an ephemeral container, so that controls may take up to
+/// a tenth of it: no second probe with a longer deadline can be started there.
+const EPHEMERAL_WAIT: Duration = Duration::from_secs(6);
 
 /// Probes and flows are added as they are needed and never twice.
 #[derive(Debug, Default)]
@@ -35,24 +35,23 @@ pub(super) struct Builder {
     pub(super) target_controls: BTreeMap<TargetKey, Vec<FlowId>>,
     pub(super) composites: BTreeMap<TargetKey, Composite>,
     pub(super) source_controls: BTreeMap<(ProbeId, Family, wire::Transport), SourceControls>,
-    /// Pods that are sent from within: once any line asks for that, every flow of the pod is.
-    pub(super) inside: BTreeSet<Source>,
-    /// What the policies say of each flow.
+    /// Pods whose flows are sent from an ephemeral container: once any line asks for that, every flow
+    /// of the pod is.
+    pub(super) ephemeral: BTreeSet<Source>,
     pub(super) predicted: BTreeMap<FlowId, Expected>,
-    /// What is worth telling of that.
     pub(super) notes: Vec<String>,
-    /// The probe of a vantage that still has room, and how many flows it has.
+    /// The probe of a source that still has room, and how many flows it has.
     open_probes: HashMap<Source, (ProbeId, usize)>,
-    /// By number of the vantage and of the target.
+    /// Flows by number of the source and of the target.
     known: HashMap<(u32, u32), FlowId>,
     sources: HashMap<Source, u32>,
-    /// A target is shared by all the flows to it, and so is who is there.
+    /// A target is shared by all flows to it, and so is its kind.
     targets: HashMap<Arc<TargetKey>, u32>,
     target_kinds: BTreeSet<Arc<TargetKind>>,
 }
 
 impl Builder {
-    /// The flow from a vantage to a target; added if it is new.
+    /// The flow from a source to a target; added if it is new.
     pub(super) fn flow(
         &mut self,
         source: &Source,
@@ -96,7 +95,7 @@ impl Builder {
         id
     }
 
-    /// A probe of a vantage with room for one more flow.
+    /// A probe of a source with room for one more flow.
     fn probe(&mut self, source: &Source) -> ProbeId {
         if let Some((probe, flows)) = self.open_probes.get_mut(source)
             && *flows < MAX_FLOWS
@@ -110,19 +109,19 @@ impl Builder {
         probe
     }
 
-    /// Who takes which path. What is expected to be denied is nobody's evidence that a path is
-    /// open.
+    /// The flows of checks with an expectation.
+    pub(super) fn flows_expected(&self, expected: Expected) -> BTreeSet<FlowId> {
+        self.checks
+            .iter()
+            .filter(|check| check.expected == expected)
+            .flat_map(|check| check.flows.iter().copied())
+            .collect()
+    }
+
+    /// The flows that take each path. A flow that is expected to be denied is no path control.
     fn path_controls(&self) -> BTreeMap<Path, Vec<FlowId>> {
-        let of = |expected| {
-            let checks = self
-                .checks
-                .iter()
-                .filter(move |check| check.expected == expected);
-            checks
-                .flat_map(|check| check.flows.iter().copied())
-                .collect::<BTreeSet<FlowId>>()
-        };
-        let (allowed, denied) = (of(Expected::Allowed), of(Expected::Denied));
+        let allowed = self.flows_expected(Expected::Allowed);
+        let denied = self.flows_expected(Expected::Denied);
         let mut path_controls: BTreeMap<Path, Vec<FlowId>> = BTreeMap::new();
         for (index, flow) in self.flows.iter().enumerate() {
             let id = FlowId(index as u32);
@@ -142,7 +141,7 @@ impl Builder {
         path_controls
     }
 
-    /// The uids of pods at an end of a flow.
+    /// The uids of pods that flows start from or go to.
     fn pod_uids(&self, inventory: &Inventory) -> BTreeMap<String, String> {
         let mut pods: BTreeSet<String> = BTreeSet::new();
         for source in &self.probes {
@@ -176,40 +175,36 @@ impl Builder {
         self.flows.shrink_to_fit();
         let path_controls = self.path_controls();
         let pod_uids = self.pod_uids(inventory);
-        // In a cluster a pod's identity is a clone's, unless it is sent from within; everything
-        // else was there before.
-        let of_pods = self
-            .probes
-            .iter()
-            .enumerate()
-            .filter(|(_, source)| matches!(source, Source::Pod { .. }));
-        let (inside, outside): (Vec<_>, Vec<_>) =
-            of_pods.partition(|(_, source)| self.inside.contains(source));
-        let numbers = |probes: Vec<(usize, &Source)>| -> BTreeSet<ProbeId> {
-            probes
-                .into_iter()
-                .map(|(index, _)| ProbeId(index as u32))
-                .collect()
-        };
-        let (created, inside) = match backend.kind {
-            BackendKind::Cluster => (numbers(outside), numbers(inside)),
-            BackendKind::Lab => Default::default(),
-        };
-        for flow in self
-            .flows
-            .iter_mut()
-            .filter(|flow| inside.contains(&flow.probe))
-        {
-            flow.waits = flow.waits.max(Waits {
-                connect: INSIDE_WAIT,
-                ..Waits::default()
-            });
+
+        // In a cluster a pod's identity is that of a clone, unless its probe runs within the pod;
+        // every other source exists before the run.
+        let (mut created, mut ephemeral) = (BTreeSet::new(), BTreeSet::new());
+        if backend.kind == BackendKind::Cluster {
+            for (index, source) in self.probes.iter().enumerate() {
+                let probe = ProbeId(index as u32);
+                match source {
+                    Source::Pod { .. } if self.ephemeral.contains(source) => {
+                        ephemeral.insert(probe);
+                    }
+                    Source::Pod { .. } => {
+                        created.insert(probe);
+                    }
+                    Source::Node { .. } | Source::ReferencePod { .. } | Source::Runner => {}
+                }
+            }
         }
+        for flow in &mut self.flows {
+            if ephemeral.contains(&flow.probe) {
+                flow.waits.connect = flow.waits.connect.max(EPHEMERAL_WAIT);
+            }
+        }
+
         let meshed = match backend.kind {
-            // Nobody answers for pods in the lab.
+            // No mesh runs in the lab.
             BackendKind::Lab => None,
-            BackendKind::Cluster => ask_for_bytes(inventory, &self.probes, &mut self.flows),
+            BackendKind::Cluster => require_bytes(inventory, &self.probes, &mut self.flows),
         };
+
         let checked: BTreeSet<FlowId> = self
             .checks
             .iter()
@@ -218,6 +213,7 @@ impl Builder {
         let rates = rates(backend.kind, &self.probes, &self.flows, &checked);
         let target_rates = target_rates(backend.kind, &self.flows, &checked);
         let resolver_of = |source| (backend.resolver_of)(inventory, source);
+
         let mut plan = Plan::from_parts(PlanParts {
             suites: self.suites,
             checks: self.checks,
@@ -234,7 +230,7 @@ impl Builder {
             source_controls: self.source_controls,
             path_controls,
             created_probes: created,
-            ephemeral_probes: inside,
+            ephemeral_probes: ephemeral,
             policy_delay_flows: BTreeMap::new(),
             pod_uids,
             predicted: self.predicted,
@@ -245,7 +241,8 @@ impl Builder {
                 .chain(meshed)
                 .collect(),
         });
-        add(&mut plan, inventory);
+
+        policy_delay::add(&mut plan, inventory);
         plan
     }
 }

@@ -1,45 +1,48 @@
-//! What vouches together for a Service that no single sender is sure to get through to.
+//! Composite controls: flows that together show that a Service answers, where no single sender is
+//! certain to get through.
 
 use super::addresses::target_kind_of;
 use super::endpoints::{selects, target_on};
 use super::transport::model_transport;
 use super::{FlowId, TargetKey, TargetKind};
-use crate::inventory::{Inventory, Pod};
+use crate::inventory::Inventory;
 use crate::model::Family;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Controls of a Service whose pods are on several nodes, where no policy admits anybody.
+/// Controls of a Service whose pods are on several nodes, where policies admit no source.
 ///
-/// A node may always reach its own pods (Kubernetes, "Network Policies"), and no other's. Dialling
-/// the Service it is led to a pod of its own or to one of another node, by chance; so it opens now
-/// and then, and where it does, the Service's address and port lead to a pod that answers. That the
-/// others would have answered as well is shown by each pod's own node, which must reach it at the
-/// port that the Service leads to, all the time and without a failure.
+/// A node may always reach its own pods (Kubernetes, "Network Policies"), and no other's. When it
+/// dials the Service, it reaches one of its own pods or one of another node, by chance; so an
+/// attempt gets through now and then, and each success shows that the Service's address and port
+/// lead to a pod that answers. That the other pods answer as well is shown by each pod's own node,
+/// which must reach it at the port that the Service leads to, all the time and without a failure.
 ///
-/// A Service with another port, or without pods, lets no node through; a pod that is dead fails its
-/// own node.
+/// With a wrong port of the Service, or without pods behind it, no node gets through; with a pod
+/// that does not answer, that pod's own node does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Composite {
-    /// From the node of each of its pods through the Service.
+    /// Flows from the node of each pod to the Service.
     pub through: Vec<FlowId>,
-    /// From the node of each of its pods to that pod.
+    /// Flows from the node of each pod to that pod.
     pub backends: Vec<FlowId>,
 }
 
-/// Attempts a second of all nodes together on one Service. With each pod on a node of its own, as
-/// many openings a second are to be expected as one node makes attempts.
-const AT_ONCE: u32 = 16;
+/// Attempts a second of all nodes together on one Service. With each pod on a separate node, as many
+/// attempts get through in a second as one node makes.
+const ATTEMPTS_PER_SECOND: u32 = 16;
 
-/// No node tries more often than this.
-const SHORTEST: Duration = Duration::from_millis(200);
+/// The shortest time between two attempts of one node.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The time between two attempts of one of so many nodes through a Service.
+/// The time between two attempts of one node on a Service, where so many nodes try it.
 pub(super) fn interval(nodes: usize) -> Duration {
-    SHORTEST.max(Duration::from_secs(1) * u32::try_from(nodes).unwrap_or(u32::MAX) / AT_ONCE)
+    SHORTEST_INTERVAL.max(
+        Duration::from_secs(1) * u32::try_from(nodes).unwrap_or(u32::MAX) / ATTEMPTS_PER_SECOND,
+    )
 }
 
-/// What must be dialled for a composite.
+/// The targets of a composite control.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct CompositeTargets {
     /// The nodes that dial the Service.
@@ -48,9 +51,9 @@ pub(super) struct CompositeTargets {
     pub(super) backends: Vec<(String, TargetKey, TargetKind)>,
 }
 
-/// What must be dialled so that a Service is vouched for; `None` where it is not a Service with
-/// pods on several nodes, or where one of its pods cannot be dialled as the Service would: then
-/// nothing would be known of that one.
+/// The targets of the composite control of a Service; `None` where the target is not a Service with
+/// pods on several nodes, or where one of its pods cannot be dialled as the Service would, so that
+/// nothing would be known of that pod.
 pub(super) fn composite_targets(
     inventory: &Inventory,
     key: &TargetKey,
@@ -68,33 +71,30 @@ pub(super) fn composite_targets(
         return None;
     }
     let transport = model_transport(key.transport);
-    let is_it = |of: &&crate::inventory::Service| {
-        (&of.namespace, &of.name) == (&service.namespace, &service.name)
-    };
-    let service = inventory.services.iter().find(is_it)?;
-    let is_port = |of: &&crate::inventory::ServicePort| {
-        (of.port.number(), of.port.transport()) == (key.port, transport)
-    };
-    let port = service.ports.iter().find(is_port)?;
+    let service = inventory
+        .services
+        .iter()
+        .find(|known| (&known.namespace, &known.name) == (&service.namespace, &service.name))?;
+    let port = service
+        .ports
+        .iter()
+        .find(|known| (known.port.number(), known.port.transport()) == (key.port, transport))?;
+
     let known: BTreeSet<&String> = pods.iter().collect();
-    let behind = inventory
+    let mut backends = Vec::new();
+    for pod in inventory
         .pods
         .iter()
-        .filter(|pod| selects(service, pod) && known.contains(&pod.full_name()));
-    let backend = |pod: &Pod| {
-        let address = pod.address(Family::of(key.address))?;
-        let port = target_on(&port.target, transport, pod)?;
-        Some((
-            pod.node.clone(),
-            TargetKey {
-                address,
-                port,
-                ..key.clone()
-            },
-            target_kind_of(pod),
-        ))
-    };
-    let backends: Vec<_> = behind.map(backend).collect::<Option<_>>()?;
+        .filter(|pod| selects(service, pod) && known.contains(&pod.full_name()))
+    {
+        let to = TargetKey {
+            address: pod.address(Family::of(key.address))?,
+            port: target_on(&port.target, transport, pod)?,
+            ..key.clone()
+        };
+        backends.push((pod.node.clone(), to, target_kind_of(pod)));
+    }
+
     (backends.len() == pods.len()).then(|| CompositeTargets {
         nodes: nodes.clone(),
         backends,
@@ -106,11 +106,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_nodes_together_try_no_more_often_than_a_target_may_be_tried() {
+    fn attempts_of_all_nodes_keep_to_the_limit_of_a_service() {
         for nodes in 1..100 {
             let a_second = nodes as f64 / interval(nodes).as_secs_f64();
             assert!(
-                a_second <= f64::from(AT_ONCE) + 1e-6,
+                a_second <= f64::from(ATTEMPTS_PER_SECOND) + 1e-6,
                 "{nodes} nodes: {a_second}"
             );
         }

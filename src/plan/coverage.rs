@@ -1,30 +1,29 @@
 //! What the checks of a plan leave untouched: rules of policies, pairs of endpoints, pods, nodes.
 
 use super::endpoints::{EndpointKind, resolve_endpoint};
-use super::predict::{Predictions, Seen};
+use super::predict::{Predictions, SeenClasses};
 use super::{Plan, Source, TargetKind};
 use crate::inventory::{Inventory, Pod};
 use crate::suite::Suite;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-/// At most so many are named that are left: nobody reads more, and of pairs there are as many as
-/// endpoints squared.
+/// At most so many of what is untouched are named: there are as many pairs as endpoints squared.
 const NAMED: usize = 1_000;
 
 /// How much of what exists the checks touch.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, schemars::JsonSchema)]
 pub struct Coverage {
-    /// Policies by direction, and those that no flow of a check is judged by.
+    /// Policies by direction, and those that apply to no flow of a check.
     pub policies: Touched,
     /// Rules of policies, and those that no flow of a check matches.
     pub rules: Touched,
     /// Ordered pairs of the suites' endpoints, and those between which no check has a flow.
     pub pairs: Touched,
-    /// Pods with an identity of their own, and those that are at no end of a check by their own
-    /// address.
+    /// Pods that do not share their node's network, and those that are neither source nor target of
+    /// a check by their own address.
     pub pods: Touched,
-    /// Nodes, and those on which no check has an end.
+    /// Nodes, and those that no check sends from or to.
     pub nodes: Touched,
 }
 
@@ -48,10 +47,9 @@ impl Coverage {
     }
 }
 
-/// How many of how many, and which are left.
+/// How many of how many are touched, and which are not.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, schemars::JsonSchema)]
 pub struct Touched {
-    /// All.
     pub all: usize,
     /// How many of them are touched.
     pub touched: usize,
@@ -74,7 +72,7 @@ impl Touched {
     }
 }
 
-/// Looks at every flow of every check.
+/// The coverage of all flows of all checks.
 pub(super) fn coverage(
     plan: &Plan,
     suites: &[Suite],
@@ -109,7 +107,7 @@ pub(super) fn coverage(
                 nodes.insert(node);
             }
             TargetKind::Node { name } => drop(nodes.insert(name)),
-            // Which of its pods answers is not known before.
+            // Which of its pods answers is not known before the run.
             TargetKind::Service { .. }
             | TargetKind::ReferencePod { .. }
             | TargetKind::Outside { .. } => {}
@@ -134,33 +132,34 @@ pub(super) fn coverage(
     }
 }
 
-type ByName = BTreeMap<String, bool>;
+/// Whether each is touched, by name.
+type TouchedByName = BTreeMap<String, bool>;
 
-/// One policy in one direction, and whether any flow of a check meets it, and which of its rules.
-struct Tried {
+/// One policy in one direction, and whether any flow of a check matches it, and which of its rules.
+struct TriedPolicy {
     title: String,
-    met: bool,
+    matched: bool,
     rules: Vec<bool>,
-    /// Where its rules stand: `file:line`, or nothing.
+    /// `file:line` of each rule, or nothing.
     origins: Vec<String>,
 }
 
-/// Policies by direction and their rules, and whether any flow of a check meets them.
-fn of_policies(plan: &Plan, predictions: &Predictions<'_>) -> (ByName, ByName) {
+/// Policies by direction and their rules, and whether any flow of a check matches them.
+fn of_policies(plan: &Plan, predictions: &Predictions<'_>) -> (TouchedByName, TouchedByName) {
     let all = predictions.rules().map(|(policy, direction, origins)| {
         let origins: Vec<String> = origins.map(str::to_owned).collect();
         let title = format!("{policy} for {}", direction.as_str());
-        Tried {
+        TriedPolicy {
             title,
-            met: false,
+            matched: false,
             rules: vec![false; origins.len()],
             origins,
         }
     });
-    let mut all: Vec<Tried> = all.collect();
+    let mut all: Vec<TriedPolicy> = all.collect();
     let mut left: usize = all.iter().map(|policy| 1 + policy.rules.len()).sum();
     let touch = |touched: &mut bool| usize::from(!std::mem::replace(touched, true));
-    let mut seen = Seen::new();
+    let mut seen = SeenClasses::new();
     for flow in plan
         .checks()
         .iter()
@@ -170,16 +169,16 @@ fn of_policies(plan: &Plan, predictions: &Predictions<'_>) -> (ByName, ByName) {
         if left == 0 {
             break;
         }
-        for met in predictions.met_unseen(plan.source(flow.probe), flow, &mut seen) {
+        for met in predictions.new_matches(plan.source(flow.probe), flow, &mut seen) {
             let policy = &mut all[met.policy];
-            left -= touch(&mut policy.met);
+            left -= touch(&mut policy.matched);
             for rule in met.rules {
                 left -= touch(&mut policy.rules[rule]);
             }
         }
     }
     let rules = all.iter().flat_map(
-        |Tried {
+        |TriedPolicy {
              title,
              rules,
              origins,
@@ -202,15 +201,15 @@ fn of_policies(plan: &Plan, predictions: &Predictions<'_>) -> (ByName, ByName) {
     let rules = rules.collect();
     (
         all.into_iter()
-            .map(|policy| (policy.title, policy.met))
+            .map(|policy| (policy.title, policy.matched))
             .collect(),
         rules,
     )
 }
 
-/// Who a suite's endpoints are, for looking up flows.
+/// A suite's endpoints, for looking up flows.
 #[derive(Default)]
-struct Roles<'a> {
+struct EndpointIndex<'a> {
     sources: HashMap<&'a str, usize>,
     targets: Vec<usize>,
     pods: HashMap<(&'a str, &'a str), Vec<usize>>,
@@ -218,44 +217,44 @@ struct Roles<'a> {
     outside: HashMap<&'a str, usize>,
 }
 
-impl<'a> Roles<'a> {
+impl<'a> EndpointIndex<'a> {
     fn of(suite: &'a Suite, inventory: &'a Inventory) -> Self {
-        let mut roles = Self::default();
+        let mut index = Self::default();
         for (number, endpoint) in suite.endpoints.iter().enumerate() {
             let found = resolve_endpoint(endpoint, inventory);
             if found.is_source_by_wildcard() {
-                roles.sources.insert(&endpoint.label, number);
+                index.sources.insert(&endpoint.label, number);
             }
             match found.kind {
                 EndpointKind::Pods => {
                     for pod in &found.pods {
-                        roles
+                        index
                             .pods
                             .entry((&pod.namespace, &pod.name))
                             .or_default()
                             .push(number);
                     }
                     if let Some(service) = found.service {
-                        roles
+                        index
                             .services
                             .entry((&service.namespace, &service.name))
                             .or_default()
                             .push(number);
                     }
-                    roles.targets.push(number);
+                    index.targets.push(number);
                 }
                 EndpointKind::Outside(_) => {
-                    roles.outside.insert(&endpoint.label, number);
-                    roles.targets.push(number);
+                    index.outside.insert(&endpoint.label, number);
+                    index.targets.push(number);
                 }
                 EndpointKind::Runner | EndpointKind::Nodes => {}
             }
         }
-        roles
+        index
     }
 
     /// The endpoints that a flow goes to.
-    fn at<'s>(&'s self, target_kind: &'s TargetKind) -> &'s [usize] {
+    fn targets_of<'s>(&'s self, target_kind: &'s TargetKind) -> &'s [usize] {
         let found = match target_kind {
             TargetKind::Pod {
                 namespace, name, ..
@@ -279,41 +278,41 @@ impl<'a> Roles<'a> {
 fn pairs(plan: &Plan, suites: &[Suite], inventory: &Inventory) -> Touched {
     let mut sum = Touched::default();
     for (index, suite) in suites.iter().enumerate() {
-        let roles = Roles::of(suite, inventory);
-        let mut met: HashSet<(usize, usize)> = HashSet::new();
+        let endpoints = EndpointIndex::of(suite, inventory);
+        let mut tested: HashSet<(usize, usize)> = HashSet::new();
         for check in plan.checks().iter().filter(|check| check.suite == index) {
-            let Some(source) = roles.sources.get(check.source.as_str()) else {
+            let Some(source) = endpoints.sources.get(check.source.as_str()) else {
                 continue;
             };
             for flow in &check.flows {
-                met.extend(
-                    roles
-                        .at(&plan.flow(*flow).target_kind)
+                tested.extend(
+                    endpoints
+                        .targets_of(&plan.flow(*flow).target_kind)
                         .iter()
                         .map(|target| (*source, *target)),
                 );
             }
         }
-        let sources: BTreeSet<usize> = roles.sources.values().copied().collect();
-        let whose = if suites.len() > 1 {
+        let sources: BTreeSet<usize> = endpoints.sources.values().copied().collect();
+        let prefix = if suites.len() > 1 {
             format!("{}: ", suite.name)
         } else {
             String::new()
         };
         for (source, target) in sources
             .iter()
-            .flat_map(|source| roles.targets.iter().map(move |to| (*source, *to)))
+            .flat_map(|source| endpoints.targets.iter().map(move |to| (*source, *to)))
         {
             if source == target {
                 continue;
             }
             sum.all += 1;
-            if met.contains(&(source, target)) {
+            if tested.contains(&(source, target)) {
                 sum.touched += 1;
             } else if sum.left.len() < NAMED {
                 let label = |number: usize| &suite.endpoints[number].label;
                 sum.left
-                    .push(format!("{whose}{} -> {}", label(source), label(target)));
+                    .push(format!("{prefix}{} -> {}", label(source), label(target)));
             }
         }
     }

@@ -1,17 +1,17 @@
 //! Flows whose handshakes a mesh's proxy answers.
 //!
 //! A sidecar, or a node's proxy in ambient mode, accepts a connection before it knows whether the
-//! target may be reached, and hangs up, or says nothing, where it may not. So a handshake through
-//! one shows nothing: bytes of the target do.
+//! target may be reached, and closes it, or stays silent, where it may not. So a handshake through a
+//! proxy shows nothing: bytes of the target do.
 
 use super::{Flow, Source, TargetKind};
 use crate::inventory::Inventory;
 use crate::wire::{Stage, Transport};
 use std::collections::BTreeSet;
 
-/// Lets the flows from and to meshed pods open by bytes of the target in place of a handshake; says
-/// so.
-pub(super) fn ask_for_bytes(
+/// Makes bytes of the target, in place of a handshake, the stage at which flows from and to meshed
+/// pods are open. Returns a note that says so.
+pub(super) fn require_bytes(
     inventory: &Inventory,
     probes: &[Source],
     flows: &mut [Flow],
@@ -25,37 +25,48 @@ pub(super) fn ask_for_bytes(
     if meshed.is_empty() {
         return None;
     }
-    let mut asked = 0_usize;
+    let mut changed = 0_usize;
     for flow in flows {
-        let source = match &probes[flow.probe.0 as usize] {
-            Source::Pod {
-                namespace, name, ..
-            } => meshed.contains(&format!("{namespace}/{name}")),
-            Source::Node { .. } | Source::ReferencePod { .. } | Source::Runner => false,
-        };
-        let target = || match &*flow.target_kind {
-            TargetKind::Pod {
-                namespace, name, ..
-            } => meshed.contains(&format!("{namespace}/{name}")),
-            TargetKind::Service { pods, .. } => pods.iter().any(|pod| meshed.contains(pod)),
-            TargetKind::Node { .. }
-            | TargetKind::ReferencePod { .. }
-            | TargetKind::Outside { .. } => false,
-        };
+        let source = &probes[flow.probe.0 as usize];
         if flow.to.transport == Transport::Tcp
             && flow.opens_at == Stage::Connect
-            && (source || target())
+            && (sends_from(&meshed, source) || goes_to(&meshed, &flow.target_kind))
         {
             flow.opens_at = Stage::FirstBytes;
-            asked += 1;
+            changed += 1;
         }
     }
-    (asked > 0).then(|| {
+    (changed > 0).then(|| {
         format!(
-            "{asked} flows pass a mesh, whose proxies answer handshakes themselves: they count as open only by bytes of the \
+            "{changed} flows pass a mesh, whose proxies answer handshakes themselves: they count as open only by bytes of the \
              target, which few servers send unasked; lines that ask for a page (`-> http://...`) can be decided"
         )
     })
+}
+
+/// Whether a source is one of some pods, by `namespace/name`.
+fn sends_from(pods: &BTreeSet<String>, source: &Source) -> bool {
+    match source {
+        Source::Pod {
+            namespace, name, ..
+        } => pods.contains(&format!("{namespace}/{name}")),
+        Source::Node { .. } | Source::ReferencePod { .. } | Source::Runner => false,
+    }
+}
+
+/// Whether a target is one of some pods, or a Service that leads to one.
+fn goes_to(pods: &BTreeSet<String>, target_kind: &TargetKind) -> bool {
+    match target_kind {
+        TargetKind::Pod {
+            namespace, name, ..
+        } => pods.contains(&format!("{namespace}/{name}")),
+        TargetKind::Service { pods: members, .. } => {
+            members.iter().any(|member| pods.contains(member))
+        }
+        TargetKind::Node { .. } | TargetKind::ReferencePod { .. } | TargetKind::Outside { .. } => {
+            false
+        }
+    }
 }
 
 #[cfg(test)]
@@ -150,11 +161,11 @@ mod tests {
             flow(1, "a/plain", Transport::Tcp, connect()),
             flow(1, "a/plain", Transport::Udp, Request::Nonce),
         ];
-        let note = ask_for_bytes(&inventory, &probes, &mut flows).expect("a note");
+        let note = require_bytes(&inventory, &probes, &mut flows).expect("a note");
         assert!(note.starts_with("3 flows pass a mesh"), "{note}");
         let stages = flows.map(|flow| flow.opens_at == Stage::FirstBytes);
         assert_eq!(stages, [false, true, true, false, true, false]);
         inventory.pods.truncate(1);
-        assert_eq!(ask_for_bytes(&inventory, &probes, &mut []), None);
+        assert_eq!(require_bytes(&inventory, &probes, &mut []), None);
     }
 }

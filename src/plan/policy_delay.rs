@@ -1,9 +1,9 @@
-//! What shows that a source that this run creates is known where its packets are judged.
+//! Flows that show that the policy delay of a created source is over.
 //!
-//! An enforcer learns of a new pod with some delay (FACTS: seconds, by plugin and node). Until then
-//! its packets are those of a stranger: they are denied whatever its labels are, and that denial
-//! proves nothing. A source is *armed* towards a node once a packet of it was admitted to a pod
-//! there by a rule that asks for labels.
+//! An enforcer learns of a new pod after some seconds, by plugin and node. Until then it denies the
+//! pod's packets whatever the pod's labels are, and such a denial proves nothing. The delay is over
+//! towards a node once a packet of the source was admitted to a pod there by a rule that selects by
+//! labels.
 
 use super::{Check, FlowId, Plan, ProbeId, TargetKind};
 use crate::inventory::{Inventory, Pod};
@@ -11,11 +11,11 @@ use crate::policy::admits_by_labels_only;
 use crate::suite::Expected;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Flows that arm their probe towards a node.
+/// For a probe and a node, the flows that show that the probe's labels are known there.
 pub(super) type PolicyDelayFlows = BTreeMap<(ProbeId, String), Vec<FlowId>>;
 
-/// Finds what can arm the sources that the run creates, and lets the others' denials be watched for
-/// longer.
+/// Adds the policy delay flows of created sources, and lengthens the hold of denies from sources
+/// without such flows.
 pub(super) fn add(plan: &mut Plan, inventory: &Inventory) {
     if plan.created_probes().is_empty() {
         return;
@@ -46,18 +46,20 @@ pub(super) fn add(plan: &mut Plan, inventory: &Inventory) {
         {
             continue;
         }
+
         let target = format!("{namespace}/{name}");
-        let asks = *by_labels.entry(target.clone()).or_insert_with(|| {
+        let needs_labels = *by_labels.entry(target.clone()).or_insert_with(|| {
             pods.get(&target)
                 .is_some_and(|pod| admits_by_labels_only(inventory, pod))
         });
-        if asks {
+        if needs_labels {
             policy_delay_flows
                 .entry((flow.probe, node.clone()))
                 .or_default()
                 .push(id);
         }
     }
+
     plan.parts.policy_delay_flows = policy_delay_flows;
     let mut checks = std::mem::take(&mut plan.parts.checks);
     for check in checks
@@ -76,8 +78,8 @@ pub(super) fn add(plan: &mut Plan, inventory: &Inventory) {
 }
 
 impl Plan {
-    /// Whether a flow's source needs no arming, or something can arm it towards every node that the
-    /// flow may reach.
+    /// Whether a flow's source was there before the run, or policy delay flows can show that its
+    /// labels are known on every node that the flow may reach.
     pub fn identity_can_be_shown(&self, flow: FlowId) -> bool {
         let of = self.flow(flow);
         !self.created_probes().contains(&of.probe)
@@ -90,8 +92,8 @@ impl Plan {
     }
 }
 
-/// The nodes where a packet's source must be known; `None` where that cannot be seen, since no
-/// ingress policy decides.
+/// The nodes where the labels of a packet's source must be known; `None` where no ingress policy
+/// applies, so that nothing could show it.
 pub fn shows_identity_towards(target_kind: &TargetKind) -> Option<Vec<String>> {
     match target_kind {
         TargetKind::Pod {

@@ -1,67 +1,70 @@
-//! What the policies say of each flow and each check, before any packet.
+//! What the policies say of each flow and each check, before any packet is sent.
 //!
-//! A prediction is shown beside what is expected and what is observed, and it may choose what is
-//! tried. It never enters a verdict: nothing in `verdict` can reach it.
+//! A prediction is shown beside what is expected and what is observed, and it may choose which
+//! controls are tried. It never enters a verdict: nothing in `verdict` can reach it.
 
 use super::builder::Builder;
 use super::endpoints::{selects, target_on};
 use super::transport::model_transport;
 use super::{Check, Flow, FlowId, Plan, Prediction, Source, TargetKind};
-use crate::inventory::{Inventory, Pod, Service};
+use crate::inventory::{Inventory, Service};
 use crate::model::{Family, ObjectRef, Port, Transport};
 use crate::policy::{
     BothSides, Direction, End, Explainer, Explanation, InvalidPolicy, Met, PolicyName, Predictor,
 };
 use crate::suite::Expected;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::IpAddr;
 
-/// Predicts every flow that is planned, and every check.
-pub(super) fn add(builder: &mut Builder, this: &mut Predictions<'_>) {
+/// Predicts every flow and every check of a plan in the making.
+pub(super) fn add(builder: &mut Builder, predictions: &mut Predictions<'_>) {
     let mut predicted = BTreeMap::new();
     for (index, flow) in builder.flows.iter().enumerate() {
         let source = &builder.probes[flow.probe.0 as usize];
-        if let Some(answer) = this.flow(source, flow) {
+        if let Some(answer) = predictions.flow(source, flow) {
             predicted.insert(FlowId(index as u32), answer);
         }
     }
+
     for check in builder.checks.iter_mut().chain(&mut builder.swept) {
-        let known = check
+        let answers: Vec<Option<Expected>> = check
             .flows
             .iter()
             .map(|flow| predicted.get(flow).copied())
-            .collect::<Vec<_>>();
-        let Some(answer) = sum(&known) else { continue };
-        check.prediction = Some(Prediction {
+            .collect();
+        let Some(answer) = common_answer(&answers) else {
+            continue;
+        };
+        let mut prediction = Prediction {
             answer,
             because: None,
             change: None,
+        };
+
+        let contradicting = check.flows.iter().find(|flow| {
+            predicted
+                .get(flow)
+                .is_some_and(|one| *one != check.expected)
         });
         if answer != Some(check.expected)
-            && let Some(flow) = check.flows.iter().find(|flow| {
-                predicted
-                    .get(flow)
-                    .is_some_and(|one| *one != check.expected)
-            })
+            && let Some(flow) = contradicting
         {
-            let of = &builder.flows[flow.0 as usize];
-            let (because, change) = this.why(&builder.probes[of.probe.0 as usize], of, check);
-            check.prediction = Some(Prediction {
-                answer,
-                because: Some(because),
-                change,
-            });
+            let flow = &builder.flows[flow.0 as usize];
+            let source = &builder.probes[flow.probe.0 as usize];
+            let (because, change) = predictions.why(source, flow, check.expected);
+            prediction.because = Some(because);
+            prediction.change = change;
         }
+        check.prediction = Some(prediction);
     }
+
     builder.predicted = predicted;
-    let told = contradictions(&builder.checks);
-    builder.notes.extend(told);
+    builder.notes.extend(contradictions(&builder.checks));
 }
 
-/// The answer of all flows: one that they share, or none where they differ (`Some(None)`). Nothing
-/// is said of a check of which any flow is not known, unless the known ones differ already.
-#[expect(clippy::option_option, reason = "nothing to say, or that they differ")]
-fn sum(flows: &[Option<Expected>]) -> Option<Option<Expected>> {
+/// The answer that all flows share, or `Some(None)` where they differ. `None` where some flow has no
+/// answer, unless the others differ already.
+#[expect(clippy::option_option, reason = "no answer, or different answers")]
+fn common_answer(flows: &[Option<Expected>]) -> Option<Option<Expected>> {
     let mut known = flows.iter().flatten();
     let first = known.next()?;
     if known.any(|other| other != first) {
@@ -70,7 +73,7 @@ fn sum(flows: &[Option<Expected>]) -> Option<Option<Expected>> {
     flows.iter().all(Option::is_some).then_some(Some(*first))
 }
 
-/// The policies, asked about flows of a plan.
+/// Evaluates the policies for flows of a plan.
 pub(super) struct Predictions<'a> {
     inventory: &'a Inventory,
     predictor: Predictor<'a>,
@@ -79,10 +82,10 @@ pub(super) struct Predictions<'a> {
     services: HashMap<(&'a str, &'a str), &'a Service>,
 }
 
-/// Pairs of those that policies treat alike, with port and family.
-pub(super) type Seen = HashSet<(usize, usize, Port, Family)>;
+/// Pairs of classes that policies treat in the same way, with port and family.
+pub(super) type SeenClasses = HashSet<(usize, usize, Port, Family)>;
 
-/// Where the packets of a flow end, and at what port.
+/// Where the packets of a flow arrive, and at what port.
 struct Arrival<'e> {
     end: End<'e>,
     port: Port,
@@ -106,7 +109,7 @@ impl<'a> Predictions<'a> {
         })
     }
 
-    /// What the policies say of a flow; nothing where they do not say one thing, or where an end is
+    /// What the policies say of a flow; `None` where they do not give one answer, or where an end is
     /// not known.
     pub(super) fn flow(&mut self, source: &Source, flow: &Flow) -> Option<Expected> {
         let from = self.from(source, flow.family())?;
@@ -121,29 +124,37 @@ impl<'a> Predictions<'a> {
         if answers.any(|other| other != first) {
             return None;
         }
-        Some(if first && !self.is_stopped_at_names(from, flow) {
+        Some(if first && !self.is_stopped_at_dns(from, flow) {
             Expected::Allowed
         } else {
             Expected::Denied
         })
     }
 
-    /// Why, for every place where the packets of a flow may end.
+    /// Why, for every place where the packets of a flow may arrive.
     pub(super) fn explain(&self, source: &Source, flow: &Flow) -> Vec<Explanation> {
         let family = flow.family();
         let (Some(from), Some(arrivals)) = (self.from(source, family), self.arrivals(flow)) else {
             return Vec::new();
         };
-        let walk = |arrival: &Arrival<'_>| {
-            self.explainer
-                .explain(from, arrival.end, arrival.port, Some(family))
-        };
-        arrivals.iter().map(walk).collect()
+
+        arrivals
+            .iter()
+            .map(|arrival| {
+                self.explainer
+                    .explain(from, arrival.end, arrival.port, Some(family))
+            })
+            .collect()
     }
 
-    /// Which policies and rules a flow meets, for every place where its packets may end; nothing
-    /// between those that policies treat like others that were seen.
-    pub(super) fn met_unseen(&self, source: &Source, flow: &Flow, seen: &mut Seen) -> Vec<Met> {
+    /// The policies and rules that match a flow, for every place where its packets may arrive;
+    /// without pairs that policies treat like others in `seen`.
+    pub(super) fn new_matches(
+        &self,
+        source: &Source,
+        flow: &Flow,
+        seen: &mut SeenClasses,
+    ) -> Vec<Met> {
         let family = flow.family();
         let (Some(from), Some(arrivals)) = (self.from(source, family), self.arrivals(flow)) else {
             return Vec::new();
@@ -151,7 +162,7 @@ impl<'a> Predictions<'a> {
         let source = self.predictor.alike(from);
         let mut unseen = Vec::new();
         for Arrival { end, port } in arrivals {
-            // A node reaches its own pods, whatever policies say: which node it is counts too.
+            // A node always reaches its own pods: which node it is matters too.
             let known = matches!(from, End::Pod(_) | End::Address(_))
                 .then(|| Some((source?, self.predictor.alike(end)?, port, family)))
                 .flatten();
@@ -174,7 +185,7 @@ impl<'a> Predictions<'a> {
         self.explainer.caveats()
     }
 
-    /// What each side of a flow lets through by itself; nothing where no policy is asked.
+    /// What each side of a flow lets through by itself; `None` where no policy applies.
     pub(super) fn sides(
         &mut self,
         from: End<'_>,
@@ -189,24 +200,32 @@ impl<'a> Predictions<'a> {
         self.explainer.selecting(pod, direction)
     }
 
-    /// Why, for the first place where the packets of a flow may end that is not as expected; and
-    /// what would change it.
-    fn why(&mut self, source: &Source, flow: &Flow, check: &Check) -> (String, Option<String>) {
+    /// Why the answer for the first place where the packets of a flow may arrive is not as expected,
+    /// and what would change it.
+    fn why(
+        &mut self,
+        source: &Source,
+        flow: &Flow,
+        expected: Expected,
+    ) -> (String, Option<String>) {
         let family = flow.family();
         let (Some(from), Some(arrivals)) = (self.from(source, family), self.arrivals(flow)) else {
             return (String::new(), None);
         };
-        let expected = check.expected == Expected::Allowed;
-        let explain = |end, port| self.explainer.explain(from, end, port, Some(family));
-        let advise = |end, port| self.explainer.advise(from, end, port, Some(family));
-        let first = arrivals
-            .iter()
-            .find(|arrival| explain(arrival.end, arrival.port).allowed != expected);
+        let expects_allowed = expected == Expected::Allowed;
+        let first = arrivals.iter().find(|arrival| {
+            let answer = self
+                .explainer
+                .explain(from, arrival.end, arrival.port, Some(family));
+            answer.allowed != expects_allowed
+        });
         if let Some(arrival) = first {
-            let walk = advise(arrival.end, arrival.port);
+            let advised = self
+                .explainer
+                .advise(from, arrival.end, arrival.port, Some(family));
             (
-                walk.because(),
-                walk.changes.first().map(|change| change.text.clone()),
+                advised.because(),
+                advised.changes.first().map(|change| change.text.clone()),
             )
         } else {
             let name = flow
@@ -231,24 +250,23 @@ impl<'a> Predictions<'a> {
             )),
             Source::Node { name } => Some(End::Node(name)),
             Source::ReferencePod { .. } => None,
-            Source::Runner => {
-                let fits = |address: &&IpAddr| Family::of(**address) == family;
-                self.inventory
-                    .runner
-                    .iter()
-                    .find(fits)
-                    .map(|address| End::Address(*address))
-            }
+            Source::Runner => self
+                .inventory
+                .runner
+                .iter()
+                .find(|address| Family::of(**address) == family)
+                .map(|address| End::Address(*address)),
         }
     }
 
-    /// A name is asked of cluster DNS, whose pods the source must be allowed to reach.
-    fn is_stopped_at_names(&mut self, from: End<'_>, flow: &Flow) -> bool {
-        flow.to.name.is_some() && self.may_not_ask_names(from)
+    /// Whether policies keep a flow's source from resolving the flow's name: it must be allowed to
+    /// reach the pods of cluster DNS.
+    fn is_stopped_at_dns(&mut self, from: End<'_>, flow: &Flow) -> bool {
+        flow.to.name.is_some() && self.is_kept_from_dns(from)
     }
 
     /// Whether a source is a pod that policies keep from cluster DNS.
-    fn may_not_ask_names(&mut self, from: End<'_>) -> bool {
+    fn is_kept_from_dns(&mut self, from: End<'_>) -> bool {
         if !matches!(from, End::Pod(_)) {
             return false;
         }
@@ -299,7 +317,7 @@ impl<'a> Predictions<'a> {
                 end: End::Node(name),
                 port,
             }]),
-            // A witness is past all policies, and no check's target.
+            // No policy selects a reference pod, and no check's target is one.
             TargetKind::ReferencePod { .. } => None,
             TargetKind::Outside { .. } => Some(vec![Arrival {
                 end: End::Address(flow.to.address),
@@ -311,32 +329,25 @@ impl<'a> Predictions<'a> {
     /// The pods behind a Service's port, and their own port: policies see packets after
     /// translation.
     fn behind<'e>(&self, service: &Service, port: Port) -> Option<Vec<Arrival<'e>>> {
-        let of = service.ports.iter().find(|of| of.port == port)?;
-        let target = |pod: &Pod| {
-            Port::new(
-                target_on(&of.target, port.transport(), pod)?,
-                port.transport(),
-            )
-        };
-        let backends =
-            self.inventory.pods.iter().enumerate().filter(|(_, pod)| {
-                selects(service, pod) && (pod.ready || service.publish_not_ready)
-            });
-        Some(
-            backends
-                .filter_map(|(number, pod)| {
-                    Some(Arrival {
-                        end: End::Served(number),
-                        port: target(pod)?,
-                    })
-                })
-                .collect(),
-        )
+        let service_port = service.ports.iter().find(|known| known.port == port)?;
+        let mut arrivals = Vec::new();
+        for (number, pod) in self.inventory.pods.iter().enumerate() {
+            if !selects(service, pod) || !(pod.ready || service.publish_not_ready) {
+                continue;
+            }
+            let target = target_on(&service_port.target, port.transport(), pod)
+                .and_then(|target| Port::new(target, port.transport()));
+            arrivals.extend(target.map(|port| Arrival {
+                end: End::Served(number),
+                port,
+            }));
+        }
+        Some(arrivals)
     }
 }
 
-/// Why policies allow or deny the flows of all checks, and what would turn the answer: one
-/// explanation for all that are alike, and how many more there are.
+/// Why policies allow or deny the flows of all checks, and what would change the answer: one
+/// explanation for all flows that it fits, and how many more flows those are.
 ///
 /// # Errors
 /// [`InvalidPolicy`]: the first policy that no API server would have taken.
@@ -344,28 +355,31 @@ pub fn explain_flows(
     plan: &Plan,
     inventory: &Inventory,
 ) -> Result<Vec<(Explanation, usize)>, InvalidPolicy> {
-    let mut this = Predictions::new(inventory)?;
-    let mut told: Vec<(Explanation, usize)> = Vec::new();
+    let mut predictions = Predictions::new(inventory)?;
+    let mut explanations: Vec<(Explanation, usize)> = Vec::new();
     for flow in plan
         .checks()
         .iter()
         .flat_map(|check| &check.flows)
         .map(|flow| plan.flow(*flow))
     {
-        let (family, arrivals) = (flow.family(), this.arrivals(flow));
-        let Some(from) = this.from(plan.source(flow.probe), family) else {
+        let (family, arrivals) = (flow.family(), predictions.arrivals(flow));
+        let Some(from) = predictions.from(plan.source(flow.probe), family) else {
             continue;
         };
         for Arrival { end, port } in arrivals.unwrap_or_default() {
-            let walk = this.explainer.explain(from, end, port, Some(family));
-            if let Some((_, alike)) = told.iter_mut().find(|(known, _)| known.is_like(&walk)) {
-                *alike += 1;
+            let explanation = predictions.explainer.explain(from, end, port, Some(family));
+            let known = explanations
+                .iter_mut()
+                .find(|(known, _)| known.is_like(&explanation));
+            if let Some((_, more)) = known {
+                *more += 1;
                 continue;
             }
-            let mut advised = this.explainer.advise(from, end, port, Some(family));
-            if this.may_not_ask_names(from) {
+            let mut advised = predictions.explainer.advise(from, end, port, Some(family));
+            if predictions.is_kept_from_dns(from) {
                 let only =
-                    "(53/udp of kube-system/kube-dns): it reaches nobody by name, only by address";
+                    "(53/udp of kube-system/kube-dns): it reaches nothing by name, only by address";
                 advised
                     .notes
                     .push(format!("{} may not ask cluster DNS {only}", advised.from));
@@ -380,22 +394,28 @@ pub fn explain_flows(
                 ));
             }
             for change in &mut advised.changes {
-                change.beside = Some(this.explainer.side_effects(change, from, end, port)?);
+                change.beside = Some(
+                    predictions
+                        .explainer
+                        .side_effects(change, from, end, port)?,
+                );
             }
-            told.push((advised, 0));
+            explanations.push((advised, 0));
         }
     }
-    Ok(told)
+    Ok(explanations)
 }
 
-/// What the suite expects and the policies cannot do, for people; the first few.
+/// Notes on checks that the policies contradict; the first few.
 fn contradictions(checks: &[Check]) -> Vec<String> {
-    const TOLD: usize = 5;
-    let told = checks
+    const SHOWN: usize = 5;
+    let mut notes: Vec<String> = checks
         .iter()
-        .filter_map(|check| Some(format!("{}: {}", check.name, check.contradiction()?)));
-    let mut notes: Vec<String> = told.clone().take(TOLD).collect();
-    let more = told.count().saturating_sub(TOLD);
+        .filter_map(|check| Some(format!("{}: {}", check.name, check.contradiction()?)))
+        .collect();
+
+    let more = notes.len().saturating_sub(SHOWN);
+    notes.truncate(SHOWN);
     if more > 0 {
         notes.push(format!(
             "the policies contradict {more} more checks: watertight plan shows each"

@@ -1,9 +1,9 @@
-//! The plan of one probe, as the wire carries it.
+//! The plan of one probe, in the probe's protocol.
 
 use super::check_settings::MIN_DEADLINE;
 use super::composite;
 use super::rates::{INTERVAL, accepted, rate_of};
-use super::{Check, CheckSettings, FlowId, Plan, ProbeId, Rate, Source};
+use super::{Check, CheckSettings, Flow, FlowId, Plan, ProbeId, Rate, Source};
 use crate::suite::Expected;
 use crate::wire::{self, Deadlines, IdleTimeout, Pace, Target};
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ pub struct Schedule {
     pub seed: u64,
     /// Certificates to trust, PEM.
     pub trust: Vec<String>,
-    /// How often a probe gives life signs.
+    /// The time between two heartbeats.
     pub heartbeat: Duration,
 }
 
@@ -32,169 +32,218 @@ pub const TLS_DEADLINE: Duration = Duration::from_secs(5);
 /// How long first bytes, or a whole request, may take.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Controls start this much before the flows that they vouch for, so that they open before these
-/// are blocked.
+/// Controls start this much before the flows that they are controls of, so that they get through
+/// before those are blocked.
 const HEAD_START_MS: u32 = 200;
 
-/// Starts of one probe's flows are spread over this time, so that they do not meet in one
-/// millisecond.
+/// Starts of one probe's flows are spread over this time, so that they do not start in the
+/// same millisecond.
 const SPREAD_MS: u32 = 100;
 
-/// After the opening burst the second burst comes so much later; it opens the hold where there is
-/// no settle.
+/// Time from the first burst to the second, which begins the hold where there is no settle.
 const SECOND_BURST_MS: u32 = 1_000;
 
-/// Attempts that are made only once are spread, so that a sweep is no burst: 200 a second.
+/// Time between two attempts of a sweep: 200 a second.
 const SWEEP_STEP_MS: u32 = 5;
 
-/// A new pod's labels may not be known everywhere at once, and what is tried once would meet no
-/// policy: so long openings may be those of a start.
+/// A sweep waits so long after the start of a new pod: before, the pod's labels may not be known
+/// everywhere, and a success may be a start-up leak.
 const SWEEP_AFTER_MS: u32 = 10_000;
 
-/// A request that may be sent only once is sent so long after the others began.
+/// A request that may be sent only once is sent so long after the first attempts of the others.
 const ONCE_AFTER_MS: u32 = 1_500;
 
-/// A probe within somebody else's pod cannot be stopped, so it ends by itself when its node's
-/// probe, which tries it all the time, is gone for so long: several times the longest interval at
-/// which controls are tried.
-const ALONE_MS: u32 = 15_000;
+/// A probe in an ephemeral container cannot be stopped from outside, so it ends by itself when its
+/// node's probe, which tries its control port all the time, has been silent for so long: several
+/// times the longest interval at which controls are tried.
+const IDLE_MS: u32 = 15_000;
 
-/// That one may come so much later than the time that a run takes, or never.
+/// How much longer than a run takes such a probe waits for the first attempt on its control port.
 const LATE: Duration = Duration::from_secs(30);
 
-/// A probe with more flows than this gives life signs less often, to keep within what it may write.
+/// A probe with more flows than this sends heartbeats less often, to keep within what it may write.
 const MANY_FLOWS: usize = 500;
 
 /// See [`MANY_FLOWS`].
 const LONG_HEARTBEAT_MS: u32 = 1_000;
 
-/// A run may have to begin anew three times.
+/// How often a run may sample: once, and three times more when sampling restarts.
 pub const RUNS: u32 = 4;
 
-/// Longer than any run may take; the probe then ends by itself.
+/// Added to the time of all runs; the probe then ends by itself.
 const SPARE: Duration = Duration::from_secs(120);
 
-/// Makes the plans of some probes, in the order of [`super::ProbeId`].
+/// Makes the wire plans of some probes, in the order of [`super::ProbeId`].
 pub fn probe_plans(plan: &Plan, schedule: &Schedule, probes: Range<usize>) -> Vec<wire::Plan> {
-    let from = probes.start;
-    let uses = uses(plan);
-    let ttl = longest(plan) * RUNS + SPARE;
-    let idle_timeout = IdleTimeout {
-        first_ms: millis(longest(plan) + LATE),
-        next_ms: ALONE_MS,
-    };
-    let mut plans: Vec<wire::Plan> = plan
-        .resolvers()
-        .iter()
-        .zip(plan.probes())
-        .skip(from)
-        .take(probes.len())
-        .zip(from..)
-        .map(|((resolver, source), probe)| wire::Plan {
-            v: wire::VERSION,
-            run: schedule.run.clone(),
-            seed: schedule.seed,
-            ttl_ms: ttl.as_millis() as u64,
-            heartbeat_ms: schedule.heartbeat.as_millis() as u32,
-            trust: schedule.trust.clone(),
-            resolver: resolver.clone(),
-            listen: plan
-                .control_port()
-                .filter(|_| matches!(source, Source::Pod { .. } | Source::ReferencePod { .. })),
-            idle_timeout: plan
-                .ephemeral_probes()
-                .contains(&ProbeId(probe as u32))
-                .then_some(idle_timeout),
-            flows: Vec::new(),
-        })
+    let mut pacing = Pacing::of(plan);
+    let first = probes.start;
+    let mut plans: Vec<wire::Plan> = probes
+        .filter(|probe| *probe < plan.probes().len())
+        .map(|probe| empty_plan(plan, schedule, ProbeId(probe as u32)))
         .collect();
-    let composites = plan
-        .composites()
-        .values()
-        .map(|of| (&of.through, composite::interval(of.through.len())));
-    let through: BTreeMap<FlowId, u32> = composites
-        .flat_map(|(flows, interval)| flows.iter().map(move |flow| (*flow, millis(interval))))
-        .collect();
-    let mut sweeps = vec![0; plan.probes().len()];
+
     for (index, flow) in plan.flows().iter().enumerate() {
-        let id = FlowId(index as u32);
-        let Some(of) = (flow.probe.0 as usize)
-            .checked_sub(from)
-            .and_then(|nth| plans.get_mut(nth))
-        else {
-            continue;
-        };
-        let usage = uses.get(&id).copied().unwrap_or(Usage::CONTROL);
-        let rate = rate_of(plan, flow, usage.checked);
-        let accepted = accepted(plan, flow, usage.checked);
-        let nth = of.flows.len() as u32;
-        let at = |bursts_ms, interval_ms, single| Pace {
-            bursts_ms,
-            interval_ms,
-            attempts: None,
-            single,
-            accepted,
-        };
-        let once = |start| Pace {
-            attempts: Some(1),
-            accepted: None,
-            ..at(vec![start], 0, true)
-        };
-        let interval_ms = millis(rate.interval);
-        let pace = if flow.to.once && flow.to.request.http().is_some() {
-            // In the middle of what the controls and the source's own flows show.
-            once(usage.start_ms + usage.settle_ms + ONCE_AFTER_MS)
-        } else if flow.to.once {
-            sweeps[flow.probe.0 as usize] += 1;
-            let armed = if plan.created_probes().contains(&flow.probe) {
-                SWEEP_AFTER_MS
-            } else {
-                0
-            };
-            once(usage.start_ms + armed + sweeps[flow.probe.0 as usize] * SWEEP_STEP_MS)
-        } else if let Some(interval_ms) = through.get(&id) {
-            at(vec![usage.start_ms], *interval_ms, true)
-        } else if rate.is_stretched {
-            // Golden-section steps spread any number of starts evenly over the interval.
-            let spread = (f64::from(nth) * 0.618_034).fract() * f64::from(interval_ms);
-            at(vec![usage.start_ms + spread as u32], interval_ms, true)
-        } else {
-            let start = usage.start_ms + (nth * 7) % SPREAD_MS;
-            at(
-                vec![start, start + usage.settle_ms + SECOND_BURST_MS],
-                interval_ms,
-                false,
-            )
-        };
-        of.flows.push(wire::Flow {
-            id: id.0,
-            target: match &flow.to.name {
-                Some(name) => Target::Name {
-                    name: name.clone(),
-                    v6: flow.to.address.is_ipv6(),
-                },
-                None => Target::Address(flow.to.address),
-            },
-            port: flow.to.port,
-            transport: flow.to.transport,
-            request: flow.to.request.clone(),
-            deadlines: Deadlines {
-                resolve_ms: RESOLVE_DEADLINE.as_millis() as u32,
-                connect_ms: usage.deadline_ms.max(millis(flow.waits.connect)),
-                tls_ms: millis(TLS_DEADLINE.max(flow.waits.tls)).max(usage.deadline_ms),
-                request_ms: millis(REQUEST_DEADLINE.max(flow.waits.request)),
-            },
-            pace,
-        });
+        let probe_plan = (flow.probe.0 as usize)
+            .checked_sub(first)
+            .and_then(|nth| plans.get_mut(nth));
+        if let Some(probe_plan) = probe_plan {
+            let flow = pacing.wire_flow(FlowId(index as u32), flow, probe_plan.flows.len());
+            probe_plan.flows.push(flow);
+        }
     }
+
     for plan in &mut plans {
-        // A control's openings are known by beats, and may not be two seconds apart: so a beat is
-        // never longer than this.
+        // Heartbeats show when a control got through, and successes may not be two seconds apart:
+        // so a heartbeat is never longer than this.
         if plan.flows.len() > MANY_FLOWS {
             plan.heartbeat_ms = plan.heartbeat_ms.max(LONG_HEARTBEAT_MS);
         }
     }
     plans
+}
+
+/// The wire plan of a probe, without flows.
+fn empty_plan(plan: &Plan, schedule: &Schedule, probe: ProbeId) -> wire::Plan {
+    let listens = match plan.source(probe) {
+        Source::Pod { .. } | Source::ReferencePod { .. } => true,
+        Source::Node { .. } | Source::Runner => false,
+    };
+    let is_ephemeral = plan.ephemeral_probes().contains(&probe);
+    let ttl = longest(plan) * RUNS + SPARE;
+
+    wire::Plan {
+        v: wire::VERSION,
+        run: schedule.run.clone(),
+        seed: schedule.seed,
+        ttl_ms: ttl.as_millis() as u64,
+        heartbeat_ms: schedule.heartbeat.as_millis() as u32,
+        trust: schedule.trust.clone(),
+        resolver: plan.resolvers()[probe.0 as usize].clone(),
+        listen: plan.control_port().filter(|_| listens),
+        idle_timeout: is_ephemeral.then(|| IdleTimeout {
+            first_ms: millis(longest(plan) + LATE),
+            next_ms: IDLE_MS,
+        }),
+        flows: Vec::new(),
+    }
+}
+
+/// When each flow of a plan is tried.
+struct Pacing<'p> {
+    plan: &'p Plan,
+    usages: BTreeMap<FlowId, Usage>,
+    /// Milliseconds between two attempts of a composite's flows through its Service.
+    composite_intervals: BTreeMap<FlowId, u32>,
+    /// Attempts of each probe that are made only once, so far.
+    swept: Vec<u32>,
+}
+
+impl<'p> Pacing<'p> {
+    fn of(plan: &'p Plan) -> Self {
+        let mut composite_intervals = BTreeMap::new();
+        for composite in plan.composites().values() {
+            let interval = millis(composite::interval(composite.through.len()));
+            for flow in &composite.through {
+                composite_intervals.insert(*flow, interval);
+            }
+        }
+        Self {
+            plan,
+            usages: usages(plan),
+            composite_intervals,
+            swept: vec![0; plan.probes().len()],
+        }
+    }
+
+    /// A flow as its probe gets it; `nth` counts the flows of the probe before it.
+    fn wire_flow(&mut self, id: FlowId, flow: &Flow, nth: usize) -> wire::Flow {
+        let usage = self.usages.get(&id).copied().unwrap_or(Usage::CONTROL);
+        let target = match &flow.to.name {
+            Some(name) => Target::Name {
+                name: name.clone(),
+                v6: flow.to.address.is_ipv6(),
+            },
+            None => Target::Address(flow.to.address),
+        };
+
+        wire::Flow {
+            id: id.0,
+            target,
+            port: flow.to.port,
+            transport: flow.to.transport,
+            request: flow.to.request.clone(),
+            deadlines: Deadlines {
+                resolve_ms: millis(RESOLVE_DEADLINE),
+                connect_ms: usage.deadline_ms.max(millis(flow.waits.connect)),
+                tls_ms: millis(TLS_DEADLINE.max(flow.waits.tls)).max(usage.deadline_ms),
+                request_ms: millis(REQUEST_DEADLINE.max(flow.waits.request)),
+            },
+            pace: self.pace(id, flow, usage, nth as u32),
+        }
+    }
+
+    fn pace(&mut self, id: FlowId, flow: &Flow, usage: Usage, nth: u32) -> Pace {
+        if flow.to.once {
+            return once_at(usage.start_ms + self.delay_of_single_attempt(flow, usage));
+        }
+
+        let accepted = accepted(self.plan, flow, usage.checked);
+        if let Some(interval_ms) = self.composite_intervals.get(&id) {
+            return single_attempts(usage.start_ms, *interval_ms, accepted);
+        }
+        let rate = rate_of(self.plan, flow, usage.checked);
+        let interval_ms = millis(rate.interval);
+        if rate.is_stretched {
+            // Golden-section steps spread any number of starts evenly over the interval.
+            let spread = (f64::from(nth) * 0.618_034).fract() * f64::from(interval_ms);
+            return single_attempts(usage.start_ms + spread as u32, interval_ms, accepted);
+        }
+
+        let start = usage.start_ms + (nth * 7) % SPREAD_MS;
+        Pace {
+            bursts_ms: vec![start, start + usage.settle_ms + SECOND_BURST_MS],
+            interval_ms,
+            attempts: None,
+            single: false,
+            accepted,
+        }
+    }
+
+    /// How long after its start a flow is tried that is tried only once.
+    fn delay_of_single_attempt(&mut self, flow: &Flow, usage: Usage) -> u32 {
+        if flow.to.request.http().is_some() {
+            // In the middle of what the controls and the source's own flows show.
+            return usage.settle_ms + ONCE_AFTER_MS;
+        }
+
+        let swept = &mut self.swept[flow.probe.0 as usize];
+        *swept += 1;
+        let policy_delay = if self.plan.created_probes().contains(&flow.probe) {
+            SWEEP_AFTER_MS
+        } else {
+            0
+        };
+        policy_delay + *swept * SWEEP_STEP_MS
+    }
+}
+
+/// A single attempt.
+fn once_at(start_ms: u32) -> Pace {
+    Pace {
+        attempts: Some(1),
+        ..single_attempts(start_ms, 0, None)
+    }
+}
+
+/// Attempts without bursts.
+fn single_attempts(start_ms: u32, interval_ms: u32, accepted: Option<u32>) -> Pace {
+    Pace {
+        bursts_ms: vec![start_ms],
+        interval_ms,
+        attempts: None,
+        single: true,
+        accepted,
+    }
 }
 
 fn millis(duration: Duration) -> u32 {
@@ -207,7 +256,7 @@ struct Usage {
     start_ms: u32,
     settle_ms: u32,
     deadline_ms: u32,
-    /// Whether it belongs to a check; else it is a control of the planner's own.
+    /// Whether it belongs to a check; else planning added it as a control.
     checked: bool,
 }
 
@@ -237,35 +286,41 @@ impl Usage {
     }
 }
 
-fn uses(plan: &Plan) -> BTreeMap<FlowId, Usage> {
-    let mut uses: BTreeMap<FlowId, Usage> = BTreeMap::new();
+fn usages(plan: &Plan) -> BTreeMap<FlowId, Usage> {
+    let mut usages: BTreeMap<FlowId, Usage> = BTreeMap::new();
     for check in plan.checks() {
         let usage = Usage::of(check.expected, &check.settings);
         for flow in &check.flows {
-            let known = uses.entry(*flow).or_insert(usage);
+            let known = usages.entry(*flow).or_insert(usage);
             known.deadline_ms = known.deadline_ms.max(usage.deadline_ms);
             known.settle_ms = known.settle_ms.max(usage.settle_ms);
             known.start_ms = known.start_ms.max(usage.start_ms);
         }
     }
-    uses
+    usages
 }
 
-/// The least time that a run takes once its probes say hello: settle, hold, deadline and one
-/// interval. Where caps stretch the interval, the hold is as long as the samples take.
+/// The shortest time that a run takes once its probes say hello: settle, hold, deadline and one
+/// interval. Where caps stretch the interval, the hold is as long as the attempts take.
 pub fn floor(plan: &Plan) -> Duration {
-    let of = |check: &Check| {
-        let settings = &check.settings;
-        let rate = slowest(plan, check);
-        settings.settle
-            + rate.time_for(settings.attempts, settings.hold)
-            + settings.attempt_timeout.max(longest_wait(plan, check))
-            + INTERVAL
-    };
-    plan.checks().iter().map(of).max().unwrap_or_default()
+    plan.checks()
+        .iter()
+        .map(|check| floor_of(plan, check))
+        .max()
+        .unwrap_or_default()
 }
 
-/// How long an attempt of a check may be waited for because a control took long.
+fn floor_of(plan: &Plan, check: &Check) -> Duration {
+    let settings = &check.settings;
+    let rate = slowest(plan, check);
+
+    settings.settle
+        + rate.time_for(settings.attempts, settings.hold)
+        + settings.attempt_timeout.max(longest_wait(plan, check))
+        + INTERVAL
+}
+
+/// The longest deadline of a check that was raised because a control took long.
 fn longest_wait(plan: &Plan, check: &Check) -> Duration {
     check
         .flows
@@ -275,7 +330,7 @@ fn longest_wait(plan: &Plan, check: &Check) -> Duration {
         .unwrap_or_default()
 }
 
-/// The time after which waiting any longer settles nothing: room for two samples in the place of
+/// The time after which waiting longer decides nothing: with room for two attempts in the place of
 /// faults.
 pub fn longest(plan: &Plan) -> Duration {
     let timeout = plan.checks().iter().map(|check| {
@@ -299,5 +354,7 @@ fn slowest(plan: &Plan, check: &Check) -> Rate {
         .flows
         .iter()
         .map(|flow| rate_of(plan, plan.flow(*flow), true));
-    rates.max_by_key(|rate| rate.interval).unwrap_or(Rate::CALM)
+    rates
+        .max_by_key(|rate| rate.interval)
+        .unwrap_or(Rate::UNSTRETCHED)
 }

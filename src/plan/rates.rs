@@ -1,5 +1,5 @@
-//! How often flows are tried: caps across a run. Where they bind, the interval stretches, and with
-//! it the hold.
+//! How often flows are tried: caps across a run. Where a cap binds, the interval is stretched, and
+//! with it the hold.
 
 use super::{BackendKind, Flow, FlowId, Plan, Source, TargetKey};
 use crate::wire::Transport;
@@ -10,24 +10,25 @@ use std::time::Duration;
 /// One attempt a second a flow, unless a cap binds; in the lab two.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Connections that somebody else's server accepts from one source, at the most.
+/// Connections that a server of the cluster's users is to accept from one source, at the most.
 const ACCEPTED: u32 = 60;
 
-/// Servers that count connections which say nothing, and shut out whoever makes many: SSH
+/// Ports of servers that count connections without a request, and block clients that make many: SSH
 /// (`MaxStartups`, `PerSourcePenalties`) and `MySQL` (`max_connect_errors`).
-const WARY: [u16; 3] = [22, 3306, 33060];
+const RATE_LIMITED: [u16; 3] = [22, 3306, 33060];
 
-/// See [`ACCEPTED`], for these.
-const ACCEPTED_BY_THE_WARY: u32 = 15;
+/// As [`ACCEPTED`], for rate-limited servers.
+const ACCEPTED_BY_RATE_LIMITED: u32 = 15;
 
-/// Time between two attempts to these; a little less than a control may pause.
-const WARY_INTERVAL: Duration = Duration::from_millis(1_900);
+/// Time between two attempts to rate-limited servers; a little less than the two seconds that may
+/// lie between two successes of a control.
+const RATE_LIMITED_INTERVAL: Duration = Duration::from_millis(1_900);
 
-/// Attempts a second that one core carries in the lab: 60 to 120 microseconds each, most of them
-/// the kernel's.
-const EACH_CORE: u32 = 5_000;
+/// Attempts a second that one core makes in the lab: each takes 60 to 120 microseconds, most of
+/// them in the kernel.
+const ATTEMPTS_PER_CORE: u32 = 5_000;
 
-/// Caps, in attempts a second but for the first.
+/// Caps in attempts a second, and the interval where none binds.
 struct Caps {
     /// Time between two attempts of a flow where no other cap binds.
     interval: Duration,
@@ -44,19 +45,19 @@ struct Caps {
 impl Caps {
     fn of(backend: BackendKind) -> Self {
         match backend {
-            // A silent attempt holds its socket for the deadline, and a probe has 512 of them. In
-            // all, what the machine carries without starving the probes: everything that the
-            // packets meet is on it.
+            // A silent attempt holds its socket for the deadline, and a probe has 512 of them. The
+            // total is what the machine can do while its probes get enough CPU time: everything
+            // that handles the packets runs on it.
             BackendKind::Lab => {
                 let cores =
                     std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
                 Self {
-                    // Our own responders do not mind, and on a busy machine an attempt or two may
-                    // be lost.
+                    // Our own responders need no protection, and a busy machine may lose an attempt
+                    // or two.
                     interval: INTERVAL / 2,
                     probe: 280,
                     node: u32::MAX,
-                    total: EACH_CORE * cores,
+                    total: ATTEMPTS_PER_CORE * cores,
                     target: u32::MAX,
                 }
             }
@@ -71,8 +72,8 @@ impl Caps {
     }
 }
 
-/// How the flows of one probe that belong to checks are paced. Controls of the planner's own are
-/// never slower than one attempt a second: a target counts as alive for two seconds only.
+/// How often one probe tries its flows that belong to checks. Controls that planning adds are never
+/// slower than one attempt a second: the success of a target control counts for two seconds only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     /// Time between two attempts of a flow.
@@ -83,7 +84,7 @@ pub struct Rate {
 
 impl Rate {
     /// Where no cap binds.
-    pub(super) const CALM: Self = Self {
+    pub(super) const UNSTRETCHED: Self = Self {
         interval: INTERVAL,
         is_stretched: false,
     };
@@ -103,10 +104,10 @@ impl Rate {
         }
     }
 
-    /// How long it takes at the least to make so many attempts, over so long a hold.
+    /// The shortest time in which so many attempts can be made, at least the hold.
     pub(super) fn time_for(self, attempts: u32, hold: Duration) -> Duration {
         if self.is_stretched {
-            // The starts are spread over one interval; then each further sample takes another.
+            // The starts are spread over one interval; then each further attempt takes another.
             hold.max(self.interval * attempts)
         } else {
             hold
@@ -114,12 +115,12 @@ impl Rate {
     }
 }
 
-/// How one flow is paced: as its probe's, and more gently towards targets that many ask and servers
-/// that are wary.
+/// The rate of one flow: its probe's, or a lower one for targets that many flows go to and for
+/// rate-limited servers.
 pub fn rate_of(plan: &Plan, flow: &Flow, checked: bool) -> Rate {
     let own = plan.rates()[flow.probe.0 as usize];
-    let least = if is_wary(plan, flow) {
-        Rate::stretched(WARY_INTERVAL)
+    let least = if is_rate_limited(plan, flow) {
+        Rate::stretched(RATE_LIMITED_INTERVAL)
     } else {
         Rate {
             interval: own.interval.min(INTERVAL),
@@ -129,36 +130,37 @@ pub fn rate_of(plan: &Plan, flow: &Flow, checked: bool) -> Rate {
     if !checked {
         return least;
     }
-    let crowd = plan.target_rates().get(&*flow.to).copied().unwrap_or(own);
-    own.slower(crowd).slower(least)
+    let of_target = plan.target_rates().get(&*flow.to).copied().unwrap_or(own);
+    own.slower(of_target).slower(least)
 }
 
-/// The rate at which each target is asked that more flows of checks ask than a cap lets it be asked
-/// in a second.
+/// The rates of targets that more flows of checks go to than the cap of attempts a second allows.
 pub(super) fn target_rates(
     backend: BackendKind,
     flows: &[Flow],
     checked: &BTreeSet<FlowId>,
 ) -> BTreeMap<TargetKey, Rate> {
     let cap = Caps::of(backend).target;
-    let mut askers: BTreeMap<(IpAddr, u16, Transport), u32> = BTreeMap::new();
-    let at = |flow: &Flow| (flow.to.address, flow.to.port, flow.to.transport);
+    let mut flows_to: BTreeMap<(IpAddr, u16, Transport), u32> = BTreeMap::new();
     for id in checked {
-        *askers.entry(at(&flows[id.0 as usize])).or_default() += 1;
+        *flows_to.entry(endpoint(&flows[id.0 as usize])).or_default() += 1;
     }
-    let many = checked
-        .iter()
-        .map(|id| &flows[id.0 as usize])
-        .filter_map(|flow| {
-            let asked = *askers.get(&at(flow))?;
-            (asked > cap).then(|| {
-                (
-                    TargetKey::clone(&flow.to),
-                    Rate::stretched(stretched(asked, cap)),
-                )
-            })
-        });
-    many.collect()
+
+    let mut rates = BTreeMap::new();
+    for id in checked {
+        let flow = &flows[id.0 as usize];
+        let count = flows_to.get(&endpoint(flow)).copied().unwrap_or_default();
+        if count > cap {
+            let rate = Rate::stretched(stretched(count, cap));
+            rates.insert(TargetKey::clone(&flow.to), rate);
+        }
+    }
+    rates
+}
+
+/// What a cap of attempts to a target counts by.
+fn endpoint(flow: &Flow) -> (IpAddr, u16, Transport) {
+    (flow.to.address, flow.to.port, flow.to.transport)
 }
 
 /// The time between two attempts of each of so many flows, so that together they keep to a cap of
@@ -167,25 +169,25 @@ fn stretched(flows: u32, cap: u32) -> Duration {
     Duration::from_millis((f64::from(flows) / f64::from(cap) * 1_000.0).ceil() as u64)
 }
 
-/// How many connections of a flow may be accepted; our own responders do not mind. Controls of the
-/// planner's own begin before the slowest source is there and must outlast it, so only the wary cap
-/// them.
+/// How many connections of a flow may be accepted; `None` is no limit, as for our own responders.
+/// Controls that planning adds begin before the slowest source is there and must outlast it, so that
+/// only rate-limited servers cap them.
 pub(super) fn accepted(plan: &Plan, flow: &Flow, checked: bool) -> Option<u32> {
-    let is_own = plan.control_port() == Some(flow.to.port);
-    if !plan.has_foreign_targets() || flow.to.transport != Transport::Tcp || is_own {
+    let is_responder = plan.control_port() == Some(flow.to.port);
+    if !plan.has_foreign_targets() || flow.to.transport != Transport::Tcp || is_responder {
         return None;
     }
-    if is_wary(plan, flow) {
-        Some(ACCEPTED_BY_THE_WARY)
+    if is_rate_limited(plan, flow) {
+        Some(ACCEPTED_BY_RATE_LIMITED)
     } else {
         checked.then_some(ACCEPTED)
     }
 }
 
-fn is_wary(plan: &Plan, flow: &Flow) -> bool {
+fn is_rate_limited(plan: &Plan, flow: &Flow) -> bool {
     plan.has_foreign_targets()
         && flow.to.transport == Transport::Tcp
-        && WARY.contains(&flow.to.port)
+        && RATE_LIMITED.contains(&flow.to.port)
 }
 
 /// The rate of every probe. `checked` are the flows of checks.
@@ -204,17 +206,19 @@ pub(super) fn rates(
         *of_node.entry(probes[probe].node()).or_default() += 1;
     }
     let all = stretched(checked.len() as u32, caps.total);
-    let rate = |(of, probe): (u32, &Source)| {
-        let beside = of_node.get(&probe.node()).copied().unwrap_or_default();
+
+    let mut rates = Vec::with_capacity(probes.len());
+    for (flows, source) in of_probe.into_iter().zip(probes) {
+        let flows_of_node = of_node.get(&source.node()).copied().unwrap_or_default();
         let capped = all
-            .max(stretched(of, caps.probe))
-            .max(stretched(beside, caps.node));
-        Rate {
+            .max(stretched(flows, caps.probe))
+            .max(stretched(flows_of_node, caps.node));
+        rates.push(Rate {
             interval: capped.max(caps.interval),
             is_stretched: capped > caps.interval,
-        }
-    };
-    of_probe.into_iter().zip(probes).map(rate).collect()
+        });
+    }
+    rates
 }
 
 #[cfg(test)]
@@ -222,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strangers_are_asked_gently_and_the_wary_more_so() {
+    fn foreign_servers_accept_few_connections_and_rate_limited_ones_fewer() {
         let inventory = crate::inventory::Inventory::default();
         let properties = super::super::BackendProperties {
             kind: BackendKind::Cluster,
@@ -230,7 +234,7 @@ mod tests {
             ..super::super::BackendProperties::none()
         };
         let mut plan = super::super::builder::Builder::default().finish(&properties, &inventory);
-        plan.parts.rates = vec![Rate::CALM];
+        plan.parts.rates = vec![Rate::UNSTRETCHED];
         let to = |port, transport| {
             let key = TargetKey {
                 address: [10, 0, 0, 1].into(),
@@ -269,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn caps_of_node_and_target_stretch_what_they_concern() {
+    fn caps_of_node_and_target_stretch_the_flows_that_exceed_them() {
         let source = |n: usize| Source::Pod {
             namespace: "n".into(),
             name: n.to_string(),
@@ -286,8 +290,7 @@ mod tests {
         };
         let mut flows = Vec::new();
         let mut checked = BTreeSet::new();
-        // 90 flows of each probe to targets of their own; and four of each to one that is
-        // everybody's.
+        // 90 flows of each probe to separate targets, and four of each to one target in common.
         for probe in 0..6_u8 {
             for n in 0..94_u8 {
                 let last = if n < 4 { 0 } else { n };
@@ -313,11 +316,8 @@ mod tests {
             rates(BackendKind::Cluster, &probes, &flows, &checked),
             vec![stretched; 6]
         );
-        let crowded = BTreeMap::from([(to(0), Rate::stretched(Duration::from_millis(1_200)))]);
-        assert_eq!(
-            target_rates(BackendKind::Cluster, &flows, &checked),
-            crowded
-        );
+        let capped = BTreeMap::from([(to(0), Rate::stretched(Duration::from_millis(1_200)))]);
+        assert_eq!(target_rates(BackendKind::Cluster, &flows, &checked), capped);
         assert_eq!(
             target_rates(BackendKind::Lab, &flows, &checked),
             BTreeMap::new()
@@ -335,13 +335,16 @@ mod tests {
     }
 
     #[test]
-    fn stretched_interval_makes_room_for_every_sample() {
+    fn stretched_interval_leaves_time_for_every_attempt() {
         let hold = Duration::from_secs(2);
-        let calm = Rate::CALM;
-        assert_eq!((calm.is_stretched, calm.time_for(6, hold)), (false, hold));
-        let busy = Rate::stretched(Duration::from_secs(4));
+        let unstretched = Rate::UNSTRETCHED;
         assert_eq!(
-            (busy.is_stretched, busy.time_for(6, hold)),
+            (unstretched.is_stretched, unstretched.time_for(6, hold)),
+            (false, hold)
+        );
+        let stretched = Rate::stretched(Duration::from_secs(4));
+        assert_eq!(
+            (stretched.is_stretched, stretched.time_for(6, hold)),
             (true, Duration::from_secs(24))
         );
     }

@@ -1,8 +1,9 @@
-//! A plan made again, because pods or Services changed while it ran, joined to the one that runs.
+//! Re-planning: a plan of the same suites, made because pods or Services changed during the run, is
+//! merged into the plan that runs.
 //!
-//! Nothing that was planned is forgotten: probes and flows keep their numbers, and new ones are
-//! added behind them. What still stands keeps running; a pod in another's place is tried anew; what
-//! is gone is retired.
+//! Probes and flows keep their numbers, and new ones are added behind them. Flows that are in both
+//! plans keep running; flows from a replaced pod are tried by a new probe; flows that the new plan
+//! lacks are retired.
 
 use super::{
     Check, Composite, FlowId, Plan, ProbeId, Provability, Source, SourceControls, TargetKey,
@@ -13,39 +14,38 @@ use crate::wire::{MAX_FLOWS, Transport};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-/// Flows that the suite allows to a source, tried again beside new ones of it: they show that the
-/// source can send.
+/// Allowed flows of a source that a new probe of it tries again, to show that the source can send.
 const MAX_ALLOWED_AGAIN: usize = 2;
 
-/// What joining a fresh plan changed.
+/// What merging a new plan changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Replanned {
-    /// Flows whose address now has another pod behind it.
+    /// Flows whose address now belongs to another pod.
     pub replaced: BTreeSet<FlowId>,
-    /// Flows whose pods are the same, in another way: ready by now, or as members of a Service.
+    /// Flows whose pods are the same, but whose readiness or membership of a Service changed.
     pub altered: BTreeSet<FlowId>,
-    /// Flows that were given up.
+    /// Flows that are no longer tried.
     pub retired: BTreeSet<FlowId>,
-    /// What is worth telling.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
 impl Plan {
-    /// Joins a fresh plan of the same suites to this one. Probes that are new stand behind those
-    /// that were there.
+    /// Merges a new plan of the same suites into this one. New probes come after the present ones.
     pub fn merge_replanned(&mut self, fresh: &Plan) -> Replanned {
-        let mut joining = Joining::of(self, fresh);
-        joining.flows();
-        joining.relations();
-        joining.checks();
-        let renewal = joining.renewal;
+        let mut merge = Merge::of(self, fresh);
+        merge.flows();
+        merge.controls();
+        merge.checks();
+        let replanned = merge.replanned;
+
         self.parts.pod_uids.clone_from(fresh.pod_uids());
-        renewal
+        replanned
     }
 
-    /// A flow again, from a probe of its own, with more time for its stages; the flow itself is
-    /// retired. A probe of the same vantage with a number from `launched` on takes it in, since it
-    /// has not been launched yet.
+    /// Adds a copy of a flow with longer deadlines, on a new probe, and retires the flow. A probe of
+    /// the same source with a number from `launched` on takes the copy, since it has not been
+    /// launched yet.
     pub fn retry_with_longer_waits(&mut self, id: FlowId, waits: Waits, launched: usize) -> FlowId {
         let of = self.flow(id).clone();
         let source = self.source(of.probe).clone();
@@ -64,13 +64,13 @@ impl Plan {
             waits: of.waits.max(waits),
             ..of.clone()
         });
-        let way = (of.family(), of.to.transport);
+        let (family, transport) = (of.family(), of.to.transport);
         let source_controls = self
             .source_controls()
-            .get(&(of.probe, way.0, way.1))
+            .get(&(of.probe, family, transport))
             .cloned()
             .unwrap_or_default();
-        self.source_controls_again(probe, way, &source_controls);
+        self.copy_source_controls(probe, (family, transport), &source_controls);
         for check in &mut self.parts.checks {
             if let Some(place) = check.flows.iter_mut().find(|flow| **flow == id) {
                 *place = new;
@@ -104,9 +104,9 @@ impl Plan {
         id
     }
 
-    /// Lets a new probe try again what shows that its source can send: only the same probe vouches
-    /// for itself.
-    fn source_controls_again(
+    /// Lets a new probe try the source controls of another one again, since a source control is a
+    /// flow of the same probe.
+    fn copy_source_controls(
         &mut self,
         probe: ProbeId,
         (family, transport): (Family, Transport),
@@ -118,25 +118,8 @@ impl Plan {
         {
             return;
         }
-        let mut again = |flows: &[FlowId], most: usize| -> Vec<FlowId> {
-            let flows: Vec<_> = flows
-                .iter()
-                .take(most)
-                .map(|flow| self.flow(*flow).clone())
-                .collect();
-            let own = |this: &Self, to: &TargetKey| {
-                this.flows()
-                    .iter()
-                    .position(|flow| flow.probe == probe && *flow.to == *to)
-                    .map(|index| FlowId(index as u32))
-            };
-            let again = flows.into_iter().map(|flow| {
-                own(self, &flow.to).unwrap_or_else(|| self.add_flow(super::Flow { probe, ..flow }))
-            });
-            again.collect()
-        };
-        let allowed = again(&of.allowed, MAX_ALLOWED_AGAIN);
-        let tried = again(&of.tried, usize::MAX);
+        let allowed = self.copy_flows(probe, of.allowed.iter().take(MAX_ALLOWED_AGAIN));
+        let tried = self.copy_flows(probe, of.tried.iter());
         let source_controls = SourceControls {
             allowed,
             tried,
@@ -147,7 +130,28 @@ impl Plan {
             .insert((probe, family, transport), source_controls);
     }
 
-    /// Which incarnations of pods are behind an address.
+    /// The flows of a probe to the same targets as some other flows; those that it lacks are added.
+    fn copy_flows<'f>(
+        &mut self,
+        probe: ProbeId,
+        flows: impl Iterator<Item = &'f FlowId>,
+    ) -> Vec<FlowId> {
+        flows
+            .map(|id| {
+                let original = self.flow(*id).clone();
+                let known = self
+                    .flows()
+                    .iter()
+                    .position(|flow| flow.probe == probe && *flow.to == *original.to);
+                match known {
+                    Some(index) => FlowId(index as u32),
+                    None => self.add_flow(super::Flow { probe, ..original }),
+                }
+            })
+            .collect()
+    }
+
+    /// The uids of the pods behind an address.
     fn pod_uids_of(&self, target_kind: &TargetKind) -> Vec<Option<&String>> {
         match target_kind {
             TargetKind::Pod {
@@ -163,25 +167,25 @@ impl Plan {
     }
 }
 
-struct Joining<'p> {
+struct Merge<'p> {
     plan: &'p mut Plan,
     fresh: &'p Plan,
-    /// The flows of the fresh plan, by their numbers here.
+    /// The id in the plan of each flow of the fresh plan.
     ids: Vec<FlowId>,
-    renewal: Replanned,
+    replanned: Replanned,
 }
 
-impl<'p> Joining<'p> {
+impl<'p> Merge<'p> {
     fn of(plan: &'p mut Plan, fresh: &'p Plan) -> Self {
         Self {
             plan,
             fresh,
             ids: Vec::with_capacity(fresh.flows().len()),
-            renewal: Replanned::default(),
+            replanned: Replanned::default(),
         }
     }
 
-    /// Whether a source is another pod than the one of its name that the plan was made for.
+    /// Whether a source is a pod that another one of the same name has replaced.
     fn is_replaced(&self, source: &Source) -> bool {
         let Source::Pod {
             namespace, name, ..
@@ -200,6 +204,7 @@ impl<'p> Joining<'p> {
             .iter()
             .flat_map(|check| check.retired.iter().copied())
             .collect();
+
         let mut known: HashMap<(Source, Arc<TargetKey>), FlowId> = HashMap::new();
         for (index, flow) in self.plan.flows().iter().enumerate() {
             let (id, source) = (FlowId(index as u32), self.plan.source(flow.probe));
@@ -207,15 +212,16 @@ impl<'p> Joining<'p> {
                 known.entry((source.clone(), flow.to.clone())).or_insert(id);
             }
         }
+
         let mut probes: BTreeMap<ProbeId, ProbeId> = BTreeMap::new();
         for flow in self.fresh.flows() {
             let source = self.fresh.source(flow.probe).clone();
             if let Some(id) = known.get(&(source.clone(), flow.to.clone())) {
                 let before = &self.plan.flow(*id).target_kind;
                 if self.plan.pod_uids_of(before) != self.fresh.pod_uids_of(&flow.target_kind) {
-                    self.renewal.replaced.insert(*id);
+                    self.replanned.replaced.insert(*id);
                 } else if *before != flow.target_kind {
-                    self.renewal.altered.insert(*id);
+                    self.replanned.altered.insert(*id);
                 }
                 self.plan.parts.flows[id.0 as usize].target_kind = flow.target_kind.clone();
                 self.ids.push(*id);
@@ -242,23 +248,32 @@ impl<'p> Joining<'p> {
         }
     }
 
-    fn here(&self, fresh: &[FlowId]) -> Vec<FlowId> {
+    fn ids_of(&self, fresh: &[FlowId]) -> Vec<FlowId> {
         fresh.iter().map(|id| self.ids[id.0 as usize]).collect()
     }
 
-    /// Who vouches for whom: as the fresh plan has it, and what was tried again for the sake of a
-    /// probe that still runs.
-    fn relations(&mut self) {
+    /// Source controls of the fresh plan, by the ids of this one.
+    fn source_controls_of(&self, fresh: &SourceControls) -> SourceControls {
+        SourceControls {
+            allowed: self.ids_of(&fresh.allowed),
+            tried: self.ids_of(&fresh.tried),
+            reached: self.ids_of(&fresh.reached),
+        }
+    }
+
+    /// Takes the controls of the fresh plan, and keeps those that a probe that still runs tried
+    /// again.
+    fn controls(&mut self) {
         self.plan.parts.target_controls = self
             .fresh
             .target_controls()
             .iter()
-            .map(|(key, flows)| (key.clone(), self.here(flows)))
+            .map(|(key, flows)| (key.clone(), self.ids_of(flows)))
             .collect();
         let composites = self.fresh.composites().iter().map(|(key, of)| {
             let here = Composite {
-                through: self.here(&of.through),
-                backends: self.here(&of.backends),
+                through: self.ids_of(&of.through),
+                backends: self.ids_of(&of.backends),
             };
             (key.clone(), here)
         });
@@ -267,17 +282,19 @@ impl<'p> Joining<'p> {
             .fresh
             .path_controls()
             .iter()
-            .map(|(path, flows)| (path.clone(), self.here(flows)))
+            .map(|(path, flows)| (path.clone(), self.ids_of(flows)))
             .collect();
+
         for (flow, expected) in self.fresh.predicted() {
             self.plan
                 .parts
                 .predicted
                 .insert(self.ids[flow.0 as usize], *expected);
         }
+
         self.plan.parts.policy_delay_flows.clear();
         for ((_, node), flows) in self.fresh.policy_delay_flows() {
-            for flow in self.here(flows) {
+            for flow in self.ids_of(flows) {
                 let probe = self.plan.flow(flow).probe;
                 self.plan
                     .parts
@@ -304,39 +321,28 @@ impl<'p> Joining<'p> {
                 }
             }
         }
+
         for ((_, family, transport), source_controls) in self.fresh.source_controls() {
-            let of = SourceControls {
-                allowed: self.here(&source_controls.allowed),
-                tried: self.here(&source_controls.tried),
-                reached: self.here(&source_controls.reached),
-            };
-            let own = of
+            let of = self.source_controls_of(source_controls);
+            let probes: BTreeSet<ProbeId> = of
                 .allowed
                 .iter()
                 .chain(&of.tried)
-                .map(|flow| self.plan.flow(*flow).probe);
-            for probe in own.collect::<BTreeSet<_>>() {
-                let at = |flows: &[FlowId]| {
-                    flows
-                        .iter()
-                        .copied()
-                        .filter(|flow| self.plan.flow(*flow).probe == probe)
-                        .collect::<Vec<_>>()
-                };
-                let here = SourceControls {
-                    allowed: at(&of.allowed),
-                    tried: at(&of.tried),
-                    reached: of.reached.clone(),
-                };
+                .map(|flow| self.plan.flow(*flow).probe)
+                .collect();
+
+            for probe in probes {
+                let allowed = self.flows_of_probe(&of.allowed, probe);
+                let tried = self.flows_of_probe(&of.tried, probe);
                 let known = self
                     .plan
                     .parts
                     .source_controls
                     .entry((probe, *family, *transport))
                     .or_default();
-                merge(&mut known.allowed, here.allowed);
-                merge(&mut known.tried, here.tried);
-                known.reached = here.reached;
+                merge(&mut known.allowed, allowed);
+                merge(&mut known.tried, tried);
+                known.reached.clone_from(&of.reached);
             }
         }
         for (flow, id) in self.fresh.flows().iter().zip(self.ids.clone()) {
@@ -347,14 +353,18 @@ impl<'p> Joining<'p> {
                 .source_controls()
                 .get(&(flow.probe, way.0, way.1))
             {
-                let of = SourceControls {
-                    allowed: self.here(&source_controls.allowed),
-                    tried: self.here(&source_controls.tried),
-                    reached: self.here(&source_controls.reached),
-                };
-                self.plan.source_controls_again(probe, way, &of);
+                let of = self.source_controls_of(source_controls);
+                self.plan.copy_source_controls(probe, way, &of);
             }
         }
+    }
+
+    fn flows_of_probe(&self, flows: &[FlowId], probe: ProbeId) -> Vec<FlowId> {
+        flows
+            .iter()
+            .copied()
+            .filter(|flow| self.plan.flow(*flow).probe == probe)
+            .collect()
     }
 
     fn checks(&mut self) {
@@ -364,10 +374,11 @@ impl<'p> Joining<'p> {
             .iter()
             .map(|check| ((check.suite, check.name.as_str()), check))
             .collect();
+
         let mut checks = std::mem::take(&mut self.plan.parts.checks);
         for check in &mut checks {
             let now = fresh.remove(&(check.suite, check.name.as_str()));
-            let flows = now.map_or(Vec::new(), |now| self.here(&now.flows));
+            let flows = now.map_or(Vec::new(), |now| self.ids_of(&now.flows));
             let gone = check
                 .flows
                 .iter()
@@ -375,7 +386,7 @@ impl<'p> Joining<'p> {
                 .filter(|flow| !flows.contains(flow));
             let gone: Vec<FlowId> = gone.collect();
             check.retired.extend(&gone);
-            self.renewal.retired.extend(gone);
+            self.replanned.retired.extend(gone);
             check.flows = flows;
             match now {
                 Some(now) => {
@@ -385,7 +396,7 @@ impl<'p> Joining<'p> {
                 }
                 None => {
                     check.provability = Provability::MatchesNothing(
-                        "what it speaks of is gone since the run began".into(),
+                        "what it names is gone since the run began".into(),
                     );
                 }
             }
@@ -393,8 +404,8 @@ impl<'p> Joining<'p> {
         if !fresh.is_empty() {
             let mut names: Vec<&str> = fresh.into_keys().map(|(_, name)| name).collect();
             names.sort_unstable();
-            self.renewal.notes.push(format!(
-                "not tested, since it came only with what changed during the run: {}",
+            self.replanned.notes.push(format!(
+                "not tested, since it appeared during the run: {}",
                 names.join(", ")
             ));
         }

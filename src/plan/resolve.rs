@@ -84,7 +84,7 @@ pub fn resolve(
             sha256: suite.sha256.clone(),
         });
         builder.notes.extend(source_modes(suite));
-        builder.inside.extend(addressing.sent_from_within(suite));
+        builder.ephemeral.extend(addressing.sent_from_within(suite));
         diagnostics.extend(
             SuiteExpander::new(
                 index,

@@ -3,7 +3,7 @@
 use super::reading::{Block, Reading, Refusal, Signature, Success};
 use super::tiers::AllowTier;
 use crate::plan::Flow;
-use crate::wire::{Http, HttpFacts, Icmp, Linger, Observation, Request, Stage, Stop, StopCause};
+use crate::wire::{HttpFacts, Icmp, Linger, Observation, Request, Stage, Stop, StopCause};
 use std::net::IpAddr;
 
 /// Reads one observation of a flow. `status` is the HTTP status that the line states, if any.
@@ -40,7 +40,7 @@ pub fn read(flow: &Flow, status: Option<u16>, observation: &Observation) -> Read
 /// The stop after a handshake that something on the path may have answered, unless the target's
 /// bytes followed.
 fn stop_after_handshake(flow: &Flow, observation: &Observation) -> Option<Stop> {
-    if flow.opens_at != Stage::FirstBytes || !matches!(flow.to.request, Request::Connect { .. }) {
+    if flow.opens_at != Stage::FirstBytes || flow.to.request.linger().is_none() {
         return None;
     }
     let how = match observation.linger? {
@@ -165,20 +165,13 @@ fn tier(flow: &Flow, observation: &Observation) -> AllowTier {
 }
 
 fn names_a_server(request: &Request) -> bool {
-    match request {
-        Request::Tls(tls) | Request::Http(Http { tls: Some(tls), .. }) => tls.server_name.is_some(),
-        Request::Http(_)
-        | Request::Connect { .. }
-        | Request::Nonce
-        | Request::Payload { .. }
-        | Request::Dns { .. } => false,
-    }
+    request.tls().is_some_and(|tls| tls.server_name.is_some())
 }
 
 /// The refusal in an HTTP answer: a known deny signature, or another status than the line states.
 /// A 403 of the application itself is none, since the request arrived.
 fn http_refusal(flow: &Flow, status: Option<u16>, observation: &Observation) -> Option<Block> {
-    if !matches!(flow.to.request, Request::Http(_)) {
+    if flow.to.request.http().is_none() {
         return None;
     }
     let http = observation.http.as_deref()?;

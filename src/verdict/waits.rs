@@ -8,7 +8,7 @@ use crate::plan::{
     Check, CheckSettings, FlowId, MIN_DEADLINE, Plan, REQUEST_DEADLINE, RESOLVE_DEADLINE,
     TLS_DEADLINE, Waits,
 };
-use crate::wire::{Request, Stage, Transport};
+use crate::wire::{Stage, Transport};
 use std::time::Duration;
 
 /// Silence may be slowness unless it lasts this many times as long as a control took.
@@ -30,9 +30,7 @@ pub(super) fn deadline(
         Stage::Resolve => RESOLVE_DEADLINE,
         Stage::Connect => settings.attempt_timeout.max(flow.waits.connect),
         Stage::FirstBytes if is_udp => settings.attempt_timeout.max(flow.waits.connect),
-        Stage::FirstBytes if let Request::Connect { linger_ms } = flow.to.request => {
-            Duration::from_millis(u64::from(linger_ms))
-        }
+        Stage::FirstBytes if let Some(linger) = flow.to.request.linger() => linger,
         Stage::Tls => TLS_DEADLINE
             .max(settings.attempt_timeout)
             .max(flow.waits.tls),
@@ -73,7 +71,7 @@ fn waits_for(plan: &Plan, id: FlowId, stage: Stage, needed: Duration) -> Option<
     match stage {
         Stage::Resolve => None,
         // The silence after a bare handshake is waited for equally long from every source.
-        Stage::FirstBytes if matches!(to.request, Request::Connect { .. }) => None,
+        Stage::FirstBytes if to.request.linger().is_some() => None,
         Stage::Connect => Some(Waits {
             connect: needed.max(MIN_DEADLINE),
             ..none

@@ -43,12 +43,10 @@ enum Weight {
 
 impl Weight {
     fn of(request: &Request) -> Self {
-        match request {
-            Request::Tls(_) | Request::Http(_) => Self::Heavy,
-            Request::Connect { .. }
-            | Request::Nonce
-            | Request::Payload { .. }
-            | Request::Dns { .. } => Self::Light,
+        if request.is_heavy() {
+            Self::Heavy
+        } else {
+            Self::Light
         }
     }
 }

@@ -171,25 +171,7 @@ fn stages(flow: &Flow) -> Vec<Stage> {
     if matches!(flow.target, Target::Name { .. }) {
         stages.push(Stage::Resolve);
     }
-    if flow.transport == Transport::Tcp {
-        stages.push(Stage::Connect);
-    }
-
-    match &flow.request {
-        Request::Connect { .. } => {}
-        Request::Nonce | Request::Payload { .. } | Request::Dns { .. } => {
-            stages.push(Stage::FirstBytes)
-        }
-        Request::Tls(_) => stages.push(Stage::Tls),
-        Request::Http(http) => {
-            stages.push(if http.tls.is_some() {
-                Stage::Tls
-            } else {
-                Stage::FirstBytes
-            });
-            stages.push(Stage::Request);
-        }
-    }
+    stages.extend(flow.request.stages(flow.transport));
     stages
 }
 
@@ -215,7 +197,7 @@ fn is_v6(flow: &Flow) -> bool {
 
 /// Adds the facts of an answer.
 fn add_facts(flow: &Flow, outcome: &Outcome, name: &str, observation: &mut Observation) {
-    let has_answer = matches!(flow.request, Request::Nonce | Request::Http(_));
+    let has_answer = flow.request.asks_for_identity();
     if has_answer && matches!(outcome, Outcome::Open) {
         observation.answer = Some(Answer {
             nonce: true,

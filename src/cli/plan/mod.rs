@@ -12,7 +12,6 @@ use crate::backend::kube::LaunchPreview;
 use crate::event::{ExitCode, describe_request};
 use crate::model::show_duration;
 use crate::plan::{Check, Coverage, Flow, Plan, Provability, floor};
-use crate::wire::Request;
 use clap::Args;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -122,9 +121,10 @@ fn write_check(plan: &Plan, check: &Check, verbose: bool, out: &mut impl Write) 
 
 fn write_flow(plan: &Plan, flow: &Flow, out: &mut impl Write) -> io::Result<()> {
     let to = SocketAddr::new(flow.to.address, flow.to.port);
-    let request = match &flow.to.request {
-        Request::Nonce => String::new(),
-        request => format!(": {}", describe_request(request)),
+    let request = if flow.to.request.is_usual_in_lab() {
+        String::new()
+    } else {
+        format!(": {}", describe_request(&flow.to.request))
     };
     let (source, target) = (plan.source(flow.probe), &flow.target_kind);
     writeln!(out, "    {source} -> {target} {to}{request}")

@@ -15,7 +15,7 @@ use crate::inventory::{Inventory, Pod};
 use crate::model::Family;
 use crate::suite::{Expected, Suite};
 use crate::wire::{Request, Stage, Transport};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -44,8 +44,8 @@ pub(super) fn add<'a>(
         predictions,
         paths_tried: HashSet::new(),
     };
-    let allowed = controls.flows_expected(Expected::Allowed);
-    let denied = controls.flows_expected(Expected::Denied);
+    let allowed = controls.builder.flows_expected(Expected::Allowed);
+    let denied = controls.builder.flows_expected(Expected::Denied);
 
     controls.add_allowed_checks(&allowed);
     controls.add_named_controls(suites);
@@ -78,16 +78,6 @@ struct Controls<'a, 'b> {
 }
 
 impl Controls<'_, '_> {
-    /// The flows of checks with an expectation.
-    fn flows_expected(&self, expected: Expected) -> BTreeSet<FlowId> {
-        self.builder
-            .checks
-            .iter()
-            .filter(|check| check.expected == expected)
-            .flat_map(|check| check.flows.iter().copied())
-            .collect()
-    }
-
     fn flow(&self, id: FlowId) -> &Flow {
         &self.builder.flows[id.0 as usize]
     }

@@ -11,16 +11,16 @@
 #![expect(
     clippy::print_stdout,
     clippy::expect_used,
-    reason = "a program for people, which ends where it cannot go on"
+    reason = "a program for people, which ends at the first failure"
 )]
 
 use nix::sys::resource::{UsageWho, getrusage};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
+use watertight::app::{engine_options, plan_in};
 use watertight::backend::lab::{self, Deny, Lab, Layout, Options, World};
 use watertight::backend::{Arrival, Backend};
-use watertight::cli::{engine_options, plan_in};
 use watertight::engine::{self, Observer};
 use watertight::event::{CheckResult, Outcome, RunEvent, RunInfo, Summary};
 use watertight::inventory::{Manifests, PolicyState, read_manifests};
@@ -34,7 +34,7 @@ fn main() {
         return;
     }
     if std::env::var_os("WATERTIGHT_BENCH_PART").is_none() {
-        return each_in_a_process_of_its_own();
+        return run_parts();
     }
     let part = std::env::var("WATERTIGHT_BENCH_PART").unwrap_or_default();
     lab::enter().expect("the lab is possible here");
@@ -45,10 +45,10 @@ fn main() {
     runtime.block_on(async {
         match part.as_str() {
             "worlds" => worlds().await,
-            "checks" => run_of("100 checks", 10, 1, Duration::ZERO).await,
-            "many" => run_of("9,900 checks", 100, 1, Duration::ZERO).await,
+            "checks" => measure_run("100 checks", 10, 1, Duration::ZERO).await,
+            "many" => measure_run("9,900 checks", 100, 1, Duration::ZERO).await,
             "flows" => {
-                run_of(
+                measure_run(
                     "99,000 flows in 9,900 checks",
                     100,
                     5,
@@ -62,8 +62,8 @@ fn main() {
     });
 }
 
-/// Peak memory is a process's, so each part has its own.
-fn each_in_a_process_of_its_own() {
+/// Runs each part in a separate process: peak memory is counted for a process.
+fn run_parts() {
     let wanted: Vec<String> = std::env::args()
         .skip(1)
         .filter(|arg| !arg.starts_with('-'))
@@ -72,11 +72,11 @@ fn each_in_a_process_of_its_own() {
     println!("load of this machine: {}", load.trim());
     for part in ["worlds", "checks", "many", "flows", "agent"] {
         if wanted.is_empty() || wanted.iter().any(|name| name == part) {
-            let own = std::env::current_exe().expect("this program");
-            let status = std::process::Command::new(own)
+            let executable = std::env::current_exe().expect("this program");
+            let status = std::process::Command::new(executable)
                 .env("WATERTIGHT_BENCH_PART", part)
                 .status();
-            println!("{part}: {}\n", status.expect("it ran"));
+            println!("{part}: {}\n", status.expect("the part ran"));
         }
     }
 }
@@ -102,13 +102,13 @@ fn many_pods(pods: usize) -> Manifests {
     let mut text = String::new();
     for n in 0..pods {
         let next = (n + 1) % pods;
-        let wrote = write!(
+        let written = write!(
             text,
             "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: p{n}, namespace: many, labels: {{app: p{n}}}}}, spec: {{containers: [{{name: c, image: c, ports: [{{containerPort: 8080}}]}}]}}}}\n\
              ---\n{{apiVersion: v1, kind: Service, metadata: {{name: p{n}, namespace: many}}, spec: {{selector: {{app: p{n}}}, ports: [{{port: 80, targetPort: 8080}}]}}}}\n\
              ---\n{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: p{n}, namespace: many}}, spec: {{podSelector: {{matchLabels: {{app: p{n}}}}}, ingress: [{{from: [{{podSelector: {{matchLabels: {{app: p{next}}}}}}}], ports: [{{port: 8080}}]}}]}}}}\n",
         );
-        wrote.expect("text");
+        written.expect("text");
     }
     manifests(text)
 }
@@ -125,20 +125,19 @@ fn manifests(text: String) -> Manifests {
     manifests
 }
 
-/// `workloads` deployments of so many replicas; each may be reached by the one before it and nobody
-/// else.
+/// Deployments with so many replicas, of which each may be reached by the one before it only.
 fn ring(workloads: usize, replicas: usize) -> (Manifests, Vec<Suite>) {
     let mut objects = String::new();
     let mut endpoints = String::new();
     let mut expect = String::new();
     for n in 0..workloads {
         let before = (n + workloads - 1) % workloads;
-        let wrote = write!(
+        let written = write!(
             objects,
             "---\n{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: w{n}, namespace: ring}}, spec: {{replicas: {replicas}, selector: {{matchLabels: {{app: w{n}}}}}, template: {{metadata: {{labels: {{app: w{n}}}}}, spec: {{containers: [{{name: c, image: c, ports: [{{containerPort: 8080}}]}}]}}}}}}}}\n\
              ---\n{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: w{n}, namespace: ring}}, spec: {{podSelector: {{matchLabels: {{app: w{n}}}}}, ingress: [{{from: [{{podSelector: {{matchLabels: {{app: w{before}}}}}}}], ports: [{{port: 8080}}]}}]}}}}\n",
         );
-        wrote.expect("text");
+        written.expect("text");
         writeln!(
             endpoints,
             "    w{n}: {{namespace: ring, workload: Deployment/w{n}}}"
@@ -146,6 +145,7 @@ fn ring(workloads: usize, replicas: usize) -> (Manifests, Vec<Suite>) {
         .expect("text");
         writeln!(expect, "    - w{before} -> w{n}:8080 allowed").expect("text");
     }
+
     let text = format!(
         "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{name: ring}}\nspec:\n  settings: {{spread: one}}\n  endpoints:\n{endpoints}  expect:\n{expect}  everythingElse: denied\n"
     );
@@ -160,52 +160,52 @@ fn ring(workloads: usize, replicas: usize) -> (Manifests, Vec<Suite>) {
     (manifests(objects), suites)
 }
 
-/// Listens to a run as JSON lines do, and measures.
+/// Serialises every event of a run, as JSON lines do, and measures.
 #[derive(Default)]
-struct Quiet {
+struct Measurements {
     lines: u64,
     summary: Option<Summary>,
     last_hello: Option<Duration>,
     reasons: BTreeMap<String, usize>,
-    /// What is called violated: in these worlds that is always an error.
+    /// The violations: in these worlds each is an error.
     violated: Vec<String>,
     /// Attempts by flow.
     attempts: Vec<u32>,
     /// The largest probe so far, KiB.
     probe_kib: u64,
-    looked: Option<Instant>,
-    /// The runner's memory at the first line, and when all was watched, KiB.
-    kept: [u64; 2],
+    probes_measured_at: Option<Instant>,
+    /// The runner's memory at the first line, and at the end of the run, KiB.
+    resident_kib: [u64; 2],
 }
 
-impl Observer for Quiet {
+impl Observer for Measurements {
     fn event(&mut self, event: RunEvent) {
         // What JSON lines cost is part of the run.
         serde_json::to_writer(std::io::sink(), &event).expect("JSON");
         if self
-            .looked
+            .probes_measured_at
             .is_none_or(|at| at.elapsed() > Duration::from_secs(2))
         {
-            self.looked = Some(Instant::now());
+            self.probes_measured_at = Some(Instant::now());
             let probes = children("__probe").into_iter().map(|pid| peak_kib(&pid));
             self.probe_kib = self.probe_kib.max(probes.max().unwrap_or(0));
         }
     }
 
-    /// One at a time, as JSON lines have them.
+    /// Takes one result at a time, as JSON lines do.
     fn finished(
         &mut self,
         run: RunInfo,
         _policies: Option<Vec<PolicyState>>,
         results: &mut dyn Iterator<Item = CheckResult>,
     ) -> Summary {
-        self.kept[1] = resident_kib();
+        self.resident_kib[1] = resident_kib();
         let mut summary = Summary::default();
         for result in results {
             serde_json::to_writer(std::io::sink(), &result).expect("JSON");
             summary.add(&result);
             if let Some(reason) = &result.reason {
-                *self.reasons.entry(reason.code.to_owned()).or_default() += 1;
+                *self.reasons.entry(reason.code.to_string()).or_default() += 1;
             }
             if result.verdict == Outcome::Violated {
                 self.violated
@@ -219,7 +219,7 @@ impl Observer for Quiet {
 
     fn arrival(&mut self, arrival: &Arrival) {
         if self.lines == 0 {
-            self.kept[0] = resident_kib();
+            self.resident_kib[0] = resident_kib();
         }
         self.lines += 1;
         match arrival.line.as_ref().map(|line| &line.body) {
@@ -232,51 +232,71 @@ impl Observer for Quiet {
                     self.attempts[*flow as usize] = *attempts;
                 }
             }
-            Ok(Body::Fault(_) | Body::Took { .. } | Body::Bye { .. }) | Err(_) => {}
+            Ok(Body::Fault(_) | Body::Latencies { .. } | Body::Bye { .. }) | Err(_) => {}
         }
     }
 }
 
-async fn run_of(what: &str, workloads: usize, replicas: usize, budget: Duration) {
+/// Plans and runs a ring of workloads, and prints the measurements. A budget of zero is none.
+async fn measure_run(what: &str, workloads: usize, replicas: usize, budget: Duration) {
     let (manifests, suites) = ring(workloads, replicas);
     let world = World::place(&manifests, &[], Layout::default()).expect("placed");
-    let planning = Instant::now();
+    let started = Instant::now();
     let plan = plan_in(&world, &suites, &Selection::default()).expect("a plan");
-    let planned = planning.elapsed();
-    let kept = resident_kib();
-    let (checks, flows, probes_planned) = (plan.checks.len(), plan.flows.len(), plan.probes.len());
-    let up = Instant::now();
+    let planned_in = started.elapsed();
+    let planned_kib = resident_kib();
+    let (checks, flows, probe_count) = (plan.checks.len(), plan.flows.len(), plan.probes.len());
+
+    let started = Instant::now();
     let mut lab = Lab::up(world, Options { deny: Deny::Drop })
         .await
         .expect("up");
-    let up = up.elapsed();
-    let mut quiet = Quiet {
+    let up_in = started.elapsed();
+    println!(
+        "{what}: {checks} checks, {flows} flows, {probe_count} probes; planned in {planned_in:.2?}, lab up in {up_in:.2?}"
+    );
+
+    let mut measured = Measurements {
         attempts: vec![0; flows],
-        ..Quiet::default()
+        ..Measurements::default()
     };
     let options = engine_options(&lab);
-    let running = Instant::now();
+    let started = Instant::now();
     let began = lab.started().elapsed();
-    let (own, probes) = (cpu(UsageWho::RUSAGE_SELF), cpu(UsageWho::RUSAGE_CHILDREN));
-    let result = engine::run(&plan, &mut lab, options, std::future::pending(), &mut quiet).await;
-    let took = running.elapsed();
-    let (own, probes) = (
-        cpu(UsageWho::RUSAGE_SELF).saturating_sub(own),
-        cpu(UsageWho::RUSAGE_CHILDREN).saturating_sub(probes),
-    );
-    let responder: Duration = children("__responder").iter().map(|pid| cpu_of(pid)).sum();
+    let cpu_before = Cpu::now();
+    let result = engine::run(
+        &plan,
+        &mut lab,
+        options,
+        std::future::pending(),
+        &mut measured,
+    )
+    .await;
+    let ran_in = started.elapsed();
+    let cpu = Cpu::now().since(&cpu_before);
     result.expect("a run");
     assert!(lab.teardown().await.is_empty(), "taken down cleanly");
+
+    print_verdicts(&measured, checks);
+
     // The slowest probe's start is part of the floor.
-    let start = quiet
+    let start = measured
         .last_hello
         .map_or(Duration::ZERO, |last| last.saturating_sub(began));
-    let floor = floor(&plan) + start;
-    let ratio = took.as_secs_f64() / floor.as_secs_f64();
-    let summary = quiet.summary.expect("a run has an end");
+    print_times(ran_in, floor(&plan) + start, start, budget);
+    print_cpu(&measured, &cpu);
     println!(
-        "{what}: {checks} checks, {flows} flows, {probes_planned} probes; planned in {planned:.2?}, lab up in {up:.2?}"
+        "  largest probe {:.1} MiB; runner {:.1} MiB once planned, {:.1} launched, {:.1} at the end, peak {:.1} MiB",
+        mib(measured.probe_kib),
+        mib(planned_kib),
+        mib(measured.resident_kib[0]),
+        mib(measured.resident_kib[1]),
+        mib(peak_kib("self"))
     );
+}
+
+fn print_verdicts(measured: &Measurements, checks: usize) {
+    let summary = measured.summary.expect("a run has an end");
     println!(
         "  {} proven, {} violated, {} unproven",
         summary.proven, summary.violated, summary.unproven
@@ -284,44 +304,42 @@ async fn run_of(what: &str, workloads: usize, replicas: usize, budget: Duration)
     if summary.proven < checks {
         println!(
             "  FAILED, however fast: not proven because of {:?}",
-            quiet.reasons
+            measured.reasons
         );
-        quiet
-            .violated
-            .iter()
-            .for_each(|violated| println!("    {violated}"));
+        for violated in &measured.violated {
+            println!("    {violated}");
+        }
     }
+}
+
+fn print_times(ran_in: Duration, floor: Duration, start: Duration, budget: Duration) {
+    let ratio = ran_in.as_secs_f64() / floor.as_secs_f64();
     println!(
-        "  ran {took:.2?}: {ratio:.2} of the floor of {floor:.2?} (budget 1.15), of which {start:.2?} for the slowest start"
+        "  ran {ran_in:.2?}: {ratio:.2} of the floor of {floor:.2?} (budget 1.15), of which {start:.2?} for the slowest start"
     );
     if !budget.is_zero() {
         println!(
             "  {:.2} of the budget of {budget:?}",
-            took.as_secs_f64() / budget.as_secs_f64()
+            ran_in.as_secs_f64() / budget.as_secs_f64()
         );
     }
-    let attempts: u64 = quiet.attempts.iter().map(|n| u64::from(*n)).sum();
-    let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / attempts.max(1) as f64;
+}
+
+fn print_cpu(measured: &Measurements, cpu: &Cpu) {
+    let attempts: u64 = measured.attempts.iter().map(|n| u64::from(*n)).sum();
+    let micros = |time: Duration| time.as_secs_f64() * 1e6 / attempts.max(1) as f64;
     println!(
         "  {attempts} attempts; CPU {:.0} us each: probes {:.0}, responder {:.0}, runner {:.0}; {} lines",
-        each(own + probes + responder),
-        each(probes),
-        each(responder),
-        each(own),
-        quiet.lines
-    );
-    println!(
-        "  largest probe {:.1} MiB; runner {:.1} MiB once planned, {:.1} launched, {:.1} watched, at its peak {:.1} MiB",
-        mib(quiet.probe_kib),
-        mib(kept),
-        mib(quiet.kept[0]),
-        mib(quiet.kept[1]),
-        mib(peak_kib("self"))
+        micros(cpu.runner + cpu.probes + cpu.responder),
+        micros(cpu.probes),
+        micros(cpu.responder),
+        micros(cpu.runner),
+        measured.lines
     );
 }
 
-/// The static agent: its size, and its memory at 1,000 TCP flows of which as many as may be wait
-/// for an answer.
+/// The static agent: its size, and its memory at 1,000 TCP flows of which the permitted
+/// number wait for an answer.
 async fn agent() {
     let path = std::path::Path::new("target/x86_64-unknown-linux-musl/probe/watertight-probe");
     let Ok(file) = std::fs::metadata(path) else {
@@ -336,37 +354,7 @@ async fn agent() {
         file.len() as f64 / 1e6,
         file.len() as f64 / 4e6
     );
-    // Accepts by its backlog and never answers.
-    let mute = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
-    std::thread::spawn({
-        let mute = mute.try_clone().expect("the listener");
-        move || {
-            mute.incoming().flatten().for_each(|stream| {
-                std::thread::spawn(move || std::io::copy(&mut { stream }, &mut std::io::sink()));
-            });
-        }
-    });
-    let port = mute.local_addr().expect("an address").port();
-    let flow = |id| wire::Flow {
-        id,
-        target: wire::Target::Address([127, 0, 0, 1].into()),
-        port,
-        transport: wire::Transport::Tcp,
-        request: wire::Request::Nonce,
-        deadlines: wire::Deadlines {
-            resolve_ms: 2_000,
-            connect_ms: 1_300,
-            tls_ms: 5_000,
-            request_ms: 1_300,
-        },
-        pace: wire::Pace {
-            bursts_ms: vec![id * 4],
-            interval_ms: 4_000,
-            attempts: None,
-            single: true,
-            accepted: None,
-        },
-    };
+
     let plan = wire::Plan {
         v: wire::VERSION,
         run: "bench".into(),
@@ -376,22 +364,22 @@ async fn agent() {
         trust: vec![],
         resolver: None,
         listen: None,
-        alone: None,
-        flows: (0..1_000).map(flow).collect(),
+        idle_timeout: None,
+        flows: agent_flows(silent_listener()),
     };
     let mut child = std::process::Command::new(path)
         .arg("__probe")
-        .envs(watertight_probe::encode_plan(&plan).expect("it fits"))
+        .envs(watertight_probe::encode_plan(&plan).expect("the plan fits"))
         .stdout(std::process::Stdio::piped())
         .spawn()
         .expect("the agent runs");
-    let mut lines = std::io::BufReader::new(child.stdout.take().expect("its lines"));
+    let mut lines = std::io::BufReader::new(child.stdout.take().expect("the lines of the probe"));
     std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
     tokio::time::sleep(Duration::from_secs(12)).await;
     let pid = child.id().to_string();
     let (peak, cpu) = (peak_kib(&pid), cpu_of(&pid));
-    child.kill().expect("it is ours");
-    child.wait().expect("it ends");
+    child.kill().expect("the probe is a child");
+    child.wait().expect("the probe ends");
     println!(
         "  at 1,000 TCP flows: {:.1} MiB resident, {:.2} of the budget of 16 MiB; {cpu:.2?} of CPU in 12 s",
         mib(peak),
@@ -399,22 +387,60 @@ async fn agent() {
     );
 }
 
+/// The port of a listener that accepts connections by its backlog and never answers.
+fn silent_listener() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || std::io::copy(&mut { stream }, &mut std::io::sink()));
+        }
+    });
+    port
+}
+
+/// 1,000 flows to a port of this machine, started 4 ms apart.
+fn agent_flows(port: u16) -> Vec<wire::Flow> {
+    (0..1_000)
+        .map(|id| wire::Flow {
+            id,
+            target: wire::Target::Address([127, 0, 0, 1].into()),
+            port,
+            transport: wire::Transport::Tcp,
+            request: wire::Request::Nonce,
+            deadlines: wire::Deadlines {
+                resolve_ms: 2_000,
+                connect_ms: 1_300,
+                tls_ms: 5_000,
+                request_ms: 1_300,
+            },
+            pace: wire::Pace {
+                bursts_ms: vec![id * 4],
+                interval_ms: 4_000,
+                attempts: None,
+                single: true,
+                accepted: None,
+            },
+        })
+        .collect()
+}
+
 fn mib(kib: u64) -> f64 {
     kib as f64 / 1024.0
 }
 
-/// The most memory that a process had so far, KiB.
+/// The peak memory of a process so far, KiB.
 fn peak_kib(pid: &str) -> u64 {
-    of_status(pid, "VmHWM:")
+    status_kib(pid, "VmHWM:")
 }
 
-/// The memory that this process has now, KiB.
+/// The memory of this process now, KiB.
 fn resident_kib() -> u64 {
-    of_status("self", "VmRSS:")
+    status_kib("self", "VmRSS:")
 }
 
 /// A line of `/proc/PID/status`, KiB.
-fn of_status(pid: &str, name: &str) -> u64 {
+fn status_kib(pid: &str, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status
         .lines()
@@ -427,12 +453,12 @@ fn of_status(pid: &str, name: &str) -> u64 {
         .unwrap_or(0)
 }
 
-/// Processes that this one started as a probe or as the responder.
+/// The ids of the processes that this process started in a role: `__probe` or `__responder`.
 fn children(role: &str) -> Vec<String> {
-    let own = std::process::id().to_string();
+    let runner = std::process::id().to_string();
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().into_string().ok());
-    pids.filter(|pid| fields(pid).get(1).is_some_and(|parent| *parent == own))
+    pids.filter(|pid| fields(pid).get(1).is_some_and(|parent| *parent == runner))
         .filter(|pid| {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             line.split(|byte| *byte == 0).nth(1) == Some(role.as_bytes())
@@ -447,7 +473,7 @@ fn fields(pid: &str) -> Vec<String> {
     after_name.split_whitespace().map(str::to_owned).collect()
 }
 
-/// User and system time of a process so far; the kernel counts in hundredths of a second.
+/// User and system time of a process so far; the kernel counts them in hundredths of a second.
 fn cpu_of(pid: &str) -> Duration {
     let ticks: u64 = fields(pid)
         .iter()
@@ -458,8 +484,35 @@ fn cpu_of(pid: &str) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
+/// User and system time of the processes of a run so far.
+struct Cpu {
+    runner: Duration,
+    /// Of the probes that have ended.
+    probes: Duration,
+    responder: Duration,
+}
+
+impl Cpu {
+    fn now() -> Self {
+        Self {
+            runner: usage(UsageWho::RUSAGE_SELF),
+            probes: usage(UsageWho::RUSAGE_CHILDREN),
+            responder: children("__responder").iter().map(|pid| cpu_of(pid)).sum(),
+        }
+    }
+
+    /// The time since `before`; for the responder, since its start.
+    fn since(self, before: &Self) -> Self {
+        Self {
+            runner: self.runner.saturating_sub(before.runner),
+            probes: self.probes.saturating_sub(before.probes),
+            responder: self.responder,
+        }
+    }
+}
+
 /// User and system time of this process, or of its children that have ended.
-fn cpu(who: UsageWho) -> Duration {
+fn usage(who: UsageWho) -> Duration {
     let usage = getrusage(who).expect("a valid argument");
     [usage.user_time(), usage.system_time()]
         .into_iter()

@@ -15,6 +15,7 @@
 //!           verdict ──────▶ Verdict       pure function of (check, evidence)
 //!           event ────────▶ RunEvent      the only thing a report ever sees
 //!           report ───────▶ console, JUnit, JSON, JSON lines   and one exit code
+//!           app ──────────▶ a command: the stages above, in order
 //! ```
 //!
 //! | module | may import |
@@ -30,8 +31,9 @@
 //! | report | model, event |
 //! | backend | model, inventory, plan, wire |
 //! | engine | model, inventory, plan, backend, verdict, event, wire |
-//! | cli | all |
-//! | harness | all |
+//! | app | model, source, suite, inventory, policy, plan, backend, engine, event, report, wire |
+//! | harness | source, suite, inventory, plan, backend, event, report, app, early_main |
+//! | cli | model, source, suite, inventory, policy, plan, backend, event, report, image, wire, app |
 //!
 //! A row imports only from rows above it. `wire` is the agent's module of types
 //! ([`watertight_probe::wire`]). `tests/layering.rs` holds the table.
@@ -79,6 +81,7 @@
 //! | lab | the network namespaces of this machine in which manifests are tested |
 //! | enforcer | whatever drops or rejects packets |
 
+pub mod app;
 pub mod backend;
 pub mod cli;
 pub mod engine;

@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // Probes and the responder are this program again; they enter their namespaces before any
-    // thread exists.
+    // Probes and the responder are started from this executable; they enter their namespaces before
+    // any thread exists.
     if let Some(code) = watertight::early_main() {
         return code;
     }
     let result = std::panic::catch_unwind(watertight::cli::main);
-    // The panic's message has been printed by the default hook; the code says that it is a defect
-    // of ours.
+    // The default hook has printed the panic's message; the code marks it as a defect of
+    // watertight.
     result.unwrap_or(watertight::event::ExitCode::Defect).into()
 }

@@ -1,4 +1,4 @@
-//! The libtest front end, seen from outside: this program is also the test target that it looks at.
+//! The libtest front end, tested from outside: this program is also the test target that it starts.
 #![expect(
     clippy::unwrap_used,
     reason = "a test that cannot start its program fails"
@@ -10,8 +10,8 @@ use nix::unistd::Pid;
 use std::process::{Command, ExitCode, Output, Stdio};
 use watertight::harness::{self, Options};
 
-/// Set where this program shall be the test target: its labs, as `SUITE:MANIFESTS`, parted by
-/// commas.
+/// The variable that makes this program the test target: its labs, as `SUITE:MANIFESTS`, separated
+/// by commas.
 const TARGET: &str = "TEST_TARGET_OF";
 
 fn main() -> ExitCode {
@@ -30,23 +30,19 @@ fn main() -> ExitCode {
         });
         return harness::main(&options.expect("at least one lab"));
     }
+
     let mut arguments = Arguments::from_args();
-    // Most of these make a lab, and labs that share two processors starve each other.
+
+    // Most of these make a lab, and labs that share two processors slow each other down.
     arguments.test_threads = Some(1);
-    let trial = |name: &str, test: fn()| {
-        Trial::test(name, move || {
-            test();
-            Ok::<(), Failed>(())
-        })
-    };
     let trials = vec![
         trial(
             "checks_are_listed_as_tests_without_a_lab",
             checks_are_listed_as_tests_without_a_lab,
         ),
         trial(
-            "what_is_proven_passes_and_what_is_violated_fails",
-            what_is_proven_passes_and_what_is_violated_fails,
+            "a_proven_check_passes_and_a_violated_check_fails",
+            a_proven_check_passes_and_a_violated_check_fails,
         ),
         trial(
             "one_run_judges_all_selected_tests",
@@ -57,16 +53,16 @@ fn main() -> ExitCode {
             an_unproven_check_fails_with_its_reason,
         ),
         trial(
-            "where_the_lab_is_impossible_every_test_fails",
-            where_the_lab_is_impossible_every_test_fails,
+            "without_a_lab_every_test_fails",
+            without_a_lab_every_test_fails,
         ),
         trial(
-            "filters_that_leave_nothing_need_no_lab",
-            filters_that_leave_nothing_need_no_lab,
+            "a_filter_without_matches_needs_no_lab",
+            a_filter_without_matches_needs_no_lab,
         ),
         trial(
-            "a_suite_with_a_mistake_is_shown_and_nothing_runs",
-            a_suite_with_a_mistake_is_shown_and_nothing_runs,
+            "a_mistake_in_a_suite_is_shown_and_nothing_runs",
+            a_mistake_in_a_suite_is_shown_and_nothing_runs,
         ),
         trial(
             "two_labs_run_one_after_the_other",
@@ -77,15 +73,22 @@ fn main() -> ExitCode {
             one_name_in_two_labs_is_a_mistake,
         ),
         trial(
-            "an_interrupted_run_fails_what_it_did_not_judge",
-            an_interrupted_run_fails_what_it_did_not_judge,
+            "an_interrupted_run_fails_unfinished_checks",
+            an_interrupted_run_fails_unfinished_checks,
         ),
         trial(
-            "under_nextest_the_cost_is_told",
-            under_nextest_the_cost_is_told,
+            "under_nextest_a_note_names_the_cost",
+            under_nextest_a_note_names_the_cost,
         ),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn trial(name: &str, test: fn()) -> Trial {
+    Trial::test(name, move || {
+        test();
+        Ok::<(), Failed>(())
+    })
 }
 
 const SMALL: &str = "tests/cli/small.yaml:tests/cli/world.yaml";
@@ -102,25 +105,25 @@ fn target(labs: &str, arguments: &[&str]) -> Command {
     command
 }
 
-struct Seen {
+struct Ran {
     code: Option<i32>,
     out: String,
     err: String,
 }
 
-fn seen(output: &Output) -> Seen {
-    Seen {
+fn ran(output: &Output) -> Ran {
+    Ran {
         code: output.status.code(),
         out: String::from_utf8(output.stdout.clone()).unwrap(),
         err: String::from_utf8(output.stderr.clone()).unwrap(),
     }
 }
 
-fn run(labs: &str, arguments: &[&str]) -> Seen {
-    seen(&target(labs, arguments).output().unwrap())
+fn run(labs: &str, arguments: &[&str]) -> Ran {
+    ran(&target(labs, arguments).output().unwrap())
 }
 
-impl Seen {
+impl Ran {
     #[track_caller]
     fn says(&self, words: &str) -> &Self {
         assert!(
@@ -155,7 +158,7 @@ impl Seen {
     }
 }
 
-/// A command in a place where the kernel gives out no network namespace.
+/// Runs a command where the kernel gives out no network namespace.
 fn without_namespaces(command: &Command) -> Output {
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && echo 0 > /proc/sys/user/max_net_namespaces && exec \"$@\"";
     let mut inside = Command::new("unshare");
@@ -171,7 +174,7 @@ fn without_namespaces(command: &Command) -> Output {
 }
 
 fn checks_are_listed_as_tests_without_a_lab() {
-    let listed = seen(&without_namespaces(&target(SMALL, &["--list"])));
+    let listed = ran(&without_namespaces(&target(SMALL, &["--list"])));
     listed.ends(0);
     assert_eq!(
         listed.out,
@@ -179,22 +182,22 @@ fn checks_are_listed_as_tests_without_a_lab() {
     );
 }
 
-fn what_is_proven_passes_and_what_is_violated_fails() {
-    let seen = run(LEAKY, &[]);
-    seen.ends(101)
+fn a_proven_check_passes_and_a_violated_check_fails() {
+    let ran = run(LEAKY, &[]);
+    ran.ends(101)
         .judges("leaky / web -> api:8080 allowed", "ok")
         .judges("leaky / web -> db:5432 denied [leak]", "FAILED");
-    // The sentence, the line, who got through, and what to do.
-    seen.says("violated: shop/web-")
+    // The evidence, the line, and the next step.
+    ran.says("violated: shop/web-")
         .says("tests/cli/leaky.yaml:11: web -> db denied")
         .says("next: find the policy");
-    seen.says("test result: FAILED. 1 passed; 1 failed; 0 ignored");
+    ran.says("test result: FAILED. 1 passed; 1 failed; 0 ignored");
 }
 
 fn one_run_judges_all_selected_tests() {
-    // One after the other they would take two holds.
-    let seen = run(SMALL, &["--test-threads=1"]);
-    seen.ends(0).says("2 passed; 0 failed; 0 ignored");
+    // Two runs would take two holds.
+    let ran = run(SMALL, &["--test-threads=1"]);
+    ran.ends(0).says("2 passed; 0 failed; 0 ignored");
     let one = run(SMALL, &["--exact", "small / web -> api:8080 allowed"]);
     one.ends(0)
         .judges("small / web -> api:8080 allowed", "ok")
@@ -203,66 +206,66 @@ fn one_run_judges_all_selected_tests() {
 }
 
 fn an_unproven_check_fails_with_its_reason() {
-    let seen = run(UNPROVABLE, &[]);
-    seen.ends(101)
+    let ran = run(UNPROVABLE, &[]);
+    ran.ends(101)
         .judges("unproven / web -> silent:9999 denied", "FAILED")
         .says("unproven: ")
         .says("reason: ");
 }
 
-fn where_the_lab_is_impossible_every_test_fails() {
-    let seen = seen(&without_namespaces(&target(SMALL, &[])));
-    seen.ends(101).says("0 passed; 2 failed; 0 ignored");
-    seen.says("unproven: the lab is not possible here: ")
+fn without_a_lab_every_test_fails() {
+    let ran = ran(&without_namespaces(&target(SMALL, &[])));
+    ran.ends(101).says("0 passed; 2 failed; 0 ignored");
+    ran.says("unproven: the lab is not possible here: ")
         .says("user.max_net_namespaces")
         .says("next: sudo sysctl -w");
 }
 
-fn filters_that_leave_nothing_need_no_lab() {
-    let seen = seen(&without_namespaces(&target(SMALL, &["no such test"])));
-    seen.ends(0).says("running 0 tests").says("2 filtered out");
+fn a_filter_without_matches_needs_no_lab() {
+    let ran = ran(&without_namespaces(&target(SMALL, &["no such test"])));
+    ran.ends(0).says("running 0 tests").says("2 filtered out");
 }
 
-fn a_suite_with_a_mistake_is_shown_and_nothing_runs() {
+fn a_mistake_in_a_suite_is_shown_and_nothing_runs() {
     for (suite, words) in [
         ("tests/cli/mistake.yaml", "tests/cli/mistake.yaml:8"),
         ("tests/cli/no-such.yaml", "tests/cli/no-such.yaml"),
     ] {
         for arguments in [&["--list"][..], &[]] {
-            let seen = run(&format!("{suite}:tests/cli/world.yaml"), arguments);
-            seen.ends(2);
-            assert!(seen.err.contains(words), "{words} is not in {}", seen.err);
-            assert_eq!(seen.out, "");
+            let ran = run(&format!("{suite}:tests/cli/world.yaml"), arguments);
+            ran.ends(2);
+            assert!(ran.err.contains(words), "{words} is not in {}", ran.err);
+            assert_eq!(ran.out, "");
         }
     }
 }
 
 fn two_labs_run_one_after_the_other() {
-    let seen = run(&format!("{SMALL},{LEAKY}"), &["web -> api:8080"]);
-    seen.ends(0)
+    let ran = run(&format!("{SMALL},{LEAKY}"), &["web -> api:8080"]);
+    ran.ends(0)
         .judges("small / web -> api:8080 allowed", "ok")
         .judges("leaky / web -> api:8080 allowed", "ok");
 }
 
 fn one_name_in_two_labs_is_a_mistake() {
-    let seen = run(&format!("{SMALL},{SMALL}"), &["--list"]);
-    seen.ends(2);
+    let ran = run(&format!("{SMALL},{SMALL}"), &["--list"]);
+    ran.ends(2);
     assert!(
-        seen.err
+        ran.err
             .contains("two labs test \"small / web -> api:8080 allowed\""),
         "{}",
-        seen.err
+        ran.err
     );
 }
 
-fn an_interrupted_run_fails_what_it_did_not_judge() {
+fn an_interrupted_run_fails_unfinished_checks() {
     let mut command = target(&format!("{SMALL},{LEAKY}"), &[]);
     let mut child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Once a probe is there the run has begun.
+    // The run has begun when there is a probe.
     while !has_probe(child.id()) {
         assert_eq!(
             child.try_wait().unwrap(),
@@ -276,13 +279,14 @@ fn an_interrupted_run_fails_what_it_did_not_judge() {
         Signal::SIGINT,
     )
     .unwrap();
-    let seen = seen(&child.wait_with_output().unwrap());
-    seen.ends(101)
+    let ran = ran(&child.wait_with_output().unwrap());
+    ran.ends(101)
         .says("0 passed; 4 failed; 0 ignored")
         .says("interrupted (SIGINT)");
 }
 
-/// Whether a process has a probe among its children, which belong to the thread that started them.
+/// Whether a process has a probe among its children. The kernel lists children by the thread that
+/// started them.
 fn has_probe(pid: u32) -> bool {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
@@ -302,23 +306,16 @@ fn has_probe(pid: u32) -> bool {
         })
 }
 
-fn under_nextest_the_cost_is_told() {
-    let seen = seen(
-        &target(SMALL, &["--list"])
-            .env("NEXTEST", "1")
-            .output()
-            .unwrap(),
-    );
-    seen.ends(0);
-    assert_eq!(
-        seen.err.matches("use cargo test").count(),
-        1,
-        "{}",
-        seen.err
-    );
+fn under_nextest_a_note_names_the_cost() {
+    let ran = ran(&target(SMALL, &["--list"])
+        .env("NEXTEST", "1")
+        .output()
+        .unwrap());
+    ran.ends(0);
+    assert_eq!(ran.err.matches("use cargo test").count(), 1, "{}", ran.err);
     let ignored = target(SMALL, &["--list", "--ignored"])
         .env("NEXTEST", "1")
         .output()
         .unwrap();
-    assert_eq!(ignored.stderr, b"", "it lists twice, and is told once");
+    assert_eq!(ignored.stderr, b"", "the second listing repeats no note");
 }

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 struct Named {
     file: String,
     line: usize,
-    /// Where it stands, from the root of the library.
+    /// The module that names it, from the root of the library.
     within: Vec<String>,
     path: Vec<String>,
 }
@@ -39,6 +39,9 @@ impl fmt::Display for Named {
 
 /// The agent's crate, of which the library uses the types under the name `wire`.
 const AGENT: &str = "watertight_probe";
+
+/// The library's crate, as tests and benchmarks name it.
+const LIBRARY: &str = "watertight";
 
 /// Every path of a source text that begins at the library's root, at a module above, or in the
 /// agent's crate.
@@ -99,8 +102,11 @@ fn begins_a_path(tokens: &[TokenTree], at: usize) -> bool {
 }
 
 fn colons(tokens: &[TokenTree]) -> bool {
-    let colon = |token: Option<&TokenTree>| matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == ':');
-    colon(tokens.first()) && colon(tokens.get(1))
+    matches!(tokens, [first, second, ..] if is_punct(first, ':') && is_punct(second, ':'))
+}
+
+fn is_punct(token: &TokenTree, character: char) -> bool {
+    matches!(token, TokenTree::Punct(punct) if punct.as_char() == character)
 }
 
 /// The paths that begin with the first of these tokens: one, or those of a `use` tree.
@@ -111,8 +117,13 @@ fn paths(tokens: &[TokenTree], within: &[String]) -> Vec<Vec<String>> {
         "self" => within.to_vec(),
         _ => within[..within.len().saturating_sub(1)].to_vec(),
     };
+    trees(&tokens[1..], base)
+}
+
+/// The paths that lead on from `base`; `["*"]` where that is the root as a whole.
+fn trees(tokens: &[TokenTree], base: Vec<String>) -> Vec<Vec<String>> {
     let mut trees = Vec::new();
-    tree(&tokens[1..], base, &mut trees);
+    tree(tokens, base, &mut trees);
     for path in &mut trees {
         if path.is_empty() {
             path.push("*".to_owned());
@@ -131,8 +142,8 @@ fn tree(tokens: &[TokenTree], mut base: Vec<String>, found: &mut Vec<Vec<String>
             Some(TokenTree::Ident(word)) => base.push(word.to_string()),
             Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => {
                 let inner: Vec<TokenTree> = group.stream().into_iter().collect();
-                let comma = |token: &TokenTree| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ',');
-                for item in inner.split(comma).filter(|item| !item.is_empty()) {
+                let items = inner.split(|token| is_punct(token, ','));
+                for item in items.filter(|item| !item.is_empty()) {
                     match &item[0] {
                         TokenTree::Ident(word) if word == "self" => {
                             tree(&item[1..], base.clone(), found)
@@ -199,70 +210,61 @@ fn library() -> Vec<Named> {
         .collect()
 }
 
-/// A row of the table: modules, and what they may import; `None` is everything above.
-type Row = (BTreeSet<String>, Option<BTreeSet<String>>);
+/// A row of the table: modules, and what they may import.
+type Row = (BTreeSet<String>, BTreeSet<String>);
 
-/// The rows of the table in the library's documentation.
+/// The rows of the import table in the library's documentation.
 fn rows(text: &str) -> Vec<Row> {
-    // The import table is the first one; the glossary is another.
-    let rows = text
-        .lines()
-        .skip_while(|line| !line.starts_with("//! | module |"))
-        .map_while(|line| line.strip_prefix("//! |")?.trim_end().strip_suffix('|'));
-    let list = |cell: &str| -> BTreeSet<String> {
-        cell.split(',')
-            .map(|name| name.trim().to_owned())
-            .filter(|name| !name.is_empty())
-            .collect()
-    };
-    rows.skip_while(|row| !row.contains("---"))
-        .skip(1)
+    text.lines()
+        .skip_while(|line| *line != "//! | module | may import |")
+        .skip(2)
+        .map_while(|line| line.strip_prefix("//! |")?.trim_end().strip_suffix('|'))
         .map(|row| {
             let (modules, may) = row.split_once('|').unwrap();
-            (
-                list(modules),
-                Some(list(may)).filter(|may| !may.contains("all")),
-            )
+            (names(modules), names(may))
         })
         .collect()
 }
 
-/// What stands in the root beside modules, for those who may import all.
+/// The names in a cell, which are separated by commas.
+fn names(cell: &str) -> BTreeSet<String> {
+    cell.split(',')
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+/// The names in the root that are no module of a folder.
 const ROOT: [&str; 2] = ["wire", "early_main"];
 
 /// Module → what it may import.
 fn table() -> BTreeMap<String, BTreeSet<String>> {
     let mut table: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (modules, may) in rows(&read(Path::new("src/lib.rs"))) {
-        let may = may.unwrap_or_else(|| {
-            table
-                .keys()
-                .cloned()
-                .chain(ROOT.map(str::to_owned))
-                .collect()
-        });
         for module in modules {
             assert!(
                 table.insert(module.clone(), may.clone()).is_none(),
-                "{module} stands in the table twice"
+                "{module} has two rows in the table"
             );
         }
     }
     table
 }
 
-/// What of these paths the table does not allow.
+fn is_allowed(named: &Named, table: &BTreeMap<String, BTreeSet<String>>) -> bool {
+    let (from, to) = (&named.within[0], &named.path[0]);
+
+    // Tests read suites and manifests as their input.
+    let in_tests = named.within.iter().any(|module| module == "tests")
+        && matches!(to.as_str(), "source" | "suite");
+    from == to || in_tests || table.get(from).is_some_and(|may| may.contains(to))
+}
+
+/// The paths that the table does not allow.
 fn forbidden(named: &[Named], table: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
-    let allowed = |named: &Named| {
-        let (own, to) = (&named.within[0], &named.path[0]);
-        // Tests read suites and manifests to have something to work on.
-        let in_tests = named.within.iter().any(|module| module == "tests")
-            && matches!(to.as_str(), "source" | "suite");
-        own == to || in_tests || table.get(own).is_some_and(|may| may.contains(to))
-    };
     named
         .iter()
-        .filter(|named| !allowed(named))
+        .filter(|named| !is_allowed(named, table))
         .map(ToString::to_string)
         .collect()
 }
@@ -276,6 +278,7 @@ fn every_module_imports_only_what_the_table_says() {
         "forbidden by the table of src/lib.rs:\n{}",
         wrong.join("\n")
     );
+
     // A scan that sees nothing would hold any table.
     let seen: BTreeSet<(&str, &str)> = named
         .iter()
@@ -286,7 +289,9 @@ fn every_module_imports_only_what_the_table_says() {
         ("report", "event"),
         ("verdict", "plan"),
         ("plan", "wire"),
-        ("cli", "report"),
+        ("app", "engine"),
+        ("cli", "app"),
+        ("harness", "app"),
     ] {
         assert!(
             seen.contains(&known),
@@ -323,16 +328,12 @@ fn the_table_and_the_folders_name_the_same_modules() {
 #[test]
 fn every_row_imports_only_from_rows_above() {
     let rows = rows(&read(Path::new("src/lib.rs")));
-    let mut above = BTreeSet::from(["wire".to_owned()]);
+    let mut above = BTreeSet::from(ROOT.map(str::to_owned));
     for (modules, may) in rows {
-        let below: Vec<_> = may
-            .iter()
-            .flatten()
-            .filter(|name| !above.contains(*name))
-            .collect();
+        let below: Vec<_> = may.iter().filter(|name| !above.contains(*name)).collect();
         assert!(
             below.is_empty(),
-            "{modules:?} may import {below:?}, which stand below: that way lie circles"
+            "{modules:?} may import {below:?}, which stand in rows below"
         );
         above.extend(modules);
     }
@@ -359,6 +360,7 @@ fn the_boundaries_that_verdicts_rest_on_hold() {
     never(&["backend"], &["verdict"]);
     never(&["backend"], &["suite"]);
     never(&["backend"], &["event"]);
+
     // Compiler and predictor are written apart, so that one can be held against the other.
     never(&["backend", "lab"], &["policy"]);
     never(&["policy"], &["backend"]);
@@ -367,9 +369,84 @@ fn the_boundaries_that_verdicts_rest_on_hold() {
     never(&["report"], &["plan"]);
     never(&["verdict"], &["backend"]);
     never(&["verdict"], &["report"]);
+
     // The engine knows the trait, and no network by name.
     never(&["engine"], &["backend", "lab"]);
     never(&["engine"], &["backend", "kube"]);
+
+    // What a command does is there for tests too, without the command line.
+    never(&["app"], &["cli"]);
+    never(&["app"], &["harness"]);
+    never(&["harness"], &["cli"]);
+}
+
+#[test]
+fn tests_and_benchmarks_never_name_the_command_line() {
+    let files: Vec<PathBuf> = ["ci", "tests"].into_iter().flat_map(files).collect();
+    let named: Vec<Vec<String>> = files
+        .iter()
+        .flat_map(|file| named_of_library(&read(file)))
+        .collect();
+    assert!(
+        named.contains(&vec!["app".to_owned(), "plan_in".to_owned()]),
+        "no path of the library was seen: {named:?}"
+    );
+
+    for file in files {
+        let wrong: Vec<Vec<String>> = named_of_library(&read(&file))
+            .into_iter()
+            .filter(|path| starts(path, &["cli"]) || starts(path, &["*"]))
+            .collect();
+        assert!(wrong.is_empty(), "{} names {wrong:?}", file.display());
+    }
+}
+
+/// Every path of a source text that begins with the library's crate, without the crate's name.
+fn named_of_library(text: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    walk_library(text.parse().unwrap(), &mut found);
+    found
+}
+
+fn walk_library(tokens: TokenStream, found: &mut Vec<Vec<String>>) {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    for (at, token) in tokens.iter().enumerate() {
+        match token {
+            TokenTree::Ident(word) if word == LIBRARY => {
+                let renamed =
+                    matches!(tokens.get(at + 1), Some(TokenTree::Ident(word)) if word == "as");
+                if renamed || colons(&tokens[at + 1..]) {
+                    found.extend(trees(&tokens[at + 1..], Vec::new()));
+                }
+            }
+            TokenTree::Group(group) => walk_library(group.stream(), found),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_path_to_the_command_line_is_caught_however_it_is_written() {
+    for text in [
+        "use watertight::cli::main;",
+        "use watertight::cli;",
+        "use watertight::{app, cli::main};",
+        "use watertight as all;",
+        "use watertight::*;",
+        "fn f() { ::watertight::cli::main(); }",
+        "fn f() { vec![watertight::cli::main()] }",
+    ] {
+        let named = named_of_library(text);
+        assert!(
+            named
+                .iter()
+                .any(|path| starts(path, &["cli"]) || starts(path, &["*"])),
+            "{text}: {named:?}"
+        );
+    }
+
+    let named = named_of_library("use watertight::app::plan_in; fn f() { watertight([\"cli\"]) }");
+    assert_eq!(named, [["app", "plan_in"]]);
 }
 
 fn starts(path: &[String], with: &[&str]) -> bool {
@@ -441,10 +518,10 @@ fn a_prediction_never_enters_a_verdict() {
     let files: Vec<_> = files("src").into_iter().filter(of_verdicts).collect();
     assert!(!files.is_empty());
     for file in files {
-        let told = words_of(&read(&file))
+        let predictions = words_of(&read(&file))
             .into_iter()
             .filter(|(_, word)| word.to_lowercase().contains("predict"));
-        assert_eq!(told.collect::<Vec<_>>(), [], "{}", file.display());
+        assert_eq!(predictions.collect::<Vec<_>>(), [], "{}", file.display());
     }
 }
 
@@ -487,6 +564,7 @@ fn a_forbidden_import_is_caught_however_it_is_written() {
         "pub(in crate::backend) fn f() {}",
         "macro_rules! m { () => { $crate::backend::f() } }",
     ];
+
     for text in written {
         let found = forbidden(&named("x.rs", text, &["report".to_owned()]), &table());
         assert!(
@@ -496,6 +574,7 @@ fn a_forbidden_import_is_caught_however_it_is_written() {
             "{text}: {found:?}"
         );
     }
+
     // The root as a whole would let everything through.
     for text in [
         "use crate as all;",
@@ -509,6 +588,7 @@ fn a_forbidden_import_is_caught_however_it_is_written() {
             "{text}"
         );
     }
+
     for text in [
         format!("use {AGENT}::plan_digest;"),
         format!("fn f() {{ ::{AGENT}::plan_digest() }}"),

@@ -112,7 +112,7 @@ fn main() -> ExitCode {
         .collect();
     if let Err(obstacle) = lab::enter() {
         say(&format!(
-            "the lab is not possible here: {obstacle}; cure: {}",
+            "the lab is not possible here: {obstacle}; fix: {}",
             obstacle.cure()
         ));
         return ExitCode::FAILURE;

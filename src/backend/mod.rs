@@ -16,6 +16,23 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
+/// The control port, TCP and UDP: every pod of the lab and every probe pod in a cluster answers
+/// there to its own node.
+///
+/// A success there shows that a source's network works even where policies deny every other flow to
+/// it: a pod's own node may always reach it (Kubernetes, "Network Policies").
+///
+/// # Limitations
+///
+/// A tested pod cannot use this port itself.
+pub const CONTROL_PORT: u16 = 65_533;
+
+/// The kubelet's TCP port, open on every node of a cluster; the lab's nodes answer on it too, over
+/// TCP and UDP.
+///
+/// A success there shows that the path between two nodes is open.
+pub const KUBELET_PORT: u16 = 10_250;
+
 /// One probe to start.
 #[derive(Debug, Clone)]
 pub struct Launch {

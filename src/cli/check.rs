@@ -1,9 +1,10 @@
 //! `watertight check 'LINE'`, in a cluster or in the lab.
 
-use super::cluster::{self, ClusterArgs};
-use super::load::{self, SuiteInput};
-use super::terminal::Terminal;
-use super::{LabArgs, RunOptions, lab};
+use super::args::{LabArgs, TestArgs};
+use super::cluster_args::ClusterArgs;
+use crate::app;
+use crate::app::options::{SuiteInput, Target};
+use crate::app::terminal::Terminal;
 use crate::event::ExitCode;
 use clap::Args;
 
@@ -18,14 +19,15 @@ pub(super) struct CheckArgs {
     #[command(flatten)]
     cluster: ClusterArgs,
     #[command(flatten)]
-    options: RunOptions,
+    test: TestArgs,
 }
 
-pub(super) fn check(args: &CheckArgs, terminal: &Terminal) -> ExitCode {
-    let given = SuiteInput::Line(&args.line);
-    if args.lab.lab.is_empty() {
-        return cluster::run(&given, &args.cluster, &args.options, terminal);
-    }
-    let load = || load::lab(&given, &args.lab.lab, &args.options.select, terminal);
-    lab::run(load, args.lab.deny.how(), &args.options, terminal)
+pub(super) fn check(args: &CheckArgs, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
+    let input = SuiteInput::Line(&args.line);
+    let target = match args.lab.options() {
+        Some(lab) => Target::Lab(lab),
+        None => Target::Cluster(args.cluster.options()),
+    };
+    let options = args.test.options(terminal)?;
+    Ok(app::run::run(input, &target, &options, terminal))
 }

@@ -1,9 +1,11 @@
 //! `watertight demo`: the shop of `suites/shop/`, with a mistake in one policy and then without it.
 
-use super::load::{self, Loaded};
-use super::outputs::Sinks;
-use super::terminal::Terminal;
-use super::{DenyArgs, RunOptions, lab};
+use super::args::{DenyArgs, TestArgs};
+use crate::app::lab::{self, PlannedLab};
+use crate::app::options::RunOptions;
+use crate::app::outputs::Outputs;
+use crate::app::terminal::Terminal;
+use crate::backend::lab::Deny;
 use crate::event::ExitCode;
 use crate::inventory::read_manifests;
 use crate::source::Sources;
@@ -16,7 +18,7 @@ pub(super) struct DemoArgs {
     #[command(flatten)]
     deny: DenyArgs,
     #[command(flatten)]
-    options: RunOptions,
+    test: TestArgs,
 }
 
 const SUITE: (&str, &str) = (
@@ -24,7 +26,7 @@ const SUITE: (&str, &str) = (
     include_str!("../../suites/shop/suite.yaml"),
 );
 
-/// The manifests that are right from the start.
+/// The manifests that both runs share.
 const MANIFESTS: [(&str, &str); 3] = [
     (
         "suites/shop/manifests/shop.yaml",
@@ -50,16 +52,12 @@ const FIX: (&str, &str) = (
     include_str!("../../suites/shop/manifests/policies-data.yaml"),
 );
 
-pub(super) fn demo(args: &DemoArgs, terminal: &Terminal) -> ExitCode {
-    let both = load(MISTAKE, &args.options, terminal)
-        .and_then(|broken| Ok((broken, load(FIX, &args.options, terminal)?)));
-    let (broken, fixed) = match both {
-        Ok(both) => both,
-        Err(code) => return code,
-    };
-    if let Err(code) = lab::enter(terminal) {
-        return code;
-    }
+pub(super) fn demo(args: &DemoArgs, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
+    let (options, deny) = (args.test.options(terminal)?, args.deny.deny());
+    let broken = load(MISTAKE, &options, terminal)?;
+    let fixed = load(FIX, &options, terminal)?;
+    lab::enter(terminal)?;
+
     say(
         "A shop in network namespaces of this machine: web, api and postgres on two nodes, a payment provider",
     );
@@ -67,37 +65,40 @@ pub(super) fn demo(args: &DemoArgs, terminal: &Terminal) -> ExitCode {
         "outside, a cloud's metadata address. Real sockets, real packets, its own NetworkPolicies.",
     );
     say(&format!("\n1. As it was deployed ({}):\n", MISTAKE.0));
-    let (first, complete) = match once(broken, args, terminal) {
-        Ok(ended) => ended,
-        Err(code) => return code,
-    };
+    let (code, complete) = run(broken, deny, &options, terminal)?;
     if !complete {
-        return first;
+        return Ok(code);
     }
-    if first != ExitCode::Violated {
+    if code != ExitCode::Violated {
         // Without its leak the demo shows nothing, and must not look as if it did.
         say("\nThe leak that this demo is about was not found.");
-        return if first == ExitCode::Proven {
-            ExitCode::Defect
-        } else {
-            first
-        };
+        return Ok(without_leak(code));
     }
+
     say(&format!("\n2. The fix, {} -> {}:\n", MISTAKE.0, FIX.0));
     for (line, removed, added) in changes(MISTAKE.1, FIX.1) {
         say(&format!("   {line:>3} - {removed}\n   {line:>3} + {added}"));
     }
     say("");
-    match once(fixed, args, terminal) {
-        Ok((code, _)) | Err(code) => code,
+    let (code, _complete) = run(fixed, deny, &options, terminal)?;
+    Ok(code)
+}
+
+/// The demo's exit code where the first run did not find the leak.
+fn without_leak(code: ExitCode) -> ExitCode {
+    if code == ExitCode::Proven {
+        ExitCode::Defect
+    } else {
+        code
     }
 }
 
+/// Plans the shop with one version of the policy.
 fn load(
     policy: (&str, &str),
     options: &RunOptions,
     terminal: &Terminal,
-) -> Result<Loaded, ExitCode> {
+) -> Result<PlannedLab, ExitCode> {
     let mut sources = Sources::new();
     let files: Vec<_> = MANIFESTS
         .iter()
@@ -105,9 +106,10 @@ fn load(
         .map(|(name, text)| sources.add(name, *text))
         .collect();
     let suite_file = sources.add(SUITE.0, SUITE.1);
+
     let (suites, mut diagnostics) = suite::read(&[suite_file], &sources);
-    let (manifests, more) = read_manifests(&files, &sources);
-    for diagnostic in more.iter() {
+    let (manifests, of_manifests) = read_manifests(&files, &sources);
+    for diagnostic in of_manifests.iter() {
         diagnostics.push(diagnostic.clone());
     }
     if !diagnostics.is_empty() {
@@ -115,49 +117,45 @@ fn load(
         terminal.diagnostics(&diagnostics, &sources);
         return Err(ExitCode::Defect);
     }
-    load::world_and_plan(
-        &suites,
-        &manifests,
-        &options.select.selection(),
-        &sources,
-        terminal,
-    )
+
+    let selection = &options.select.selection;
+    lab::place_and_plan(&suites, &manifests, selection, &sources, terminal)
 }
 
-/// One run: its exit code, and whether it came to its own end.
-fn once(
-    loaded: Loaded,
-    args: &DemoArgs,
+/// One run: its exit code, and whether it ended without an interruption.
+fn run(
+    planned: PlannedLab,
+    deny: Deny,
+    options: &RunOptions,
     terminal: &Terminal,
 ) -> Result<(ExitCode, bool), ExitCode> {
-    let mut sinks = Sinks::open(&args.options, terminal)?;
-    sinks.show(&args.options, terminal);
-    let deny = args.deny.how();
-    let code = lab::in_lab(
-        loaded,
-        deny,
-        args.options.settings(Some(deny)),
-        &mut sinks,
-        terminal,
-    );
-    Ok((sinks.finish(code, terminal), sinks.complete))
+    let mut outputs = Outputs::open(options, terminal)?;
+    outputs.show_console(options, terminal);
+
+    let settings = options.report_settings(Some(deny));
+    let result = lab::run_planned(planned, deny, settings, &mut outputs, terminal);
+    let code = outputs.conclude(result);
+    Ok((outputs.finish(code, terminal), outputs.is_complete()))
 }
 
-/// Lines that differ between two texts of the same length, comments left out.
+/// The lines that differ between two texts of the same length, comments left out: their number
+/// from 1, and their text before and after.
 fn changes<'a>(before: &'a str, after: &'a str) -> Vec<(usize, &'a str, &'a str)> {
-    let yaml = |text: &'a str| {
-        text.lines()
-            .enumerate()
-            .filter(|(_, line)| !line.starts_with('#'))
-    };
-    let pairs = yaml(before).zip(yaml(after));
-    pairs
+    yaml_lines(before)
+        .zip(yaml_lines(after))
         .filter(|((_, old), (_, new))| old != new)
-        .map(|((number, old), (_, new))| (number + 1, old, new))
+        .map(|((index, old), (_, new))| (index + 1, old, new))
         .collect()
 }
 
-/// The story between the runs is no data.
+/// The lines of a text without those that are comments, each with its index in the text.
+fn yaml_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| !line.starts_with('#'))
+}
+
+/// Writes a line of the story to standard error: it is no data.
 fn say(text: &str) {
     let _closed = writeln!(std::io::stderr(), "{text}");
 }

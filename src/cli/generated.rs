@@ -1,13 +1,13 @@
 //! `watertight schema`, `completion`, `man`: what is generated from the program itself.
 
+use crate::app::terminal::Terminal;
 use crate::event::ExitCode;
 use clap::{Args, Command, ValueEnum};
 use clap_complete::Shell;
-use std::io::{self, Write};
 
 #[derive(Debug, Args)]
 pub(super) struct SchemaArgs {
-    /// Of what
+    /// Which schema
     #[arg(value_enum, default_value_t)]
     of: SchemaOf,
 }
@@ -23,38 +23,31 @@ enum SchemaOf {
 
 #[derive(Debug, Args)]
 pub(super) struct CompletionArgs {
-    /// For which shell
+    /// Which shell
     shell: Shell,
 }
 
-pub(super) fn schema(args: &SchemaArgs) -> ExitCode {
+pub(super) fn schema(args: &SchemaArgs, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
     let schema = match args.of {
         SchemaOf::Suite => crate::suite::schema(),
         SchemaOf::Report => crate::report::json_schema(),
     };
-    written(writeln!(io::stdout(), "{schema:#}"))
+    terminal.data(&format!("{schema:#}\n"))
 }
 
-pub(super) fn completion(args: &CompletionArgs, command: &mut Command) -> ExitCode {
+pub(super) fn completion(
+    args: &CompletionArgs,
+    command: &mut Command,
+    terminal: &Terminal,
+) -> Result<ExitCode, ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, command, "watertight", &mut script);
-    written(io::stdout().write_all(&script))
+    terminal.data(&String::from_utf8_lossy(&script))
 }
 
-pub(super) fn man(command: Command) -> ExitCode {
+pub(super) fn man(command: Command, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
     let mut page = Vec::new();
-    written(
-        clap_mangen::Man::new(command)
-            .render(&mut page)
-            .and_then(|()| io::stdout().write_all(&page)),
-    )
-}
-
-/// Whoever closes the pipe has seen enough; anything else that keeps us from writing is a failure.
-fn written(result: io::Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::Proven,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Proven,
-        Err(_) => ExitCode::Defect,
-    }
+    // Writing to a Vec cannot fail.
+    let _ = clap_mangen::Man::new(command).render(&mut page);
+    terminal.data(&String::from_utf8_lossy(&page))
 }

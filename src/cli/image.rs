@@ -1,6 +1,6 @@
 //! `watertight image -o probe.tar`: the probe's image as an archive, without an engine.
 
-use super::terminal::Terminal;
+use crate::app::terminal::Terminal;
 use crate::event::ExitCode;
 use crate::image::{self, Architecture, Archive, FindError, Kind, Program};
 use clap::Args;
@@ -17,7 +17,7 @@ pub(super) struct ImageArgs {
     /// The image's name and tag [default: localhost/watertight-probe:VERSION]
     #[arg(long, value_name = "NAME")]
     tag: Option<String>,
-    /// The static program to put in, one for each architecture (repeatable) [default: looked for
+    /// The static program to put in, one for each architecture (repeatable) [default: searched
     /// beside this program and where cargo builds it]
     #[arg(long, value_name = "PATH", visible_alias = "agent")]
     program: Vec<PathBuf>,
@@ -26,59 +26,56 @@ pub(super) struct ImageArgs {
     runner: bool,
 }
 
-pub(super) fn image(args: &ImageArgs, terminal: &Terminal) -> ExitCode {
+pub(super) fn image(args: &ImageArgs, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
     let kind = if args.runner {
         Kind::Runner
     } else {
         Kind::Probe
     };
-    let programs = match programs(kind, &args.program) {
-        Ok(programs) => programs,
-        Err(error) => {
-            terminal.error(&format!("{error}\n{}", how_to_build(kind)));
-            return ExitCode::Usage;
-        }
-    };
-    let archive = match Archive::pack(&programs, args.tag.as_deref()) {
-        Ok(archive) => archive,
-        Err(error) => {
-            terminal.error(&format!("failed to {error}"));
-            return ExitCode::Usage;
-        }
-    };
+    let programs = programs(kind, &args.program).map_err(|error| {
+        terminal.error(&format!("{error}\n{}", how_to_build(kind)));
+        ExitCode::Usage
+    })?;
+    let archive = Archive::pack(&programs, args.tag.as_deref()).map_err(|error| {
+        terminal.error(&format!("failed to {error}"));
+        ExitCode::Usage
+    })?;
+
     let to_stdout = args.output == Path::new("-");
     let written = if to_stdout {
         io::stdout().write_all(&archive.bytes)
     } else {
-        put(&args.output, &archive.bytes)
+        write_atomically(&args.output, &archive.bytes)
     };
-    if let Err(error) = written {
+    written.map_err(|error| {
         terminal.error(&format!(
             "failed to write {}: {error}",
             args.output.display()
         ));
-        return ExitCode::Impossible;
-    }
-    let said = said(kind, &archive, &args.output);
-    let told = if to_stdout {
-        io::stderr().write_all(said.as_bytes())
+        ExitCode::Impossible
+    })?;
+
+    let summary = summary(kind, &archive, &args.output);
+    let shown = if to_stdout {
+        io::stderr().write_all(summary.as_bytes())
     } else {
-        io::stdout().write_all(said.as_bytes())
+        io::stdout().write_all(summary.as_bytes())
     };
-    match told {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::Defect,
-        // Whoever closed the pipe has the archive.
-        Ok(()) | Err(_) => ExitCode::Proven,
+    match shown {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Ok(ExitCode::Defect),
+        // With the pipe closed, the archive is complete all the same.
+        Ok(()) | Err(_) => Ok(ExitCode::Proven),
     }
 }
 
+/// The programs that the command line names; else those beside this program.
 fn programs(kind: Kind, named: &[PathBuf]) -> Result<Vec<Program>, FindError> {
     if named.is_empty() {
-        let this = std::env::current_exe().map_err(|error| FindError::Unreadable {
+        let executable = std::env::current_exe().map_err(|error| FindError::Unreadable {
             path: "/proc/self/exe".into(),
             error,
         })?;
-        return image::beside_this_program(kind, &this);
+        return image::beside_this_program(kind, &executable);
     }
     named.iter().map(|path| image::read(kind, path)).collect()
 }
@@ -91,8 +88,8 @@ fn how_to_build(kind: Kind) -> String {
     )
 }
 
-/// Written beside its place, then renamed: half an archive would be loaded as a broken image.
-fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes a file beside `path` and renames it: half an archive would be loaded as a broken image.
+fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
@@ -105,8 +102,8 @@ fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Name, digest, size, and what comes next.
-fn said(kind: Kind, archive: &Archive, output: &Path) -> String {
+/// Name, digest, size, and the next commands.
+fn summary(kind: Kind, archive: &Archive, output: &Path) -> String {
     let Archive {
         name,
         digest,

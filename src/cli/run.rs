@@ -1,9 +1,10 @@
 //! `watertight run SUITE...`, in a cluster or in the lab.
 
-use super::cluster::{self, ClusterArgs};
-use super::load::{self, SuiteInput};
-use super::terminal::Terminal;
-use super::{LabArgs, RunOptions, lab, scripted};
+use super::args::{LabArgs, TestArgs};
+use super::cluster_args::ClusterArgs;
+use crate::app;
+use crate::app::options::{SuiteInput, Target};
+use crate::app::terminal::Terminal;
 use crate::event::ExitCode;
 use clap::Args;
 use std::path::PathBuf;
@@ -21,17 +22,24 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     cluster: ClusterArgs,
     #[command(flatten)]
-    options: RunOptions,
+    test: TestArgs,
 }
 
-pub(super) fn run(args: &RunArgs, terminal: &Terminal) -> ExitCode {
-    let given = SuiteInput::Files(&args.suites);
-    if args.lab.lab.is_empty() {
-        return cluster::run(&given, &args.cluster, &args.options, terminal);
-    }
-    let load = || load::lab(&given, &args.lab.lab, &args.options.select, terminal);
-    match &args.scripted {
-        Some(script) => scripted::run(load, script, &args.options, terminal),
-        None => lab::run(load, args.lab.deny.how(), &args.options, terminal),
+pub(super) fn run(args: &RunArgs, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
+    let input = SuiteInput::Files(&args.suites);
+    let options = args.test.options(terminal)?;
+    Ok(app::run::run(input, &args.target(), &options, terminal))
+}
+
+impl RunArgs {
+    fn target(&self) -> Target {
+        match (self.lab.options(), &self.scripted) {
+            (None, _) => Target::Cluster(self.cluster.options()),
+            (Some(lab), None) => Target::Lab(lab),
+            (Some(lab), Some(script)) => Target::Scripted {
+                manifests: lab.manifests,
+                script: script.clone(),
+            },
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! `watertight validate SUITE...`: offline.
 
-use super::load::{self, SuiteInput};
-use super::terminal::Terminal;
+use crate::app::options::SuiteInput;
+use crate::app::terminal::Terminal;
+use crate::app::{lab, load};
 use crate::event::ExitCode;
-use crate::plan::Selection;
+use crate::plan::{Plan, Selection};
 use crate::source::Sources;
 use crate::suite::Suite;
 use clap::Args;
@@ -14,7 +15,7 @@ pub(super) struct ValidateArgs {
     /// Suite files, - for standard input
     #[arg(required = true, value_name = "SUITE")]
     suites: Vec<String>,
-    /// Also hold them against the policies of these manifests: files, folders, or - for standard
+    /// Also compare them with the policies of these manifests: files, folders, or - for standard
     /// input
     #[arg(long, value_name = "MANIFESTS", num_args = 1..)]
     with: Vec<String>,
@@ -23,26 +24,31 @@ pub(super) struct ValidateArgs {
     strict: bool,
 }
 
-pub(super) fn validate(args: &ValidateArgs, terminal: &Terminal) -> ExitCode {
-    if !args.with.is_empty() {
-        return against(args, terminal);
-    }
+pub(super) fn validate(args: &ValidateArgs, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
+    let input = SuiteInput::Files(&args.suites);
     let mut sources = Sources::new();
-    match load::suites(
-        &SuiteInput::Files(&args.suites),
-        args.strict,
-        &mut sources,
-        terminal,
-    ) {
-        Ok(suites) => {
-            suites.iter().for_each(valid);
-            ExitCode::Proven
-        }
-        Err(code) => code,
+    if args.with.is_empty() {
+        let suites = load::suites(input, args.strict, &mut sources, terminal)?;
+        suites.iter().for_each(show_valid);
+        return Ok(ExitCode::Proven);
+    }
+
+    let (suites, manifests) =
+        load::suites_and_manifests(input, &args.with, args.strict, &mut sources, terminal)?;
+    let selection = Selection::default();
+    let planned = lab::place_and_plan(&suites, &manifests, &selection, &sources, terminal)?;
+    suites.iter().for_each(show_valid);
+    let contradicted = show_predictions(&planned.plan, terminal);
+
+    // By default a contradiction is a warning: the policy may be on its way.
+    if args.strict && contradicted > 0 {
+        Ok(ExitCode::Usage)
+    } else {
+        Ok(ExitCode::Proven)
     }
 }
 
-fn valid(suite: &Suite) {
+fn show_valid(suite: &Suite) {
     let (endpoints, lines) = (suite.endpoints.len(), suite.lines.len());
     let (file, name) = (&suite.file, &suite.name);
     let _closed = writeln!(
@@ -51,51 +57,23 @@ fn valid(suite: &Suite) {
     );
 }
 
-/// What the policies cannot do of what the suites expect is a warning: a policy may be on its way.
-fn against(args: &ValidateArgs, terminal: &Terminal) -> ExitCode {
-    let mut sources = Sources::new();
-    let given = SuiteInput::Files(&args.suites);
-    let loaded = load::read(&given, &args.with, args.strict, &mut sources, terminal).and_then(
-        |(suites, manifests)| {
-            let loaded = load::world_and_plan(
-                &suites,
-                &manifests,
-                &Selection::default(),
-                &sources,
-                terminal,
-            )?;
-            Ok((suites, loaded))
-        },
-    );
-    let (suites, loaded) = match loaded {
-        Ok(loaded) => loaded,
-        Err(code) => return code,
-    };
-    suites.iter().for_each(valid);
+/// Shows the checks that the policies contradict, and the counts. Returns how many there are.
+fn show_predictions(plan: &Plan, terminal: &Terminal) -> usize {
     let mut contradicted = 0;
-    for check in &loaded.plan.checks {
+    for check in &plan.checks {
         if let Some(why) = check.contradiction() {
             contradicted += 1;
             terminal.note(&format!("{}:{}: {why}", check.line.file, check.line.line));
         }
     }
-    let (all, known) = (
-        loaded.plan.checks.len(),
-        loaded
-            .plan
-            .checks
-            .iter()
-            .filter(|check| check.prediction.is_some())
-            .count(),
-    );
+
+    let checks = &plan.checks;
+    let predicted = checks.iter().filter(|check| check.prediction.is_some());
+    let agreeing = predicted.count() - contradicted;
+    let all = checks.len();
     let _closed = writeln!(
         std::io::stdout(),
-        "the policies say what is expected of {} of {all} checks, and something else of {contradicted}",
-        known - contradicted,
+        "the policies say what is expected of {agreeing} of {all} checks, and something else of {contradicted}",
     );
-    if args.strict && contradicted > 0 {
-        ExitCode::Usage
-    } else {
-        ExitCode::Proven
-    }
+    contradicted
 }

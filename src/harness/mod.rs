@@ -11,36 +11,37 @@
 //! }
 //! ```
 //!
-//! Every check is a test. What is proven passes; what is violated or unproven fails, with what was
-//! seen, who did get through, and what to do next. Where the lab is not possible every test fails
-//! with the obstacle: none is skipped.
+//! Every check is a test. A proven check passes; a violated or unproven check fails, with the
+//! evidence, the controls that got through, and the next step. Where the lab is not possible every
+//! test fails with the obstacle: none is skipped.
 //!
 //! # Limitations
 //!
-//! libtest's output knows two outcomes: *violated* and *unproven* stay apart in the text only. The
-//! command's reports keep them apart everywhere. Under `cargo nextest` every test is a process, and
-//! so a run, of its own.
+//! libtest's output has two outcomes: *violated* and *unproven* stay apart in the text only. The
+//! command's reports keep them apart everywhere. Under `cargo nextest` every test is a separate
+//! process, and so a separate run.
 
 mod trials;
 
+use crate::app::lab::{PlannedLab, place_and_plan, run_planned};
+use crate::app::load;
+use crate::app::options::SuiteInput;
+use crate::app::outputs::Outputs;
+use crate::app::terminal::Terminal;
 use crate::backend::lab::{self, Deny};
-use crate::cli::ColorWhen;
-use crate::cli::lab::in_lab;
-use crate::cli::load::{self, Loaded, SuiteInput};
-use crate::cli::outputs::Sinks;
-use crate::cli::terminal::Terminal;
-use crate::event::ExitCode;
+use crate::event::{ExitCode, check_refs};
 use crate::inventory::Manifests;
 use crate::plan::Selection;
 use crate::report::Reports;
 use crate::source::Sources;
 use crate::suite::Suite;
+use anstream::ColorChoice;
 use libtest_mimic::{Arguments, Trial};
 use std::collections::HashSet;
 use std::process;
-use trials::{Fanout, Judged, LabTrials, Waiting, name};
+use trials::{LabTrials, TrialVerdict, VerdictSenders, Verdicts, trial_name};
 
-/// What is tested, and in which labs.
+/// The suites to test, and the labs in which to test them.
 #[derive(Debug, Clone)]
 pub struct Options {
     labs: Vec<LabOptions>,
@@ -64,7 +65,7 @@ impl Options {
         .and_lab(suites, manifests)
     }
 
-    /// Further suites with a lab of their own. Labs come one after the other.
+    /// Adds suites with another lab. Labs run one after the other.
     #[must_use]
     pub fn and_lab(mut self, suites: &[impl AsRef<str>], manifests: &[impl AsRef<str>]) -> Self {
         fn owned(list: &[impl AsRef<str>]) -> Vec<String> {
@@ -86,11 +87,12 @@ impl Options {
 }
 
 /// One lab's suites, read and planned.
-struct Planned {
+struct LabTests {
     sources: Sources,
     suites: Vec<Suite>,
     manifests: Manifests,
-    loaded: Loaded,
+    planned: PlannedLab,
+    /// The names of all checks, in the order of the plan.
     names: Vec<String>,
 }
 
@@ -99,23 +101,29 @@ struct Planned {
 /// The exit code is libtest's, 0 or 101, or the command's where testing could not begin: 2 if a
 /// suite or a manifest must be changed, 5 if there is nothing to check.
 pub fn main(options: &Options) -> process::ExitCode {
-    // Probes and the responder are this program again.
+    // Probes and the responder are started from the same executable.
     if let Some(code) = crate::early_main() {
         return code;
     }
+
     let arguments = Arguments::from_args();
-    let terminal = Terminal::of(ColorWhen::Auto);
-    match planned(options, &terminal) {
+    let terminal = Terminal::new(ColorChoice::Auto);
+    match load_all(options, &terminal) {
         Ok(labs) => run(labs, options.deny, &arguments, terminal),
         Err(code) => code.into(),
     }
 }
 
-/// Reads and plans everything; starts nothing.
-fn planned(options: &Options, terminal: &Terminal) -> Result<Vec<Planned>, ExitCode> {
-    let read: Vec<_> = options.labs.iter().map(|lab| plan(lab, terminal)).collect();
-    // All are read before one is given up, so that all mistakes are shown at once.
-    let labs = read.into_iter().collect::<Result<Vec<_>, _>>()?;
+/// Reads and plans the suites of all labs; starts nothing.
+fn load_all(options: &Options, terminal: &Terminal) -> Result<Vec<LabTests>, ExitCode> {
+    let results: Vec<_> = options
+        .labs
+        .iter()
+        .map(|lab| load_lab(lab, terminal))
+        .collect();
+    // All are read before an error of one ends the program, so that all mistakes are shown at once.
+    let labs = results.into_iter().collect::<Result<Vec<_>, _>>()?;
+
     let mut names = HashSet::new();
     for name in labs.iter().flat_map(|lab| &lab.names) {
         if !names.insert(name) {
@@ -126,149 +134,154 @@ fn planned(options: &Options, terminal: &Terminal) -> Result<Vec<Planned>, ExitC
     Ok(labs)
 }
 
-fn plan(lab: &LabOptions, terminal: &Terminal) -> Result<Planned, ExitCode> {
+fn load_lab(lab: &LabOptions, terminal: &Terminal) -> Result<LabTests, ExitCode> {
     let mut sources = Sources::new();
-    let (suites, manifests) = load::read(
-        &SuiteInput::Files(&lab.suites),
-        &lab.manifests,
-        false,
-        &mut sources,
-        terminal,
-    )?;
-    let loaded = load::world_and_plan(
-        &suites,
-        &manifests,
-        &Selection::default(),
-        &sources,
-        terminal,
-    )?;
-    let names = crate::event::check_refs(&loaded.plan)
-        .iter()
-        .map(name)
-        .collect();
-    Ok(Planned {
+    let input = SuiteInput::Files(&lab.suites);
+    let (suites, manifests) =
+        load::suites_and_manifests(input, &lab.manifests, false, &mut sources, terminal)?;
+
+    let selection = Selection::default();
+    let planned = place_and_plan(&suites, &manifests, &selection, &sources, terminal)?;
+    let names = check_refs(&planned.plan).iter().map(trial_name).collect();
+    Ok(LabTests {
         sources,
         suites,
         manifests,
-        loaded,
+        planned,
         names,
     })
 }
 
+/// Runs the trials that the arguments select, and behind them one run for each lab.
 fn run(
-    labs: Vec<Planned>,
+    labs: Vec<LabTests>,
     deny: Deny,
     arguments: &Arguments,
     terminal: Terminal,
 ) -> process::ExitCode {
     if std::env::var_os("NEXTEST").is_some() && !arguments.ignored {
-        terminal.note("nextest starts every test as a process of its own, which makes a lab for each: use cargo test");
+        terminal.note("nextest starts every test as a separate process, which makes a lab for each: use cargo test");
     }
-    let mut waiting = Waiting::default();
+
+    let mut verdicts = Verdicts::default();
     let names = labs.iter().flat_map(|lab| &lab.names);
-    let trials: Vec<Trial> = names.map(|name| waiting.trial(name)).collect();
-    let is_wanted =
-        |trial: &&Trial| !arguments.is_filtered_out(trial) && !arguments.is_ignored(trial);
-    let wanted: HashSet<String> = trials
-        .iter()
-        .filter(is_wanted)
-        .map(|trial| trial.name().to_owned())
-        .collect();
+    let trials: Vec<Trial> = names.map(|name| verdicts.trial(name)).collect();
+    let wanted = wanted_names(&trials, arguments);
     if arguments.list || wanted.is_empty() {
         return libtest_mimic::run(arguments, trials).exit_code();
     }
+
     // The kernel gives a user namespace to processes of one thread only, and libtest starts
     // several.
-    let runs = match lab::enter() {
-        Ok(_how) => {
-            let fanout = waiting.fanout();
-            Some(std::thread::spawn(move || {
-                for lab in labs {
-                    one_lab(lab, deny, &wanted, &fanout, &terminal);
-                }
-            }))
-        }
+    let senders = verdicts.into_senders();
+    let labs_thread = match lab::enter() {
+        Ok(_how) => Some(std::thread::spawn(move || {
+            for lab in labs {
+                run_lab(lab, deny, &wanted, &senders, &terminal);
+            }
+        })),
         Err(obstacle) => {
             let why = format!(
                 "unproven: the lab is not possible here: {obstacle}\nnext: {}",
                 obstacle.cure()
             );
-            waiting.fanout().all(&Judged::Failed(why));
+            senders.send_to_all(&TrialVerdict::Failed(why));
             None
         }
     };
     let conclusion = libtest_mimic::run(arguments, trials);
-    // The last lab is taken down. A panic in there has failed every trial that was still open.
-    let _panicked = runs.map(std::thread::JoinHandle::join);
+
+    // The last lab is taken down. A panic of the thread has failed every trial without a verdict.
+    let _panicked = labs_thread.map(std::thread::JoinHandle::join);
     conclusion.exit_code()
 }
 
+fn wanted_names(trials: &[Trial], arguments: &Arguments) -> HashSet<String> {
+    trials
+        .iter()
+        .filter(|trial| !arguments.is_filtered_out(trial) && !arguments.is_ignored(trial))
+        .map(|trial| trial.name().to_owned())
+        .collect()
+}
+
 /// Runs what is wanted of one lab.
-fn one_lab(
-    lab: Planned,
+fn run_lab(
+    lab: LabTests,
     deny: Deny,
     wanted: &HashSet<String>,
-    fanout: &Fanout,
+    senders: &VerdictSenders,
     terminal: &Terminal,
 ) {
-    let selected: Vec<&String> = lab
+    let names: Vec<String> = lab
         .names
         .iter()
         .filter(|name| wanted.contains(*name))
+        .cloned()
         .collect();
-    if selected.is_empty() {
+    if names.is_empty() {
         return;
     }
+
     let trials = LabTrials {
-        fanout: fanout.clone(),
-        names: selected.iter().map(|name| (*name).clone()).collect(),
+        senders: senders.clone(),
+        names,
     };
-    if let Some(why) = fanout.interruption() {
+    if let Some(why) = senders.interruption() {
         return trials.fail(why);
     }
-    let loaded = if selected.len() == lab.names.len() {
-        Ok(lab.loaded)
-    } else {
-        exactly(&selected)
-            .ok_or("so many tests cannot be selected by name; run all of them")
-            .and_then(|only| {
-                let selection = Selection {
-                    only: Some(only),
-                    ..Selection::default()
-                };
-                load::world_and_plan(
-                    &lab.suites,
-                    &lab.manifests,
-                    &selection,
-                    &lab.sources,
-                    terminal,
-                )
-                .map_err(|_code| "nothing of this can be proven; standard error says why")
-            })
+    let planned = match select(lab, &trials.names, terminal) {
+        Ok(planned) => planned,
+        Err(why) => return trials.fail(why),
     };
-    match loaded {
-        Ok(loaded) => {
-            let mut reports = Reports::default();
-            reports.add("trials", trials);
-            // What it would say is what the trials say.
-            let _code = in_lab(
-                loaded,
-                deny,
-                serde_json::Map::new(),
-                &mut Sinks::of(reports),
-                terminal,
-            );
-        }
-        Err(why) => trials.fail(why),
-    }
+
+    let mut reports = Reports::default();
+    reports.add("trials", trials);
+    let mut outputs = Outputs::reports_only(reports);
+    let result = run_planned(
+        planned,
+        deny,
+        serde_json::Map::new(),
+        &mut outputs,
+        terminal,
+    );
+    // The trials have the verdicts that the exit code sums up.
+    let _code = outputs.conclude(result);
 }
 
-/// Matches these names and no other.
-fn exactly(names: &[&String]) -> Option<regex::Regex> {
+/// The lab's plan, or where only some of its checks are wanted, the plan of these.
+fn select(
+    lab: LabTests,
+    names: &[String],
+    terminal: &Terminal,
+) -> Result<PlannedLab, &'static str> {
+    if names.len() == lab.names.len() {
+        return Ok(lab.planned);
+    }
+
+    let only =
+        match_exactly(names).ok_or("so many tests cannot be selected by name; run all of them")?;
+    let selection = Selection {
+        only: Some(only),
+        ..Selection::default()
+    };
+    place_and_plan(
+        &lab.suites,
+        &lab.manifests,
+        &selection,
+        &lab.sources,
+        terminal,
+    )
+    .map_err(|_code| "none of these tests can be proven; standard error says why")
+}
+
+/// A pattern that matches these names and no other; `None` where it would be too large.
+fn match_exactly(names: &[String]) -> Option<regex::Regex> {
+    const MOST_BYTES: usize = 256 << 20;
+
     let names: Vec<String> = names.iter().map(|name| regex::escape(name)).collect();
     let pattern = format!("^(?:{})$", names.join("|"));
     regex::RegexBuilder::new(&pattern)
-        .size_limit(256 << 20)
+        .size_limit(MOST_BYTES)
         .build()
         .ok()
 }
@@ -278,12 +291,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_matched_as_a_whole_and_to_the_letter() {
+    fn names_match_in_full_and_literally() {
         let names = [
             "shop / a -> b:80 denied".to_owned(),
             "shop / * -> c.d:1 allowed [x|y]".to_owned(),
         ];
-        let only = exactly(&names.iter().collect::<Vec<_>>()).unwrap();
+        let only = match_exactly(&names).unwrap();
         assert!(names.iter().all(|name| only.is_match(name)));
         for other in [
             "shop / a -> b:8080 denied",
@@ -300,6 +313,6 @@ mod tests {
         let names: Vec<String> = (0..10_000)
             .map(|n| format!("shop / source-{n} -> target-{n}:8080 denied"))
             .collect();
-        assert!(exactly(&names.iter().collect::<Vec<_>>()).is_some());
+        assert!(match_exactly(&names).is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! One run, many trials: each waits for its own verdict.
+//! The trials of a run: each waits for the verdict of its check.
 
 use crate::event::{CheckRef, CheckResult, ExitCode, Outcome, RunEvent};
 use crate::report::{Report, explained};
@@ -8,21 +8,21 @@ use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 
-/// The key of a check everywhere: its suite and its name.
-pub(super) fn name(check: &CheckRef) -> String {
+/// The name of a check's trial: its suite and its name.
+pub(super) fn trial_name(check: &CheckRef) -> String {
     format!("{} / {}", check.suite, check.name)
 }
 
-/// What became of a check, as libtest can say it.
+/// A check's result in the two outcomes of libtest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Judged {
+pub(super) enum TrialVerdict {
     /// Proven.
     Passed,
-    /// Violated or unproven, in words.
+    /// Violated or unproven, with the text to show.
     Failed(String),
 }
 
-impl Judged {
+impl TrialVerdict {
     fn of(result: &CheckResult) -> Self {
         match result.verdict {
             Outcome::Proven => Self::Passed,
@@ -35,81 +35,77 @@ impl Judged {
     }
 }
 
-/// Trials that wait, by name.
+/// The channels on which trials wait for their verdicts, by the trial's name.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
-    senders: HashMap<String, SyncSender<Judged>>,
+pub(super) struct Verdicts {
+    senders: HashMap<String, SyncSender<TrialVerdict>>,
 }
 
-impl Waiting {
-    /// A trial that ends as its check is judged.
+impl Verdicts {
+    /// A trial that ends when its verdict is sent.
     pub(super) fn trial(&mut self, name: &str) -> Trial {
-        let (sender, verdict) = sync_channel(1);
+        let (sender, receiver) = sync_channel(1);
         self.senders.insert(name.to_owned(), sender);
-        Trial::test(name, move || wait(&verdict))
+        Trial::test(name, move || wait(&receiver))
     }
 
-    /// Who tells them.
-    pub(super) fn fanout(self) -> Fanout {
-        Fanout {
+    pub(super) fn into_senders(self) -> VerdictSenders {
+        VerdictSenders {
             senders: self.senders,
             interruption: Arc::default(),
         }
     }
 }
 
-fn wait(verdict: &Receiver<Judged>) -> Result<(), Failed> {
-    match verdict.recv() {
-        Ok(Judged::Passed) => Ok(()),
-        Ok(Judged::Failed(why)) => Err(why.into()),
-        // Whoever should have judged is gone, and has said why on standard error.
-        Err(_gone) => Err("unproven: the run ended without a verdict".into()),
+fn wait(receiver: &Receiver<TrialVerdict>) -> Result<(), Failed> {
+    match receiver.recv() {
+        Ok(TrialVerdict::Passed) => Ok(()),
+        Ok(TrialVerdict::Failed(why)) => Err(why.into()),
+        // All senders are dropped; the cause stands on standard error.
+        Err(_closed) => Err("unproven: the run ended without a verdict".into()),
     }
 }
 
-/// Tells every trial its verdict. Of two verdicts for one trial the first counts.
+/// Sends verdicts to trials. Of two verdicts for one trial the first counts.
 #[derive(Debug, Clone)]
-pub(super) struct Fanout {
-    senders: HashMap<String, SyncSender<Judged>>,
+pub(super) struct VerdictSenders {
+    senders: HashMap<String, SyncSender<TrialVerdict>>,
     interruption: Arc<OnceLock<String>>,
 }
 
-impl Fanout {
-    /// Why a run ended early, if one did: then none is begun after it.
+impl VerdictSenders {
+    /// Why a run ended early, if one did: no run is started after it.
     pub(super) fn interruption(&self) -> Option<&str> {
         self.interruption.get().map(String::as_str)
     }
 
-    /// Judges one trial.
-    pub(super) fn send(&self, name: &str, judged: Judged) {
+    pub(super) fn send(&self, name: &str, verdict: TrialVerdict) {
         if let Some(sender) = self.senders.get(name) {
-            // Full: it was judged before. Closed: it was not selected.
-            let _ = sender.try_send(judged);
+            // Full: the trial has its verdict. Closed: the trial was not selected.
+            let _ = sender.try_send(verdict);
         }
     }
 
-    /// Judges all alike.
-    pub(super) fn all(&self, judged: &Judged) {
+    pub(super) fn send_to_all(&self, verdict: &TrialVerdict) {
         for name in self.senders.keys() {
-            self.send(name, judged.clone());
+            self.send(name, verdict.clone());
         }
     }
 }
 
-/// One lab's run, as its trials see it.
+/// The trials of one lab, as a report of its run.
 pub(super) struct LabTrials {
-    /// Who tells them.
-    pub(super) fanout: Fanout,
-    /// Those that this run is for.
+    pub(super) senders: VerdictSenders,
+    /// The names of the trials.
     pub(super) names: Vec<String>,
 }
 
 impl LabTrials {
-    /// Fails what was not judged.
+    /// Fails every trial that has no verdict yet.
     pub(super) fn fail(&self, why: &str) {
         for name in &self.names {
-            self.fanout
-                .send(name, Judged::Failed(format!("unproven: {why}")));
+            let verdict = TrialVerdict::Failed(format!("unproven: {why}"));
+            self.senders.send(name, verdict);
         }
     }
 }
@@ -117,14 +113,14 @@ impl LabTrials {
 impl Report for LabTrials {
     fn event(&mut self, event: &RunEvent) -> io::Result<()> {
         match event {
-            // Verdicts are final when the probes have stopped, so what is settled on the way is not
-            // told.
+            // Verdicts are final only when the probes have stopped, so `Settled` fails no trial.
             RunEvent::Finished { run, results, .. } => {
                 if let Some(why) = &run.incomplete_because {
-                    self.fanout.interruption.get_or_init(|| why.clone());
+                    self.senders.interruption.get_or_init(|| why.clone());
                 }
                 for result in results {
-                    self.fanout.send(&name(&result.check), Judged::of(result));
+                    let verdict = TrialVerdict::of(result);
+                    self.senders.send(&trial_name(&result.check), verdict);
                 }
                 self.fail("the run ended without a verdict");
             }
@@ -148,10 +144,10 @@ mod tests {
     use super::*;
     use libtest_mimic::{Arguments, Conclusion};
 
-    fn conclusion(waiting: impl FnOnce(Waiting), names: &[&str]) -> Conclusion {
-        let mut all = Waiting::default();
-        let trials = names.iter().map(|name| all.trial(name)).collect();
-        waiting(all);
+    fn conclusion(send: impl FnOnce(Verdicts), names: &[&str]) -> Conclusion {
+        let mut verdicts = Verdicts::default();
+        let trials = names.iter().map(|name| verdicts.trial(name)).collect();
+        send(verdicts);
         let arguments = Arguments {
             quiet: true,
             logfile: Some("/dev/null".into()),
@@ -163,12 +159,12 @@ mod tests {
     #[test]
     fn the_first_verdict_counts() {
         let conclusion = conclusion(
-            |waiting| {
-                let fanout = waiting.fanout();
-                fanout.send("a", Judged::Passed);
-                fanout.send("b", Judged::Failed("violated".into()));
-                fanout.send("b", Judged::Passed);
-                fanout.all(&Judged::Failed("late".into()));
+            |verdicts| {
+                let senders = verdicts.into_senders();
+                senders.send("a", TrialVerdict::Passed);
+                senders.send("b", TrialVerdict::Failed("violated".into()));
+                senders.send("b", TrialVerdict::Passed);
+                senders.send_to_all(&TrialVerdict::Failed("late".into()));
             },
             &["a", "b", "c"],
         );
@@ -176,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn trials_that_nobody_judges_fail() {
+    fn trials_without_a_verdict_fail() {
         let conclusion = conclusion(drop, &["a", "b"]);
         assert_eq!(
             (
@@ -189,17 +185,17 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_stops_fails_its_own_trials_only() {
+    fn a_stopped_run_fails_only_its_own_trials() {
         let conclusion = conclusion(
-            |waiting| {
-                let fanout = waiting.fanout();
+            |verdicts| {
+                let senders = verdicts.into_senders();
                 LabTrials {
-                    fanout: fanout.clone(),
+                    senders: senders.clone(),
                     names: vec!["a".into()],
                 }
                 .stopped("interrupted", ExitCode::Impossible)
                 .unwrap();
-                fanout.all(&Judged::Passed);
+                senders.send_to_all(&TrialVerdict::Passed);
             },
             &["a", "b"],
         );

@@ -6,7 +6,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 /// The place of a run. What a backend cannot know, or what does not exist there, is `None`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EnvironmentInfo {
     /// The uid of the namespace `kube-system`, by which a cluster is identified.
@@ -19,13 +19,15 @@ pub struct EnvironmentInfo {
     pub operator: Option<String>,
     /// The images that the probe pods ran, as the cluster names them; empty before the end of a
     /// run.
+    // `RunInfo` carries them in the JSON report.
+    #[serde(skip)]
     pub probe_images: Vec<String>,
     /// The policies in force, sorted by kind, namespace and name.
     pub policies: Vec<PolicyState>,
 }
 
 /// The state of one policy when it was read.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyState {
     #[serde(flatten)]

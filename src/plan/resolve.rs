@@ -39,7 +39,7 @@ pub enum PlanError {
     #[error("nothing can be swept: {0}")]
     NoWorkload(String),
     /// Not one check can be proven.
-    #[error("not one of {0} checks can ever be proven; the first: {1}")]
+    #[error("none of the {0} checks can be proven; the first: {1}")]
     AllUnprovable(usize, String),
 }
 

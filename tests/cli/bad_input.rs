@@ -1,12 +1,13 @@
-//! What is wrong with files is said with file and line, and nothing is run.
+//! Mistakes in files are shown with file and line, and nothing is run.
 
 use crate::support::*;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-/// Refused as a suite by `validate`, `plan` and `run`, and as a manifest, with these words, soon.
+/// Asserts that a file is refused as a suite by `validate`, `plan` and `run`, and as a manifest,
+/// with these words and within 20 s.
 #[track_caller]
-fn refused(file: &str, words: &[&str]) {
+fn assert_refused(file: &str, words: &[&str]) {
     for call in [
         &["validate", file][..],
         &["plan", file, "--lab", WORLD],
@@ -27,46 +28,51 @@ fn refused(file: &str, words: &[&str]) {
         );
         assert!(
             ran.err.len() < 64 * 1024,
-            "{} bytes of complaint",
+            "{} bytes of diagnostics",
             ran.err.len()
         );
     }
 }
 
-const HEAD: &str = "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: { name: x }\n";
+/// The first three lines of a suite.
+const HEAD: &str = "\
+apiVersion: watertight.dev/v1
+kind: Suite
+metadata: { name: x }
+";
 
 #[test]
-fn what_is_not_utf8_is_refused() {
+fn a_file_that_is_not_utf8_is_refused() {
     let files = Files::new();
-    refused(
+    assert_refused(
         &files.with("a.yaml", b"kind: Suite\n# caf\xe9\n"),
         &["a.yaml", "is not UTF-8", "0xe9"],
     );
-    refused(
+    assert_refused(
         &files.with("b.yaml", b"\xff\xfea\0:\0 \0b\0"),
         &["b.yaml", "UTF-16"],
     );
 }
 
 #[test]
-fn tabs_and_duplicate_keys_are_shown_where_they_stand() {
+fn tabs_and_duplicate_keys_are_shown_at_their_place() {
     let files = Files::new();
-    refused(
+    assert_refused(
         &files.with("tab.yaml", "kind: Suite\nmetadata:\n\tname: x\n"),
         &["a tab cannot indent YAML", "tab.yaml:3:1"],
     );
     let twice = format!("{HEAD}kind: Suite\n");
-    refused(
+    assert_refused(
         &files.with("twice.yaml", twice),
         &["the key \"kind\" appears twice", "twice.yaml:4:1"],
     );
 }
 
 #[test]
-fn ten_megabytes_of_nesting_are_refused_soon() {
+fn ten_megabytes_of_nesting_are_refused_quickly() {
     let files = Files::new();
     let open = format!("{HEAD}spec: {}", "[".repeat(10_000_000));
-    refused(
+    assert_refused(
         &files.with("open.yaml", open),
         &["nests too deep", "open.yaml:4:"],
     );
@@ -75,12 +81,12 @@ fn ten_megabytes_of_nesting_are_refused_soon() {
         "[".repeat(5_000_000),
         "]".repeat(5_000_000)
     );
-    refused(
+    assert_refused(
         &files.with("whole.yaml", whole),
         &["nests too deep", "whole.yaml:4:"],
     );
     let maps = format!("{HEAD}spec: {}", "{a: ".repeat(2_500_000));
-    refused(
+    assert_refused(
         &files.with("maps.yaml", maps),
         &["nests deeper than", "maps.yaml:4:"],
     );
@@ -89,14 +95,14 @@ fn ten_megabytes_of_nesting_are_refused_soon() {
         block.push_str(&" ".repeat(depth));
         block.push_str("a:\n");
     }
-    refused(
+    assert_refused(
         &files.with("block.yaml", format!("{HEAD}spec:\n{block}")),
         &["block.yaml:"],
     );
 }
 
 #[test]
-fn aliases_that_explode_are_refused_soon() {
+fn exponential_aliases_are_refused_quickly() {
     let files = Files::new();
     let mut bomb = format!("{HEAD}a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for level in 1..20 {
@@ -104,13 +110,13 @@ fn aliases_that_explode_are_refused_soon() {
         writeln!(bomb, "a{level}: &a{level} [{aliases}]").unwrap();
     }
     bomb.push_str("spec: { expect: *a19 }\n");
-    refused(&files.with("bomb.yaml", bomb), &["aliases", "bomb.yaml:"]);
+    assert_refused(&files.with("bomb.yaml", bomb), &["aliases", "bomb.yaml:"]);
 }
 
 #[test]
-fn what_is_no_file_is_refused() {
+fn missing_files_and_folders_are_refused() {
     let files = Files::new();
-    refused(
+    assert_refused(
         &files.name("missing.yaml"),
         &["missing.yaml", "does not exist"],
     );
@@ -139,8 +145,15 @@ fn all_mistakes_of_all_files_are_shown_at_once() {
         .complains("policy.yaml:");
 }
 
-const BROKEN_POLICY: &str = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: { name: p, namespace: shop }\n\
-    spec:\n  podSelector: {}\n  ingress:\n    - from: [{ ipBlock: { cidr: 10.0.0.0/99 } }]\n";
+const BROKEN_POLICY: &str = "\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: { name: p, namespace: shop }
+spec:
+  podSelector: {}
+  ingress:
+    - from: [{ ipBlock: { cidr: 10.0.0.0/99 } }]
+";
 
 #[test]
 fn a_broken_policy_is_refused() {
@@ -170,6 +183,7 @@ fn a_broken_policy_is_refused() {
             "podselector",
         ),
     ];
+
     for (text, words) in cases {
         let policy = files.with("policy.yaml", text);
         let ran = ran(&mut watertight(["run", SMALL, "--lab", WORLD, &policy]));
@@ -193,17 +207,22 @@ fn two_suites_of_one_name_are_refused() {
         .complains("is given twice");
 }
 
+/// Two endpoints that are the same pods, one by its workload and one by its labels.
+const CONTRADICTION_BY_LABELS: &str = "\
+spec:
+  endpoints:
+    web: { namespace: shop, workload: Deployment/web }
+    api: { namespace: shop, workload: Deployment/api }
+    same: { namespace: shop, pods: { app: api } }
+  expect:
+    - web -> api:8080 allowed
+    - web -> same:8080 denied
+";
+
 #[test]
-fn contradictions_that_show_only_when_names_are_resolved_are_refused_with_both_lines() {
+fn a_contradiction_of_resolved_names_is_refused_with_both_lines() {
     let files = Files::new();
-    let suite = files.with(
-        "late.yaml",
-        format!(
-            "{HEAD}spec:\n  endpoints:\n    web: {{ namespace: shop, workload: Deployment/web }}\n    \
-             api: {{ namespace: shop, workload: Deployment/api }}\n    same: {{ namespace: shop, pods: {{ app: api }} }}\n  \
-             expect:\n    - web -> api:8080 allowed\n    - web -> same:8080 denied\n"
-        ),
-    );
+    let suite = files.with("late.yaml", format!("{HEAD}{CONTRADICTION_BY_LABELS}"));
     ran(&mut watertight(["validate", &suite])).ends(0);
     for command in ["run", "plan"] {
         let ran = ran(&mut watertight([command, &suite, "--lab", WORLD]));
@@ -216,7 +235,7 @@ fn contradictions_that_show_only_when_names_are_resolved_are_refused_with_both_l
 }
 
 #[test]
-fn warnings_are_errors_only_where_they_shall_be() {
+fn warnings_are_errors_only_with_strict() {
     let files = Files::new();
     let text = std::fs::read_to_string(SMALL).unwrap();
     let unused = text.replace(

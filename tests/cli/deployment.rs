@@ -1,4 +1,4 @@
-//! What lies in `ci/` for others to run, and the name that kubectl calls.
+//! The recipes and kustomizations of `ci/`, and the name under which kubectl starts the binary.
 
 use crate::support::{Files, Ran};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-fn within(folder: &str) -> Vec<PathBuf> {
+fn files_below(folder: &str) -> Vec<PathBuf> {
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
@@ -28,28 +28,32 @@ fn documents(path: &Path) -> Vec<Value> {
     serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+fn run_program(program: &Path, arguments: &[&str]) -> Ran {
+    Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap()
+        .into()
+}
+
 #[test]
-fn called_through_kubectl_the_usage_says_what_people_type() {
+fn started_by_kubectl_the_usage_names_kubectl() {
     let files = Files::new();
     let link = files.path("kubectl-watertight");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_watertight"), &link).unwrap();
-    let by_link = |arguments: &[&str]| -> Ran {
-        Command::new(&link).args(arguments).output().unwrap().into()
-    };
-    let help = by_link(&["run", "--help"]);
+
+    let help = run_program(&link, &["run", "--help"]);
     assert!(
         help.ends(0).out.contains("Usage: kubectl watertight run"),
         "{}",
         help.out
     );
-    by_link(&["run", "--no-such-flag"])
+    run_program(&link, &["run", "--no-such-flag"])
         .ends(2)
         .complains("Usage: kubectl watertight run");
-    let plain: Ran = Command::new(env!("CARGO_BIN_EXE_watertight"))
-        .args(["run", "--help"])
-        .output()
-        .unwrap()
-        .into();
+
+    let program = Path::new(env!("CARGO_BIN_EXE_watertight"));
+    let plain = run_program(program, &["run", "--help"]);
     assert!(
         plain.ends(0).out.contains("Usage: watertight run")
             && !plain.out.contains("kubectl watertight")
@@ -58,7 +62,7 @@ fn called_through_kubectl_the_usage_says_what_people_type() {
 
 #[test]
 fn every_recipe_publishes_the_junit_file_that_it_writes() {
-    let recipes = within("ci/recipes");
+    let recipes = files_below("ci/recipes");
     assert_eq!(recipes.len(), 3);
     for recipe in recipes {
         documents(&recipe);
@@ -82,10 +86,11 @@ fn every_recipe_publishes_the_junit_file_that_it_writes() {
     }
 }
 
-/// Every file of a kustomization is named by one, and every name is a file or a folder.
+/// Every file below `ci/kustomize` is named by a kustomization, and every name is a file or a
+/// folder.
 #[test]
-fn kustomizations_name_what_is_there() {
-    let files = within("ci/kustomize");
+fn kustomizations_name_every_file() {
+    let files = files_below("ci/kustomize");
     let mut named = BTreeSet::new();
     for path in files
         .iter()
@@ -93,16 +98,16 @@ fn kustomizations_name_what_is_there() {
     {
         let folder = path.parent().unwrap();
         let [kustomization] = documents(path).try_into().unwrap();
-        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-        let mut listed = list(&kustomization["resources"]);
-        for generator in list(&kustomization["configMapGenerator"]) {
-            listed.extend(list(&generator["files"]));
+        let mut listed = elements(&kustomization["resources"]);
+        for generator in elements(&kustomization["configMapGenerator"]) {
+            listed.extend(elements(&generator["files"]));
         }
         for name in listed {
             let path = folder.join(name.as_str().unwrap()).canonicalize().unwrap();
             named.insert(path);
         }
     }
+
     for path in files
         .iter()
         .filter(|path| !path.ends_with("kustomization.yaml"))
@@ -115,25 +120,30 @@ fn kustomizations_name_what_is_there() {
     }
 }
 
-/// A Job and a CronJob end by our exit codes: what another try cannot mend fails at once, and the
-/// rest is tried again.
+/// The elements of a list; none where there is no list.
+fn elements(value: &Value) -> Vec<Value> {
+    value.as_array().cloned().unwrap_or_default()
+}
+
+/// The value at a JSON pointer in the first document of a file of the package.
+fn value_at(path: &str, pointer: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let document = documents(&path).remove(0);
+    document.pointer(pointer).cloned().unwrap()
+}
+
+/// Job and CronJob end by watertight's exit codes: a code that a retry cannot change fails the Job
+/// at once, the others are retried.
 #[test]
-fn jobs_fail_at_once_by_what_another_try_cannot_mend() {
-    let job = |path: &str, pointer: &str| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-        documents(&path)
-            .remove(0)
-            .pointer(pointer)
-            .cloned()
-            .unwrap()
-    };
+fn jobs_fail_at_once_on_codes_that_a_retry_cannot_change() {
     let (once, nightly) = (
-        job("ci/kustomize/job/job.yaml", "/spec"),
-        job(
+        value_at("ci/kustomize/job/job.yaml", "/spec"),
+        value_at(
             "ci/kustomize/cronjob/cronjob.yaml",
             "/spec/jobTemplate/spec",
         ),
     );
+
     for spec in [&once, &nightly] {
         let rule = &spec["podFailurePolicy"]["rules"][0];
         assert_eq!(rule["action"], "FailJob");
@@ -143,14 +153,14 @@ fn jobs_fail_at_once_by_what_another_try_cannot_mend() {
         );
         assert_eq!(
             spec["template"]["spec"]["restartPolicy"], "Never",
-            "a failure policy needs it"
+            "podFailurePolicy requires it"
         );
     }
     assert_eq!(
         once["template"], nightly["template"],
-        "one pod, however it is started"
+        "both start the same pod"
     );
-    let cron = job("ci/kustomize/cronjob/cronjob.yaml", "/spec");
+    let cron = value_at("ci/kustomize/cronjob/cronjob.yaml", "/spec");
     assert_eq!(cron["concurrencyPolicy"], "Forbid");
     let image = once.pointer("/template/spec/containers/0/image").unwrap();
     assert_eq!(

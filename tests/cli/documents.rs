@@ -1,10 +1,10 @@
-//! What the binary prints of itself, and streams that are closed.
+//! Generated documents, plans and validation; and closed streams.
 
 use crate::support::*;
 use std::process::Stdio;
 
 #[test]
-fn schema_completion_and_manual_name_what_there_is() {
+fn schema_completion_and_manual_name_every_command() {
     let schema = ran(&mut watertight(["schema"]));
     schema.ends(0);
     let schema: serde_json::Value = serde_json::from_str(&schema.out).unwrap();
@@ -36,6 +36,7 @@ fn schema_completion_and_manual_name_what_there_is() {
             assert!(text.contains(command), "{command} is not in {of}");
         }
     }
+
     for code in ["70", "2", "3", "5", "4", "0"] {
         assert!(
             help.out
@@ -48,7 +49,7 @@ fn schema_completion_and_manual_name_what_there_is() {
 }
 
 #[test]
-fn bash_takes_the_completion() {
+fn bash_accepts_the_completion() {
     let completion = ran(&mut watertight(["completion", "bash"]));
     let checked = fed(
         std::process::Command::new("bash").arg("-n"),
@@ -58,7 +59,7 @@ fn bash_takes_the_completion() {
 }
 
 #[test]
-fn a_closed_standard_output_is_no_panic() {
+fn closed_streams_cause_no_panic() {
     let _alone = alone();
     let shop = ["suites/shop/suite.yaml", "--lab", "suites/shop/manifests"];
     let calls: [&[&str]; 8] = [
@@ -76,8 +77,9 @@ fn a_closed_standard_output_is_no_panic() {
             WORLD,
         ],
     ];
+
     for call in calls {
-        // A pipe whose reader is gone from the start, as after `| head -1`.
+        // A pipe without a reader, as after `| head -1`.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let ran: Ran = watertight(call)
@@ -101,7 +103,7 @@ fn a_closed_standard_output_is_no_panic() {
 }
 
 #[test]
-fn data_that_nobody_reads_is_a_report_that_could_not_be_written() {
+fn data_on_a_closed_pipe_is_a_report_that_could_not_be_written() {
     let _alone = alone();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -119,8 +121,8 @@ fn data_that_nobody_reads_is_a_report_that_could_not_be_written() {
 }
 
 #[test]
-fn plan_says_what_a_run_would_do_and_starts_nothing() {
-    // Where no lab can be made, too.
+fn plan_shows_a_run_and_starts_nothing() {
+    // Also where no lab can be made.
     let plan = without_namespaces(&watertight(["plan", SMALL, UNPROVEN, "--lab", WORLD]));
     plan.ends(0);
     for words in [
@@ -148,7 +150,7 @@ fn plan_says_what_a_run_would_do_and_starts_nothing() {
 }
 
 #[test]
-fn validate_is_offline_and_says_what_is_there() {
+fn validate_counts_endpoints_and_lines_offline() {
     let valid = ran(&mut watertight(["validate", SMALL, LEAKY]));
     valid.ends(0);
     assert_eq!(
@@ -166,7 +168,7 @@ fn validate_is_offline_and_says_what_is_there() {
 }
 
 #[test]
-fn suites_and_manifests_come_from_standard_input_too() {
+fn suites_and_manifests_are_read_from_standard_input() {
     let world = std::fs::read(WORLD).unwrap();
     let plan = fed(&mut watertight(["plan", SMALL, "--lab", "-"]), &world);
     plan.ends(0);
@@ -179,6 +181,7 @@ fn suites_and_manifests_come_from_standard_input_too() {
     )
     .ends(2)
     .complains(":2:");
+
     // One stream cannot be both.
     fed(&mut watertight(["plan", "-", "--lab", "-"]), &suite)
         .ends(2)

@@ -1,11 +1,11 @@
-//! `watertight suite --from`: what it drafts, and that the lab proves every line of it.
+//! `watertight suite --from`: its drafts, every line of which the lab proves.
 
 use crate::support::*;
 
 const EXAMPLES: [&str; 3] = ["shop", "platform", "protocols"];
 
 #[test]
-fn drafts_of_the_examples_are_valid_and_proven_line_by_line() {
+fn drafts_of_the_examples_are_valid_and_every_line_is_proven() {
     let _alone = alone();
     let files = Files::new();
     for example in EXAMPLES {
@@ -24,7 +24,7 @@ fn drafts_of_the_examples_are_valid_and_proven_line_by_line() {
         ]))
         .ends(0);
         ran(&mut watertight(["predict", &manifests, "--suite", &file])).ends(0);
-        let run = proven(&file, &manifests);
+        let run = run_until_proven(&file, &manifests);
         assert!(
             run.out.contains("0 violated, 0 unproven"),
             "{}\n{}",
@@ -34,32 +34,23 @@ fn drafts_of_the_examples_are_valid_and_proven_line_by_line() {
     }
 }
 
-/// A run of which everything is proven. A busy machine starves probes, and what is unproven for
-/// that is tried again; what is violated never is.
-fn proven(file: &str, manifests: &str) -> Ran {
-    let run = || {
-        ran(&mut watertight([
-            "run",
-            file,
-            "--lab",
-            manifests,
-            "--timeout",
-            "40s",
-        ]))
-    };
-    let mut last = run();
+/// Runs until everything is proven, three times at most. On a busy machine probes lack CPU time and
+/// checks are unproven, so code 4 is retried; code 3 never is.
+fn run_until_proven(file: &str, manifests: &str) -> Ran {
+    let call = ["run", file, "--lab", manifests, "--timeout", "40s"];
+    let mut last = ran(&mut watertight(call));
     for _ in 0..2 {
         if last.code != Some(4) {
             break;
         }
-        last = run();
+        last = ran(&mut watertight(call));
     }
     last.ends(0);
     last
 }
 
 #[test]
-fn a_draft_says_whose_word_a_line_is_and_what_is_guessed() {
+fn a_draft_names_the_rule_behind_a_line_and_marks_guesses() {
     let drafted = ran(&mut watertight([
         "suite",
         "--from",
@@ -84,7 +75,7 @@ fn a_draft_says_whose_word_a_line_is_and_what_is_guessed() {
 }
 
 #[test]
-fn a_draft_names_those_who_may_not_ask_for_names_and_what_nobody_knows() {
+fn a_draft_names_endpoints_without_dns_and_unknown_fields() {
     let drafted = ran(&mut watertight([
         "suite",
         "--from",
@@ -98,10 +89,10 @@ fn a_draft_names_those_who_may_not_ask_for_names_and_what_nobody_knows() {
 }
 
 #[test]
-fn what_cannot_be_drafted_is_said_and_nothing_is_printed() {
+fn a_draft_that_fails_prints_no_suite() {
     let files = Files::new();
     let broken = files.with("broken.yaml", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: { name: x, namespace: a }\nspec: { podSelector: {}, ingress: [{ ports: [{ port: 70000 }] }] }\n");
-    let nobody = files.with("nobody.yaml", "apiVersion: v1\nkind: Pod\nmetadata: { name: p, namespace: a }\nspec: { hostNetwork: true, containers: [{ name: c, image: i }] }\n");
+    let host_network = files.with("host-network.yaml", "apiVersion: v1\nkind: Pod\nmetadata: { name: p, namespace: a }\nspec: { hostNetwork: true, containers: [{ name: c, image: i }] }\n");
     let absent = files.name("absent.yaml");
     let kubeconfig = files.name("kubeconfig");
     let calls: [(&[&str], i32, &str); 6] = [
@@ -119,18 +110,20 @@ fn what_cannot_be_drafted_is_said_and_nothing_is_printed() {
             "kubeconfig",
         ),
         (
-            &["suite", "--from", &nobody, "--from", &absent],
+            &["suite", "--from", &host_network, "--from", &absent],
             2,
             "it does not exist",
         ),
     ];
+
     for (call, code, words) in calls {
         let ran = ran(&mut watertight(call));
         ran.ends(code).complains(words);
         assert_eq!(ran.out, "", "{call:?}");
     }
-    // The lab has cluster DNS even there, and what shares its node's network is named.
-    let only_dns = ran(&mut watertight(["suite", "--from", &nobody]));
+
+    // The lab has cluster DNS even without other pods, and pods in their node's network are named.
+    let only_dns = ran(&mut watertight(["suite", "--from", &host_network]));
     only_dns.ends(0);
     assert!(only_dns.out.contains("#   a/Pod/p"), "{}", only_dns.out);
 }

@@ -1,4 +1,4 @@
-//! Every documented exit code, produced for real.
+//! Every documented exit code, from real runs.
 
 use crate::support::*;
 
@@ -16,7 +16,8 @@ fn all_proven_is_0() {
         "{}",
         ran.out
     );
-    // *Proven* is never said without how far it reaches.
+
+    // *Proven* always carries its reach.
     assert!(
         ran.out.contains("reach: every proven check covers"),
         "{}",
@@ -25,7 +26,7 @@ fn all_proven_is_0() {
 }
 
 #[test]
-fn all_ways_to_deny_are_proven() {
+fn denies_by_reset_and_icmp_are_proven() {
     let _alone = alone();
     for how in ["reset", "icmp"] {
         run(SMALL, &["--lab-deny", how, "--only", "denied"]).ends(0);
@@ -79,17 +80,17 @@ fn an_unproven_check_is_4() {
 }
 
 #[test]
-fn what_matches_nothing_is_4_and_never_0() {
+fn a_source_or_target_without_matches_is_4() {
     let _alone = alone();
-    let line = "shop/Deployment/web -> shop/Deployment/nobody:80 denied";
+    let line = "shop/Deployment/web -> shop/Deployment/missing:80 denied";
     let ran = ran(&mut watertight(["check", line, "--lab", WORLD]));
     ran.ends(4);
-    let told: String = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text: String = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
-        told.contains(
+        text.contains(
             "there are pods of Deployment/api, Deployment/db, Deployment/web) (matches-nothing)"
         ),
-        "{told}"
+        "{text}"
     );
 }
 
@@ -121,19 +122,19 @@ fn nothing_selected_is_5_and_no_report_of_an_earlier_run_survives() {
 }
 
 #[test]
-fn an_impossible_lab_is_5_and_names_the_cure() {
+fn an_impossible_lab_is_5_and_names_the_fix() {
     let files = Files::new();
     let xml = format!("junit={}", files.name("r.xml"));
     let ran = without_namespaces(watertight(["run", SMALL, "--lab", WORLD, "--report"]).arg(&xml));
     ran.ends(5)
         .complains("the lab is not possible here: ")
         .complains("user.max_net_namespaces")
-        .complains("cure: ");
+        .complains("fix: ");
     assert!(junit(&files.path("r.xml")).errors > 0);
 }
 
 #[test]
-fn a_report_that_cannot_be_written_is_70_whatever_was_proven() {
+fn a_report_that_cannot_be_written_is_70_though_all_is_proven() {
     let _alone = alone();
     let ran = run(SMALL, &["--only", "allowed", "--report", "json=/dev/full"]);
     ran.ends(70)
@@ -156,7 +157,7 @@ fn a_report_in_a_missing_folder_is_2_before_anything_runs() {
     ran.ends(2).complains("no/such does not exist");
     assert_eq!(ran.out, "", "nothing was run");
     let events = std::fs::read_to_string(files.path("r.jsonl")).unwrap_or_default();
-    assert_eq!(events, "", "no run was begun");
+    assert_eq!(events, "", "no run was started");
 }
 
 #[test]

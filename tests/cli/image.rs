@@ -1,10 +1,10 @@
-//! `watertight image`: the archive, what is said of it, and what is refused.
+//! `watertight image`: the archive, its summary, and programs and names that are refused.
 
 use crate::support::{Files, ran, watertight};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 
-/// A static program of a few bytes that is, by its mark, the agent of this version.
+/// A static program of a few bytes with the mark of this version's agent.
 fn agent(machine: u16) -> Vec<u8> {
     let mut bytes = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     bytes.extend(2_u16.to_le_bytes());
@@ -45,6 +45,7 @@ fn two_runs_write_the_same_bytes() {
             assert!(out.contains(word), "{word} is not in:\n{out}");
         }
     }
+
     let [a, b] = archives.map(|archive| std::fs::read(archive).unwrap());
     assert!(a == b, "two runs differ");
     assert_eq!(
@@ -58,7 +59,7 @@ fn two_runs_write_the_same_bytes() {
 }
 
 #[test]
-fn an_archive_on_standard_output_is_nothing_but_the_archive() {
+fn standard_output_holds_only_the_archive() {
     let files = Files::new();
     let amd64 = files.with("amd64", agent(AMD64));
     let output = watertight([
@@ -70,6 +71,7 @@ fn an_archive_on_standard_output_is_nothing_but_the_archive() {
         "--tag",
         "registry.example/probe:7",
     ]);
+
     let output = { output }.output().unwrap();
     assert!(output.status.success());
     let mut names = Vec::new();
@@ -85,6 +87,7 @@ fn an_archive_on_standard_output_is_nothing_but_the_archive() {
         }
         names.push(name);
     }
+
     assert!(
         names.contains(&"manifest.json".to_owned()) && names.contains(&"oci-layout".to_owned()),
         "{names:?}"
@@ -98,7 +101,7 @@ fn an_archive_on_standard_output_is_nothing_but_the_archive() {
 }
 
 #[test]
-fn what_is_no_static_agent_of_this_version_is_refused_with_the_command_that_builds_one() {
+fn other_programs_are_refused_with_the_command_that_builds_the_agent() {
     let files = Files::new();
     let out = files.name("probe.tar");
     let script = files.with("script", "#!/bin/sh\n");
@@ -119,25 +122,20 @@ fn what_is_no_static_agent_of_this_version_is_refused_with_the_command_that_buil
             .complains(why)
             .complains("--profile probe -p watertight-probe --target x86_64-unknown-linux-musl");
     }
+
     assert!(!files.path("probe.tar").exists(), "nothing is written");
 }
 
 #[test]
-fn a_name_that_is_none_and_a_folder_that_is_missing_are_told() {
+fn invalid_names_and_missing_folders_are_errors() {
     let files = Files::new();
     let amd64 = files.with("amd64", agent(AMD64));
-    let named = |tag: &str| {
-        ran(&mut watertight([
-            "image",
-            "-o",
-            &files.name("x.tar"),
-            "--agent",
-            &amd64,
-            "--tag",
-            tag,
-        ]))
-    };
-    named("Not A Name").ends(2).complains("as an image's name");
+    let archive = files.name("x.tar");
+    let tag = ["--tag", "Not A Name"];
+    ran(watertight(["image", "-o", &archive, "--agent", &amd64]).args(tag))
+        .ends(2)
+        .complains("as an image's name");
+
     let nowhere = files.name("missing/probe.tar");
     ran(&mut watertight([
         "image", "-o", &nowhere, "--agent", &amd64,

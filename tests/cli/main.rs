@@ -1,4 +1,4 @@
-//! The built binary from outside: exit codes, reports, bad input, signals.
+//! The built binary, tested from outside: exit codes, reports, bad input, signals.
 #![expect(
     clippy::expect_used,
     clippy::unwrap_used,

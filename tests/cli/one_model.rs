@@ -1,4 +1,4 @@
-//! Console, JUnit, JSON, JSON lines and the exit code say the same of the same run.
+//! Console, JUnit, JSON, JSON lines and exit code agree on the same run.
 
 use crate::support::*;
 use quick_junit::{NonSuccessKind, TestCaseStatus};
@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// Check, by its id → verdict; of what is unproven also the reason: `unproven: clocks`.
+/// The verdict of each check, by its id; with the reason where it is unproven: `unproven:
+/// clock-skew`.
 type Verdicts = BTreeMap<String, String>;
 
 fn text(value: &Value) -> String {
@@ -17,17 +18,20 @@ fn text(value: &Value) -> String {
         .to_owned()
 }
 
-fn of_results(results: &Value) -> Verdicts {
-    let results = results.as_array().unwrap();
-    let says = |result: &Value| match result["verdict"].as_str() {
+fn verdict_of(result: &Value) -> String {
+    match result["verdict"].as_str() {
         Some("unproven") => format!("unproven: {}", text(&result["reason"]["code"])),
         _ => text(&result["verdict"]),
-    };
+    }
+}
+
+fn of_results(results: &Value) -> Verdicts {
+    let results = results.as_array().unwrap();
     let verdicts: Verdicts = results
         .iter()
-        .map(|result| (text(&result["id"]), says(result)))
+        .map(|result| (text(&result["id"]), verdict_of(result)))
         .collect();
-    assert_eq!(verdicts.len(), results.len(), "an id stands for two checks");
+    assert_eq!(verdicts.len(), results.len(), "two checks have one id");
     verdicts
 }
 
@@ -93,6 +97,7 @@ fn of_lines(path: &Path) -> (Verdicts, Value) {
             .count(),
         1
     );
+
     let planned: Vec<&Value> = events[0]["checks"]
         .as_array()
         .unwrap()
@@ -105,7 +110,10 @@ fn of_lines(path: &Path) -> (Verdicts, Value) {
         .iter()
         .map(|result| &result["id"])
         .collect();
-    assert_eq!(planned, judged, "what was planned is judged, in that order");
+    assert_eq!(
+        planned, judged,
+        "every planned check is judged, in the same order"
+    );
     (of_results(&last["results"]), last["summary"].clone())
 }
 
@@ -116,8 +124,8 @@ fn count(verdicts: &Verdicts, verdict: &str) -> usize {
         .count()
 }
 
-/// Runs and compares; gives the verdicts by check name.
-fn agree(arguments: &[&str]) -> (Ran, BTreeMap<String, String>) {
+/// Runs and compares as [`agreed`]; gives the verdicts by check name.
+fn agreed_verdicts(arguments: &[&str]) -> (Ran, BTreeMap<String, String>) {
     let (ran, report) = agreed(arguments);
     let named = report["checks"].as_array().unwrap();
     let verdicts = named
@@ -137,6 +145,7 @@ pub(crate) fn agreed(arguments: &[&str]) -> (Ran, Value) {
             .arg("--report")
             .arg(format!("{format}={}", files.name(name)));
     }
+
     let ran = ran(&mut command);
     ran.without_panic();
 
@@ -161,6 +170,7 @@ pub(crate) fn agreed(arguments: &[&str]) -> (Ran, Value) {
     ] {
         assert_eq!(summary[key], number, "{key}");
     }
+
     let code = if violated > 0 {
         3
     } else if unproven > 0 {
@@ -189,7 +199,7 @@ pub(crate) fn agreed(arguments: &[&str]) -> (Ran, Value) {
     (ran, report)
 }
 
-/// Holds a report against the schema that the program prints.
+/// Asserts that a report is valid by the schema that the program prints.
 pub(crate) fn validates(report: &Value) {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
     let schema = SCHEMA.get_or_init(|| {
@@ -205,9 +215,9 @@ pub(crate) fn validates(report: &Value) {
 }
 
 #[test]
-fn reports_agree_where_every_verdict_occurs() {
+fn reports_agree_on_every_verdict() {
     let _alone = alone();
-    let (ran, verdicts) = agree(&["run", LEAKY, UNPROVEN, "--lab", WORLD]);
+    let (ran, verdicts) = agreed_verdicts(&["run", LEAKY, UNPROVEN, "--lab", WORLD]);
     ran.ends(3);
     let expected = [
         ("web -> api:8080 allowed", "proven"),
@@ -223,7 +233,7 @@ fn reports_agree_where_every_verdict_occurs() {
 }
 
 #[test]
-fn reports_agree_where_all_is_proven() {
+fn reports_agree_when_all_is_proven() {
     let _alone = alone();
     let shop = [
         "run",
@@ -233,27 +243,30 @@ fn reports_agree_where_all_is_proven() {
         "--only",
         ":(8080|5432|80) ",
     ];
-    let (ran, verdicts) = agree(&shop);
+
+    let (ran, verdicts) = agreed_verdicts(&shop);
     ran.ends(0);
     assert_eq!(verdicts.len(), 9, "{verdicts:?}");
 }
 
+/// Runs the leaky suite, with a format on standard output.
+fn run_leaky(format: &str) -> Ran {
+    ran(&mut watertight([
+        "run", LEAKY, "--lab", WORLD, "-o", format,
+    ]))
+}
+
 #[test]
-fn data_on_standard_output_is_the_file_and_nothing_else() {
+fn standard_output_holds_only_the_document() {
     let _alone = alone();
-    let run = |format: &str| {
-        ran(&mut watertight([
-            "run", LEAKY, "--lab", WORLD, "-o", format,
-        ]))
-    };
-    let document = run("json");
+    let document = run_leaky("json");
     document
         .ends(3)
         .complains("violated: web -> db:5432 denied [leak]");
     let report: Value = serde_json::from_str(&document.out).expect("a JSON document alone");
     assert_eq!(count(&of_results(&report["checks"]), "violated"), 1);
 
-    let lines = run("jsonl");
+    let lines = run_leaky("jsonl");
     lines.ends(3);
     assert!(
         lines
@@ -264,7 +277,7 @@ fn data_on_standard_output_is_the_file_and_nothing_else() {
         lines.out
     );
 
-    let xml = run("junit");
+    let xml = run_leaky("junit");
     xml.ends(3);
     assert_eq!(
         quick_junit::Report::deserialize_from_str(&xml.out)
@@ -274,23 +287,18 @@ fn data_on_standard_output_is_the_file_and_nothing_else() {
     );
 }
 
-/// Names that act on a terminal, an XML file, a log or a shell.
+/// Names with control sequences of terminals, XML, logs and shells.
 #[test]
 fn hostile_names_stay_text_in_every_report() {
     let _alone = alone();
     let files = Files::new();
     let hostile = r"\e[31m]]><b>&amp;\u202Eevil\u0007 ::error::x ##[group] $(id) `id` ' \u2028";
     let tag = r"\u202E]]></testcase>&amp;##[error]::error::\u2066";
-    let suite = files.with(
-        "hostile.yaml",
-        format!(
-            "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{ name: hostile }}\nspec:\n  endpoints:\n    \
-             web: {{ namespace: shop, workload: Deployment/web }}\n    api: {{ namespace: shop, workload: Deployment/api }}\n  \
-             expect:\n    - check: web -> api:8080 allowed\n      because: \"{hostile}\"\n      tags: [\"{tag}\"]\n    \
-             - check: web -> api:8080 denied\n      id: bad\n"
-        ),
-    );
-    // The same line, both allowed and denied, is a mistake that quotes nothing hostile unescaped.
+    let text = std::fs::read_to_string("tests/cli/hostile.yaml").unwrap();
+    let text = text.replace("BECAUSE", hostile).replace("TAG", tag);
+    let suite = files.with("hostile.yaml", &text);
+
+    // One line both allowed and denied is a mistake; its diagnostic escapes the names.
     let ran_twice = ran(&mut watertight(["run", &suite, "--lab", WORLD]));
     ran_twice.ends(2);
     assert!(
@@ -299,14 +307,13 @@ fn hostile_names_stay_text_in_every_report() {
         ran_twice.err
     );
 
-    let text = std::fs::read_to_string(&suite).unwrap();
     let once = text
         .split("    - check: web -> api:8080 denied")
         .next()
         .unwrap()
         .replace("allowed", "denied");
     let suite = files.with("once.yaml", once);
-    let (ran, _) = agree(&["run", &suite, "--lab", WORLD]);
+    let (ran, _) = agreed_verdicts(&["run", &suite, "--lab", WORLD]);
     ran.ends(3);
     for stream in [&ran.out, &ran.err] {
         assert!(

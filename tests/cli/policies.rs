@@ -1,4 +1,4 @@
-//! `watertight predict` and `watertight explain`: what they print, and how they end.
+//! `watertight predict` and `watertight explain`: output and exit codes.
 
 use crate::support::*;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 const MANIFESTS: &str = "suites/shop/manifests";
 const SUITE: &str = "suites/shop/suite.yaml";
 
-/// The shop with its mistake, in a folder of its own.
+/// The shop with its mistake, in a new folder.
 fn mistaken(files: &Files) -> String {
     let folder = files.path("mistaken");
     std::fs::create_dir(&folder).unwrap();
@@ -21,13 +21,15 @@ fn mistaken(files: &Files) -> String {
     files.name("mistaken")
 }
 
+/// The map of the shop's policies in a format.
+fn predict(format: &str) -> String {
+    let ran = ran(&mut watertight(["predict", MANIFESTS, "-o", format]));
+    ran.ends(0);
+    ran.out
+}
+
 #[test]
 fn the_map_is_printed_in_every_format() {
-    let predict = |format: &str| {
-        let ran = ran(&mut watertight(["predict", MANIFESTS, "-o", format]));
-        ran.ends(0);
-        ran.out
-    };
     assert_eq!(
         predict("text"),
         "shop/Deployment/api -> data/StatefulSet/postgres: 5432\n\
@@ -43,6 +45,7 @@ fn the_map_is_printed_in_every_format() {
          shop/Deployment/api,203.0.113.0/28,,443\r\n\
          shop/Deployment/api,2001:db8:113::/124,,443\r\n"
     );
+
     let markdown = predict("markdown");
     assert!(
         markdown.starts_with("| from | to | family | ports |\n| --- | --- | --- | --- |\n"),
@@ -102,7 +105,7 @@ fn the_map_is_narrowed_to_one_workload() {
 }
 
 #[test]
-fn what_became_reachable_is_told_before_what_became_unreachable() {
+fn newly_reachable_links_are_printed_before_unreachable_ones() {
     let files = Files::new();
     let mistaken = mistaken(&files);
     let opened = ran(&mut watertight(["predict", "--diff", MANIFESTS, &mistaken]));
@@ -117,7 +120,8 @@ fn what_became_reachable_is_told_before_what_became_unreachable() {
         opened.out
     );
     assert!(!opened.out.contains("\n- "), "{}", opened.out);
-    // The other way round, the same is closed; a change of one port is told as that port alone.
+
+    // The other way round the same link is closed; a change of one port is printed as that port.
     let closed = ran(&mut watertight([
         "predict",
         "--diff",
@@ -133,6 +137,7 @@ fn what_became_reachable_is_told_before_what_became_unreachable() {
         "{}",
         closed.out
     );
+
     let same = ran(&mut watertight([
         "predict",
         "--diff",
@@ -146,6 +151,7 @@ fn what_became_reachable_is_told_before_what_became_unreachable() {
             .out,
         ""
     );
+
     let json = ran(&mut watertight([
         "predict", "--diff", &mistaken, MANIFESTS, "-o", "json",
     ]));
@@ -158,6 +164,7 @@ fn what_became_reachable_is_told_before_what_became_unreachable() {
             .any(|link| link["from"] == "shop/Deployment/web"),
         "{json}"
     );
+
     let none = ran(&mut watertight([
         "predict", "--diff", MANIFESTS, MANIFESTS, "-o", "json",
     ]));
@@ -173,6 +180,7 @@ fn what_became_reachable_is_told_before_what_became_unreachable() {
         "{}",
         csv.out
     );
+
     let markdown = ran(&mut watertight([
         "predict", "--diff", &mistaken, MANIFESTS, "-o", "markdown",
     ]));
@@ -184,6 +192,7 @@ fn what_became_reachable_is_told_before_what_became_unreachable() {
         "{}",
         markdown.out
     );
+
     let dot = ran(&mut watertight([
         "predict", "--diff", MANIFESTS, &mistaken, "-o", "dot",
     ]));
@@ -203,6 +212,7 @@ fn lines_of_a_suite_are_predicted_and_contradictions_end_with_3() {
         "{}",
         fits.out
     );
+
     let differs = ran(&mut watertight(["predict", &mistaken, "--suite", SUITE]));
     differs.ends(3);
     let at = differs
@@ -214,6 +224,7 @@ fn lines_of_a_suite_are_predicted_and_contradictions_end_with_3() {
         "{}",
         differs.out
     );
+
     let json = ran(&mut watertight([
         "predict", &mistaken, "--suite", SUITE, "-o", "json",
     ]));
@@ -252,7 +263,7 @@ fn lines_of_a_suite_are_predicted_and_contradictions_end_with_3() {
 }
 
 #[test]
-fn predictions_that_cannot_be_made_are_refused() {
+fn invalid_prediction_requests_are_refused() {
     let files = Files::new();
     let absent = files.name("absent.yaml");
     let kubeconfig = files.name("kubeconfig");
@@ -264,9 +275,9 @@ fn predictions_that_cannot_be_made_are_refused() {
             "did you mean shop/Deployment/web?",
         ),
         (
-            &["predict", MANIFESTS, "--to", "nobody"],
+            &["predict", MANIFESTS, "--to", "missing"],
             2,
-            "no workload is called nobody",
+            "no workload is called missing",
         ),
         (
             &["predict", MANIFESTS, "-o", "xml"],
@@ -318,6 +329,7 @@ fn predictions_that_cannot_be_made_are_refused() {
             "kubeconfig",
         ),
     ];
+
     for (call, code, words) in calls {
         let ran = ran(&mut watertight(call));
         ran.ends(code).complains(words);
@@ -361,6 +373,7 @@ fn a_denied_flow_is_explained_by_the_side_that_denies_it() {
             ingress.out
         );
     }
+
     let egress = explained("shop/Deployment/web -> 203.0.113.66:443");
     egress.ends(0);
     for words in [
@@ -377,7 +390,7 @@ fn a_denied_flow_is_explained_by_the_side_that_denies_it() {
 }
 
 #[test]
-fn a_wrong_port_is_explained_by_the_rule_that_means_another() {
+fn a_wrong_port_is_explained_by_the_rule_for_another_port() {
     let why = explained("shop/Deployment/web -> shop/Deployment/api:81");
     why.ends(0);
     assert!(why.out.contains("port no: \"http\", not 81"), "{}", why.out);
@@ -387,6 +400,7 @@ fn a_wrong_port_is_explained_by_the_rule_that_means_another() {
         "{}",
         why.out
     );
+
     let json = ran(&mut watertight([
         "explain",
         "shop/Deployment/web -> shop/Deployment/api:81",
@@ -402,8 +416,8 @@ fn a_wrong_port_is_explained_by_the_rule_that_means_another() {
 
 #[test]
 fn flows_that_cannot_be_explained_are_refused() {
-    let nobody = explained("shop/Deployment/wbe -> shop/Deployment/api:8080");
-    nobody.ends(2).complains(
+    let unknown = explained("shop/Deployment/wbe -> shop/Deployment/api:8080");
+    unknown.ends(2).complains(
         "there are no pods of Deployment/wbe in namespace shop (there are pods of Deployment/api, Deployment/web)",
     );
     let nonsense = explained("nonsense");
@@ -436,22 +450,26 @@ fn flows_that_cannot_be_explained_are_refused() {
         MANIFESTS,
     ]));
     both.ends(2).complains("cannot be used with");
-    for ran in [nobody, nonsense, port, manifests, cluster, both] {
+    for ran in [unknown, nonsense, port, manifests, cluster, both] {
         assert_eq!(ran.out, "");
     }
 }
 
 const TENANTS: &str = "tests/cli/tenants.yaml";
 
+fn check_tenants(line: &str) -> Ran {
+    ran(&mut watertight(["check", line, "--lab", TENANTS]))
+}
+
 #[test]
-fn policies_of_the_whole_cluster_are_enforced_by_the_lab() {
-    let check = |line: &str| ran(&mut watertight(["check", line, "--lab", TENANTS]));
-    check("blue/Pod/client -> red/Pod/web:8080 denied").ends(0);
-    // What a line wants and a policy does not is a violation, here and there.
-    check("blue/Pod/client -> red/Pod/web:8080 allowed")
+fn cluster_wide_policies_are_enforced_by_the_lab() {
+    check_tenants("blue/Pod/client -> red/Pod/web:8080 denied").ends(0);
+
+    // An allowed line that a policy denies is violated.
+    check_tenants("blue/Pod/client -> red/Pod/web:8080 allowed")
         .ends(3)
         .complains("rule 2 of ClusterNetworkPolicy tenants");
-    let closed = check("red/Pod/client -> blue/Pod/client:8080 denied");
+    let closed = check_tenants("red/Pod/client -> blue/Pod/client:8080 denied");
     closed.ends(0).complains(
         "Egress rule 2 of ClusterNetworkPolicy later (tests/cli/tenants.yaml:36) at tests/cli/tenants.yaml:45: this \
          version does not know to[0].gateways, so the rule fails closed",
@@ -459,7 +477,7 @@ fn policies_of_the_whole_cluster_are_enforced_by_the_lab() {
 }
 
 #[test]
-fn tiers_are_explained_and_what_nobody_knows_is_told_beside() {
+fn tiers_are_explained_and_unresolved_domains_are_noted() {
     let why = ran(&mut watertight([
         "explain",
         "blue/Pod/client -> red/Pod/web:8080",
@@ -475,6 +493,7 @@ fn tiers_are_explained_and_what_nobody_knows_is_told_beside() {
     ] {
         assert!(why.out.contains(words), "{words:?} is not in:\n{}", why.out);
     }
+
     let own = ran(&mut watertight([
         "explain",
         "red/Pod/client -> red/Pod/web:8080",
@@ -484,7 +503,7 @@ fn tiers_are_explained_and_what_nobody_knows_is_told_beside() {
     let own = &own.ends(0).out;
     assert!(
         own.contains(
-            "ClusterNetworkPolicy closed (tests/cli/tenants.yaml:47) selects it and is not asked"
+            "ClusterNetworkPolicy closed (tests/cli/tenants.yaml:47) selects it and is not evaluated"
         ),
         "{own}"
     );
@@ -495,7 +514,7 @@ fn tiers_are_explained_and_what_nobody_knows_is_told_beside() {
 }
 
 #[test]
-fn the_map_comes_with_what_is_odd_about_the_policies() {
+fn the_map_notes_policies_that_select_no_pod() {
     let map = ran(&mut watertight(["predict", TENANTS]));
     map.ends(0).complains(
         "NetworkPolicy red/wbe (tests/cli/tenants.yaml:57) selects no pod: it wants app=wbe",

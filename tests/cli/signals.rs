@@ -1,4 +1,4 @@
-//! Runs that are ended from outside.
+//! Runs that are ended by a signal.
 
 use crate::support::*;
 use nix::sys::signal::{Signal, kill};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 struct Running {
     child: Child,
     files: Files,
-    /// Everything that it was seen to start.
+    /// The processes that it started, as far as they were seen.
     agents: Vec<Agent>,
 }
 
@@ -43,16 +43,16 @@ impl Running {
         std::fs::read_to_string(self.files.path("r.jsonl")).unwrap_or_default()
     }
 
-    /// Waits for something to be true of the run, which must not end before.
+    /// Waits until a condition holds; the run must not end before.
     #[track_caller]
-    fn until(&mut self, what: &str, is: impl Fn(&Self) -> bool) {
+    fn wait_until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
         loop {
             for agent in agents_below(self.child.id()) {
                 if !self.agents.iter().any(|known| known.pid == agent.pid) {
                     self.agents.push(agent);
                 }
             }
-            if is(self) {
+            if holds(self) {
                 return;
             }
             assert_eq!(
@@ -64,20 +64,20 @@ impl Running {
         }
     }
 
-    fn opened(&mut self) {
-        self.until("its reports were open", |run| {
+    fn wait_for_reports(&mut self) {
+        self.wait_until("its reports were open", |run| {
             run.files.path("r.jsonl").exists()
         });
     }
 
-    fn responder(&mut self) {
-        self.until("its responder was there", |run| {
+    fn wait_for_responder(&mut self) {
+        self.wait_until("its responder was there", |run| {
             run.agents.iter().any(|agent| agent.kind == Kind::Responder)
         });
     }
 
-    fn probes(&mut self, count: usize) {
-        self.until("its probes were there", |run| {
+    fn wait_for_probes(&mut self, count: usize) {
+        self.wait_until("its probes were there", |run| {
             run.agents
                 .iter()
                 .filter(|agent| agent.kind == Kind::Probe)
@@ -86,9 +86,9 @@ impl Running {
         });
     }
 
-    fn event(&mut self, name: &str) {
+    fn wait_for_event(&mut self, name: &str) {
         let mark = format!("\"event\":\"{name}\"");
-        self.until(name, |run| run.events().contains(&mark));
+        self.wait_until(name, |run| run.events().contains(&mark));
     }
 
     fn signal(&self, signal: Signal) {
@@ -99,7 +99,7 @@ impl Running {
         .unwrap();
     }
 
-    fn end(self) -> Ended {
+    fn wait_for_end(self) -> Ended {
         let ran = self.child.wait_with_output().unwrap().into();
         Ended {
             ran,
@@ -116,9 +116,9 @@ struct Ended {
 }
 
 impl Ended {
-    /// Nothing of it runs, and nobody is in its namespaces.
+    /// Asserts that within this time no process of the run is left, nor any in its namespaces.
     #[track_caller]
-    fn left_nothing_within(&self, timeout: Duration) {
+    fn assert_nothing_left_within(&self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         let namespaces: Vec<_> = self
             .agents
@@ -131,35 +131,36 @@ impl Ended {
             .filter(|netns| *netns != own)
             .collect();
         loop {
-            let left: Vec<_> = self.agents.iter().filter(|agent| agent.runs()).collect();
-            let inside = inhabitants(&namespaces);
-            if left.is_empty() && inside.is_empty() {
+            let agents: Vec<_> = self.agents.iter().filter(|agent| agent.runs()).collect();
+            let inside = processes_in(&namespaces);
+            if agents.is_empty() && inside.is_empty() {
                 return;
             }
             assert!(
                 Instant::now() < deadline,
-                "still there after {timeout:?}: {left:?}, processes {inside:?}"
+                "still there after {timeout:?}: {agents:?}, processes {inside:?}"
             );
             std::thread::yield_now();
         }
     }
 
-    /// Ended by the signal in good order: code, whole reports that say so, and nothing left.
+    /// Asserts that the signal ended the run with code 5, complete reports with the reason, and
+    /// nothing left.
     #[track_caller]
-    fn says_interrupted(&self, why: &str) {
+    fn assert_interrupted(&self, why: &str) {
         self.ran.ends(5);
         let report = json(&self.files.path("r.json"));
         assert_eq!(report["run"]["complete"], false);
         assert_eq!(report["run"]["exitCode"], 5);
         assert_eq!(report["run"]["incompleteBecause"], why);
         let xml = junit(&self.files.path("r.xml"));
-        assert!(xml.errors > 0, "a JUnit file that looks complete");
+        assert!(xml.errors > 0, "an incomplete JUnit file without an error");
         let events = std::fs::read_to_string(self.files.path("r.jsonl")).unwrap();
         assert!(events.ends_with('\n'), "half a line: {events}");
         for line in events.lines() {
             serde_json::from_str::<serde_json::Value>(line).unwrap();
         }
-        self.left_nothing_within(Duration::ZERO);
+        self.assert_nothing_left_within(Duration::ZERO);
     }
 }
 
@@ -169,13 +170,13 @@ const SIGNALS: [(Signal, &str); 2] = [
 ];
 
 #[test]
-fn a_signal_before_the_lab_ends_the_process_and_no_report_is_green() {
+fn a_signal_before_the_lab_ends_the_run_without_a_green_report() {
     let _alone = alone();
     for (signal, why) in SIGNALS {
         let mut run = Running::shop();
-        run.opened();
+        run.wait_for_reports();
         run.signal(signal);
-        let ended = run.end();
+        let ended = run.wait_for_end();
         // Before the run listens, the signal itself ends it, as a shell expects; after, the run
         // does.
         match ended.ran.code {
@@ -183,48 +184,49 @@ fn a_signal_before_the_lab_ends_the_process_and_no_report_is_green() {
                 let report = json(&ended.files.path("r.json"));
                 assert_eq!(report["run"]["complete"], false);
                 assert!(junit(&ended.files.path("r.xml")).errors > 0);
-                ended.left_nothing_within(Duration::from_secs(3));
+                ended.assert_nothing_left_within(Duration::from_secs(3));
             }
-            Some(_) => ended.says_interrupted(why),
+            Some(_) => ended.assert_interrupted(why),
         }
     }
 }
 
 #[test]
-fn a_signal_while_the_lab_is_made_ends_it() {
+fn a_signal_during_the_start_of_the_lab_ends_the_run() {
     let _alone = alone();
     for (signal, why) in SIGNALS {
         let mut run = Running::shop();
-        run.responder();
+        run.wait_for_responder();
         run.signal(signal);
-        run.end().says_interrupted(why);
+        run.wait_for_end().assert_interrupted(why);
     }
 }
 
 #[test]
-fn no_moment_loses_a_signal() {
+fn a_signal_at_any_moment_of_the_start_ends_the_run() {
     let _alone = alone();
-    // From the responder's start over the lab's to the first probes: delays, since no event lies
-    // between.
+
+    // From the start of the responder to the first probes; by delays, since no event lies between.
     for millis in (0..100).step_by(5) {
         let mut run = Running::shop();
-        run.responder();
+        run.wait_for_responder();
         std::thread::sleep(Duration::from_millis(millis));
         run.signal(Signal::SIGTERM);
-        run.end().says_interrupted("terminated (SIGTERM)");
+        run.wait_for_end()
+            .assert_interrupted("terminated (SIGTERM)");
     }
 }
 
 #[test]
-fn a_signal_in_mid_run_keeps_what_was_settled() {
+fn a_signal_during_the_run_keeps_settled_verdicts() {
     let _alone = alone();
     for (signal, why) in SIGNALS {
         let mut run = Running::shop();
-        run.probes(7);
-        run.event("settled");
+        run.wait_for_probes(7);
+        run.wait_for_event("settled");
         run.signal(signal);
-        let ended = run.end();
-        ended.says_interrupted(why);
+        let ended = run.wait_for_end();
+        ended.assert_interrupted(why);
         let report = json(&ended.files.path("r.json"));
         let checks = report["checks"].as_array().unwrap();
         assert_eq!(checks.len(), 15, "every planned check is in the report");
@@ -245,17 +247,18 @@ fn a_signal_in_mid_run_keeps_what_was_settled() {
 }
 
 #[test]
-fn a_signal_while_the_run_stops_changes_nothing_that_is_said() {
+fn after_a_signal_during_the_stop_code_and_reports_agree() {
     let _alone = alone();
     let mut run = Running::start(SMALL, WORLD);
-    run.until("everything was settled", |run| {
+    run.wait_until("everything was settled", |run| {
         run.events().matches("\"event\":\"settled\"").count() == 2
     });
     run.signal(Signal::SIGTERM);
-    let ended = run.end();
-    // It comes just before the stop, or in it: what counts is that the code and all reports are of
-    // one mind.
-    let code = ended.ran.code.expect("no death by the signal");
+    let ended = run.wait_for_end();
+
+    // It arrives just before the stop or during it; in both cases the code and all reports must
+    // agree.
+    let code = ended.ran.code.expect("the signal did not kill the process");
     let report = json(&ended.files.path("r.json"));
     assert!(code == 0 || code == 5, "{code}: {}", ended.ran.err);
     assert_eq!(
@@ -263,13 +266,14 @@ fn a_signal_while_the_run_stops_changes_nothing_that_is_said() {
         (&code.into(), &(code == 0).into())
     );
     assert_eq!(junit(&ended.files.path("r.xml")).errors > 0, code == 5);
-    ended.left_nothing_within(Duration::ZERO);
+    ended.assert_nothing_left_within(Duration::ZERO);
 }
 
 #[test]
-fn a_violation_outlives_the_interruption() {
+fn an_interrupted_run_with_a_violation_is_3() {
     let _alone = alone();
-    // Its other suite holds the run up long after the violation is there.
+
+    // Another check runs long after the violation.
     let files = Files::new();
     let text = std::fs::read_to_string(LEAKY).unwrap();
     let slow = files.with(
@@ -277,11 +281,11 @@ fn a_violation_outlives_the_interruption() {
         text.replace("  expect:", "  expect:\n    - api -> web:8080 denied"),
     );
     let mut run = Running::start(&slow, WORLD);
-    run.until("a violation", |run| {
+    run.wait_until("a violation", |run| {
         run.events().contains("\"verdict\":\"violated\"")
     });
     run.signal(Signal::SIGINT);
-    let ended = run.end();
+    let ended = run.wait_for_end();
     ended.ran.ends(3);
     let report = json(&ended.files.path("r.json"));
     assert_eq!(
@@ -295,39 +299,40 @@ fn a_violation_outlives_the_interruption() {
         xml.failures,
         xml.errors
     );
-    ended.left_nothing_within(Duration::ZERO);
+    ended.assert_nothing_left_within(Duration::ZERO);
 }
 
 #[test]
-fn a_second_signal_does_no_harm() {
+fn a_second_signal_changes_nothing() {
     let _alone = alone();
     for pause in [0, 1, 5, 20] {
         let mut run = Running::shop();
-        run.probes(7);
-        run.event("settled");
+        run.wait_for_probes(7);
+        run.wait_for_event("settled");
         run.signal(Signal::SIGINT);
         std::thread::sleep(Duration::from_millis(pause));
         run.signal(Signal::SIGINT);
-        run.end().says_interrupted("interrupted (SIGINT)");
+        run.wait_for_end()
+            .assert_interrupted("interrupted (SIGINT)");
     }
 }
 
 #[test]
-fn a_killed_run_leaves_reports_that_say_so_and_no_process() {
+fn a_killed_run_leaves_incomplete_reports_and_no_process() {
     let _alone = alone();
     for settled in [false, true] {
         let mut run = Running::shop();
-        run.probes(7);
+        run.wait_for_probes(7);
         if settled {
-            run.event("settled");
+            run.wait_for_event("settled");
         }
-        run.until("the report was begun", |run| {
+        run.wait_until("the report was begun", |run| {
             json(&run.files.path("r.json"))["checks"][0]["id"].is_string()
         });
         run.signal(Signal::SIGKILL);
-        let ended = run.end();
+        let ended = run.wait_for_end();
         assert_eq!(ended.ran.code, None);
-        ended.left_nothing_within(Duration::from_secs(3));
+        ended.assert_nothing_left_within(Duration::from_secs(3));
         let report = json(&ended.files.path("r.json"));
         crate::one_model::validates(&report);
         assert_eq!(report["run"]["complete"], false);
@@ -350,37 +355,41 @@ fn a_killed_run_leaves_reports_that_say_so_and_no_process() {
 }
 
 #[test]
-fn a_killed_start_leaves_no_process() {
+fn a_run_killed_during_its_start_leaves_no_process() {
     let _alone = alone();
     let mut run = Running::shop();
-    run.responder();
+    run.wait_for_responder();
     run.signal(Signal::SIGKILL);
-    let ended = run.end();
-    ended.left_nothing_within(Duration::from_secs(3));
+    let ended = run.wait_for_end();
+    ended.assert_nothing_left_within(Duration::from_secs(3));
     assert_eq!(json(&ended.files.path("r.json"))["run"]["complete"], false);
     assert!(junit(&ended.files.path("r.xml")).errors > 0);
 }
 
 #[test]
-fn two_runs_at_once_do_not_disturb_each_other() {
+fn simultaneous_runs_do_not_disturb_each_other() {
     let _alone = alone();
     let mut small = Running::start(SMALL, WORLD);
     let mut leaky = Running::start(LEAKY, WORLD);
-    small.probes(2);
-    leaky.probes(2);
+    small.wait_for_probes(2);
+    leaky.wait_for_probes(2);
     let third = {
         let mut run = Running::start(SMALL, WORLD);
-        run.probes(2);
+        run.wait_for_probes(2);
         run.signal(Signal::SIGKILL);
-        run.end()
+        run.wait_for_end()
     };
-    let (small, leaky) = (small.end(), leaky.end());
+
+    let (small, leaky) = (small.wait_for_end(), leaky.wait_for_end());
     small.ran.ends(0);
     leaky.ran.ends(3);
     for ended in [&small, &leaky] {
-        ended.left_nothing_within(Duration::from_secs(1));
+        ended.assert_nothing_left_within(Duration::from_secs(1));
     }
-    third.left_nothing_within(Duration::from_secs(3));
-    let id = |ended: &Ended| json(&ended.files.path("r.json"))["run"]["id"].clone();
-    assert_ne!(id(&small), id(&leaky));
+    third.assert_nothing_left_within(Duration::from_secs(3));
+    assert_ne!(run_id(&small), run_id(&leaky));
+}
+
+fn run_id(ended: &Ended) -> serde_json::Value {
+    json(&ended.files.path("r.json"))["run"]["id"].clone()
 }

@@ -1,62 +1,63 @@
-//! From where a source sends, and targets that are known by name: each denied, and each denied no
-//! longer.
+//! Source modes, and targets with built-in names: each denied with policies, and open without.
 
 use crate::support::*;
 
 const WORLD: &str = "suites/shop/manifests";
 
-/// The same pods, without any policy.
-const OPEN: [&str; 2] = [
+/// The same pods without policies.
+const WITHOUT_POLICIES: [&str; 2] = [
     "suites/shop/manifests/shop.yaml",
     "suites/shop/manifests/data.yaml",
 ];
 
-fn denied(line: &str, more: &[&str]) {
+fn check(line: &str, manifests: &[&str], more: &[&str]) -> Ran {
+    ran(watertight(["check", line, "--lab"])
+        .args(manifests)
+        .args(more))
+}
+
+fn assert_denied_by_policies(line: &str, more: &[&str]) {
     let _alone = alone();
-    let check = |manifests: &[&str]| {
-        ran(watertight(["check", line, "--lab"])
-            .args(manifests)
-            .args(more))
-    };
-    let proven = check(&[WORLD]);
+    let proven = check(line, &[WORLD], more);
     proven.ends(0);
     assert!(proven.out.contains("1 proven"), "{}", proven.out);
-    let open = check(&OPEN);
+
+    let open = check(line, &WITHOUT_POLICIES, more);
     open.ends(3);
     assert!(open.out.contains(line), "{}", open.out);
 }
 
 #[test]
-fn metadata_of_instances_and_the_wire_server_are_known_by_name() {
-    denied("shop/Deployment/api -> instance-metadata denied", &[]);
-    denied("shop/Deployment/api -> azure-wire-server:32526 denied", &[]);
+fn instance_metadata_and_the_wire_server_have_names() {
+    assert_denied_by_policies("shop/Deployment/api -> instance-metadata denied", &[]);
+    assert_denied_by_policies("shop/Deployment/api -> azure-wire-server:32526 denied", &[]);
 }
 
 #[test]
-fn a_source_may_send_from_where_watertight_runs() {
-    denied(
+fn a_source_can_send_from_the_runner() {
+    assert_denied_by_policies(
         "shop/Deployment/web -> data/StatefulSet/postgres:5432 denied",
         &["--source", "runner"],
     );
 }
 
-/// A node is no pod: what policies say of the pods they do not say of it, and it reaches its own
-/// pods in any case.
+/// Policies that select pods do not apply to their nodes, and a node always reaches its own pods.
 #[test]
-fn a_source_may_send_from_the_nodes_of_its_pods() {
+fn a_source_can_send_from_the_nodes_of_its_pods() {
     let _alone = alone();
     let line = "shop/Deployment/web -> shop/Deployment/api:8080 denied";
-    let said = ran(
+    let ran = ran(
         watertight(["check", line, "--lab", WORLD, "--source", "node", "-v"])
             .args(["--lab-deny", "reset"]),
     );
-    said.ends(3);
+    ran.ends(3);
     assert!(
-        said.out.contains("node node-1") && !said.out.contains("shop/web-0 (node-"),
+        ran.out.contains("node node-1") && !ran.out.contains("shop/web-0 (node-"),
         "{}",
-        said.out
+        ran.out
     );
-    let text = format!("{}{}", said.out, said.err);
+
+    let text = format!("{}{}", ran.out, ran.err);
     assert!(
         text.contains(
             "Deployment/web sends from the nodes of its pods, not with its pods' identity"
@@ -65,6 +66,6 @@ fn a_source_may_send_from_the_nodes_of_its_pods() {
     );
     assert!(
         !text.contains("Deployment/api sends"),
-        "it is only sent to: {text}"
+        "a note on the target: {text}"
     );
 }

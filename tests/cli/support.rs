@@ -1,4 +1,4 @@
-//! Starting the binary, and looking at what it leaves.
+//! Starting the binary, and reading its output, reports and processes.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,8 @@ pub(crate) const SMALL: &str = "tests/cli/small.yaml";
 pub(crate) const LEAKY: &str = "tests/cli/leaky.yaml";
 pub(crate) const UNPROVEN: &str = "tests/cli/unproven.yaml";
 
-/// The binary with arguments, in the package's folder, with nothing of the caller's settings.
+/// The binary with arguments, in the package's folder, without the settings of the caller's
+/// environment.
 pub(crate) fn watertight<A: AsRef<std::ffi::OsStr>>(
     arguments: impl IntoIterator<Item = A>,
 ) -> Command {
@@ -34,14 +35,14 @@ pub(crate) fn watertight<A: AsRef<std::ffi::OsStr>>(
     command
 }
 
-/// Labs that share few processors starve each other, and what is starved is unproven: one at a
-/// time.
+/// A lock for one lab at a time: on few processors several labs lack CPU time, and their checks are
+/// unproven.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static LAB: Mutex<()> = Mutex::new(());
     LAB.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a run of the binary showed.
+/// The output of a finished run of the binary.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
@@ -87,7 +88,7 @@ pub(crate) fn ran(command: &mut Command) -> Ran {
     command.output().expect("the binary starts").into()
 }
 
-/// The binary with something on its standard input.
+/// Runs a command with this standard input.
 pub(crate) fn fed(command: &mut Command, input: &[u8]) -> Ran {
     let mut child = command
         .stdin(Stdio::piped())
@@ -98,7 +99,7 @@ pub(crate) fn fed(command: &mut Command, input: &[u8]) -> Ran {
     let mut stdin = child.stdin.take().expect("a pipe");
     let input = input.to_owned();
     let writer = std::thread::spawn(move || {
-        // A program that has read enough closes its end.
+        // The program may close its end before it has read all.
         let _ = stdin.write_all(&input);
     });
     let output = child.wait_with_output().unwrap();
@@ -106,7 +107,7 @@ pub(crate) fn fed(command: &mut Command, input: &[u8]) -> Ran {
     output.into()
 }
 
-/// The same command where the kernel gives out no namespace.
+/// Runs a command where the kernel gives out no namespace.
 pub(crate) fn without_namespaces(command: &Command) -> Ran {
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && echo 0 > /proc/sys/user/max_net_namespaces && exec \"$@\"";
     let mut inside = Command::new("unshare");
@@ -159,7 +160,7 @@ pub(crate) fn junit(path: &Path) -> quick_junit::Report {
     .expect("a whole JUnit document")
 }
 
-/// Processes of a lab are this binary again.
+/// The probes and responders among the children of a process.
 pub(crate) fn agents_below(pid: u32) -> Vec<Agent> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
@@ -187,7 +188,7 @@ pub(crate) enum Kind {
     Responder,
 }
 
-/// A process that a run started.
+/// A probe or responder that a run started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Agent {
     pub(crate) pid: i32,
@@ -196,7 +197,7 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Whether it still runs; what only waits for its parent to take note is gone.
+    /// Whether it still runs; a zombie does not.
     pub(crate) fn runs(&self) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         let state = stat
@@ -208,12 +209,13 @@ impl Agent {
     }
 }
 
-/// Processes that are in one of these network namespaces.
-pub(crate) fn inhabitants(of: &[PathBuf]) -> Vec<String> {
+/// The ids of the processes in these network namespaces.
+pub(crate) fn processes_in(namespaces: &[PathBuf]) -> Vec<String> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     processes
         .filter(|process| {
-            std::fs::read_link(process.path().join("ns/net")).is_ok_and(|netns| of.contains(&netns))
+            std::fs::read_link(process.path().join("ns/net"))
+                .is_ok_and(|netns| namespaces.contains(&netns))
         })
         .map(|process| process.file_name().to_string_lossy().into_owned())
         .collect()

@@ -1,20 +1,44 @@
-//! `--sweep`: what a workload could reach beyond what a suite expects, tried with packets.
+//! `--sweep`: everything that a workload could reach and a suite does not name, tried with packets.
 
 use crate::support::*;
 
-/// The suite speaks of web and api alone; what web reaches besides is nobody's expectation.
-const SUITE: &str = "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: { name: swept }\nspec:\n  expect:\n    - shop/Deployment/web -> shop/Deployment/api:8080 allowed\n";
+/// The suite names web and api alone.
+const SUITE: &str = "\
+apiVersion: watertight.dev/v1
+kind: Suite
+metadata: { name: swept }
+spec:
+  expect:
+    - shop/Deployment/web -> shop/Deployment/api:8080 allowed
+";
 
-/// Isolates web for egress, but for the api, and with another rule if there is one.
-fn egress(rule: &str) -> String {
+/// Isolates web for egress except to the api.
+const EGRESS_POLICY: &str = "
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: { name: out, namespace: shop }
+spec:
+  podSelector: { matchLabels: { app: web } }
+  policyTypes: [Egress]
+  egress:
+    - to: [{ podSelector: { matchLabels: { app: api } } }]
+";
+
+/// The world with that policy, and with a further rule of it.
+fn with_egress_policy(rule: &str) -> String {
     let world = std::fs::read_to_string(WORLD).unwrap();
-    format!(
-        "{world}\n---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{ name: out, namespace: shop }}\nspec:\n  podSelector: {{ matchLabels: {{ app: web }} }}\n  policyTypes: [Egress]\n  egress:\n    - to: [{{ podSelector: {{ matchLabels: {{ app: api }} }} }}]\n{rule}"
-    )
+    format!("{world}{EGRESS_POLICY}{rule}")
+}
+
+/// Runs the suite in a world, and sweeps web.
+fn sweep_web(suite: &str, world: &str) -> Ran {
+    let sweep = ["--sweep", "shop/Deployment/web"];
+    ran(watertight(["run", suite, "--lab", world]).args(sweep))
 }
 
 #[test]
-fn what_is_open_and_not_expected_is_found_and_reported_everywhere() {
+fn an_open_port_that_no_line_names_is_violated_in_every_report() {
     let _alone = alone();
     let files = Files::new();
     let suite = files.with("suite.yaml", SUITE);
@@ -28,20 +52,23 @@ fn what_is_open_and_not_expected_is_found_and_reported_everywhere() {
         "shop/Deployment/web",
         "--report",
     ];
+
     let run = ran(watertight(call).args([
         &format!("junit={xml}"),
         "--report",
         &format!("json={report}"),
     ]));
     run.ends(3);
-    // Nothing isolates web: the database, cluster DNS and every cloud's metadata address are open
-    // to it.
+
+    // No policy isolates web: it reaches the database, cluster DNS and the metadata addresses of
+    // all clouds.
     let open = [
         "shop/Deployment/web -> shop/Deployment/db:5432 denied [sweep]",
         "shop/Deployment/web -> kube-system/Service/kube-dns:53 denied [sweep]",
         "shop/Deployment/web -> 169.254.169.254:80 denied [sweep]",
         "shop/Deployment/web -> fd00:ec2::254:80 denied [sweep]",
     ];
+
     let junit = std::fs::read_to_string(&xml).unwrap();
     let json = json(std::path::Path::new(&report));
     let violated: Vec<&str> = json["checks"]
@@ -63,7 +90,8 @@ fn what_is_open_and_not_expected_is_found_and_reported_everywhere() {
             "{name} is not in:\n{junit}"
         );
     }
-    // What the suite expects is proven and not found again; what nobody listens on is silent.
+
+    // The suite's own check is not swept again; ports without a listener are silent.
     assert!(!run.out.contains("api:8080 denied"), "{}", run.out);
     assert!(
         run.err.contains("closed or denied, which proves nothing"),
@@ -89,26 +117,17 @@ fn what_is_open_and_not_expected_is_found_and_reported_everywhere() {
 }
 
 #[test]
-fn what_policies_close_is_not_found() {
+fn a_port_that_policies_close_is_no_violation() {
     let _alone = alone();
     let files = Files::new();
     let suite = files.with("suite.yaml", SUITE);
-    let sweep = |world: &str| {
-        ran(&mut watertight([
-            "run",
-            &suite,
-            "--lab",
-            world,
-            "--sweep",
-            "shop/Deployment/web",
-        ]))
-    };
-    sweep(&files.with("closed.yaml", egress(""))).ends(0);
-    // The same with one way out: it, and nothing else.
-    let leak = sweep(&files.with(
-        "leaking.yaml",
-        egress("    - to: [{ ipBlock: { cidr: 169.254.169.254/32 } }]\n"),
-    ));
+    let closed = files.with("closed.yaml", with_egress_policy(""));
+    sweep_web(&suite, &closed).ends(0);
+
+    // The same with one address open: a violation for it, and no other.
+    let rule = "    - to: [{ ipBlock: { cidr: 169.254.169.254/32 } }]\n";
+    let leaking = files.with("leaking.yaml", with_egress_policy(rule));
+    let leak = sweep_web(&suite, &leaking);
     leak.ends(3);
     let found: Vec<&str> = leak
         .out
@@ -123,13 +142,13 @@ fn what_policies_close_is_not_found() {
     );
     assert!(
         leak.out.contains("rule 2 of NetworkPolicy shop/out"),
-        "the rule that lets it out is named: {}",
+        "the rule that admits it is named: {}",
         leak.out
     );
 }
 
 #[test]
-fn a_sweep_is_planned_and_its_mistakes_are_said() {
+fn a_sweep_is_planned_and_its_mistakes_are_refused() {
     let files = Files::new();
     let suite = files.with("suite.yaml", SUITE);
     let plan = ran(&mut watertight([
@@ -154,6 +173,7 @@ fn a_sweep_is_planned_and_its_mistakes_are_said() {
         "{}",
         plan.out
     );
+
     let cases: [(&[&str], &str); 4] = [
         (
             &["--sweep", "shop/Deployment/wbe"],
@@ -169,6 +189,7 @@ fn a_sweep_is_planned_and_its_mistakes_are_said() {
             "cannot be used with",
         ),
     ];
+
     for (arguments, words) in cases {
         let refused = ran(watertight(["run", &suite, "--lab", WORLD]).args(arguments));
         refused.ends(2).complains(words);

@@ -106,7 +106,7 @@ pub(crate) fn kubelet_for_good() {
     );
     assert!(
         said.text
-            .contains("not everything was removed: failed to see the end of Pod"),
+            .contains("not everything was removed: failed to confirm the end of Pod"),
         "{}",
         said.text
     );

@@ -1,7 +1,7 @@
 //! What checks touch, and what they leave.
 
+use watertight::app::{outside_hosts, plan_in};
 use watertight::backend::lab::{Layout, World};
-use watertight::cli::{outside_hosts, plan_in};
 use watertight::inventory::load_manifests;
 use watertight::plan::{Coverage, Selection};
 use watertight::source::Sources;

@@ -3,8 +3,8 @@
 
 use crate::generate;
 use proptest::prelude::*;
+use watertight::app::{outside_hosts, plan_in};
 use watertight::backend::lab::{Layout, World, usable_outside};
-use watertight::cli::{outside_hosts, plan_in};
 use watertight::inventory::{Manifests, load_manifests};
 use watertight::plan::{BackendKind, DraftError, Plan, Provability, Selection, draft};
 use watertight::source::Sources;

@@ -1,13 +1,12 @@
-//! What runs have left in a cluster: found by the annotation that everything of a run carries, and
-//! removed.
+//! Removal of the objects that killed runs left in a cluster.
 //!
-//! A run that is killed is removed by the cluster itself a few minutes later; this is for whoever
-//! does not want to wait. Nobody can tell a killed run from one that goes on elsewhere, so only
-//! what is older than any run takes is removed, unless that is asked for.
+//! The cluster removes the objects of a killed run by itself a few minutes later; this is for users
+//! who do not want to wait. Objects of a run carry its id as an annotation. A killed run looks like
+//! one that goes on elsewhere, so by default only objects that are older than any run are removed.
 
 use super::connect::{Access, connect};
 use super::error::{Error, is_absent, is_forbidden};
-use super::names::run_of;
+use super::names::run_id;
 use super::{REQUEST_TIMEOUT, probe_pod::GRACE_SECONDS};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
@@ -17,31 +16,29 @@ use kube::{Api, Client, Resource, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Which runs are meant.
+/// The runs whose objects are removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Runs {
-    /// All, also those that may be going on.
+    /// All, including those that may be going on.
     All,
-    /// Those that began longer ago.
+    /// Those that began longer ago than this.
     OlderThan(Duration),
 }
 
-/// One object of a run.
+/// An object that a run left.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Left {
+pub struct Leftover {
     /// `Pod` or `Job`.
     pub kind: &'static str,
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
-    /// The run that it belongs to.
+    /// The run's id.
     pub run: String,
     uid: String,
     age: Duration,
 }
 
-impl std::fmt::Display for Left {
+impl std::fmt::Display for Leftover {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
@@ -51,44 +48,48 @@ impl std::fmt::Display for Left {
     }
 }
 
-/// What was found.
+/// The result of a removal.
 #[derive(Debug, Default)]
 pub struct Cleaned {
-    /// What was removed.
-    pub removed: Vec<Left>,
-    /// Runs that may be going on, with the age of each.
+    pub removed: Vec<Leftover>,
+    /// The ages of the runs that may be going on and were not touched.
     pub spared: BTreeMap<String, Duration>,
-    /// What could not be removed.
+    /// One error for each object that could not be removed.
     pub errors: Vec<Error>,
 }
 
-/// Parts what is to be removed from the runs that are spared. A run is as old as its oldest object.
-fn choose(found: Vec<Left>, runs: Runs) -> (Vec<Left>, BTreeMap<String, Duration>) {
-    let mut ages: BTreeMap<String, Duration> = BTreeMap::new();
-    for left in &found {
-        let age = ages.entry(left.run.clone()).or_default();
-        *age = left.age.max(*age);
+impl Runs {
+    /// Whether the objects of a run of this age are removed.
+    fn includes(self, age: Duration) -> bool {
+        match self {
+            Self::All => true,
+            Self::OlderThan(limit) => age >= limit,
+        }
     }
-    let is_meant = |age: Duration| match runs {
-        Runs::All => true,
-        Runs::OlderThan(limit) => age >= limit,
-    };
-    let removed = found
-        .into_iter()
-        .filter(|left| ages.get(&left.run).is_some_and(|age| is_meant(*age)))
-        .collect();
-    let spared = ages
-        .into_iter()
-        .filter(|(_, age)| !is_meant(*age))
-        .collect();
-    (removed, spared)
 }
 
-/// Removes what runs have left: in the whole cluster, or where that may not be read, in one
-/// namespace.
+/// Selects the objects to remove, and the ages of the runs that are spared. A run is as old as its
+/// oldest object.
+fn select(leftovers: Vec<Leftover>, runs: Runs) -> (Vec<Leftover>, BTreeMap<String, Duration>) {
+    let mut ages: BTreeMap<String, Duration> = BTreeMap::new();
+    for leftover in &leftovers {
+        let age = ages.entry(leftover.run.clone()).or_default();
+        *age = leftover.age.max(*age);
+    }
+
+    let selected = leftovers
+        .into_iter()
+        .filter(|leftover| runs.includes(ages[&leftover.run]))
+        .collect();
+    ages.retain(|_, age| !runs.includes(*age));
+    (selected, ages)
+}
+
+/// Removes what runs have left: in the whole cluster, or where that is forbidden, in the namespace
+/// of `access`.
 ///
 /// # Errors
-/// When there is no cluster, or nothing may be read.
+/// When there is no cluster, or its Jobs and pods may not be listed.
 pub async fn clean(access: &Access, runs: Runs, now: jiff::Timestamp) -> Result<Cleaned, Error> {
     let connection = connect(access).await?;
     let timeout = access
@@ -96,102 +97,119 @@ pub async fn clean(access: &Access, runs: Runs, now: jiff::Timestamp) -> Result<
         .filter(|timeout| !timeout.is_zero())
         .unwrap_or(REQUEST_TIMEOUT);
     let client = &connection.client;
-    let mut found = Vec::new();
-    // The owners first: what is deleted with them does not have to be deleted by itself.
-    found.extend(ours::<Job>(client, "Job", &connection.namespace, timeout, now).await?);
-    found.extend(ours::<Pod>(client, "Pod", &connection.namespace, timeout, now).await?);
-    let (victims, spared) = choose(found, runs);
+    let namespace = &connection.namespace;
+
+    // The owner Jobs first: their pods are deleted with them.
+    let mut leftovers = Vec::new();
+    leftovers.extend(list::<Job>(client, "Job", namespace, timeout, now).await?);
+    leftovers.extend(list::<Pod>(client, "Pod", namespace, timeout, now).await?);
+    let (selected, spared) = select(leftovers, runs);
+
     let mut cleaned = Cleaned {
         spared,
         ..Cleaned::default()
     };
-    for left in victims {
-        let deleted = match left.kind {
-            "Job" => delete::<Job>(client, &left, timeout).await,
-            _ => delete::<Pod>(client, &left, timeout).await,
+    for leftover in selected {
+        let deleted = match leftover.kind {
+            "Job" => delete::<Job>(client, &leftover, timeout).await,
+            _ => delete::<Pod>(client, &leftover, timeout).await,
         };
         match deleted {
-            Ok(()) => cleaned.removed.push(left),
+            Ok(()) => cleaned.removed.push(leftover),
             Err(error) => cleaned.errors.push(error),
         }
     }
     Ok(cleaned)
 }
 
-async fn ours<K>(
+/// The objects of runs of one kind, in the whole cluster, or where that is forbidden, in one
+/// namespace.
+async fn list<K>(
     client: &Client,
     kind: &'static str,
     namespace: &str,
     timeout: Duration,
     now: jiff::Timestamp,
-) -> Result<BTreeSet<Left>, Error>
+) -> Result<BTreeSet<Leftover>, Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
         + std::fmt::Debug
         + serde::de::DeserializeOwned,
 {
-    let doing = || format!("list {}", K::plural(&()));
-    let list =
-        async |api: Api<K>| match tokio::time::timeout(timeout, api.list(&ListParams::default()))
-            .await
-        {
-            Ok(answer) => Ok(answer),
-            Err(_) => Err(Error::Silent {
-                doing: doing(),
-                after: timeout,
-            }),
-        };
-    let objects = match list(Api::all(client.clone())).await? {
-        Err(error) if is_forbidden(&error) => {
-            list(Api::namespaced(client.clone(), namespace)).await?
+    let objects = match list_objects::<K>(Api::all(client.clone()), timeout).await {
+        Err(Error::Api { source, .. }) if is_forbidden(&source) => {
+            list_objects::<K>(Api::namespaced(client.clone(), namespace), timeout).await?
         }
-        answer => answer,
+        listed => listed?,
     };
-    let objects = objects.map_err(|error| Error::api(doing(), error))?;
-    let left = |object: K| {
-        let meta = object.meta();
-        let age = meta
-            .creation_timestamp
-            .as_ref()
-            .map(|time| now.duration_since(time.0))
-            .unwrap_or_default();
-        Some(Left {
-            kind,
-            run: run_of(meta)?.to_owned(),
-            namespace: object.namespace().unwrap_or_default(),
-            name: object.name_any(),
-            uid: object.uid().unwrap_or_default(),
-            age: Duration::try_from(age).unwrap_or_default(),
-        })
-    };
-    Ok(objects.items.into_iter().filter_map(left).collect())
+    Ok(objects
+        .iter()
+        .filter_map(|object| leftover(object, kind, now))
+        .collect())
 }
 
-/// Deletes that very object and no later one of the same name.
-async fn delete<K>(client: &Client, left: &Left, timeout: Duration) -> Result<(), Error>
+async fn list_objects<K>(api: Api<K>, timeout: Duration) -> Result<Vec<K>, Error>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let doing = format!("list {}", K::plural(&()));
+    match tokio::time::timeout(timeout, api.list(&ListParams::default())).await {
+        Ok(Ok(list)) => Ok(list.items),
+        Ok(Err(error)) => Err(Error::api(doing, error)),
+        Err(_) => Err(Error::Timeout {
+            doing,
+            after: timeout,
+        }),
+    }
+}
+
+/// An object as a leftover; `None` for the user's objects.
+fn leftover<K: Resource<DynamicType = ()>>(
+    object: &K,
+    kind: &'static str,
+    now: jiff::Timestamp,
+) -> Option<Leftover> {
+    let meta = object.meta();
+    let age = meta
+        .creation_timestamp
+        .as_ref()
+        .map(|time| now.duration_since(time.0))
+        .unwrap_or_default();
+    Some(Leftover {
+        kind,
+        run: run_id(meta)?.to_owned(),
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+        uid: object.uid().unwrap_or_default(),
+        age: Duration::try_from(age).unwrap_or_default(),
+    })
+}
+
+/// Deletes an object by its uid, so that a later object with the same name is not deleted.
+async fn delete<K>(client: &Client, leftover: &Leftover, timeout: Duration) -> Result<(), Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
         + std::fmt::Debug
         + serde::de::DeserializeOwned,
 {
-    let api: Api<K> = Api::namespaced(client.clone(), &left.namespace);
+    let api: Api<K> = Api::namespaced(client.clone(), &leftover.namespace);
     let parameters = DeleteParams {
-        grace_period_seconds: (left.kind == "Pod").then_some(GRACE_SECONDS),
+        grace_period_seconds: (leftover.kind == "Pod").then_some(GRACE_SECONDS),
         propagation_policy: Some(PropagationPolicy::Background),
         preconditions: Some(Preconditions {
-            uid: Some(left.uid.clone()),
+            uid: Some(leftover.uid.clone()),
             resource_version: None,
         }),
         ..DeleteParams::default()
     };
-    match tokio::time::timeout(timeout, api.delete(&left.name, &parameters)).await {
+    match tokio::time::timeout(timeout, api.delete(&leftover.name, &parameters)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) if is_absent(&error) => Ok(()),
-        Ok(Err(error)) => Err(Error::api(format!("remove {left}"), error)),
-        Err(_) => Err(Error::Silent {
-            doing: format!("remove {left}"),
+        Ok(Err(error)) => Err(Error::api(format!("remove {leftover}"), error)),
+        Err(_) => Err(Error::Timeout {
+            doing: format!("remove {leftover}"),
             after: timeout,
         }),
     }
@@ -201,8 +219,8 @@ where
 mod tests {
     use super::*;
 
-    fn left(run: &str, name: &str, minutes: u64) -> Left {
-        Left {
+    fn leftover(run: &str, name: &str, minutes: u64) -> Leftover {
+        Leftover {
             kind: "Pod",
             namespace: "shop".into(),
             name: name.into(),
@@ -213,20 +231,24 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_as_old_as_its_oldest_object_and_young_ones_are_spared() {
-        let found = vec![
-            left("old", "a", 30),
-            left("old", "b", 1),
-            left("young", "c", 2),
+    fn runs_whose_oldest_object_is_young_are_spared() {
+        let leftovers = vec![
+            leftover("old", "a", 30),
+            leftover("old", "b", 1),
+            leftover("young", "c", 2),
         ];
-        let (removed, spared) = choose(found.clone(), Runs::OlderThan(Duration::from_secs(600)));
-        let names: Vec<&str> = removed.iter().map(|left| left.name.as_str()).collect();
+        let (removed, spared) =
+            select(leftovers.clone(), Runs::OlderThan(Duration::from_secs(600)));
+        let names: Vec<&str> = removed
+            .iter()
+            .map(|leftover| leftover.name.as_str())
+            .collect();
         assert_eq!(names, ["a", "b"]);
         assert_eq!(
             spared,
             BTreeMap::from([("young".to_owned(), Duration::from_secs(120))])
         );
-        let (removed, spared) = choose(found, Runs::All);
+        let (removed, spared) = select(leftovers, Runs::All);
         assert_eq!((removed.len(), spared.len()), (3, 0));
     }
 }

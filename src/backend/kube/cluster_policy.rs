@@ -1,4 +1,4 @@
-//! `ClusterNetworkPolicy` objects as the API gives them, where it serves them.
+//! The `ClusterNetworkPolicy` kind, for clusters whose API serves it.
 
 use crate::model::PolicyKind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 
-/// A `ClusterNetworkPolicy`, its spec unread.
+/// A `ClusterNetworkPolicy` whose spec is kept as JSON.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct ClusterNetworkPolicy {
     metadata: ObjectMeta,
@@ -16,7 +16,7 @@ pub(super) struct ClusterNetworkPolicy {
 }
 
 impl ClusterNetworkPolicy {
-    /// The object as a manifest would have it.
+    /// The object as a manifest.
     pub(super) fn as_manifest(&self) -> Value {
         json!({
             "apiVersion": Self::api_version(&()), "kind": Self::kind(&()),

@@ -1,4 +1,4 @@
-//! From kubectl's flags to a client.
+//! Client configuration from kubectl's flags.
 
 use super::error::Error;
 use super::tls;
@@ -7,47 +7,41 @@ use kube::{Client, Config};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How long a connection to the API server may take to come up.
+/// How long a TCP connection to the API server may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Which cluster, and as whom: kubectl's flags.
+/// The cluster to use and the user to act as: kubectl's flags.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
     /// The kubeconfig; by default what `KUBECONFIG` names, `~/.kube/config`, or the service account
     /// of this pod.
     pub kubeconfig: Option<PathBuf>,
-    /// The context of it.
     pub context: Option<String>,
-    /// The cluster of it.
     pub cluster: Option<String>,
-    /// The user of it.
     pub user: Option<String>,
-    /// The namespace of what belongs to the run and to no workload; by default the context's.
+    /// The namespace of node probes and reference pods; by default the context's.
     pub namespace: Option<String>,
-    /// The user to act as.
     pub act_as: Option<String>,
-    /// The groups to act as.
     pub act_as_groups: Vec<String>,
-    /// The uid to act as.
     pub act_as_uid: Option<String>,
-    /// How long one request may take.
+    /// How long one request may take; zero and `None` are the default.
     pub request_timeout: Option<Duration>,
 }
 
-/// A client, and what it is connected to.
+/// A client, and the cluster that it is connected to.
 #[derive(Clone)]
 pub(super) struct Connection {
     pub(super) client: Client,
-    /// The API server's address.
+    /// The API server's URL.
     pub(super) server: String,
-    /// The namespace of what belongs to the run and to no workload.
+    /// The namespace of node probes and reference pods.
     pub(super) namespace: String,
 }
 
-/// Makes a client. Nothing is sent yet.
+/// Makes a client. It sends nothing yet.
 ///
 /// # Errors
-/// When there is no configuration, or a faulty one.
+/// [`Error::NoConfiguration`] or [`Error::Configuration`].
 pub(super) async fn connect(access: &Access) -> Result<Connection, Error> {
     let mut config = configuration(access).await?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
@@ -60,6 +54,7 @@ pub(super) async fn connect(access: &Access) -> Result<Connection, Error> {
     if let Some(uid) = &access.act_as_uid {
         config.auth_info.impersonate_uid = Some(uid.clone());
     }
+
     let namespace = access
         .namespace
         .clone()
@@ -78,7 +73,8 @@ async fn configuration(access: &Access) -> Result<Config, Error> {
         cluster: access.cluster.clone(),
         user: access.user.clone(),
     };
-    let chosen = access.context.is_some() || access.cluster.is_some() || access.user.is_some();
+    let has_options = access.context.is_some() || access.cluster.is_some() || access.user.is_some();
+
     match &access.kubeconfig {
         Some(path) => {
             let file = Kubeconfig::read_from(path)
@@ -86,7 +82,7 @@ async fn configuration(access: &Access) -> Result<Config, Error> {
             let config = Config::from_custom_kubeconfig(file, &options).await;
             config.map_err(|error| Error::Configuration(Box::new(error)))
         }
-        None if chosen => Config::from_kubeconfig(&options)
+        None if has_options => Config::from_kubeconfig(&options)
             .await
             .map_err(|error| Error::Configuration(Box::new(error))),
         None => Config::infer()

@@ -1,15 +1,15 @@
-//! What a run has made in a cluster, and what is still to be taken away.
+//! Objects that a run has created, and how far their deletion has come.
 
 use super::ephemeral::EphemeralContainer;
 use super::launch::RunContext;
 use super::names::{self, CONTAINER};
 use super::runner::RunnerProbe;
-use super::state::statuses;
+use super::state::container_statuses;
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A pod of ours.
+/// A probe pod.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PodRef {
     pub(super) namespace: String,
@@ -17,133 +17,127 @@ pub(super) struct PodRef {
     pub(super) uid: String,
 }
 
-/// A probe that the API server has taken.
+/// An object that the API server has created for a probe.
 #[derive(Debug, Clone)]
 pub(super) enum CreatedObject {
-    /// As a pod of its own.
     Pod(PodRef),
-    /// Within a pod of the user's, which is never deleted.
-    Within(EphemeralContainer),
+    /// A container in a pod of the user's, which is never deleted.
+    EphemeralContainer(EphemeralContainer),
 }
 
-/// How far the deletion of a pod of ours has come.
+/// How far the deletion of an object has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Deletion {
-    /// It was not asked for yet.
-    Due,
-    /// The API server gave no answer, and what came in its place.
-    Unanswered(String),
-    /// The API server refused it, and why.
+    /// It was not requested yet.
+    Pending,
+    /// The API server gave no answer, for this reason.
+    NoAnswer(String),
+    /// The API server refused it, with this message.
     Refused(String),
-    /// The API server took it, or the pod was gone.
-    Taken,
+    /// The API server accepted it, or the object was gone.
+    Accepted,
 }
 
-/// What is there of ours.
+/// The objects of a run, shared by the tasks that create, read and delete them.
 #[derive(Default)]
-pub(super) struct Created {
-    /// With whether the API server has taken the request to delete it.
+pub(super) struct CreatedObjects {
     pods: Mutex<BTreeMap<PodRef, Deletion>>,
-    entered: Mutex<BTreeSet<EphemeralContainer>>,
-    runners: Mutex<Vec<RunnerProbe>>,
-    /// The images that they ran.
+    ephemeral_containers: Mutex<BTreeSet<EphemeralContainer>>,
+    runner_probes: Mutex<Vec<RunnerProbe>>,
     images: Mutex<BTreeSet<String>>,
 }
 
-impl Created {
-    pub(super) fn note(&self, made: &CreatedObject) {
-        match made {
-            CreatedObject::Pod(ours) => {
-                locked(&self.pods).insert(ours.clone(), Deletion::Due);
+impl CreatedObjects {
+    pub(super) fn add(&self, object: &CreatedObject) {
+        match object {
+            CreatedObject::Pod(pod) => {
+                lock(&self.pods).insert(pod.clone(), Deletion::Pending);
             }
-            CreatedObject::Within(entered) => {
-                locked(&self.entered).insert(entered.clone());
+            CreatedObject::EphemeralContainer(container) => {
+                lock(&self.ephemeral_containers).insert(container.clone());
             }
         }
     }
 
-    pub(super) fn note_runner(&self, runner: RunnerProbe) {
-        locked(&self.runners).push(runner);
+    pub(super) fn add_runner_probe(&self, probe: RunnerProbe) {
+        lock(&self.runner_probes).push(probe);
     }
 
-    fn pods(&self) -> Vec<PodRef> {
-        locked(&self.pods).keys().cloned().collect()
-    }
-
-    /// With how far the deletion of each has come.
+    /// All probe pods, with how far the deletion of each has come.
     pub(super) fn deletions(&self) -> Vec<(PodRef, Deletion)> {
-        let pods = locked(&self.pods);
-        pods.iter()
-            .map(|(ours, deletion)| (ours.clone(), deletion.clone()))
+        lock(&self.pods)
+            .iter()
+            .map(|(pod, deletion)| (pod.clone(), deletion.clone()))
             .collect()
     }
 
-    /// What came in place of an answer to a request to delete, if one had none.
-    pub(super) fn unanswered(&self) -> Option<String> {
-        locked(&self.pods)
+    /// Why a deletion has no answer, if any has none.
+    pub(super) fn unanswered_deletion(&self) -> Option<String> {
+        lock(&self.pods)
             .values()
             .find_map(|deletion| match deletion {
-                Deletion::Unanswered(why) => Some(why.clone()),
-                Deletion::Due | Deletion::Refused(_) | Deletion::Taken => None,
+                Deletion::NoAnswer(why) => Some(why.clone()),
+                Deletion::Pending | Deletion::Refused(_) | Deletion::Accepted => None,
             })
     }
 
-    /// The pods of the user's in which a container of ours is.
-    pub(super) fn entered(&self) -> Vec<EphemeralContainer> {
-        locked(&self.entered).iter().cloned().collect()
+    pub(super) fn ephemeral_containers(&self) -> Vec<EphemeralContainer> {
+        lock(&self.ephemeral_containers).iter().cloned().collect()
     }
 
-    /// Notes which image each runs, as its node says.
-    pub(super) fn note_images(&self, place: &RunContext) {
-        let within = names::of_run(&place.common.run);
+    /// Records the image that each probe runs, as its pod's status names it.
+    pub(super) fn record_images(&self, context: &RunContext) {
+        let ephemeral_container = names::run_object(&context.settings.run);
         let pods: Vec<_> = {
-            let store = place.shared.store();
-            let beside = self
-                .pods()
+            let store = context.shared.store();
+            let probe_pods = lock(&self.pods)
+                .keys()
+                .filter_map(|pod| store.pod(&pod.namespace, &pod.name))
+                .collect::<Vec<_>>();
+            let users_pods = self
+                .ephemeral_containers()
                 .into_iter()
-                .map(|ours| store.pod(&ours.namespace, &ours.name));
-            let entered = self
-                .entered()
-                .into_iter()
-                .map(|entered| store.pod(&entered.namespace, &entered.name));
-            beside.chain(entered).flatten().collect()
+                .filter_map(|container| store.pod(&container.namespace, &container.name));
+            probe_pods.into_iter().chain(users_pods).collect()
         };
-        let ran = pods
-            .iter()
-            .filter_map(|pod| image_of(pod, CONTAINER).or_else(|| image_of(pod, &within)));
-        locked(&self.images).extend(ran);
+
+        let images = pods.iter().filter_map(|pod| {
+            image_id(pod, CONTAINER).or_else(|| image_id(pod, &ephemeral_container))
+        });
+        lock(&self.images).extend(images);
     }
 
-    /// The images that probes ran, as far as they were seen before they were stopped.
+    /// The images that probes ran, as recorded before they were stopped.
     pub(super) fn images(&self) -> Vec<String> {
-        locked(&self.images).iter().cloned().collect()
+        lock(&self.images).iter().cloned().collect()
     }
 
-    /// Those that are still to be deleted.
-    pub(super) fn due(&self) -> Vec<PodRef> {
-        let pods = locked(&self.pods);
-        pods.iter()
-            .filter(|(_, deletion)| **deletion != Deletion::Taken)
-            .map(|(ours, _)| ours.clone())
+    /// The probe pods whose deletion the API server has not accepted.
+    pub(super) fn undeleted_pods(&self) -> Vec<PodRef> {
+        lock(&self.pods)
+            .iter()
+            .filter(|(_, deletion)| **deletion != Deletion::Accepted)
+            .map(|(pod, _)| pod.clone())
             .collect()
     }
 
-    pub(super) fn note_deletion(&self, ours: &PodRef, deletion: Deletion) {
-        locked(&self.pods).insert(ours.clone(), deletion);
+    pub(super) fn set_deletion(&self, pod: &PodRef, deletion: Deletion) {
+        lock(&self.pods).insert(pod.clone(), deletion);
     }
 
-    pub(super) fn take_runners(&self) -> Vec<RunnerProbe> {
-        std::mem::take(&mut locked(&self.runners))
+    pub(super) fn take_runner_probes(&self) -> Vec<RunnerProbe> {
+        std::mem::take(&mut lock(&self.runner_probes))
     }
 }
 
-/// What a thread that panicked left is as good as any: every change of it is one step.
-fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
+/// Locks a mutex, even if a thread panicked while it held it: every change is a single step, so the
+/// content is valid.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a container runs (ContainerStatus.imageID); nothing until it has run.
-fn image_of(pod: &Pod, container: &str) -> Option<String> {
-    let ours = statuses(pod).find(|status| status.name == container)?;
-    Some(ours.image_id.clone()).filter(|id| !id.is_empty())
+/// The image that a container runs (`ContainerStatus.imageID`); `None` until it has run.
+fn image_id(pod: &Pod, container: &str) -> Option<String> {
+    let status = container_statuses(pod).find(|status| status.name == container)?;
+    Some(status.image_id.clone()).filter(|id| !id.is_empty())
 }

@@ -1,20 +1,20 @@
-//! Probes within the pods whose identity they have: one ephemeral container for each pod and run.
+//! Probes inside the tested pods: one ephemeral container for each pod and run.
 //!
-//! Nothing can take it away again before the pod itself is deleted, nor stop it (Kubernetes,
-//! "Ephemeral Containers"). It ends by itself: once its node's probe, which tries it all the time,
-//! is gone; or when its time is over. It states no resources, since the API has none for it: what
-//! it takes is the pod's.
+//! An ephemeral container can be neither removed nor stopped before its pod is deleted (Kubernetes,
+//! "Ephemeral Containers"). It ends by itself once its node's probe, which sends to it
+//! continuously, is gone, or when its plan's time is over. It states no resources, since the API
+//! does not allow that: it uses the pod's.
 
 use super::error::Error;
 use super::names;
-use super::probe_pod::{self, Common};
+use super::probe_pod::{self, RunSettings};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-/// A pod of the user's in which a container of ours runs.
+/// An ephemeral container, by the user's pod that it runs in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct EphemeralContainer {
     pub(super) namespace: String,
@@ -22,13 +22,18 @@ pub(super) struct EphemeralContainer {
     pub(super) uid: String,
 }
 
-/// The container by itself, as if it were a pod of that name on that node.
-pub(super) fn alone(pod: &Pod, common: &Common, environment: &[(String, String)]) -> Pod {
+/// A pod with the same name and node that holds only the ephemeral container, so that preflight can
+/// judge its image and node as it does for other pods.
+pub(super) fn container_as_pod(
+    pod: &Pod,
+    settings: &RunSettings,
+    environment: &[(String, String)],
+) -> Pod {
     let spec = pod.spec.clone().unwrap_or_default();
     let container = Container {
-        name: names::of_run(&common.run),
+        name: names::run_object(&settings.run),
         resources: None,
-        ..probe_pod::container(common, environment)
+        ..probe_pod::container(settings, environment)
     };
     let spec = PodSpec {
         node_name: spec.node_name,
@@ -48,10 +53,10 @@ pub(super) fn alone(pod: &Pod, common: &Common, environment: &[(String, String)]
     }
 }
 
-/// What is asked of the API server: one container more, in that very pod and no later one of its
-/// name.
-fn patch(pod: &Pod, alone: &Pod) -> Patch<Value> {
-    let added = alone
+/// The patch that adds the ephemeral container. It names the pod's uid, so that it fails for a
+/// later pod with the same name.
+fn patch(pod: &Pod, container: &Pod) -> Patch<Value> {
+    let added = container
         .spec
         .iter()
         .flat_map(|spec| &spec.containers)
@@ -61,19 +66,19 @@ fn patch(pod: &Pod, alone: &Pod) -> Patch<Value> {
     )
 }
 
-/// Adds the container to a pod.
+/// Adds the ephemeral container to a pod.
 ///
 /// # Errors
-/// What the API server refused.
-pub(super) async fn enter(
+/// [`Error::Api`] when the API server refuses it.
+pub(super) async fn add_container(
     client: &Client,
     pod: &Pod,
-    alone: &Pod,
+    container: &Pod,
 ) -> Result<EphemeralContainer, Error> {
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
     let name = pod.metadata.name.clone().unwrap_or_default();
     let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
-    api.patch_ephemeral_containers(&name, &PatchParams::default(), &patch(pod, alone))
+    api.patch_ephemeral_containers(&name, &PatchParams::default(), &patch(pod, container))
         .await
         .map_err(|error| {
             Error::api(
@@ -88,14 +93,14 @@ pub(super) async fn enter(
     })
 }
 
-/// The pod as it would then be; nothing is changed.
+/// The pod with the ephemeral container added, by a dry run that changes nothing.
 ///
 /// # Errors
-/// What the API server says against it.
-pub(super) async fn would_enter(
+/// The API server's refusal, or why it could not be reached.
+pub(super) async fn add_container_dry_run(
     client: &Client,
     pod: &Pod,
-    alone: &Pod,
+    container: &Pod,
 ) -> Result<Pod, kube::Error> {
     let api: Api<Pod> = Api::namespaced(
         client.clone(),
@@ -108,7 +113,7 @@ pub(super) async fn would_enter(
     api.patch_ephemeral_containers(
         pod.metadata.name.as_deref().unwrap_or_default(),
         &parameters,
-        &patch(pod, alone),
+        &patch(pod, container),
     )
     .await
 }
@@ -119,35 +124,35 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn one_container_is_added_to_that_very_pod_and_nothing_else_is_touched() {
-        let common = Common {
+    fn the_patch_adds_one_container_to_the_pod_with_that_uid_and_changes_nothing_else() {
+        let settings = RunSettings {
             run: "0123456789abcdef".into(),
             image: "probe:1".into(),
             pull_policy: "Never".into(),
-            deadline: Duration::from_secs(90),
+            active_deadline: Duration::from_secs(90),
         };
         let pod: Pod = serde_json::from_value(json!({
             "metadata": { "name": "web-1", "namespace": "shop", "uid": "u", "labels": { "app": "web" } },
             "spec": { "containers": [{ "name": "web" }] },
         }))
         .unwrap();
-        let alone = alone(&pod, &common, &[("A".into(), "b".into())]);
-        let Patch::Strategic(asked) = patch(&pod, &alone) else {
+        let container = container_as_pod(&pod, &settings, &[("A".into(), "b".into())]);
+        let Patch::Strategic(patch) = patch(&pod, &container) else {
             panic!("only a strategic patch adds to a list")
         };
-        assert_eq!(asked["metadata"], json!({ "uid": "u" }));
+        assert_eq!(patch["metadata"], json!({ "uid": "u" }));
         assert_eq!(
-            asked["spec"]
+            patch["spec"]
                 .as_object()
                 .unwrap()
                 .keys()
                 .collect::<Vec<_>>(),
             ["ephemeralContainers"]
         );
-        let added = &asked["spec"]["ephemeralContainers"][0];
+        let added = &patch["spec"]["ephemeralContainers"][0];
         assert_eq!(added["name"], "watertight-0123456789abcdef");
         assert_eq!(added["securityContext"]["allowPrivilegeEscalation"], false);
-        for refused in [
+        for field in [
             "ports",
             "livenessProbe",
             "readinessProbe",
@@ -156,9 +161,9 @@ mod tests {
             "targetContainerName",
         ] {
             assert_eq!(
-                added.get(refused),
+                added.get(field),
                 None,
-                "the API refuses it, or it would share what is the pod's own"
+                "the API refuses it, or it would share the pod's resources"
             );
         }
     }

@@ -1,48 +1,39 @@
-//! What can go wrong with a cluster.
+//! Errors of operations on a cluster.
 
 use std::time::Duration;
 
 /// Why an operation on the cluster failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no usable configuration.
+    /// There is no configuration.
     #[error(
-        "find a cluster: no kubeconfig names one and this is no pod; give --kubeconfig, or set KUBECONFIG"
+        "find a cluster: no kubeconfig names one, and this process does not run in a pod; give --kubeconfig, or set KUBECONFIG"
     )]
     NoConfiguration(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The configuration cannot be used.
     #[error("read the cluster's configuration")]
     Configuration(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The API server refused or could not be asked.
+    /// The API server refused a request, or could not be reached.
     #[error("{doing}")]
     Api {
-        /// What was being done, as a fragment.
+        /// The operation, as a fragment that follows "failed to".
         doing: String,
-        /// The answer.
         #[source]
         source: kube::Error,
     },
     /// A watch could not be started.
     #[error("{doing}")]
     Watch {
-        /// What was being done, as a fragment.
         doing: String,
-        /// The answer.
         #[source]
         source: kube::runtime::watcher::Error,
     },
     /// The API server did not answer in time.
     #[error("{doing}: the API server gave no answer within {} s", .after.as_secs())]
-    Silent {
-        /// What was being done, as a fragment.
-        doing: String,
-        /// For how long it was waited.
-        after: Duration,
-    },
+    Timeout { doing: String, after: Duration },
     /// A right is missing.
     #[error("{doing}: not allowed to {verb} {what}; {help}")]
     Forbidden {
-        /// What was being done, as a fragment.
         doing: String,
         /// `list`, ...
         verb: &'static str,
@@ -51,47 +42,41 @@ pub enum Error {
         /// The next step.
         help: String,
     },
-    /// Objects that this version does not understand.
+    /// Objects that this version of watertight cannot read.
     #[error("read the cluster's objects: {}", .0.join("; "))]
     Unreadable(Vec<String>),
-    /// Something that nothing can remove.
+    /// An ephemeral container remains in its pod: the API cannot remove one.
     #[error(
-        "remove ephemeral container {container} from pod {pod}: nothing can, before the pod itself is deleted; it has ended, or ends by itself"
+        "remove ephemeral container {container} from pod {pod}: the API cannot remove it; it has ended or ends by itself, and goes when the pod is deleted"
     )]
     EphemeralContainerRemains {
-        /// The container.
         container: String,
         /// `namespace/name`.
         pod: String,
     },
-    /// Something of the run could not be removed.
+    /// Objects of the run could not be removed.
     #[error(
-        "remove {what}: {why}; the cluster removes it by itself{by}, `watertight clean --all-runs` sooner"
+        "remove {what}: {why}; the cluster removes it by itself{by}, or run `watertight clean --all-runs`"
     )]
-    Left {
-        /// What.
+    NotRemoved {
         what: String,
-        /// What the API server said, or what came in place of an answer.
+        /// The API server's message, or why there was no answer.
         why: String,
-        /// When the cluster removes it, as ` at 12:00:00 UTC`; empty where nothing was to be
-        /// removed later.
+        /// When the cluster removes it, as ` at 12:00:00 UTC`; empty where that is unknown.
         by: String,
     },
-    /// Something of the run is deleted and still there.
+    /// Objects of the run are deleted, and their pods still terminate.
     #[error(
-        "see the end of {what}: deleted, but its node has not ended it yet, and does so once it answers again"
+        "confirm the end of {what}: deleted, but its node has not ended it yet; it does so once it answers again"
     )]
-    Lingering {
-        /// What.
-        what: String,
-    },
-    /// Not one probe could be started.
+    StillTerminating { what: String },
+    /// No probe could be started.
     #[error("start any probe: {0}")]
     NoProbe(String),
 }
 
 impl Error {
-    /// An answer of the API server to something that was being done.
+    /// A failed request to the API server. `doing` follows "failed to".
     pub(super) fn api(doing: impl Into<String>, source: kube::Error) -> Self {
         Self::Api {
             doing: doing.into(),
@@ -99,7 +84,7 @@ impl Error {
         }
     }
 
-    /// A watch that did not begin.
+    /// A watch that could not be started. `doing` follows "failed to".
     pub(super) fn watch(doing: impl Into<String>, source: kube::runtime::watcher::Error) -> Self {
         Self::Watch {
             doing: doing.into(),
@@ -108,30 +93,30 @@ impl Error {
     }
 }
 
-/// The API server's own words, or what kept us from asking it, in one line.
+/// The API server's message, or why it could not be reached, in one line.
 pub(super) fn describe(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
         kube::Error::Api(status) => format!("{} ({})", status.reason, status.code),
-        // By the name of each layer that it passed through: only the innermost says something.
+        // The outer errors only name the layers of the HTTP client.
         kube::Error::Service(error) => unreachable(&**error),
         kube::Error::HyperError(error) => unreachable(error),
         other => {
             let mut text = other.to_string();
-            let mut cause = std::error::Error::source(other);
-            while let Some(error) = cause {
-                let more = error.to_string();
-                if !text.contains(&more) {
-                    text.push_str(&format!(": {more}"));
+            let mut next = std::error::Error::source(other);
+            while let Some(cause) = next {
+                let message = cause.to_string();
+                if !text.contains(&message) {
+                    text.push_str(&format!(": {message}"));
                 }
-                cause = error.source();
+                next = cause.source();
             }
             text
         }
     }
 }
 
-/// The last cause of an error of the connection.
+/// A message with the innermost cause of a connection error.
 fn unreachable(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
@@ -140,7 +125,7 @@ fn unreachable(error: &(dyn std::error::Error + 'static)) -> String {
     format!("the API server cannot be reached: {cause}")
 }
 
-/// The HTTP status with which the API server refused, where it did.
+/// The HTTP status of a refusal by the API server; `None` for other errors.
 pub(super) fn status(error: &kube::Error) -> Option<u16> {
     match error {
         kube::Error::Api(status) => Some(status.code),
@@ -148,22 +133,22 @@ pub(super) fn status(error: &kube::Error) -> Option<u16> {
     }
 }
 
-/// Whether the API server said that this is not allowed.
+/// Whether the API server forbade the request (403).
 pub(super) fn is_forbidden(error: &kube::Error) -> bool {
     status(error) == Some(403)
 }
 
-/// Whether the API server said that there is no such thing.
+/// Whether the object does not exist (404).
 pub(super) fn is_absent(error: &kube::Error) -> bool {
     status(error) == Some(404)
 }
 
-/// Whether the API server said that something else is there by now.
+/// Whether another object has that name by now, or the object changed (409).
 pub(super) fn is_conflict(error: &kube::Error) -> bool {
     status(error) == Some(409)
 }
 
-/// Whether the API server could not answer just now: too many requests, or an error of its own.
+/// Whether the API server was overloaded (429) or failed (5xx), so that a retry makes sense.
 pub(super) fn is_busy(error: &kube::Error) -> bool {
     status(error).is_some_and(|code| code == 429 || code >= 500)
 }

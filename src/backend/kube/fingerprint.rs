@@ -1,9 +1,8 @@
-//! What of an object matters to a verdict: two states with the same fingerprint are the same to
-//! condition 5.
+//! Fingerprints: the fields of an object whose change makes a verdict unproven.
 //!
-//! The spec and never the `resourceVersion`; labels; UIDs, addresses and nodes; restarts of
-//! containers; which endpoints are ready. Whether a pod is ready is no part of it: a control tells
-//! more of that than its condition.
+//! They are the spec, labels, UIDs, addresses, nodes, container restarts, and the ready endpoints
+//! of Services; never the `resourceVersion`. Whether a pod is ready is not among them: the controls
+//! of a check show whether the target answers.
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -11,7 +10,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// The part of an object that matters.
+/// The fields of an object that matter to verdicts.
 pub(super) type Fingerprint = Value;
 
 pub(super) fn of_pod(pod: &Pod) -> Fingerprint {
@@ -55,8 +54,10 @@ pub(super) fn of_policy(policy: &NetworkPolicy) -> Fingerprint {
     json!({ "uid": policy.metadata.uid, "spec": policy.spec })
 }
 
-/// Which addresses a Service sends to. Nothing where none is ready: our own probes, which never
-/// are, may have a slice of their own, since they do not declare the ports that a Service names.
+/// The ready addresses and the ports of an EndpointSlice; null where no address is ready.
+///
+/// Probe pods, which are never ready, may be in a slice that holds no other pods, since they do not
+/// declare the ports that a Service names. Such a slice is no change.
 pub(super) fn of_slice(slice: &EndpointSlice) -> Fingerprint {
     let ready: BTreeSet<&str> = slice
         .endpoints
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_version_alone_is_no_change_and_a_label_or_a_restart_is() {
+    fn labels_and_restarts_change_a_pods_fingerprint_and_a_new_version_does_not() {
         let before = of_pod(&pod("1", "web", 0, "True"));
         assert_eq!(before, of_pod(&pod("2", "web", 0, "False")));
         assert_ne!(before, of_pod(&pod("2", "other", 0, "True")));
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_that_are_not_ready_are_no_members() {
+    fn endpoints_that_are_not_ready_do_not_count() {
         let slice = |second: bool| -> EndpointSlice {
             serde_json::from_value(json!({
                 "metadata": { "name": "api-x", "namespace": "n" }, "addressType": "IPv4",
@@ -124,7 +125,7 @@ mod tests {
         assert_eq!(
             of_slice(&without),
             Value::Null,
-            "a slice that nobody is ready in is none"
+            "a slice without ready endpoints does not count"
         );
     }
 }

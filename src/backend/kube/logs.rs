@@ -1,17 +1,17 @@
-//! A probe's lines, by its log.
+//! Probes' lines, read from their pods' logs.
 //!
-//! The log is followed. Where the stream is cut, it is opened again from the start and what was
-//! read already is skipped: lines are never changed once written, and a rotated log shows as a hole
-//! in their numbers.
+//! The log is followed. When the stream breaks, it is opened again from the start, and the lines
+//! that were read before are skipped: a written line never changes, and a rotated log shows as a
+//! gap in the lines' sequence numbers.
 
 use super::error::describe;
-use super::objects::Shared;
+use super::objects::SharedStore;
 use super::peer_addresses::Digests;
-use super::state::{Stage, UNSCHEDULED, UNSTARTED, stage, statuses};
+use super::state::{ProbeState, SCHEDULE_TIMEOUT, START_TIMEOUT, container_statuses, probe_state};
 use crate::backend::lines::{parse, without_end};
 use crate::backend::{Arrival, ProbeFault};
 use crate::plan::ProbeId;
-use crate::wire::{Body, MAX_LINE};
+use crate::wire::{Body, Line, MAX_LINE};
 use futures::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
@@ -21,60 +21,61 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-/// Pauses between attempts to open a log again.
+/// The first and the longest pause before a log is opened again.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// After the end of a log, the pod's state may take so long to say that the probe has ended.
-const STATE_LAG: Duration = Duration::from_secs(1);
+/// How long the pod's status may take to show that the probe has ended, after the end of its log.
+const STATUS_DELAY: Duration = Duration::from_secs(1);
 
-/// One probe's log.
+/// The log of one probe.
 pub(super) struct Log {
     pub(super) client: Client,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<SharedStore>,
     pub(super) namespace: String,
     pub(super) pod: String,
     pub(super) container: String,
     pub(super) probe: ProbeId,
-    /// What its plan's digest is told as.
+    /// The digests of the probe's plan, where it was sent one with other addresses than planned.
     pub(super) digests: Option<Digests>,
     pub(super) lines: mpsc::Sender<Arrival>,
-    /// Says when nothing more is waited for.
-    pub(super) enough: watch::Receiver<bool>,
+    /// Becomes true when reading has to stop.
+    pub(super) stop_reading: watch::Receiver<bool>,
 }
 
 /// How reading a stream ended.
-enum Read {
+enum StreamEnd {
     /// The probe said `bye`.
     Bye,
     /// The stream ended or broke.
-    Cut,
-    /// Nobody listens.
-    Unheard,
+    Interrupted,
+    /// The receiver of the lines is gone.
+    ReceiverClosed,
 }
 
 impl Log {
-    /// Waits for the probe to run, reads to the end, and says how it ended.
+    /// Waits for the probe to run, sends its lines to the channel, and at last how it ended.
     ///
     /// # Errors
-    /// Why it never ran.
+    /// The reason why the probe never ran.
     pub(super) async fn follow(&self) -> Result<(), String> {
-        self.started().await?;
-        let failed = Mutex::new(None);
-        let mut enough = self.enough.clone();
-        let ended = tokio::select! {
-            ended = self.read(&failed) => ended,
-            Ok(_) = enough.wait_for(|enough| *enough) => {
-                let failed = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
-                failed.unwrap_or_else(|| "its log did not come to an end".to_owned())
+        self.wait_until_started().await?;
+
+        let last_error = Mutex::new(None);
+        let mut stop_reading = self.stop_reading.clone();
+        let how = tokio::select! {
+            how = self.read(&last_error) => how,
+            Ok(_) = stop_reading.wait_for(|stop| *stop) => {
+                let error = last_error.lock().unwrap_or_else(PoisonError::into_inner).take();
+                error.unwrap_or_else(|| "its log did not come to an end".to_owned())
             }
         };
-        self.tell(Err(ProbeFault::Ended(ended))).await;
+        self.send(Err(ProbeFault::Ended(how))).await;
         Ok(())
     }
 
-    /// Tells something of this probe.
-    pub(super) async fn tell(&self, line: Result<crate::wire::Line, ProbeFault>) -> bool {
+    /// Sends a line or fault of this probe; false when the receiver is gone.
+    pub(super) async fn send(&self, line: Result<Line, ProbeFault>) -> bool {
         self.lines
             .send(Arrival {
                 probe: self.probe,
@@ -85,39 +86,44 @@ impl Log {
             .is_ok()
     }
 
-    fn stage(&self) -> Stage {
-        let pod = self.shared.store().pod(&self.namespace, &self.pod);
-        stage(pod.as_deref(), Some(&self.container))
+    fn stored_pod(&self) -> Option<Arc<Pod>> {
+        self.shared.store().pod(&self.namespace, &self.pod)
+    }
+
+    fn state(&self) -> ProbeState {
+        probe_state(self.stored_pod().as_deref(), Some(&self.container))
     }
 
     /// Returns once the probe runs, or has run.
-    async fn started(&self) -> Result<(), String> {
-        let mut news = self.shared.news();
-        let begun = Instant::now();
-        // The watch may be a moment behind the answer to our own create.
-        let mut seen = false;
+    async fn wait_until_started(&self) -> Result<(), String> {
+        let mut updates = self.shared.subscribe();
+        let created = Instant::now();
+        // The watch may lag behind the response to the pod's creation.
+        let mut is_watched = false;
         loop {
-            let stage = self.stage();
-            seen |= self
-                .shared
-                .store()
-                .pod(&self.namespace, &self.pod)
-                .is_some();
-            let (limit, why) = match stage {
-                Stage::Running => return Ok(()),
-                Stage::Over(why) if seen => {
-                    let pod = self.shared.store().pod(&self.namespace, &self.pod);
-                    return if has_run(pod.as_deref(), &self.container) {
+            let state = self.state();
+            is_watched |= self.stored_pod().is_some();
+            let (limit, why) = match state {
+                ProbeState::Running => return Ok(()),
+                ProbeState::Ended(why) if is_watched => {
+                    return if has_run(self.stored_pod().as_deref(), &self.container) {
                         Ok(())
                     } else {
                         Err(why)
                     };
                 }
-                Stage::Over(_) => (UNSCHEDULED, "its pod is not seen".to_owned()),
-                Stage::Unscheduled(why) => (UNSCHEDULED, why),
-                Stage::Unstarted(why) => (UNSTARTED, why),
+                ProbeState::Ended(_) => (
+                    SCHEDULE_TIMEOUT,
+                    "the watch does not show its pod".to_owned(),
+                ),
+                ProbeState::Unscheduled(why) => (SCHEDULE_TIMEOUT, why),
+                ProbeState::NotStarted(why) => (START_TIMEOUT, why),
             };
-            if timeout_at(begun + limit, news.changed()).await.is_err() {
+
+            if timeout_at(created + limit, updates.changed())
+                .await
+                .is_err()
+            {
                 return Err(format!(
                     "it does not run after {} s: {why}",
                     limit.as_secs()
@@ -126,47 +132,46 @@ impl Log {
         }
     }
 
-    /// Reads to the end of the probe; says how that came. What kept it from reading last is in
-    /// `failed` meanwhile.
-    async fn read(&self, failed: &Mutex<Option<String>>) -> String {
-        let keeps =
-            |why: Option<String>| *failed.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    /// Reads until the probe has ended, and returns how it ended. `last_error` holds the error that
+    /// keeps the log from being read, while there is one.
+    async fn read(&self, last_error: &Mutex<Option<String>>) -> String {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
-        let mut done = 0;
+        let mut lines_sent = 0;
         let mut pause = FIRST_PAUSE;
-        // Once it is over its log is read a last time: the stream may have been cut before the end.
-        let mut over: Option<String> = None;
+        // When the probe has ended, its log is read once more: the stream may have broken before
+        // the end of the log.
+        let mut ended: Option<String> = None;
         loop {
             let parameters = LogParams {
                 container: Some(self.container.clone()),
-                follow: over.is_none(),
+                follow: ended.is_none(),
                 ..LogParams::default()
             };
-            let before = done;
-            let failed = match api.log_stream(&self.pod, &parameters).await {
+            let sent_before = lines_sent;
+            let error = match api.log_stream(&self.pod, &parameters).await {
                 Ok(stream) => {
-                    keeps(None);
+                    set(last_error, None);
                     futures::pin_mut!(stream);
-                    match self.copy(&mut stream, &mut done).await {
-                        Read::Bye => return "it said bye".into(),
-                        Read::Unheard => return "nobody listens".into(),
-                        Read::Cut => None,
+                    match self.forward(&mut stream, &mut lines_sent).await {
+                        StreamEnd::Bye => return "it said bye".into(),
+                        StreamEnd::ReceiverClosed => return "the run stopped reading".into(),
+                        StreamEnd::Interrupted => None,
                     }
                 }
-                Err(error) => {
-                    let why = describe(&error);
-                    keeps(Some(why.clone()));
-                    Some(why)
-                }
+                Err(error) => Some(describe(&error)),
             };
-            if let Some(how) = over {
+            if error.is_some() {
+                set(last_error, error.clone());
+            }
+            if let Some(how) = ended {
                 return how;
             }
-            if done > before {
+
+            if lines_sent > sent_before {
                 pause = FIRST_PAUSE;
             }
-            match self.ended_within(STATE_LAG).await {
-                Some(how) if failed.is_none() => over = Some(how),
+            match self.wait_for_end(STATUS_DELAY).await {
+                Some(how) if error.is_none() => ended = Some(how),
                 Some(how) => return how,
                 None => {
                     sleep(pause).await;
@@ -176,56 +181,59 @@ impl Log {
         }
     }
 
-    /// How the probe ended, if it is known to have ended, or comes to be known soon.
-    async fn ended_within(&self, most: Duration) -> Option<String> {
-        let mut news = self.shared.news();
+    /// How the probe ended, if the watch shows it within this time.
+    async fn wait_for_end(&self, limit: Duration) -> Option<String> {
+        let mut updates = self.shared.subscribe();
         let ended = async {
             loop {
-                if let Stage::Over(how) = self.stage() {
+                if let ProbeState::Ended(how) = self.state() {
                     return how;
                 }
-                if news.changed().await.is_err() {
+                if updates.changed().await.is_err() {
                     std::future::pending::<()>().await;
                 }
             }
         };
-        timeout(most, ended).await.ok()
+        timeout(limit, ended).await.ok()
     }
 
-    /// Passes on what is new of a stream. `done` counts the lines that were passed on, in this
-    /// stream and before.
-    async fn copy(&self, stream: &mut (impl AsyncBufRead + Unpin), done: &mut usize) -> Read {
-        let mut skip = *done;
-        loop {
-            let line = match next(stream).await {
-                None => return Read::Cut,
-                Some(_) if skip > 0 => {
-                    skip -= 1;
-                    continue;
-                }
-                Some(mut line) => {
-                    if let (Some(digests), Ok(line)) = (&self.digests, &mut line) {
-                        digests.tell(line);
-                    }
-                    line
-                }
-            };
-            *done += 1;
-            let bye = matches!(&line, Ok(line) if matches!(line.body, Body::Bye { .. }));
-            if !self.tell(line).await {
-                return Read::Unheard;
+    /// Sends the new lines of a stream to the channel. `lines_sent` counts those of all streams.
+    async fn forward(
+        &self,
+        stream: &mut (impl AsyncBufRead + Unpin),
+        lines_sent: &mut usize,
+    ) -> StreamEnd {
+        let mut skip = *lines_sent;
+        while let Some(mut line) = next_line(stream).await {
+            if skip > 0 {
+                skip -= 1;
+                continue;
             }
-            if bye {
-                return Read::Bye;
+
+            if let (Some(digests), Ok(line)) = (&self.digests, &mut line) {
+                digests.restore(line);
+            }
+            let is_bye = matches!(&line, Ok(line) if matches!(line.body, Body::Bye { .. }));
+            *lines_sent += 1;
+            if !self.send(line).await {
+                return StreamEnd::ReceiverClosed;
+            }
+            if is_bye {
+                return StreamEnd::Bye;
             }
         }
+        StreamEnd::Interrupted
     }
 }
 
-/// Whether a container that has ended ran before: then its log has something to say.
+fn set(last_error: &Mutex<Option<String>>, error: Option<String>) {
+    *last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+}
+
+/// Whether a terminated container was started before: then its log has lines.
 fn has_run(pod: Option<&Pod>, container: &str) -> bool {
     pod.into_iter()
-        .flat_map(statuses)
+        .flat_map(container_statuses)
         .filter(|status| status.name == container)
         .any(|status| {
             let terminated = status
@@ -236,29 +244,21 @@ fn has_run(pod: Option<&Pod>, container: &str) -> bool {
         })
 }
 
-/// The next whole line; `None` at the end, also of a stream that breaks off within a line.
-async fn next(
-    stream: &mut (impl AsyncBufRead + Unpin),
-) -> Option<Result<crate::wire::Line, ProbeFault>> {
+/// The next complete line; `None` at the end of the stream, even if it breaks off within a line.
+async fn next_line(stream: &mut (impl AsyncBufRead + Unpin)) -> Option<Result<Line, ProbeFault>> {
     let mut line = Vec::new();
-    let length = (&mut *stream)
-        .take(MAX_LINE as u64)
-        .read_until(b'\n', &mut line)
-        .await
-        .ok()?;
+    let length = read_up_to_newline(stream, &mut line).await?;
     if line.ends_with(b"\n") {
         return Some(parse(&line));
     }
     if length < MAX_LINE {
         return None;
     }
+
+    // The line is too long: skip the rest of it.
     loop {
         line.clear();
-        let more = (&mut *stream)
-            .take(MAX_LINE as u64)
-            .read_until(b'\n', &mut line)
-            .await
-            .ok()?;
+        let more = read_up_to_newline(stream, &mut line).await?;
         if line.ends_with(b"\n") {
             return Some(Err(without_end(length)));
         }
@@ -268,22 +268,37 @@ async fn next(
     }
 }
 
+/// Reads to the end of the line, and at most [`MAX_LINE`] bytes; `None` when the stream broke.
+async fn read_up_to_newline(
+    stream: &mut (impl AsyncBufRead + Unpin),
+    line: &mut Vec<u8>,
+) -> Option<usize> {
+    (&mut *stream)
+        .take(MAX_LINE as u64)
+        .read_until(b'\n', line)
+        .await
+        .ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_line_that_breaks_off_is_none_and_one_without_end_is_a_fault() {
+    async fn an_incomplete_line_is_skipped_and_a_too_long_line_is_a_fault() {
         let long = "x".repeat(2 * MAX_LINE + 10);
         let text = format!(
-            "{{\"v\":1,\"seq\":0,\"t\":0,\"k\":\"bye\",\"reason\":\"term\"}}\n{long}\nnonsense\n{{\"v\":1"
+            "{{\"v\":1,\"seq\":0,\"t\":0,\"k\":\"bye\",\"reason\":\"signal\"}}\n{long}\nnonsense\n{{\"v\":1"
         );
         let mut stream = futures::io::Cursor::new(text.into_bytes());
-        assert!(matches!(next(&mut stream).await, Some(Ok(_))));
-        assert_eq!(next(&mut stream).await, Some(Err(without_end(MAX_LINE))));
-        assert!(
-            matches!(next(&mut stream).await, Some(Err(ProbeFault::Unreadable(what))) if what.contains("nonsense"))
+        assert!(matches!(next_line(&mut stream).await, Some(Ok(_))));
+        assert_eq!(
+            next_line(&mut stream).await,
+            Some(Err(without_end(MAX_LINE)))
         );
-        assert_eq!(next(&mut stream).await, None);
+        assert!(
+            matches!(next_line(&mut stream).await, Some(Err(ProbeFault::Unreadable(what))) if what.contains("nonsense"))
+        );
+        assert_eq!(next_line(&mut stream).await, None);
     }
 }

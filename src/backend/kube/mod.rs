@@ -1,41 +1,44 @@
-//! A cluster: probes that have the workload's identity, harm nothing, and vanish.
+//! The backend for a cluster: probe pods with the identity of workloads' pods, which harm nothing
+//! and are always removed.
 //!
 //! ```text
 //! Access ── connect ──────▶ a client
-//!        ── watches ──────▶ objects     everything that matters, listed once and watched from then on
+//!        ── watches ──────▶ objects     each kind is listed once and watched from then on
 //! objects ── read_api_objects ▶ Inventory  what exists
-//!         ── fingerprint ─▶ Change      what of a change matters
-//! Launch ── probe_pod ────▶ pods        never ready, restricted, owned by `owner`, which the cluster removes by itself
+//!         ── fingerprint ─▶ Change      changes that matter to verdicts
+//! Launch ── probe_pod ────▶ pods        never ready, restricted, owned by a Job that expires (`owner`)
 //!        ── logs ─────────▶ lines
 //! ```
 //!
-//! The decisions are pure functions of objects; what asks the API server is apart from them.
+//! The decisions are pure functions of objects, in modules apart from those that call the API
+//! server.
 //!
 //! # Limitations
 //!
-//! - A Service that nobody may reach and whose pods are on several nodes is vouched for by those
-//!   nodes together ([`crate::plan::Composite`]); with more than some twenty nodes they get through
-//!   too seldom.
-//! - A probe's pod has none of the original's annotations: what a plugin derives from those
-//!   (bandwidth, further networks) it lacks.
-//! - Where a whole cluster may not be read, the namespaces that suites name are; what other
-//!   namespaces hold is unknown, cluster DNS included, and a change of a namespace's labels is not
-//!   noticed.
-//! - A probe within a workload's pod (`source: ephemeral`) is one container for each pod and run:
-//!   what would need a second one, since pods changed during the run or there are more flows than
-//!   one probe takes, is unproven. Where its node cannot reach it, it ends when a run would be over
-//!   that takes as long as one may, whether this one is or not.
-//! - Of policies those of Kubernetes are watched (NetworkPolicy, ClusterNetworkPolicy v1alpha2):
-//!   that another vendor's kind changes during a run is not noticed.
-//! - Nodes' probes need host networking in the namespace of `--namespace`; where Pod Security
-//!   forbids it, what only they can vouch for is unproven. The witness of each node is a pod of
-//!   that namespace: where its policies isolate it, it vouches for nothing.
+//! - For a Service that no source may reach and whose pods are on several nodes, those nodes
+//!   together are the target control ([`crate::plan::Composite`]); with more than about twenty
+//!   nodes they get through too seldom.
+//! - A probe pod has none of the original pod's annotations: network settings that a plugin derives
+//!   from those (bandwidth, additional networks) do not apply to it.
+//! - Where the whole cluster may not be read, only the namespaces that the suites name are read;
+//!   objects in others, cluster DNS included, are unknown, and changes of a namespace's labels go
+//!   unnoticed.
+//! - A probe inside a workload's pod (`source: ephemeral`) is one container for each pod and run: a
+//!   check that would need a second one, because pods changed during the run or there are more
+//!   flows than one probe takes, is unproven. Where its node cannot reach it, the container ends
+//!   when the longest possible run would be over, even if this run ends earlier.
+//! - Only Kubernetes' own policies are watched (NetworkPolicy, ClusterNetworkPolicy v1alpha2):
+//!   changes of other vendors' policies during a run go unnoticed.
+//! - Node probes need host networking in the namespace of `--namespace`; where Pod Security forbids
+//!   it, checks that only they can control are unproven. The reference pod of each node is in that
+//!   namespace too: where its policies isolate the pod, it is no control.
 
 mod canary;
 mod clean;
 mod cluster_policy;
 mod connect;
 mod control_endpoints;
+mod create_probe;
 mod created_objects;
 mod ephemeral;
 mod error;
@@ -49,11 +52,13 @@ mod peer_addresses;
 pub mod preflight;
 mod preview;
 mod probe_pod;
+mod read_probe;
 mod resolve;
 mod runner;
 mod state;
 mod teardown;
 mod tls;
+mod watched_kinds;
 mod watches;
 
 use super::{Arrival, Backend, Change, EnforcerCounts, Launch, WatchGap};
@@ -63,9 +68,10 @@ use ::kube::Api;
 use ::kube::api::PostParams;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use launch::{Run, RunContext};
-use objects::Shared;
+use objects::SharedStore;
 use preflight::Allowances;
-use probe_pod::Common;
+use probe_pod::RunSettings;
+use read_probe::report_not_started;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -75,61 +81,61 @@ use tokio::task::JoinHandle;
 use watches::Watches;
 
 pub use canary::{Canaries, CanaryError, Enforcement};
-pub use clean::{Cleaned, Left, Runs, clean};
+pub use clean::{Cleaned, Leftover, Runs, clean};
 pub use connect::Access;
-pub use control_endpoints::{CONTROL_PORT, KUBELET_PORT, control_endpoints};
+pub use control_endpoints::control_endpoints;
 pub use error::Error;
+pub use preflight::Code as PreflightCode;
 pub use preview::LaunchPreview;
 
-/// The image of the probe, unless another is named.
+/// The probe image that is used by default.
 pub const PROBE_IMAGE: &str = concat!("localhost/watertight-probe:", env!("CARGO_PKG_VERSION"));
 
-/// Changes that wait for their reader at most.
+/// The capacity of the channel of changes.
 const CHANGES: usize = 4_096;
 
-/// How long one request may take, unless kubectl's flag says otherwise.
+/// How long one request may take, unless `--request-timeout` says otherwise.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How much longer than its plan a probe may live: it may have to be scheduled, and its image to be
+/// How much longer than its plan a probe pod may live: it has to be scheduled, and its image to be
 /// pulled.
-const STARTUP: Duration = Duration::from_secs(90);
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// The image of the probe, and how it is had.
+/// The image of the probe and its pull policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// Its name.
     pub name: String,
     /// `Always`, `IfNotPresent` or `Never`.
     pub pull_policy: String,
 }
 
-/// A cluster that is connected.
+/// A connected cluster.
 pub struct Kube {
-    place: RunContext,
+    context: RunContext,
     server: String,
     watches: Watches,
-    launched: Run,
+    run: Run,
     /// The probes that preflight has judged.
     judged: BTreeSet<ProbeId>,
-    /// Those that it refused, and why: they are never created.
+    /// The probes that preflight refused, with the reason: they are never created.
     refused: BTreeMap<ProbeId, String>,
     allowances: Allowances,
-    /// What was launched and removed before the run.
-    earlier: Vec<JoinHandle<Vec<Error>>>,
+    /// The removals of probes that were launched before the run.
+    earlier_removals: Vec<JoinHandle<Vec<Error>>>,
     changes: Option<mpsc::Receiver<Change>>,
     started: Instant,
     version: Option<String>,
     operator: Option<String>,
-    /// How long enforcement took, by canaries.
-    latency: Option<Duration>,
+    /// How long enforcement took to act on canaries.
+    policy_latency: Option<Duration>,
 }
 
 impl Kube {
-    /// Connects, and lists everything that matters. `namespaces` are those without which nothing
-    /// can be said; where the whole cluster may be read, all are.
+    /// Connects, and lists and watches the whole cluster, or where that is forbidden, the given
+    /// `namespaces` and the one of the run.
     ///
     /// # Errors
-    /// When there is no cluster, or it may not be read.
+    /// When there is no cluster, or the namespaces may not be read.
     pub async fn connect(
         access: &Access,
         image: Image,
@@ -137,63 +143,64 @@ impl Kube {
         namespaces: &BTreeSet<String>,
     ) -> Result<Self, Error> {
         let started = Instant::now();
-        let (notice, changes) = mpsc::channel(CHANGES);
-        let shared = Arc::new(Shared::new(started, notice));
+        let (sender, changes) = mpsc::channel(CHANGES);
+        let shared = Arc::new(SharedStore::new(started, sender));
         let connection = connect::connect(access).await?;
         let timeout = access
             .request_timeout
             .filter(|timeout| !timeout.is_zero())
             .unwrap_or(REQUEST_TIMEOUT);
-        let mut needed = namespaces.clone();
-        needed.insert(connection.namespace.clone());
-        let watches = watches::start(&connection, &shared, &needed, timeout).await?;
-        let common = Common {
+        let mut namespaces = namespaces.clone();
+        namespaces.insert(connection.namespace.clone());
+        let watches = watches::start(&connection, &shared, &namespaces, timeout).await?;
+
+        let settings = RunSettings {
             run,
             image: image.name,
             pull_policy: image.pull_policy,
-            deadline: STARTUP,
+            active_deadline: STARTUP_TIMEOUT,
         };
-        let place = RunContext {
+        let context = RunContext {
             client: connection.client,
             shared,
             namespace: connection.namespace,
-            common,
+            settings,
             control_endpoints: control_endpoints(&Inventory::default()),
             timeout,
             started,
         };
         Ok(Self {
-            place,
+            context,
             server: connection.server,
             watches,
-            launched: Run::default(),
+            run: Run::default(),
             judged: BTreeSet::new(),
             refused: BTreeMap::new(),
             allowances: Allowances::default(),
-            earlier: Vec::new(),
+            earlier_removals: Vec::new(),
             changes: Some(changes),
             started,
             version: None,
             operator: None,
-            latency: None,
+            policy_latency: None,
         })
     }
 
-    /// What arrivals and changes are timed from.
+    /// The start of the clock that arrivals and changes are timed by.
     pub fn started(&self) -> Instant {
         self.started
     }
 
-    /// The API server's address.
+    /// The API server's URL.
     pub fn server(&self) -> &str {
         &self.server
     }
 
-    /// The addresses of outside hosts, as the pods of the cluster resolve them: at the price of one
-    /// probe.
+    /// The addresses of outside hosts as the cluster's pods resolve them. Launches one probe for
+    /// it.
     ///
     /// # Errors
-    /// Why they are not known.
+    /// The reason why the cluster's name server gave no answer.
     pub async fn resolve(
         &mut self,
         inventory: &Inventory,
@@ -203,54 +210,58 @@ impl Kube {
             .cluster_dns()
             .and_then(|service| service.addresses.first().copied());
         let server = server.ok_or("there is no Service kube-system/kube-dns to ask")?;
-        let mut place = self.place.clone();
-        // An owner of its own, since this one is over long before the run.
-        place.common.run.push('n');
-        place.common.deadline = STARTUP;
-        let mut launched = Run::default();
-        let found = resolve::resolve(&place, &mut launched, names, server).await;
-        self.earlier
-            .push(tokio::spawn(async move { launched.remove(&place).await }));
-        found
+        let mut context = self.context.clone();
+        // A run id with its own owner Job, which is deleted long before the run ends.
+        context.settings.run.push('n');
+        context.settings.active_deadline = STARTUP_TIMEOUT;
+
+        let mut run = Run::default();
+        let addresses = resolve::resolve(&context, &mut run, names, server).await;
+        let removal = tokio::spawn(async move { run.remove(&context).await });
+        self.earlier_removals.push(removal);
+        addresses
     }
 
-    /// Whether nodes enforce policies on probe pods, and how fast: by canaries in a namespace that
-    /// is theirs alone.
+    /// Tests with canaries, in a namespace without other pods, whether each node enforces policies
+    /// on probe pods, and how fast.
     ///
     /// # Errors
     /// [`CanaryError`].
     pub async fn canaries(&mut self, namespace: &str) -> Result<Canaries, CanaryError> {
-        let canaries = canary::run(&self.place, namespace).await?;
-        self.latency = canaries.latency();
+        let canaries = canary::run(&self.context, namespace).await?;
+        self.policy_latency = canaries.latency();
         Ok(canaries)
     }
 
-    /// What is worth telling of the connection itself.
+    /// Sentences about objects of the cluster that may not be read.
     pub fn notes(&self) -> &[String] {
         &self.watches.notes
     }
 }
 
 impl Kube {
-    /// The API server's version; asked for once.
+    /// The API server's version; requested once.
     async fn version(&mut self) -> Option<String> {
         if self.version.is_none() {
-            let asked =
-                tokio::time::timeout(self.place.timeout, self.place.client.apiserver_version())
-                    .await;
-            self.version = asked.ok().and_then(Result::ok).map(|info| info.git_version);
+            let request = self.context.client.apiserver_version();
+            let answer = tokio::time::timeout(self.context.timeout, request).await;
+            self.version = answer
+                .ok()
+                .and_then(Result::ok)
+                .map(|info| info.git_version);
         }
         self.version.clone()
     }
 
-    /// Who we are to the API server; asked for once. Everybody may ask that, but an old server does
-    /// not know it.
+    /// The user name that the API server knows us by; requested once. Every user may ask, but API
+    /// servers before Kubernetes 1.28 cannot answer.
     async fn operator(&mut self) -> Option<String> {
         if self.operator.is_none() {
-            let api: Api<SelfSubjectReview> = Api::all(self.place.client.clone());
+            let api: Api<SelfSubjectReview> = Api::all(self.context.client.clone());
             let review = SelfSubjectReview::default();
-            let (parameters, asked) = (PostParams::default(), self.place.timeout);
-            let answer = tokio::time::timeout(asked, api.create(&parameters, &review)).await;
+            let parameters = PostParams::default();
+            let request = api.create(&parameters, &review);
+            let answer = tokio::time::timeout(self.context.timeout, request).await;
             let status = answer
                 .ok()
                 .and_then(Result::ok)
@@ -267,31 +278,34 @@ impl Backend for Kube {
     type Error = Error;
 
     async fn inventory(&mut self) -> Result<Inventory, Error> {
-        let (inventory, unread) = {
-            let store = self.place.shared.store();
+        let (inventory, unreadable) = {
+            let store = self.context.shared.store();
             read_api_objects(&store.objects())
         };
-        // Between the look and this nothing can have changed: the watches run on this thread.
-        self.place.shared.tell();
-        self.place.control_endpoints = control_endpoints(&inventory);
-        if unread.is_empty() {
+        // No change is lost in between: the watches run on this thread.
+        self.context.shared.start_reporting_changes();
+        self.context.control_endpoints = control_endpoints(&inventory);
+
+        if unreadable.is_empty() {
             Ok(inventory)
         } else {
-            Err(Error::Unreadable(unread))
+            Err(Error::Unreadable(unreadable))
         }
     }
 
     async fn environment_info(&mut self) -> Result<EnvironmentInfo, Error> {
         let version = self.version().await;
         let operator = self.operator().await;
-        let store = self.place.shared.store();
-        let cluster = store.namespace("kube-system");
+        let store = self.context.shared.store();
+
+        // The uid of this namespace identifies a cluster.
+        let kube_system = store.namespace("kube-system");
         Ok(EnvironmentInfo {
-            cluster_uid: cluster.and_then(|namespace| namespace.metadata.uid.clone()),
+            cluster_uid: kube_system.and_then(|namespace| namespace.metadata.uid.clone()),
             server: Some(self.server.clone()),
             version,
             operator,
-            probe_images: self.launched.images(),
+            probe_images: self.run.images(),
             policies: store.policy_states(),
         })
     }
@@ -301,20 +315,19 @@ impl Backend for Kube {
     }
 
     fn canary(&self) -> Option<Duration> {
-        self.latency
+        self.policy_latency
     }
 
-    /// Also where a connection only hangs: then requests get no answer, and watches do not know it.
+    /// Also where the connection hangs: watches do not notice that, but a deletion gets no answer.
     fn unseen(&self) -> Option<WatchGap> {
-        let hangs = |why| WatchGap {
-            since: self.place.shared.now(),
-            what: "the cluster".into(),
-            why,
-        };
-        self.place
-            .shared
-            .unseen()
-            .or_else(|| self.launched.created.unanswered().map(hangs))
+        self.context.shared.watch_gap().or_else(|| {
+            let why = self.run.created.unanswered_deletion()?;
+            Some(WatchGap {
+                since: self.context.shared.now(),
+                what: "the cluster".into(),
+                why,
+            })
+        })
     }
 
     async fn launch(
@@ -322,36 +335,38 @@ impl Backend for Kube {
         probes: Vec<Launch>,
         lines: mpsc::Sender<Arrival>,
     ) -> Result<(), Error> {
-        let longest = probes
+        let longest_ms = probes
             .iter()
             .map(|launch| launch.plan.ttl_ms)
             .max()
             .unwrap_or_default();
-        self.place.common.deadline = Duration::from_millis(longest) + STARTUP;
-        self.judge_later(&probes).await;
+        self.context.settings.active_deadline = Duration::from_millis(longest_ms) + STARTUP_TIMEOUT;
+        self.judge_new_probes(&probes).await;
+
         let (refused, probes): (Vec<Launch>, Vec<Launch>) = probes
             .into_iter()
             .partition(|launch| self.refused.contains_key(&launch.probe));
         for Launch { probe, .. } in refused {
-            launch::not_started(&self.place, probe, self.refused[&probe].clone(), &lines).await;
+            let why = self.refused[&probe].clone();
+            report_not_started(&self.context, probe, why, &lines).await;
         }
-        self.launched.launch(&self.place, probes, &lines).await
+        self.run.launch(&self.context, probes, &lines).await
     }
 
     async fn stop(&mut self) {
-        self.launched.stop(&self.place).await;
+        self.run.stop(&self.context).await;
     }
 
     async fn counters(&mut self) -> Result<EnforcerCounts, Error> {
-        // What enforces policies here is unknown, so nothing is known of its counts.
+        // The cluster's enforcer is unknown, so its counters cannot be read.
         Ok(EnforcerCounts::new())
     }
 
     async fn teardown(self) -> Vec<Error> {
-        let mut errors = self.launched.remove(&self.place).await;
-        for earlier in self.earlier {
-            // A panic of it is a defect of ours, and what it left goes by itself.
-            errors.extend(earlier.await.unwrap_or_default());
+        let mut errors = self.run.remove(&self.context).await;
+        for removal in self.earlier_removals {
+            // If the task panicked, the cluster removes its objects when their owner expires.
+            errors.extend(removal.await.unwrap_or_default());
         }
         errors
     }

@@ -1,4 +1,4 @@
-//! Names and marks of everything that a run creates.
+//! Names and annotations of the objects that a run creates.
 
 use crate::inventory::Labels;
 use crate::plan::ProbeId;
@@ -6,28 +6,29 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-/// The annotation that carries the run's id. Never a label: labels are identity.
+/// The annotation that carries the run's id. It is not a label, since policies select by labels.
 pub(super) const RUN: &str = "watertight.dev/run";
 
-/// The annotation that says whose identity a probe has.
+/// The annotation that names the source whose identity a probe pod has.
 pub(super) const SOURCE: &str = "watertight.dev/source";
 
-/// The condition that keeps a probe from ever being ready: nobody sets it.
-pub(super) const NEVER: &str = "watertight.dev/never-ready";
+/// The readiness gate of every probe pod. No component sets this condition, so the pod is never
+/// ready.
+pub(super) const NEVER_READY: &str = "watertight.dev/never-ready";
 
-/// The container of a probe.
+/// The container of a probe pod.
 pub(super) const CONTAINER: &str = "probe";
 
-/// Lets the cluster's autoscaler take a node away in spite of a probe
-/// (cluster-autoscaler's FAQ, "What types of pods can prevent CA from removing a node?").
+/// Allows the cluster autoscaler to remove a node on which a probe pod runs (cluster-autoscaler
+/// FAQ, "What types of pods can prevent CA from removing a node?").
 const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 
-/// The run that an object belongs to; `None` for objects that are not ours.
-pub(super) fn run_of(meta: &ObjectMeta) -> Option<&str> {
+/// The id of the run that created an object; `None` for the user's objects.
+pub(super) fn run_id(meta: &ObjectMeta) -> Option<&str> {
     meta.annotations.as_ref()?.get(RUN).map(String::as_str)
 }
 
-/// The annotations of a probe.
+/// The annotations of an object of a run.
 pub(super) fn annotations(run: &str, source: &str) -> BTreeMap<String, String> {
     let pairs = [(RUN, run), (SOURCE, source), (SAFE_TO_EVICT, "true")];
     pairs
@@ -36,19 +37,19 @@ pub(super) fn annotations(run: &str, source: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The name of what there is one of in a run: the owner of everything in a namespace, the container
-/// within a pod of the user's.
-pub(super) fn of_run(run: &str) -> String {
+/// The name of an object of which a run has only one in its scope: the owner Job of a namespace,
+/// the ephemeral container of a pod.
+pub(super) fn run_object(run: &str) -> String {
     format!("watertight-{run}")
 }
 
-/// The name of a probe.
+/// The name of a probe pod.
 ///
-/// Up to its last dash it is the same for all probes of one set of labels and differs for others:
-/// some plugins keep one policy for all pods of a node whose names agree up to there. What follows
-/// is no number, since a StatefulSet takes `NAME-NUMBER` for its own (`getParentNameAndOrdinal` in
-/// pkg/controller/statefulset).
-pub(super) fn probe(labels: &Labels, run: &str, probe: ProbeId) -> String {
+/// The part before the last dash is the same for all probe pods with the same labels and differs
+/// for other labels: some network plugins share one set of rules among the pods of a node whose
+/// names have that part in common. The part after it is not a number, since a StatefulSet adopts
+/// pods named `NAME-NUMBER` (`getParentNameAndOrdinal` in pkg/controller/statefulset).
+pub(super) fn probe_pod(labels: &Labels, run: &str, probe: ProbeId) -> String {
     let mut digest = Sha256::new();
     for (key, value) in labels {
         digest.update(format!("{key}={value}\n"));
@@ -67,17 +68,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_set_of_labels_has_one_prefix_and_another_has_another() {
+    fn names_share_a_prefix_only_among_pods_with_the_same_labels() {
         let labels = |value: &str| Labels::from([("app".to_owned(), value.to_owned())]);
         let prefix = |name: &str| name.rsplit_once('-').unwrap().0.to_owned();
-        let name = probe(&labels("web"), "0123456789abcdef", ProbeId(3));
+        let name = probe_pod(&labels("web"), "0123456789abcdef", ProbeId(3));
         assert_eq!(
             prefix(&name),
-            prefix(&probe(&labels("web"), "fedcba9876543210", ProbeId(4)))
+            prefix(&probe_pod(&labels("web"), "fedcba9876543210", ProbeId(4)))
         );
         assert_ne!(
             prefix(&name),
-            prefix(&probe(&labels("api"), "0123456789abcdef", ProbeId(3)))
+            prefix(&probe_pod(&labels("api"), "0123456789abcdef", ProbeId(3)))
         );
         assert!(
             name.len() <= 63 && name.rsplit_once('-').unwrap().1.parse::<u64>().is_err(),

@@ -1,101 +1,41 @@
-//! What is known of the cluster's objects, and what of a change to them matters.
+//! The store of watched objects, and the reports of changes to them.
 
 use super::cluster_policy::ClusterNetworkPolicy;
-use super::fingerprint::{self, Fingerprint};
-use super::names::run_of;
+use super::names::run_id;
+use super::watched_kinds::{WatchedKind, WatchedPolicy, key_of};
 use crate::backend::{Change, WatchGap};
-use crate::inventory::{ApiObjects, ApiPolicy, PolicyState, spec_digest};
-use crate::model::{ClusterChange, PolicyKind, PolicyRef};
+use crate::inventory::{ApiObjects, ApiPolicy, PolicyState};
+use crate::model::{ClusterChange, PolicyKind};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::Resource;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
-/// Namespace (empty for what has none) and name.
-pub(super) type Key = (String, String);
+/// Namespace (empty for cluster-scoped objects) and name.
+pub(super) type ObjectKey = (String, String);
 
-/// All objects of a kind.
-pub(super) type ObjectMap<K> = BTreeMap<Key, Arc<K>>;
+/// All objects of one kind.
+pub(super) type ObjectMap<K> = BTreeMap<ObjectKey, Arc<K>>;
 
-/// A kind of objects that is watched.
-pub(super) trait Kind:
-    Resource<DynamicType = ()>
-    + Clone
-    + std::fmt::Debug
-    + serde::de::DeserializeOwned
-    + Send
-    + Sync
-    + 'static
-{
-    /// Where its objects are kept.
-    fn shelf(store: &mut Store) -> &mut ObjectMap<Self>;
-    /// What of it matters.
-    fn fingerprint(&self) -> Fingerprint;
-    /// What has changed when that has; `None` where no verdict asks.
-    fn changed(&self) -> Option<ClusterChange>;
-}
-
-/// A kind of policies that is watched.
-trait WatchedPolicy: Kind {
-    const KIND: PolicyKind;
-
-    /// SHA-256 of its spec.
-    fn digest(&self) -> String;
-
-    fn reference(&self) -> PolicyRef {
-        PolicyRef {
-            kind: Self::KIND,
-            namespace: self.meta().namespace.clone(),
-            name: self.meta().name.clone().unwrap_or_default(),
-        }
-    }
-
-    fn state(&self) -> PolicyState {
-        PolicyState {
-            policy: self.reference(),
-            uid: self.meta().uid.clone(),
-            resource_version: self.meta().resource_version.clone(),
-            sha256: self.digest(),
-        }
-    }
-}
-
-impl WatchedPolicy for NetworkPolicy {
-    const KIND: PolicyKind = PolicyKind::NetworkPolicy;
-
-    fn digest(&self) -> String {
-        spec_digest(&self.spec)
-    }
-}
-
-impl WatchedPolicy for ClusterNetworkPolicy {
-    const KIND: PolicyKind = PolicyKind::ClusterNetworkPolicy;
-
-    fn digest(&self) -> String {
-        spec_digest(&self.spec)
-    }
-}
-
-/// Everything that is watched.
+/// The watched objects.
 #[derive(Debug, Default)]
 pub(super) struct Store {
-    namespaces: ObjectMap<Namespace>,
-    nodes: ObjectMap<Node>,
-    pods: ObjectMap<Pod>,
-    services: ObjectMap<Service>,
-    slices: ObjectMap<EndpointSlice>,
-    policies: ObjectMap<NetworkPolicy>,
-    cluster_policies: ObjectMap<ClusterNetworkPolicy>,
-    /// Whether changes are told: from the first inventory on.
-    told: bool,
+    pub(super) namespaces: ObjectMap<Namespace>,
+    pub(super) nodes: ObjectMap<Node>,
+    pub(super) pods: ObjectMap<Pod>,
+    pub(super) services: ObjectMap<Service>,
+    pub(super) slices: ObjectMap<EndpointSlice>,
+    pub(super) policies: ObjectMap<NetworkPolicy>,
+    pub(super) cluster_policies: ObjectMap<ClusterNetworkPolicy>,
+    /// Whether changes are reported: from the first inventory on.
+    reports_changes: bool,
 }
 
 impl Store {
-    /// All but what belongs to us.
+    /// All objects except those of watertight's runs.
     pub(super) fn objects(&self) -> ApiObjects<'_> {
         ApiObjects {
             namespaces: self.namespaces.values().map(AsRef::as_ref).collect(),
@@ -104,7 +44,7 @@ impl Store {
                 .pods
                 .values()
                 .map(AsRef::as_ref)
-                .filter(|pod| run_of(&pod.metadata).is_none())
+                .filter(|pod| run_id(&pod.metadata).is_none())
                 .collect(),
             services: self.services.values().map(AsRef::as_ref).collect(),
             policies: self.api_policies(),
@@ -112,11 +52,23 @@ impl Store {
     }
 
     fn api_policies(&self) -> Vec<ApiPolicy<'_>> {
-        let network = self.network_policies().map(ApiPolicy::Network);
-        let cluster = self.cluster_policies.values();
-        network
-            .chain(cluster.map(|policy| ApiPolicy::Cluster(policy.as_manifest())))
+        PolicyKind::ALL
+            .into_iter()
+            .flat_map(|kind| self.api_policies_of(kind))
             .collect()
+    }
+
+    /// The policies of a kind, as far as it is watched.
+    fn api_policies_of(&self, kind: PolicyKind) -> Vec<ApiPolicy<'_>> {
+        match kind {
+            PolicyKind::NetworkPolicy => self.network_policies().map(ApiPolicy::Network).collect(),
+            PolicyKind::ClusterNetworkPolicy => self
+                .cluster_policies
+                .values()
+                .map(|policy| ApiPolicy::Cluster(policy.as_manifest()))
+                .collect(),
+            PolicyKind::AdminNetworkPolicy | PolicyKind::BaselineAdminNetworkPolicy => Vec::new(),
+        }
     }
 
     /// The NetworkPolicies.
@@ -133,21 +85,20 @@ impl Store {
         states
     }
 
-    /// A pod, ours or not.
+    /// A pod, of the user's or of a run.
     pub(super) fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
         self.pods
             .get(&(namespace.to_owned(), name.to_owned()))
             .cloned()
     }
 
-    /// Whether any pod of a run is still there.
+    /// Whether any pod of a run exists.
     pub(super) fn has_pods_of(&self, run: &str) -> bool {
         self.pods
             .values()
-            .any(|pod| run_of(&pod.metadata) == Some(run))
+            .any(|pod| run_id(&pod.metadata) == Some(run))
     }
 
-    /// A namespace.
     pub(super) fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
         self.namespaces
             .get(&(String::new(), name.to_owned()))
@@ -155,53 +106,53 @@ impl Store {
     }
 }
 
-/// The store, shared by the watches that fill it and by everything that reads it.
-pub(super) struct Shared {
+/// The store, shared by the watches that fill it and the tasks that read it.
+pub(super) struct SharedStore {
     store: Mutex<Store>,
     started: Instant,
-    notice: mpsc::Sender<Change>,
+    changes: mpsc::Sender<Change>,
     version: watch::Sender<u64>,
-    lost: Mutex<BTreeMap<WatchKey, Lost>>,
+    gaps: Mutex<BTreeMap<WatchKey, Gap>>,
 }
 
-/// What one watch shows: a kind, of one namespace where not the whole cluster may be read.
+/// The kind and the namespace that one watch shows; `None` for all namespaces.
 pub(super) type WatchKey = (String, Option<String>);
 
-/// A watch that was lost.
+/// The interruption of a watch.
 #[derive(Debug, Clone)]
-struct Lost {
+struct Gap {
     since: Duration,
     why: String,
 }
 
-impl Shared {
-    /// Nothing is known yet.
-    pub(super) fn new(started: Instant, notice: mpsc::Sender<Change>) -> Self {
+impl SharedStore {
+    /// An empty store. Times count from `started`.
+    pub(super) fn new(started: Instant, changes: mpsc::Sender<Change>) -> Self {
         Self {
             store: Mutex::default(),
             started,
-            notice,
+            changes,
             version: watch::Sender::new(0),
-            lost: Mutex::default(),
+            gaps: Mutex::default(),
         }
     }
 
-    /// The store as it is now. To be held for no longer than a look takes.
+    /// Locks the store; hold the guard for a single read only.
     pub(super) fn store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells whenever anything in the store is new.
-    pub(super) fn news(&self) -> watch::Receiver<u64> {
+    /// A receiver that is notified of every update of the store.
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
     }
 
-    /// Waits while something holds of the store, at most so long.
-    pub(super) async fn wait_while(&self, most: Duration, holds: impl Fn() -> bool) {
-        let mut news = self.news();
-        let waiting = async { while holds() && news.changed().await.is_ok() {} };
-        // Whoever waits looks again.
-        let _ = tokio::time::timeout(most, waiting).await;
+    /// Waits while a condition of the store holds, at most for `limit`. The caller checks the
+    /// condition again.
+    pub(super) async fn wait_while(&self, limit: Duration, condition: impl Fn() -> bool) {
+        let mut updates = self.subscribe();
+        let waiting = async { while condition() && updates.changed().await.is_ok() {} };
+        let _ = tokio::time::timeout(limit, waiting).await;
     }
 
     /// The time since the run's clock was started.
@@ -209,32 +160,32 @@ impl Shared {
         self.started.elapsed()
     }
 
-    /// From now on changes are told.
-    pub(super) fn tell(&self) {
-        self.store().told = true;
+    /// Reports changes from now on.
+    pub(super) fn start_reporting_changes(&self) {
+        self.store().reports_changes = true;
     }
 
-    /// A watch is lost, since now or earlier.
-    pub(super) fn lose(&self, sight: &WatchKey, why: String) {
+    /// Records that a watch is interrupted, since now or since an earlier call.
+    pub(super) fn open_gap(&self, key: &WatchKey, why: String) {
         let since = self.now();
-        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
-        lost.entry(sight.clone()).or_insert(Lost { since, why });
+        self.gaps().entry(key.clone()).or_insert(Gap { since, why });
     }
 
-    /// A watch that was lost shows everything again.
-    pub(super) fn regain(&self, sight: &WatchKey) {
-        self.lost
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(sight);
+    /// Records that a watch shows all objects again.
+    pub(super) fn close_gap(&self, key: &WatchKey) {
+        self.gaps().remove(key);
     }
 
-    /// What is not seen now, for the longest time.
-    pub(super) fn unseen(&self) -> Option<WatchGap> {
-        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
-        let ((what, _), first) = lost.iter().min_by_key(|(_, lost)| lost.since)?;
-        let what = if lost.len() == 1 {
-            what.clone()
+    fn gaps(&self) -> MutexGuard<'_, BTreeMap<WatchKey, Gap>> {
+        self.gaps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The current interruption of watches that began first; `None` while all watches work.
+    pub(super) fn watch_gap(&self) -> Option<WatchGap> {
+        let gaps = self.gaps();
+        let ((kind, _), first) = gaps.iter().min_by_key(|(_, gap)| gap.since)?;
+        let what = if gaps.len() == 1 {
+            kind.clone()
         } else {
             "the cluster".to_owned()
         };
@@ -245,206 +196,111 @@ impl Shared {
         })
     }
 
-    /// Takes one object in; `at` is the earliest moment at which it may have changed.
-    pub(super) async fn apply<K: Kind>(&self, object: K, at: Duration) {
+    /// Stores a new state of an object; `at` is the earliest time at which it may have changed.
+    pub(super) async fn apply<K: WatchedKind>(&self, object: K, at: Duration) {
         let key = key_of(&object);
         self.update(at, |store: &mut Store| {
             let new = Arc::new(object);
-            let old = K::shelf(store).insert(key, Arc::clone(&new));
+            let old = K::objects(store).insert(key, Arc::clone(&new));
             vec![(old, Some(new))]
         })
         .await;
     }
 
-    /// Takes one object out.
-    pub(super) async fn delete<K: Kind>(&self, object: &K, at: Duration) {
+    /// Removes an object from the store.
+    pub(super) async fn delete<K: WatchedKind>(&self, object: &K, at: Duration) {
         let key = key_of(object);
         self.update(at, |store: &mut Store| {
-            vec![(K::shelf(store).remove(&key), None)]
+            vec![(K::objects(store).remove(&key), None)]
         })
         .await;
     }
 
-    /// Replaces all objects of a kind, or of one namespace of it.
-    pub(super) async fn replace<K: Kind>(
+    /// Replaces all objects of a kind, or those of one namespace.
+    pub(super) async fn replace<K: WatchedKind>(
         &self,
         namespace: Option<&str>,
         objects: Vec<K>,
         at: Duration,
     ) {
         self.update(at, |store: &mut Store| {
-            let kept = K::shelf(store);
-            let mut new: ObjectMap<K> = objects
-                .into_iter()
-                .map(|object| (key_of(&object), Arc::new(object)))
-                .collect();
-            let is_meant = |key: &Key| namespace.is_none_or(|namespace| key.0 == namespace);
-            let known: Vec<Key> = kept.keys().filter(|key| is_meant(key)).cloned().collect();
-            let mut pairs = Vec::new();
-            for key in known {
-                let old = kept.remove(&key);
-                pairs.push((old, new.get(&key).cloned()));
-                if let Some(object) = new.remove(&key) {
-                    kept.insert(key, object);
-                }
-            }
-            for (key, object) in new {
-                kept.insert(key, Arc::clone(&object));
-                pairs.push((None, Some(object)));
-            }
-            pairs
+            replace_objects(K::objects(store), namespace, objects)
         })
         .await;
     }
 
-    async fn update<K: Kind>(
+    async fn update<K: WatchedKind>(
         &self,
         at: Duration,
-        update: impl FnOnce(&mut Store) -> Vec<(Option<Arc<K>>, Option<Arc<K>>)>,
+        update: impl FnOnce(&mut Store) -> Vec<Transition<K>>,
     ) {
         let changes: Vec<ClusterChange> = {
             let mut store = self.store();
-            let pairs = update(&mut store);
-            if store.told {
-                pairs
+            let transitions = update(&mut store);
+            if store.reports_changes {
+                transitions
                     .iter()
-                    .filter_map(|(old, new)| difference(old.as_deref(), new.as_deref()))
+                    .filter_map(|(old, new)| change_between(old.as_deref(), new.as_deref()))
                     .collect()
             } else {
                 Vec::new()
             }
         };
         self.version.send_modify(|version| *version += 1);
+
         let noticed = self.now();
         for what in changes {
-            // Nobody listens: then nobody judges by it either.
-            let _ = self.notice.send(Change { at, noticed, what }).await;
+            // Without a receiver no verdict is given either.
+            let _ = self.changes.send(Change { at, noticed, what }).await;
         }
     }
 }
 
-/// What a verdict must know of the step from one state of an object to the next.
-fn difference<K: Kind>(old: Option<&K>, new: Option<&K>) -> Option<ClusterChange> {
+/// The old and the new state of an object; `None` where it did not or does not exist.
+type Transition<K> = (Option<Arc<K>>, Option<Arc<K>>);
+
+fn replace_objects<K: WatchedKind>(
+    stored: &mut ObjectMap<K>,
+    namespace: Option<&str>,
+    objects: Vec<K>,
+) -> Vec<Transition<K>> {
+    let mut new: ObjectMap<K> = objects
+        .into_iter()
+        .map(|object| (key_of(&object), Arc::new(object)))
+        .collect();
+    let replaced_keys: Vec<ObjectKey> = stored
+        .keys()
+        .filter(|key| namespace.is_none_or(|namespace| key.0 == namespace))
+        .cloned()
+        .collect();
+
+    let mut transitions = Vec::new();
+    for key in replaced_keys {
+        let old = stored.remove(&key);
+        transitions.push((old, new.get(&key).cloned()));
+        if let Some(object) = new.remove(&key) {
+            stored.insert(key, object);
+        }
+    }
+    for (key, object) in new {
+        stored.insert(key, Arc::clone(&object));
+        transitions.push((None, Some(object)));
+    }
+    transitions
+}
+
+/// The change that verdicts have to know of between two states of an object.
+fn change_between<K: WatchedKind>(old: Option<&K>, new: Option<&K>) -> Option<ClusterChange> {
     let object = new.or(old)?;
-    let state = |object: Option<&K>| object.map(K::fingerprint).unwrap_or_default();
-    if run_of(object.meta()).is_some() || state(old) == state(new) {
+    let is_ours = run_id(object.meta()).is_some();
+    if is_ours || fingerprint_of(old) == fingerprint_of(new) {
         return None;
     }
-    object.changed()
+    object.cluster_change()
 }
 
-fn key_of<K: Kind>(object: &K) -> Key {
-    (
-        object.meta().namespace.clone().unwrap_or_default(),
-        object.meta().name.clone().unwrap_or_default(),
-    )
-}
-
-impl Kind for Namespace {
-    fn shelf(store: &mut Store) -> &mut ObjectMap<Self> {
-        &mut store.namespaces
-    }
-
-    fn fingerprint(&self) -> Fingerprint {
-        fingerprint::of_namespace(self)
-    }
-
-    fn changed(&self) -> Option<ClusterChange> {
-        Some(ClusterChange::Namespace(key_of(self).1))
-    }
-}
-
-impl Kind for Node {
-    fn shelf(store: &mut Store) -> &mut ObjectMap<Self> {
-        &mut store.nodes
-    }
-
-    fn fingerprint(&self) -> Fingerprint {
-        fingerprint::of_node(self)
-    }
-
-    fn changed(&self) -> Option<ClusterChange> {
-        None
-    }
-}
-
-impl Kind for Pod {
-    fn shelf(store: &mut Store) -> &mut ObjectMap<Self> {
-        &mut store.pods
-    }
-
-    fn fingerprint(&self) -> Fingerprint {
-        fingerprint::of_pod(self)
-    }
-
-    fn changed(&self) -> Option<ClusterChange> {
-        let (namespace, name) = key_of(self);
-        Some(ClusterChange::Pod(namespace, name))
-    }
-}
-
-impl Kind for Service {
-    fn shelf(store: &mut Store) -> &mut ObjectMap<Self> {
-        &mut store.services
-    }
-
-    fn fingerprint(&self) -> Fingerprint {
-        fingerprint::of_service(self)
-    }
-
-    fn changed(&self) -> Option<ClusterChange> {
-        let (namespace, name) = key_of(self);
-        Some(ClusterChange::Service(namespace, name))
-    }
-}
-
-impl Kind for EndpointSlice {
-    fn shelf(store: &mut Store) -> &mut ObjectMap<Self> {
-        &mut store.slices
-    }
-
-    fn fingerprint(&self) -> Fingerprint {
-        fingerprint::of_slice(self)
-    }
-
-    /// The Service that it belongs to, by the label that its controller sets (discovery/v1,
-    /// `LabelServiceName`).
-    fn changed(&self) -> Option<ClusterChange> {
-        let service = self
-            .metadata
-            .labels
-            .as_ref()?
-            .get("kubernetes.io/service-name")?;
-        Some(ClusterChange::Service(key_of(self).0, service.clone()))
-    }
-}
-
-impl Kind for NetworkPolicy {
-    fn shelf(store: &mut Store) -> &mut ObjectMap<Self> {
-        &mut store.policies
-    }
-
-    fn fingerprint(&self) -> Fingerprint {
-        fingerprint::of_policy(self)
-    }
-
-    fn changed(&self) -> Option<ClusterChange> {
-        Some(ClusterChange::Policy(self.reference()))
-    }
-}
-
-impl Kind for ClusterNetworkPolicy {
-    fn shelf(store: &mut Store) -> &mut ObjectMap<Self> {
-        &mut store.cluster_policies
-    }
-
-    fn fingerprint(&self) -> Fingerprint {
-        serde_json::json!({ "uid": self.meta().uid, "spec": self.spec })
-    }
-
-    fn changed(&self) -> Option<ClusterChange> {
-        Some(ClusterChange::Policy(self.reference()))
-    }
+fn fingerprint_of<K: WatchedKind>(object: Option<&K>) -> serde_json::Value {
+    object.map(K::fingerprint).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -461,16 +317,16 @@ mod tests {
         .unwrap()
     }
 
-    fn told(receiver: &mut mpsc::Receiver<Change>) -> Vec<ClusterChange> {
+    fn reported(receiver: &mut mpsc::Receiver<Change>) -> Vec<ClusterChange> {
         std::iter::from_fn(|| receiver.try_recv().ok())
             .map(|change| change.what)
             .collect()
     }
 
     #[tokio::test]
-    async fn what_was_missed_while_nobody_watched_is_found_when_all_is_listed_again() {
-        let (notice, mut changes) = mpsc::channel(16);
-        let shared = Shared::new(Instant::now(), notice);
+    async fn changes_missed_by_an_interrupted_watch_are_reported_after_the_next_list() {
+        let (sender, mut changes) = mpsc::channel(16);
+        let shared = SharedStore::new(Instant::now(), sender);
         shared
             .replace(
                 None,
@@ -483,11 +339,11 @@ mod tests {
             )
             .await;
         assert_eq!(
-            told(&mut changes),
+            reported(&mut changes),
             [],
-            "nothing is a change before there is a plan"
+            "changes before the first inventory are not reported"
         );
-        shared.tell();
+        shared.start_reporting_changes();
         shared
             .replace(
                 None,
@@ -500,37 +356,37 @@ mod tests {
             )
             .await;
         let pod = |name: &str| ClusterChange::Pod("n".into(), name.into());
-        assert_eq!(told(&mut changes), [pod("b"), pod("c"), pod("d")]);
+        assert_eq!(reported(&mut changes), [pod("b"), pod("c"), pod("d")]);
     }
 
     #[tokio::test]
-    async fn our_own_objects_do_not_count_and_are_no_part_of_the_inventory() {
-        let (notice, mut changes) = mpsc::channel(16);
-        let shared = Shared::new(Instant::now(), notice);
-        shared.tell();
+    async fn objects_of_a_run_are_neither_reported_nor_in_the_inventory() {
+        let (sender, mut changes) = mpsc::channel(16);
+        let shared = SharedStore::new(Instant::now(), sender);
+        shared.start_reporting_changes();
         shared.apply(pod("a", "1", Some("r")), Duration::ZERO).await;
         shared
             .delete(&pod("a", "1", Some("r")), Duration::ZERO)
             .await;
         shared.apply(pod("b", "1", Some("r")), Duration::ZERO).await;
-        assert_eq!(told(&mut changes), []);
+        assert_eq!(reported(&mut changes), []);
         assert!(shared.store().objects().pods.is_empty());
         assert!(shared.store().pod("n", "b").is_some());
     }
 
     #[tokio::test]
-    async fn one_namespace_listed_again_leaves_the_others_alone() {
-        let (notice, mut changes) = mpsc::channel(16);
-        let shared = Shared::new(Instant::now(), notice);
+    async fn listing_one_namespace_keeps_the_objects_of_the_others() {
+        let (sender, mut changes) = mpsc::channel(16);
+        let shared = SharedStore::new(Instant::now(), sender);
         let mut elsewhere = pod("a", "1", None);
         elsewhere.metadata.namespace = Some("m".into());
         shared.apply(elsewhere, Duration::ZERO).await;
-        shared.tell();
+        shared.start_reporting_changes();
         shared
             .replace(Some("n"), vec![pod("a", "1", None)], Duration::ZERO)
             .await;
         assert_eq!(
-            told(&mut changes),
+            reported(&mut changes),
             [ClusterChange::Pod("n".into(), "a".into())]
         );
         assert_eq!(shared.store().objects().pods.len(), 2);

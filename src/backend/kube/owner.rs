@@ -1,13 +1,13 @@
-//! What everything of a run hangs on, in each namespace: a Job that runs nothing.
+//! The owner of a run's objects in each namespace: a Job that runs no pod.
 //!
-//! With `completions: 0` it is complete at once, and the cluster itself deletes it when
-//! `ttlSecondsAfterFinished` is over; what it owns goes with it. So a run leaves nothing even if
-//! its runner is killed. It is not the controller of what it owns: a disruption budget would ask a
+//! With `completions: 0` the Job is complete at once, and the cluster deletes it, and all that it
+//! owns, when `ttlSecondsAfterFinished` is over. So a run leaves nothing behind even if watertight
+//! is killed. The Job is not the controller of the objects it owns: a disruption budget would ask a
 //! controller for its scale, and a Job has none.
 
 use super::error::Error;
 use super::names;
-use super::probe_pod::{Common, restricted};
+use super::probe_pod::{RunSettings, restricted};
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
     Container, PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile,
@@ -16,13 +16,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-/// The owner of everything of a run in one namespace.
-fn job(common: &Common) -> Job {
+/// The owner Job of a run in one namespace.
+fn job(settings: &RunSettings) -> Job {
     let template = PodSpec {
-        // Never started; it only has to pass admission.
+        // No pod is made of this template; it only has to pass admission.
         containers: vec![Container {
             name: names::CONTAINER.into(),
-            image: Some(common.image.clone()),
+            image: Some(settings.image.clone()),
             security_context: Some(restricted()),
             ..Container::default()
         }],
@@ -40,15 +40,15 @@ fn job(common: &Common) -> Job {
     };
     Job {
         metadata: ObjectMeta {
-            name: Some(names::of_run(&common.run)),
-            annotations: Some(names::annotations(&common.run, "everything of this run")),
+            name: Some(names::run_object(&settings.run)),
+            annotations: Some(names::annotations(&settings.run, "all sources of this run")),
             ..ObjectMeta::default()
         },
         spec: Some(JobSpec {
             completions: Some(0),
             parallelism: Some(0),
             ttl_seconds_after_finished: Some(
-                i32::try_from(common.deadline.as_secs()).unwrap_or(i32::MAX),
+                i32::try_from(settings.active_deadline.as_secs()).unwrap_or(i32::MAX),
             ),
             template: PodTemplateSpec {
                 metadata: None,
@@ -60,22 +60,22 @@ fn job(common: &Common) -> Job {
     }
 }
 
-/// Creates the owner in a namespace.
+/// Creates the owner Job in a namespace.
 ///
 /// # Errors
-/// What the API server refused.
+/// [`Error::Api`] when the API server refuses it.
 pub(super) async fn create(
     client: &Client,
     namespace: &str,
-    common: &Common,
+    settings: &RunSettings,
 ) -> Result<OwnerReference, Error> {
     let api: Api<Job> = Api::namespaced(client.clone(), namespace);
     let job = api
-        .create(&PostParams::default(), &job(common))
+        .create(&PostParams::default(), &job(settings))
         .await
         .map_err(|error| {
             Error::api(
-                format!("create a Job in namespace {namespace} for all else to hang on"),
+                format!("create the owner Job in namespace {namespace}"),
                 error,
             )
         })?;
@@ -95,14 +95,14 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn it_runs_nothing_and_goes_by_itself() {
-        let common = Common {
+    fn the_owner_job_runs_no_pod_and_expires() {
+        let settings = RunSettings {
             run: "r".into(),
             image: "i".into(),
             pull_policy: "Never".into(),
-            deadline: Duration::from_secs(90),
+            active_deadline: Duration::from_secs(90),
         };
-        let spec = job(&common).spec.unwrap();
+        let spec = job(&settings).spec.unwrap();
         assert_eq!(
             (
                 spec.completions,

@@ -1,76 +1,81 @@
-//! Some probes reach other probes, whose addresses exist only once those run. Pure.
+//! Addresses of probe pods that other probes send to. Pure.
 //!
-//! A plan is made before any probe exists: where it sends a node's flow to a pod's landmark, it
-//! says that pod's own address, and a placeholder where it sends to a witness. What has to answer
-//! there is a probe, so the address is exchanged for that one's just before the probe that sends is
-//! created; what goes to a witness that never came is left out. The probe says the digest of what
-//! it was given; it is told as the digest of what was planned if, and only if, that is what it was
-//! given.
+//! A plan is made before any probe pod has an address. A node's flow to the control port of a pod
+//! names the original pod's address, and a flow to a reference pod names a placeholder. Both are
+//! replaced by the address of the probe pod just before the sending probe is created; flows to a
+//! reference pod that has no address are left out. A probe reports the digest of the plan that it
+//! was sent; that digest is replaced by the one of the planned plan, if it is the one that was
+//! sent.
 
-use super::control_endpoints::{CONTROL_PORT, is_placeholder};
+use super::control_endpoints::is_placeholder;
+use crate::backend::CONTROL_PORT;
 use crate::plan::Source;
 use crate::wire::{self, Body, Target};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use watertight_probe::plan_digest;
 
-/// Addresses of pods, and those of their probes.
+/// Addresses of probe pods, by the addresses that plans name.
 pub(super) type AddressMap = BTreeMap<IpAddr, IpAddr>;
 
-/// The addresses of probes that a plan wants to reach: placeholders, and for a node's probe what is
-/// at the landmark's port.
-pub(super) fn wanted(source: &Source, plan: &wire::Plan) -> Vec<IpAddr> {
+/// The addresses in a plan that have to be replaced by those of probe pods: placeholders, and for a
+/// node's probe every address with the control port.
+pub(super) fn to_replace(source: &Source, plan: &wire::Plan) -> Vec<IpAddr> {
     let is_node = matches!(source, Source::Node { .. });
-    let of = |flow: &wire::Flow| match flow.target {
-        Target::Address(address) if flow.port == CONTROL_PORT => Some(address),
-        Target::Address(_) | Target::Name { .. } => None,
-    };
     plan.flows
         .iter()
-        .filter_map(of)
+        .filter_map(control_port_address)
         .filter(|address| is_node || is_placeholder(*address))
         .collect()
 }
 
-/// Exchanges the addresses of a plan, as far as they are known.
-pub(super) fn exchange(plan: &wire::Plan, known: &AddressMap) -> wire::Plan {
+fn control_port_address(flow: &wire::Flow) -> Option<IpAddr> {
+    match flow.target {
+        Target::Address(address) if flow.port == CONTROL_PORT => Some(address),
+        Target::Address(_) | Target::Name { .. } => None,
+    }
+}
+
+/// A plan with the known addresses replaced, without the flows whose placeholder is left.
+pub(super) fn replace(plan: &wire::Plan, known: &AddressMap) -> wire::Plan {
     let mut plan = plan.clone();
+
     for flow in plan
         .flows
         .iter_mut()
         .filter(|flow| flow.port == CONTROL_PORT)
     {
         if let Target::Address(address) = &mut flow.target
-            && let Some(own) = known.get(address)
+            && let Some(probe_address) = known.get(address)
         {
-            *address = *own;
+            *address = *probe_address;
         }
     }
+
     plan.flows
         .retain(|flow| !matches!(flow.target, Target::Address(address) if is_placeholder(address)));
     plan
 }
 
-/// The digests of a plan before and after an exchange.
+/// The digests of a plan before and after its addresses were replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Digests {
     planned: String,
-    given: String,
+    sent: String,
 }
 
 impl Digests {
-    /// Of these two.
-    pub(super) fn of(planned: &wire::Plan, given: &wire::Plan) -> Self {
+    pub(super) fn new(planned: &wire::Plan, sent: &wire::Plan) -> Self {
         Self {
             planned: plan_digest(planned),
-            given: plan_digest(given),
+            sent: plan_digest(sent),
         }
     }
 
-    /// Tells a hello as that of the planned plan, if it is that of the given one.
-    pub(super) fn tell(&self, line: &mut wire::Line) {
+    /// Replaces the digest of the sent plan in a `hello` by the one of the planned plan.
+    pub(super) fn restore(&self, line: &mut wire::Line) {
         if let Body::Hello(hello) = &mut line.body
-            && hello.digest == self.given
+            && hello.digest == self.sent
         {
             hello.digest.clone_from(&self.planned);
         }
@@ -115,7 +120,7 @@ mod tests {
             trust: vec![],
             resolver: None,
             listen: None,
-            alone: None,
+            idle_timeout: None,
             flows: vec![
                 flow(0, "10.0.0.1", CONTROL_PORT),
                 flow(1, "10.0.0.1", 80),
@@ -126,15 +131,15 @@ mod tests {
     }
 
     #[test]
-    fn only_landmarks_are_exchanged_and_only_where_the_probe_is_known() {
+    fn only_control_port_addresses_of_known_probe_pods_are_replaced() {
         let node = Source::Node { name: "n".into() };
         let addresses =
             ["10.0.0.1", "fd00::1", "198.18.1.1"].map(|text| text.parse::<IpAddr>().unwrap());
-        assert_eq!(wanted(&node, &plan()), addresses);
-        assert_eq!(wanted(&Source::Runner, &plan()), addresses[2..]);
+        assert_eq!(to_replace(&node, &plan()), addresses);
+        assert_eq!(to_replace(&Source::Runner, &plan()), addresses[2..]);
         let known = AddressMap::from([(addresses[0], "10.0.0.9".parse().unwrap())]);
-        let given = exchange(&plan(), &known);
-        let targets: Vec<_> = given.flows.iter().map(|flow| flow.target.clone()).collect();
+        let sent = replace(&plan(), &known);
+        let targets: Vec<_> = sent.flows.iter().map(|flow| flow.target.clone()).collect();
         let at = |text: &str| Target::Address(text.parse().unwrap());
         assert_eq!(
             targets,
@@ -144,33 +149,36 @@ mod tests {
     }
 
     #[test]
-    fn a_hello_of_any_other_plan_stays_what_it_is() {
+    fn only_the_digest_of_the_sent_plan_is_restored() {
         let known = AddressMap::from([("10.0.0.1".parse().unwrap(), "10.0.0.9".parse().unwrap())]);
-        let given = exchange(&plan(), &known);
-        let digests = Digests::of(&plan(), &given);
-        let told = |digest: String| {
-            let hello = Hello {
-                version: String::new(),
-                run: "r".into(),
-                digest,
-                addresses: vec![],
-                boot: String::new(),
-                boottime_us: 0,
-                wall_us: 0,
-            };
-            let mut line = Line {
-                v: wire::VERSION,
-                seq: 0,
-                t: 0,
-                body: Body::Hello(hello),
-            };
-            digests.tell(&mut line);
-            let Body::Hello(hello) = line.body else {
-                unreachable!("it was a hello")
-            };
-            hello.digest
+        let sent = replace(&plan(), &known);
+        let digests = Digests::new(&plan(), &sent);
+
+        let restored = restored_digest(&digests, plan_digest(&sent));
+        assert_eq!(restored, plan_digest(&plan()));
+        assert_eq!(restored_digest(&digests, "other".into()), "other");
+    }
+
+    fn restored_digest(digests: &Digests, digest: String) -> String {
+        let hello = Hello {
+            version: String::new(),
+            run: "r".into(),
+            digest,
+            addresses: vec![],
+            boot: String::new(),
+            boottime_us: 0,
+            wall_us: 0,
         };
-        assert_eq!(told(plan_digest(&given)), plan_digest(&plan()));
-        assert_eq!(told("other".into()), "other");
+        let mut line = Line {
+            v: wire::VERSION,
+            seq: 0,
+            t: 0,
+            body: Body::Hello(hello),
+        };
+        digests.restore(&mut line);
+        match line.body {
+            Body::Hello(hello) => hello.digest,
+            other => unreachable!("a hello became {other:?}"),
+        }
     }
 }

@@ -1,29 +1,33 @@
-//! What a run would create, told before it does: for preflight, and for `watertight plan`.
+//! The preview of a run: the objects that it would create, and the risks that preflight finds in
+//! them.
 
+use super::create_probe::pod_for;
 use super::ephemeral;
 use super::error::Error;
-use super::launch::{RunContext, pod_of};
-use super::preflight::{self, Allowances, Entering, Findings, Intended, Neighbours, PolicyObject};
-use super::probe_pod::Wanted;
+use super::launch::RunContext;
+use super::preflight::{
+    self, Allowances, ClusterObjects, EphemeralTarget, Findings, NewPod, PolicyObject,
+};
+use super::probe_pod::PodRequest;
 use super::{Kube, names};
 use crate::backend::Launch;
 use crate::model::PolicyKind;
 use crate::plan::{Plan, ProbeId, Source};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use std::collections::BTreeSet;
 
-/// What a run would create, and what speaks against it.
+/// The objects that a run would create, and the risks that preflight finds in them.
 #[derive(Debug, Clone, Default)]
 pub struct LaunchPreview {
-    /// Pods and Jobs: `shop/Pod/watertight-4d1f-p0x...`, with whose identity and where.
+    /// One sentence for each object: `shop/Pod/watertight-4d1f-p0x...: as shop/web-0`.
     pub creations: Vec<String>,
-    /// What speaks against it.
     pub findings: Findings,
 }
 
 impl Kube {
-    /// Says what a run of this plan would create, and judges it. Changes nothing. `read` are the
-    /// namespaces that suites name.
+    /// The preview of a run of this plan. Changes nothing. `read` are the namespaces that suites
+    /// name.
     ///
     /// # Errors
     /// When the API server cannot be asked.
@@ -33,105 +37,104 @@ impl Kube {
         read: &BTreeSet<String>,
         allowances: Allowances,
     ) -> Result<LaunchPreview, Error> {
-        let prospects = prospects(plan);
         let user = self.operator().await;
-        let (findings, creations) = self
-            .judge(&prospects, read, user.as_deref(), allowances)
+        let (findings, mut creations) = self
+            .judge(&planned_probes(plan), read, user.as_deref(), allowances)
             .await?;
-        let runner = plan.probes.contains(&Source::Runner);
-        let runner = runner.then(|| "a process of this machine: the runner's own probe".to_owned());
+        if plan.probes.contains(&Source::Runner) {
+            creations.push("a process of this machine: the runner's probe".to_owned());
+        }
         self.allowances = allowances;
         Ok(LaunchPreview {
-            creations: creations.into_iter().chain(runner).collect(),
+            creations,
             findings,
         })
     }
 
-    /// Judges probes that came with what changed during the run, as all others were before it. What
-    /// cannot be judged is not launched. The runner's own is no pod, and nothing to judge.
-    pub(super) async fn judge_later(&mut self, launches: &[Launch]) {
-        let is_new = |launch: &&Launch| {
-            launch.source != Source::Runner && !self.judged.contains(&launch.probe)
-        };
-        let new = launches.iter().filter(is_new);
-        let prospects: Vec<Prospect<'_>> = new.map(Prospect::from).collect();
-        if prospects.is_empty() {
+    /// Judges the probes that were added by changes during the run, as the others were before it. A
+    /// probe that cannot be judged is refused. The runner's probe is no pod and is not judged.
+    pub(super) async fn judge_new_probes(&mut self, launches: &[Launch]) {
+        let probes: Vec<PlannedProbe<'_>> = launches
+            .iter()
+            .filter(|launch| {
+                launch.source != Source::Runner && !self.judged.contains(&launch.probe)
+            })
+            .map(PlannedProbe::from)
+            .collect();
+        if probes.is_empty() {
             return;
         }
+
         let allowances = self.allowances;
-        if let Err(error) = self
-            .judge(&prospects, &BTreeSet::new(), None, allowances)
-            .await
-        {
-            let why = format!("what it would disturb is not known: failed to {error}");
-            self.refused.extend(
-                prospects
-                    .iter()
-                    .map(|prospect| (prospect.probe, why.clone())),
-            );
+        let judged = self
+            .judge(&probes, &BTreeSet::new(), None, allowances)
+            .await;
+        if let Err(error) = judged {
+            let why = format!("preflight could not judge it: failed to {error}");
+            let refused = probes.iter().map(|planned| (planned.probe, why.clone()));
+            self.refused.extend(refused);
         }
     }
 
-    /// What speaks against probes, and what would be created. Remembers whom not to launch.
+    /// Judges probes, records those that are refused, and describes the objects that would be
+    /// created.
     async fn judge(
         &mut self,
-        prospects: &[Prospect<'_>],
+        probes: &[PlannedProbe<'_>],
         read: &BTreeSet<String>,
         user: Option<&str>,
         allowances: Allowances,
     ) -> Result<(Findings, Vec<String>), Error> {
-        let (beside, intended): (Vec<ProbeId>, Vec<Intended>) =
-            intended(&self.place, prospects).into_iter().unzip();
-        let (within, enterings): (Vec<ProbeId>, Vec<Entering>) =
-            enterings(&self.place, prospects).into_iter().unzip();
-        let known = neighbours(&self.place);
-        let asked = preflight::look(
-            &self.place.client,
-            &intended,
-            &enterings,
-            known,
+        let (new_pod_probes, new_pods): (Vec<ProbeId>, Vec<NewPod>) =
+            new_pods(&self.context, probes).into_iter().unzip();
+        let (ephemeral_probes, ephemeral_targets): (Vec<ProbeId>, Vec<EphemeralTarget>) =
+            ephemeral_targets(&self.context, probes).into_iter().unzip();
+        let request = preflight::inspect(
+            &self.context.client,
+            &new_pods,
+            &ephemeral_targets,
+            watched_objects(&self.context),
             read,
             user,
             allowances,
         );
-        let Ok(findings) = tokio::time::timeout(self.place.timeout, asked).await else {
-            return Err(Error::Silent {
-                doing: "look at what probes would disturb".into(),
-                after: self.place.timeout,
-            });
-        };
-        let findings =
-            findings.map_err(|source| Error::api("look at what probes would disturb", source))?;
-        self.judged.extend(beside.iter().chain(&within));
-        let pods = intended
+        let doing = "inspect the objects that probes would affect";
+        let findings = tokio::time::timeout(self.context.timeout, request)
+            .await
+            .map_err(|_| Error::Timeout {
+                doing: doing.into(),
+                after: self.context.timeout,
+            })?
+            .map_err(|source| Error::api(doing, source))?;
+
+        let judged: Vec<ProbeId> = new_pod_probes.into_iter().chain(ephemeral_probes).collect();
+        self.judged.extend(&judged);
+        let pods = new_pods
             .iter()
-            .map(|it| &it.pod)
-            .chain(enterings.iter().map(|it| &it.pod));
-        let refused = beside
-            .iter()
-            .chain(&within)
-            .zip(pods)
-            .filter_map(|(probe, pod)| {
-                let why = findings.refused.get(&preflight::full_name(pod))?;
-                Some((*probe, format!("preflight refuses it: {why}")))
-            });
-        self.refused.extend(refused);
-        let creations = creations(&self.place, &intended, &enterings);
+            .map(|new| &new.pod)
+            .chain(ephemeral_targets.iter().map(|target| &target.pod));
+        for (probe, pod) in judged.into_iter().zip(pods) {
+            if let Some(why) = findings.refused.get(&preflight::full_name(pod)) {
+                let why = format!("preflight refuses it: {why}");
+                self.refused.insert(probe, why);
+            }
+        }
+        let creations = creations(&self.context, &new_pods, &ephemeral_targets);
         Ok((findings, creations))
     }
 }
 
-/// A probe to be launched, as far as it is judged: with its plan left out, which is long and
-/// changes nothing here.
-struct Prospect<'a> {
+/// A probe to be judged. Its wire plan is left out, since that does not matter here.
+struct PlannedProbe<'a> {
     probe: ProbeId,
     source: &'a Source,
+    /// Whether it is an ephemeral container.
     inside: bool,
-    /// Whether a check needs it; others only strengthen proofs.
+    /// Whether a check needs it; other probes are only controls.
     needed: bool,
 }
 
-impl<'a> From<&'a Launch> for Prospect<'a> {
+impl<'a> From<&'a Launch> for PlannedProbe<'a> {
     fn from(launch: &'a Launch) -> Self {
         Self {
             probe: launch.probe,
@@ -143,109 +146,97 @@ impl<'a> From<&'a Launch> for Prospect<'a> {
 }
 
 /// All probes of a plan.
-fn prospects(plan: &Plan) -> Vec<Prospect<'_>> {
-    let deciding: BTreeSet<ProbeId> = plan
+fn planned_probes(plan: &Plan) -> Vec<PlannedProbe<'_>> {
+    let needed: BTreeSet<ProbeId> = plan
         .checks
         .iter()
         .flat_map(|check| &check.flows)
         .map(|flow| plan.flow(*flow).probe)
         .collect();
-    let numbered = plan.probes.iter().zip((0..).map(ProbeId));
-    let prospect = |(source, probe)| Prospect {
-        probe,
-        source,
-        inside: plan.inside.contains(&probe),
-        needed: deciding.contains(&probe),
-    };
-    numbered.map(prospect).collect()
+    plan.probes
+        .iter()
+        .zip((0..).map(ProbeId))
+        .map(|(source, probe)| PlannedProbe {
+            probe,
+            source,
+            inside: plan.inside.contains(&probe),
+            needed: needed.contains(&probe),
+        })
+        .collect()
 }
 
-/// Those that are pods of our own.
-fn intended(place: &RunContext, prospects: &[Prospect<'_>]) -> Vec<(ProbeId, Intended)> {
-    let owner = OwnerReference {
+/// The pods to create for probes that are no ephemeral containers.
+fn new_pods(context: &RunContext, probes: &[PlannedProbe<'_>]) -> Vec<(ProbeId, NewPod)> {
+    probes
+        .iter()
+        .filter(|planned| !planned.inside)
+        .filter_map(|planned| Some((planned.probe, new_pod(context, planned)?)))
+        .collect()
+}
+
+/// The pod to create for a probe; `None` where it cannot be one, as the runner's probe.
+fn new_pod(context: &RunContext, planned: &PlannedProbe<'_>) -> Option<NewPod> {
+    let request = PodRequest {
+        probe: planned.probe,
+        owner: placeholder_owner(context),
+        environment: &[],
+    };
+    Some(NewPod {
+        pod: pod_for(context, planned.source, &request).ok()?,
+        originals: original(context, planned.source).into_iter().collect(),
+        needed: planned.needed,
+    })
+}
+
+/// A reference to the owner Job, which does not exist yet.
+fn placeholder_owner(context: &RunContext) -> OwnerReference {
+    OwnerReference {
         api_version: "batch/v1".into(),
         kind: "Job".into(),
-        name: names::of_run(&place.common.run),
+        name: names::run_object(&context.settings.run),
         uid: "00000000-0000-0000-0000-000000000000".into(),
         controller: Some(false),
         block_owner_deletion: Some(false),
-    };
-    let of = |prospect: &Prospect<'_>| {
-        let Prospect {
-            probe,
-            source,
-            needed,
-            ..
-        } = *prospect;
-        let pod = pod_of(
-            place,
-            source,
-            &Wanted {
-                probe,
-                owner: owner.clone(),
-                environment: &[],
-            },
-        )
-        .ok()?;
-        let originals = match source {
-            Source::Pod {
-                namespace, name, ..
-            } => place
-                .shared
-                .store()
-                .pod(namespace, name)
-                .map(|pod| pod.as_ref().clone())
-                .into_iter()
-                .collect(),
-            Source::Node { .. } | Source::ReferencePod { .. } | Source::Runner => Vec::new(),
-        };
-        Some((
-            probe,
-            Intended {
-                pod,
-                originals,
-                needed,
-            },
-        ))
-    };
-    prospects
-        .iter()
-        .filter(|prospect| !prospect.inside)
-        .filter_map(of)
-        .collect()
+    }
 }
 
-/// The pods of the user's that get one within.
-fn enterings(place: &RunContext, prospects: &[Prospect<'_>]) -> Vec<(ProbeId, Entering)> {
-    let store = place.shared.store();
-    let of = |prospect: &Prospect<'_>| {
-        let Source::Pod {
+/// The pod whose identity a source has, if it has one and the pod exists.
+fn original(context: &RunContext, source: &Source) -> Option<Pod> {
+    match source {
+        Source::Pod {
             namespace, name, ..
-        } = prospect.source
-        else {
-            return None;
-        };
-        let pod = store.pod(namespace, name)?.as_ref().clone();
-        let alone = ephemeral::alone(&pod, &place.common, &[]);
-        Some((
-            prospect.probe,
-            Entering {
-                pod,
-                alone,
-                needed: prospect.needed,
-            },
-        ))
-    };
-    prospects
+        } => {
+            let pod = context.shared.store().pod(namespace, name)?;
+            Some(pod.as_ref().clone())
+        }
+        Source::Node { .. } | Source::ReferencePod { .. } | Source::Runner => None,
+    }
+}
+
+/// The user's pods to which an ephemeral container is to be added.
+fn ephemeral_targets(
+    context: &RunContext,
+    probes: &[PlannedProbe<'_>],
+) -> Vec<(ProbeId, EphemeralTarget)> {
+    probes
         .iter()
-        .filter(|prospect| prospect.inside)
-        .filter_map(of)
+        .filter(|planned| planned.inside)
+        .filter_map(|planned| {
+            let pod = original(context, planned.source)?;
+            let container = ephemeral::container_as_pod(&pod, &context.settings, &[]);
+            let target = EphemeralTarget {
+                pod,
+                container,
+                needed: planned.needed,
+            };
+            Some((planned.probe, target))
+        })
         .collect()
 }
 
-/// What the watches know already.
-fn neighbours(place: &RunContext) -> Neighbours {
-    let store = place.shared.store();
+/// The objects that are watched already and need not be listed.
+fn watched_objects(context: &RunContext) -> ClusterObjects {
+    let store = context.shared.store();
     let objects = store.objects();
     let policies = store.network_policies().map(|policy| PolicyObject {
         kind: PolicyKind::NetworkPolicy.to_string(),
@@ -253,41 +244,53 @@ fn neighbours(place: &RunContext) -> Neighbours {
         name: policy.metadata.name.clone().unwrap_or_default(),
         spec: serde_json::to_value(&policy.spec).unwrap_or_default(),
     });
-    Neighbours {
+    ClusterObjects {
         policies: policies.collect(),
         namespaces: objects.namespaces.into_iter().cloned().collect(),
         nodes: objects.nodes.into_iter().cloned().collect(),
         services: objects.services.into_iter().cloned().collect(),
-        ..Neighbours::default()
+        ..ClusterObjects::default()
     }
 }
 
-fn creations(place: &RunContext, intended: &[Intended], enterings: &[Entering]) -> Vec<String> {
-    let namespaces: BTreeSet<&str> = intended
+/// One sentence for each object to create: owner Jobs, pods, ephemeral containers.
+fn creations(
+    context: &RunContext,
+    new_pods: &[NewPod],
+    ephemeral_targets: &[EphemeralTarget],
+) -> Vec<String> {
+    let namespaces: BTreeSet<&str> = new_pods
         .iter()
-        .filter_map(|it| it.pod.metadata.namespace.as_deref())
+        .filter_map(|new| new.pod.metadata.namespace.as_deref())
         .collect();
-    let owner = names::of_run(&place.common.run);
+    let owner = names::run_object(&context.settings.run);
     let jobs = namespaces.into_iter().map(|namespace| {
-        format!("{namespace}/Job/{owner}: owns everything of the run there, runs nothing, and goes by itself")
+        format!(
+            "{namespace}/Job/{owner}: owns all objects of the run there, runs no pod, and expires by itself"
+        )
     });
-    let pods = intended.iter().map(|it| {
-        let meta = &it.pod.metadata;
-        let (namespace, name) = (
-            meta.namespace.as_deref().unwrap_or("?"),
-            meta.name.as_deref().unwrap_or("?"),
-        );
-        let source = meta
+    let pods = new_pods.iter().map(|new| {
+        let source = new
+            .pod
+            .metadata
             .annotations
             .as_ref()
-            .and_then(|all| all.get(names::SOURCE))
+            .and_then(|annotations| annotations.get(names::SOURCE))
             .map_or("?", String::as_str);
-        format!("{namespace}/Pod/{name}: as {source}")
+        format!("{}: as {source}", pod_name(&new.pod))
     });
-    let within = enterings.iter().map(|it| {
-        let meta = &it.pod.metadata;
-        let (namespace, name) = (meta.namespace.as_deref().unwrap_or("?"), meta.name.as_deref().unwrap_or("?"));
-        format!("{namespace}/Pod/{name}: an ephemeral container, which stays there until the pod is deleted")
+    let containers = ephemeral_targets.iter().map(|target| {
+        format!(
+            "{}: an ephemeral container, which stays there until the pod is deleted",
+            pod_name(&target.pod)
+        )
     });
-    jobs.chain(pods).chain(within).collect()
+    jobs.chain(pods).chain(containers).collect()
+}
+
+/// `NAMESPACE/Pod/NAME`.
+fn pod_name(pod: &Pod) -> String {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or("?");
+    let name = pod.metadata.name.as_deref().unwrap_or("?");
+    format!("{namespace}/Pod/{name}")
 }

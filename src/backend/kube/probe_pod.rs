@@ -1,19 +1,19 @@
-//! The pods that a run creates, from the pods that they stand for. Pure.
+//! Probe pods, made from the pods whose identity they have. Pure.
 //!
-//! - The labels are the workload's, less what its controller adds, and none of ours: labels are
-//!   identity.
-//! - It is never ready, since nobody sets its readiness gate: no Service sends it traffic, and no
-//!   disruption budget counts it as healthy.
-//! - Its owner is no controller, so no budget asks that controller for its scale; and no controller
-//!   adopts it, which preflight sees to.
-//! - It has no priority class: its priority is 0, or the cluster's own default. That it preempts
-//!   nobody cannot be asked for without one (the Priority admission plugin refuses
-//!   `preemptionPolicy: Never` in a pod whose class does not say it); at priority 0 it could push
-//!   out only pods of a negative priority.
-//! - It runs under Pod Security `restricted`, whatever the original has, but for a node's own
-//!   network, which no restricted pod may use.
+//! - A clone has the labels of the workload's pod, without those that its controller adds and with
+//!   none of ours: policies select by labels.
+//! - A probe pod is never ready, since no component sets the condition of its readiness gate: no
+//!   Service sends it traffic, and no disruption budget counts it as healthy.
+//! - Its owner is not a controller, so no disruption budget asks that owner for its scale.
+//!   Preflight checks that no controller adopts it.
+//! - It has no priority class: its priority is 0, or the cluster's default. It cannot ask not to
+//!   preempt other pods, since the Priority admission plugin refuses `preemptionPolicy: Never` in a
+//!   pod whose priority class does not say it; at priority 0 it can preempt only pods with a
+//!   negative priority.
+//! - It meets Pod Security `restricted` whatever the original pod does, except for a node's probe,
+//!   which uses the host network.
 
-use super::names::{self, CONTAINER, NEVER};
+use super::names::{self, CONTAINER, NEVER_READY};
 use crate::inventory::{Labels, identity_labels};
 use crate::plan::ProbeId;
 use k8s_openapi::api::core::v1::{
@@ -26,45 +26,43 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The user of a probe. Not 1337 (Istio) nor 2102 (Linkerd): meshes let traffic of those users pass
-/// them by.
+/// The user id of a probe. Not 1337 (Istio) or 2102 (Linkerd), whose traffic meshes do not
+/// redirect.
 const USER: i64 = 65_532;
 
-/// Seconds between the signal to stop and the kill: a probe takes one at most.
+/// The termination grace period of a probe pod, in seconds. A probe needs at most one second.
 pub(super) const GRACE_SECONDS: u32 = 2;
 
-/// What a probe asks of its node. A probe that samples 1,000 flows takes less than 16 MiB.
+/// The resource requests of a probe. A probe of 1,000 flows takes less than 16 MiB.
 const REQUESTS: [(&str, &str); 2] = [("cpu", "10m"), ("memory", "32Mi")];
 
-/// What a probe may take; never a limit of processor time, which would make it lag.
+/// The resource limits of a probe. There is no CPU limit, since a throttled probe is late.
 const LIMITS: [(&str, &str); 1] = [("memory", "128Mi")];
 
-/// What is the same for all probes of a run.
+/// The settings that all probe pods of a run share.
 #[derive(Debug, Clone)]
-pub(super) struct Common {
+pub(super) struct RunSettings {
     /// The run's id.
     pub(super) run: String,
-    /// The image.
     pub(super) image: String,
     /// `Always`, `IfNotPresent` or `Never`.
     pub(super) pull_policy: String,
-    /// The cluster ends a probe after this, whatever became of us.
-    pub(super) deadline: Duration,
+    /// The time after which the cluster ends a probe pod, even if this process was killed.
+    pub(super) active_deadline: Duration,
 }
 
-/// One probe to be made.
+/// The parts of a probe pod that differ from probe to probe.
 #[derive(Debug)]
-pub(super) struct Wanted<'a> {
-    /// Its number in the run.
+pub(super) struct PodRequest<'a> {
     pub(super) probe: ProbeId,
-    /// Its namespace's owner.
+    /// The owner Job of the pod's namespace.
     pub(super) owner: OwnerReference,
-    /// Its plan, as variables.
+    /// The probe's plan, as environment variables.
     pub(super) environment: &'a [(String, String)],
 }
 
-/// A probe with a pod's identity, on that pod's node.
-pub(super) fn clone_of(source: &Pod, common: &Common, wanted: &Wanted<'_>) -> Pod {
+/// A clone: a probe pod with a pod's identity, on that pod's node.
+pub(super) fn clone_of(source: &Pod, settings: &RunSettings, request: &PodRequest<'_>) -> Pod {
     let spec = source.spec.clone().unwrap_or_default();
     let labels = identity_labels(source.metadata.labels.as_ref().unwrap_or(&Labels::new()));
     let namespace = source.metadata.namespace.clone().unwrap_or_default();
@@ -73,7 +71,7 @@ pub(super) fn clone_of(source: &Pod, common: &Common, wanted: &Wanted<'_>) -> Po
         source.metadata.name.as_deref().unwrap_or_default()
     );
     let node = spec.node_name.clone().unwrap_or_default();
-    let placed = PodSpec {
+    let clone_spec = PodSpec {
         service_account_name: spec.service_account_name,
         runtime_class_name: spec.runtime_class_name,
         dns_config: spec.dns_config,
@@ -81,31 +79,36 @@ pub(super) fn clone_of(source: &Pod, common: &Common, wanted: &Wanted<'_>) -> Po
         host_aliases: spec.host_aliases,
         image_pull_secrets: spec.image_pull_secrets,
         tolerations: spec.tolerations,
-        ..pod_spec(common, wanted, &node)
+        ..pod_spec(settings, request, &node)
     };
     Pod {
-        metadata: metadata(common, wanted, namespace, labels, &source_name),
-        spec: Some(placed),
+        metadata: metadata(settings, request, namespace, labels, &source_name),
+        spec: Some(clone_spec),
         status: None,
     }
 }
 
-/// A probe in a node's own network.
-pub(super) fn of_node(node: &str, namespace: &str, common: &Common, wanted: &Wanted<'_>) -> Pod {
-    let everything = Toleration {
+/// A probe pod in a node's host network.
+pub(super) fn node_pod(
+    node: &str,
+    namespace: &str,
+    settings: &RunSettings,
+    request: &PodRequest<'_>,
+) -> Pod {
+    let tolerate_all = Toleration {
         operator: Some("Exists".into()),
         ..Toleration::default()
     };
     let spec = PodSpec {
         host_network: Some(true),
         dns_policy: Some("Default".into()),
-        tolerations: Some(vec![everything]),
-        ..pod_spec(common, wanted, node)
+        tolerations: Some(vec![tolerate_all]),
+        ..pod_spec(settings, request, node)
     };
-    // No label: nothing may select it.
+    // Without labels, so that no policy, Service or controller selects it.
     let metadata = metadata(
-        common,
-        wanted,
+        settings,
+        request,
         namespace.to_owned(),
         Labels::new(),
         &format!("node {node}"),
@@ -117,24 +120,26 @@ pub(super) fn of_node(node: &str, namespace: &str, common: &Common, wanted: &Wan
     }
 }
 
-/// A probe without labels, on one node or wherever there is room: it resolves names as pods do, and
-/// goes where nothing stops a pod of its namespace.
+/// A probe pod without labels, on the given node or on any.
+///
+/// It resolves names as pods do, and only policies that select every pod of its namespace apply to
+/// it.
 pub(super) fn unlabelled(
     node: Option<&str>,
     namespace: &str,
-    common: &Common,
-    wanted: &Wanted<'_>,
+    settings: &RunSettings,
+    request: &PodRequest<'_>,
 ) -> Pod {
     let spec = PodSpec {
         affinity: node.map(on_node),
-        ..pod_spec(common, wanted, "")
+        ..pod_spec(settings, request, "")
     };
     let metadata = metadata(
-        common,
-        wanted,
+        settings,
+        request,
         namespace.to_owned(),
         Labels::new(),
-        "nobody",
+        "no workload",
     );
     Pod {
         metadata,
@@ -144,31 +149,33 @@ pub(super) fn unlabelled(
 }
 
 fn metadata(
-    common: &Common,
-    wanted: &Wanted<'_>,
+    settings: &RunSettings,
+    request: &PodRequest<'_>,
     namespace: String,
     labels: Labels,
     source: &str,
 ) -> ObjectMeta {
     ObjectMeta {
-        name: Some(names::probe(&labels, &common.run, wanted.probe)),
+        name: Some(names::probe_pod(&labels, &settings.run, request.probe)),
         namespace: Some(namespace),
         labels: Some(labels),
-        annotations: Some(names::annotations(&common.run, source)),
-        owner_references: Some(vec![wanted.owner.clone()]),
+        annotations: Some(names::annotations(&settings.run, source)),
+        owner_references: Some(vec![request.owner.clone()]),
         ..ObjectMeta::default()
     }
 }
 
-fn pod_spec(common: &Common, wanted: &Wanted<'_>, node: &str) -> PodSpec {
+fn pod_spec(settings: &RunSettings, request: &PodRequest<'_>, node: &str) -> PodSpec {
     PodSpec {
-        containers: vec![container(common, wanted.environment)],
-        active_deadline_seconds: Some(i64::try_from(common.deadline.as_secs()).unwrap_or(i64::MAX)),
+        containers: vec![container(settings, request.environment)],
+        active_deadline_seconds: Some(
+            i64::try_from(settings.active_deadline.as_secs()).unwrap_or(i64::MAX),
+        ),
         affinity: Some(on_node(node)),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         readiness_gates: Some(vec![PodReadinessGate {
-            condition_type: NEVER.into(),
+            condition_type: NEVER_READY.into(),
         }]),
         restart_policy: Some("Never".into()),
         security_context: Some(PodSecurityContext {
@@ -187,17 +194,11 @@ fn pod_spec(common: &Common, wanted: &Wanted<'_>, node: &str) -> PodSpec {
 }
 
 /// The container of a probe.
-pub(super) fn container(common: &Common, environment: &[(String, String)]) -> Container {
-    let quantities = |pairs: &[(&str, &str)]| -> BTreeMap<String, Quantity> {
-        pairs
-            .iter()
-            .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())))
-            .collect()
-    };
+pub(super) fn container(settings: &RunSettings, environment: &[(String, String)]) -> Container {
     Container {
         name: CONTAINER.into(),
-        image: Some(common.image.clone()),
-        image_pull_policy: Some(common.pull_policy.clone()),
+        image: Some(settings.image.clone()),
+        image_pull_policy: Some(settings.pull_policy.clone()),
         args: Some(vec!["__probe".into()]),
         env: Some(variables(environment)),
         resources: Some(ResourceRequirements {
@@ -210,17 +211,43 @@ pub(super) fn container(common: &Common, environment: &[(String, String)]) -> Co
     }
 }
 
-/// Environment variables of a container.
-pub(super) fn variables(environment: &[(String, String)]) -> Vec<EnvVar> {
-    let variable = |(name, value): &(String, String)| EnvVar {
-        name: name.clone(),
-        value: Some(value.clone()),
-        ..EnvVar::default()
-    };
-    environment.iter().map(variable).collect()
+/// The resources of a probe, for messages.
+pub(super) fn resources_text() -> String {
+    format!(
+        "requests of {} and a limit of {}",
+        amounts_text(&REQUESTS),
+        amounts_text(&LIMITS)
+    )
 }
 
-/// What Pod Security `restricted` asks of a container.
+fn amounts_text(pairs: &[(&str, &str)]) -> String {
+    let amounts: Vec<String> = pairs
+        .iter()
+        .map(|(name, amount)| format!("{amount} of {name}"))
+        .collect();
+    amounts.join(" and ")
+}
+
+fn quantities(pairs: &[(&str, &str)]) -> BTreeMap<String, Quantity> {
+    pairs
+        .iter()
+        .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())))
+        .collect()
+}
+
+/// The environment variables of a container.
+pub(super) fn variables(environment: &[(String, String)]) -> Vec<EnvVar> {
+    environment
+        .iter()
+        .map(|(name, value)| EnvVar {
+            name: name.clone(),
+            value: Some(value.clone()),
+            ..EnvVar::default()
+        })
+        .collect()
+}
+
+/// The security context that Pod Security `restricted` requires of a container.
 pub(super) fn restricted() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
@@ -239,9 +266,10 @@ pub(super) fn restricted() -> SecurityContext {
     }
 }
 
-/// On one node, by way of the scheduler: it heeds taints and room, which `nodeName` would not. As
-/// the DaemonSet controller does it (`ReplaceDaemonSetPodNodeNameNodeAffinity` in
-/// pkg/controller/daemon/util).
+/// The affinity that makes the scheduler place a pod on one node.
+///
+/// Unlike `nodeName` it respects taints and free resources. The DaemonSet controller does the same
+/// (`ReplaceDaemonSetPodNodeNameNodeAffinity` in pkg/controller/daemon/util).
 fn on_node(node: &str) -> Affinity {
     let field = NodeSelectorRequirement {
         key: "metadata.name".into(),
@@ -268,12 +296,12 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn common() -> Common {
-        Common {
+    fn settings() -> RunSettings {
+        RunSettings {
             run: "0123456789abcdef".into(),
             image: "probe:1".into(),
             pull_policy: "Never".into(),
-            deadline: Duration::from_secs(90),
+            active_deadline: Duration::from_secs(90),
         }
     }
 
@@ -303,7 +331,7 @@ mod tests {
         .unwrap()
     }
 
-    fn made() -> Pod {
+    fn clone_pod() -> Pod {
         let owner = OwnerReference {
             name: "o".into(),
             ..OwnerReference::default()
@@ -311,8 +339,8 @@ mod tests {
         let environment = [("WATERTIGHT_PLAN_0".to_owned(), "x".to_owned())];
         clone_of(
             &source(),
-            &common(),
-            &Wanted {
+            &settings(),
+            &PodRequest {
                 probe: ProbeId(7),
                 owner,
                 environment: &environment,
@@ -321,8 +349,8 @@ mod tests {
     }
 
     #[test]
-    fn a_clone_has_the_identity_and_the_place_and_nothing_else_of_the_original() {
-        let pod = made();
+    fn a_clone_has_the_identity_and_node_of_the_original_and_nothing_else() {
+        let pod = clone_pod();
         assert_eq!(
             pod.metadata.labels,
             Some(Labels::from([("app".to_owned(), "web".to_owned())]))
@@ -344,13 +372,13 @@ mod tests {
         );
         let affinity = spec.affinity.unwrap();
         assert_eq!(affinity.pod_anti_affinity, None);
-        let settings = affinity
+        let required = affinity
             .node_affinity
             .unwrap()
             .required_during_scheduling_ignored_during_execution
             .unwrap();
         assert_eq!(
-            settings.node_selector_terms[0]
+            required.node_selector_terms[0]
                 .match_fields
                 .as_ref()
                 .unwrap()[0]
@@ -360,12 +388,12 @@ mod tests {
     }
 
     #[test]
-    fn a_clone_is_never_ready_owned_by_no_controller_and_ends_by_itself() {
-        let pod = made();
+    fn a_clone_is_never_ready_has_no_controller_and_has_an_active_deadline() {
+        let pod = clone_pod();
         let owners = pod.metadata.owner_references.unwrap();
         assert!(owners.iter().all(|owner| owner.controller != Some(true)));
         let spec = pod.spec.unwrap();
-        assert_eq!(spec.readiness_gates.unwrap()[0].condition_type, NEVER);
+        assert_eq!(spec.readiness_gates.unwrap()[0].condition_type, NEVER_READY);
         assert_eq!(
             (spec.restart_policy.as_deref(), spec.active_deadline_seconds),
             (Some("Never"), Some(90))
@@ -392,13 +420,13 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_of_a_node_can_be_selected_by_nothing() {
+    fn a_probe_pod_of_a_node_has_no_labels() {
         let owner = OwnerReference::default();
-        let pod = of_node(
+        let pod = node_pod(
             "node-1",
             "tests",
-            &common(),
-            &Wanted {
+            &settings(),
+            &PodRequest {
                 probe: ProbeId(0),
                 owner,
                 environment: &[],

@@ -1,5 +1,5 @@
-//! Outside names, as pods of the cluster resolve them: by a probe without labels, before anything
-//! is planned.
+//! Resolution of outside host names as the cluster's pods resolve them, by a probe without labels,
+//! before the plan is made.
 
 use super::launch::{Run, RunContext};
 use crate::backend::{Arrival, Launch};
@@ -11,45 +11,46 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-/// Its number; those of the run begin at 0.
+/// The id of the resolving probe; those of a run's probes begin at 0.
 const PROBE: ProbeId = ProbeId(u32::MAX);
 
-/// Name servers' port (RFC 1035 section 4.2).
+/// The port of name servers (RFC 1035 section 4.2).
 const DNS_PORT: u16 = 53;
 
-/// How long names may take, the probe's start included.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the resolution may take, including the probe's start.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long after the first answer the others are waited for.
-const REST: Duration = Duration::from_secs(5);
+/// How long to wait for the remaining answers after each answer.
+const NEXT_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long one answer may take.
-const ANSWER: u32 = 2_000;
+/// How long one query may take, in milliseconds.
+const QUERY_TIMEOUT_MS: u32 = 2_000;
 
-/// The records that are asked for.
-const RECORDS: [&str; 2] = ["A", "AAAA"];
+/// The record types that are queried.
+const RECORD_TYPES: [&str; 2] = ["A", "AAAA"];
 
-/// What is asked: two flows a name, numbered in their order.
+/// A plan with one flow for each name and record type, in that order.
 fn plan(run: &str, names: &[String], server: IpAddr) -> wire::Plan {
-    let questions = names
+    let queries = names
         .iter()
-        .flat_map(|name| RECORDS.map(|record| (name, record)));
-    let flows = questions.enumerate().map(|(id, (name, record))| Flow {
+        .flat_map(|name| RECORD_TYPES.map(|record_type| (name, record_type)));
+    let flows = queries.enumerate().map(|(id, (name, record_type))| Flow {
         id: id as u32,
         target: Target::Address(server),
         port: DNS_PORT,
         transport: Transport::Udp,
         request: Request::Dns {
             name: format!("{name}."),
-            record: record.to_owned(),
+            record: record_type.to_owned(),
         },
         deadlines: Deadlines {
-            resolve_ms: ANSWER,
-            connect_ms: ANSWER,
-            tls_ms: ANSWER,
-            request_ms: ANSWER,
+            resolve_ms: QUERY_TIMEOUT_MS,
+            connect_ms: QUERY_TIMEOUT_MS,
+            tls_ms: QUERY_TIMEOUT_MS,
+            request_ms: QUERY_TIMEOUT_MS,
         },
-        // A datagram may be lost, and a new pod may not be let out at once.
+        // Repeated, since a datagram may be lost and policies may not allow a new pod's traffic
+        // yet.
         pace: Pace {
             bursts_ms: vec![0],
             interval_ms: 1_000,
@@ -58,49 +59,59 @@ fn plan(run: &str, names: &[String], server: IpAddr) -> wire::Plan {
             accepted: None,
         },
     });
+
     wire::Plan {
         v: wire::VERSION,
         run: run.to_owned(),
         seed: 0,
-        ttl_ms: PATIENCE.as_millis() as u64,
+        ttl_ms: TIMEOUT.as_millis() as u64,
         heartbeat_ms: 1_000,
         trust: Vec::new(),
         resolver: None,
         listen: None,
-        alone: None,
+        idle_timeout: None,
         flows: flows.collect(),
     }
 }
 
-/// The addresses that an answer holds; `None` for anything that is no answer of the name server.
-fn addresses(seen: &Observation) -> Option<Vec<IpAddr>> {
-    let dns = seen.dns.as_ref()?;
-    // NXDOMAIN (3) is an answer too: the name has no address.
-    matches!(dns.rcode?, 0 | 3).then(|| {
-        // `NAME TYPE DATA`; an alias is followed by the addresses of what it stands for.
-        let data = |record: &String| {
-            let mut words = record.split(' ').skip(1);
-            RECORDS
-                .contains(&words.next()?)
-                .then(|| words.next()?.parse().ok())
-                .flatten()
-        };
-        dns.records.iter().filter_map(data).collect()
-    })
+/// The addresses in an answer; `None` where the name server gave no answer about the name.
+fn addresses(observation: &Observation) -> Option<Vec<IpAddr>> {
+    let dns = observation.dns.as_ref()?;
+    // NXDOMAIN (3) is an answer: the name has no address.
+    if !matches!(dns.rcode?, 0 | 3) {
+        return None;
+    }
+    Some(
+        dns.records
+            .iter()
+            .filter_map(|record| record_address(record))
+            .collect(),
+    )
 }
 
-/// Asks the cluster's name server, by a probe of our own.
+/// The address in a record `NAME TYPE DATA`; `None` for aliases, which the addresses of their
+/// target follow.
+fn record_address(record: &str) -> Option<IpAddr> {
+    let mut fields = record.split(' ').skip(1);
+    let record_type = fields.next()?;
+    if !RECORD_TYPES.contains(&record_type) {
+        return None;
+    }
+    fields.next()?.parse().ok()
+}
+
+/// Resolves names through a probe that queries the cluster's name server.
 ///
 /// # Errors
-/// Why there is no answer.
+/// The reason why no query was answered.
 pub(super) async fn resolve(
-    place: &RunContext,
+    context: &RunContext,
     launched: &mut Run,
     names: &[String],
     server: IpAddr,
 ) -> Result<BTreeMap<String, Vec<IpAddr>>, String> {
-    let plan = plan(&place.common.run, names, server);
-    let asked = plan.flows.len();
+    let plan = plan(&context.settings.run, names, server);
+    let queries = plan.flows.len();
     let (sender, mut lines) = mpsc::channel(64);
     let launch = Launch {
         probe: PROBE,
@@ -111,15 +122,16 @@ pub(super) async fn resolve(
         plan,
     };
     launched
-        .launch(place, vec![launch], &sender)
+        .launch(context, vec![launch], &sender)
         .await
         .map_err(|error| error.to_string())?;
     drop(sender);
-    let mut found: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();
+
+    let mut resolved: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();
     let mut answered = BTreeSet::new();
-    let mut deadline = Instant::now() + PATIENCE;
+    let mut deadline = Instant::now() + TIMEOUT;
     let mut why = format!("the name server {server} gave no answer");
-    while answered.len() < asked {
+    while answered.len() < queries {
         let Ok(Some(Arrival { line, .. })) = timeout_at(deadline, lines.recv()).await else {
             break;
         };
@@ -128,23 +140,24 @@ pub(super) async fn resolve(
                 body: Body::Sample(sample),
                 ..
             }) => {
-                let name = names.get(sample.flow as usize / RECORDS.len());
-                if let (Some(name), Some(addresses)) = (name, addresses(&sample.seen)) {
-                    found.entry(name.clone()).or_default().extend(addresses);
+                let name = names.get(sample.flow as usize / RECORD_TYPES.len());
+                if let (Some(name), Some(addresses)) = (name, addresses(&sample.observation)) {
+                    resolved.entry(name.clone()).or_default().extend(addresses);
                     answered.insert(sample.flow);
-                    deadline = deadline.min(Instant::now() + REST);
+                    deadline = deadline.min(Instant::now() + NEXT_ANSWER_TIMEOUT);
                 }
             }
             Ok(_) => {}
             Err(fault) => why = fault.to_string(),
         }
     }
-    // Whoever still reads for us sees that nobody listens.
+
+    // The closed channel makes the probe's reader stop.
     drop(lines);
     if answered.is_empty() {
         return Err(why);
     }
-    Ok(found
+    Ok(resolved
         .into_iter()
         .map(|(name, addresses)| (name, addresses.into_iter().collect()))
         .collect())
@@ -155,7 +168,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn seen(rcode: Option<u16>, records: &[&str]) -> Observation {
+    fn observation(rcode: Option<u16>, records: &[&str]) -> Observation {
         serde_json::from_value(json!({
             "passed": [], "stop": null,
             "dns": { "server": null, "name": "payments.example.", "rcode": rcode, "records": records },
@@ -164,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_is_followed_and_silence_is_no_answer() {
+    fn aliases_are_followed_and_failures_are_no_answer() {
         let records = [
             "payments.example. CNAME x.example.",
             "x.example. A 203.0.113.10",
@@ -174,31 +187,31 @@ mod tests {
             "203.0.113.10".parse().unwrap(),
             "2001:db8::1".parse().unwrap(),
         ];
-        assert_eq!(addresses(&seen(Some(0), &records)), Some(expected));
-        assert_eq!(addresses(&seen(Some(3), &[])), Some(vec![]));
+        assert_eq!(addresses(&observation(Some(0), &records)), Some(expected));
+        assert_eq!(addresses(&observation(Some(3), &[])), Some(vec![]));
         assert_eq!(
-            addresses(&seen(Some(2), &[])),
+            addresses(&observation(Some(2), &[])),
             None,
-            "SERVFAIL says nothing of the name"
+            "SERVFAIL says nothing about the name"
         );
-        assert_eq!(addresses(&seen(None, &[])), None);
+        assert_eq!(addresses(&observation(None, &[])), None);
     }
 
     #[test]
-    fn each_name_is_asked_for_in_both_families() {
+    fn every_name_is_queried_in_both_families() {
         let plan = plan(
             "r",
             &["a.example".into(), "b.example".into()],
             [10, 96, 0, 10].into(),
         );
-        let asked: Vec<_> = plan
+        let queries: Vec<_> = plan
             .flows
             .iter()
             .map(|flow| (flow.id, flow.request.clone()))
             .collect();
-        let dns = |name: &str, record: &str| Request::Dns {
+        let dns = |name: &str, record_type: &str| Request::Dns {
             name: name.into(),
-            record: record.into(),
+            record: record_type.into(),
         };
         let expected = [
             (0, dns("a.example.", "A")),
@@ -206,6 +219,6 @@ mod tests {
             (2, dns("b.example.", "A")),
             (3, dns("b.example.", "AAAA")),
         ];
-        assert_eq!(asked, expected);
+        assert_eq!(queries, expected);
     }
 }

@@ -1,4 +1,4 @@
-//! The runner's own probe: this program again, in the network that watertight itself runs in.
+//! The runner's probe: a child process of this program, in the network that watertight runs in.
 
 use super::peer_addresses::Digests;
 use crate::backend::lines::{parse, without_end};
@@ -15,34 +15,34 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// This program, also after its file was replaced.
-const SELF: &str = "/proc/self/exe";
+/// The executable of this process, even if its file was replaced.
+const SELF_EXE: &str = "/proc/self/exe";
 
-/// How long it may take to say `bye`.
-const GRACE: Duration = Duration::from_secs(1);
+/// How long the probe may take to end after SIGTERM, before SIGKILL.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The runner's probe while it runs.
+/// The running probe process of the runner.
 pub(super) struct RunnerProbe {
     pid: Pid,
-    /// Closing it ends the probe, also when this process is killed.
+    /// Its end of file ends the probe, even if this process is killed.
     _stdin: Option<ChildStdin>,
     reader: JoinHandle<()>,
 }
 
 impl RunnerProbe {
-    /// Starts it, and a task that reads its lines.
+    /// Starts the process, and a task that reads its lines.
     ///
     /// # Errors
-    /// Why it did not start.
+    /// The reason why it did not start.
     pub(super) fn start(
         probe: ProbeId,
         plan: &wire::Plan,
         digests: Option<Digests>,
-        since: Instant,
+        run_start: Instant,
         lines: &mpsc::Sender<Arrival>,
     ) -> Result<Self, String> {
         let environment = watertight_probe::encode_plan(plan).map_err(|error| error.to_string())?;
-        let mut command = Command::new(SELF);
+        let mut command = Command::new(SELF_EXE);
         command
             .arg("__probe")
             .env_clear()
@@ -52,10 +52,11 @@ impl RunnerProbe {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true);
+
         let mut child = command.spawn().map_err(|error| error.to_string())?;
         let pid = Pid::from_raw(child.id().map_or(0, u32::cast_signed));
         let stdin = child.stdin.take();
-        let reader = tokio::spawn(read(probe, child, digests, since, lines.clone()));
+        let reader = tokio::spawn(read(probe, child, digests, run_start, lines.clone()));
         Ok(Self {
             pid,
             _stdin: stdin,
@@ -63,16 +64,17 @@ impl RunnerProbe {
         })
     }
 
-    /// SIGTERM, a second for the last lines, SIGKILL.
+    /// Ends the process: SIGTERM, one second for its last lines, SIGKILL.
     pub(super) async fn stop(mut self) {
         if self.reader.is_finished() {
             return;
         }
-        // It may end in this moment by itself; its number is ours until it has been waited for.
+        // The pid stays reserved until the reader has waited for the process, so the signal cannot
+        // reach another one.
         let _ = kill(self.pid, Signal::SIGTERM);
-        if timeout(GRACE, &mut self.reader).await.is_err() {
+        if timeout(STOP_TIMEOUT, &mut self.reader).await.is_err() {
             let _ = kill(self.pid, Signal::SIGKILL);
-            // A panic of the reader is a defect that the missing lines show already.
+            // If the reader panicked, the missing `Ended` shows it.
             let _ = self.reader.await;
         }
     }
@@ -82,19 +84,19 @@ async fn read(
     probe: ProbeId,
     mut child: Child,
     digests: Option<Digests>,
-    since: Instant,
+    run_start: Instant,
     lines: mpsc::Sender<Arrival>,
 ) {
     if let Some(stdout) = child.stdout.take() {
         let mut stdout = BufReader::with_capacity(2 * MAX_LINE, stdout);
-        while let Some(mut line) = next(&mut stdout).await {
+        while let Some(mut line) = next_line(&mut stdout).await {
             if let (Some(digests), Ok(line)) = (&digests, &mut line) {
-                digests.tell(line);
+                digests.restore(line);
             }
             if lines
                 .send(Arrival {
                     probe,
-                    at: since.elapsed(),
+                    at: run_start.elapsed(),
                     line,
                 })
                 .await
@@ -104,6 +106,7 @@ async fn read(
             }
         }
     }
+
     let how = match child.wait().await {
         Ok(status) => status.to_string(),
         Err(error) => error.to_string(),
@@ -111,15 +114,17 @@ async fn read(
     let _ = lines
         .send(Arrival {
             probe,
-            at: since.elapsed(),
+            at: run_start.elapsed(),
             line: Err(ProbeFault::Ended(how)),
         })
         .await;
 }
 
-/// The next line; `None` at the end. Our own program writes no line without end, so nothing is
-/// looked for after one.
-async fn next(stdout: &mut (impl AsyncBufRead + Unpin)) -> Option<Result<wire::Line, ProbeFault>> {
+/// The next line; `None` at the end. This program never writes a line that is too long, so there is
+/// no search for the line after one.
+async fn next_line(
+    stdout: &mut (impl AsyncBufRead + Unpin),
+) -> Option<Result<wire::Line, ProbeFault>> {
     let mut line = Vec::new();
     match (&mut *stdout)
         .take(MAX_LINE as u64)

@@ -1,63 +1,67 @@
-//! What a probe's pod says of its container. Pure.
+//! The state of a probe's container, read from its pod's status. Pure.
 
 use super::names::CONTAINER;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 use std::time::Duration;
 
-/// How long a probe may wait for a node: a cluster that has to grow for it takes minutes, and
-/// nobody asked for that.
-pub(super) const UNSCHEDULED: Duration = Duration::from_secs(20);
+/// How long a probe pod may wait to be scheduled. Adding a node for it would take minutes, so the
+/// probe gives up before.
+pub(super) const SCHEDULE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long a probe may take on its node until it runs, its image's download included.
-pub(super) const UNSTARTED: Duration = Duration::from_secs(60);
+/// How long a scheduled probe may take to start, including the image pull.
+pub(super) const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How far a probe has come.
+/// How far the start of a probe has come. Texts give the reason, where it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// It has no node yet, and why where that is known.
+pub(super) enum ProbeState {
+    /// It has no node yet.
     Unscheduled(String),
-    /// It has a node and does not run yet, and why where that is known.
-    Unstarted(String),
-    /// It runs.
+    /// It has a node and does not run yet.
+    NotStarted(String),
     Running,
-    /// It has ended, or never will run, and why.
-    Over(String),
+    /// It has ended, or cannot start.
+    Ended(String),
 }
 
-/// Reasons for which a container waits that no waiting mends.
-const HOPELESS: [&str; 4] = [
+/// Waiting reasons (`ContainerStateWaiting.reason`) that waiting does not resolve.
+const UNRECOVERABLE: [&str; 4] = [
     "ErrImageNeverPull",
     "InvalidImageName",
     "CreateContainerConfigError",
     "CreateContainerError",
 ];
 
-/// Reads how far a probe has come; `None` stands for a pod that is gone.
-pub(super) fn stage(pod: Option<&Pod>, container: Option<&str>) -> Stage {
+/// Reads the state of a pod's container, by default the one of a probe pod; `None` is a pod that
+/// does not exist.
+pub(super) fn probe_state(pod: Option<&Pod>, container: Option<&str>) -> ProbeState {
     let Some(pod) = pod else {
-        return Stage::Over("its pod was deleted".into());
+        return ProbeState::Ended("its pod was deleted".into());
     };
     let Some(status) = &pod.status else {
-        return Stage::Unscheduled("the scheduler has not seen it".into());
+        return ProbeState::Unscheduled("the scheduler has not processed it yet".into());
     };
-    let named = container.unwrap_or(CONTAINER);
-    let own = statuses(pod).find(|container| container.name == named);
-    if let Some(over) = own.and_then(ended) {
-        return Stage::Over(over);
+    let name = container.unwrap_or(CONTAINER);
+    let container = container_statuses(pod).find(|container| container.name == name);
+    if let Some(how) = container.and_then(termination) {
+        return ProbeState::Ended(how);
     }
+
     if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
-        let words = [status.reason.as_deref(), status.message.as_deref()];
-        let words: Vec<&str> = words.into_iter().flatten().collect();
-        return Stage::Over(if words.is_empty() {
+        let parts: Vec<&str> = [status.reason.as_deref(), status.message.as_deref()]
+            .into_iter()
+            .flatten()
+            .collect();
+        return ProbeState::Ended(if parts.is_empty() {
             "its pod ended".into()
         } else {
-            words.join(": ")
+            parts.join(": ")
         });
     }
-    match own.and_then(|container| container.state.as_ref()) {
+
+    match container.and_then(|container| container.state.as_ref()) {
         Some(ContainerState {
             running: Some(_), ..
-        }) => Stage::Running,
+        }) => ProbeState::Running,
         Some(ContainerState {
             waiting: Some(waiting),
             ..
@@ -69,10 +73,10 @@ pub(super) fn stage(pod: Option<&Pod>, container: Option<&str>) -> Stage {
                 .map(|message| format!(": {message}"))
                 .unwrap_or_default();
             let why = format!("{reason}{message}");
-            if HOPELESS.contains(&reason.as_str()) {
-                Stage::Over(why)
+            if UNRECOVERABLE.contains(&reason.as_str()) {
+                ProbeState::Ended(why)
             } else {
-                Stage::Unstarted(why)
+                ProbeState::NotStarted(why)
             }
         }
         Some(_) | None => {
@@ -82,19 +86,19 @@ pub(super) fn stage(pod: Option<&Pod>, container: Option<&str>) -> Stage {
                 .find(|condition| condition.type_ == "PodScheduled")
             {
                 Some(condition) if condition.status == "True" => {
-                    Stage::Unstarted("its node has not begun".into())
+                    ProbeState::NotStarted("its node has not started it yet".into())
                 }
                 Some(condition) => {
-                    Stage::Unscheduled(condition.message.clone().unwrap_or_default())
+                    ProbeState::Unscheduled(condition.message.clone().unwrap_or_default())
                 }
-                None => Stage::Unscheduled("the scheduler has not seen it".into()),
+                None => ProbeState::Unscheduled("the scheduler has not processed it yet".into()),
             }
         }
     }
 }
 
-/// What is said of a pod's containers, those that were added later included.
-pub(super) fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+/// The statuses of a pod's containers, including its ephemeral containers.
+pub(super) fn container_statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     let lists = pod.status.iter().flat_map(|status| {
         [
             &status.container_statuses,
@@ -104,8 +108,8 @@ pub(super) fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     lists.flatten().flatten()
 }
 
-/// How a container ended, if it did.
-fn ended(container: &ContainerStatus) -> Option<String> {
+/// How a container terminated; `None` if it has not.
+fn termination(container: &ContainerStatus) -> Option<String> {
     let terminated = container.state.as_ref()?.terminated.as_ref()?;
     let reason = terminated.reason.as_deref().unwrap_or("ended");
     let message = terminated
@@ -125,54 +129,63 @@ mod tests {
     use serde_json::json;
 
     #[expect(clippy::needless_pass_by_value, reason = "given as written")]
-    fn of(status: serde_json::Value) -> Stage {
+    fn state_of_pod(status: serde_json::Value) -> ProbeState {
         let pod: Pod = serde_json::from_value(json!({ "metadata": {}, "status": status })).unwrap();
-        stage(Some(&pod), None)
+        probe_state(Some(&pod), None)
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "given as written")]
-    fn with(state: serde_json::Value) -> Stage {
+    fn state_of_container(state: serde_json::Value) -> ProbeState {
         let container = json!({
             "name": CONTAINER, "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state
         });
-        of(json!({ "phase": "Pending", "containerStatuses": [container] }))
+        state_of_pod(json!({ "phase": "Pending", "containerStatuses": [container] }))
     }
 
     #[test]
-    fn each_state_is_read_with_its_reason() {
+    fn every_state_is_read_with_its_reason() {
         let scheduled = |status: &str, message: &str| {
-            of(json!({
+            state_of_pod(json!({
                 "phase": "Pending", "conditions": [{ "type": "PodScheduled", "status": status, "message": message }]
             }))
         };
         let full = "0/2 nodes are available: 2 Insufficient cpu.";
-        assert_eq!(scheduled("False", full), Stage::Unscheduled(full.into()));
+        assert_eq!(
+            scheduled("False", full),
+            ProbeState::Unscheduled(full.into())
+        );
         assert_eq!(
             scheduled("True", ""),
-            Stage::Unstarted("its node has not begun".into())
+            ProbeState::NotStarted("its node has not started it yet".into())
         );
-        assert_eq!(with(json!({ "running": {} })), Stage::Running);
         assert_eq!(
-            with(
+            state_of_container(json!({ "running": {} })),
+            ProbeState::Running
+        );
+        assert_eq!(
+            state_of_container(
                 json!({ "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } })
             ),
-            Stage::Unstarted("ImagePullBackOff: no such image".into())
+            ProbeState::NotStarted("ImagePullBackOff: no such image".into())
         );
         assert_eq!(
-            with(json!({ "waiting": { "reason": "ErrImageNeverPull" } })),
-            Stage::Over("ErrImageNeverPull".into())
+            state_of_container(json!({ "waiting": { "reason": "ErrImageNeverPull" } })),
+            ProbeState::Ended("ErrImageNeverPull".into())
         );
         assert_eq!(
-            with(json!({ "terminated": { "exitCode": 137, "reason": "OOMKilled" } })),
-            Stage::Over("OOMKilled, exit code 137".into())
+            state_of_container(json!({ "terminated": { "exitCode": 137, "reason": "OOMKilled" } })),
+            ProbeState::Ended("OOMKilled, exit code 137".into())
         );
-        let evicted = of(
+        let evicted = state_of_pod(
             json!({ "phase": "Failed", "reason": "Evicted", "message": "The node was low on memory." }),
         );
         assert_eq!(
             evicted,
-            Stage::Over("Evicted: The node was low on memory.".into())
+            ProbeState::Ended("Evicted: The node was low on memory.".into())
         );
-        assert_eq!(stage(None, None), Stage::Over("its pod was deleted".into()));
+        assert_eq!(
+            probe_state(None, None),
+            ProbeState::Ended("its pod was deleted".into())
+        );
     }
 }

@@ -1,8 +1,8 @@
-//! The connection's cryptography, where kube's own will not do.
+//! TLS client certificates that rustls cannot parse.
 //!
-//! rustls parses its own client certificate and knows version 3 of X.509 only. Certificates that
-//! were made by hand are often of version 1; API servers and kubectl take them. What the server
-//! checks is not ours to refuse, so such a certificate is presented unread.
+//! rustls parses the client's certificate and supports X.509 version 3 only. Certificates made by
+//! hand are often version 1, and API servers and kubectl accept them. The API server decides
+//! whether a certificate is valid, so it is presented without being parsed here.
 
 use super::error::Error;
 use hyper_rustls::HttpsConnectorBuilder;
@@ -22,40 +22,43 @@ use serde_json::Value;
 use std::sync::Arc;
 use tower::ServiceBuilder;
 
-/// Makes a client of a configuration.
+/// Makes a client from a configuration.
 ///
 /// # Errors
-/// A faulty configuration.
+/// [`Error::Configuration`].
 pub(super) fn client(config: Config) -> Result<Client, Error> {
-    let refused = match Client::try_from(config.clone()) {
+    let error = match Client::try_from(config.clone()) {
         Ok(client) => return Ok(client),
-        Err(refused) => refused,
+        Err(error) => error,
     };
-    // What else is wrong with the configuration fails here as it failed there.
-    match unread(config) {
-        Some(client) => Ok(client),
-        None => Err(Error::Configuration(Box::new(refused))),
-    }
+    // Any other defect of the configuration makes this fail too.
+    client_with_unparsed_certificate(config).ok_or_else(|| Error::Configuration(Box::new(error)))
 }
 
-/// A client that presents its certificate unread; `None` where there is none, or where a proxy is
-/// in between.
-fn unread(mut config: Config) -> Option<Client> {
-    let login = serde_json::to_value(&config.auth_info).ok()?;
-    let chain = pem(&login, "client-certificate-data", "client-certificate")?;
-    let key = pem(&login, "client-key-data", "client-key")?;
-    let known = &mut config.auth_info;
-    (known.client_certificate, known.client_certificate_data) = (None, None);
-    (known.client_key, known.client_key_data) = (None, None);
+/// A client that presents its certificate without parsing it; `None` where the configuration has no
+/// certificate, or needs a proxy or a TLS server name.
+fn client_with_unparsed_certificate(mut config: Config) -> Option<Client> {
+    let auth_info = serde_json::to_value(&config.auth_info).ok()?;
+    let chain = pem(&auth_info, "client-certificate-data", "client-certificate")?;
+    let key = pem(&auth_info, "client-key-data", "client-key")?;
+    let auth_info = &mut config.auth_info;
+    (
+        auth_info.client_certificate,
+        auth_info.client_certificate_data,
+    ) = (None, None);
+    (auth_info.client_key, auth_info.client_key_data) = (None, None);
     if config.proxy_url.is_some() || config.tls_server_name.is_some() {
         return None;
     }
+
     let chain = CertificateDer::pem_slice_iter(&chain)
         .collect::<Result<Vec<_>, _>>()
         .ok()?;
     let key = any_supported_type(&PrivateKeyDer::from_pem_slice(&key).ok()?).ok()?;
     let mut tls = config.rustls_client_config().ok()?;
-    tls.client_auth_cert_resolver = Arc::new(Only(Arc::new(CertifiedKey::new(chain, key))));
+    tls.client_auth_cert_resolver =
+        Arc::new(FixedCertificate(Arc::new(CertifiedKey::new(chain, key))));
+
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
     connector.set_connect_timeout(config.connect_timeout);
@@ -65,6 +68,7 @@ fn unread(mut config: Config) -> Option<Client> {
         .enable_http1()
         .wrap_connector(connector);
     let http: Http<_, Body> = Http::builder(TokioExecutor::new()).build(https);
+
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .layer(config.extra_headers_layer().ok()?)
@@ -72,9 +76,13 @@ fn unread(mut config: Config) -> Option<Client> {
     Some(ClientBuilder::new(service, config.default_namespace).build())
 }
 
-/// A PEM text of a kubeconfig's user: in base64, or in a file.
-fn pem(login: &Value, data: &str, file: &str) -> Option<Vec<u8>> {
-    match (login.get(data), login.get(file).and_then(Value::as_str)) {
+/// The PEM text of a kubeconfig's user, from the base64 field `data` or the file that the field
+/// `file` names.
+fn pem(auth_info: &Value, data: &str, file: &str) -> Option<Vec<u8>> {
+    match (
+        auth_info.get(data),
+        auth_info.get(file).and_then(Value::as_str),
+    ) {
         (Some(data @ Value::String(_)), _) => serde_json::from_value(data.clone())
             .ok()
             .map(|ByteString(text)| text),
@@ -83,11 +91,11 @@ fn pem(login: &Value, data: &str, file: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// One certificate, whatever is asked for.
+/// A resolver that presents the same certificate to every server.
 #[derive(Debug)]
-struct Only(Arc<CertifiedKey>);
+struct FixedCertificate(Arc<CertifiedKey>);
 
-impl ResolvesClientCert for Only {
+impl ResolvesClientCert for FixedCertificate {
     fn resolve(
         &self,
         _issuers: &[&[u8]],

@@ -1,9 +1,10 @@
-//! Lists and watches: everything is listed once, and from then on only changes come.
+//! Watches: each kind of objects is listed once, and then its changes are applied to the store.
 
 use super::cluster_policy::ClusterNetworkPolicy;
 use super::connect::Connection;
 use super::error::{Error, describe, is_absent, is_forbidden};
-use super::objects::{Kind, Shared};
+use super::objects::{SharedStore, WatchKey};
+use super::watched_kinds::WatchedKind;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
@@ -18,15 +19,16 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-/// Pauses between attempts to watch again: a run lasts a minute, so they are short.
+/// The first and the longest pause before an interrupted watch is started again. They are short,
+/// since a run takes about a minute.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// The watches of a run. They end with it.
+/// The watches of a run, which end when this is dropped.
 #[derive(Default)]
 pub(super) struct Watches {
     tasks: Vec<JoinHandle<()>>,
-    /// What could not be read, and what that means.
+    /// Sentences about objects that may not be read.
     pub(super) notes: Vec<String>,
 }
 
@@ -38,94 +40,102 @@ impl Drop for Watches {
     }
 }
 
-/// Starts all watches and returns when everything has been listed once. Where the whole cluster may
-/// not be read, the given namespaces are.
+/// Starts all watches and returns when each kind has been listed once: in the whole cluster, or
+/// where that is forbidden, in the given namespaces.
 ///
 /// # Errors
-/// When the API server cannot be asked, or refuses something without which no verdict is possible.
+/// When the API server cannot be reached, does not answer within `timeout`, or forbids to list
+/// pods, Services, `EndpointSlices` or NetworkPolicies in a namespace.
 pub(super) async fn start(
     connection: &Connection,
-    shared: &Arc<Shared>,
+    shared: &Arc<SharedStore>,
     namespaces: &BTreeSet<String>,
     timeout: Duration,
 ) -> Result<Watches, Error> {
-    let mut watches = Watches::default();
-    let listing = async {
-        let (pods, services, slices, policies, all_namespaces, nodes, cluster_policies) = tokio::join!(
-            everywhere_or_within::<Pod>(connection, shared, namespaces),
-            everywhere_or_within::<Service>(connection, shared, namespaces),
-            everywhere_or_within::<EndpointSlice>(connection, shared, namespaces),
-            everywhere_or_within::<NetworkPolicy>(connection, shared, namespaces),
-            watch::<Namespace>(Api::all(connection.client.clone()), None, shared),
-            watch::<Node>(Api::all(connection.client.clone()), None, shared),
-            watch::<ClusterNetworkPolicy>(Api::all(connection.client.clone()), None, shared),
-        );
-        for tasks in [pods, services, slices, policies] {
-            watches.tasks.extend(tasks?);
-        }
-        match nodes {
-            Ok(task) => watches.tasks.push(task),
-            Err(error) if is_refused(&error) => {
-                watches.notes.push(
-                    "nodes may not be listed: only those are known that pods run on".to_owned(),
-                );
-            }
-            Err(error) => return Err(Error::watch("list nodes", error)),
-        }
-        match cluster_policies {
-            Ok(task) => watches.tasks.push(task),
-            Err(error) if is_not_served(&error) => {}
-            Err(error) if is_refused(&error) => {
-                let note = "ClusterNetworkPolicies may not be watched: a change of one would not be noticed";
-                watches.notes.push(note.to_owned());
-            }
-            Err(error) => return Err(Error::watch("list ClusterNetworkPolicies", error)),
-        }
-        match all_namespaces {
-            Ok(task) => watches.tasks.push(task),
-            Err(error) if is_refused(&error) => {
-                let blind = single_namespaces(connection, shared, namespaces).await?;
-                watches.notes.push(
-                    "namespaces may not be watched: a change of their labels would not be noticed"
-                        .to_owned(),
-                );
-                if !blind.is_empty() {
-                    watches.notes.push(format!(
-                        "the labels of these namespaces may not be read: {}",
-                        blind.join(", ")
-                    ));
-                }
-            }
-            Err(error) => return Err(Error::watch("list namespaces", error)),
-        }
-        Ok(())
-    };
-    match tokio::time::timeout(timeout, listing).await {
-        Ok(listed) => listed?,
-        Err(_) => {
-            return Err(Error::Silent {
+    let listing = start_all(connection, shared, namespaces);
+    tokio::time::timeout(timeout, listing)
+        .await
+        .unwrap_or_else(|_| {
+            Err(Error::Timeout {
                 doing: "list the cluster's objects".into(),
                 after: timeout,
-            });
+            })
+        })
+}
+
+async fn start_all(
+    connection: &Connection,
+    shared: &Arc<SharedStore>,
+    namespaces: &BTreeSet<String>,
+) -> Result<Watches, Error> {
+    let mut watches = Watches::default();
+    let (pods, services, slices, policies, all_namespaces, nodes, cluster_policies) = tokio::join!(
+        watch_namespaced::<Pod>(connection, shared, namespaces),
+        watch_namespaced::<Service>(connection, shared, namespaces),
+        watch_namespaced::<EndpointSlice>(connection, shared, namespaces),
+        watch_namespaced::<NetworkPolicy>(connection, shared, namespaces),
+        watch::<Namespace>(Api::all(connection.client.clone()), None, shared),
+        watch::<Node>(Api::all(connection.client.clone()), None, shared),
+        watch::<ClusterNetworkPolicy>(Api::all(connection.client.clone()), None, shared),
+    );
+    for tasks in [pods, services, slices, policies] {
+        watches.tasks.extend(tasks?);
+    }
+    match nodes {
+        Ok(task) => watches.tasks.push(task),
+        Err(error) if is_refused(&error) => {
+            watches
+                .notes
+                .push("nodes may not be listed: only nodes that run pods are known".to_owned());
         }
+        Err(error) => return Err(Error::watch("list nodes", error)),
+    }
+    match cluster_policies {
+        Ok(task) => watches.tasks.push(task),
+        Err(error) if is_not_served(&error) => {}
+        Err(error) if is_refused(&error) => {
+            let note =
+                "ClusterNetworkPolicies may not be watched: a change of one would not be noticed";
+            watches.notes.push(note.to_owned());
+        }
+        Err(error) => return Err(Error::watch("list ClusterNetworkPolicies", error)),
+    }
+    match all_namespaces {
+        Ok(task) => watches.tasks.push(task),
+        Err(error) if is_refused(&error) => {
+            let unreadable = read_namespaces(connection, shared, namespaces).await?;
+            watches.notes.push(
+                "namespaces may not be watched: a change of their labels would not be noticed"
+                    .to_owned(),
+            );
+            if !unreadable.is_empty() {
+                watches.notes.push(format!(
+                    "the labels of these namespaces may not be read: {}",
+                    unreadable.join(", ")
+                ));
+            }
+        }
+        Err(error) => return Err(Error::watch("list namespaces", error)),
     }
     Ok(watches)
 }
 
-async fn everywhere_or_within<K>(
+/// Watches a kind in all namespaces, or where that is forbidden, in each of the given ones.
+async fn watch_namespaced<K>(
     connection: &Connection,
-    shared: &Arc<Shared>,
+    shared: &Arc<SharedStore>,
     namespaces: &BTreeSet<String>,
 ) -> Result<Vec<JoinHandle<()>>, Error>
 where
-    K: Kind + Resource<Scope = NamespaceResourceScope>,
+    K: WatchedKind + Resource<Scope = NamespaceResourceScope>,
 {
-    let doing = || format!("list {}", K::plural(&()));
+    let doing = format!("list {}", K::plural(&()));
     match watch::<K>(Api::all(connection.client.clone()), None, shared).await {
         Ok(task) => return Ok(vec![task]),
         Err(error) if is_refused(&error) => {}
-        Err(error) => return Err(Error::watch(doing(), error)),
+        Err(error) => return Err(Error::watch(doing, error)),
     }
+
     let mut tasks = Vec::new();
     for namespace in namespaces {
         let api = Api::namespaced(connection.client.clone(), namespace);
@@ -133,86 +143,96 @@ where
             Ok(task) => tasks.push(task),
             Err(error) if is_refused(&error) => {
                 return Err(Error::Forbidden {
-                    doing: doing(),
+                    doing,
                     verb: "list and watch",
                     what: format!("{} in namespace {namespace}", K::plural(&())),
                     help: "the Role that grants it follows".into(),
                 });
             }
-            Err(error) => return Err(Error::watch(doing(), error)),
+            Err(error) => return Err(Error::watch(doing, error)),
         }
     }
     Ok(tasks)
 }
 
-/// Reads namespaces one by one; those whose labels may not be read are named.
-async fn single_namespaces(
+/// Reads namespaces one by one, and returns the names of those that may not be read.
+async fn read_namespaces(
     connection: &Connection,
-    shared: &Arc<Shared>,
+    shared: &Arc<SharedStore>,
     namespaces: &BTreeSet<String>,
 ) -> Result<Vec<String>, Error> {
     let api: Api<Namespace> = Api::all(connection.client.clone());
-    let mut blind = Vec::new();
+    let mut unreadable = Vec::new();
     for name in namespaces {
         match api.get(name).await {
             Ok(namespace) => shared.apply(namespace, shared.now()).await,
-            Err(error) if is_forbidden(&error) => blind.push(name.clone()),
+            Err(error) if is_forbidden(&error) => unreadable.push(name.clone()),
             Err(error) if is_absent(&error) => {}
             Err(error) => return Err(Error::api(format!("read namespace {name}"), error)),
         }
     }
-    Ok(blind)
+    Ok(unreadable)
 }
 
-/// Starts one watch and returns when it has listed everything once: in one request where the API
-/// server can do that (Kubernetes, "Streaming lists"), which others refuse as an invalid one.
-async fn watch<K: Kind>(
+/// Starts one watch and returns when it has listed all objects once.
+///
+/// The list is streamed, which takes a single request (Kubernetes, "Streaming lists"). API servers
+/// that cannot do that refuse the request as invalid; then a plain list comes first.
+async fn watch<K: WatchedKind>(
     api: Api<K>,
     namespace: Option<String>,
-    shared: &Arc<Shared>,
+    shared: &Arc<SharedStore>,
 ) -> Result<JoinHandle<()>, watcher::Error> {
     let streamed = watcher::Config::default().streaming_lists();
-    // On the heap: a run starts many at once, and holds them all while it connects.
-    match Box::pin(watch_by(api.clone(), streamed, namespace.clone(), shared)).await {
+    // Boxed, since a run starts many watches at once and their futures are large.
+    match Box::pin(watch_with(api.clone(), streamed, namespace.clone(), shared)).await {
         Err(error) if is_invalid(&error) => {
-            Box::pin(watch_by(api, watcher::Config::default(), namespace, shared)).await
+            Box::pin(watch_with(
+                api,
+                watcher::Config::default(),
+                namespace,
+                shared,
+            ))
+            .await
         }
         started => started,
     }
 }
 
-async fn watch_by<K: Kind>(
+async fn watch_with<K: WatchedKind>(
     api: Api<K>,
     config: watcher::Config,
     namespace: Option<String>,
-    shared: &Arc<Shared>,
+    shared: &Arc<SharedStore>,
 ) -> Result<JoinHandle<()>, watcher::Error> {
     let (first, listed) = oneshot::channel();
-    let task = tokio::spawn(keep(api, config, namespace, Arc::clone(shared), first));
+    let task = tokio::spawn(run_watch(api, config, namespace, Arc::clone(shared), first));
     match listed.await {
         Ok(Ok(())) => Ok(task),
         Ok(Err(error)) => {
             task.abort();
             Err(error)
         }
-        // The sender is dropped without a word only when the task is, which nobody else can do.
+        // The task ended without an error, which the stream of a watch never does.
         Err(_) => Ok(task),
     }
 }
 
-/// Keeps a kind up to date. An error before the first list is over ends it; later ones are waited
-/// out, since the API server may be restarting, and what was missed meanwhile is found by listing
-/// everything again: a watch that is only resumed does not say when it has caught up.
-async fn keep<K: Kind>(
+/// Keeps the stored objects of a kind up to date.
+///
+/// An error before the end of the first list ends the watch. After a later error, as when the API
+/// server restarts, the watch is started again with a new list, which shows the changes that were
+/// missed: a resumed watch does not say when it has caught up.
+async fn run_watch<K: WatchedKind>(
     api: Api<K>,
     config: watcher::Config,
     namespace: Option<String>,
-    shared: Arc<Shared>,
+    shared: Arc<SharedStore>,
     first: oneshot::Sender<Result<(), watcher::Error>>,
 ) {
-    let sight = (K::plural(&()).into_owned(), namespace);
+    let key: WatchKey = (K::plural(&()).into_owned(), namespace);
     let mut first = Some(first);
-    let mut lost: Option<Duration> = None;
+    let mut interrupted: Option<Duration> = None;
     let mut pause = FIRST_PAUSE;
     loop {
         let mut listing = Vec::new();
@@ -228,11 +248,11 @@ async fn keep<K: Kind>(
                 Event::Init => listing.clear(),
                 Event::InitApply(object) => listing.push(object),
                 Event::InitDone => {
-                    let at = lost.take().unwrap_or(now);
+                    let at = interrupted.take().unwrap_or(now);
                     shared
-                        .replace(sight.1.as_deref(), std::mem::take(&mut listing), at)
+                        .replace(key.1.as_deref(), std::mem::take(&mut listing), at)
                         .await;
-                    shared.regain(&sight);
+                    shared.close_gap(&key);
                     pause = FIRST_PAUSE;
                     if let Some(first) = first.take() {
                         let _ = first.send(Ok(()));
@@ -242,30 +262,32 @@ async fn keep<K: Kind>(
                 Event::Delete(object) => shared.delete(&object, now).await,
             }
         };
+
         if let Some(first) = first.take() {
             let _ = first.send(Err(error));
             return;
         }
         if is_not_served(&error) {
-            // The kind itself was removed, and its objects with it.
+            // The kind was removed from the cluster, and its objects with it.
             shared
                 .replace(
-                    sight.1.as_deref(),
+                    key.1.as_deref(),
                     Vec::<K>::new(),
-                    lost.unwrap_or_else(|| shared.now()),
+                    interrupted.unwrap_or_else(|| shared.now()),
                 )
                 .await;
-            shared.regain(&sight);
+            shared.close_gap(&key);
             return;
         }
-        lost.get_or_insert_with(|| shared.now());
-        shared.lose(&sight, describe_watch(&error));
+
+        interrupted.get_or_insert_with(|| shared.now());
+        shared.open_gap(&key, describe_watch(&error));
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-/// What ended a watch, in one line.
+/// The error that ended a watch, in one line.
 fn describe_watch(error: &watcher::Error) -> String {
     match error {
         watcher::Error::InitialListFailed(error)
@@ -276,7 +298,7 @@ fn describe_watch(error: &watcher::Error) -> String {
     }
 }
 
-/// The HTTP status with which the API server refused, where it did.
+/// The HTTP status of a refusal by the API server; `None` for other errors.
 fn status(error: &watcher::Error) -> Option<u16> {
     match error {
         watcher::Error::InitialListFailed(error)
@@ -287,17 +309,18 @@ fn status(error: &watcher::Error) -> Option<u16> {
     }
 }
 
-/// Whether this cluster does not have such objects.
+/// Whether the cluster does not serve this kind (404).
 fn is_not_served(error: &watcher::Error) -> bool {
     status(error) == Some(404)
 }
 
-/// Whether the request itself was refused: 400 and 422 (API conventions, "HTTP Status codes").
+/// Whether the API server called the request invalid: 400 or 422 (API conventions, "HTTP Status
+/// codes").
 fn is_invalid(error: &watcher::Error) -> bool {
     matches!(status(error), Some(400 | 422))
 }
 
-/// Whether this kind may not be listed or watched there.
+/// Whether the API server forbids to list or watch this kind (403).
 fn is_refused(error: &watcher::Error) -> bool {
     status(error) == Some(403)
 }

@@ -65,6 +65,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::sync::mpsc;
 
+pub use super::{CONTROL_PORT, KUBELET_PORT};
 pub use addresses::usable_outside;
 pub use dns::resolver;
 pub use enter::{Entered, enter};
@@ -74,19 +75,6 @@ pub use obstacle::{Facts, Obstacle, Operation, diagnose};
 pub use running::Count;
 pub use sabotage::{Listener, Sabotage};
 pub use world::{Layout, Outside, PlaceError, World};
-
-/// A TCP and UDP port on which every pod answers its own node only: it shows that a source's
-/// network works where the policies admit nothing to it.
-///
-/// # Limitations
-///
-/// A pod cannot use it: a connection to it is refused, whatever the policies
-/// say.
-pub const CONTROL_PORT: u16 = 65_533;
-
-/// A TCP and UDP port on which every node answers on its own addresses: the sign that the path
-/// between two nodes is open. A kubelet has it too, for TCP.
-pub const KUBELET_PORT: u16 = 10_250;
 
 /// Changes that wait for their reader at most.
 const CHANGES: usize = 4_096;

@@ -3,18 +3,18 @@
 
 mod render;
 
-use super::cluster::{self, ClusterArgs};
-use super::load::{self, SuiteInput};
-use super::terminal::Terminal;
+use super::cluster_args::ClusterArgs;
+use crate::app::options::SuiteInput;
+use crate::app::terminal::Terminal;
+use crate::app::{cluster, load, prediction};
 use crate::event::ExitCode;
 use crate::inventory::Inventory;
-use crate::plan::{Check, Plan, Selection};
-use crate::policy::{ConnectionMap, InvalidPolicy, Predictor, Who};
+use crate::plan::Plan;
+use crate::policy::{ConnectionMap, InvalidPolicy, Link, Predictor, Who};
 use crate::source::Sources;
 use clap::{Args, ValueEnum};
 use render::{Change, Kind, Row};
 use std::collections::BTreeSet;
-use std::io::{self, Write};
 
 #[derive(Debug, Args)]
 pub(super) struct PredictArgs {
@@ -40,7 +40,7 @@ pub(super) struct PredictArgs {
     /// Only what could reach this workload: NAMESPACE/KIND/NAME
     #[arg(long, value_name = "WORKLOAD", conflicts_with = "suite")]
     to: Option<String>,
-    /// How it is written
+    /// The output format
     #[arg(
         short = 'o',
         long = "output",
@@ -71,110 +71,140 @@ pub(super) enum Format {
     Dot,
 }
 
-pub(super) fn predict(args: &PredictArgs, terminal: &Terminal) -> ExitCode {
+pub(super) fn predict(args: &PredictArgs, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
     if args.exit_code && args.diff.is_empty() && args.apply.is_empty() {
         terminal.error("--exit-code goes with --diff or --apply");
-        return ExitCode::Usage;
+        return Err(ExitCode::Usage);
     }
-    let done = match (args.diff.as_slice(), args.suite.as_slice()) {
-        ([before, after], _) => compare(args, before, after, terminal),
-        (_, []) if !args.apply.is_empty() => applied(args, terminal),
-        (_, []) => inventory(args, &args.manifests, terminal).and_then(|inventory| {
-            let mut map = map(&inventory, terminal)?;
-            narrow(args, &mut [&mut map], terminal)?;
-            let rows = map
-                .links
-                .iter()
-                .map(|link| Row { change: None, link })
-                .collect::<Vec<_>>();
-            written(
-                &render::links(args.output, Kind::Map, &rows, &map),
-                terminal,
-            )
-        }),
-        (_, suites) => lines(args, suites, terminal),
-    };
-    done.unwrap_or_else(|code| code)
+
+    if let [before, after] = args.diff.as_slice() {
+        return compare_manifests(args, before, after, terminal);
+    }
+    if !args.suite.is_empty() {
+        return predict_suites(args, terminal);
+    }
+    if !args.apply.is_empty() {
+        return compare_applied(args, terminal);
+    }
+    predict_map(args, terminal)
 }
 
-/// What manifests declare, or what the cluster has.
+/// Prints every connection that the policies allow.
+fn predict_map(args: &PredictArgs, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
+    let inventory = inventory(args, &args.manifests, terminal)?;
+    let mut map = connection_map(&inventory, terminal)?;
+    filter_links(args, &mut [&mut map], terminal)?;
+
+    let rows: Vec<Row<'_>> = map
+        .links
+        .iter()
+        .map(|link| Row { change: None, link })
+        .collect();
+    terminal.data(&render::links(args.output, Kind::Map, &rows, &map))
+}
+
+/// The inventory of manifests; without any, of the cluster.
 fn inventory(
     args: &PredictArgs,
     paths: &[String],
     terminal: &Terminal,
 ) -> Result<Inventory, ExitCode> {
     if paths.is_empty() {
-        return cluster::inventory(&args.cluster, &[], terminal);
+        return cluster::inventory(&args.cluster.options(), &[], terminal);
     }
     let manifests = load::manifests(paths, args.strict, &mut Sources::new(), terminal)?;
     Ok(Inventory::from(&manifests))
 }
 
-fn map(inventory: &Inventory, terminal: &Terminal) -> Result<ConnectionMap, ExitCode> {
-    load::note_oddities(inventory, terminal);
-    Ok(Predictor::new(inventory)
-        .map_err(|error| invalid(&error, terminal))?
-        .map())
+fn connection_map(inventory: &Inventory, terminal: &Terminal) -> Result<ConnectionMap, ExitCode> {
+    load::note_policy_caveats(inventory, terminal);
+    let mut predictor =
+        Predictor::new(inventory).map_err(|error| show_invalid_policy(&error, terminal))?;
+    Ok(predictor.map())
 }
 
-/// Keeps what is asked for. A workload counts as known if any of the maps has it.
-fn narrow(
+/// Keeps the links of `--from` and `--to`.
+///
+/// # Errors
+/// [`ExitCode::Usage`] where none of the maps has such a workload, which has been shown.
+fn filter_links(
     args: &PredictArgs,
     maps: &mut [&mut ConnectionMap],
     terminal: &Terminal,
 ) -> Result<(), ExitCode> {
-    let is = |who: &Who, wanted: &str| matches!(who, Who::Member(member) if member.workload.to_string() == wanted);
-    for wanted in args.from.iter().chain(&args.to) {
-        let members = maps.iter().flat_map(|map| &map.members);
-        let known: BTreeSet<String> = members.map(|member| member.workload.to_string()).collect();
-        if !known.contains(wanted) {
-            let near = known
-                .iter()
-                .min_by_key(|name| strsim::damerau_levenshtein(name, wanted));
-            let help = near.map_or("there is no workload at all".to_owned(), |near| {
-                format!("did you mean {near}?")
-            });
-            terminal.error(&format!("no workload is called {wanted}; {help}"));
+    let members = maps.iter().flat_map(|map| &map.members);
+    let workloads: BTreeSet<String> = members.map(|member| member.workload.to_string()).collect();
+    for name in args.from.iter().chain(&args.to) {
+        if !workloads.contains(name) {
+            terminal.error(&format!(
+                "no workload is called {name}; {}",
+                nearest_workload(name, &workloads)
+            ));
             return Err(ExitCode::Usage);
         }
     }
+
     for map in maps {
-        map.links.retain(|link| {
-            args.from.as_ref().is_none_or(|from| is(&link.from, from))
-                && args.to.as_ref().is_none_or(|to| is(&link.to, to))
-        });
+        map.links.retain(|link| is_wanted(args, link));
     }
     Ok(())
 }
 
-fn compare(
+fn nearest_workload(name: &str, workloads: &BTreeSet<String>) -> String {
+    let nearest = workloads
+        .iter()
+        .min_by_key(|workload| strsim::damerau_levenshtein(workload, name));
+    match nearest {
+        Some(workload) => format!("did you mean {workload}?"),
+        None => "there is no workload at all".to_owned(),
+    }
+}
+
+fn is_wanted(args: &PredictArgs, link: &Link) -> bool {
+    let from_matches = args
+        .from
+        .as_ref()
+        .is_none_or(|from| is_workload(&link.from, from));
+    let to_matches = args.to.as_ref().is_none_or(|to| is_workload(&link.to, to));
+    from_matches && to_matches
+}
+
+fn is_workload(who: &Who, name: &str) -> bool {
+    matches!(who, Who::Member(member) if member.workload.to_string() == name)
+}
+
+/// Compares two sets of manifests.
+fn compare_manifests(
     args: &PredictArgs,
     before: &str,
     after: &str,
     terminal: &Terminal,
 ) -> Result<ExitCode, ExitCode> {
-    // Both are read before either is given up, so that all mistakes are shown at once.
-    let earlier = inventory(args, &[before.to_owned()], terminal);
-    let later = inventory(args, &[after.to_owned()], terminal)?;
-    differences(args, &earlier?, &later, terminal)
+    // Both are read before an error of either ends the command, so that all mistakes are shown at
+    // once.
+    let before = inventory(args, &[before.to_owned()], terminal);
+    let after = inventory(args, &[after.to_owned()], terminal)?;
+    compare(args, &before?, &after, terminal)
 }
 
-/// The cluster as it is, and as it would be.
-fn applied(args: &PredictArgs, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
+/// Compares the cluster as it is with the cluster as it would be after `kubectl apply`.
+fn compare_applied(args: &PredictArgs, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
     let manifests = load::manifests(&args.apply, args.strict, &mut Sources::new(), terminal)?;
-    let before = cluster::inventory(&args.cluster, &[], terminal)?;
-    differences(args, &before, &before.with_applied(&manifests), terminal)
+    let current = cluster::inventory(&args.cluster.options(), &[], terminal)?;
+    compare(args, &current, &current.with_applied(&manifests), terminal)
 }
 
-fn differences(
+fn compare(
     args: &PredictArgs,
     before: &Inventory,
     after: &Inventory,
     terminal: &Terminal,
 ) -> Result<ExitCode, ExitCode> {
-    let (mut earlier, mut later) = (map(before, terminal)?, map(after, terminal)?);
-    narrow(args, &mut [&mut earlier, &mut later], terminal)?;
-    let (opened, closed) = earlier.changes(&later);
+    let mut before = connection_map(before, terminal)?;
+    let mut after = connection_map(after, terminal)?;
+    filter_links(args, &mut [&mut before, &mut after], terminal)?;
+
+    let (opened, closed) = before.changes(&after);
     let opened_rows = opened.iter().map(|link| Row {
         change: Some(Change::Opened),
         link,
@@ -184,95 +214,47 @@ fn differences(
         link,
     });
     let rows: Vec<Row<'_>> = opened_rows.chain(closed_rows).collect();
-    written(
-        &render::links(args.output, Kind::Changes, &rows, &later),
-        terminal,
-    )?;
+
+    terminal.data(&render::links(args.output, Kind::Changes, &rows, &after))?;
     terminal.note(&format!(
         "{} became reachable, {} became unreachable",
         opened.len(),
         closed.len()
     ));
-    let differs = args.exit_code && !rows.is_empty();
-    Ok(if differs {
-        ExitCode::Violated
+    if args.exit_code && !rows.is_empty() {
+        Ok(ExitCode::Violated)
     } else {
-        ExitCode::Proven
-    })
+        Ok(ExitCode::Proven)
+    }
 }
 
-/// Each line of suites: in the world that the lab would make of the manifests, or in the cluster.
-fn lines(args: &PredictArgs, suites: &[String], terminal: &Terminal) -> Result<ExitCode, ExitCode> {
-    let mut sources = Sources::new();
-    let given = SuiteInput::Files(suites);
-    let plan = if args.manifests.is_empty() {
-        let (suites, manifests) =
-            load::read(&given, &args.apply, args.strict, &mut sources, terminal)?;
-        let inventory =
-            cluster::inventory(&args.cluster, &suites, terminal)?.with_applied(&manifests);
-        load::note_oddities(&inventory, terminal);
-        load::plan_unsent(&inventory, &suites, &sources, terminal)?
+/// Predicts each line of suites, in the world that the lab would make of the manifests or in the
+/// cluster.
+fn predict_suites(args: &PredictArgs, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
+    let input = SuiteInput::Files(&args.suite);
+    let (plan, _inventory) = if args.manifests.is_empty() {
+        let cluster = args.cluster.options();
+        prediction::plan_in_cluster(input, &cluster, &args.apply, args.strict, terminal)?
     } else {
-        let (suites, manifests) =
-            load::read(&given, &args.manifests, args.strict, &mut sources, terminal)?;
-        let loaded = load::world_and_plan(
-            &suites,
-            &manifests,
-            &Selection::default(),
-            &sources,
-            terminal,
-        )?;
-        load::note_oddities(loaded.world.inventory(), terminal);
-        loaded.plan
+        prediction::plan_in_manifests(input, &args.manifests, args.strict, terminal)?
     };
-    let text = match args.output {
-        Format::Text => plan.checks.iter().map(line).collect(),
-        format => render::checks(format, &plan.checks),
-    };
-    written(&text, terminal)?;
-    Ok(if contradicted(&plan) {
-        ExitCode::Violated
+
+    terminal.data(&render::checks(args.output, &plan.checks))?;
+    if is_contradicted(&plan) {
+        Ok(ExitCode::Violated)
     } else {
-        ExitCode::Proven
-    })
+        Ok(ExitCode::Proven)
+    }
 }
 
-fn contradicted(plan: &Plan) -> bool {
+fn is_contradicted(plan: &Plan) -> bool {
     plan.checks
         .iter()
         .any(|check| check.contradiction().is_some())
 }
 
-fn line(check: &Check) -> String {
-    let place = format!("{}:{}", check.line.file, check.line.line);
-    match (&check.prediction, check.contradiction()) {
-        (None, _) => format!("unknown      {}  ({place})\n", check.name),
-        (Some(prediction), None) => {
-            format!("{:<12} {}  ({place})\n", prediction.word(), check.name)
-        }
-        (Some(prediction), Some(why)) => {
-            format!(
-                "{:<12} {}  ({place})\n    {why}\n",
-                format!("{}!", prediction.word()),
-                check.name
-            )
-        }
-    }
-}
-
-pub(super) fn invalid(error: &InvalidPolicy, terminal: &Terminal) -> ExitCode {
+/// Shows which policy no API server would accept, and gives the exit code.
+pub(super) fn show_invalid_policy(error: &InvalidPolicy, terminal: &Terminal) -> ExitCode {
     terminal.error(&format!("failed to {error}"));
     ExitCode::Usage
-}
-
-/// Writes to standard output. Whoever closes the pipe has seen enough.
-pub(super) fn written(text: &str, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => Ok(ExitCode::Proven),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::Proven),
-        Err(error) => {
-            terminal.error(&format!("failed to write to standard output: {error}"));
-            Err(ExitCode::Defect)
-        }
-    }
 }

@@ -1,19 +1,20 @@
-//! Connection maps, and predicted lines, in every format.
+//! Connection maps and predicted checks, in every format.
 
 use super::Format;
-use crate::plan::Check;
+use crate::plan::{Check, Prediction};
 use crate::policy::{ConnectionMap, Link};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// A connection, and what became of it.
+/// A connection of one map, or of the difference between two.
 pub(super) struct Row<'a> {
+    /// `None` for a connection of one map.
     pub(super) change: Option<Change>,
     pub(super) link: &'a Link,
 }
 
-/// What differs.
+/// How a connection differs between two maps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
     Opened,
@@ -36,19 +37,19 @@ impl Change {
     }
 }
 
-/// What rows are of.
+/// The content of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// One map.
     Map,
-    /// What differs between two, also where nothing does.
+    /// The difference between two, which may be empty.
     Changes,
 }
 
-/// Connections.
+/// The text of connections.
 pub(super) fn links(format: Format, kind: Kind, rows: &[Row<'_>], map: &ConnectionMap) -> String {
     match format {
-        Format::Text => rows.iter().map(text).collect(),
+        Format::Text => rows.iter().map(text_of_link).collect(),
         Format::Json => json_links(kind, rows, map),
         Format::Csv => table(kind, rows).iter().map(|cells| csv(cells)).collect(),
         Format::Markdown => markdown(&table(kind, rows)),
@@ -62,7 +63,7 @@ fn family(link: &Link) -> String {
         .unwrap_or_default()
 }
 
-fn text(row: &Row<'_>) -> String {
+fn text_of_link(row: &Row<'_>) -> String {
     let link = row.link;
     let sign = row
         .change
@@ -74,25 +75,26 @@ fn text(row: &Row<'_>) -> String {
 }
 
 fn json_links(kind: Kind, rows: &[Row<'_>], map: &ConnectionMap) -> String {
-    // Borrowed: a map of a thousand workloads has a million links.
-    let of = |change| {
-        rows.iter()
-            .filter(|row| row.change == change)
-            .map(|row| row.link)
-            .collect::<Vec<&Link>>()
-    };
     let document = match kind {
         Kind::Changes => serde_json::to_string_pretty(&Changes {
-            opened: of(Some(Change::Opened)),
-            closed: of(Some(Change::Closed)),
+            opened: links_with(rows, Some(Change::Opened)),
+            closed: links_with(rows, Some(Change::Closed)),
         }),
         Kind::Map => serde_json::to_string_pretty(&Map {
             members: &map.members,
-            links: of(None),
+            links: links_with(rows, None),
         }),
     };
     // Keys are text and numbers finite, so nothing can be refused.
     document.unwrap_or_default() + "\n"
+}
+
+/// The links of rows with this change. Borrowed: a map of a thousand workloads has a million links.
+fn links_with<'a>(rows: &[Row<'a>], change: Option<Change>) -> Vec<&'a Link> {
+    rows.iter()
+        .filter(|row| row.change == change)
+        .map(|row| row.link)
+        .collect()
 }
 
 #[derive(Serialize)]
@@ -112,59 +114,62 @@ fn table(kind: Kind, rows: &[Row<'_>]) -> Vec<Vec<String>> {
     if kind == Kind::Changes {
         head.insert(0, "change".to_owned());
     }
-    let cells = |row: &Row<'_>| {
-        let link = row.link;
-        let mut cells = vec![
-            link.from.to_string(),
-            link.to.to_string(),
-            family(link),
-            link.ports.to_string(),
-        ];
-        if let Some(change) = row.change {
-            cells.insert(0, change.word().to_owned());
-        }
-        cells
-    };
     std::iter::once(head)
-        .chain(rows.iter().map(cells))
+        .chain(rows.iter().map(link_cells))
         .collect()
 }
 
-/// One record (RFC 4180): quoted where a comma, a quote or a break stands inside.
-fn csv(cells: &[String]) -> String {
-    let quoted = cells.iter().map(|cell| {
-        if cell.contains([',', '"', '\n', '\r']) {
-            format!("\"{}\"", cell.replace('"', "\"\""))
-        } else {
-            cell.clone()
-        }
-    });
-    format!("{}\r\n", quoted.collect::<Vec<_>>().join(","))
+fn link_cells(row: &Row<'_>) -> Vec<String> {
+    let link = row.link;
+    let mut cells = vec![
+        link.from.to_string(),
+        link.to.to_string(),
+        family(link),
+        link.ports.to_string(),
+    ];
+    if let Some(change) = row.change {
+        cells.insert(0, change.word().to_owned());
+    }
+    cells
 }
 
+/// One record (RFC 4180).
+fn csv(cells: &[String]) -> String {
+    let cells: Vec<String> = cells.iter().map(|cell| csv_cell(cell)).collect();
+    format!("{}\r\n", cells.join(","))
+}
+
+/// A cell, quoted where it holds a comma, a quote or a line break.
+fn csv_cell(cell: &str) -> String {
+    if cell.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", cell.replace('"', "\"\""))
+    } else {
+        cell.to_owned()
+    }
+}
+
+/// A table, of which the first row is the head.
 fn markdown(rows: &[Vec<String>]) -> String {
-    let line = |cells: &[String]| {
-        format!(
-            "| {} |\n",
-            cells
-                .iter()
-                .map(|cell| cell.replace('|', "\\|"))
-                .collect::<Vec<_>>()
-                .join(" | ")
-        )
-    };
     let Some((head, body)) = rows.split_first() else {
         return String::new();
     };
     let rule = vec!["---".to_owned(); head.len()];
-    [line(head), line(&rule)]
+    [markdown_row(head), markdown_row(&rule)]
         .into_iter()
-        .chain(body.iter().map(|cells| line(cells)))
+        .chain(body.iter().map(|cells| markdown_row(cells)))
         .collect()
 }
 
+fn markdown_row(cells: &[String]) -> String {
+    let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+    format!("| {} |\n", cells.join(" | "))
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
 fn dot(rows: &[Row<'_>], map: &ConnectionMap) -> String {
-    let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
     let mut out = String::from("digraph policies {\n    rankdir=LR;\n    node [shape=box];\n");
     let members: BTreeSet<String> = map.members.iter().map(ToString::to_string).collect();
     for member in &members {
@@ -188,64 +193,89 @@ fn dot(rows: &[Row<'_>], map: &ConnectionMap) -> String {
     out
 }
 
-/// Predicted checks, in the formats that are not for reading line by line.
+/// The text of predicted checks.
 pub(super) fn checks(format: Format, checks: &[Check]) -> String {
-    let word = |check: &Check| check.prediction.as_ref().map(crate::plan::Prediction::word);
-    let cells = |check: &Check| {
-        vec![
-            check.name.clone(),
-            check.expected.to_string(),
-            word(check).unwrap_or("unknown").to_owned(),
-            check.contradiction().unwrap_or_default(),
-            format!("{}:{}", check.line.file, check.line.line),
-        ]
-    };
-    let head = ["check", "expected", "predicted", "contradiction", "line"]
-        .map(str::to_owned)
-        .to_vec();
-    let rows: Vec<Vec<String>> = std::iter::once(head)
-        .chain(checks.iter().map(cells))
-        .collect();
     match format {
-        Format::Csv => rows.iter().map(|cells| csv(cells)).collect(),
-        Format::Json => {
-            let all: Vec<Value> = checks
-                .iter()
-                .map(|check| {
-                    json!({
-                        "check": check.name,
-                        "expected": check.expected,
-                        "predicted": word(check),
-                        "contradiction": check.contradiction(),
-                        "file": check.line.file,
-                        "line": check.line.line,
-                    })
-                })
-                .collect();
-            format!("{:#}\n", Value::Array(all))
-        }
-        Format::Dot => {
-            let mut out = String::from("digraph suite {\n    rankdir=LR;\n    node [shape=box];\n");
-            for check in checks {
-                let colour = if check.contradiction().is_some() {
-                    "red"
-                } else {
-                    "black"
-                };
-                let (from, to) = (
-                    check.source.replace('"', "\\\""),
-                    check.target.replace('"', "\\\""),
-                );
-                let label = word(check).unwrap_or("unknown");
-                out.push_str(&format!(
-                    "    \"{from}\" -> \"{to}\" [label=\"{label}\", color={colour}];\n"
-                ));
-            }
-            out.push_str("}\n");
-            out
-        }
-        Format::Markdown | Format::Text => markdown(&rows),
+        Format::Text => checks.iter().map(text_of_check).collect(),
+        Format::Json => json_checks(checks),
+        Format::Csv => check_table(checks).iter().map(|cells| csv(cells)).collect(),
+        Format::Markdown => markdown(&check_table(checks)),
+        Format::Dot => dot_checks(checks),
     }
+}
+
+fn text_of_check(check: &Check) -> String {
+    let (name, place) = (&check.name, place(check));
+    match (&check.prediction, check.contradiction()) {
+        (None, _) => format!("unknown      {name}  ({place})\n"),
+        (Some(prediction), None) => format!("{:<12} {name}  ({place})\n", prediction.word()),
+        (Some(prediction), Some(why)) => {
+            let word = format!("{}!", prediction.word());
+            format!("{word:<12} {name}  ({place})\n    {why}\n")
+        }
+    }
+}
+
+/// The place of the check's line in its suite.
+fn place(check: &Check) -> String {
+    format!("{}:{}", check.line.file, check.line.line)
+}
+
+fn predicted_word(check: &Check) -> Option<&'static str> {
+    check.prediction.as_ref().map(Prediction::word)
+}
+
+fn check_table(checks: &[Check]) -> Vec<Vec<String>> {
+    let head = ["check", "expected", "predicted", "contradiction", "line"];
+    std::iter::once(head.map(str::to_owned).to_vec())
+        .chain(checks.iter().map(check_cells))
+        .collect()
+}
+
+fn check_cells(check: &Check) -> Vec<String> {
+    vec![
+        check.name.clone(),
+        check.expected.to_string(),
+        predicted_word(check).unwrap_or("unknown").to_owned(),
+        check.contradiction().unwrap_or_default(),
+        place(check),
+    ]
+}
+
+fn json_checks(checks: &[Check]) -> String {
+    let checks: Vec<Value> = checks
+        .iter()
+        .map(|check| {
+            json!({
+                "check": check.name,
+                "expected": check.expected,
+                "predicted": predicted_word(check),
+                "contradiction": check.contradiction(),
+                "file": check.line.file,
+                "line": check.line.line,
+            })
+        })
+        .collect();
+    format!("{:#}\n", Value::Array(checks))
+}
+
+fn dot_checks(checks: &[Check]) -> String {
+    let mut out = String::from("digraph suite {\n    rankdir=LR;\n    node [shape=box];\n");
+    for check in checks {
+        let colour = if check.contradiction().is_some() {
+            "red"
+        } else {
+            "black"
+        };
+        let source = check.source.replace('"', "\\\"");
+        let target = check.target.replace('"', "\\\"");
+        let label = predicted_word(check).unwrap_or("unknown");
+        out.push_str(&format!(
+            "    \"{source}\" -> \"{target}\" [label=\"{label}\", color={colour}];\n"
+        ));
+    }
+    out.push_str("}\n");
+    out
 }
 
 #[cfg(test)]

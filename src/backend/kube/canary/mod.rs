@@ -1,158 +1,170 @@
-//! Whether nodes enforce policies on pods such as our probes, and how fast: two pods of our own on
-//! each node.
+//! Canaries: two pods on each node that show whether the node enforces policies on pods such as
+//! probes, and how fast.
 //!
-//! One answers, the other tries it: allowed at first, then denied by default, then allowed again.
-//! Nothing crosses nodes, so a node that lets through what is denied is the one that does not
-//! enforce. They have the exact shape of other probes and one label more, which nothing else in the
-//! cluster carries and which the two policies select; and they are made only in a namespace that
-//! was named for it and that holds no other pods.
+//! One pod answers and the other sends to it: allowed at first, then denied by default, then
+//! allowed again. No packet crosses nodes, so a flow that opens while it is denied shows that its
+//! node does not enforce. Canaries have the shape of probe pods, and one additional label that no
+//! other pod has and that the two policies select. They are only created in a namespace that the
+//! user named for them and that holds no other pods.
 //!
 //! # Limitations
 //!
-//! Only nodes that take pods without a toleration are tried, and one family: the first of each
-//! pod's addresses.
+//! Only nodes that accept pods without tolerations are tested, and only the first address of each
+//! pod, that is one address family.
 
-mod watch;
+mod history;
 
-pub use watch::{Canaries, Enforcement};
+pub use history::{Canaries, Enforcement};
 
 use super::error::Error;
 use super::launch::RunContext;
 use super::logs::Log;
 use super::names::{CONTAINER, annotations};
-use super::probe_pod::{self, Common, Wanted};
-use super::{CONTROL_PORT, owner};
-use crate::backend::Arrival;
+use super::owner;
+use super::probe_pod::{self, PodRequest, RunSettings};
+use crate::backend::{Arrival, CONTROL_PORT, ProbeFault};
 use crate::plan::ProbeId;
 use crate::wire::{self, Deadlines, Flow, Pace, Request, Target, Transport};
+use history::FlowHistory;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch as told};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
-use watch::Track;
 
-/// The label that only canaries carry; its value is the run's id.
+/// The label that only canaries have; its value is the run's id.
 const LABEL: &str = "watertight.dev/canary";
 
-/// Numbers of canaries; those of a run's probes begin at 0.
+/// The id of the first canary; those of a run's probes begin at 0.
 const FIRST_PROBE: u32 = 0x8000_0000;
 
 /// How long pods may take to run, and then to reach each other.
-const STARTUP: Duration = Duration::from_secs(45);
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// How long a policy may take to act. Plugins under load are known to need longer than this; then
-/// they are called leaking, which is what they are to a pod that starts meanwhile.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a policy may take to act. Network plugins under load may need longer; then they are
+/// reported as not enforcing, which is true for a pod that starts in that time.
+const POLICY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long the cluster may take to remove what was deleted.
-const REMOVAL: Duration = Duration::from_secs(20);
+/// How long the cluster may take to remove deleted pods.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Milliseconds between two attempts: what latencies are measured to.
+/// The pause between two attempts in milliseconds, which is the resolution of the measured times.
 const INTERVAL_MS: u32 = 250;
 
-/// How long an attempt may take: nothing leaves the node.
-const DEADLINE_MS: u32 = 500;
+/// How long an attempt may take in milliseconds: packets do not leave the node.
+const ATTEMPT_TIMEOUT_MS: u32 = 500;
 
-/// Why canaries were not made, or could not be watched.
+/// Why no canary was tested.
 #[derive(Debug, thiserror::Error)]
 pub enum CanaryError {
-    /// The namespace is not there.
-    #[error("make canaries: there is no namespace {0}; it has to be made for them alone")]
+    /// The namespace does not exist.
+    #[error("create canaries: there is no namespace {0}; create one that holds no other pods")]
     NoNamespace(String),
-    /// It is not theirs alone.
+    /// The namespace holds pods.
     #[error(
-        "make canaries: namespace {namespace} holds other pods ({pod}, ...); name one that is theirs alone"
+        "create canaries: namespace {namespace} holds other pods ({pod}, ...); name one that holds none"
     )]
-    NotAlone {
-        /// The namespace.
+    OtherPods {
         namespace: String,
         /// One of its pods.
         pod: String,
     },
-    /// The cluster refused something.
+    /// A request failed.
     #[error(transparent)]
-    Refused(#[from] Error),
+    Request(#[from] Error),
 }
 
-/// Makes canaries, watches them, removes them.
+/// The flow of a node's sending canary, by its probe.
+type Histories = BTreeMap<ProbeId, (String, FlowHistory)>;
+
+/// Creates canaries on each node, tests enforcement, and removes them.
 ///
 /// # Errors
-/// [`CanaryError`]. What a single node does is no error.
-pub(super) async fn run(place: &RunContext, namespace: &str) -> Result<Canaries, CanaryError> {
-    let nodes = {
-        let store = place.shared.store();
-        let objects = store.objects();
-        if !objects
-            .namespaces
-            .iter()
-            .any(|it| it.metadata.name.as_deref() == Some(namespace))
-        {
-            return Err(CanaryError::NoNamespace(namespace.to_owned()));
-        }
-        if let Some(pod) = objects
-            .pods
-            .iter()
-            .find(|pod| pod.metadata.namespace.as_deref() == Some(namespace))
-        {
-            let pod = pod.metadata.name.clone().unwrap_or_default();
-            return Err(CanaryError::NotAlone {
-                namespace: namespace.to_owned(),
-                pod,
-            });
-        }
-        objects
-            .nodes
-            .into_iter()
-            .filter(|node| takes_pods(node))
-            .filter_map(|node| node.metadata.name.clone())
-            .collect()
-    };
-    // An owner of their own, since they are gone long before the run is.
-    let mut common = place.common.clone();
-    common.run.push('c');
-    common.deadline = 2 * STARTUP + 2 * PATIENCE + REMOVAL;
-    let owner = owner::create(&place.client, namespace, &common).await?;
-    let flight = CanaryRun {
-        place,
+/// [`CanaryError`]. A node that fails the test is no error.
+pub(super) async fn run(context: &RunContext, namespace: &str) -> Result<Canaries, CanaryError> {
+    let nodes = testable_nodes(context, namespace)?;
+    // A run id with its own owner Job, which is deleted long before the run ends.
+    let mut settings = context.settings.clone();
+    settings.run.push('c');
+    settings.active_deadline = 2 * STARTUP_TIMEOUT + 2 * POLICY_TIMEOUT + REMOVAL_TIMEOUT;
+    let owner = owner::create(&context.client, namespace, &settings).await?;
+
+    let run = CanaryRun {
+        context,
         namespace,
-        common: &common,
+        settings: &settings,
         owner: &owner,
     };
-    let seen = flight.run(nodes).await;
-    flight.remove().await?;
-    Ok(seen?)
+    let canaries = run.run(nodes).await;
+    run.remove().await?;
+    Ok(canaries?)
 }
 
-/// Whether a node takes pods that tolerate nothing.
-fn takes_pods(node: &Node) -> bool {
+/// The nodes that accept canaries.
+///
+/// # Errors
+/// When the namespace does not exist, or holds pods.
+fn testable_nodes(context: &RunContext, namespace: &str) -> Result<Vec<String>, CanaryError> {
+    let store = context.shared.store();
+    let objects = store.objects();
+    if !objects
+        .namespaces
+        .iter()
+        .any(|object| object.metadata.name.as_deref() == Some(namespace))
+    {
+        return Err(CanaryError::NoNamespace(namespace.to_owned()));
+    }
+    if let Some(pod) = objects
+        .pods
+        .iter()
+        .find(|pod| pod.metadata.namespace.as_deref() == Some(namespace))
+    {
+        return Err(CanaryError::OtherPods {
+            namespace: namespace.to_owned(),
+            pod: pod.metadata.name.clone().unwrap_or_default(),
+        });
+    }
+
+    Ok(objects
+        .nodes
+        .into_iter()
+        .filter(|node| accepts_pods(node))
+        .filter_map(|node| node.metadata.name.clone())
+        .collect())
+}
+
+/// Whether a node runs Linux and accepts pods without tolerations.
+fn accepts_pods(node: &Node) -> bool {
     let spec = node.spec.as_ref();
     let taints = spec
         .and_then(|spec| spec.taints.as_deref())
         .unwrap_or_default();
-    let linux = node
+    let os = node
         .metadata
         .labels
         .as_ref()
         .and_then(|labels| labels.get("kubernetes.io/os"));
+
     spec.is_none_or(|spec| spec.unschedulable != Some(true))
-        && !taints
+        && taints
             .iter()
-            .any(|taint| taint.effect != "PreferNoSchedule")
-        && linux.is_none_or(|os| os == "linux")
+            .all(|taint| taint.effect == "PreferNoSchedule")
+        && os.is_none_or(|os| os == "linux")
 }
 
+/// The canaries of one run.
 struct CanaryRun<'a> {
-    place: &'a RunContext,
+    context: &'a RunContext,
     namespace: &'a str,
-    common: &'a Common,
+    settings: &'a RunSettings,
     owner: &'a OwnerReference,
 }
 
@@ -162,144 +174,160 @@ impl CanaryRun<'_> {
         let mut canaries = Canaries::default();
         let mut targets = BTreeMap::new();
         for (node, number) in nodes.into_iter().zip(FIRST_PROBE..) {
-            let name = self
-                .create(&node, ProbeId(number), &self.plan(None))
-                .await?;
-            targets.insert(node, (number, name));
+            let plan = self.plan(None);
+            let pod = self.create(&node, ProbeId(number), &plan).await?;
+            targets.insert(node, (number, pod));
         }
-        let addresses = self.addresses(&targets).await;
-        let mut tracks = BTreeMap::new();
+
+        let addresses = self.wait_for_addresses(&targets).await;
+        let mut histories = Histories::new();
         let mut readers = Vec::new();
         let count = targets.len() as u32;
         for (node, (number, _)) in targets {
             let Some(address) = addresses.get(&node) else {
-                let why = format!("its canary does not run after {} s", STARTUP.as_secs());
-                canaries.nodes.insert(node, Enforcement::Untried(why));
+                let why = format!(
+                    "its canary does not run after {} s",
+                    STARTUP_TIMEOUT.as_secs()
+                );
+                canaries.nodes.insert(node, Enforcement::NotTested(why));
                 continue;
             };
             let probe = ProbeId(number + count);
-            let pod = self
-                .create(&node, probe, &self.plan(Some(*address)))
-                .await?;
-            let log = Log {
-                client: self.place.client.clone(),
-                shared: self.place.shared.clone(),
-                namespace: self.namespace.to_owned(),
-                pod,
-                container: CONTAINER.into(),
-                probe,
-                digests: None,
-                lines: sender.clone(),
-                // Their logs are read until their pods are gone.
-                enough: told::channel(false).1,
-            };
-            readers.push(tokio::spawn(async move {
-                if let Err(why) = log.follow().await {
-                    log.tell(Err(crate::backend::ProbeFault::NotStarted(why)))
-                        .await;
-                }
-            }));
-            tracks.insert(probe, (node, Track::default()));
+            let plan = self.plan(Some(*address));
+            let pod = self.create(&node, probe, &plan).await?;
+            readers.push(self.spawn_reader(probe, pod, sender.clone()));
+            histories.insert(probe, (node, FlowHistory::default()));
         }
         drop(sender);
-        let judged = self.judge(&mut tracks, &mut lines).await;
+
+        let tested = self.test(&mut histories, &mut lines).await;
         for reader in readers {
             reader.abort();
         }
-        canaries.nodes.extend(judged?);
+        canaries.nodes.extend(tested?);
         Ok(canaries)
     }
 
-    /// Allowed, denied, allowed again.
-    async fn judge(
+    fn spawn_reader(
         &self,
-        tracks: &mut BTreeMap<ProbeId, (String, Track)>,
+        probe: ProbeId,
+        pod: String,
+        lines: mpsc::Sender<Arrival>,
+    ) -> JoinHandle<()> {
+        let log = Log {
+            client: self.context.client.clone(),
+            shared: self.context.shared.clone(),
+            namespace: self.namespace.to_owned(),
+            pod,
+            container: CONTAINER.into(),
+            probe,
+            digests: None,
+            lines,
+            // Never set: the log is read until the task is aborted.
+            stop_reading: watch::channel(false).1,
+        };
+        tokio::spawn(async move {
+            if let Err(why) = log.follow().await {
+                log.send(Err(ProbeFault::NotStarted(why))).await;
+            }
+        })
+    }
+
+    /// Tests each node in three steps: allowed without policies, denied, allowed by a policy.
+    async fn test(
+        &self,
+        histories: &mut Histories,
         lines: &mut mpsc::Receiver<Arrival>,
     ) -> Result<BTreeMap<String, Enforcement>, Error> {
-        let mut seen = BTreeMap::new();
-        watch(tracks, lines, STARTUP, |track| {
-            track.opened_after(Duration::ZERO).is_some()
+        let mut results = BTreeMap::new();
+        read_until(histories, lines, STARTUP_TIMEOUT, |history| {
+            history.opened_after(Duration::ZERO).is_some()
         })
         .await;
-        tracks.retain(|_, (node, track)| {
-            let reached = track.opened_after(Duration::ZERO).is_some();
-            if !reached {
-                let why = track.fault.clone().unwrap_or_else(|| {
+        histories.retain(|_, (node, history)| {
+            let is_open = history.opened_after(Duration::ZERO).is_some();
+            if !is_open {
+                let why = history.fault.clone().unwrap_or_else(|| {
                     "its canaries did not reach each other before any policy".into()
                 });
-                seen.insert(node.clone(), Enforcement::Untried(why));
+                results.insert(node.clone(), Enforcement::NotTested(why));
             }
-            reached
+            is_open
         });
-        if tracks.is_empty() {
-            return Ok(seen);
+        if histories.is_empty() {
+            return Ok(results);
         }
-        self.policy("deny", json!({ "policyTypes": ["Ingress", "Egress"] }))
+
+        self.create_policy("deny", json!({ "policyTypes": ["Ingress", "Egress"] }))
             .await?;
-        let denied = self.place.shared.now();
-        watch(tracks, lines, PATIENCE, |track| {
-            track.blocked_since(denied).is_some()
+        let denied = self.context.shared.now();
+        read_until(histories, lines, POLICY_TIMEOUT, |history| {
+            history.blocked_since(denied).is_some()
         })
         .await;
-        let mut blocked = BTreeMap::new();
-        tracks.retain(
-            |probe, (node, track)| match (track.blocked_since(denied), &track.fault) {
-                (Some(since), _) => {
-                    blocked.insert(*probe, since.saturating_sub(denied));
-                    true
-                }
-                (None, Some(why)) => {
-                    seen.insert(node.clone(), Enforcement::Untried(why.clone()));
-                    false
-                }
-                (None, None) => {
-                    seen.insert(node.clone(), Enforcement::Leaks);
-                    false
-                }
-            },
-        );
-        if tracks.is_empty() {
-            return Ok(seen);
+        let mut deny_latencies = BTreeMap::new();
+        histories.retain(|probe, (node, history)| {
+            if let Some(since) = history.blocked_since(denied) {
+                deny_latencies.insert(*probe, since.saturating_sub(denied));
+                return true;
+            }
+            let result = match &history.fault {
+                Some(why) => Enforcement::NotTested(why.clone()),
+                None => Enforcement::NotEnforced,
+            };
+            results.insert(node.clone(), result);
+            false
+        });
+        if histories.is_empty() {
+            return Ok(results);
         }
+
         let peers = json!([{ "podSelector": { "matchLabels": self.labels() } }]);
-        let allow = json!({ "policyTypes": ["Ingress", "Egress"], "ingress": [{ "from": peers }], "egress": [{ "to": peers }] });
-        self.policy("allow", allow).await?;
-        let allowed = self.place.shared.now();
-        watch(tracks, lines, PATIENCE, |track| {
-            track.opened_after(allowed).is_some()
+        let rules = json!({
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{ "from": peers }],
+            "egress": [{ "to": peers }],
+        });
+        self.create_policy("allow", rules).await?;
+        let allowed = self.context.shared.now();
+        read_until(histories, lines, POLICY_TIMEOUT, |history| {
+            history.opened_after(allowed).is_some()
         })
         .await;
-        for (probe, (node, track)) in tracks {
-            let enforcement = match (track.opened_after(allowed), &track.fault) {
+        for (probe, (node, history)) in histories {
+            let result = match (history.opened_after(allowed), &history.fault) {
                 (Some(at), _) => Enforcement::Enforced {
-                    deny: blocked[probe],
+                    deny: deny_latencies[probe],
                     allow: at.saturating_sub(allowed),
                 },
-                (None, Some(why)) => Enforcement::Untried(why.clone()),
-                (None, None) => Enforcement::Stuck,
+                (None, Some(why)) => Enforcement::NotTested(why.clone()),
+                (None, None) => Enforcement::StaysBlocked,
             };
-            seen.insert(node.clone(), enforcement);
+            results.insert(node.clone(), result);
         }
-        Ok(seen)
+        Ok(results)
     }
 
     fn labels(&self) -> BTreeMap<String, String> {
-        BTreeMap::from([(LABEL.to_owned(), self.common.run.clone())])
+        BTreeMap::from([(LABEL.to_owned(), self.settings.run.clone())])
     }
 
-    /// A canary's plan: to answer, and to try an address if there is one.
+    /// A canary's plan: it answers on the control port, and sends to the target if there is one.
     fn plan(&self, target: Option<IpAddr>) -> wire::Plan {
-        let flow = |(id, address)| Flow {
-            id,
-            target: Target::Address(address),
+        // A canary that only answers sends to its loopback address: a plan without flows would end
+        // at once.
+        let target = target.unwrap_or(IpAddr::from([127, 0, 0, 1]));
+        let flow = Flow {
+            id: 0,
+            target: Target::Address(target),
             port: CONTROL_PORT,
             transport: Transport::Tcp,
             request: Request::Nonce,
             deadlines: Deadlines {
-                resolve_ms: DEADLINE_MS,
-                connect_ms: DEADLINE_MS,
-                tls_ms: DEADLINE_MS,
-                request_ms: DEADLINE_MS,
+                resolve_ms: ATTEMPT_TIMEOUT_MS,
+                connect_ms: ATTEMPT_TIMEOUT_MS,
+                tls_ms: ATTEMPT_TIMEOUT_MS,
+                request_ms: ATTEMPT_TIMEOUT_MS,
             },
             pace: Pace {
                 bursts_ms: vec![0],
@@ -309,128 +337,137 @@ impl CanaryRun<'_> {
                 accepted: None,
             },
         };
-        // One that only answers tries itself, which never leaves it: a plan without a flow would be
-        // over at once.
-        let target = target.unwrap_or(IpAddr::from([127, 0, 0, 1]));
         wire::Plan {
             v: wire::VERSION,
-            run: self.common.run.clone(),
+            run: self.settings.run.clone(),
             seed: 0,
-            ttl_ms: self.common.deadline.as_millis() as u64,
+            ttl_ms: self.settings.active_deadline.as_millis() as u64,
             heartbeat_ms: INTERVAL_MS,
             trust: Vec::new(),
             resolver: None,
             listen: Some(CONTROL_PORT),
-            alone: None,
-            flows: vec![flow((0, target))],
+            idle_timeout: None,
+            flows: vec![flow],
         }
     }
 
+    /// Creates a canary and returns its pod's name.
     async fn create(&self, node: &str, probe: ProbeId, plan: &wire::Plan) -> Result<String, Error> {
-        let doing = || format!("create a canary in namespace {}", self.namespace);
         let environment = watertight_probe::encode_plan(plan).unwrap_or_default();
-        let wanted = Wanted {
+        let request = PodRequest {
             probe,
             owner: self.owner.clone(),
             environment: &environment,
         };
-        let mut pod = probe_pod::unlabelled(Some(node), self.namespace, self.common, &wanted);
+        let mut pod = probe_pod::unlabelled(Some(node), self.namespace, self.settings, &request);
         pod.metadata.labels = Some(self.labels());
-        let api: Api<Pod> = Api::namespaced(self.place.client.clone(), self.namespace);
-        let created = api
-            .create(&PostParams::default(), &pod)
-            .await
-            .map_err(|error| Error::api(doing(), error))?;
+
+        let api: Api<Pod> = Api::namespaced(self.context.client.clone(), self.namespace);
+        let created = api.create(&PostParams::default(), &pod).await;
+        let created = created.map_err(|error| {
+            let doing = format!("create a canary in namespace {}", self.namespace);
+            Error::api(doing, error)
+        })?;
         Ok(created.metadata.name.unwrap_or_default())
     }
 
-    async fn policy(&self, name: &str, rules: serde_json::Value) -> Result<(), Error> {
-        let doing = format!(
-            "create a policy that {name}s canaries in namespace {}",
-            self.namespace
-        );
-        let mut spec = json!({ "podSelector": { "matchLabels": self.labels() } });
-        if let (Some(spec), serde_json::Value::Object(rules)) = (spec.as_object_mut(), rules) {
-            spec.extend(rules);
-        }
+    /// Creates a policy that selects the canaries. `name` is `allow` or `deny`.
+    async fn create_policy(&self, name: &str, rules: serde_json::Value) -> Result<(), Error> {
+        let mut spec = rules;
+        spec["podSelector"] = json!({ "matchLabels": self.labels() });
         let policy = NetworkPolicy {
-            metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
-                name: Some(format!("watertight-canary-{name}-{}", self.common.run)),
-                annotations: Some(annotations(&self.common.run, "canaries")),
+            metadata: ObjectMeta {
+                name: Some(format!("watertight-canary-{name}-{}", self.settings.run)),
+                annotations: Some(annotations(&self.settings.run, "canaries")),
                 owner_references: Some(vec![self.owner.clone()]),
-                ..Default::default()
+                ..ObjectMeta::default()
             },
             spec: serde_json::from_value(spec).unwrap_or_default(),
         };
-        let api: Api<NetworkPolicy> = Api::namespaced(self.place.client.clone(), self.namespace);
-        api.create(&PostParams::default(), &policy)
+
+        let api: Api<NetworkPolicy> = Api::namespaced(self.context.client.clone(), self.namespace);
+        let created = api.create(&PostParams::default(), &policy).await;
+        created.map(drop).map_err(|error| {
+            let doing = format!(
+                "create a policy that {name}s canaries in namespace {}",
+                self.namespace
+            );
+            Error::api(doing, error)
+        })
+    }
+
+    /// The first address of each node's pod, as far as the pods start in time.
+    async fn wait_for_addresses(
+        &self,
+        pods: &BTreeMap<String, (u32, String)>,
+    ) -> BTreeMap<String, IpAddr> {
+        self.context
+            .shared
+            .wait_while(STARTUP_TIMEOUT, || self.addresses(pods).len() < pods.len())
+            .await;
+        self.addresses(pods)
+    }
+
+    fn addresses(&self, pods: &BTreeMap<String, (u32, String)>) -> BTreeMap<String, IpAddr> {
+        let store = self.context.shared.store();
+        pods.iter()
+            .filter_map(|(node, (_, name))| {
+                let pod = store.pod(self.namespace, name)?;
+                let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+                Some((node.clone(), address))
+            })
+            .collect()
+    }
+
+    /// Deletes the owner Job and with it all canaries; returns once the pods are gone.
+    async fn remove(&self) -> Result<(), Error> {
+        let api: Api<Job> = Api::namespaced(self.context.client.clone(), self.namespace);
+        api.delete(&self.owner.name, &DeleteParams::background())
             .await
-            .map_err(|error| Error::api(doing, error))?;
+            .map_err(|error| {
+                let doing = format!("remove Job {}/{}", self.namespace, self.owner.name);
+                Error::api(doing, error)
+            })?;
+
+        self.context
+            .shared
+            .wait_while(REMOVAL_TIMEOUT, || self.has_pods())
+            .await;
+        if self.has_pods() {
+            return Err(Error::StillTerminating {
+                what: format!("canaries in namespace {}", self.namespace),
+            });
+        }
         Ok(())
     }
 
-    /// The first address of each pod, as far as they come in time.
-    async fn addresses(&self, pods: &BTreeMap<String, (u32, String)>) -> BTreeMap<String, IpAddr> {
-        let known = || -> BTreeMap<String, IpAddr> {
-            let store = self.place.shared.store();
-            let address = |name: &str| {
-                let pod = store.pod(self.namespace, name)?;
-                pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
-            };
-            pods.iter()
-                .filter_map(|(node, (_, name))| Some((node.clone(), address(name)?)))
-                .collect()
-        };
-        self.place
-            .shared
-            .wait_while(STARTUP, || known().len() < pods.len())
-            .await;
-        known()
-    }
-
-    /// Deletes the owner, and with it everything; returns once the pods are gone.
-    async fn remove(&self) -> Result<(), Error> {
-        let what = format!("Job {}/{}", self.namespace, self.owner.name);
-        let api: Api<Job> = Api::namespaced(self.place.client.clone(), self.namespace);
-        api.delete(&self.owner.name, &DeleteParams::background())
-            .await
-            .map_err(|error| Error::api(format!("remove {what}"), error))?;
-        let there = || {
-            let store = self.place.shared.store();
-            store.has_pods_of(&self.common.run)
-        };
-        self.place.shared.wait_while(REMOVAL, there).await;
-        if there() {
-            Err(Error::Lingering {
-                what: format!("canaries in namespace {}", self.namespace),
-            })
-        } else {
-            Ok(())
-        }
+    fn has_pods(&self) -> bool {
+        let store = self.context.shared.store();
+        store.has_pods_of(&self.settings.run)
     }
 }
 
-/// Reads lines until every track that is not at fault has what it waits for, or time is up.
-async fn watch(
-    tracks: &mut BTreeMap<ProbeId, (String, Track)>,
+/// Reads lines until the condition holds for every canary without a fault, at most for `timeout`.
+async fn read_until(
+    histories: &mut Histories,
     lines: &mut mpsc::Receiver<Arrival>,
     timeout: Duration,
-    has: impl Fn(&Track) -> bool,
+    condition: impl Fn(&FlowHistory) -> bool,
 ) {
     let deadline = Instant::now() + timeout;
-    while !tracks
+    while !histories
         .values()
-        .all(|(_, track)| has(track) || track.fault.is_some())
+        .all(|(_, history)| condition(history) || history.fault.is_some())
     {
         let Ok(Some(arrival)) = timeout_at(deadline, lines.recv()).await else {
             return;
         };
-        let Some((_, track)) = tracks.get_mut(&arrival.probe) else {
+        let Some((_, history)) = histories.get_mut(&arrival.probe) else {
             continue;
         };
         match arrival.line {
-            Ok(line) => track.take(arrival.at, &line, 0),
-            Err(fault) => track.fault = Some(fault.to_string()),
+            Ok(line) => history.add_line(arrival.at, &line, 0),
+            Err(fault) => history.fault = Some(fault.to_string()),
         }
     }
 }

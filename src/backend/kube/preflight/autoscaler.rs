@@ -1,119 +1,133 @@
 //! `HorizontalPodAutoscalers` that would count a clone.
 //!
-//! An autoscaler averages over every pod that its target's selector matches, whoever owns it
+//! An autoscaler averages over every pod that its target's selector matches, whoever owns the pod
 //! (`pkg/controller/podautoscaler/replica_calculator.go`). A pod without a request for the resource
-//! makes it give up; one with a request that uses nothing pulls the average down. So a clone is
-//! kept away unless the user takes that upon himself.
+//! makes it stop scaling; an idle pod with a request lowers the average. So a clone that would be
+//! counted is refused unless the user accepts it.
 
-use super::risk::{Code, Finding, Severity};
+use super::risk::{Code, Risk, Severity};
 use super::selector::{matches, show};
-use super::{Allowances, Candidate, Neighbours, Risk, namespace_of, object_name};
+use super::{Allowances, Candidate, ClusterObjects, namespace_of, object_name};
+use k8s_openapi::Metadata;
+use k8s_openapi::api::autoscaling::v2::CrossVersionObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 pub(super) fn risks(
     candidate: &Candidate<'_>,
-    around: &Neighbours,
+    cluster: &ClusterObjects,
     allowances: Allowances,
-    found: &mut Vec<Risk>,
+    risks: &mut Vec<Risk>,
 ) {
     let pod = candidate.pod;
     let namespace = namespace_of(pod);
     let labels = pod.metadata.labels.clone().unwrap_or_default();
-    for autoscaler in around
+    let severity = if allowances.autoscalers {
+        Severity::Warn
+    } else {
+        Severity::Refuse
+    };
+
+    let autoscalers = cluster
         .autoscalers
         .iter()
-        .filter(|it| it.metadata.namespace.as_deref() == Some(namespace))
-    {
+        .filter(|autoscaler| autoscaler.metadata.namespace.as_deref() == Some(namespace));
+    for autoscaler in autoscalers {
         let target = &autoscaler.spec.scale_target_ref;
-        let severity = if allowances.autoscalers {
-            Severity::Warn
-        } else {
-            Severity::Refuse
-        };
         let object = object_name(
             Some(namespace),
             "HorizontalPodAutoscaler",
             autoscaler.metadata.name.as_deref(),
         );
-        match selector(&target.kind, &target.name, namespace, around) {
-            Target::Selects(selector) if matches(&selector, &labels) => {
-                let finding = Finding {
-                    pod,
-                    code: Code::Autoscaler,
+        match scale_target(target, namespace, cluster) {
+            ScaleTarget::Selects(selector) if matches(&selector, &labels) => {
+                risks.push(Risk::new(
                     severity,
+                    pod,
+                    Code::Autoscaler,
                     object,
-                };
-                found.push(finding.because(
-                    format!("it would count the clone among the pods of {} {} ({})", target.kind, target.name, show(&selector)),
-                    "accept it with --allow-hpa (the probe asks for little and runs for a short time), or leave this source out".to_owned(),
+                    format!(
+                        "it would count the clone among the pods of {} {} ({})",
+                        target.kind,
+                        target.name,
+                        show(&selector)
+                    ),
+                    "accept it with --allow-hpa (the probe requests little CPU and runs for a short time), or leave this source out",
                 ));
             }
-            // Without a target there is nothing to count.
-            Target::Selects(_) | Target::Gone => {}
-            Target::Unknown => {
-                let ours = candidate.originals.iter().any(|original| {
-                    let owners = original.metadata.owner_references.iter().flatten();
-                    owners
-                        .into_iter()
-                        .any(|owner| owner.kind == target.kind && owner.name == target.name)
-                });
-                let severity = if ours { severity } else { Severity::Warn };
-                let finding = Finding {
-                    pod,
-                    code: Code::AutoscalerUnknown,
-                    severity,
-                    object,
+            ScaleTarget::Selects(_) | ScaleTarget::Missing => {}
+            ScaleTarget::Unknown => {
+                let severity = if owns_an_original(target, candidate) {
+                    severity
+                } else {
+                    Severity::Warn
                 };
-                found.push(finding.because(
+                risks.push(Risk::new(
+                    severity,
+                    pod,
+                    Code::AutoscalerTargetUnknown,
+                    object,
                     format!(
-                        "it scales {} {}, whose pods' labels cannot be looked up: it may count the clone",
+                        "it scales {} {}, whose pods cannot be determined, so it may count the clone",
                         target.kind, target.name
                     ),
-                    "accept it with --allow-hpa, or leave this source out".to_owned(),
+                    "accept it with --allow-hpa, or leave this source out",
                 ));
             }
         }
     }
 }
 
-enum Target {
+/// Whether an autoscaler's target directly owns one of the originals.
+fn owns_an_original(target: &CrossVersionObjectReference, candidate: &Candidate<'_>) -> bool {
+    candidate.originals.iter().any(|original| {
+        let mut owners = original.metadata.owner_references.iter().flatten();
+        owners.any(|owner| owner.kind == target.kind && owner.name == target.name)
+    })
+}
+
+/// The object that an autoscaler scales.
+enum ScaleTarget {
+    /// It exists, with this selector.
     Selects(LabelSelector),
-    Gone,
+    /// It does not exist.
+    Missing,
+    /// It is of a kind that is not read.
     Unknown,
 }
 
-/// The selector that the target's scale has.
-fn selector(kind: &str, name: &str, namespace: &str, around: &Neighbours) -> Target {
-    let is = |meta: &ObjectMeta| {
-        meta.namespace.as_deref() == Some(namespace) && meta.name.as_deref() == Some(name)
-    };
-    let found = match kind {
-        "Deployment" => {
-            let target = around.deployments.iter().find(|it| is(&it.metadata));
-            target.map(|it| it.spec.selector.clone())
-        }
+/// The object that an autoscaler in this namespace scales.
+fn scale_target(
+    reference: &CrossVersionObjectReference,
+    namespace: &str,
+    cluster: &ClusterObjects,
+) -> ScaleTarget {
+    let (name, kind) = (reference.name.as_str(), reference.kind.as_str());
+    let selector = match kind {
+        "Deployment" => find(&cluster.deployments, namespace, name)
+            .map(|deployment| deployment.spec.selector.clone()),
         "StatefulSet" => {
-            let target = around.stateful_sets.iter().find(|it| is(&it.metadata));
-            target.map(|it| it.spec.selector.clone())
+            find(&cluster.stateful_sets, namespace, name).map(|set| set.spec.selector.clone())
         }
         "ReplicaSet" => {
-            let target = around.replica_sets.iter().find(|it| is(&it.metadata));
-            target.map(|it| it.spec.selector.clone())
+            find(&cluster.replica_sets, namespace, name).map(|set| set.spec.selector.clone())
         }
-        "ReplicationController" => {
-            let target = around
-                .replication_controllers
-                .iter()
-                .find(|it| is(&it.metadata));
-            let labels = target
-                .and_then(|it| it.spec.as_ref())
-                .and_then(|spec| spec.selector.clone());
-            labels.map(|labels| LabelSelector {
+        "ReplicationController" => find(&cluster.replication_controllers, namespace, name)
+            .and_then(|controller| controller.spec.as_ref()?.selector.clone())
+            .map(|labels| LabelSelector {
                 match_labels: Some(labels),
                 match_expressions: None,
-            })
-        }
-        _ => return Target::Unknown,
+            }),
+        _ => return ScaleTarget::Unknown,
     };
-    found.map_or(Target::Gone, Target::Selects)
+    selector.map_or(ScaleTarget::Missing, ScaleTarget::Selects)
+}
+
+fn find<'a, K>(objects: &'a [K], namespace: &str, name: &str) -> Option<&'a K>
+where
+    K: Metadata<Ty = ObjectMeta>,
+{
+    objects.iter().find(|object| {
+        let meta = object.metadata();
+        meta.namespace.as_deref() == Some(namespace) && meta.name.as_deref() == Some(name)
+    })
 }

@@ -1,37 +1,37 @@
-//! The API server's answer to a dry run: the pod as admission would make it, or the refusal.
+//! The API server's answer to a dry run: the pod as admission would change it, or the refusal.
 //!
-//! What admission adds that a pod's own kind has too (a mesh's sidecar, an identity of its service
-//! account) is told; what the original lacks makes the clone another thing than the original, and
-//! is refused.
+//! Containers and credentials that admission adds to the originals too (a mesh's sidecar, a token
+//! of the service account) are a warning. Those that the originals lack would make the clone differ
+//! from them, and refuse it.
 
 use super::budget::can_become_ready;
-use super::risk::{Code, Finding, NO_CLONE, Severity};
-use super::{Candidate, Risk, namespace_of, object_name};
+use super::risk::{Code, NO_CLONE, Risk, Severity};
+use super::{Candidate, namespace_of, object_name};
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, PodSpec, Volume};
 use std::collections::BTreeSet;
 
-/// What a dry run was answered with.
+/// The answer to a dry run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     /// The pod as it would be stored.
     Accepted(Box<Pod>),
-    /// It would not be stored.
     Refused(Refusal),
 }
 
-/// The API server's `Status`, as far as it is told.
+/// The fields of the API server's `Status` that are reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// HTTP status.
+    /// The HTTP status.
     pub code: u16,
-    /// `reason`: `Forbidden`, `Invalid`, ...
+    /// `Forbidden`, `Invalid`, ...
     pub reason: String,
-    /// `message`, verbatim: admission policies explain themselves there.
+    /// Verbatim: admission policies explain their refusal there.
     pub message: String,
 }
 
-/// What admission made of a pod that was created, where it is not what was asked for: a webhook may
-/// not take part in dry runs, and not every pod has one of its own.
+/// Why a created pod must not be used: admission changed it in a way that refuses a clone. The dry
+/// run may not have shown it, since a webhook may not support dry runs, and only one pod of each
+/// shape is tested.
 pub(in super::super) fn objection(
     sent: &Pod,
     original: Option<&Pod>,
@@ -41,88 +41,73 @@ pub(in super::super) fn objection(
         pod: sent,
         originals: original.into_iter().collect(),
     };
-    let refused = changes(&candidate, stored)
+    changes(&candidate, stored)
         .into_iter()
-        .find(|risk| risk.severity == Severity::Refuse)?;
-    Some(refused.reason)
+        .find(|risk| risk.severity == Severity::Refuse)
+        .map(|risk| risk.reason)
 }
 
 pub(super) fn risks(candidate: &Candidate<'_>, answer: &Answer) -> Vec<Risk> {
     match answer {
-        Answer::Accepted(pod) => changes(candidate, pod),
-        Answer::Refused(refusal) => vec![refused(candidate.pod, refusal)],
+        Answer::Accepted(stored) => changes(candidate, stored),
+        Answer::Refused(refusal) => vec![refusal_risk(candidate.pod, refusal)],
     }
 }
 
-pub(super) fn refused(pod: &Pod, refusal: &Refusal) -> Risk {
+/// The risk that a refused dry run shows.
+pub(super) fn refusal_risk(pod: &Pod, refusal: &Refusal) -> Risk {
     let message = refusal.message.trim();
     if message.contains("does not support dry run") {
-        let object = object_name(None, "Webhook", quoted(message));
-        let finding = Finding {
+        return Risk::warning(
             pod,
-            code: Code::DryRunUnsupported,
-            severity: Severity::Warn,
-            object,
-        };
-        return finding.because(
-            format!("the API server cannot say what admission makes of the probe: {message}"),
-            "the pod is compared once it is created",
+            Code::DryRunUnsupported,
+            object_name(None, "Webhook", first_quoted(message)),
+            format!("the API server cannot say how admission would change the probe: {message}"),
+            "nothing to do: the pod is compared once it is created",
         );
     }
     if refusal.code >= 500 || refusal.code == 429 {
-        let object = object_name(None, "APIServer", Some(&refusal.code.to_string()));
-        let finding = Finding {
+        return Risk::refusal(
             pod,
-            code: Code::DryRunFailed,
-            severity: Severity::Refuse,
-            object,
-        };
-        return finding.because(format!("the dry run failed: {message}"), "try again");
+            Code::DryRunFailed,
+            object_name(None, "APIServer", Some(&refusal.code.to_string())),
+            format!("the dry run failed: {message}"),
+            "run again",
+        );
     }
-    let (who, remedy) = who_refused(message);
-    let finding = Finding {
+
+    let (object, remedy) = refusing_object(message);
+    Risk::refusal(
         pod,
-        code: Code::AdmissionDenied,
-        severity: Severity::Refuse,
-        object: who,
-    };
-    finding.because(
+        Code::AdmissionDenied,
+        object,
         format!("it refuses the probe ({}): {message}", refusal.reason),
         remedy,
     )
 }
 
-/// Who refused, by the words that each is known to use, and what helps.
-fn who_refused(message: &str) -> (String, String) {
-    let exempt = |what: &str| {
-        format!(
-            "exempt the run's namespace or the probe's image from {what}, or leave this source out"
-        )
-    };
-    if let Some(rest) = message
-        .split_once("admission webhook ")
-        .map(|(_, rest)| rest)
-    {
-        let name = quoted(rest).unwrap_or("?");
-        let what = match name {
+/// The object that refused, recognized by the form of its message, and a remedy.
+fn refusing_object(message: &str) -> (String, String) {
+    if let Some((_, rest)) = message.split_once("admission webhook ") {
+        let name = first_quoted(rest).unwrap_or("?");
+        let product = match name {
             "validation.gatekeeper.sh" if message.contains("azurepolicy") => "Azure Policy",
             "validation.gatekeeper.sh" => "Gatekeeper",
             name if name.contains("kyverno") => "Kyverno",
             _ => "it",
         };
-        return (object_name(None, "Webhook", Some(name)), exempt(what));
+        let object = object_name(None, "Webhook", Some(name));
+        return (object, exemption_remedy(product));
     }
     if message.contains("ValidatingAdmissionPolicy") {
-        return (
-            object_name(None, "ValidatingAdmissionPolicy", quoted(message)),
-            exempt("it"),
-        );
+        let name = first_quoted(message);
+        let object = object_name(None, "ValidatingAdmissionPolicy", name);
+        return (object, exemption_remedy("it"));
     }
     if message.contains("violates PodSecurity") {
-        let remedy = "leave this vantage out, or run it in a namespace of another level";
         return (
-            object_name(None, "PodSecurity", quoted(message)),
-            remedy.into(),
+            object_name(None, "PodSecurity", first_quoted(message)),
+            "leave this source out, or run watertight in a namespace with another level".into(),
         );
     }
     if message.contains("exceeded quota") || message.contains("failed quota") {
@@ -133,136 +118,138 @@ fn who_refused(message: &str) -> (String, String) {
     }
     (
         "APIServer".into(),
-        "change what its message names, or leave this source out".into(),
+        "correct what its message names, or leave this source out".into(),
+    )
+}
+
+fn exemption_remedy(product: &str) -> String {
+    format!(
+        "exempt the run's namespace or the probe image from {product}, or leave this source out"
     )
 }
 
 /// The first text between double quotes.
-fn quoted(text: &str) -> Option<&str> {
+fn first_quoted(text: &str) -> Option<&str> {
     text.split('"').nth(1)
 }
 
+/// The risks of admission's changes to a pod.
 fn changes(candidate: &Candidate<'_>, stored: &Pod) -> Vec<Risk> {
-    let (sent, mut found) = (candidate.pod, Vec::new());
-    let object = || object_name(Some(namespace_of(sent)), "Admission", Some("dry run"));
-    let mut tell = |code: Code, severity: Severity, reason: String, remedy: &str| {
-        found.push(
-            Finding {
-                pod: sent,
-                code,
-                severity,
-                object: object(),
-            }
-            .because(reason, remedy),
-        );
-    };
+    let sent = candidate.pod;
+    let object = object_name(Some(namespace_of(sent)), "Admission", Some("dry run"));
+    let mut risks = Vec::new();
 
-    let (before, after) = (
-        sent.metadata.labels.clone().unwrap_or_default(),
-        stored.metadata.labels.clone().unwrap_or_default(),
-    );
-    let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    let changed: Vec<String> = keys
-        .into_iter()
-        .filter(|key| before.get(*key) != after.get(*key))
-        .map(|key| {
+    let labels = label_changes(sent, stored);
+    if !labels.is_empty() {
+        risks.push(Risk::refusal(
+            sent,
+            Code::AdmissionChangesLabels,
+            &object,
             format!(
-                "{key}={}",
-                after.get(key).map_or("(removed)", String::as_str)
-            )
-        })
-        .collect();
-    if !changed.is_empty() {
-        let reason = format!(
-            "admission changes the clone's labels, which are its identity: {}",
-            changed.join(", ")
-        );
-        tell(Code::AdmissionLabels, Severity::Refuse, reason, NO_CLONE);
+                "admission changes the clone's labels, which policies select by: {}",
+                labels.join(", ")
+            ),
+            NO_CLONE,
+        ));
     }
 
     let (Some(sent_spec), Some(stored_spec)) = (&sent.spec, &stored.spec) else {
-        return found;
+        return risks;
     };
-    let (own, original) = (container_names(sent_spec), original_names(candidate));
-    for name in container_names(stored_spec).difference(&own) {
-        if original.contains(name) {
-            let reason = format!(
-                "admission adds container {name:?}, as to the pod that the clone stands for: a proxy may answer handshakes itself"
-            );
-            tell(
-                Code::AdmissionContainer,
-                Severity::Warn,
-                reason,
-                "verdicts go by the stage above the handshake",
-            );
+    let in_originals = in_all_originals(candidate, container_names);
+    for name in container_names(stored_spec).difference(&container_names(sent_spec)) {
+        risks.push(if in_originals.contains(name) {
+            Risk::warning(
+                sent,
+                Code::AdmissionAddsContainer,
+                &object,
+                format!(
+                    "admission adds container {name:?}, as to the original pod: a proxy may answer handshakes itself"
+                ),
+                "nothing to do: verdicts use the response to the request, not the handshake",
+            )
         } else {
-            let reason = format!(
-                "admission adds container {name:?}, which the pod that the clone stands for lacks"
-            );
-            tell(Code::AdmissionContainer, Severity::Refuse, reason, NO_CLONE);
-        }
-    }
-
-    let known = credentials_of_originals(candidate);
-    for credential in credentials(stored_spec).difference(&credentials(sent_spec)) {
-        if known.contains(credential) {
-            let reason = format!(
-                "admission gives the probe credentials, as to the pod that it stands for: {credential}"
-            );
-            tell(
-                Code::AdmissionCredential,
-                Severity::Warn,
-                reason,
-                "the probe reads no files; it ends with the run",
-            );
-        } else {
-            let reason = format!("admission gives the probe credentials: {credential}");
-            tell(
-                Code::AdmissionCredential,
-                Severity::Refuse,
-                reason,
+            Risk::refusal(
+                sent,
+                Code::AdmissionAddsContainer,
+                &object,
+                format!("admission adds container {name:?}, which the original pod lacks"),
                 NO_CLONE,
-            );
-        }
+            )
+        });
     }
 
-    for change in program_changes(sent_spec, stored_spec) {
-        tell(Code::AdmissionProgram, Severity::Refuse, change, NO_CLONE);
+    let in_originals = in_all_originals(candidate, credentials);
+    for credential in credentials(stored_spec).difference(&credentials(sent_spec)) {
+        risks.push(if in_originals.contains(credential) {
+            Risk::warning(
+                sent,
+                Code::AdmissionAddsCredentials,
+                &object,
+                format!(
+                    "admission gives the probe credentials, as to the original pod: {credential}"
+                ),
+                "nothing to do: the probe reads no files, and ends with the run",
+            )
+        } else {
+            Risk::refusal(
+                sent,
+                Code::AdmissionAddsCredentials,
+                &object,
+                format!("admission gives the probe credentials: {credential}"),
+                NO_CLONE,
+            )
+        });
     }
-    for change in shape_changes(sent, stored) {
-        tell(Code::AdmissionShape, Severity::Refuse, change, NO_CLONE);
+
+    for change in container_changes(sent_spec, stored_spec) {
+        let code = Code::AdmissionChangesContainer;
+        risks.push(Risk::refusal(sent, code, &object, change, NO_CLONE));
     }
-    found
+    for change in pod_changes(sent, stored) {
+        let code = Code::AdmissionChangesPod;
+        risks.push(Risk::refusal(sent, code, &object, change, NO_CLONE));
+    }
+    risks
+}
+
+/// The labels that differ, as `KEY=VALUE` or `KEY=(removed)`.
+fn label_changes(sent: &Pod, stored: &Pod) -> Vec<String> {
+    let before = sent.metadata.labels.clone().unwrap_or_default();
+    let after = stored.metadata.labels.clone().unwrap_or_default();
+    let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    keys.into_iter()
+        .filter(|key| before.get(*key) != after.get(*key))
+        .map(|key| {
+            let value = after.get(key).map_or("(removed)", String::as_str);
+            format!("{key}={value}")
+        })
+        .collect()
 }
 
 fn container_names(spec: &PodSpec) -> BTreeSet<String> {
     spec.containers
         .iter()
         .chain(spec.init_containers.iter().flatten())
-        .map(|it| it.name.clone())
+        .map(|container| container.name.clone())
         .collect()
 }
 
-/// Containers that every original has: one that only some have, the clone must not get.
-fn original_names(candidate: &Candidate<'_>) -> BTreeSet<String> {
-    in_all(candidate, container_names)
-}
-
-fn credentials_of_originals(candidate: &Candidate<'_>) -> BTreeSet<String> {
-    in_all(candidate, credentials)
-}
-
-fn in_all(candidate: &Candidate<'_>, of: fn(&PodSpec) -> BTreeSet<String>) -> BTreeSet<String> {
+/// The properties that every original has; none where there is no original.
+fn in_all_originals(
+    candidate: &Candidate<'_>,
+    properties: fn(&PodSpec) -> BTreeSet<String>,
+) -> BTreeSet<String> {
     let sets = candidate
         .originals
         .iter()
         .filter_map(|original| original.spec.as_ref())
-        .map(of);
+        .map(properties);
     sets.reduce(|all, one| all.intersection(&one).cloned().collect())
         .unwrap_or_default()
 }
 
-/// Credentials of a pod, in words that are the same for two pods with the same ones.
+/// The credentials of a pod as texts, which are equal for equal credentials.
 fn credentials(spec: &PodSpec) -> BTreeSet<String> {
     let volumes = spec
         .volumes
@@ -273,20 +260,19 @@ fn credentials(spec: &PodSpec) -> BTreeSet<String> {
         .containers
         .iter()
         .chain(spec.init_containers.iter().flatten());
-    let env = containers
+    let variables = containers
         .flat_map(|container| container.env.iter().flatten())
         .filter_map(credential_of_variable);
-    volumes.chain(env).collect()
+    volumes.chain(variables).collect()
 }
 
 fn credentials_of_volume(volume: &Volume) -> Vec<String> {
-    let mut found = Vec::new();
+    let mut credentials = Vec::new();
     if let Some(secret) = &volume.secret {
-        found.push(format!(
-            "secret {}",
-            secret.secret_name.as_deref().unwrap_or(&volume.name)
-        ));
+        let name = secret.secret_name.as_deref().unwrap_or(&volume.name);
+        credentials.push(format!("secret {name}"));
     }
+
     for source in volume
         .projected
         .iter()
@@ -294,16 +280,17 @@ fn credentials_of_volume(volume: &Volume) -> Vec<String> {
     {
         if let Some(token) = &source.service_account_token {
             let audience = token.audience.as_deref().unwrap_or("the API server");
-            found.push(format!("a token of the service account for {audience}"));
+            credentials.push(format!("a token of the service account for {audience}"));
         }
         if let Some(secret) = &source.secret {
-            found.push(format!("secret {}", secret.name));
+            credentials.push(format!("secret {}", secret.name));
         }
     }
+
     if let Some(csi) = &volume.csi {
-        found.push(format!("a volume of {}", csi.driver));
+        credentials.push(format!("a volume of {}", csi.driver));
     }
-    found
+    credentials
 }
 
 fn credential_of_variable(variable: &EnvVar) -> Option<String> {
@@ -314,14 +301,15 @@ fn credential_of_variable(variable: &EnvVar) -> Option<String> {
     {
         return Some(format!("secret {} in {}", secret.name, variable.name));
     }
-    let telling = ["TOKEN", "SECRET", "PASSWORD", "CREDENTIAL"]
+
+    let is_credential = ["TOKEN", "SECRET", "PASSWORD", "CREDENTIAL"]
         .iter()
         .any(|word| variable.name.contains(word));
-    telling.then(|| format!("variable {}", variable.name))
+    is_credential.then(|| format!("variable {}", variable.name))
 }
 
-/// What would run otherwise in the containers that were sent.
-fn program_changes(sent: &PodSpec, stored: &PodSpec) -> Vec<String> {
+/// Admission's changes to the containers that were sent, as sentences.
+fn container_changes(sent: &PodSpec, stored: &PodSpec) -> Vec<String> {
     let mut changes = Vec::new();
     for before in &sent.containers {
         let Some(after) = stored
@@ -334,58 +322,59 @@ fn program_changes(sent: &PodSpec, stored: &PodSpec) -> Vec<String> {
         };
         if before.image != after.image {
             changes.push(format!(
-                "admission runs image {} instead",
+                "admission changes the image to {}",
                 after.image.as_deref().unwrap_or("none")
             ));
         }
         if (&before.command, &before.args) != (&after.command, &after.args) {
             changes.push(format!(
-                "admission runs another command in container {:?}",
+                "admission changes the command of container {:?}",
                 before.name
             ));
         }
         for variable in before.env.iter().flatten() {
-            if !after.env.iter().flatten().any(|it| it == variable) {
+            if !after.env.iter().flatten().any(|other| other == variable) {
                 changes.push(format!("admission changes variable {}", variable.name));
             }
         }
-        let user = |container: &Container, spec: &PodSpec| {
-            let own = container
-                .security_context
-                .as_ref()
-                .and_then(|it| it.run_as_user);
-            own.or_else(|| spec.security_context.as_ref().and_then(|it| it.run_as_user))
-        };
-        let (wanted, got) = (user(before, sent), user(after, stored));
-        if wanted != got && got.is_some_and(is_exempt_from_meshes) {
+
+        let new_user = user(after, stored).filter(|new| user(before, sent) != Some(*new));
+        if let Some(user) = new_user.filter(|user| MESH_PROXY_USERS.contains(user)) {
             changes.push(format!(
-                "admission runs the probe as user {}, whom meshes let through",
-                got.unwrap_or_default()
+                "admission runs the probe as user {user}, whose traffic meshes do not redirect"
             ));
         }
     }
     changes
 }
 
-/// Users whose traffic meshes do not redirect: Istio's and Linkerd's proxies.
-fn is_exempt_from_meshes(user: i64) -> bool {
-    user == 1337 || user == 2102
+/// The users of the proxies of Istio and Linkerd, whose traffic meshes do not redirect.
+const MESH_PROXY_USERS: [i64; 2] = [1337, 2102];
+
+/// The user that a container runs as, if the pod says it.
+fn user(container: &Container, spec: &PodSpec) -> Option<i64> {
+    let container_context = container.security_context.as_ref();
+    let pod_context = spec.security_context.as_ref();
+    container_context
+        .and_then(|context| context.run_as_user)
+        .or_else(|| pod_context.and_then(|context| context.run_as_user))
 }
 
-/// What would make it another kind of pod than the one that the other checks judged.
-fn shape_changes(sent: &Pod, stored: &Pod) -> Vec<String> {
+/// Admission's changes to properties of the pod that other risks were judged by, as sentences.
+fn pod_changes(sent: &Pod, stored: &Pod) -> Vec<String> {
     let (Some(before), Some(after)) = (&sent.spec, &stored.spec) else {
         return Vec::new();
     };
     let mut changes = Vec::new();
     if !can_become_ready(sent) && can_become_ready(stored) {
-        changes
-            .push("admission takes away the gate that keeps the probe from becoming Ready".into());
+        changes.push(
+            "admission removes the readiness gate that keeps the probe from becoming Ready".into(),
+        );
     }
     if before.host_network.unwrap_or_default() != after.host_network.unwrap_or_default() {
-        changes.push("admission changes whether the probe is on its node's network".into());
+        changes.push("admission changes whether the probe uses the host network".into());
     }
-    // An account that was left out becomes the namespace's default one.
+    // Where the pod names no service account, admission sets the namespace's default.
     if before.service_account_name.is_some()
         && before.service_account_name != after.service_account_name
     {
@@ -395,16 +384,8 @@ fn shape_changes(sent: &Pod, stored: &Pod) -> Vec<String> {
         ));
     }
     if before.active_deadline_seconds.is_some() && after.active_deadline_seconds.is_none() {
-        changes.push("admission takes away the probe's deadline".into());
+        changes.push("admission removes the probe's active deadline".into());
     }
-    let owners = |pod: &Pod| -> Vec<String> {
-        pod.metadata
-            .owner_references
-            .iter()
-            .flatten()
-            .map(|it| format!("{} {}", it.kind, it.name))
-            .collect()
-    };
     if owners(sent) != owners(stored) {
         changes.push(format!(
             "admission changes the probe's owners to {:?}",
@@ -412,4 +393,14 @@ fn shape_changes(sent: &Pod, stored: &Pod) -> Vec<String> {
         ));
     }
     changes
+}
+
+/// The owners of a pod, as `KIND NAME`.
+fn owners(pod: &Pod) -> Vec<String> {
+    pod.metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .map(|owner| format!("{} {}", owner.kind, owner.name))
+        .collect()
 }

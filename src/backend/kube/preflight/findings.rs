@@ -1,26 +1,26 @@
-//! What preflight found, and what a run makes of it. Pure.
+//! The findings of preflight, and whether they stop the run. Pure.
 
 use super::{Risk, Severity};
 use std::collections::BTreeMap;
 
-/// What preflight found.
+/// The findings of preflight.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Everything that speaks against the run, refusals first.
+    /// All risks, refusals first.
     pub risks: Vec<Risk>,
-    /// The Role to paste where rights are missing.
+    /// The Role that grants the missing rights, as YAML.
     pub role: Option<String>,
-    /// The pods that must not be created, or entered, `namespace/name`, each with the reason and a
-    /// way out.
+    /// The pods (`namespace/name`) that must not be created, or not get an ephemeral container,
+    /// each with the reason and a remedy.
     pub refused: BTreeMap<String, String>,
-    /// Whether those are all that checks need.
-    hopeless: bool,
+    /// Whether all probes that checks need are refused.
+    all_needed_refused: bool,
 }
 
 impl Findings {
-    /// Sums up. `pods` are all that would be created or entered, each with whether a check needs
-    /// it; the others only strengthen proofs, and the run does without those that are refused.
-    pub(super) fn of(
+    /// Summarizes risks. `pods` are all pods that would get a probe, each with whether a check
+    /// needs it; a refused probe that none needs is only a control, and the run goes on without it.
+    pub(super) fn new(
         mut risks: Vec<Risk>,
         pods: &BTreeMap<String, bool>,
         role: Option<String>,
@@ -32,33 +32,36 @@ impl Findings {
         {
             let Some(pod) = &risk.pod else { continue };
             let why = format!(
-                "[{}] {}: {}; way out: {}",
+                "[{}] {}: {}; fix: {}",
                 risk.code, risk.object, risk.reason, risk.remedy
             );
             refused.entry(pod.clone()).or_insert(why);
             if pods.get(pod) == Some(&false) {
                 risk.severity = Severity::Warn;
-                risk.remedy = "no check needs this probe: the run does without it".into();
+                risk.remedy = "nothing to do: no check needs this probe".into();
             }
         }
+
         risks.sort_by_key(|risk| risk.severity);
         let mut needed = pods.iter().filter(|(_, needed)| **needed).peekable();
-        let hopeless = needed.peek().is_some() && needed.all(|(pod, _)| refused.contains_key(pod));
+        let all_needed_refused =
+            needed.peek().is_some() && needed.all(|(pod, _)| refused.contains_key(pod));
         Self {
             risks,
             role,
             refused,
-            hopeless,
+            all_needed_refused,
         }
     }
 
-    /// Whether there can be no run. Else it does without the sources that are refused.
+    /// Whether the run must not start; if not, it goes on without the refused sources.
     pub fn stop_the_run(&self) -> bool {
         let mut refusals = self
             .risks
             .iter()
             .filter(|risk| risk.severity == Severity::Refuse);
-        self.hopeless || refusals.any(|risk| risk.code.is_of_the_run() || risk.pod.is_none())
+        self.all_needed_refused
+            || refusals.any(|risk| risk.code.stops_the_run() || risk.pod.is_none())
     }
 }
 
@@ -78,9 +81,9 @@ mod tests {
         }
     }
 
-    fn found(risks: Vec<Risk>) -> Findings {
+    fn findings(risks: Vec<Risk>) -> Findings {
         let pods = [("a", true), ("b", true), ("control", false)];
-        Findings::of(
+        Findings::new(
             risks,
             &pods
                 .into_iter()
@@ -91,37 +94,37 @@ mod tests {
     }
 
     #[test]
-    fn a_run_does_without_a_source_that_is_refused_and_not_without_all() {
-        let one = found(vec![refusal(Code::Adoption, Some("a"))]);
+    fn a_run_stops_only_if_all_needed_sources_are_refused() {
+        let one = findings(vec![refusal(Code::Adoption, Some("a"))]);
         assert_eq!(
             (one.stop_the_run(), one.refused.len(), one.risks[0].severity),
             (false, 1, Severity::Refuse)
         );
         assert!(
-            found(vec![
+            findings(vec![
                 refusal(Code::Adoption, Some("a")),
                 refusal(Code::Adoption, Some("b"))
             ])
             .stop_the_run()
         );
-        assert!(!found(vec![]).stop_the_run());
+        assert!(!findings(vec![]).stop_the_run());
     }
 
     #[test]
-    fn what_only_strengthens_proofs_is_not_created_when_it_is_refused() {
-        let findings = found(vec![refusal(Code::Adoption, Some("control"))]);
+    fn a_refused_control_is_a_warning_and_is_not_created() {
+        let findings = findings(vec![refusal(Code::Adoption, Some("control"))]);
         assert_eq!(findings.risks[0].severity, Severity::Warn);
         assert!(findings.refused.contains_key("control") && !findings.stop_the_run());
     }
 
     #[test]
-    fn what_is_missing_or_used_up_stops_the_run() {
+    fn refusals_for_permissions_quotas_and_the_whole_run_stop_it() {
         for risk in [
-            refusal(Code::Permission, None),
-            refusal(Code::Quota, Some("a")),
+            refusal(Code::PermissionMissing, None),
+            refusal(Code::QuotaExceeded, Some("a")),
             refusal(Code::Adoption, None),
         ] {
-            assert!(found(vec![risk.clone()]).stop_the_run(), "{risk:?}");
+            assert!(findings(vec![risk.clone()]).stop_the_run(), "{risk:?}");
         }
     }
 }

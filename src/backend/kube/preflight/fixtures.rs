@@ -1,49 +1,51 @@
-//! Objects made for tests, written as people write them.
+//! Objects for tests of preflight. The clone is the pod that a run would create.
 
-use super::{Candidate, Neighbours, PolicyObject};
+use super::{Allowances, Candidate, ClusterObjects, Code, PolicyObject, Severity};
+use crate::backend::kube::PROBE_IMAGE;
+use crate::backend::kube::names;
+use crate::backend::kube::probe_pod::{PodRequest, RunSettings, clone_of};
+use crate::plan::ProbeId;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::time::Duration;
 
-/// An object from JSON; kind and version may be left out.
+/// The id of the tests' run.
+const RUN: &str = "4d1f";
+
+/// An object from JSON, in which `apiVersion` and `kind` may be missing.
 pub(super) fn object<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).expect("an object of that kind")
 }
 
-/// A clone of the shape that is harmless: no controller, never Ready, Pod Security restricted, with
-/// small requests.
+/// The clone of [`original`], as a run would create it.
 pub(super) fn clone() -> Value {
-    json!({
-        "metadata": {
-            "namespace": "shop",
-            "name": "wt-4d1f-0",
-            "labels": { "app": "web", "tier": "front" },
-            "ownerReferences": [
-                { "apiVersion": "batch/v1", "kind": "Job", "name": "watertight-run", "uid": "1", "controller": false }
-            ]
-        },
-        "spec": {
-            "nodeName": "node-1",
-            "activeDeadlineSeconds": 900,
-            "readinessGates": [{ "conditionType": "watertight.dev/never" }],
-            "securityContext": {
-                "runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": { "type": "RuntimeDefault" }
-            },
-            "containers": [{
-                "name": "probe",
-                "image": "localhost/watertight-probe:0.1.0",
-                "args": ["__probe"],
-                "env": [{ "name": "WATERTIGHT_PLAN_0", "value": "abc" }],
-                "resources": { "requests": { "cpu": "10m", "memory": "16Mi" }, "limits": { "memory": "64Mi" } },
-                "securityContext": {
-                    "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] }, "readOnlyRootFilesystem": true
-                }
-            }]
-        }
-    })
+    let settings = RunSettings {
+        run: RUN.into(),
+        image: PROBE_IMAGE.into(),
+        pull_policy: "IfNotPresent".into(),
+        active_deadline: Duration::from_secs(900),
+    };
+    let owner = OwnerReference {
+        api_version: "batch/v1".into(),
+        kind: "Job".into(),
+        name: names::run_object(RUN),
+        uid: "1".into(),
+        controller: Some(false),
+        block_owner_deletion: Some(false),
+    };
+    let environment = [("WATERTIGHT_PLAN_0".to_owned(), "abc".to_owned())];
+    let request = PodRequest {
+        probe: ProbeId(0),
+        owner,
+        environment: &environment,
+    };
+    let pod = clone_of(&object(original()), &settings, &request);
+    serde_json::to_value(pod).expect("a pod")
 }
 
-/// The pod that it stands for: one of a Deployment.
+/// A pod of a Deployment.
 pub(super) fn original() -> Value {
     json!({
         "metadata": {
@@ -58,8 +60,8 @@ pub(super) fn original() -> Value {
     })
 }
 
-/// A value with one place changed: `changed(clone(), "/spec/nodeName", json!("node-2"))`. A place
-/// whose parent exists is made; `null` removes it.
+/// A value with one field changed: `changed(clone(), "/spec/hostNetwork", json!(true))`. A field of
+/// an existing object is added, `null` removes it; to an array the value is appended.
 pub(super) fn changed(mut value: Value, pointer: &str, new: Value) -> Value {
     let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
     let parent = value.pointer_mut(parent).expect("the parent exists");
@@ -76,19 +78,20 @@ fn unescaped(key: &str) -> String {
     key.replace("~1", "/").replace("~0", "~")
 }
 
-/// A clone and its original, asked about in surroundings.
-pub(super) struct Scene {
+/// A clone and its original in a cluster.
+pub(super) struct Scenario {
     pub(super) pod: Pod,
     pub(super) originals: Vec<Pod>,
-    pub(super) around: Neighbours,
+    pub(super) cluster: ClusterObjects,
 }
 
-impl Scene {
+impl Scenario {
+    /// A clone in a cluster without other objects.
     pub(super) fn new() -> Self {
         Self {
             pod: object(clone()),
             originals: vec![object(original())],
-            around: Neighbours::default(),
+            cluster: ClusterObjects::default(),
         }
     }
 
@@ -109,13 +112,9 @@ impl Scene {
         }
     }
 
-    /// Codes and severities of everything found.
-    pub(super) fn finds(&self) -> Vec<(super::Code, super::Severity)> {
-        let risks = super::risks(
-            &[self.candidate()],
-            &self.around,
-            super::Allowances::default(),
-        );
+    /// The codes and severities of all risks.
+    pub(super) fn risks(&self) -> Vec<(Code, Severity)> {
+        let risks = super::risks(&[self.candidate()], &self.cluster, Allowances::default());
         for risk in &risks {
             assert!(
                 !risk.reason.is_empty() && !risk.remedy.is_empty() && !risk.object.is_empty(),

@@ -1,19 +1,18 @@
-//! Whether the probe's image is where the probe shall run.
+//! Nodes that do not have the probe image.
 //!
-//! A node's status lists its images, at most 50 by default, the largest first (the kubelet's
-//! `nodeStatusMaxImages`), and is some time behind: so what is not listed may be there, and this
-//! can only warn.
+//! A node's status lists its images with some delay, by default the 50 largest (the kubelet's
+//! `nodeStatusMaxImages`). An image that is not listed may be there, so this only warns.
 
 use super::placement::{node, node_of};
-use super::risk::{Code, Finding, Severity};
-use super::{Candidate, Neighbours, Risk, object_name};
+use super::risk::{Code, Risk};
+use super::{Candidate, ClusterObjects, object_name};
 use k8s_openapi::api::core::v1::{Container, Node};
 use oci_spec::distribution::Reference;
 use std::str::FromStr;
 
-pub(super) fn risks(candidate: &Candidate<'_>, around: &Neighbours, found: &mut Vec<Risk>) {
+pub(super) fn risks(candidate: &Candidate<'_>, cluster: &ClusterObjects, risks: &mut Vec<Risk>) {
     let pod = candidate.pod;
-    let Some(node) = node_of(pod).and_then(|name| node(name, around)) else {
+    let Some(node) = node_of(pod).and_then(|name| node(name, cluster)) else {
         return;
     };
     for container in pod.spec.iter().flat_map(|spec| &spec.containers) {
@@ -23,56 +22,36 @@ pub(super) fn risks(candidate: &Candidate<'_>, around: &Neighbours, found: &mut 
         if lists(node, image) {
             continue;
         }
+
         let object = object_name(None, "Node", node.metadata.name.as_deref());
+        let reason = format!("it does not list {image}");
         let load = format!(
-            "watertight image -o probe.tar, then load it onto the node: ctr --namespace k8s.io images import probe.tar; or name one that can be pulled: --probe-image (now {image})"
+            "watertight image -o probe.tar, then load it onto the node: ctr --namespace k8s.io images import probe.tar; or name an image that can be pulled: --probe-image (now {image})"
         );
-        if policy(container) == "Never" {
-            let finding = Finding {
-                pod,
-                code: Code::ImageAbsent,
-                severity: Severity::Warn,
-                object,
-            };
-            found.push(finding.because(
-                format!("it does not list {image}, and the pull policy is Never"),
-                load,
-            ));
+        risks.push(if pull_policy(container) == "Never" {
+            let reason = format!("{reason}, and the pull policy is Never");
+            Risk::warning(pod, Code::ImageAbsent, object, reason, load)
         } else if image.starts_with("localhost/") {
-            let finding = Finding {
-                pod,
-                code: Code::ImageAbsent,
-                severity: Severity::Warn,
-                object,
-            };
-            found.push(finding.because(
-                format!("it does not list {image}, and that is no registry to pull from"),
-                load,
-            ));
+            let reason = format!("{reason}, and localhost is not a registry to pull from");
+            Risk::warning(pod, Code::ImageAbsent, object, reason, load)
         } else {
-            let finding = Finding {
-                pod,
-                code: Code::ImagePull,
-                severity: Severity::Warn,
-                object,
-            };
-            found.push(finding.because(
-                format!("it does not list {image}: the node pulls it first, which takes its time"),
-                "load it onto the nodes before the run",
-            ));
-        }
+            let reason = format!("{reason}, so it pulls the image before the probe starts");
+            let remedy = "load it onto the nodes before the run";
+            Risk::warning(pod, Code::ImagePull, object, reason, remedy)
+        });
     }
 }
 
-fn policy(container: &Container) -> &str {
-    let latest = container
+/// The pull policy of a container, by default as Kubernetes sets it.
+fn pull_policy(container: &Container) -> &str {
+    let is_latest = container
         .image
         .as_deref()
         .is_some_and(|image| image.ends_with(":latest") || !image.contains(':'));
     container
         .image_pull_policy
         .as_deref()
-        .unwrap_or(if latest { "Always" } else { "IfNotPresent" })
+        .unwrap_or(if is_latest { "Always" } else { "IfNotPresent" })
 }
 
 /// Whether a node's status lists an image: by name and tag, or by digest where one is named.
@@ -88,9 +67,9 @@ fn lists(node: &Node, image: &str) -> bool {
         .flat_map(|image| image.names.iter().flatten())
         .filter_map(|name| Reference::from_str(name).ok())
         .any(|listed| {
-            let same_place = listed.registry() == wanted.registry()
+            let is_same_repository = listed.registry() == wanted.registry()
                 && listed.repository() == wanted.repository();
-            same_place
+            is_same_repository
                 && match wanted.digest() {
                     Some(digest) => listed.digest() == Some(digest),
                     None => listed.tag() == wanted.tag(),

@@ -1,22 +1,21 @@
-//! What probe pods would do to a cluster, and what the cluster would do to them: told before
-//! anything is created.
+//! Preflight: the risks of probe pods, determined before any is created.
 //!
 //! ```text
-//!  objects around ──┐
-//!  clones to create ├─ risks ─▶ Vec<Risk>   code, severity, object, reason, way out
-//!  dry-run answers ─┘
+//!  cluster objects  ──┐
+//!  clones to create ──┼─ risks ─▶ Vec<Risk>   code, severity, object, reason, remedy
+//!  dry-run responses ─┘
 //! ```
 //!
-//! A clone carries a workload's labels, and labels are how controllers, disruption budgets,
-//! autoscalers and Services find pods. Each file holds one such mechanism with the rule of the
-//! component that carries it out. All are pure, over [`Neighbours`]; only `look` asks the API
+//! A clone has a workload's labels, by which controllers, disruption budgets, autoscalers and
+//! Services select pods. Each file holds one such mechanism, with the rule of the component that
+//! implements it. All are pure functions of [`ClusterObjects`]; only `queries` calls the API
 //! server.
 //!
 //! # Limitations
 //!
-//! Controllers that are not Kubernetes' own may take pods by labels too. They cannot be looked
-//! into: a pod of such a controller is refused as a clone's original. Webhooks that do not take
-//! part in dry runs are not seen.
+//! Controllers that are not part of Kubernetes may adopt pods by labels too, by rules that are not
+//! known: a source whose pod belongs to such a controller is refused. Changes by webhooks that do
+//! not support dry runs are found only after a pod's creation.
 
 mod adoption;
 mod autoscaler;
@@ -25,6 +24,7 @@ mod dry_run;
 mod ephemeral;
 mod findings;
 mod image;
+mod limit_range;
 mod placement;
 mod policy;
 mod quantity;
@@ -43,9 +43,9 @@ mod tests;
 
 pub(super) use dry_run::objection;
 pub use dry_run::{Answer, Refusal};
-pub use ephemeral::Entering;
+pub use ephemeral::EphemeralTarget;
 pub use findings::Findings;
-pub use queries::{Intended, look};
+pub use queries::{NewPod, inspect};
 pub(super) use risk::full_name;
 pub use risk::{Code, Risk, Severity};
 
@@ -60,40 +60,28 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 /// A probe pod to create.
 #[derive(Debug, Clone)]
 pub struct Candidate<'a> {
-    /// As it would be sent to the API server.
+    /// The pod as it would be sent to the API server.
     pub pod: &'a Pod,
-    /// The pods whose identity it takes; empty for a pod of our own (a node's vantage, a canary).
+    /// The pods whose identity it has; empty for node probes, reference pods and canaries.
     pub originals: Vec<&'a Pod>,
 }
 
-/// What was read of the cluster: all namespaces that candidates are in, and perhaps more.
+/// The objects that were read from the cluster: at least those of the namespaces of all candidates.
 #[derive(Debug, Clone, Default)]
-pub struct Neighbours {
-    /// Namespaces.
+pub struct ClusterObjects {
     pub namespaces: Vec<Namespace>,
-    /// Nodes.
     pub nodes: Vec<Node>,
-    /// Deployments; they adopt no pods, autoscalers name them.
+    /// They adopt no pods, but autoscalers name them.
     pub deployments: Vec<Deployment>,
-    /// ReplicaSets.
     pub replica_sets: Vec<ReplicaSet>,
-    /// `ReplicationControllers`.
     pub replication_controllers: Vec<ReplicationController>,
-    /// StatefulSets.
     pub stateful_sets: Vec<StatefulSet>,
-    /// DaemonSets.
     pub daemon_sets: Vec<DaemonSet>,
-    /// Jobs.
     pub jobs: Vec<Job>,
-    /// `PodDisruptionBudgets`.
     pub budgets: Vec<PodDisruptionBudget>,
-    /// `HorizontalPodAutoscalers`.
     pub autoscalers: Vec<HorizontalPodAutoscaler>,
-    /// Services.
     pub services: Vec<Service>,
-    /// `ResourceQuotas`.
     pub quotas: Vec<ResourceQuota>,
-    /// `LimitRanges`.
     pub limit_ranges: Vec<LimitRange>,
     /// Policies of any kind.
     pub policies: Vec<PolicyObject>,
@@ -104,58 +92,57 @@ pub struct Neighbours {
 pub struct PolicyObject {
     /// `NetworkPolicy`, `ClusterNetworkPolicy`, ...
     pub kind: String,
-    /// Its namespace; `None` for the cluster's.
+    /// `None` for a cluster-scoped policy.
     pub namespace: Option<String>,
-    /// Its name.
     pub name: String,
-    /// `spec`.
     pub spec: serde_json::Value,
 }
 
-/// What the user takes upon himself.
+/// The risks that the user accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Allowances {
-    /// `--allow-hpa`: clones may be counted by autoscalers.
+    /// `--allow-hpa`: autoscalers may count clones.
     pub autoscalers: bool,
 }
 
-/// Everything that speaks against creating these pods, refusals first; in each severity in the
-/// order of the pods.
+/// The risks of creating these pods: refusals first, and within a severity in the order of the
+/// pods.
 pub fn risks(
     candidates: &[Candidate<'_>],
-    around: &Neighbours,
+    cluster: &ClusterObjects,
     allowances: Allowances,
 ) -> Vec<Risk> {
-    let mut found = Vec::new();
+    let mut risks = Vec::new();
     for candidate in candidates {
-        adoption::risks(candidate, around, &mut found);
-        budget::risks(candidate, around, &mut found);
-        autoscaler::risks(candidate, around, allowances, &mut found);
-        service::risks(candidate, around, &mut found);
-        security::risks(candidate, around, &mut found);
-        policy::risks(candidate, around, &mut found);
-        placement::risks(candidate, around, &mut found);
-        image::risks(candidate, around, &mut found);
-        quota::limit_risks(candidate, around, &mut found);
+        adoption::risks(candidate, cluster, &mut risks);
+        budget::risks(candidate, cluster, &mut risks);
+        autoscaler::risks(candidate, cluster, allowances, &mut risks);
+        service::risks(candidate, cluster, &mut risks);
+        security::risks(candidate, cluster, &mut risks);
+        policy::risks(candidate, cluster, &mut risks);
+        placement::risks(candidate, cluster, &mut risks);
+        image::risks(candidate, cluster, &mut risks);
+        limit_range::risks(candidate, cluster, &mut risks);
     }
-    quota::risks(candidates, around, &mut found);
-    found.sort_by_key(|risk| risk.severity);
-    found
+
+    quota::risks(candidates, cluster, &mut risks);
+    risks.sort_by_key(|risk| risk.severity);
+    risks
 }
 
-/// What speaks against one pod by the API server's own answer to a dry run.
+/// The risks of one pod that the API server's answer to a dry run shows, refusals first.
 pub fn dry_run_risks(candidate: &Candidate<'_>, answer: &Answer) -> Vec<Risk> {
-    let mut found = dry_run::risks(candidate, answer);
-    found.sort_by_key(|risk| risk.severity);
-    found
+    let mut risks = dry_run::risks(candidate, answer);
+    risks.sort_by_key(|risk| risk.severity);
+    risks
 }
 
-/// The namespace of an object that has one.
+/// The namespace of a pod.
 fn namespace_of(pod: &Pod) -> &str {
     pod.metadata.namespace.as_deref().unwrap_or_default()
 }
 
-/// `NAMESPACE/Kind/NAME`, as suites name workloads.
+/// `NAMESPACE/KIND/NAME`, as suites name workloads; `KIND/NAME` for cluster-scoped objects.
 fn object_name(namespace: Option<&str>, kind: &str, name: Option<&str>) -> String {
     let name = name.unwrap_or("?");
     match namespace {

@@ -1,66 +1,62 @@
-//! The node that a pod would go to.
+//! Nodes that cannot run a probe pod.
 
-use super::risk::{Code, Finding, Severity};
-use super::{Candidate, Neighbours, Risk, object_name};
+use super::risk::{Code, Risk};
+use super::{Candidate, ClusterObjects, object_name};
 use k8s_openapi::api::core::v1::{Node, Pod};
 
-pub(super) fn risks(candidate: &Candidate<'_>, around: &Neighbours, found: &mut Vec<Risk>) {
+pub(super) fn risks(candidate: &Candidate<'_>, cluster: &ClusterObjects, risks: &mut Vec<Risk>) {
     let pod = candidate.pod;
-    let targets = [node_of(pod)].into_iter().flatten();
-    let originals = candidate
-        .originals
-        .iter()
-        .filter_map(|original| original.spec.as_ref()?.node_name.clone());
-    let mut names: Vec<String> = targets.map(str::to_owned).chain(originals).collect();
-    names.sort();
-    names.dedup();
-    let windows = names
-        .iter()
-        .find(|name| node(name, around).is_some_and(is_windows));
-    let says_windows = candidate.originals.iter().any(|original| {
-        original
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.os.as_ref())
-            .is_some_and(|os| os.name == "windows")
-    });
-    if windows.is_some() || says_windows {
-        let object = object_name(
-            None,
-            "Node",
-            Some(windows.map_or("of the original", String::as_str)),
-        );
-        let finding = Finding {
+    if let Some(windows) = windows_node(candidate, cluster) {
+        risks.push(Risk::refusal(
             pod,
-            code: Code::Windows,
-            severity: Severity::Refuse,
-            object,
-        };
-        found.push(finding.because(
-            "it runs Windows, where the probe cannot run",
-            "leave this source out: what it may reach is not tested",
+            Code::WindowsNode,
+            object_name(None, "Node", Some(&windows)),
+            "it runs Windows, where probes cannot run",
+            "leave this source out: it is not tested",
         ));
         return;
     }
-    let Some(node) = node_of(pod).and_then(|name| node(name, around)) else {
-        return;
-    };
-    if !is_ready(node) {
-        let object = object_name(None, "Node", node.metadata.name.as_deref());
-        let finding = Finding {
+
+    let node = node_of(pod).and_then(|name| node(name, cluster));
+    if let Some(node) = node.filter(|node| !is_ready(node)) {
+        risks.push(Risk::warning(
             pod,
-            code: Code::NodeNotReady,
-            severity: Severity::Warn,
-            object,
-        };
-        found.push(finding.because(
-            "it is not ready: the probe may not start there, and what it should have seen is then unproven",
+            Code::NodeNotReady,
+            object_name(None, "Node", node.metadata.name.as_deref()),
+            "it is not ready: the probe may not start there, and its checks would be unproven",
             "wait for the node, or spread the source over other nodes",
         ));
     }
 }
 
-/// The node that a pod names: by `nodeName`, or by the one that its affinity demands.
+/// The Windows node of the pod or of an original. Also an original that asks for Windows
+/// (`spec.os`) shows that, even if its node is unknown.
+fn windows_node(candidate: &Candidate<'_>, cluster: &ClusterObjects) -> Option<String> {
+    let originals = candidate
+        .originals
+        .iter()
+        .filter_map(|original| original.spec.as_ref());
+    let names = node_of(candidate.pod).into_iter().chain(
+        originals
+            .clone()
+            .filter_map(|spec| spec.node_name.as_deref()),
+    );
+    let mut windows: Vec<&str> = names
+        .filter(|name| node(name, cluster).is_some_and(is_windows))
+        .collect();
+    windows.sort_unstable();
+
+    let asks_for_windows = originals
+        .filter_map(|spec| spec.os.as_ref())
+        .any(|os| os.name == "windows");
+    match windows.first() {
+        Some(name) => Some((*name).to_owned()),
+        None if asks_for_windows => Some("of the original".to_owned()),
+        None => None,
+    }
+}
+
+/// The node that a pod runs on: its `nodeName`, or the one that its node affinity requires.
 pub(super) fn node_of(pod: &Pod) -> Option<&str> {
     let spec = pod.spec.as_ref()?;
     if let Some(name) = &spec.node_name {
@@ -74,14 +70,14 @@ pub(super) fn node_of(pod: &Pod) -> Option<&str> {
         .node_selector_terms
         .iter()
         .flat_map(|term| term.match_fields.iter().flatten());
-    let named = fields
+    let name = fields
         .into_iter()
         .find(|field| field.key == "metadata.name" && field.operator == "In")?;
-    named.values.as_ref()?.first().map(String::as_str)
+    name.values.as_ref()?.first().map(String::as_str)
 }
 
-pub(super) fn node<'a>(name: &str, around: &'a Neighbours) -> Option<&'a Node> {
-    around
+pub(super) fn node<'a>(name: &str, cluster: &'a ClusterObjects) -> Option<&'a Node> {
+    cluster
         .nodes
         .iter()
         .find(|node| node.metadata.name.as_deref() == Some(name))

@@ -1,18 +1,19 @@
-//! Policies that speak of a label which the clone does not carry.
+//! Policies that select by a label which the clone lacks.
 //!
-//! A clone leaves out the labels that controllers put on their pods (`pod-template-hash` and the
-//! like), since they would have it adopted. A policy that selects by one of them would treat the
-//! clone otherwise than the original, and what the clone sees would be no evidence. So each
-//! selector is asked about both: where the answers differ, the clone is refused.
+//! A clone lacks the labels that controllers set on their pods (such as `pod-template-hash`), since
+//! with them it would be adopted. A policy that selects by such a label would treat the clone
+//! differently from the original, so the clone's attempts would be no evidence. Where a selector
+//! matches only one of the two, the clone is refused.
 
-use super::risk::{Code, Finding, NO_CLONE, Severity};
+use super::risk::{Code, NO_CLONE, Risk};
 use super::selector::{matches, show};
-use super::{Candidate, Neighbours, PolicyObject, Risk, namespace_of, object_name};
+use super::{Candidate, ClusterObjects, PolicyObject, namespace_of, object_name};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// Keys under which policies of all kinds hold selectors of pods: Kubernetes' own, and Cilium's.
+/// The fields of policies that hold pod selectors: of Kubernetes' kinds and of Cilium's.
 const POD_SELECTORS: [&str; 4] = [
     "podSelector",
     "endpointSelector",
@@ -20,49 +21,51 @@ const POD_SELECTORS: [&str; 4] = [
     "toEndpoints",
 ];
 
-pub(super) fn risks(candidate: &Candidate<'_>, around: &Neighbours, found: &mut Vec<Risk>) {
+pub(super) fn risks(candidate: &Candidate<'_>, cluster: &ClusterObjects, risks: &mut Vec<Risk>) {
     let pod = candidate.pod;
-    let kept = pod.metadata.labels.clone().unwrap_or_default();
-    for policy in &around.policies {
+    let labels = pod.metadata.labels.clone().unwrap_or_default();
+    for policy in &cluster.policies {
+        if !may_concern(policy, pod) {
+            continue;
+        }
         let mut selectors = Vec::new();
         pod_selectors(&policy.spec, &mut selectors);
-        let mut told = BTreeSet::new();
+        let mut reported = BTreeSet::new();
         for selector in &selectors {
             let differs = candidate.originals.iter().any(|original| {
                 let original = original.metadata.labels.clone().unwrap_or_default();
-                matches(selector, &original) != matches(selector, &kept)
+                matches(selector, &original) != matches(selector, &labels)
             });
-            let words = show(selector);
-            if !differs || !concerns(policy, pod) || !told.insert(words.clone()) {
-                continue;
+            let text = show(selector);
+            if differs && reported.insert(text.clone()) {
+                risks.push(Risk::refusal(
+                    pod,
+                    Code::PolicyLabelMissing,
+                    object_name(
+                        policy.namespace.as_deref(),
+                        &policy.kind,
+                        Some(&policy.name),
+                    ),
+                    format!(
+                        "it selects by {text}, and the clone lacks a label of that which a controller sets, so the policy would treat the clone differently from the original pod"
+                    ),
+                    NO_CLONE,
+                ));
             }
-            let object = object_name(
-                policy.namespace.as_deref(),
-                &policy.kind,
-                Some(&policy.name),
-            );
-            let finding = Finding {
-                pod,
-                code: Code::PolicyLabel,
-                severity: Severity::Refuse,
-                object,
-            };
-            found.push(finding.because(
-                format!("it selects by {words}, which a controller's own label decides: the clone does not carry that label, so the policy would treat it otherwise than the pod that it stands for"),
-                NO_CLONE,
-            ));
         }
     }
 }
 
-/// Whether a policy's selectors may speak of this pod at all. A policy of another namespace can, by
-/// its peers.
-fn concerns(policy: &PolicyObject, pod: &k8s_openapi::api::core::v1::Pod) -> bool {
-    let own = policy
+/// Whether a policy's selectors may match this pod. Those of a policy in another namespace may, if
+/// they are peers with a namespace selector.
+fn may_concern(policy: &PolicyObject, pod: &Pod) -> bool {
+    let is_of_its_namespace = policy
         .namespace
         .as_deref()
         .is_none_or(|namespace| namespace == namespace_of(pod));
-    own || has_key(&policy.spec, "namespaceSelector") || policy.kind != "NetworkPolicy"
+    is_of_its_namespace
+        || has_key(&policy.spec, "namespaceSelector")
+        || policy.kind != "NetworkPolicy"
 }
 
 fn has_key(value: &Value, wanted: &str) -> bool {
@@ -75,50 +78,53 @@ fn has_key(value: &Value, wanted: &str) -> bool {
     }
 }
 
-/// Every selector of pods in a policy, at whatever depth.
-fn pod_selectors(value: &Value, found: &mut Vec<LabelSelector>) {
+/// Collects the pod selectors of a policy, at any depth.
+fn pod_selectors(value: &Value, selectors: &mut Vec<LabelSelector>) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
                 if POD_SELECTORS.contains(&key.as_str()) {
-                    let several = value
+                    let list = value
                         .as_array()
                         .map_or(std::slice::from_ref(value), Vec::as_slice);
-                    found.extend(
-                        several
-                            .iter()
-                            .filter_map(|one| serde_json::from_value(without_source(one)).ok()),
-                    );
+                    selectors.extend(list.iter().filter_map(|selector| {
+                        serde_json::from_value(without_sources(selector)).ok()
+                    }));
                 }
-                pod_selectors(value, found);
+                pod_selectors(value, selectors);
             }
         }
-        Value::Array(values) => values.iter().for_each(|value| pod_selectors(value, found)),
+        Value::Array(values) => {
+            for value in values {
+                pod_selectors(value, selectors);
+            }
+        }
         _ => {}
     }
 }
 
-/// Cilium writes where a label comes from before its key: `k8s:app`, `any:app`.
-fn without_source(selector: &Value) -> Value {
-    let plain = |key: &str| {
-        key.strip_prefix("k8s:")
-            .or_else(|| key.strip_prefix("any:"))
-            .unwrap_or(key)
-            .to_owned()
-    };
+/// A selector without the sources that Cilium writes before label keys (`k8s:app`, `any:app`).
+fn without_sources(selector: &Value) -> Value {
     match selector {
         Value::Object(map) => Value::Object(
             map.iter()
                 .map(|(key, value)| {
                     let value = match value {
-                        Value::String(text) if key == "key" => Value::String(plain(text)),
-                        other => without_source(other),
+                        Value::String(text) if key == "key" => Value::String(without_source(text)),
+                        other => without_sources(other),
                     };
-                    (plain(key), value)
+                    (without_source(key), value)
                 })
                 .collect(),
         ),
-        Value::Array(values) => Value::Array(values.iter().map(without_source).collect()),
+        Value::Array(values) => Value::Array(values.iter().map(without_sources).collect()),
         other => other.clone(),
     }
+}
+
+fn without_source(key: &str) -> String {
+    key.strip_prefix("k8s:")
+        .or_else(|| key.strip_prefix("any:"))
+        .unwrap_or(key)
+        .to_owned()
 }

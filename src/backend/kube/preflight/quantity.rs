@@ -1,9 +1,9 @@
-//! Kubernetes' quantities as numbers: `100m`, `1.5Gi`, `2e3`
+//! Kubernetes quantities as numbers: `100m`, `1.5Gi`, `2e3`
 //! (`k8s.io/apimachinery/pkg/api/resource`).
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-/// Thousandths, rounded up; `None` for what is no quantity, or too large to count.
+/// A quantity in thousandths, rounded up; `None` if it is invalid or too large.
 pub(super) fn thousandths(quantity: &Quantity) -> Option<i128> {
     let text = quantity.0.trim();
     let end = text
@@ -18,33 +18,39 @@ pub(super) fn thousandths(quantity: &Quantity) -> Option<i128> {
     Some(product.div_euclid(down) + i128::from(product.rem_euclid(down) != 0))
 }
 
-/// What a suffix multiplies by, and divides by.
+/// The factor and the divisor of a suffix.
 fn scale(suffix: &str) -> Option<(i128, i128)> {
-    let binary = |power: u32| Some((1_i128 << (10 * power), 1));
-    let decimal = |power: u32| Some((10_i128.pow(power), 1));
     match suffix {
         "" => Some((1, 1)),
         "n" => Some((1, 1_000_000_000)),
         "u" => Some((1, 1_000_000)),
         "m" => Some((1, 1_000)),
-        "k" => decimal(3),
-        "M" => decimal(6),
-        "G" => decimal(9),
-        "T" => decimal(12),
-        "P" => decimal(15),
-        "E" => decimal(18),
-        "Ki" => binary(1),
-        "Mi" => binary(2),
-        "Gi" => binary(3),
-        "Ti" => binary(4),
-        "Pi" => binary(5),
-        "Ei" => binary(6),
+        "k" => Some((decimal(3), 1)),
+        "M" => Some((decimal(6), 1)),
+        "G" => Some((decimal(9), 1)),
+        "T" => Some((decimal(12), 1)),
+        "P" => Some((decimal(15), 1)),
+        "E" => Some((decimal(18), 1)),
+        "Ki" => Some((binary(1), 1)),
+        "Mi" => Some((binary(2), 1)),
+        "Gi" => Some((binary(3), 1)),
+        "Ti" => Some((binary(4), 1)),
+        "Pi" => Some((binary(5), 1)),
+        "Ei" => Some((binary(6), 1)),
         _ => {
             let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
             let power = 10_i128.checked_pow(exponent.unsigned_abs())?;
             Some(if exponent < 0 { (1, power) } else { (power, 1) })
         }
     }
+}
+
+fn decimal(power: u32) -> i128 {
+    10_i128.pow(power)
+}
+
+fn binary(power: u32) -> i128 {
+    1_i128 << (10 * power)
 }
 
 #[cfg(test)]

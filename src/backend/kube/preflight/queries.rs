@@ -1,17 +1,18 @@
-//! What is asked of the API server before anything is created: lists, rights, dry runs. It changes
-//! nothing.
+//! The requests of preflight to the API server: lists, rights and dry runs. They change nothing.
 //!
-//! Few calls, whatever the number of probes: one list for each kind, one review of rules for each
-//! namespace, one dry run for each shape of pod (probes of one workload on several nodes have one).
+//! Their number does not depend on the number of probes: one list for each kind, one rules review
+//! for each namespace, one dry run for each shape of pod (the probes of one workload on several
+//! nodes have the same shape).
 
 use super::dry_run::{Answer, Refusal};
 use super::rights::{self, Right};
 use super::risk::full_name;
 use super::{
-    Allowances, Candidate, Code, Entering, Findings, Neighbours, Risk, Severity, dry_run_risks,
-    ephemeral, object_name, risks,
+    Allowances, Candidate, ClusterObjects, Code, EphemeralTarget, Findings, Risk, Severity,
+    dry_run_risks, ephemeral, object_name, risks,
 };
-use futures::{StreamExt, future, stream};
+use crate::backend::kube::ephemeral::add_container_dry_run;
+use futures::{StreamExt, TryStreamExt, future, stream};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
@@ -24,150 +25,172 @@ use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
-/// Requests under way at a time.
-const AT_ONCE: usize = 16;
+/// The number of concurrent requests of one type.
+const CONCURRENT_REQUESTS: usize = 16;
 
-/// One pod to create, and the pods whose identity it takes.
+/// A pod to create, and the pods whose identity it has.
 #[derive(Debug, Clone)]
-pub struct Intended {
-    /// As it would be sent.
+pub struct NewPod {
+    /// The pod as it would be sent.
     pub pod: Pod,
-    /// Its originals.
     pub originals: Vec<Pod>,
-    /// Whether a check needs it. The run does without the others, which only strengthen proofs.
+    /// Whether a check needs it; other probes are only controls, and the run goes on without them.
     pub needed: bool,
 }
 
-/// Asks everything, and judges it. `enterings` are the pods that get a probe within; `known` is
-/// what the caller watches already: Services, policies, namespaces, nodes; `read` are the
-/// namespaces that suites name.
+/// Determines the risks of creating pods and ephemeral containers. `watched` are the Services,
+/// policies, namespaces and nodes that the caller watches, `read` the namespaces that suites name.
 ///
 /// # Errors
-/// When the API server cannot be asked at all. What it refuses is a finding.
-pub async fn look(
+/// When the API server cannot be asked. A refusal is a finding.
+pub async fn inspect(
     client: &Client,
-    intended: &[Intended],
-    enterings: &[Entering],
-    known: Neighbours,
+    new_pods: &[NewPod],
+    ephemeral_targets: &[EphemeralTarget],
+    watched: ClusterObjects,
     read: &BTreeSet<String>,
     user: Option<&str>,
     allowances: Allowances,
 ) -> Result<Findings, kube::Error> {
-    let candidates: Vec<Candidate<'_>> = intended
+    let candidates: Vec<Candidate<'_>> = new_pods
         .iter()
-        .map(|it| Candidate {
-            pod: &it.pod,
-            originals: it.originals.iter().collect(),
+        .map(|new| Candidate {
+            pod: &new.pod,
+            originals: new.originals.iter().collect(),
         })
         .collect();
-    let written: BTreeSet<String> = intended
-        .iter()
-        .filter_map(|it| it.pod.metadata.namespace.clone())
-        .collect();
-    let entered: BTreeSet<String> = enterings
-        .iter()
-        .filter_map(|it| it.pod.metadata.namespace.clone())
-        .collect();
-    let (missing, around, answers, enterings) = future::try_join4(
-        missing_rights(client, read, &rights::needed(read, &written, &entered)),
-        neighbours(client, &written, known),
+    let pod_namespaces = namespaces(new_pods.iter().map(|new| &new.pod));
+    let ephemeral_namespaces = namespaces(ephemeral_targets.iter().map(|target| &target.pod));
+    let needed = rights::needed(read, &pod_namespaces, &ephemeral_namespaces);
+    let (missing, (cluster, unlisted), dry_runs, ephemeral_dry_runs) = future::try_join4(
+        missing_rights(client, read, &needed),
+        list_objects(client, &pod_namespaces, watched),
         dry_runs(client, &candidates),
-        would_enter(client, enterings),
+        ephemeral_dry_runs(client, ephemeral_targets),
     )
     .await?;
-    let (around, unseen) = around;
-    let role = (!missing.is_empty()).then(|| rights::role_yaml(&missing, user));
-    // What may not be listed is among the missing rights, unless the rules promised more than the
-    // API server keeps.
-    let mut found = if missing.is_empty() {
-        unseen
+
+    // Kinds that may not be listed are among the missing rights, unless the rules promise rights
+    // that the API server does not grant.
+    let mut findings = if missing.is_empty() {
+        unlisted
     } else {
-        missing_rights_by_namespace(&missing)
+        missing_right_risks(&missing)
     };
-    found.extend(risks(&candidates, &around, allowances));
-    let refused_already: BTreeSet<String> = found
+    findings.extend(risks(&candidates, &cluster, allowances));
+    let may_create = missing.is_empty();
+    let risks = new_dry_run_risks(&dry_runs, &findings, may_create);
+    findings.extend(risks);
+    for (target, answer) in &ephemeral_dry_runs {
+        // Without the right to add it, the dry run shows nothing else.
+        let risks = ephemeral::risks(target, &cluster, answer)
+            .into_iter()
+            .filter(|risk| may_create || !risk.reason.contains("cannot patch"));
+        findings.extend(risks);
+    }
+
+    let pods = new_pods.iter().map(|new| (full_name(&new.pod), new.needed));
+    let ephemeral_pods = ephemeral_targets
+        .iter()
+        .map(|target| (full_name(&target.pod), target.needed));
+    let role = if missing.is_empty() {
+        None
+    } else {
+        Some(rights::role_yaml(&missing, user))
+    };
+    Ok(Findings::new(
+        findings,
+        &pods.chain(ephemeral_pods).collect(),
+        role,
+    ))
+}
+
+fn namespaces<'a>(pods: impl Iterator<Item = &'a Pod>) -> BTreeSet<String> {
+    pods.filter_map(|pod| pod.metadata.namespace.clone())
+        .collect()
+}
+
+/// The risks that dry runs show and that are not among the earlier findings, for each pod with the
+/// same shape.
+fn new_dry_run_risks(
+    dry_runs: &[(Vec<&Candidate<'_>>, Answer)],
+    earlier: &[Risk],
+    may_create: bool,
+) -> Vec<Risk> {
+    // A refusal by the API server adds nothing to an earlier one that names object and remedy.
+    let refused_pods: BTreeSet<&str> = earlier
         .iter()
         .filter(|risk| {
             matches!(
                 risk.code,
-                Code::Quota | Code::QuotaDemands | Code::LimitRange | Code::PodSecurity
+                Code::QuotaExceeded
+                    | Code::QuotaRequiresLimit
+                    | Code::LimitRange
+                    | Code::PodSecurity
             )
         })
-        .filter_map(|risk| risk.pod.clone())
+        .filter_map(|risk| risk.pod.as_deref())
         .collect();
-    for (alike, answer) in &answers {
-        let Some(candidate) = alike.first() else {
+
+    let mut new = Vec::new();
+    for (same_shape, answer) in dry_runs {
+        let Some(first) = same_shape.first() else {
             continue;
         };
-        let answered = dry_run_risks(candidate, answer)
-            .into_iter()
-            .flat_map(|risk| {
-                let of = |candidate: &&Candidate<'_>| Risk {
-                    pod: Some(full_name(candidate.pod)),
+        for risk in dry_run_risks(first, answer) {
+            let is_denied = risk.code == Code::AdmissionDenied;
+            // Without the right to create pods, the dry run shows nothing else.
+            let shows_missing_right = !may_create && risk.reason.contains("cannot create");
+            if is_denied && shows_missing_right {
+                continue;
+            }
+            for candidate in same_shape {
+                let name = full_name(candidate.pod);
+                if is_denied && refused_pods.contains(name.as_str()) {
+                    continue;
+                }
+                new.push(Risk {
+                    pod: Some(name),
                     ..risk.clone()
-                };
-                alike.iter().map(of).collect::<Vec<_>>()
-            });
-        // The same refusal in the API server's words adds nothing to the one that names object and
-        // way out.
-        found.extend(answered.filter(|risk| {
-            let denied = risk.code == Code::AdmissionDenied;
-            let said = risk
-                .pod
-                .as_ref()
-                .is_some_and(|pod| refused_already.contains(pod));
-            // Without the right to create, the dry run says only that.
-            let for_want_of_rights = !missing.is_empty() && risk.reason.contains("cannot create");
-            !(denied && (said || for_want_of_rights))
-        }));
+                });
+            }
+        }
     }
-    for (entering, answer) in &enterings {
-        let answered = ephemeral::risks(entering, &around, answer);
-        let for_want_of_rights =
-            |risk: &Risk| !missing.is_empty() && risk.reason.contains("cannot patch");
-        found.extend(
-            answered
-                .into_iter()
-                .filter(|risk| !for_want_of_rights(risk)),
-        );
-    }
-    let created = intended.iter().map(|it| (full_name(&it.pod), it.needed));
-    let entered = enterings
-        .iter()
-        .map(|(it, _)| (full_name(&it.pod), it.needed));
-    Ok(Findings::of(found, &created.chain(entered).collect(), role))
+    new
 }
 
-fn missing_rights_by_namespace(missing: &[Right]) -> Vec<Risk> {
+/// One risk for each namespace in which rights are missing.
+fn missing_right_risks(missing: &[Right]) -> Vec<Risk> {
     let mut by_namespace: BTreeMap<&str, BTreeMap<String, Vec<&str>>> = BTreeMap::new();
     for right in missing {
-        let verbs = by_namespace
+        by_namespace
             .entry(right.namespace.as_deref().unwrap_or_default())
-            .or_default();
-        verbs
+            .or_default()
             .entry(right.full_resource())
             .or_default()
             .push(right.verb);
     }
-    let risk = |(namespace, resources): (&str, BTreeMap<String, Vec<&str>>)| {
-        let lacking: Vec<String> = resources
-            .into_iter()
-            .map(|(resource, verbs)| format!("{} {resource}", verbs.join("/")))
-            .collect();
-        Risk {
-            code: Code::Permission,
-            severity: Severity::Refuse,
-            pod: None,
-            object: object_name(None, "Namespace", Some(namespace)),
-            reason: format!("these rights are missing there: {}", lacking.join(", ")),
-            remedy: "apply the Role that is printed with this".into(),
-        }
-    };
-    by_namespace.into_iter().map(risk).collect()
+    by_namespace
+        .into_iter()
+        .map(|(namespace, resources)| {
+            let rights: Vec<String> = resources
+                .into_iter()
+                .map(|(resource, verbs)| format!("{} {resource}", verbs.join("/")))
+                .collect();
+            Risk {
+                code: Code::PermissionMissing,
+                severity: Severity::Refuse,
+                pod: None,
+                object: object_name(None, "Namespace", Some(namespace)),
+                reason: format!("these rights are missing there: {}", rights.join(", ")),
+                remedy: "apply the Role that is printed with this".into(),
+            }
+        })
+        .collect()
 }
 
-/// The rights that are needed and not there: by the API server's rules for each namespace, and one
-/// by one where it says that these are not all.
+/// The missing rights: by the API server's rules for each namespace, and where these are
+/// incomplete, by one request for each right.
 async fn missing_rights(
     client: &Client,
     read: &BTreeSet<String>,
@@ -178,47 +201,52 @@ async fn missing_rights(
         .filter_map(|right| right.namespace.as_ref())
         .chain(read)
         .collect();
-    let reviews = namespaces.into_iter().map(|namespace| {
-        let here: Vec<&Right> = needed
-            .iter()
-            .filter(|right| right.namespace.as_ref() == Some(namespace))
-            .collect();
-        async move {
-            let spec = SelfSubjectRulesReviewSpec {
-                namespace: Some(namespace.clone()),
-            };
-            let review = SelfSubjectRulesReview {
-                spec,
-                ..SelfSubjectRulesReview::default()
-            };
-            let api: Api<SelfSubjectRulesReview> = Api::all(client.clone());
-            let status = api
-                .create(&PostParams::default(), &review)
-                .await?
-                .status
-                .unwrap_or_default();
-            let open = rights::not_granted(here, &status);
-            if !status.incomplete {
-                return Ok(open);
-            }
-            let asked = stream::iter(open)
-                .map(|right| async move { Ok((right, is_allowed(client, right).await?)) });
-            let answers: Vec<Result<(&Right, bool), kube::Error>> =
-                asked.buffered(AT_ONCE).collect().await;
-            let answers: Result<Vec<_>, _> = answers.into_iter().collect();
-            Ok(answers?
-                .into_iter()
-                .filter(|(_, allowed)| !allowed)
-                .map(|(right, _)| right)
-                .collect())
-        }
-    });
-    let open: Vec<Result<Vec<&Right>, kube::Error>> =
-        stream::iter(reviews).buffered(AT_ONCE).collect().await;
-    let open: Result<Vec<Vec<&Right>>, kube::Error> = open.into_iter().collect();
-    Ok(open?.into_iter().flatten().cloned().collect())
+    let requests = namespaces
+        .into_iter()
+        .map(|namespace| missing_rights_in(client, namespace, needed));
+    let missing: Vec<Vec<&Right>> = stream::iter(requests)
+        .buffered(CONCURRENT_REQUESTS)
+        .try_collect()
+        .await?;
+    Ok(missing.into_iter().flatten().cloned().collect())
 }
 
+async fn missing_rights_in<'a>(
+    client: &Client,
+    namespace: &String,
+    needed: &'a [Right],
+) -> Result<Vec<&'a Right>, kube::Error> {
+    let in_namespace = needed
+        .iter()
+        .filter(|right| right.namespace.as_ref() == Some(namespace));
+    let review = SelfSubjectRulesReview {
+        spec: SelfSubjectRulesReviewSpec {
+            namespace: Some(namespace.clone()),
+        },
+        ..SelfSubjectRulesReview::default()
+    };
+    let api: Api<SelfSubjectRulesReview> = Api::all(client.clone());
+    let review = api.create(&PostParams::default(), &review).await?;
+    let rules = review.status.unwrap_or_default();
+    let not_granted = rights::not_granted(in_namespace, &rules);
+    if !rules.incomplete {
+        return Ok(not_granted);
+    }
+
+    let requests = not_granted.iter().map(|right| is_allowed(client, right));
+    let answers: Vec<bool> = stream::iter(requests)
+        .buffered(CONCURRENT_REQUESTS)
+        .try_collect()
+        .await?;
+    Ok(not_granted
+        .into_iter()
+        .zip(answers)
+        .filter(|(_, is_allowed)| !is_allowed)
+        .map(|(right, _)| right)
+        .collect())
+}
+
+/// Whether the API server grants a right.
 async fn is_allowed(client: &Client, right: &Right) -> Result<bool, kube::Error> {
     let (resource, subresource) = match right.resource.split_once('/') {
         Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
@@ -245,12 +273,13 @@ async fn is_allowed(client: &Client, right: &Right) -> Result<bool, kube::Error>
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
-/// Lists what is near the pods to create. What may not be seen could be in the way, so it refuses.
-async fn neighbours(
+/// Lists the objects that are not watched, in these namespaces. Each kind that may not be listed is
+/// a refusal, since its objects might adopt or count a probe.
+async fn list_objects(
     client: &Client,
     namespaces: &BTreeSet<String>,
-    known: Neighbours,
-) -> Result<(Neighbours, Vec<Risk>), kube::Error> {
+    watched: ClusterObjects,
+) -> Result<(ClusterObjects, Vec<Risk>), kube::Error> {
     let lister = Lister { client, namespaces };
     let (replica_sets, replication_controllers, stateful_sets, daemon_sets, jobs) =
         future::try_join5(
@@ -263,54 +292,57 @@ async fn neighbours(
         .await?;
     let (budgets, autoscalers, quotas, limit_ranges) =
         future::try_join4(lister.list(), lister.list(), lister.list(), lister.list()).await?;
-    let mut unseen = Vec::new();
-    let mut around = Neighbours {
-        replica_sets: seen(replica_sets, &mut unseen),
-        replication_controllers: seen(replication_controllers, &mut unseen),
-        stateful_sets: seen(stateful_sets, &mut unseen),
-        daemon_sets: seen(daemon_sets, &mut unseen),
-        jobs: seen(jobs, &mut unseen),
-        budgets: seen(budgets, &mut unseen),
-        autoscalers: seen(autoscalers, &mut unseen),
-        quotas: seen(quotas, &mut unseen),
-        limit_ranges: seen(limit_ranges, &mut unseen),
-        ..known
+
+    let mut refusals = Vec::new();
+    let mut cluster = ClusterObjects {
+        replica_sets: objects_or_refusal(replica_sets, &mut refusals),
+        replication_controllers: objects_or_refusal(replication_controllers, &mut refusals),
+        stateful_sets: objects_or_refusal(stateful_sets, &mut refusals),
+        daemon_sets: objects_or_refusal(daemon_sets, &mut refusals),
+        jobs: objects_or_refusal(jobs, &mut refusals),
+        budgets: objects_or_refusal(budgets, &mut refusals),
+        autoscalers: objects_or_refusal(autoscalers, &mut refusals),
+        quotas: objects_or_refusal(quotas, &mut refusals),
+        limit_ranges: objects_or_refusal(limit_ranges, &mut refusals),
+        ..watched
     };
-    let scales_deployments = around
+
+    let scales_deployments = cluster
         .autoscalers
         .iter()
         .any(|autoscaler| autoscaler.spec.scale_target_ref.kind == "Deployment");
     if scales_deployments {
-        around.deployments = seen(lister.list().await?, &mut unseen);
+        cluster.deployments = objects_or_refusal(lister.list().await?, &mut refusals);
     }
-    Ok((around, unseen))
+    Ok((cluster, refusals))
 }
 
-/// What was listed, or the word for what may not be.
+/// The listed objects, or the name of the kind that may not be listed.
 type Listed<K> = Result<Vec<K>, String>;
 
-fn seen<K>(listed: Listed<K>, unseen: &mut Vec<Risk>) -> Vec<K> {
-    listed.unwrap_or_else(|what| {
-        unseen.push(Risk {
-            code: Code::Permission,
+fn objects_or_refusal<K>(listed: Listed<K>, refusals: &mut Vec<Risk>) -> Vec<K> {
+    listed.unwrap_or_else(|kind| {
+        refusals.push(Risk {
+            code: Code::PermissionMissing,
             severity: Severity::Refuse,
             pod: None,
-            object: format!("list {what}"),
-            reason: "these may not be listed, so it cannot be excluded that they would take or count a probe".into(),
-            remedy: "allow it to whoever runs watertight".into(),
+            object: format!("list {kind}"),
+            reason: "these may not be listed, so they might adopt or count a probe".into(),
+            remedy: "grant the right to list them to the user that runs watertight".into(),
         });
         Vec::new()
     })
 }
 
+/// Lists objects of any kind in the same namespaces.
 struct Lister<'a> {
     client: &'a Client,
     namespaces: &'a BTreeSet<String>,
 }
 
 impl Lister<'_> {
-    /// All objects of a kind, of one namespace or of all; where all may not be listed, of each
-    /// namespace.
+    /// All objects of a kind: with one request for a single namespace, and otherwise with one for
+    /// the whole cluster, or where that is forbidden, with one for each namespace.
     async fn list<K>(&self) -> Result<Listed<K>, kube::Error>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -319,14 +351,14 @@ impl Lister<'_> {
             + Debug,
     {
         if self.namespaces.len() != 1 {
-            match everything::<K>(&Api::all(self.client.clone())).await {
+            match list_all::<K>(&Api::all(self.client.clone())).await {
                 Err(kube::Error::Api(status)) if status.code == 403 => {}
                 other => return other.map(Ok),
             }
         }
         let mut objects = Vec::new();
         for namespace in self.namespaces {
-            match everything::<K>(&Api::namespaced(self.client.clone(), namespace)).await {
+            match list_all::<K>(&Api::namespaced(self.client.clone(), namespace)).await {
                 Ok(more) => objects.extend(more),
                 Err(kube::Error::Api(status)) if status.code == 403 => {
                     return Ok(Err(format!("{} in namespace {namespace}", K::plural(&()))));
@@ -338,20 +370,20 @@ impl Lister<'_> {
     }
 }
 
-/// From the API server's cache: what it misses by a moment, a controller misses too.
-async fn everything<K>(api: &Api<K>) -> Result<Vec<K>, kube::Error>
+/// Lists objects from the API server's cache, which may lag, as it does for controllers.
+async fn list_all<K>(api: &Api<K>) -> Result<Vec<K>, kube::Error>
 where
     K: Clone + DeserializeOwned + Debug,
 {
     match api.list(&ListParams::default().match_any()).await {
         Ok(list) => Ok(list.items),
-        // A kind that this cluster does not serve has no objects.
+        // The cluster does not serve this kind.
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
         Err(error) => Err(error),
     }
 }
 
-/// The answers to one dry run for each shape of pod, each with the pods that have it.
+/// The candidates by shape, with the answer to a dry run of one of each.
 async fn dry_runs<'a>(
     client: &Client,
     candidates: &'a [Candidate<'a>],
@@ -363,31 +395,30 @@ async fn dry_runs<'a>(
             .or_default()
             .push(candidate);
     }
-    let runs = shapes.into_values().map(|alike| async move {
-        let answer = dry_run(client, alike[0].pod).await?;
-        Ok((alike, answer))
+    let requests = shapes.into_values().map(|same_shape| async move {
+        let answer = dry_run(client, same_shape[0].pod).await?;
+        Ok((same_shape, answer))
     });
-    let answers: Vec<Result<_, kube::Error>> = stream::iter(runs).buffered(AT_ONCE).collect().await;
-    answers.into_iter().collect()
+    stream::iter(requests)
+        .buffered(CONCURRENT_REQUESTS)
+        .try_collect()
+        .await
 }
 
-/// What admission tells pods apart by: everything but their name, their node, their plan, and what
-/// labels without a domain are set to. Whoever acts on a label's value mostly does on one of a
-/// domain of its own (`azure.workload.identity/use: "true"`); if not, the answer to the probe's
-/// creation shows it.
+/// The properties of a pod that admission may depend on, as text: all but its name, node, plan, and
+/// the values of labels without a domain.
+///
+/// Admission mostly depends on the values of labels with a domain
+/// (`azure.workload.identity/use: "true"`). If it depends on others, the response to the probe's
+/// creation shows the change.
 fn shape(pod: &Pod) -> String {
     let mut pod = pod.clone();
     pod.metadata.name = None;
-    for (_, value) in pod
-        .metadata
-        .labels
-        .iter_mut()
-        .flatten()
-        .filter(|(key, _)| !key.contains('/'))
-    {
+    pod.metadata.annotations = None;
+    let labels = pod.metadata.labels.iter_mut().flatten();
+    for (_, value) in labels.filter(|(key, _)| !key.contains('/')) {
         value.clear();
     }
-    pod.metadata.annotations = None;
     if let Some(spec) = &mut pod.spec {
         spec.affinity = None;
         spec.node_name = None;
@@ -395,31 +426,24 @@ fn shape(pod: &Pod) -> String {
             container.env = None;
         }
     }
-    // A pod that cannot be written has a shape of its own, by its text for people.
+    // A pod that cannot be serialized has its own shape.
     serde_json::to_string(&pod).unwrap_or_else(|_| format!("{pod:?}"))
 }
 
-/// The answers to a dry run for each pod that is to get a probe within: what it already has within
-/// decides too.
-async fn would_enter<'a>(
+/// The answers to the dry runs of adding ephemeral containers: one for each pod, since it also
+/// depends on the pod's other ephemeral containers.
+async fn ephemeral_dry_runs<'a>(
     client: &Client,
-    enterings: &'a [Entering],
-) -> Result<Vec<(&'a Entering, Answer)>, kube::Error> {
-    let runs = enterings.iter().map(|entering| async move {
-        Ok((
-            entering,
-            answer(
-                crate::backend::kube::ephemeral::would_enter(
-                    client,
-                    &entering.pod,
-                    &entering.alone,
-                )
-                .await,
-            )?,
-        ))
+    targets: &'a [EphemeralTarget],
+) -> Result<Vec<(&'a EphemeralTarget, Answer)>, kube::Error> {
+    let requests = targets.iter().map(|target| async move {
+        let outcome = add_container_dry_run(client, &target.pod, &target.container).await;
+        Ok((target, answer(outcome)?))
     });
-    let answers: Vec<Result<_, kube::Error>> = stream::iter(runs).buffered(AT_ONCE).collect().await;
-    answers.into_iter().collect()
+    stream::iter(requests)
+        .buffered(CONCURRENT_REQUESTS)
+        .try_collect()
+        .await
 }
 
 async fn dry_run(client: &Client, pod: &Pod) -> Result<Answer, kube::Error> {
@@ -427,18 +451,17 @@ async fn dry_run(client: &Client, pod: &Pod) -> Result<Answer, kube::Error> {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::default_namespaced(client.clone()),
     };
-    answer(
-        api.create(
-            &PostParams {
-                dry_run: true,
-                ..PostParams::default()
-            },
-            pod,
-        )
-        .await,
-    )
+    let parameters = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    answer(api.create(&parameters, pod).await)
 }
 
+/// The answer to a dry run.
+///
+/// # Errors
+/// When the API server could not be asked.
 fn answer(outcome: Result<Pod, kube::Error>) -> Result<Answer, kube::Error> {
     match outcome {
         Ok(stored) => Ok(Answer::Accepted(Box::new(stored))),

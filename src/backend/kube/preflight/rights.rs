@@ -1,8 +1,8 @@
-//! The rights that a run needs, which of them are there, and the Role for those that are missing.
+//! The rights that a run needs, those that are missing, and the Role that grants them.
 //!
-//! No exec, no secrets, no patch: a probe is told everything when it is created, and says
-//! everything in its log. Only probes within other people's pods need one, of pods' ephemeral
-//! containers and nothing else of them.
+//! A run needs no exec, no secrets and no patch: a probe gets its plan when it is created, and
+//! reports in its log. Only ephemeral containers need the right to patch, for the pods' subresource
+//! `ephemeralcontainers`.
 
 use k8s_openapi::api::authorization::v1::{ResourceRule, SubjectRulesReviewStatus};
 use sha2::{Digest, Sha256};
@@ -12,13 +12,12 @@ use std::fmt;
 /// One right.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Right {
-    /// The namespace it is needed in; `None` for the cluster.
+    /// `None` for the cluster.
     pub namespace: Option<String>,
-    /// API group; empty for the core.
+    /// The API group; empty for the core group.
     pub group: &'static str,
-    /// Resource, with its subresource: `pods/log`.
+    /// The resource, with its subresource: `pods/log`.
     pub resource: &'static str,
-    /// Verb.
     pub verb: &'static str,
 }
 
@@ -40,19 +39,19 @@ impl fmt::Display for Right {
     }
 }
 
-/// Group, resource, verbs.
-type Row = (&'static str, &'static str, &'static [&'static str]);
+/// API group, resource, verbs.
+type Rule = (&'static str, &'static str, &'static [&'static str]);
 
-/// What is read of every namespace that a suite names: the inventory, by list and watch.
-const WATCHED: [Row; 4] = [
+/// Rights in every namespace that a suite names: to list and watch the inventory.
+const INVENTORY_RULES: [Rule; 4] = [
     ("", "pods", &["list", "watch"]),
     ("", "services", &["list", "watch"]),
     ("discovery.k8s.io", "endpointslices", &["list", "watch"]),
     ("networking.k8s.io", "networkpolicies", &["list", "watch"]),
 ];
 
-/// What preflight reads of every namespace that gets a probe.
-const LOOKED_AT: [Row; 10] = [
+/// Rights of preflight in every namespace that gets a probe pod.
+const PREFLIGHT_RULES: [Rule; 10] = [
     ("", "limitranges", &["list"]),
     ("", "replicationcontrollers", &["list"]),
     ("", "resourcequotas", &["list"]),
@@ -65,57 +64,63 @@ const LOOKED_AT: [Row; 10] = [
     ("policy", "poddisruptionbudgets", &["list"]),
 ];
 
-/// What is done in every namespace that gets a probe.
-const DONE: [Row; 3] = [
+/// Rights to create, read and delete probe pods, in every namespace that gets one.
+const PROBE_POD_RULES: [Rule; 3] = [
     ("", "pods", &["create", "delete"]),
     ("", "pods/log", &["get"]),
     ("batch", "jobs", &["create", "delete"]),
 ];
 
-/// What is done in every namespace with a pod that gets a probe within.
-const ENTERED: [Row; 2] = [
+/// Rights in every namespace with a pod that gets an ephemeral container.
+const EPHEMERAL_RULES: [Rule; 2] = [
     ("", "pods/log", &["get"]),
     ("", "pods/ephemeralcontainers", &["patch"]),
 ];
 
-/// What is read of the cluster where that is allowed. A run does without, and knows less.
-const OF_THE_CLUSTER: [Row; 2] = [
+/// Optional rights in the cluster: without them, a run knows less.
+const CLUSTER_RULES: [Rule; 2] = [
     ("", "namespaces", &["list", "watch"]),
     ("", "nodes", &["list", "watch"]),
 ];
 
-/// The rights that a run needs: `read` are the namespaces that suites name, `written` those that
-/// get probes, `entered` those with pods that get probes within.
+/// The rights that a run needs, sorted: `read` are the namespaces that suites name, `pods` those
+/// that get probe pods, `ephemeral` those with pods that get ephemeral containers.
 pub fn needed(
     read: &BTreeSet<String>,
-    written: &BTreeSet<String>,
-    entered: &BTreeSet<String>,
+    pods: &BTreeSet<String>,
+    ephemeral: &BTreeSet<String>,
 ) -> Vec<Right> {
+    let rules: [(&BTreeSet<String>, &[Rule]); 6] = [
+        (read, &INVENTORY_RULES),
+        (pods, &INVENTORY_RULES),
+        (pods, &PREFLIGHT_RULES),
+        (pods, &PROBE_POD_RULES),
+        (ephemeral, &INVENTORY_RULES),
+        (ephemeral, &EPHEMERAL_RULES),
+    ];
     let mut rights = BTreeSet::new();
-    let mut add = |namespaces: &BTreeSet<String>, rows: &[Row]| {
+    for (namespaces, rules) in rules {
         for namespace in namespaces {
-            rights.extend(rows.iter().flat_map(|row| rights_of(Some(namespace), row)));
+            rights.extend(
+                rules
+                    .iter()
+                    .flat_map(|rule| rights_of(Some(namespace), rule)),
+            );
         }
-    };
-    add(read, &WATCHED);
-    add(written, &WATCHED);
-    add(written, &LOOKED_AT);
-    add(written, &DONE);
-    add(entered, &WATCHED);
-    add(entered, &ENTERED);
+    }
     rights.into_iter().collect()
 }
 
-/// The rights without which a run knows less.
-pub fn helpful() -> Vec<Right> {
-    OF_THE_CLUSTER
+/// The optional rights, without which a run knows less.
+pub fn optional() -> Vec<Right> {
+    CLUSTER_RULES
         .iter()
-        .flat_map(|row| rights_of(None, row))
+        .flat_map(|rule| rights_of(None, rule))
         .collect()
 }
 
-fn rights_of(namespace: Option<&String>, row: &Row) -> Vec<Right> {
-    let (group, resource, verbs) = *row;
+fn rights_of(namespace: Option<&String>, rule: &Rule) -> Vec<Right> {
+    let (group, resource, verbs) = *rule;
     verbs
         .iter()
         .map(|&verb| Right {
@@ -127,33 +132,38 @@ fn rights_of(namespace: Option<&String>, row: &Row) -> Vec<Right> {
         .collect()
 }
 
-/// What the API server's rules for one namespace leave open of these rights.
+/// The rights that the API server's rules for a namespace do not grant.
 ///
-/// Rules for objects of certain names grant nothing here: the names of probes are made up.
+/// Rules for objects with certain names grant none of them, since the names of probe pods are new
+/// in each run.
 pub fn not_granted<'a>(
     rights: impl IntoIterator<Item = &'a Right>,
     rules: &SubjectRulesReviewStatus,
 ) -> Vec<&'a Right> {
-    let granted = |right: &Right| rules.resource_rules.iter().any(|rule| grants(rule, right));
-    rights.into_iter().filter(|right| !granted(right)).collect()
+    rights
+        .into_iter()
+        .filter(|right| !rules.resource_rules.iter().any(|rule| grants(rule, right)))
+        .collect()
 }
 
 fn grants(rule: &ResourceRule, right: &Right) -> bool {
-    let has = |list: Option<&Vec<String>>, wanted: &[&str]| {
-        list.is_some_and(|list| list.iter().any(|item| wanted.contains(&item.as_str())))
-    };
-    let of_any = right
+    let any_with_subresource = right
         .resource
         .split_once('/')
-        .map_or_else(String::new, |(_, sub)| format!("*/{sub}"));
+        .map_or_else(String::new, |(_, subresource)| format!("*/{subresource}"));
+    let resources = ["*", right.resource, &any_with_subresource];
     rule.resource_names.as_ref().is_none_or(Vec::is_empty)
-        && has(Some(&rule.verbs), &["*", right.verb])
-        && has(rule.api_groups.as_ref(), &["*", right.group])
-        && has(rule.resources.as_ref(), &["*", right.resource, &of_any])
+        && contains_any(Some(&rule.verbs), &["*", right.verb])
+        && contains_any(rule.api_groups.as_ref(), &["*", right.group])
+        && contains_any(rule.resources.as_ref(), &resources)
 }
 
-/// The Roles and bindings that grant these rights, to be pasted. `user` is who we are to the API
-/// server.
+fn contains_any(list: Option<&Vec<String>>, values: &[&str]) -> bool {
+    list.is_some_and(|list| list.iter().any(|item| values.contains(&item.as_str())))
+}
+
+/// The Roles and bindings that grant these rights, as YAML documents. `user` is the user name that
+/// the API server knows us by.
 pub fn role_yaml(missing: &[Right], user: Option<&str>) -> String {
     let mut by_namespace: BTreeMap<Option<&str>, Vec<&Right>> = BTreeMap::new();
     for right in missing {
@@ -169,9 +179,10 @@ pub fn role_yaml(missing: &[Right], user: Option<&str>) -> String {
     documents.join("---\n")
 }
 
+/// The Role for one namespace, or the `ClusterRole`, with its binding.
 fn documents(namespace: Option<&str>, rights: &[&Right], user: Option<&str>) -> String {
     let prefix = if namespace.is_some() { "" } else { "Cluster" };
-    let place = namespace.map_or_else(String::new, |namespace| {
+    let namespace_field = namespace.map_or_else(String::new, |namespace| {
         format!(", namespace: {}", quoted(namespace))
     });
     let mut verbs: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
@@ -195,7 +206,8 @@ fn documents(namespace: Option<&str>, rights: &[&Right], user: Option<&str>) -> 
             )
         })
         .collect();
-    // Named by what it grants: one that is there already keeps what it granted.
+
+    // The name depends on the rules, so that applying a Role never replaces one with other rules.
     let digest: String = Sha256::digest(&rules)
         .iter()
         .take(4)
@@ -205,19 +217,19 @@ fn documents(namespace: Option<&str>, rights: &[&Right], user: Option<&str>) -> 
     format!(
         "apiVersion: rbac.authorization.k8s.io/v1\n\
          kind: {prefix}Role\n\
-         metadata: {{ name: {name}{place} }}\n\
+         metadata: {{ name: {name}{namespace_field} }}\n\
          rules:\n{rules}\
          ---\n\
          apiVersion: rbac.authorization.k8s.io/v1\n\
          kind: {prefix}RoleBinding\n\
-         metadata: {{ name: {name}{place} }}\n\
+         metadata: {{ name: {name}{namespace_field} }}\n\
          roleRef: {{ apiGroup: rbac.authorization.k8s.io, kind: {prefix}Role, name: {name} }}\n\
          subjects:\n  - {}\n",
         subject(user)
     )
 }
 
-/// Who is bound: a service account is named as such.
+/// The subject of a binding: a service account, or else a user.
 fn subject(user: Option<&str>) -> String {
     let account =
         user.and_then(|user| user.strip_prefix("system:serviceaccount:")?.split_once(':'));
@@ -230,13 +242,13 @@ fn subject(user: Option<&str>) -> String {
             )
         }
         (None, user) => {
-            let name = quoted(user.unwrap_or("WHOEVER-RUNS-WATERTIGHT"));
+            let name = quoted(user.unwrap_or("YOUR-USER"));
             format!("{{ apiGroup: rbac.authorization.k8s.io, kind: User, name: {name} }}")
         }
     }
 }
 
-/// A text in double quotes: JSON's are YAML's.
+/// A text as a double-quoted YAML string, which a JSON string is too.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
@@ -259,10 +271,10 @@ mod tests {
 
     #[test]
     fn a_run_needs_neither_exec_nor_secrets_nor_patch() {
-        let nobody = BTreeSet::new();
-        for right in needed(&names(&["shop", "data"]), &names(&["shop"]), &nobody)
+        let none = BTreeSet::new();
+        for right in needed(&names(&["shop", "data"]), &names(&["shop"]), &none)
             .into_iter()
-            .chain(helpful())
+            .chain(optional())
         {
             assert!(
                 !["patch", "update", "deletecollection", "impersonate", "*"].contains(&right.verb),
@@ -276,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_that_is_only_read_needs_no_right_to_write() {
+    fn namespaces_without_probes_need_only_read_rights() {
         let rights = needed(&names(&["data"]), &names(&["shop"]), &BTreeSet::new());
         let of = |namespace: &str, verb: &str| {
             rights
@@ -303,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_grant_by_verb_group_and_resource_and_not_by_name() {
+    fn rules_grant_by_verb_group_and_resource_unless_restricted_to_names() {
         let right = Right {
             namespace: Some("shop".into()),
             group: "",
@@ -349,9 +361,8 @@ mod tests {
         assert_eq!(not_granted([&right], &rules(&json!([]))).len(), 1);
     }
 
-    /// The pasted text grants what was missing, read back by the same rules.
     #[test]
-    fn the_role_to_paste_grants_exactly_what_is_missing() {
+    fn the_role_yaml_grants_exactly_the_missing_rights() {
         let missing = needed(&names(&["data"]), &names(&["shop"]), &names(&["shop"]));
         let yaml = role_yaml(&missing, Some("system:serviceaccount:ci:runner"));
         let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(&yaml).unwrap();
@@ -395,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_roles_grant_what_a_run_needs_and_no_right_beyond_reading() {
+    fn the_documented_roles_grant_the_needed_rights_and_else_only_reads() {
         let needed = needed(&names(&["shop"]), &names(&["shop"]), &BTreeSet::new());
         for file in ["cluster", "namespaced"] {
             let path = format!(
@@ -425,7 +436,7 @@ mod tests {
             }
             if file == "cluster" {
                 assert_eq!(
-                    not_granted(&helpful(), &rules(&role["rules"])),
+                    not_granted(&optional(), &rules(&role["rules"])),
                     Vec::<&Right>::new()
                 );
             }
@@ -433,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_role_for_probes_within_pods_grants_that_and_no_more() {
+    fn the_documented_role_for_ephemeral_containers_grants_only_their_patch() {
         let needed = needed(&BTreeSet::new(), &BTreeSet::new(), &names(&["shop"]));
         let path = format!(
             "{}/ci/kustomize/rbac/ephemeral/role.yaml",
@@ -452,8 +463,8 @@ mod tests {
     }
 
     #[test]
-    fn rights_of_the_cluster_are_a_cluster_role() {
-        let yaml = role_yaml(&helpful(), Some("jane \"j\""));
+    fn rights_in_the_cluster_become_a_cluster_role() {
+        let yaml = role_yaml(&optional(), Some("jane \"j\""));
         let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(&yaml).unwrap();
         assert_eq!(documents[0]["kind"], "ClusterRole");
         assert_eq!(documents[1]["subjects"][0]["name"], "jane \"j\"");

@@ -1,17 +1,17 @@
-//! Label selectors as the API server evaluates them, for objects that it has accepted.
+//! Label selectors, evaluated as Kubernetes does for objects that the API server has accepted.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube_core::{Selector, SelectorExt};
 use std::collections::BTreeMap;
 
-/// Whether labels match. A selector that cannot be read is taken to match: what is not understood
-/// is no reason to go on.
+/// Whether labels match a selector. A selector that cannot be parsed counts as matching, so that
+/// its risk is reported.
 pub(super) fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     Selector::try_from(selector.clone()).map_or(true, |selector| selector.matches(labels))
 }
 
-/// Whether an equality selector (of a Service, of a ReplicationController) matches. One without
-/// entries selects nothing.
+/// Whether labels match the selector of a Service or ReplicationController. An empty one matches
+/// nothing.
 pub(super) fn equal(
     selector: Option<&BTreeMap<String, String>>,
     labels: &BTreeMap<String, String>,
@@ -24,11 +24,11 @@ pub(super) fn equal(
     })
 }
 
-/// A selector in the words of `kubectl get -l`.
+/// A selector in the syntax of `kubectl get -l`.
 pub(super) fn show(selector: &LabelSelector) -> String {
     match Selector::try_from(selector.clone()) {
         Ok(selector) if selector.selects_all() => "every pod".into(),
         Ok(selector) => selector.to_string(),
-        Err(_) => "a selector that cannot be read".into(),
+        Err(_) => "a selector that cannot be parsed".into(),
     }
 }

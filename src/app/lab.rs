@@ -1,0 +1,187 @@
+//! A run in the lab, from suites and manifests to an exit code.
+
+use super::interrupt::Interrupts;
+use super::load;
+use super::options::{LabOptions, RunOptions, SelectOptions, SuiteInput};
+use super::outputs::Outputs;
+use super::outside::hosts_to_place;
+use super::planning::{plan_in, replan_in, show_plan_error};
+use super::run::{Stopped, new_schedule, own_digest, run_and_tear_down};
+use super::runtime::EventLoop;
+use super::terminal::{Terminal, describe};
+use crate::backend::lab::{self, Deny, Lab, Layout, Outside, World};
+use crate::engine::{self, Replan, RunnerClock};
+use crate::event::ExitCode;
+use crate::inventory::Manifests;
+use crate::plan::{Plan, Selection};
+use crate::source::Sources;
+use crate::suite::Suite;
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+/// The interval between the heartbeats of a lab's probe; a probe in the lab has no log to fill.
+pub(super) const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// Suites, planned in the world that their manifests make.
+pub(crate) struct PlannedLab {
+    pub(crate) world: World,
+    pub(crate) plan: Plan,
+    pub(crate) replan: Replan,
+}
+
+/// Tests suites in the lab.
+pub(super) fn run(
+    input: SuiteInput<'_>,
+    lab: &LabOptions,
+    options: &RunOptions,
+    outputs: &mut Outputs,
+    terminal: &Terminal,
+) -> Result<ExitCode, Stopped> {
+    let planned =
+        load(input, &lab.manifests, &options.select, terminal).map_err(Stopped::while_loading)?;
+    outputs.show_console(options, terminal);
+    enter(terminal).map_err(|code| Stopped::new("the lab is not possible here", code))?;
+
+    let settings = options.report_settings(Some(lab.deny));
+    run_planned(planned, lab.deny, settings, outputs, terminal)
+}
+
+/// Reads suites and manifests, places the world, makes the plan.
+///
+/// # Errors
+/// The cause has been shown.
+pub(crate) fn load(
+    input: SuiteInput<'_>,
+    manifests: &[String],
+    select: &SelectOptions,
+    terminal: &Terminal,
+) -> Result<PlannedLab, ExitCode> {
+    let mut sources = Sources::new();
+    let (mut suites, manifests) =
+        load::suites_and_manifests(input, manifests, select.strict, &mut sources, terminal)?;
+    select.apply(&mut suites);
+    place_and_plan(&suites, &manifests, &select.selection, &sources, terminal)
+}
+
+/// Places a world for suites and plans them in it.
+///
+/// # Errors
+/// The cause has been shown.
+pub(crate) fn place_and_plan(
+    suites: &[Suite],
+    manifests: &Manifests,
+    selection: &Selection,
+    sources: &Sources,
+    terminal: &Terminal,
+) -> Result<PlannedLab, ExitCode> {
+    let world = place(manifests, &hosts_to_place(suites, selection), terminal)?;
+    let plan = plan_in(&world, suites, selection)
+        .map_err(|error| show_plan_error(&error, sources, terminal))?;
+    let replan = replan_in(&world, suites, selection);
+    Ok(PlannedLab {
+        world,
+        plan,
+        replan,
+    })
+}
+
+/// Gives every pod, node and outside host of the manifests its addresses.
+///
+/// # Errors
+/// [`ExitCode::Usage`], and the cause has been shown.
+pub(super) fn place(
+    manifests: &Manifests,
+    outside: &[Outside],
+    terminal: &Terminal,
+) -> Result<World, ExitCode> {
+    World::place(manifests, outside, Layout::default()).map_err(|error| {
+        terminal.error(&format!("cannot make the lab: failed to {error}"));
+        ExitCode::Usage
+    })
+}
+
+/// Enters the lab's namespaces; to be called once, before any thread is started.
+///
+/// # Errors
+/// [`ExitCode::Impossible`]; the obstacle and its fix have been shown.
+pub(crate) fn enter(terminal: &Terminal) -> Result<(), ExitCode> {
+    match lab::enter() {
+        Ok(_how) => Ok(()),
+        Err(obstacle) => {
+            terminal.error(&format!(
+                "the lab is not possible here: {obstacle}\n  fix: {}",
+                obstacle.cure()
+            ));
+            Err(ExitCode::Impossible)
+        }
+    }
+}
+
+/// Makes the world, runs the plan in it, takes everything down. `settings` are the options of the
+/// run, for its report.
+///
+/// # Errors
+/// The lab could not be made, or no probe could be started.
+pub(crate) fn run_planned(
+    planned: PlannedLab,
+    deny: Deny,
+    settings: Map<String, Value>,
+    outputs: &mut Outputs,
+    terminal: &Terminal,
+) -> Result<ExitCode, Stopped> {
+    let PlannedLab {
+        world,
+        plan,
+        replan,
+    } = planned;
+
+    EventLoop::Lab.block_on(terminal, async {
+        let digest = tokio::task::spawn_blocking(own_digest);
+        let mut interrupts = Interrupts::listen();
+        let lab = bring_up(world, deny, &mut interrupts, terminal).await?;
+
+        let digest = digest.await.ok().flatten();
+        let mut options = engine_options(&lab);
+        options.replan = replan;
+        options.about = engine::About {
+            // The lab's probes are started from the same executable.
+            probe_digest: digest.clone(),
+            digest,
+            settings,
+        };
+
+        run_and_tear_down(&plan, lab, options, interrupts.next(), outputs, terminal).await
+    })?
+}
+
+async fn bring_up(
+    world: World,
+    deny: Deny,
+    interrupts: &mut Interrupts,
+    terminal: &Terminal,
+) -> Result<Lab, Stopped> {
+    let result = tokio::select! {
+        result = Lab::up(world, lab::Options { deny }) => result,
+        why = interrupts.next() => return Err(Stopped::new(why, ExitCode::Impossible)),
+    };
+    result.map_err(|error| {
+        let why = describe(&error);
+        terminal.error(&why);
+        Stopped::new(
+            format!("the lab could not be made: {why}"),
+            ExitCode::Impossible,
+        )
+    })
+}
+
+/// The engine's options for a run in a lab that is up: a new run id and seed, and no
+/// [`engine::Options::replan`].
+pub fn engine_options(lab: &Lab) -> engine::Options {
+    engine::Options {
+        schedule: new_schedule(vec![lab.authority().to_owned()], HEARTBEAT),
+        backend: "lab",
+        clock: RunnerClock::read(lab.started().elapsed()),
+        about: engine::About::default(),
+        replan: Replan::default(),
+    }
+}

@@ -1,0 +1,108 @@
+//! Suites and manifests from files. Diagnostics are shown, all at once.
+
+use super::options::SuiteInput;
+use super::terminal::Terminal;
+use crate::event::ExitCode;
+use crate::inventory::{self, Inventory, Manifests};
+use crate::plan;
+use crate::policy::Explainer;
+use crate::source::{Diagnostics, Sources};
+use crate::suite::{self, Suite};
+
+/// Reads suites.
+///
+/// # Errors
+/// [`ExitCode::Usage`]; the diagnostics have been shown.
+pub(crate) fn suites(
+    input: SuiteInput<'_>,
+    strict: bool,
+    sources: &mut Sources,
+    terminal: &Terminal,
+) -> Result<Vec<Suite>, ExitCode> {
+    let (suites, diagnostics) = match input {
+        SuiteInput::Files(files) => suite::load(files, sources),
+        SuiteInput::Line(line) => match suite::load_line(line, sources) {
+            Ok(suite) => (vec![suite], Diagnostics::new()),
+            Err(diagnostics) => (Vec::new(), diagnostics),
+        },
+    };
+    show(diagnostics, strict, sources, terminal)?;
+    Ok(suites)
+}
+
+/// Reads manifests.
+///
+/// # Errors
+/// [`ExitCode::Usage`]; the diagnostics have been shown.
+pub(crate) fn manifests(
+    paths: &[String],
+    strict: bool,
+    sources: &mut Sources,
+    terminal: &Terminal,
+) -> Result<Manifests, ExitCode> {
+    let (manifests, diagnostics) = inventory::load_manifests(paths, sources);
+    show(diagnostics, strict, sources, terminal)?;
+
+    if !manifests.ignored.is_empty() {
+        let kinds: Vec<String> = manifests
+            .ignored
+            .iter()
+            .map(|(kind, count)| format!("{count} {kind}"))
+            .collect();
+        terminal.note(&format!("not needed and left out: {}", kinds.join(", ")));
+    }
+    Ok(manifests)
+}
+
+/// Reads suites and manifests.
+///
+/// # Errors
+/// [`ExitCode::Usage`]; the diagnostics of both have been shown.
+pub(crate) fn suites_and_manifests(
+    input: SuiteInput<'_>,
+    manifests: &[String],
+    strict: bool,
+    sources: &mut Sources,
+    terminal: &Terminal,
+) -> Result<(Vec<Suite>, Manifests), ExitCode> {
+    // Both are read before an error of either ends the command, so that all mistakes are shown at
+    // once.
+    let suites = suites(input, strict, sources, terminal);
+    let manifests = self::manifests(manifests, strict, sources, terminal);
+    Ok((suites?, manifests?))
+}
+
+/// Shows notes on policies that select no pod, and on cluster-wide policies of which a part is
+/// uncertain. A plan's notes contain them already.
+pub(crate) fn note_policy_caveats(inventory: &Inventory, terminal: &Terminal) {
+    // An invalid policy is an error of the command that predicts with it next.
+    let caveats = Explainer::new(inventory)
+        .map(|explainer| explainer.caveats())
+        .unwrap_or_default();
+    for note in plan::policies_selecting_no_pod(inventory)
+        .iter()
+        .chain(&caveats)
+    {
+        terminal.note(note);
+    }
+}
+
+fn show(
+    diagnostics: Diagnostics,
+    strict: bool,
+    sources: &Sources,
+    terminal: &Terminal,
+) -> Result<(), ExitCode> {
+    let diagnostics = if strict {
+        diagnostics.strict()
+    } else {
+        diagnostics
+    };
+
+    terminal.diagnostics(&diagnostics, sources);
+    if diagnostics.has_errors() {
+        Err(ExitCode::Usage)
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! Plans: how one is made in the lab's world and in a cluster, and how it is made again when pods
+//! or Services change.
+
+use super::terminal::Terminal;
+use crate::backend::kube;
+use crate::backend::lab::{self, World};
+use crate::engine::Replan;
+use crate::event::ExitCode;
+use crate::inventory::Inventory;
+use crate::plan::{
+    self, BackendKind, ControlEndpoints, Plan, PlanDiagnostic, PlanError, Selection,
+};
+use crate::source::{Diagnostic, Diagnostics, Place, Sources, Span};
+use crate::suite::Suite;
+
+/// The plan of suites in a lab's world.
+///
+/// # Errors
+/// [`PlanError`].
+pub fn plan_in(world: &World, suites: &[Suite], selection: &Selection) -> Result<Plan, PlanError> {
+    resolve_in_lab(
+        world.inventory(),
+        &world.control_endpoints(),
+        suites,
+        selection,
+    )
+}
+
+/// How the plan of suites is made again when the pods or Services of that world have changed.
+pub fn replan_in(world: &World, suites: &[Suite], selection: &Selection) -> Replan {
+    let control_endpoints = world.control_endpoints();
+    let (suites, selection) = (suites.to_vec(), selection.clone());
+    Replan::by(move |inventory| resolve_in_lab(inventory, &control_endpoints, &suites, &selection))
+}
+
+fn resolve_in_lab(
+    inventory: &Inventory,
+    control_endpoints: &ControlEndpoints,
+    suites: &[Suite],
+    selection: &Selection,
+) -> Result<Plan, PlanError> {
+    let mut plan = plan::resolve(
+        suites,
+        inventory,
+        BackendKind::Lab,
+        control_endpoints,
+        selection,
+    )?;
+    plan.resolvers = plan
+        .probes
+        .iter()
+        .map(|source| Some(lab::resolver(inventory, source)))
+        .collect();
+    Ok(plan)
+}
+
+/// The plan of suites in a cluster.
+///
+/// # Errors
+/// [`PlanError`].
+pub(super) fn plan_in_cluster(
+    inventory: &Inventory,
+    suites: &[Suite],
+    selection: &Selection,
+) -> Result<Plan, PlanError> {
+    let control_endpoints = kube::control_endpoints(inventory);
+    let mut plan = plan::resolve(
+        suites,
+        inventory,
+        BackendKind::Cluster,
+        &control_endpoints,
+        selection,
+    )?;
+    plan.listen = control_endpoints.on_pods;
+    Ok(plan)
+}
+
+/// How the plan of suites is made again when the cluster has changed. Outside hosts keep the
+/// addresses that they have in `inventory`.
+pub(super) fn replan_in_cluster(
+    inventory: &Inventory,
+    suites: &[Suite],
+    selection: &Selection,
+) -> Replan {
+    let hosts = inventory.hosts.clone();
+    let (suites, selection) = (suites.to_vec(), selection.clone());
+    Replan::by(move |inventory| {
+        let inventory = Inventory {
+            hosts: hosts.clone(),
+            ..inventory.clone()
+        };
+        plan_in_cluster(&inventory, &suites, &selection)
+    })
+}
+
+/// The plan of suites for a command that sends nothing. Checks that could never be proven are
+/// planned like the others.
+///
+/// # Errors
+/// The cause has been shown.
+pub(super) fn plan_unsent(
+    inventory: &Inventory,
+    suites: &[Suite],
+    sources: &Sources,
+    terminal: &Terminal,
+) -> Result<Plan, ExitCode> {
+    let no_controls = ControlEndpoints {
+        on_pods: None,
+        on_nodes: None,
+        from_nodes: false,
+        reference_pods: Vec::new(),
+        reference_pods_pass: false,
+    };
+    let plan = plan::resolve(
+        suites,
+        inventory,
+        BackendKind::Lab,
+        &no_controls,
+        &Selection::default(),
+    );
+    plan.map_err(|error| show_plan_error(&error, sources, terminal))
+}
+
+/// Shows why there is no plan, and gives the exit code.
+pub(super) fn show_plan_error(
+    error: &PlanError,
+    sources: &Sources,
+    terminal: &Terminal,
+) -> ExitCode {
+    match error {
+        PlanError::Mistakes(mistakes) => {
+            terminal.diagnostics(&diagnostics_of(mistakes, sources), sources);
+            ExitCode::Usage
+        }
+        PlanError::NoWorkload(_) => {
+            terminal.error(&error.to_string());
+            ExitCode::Usage
+        }
+        PlanError::NothingSelected | PlanError::AllUnprovable(..) => {
+            terminal.error(&error.to_string());
+            ExitCode::Impossible
+        }
+    }
+}
+
+/// The planner's diagnostics, which name lines, as diagnostics with spans.
+fn diagnostics_of(mistakes: &[PlanDiagnostic], sources: &Sources) -> Diagnostics {
+    let mut diagnostics = Diagnostics::new();
+    for mistake in mistakes {
+        let Some(span) = line_span(sources, &mistake.place) else {
+            continue;
+        };
+        let mut diagnostic = Diagnostic::error(span, mistake.message.clone());
+
+        let other = mistake.other.as_ref();
+        if let Some(other) = other.and_then(|place| line_span(sources, place)) {
+            diagnostic = diagnostic.with_secondary(other, "the other line");
+        }
+        diagnostics.push(diagnostic);
+    }
+    diagnostics
+}
+
+/// The span from a place to the end of its line.
+fn line_span(sources: &Sources, place: &Place) -> Option<Span> {
+    let file = sources.find(&place.file)?;
+    let text = sources.text(file);
+    let lines_before = text.split_inclusive('\n').take(place.line as usize - 1);
+    let line_start: usize = lines_before.map(str::len).sum();
+
+    let line = text[line_start..].lines().next().unwrap_or_default();
+    let column = line
+        .char_indices()
+        .nth(place.column as usize - 1)
+        .map_or(line.len(), |(at, _)| at);
+    let line_end = line_start + line.trim_end().len();
+    Some(Span::new(file, line_start + column, line_end))
+}

@@ -1,0 +1,90 @@
+//! The two streams that people see. Data goes to standard output, everything else to standard
+//! error.
+
+use crate::event::ExitCode;
+use crate::report::{Capabilities, Screen};
+use crate::source::{Diagnostics, Sources};
+use anstream::ColorChoice;
+use std::error::Error;
+use std::io::{self, Write};
+
+/// What standard output and standard error can show.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terminal {
+    out: Capabilities,
+    err: Capabilities,
+}
+
+impl Terminal {
+    pub(crate) fn new(color: ColorChoice) -> Self {
+        Self {
+            out: Capabilities::of_stdout(color),
+            err: Capabilities::of_stderr(color),
+        }
+    }
+
+    /// Standard output for people.
+    pub(super) fn stdout(&self) -> Screen {
+        Screen::new(io::stdout(), self.out)
+    }
+
+    /// Standard error for people.
+    pub(super) fn stderr(&self) -> Screen {
+        Screen::new(io::stderr(), self.err)
+    }
+
+    /// Writes data to standard output. A closed pipe counts as written: its reader has read
+    /// enough.
+    ///
+    /// # Errors
+    /// [`ExitCode::Defect`] where it cannot be written, which has been shown.
+    pub(crate) fn data(&self, text: &str) -> Result<ExitCode, ExitCode> {
+        match io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => Ok(ExitCode::Proven),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::Proven),
+            Err(error) => {
+                self.error(&format!("failed to write to standard output: {error}"));
+                Err(ExitCode::Defect)
+            }
+        }
+    }
+
+    /// Shows a note on standard error. A closed standard error is no reason to stop.
+    pub(crate) fn note(&self, text: &str) {
+        let word = if self.err.colour {
+            "\u{1b}[1mnote\u{1b}[0m"
+        } else {
+            "note"
+        };
+        let _closed = writeln!(io::stderr(), "{word}: {text}");
+    }
+
+    /// Shows why the command ends.
+    pub(crate) fn error(&self, text: &str) {
+        let word = if self.err.colour {
+            "\u{1b}[1;31merror\u{1b}[0m"
+        } else {
+            "error"
+        };
+        let _closed = writeln!(io::stderr(), "{word}: {text}");
+    }
+
+    /// Shows diagnostics of the user's files.
+    pub(crate) fn diagnostics(&self, diagnostics: &Diagnostics, sources: &Sources) {
+        if !diagnostics.is_empty() {
+            let text = diagnostics.render(sources, self.err.colour);
+            let _closed = write!(io::stderr(), "{text}");
+        }
+    }
+}
+
+/// An error with all its causes, in one line.
+pub(crate) fn describe(error: &dyn Error) -> String {
+    let mut text = format!("failed to {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}

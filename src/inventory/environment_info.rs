@@ -5,7 +5,7 @@ use crate::model::PolicyRef;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-/// Where a run takes place. What a backend cannot know, or what does not exist there, is `None`.
+/// The place of a run. What a backend cannot know, or what does not exist there, is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EnvironmentInfo {
@@ -17,8 +17,10 @@ pub struct EnvironmentInfo {
     pub version: Option<String>,
     /// The user name of the operator, as the API server knows it.
     pub operator: Option<String>,
-    /// The images that probes ran, as the cluster names what it ran; none before the end of a run.
-    #[serde(skip)] // the run carries them
+    /// The images that the probe pods ran, as the cluster names them; empty before the end of a
+    /// run.
+    // `RunInfo` carries them in the JSON report.
+    #[serde(skip)]
     pub probe_images: Vec<String>,
     /// The policies in force, sorted by kind, namespace and name.
     pub policies: Vec<PolicyState>,

@@ -23,7 +23,7 @@ pub use identity::identity_labels;
 pub use manifest::{
     ApiObjects, ApiPolicy, load_manifests, read_api_objects, read_cluster_policy, read_manifests,
 };
-pub use policy::{NetworkPolicy, Policy, PolicyTier, RuleOrigins};
+pub use policy::{NetworkPolicy, PoliciesByKind, Policy, PolicyTier, RuleOrigins};
 
 use crate::model::{Family, ObjectRef, Port, Transport, WorkloadKind, WorkloadRef};
 use std::collections::BTreeMap;

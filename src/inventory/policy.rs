@@ -104,7 +104,29 @@ impl From<ClusterPolicy> for Policy {
     }
 }
 
+/// Policies, one list a kind of [`Policy`].
+///
+/// For code that treats the kinds apart: taking this apart with all its fields makes the compiler
+/// name the place when a kind is added.
+#[derive(Debug, Clone, Default)]
+pub struct PoliciesByKind<'a> {
+    pub network: Vec<&'a NetworkPolicy>,
+    pub cluster: Vec<&'a ClusterPolicy>,
+}
+
 impl Inventory {
+    /// The policies, one list a kind.
+    pub fn policies_by_kind(&self) -> PoliciesByKind<'_> {
+        let mut by_kind = PoliciesByKind::default();
+        for policy in &self.policies {
+            match policy {
+                Policy::Network(policy) => by_kind.network.push(policy),
+                Policy::Cluster(policy) => by_kind.cluster.push(policy),
+            }
+        }
+        by_kind
+    }
+
     /// The NetworkPolicies among the policies.
     pub fn network_policies(&self) -> impl Iterator<Item = &NetworkPolicy> {
         self.policies.iter().filter_map(Policy::as_network)

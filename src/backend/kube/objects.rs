@@ -5,7 +5,7 @@ use super::names::run_id;
 use super::watched_kinds::{WatchedKind, WatchedPolicy, key_of};
 use crate::backend::{Change, WatchGap};
 use crate::inventory::{ApiObjects, ApiPolicy, PolicyState};
-use crate::model::ClusterChange;
+use crate::model::{ClusterChange, PolicyKind};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -52,11 +52,23 @@ impl Store {
     }
 
     fn api_policies(&self) -> Vec<ApiPolicy<'_>> {
-        let network = self.network_policies().map(ApiPolicy::Network);
-        let cluster = self.cluster_policies.values();
-        network
-            .chain(cluster.map(|policy| ApiPolicy::Cluster(policy.as_manifest())))
+        PolicyKind::ALL
+            .into_iter()
+            .flat_map(|kind| self.api_policies_of(kind))
             .collect()
+    }
+
+    /// The policies of a kind, as far as it is watched.
+    fn api_policies_of(&self, kind: PolicyKind) -> Vec<ApiPolicy<'_>> {
+        match kind {
+            PolicyKind::NetworkPolicy => self.network_policies().map(ApiPolicy::Network).collect(),
+            PolicyKind::ClusterNetworkPolicy => self
+                .cluster_policies
+                .values()
+                .map(|policy| ApiPolicy::Cluster(policy.as_manifest()))
+                .collect(),
+            PolicyKind::AdminNetworkPolicy | PolicyKind::BaselineAdminNetworkPolicy => Vec::new(),
+        }
     }
 
     /// The NetworkPolicies.

@@ -8,7 +8,7 @@ use super::direction::{Half, Peers, PortMatch, Ports, Resolved};
 use super::ir::{Direction, Note};
 use super::pods::{Index, Scope, Selection};
 use crate::inventory::{
-    Action, ClusterPeer, ClusterPolicy, ClusterPort, ClusterRule, Inventory, Node, PodScope,
+    Action, ClusterPeer, ClusterPolicy, ClusterPort, ClusterRule, Node, PodScope,
 };
 use crate::model::PolicyKind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -20,10 +20,10 @@ use std::rc::Rc;
 /// All policies of the whole cluster: tier by tier in the order in which they are asked, egress
 /// before ingress.
 pub(super) fn resolve(
-    inventory: &Inventory,
+    mut policies: Vec<&ClusterPolicy>,
+    nodes: &[Node],
     index: &mut Index<'_>,
 ) -> Result<Vec<Half>, InvalidPolicy> {
-    let mut policies: Vec<&ClusterPolicy> = inventory.cluster_policies().collect();
     // "Policies with a lower priority value have higher precedence"
     // (ClusterNetworkPolicySpec.priority). Which of two with the same number comes first is left
     // open; here names decide, so that one inventory has one ruleset.
@@ -60,7 +60,7 @@ pub(super) fn resolve(
                 notes: BTreeSet::new(),
             };
             for rule in rules {
-                take(&mut half, rule, &inventory.nodes, index).map_err(fault)?;
+                take(&mut half, rule, nodes, index).map_err(fault)?;
             }
             halves.push(half);
         }

@@ -55,7 +55,7 @@ pub use ir::{
 };
 pub use trace::{Packet, Payload};
 
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, PoliciesByKind};
 use direction::Half;
 use pods::Index;
 
@@ -83,8 +83,9 @@ impl<'a> Compiler<'a> {
     /// [`InvalidPolicy`] for one that validation would have refused.
     pub fn new(inventory: &'a Inventory) -> Result<Self, InvalidPolicy> {
         let mut index = Index::new(inventory);
-        let mut halves = cluster::resolve(inventory, &mut index)?;
-        halves.extend(resolve::resolve(inventory, &mut index)?);
+        let PoliciesByKind { network, cluster } = inventory.policies_by_kind();
+        let mut halves = cluster::resolve(cluster, &inventory.nodes, &mut index)?;
+        halves.extend(resolve::resolve(network, &mut index)?);
         // Within a stage the order stays.
         halves.sort_by_key(|half| half.tier);
         Ok(Self { index, halves })

@@ -9,7 +9,7 @@ use super::direction::{Half, Peers, PortMatch, Ports, Resolved};
 use super::ir::Direction;
 use super::pods::{Index, Scope, Selection};
 use super::ranges::Ranges;
-use crate::inventory::{Action, Cidr, Inventory, NetworkPolicy, PolicyTier};
+use crate::inventory::{Action, Cidr, NetworkPolicy, PolicyTier};
 use crate::model::Transport;
 use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -27,10 +27,9 @@ type Written<'a> = (
 
 /// All NetworkPolicies, in order of namespace and name, egress before ingress.
 pub(super) fn resolve(
-    inventory: &Inventory,
+    mut policies: Vec<&NetworkPolicy>,
     index: &mut Index<'_>,
 ) -> Result<Vec<Half>, InvalidPolicy> {
-    let mut policies: Vec<&NetworkPolicy> = inventory.network_policies().collect();
     policies.sort_by_key(|policy| (&policy.namespace, &policy.name));
     let mut halves = Vec::new();
     for policy in policies {

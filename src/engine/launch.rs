@@ -96,7 +96,7 @@ impl Run<'_> {
                 Launch {
                     probe,
                     source: self.plan.source(probe).clone(),
-                    inside: self.plan.inside.contains(&probe),
+                    ephemeral: self.plan.inside.contains(&probe),
                     plan,
                 }
             })

@@ -72,7 +72,7 @@ fn shown(limit: Option<u64>) -> String {
 
 impl Obstacle {
     /// The one command, or the one thing, that removes it.
-    pub fn cure(&self) -> String {
+    pub fn fix(&self) -> String {
         match self {
             Self::UserNamespaceLimit { .. } => {
                 "sudo sysctl -w user.max_user_namespaces=15000".to_owned()
@@ -404,7 +404,7 @@ mod tests {
                 expected,
                 "{operation} {errno}"
             );
-            assert!(!expected.cure().is_empty() && !expected.to_string().contains('\n'));
+            assert!(!expected.fix().is_empty() && !expected.to_string().contains('\n'));
         }
     }
 }

@@ -36,7 +36,7 @@ impl Half {
             && v4.is_empty()
             && v6.is_empty()
         {
-            self.notes.insert(Note::NobodyMatches {
+            self.notes.insert(Note::NoMatch {
                 policy: self.title(),
                 rule: self.rules.len(),
             });

@@ -284,7 +284,7 @@ pub enum Note {
         name: String,
     },
     /// A peer that matches no address now: it allows nothing.
-    NobodyMatches {
+    NoMatch {
         /// `data/NetworkPolicy/postgres ingress`.
         policy: String,
         /// Index of the rule in its list.

@@ -218,7 +218,7 @@ fn what_allows_nothing_is_noted() {
         policy: policy.clone(),
         name: "none".to_owned()
     }));
-    assert!(notes.contains(&Note::NobodyMatches { policy, rule: 1 }));
+    assert!(notes.contains(&Note::NoMatch { policy, rule: 1 }));
     assert!(outcome(&inventory, &packet("shop/web -> data/db:1/sctp")).is_ok());
     assert!(outcome(&inventory, &packet("shop/web -> data/db:1")).is_err());
 }

@@ -239,7 +239,14 @@ impl SharedStore {
         let latest = self.now();
         for object in changes {
             // Without a receiver no verdict is given either.
-            let _ = self.changes.send(Change { earliest: at, latest, object }).await;
+            let _ = self
+                .changes
+                .send(Change {
+                    earliest: at,
+                    latest,
+                    object,
+                })
+                .await;
         }
     }
 }

@@ -138,7 +138,10 @@ impl Lab {
     /// The obstacle, or the step that failed.
     pub async fn up(world: World, options: Options) -> Result<Self, Error> {
         let started = Instant::now();
-        let (needed, hard) = (responder::open_files(&world), Facts::of_machine().files);
+        let (needed, hard) = (
+            responder::open_files(&world),
+            Facts::of_machine().open_files,
+        );
         if needed > hard {
             return Err(Obstacle::FileLimit { needed, hard }.into());
         }

@@ -266,7 +266,7 @@ fn matching(rule: Rule, condition: &Match) -> Rule {
 fn doing(rule: Rule, statement: &Statement, jumps: &mut impl Iterator<Item = ChainName>) -> Rule {
     match statement {
         Statement::Count(counter) => rule.counter_named(counter),
-        Statement::RecordDeny(direction) => rule.jump(flow_counters::chain_name(*direction)),
+        Statement::CountDeniedFlow(direction) => rule.jump(flow_counters::chain_name(*direction)),
         Statement::Dispatch {
             family,
             side: which,

@@ -207,7 +207,7 @@ fn evaluate(rules: &NodeRuleset, hook: Hook, packet: &Packet) -> Outcome {
         .fold(Outcome::default(), |outcome, (_, chain)| {
             match outcome.denied {
                 Some(_) => outcome,
-                None => rules.pass(chain, packet, outcome),
+                None => rules.run_base_chain(chain, packet, outcome),
             }
         })
 }
@@ -345,7 +345,7 @@ fn loadable(rules: &NodeRuleset) {
                     Statement::Count(counter) => {
                         assert!(counters.contains(counter.as_str()), "{counter}")
                     }
-                    Statement::RecordDeny(_)
+                    Statement::CountDeniedFlow(_)
                     | Statement::Return
                     | Statement::Accept
                     | Statement::Deny(_) => {}

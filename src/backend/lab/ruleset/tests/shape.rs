@@ -164,7 +164,7 @@ fn the_place_for_records_is_just_before_the_verdict() {
     assert_eq!(
         statements("egress_deny"),
         [
-            &[Statement::RecordDeny(Direction::Egress)][..],
+            &[Statement::CountDeniedFlow(Direction::Egress)][..],
             &[Statement::Deny(Deny::Drop)]
         ]
     );

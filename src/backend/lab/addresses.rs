@@ -163,7 +163,8 @@ impl Addresses {
         }
     }
 
-    /// Allocates an outside host's addresses, one of each family, in TEST-NET-3 and `2001:db8:113::/64`.
+    /// Allocates an outside host's addresses, one of each family, in TEST-NET-3 and
+    /// `2001:db8:113::/64`.
     pub(super) fn host(&mut self) -> Result<[IpAddr; 2], PlaceError> {
         loop {
             self.hosts += 1;

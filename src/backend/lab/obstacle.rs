@@ -34,8 +34,8 @@ pub enum Obstacle {
     /// The kernel was built without user namespaces.
     #[error("this kernel has no user namespaces")]
     NoUserNamespaces,
-    /// The process is in a chroot, in which the kernel creates no user namespace, or its ids are not
-    /// mapped.
+    /// The process is in a chroot, in which the kernel creates no user namespace, or its ids are
+    /// not mapped.
     #[error(
         "the kernel refuses a user namespace to this process (it is in a chroot, or its user is not mapped)"
     )]

@@ -75,8 +75,8 @@ impl Probes {
 }
 
 impl Probe {
-    /// Sends a signal; `false` if the probe has ended. Its process id cannot belong to another process
-    /// before the reader has reaped it.
+    /// Sends a signal; `false` if the probe has ended. Its process id cannot belong to another
+    /// process before the reader has reaped it.
     fn signal(&self, signal: Signal) -> bool {
         !self.reader.is_finished() && kill(self.pid, signal).is_ok()
     }

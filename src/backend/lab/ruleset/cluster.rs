@@ -1,7 +1,7 @@
 //! Resolves cluster-wide policies to addresses and ports, once for all nodes.
 //!
-//! `ClusterNetworkPolicy` follows the field descriptions of `policy.networking.k8s.io/v1alpha2`. The
-//! two older kinds follow them too: the inventory has converted them to the same form.
+//! `ClusterNetworkPolicy` follows the field descriptions of `policy.networking.k8s.io/v1alpha2`.
+//! The two older kinds follow them too: the inventory has converted them to the same form.
 
 use super::InvalidPolicy;
 use super::direction::{DirectionalPolicy, Peers, PortMatch, Ports, ResolvedRule};
@@ -24,8 +24,8 @@ pub(super) fn resolve(
 ) -> Result<Vec<DirectionalPolicy>, InvalidPolicy> {
     let mut policies: Vec<&ClusterPolicy> = inventory.cluster_policies().collect();
     // "Policies with a lower priority value have higher precedence"
-    // (ClusterNetworkPolicySpec.priority). The order of two with the same number is undefined; names
-    // decide here, so that the ruleset is deterministic.
+    // (ClusterNetworkPolicySpec.priority). The order of two with the same number is undefined;
+    // names decide here, so that the ruleset is deterministic.
     policies.sort_by_key(|policy| {
         (
             policy.tier,

@@ -12,8 +12,8 @@ use crate::model::{Family, Transport};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-/// The priority of packet filters (`NF_IP_PRI_FILTER`): after destination translation, so that rules
-/// match the pod behind a Service.
+/// The priority of packet filters (`NF_IP_PRI_FILTER`): after destination translation, so that
+/// rules match the pod behind a Service.
 const FILTER: i32 = 0;
 
 /// Compiles the rules for the pods of one node.
@@ -56,8 +56,8 @@ pub(super) struct Node<'a> {
     pub(super) address_sets: HashMap<(Family, Rc<Ranges>), String>,
 }
 
-/// Indexes of the policies that select a pod, by tier, in the order of evaluation. Pods with the same
-/// policies are a group.
+/// Indexes of the policies that select a pod, by tier, in the order of evaluation. Pods with the
+/// same policies are a group.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct SelectingPolicies {
     admin: Vec<usize>,

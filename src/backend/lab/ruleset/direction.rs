@@ -117,8 +117,8 @@ pub(super) enum Ports {
 }
 
 impl Ports {
-    /// The union of ports, simplified: a whole transport includes its ranges and names, and adjacent
-    /// or overlapping ranges are merged.
+    /// The union of ports, simplified: a whole transport includes its ranges and names, and
+    /// adjacent or overlapping ranges are merged.
     pub(super) fn any_of(ports: &BTreeSet<PortMatch>) -> Self {
         let mut merged: Vec<PortMatch> = Vec::new();
         // The set is in the order whole transports, ranges by transport and first port, names.

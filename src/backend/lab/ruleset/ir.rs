@@ -84,7 +84,8 @@ pub struct Counter {
     pub counts: Counts,
 }
 
-/// Length in bytes of the longest comment that nft shows (`NFTNL_UDATA_COMMENT_MAXLEN` in libnftnl).
+/// Length in bytes of the longest comment that nft shows (`NFTNL_UDATA_COMMENT_MAXLEN` in
+/// libnftnl).
 pub const COMMENT_BYTES: usize = 128;
 
 /// The packets that a counter counts.
@@ -146,8 +147,8 @@ pub struct Chain {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Base {
     pub hook: Hook,
-    /// Chains run from the lowest priority up. An accept ends only its base chain; the next one still
-    /// gets the packet.
+    /// Chains run from the lowest priority up. An accept ends only its base chain; the next one
+    /// still gets the packet.
     pub priority: i32,
 }
 
@@ -254,7 +255,8 @@ pub enum Note {
         /// `data/NetworkPolicy/postgres ingress`.
         policy: String,
     },
-    /// A named port that no destination pod of the rule declares in that transport: it matches nothing.
+    /// A named port that no destination pod of the rule declares in that transport: it matches
+    /// nothing.
     UnknownPortName {
         /// `data/NetworkPolicy/postgres ingress`.
         policy: String,

@@ -5,11 +5,11 @@
 //!            └─ cluster: cluster-wide policies ─┘                                               └─ trace: what denies a packet
 //! ```
 //!
-//! A packet from pod to pod goes through the egress chain on the source's node and the ingress chain
-//! on the destination's; on one node it goes through both, egress first. A packet from a pod to its
-//! own node goes through the egress chain in the input hook. Packets that a node sends go through no
-//! chain: a node can always reach its own pods ("OR if the traffic source is the pod's local node",
-//! NetworkPolicySpec.ingress).
+//! A packet from pod to pod goes through the egress chain on the source's node and the ingress
+//! chain on the destination's; on one node it goes through both, egress first. A packet from a pod
+//! to its own node goes through the egress chain in the input hook. Packets that a node sends go
+//! through no chain: a node can always reach its own pods ("OR if the traffic source is the pod's
+//! local node", NetworkPolicySpec.ingress).
 //!
 //! ```text
 //! forward, input ─▶ egress:  replies, neighbour discovery ─▶ accept; by source ─▶ group
@@ -32,8 +32,8 @@
 //! - A host-network pod is its node: no policy selects or isolates it.
 //! - ICMP is matched by a policy's deny and by rules without ports. Kubernetes leaves that open.
 //! - An established connection stays up when rules change.
-//! - Of two cluster-wide policies of the same tier and priority the first by name is evaluated first;
-//!   the API leaves that open.
+//! - Of two cluster-wide policies of the same tier and priority the first by name is evaluated
+//!   first; the API leaves that open.
 //! - Domain names of a `ClusterNetworkPolicy` match no address.
 //! - A policy's status and other vendors' policies are not read.
 
@@ -70,8 +70,8 @@ pub struct InvalidPolicy {
     pub what: String,
 }
 
-/// All policies of an inventory with resolved peers and ports, from which the rules of each node are
-/// compiled.
+/// All policies of an inventory with resolved peers and ports, from which the rules of each node
+/// are compiled.
 pub struct Compiler<'a> {
     index: PodIndex<'a>,
     policies: Vec<DirectionalPolicy>,

@@ -1,7 +1,7 @@
 //! Resolves NetworkPolicies to addresses and ports, once for all nodes.
 //!
-//! The semantics are those of the API's field descriptions (`networking/v1/types.go`). Comments state
-//! where an empty and a missing list differ.
+//! The semantics are those of the API's field descriptions (`networking/v1/types.go`). Comments
+//! state where an empty and a missing list differ.
 
 use super::InvalidPolicy;
 use super::direction::{DirectionalPolicy, Peers, PortMatch, Ports, ResolvedRule};
@@ -125,8 +125,8 @@ fn parse(selector: Option<&LabelSelector>) -> Result<Selector, String> {
     Selector::try_from(selector.cloned().unwrap_or_default()).map_err(|error| error.to_string())
 }
 
-/// Resolves the peers of a rule. An empty list matches every address, unlike an empty list of rules,
-/// which allows none.
+/// Resolves the peers of a rule. An empty list matches every address, unlike an empty list of
+/// rules, which allows none.
 fn read_peers(
     peers: &[NetworkPolicyPeer],
     policy: &NetworkPolicy,
@@ -175,8 +175,8 @@ fn read_block(block: &IPBlock) -> Result<Ranges, String> {
     Ok(Ranges::difference((cidr.first(), cidr.last()), excluded))
 }
 
-/// Resolves the ports of a rule. An empty list matches every port of every protocol; the protocol of
-/// an item defaults to TCP.
+/// Resolves the ports of a rule. An empty list matches every port of every protocol; the protocol
+/// of an item defaults to TCP.
 fn read_ports(ports: &[NetworkPolicyPort]) -> Result<Ports, String> {
     if ports.is_empty() {
         return Ok(Ports::All);

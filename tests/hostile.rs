@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     if let Err(obstacle) = lab::enter() {
         say(&format!(
             "the lab is not possible here: {obstacle}; fix: {}\n0 passed, 1 failed",
-            obstacle.cure()
+            obstacle.fix()
         ));
         return ExitCode::FAILURE;
     }

@@ -397,7 +397,7 @@ async fn policies_are_swapped_while_the_lab_runs() {
     for _ in 0..2 {
         let change = changes.try_recv().expect("a change for each swap");
         assert_eq!(
-            change.what,
+            change.object,
             watertight::model::ClusterChange::Policy(watertight::model::PolicyRef::network(
                 "data", "db"
             ))
@@ -470,7 +470,7 @@ async fn a_replaced_pod_keeps_its_address_and_nothing_else() {
         "{before}"
     );
     let announced: Vec<_> = std::iter::from_fn(|| changes.try_recv().ok())
-        .map(|change| change.what)
+        .map(|change| change.object)
         .collect();
     let pod = |name: &str| watertight::model::ClusterChange::Pod("shop".into(), name.into());
     assert_eq!(announced, [pod("api"), pod("usurper")]);

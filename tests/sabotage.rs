@@ -113,7 +113,7 @@ fn main() -> ExitCode {
     if let Err(obstacle) = lab::enter() {
         say(&format!(
             "the lab is not possible here: {obstacle}; fix: {}",
-            obstacle.cure()
+            obstacle.fix()
         ));
         return ExitCode::FAILURE;
     }

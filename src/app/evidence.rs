@@ -91,7 +91,7 @@ impl EvidenceFile {
     /// Writes a change of the cluster.
     pub(super) fn change(&mut self, change: &Change) {
         self.write(
-            &json!({ "changedUs": change.at.as_micros() as u64, "what": change.what.to_string() }),
+            &json!({ "changedUs": change.earliest.as_micros() as u64, "what": change.object.to_string() }),
         );
     }
 

@@ -110,7 +110,7 @@ pub(crate) fn enter(terminal: &Terminal) -> Result<(), ExitCode> {
         Err(obstacle) => {
             terminal.error(&format!(
                 "the lab is not possible here: {obstacle}\n  fix: {}",
-                obstacle.cure()
+                obstacle.fix()
             ));
             Err(ExitCode::Impossible)
         }

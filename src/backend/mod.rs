@@ -1,7 +1,7 @@
-//! What a run needs of a network: a place to send from, and the lines that come back.
+//! The interface to a network under test: starting probes, reading their lines, reporting changes.
 //!
-//! A backend reports what the network did. It cannot know what anyone expects: it is given wire
-//! plans, and the wire has no word for it.
+//! A backend reports what the network did. It does not know what a suite expects: the probe plans
+//! that it gets name addresses and ports, no expectations.
 
 pub mod kube;
 pub mod lab;
@@ -36,23 +36,25 @@ pub const KUBELET_PORT: u16 = 10_250;
 /// One probe to start.
 #[derive(Debug, Clone)]
 pub struct Launch {
-    /// Its number in the run.
+    /// Number of the probe in the run.
     pub probe: ProbeId,
-    /// Where it sends from.
+    /// The source from which it makes its attempts.
     pub source: Source,
-    /// Whether it is to run within the pod whose identity it has, and not beside it.
-    pub inside: bool,
-    /// What it samples.
+    /// Whether it runs as an ephemeral container of the source's pod instead of in a pod that the
+    /// run creates.
+    pub ephemeral: bool,
+    /// The flows of the probe.
     pub plan: wire::Plan,
 }
 
 impl Launch {
-    /// The pod that it is to run within, by namespace and name.
-    pub fn entered(&self) -> Option<(&str, &str)> {
+    /// Namespace and name of the pod that gets the ephemeral container; `None` for every other
+    /// probe.
+    pub fn ephemeral_target(&self) -> Option<(&str, &str)> {
         match &self.source {
             Source::Pod {
                 namespace, name, ..
-            } if self.inside => Some((namespace, name)),
+            } if self.ephemeral => Some((namespace, name)),
             Source::Pod { .. }
             | Source::Node { .. }
             | Source::ReferencePod { .. }
@@ -61,51 +63,49 @@ impl Launch {
     }
 }
 
-/// One line of one probe, or what went wrong in getting it.
+/// A line of a probe, or the fault that ended its output.
 #[derive(Debug)]
 pub struct Arrival {
-    /// Whose.
     pub probe: ProbeId,
-    /// When the runner read it, since the run's clock was started.
+    /// When the runner read the line, since the start of the run's clock.
     pub at: Duration,
-    /// The line.
     pub line: Result<wire::Line, ProbeFault>,
 }
 
-/// What our machinery did wrong. It can only ever lead to "unproven".
+/// A fault of a probe or of the transport of its lines. A fault can only make a verdict unproven,
+/// never proven or violated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeFault {
     /// The probe could not be started.
     #[error("the probe did not start: {0}")]
     NotStarted(String),
-    /// Its output is not the wire's.
+    /// A line of its output does not follow the probe protocol.
     #[error("the probe wrote a line that is not of its protocol: {0}")]
     Unreadable(String),
-    /// It ended: by itself after `bye`, or not.
+    /// The process ended, after `bye` or without it.
     #[error("the probe ended: {0}")]
     Ended(String),
 }
 
-/// Something in the cluster changed while the run was on.
+/// A change of an object in the cluster during the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// When at the earliest, since the run's clock was started.
-    pub at: Duration,
-    /// When at the latest: when it was seen.
-    pub noticed: Duration,
-    /// What.
-    pub what: ClusterChange,
+    /// Earliest time at which it can have happened, since the start of the run's clock.
+    pub earliest: Duration,
+    /// Latest time at which it can have happened: when the backend observed it.
+    pub latest: Duration,
+    /// The object that changed.
+    pub object: ClusterChange,
 }
 
-/// A part of the network's description of itself that cannot be read now: what changes there goes
-/// unnoticed.
+/// A part of the cluster's state that cannot be watched now; changes there are missed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchGap {
-    /// Since when, since the run's clock was started.
+    /// Start of the gap, since the start of the run's clock.
     pub since: Duration,
-    /// What: `pods`, or `the cluster` where it is several kinds.
+    /// The objects that are not watched: `pods`, or `the cluster` for several kinds.
     pub what: String,
-    /// Why.
+    /// The error that stopped the watch.
     pub why: String,
 }
 
@@ -119,67 +119,67 @@ impl std::fmt::Display for WatchGap {
     }
 }
 
-/// Packets that the enforcer counted as denied, per flow, since the world came up.
+/// Packets that the enforcer denied, per flow, since the network came up.
 ///
-/// Present only where the count is a record: nothing but this flow's own packets can have raised
-/// it.
+/// A flow is present only where its count is conclusive: no packets other than its own can have
+/// raised it.
 pub type EnforcerCounts = BTreeMap<FlowId, EnforcerCount>;
 
-/// A network to test: the lab, a cluster, or the scripted double.
+/// A network under test: the lab, a cluster, or the scripted backend of tests.
 #[expect(
     async_fn_in_trait,
     reason = "used through generics on one thread only; no Send bound is wanted"
 )]
 pub trait Backend {
-    /// Why an operation failed.
+    /// The error of a failed operation.
     type Error: std::error::Error + 'static;
 
-    /// What exists now.
+    /// Reads the objects that exist now.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When they cannot be read.
     async fn inventory(&mut self) -> Result<Inventory, Self::Error>;
 
-    /// Where the run takes place and under which policies, now. Called before the first probe and
-    /// after the last.
+    /// Reads the cluster's identity and the state of its policies. The engine calls it before the
+    /// first probe and after the last.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When they cannot be read.
     async fn environment_info(&mut self) -> Result<EnvironmentInfo, Self::Error>;
 
-    /// Changes as they are noticed. Called once.
+    /// Channel of changes, in the order in which they are observed. Called once.
     fn changes(&mut self) -> mpsc::Receiver<Change>;
 
-    /// What cannot be watched now; `None` while every change is seen.
-    fn unseen(&self) -> Option<WatchGap> {
+    /// The open gap in the watches; `None` while every change is observed.
+    fn watch_gap(&self) -> Option<WatchGap> {
         None
     }
 
-    /// Starts probes; their lines arrive on the channel. A probe that cannot start arrives as a
-    /// fault, so that the rest of the run goes on.
+    /// Starts probes and sends their lines to the channel. A probe that cannot start sends a fault,
+    /// so that the rest of the run continues.
     ///
     /// # Errors
-    /// When none can be started at all.
+    /// When no probe can be started at all.
     async fn launch(
         &mut self,
         probes: Vec<Launch>,
         lines: mpsc::Sender<Arrival>,
     ) -> Result<(), Self::Error>;
 
-    /// Stops all probes; returns when the last of their lines is on the channel.
+    /// Stops all probes; returns when their last line is on the channel.
     async fn stop(&mut self);
 
-    /// How long the enforcer took to act on a pod that was new, where a canary measured it.
+    /// The policy delay that a canary measured; `None` without a canary.
     fn canary(&self) -> Option<Duration> {
         None
     }
 
-    /// The enforcer's own counts.
+    /// Reads the enforcer's counts.
     ///
     /// # Errors
     /// When they cannot be read.
     async fn counters(&mut self) -> Result<EnforcerCounts, Self::Error>;
 
-    /// Removes everything; collects every error and never stops early.
+    /// Removes everything that the backend created; continues after an error and returns them all.
     async fn teardown(self) -> Vec<Self::Error>;
 }

@@ -27,15 +27,15 @@ impl Run<'_> {
     /// Acts on a change, or keeps it until the plan is made again.
     pub(super) fn handle_change(&mut self, change: Change, observer: &mut impl Observer) {
         observer.change(&change);
-        match change.what {
+        match change.object {
             ClusterChange::Pod(..) | ClusterChange::Service(..) => {
-                let at = change.at.as_micros() as i64;
-                self.pending_changes.push(at, change.what);
+                let at = change.earliest.as_micros() as i64;
+                self.pending_changes.push(at, change.object);
             }
             ClusterChange::Namespace(_) | ClusterChange::Policy(..) => {
                 // Until it was noticed attempts may be those of the state before.
-                let noticed = change.noticed.as_micros() as i64;
-                self.restart_concerned(&[(noticed, change.what)], &BTreeSet::new());
+                let noticed = change.latest.as_micros() as i64;
+                self.restart_concerned(&[(noticed, change.object)], &BTreeSet::new());
             }
         }
     }

@@ -98,7 +98,7 @@ impl Run<'_> {
                 Launch {
                     probe,
                     source: self.plan.source(probe).clone(),
-                    inside: self.plan.ephemeral_probes().contains(&probe),
+                    ephemeral: self.plan.ephemeral_probes().contains(&probe),
                     plan,
                 }
             })

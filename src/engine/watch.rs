@@ -91,7 +91,7 @@ impl Run<'_> {
         }
 
         // While changes cannot be watched nothing is known to have stayed as it was.
-        let slow = if backend.unseen().is_none() {
+        let slow = if backend.watch_gap().is_none() {
             self.settle(observer)
         } else {
             Vec::new()
@@ -121,7 +121,7 @@ impl Run<'_> {
 
     /// Whether the run goes on though its time is over.
     fn extend_limit<B: Backend>(&mut self, backend: &B, extensions: &mut Extensions) -> bool {
-        if !extensions.for_watch_gap && backend.unseen().is_some() {
+        if !extensions.for_watch_gap && backend.watch_gap().is_some() {
             extensions.for_watch_gap = true;
             self.limit += WATCH_GAP_EXTENSION;
             return true;

@@ -183,7 +183,7 @@ fn run(
         Err(obstacle) => {
             let why = format!(
                 "unproven: the lab is not possible here: {obstacle}\nnext: {}",
-                obstacle.cure()
+                obstacle.fix()
             );
             senders.send_to_all(&TrialVerdict::Failed(why));
             None

@@ -59,7 +59,7 @@ pub(crate) fn main(on_request: &[Check], checks: &[Check]) -> ExitCode {
     if let Err(obstacle) = lab::enter() {
         say(&format!(
             "no check was run: {obstacle}; fix: {}",
-            obstacle.cure()
+            obstacle.fix()
         ));
         return ExitCode::FAILURE;
     }
@@ -381,7 +381,7 @@ fn launch(source: Source, flows: Vec<wire::Flow>) -> Launch {
     Launch {
         probe: ProbeId(next()),
         source,
-        inside: false,
+        ephemeral: false,
         plan,
     }
 }

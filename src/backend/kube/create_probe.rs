@@ -29,7 +29,7 @@ pub(super) async fn create_probe(
     owner: Option<OwnerReference>,
 ) -> Result<CreatedObject, String> {
     let environment = watertight_probe::encode_plan(plan).map_err(|error| error.to_string())?;
-    if let Some((namespace, name)) = launch.entered() {
+    if let Some((namespace, name)) = launch.ephemeral_target() {
         let pod = source_pod(context, namespace, name)?;
         let container = ephemeral::container_as_pod(&pod, &context.settings, &environment);
         let request = ephemeral::add_container(&context.client, &pod, &container);

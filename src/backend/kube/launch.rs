@@ -147,7 +147,7 @@ impl Run {
         launch: &Launch,
         owners: &Owners,
     ) -> Result<Option<OwnerReference>, String> {
-        if let Some((namespace, name)) = launch.entered()
+        if let Some((namespace, name)) = launch.ephemeral_target()
             && let Ok(pod) = source_pod(context, namespace, name)
             && !self
                 .pods_with_ephemeral_container
@@ -172,7 +172,7 @@ impl Run {
             .into_iter()
             .filter_map(|address| Some((address, self.peers.get(&address)?.clone())))
             .collect();
-        let is_ephemeral = launch.inside;
+        let is_ephemeral = launch.ephemeral;
         let pending = PendingLaunch {
             context: context.clone(),
             launch,
@@ -357,7 +357,7 @@ fn listening_launch(
         source: Source::ReferencePod {
             node: reference_pod.node.clone(),
         },
-        inside: false,
+        ephemeral: false,
         plan: wire::Plan {
             listen: Some(reference_pod.port),
             flows: Vec::new(),
@@ -389,7 +389,7 @@ fn listening_creations(
 /// ephemeral containers.
 fn namespace_of(launch: &Launch, run_namespace: &str) -> Option<String> {
     match &launch.source {
-        Source::Pod { .. } if launch.inside => None,
+        Source::Pod { .. } if launch.ephemeral => None,
         Source::Pod { namespace, .. } => Some(namespace.clone()),
         Source::Node { .. } | Source::ReferencePod { .. } => Some(run_namespace.to_owned()),
         Source::Runner => None,
@@ -411,7 +411,7 @@ fn probe_pods_by_address(context: &RunContext, probes: &[Launch]) -> BTreeMap<Ip
             continue;
         };
 
-        let probe_pod = if launch.inside {
+        let probe_pod = if launch.ephemeral {
             name.clone()
         } else {
             let no_labels = Labels::new();

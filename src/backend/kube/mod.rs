@@ -319,7 +319,7 @@ impl Backend for Kube {
     }
 
     /// Also where the connection hangs: watches do not notice that, but a deletion gets no answer.
-    fn unseen(&self) -> Option<WatchGap> {
+    fn watch_gap(&self) -> Option<WatchGap> {
         self.context.shared.watch_gap().or_else(|| {
             let why = self.run.created.unanswered_deletion()?;
             Some(WatchGap {

@@ -248,10 +248,17 @@ impl SharedStore {
         };
         self.version.send_modify(|version| *version += 1);
 
-        let noticed = self.now();
-        for what in changes {
+        let latest = self.now();
+        for object in changes {
             // Without a receiver no verdict is given either.
-            let _ = self.changes.send(Change { at, noticed, what }).await;
+            let _ = self
+                .changes
+                .send(Change {
+                    earliest: at,
+                    latest,
+                    object,
+                })
+                .await;
         }
     }
 }
@@ -319,7 +326,7 @@ mod tests {
 
     fn reported(receiver: &mut mpsc::Receiver<Change>) -> Vec<ClusterChange> {
         std::iter::from_fn(|| receiver.try_recv().ok())
-            .map(|change| change.what)
+            .map(|change| change.object)
             .collect()
     }
 

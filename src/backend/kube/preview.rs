@@ -139,7 +139,7 @@ impl<'a> From<&'a Launch> for PlannedProbe<'a> {
         Self {
             probe: launch.probe,
             source: &launch.source,
-            inside: launch.inside,
+            inside: launch.ephemeral,
             needed: true,
         }
     }

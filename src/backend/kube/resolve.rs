@@ -118,7 +118,7 @@ pub(super) async fn resolve(
         source: Source::ReferencePod {
             node: String::new(),
         },
-        inside: false,
+        ephemeral: false,
         plan,
     };
     launched

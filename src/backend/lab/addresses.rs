@@ -1,32 +1,31 @@
-//! Who has which address: fixed ranges, counted up, nothing twice.
+//! Address allocation: fixed ranges, counted up, no address given out twice.
 
 use super::world::PlaceError;
 use crate::model::Family;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The most nodes: their pod ranges end at 10.255.255.255.
+/// The largest number of nodes: the pod range of the last one ends at 10.255.255.255.
 pub(super) const MAX_NODES: usize = 190;
 
-/// What every pod's default route points to. Every node answers for it, as Calico has it, so that a
+/// The gateway of every pod's default route. Every node answers for it, as with Calico, so that a
 /// pod's address needs no subnet.
 pub(super) const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
-/// The hardware address of the near end of every link, and the link-local address that follows from
-/// it.
+/// The MAC address of the node's end of every link; [`GATEWAY_V6`] is derived from it.
 pub(super) const GATEWAY_MAC: [u8; 6] = [0xee; 6];
-/// The hardware address of the far end of every link.
+/// The MAC address of the pod's end of every link.
 pub(super) const FAR_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 1];
-/// See [`GATEWAY_MAC`] (RFC 4291 appendix A).
+/// The link-local address of [`GATEWAY_MAC`] (RFC 4291 appendix A).
 pub(super) const GATEWAY_V6: Ipv6Addr =
     Ipv6Addr::new(0xfe80, 0, 0, 0, 0xecee, 0xeeff, 0xfeee, 0xeeee);
 
-/// Where watertight itself is, as an outside host: in TEST-NET-1 (RFC 5737).
+/// The addresses of the runner, an outside host: in TEST-NET-1 (RFC 5737).
 pub(super) const RUNNER: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 2)),
 ];
-/// What the default routes of nodes and of the runner point to.
+/// The gateway of the default routes of nodes and of the runner.
 pub(super) const ROUTER_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The router between the nodes, the runner and the outside.
 pub(super) const ROUTER: [IpAddr; 2] = [
@@ -38,7 +37,7 @@ pub(super) const OUTSIDE_DNS: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x53)),
 ];
-/// The Service of cluster DNS, where kubeadm puts it too.
+/// The cluster addresses of the DNS Service, the same as kubeadm's.
 pub(super) const CLUSTER_DNS: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0xa)),
@@ -47,7 +46,7 @@ pub(super) const CLUSTER_DNS: [IpAddr; 2] = [
 /// The addresses of node number `n`, counted from 0: 172.30.0.11 and `fd00:30::11` for the first.
 pub(super) fn node(n: usize) -> [IpAddr; 2] {
     let last = 11 + n;
-    // Written so that both families show the same digits: fd00:30::11 is hexadecimal 0x11.
+    // Both families show the same digits: the last group of fd00:30::11 is hexadecimal 0x11.
     let digits = u16::from_str_radix(&last.to_string(), 16).unwrap_or(u16::MAX);
     [
         IpAddr::V4(Ipv4Addr::new(172, 30, 0, last as u8)),
@@ -62,16 +61,18 @@ pub(super) fn pod_ranges(n: usize) -> ((Ipv4Addr, u8), (Ipv6Addr, u8)) {
     ((Ipv4Addr::from(v4), 20), (Ipv6Addr::from(v6), 64))
 }
 
+/// The first IPv4 address of a node's pod range.
 fn base_v4(n: usize) -> u32 {
     u32::from(Ipv4Addr::new(10, 244, 0, 0)) + ((n as u32 + 1) << 12)
 }
 
+/// The first IPv6 address of a node's pod range.
 fn base_v6(n: usize) -> u128 {
     u128::from(Ipv6Addr::new(0xfd00, 0x10, 0x244, n as u16 + 1, 0, 0, 0, 0))
 }
 
 /// The addresses of the reference pod on node number `n`: the last host addresses of the node's pod
-/// ranges, which no pod is given.
+/// ranges, which no pod gets.
 pub(super) fn reference_pod(n: usize) -> [IpAddr; 2] {
     let v4 = base_v4(n) + REFERENCE_POD_HOST;
     [
@@ -83,18 +84,20 @@ pub(super) fn reference_pod(n: usize) -> [IpAddr; 2] {
 /// The reference pod's host number; one more would be a /20's broadcast address.
 const REFERENCE_POD_HOST: u32 = (1 << 12) - 2;
 
-/// Gives out addresses; what was claimed is never given out.
+/// Allocates addresses; a claimed address is never allocated.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
     taken: BTreeSet<IpAddr>,
-    /// Next number within each node's ranges, within the Service ranges, within the outside ranges.
+    /// The last number allocated in each node's pod ranges.
     pods: Vec<u32>,
+    /// The last number allocated in the Service ranges.
     services: u32,
+    /// The last number allocated in the ranges of outside hosts.
     hosts: u32,
 }
 
 impl Addresses {
-    /// The lab's own addresses are taken from the start.
+    /// An allocator for a number of nodes. The fixed addresses of the lab are taken from the start.
     pub(super) fn new(nodes: usize) -> Self {
         let mut taken = BTreeSet::from([IpAddr::V4(GATEWAY_V4)]);
         taken.extend(
@@ -113,12 +116,12 @@ impl Addresses {
         }
     }
 
-    /// Takes a given address; `false` if it is taken already.
+    /// Reserves an address; `false` if it is taken already.
     pub(super) fn claim(&mut self, address: IpAddr) -> bool {
         self.taken.insert(address)
     }
 
-    /// A pod's addresses on node number `n`, one of each family.
+    /// Allocates a pod's addresses on node number `n`, one of each family.
     pub(super) fn pod(&mut self, n: usize) -> Result<[IpAddr; 2], PlaceError> {
         loop {
             self.pods[n] += 1;
@@ -126,6 +129,7 @@ impl Addresses {
             if host >= REFERENCE_POD_HOST {
                 return Err(PlaceError::TooManyPods);
             }
+
             let v4 = IpAddr::V4(Ipv4Addr::from(base_v4(n) + host));
             let v6 = IpAddr::V6(Ipv6Addr::from(base_v6(n) + u128::from(host)));
             if !self.taken.contains(&v4) && !self.taken.contains(&v6) {
@@ -135,12 +139,12 @@ impl Addresses {
         }
     }
 
-    /// A Service's cluster address in one family.
+    /// Allocates a Service's cluster address in one family.
     pub(super) fn service(&mut self, family: Family) -> Result<IpAddr, PlaceError> {
         loop {
             self.services += 1;
-            // The first 255 stay free for addresses that manifests write down, as Kubernetes keeps
-            // its lower band for them (KEP-3070).
+            // The first 255 stay free for addresses that manifests state, like the lower band of
+            // Kubernetes (KEP-3070).
             let number = 0xff + self.services;
             if number >= 0xffff {
                 return Err(PlaceError::TooManyServices);
@@ -159,7 +163,8 @@ impl Addresses {
         }
     }
 
-    /// An outside host's addresses, one of each family, in TEST-NET-3 and `2001:db8:113::/64`.
+    /// Allocates an outside host's addresses, one of each family, in TEST-NET-3 and
+    /// `2001:db8:113::/64`.
     pub(super) fn host(&mut self) -> Result<[IpAddr; 2], PlaceError> {
         loop {
             self.hosts += 1;
@@ -185,16 +190,13 @@ impl Addresses {
     }
 }
 
-/// Whether an address is in a range of the cluster's: its pods', Services' or nodes'.
+/// Whether an address is in a pod, Service or node range of the cluster.
 pub(super) fn in_cluster(address: IpAddr) -> bool {
-    let within = |base: Ipv4Addr, prefix: u32, v4: Ipv4Addr| {
-        (u32::from(v4) ^ u32::from(base)) >> (32 - prefix) == 0
-    };
     match address {
         IpAddr::V4(v4) => {
-            within(Ipv4Addr::new(10, 96, 0, 0), 16, v4)
-                || within(Ipv4Addr::new(172, 30, 0, 0), 24, v4)
-                || within(Ipv4Addr::new(10, 240, 0, 0), 12, v4) && v4.octets()[1] >= 244
+            is_within(v4, Ipv4Addr::new(10, 96, 0, 0), 16)
+                || is_within(v4, Ipv4Addr::new(172, 30, 0, 0), 24)
+                || is_within(v4, Ipv4Addr::new(10, 240, 0, 0), 12) && v4.octets()[1] >= 244
         }
         IpAddr::V6(v6) => {
             let segments = v6.segments();
@@ -203,19 +205,22 @@ pub(super) fn in_cluster(address: IpAddr) -> bool {
     }
 }
 
-/// Whether an outside host can have an address: what routers carry, and what the lab does not use
-/// itself.
+/// Whether an address is in the block of a base address and a prefix length of 1 to 32.
+fn is_within(address: Ipv4Addr, base: Ipv4Addr, prefix: u32) -> bool {
+    (u32::from(address) ^ u32::from(base)) >> (32 - prefix) == 0
+}
+
+/// Whether an outside host can have an address: it is routable, and not one of the lab or of the
+/// cluster.
 pub fn usable_outside(address: IpAddr) -> bool {
-    if RUNNER
-        .into_iter()
-        .chain(ROUTER)
-        .chain(OUTSIDE_DNS)
-        .any(|own| own == address)
-        || address == IpAddr::V4(GATEWAY_V4)
-        || in_cluster(address)
-    {
+    let is_reserved = RUNNER.contains(&address)
+        || ROUTER.contains(&address)
+        || OUTSIDE_DNS.contains(&address)
+        || address == IpAddr::V4(GATEWAY_V4);
+    if is_reserved || in_cluster(address) {
         return false;
     }
+
     match address {
         IpAddr::V4(v4) => {
             !(v4.is_loopback() || v4.is_multicast() || v4.is_broadcast() || v4.octets()[0] == 0)

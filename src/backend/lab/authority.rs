@@ -1,4 +1,5 @@
-//! Certificates for a world: an authority made for each run, and leaves that it signs.
+//! TLS certificates of a world: an authority created for each run, and the certificates that it
+//! signs.
 
 use super::error::Error;
 use super::world::{Host, World};
@@ -18,15 +19,17 @@ pub(super) struct Certificates {
 }
 
 impl Certificates {
-    /// One for all pods, with every namespace's Service names, and one for each outside host, with
-    /// its name and addresses.
+    /// Creates one certificate for all pods, with the Service names of every namespace, and one for
+    /// each outside host, with its name and addresses.
     ///
     /// # Errors
-    /// When a key cannot be made, or a name cannot stand in a certificate.
+    /// A key that cannot be created, or a name that a certificate cannot contain.
     pub(super) fn of(world: &World) -> Result<Self, Error> {
         let authority = Authority::new().map_err(Error::Certificate)?;
-        let services = world.inventory.namespaces.keys();
-        let names: Vec<String> = services
+        let names: Vec<String> = world
+            .inventory
+            .namespaces
+            .keys()
             .flat_map(|namespace| {
                 [
                     format!("*.{namespace}.svc"),
@@ -37,13 +40,13 @@ impl Certificates {
         let cluster = authority
             .certificate(&names, &[])
             .map_err(Error::Certificate)?;
-        let of_host = |host: &Host| {
-            let names: Vec<String> = host.name.iter().cloned().collect();
-            authority
-                .certificate(&names, &host.addresses)
-                .map_err(Error::Certificate)
-        };
-        let hosts = world.hosts.iter().map(of_host).collect::<Result<_, _>>()?;
+        let hosts = world
+            .hosts
+            .iter()
+            .map(|host| authority.host_certificate(host))
+            .collect::<Result<_, _>>()
+            .map_err(Error::Certificate)?;
+
         Ok(Self {
             authority,
             cluster,
@@ -51,23 +54,23 @@ impl Certificates {
         })
     }
 
-    /// The authority's own certificate, PEM.
+    /// The authority's certificate, PEM.
     pub(super) fn authority(&self) -> &str {
         &self.authority.pem
     }
 
-    /// That of all pods.
+    /// The certificate of all pods.
     pub(super) fn cluster(&self) -> &Certificate {
         &self.cluster
     }
 
-    /// That of outside host number `h`.
+    /// The certificate of outside host number `h`.
     pub(super) fn host(&self, h: usize) -> &Certificate {
         &self.hosts[h]
     }
 }
 
-/// An authority that is trusted in this run only.
+/// A certificate authority that only this run trusts.
 #[derive(Debug)]
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -75,10 +78,10 @@ struct Authority {
 }
 
 impl Authority {
-    /// Makes one, with a key of its own.
+    /// Creates an authority with a new key.
     ///
     /// # Errors
-    /// When no key can be made.
+    /// A key that cannot be created.
     fn new() -> Result<Self, rcgen::Error> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -86,6 +89,7 @@ impl Authority {
         params
             .distinguished_name
             .push(DnType::CommonName, "watertight lab authority");
+
         let key = KeyPair::generate()?;
         let pem = params.self_signed(&key)?.pem();
         Ok(Self {
@@ -94,10 +98,16 @@ impl Authority {
         })
     }
 
-    /// A server's certificate for names and addresses.
+    /// The certificate of an outside host, for its name and addresses.
+    fn host_certificate(&self, host: &Host) -> Result<Certificate, rcgen::Error> {
+        let names: Vec<String> = host.name.iter().cloned().collect();
+        self.certificate(&names, &host.addresses)
+    }
+
+    /// A server certificate for names and addresses.
     ///
     /// # Errors
-    /// When a name cannot stand in a certificate.
+    /// A name that a certificate cannot contain.
     fn certificate(
         &self,
         names: &[String],
@@ -108,12 +118,16 @@ impl Authority {
             .subject_alt_names
             .extend(addresses.iter().copied().map(SanType::IpAddress));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let common = names
+
+        let common_name = names
             .first()
             .cloned()
             .or_else(|| addresses.first().map(ToString::to_string))
             .unwrap_or_default();
-        params.distinguished_name.push(DnType::CommonName, common);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
+
         let key = KeyPair::generate()?;
         let leaf = params.signed_by(&key, &self.issuer)?;
         Ok(Certificate {

@@ -1,4 +1,4 @@
-//! The names of the world: what its DNS answers, and what a pod asks. Pure.
+//! The DNS zone of the world and the resolver configuration of each source. Pure.
 
 use super::addresses;
 use super::services::endpoints;
@@ -13,7 +13,7 @@ use std::net::IpAddr;
 /// Names, lower case and without trailing dot, with their addresses.
 pub(super) type Zone = BTreeMap<String, Vec<IpAddr>>;
 
-/// Everything that the world's name servers know (Kubernetes DNS specification 1.1.0, sections 2.3
+/// All names that the world's name servers answer (Kubernetes DNS specification 1.1.0, sections 2.3
 /// and 2.4).
 pub(super) fn zone(inventory: &Inventory) -> Zone {
     let mut zone: Zone = inventory.hosts.clone();
@@ -25,21 +25,22 @@ pub(super) fn zone(inventory: &Inventory) -> Zone {
             }
             ServiceKind::Headless => {
                 let pods = endpoints(service, &inventory.pods);
-                let of = |pod: &Pod| addresses_in(pod, &service.families);
-                for pod in pods.iter().filter(|pod| {
-                    pod.workloads
-                        .iter()
-                        .any(|w| w.kind == WorkloadKind::StatefulSet)
-                }) {
-                    zone.insert(format!("{}.{name}", pod.name), of(pod));
+                let mut all = Vec::new();
+                for pod in pods {
+                    let addresses = addresses_in(pod, &service.families);
+                    all.extend_from_slice(&addresses);
+                    if is_of_stateful_set(pod) {
+                        zone.insert(format!("{}.{name}", pod.name), addresses);
+                    }
                 }
-                zone.insert(name, pods.iter().flat_map(|pod| of(pod)).collect());
+                zone.insert(name, all);
             }
             ServiceKind::ExternalName(_) => {}
         }
     }
-    // Aliases last, by what they stand for; an alias of an alias is followed as far as there are
-    // Services.
+
+    // Aliases come last, since they copy the addresses of their targets. Each pass resolves one
+    // more link of a chain of aliases.
     for _ in 0..inventory.services.len().min(8) {
         for service in &inventory.services {
             if let ServiceKind::ExternalName(target) = &service.kind
@@ -54,10 +55,20 @@ pub(super) fn zone(inventory: &Inventory) -> Zone {
     zone
 }
 
-/// A pod's addresses in a Service's families; in all, where the Service states none.
+/// Whether a StatefulSet owns a pod.
+fn is_of_stateful_set(pod: &Pod) -> bool {
+    pod.workloads
+        .iter()
+        .any(|workload| workload.kind == WorkloadKind::StatefulSet)
+}
+
+/// A pod's addresses in the families of a Service; in both families if the Service states none.
 fn addresses_in(pod: &Pod, families: &[Family]) -> Vec<IpAddr> {
-    let wanted = |address: &IpAddr| families.is_empty() || families.contains(&Family::of(*address));
-    pod.addresses.iter().copied().filter(wanted).collect()
+    pod.addresses
+        .iter()
+        .copied()
+        .filter(|address| families.is_empty() || families.contains(&Family::of(*address)))
+        .collect()
 }
 
 fn service_name(service: &Service) -> String {
@@ -65,17 +76,17 @@ fn service_name(service: &Service) -> String {
 }
 
 impl World {
-    /// What `resolv.conf` says at a source: cluster DNS and its search list in a pod; on a node,
-    /// in a pod of its network and where watertight runs, a name server outside the cluster, which
-    /// knows the same names.
+    /// The contents of `resolv.conf` at a source. In a pod: cluster DNS and its search list. On a
+    /// node, in a pod with its node's network and at the runner: a name server outside the cluster,
+    /// which answers the same names.
     pub fn resolver(&self, source: &Source) -> wire::Resolver {
         resolver(&self.inventory, source)
     }
 }
 
-/// As [`World::resolver`], in a world that has changed since.
+/// The same as [`World::resolver`], for an inventory that may have changed since.
 pub fn resolver(inventory: &Inventory, source: &Source) -> wire::Resolver {
-    let in_pod = match source {
+    let pod_namespace = match source {
         Source::Pod {
             namespace, name, ..
         } => inventory
@@ -87,7 +98,7 @@ pub fn resolver(inventory: &Inventory, source: &Source) -> wire::Resolver {
         Source::ReferencePod { .. } => Some("default"),
         Source::Node { .. } | Source::Runner => None,
     };
-    match in_pod {
+    match pod_namespace {
         Some(namespace) => wire::Resolver {
             servers: addresses::CLUSTER_DNS.to_vec(),
             search: vec![
@@ -141,19 +152,16 @@ mod tests {
         World::place(&manifests, &[host], Layout::default()).expect("placed")
     }
 
+    /// The addresses of a name, separated by spaces.
+    fn addresses_of(zone: &Zone, name: &str) -> Option<String> {
+        let addresses: Vec<String> = zone.get(name)?.iter().map(ToString::to_string).collect();
+        Some(addresses.join(" "))
+    }
+
     #[test]
-    fn the_zone_has_every_name_that_a_pod_may_ask_for() {
+    fn the_zone_contains_services_stateful_pods_hosts_and_aliases() {
         let world = world();
         let zone = zone(&world.inventory);
-        let shown = |name: &str| {
-            zone.get(name).map(|known| {
-                known
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            })
-        };
         let cases = [
             (
                 "db.data.svc.cluster.local",
@@ -187,12 +195,12 @@ mod tests {
             ("lost.data.svc.cluster.local", None),
         ];
         for (name, addresses) in cases {
-            assert_eq!(shown(name).as_deref(), addresses, "{name}");
+            assert_eq!(addresses_of(&zone, name).as_deref(), addresses, "{name}");
         }
     }
 
     #[test]
-    fn pods_ask_cluster_dns_and_nodes_one_outside() {
+    fn pods_use_cluster_dns_and_nodes_an_outside_name_server() {
         let world = world();
         let pod = Source::Pod {
             namespace: "data".into(),

@@ -7,7 +7,7 @@ use super::obstacle::Obstacle;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The machine does not allow a lab.
-    #[error("make a lab: {obstacle}; fix: {}", obstacle.cure())]
+    #[error("make a lab: {obstacle}; fix: {}", obstacle.fix())]
     Obstacle {
         /// What stands in the way.
         obstacle: Obstacle,

@@ -1,22 +1,22 @@
-//! The lab: a world of network namespaces with real sockets, real routes and real drops.
+//! The lab: network namespaces with real sockets, routes and dropped packets.
 //!
 //! ```text
-//! enter ────────────────▶ the right to make namespaces, before any thread
-//! Manifests ── world ───▶ World      every pod, Service and outside host with its place and addresses; pure
+//! enter ────────────────▶ the right to create namespaces, before any thread
+//! Manifests ── world ───▶ World      every pod, Service and outside host with its node and addresses; pure
 //! World ── network ─────▶ namespaces, links, routes, by netlink
 //!       ── services, nat ──▶ Services, by nftables on every node
 //!       ── ruleset, nft ───▶ policies, by nftables on every node
 //!       ── responder ───▶ sockets: one process listens for all
-//! Launch ── probes ─────▶ lines: one process a source, in the source's own network
+//! Launch ── probes ─────▶ lines: one process a source, in the source's network namespace
 //! ```
 //!
-//! Everything belongs to namespaces that only this process and its children hold: when they are
-//! gone, all of it is. No other program is started and nothing outside is changed.
+//! Only this process and its children hold the namespaces: when they end, all of it is gone. The
+//! lab starts no other program and changes nothing outside.
 //!
 //! # Limitations
 //!
-//! - Containers are not run: a responder answers on every declared port of every ready pod. What a
-//!   workload would do itself, a dead listener or a port that it forgot to declare, does not show.
+//! - Containers are not run: a responder answers on every declared port of every ready pod. Faults
+//!   of a workload itself, such as a dead listener or an undeclared port, do not show.
 //! - Between nodes packets are routed, not tunnelled; there is no overlay, no MTU below 1,500, no
 //!   cloud.
 //! - Services: `ClusterIP`, `NodePort` (also of `LoadBalancer`) and headless. No session affinity,
@@ -24,13 +24,13 @@
 //! - `default/kubernetes` and the API server do not exist.
 //! - DNS answers A and AAAA. Every pod of a `StatefulSet` has a name below each headless Service
 //!   that selects it, as if that were its `serviceName`; pods' `hostname`, `subdomain` and
-//!   `dnsPolicy` are not read. Outside the cluster the same names are known.
-//! - Pods reach outside hosts with their own addresses: nothing is masqueraded on the way out.
+//!   `dnsPolicy` are not read. Outside the cluster the same names resolve.
+//! - Pods reach outside hosts with their pod addresses: outgoing traffic is not masqueraded.
 //! - SCTP is never sent.
-//! - Two packets that only the lab's own bookkeeping sets apart differ from real ones: what a node
-//!   sends on for a Service leaves it with fewer hops, so that records can tell, and what leaks on
-//!   purpose with more.
-//! - [`CONTROL_PORT`] is taken on every pod, [`KUBELET_PORT`] on every node, and 169.254.1.1 is
+//! - Two kinds of packets have another hop limit than real ones: a node lowers it in what it
+//!   forwards for a Service, so that the per-flow counters can tell, and a deliberate leak raises
+//!   it.
+//! - [`CONTROL_PORT`] is in use on every pod, [`KUBELET_PORT`] on every node, and 169.254.1.1 is
 //!   every pod's gateway.
 
 mod addresses;
@@ -54,6 +54,7 @@ pub mod ruleset;
 mod running;
 mod sabotage;
 mod services;
+mod shared;
 mod spawn;
 mod table_builder;
 mod world;
@@ -63,7 +64,8 @@ use crate::inventory::{EnvironmentInfo, Inventory};
 use probes::Probes;
 use responder::Responder;
 use running::Running;
-use std::sync::{Arc, Mutex, PoisonError};
+use shared::{SharedWorld, blocking};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::mpsc;
 
@@ -79,23 +81,23 @@ pub use running::Count;
 pub use sabotage::{Listener, Sabotage};
 pub use world::{Layout, Outside, PlaceError, World};
 
-/// Changes that wait for their reader at most.
+/// Capacity of the channel of changes.
 const CHANGES: usize = 4_096;
 
-/// How a denied packet is treated.
+/// How the lab denies a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Deny {
-    /// It disappears.
+    /// Drops it silently.
     #[default]
     Drop,
-    /// TCP is reset, the rest is answered by ICMP.
+    /// Resets TCP connections and rejects the rest with ICMP.
     Reset,
-    /// It is answered by ICMP, administratively prohibited.
+    /// Rejects it with ICMP "administratively prohibited".
     Icmp,
 }
 
 impl Deny {
-    /// The word for it on the command line.
+    /// The value of the command line's option.
     pub fn name(self) -> &'static str {
         match self {
             Self::Drop => "drop",
@@ -115,71 +117,69 @@ impl From<Deny> for ruleset::Deny {
     }
 }
 
-/// How a lab behaves.
+/// Options of a lab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
-    /// How denied packets are treated.
     pub deny: Deny,
 }
 
-/// A running lab. Everything is gone when it is dropped, or when the process ends, however it ends.
+/// A running lab. The kernel removes its namespaces when it is dropped and when the process ends.
 #[derive(Debug)]
 pub struct Lab {
-    handle: Sabotage,
+    world: SharedWorld,
+    probes: Arc<Mutex<Probes>>,
     authority: String,
     started: Instant,
     changes: Option<mpsc::Receiver<Change>>,
 }
 
 impl Lab {
-    /// Makes the world. To be called in a process that [`enter`]ed, on a thread that outlives the
-    /// lab.
+    /// Brings a world up. The process must have called [`enter`], and the calling thread must
+    /// outlive the lab.
     ///
     /// # Errors
     /// The obstacle, or the step that failed.
     pub async fn up(world: World, options: Options) -> Result<Self, Error> {
         let started = Instant::now();
-        let (needed, hard) = (responder::open_files(&world), Facts::of_machine().files);
+        let (needed, hard) = (
+            responder::open_files(&world),
+            Facts::of_machine().open_files,
+        );
         if needed > hard {
             return Err(Obstacle::FileLimit { needed, hard }.into());
         }
+
         let responder = Responder::start()?;
-        let (notice, changes) = mpsc::channel(CHANGES);
+        let (sender, changes) = mpsc::channel(CHANGES);
         let running =
-            blocking(move || Running::bring_up(world, options, responder, started, notice)).await?;
-        let authority = running.certificates.authority().to_owned();
-        let handle = Sabotage {
-            running: Arc::new(Mutex::new(Some(running))),
-            probes: Arc::new(Mutex::new(Probes::default())),
-        };
+            blocking(move || Running::bring_up(world, options, responder, started, sender)).await?;
+
         Ok(Self {
-            handle,
-            authority,
+            authority: running.certificates.authority().to_owned(),
+            world: SharedWorld::new(running),
+            probes: Arc::new(Mutex::new(Probes::default())),
             started,
             changes: Some(changes),
         })
     }
 
-    /// What arrivals and changes are timed from.
+    /// Zero of the times of arrivals and changes.
     pub fn started(&self) -> Instant {
         self.started
     }
 
-    /// The certificate of the authority that signed for every listener, PEM.
+    /// The certificate of the authority that signed the certificates of all listeners, PEM.
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// A handle to break the lab with while it runs.
+    /// A handle with which a test breaks the lab while it runs.
     pub fn sabotage(&self) -> Sabotage {
-        self.handle.clone()
+        Sabotage::new(self.world.clone(), Arc::clone(&self.probes))
     }
 
-    fn probes(&self) -> std::sync::MutexGuard<'_, Probes> {
-        self.handle
-            .probes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn probes(&self) -> MutexGuard<'_, Probes> {
+        self.probes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -187,12 +187,14 @@ impl Backend for Lab {
     type Error = Error;
 
     async fn inventory(&mut self) -> Result<Inventory, Error> {
-        self.handle.inventory().await
+        self.world
+            .with(|running| Ok(running.world.inventory.clone()))
+            .await
     }
 
-    /// The lab has no cluster name, server or version; the policies are those that are loaded.
+    /// A lab has no cluster name, server or version; the policies are those that are loaded.
     async fn environment_info(&mut self) -> Result<EnvironmentInfo, Error> {
-        let policies = self.handle.inventory().await?.policy_states();
+        let policies = self.inventory().await?.policy_states();
         Ok(EnvironmentInfo {
             policies,
             ..EnvironmentInfo::default()
@@ -208,22 +210,22 @@ impl Backend for Lab {
         probes: Vec<Launch>,
         lines: mpsc::Sender<Arrival>,
     ) -> Result<(), Error> {
-        let (probes, places) = self
-            .handle
+        let (probes, namespaces) = self
+            .world
             .with(move |running| {
                 running.enter_flows(&probes)?;
-                let places: Vec<_> = probes
+                let namespaces: Vec<_> = probes
                     .iter()
                     .map(|launch| running.netns(&launch.source).map_err(|e| e.to_string()))
                     .collect();
-                Ok((probes, places))
+                Ok((probes, namespaces))
             })
             .await?;
-        for (launch, netns) in probes.into_iter().zip(places) {
-            let fault = netns
-                .and_then(|netns| self.probes().launch(&launch, netns, self.started, &lines))
-                .err();
-            if let Some(why) = fault {
+
+        for (launch, netns) in probes.into_iter().zip(namespaces) {
+            let launched =
+                netns.and_then(|netns| self.probes().launch(&launch, netns, self.started, &lines));
+            if let Err(why) = launched {
                 probes::not_started(launch.probe, why, self.started, &lines).await;
             }
         }
@@ -231,43 +233,24 @@ impl Backend for Lab {
     }
 
     async fn stop(&mut self) {
-        let running = self.probes().take();
-        probes::stop(running).await;
+        let probes = self.probes().take();
+        probes::stop(probes).await;
     }
 
     async fn counters(&mut self) -> Result<EnforcerCounts, Error> {
-        self.handle.with(|running| running.counters()).await
+        self.world.with(|running| running.counters()).await
     }
 
     async fn teardown(mut self) -> Vec<Error> {
         self.stop().await;
-        let running = self
-            .handle
-            .running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        // The namespaces go with their last descriptor, which takes the kernel a moment and us
-        // none.
-        match blocking(move || {
+        let running = self.world.take();
+
+        // The kernel removes a namespace after its last descriptor is closed, without blocking the
+        // caller.
+        let dropped = blocking(move || {
             drop(running);
             Ok(())
-        })
-        .await
-        {
-            Ok(()) => Vec::new(),
-            Err(error) => vec![error],
-        }
-    }
-}
-
-/// Runs something that blocks for long beside the runtime.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => Err(Error::Thread(error.into())),
+        });
+        dropped.await.err().into_iter().collect()
     }
 }

@@ -216,7 +216,7 @@ fn with_condition(rule: netlink::Rule, condition: &Match) -> netlink::Rule {
 fn with_statement(rule: netlink::Rule, statement: &Statement) -> netlink::Rule {
     match statement {
         Statement::Count(counter) => rule.count(counter),
-        Statement::RecordDeny(direction) => rule.jump(&flow_counters::chain_name(*direction)),
+        Statement::CountDeniedFlow(direction) => rule.jump(&flow_counters::chain_name(*direction)),
         Statement::Dispatch { family, side, map } => rule
             .family(*family)
             .verdict_of(&[address_of(*family, *side)], map),

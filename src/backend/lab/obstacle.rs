@@ -1,78 +1,73 @@
-//! What can stand in the way of a lab, and the one command that removes it.
+//! Causes that make a lab impossible on a machine, and the command that fixes each.
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use std::fs;
 use std::sync::OnceLock;
 
-/// Why there can be no lab on this machine as it is.
+/// The cause that makes a lab impossible on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
-    /// `user.max_user_namespaces` is used up, or 0.
-    #[error("the kernel gives out no user namespace (user.max_user_namespaces is {})", shown(*limit))]
+    /// The limit `user.max_user_namespaces` is 0 or reached.
+    #[error("the kernel creates no user namespace (user.max_user_namespaces is {})", limit_text(*limit))]
     UserNamespaceLimit {
-        /// The limit, where it could be read.
+        /// The limit; `None` if it cannot be read.
         limit: Option<u64>,
     },
-    /// `user.max_net_namespaces` is used up, or 0.
-    #[error("the kernel gives out no further network namespace (user.max_net_namespaces is {})", shown(*limit))]
+    /// The limit `user.max_net_namespaces` is 0 or reached.
+    #[error("the kernel creates no further network namespace (user.max_net_namespaces is {})", limit_text(*limit))]
     NetNamespaceLimit {
-        /// The limit, where it could be read.
+        /// The limit; `None` if it cannot be read.
         limit: Option<u64>,
     },
-    /// Ubuntu's switch: the namespace is given, its capabilities are not.
+    /// Ubuntu's AppArmor restriction: the kernel creates the namespace without its capabilities.
     #[error(
-        "AppArmor takes all rights from user namespaces (kernel.apparmor_restrict_unprivileged_userns is 1)"
+        "AppArmor removes all capabilities in user namespaces (kernel.apparmor_restrict_unprivileged_userns is 1)"
     )]
     AppArmor,
-    /// Debian's older switch.
+    /// Debian's older sysctl, which permits user namespaces to root only.
     #[error("user namespaces are for root only (kernel.unprivileged_userns_clone is 0)")]
     UnprivilegedSwitch,
-    /// A seccomp filter, as container engines set it.
+    /// A seccomp filter, as container engines install it.
     #[error("a seccomp filter, usually the container engine's, forbids namespaces")]
     Seccomp,
     /// The kernel was built without user namespaces.
     #[error("this kernel has no user namespaces")]
     NoUserNamespaces,
-    /// The process is in a chroot, which user namespaces are refused to, or its ids are not mapped.
+    /// The process is in a chroot, in which the kernel creates no user namespace, or its ids are
+    /// not mapped.
     #[error(
-        "the kernel refuses a user namespace to this process (a chroot, or a user that its own namespace does not map)"
+        "the kernel refuses a user namespace to this process (it is in a chroot, or its user is not mapped)"
     )]
     Refused,
-    /// No `nf_tables`.
-    #[error("this kernel has no nftables, or may not load it from here")]
+    /// The kernel module `nf_tables` is missing.
+    #[error("this kernel has no nftables, or this process cannot load the module")]
     NoNftables,
-    /// No `veth`.
-    #[error("this kernel has no veth links, or may not load them from here")]
+    /// The kernel module `veth` is missing.
+    #[error("this kernel has no veth links, or this process cannot load the module")]
     NoVeth,
-    /// No IPv6.
+    /// IPv6 is disabled or not built in.
     #[error("this kernel has no IPv6")]
     NoIpv6,
-    /// The hard limit of open files is too low for the world.
+    /// The hard limit of open files is too low for this world.
     #[error("this lab needs {needed} open files and the hard limit is {hard}")]
     FileLimit {
-        /// What the world needs.
+        /// Open files that the world needs.
         needed: u64,
-        /// What there is.
         hard: u64,
     },
-    /// None of those known.
+    /// An error with no cause in this list.
     #[error("the kernel refused to {operation} ({errno})")]
-    Unknown {
-        /// What was being done.
-        operation: Operation,
-        /// Why.
-        errno: Errno,
-    },
+    Unknown { operation: Operation, errno: Errno },
 }
 
-fn shown(limit: Option<u64>) -> String {
+fn limit_text(limit: Option<u64>) -> String {
     limit.map_or_else(|| "not readable".to_owned(), |limit| limit.to_string())
 }
 
 impl Obstacle {
-    /// The one command, or the one thing, that removes it.
-    pub fn cure(&self) -> String {
+    /// The command or setting that removes the cause.
+    pub fn fix(&self) -> String {
         match self {
             Self::UserNamespaceLimit { .. } => {
                 "sudo sysctl -w user.max_user_namespaces=15000".to_owned()
@@ -101,7 +96,7 @@ impl Obstacle {
     }
 }
 
-/// What was being done when the kernel refused.
+/// The operation that the kernel refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// `unshare(CLONE_NEWUSER | CLONE_NEWNET)`.
@@ -110,9 +105,9 @@ pub enum Operation {
     MapUser,
     /// `unshare(CLONE_NEWNET)`.
     NetworkNamespace,
-    /// A veth pair.
+    /// Creating a veth pair.
     Veth,
-    /// A transaction of nftables.
+    /// Committing a transaction of nftables.
     Nftables,
     /// Opening a file or a socket.
     Open,
@@ -121,21 +116,21 @@ pub enum Operation {
 impl std::fmt::Display for Operation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::UserNamespace => "make a user namespace",
-            Self::MapUser => "map the user into its namespace",
-            Self::NetworkNamespace => "make a network namespace",
-            Self::Veth => "make a veth link",
+            Self::UserNamespace => "create a user namespace",
+            Self::MapUser => "map the user into its user namespace",
+            Self::NetworkNamespace => "create a network namespace",
+            Self::Veth => "create a veth link",
             Self::Nftables => "load rules into nftables",
             Self::Open => "open a socket",
         })
     }
 }
 
-/// What the machine says of itself.
+/// Settings and limits of this machine that explain a refusal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a switch of the machine, and all combinations occur"
+    reason = "each is a setting of the machine, and all combinations occur"
 )]
 pub struct Facts {
     /// `user.max_user_namespaces`.
@@ -145,61 +140,63 @@ pub struct Facts {
     /// `kernel.apparmor_restrict_unprivileged_userns` is 1.
     pub apparmor_restricts: bool,
     /// `kernel.unprivileged_userns_clone` is 0.
-    pub unprivileged_switched_off: bool,
-    /// A seccomp filter is on this process.
+    pub unprivileged_disabled: bool,
+    /// A seccomp filter applies to this process.
     pub seccomp: bool,
     /// This process has `CAP_SYS_ADMIN`.
     pub sys_admin: bool,
     /// The hard limit of open files.
-    pub files: u64,
+    pub open_files: u64,
 }
 
 impl Facts {
-    /// Those of the machine, as they were before the process entered a user namespace: inside, the
-    /// limits that count are out of sight.
+    /// The facts from before the process entered a user namespace: inside it, `/proc` shows the
+    /// limits of the new namespace instead of the machine's.
     pub fn of_machine() -> &'static Self {
         static FACTS: OnceLock<Facts> = OnceLock::new();
         FACTS.get_or_init(Self::read)
     }
 
-    /// Reads them from `/proc`. What cannot be read counts as absent.
+    /// Reads the facts from `/proc`; a value that cannot be read counts as absent.
     pub fn read() -> Self {
-        let number = |path: &str| {
-            fs::read_to_string(path)
-                .ok()
-                .and_then(|text| text.trim().parse::<u64>().ok())
-        };
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let field = |name: &str| {
-            status.lines().find_map(|line| {
-                line.strip_prefix(name)?
-                    .strip_prefix(':')
-                    .map(|value| value.trim().to_owned())
-            })
-        };
-        let capabilities = field("CapEff")
-            .and_then(|text| u64::from_str_radix(&text, 16).ok())
+        let capabilities = status_field(&status, "CapEff")
+            .and_then(|text| u64::from_str_radix(text, 16).ok())
             .unwrap_or(0);
+
         Self {
-            max_user_namespaces: number("/proc/sys/user/max_user_namespaces"),
-            max_net_namespaces: number("/proc/sys/user/max_net_namespaces"),
-            apparmor_restricts: number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
-                == Some(1),
-            unprivileged_switched_off: number("/proc/sys/kernel/unprivileged_userns_clone")
+            max_user_namespaces: read_number("/proc/sys/user/max_user_namespaces"),
+            max_net_namespaces: read_number("/proc/sys/user/max_net_namespaces"),
+            apparmor_restricts: read_number(
+                "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            ) == Some(1),
+            unprivileged_disabled: read_number("/proc/sys/kernel/unprivileged_userns_clone")
                 == Some(0),
-            seccomp: field("Seccomp").is_some_and(|mode| mode == "2"),
+            seccomp: status_field(&status, "Seccomp") == Some("2"),
             // CAP_SYS_ADMIN is bit 21 (linux/capability.h).
             sys_admin: capabilities & (1 << 21) != 0,
-            files: getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(_, hard)| hard),
+            open_files: getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(_, hard)| hard),
         }
     }
 }
 
-/// What stands in the way, from what was tried, how the kernel refused, and what the machine says
-/// of itself.
+/// Reads a file that holds one number; `None` if it is missing or holds no number.
+fn read_number(path: &str) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// A field of `/proc/self/status` (`proc_pid_status(5)`).
+fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| {
+        let value = line.strip_prefix(name)?.strip_prefix(':')?;
+        Some(value.trim())
+    })
+}
+
+/// The cause of a refusal, from the operation, the error and the facts about the machine.
 pub fn diagnose(operation: Operation, errno: Errno, facts: &Facts) -> Obstacle {
     match (operation, errno) {
-        // Since Linux 4.9 a limit gives ENOSPC; EUSERS before, and still for too deep a nesting.
+        // A limit gives ENOSPC since Linux 4.9 and EUSERS before; too deep a nesting gives EUSERS.
         (Operation::UserNamespace, Errno::ENOSPC | Errno::EUSERS)
             if facts.max_net_namespaces == Some(0) =>
         {
@@ -222,7 +219,7 @@ pub fn diagnose(operation: Operation, errno: Errno, facts: &Facts) -> Obstacle {
             Operation::UserNamespace | Operation::MapUser | Operation::NetworkNamespace,
             Errno::EPERM | Errno::EACCES,
         ) => {
-            if facts.unprivileged_switched_off {
+            if facts.unprivileged_disabled {
                 Obstacle::UnprivilegedSwitch
             } else if facts.apparmor_restricts && !facts.sys_admin {
                 Obstacle::AppArmor
@@ -232,7 +229,7 @@ pub fn diagnose(operation: Operation, errno: Errno, facts: &Facts) -> Obstacle {
                 Obstacle::Refused
             }
         }
-        // AppArmor's switch lets the namespace be made and refuses what is done in it.
+        // With AppArmor's restriction the namespace can be created, but not configured.
         (Operation::Veth | Operation::Nftables, Errno::EPERM | Errno::EACCES)
             if facts.apparmor_restricts =>
         {
@@ -247,8 +244,8 @@ pub fn diagnose(operation: Operation, errno: Errno, facts: &Facts) -> Obstacle {
         ) => Obstacle::NoNftables,
         (_, Errno::EAFNOSUPPORT) => Obstacle::NoIpv6,
         (_, Errno::EMFILE) => Obstacle::FileLimit {
-            needed: facts.files.saturating_mul(4).max(65_536),
-            hard: facts.files,
+            needed: facts.open_files.saturating_mul(4).max(65_536),
+            hard: facts.open_files,
         },
         (operation, errno) => Obstacle::Unknown { operation, errno },
     }
@@ -259,11 +256,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_refusal_is_named_by_its_cause() {
+    fn a_refused_operation_is_diagnosed_by_errno_and_machine() {
         let plain = Facts {
             max_user_namespaces: Some(100),
             max_net_namespaces: Some(100),
-            files: 4096,
+            open_files: 4096,
             ..Facts::default()
         };
         let apparmor = Facts {
@@ -271,7 +268,7 @@ mod tests {
             ..plain.clone()
         };
         let debian = Facts {
-            unprivileged_switched_off: true,
+            unprivileged_disabled: true,
             ..plain.clone()
         };
         let container = Facts {
@@ -404,7 +401,7 @@ mod tests {
                 expected,
                 "{operation} {errno}"
             );
-            assert!(!expected.cure().is_empty() && !expected.to_string().contains('\n'));
+            assert!(!expected.fix().is_empty() && !expected.to_string().contains('\n'));
         }
     }
 }

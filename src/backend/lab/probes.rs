@@ -1,4 +1,4 @@
-//! Probes: one process each, in the network namespace of its source.
+//! Probe processes, each in the network namespace of its source.
 
 use super::netns::Netns;
 use super::spawn::{SELF, prepare};
@@ -16,7 +16,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// How long a probe may take to say `bye`.
+/// Time that a probe has between SIGTERM and its last line.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The probes of a run.
@@ -38,18 +38,18 @@ impl Probes {
     /// Starts one probe and a task that reads its lines.
     ///
     /// # Errors
-    /// Why it did not start.
+    /// The reason why the probe did not start.
     pub(super) fn launch(
         &mut self,
         launch: &Launch,
         netns: Netns,
-        since: Instant,
+        started: Instant,
         lines: &mpsc::Sender<Arrival>,
     ) -> Result<(), String> {
         let mut child = start(launch, netns)?;
         let pid = Pid::from_raw(child.id().map_or(0, u32::cast_signed));
         let stdin = child.stdin.take();
-        let reader = tokio::spawn(read(launch.probe, child, since, lines.clone()));
+        let reader = tokio::spawn(read(launch.probe, child, started, lines.clone()));
         self.running.insert(
             launch.probe,
             Probe {
@@ -61,43 +61,41 @@ impl Probes {
         Ok(())
     }
 
-    /// Sends a signal to one probe; `false` when there is no such probe.
+    /// Sends a signal to one probe; `false` if it does not exist or has ended.
     pub(super) fn signal(&self, id: ProbeId, signal: Signal) -> bool {
         self.running
             .get(&id)
             .is_some_and(|probe| probe.signal(signal))
     }
 
-    /// Hands all probes over, to be stopped.
+    /// Removes all probes, for [`stop`].
     pub(super) fn take(&mut self) -> Vec<Probe> {
         std::mem::take(&mut self.running).into_values().collect()
     }
 }
 
 impl Probe {
-    /// The process id is the probe's until its reader has reaped it; for a moment after that the id
-    /// is unused.
+    /// Sends a signal; `false` if the probe has ended. Its process id cannot belong to another
+    /// process before the reader has reaped it.
     fn signal(&self, signal: Signal) -> bool {
         !self.reader.is_finished() && kill(self.pid, signal).is_ok()
     }
 }
 
-/// Stops probes: SIGTERM, a second for the last lines, SIGKILL. The channel must be read until this
-/// returns.
+/// Stops probes: SIGTERM, SIGKILL after [`GRACE`]. The channel must be read until this returns.
 pub(super) async fn stop(probes: Vec<Probe>) {
     for probe in &probes {
         probe.signal(Signal::SIGTERM);
-        // A stopped process takes no SIGTERM before it continues.
+        // A stopped process handles SIGTERM only after SIGCONT.
         probe.signal(Signal::SIGCONT);
     }
+
     let deadline = tokio::time::Instant::now() + GRACE;
     for mut probe in probes {
-        if tokio::time::timeout_at(deadline, &mut probe.reader)
-            .await
-            .is_err()
-        {
+        let ended = tokio::time::timeout_at(deadline, &mut probe.reader).await;
+        if ended.is_err() {
             probe.signal(Signal::SIGKILL);
-            // A panic of the reader is a defect that the missing lines show already.
+            // A panic of the reader shows by the missing lines.
             let _ = probe.reader.await;
         }
     }
@@ -107,23 +105,25 @@ pub(super) async fn stop(probes: Vec<Probe>) {
 pub(super) async fn not_started(
     probe: ProbeId,
     why: String,
-    since: Instant,
+    started: Instant,
     lines: &mpsc::Sender<Arrival>,
 ) {
-    // The receiver is gone when the run has ended: the line is not needed then.
+    // Without a receiver the run has ended, and the line is not needed.
     let _ = lines
         .send(Arrival {
             probe,
-            at: since.elapsed(),
+            at: started.elapsed(),
             line: Err(ProbeFault::NotStarted(why)),
         })
         .await;
 }
 
+/// Executes this program as a probe.
 fn start(launch: &Launch, netns: Netns) -> Result<Child, String> {
     use std::os::fd::{AsFd, AsRawFd};
     let environment =
         watertight_probe::encode_plan(&launch.plan).map_err(|error| error.to_string())?;
+
     let mut command = std::process::Command::new(SELF);
     command
         .arg("__probe")
@@ -135,20 +135,21 @@ fn start(launch: &Launch, netns: Netns) -> Result<Child, String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
     prepare(&mut command, Some(netns));
+
     Command::from(command)
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| error.to_string())
 }
 
-/// Reads lines to the end, then says how the probe ended.
-async fn read(probe: ProbeId, mut child: Child, since: Instant, lines: mpsc::Sender<Arrival>) {
+/// Sends all lines of a probe, then a fault that says how its process ended.
+async fn read(probe: ProbeId, mut child: Child, started: Instant, lines: mpsc::Sender<Arrival>) {
     if let Some(stdout) = child.stdout.take() {
         let mut stdout = BufReader::with_capacity(2 * MAX_LINE, stdout);
-        while let Some(line) = next(&mut stdout).await {
+        while let Some(line) = next_line(&mut stdout).await {
             let arrival = Arrival {
                 probe,
-                at: since.elapsed(),
+                at: started.elapsed(),
                 line,
             };
             if lines.send(arrival).await.is_err() {
@@ -156,46 +157,52 @@ async fn read(probe: ProbeId, mut child: Child, since: Instant, lines: mpsc::Sen
             }
         }
     }
-    let how = match child.wait().await {
+
+    let status = match child.wait().await {
         Ok(status) => status.to_string(),
         Err(error) => error.to_string(),
     };
     let _ = lines
         .send(Arrival {
             probe,
-            at: since.elapsed(),
-            line: Err(ProbeFault::Ended(how)),
+            at: started.elapsed(),
+            line: Err(ProbeFault::Ended(status)),
         })
         .await;
 }
 
-/// The next line; `None` at the end. What is longer than a line may be, or is no line of the wire,
-/// is a fault, and the next one begins after the next newline.
-async fn next(stdout: &mut BufReader<ChildStdout>) -> Option<Result<wire::Line, ProbeFault>> {
+/// The next line; `None` at the end of the output. A line that is too long or does not follow the
+/// protocol is a fault; reading continues after its newline.
+async fn next_line(stdout: &mut BufReader<ChildStdout>) -> Option<Result<wire::Line, ProbeFault>> {
     let mut line = Vec::new();
-    match (&mut *stdout)
-        .take(MAX_LINE as u64)
-        .read_until(b'\n', &mut line)
-        .await
-    {
+    match read_piece(stdout, &mut line).await {
         Ok(0) => None,
         Ok(_) if line.ends_with(b"\n") => Some(parse(&line)),
         Ok(length) => {
-            let mut rest = Vec::new();
-            loop {
-                rest.clear();
-                match (&mut *stdout)
-                    .take(MAX_LINE as u64)
-                    .read_until(b'\n', &mut rest)
-                    .await
-                {
-                    Ok(0) | Err(_) => break,
-                    Ok(_) if rest.ends_with(b"\n") => break,
-                    Ok(_) => {}
-                }
-            }
+            skip_to_newline(stdout).await;
             Some(Err(without_end(length)))
         }
         Err(error) => Some(Err(ProbeFault::Unreadable(error.to_string()))),
+    }
+}
+
+/// Reads to the next newline, at most [`MAX_LINE`] bytes.
+async fn read_piece(
+    stdout: &mut BufReader<ChildStdout>,
+    piece: &mut Vec<u8>,
+) -> std::io::Result<usize> {
+    stdout.take(MAX_LINE as u64).read_until(b'\n', piece).await
+}
+
+/// Discards the rest of a line.
+async fn skip_to_newline(stdout: &mut BufReader<ChildStdout>) {
+    let mut rest = Vec::new();
+    loop {
+        rest.clear();
+        match read_piece(stdout, &mut rest).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) if rest.ends_with(b"\n") => return,
+            Ok(_) => {}
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The one process that listens for every pod, node and outside host.
+//! The responder process, which listens for every pod, node and outside host.
 
 use super::addresses::{OUTSIDE_DNS, reference_pod};
 use super::authority::Certificates;
@@ -24,13 +24,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command as Process, Stdio};
 use watertight_probe::responder::control::{Behaviour, Certificate, Command, Listen, Reply};
 
-/// Sockets in one order and names in one order: a packet of either, certificates included, stays
-/// far under the send buffer's default of 212,992 bytes.
-const LISTEN_AT_ONCE: usize = 40;
-/// See [`LISTEN_AT_ONCE`].
-const NAMES_AT_ONCE: usize = 200;
+/// Sockets in one command: the message, certificates included, stays far below the default send
+/// buffer of 212,992 bytes.
+const SOCKETS_PER_COMMAND: usize = 40;
+/// DNS names in one command, with the same limit as [`SOCKETS_PER_COMMAND`].
+const NAMES_PER_COMMAND: usize = 200;
 
-/// The running responder. It ends when this is dropped, or with this process.
+/// The running responder process. It ends when this value is dropped, or with this process.
 #[derive(Debug)]
 pub(super) struct Responder {
     child: Child,
@@ -38,51 +38,68 @@ pub(super) struct Responder {
 }
 
 impl Responder {
-    /// Starts it. The calling thread must live as long as the responder shall.
+    /// Starts the responder, which ends with the calling thread.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// When the process cannot be started.
     pub(super) fn start() -> Result<Self, Error> {
-        let failed = |source| Error::Responder {
+        Self::spawn().map_err(|source| Error::Responder {
             what: "start",
             source,
-        };
-        let (control, theirs) = socketpair(
+        })
+    }
+
+    fn spawn() -> Result<Self, IoError> {
+        let (control, child_end) = socketpair(
             AddressFamily::Unix,
             SockType::SeqPacket,
             None,
             SockFlag::SOCK_CLOEXEC,
-        )
-        .map_err(|e| failed(e.into()))?;
-        // What the kernel does not give beyond its default is not needed either.
+        )?;
+        // The default send buffer is enough; a larger one only saves waiting.
         let _ = setsockopt(&control, sockopt::SndBuf, &1_000_000);
         let mut process = Process::new(SELF);
         process
             .arg("__responder")
             .env_clear()
-            .stdin(Stdio::from(theirs))
+            .stdin(Stdio::from(child_end))
             .stdout(Stdio::null())
             .stderr(Stdio::inherit());
         prepare(&mut process, None);
-        let child = process.spawn().map_err(failed)?;
+
+        let child = process.spawn()?;
         Ok(Self { child, control })
     }
 
-    /// Carries out one order; it is done when this returns.
+    /// Sends one command to the responder and waits for its reply.
     ///
     /// # Errors
-    /// When the responder is gone, or could not do it.
+    /// A responder that has ended, or a command that it could not carry out.
     pub(super) fn order(
         &self,
         command: &Command,
         netns: Option<&Netns>,
         who: &str,
     ) -> Result<(), Error> {
-        let failed = |source| Error::Responder {
-            what: "order",
-            source,
-        };
-        let message = serde_json::to_vec(command).map_err(|e| failed(e.into()))?;
+        let reply = self
+            .exchange(command, netns)
+            .map_err(|source| Error::Responder {
+                what: "order",
+                source,
+            })?;
+        match reply {
+            Reply::Done => Ok(()),
+            Reply::Failed { what, errno } => Err(Error::Listen {
+                who: who.to_owned(),
+                what,
+                errno,
+            }),
+        }
+    }
+
+    /// Sends a command, with the descriptor of a namespace, and receives the reply.
+    fn exchange(&self, command: &Command, netns: Option<&Netns>) -> Result<Reply, IoError> {
+        let message = serde_json::to_vec(command)?;
         let descriptors: Vec<i32> = netns
             .iter()
             .map(|netns| netns.as_fd().as_raw_fd())
@@ -99,30 +116,22 @@ impl Responder {
             rights,
             MsgFlags::MSG_NOSIGNAL,
             None,
-        )
-        .map_err(|e| failed(e.into()))?;
-        let mut answer = vec![0; 65_536];
-        let length = recv(self.control.as_raw_fd(), &mut answer, MsgFlags::empty())
-            .map_err(|e| failed(e.into()))?;
+        )?;
+
+        let mut reply = vec![0; 65_536];
+        let length = recv(self.control.as_raw_fd(), &mut reply, MsgFlags::empty())?;
         if length == 0 {
-            return Err(failed(IoError::new(ErrorKind::UnexpectedEof, "it ended")));
+            return Err(IoError::new(ErrorKind::UnexpectedEof, "it ended"));
         }
-        match serde_json::from_slice(&answer[..length]).map_err(|e| failed(e.into()))? {
-            Reply::Done => Ok(()),
-            Reply::Failed { what, errno } => Err(Error::Listen {
-                who: who.to_owned(),
-                what,
-                errno,
-            }),
-        }
+        Ok(serde_json::from_slice(&reply[..length])?)
     }
 
-    /// Listens in a namespace.
+    /// Opens the sockets of a group in its namespace.
     ///
     /// # Errors
     /// As [`Responder::order`].
     pub(super) fn serve(&self, group: &Group, netns: &Netns) -> Result<(), Error> {
-        for listen in group.listen.chunks(LISTEN_AT_ONCE) {
+        for listen in group.listen.chunks(SOCKETS_PER_COMMAND) {
             let command = Command::Serve {
                 group: group.number,
                 who: group.who.clone(),
@@ -133,14 +142,14 @@ impl Responder {
         Ok(())
     }
 
-    /// Teaches names.
+    /// Adds names to the zone that the responder answers.
     ///
     /// # Errors
     /// As [`Responder::order`].
     pub(super) fn teach(&self, zone: &Zone) -> Result<(), Error> {
         let names: Vec<_> = zone.iter().collect();
-        for some in names.chunks(NAMES_AT_ONCE) {
-            let records = some
+        for names in names.chunks(NAMES_PER_COMMAND) {
+            let records = names
                 .iter()
                 .map(|(name, addresses)| ((*name).clone(), (*addresses).clone()))
                 .collect();
@@ -152,28 +161,27 @@ impl Responder {
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        // It has exited already, or is killed here: an error changes nothing.
+        // Errors mean that it has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Open files that a world needs in the process that has the most: the responder, with a socket for
-/// each listener and connections on top; this one has a namespace for each pod and a few for each
-/// probe.
+/// Open files that a world needs in the process with the most. The responder has a socket per
+/// listener, and connections; this process has a namespace per pod, and a few files per probe.
 pub(super) fn open_files(world: &World) -> u64 {
     let inventory = &world.inventory;
-    let of_pods = inventory
+    let pod_listeners = inventory
         .pods
         .iter()
         .map(|pod| pod.addresses.len() * (pod.ports.len() + 2));
-    let of_hosts = world
+    let host_listeners = world
         .hosts
         .iter()
         .map(|host| host.addresses.len() * host.ports.len());
-    let listeners: usize = of_pods.chain(of_hosts).sum();
-    let pods = inventory.pods.len() * 3;
-    (listeners.max(pods) + inventory.nodes.len() * 8 + 256) as u64
+    let listeners: usize = pod_listeners.chain(host_listeners).sum();
+    let pod_files = inventory.pods.len() * 3;
+    (listeners.max(pod_files) + inventory.nodes.len() * 8 + 256) as u64
 }
 
 /// The sockets of one pod, node or outside host.
@@ -184,29 +192,30 @@ pub(super) struct Group {
     pub(super) listen: Vec<Listen>,
 }
 
-/// Numbers of groups: pods by their index, the others above.
+/// Group number of the first node. Groups of pods have the index of the pod.
 const FIRST_NODE: u32 = 1_000_000;
 const FIRST_HOST: u32 = 2_000_000;
 const OUTSIDE_DNS_GROUP: u32 = 3_000_000;
 const FIRST_REFERENCE_POD: u32 = 4_000_000;
 
-/// Everything that listens in a world, with the namespace that it listens in.
+/// All groups of a world, each with the namespace in which it listens.
 pub(super) fn groups<'a>(
     world: &World,
     wired: &'a Wired,
     certificates: &Certificates,
 ) -> Vec<(Group, &'a Netns)> {
     let inventory = &world.inventory;
-    // Pods that share a node's network share its ports: the first one has each, as the scheduler
-    // sees to.
+    // Pods in the same node's network share its ports; each port belongs to the first pod. In a
+    // cluster the scheduler prevents the conflict.
     let mut taken: BTreeSet<(SocketAddr, Transport)> = BTreeSet::new();
     let mut groups = Vec::new();
+
     for (n, node) in inventory.nodes.iter().enumerate() {
         let ports = [KUBELET_PORT, CONTROL_PORT];
-        let wanted = ports
+        let ports = ports
             .into_iter()
             .flat_map(|port| [(port, Transport::Tcp), (port, Transport::Udp)]);
-        let listen = listeners(&node.addresses, wanted, |_| Behaviour::Answer, &mut taken);
+        let listen = listeners(&node.addresses, ports, |_| Behaviour::Answer, &mut taken);
         groups.push((
             Group {
                 number: FIRST_NODE + n as u32,
@@ -216,6 +225,7 @@ pub(super) fn groups<'a>(
             &wired.nodes[n],
         ));
     }
+
     for (n, node) in inventory.nodes.iter().enumerate() {
         let listen = listeners(
             &reference_pod(n),
@@ -233,12 +243,14 @@ pub(super) fn groups<'a>(
             &wired.reference_pods[n],
         ));
     }
+
     for (number, pod) in inventory.pods.iter().enumerate() {
         groups.push((
             pod_group(inventory, number, pod, certificates, &mut taken),
             &wired.pods[number],
         ));
     }
+
     for (h, host) in world.hosts.iter().enumerate() {
         let ports = host.ports.iter().copied();
         let mut listen = listeners(&host.addresses, ports, |_| Behaviour::Answer, &mut taken);
@@ -252,8 +264,9 @@ pub(super) fn groups<'a>(
             &wired.router,
         ));
     }
-    let wanted = [(53, Transport::Udp), (53, Transport::Tcp)];
-    let listen = listeners(&OUTSIDE_DNS, wanted, |_| Behaviour::Dns, &mut taken);
+
+    let dns = [(53, Transport::Udp), (53, Transport::Tcp)];
+    let listen = listeners(&OUTSIDE_DNS, dns, |_| Behaviour::Dns, &mut taken);
     groups.push((
         Group {
             number: OUTSIDE_DNS_GROUP,
@@ -266,7 +279,7 @@ pub(super) fn groups<'a>(
     groups
 }
 
-/// What one pod listens on: its declared ports when it is ready, and the control port always.
+/// The group of one pod: its declared ports if it is ready, and the control port.
 pub(super) fn pod_group(
     inventory: &Inventory,
     number: usize,
@@ -274,22 +287,30 @@ pub(super) fn pod_group(
     certificates: &Certificates,
     taken: &mut BTreeSet<(SocketAddr, Transport)>,
 ) -> Group {
-    let names: BTreeSet<(u16, Transport)> = dns_ports(inventory, pod);
-    let declared = pod.ports.iter().filter(|_| pod.ready);
-    let declared = declared
-        .filter_map(|port| Some((port.port.number(), wire_transport(port.port.transport())?)));
-    let control = [Transport::Tcp, Transport::Udp]
-        .into_iter()
-        .filter(|_| !pod.host_network)
-        .map(|t| (CONTROL_PORT, t));
-    let behaviour = |at| {
-        if names.contains(&at) {
+    let dns: BTreeSet<(u16, Transport)> = dns_ports(inventory, pod);
+    let mut ports: Vec<(u16, Transport)> = Vec::new();
+    if pod.ready {
+        ports.extend(pod.ports.iter().filter_map(|port| {
+            let transport = wire_transport(port.port.transport())?;
+            Some((port.port.number(), transport))
+        }));
+    }
+    // A node's network has the node's own listener on the control port.
+    if !pod.host_network {
+        ports.extend([
+            (CONTROL_PORT, Transport::Tcp),
+            (CONTROL_PORT, Transport::Udp),
+        ]);
+    }
+
+    let behaviour = |port| {
+        if dns.contains(&port) {
             Behaviour::Dns
         } else {
             Behaviour::Answer
         }
     };
-    let mut listen = listeners(&pod.addresses, declared.chain(control), behaviour, taken);
+    let mut listen = listeners(&pod.addresses, ports, behaviour, taken);
     certify(&mut listen, certificates.cluster());
     Group {
         number: number as u32,
@@ -298,7 +319,7 @@ pub(super) fn pod_group(
     }
 }
 
-/// The ports on which a pod answers DNS: those behind the cluster's DNS Service.
+/// The ports on which a pod answers DNS: the targets of port 53 of the DNS Service.
 pub(super) fn dns_ports(inventory: &Inventory, pod: &Pod) -> BTreeSet<(u16, Transport)> {
     let services = inventory
         .services
@@ -318,7 +339,8 @@ pub(super) fn dns_ports(inventory: &Inventory, pod: &Pod) -> BTreeSet<(u16, Tran
         .collect()
 }
 
-/// Gives every TCP listener a certificate: what it speaks is decided by the first bytes.
+/// Sets the certificate of every TCP listener; the first bytes of a connection decide whether it
+/// speaks TLS.
 fn certify(listen: &mut [Listen], certificate: &Certificate) {
     for listen in listen
         .iter_mut()
@@ -328,6 +350,7 @@ fn certify(listen: &mut [Listen], certificate: &Certificate) {
     }
 }
 
+/// A listener for each address and each port that is not taken.
 fn listeners(
     addresses: &[IpAddr],
     ports: impl IntoIterator<Item = (u16, Transport)>,

@@ -146,9 +146,9 @@ impl Running {
     pub(super) fn announce(&self, what: ClusterChange) {
         let now = self.started.elapsed();
         let change = Change {
-            at: now,
-            noticed: now,
-            what,
+            earliest: now,
+            latest: now,
+            object: what,
         };
 
         // Without a reader, no verdict depends on it either.

@@ -1,16 +1,18 @@
-//! Breaking a running lab on purpose, through the same kernel objects that the packets meet.
+//! Deliberate faults in a running lab, made with the same kernel objects that handle its packets.
 //!
-//! What is an object of the API (a pod, a policy, a namespace) is announced as a
-//! [`Change`](super::Change) when it changes; what is not (a listener, a path, a packet, a process)
-//! is not, as no API would tell.
+//! A changed API object (a pod, a policy, a namespace) is reported as a
+//! [`Change`](super::Change). A changed listener, path, packet or process is not: no API server
+//! reports it either.
 
 use super::error::Error;
 use super::leak::Leak;
+use super::netns::Netns;
 use super::network::Cuts;
 use super::probes::Probes;
-use super::responder::{Group, groups, pod_group};
+use super::responder::{Group, dns_ports, groups, pod_group};
 use super::running::{Count, Running};
-use super::{blocking, dns, network};
+use super::shared::{SharedWorld, blocking};
+use super::{dns, network};
 use crate::inventory::{Inventory, Labels, Policy};
 use crate::model::ClusterChange;
 use crate::plan::{ProbeId, Source};
@@ -20,63 +22,69 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use watertight_probe::responder::control::{Behaviour, Command};
 
-/// A handle that breaks and repairs a lab while an engine runs in it.
+/// A handle with which a test breaks and repairs a lab while an engine runs in it.
 #[derive(Debug, Clone)]
 pub struct Sabotage {
-    pub(super) running: Arc<Mutex<Option<Running>>>,
-    pub(super) probes: Arc<Mutex<Probes>>,
+    world: SharedWorld,
+    probes: Arc<Mutex<Probes>>,
 }
 
-/// A listener of the responder.
+/// An endpoint for which the responder listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listener {
-    /// A pod.
     Pod {
-        /// Namespace.
         namespace: String,
-        /// Name.
         name: String,
     },
-    /// A node.
     Node(String),
-    /// An outside host, by its name, or by its address where it has none.
+    /// An outside host by its name; by its address if it has no name.
     Host(String),
 }
 
+/// Transport and port of a listening socket.
+type ListenPort = (Transport, u16);
+
 impl Sabotage {
-    /// What exists now.
+    /// A handle to the world and the probes of a lab.
+    pub(super) fn new(world: SharedWorld, probes: Arc<Mutex<Probes>>) -> Self {
+        Self { world, probes }
+    }
+
+    /// The objects that exist now.
     ///
     /// # Errors
     /// When the lab is down.
     pub async fn inventory(&self) -> Result<Inventory, Error> {
-        self.with(|running| Ok(running.world.inventory.clone()))
+        self.world
+            .with(|running| Ok(running.world.inventory.clone()))
             .await
     }
 
-    /// Replaces all policies of every kind, in one transaction a node.
+    /// Replaces all policies of every kind, in one transaction per node.
     ///
     /// # Errors
-    /// An invalid policy, or what the kernel refused.
+    /// An invalid policy, or a rule set that the kernel refused.
     pub async fn set_policies(&self, policies: Vec<Policy>) -> Result<(), Error> {
-        self.with(move |running| {
-            let before = std::mem::replace(&mut running.world.inventory.policies, policies);
-            if let Err(error) = running.load_policies() {
-                running.world.inventory.policies = before;
-                return Err(error);
-            }
+        self.world
+            .with(move |running| {
+                let before = std::mem::replace(&mut running.world.inventory.policies, policies);
+                if let Err(error) = running.load_policies() {
+                    running.world.inventory.policies = before;
+                    return Err(error);
+                }
 
-            for policy in differing(&before, &running.world.inventory.policies, is_unchanged) {
-                running.announce(ClusterChange::Policy(policy.reference()));
-            }
-            Ok(())
-        })
-        .await
+                for policy in changed(&before, &running.world.inventory.policies) {
+                    running.announce(ClusterChange::Policy(policy.reference()));
+                }
+                Ok(())
+            })
+            .await
     }
 
-    /// Gives a pod other labels; Services and policies follow.
+    /// Replaces the labels of a pod and updates Services and policies.
     ///
     /// # Errors
-    /// An unknown pod, or what the kernel refused.
+    /// An unknown pod, or a rule set that the kernel refused.
     pub async fn relabel_pod(
         &self,
         namespace: &str,
@@ -84,92 +92,62 @@ impl Sabotage {
         labels: Labels,
     ) -> Result<(), Error> {
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        self.with(move |running| {
-            let number = running.pod(&namespace, &name)?;
-            running.world.inventory.pods[number].labels = labels;
-            follow(running)?;
-            running.announce(ClusterChange::Pod(namespace, name));
-            Ok(())
-        })
-        .await
+        self.world
+            .with(move |running| {
+                let number = running.pod(&namespace, &name)?;
+                running.world.inventory.pods[number].labels = labels;
+                reload(running)?;
+                running.announce(ClusterChange::Pod(namespace, name));
+                Ok(())
+            })
+            .await
     }
 
-    /// Gives a namespace other labels; policies follow.
+    /// Replaces the labels of a namespace and updates the policies.
     ///
     /// # Errors
-    /// An unknown namespace, or what the kernel refused.
+    /// An unknown namespace, or a rule set that the kernel refused.
     pub async fn relabel_namespace(&self, name: &str, labels: Labels) -> Result<(), Error> {
         let name = name.to_owned();
-        self.with(move |running| {
-            let namespace = running.world.inventory.namespaces.get_mut(&name);
-            namespace
-                .ok_or_else(|| Error::Unknown(format!("namespace {name}")))?
-                .labels = labels;
-            running.load_policies()?;
-            running.announce(ClusterChange::Namespace(name));
-            Ok(())
-        })
-        .await
+        self.world
+            .with(move |running| {
+                let namespace = running.world.inventory.namespaces.get_mut(&name);
+                namespace
+                    .ok_or_else(|| Error::Unknown(format!("namespace {name}")))?
+                    .labels = labels;
+                running.load_policies()?;
+                running.announce(ClusterChange::Namespace(name));
+                Ok(())
+            })
+            .await
     }
 
-    /// Puts another pod into a pod's place: new uid, new network, the same addresses. A probe of
-    /// the old pod stays in the old network, which leads nowhere any more.
+    /// Replaces a pod by another: new uid, new network namespace, the same addresses. Probes of the
+    /// old pod stay in the old namespace, which has no link any more.
     ///
     /// # Errors
-    /// An unknown pod, one of the host's network, or what the kernel refused.
+    /// An unknown pod, a pod in its node's network, or a request that the kernel refused.
     pub async fn replace_pod(
         &self,
         namespace: &str,
         name: &str,
-        by: &str,
+        new_name: &str,
         labels: Labels,
     ) -> Result<(), Error> {
-        let (namespace, name, by) = (namespace.to_owned(), name.to_owned(), by.to_owned());
-        self.with(move |running| {
-            let number = running.pod(&namespace, &name)?;
-            let old = running.world.inventory.pods[number].clone();
-            if old.host_network {
-                return Err(Error::Unknown(format!(
-                    "a network of its own of {}",
-                    old.full_name()
-                )));
-            }
-            let node = running.node(&old.node)?;
-            running.responder.order(
-                &Command::Close {
-                    group: number as u32,
-                    port: None,
-                },
-                None,
-                &old.full_name(),
-            )?;
-            network::unwire_pod(&running.wired.nodes[node], number, &old.full_name())?;
-            let pod = &mut running.world.inventory.pods[number];
-            pod.uid = next_incarnation(&old.uid);
-            pod.labels = labels;
-            pod.name.clone_from(&by);
-            let (whose, own) = (pod.full_name(), pod.addresses.clone());
-            let from = running.world.inventory.nodes[node].addresses.clone();
-            running.wired.pods[number] =
-                network::wire_pod(&running.wired.nodes[node], &from, number, &whose, &own)?;
-            follow(running)?;
-            let group = pod_group(
-                &running.world.inventory,
-                number,
-                &running.world.inventory.pods[number],
-                &running.certificates,
-                &mut BTreeSet::new(),
-            );
-            running
-                .responder
-                .serve(&group, &running.wired.pods[number])?;
-            running.announce(ClusterChange::Pod(namespace.clone(), name.clone()));
-            if by != name {
-                running.announce(ClusterChange::Pod(namespace, by));
-            }
-            Ok(())
-        })
-        .await
+        let (namespace, name, new_name) =
+            (namespace.to_owned(), name.to_owned(), new_name.to_owned());
+        self.world
+            .with(move |running| {
+                let number = running.pod(&namespace, &name)?;
+                replace_pod(running, number, &new_name, labels)?;
+
+                running.announce(ClusterChange::Pod(namespace.clone(), name.clone()));
+                if new_name != name {
+                    running.announce(ClusterChange::Pod(namespace, new_name));
+                }
+                Ok(())
+            })
+            .await
     }
 
     /// Closes a listener's port, or all of its ports.
@@ -179,41 +157,43 @@ impl Sabotage {
     pub async fn stop_listener(
         &self,
         listener: Listener,
-        port: Option<(Transport, u16)>,
+        port: Option<ListenPort>,
     ) -> Result<(), Error> {
-        self.with(move |running| close(running, &listener, port))
+        self.world
+            .with(move |running| close(running, &listener, port))
             .await
     }
 
-    /// Opens what [`Sabotage::stop_listener`] closed.
+    /// Opens the port, or all ports, that [`Sabotage::stop_listener`] closed.
     ///
     /// # Errors
     /// An unknown listener, or a port that is open.
     pub async fn start_listener(
         &self,
         listener: Listener,
-        port: Option<(Transport, u16)>,
+        port: Option<ListenPort>,
     ) -> Result<(), Error> {
-        self.with(move |running| open(running, &listener, port, None))
+        self.world
+            .with(move |running| open(running, &listener, port, None))
             .await
     }
 
-    /// Lets a port do something else with what arrives: never answer, answer a byte a second, hang
-    /// up.
+    /// Changes how a port behaves: never answer, answer one byte per second, close the connection.
     ///
     /// # Errors
     /// An unknown listener.
     pub async fn behave(
         &self,
         listener: Listener,
-        port: (Transport, u16),
+        port: ListenPort,
         behaviour: Behaviour,
     ) -> Result<(), Error> {
-        self.with(move |running| {
-            close(running, &listener, Some(port))?;
-            open(running, &listener, Some(port), Some(&behaviour))
-        })
-        .await
+        self.world
+            .with(move |running| {
+                close(running, &listener, Some(port))?;
+                open(running, &listener, Some(port), Some(&behaviour))
+            })
+            .await
     }
 
     /// Stops cluster DNS.
@@ -221,12 +201,14 @@ impl Sabotage {
     /// # Errors
     /// When the lab is down.
     pub async fn stop_dns(&self) -> Result<(), Error> {
-        self.with(|running| {
-            each_dns(running, |running, listener, port| {
-                close(running, listener, Some(port))
+        self.world
+            .with(|running| {
+                for (listener, port) in dns_listeners(running) {
+                    close(running, &listener, Some(port))?;
+                }
+                Ok(())
             })
-        })
-        .await
+            .await
     }
 
     /// Starts cluster DNS again.
@@ -234,20 +216,22 @@ impl Sabotage {
     /// # Errors
     /// When the lab is down.
     pub async fn start_dns(&self) -> Result<(), Error> {
-        self.with(|running| {
-            each_dns(running, |running, listener, port| {
-                open(running, listener, Some(port), None)
+        self.world
+            .with(|running| {
+                for (listener, port) in dns_listeners(running) {
+                    open(running, &listener, Some(port), None)?;
+                }
+                Ok(())
             })
-        })
-        .await
+            .await
     }
 
-    /// Lets nothing pass between two nodes.
+    /// Drops every packet between two nodes.
     ///
     /// # Errors
     /// An unknown node.
     pub async fn cut(&self, a: &str, b: &str) -> Result<(), Error> {
-        self.path(a, b, |cuts, pair| {
+        self.change_cuts(a, b, |cuts, pair| {
             cuts.insert(pair);
         })
         .await
@@ -258,38 +242,40 @@ impl Sabotage {
     /// # Errors
     /// An unknown node.
     pub async fn heal(&self, a: &str, b: &str) -> Result<(), Error> {
-        self.path(a, b, |cuts, pair| {
+        self.change_cuts(a, b, |cuts, pair| {
             cuts.remove(&pair);
         })
         .await
     }
 
-    async fn path(
+    async fn change_cuts(
         &self,
         a: &str,
         b: &str,
         change: fn(&mut Cuts, (usize, usize)),
     ) -> Result<(), Error> {
         let (a, b) = (a.to_owned(), b.to_owned());
-        self.with(move |running| {
-            let (a, b) = (running.node(&a)?, running.node(&b)?);
-            change(&mut running.cuts, (a.min(b), a.max(b)));
-            running.load_cuts()
-        })
-        .await
+        self.world
+            .with(move |running| {
+                let (a, b) = (running.node(&a)?, running.node(&b)?);
+                change(&mut running.cuts, (a.min(b), a.max(b)));
+                running.load_cuts()
+            })
+            .await
     }
 
-    /// Lets flows leak past the policies; replaces the leaks before, none ends them. Connections
-    /// that are up stay up.
+    /// Lets flows leak past the policies; replaces all earlier leaks, and an empty list ends them.
+    /// Established connections stay up.
     ///
     /// # Errors
-    /// What the kernel refused.
+    /// A request that the kernel refused.
     pub async fn leak(&self, leaks: Vec<Leak>) -> Result<(), Error> {
-        self.with(move |running| {
-            running.leaks = leaks;
-            running.load_policies()
-        })
-        .await
+        self.world
+            .with(move |running| {
+                running.leaks = leaks;
+                running.load_policies()
+            })
+            .await
     }
 
     /// Sends a signal to a probe: SIGSTOP, SIGCONT, SIGKILL.
@@ -305,12 +291,12 @@ impl Sabotage {
         }
     }
 
-    /// What the policies' counters stand at.
+    /// Reads the counters of all policies.
     ///
     /// # Errors
-    /// What the kernel refused.
+    /// A request that the kernel refused.
     pub async fn counts(&self) -> Result<Vec<Count>, Error> {
-        self.with(|running| running.counts()).await
+        self.world.with(|running| running.counts()).await
     }
 
     /// Runs a function in a source's network namespace, on a separate thread.
@@ -322,29 +308,62 @@ impl Sabotage {
         source: Source,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let netns = self.with(move |running| running.netns(&source)).await?;
+        let netns = self
+            .world
+            .with(move |running| running.netns(&source))
+            .await?;
         blocking(move || netns.run(|| Ok(work()))).await
-    }
-
-    pub(super) async fn with<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Running) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let running = Arc::clone(&self.running);
-        blocking(move || {
-            let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
-            work(
-                running
-                    .as_mut()
-                    .ok_or_else(|| Error::Unknown("anything that is up".to_owned()))?,
-            )
-        })
-        .await
     }
 }
 
-/// Brings everything that follows from pods' labels up to date.
-fn follow(running: &mut Running) -> Result<(), Error> {
+/// Replaces pod number `number`: closes its sockets, removes its link, and wires a new pod.
+fn replace_pod(
+    running: &mut Running,
+    number: usize,
+    new_name: &str,
+    labels: Labels,
+) -> Result<(), Error> {
+    let old = running.world.inventory.pods[number].clone();
+    if old.host_network {
+        let missing = format!("a separate network namespace of {}", old.full_name());
+        return Err(Error::Unknown(missing));
+    }
+    let node = running.node(&old.node)?;
+    let close_all = Command::Close {
+        group: number as u32,
+        port: None,
+    };
+    running
+        .responder
+        .order(&close_all, None, &old.full_name())?;
+    network::unwire_pod(&running.wired.nodes[node], number, &old.full_name())?;
+
+    let pod = &mut running.world.inventory.pods[number];
+    pod.uid = next_uid(&old.uid);
+    pod.labels = labels;
+    new_name.clone_into(&mut pod.name);
+    let (full_name, addresses) = (pod.full_name(), pod.addresses.clone());
+    running.wired.pods[number] = network::wire_pod(
+        &running.wired.nodes[node],
+        &running.world.inventory.nodes[node].addresses,
+        number,
+        &full_name,
+        &addresses,
+    )?;
+
+    reload(running)?;
+    let group = pod_group(
+        &running.world.inventory,
+        number,
+        &running.world.inventory.pods[number],
+        &running.certificates,
+        &mut BTreeSet::new(),
+    );
+    running.responder.serve(&group, &running.wired.pods[number])
+}
+
+/// Reloads everything that depends on the labels of pods: Services, policies and DNS names.
+fn reload(running: &mut Running) -> Result<(), Error> {
     running.load_services()?;
     running.load_policies()?;
     running
@@ -352,13 +371,13 @@ fn follow(running: &mut Running) -> Result<(), Error> {
         .teach(&dns::zone(&running.world.inventory))
 }
 
-/// `lab-7-1` becomes `lab-7-2`.
-fn next_incarnation(uid: &str) -> String {
+/// The uid of the pod that replaces a pod: `lab-7-2` after `lab-7-1`.
+fn next_uid(uid: &str) -> String {
     let (pod, number) = uid.rsplit_once('-').unwrap_or((uid, "0"));
     format!("{pod}-{}", number.parse::<u64>().unwrap_or(0) + 1)
 }
 
-/// Whether two readings of a policy have the same name and the same rules.
+/// Whether two versions of a policy have the same name and the same rules.
 fn is_unchanged(before: &Policy, after: &Policy) -> bool {
     match (before, after) {
         (Policy::Network(a), Policy::Network(b)) => {
@@ -368,21 +387,23 @@ fn is_unchanged(before: &Policy, after: &Policy) -> bool {
     }
 }
 
-/// What is in one list only.
-fn differing<'a, T>(
-    before: &'a [T],
-    after: &'a [T],
-    same: impl Fn(&T, &T) -> bool + Copy,
-) -> impl Iterator<Item = &'a T> {
-    let only = move |here: &'a [T], there: &'a [T]| {
-        here.iter()
-            .filter(move |one| !there.iter().any(|other| same(one, other)))
-    };
-    only(before, after).chain(only(after, before))
+/// The policies that only one of two lists contains.
+fn changed<'a>(before: &'a [Policy], after: &'a [Policy]) -> impl Iterator<Item = &'a Policy> {
+    missing_in(before, after).chain(missing_in(after, before))
 }
 
-/// A listener's group, with the namespace that it is in.
-fn group_of(running: &Running, listener: &Listener) -> Result<(Group, super::netns::Netns), Error> {
+/// The policies of a list that another list does not contain unchanged.
+fn missing_in<'a>(
+    policies: &'a [Policy],
+    others: &'a [Policy],
+) -> impl Iterator<Item = &'a Policy> {
+    policies
+        .iter()
+        .filter(|policy| !others.iter().any(|other| is_unchanged(policy, other)))
+}
+
+/// The group of a listener and its network namespace.
+fn group_of(running: &Running, listener: &Listener) -> Result<(Group, Netns), Error> {
     let who = match listener {
         Listener::Pod { namespace, name } => {
             let pod = &running.world.inventory.pods[running.pod(namespace, name)?];
@@ -391,18 +412,15 @@ fn group_of(running: &Running, listener: &Listener) -> Result<(Group, super::net
         Listener::Node(name) => format!("node {name}"),
         Listener::Host(label) => label.clone(),
     };
-    let found = groups(&running.world, &running.wired, &running.certificates)
+    let (group, netns) = groups(&running.world, &running.wired, &running.certificates)
         .into_iter()
-        .find(|(group, _)| group.who == who);
-    let (group, netns) = found.ok_or_else(|| Error::Unknown(format!("a listener of {who}")))?;
+        .find(|(group, _)| group.who == who)
+        .ok_or_else(|| Error::Unknown(format!("a listener of {who}")))?;
     Ok((group, netns.clone()))
 }
 
-fn close(
-    running: &Running,
-    listener: &Listener,
-    port: Option<(Transport, u16)>,
-) -> Result<(), Error> {
+/// Closes one port of a listener, or all.
+fn close(running: &Running, listener: &Listener, port: Option<ListenPort>) -> Result<(), Error> {
     let (group, _) = group_of(running, listener)?;
     running.responder.order(
         &Command::Close {
@@ -414,11 +432,12 @@ fn close(
     )
 }
 
+/// Opens one port of a listener, or all, with another behaviour where one is given.
 fn open(
     running: &Running,
     listener: &Listener,
-    port: Option<(Transport, u16)>,
-    other: Option<&Behaviour>,
+    port: Option<ListenPort>,
+    behaviour: Option<&Behaviour>,
 ) -> Result<(), Error> {
     let (mut group, netns) = group_of(running, listener)?;
     group
@@ -427,26 +446,26 @@ fn open(
     if group.listen.is_empty() {
         return Err(Error::Unknown(format!("that port of {}", group.who)));
     }
-    for listen in &mut group.listen {
-        if let Some(other) = other {
-            listen.behaviour = other.clone();
+    if let Some(behaviour) = behaviour {
+        for listen in &mut group.listen {
+            listen.behaviour = behaviour.clone();
         }
     }
     running.responder.serve(&group, &netns)
 }
 
-fn each_dns(
-    running: &Running,
-    act: impl Fn(&Running, &Listener, (Transport, u16)) -> Result<(), Error>,
-) -> Result<(), Error> {
-    for pod in &running.world.inventory.pods {
-        for (port, transport) in super::responder::dns_ports(&running.world.inventory, pod) {
+/// The listeners of cluster DNS, with their ports.
+fn dns_listeners(running: &Running) -> Vec<(Listener, ListenPort)> {
+    let inventory = &running.world.inventory;
+    let mut listeners = Vec::new();
+    for pod in &inventory.pods {
+        for (port, transport) in dns_ports(inventory, pod) {
             let listener = Listener::Pod {
                 namespace: pod.namespace.clone(),
                 name: pod.name.clone(),
             };
-            act(running, &listener, (transport, port))?;
+            listeners.push((listener, (transport, port)));
         }
     }
-    Ok(())
+    listeners
 }

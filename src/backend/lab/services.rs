@@ -1,4 +1,4 @@
-//! Services as the nodes see them: which address and port leads to which pods. Pure.
+//! Services as nodes implement them: the pods behind each address and port. Pure.
 
 use super::world::selects;
 use crate::inventory::{Inventory, Pod, Service, ServiceKind, ServicePort, TargetPort};
@@ -11,18 +11,17 @@ use std::net::{IpAddr, SocketAddr};
 /// One port of one Service in one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct VirtualPort {
-    /// Over what.
     pub(super) transport: wire::Transport,
-    /// Cluster addresses with the Service's port.
+    /// Cluster addresses, with the Service's port.
     pub(super) cluster: Vec<SocketAddr>,
-    /// Node addresses with the node port: traffic to these is masqueraded.
+    /// Node addresses, with the node port; traffic to these is masqueraded.
     pub(super) node: Vec<SocketAddr>,
-    /// Where the traffic goes, each with the same likelihood; connections are refused where there
-    /// are none.
+    /// The pods that get the traffic, each with the same probability; without any, connections are
+    /// refused.
     pub(super) backends: Vec<SocketAddr>,
 }
 
-/// Pods behind a Service: the ready ones, or all.
+/// The pods behind a Service: the ready ones, or all if the Service publishes those too.
 pub(super) fn endpoints<'a>(service: &Service, pods: &'a [Pod]) -> Vec<&'a Pod> {
     pods.iter()
         .filter(|pod| pod.namespace == service.namespace && selects(&service.selector, &pod.labels))
@@ -30,38 +29,36 @@ pub(super) fn endpoints<'a>(service: &Service, pods: &'a [Pod]) -> Vec<&'a Pod> 
         .collect()
 }
 
-/// All Services' ports that can be probed.
+/// The ports of all Services that have a cluster address, in the transports that probes can send.
 pub(super) fn virtual_ports(inventory: &Inventory) -> Vec<VirtualPort> {
     let mut ports = Vec::new();
-    for service in inventory
+    let with_address = inventory
         .services
         .iter()
-        .filter(|service| service.kind == ServiceKind::ClusterIp)
-    {
+        .filter(|service| service.kind == ServiceKind::ClusterIp);
+    for service in with_address {
         let pods = endpoints(service, &inventory.pods);
         for port in &service.ports {
             let Some(transport) = wire_transport(port.port.transport()) else {
                 continue;
             };
             for family in Family::ALL {
-                let at = |address: &IpAddr, number| {
-                    (Family::of(*address) == family).then(|| SocketAddr::new(*address, number))
-                };
-                let cluster: Vec<_> = service
-                    .addresses
-                    .iter()
-                    .filter_map(|address| at(address, port.port.number()))
-                    .collect();
+                let cluster = sockets(&service.addresses, family, port.port.number());
                 if cluster.is_empty() {
                     continue;
                 }
-                let nodes = inventory.nodes.iter().flat_map(|node| &node.addresses);
+                let node = match port.node_port {
+                    Some(number) => inventory
+                        .nodes
+                        .iter()
+                        .flat_map(|node| sockets(&node.addresses, family, number))
+                        .collect(),
+                    None => Vec::new(),
+                };
                 ports.push(VirtualPort {
                     transport,
                     cluster,
-                    node: port.node_port.map_or_else(Vec::new, |number| {
-                        nodes.filter_map(|a| at(a, number)).collect()
-                    }),
+                    node,
                     backends: pods
                         .iter()
                         .filter_map(|pod| backend(pod, port, family))
@@ -70,57 +67,65 @@ pub(super) fn virtual_ports(inventory: &Inventory) -> Vec<VirtualPort> {
             }
         }
     }
-    first_of_each_address(ports)
+    without_duplicates(ports)
 }
 
-/// Two Services with one address and port would make the rule set's map ambiguous; the API server
-/// refuses that, and here the first one has it.
-fn first_of_each_address(ports: Vec<VirtualPort>) -> Vec<VirtualPort> {
-    let mut seen: BTreeSet<(wire::Transport, SocketAddr)> = BTreeSet::new();
+/// The addresses of one family, with a port.
+fn sockets(addresses: &[IpAddr], family: Family, port: u16) -> Vec<SocketAddr> {
+    addresses
+        .iter()
+        .filter(|address| Family::of(**address) == family)
+        .map(|address| SocketAddr::new(*address, port))
+        .collect()
+}
+
+/// Keeps each address and port at the first Service that has it. The API server refuses a second
+/// one, and it would make the map of the rule set ambiguous.
+fn without_duplicates(ports: Vec<VirtualPort>) -> Vec<VirtualPort> {
+    let mut used: BTreeSet<(wire::Transport, SocketAddr)> = BTreeSet::new();
     ports
         .into_iter()
         .map(|mut port| {
             let transport = port.transport;
             port.cluster
-                .retain(|address| seen.insert((transport, *address)));
+                .retain(|address| used.insert((transport, *address)));
             port.node
-                .retain(|address| seen.insert((transport, *address)));
+                .retain(|address| used.insert((transport, *address)));
             port
         })
         .collect()
 }
 
-/// Where an address and port of a Service leads.
+/// The pods behind one address and port of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Served {
-    /// To these.
+pub(super) struct ServiceBackends {
     pub(super) backends: Vec<SocketAddr>,
-    /// Whether it is a node's port.
+    /// Whether the address is a node's and the port a node port.
     pub(super) by_node: bool,
 }
 
-/// Where addresses and ports of Services lead.
-pub(super) type ByAddress = BTreeMap<(wire::Transport, SocketAddr), Served>;
+/// The pods behind Services, by address and port.
+pub(super) type ByAddress = BTreeMap<(wire::Transport, SocketAddr), ServiceBackends>;
 
-/// All Services' addresses and ports.
+/// The pods behind every address and port of a Service.
 pub(super) fn by_address(inventory: &Inventory) -> ByAddress {
-    let mut known = BTreeMap::new();
+    let mut by_address = BTreeMap::new();
     for port in virtual_ports(inventory) {
         for (addresses, by_node) in [(&port.cluster, false), (&port.node, true)] {
-            let served = Served {
-                backends: port.backends.clone(),
-                by_node,
-            };
-            known.extend(
-                addresses
-                    .iter()
-                    .map(|at| ((port.transport, *at), served.clone())),
-            );
+            for address in addresses {
+                let service = ServiceBackends {
+                    backends: port.backends.clone(),
+                    by_node,
+                };
+                by_address.insert((port.transport, *address), service);
+            }
         }
     }
-    known
+    by_address
 }
 
+/// A pod's address and port behind a Service's port; `None` if it lacks the family or the named
+/// port.
 fn backend(pod: &Pod, port: &ServicePort, family: Family) -> Option<SocketAddr> {
     let number = match &port.target {
         TargetPort::Number(number) => *number,
@@ -142,10 +147,9 @@ mod tests {
         let (manifests, diagnostics) = read_manifests(&[file], &sources);
         assert!(!diagnostics.has_errors(), "{diagnostics:?}");
         let world = World::place(&manifests, &[], Layout::default()).expect("placed");
-        let dns = |port: &VirtualPort| port.cluster.iter().any(|at| at.port() == 53);
         virtual_ports(world.inventory())
             .into_iter()
-            .filter(|port| !dns(port))
+            .filter(|port| port.cluster.iter().all(|address| address.port() != 53))
             .collect()
     }
 
@@ -172,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_target_port_is_each_pods_own() {
+    fn a_named_target_port_is_resolved_per_pod() {
         let text = pod("a", 8080, true)
             + &pod("b", 9090, true)
             + &service("selector: {app: a}, ports: [{port: 80, targetPort: http}]");
@@ -185,35 +189,31 @@ mod tests {
     }
 
     #[test]
-    fn pods_that_are_not_ready_are_left_out_unless_published() {
+    fn unready_pods_are_backends_only_if_published() {
         let pods = pod("a", 8080, true) + &pod("b", 8080, false);
-        let of = |more: &str| {
-            ports(
-                &(pods.clone()
-                    + &service(&format!(
-                        "selector: {{app: a}}, ports: [{{port: 80, targetPort: 8080}}]{more}"
-                    ))),
-            )
-        };
-        assert_eq!(backends(&of("")[0]), ["10.244.16.1:8080"]);
+        let spec = "selector: {app: a}, ports: [{port: 80, targetPort: 8080}]";
+        let ready = ports(&(pods.clone() + &service(spec)));
+        assert_eq!(backends(&ready[0]), ["10.244.16.1:8080"]);
+
+        let published = format!("{spec}, publishNotReadyAddresses: true");
         assert_eq!(
-            backends(&of(", publishNotReadyAddresses: true")[0]),
+            backends(&ports(&(pods + &service(&published)))[0]),
             ["10.244.16.1:8080", "10.244.16.2:8080"]
         );
     }
 
     #[test]
-    fn a_node_port_is_on_every_node_and_headless_has_none() {
+    fn a_node_port_is_open_on_every_node_and_a_headless_service_has_no_port() {
         let text = pod("a", 8080, true)
             + &service(
                 "type: NodePort, selector: {app: a}, ports: [{port: 80, targetPort: http, nodePort: 30080}]",
             );
-        let shown: Vec<_> = ports(&text)[0]
+        let node: Vec<_> = ports(&text)[0]
             .node
             .iter()
             .map(ToString::to_string)
             .collect();
-        assert_eq!(shown, ["172.30.0.11:30080", "172.30.0.12:30080"]);
+        assert_eq!(node, ["172.30.0.11:30080", "172.30.0.12:30080"]);
         assert_eq!(
             ports(
                 &(pod("a", 8080, true)

@@ -1,4 +1,4 @@
-//! Starting this program again, as a probe or as the responder.
+//! Executing this program again, as a probe or as the responder.
 
 use super::netns::Netns;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -7,21 +7,17 @@ use nix::sys::signal::Signal;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// This program, as it runs now: also after the file was replaced, and without any path.
+/// Path of the running program; valid also after its file was replaced.
 pub(super) const SELF: &str = "/proc/self/exe";
 
-/// Makes the child end with the thread that starts it, out of reach of the terminal's Ctrl-C, and
-/// hands it the namespace's descriptor under the number that it has here.
+/// Prepares a child: it ends with the thread that starts it, gets no Ctrl-C from the terminal, and
+/// inherits the namespace's descriptor under the same number.
 ///
-/// The runner decides what an interruption means: a responder that ended with it would look like a
-/// dead target.
-///
-/// The descriptor stays close-on-exec in this process and is opened up in the child alone, between
-/// fork and exec: so no other child started at the same time gets it too.
-#[expect(
-    unsafe_code,
-    reason = "there is no other way to act between fork and exec"
-)]
+/// Without Ctrl-C the runner decides what an interruption means: a responder that ended with it
+/// would look like a dead target. The descriptor stays close-on-exec in this process and only the
+/// child clears the flag, between fork and exec: no other child that is started at the same time
+/// inherits it.
+#[expect(unsafe_code, reason = "only pre_exec runs code between fork and exec")]
 pub(super) fn prepare(command: &mut Command, netns: Option<Netns>) {
     command.process_group(0);
     let prepare = move || {

@@ -1,4 +1,5 @@
-//! What the lab will consist of: manifests, placed. Pure; the same input gives the same world.
+//! The world of a lab: manifests with nodes and addresses assigned. Pure; the same input gives the
+//! same world.
 
 use super::addresses::{self, Addresses, MAX_NODES};
 use super::{CONTROL_PORT, KUBELET_PORT};
@@ -15,36 +16,35 @@ use std::net::IpAddr;
 /// A host outside the cluster that a suite names, by name, by address, or by both.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outside {
-    /// Its name, lower case, without trailing dot.
+    /// The name in lower case, without trailing dot.
     pub name: Option<String>,
-    /// Its address, where the suite gives one.
+    /// The address, if the suite states one.
     pub address: Option<IpAddr>,
-    /// What it listens on.
+    /// The ports on which it listens.
     pub ports: Vec<(u16, wire::Transport)>,
 }
 
-/// How a world is laid out.
+/// Size of a world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
-    /// How many nodes at least; those that `spec.nodeName` names come on top where they have other
-    /// names.
+    /// Minimum number of nodes, at least 2. Nodes named by `spec.nodeName` count towards it.
     pub nodes: usize,
 }
 
 impl Default for Layout {
-    /// Two: enough for a path between nodes and a path within one.
+    /// Two nodes: one path between nodes, and one within a node.
     fn default() -> Self {
         Self { nodes: 2 }
     }
 }
 
-/// Why manifests cannot be placed.
+/// The reason why a world cannot be built. Messages fit after "failed to".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlaceError {
-    /// More nodes than there are ranges.
+    /// More nodes than pod ranges.
     #[error("place {0} nodes: the lab has room for {MAX_NODES}")]
     TooManyNodes(usize),
-    /// A node's range is full.
+    /// The pod range of a node is full.
     #[error("place more than 4,094 pods on one node")]
     TooManyPods,
     /// The Service range is full.
@@ -53,17 +53,15 @@ pub enum PlaceError {
     /// TEST-NET-3 is full.
     #[error("place more than 255 outside hosts by name; give further ones an address in the suite")]
     TooManyHosts,
-    /// An address that cannot be an outside host's.
-    #[error(
-        "place {0} outside the cluster: it is in a range of the lab's own, or not a host's address"
-    )]
+    /// An address that an outside host cannot have.
+    #[error("place {0} outside the cluster: it is in a range of the lab, or not a host address")]
     OutsideAddress(IpAddr),
-    /// One outside name with several meanings.
-    #[error("place {0}: it is the name of something in the cluster")]
+    /// The name of an outside host is a name of the cluster.
+    #[error("place {0} outside the cluster: names below cluster.local are names of the cluster")]
     OutsideName(String),
 }
 
-/// A world, ready to be made.
+/// A world that [`Lab::up`](super::Lab::up) can bring up.
 #[derive(Debug, Clone)]
 pub struct World {
     pub(super) inventory: Inventory,
@@ -79,7 +77,7 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// Its name, or its address.
+    /// The name, or the address of a host without a name.
     pub(super) fn label(&self) -> String {
         self.name.clone().unwrap_or_else(|| {
             self.addresses
@@ -88,18 +86,27 @@ impl Host {
                 .unwrap_or_default()
         })
     }
+
+    /// Whether a declared host is this one: by its name, or by its address if it has no name.
+    fn is_same(&self, declared: &Outside) -> bool {
+        match (&declared.name, declared.address) {
+            (Some(name), _) => self.name.as_ref() == Some(name),
+            (None, Some(address)) => self.addresses.contains(&address),
+            (None, None) => false,
+        }
+    }
 }
 
 impl World {
-    /// Gives every pod a node and addresses, every Service its cluster addresses, every outside
-    /// host its own.
+    /// Assigns a node and addresses to every pod, cluster addresses to every Service and addresses
+    /// to every outside host.
     ///
-    /// Pods of one workload go to the nodes in turn, and each workload starts at another node than
-    /// the one declared before it: so both paths, within a node and between nodes, occur. Cluster
-    /// DNS is added unless the manifests bring it.
+    /// Pods of one workload are spread over the nodes in turn, and each workload starts at another
+    /// node than the one declared before it, so that paths within a node and between nodes occur.
+    /// Cluster DNS is added unless the manifests contain it.
     ///
     /// # Errors
-    /// [`PlaceError`]: what there is no room for.
+    /// [`PlaceError`] for an object that gets no node or address.
     pub fn place(
         manifests: &Manifests,
         outside: &[Outside],
@@ -107,7 +114,9 @@ impl World {
     ) -> Result<Self, PlaceError> {
         let nodes = nodes(manifests, layout)?;
         let mut addresses = Addresses::new(nodes.len());
-        // An address of the cluster is no outside host: its pod or node answers, if there is one.
+
+        // An address in a range of the cluster is no outside host: it belongs to a pod or node, or
+        // to none.
         let outside: Vec<Outside> = outside
             .iter()
             .filter(|host| !host.address.is_some_and(addresses::in_cluster))
@@ -119,18 +128,21 @@ impl World {
             }
             addresses.claim(address);
         }
+
         let mut declared = manifests.pods.clone();
         let mut services = manifests.services.clone();
         let mut namespaces = manifests.namespaces.clone();
-        if !brings_dns(manifests) {
+        if !contains_dns(manifests) {
             add_dns(&mut declared, &mut services, &mut namespaces);
         }
+
         let pods = place_pods(&declared, &nodes, &mut addresses)?;
         for service in &mut services {
             address_service(service, &mut addresses)?;
         }
         let hosts = place_hosts(&outside, &mut addresses)?;
-        let named = hosts
+
+        let host_names = hosts
             .iter()
             .filter_map(|host| Some((host.name.clone()?, host.addresses.clone())))
             .collect();
@@ -140,36 +152,32 @@ impl World {
             pods,
             services,
             policies: manifests.policies.clone(),
-            hosts: named,
+            hosts: host_names,
             runner: addresses::RUNNER.to_vec(),
         };
         Ok(Self { inventory, hosts })
     }
 
-    /// What exists in this world.
+    /// The objects of this world.
     pub fn inventory(&self) -> &Inventory {
         &self.inventory
     }
 
-    /// What the lab itself offers to send from and to send to.
+    /// The endpoints of the lab that serve as controls.
     pub fn control_endpoints(&self) -> ControlEndpoints {
-        let reference_pod = |(n, node): (usize, &Node)| ReferencePodAddress {
+        let reference_pods = self.inventory.nodes.iter().enumerate();
+        let reference_pods = reference_pods.map(|(n, node)| ReferencePodAddress {
             node: node.name.clone(),
             addresses: addresses::reference_pod(n).to_vec(),
             port: KUBELET_PORT,
-        };
+        });
+
         ControlEndpoints {
             on_pods: Some(CONTROL_PORT),
             on_nodes: Some(NodeEndpoint::Responder(KUBELET_PORT)),
             from_nodes: true,
             reference_pods_pass: true,
-            reference_pods: self
-                .inventory
-                .nodes
-                .iter()
-                .enumerate()
-                .map(reference_pod)
-                .collect(),
+            reference_pods: reference_pods.collect(),
         }
     }
 
@@ -180,7 +188,7 @@ impl World {
         })
     }
 
-    /// The number of a node, counted from 0.
+    /// The index of a node.
     pub(super) fn node_index(&self, name: &str) -> Option<usize> {
         self.inventory
             .nodes
@@ -189,6 +197,7 @@ impl World {
     }
 }
 
+/// The nodes: those that pods name, and numbered ones up to the minimum of the layout.
 fn nodes(manifests: &Manifests, layout: Layout) -> Result<Vec<Node>, PlaceError> {
     let mut names: Vec<String> = Vec::new();
     for pod in &manifests.pods {
@@ -198,6 +207,7 @@ fn nodes(manifests: &Manifests, layout: Layout) -> Result<Vec<Node>, PlaceError>
             names.push(name.clone());
         }
     }
+
     let mut number = 0;
     while names.len() < layout.nodes.max(2) {
         number += 1;
@@ -206,21 +216,22 @@ fn nodes(manifests: &Manifests, layout: Layout) -> Result<Vec<Node>, PlaceError>
             names.push(name);
         }
     }
+
     names.sort();
     if names.len() > MAX_NODES {
         return Err(PlaceError::TooManyNodes(names.len()));
     }
-    let node = |(number, name): (usize, String)| Node {
-        // Every kubelet sets it (k8s.io/kubernetes/pkg/kubelet, well-known labels).
+    let nodes = names.into_iter().enumerate().map(|(number, name)| Node {
+        // Every kubelet sets this label (k8s.io/kubernetes/pkg/kubelet, well-known labels).
         labels: Labels::from([("kubernetes.io/hostname".to_owned(), name.clone())]),
         name,
         addresses: addresses::node(number).to_vec(),
-    };
-    Ok(names.into_iter().enumerate().map(node).collect())
+    });
+    Ok(nodes.collect())
 }
 
-/// Labels that a Service selects by; an empty selector selects nothing (core/v1
-/// `ServiceSpec.selector`).
+/// Whether the selector of a Service selects a pod's labels; an empty selector selects nothing
+/// (core/v1 `ServiceSpec.selector`).
 pub(super) fn selects(selector: &Labels, labels: &Labels) -> bool {
     !selector.is_empty()
         && selector
@@ -228,12 +239,13 @@ pub(super) fn selects(selector: &Labels, labels: &Labels) -> bool {
             .all(|(key, value)| labels.get(key) == Some(value))
 }
 
-/// Whether a Service is the cluster's DNS.
+/// Whether a Service is the DNS Service of the cluster.
 pub(super) fn is_dns(namespace: &str, name: &str) -> bool {
     (namespace, name) == ("kube-system", "kube-dns")
 }
 
-fn brings_dns(manifests: &Manifests) -> bool {
+/// Whether manifests contain the DNS Service and a pod behind it.
+fn contains_dns(manifests: &Manifests) -> bool {
     manifests
         .services
         .iter()
@@ -245,6 +257,7 @@ fn brings_dns(manifests: &Manifests) -> bool {
         })
 }
 
+/// Adds two DNS pods, their namespace, and their Service unless it is declared.
 fn add_dns(
     pods: &mut Vec<DeclaredPod>,
     services: &mut Vec<Service>,
@@ -258,6 +271,7 @@ fn add_dns(
             name: namespace.clone(),
             labels: Labels::from([("kubernetes.io/metadata.name".to_owned(), namespace.clone())]),
         });
+
     let ports: Vec<(&str, Port)> = [("dns", Transport::Udp), ("dns-tcp", Transport::Tcp)]
         .into_iter()
         .filter_map(|(name, transport)| Some((name, Port::new(53, transport)?)))
@@ -292,6 +306,7 @@ fn add_dns(
             addresses: Vec::new(),
         });
     }
+
     if !services
         .iter()
         .any(|service| is_dns(&service.namespace, &service.name))
@@ -318,34 +333,22 @@ fn add_dns(
     }
 }
 
+/// Assigns a node and addresses to every declared pod.
 fn place_pods(
     declared: &[DeclaredPod],
     nodes: &[Node],
     addresses: &mut Addresses,
 ) -> Result<Vec<Pod>, PlaceError> {
-    // Given addresses first: a pod without one must not take the one that a later pod states.
-    let mut given: Vec<Vec<IpAddr>> = Vec::with_capacity(declared.len());
-    for pod in declared {
-        let wanted = if pod.host_network || pod.placement == Placement::EveryNode {
-            &[][..]
-        } else {
-            &pod.addresses[..]
-        };
-        let mut free: Vec<IpAddr> = Vec::new();
-        for address in wanted {
-            let new_family = free
-                .iter()
-                .all(|other| Family::of(*other) != Family::of(*address));
-            if new_family && addresses.claim(*address) {
-                free.push(*address);
-            }
-        }
-        given.push(free);
-    }
-    let mut turns: BTreeMap<(&str, Option<&WorkloadRef>), usize> = BTreeMap::new();
+    // Stated addresses are claimed first, so that no other pod gets one of them.
+    let stated: Vec<Vec<IpAddr>> = declared
+        .iter()
+        .map(|pod| claim_stated(pod, addresses))
+        .collect();
+
+    let mut placed_of: BTreeMap<(&str, Option<&WorkloadRef>), usize> = BTreeMap::new();
     let mut pods: Vec<Pod> = Vec::new();
-    for (pod, given) in declared.iter().zip(given) {
-        let on: Vec<usize> = match &pod.placement {
+    for (pod, stated) in declared.iter().zip(stated) {
+        let on_nodes: Vec<usize> = match &pod.placement {
             Placement::EveryNode => (0..nodes.len()).collect(),
             Placement::Node(name) => nodes
                 .iter()
@@ -353,47 +356,66 @@ fn place_pods(
                 .into_iter()
                 .collect(),
             Placement::Anywhere => {
-                let started = turns.len();
-                let turn = turns
-                    .entry((&pod.namespace, spreader(pod)))
-                    .or_insert(started);
-                let node = *turn % nodes.len();
-                *turn += 1;
+                let first = placed_of.len();
+                let next = placed_of
+                    .entry((&pod.namespace, spreading_workload(pod)))
+                    .or_insert(first);
+                let node = *next % nodes.len();
+                *next += 1;
                 vec![node]
             }
         };
-        for node in on {
+
+        for node in on_nodes {
             let name = match pod.placement {
                 Placement::EveryNode => daemon_name(pod, &nodes[node].name),
                 Placement::Anywhere | Placement::Node(_) => pod.name.clone(),
             };
-            let own = if pod.host_network {
+            let pod_addresses = if pod.host_network {
                 nodes[node].addresses.clone()
-            } else if given.is_empty() {
+            } else if stated.is_empty() {
                 addresses.pod(node)?.to_vec()
             } else {
-                given.clone()
+                stated.clone()
             };
             pods.push(Pod {
                 uid: format!("lab-{}-1", pods.len()),
                 namespace: pod.namespace.clone(),
                 labels: pod.labels.clone(),
                 ports: pod.ports.clone(),
-                workloads: renamed(&pod.workloads, &name),
+                workloads: with_pod_name(&pod.workloads, &name),
                 name,
                 host_network: pod.host_network,
                 has_proxy: pod.has_proxy,
                 ready: pod.ready,
                 node: nodes[node].name.clone(),
-                addresses: own,
+                addresses: pod_addresses,
             });
         }
     }
     Ok(pods)
 }
 
-/// The workload that spreads the pod: the outermost owner, or the pod itself.
-fn spreader(pod: &DeclaredPod) -> Option<&WorkloadRef> {
+/// Claims the addresses that a declared pod states and that are free, one of each family. Pods in
+/// their node's network and daemons keep none.
+fn claim_stated(pod: &DeclaredPod, addresses: &mut Addresses) -> Vec<IpAddr> {
+    let mut claimed: Vec<IpAddr> = Vec::new();
+    if pod.host_network || pod.placement == Placement::EveryNode {
+        return claimed;
+    }
+    for address in &pod.addresses {
+        let new_family = claimed
+            .iter()
+            .all(|other| Family::of(*other) != Family::of(*address));
+        if new_family && addresses.claim(*address) {
+            claimed.push(*address);
+        }
+    }
+    claimed
+}
+
+/// The workload whose pods are spread over the nodes: the outermost owner, or the pod itself.
+fn spreading_workload(pod: &DeclaredPod) -> Option<&WorkloadRef> {
     pod.workloads
         .iter()
         .rev()
@@ -401,7 +423,7 @@ fn spreader(pod: &DeclaredPod) -> Option<&WorkloadRef> {
         .or_else(|| pod.workloads.last())
 }
 
-/// Names of daemons end in their node's, so that people see which is which.
+/// The name of a DaemonSet's pod, which ends with the name of its node.
 fn daemon_name(pod: &DeclaredPod, node: &str) -> String {
     let owner = pod
         .workloads
@@ -413,7 +435,8 @@ fn daemon_name(pod: &DeclaredPod, node: &str) -> String {
     )
 }
 
-fn renamed(workloads: &[WorkloadRef], pod: &str) -> Vec<WorkloadRef> {
+/// The workloads of a pod, with the pod itself under another name.
+fn with_pod_name(workloads: &[WorkloadRef], pod: &str) -> Vec<WorkloadRef> {
     workloads
         .iter()
         .map(|workload| match workload.kind {
@@ -426,6 +449,7 @@ fn renamed(workloads: &[WorkloadRef], pod: &str) -> Vec<WorkloadRef> {
         .collect()
 }
 
+/// Assigns cluster addresses to a Service of type `ClusterIP`, in its families.
 fn address_service(service: &mut Service, addresses: &mut Addresses) -> Result<(), PlaceError> {
     if service.kind != ServiceKind::ClusterIp {
         service.addresses.clear();
@@ -435,15 +459,17 @@ fn address_service(service: &mut Service, addresses: &mut Addresses) -> Result<(
         service.addresses = addresses::CLUSTER_DNS.to_vec();
         return Ok(());
     }
+
     let mut kept: Vec<IpAddr> = Vec::new();
     for address in std::mem::take(&mut service.addresses) {
         if addresses.claim(address) {
             kept.push(address);
         }
     }
+
     let families = match (&service.families[..], &kept[..]) {
         ([], []) => Family::ALL.to_vec(),
-        ([], given) => given.iter().map(|address| Family::of(*address)).collect(),
+        ([], kept) => kept.iter().map(|address| Family::of(*address)).collect(),
         (stated, _) => stated.to_vec(),
     };
     for family in families {
@@ -455,39 +481,32 @@ fn address_service(service: &mut Service, addresses: &mut Addresses) -> Result<(
     Ok(())
 }
 
+/// Merges outside hosts of the same name or address, and assigns addresses to the rest.
 fn place_hosts(outside: &[Outside], addresses: &mut Addresses) -> Result<Vec<Host>, PlaceError> {
     let mut hosts: Vec<Host> = Vec::new();
-    for wanted in outside {
-        if let Some(name) = wanted
-            .name
-            .as_deref()
-            .filter(|name| name.ends_with(".cluster.local"))
+    for declared in outside {
+        if let Some(name) = &declared.name
+            && name.ends_with(".cluster.local")
         {
-            return Err(PlaceError::OutsideName(name.to_owned()));
+            return Err(PlaceError::OutsideName(name.clone()));
         }
-        let known = hosts
-            .iter_mut()
-            .find(|host| match (&wanted.name, wanted.address) {
-                (Some(name), _) => host.name.as_ref() == Some(name),
-                (None, Some(address)) => host.addresses.contains(&address),
-                (None, None) => false,
-            });
-        match known {
+
+        match hosts.iter_mut().find(|host| host.is_same(declared)) {
             Some(host) => {
-                host.ports.extend(wanted.ports.iter().copied());
-                host.addresses.extend(
-                    wanted
-                        .address
-                        .filter(|address| !host.addresses.contains(address)),
-                );
+                host.ports.extend(declared.ports.iter().copied());
+                if let Some(address) = declared.address
+                    && !host.addresses.contains(&address)
+                {
+                    host.addresses.push(address);
+                }
             }
             None => hosts.push(Host {
-                name: wanted.name.clone(),
-                addresses: match wanted.address {
+                name: declared.name.clone(),
+                addresses: match declared.address {
                     Some(address) => vec![address],
                     None => addresses.host()?.to_vec(),
                 },
-                ports: wanted.ports.iter().copied().collect(),
+                ports: declared.ports.iter().copied().collect(),
             }),
         }
     }
@@ -530,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn replicas_take_turns_and_workloads_start_on_different_nodes() {
+    fn replicas_alternate_between_nodes_and_workloads_start_on_different_nodes() {
         let text = deployment("a", 3) + &deployment("b", 3) + &deployment("c", 1);
         let world = place(&text, &[]).expect("placed");
         assert_eq!(nodes_of(&world, "a"), ["node-1", "node-2", "node-1"]);
@@ -540,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_follow_the_node() {
+    fn pods_get_addresses_of_their_nodes_range() {
         let world = place(&deployment("a", 2), &[]).expect("placed");
         let pods = &world.inventory.pods;
         let addresses = |n: usize| {
@@ -561,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn given_addresses_are_honoured_when_free() {
+    fn a_stated_address_is_kept_if_it_is_free() {
         let pod = |name: &str, ip: &str| {
             format!(
                 "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: n}}, \
@@ -588,7 +607,7 @@ mod tests {
     }
 
     #[test]
-    fn cluster_dns_is_added_unless_the_manifests_bring_it() {
+    fn cluster_dns_is_added_unless_the_manifests_contain_it() {
         let added = place("", &[]).expect("placed");
         assert_eq!(added.inventory.pods.len(), 2);
         assert_eq!(
@@ -599,16 +618,16 @@ mod tests {
                    spec: {containers: [{name: c, image: c}]}}\n---\n\
                    {apiVersion: v1, kind: Service, metadata: {name: kube-dns, namespace: kube-system}, \
                    spec: {selector: {k8s-app: d}, ports: [{port: 53, protocol: UDP}]}}\n";
-        let brought = place(own, &[]).expect("placed");
-        assert_eq!(brought.inventory.pods.len(), 1);
+        let declared = place(own, &[]).expect("placed");
+        assert_eq!(declared.inventory.pods.len(), 1);
         assert_eq!(
-            brought.inventory.services[0].addresses,
+            declared.inventory.services[0].addresses,
             addresses::CLUSTER_DNS
         );
     }
 
     #[test]
-    fn outside_hosts_get_addresses_that_no_suite_names() {
+    fn outside_hosts_get_addresses_that_no_other_host_states() {
         let named = |name: &str| Outside {
             name: Some(name.into()),
             ..Outside::default()
@@ -643,7 +662,7 @@ mod tests {
             assert_eq!(
                 place("", &[at(inside, 1)]).expect("placed").hosts,
                 [],
-                "{inside} is the cluster's own"
+                "{inside} is an address of the cluster"
             );
         }
         for refused in [
@@ -673,7 +692,7 @@ mod tests {
     }
 
     #[test]
-    fn daemons_run_on_every_node_under_its_name() {
+    fn daemons_run_on_every_node_and_are_named_after_it() {
         let text = "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: agent, namespace: n}, spec: {selector: {matchLabels: {a: b}}, \
                     template: {metadata: {labels: {a: b}}, spec: {hostNetwork: true, containers: [{name: c, image: c}]}}}}";
         let world = place(text, &[]).expect("placed");

@@ -145,9 +145,9 @@ impl Backend for Scripted {
             for change in changes {
                 sleep_until(started + change.at).await;
                 let change = Change {
-                    at: change.at,
-                    noticed: change.at,
-                    what: change.what(),
+                    earliest: change.at,
+                    latest: change.at,
+                    object: change.what(),
                 };
                 if sender.send(change).await.is_err() {
                     // The receiver is gone: the run has ended.
@@ -158,7 +158,7 @@ impl Backend for Scripted {
         receiver
     }
 
-    fn unseen(&self) -> Option<WatchGap> {
+    fn watch_gap(&self) -> Option<WatchGap> {
         let gap = self.script.watch_gap.as_ref()?;
         if !gap.contains(self.started.elapsed()) {
             return None;

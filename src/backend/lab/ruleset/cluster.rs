@@ -1,12 +1,12 @@
-//! From policies of the whole cluster to addresses and ports, once for all nodes.
+//! Resolves cluster-wide policies to addresses and ports, once for all nodes.
 //!
-//! `ClusterNetworkPolicy` is read as the field descriptions of `policy.networking.k8s.io/v1alpha2`
-//! say, and the two older kinds likewise: they have come here in the same shape.
+//! `ClusterNetworkPolicy` follows the field descriptions of `policy.networking.k8s.io/v1alpha2`.
+//! The two older kinds follow them too: the inventory has converted them to the same form.
 
 use super::InvalidPolicy;
-use super::direction::{Half, Peers, PortMatch, Ports, Resolved};
+use super::direction::{DirectionalPolicy, Peers, PortMatch, Ports, ResolvedRule};
 use super::ir::{Direction, Note};
-use super::pods::{Index, Scope, Selection};
+use super::pods::{PodIndex, Scope, Selection};
 use crate::inventory::{
     Action, ClusterPeer, ClusterPolicy, ClusterPort, ClusterRule, Node, PodScope,
 };
@@ -17,16 +17,15 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-/// All policies of the whole cluster: tier by tier in the order in which they are asked, egress
-/// before ingress.
+/// Resolves all cluster-wide policies, in the order of evaluation, egress before ingress.
 pub(super) fn resolve(
     mut policies: Vec<&ClusterPolicy>,
     nodes: &[Node],
-    index: &mut Index<'_>,
-) -> Result<Vec<Half>, InvalidPolicy> {
+    index: &mut PodIndex<'_>,
+) -> Result<Vec<DirectionalPolicy>, InvalidPolicy> {
     // "Policies with a lower priority value have higher precedence"
-    // (ClusterNetworkPolicySpec.priority). Which of two with the same number comes first is left
-    // open; here names decide, so that one inventory has one ruleset.
+    // (ClusterNetworkPolicySpec.priority). The order of two with the same number is undefined;
+    // names decide here, so that the ruleset is deterministic.
     policies.sort_by_key(|policy| {
         (
             policy.tier,
@@ -35,23 +34,24 @@ pub(super) fn resolve(
             PolicyKind::from(policy.kind),
         )
     });
-    let mut halves = Vec::new();
+
+    let mut resolved = Vec::new();
     for policy in policies {
         let name = format!("{}/{}", PolicyKind::from(policy.kind), policy.name);
-        let fault = |what: String| InvalidPolicy {
+        let invalid = |what: String| InvalidPolicy {
             policy: name.clone(),
             what,
         };
-        let subjects = select(index, &policy.subject).map_err(fault)?;
+        let subjects = select(index, &policy.subject).map_err(invalid)?;
         for (direction, rules) in [
             (Direction::Egress, &policy.egress),
             (Direction::Ingress, &policy.ingress),
         ] {
-            // Unlike a NetworkPolicy's, a direction without rules decides nothing.
+            // Unlike in a NetworkPolicy, a direction without rules has no effect.
             if rules.is_empty() {
                 continue;
             }
-            let mut half = Half {
+            let mut directional = DirectionalPolicy {
                 policy: name.clone(),
                 tier: policy.tier,
                 direction,
@@ -60,54 +60,55 @@ pub(super) fn resolve(
                 notes: BTreeSet::new(),
             };
             for rule in rules {
-                take(&mut half, rule, nodes, index).map_err(fault)?;
+                add_rule(&mut directional, rule, nodes, index).map_err(invalid)?;
             }
-            halves.push(half);
+            resolved.push(directional);
         }
     }
-    Ok(halves)
+    Ok(resolved)
 }
 
-/// Takes a rule into a half. One with a field that nobody here knows fails closed: an Accept
-/// accepts nothing, a Deny or a Pass denies everything (`ClusterNetworkPolicyIngressPeer`,
+/// Resolves a rule and adds it to a policy. A rule with an unknown field fails closed: an Accept
+/// matches nothing, a Deny or a Pass denies everything (`ClusterNetworkPolicyIngressPeer`,
 /// `ClusterNetworkPolicyEgressPeer`).
-fn take(
-    half: &mut Half,
+fn add_rule(
+    policy: &mut DirectionalPolicy,
     rule: &ClusterRule,
     nodes: &[Node],
-    index: &mut Index<'_>,
+    index: &mut PodIndex<'_>,
 ) -> Result<(), String> {
-    let number = half.rules.len();
+    let number = policy.rules.len();
     if rule.unknown.is_empty() {
         for peer in &rule.peers {
             if let ClusterPeer::DomainNames(_) = peer {
-                half.notes.insert(Note::DomainNames {
-                    policy: half.title(),
+                policy.notes.insert(Note::DomainNames {
+                    policy: policy.title(),
                     rule: number,
                 });
             }
         }
         let peers = read_peers(&rule.peers, nodes, index)?;
-        half.push(Resolved {
+        policy.push(ResolvedRule {
             action: rule.action,
             peers,
             ports: read_ports(rule.ports.as_deref()),
         });
         return Ok(());
     }
-    half.notes.insert(Note::FailsClosed {
-        policy: half.title(),
+
+    policy.notes.insert(Note::FailsClosed {
+        policy: policy.title(),
         rule: number,
     });
-    half.push(match rule.action {
-        Action::Accept => Resolved {
+    policy.push(match rule.action {
+        Action::Accept => ResolvedRule {
             action: Action::Accept,
             peers: Peers::any_of(&[], &[]),
             ports: Ports::All,
         },
-        Action::Deny | Action::Pass => Resolved {
+        Action::Deny | Action::Pass => ResolvedRule {
             action: Action::Deny,
-            peers: Peers::Anyone,
+            peers: Peers::Any,
             ports: Ports::All,
         },
     });
@@ -118,8 +119,8 @@ fn parse(selector: &LabelSelector) -> Result<Selector, String> {
     Selector::try_from(selector.clone()).map_err(|error| error.to_string())
 }
 
-/// Pods of namespaces; those that share their node's network are in no selection.
-fn select(index: &mut Index<'_>, pods: &PodScope) -> Result<Rc<Selection>, String> {
+/// Selects pods by namespace and by labels.
+fn select(index: &mut PodIndex<'_>, pods: &PodScope) -> Result<Rc<Selection>, String> {
     let namespaces = parse(&pods.namespaces)?.into_iter().collect();
     Ok(index.select(Scope::Matching(namespaces), parse(&pods.pods)?))
 }
@@ -127,28 +128,28 @@ fn select(index: &mut Index<'_>, pods: &PodScope) -> Result<Rc<Selection>, Strin
 fn read_peers(
     peers: &[ClusterPeer],
     nodes: &[Node],
-    index: &mut Index<'_>,
+    index: &mut PodIndex<'_>,
 ) -> Result<Peers, String> {
     let mut selections = Vec::new();
     let mut ranges: Vec<(IpAddr, IpAddr)> = Vec::new();
     for peer in peers {
         match peer {
             ClusterPeer::Pods(pods) => selections.push(select(index, pods)?),
-            // A node is all of its addresses, and so are the pods that share its network.
+            // A node matches by all of its addresses, which its host-network pods share.
             ClusterPeer::Nodes(selector) => {
                 let selector = parse(selector)?;
-                let meant = nodes.iter().filter(|node| selector.matches(&node.labels));
+                let selected = nodes.iter().filter(|node| selector.matches(&node.labels));
                 ranges.extend(
-                    meant
+                    selected
                         .flat_map(|node| &node.addresses)
                         .map(|address| (*address, *address)),
                 );
             }
-            // Blocks hold pods' addresses too (`ClusterNetworkPolicyEgressPeer.networks`).
+            // Blocks match addresses of pods too (`ClusterNetworkPolicyEgressPeer.networks`).
             ClusterPeer::Networks(blocks) => {
                 ranges.extend(blocks.iter().map(|block| (block.first(), block.last())))
             }
-            // What they resolve to is not known here: they are nobody.
+            // Domain names are not resolved and match no address.
             ClusterPeer::DomainNames(_) => {}
         }
     }
@@ -159,10 +160,13 @@ fn read_ports(ports: Option<&[ClusterPort]>) -> Ports {
     let Some(ports) = ports else {
         return Ports::All;
     };
-    let read = |port: &ClusterPort| match port {
+    Ports::any_of(&ports.iter().map(read_port).collect())
+}
+
+fn read_port(port: &ClusterPort) -> PortMatch {
+    match port {
         ClusterPort::Range(transport, first, last) => PortMatch::Range(*transport, *first, *last),
-        // "destinationNamedPort" says no transport: it is whatever the pod has under that name.
+        // "destinationNamedPort" has no transport: it matches the name in every transport.
         ClusterPort::Named(name) => PortMatch::Named(None, name.clone()),
-    };
-    Ports::any_of(&ports.iter().map(read).collect())
+    }
 }

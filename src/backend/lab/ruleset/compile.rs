@@ -1,23 +1,28 @@
-//! From resolved policies to the rules of one node.
+//! Compiles resolved policies to the rules of one node.
 
-use super::direction::Half;
+use super::direction::DirectionalPolicy;
 use super::ir::{
     Base, COMMENT_BYTES, Chain, Counter, Counts, Deny, Direction, Hook, Match, NodeRuleset, Rule,
     Side, Statement, VerdictMap, map_name,
 };
-use super::pods::{Index, PodId};
+use super::pods::{PodId, PodIndex};
 use super::ranges::Ranges;
 use crate::inventory::{Action, PolicyTier};
 use crate::model::{Family, Transport};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-/// The priority of packet filters (`NF_IP_PRI_FILTER`): after the translation of destinations, so
-/// that rules see the pod behind a Service.
+/// The priority of packet filters (`NF_IP_PRI_FILTER`): after destination translation, so that
+/// rules match the pod behind a Service.
 const FILTER: i32 = 0;
 
 /// Compiles the rules for the pods of one node.
-pub(super) fn compile(index: &Index<'_>, halves: &[Half], node: &str, deny: Deny) -> NodeRuleset {
+pub(super) fn compile(
+    index: &PodIndex<'_>,
+    policies: &[DirectionalPolicy],
+    node: &str,
+    deny: Deny,
+) -> NodeRuleset {
     let local = index
         .all()
         .filter(|id| index.pod(*id).node == node)
@@ -29,38 +34,39 @@ pub(super) fn compile(index: &Index<'_>, halves: &[Half], node: &str, deny: Deny
         rules: NodeRuleset::default(),
         address_sets: HashMap::new(),
     };
+
     for direction in [Direction::Egress, Direction::Ingress] {
-        node.direction(halves, direction);
+        node.add_direction(policies, direction);
     }
-    node.base_chain("egress", Hook::Forward, FILTER, Direction::Egress);
-    node.base_chain("egress_to_node", Hook::Input, FILTER, Direction::Egress);
-    // After egress: an accept there goes on to this chain.
-    node.base_chain("ingress", Hook::Forward, FILTER + 1, Direction::Ingress);
+    node.add_base_chain("egress", Hook::Forward, FILTER, Direction::Egress);
+    node.add_base_chain("egress_to_node", Hook::Input, FILTER, Direction::Egress);
+    // After egress: a packet accepted there continues here.
+    node.add_base_chain("ingress", Hook::Forward, FILTER + 1, Direction::Ingress);
     node.rules
 }
 
-/// One node's rules in the making.
+/// The compilation of one node's rules.
 pub(super) struct Node<'a> {
-    pub(super) index: &'a Index<'a>,
+    pub(super) index: &'a PodIndex<'a>,
     deny: Deny,
-    /// The pods that run here.
+    /// The pods on this node.
     local: BTreeSet<PodId>,
     pub(super) rules: NodeRuleset,
-    /// Sets by what is in them, so that rules with the same peers share one.
+    /// Names of sets by their elements, so that rules with the same peers share a set.
     pub(super) address_sets: HashMap<(Family, Rc<Ranges>), String>,
 }
 
-/// The halves that are about a pod, by stage, in the order in which they are asked: pods with the
-/// same are a group.
+/// Indexes of the policies that select a pod, by tier, in the order of evaluation. Pods with the
+/// same policies are a group.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Asked {
+struct SelectingPolicies {
     admin: Vec<usize>,
     namespaced: Vec<usize>,
     baseline: Vec<usize>,
 }
 
-impl Asked {
-    fn of(&mut self, tier: PolicyTier) -> &mut Vec<usize> {
+impl SelectingPolicies {
+    fn tier_mut(&mut self, tier: PolicyTier) -> &mut Vec<usize> {
         match tier {
             PolicyTier::Admin => &mut self.admin,
             PolicyTier::NetworkPolicy => &mut self.namespaced,
@@ -68,8 +74,8 @@ impl Asked {
         }
     }
 
-    /// Of a pod that a NetworkPolicy isolates the NetworkPolicies' word is final.
-    fn without_what_is_never_asked(mut self) -> Self {
+    /// Removes the Baseline tier of an isolated pod: it is never evaluated after a NetworkPolicy.
+    fn without_unreachable_tier(mut self) -> Self {
         if !self.namespaced.is_empty() {
             self.baseline.clear();
         }
@@ -78,71 +84,73 @@ impl Asked {
 }
 
 impl Node<'_> {
-    fn direction(&mut self, halves: &[Half], direction: Direction) {
-        let mut asked: BTreeMap<PodId, Asked> = BTreeMap::new();
-        let mut present: Vec<(usize, Vec<PodId>)> = Vec::new();
-        for (number, half) in halves
-            .iter()
-            .enumerate()
-            .filter(|(_, half)| half.direction == direction)
-        {
-            let here: Vec<PodId> = half
+    /// Adds all chains, maps and counters of one direction, except the base chains.
+    fn add_direction(&mut self, policies: &[DirectionalPolicy], direction: Direction) {
+        let mut selecting: BTreeMap<PodId, SelectingPolicies> = BTreeMap::new();
+        let mut local_subjects: Vec<(usize, Vec<PodId>)> = Vec::new();
+        for (number, policy) in policies.iter().enumerate() {
+            if policy.direction != direction {
+                continue;
+            }
+            let subjects: Vec<PodId> = policy
                 .subjects
                 .pods
                 .iter()
                 .copied()
                 .filter(|id| self.local.contains(id))
                 .collect();
-            for id in &here {
-                asked.entry(*id).or_default().of(half.tier).push(number);
+            for id in &subjects {
+                let selecting = selecting.entry(*id).or_default();
+                selecting.tier_mut(policy.tier).push(number);
             }
-            if !here.is_empty() {
-                present.push((number, here));
+            if !subjects.is_empty() {
+                local_subjects.push((number, subjects));
             }
         }
-        if !present.is_empty() {
-            self.deny_chain(direction);
+
+        if !local_subjects.is_empty() {
+            self.add_deny_chain(direction);
         }
         let mut tier_rules: BTreeMap<usize, Vec<Rule>> = BTreeMap::new();
-        for (number, here) in present {
-            let half = &halves[number];
-            self.rules.notes.extend(half.notes.iter().cloned());
-            match half.tier {
-                PolicyTier::NetworkPolicy => self.policy_chain(half, number, &here),
+        for (number, subjects) in local_subjects {
+            let policy = &policies[number];
+            self.rules.notes.extend(policy.notes.iter().cloned());
+            match policy.tier {
+                PolicyTier::NetworkPolicy => self.add_policy_chain(policy, number, &subjects),
                 PolicyTier::Admin | PolicyTier::Baseline => {
-                    drop(tier_rules.insert(number, self.tier_rules(half, number, &here)))
+                    let rules = self.tier_rules(policy, number, &subjects);
+                    tier_rules.insert(number, rules);
                 }
             }
         }
-        let mut members: BTreeMap<Asked, Vec<PodId>> = BTreeMap::new();
-        for (id, asked) in asked {
-            members
-                .entry(asked.without_what_is_never_asked())
+
+        let mut groups: BTreeMap<SelectingPolicies, Vec<PodId>> = BTreeMap::new();
+        for (id, selecting) in selecting {
+            groups
+                .entry(selecting.without_unreachable_tier())
                 .or_default()
                 .push(id);
         }
-        let tiers: BTreeSet<&Vec<usize>> = members
-            .keys()
-            .flat_map(|asked| [&asked.admin, &asked.baseline])
-            .filter(|tier| !tier.is_empty())
-            .collect();
-        let tiers: BTreeMap<Vec<usize>, String> = (0..)
-            .zip(tiers)
-            .map(|(number, tier)| {
-                (
-                    tier.clone(),
-                    self.tier_chain(direction, number, tier, &tier_rules),
-                )
-            })
-            .collect();
+        let tiers = self.add_tier_chains(direction, groups.keys(), &tier_rules);
+        self.add_groups(policies, direction, groups, &tiers);
+    }
+
+    /// Adds the chain of each group, and the maps from pods' addresses to these chains.
+    fn add_groups(
+        &mut self,
+        policies: &[DirectionalPolicy],
+        direction: Direction,
+        groups: BTreeMap<SelectingPolicies, Vec<PodId>>,
+        tiers: &BTreeMap<Vec<usize>, String>,
+    ) {
         let mut maps = Family::ALL.map(|family| VerdictMap {
             name: map_name(direction, family),
             family,
             elements: Vec::new(),
         });
-        for (number, (asked, pods)) in members.into_iter().enumerate() {
+        for (number, (selecting, pods)) in groups.into_iter().enumerate() {
             let chain = format!("{direction}_g{number}");
-            self.group_chain(&chain, halves, &asked, &tiers, direction);
+            self.add_group_chain(&chain, policies, &selecting, tiers, direction);
             for map in &mut maps {
                 let addresses = pods
                     .iter()
@@ -151,63 +159,55 @@ impl Node<'_> {
                     .extend(addresses.map(|address| (address, chain.clone())));
             }
         }
+
         for map in &mut maps {
             map.elements.sort();
         }
         self.rules.maps.extend(maps);
     }
 
-    /// A group's chain: the Admin tier; then every NetworkPolicy in turn, whose silence is a deny;
-    /// or, where there is none, the Baseline tier, whose silence is not.
-    fn group_chain(
+    /// Adds a group's chain: the Admin tier; then every NetworkPolicy in turn, and the deny; or,
+    /// without a NetworkPolicy, the Baseline tier.
+    fn add_group_chain(
         &mut self,
         name: &str,
-        halves: &[Half],
-        asked: &Asked,
+        policies: &[DirectionalPolicy],
+        selecting: &SelectingPolicies,
         tiers: &BTreeMap<Vec<usize>, String>,
         direction: Direction,
     ) {
-        let jump = |to: String| Rule {
-            matches: Vec::new(),
-            statements: vec![Statement::Jump(to)],
-        };
-        let tier = |tier: &Vec<usize>| tiers.get(tier).cloned().map(jump);
-        let mut rules: Vec<Rule> = tier(&asked.admin).into_iter().collect();
-        if asked.namespaced.is_empty() {
-            rules.extend(tier(&asked.baseline));
+        let mut rules: Vec<Rule> = Vec::new();
+        rules.extend(tiers.get(&selecting.admin).cloned().map(jump));
+        if selecting.namespaced.is_empty() {
+            rules.extend(tiers.get(&selecting.baseline).cloned().map(jump));
         } else {
-            let policies = asked
-                .namespaced
-                .iter()
-                .map(|number| halves[*number].policy.as_str());
-            let policies = format!("{} {direction}", policies.collect::<Vec<_>>().join(", "));
-            let with_rules = asked
-                .namespaced
-                .iter()
-                .filter(|number| !halves[**number].rules.is_empty());
-            rules.extend(with_rules.map(|number| jump(policy_chain(direction, *number))));
+            let mut names: Vec<&str> = Vec::new();
+            for number in &selecting.namespaced {
+                let policy = &policies[*number];
+                names.push(&policy.policy);
+                if !policy.rules.is_empty() {
+                    rules.push(jump(policy_chain_name(direction, *number)));
+                }
+            }
             let counter = format!("deny_{name}");
             rules.push(Rule {
                 matches: Vec::new(),
                 statements: vec![
                     Statement::Count(counter.clone()),
-                    Statement::Jump(deny_chain(direction)),
+                    Statement::Jump(deny_chain_name(direction)),
                 ],
             });
-            self.counter(counter, Counts::Denied { policies });
+            let policies = format!("{} {direction}", names.join(", "));
+            self.add_counter(counter, Counts::Denied { policies });
         }
-        self.rules.chains.push(Chain {
-            name: name.to_owned(),
-            base: None,
-            rules,
-        });
+        self.add_chain(name.to_owned(), rules);
     }
 
-    /// Where denied packets end: recorded, then refused in the chosen way.
-    fn deny_chain(&mut self, direction: Direction) {
+    /// Adds the chain that counts denied packets per flow, then drops or rejects them.
+    fn add_deny_chain(&mut self, direction: Direction) {
         let mut rules = vec![Rule {
             matches: Vec::new(),
-            statements: vec![Statement::RecordDeny(direction)],
+            statements: vec![Statement::CountDeniedFlow(direction)],
         }];
         if self.deny == Deny::RejectTcpReset {
             rules.push(Rule {
@@ -215,7 +215,7 @@ impl Node<'_> {
                 statements: vec![Statement::Deny(Deny::RejectTcpReset)],
             });
         }
-        // Only TCP has a reset; the rest is refused the other way.
+        // Only TCP has a reset; other packets are rejected with ICMP.
         let rest = if self.deny == Deny::Drop {
             Deny::Drop
         } else {
@@ -225,99 +225,130 @@ impl Node<'_> {
             matches: Vec::new(),
             statements: vec![Statement::Deny(rest)],
         });
-        self.rules.chains.push(Chain {
-            name: deny_chain(direction),
-            base: None,
-            rules,
-        });
+        self.add_chain(deny_chain_name(direction), rules);
     }
 
-    /// A NetworkPolicy's chain, shared by every group that it selects; it comes back when nothing
-    /// matched.
-    fn policy_chain(&mut self, half: &Half, number: usize, here: &[PodId]) {
-        if half.rules.is_empty() {
+    /// Adds a NetworkPolicy's chain, shared by all groups that it selects; it returns if no rule
+    /// matches.
+    fn add_policy_chain(&mut self, policy: &DirectionalPolicy, number: usize, subjects: &[PodId]) {
+        if policy.rules.is_empty() {
             return;
         }
+
         let mut rules = Vec::new();
-        for (rule, allowed) in half.rules.iter().enumerate() {
-            let counter = format!("allow_{}_p{number}_r{rule}", half.direction);
+        for (rule, resolved) in policy.rules.iter().enumerate() {
+            let counter = format!("allow_{}_p{number}_r{rule}", policy.direction);
             rules.extend(
-                self.conditions(half, allowed, here)
+                self.conditions(policy, resolved, subjects)
                     .into_iter()
                     .map(|matches| Rule {
                         matches,
                         statements: vec![Statement::Count(counter.clone()), Statement::Accept],
                     }),
             );
-            self.counter(
+            self.add_counter(
                 counter,
                 Counts::Allowed {
-                    policy: half.title(),
+                    policy: policy.title(),
                     rule,
                 },
             );
         }
-        self.rules.chains.push(Chain {
-            name: policy_chain(half.direction, number),
-            base: None,
-            rules,
-        });
+        self.add_chain(policy_chain_name(policy.direction, number), rules);
     }
 
     /// The rules of a cluster-wide policy in order: the first that matches decides.
-    fn tier_rules(&mut self, half: &Half, number: usize, here: &[PodId]) -> Vec<Rule> {
+    fn tier_rules(
+        &mut self,
+        policy: &DirectionalPolicy,
+        number: usize,
+        subjects: &[PodId],
+    ) -> Vec<Rule> {
         let mut rules = Vec::new();
-        for (rule, resolved) in half.rules.iter().enumerate() {
-            let policy = half.title();
+        for (rule, resolved) in policy.rules.iter().enumerate() {
+            let title = policy.title();
             let (word, counts, verdict) = match resolved.action {
-                Action::Accept => ("allow", Counts::Allowed { policy, rule }, Statement::Accept),
+                Action::Accept => (
+                    "allow",
+                    Counts::Allowed {
+                        policy: title,
+                        rule,
+                    },
+                    Statement::Accept,
+                ),
                 Action::Deny => (
                     "deny",
-                    Counts::DeniedByRule { policy, rule },
-                    Statement::Jump(deny_chain(half.direction)),
+                    Counts::DeniedByRule {
+                        policy: title,
+                        rule,
+                    },
+                    Statement::Jump(deny_chain_name(policy.direction)),
                 ),
-                // It leaves the chain, and that is the tier.
-                Action::Pass => ("pass", Counts::Passed { policy, rule }, Statement::Return),
+                // A return from the tier's chain leaves the tier.
+                Action::Pass => (
+                    "pass",
+                    Counts::Passed {
+                        policy: title,
+                        rule,
+                    },
+                    Statement::Return,
+                ),
             };
-            let counter = format!("{word}_{}_p{number}_r{rule}", half.direction);
+            let counter = format!("{word}_{}_p{number}_r{rule}", policy.direction);
             rules.extend(
-                self.conditions(half, resolved, here)
+                self.conditions(policy, resolved, subjects)
                     .into_iter()
                     .map(|matches| Rule {
                         matches,
                         statements: vec![Statement::Count(counter.clone()), verdict.clone()],
                     }),
             );
-            self.counter(counter, counts);
+            self.add_counter(counter, counts);
         }
         rules
     }
 
-    /// A tier as some pods see it: the rules of all policies that select them, one after the other.
-    /// It comes back when no rule matched, or one that passes did.
-    fn tier_chain(
+    /// Adds a chain for each distinct list of policies of a cluster-wide tier; returns their names.
+    fn add_tier_chains<'a>(
         &mut self,
         direction: Direction,
-        number: usize,
-        tier: &[usize],
+        groups: impl Iterator<Item = &'a SelectingPolicies>,
         rules: &BTreeMap<usize, Vec<Rule>>,
-    ) -> String {
-        let name = format!("{direction}_t{number}");
+    ) -> BTreeMap<Vec<usize>, String> {
+        let tiers: BTreeSet<&Vec<usize>> = groups
+            .flat_map(|group| [&group.admin, &group.baseline])
+            .filter(|tier| !tier.is_empty())
+            .collect();
+        let mut names = BTreeMap::new();
+        for (number, tier) in tiers.into_iter().enumerate() {
+            let name = format!("{direction}_t{number}");
+            self.add_tier_chain(name.clone(), tier, rules);
+            names.insert(tier.clone(), name);
+        }
+        names
+    }
+
+    /// Adds the chain of a tier: the rules of all its policies in order. It returns if no rule
+    /// matches, or after a Pass.
+    fn add_tier_chain(&mut self, name: String, tier: &[usize], rules: &BTreeMap<usize, Vec<Rule>>) {
         let rules = tier
             .iter()
-            .filter_map(|half| rules.get(half))
+            .filter_map(|number| rules.get(number))
             .flatten()
             .cloned()
             .collect();
+        self.add_chain(name, rules);
+    }
+
+    fn add_chain(&mut self, name: String, rules: Vec<Rule>) {
         self.rules.chains.push(Chain {
-            name: name.clone(),
+            name,
             base: None,
             rules,
         });
-        name
     }
 
-    fn counter(&mut self, name: String, counts: Counts) {
+    fn add_counter(&mut self, name: String, counts: Counts) {
         self.rules.counters.push(Counter {
             name,
             comment: comment(&counts.to_string()),
@@ -325,11 +356,8 @@ impl Node<'_> {
         });
     }
 
-    fn base_chain(&mut self, name: &str, hook: Hook, priority: i32, direction: Direction) {
-        let accept = |matches: Match| Rule {
-            matches: vec![matches],
-            statements: vec![Statement::Accept],
-        };
+    /// Adds a base chain, which accepts replies and neighbour discovery and dispatches to groups.
+    fn add_base_chain(&mut self, name: &str, hook: Hook, priority: i32, direction: Direction) {
         let side = match direction {
             Direction::Ingress => Side::Destination,
             Direction::Egress => Side::Source,
@@ -342,13 +370,11 @@ impl Node<'_> {
                 map: map_name(direction, family),
             }],
         };
-        let rules = [
+        let mut rules = vec![
             accept(Match::EstablishedOrRelated),
             accept(Match::NeighbourDiscovery),
-        ]
-        .into_iter()
-        .chain(Family::ALL.map(dispatch))
-        .collect();
+        ];
+        rules.extend(Family::ALL.map(dispatch));
         self.rules.chains.push(Chain {
             name: name.to_owned(),
             base: Some(Base { hook, priority }),
@@ -357,25 +383,41 @@ impl Node<'_> {
     }
 }
 
-/// The name of the chain in which denied packets end.
-fn deny_chain(direction: Direction) -> String {
+/// A rule that jumps to a chain with every packet.
+fn jump(to: String) -> Rule {
+    Rule {
+        matches: Vec::new(),
+        statements: vec![Statement::Jump(to)],
+    }
+}
+
+/// A rule that accepts packets with one condition.
+fn accept(condition: Match) -> Rule {
+    Rule {
+        matches: vec![condition],
+        statements: vec![Statement::Accept],
+    }
+}
+
+/// Name of the chain that denies packets.
+fn deny_chain_name(direction: Direction) -> String {
     format!("{direction}_deny")
 }
 
-/// The name of a NetworkPolicy's chain.
-fn policy_chain(direction: Direction, number: usize) -> String {
+/// Name of a NetworkPolicy's chain.
+fn policy_chain_name(direction: Direction, number: usize) -> String {
     format!("{direction}_p{number}")
 }
 
-/// A comment, cut where it is too long; names are ASCII, the cut falls on a character in any case.
+/// A comment, cut to [`COMMENT_BYTES`] at a character boundary.
 fn comment(text: &str) -> String {
-    const CUT: &str = "...";
+    const ELLIPSIS: &str = "...";
     if text.len() <= COMMENT_BYTES {
         return text.to_owned();
     }
-    let end = (0..=COMMENT_BYTES - CUT.len())
+    let end = (0..=COMMENT_BYTES - ELLIPSIS.len())
         .rev()
         .find(|end| text.is_char_boundary(*end))
         .unwrap_or_default();
-    format!("{}{CUT}", &text[..end])
+    format!("{}{ELLIPSIS}", &text[..end])
 }

@@ -1,38 +1,40 @@
-//! When a rule matches: its peers and ports as conditions on packets, and the sets that these look
-//! up.
+//! Conditions of a rule: its peers and ports as matches on packets, and the sets that these use.
 
 use super::compile::Node;
-use super::direction::{Half, Peers, PortMatch, Ports, Resolved};
+use super::direction::{DirectionalPolicy, Peers, PortMatch, Ports, ResolvedRule};
 use super::ir::{Direction, Elements, Match, Note, Set, Side, digit};
 use super::pods::PodId;
 use super::ranges::Ranges;
 use crate::inventory::Pod;
-use crate::model::{Family, Port, Transport};
+use crate::model::{Family, Transport};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-/// Transports in which a port can have a name.
+/// Transports of named ports.
 const TRANSPORTS: [Transport; 3] = [Transport::Tcp, Transport::Udp, Transport::Sctp];
 
+/// Conditions on the peer of a packet, with the family that they require.
+type PeerMatches = (Option<Family>, Vec<Match>);
+
 impl Node<'_> {
-    /// The alternatives in which a rule matches: each a list of conditions that must hold together.
+    /// Alternatives of a rule: each is a list of conditions that must all match.
     pub(super) fn conditions(
         &mut self,
-        half: &Half,
-        rule: &Resolved,
-        here: &[PodId],
+        policy: &DirectionalPolicy,
+        rule: &ResolvedRule,
+        subjects: &[PodId],
     ) -> Vec<Vec<Match>> {
-        let peers = self.peers(&rule.peers, half.direction);
+        let peers = self.peers(&rule.peers, policy.direction);
         let ports = match &rule.ports {
             Ports::All => return peers.into_iter().map(|(_, matches)| matches).collect(),
-            Ports::Some(ports) => ports,
+            Ports::Only(ports) => ports,
         };
         let mut alternatives = Vec::new();
         for port in ports {
             match port {
                 PortMatch::Transport(transport) => {
-                    alternatives.extend(with(&peers, &Match::Transport(*transport)));
+                    alternatives.extend(for_each_peer(&peers, &Match::Transport(*transport)));
                 }
                 PortMatch::Range(transport, first, last) => {
                     let port = Match::Port {
@@ -40,38 +42,40 @@ impl Node<'_> {
                         first: *first,
                         last: *last,
                     };
-                    alternatives.extend(with(&peers, &port));
+                    alternatives.extend(for_each_peer(&peers, &port));
                 }
                 PortMatch::Named(transport, name) => {
-                    alternatives.extend(self.named(half, rule, here, &peers, *transport, name));
+                    alternatives
+                        .extend(self.named_port(policy, rule, subjects, &peers, *transport, name));
                 }
             }
         }
         alternatives
     }
 
-    /// A port's name stands for what the destination pod declares: the subject of an ingress rule,
-    /// the peer of an egress rule. It may be another number on each.
-    fn named(
+    /// Alternatives of a rule with a named port. The destination pods declare its number, which can
+    /// differ between them: the subjects of an ingress rule, the peers of an egress rule.
+    fn named_port(
         &mut self,
-        half: &Half,
-        rule: &Resolved,
-        here: &[PodId],
-        peers: &[(Option<Family>, Vec<Match>)],
+        policy: &DirectionalPolicy,
+        rule: &ResolvedRule,
+        subjects: &[PodId],
+        peers: &[PeerMatches],
         transport: Option<Transport>,
         name: &str,
     ) -> Vec<Vec<Match>> {
-        let destinations: Vec<PodId> = match (half.direction, &rule.peers) {
-            (Direction::Ingress, _) => here.to_vec(),
-            (Direction::Egress, Peers::Some { pods, .. }) => pods.clone(),
-            (Direction::Egress, Peers::Anyone) => self.index.all().collect(),
+        let destinations: Vec<PodId> = match (policy.direction, &rule.peers) {
+            (Direction::Ingress, _) => subjects.to_vec(),
+            (Direction::Egress, Peers::Addresses { pods, .. }) => pods.clone(),
+            (Direction::Egress, Peers::Any) => self.index.all().collect(),
         };
-        let mut alternatives = Vec::new();
-        for (family, transport) in Family::ALL
+        let families_and_transports = Family::ALL
             .into_iter()
-            .flat_map(|family| TRANSPORTS.map(|of| (family, of)))
-            .filter(|(_, of)| transport.is_none_or(|only| only == *of))
-        {
+            .flat_map(|family| TRANSPORTS.map(|other| (family, other)))
+            .filter(|(_, other)| transport.is_none_or(|transport| transport == *other));
+
+        let mut alternatives = Vec::new();
+        for (family, transport) in families_and_transports {
             let pairs: BTreeSet<(IpAddr, u16)> = destinations
                 .iter()
                 .map(|id| self.index.pod(*id))
@@ -89,22 +93,21 @@ impl Node<'_> {
                 transport,
                 set,
             };
-            match half.direction {
+            match policy.direction {
                 Direction::Ingress => {
-                    let peers = peers
+                    let of_family = peers
                         .iter()
-                        .filter(|(of, _)| of.is_none_or(|of| of == family));
-                    alternatives.extend(peers.map(|(_, matches)| {
-                        matches.iter().cloned().chain([port.clone()]).collect()
-                    }));
+                        .filter(|(other, _)| other.is_none_or(|other| other == family));
+                    alternatives.extend(of_family.map(|(_, matches)| with_port(matches, &port)));
                 }
-                // The pairs hold the peers' own addresses.
+                // The set of pairs contains the addresses of the peers.
                 Direction::Egress => alternatives.push(vec![port]),
             }
         }
+
         if alternatives.is_empty() && !peers.is_empty() {
             let note = Note::UnknownPortName {
-                policy: half.title(),
+                policy: policy.title(),
                 name: name.to_owned(),
             };
             if !self.rules.notes.contains(&note) {
@@ -114,11 +117,11 @@ impl Node<'_> {
         alternatives
     }
 
-    /// Conditions on the other end, one alternative a family; none where no pod matches.
-    fn peers(&mut self, peers: &Peers, direction: Direction) -> Vec<(Option<Family>, Vec<Match>)> {
+    /// Conditions on the other endpoint, one alternative per family; none if no address matches.
+    fn peers(&mut self, peers: &Peers, direction: Direction) -> Vec<PeerMatches> {
         let (v4, v6) = match peers {
-            Peers::Anyone => return vec![(None, Vec::new())],
-            Peers::Some { v4, v6, .. } => (v4, v6),
+            Peers::Any => return vec![(None, Vec::new())],
+            Peers::Addresses { v4, v6, .. } => (v4, v6),
         };
         let side = match direction {
             Direction::Ingress => Side::Source,
@@ -126,7 +129,7 @@ impl Node<'_> {
         };
         let mut alternatives = Vec::new();
         for (family, ranges) in [(Family::V4, v4), (Family::V6, v6)] {
-            if ranges.is_everything() {
+            if ranges.is_whole_family() {
                 alternatives.push((Some(family), vec![Match::Family(family)]));
             } else if !ranges.is_empty() {
                 let set = self.address_set(family, ranges);
@@ -136,6 +139,7 @@ impl Node<'_> {
         alternatives
     }
 
+    /// The set of ranges, shared by all rules with the same ranges; returns its name.
     fn address_set(&mut self, family: Family, ranges: &Rc<Ranges>) -> String {
         if let Some(name) = self.address_sets.get(&(family, Rc::clone(ranges))) {
             return name.clone();
@@ -146,6 +150,7 @@ impl Node<'_> {
         name
     }
 
+    /// Adds a set whose name starts with a letter; returns the name.
     fn add_set(&mut self, letter: char, family: Family, elements: Elements) -> String {
         let name = format!("{letter}{}_{}", digit(family), self.rules.sets.len());
         self.rules.sets.push(Set {
@@ -157,22 +162,25 @@ impl Node<'_> {
     }
 }
 
-/// What a pod calls so; more than one number where containers of it share a name.
+/// The numbers of a pod's ports with a name; several if its containers share the name.
 fn named_ports(pod: &Pod, name: &str, transport: Transport) -> impl Iterator<Item = u16> {
-    let called = pod
-        .ports
+    pod.ports
         .iter()
-        .filter(move |port| port.name.as_deref() == Some(name));
-    called
-        .map(|port| port.port)
-        .filter(move |port| port.transport() == transport)
-        .map(Port::number)
+        .filter(move |port| {
+            port.name.as_deref() == Some(name) && port.port.transport() == transport
+        })
+        .map(|port| port.port.number())
 }
 
-/// Each alternative of the peers, with one more condition.
-fn with(peers: &[(Option<Family>, Vec<Match>)], port: &Match) -> Vec<Vec<Match>> {
+/// The conditions of all alternatives of the peers, each with a condition on the port.
+fn for_each_peer(peers: &[PeerMatches], port: &Match) -> Vec<Vec<Match>> {
     peers
         .iter()
-        .map(|(_, matches)| matches.iter().cloned().chain([port.clone()]).collect())
+        .map(|(_, matches)| with_port(matches, port))
         .collect()
+}
+
+/// Conditions on a peer, with a condition on the port.
+fn with_port(matches: &[Match], port: &Match) -> Vec<Match> {
+    matches.iter().cloned().chain([port.clone()]).collect()
 }

@@ -1,7 +1,8 @@
-//! A node's ruleset as plain data, near to nftables and free of netlink.
+//! The intermediate representation of a node's ruleset: plain data, close to nftables, without
+//! netlink.
 //!
-//! Everything goes into one `inet` table. Order is part of the meaning in chains, and deterministic
-//! everywhere: the same inventory gives the same ruleset, byte for byte.
+//! All of it goes into one `inet` table. The order of rules is significant, and every order is
+//! deterministic: the same inventory gives the same ruleset, byte for byte.
 
 use crate::model::{Family, Transport};
 use std::net::IpAddr;
@@ -9,29 +10,28 @@ use std::net::IpAddr;
 /// All rules of one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeRuleset {
-    /// Sets that rules look addresses up in.
+    /// Sets in which rules look up addresses.
     pub sets: Vec<Set>,
-    /// Maps from a pod's address to the chain of its group.
+    /// Maps from the address of a pod to the chain of its group.
     pub maps: Vec<VerdictMap>,
-    /// Named counters.
     pub counters: Vec<Counter>,
-    /// Chains; each stands before those that lead to it, the base chains last.
+    /// Chains; each comes before the chains that jump to it, the base chains last.
     pub chains: Vec<Chain>,
-    /// What is in the policies and never met by a packet of the lab.
+    /// Parts of the policies that match no packet of the lab.
     pub notes: Vec<Note>,
 }
 
-/// Which half of a policy.
+/// Direction of a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
-    /// Into the pods that it selects.
+    /// Traffic into the selected pods.
     Ingress,
-    /// Out of them.
+    /// Traffic out of the selected pods.
     Egress,
 }
 
 impl Direction {
-    /// The word in names and comments.
+    /// The word for it in names and comments.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ingress => "ingress",
@@ -49,63 +49,58 @@ impl std::fmt::Display for Direction {
 /// A named set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Set {
-    /// Its name.
     pub name: String,
-    /// The family of its addresses.
     pub family: Family,
-    /// What is in it; never empty.
+    /// Elements; never empty.
     pub elements: Elements,
 }
 
 /// The elements of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Elements {
-    /// An interval set of addresses: first and last of each range, both within it; sorted, apart
-    /// from each other. A last address may be the highest of its family, which nftables writes as
-    /// an interval without an end.
+    /// An interval set of addresses: first and last address of each range, inclusive; sorted,
+    /// neither overlapping nor adjacent. The last address can be the highest of its family, which
+    /// nftables writes as an interval without an end.
     Ranges(Vec<(IpAddr, IpAddr)>),
-    /// A concatenation of address and port.
+    /// Concatenations of address and port.
     Ports(Vec<(IpAddr, u16)>),
 }
 
 /// A verdict map on an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerdictMap {
-    /// Its name.
     pub name: String,
-    /// The family of its addresses.
     pub family: Family,
-    /// Address and the chain to go to; may be empty.
+    /// Addresses with the chain to go to; can be empty.
     pub elements: Vec<(IpAddr, String)>,
 }
 
 /// A named counter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counter {
-    /// Its name.
     pub name: String,
-    /// For people who list the ruleset: at most [`COMMENT_BYTES`].
+    /// Comment for people who list the ruleset: at most [`COMMENT_BYTES`] bytes.
     pub comment: String,
-    /// What it counts.
     pub counts: Counts,
 }
 
-/// Longest comment that nft shows (`NFTNL_UDATA_COMMENT_MAXLEN` in libnftnl).
+/// Length in bytes of the longest comment that nft shows (`NFTNL_UDATA_COMMENT_MAXLEN` in
+/// libnftnl).
 pub const COMMENT_BYTES: usize = 128;
 
-/// What a counter counts.
+/// The packets that a counter counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Counts {
-    /// First packets that a policy's rule let through.
+    /// First packets of connections that a policy's rule allowed.
     Allowed {
         /// `data/NetworkPolicy/postgres ingress`.
         policy: String,
         /// Index of the rule in its list.
         rule: usize,
     },
-    /// Packets that no NetworkPolicy allowed, of one group of pods.
+    /// Packets of one group of pods that no NetworkPolicy allowed.
     Denied {
-        /// `data/NetworkPolicy/postgres ingress`; all policies of the group, with a comma between.
+        /// All policies of the group, separated by commas: `data/NetworkPolicy/postgres ingress`.
         policies: String,
     },
     /// Packets that a rule of a cluster-wide policy denied.
@@ -115,7 +110,7 @@ pub enum Counts {
         /// Index of the rule in its list.
         rule: usize,
     },
-    /// Packets that a rule of a cluster-wide policy handed on to the next tier.
+    /// Packets that a rule of a cluster-wide policy passed to the next tier.
     Passed {
         /// `ClusterNetworkPolicy/lockdown egress`.
         policy: String,
@@ -125,7 +120,7 @@ pub enum Counts {
 }
 
 impl std::fmt::Display for Counts {
-    /// The policies, and the rule, counted from 1, where it is one.
+    /// The policies, with the number of the rule, counted from 1, for a counter of one rule.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Denied { policies } => f.write_str(policies),
@@ -141,156 +136,140 @@ impl std::fmt::Display for Counts {
 /// A chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
-    /// Its name.
     pub name: String,
-    /// Where packets enter it; `None` for chains that others lead to. A base chain's own policy is
+    /// Hook of a base chain; `None` for a chain that others jump to. The default of a base chain is
     /// accept.
     pub base: Option<Base>,
-    /// Its rules, in order.
     pub rules: Vec<Rule>,
 }
 
-/// Where a base chain hangs.
+/// Hook and priority of a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Base {
-    /// The hook.
     pub hook: Hook,
-    /// Lower comes first. An accept ends its own base chain only; the next one still sees the
-    /// packet.
+    /// Chains run from the lowest priority up. An accept ends only its base chain; the next one
+    /// still gets the packet.
     pub priority: i32,
 }
 
 /// A netfilter hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
-    /// From elsewhere, to elsewhere.
+    /// Packets that the node forwards.
     Forward,
-    /// To the node itself.
+    /// Packets to the node itself.
     Input,
 }
 
-/// A rule: when everything matches, the statements are carried out in order.
+/// A rule: if all conditions match, its statements run in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// All must match; none matches every packet.
+    /// Conditions that must all match; an empty list matches every packet.
     pub matches: Vec<Match>,
-    /// In order.
     pub statements: Vec<Statement>,
 }
 
-/// Which address of a packet.
+/// One of the two addresses of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// Source.
     Source,
-    /// Destination.
     Destination,
 }
 
-/// A condition.
+/// A condition on a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Match {
     /// `ct state established,related`.
     EstablishedOrRelated,
-    /// ICMPv6 types 133 to 137: router and neighbour discovery (RFC 4861), without which IPv6 has
-    /// no link.
+    /// ICMPv6 types 133 to 137: router and neighbour discovery (RFC 4861), which every IPv6 link
+    /// needs.
     NeighbourDiscovery,
     /// `meta nfproto`.
     Family(Family),
-    /// An address is in a set of ranges, of this family.
+    /// An address of this family is in a set of ranges.
     Address {
-        /// The family, which must match too.
         family: Family,
-        /// Which address.
         side: Side,
-        /// The set's name.
+        /// Name of the set.
         set: String,
     },
     /// `meta l4proto`.
     Transport(Transport),
-    /// The destination port of a transport is in a range, both ends within it.
+    /// The destination port of this transport is in a range, inclusive.
     Port {
-        /// The transport, which must match too.
         transport: Transport,
-        /// First port.
         first: u16,
-        /// Last port.
         last: u16,
     },
-    /// Destination address and destination port are in a set of pairs.
+    /// Destination address and port, of this family and transport, are in a set of pairs.
     AddressPort {
-        /// The family, which must match too.
         family: Family,
-        /// The transport, which must match too.
         transport: Transport,
-        /// The set's name.
+        /// Name of the set.
         set: String,
     },
 }
 
-/// What a rule does.
+/// An action of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Statement {
-    /// Counts in a named counter.
+    /// Increments a named counter.
     Count(String),
-    /// The place for the lab's per-flow records, just before the verdict: nothing but a denied
-    /// packet comes here. It stands alone in its rule, since a lookup that finds nothing ends a
-    /// rule.
-    RecordDeny(Direction),
-    /// Goes where a map leads for an address of that family; on, where it leads nowhere.
+    /// Counts a denied packet of a planned flow. The only statement of its rule, since a lookup
+    /// without a result ends a rule.
+    CountDeniedFlow(Direction),
+    /// Goes to the chain that a map has for an address of this family; continues if it has none.
     Dispatch {
-        /// The family.
         family: Family,
-        /// Which address.
         side: Side,
-        /// The map's name.
+        /// Name of the map.
         map: String,
     },
-    /// Goes through another chain and comes back, unless a verdict ends it there.
+    /// Runs another chain and returns from it, unless a verdict ends the packet there.
     Jump(String),
-    /// Goes back to where the chain was jumped to from.
+    /// Returns to the chain that jumped here.
     Return,
-    /// Ends this base chain.
+    /// Ends this base chain; the packet continues.
     Accept,
-    /// Ends the packet.
+    /// Drops or rejects the packet.
     Deny(Deny),
 }
 
-/// How a packet ends.
+/// How a packet is denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Deny {
-    /// Silence.
+    /// Dropped silently.
     #[default]
     Drop,
-    /// A reset; only in rules for TCP.
+    /// Rejected with a TCP reset; only in rules for TCP.
     RejectTcpReset,
-    /// ICMP or ICMPv6 "administratively prohibited".
+    /// Rejected with ICMP or ICMPv6 "administratively prohibited".
     RejectIcmpAdmin,
 }
 
-/// Something in the policies that packets of the lab never meet.
+/// A part of a policy that matches no packet of the lab.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Note {
-    /// A rule for SCTP: it is in the ruleset, but no probe sends SCTP.
+    /// A rule for SCTP: the ruleset contains it, but no probe sends SCTP.
     Sctp {
         /// `data/NetworkPolicy/postgres ingress`.
         policy: String,
     },
-    /// A port name that no destination pod of the rule has in that transport: it allows nothing.
+    /// A named port that no destination pod of the rule declares in that transport: it matches
+    /// nothing.
     UnknownPortName {
         /// `data/NetworkPolicy/postgres ingress`.
         policy: String,
-        /// The name.
         name: String,
     },
-    /// A peer that matches no address now: it allows nothing.
-    NobodyMatches {
+    /// A list of peers that matches no address now: its rule matches nothing.
+    NoMatch {
         /// `data/NetworkPolicy/postgres ingress`.
         policy: String,
         /// Index of the rule in its list.
         rule: usize,
     },
-    /// A peer by domain names, which are not resolved here: it matches no address.
+    /// A peer by domain names, which are not resolved: it matches no address.
     DomainNames {
         /// `ClusterNetworkPolicy/lockdown egress`.
         policy: String,
@@ -307,12 +286,12 @@ pub enum Note {
     },
 }
 
-/// The name of a dispatch map: `egress4`.
+/// Name of a dispatch map: `egress4`.
 pub(super) fn map_name(direction: Direction, family: Family) -> String {
     format!("{direction}{}", digit(family))
 }
 
-/// A family in a name.
+/// The digit of a family in names.
 pub(super) fn digit(family: Family) -> char {
     match family {
         Family::V4 => '4',

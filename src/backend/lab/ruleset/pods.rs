@@ -1,4 +1,4 @@
-//! Which pods a selector selects, asked once for each distinct selector.
+//! Pods by selector, with a cache of the selections.
 
 use super::ranges::Ranges;
 use crate::inventory::{Inventory, Labels, Pod};
@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-/// Index into the pods of an [`Index`].
+/// Index into the pods of an [`PodIndex`].
 pub(super) type PodId = usize;
 
-/// A selection of pods, with their addresses.
+/// The pods that a selector selects, with their addresses.
 #[derive(Debug, Default)]
 pub(super) struct Selection {
     /// In order of namespace and name.
@@ -20,33 +20,32 @@ pub(super) struct Selection {
     pub(super) v6: Ranges,
 }
 
-/// Where pods are looked for.
+/// The namespaces in which a selector applies.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Scope {
-    /// One namespace.
     Namespace(String),
-    /// Those whose labels match.
+    /// Namespaces whose labels match all expressions.
     Matching(Vec<Expression>),
 }
 
-/// Pods with an identity of their own: those that share their node's network have the node's, and
-/// no selector matches them (the usual one of the two behaviours that Kubernetes permits).
-pub(super) struct Index<'a> {
+/// Index of the pods with their own network. Selectors match no pod in its node's network, which is
+/// the more common of the two behaviours that Kubernetes permits.
+pub(super) struct PodIndex<'a> {
     pods: Vec<&'a Pod>,
     namespaces: BTreeMap<&'a str, NamespacePods<'a>>,
-    labels_of: BTreeMap<&'a str, Labels>,
-    known: BTreeMap<(Scope, Vec<Expression>), Rc<Selection>>,
+    namespace_labels: BTreeMap<&'a str, Labels>,
+    cache: BTreeMap<(Scope, Vec<Expression>), Rc<Selection>>,
 }
 
 /// The pods of one namespace.
 #[derive(Default)]
 struct NamespacePods<'a> {
     all: Vec<PodId>,
-    /// Pods by one label: nearly every selector asks for one.
+    /// Pods by label key and value: nearly every selector requires an exact label.
     by_label: HashMap<&'a str, HashMap<&'a str, Vec<PodId>>>,
 }
 
-impl<'a> Index<'a> {
+impl<'a> PodIndex<'a> {
     pub(super) fn new(inventory: &'a Inventory) -> Self {
         let mut pods: Vec<&Pod> = inventory
             .pods
@@ -54,6 +53,7 @@ impl<'a> Index<'a> {
             .filter(|pod| !pod.host_network)
             .collect();
         pods.sort_by_key(|pod| (&pod.namespace, &pod.name));
+
         let mut namespaces: BTreeMap<&str, NamespacePods<'a>> = BTreeMap::new();
         for (id, pod) in pods.iter().enumerate() {
             let namespace = namespaces.entry(&pod.namespace).or_default();
@@ -68,15 +68,16 @@ impl<'a> Index<'a> {
                     .push(id);
             }
         }
-        let labels_of = namespaces
+
+        let namespace_labels = namespaces
             .keys()
             .map(|name| {
                 let mut labels = inventory
                     .namespaces
                     .get(*name)
-                    .map(|space| space.labels.clone())
+                    .map(|namespace| namespace.labels.clone())
                     .unwrap_or_default();
-                // Every namespace of a cluster has it (namespace strategy of the API server).
+                // The API server sets this label on every namespace (namespace strategy).
                 labels
                     .entry("kubernetes.io/metadata.name".to_owned())
                     .or_insert_with(|| (*name).to_owned());
@@ -86,8 +87,8 @@ impl<'a> Index<'a> {
         Self {
             pods,
             namespaces,
-            labels_of,
-            known: BTreeMap::new(),
+            namespace_labels,
+            cache: BTreeMap::new(),
         }
     }
 
@@ -100,55 +101,59 @@ impl<'a> Index<'a> {
         0..self.pods.len()
     }
 
-    /// The pods that a selector selects in a scope; an empty selector selects all of them.
+    /// Selects pods in a scope; an empty selector selects all of them.
     pub(super) fn select(&mut self, scope: Scope, pods: Selector) -> Rc<Selection> {
         let key = (scope, pods.into_iter().collect::<Vec<_>>());
-        if let Some(known) = self.known.get(&key) {
-            return Rc::clone(known);
+        if let Some(cached) = self.cache.get(&key) {
+            return Rc::clone(cached);
         }
-        let found = Rc::new(self.find(&key.0, &key.1));
-        self.known.insert(key, Rc::clone(&found));
-        found
+        let selection = Rc::new(self.find(&key.0, &key.1));
+        self.cache.insert(key, Rc::clone(&selection));
+        selection
     }
 
     fn find(&self, scope: &Scope, expressions: &[Expression]) -> Selection {
-        let in_scope = |name: &str, labels: &Labels| match scope {
-            Scope::Namespace(only) => only == name,
-            Scope::Matching(namespace) => namespace
-                .iter()
-                .all(|expression| expression.matches(labels)),
-        };
         let mut pods = Vec::new();
         for (name, namespace) in &self.namespaces {
-            if self
-                .labels_of
-                .get(name)
-                .is_some_and(|labels| in_scope(name, labels))
-            {
-                let matching = namespace.candidates(expressions).iter().copied();
-                pods.extend(matching.filter(|id| {
-                    expressions
-                        .iter()
-                        .all(|one| one.matches(&self.pods[*id].labels))
-                }));
+            if self.is_in_scope(name, scope) {
+                let candidates = namespace.candidates(expressions).iter().copied();
+                pods.extend(candidates.filter(|id| all_match(expressions, &self.pods[*id].labels)));
             }
         }
-        let of = |family| {
-            let addresses = pods.iter().filter_map(|id| self.pods[*id].address(family));
-            Ranges::union(addresses.map(|address: IpAddr| (address, address)))
-        };
         Selection {
-            v4: of(Family::V4),
-            v6: of(Family::V6),
+            v4: self.addresses(&pods, Family::V4),
+            v6: self.addresses(&pods, Family::V6),
             pods,
         }
     }
+
+    fn is_in_scope(&self, namespace: &str, scope: &Scope) -> bool {
+        match scope {
+            Scope::Namespace(name) => name == namespace,
+            Scope::Matching(expressions) => self
+                .namespace_labels
+                .get(namespace)
+                .is_some_and(|labels| all_match(expressions, labels)),
+        }
+    }
+
+    /// The addresses of pods in one family.
+    fn addresses(&self, pods: &[PodId], family: Family) -> Ranges {
+        let addresses = pods.iter().filter_map(|id| self.pods[*id].address(family));
+        Ranges::union(addresses.map(|address: IpAddr| (address, address)))
+    }
+}
+
+fn all_match(expressions: &[Expression], labels: &Labels) -> bool {
+    expressions
+        .iter()
+        .all(|expression| expression.matches(labels))
 }
 
 impl NamespacePods<'_> {
-    /// Few pods among which all matching ones are.
+    /// A small superset of the pods that match: those with one of the required labels, or all.
     fn candidates(&self, expressions: &[Expression]) -> &[PodId] {
-        let equal = expressions
+        let by_label = expressions
             .iter()
             .filter_map(|expression| match expression {
                 Expression::Equal(key, value) => {
@@ -160,6 +165,6 @@ impl NamespacePods<'_> {
                 }
                 _ => None,
             });
-        equal.min_by_key(|pods| pods.len()).unwrap_or(&self.all)
+        by_label.min_by_key(|pods| pods.len()).unwrap_or(&self.all)
     }
 }

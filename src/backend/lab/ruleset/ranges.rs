@@ -1,9 +1,9 @@
-//! Sets of addresses of one family as ranges that neither overlap nor touch: what an interval set
-//! takes.
+//! Sets of addresses of one family as ranges that neither overlap nor touch, as an interval set
+//! requires.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Ranges with both ends within them; sorted, with at least one address between any two.
+/// Inclusive ranges; sorted, with at least one address between any two.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct Ranges(Vec<(IpAddr, IpAddr)>);
 
@@ -15,8 +15,8 @@ impl Ranges {
         let mut union: Vec<(IpAddr, IpAddr)> = Vec::with_capacity(sorted.len());
         for (first, last) in sorted {
             match union.last_mut() {
-                // No next address: the range goes to the end of the family and holds all that
-                // follows.
+                // Without a next address the range ends at the end of the family and includes all
+                // that follow.
                 Some((_, end)) if next(*end).is_none_or(|next| first <= next) => {
                     *end = last.max(*end)
                 }
@@ -26,38 +26,38 @@ impl Ranges {
         Self(union)
     }
 
-    /// What is left of one range without others.
-    pub(super) fn without(
+    /// One range without the addresses of others.
+    pub(super) fn difference(
         (first, last): (IpAddr, IpAddr),
-        holes: impl IntoIterator<Item = (IpAddr, IpAddr)>,
+        excluded: impl IntoIterator<Item = (IpAddr, IpAddr)>,
     ) -> Self {
-        let mut left = Vec::new();
-        let mut from = Some(first);
-        for (hole_first, hole_last) in Self::union(holes).0 {
-            let Some(start) = from else { break };
-            if hole_last < start || hole_first > last {
+        let mut remaining = Vec::new();
+        let mut next_start = Some(first);
+        for (excluded_first, excluded_last) in Self::union(excluded).0 {
+            let Some(start) = next_start else { break };
+            if excluded_last < start || excluded_first > last {
                 continue;
             }
-            if hole_first > start
-                && let Some(before) = previous(hole_first)
+            if excluded_first > start
+                && let Some(before) = previous(excluded_first)
             {
-                left.push((start, before));
+                remaining.push((start, before));
             }
-            from = next(hole_last);
+            next_start = next(excluded_last);
         }
-        if let Some(start) = from.filter(|start| *start <= last) {
-            left.push((start, last));
+        if let Some(start) = next_start.filter(|start| *start <= last) {
+            remaining.push((start, last));
         }
-        Self(left)
+        Self(remaining)
     }
 
-    /// Whether there is no address.
+    /// Whether the set is empty.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether every address of the family is in it.
-    pub(super) fn is_everything(&self) -> bool {
+    /// Whether the set contains every address of the family.
+    pub(super) fn is_whole_family(&self) -> bool {
         matches!(self.0.as_slice(), [(first, last)] if previous(*first).is_none() && next(*last).is_none())
     }
 
@@ -113,19 +113,19 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_known() {
+    fn the_whole_family_is_recognised() {
         let all = |first: &str, last: &str| {
             Ranges::union([(first.parse().expect("ip"), last.parse().expect("ip"))])
         };
-        assert!(all("0.0.0.0", "255.255.255.255").is_everything());
-        assert!(all("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff").is_everything());
-        assert!(!all("0.0.0.1", "255.255.255.255").is_everything());
-        assert!(!Ranges::default().is_everything());
+        assert!(all("0.0.0.0", "255.255.255.255").is_whole_family());
+        assert!(all("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff").is_whole_family());
+        assert!(!all("0.0.0.1", "255.255.255.255").is_whole_family());
+        assert!(!Ranges::default().is_whole_family());
     }
 
     proptest! {
         #[test]
-        fn unions_hold_the_same_addresses_apart(pairs in prop::collection::vec((any::<u8>(), any::<u8>()), 0..8)) {
+        fn a_union_has_the_same_addresses_in_separate_ranges(pairs in prop::collection::vec((any::<u8>(), any::<u8>()), 0..8)) {
             let pairs: Vec<(u8, u8)> = pairs.into_iter().map(|(a, b)| (a.min(b), a.max(b))).collect();
             let union = Ranges::union(pairs.iter().map(|(first, last)| (at(*first), at(*last))));
             let expected: Vec<u8> = (0..=u8::MAX).filter(|n| pairs.iter().any(|(first, last)| (first..=last).contains(&n))).collect();
@@ -136,10 +136,10 @@ mod tests {
         }
 
         #[test]
-        fn holes_are_left_out(a in any::<u8>(), b in any::<u8>(), holes in prop::collection::vec((any::<u8>(), any::<u8>()), 0..6)) {
+        fn a_difference_has_no_excluded_address(a in any::<u8>(), b in any::<u8>(), holes in prop::collection::vec((any::<u8>(), any::<u8>()), 0..6)) {
             let (first, last) = (a.min(b), a.max(b));
             let holes: Vec<(u8, u8)> = holes.into_iter().map(|(a, b)| (a.min(b), a.max(b))).collect();
-            let left = Ranges::without((at(first), at(last)), holes.iter().map(|(first, last)| (at(*first), at(*last))));
+            let left = Ranges::difference((at(first), at(last)), holes.iter().map(|(first, last)| (at(*first), at(*last))));
             let expected: Vec<u8> =
                 (first..=last).filter(|n| !holes.iter().any(|(first, last)| (first..=last).contains(&n))).collect();
             prop_assert_eq!(members(&left), expected);

@@ -1,13 +1,12 @@
-//! From a NetworkPolicy's text to addresses and ports, once for all nodes.
+//! Resolves NetworkPolicies to addresses and ports, once for all nodes.
 //!
-//! The rules are those of the API's own field descriptions (`networking/v1/types.go`); where an
-//! empty and a missing list differ, or mean the opposite of each other one level up, the line says
-//! so.
+//! The semantics are those of the API's field descriptions (`networking/v1/types.go`). Comments
+//! state where an empty and a missing list differ.
 
 use super::InvalidPolicy;
-use super::direction::{Half, Peers, PortMatch, Ports, Resolved};
+use super::direction::{DirectionalPolicy, Peers, PortMatch, Ports, ResolvedRule};
 use super::ir::Direction;
-use super::pods::{Index, Scope, Selection};
+use super::pods::{PodIndex, Scope, Selection};
 use super::ranges::Ranges;
 use crate::inventory::{Action, Cidr, NetworkPolicy, PolicyTier};
 use crate::model::Transport;
@@ -19,30 +18,32 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-/// A rule of either direction as it is written: peers and ports.
-type Written<'a> = (
+/// Peers and ports of a declared rule of either direction.
+type DeclaredRule<'a> = (
     Option<&'a [NetworkPolicyPeer]>,
     Option<&'a [NetworkPolicyPort]>,
 );
 
-/// All NetworkPolicies, in order of namespace and name, egress before ingress.
+/// Resolves all NetworkPolicies, in order of namespace and name, egress before ingress.
 pub(super) fn resolve(
     mut policies: Vec<&NetworkPolicy>,
-    index: &mut Index<'_>,
-) -> Result<Vec<Half>, InvalidPolicy> {
+    index: &mut PodIndex<'_>,
+) -> Result<Vec<DirectionalPolicy>, InvalidPolicy> {
     policies.sort_by_key(|policy| (&policy.namespace, &policy.name));
-    let mut halves = Vec::new();
+
+    let mut resolved = Vec::new();
     for policy in policies {
         let name = format!("{}/NetworkPolicy/{}", policy.namespace, policy.name);
-        let fault = |what: String| InvalidPolicy {
+        let invalid = |what: String| InvalidPolicy {
             policy: name.clone(),
             what,
         };
         let spec = &policy.spec;
-        // Missing means empty here, and empty selects every pod of the namespace.
-        let subjects = select(index, own(policy), spec.pod_selector.as_ref()).map_err(fault)?;
+        // A missing selector is an empty one here, which selects every pod of the namespace.
+        let subjects =
+            select(index, own_namespace(policy), spec.pod_selector.as_ref()).map_err(invalid)?;
         for direction in directions(policy) {
-            let mut half = Half {
+            let mut directional = DirectionalPolicy {
                 policy: name.clone(),
                 tier: PolicyTier::NetworkPolicy,
                 direction,
@@ -50,7 +51,7 @@ pub(super) fn resolve(
                 rules: Vec::new(),
                 notes: BTreeSet::new(),
             };
-            let rules: Vec<Written<'_>> = match direction {
+            let rules: Vec<DeclaredRule<'_>> = match direction {
                 Direction::Ingress => spec
                     .ingress
                     .iter()
@@ -65,63 +66,73 @@ pub(super) fn resolve(
                     .collect(),
             };
             for (peers, ports) in rules {
-                let peers = read_peers(peers.unwrap_or_default(), policy, index).map_err(fault)?;
-                let ports = read_ports(ports.unwrap_or_default()).map_err(fault)?;
-                half.push(Resolved {
+                let peers =
+                    read_peers(peers.unwrap_or_default(), policy, index).map_err(invalid)?;
+                let ports = read_ports(ports.unwrap_or_default()).map_err(invalid)?;
+                directional.push(ResolvedRule {
                     action: Action::Accept,
                     peers,
                     ports,
                 });
             }
-            halves.push(half);
+            resolved.push(directional);
         }
     }
-    Ok(halves)
+    Ok(resolved)
 }
 
-/// `policyTypes`; where absent or empty, Ingress always and Egress with at least one egress rule
-/// (`SetDefaults_NetworkPolicy`): `egress: []` alone isolates nothing.
+/// The directions of a policy: its `policyTypes`. If these are absent or empty: Ingress, and Egress
+/// if it has at least one egress rule (`SetDefaults_NetworkPolicy`); `egress: []` alone isolates
+/// nothing.
 fn directions(policy: &NetworkPolicy) -> Vec<Direction> {
     let spec = &policy.spec;
     let stated = spec.policy_types.as_deref().unwrap_or_default();
-    let has = |word: &str| stated.iter().any(|direction| direction == word);
-    let egress = if stated.is_empty() {
-        spec.egress.as_ref().is_some_and(|rules| !rules.is_empty())
+    let has_egress_rules = spec.egress.as_ref().is_some_and(|rules| !rules.is_empty());
+    let (egress, ingress) = if stated.is_empty() {
+        (has_egress_rules, true)
     } else {
-        has("Egress")
+        (
+            stated.iter().any(|name| name == "Egress"),
+            stated.iter().any(|name| name == "Ingress"),
+        )
     };
-    let ingress = stated.is_empty() || has("Ingress");
-    [(egress, Direction::Egress), (ingress, Direction::Ingress)]
-        .into_iter()
-        .filter_map(|(applies, direction)| applies.then_some(direction))
-        .collect()
+
+    let mut directions = Vec::new();
+    if egress {
+        directions.push(Direction::Egress);
+    }
+    if ingress {
+        directions.push(Direction::Ingress);
+    }
+    directions
 }
 
-fn own(policy: &NetworkPolicy) -> Scope {
+fn own_namespace(policy: &NetworkPolicy) -> Scope {
     Scope::Namespace(policy.namespace.clone())
 }
 
 fn select(
-    index: &mut Index<'_>,
+    index: &mut PodIndex<'_>,
     scope: Scope,
     selector: Option<&LabelSelector>,
 ) -> Result<Rc<Selection>, String> {
     Ok(index.select(scope, parse(selector)?))
 }
 
-/// An absent selector is read as an empty one; where they differ, the caller has looked already.
+/// Parses a selector; an absent one is an empty one. Callers handle the places where these differ.
 fn parse(selector: Option<&LabelSelector>) -> Result<Selector, String> {
     Selector::try_from(selector.cloned().unwrap_or_default()).map_err(|error| error.to_string())
 }
 
-/// No item matches everyone, unlike no rule, which allows no one.
+/// Resolves the peers of a rule. An empty list matches every address, unlike an empty list of
+/// rules, which allows none.
 fn read_peers(
     peers: &[NetworkPolicyPeer],
     policy: &NetworkPolicy,
-    index: &mut Index<'_>,
+    index: &mut PodIndex<'_>,
 ) -> Result<Peers, String> {
     if peers.is_empty() {
-        return Ok(Peers::Anyone);
+        return Ok(Peers::Any);
     }
     let mut selections = Vec::new();
     let mut blocks: Vec<(IpAddr, IpAddr)> = Vec::new();
@@ -130,9 +141,11 @@ fn read_peers(
             (Some(block), None, None) => blocks.extend_from_slice(read_block(block)?.as_slice()),
             (Some(_), ..) => return Err("a peer has an ipBlock and a selector".to_owned()),
             (None, None, None) => return Err("a peer has nothing set".to_owned()),
-            // Without namespaceSelector: the policy's own namespace. An empty one: all namespaces.
-            (None, None, pods) => selections.push(select(index, own(policy), pods.as_ref())?),
-            // Both in one item: pods that match, of namespaces that match.
+            // Without namespaceSelector: the policy's namespace. With an empty one: all namespaces.
+            (None, None, pods) => {
+                selections.push(select(index, own_namespace(policy), pods.as_ref())?)
+            }
+            // Both in one item: matching pods in matching namespaces.
             (None, Some(namespaces), pods) => {
                 let namespaces = parse(Some(namespaces))?.into_iter().collect();
                 selections.push(select(index, Scope::Matching(namespaces), pods.as_ref())?);
@@ -143,32 +156,32 @@ fn read_peers(
     Ok(Peers::any_of(&selections, &blocks))
 }
 
-/// A block less its exceptions. An exception binds its own block only: another item may allow the
-/// same address.
+/// The addresses of a block without its exceptions. An exception applies only to its block: another
+/// item can allow the same address.
 fn read_block(block: &IPBlock) -> Result<Ranges, String> {
     let cidr = Cidr::parse(&block.cidr).map_err(|error| error.to_string())?;
-    let mut holes = Vec::new();
+    let mut excluded = Vec::new();
     for text in block.except.iter().flatten() {
-        let hole = Cidr::parse(text).map_err(|error| error.to_string())?;
-        if hole.family() != cidr.family() {
+        let exception = Cidr::parse(text).map_err(|error| error.to_string())?;
+        if exception.family() != cidr.family() {
             return Err(format!(
                 "the exception {text} is of another family than {}",
                 block.cidr
             ));
         }
-        holes.push((hole.first(), hole.last()));
+        excluded.push((exception.first(), exception.last()));
     }
-    Ok(Ranges::without((cidr.first(), cidr.last()), holes))
+    Ok(Ranges::difference((cidr.first(), cidr.last()), excluded))
 }
 
-/// No item matches every port of every protocol; an item is a protocol at least, TCP unless
-/// written.
+/// Resolves the ports of a rule. An empty list matches every port of every protocol; the protocol
+/// of an item defaults to TCP.
 fn read_ports(ports: &[NetworkPolicyPort]) -> Result<Ports, String> {
     if ports.is_empty() {
         return Ok(Ports::All);
     }
-    let number = |number: i32| u16::try_from(number).map_err(|_| format!("{number} is not a port"));
-    let mut read: BTreeSet<PortMatch> = BTreeSet::new();
+
+    let mut matches: BTreeSet<PortMatch> = BTreeSet::new();
     for port in ports {
         let transport = match port.protocol.as_deref() {
             None | Some("" | "TCP") => Transport::Tcp,
@@ -176,16 +189,20 @@ fn read_ports(ports: &[NetworkPolicyPort]) -> Result<Ports, String> {
             Some("SCTP") => Transport::Sctp,
             Some(other) => return Err(format!("{other:?} is not a protocol")),
         };
-        read.insert(match (&port.port, port.end_port) {
+        matches.insert(match (&port.port, port.end_port) {
             (None, _) => PortMatch::Transport(transport),
             (Some(IntOrString::String(name)), _) => PortMatch::Named(Some(transport), name.clone()),
             (Some(IntOrString::Int(first)), None) => {
-                PortMatch::Range(transport, number(*first)?, number(*first)?)
+                PortMatch::Range(transport, port_number(*first)?, port_number(*first)?)
             }
             (Some(IntOrString::Int(first)), Some(last)) => {
-                PortMatch::Range(transport, number(*first)?, number(last)?)
+                PortMatch::Range(transport, port_number(*first)?, port_number(last)?)
             }
         });
     }
-    Ok(Ports::any_of(&read))
+    Ok(Ports::any_of(&matches))
+}
+
+fn port_number(number: i32) -> Result<u16, String> {
+    u16::try_from(number).map_err(|_| format!("{number} is not a port"))
 }

@@ -1,4 +1,5 @@
-//! What policies of the whole cluster mean, point by point, each accept beside a deny.
+//! Semantics of cluster-wide policies: each case has packets that are allowed and packets that are
+//! denied.
 
 use super::{Counts, check_in, deny_counter, evaluate, packet, v4, world};
 use crate::backend::lab::ruleset::{Compiler, Deny, Direction, Hook, Note, Statement};
@@ -24,12 +25,12 @@ fn with(policies: &[(&str, Value)], cluster: &[(&str, u16, Value)]) -> Inventory
     inventory
 }
 
-/// Every pod that comes to namespace data meets these rules.
+/// Ingress rules for the pods of namespace data.
 fn into_data(rules: &Value) -> Value {
     json!({ "subject": { "namespaces": { "matchLabels": { "team": "b" } } }, "ingress": rules })
 }
 
-/// What pods of namespace shop send meets these rules.
+/// Egress rules for the pods of namespace shop.
 fn out_of_shop(rules: &Value) -> Value {
     json!({ "subject": { "namespaces": { "matchLabels": { "team": "a" } } }, "egress": rules })
 }
@@ -59,7 +60,7 @@ fn tcp(first: u16, last: u16) -> Value {
 }
 
 #[test]
-fn admin_comes_before_network_policies_and_baseline_after_them() {
+fn admin_is_evaluated_before_network_policies_and_baseline_after() {
     let admits = (
         "data",
         json!({ "ingress": [{ "ports": [{ "port": 80, "endPort": 90 }] }] }),
@@ -84,7 +85,7 @@ fn admin_comes_before_network_policies_and_baseline_after_them() {
         &[&near("80"), &near("90"), &near("443"), &near("443 v6")],
         &[&near("85"), &near("91"), &near("85 v6")],
     );
-    // A NetworkPolicy's word is final for the pods that it selects.
+    // The Baseline tier is not evaluated for pods that a NetworkPolicy selects.
     check_in(
         &with(
             &[("data", json!({ "ingress": [{}] }))],
@@ -93,7 +94,7 @@ fn admin_comes_before_network_policies_and_baseline_after_them() {
         &[&near("1")],
         &[],
     );
-    // Nothing is isolated by a cluster-wide policy; an address outside is no pod.
+    // A cluster-wide policy isolates no pod; an outside address is no pod.
     let two = with(&[], &[baseline, admin]);
     check_in(
         &two,
@@ -107,7 +108,7 @@ fn admin_comes_before_network_policies_and_baseline_after_them() {
 }
 
 #[test]
-fn pass_leaves_the_tier_and_the_rest_of_it_is_not_asked() {
+fn pass_skips_the_rest_of_the_tier() {
     let admin = (
         "Admin",
         1,
@@ -154,7 +155,7 @@ fn pass_leaves_the_tier_and_the_rest_of_it_is_not_asked() {
 }
 
 #[test]
-fn lower_priorities_go_first_then_rules_in_their_order() {
+fn policies_are_evaluated_by_priority_and_rules_in_order() {
     let accept = into_data(&json!([
         from("Accept", &tcp(80, 80)),
         from("Deny", &tcp(80, 81))
@@ -211,7 +212,7 @@ fn subjects_and_peers_are_pods_by_namespace_or_by_both_labels() {
 }
 
 #[test]
-fn pods_of_their_nodes_network_are_no_subjects_and_no_peers() {
+fn host_network_pods_are_neither_subjects_nor_peers() {
     let every = json!({ "egress": [{ "action": "Deny", "to": [{ "namespaces": {} }] }], "ingress": [{ "action": "Deny", "from": [{ "namespaces": {} }] }] });
     check_in(
         &with(&[], &[("Admin", 1, every)]),
@@ -221,7 +222,7 @@ fn pods_of_their_nodes_network_are_no_subjects_and_no_peers() {
 }
 
 #[test]
-fn networks_hold_pods_too_and_nodes_are_all_of_their_addresses() {
+fn networks_match_pods_too_and_nodes_match_by_all_addresses() {
     let blocks = json!({ "networks": ["10.0.0.4/32", "203.0.113.0/24", "2001:db8::/32"] });
     check_in(
         &with(
@@ -283,7 +284,7 @@ fn overlapping_networks_are_decided_by_the_first_rule() {
 }
 
 #[test]
-fn ports_are_numbers_ranges_and_names_in_whatever_transport() {
+fn ports_match_by_number_range_and_name_in_any_transport() {
     let ports = |ports: Value| {
         with(
             &[],
@@ -337,7 +338,7 @@ fn ports_are_numbers_ranges_and_names_in_whatever_transport() {
             "shop/web -> shop/api:8080",
         ],
     );
-    // Behind a block there is no pod to ask for the name.
+    // Behind a block no pod declares the name.
     check_in(
         &egress(&json!({ "networks": ["0.0.0.0/0"] })),
         &["shop/web -> data/db:5432"],
@@ -346,7 +347,7 @@ fn ports_are_numbers_ranges_and_names_in_whatever_transport() {
 }
 
 #[test]
-fn a_port_name_of_several_containers_is_all_of_their_ports() {
+fn a_port_name_of_several_containers_matches_all_their_ports() {
     let mut inventory = with(
         &[],
         &[(
@@ -383,7 +384,7 @@ fn a_port_name_of_several_containers_is_all_of_their_ports() {
 }
 
 #[test]
-fn what_is_not_known_fails_closed_and_is_noted() {
+fn unknown_fields_fail_closed_and_are_noted() {
     let unknown = |action: &str| {
         let rules =
             json!([{ "action": action, "from": [{ "gateways": {} }] }, from("Accept", &tcp(1, 1))]);
@@ -425,7 +426,7 @@ fn what_is_not_known_fails_closed_and_is_noted() {
 }
 
 #[test]
-fn the_older_kinds_are_the_same_tiers() {
+fn older_policy_kinds_map_to_the_same_tiers() {
     let read = |kind: &str, spec: &Value| {
         let object = json!({ "kind": kind, "metadata": { "name": "default" }, "spec": spec });
         read_cluster_policy(&object).unwrap_or_else(|faults| panic!("{faults:?}"))

@@ -1,4 +1,4 @@
-//! A small world, and the question whether a packet arrives in it.
+//! A small world, and functions that check which packets arrive in it.
 
 mod cluster;
 mod semantics;
@@ -17,10 +17,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// Labels as pairs.
 type Pairs = &'static [(&'static str, &'static str)];
 
-/// The pods: namespace, name, labels, node, last part of the addresses, number of the port `http`.
+/// The pods: namespace, name, labels, node, last part of the addresses, port number of `http`.
 const PODS: [(&str, &str, Pairs, &str, u8, u16); 6] = [
     (
         "shop",
@@ -69,14 +68,14 @@ fn world(policies: &[(&str, Value)]) -> Inventory {
     };
     let pod = |namespace: &str,
                name: &str,
-               of: &[(&str, &str)],
+               pairs: &[(&str, &str)],
                node: &str,
                addresses: Vec<IpAddr>,
                http| Pod {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         uid: String::new(),
-        labels: labels(of),
+        labels: labels(pairs),
         ports: vec![port("http", http)],
         workloads: Vec::new(),
         host_network: false,
@@ -149,13 +148,13 @@ fn v6(last: u8) -> IpAddr {
     ip(&format!("fd00::{last}"))
 }
 
-/// `shop/web` or an address; the family of names.
-fn end(name: &str, six: bool) -> IpAddr {
+/// The address of a pod such as `shop/web`, in IPv6 if `v6_wanted`, or a literal address.
+fn endpoint(name: &str, v6_wanted: bool) -> IpAddr {
     let pod = PODS
         .iter()
         .find(|(namespace, pod, ..)| format!("{namespace}/{pod}") == name);
     match pod {
-        Some((_, _, _, _, last, _)) if six => v6(*last),
+        Some((_, _, _, _, last, _)) if v6_wanted => v6(*last),
         Some((_, _, _, _, last, _)) => v4(*last),
         None => ip(name),
     }
@@ -164,7 +163,7 @@ fn end(name: &str, six: bool) -> IpAddr {
 /// A packet written `shop/web -> data/db:5432`, with `/udp`, `/sctp` or `icmp` for a port, and `
 /// v6` behind it.
 fn packet(text: &str) -> Packet {
-    let (text, six) = text
+    let (text, is_v6) = text
         .strip_suffix(" v6")
         .map_or((text, false), |text| (text, true));
     let (source, rest) = text.split_once(" -> ").expect("an arrow");
@@ -177,8 +176,8 @@ fn packet(text: &str) -> Packet {
     };
     let destination = destination.trim_matches(['[', ']']);
     Packet {
-        source: end(source, six),
-        destination: end(destination, six),
+        source: endpoint(source, is_v6),
+        destination: endpoint(destination, is_v6),
         payload,
         established: false,
     }
@@ -188,7 +187,7 @@ fn outcome(inventory: &Inventory, packet: &Packet) -> Result<(), Outcome> {
     let compiler = Compiler::new(inventory).expect("valid policies");
     let rules = |node: &str| {
         let rules = compiler.node(node, Deny::Drop);
-        loadable(&rules);
+        assert_loadable(&rules);
         rules
     };
     arrives(inventory, rules, packet)
@@ -207,12 +206,12 @@ fn evaluate(rules: &NodeRuleset, hook: Hook, packet: &Packet) -> Outcome {
         .fold(Outcome::default(), |outcome, (_, chain)| {
             match outcome.denied {
                 Some(_) => outcome,
-                None => rules.pass(chain, packet, outcome),
+                None => rules.run_base_chain(chain, packet, outcome),
             }
         })
 }
 
-/// Whether a packet arrives, through the nodes of both ends.
+/// Runs a packet through the nodes of both endpoints; the outcome if it is denied.
 fn arrives(
     inventory: &Inventory,
     rules: impl Fn(&str) -> NodeRuleset,
@@ -256,8 +255,8 @@ fn arrives(
     Ok(())
 }
 
-/// The counter of packets that no NetworkPolicy allows, in a direction for the pod of an address;
-/// `None` if none isolates that pod or it is not on this node.
+/// The counter of denied packets of the pod with an address, in a direction; `None` if no
+/// NetworkPolicy isolates the pod or it is not on this node.
 fn deny_counter(rules: &NodeRuleset, direction: Direction, pod: IpAddr) -> Option<&Counter> {
     let map = map_name(direction, Family::of(pod));
     let elements = &rules.maps.iter().find(|known| known.name == map)?.elements;
@@ -266,9 +265,9 @@ fn deny_counter(rules: &NodeRuleset, direction: Direction, pod: IpAddr) -> Optio
     rules.counters.iter().find(|counter| counter.name == name)
 }
 
-/// Checks what the kernel would refuse: a name before it is defined, an empty set, families in one
-/// rule that exclude each other.
-fn loadable(rules: &NodeRuleset) {
+/// Checks that the kernel would accept a rule set: names are defined before use, no set is empty,
+/// and no rule requires two families.
+fn assert_loadable(rules: &NodeRuleset) {
     let mut chains = BTreeSet::new();
     let counters: BTreeSet<&str> = rules
         .counters
@@ -278,7 +277,7 @@ fn loadable(rules: &NodeRuleset) {
     assert_eq!(
         counters.len(),
         rules.counters.len(),
-        "each counter is there once"
+        "duplicate counter name"
     );
     for set in &rules.sets {
         let families: BTreeSet<Family> = match &set.elements {
@@ -327,7 +326,11 @@ fn loadable(rules: &NodeRuleset) {
             for statement in &rule.statements {
                 match statement {
                     Statement::Jump(to) => {
-                        assert!(chains.contains(to), "{to} stands before {}", chain.name)
+                        assert!(
+                            chains.contains(to),
+                            "{to} is not defined before {}",
+                            chain.name
+                        )
                     }
                     Statement::Dispatch { map, .. } => {
                         let map = rules
@@ -345,7 +348,7 @@ fn loadable(rules: &NodeRuleset) {
                     Statement::Count(counter) => {
                         assert!(counters.contains(counter.as_str()), "{counter}")
                     }
-                    Statement::RecordDeny(_)
+                    Statement::CountDeniedFlow(_)
                     | Statement::Return
                     | Statement::Accept
                     | Statement::Deny(_) => {}
@@ -354,33 +357,31 @@ fn loadable(rules: &NodeRuleset) {
         }
         assert!(
             chains.insert(chain.name.clone()),
-            "{} is there once",
+            "duplicate chain {}",
             chain.name
         );
     }
 }
 
-/// Checks which packets arrive and which do not.
+/// Checks which packets arrive and which are denied.
 fn check(policies: &[(&str, Value)], allowed: &[&str], denied: &[&str]) {
     check_in(&world(policies), allowed, denied);
 }
 
-/// The same, in any world.
+/// Checks which packets arrive and which are denied, in a given world.
 #[track_caller]
 fn check_in(inventory: &Inventory, allowed: &[&str], denied: &[&str]) {
-    let under = || &inventory.policies;
+    let policies = &inventory.policies;
     for text in allowed {
         assert!(
             outcome(inventory, &packet(text)).is_ok(),
-            "{text} should arrive under {:?}",
-            under()
+            "{text} should arrive under {policies:?}"
         );
     }
     for text in denied {
         assert!(
             outcome(inventory, &packet(text)).is_err(),
-            "{text} should not arrive under {:?}",
-            under()
+            "{text} should not arrive under {policies:?}"
         );
     }
 }

@@ -1,4 +1,5 @@
-//! What NetworkPolicies mean, point by point, each allow beside a deny.
+//! Semantics of NetworkPolicies: each case has packets that are allowed and packets that are
+//! denied.
 
 use super::{check, from_api, on_db, outcome, packet, world};
 use crate::backend::lab::ruleset::{Packet, Payload};
@@ -18,7 +19,7 @@ fn without_policies_everything_arrives() {
 }
 
 #[test]
-fn both_ends_must_allow() {
+fn a_flow_needs_egress_and_ingress_permission() {
     let web = json!({ "podSelector": { "matchLabels": { "app": "web" } } });
     let egress = |to| {
         (
@@ -45,7 +46,7 @@ fn both_ends_must_allow() {
 }
 
 #[test]
-fn policies_add_up_in_any_order() {
+fn policies_are_a_union_in_any_order() {
     let one = (
         "data",
         json!({ "podSelector": {}, "ingress": [{ "ports": [{ "port": 1 }] }] }),
@@ -66,7 +67,7 @@ fn policies_add_up_in_any_order() {
 }
 
 #[test]
-fn absent_policy_types_are_ingress_and_egress_where_it_has_rules() {
+fn absent_policy_types_are_ingress_and_egress_if_it_has_rules() {
     let spec = |extra: serde_json::Value| {
         let mut spec = json!({ "podSelector": { "matchLabels": { "app": "api" } } });
         spec.as_object_mut()
@@ -102,7 +103,7 @@ fn absent_policy_types_are_ingress_and_egress_where_it_has_rules() {
 }
 
 #[test]
-fn an_empty_selector_selects_the_whole_namespace_and_a_missing_one_too() {
+fn an_empty_or_missing_selector_selects_the_whole_namespace() {
     for spec in [
         json!({ "podSelector": {} }),
         json!({}),
@@ -117,7 +118,7 @@ fn an_empty_selector_selects_the_whole_namespace_and_a_missing_one_too() {
 }
 
 #[test]
-fn peers_are_own_pods_all_of_namespaces_both_or_either() {
+fn peers_combine_pod_and_namespace_selectors() {
     let web = json!({ "matchLabels": { "app": "web" } });
     let shop = json!({ "matchLabels": { "team": "a" } });
     let from = |peers: serde_json::Value| on_db(&json!([{ "from": peers }]));
@@ -155,10 +156,10 @@ fn peers_are_own_pods_all_of_namespaces_both_or_either() {
 }
 
 #[test]
-fn an_empty_namespace_selector_is_every_namespace_but_no_outside() {
-    let everyone = on_db(&json!([{ "from": [{ "namespaceSelector": {} }] }]));
+fn an_empty_namespace_selector_matches_all_pods_and_no_outside_host() {
+    let policies = on_db(&json!([{ "from": [{ "namespaceSelector": {} }] }]));
     check(
-        &everyone,
+        &policies,
         &[
             "data/web -> data/db:1",
             "other/x -> data/db:1",
@@ -243,7 +244,7 @@ fn an_empty_list_of_peers_or_ports_matches_all() {
 }
 
 #[test]
-fn ports_have_a_protocol_and_perhaps_an_end() {
+fn ports_match_by_protocol_number_and_range() {
     let ports = |ports: serde_json::Value| on_db(&json!([{ "ports": ports }]));
     let to = |port: &str| format!("shop/web -> data/db:{port}");
     let table = [
@@ -294,8 +295,8 @@ fn ports_have_a_protocol_and_perhaps_an_end() {
 }
 
 #[test]
-fn port_names_are_those_of_the_destination() {
-    // Ingress: of each subject. Web listens on 8080 here and on 9090 there.
+fn named_ports_are_resolved_on_the_destination() {
+    // Ingress: looked up on each subject. `http` is 8080 on shop/web and 9090 on shop/far.
     let ingress = [(
         "shop",
         json!({ "podSelector": { "matchLabels": { "app": "web" } }, "ingress": [{ "ports": [{ "port": "http" }] }] }),
@@ -314,7 +315,7 @@ fn port_names_are_those_of_the_destination() {
             "data/db -> shop/web:8080/udp",
         ],
     );
-    // Egress: of each peer, also where everyone is a peer.
+    // Egress: looked up on each peer, also if every address is a peer.
     let all = json!([{ "namespaceSelector": {} }]);
     for rule in [
         json!({ "to": all, "ports": [{ "port": "http" }] }),
@@ -340,7 +341,7 @@ fn port_names_are_those_of_the_destination() {
         &["shop/api -> shop/far:9090"],
         &["shop/api -> data/db:5432"],
     );
-    // Behind a block there is no pod to ask.
+    // Behind a block no pod declares the port.
     let block = from_api(
         &json!([{ "to": [{ "ipBlock": { "cidr": "0.0.0.0/0" } }], "ports": [{ "port": "http" }] }]),
     );
@@ -362,7 +363,7 @@ fn port_names_are_those_of_the_destination() {
 }
 
 #[test]
-fn blocks_match_addresses_less_their_exceptions_in_their_family() {
+fn a_block_matches_its_family_without_its_exceptions() {
     let to = |peers: serde_json::Value| from_api(&json!([{ "to": peers }]));
     let block = json!({ "ipBlock": { "cidr": "203.0.113.0/24", "except": ["203.0.113.64/26", "203.0.113.1/32"] } });
     let inside = [
@@ -378,14 +379,14 @@ fn blocks_match_addresses_less_their_exceptions_in_their_family() {
         "shop/api -> 203.0.114.0:1",
     ];
     check(&to(json!([block])), &inside, &outside);
-    // An exception binds its own item only.
+    // An exception applies only to its item.
     let again = json!({ "ipBlock": { "cidr": "203.0.113.1/32" } });
     check(
         &to(json!([block, again])),
         &["shop/api -> 203.0.113.1:1"],
         &["shop/api -> 203.0.113.64:1"],
     );
-    // A block of everything is of one family, and pods are in it.
+    // A block of all addresses covers one family and includes pods.
     let v4 = to(json!([{ "ipBlock": { "cidr": "0.0.0.0/0" } }]));
     check(
         &v4,
@@ -440,8 +441,8 @@ fn a_pod_to_its_own_node_is_egress() {
 }
 
 #[test]
-fn host_network_pods_are_selected_by_nothing_and_isolated_by_nothing() {
-    // data/host wears db's labels on n1's address.
+fn no_policy_selects_or_isolates_a_host_network_pod() {
+    // data/host has the labels of db and the address of n1.
     let all = [(
         "data",
         json!({ "podSelector": {}, "policyTypes": ["Ingress", "Egress"] }),
@@ -463,7 +464,7 @@ fn host_network_pods_are_selected_by_nothing_and_isolated_by_nothing() {
 }
 
 #[test]
-fn replies_pass_and_neighbours_are_found() {
+fn replies_and_neighbour_discovery_are_accepted() {
     let inventory = world(&[(
         "data",
         json!({ "podSelector": {}, "policyTypes": ["Ingress", "Egress"] }),
@@ -494,7 +495,7 @@ fn replies_pass_and_neighbours_are_found() {
         assert!(icmp("data/db -> shop/web:1 v6", kind), "{kind}");
         assert!(
             !icmp("data/db -> shop/web:1", kind),
-            "{kind} means another thing in IPv4"
+            "{kind} is no neighbour discovery in IPv4"
         );
     }
     assert!(!icmp("data/db -> shop/web:1 v6", 128) && !icmp("data/db -> shop/web:1 v6", 138));
@@ -511,7 +512,7 @@ fn pods_that_are_not_ready_are_selected() {
 }
 
 #[test]
-fn a_pod_that_comes_back_to_itself_is_judged_like_another() {
+fn a_pod_that_reaches_itself_needs_permission() {
     check(&from_api(&json!([])), &[], &["shop/api -> shop/api:1"]);
     check(
         &from_api(&json!([{ "to": [{ "podSelector": {} }] }])),

@@ -1,4 +1,4 @@
-//! What the ruleset looks like: groups, shared sets, counters, verdicts, notes, and its cost.
+//! Structure of the rule set: groups, shared sets, counters, verdicts, notes, and size.
 
 use super::{
     check, deny_counter, evaluate, from_api, ip, on_db, outcome, packet, policy, v4, world,
@@ -18,7 +18,7 @@ fn compile(inventory: &Inventory, node: &str, deny: Deny) -> NodeRuleset {
 }
 
 #[test]
-fn a_node_without_isolated_pods_has_the_base_chains_alone() {
+fn a_node_without_isolated_pods_has_only_base_chains() {
     let rules = compile(&world(&on_db(&json!([]))), "n1", Deny::Drop);
     let base: Vec<_> = rules
         .chains
@@ -34,7 +34,7 @@ fn a_node_without_isolated_pods_has_the_base_chains_alone() {
         ]
     );
     let priority = |number: usize| rules.chains[number].base.map(|base| base.priority);
-    assert!(priority(0) < priority(2), "egress is judged first");
+    assert!(priority(0) < priority(2), "egress runs first");
     assert!(
         rules.sets.is_empty()
             && rules.counters.is_empty()
@@ -78,7 +78,7 @@ fn pods_under_the_same_policies_share_a_chain() {
             (v4(5), "ingress_g0")
         ]
     );
-    // The same peers are one set a family, whatever number of rules names them.
+    // Rules with the same peers share one set per family.
     assert_eq!(rules.sets.len(), 2, "{:?}", rules.sets);
     let ranges = vec![(v4(1), v4(3))];
     assert_eq!(
@@ -142,7 +142,7 @@ fn denies_are_counted_by_group_and_name_their_policies() {
 }
 
 #[test]
-fn the_place_for_records_is_just_before_the_verdict() {
+fn denied_flows_are_counted_just_before_the_verdict() {
     let rules = compile(&world(&from_api(&json!([]))), "n1", Deny::Drop);
     let statements = |name: &str| -> Vec<&[Statement]> {
         let chain = rules
@@ -164,14 +164,14 @@ fn the_place_for_records_is_just_before_the_verdict() {
     assert_eq!(
         statements("egress_deny"),
         [
-            &[Statement::RecordDeny(Direction::Egress)][..],
+            &[Statement::CountDeniedFlow(Direction::Egress)][..],
             &[Statement::Deny(Deny::Drop)]
         ]
     );
 }
 
 #[test]
-fn the_verdict_is_chosen_and_only_tcp_is_reset() {
+fn the_deny_option_sets_the_verdict_and_only_tcp_is_reset() {
     let inventory = world(&on_db(&json!([])));
     let verdict = |deny, text: &str| {
         evaluate(
@@ -204,7 +204,7 @@ fn the_verdict_is_chosen_and_only_tcp_is_reset() {
 }
 
 #[test]
-fn what_allows_nothing_is_noted() {
+fn sctp_unknown_port_names_and_peers_without_a_match_are_noted() {
     let inventory = world(&on_db(&json!([
         { "ports": [{ "port": 1, "protocol": "SCTP" }, { "port": "none" }] },
         { "from": [{ "podSelector": { "matchLabels": { "app": "missing" } } }] },
@@ -218,7 +218,7 @@ fn what_allows_nothing_is_noted() {
         policy: policy.clone(),
         name: "none".to_owned()
     }));
-    assert!(notes.contains(&Note::NobodyMatches { policy, rule: 1 }));
+    assert!(notes.contains(&Note::NoMatch { policy, rule: 1 }));
     assert!(outcome(&inventory, &packet("shop/web -> data/db:1/sctp")).is_ok());
     assert!(outcome(&inventory, &packet("shop/web -> data/db:1")).is_err());
 }
@@ -255,7 +255,7 @@ fn long_comments_are_cut() {
 }
 
 #[test]
-fn invalid_policies_are_refused_by_name() {
+fn an_invalid_policy_is_rejected_with_its_name() {
     for spec in [
         json!({ "podSelector": { "matchExpressions": [{ "key": "a", "operator": "Near" }] } }),
         json!({ "ingress": [{ "from": [{}] }] }),
@@ -264,9 +264,9 @@ fn invalid_policies_are_refused_by_name() {
         json!({ "ingress": [{ "ports": [{ "protocol": "ICMP" }] }] }),
     ] {
         let inventory = world(&[("data", spec)]);
-        let refused = Compiler::new(&inventory).err();
+        let error = Compiler::new(&inventory).err();
         assert!(
-            matches!(refused, Some(InvalidPolicy { policy, .. }) if policy == "data/NetworkPolicy/p0")
+            matches!(error, Some(InvalidPolicy { policy, .. }) if policy == "data/NetworkPolicy/p0")
         );
     }
 }
@@ -293,7 +293,7 @@ fn the_order_of_the_inventory_does_not_matter() {
 }
 
 #[test]
-fn a_thousand_pods_with_a_policy_each_stay_small() {
+fn a_thousand_pods_with_a_policy_each_give_a_small_ruleset() {
     let template = world(&[]);
     let mut inventory = Inventory {
         namespaces: template.namespaces.clone(),
@@ -315,8 +315,8 @@ fn a_thousand_pods_with_a_policy_each_stay_small() {
     let compiler = Compiler::new(&inventory).expect("valid policies");
     for node in ["n0", "n1"] {
         let rules = compiler.node(node, Deny::Drop);
-        // A policy's chain and its group's, for each pod here; the deny and the three hooks; the
-        // set of everyone is one.
+        // A policy's chain and a group's for each local pod, the deny chain and three base chains;
+        // the set of all pods is shared.
         assert_eq!(rules.chains.len(), 2 * 500 + 4);
         let elements: usize = rules
             .sets

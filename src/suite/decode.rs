@@ -1,9 +1,9 @@
 //! From a document's tree to a suite.
 
-use super::endpoints::Definitions;
+use super::endpoints::DefinitionDecoder;
 use super::keys::{API_VERSION, KIND};
-use super::lines::{Lines, PlacedLine};
-use super::names::{Names, Origin, has_pods};
+use super::lines::{LineDecoder, PlacedLine};
+use super::names::{Input, Names, has_pods};
 use super::shape::{ShapeCheck, text};
 use super::{Locator, Settings, Subject, Suite, conflicts, ports, settings, suggest};
 use crate::model::EndpointName;
@@ -91,8 +91,8 @@ fn decode(
 ) -> Option<Suite> {
     ShapeCheck { diagnostics }.suite(root);
     let spec = root.get("spec")?;
-    let mut names = Names::new(Origin::File);
-    let mut definitions = Definitions {
+    let mut names = Names::new(Input::SuiteFile);
+    let mut definitions = DefinitionDecoder {
         sources,
         diagnostics,
         names: &mut names,
@@ -111,14 +111,14 @@ fn decode(
     let lines = expect
         .map(|node| {
             let in_brackets = sources.slice(node.span).starts_with('[');
-            Lines {
+            LineDecoder {
                 sources,
                 diagnostics,
                 names: &mut names,
                 defaults: &defaults,
                 in_brackets,
             }
-            .all(node)
+            .decode(node)
         })
         .unwrap_or_default();
     let everything_else = spec
@@ -132,7 +132,7 @@ fn decode(
         );
     }
     let named_ports = ports::named(&lines, &names);
-    diagnostics.extend(ports::none_known(&lines, &names, &named_ports));
+    diagnostics.extend(ports::without_known_ports(&lines, &names, &named_ports));
     conflicts::report(&lines, &names, &named_ports, &defaults, diagnostics);
     // With a broken line it is unknown which endpoints are used.
     if !diagnostics.has_errors() {

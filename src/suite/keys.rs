@@ -204,7 +204,7 @@ pub(super) static ENDPOINT: Table = Table {
         ),
         optional(
             "source",
-            Shape::Scalar(Form::OneOf(SourceMode::WORDS)),
+            Shape::Scalar(Form::OneOf(SourceMode::NAMES)),
             "from where its packets are sent: pods with its identity, its pods from within, their nodes, or where watertight runs",
             "node",
         ),
@@ -239,20 +239,20 @@ macro_rules! with_settings {
             optional("timeout", DURATION, "how long an allow may take to come up", "60s"),
             optional("attempts", Shape::Scalar(Form::Integer(1, 100_000)), "samples that a deny needs at least", "6"),
             optional("attemptTimeout", DURATION, "deadline of the connect stage", "1.3s"),
-            optional("tier", Shape::Scalar(Form::OneOf(RequiredTier::WORDS)), "the tier that the proof must reach", "D2+same-node"),
+            optional("tier", Shape::Scalar(Form::OneOf(RequiredTier::NAMES)), "the tier that the proof must reach", "D2+same-node"),
             optional("startup", Shape::Scalar(Form::OneOf(&["isolated"])), "a start-up leak violates", "isolated"),
-            optional("mechanism", Shape::Scalar(Form::OneOf(Mechanism::WORDS)), "the deny must be of this kind", "drop"),
+            optional("mechanism", Shape::Scalar(Form::OneOf(Mechanism::NAMES)), "the deny must be of this kind", "drop"),
             optional("control", Shape::Scalar(Form::Reference), "an endpoint, or runner, that is known to reach the target", "runner"),
             optional("method", Shape::Scalar(Form::Method), "the request's method", "POST"),
             optional("headers", Shape::Map(Form::HeaderName, &Shape::Scalar(Form::HeaderValue)), "the request's headers", "{ X-Request-Id: probe }"),
             optional("status", Shape::Scalar(Form::Integer(100, 599)), "the status that counts as allowed", "404"),
             optional("body", Shape::Scalar(Form::Text), "the request's body", "'{}'"),
             optional("serverName", Shape::Scalar(Form::ServerName), "the server name in the TLS handshake", "payments.example"),
-            optional("alpn", Shape::List(&Shape::Scalar(Form::Words)), "the protocols offered in the TLS handshake", "[h2, http/1.1]"),
+            optional("alpn", Shape::List(&Shape::Scalar(Form::NonEmptyText)), "the protocols offered in the TLS handshake", "[h2, http/1.1]"),
             optional("record", Shape::Scalar(Form::OneOf(RECORDS)), "the DNS record type", "AAAA"),
             optional("send", Shape::Scalar(Form::Payload), "the TCP or UDP payload: text, or bytes after 0x", "0x0a0b"),
-            optional("repeat", Shape::Scalar(Form::Flag), "a method other than GET, HEAD and OPTIONS may be sent more than once", "true"),
-            optional("spread", Shape::Scalar(Form::OneOf(Spread::WORDS)), "how many instances of a source send", "nodes"),
+            optional("repeat", Shape::Scalar(Form::Boolean), "a method other than GET, HEAD and OPTIONS may be sent more than once", "true"),
+            optional("spread", Shape::Scalar(Form::OneOf(Spread::NAMES)), "how many instances of a source send", "nodes"),
         ]
     };
 }
@@ -281,7 +281,7 @@ pub(super) static LINE: Table = Table {
         ),
         optional(
             "because",
-            Shape::Scalar(Form::Words),
+            Shape::Scalar(Form::NonEmptyText),
             "why",
             "cards are stored here"
         ),

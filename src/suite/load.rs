@@ -1,7 +1,7 @@
 //! The way in: files, or one line, to suites.
 
-use super::lines::Lines;
-use super::names::{Names, Origin};
+use super::lines::LineDecoder;
+use super::names::{Input, Names};
 use super::{Settings, Suite, decode, ports};
 use crate::source::{
     Diagnostic, Diagnostics, FileId, Node, Scalar, Sources, Span, Style, Value, parse,
@@ -117,18 +117,18 @@ pub fn load_line(text: &str, sources: &mut Sources) -> Result<Suite, Diagnostics
         ));
         return Err(diagnostics);
     }
-    let mut names = Names::new(Origin::CommandLine);
+    let mut names = Names::new(Input::CommandLine);
     let defaults = Settings::default();
     let sources_now = &*sources;
-    let lines = Lines {
+    let lines = LineDecoder {
         sources: sources_now,
         diagnostics: &mut diagnostics,
         names: &mut names,
         defaults: &defaults,
         in_brackets: false,
     }
-    .all(&node(Value::Sequence(vec![line])));
-    diagnostics.extend(ports::none_known(
+    .decode(&node(Value::Sequence(vec![line])));
+    diagnostics.extend(ports::without_known_ports(
         &lines,
         &names,
         &ports::named(&lines, &names),

@@ -5,9 +5,8 @@
 //! against the tables of keys (`shape`, `keys`, `forms`), endpoints and groups are defined
 //! (`endpoints`, `names`), lines are parsed (`grammar`, `item`) and looked up (`lines`), and lines
 //! are held against each other (`conflicts`). Every step reports all it finds; none stops at the
-//! first fault. [`schema`] is made from the same tables.
+//! first error. [`schema`] is made from the same tables.
 
-mod choices;
 mod conflicts;
 mod decode;
 mod endpoints;
@@ -21,6 +20,7 @@ mod names;
 mod ports;
 mod position;
 mod schema;
+mod setting_values;
 mod settings;
 mod shape;
 mod suggest;

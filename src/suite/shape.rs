@@ -16,7 +16,7 @@ pub(super) struct ShapeCheck<'a> {
 
 /// The key that leads to a node, for messages.
 #[derive(Clone, Copy)]
-struct At<'a> {
+struct KeyContext<'a> {
     name: &'a str,
     example: &'a str,
 }
@@ -38,7 +38,7 @@ impl ShapeCheck<'_> {
             root,
             &SUITE,
             None,
-            At {
+            KeyContext {
                 name: "the document",
                 example: "apiVersion: watertight.dev/v1",
             },
@@ -50,7 +50,7 @@ impl ShapeCheck<'_> {
             .push(Diagnostic::error(span, message).with_help(help));
     }
 
-    fn node(&mut self, node: &Node, shape: &Shape, key: Option<Span>, at: At<'_>) {
+    fn node(&mut self, node: &Node, shape: &Shape, key: Option<Span>, at: KeyContext<'_>) {
         match shape {
             Shape::Scalar(form) => self.scalar(node, *form, key, at),
             Shape::List(item) => self.list(node, item, key, at),
@@ -60,21 +60,21 @@ impl ShapeCheck<'_> {
         }
     }
 
-    fn scalar(&mut self, node: &Node, form: Form, key: Option<Span>, at: At<'_>) {
+    fn scalar(&mut self, node: &Node, form: Form, key: Option<Span>, at: KeyContext<'_>) {
         let Some(text) = text(node) else {
             return self.wrong_type(node, form.describe(), key, at);
         };
-        if let Err(misfit) = form.check(text) {
+        if let Err(error) = form.check(text) {
             let diagnostic =
-                Diagnostic::error(node.span, format!("{}: {}", at.name, misfit.message));
-            self.diagnostics.push(match misfit.help {
+                Diagnostic::error(node.span, format!("{}: {}", at.name, error.message));
+            self.diagnostics.push(match error.help {
                 Some(help) => diagnostic.with_help(help),
                 None => diagnostic,
             });
         }
     }
 
-    fn list(&mut self, node: &Node, item: &Shape, key: Option<Span>, at: At<'_>) {
+    fn list(&mut self, node: &Node, item: &Shape, key: Option<Span>, at: KeyContext<'_>) {
         match &node.value {
             Value::Sequence(items) if items.is_empty() => {
                 self.error(
@@ -106,15 +106,22 @@ impl ShapeCheck<'_> {
         }
     }
 
-    fn map(&mut self, node: &Node, form: Form, value: &Shape, key: Option<Span>, at: At<'_>) {
+    fn map(
+        &mut self,
+        node: &Node,
+        form: Form,
+        value: &Shape,
+        key: Option<Span>,
+        at: KeyContext<'_>,
+    ) {
         let Some(entries) = node.as_mapping() else {
             return self.wrong_type(node, "a mapping", key, at);
         };
         for entry in entries {
-            if let Err(misfit) = form.check(&entry.key.text) {
+            if let Err(error) = form.check(&entry.key.text) {
                 let diagnostic =
-                    Diagnostic::error(entry.key.span, format!("{}: {}", at.name, misfit.message));
-                self.diagnostics.push(match misfit.help {
+                    Diagnostic::error(entry.key.span, format!("{}: {}", at.name, error.message));
+                self.diagnostics.push(match error.help {
                     Some(help) => diagnostic.with_help(help),
                     None => diagnostic,
                 });
@@ -125,7 +132,7 @@ impl ShapeCheck<'_> {
                 &entry.value,
                 value,
                 Some(entry.key.span),
-                At {
+                KeyContext {
                     name: &entry.key.text,
                     example: "",
                 },
@@ -133,7 +140,7 @@ impl ShapeCheck<'_> {
         }
     }
 
-    fn object(&mut self, node: &Node, table: &Table, key: Option<Span>, at: At<'_>) {
+    fn object(&mut self, node: &Node, table: &Table, key: Option<Span>, at: KeyContext<'_>) {
         let Some(entries) = node.as_mapping() else {
             return self.wrong_type(node, "a mapping", key, at);
         };
@@ -166,7 +173,7 @@ impl ShapeCheck<'_> {
             &entry.value,
             &field.shape,
             Some(entry.key.span),
-            At {
+            KeyContext {
                 name: field.name,
                 example: field.example,
             },
@@ -202,7 +209,7 @@ impl ShapeCheck<'_> {
                     node,
                     &LINE,
                     None,
-                    At {
+                    KeyContext {
                         name: "the line",
                         example: "",
                     },
@@ -242,7 +249,7 @@ impl ShapeCheck<'_> {
         self.error(first.key.span, "this is a mapping, not a line", help);
     }
 
-    fn wrong_type(&mut self, node: &Node, expected: &str, key: Option<Span>, at: At<'_>) {
+    fn wrong_type(&mut self, node: &Node, expected: &str, key: Option<Span>, at: KeyContext<'_>) {
         let found = if node.as_scalar().is_some() && text(node).is_none() {
             "nothing"
         } else {

@@ -341,11 +341,11 @@ fn one_line_alone_has_no_names() {
     let cases = [
         (
             "web -> a.example:1 denied",
-            "command line:1:1: error: no endpoint or group is called \"web\"; help: in a line alone an endpoint is written in place: shop/Deployment/web",
+            "command line:1:1: error: no endpoint or group is called \"web\"; help: a single line has no definitions: write NAMESPACE/KIND/NAME, for example shop/Deployment/web, a host name with a dot",
         ),
         (
             "* -> a.example:1 denied",
-            "command line:1:1: error: * means every endpoint of a suite, and a line alone has none",
+            "command line:1:1: error: * means every endpoint of a suite, and a single line has no suite",
         ),
         (
             "runner -> a.example:1",

@@ -174,8 +174,8 @@ fn a_name_twice_in_one_line_is_a_warning() {
     assert_eq!(
         found,
         [
-            "a.yaml:14:12: warning: this stands twice in the line; help: remove one of them",
-            "a.yaml:14:32: warning: this stands twice in the line; help: remove one of them"
+            "a.yaml:14:12: warning: this item appears twice in the line; help: remove one of them",
+            "a.yaml:14:32: warning: this item appears twice in the line; help: remove one of them"
         ]
     );
 }

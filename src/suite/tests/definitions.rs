@@ -110,7 +110,7 @@ fn mistakes_in_definitions() {
         ("x: { host: a.b, ports: [1-9] }", "6:29: error: ports:"),
         (
             "x: { host: a.b, ports: ['*'] }",
-            "6:29: error: ports: '*' is no port here",
+            "6:29: error: ports: '*' cannot be used here: a port is expected",
         ),
         (
             "x: { hosts: a.b }",

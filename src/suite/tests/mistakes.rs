@@ -390,7 +390,7 @@ fn mistakes_in_a_line() {
         (
             "{web -> api}",
             7,
-            "\"web -> api\" is no line",
+            "\"web -> api\" is not a line",
             "a line is one text, \"web -> api:8080 allowed\", or a mapping with the key check",
         ),
         (

@@ -266,7 +266,7 @@ fn two_suites_of_one_name_show_both() {
     assert_eq!(
         found,
         [
-            "c.yaml:3:18: error: two suites are called small; first here (a.yaml:3:18); help: the name and the check's name are the key in every report: rename one of them"
+            "c.yaml:3:18: error: two suites are called small; first here (a.yaml:3:18); help: reports identify a check by the names of its suite and itself: rename one of the suites"
         ]
     );
 }

@@ -305,7 +305,7 @@ fn usual_slips_get_their_help() {
         ("a:\n  - b\n \t- c\n", "a tab cannot indent YAML"),
         (
             "a: b: c\n",
-            "error: a ':' stands where no key can be; help: put a text that holds ': ' in quotes",
+            "error: a ':' is not allowed here; help: put a text that contains ': ' in quotes",
         ),
         (
             "a: {{ .Values.x }}\n",
@@ -323,11 +323,11 @@ fn usual_slips_get_their_help() {
         ),
         (
             "a: !secret x\n",
-            "a.yaml:1:4: error: the tag !secret has no meaning here",
+            "a.yaml:1:4: error: the tag !secret is not supported",
         ),
         (
             "a: 1\n<<: x\n",
-            "'<<' merges a mapping or a list of mappings",
+            "'<<' needs a mapping or a list of mappings",
         ),
     ];
     for (text, expected) in cases {

@@ -2,8 +2,8 @@
 //!
 //! # Limitations
 //! The search has no inventory. The planner therefore finds conflicts between two endpoints that
-//! select the same pod, or between a port's name and its number, and those beyond the limits of this
-//! search.
+//! select the same pod, or between a port's name and its number, and those beyond the limits of
+//! this search.
 
 use super::lines::{PlacedLine, expectation_label};
 use super::names::{Names, has_pods};
@@ -346,8 +346,8 @@ impl<'a> ConflictFinder<'a> {
             return;
         }
 
-        // Only an inventory shows whether `*` includes an endpoint, because it excludes host-network
-        // pods.
+        // Only an inventory shows whether `*` includes an endpoint, because it excludes
+        // host-network pods.
         let same_name = old.tested == new.tested
             && first.line.id == second.line.id
             && !(old.from_wildcard || new.from_wildcard);

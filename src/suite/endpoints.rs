@@ -108,8 +108,8 @@ impl DefinitionDecoder<'_> {
             }
         }
 
-        // Depth first without recursion, because a chain of groups may be as long as the file. A group
-        // stays on the stack until the groups that it names are defined.
+        // Depth first without recursion, because a chain of groups may be as long as the file. A
+        // group stays on the stack until the groups that it names are defined.
         let mut stack: Vec<PendingGroup<'_>> = Vec::new();
         let mut on_stack: HashSet<&str> = HashSet::new();
         for entry in &entries {

@@ -161,8 +161,8 @@ impl LineDecoder<'_> {
                     return None;
                 }
 
-                // The name of a check contains the URL's text, so a method from the settings is added to
-                // it here.
+                // The name of a check contains the URL's text, so a method from the settings is
+                // added to it here.
                 let setting = settings.method.as_ref().or(self.defaults.method.as_ref());
                 if let Some(method) =
                     setting.filter(|method| is_http && target.method.is_none() && *method != "GET")

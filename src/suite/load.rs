@@ -13,8 +13,8 @@ const COMMAND_LINE: &str = "command line";
 
 /// Reads suites from files, `-` for standard input; a file may hold several.
 ///
-/// Finds all problems of all files. Returns suites only if there is no error, because an error in one
-/// file prevents the run.
+/// Finds all problems of all files. Returns suites only if there is no error, because an error in
+/// one file prevents the run.
 pub fn load(files: &[String], sources: &mut Sources) -> (Vec<Suite>, Diagnostics) {
     let mut diagnostics = Diagnostics::new();
     let mut read = Vec::new();

@@ -109,12 +109,12 @@ pub enum SourceMode {
     /// From pods with the endpoint's identity: clones in a cluster, the pods themselves in the lab.
     #[default]
     Clone,
-    /// From the pods themselves: in a cluster by an ephemeral container, which remains until the pod
-    /// is deleted (Kubernetes, "Ephemeral Containers"); in the lab like `Clone`.
+    /// From the pods themselves: in a cluster by an ephemeral container, which remains until the
+    /// pod is deleted (Kubernetes, "Ephemeral Containers"); in the lab like `Clone`.
     Ephemeral,
-    /// From the host network of the nodes that its pods run on. Policies that select the pods do not
-    /// apply to what a node sends, and a node can always reach its own pods (Kubernetes, "Network
-    /// Policies").
+    /// From the host network of the nodes that its pods run on. Policies that select the pods do
+    /// not apply to what a node sends, and a node can always reach its own pods (Kubernetes,
+    /// "Network Policies").
     Node,
     /// From where watertight runs.
     Runner,
@@ -230,7 +230,8 @@ pub struct TargetItem {
 /// The ports or the request of a target.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TargetWhat {
-    /// Every known port (no PORT, or `*`); only those of one transport, if one is written (`*/udp`).
+    /// Every known port (no PORT, or `*`); only those of one transport, if one is written
+    /// (`*/udp`).
     KnownPorts(Option<Transport>),
     /// One port.
     Port(PortItem),

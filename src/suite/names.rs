@@ -17,8 +17,9 @@ const MAX_SUGGESTIONS: usize = 100;
 /// Built-in endpoints, which a suite cannot define.
 pub(super) const BUILT_IN: [&str; 2] = ["runner", "nodes"];
 
-/// Targets that every cluster, or every cluster of one provider, has under the same address: name and
-/// ports. A suite may define an endpoint with such a name; its definition then takes precedence.
+/// Targets that every cluster, or every cluster of one provider, has under the same address: name
+/// and ports. A suite may define an endpoint with such a name; its definition then takes
+/// precedence.
 const PRESETS: [(&str, &[u16]); 4] = [
     // The Service by which pods reach the API server (Kubernetes, "Accessing the API from a Pod").
     ("apiserver", &[443]),
@@ -76,8 +77,8 @@ pub(super) enum Input {
 enum Definition {
     Endpoint(EndpointId),
     Group(Vec<EndpointId>),
-    /// The definition has an error, which was reported. Lines that use the name get no further error
-    /// from it.
+    /// The definition has an error, which was reported. Lines that use the name get no further
+    /// error from it.
     Invalid,
 }
 

@@ -1,7 +1,7 @@
 //! Check of a document against the tables of keys: its keys, types, and the form of each scalar.
 //!
-//! This step reports every deviation once. The decoders after it skip invalid values without another
-//! report.
+//! This step reports every deviation once. The decoders after it skip invalid values without
+//! another report.
 
 use super::forms::Form;
 use super::keys::{Field, LINE, SPEC, SUITE, Shape, Table};
@@ -276,8 +276,8 @@ fn kind_of(node: &Node) -> &'static str {
     }
 }
 
-/// Whether a mapping in `expect` is meant as a long form: it has one of its keys, or a misspelling of
-/// `check`.
+/// Whether a mapping in `expect` is meant as a long form: it has one of its keys, or a misspelling
+/// of `check`.
 fn is_long_form(entries: &[Entry]) -> bool {
     entries.iter().any(|entry| {
         LINE.field(&entry.key.text).is_some()

@@ -124,7 +124,7 @@ fn mistakes_in_definitions() {
         ),
         (
             "denied: { host: a.b }",
-            "6:5: error: endpoints: \"denied\" is the verdict of a line and cannot be a name",
+            "6:5: error: endpoints: \"denied\" is the last word of a line and cannot be a name",
         ),
         (
             "runner: { host: a.b }",

@@ -57,7 +57,7 @@ fn every_scalar_keeps_its_text() {
 }
 
 #[test]
-fn nodes_know_where_they_stand() {
+fn nodes_have_their_positions() {
     let text = "---\nö: [1, \"zwei\"]\nlist:\n  - a -> b\n  - {c: d}\n...\n---\nlast: x\n";
     let (sources, documents, diagnostics) = read(text);
     assert!(diagnostics.is_empty());
@@ -284,7 +284,7 @@ fn a_syntax_error_ends_its_document_only() {
 }
 
 #[test]
-fn usual_slips_get_their_help() {
+fn common_mistakes_get_specific_help() {
     let cases = [
         (
             "expect:\n  - * -> metadata denied\n",

@@ -13,7 +13,7 @@ fn of_lines(lines: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn contradictions_are_found_whatever_their_breadth() {
+fn contradictions_between_names_groups_ranges_and_wildcards_are_errors() {
     let cases = [
         (
             "web -> api:1 denied",
@@ -209,7 +209,7 @@ fn one_check_with_two_settings_needs_an_id() {
 }
 
 #[test]
-fn ids_are_unique() {
+fn a_repeated_id_is_an_error() {
     let found = of_lines(&[
         "{check: web -> api:1 denied, id: x}",
         "{check: web -> api:2 denied, id: \"x\"}",
@@ -223,7 +223,7 @@ fn ids_are_unique() {
 }
 
 #[test]
-fn an_unused_endpoint_is_a_warning_unless_something_holds_it() {
+fn an_unused_endpoint_is_a_warning_unless_a_wildcard_includes_it() {
     let yaml = |extra: &str, lines: &str| {
         format!(
             "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{name: a}}\nspec:\n  endpoints:\n    web: {{namespace: a, workload: Deployment/web}}\n    old: {{namespace: a, workload: Deployment/old}}\n    host: {{host: a.b}}\n  groups: {{unused: [old]}}\n  expect: [{lines}]\n{extra}"

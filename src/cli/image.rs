@@ -75,7 +75,7 @@ fn programs(kind: Kind, named: &[PathBuf]) -> Result<Vec<Program>, FindError> {
             path: "/proc/self/exe".into(),
             error,
         })?;
-        return image::beside_this_program(kind, &executable);
+        return image::find_programs(kind, &executable);
     }
     named.iter().map(|path| image::read(kind, path)).collect()
 }

@@ -113,12 +113,12 @@ impl From<SpreadArg> for Spread {
 
 fn parse_tier(word: &str) -> Result<RequiredTier, String> {
     let names = RequiredTier::ALL.iter().map(|tier| tier.name());
-    RequiredTier::named(word).ok_or_else(|| one_of(names))
+    RequiredTier::parse(word).ok_or_else(|| one_of(names))
 }
 
 fn parse_mechanism(word: &str) -> Result<Mechanism, String> {
     let names = Mechanism::ALL.iter().map(|mechanism| mechanism.name());
-    Mechanism::named(word).ok_or_else(|| one_of(names))
+    Mechanism::parse(word).ok_or_else(|| one_of(names))
 }
 
 fn one_of<'w>(names: impl Iterator<Item = &'w str>) -> String {

@@ -1,14 +1,14 @@
-//! Programs → one tar that is an OCI layout and a docker archive at once.
+//! Packs programs into one tar that is both an OCI layout and a docker archive.
 //!
-//! The same programs, name and version give the same bytes: files are sorted, owned by root with
-//! a fixed time, JSON objects are sorted, and layers are not compressed (what a
-//! compressor makes of its input changes with its version; a registry client compresses on the
-//! way). Blobs are stored once: the docker archive's manifest points into the OCI layout.
+//! The same programs, name and version give the same bytes: files are sorted, owned by root with a
+//! fixed time, keys of JSON objects are sorted, and layers are not compressed (the output of a
+//! compressor depends on its version, and registry clients compress during the upload). BlobStore
+//! are stored once: the docker archive's manifest points into the OCI layout.
 //!
 //! # Limitations
 //!
-//! A docker archive holds one platform under a name: it is the first, amd64 where there is one. The
-//! OCI layout has all.
+//! A docker archive has one platform for a name: the first one, which is amd64 if it is present.
+//! The OCI layout has all platforms.
 
 use super::{Architecture, Kind, Program, USER};
 use oci_spec::OciSpecError;
@@ -22,49 +22,48 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 use std::io;
 use std::str::FromStr;
 
-/// Time of everything in the archive: the time of no build in particular.
+/// The time of every file in the archive, fixed so that builds are reproducible.
 const CREATED: &str = "1970-01-01T00:00:00Z";
 
 /// An image as an archive.
 #[derive(Debug, Clone)]
 pub struct Archive {
-    /// Name and tag, in full: a name without a registry is Docker Hub's, as engines read it.
+    /// Full name and tag; a name without a registry is one of Docker Hub, as container engines read
+    /// it.
     pub name: String,
-    /// Digest of the index: what a registry shows once the archive has been copied there whole.
+    /// Digest of the index, which a registry shows after a copy of the whole archive.
     pub digest: String,
-    /// What it holds.
     pub architectures: Vec<Architecture>,
-    /// The tar.
+    /// The tar file.
     pub bytes: Vec<u8>,
 }
 
-/// Why there is no archive.
+/// Why an archive cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// No program was given, or programs of two kinds.
-    #[error("make an image of no program")]
+    /// No program was given.
+    #[error("make an image without a program")]
     NoProgram,
-    /// Two programs for one machine.
+    /// Two programs for one architecture.
     #[error("make an image of two programs for {0}")]
-    Twice(Architecture),
-    /// The name is no image's name.
+    DuplicateArchitecture(Architecture),
+    /// The text is not the name of an image.
     #[error("read {name:?} as an image's name: {error}")]
     Name {
-        /// As given.
         name: String,
-        /// Why.
         error: oci_spec::distribution::ParseError,
     },
-    /// A name with a digest: the digest is what comes out.
-    #[error("name an image {0:?}: its digest is made by its content, leave it out")]
+    /// A name with a digest, which the content determines.
+    #[error("name an image {0:?}: leave the digest out, it is computed from the content")]
     NamedByDigest(String),
-    /// The specification's types refuse what we fill them with.
+    /// A document does not conform to the OCI image specification.
     #[error("describe the image: {0}")]
     Spec(#[from] OciSpecError),
-    /// JSON that cannot be written.
+    /// A document cannot be written as JSON.
     #[error("describe the image: {0}")]
     Json(#[from] serde_json::Error),
     /// The tar cannot be written.
@@ -73,7 +72,7 @@ pub enum ArchiveError {
 }
 
 impl Archive {
-    /// Packs programs of one kind, one for each machine.
+    /// Packs programs of one kind, one for each architecture.
     ///
     /// # Errors
     /// [`ArchiveError`].
@@ -85,14 +84,15 @@ impl Archive {
                 .insert(program.architecture(), program)
                 .is_some()
             {
-                return Err(ArchiveError::Twice(program.architecture()));
+                return Err(ArchiveError::DuplicateArchitecture(program.architecture()));
             }
         }
+
         let name = full_name(name.unwrap_or(kind.default_name()))?;
-        let mut blobs = Blobs::default();
+        let mut blobs = BlobStore::default();
         let mut images = Vec::new();
         for (architecture, program) in &by_architecture {
-            images.push(Image::of(kind, *architecture, program, &mut blobs)?);
+            images.push(Image::build(kind, *architecture, program, &mut blobs)?);
         }
         let index = ImageIndexBuilder::default()
             .schema_version(2_u32)
@@ -124,7 +124,7 @@ impl Archive {
             "manifest.json".into(),
             sorted_json(&docker_manifest(&images, &name))?,
         );
-        let bytes = tar_of(&files, 0o644)?;
+        let bytes = tar_files(&files, 0o644)?;
         Ok(Self {
             name,
             digest,
@@ -134,7 +134,7 @@ impl Archive {
     }
 }
 
-/// Name and tag in full.
+/// The full name, with registry and tag.
 fn full_name(name: &str) -> Result<String, ArchiveError> {
     let reference = Reference::from_str(name).map_err(|error| ArchiveError::Name {
         name: name.to_owned(),
@@ -148,15 +148,15 @@ fn full_name(name: &str) -> Result<String, ArchiveError> {
 
 /// The blobs of a layout, by path.
 #[derive(Default)]
-struct Blobs {
+struct BlobStore {
     files: BTreeMap<String, Vec<u8>>,
 }
 
-impl Blobs {
+impl BlobStore {
     fn add(&mut self, media_type: MediaType, bytes: Vec<u8>) -> Result<Descriptor, ArchiveError> {
-        let digest = Sha256Digest::from_str(&format!("{}", Hex(&Sha256::digest(&bytes))))?;
+        let digest = Sha256Digest::from_str(&hex(&Sha256::digest(&bytes)))?;
         let descriptor = Descriptor::new(media_type, bytes.len() as u64, Digest::from(digest));
-        self.files.insert(path_of(&descriptor), bytes);
+        self.files.insert(blob_path(&descriptor), bytes);
         Ok(descriptor)
     }
 
@@ -169,15 +169,14 @@ impl Blobs {
     }
 }
 
-struct Hex<'a>(&'a [u8]);
-
-impl std::fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        let _infallible = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
-fn path_of(descriptor: &Descriptor) -> String {
+fn blob_path(descriptor: &Descriptor) -> String {
     format!(
         "blobs/{}/{}",
         descriptor.digest().algorithm(),
@@ -185,7 +184,7 @@ fn path_of(descriptor: &Descriptor) -> String {
     )
 }
 
-/// One platform's image.
+/// The image of one platform.
 struct Image {
     manifest: Descriptor,
     config: Descriptor,
@@ -193,17 +192,18 @@ struct Image {
 }
 
 impl Image {
-    fn of(
+    fn build(
         kind: Kind,
         architecture: Architecture,
         program: &Program,
-        blobs: &mut Blobs,
+        blobs: &mut BlobStore,
     ) -> Result<Self, ArchiveError> {
-        let layer = tar_of(
+        let layer = tar_files(
             &BTreeMap::from([(kind.program().to_owned(), program.bytes().to_vec())]),
             0o755,
         )?;
         let layer = blobs.add(MediaType::ImageLayer, layer)?;
+
         let labels = HashMap::from(
             [
                 ("title", kind.title()),
@@ -213,7 +213,7 @@ impl Image {
             ]
             .map(|(key, value)| (format!("org.opencontainers.image.{key}"), value.to_owned())),
         );
-        let run = ConfigBuilder::default()
+        let container = ConfigBuilder::default()
             .user(USER.to_string())
             .entrypoint(vec![format!("/{}", kind.program())])
             .cmd(
@@ -225,6 +225,7 @@ impl Image {
             .working_dir("/")
             .labels(labels)
             .build()?;
+
         let arch = match architecture {
             Architecture::Amd64 => Arch::Amd64,
             Architecture::Arm64 => Arch::ARM64,
@@ -237,8 +238,8 @@ impl Image {
             .created(CREATED)
             .architecture(arch.clone())
             .os(Os::Linux)
-            .config(run)
-            // A layer that is not compressed is its own "diff".
+            .config(container)
+            // The digest of an uncompressed layer is also its diff id.
             .rootfs(
                 RootFsBuilder::default()
                     .typ("layers")
@@ -248,6 +249,7 @@ impl Image {
             .history(vec![history])
             .build()?;
         let config = blobs.json(MediaType::ImageConfig, &config)?;
+
         let manifest = ImageManifestBuilder::default()
             .schema_version(2_u32)
             .media_type(MediaType::ImageManifest)
@@ -269,7 +271,7 @@ impl Image {
     }
 }
 
-/// `index.json`: the one index of all platforms, under its name.
+/// `index.json`, which names the one index of all platforms.
 ///
 /// containerd takes the image's name from `io.containerd.image.name`; skopeo and podman take the
 /// tag from `org.opencontainers.image.ref.name` (OCI image specification, annotations).
@@ -299,12 +301,12 @@ fn layout_index(index: &Descriptor, name: &str) -> Result<impl Serialize + use<>
 /// `manifest.json` of `docker save`, for the first platform.
 fn docker_manifest(images: &[Image], name: &str) -> Value {
     let first = images.iter().take(1).map(
-        |image| json!({ "Config": path_of(&image.config), "Layers": [path_of(&image.layer)], "RepoTags": [name] }),
+        |image| json!({ "Config": blob_path(&image.config), "Layers": [blob_path(&image.layer)], "RepoTags": [name] }),
     );
     Value::Array(first.collect())
 }
 
-/// JSON with the keys of every object in order: the specification's maps have none.
+/// JSON with sorted keys, because maps of the `oci_spec` crate have no fixed order.
 fn sorted_json(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
     fn sorted(value: Value) -> Value {
         match value {
@@ -322,8 +324,8 @@ fn sorted_json(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(&sorted(serde_json::to_value(value)?))
 }
 
-/// A tar of plain files in order, of no time and of user 0.
-fn tar_of(files: &BTreeMap<String, Vec<u8>>, mode: u32) -> Result<Vec<u8>, io::Error> {
+/// A tar of regular files in order, with time 0 and owner 0.
+fn tar_files(files: &BTreeMap<String, Vec<u8>>, mode: u32) -> Result<Vec<u8>, io::Error> {
     let mut tar = tar::Builder::new(Vec::new());
     for (path, bytes) in files {
         let mut header = tar::Header::new_ustar();
@@ -356,7 +358,7 @@ mod tests {
         ]
     }
 
-    /// Every file of the tar; each header is of no time, and of user 0.
+    /// Every file of the tar, after a check that its header has time 0 and owner 0.
     fn files(bytes: &[u8]) -> BTreeMap<String, Vec<u8>> {
         let mut last = String::new();
         let mut files = BTreeMap::new();
@@ -388,15 +390,15 @@ mod tests {
     fn blob<'a>(files: &'a BTreeMap<String, Vec<u8>>, descriptor: &Value) -> &'a [u8] {
         let digest = descriptor["digest"].as_str().unwrap();
         let bytes = &files[&format!("blobs/{}", digest.replace(':', "/"))];
-        assert_eq!(format!("sha256:{}", Hex(&Sha256::digest(bytes))), digest);
+        assert_eq!(format!("sha256:{}", hex(&Sha256::digest(bytes))), digest);
         assert_eq!(descriptor["size"], bytes.len());
         bytes
     }
 
     #[test]
-    fn the_same_programs_give_the_same_bytes_in_whatever_order_they_are_named() {
+    fn the_same_programs_in_another_order_give_the_same_bytes() {
         let first = Archive::pack(&both(), None).unwrap();
-        // Maps without an order get another seed in every instance: many runs would show it.
+        // The order of a hash map differs between instances, so many runs would show it.
         for _ in 0..20 {
             let mut programs = both();
             programs.reverse();
@@ -407,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_is_a_layout_whose_every_blob_has_its_digest() {
+    fn every_blob_of_an_archive_has_its_digest() {
         let archive = Archive::pack(&both(), Some("registry.example:5000/team/probe:7")).unwrap();
         let files = files(&archive.bytes);
         assert_eq!(
@@ -477,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_one_image_is_refused() {
+    fn programs_and_names_that_make_no_image_are_rejected() {
         assert!(matches!(
             Archive::pack(&[], None),
             Err(ArchiveError::NoProgram)
@@ -488,7 +490,7 @@ mod tests {
         ];
         assert!(matches!(
             Archive::pack(&twice, None),
-            Err(ArchiveError::Twice(Architecture::Amd64))
+            Err(ArchiveError::DuplicateArchitecture(Architecture::Amd64))
         ));
         let digest = format!("probe@sha256:{}", "0".repeat(64));
         assert!(matches!(

@@ -1,98 +1,94 @@
-//! Where static programs are searched for when none is named.
+//! Reads static programs, and finds them when the command names none.
 
 use super::{Architecture, Kind, Program, ProgramError};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why there is no program to put into an image.
+/// Why no program for an image was found.
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
     /// A file cannot be read.
     #[error("cannot read {}: {error}", path.display())]
     Unreadable {
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         error: io::Error,
     },
-    /// A file is no program for an image.
+    /// A file is not a program for an image.
     #[error("cannot use {}: {error}", path.display())]
-    Unfit {
-        /// Which.
+    Unusable {
         path: PathBuf,
-        /// Why.
         #[source]
         error: ProgramError,
     },
-    /// Nothing was found.
-    #[error("no static {} was found{}", kind.program(), passed_over(.unfit))]
-    Nowhere {
-        /// Of what.
+    /// No usable program was found.
+    #[error("no static {} found{}", kind.program(), rejected_files(.rejected))]
+    NotFound {
         kind: Kind,
-        /// Candidates that are there and do not fit.
-        unfit: Vec<(PathBuf, ProgramError)>,
+        /// Existing files that are not usable.
+        rejected: Vec<(PathBuf, ProgramError)>,
     },
 }
 
-fn passed_over(unfit: &[(PathBuf, ProgramError)]) -> String {
-    unfit
+fn rejected_files(rejected: &[(PathBuf, ProgramError)]) -> String {
+    rejected
         .iter()
-        .map(|(path, error)| format!("\n  passed over {}: {error}", path.display()))
+        .map(|(path, error)| format!("\n  cannot use {}: {error}", path.display()))
         .collect()
 }
 
 /// Reads one program by its path.
 ///
 /// # Errors
-/// [`FindError::Unreadable`], [`FindError::Unfit`].
+/// [`FindError::Unreadable`], [`FindError::Unusable`].
 pub fn read(kind: Kind, path: &Path) -> Result<Program, FindError> {
     let bytes = std::fs::read(path).map_err(|error| FindError::Unreadable {
         path: path.to_owned(),
         error,
     })?;
-    Program::new(kind, bytes).map_err(|error| FindError::Unfit {
+    Program::new(kind, bytes).map_err(|error| FindError::Unusable {
         path: path.to_owned(),
         error,
     })
 }
 
-/// The programs that lie beside this one, or where cargo builds them: at most one for each
-/// architecture.
+/// Finds programs in the folder of this executable and in cargo's target folder, at most one for
+/// each architecture.
 ///
 /// # Errors
-/// [`FindError::Nowhere`] with what was passed over; [`FindError::Unreadable`].
-pub fn beside_this_program(kind: Kind, this: &Path) -> Result<Vec<Program>, FindError> {
-    let (mut programs, mut unfit) = (Vec::new(), Vec::new());
+/// [`FindError::NotFound`] with the files that are not usable; [`FindError::Unreadable`].
+pub fn find_programs(kind: Kind, executable: &Path) -> Result<Vec<Program>, FindError> {
+    let mut programs = Vec::new();
+    let mut rejected = Vec::new();
     for architecture in Architecture::ALL {
-        for path in candidates(kind, architecture, this) {
+        for path in candidates(kind, architecture, executable) {
             match read(kind, &path) {
                 Ok(program) if program.architecture() == architecture => {
                     programs.push(program);
                     break;
                 }
-                // A program for the other machine has its turn there.
+                // The loop finds a program for the other architecture again.
                 Ok(_) => {}
                 Err(FindError::Unreadable { error, .. })
                     if error.kind() == io::ErrorKind::NotFound => {}
-                Err(FindError::Unfit { path, error }) => unfit.push((path, error)),
+                Err(FindError::Unusable { path, error }) => rejected.push((path, error)),
                 Err(error) => return Err(error),
             }
         }
     }
     if programs.is_empty() {
-        let mut seen = BTreeSet::new();
-        unfit.retain(|(path, _)| seen.insert(path.clone()));
-        return Err(FindError::Nowhere { kind, unfit });
+        let mut distinct = BTreeSet::new();
+        rejected.retain(|(path, _)| distinct.insert(path.clone()));
+        return Err(FindError::NotFound { kind, rejected });
     }
     Ok(programs)
 }
 
-/// Paths in the order in which they are tried.
-fn candidates(kind: Kind, architecture: Architecture, this: &Path) -> Vec<PathBuf> {
+/// Paths of possible programs, in the order in which they are tried.
+fn candidates(kind: Kind, architecture: Architecture, executable: &Path) -> Vec<PathBuf> {
     let name = kind.program();
-    let folder = this.parent().unwrap_or(Path::new("."));
+    let folder = executable.parent().unwrap_or(Path::new("."));
     let mut paths = vec![
         folder.join(format!("{name}-{architecture}")),
         folder.join(name),
@@ -124,21 +120,21 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_found_beside_and_where_cargo_builds_them() {
+    fn programs_are_found_beside_the_executable_and_in_the_target_folder() {
         let folder = tempfile::tempdir().unwrap();
-        let this = folder.path().join("release/watertight");
+        let executable = folder.path().join("release/watertight");
         put(
             &folder.path().join("release/watertight-probe"),
             &elf(Kind::Probe, EM_X86_64, PT_INTERP),
         );
-        let nothing = beside_this_program(Kind::Probe, &this)
+        let nothing = find_programs(Kind::Probe, &executable)
             .unwrap_err()
             .to_string();
         assert!(
-            nothing.contains("passed over") && nothing.contains("linked dynamically"),
+            nothing.contains("cannot use") && nothing.contains("linked dynamically"),
             "{nothing}"
         );
-        assert_eq!(nothing.matches("passed over").count(), 1, "{nothing}");
+        assert_eq!(nothing.matches("cannot use").count(), 1, "{nothing}");
 
         let built = folder
             .path()
@@ -148,21 +144,21 @@ mod tests {
             &folder.path().join("release/watertight-probe-arm64"),
             &elf(Kind::Probe, EM_AARCH64, PT_LOAD),
         );
-        let found = beside_this_program(Kind::Probe, &this).unwrap();
+        let found = find_programs(Kind::Probe, &executable).unwrap();
         assert_eq!(
             found.iter().map(Program::architecture).collect::<Vec<_>>(),
             Architecture::ALL
         );
 
         // The runner that was built for the image's target itself.
-        let this = folder
+        let executable = folder
             .path()
             .join("x86_64-unknown-linux-musl/release/watertight");
-        assert_eq!(beside_this_program(Kind::Probe, &this).unwrap().len(), 1);
+        assert_eq!(find_programs(Kind::Probe, &executable).unwrap().len(), 1);
     }
 
     #[test]
-    fn a_named_file_that_does_not_fit_says_why() {
+    fn an_unusable_file_is_an_error_with_its_reason() {
         let folder = tempfile::tempdir().unwrap();
         let missing = read(Kind::Probe, &folder.path().join("nothing")).unwrap_err();
         assert!(matches!(missing, FindError::Unreadable { .. }));
@@ -172,7 +168,7 @@ mod tests {
             read(Kind::Probe, &path)
                 .unwrap_err()
                 .to_string()
-                .contains("it is no ELF program")
+                .contains("it is not an ELF program")
         );
     }
 }

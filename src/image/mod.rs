@@ -1,20 +1,21 @@
-//! Images as archives, without an engine: one static program in an otherwise empty image.
+//! Builds container images as archives, without a container engine: one static program in an
+//! otherwise empty image.
 //!
 //! ```text
-//!  files ── find ────▶ Program   ELF, static, of this version, for a machine that we know
+//!  files ── find ────▶ Program   ELF, static, of this version, for a known architecture
 //!           archive ─▶ Archive   an OCI layout and a docker archive in one tar, the same bytes every time
 //! ```
 //!
-//! The probe's image holds the agent, the runner's holds watertight itself. Neither has a shell, a
-//! user database or certificates of its own; both run as [`USER`] and write nothing into their
-//! root.
+//! The probe's image contains the probe, the runner's image contains watertight. Neither has a
+//! shell, a user database or certificates; both run as [`USER`] and never write to their root file
+//! system.
 
 mod archive;
 mod find;
 mod program;
 
 pub use archive::{Archive, ArchiveError};
-pub use find::{FindError, beside_this_program, read};
+pub use find::{FindError, find_programs, read};
 pub use program::{Architecture, Program, ProgramError};
 
 /// The user that images run as.
@@ -25,12 +26,12 @@ pub use program::{Architecture, Program, ProgramError};
 /// `tools/istio-iptables/pkg/constants`, linkerd2 `values.yaml`).
 pub const USER: u32 = 65532;
 
-/// Which image.
+/// The kind of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The agent: what runs in probe pods.
+    /// The probe, which runs in probe pods.
     Probe,
-    /// watertight itself: what runs as a Job.
+    /// watertight, which runs as a Job.
     Runner,
 }
 
@@ -43,8 +44,8 @@ impl Kind {
         }
     }
 
-    /// The image's name where none is given. `localhost` is no registry: nothing is ever pulled by
-    /// this name.
+    /// The default name of the image. `localhost` is not a registry, so no engine pulls the image
+    /// by this name.
     pub fn default_name(self) -> &'static str {
         match self {
             Self::Probe => concat!("localhost/watertight-probe:", env!("CARGO_PKG_VERSION")),
@@ -52,7 +53,7 @@ impl Kind {
         }
     }
 
-    /// The most that the program may measure, in bytes. The probe's image is pulled on every node
+    /// The greatest size of the program in bytes. The probe's image is pulled on every node
     /// under test.
     pub fn limit(self) -> usize {
         match self {
@@ -61,10 +62,10 @@ impl Kind {
         }
     }
 
-    /// The command that builds the program for a machine, as people paste it.
+    /// The shell command that builds the program for an architecture.
     pub fn build_command(self, architecture: Architecture) -> String {
         let target = architecture.target();
-        let what = match self {
+        let package = match self {
             Self::Probe => "--profile probe -p watertight-probe",
             Self::Runner => "--release -p watertight",
         };
@@ -73,18 +74,18 @@ impl Kind {
             target.replace('-', "_"),
             architecture.c_compiler()
         );
-        format!("rustup target add {target} && {compiler} cargo build {what} --target {target}")
+        format!("rustup target add {target} && {compiler} cargo build {package} --target {target}")
     }
 
-    /// A text in the program's file that identifies its kind without running it.
-    fn mark(self) -> &'static str {
+    /// A text in the program's file that identifies its kind and version.
+    fn build_marker(self) -> &'static str {
         match self {
             Self::Probe => watertight_probe::BUILD,
             Self::Runner => RUNNER_BUILD,
         }
     }
 
-    /// Arguments where the container gives none.
+    /// The default arguments of the container.
     fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::Probe => &["__probe"],
@@ -107,8 +108,7 @@ impl Kind {
     }
 }
 
-/// What a build of this program carries: its name and version.
+/// The text with name and version in every build of the runner.
 ///
-/// Every build contains the agent's mark too, since the runner is also a probe; so this is the
-/// runner's own.
+/// It differs from the probe's marker, because every build of the runner contains that one too.
 const RUNNER_BUILD: &str = concat!("watertight runner ", env!("CARGO_PKG_VERSION"));

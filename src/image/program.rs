@@ -1,4 +1,4 @@
-//! A file's bytes → a program that runs in an empty image.
+//! Checks that a file is a program that runs in an empty image.
 
 use super::Kind;
 use object::LittleEndian;
@@ -6,7 +6,7 @@ use object::elf::{DT_NEEDED, EM_AARCH64, EM_X86_64, ET_DYN, ET_EXEC, FileHeader6
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use std::fmt;
 
-/// A machine that images are made for.
+/// A CPU architecture for which images are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Architecture {
     /// x86-64.
@@ -16,10 +16,10 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// All, in the order in which an index lists them.
+    /// All architectures, in the order of an image index.
     pub const ALL: [Self; 2] = [Self::Amd64, Self::Arm64];
 
-    /// Rust's target with a C library that links statically.
+    /// The Rust target whose C library links statically.
     pub fn target(self) -> &'static str {
         match self {
             Self::Amd64 => "x86_64-unknown-linux-musl",
@@ -35,7 +35,7 @@ impl Architecture {
         }
     }
 
-    /// Targets whose builds may be static.
+    /// The Rust targets whose builds can be static.
     pub(super) fn targets(self) -> [&'static str; 2] {
         match self {
             Self::Amd64 => ["x86_64-unknown-linux-musl", "x86_64-unknown-linux-gnu"],
@@ -43,7 +43,7 @@ impl Architecture {
         }
     }
 
-    /// The OCI image specification's name, which is Go's.
+    /// The name in the OCI image specification, which is that of Go.
     pub fn name(self) -> &'static str {
         match self {
             Self::Amd64 => "amd64",
@@ -78,52 +78,47 @@ impl fmt::Debug for Program {
     }
 }
 
-/// Why a file is no program for an image.
+/// Why a file is not a program for an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProgramError {
-    /// No ELF file, or a broken one.
-    #[error("it is no ELF program: {0}")]
+    /// The file is not ELF, or it is damaged.
+    #[error("it is not an ELF program: {0}")]
     NotElf(String),
-    /// A library, an object file, a core dump.
+    /// The file is a library, an object file or a core dump.
     #[error("it is an ELF file of type {0}, not a program")]
     NotExecutable(u16),
-    /// For another machine.
+    /// The program is built for another architecture.
     #[error("it is built for ELF machine {0}; images are made for amd64 and arm64")]
     Machine(u16),
-    /// It needs a dynamic linker, or libraries.
+    /// The program needs a dynamic linker or libraries.
     #[error("it is linked dynamically, and an empty image has no libraries")]
     Dynamic,
-    /// Not ours, or of another version.
-    #[error("it is no build of {wanted:?}")]
-    Foreign {
-        /// What a build of this version carries.
-        wanted: &'static str,
+    /// Another program, or another version of it.
+    #[error("it is not a build of {expected:?}")]
+    WrongBuild {
+        /// The text that a build of this version contains.
+        expected: &'static str,
     },
-    /// Too large to be pulled on every node.
+    /// The program is too large to be pulled on every node.
     #[error(
-        "it measures {bytes} bytes, more than {limit}: build it with the profile that the build command names"
+        "it has {bytes} bytes, more than {limit}: build it with the profile that the build command names"
     )]
-    TooLarge {
-        /// Its size.
-        bytes: usize,
-        /// The most.
-        limit: usize,
-    },
+    TooLarge { bytes: usize, limit: usize },
 }
 
 impl Program {
-    /// A file's bytes, checked.
+    /// Checks the bytes of a file.
     ///
     /// # Errors
-    /// [`ProgramError`]: what would fail only later, as a probe that does not start.
+    /// [`ProgramError`], for a program that would not start in its image.
     pub fn new(kind: Kind, bytes: Vec<u8>) -> Result<Self, ProgramError> {
         let architecture = static_architecture(&bytes)?;
-        let wanted = kind.mark();
+        let marker = kind.build_marker();
         if !bytes
-            .windows(wanted.len())
-            .any(|window| window == wanted.as_bytes())
+            .windows(marker.len())
+            .any(|window| window == marker.as_bytes())
         {
-            return Err(ProgramError::Foreign { wanted });
+            return Err(ProgramError::WrongBuild { expected: marker });
         }
         let limit = kind.limit();
         if bytes.len() > limit {
@@ -139,30 +134,27 @@ impl Program {
         })
     }
 
-    /// Which program.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// For which machine.
     pub fn architecture(&self) -> Architecture {
         self.architecture
     }
 
-    /// The file.
+    /// The bytes of the file.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-/// The machine of a program that needs no dynamic linker.
+/// The architecture of a static program.
 ///
-/// A static program that is position independent has a dynamic section too: what tells it from
-/// others is that it names neither an interpreter nor a library (System V ABI, chapter 5).
+/// A position-independent static program has a dynamic section too, but that section names neither
+/// an interpreter nor a library (System V ABI, chapter 5).
 fn static_architecture(bytes: &[u8]) -> Result<Architecture, ProgramError> {
-    let broken = |error: object::Error| ProgramError::NotElf(error.to_string());
-    let header = FileHeader64::<LittleEndian>::parse(bytes).map_err(broken)?;
-    let endian = header.endian().map_err(broken)?;
+    let header = FileHeader64::<LittleEndian>::parse(bytes).map_err(not_elf)?;
+    let endian = header.endian().map_err(not_elf)?;
     let kind = header.e_type(endian);
     if kind != ET_EXEC && kind != ET_DYN {
         return Err(ProgramError::NotExecutable(kind));
@@ -172,13 +164,13 @@ fn static_architecture(bytes: &[u8]) -> Result<Architecture, ProgramError> {
         EM_AARCH64 => Architecture::Arm64,
         other => return Err(ProgramError::Machine(other)),
     };
-    for segment in header.program_headers(endian, bytes).map_err(broken)? {
+    for segment in header.program_headers(endian, bytes).map_err(not_elf)? {
         if segment.p_type(endian) == PT_INTERP {
             return Err(ProgramError::Dynamic);
         }
         let entries = segment
             .dynamic(endian, bytes)
-            .map_err(broken)?
+            .map_err(not_elf)?
             .unwrap_or_default();
         if entries
             .iter()
@@ -188,6 +180,10 @@ fn static_architecture(bytes: &[u8]) -> Result<Architecture, ProgramError> {
         }
     }
     Ok(architecture)
+}
+
+fn not_elf(error: object::Error) -> ProgramError {
+    ProgramError::NotElf(error.to_string())
 }
 
 #[cfg(test)]
@@ -213,14 +209,14 @@ pub(super) mod tests {
         for word in [0_u64, 0x40_0000, 0x40_0000, 120, 120, 4096] {
             bytes.extend(word.to_le_bytes());
         }
-        bytes.extend(kind.mark().as_bytes());
+        bytes.extend(kind.build_marker().as_bytes());
         bytes
     }
 
     const LOAD: u32 = object::elf::PT_LOAD;
 
     #[test]
-    fn a_static_program_of_this_version_is_taken_for_its_machine() {
+    fn a_static_program_of_this_version_is_accepted_with_its_architecture() {
         for (machine, architecture) in [
             (EM_X86_64, Architecture::Amd64),
             (EM_AARCH64, Architecture::Arm64),
@@ -231,7 +227,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_would_not_run_in_an_empty_image_is_refused() {
+    fn a_program_that_cannot_run_in_an_empty_image_is_rejected() {
         let refused = |bytes: Vec<u8>| Program::new(Kind::Probe, bytes).unwrap_err();
         assert_eq!(
             refused(elf(Kind::Probe, EM_X86_64, PT_INTERP)),
@@ -255,23 +251,23 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_program_of_another_name_or_version_is_refused() {
-        let mark = Kind::Probe.mark();
+    fn a_program_of_another_name_or_version_is_rejected() {
+        let mark = Kind::Probe.build_marker();
         assert_eq!(
             Program::new(Kind::Probe, elf(Kind::Runner, EM_X86_64, LOAD)).unwrap_err(),
-            ProgramError::Foreign { wanted: mark }
+            ProgramError::WrongBuild { expected: mark }
         );
         let mut other = elf(Kind::Probe, EM_X86_64, LOAD);
         let last = other.len() - 1;
         other[last] ^= 1;
         assert_eq!(
             Program::new(Kind::Probe, other).unwrap_err(),
-            ProgramError::Foreign { wanted: mark }
+            ProgramError::WrongBuild { expected: mark }
         );
     }
 
     #[test]
-    fn a_probe_that_outgrows_its_image_is_refused() {
+    fn a_probe_larger_than_its_limit_is_rejected() {
         let mut large = elf(Kind::Probe, EM_X86_64, LOAD);
         large.resize(Kind::Probe.limit() + 1, 0);
         assert!(matches!(
@@ -281,7 +277,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn this_test_is_linked_dynamically_and_is_refused_for_it() {
+    fn a_dynamically_linked_program_is_rejected() {
         let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         assert_eq!(
             static_architecture(&own).unwrap_err(),

@@ -1,4 +1,4 @@
-//! Durations as people write them: `1.5s`, `300ms`, `2m`.
+//! Durations with a unit: `1.5s`, `300ms`, `2m`.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ pub enum ParseDurationError {
     /// The unit is missing or is not one of `ms`, `s`, `m`, `h`.
     #[error("{0:?} is not a duration; write a number and a unit: 300ms, 1.5s, 2m, 1h")]
     Form(String),
-    /// More than a day: a run that long is a mistake.
+    /// The duration exceeds a day, which is longer than any sensible run.
     #[error("{0:?} is longer than 24h")]
     TooLong(String),
 }
@@ -20,31 +20,35 @@ pub enum ParseDurationError {
 /// # Errors
 /// [`ParseDurationError`], with the text.
 pub fn parse_duration(text: &str) -> Result<Duration, ParseDurationError> {
-    let form = || ParseDurationError::Form(text.to_owned());
     let unit_at = text
         .find(|c: char| c.is_ascii_alphabetic())
-        .ok_or_else(form)?;
+        .ok_or_else(|| ParseDurationError::Form(text.to_owned()))?;
     let (number, unit) = text.split_at(unit_at);
     let seconds_per_unit = match unit {
         "ms" => 0.001,
         "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
-        _ => return Err(form()),
+        _ => return Err(ParseDurationError::Form(text.to_owned())),
     };
+
     let digits_only = number.chars().all(|c| c.is_ascii_digit() || c == '.');
     let well_formed = number.starts_with(|c: char| c.is_ascii_digit()) && !number.ends_with('.');
     if !digits_only || !well_formed {
-        return Err(form());
+        return Err(ParseDurationError::Form(text.to_owned()));
     }
-    let seconds = number.parse::<f64>().map_err(|_| form())? * seconds_per_unit;
+
+    let seconds = number
+        .parse::<f64>()
+        .map_err(|_| ParseDurationError::Form(text.to_owned()))?
+        * seconds_per_unit;
     if seconds > 86_400.0 {
         return Err(ParseDurationError::TooLong(text.to_owned()));
     }
     Ok(Duration::from_micros((seconds * 1e6).round() as u64))
 }
 
-/// Writes a duration the way people read it: `340ms`, `2.1s`, `1m30s`.
+/// Formats a duration for messages: `340ms`, `2.1s`, `1m30s`.
 pub fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     match millis {
@@ -87,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn texts_without_a_number_and_a_unit_are_rejected() {
         for text in [
             "", "3", "s", "-1s", "1 s", "1.s", ".5s", "1e3s", "1d", "inf s", "NaNs", "3S",
             "1.2.3s", "1s2",
@@ -104,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_shown_short() {
+    fn durations_are_formatted_with_the_largest_unit() {
         let cases = [
             (340, "340ms"),
             (2_000, "2s"),

@@ -1,20 +1,18 @@
-//! IPv4 or IPv6.
+//! Address families.
 
 use serde::Serialize;
 use std::net::IpAddr;
 
-/// An address family. Both are tested wherever both ends have them.
+/// An address family. A flow is tested in each family that both of its ends have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
-    /// IPv4.
     V4,
-    /// IPv6.
     V6,
 }
 
 impl Family {
-    /// Both, in the order in which they are tested and shown.
+    /// Both families, in the order of tests and reports.
     pub const ALL: [Self; 2] = [Self::V4, Self::V6];
 
     /// The family of an address.

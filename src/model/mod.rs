@@ -1,7 +1,7 @@
-//! Names, ports, addresses, durations: parsed once, never re-checked.
+//! Names, ports, address families, durations and references to objects, each valid by construction.
 //!
-//! Every type here has private fields and one constructor, so that a value of the type is the proof
-//! that its rule holds. Nothing in this module knows what a suite, a manifest or a packet is.
+//! A type with a rule has private fields and one constructor, which checks the rule. The module
+//! does not depend on suites, manifests or packets.
 
 mod duration;
 mod family;

@@ -1,17 +1,17 @@
-//! Names: of endpoints in a suite, and of hosts.
+//! Names of endpoints and of hosts.
 
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseNameError {
-    /// Not an endpoint's name.
+    /// The text does not have the form of an endpoint's name.
     #[error(
         "{0:?} is not a name: 1 to 63 of a-z, 0-9 and '-', starting with a letter, not ending with '-'"
     )]
     Endpoint(String),
-    /// A word that closes a line.
-    #[error("{0:?} is the verdict of a line and cannot be a name")]
+    /// `allowed` and `denied` end a line, so they cannot be names.
+    #[error("{0:?} is the last word of a line and cannot be a name")]
     Verdict(String),
-    /// Not a host name.
+    /// The text does not have the form of a host name.
     #[error(
         "{0:?} is not a host name (RFC 1123: labels of letters, digits and '-', at most 253 characters)"
     )]
@@ -32,12 +32,12 @@ impl EndpointName {
         if matches!(text, "allowed" | "denied") {
             return Err(ParseNameError::Verdict(text.to_owned()));
         }
-        let starts = text.starts_with(|c: char| c.is_ascii_lowercase());
-        let ends = !text.ends_with('-');
-        let inside = text
+        let starts_with_letter = text.starts_with(|c: char| c.is_ascii_lowercase());
+        let ends_without_hyphen = !text.ends_with('-');
+        let characters_fit = text
             .chars()
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-        if starts && ends && inside && text.len() <= 63 {
+        if starts_with_letter && ends_without_hyphen && characters_fit && text.len() <= 63 {
             Ok(Self(text.to_owned()))
         } else {
             Err(ParseNameError::Endpoint(text.to_owned()))
@@ -61,24 +61,17 @@ impl std::fmt::Display for EndpointName {
 pub struct HostName(String);
 
 impl HostName {
-    /// Parses a host name by RFC 1123 section 2.1; underscores are let through, as DNS names use
+    /// Parses a host name by RFC 1123 section 2.1; underscores are allowed, because DNS names use
     /// them.
     ///
     /// # Errors
     /// [`ParseNameError::Host`], also for a name that has no dot.
     pub fn parse(text: &str) -> Result<Self, ParseNameError> {
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-        let label = |l: &str| {
-            (1..=63).contains(&l.len())
-                && l.chars()
-                    .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
-                && !l.starts_with('-')
-                && !l.ends_with('-')
-        };
-        let all_numeric = name
-            .split('.')
-            .all(|l| l.chars().all(|c| c.is_ascii_digit()));
-        if name.len() <= 253 && name.contains('.') && name.split('.').all(label) && !all_numeric {
+        let has_valid_labels = name.split('.').all(is_host_label);
+        let is_numeric = name.chars().all(|c| c.is_ascii_digit() || c == '.');
+
+        if name.len() <= 253 && name.contains('.') && has_valid_labels && !is_numeric {
             Ok(Self(name))
         } else {
             Err(ParseNameError::Host(text.to_owned()))
@@ -89,6 +82,16 @@ impl HostName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether a text is a label of a host name, of 1 to 63 characters.
+fn is_host_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
+        && label
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+        && !label.starts_with('-')
+        && !label.ends_with('-')
 }
 
 impl std::fmt::Display for HostName {
@@ -131,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn host_names_have_a_dot_and_no_spelling_of_their_own() {
+    fn host_names_have_a_dot_and_are_normalized() {
         assert_eq!(
             HostName::parse("Payments.Example.").expect("good").as_str(),
             "payments.example"

@@ -2,14 +2,12 @@
 
 use serde::Serialize;
 
-/// An object by its place: `shop/Deployment/web`.
+/// A reference to a namespaced object: `shop/Deployment/web`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct ObjectRef {
-    /// Its namespace.
     pub namespace: String,
-    /// Its kind, as Kubernetes writes it.
+    /// The kind in Kubernetes' spelling.
     pub kind: String,
-    /// Its name.
     pub name: String,
 }
 
@@ -32,14 +30,14 @@ pub enum WorkloadKind {
     ReplicaSet,
     /// batch/v1 Job.
     Job,
-    /// batch/v1 CronJob: the pods that its template would make.
+    /// batch/v1 CronJob, with pods from its template.
     CronJob,
-    /// A pod by itself.
+    /// A single pod.
     Pod,
 }
 
 impl WorkloadKind {
-    /// All kinds, for messages.
+    /// All kinds, in the order of messages.
     pub const ALL: [Self; 7] = [
         Self::Deployment,
         Self::StatefulSet,
@@ -69,12 +67,10 @@ impl WorkloadKind {
     }
 }
 
-/// A workload within a namespace that is known from elsewhere: `Deployment/web`.
+/// A reference to a workload within a namespace: `Deployment/web`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkloadRef {
-    /// Its kind.
     pub kind: WorkloadKind,
-    /// Its name.
     pub name: String,
 }
 

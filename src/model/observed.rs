@@ -1,4 +1,4 @@
-//! What a network says of itself: changes of its objects, and the counts of its enforcer.
+//! Observations of a network: changes of its objects, and counts of its enforcer.
 
 use super::PolicyRef;
 
@@ -26,7 +26,7 @@ impl std::fmt::Display for ClusterChange {
     }
 }
 
-/// The enforcer's own count of one flow's denied packets.
+/// The enforcer's count of one flow's denied packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnforcerCount {
     /// Denied packets since the network came up.

@@ -4,8 +4,8 @@ use serde::{Serialize, Serializer};
 
 /// The kinds of policies that are read, in alphabetical order.
 ///
-/// The names are Kubernetes' own. Spelling, API group, version and scope of a kind stand in
-/// [`PolicyKind::definition`] and nowhere else.
+/// The names are those of Kubernetes. [`PolicyKind::definition`] is the only place with the
+/// spelling, API group, version and scope of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, schemars::JsonSchema)]
 pub enum PolicyKind {
     AdminNetworkPolicy,
@@ -21,7 +21,7 @@ pub enum Scope {
     Cluster,
 }
 
-/// What the API server knows about a kind.
+/// The definition of a kind in the Kubernetes API.
 struct Definition {
     kind: &'static str,
     group: &'static str,
@@ -30,7 +30,7 @@ struct Definition {
 }
 
 impl PolicyKind {
-    /// All kinds.
+    /// All kinds, in alphabetical order.
     pub const ALL: [Self; 4] = [
         Self::AdminNetworkPolicy,
         Self::BaselineAdminNetworkPolicy,
@@ -72,7 +72,7 @@ impl PolicyKind {
         self.definition().kind
     }
 
-    /// Its API group.
+    /// The API group of the kind.
     pub const fn group(self) -> &'static str {
         self.definition().group
     }
@@ -82,7 +82,7 @@ impl PolicyKind {
         self.definition().version
     }
 
-    /// Whether its objects are in a namespace.
+    /// Whether objects of the kind are in a namespace.
     pub const fn scope(self) -> Scope {
         self.definition().scope
     }
@@ -116,7 +116,7 @@ pub struct PolicyRef {
 }
 
 impl PolicyRef {
-    /// A NetworkPolicy.
+    /// Creates a reference to a NetworkPolicy.
     pub fn network(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
             kind: PolicyKind::NetworkPolicy,
@@ -125,7 +125,7 @@ impl PolicyRef {
         }
     }
 
-    /// A cluster-wide policy of a kind.
+    /// Creates a reference to a cluster-wide policy.
     pub fn cluster(kind: PolicyKind, name: impl Into<String>) -> Self {
         Self {
             kind,
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reference_is_written_with_its_kind_and_its_namespace_if_any() {
+    fn a_reference_shows_its_kind_and_its_namespace() {
         let deny_all = PolicyRef::cluster(PolicyKind::ClusterNetworkPolicy, "deny-all");
         assert_eq!(deny_all.to_string(), "ClusterNetworkPolicy deny-all");
         let postgres = PolicyRef::network("data", "postgres");
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_in_alphabetical_order_and_parse_as_they_are_written() {
+    fn kinds_are_sorted_and_parse_their_own_spelling() {
         assert!(PolicyKind::ALL.is_sorted_by_key(|kind| kind.as_str()));
         assert!(PolicyKind::ALL.is_sorted());
         for kind in PolicyKind::ALL {

@@ -6,7 +6,6 @@ use std::num::NonZeroU16;
 /// Why a text is not a port.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParsePortError {
-    /// Not a number from 1 to 65535.
     #[error("{0:?} is not a port: a number from 1 to 65535")]
     Number(String),
 }
@@ -15,11 +14,10 @@ pub enum ParsePortError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
-    /// TCP, the default everywhere.
+    /// TCP, the default of Kubernetes and of suites.
     Tcp,
-    /// UDP.
     Udp,
-    /// SCTP: read from manifests and policies, never probed.
+    /// SCTP, which manifests and policies can contain but probes cannot test.
     Sctp,
 }
 
@@ -48,7 +46,7 @@ pub struct Port {
 }
 
 impl Port {
-    /// A port; `None` for number 0.
+    /// Creates a port; `None` for number 0.
     pub fn new(number: u16, transport: Transport) -> Option<Self> {
         NonZeroU16::new(number).map(|number| Self { number, transport })
     }
@@ -58,11 +56,11 @@ impl Port {
     /// # Errors
     /// [`ParsePortError::Number`] for anything but 1 to 65535.
     pub fn parse_number(text: &str) -> Result<u16, ParsePortError> {
-        let error = || ParsePortError::Number(text.to_owned());
         if text.starts_with('0') || !text.chars().all(|c| c.is_ascii_digit()) {
-            return Err(error());
+            return Err(ParsePortError::Number(text.to_owned()));
         }
-        text.parse().map_err(|_| error())
+        text.parse()
+            .map_err(|_| ParsePortError::Number(text.to_owned()))
     }
 
     /// The number, 1 to 65535.
@@ -77,7 +75,7 @@ impl Port {
 }
 
 impl std::fmt::Display for Port {
-    /// `8080` for TCP, `53/udp` otherwise: the way suites write it.
+    /// Writes the port as suites do: `8080` for TCP, otherwise `53/udp`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.transport {
             Transport::Tcp => write!(f, "{}", self.number),
@@ -91,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_are_decimal_and_in_range() {
+    fn port_numbers_are_decimal_and_in_range() {
         assert_eq!(Port::parse_number("8080"), Ok(8080));
         assert_eq!(Port::parse_number("65535"), Ok(65535));
         for bad in ["", "0", "080", "65536", "+80", "-1", "0x50", "8o80"] {

@@ -1,14 +1,14 @@
-//! What is wrong with a user's file: collected, sorted, never printed here.
+//! Errors and warnings about a user's files, collected and sorted.
 
 use super::Span;
 use std::collections::BTreeMap;
 
-/// How bad it is.
+/// The severity of a diagnostic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
     /// The file must be changed.
     Error,
-    /// Nothing is changed by it, unless `--strict` is given.
+    /// The file can be used, unless `--strict` is given.
     Warning,
 }
 
@@ -21,34 +21,30 @@ impl std::fmt::Display for Severity {
     }
 }
 
-/// Another place that a diagnostic shows.
+/// Another position that a diagnostic shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
-    /// Where.
     pub span: Span,
-    /// What about it.
     pub text: String,
 }
 
-/// One thing that is wrong, with its place.
+/// An error or a warning, with its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// How bad it is.
     pub severity: Severity,
-    /// What is wrong, in one line.
+    /// The problem, in one line.
     pub message: String,
-    /// Where.
     pub primary: Span,
-    /// Words beside the marked text.
+    /// Text beside the marked part of the file.
     pub label: Option<String>,
-    /// Other places that matter.
+    /// Other positions that explain the problem.
     pub secondary: Vec<Label>,
-    /// What to do.
+    /// The fix.
     pub help: Option<String>,
 }
 
 impl Diagnostic {
-    /// An error.
+    /// Creates an error.
     pub fn error(primary: Span, message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Error,
@@ -60,7 +56,7 @@ impl Diagnostic {
         }
     }
 
-    /// A warning.
+    /// Creates a warning.
     pub fn warning(primary: Span, message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Warning,
@@ -68,14 +64,14 @@ impl Diagnostic {
         }
     }
 
-    /// With words beside the marked text.
+    /// Sets the text beside the marked part of the file.
     #[must_use]
     pub fn with_label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
         self
     }
 
-    /// With another place.
+    /// Adds another position.
     #[must_use]
     pub fn with_secondary(mut self, span: Span, text: impl Into<String>) -> Self {
         self.secondary.push(Label {
@@ -85,7 +81,7 @@ impl Diagnostic {
         self
     }
 
-    /// With what to do.
+    /// Sets the fix.
     #[must_use]
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
@@ -93,19 +89,19 @@ impl Diagnostic {
     }
 }
 
-/// All that is wrong with a set of files: in the order of files and places, each thing once.
+/// The diagnostics about a set of files, in the order of files and positions, without duplicates.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Diagnostics {
     all: BTreeMap<(Span, Severity, String), Diagnostic>,
 }
 
 impl Diagnostics {
-    /// Nothing is wrong yet.
+    /// Creates an empty collection.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds one; the same message at the same place is kept once.
+    /// Adds a diagnostic, unless the same message at the same position is present.
     pub fn push(&mut self, diagnostic: Diagnostic) {
         let key = (
             diagnostic.primary,
@@ -115,24 +111,23 @@ impl Diagnostics {
         self.all.entry(key).or_insert(diagnostic);
     }
 
-    /// In order of file and place.
+    /// The diagnostics in the order of files and positions.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.all.values()
     }
 
-    /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// How many there are of a severity.
+    /// The number of diagnostics with a severity.
     pub fn count(&self, severity: Severity) -> usize {
         self.iter()
             .filter(|diagnostic| diagnostic.severity == severity)
             .count()
     }
 
-    /// Whether a file must be changed.
+    /// Whether there is an error.
     pub fn has_errors(&self) -> bool {
         self.iter()
             .any(|diagnostic| diagnostic.severity == Severity::Error)

@@ -1,20 +1,19 @@
-//! A file's documents, each parsed by itself.
+//! The YAML documents of a file, each parsed separately.
 
 use super::{Diagnostics, FileId, Node, Sources, yaml};
 
 /// One YAML document of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
-    /// Its number in the file, from 0; documents that hold nothing are counted too.
+    /// Index in the file, from 0; empty documents count too.
     pub index: usize,
-    /// Its content.
     pub root: Node,
 }
 
 /// Parses a file's documents.
 ///
-/// A syntax error or a duplicate key ends its own document only: that document is missing from the
-/// result, and what is wrong is in `diagnostics`. Documents that hold nothing are left out.
+/// A document with a syntax error or a duplicate key is missing from the result, and `diagnostics`
+/// receives the error; the other documents are not affected. Empty documents are left out.
 pub fn parse(sources: &Sources, file: FileId, diagnostics: &mut Diagnostics) -> Vec<Document> {
     let text = sources.text(file);
     split(text)
@@ -29,31 +28,31 @@ pub fn parse(sources: &Sources, file: FileId, diagnostics: &mut Diagnostics) -> 
 
 /// The byte ranges of a file's documents.
 ///
-/// A line that starts with `---` or `...` and a blank ends a document whatever stands around it
-/// (YAML 1.2.2, rule 206, c-forbidden), so the split needs no parser and a broken document cannot
-/// swallow the next.
+/// A line that starts with `---` or `...` and whitespace ends a document in every context (YAML
+/// 1.2.2, rule 206, c-forbidden). The split therefore needs no parser, and an error in a document
+/// cannot affect the next one.
 fn split(text: &str) -> Vec<std::ops::Range<usize>> {
     let mut ranges = Vec::new();
     let mut start = 0;
-    let mut at = 0;
-    // Directives and comments before a `---` belong to the document that it opens.
+    let mut line_start = 0;
+    // Directives and comments before a `---` belong to the document that begins there.
     let mut only_prefix = true;
     for line in text.split_inclusive('\n') {
-        let next = at + line.len();
+        let line_end = line_start + line.len();
         if is_marker(line, "...") {
-            ranges.push(start..next);
-            (start, only_prefix) = (next, true);
+            ranges.push(start..line_end);
+            (start, only_prefix) = (line_end, true);
         } else if is_marker(line.trim_start_matches('\u{feff}'), "---") {
             if !only_prefix {
-                ranges.push(start..at);
-                start = at;
+                ranges.push(start..line_start);
+                start = line_start;
             }
             only_prefix = false;
         } else {
             let content = line.trim_start_matches('\u{feff}').trim();
             only_prefix &= content.is_empty() || content.starts_with('#') || line.starts_with('%');
         }
-        at = next;
+        line_start = line_end;
     }
     if start < text.len() {
         ranges.push(start..text.len());

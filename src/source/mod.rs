@@ -1,9 +1,8 @@
-//! Files, positions, the YAML tree, diagnostics and their picture.
+//! Files, positions in them, their YAML trees, and diagnostics about them.
 //!
 //! [`Sources`] holds every file that was read, so that a [`Span`] is enough to find a text again.
 //! [`parse`] turns a file into [`Document`]s: trees of [`Node`] that keep every scalar as it was
-//! written. What is wrong with a file is collected in [`Diagnostics`], never returned at the first
-//! fault.
+//! written. [`Diagnostics`] collects all errors of a file.
 //!
 //! # Limitations
 //! - Scalars are typed by the YAML 1.2 core schema, and only in [`Node::to_json`]: `0644` is 644
@@ -28,7 +27,7 @@ pub use node::{Entry, Key, Node, Step, Value};
 pub use read::{FileId, MAX_FILE_BYTES, Sources, Span};
 pub use scalar::{Scalar, Style};
 
-/// Where something stands in a file.
+/// A position in a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// The file as it was named on the command line (`-` for standard input).

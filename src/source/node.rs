@@ -1,4 +1,4 @@
-//! The YAML tree: every node with its place in the source.
+//! The YAML tree, whose nodes know their position in the source.
 
 use super::{Scalar, Span};
 use serde_json::{Map, Value as Json};
@@ -6,40 +6,36 @@ use serde_json::{Map, Value as Json};
 /// A node of the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Where its content is written; for an alias, at the anchor.
+    /// The position of its content; for an alias, at the anchor.
     pub span: Span,
-    /// The alias (`*name`) that brought it here, if one did.
+    /// The alias (`*name`) of which the node is a copy, if any.
     pub alias: Option<Span>,
-    /// What it holds.
     pub value: Value,
 }
 
-/// What a node holds.
+/// The value of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// A text, a number, a boolean or nothing: kept as written.
+    /// A text, number, boolean or null, kept as written.
     Scalar(Scalar),
     /// A list.
     Sequence(Vec<Node>),
-    /// A mapping in the order of the file; keys are unique. What a `<<` merges in comes last.
+    /// A mapping in the order of the file; keys are unique. Entries merged by `<<` come last.
     Mapping(Vec<Entry>),
 }
 
 /// A key and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The key.
     pub key: Key,
-    /// The value.
     pub value: Node,
 }
 
 /// A mapping's key, always a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
-    /// As written, or as decoded from quotes.
+    /// The text as written, or as decoded from quotes.
     pub text: String,
-    /// Where it stands.
     pub span: Span,
 }
 
@@ -53,7 +49,7 @@ pub enum Step<'a> {
 }
 
 impl Node {
-    /// Where the node stands for people: at the alias that brought it here, else at its content.
+    /// The position to show in messages: the alias, if the node is a copy, otherwise the content.
     pub fn site(&self) -> Span {
         self.alias.unwrap_or(self.span)
     }
@@ -82,7 +78,7 @@ impl Node {
         }
     }
 
-    /// Whether nothing is written here.
+    /// Whether the node is a null scalar.
     pub fn is_null(&self) -> bool {
         self.as_scalar().is_some_and(Scalar::is_null)
     }
@@ -95,7 +91,7 @@ impl Node {
             .map(|entry| &entry.value)
     }
 
-    /// What the node is, for messages: "a list", "a mapping", "a text", "nothing".
+    /// The kind of node, for messages: "a list", "a mapping", "a text", "nothing".
     pub fn describe(&self) -> &'static str {
         match &self.value {
             Value::Sequence(_) => "a list",
@@ -110,7 +106,7 @@ impl Node {
         path.into_iter().try_fold(self, Self::step)
     }
 
-    /// The deepest node on a path that exists: where to point for a key that is missing.
+    /// The deepest existing node on a path, which a message about a missing key marks.
     pub fn nearest<'a>(&self, path: impl IntoIterator<Item = Step<'a>>) -> &Self {
         let mut node = self;
         for step in path {
@@ -126,8 +122,7 @@ impl Node {
     /// value.
     pub fn nearest_to_error(&self, path: &serde_path_to_error::Path) -> &Self {
         use serde_path_to_error::Segment;
-        // An enum's variant is a key of the JSON too; `Unknown` stands for a key that is not a
-        // text.
+        // The variant of an enum is a key in JSON too. `Unknown` is a key that is not a text.
         self.nearest(path.iter().filter_map(|segment| match segment {
             Segment::Seq { index } => Some(Step::Index(*index)),
             Segment::Map { key } => Some(Step::Key(key)),

@@ -1,4 +1,4 @@
-//! The files of a run, by name, and positions in them.
+//! The files of a run, and positions in them.
 
 use super::{Diagnostic, Place};
 use sha2::{Digest, Sha256};
@@ -8,18 +8,18 @@ use std::path::Path;
 
 /// The largest file that is read: 16 MiB.
 ///
-/// Suites are a few kilobytes and the manifests of a large cluster a few megabytes; anything above
-/// is the wrong file, and reading a device or an endless pipe must end.
+/// Suites have a few kilobytes and the manifests of a large cluster a few megabytes. The limit also
+/// ends the reading of a device or an endless pipe.
 pub const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Bytes between two counts of characters.
+/// Bytes between two stored counts of characters.
 const BLOCK: usize = 1_024;
 
 /// A file in [`Sources`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(u32);
 
-/// A piece of a file: bytes from `start` up to, not including, `end`.
+/// A byte range of a file: from `start` up to, not including, `end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span {
     file: FileId,
@@ -28,33 +28,30 @@ pub struct Span {
 }
 
 impl Span {
-    /// A span; an `end` before `start` counts as `start`.
+    /// Creates a span; an `end` before `start` counts as `start`.
     pub fn new(file: FileId, start: usize, end: usize) -> Self {
-        // Files are capped far below 4 GiB, so the conversions never saturate in practice.
-        let clamp = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
         Self {
             file,
-            start: clamp(start),
-            end: clamp(end.max(start)),
+            start: saturating_offset(start),
+            end: saturating_offset(end.max(start)),
         }
     }
 
-    /// The file.
     pub fn file(self) -> FileId {
         self.file
     }
 
-    /// First byte.
+    /// Offset of the first byte.
     pub fn start(self) -> usize {
         self.start as usize
     }
 
-    /// The byte after the last.
+    /// Offset after the last byte.
     pub fn end(self) -> usize {
         self.end as usize
     }
 
-    /// The piece of this span from `start` to `end`, counted from its own start.
+    /// The part of this span from `start` to `end`, counted from the start of this span.
     #[must_use]
     pub fn inside(self, start: usize, end: usize) -> Self {
         let limit = self.end();
@@ -66,7 +63,8 @@ impl Span {
     }
 }
 
-/// Every file that was read, also those that could not be: a diagnostic names its file by id.
+/// Files that were read, and files that could not be read, so that a diagnostic can name either by
+/// its id.
 #[derive(Debug, Default)]
 pub struct Sources {
     files: Vec<SourceFile>,
@@ -79,13 +77,12 @@ struct SourceFile {
     sha256: String,
     /// Byte offsets at which lines start.
     lines: Vec<u32>,
-    /// How many characters precede each block of [`BLOCK`] bytes: a column deep in a line of
-    /// megabytes is found without counting through the line.
+    /// Number of characters before each block of [`BLOCK`] bytes. They make it cheap to find a
+    /// column in a line of megabytes.
     characters: Vec<u32>,
 }
 
 impl Sources {
-    /// No files.
     pub fn new() -> Self {
         Self::default()
     }
@@ -93,13 +90,13 @@ impl Sources {
     /// Reads a file, or standard input for `-`.
     ///
     /// # Errors
-    /// A diagnostic without a picture: not found, a folder, too large, or not UTF-8 (with the
-    /// byte's position).
+    /// A diagnostic: the file does not exist, is a folder, is too large, or is not UTF-8 (with the
+    /// offset of the first invalid byte).
     pub fn read(&mut self, name: &str) -> Result<FileId, Diagnostic> {
         if name == "-" {
             if self.find(name).is_some() {
-                // A second reading finds nothing, and a world without pods is no world that anybody
-                // meant.
+                // A second read would give an empty text: a suite without lines, or a cluster
+                // without pods.
                 return Err(self
                     .unreadable(name, "was read already")
                     .with_help("standard input can be the suite or the manifests, not both: write one to a file"));
@@ -117,9 +114,7 @@ impl Sources {
             Err(error) => {
                 let diagnostic = self.unreadable(name, &describe(&error));
                 Err(if error.kind() == io::ErrorKind::NotFound {
-                    diagnostic.with_help(
-                        "check the path; it is taken from the folder that watertight runs in",
-                    )
+                    diagnostic.with_help("check the path; it is relative to the current folder")
                 } else {
                     diagnostic
                 })
@@ -127,7 +122,7 @@ impl Sources {
         }
     }
 
-    /// Reads all of `reader` under a name.
+    /// Reads all bytes of `reader` as a file with this name.
     ///
     /// # Errors
     /// As [`Sources::read`].
@@ -145,7 +140,7 @@ impl Sources {
         self.add_bytes(name, bytes)
     }
 
-    /// Adds bytes under a name.
+    /// Adds bytes as a file with this name.
     ///
     /// # Errors
     /// A diagnostic at the first byte that is not UTF-8.
@@ -155,9 +150,9 @@ impl Sources {
             Ok(text) => Ok(self.register(name, text, sha256)),
             Err(error) => {
                 let at = error.utf8_error().valid_up_to();
-                let bad = error.as_bytes().get(at).copied().unwrap_or_default();
-                // The lossy text agrees with the bytes up to the fault, so the position and the
-                // picture hold.
+                let byte = error.as_bytes().get(at).copied().unwrap_or_default();
+                // The lossy text equals the bytes up to the first invalid one, so the offset is
+                // valid in both.
                 let file = self.register(
                     name,
                     String::from_utf8_lossy(error.as_bytes()).into_owned(),
@@ -172,21 +167,21 @@ impl Sources {
                 };
                 Err(Diagnostic::error(
                     Span::new(file, at, at + 3),
-                    format!("{name} is not UTF-8: byte 0x{bad:02x} at offset {at}"),
+                    format!("{name} is not UTF-8: byte 0x{byte:02x} at offset {at}"),
                 )
                 .with_help(help))
             }
         }
     }
 
-    /// Adds a text under a name: a line of the command line, or a test's file.
+    /// Adds a text as a file with this name, such as a line from the command line.
     pub fn add(&mut self, name: &str, text: impl Into<String>) -> FileId {
         let text = text.into();
         let sha256 = hex_digest(text.as_bytes());
         self.register(name, text, sha256)
     }
 
-    /// The file of a name, as it was given.
+    /// The file with a name, as it was given.
     pub fn find(&self, name: &str) -> Option<FileId> {
         self.files
             .iter()
@@ -216,15 +211,17 @@ impl Sources {
             .unwrap_or_default()
     }
 
-    /// Where a span starts, for people.
+    /// The line and column at which a span starts.
     pub fn place(&self, span: Span) -> Place {
         let file = self.file(span.file);
         let line = self.line_index(span.file, span.start());
         let line_start = file.lines[line] as usize;
-        // Editors show no byte order mark and count no column for it.
-        let mark = usize::from(line == 0 && span.start() > 0 && file.text.starts_with('\u{feff}'));
-        let column =
-            file.characters_before(span.start()) - file.characters_before(line_start) - mark;
+        // Editors do not count a byte order mark as a column.
+        let byte_order_mark =
+            usize::from(line == 0 && span.start() > 0 && file.text.starts_with('\u{feff}'));
+        let column = file.characters_before(span.start())
+            - file.characters_before(line_start)
+            - byte_order_mark;
         Place {
             file: file.name.clone(),
             line: line as u32 + 1,
@@ -232,7 +229,7 @@ impl Sources {
         }
     }
 
-    /// The line, from 0, that holds a byte.
+    /// The index of the line, from 0, that contains a byte.
     pub(super) fn line_index(&self, file: FileId, offset: usize) -> usize {
         self.file(file)
             .lines
@@ -252,22 +249,22 @@ impl Sources {
         start..start + content.len()
     }
 
-    /// How many lines a file has; at least one.
+    /// The number of lines of a file, at least one.
     pub(super) fn line_count(&self, file: FileId) -> usize {
         self.file(file).lines.len()
     }
 
     fn file(&self, file: FileId) -> &SourceFile {
-        // Ids are made here alone and files are never removed.
+        // Only `register` creates ids, and files are never removed.
         &self.files[file.0 as usize]
     }
 
-    fn unreadable(&mut self, name: &str, why: &str) -> Diagnostic {
+    fn unreadable(&mut self, name: &str, reason: &str) -> Diagnostic {
         let file = self.add(name, "");
         let shown = if name == "-" { "standard input" } else { name };
         Diagnostic::error(
             Span::new(file, 0, 0),
-            format!("cannot read {shown}: it {why}"),
+            format!("cannot read {shown}: it {reason}"),
         )
     }
 
@@ -283,7 +280,8 @@ impl Sources {
             characters.push(count);
             count += count_characters(block) as u32;
         }
-        // The end of the text may be the start of a block that is not there.
+
+        // The offset of the text's end may belong to a block after the last.
         characters.push(count);
         self.files.push(SourceFile {
             name: name.to_owned(),
@@ -304,7 +302,12 @@ impl SourceFile {
     }
 }
 
-/// Characters that start in these bytes of UTF-8.
+fn saturating_offset(offset: usize) -> u32 {
+    // MAX_FILE_BYTES is far below 4 GiB, so no offset in a file saturates.
+    u32::try_from(offset).unwrap_or(u32::MAX)
+}
+
+/// The number of characters that start in these bytes of UTF-8.
 fn count_characters(bytes: &[u8]) -> usize {
     bytes
         .iter()
@@ -312,11 +315,11 @@ fn count_characters(bytes: &[u8]) -> usize {
         .count()
 }
 
-/// An IO error as the end of "cannot read x: it ...".
+/// The end of the message "cannot read x: it ..." for an IO error.
 fn describe(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "does not exist".to_owned(),
-        io::ErrorKind::PermissionDenied => "may not be read by this user".to_owned(),
+        io::ErrorKind::PermissionDenied => "cannot be read by this user".to_owned(),
         io::ErrorKind::IsADirectory => "is a folder".to_owned(),
         _ => format!("failed to be read ({error})"),
     }

@@ -1,4 +1,4 @@
-//! The picture of a diagnostic, and its one-line form.
+//! Renders diagnostics: with the marked lines of the source, or in one line.
 
 use super::{Diagnostic, Diagnostics, FileId, Severity, Sources, Span};
 use annotate_snippets::renderer::DecorStyle;
@@ -8,49 +8,48 @@ use annotate_snippets::{
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-/// A line longer than this is named, not drawn: no terminal shows it.
-const MAX_DRAWN_LINE_BYTES: usize = 4_096;
+/// The longest line that is shown; of a longer one only the position is shown.
+const MAX_SHOWN_LINE_BYTES: usize = 4_096;
 
-/// How many diagnostics are drawn; the rest is counted. Past that the cause is one, or the file is
-/// not a suite.
-const MAX_DRAWN: usize = 200;
+/// The most diagnostics that are shown; the number of the others follows.
+const MAX_SHOWN: usize = 200;
 
-/// Lines between two marked ones that are drawn too instead of an ellipsis.
+/// Lines shown before and after a marked line.
 const CONTEXT_LINES: usize = 2;
 
 impl Diagnostics {
-    /// All diagnostics with their pictures, each followed by an empty line.
+    /// Renders all diagnostics with the marked lines, each followed by an empty line.
     pub fn render(&self, sources: &Sources, colour: bool) -> String {
         let mut out = String::new();
-        for diagnostic in self.iter().take(MAX_DRAWN) {
+        for diagnostic in self.iter().take(MAX_SHOWN) {
             out.push_str(&diagnostic.render(sources, colour));
             out.push_str("\n\n");
         }
-        self.count_rest(&mut out);
+        self.write_omitted(&mut out);
         out
     }
 
-    /// All diagnostics, a line each.
+    /// Renders each diagnostic in one line.
     pub fn render_compact(&self, sources: &Sources) -> String {
         let mut out = String::new();
-        for diagnostic in self.iter().take(MAX_DRAWN) {
+        for diagnostic in self.iter().take(MAX_SHOWN) {
             out.push_str(&diagnostic.render_compact(sources));
             out.push('\n');
         }
-        self.count_rest(&mut out);
+        self.write_omitted(&mut out);
         out
     }
 
-    fn count_rest(&self, out: &mut String) {
-        let rest = self.iter().count().saturating_sub(MAX_DRAWN);
-        if rest > 0 {
-            let _infallible = writeln!(out, "and {rest} more");
+    fn write_omitted(&self, out: &mut String) {
+        let omitted = self.iter().count().saturating_sub(MAX_SHOWN);
+        if omitted > 0 {
+            let _infallible = writeln!(out, "and {omitted} more");
         }
     }
 }
 
 impl Diagnostic {
-    /// `file:line:column: error: message; help: ...`, without line breaks.
+    /// Renders `file:line:column: error: message; help: ...` without line breaks.
     pub fn render_compact(&self, sources: &Sources) -> String {
         let place = sources.place(self.primary);
         let mut out = if sources.text(self.primary.file()).is_empty() {
@@ -67,14 +66,14 @@ impl Diagnostic {
         visible(&out)
     }
 
-    /// The message, the place, a picture of the marked lines, and the help.
+    /// Renders the message, the position, the marked lines, and the help.
     pub fn render(&self, sources: &Sources, colour: bool) -> String {
         let level = match self.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
         let mut group = Group::with_title(level.primary_title(visible(&self.message)));
-        group = group.elements(self.picture(sources));
+        group = group.elements(self.snippets(sources));
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(visible(help)));
         }
@@ -87,7 +86,7 @@ impl Diagnostic {
     }
 
     /// One snippet for each file, the primary's first.
-    fn picture(&self, sources: &Sources) -> Vec<Element<'static>> {
+    fn snippets(&self, sources: &Sources) -> Vec<Element<'static>> {
         let mut marks = vec![(self.primary, AnnotationKind::Primary, self.label.clone())];
         marks.extend(self.secondary.iter().map(|label| {
             (
@@ -96,6 +95,7 @@ impl Diagnostic {
                 Some(label.text.clone()),
             )
         }));
+
         let mut files: Vec<FileId> = Vec::new();
         for (span, ..) in &marks {
             if !files.contains(&span.file()) {
@@ -105,56 +105,75 @@ impl Diagnostic {
         files
             .into_iter()
             .map(|file| {
-                let of_file: Vec<_> = marks
+                let marks_of_file: Vec<Mark<'_>> = marks
                     .iter()
                     .filter(|(span, ..)| span.file() == file)
-                    .collect();
-                let lines: Vec<usize> = of_file
-                    .iter()
-                    .map(|(span, ..)| sources.line_index(file, span.start()))
-                    .collect();
-                let too_long = lines
-                    .iter()
-                    .any(|line| sources.line_range(file, *line).len() > MAX_DRAWN_LINE_BYTES);
-                if too_long || sources.text(file).is_empty() {
-                    let place = sources.place(of_file[0].0);
-                    let origin = Origin::path(visible(&place.file));
-                    return if too_long {
-                        origin
-                            .line(place.line as usize)
-                            .char_column(place.column as usize)
-                            .into()
-                    } else {
-                        origin.into()
-                    };
-                }
-                let excerpt = Excerpt::new(sources, file, &lines);
-                let annotations: Vec<Annotation<'static>> = of_file
-                    .iter()
-                    .map(|(span, kind, label)| {
-                        kind.span(excerpt.place(sources, *span))
-                            .label(label.as_deref().map(visible))
+                    .map(|(span, kind, label)| Mark {
+                        span: *span,
+                        kind: *kind,
+                        label: label.as_deref(),
                     })
                     .collect();
-                let name = visible(sources.name(file));
-                Snippet::source(excerpt.text)
-                    .line_start(excerpt.first_line + 1)
-                    .path(name)
-                    .fold(true)
-                    .annotations(annotations)
-                    .into()
+                snippet(sources, file, &marks_of_file)
             })
             .collect()
     }
 }
 
-/// The marked lines of a file with all between, the unmarked ones emptied: they are folded, and a
-/// file of many megabytes is not drawn to show one line. Characters that would act on the terminal
-/// are replaced.
+/// A marked part of a file.
+struct Mark<'a> {
+    span: Span,
+    kind: AnnotationKind,
+    label: Option<&'a str>,
+}
+
+/// The marked lines of a file; only its name and position if it is empty or a line is too long.
+fn snippet(sources: &Sources, file: FileId, marks: &[Mark<'_>]) -> Element<'static> {
+    let lines: Vec<usize> = marks
+        .iter()
+        .map(|mark| sources.line_index(file, mark.span.start()))
+        .collect();
+    let too_long = lines
+        .iter()
+        .any(|line| sources.line_range(file, *line).len() > MAX_SHOWN_LINE_BYTES);
+
+    if too_long || sources.text(file).is_empty() {
+        let place = sources.place(marks[0].span);
+        let origin = Origin::path(visible(&place.file));
+        return if too_long {
+            origin
+                .line(place.line as usize)
+                .char_column(place.column as usize)
+                .into()
+        } else {
+            origin.into()
+        };
+    }
+
+    let excerpt = Excerpt::new(sources, file, &lines);
+    let annotations: Vec<Annotation<'static>> = marks
+        .iter()
+        .map(|mark| {
+            mark.kind
+                .span(excerpt.range_of(sources, mark.span))
+                .label(mark.label.map(visible))
+        })
+        .collect();
+    Snippet::source(excerpt.text)
+        .line_start(excerpt.first_line + 1)
+        .path(visible(sources.name(file)))
+        .fold(true)
+        .annotations(annotations)
+        .into()
+}
+
+/// The lines of a file from the first to the last marked one. Lines far from a marked one are
+/// empty, so that the renderer folds them and need not process a file of many megabytes. Control
+/// characters are replaced.
 struct Excerpt {
     text: String,
     first_line: usize,
-    /// Where each line starts in `text`.
+    /// Byte offset in `text` at which each line starts.
     starts: Vec<usize>,
 }
 
@@ -174,7 +193,7 @@ impl Excerpt {
         for line in first_line..=last_line {
             starts.push(text.len());
             let range = sources.line_range(file, line);
-            if shown.contains(&line) && range.len() <= MAX_DRAWN_LINE_BYTES {
+            if shown.contains(&line) && range.len() <= MAX_SHOWN_LINE_BYTES {
                 text.push_str(&visible_line(&sources.text(file)[range]));
             }
             text.push('\n');
@@ -186,31 +205,31 @@ impl Excerpt {
         }
     }
 
-    /// A span in the excerpt, cut at the end of its first line.
-    fn place(&self, sources: &Sources, span: Span) -> std::ops::Range<usize> {
+    /// The byte range of a span in the excerpt, cut at the end of its first line.
+    fn range_of(&self, sources: &Sources, span: Span) -> std::ops::Range<usize> {
         let file = span.file();
         let line = sources.line_index(file, span.start());
         let range = sources.line_range(file, line);
         let text = sources.text(file);
-        let shown = |offset: usize| {
-            visible_line(
-                text.get(range.start..offset.clamp(range.start, range.end))
-                    .unwrap_or_default(),
-            )
-            .len()
-        };
-        let start = self.starts[line - self.first_line];
-        start + shown(span.start())..start + shown(span.end())
+        let line_start = self.starts[line - self.first_line];
+
+        let [start, end] = [span.start(), span.end()].map(|offset| {
+            let before = text
+                .get(range.start..offset.clamp(range.start, range.end))
+                .unwrap_or_default();
+            line_start + visible_line(before).len()
+        });
+        start..end
     }
 }
 
-/// A line's text; the byte order mark, which no editor shows or counts, is left out.
+/// The visible text of a line, without a byte order mark, which editors neither show nor count.
 fn visible_line(line: &str) -> String {
     visible(line.strip_prefix('\u{feff}').unwrap_or(line))
 }
 
-/// The text with every character that acts on a terminal, or hides, replaced one for one; a tab
-/// becomes a space.
+/// The text with every control character and every invisible character replaced by one visible
+/// character; a tab becomes a space.
 pub(super) fn visible(text: &str) -> String {
     text.chars()
         .map(|c| match c {

@@ -1,11 +1,11 @@
-//! Scalars: the text as written, and what YAML 1.2 makes of it for JSON.
+//! Scalars: the text as written, and its value by the core schema of YAML 1.2.
 
 use serde_json::{Number, Value as Json};
 
 /// How a scalar is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// Without quotes: YAML may take it for a number, a boolean or nothing.
+    /// Without quotes; YAML may read it as a number, a boolean or null.
     Plain,
     /// In quotes, or tagged `!!str`: always a text.
     Quoted,
@@ -16,20 +16,18 @@ pub enum Style {
 /// A scalar: the text as written (`no`, `1.10`, `0o17`), or as decoded from quotes and blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scalar {
-    /// The text.
     pub text: String,
-    /// How it is written.
     pub style: Style,
 }
 
 impl Scalar {
-    /// Whether YAML takes it for nothing: empty, `~` or `null` without quotes.
+    /// Whether YAML reads it as null: empty, `~` or `null` without quotes.
     pub fn is_null(&self) -> bool {
         self.style == Style::Plain
             && matches!(self.text.as_str(), "" | "~" | "null" | "Null" | "NULL")
     }
 
-    /// Whether YAML takes it for true or false.
+    /// The boolean that YAML reads it as, if any.
     pub fn as_bool(&self) -> Option<bool> {
         match (self.style, self.text.as_str()) {
             (Style::Plain, "true" | "True" | "TRUE") => Some(true),
@@ -54,21 +52,13 @@ impl Scalar {
     }
 }
 
-/// A number by the core schema: decimal, `0o17`, `0x1f`, or a float.
+/// Parses a number of the core schema: decimal, `0o17`, `0x1f`, or a float.
 fn number(text: &str) -> Option<Number> {
-    let radix = |digits: &str, radix: u32| {
-        let all = !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
-        if all {
-            u64::from_str_radix(digits, radix).ok().map(Number::from)
-        } else {
-            None
-        }
-    };
     if let Some(digits) = text.strip_prefix("0o") {
-        return radix(digits, 8);
+        return unsigned_in_radix(digits, 8);
     }
     if let Some(digits) = text.strip_prefix("0x") {
-        return radix(digits, 16);
+        return unsigned_in_radix(digits, 16);
     }
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     if !unsigned.is_empty() && unsigned.bytes().all(|b| b.is_ascii_digit()) {
@@ -86,27 +76,37 @@ fn number(text: &str) -> Option<Number> {
     }
 }
 
+fn unsigned_in_radix(digits: &str, radix: u32) -> Option<Number> {
+    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
+        return None;
+    }
+    u64::from_str_radix(digits, radix).ok().map(Number::from)
+}
+
 fn float(text: &str) -> Option<Number> {
     text.parse::<f64>().ok().and_then(Number::from_f64)
 }
 
-/// `( \. [0-9]+ | [0-9]+ ( \. [0-9]* )? ) ( [eE] [-+]? [0-9]+ )?`: narrower than what Rust parses
-/// (`inf`, `nan`).
+/// Whether a text without a sign is a float: `( \. [0-9]+ | [0-9]+ ( \. [0-9]* )? ) ( [eE] [-+]?
+/// [0-9]+ )?`: narrower than what Rust parses (`inf`, `nan`).
 fn is_float(unsigned: &str) -> bool {
-    let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, Some(exponent)),
         None => (unsigned, None),
     };
-    let exponent_holds = exponent.is_none_or(|exponent| {
+    let exponent_is_valid = exponent.is_none_or(|exponent| {
         let exponent = exponent.strip_prefix(['-', '+']).unwrap_or(exponent);
-        !exponent.is_empty() && digits(exponent)
+        !exponent.is_empty() && has_only_digits(exponent)
     });
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    exponent_holds
-        && digits(whole)
-        && digits(fraction)
+    exponent_is_valid
+        && has_only_digits(whole)
+        && has_only_digits(fraction)
         && !(whole.is_empty() && fraction.is_empty())
+}
+
+fn has_only_digits(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit())
 }
 
 #[cfg(test)]

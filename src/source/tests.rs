@@ -57,7 +57,7 @@ fn every_scalar_keeps_its_text() {
 }
 
 #[test]
-fn nodes_know_where_they_stand() {
+fn nodes_have_their_positions() {
     let text = "---\nö: [1, \"zwei\"]\nlist:\n  - a -> b\n  - {c: d}\n...\n---\nlast: x\n";
     let (sources, documents, diagnostics) = read(text);
     assert!(diagnostics.is_empty());
@@ -284,7 +284,7 @@ fn a_syntax_error_ends_its_document_only() {
 }
 
 #[test]
-fn usual_slips_get_their_help() {
+fn common_mistakes_get_specific_help() {
     let cases = [
         (
             "expect:\n  - * -> metadata denied\n",
@@ -305,7 +305,7 @@ fn usual_slips_get_their_help() {
         ("a:\n  - b\n \t- c\n", "a tab cannot indent YAML"),
         (
             "a: b: c\n",
-            "error: a ':' stands where no key can be; help: put a text that holds ': ' in quotes",
+            "error: a ':' is not allowed here; help: put a text that contains ': ' in quotes",
         ),
         (
             "a: {{ .Values.x }}\n",
@@ -323,11 +323,11 @@ fn usual_slips_get_their_help() {
         ),
         (
             "a: !secret x\n",
-            "a.yaml:1:4: error: the tag !secret has no meaning here",
+            "a.yaml:1:4: error: the tag !secret is not supported",
         ),
         (
             "a: 1\n<<: x\n",
-            "'<<' merges a mapping or a list of mappings",
+            "'<<' needs a mapping or a list of mappings",
         ),
     ];
     for (text, expected) in cases {

@@ -1,4 +1,4 @@
-//! From the parser's events to a tree, within budgets.
+//! Builds the YAML tree from the parser's events, within limits of depth and size.
 
 use super::{
     Diagnostic, Diagnostics, Entry, FileId, Key, Node, Scalar, Span, Style, Value, yaml_error,
@@ -7,25 +7,26 @@ use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, Tag};
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// How deep a document may nest. Deeper input is no suite and no manifest, and everything that
-/// walks a tree may use recursion because of this limit.
+/// The greatest depth of a document. No suite or manifest is deeper, and the limit makes recursion
+/// over a tree safe.
 const MAX_DEPTH: usize = 100;
 
-/// How many nodes aliases and merges may copy in a document: a "billion laughs" ends here, at once.
+/// The most nodes that the aliases and merges of a document may copy. It stops a "billion laughs"
+/// expansion.
 const MAX_COPIED_NODES: usize = 20_000;
 
-/// How many nodes a document may have: memory for a file of the largest size stays in the hundreds
-/// of megabytes.
+/// The most nodes of a document. It keeps the memory for a file of the largest size at hundreds of
+/// megabytes.
 const MAX_NODES: usize = 2_000_000;
 
-/// Parses the document in `range` of a file's text; `None` if it holds nothing or is broken.
+/// Parses the document in `range` of a file's text; `None` if it is empty or has an error.
 pub(super) fn parse_document(
     text: &str,
     range: Range<usize>,
     file: FileId,
     diagnostics: &mut Diagnostics,
 ) -> Option<Node> {
-    let chunk = &text[range.clone()];
+    let document = &text[range.clone()];
     let options = granit_parser::options! {
         emit_comments: false,
         emit_anchor_events: true,
@@ -42,41 +43,45 @@ pub(super) fn parse_document(
         anchors: HashMap::new(),
         nodes: 0,
         copied: 0,
-        broken: false,
+        has_errors: false,
     };
-    for event in Parser::new_from_str_with_options(chunk, options) {
-        let done = match event {
-            Ok((event, span)) => builder.event(event, &span),
+
+    for event in Parser::new_from_str_with_options(document, options) {
+        let handled = match event {
+            Ok((event, span)) => builder.handle_event(event, &span),
             Err(error) => Err(yaml_error::diagnose(&error, text, &range, file)),
         };
-        if let Err(diagnostic) = done {
+        if let Err(diagnostic) = handled {
             builder.diagnostics.push(diagnostic);
             return None;
         }
     }
-    let built = builder.root.filter(|_| !builder.broken)?;
-    let empty = built
+
+    let built = builder.root.filter(|_| !builder.has_errors)?;
+    let is_empty = built
         .node
         .as_scalar()
         .is_some_and(|scalar| scalar.text.is_empty() && scalar.style == Style::Plain);
-    (!empty).then_some(built.node)
+    (!is_empty).then_some(built.node)
 }
 
-/// A finished node with its measure.
-struct Built {
+/// A complete node with its depth and size.
+struct BuiltNode {
     node: Node,
-    /// Levels below and including it.
+    /// Levels of nodes, including this one.
     depth: usize,
-    /// Nodes below and including it.
+    /// Number of nodes, including this one.
     count: usize,
 }
 
+/// An anchor (`&name`) of the document.
 struct Anchor {
     name: String,
-    /// `None` while the anchored node is still open: an alias there would contain itself.
-    built: Option<Built>,
+    /// `None` while the anchored node is incomplete, when an alias of it would contain itself.
+    built: Option<BuiltNode>,
 }
 
+/// The content of an incomplete collection.
 enum Content {
     Sequence(Vec<Node>),
     Mapping {
@@ -87,7 +92,7 @@ enum Content {
     },
 }
 
-/// A collection that is still open.
+/// An incomplete collection.
 struct Frame {
     start: usize,
     anchor: usize,
@@ -98,20 +103,24 @@ struct Frame {
 
 struct Builder<'a> {
     file: FileId,
-    /// Offset of the document in its file.
+    /// Byte offset of the document in its file.
     base: usize,
     diagnostics: &'a mut Diagnostics,
     frames: Vec<Frame>,
-    root: Option<Built>,
+    root: Option<BuiltNode>,
     anchors: HashMap<usize, Anchor>,
     nodes: usize,
     copied: usize,
-    /// Something was reported that leaves no tree, but lets the rest be checked.
-    broken: bool,
+    /// An error was reported that gives no tree but does not stop the check of the rest.
+    has_errors: bool,
 }
 
 impl Builder<'_> {
-    fn event(&mut self, event: Event<'_>, at: &granit_parser::Span) -> Result<(), Diagnostic> {
+    fn handle_event(
+        &mut self,
+        event: Event<'_>,
+        at: &granit_parser::Span,
+    ) -> Result<(), Diagnostic> {
         let span = self.span(at);
         match event {
             Event::Scalar(text, style, anchor, tag) => {
@@ -125,11 +134,11 @@ impl Builder<'_> {
                     ScalarStyle::Literal | ScalarStyle::Folded => Style::Block,
                     _ => Style::Quoted,
                 };
-                self.tag(tag.as_deref(), at, span);
-                // The parser gives a value that was left out the text "~".
-                let left_out = style == Style::Plain && span.start() == span.end();
+                self.check_tag(tag.as_deref(), at, span);
+                // The parser reports a missing value as the text "~".
+                let is_missing = style == Style::Plain && span.start() == span.end();
                 let scalar = Scalar {
-                    text: if left_out {
+                    text: if is_missing {
                         String::new()
                     } else {
                         text.into_owned()
@@ -142,7 +151,7 @@ impl Builder<'_> {
                     value: Value::Scalar(scalar),
                 };
                 self.finish(
-                    Built {
+                    BuiltNode {
                         node,
                         depth: 1,
                         count: 1,
@@ -151,11 +160,11 @@ impl Builder<'_> {
                 )
             }
             Event::SequenceStart(_, anchor, tag) => {
-                self.tag(tag.as_deref(), at, span);
+                self.check_tag(tag.as_deref(), at, span);
                 self.open(span, anchor, Content::Sequence(Vec::new()))
             }
             Event::MappingStart(_, anchor, tag) => {
-                self.tag(tag.as_deref(), at, span);
+                self.check_tag(tag.as_deref(), at, span);
                 let content = Content::Mapping {
                     entries: Vec::new(),
                     keys: HashMap::new(),
@@ -166,8 +175,7 @@ impl Builder<'_> {
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(span),
             Event::Anchor(id, name) => {
-                // For a scalar the anchored node is finished already, for a collection it has just
-                // been opened.
+                // The anchored node is complete if it is a scalar; a collection has just begun.
                 self.anchors
                     .entry(id)
                     .or_insert_with(|| Anchor {
@@ -188,25 +196,26 @@ impl Builder<'_> {
         Span::new(self.file, self.base + range.start, self.base + range.end)
     }
 
-    /// Reports a tag that means nothing here; YAML's own are fine.
-    fn tag(&mut self, tag: Option<&Tag>, at: &granit_parser::Span, node: Span) {
+    /// Reports a tag other than those of YAML's core schema.
+    fn check_tag(&mut self, tag: Option<&Tag>, at: &granit_parser::Span, node: Span) {
         let Some(tag) = tag else { return };
-        let known = matches!(
+        let is_core = matches!(
             tag.core_suffix(),
             Some("str" | "int" | "float" | "bool" | "null" | "seq" | "map")
         );
-        let non_specific = tag.handle().is_empty() && tag.suffix() == "!";
-        if !(known || non_specific) {
+        let is_non_specific = tag.handle().is_empty() && tag.suffix() == "!";
+        if !(is_core || is_non_specific) {
             let span = at.tag_span().map_or(node, |tag_span| self.span(&tag_span));
-            let message = format!("the tag {} has no meaning here", tag.original());
+            let message = format!("the tag {} is not supported", tag.original());
             self.diagnostics.push(
                 Diagnostic::error(span, message)
                     .with_help("remove it, or put the text in quotes if it starts with '!'"),
             );
-            self.broken = true;
+            self.has_errors = true;
         }
     }
 
+    /// Begins a collection.
     fn open(&mut self, span: Span, anchor: usize, content: Content) -> Result<(), Diagnostic> {
         if self.frames.len() >= MAX_DEPTH {
             return Err(yaml_error::too_deep(span, MAX_DEPTH));
@@ -221,6 +230,7 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// Ends the innermost collection.
     fn close(&mut self, end: Span) -> Result<(), Diagnostic> {
         let Some(frame) = self.frames.pop() else {
             return Ok(());
@@ -243,8 +253,9 @@ impl Builder<'_> {
                 (Value::Mapping(entries), last)
             }
         };
-        // A flow collection ends with its bracket; a block ends with its last child, since the
-        // parser only notices its end at the next token, lines below.
+
+        // A flow collection ends with its bracket. A block ends with its last child, because the
+        // parser reports its end at the next token, which may be lines below.
         let closed_by_bracket = end.end() > end.start();
         let span_end = if closed_by_bracket {
             end.end()
@@ -257,8 +268,9 @@ impl Builder<'_> {
             alias: None,
             value,
         };
+
         self.finish(
-            Built {
+            BuiltNode {
                 node,
                 depth: frame.depth + 1,
                 count: frame.count + 1,
@@ -267,7 +279,8 @@ impl Builder<'_> {
         )
     }
 
-    /// Adds what `<<` brings: the mapping's own keys win, then the earlier of the merged.
+    /// Adds the entries that `<<` merges. The mapping's keys take precedence, then those of earlier
+    /// merges.
     fn merge(
         &mut self,
         entries: &mut Vec<Entry>,
@@ -291,13 +304,13 @@ impl Builder<'_> {
                         .collect()
                 }
                 Value::Scalar(_) | Value::Sequence(_) => {
-                    let message = "'<<' merges a mapping or a list of mappings";
+                    let message = "'<<' needs a mapping or a list of mappings";
                     self.diagnostics.push(
                         Diagnostic::error(span, message).with_help(
                             "write <<: *anchor, or quote the key if it is meant as a text",
                         ),
                     );
-                    self.broken = true;
+                    self.has_errors = true;
                     continue;
                 }
             };
@@ -312,6 +325,7 @@ impl Builder<'_> {
         }
     }
 
+    /// Adds a copy of the anchored node.
     fn alias(&mut self, id: usize, span: Span) -> Result<(), Diagnostic> {
         let Some(anchor) = self.anchors.get(&id) else {
             return Err(Diagnostic::error(
@@ -326,6 +340,7 @@ impl Builder<'_> {
                 format!("the anchor {name:?} contains itself"),
             ));
         };
+
         self.copied += built.count;
         if self.copied > MAX_COPIED_NODES {
             let message = format!(
@@ -335,7 +350,8 @@ impl Builder<'_> {
                 .with_secondary(built.node.span, "the anchored content")
                 .with_help("write the content out, or split the file"));
         }
-        let copy = Built {
+
+        let copy = BuiltNode {
             node: Node {
                 alias: Some(span),
                 ..built.node.clone()
@@ -346,8 +362,8 @@ impl Builder<'_> {
         self.finish(copy, 0)
     }
 
-    /// Puts a finished node where it belongs.
-    fn finish(&mut self, built: Built, anchor: usize) -> Result<(), Diagnostic> {
+    /// Adds a complete node to the innermost collection, or makes it the root.
+    fn finish(&mut self, built: BuiltNode, anchor: usize) -> Result<(), Diagnostic> {
         self.nodes += built.count;
         let site = built.node.site();
         if self.nodes > MAX_NODES {
@@ -360,8 +376,9 @@ impl Builder<'_> {
         if self.frames.len() + built.depth > MAX_DEPTH + 1 {
             return Err(yaml_error::too_deep(site, MAX_DEPTH));
         }
+
         if anchor != 0 {
-            let copy = Built {
+            let copy = BuiltNode {
                 node: built.node.clone(),
                 depth: built.depth,
                 count: built.count,
@@ -375,13 +392,14 @@ impl Builder<'_> {
                 })
                 .built = Some(copy);
         }
+
         let Some(frame) = self.frames.last_mut() else {
             self.root = Some(built);
             return Ok(());
         };
         frame.depth = frame.depth.max(built.depth);
         frame.count += built.count;
-        let Built { node, .. } = built;
+        let BuiltNode { node, .. } = built;
         match &mut frame.content {
             Content::Sequence(items) => items.push(node),
             Content::Mapping {
@@ -394,13 +412,13 @@ impl Builder<'_> {
                 Some(key) => entries.push(Entry { key, value: node }),
                 None => {
                     let Some(scalar) = node.as_scalar() else {
-                        return Err(yaml_error::key_is_no_text(site));
+                        return Err(yaml_error::key_is_not_text(site));
                     };
                     let text = scalar.text.clone();
                     if let Some(first) = keys.get(&text) {
                         self.diagnostics
                             .push(yaml_error::duplicate_key(&text, site, *first));
-                        self.broken = true;
+                        self.has_errors = true;
                     } else {
                         keys.insert(text.clone(), site);
                     }

@@ -1,4 +1,4 @@
-//! What is wrong with a YAML text, in words that lead to the fix.
+//! Diagnostics for syntax errors in YAML, with the likely cause and the fix.
 
 use super::{Diagnostic, FileId, Span};
 use serde_saphyr::granit_parser::{ErrorKind, ScanError};
@@ -7,7 +7,7 @@ use std::ops::Range;
 const QUOTE_STAR: &str =
     "YAML takes a bare * for an alias; put the whole line in quotes: - \"* -> metadata denied\"";
 
-/// The parser's error as a diagnostic.
+/// Converts the parser's error into a diagnostic.
 pub(super) fn diagnose(
     error: &ScanError,
     text: &str,
@@ -20,16 +20,18 @@ pub(super) fn diagnose(
         at -= 1;
     }
     let (message, help) = explain(error.kind(), text, document, at);
-    // At the very end there is nothing to point at: the last visible character is better than an
-    // empty line.
+
+    // An error at the end of the document marks its last visible character instead of an empty
+    // line.
     if text[at..document.end].trim().is_empty() {
-        let visible = text[document.start..at].trim_end();
+        let content = text[document.start..at].trim_end();
         at = document.start
-            + visible
+            + content
                 .char_indices()
                 .next_back()
                 .map_or(0, |(last, _)| last);
     }
+
     let tab = tab_near(text, document, at).filter(|_| help.is_none() || is_tab(error.kind()));
     if let Some(tab) = tab {
         return Diagnostic::error(Span::new(file, tab, tab + 1), "a tab cannot indent YAML")
@@ -37,6 +39,7 @@ pub(super) fn diagnose(
                 "replace the tab by spaces (most editors: \"convert indentation to spaces\")",
             );
     }
+
     let width = text[at..document.end]
         .chars()
         .next()
@@ -48,7 +51,7 @@ pub(super) fn diagnose(
     }
 }
 
-/// A mapping's key that appears twice.
+/// The error for a key that appears twice in a mapping.
 pub(super) fn duplicate_key(key: &str, second: Span, first: Span) -> Diagnostic {
     Diagnostic::error(second, format!("the key {key:?} appears twice"))
         .with_label("again here")
@@ -56,12 +59,12 @@ pub(super) fn duplicate_key(key: &str, second: Span, first: Span) -> Diagnostic 
         .with_help("remove or rename one of them")
 }
 
-/// An alias without an anchor, most often a `*` that was meant as a text.
+/// The error for an alias without an anchor, which is most often a `*` meant as text.
 pub(super) fn unknown_alias(name: &str, span: Span) -> Diagnostic {
     Diagnostic::error(span, format!("no anchor is called {name:?}")).with_help(QUOTE_STAR)
 }
 
-/// Nesting beyond the limit.
+/// The error for a document deeper than the limit.
 pub(super) fn too_deep(span: Span, limit: usize) -> Diagnostic {
     Diagnostic::error(
         span,
@@ -69,8 +72,8 @@ pub(super) fn too_deep(span: Span, limit: usize) -> Diagnostic {
     )
 }
 
-/// A list or mapping in the place of a key: nearly always a template's braces.
-pub(super) fn key_is_no_text(span: Span) -> Diagnostic {
+/// The error for a list or mapping as a key, which is nearly always caused by a template's braces.
+pub(super) fn key_is_not_text(span: Span) -> Diagnostic {
     Diagnostic::error(span, "a key must be a text, and this is a list or a mapping").with_help(
         "a template ({{ ... }}) must be rendered first, for example with helm template; a text with braces needs quotes",
     )
@@ -89,37 +92,42 @@ fn is_tab(kind: &ErrorKind) -> bool {
     )
 }
 
-/// A tab in the indentation of the faulty line, or of the one before or after: the parser notices
-/// some tabs late.
+/// The offset of a tab in the indentation of the line with the error, the one before or the one
+/// after, because the parser reports some tabs late.
 fn tab_near(text: &str, document: &Range<usize>, at: usize) -> Option<usize> {
-    let line_start = |offset: usize| {
-        text[document.start..offset]
-            .rfind('\n')
-            .map_or(document.start, |found| document.start + found + 1)
-    };
-    let start = line_start(at);
-    let previous = line_start(start.saturating_sub(1).max(document.start));
+    let start = line_start(text, document, at);
+    let previous = line_start(text, document, start.saturating_sub(1).max(document.start));
     let next = text[at..document.end]
         .find('\n')
-        .map(|found| at + found + 1);
+        .map(|newline| at + newline + 1);
     [Some(start), Some(previous), next]
         .into_iter()
         .flatten()
         .find_map(|line| {
             let rest = &text[line..document.end];
             let indentation = rest.len() - rest.trim_start_matches([' ', '\t', '-']).len();
-            rest[..indentation].find('\t').map(|found| line + found)
+            rest[..indentation].find('\t').map(|tab| line + tab)
         })
 }
 
-/// The message, and the help where one is known.
+/// The start of the line that contains a byte, within the document.
+fn line_start(text: &str, document: &Range<usize>, offset: usize) -> usize {
+    text[document.start..offset]
+        .rfind('\n')
+        .map_or(document.start, |newline| document.start + newline + 1)
+}
+
+fn message_and_help(message: &str, help: &str) -> (String, Option<String>) {
+    (message.to_owned(), Some(help.to_owned()))
+}
+
+/// The message of a parser's error, and the help where one is known.
 fn explain(
     kind: &ErrorKind,
     text: &str,
     document: &Range<usize>,
     at: usize,
 ) -> (String, Option<String>) {
-    let own = |message: &str, help: &str| (message.to_owned(), Some(help.to_owned()));
     if text[document.start..at]
         .trim_end_matches(' ')
         .ends_with([']', '}'])
@@ -127,7 +135,7 @@ fn explain(
             .trim_start_matches(' ')
             .starts_with(['\n', '\r', '#'])
     {
-        return own(
+        return message_and_help(
             "text follows a closing bracket",
             "YAML takes what starts with [ or { for a list or mapping: write names with commas and without brackets (web, api -> db denied), or put the whole text in quotes",
         );
@@ -136,27 +144,29 @@ fn explain(
         text[document.start..at].ends_with('*') || text[at..document.end].starts_with('*');
     match kind {
         ErrorKind::MissingAnchorOrAliasName if star_before => {
-            own("a text cannot start with * outside quotes", QUOTE_STAR)
+            message_and_help("a text cannot start with * outside quotes", QUOTE_STAR)
         }
-        ErrorKind::RecursionLimitExceeded => (too_deep_message(), None),
-        ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidSimpleKey => own(
-            "a ':' stands where no key can be",
-            "put a text that holds ': ' in quotes; else check the indentation of this line and the one before",
+        ErrorKind::RecursionLimitExceeded => ("the document nests too deep".to_owned(), None),
+        ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidSimpleKey => message_and_help(
+            "a ':' is not allowed here",
+            "put a text that contains ': ' in quotes, or check the indentation of this line and the one before",
         ),
-        ErrorKind::SimpleKeyExpected | ErrorKind::ExpectedBlockMappingKey => own(
+        ErrorKind::SimpleKeyExpected | ErrorKind::ExpectedBlockMappingKey => message_and_help(
             "a key with ':' is expected here",
-            "check that this line is indented like its neighbours and holds 'key: value'",
+            "check that this line is indented like its neighbours and has the form 'key: value'",
         ),
-        ErrorKind::ExpectedBlockSequenceEntry | ErrorKind::BlockSequenceEntryNotAllowed => own(
-            "a list item cannot stand here",
-            "every item of a list starts with '- ' at the same indentation, on a line of its own",
-        ),
-        ErrorKind::UnclosedQuotedScalar | ErrorKind::UnexpectedEof => own(
+        ErrorKind::ExpectedBlockSequenceEntry | ErrorKind::BlockSequenceEntryNotAllowed => {
+            message_and_help(
+                "a list item is not allowed here",
+                "every item of a list starts with '- ' at the same indentation, on a line of its own",
+            )
+        }
+        ErrorKind::UnclosedQuotedScalar | ErrorKind::UnexpectedEof => message_and_help(
             "a quote is never closed",
             "close it, or double it if it is part of the text",
         ),
         ErrorKind::InvalidTrailingSingleQuotedScalar
-        | ErrorKind::InvalidTrailingDoubleQuotedScalar => own(
+        | ErrorKind::InvalidTrailingDoubleQuotedScalar => message_and_help(
             "text follows a closing quote",
             "put the quotes around the whole text",
         ),
@@ -164,32 +174,32 @@ fn explain(
             format!("the bracket '{open}' is never closed"),
             Some("close it, or put the text in quotes".to_owned()),
         ),
-        ErrorKind::ExpectedFlowSequenceSeparator | ErrorKind::UnexpectedEofFlowSequence => own(
-            "',' or ']' is expected here",
-            "close the list, or put a text that holds brackets or ': ' in quotes",
-        ),
-        ErrorKind::ExpectedFlowMappingSeparator | ErrorKind::UnexpectedEofFlowMapping => own(
-            "',' or '}' is expected here",
-            "close the mapping, or put a text that holds braces in quotes",
-        ),
+        ErrorKind::ExpectedFlowSequenceSeparator | ErrorKind::UnexpectedEofFlowSequence => {
+            message_and_help(
+                "',' or ']' is expected here",
+                "close the list, or put a text that contains brackets or ': ' in quotes",
+            )
+        }
+        ErrorKind::ExpectedFlowMappingSeparator | ErrorKind::UnexpectedEofFlowMapping => {
+            message_and_help(
+                "',' or '}' is expected here",
+                "close the mapping, or put a text that contains braces in quotes",
+            )
+        }
         ErrorKind::UnexpectedCharacter { character } => (
             format!("a text cannot start with {character:?} outside quotes"),
             Some("put the whole text in quotes".to_owned()),
         ),
         ErrorKind::InvalidIndentation
         | ErrorKind::InvalidFlowScalarIndent
-        | ErrorKind::InvalidQuotedScalarIndent => own(
-            "the indentation does not fit the lines before",
+        | ErrorKind::InvalidQuotedScalarIndent => message_and_help(
+            "the indentation does not match the lines before",
             "indent this line like its neighbours, with spaces",
         ),
-        ErrorKind::UnknownQuotedScalarEscape => own(
-            "this escape is unknown in double quotes",
+        ErrorKind::UnknownQuotedScalarEscape => message_and_help(
+            "this escape sequence does not exist in double quotes",
             "use single quotes, or double the backslash",
         ),
-        other => (format!("the YAML is broken: {other}"), None),
+        other => (format!("invalid YAML: {other}"), None),
     }
-}
-
-fn too_deep_message() -> String {
-    "the document nests too deep".to_owned()
 }

@@ -1,20 +1,20 @@
-//! From a document's tree to a suite.
+//! Decoder of a document: from its YAML tree to a suite.
 
-use super::endpoints::Definitions;
+use super::endpoints::DefinitionDecoder;
 use super::keys::{API_VERSION, KIND};
-use super::lines::{Lines, PlacedLine};
-use super::names::{Names, Origin, has_pods};
+use super::lines::{LineDecoder, PlacedLine};
+use super::names::{Input, Names, has_pods};
 use super::shape::{ShapeCheck, text};
 use super::{Locator, Settings, Subject, Suite, conflicts, ports, settings, suggest};
 use crate::model::EndpointName;
 use crate::source::{Diagnostic, Diagnostics, FileId, Node, Sources, Span};
 
-/// Decodes a document; `None` if it is wrong, and then the diagnostics say why.
+/// Decodes a document; `None` if it has an error, which `diagnostics` receives.
 pub(super) fn suite(
     root: &Node,
     file: FileId,
     sources: &Sources,
-    all: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Suite> {
     let mut found = Diagnostics::new();
     let suite = if is_suite(root, &mut found) {
@@ -22,20 +22,22 @@ pub(super) fn suite(
     } else {
         None
     };
-    let broken = found.has_errors();
-    all.extend(found);
-    suite.filter(|_| !broken)
+    let has_errors = found.has_errors();
+    diagnostics.extend(found);
+    suite.filter(|_| !has_errors)
 }
 
-/// The suite's name with its place, also of a suite that is otherwise wrong.
+/// The suite's name with its position, also if the suite has other errors.
 pub(super) fn name(root: &Node) -> Option<(&str, Span)> {
     let node = root.get("metadata")?.get("name")?;
     let name = text(node)?;
-    (root.get("kind").and_then(text) == Some(KIND) && EndpointName::parse(name).is_ok())
-        .then_some((name, node.site()))
+    let is_valid =
+        root.get("kind").and_then(text) == Some(KIND) && EndpointName::parse(name).is_ok();
+    is_valid.then_some((name, node.site()))
 }
 
-/// Whether the document is meant as a suite; another kind is reported once and not looked into.
+/// Whether the document is meant as a suite. Reports a document of another kind, whose content is
+/// then not checked.
 fn is_suite(root: &Node, diagnostics: &mut Diagnostics) -> bool {
     let Some(entries) = root.as_mapping() else {
         diagnostics.push(
@@ -49,11 +51,14 @@ fn is_suite(root: &Node, diagnostics: &mut Diagnostics) -> bool {
         );
         return false;
     };
-    let written = |key: &str| root.get(key).and_then(text);
-    let ours = written("apiVersion").is_some_and(|version| version.starts_with("watertight.dev/"));
-    match (root.get("kind"), written("kind")) {
+
+    let has_our_version = root
+        .get("apiVersion")
+        .and_then(text)
+        .is_some_and(|version| version.starts_with("watertight.dev/"));
+    match (root.get("kind"), root.get("kind").and_then(text)) {
         (Some(node), Some(kind))
-            if kind != KIND && !ours && suggest::nearest(kind, [KIND]).is_none() =>
+            if kind != KIND && !has_our_version && suggest::nearest(kind, [KIND]).is_none() =>
         {
             diagnostics.push(
                 Diagnostic::error(
@@ -91,8 +96,9 @@ fn decode(
 ) -> Option<Suite> {
     ShapeCheck { diagnostics }.suite(root);
     let spec = root.get("spec")?;
-    let mut names = Names::new(Origin::File);
-    let mut definitions = Definitions {
+
+    let mut names = Names::new(Input::SuiteFile);
+    let mut definitions = DefinitionDecoder {
         sources,
         diagnostics,
         names: &mut names,
@@ -107,18 +113,19 @@ fn decode(
         .get("settings")
         .map(|node| settings::decode(node, sources, diagnostics, &mut names))
         .unwrap_or_default();
+
     let expect = spec.get("expect");
     let lines = expect
         .map(|node| {
             let in_brackets = sources.slice(node.span).starts_with('[');
-            Lines {
+            LineDecoder {
                 sources,
                 diagnostics,
                 names: &mut names,
                 defaults: &defaults,
                 in_brackets,
             }
-            .all(node)
+            .decode(node)
         })
         .unwrap_or_default();
     let everything_else = spec
@@ -131,13 +138,15 @@ fn decode(
                 .with_help("add expect with at least one line, or everythingElse: denied"),
         );
     }
+
     let named_ports = ports::named(&lines, &names);
-    diagnostics.extend(ports::none_known(&lines, &names, &named_ports));
+    diagnostics.extend(ports::without_known_ports(&lines, &names, &named_ports));
     conflicts::report(&lines, &names, &named_ports, &defaults, diagnostics);
-    // With a broken line it is unknown which endpoints are used.
+    // A line with an error may use an endpoint that nothing else uses.
     if !diagnostics.has_errors() {
-        unused(&names, &lines, everything_else.is_some(), diagnostics);
+        warn_unused(&names, &lines, everything_else.is_some(), diagnostics);
     }
+
     let (name, _) = name(root)?;
     Some(finish(
         name.to_owned(),
@@ -150,7 +159,7 @@ fn decode(
     ))
 }
 
-/// Puts a suite together.
+/// Assembles a suite.
 pub(super) fn finish(
     name: String,
     file: FileId,
@@ -178,18 +187,18 @@ fn key_of<'a>(node: &'a Node, key: &str) -> Option<(&'a str, Span)> {
         .map(|entry| (entry.key.text.as_str(), entry.key.span))
 }
 
-/// Warns of endpoints that no check can come from: no line names them, and neither `*` nor
-/// `everythingElse` holds them.
-fn unused(
+/// Warns of endpoints without a check: no line names them, and neither `*` nor `everythingElse`
+/// includes them.
+fn warn_unused(
     names: &Names,
     lines: &[PlacedLine],
     everything_else: bool,
     diagnostics: &mut Diagnostics,
 ) {
-    let star_source = lines
+    let has_wildcard_source = lines
         .iter()
         .any(|placed| placed.line.sources.contains(&Subject::All));
-    let star_target = lines.iter().any(|placed| {
+    let has_wildcard_target = lines.iter().any(|placed| {
         placed
             .line
             .targets
@@ -197,12 +206,14 @@ fn unused(
             .any(|target| target.subject == Subject::All)
     });
     for (index, endpoint) in names.endpoints().iter().enumerate() {
-        let pods = has_pods(&endpoint.locator);
-        // A host's known ports are those that lines name; without any it is part of nothing.
-        let ports = endpoint.ports.is_some() || pods;
-        let held = (everything_else && ports) || (star_source && pods) || (star_target && ports);
-        let in_place = matches!(endpoint.locator, Locator::Runner | Locator::Nodes);
-        if !(endpoint.used || held || in_place) {
+        let has_pods = has_pods(&endpoint.locator);
+        // `*` includes a host only with known ports, and only lines that name the host give it any.
+        let has_ports = endpoint.ports.is_some() || has_pods;
+        let included = (everything_else && has_ports)
+            || (has_wildcard_source && has_pods)
+            || (has_wildcard_target && has_ports);
+        let built_in = matches!(endpoint.locator, Locator::Runner | Locator::Nodes);
+        if !(endpoint.used || included || built_in) {
             diagnostics.push(
                 Diagnostic::warning(
                     names.span(super::EndpointId(index)),

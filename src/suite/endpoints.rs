@@ -1,94 +1,51 @@
-//! `spec.endpoints` and `spec.groups`.
+//! Decoder of `spec.endpoints` and `spec.groups`.
 
 use super::forms::{parse_port, parse_workload};
-use super::grammar::Piece;
+use super::grammar::Fragment;
 use super::item::parse_source;
 use super::names::Names;
-use super::position::Text;
+use super::position::ScalarText;
 use super::shape::text;
 use super::{Endpoint, EndpointId, Locator, PortItem, SourceMode};
 use crate::model::{EndpointName, HostName, ObjectRef};
 use crate::source::{Diagnostic, Diagnostics, Entry, Node, Sources, Span};
 use std::collections::{HashMap, HashSet};
 
-/// How many groups of a cycle are named.
-const SHOWN_CYCLE: usize = 8;
+/// The most groups of a cycle that a message names.
+const MAX_SHOWN_CYCLE: usize = 8;
 
 /// The decoder of endpoints and groups.
-pub(super) struct Definitions<'a> {
-    /// For places.
+pub(super) struct DefinitionDecoder<'a> {
     pub(super) sources: &'a Sources,
-    /// Where to report.
     pub(super) diagnostics: &'a mut Diagnostics,
-    /// What is defined.
+    /// Receives the definitions.
     pub(super) names: &'a mut Names,
 }
 
-impl Definitions<'_> {
+impl DefinitionDecoder<'_> {
     /// Defines all endpoints, in the order of the file.
     pub(super) fn endpoints(&mut self, node: &Node) {
         for Entry { key, value } in node.as_mapping().unwrap_or_default() {
-            // A name of the wrong form was reported with the shape, and no line can use it.
+            // `shape` reported an invalid name, and no line can use it.
             if EndpointName::parse(&key.text).is_err() {
                 continue;
             }
             let endpoint = self.endpoint(&key.text, key.span, value);
-            if let Err(clash) = self.names.define_endpoint(&key.text, key.span, endpoint) {
-                self.diagnostics.push(clash);
+            if let Err(error) = self.names.define_endpoint(&key.text, key.span, endpoint) {
+                self.diagnostics.push(error);
             }
         }
     }
 
-    /// An endpoint; `None` if it is wrong.
+    /// Decodes an endpoint; `None` if it has an error.
     fn endpoint(&mut self, name: &str, span: Span, node: &Node) -> Option<Endpoint> {
         node.as_mapping()?;
-        let has = |key: &str| node.get(key).is_some();
-        let ways: Vec<&str> = ["workload", "pods", "host", "ip"]
-            .into_iter()
-            .filter(|way| has(way))
-            .collect();
-        let error = match ways.as_slice() {
-            [] if !has("service") => Some((
-                format!("{name} has no way to be found"),
-                "give it namespace and workload, pods or service; or host; or ip".to_owned(),
-            )),
-            [first, second, ..] => Some((
-                format!("{name} has both {first} and {second}"),
-                "an endpoint is found in one way: make two endpoints".to_owned(),
-            )),
-            [way @ ("host" | "ip")] if has("source") => Some((
-                format!("{name} has both {way} and source"),
-                format!(
-                    "{way} names something outside the cluster, from where nothing is sent: remove source"
-                ),
-            )),
-            [way @ ("host" | "ip")] if has("namespace") || has("service") => {
-                let other = if has("namespace") {
-                    "namespace"
-                } else {
-                    "service"
-                };
-                Some((
-                    format!("{name} has both {way} and {other}"),
-                    format!(
-                        "{way} names something outside the cluster: remove {other}, or make two endpoints"
-                    ),
-                ))
-            }
-            [] | ["workload" | "pods"] if !has("namespace") => {
-                let way = ways.first().copied().unwrap_or("service");
-                Some((
-                    format!("{name} has a {way} and no namespace"),
-                    "add namespace: the suite does not depend on the current context".to_owned(),
-                ))
-            }
-            _ => None,
-        };
-        if let Some((message, help)) = error {
+        if let Some((message, help)) = locator_error(name, node) {
             self.diagnostics
                 .push(Diagnostic::error(span, message).with_help(help));
             return None;
         }
+
         let ports = match node.get("ports") {
             Some(ports) => Some(self.ports(ports)?),
             None => None,
@@ -101,15 +58,15 @@ impl Definitions<'_> {
         let source_mode = node
             .get("source")
             .and_then(text)
-            .and_then(SourceMode::named);
-        let (label, place) = (name.to_owned(), self.sources.place(span));
+            .and_then(SourceMode::parse);
+
         Some(Endpoint {
-            label,
+            label: name.to_owned(),
             locator,
             service,
             ports,
             source_mode,
-            place,
+            place: self.sources.place(span),
             used: false,
         })
     }
@@ -119,7 +76,7 @@ impl Definitions<'_> {
         let mut spans: Vec<Span> = Vec::new();
         for item in node.as_sequence()? {
             let port = parse_port(text(item)?).ok()?;
-            if let Some(first) = ports.iter().position(|known| *known == port) {
+            if let Some(first) = ports.iter().position(|earlier| *earlier == port) {
                 self.diagnostics.push(
                     Diagnostic::error(item.site(), "the port is listed twice")
                         .with_secondary(spans[first], "first here")
@@ -133,7 +90,7 @@ impl Definitions<'_> {
         Some(ports)
     }
 
-    /// Defines all groups; a group may name groups, also later ones.
+    /// Defines all groups. A group may name other groups, including those defined after it.
     pub(super) fn groups(&mut self, node: &Node) {
         let entries: Vec<&Entry> = node
             .as_mapping()
@@ -141,115 +98,118 @@ impl Definitions<'_> {
             .iter()
             .filter(|entry| EndpointName::parse(&entry.key.text).is_ok())
             .collect();
-        let mut open: HashMap<&str, &Entry> = HashMap::new();
+        let mut unresolved: HashMap<&str, &Entry> = HashMap::new();
         for entry in &entries {
             match self.names.check_free(&entry.key.text, entry.key.span) {
                 Ok(()) => {
-                    open.insert(&entry.key.text, entry);
+                    unresolved.insert(&entry.key.text, entry);
                 }
-                Err(clash) => self.diagnostics.push(clash),
+                Err(error) => self.diagnostics.push(error),
             }
         }
-        // Depth first without recursion: a chain of groups may be as long as the file. A group
-        // waits on the stack until the groups that it names are done.
-        let mut waiting: Vec<Waiting<'_>> = Vec::new();
+
+        // Depth first without recursion, because a chain of groups may be as long as the file. A
+        // group stays on the stack until the groups that it names are defined.
+        let mut stack: Vec<PendingGroup<'_>> = Vec::new();
         let mut on_stack: HashSet<&str> = HashSet::new();
         for entry in &entries {
-            if open.contains_key(entry.key.text.as_str()) {
-                waiting.push(Waiting { entry, next: 0 });
+            if unresolved.contains_key(entry.key.text.as_str()) {
+                stack.push(PendingGroup { entry, next: 0 });
                 on_stack.insert(&entry.key.text);
             }
-            while let Some(current) = waiting.last_mut() {
-                match current.advance(&open, &on_stack) {
-                    Nested::Open(inner) => {
+            while let Some(current) = stack.last_mut() {
+                match current.advance(&unresolved, &on_stack) {
+                    NextGroup::Unresolved(inner) => {
                         on_stack.insert(&inner.key.text);
-                        waiting.push(Waiting {
+                        stack.push(PendingGroup {
                             entry: inner,
                             next: 0,
                         });
                     }
-                    Nested::Cycle(item) => {
-                        self.cycle(&waiting, item);
-                        for Waiting {
+                    NextGroup::Cycle(item) => {
+                        self.report_cycle(&stack, item);
+                        for PendingGroup {
                             entry: Entry { key, .. },
                             ..
-                        } in waiting.drain(..)
+                        } in stack.drain(..)
                         {
-                            open.remove(key.text.as_str());
+                            unresolved.remove(key.text.as_str());
                             self.names.define_group(&key.text, key.span, None);
                         }
                         on_stack.clear();
                     }
-                    Nested::Done => {
+                    NextGroup::None => {
                         let Entry { key, value } = current.entry;
                         let members = self.members(value);
                         self.names.define_group(&key.text, key.span, members);
-                        open.remove(key.text.as_str());
+                        unresolved.remove(key.text.as_str());
                         on_stack.remove(key.text.as_str());
-                        waiting.pop();
+                        stack.pop();
                     }
                 }
             }
         }
     }
 
-    fn cycle(&mut self, waiting: &[Waiting<'_>], item: &Node) {
+    fn report_cycle(&mut self, stack: &[PendingGroup<'_>], item: &Node) {
         let name = text(item).unwrap_or_default();
-        let from = waiting
+        let from = stack
             .iter()
             .position(|group| group.entry.key.text == name)
             .unwrap_or_default();
-        let mut path: Vec<&str> = waiting[from..]
+        let mut path: Vec<&str> = stack[from..]
             .iter()
             .map(|group| group.entry.key.text.as_str())
             .collect();
-        if path.len() > SHOWN_CYCLE {
-            path.truncate(SHOWN_CYCLE);
+        if path.len() > MAX_SHOWN_CYCLE {
+            path.truncate(MAX_SHOWN_CYCLE);
             path.push("...");
         }
         path.push(name);
+
         let diagnostic = Diagnostic::error(
             item.site(),
             format!("the group {name} contains itself: {}", path.join(" -> ")),
         )
         .with_help("remove one of these names");
-        self.diagnostics.push(match waiting.get(from) {
+        self.diagnostics.push(match stack.get(from) {
             Some(group) => diagnostic.with_secondary(group.entry.key.span, "the group"),
             None => diagnostic,
         });
     }
 
-    /// The endpoints of a group, groups in it flattened, each once; `None` if a name is wrong.
+    /// The endpoints of a group and of the groups in it, each once; `None` if a name has an error.
     fn members(&mut self, node: &Node) -> Option<Vec<EndpointId>> {
-        let mut found: Vec<EndpointId> = Vec::new();
+        let mut group: Vec<EndpointId> = Vec::new();
         let mut seen: HashSet<EndpointId> = HashSet::new();
-        let mut whole = true;
+        let mut complete = true;
         for item in node.as_sequence()? {
             match self.member(item) {
-                Some(members) => found.extend(members.into_iter().filter(|id| seen.insert(*id))),
-                None => whole = false,
+                Some(members) => group.extend(members.into_iter().filter(|id| seen.insert(*id))),
+                None => complete = false,
             }
         }
-        whole.then_some(found)
+        complete.then_some(group)
     }
 
     fn member(&mut self, item: &Node) -> Option<Vec<EndpointId>> {
         let name = text(item)?;
-        let at = Text::new(self.sources, item, name);
-        let parsed = match parse_source(Piece {
+        let at = ScalarText::new(self.sources, item, name);
+        let parsed = match parse_source(Fragment {
             text: name,
             start: 0,
         }) {
             Ok(parsed) => parsed,
-            Err(fault) => {
-                self.diagnostics.push(at.diagnostic(fault));
+            Err(error) => {
+                self.diagnostics.push(at.diagnostic(error));
                 return None;
             }
         };
+
         let span = at.span(&parsed.range);
         match self
             .names
-            .look_up(&parsed.who, span, &self.sources.place(span))
+            .resolve(&parsed.endpoint, span, &self.sources.place(span))
         {
             Ok(Some(subject)) if !subject.members().is_empty() => Some(subject.members().to_vec()),
             Ok(Some(_)) => {
@@ -260,56 +220,110 @@ impl Definitions<'_> {
                 None
             }
             Ok(None) => None,
-            Err(unknown) => {
-                self.diagnostics.push(unknown);
+            Err(error) => {
+                self.diagnostics.push(error);
                 None
             }
         }
     }
 }
 
-enum Nested<'a> {
-    /// A group that must be done first.
-    Open(&'a Entry),
-    /// A group that waits for this one.
+/// The next group that a pending group depends on.
+enum NextGroup<'a> {
+    /// A group that must be defined first.
+    Unresolved(&'a Entry),
+    /// A group that is on the stack itself.
     Cycle(&'a Node),
-    /// All groups that it names are done.
-    Done,
+    /// All groups that it names are defined.
+    None,
 }
 
-/// A group on the stack, and the item of it that comes next.
-struct Waiting<'a> {
+/// A group on the stack, with the index of its next item.
+struct PendingGroup<'a> {
     entry: &'a Entry,
     next: usize,
 }
 
-impl<'a> Waiting<'a> {
-    /// Goes on to the next item that names a group which is not done.
-    fn advance(&mut self, open: &HashMap<&str, &'a Entry>, on_stack: &HashSet<&str>) -> Nested<'a> {
+impl<'a> PendingGroup<'a> {
+    /// Advances to the next item that names a group without a definition.
+    fn advance(
+        &mut self,
+        unresolved: &HashMap<&str, &'a Entry>,
+        on_stack: &HashSet<&str>,
+    ) -> NextGroup<'a> {
         let items = self.entry.value.as_sequence().unwrap_or_default();
         while let Some(item) = items.get(self.next) {
             self.next += 1;
             let Some(name) = text(item) else { continue };
-            match open.get(name) {
-                Some(_) if on_stack.contains(name) => return Nested::Cycle(item),
-                Some(inner) => return Nested::Open(inner),
+            match unresolved.get(name) {
+                Some(_) if on_stack.contains(name) => return NextGroup::Cycle(item),
+                Some(inner) => return NextGroup::Unresolved(inner),
                 None => {}
             }
         }
-        Nested::Done
+        NextGroup::None
     }
 }
 
-/// How an endpoint is found; `None` if a value has not its form, which was reported with the shape.
+/// The error, with its help, of keys that are missing or exclude each other.
+fn locator_error(name: &str, node: &Node) -> Option<(String, String)> {
+    let has_namespace = node.get("namespace").is_some();
+    let has_service = node.get("service").is_some();
+    let has_source = node.get("source").is_some();
+    let keys: Vec<&str> = ["workload", "pods", "host", "ip"]
+        .into_iter()
+        .filter(|key| node.get(key).is_some())
+        .collect();
+
+    match keys.as_slice() {
+        [] if !has_service => Some((
+            format!("{name} does not say how to find it"),
+            "give it namespace and workload, pods or service; or host; or ip".to_owned(),
+        )),
+        [first, second, ..] => Some((
+            format!("{name} has both {first} and {second}"),
+            "define two endpoints, or remove one of the keys".to_owned(),
+        )),
+        [key @ ("host" | "ip")] if has_source => Some((
+            format!("{name} has both {key} and source"),
+            format!(
+                "{key} names a target outside the cluster, which cannot be a source: remove source"
+            ),
+        )),
+        [key @ ("host" | "ip")] if has_namespace || has_service => {
+            let other = if has_namespace {
+                "namespace"
+            } else {
+                "service"
+            };
+            Some((
+                format!("{name} has both {key} and {other}"),
+                format!(
+                    "{key} names a target outside the cluster: remove {other}, or define two endpoints"
+                ),
+            ))
+        }
+        [] | ["workload" | "pods"] if !has_namespace => {
+            let key = keys.first().copied().unwrap_or("service");
+            Some((
+                format!("{name} has a {key} and no namespace"),
+                "add namespace: the suite does not depend on the current context".to_owned(),
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// The locator of an endpoint; `None` if a value has the wrong form, which `shape` reported.
 fn locator(node: &Node) -> Option<Locator> {
-    let value = |key: &str| node.get(key).and_then(text);
     if let Some(host) = node.get("host") {
         return HostName::parse(text(host)?).ok().map(Locator::Host);
     }
     if let Some(ip) = node.get("ip") {
         return text(ip)?.parse().ok().map(Locator::Address);
     }
-    let namespace = value("namespace")?.to_owned();
+
+    let namespace = text(node.get("namespace")?)?.to_owned();
     if let Some(workload) = node.get("workload") {
         let workload = parse_workload(text(workload)?).ok()?;
         return Some(Locator::Workload {
@@ -318,15 +332,15 @@ fn locator(node: &Node) -> Option<Locator> {
         });
     }
     if let Some(pods) = node.get("pods") {
-        let label = |entry: &Entry| Some((entry.key.text.clone(), text(&entry.value)?.to_owned()));
         let labels = pods
             .as_mapping()?
             .iter()
-            .map(label)
+            .map(|entry| Some((entry.key.text.clone(), text(&entry.value)?.to_owned())))
             .collect::<Option<_>>()?;
         return Some(Locator::Pods { namespace, labels });
     }
-    let name = value("service")?.to_owned();
+
+    let name = text(node.get("service")?)?.to_owned();
     Some(Locator::Service {
         service: ObjectRef {
             namespace,

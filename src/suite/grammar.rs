@@ -1,33 +1,32 @@
-//! The grammar of a line: `SOURCES -> TARGETS allowed|denied`. Knows no suite: names stay words.
+//! The grammar of a line: `SOURCES -> TARGETS allowed|denied`.
+//!
+//! The parser does not know the suite: it keeps names as text, and `lines` resolves them.
 
-use super::forms::Misfit;
+use super::forms::FormatError;
 use super::item::{ParsedSource, ParsedTarget, parse_source, parse_target};
 use super::{Expected, suggest};
 use std::ops::Range;
 
-/// A line, its names not yet looked up.
+/// A parsed line with unresolved names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ParsedLine {
-    /// Sources, as written.
     pub(super) sources: Vec<ParsedSource>,
-    /// Targets, as written.
     pub(super) targets: Vec<ParsedTarget>,
-    /// The verdict; `None` if that is wrong.
+    /// The expected outcome; `None` if the line does not end with one.
     pub(super) expected: Option<Expected>,
 }
 
-/// What is wrong with a line, and at which of its bytes.
+/// An error in a line, with the byte range it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
-    /// Bytes of the line's text.
+pub(super) struct LineError {
+    /// Byte range in the line's text.
     pub(super) range: Range<usize>,
-    /// What is wrong.
     pub(super) message: String,
-    /// What to do.
+    /// The fix, where one is known.
     pub(super) help: Option<String>,
 }
 
-impl Fault {
+impl LineError {
     pub(super) fn new(
         range: Range<usize>,
         message: impl Into<String>,
@@ -40,30 +39,30 @@ impl Fault {
         }
     }
 
-    pub(super) fn of(range: Range<usize>, misfit: Misfit) -> Self {
+    /// Places the format error of a part of the line at that part's byte range.
+    pub(super) fn from_format(range: Range<usize>, error: FormatError) -> Self {
         Self {
             range,
-            message: misfit.message,
-            help: misfit.help,
+            message: error.message,
+            help: error.help,
         }
     }
 }
 
-/// A piece of a line that knows where it stands.
+/// A part of a line's text with its offset in the line.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Piece<'a> {
-    /// The text.
+pub(super) struct Fragment<'a> {
     pub(super) text: &'a str,
-    /// Where it starts in the line.
+    /// Byte offset in the line.
     pub(super) start: usize,
 }
 
-impl<'a> Piece<'a> {
+impl<'a> Fragment<'a> {
     pub(super) fn range(self) -> Range<usize> {
         self.start..self.start + self.text.len()
     }
 
-    /// From one of its bytes to another.
+    /// The part in a byte range, counted from the start of this one.
     pub(super) fn slice(self, range: Range<usize>) -> Self {
         Self {
             text: &self.text[range.clone()],
@@ -71,7 +70,7 @@ impl<'a> Piece<'a> {
         }
     }
 
-    /// Without blanks at its ends.
+    /// The fragment without leading and trailing whitespace.
     pub(super) fn trim(self) -> Self {
         let start = self.text.len() - self.text.trim_start().len();
         Self {
@@ -80,26 +79,26 @@ impl<'a> Piece<'a> {
         }
     }
 
-    /// At the first of a character: before and after it.
-    pub(super) fn split_once(self, at: char) -> Option<(Self, Self)> {
-        let (before, after) = self.text.split_once(at)?;
+    /// The parts before and after the first occurrence of a character.
+    pub(super) fn split_once(self, separator: char) -> Option<(Self, Self)> {
+        let (before, after) = self.text.split_once(separator)?;
         Some((
             self.slice(0..before.len()),
             self.slice(self.text.len() - after.len()..self.text.len()),
         ))
     }
 
-    /// At every comma, without the blanks around.
+    /// The parts between commas, without surrounding whitespace.
     fn items(self) -> impl Iterator<Item = Self> {
         let mut start = 0;
         self.text.split(',').map(move |item| {
-            let piece = self.slice(start..start + item.len());
+            let fragment = self.slice(start..start + item.len());
             start += item.len() + 1;
-            piece.trim()
+            fragment.trim()
         })
     }
 
-    /// The words with what stands between them left out.
+    /// The words, separated by whitespace.
     fn words(self) -> impl Iterator<Item = &'a str> {
         self.text.split_whitespace()
     }
@@ -108,10 +107,10 @@ impl<'a> Piece<'a> {
 const EXAMPLE: &str =
     "write SOURCES -> TARGETS allowed|denied, for example: web -> api:8080 allowed";
 
-/// Parses a line; every fault of it is found, and what is right comes back all the same, so that
-/// its names can be looked up.
-pub(super) fn parse(text: &str) -> (ParsedLine, Vec<Fault>) {
-    let line = Piece { text, start: 0 };
+/// Parses a line and finds all of its errors. The valid parts are returned as well, so that their
+/// names can be checked.
+pub(super) fn parse(text: &str) -> (ParsedLine, Vec<LineError>) {
+    let line = Fragment { text, start: 0 };
     let Some((sources, rest)) = split_at_arrow(line) else {
         return (
             ParsedLine {
@@ -122,43 +121,64 @@ pub(super) fn parse(text: &str) -> (ParsedLine, Vec<Fault>) {
             vec![no_arrow(line.trim())],
         );
     };
-    let mut faults = Vec::new();
-    let (targets, expected) = match split_verdict(rest) {
+
+    let mut errors = Vec::new();
+    let (targets, expected) = match split_expected(rest) {
         Ok((targets, expected)) => (targets, Some(expected)),
-        Err((targets, fault)) => {
-            faults.push(fault);
+        Err((targets, error)) => {
+            errors.push(error);
             (targets, None)
         }
     };
-    let mut keep = |parsed: Result<(), Fault>| faults.extend(parsed.err());
+
     let mut parsed_sources = Vec::new();
     for item in sources.items() {
-        keep(parse_source(item).map(|source| parsed_sources.push(source)));
-    }
-    let mut parsed_targets = Vec::new();
-    if targets.words().any(|word| matches!(word, "->" | "→")) {
-        keep(Err(Fault::new(
-            targets.trim().range(),
-            "the line has two arrows",
-            "write two lines",
-        )));
-    } else if !(targets.text.trim().is_empty() && expected.is_none()) {
-        let mut named = None;
-        for item in targets.items() {
-            keep(parse_target(item, named).map(|target| parsed_targets.push(target)));
-            if !is_port_alone(item.text) {
-                named = Some(item);
-            }
+        match parse_source(item) {
+            Ok(source) => parsed_sources.push(source),
+            Err(error) => errors.push(error),
         }
     }
+
+    // Without targets and an outcome, the error above says all.
+    let nothing_follows = targets.text.trim().is_empty() && expected.is_none();
+    let parsed_targets = if nothing_follows {
+        Vec::new()
+    } else {
+        parse_targets(targets, &mut errors)
+    };
+
     (
         ParsedLine {
             sources: parsed_sources,
             targets: parsed_targets,
             expected,
         },
-        faults,
+        errors,
     )
+}
+
+fn parse_targets(targets: Fragment<'_>, errors: &mut Vec<LineError>) -> Vec<ParsedTarget> {
+    if targets.words().any(|word| matches!(word, "->" | "→")) {
+        errors.push(LineError::new(
+            targets.trim().range(),
+            "the line has two arrows",
+            "write two lines",
+        ));
+        return Vec::new();
+    }
+
+    let mut parsed = Vec::new();
+    let mut previous_named = None;
+    for item in targets.items() {
+        match parse_target(item, previous_named) {
+            Ok(target) => parsed.push(target),
+            Err(error) => errors.push(error),
+        }
+        if !is_port_alone(item.text) {
+            previous_named = Some(item);
+        }
+    }
+    parsed
 }
 
 /// A port without a name before it: `8443`, `:8443`, `8000-8010`, `53/udp`.
@@ -170,7 +190,7 @@ pub(super) fn is_port_alone(item: &str) -> bool {
         && transport.chars().all(|c| c.is_ascii_alphabetic())
 }
 
-fn split_at_arrow(line: Piece<'_>) -> Option<(Piece<'_>, Piece<'_>)> {
+fn split_at_arrow(line: Fragment<'_>) -> Option<(Fragment<'_>, Fragment<'_>)> {
     let (at, arrow) = ["->", "→"]
         .into_iter()
         .filter_map(|arrow| Some((line.text.find(arrow)?, arrow)))
@@ -181,23 +201,26 @@ fn split_at_arrow(line: Piece<'_>) -> Option<(Piece<'_>, Piece<'_>)> {
     ))
 }
 
-fn no_arrow(line: Piece<'_>) -> Fault {
+fn no_arrow(line: Fragment<'_>) -> LineError {
     let other = ["=>", "⇒", "➜", "⟶", "—>", "–>", ">"]
         .into_iter()
         .find(|arrow| line.text.contains(arrow));
     match other.and_then(|arrow| Some((line.text.find(arrow)?, arrow))) {
-        Some((at, arrow)) => Fault::new(
+        Some((at, arrow)) => LineError::new(
             line.slice(at..at + arrow.len()).range(),
             format!("{arrow:?} is not the arrow"),
             "write ->",
         ),
-        None => Fault::new(line.range(), "the line has no arrow", EXAMPLE),
+        None => LineError::new(line.range(), "the line has no arrow", EXAMPLE),
     }
 }
 
-/// Cuts the verdict off, the last word; what stands before it comes back also when it is wrong.
-fn split_verdict(rest: Piece<'_>) -> Result<(Piece<'_>, Expected), (Piece<'_>, Fault)> {
-    let rest = Piece {
+/// Splits off the last word, which is the expected outcome. The error contains the rest of the line
+/// too.
+fn split_expected(
+    rest: Fragment<'_>,
+) -> Result<(Fragment<'_>, Expected), (Fragment<'_>, LineError)> {
+    let rest = Fragment {
         text: rest.text.trim_end(),
         start: rest.start,
     };
@@ -214,7 +237,7 @@ fn split_verdict(rest: Piece<'_>) -> Result<(Piece<'_>, Expected), (Piece<'_>, F
         "denied" => Ok((before, Expected::Denied)),
         "" => Err((
             before,
-            Fault::new(
+            LineError::new(
                 rest.start.saturating_sub(2)..rest.start,
                 "nothing follows the arrow",
                 EXAMPLE,
@@ -222,14 +245,14 @@ fn split_verdict(rest: Piece<'_>) -> Result<(Piece<'_>, Expected), (Piece<'_>, F
         )),
         other => {
             let message = "the line must end with allowed or denied";
-            Err(match meant_verdict(other) {
-                Some(verdict) => (
+            Err(match suggest_expected(other) {
+                Some(expected) => (
                     before,
-                    Fault::new(word.range(), message, format!("did you mean {verdict}?")),
+                    LineError::new(word.range(), message, format!("did you mean {expected}?")),
                 ),
                 None => (
                     rest,
-                    Fault::new(
+                    LineError::new(
                         word.range(),
                         message,
                         format!(
@@ -243,7 +266,8 @@ fn split_verdict(rest: Piece<'_>) -> Result<(Piece<'_>, Expected), (Piece<'_>, F
     }
 }
 
-fn meant_verdict(word: &str) -> Option<&'static str> {
+/// The outcome that a wrong last word most likely means.
+fn suggest_expected(word: &str) -> Option<&'static str> {
     match word.to_lowercase().as_str() {
         "allow" | "allows" | "permit" | "permitted" | "open" | "accept" | "accepted" | "pass"
         | "passes" | "ok" | "yes" | "true" => Some("allowed"),

@@ -1,268 +1,291 @@
-//! One item of a line: who, and which port or request of it.
+//! One item of a line: a reference to an endpoint, and the port or request of a target.
 
 use super::forms::{
-    Misfit, is_dns_label, is_method, is_object_name, parse_kind, parse_port_ref, split_transport,
+    FormatError, is_dns_label, is_method, is_object_name, parse_kind, parse_port_ref,
+    split_transport,
 };
-use super::grammar::{Fault, Piece, is_port_alone};
+use super::grammar::{Fragment, LineError, is_port_alone};
 use super::{Locator, PortItem, PortRef, Scheme, TargetWhat, Url};
 use crate::model::{HostName, ObjectRef, Port, Transport, WorkloadRef};
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
 
-/// Whom an item names.
+/// A reference to endpoints, as an item writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Who {
-    /// A word: an endpoint, a group, or something built in.
-    Word(String),
-    /// Found without a definition, with its text.
-    InPlace(Locator, String),
+pub(super) enum EndpointRef {
+    /// The name of an endpoint, a group or a built-in endpoint.
+    Name(String),
+    /// An endpoint written inline, without a definition, with its text.
+    Inline(Locator, String),
     /// `*`.
     All,
 }
 
-/// A source.
+/// A parsed source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ParsedSource {
-    /// Who.
-    pub(super) who: Who,
-    /// Where it stands in the line.
+    pub(super) endpoint: EndpointRef,
+    /// Byte range in the line.
     pub(super) range: Range<usize>,
 }
 
-/// A target.
+/// A parsed target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ParsedTarget {
-    /// Who.
-    pub(super) who: Who,
-    /// Where the name stands in the line.
-    pub(super) who_range: Range<usize>,
-    /// What of it.
+    pub(super) endpoint: EndpointRef,
+    /// Byte range of the reference in the line.
+    pub(super) endpoint_range: Range<usize>,
     pub(super) what: TargetWhat,
     /// The method before a URL, if one was written.
     pub(super) method: Option<String>,
-    /// Where the whole item stands.
+    /// Byte range of the whole item in the line.
     pub(super) range: Range<usize>,
 }
 
 /// Parses a source.
-pub(super) fn parse_source(item: Piece<'_>) -> Result<ParsedSource, Fault> {
+pub(super) fn parse_source(item: Fragment<'_>) -> Result<ParsedSource, LineError> {
     if item.text.is_empty() {
-        return Err(empty(item, "source"));
+        return Err(missing(item, "source"));
     }
     if item.text.contains("://") {
-        return Err(Fault::new(
+        return Err(LineError::new(
             item.range(),
             "a URL cannot be a source",
             "name who sends: an endpoint, a group, runner, nodes or *",
         ));
     }
-    one_word(item)?;
-    let (who, port) = split_port(item)?;
+    check_single_name(item)?;
+    let (endpoint, port) = split_port(item)?;
     if let Some(port) = port {
-        return Err(Fault::new(
+        return Err(LineError::new(
             port.range(),
             "a source has no port",
-            format!("write {}; the port belongs to the target", who.text),
+            format!("write {}; the port belongs to the target", endpoint.text),
         ));
     }
     Ok(ParsedSource {
-        who: parse_who(who)?,
+        endpoint: parse_endpoint_ref(endpoint)?,
         range: item.range(),
     })
 }
 
-/// Parses a target; `named` is the item before it that has a name, for help.
+/// Parses a target; `previous` is the nearest item before it that has a name, for help.
 pub(super) fn parse_target(
-    item: Piece<'_>,
-    named: Option<Piece<'_>>,
-) -> Result<ParsedTarget, Fault> {
+    item: Fragment<'_>,
+    previous: Option<Fragment<'_>>,
+) -> Result<ParsedTarget, LineError> {
     if item.text.is_empty() {
-        return Err(empty(item, "target"));
+        return Err(missing(item, "target"));
     }
     if item.text.contains("://") {
         return parse_url_item(item);
     }
     if is_port_alone(item.text) {
-        return Err(port_alone(item, named));
+        return Err(port_alone(item, previous));
     }
-    one_word(item)?;
-    let (who, port) = split_port(item)?;
+    check_single_name(item)?;
+    let (endpoint, port) = split_port(item)?;
     let what = match port {
         None => TargetWhat::KnownPorts(None),
-        Some(port) => parse_what(port)?,
+        Some(port) => parse_ports(port)?,
     };
     Ok(ParsedTarget {
-        who: parse_who(who)?,
-        who_range: who.range(),
+        endpoint: parse_endpoint_ref(endpoint)?,
+        endpoint_range: endpoint.range(),
         what,
         method: None,
         range: item.range(),
     })
 }
 
-fn empty(item: Piece<'_>, what: &str) -> Fault {
-    Fault::new(
+/// The error of a fragment, as the result of a parser.
+fn error_at<T>(
+    fragment: Fragment<'_>,
+    message: impl Into<String>,
+    help: &str,
+) -> Result<T, LineError> {
+    Err(LineError::new(fragment.range(), message, help))
+}
+
+fn missing(item: Fragment<'_>, role: &str) -> LineError {
+    LineError::new(
         item.range(),
-        format!("a {what} is missing"),
+        format!("a {role} is missing"),
         "write SOURCES -> TARGETS allowed|denied, with a name on both sides of every comma",
     )
 }
 
-fn one_word(item: Piece<'_>) -> Result<(), Fault> {
+/// Checks that an item has no whitespace.
+fn check_single_name(item: Fragment<'_>) -> Result<(), LineError> {
     let words: Vec<&str> = item.text.split_whitespace().collect();
     if words.len() < 2 {
         return Ok(());
     }
-    Err(Fault::new(
+    Err(LineError::new(
         item.range(),
         format!("{:?} is more than one name", item.text),
         format!("put a comma between names: {}", words.join(", ")),
     ))
 }
 
-/// "write api:8080, api:8443"
-fn port_alone(item: Piece<'_>, named: Option<Piece<'_>>) -> Fault {
+/// The error of a port without a name, with help such as "write api:8080, api:8443".
+fn port_alone(item: Fragment<'_>, previous: Option<Fragment<'_>>) -> LineError {
     let port = item.text.strip_prefix(':').unwrap_or(item.text);
-    let help = match named {
-        Some(before) => {
-            let name = split_port(before).map_or(before.text, |(who, _)| who.text);
+    let help = match previous {
+        Some(previous) => {
+            let name = split_port(previous).map_or(previous.text, |(endpoint, _)| endpoint.text);
             format!(
                 "every target is named: write {}, {name}:{port}",
-                before.text
+                previous.text
             )
         }
         None => format!("name the target: api:{port}"),
     };
-    Fault::new(
+    LineError::new(
         item.range(),
         format!("{:?} is a port without a name", item.text),
         help,
     )
 }
 
-/// Splits NAME:PORT; the colons of an address in brackets are its own.
-fn split_port(item: Piece<'_>) -> Result<(Piece<'_>, Option<Piece<'_>>), Fault> {
+/// Splits `NAME:PORT`; an IPv6 address in brackets counts as a name.
+fn split_port(item: Fragment<'_>) -> Result<(Fragment<'_>, Option<Fragment<'_>>), LineError> {
     if item.text.starts_with('[') {
         let Some(end) = item.text.find(']') else {
-            return Err(Fault::new(
+            return Err(LineError::new(
                 item.range(),
                 "the bracket is never closed",
                 "write [2001:db8::1]:443",
             ));
         };
         let rest = item.slice(end + 1..item.text.len());
-        let who = item.slice(0..end + 1);
+        let endpoint = item.slice(0..end + 1);
         return match rest.text.strip_prefix(':') {
-            _ if rest.text.is_empty() => Ok((who, None)),
-            Some(_) => Ok((who, Some(rest.slice(1..rest.text.len())))),
-            None => Err(Fault::new(
+            _ if rest.text.is_empty() => Ok((endpoint, None)),
+            Some(_) => Ok((endpoint, Some(rest.slice(1..rest.text.len())))),
+            None => Err(LineError::new(
                 rest.range(),
                 format!("{:?} cannot follow an address", rest.text),
                 "write [2001:db8::1]:443",
             )),
         };
     }
-    let Some((who, port)) = item.split_once(':') else {
+    let Some((endpoint, port)) = item.split_once(':') else {
         return Ok((item, None));
     };
     if port.text.contains(':') {
-        let bare = item.text.parse::<Ipv6Addr>().is_ok();
-        let help = if bare {
+        let is_address = item.text.parse::<Ipv6Addr>().is_ok();
+        let help = if is_address {
             format!("write an IPv6 address in brackets: [{}]", item.text)
         } else {
             "write NAME:PORT, and an IPv6 address in brackets".to_owned()
         };
-        return Err(Fault::new(
+        return Err(LineError::new(
             item.range(),
             format!("{:?} has more than one colon", item.text),
             help,
         ));
     }
-    Ok((who, Some(port)))
+    Ok((endpoint, Some(port)))
 }
 
-fn parse_who(who: Piece<'_>) -> Result<Who, Fault> {
-    let text = who.text;
+/// Parses a name, an inline endpoint or `*`.
+fn parse_endpoint_ref(endpoint: Fragment<'_>) -> Result<EndpointRef, LineError> {
+    let text = endpoint.text;
     if text == "*" {
-        return Ok(Who::All);
+        return Ok(EndpointRef::All);
     }
-    let in_place = |locator| Ok(Who::InPlace(locator, text.to_owned()));
+    if let Some(locator) = parse_inline(endpoint)? {
+        return Ok(EndpointRef::Inline(locator, text.to_owned()));
+    }
+
+    if text.is_empty() {
+        return Err(LineError::new(
+            endpoint.range(),
+            "a name is missing",
+            "write NAME:PORT",
+        ));
+    }
+    Ok(EndpointRef::Name(text.to_owned()))
+}
+
+/// Parses an address, a host name or `NAMESPACE/KIND/NAME`; `None` for a text that can only be a
+/// name, because it has neither a bracket, a slash nor a dot.
+fn parse_inline(endpoint: Fragment<'_>) -> Result<Option<Locator>, LineError> {
+    let text = endpoint.text;
     if let Some(address) = text
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
     {
         return match address.parse::<Ipv6Addr>() {
-            Ok(address) => in_place(Locator::Address(IpAddr::V6(address))),
-            Err(_) => Err(Fault::new(
-                who.range(),
+            Ok(address) => Ok(Some(Locator::Address(IpAddr::V6(address)))),
+            Err(_) => Err(LineError::new(
+                endpoint.range(),
                 format!("{address:?} is not an IPv6 address"),
                 "brackets are for IPv6 addresses alone: [2001:db8::1]",
             )),
         };
     }
     if text.contains('/') {
-        return parse_object(who).and_then(in_place);
+        return parse_object(endpoint).map(Some);
     }
     if text.contains('.') {
         if let Ok(address) = text.parse::<IpAddr>() {
-            return in_place(Locator::Address(address));
+            return Ok(Some(Locator::Address(address)));
         }
         if text.chars().all(|c| c.is_ascii_digit() || c == '.') {
-            return Err(Fault::new(
-                who.range(),
+            return Err(LineError::new(
+                endpoint.range(),
                 format!("{text:?} is not an IPv4 address"),
                 "four numbers from 0 to 255: 203.0.113.66",
             ));
         }
         return match HostName::parse(text) {
-            Ok(host) => in_place(Locator::Host(host)),
-            Err(error) => Err(Fault::of(
-                who.range(),
-                Misfit {
+            Ok(host) => Ok(Some(Locator::Host(host))),
+            Err(error) => Err(LineError::from_format(
+                endpoint.range(),
+                FormatError {
                     message: error.to_string(),
                     help: None,
                 },
             )),
         };
     }
-    if text.is_empty() {
-        return Err(Fault::new(
-            who.range(),
-            "a name is missing",
-            "write NAME:PORT",
-        ));
-    }
-    Ok(Who::Word(text.to_owned()))
+    Ok(None)
 }
 
-/// `shop/Deployment/web`, `shop/Service/api`.
-fn parse_object(who: Piece<'_>) -> Result<Locator, Fault> {
-    let fault = |message: String, help: &str| Err(Fault::new(who.range(), message, help));
-    let parts: Vec<&str> = who.text.split('/').collect();
+/// Parses `NAMESPACE/KIND/NAME`: `shop/Deployment/web`, `shop/Service/api`.
+fn parse_object(endpoint: Fragment<'_>) -> Result<Locator, LineError> {
+    let parts: Vec<&str> = endpoint.text.split('/').collect();
     let [namespace, kind, name] = parts.as_slice() else {
         return match parts.as_slice() {
-            [address, _] if address.parse::<IpAddr>().is_ok() => fault(
-                format!("{:?} is a range of addresses", who.text),
+            [address, _] if address.parse::<IpAddr>().is_ok() => error_at(
+                endpoint,
+                format!("{:?} is a range of addresses", endpoint.text),
                 "a range cannot be tested: name one address of it",
             ),
-            [name, "tcp" | "udp"] => fault(
-                format!("{:?} names a transport without a port", who.text),
+            [name, "tcp" | "udp"] => error_at(
+                endpoint,
+                format!("{:?} names a transport without a port", endpoint.text),
                 &format!("write {name}:*/udp or {name}:*/tcp for all its known ports"),
             ),
-            _ => fault(
-                format!("{:?} is not NAMESPACE/KIND/NAME", who.text),
+            _ => error_at(
+                endpoint,
+                format!("{:?} is not NAMESPACE/KIND/NAME", endpoint.text),
                 "write for example shop/Deployment/web",
             ),
         };
     };
     if !is_dns_label(namespace) {
-        return fault(
+        return error_at(
+            endpoint,
             format!("{namespace:?} cannot be a namespace"),
             "write NAMESPACE/KIND/NAME, for example shop/Deployment/web",
         );
     }
     if !is_object_name(name) {
-        return fault(
+        return error_at(
+            endpoint,
             format!("{name:?} cannot be the name of an object"),
             "write NAMESPACE/KIND/NAME, for example shop/Deployment/web",
         );
@@ -277,42 +300,35 @@ fn parse_object(who: Piece<'_>) -> Result<Locator, Fault> {
             },
         });
     }
-    let kind = parse_kind(kind).map_err(|misfit| Fault::of(who.range(), misfit))?;
+    let kind = parse_kind(kind).map_err(|error| LineError::from_format(endpoint.range(), error))?;
     Ok(Locator::Workload {
         namespace,
         workload: WorkloadRef { kind, name },
     })
 }
 
-/// What follows the colon: a number, a range, a name or `*`, and a transport.
-fn parse_what(port: Piece<'_>) -> Result<TargetWhat, Fault> {
-    let fault = |misfit| Fault::of(port.range(), misfit);
+/// Parses the text after the colon: a number, a range, a name or `*`, and a transport.
+fn parse_ports(port: Fragment<'_>) -> Result<TargetWhat, LineError> {
     if port.text.is_empty() {
-        return Err(Fault::new(
+        return Err(LineError::new(
             port.start.saturating_sub(1)..port.start,
             "nothing follows the colon",
             "write a port, or leave the colon out for every known port",
         ));
     }
-    let (port_text, transport) = split_transport(port.text).map_err(fault)?;
+    let (port_text, transport) =
+        split_transport(port.text).map_err(|error| LineError::from_format(port.range(), error))?;
     if port_text == "*" {
         return Ok(TargetWhat::KnownPorts(transport));
     }
     let transport = transport.unwrap_or(Transport::Tcp);
-    let digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
     if let Some((from, to)) = port_text
         .split_once('-')
-        .filter(|(from, to)| digits(from) && digits(to))
+        .filter(|(from, to)| is_number(from) && is_number(to))
     {
-        let number = |text: &str| {
-            Port::parse_number(text).map_err(|error| {
-                fault(Misfit {
-                    message: error.to_string(),
-                    help: Some("write a range like 8080-8090".to_owned()),
-                })
-            })
-        };
-        let (from, to) = (number(from)?, number(to)?);
+        let from = parse_range_end(port, from)?;
+        let to = parse_range_end(port, to)?;
+
         return match from.cmp(&to) {
             std::cmp::Ordering::Less => Ok(TargetWhat::Range {
                 from,
@@ -323,76 +339,97 @@ fn parse_what(port: Piece<'_>) -> Result<TargetWhat, Fault> {
                 port: PortRef::Number(from),
                 transport,
             })),
-            std::cmp::Ordering::Greater => Err(Fault::new(
+            std::cmp::Ordering::Greater => Err(LineError::new(
                 port.range(),
                 format!("the range {from}-{to} is empty"),
                 format!("write {to}-{from}"),
             )),
         };
     }
-    let port = parse_port_ref(port_text).map_err(fault)?;
+
+    let port =
+        parse_port_ref(port_text).map_err(|error| LineError::from_format(port.range(), error))?;
     Ok(TargetWhat::Port(PortItem { port, transport }))
 }
 
-/// `https://payment/health`, `POST http://api:8080/x`.
-fn parse_url_item(item: Piece<'_>) -> Result<ParsedTarget, Fault> {
-    let (method, url) = match item.text.split_once(char::is_whitespace) {
-        None => (None, item),
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_digit())
+}
+
+/// Parses the first or the last number of a range; `port` is the whole range, for the error.
+fn parse_range_end(port: Fragment<'_>, number: &str) -> Result<u16, LineError> {
+    Port::parse_number(number).map_err(|error| {
+        LineError::new(
+            port.range(),
+            error.to_string(),
+            "write a range like 8080-8090",
+        )
+    })
+}
+
+/// Splits a URL item into its method, if one is written, and the URL.
+fn split_method(item: Fragment<'_>) -> Result<(Option<String>, Fragment<'_>), LineError> {
+    match item.text.split_once(char::is_whitespace) {
+        None => Ok((None, item)),
         Some((method, rest)) => {
             let rest = item
                 .slice(item.text.len() - rest.len()..item.text.len())
                 .trim();
-            let method_piece = item.slice(0..method.len());
             if rest.text.contains(char::is_whitespace) || !rest.text.contains("://") {
-                return Err(Fault::new(
+                return Err(LineError::new(
                     item.range(),
                     format!("{:?} is more than one URL", item.text),
                     "put a comma between targets, and write a blank in a URL as %20",
                 ));
             }
             if !is_method(method) {
-                return Err(Fault::new(
-                    method_piece.range(),
+                return Err(LineError::new(
+                    item.slice(0..method.len()).range(),
                     format!("{method:?} is not an HTTP method"),
                     "write the method in capitals before the URL: POST https://api/x",
                 ));
             }
-            (Some(method.to_owned()), rest)
+            Ok((Some(method.to_owned()), rest))
         }
-    };
+    }
+}
+
+/// Parses a URL item: `https://payment/health`, `POST http://api:8080/x`.
+fn parse_url_item(item: Fragment<'_>) -> Result<ParsedTarget, LineError> {
+    let (method, url) = split_method(item)?;
     let Some((scheme_text, _)) = url.text.split_once("://") else {
-        return Err(Fault::new(
+        return Err(LineError::new(
             url.range(),
             "the URL has no scheme",
             "write https://NAME/PATH",
         ));
     };
-    let scheme_piece = url.slice(0..scheme_text.len());
-    let scheme = parse_scheme(scheme_piece)?;
+    let scheme = parse_scheme(url.slice(0..scheme_text.len()))?;
     if let Some(method) = &method
         && !scheme.is_http()
     {
-        return Err(Fault::new(
+        return Err(LineError::new(
             item.range(),
             format!("{scheme_text} has no method"),
             format!("remove {method}"),
         ));
     }
+
     let rest = url.slice(scheme_text.len() + 3..url.text.len());
     let authority_end = rest.text.find(['/', '?', '#']).unwrap_or(rest.text.len());
     let authority = rest.slice(0..authority_end);
     let path = rest.slice(authority_end..rest.text.len());
     check_path(scheme, path)?;
     if authority.text.contains('@') {
-        return Err(Fault::new(
+        return Err(LineError::new(
             authority.range(),
-            "a URL here has no user",
+            "a URL cannot contain a user",
             "send credentials as a header, in the long form",
         ));
     }
-    let (who, port) = split_port(authority)?;
-    if who.text.is_empty() {
-        return Err(Fault::new(
+    let (endpoint, port) = split_port(authority)?;
+    if endpoint.text.is_empty() {
+        return Err(LineError::new(
             url.range(),
             "the URL names no target",
             format!("write {scheme_text}://NAME/PATH"),
@@ -400,20 +437,23 @@ fn parse_url_item(item: Piece<'_>) -> Result<ParsedTarget, Fault> {
     }
     let port = match port {
         None => None,
-        Some(port) => {
-            Some(parse_port_ref(port.text).map_err(|misfit| Fault::of(port.range(), misfit))?)
-        }
+        Some(port) => Some(
+            parse_port_ref(port.text)
+                .map_err(|error| LineError::from_format(port.range(), error))?,
+        ),
     };
-    let parsed = parse_who(who)?;
-    if parsed == Who::All {
-        return Err(Fault::new(
-            who.range(),
+
+    let reference = parse_endpoint_ref(endpoint)?;
+    if reference == EndpointRef::All {
+        return Err(LineError::new(
+            endpoint.range(),
             "a URL needs one name, not *",
             "name an endpoint, a group, a host or an address",
         ));
     }
-    let shown = method.as_deref().filter(|method| *method != "GET");
-    let text = shown.map_or_else(
+
+    let shown_method = method.as_deref().filter(|method| *method != "GET");
+    let text = shown_method.map_or_else(
         || url.text.to_owned(),
         |method| format!("{method} {}", url.text),
     );
@@ -425,48 +465,48 @@ fn parse_url_item(item: Piece<'_>) -> Result<ParsedTarget, Fault> {
         text,
     });
     Ok(ParsedTarget {
-        who: parsed,
-        who_range: who.range(),
+        endpoint: reference,
+        endpoint_range: endpoint.range(),
         what,
         method,
         range: item.range(),
     })
 }
 
-fn parse_scheme(scheme: Piece<'_>) -> Result<Scheme, Fault> {
-    const ALL: &str = "the schemes are http, https, tls and dns";
+fn parse_scheme(scheme: Fragment<'_>) -> Result<Scheme, LineError> {
     if let Some(known) = Scheme::parse(scheme.text) {
         return Ok(known);
     }
     match scheme.text {
-        "grpc" => Err(Fault::new(
+        "grpc" => Err(LineError::new(
             scheme.range(),
             "grpc cannot be tested yet",
             "test its port: NAME:PORT",
         )),
-        transport @ ("tcp" | "udp") => Err(Fault::new(
+        transport @ ("tcp" | "udp") => Err(LineError::new(
             scheme.range(),
-            format!("{transport} is no scheme"),
+            format!("{transport} is not a scheme"),
             format!("write NAME:PORT/{transport}"),
         )),
-        other => Err(Fault::new(
+        other => Err(LineError::new(
             scheme.range(),
             format!("{other:?} is not a scheme"),
-            ALL,
+            "the schemes are http, https, tls and dns",
         )),
     }
 }
 
-fn check_path(scheme: Scheme, path: Piece<'_>) -> Result<(), Fault> {
-    let fault = |message: &str, help: &str| Err(Fault::new(path.range(), message, help));
+fn check_path(scheme: Scheme, path: Fragment<'_>) -> Result<(), LineError> {
     if path.text.contains('#') {
-        return fault(
+        return error_at(
+            path,
             "a URL's fragment is never sent",
             "remove # and what follows it",
         );
     }
     if !path.text.chars().all(|c| c.is_ascii_graphic()) {
-        return fault(
+        return error_at(
+            path,
             "the path holds characters that a URL cannot have",
             "write them percent-encoded: ö is %C3%B6",
         );
@@ -474,17 +514,19 @@ fn check_path(scheme: Scheme, path: Piece<'_>) -> Result<(), Fault> {
     match scheme {
         Scheme::Http | Scheme::Https => Ok(()),
         Scheme::Tls if path.text.trim_end_matches('/').is_empty() => Ok(()),
-        Scheme::Tls => fault(
+        Scheme::Tls => error_at(
+            path,
             "a TLS handshake has no path",
             "remove the path, or write https://",
         ),
         Scheme::Dns => match path.text.strip_prefix('/') {
-            None | Some("") => Err(Fault::new(
+            None | Some("") => Err(LineError::new(
                 path.start.saturating_sub(1)..path.start,
                 "a DNS query needs a name",
                 "write dns://SERVER/NAME, for example dns://10.96.0.10/payments.example",
             )),
-            Some(name) if name.contains(['/', '?']) => fault(
+            Some(name) if name.contains(['/', '?']) => error_at(
+                path,
                 "a DNS query asks for one name",
                 "write dns://SERVER/NAME; the record type is set by record: in the long form",
             ),

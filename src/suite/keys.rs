@@ -1,4 +1,4 @@
-//! The keys of a suite, in tables: what the decoder checks and what the JSON Schema is made of.
+//! Tables of the keys of a suite, from which the decoder's checks and the JSON Schema are derived.
 
 use super::forms::Form;
 use super::{Mechanism, RequiredTier, SourceMode, Spread};
@@ -6,31 +6,26 @@ use super::{Mechanism, RequiredTier, SourceMode, Spread};
 /// A mapping with known keys.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// What it describes, for messages: "an endpoint".
+    /// The described thing, for messages: "an endpoint".
     pub(super) what: &'static str,
-    /// Its keys.
     pub(super) fields: &'static [Field],
 }
 
-/// A key.
+/// A key of a mapping.
 #[derive(Debug)]
 pub(super) struct Field {
-    /// The key.
     pub(super) name: &'static str,
-    /// Whether it must be there.
     pub(super) required: bool,
-    /// What it holds.
     pub(super) shape: Shape,
-    /// What it means, in one line.
+    /// Its meaning in one phrase, for the JSON Schema.
     pub(super) meaning: &'static str,
-    /// A value as it would be written.
+    /// An example of a value, as YAML.
     pub(super) example: &'static str,
 }
 
-/// What a node holds.
+/// The shape of a node.
 #[derive(Debug)]
 pub(super) enum Shape {
-    /// A scalar.
     Scalar(Form),
     /// A list of at least one item.
     List(&'static Shape),
@@ -43,7 +38,6 @@ pub(super) enum Shape {
 }
 
 impl Table {
-    /// The names of the keys.
     pub(super) fn names(&self) -> Vec<&'static str> {
         self.fields.iter().map(|field| field.name).collect()
     }
@@ -84,9 +78,9 @@ const fn required(
     }
 }
 
-/// The only version of the format.
+/// The version of the format.
 pub(super) const API_VERSION: &str = "watertight.dev/v1";
-/// The only kind.
+/// The kind of document.
 pub(super) const KIND: &str = "Suite";
 
 /// A document.
@@ -138,7 +132,7 @@ pub(super) static SPEC: Table = Table {
         optional(
             "endpoints",
             Shape::Map(Form::Name, &Shape::Object(&ENDPOINT)),
-            "who may talk or be talked to",
+            "the sources and targets of the lines",
             "{ web: { namespace: shop, workload: Deployment/web } }",
         ),
         optional(
@@ -150,7 +144,7 @@ pub(super) static SPEC: Table = Table {
         optional(
             "settings",
             Shape::Object(&SETTINGS),
-            "settings for every line; a line's own win",
+            "settings for every line; the settings of a line take precedence",
             "{ hold: 3s }",
         ),
         optional(
@@ -181,19 +175,19 @@ pub(super) static ENDPOINT: Table = Table {
         optional(
             "workload",
             Shape::Scalar(Form::Workload),
-            "the workload whose pods it is",
+            "the workload that owns its pods",
             "Deployment/web",
         ),
         optional(
             "pods",
             Shape::Map(Form::LabelKey, &Shape::Scalar(Form::LabelValue)),
-            "labels, all of which its pods carry",
+            "labels that all of its pods have",
             "{ app: api }",
         ),
         optional(
             "service",
             Shape::Scalar(Form::Label),
-            "a Service that leads to it",
+            "a Service that selects its pods",
             "api",
         ),
         optional(
@@ -204,8 +198,8 @@ pub(super) static ENDPOINT: Table = Table {
         ),
         optional(
             "source",
-            Shape::Scalar(Form::OneOf(SourceMode::WORDS)),
-            "from where its packets are sent: pods with its identity, its pods from within, their nodes, or where watertight runs",
+            Shape::Scalar(Form::OneOf(SourceMode::NAMES)),
+            "where its packets are sent from: pods with its identity, its own pods, their nodes, or the runner",
             "node",
         ),
         optional(
@@ -231,28 +225,28 @@ const RECORDS: &[&str] = &[
 ];
 
 macro_rules! with_settings {
-    ($($own:expr,)*) => {
+    ($($field:expr,)*) => {
         &[
-            $($own,)*
+            $($field,)*
             optional("settle", DURATION, "wait before the hold", "1s"),
             optional("hold", DURATION, "how long a deny is watched", "3s"),
             optional("timeout", DURATION, "how long an allow may take to come up", "60s"),
-            optional("attempts", Shape::Scalar(Form::Integer(1, 100_000)), "samples that a deny needs at least", "6"),
-            optional("attemptTimeout", DURATION, "deadline of the connect stage", "1.3s"),
-            optional("tier", Shape::Scalar(Form::OneOf(RequiredTier::WORDS)), "the tier that the proof must reach", "D2+same-node"),
-            optional("startup", Shape::Scalar(Form::OneOf(&["isolated"])), "a start-up leak violates", "isolated"),
-            optional("mechanism", Shape::Scalar(Form::OneOf(Mechanism::WORDS)), "the deny must be of this kind", "drop"),
+            optional("attempts", Shape::Scalar(Form::Integer(1, 100_000)), "the least number of attempts for a deny", "6"),
+            optional("attemptTimeout", DURATION, "how long one attempt may take to connect", "1.3s"),
+            optional("tier", Shape::Scalar(Form::OneOf(RequiredTier::NAMES)), "the tier that the proof must reach", "D2+same-node"),
+            optional("startup", Shape::Scalar(Form::OneOf(&["isolated"])), "a start-up leak counts as a violation", "isolated"),
+            optional("mechanism", Shape::Scalar(Form::OneOf(Mechanism::NAMES)), "the deny must be of this kind", "drop"),
             optional("control", Shape::Scalar(Form::Reference), "an endpoint, or runner, that is known to reach the target", "runner"),
             optional("method", Shape::Scalar(Form::Method), "the request's method", "POST"),
             optional("headers", Shape::Map(Form::HeaderName, &Shape::Scalar(Form::HeaderValue)), "the request's headers", "{ X-Request-Id: probe }"),
             optional("status", Shape::Scalar(Form::Integer(100, 599)), "the status that counts as allowed", "404"),
             optional("body", Shape::Scalar(Form::Text), "the request's body", "'{}'"),
             optional("serverName", Shape::Scalar(Form::ServerName), "the server name in the TLS handshake", "payments.example"),
-            optional("alpn", Shape::List(&Shape::Scalar(Form::Words)), "the protocols offered in the TLS handshake", "[h2, http/1.1]"),
+            optional("alpn", Shape::List(&Shape::Scalar(Form::NonEmptyText)), "the protocols offered in the TLS handshake", "[h2, http/1.1]"),
             optional("record", Shape::Scalar(Form::OneOf(RECORDS)), "the DNS record type", "AAAA"),
             optional("send", Shape::Scalar(Form::Payload), "the TCP or UDP payload: text, or bytes after 0x", "0x0a0b"),
-            optional("repeat", Shape::Scalar(Form::Flag), "a method other than GET, HEAD and OPTIONS may be sent more than once", "true"),
-            optional("spread", Shape::Scalar(Form::OneOf(Spread::WORDS)), "how many instances of a source send", "nodes"),
+            optional("repeat", Shape::Scalar(Form::Boolean), "a method other than GET, HEAD and OPTIONS may be sent more than once", "true"),
+            optional("spread", Shape::Scalar(Form::OneOf(Spread::NAMES)), "how many instances of a source send", "nodes"),
         ]
     };
 }
@@ -263,7 +257,7 @@ pub(super) static SETTINGS: Table = Table {
     fields: with_settings!(),
 };
 
-/// A line's long form: its own keys, and every setting.
+/// A line's long form: the line, its metadata, and every setting.
 pub(super) static LINE: Table = Table {
     what: "a line's long form",
     fields: with_settings!(
@@ -281,8 +275,8 @@ pub(super) static LINE: Table = Table {
         ),
         optional(
             "because",
-            Shape::Scalar(Form::Words),
-            "why",
+            Shape::Scalar(Form::NonEmptyText),
+            "the reason for the expectation",
             "cards are stored here"
         ),
         optional(

@@ -1,47 +1,42 @@
-//! `spec.expect`: from texts and long forms to lines.
+//! Decoder of `spec.expect`: lines as text and in long form.
 
 use super::grammar::{self, ParsedLine};
-use super::item::{ParsedTarget, Who};
+use super::item::{EndpointRef, ParsedTarget};
 use super::names::{Names, can_send};
-use super::position::Text;
+use super::position::ScalarText;
 use super::shape::text;
-use super::{Expected, Line, Settings, Subject, TargetItem, TargetWhat, settings};
+use super::{Line, Settings, Subject, TargetItem, TargetWhat, settings};
 use crate::source::{Diagnostic, Diagnostics, Node, Sources, Span};
 use std::collections::{HashMap, HashSet};
 
-/// A line with its place, for diagnostics about two of them.
+/// A line with its position, for diagnostics about two lines.
 #[derive(Debug)]
 pub(super) struct PlacedLine {
-    /// The line.
     pub(super) line: Line,
-    /// Where it stands.
     pub(super) span: Span,
 }
 
 /// The decoder of lines.
-pub(super) struct Lines<'a> {
-    /// For places.
+pub(super) struct LineDecoder<'a> {
     pub(super) sources: &'a Sources,
-    /// Where to report.
     pub(super) diagnostics: &'a mut Diagnostics,
-    /// What lines can name.
     pub(super) names: &'a mut Names,
-    /// `spec.settings`, for what a line leaves open.
+    /// `spec.settings`, which apply where a line has no setting.
     pub(super) defaults: &'a Settings,
-    /// Whether the lines stand in `[ ]`, where YAML ends a text at a comma.
+    /// Whether the lines are in `[ ]`, where YAML ends a text at a comma.
     pub(super) in_brackets: bool,
 }
 
-impl Lines<'_> {
-    /// Decodes all lines; those that are wrong are left out.
-    pub(super) fn all(&mut self, node: &Node) -> Vec<PlacedLine> {
+impl LineDecoder<'_> {
+    /// Decodes all lines and leaves out those with an error.
+    pub(super) fn decode(&mut self, node: &Node) -> Vec<PlacedLine> {
         let lines: Vec<PlacedLine> = node
             .as_sequence()
             .unwrap_or_default()
             .iter()
             .filter_map(|item| self.entry(item))
             .collect();
-        self.ids_are_unique(node);
+        self.check_unique_ids(node);
         lines
     }
 
@@ -54,35 +49,36 @@ impl Lines<'_> {
     }
 
     fn line(&mut self, node: &Node, long: Option<(&Node, Settings)>) -> Option<PlacedLine> {
-        // An empty line was reported with the shape.
+        // `shape` reported an empty line.
         let written = text(node).filter(|written| !written.trim().is_empty())?;
-        let at = Text::new(self.sources, node, written);
-        let (parsed, faults) = grammar::parse(written);
-        let broken = !faults.is_empty();
+        let at = ScalarText::new(self.sources, node, written);
+        let (parsed, errors) = grammar::parse(written);
+        let has_errors = !errors.is_empty();
         let in_brackets = self.in_brackets && long.is_none();
-        self.diagnostics.extend(faults.into_iter().map(|fault| match at.diagnostic(fault) {
-            diagnostic if in_brackets => diagnostic.with_help(
-                "inside [ ] a comma ends a text: put every line in quotes, or write one line each after '- '",
-            ),
-            diagnostic => diagnostic,
-        }));
+        for error in errors {
+            let mut diagnostic = at.diagnostic(error);
+            if in_brackets {
+                diagnostic = diagnostic.with_help(
+                    "inside [ ] a comma ends a text: put every line in quotes, or write one line each after '- '",
+                );
+            }
+            self.diagnostics.push(diagnostic);
+        }
+
         let settings = long
             .as_ref()
             .map(|(_, settings)| settings.clone())
             .unwrap_or_default();
         let expected = parsed.expected;
-        let subjects = self.look_up(&at, parsed, &settings);
-        let (expected, (sources, targets)) = expected.zip(subjects).filter(|_| !broken)?;
+        let subjects = self.resolve(&at, parsed, &settings);
+        let (expected, (sources, targets)) = expected.zip(subjects).filter(|_| !has_errors)?;
+
         let long = long.map(|(node, _)| node);
         if let Some(long) = long {
             self.diagnostics
                 .extend(settings::without_effect(long, expected, &targets));
         }
-        let value = |key: &str| {
-            long.and_then(|node| node.get(key))
-                .and_then(text)
-                .map(str::to_owned)
-        };
+
         let tags = long
             .and_then(|node| node.get("tags"))
             .and_then(Node::as_sequence)
@@ -93,8 +89,8 @@ impl Lines<'_> {
             sources,
             targets,
             expected,
-            id: value("id"),
-            because: value("because"),
+            id: long.and_then(|node| owned_text(node, "id")),
+            because: long.and_then(|node| owned_text(node, "because")),
             tags: tags.iter().filter_map(text).map(str::to_owned).collect(),
             settings,
         };
@@ -104,69 +100,72 @@ impl Lines<'_> {
         })
     }
 
-    /// The subjects of a line; `None` if one of them is wrong. All of them are looked up.
-    fn look_up(
+    /// Resolves all subjects of a line; `None` if one of them has an error.
+    fn resolve(
         &mut self,
-        at: &Text,
+        at: &ScalarText,
         parsed: ParsedLine,
         settings: &Settings,
     ) -> Option<(Vec<Subject>, Vec<TargetItem>)> {
-        let mut whole = true;
+        let mut complete = true;
         let mut sources: Vec<Subject> = Vec::new();
         let mut seen: HashSet<Subject> = HashSet::new();
         for source in parsed.sources {
             let span = at.span(&source.range);
-            match self.subject(&source.who, span) {
+            match self.subject(&source.endpoint, span) {
                 Some(subject) => {
-                    whole &= self.can_send(&subject, span);
+                    complete &= self.check_can_send(&subject, span);
                     if seen.insert(subject.clone()) {
                         sources.push(subject);
                     } else {
-                        self.twice(span);
+                        self.warn_duplicate(span);
                     }
                 }
-                None => whole = false,
+                None => complete = false,
             }
         }
+
         let mut targets: Vec<TargetItem> = Vec::new();
         let mut seen: HashSet<TargetItem> = HashSet::new();
         for target in parsed.targets {
             let span = at.span(&target.range);
             match self.target(at, target, settings) {
                 Some(item) if seen.insert(item.clone()) => targets.push(item),
-                Some(_) => self.twice(span),
-                None => whole = false,
+                Some(_) => self.warn_duplicate(span),
+                None => complete = false,
             }
         }
-        whole.then_some((sources, targets))
+
+        complete.then_some((sources, targets))
     }
 
     fn target(
         &mut self,
-        at: &Text,
+        at: &ScalarText,
         target: ParsedTarget,
         settings: &Settings,
     ) -> Option<TargetItem> {
-        let subject = self.subject(&target.who, at.span(&target.who_range))?;
+        let subject = self.subject(&target.endpoint, at.span(&target.endpoint_range))?;
         let what = match target.what {
             TargetWhat::Url(mut url) => {
-                let http = url.scheme.is_http();
-                if let (Some(written), Some(set)) = (&target.method, &settings.method)
-                    && written != set
+                let is_http = url.scheme.is_http();
+                if let (Some(written), Some(setting)) = (&target.method, &settings.method)
+                    && written != setting
                 {
                     let diagnostic = Diagnostic::error(
                         at.span(&target.range),
-                        format!("the line says {written}, and method says {set}"),
+                        format!("the line says {written}, and the setting method says {setting}"),
                     );
                     self.diagnostics
                         .push(diagnostic.with_help("write the method once"));
                     return None;
                 }
-                // The check's name carries the method, so what the settings say is written into the
-                // URL here.
-                let set = settings.method.as_ref().or(self.defaults.method.as_ref());
+
+                // The name of a check contains the URL's text, so a method from the settings is
+                // added to it here.
+                let setting = settings.method.as_ref().or(self.defaults.method.as_ref());
                 if let Some(method) =
-                    set.filter(|method| http && target.method.is_none() && *method != "GET")
+                    setting.filter(|method| is_http && target.method.is_none() && *method != "GET")
                 {
                     url.method.clone_from(method);
                     url.text = format!("{method} {}", url.text);
@@ -178,8 +177,11 @@ impl Lines<'_> {
         Some(TargetItem { subject, what })
     }
 
-    fn subject(&mut self, who: &Who, span: Span) -> Option<Subject> {
-        match self.names.look_up(who, span, &self.sources.place(span)) {
+    fn subject(&mut self, endpoint: &EndpointRef, span: Span) -> Option<Subject> {
+        match self
+            .names
+            .resolve(endpoint, span, &self.sources.place(span))
+        {
             Ok(subject) => {
                 for id in subject.as_ref().map(Subject::members).unwrap_or_default() {
                     self.names.mark_used(*id);
@@ -193,7 +195,7 @@ impl Lines<'_> {
         }
     }
 
-    fn can_send(&mut self, subject: &Subject, span: Span) -> bool {
+    fn check_can_send(&mut self, subject: &Subject, span: Span) -> bool {
         let Some(outside) = subject
             .members()
             .iter()
@@ -220,14 +222,14 @@ impl Lines<'_> {
         false
     }
 
-    fn twice(&mut self, span: Span) {
+    fn warn_duplicate(&mut self, span: Span) {
         self.diagnostics.push(
-            Diagnostic::warning(span, "this stands twice in the line")
+            Diagnostic::warning(span, "this item appears twice in the line")
                 .with_help("remove one of them"),
         );
     }
 
-    fn ids_are_unique(&mut self, node: &Node) {
+    fn check_unique_ids(&mut self, node: &Node) {
         let mut seen: HashMap<&str, Span> = HashMap::new();
         for item in node.as_sequence().unwrap_or_default() {
             let Some(id) = item.get("id") else { continue };
@@ -245,7 +247,11 @@ impl Lines<'_> {
     }
 }
 
-/// A line folded over several lines of the file is still one line in reports.
+fn owned_text(node: &Node, key: &str) -> Option<String> {
+    node.get(key).and_then(text).map(str::to_owned)
+}
+
+/// The text of a line without line breaks, as reports show it.
 fn one_line(text: &str) -> String {
     let text = text.trim();
     if text.contains(|c: char| c.is_control()) {
@@ -255,11 +261,7 @@ fn one_line(text: &str) -> String {
     }
 }
 
-/// What an id or a verdict looks like beside a line, for diagnostics about two lines.
-pub(super) fn shown(line: &Line) -> String {
-    let verdict = match line.expected {
-        Expected::Allowed => "allowed",
-        Expected::Denied => "denied",
-    };
-    format!("{verdict} here")
+/// The label of a line in a diagnostic about two lines: "denied here".
+pub(super) fn expectation_label(line: &Line) -> String {
+    format!("{} here", line.expected)
 }

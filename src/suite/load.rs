@@ -1,26 +1,26 @@
-//! The way in: files, or one line, to suites.
+//! Loads suites from files, or from one line.
 
-use super::lines::Lines;
-use super::names::{Names, Origin};
+use super::lines::LineDecoder;
+use super::names::{Input, Names};
 use super::{Settings, Suite, decode, ports};
 use crate::source::{
     Diagnostic, Diagnostics, FileId, Node, Scalar, Sources, Span, Style, Value, parse,
 };
 use std::collections::{HashMap, HashSet};
 
-/// What a line on the command line is called where a file would be.
+/// The file name in diagnostics about a line on the command line.
 const COMMAND_LINE: &str = "command line";
 
 /// Reads suites from files, `-` for standard input; a file may hold several.
 ///
-/// All problems of all files are found. Suites come back only when there is no error: with one,
-/// none of them may run.
+/// Finds all problems of all files. Returns suites only if there is no error, because an error in
+/// one file prevents the run.
 pub fn load(files: &[String], sources: &mut Sources) -> (Vec<Suite>, Diagnostics) {
     let mut diagnostics = Diagnostics::new();
     let mut read = Vec::new();
-    let mut given: HashSet<&str> = HashSet::new();
+    let mut distinct: HashSet<&str> = HashSet::new();
     for name in files {
-        if !given.insert(name) {
+        if !distinct.insert(name) {
             let file = sources.add(name, "");
             diagnostics.push(
                 Diagnostic::error(Span::new(file, 0, 0), format!("{name} is given twice"))
@@ -36,7 +36,7 @@ pub fn load(files: &[String], sources: &mut Sources) -> (Vec<Suite>, Diagnostics
     all_or_none(&read, sources, diagnostics)
 }
 
-/// As [`load`], of texts that were read already.
+/// Like [`load`], for files that have been read.
 pub fn read(files: &[FileId], sources: &Sources) -> (Vec<Suite>, Diagnostics) {
     all_or_none(files, sources, Diagnostics::new())
 }
@@ -53,7 +53,7 @@ fn all_or_none(
     (suites, diagnostics)
 }
 
-/// The suites of files that were read; those that are wrong are left out.
+/// Decodes the suites of files, and leaves out those with an error.
 pub(super) fn decode_files(
     files: &[FileId],
     sources: &Sources,
@@ -80,7 +80,7 @@ pub(super) fn decode_files(
                 found.push(
                     Diagnostic::error(span, format!("two suites are called {name}"))
                         .with_secondary(*first, "first here")
-                        .with_help("the name and the check's name are the key in every report: rename one of them"),
+                        .with_help("reports identify a check by the names of its suite and itself: rename one of the suites"),
                 );
             } else {
                 names.insert(name.to_owned(), span);
@@ -91,25 +91,16 @@ pub(super) fn decode_files(
     suites
 }
 
-/// Makes a suite named `check` of one line, as `watertight check 'LINE'` takes it.
+/// Creates a suite named `check` from one line, as `watertight check 'LINE'` takes it.
 ///
-/// Endpoints are written in place; hosts, addresses, `runner` and `nodes` are known as everywhere.
+/// The line has no definitions: workloads and Services are written inline; hosts, addresses,
+/// `runner` and `nodes` as in a suite.
 ///
 /// # Errors
 /// Everything that is wrong with the line.
 pub fn load_line(text: &str, sources: &mut Sources) -> Result<Suite, Diagnostics> {
     let file = sources.add(COMMAND_LINE, text);
     let span = Span::new(file, 0, text.len());
-    // The line as a quoted scalar of a tree, so that it takes the way of every other line.
-    let node = |value| Node {
-        span,
-        alias: None,
-        value,
-    };
-    let line = node(Value::Scalar(Scalar {
-        text: text.to_owned(),
-        style: Style::Quoted,
-    }));
     let mut diagnostics = Diagnostics::new();
     if text.trim().is_empty() {
         diagnostics.push(Diagnostic::error(span, "the line is empty").with_help(
@@ -117,18 +108,19 @@ pub fn load_line(text: &str, sources: &mut Sources) -> Result<Suite, Diagnostics
         ));
         return Err(diagnostics);
     }
-    let mut names = Names::new(Origin::CommandLine);
+    let mut names = Names::new(Input::CommandLine);
     let defaults = Settings::default();
-    let sources_now = &*sources;
-    let lines = Lines {
-        sources: sources_now,
+    let sources = &*sources;
+    let lines = LineDecoder {
+        sources,
         diagnostics: &mut diagnostics,
         names: &mut names,
         defaults: &defaults,
         in_brackets: false,
     }
-    .all(&node(Value::Sequence(vec![line])));
-    diagnostics.extend(ports::none_known(
+    .decode(&line_as_list(text, span));
+
+    diagnostics.extend(ports::without_known_ports(
         &lines,
         &names,
         &ports::named(&lines, &names),
@@ -139,10 +131,27 @@ pub fn load_line(text: &str, sources: &mut Sources) -> Result<Suite, Diagnostics
     Ok(decode::finish(
         "check".to_owned(),
         file,
-        sources_now,
+        sources,
         names,
         defaults,
         lines,
         None,
     ))
+}
+
+/// A list with the line as its one item, so that the decoder handles it like the lines of a file.
+fn line_as_list(text: &str, span: Span) -> Node {
+    let line = Node {
+        span,
+        alias: None,
+        value: Value::Scalar(Scalar {
+            text: text.to_owned(),
+            style: Style::Quoted,
+        }),
+    };
+    Node {
+        span,
+        alias: None,
+        value: Value::Sequence(vec![line]),
+    }
 }

@@ -1,13 +1,15 @@
-//! A suite: what its author expects, valid and with every name resolved to an endpoint of the same
-//! file.
+//! The suite: a validated file of expectations, with every name resolved to one of its endpoints.
 //!
-//! [`load`] takes files to suites in five steps, each in a file of its own: the tree is held
-//! against the tables of keys (`shape`, `keys`, `forms`), endpoints and groups are defined
-//! (`endpoints`, `names`), lines are parsed (`grammar`, `item`) and looked up (`lines`), and lines
-//! are held against each other (`conflicts`). Every step reports all it finds; none stops at the
-//! first fault. [`schema`] is made from the same tables.
+//! [`load`] reads files in five steps:
+//!
+//! 1. check the YAML tree against the tables of keys (`shape`, `keys`, `forms`),
+//! 2. define endpoints and groups (`endpoints`, `names`),
+//! 3. parse lines (`grammar`, `item`),
+//! 4. resolve the names in lines (`lines`),
+//! 5. compare lines with each other (`conflicts`).
+//!
+//! Every step reports all errors it finds. [`schema`] is generated from the same tables of keys.
 
-mod choices;
 mod conflicts;
 mod decode;
 mod endpoints;
@@ -22,6 +24,7 @@ mod ports;
 mod position;
 mod schema;
 mod scheme;
+mod setting_values;
 mod settings;
 mod shape;
 mod suggest;
@@ -49,14 +52,14 @@ pub struct Suite {
     pub file: String,
     /// SHA-256 of the file, hexadecimal.
     pub sha256: String,
-    /// Endpoints in order of definition; those written in place in a line follow, in order of
+    /// Endpoints in order of definition, followed by those written inline in a line, in order of
     /// appearance.
     pub endpoints: Vec<Endpoint>,
     /// `spec.settings`.
     pub settings: Settings,
     /// `spec.expect`.
     pub lines: Vec<Line>,
-    /// `spec.everythingElse: denied`, with its place.
+    /// The position of `spec.everythingElse: denied`, if given.
     pub everything_else: Option<Place>,
 }
 
@@ -67,25 +70,23 @@ pub struct EndpointId(pub usize);
 /// A workload, Service, host or address that sends or receives.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
-    /// How the suite names it: its name, or the text in place (`shop/Deployment/web`,
-    /// `203.0.113.66`).
+    /// The name in the suite, or the inline text (`shop/Deployment/web`, `203.0.113.66`).
     pub label: String,
-    /// How it is found.
     pub locator: Locator,
-    /// A Service that leads to it, in the same namespace.
+    /// A Service in the same namespace that selects its pods.
     pub service: Option<String>,
-    /// `ports:`, if given.
+    /// The known ports from `ports:`, if given.
     pub ports: Option<Vec<PortItem>>,
-    /// `source:`, if given, or the run's default.
+    /// `source:`, if given, otherwise the run's default.
     pub source_mode: Option<SourceMode>,
-    /// Where it is defined.
+    /// Position of the definition, or of the first use.
     pub place: Place,
-    /// Whether any line names it (`*` does not).
+    /// Whether a line names the endpoint; `*` does not count.
     pub used: bool,
 }
 
 impl Endpoint {
-    /// One that stands in no file.
+    /// Creates an endpoint that no file defines.
     pub fn of(label: &str, locator: Locator) -> Self {
         let place = Place {
             file: String::new(),
@@ -104,18 +105,18 @@ impl Endpoint {
     }
 }
 
-/// From where the packets of an endpoint that is made of pods are sent.
+/// The place from which an endpoint that consists of pods sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum SourceMode {
-    /// From pods with its identity: in a cluster clones, in the lab the pods themselves.
+    /// From pods with the endpoint's identity: clones in a cluster, the pods themselves in the lab.
     #[default]
     Clone,
-    /// From within the pods themselves: in a cluster by an ephemeral container, which stays in the
-    /// pod until that is deleted (Kubernetes, "Ephemeral Containers"); in the lab as `Clone`.
+    /// From the pods themselves: in a cluster by an ephemeral container, which remains until the
+    /// pod is deleted (Kubernetes, "Ephemeral Containers"); in the lab like `Clone`.
     Ephemeral,
-    /// From the own network of the nodes that its pods run on. A node is no pod: policies that
-    /// select its pods say nothing of what it sends, and it may always reach its own pods
-    /// (Kubernetes, "Network Policies").
+    /// From the host network of the nodes that its pods run on. Policies that select the pods do
+    /// not apply to what a node sends, and a node can always reach its own pods (Kubernetes,
+    /// "Network Policies").
     Node,
     /// From where watertight runs.
     Runner,
@@ -124,37 +125,31 @@ pub enum SourceMode {
 /// How an endpoint is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Locator {
-    /// A workload's pods.
+    /// The pods of a workload.
     Workload {
-        /// Namespace.
         namespace: String,
-        /// Kind and name.
         workload: WorkloadRef,
     },
-    /// Pods by labels, all of which must match.
+    /// The pods that match all of these labels.
     Pods {
-        /// Namespace.
         namespace: String,
-        /// Labels.
         labels: BTreeMap<String, String>,
     },
-    /// A Service alone: its address, and the pods it selects.
+    /// A Service: its address, and the pods it selects.
     Service {
-        /// Namespace and name.
         service: ObjectRef,
     },
     /// A host outside the cluster.
     Host(HostName),
-    /// An address.
     Address(IpAddr),
-    /// From where watertight runs.
+    /// The machine or pod in which watertight runs.
     Runner,
     /// Every node.
     Nodes,
 }
 
 impl Locator {
-    /// The name of an outside host, where it is found by one.
+    /// The host name; `None` for every other locator.
     pub fn host(&self) -> Option<&str> {
         match self {
             Self::Host(name) => Some(name.as_str()),
@@ -173,25 +168,20 @@ impl Locator {
 pub struct Line {
     /// The line as written: `web-tier -> api:8080 allowed`.
     pub text: String,
-    /// Where it stands.
     pub place: Place,
     /// Sources, in order.
     pub sources: Vec<Subject>,
     /// Targets, in order.
     pub targets: Vec<TargetItem>,
-    /// What is expected.
     pub expected: Expected,
-    /// `id:`.
     pub id: Option<String>,
-    /// `because:`.
     pub because: Option<String>,
-    /// `tags:`.
     pub tags: Vec<String>,
     /// The long form's settings.
     pub settings: Settings,
 }
 
-/// What a line expects.
+/// The expected outcome of a line.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, schemars::JsonSchema,
 )]
@@ -199,7 +189,7 @@ pub struct Line {
 pub enum Expected {
     /// The flow gets through.
     Allowed,
-    /// The flow is stopped.
+    /// The flow is blocked.
     Denied,
 }
 
@@ -212,19 +202,19 @@ impl std::fmt::Display for Expected {
     }
 }
 
-/// A source or a target, before `*` and groups meet an inventory.
+/// A source or a target of a line; the planner resolves `*` against an inventory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
-    /// One endpoint, named by itself.
+    /// One endpoint.
     Endpoint(EndpointId),
-    /// A group's members: never paired with themselves.
+    /// The members of a group; a member is never paired with itself.
     Group(Vec<EndpointId>),
-    /// `*`.
+    /// `*`: every endpoint that can have the role.
     All,
 }
 
 impl Subject {
-    /// The endpoints that it holds by name; none for `*`.
+    /// The named endpoints; none for `*`.
     pub fn members(&self) -> &[EndpointId] {
         match self {
             Self::Endpoint(id) => std::slice::from_ref(id),
@@ -237,38 +227,32 @@ impl Subject {
 /// A target with its port or URL.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetItem {
-    /// Who.
     pub subject: Subject,
-    /// What of it.
     pub what: TargetWhat,
 }
 
-/// What of a target is meant.
+/// The ports or the request of a target.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TargetWhat {
-    /// Every known port (no PORT, or `*`), of one transport if it was written (`*/udp`).
+    /// Every known port (no PORT, or `*`); only those of one transport, if one is written
+    /// (`*/udp`).
     KnownPorts(Option<Transport>),
     /// One port.
     Port(PortItem),
-    /// The known ports in a range, ends included; the rest is swept.
+    /// The known ports in a range, both ends included; a sweep tests the others.
     Range {
-        /// First.
         from: u16,
-        /// Last.
         to: u16,
-        /// Transport.
         transport: Transport,
     },
     /// A request.
     Url(Url),
 }
 
-/// A port by number or by name.
+/// A port, by number or name, with its transport.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortItem {
-    /// Number or name.
     pub port: PortRef,
-    /// Transport.
     pub transport: Transport,
 }
 
@@ -294,19 +278,18 @@ pub enum PortRef {
 /// `dns://10.96.0.10/name`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Url {
-    /// Scheme.
     pub scheme: Scheme,
     /// Method, for HTTP; `GET` unless written.
     pub method: String,
-    /// Port, when written.
+    /// The port, if written.
     pub port: Option<PortRef>,
-    /// Path and query as written, `%2C` kept; empty when none.
+    /// Path and query as written, without decoding `%2C`; may be empty.
     pub path: String,
-    /// The whole item as written, for the check's name (with the method unless GET).
+    /// The item as written, with the method unless it is GET; part of the check's name.
     pub text: String,
 }
 
-/// Settings as written: of a line, or of `spec.settings`. What is `None` was not written.
+/// Settings of a line or of `spec.settings`; `None` for those that are not given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Wait before the hold.
@@ -315,25 +298,21 @@ pub struct Settings {
     pub hold: Option<Duration>,
     /// How long an allow may take to come up.
     pub timeout: Option<Duration>,
-    /// Samples that a deny needs at least.
+    /// The least number of attempts for a deny.
     pub attempts: Option<u32>,
-    /// Deadline of the connect stage.
+    /// How long one attempt may take to connect.
     pub attempt_timeout: Option<Duration>,
-    /// The tier demanded.
+    /// The lowest tier that the proof must reach.
     pub required_tier: Option<RequiredTier>,
     /// `startup: isolated`.
     pub startup_isolated: Option<bool>,
-    /// The kind that a deny must be.
     pub mechanism: Option<Mechanism>,
     /// An endpoint that is known to reach the target.
     pub control: Option<EndpointId>,
-    /// The request's method.
     pub method: Option<String>,
-    /// Headers.
     pub headers: Vec<(String, String)>,
     /// The status that counts as allowed.
     pub status: Option<u16>,
-    /// Body.
     pub body: Option<String>,
     /// TLS server name.
     pub server_name: Option<String>,
@@ -345,12 +324,11 @@ pub struct Settings {
     pub send: Option<Vec<u8>>,
     /// Whether a method that is not safe may be sent more than once.
     pub repeat: Option<bool>,
-    /// How many source instances.
     pub spread: Option<Spread>,
 }
 
 impl Settings {
-    /// What a line's settings and its suite's make together: the line's go first.
+    /// Merges a line's settings with its suite's; the line's take precedence.
     #[must_use]
     pub fn over(&self, suite: &Self) -> Self {
         let (line, suite) = (self.clone(), suite.clone());
@@ -386,19 +364,19 @@ impl Settings {
     }
 }
 
-/// A tier that a line demands.
+/// The tier that a line requires.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, schemars::JsonSchema,
 )]
 pub enum RequiredTier {
-    /// Blocked, target alive, nothing changed.
+    /// Blocked, with a target control and no change during the window.
     D1,
-    /// All five conditions.
+    /// D1 with a source control and a path control.
     D2,
-    /// And a pod on the same node got through.
+    /// D2 with a same-node control.
     #[serde(rename = "D2+same-node")]
     D2SameNode,
-    /// And the enforcer's own record.
+    /// D2 with the enforcer's counter.
     #[serde(rename = "D2+counter")]
     D2Counter,
     /// Handshake.
@@ -411,13 +389,13 @@ pub enum RequiredTier {
     A3,
 }
 
-/// The kind of deny that a line demands.
+/// The kind of deny that a line requires.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Mechanism {
-    /// Silence.
+    /// No answer.
     Drop,
     /// A TCP reset.
     Reset,
@@ -427,7 +405,7 @@ pub enum Mechanism {
     Signature,
 }
 
-/// How many instances of a source are used.
+/// How many instances of a source send.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, schemars::JsonSchema,
 )]
@@ -435,7 +413,7 @@ pub enum Mechanism {
 pub enum Spread {
     /// One.
     One,
-    /// One a node, at most three.
+    /// One on each node, on at most three nodes.
     Nodes,
     /// Every replica.
     Replicas,

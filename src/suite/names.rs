@@ -1,25 +1,25 @@
-//! Names of a suite: endpoints, groups, what is built in, and what is written in place.
+//! Names of a suite: its endpoints and groups, built-in endpoints, and endpoints written inline.
 
-use super::item::Who;
+use super::item::EndpointRef;
 use super::{Endpoint, EndpointId, Locator, PortItem, PortRef, Subject, suggest};
 use crate::model::{ObjectRef, Transport};
 use crate::source::{Diagnostic, Place, Span};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
-/// How many endpoints the lines of a suite may name through groups. A suite this large is
-/// generated, and the memory for it must not be.
+/// The most endpoints that the lines of a suite may name through groups. It bounds the memory for a
+/// generated suite.
 const MAX_GROUP_MEMBERS: usize = 1_000_000;
 
-/// How many unknown names get a guess: each is compared with every known name, and
-/// more would not be read.
-const MAX_GUESSES: usize = 100;
+/// The most unknown names that get a suggestion: each of them is compared with every known name.
+const MAX_SUGGESTIONS: usize = 100;
 
-/// What is built in.
+/// Built-in endpoints, which a suite cannot define.
 pub(super) const BUILT_IN: [&str; 2] = ["runner", "nodes"];
 
-/// Targets that every cluster, or every cluster of one provider, has under the same address, by
-/// name and with their ports. A suite that gives such a name to something else means that.
+/// Targets that every cluster, or every cluster of one provider, has under the same address: name
+/// and ports. A suite may define an endpoint with such a name; its definition then takes
+/// precedence.
 const PRESETS: [(&str, &[u16]); 4] = [
     // The Service by which pods reach the API server (Kubernetes, "Accessing the API from a Pod").
     ("apiserver", &[443]),
@@ -38,81 +38,78 @@ pub const INSTANCE_METADATA: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 25
 /// The address of Azure's wire server.
 pub const WIRE_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16));
 
-/// What a preset stands for, and its ports.
+/// The locator and the ports of a preset.
 fn preset(word: &str) -> Option<(Locator, Vec<PortItem>)> {
     let (name, ports) = PRESETS.iter().find(|(name, _)| *name == word)?;
     let locator = match *name {
-        "apiserver" => {
-            let (namespace, kind, name) = (
-                "default".to_owned(),
-                "Service".to_owned(),
-                "kubernetes".to_owned(),
-            );
-            Locator::Service {
-                service: ObjectRef {
-                    namespace,
-                    kind,
-                    name,
-                },
-            }
-        }
+        "apiserver" => Locator::Service {
+            service: ObjectRef {
+                namespace: "default".to_owned(),
+                kind: "Service".to_owned(),
+                name: "kubernetes".to_owned(),
+            },
+        },
         "kubelet" => Locator::Nodes,
         "instance-metadata" => Locator::Address(INSTANCE_METADATA),
         _ => Locator::Address(WIRE_SERVER),
     };
-    let port = |number: &u16| PortItem {
-        port: PortRef::Number(*number),
-        transport: Transport::Tcp,
-    };
-    Some((locator, ports.iter().map(port).collect()))
+
+    let ports = ports
+        .iter()
+        .map(|number| PortItem {
+            port: PortRef::Number(*number),
+            transport: Transport::Tcp,
+        })
+        .collect();
+    Some((locator, ports))
 }
 
-/// Where the names come from, for help about one that is not known.
+/// Where the lines that use the names are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// A suite's file.
-    File,
-    /// A line on the command line, which defines nothing.
+pub(super) enum Input {
+    SuiteFile,
+    /// One line as an argument of the command; it cannot use definitions.
     CommandLine,
 }
 
-/// What a name stands for.
+/// The definition of a name.
 #[derive(Debug, Clone)]
-enum Named {
+enum Definition {
     Endpoint(EndpointId),
     Group(Vec<EndpointId>),
-    /// Its definition is wrong and was reported: lines that use it are not wrong because of that.
-    Broken,
+    /// The definition has an error, which was reported. Lines that use the name get no further
+    /// error from it.
+    Invalid,
 }
 
 /// The names that lines can use.
 #[derive(Debug)]
 pub(super) struct Names {
-    origin: Origin,
+    input: Input,
     endpoints: Vec<Endpoint>,
-    /// Where each endpoint's name stands, for warnings.
+    /// The position of each endpoint's name, for warnings.
     spans: Vec<Span>,
-    named: BTreeMap<String, (Named, Span)>,
-    /// Endpoints written in place, and those built in, by their normal spelling.
-    in_place: HashMap<String, EndpointId>,
-    through_groups: usize,
-    guesses: usize,
+    definitions: BTreeMap<String, (Definition, Span)>,
+    /// Inline and built-in endpoints, by their normalized spelling.
+    inline: HashMap<String, EndpointId>,
+    group_members: usize,
+    suggestions: usize,
 }
 
 impl Names {
-    pub(super) fn new(origin: Origin) -> Self {
+    pub(super) fn new(input: Input) -> Self {
         Self {
-            origin,
+            input,
             endpoints: Vec::new(),
             spans: Vec::new(),
-            named: BTreeMap::new(),
-            in_place: HashMap::new(),
-            through_groups: 0,
-            guesses: 0,
+            definitions: BTreeMap::new(),
+            inline: HashMap::new(),
+            group_members: 0,
+            suggestions: 0,
         }
     }
 
-    /// The endpoints, as a suite holds them.
+    /// The endpoints, in order of definition or first use.
     pub(super) fn into_endpoints(self) -> Vec<Endpoint> {
         self.endpoints
     }
@@ -133,38 +130,48 @@ impl Names {
         self.endpoints[id.0].used = true;
     }
 
-    /// Defines an endpoint; `None` for one that is wrong.
+    /// Defines an endpoint; `None` marks an invalid definition.
+    ///
+    /// # Errors
+    /// The name is already in use.
     pub(super) fn define_endpoint(
         &mut self,
         name: &str,
         span: Span,
         endpoint: Option<Endpoint>,
     ) -> Result<(), Diagnostic> {
-        let named = match endpoint {
-            Some(endpoint) => Named::Endpoint(self.add(endpoint, span)),
-            None => Named::Broken,
+        let definition = match endpoint {
+            Some(endpoint) => Definition::Endpoint(self.add(endpoint, span)),
+            None => Definition::Invalid,
         };
-        self.define(name, span, named)
+        self.define(name, span, definition)
     }
 
-    /// Defines a group; `None` for one that is wrong.
+    /// Defines a group; `None` marks an invalid definition.
     pub(super) fn define_group(
         &mut self,
         name: &str,
         span: Span,
         members: Option<Vec<EndpointId>>,
     ) {
-        // Clashes with endpoints were reported before members were looked up.
-        let _clash = self.define(name, span, members.map_or(Named::Broken, Named::Group));
+        // A name that is already in use was reported by `check_free`.
+        let _already_reported = self.define(
+            name,
+            span,
+            members.map_or(Definition::Invalid, Definition::Group),
+        );
     }
 
-    fn define(&mut self, name: &str, span: Span, named: Named) -> Result<(), Diagnostic> {
+    fn define(&mut self, name: &str, span: Span, definition: Definition) -> Result<(), Diagnostic> {
         self.check_free(name, span)?;
-        self.named.insert(name.to_owned(), (named, span));
+        self.definitions.insert(name.to_owned(), (definition, span));
         Ok(())
     }
 
-    /// Whether a name can be defined.
+    /// Checks that a name can be defined.
+    ///
+    /// # Errors
+    /// The name is built in, or another endpoint or group has it.
     pub(super) fn check_free(&self, name: &str, span: Span) -> Result<(), Diagnostic> {
         if BUILT_IN.contains(&name) {
             return Err(Diagnostic::error(
@@ -173,13 +180,13 @@ impl Names {
             )
             .with_help("choose another name"));
         }
-        match self.named.get(name) {
+        match self.definitions.get(name) {
             Some((_, first)) => Err(Diagnostic::error(
                 span,
                 format!("{name} is already the name of an endpoint"),
             )
             .with_secondary(*first, "defined here")
-            .with_help("endpoints and groups share their names: rename one of them")),
+            .with_help("endpoints and groups share one set of names: rename one of them")),
             None => Ok(()),
         }
     }
@@ -190,62 +197,72 @@ impl Names {
         EndpointId(self.endpoints.len() - 1)
     }
 
-    /// The subject that an item names; `None` for one whose definition is wrong.
-    pub(super) fn look_up(
+    /// The subject of a reference; `None` if its definition is invalid.
+    ///
+    /// # Errors
+    /// The name is unknown, or the reference cannot be used here.
+    pub(super) fn resolve(
         &mut self,
-        who: &Who,
+        endpoint: &EndpointRef,
         span: Span,
         place: &Place,
     ) -> Result<Option<Subject>, Diagnostic> {
-        match who {
-            Who::All if self.origin == Origin::CommandLine => Err(Diagnostic::error(
+        match endpoint {
+            EndpointRef::All if self.input == Input::CommandLine => Err(Diagnostic::error(
                 span,
-                "* means every endpoint of a suite, and a line alone has none",
+                "* means every endpoint of a suite, and a single line has no suite",
             )
             .with_help("name the endpoints, or write a suite")),
-            Who::All => Ok(Some(Subject::All)),
-            Who::InPlace(locator, text) => Ok(Some(Subject::Endpoint(
-                self.in_place(locator, text, span, place),
+            EndpointRef::All => Ok(Some(Subject::All)),
+            EndpointRef::Inline(locator, text) => Ok(Some(Subject::Endpoint(
+                self.inline(locator, text, span, place),
             ))),
-            Who::Word(word) if word == "runner" => Ok(Some(Subject::Endpoint(self.in_place(
-                &Locator::Runner,
-                word,
-                span,
-                place,
-            )))),
-            Who::Word(word) if word == "nodes" => Ok(Some(Subject::Endpoint(self.in_place(
-                &Locator::Nodes,
-                word,
-                span,
-                place,
-            )))),
-            Who::Word(word) => match self.named.get(word) {
-                Some((Named::Endpoint(id), _)) => Ok(Some(Subject::Endpoint(*id))),
-                Some((Named::Group(members), _)) => {
-                    self.through_groups += members.len();
-                    if self.through_groups > MAX_GROUP_MEMBERS {
-                        let message = format!(
-                            "the suite names more than {MAX_GROUP_MEMBERS} endpoints through groups"
-                        );
-                        return Err(Diagnostic::error(span, message).with_help("split the suite"));
-                    }
-                    Ok(Some(Subject::Group(members.clone())))
+            EndpointRef::Name(name) => self.resolve_name(name, span, place),
+        }
+    }
+
+    fn resolve_name(
+        &mut self,
+        name: &str,
+        span: Span,
+        place: &Place,
+    ) -> Result<Option<Subject>, Diagnostic> {
+        let built_in = match name {
+            "runner" => Some(Locator::Runner),
+            "nodes" => Some(Locator::Nodes),
+            _ => None,
+        };
+        if let Some(locator) = built_in {
+            let id = self.inline(&locator, name, span, place);
+            return Ok(Some(Subject::Endpoint(id)));
+        }
+
+        match self.definitions.get(name) {
+            Some((Definition::Endpoint(id), _)) => Ok(Some(Subject::Endpoint(*id))),
+            Some((Definition::Group(members), _)) => {
+                self.group_members += members.len();
+                if self.group_members > MAX_GROUP_MEMBERS {
+                    let message = format!(
+                        "the suite names more than {MAX_GROUP_MEMBERS} endpoints through groups"
+                    );
+                    return Err(Diagnostic::error(span, message).with_help("split the suite"));
                 }
-                Some((Named::Broken, _)) => Ok(None),
-                None => match preset(word) {
-                    Some((locator, ports)) => {
-                        let id =
-                            self.built_in(word.clone(), &locator, Some(ports), word, span, place);
-                        Ok(Some(Subject::Endpoint(id)))
-                    }
-                    None => Err(self.unknown(word, span)),
-                },
+                Ok(Some(Subject::Group(members.clone())))
+            }
+            Some((Definition::Invalid, _)) => Ok(None),
+            None => match preset(name) {
+                Some((locator, ports)) => {
+                    let key = name.to_owned();
+                    let id = self.get_or_create(key, &locator, Some(ports), name, span, place);
+                    Ok(Some(Subject::Endpoint(id)))
+                }
+                None => Err(self.unknown(name, span)),
             },
         }
     }
 
-    fn in_place(&mut self, locator: &Locator, text: &str, span: Span, place: &Place) -> EndpointId {
-        // One host in two spellings is one endpoint; the first spelling is its label.
+    fn inline(&mut self, locator: &Locator, text: &str, span: Span, place: &Place) -> EndpointId {
+        // Two spellings of one host give one endpoint; its label is the first spelling.
         let key = match locator {
             Locator::Host(host) => host.to_string(),
             Locator::Address(address) => address.to_string(),
@@ -255,11 +272,11 @@ impl Names {
             | Locator::Runner
             | Locator::Nodes => text.to_owned(),
         };
-        self.built_in(key, locator, None, text, span, place)
+        self.get_or_create(key, locator, None, text, span, place)
     }
 
-    /// The endpoint of a key; made when it is first named.
-    fn built_in(
+    /// The endpoint with a key, which is created at its first use.
+    fn get_or_create(
         &mut self,
         key: String,
         locator: &Locator,
@@ -268,7 +285,7 @@ impl Names {
         span: Span,
         place: &Place,
     ) -> EndpointId {
-        if let Some(id) = self.in_place.get(&key) {
+        if let Some(id) = self.inline.get(&key) {
             return *id;
         }
         let endpoint = Endpoint {
@@ -281,19 +298,19 @@ impl Names {
             used: false,
         };
         let id = self.add(endpoint, span);
-        self.in_place.insert(key, id);
+        self.inline.insert(key, id);
         id
     }
 
     fn unknown(&mut self, word: &str, span: Span) -> Diagnostic {
         let diagnostic =
             Diagnostic::error(span, format!("no endpoint or group is called {word:?}"));
-        match self.origin {
-            Origin::CommandLine => diagnostic.with_help("in a line alone an endpoint is written in place: shop/Deployment/web; a host has a dot; runner and nodes are built in"),
-            Origin::File if self.guesses >= MAX_GUESSES => diagnostic,
-            Origin::File => {
-                self.guesses += 1;
-                let mut known: Vec<&str> = self.named.keys().map(String::as_str).collect();
+        match self.input {
+            Input::CommandLine => diagnostic.with_help("a single line has no definitions: write NAMESPACE/KIND/NAME, for example shop/Deployment/web, a host name with a dot, an address, runner or nodes"),
+            Input::SuiteFile if self.suggestions >= MAX_SUGGESTIONS => diagnostic,
+            Input::SuiteFile => {
+                self.suggestions += 1;
+                let mut known: Vec<&str> = self.definitions.keys().map(String::as_str).collect();
                 known.extend(BUILT_IN.into_iter().chain(PRESETS.map(|(name, _)| name)));
                 diagnostic.with_help(suggest::help(word, &known, "", "known are"))
             }
@@ -301,7 +318,7 @@ impl Names {
     }
 }
 
-/// Whether an endpoint can send: hosts and addresses are targets only.
+/// Whether an endpoint can be a source; hosts and addresses can only be targets.
 pub(super) fn can_send(locator: &Locator) -> bool {
     match locator {
         Locator::Workload { .. }
@@ -313,7 +330,7 @@ pub(super) fn can_send(locator: &Locator) -> bool {
     }
 }
 
-/// Whether an endpoint is made of pods, and so part of `*` as a source.
+/// Whether an endpoint consists of pods; `*` as a source is all such endpoints.
 pub(super) fn has_pods(locator: &Locator) -> bool {
     match locator {
         Locator::Workload { .. } | Locator::Pods { .. } | Locator::Service { .. } => true,

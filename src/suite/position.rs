@@ -1,21 +1,22 @@
-//! From a byte of a decoded text back to its place in the file.
+//! Positions in the file of parts of a decoded scalar.
 
-use super::grammar::Fault;
+use super::grammar::LineError;
 use crate::source::{Diagnostic, Node, Sources, Span};
 use std::ops::Range;
 
-/// A scalar's text with its place.
+/// The text of a scalar with its position in the file.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Text {
+pub(super) struct ScalarText {
     whole: Span,
-    /// Offset of the text in the file, if the file holds it as it is; folds and escapes change
-    /// texts, and then only the whole can be pointed at.
+    /// Offset of the text within `whole`, if the file holds the text unchanged. Folding and escapes
+    /// change a text; a diagnostic can then mark only the whole scalar.
     verbatim: Option<usize>,
 }
 
-impl Text {
+impl ScalarText {
     pub(super) fn new(sources: &Sources, node: &Node, text: &str) -> Self {
         let written = sources.slice(node.span);
+
         let verbatim = if written == text {
             Some(0)
         } else {
@@ -24,13 +25,14 @@ impl Text {
                 .filter(|_| written.starts_with(['"', '\'']));
             (inner == Some(text)).then_some(1)
         };
+
         Self {
             whole: node.span,
             verbatim,
         }
     }
 
-    /// The place of some bytes of the text.
+    /// The position of a byte range of the text.
     pub(super) fn span(&self, range: &Range<usize>) -> Span {
         match self.verbatim {
             Some(offset) => self.whole.inside(offset + range.start, offset + range.end),
@@ -38,10 +40,10 @@ impl Text {
         }
     }
 
-    /// A fault of the grammar as a diagnostic.
-    pub(super) fn diagnostic(&self, fault: Fault) -> Diagnostic {
-        let diagnostic = Diagnostic::error(self.span(&fault.range), fault.message);
-        match fault.help {
+    /// Converts an error of the line grammar into a diagnostic.
+    pub(super) fn diagnostic(&self, error: LineError) -> Diagnostic {
+        let diagnostic = Diagnostic::error(self.span(&error.range), error.message);
+        match error.help {
             Some(help) => diagnostic.with_help(help),
             None => diagnostic,
         }

@@ -1,4 +1,4 @@
-//! The JSON Schema of the suite format, made from the decoder's own tables.
+//! The JSON Schema of the suite format, generated from the decoder's tables of keys.
 
 use super::forms::Form;
 use super::keys::{Field, SUITE, Shape, Table};
@@ -7,8 +7,8 @@ use serde_json::{Map, Value as Json, json};
 /// The JSON Schema (draft-07) of a suite, for editors and pipelines.
 ///
 /// # Limitations
-/// A schema sees one value at a time: names that are not defined, contradictions and the grammar
-/// inside a line are found by `watertight validate` only.
+/// A schema checks one value at a time. Only `watertight validate` finds undefined names,
+/// contradictions and errors in the grammar of a line.
 pub fn schema() -> Json {
     let mut definitions = Map::new();
     definitions.insert("line".to_owned(), table(&super::keys::LINE));
@@ -50,31 +50,32 @@ fn table(table: &Table) -> Json {
     object
 }
 
-/// The ways in which an endpoint is found exclude each other.
+/// The combinations of keys that locate an endpoint, which exclude each other.
 fn endpoint_choices() -> Json {
-    let way = |needs: &[&str], excludes: &[&str]| {
-        let excluded: Vec<Json> = excludes
-            .iter()
-            .map(|key| json!({"required": [key]}))
-            .collect();
-        json!({"required": needs, "not": {"anyOf": excluded}})
-    };
     json!([
-        way(&["namespace", "workload"], &["pods", "host", "ip"]),
-        way(&["namespace", "pods"], &["workload", "host", "ip"]),
-        way(
+        endpoint_choice(&["namespace", "workload"], &["pods", "host", "ip"]),
+        endpoint_choice(&["namespace", "pods"], &["workload", "host", "ip"]),
+        endpoint_choice(
             &["namespace", "service"],
             &["workload", "pods", "host", "ip"]
         ),
-        way(
+        endpoint_choice(
             &["host"],
             &["namespace", "workload", "pods", "service", "source", "ip"]
         ),
-        way(
+        endpoint_choice(
             &["ip"],
             &["namespace", "workload", "pods", "service", "source", "host"]
         ),
     ])
+}
+
+fn endpoint_choice(required: &[&str], excluded: &[&str]) -> Json {
+    let excluded: Vec<Json> = excluded
+        .iter()
+        .map(|key| json!({"required": [key]}))
+        .collect();
+    json!({"required": required, "not": {"anyOf": excluded}})
 }
 
 fn property(field: &Field) -> Json {
@@ -84,8 +85,8 @@ fn property(field: &Field) -> Json {
     property
 }
 
-fn shape(of: &Shape) -> Json {
-    match of {
+fn shape(shape_of_node: &Shape) -> Json {
+    match shape_of_node {
         Shape::Scalar(form) => form.schema(),
         Shape::List(item) => json!({"type": "array", "minItems": 1, "items": shape(item)}),
         Shape::Map(key, value) => {

@@ -1,20 +1,20 @@
-//! Settings: one table of keys, in `spec.settings` and in a line's long form.
+//! Decoder of settings, which have the same keys in `spec.settings` and in a line's long form.
 
 use super::forms::parse_payload;
-use super::grammar::Piece;
+use super::grammar::Fragment;
 use super::item::parse_source;
 use super::names::{Names, can_send};
-use super::position::Text;
+use super::position::ScalarText;
 use super::shape::text;
 use super::{
     EndpointId, Expected, Mechanism, RequiredTier, Settings, Spread, Subject, TargetItem,
     TargetWhat,
 };
 use crate::model::parse_duration;
-use crate::source::{Diagnostic, Diagnostics, Node, Sources};
+use crate::source::{Diagnostic, Diagnostics, Node, Sources, Span};
+use std::time::Duration;
 
-/// Reads the settings of a mapping; what does not have its form was reported with the shape and is
-/// left out.
+/// Decodes the settings of a mapping. Leaves out values of the wrong form, which `shape` reported.
 pub(super) fn decode(
     node: &Node,
     sources: &Sources,
@@ -33,54 +33,56 @@ pub(super) fn decode(
     settings
 }
 
-/// Sets one setting, and says whether there is one of this name.
+/// Sets one setting; false if no setting has this name.
 fn set(settings: &mut Settings, key: &str, value: &Node) -> bool {
-    let written = || text(value).map(str::to_owned);
-    let duration = || text(value).and_then(|text| parse_duration(text).ok());
-    let list = || {
-        value
-            .as_sequence()
-            .unwrap_or_default()
-            .iter()
-            .filter_map(text)
-            .map(str::to_owned)
-            .collect()
-    };
     match key {
-        "settle" => settings.settle = duration(),
-        "hold" => settings.hold = duration(),
-        "timeout" => settings.timeout = duration(),
-        "attemptTimeout" => settings.attempt_timeout = duration(),
+        "settle" => settings.settle = duration(value),
+        "hold" => settings.hold = duration(value),
+        "timeout" => settings.timeout = duration(value),
+        "attemptTimeout" => settings.attempt_timeout = duration(value),
         "attempts" => settings.attempts = text(value).and_then(|text| text.parse().ok()),
-        "tier" => settings.required_tier = text(value).and_then(RequiredTier::named),
+        "tier" => settings.required_tier = text(value).and_then(RequiredTier::parse),
         "startup" => settings.startup_isolated = text(value).map(|text| text == "isolated"),
-        "mechanism" => settings.mechanism = text(value).and_then(Mechanism::named),
-        "method" => settings.method = written(),
+        "mechanism" => settings.mechanism = text(value).and_then(Mechanism::parse),
+        "method" => settings.method = owned_text(value),
         "headers" => {
-            let pair = |entry: &crate::source::Entry| {
-                Some((entry.key.text.clone(), text(&entry.value)?.to_owned()))
-            };
             settings.headers = value
                 .as_mapping()
                 .unwrap_or_default()
                 .iter()
-                .filter_map(pair)
+                .filter_map(|entry| Some((entry.key.text.clone(), owned_text(&entry.value)?)))
                 .collect();
         }
         "status" => settings.status = text(value).and_then(|text| text.parse().ok()),
-        "body" => settings.body = written(),
-        "serverName" => settings.server_name = written(),
-        "alpn" => settings.alpn = list(),
-        "record" => settings.record = written(),
+        "body" => settings.body = owned_text(value),
+        "serverName" => settings.server_name = owned_text(value),
+        "alpn" => settings.alpn = texts(value),
+        "record" => settings.record = owned_text(value),
         "send" => settings.send = text(value).and_then(|text| parse_payload(text).ok()),
         "repeat" => settings.repeat = text(value).map(|text| text == "true"),
-        "spread" => settings.spread = text(value).and_then(Spread::named),
+        "spread" => settings.spread = text(value).and_then(Spread::parse),
         _ => return false,
     }
     true
 }
 
-/// The endpoint of `control:`, which must be one that can send.
+fn owned_text(node: &Node) -> Option<String> {
+    text(node).map(str::to_owned)
+}
+
+fn duration(node: &Node) -> Option<Duration> {
+    text(node).and_then(|text| parse_duration(text).ok())
+}
+
+fn texts(node: &Node) -> Vec<String> {
+    node.as_sequence()
+        .unwrap_or_default()
+        .iter()
+        .filter_map(owned_text)
+        .collect()
+}
+
+/// Decodes the endpoint of `control:`, which must be able to send.
 fn control(
     value: &Node,
     sources: &Sources,
@@ -88,30 +90,20 @@ fn control(
     names: &mut Names,
 ) -> Option<EndpointId> {
     let name = text(value)?;
-    let at = Text::new(sources, value, name);
-    let found = parse_source(Piece {
+    let at = ScalarText::new(sources, value, name);
+    let fragment = Fragment {
         text: name,
         start: 0,
-    })
-    .map_err(|fault| at.diagnostic(fault))
-    .and_then(|parsed| {
-        let span = at.span(&parsed.range);
-        let one = |message: String| {
-            Err(Diagnostic::error(span, message)
-                .with_help("name one endpoint that is known to reach the target, or runner"))
-        };
-        match names.look_up(&parsed.who, span, &sources.place(span))? {
-            Some(Subject::Endpoint(id)) if can_send(&names.endpoint(id).locator) => Ok(Some(id)),
-            Some(Subject::Endpoint(_)) => one(format!(
-                "{name} is outside the cluster and cannot be a control"
-            )),
-            Some(Subject::Group(_) | Subject::All) => {
-                one(format!("{name} is more than one endpoint"))
-            }
-            None => Ok(None),
-        }
-    });
-    match found {
+    };
+    let resolved = parse_source(fragment)
+        .map_err(|error| at.diagnostic(error))
+        .and_then(|parsed| {
+            let span = at.span(&parsed.range);
+            let subject = names.resolve(&parsed.endpoint, span, &sources.place(span))?;
+            control_endpoint(name, span, subject, names)
+        });
+
+    match resolved {
         Ok(id) => {
             if let Some(id) = id {
                 names.mark_used(id);
@@ -125,32 +117,54 @@ fn control(
     }
 }
 
-/// Settings that a line writes and that can have no effect on it: they would promise what is never
-/// tested.
+/// The one endpoint of a control's subject.
+fn control_endpoint(
+    name: &str,
+    span: Span,
+    subject: Option<Subject>,
+    names: &Names,
+) -> Result<Option<EndpointId>, Diagnostic> {
+    let message = match subject {
+        None => return Ok(None),
+        Some(Subject::Endpoint(id)) if can_send(&names.endpoint(id).locator) => {
+            return Ok(Some(id));
+        }
+        Some(Subject::Endpoint(_)) => {
+            format!("{name} is outside the cluster and cannot be a control")
+        }
+        Some(Subject::Group(_) | Subject::All) => format!("{name} is more than one endpoint"),
+    };
+    Err(Diagnostic::error(span, message)
+        .with_help("name one endpoint that is known to reach the target, or runner"))
+}
+
+/// Errors for settings of a line that have no effect on it. They are errors, not warnings, because
+/// their author expects something that is never tested.
 pub(super) fn without_effect(
     node: &Node,
     expected: Expected,
     targets: &[TargetItem],
 ) -> Vec<Diagnostic> {
-    let http = targets
+    let has_http = targets
         .iter()
         .any(|target| matches!(&target.what, TargetWhat::Url(url) if url.scheme.is_http()));
-    let dns = targets
+    let has_dns = targets
         .iter()
         .any(|target| matches!(&target.what, TargetWhat::Url(url) if url.scheme.is_dns()));
-    let port = targets
+    let has_port = targets
         .iter()
         .any(|target| !matches!(target.what, TargetWhat::Url(_)));
-    let mut found = Vec::new();
+
+    let mut diagnostics = Vec::new();
     for entry in node.as_mapping().unwrap_or_default() {
         let key = entry.key.text.as_str();
         let tier = text(&entry.value).filter(|_| key == "tier");
         let needs = match key {
-            "method" | "headers" | "status" | "body" | "repeat" if !http => {
+            "method" | "headers" | "status" | "body" | "repeat" if !has_http => {
                 Some("an http or https target")
             }
-            "record" if !dns => Some("a dns target"),
-            "send" if !port => Some("a target with a port"),
+            "record" if !has_dns => Some("a dns target"),
+            "send" if !has_port => Some("a target with a port"),
             "mechanism" | "startup" if expected == Expected::Allowed => {
                 Some("a line that ends with denied")
             }
@@ -168,15 +182,16 @@ pub(super) fn without_effect(
             }
             _ => None,
         };
+
         if let Some(needs) = needs {
             let what = tier.unwrap_or(key);
-            found.push(
+            diagnostics.push(
                 Diagnostic::error(entry.key.span, format!("{what} has no effect on this line"))
                     .with_help(format!("it needs {needs}: remove it, or change the line")),
             );
         }
     }
-    found
+    diagnostics
 }
 
 #[cfg(test)]
@@ -195,7 +210,10 @@ mod tests {
             let mut sources = Sources::new();
             let file = sources.add("a.yaml", format!("{}: {}\n", field.name, field.example));
             let documents = parse(&sources, file, &mut Diagnostics::new());
-            let value = documents[0].root.get(field.name).expect("there");
+            let value = documents[0]
+                .root
+                .get(field.name)
+                .expect("the document has the setting");
             let mut settings = Settings::default();
             assert!(set(&mut settings, field.name, value), "{}", field.name);
             assert_ne!(settings, Settings::default(), "{} is not kept", field.name);

@@ -1,7 +1,7 @@
-//! Whether a document has the shape that the tables give: keys, types, and the form of each scalar.
+//! Check of a document against the tables of keys: its keys, types, and the form of each scalar.
 //!
-//! Everything that does not fit is reported here, once. The decoders after it take what fits and
-//! pass over the rest in silence.
+//! This step reports every deviation once. The decoders after it skip invalid values without
+//! another report.
 
 use super::forms::Form;
 use super::keys::{Field, LINE, SPEC, SUITE, Shape, Table};
@@ -10,23 +10,21 @@ use crate::source::{Diagnostic, Diagnostics, Entry, Node, Span, Style, Value};
 
 /// The check of one document.
 pub(super) struct ShapeCheck<'a> {
-    /// Where to report.
     pub(super) diagnostics: &'a mut Diagnostics,
 }
 
-/// The key that leads to a node, for messages.
+/// The key of a node and an example of its value, for messages.
 #[derive(Clone, Copy)]
-struct At<'a> {
+struct KeyContext<'a> {
     name: &'a str,
     example: &'a str,
 }
 
-/// The text of a scalar that is written at all; a plain scalar without text is a value that was
-/// forgotten.
+/// The text of a scalar; `None` for other nodes and for a key without a value.
 pub(super) fn text(node: &Node) -> Option<&str> {
     let scalar = node.as_scalar()?;
-    let forgotten = scalar.style == Style::Plain && scalar.text.is_empty();
-    (!forgotten).then_some(&scalar.text)
+    let is_missing = scalar.style == Style::Plain && scalar.text.is_empty();
+    (!is_missing).then_some(&scalar.text)
 }
 
 const EMPTY_LINE: &str = "write a line: web -> api:8080 allowed";
@@ -38,7 +36,7 @@ impl ShapeCheck<'_> {
             root,
             &SUITE,
             None,
-            At {
+            KeyContext {
                 name: "the document",
                 example: "apiVersion: watertight.dev/v1",
             },
@@ -50,7 +48,7 @@ impl ShapeCheck<'_> {
             .push(Diagnostic::error(span, message).with_help(help));
     }
 
-    fn node(&mut self, node: &Node, shape: &Shape, key: Option<Span>, at: At<'_>) {
+    fn node(&mut self, node: &Node, shape: &Shape, key: Option<Span>, at: KeyContext<'_>) {
         match shape {
             Shape::Scalar(form) => self.scalar(node, *form, key, at),
             Shape::List(item) => self.list(node, item, key, at),
@@ -60,21 +58,21 @@ impl ShapeCheck<'_> {
         }
     }
 
-    fn scalar(&mut self, node: &Node, form: Form, key: Option<Span>, at: At<'_>) {
+    fn scalar(&mut self, node: &Node, form: Form, key: Option<Span>, at: KeyContext<'_>) {
         let Some(text) = text(node) else {
             return self.wrong_type(node, form.describe(), key, at);
         };
-        if let Err(misfit) = form.check(text) {
+        if let Err(error) = form.check(text) {
             let diagnostic =
-                Diagnostic::error(node.span, format!("{}: {}", at.name, misfit.message));
-            self.diagnostics.push(match misfit.help {
+                Diagnostic::error(node.span, format!("{}: {}", at.name, error.message));
+            self.diagnostics.push(match error.help {
                 Some(help) => diagnostic.with_help(help),
                 None => diagnostic,
             });
         }
     }
 
-    fn list(&mut self, node: &Node, item: &Shape, key: Option<Span>, at: At<'_>) {
+    fn list(&mut self, node: &Node, item: &Shape, key: Option<Span>, at: KeyContext<'_>) {
         match &node.value {
             Value::Sequence(items) if items.is_empty() => {
                 self.error(
@@ -106,26 +104,32 @@ impl ShapeCheck<'_> {
         }
     }
 
-    fn map(&mut self, node: &Node, form: Form, value: &Shape, key: Option<Span>, at: At<'_>) {
+    fn map(
+        &mut self,
+        node: &Node,
+        form: Form,
+        value: &Shape,
+        key: Option<Span>,
+        at: KeyContext<'_>,
+    ) {
         let Some(entries) = node.as_mapping() else {
             return self.wrong_type(node, "a mapping", key, at);
         };
         for entry in entries {
-            if let Err(misfit) = form.check(&entry.key.text) {
+            if let Err(error) = form.check(&entry.key.text) {
                 let diagnostic =
-                    Diagnostic::error(entry.key.span, format!("{}: {}", at.name, misfit.message));
-                self.diagnostics.push(match misfit.help {
+                    Diagnostic::error(entry.key.span, format!("{}: {}", at.name, error.message));
+                self.diagnostics.push(match error.help {
                     Some(help) => diagnostic.with_help(help),
                     None => diagnostic,
                 });
             }
-            // The example of the whole is no example of one entry; the entry's own table has better
-            // ones.
+            // The example is one of the whole mapping, so it does not fit one entry.
             self.node(
                 &entry.value,
                 value,
                 Some(entry.key.span),
-                At {
+                KeyContext {
                     name: &entry.key.text,
                     example: "",
                 },
@@ -133,23 +137,23 @@ impl ShapeCheck<'_> {
         }
     }
 
-    fn object(&mut self, node: &Node, table: &Table, key: Option<Span>, at: At<'_>) {
+    fn object(&mut self, node: &Node, table: &Table, key: Option<Span>, at: KeyContext<'_>) {
         let Some(entries) = node.as_mapping() else {
             return self.wrong_type(node, "a mapping", key, at);
         };
-        let mut meant = Vec::new();
+        let mut misspelt = Vec::new();
         for entry in entries {
             match table.field(&entry.key.text) {
                 Some(field) => self.field(entry, field),
-                None => meant.extend(self.unknown_field(entry, table)),
+                None => misspelt.extend(self.unknown_field(entry, table)),
             }
         }
         let anchor = key
             .or_else(|| entries.first().map(|entry| entry.key.span))
             .unwrap_or_else(|| node.site());
         for field in table.fields.iter().filter(|field| field.required) {
-            // A misspelt key is one mistake, not two.
-            if !meant.contains(&field.name)
+            // A misspelt key was reported as unknown, so it is not reported as missing.
+            if !misspelt.contains(&field.name)
                 && !entries.iter().any(|entry| entry.key.text == field.name)
             {
                 self.error(
@@ -166,14 +170,14 @@ impl ShapeCheck<'_> {
             &entry.value,
             &field.shape,
             Some(entry.key.span),
-            At {
+            KeyContext {
                 name: field.name,
                 example: field.example,
             },
         );
     }
 
-    /// Reports a key that the table does not have; gives the one that was probably meant.
+    /// Reports an unknown key, and returns the key of which it is probably a misspelling.
     fn unknown_field(&mut self, entry: &Entry, table: &Table) -> Option<&'static str> {
         let name = entry.key.text.as_str();
         let span = entry.key.span;
@@ -202,7 +206,7 @@ impl ShapeCheck<'_> {
                     node,
                     &LINE,
                     None,
-                    At {
+                    KeyContext {
                         name: "the line",
                         example: "",
                     },
@@ -220,18 +224,18 @@ impl ShapeCheck<'_> {
         }
     }
 
-    /// `- web -> api: 8080 denied`: YAML takes the colon and the blank for a key and its value.
+    /// Reports a line such as `- web -> api: 8080 denied`, which YAML reads as a key and its value.
     fn colon_in_line(&mut self, node: &Node, entries: &[Entry]) {
         let Some(first) = entries.first() else {
             return self.error(node.site(), "the line is empty", EMPTY_LINE);
         };
-        // Braces without a colon make a key without a value, which is a list in the wrong brackets.
+        // YAML reads braces without a colon as a key without a value.
         let Some(value) = text(&first.value) else {
             let help =
                 "a line is one text, \"web -> api:8080 allowed\", or a mapping with the key check";
             return self.error(
                 node.site(),
-                format!("{:?} is no line", first.key.text),
+                format!("{:?} is not a line", first.key.text),
                 help,
             );
         };
@@ -242,13 +246,13 @@ impl ShapeCheck<'_> {
         self.error(first.key.span, "this is a mapping, not a line", help);
     }
 
-    fn wrong_type(&mut self, node: &Node, expected: &str, key: Option<Span>, at: At<'_>) {
+    fn wrong_type(&mut self, node: &Node, expected: &str, key: Option<Span>, at: KeyContext<'_>) {
         let found = if node.as_scalar().is_some() && text(node).is_none() {
             "nothing"
         } else {
-            found(node)
+            kind_of(node)
         };
-        // Nothing has no place of its own worth showing.
+        // A missing value has no text to mark, so its key is marked.
         let span = if found == "nothing" {
             key.unwrap_or_else(|| node.site())
         } else {
@@ -264,7 +268,7 @@ impl ShapeCheck<'_> {
     }
 }
 
-fn found(node: &Node) -> &'static str {
+fn kind_of(node: &Node) -> &'static str {
     match node.value {
         Value::Scalar(_) => "a text",
         Value::Sequence(_) => "a list",
@@ -272,8 +276,8 @@ fn found(node: &Node) -> &'static str {
     }
 }
 
-/// Whether a mapping in `expect` is meant as a long form: it has `check`, something like it, or
-/// another key of it.
+/// Whether a mapping in `expect` is meant as a long form: it has one of its keys, or a misspelling
+/// of `check`.
 fn is_long_form(entries: &[Entry]) -> bool {
     entries.iter().any(|entry| {
         LINE.field(&entry.key.text).is_some()

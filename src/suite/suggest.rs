@@ -1,23 +1,22 @@
-//! "Did you mean".
+//! Suggestions for misspelt words.
 
-/// The candidate that was most likely meant, if one is near enough to be worth a guess.
+/// The candidate with the smallest edit distance, if it is small enough for a suggestion.
 pub(super) fn nearest<'a>(
     text: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    // Longer than any name, so nothing is near; and the distance is quadratic in the length.
+    // No name is that long, and the time for a distance is quadratic in the length.
     if text.len() > 100 {
         return None;
     }
-    let plain = |word: &str| word.to_lowercase().replace('_', "-");
-    let wanted = plain(text);
+    let wanted = normalize(text);
     // A third of the word may be wrong: "expcet" is near "expect", "web" is not near "api".
     let tolerance = (text.chars().count() / 3).max(1);
     candidates
         .into_iter()
         .map(|candidate| {
             (
-                strsim::damerau_levenshtein(&wanted, &plain(candidate)),
+                strsim::damerau_levenshtein(&wanted, &normalize(candidate)),
                 candidate,
             )
         })
@@ -26,19 +25,23 @@ pub(super) fn nearest<'a>(
         .map(|(_, candidate)| candidate)
 }
 
-/// Help for a word that is none of the candidates: the nearest one, else all of them (at most ten).
+fn normalize(word: &str) -> String {
+    word.to_lowercase().replace('_', "-")
+}
+
+/// Help for an unknown word: the nearest candidate, otherwise the first ten candidates.
 pub(super) fn help<'a>(
     text: &str,
     candidates: &[&'a str],
-    none_are: &str,
-    all_are: &str,
+    without_candidates: &str,
+    list_prefix: &str,
 ) -> String {
     const SHOWN: usize = 10;
     if let Some(candidate) = nearest(text, candidates.iter().copied()) {
         return format!("did you mean {candidate}?");
     }
     if candidates.is_empty() {
-        return none_are.to_owned();
+        return without_candidates.to_owned();
     }
     let shown: Vec<&'a str> = candidates.iter().copied().take(SHOWN).collect();
     let more = candidates.len().saturating_sub(SHOWN);
@@ -47,7 +50,7 @@ pub(super) fn help<'a>(
     } else {
         String::new()
     };
-    format!("{all_are} {}{rest}", shown.join(", "))
+    format!("{list_prefix} {}{rest}", shown.join(", "))
 }
 
 #[cfg(test)]
@@ -55,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slips_are_near_and_other_words_are_not() {
+    fn only_misspelt_words_are_near() {
         let cases = [
             ("expcet", Some("expect")),
             ("Expect", Some("expect")),
@@ -72,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn help_lists_what_there_is() {
+    fn help_suggests_the_nearest_candidate_or_lists_all() {
         assert_eq!(
             help("x-y-z", &["one", "two"], "none", "known are"),
             "known are one, two"

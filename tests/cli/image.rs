@@ -111,10 +111,10 @@ fn other_programs_are_refused_with_the_command_that_builds_the_agent() {
     other.truncate(other.len() - 3);
     let other = files.with("other", other);
     for (program, why) in [
-        (&script, "it is no ELF program"),
+        (&script, "it is not an ELF program"),
         (&dynamic, "it is linked dynamically"),
         (&sparc, "it is built for ELF machine 2"),
-        (&other, "it is no build of"),
+        (&other, "it is not a build of"),
         (&files.name("missing"), "cannot read"),
     ] {
         let ran = ran(&mut watertight(["image", "-o", &out, "--program", program]));

@@ -9,11 +9,11 @@ fn mistakes_in_definitions() {
     let cases = [
         (
             "x: {}",
-            "6:5: error: x has no way to be found; help: give it namespace and workload, pods or service; or host; or ip",
+            "6:5: error: x does not say how to find it; help: give it namespace and workload, pods or service; or host; or ip",
         ),
         (
             "x: { namespace: a, ports: [1] }",
-            "6:5: error: x has no way to be found",
+            "6:5: error: x does not say how to find it",
         ),
         (
             "x: { workload: Deployment/a }",
@@ -25,7 +25,7 @@ fn mistakes_in_definitions() {
         ),
         (
             "x: { namespace: a, workload: Deployment/a, pods: {a: b} }",
-            "6:5: error: x has both workload and pods; help: an endpoint is found in one way: make two endpoints",
+            "6:5: error: x has both workload and pods; help: define two endpoints, or remove one of the keys",
         ),
         (
             "x: { host: a.b, ip: 1.2.3.4 }",
@@ -33,7 +33,7 @@ fn mistakes_in_definitions() {
         ),
         (
             "x: { host: a.b, namespace: c }",
-            "6:5: error: x has both host and namespace; help: host names something outside the cluster: remove namespace, or make two endpoints",
+            "6:5: error: x has both host and namespace; help: host names a target outside the cluster: remove namespace, or define two endpoints",
         ),
         (
             "x: { ip: 1.2.3.4, service: c }",
@@ -41,7 +41,7 @@ fn mistakes_in_definitions() {
         ),
         (
             "x: { ip: 1.2.3.4, source: node }",
-            "6:5: error: x has both ip and source; help: ip names something outside",
+            "6:5: error: x has both ip and source; help: ip names a target outside",
         ),
         (
             "x: { namespace: a, workload: Deployment/a, source: pod }",
@@ -110,7 +110,7 @@ fn mistakes_in_definitions() {
         ("x: { host: a.b, ports: [1-9] }", "6:29: error: ports:"),
         (
             "x: { host: a.b, ports: ['*'] }",
-            "6:29: error: ports: '*' is no port here",
+            "6:29: error: ports: '*' cannot be used here: a port is expected",
         ),
         (
             "x: { hosts: a.b }",
@@ -124,7 +124,7 @@ fn mistakes_in_definitions() {
         ),
         (
             "denied: { host: a.b }",
-            "6:5: error: endpoints: \"denied\" is the verdict of a line and cannot be a name",
+            "6:5: error: endpoints: \"denied\" is the last word of a line and cannot be a name",
         ),
         (
             "runner: { host: a.b }",
@@ -132,7 +132,7 @@ fn mistakes_in_definitions() {
         ),
         (
             "tiers: { host: a.b }",
-            "error: tiers is already the name of an endpoint; defined here (a.yaml:6:5); help: endpoints and groups share their names: rename one of them",
+            "error: tiers is already the name of an endpoint; defined here (a.yaml:6:5); help: endpoints and groups share one set of names: rename one of them",
         ),
         (
             "web: { host: a.b }",

@@ -67,7 +67,7 @@ fn ports_have_these_forms() {
 }
 
 #[test]
-fn targets_are_named_or_found_in_place() {
+fn targets_are_names_or_inline_endpoints() {
     let address = |text: &str| Locator::Address(text.parse::<IpAddr>().expect("an address"));
     let host = |text: &str| Locator::Host(HostName::parse(text).expect("a host"));
     let cases = [
@@ -110,7 +110,7 @@ fn targets_are_named_or_found_in_place() {
 }
 
 #[test]
-fn objects_are_endpoints_wherever_a_name_is() {
+fn inline_objects_are_accepted_wherever_a_name_is() {
     let (suite, line) = parsed(
         "shop/Deployment/web, data/Pod/db-0 -> shop/Service/api.v1:80, shop/Deployment/web denied",
     );
@@ -311,7 +311,7 @@ fn a_methods_setting_becomes_part_of_the_url() {
 }
 
 #[test]
-fn one_line_alone_is_a_suite() {
+fn a_single_line_is_a_suite() {
     let mut sources = Sources::new();
     let suite = load_line(
         "shop/Deployment/web, runner -> data/StatefulSet/postgres:5432, nodes:22, a.example:443 denied",
@@ -337,15 +337,15 @@ fn one_line_alone_is_a_suite() {
 }
 
 #[test]
-fn one_line_alone_has_no_names() {
+fn a_single_line_cannot_use_definitions() {
     let cases = [
         (
             "web -> a.example:1 denied",
-            "command line:1:1: error: no endpoint or group is called \"web\"; help: in a line alone an endpoint is written in place: shop/Deployment/web",
+            "command line:1:1: error: no endpoint or group is called \"web\"; help: a single line has no definitions: write NAMESPACE/KIND/NAME, for example shop/Deployment/web, a host name with a dot",
         ),
         (
             "* -> a.example:1 denied",
-            "command line:1:1: error: * means every endpoint of a suite, and a line alone has none",
+            "command line:1:1: error: * means every endpoint of a suite, and a single line has no suite",
         ),
         (
             "runner -> a.example:1",

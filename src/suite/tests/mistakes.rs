@@ -274,7 +274,7 @@ fn mistakes_in_a_line() {
         (
             "web -> tcp://db:1 denied",
             14,
-            "tcp is no scheme",
+            "tcp is not a scheme",
             "write NAME:PORT/tcp",
         ),
         (
@@ -298,7 +298,7 @@ fn mistakes_in_a_line() {
         (
             "web -> https://u:p@api/x denied",
             22,
-            "a URL here has no user",
+            "a URL cannot contain a user",
             "send credentials as a header, in the long form",
         ),
         (
@@ -352,7 +352,7 @@ fn mistakes_in_a_line() {
         (
             "{check: web -> POST https://api/x denied, method: PUT}",
             22,
-            "the line says POST, and method says PUT",
+            "the line says POST, and the setting method says PUT",
             "write the method once",
         ),
         // What YAML makes of it.
@@ -390,7 +390,7 @@ fn mistakes_in_a_line() {
         (
             "{web -> api}",
             7,
-            "\"web -> api\" is no line",
+            "\"web -> api\" is not a line",
             "a line is one text, \"web -> api:8080 allowed\", or a mapping with the key check",
         ),
         (

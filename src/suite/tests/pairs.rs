@@ -13,7 +13,7 @@ fn of_lines(lines: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn contradictions_are_found_whatever_their_breadth() {
+fn contradictions_between_names_groups_ranges_and_wildcards_are_errors() {
     let cases = [
         (
             "web -> api:1 denied",
@@ -174,8 +174,8 @@ fn a_name_twice_in_one_line_is_a_warning() {
     assert_eq!(
         found,
         [
-            "a.yaml:14:12: warning: this stands twice in the line; help: remove one of them",
-            "a.yaml:14:32: warning: this stands twice in the line; help: remove one of them"
+            "a.yaml:14:12: warning: this item appears twice in the line; help: remove one of them",
+            "a.yaml:14:32: warning: this item appears twice in the line; help: remove one of them"
         ]
     );
 }
@@ -209,7 +209,7 @@ fn one_check_with_two_settings_needs_an_id() {
 }
 
 #[test]
-fn ids_are_unique() {
+fn a_repeated_id_is_an_error() {
     let found = of_lines(&[
         "{check: web -> api:1 denied, id: x}",
         "{check: web -> api:2 denied, id: \"x\"}",
@@ -223,7 +223,7 @@ fn ids_are_unique() {
 }
 
 #[test]
-fn an_unused_endpoint_is_a_warning_unless_something_holds_it() {
+fn an_unused_endpoint_is_a_warning_unless_a_wildcard_includes_it() {
     let yaml = |extra: &str, lines: &str| {
         format!(
             "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{name: a}}\nspec:\n  endpoints:\n    web: {{namespace: a, workload: Deployment/web}}\n    old: {{namespace: a, workload: Deployment/old}}\n    host: {{host: a.b}}\n  groups: {{unused: [old]}}\n  expect: [{lines}]\n{extra}"
@@ -266,7 +266,7 @@ fn two_suites_of_one_name_show_both() {
     assert_eq!(
         found,
         [
-            "c.yaml:3:18: error: two suites are called small; first here (a.yaml:3:18); help: the name and the check's name are the key in every report: rename one of them"
+            "c.yaml:3:18: error: two suites are called small; first here (a.yaml:3:18); help: reports identify a check by the names of its suite and itself: rename one of the suites"
         ]
     );
 }

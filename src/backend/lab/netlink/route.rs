@@ -348,7 +348,7 @@ pub(in super::super) fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// Bytes as the kernel is known to take them: recorded from ip(8) and libraries of others.
+/// Bytes as recorded from messages that the kernel took.
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
     use super::super::message::{body, hex};

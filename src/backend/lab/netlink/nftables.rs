@@ -472,7 +472,7 @@ fn packets(counter: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(count.try_into().ok()?))
 }
 
-/// Bytes as recorded from messages that the kernel took.
+/// Expected bytes are recorded from messages that the kernel accepted.
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
     use super::super::message::{body, hex};

@@ -99,8 +99,8 @@ pub(in super::super) enum Reject {
 
 /// The expressions of one rule, carried out in order until one does not match.
 ///
-/// Of IP and ICMP headers a rule reads what the methods' names say, so a method that reads a header
-/// of one family or protocol needs [`Rule::family`] or [`Rule::protocol`] before it.
+/// A method that reads a header of one family or protocol needs [`Rule::family`] or
+/// [`Rule::protocol`] before it: the kernel reads the same offset of any packet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in super::super) struct Rule {
     expressions: Attributes,
@@ -523,7 +523,7 @@ fn write_network(offset: u32, length: u32, checksum: u32, checksum_offset: u32) 
     expression("payload", &data)
 }
 
-/// Bytes as recorded from rules that the kernel took.
+/// Expected bytes are recorded from rules that the kernel accepted.
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
     use super::super::message::hex;

@@ -3,7 +3,7 @@
 use super::CONTROL_PORT;
 use super::nat::protocol;
 use super::netlink::{BaseChain, Hook, Load, Reject, Rule};
-use super::table_builder::Draft;
+use super::table_builder::TableBuilder;
 use crate::wire::Transport;
 
 /// Adds the rules that keep the control port to a pod's own node.
@@ -11,8 +11,8 @@ use crate::wire::Transport;
 /// They come after the policies: a packet that a policy drops stays dropped, and what a policy lets
 /// through is answered as if nothing listened. The node's own packets are not forwarded and so
 /// pass.
-pub(super) fn keep_to_the_node(draft: &mut Draft) {
-    draft.base_chain("control", BaseChain::filter(Hook::Forward, 100));
+pub(super) fn keep_to_the_node(table: &mut TableBuilder) {
+    table.base_chain("control", BaseChain::filter(Hook::Forward, 100));
     for (transport, reject) in [
         (Transport::Tcp, Reject::TcpReset),
         (Transport::Udp, Reject::PortUnreachable),
@@ -21,6 +21,6 @@ pub(super) fn keep_to_the_node(draft: &mut Draft) {
             .protocol(protocol(transport))
             .equal(Load::DestinationPort, &CONTROL_PORT.to_be_bytes())
             .reject(reject);
-        draft.rule("control", &rule);
+        table.rule("control", &rule);
     }
 }

@@ -1,81 +1,71 @@
-//! Why the lab failed.
+//! Errors of the lab.
 
 use super::netlink;
 use super::obstacle::Obstacle;
 
-/// Why the lab failed. Messages fit after "failed to".
+/// Why an operation of the lab failed. Messages fit after "failed to".
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The machine does not allow a lab.
     #[error("make a lab: {obstacle}; fix: {}", obstacle.fix())]
-    Obstacle {
-        /// What stands in the way.
-        obstacle: Obstacle,
-    },
-    /// A namespace.
+    Obstacle { obstacle: Obstacle },
+    /// A network namespace could not be opened.
     #[error("make the network namespace of {owner}")]
     Namespace {
-        /// Of a pod, a node, ...
+        /// The name of a pod or node.
         owner: String,
-        /// Why.
         source: std::io::Error,
     },
-    /// A sysctl.
+    /// A sysctl could not be written.
     #[error("write {path}")]
     Sysctl {
-        /// Which.
         path: String,
-        /// Why.
         source: std::io::Error,
     },
-    /// A link, an address or a route.
+    /// A link, an address or a route could not be added.
     #[error("wire {owner}: {what}")]
     Wire {
-        /// Of a pod, a node, ...
+        /// The name of a pod or node.
         owner: String,
-        /// Which step.
+        /// The step.
         what: &'static str,
-        /// Why.
         source: netlink::Error,
     },
-    /// A rule set.
+    /// Rules could not be loaded or read.
     #[error("load the {what} of {node}")]
     Rules {
         /// Which rules.
         what: &'static str,
-        /// The node, or the router.
+        /// The name of the node, or the router.
         node: String,
-        /// Why.
         source: netlink::Error,
     },
-    /// The lab's certificates.
+    /// The lab's certificates could not be made.
     #[error("make a certificate")]
     Certificate(#[source] rcgen::Error),
-    /// A thread.
+    /// A thread could not be started.
     #[error("start a thread")]
     Thread(#[source] std::io::Error),
-    /// The responder.
+    /// The responder could not be started or commanded.
     #[error("{what} the responder")]
     Responder {
-        /// Start, order, ...
+        /// The operation, as a verb.
         what: &'static str,
-        /// Why.
         source: std::io::Error,
     },
-    /// A listener.
+    /// The responder could not listen on a port.
     #[error("listen for {who}: {what} (errno {errno})")]
     Listen {
-        /// Whose.
+        /// The name of a pod, node or outside host.
         who: String,
-        /// What the responder was doing.
+        /// The responder's operation.
         what: String,
-        /// Linux errno.
         errno: i32,
     },
-    /// Something that the world does not have.
+    /// The world has no such object.
     #[error("find {0} in the lab")]
     Unknown(String),
-    /// Policies that cannot be compiled.
+    /// Policies could not be compiled.
     #[error("compile the policies: {0}")]
     Compile(String),
 }

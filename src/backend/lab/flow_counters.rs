@@ -16,7 +16,7 @@ use super::netlink::{
 use super::nft::DIRECTIONS;
 use super::ruleset::Direction;
 use super::services::{self, ByAddress};
-use super::table_builder::{Draft, commit_in_parts, element_messages};
+use super::table_builder::{TableBuilder, commit_in_parts, element_messages};
 use super::world::World;
 use crate::backend::{EnforcerCounts, Launch};
 use crate::model::EnforcerCount;
@@ -345,14 +345,17 @@ fn elements<'a>(
 }
 
 /// Adds the sets with these flows, and the chains that look them up.
-pub(super) fn chains<'a>(draft: &mut Draft, flows: &(impl Iterator<Item = &'a Key> + Clone)) {
+pub(super) fn chains<'a>(
+    table: &mut TableBuilder,
+    flows: &(impl Iterator<Item = &'a Key> + Clone),
+) {
     for direction in DIRECTIONS {
-        draft.chain(&chain_name(direction));
+        table.chain(&chain_name(direction));
     }
     for (direction, family, delivery) in sets() {
         let name = set_name(direction, family, delivery);
         let address = KeyType::Address(family);
-        draft.set(
+        table.set(
             &Set {
                 name: &name,
                 key: &[address, address, KeyType::Protocol, KeyType::Port],
@@ -372,25 +375,25 @@ pub(super) fn chains<'a>(draft: &mut Draft, flows: &(impl Iterator<Item = &'a Ke
             Delivery::ByService => Comparison::AtMost,
         };
         let count = hops_left(Rule::new(), family, by_hops, SERVICE_HOPS).in_set(&fields, &name);
-        draft.rule(&chain_name(direction), &count);
+        table.rule(&chain_name(direction), &count);
     }
 }
 
 /// Adds the chains that lower the hops of packets that a node sends on for a Service, once the
 /// policies have passed them.
-pub(super) fn mark_served(draft: &mut Draft) {
+pub(super) fn mark_served(table: &mut TableBuilder) {
     for (name, hook) in [
         ("served", Hook::Forward),
         ("served-from-node", Hook::Output),
     ] {
-        draft.base_chain(name, BaseChain::filter(hook, 50));
+        table.base_chain(name, BaseChain::filter(hook, 50));
         for family in Family::ALL {
             // A leak's mark is a high number of hops and must stay.
             let lower = hops_left(Rule::new(), family, Comparison::AtMost, LEAK_HOPS)
                 .connection_status(DESTINATION_TRANSLATED)
                 .equal(Load::Direction, &[ORIGINAL])
                 .set_hops(family, SERVICE_HOPS);
-            draft.rule(name, &lower);
+            table.rule(name, &lower);
         }
     }
 }

@@ -4,7 +4,7 @@
 use super::nat::{one_in, protocol};
 use super::netlink::{BaseChain, Comparison, Hook, Load, NumberKind, Rule, octets};
 use super::nft::NEW;
-use super::table_builder::Draft;
+use super::table_builder::TableBuilder;
 use crate::model::Family;
 use crate::wire::Transport;
 use std::net::IpAddr;
@@ -30,14 +30,14 @@ pub struct Leak {
 }
 
 /// Adds the chains that mark packets to leak, before those of the policies.
-pub(super) fn chains(draft: &mut Draft, leaks: &[Leak]) {
+pub(super) fn chains(table: &mut TableBuilder, leaks: &[Leak]) {
     if leaks.is_empty() {
         return;
     }
     for (name, hook) in [("leak", Hook::Forward), ("leak-to-node", Hook::Input)] {
-        draft.base_chain(name, BaseChain::filter(hook, -30));
+        table.base_chain(name, BaseChain::filter(hook, -30));
         for leak in leaks {
-            draft.rule(name, &marking(leak));
+            table.rule(name, &marking(leak));
         }
     }
 }

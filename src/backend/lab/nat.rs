@@ -10,7 +10,7 @@ use super::netlink::{
     Verdict, octets,
 };
 use super::services::VirtualPort;
-use super::table_builder::Draft;
+use super::table_builder::TableBuilder;
 use crate::model::Family;
 use crate::wire::Transport;
 use std::net::{IpAddr, SocketAddr};
@@ -30,35 +30,35 @@ struct ServiceAddresses {
 }
 
 /// The table of one node.
-pub(super) fn table(name: String, ports: &[VirtualPort], node: &[IpAddr]) -> Draft {
-    let mut draft = Draft::new(name);
-    draft.chain("services");
+pub(super) fn table(name: String, ports: &[VirtualPort], node: &[IpAddr]) -> TableBuilder {
+    let mut table = TableBuilder::new(name);
+    table.chain("services");
 
-    let addresses = port_chains(&mut draft, ports);
+    let addresses = port_chains(&mut table, ports);
     for family in Family::ALL {
-        maps(&mut draft, family, &addresses);
+        maps(&mut table, family, &addresses);
     }
 
-    draft.base_chain("arriving", BaseChain::ARRIVING);
-    draft.base_chain("leaving", BaseChain::BEGINNING);
-    draft.rule("arriving", &Rule::new().jump("services"));
-    draft.rule("leaving", &Rule::new().jump("services"));
+    table.base_chain("arriving", BaseChain::ARRIVING);
+    table.base_chain("leaving", BaseChain::BEGINNING);
+    table.rule("arriving", &Rule::new().jump("services"));
+    table.rule("leaving", &Rule::new().jump("services"));
 
-    draft.base_chain("source", BaseChain::LEAVING);
+    table.base_chain("source", BaseChain::LEAVING);
     for address in node {
         let masquerade = Rule::new()
             .equal(Load::Mark, &MASQUERADE.to_ne_bytes())
             .family(Family::of(*address))
             .translate_source(*address);
-        draft.rule("source", &masquerade);
+        table.rule("source", &masquerade);
     }
 
-    reject_unserved(&mut draft);
-    draft
+    reject_unserved(&mut table);
+    table
 }
 
 /// Adds the chains of every port that has pods; gives what leads to which of them.
-fn port_chains(draft: &mut Draft, ports: &[VirtualPort]) -> ServiceAddresses {
+fn port_chains(table: &mut TableBuilder, ports: &[VirtualPort]) -> ServiceAddresses {
     let mut addresses = ServiceAddresses::default();
     for (number, port) in ports.iter().enumerate() {
         if port.backends.is_empty() {
@@ -69,7 +69,7 @@ fn port_chains(draft: &mut Draft, ports: &[VirtualPort]) -> ServiceAddresses {
             continue;
         }
 
-        let choice = backend_chains(draft, number, port);
+        let choice = backend_chains(table, number, port);
         let cluster = port.cluster.iter();
         addresses
             .served
@@ -77,8 +77,8 @@ fn port_chains(draft: &mut Draft, ports: &[VirtualPort]) -> ServiceAddresses {
 
         if !port.node.is_empty() {
             let from_outside = format!("node-port-{number}");
-            draft.chain(&from_outside);
-            draft.rule(
+            table.chain(&from_outside);
+            table.rule(
                 &from_outside,
                 &Rule::new().set_mark(MASQUERADE).goto(&choice),
             );
@@ -92,7 +92,7 @@ fn port_chains(draft: &mut Draft, ports: &[VirtualPort]) -> ServiceAddresses {
 }
 
 /// Adds the map and the set of a family, and the rules that follow the map.
-fn maps(draft: &mut Draft, family: Family, addresses: &ServiceAddresses) {
+fn maps(table: &mut TableBuilder, family: Family, addresses: &ServiceAddresses) {
     let key_types = [KeyType::Address(family), KeyType::Protocol, KeyType::Port];
     let (map, unserved) = names(family);
 
@@ -104,7 +104,7 @@ fn maps(draft: &mut Draft, family: Family, addresses: &ServiceAddresses) {
             element(*address, *transport).with_verdict(Verdict::Goto(chain.clone()))
         })
         .collect();
-    draft.set(
+    table.set(
         &Set {
             name: map,
             key: &key_types,
@@ -119,7 +119,7 @@ fn maps(draft: &mut Draft, family: Family, addresses: &ServiceAddresses) {
         .filter(|(address, _)| Family::of(address.ip()) == family)
         .map(|(address, transport)| element(*address, *transport))
         .collect();
-    draft.set(
+    table.set(
         &Set {
             name: unserved,
             key: &key_types,
@@ -130,26 +130,26 @@ fn maps(draft: &mut Draft, family: Family, addresses: &ServiceAddresses) {
 
     for transport in TRANSPORTS {
         let follow = of_transport(family, transport).verdict_of(&fields(family), map);
-        draft.rule("services", &follow);
+        table.rule("services", &follow);
     }
 }
 
 /// Adds the chains that reject packets to Services without pods, before the policies' chains: so
 /// does kube-proxy.
-fn reject_unserved(draft: &mut Draft) {
+fn reject_unserved(table: &mut TableBuilder) {
     for (name, hook) in [
         ("none-through", Hook::Forward),
         ("none-from", Hook::Output),
         ("none-to", Hook::Input),
     ] {
-        draft.base_chain(name, BaseChain::filter(hook, -20));
+        table.base_chain(name, BaseChain::filter(hook, -20));
         for family in Family::ALL {
             let (_, unserved) = names(family);
             for transport in TRANSPORTS {
                 let reject = of_transport(family, transport)
                     .in_set(&fields(family), unserved)
                     .reject(Reject::PortUnreachable);
-                draft.rule(name, &reject);
+                table.rule(name, &reject);
             }
         }
     }
@@ -157,20 +157,20 @@ fn reject_unserved(draft: &mut Draft) {
 
 /// Adds a chain for each pod of a port, and one that chooses among them: the first with 1 in n,
 /// else the second with 1 in n-1, and so on. Gives the name of the latter.
-fn backend_chains(draft: &mut Draft, number: usize, port: &VirtualPort) -> String {
+fn backend_chains(table: &mut TableBuilder, number: usize, port: &VirtualPort) -> String {
     let choice = format!("port-{number}");
-    draft.chain(&choice);
+    table.chain(&choice);
     for (n, backend) in port.backends.iter().enumerate() {
         let chain = format!("port-{number}-{n}");
-        draft.chain(&chain);
+        table.chain(&chain);
 
         let family = Family::of(backend.ip());
         let from_itself = Rule::new()
             .family(family)
             .equal(Load::Source(family), &octets(backend.ip()))
             .set_mark(MASQUERADE);
-        draft.rule(&chain, &from_itself);
-        draft.rule(&chain, &Rule::new().translate_destination(*backend));
+        table.rule(&chain, &from_itself);
+        table.rule(&chain, &Rule::new().translate_destination(*backend));
 
         let remaining = (port.backends.len() - n) as u32;
         let chosen = if remaining > 1 {
@@ -178,7 +178,7 @@ fn backend_chains(draft: &mut Draft, number: usize, port: &VirtualPort) -> Strin
         } else {
             Rule::new()
         };
-        draft.rule(&choice, &chosen.goto(&chain));
+        table.rule(&choice, &chosen.goto(&chain));
     }
     choice
 }

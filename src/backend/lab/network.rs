@@ -17,7 +17,7 @@ use super::error::Error;
 use super::link::{Link, answer_as_gateway, attach, connect, failed, loopback, take_second_index};
 use super::netlink::{BaseChain, Hook, Load, Route, Rtnetlink, Rule};
 use super::netns::{Netns, on_own_thread};
-use super::table_builder::Draft;
+use super::table_builder::TableBuilder;
 use super::world::World;
 use crate::inventory::Pod;
 use std::collections::BTreeSet;
@@ -89,7 +89,7 @@ pub(super) fn wire(world: &World) -> Result<Wired, Error> {
     on_own_thread(|| build(world))
 }
 
-/// Wires one more namespace to a node: a pod that takes another's place. `number` is the pod's,
+/// Wires one more namespace to a node: a pod that takes another's location. `number` is the pod's,
 /// `owner` its name.
 ///
 /// # Errors
@@ -362,19 +362,19 @@ fn set_tracking_timeouts() -> Result<(), Error> {
 pub(super) type Cuts = BTreeSet<(usize, usize)>;
 
 /// The router's table that stops what passes between two nodes.
-pub(super) fn cut_table(name: String, cuts: &Cuts) -> Draft {
-    let mut draft = Draft::new(name);
-    draft.base_chain("between-nodes", BaseChain::filter(Hook::Forward, 0));
+pub(super) fn cut_table(name: String, cuts: &Cuts) -> TableBuilder {
+    let mut table = TableBuilder::new(name);
+    table.base_chain("between-nodes", BaseChain::filter(Hook::Forward, 0));
     for (a, b) in cuts {
         for (from, to) in [(a, b), (b, a)] {
             let rule = Rule::new()
                 .equal(Load::InputName, &link_name(&node_link(*from)))
                 .equal(Load::OutputName, &link_name(&node_link(*to)))
                 .drop();
-            draft.rule("between-nodes", &rule);
+            table.rule("between-nodes", &rule);
         }
     }
-    draft
+    table
 }
 
 /// A link's name as rules load it: 16 bytes (`IFNAMSIZ`), padded with zeros.

@@ -8,7 +8,7 @@ use super::netlink::{
 use super::ruleset::{
     self, Base, Chain, Deny, Direction, Elements, Hook, Match, NodeRuleset, Side, Statement,
 };
-use super::table_builder::Draft;
+use super::table_builder::TableBuilder;
 use crate::model::{Family, Transport};
 use std::net::IpAddr;
 
@@ -40,42 +40,42 @@ pub(super) fn table<'a>(
     rules: &NodeRuleset,
     flows: &(impl Iterator<Item = &'a Key> + Clone),
     extras: &Extras<'_>,
-) -> Draft {
-    let mut draft = Draft::new(name);
+) -> TableBuilder {
+    let mut table = TableBuilder::new(name);
     for counter in &rules.counters {
-        draft.counter(&counter.name, &counter.comment);
+        table.counter(&counter.name, &counter.comment);
     }
     for set in &rules.sets {
-        policy_set(&mut draft, set);
+        policy_set(&mut table, set);
     }
-    flow_counters::chains(&mut draft, flows);
+    flow_counters::chains(&mut table, flows);
 
     for chain in &rules.chains {
         match chain.base {
-            Some(base) => draft.base_chain(&chain.name, base_chain(base)),
-            None => draft.chain(&chain.name),
+            Some(base) => table.base_chain(&chain.name, base_chain(base)),
+            None => table.chain(&chain.name),
         }
     }
     for map in &rules.maps {
-        dispatch_map(&mut draft, map);
+        dispatch_map(&mut table, map);
     }
 
-    leak::chains(&mut draft, extras.leaks);
-    reference_pod_sets(&mut draft, extras.reference_pods);
+    leak::chains(&mut table, extras.leaks);
+    reference_pod_sets(&mut table, extras.reference_pods);
 
     for chain in &rules.chains {
         if chain.base.is_some() {
-            accept_extras(&mut draft, chain, extras.pass_leaks);
+            accept_extras(&mut table, chain, extras.pass_leaks);
         }
         for rule in &chain.rules {
-            draft.rule(&chain.name, &written(rule));
+            table.rule(&chain.name, &written(rule));
         }
     }
-    draft
+    table
 }
 
 /// Adds a set that the policies' rules look up.
-fn policy_set(draft: &mut Draft, set: &ruleset::Set) {
+fn policy_set(table: &mut TableBuilder, set: &ruleset::Set) {
     let address = KeyType::Address(set.family);
     let name = &set.name;
     match &set.elements {
@@ -85,7 +85,7 @@ fn policy_set(draft: &mut Draft, set: &ruleset::Set) {
                 .map(|(first, last)| Element::range(*first, *last))
                 .collect();
             let (key, kind) = (&[address], SetKind::Ranges);
-            draft.set(&Set { name, key, kind }, &elements);
+            table.set(&Set { name, key, kind }, &elements);
         }
         Elements::Ports(pairs) => {
             let elements: Vec<_> = pairs
@@ -95,13 +95,13 @@ fn policy_set(draft: &mut Draft, set: &ruleset::Set) {
                 })
                 .collect();
             let (key, kind) = (&[address, KeyType::Port], SetKind::Plain);
-            draft.set(&Set { name, key, kind }, &elements);
+            table.set(&Set { name, key, kind }, &elements);
         }
     }
 }
 
 /// Adds a map from addresses to the chains of their policies.
-fn dispatch_map(draft: &mut Draft, map: &ruleset::VerdictMap) {
+fn dispatch_map(table: &mut TableBuilder, map: &ruleset::VerdictMap) {
     let elements: Vec<_> = map
         .elements
         .iter()
@@ -109,7 +109,7 @@ fn dispatch_map(draft: &mut Draft, map: &ruleset::VerdictMap) {
             Element::new(&[KeyPart::Address(*address)]).with_verdict(Verdict::Goto(chain.clone()))
         })
         .collect();
-    draft.set(
+    table.set(
         &Set {
             name: &map.name,
             key: &[KeyType::Address(map.family)],
@@ -119,14 +119,14 @@ fn dispatch_map(draft: &mut Draft, map: &ruleset::VerdictMap) {
     );
 }
 
-fn reference_pod_sets(draft: &mut Draft, addresses: &[IpAddr]) {
+fn reference_pod_sets(table: &mut TableBuilder, addresses: &[IpAddr]) {
     for family in Family::ALL {
         let elements: Vec<_> = addresses
             .iter()
             .filter(|address| Family::of(**address) == family)
             .map(|address| Element::new(&[KeyPart::Address(*address)]))
             .collect();
-        draft.set(
+        table.set(
             &Set {
                 name: reference_pod_set(family),
                 key: &[KeyType::Address(family)],
@@ -145,20 +145,20 @@ fn reference_pod_set(family: Family) -> &'static str {
 }
 
 /// Adds the rules that come before the policies' in a chain on a hook.
-fn accept_extras(draft: &mut Draft, chain: &Chain, pass_leaks: bool) {
+fn accept_extras(table: &mut TableBuilder, chain: &Chain, pass_leaks: bool) {
     for family in Family::ALL {
         let from_reference_pods = netlink::Rule::new()
             .family(family)
             .in_set(&[Load::Source(family)], reference_pod_set(family))
             .accept();
-        draft.rule(&chain.name, &from_reference_pods);
+        table.rule(&chain.name, &from_reference_pods);
     }
     if !pass_leaks {
         return;
     }
     for family in Family::ALL {
         let leaking = hops_left(netlink::Rule::new(), family, Comparison::Above, LEAK_HOPS);
-        draft.rule(&chain.name, &leaking.accept());
+        table.rule(&chain.name, &leaking.accept());
     }
 }
 

@@ -8,7 +8,7 @@ use super::netns::Netns;
 use super::network::{self, Cuts, Wired};
 use super::responder::{self, Responder};
 use super::ruleset::{Compiler, Counts, Direction, NodeRuleset, Packet, Payload};
-use super::table_builder::{self, Draft, Place};
+use super::table_builder::{self, Location, TableBuilder};
 use super::world::World;
 use super::{Options, addresses, control, dns, nat, nft, services};
 use crate::backend::{Change, EnforcerCounts, Launch};
@@ -155,9 +155,10 @@ impl Running {
         let _ = self.notice.blocking_send(change);
     }
 
-    fn next_table(&mut self, what: &str) -> String {
+    /// A name that no table had before.
+    fn next_name(&mut self, kind: &str) -> String {
         self.generation += 1;
-        format!("{what}-{}", self.generation)
+        format!("{kind}-{}", self.generation)
     }
 
     /// Loads the Services of the inventory as it is now, on every node.
@@ -165,19 +166,19 @@ impl Running {
     /// # Errors
     /// What the kernel refused.
     pub(super) fn load_services(&mut self) -> Result<(), Error> {
-        let name = self.next_table("services");
+        let name = self.next_name("services");
         let ports = services::virtual_ports(&self.world.inventory);
         let nodes = &self.world.inventory.nodes;
 
-        let drafts = nodes.iter().map(|node| {
-            let mut draft = nat::table(name.clone(), &ports, &node.addresses);
-            control::keep_to_the_node(&mut draft);
-            flow_counters::mark_served(&mut draft);
-            draft
+        let tables = nodes.iter().map(|node| {
+            let mut table = nat::table(name.clone(), &ports, &node.addresses);
+            control::keep_to_the_node(&mut table);
+            flow_counters::mark_served(&mut table);
+            table
         });
         let replaces = self.tables.services.as_deref();
-        self.on_every_node("Services", drafts.collect(), |place, draft, _| {
-            table_builder::switch(place, draft, replaces, |_, _| Ok(()))
+        self.on_every_node("Services", tables.collect(), |location, table, _| {
+            table_builder::switch(location, table, replaces, |_, _| Ok(()))
         })?;
 
         self.tables.services = Some(name);
@@ -190,7 +191,7 @@ impl Running {
     /// A policy that is invalid, or what the kernel refused. The rules before stay in force on the
     /// node that refused.
     pub(super) fn load_policies(&mut self) -> Result<(), Error> {
-        let name = self.next_table("policies");
+        let name = self.next_name("policies");
         let compiler = Compiler::new(&self.world.inventory)
             .map_err(|invalid| Error::Compile(invalid.to_string()))?;
         let nodes = &self.world.inventory.nodes;
@@ -199,15 +200,15 @@ impl Running {
             .map(|node| compiler.node(&node.name, self.options.deny.into()))
             .collect();
 
-        let drafts = rules
+        let tables = rules
             .iter()
             .enumerate()
             .map(|(n, rules)| self.policy_table(name.clone(), n, rules))
             .collect();
         let flows = &self.flow_counters;
         let replaces = self.tables.policies.as_deref();
-        let counted = self.on_every_node("policies", drafts, |place, draft, n| {
-            table_builder::switch(place, draft, replaces, |nftables, old| {
+        let counted = self.on_every_node("policies", tables, |location, table, n| {
+            table_builder::switch(location, table, replaces, |nftables, old| {
                 flow_counters::read(nftables, old, n, flows)
             })
         })?;
@@ -221,7 +222,7 @@ impl Running {
     }
 
     /// The table with the policies of node number `n`.
-    fn policy_table(&self, name: String, n: usize, rules: &NodeRuleset) -> Draft {
+    fn policy_table(&self, name: String, n: usize, rules: &NodeRuleset) -> TableBuilder {
         let leaks: Vec<_> = self
             .leaks
             .iter()
@@ -244,15 +245,15 @@ impl Running {
     /// # Errors
     /// What the kernel refused.
     pub(super) fn load_cuts(&mut self) -> Result<(), Error> {
-        let name = self.next_table("cuts");
-        let draft = network::cut_table(name.clone(), &self.cuts);
-        let place = Place {
+        let name = self.next_name("cuts");
+        let table = network::cut_table(name.clone(), &self.cuts);
+        let location = Location {
             netns: &self.wired.router,
             node: "the router",
-            what: "cuts",
+            rules: "cuts",
         };
         let replaces = self.tables.cuts.as_deref();
-        table_builder::switch(&place, &draft, replaces, |_, _| Ok(()))?;
+        table_builder::switch(&location, &table, replaces, |_, _| Ok(()))?;
         self.tables.cuts = Some(name);
         Ok(())
     }
@@ -284,8 +285,8 @@ impl Running {
             return Ok(());
         };
 
-        for (place, _) in self.places("flow counters") {
-            table_builder::with_nftables(&place, |nftables| {
+        for (location, _) in self.locations("flow counters") {
+            table_builder::with_nftables(&location, |nftables| {
                 flow_counters::add(nftables, table, &new)
             })?;
         }
@@ -302,8 +303,8 @@ impl Running {
         };
 
         let mut now = Counted::new();
-        for (place, n) in self.places("flow counters") {
-            let on_node = table_builder::with_nftables(&place, |nftables| {
+        for (location, n) in self.locations("flow counters") {
+            let on_node = table_builder::with_nftables(&location, |nftables| {
                 flow_counters::read(nftables, table, n, &self.flow_counters)
             })?;
             for (key, hits) in on_node {
@@ -357,13 +358,13 @@ impl Running {
         };
 
         let mut counts = Vec::new();
-        for (place, n) in self.places("counters") {
+        for (location, n) in self.locations("counters") {
             let counters =
-                table_builder::with_nftables(&place, |nftables| nftables.counters(table))?;
+                table_builder::with_nftables(&location, |nftables| nftables.counters(table))?;
             for counter in &self.rules[n].counters {
                 if let Some(packets) = counters.get(&counter.name) {
                     counts.push(Count {
-                        node: place.node.to_owned(),
+                        node: location.node.to_owned(),
                         counts: counter.counts.clone(),
                         packets: *packets,
                     });
@@ -373,33 +374,34 @@ impl Running {
         Ok(counts)
     }
 
-    /// Every node as a place to load tables into, with its number.
-    fn places<'a>(&'a self, what: &'static str) -> impl Iterator<Item = (Place<'a>, usize)> {
+    /// Every node's namespace, with the node's number.
+    fn locations<'a>(&'a self, rules: &'static str) -> impl Iterator<Item = (Location<'a>, usize)> {
         let nodes = self.world.inventory.nodes.iter().zip(&self.wired.nodes);
         nodes.enumerate().map(move |(n, (node, netns))| {
-            let place = Place {
+            let location = Location {
                 netns,
                 node: &node.name,
-                what,
+                rules,
             };
-            (place, n)
+            (location, n)
         })
     }
 
-    /// Calls `work` with one draft on each node, at the same time.
+    /// Calls `work` with one table on each node, at the same time.
     fn on_every_node<T: Send>(
         &self,
-        what: &'static str,
-        drafts: Vec<Draft>,
-        work: impl Fn(&Place<'_>, &Draft, usize) -> Result<T, Error> + Sync,
+        rules: &'static str,
+        tables: Vec<TableBuilder>,
+        work: impl Fn(&Location<'_>, &TableBuilder, usize) -> Result<T, Error> + Sync,
     ) -> Result<Vec<T>, Error> {
         let work = &work;
         std::thread::scope(|scope| {
             let threads: Vec<_> = self
-                .places(what)
-                .zip(drafts)
-                .map(|((place, n), draft)| {
-                    std::thread::Builder::new().spawn_scoped(scope, move || work(&place, &draft, n))
+                .locations(rules)
+                .zip(tables)
+                .map(|((location, n), table)| {
+                    std::thread::Builder::new()
+                        .spawn_scoped(scope, move || work(&location, &table, n))
                 })
                 .collect();
 

@@ -19,15 +19,15 @@ const TRANSACTION: usize = 120_000;
 /// element has at most 100.
 const ELEMENTS: usize = 400;
 
-/// A table as the messages that make it, in the order in which the kernel gets them.
-pub(super) struct Draft {
+/// A table of nftables as the messages that make it, in the order in which the kernel gets them.
+pub(super) struct TableBuilder {
     table: Table,
     messages: Vec<Message>,
     /// Sets so far, which a transaction tells apart by number.
     sets: u32,
 }
 
-impl Draft {
+impl TableBuilder {
     /// An empty table of the family `inet`, which is dormant when it is loaded.
     pub(super) fn new(name: impl Into<String>) -> Self {
         let table = Table::new(name);
@@ -105,38 +105,37 @@ fn fitting(messages: &[Message]) -> usize {
     fit.count().max(1)
 }
 
-/// Where a table is loaded.
-pub(super) struct Place<'a> {
-    /// The namespace.
+/// A namespace in which tables are loaded.
+pub(super) struct Location<'a> {
     pub(super) netns: &'a Netns,
     /// The name of the node, for messages.
     pub(super) node: &'a str,
     /// Which rules, for messages.
-    pub(super) what: &'static str,
+    pub(super) rules: &'static str,
 }
 
-/// Loads a table and lets it take over from another. `settle` reads what the other one has counted,
-/// after its last packet and before it is removed.
+/// Loads a table and lets it take over from another. `read_counts` reads what the other one has
+/// counted, after its last packet and before it is removed.
 ///
 /// # Errors
 /// What the kernel refused. The other table is then still in force.
 pub(super) fn switch<T: Send>(
-    place: &Place<'_>,
-    draft: &Draft,
+    location: &Location<'_>,
+    table: &TableBuilder,
     replaces: Option<&str>,
-    settle: impl FnOnce(&mut Nftables, &str) -> Result<T, netlink::Error> + Send,
+    read_counts: impl FnOnce(&mut Nftables, &str) -> Result<T, netlink::Error> + Send,
 ) -> Result<Option<T>, Error> {
-    with_nftables(place, |nftables| {
-        commit_in_parts(nftables, &draft.messages)?;
+    with_nftables(location, |nftables| {
+        commit_in_parts(nftables, &table.messages)?;
 
-        let activate = draft.table.set_dormant(false);
+        let activate = table.table.set_dormant(false);
         let Some(old) = replaces.map(Table::new) else {
             nftables.commit(&[activate])?;
             return Ok(None);
         };
         nftables.commit(&[activate, old.set_dormant(true)])?;
 
-        let counted = settle(nftables, old.name())?;
+        let counted = read_counts(nftables, old.name())?;
         nftables.commit(&[old.delete()])?;
         Ok(Some(counted))
     })
@@ -147,18 +146,18 @@ pub(super) fn switch<T: Send>(
 /// # Errors
 /// What the kernel refused.
 pub(super) fn with_nftables<T: Send>(
-    place: &Place<'_>,
+    location: &Location<'_>,
     work: impl FnOnce(&mut Nftables) -> Result<T, netlink::Error> + Send,
 ) -> Result<T, Error> {
-    place.netns.run(|| {
-        let mut nftables = Nftables::open().map_err(|source| failed(place, source))?;
-        work(&mut nftables).map_err(|source| failed(place, source))
+    location.netns.run(|| {
+        let mut nftables = Nftables::open().map_err(|source| failed(location, source))?;
+        work(&mut nftables).map_err(|source| failed(location, source))
     })
 }
 
-fn failed(place: &Place<'_>, source: netlink::Error) -> Error {
+fn failed(location: &Location<'_>, source: netlink::Error) -> Error {
     match source.errno() {
-        // ENOENT is an expression whose module is missing: what the rules name, they bring along.
+        // ENOENT is an expression whose module is missing: rules name only objects of their table.
         Some(
             errno @ (Errno::EPROTONOSUPPORT
             | Errno::EOPNOTSUPP
@@ -167,8 +166,8 @@ fn failed(place: &Place<'_>, source: netlink::Error) -> Error {
             | Errno::EMFILE),
         ) => refused(Operation::Nftables, errno),
         _ => Error::Rules {
-            what: place.what,
-            node: place.node.to_owned(),
+            what: location.rules,
+            node: location.node.to_owned(),
             source,
         },
     }
@@ -190,8 +189,8 @@ mod tests {
             })
             .collect();
         let address = KeyType::Address(Family::V6);
-        let mut draft = Draft::new("large");
-        draft.set(
+        let mut table = TableBuilder::new("large");
+        table.set(
             &Set {
                 name: "flows",
                 key: &[address, address, KeyType::Protocol, KeyType::Port],
@@ -199,9 +198,9 @@ mod tests {
             },
             &elements,
         );
-        assert_eq!(draft.messages.len(), 3 + 10_000 / ELEMENTS);
+        assert_eq!(table.messages.len(), 3 + 10_000 / ELEMENTS);
 
-        let mut rest = &draft.messages[..];
+        let mut rest = &table.messages[..];
         while !rest.is_empty() {
             let (part, after) = rest.split_at(fitting(rest));
             let bytes: usize = part.iter().map(Message::length).sum();

@@ -471,3 +471,259 @@ fn packets(counter: &[u8]) -> Option<u64> {
     let count = attribute(counter, NFTA_COUNTER_PACKETS)?;
     Some(u64::from_be_bytes(count.try_into().ok()?))
 }
+
+/// Expected bytes are recorded from messages that the kernel accepted.
+#[cfg(all(test, target_endian = "little"))]
+mod tests {
+    use super::super::message::{body, hex};
+    use super::*;
+
+    #[track_caller]
+    fn assert_written(message: &Message, expected: &str) {
+        assert_eq!(body(message), hex(expected));
+    }
+
+    #[test]
+    fn table_is_made_dormant_and_activated() {
+        assert_written(
+            &Table::new("services-1").create_dormant(),
+            "01000000
+            0f00010073657276696365732d310000
+            0800020000000001",
+        );
+        assert_written(
+            &Table::new("services-1").set_dormant(false),
+            "01000000
+            0f00010073657276696365732d310000
+            0800020000000000",
+        );
+        assert_written(
+            &Table::new("policies-2").set_dormant(true),
+            "01000000
+            0f000100706f6c69636965732d320000
+            0800020000000001",
+        );
+        assert_written(
+            &Table::new("services-1").destroy(),
+            "01000000
+            0f00010073657276696365732d310000",
+        );
+        assert_written(
+            &Table::new("policies-2").delete(),
+            "01000000
+            0f000100706f6c69636965732d320000",
+        );
+    }
+
+    #[test]
+    fn chain_has_a_hook_or_none() {
+        assert_written(
+            &Table::new("services-1").new_chain("services", None),
+            "01000000
+            0f00010073657276696365732d310000
+            0d000300736572766963657300000000",
+        );
+        assert_written(
+            &Table::new("services-1").new_chain("arriving", Some(BaseChain::ARRIVING)),
+            "01000000
+            0f00010073657276696365732d310000
+            0d0003006172726976696e6700000000
+            080007006e617400
+            14000480080001000000000008000200ffffff9c",
+        );
+        assert_written(
+            &Table::new("services-1").new_chain("source", Some(BaseChain::LEAVING)),
+            "01000000
+            0f00010073657276696365732d310000
+            0b000300736f757263650000
+            080007006e617400
+            1400048008000100000000040800020000000064",
+        );
+        assert_written(
+            &Table::new("services-1")
+                .new_chain("none-to", Some(BaseChain::filter(Hook::Input, -20))),
+            "01000000
+            0f00010073657276696365732d310000
+            0c0003006e6f6e652d746f00
+            0b00070066696c7465720000
+            14000480080001000000000108000200ffffffec",
+        );
+    }
+
+    #[test]
+    fn counter_has_a_comment() {
+        assert_written(
+            &Table::new("policies-2")
+                .new_counter("allow_egress_p2_r0", "shop/NetworkPolicy/api egress rule 1"),
+            "01000000
+            0f000100706f6c69636965732d320000
+            17000200616c6c6f775f6567726573735f70325f72300000
+            0800030000000001
+            04000480
+            2b000800002573686f702f4e6574776f726b506f6c6963792f617069206567726573732072756c65
+            20310000",
+        );
+    }
+
+    #[test]
+    fn set_of_each_kind_is_defined() {
+        assert_written(
+            &Table::new("services-1").new_set(
+                &Set {
+                    name: "ports4",
+                    key: &[
+                        KeyType::Address(Family::V4),
+                        KeyType::Protocol,
+                        KeyType::Port,
+                    ],
+                    kind: SetKind::Verdicts,
+                },
+                1,
+            ),
+            "01000000
+            0f00010073657276696365732d310000
+            0b000200706f727473340000
+            080004000000730d
+            080005000000000c
+            0800030000000008
+            08000600ffffff00
+            08000a0000000001",
+        );
+        assert_written(
+            &Table::new("policies-2").new_set(
+                &Set {
+                    name: "a4_0",
+                    key: &[KeyType::Address(Family::V4)],
+                    kind: SetKind::Ranges,
+                },
+                1,
+            ),
+            "01000000
+            0f000100706f6c69636965732d320000
+            0900020061345f3000000000
+            0800040000000007
+            0800050000000004
+            0800030000000004
+            08000a0000000001",
+        );
+        assert_written(
+            &Table::new("policies-2").new_set(
+                &Set {
+                    name: "direct4_egress",
+                    key: &[
+                        KeyType::Address(Family::V4),
+                        KeyType::Address(Family::V4),
+                        KeyType::Protocol,
+                        KeyType::Port,
+                    ],
+                    kind: SetKind::Counted,
+                },
+                15,
+            ),
+            "01000000
+            0f000100706f6c69636965732d320000
+            13000200646972656374345f6567726573730000
+            08000400001c730d
+            0800050000000010
+            0800030000000000
+            2c0011800c000100636f756e746572001c0002800c00010000000000000000000c00020000000000
+            00000000
+            08000a000000000f",
+        );
+    }
+
+    #[test]
+    fn elements_are_ranges_verdicts_or_keys() {
+        assert_written(
+            &Table::new("policies-2").new_elements(
+                "a4_0",
+                &[
+                    Element::range(
+                        "10.244.16.3".parse().unwrap(),
+                        "10.244.16.3".parse().unwrap(),
+                    ),
+                    Element::range(
+                        "10.244.32.3".parse().unwrap(),
+                        "10.244.32.3".parse().unwrap(),
+                    ),
+                ],
+            ),
+            "01000000
+            0f000100706f6c69636965732d320000
+            0900020061345f3000000000
+            54000380100001800c000180080001000af41003180001800c000180080001000af4100408000300
+            00000001100001800c000180080001000af42003180001800c000180080001000af4200408000300
+            00000001",
+        );
+        assert_written(
+            &Table::new("policies-2").new_elements(
+                "ingress4",
+                &[
+                    Element::new(&[KeyPart::Address("10.244.16.1".parse().unwrap())])
+                        .with_verdict(Verdict::Goto("ingress_g1".to_owned())),
+                    Element::new(&[KeyPart::Address("10.244.16.2".parse().unwrap())])
+                        .with_verdict(Verdict::Goto("ingress_g0".to_owned())),
+                ],
+            ),
+            "01000000
+            0f000100706f6c69636965732d320000
+            0d000200696e67726573733400000000
+            64000380300001800c000180080001000af41001200002801c00028008000100fffffffc0f000200
+            696e67726573735f67310000300001800c000180080001000af41002200002801c00028008000100
+            fffffffc0f000200696e67726573735f67300000",
+        );
+        assert_written(
+            &Table::new("services-1").new_elements(
+                "none4",
+                &[Element::new(&[
+                    KeyPart::Address("10.96.1.4".parse().unwrap()),
+                    KeyPart::Protocol(6),
+                    KeyPart::Port(80),
+                ])],
+            ),
+            "01000000
+            0f00010073657276696365732d310000
+            0a0002006e6f6e6534000000
+            1c0003801800018014000180100001000a6001040600000000500000",
+        );
+    }
+
+    #[test]
+    fn range_to_the_highest_address_has_no_end() {
+        assert_eq!(successor(&[10, 0, 255, 255]), Some(vec![10, 1, 0, 0]));
+        assert_eq!(successor(&[255; 4]), None);
+
+        let all = Element::range(
+            "0.0.0.0".parse().unwrap(),
+            "255.255.255.255".parse().unwrap(),
+        );
+        let first = Element::new(&[KeyPart::Address("0.0.0.0".parse().unwrap())]);
+        assert_eq!(all.list(), first.list());
+    }
+
+    #[test]
+    fn comment_is_cut_between_characters() {
+        assert_eq!(cut("aäb", 2), "a");
+        assert_eq!(cut("aäb", 3), "aä");
+        assert_eq!(cut("aäb", 9), "aäb");
+    }
+
+    #[test]
+    fn counts_are_read_from_elements_and_counters() {
+        let elements = hex("01000000 0f000100 706f6c69636965732d320000
+            48000380
+            44000180 14000180 10000100 0af42001 0af41001 06000000
+            2c000700 0c000100 636f756e74657200
+            1c000280 0c000100 0000000000000078 0c000200 0000000000000002");
+        let key = hex("0af42001 0af41001 06000000");
+        assert_eq!(counted_elements(&elements), [(key, 2)]);
+
+        let object = hex("01000000 0f000100 706f6c69636965732d320000
+            0b000200 64656e795f673000 08000300 00000001
+            1c000480 0c000100 0000000000000078 0c000200 0000000000000003");
+        assert_eq!(counter(&object), Some(("deny_g0".to_owned(), 3)));
+
+        assert_eq!(counted_elements(&[]), []);
+        assert_eq!(counter(&object[..60]), None);
+    }
+}

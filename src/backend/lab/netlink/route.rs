@@ -108,7 +108,7 @@ impl Route {
 
     /// The gateway is on this link, whatever the addresses of the link say.
     ///
-    /// IPv6 takes a link-local gateway, and one with a route of its own, without the flag.
+    /// For IPv6 no flag is needed: the gateway is link-local, or has a host route.
     pub(in super::super) fn on_link(mut self, link: u32) -> Self {
         self.link = Some(link);
         if self.destination.is_ipv4() {
@@ -348,7 +348,7 @@ pub(in super::super) fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// Bytes as the kernel is known to take them: recorded from ip(8) and libraries of others.
+/// Expected bytes are recorded from messages that the kernel accepted.
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
     use super::super::message::{body, hex};

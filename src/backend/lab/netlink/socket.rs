@@ -305,3 +305,64 @@ fn refusal(answer: &Received<'_>, operation: impl FnOnce() -> String) -> Option<
             .map(text),
     })
 }
+
+#[cfg(all(test, target_endian = "little"))]
+mod tests {
+    use super::super::message::{Attributes, hex};
+    use super::super::uapi::{IFLA_IFNAME, RTM_GETLINK, RTM_NEWROUTE};
+    use super::*;
+
+    /// An error (`EINVAL`) for a request of 32 bytes, after the header of the answer.
+    const ERROR: &str = "eaffffff 20000000 1800 0506 01000000 00000000";
+
+    fn refused(flags: u16, body: &[u8]) -> Option<String> {
+        let answer = Received {
+            kind: NLMSG_ERROR,
+            flags,
+            sequence: 1,
+            body,
+        };
+        refusal(&answer, || operation_name(RTM_NEWROUTE)).map(|error| error.to_string())
+    }
+
+    #[test]
+    fn refusal_names_operation_errno_and_explanation() {
+        let plain = "RTM_NEWROUTE: EINVAL: Invalid argument";
+        let explained = "RTM_NEWROUTE: EINVAL: Invalid argument (bad gateway)";
+        let explanation = hex("1000 0100 626164206761746577617900");
+
+        assert_eq!(refused(0, &hex(ERROR)).as_deref(), Some(plain));
+        let capped = [hex(ERROR), explanation.clone()].concat();
+        assert_eq!(
+            refused(NLM_F_CAPPED | NLM_F_ACK_TLVS, &capped).as_deref(),
+            Some(explained)
+        );
+        let whole = [hex(ERROR), vec![0; 16], explanation].concat();
+        assert_eq!(refused(NLM_F_ACK_TLVS, &whole).as_deref(), Some(explained));
+    }
+
+    #[test]
+    fn acknowledgement_is_no_refusal() {
+        let acknowledgement = hex("00000000 20000000 1800 0506 01000000 00000000");
+        assert_eq!(refused(NLM_F_CAPPED, &acknowledgement), None);
+        assert!(refused(0, &[]).is_some());
+    }
+
+    #[test]
+    fn kernel_refuses_an_unknown_link() {
+        let mut socket = Socket::open(SockProtocol::NetlinkRoute).unwrap();
+        let name = Attributes::new().text(IFLA_IFNAME, "no-such-link");
+        let request = Message::new(RTM_GETLINK, 0, &[0; 16], &name);
+        let error = socket.get(&request).unwrap_err();
+        assert_eq!(error.errno(), Some(Errno::ENODEV));
+        assert!(error.to_string().starts_with("RTM_GETLINK: "), "{error}");
+    }
+
+    #[test]
+    fn kernel_lists_links_to_the_end() {
+        let mut socket = Socket::open(SockProtocol::NetlinkRoute).unwrap();
+        let request = Message::new(RTM_GETLINK, 0, &[0; 16], &Attributes::new());
+        let links = socket.dump(&request).unwrap();
+        assert!(!links.is_empty());
+    }
+}

@@ -140,7 +140,7 @@ impl<'a> Ends<'a> {
     pub(crate) fn crosses(self, check: &'a Check) -> bool {
         self.flows(check).any(|flow| {
             let from = self.plan.source(flow.probe).node();
-            let ends = flow.target_kind.ends(flow);
+            let ends = flow.target_kind.path_ends(flow);
             let away = |from: &str, end: &PathEnd| matches!(end, PathEnd::Node(to) | PathEnd::Pods(to) if to != from);
             from.is_some_and(|from| ends.iter().any(|end| away(from, end)))
         })

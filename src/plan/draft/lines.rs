@@ -250,12 +250,12 @@ fn line(
 impl Sources {
     fn of(table: &Table<'_>, named: &BTreeSet<EndpointIndex>, target: EndpointIndex) -> Self {
         let others = |index: &EndpointIndex| *index != target && table.is_sender(*index);
-        let everyone: BTreeSet<EndpointIndex> = (0..table.length()).filter(others).collect();
-        if everyone.len() > 2 && *named == everyone {
+        let senders: BTreeSet<EndpointIndex> = (0..table.length()).filter(others).collect();
+        if senders.len() > 2 && *named == senders {
             return Self::All;
         }
         let mut by_namespace: BTreeMap<&str, BTreeSet<EndpointIndex>> = BTreeMap::new();
-        for index in everyone {
+        for index in senders {
             if let Some(namespace) = &table.endpoint(index).namespace {
                 by_namespace.entry(namespace).or_default().insert(index);
             }

@@ -20,8 +20,8 @@ use std::time::Duration;
 /// probe tries again.
 const MAX_FLOWS: usize = wire::MAX_FLOWS - 16;
 
-/// The shortest deadline of a handshake from an ephemeral container, so that controls may take up to
-/// a tenth of it: no second probe with a longer deadline can be started there.
+/// The shortest deadline of a handshake from an ephemeral container, so that controls may take up
+/// to a tenth of it: no second probe with a longer deadline can be started there.
 const EPHEMERAL_WAIT: Duration = Duration::from_secs(6);
 
 /// Probes and flows are added as they are needed and never twice.
@@ -35,8 +35,8 @@ pub(super) struct Builder {
     pub(super) target_controls: BTreeMap<TargetKey, Vec<FlowId>>,
     pub(super) composites: BTreeMap<TargetKey, Composite>,
     pub(super) source_controls: BTreeMap<(ProbeId, Family, wire::Transport), SourceControls>,
-    /// Pods whose flows are sent from an ephemeral container: once any line asks for that, every flow
-    /// of the pod is.
+    /// Pods whose flows are sent from an ephemeral container: once any line asks for that, every
+    /// flow of the pod is.
     pub(super) ephemeral: BTreeSet<Source>,
     pub(super) predicted: BTreeMap<FlowId, Expected>,
     pub(super) notes: Vec<String>,

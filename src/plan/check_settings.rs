@@ -9,24 +9,22 @@ use std::time::Duration;
 pub struct CheckSettings {
     /// Wait before the hold.
     pub settle: Duration,
-    /// How long a deny is watched, first sample to last.
+    /// How long a deny is watched, from the first attempt to the last.
     pub hold: Duration,
-    /// The same where the source is new and nothing shows that its labels are known.
+    /// The hold where the source is new and nothing shows that its labels are known.
     pub unknown_identity_hold: Duration,
-    /// How long a source that the run creates may reach what it must not, from its first attempt
-    /// on.
+    /// How long a start-up leak of a created source may last, from its first attempt.
     pub grace: Duration,
-    /// How long an allow may take to come up.
+    /// How long an allow may take to get through.
     pub timeout: Duration,
-    /// Samples that a deny needs at least.
+    /// The fewest attempts that prove a deny.
     pub attempts: u32,
     /// Deadline of the connect stage.
     pub attempt_timeout: Duration,
-    /// The tier demanded.
     pub required_tier: RequiredTier,
     /// Whether a start-up leak violates.
     pub startup_isolated: bool,
-    /// The kind that a deny must be.
+    /// The mechanism that a deny must have.
     pub mechanism: Option<Mechanism>,
     /// The HTTP status that counts as allowed.
     pub status: Option<u16>,
@@ -40,11 +38,11 @@ pub struct CheckSettings {
 /// that would call a single lost packet a deny.
 pub const MIN_DEADLINE: Duration = Duration::from_millis(1_300);
 
-/// Samples that a deny needs at least, unless the suite says otherwise.
+/// The fewest attempts that prove a deny, unless the suite says otherwise.
 pub(super) const MIN_ATTEMPTS: u32 = 6;
 
 impl CheckSettings {
-    /// Whether a deny is proven only with the enforcer's own record.
+    /// Whether a deny is proven only with the enforcer's counter.
     pub fn demands_record(&self) -> bool {
         self.required_tier == RequiredTier::D2Counter
     }

@@ -28,8 +28,8 @@ pub struct Composite {
     pub backends: Vec<FlowId>,
 }
 
-/// Attempts a second of all nodes together on one Service. With each pod on a separate node, as many
-/// attempts get through in a second as one node makes.
+/// Attempts a second of all nodes together on one Service. With each pod on a separate node, as
+/// many attempts get through in a second as one node makes.
 const ATTEMPTS_PER_SECOND: u32 = 16;
 
 /// The shortest time between two attempts of one node.

@@ -139,7 +139,8 @@ pub enum TargetKind {
     },
     /// A node.
     Node { name: String },
-    /// The backend's reference pod on a node: its address is like a pod's, and no policy selects it.
+    /// The backend's reference pod on a node: its address is like a pod's, and no policy selects
+    /// it.
     ReferencePod { node: String },
     /// A host or an address outside the cluster.
     Outside {
@@ -178,8 +179,8 @@ impl TargetKind {
         }
     }
 
-    /// The ends of paths that an answered packet certainly took. Where a Service has pods on several
-    /// nodes, the packet may have gone to any of them.
+    /// The ends of paths that an answered packet certainly took. Where a Service has pods on
+    /// several nodes, the packet may have gone to any of them.
     pub(super) fn proven_path_ends(&self, flow: &Flow) -> Vec<PathEnd> {
         match self {
             Self::Service { nodes, .. } if nodes.len() > 1 => vec![PathEnd::Services],

@@ -1,8 +1,8 @@
 //! Flows whose handshakes a mesh's proxy answers.
 //!
 //! A sidecar, or a node's proxy in ambient mode, accepts a connection before it knows whether the
-//! target may be reached, and closes it, or stays silent, where it may not. So a handshake through a
-//! proxy shows nothing: bytes of the target do.
+//! target may be reached, and closes it, or stays silent, where it may not. So a handshake through
+//! a proxy shows nothing: bytes of the target do.
 
 use super::{Flow, Source, TargetKind};
 use crate::inventory::Inventory;

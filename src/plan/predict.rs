@@ -61,8 +61,8 @@ pub(super) fn add(builder: &mut Builder, predictions: &mut Predictions<'_>) {
     builder.notes.extend(contradictions(&builder.checks));
 }
 
-/// The answer that all flows share, or `Some(None)` where they differ. `None` where some flow has no
-/// answer, unless the others differ already.
+/// The answer that all flows share, or `Some(None)` where they differ. `None` where some flow has
+/// no answer, unless the others differ already.
 #[expect(clippy::option_option, reason = "no answer, or different answers")]
 fn common_answer(flows: &[Option<Expected>]) -> Option<Option<Expected>> {
     let mut known = flows.iter().flatten();
@@ -109,8 +109,8 @@ impl<'a> Predictions<'a> {
         })
     }
 
-    /// What the policies say of a flow; `None` where they do not give one answer, or where an end is
-    /// not known.
+    /// What the policies say of a flow; `None` where they do not give one answer, or where an end
+    /// is not known.
     pub(super) fn flow(&mut self, source: &Source, flow: &Flow) -> Option<Expected> {
         let from = self.from(source, flow.family())?;
         let arrivals = self.arrivals(flow)?;
@@ -200,8 +200,8 @@ impl<'a> Predictions<'a> {
         self.explainer.selecting(pod, direction)
     }
 
-    /// Why the answer for the first place where the packets of a flow may arrive is not as expected,
-    /// and what would change it.
+    /// Why the answer for the first place where the packets of a flow may arrive is not as
+    /// expected, and what would change it.
     fn why(
         &mut self,
         source: &Source,

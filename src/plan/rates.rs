@@ -170,8 +170,8 @@ fn stretched(flows: u32, cap: u32) -> Duration {
 }
 
 /// How many connections of a flow may be accepted; `None` is no limit, as for our own responders.
-/// Controls that planning adds begin before the slowest source is there and must outlast it, so that
-/// only rate-limited servers cap them.
+/// Controls that planning adds begin before the slowest source is there and must outlast it, so
+/// that only rate-limited servers cap them.
 pub(super) fn accepted(plan: &Plan, flow: &Flow, checked: bool) -> Option<u32> {
     let is_responder = plan.control_port() == Some(flow.to.port);
     if !plan.has_foreign_targets() || flow.to.transport != Transport::Tcp || is_responder {

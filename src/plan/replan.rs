@@ -43,8 +43,8 @@ impl Plan {
         replanned
     }
 
-    /// Adds a copy of a flow with longer deadlines, on a new probe, and retires the flow. A probe of
-    /// the same source with a number from `launched` on takes the copy, since it has not been
+    /// Adds a copy of a flow with longer deadlines, on a new probe, and retires the flow. A probe
+    /// of the same source with a number from `launched` on takes the copy, since it has not been
     /// launched yet.
     pub fn retry_with_longer_waits(&mut self, id: FlowId, waits: Waits, launched: usize) -> FlowId {
         let of = self.flow(id).clone();

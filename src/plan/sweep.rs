@@ -1,11 +1,10 @@
-//! What a workload could reach beyond what the suites expect: everything that is known is tried
-//! once.
+//! Sweep of a workload: everything that is known and that no line names is tried once.
 //!
 //! Tried are the declared ports of all other pods and of siblings, all Services at their ports,
 //! nodes at the ports that clusters use themselves and at `NodePorts`, addresses at which clouds
-//! answer about a machine, and whatever outside the suites name. What a check speaks of for this
-//! workload is left to that check. An opening violates; silence says only "closed or denied" and is
-//! no check.
+//! answer about a machine, and whatever outside the suites name. What a check of this
+//! workload covers is left to that check. A success violates; silence says only "closed or denied"
+//! and is no check.
 //!
 //! # Limitations
 //! - One pod of the workload sends, the first that is ready; each target is tried once.
@@ -31,7 +30,7 @@ use crate::wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Addresses at which clouds answer about a machine, its credentials among them: most clouds,
+/// Addresses at which clouds serve a machine's metadata, with its credentials: most clouds,
 /// Alibaba Cloud, Azure's host agent, AWS over IPv6 (each cloud's documentation of its instance
 /// metadata).
 pub const METADATA: [IpAddr; 4] = [
@@ -44,14 +43,14 @@ pub const METADATA: [IpAddr; 4] = [
 /// Their port.
 pub const METADATA_PORT: u16 = 80;
 
-/// What nodes listen on: etcd, the API server, the kubelet, and the kubelet without authentication
-/// (Kubernetes, "Ports and Protocols").
+/// Ports on which nodes listen: etcd, the API server, the kubelet, and the kubelet without
+/// authentication (Kubernetes, "Ports and Protocols").
 const ON_NODES: [u16; 4] = [2379, 6443, 10_250, 10_255];
 
-/// What a check speaks of already.
+/// Addresses and ports that a check of the workload covers.
 type Covered = BTreeSet<(IpAddr, u16, wire::Transport)>;
 
-/// Adds what is swept from one workload.
+/// Adds the sweep of one workload.
 ///
 /// # Errors
 /// [`PlanError::NoWorkload`].
@@ -90,7 +89,7 @@ pub(super) fn add(
             &label,
             vec![(key, target_kind)],
             opens_at,
-            wire_demand(backend),
+            allow_tier(backend),
         );
     }
     Ok(())
@@ -107,8 +106,8 @@ fn locator(workload: &ObjectRef) -> Result<Locator, PlanError> {
     })
 }
 
-/// The tier that an allow would have to reach; nothing here is expected to be allowed.
-fn wire_demand(backend: BackendKind) -> crate::suite::RequiredTier {
+/// The tier that an allow would need; no swept target is expected to be allowed.
+fn allow_tier(backend: BackendKind) -> crate::suite::RequiredTier {
     match backend {
         BackendKind::Lab => crate::suite::RequiredTier::A2,
         BackendKind::Cluster => crate::suite::RequiredTier::A0,
@@ -123,7 +122,7 @@ fn place() -> Place {
     }
 }
 
-/// What the checks of this workload go to, whichever of its pods they are sent from.
+/// What the checks of this workload go to, from any of its pods.
 fn covered(builder: &Builder, own: &BTreeSet<Source>) -> Covered {
     let flows = builder
         .checks
@@ -136,7 +135,7 @@ fn covered(builder: &Builder, own: &BTreeSet<Source>) -> Covered {
         .collect()
 }
 
-/// What outside is named by the suites, as their checks ask for it.
+/// Targets outside that the suites name, with the requests of their checks.
 fn named_outside(builder: &Builder) -> Vec<(TargetKey, TargetKind, wire::Stage)> {
     let mut named: BTreeMap<TargetKey, (TargetKind, wire::Stage)> = BTreeMap::new();
     for flow in builder
@@ -158,7 +157,7 @@ fn named_outside(builder: &Builder) -> Vec<(TargetKey, TargetKind, wire::Stage)>
         .collect()
 }
 
-/// Everything that is known, as a suite would define it.
+/// Endpoints for everything that is known, as a suite would define them.
 fn targets(inventory: &Inventory) -> Vec<Endpoint> {
     let mut workloads: BTreeMap<String, Locator> = BTreeMap::new();
     for pod in &inventory.pods {
@@ -211,21 +210,20 @@ fn owner(pod: &Pod) -> (String, Locator) {
     )
 }
 
-/// A sweep in the making.
 struct Sweep<'s, 'a> {
     builder: &'s mut Builder,
     addressing: &'s Addressing<'a>,
     backend: BackendKind,
     workload: &'s ObjectRef,
     source: &'s Source,
-    /// Also what is swept already.
+    /// Includes what is swept already.
     covered: Covered,
 }
 
 impl Sweep<'_, '_> {
     fn endpoint(&mut self, target: &Endpoint) {
         let found = resolve_endpoint(target, self.addressing.inventory);
-        // Each by itself: one that means two things is not tried twice.
+        // Each port is resolved by itself: one that is ambiguous is left out.
         let ports: Vec<ResolvedPort> = match &target.ports {
             Some(items) => items
                 .iter()
@@ -250,7 +248,7 @@ impl Sweep<'_, '_> {
         }
     }
 
-    /// What is dialled: of a Service its own addresses, since its pods have their own turn.
+    /// The addresses to dial: of a Service its cluster addresses, since its pods are swept apart.
     fn keys(
         &self,
         found: &ResolvedEndpoint<'_>,
@@ -261,13 +259,13 @@ impl Sweep<'_, '_> {
         if matches!(found.endpoint.locator, Locator::Service { .. }) {
             keys.retain(|(_, target_kind)| matches!(target_kind, TargetKind::Service { .. }));
         } else if matches!(found.kind, EndpointKind::Outside(_)) {
-            // An address inside the cluster has its turn as what it is.
+            // An address inside the cluster is swept as a pod, Service or node.
             keys.retain(|(_, target_kind)| matches!(target_kind, TargetKind::Outside { .. }));
         }
         keys
     }
 
-    /// Whether a Service may lead to the very pod that sends, to which no policy speaks.
+    /// Whether a Service may lead back to the pod that sends, to which no policy applies.
     fn may_come_back(&self, target_kind: &TargetKind) -> bool {
         match (self.source, target_kind) {
             (

@@ -84,7 +84,7 @@ fn a_draft_names_endpoints_without_dns_and_unknown_fields() {
     drafted
         .ends(0)
         .complains("this version does not know to[0].gateways");
-    let title = "  # Endpoints that may not ask cluster DNS, so that they reach nobody by name:\n  #   red-client\n  #   web\n";
+    let title = "  # Endpoints that may not ask cluster DNS, so that they reach nothing by name:\n  #   red-client\n  #   web\n";
     assert!(drafted.out.contains(title), "{}", drafted.out);
 }
 

@@ -141,7 +141,7 @@ fn nobody_to_draft_for_is_said() {
     inventory.pods.clear();
     let error = draft(&inventory, BackendKind::Lab, "drafted", usable_outside)
         .expect_err("nobody is there");
-    assert_eq!(error, DraftError::NobodyThere);
+    assert_eq!(error, DraftError::NoWorkload);
 }
 
 proptest! {

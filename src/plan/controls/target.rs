@@ -207,8 +207,8 @@ impl Controls<'_, '_> {
 
     /// Adds controls from one pod of each of a few workloads, where no other pod tries the same
     /// target: from those that the policies admit, or else from any, since a failure of one that is
-    /// not admitted does not count. A Service whose pods run on several nodes needs this: no node is
-    /// certain to get through, since its packets may go to a pod of another node.
+    /// not admitted does not count. A Service whose pods run on several nodes needs this: no node
+    /// is certain to get through, since its packets may go to a pod of another node.
     fn try_pod_controls(&mut self, flow: FlowId, backends: &[String]) {
         if self.has_other_pod_control(flow) {
             return;

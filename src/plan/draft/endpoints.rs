@@ -1,5 +1,5 @@
-//! Who takes part: workloads as policies tell them apart, cluster DNS, addresses that stand for
-//! blocks, the runner.
+//! The endpoints of a drafted suite: workloads as policies tell them apart, cluster DNS, addresses
+//! that represent blocks, the runner.
 
 use super::super::endpoints::{cluster_addresses, resolve_endpoint, selects};
 use super::DraftError;
@@ -11,75 +11,76 @@ use crate::suite::{Endpoint, INSTANCE_METADATA, Locator, PortItem, PortRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-/// An address that nobody has: TEST-NET-3 (RFC 5737).
+/// An address that no host has: TEST-NET-3 (RFC 5737).
 const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 66));
 
-/// How many addresses of a block are looked at for one that can be outside.
-const LOOKED_AT: usize = 256;
+/// How many addresses of a block are tried to find one that can be outside.
+const MAX_TRIED: usize = 256;
 
 /// At most so many ports of a block are tested.
 const PORTS_OF_BLOCK: usize = 4;
 
-/// Someone of the suite.
+/// An endpoint of the drafted suite.
 #[derive(Debug)]
-pub(super) struct Actor {
+pub(super) struct DraftEndpoint {
     pub(super) endpoint: Endpoint,
-    /// As `spec.endpoints` has it, in YAML's flow style; nothing for what is built in.
+    /// As `spec.endpoints` has it, in YAML's flow style; `None` for what is built in.
     pub(super) definition: Option<String>,
-    /// What is said of it that neither a policy nor an object says.
+    /// What of it neither a policy nor an object determines.
     pub(super) guessed: Option<String>,
-    /// Its namespace, where it is pods.
+    /// Its namespace, where it has pods.
     pub(super) namespace: Option<String>,
 }
 
-/// Everyone, and what is left out.
+/// All endpoints, and what is left out.
 #[derive(Debug)]
-pub(super) struct Cast {
-    pub(super) actors: Vec<Actor>,
-    /// Cluster DNS among them.
+pub(super) struct DraftEndpoints {
+    pub(super) endpoints: Vec<DraftEndpoint>,
+    /// The index of cluster DNS.
     pub(super) dns: Option<usize>,
     /// Workloads with their nodes' identity.
     pub(super) host_network: Vec<String>,
     /// Workloads without an address.
     pub(super) unplaced: Vec<String>,
-    /// Blocks that no address can stand for, with whose rule names them.
+    /// Blocks without an address that can represent them, with the rule that names each.
     pub(super) blocks: Vec<String>,
-    /// Rules that mean nobody.
+    /// Rules that select no existing pod.
     pub(super) idle: Vec<IdleRule>,
 }
 
-pub(super) fn cast(
+/// The endpoints for what exists in an inventory and what its policies name.
+pub(super) fn draft_endpoints(
     inventory: &Inventory,
     can_be_outside: &dyn Fn(IpAddr) -> bool,
-) -> Result<Cast, DraftError> {
+) -> Result<DraftEndpoints, DraftError> {
     let explainer = Explainer::new(inventory)?;
-    let mut cast = Cast {
-        actors: Vec::new(),
+    let mut draft_endpoints = DraftEndpoints {
+        endpoints: Vec::new(),
         dns: None,
         host_network: Vec::new(),
         unplaced: Vec::new(),
         blocks: Vec::new(),
         idle: explainer.idle_rules(),
     };
-    cast.pods(inventory)?;
-    if cast.actors.is_empty() {
-        return Err(DraftError::NobodyThere);
+    draft_endpoints.pods(inventory)?;
+    if draft_endpoints.endpoints.is_empty() {
+        return Err(DraftError::NoWorkload);
     }
     let mut names = Names::default();
-    cast.name(&mut names);
-    cast.outside(inventory, &explainer, can_be_outside, &mut names);
+    draft_endpoints.name(&mut names);
+    draft_endpoints.outside(inventory, &explainer, can_be_outside, &mut names);
     if !inventory.runner.is_empty() {
-        cast.actors.push(Actor {
+        draft_endpoints.endpoints.push(DraftEndpoint {
             endpoint: Endpoint::of("runner", Locator::Runner),
             definition: None,
             guessed: None,
             namespace: None,
         });
     }
-    Ok(cast)
+    Ok(draft_endpoints)
 }
 
-impl Cast {
+impl DraftEndpoints {
     /// Workloads in order of namespace and name; cluster DNS is known by its Service, whatever
     /// answers there.
     fn pods(&mut self, inventory: &Inventory) -> Result<(), InvalidPolicy> {
@@ -96,8 +97,8 @@ impl Cast {
         self.host_network.sort();
         self.host_network.dedup();
         if let Some(dns) = dns.filter(|_| inventory.pods.iter().any(is_dns)) {
-            self.dns = Some(self.actors.len());
-            self.actors.push(cluster_dns(dns));
+            self.dns = Some(self.endpoints.len());
+            self.endpoints.push(cluster_dns(dns));
         }
         for Member { workload, pods } in Predictor::new(inventory)?.members() {
             let Some(kind) = WorkloadKind::parse(&workload.kind) else {
@@ -139,8 +140,8 @@ impl Cast {
                 }
                 endpoint.service = service_of(&endpoint, &found, inventory);
                 let guessed =
-                    split.then(|| format!("policies do not treat the pods of {workload} alike"));
-                self.actors.push(Actor {
+                    split.then(|| format!("policies treat the pods of {workload} differently"));
+                self.endpoints.push(DraftEndpoint {
                     endpoint,
                     definition: None,
                     guessed,
@@ -154,16 +155,19 @@ impl Cast {
     /// Names by workload; where two have the same, both get their namespace in front.
     fn name(&mut self, names: &mut Names) {
         let mut count: BTreeMap<String, usize> = BTreeMap::new();
-        let short = |actor: &Actor| match &actor.endpoint.locator {
+        let short = |draft_endpoint: &DraftEndpoint| match &draft_endpoint.endpoint.locator {
             Locator::Workload { workload, .. } => super::names::spelt(&workload.name),
             _ => CLUSTER_DNS.to_owned(),
         };
-        for actor in &self.actors {
-            *count.entry(short(actor)).or_default() += 1;
+        for draft_endpoint in &self.endpoints {
+            *count.entry(short(draft_endpoint)).or_default() += 1;
         }
-        for actor in &mut self.actors {
-            let (short, namespace) = (short(actor), actor.namespace.clone().unwrap_or_default());
-            let kind = match &actor.endpoint.locator {
+        for draft_endpoint in &mut self.endpoints {
+            let (short, namespace) = (
+                short(draft_endpoint),
+                draft_endpoint.namespace.clone().unwrap_or_default(),
+            );
+            let kind = match &draft_endpoint.endpoint.locator {
                 Locator::Workload { workload, .. } => workload.kind.as_str(),
                 _ => "",
             };
@@ -177,8 +181,8 @@ impl Cast {
                 vec![short]
             };
             let wishes: Vec<String> = wishes.into_iter().chain(long).collect();
-            actor.endpoint.label = names.give(&wishes);
-            actor.definition = Some(definition(&actor.endpoint));
+            draft_endpoint.endpoint.label = names.give(&wishes);
+            draft_endpoint.definition = Some(definition(&draft_endpoint.endpoint));
         }
     }
 
@@ -251,7 +255,7 @@ impl Cast {
                     ELSEWHERE,
                     443,
                     "elsewhere",
-                    "an address that no policy should let anybody reach",
+                    "an address that no pod should reach",
                 ),
             ];
             for (address, port, name, why) in usual {
@@ -281,7 +285,7 @@ impl Cast {
             let guessed =
                 (!reasons.is_empty()).then(|| reasons.into_iter().collect::<Vec<_>>().join("; "));
             let definition = Some(definition(&endpoint));
-            self.actors.push(Actor {
+            self.endpoints.push(DraftEndpoint {
                 endpoint,
                 definition,
                 guessed,
@@ -295,7 +299,7 @@ impl Cast {
 const CLUSTER_DNS: &str = "cluster-dns";
 
 /// Its ports by the protocol alone: what else its pods declare differs from cluster to cluster.
-fn cluster_dns(service: &Service) -> Actor {
+fn cluster_dns(service: &Service) -> DraftEndpoint {
     let dns = service
         .ports
         .iter()
@@ -308,7 +312,7 @@ fn cluster_dns(service: &Service) -> Actor {
         },
     );
     endpoint.ports = Some(ports.into_iter().map(PortItem::from).collect());
-    Actor {
+    DraftEndpoint {
         endpoint,
         definition: None,
         guessed: None,
@@ -399,21 +403,21 @@ fn addresses(first: IpAddr, last: IpAddr) -> impl Iterator<Item = IpAddr> {
             .checked_add(step as u128)
             .map(|bits| IpAddr::V6(bits.into())),
     };
-    // A block as large as the whole space begins where no host can be: addresses for documentation
-    // lie in it too.
-    let examples = [ELSEWHERE_IN_V4, ELSEWHERE_IN_V6]
+    // A block as large as the whole address space begins where no host can be: it also contains the
+    // addresses for documentation.
+    let examples = [DOCUMENTATION_V4, DOCUMENTATION_V6]
         .into_iter()
         .filter_map(|text| text.parse::<IpAddr>().ok());
     let begin = usize::from(first != last);
-    let near = (begin..LOOKED_AT).filter_map(nth);
+    let near = (begin..MAX_TRIED).filter_map(nth);
     examples.chain(near).filter(move |address| {
         (first..=last).contains(address) && address.is_ipv4() == first.is_ipv4()
     })
 }
 
 /// Documentation's own addresses (RFC 5737, RFC 3849), for blocks that hold them.
-const ELSEWHERE_IN_V4: &str = "198.51.100.1";
-const ELSEWHERE_IN_V6: &str = "2001:db8:51::1";
+const DOCUMENTATION_V4: &str = "198.51.100.1";
+const DOCUMENTATION_V6: &str = "2001:db8:51::1";
 
 /// An endpoint in YAML's flow style.
 fn definition(endpoint: &Endpoint) -> String {

@@ -1,73 +1,72 @@
-//! Answers → statements, each of as many pairs as read well together, grouped by the policies that
-//! isolate the target.
+//! Answers → lines, grouped by the policies that isolate the target.
 
 use super::endpoints::short_name;
 use super::reasons::Reasons;
-use super::table::{Answer, Table, Who};
+use super::table::{Answer, EndpointIndex, Table};
 use crate::policy::Direction;
 use crate::suite::Expected;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// For at most so many pairs and ports is it looked up which rule decides: it takes a walk through
-/// all policies for each.
+/// The deciding rules are looked up for at most so many pairs and ports: each takes a search
+/// through all policies.
 const EXPLAINED: usize = 20_000;
 
-/// What is said of some sources, targets and ports.
+/// An expectation for some sources, targets and ports.
 #[derive(Debug, Clone)]
-pub(super) struct Statement {
+pub(super) struct DraftLine {
     pub(super) expected: Expected,
     pub(super) sources: Sources,
-    pub(super) targets: BTreeSet<Who>,
-    /// Ports of the one target, by their place among its known ones; nothing for all.
+    pub(super) targets: BTreeSet<EndpointIndex>,
+    /// Ports of the one target, as indexes into its known ports; `None` for all.
     pub(super) ports: Option<Vec<usize>>,
     pub(super) reasons: Reasons,
 }
 
-/// The sources of a statement. A target is never among its own, unless it is the only one.
+/// The sources of a line. A target is not a source of its line, unless it is the only target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Sources {
-    /// Everyone with pods.
-    Everyone,
+    /// Every endpoint with pods.
+    All,
     /// All of some namespaces, and others by name.
     Some {
-        /// Namespaces of which everyone is meant.
+        /// Namespaces of which every endpoint is a source.
         namespaces: BTreeSet<String>,
-        /// The others.
-        named: BTreeSet<Who>,
+        /// The other sources.
+        named: BTreeSet<EndpointIndex>,
     },
 }
 
-/// Statements about targets that the same policies isolate.
+/// Lines about targets that the same policies isolate.
 #[derive(Debug, Clone)]
-pub(super) struct Section {
-    /// The policies, in words.
+pub(super) struct LineGroup {
+    /// The policies as text.
     pub(super) policies: Vec<String>,
-    /// Whether the targets are outside, where no policy isolates anybody.
+    /// Whether the targets are outside, where no policy isolates them.
     pub(super) outside: bool,
-    pub(super) targets: BTreeSet<Who>,
-    pub(super) statements: Vec<Statement>,
-    /// Pairs and ports of which policies say more than one thing.
-    pub(super) several: Vec<(Who, Who, usize)>,
+    pub(super) targets: BTreeSet<EndpointIndex>,
+    pub(super) lines: Vec<DraftLine>,
+    /// Pairs and ports to which policies give more than one answer, or none.
+    pub(super) ambiguous: Vec<(EndpointIndex, EndpointIndex, usize)>,
 }
 
-/// Why a deny has a line of its own.
+/// Why a deny has a separate line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Deny {
-    /// One side alone stops what a rule of the other admits.
+    /// One side alone denies what a rule of the other side admits.
     OneSide,
     /// Something else of the target is allowed to the source; or the two are neighbours in a
     /// namespace, replicas of one workload, or one of them is outside.
     Near,
-    /// Nothing brings the two together.
+    /// Source and target are unrelated.
     Far,
 }
 
-/// All sections, in the order of their first targets; outside comes last.
-pub(super) fn sections(table: &mut Table<'_>) -> Vec<Section> {
-    // A pair with several answers has no line, and everything else would mean it: then every deny
-    // is written.
-    let whole = (0..table.length()).all(|target| several(table, target).is_empty());
-    let mut sections: Vec<Section> = Vec::new();
+/// All groups, in the order of their first targets; outside comes last.
+pub(super) fn line_groups(table: &mut Table<'_>) -> Vec<LineGroup> {
+    // A pair with several answers has no line, and `everythingElse` would include it: then it is
+    // left out, and every deny is written.
+    let has_everything_else = (0..table.length()).all(|target| ambiguous(table, target).is_empty());
+    let mut groups: Vec<LineGroup> = Vec::new();
     let mut explained = 0;
     for target in 0..table.length() {
         if table.ports[target].is_empty() {
@@ -82,61 +81,65 @@ pub(super) fn sections(table: &mut Table<'_>) -> Vec<Section> {
                 .collect()
         });
         let outside = table.is_outside(target);
-        let known = sections
+        let known = groups
             .iter()
-            .position(|section| section.policies == policies && section.outside == outside);
+            .position(|group| group.policies == policies && group.outside == outside);
         let at = known.unwrap_or_else(|| {
-            sections.push(Section {
+            groups.push(LineGroup {
                 policies,
                 outside,
                 targets: BTreeSet::new(),
-                statements: Vec::new(),
-                several: Vec::new(),
+                lines: Vec::new(),
+                ambiguous: Vec::new(),
             });
-            sections.len() - 1
+            groups.len() - 1
         });
-        sections[at].targets.insert(target);
-        sections[at].several.extend(several(table, target));
-        for mut statement in statements(table, target, whole) {
-            statement.reasons = reasons(table, &statement, target, &mut explained);
-            add(&mut sections[at].statements, statement);
+        groups[at].targets.insert(target);
+        groups[at].ambiguous.extend(ambiguous(table, target));
+        for mut line in lines(table, target, has_everything_else) {
+            line.reasons = reasons(table, &line, target, &mut explained);
+            add(&mut groups[at].lines, line);
         }
     }
-    sections
+    groups
 }
 
 /// Sources and ports of a target, between different endpoints, to which policies give more than one
 /// answer, or none.
-fn several(table: &Table<'_>, target: Who) -> Vec<(Who, Who, usize)> {
+fn ambiguous(
+    table: &Table<'_>,
+    target: EndpointIndex,
+) -> Vec<(EndpointIndex, EndpointIndex, usize)> {
     let sources =
         (0..table.length()).filter(|source| *source != target && table.is_sender(*source));
-    let mut several = Vec::new();
+    let mut ambiguous = Vec::new();
     for source in sources {
-        let unlike = table.answers(source, target).iter().enumerate();
-        let unlike =
-            unlike.filter(|(_, answer)| matches!(answer, Answer::Several | Answer::NoFlow));
-        several.extend(unlike.map(|(port, _)| (source, target, port)));
+        for (port, answer) in table.answers(source, target).iter().enumerate() {
+            match answer {
+                Answer::Several | Answer::NoFlow => ambiguous.push((source, target, port)),
+                Answer::One(_) => {}
+            }
+        }
     }
-    several
+    ambiguous
 }
 
-/// What is said of one target.
-fn statements(table: &mut Table<'_>, target: Who, whole: bool) -> Vec<Statement> {
-    let mut groups: BTreeMap<(Expected, Vec<usize>, Option<Deny>), Vec<Who>> = BTreeMap::new();
-    let mut statements = Vec::new();
+/// The lines about one target.
+fn lines(
+    table: &mut Table<'_>,
+    target: EndpointIndex,
+    has_everything_else: bool,
+) -> Vec<DraftLine> {
+    let mut groups: BTreeMap<(Expected, Vec<usize>, Option<Deny>), Vec<EndpointIndex>> =
+        BTreeMap::new();
+    let mut lines = Vec::new();
     for source in 0..table.length() {
         let answers = table.answers(source, target).to_vec();
-        let at = |expected: Expected| {
-            let those = answers
-                .iter()
-                .enumerate()
-                .filter(|(_, answer)| **answer == Answer::One(expected));
-            those.map(|(port, _)| port).collect::<Vec<usize>>()
-        };
-        let (allowed, denied) = (at(Expected::Allowed), at(Expected::Denied));
+        let allowed = ports_with(&answers, Expected::Allowed);
+        let denied = ports_with(&answers, Expected::Denied);
         let by_itself = source == target || table.is_runner(source);
-        // Replicas, and the runner, have lines only where policies speak of them: whether packets
-        // from outside get to what no policy isolates is nobody's policy.
+        // Replicas, and the runner, have lines only where policies speak of them: no policy
+        // decides whether packets from outside get to a pod that no policy isolates.
         if (source == target && table.is_single(target))
             || (by_itself && !isolates(table, source, target))
         {
@@ -145,13 +148,7 @@ fn statements(table: &mut Table<'_>, target: Who, whole: bool) -> Vec<Statement>
         if !allowed.is_empty() {
             let sources = vec![source];
             if by_itself {
-                statements.push(statement(
-                    table,
-                    Expected::Allowed,
-                    sources,
-                    target,
-                    &allowed,
-                ));
+                lines.push(line(table, Expected::Allowed, sources, target, &allowed));
             } else {
                 groups
                     .entry((Expected::Allowed, allowed.clone(), None))
@@ -163,20 +160,14 @@ fn statements(table: &mut Table<'_>, target: Who, whole: bool) -> Vec<Statement>
             continue;
         }
         if by_itself {
-            statements.push(statement(
-                table,
-                Expected::Denied,
-                vec![source],
-                target,
-                &denied,
-            ));
+            lines.push(line(table, Expected::Denied, vec![source], target, &denied));
             continue;
         }
         let near = !allowed.is_empty()
             || table.is_outside(target)
-            || table.actor(source).namespace == table.actor(target).namespace;
+            || table.endpoint(source).namespace == table.endpoint(target).namespace;
         for (deny, ports) in sorted(table, source, target, &denied, near) {
-            if deny != Deny::Far || !whole {
+            if deny != Deny::Far || !has_everything_else {
                 groups
                     .entry((Expected::Denied, ports, Some(deny)))
                     .or_default()
@@ -184,19 +175,29 @@ fn statements(table: &mut Table<'_>, target: Who, whole: bool) -> Vec<Statement>
             }
         }
     }
-    let mut grouped: Vec<Statement> = groups
+    let mut grouped: Vec<DraftLine> = groups
         .into_iter()
-        .map(|((expected, ports, _), sources)| statement(table, expected, sources, target, &ports))
+        .map(|((expected, ports, _), sources)| line(table, expected, sources, target, &ports))
         .collect();
-    grouped.extend(statements);
+    grouped.extend(lines);
     grouped
+}
+
+/// The ports with one answer.
+fn ports_with(answers: &[Answer], expected: Expected) -> Vec<usize> {
+    answers
+        .iter()
+        .enumerate()
+        .filter(|(_, answer)| **answer == Answer::One(expected))
+        .map(|(port, _)| port)
+        .collect()
 }
 
 /// Denied ports by why they are worth a line.
 fn sorted(
     table: &mut Table<'_>,
-    source: Who,
-    target: Who,
+    source: EndpointIndex,
+    target: EndpointIndex,
     denied: &[usize],
     near: bool,
 ) -> Vec<(Deny, Vec<usize>)> {
@@ -222,22 +223,22 @@ fn sorted(
         .collect()
 }
 
-/// Whether either side is restricted at all.
-fn isolates(table: &mut Table<'_>, source: Who, target: Who) -> bool {
+/// Whether policies restrict either side.
+fn isolates(table: &mut Table<'_>, source: EndpointIndex, target: EndpointIndex) -> bool {
     table
         .sides(source, target, 0)
         .is_some_and(|(sides, _)| !sides.ingress.is_all() || !sides.egress.is_all())
 }
 
-fn statement(
+fn line(
     table: &Table<'_>,
     expected: Expected,
-    sources: Vec<Who>,
-    target: Who,
+    sources: Vec<EndpointIndex>,
+    target: EndpointIndex,
     ports: &[usize],
-) -> Statement {
+) -> DraftLine {
     let all = ports.len() == table.ports[target].len();
-    Statement {
+    DraftLine {
         expected,
         sources: Sources::of(table, &sources.into_iter().collect(), target),
         targets: BTreeSet::from([target]),
@@ -247,23 +248,23 @@ fn statement(
 }
 
 impl Sources {
-    fn of(table: &Table<'_>, named: &BTreeSet<Who>, target: Who) -> Self {
-        let others = |who: &Who| *who != target && table.is_sender(*who);
-        let everyone: BTreeSet<Who> = (0..table.length()).filter(others).collect();
-        if everyone.len() > 2 && *named == everyone {
-            return Self::Everyone;
+    fn of(table: &Table<'_>, named: &BTreeSet<EndpointIndex>, target: EndpointIndex) -> Self {
+        let others = |index: &EndpointIndex| *index != target && table.is_sender(*index);
+        let senders: BTreeSet<EndpointIndex> = (0..table.length()).filter(others).collect();
+        if senders.len() > 2 && *named == senders {
+            return Self::All;
         }
-        let mut by_namespace: BTreeMap<&str, BTreeSet<Who>> = BTreeMap::new();
-        for who in everyone {
-            if let Some(namespace) = &table.actor(who).namespace {
-                by_namespace.entry(namespace).or_default().insert(who);
+        let mut by_namespace: BTreeMap<&str, BTreeSet<EndpointIndex>> = BTreeMap::new();
+        for index in senders {
+            if let Some(namespace) = &table.endpoint(index).namespace {
+                by_namespace.entry(namespace).or_default().insert(index);
             }
         }
         let (mut left, mut namespaces) = (named.clone(), BTreeSet::new());
         for (namespace, members) in by_namespace {
             if members.len() > 1 && members.is_subset(named) {
                 namespaces.insert(namespace.to_owned());
-                left.retain(|who| !members.contains(who));
+                left.retain(|index| !members.contains(index));
             }
         }
         Self::Some {
@@ -272,15 +273,20 @@ impl Sources {
         }
     }
 
-    /// Everyone that is meant, for one target.
-    pub(super) fn members(&self, table: &Table<'_>, target: Who) -> BTreeSet<Who> {
-        let senders = (0..table.length()).filter(|who| *who != target && table.is_sender(*who));
+    /// Every source, for one target.
+    pub(super) fn members(
+        &self,
+        table: &Table<'_>,
+        target: EndpointIndex,
+    ) -> BTreeSet<EndpointIndex> {
+        let senders =
+            (0..table.length()).filter(|index| *index != target && table.is_sender(*index));
         match self {
-            Self::Everyone => senders.collect(),
+            Self::All => senders.collect(),
             Self::Some { namespaces, named } => {
-                let within = |who: &Who| {
+                let within = |index: &EndpointIndex| {
                     table
-                        .actor(*who)
+                        .endpoint(*index)
                         .namespace
                         .as_ref()
                         .is_some_and(|of| namespaces.contains(of))
@@ -293,25 +299,25 @@ impl Sources {
         }
     }
 
-    fn names(&self, who: Who) -> bool {
+    fn names(&self, index: EndpointIndex) -> bool {
         match self {
-            Self::Everyone => false,
-            Self::Some { named, .. } => named.contains(&who),
+            Self::All => false,
+            Self::Some { named, .. } => named.contains(&index),
         }
     }
 }
 
-/// Whose word it is, as long as there have not been too many to ask.
+/// The rules and policies that decide a line, unless too many were looked up already.
 fn reasons(
     table: &Table<'_>,
-    statement: &Statement,
-    target: Who,
+    line: &DraftLine,
+    target: EndpointIndex,
     explained: &mut usize,
 ) -> Reasons {
     let mut reasons = Reasons::default();
     let all: Vec<usize> = (0..table.ports[target].len()).collect();
-    let ports = statement.ports.as_ref().unwrap_or(&all);
-    for source in statement.sources.members(table, target) {
+    let ports = line.ports.as_ref().unwrap_or(&all);
+    for source in line.sources.members(table, target) {
         for port in ports {
             *explained += 1;
             if *explained > EXPLAINED {
@@ -325,10 +331,10 @@ fn reasons(
     reasons
 }
 
-/// Joins a statement with one that says the same of another target. By name, an endpoint may stand
-/// on both sides only if its own replicas are meant.
-fn add(statements: &mut Vec<Statement>, new: Statement) {
-    let alike = |known: &&mut Statement| {
+/// Adds a line, or joins it with one that expects the same of another target. By name, an endpoint
+/// may be on both sides only if the line is about its own replicas.
+fn add(lines: &mut Vec<DraftLine>, new: DraftLine) {
+    let joins = |known: &&mut DraftLine| {
         known.expected == new.expected
             && known.ports.is_none()
             && new.ports.is_none()
@@ -339,17 +345,17 @@ fn add(statements: &mut Vec<Statement>, new: Statement) {
                 .chain(&known.targets)
                 .any(|target| known.sources.names(*target))
     };
-    match statements.iter_mut().find(alike) {
+    match lines.iter_mut().find(joins) {
         Some(known) => {
             known.targets.extend(new.targets);
             known.reasons.join(new.reasons);
         }
-        None => statements.push(new),
+        None => lines.push(new),
     }
 }
 
-/// Idle rules in words.
-pub(super) fn idle(rule: &crate::policy::IdleRule) -> String {
+/// A rule that selects no existing pod, as text.
+pub(super) fn idle_rule_text(rule: &crate::policy::IdleRule) -> String {
     let way = match rule.direction {
         Direction::Egress => "egress",
         Direction::Ingress => "ingress",

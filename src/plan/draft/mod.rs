@@ -1,7 +1,7 @@
 //! An inventory → the text of a suite that says what its policies say, for a person to correct.
 //!
 //! ```text
-//! Inventory ── cast ──▶ endpoints ── table ──▶ an answer for each pair and port ── lines ──▶ sections ── write ──▶ text
+//! Inventory ── endpoints ──▶ DraftEndpoints ── table ──▶ an answer for each pair and port ── lines ──▶ line groups ── write ──▶ text
 //! ```
 //!
 //! Answers come from the same flows that a plan of the drafted suite would have, so that the
@@ -9,9 +9,9 @@
 //!
 //! # Limitations
 //! - A pair to which policies give more than one answer (the two address families, pods behind a
-//!   Service) is named in a comment and has no line; then nothing is said of everything else, and
-//!   every deny has a line of its own.
-//! - An address block is stood for by one address in it.
+//!   Service) is named in a comment and has no line; then the suite has no `everythingElse`, and
+//!   every deny has a separate line.
+//! - An address block is represented by one address in it.
 //! - Workloads that share their node's network have the node's identity, and are named in a
 //!   comment.
 //! - Of senders outside there is only the runner, and only where its address is known.
@@ -35,10 +35,10 @@ pub enum DraftError {
     /// A policy that no API server would have taken.
     #[error(transparent)]
     Policy(#[from] InvalidPolicy),
-    /// There is nobody with an identity of its own.
+    /// No pod has an identity apart from its node's.
     #[error("find a workload: there are no pods but those that share their node's network")]
-    NobodyThere,
-    /// There is nobody to talk to.
+    NoWorkload,
+    /// No endpoint has a known port.
     #[error(
         "find a pair to test: no pod declares a port, no Service has one, and no policy names an address outside"
     )]
@@ -58,11 +58,11 @@ pub fn draft(
     name: &str,
     can_be_outside: impl Fn(IpAddr) -> bool,
 ) -> Result<String, DraftError> {
-    let cast = endpoints::cast(inventory, &can_be_outside)?;
-    let mut table = table::Table::fill(&cast, inventory, backend)?;
-    let sections = lines::sections(&mut table);
-    if sections.is_empty() {
+    let draft_endpoints = endpoints::draft_endpoints(inventory, &can_be_outside)?;
+    let mut table = table::Table::fill(&draft_endpoints, inventory, backend)?;
+    let groups = lines::line_groups(&mut table);
+    if groups.is_empty() {
         return Err(DraftError::NoPair);
     }
-    Ok(write::suite(name, &cast, &table, &sections))
+    Ok(write::suite(name, &draft_endpoints, &table, &groups))
 }

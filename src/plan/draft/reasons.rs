@@ -1,4 +1,4 @@
-//! Whose word an answer is: the rules and policies to name beside a line.
+//! The rules and policies that decide a line, for the comment beside it.
 
 use super::endpoints::short_name;
 use crate::inventory::Action;
@@ -9,14 +9,14 @@ use std::collections::BTreeSet;
 /// How many are named beside a line.
 const NAMED: usize = 4;
 
-/// Whose word the answers of a line are.
+/// The rules and policies that decide the answers of a line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Reasons {
-    /// What decides: rules that admit, or policies that stop.
+    /// Rules that admit, or policies that deny.
     decide: BTreeSet<String>,
     /// Of a deny: rules of the other side that would have let the flow through.
     overruled: BTreeSet<String>,
-    /// Whether some pair is allowed for want of any policy.
+    /// Whether some pair is allowed because no policy applies.
     undecided: bool,
 }
 
@@ -38,19 +38,19 @@ impl Reasons {
         }
     }
 
-    /// Adds another line's.
+    /// Adds the reasons of another line.
     pub(super) fn join(&mut self, other: Self) {
         self.decide.extend(other.decide);
         self.overruled.extend(other.overruled);
         self.undecided |= other.undecided;
     }
 
-    /// What is said beside an allowed line.
+    /// The comment beside an allowed line.
     pub(super) fn of_allowed(&self) -> Option<String> {
         let by = (!self.decide.is_empty()).then(|| format!("by {}", some(&self.decide)));
         let guess = self.undecided.then(|| {
             let whom = if by.is_some() { "some of it" } else { "it" };
-            format!("guessed: no policy decides {whom}; is this meant?")
+            format!("guessed: no policy decides {whom}; is this intended?")
         });
         match (by, guess) {
             (Some(by), Some(guess)) => Some(format!("{by}; {guess}")),
@@ -58,7 +58,7 @@ impl Reasons {
         }
     }
 
-    /// What is said beside a denied line.
+    /// The comment beside a denied line.
     pub(super) fn of_denied(&self) -> Option<String> {
         let stops =
             (!self.decide.is_empty()).then(|| format!("stopped by {}", some(&self.decide)))?;

@@ -6,7 +6,7 @@ use super::super::predict::Predictions;
 use super::super::request::request_spec;
 use super::super::{BackendKind, Flow, ProbeId, Source, TargetKey, Waits};
 use super::DraftError;
-use super::endpoints::{Actor, Cast};
+use super::endpoints::{DraftEndpoint, DraftEndpoints};
 use crate::inventory::Inventory;
 use crate::model::{Family, Port};
 use crate::policy::{BothSides, End, Explanation};
@@ -14,23 +14,23 @@ use crate::suite::{Expected, Settings, Spread};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// One of a cast, by its place in it.
-pub(super) type Who = usize;
+/// An index into [`DraftEndpoints::endpoints`].
+pub(super) type EndpointIndex = usize;
 
 /// What policies say of a pair at a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Answer {
-    /// The same of every flow.
+    /// The same for every flow.
     One(Expected),
-    /// Not the same of every flow, or nothing of some.
+    /// Different answers, or none for some flow.
     Several,
     /// There is no flow: the two ends are one pod, or share no address family.
     NoFlow,
 }
 
-/// Everyone of a cast, found, with all answers.
+/// All endpoints, resolved, with all answers.
 pub(super) struct Table<'a> {
-    pub(super) cast: &'a Cast,
+    pub(super) draft_endpoints: &'a DraftEndpoints,
     inventory: &'a Inventory,
     backend: BackendKind,
     addressing: Addressing<'a>,
@@ -44,15 +44,15 @@ pub(super) struct Table<'a> {
 
 impl<'a> Table<'a> {
     pub(super) fn fill(
-        cast: &'a Cast,
+        draft_endpoints: &'a DraftEndpoints,
         inventory: &'a Inventory,
         backend: BackendKind,
     ) -> Result<Self, DraftError> {
         let addressing = Addressing::of(inventory);
-        let found: Vec<ResolvedEndpoint<'a>> = cast
-            .actors
+        let found: Vec<ResolvedEndpoint<'a>> = draft_endpoints
+            .endpoints
             .iter()
-            .map(|actor| resolve_endpoint(&actor.endpoint, inventory))
+            .map(|draft_endpoint| resolve_endpoint(&draft_endpoint.endpoint, inventory))
             .collect();
         // Where a Service would make a port mean two things, the endpoint has none.
         let ports = found
@@ -65,7 +65,7 @@ impl<'a> Table<'a> {
             .collect();
         let predictions = Predictions::new(inventory)?;
         let mut table = Self {
-            cast,
+            draft_endpoints,
             inventory,
             backend,
             addressing,
@@ -84,29 +84,29 @@ impl<'a> Table<'a> {
         Ok(table)
     }
 
-    pub(super) fn actor(&self, who: Who) -> &'a Actor {
-        &self.cast.actors[who]
+    pub(super) fn endpoint(&self, index: EndpointIndex) -> &'a DraftEndpoint {
+        &self.draft_endpoints.endpoints[index]
     }
 
-    /// Those that `*` means as sources.
-    pub(super) fn is_sender(&self, who: Who) -> bool {
-        self.found[who].is_source_by_wildcard()
+    /// Whether `*` includes it as a source.
+    pub(super) fn is_sender(&self, index: EndpointIndex) -> bool {
+        self.found[index].is_source_by_wildcard()
     }
 
-    pub(super) fn is_runner(&self, who: Who) -> bool {
-        self.found[who].kind == EndpointKind::Runner
+    pub(super) fn is_runner(&self, index: EndpointIndex) -> bool {
+        self.found[index].kind == EndpointKind::Runner
     }
 
-    pub(super) fn is_outside(&self, who: Who) -> bool {
-        matches!(self.found[who].kind, EndpointKind::Outside(_))
+    pub(super) fn is_outside(&self, index: EndpointIndex) -> bool {
+        matches!(self.found[index].kind, EndpointKind::Outside(_))
     }
 
-    /// Whether it has no replica to talk to.
-    pub(super) fn is_single(&self, who: Who) -> bool {
-        self.found[who].pods.len() < 2
+    /// Whether it has fewer than two pods.
+    pub(super) fn is_single(&self, index: EndpointIndex) -> bool {
+        self.found[index].pods.len() < 2
     }
 
-    /// Where the runner is.
+    /// The address of the runner.
     pub(super) fn runner(&self) -> Option<IpAddr> {
         self.inventory.runner.first().copied()
     }
@@ -116,34 +116,39 @@ impl<'a> Table<'a> {
     }
 
     /// The answers at each known port of the target.
-    pub(super) fn answers(&self, source: Who, target: Who) -> &[Answer] {
+    pub(super) fn answers(&self, source: EndpointIndex, target: EndpointIndex) -> &[Answer] {
         &self.answers[target][source]
     }
 
-    fn row(&mut self, source: Who, target: Who) -> Vec<Answer> {
+    fn row(&mut self, source: EndpointIndex, target: EndpointIndex) -> Vec<Answer> {
         (0..self.ports[target].len())
             .map(|port| self.answer(source, target, port))
             .collect()
     }
 
-    fn answer(&mut self, source: Who, target: Who, port: usize) -> Answer {
-        // From one outside host to another nobody's policies are asked, and nothing is tested.
+    fn answer(&mut self, source: EndpointIndex, target: EndpointIndex, port: usize) -> Answer {
+        // No policy applies between two hosts outside, and nothing is tested.
         if self.sources[source].is_empty() || (self.is_runner(source) && self.is_outside(target)) {
             return Answer::NoFlow;
         }
-        let mut said = None;
+        let mut common = None;
         for (source, flow) in self.flows(source, target, port) {
-            match (self.predictions.flow(&source, &flow), said) {
-                (Some(answer), None) => said = Some(answer),
+            match (self.predictions.flow(&source, &flow), common) {
+                (Some(answer), None) => common = Some(answer),
                 (Some(answer), Some(known)) if answer == known => {}
                 _ => return Answer::Several,
             }
         }
-        said.map_or(Answer::NoFlow, Answer::One)
+        common.map_or(Answer::NoFlow, Answer::One)
     }
 
     /// The flows that a plan would have.
-    fn flows(&self, source: Who, target: Who, port: usize) -> Vec<(Source, Flow)> {
+    fn flows(
+        &self,
+        source: EndpointIndex,
+        target: EndpointIndex,
+        port: usize,
+    ) -> Vec<(Source, Flow)> {
         let (found, at) = (&self.found[target], &self.ports[target][port]);
         let none = Settings::default();
         let request_spec = request_spec(found, at, None, &none, self.backend);
@@ -173,16 +178,21 @@ impl<'a> Table<'a> {
     }
 
     /// Why, of one flow of a pair.
-    pub(super) fn explain(&self, source: Who, target: Who, port: usize) -> Option<Explanation> {
+    pub(super) fn explain(
+        &self,
+        source: EndpointIndex,
+        target: EndpointIndex,
+        port: usize,
+    ) -> Option<Explanation> {
         let (source, flow) = self.flows(source, target, port).into_iter().next()?;
         self.predictions.explain(&source, &flow).into_iter().next()
     }
 
-    /// Who a pair's flows are between, as policies are asked, and at what port.
+    /// The ends of a pair's first flow, as policies are evaluated, and its port.
     fn first_ends(
         &self,
-        source: Who,
-        target: Who,
+        source: EndpointIndex,
+        target: EndpointIndex,
         port: usize,
     ) -> Option<(End<'a>, End<'a>, Port)> {
         let at = &self.ports[target][port];
@@ -230,8 +240,8 @@ impl<'a> Table<'a> {
     /// What each side of a pair lets through by itself.
     pub(super) fn sides(
         &mut self,
-        source: Who,
-        target: Who,
+        source: EndpointIndex,
+        target: EndpointIndex,
         port: usize,
     ) -> Option<(BothSides, Port)> {
         let (from, to, port) = self.first_ends(source, target, port)?;
@@ -245,8 +255,8 @@ impl<'a> Table<'a> {
     }
 
     /// One pod of an endpoint, by its index into the inventory.
-    pub(super) fn pod(&self, who: Who) -> Option<usize> {
-        let first = self.found[who].pods.first()?;
+    pub(super) fn pod(&self, index: EndpointIndex) -> Option<usize> {
+        let first = self.found[index].pods.first()?;
         self.inventory
             .pods
             .iter()

@@ -1,69 +1,81 @@
-//! Sections → YAML, with what is guessed and what is left out.
+//! Lines → the text of a suite, with what is guessed and what is left out.
 
 use super::super::endpoints::ResolvedPort;
-use super::endpoints::Cast;
-use super::lines::{Section, Sources, Statement, idle};
+use super::endpoints::DraftEndpoints;
+use super::lines::{DraftLine, LineGroup, Sources, idle_rule_text};
 use super::names::Names;
-use super::table::{Answer, Table, Who};
+use super::table::{Answer, EndpointIndex, Table};
 use crate::model::Transport;
 use crate::suite::Expected;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-/// At most so many names stand on either side of a line.
-const ABREAST: usize = 8;
+/// The most names on either side of a line.
+const NAMES_PER_SIDE: usize = 8;
 
 /// At most so many things of one kind are listed in a comment.
 const LISTED: usize = 20;
 
 /// The whole file.
-pub(super) fn suite(name: &str, cast: &Cast, table: &Table<'_>, sections: &[Section]) -> String {
-    let mut groups = Groups::of(cast, table, sections);
+pub(super) fn suite(
+    name: &str,
+    draft_endpoints: &DraftEndpoints,
+    table: &Table<'_>,
+    line_groups: &[LineGroup],
+) -> String {
+    let mut groups = Groups::of(draft_endpoints, table, line_groups);
     let mut lines = String::new();
-    for section in sections
+    for line_group in line_groups
         .iter()
-        .filter(|section| !section.statements.is_empty())
+        .filter(|line_group| !line_group.lines.is_empty())
     {
-        lines.push_str(&head(section, table));
-        for statement in &section.statements {
-            lines.push_str(&said(statement, table, &mut groups));
+        lines.push_str(&head(line_group, table));
+        for line in &line_group.lines {
+            lines.push_str(&line_text(line, table, &mut groups));
         }
     }
-    let several: Vec<String> = sections
+    let ambiguous: Vec<String> = line_groups
         .iter()
-        .flat_map(|section| &section.several)
+        .flat_map(|line_group| &line_group.ambiguous)
         .map(|of| pair(*of, table))
         .collect();
     let mut out = String::new();
     comment(
         &mut out,
         "",
-        "Drafted by watertight from what the policies say: what it expects is what they do, not what was meant.",
+        "Drafted by watertight from what the policies say: what it expects is what they do, not what was intended.",
     );
     comment(
         &mut out,
         "",
-        "Correct it; what neither a policy nor an object says is marked \"guessed\".",
+        "Correct it; what neither a policy nor an object determines is marked \"guessed\".",
     );
     let _ = writeln!(
         out,
         "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{ name: {name} }}\nspec:\n  endpoints:"
     );
-    for actor in &cast.actors {
-        let Some(definition) = &actor.definition else {
+    for draft_endpoint in &draft_endpoints.endpoints {
+        let Some(definition) = &draft_endpoint.definition else {
             continue;
         };
-        let guess = actor.guessed.as_ref().map_or(String::new(), |why| {
-            format!("   # guessed: {}", one_line(why))
-        });
-        let _ = writeln!(out, "    {}: {definition}{guess}", actor.endpoint.label);
+        let guess = draft_endpoint
+            .guessed
+            .as_ref()
+            .map_or(String::new(), |why| {
+                format!("   # guessed: {}", one_line(why))
+            });
+        let _ = writeln!(
+            out,
+            "    {}: {definition}{guess}",
+            draft_endpoint.endpoint.label
+        );
     }
     if !groups.used.is_empty() {
         out.push_str("  groups:\n");
         for (namespace, group) in &groups.used {
             let members = groups.members.get(namespace).into_iter().flatten();
             let labels: Vec<&str> = members
-                .map(|who| table.actor(*who).endpoint.label.as_str())
+                .map(|index| table.endpoint(*index).endpoint.label.as_str())
                 .collect();
             let _ = writeln!(out, "    {group}: [{}]", labels.join(", "));
         }
@@ -72,27 +84,27 @@ pub(super) fn suite(name: &str, cast: &Cast, table: &Table<'_>, sections: &[Sect
         out.push_str("  expect:\n");
         out.push_str(&lines);
     }
-    if several.is_empty() {
+    if ambiguous.is_empty() {
         out.push_str("\n  everythingElse: denied\n");
     } else {
         out.push('\n');
         comment(
             &mut out,
             "  ",
-            "everythingElse is not said, and each deny has a line: these have no line, since policies say more than one thing of them (of one address family and the other, or of the pods behind a Service), or since no packet can go there:",
+            "everythingElse is left out, and each deny has a line: these pairs have none, since policies give more than one answer for them (for the two address families, or for the pods behind a Service), or since no packet can go there:",
         );
-        listed(&mut out, &several);
+        listed(&mut out, &ambiguous);
     }
-    left_out(&mut out, cast, table);
+    left_out(&mut out, draft_endpoints, table);
     out
 }
 
-/// What stands above the statements of a section.
-fn head(section: &Section, table: &Table<'_>) -> String {
-    let labels: Vec<&str> = section
+/// The comment above the lines of a group.
+fn head(line_group: &LineGroup, table: &Table<'_>) -> String {
+    let labels: Vec<&str> = line_group
         .targets
         .iter()
-        .map(|who| table.actor(*who).endpoint.label.as_str())
+        .map(|index| table.endpoint(*index).endpoint.label.as_str())
         .collect();
     let shown = labels
         .iter()
@@ -106,8 +118,10 @@ fn head(section: &Section, table: &Table<'_>) -> String {
     } else {
         format!("{shown} and {more} more")
     };
-    let text = match section.policies.as_slice() {
-        _ if section.outside => format!("Outside ({whom}): what the egress of each source says."),
+    let text = match line_group.policies.as_slice() {
+        _ if line_group.outside => {
+            format!("Outside ({whom}): decided by the egress of each source.")
+        }
         [] => format!(
             "No policy isolates {whom} for ingress: the egress of each source decides alone."
         ),
@@ -119,106 +133,107 @@ fn head(section: &Section, table: &Table<'_>) -> String {
     out
 }
 
-/// A statement in as many lines as its names need.
-fn said(statement: &Statement, table: &Table<'_>, groups: &mut Groups) -> String {
-    let sources = match &statement.sources {
-        Sources::Everyone => vec!["*".to_owned()],
+/// A drafted line, as many lines of text as its names need.
+fn line_text(line: &DraftLine, table: &Table<'_>, groups: &mut Groups) -> String {
+    let sources = match &line.sources {
+        Sources::All => vec!["*".to_owned()],
         Sources::Some { namespaces, named } => groups.items(namespaces, named, table),
     };
-    let targets = match &statement.ports {
+    let targets = match &line.ports {
         None => {
-            let (namespaces, named) = groups.whole(&statement.targets, &statement.sources);
+            let (namespaces, named) = groups.whole(&line.targets, &line.sources);
             groups.items(&namespaces, &named, table)
         }
-        Some(ports) => statement
+        Some(ports) => line
             .targets
             .iter()
-            .flat_map(|who| at_ports(*who, ports, table))
+            .flat_map(|index| at_ports(*index, ports, table))
             .collect(),
     };
-    let why = match statement.expected {
-        Expected::Allowed => statement.reasons.of_allowed(),
-        Expected::Denied => statement.reasons.of_denied(),
+    let why = match line.expected {
+        Expected::Allowed => line.reasons.of_allowed(),
+        Expected::Denied => line.reasons.of_denied(),
     };
-    let from_outside = |who: &Who| table.is_runner(*who);
-    let guess = match &statement.sources {
+    let from_outside = |index: &EndpointIndex| table.is_runner(*index);
+    let guess = match &line.sources {
         Sources::Some { named, .. } if named.iter().any(from_outside) => table
             .runner()
             .map(|address| format!("guessed: watertight runs at {address}")),
         _ => None,
     };
-    let said: Vec<String> = why.into_iter().chain(guess).collect();
+    let notes: Vec<String> = why.into_iter().chain(guess).collect();
     let mut out = String::new();
-    if !said.is_empty() {
-        comment(&mut out, "    ", &said.join("; "));
+    if !notes.is_empty() {
+        comment(&mut out, "    ", &notes.join("; "));
     }
-    for from in sources.chunks(ABREAST) {
-        for to in targets.chunks(ABREAST) {
-            let line = format!(
-                "{} -> {} {}",
-                from.join(", "),
-                to.join(", "),
-                statement.expected
-            );
-            let quote = if line.starts_with('*') { "\"" } else { "" };
-            let _ = writeln!(out, "    - {quote}{line}{quote}");
+    for from in sources.chunks(NAMES_PER_SIDE) {
+        for to in targets.chunks(NAMES_PER_SIDE) {
+            let text = format!("{} -> {} {}", from.join(", "), to.join(", "), line.expected);
+            let quote = if text.starts_with('*') { "\"" } else { "" };
+            let _ = writeln!(out, "    - {quote}{text}{quote}");
         }
     }
     out
 }
 
-fn at_ports(who: Who, ports: &[usize], table: &Table<'_>) -> Vec<String> {
-    let label = &table.actor(who).endpoint.label;
+fn at_ports(index: EndpointIndex, ports: &[usize], table: &Table<'_>) -> Vec<String> {
+    let label = &table.endpoint(index).endpoint.label;
     ports
         .iter()
-        .map(|port| format!("{label}:{}", table.ports[who][*port].label))
+        .map(|port| format!("{label}:{}", table.ports[index][*port].label))
         .collect()
 }
 
-fn pair((source, target, port): (Who, Who, usize), table: &Table<'_>) -> String {
+fn pair(
+    (source, target, port): (EndpointIndex, EndpointIndex, usize),
+    table: &Table<'_>,
+) -> String {
     let at: &ResolvedPort = &table.ports[target][port];
     format!(
         "{} -> {}:{}",
-        table.actor(source).endpoint.label,
-        table.actor(target).endpoint.label,
+        table.endpoint(source).endpoint.label,
+        table.endpoint(target).endpoint.label,
         at.label
     )
 }
 
-/// What somebody may look for in the file, and why it is not there.
-fn left_out(out: &mut String, cast: &Cast, table: &Table<'_>) {
-    let portless =
-        (0..table.length()).filter(|who| table.is_sender(*who) && table.ports[*who].is_empty());
+/// What a reader may miss in the file, and why it is not there.
+fn left_out(out: &mut String, draft_endpoints: &DraftEndpoints, table: &Table<'_>) {
+    let portless = (0..table.length())
+        .filter(|index| table.is_sender(*index) && table.ports[*index].is_empty());
     let portless: Vec<String> = portless
-        .map(|who| table.actor(who).endpoint.label.clone())
+        .map(|index| table.endpoint(index).endpoint.label.clone())
         .collect();
-    let idle: Vec<String> = cast.idle.iter().map(idle).collect();
-    let nameless: Vec<String> = cast
+    let idle: Vec<String> = draft_endpoints.idle.iter().map(idle_rule_text).collect();
+    let nameless: Vec<String> = draft_endpoints
         .dns
         .map(|dns| without_names(dns, table))
         .unwrap_or_default();
     let lists = [
         (
-            "Endpoints that may not ask cluster DNS, so that they reach nobody by name:",
+            "Endpoints that may not ask cluster DNS, so that they reach nothing by name:",
             &nameless,
         ),
         (
-            "Rules that mean no pod that there is, so that nothing tests them:",
+            "Rules that select no existing pod, so that nothing tests them:",
             &idle,
         ),
         (
-            "Endpoints of which no port is known, so that nothing tests who reaches them:",
+            "Endpoints without a known port, so that nothing tests what reaches them:",
             &portless,
         ),
         (
             "Address blocks for which no address outside was found:",
-            &cast.blocks,
+            &draft_endpoints.blocks,
         ),
         (
             "Workloads that share their node's network, and with it the node's identity:",
-            &cast.host_network,
+            &draft_endpoints.host_network,
         ),
-        ("Workloads without a pod that runs:", &cast.unplaced),
+        (
+            "Workloads without a running pod:",
+            &draft_endpoints.unplaced,
+        ),
     ];
     for (title, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
         out.push('\n');
@@ -229,18 +244,18 @@ fn left_out(out: &mut String, cast: &Cast, table: &Table<'_>) {
 
 /// Senders that may not ask cluster DNS over UDP, as nearly every resolver does (RFC 1035 section
 /// 4.2).
-fn without_names(dns: Who, table: &Table<'_>) -> Vec<String> {
+fn without_names(dns: EndpointIndex, table: &Table<'_>) -> Vec<String> {
     let asked = table.ports[dns]
         .iter()
         .position(|port| port.transport == Transport::Udp);
-    let may_not = |who: &Who| {
-        let answer = asked.and_then(|port| table.answers(*who, dns).get(port));
+    let may_not = |index: &EndpointIndex| {
+        let answer = asked.and_then(|port| table.answers(*index, dns).get(port));
         answer == Some(&Answer::One(Expected::Denied))
     };
-    let senders = (0..table.length()).filter(|who| *who != dns && table.is_sender(*who));
+    let senders = (0..table.length()).filter(|index| *index != dns && table.is_sender(*index));
     senders
         .filter(may_not)
-        .map(|who| table.actor(who).endpoint.label.clone())
+        .map(|index| table.endpoint(index).endpoint.label.clone())
         .collect()
 }
 
@@ -282,19 +297,19 @@ fn one_line(text: &str) -> String {
         .collect()
 }
 
-/// Groups of everyone in a namespace, named where they are used.
+/// Groups of all endpoints of a namespace, named where they are used.
 struct Groups {
-    members: BTreeMap<String, BTreeSet<Who>>,
+    members: BTreeMap<String, BTreeSet<EndpointIndex>>,
     /// By namespace.
     used: BTreeMap<String, String>,
 }
 
 impl Groups {
-    fn of(cast: &Cast, table: &Table<'_>, sections: &[Section]) -> Self {
-        let mut members: BTreeMap<String, BTreeSet<Who>> = BTreeMap::new();
-        for who in 0..table.length() {
-            if let Some(namespace) = &table.actor(who).namespace {
-                members.entry(namespace.clone()).or_default().insert(who);
+    fn of(draft_endpoints: &DraftEndpoints, table: &Table<'_>, line_groups: &[LineGroup]) -> Self {
+        let mut members: BTreeMap<String, BTreeSet<EndpointIndex>> = BTreeMap::new();
+        for index in 0..table.length() {
+            if let Some(namespace) = &table.endpoint(index).namespace {
+                members.entry(namespace.clone()).or_default().insert(index);
             }
         }
         members.retain(|_, of| of.len() > 1);
@@ -303,16 +318,16 @@ impl Groups {
             used: BTreeMap::new(),
         };
         let mut names = Names::default();
-        for actor in &cast.actors {
-            names.give(std::slice::from_ref(&actor.endpoint.label));
+        for draft_endpoint in &draft_endpoints.endpoints {
+            names.give(std::slice::from_ref(&draft_endpoint.endpoint.label));
         }
         let mut wanted: BTreeSet<String> = BTreeSet::new();
-        for statement in sections.iter().flat_map(|section| &section.statements) {
-            if let Sources::Some { namespaces, .. } = &statement.sources {
+        for line in line_groups.iter().flat_map(|line_group| &line_group.lines) {
+            if let Sources::Some { namespaces, .. } = &line.sources {
                 wanted.extend(namespaces.iter().cloned());
             }
-            if statement.ports.is_none() {
-                wanted.extend(groups.whole(&statement.targets, &statement.sources).0);
+            if line.ports.is_none() {
+                wanted.extend(groups.whole(&line.targets, &line.sources).0);
             }
         }
         for namespace in wanted {
@@ -326,16 +341,15 @@ impl Groups {
     /// and a name may.
     fn whole(
         &self,
-        targets: &BTreeSet<Who>,
+        targets: &BTreeSet<EndpointIndex>,
         sources: &Sources,
-    ) -> (BTreeSet<String>, BTreeSet<Who>) {
-        let by_itself =
-            |who: &Who| matches!(sources, Sources::Some { named, .. } if named.contains(who));
+    ) -> (BTreeSet<String>, BTreeSet<EndpointIndex>) {
+        let by_itself = |index: &EndpointIndex| matches!(sources, Sources::Some { named, .. } if named.contains(index));
         let (mut namespaces, mut left) = (BTreeSet::new(), targets.clone());
         for (namespace, members) in &self.members {
             if members.is_subset(targets) && !members.iter().any(by_itself) {
                 namespaces.insert(namespace.clone());
-                left.retain(|who| !members.contains(who));
+                left.retain(|index| !members.contains(index));
             }
         }
         (namespaces, left)
@@ -345,7 +359,7 @@ impl Groups {
     fn items(
         &mut self,
         namespaces: &BTreeSet<String>,
-        named: &BTreeSet<Who>,
+        named: &BTreeSet<EndpointIndex>,
         table: &Table<'_>,
     ) -> Vec<String> {
         let groups = namespaces
@@ -355,7 +369,7 @@ impl Groups {
             .chain(
                 named
                     .iter()
-                    .map(|who| table.actor(*who).endpoint.label.clone()),
+                    .map(|index| table.endpoint(*index).endpoint.label.clone()),
             )
             .collect()
     }

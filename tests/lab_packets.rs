@@ -387,7 +387,7 @@ async fn policies_are_swapped_while_the_lab_runs() {
     lab.observe(&db).await[0].silent();
     let without = all
         .iter()
-        .filter(|policy| policy.name != "db")
+        .filter(|policy| policy.name() != "db")
         .cloned()
         .collect();
     lab.sabotage().set_policies(without).await.expect("swap");
@@ -398,7 +398,9 @@ async fn policies_are_swapped_while_the_lab_runs() {
         let change = changes.try_recv().expect("a change for each swap");
         assert_eq!(
             change.what,
-            watertight::model::ClusterChange::Policy("data".into(), "db".into())
+            watertight::model::ClusterChange::Policy(watertight::model::PolicyRef::network(
+                "data", "db"
+            ))
         );
     }
     assert!(changes.try_recv().is_err());

@@ -335,7 +335,7 @@ fn deciding(walk: &Explanation) -> BTreeSet<String> {
         .sides
         .iter()
         .flat_map(|side| &side.policies)
-        .filter(|step| step.policy.namespace.is_empty());
+        .filter(|step| step.policy.reference.namespace.is_none());
     let rules = steps
         .flat_map(|step| &step.rules)
         .filter(|rule| rule.decides);

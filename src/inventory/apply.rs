@@ -26,12 +26,7 @@ impl Inventory {
         }
         for policy in &manifests.policies {
             put(&mut after.policies, policy.clone(), |a, b| {
-                (&a.namespace, &a.name) == (&b.namespace, &b.name)
-            });
-        }
-        for policy in &manifests.cluster_policies {
-            put(&mut after.cluster_policies, policy.clone(), |a, b| {
-                (a.kind, &a.name) == (b.kind, &b.name)
+                (a.kind(), a.namespace(), a.name()) == (b.kind(), b.namespace(), b.name())
             });
         }
         for service in &manifests.services {
@@ -127,7 +122,7 @@ fn put<T>(all: &mut Vec<T>, new: T, same: impl Fn(&T, &T) -> bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::read_manifests;
+    use crate::inventory::{Policy, read_manifests};
     use crate::source::Sources;
 
     fn manifests(text: &str) -> Manifests {
@@ -165,7 +160,9 @@ mod tests {
             pod.labels.insert("pod-template-hash".into(), "5d9f".into());
         }
         for policy in &mut inventory.policies {
-            policy.origin = String::new();
+            if let Policy::Network(policy) = policy {
+                policy.origin = String::new();
+            }
         }
         let shop = inventory.namespaces.get_mut("shop").expect("the namespace");
         shop.labels.insert("team".into(), "a".into());
@@ -190,10 +187,11 @@ mod tests {
         let names: Vec<(&str, bool)> = after
             .policies
             .iter()
-            .map(|policy| (policy.name.as_str(), policy.origin.is_empty()))
+            .map(|policy| (policy.name(), policy.origin().is_empty()))
             .collect();
         assert_eq!(names, [("isolate", false), ("more", false)]);
-        let selector = after.policies[0]
+        let policy = after.network_policies().next().expect("a policy");
+        let selector = policy
             .spec
             .pod_selector
             .as_ref()

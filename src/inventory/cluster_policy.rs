@@ -2,8 +2,8 @@
 //! (`policy.networking.k8s.io/v1alpha2`) and the two older kinds of the group, `AdminNetworkPolicy`
 //! and `BaselineAdminNetworkPolicy` (v1alpha1).
 
-use super::Cidr;
-use crate::model::Transport;
+use super::{Cidr, PolicyTier};
+use crate::model::{PolicyKind, Transport};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 /// A policy of the whole cluster, its selectors, blocks and ports validated.
@@ -13,13 +13,13 @@ pub struct ClusterPolicy {
     pub kind: ClusterPolicyKind,
     /// Its name.
     pub name: String,
-    /// Before or after the NetworkPolicies.
-    pub tier: Tier,
+    /// Admin or Baseline.
+    pub tier: PolicyTier,
     /// 0 to 1000; the lowest is asked first within its tier. A `BaselineAdminNetworkPolicy`, of
     /// which there is one, has 0.
     pub priority: u16,
     /// The pods that it applies to; never those that share their node's network.
-    pub subject: PodsOf,
+    pub subject: PodScope,
     /// Rules for what comes to them, in order.
     pub ingress: Vec<ClusterRule>,
     /// Rules for what they send, in order.
@@ -42,38 +42,30 @@ pub enum ClusterPolicyKind {
 }
 
 impl ClusterPolicyKind {
-    /// The kind as Kubernetes writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ClusterNetworkPolicy => "ClusterNetworkPolicy",
-            Self::AdminNetworkPolicy => "AdminNetworkPolicy",
-            Self::BaselineAdminNetworkPolicy => "BaselineAdminNetworkPolicy",
+    /// The cluster-wide kind; `None` for kinds that are in a namespace.
+    pub fn of(kind: PolicyKind) -> Option<Self> {
+        match kind {
+            PolicyKind::ClusterNetworkPolicy => Some(Self::ClusterNetworkPolicy),
+            PolicyKind::AdminNetworkPolicy => Some(Self::AdminNetworkPolicy),
+            PolicyKind::BaselineAdminNetworkPolicy => Some(Self::BaselineAdminNetworkPolicy),
+            PolicyKind::NetworkPolicy => None,
         }
     }
 }
 
-/// When a policy is asked: Admin, then the NetworkPolicies, then Baseline, then everything is
-/// allowed (ClusterNetworkPolicySpec.tier).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Tier {
-    /// Before the NetworkPolicies.
-    Admin,
-    /// After them, for pods that none of them selects.
-    Baseline,
-}
-
-impl std::fmt::Display for Tier {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Admin => "Admin",
-            Self::Baseline => "Baseline",
-        })
+impl From<ClusterPolicyKind> for PolicyKind {
+    fn from(kind: ClusterPolicyKind) -> Self {
+        match kind {
+            ClusterPolicyKind::ClusterNetworkPolicy => Self::ClusterNetworkPolicy,
+            ClusterPolicyKind::AdminNetworkPolicy => Self::AdminNetworkPolicy,
+            ClusterPolicyKind::BaselineAdminNetworkPolicy => Self::BaselineAdminNetworkPolicy,
+        }
     }
 }
 
 /// Pods of namespaces. An empty selector selects all.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct PodsOf {
+pub struct PodScope {
     /// Which namespaces.
     pub namespaces: LabelSelector,
     /// Which pods of them.
@@ -123,7 +115,7 @@ impl std::fmt::Display for Action {
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClusterPeer {
     /// Pods, but not those that share their node's network.
-    Pods(PodsOf),
+    Pods(PodScope),
     /// Nodes, by their addresses. Egress only.
     Nodes(LabelSelector),
     /// Address blocks, pods' addresses included. Egress only.

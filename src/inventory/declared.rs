@@ -28,7 +28,6 @@ impl From<&Manifests> for Inventory {
             pods: manifests.pods.iter().map(pod).collect(),
             services: manifests.services.clone(),
             policies: manifests.policies.clone(),
-            cluster_policies: manifests.cluster_policies.clone(),
             ..Self::default()
         }
     }

@@ -1,7 +1,8 @@
 //! Where a run takes place and under which policies, as whoever reads its report later wants to
 //! know it.
 
-use super::{ClusterPolicy, Inventory, Policy};
+use super::{Inventory, Policy};
+use crate::model::PolicyRef;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -23,57 +24,28 @@ pub struct EnvironmentInfo {
     pub policies: Vec<PolicyState>,
 }
 
-/// One policy as it was read.
+/// The state of one policy when it was read.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyState {
-    /// `NetworkPolicy`, ...
-    pub kind: String,
-    /// Its namespace; `None` where the kind has none.
-    pub namespace: Option<String>,
-    /// Its name.
-    pub name: String,
-    /// The API's uid.
+    #[serde(flatten)]
+    pub policy: PolicyRef,
+    /// The API's uid; `None` for a manifest's policy.
     pub uid: Option<String>,
-    /// The version that was read.
+    /// The version that was read; `None` for a manifest's policy.
     pub resource_version: Option<String>,
-    /// SHA-256 of its `spec` as JSON, hexadecimal; fields in the order of the API's definition, in
-    /// a policy of the whole cluster by name.
+    /// SHA-256 of its `spec` as JSON, hexadecimal. Fields are in the order of the API's definition
+    /// in a NetworkPolicy, in alphabetical order in a cluster-wide policy.
     pub sha256: String,
-}
-
-impl PolicyState {
-    /// Says which policy it is, for people.
-    pub fn full_name(&self) -> String {
-        match &self.namespace {
-            Some(namespace) => format!("{} {namespace}/{}", self.kind, self.name),
-            None => format!("{} {}", self.kind, self.name),
-        }
-    }
 }
 
 impl From<&Policy> for PolicyState {
     fn from(policy: &Policy) -> Self {
         Self {
-            kind: "NetworkPolicy".into(),
-            namespace: Some(policy.namespace.clone()),
-            name: policy.name.clone(),
+            policy: policy.reference(),
             uid: None,
             resource_version: None,
-            sha256: spec_digest(&policy.spec),
-        }
-    }
-}
-
-impl From<&ClusterPolicy> for PolicyState {
-    fn from(policy: &ClusterPolicy) -> Self {
-        Self {
-            kind: policy.kind.as_str().into(),
-            namespace: None,
-            name: policy.name.clone(),
-            uid: None,
-            resource_version: None,
-            sha256: policy.sha256.clone(),
+            sha256: policy.digest(),
         }
     }
 }
@@ -91,13 +63,7 @@ pub fn spec_digest(spec: &impl Serialize) -> String {
 impl Inventory {
     /// The policies as they are now, by kind, namespace and name.
     pub fn policy_states(&self) -> Vec<PolicyState> {
-        let of_cluster = self.cluster_policies.iter().map(PolicyState::from);
-        let mut states: Vec<PolicyState> = self
-            .policies
-            .iter()
-            .map(PolicyState::from)
-            .chain(of_cluster)
-            .collect();
+        let mut states: Vec<PolicyState> = self.policies.iter().map(PolicyState::from).collect();
         states.sort();
         states
     }
@@ -105,13 +71,13 @@ impl Inventory {
 
 /// The policies that are not the same in two readings, by name: changed, gone or new.
 pub fn changed_policies(before: &[PolicyState], after: &[PolicyState]) -> Vec<String> {
-    let other = |states: &[PolicyState], one: &PolicyState| !states.contains(one);
-    let gone_or_changed = before.iter().filter(|state| other(after, state));
-    let new_or_changed = after.iter().filter(|state| other(before, state));
+    let gone_or_changed = before.iter().filter(|state| !after.contains(state));
+    let new_or_changed = after.iter().filter(|state| !before.contains(state));
     let mut names: Vec<String> = gone_or_changed
         .chain(new_or_changed)
-        .map(PolicyState::full_name)
+        .map(|state| state.policy.to_string())
         .collect();
+
     names.sort();
     names.dedup();
     names
@@ -120,25 +86,26 @@ pub fn changed_policies(before: &[PolicyState], after: &[PolicyState]) -> Vec<St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inventory::{NetworkPolicy, RuleOrigins};
     use k8s_openapi::api::networking::v1::NetworkPolicySpec;
 
-    fn policy(name: &str, types: &[&str]) -> Policy {
+    fn policy(name: &str, types: &[&str]) -> NetworkPolicy {
         let spec = NetworkPolicySpec {
             policy_types: Some(types.iter().map(|kind| (*kind).to_owned()).collect()),
             ..Default::default()
         };
-        Policy {
+        NetworkPolicy {
             namespace: "shop".into(),
             name: name.into(),
             spec,
             origin: "shop.yaml:3".into(),
-            rules: crate::inventory::RuleOrigins::default(),
+            rule_origins: RuleOrigins::default(),
         }
     }
 
-    fn states(policies: Vec<Policy>) -> Vec<PolicyState> {
+    fn states(policies: Vec<NetworkPolicy>) -> Vec<PolicyState> {
         Inventory {
-            policies,
+            policies: policies.into_iter().map(Policy::from).collect(),
             ..Default::default()
         }
         .policy_states()
@@ -161,12 +128,12 @@ mod tests {
             let object = serde_json::json!({ "kind": "ClusterNetworkPolicy", "metadata": { "name": "a" }, "spec": spec });
             let policy = crate::inventory::read_cluster_policy(&object).expect("a policy");
             Inventory {
-                cluster_policies: vec![policy],
+                policies: vec![policy.into()],
                 ..Inventory::default()
             }
             .policy_states()
         };
-        assert_eq!(of(1)[0].full_name(), "ClusterNetworkPolicy a");
+        assert_eq!(of(1)[0].policy.to_string(), "ClusterNetworkPolicy a");
         assert!(changed_policies(&of(1), &of(1)).is_empty());
         assert_eq!(changed_policies(&of(1), &of(2)), ["ClusterNetworkPolicy a"]);
     }

@@ -11,17 +11,20 @@ mod declared;
 mod environment_info;
 mod identity;
 mod manifest;
+mod policy;
 
 pub use cidr::{Cidr, ParseCidrError};
 pub use cluster_policy::{
-    Action, ClusterPeer, ClusterPolicy, ClusterPolicyKind, ClusterPort, ClusterRule, PodsOf, Tier,
+    Action, ClusterPeer, ClusterPolicy, ClusterPolicyKind, ClusterPort, ClusterRule, PodScope,
 };
 pub use environment_info::{EnvironmentInfo, PolicyState, changed_policies, spec_digest};
 pub use identity::identity_labels;
-pub use manifest::{Objects, load_manifests, observe, read_cluster_policy, read_manifests};
+pub use manifest::{
+    ApiPolicy, Objects, load_manifests, observe, read_cluster_policy, read_manifests,
+};
+pub use policy::{NetworkPolicy, Policy, PolicyTier, RuleOrigins};
 
 use crate::model::{Family, ObjectRef, Port, Transport, WorkloadKind, WorkloadRef};
-use k8s_openapi::api::networking::v1::NetworkPolicySpec;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -38,10 +41,8 @@ pub struct Manifests {
     pub pods: Vec<DeclaredPod>,
     /// Services.
     pub services: Vec<Service>,
-    /// NetworkPolicies, validated.
+    /// Policies of every kind, validated.
     pub policies: Vec<Policy>,
-    /// Policies of the whole cluster, validated.
-    pub cluster_policies: Vec<ClusterPolicy>,
     /// Kinds that were read and are not needed, with how many of each.
     pub ignored: BTreeMap<String, usize>,
 }
@@ -57,10 +58,8 @@ pub struct Inventory {
     pub pods: Vec<Pod>,
     /// Services.
     pub services: Vec<Service>,
-    /// NetworkPolicies.
+    /// Policies of every kind.
     pub policies: Vec<Policy>,
-    /// Policies of the whole cluster.
-    pub cluster_policies: Vec<ClusterPolicy>,
     /// Hosts outside the cluster that the suite names, with their addresses.
     pub hosts: BTreeMap<String, Vec<IpAddr>>,
     /// The addresses that watertight itself sends from, where they are known.
@@ -307,29 +306,4 @@ pub enum TargetPort {
     Number(u16),
     /// A container port's name, resolved on each pod.
     Name(String),
-}
-
-/// A NetworkPolicy, its selectors, blocks and ports validated.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Policy {
-    /// Namespace.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
-    /// As the API gives it; defaults not applied.
-    pub spec: NetworkPolicySpec,
-    /// `file:line` of a manifest; empty for a cluster's.
-    pub origin: String,
-    /// Where its rules stand.
-    pub rules: RuleOrigins,
-}
-
-/// Where the rules of a NetworkPolicy stand: `file:line` by the rule's number; empty for a
-/// cluster's.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct RuleOrigins {
-    /// Of `spec.ingress`.
-    pub ingress: Vec<String>,
-    /// Of `spec.egress`.
-    pub egress: Vec<String>,
 }

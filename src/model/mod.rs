@@ -8,6 +8,7 @@ mod family;
 mod name;
 mod object;
 mod observed;
+mod policy;
 mod port;
 
 pub use duration::{ParseDurationError, parse_duration, show_duration};
@@ -15,4 +16,5 @@ pub use family::Family;
 pub use name::{EndpointName, HostName, ParseNameError};
 pub use object::{ObjectRef, WorkloadKind, WorkloadRef};
 pub use observed::{ClusterChange, EnforcerCount};
+pub use policy::{PolicyKind, PolicyRef, Scope};
 pub use port::{ParsePortError, Port, Transport};

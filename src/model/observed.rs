@@ -1,5 +1,7 @@
 //! What a network says of itself: changes of its objects, and the counts of its enforcer.
 
+use super::PolicyRef;
+
 /// A change of a Kubernetes object that can make evidence of a flow outdated.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClusterChange {
@@ -7,8 +9,8 @@ pub enum ClusterChange {
     Pod(String, String),
     /// A namespace's labels changed.
     Namespace(String),
-    /// A policy's spec changed. `namespace` (empty for a cluster-wide policy), `name`.
-    Policy(String, String),
+    /// A policy's spec changed.
+    Policy(PolicyRef),
     /// A Service's spec or its endpoints changed. `namespace`, `name`.
     Service(String, String),
 }
@@ -18,10 +20,7 @@ impl std::fmt::Display for ClusterChange {
         match self {
             Self::Pod(namespace, name) => write!(f, "pod {namespace}/{name}"),
             Self::Namespace(name) => write!(f, "namespace {name}"),
-            Self::Policy(namespace, name) if namespace.is_empty() => {
-                write!(f, "ClusterNetworkPolicy {name}")
-            }
-            Self::Policy(namespace, name) => write!(f, "NetworkPolicy {namespace}/{name}"),
+            Self::Policy(policy) => policy.fmt(f),
             Self::Service(namespace, name) => write!(f, "Service {namespace}/{name}"),
         }
     }

@@ -751,8 +751,7 @@ enum Rank {
 /// Whether any policy isolates a pod for ingress.
 fn is_isolated_for_ingress(inventory: &Inventory, pod: &Pod) -> bool {
     inventory
-        .policies
-        .iter()
+        .network_policies()
         .any(|policy| isolates(policy, pod))
 }
 

@@ -1,7 +1,7 @@
 //! What is worth telling about an inventory before anything is sampled: the usual mistakes that no
 //! packet names.
 
-use crate::inventory::{Inventory, Labels, Policy};
+use crate::inventory::{Inventory, Labels, NetworkPolicy};
 use crate::suite::{EndpointId, Locator, SourceMode, Subject, Suite};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube_core::{Selector, SelectorExt};
@@ -24,8 +24,7 @@ pub fn policies_selecting_no_pod(inventory: &Inventory) -> Vec<String> {
         of.entry(&pod.namespace).or_default().insert(&pod.labels);
     }
     inventory
-        .policies
-        .iter()
+        .network_policies()
         .filter_map(|policy| selects_nothing(policy, &pods, &of_nodes))
         .collect()
 }
@@ -65,7 +64,7 @@ pub(super) fn source_modes(suite: &Suite) -> impl Iterator<Item = String> {
 }
 
 fn selects_nothing(
-    policy: &Policy,
+    policy: &NetworkPolicy,
     pods: &ByNamespace<'_>,
     of_nodes: &ByNamespace<'_>,
 ) -> Option<String> {
@@ -160,16 +159,16 @@ mod tests {
             ..Default::default()
         };
         let (namespace, name) = ("data".into(), "postgres".into());
-        let policy = Policy {
+        let policy = NetworkPolicy {
             namespace,
             name,
             spec,
             origin: "p.yaml:1".into(),
-            rules: RuleOrigins::default(),
+            rule_origins: RuleOrigins::default(),
         };
         Inventory {
             pods: vec![pod],
-            policies: vec![policy],
+            policies: vec![policy.into()],
             ..Inventory::default()
         }
     }

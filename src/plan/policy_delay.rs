@@ -6,7 +6,7 @@
 //! there by a rule that asks for labels.
 
 use super::{Check, FlowId, Plan, ProbeId, TargetKind};
-use crate::inventory::{Inventory, Pod, Policy};
+use crate::inventory::{Inventory, NetworkPolicy, Pod};
 use crate::suite::Expected;
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use kube_core::{Selector, SelectorExt};
@@ -119,8 +119,7 @@ fn flows_of(checks: &[Check], expected: Expected) -> BTreeSet<FlowId> {
 /// admits everybody, or anybody by address.
 fn admits_by_labels_only(inventory: &Inventory, pod: &Pod) -> bool {
     let mut policies = inventory
-        .policies
-        .iter()
+        .network_policies()
         .filter(|policy| isolates(policy, pod))
         .peekable();
     let asks = |peer: &NetworkPolicyPeer| {
@@ -139,7 +138,7 @@ fn admits_by_labels_only(inventory: &Inventory, pod: &Pod) -> bool {
 
 /// Whether a policy isolates a pod for ingress (NetworkPolicySpec.policyTypes: without it every
 /// policy does).
-pub(super) fn isolates(policy: &Policy, pod: &Pod) -> bool {
+pub(super) fn isolates(policy: &NetworkPolicy, pod: &Pod) -> bool {
     policy
         .spec
         .policy_types

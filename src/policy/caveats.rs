@@ -3,36 +3,36 @@
 
 use super::explain::Explainer;
 use super::near_miss::{self, Party};
-use super::rules::{Half, Peer, Place, Rule};
-use crate::inventory::Action;
+use super::rules::{DirectionalPolicy, Peer, Rule};
+use crate::inventory::{Action, PolicyTier};
 use std::collections::BTreeSet;
 
 impl Explainer<'_> {
     /// Rules that fail closed, domain names that match nobody, and policies of which either may be
     /// asked first: one sentence each, in the order in which policies are asked.
     pub fn caveats(&self) -> Vec<String> {
-        let is_meant = |half: &&Half| half.in_force && half.place != Place::NetworkPolicy;
-        let halves: Vec<&Half> = self
+        let is_meant = |policy: &&DirectionalPolicy| policy.in_force && policy.tier != PolicyTier::NetworkPolicy;
+        let policies: Vec<&DirectionalPolicy> = self
             .rules
-            .halves
+            .policies
             .iter()
-            .map(|half| &**half)
+            .map(|policy| &**policy)
             .filter(is_meant)
             .collect();
         let mut told: Vec<String> = Vec::new();
-        for (at, half) in halves.iter().enumerate() {
-            for (number, rule) in half.rules.iter().enumerate() {
-                told.extend(unknown(half, number, rule));
-                told.extend(names(half, number, rule));
+        for (at, policy) in policies.iter().enumerate() {
+            for (number, rule) in policy.rules.iter().enumerate() {
+                told.extend(unknown(policy, number, rule));
+                told.extend(names(policy, number, rule));
             }
-            for other in halves[at + 1..]
+            for other in policies[at + 1..]
                 .iter()
-                .filter(|other| self.may_come_first(half, other))
+                .filter(|other| self.may_come_first(policy, other))
             {
                 let tie = format!(
                     "{} and {} have the same priority and select the same pods: which one is asked first is undefined; \
                      here it is {}",
-                    half.name, other.name, half.name.name
+                    policy.name, other.name, policy.name.reference.name
                 );
                 // Two policies meet in each direction that both have rules for.
                 if !told.contains(&tie) {
@@ -45,16 +45,17 @@ impl Explainer<'_> {
 
     /// Whether two halves of cluster-wide policies are of one tier and priority, meet at a pod, and
     /// do not do the same with all that they match.
-    fn may_come_first(&self, half: &Half, other: &Half) -> bool {
-        let tied = half.place == other.place && half.direction == other.direction;
-        let actions = |half: &Half| -> BTreeSet<Action> {
-            half.rules
+    fn may_come_first(&self, policy: &DirectionalPolicy, other: &DirectionalPolicy) -> bool {
+        let tied = (policy.tier, policy.priority, policy.direction)
+            == (other.tier, other.priority, other.direction);
+        let actions = |policy: &DirectionalPolicy| -> BTreeSet<Action> {
+            policy.rules
                 .iter()
                 .filter_map(Rule::as_understood)
                 .map(|rule| rule.action)
                 .collect()
         };
-        tied && actions(half).union(&actions(other)).count() > 1
+        tied && actions(policy).union(&actions(other)).count() > 1
             && self
                 .inventory
                 .pods
@@ -62,16 +63,16 @@ impl Explainer<'_> {
                 .filter(|pod| !pod.host_network)
                 .any(|pod| {
                     let party = Party::pod(self.inventory, pod, None);
-                    let selects = |half: &Half| {
-                        near_miss::missing_requirement(&half.subject, pod, &party.namespace)
+                    let selects = |policy: &DirectionalPolicy| {
+                        near_miss::missing_requirement(&policy.subject, pod, &party.namespace)
                             .is_empty()
                     };
-                    selects(half) && selects(other)
+                    selects(policy) && selects(other)
                 })
     }
 }
 
-fn title(half: &Half, number: usize, rule: &Rule) -> String {
+fn title(policy: &DirectionalPolicy, number: usize, rule: &Rule) -> String {
     let place = if rule.origin.is_empty() {
         String::new()
     } else {
@@ -79,13 +80,13 @@ fn title(half: &Half, number: usize, rule: &Rule) -> String {
     };
     format!(
         "{} rule {} of {}{place}",
-        half.direction.as_str(),
+        policy.direction.as_str(),
         number + 1,
-        half.name
+        policy.name
     )
 }
 
-fn unknown(half: &Half, number: usize, rule: &Rule) -> Option<String> {
+fn unknown(policy: &DirectionalPolicy, number: usize, rule: &Rule) -> Option<String> {
     let fields = (!rule.unknown.is_empty()).then(|| rule.unknown.join(", "))?;
     let does = if rule.as_understood().is_some() {
         "denies everything"
@@ -94,11 +95,11 @@ fn unknown(half: &Half, number: usize, rule: &Rule) -> Option<String> {
     };
     Some(format!(
         "{}: this version does not know {fields}, so the rule fails closed: it {does}",
-        title(half, number, rule)
+        title(policy, number, rule)
     ))
 }
 
-fn names(half: &Half, number: usize, rule: &Rule) -> Option<String> {
+fn names(policy: &DirectionalPolicy, number: usize, rule: &Rule) -> Option<String> {
     let names: Vec<&str> = rule
         .peers
         .iter()
@@ -110,7 +111,7 @@ fn names(half: &Half, number: usize, rule: &Rule) -> Option<String> {
     let of = (rule.unknown.is_empty() && !names.is_empty()).then(|| names.join(", "))?;
     Some(format!(
         "{}: what {of} resolves to is not known here, so it matches nobody",
-        title(half, number, rule)
+        title(policy, number, rule)
     ))
 }
 

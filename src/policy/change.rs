@@ -3,11 +3,11 @@
 use super::edit::{self, Edit, NAMESPACE_NAME};
 use super::explain::Walk;
 use super::near_miss::{self, MissingRequirement, PeerStanding};
-use super::rules::{Block, Direction, Half, Namespaces, Peer, Place, Scope};
+use super::rules::{Block, Direction, DirectionalPolicy, Namespaces, Peer, Scope};
 use super::selector::Must;
 use super::what_if::SideEffects;
-use crate::inventory::{Action, Cidr, Labels, Pod, identity_labels};
-use crate::model::ObjectRef;
+use crate::inventory::{Action, Cidr, Labels, Pod, PolicyTier, identity_labels};
+use crate::model::{ObjectRef, PolicyRef};
 use serde::Serialize;
 
 /// A change that turns an answer.
@@ -66,8 +66,8 @@ impl Objects {
 }
 
 /// What a rule of a half lacks to admit the flow. `None` for one that cannot.
-fn lacks(walk: &Walk<'_>, (at, half): (usize, &Half), number: usize) -> Option<Objects> {
-    let rule = &half.rules[number];
+fn lacks(walk: &Walk<'_>, (at, policy): (usize, &DirectionalPolicy), number: usize) -> Option<Objects> {
+    let rule = &policy.rules[number];
     if !rule.unknown.is_empty() || rule.action != Action::Accept {
         return None;
     }
@@ -81,13 +81,13 @@ fn lacks(walk: &Walk<'_>, (at, half): (usize, &Half), number: usize) -> Option<O
             "add port {} to rule {} of {}{place}",
             walk.port,
             number + 1,
-            half.name
+            policy.name
         );
         things.add(
             1,
             text,
             [Edit::AddPort {
-                half: at,
+                policy: at,
                 rule: number,
                 port: walk.port,
             }],
@@ -114,22 +114,22 @@ fn lacks(walk: &Walk<'_>, (at, half): (usize, &Half), number: usize) -> Option<O
             "{}, so that rule {} of {}{place} means it",
             remedies.join(" and "),
             number + 1,
-            half.name
+            policy.name
         );
         things.add(size, text, edits);
     } else {
-        let peer = peer_for(walk, half)?;
+        let peer = peer_for(walk, policy)?;
         let text = format!(
             "add {} to the peers of rule {} of {}{place}",
             named(walk),
             number + 1,
-            half.name
+            policy.name
         );
         things.add(
             2,
             text,
             [Edit::AddPeer {
-                half: at,
+                policy: at,
                 rule: number,
                 peer,
             }],
@@ -161,7 +161,7 @@ fn size_of(missing_requirement: &MissingRequirement, names_pods: bool) -> usize 
 fn remedy(
     walk: &Walk<'_>,
     missing_requirement: &MissingRequirement,
-    (half, rule, peer): (usize, usize, usize),
+    (policy, rule, peer): (usize, usize, usize),
 ) -> Option<Edit> {
     match missing_requirement {
         MissingRequirement::PodLabel { requirement, .. } => {
@@ -190,7 +190,7 @@ fn remedy(
             })
         }
         MissingRequirement::OtherNamespace { namespace, .. } => Some(Edit::LookInto {
-            half,
+            policy,
             rule,
             peer,
             namespace: namespace.clone(),
@@ -215,17 +215,17 @@ fn workload(pod: &Pod) -> ObjectRef {
 /// A side denies: what could let the flow through.
 pub(super) fn opening(walk: &Walk<'_>) -> Vec<Change> {
     let mut changes = Vec::new();
-    for (at, half, missing_requirement) in walk.numbered() {
-        if half.place != Place::NetworkPolicy {
+    for (at, policy, missing_requirement) in walk.numbered() {
+        if policy.tier != PolicyTier::NetworkPolicy {
             if missing_requirement.is_empty() {
-                changes.extend(before_denying(walk, (at, half)));
+                changes.extend(before_denying(walk, (at, policy)));
             }
             continue;
         }
-        let to_select = selecting(walk, (at, half), &missing_requirement);
-        for number in 0..half.rules.len() {
+        let to_select = selecting(walk, (at, policy), &missing_requirement);
+        for number in 0..policy.rules.len() {
             let (Some(mut things), Some(to_select)) =
-                (lacks(walk, (at, half), number), to_select.clone())
+                (lacks(walk, (at, policy), number), to_select.clone())
             else {
                 continue;
             };
@@ -234,9 +234,9 @@ pub(super) fn opening(walk: &Walk<'_>) -> Vec<Change> {
             things.edits.extend(to_select.edits);
             changes.extend(things.into_change());
         }
-        if half.in_force
+        if policy.in_force
             && missing_requirement.is_empty()
-            && let Some(peer) = peer_for(walk, half)
+            && let Some(peer) = peer_for(walk, policy)
         {
             let list = match walk.direction {
                 Direction::Egress => "egress",
@@ -245,15 +245,15 @@ pub(super) fn opening(walk: &Walk<'_>) -> Vec<Change> {
             let (preposition, whom) = (preposition(walk), named(walk));
             let text = format!(
                 "add a rule to {list} of {}: {preposition} {whom} on port {}",
-                half.name, walk.port
+                policy.name, walk.port
             );
             let rule = edit::admitting(peer, walk.port);
             changes.push(Change::new(
                 A_RULE,
                 text,
                 vec![Edit::InsertRule {
-                    half: at,
-                    at: half.rules.len(),
+                    policy: at,
+                    at: policy.rules.len(),
                     rule,
                 }],
             ));
@@ -263,10 +263,10 @@ pub(super) fn opening(walk: &Walk<'_>) -> Vec<Change> {
 }
 
 /// A rule before each one of an Admin or Baseline policy that denies the flow.
-fn before_denying(walk: &Walk<'_>, (at, half): (usize, &Half)) -> Vec<Change> {
+fn before_denying(walk: &Walk<'_>, (at, policy): (usize, &DirectionalPolicy)) -> Vec<Change> {
     let mut changes = Vec::new();
-    for number in 0..half.rules.len() {
-        let Some(rule) = half.rules[number]
+    for number in 0..policy.rules.len() {
+        let Some(rule) = policy.rules[number]
             .as_understood()
             .filter(|rule| rule.action == Action::Deny)
         else {
@@ -276,7 +276,7 @@ fn before_denying(walk: &Walk<'_>, (at, half): (usize, &Half)) -> Vec<Change> {
         let names_count = near_miss::names_count(&rule, walk.direction, &peers);
         let is_meant = (rule.peers.is_none() || peers.iter().any(PeerStanding::holds))
             && near_miss::ports(&rule, walk.port, walk.target, names_count).0;
-        let Some(peer) = peer_for(walk, half).filter(|_| is_meant) else {
+        let Some(peer) = peer_for(walk, policy).filter(|_| is_meant) else {
             continue;
         };
         let text = format!(
@@ -285,7 +285,7 @@ fn before_denying(walk: &Walk<'_>, (at, half): (usize, &Half)) -> Vec<Change> {
             named(walk),
             walk.port,
             number + 1,
-            half.name,
+            policy.name,
             place(&rule.origin)
         );
         let rule = edit::admitting(peer, walk.port);
@@ -293,7 +293,7 @@ fn before_denying(walk: &Walk<'_>, (at, half): (usize, &Half)) -> Vec<Change> {
             2,
             text,
             vec![Edit::InsertRule {
-                half: at,
+                policy: at,
                 at: number,
                 rule,
             }],
@@ -305,7 +305,7 @@ fn before_denying(walk: &Walk<'_>, (at, half): (usize, &Half)) -> Vec<Change> {
 /// What it takes for a half to be in force for the pod; `None` if that is too much to suggest.
 fn selecting(
     walk: &Walk<'_>,
-    (at, half): (usize, &Half),
+    (at, policy): (usize, &DirectionalPolicy),
     missing_requirement: &[MissingRequirement],
 ) -> Option<Objects> {
     let mut things = Objects::default();
@@ -316,7 +316,7 @@ fn selecting(
         {
             let edit = match (&requirement.must, has) {
                 (Must::In(_), Some(value)) => Edit::Select {
-                    half: at,
+                    policy: at,
                     requirement: requirement.clone(),
                     value: value.clone(),
                 },
@@ -328,19 +328,19 @@ fn selecting(
             };
             things.add(
                 1,
-                only.reconcile(&half.name.to_string(), &walk.own.name),
+                only.reconcile(&policy.name.to_string(), &walk.own.name),
                 [edit],
             );
         }
         _ => return None,
     }
-    if !half.in_force {
+    if !policy.in_force {
         let text = format!(
             "add {} to policyTypes of {}",
             walk.direction.as_str(),
-            half.name
+            policy.name
         );
-        things.add(1, text, [Edit::Enforce { half: at }]);
+        things.add(1, text, [Edit::Enforce { policy: at }]);
     }
     Some(things)
 }
@@ -353,19 +353,19 @@ pub(super) fn closing(walk: &Walk<'_>) -> Vec<Change> {
     let mut admitting: Vec<(String, Edit)> = Vec::new();
     let mut isolated = false;
     let mut changes = Vec::new();
-    for (at, half, missing_requirement) in walk.numbered() {
-        let admits: Vec<usize> = (0..half.rules.len())
+    for (at, policy, missing_requirement) in walk.numbered() {
+        let admits: Vec<usize> = (0..policy.rules.len())
             .filter(|number| {
-                lacks(walk, (at, half), *number).is_some_and(|things| things.size == 0)
+                lacks(walk, (at, policy), *number).is_some_and(|things| things.size == 0)
             })
             .collect();
-        if half.in_force && missing_requirement.is_empty() {
-            isolated |= half.place == Place::NetworkPolicy;
+        if policy.in_force && missing_requirement.is_empty() {
+            isolated |= policy.tier == PolicyTier::NetworkPolicy;
             // Without any egress rule, a policy that names no policyTypes is none for egress.
-            let keeps_isolating = half.stated
+            let keeps_isolating = policy.stated
                 || walk.direction == Direction::Ingress
-                || admits.len() < half.rules.len();
-            let verb = if keeps_isolating || half.place != Place::NetworkPolicy {
+                || admits.len() < policy.rules.len();
+            let verb = if keeps_isolating || policy.tier != PolicyTier::NetworkPolicy {
                 "remove or narrow"
             } else {
                 "narrow"
@@ -374,20 +374,20 @@ pub(super) fn closing(walk: &Walk<'_>) -> Vec<Change> {
                 let text = format!(
                     "{verb} rule {} of {}{}",
                     number + 1,
-                    half.name,
-                    place(&half.rules[*number].origin)
+                    policy.name,
+                    place(&policy.rules[*number].origin)
                 );
                 (
                     text,
                     Edit::Narrow {
-                        half: at,
+                        policy: at,
                         rule: *number,
                     },
                 )
             }));
-        } else if half.place == Place::NetworkPolicy
+        } else if policy.tier == PolicyTier::NetworkPolicy
             && admits.is_empty()
-            && let Some(things) = selecting(walk, (at, half), &missing_requirement)
+            && let Some(things) = selecting(walk, (at, policy), &missing_requirement)
         {
             changes.extend(things.into_change());
         }
@@ -414,18 +414,17 @@ fn isolating(walk: &Walk<'_>, pod: &Pod) -> Change {
         pod.namespace, walk.own.name
     );
     let name = super::PolicyName {
-        kind: "NetworkPolicy",
-        namespace: pod.namespace.clone(),
-        name: "added".to_owned(),
+        reference: PolicyRef::network(&pod.namespace, "added"),
         origin: String::new(),
     };
     let subject = Scope {
         namespaces: Namespaces::Own(pod.namespace.clone()),
         pods: edit::by_labels(&identity_labels(&pod.labels)),
     };
-    let half = Half {
+    let policy = DirectionalPolicy {
         name,
-        place: Place::NetworkPolicy,
+        tier: PolicyTier::NetworkPolicy,
+        priority: 0,
         direction: walk.direction,
         in_force: true,
         stated: true,
@@ -436,14 +435,14 @@ fn isolating(walk: &Walk<'_>, pod: &Pod) -> Change {
         3,
         text,
         vec![Edit::AddPolicy {
-            half: Box::new(half),
+            policy: Box::new(policy),
         }],
     )
 }
 
 /// The other end, as a rule of this policy would name it; nothing for what no peer can name.
-fn peer_for(walk: &Walk<'_>, half: &Half) -> Option<Peer> {
-    let own = (half.place == Place::NetworkPolicy).then_some(half.name.namespace.as_str());
+fn peer_for(walk: &Walk<'_>, policy: &DirectionalPolicy) -> Option<Peer> {
+    let own = policy.name.reference.namespace.as_deref();
     match (walk.other.pod, walk.other.address) {
         (Some(pod), _) => Some(edit::pods(
             &pod.namespace,

@@ -6,7 +6,7 @@
 //! address blocks of any rule.
 
 use super::bits::Bits;
-use super::rules::{Block, Half, Peer, Ports, Rules, Scope, of_family};
+use super::rules::{Block, DirectionalPolicy, Peer, Ports, Rules, Scope, of_family};
 use super::selector::{Must, Requirement, Selector};
 use crate::inventory::{ContainerPort, Inventory, Labels};
 use crate::model::Family;
@@ -65,9 +65,9 @@ struct Asked {
 impl Asked {
     fn by(rules: &Rules) -> Self {
         let mut asked = Self::default();
-        for half in &rules.halves {
-            asked.selector(&half.subject.pods);
-            for rule in &half.rules {
+        for policy in &rules.policies {
+            asked.selector(&policy.subject.pods);
+            for rule in &policy.rules {
                 for peer in rule.peers.iter().flatten() {
                     match peer {
                         Peer::Pods(scope) => asked.selector(&scope.pods),
@@ -288,8 +288,8 @@ impl<'a> Universe<'a> {
     }
 
     /// Groups that a half selects.
-    pub(super) fn subjects(&self, half: &Half) -> Bits {
-        self.select(&half.subject)
+    pub(super) fn subjects(&self, policy: &DirectionalPolicy) -> Bits {
+        self.select(&policy.subject)
     }
 }
 

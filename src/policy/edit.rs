@@ -3,7 +3,7 @@
 use super::classes::namespace_labels;
 use super::near_miss::Party;
 use super::ports::PortSet;
-use super::rules::{Half, Namespaces, Peer, Ports, Rule, Rules, Scope};
+use super::rules::{DirectionalPolicy, Namespaces, Peer, Ports, Rule, Rules, Scope};
 use super::selector::{Must, Requirement, Selector};
 use crate::inventory::{Inventory, Labels, Namespace, Pod};
 use crate::model::{ObjectRef, Port};
@@ -30,37 +30,37 @@ pub(super) enum Edit {
     },
     /// One more port.
     AddPort {
-        half: usize,
+        policy: usize,
         rule: usize,
         port: Port,
     },
     /// One more peer.
     AddPeer {
-        half: usize,
+        policy: usize,
         rule: usize,
         peer: Peer,
     },
     /// A peer's pods are looked for in this namespace.
     LookInto {
-        half: usize,
+        policy: usize,
         rule: usize,
         peer: usize,
         namespace: String,
     },
     /// One more rule, before the one that stands there.
-    InsertRule { half: usize, at: usize, rule: Rule },
+    InsertRule { policy: usize, at: usize, rule: Rule },
     /// The rule matches this flow no more.
-    Narrow { half: usize, rule: usize },
+    Narrow { policy: usize, rule: usize },
     /// The policy is in force in this direction.
-    Enforce { half: usize },
+    Enforce { policy: usize },
     /// The policy's selector asks for this value.
     Select {
-        half: usize,
+        policy: usize,
         requirement: Requirement,
         value: String,
     },
     /// One more policy.
-    AddPolicy { half: Box<Half> },
+    AddPolicy { policy: Box<DirectionalPolicy> },
 }
 
 /// The rules as they would be.
@@ -76,54 +76,54 @@ pub(super) fn rules(rules: &Rules, edits: &[Edit]) -> Rules {
 fn apply(rules: &mut Rules, edit: &Edit) {
     match edit {
         Edit::PodLabel { .. } | Edit::NamespaceLabel { .. } => {}
-        Edit::AddPort { half, rule, port } => {
+        Edit::AddPort { policy, rule, port } => {
             let (transport, number) = (port.transport(), port.number());
-            if let Some(ports) = &mut rule_of(rules, *half, *rule).ports {
+            if let Some(ports) = &mut rule_of(rules, *policy, *rule).ports {
                 ports.push(Ports::Range(transport, number, number));
             }
         }
-        Edit::AddPeer { half, rule, peer } => {
-            if let Some(peers) = &mut rule_of(rules, *half, *rule).peers {
+        Edit::AddPeer { policy, rule, peer } => {
+            if let Some(peers) = &mut rule_of(rules, *policy, *rule).peers {
                 peers.push(peer.clone());
             }
         }
         Edit::LookInto {
-            half,
+            policy,
             rule,
             peer,
             namespace,
         } => {
-            let peers = rule_of(rules, *half, *rule).peers.as_mut();
+            let peers = rule_of(rules, *policy, *rule).peers.as_mut();
             if let Some(Peer::Pods(scope)) = peers.and_then(|peers| peers.get_mut(*peer)) {
                 scope.namespaces = Namespaces::Matching(by_name(namespace));
             }
         }
-        Edit::InsertRule { half, at, rule } => {
-            half_of(rules, *half).rules.insert(*at, rule.clone())
+        Edit::InsertRule { policy, at, rule } => {
+            policy_mut(rules, *policy).rules.insert(*at, rule.clone())
         }
-        Edit::Narrow { half, rule } => rule_of(rules, *half, *rule).peers = Some(Vec::new()),
-        Edit::Enforce { half } => half_of(rules, *half).in_force = true,
+        Edit::Narrow { policy, rule } => rule_of(rules, *policy, *rule).peers = Some(Vec::new()),
+        Edit::Enforce { policy } => policy_mut(rules, *policy).in_force = true,
         Edit::Select {
-            half,
+            policy,
             requirement,
             value,
         } => {
-            for known in &mut half_of(rules, *half).subject.pods.requirements {
+            for known in &mut policy_mut(rules, *policy).subject.pods.requirements {
                 if known == requirement {
                     known.must = Must::In(vec![value.clone()]);
                 }
             }
         }
-        Edit::AddPolicy { half } => rules.halves.push(Arc::new((**half).clone())),
+        Edit::AddPolicy { policy } => rules.policies.push(Arc::new((**policy).clone())),
     }
 }
 
-fn half_of(rules: &mut Rules, half: usize) -> &mut Half {
-    Arc::make_mut(&mut rules.halves[half])
+fn policy_mut(rules: &mut Rules, policy: usize) -> &mut DirectionalPolicy {
+    Arc::make_mut(&mut rules.policies[policy])
 }
 
-fn rule_of(rules: &mut Rules, half: usize, rule: usize) -> &mut Rule {
-    &mut half_of(rules, half).rules[rule]
+fn rule_of(rules: &mut Rules, policy: usize, rule: usize) -> &mut Rule {
+    &mut policy_mut(rules, policy).rules[rule]
 }
 
 /// A selector of one namespace, by its name.

@@ -4,9 +4,9 @@ use super::InvalidPolicy;
 use super::change::Change;
 use super::flow::End;
 use super::near_miss::{self, Party};
-use super::rules::{Direction, Half, Place, PolicyName, Rules};
+use super::rules::{Direction, DirectionalPolicy, PolicyName, Rules};
 use super::what_if::walks;
-use crate::inventory::{Action, Inventory, Labels};
+use crate::inventory::{Action, Inventory, Labels, PolicyTier};
 use crate::model::{Family, Port};
 use serde::Serialize;
 use std::net::IpAddr;
@@ -142,12 +142,12 @@ impl<'a> Explainer<'a> {
     pub fn rules(
         &self,
     ) -> impl Iterator<Item = (&PolicyName, Direction, impl Iterator<Item = &str>)> {
-        let halves = self.rules.halves.iter().filter(|half| half.in_force);
-        halves.map(|half| {
+        let policies = self.rules.policies.iter().filter(|policy| policy.in_force);
+        policies.map(|policy| {
             (
-                &half.name,
-                half.direction,
-                half.rules.iter().map(|rule| rule.origin.as_str()),
+                &policy.name,
+                policy.direction,
+                policy.rules.iter().map(|rule| rule.origin.as_str()),
             )
         })
     }
@@ -334,24 +334,24 @@ impl<'a> Walk<'a> {
     /// selected.
     pub(super) fn numbered(
         &self,
-    ) -> impl Iterator<Item = (usize, &'a Half, Vec<near_miss::MissingRequirement>)> {
-        let halves = self.rules.halves.iter().map(|half| &**half).enumerate();
+    ) -> impl Iterator<Item = (usize, &'a DirectionalPolicy, Vec<near_miss::MissingRequirement>)> {
+        let policies = self.rules.policies.iter().map(|policy| &**policy).enumerate();
         let own = self.own;
-        halves
-            .filter(|(_, half)| half.direction == self.direction)
-            .filter_map(move |(at, half)| {
+        policies
+            .filter(|(_, policy)| policy.direction == self.direction)
+            .filter_map(move |(at, policy)| {
                 Some((
                     at,
-                    half,
-                    near_miss::missing_requirement(&half.subject, own.pod?, &own.namespace),
+                    policy,
+                    near_miss::missing_requirement(&policy.subject, own.pod?, &own.namespace),
                 ))
             })
     }
 
     /// Whether a policy that selects all but for one thing was perhaps meant to: it selects nobody
     /// else, or the thing looks like a slip. Of policies for other pods there are many.
-    pub(super) fn nearly_selects(&self, half: usize, only: &near_miss::MissingRequirement) -> bool {
-        let selects_nobody = self.selecting_nobody.get(half).copied().unwrap_or_default();
+    pub(super) fn nearly_selects(&self, policy: usize, only: &near_miss::MissingRequirement) -> bool {
+        let selects_nobody = self.selecting_nobody.get(policy).copied().unwrap_or_default();
         only.may_be_a_slip()
             || (selects_nobody
                 && !matches!(only, near_miss::MissingRequirement::OtherNamespace { .. }))
@@ -385,13 +385,13 @@ impl<'a> Walk<'a> {
         let mut passed_baseline: Option<String> = None;
         let mut isolating: Vec<String> = Vec::new();
         let mut admitted: Option<String> = None;
-        for (at, half, missing_requirement) in self.numbered() {
+        for (at, policy, missing_requirement) in self.numbered() {
             if !missing_requirement.is_empty() {
                 if let [only] = missing_requirement.as_slice()
                     && self.nearly_selects(at, only)
                 {
                     steps.push(PolicyStep {
-                        policy: half.name.clone(),
+                        policy: policy.name.clone(),
                         selects: Selects::Nearly(only.reason()),
                         not_asked: None,
                         rules: Vec::new(),
@@ -399,51 +399,51 @@ impl<'a> Walk<'a> {
                 }
                 continue;
             }
-            let selects = if half.in_force {
+            let selects = if policy.in_force {
                 Selects::Yes
             } else {
                 Selects::NotThisDirection
             };
-            let passed = match half.place {
-                Place::Admin(_) => passed_admin.as_ref(),
-                Place::NetworkPolicy => None,
-                Place::Baseline(_) => passed_baseline.as_ref(),
+            let passed = match policy.tier {
+                PolicyTier::Admin => passed_admin.as_ref(),
+                PolicyTier::NetworkPolicy => None,
+                PolicyTier::Baseline => passed_baseline.as_ref(),
             };
             let not_asked = match (&decided, passed) {
-                _ if !half.in_force => None,
+                _ if !policy.in_force => None,
                 (Some((_, rule)), _) => Some(format!("{rule} has decided")),
                 (None, Some(rule)) => Some(format!("{rule} has passed the rest of this tier by")),
                 (None, None)
-                    if matches!(half.place, Place::Baseline(_)) && !isolating.is_empty() =>
+                    if matches!(policy.tier, PolicyTier::Baseline) && !isolating.is_empty() =>
                 {
                     Some("Baseline is for pods that no NetworkPolicy isolates".to_owned())
                 }
                 (None, None) => None,
             };
-            let asked = half.in_force && not_asked.is_none();
-            if half.in_force && half.place == Place::NetworkPolicy {
-                isolating.push(half.name.to_string());
+            let asked = policy.in_force && not_asked.is_none();
+            if policy.in_force && policy.tier == PolicyTier::NetworkPolicy {
+                isolating.push(policy.name.to_string());
             }
             let mut step = PolicyStep {
-                policy: half.name.clone(),
+                policy: policy.name.clone(),
                 selects,
                 not_asked,
                 rules: Vec::new(),
             };
             let mut open = asked;
-            for number in 0..half.rules.len() {
-                let (mut rule, verdict) = self.rule(half, number);
+            for number in 0..policy.rules.len() {
+                let (mut rule, verdict) = self.rule(policy, number);
                 if let (true, Asked::Decides(action)) = (open, verdict) {
-                    let title = format!("rule {} of {}", rule.number, half.name);
+                    let title = format!("rule {} of {}", rule.number, policy.name);
                     rule.decides = true;
-                    match (half.place, action) {
-                        (Place::NetworkPolicy, _) => {
+                    match (policy.tier, action) {
+                        (PolicyTier::NetworkPolicy, _) => {
                             admitted.get_or_insert(title);
                         }
-                        (Place::Admin(_), Action::Pass) => {
+                        (PolicyTier::Admin, Action::Pass) => {
                             (passed_admin, open) = (Some(title), false)
                         }
-                        (Place::Baseline(_), Action::Pass) => {
+                        (PolicyTier::Baseline, Action::Pass) => {
                             (passed_baseline, open) = (Some(title), false)
                         }
                         (_, action) => (decided, open) = (Some((action, title)), false),
@@ -483,8 +483,8 @@ impl<'a> Walk<'a> {
     }
 
     /// A rule, asked: what it says of the flow.
-    fn rule(&self, half: &Half, number: usize) -> (RuleStep, Asked) {
-        let rule = &half.rules[number];
+    fn rule(&self, policy: &DirectionalPolicy, number: usize) -> (RuleStep, Asked) {
+        let rule = &policy.rules[number];
         let standings = near_miss::peers(rule, self.other);
         let mut peer = match &rule.peers {
             None => Match {
@@ -539,7 +539,7 @@ impl<'a> Walk<'a> {
             number: number + 1,
             name: rule.name.clone(),
             origin: rule.origin.clone(),
-            action: if half.place == Place::NetworkPolicy {
+            action: if policy.tier == PolicyTier::NetworkPolicy {
                 "admits".to_owned()
             } else {
                 action.to_string()

@@ -59,9 +59,9 @@ impl Rows<'_> {
             .get(target)
             .map(|group| group.named.as_slice())
             .unwrap_or_default();
-        let of = |half: u32| {
+        let of = |policy: u32| {
             let matching = self
-                .rules(half)
+                .rules(policy)
                 .filter(|rule| rule.peers(family).contains(other));
             let matching = matching.filter(|rule| {
                 let named =
@@ -69,12 +69,12 @@ impl Rows<'_> {
                 self.sets.get(rule.set()).contains(port) || named()
             });
             Met {
-                policy: half as usize,
+                policy: policy as usize,
                 rules: matching
                     .map(super::reachability::CompiledRule::number)
                     .collect(),
             }
         };
-        applying.iter().map(|half| of(*half)).collect()
+        applying.iter().map(|policy| of(*policy)).collect()
     }
 }

@@ -11,8 +11,8 @@
 use super::bits::Bits;
 use super::classes::{Entity, Universe};
 use super::ports::{PortSet, PortSets, SetId};
-use super::rules::{Direction, Half, Peer, Place, Ports, Rules};
-use crate::inventory::{Action, ContainerPort, Inventory};
+use super::rules::{Direction, DirectionalPolicy, Peer, Ports, Rules};
+use crate::inventory::{Action, ContainerPort, Inventory, PolicyTier};
 use crate::model::{Family, Transport};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -49,7 +49,7 @@ struct Decided {
 
 /// A half of a policy.
 struct Compiled {
-    place: Place,
+    tier: PolicyTier,
     rules: Vec<CompiledRule>,
 }
 
@@ -78,15 +78,15 @@ impl<'a> Rows<'a> {
             .map(|direction| (direction, vec![Vec::new(); universe.groups.len()]))
             .collect();
         let mut compiled = Vec::new();
-        for half in rules.halves.iter().filter(|half| half.in_force) {
+        for policy in rules.policies.iter().filter(|policy| policy.in_force) {
             let number = compiled.len() as u32;
-            if let Some(groups) = applying.get_mut(&half.direction) {
+            if let Some(groups) = applying.get_mut(&policy.direction) {
                 universe
-                    .subjects(half)
+                    .subjects(policy)
                     .iter()
                     .for_each(|group| groups[group].push(number));
             }
-            compiled.push(compile(half, &universe, &mut sets, families_differ));
+            compiled.push(compile(policy, &universe, &mut sets, families_differ));
         }
         Self {
             universe,
@@ -108,8 +108,8 @@ impl<'a> Rows<'a> {
     }
 
     /// The rules of a half that match anything.
-    pub(super) fn rules(&self, half: u32) -> impl Iterator<Item = &CompiledRule> {
-        self.compiled[half as usize].rules.iter()
+    pub(super) fn rules(&self, policy: u32) -> impl Iterator<Item = &CompiledRule> {
+        self.compiled[policy as usize].rules.iter()
     }
 
     /// Whether a family has answers of its own.
@@ -129,7 +129,7 @@ impl<'a> Rows<'a> {
         } else {
             Family::V4
         };
-        let halves = self
+        let policies = self
             .applying
             .get(&direction)
             .map(|groups| groups[group].clone())
@@ -139,7 +139,7 @@ impl<'a> Rows<'a> {
             Direction::Ingress => self.universe.groups[group].named.clone(),
             Direction::Egress => Vec::new(),
         };
-        let key = (family, direction, halves, named);
+        let key = (family, direction, policies, named);
         if let Some(row) = self.known.get(&key) {
             return Rc::clone(row);
         }
@@ -173,25 +173,27 @@ impl<'a> Rows<'a> {
         (egress, ingress)
     }
 
+    /// Those of a tier.
+    fn of_tier(&self, policies: &[u32], tier: PolicyTier) -> Vec<u32> {
+        policies
+            .iter()
+            .copied()
+            .filter(|policy| self.compiled[*policy as usize].tier == tier)
+            .collect()
+    }
+
     fn calculate(&mut self, key: &RowKey) -> Vec<SetId> {
-        let (family, direction, halves, named) = key;
-        let of = |this: &Self, wanted: fn(Place) -> bool| -> Vec<u32> {
-            halves
-                .iter()
-                .copied()
-                .filter(|half| wanted(this.compiled[*half as usize].place))
-                .collect()
-        };
-        let admin = of(self, |place| matches!(place, Place::Admin(_)));
-        let policies = of(self, |place| place == Place::NetworkPolicy);
-        let baseline = of(self, |place| matches!(place, Place::Baseline(_)));
+        let (family, direction, policies, named) = key;
+        let admin = self.of_tier(policies, PolicyTier::Admin);
+        let network = self.of_tier(policies, PolicyTier::NetworkPolicy);
+        let baseline = self.of_tier(policies, PolicyTier::Baseline);
         // The tiers in turn: Admin; then the NetworkPolicies, whose word is final for the pods that
         // they select; then Baseline; and what nobody has decided is allowed
         // (ClusterNetworkPolicySpec.tier).
         let everything = vec![SetId::ALL; self.universe.length()];
         let first = self.known_tier(&[], &admin, *family, *direction, named, &everything);
         let mut allowed = first.accepted.clone();
-        if policies.is_empty() {
+        if network.is_empty() {
             let last =
                 self.known_tier(&admin, &baseline, *family, *direction, named, &first.onward);
             for (entity, set) in allowed.iter_mut().enumerate() {
@@ -199,7 +201,7 @@ impl<'a> Rows<'a> {
                 *set = self.sets.union(*set, late);
             }
         } else {
-            let admitted = self.admitted(&policies, *family, *direction, named);
+            let admitted = self.admitted(&network, *family, *direction, named);
             for (entity, set) in allowed.iter_mut().enumerate() {
                 let admitted = self
                     .sets
@@ -216,22 +218,22 @@ impl<'a> Rows<'a> {
     fn known_tier(
         &mut self,
         before: &[u32],
-        halves: &[u32],
+        policies: &[u32],
         family: Family,
         direction: Direction,
         own: &[ContainerPort],
         left: &[SetId],
     ) -> Rc<Decided> {
-        if halves.is_empty() {
+        if policies.is_empty() {
             return Rc::new(Decided {
                 accepted: vec![SetId::NONE; left.len()],
                 onward: left.to_vec(),
             });
         }
-        let both = [before, halves].concat();
+        let both = [before, policies].concat();
         let has_names = both
             .iter()
-            .any(|half| self.rules(*half).any(|rule| !rule.named.is_empty()));
+            .any(|policy| self.rules(*policy).any(|rule| !rule.named.is_empty()));
         let key = (
             family,
             direction,
@@ -241,7 +243,7 @@ impl<'a> Rows<'a> {
         if let Some(known) = self.known_tiers.get(&key) {
             return Rc::clone(known);
         }
-        let decided = Rc::new(self.tier(halves, family, direction, own, left.to_vec()));
+        let decided = Rc::new(self.tier(policies, family, direction, own, left.to_vec()));
         self.known_tiers.insert(key, Rc::clone(&decided));
         decided
     }
@@ -249,7 +251,7 @@ impl<'a> Rows<'a> {
     /// What the NetworkPolicies admit: the union of all their rules, in whatever order.
     fn admitted(
         &mut self,
-        halves: &[u32],
+        policies: &[u32],
         family: Family,
         direction: Direction,
         own: &[ContainerPort],
@@ -257,9 +259,9 @@ impl<'a> Rows<'a> {
         let length = self.universe.length();
         let mut by_set: BTreeMap<SetId, Bits> = BTreeMap::new();
         let mut single: Vec<(Entity, SetId)> = Vec::new();
-        for half in halves {
-            for rule in 0..self.compiled[*half as usize].rules.len() {
-                let rule = &self.compiled[*half as usize].rules[rule];
+        for policy in policies {
+            for rule in 0..self.compiled[*policy as usize].rules.len() {
+                let rule = &self.compiled[*policy as usize].rules[rule];
                 let peers = Rc::clone(&rule.peers[family as usize]);
                 let (set, named, pods) = (rule.set, rule.named.clone(), Rc::clone(&rule.pods));
                 let (for_all, each) = self.resolve(set, &named, &pods, direction, own);
@@ -319,7 +321,7 @@ impl<'a> Rows<'a> {
     /// rule in turn decides what no rule before it has; Pass leaves the tier.
     fn tier(
         &mut self,
-        halves: &[u32],
+        policies: &[u32],
         family: Family,
         direction: Direction,
         own: &[ContainerPort],
@@ -328,9 +330,9 @@ impl<'a> Rows<'a> {
         let mut undecided = start;
         let mut accepted = vec![SetId::NONE; undecided.len()];
         let mut passed = vec![SetId::NONE; undecided.len()];
-        for half in halves {
-            for rule in 0..self.compiled[*half as usize].rules.len() {
-                let rule = &self.compiled[*half as usize].rules[rule];
+        for policy in policies {
+            for rule in 0..self.compiled[*policy as usize].rules.len() {
+                let rule = &self.compiled[*policy as usize].rules[rule];
                 let (action, peers) = (rule.action, Rc::clone(&rule.peers[family as usize]));
                 let (set, named, pods) = (rule.set, rule.named.clone(), Rc::clone(&rule.pods));
                 let (for_all, each) = self.resolve(set, &named, &pods, direction, own);
@@ -400,13 +402,13 @@ fn on(named: &[(Option<Transport>, String)], declared: &[ContainerPort]) -> Port
 }
 
 fn compile(
-    half: &Half,
+    policy: &DirectionalPolicy,
     universe: &Universe<'_>,
     sets: &mut PortSets,
     families_differ: bool,
 ) -> Compiled {
     let mut rules = Vec::new();
-    let understood = half
+    let understood = policy
         .rules
         .iter()
         .enumerate()
@@ -464,7 +466,7 @@ fn compile(
         });
     }
     Compiled {
-        place: half.place,
+        tier: policy.tier,
         rules,
     }
 }

@@ -6,9 +6,9 @@ use super::ports::PortSet;
 use super::selector::Selector;
 use crate::inventory::{
     Action, Cidr, ClusterPeer, ClusterPolicy, ClusterPort, ClusterRule, ContainerPort, Inventory,
-    Labels, PodsOf, Policy, Tier,
+    Labels, NetworkPolicy, PodScope, Policy, PolicyTier,
 };
-use crate::model::{Family, Port, Transport};
+use crate::model::{Family, PolicyRef, Port, Transport};
 use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -43,14 +43,16 @@ impl Direction {
 pub(super) struct Rules {
     /// Halves of policies, in the order in which they are asked: Admin by priority, NetworkPolicies
     /// by namespace and name, Baseline by priority; within one policy egress first.
-    pub(super) halves: Vec<Arc<Half>>,
+    pub(super) policies: Vec<Arc<DirectionalPolicy>>,
 }
 
 /// One policy in one direction.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Half {
+pub(super) struct DirectionalPolicy {
     pub(super) name: PolicyName,
-    pub(super) place: Place,
+    pub(super) tier: PolicyTier,
+    /// Within its tier, the lowest is asked first; 0 for NetworkPolicies.
+    pub(super) priority: u16,
     pub(super) direction: Direction,
     /// Whether it is in force in this direction. A NetworkPolicy may have rules for a direction
     /// that its `policyTypes` leave out.
@@ -61,37 +63,36 @@ pub(super) struct Half {
     pub(super) rules: Vec<Rule>,
 }
 
-/// A policy, as people refer to it.
+impl DirectionalPolicy {
+    /// The key of the order in which policies are asked; the lowest first.
+    fn precedence(&self) -> impl Ord + use<'_> {
+        let PolicyRef {
+            kind,
+            namespace,
+            name,
+        } = &self.name.reference;
+        (self.tier, self.priority, namespace, name, kind)
+    }
+}
+
+/// A policy, with the place where it is written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct PolicyName {
-    /// Its kind.
-    pub kind: &'static str,
-    /// Its namespace; empty for policies of the whole cluster.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
+    #[serde(flatten)]
+    pub reference: PolicyRef,
     /// `file:line` of a manifest; empty for a cluster's.
     pub origin: String,
 }
 
 impl std::fmt::Display for PolicyName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let slash = if self.namespace.is_empty() { "" } else { "/" };
-        write!(f, "{} {}{slash}{}", self.kind, self.namespace, self.name)?;
+        self.reference.fmt(f)?;
         if self.origin.is_empty() {
             Ok(())
         } else {
             write!(f, " ({})", self.origin)
         }
     }
-}
-
-/// When a policy is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
-    Admin(u16),
-    NetworkPolicy,
-    Baseline(u16),
 }
 
 /// One rule.
@@ -214,50 +215,27 @@ impl Rules {
     /// # Errors
     /// [`InvalidPolicy::In`]: the first policy that no API server would take.
     pub(super) fn of(inventory: &Inventory) -> Result<Self, InvalidPolicy> {
-        let mut halves = Vec::new();
+        let mut policies = Vec::new();
         for policy in &inventory.policies {
             let name = PolicyName {
-                kind: "NetworkPolicy",
-                namespace: policy.namespace.clone(),
-                name: policy.name.clone(),
-                origin: policy.origin.clone(),
+                reference: policy.reference(),
+                origin: policy.origin().to_owned(),
             };
             for direction in Direction::ALL {
-                let half = network_policy(policy, name.clone(), direction);
-                halves.extend(
-                    half.map_err(|error| error.within(name.clone()))?
-                        .map(Arc::new),
-                );
+                let policy = match policy {
+                    Policy::Network(policy) => network_policy(policy, name.clone(), direction),
+                    Policy::Cluster(policy) => cluster_policy(policy, name.clone(), direction),
+                };
+                let policy = policy.map_err(|error| error.within(name.clone()))?;
+                policies.extend(policy.map(Arc::new));
             }
         }
-        for policy in &inventory.cluster_policies {
-            let name = PolicyName {
-                kind: policy.kind.as_str(),
-                namespace: String::new(),
-                name: policy.name.clone(),
-                origin: policy.origin.clone(),
-            };
-            for direction in Direction::ALL {
-                let half = cluster_policy(policy, name.clone(), direction);
-                halves.extend(
-                    half.map_err(|error| error.within(name.clone()))?
-                        .map(Arc::new),
-                );
-            }
-        }
+
         // Of two policies of one priority either may be asked first ("there is no way for the user
         // to reliably determine which", ClusterNetworkPolicySpec.priority); here it is the one
         // whose name comes first.
-        halves.sort_by(|a: &Arc<Half>, b| {
-            let (one, other) = (&a.name, &b.name);
-            let by_name = (&one.namespace, &one.name, one.kind).cmp(&(
-                &other.namespace,
-                &other.name,
-                other.kind,
-            ));
-            a.place.cmp(&b.place).then(by_name)
-        });
-        Ok(Self { halves })
+        policies.sort_by(|a, b| a.precedence().cmp(&b.precedence()));
+        Ok(Self { policies })
     }
 
     /// Of each half, whether it selects no pod: mostly a label that is spelt in two ways.
@@ -270,25 +248,25 @@ impl Rules {
             .keys()
             .map(|name| (*name, namespace_labels(inventory, name)))
             .collect();
-        let anybody = |half: &Half| {
-            let any_of = |pods: &[&Labels]| pods.iter().any(|pod| half.subject.pods.matches(pod));
-            match &half.subject.namespaces {
+        let anybody = |policy: &DirectionalPolicy| {
+            let any_of = |pods: &[&Labels]| pods.iter().any(|pod| policy.subject.pods.matches(pod));
+            match &policy.subject.namespaces {
                 Namespaces::Own(own) => pods.get(own.as_str()).is_some_and(|pods| any_of(pods)),
                 Namespaces::Matching(selector) => pods
                     .iter()
                     .any(|(name, pods)| selector.matches(&labels[name]) && any_of(pods)),
             }
         };
-        self.halves.iter().map(|half| !anybody(half)).collect()
+        self.policies.iter().map(|policy| !anybody(policy)).collect()
     }
 }
 
 /// A NetworkPolicy in a direction; `None` where it neither isolates nor has rules.
 fn network_policy(
-    policy: &Policy,
+    policy: &NetworkPolicy,
     name: PolicyName,
     direction: Direction,
-) -> Result<Option<Half>, InvalidPolicy> {
+) -> Result<Option<DirectionalPolicy>, InvalidPolicy> {
     type Written<'a> = (
         Option<&'a [NetworkPolicyPeer]>,
         Option<&'a [NetworkPolicyPort]>,
@@ -315,7 +293,7 @@ fn network_policy(
                 .flatten()
                 .map(|rule| (rule.from.as_deref(), rule.ports.as_deref()))
                 .collect(),
-            &policy.rules.ingress,
+            &policy.rule_origins.ingress,
         ),
         Direction::Egress => (
             spec.egress
@@ -323,7 +301,7 @@ fn network_policy(
                 .flatten()
                 .map(|rule| (rule.to.as_deref(), rule.ports.as_deref()))
                 .collect(),
-            &policy.rules.egress,
+            &policy.rule_origins.egress,
         ),
     };
     if !in_force && written.is_empty() {
@@ -361,9 +339,10 @@ fn network_policy(
         namespaces: Namespaces::Own(policy.namespace.clone()),
         pods,
     };
-    Ok(Some(Half {
+    Ok(Some(DirectionalPolicy {
         name,
-        place: Place::NetworkPolicy,
+        tier: PolicyTier::NetworkPolicy,
+        priority: 0,
         direction,
         in_force,
         stated,
@@ -451,7 +430,7 @@ fn cluster_policy(
     policy: &ClusterPolicy,
     name: PolicyName,
     direction: Direction,
-) -> Result<Option<Half>, InvalidPolicy> {
+) -> Result<Option<DirectionalPolicy>, InvalidPolicy> {
     let written = match direction {
         Direction::Ingress => &policy.ingress,
         Direction::Egress => &policy.egress,
@@ -460,13 +439,10 @@ fn cluster_policy(
         return Ok(None);
     }
     let rules = written.iter().map(cluster_rule).collect::<Result<_, _>>()?;
-    let place = match policy.tier {
-        Tier::Admin => Place::Admin(policy.priority),
-        Tier::Baseline => Place::Baseline(policy.priority),
-    };
-    Ok(Some(Half {
+    Ok(Some(DirectionalPolicy {
         name,
-        place,
+        tier: policy.tier,
+        priority: policy.priority,
         direction,
         in_force: true,
         stated: true,
@@ -509,7 +485,7 @@ fn cluster_rule(rule: &ClusterRule) -> Result<Rule, InvalidPolicy> {
     })
 }
 
-fn pods_of(pods: &PodsOf) -> Result<Scope, InvalidPolicy> {
+fn pods_of(pods: &PodScope) -> Result<Scope, InvalidPolicy> {
     Ok(Scope {
         namespaces: Namespaces::Matching(Selector::parse(&pods.namespaces)?),
         pods: Selector::parse(&pods.pods)?,

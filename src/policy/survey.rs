@@ -55,29 +55,29 @@ impl Explainer<'_> {
         let Some(own) = party.pod else {
             return Vec::new();
         };
-        let halves = self
+        let policies = self
             .rules
-            .halves
+            .policies
             .iter()
-            .filter(|half| half.direction == direction && half.in_force);
-        halves
-            .filter(|half| {
-                near_miss::missing_requirement(&half.subject, own, &party.namespace).is_empty()
+            .filter(|policy| policy.direction == direction && policy.in_force);
+        policies
+            .filter(|policy| {
+                near_miss::missing_requirement(&policy.subject, own, &party.namespace).is_empty()
             })
-            .map(|half| &half.name)
+            .map(|policy| &policy.name)
             .collect()
     }
 
     /// The address blocks of egress rules in force.
     pub fn named_blocks(&self) -> Vec<NamedBlock> {
         let mut named = Vec::new();
-        for half in self
+        for policy in self
             .rules
-            .halves
+            .policies
             .iter()
-            .filter(|half| half.in_force && half.direction == Direction::Egress)
+            .filter(|policy| policy.in_force && policy.direction == Direction::Egress)
         {
-            for (number, rule) in half.rules.iter().enumerate() {
+            for (number, rule) in policy.rules.iter().enumerate() {
                 let ports = rule.ports.iter().flatten().filter_map(|ports| match ports {
                     Ports::Range(transport, first, last) => {
                         Some((Port::new(*first, *transport)?, first == last))
@@ -91,7 +91,7 @@ impl Explainer<'_> {
                 }
                 named.extend(rule.peers.iter().flatten().filter_map(|peer| match peer {
                     Peer::Block(block) => Some(NamedBlock {
-                        policy: half.name.clone(),
+                        policy: policy.name.clone(),
                         rule: number + 1,
                         block: block.cidr,
                         except: block.except.clone(),
@@ -107,8 +107,8 @@ impl Explainer<'_> {
     /// The rules in force that mean pods by their labels, and no pod that there is.
     pub fn idle_rules(&self) -> Vec<IdleRule> {
         let mut idle = Vec::new();
-        for half in self.rules.halves.iter().filter(|half| half.in_force) {
-            for (number, rule) in half.rules.iter().enumerate() {
+        for policy in self.rules.policies.iter().filter(|policy| policy.in_force) {
+            for (number, rule) in policy.rules.iter().enumerate() {
                 let Some(peers) = rule.peers.as_ref().filter(|peers| !peers.is_empty()) else {
                     continue;
                 };
@@ -116,8 +116,8 @@ impl Explainer<'_> {
                     continue;
                 }
                 idle.push(IdleRule {
-                    policy: half.name.clone(),
-                    direction: half.direction,
+                    policy: policy.name.clone(),
+                    direction: policy.direction,
                     rule: number + 1,
                     peers: peers
                         .iter()

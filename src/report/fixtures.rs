@@ -5,6 +5,7 @@ use crate::event::{
     Outcome, PolicyState, Reach, ReasonText, RunEvent, RunInfo, SettingsReport, SuiteRef, Summary,
     Touched, WindowReport,
 };
+use crate::model::PolicyRef;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -301,9 +302,7 @@ pub(super) fn unproven(check: &CheckRef) -> CheckResult {
 /// A policy by its name.
 pub(super) fn policy(name: &str) -> PolicyState {
     PolicyState {
-        kind: "NetworkPolicy".into(),
-        namespace: Some("data".into()),
-        name: name.into(),
+        policy: PolicyRef::network("data", name),
         uid: None,
         resource_version: None,
         sha256: "cd".repeat(32),

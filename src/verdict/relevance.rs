@@ -12,11 +12,11 @@ pub fn concerns(plan: &Plan, flow: FlowId, change: &ClusterChange) -> bool {
             is_source_pod(source, namespace, name) || is_target_pod(target, namespace, name)
         }
         ClusterChange::Namespace(name) => is_namespace_of_an_end(source, target, name),
-        // A policy selects pods of one namespace only, its own, so only those of the two ends'
-        // namespaces matter; one of the cluster has none and may select any.
-        ClusterChange::Policy(namespace, _) => {
-            namespace.is_empty() || is_namespace_of_an_end(source, target, namespace)
-        }
+        // A NetworkPolicy selects pods of its namespace only; a cluster-wide one may select any.
+        ClusterChange::Policy(policy) => policy
+            .namespace
+            .as_deref()
+            .is_none_or(|namespace| is_namespace_of_an_end(source, target, namespace)),
         ClusterChange::Service(namespace, name) => {
             matches!(target, TargetKind::Service { service, .. } if service.namespace == *namespace && service.name == *name)
         }

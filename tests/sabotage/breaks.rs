@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use watertight::backend::lab::{self, Leak};
 use watertight::event::Outcome;
-use watertight::inventory::{Policy, RuleOrigins};
+use watertight::inventory::{NetworkPolicy, Policy, RuleOrigins};
 use watertight::plan::{Check, ProbeId, Schedule, TargetKind, probe_plans};
 use watertight::suite::Expected;
 use watertight::verdict::Reason;
@@ -166,8 +166,12 @@ fn policies_removed(base: &Arc<Base>) -> Vec<Job> {
 /// Takes away the policies of namespaces, and with them those of the whole cluster.
 async fn without_policies(hand: &Hand, namespaces: &BTreeSet<String>) -> Result<(), lab::Error> {
     let mut policies = hand.sabotage.inventory().await?.policies;
-    policies.retain(|policy| !namespaces.contains(&policy.namespace));
-    hand.sabotage.set_all_policies(policies, Vec::new()).await
+    policies.retain(|policy| {
+        policy
+            .namespace()
+            .is_some_and(|namespace| !namespaces.contains(namespace))
+    });
+    hand.sabotage.set_policies(policies).await
 }
 
 /// Listeners of a target stopped → its denials and its allowances are unproven, everybody else's
@@ -339,10 +343,9 @@ fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
         .flat_map(|check| ends.namespaces(check))
         .collect();
     let inventory = &base.ran.inventory;
-    let isolated: BTreeSet<String> = if inventory.cluster_policies.is_empty() {
+    let isolated: BTreeSet<String> = if inventory.cluster_policies().next().is_none() {
         inventory
-            .policies
-            .iter()
+            .network_policies()
             .map(|policy| policy.namespace.clone())
             .collect()
     } else {
@@ -364,9 +367,13 @@ fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
         let here = namespaces.clone();
         let act = async move |hand: Hand| {
             let mut policies = hand.sabotage.inventory().await?.policies;
-            policies.retain(|policy| !here.contains(&policy.namespace));
+            policies.retain(|policy| {
+                policy
+                    .namespace()
+                    .is_some_and(|namespace| !here.contains(namespace))
+            });
             policies.extend(here.iter().map(|namespace| isolating(namespace)));
-            hand.sabotage.set_all_policies(policies, Vec::new()).await
+            hand.sabotage.set_policies(policies).await
         };
         let expect: Expect = Box::new(move |base, index| {
             let check = base.check(index);
@@ -420,13 +427,13 @@ fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
 /// A policy that isolates every pod of a namespace.
 fn isolating(namespace: &str) -> Policy {
     let spec = serde_json::json!({ "podSelector": {}, "policyTypes": ["Ingress", "Egress"] });
-    Policy {
+    Policy::Network(NetworkPolicy {
         namespace: namespace.to_owned(),
         name: "isolation".to_owned(),
         spec: serde_json::from_value(spec).expect("a policy"),
         origin: String::new(),
-        rules: RuleOrigins::default(),
-    }
+        rule_origins: RuleOrigins::default(),
+    })
 }
 
 /// Cluster DNS stopped → what probes have to resolve is unproven by that name.

@@ -1,5 +1,6 @@
 //! The `ClusterNetworkPolicy` kind, for clusters whose API serves it.
 
+use crate::model::PolicyKind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Deserialize;
@@ -29,15 +30,15 @@ impl Resource for ClusterNetworkPolicy {
     type Scope = k8s_openapi::ClusterResourceScope;
 
     fn kind((): &()) -> Cow<'_, str> {
-        "ClusterNetworkPolicy".into()
+        PolicyKind::ClusterNetworkPolicy.as_str().into()
     }
 
     fn group((): &()) -> Cow<'_, str> {
-        "policy.networking.k8s.io".into()
+        PolicyKind::ClusterNetworkPolicy.group().into()
     }
 
     fn version((): &()) -> Cow<'_, str> {
-        "v1alpha2".into()
+        PolicyKind::ClusterNetworkPolicy.version().into()
     }
 
     fn plural((): &()) -> Cow<'_, str> {

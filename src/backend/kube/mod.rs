@@ -61,12 +61,11 @@ mod watched_kinds;
 mod watches;
 
 use super::{Arrival, Backend, Change, EnforcerCounts, Launch, WatchGap};
-use crate::inventory::{EnvironmentInfo, Inventory, PolicyState, observe, spec_digest};
+use crate::inventory::{EnvironmentInfo, Inventory, observe};
 use crate::plan::ProbeId;
 use ::kube::Api;
 use ::kube::api::PostParams;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
 use launch::{Run, RunContext};
 use objects::SharedStore;
 use preflight::Allowances;
@@ -273,17 +272,6 @@ impl Kube {
     }
 }
 
-fn policy_state(policy: &NetworkPolicy) -> PolicyState {
-    PolicyState {
-        kind: "NetworkPolicy".into(),
-        namespace: policy.metadata.namespace.clone(),
-        name: policy.metadata.name.clone().unwrap_or_default(),
-        uid: policy.metadata.uid.clone(),
-        resource_version: policy.metadata.resource_version.clone(),
-        sha256: spec_digest(&policy.spec),
-    }
-}
-
 impl Backend for Kube {
     type Error = Error;
 
@@ -307,10 +295,6 @@ impl Backend for Kube {
         let version = self.version().await;
         let operator = self.operator().await;
         let store = self.context.shared.store();
-        let mut policies = store.cluster_policy_states();
-        policies.extend(store.objects().policies.into_iter().map(policy_state));
-        policies.sort();
-
         // The uid of this namespace identifies a cluster.
         let kube_system = store.namespace("kube-system");
         Ok(EnvironmentInfo {
@@ -319,7 +303,7 @@ impl Backend for Kube {
             version,
             operator,
             probe_images: self.run.images(),
-            policies,
+            policies: store.policy_states(),
         })
     }
 

@@ -4,12 +4,11 @@ use super::cluster_policy::ClusterNetworkPolicy;
 use super::names::run_id;
 use super::watched_kinds::{WatchedKind, key_of};
 use crate::backend::{Change, WatchGap};
-use crate::inventory::{Objects, PolicyState, spec_digest};
-use crate::model::ClusterChange;
+use crate::inventory::{ApiPolicy, Objects, PolicyState, spec_digest};
+use crate::model::{ClusterChange, PolicyKind, PolicyRef};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::Resource;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +19,47 @@ pub(super) type ObjectKey = (String, String);
 
 /// All objects of one kind.
 pub(super) type ObjectMap<K> = BTreeMap<ObjectKey, Arc<K>>;
+
+/// A kind of policies that is watched.
+pub(super) trait WatchedPolicy: WatchedKind {
+    const KIND: PolicyKind;
+
+    /// SHA-256 of its spec.
+    fn digest(&self) -> String;
+
+    fn reference(&self) -> PolicyRef {
+        PolicyRef {
+            kind: Self::KIND,
+            namespace: self.meta().namespace.clone(),
+            name: self.meta().name.clone().unwrap_or_default(),
+        }
+    }
+
+    fn state(&self) -> PolicyState {
+        PolicyState {
+            policy: self.reference(),
+            uid: self.meta().uid.clone(),
+            resource_version: self.meta().resource_version.clone(),
+            sha256: self.digest(),
+        }
+    }
+}
+
+impl WatchedPolicy for NetworkPolicy {
+    const KIND: PolicyKind = PolicyKind::NetworkPolicy;
+
+    fn digest(&self) -> String {
+        spec_digest(&self.spec)
+    }
+}
+
+impl WatchedPolicy for ClusterNetworkPolicy {
+    const KIND: PolicyKind = PolicyKind::ClusterNetworkPolicy;
+
+    fn digest(&self) -> String {
+        spec_digest(&self.spec)
+    }
+}
 
 /// The watched objects.
 #[derive(Debug, Default)]
@@ -48,28 +88,30 @@ impl Store {
                 .filter(|pod| run_id(&pod.metadata).is_none())
                 .collect(),
             services: self.services.values().map(AsRef::as_ref).collect(),
-            policies: self.policies.values().map(AsRef::as_ref).collect(),
-            cluster_policies: self
-                .cluster_policies
-                .values()
-                .map(|policy| policy.as_manifest())
-                .collect(),
+            policies: self.api_policies(),
         }
     }
 
-    /// The states of the `ClusterNetworkPolicies`, for the report.
-    pub(super) fn cluster_policy_states(&self) -> Vec<PolicyState> {
-        self.cluster_policies
-            .values()
-            .map(|policy| PolicyState {
-                kind: "ClusterNetworkPolicy".into(),
-                namespace: None,
-                name: policy.meta().name.clone().unwrap_or_default(),
-                uid: policy.meta().uid.clone(),
-                resource_version: policy.meta().resource_version.clone(),
-                sha256: spec_digest(&policy.spec),
-            })
+    fn api_policies(&self) -> Vec<ApiPolicy<'_>> {
+        let network = self.network_policies().map(ApiPolicy::Network);
+        let cluster = self.cluster_policies.values();
+        network
+            .chain(cluster.map(|policy| ApiPolicy::Cluster(policy.as_manifest())))
             .collect()
+    }
+
+    /// The NetworkPolicies.
+    pub(super) fn network_policies(&self) -> impl Iterator<Item = &NetworkPolicy> {
+        self.policies.values().map(AsRef::as_ref)
+    }
+
+    /// The policies of every kind, for the report.
+    pub(super) fn policy_states(&self) -> Vec<PolicyState> {
+        let network = self.policies.values().map(|policy| policy.state());
+        let cluster = self.cluster_policies.values().map(|policy| policy.state());
+        let mut states: Vec<PolicyState> = network.chain(cluster).collect();
+        states.sort();
+        states
     }
 
     /// A pod, of the user's or of a run.

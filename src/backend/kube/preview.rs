@@ -10,6 +10,7 @@ use super::preflight::{
 use super::probe_pod::PodRequest;
 use super::{Kube, names};
 use crate::backend::Launch;
+use crate::model::PolicyKind;
 use crate::plan::{Plan, ProbeId, Source};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -236,8 +237,8 @@ fn ephemeral_targets(
 fn watched_objects(context: &RunContext) -> ClusterObjects {
     let store = context.shared.store();
     let objects = store.objects();
-    let policies = objects.policies.iter().map(|policy| PolicyObject {
-        kind: "NetworkPolicy".into(),
+    let policies = store.network_policies().map(|policy| PolicyObject {
+        kind: PolicyKind::NetworkPolicy.to_string(),
         namespace: policy.metadata.namespace.clone(),
         name: policy.metadata.name.clone().unwrap_or_default(),
         spec: serde_json::to_value(&policy.spec).unwrap_or_default(),

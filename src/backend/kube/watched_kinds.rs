@@ -2,7 +2,7 @@
 
 use super::cluster_policy::ClusterNetworkPolicy;
 use super::fingerprint::{self, Fingerprint};
-use super::objects::{ObjectKey, ObjectMap, Store};
+use super::objects::{ObjectKey, ObjectMap, Store, WatchedPolicy};
 use crate::model::ClusterChange;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -126,8 +126,7 @@ impl WatchedKind for NetworkPolicy {
     }
 
     fn cluster_change(&self) -> Option<ClusterChange> {
-        let (namespace, name) = key_of(self);
-        Some(ClusterChange::Policy(namespace, name))
+        Some(ClusterChange::Policy(self.reference()))
     }
 }
 
@@ -141,7 +140,6 @@ impl WatchedKind for ClusterNetworkPolicy {
     }
 
     fn cluster_change(&self) -> Option<ClusterChange> {
-        let (namespace, name) = key_of(self);
-        Some(ClusterChange::Policy(namespace, name))
+        Some(ClusterChange::Policy(self.reference()))
     }
 }

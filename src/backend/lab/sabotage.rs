@@ -11,7 +11,7 @@ use super::probes::Probes;
 use super::responder::{Group, groups, pod_group};
 use super::running::{Count, Running};
 use super::{blocking, dns, network};
-use crate::inventory::{ClusterPolicy, Inventory, Labels, Policy};
+use crate::inventory::{Inventory, Labels, Policy};
 use crate::model::ClusterChange;
 use crate::plan::{ProbeId, Source};
 use crate::wire::Transport;
@@ -53,53 +53,20 @@ impl Sabotage {
             .await
     }
 
-    /// Replaces all NetworkPolicies, in one transaction a node.
+    /// Replaces all policies of every kind, in one transaction a node.
     ///
     /// # Errors
     /// An invalid policy, or what the kernel refused.
     pub async fn set_policies(&self, policies: Vec<Policy>) -> Result<(), Error> {
-        self.replace(policies, None).await
-    }
-
-    /// Replaces all policies, those of the whole cluster too, in one transaction a node.
-    ///
-    /// # Errors
-    /// An invalid policy, or what the kernel refused.
-    pub async fn set_all_policies(
-        &self,
-        policies: Vec<Policy>,
-        cluster: Vec<ClusterPolicy>,
-    ) -> Result<(), Error> {
-        self.replace(policies, Some(cluster)).await
-    }
-
-    async fn replace(
-        &self,
-        policies: Vec<Policy>,
-        cluster: Option<Vec<ClusterPolicy>>,
-    ) -> Result<(), Error> {
         self.with(move |running| {
-            let inventory = &mut running.world.inventory;
-            let cluster = cluster.unwrap_or_else(|| inventory.cluster_policies.clone());
-            let before = std::mem::replace(&mut inventory.policies, policies);
-            let cluster_before = std::mem::replace(&mut inventory.cluster_policies, cluster);
+            let before = std::mem::replace(&mut running.world.inventory.policies, policies);
             if let Err(error) = running.load_policies() {
                 running.world.inventory.policies = before;
-                running.world.inventory.cluster_policies = cluster_before;
                 return Err(error);
             }
-            let now = &running.world.inventory;
-            let of_namespaces = differing(&before, &now.policies, |a, b| {
-                a.namespace == b.namespace && a.name == b.name && a.spec == b.spec
-            });
-            for policy in of_namespaces {
-                running.announce(ClusterChange::Policy(
-                    policy.namespace.clone(),
-                    policy.name.clone(),
-                ));
-            }
-            for policy in differing(&cluster_before, &now.cluster_policies, PartialEq::eq) {
-                running.announce(ClusterChange::Policy(String::new(), policy.name.clone()));
+
+            for policy in differing(&before, &running.world.inventory.policies, is_unchanged) {
+                running.announce(ClusterChange::Policy(policy.reference()));
             }
             Ok(())
         })
@@ -389,6 +356,16 @@ fn follow(running: &mut Running) -> Result<(), Error> {
 fn next_incarnation(uid: &str) -> String {
     let (pod, number) = uid.rsplit_once('-').unwrap_or((uid, "0"));
     format!("{pod}-{}", number.parse::<u64>().unwrap_or(0) + 1)
+}
+
+/// Whether two readings of a policy have the same name and the same rules.
+fn is_unchanged(before: &Policy, after: &Policy) -> bool {
+    match (before, after) {
+        (Policy::Network(a), Policy::Network(b)) => {
+            a.namespace == b.namespace && a.name == b.name && a.spec == b.spec
+        }
+        _ => before == after,
+    }
 }
 
 /// What is in one list only.

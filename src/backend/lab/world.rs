@@ -140,7 +140,6 @@ impl World {
             pods,
             services,
             policies: manifests.policies.clone(),
-            cluster_policies: manifests.cluster_policies.clone(),
             hosts: named,
             runner: addresses::RUNNER.to_vec(),
         };

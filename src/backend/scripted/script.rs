@@ -2,8 +2,8 @@
 
 use super::pattern::Pattern;
 use super::seen::Seen;
-use crate::model::ClusterChange;
 use crate::model::parse_duration;
+use crate::model::{ClusterChange, PolicyKind, PolicyRef};
 use crate::wire::Stage;
 use serde::{Deserialize, Deserializer};
 use std::path::Path;
@@ -136,9 +136,9 @@ pub(super) struct ChangeScript {
     /// When.
     #[serde(deserialize_with = "time")]
     pub(super) at: Duration,
-    /// What: `Pod`, `Namespace`, `NetworkPolicy`, `Service`.
+    /// What: `Pod`, `Namespace`, `NetworkPolicy`, `ClusterNetworkPolicy`, `Service`.
     pub(super) kind: ChangedKind,
-    /// Where; nothing for a namespace.
+    /// Where; nothing for a namespace and for a cluster-wide policy.
     #[serde(default)]
     pub(super) namespace: String,
     /// Its name.
@@ -151,6 +151,7 @@ pub(super) enum ChangedKind {
     Pod,
     Namespace,
     NetworkPolicy,
+    ClusterNetworkPolicy,
     Service,
 }
 
@@ -161,7 +162,12 @@ impl ChangeScript {
         match self.kind {
             ChangedKind::Pod => ClusterChange::Pod(namespace, name),
             ChangedKind::Namespace => ClusterChange::Namespace(name),
-            ChangedKind::NetworkPolicy => ClusterChange::Policy(namespace, name),
+            ChangedKind::NetworkPolicy => {
+                ClusterChange::Policy(PolicyRef::network(namespace, name))
+            }
+            ChangedKind::ClusterNetworkPolicy => {
+                ClusterChange::Policy(PolicyRef::cluster(PolicyKind::ClusterNetworkPolicy, name))
+            }
             ChangedKind::Service => ClusterChange::Service(namespace, name),
         }
     }
@@ -284,7 +290,7 @@ mod tests {
         assert_eq!(script.probes[0].ahead_ms, -20);
         assert_eq!(
             script.changes[0].what(),
-            ClusterChange::Policy("data".into(), "postgres".into())
+            ClusterChange::Policy(PolicyRef::network("data", "postgres"))
         );
     }
 

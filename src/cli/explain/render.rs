@@ -132,7 +132,7 @@ fn add_policy(policy: &PolicyStep, direction: &str, out: &mut String) {
             "      it has no rule for this direction, so it admits nothing",
         );
     }
-    let is_cluster_wide = policy.policy.namespace.is_empty();
+    let is_cluster_wide = policy.policy.reference.namespace.is_none();
     for rule in &policy.rules {
         add_rule(rule, is_cluster_wide, out);
     }

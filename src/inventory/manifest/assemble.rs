@@ -93,7 +93,6 @@ impl World {
             }
             Object::Service(service) => self.manifests.services.push(service),
             Object::Policy(policy) => self.manifests.policies.push(policy),
-            Object::ClusterPolicy(policy) => self.manifests.cluster_policies.push(policy),
         }
     }
 

@@ -12,9 +12,9 @@ use super::selector::check_selector;
 use super::syntax;
 use crate::inventory::{
     Action, Cidr, ClusterPeer, ClusterPolicy, ClusterPolicyKind, ClusterPort, ClusterRule, Labels,
-    PodsOf, Tier, spec_digest,
+    PodScope, PolicyTier, spec_digest,
 };
-use crate::model::Transport;
+use crate::model::{PolicyKind, Transport};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Deserialize;
 use serde_json::Value;
@@ -132,6 +132,9 @@ pub fn read_cluster_policy(object: &Value) -> Result<ClusterPolicy, Vec<String>>
             .unwrap_or_default()
             .to_owned()
     };
+    let kind = PolicyKind::parse(&text("/kind"))
+        .and_then(ClusterPolicyKind::of)
+        .unwrap_or(ClusterPolicyKind::ClusterNetworkPolicy);
     let mut problems = Problems::default();
     let meta = Meta {
         namespace: String::new(),
@@ -141,7 +144,7 @@ pub fn read_cluster_policy(object: &Value) -> Result<ClusterPolicy, Vec<String>>
         terminating: false,
     };
     let read = read(
-        &text("/kind"),
+        kind,
         &meta,
         object,
         &At::root(0),
@@ -159,7 +162,7 @@ pub fn read_cluster_policy(object: &Value) -> Result<ClusterPolicy, Vec<String>>
 
 /// Reads a policy; `None` after a wrong type.
 pub(super) fn read(
-    kind: &str,
+    kind: ClusterPolicyKind,
     meta: &Meta,
     object: &Value,
     at: &At,
@@ -182,22 +185,16 @@ pub(super) fn read(
             problems
                 .error(
                     at_spec.key(key.clone()),
-                    format!("a {kind} has no field {key:?} here"),
+                    format!("a {} has no field {key:?} here", PolicyKind::from(kind)),
                 )
                 .on_key()
                 .help(help);
         }
     }
-    let (kind, tier) = match kind {
-        "AdminNetworkPolicy" => (ClusterPolicyKind::AdminNetworkPolicy, Tier::Admin),
-        "BaselineAdminNetworkPolicy" => (
-            ClusterPolicyKind::BaselineAdminNetworkPolicy,
-            Tier::Baseline,
-        ),
-        _ => (
-            ClusterPolicyKind::ClusterNetworkPolicy,
-            tier(spec.tier.as_deref(), &at_spec, problems),
-        ),
+    let tier = match kind {
+        ClusterPolicyKind::AdminNetworkPolicy => PolicyTier::Admin,
+        ClusterPolicyKind::BaselineAdminNetworkPolicy => PolicyTier::Baseline,
+        ClusterPolicyKind::ClusterNetworkPolicy => tier(spec.tier.as_deref(), &at_spec, problems),
     };
     let priority = match (kind, spec.priority) {
         (ClusterPolicyKind::BaselineAdminNetworkPolicy, _) => 0,
@@ -206,7 +203,7 @@ pub(super) fn read(
                 at_spec.clone(),
                 format!(
                     "a {} needs a priority from 0 to {MAX_PRIORITY}",
-                    kind.as_str()
+                    PolicyKind::from(kind)
                 ),
             );
             0
@@ -267,10 +264,10 @@ pub(super) fn read(
     })
 }
 
-fn tier(tier: Option<&str>, at: &At, problems: &mut Problems) -> Tier {
+fn tier(tier: Option<&str>, at: &At, problems: &mut Problems) -> PolicyTier {
     match tier {
-        Some("Admin") => Tier::Admin,
-        Some("Baseline") => Tier::Baseline,
+        Some("Admin") => PolicyTier::Admin,
+        Some("Baseline") => PolicyTier::Baseline,
         Some(other) => {
             one_of(
                 other,
@@ -279,14 +276,14 @@ fn tier(tier: Option<&str>, at: &At, problems: &mut Problems) -> Tier {
                 at.key("tier"),
                 problems,
             );
-            Tier::Admin
+            PolicyTier::Admin
         }
         None => {
             problems.error(
                 at.clone(),
                 "a ClusterNetworkPolicy needs a tier: Admin or Baseline",
             );
-            Tier::Admin
+            PolicyTier::Admin
         }
     }
 }
@@ -300,7 +297,7 @@ fn limit(number: usize, most: usize, what: &str, at: &At, problems: &mut Problem
     }
 }
 
-fn subject(subject: Option<&Peer>, at: &At, problems: &mut Problems) -> PodsOf {
+fn subject(subject: Option<&Peer>, at: &At, problems: &mut Problems) -> PodScope {
     let at = at.key("subject");
     let read = match subject {
         Some(Peer {
@@ -309,7 +306,7 @@ fn subject(subject: Option<&Peer>, at: &At, problems: &mut Problems) -> PodsOf {
             ..
         }) => {
             check_selector(namespaces, &at.key("namespaces"), problems);
-            Some(PodsOf {
+            Some(PodScope {
                 namespaces: namespaces.clone(),
                 pods: LabelSelector::default(),
             })
@@ -329,7 +326,7 @@ fn subject(subject: Option<&Peer>, at: &At, problems: &mut Problems) -> PodsOf {
     read.unwrap_or_default()
 }
 
-fn namespaced(pods: &NamespacedPod, at: &At, problems: &mut Problems) -> Option<PodsOf> {
+fn namespaced(pods: &NamespacedPod, at: &At, problems: &mut Problems) -> Option<PodScope> {
     let (Some(namespaces), Some(selector)) = (&pods.namespace_selector, &pods.pod_selector) else {
         problems
             .error(
@@ -341,7 +338,7 @@ fn namespaced(pods: &NamespacedPod, at: &At, problems: &mut Problems) -> Option<
     };
     check_selector(namespaces, &at.key("namespaceSelector"), problems);
     check_selector(selector, &at.key("podSelector"), problems);
-    Some(PodsOf {
+    Some(PodScope {
         namespaces: namespaces.clone(),
         pods: selector.clone(),
     })
@@ -468,7 +465,7 @@ impl Reader<'_> {
         }
         if let Some(namespaces) = &peer.namespaces {
             check_selector(namespaces, &at.key("namespaces"), self.problems);
-            return Some(ClusterPeer::Pods(PodsOf {
+            return Some(ClusterPeer::Pods(PodScope {
                 namespaces: namespaces.clone(),
                 pods: LabelSelector::default(),
             }));

@@ -9,10 +9,12 @@ use super::object::{Meta, owner_of};
 use super::pod::read_pod;
 use super::problem::{At, Problems};
 use super::service::read_service;
-use crate::inventory::{Inventory, Labels, Namespace, Node, Placement, Pod, Policy, RuleOrigins};
+use crate::inventory::{
+    Inventory, Labels, Namespace, NetworkPolicy, Node, Placement, Pod, Policy, RuleOrigins,
+};
 use crate::model::Family;
 use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -29,10 +31,16 @@ pub struct Objects<'a> {
     pub pods: Vec<&'a core::Pod>,
     /// Services.
     pub services: Vec<&'a core::Service>,
-    /// NetworkPolicies.
-    pub policies: Vec<&'a NetworkPolicy>,
-    /// Policies of the whole cluster, as a manifest would have them.
-    pub cluster_policies: Vec<serde_json::Value>,
+    /// Policies of every kind.
+    pub policies: Vec<ApiPolicy<'a>>,
+}
+
+/// A policy as a cluster's API gave it.
+#[derive(Debug)]
+pub enum ApiPolicy<'a> {
+    Network(&'a networking::NetworkPolicy),
+    /// A cluster-wide policy, as a manifest would have it.
+    Cluster(serde_json::Value),
 }
 
 /// Makes an inventory of them. A pod or a Service that cannot be read is told in words and left
@@ -67,22 +75,7 @@ pub fn observe(objects: &Objects<'_>) -> (Inventory, Vec<String>) {
             |meta, problems| read_service(meta, &spec, &At::root(0), problems),
         ));
     }
-    for policy in &objects.policies {
-        inventory.policies.push(Policy {
-            namespace: policy.metadata.namespace.clone().unwrap_or_default(),
-            name: policy.metadata.name.clone().unwrap_or_default(),
-            spec: policy.spec.clone().unwrap_or_default(),
-            origin: String::new(),
-            rules: RuleOrigins::default(),
-        });
-    }
-    // One that a prediction cannot read is left out of predictions; packets are judged without
-    // them.
-    let cluster_policies = objects
-        .cluster_policies
-        .iter()
-        .filter_map(|policy| read_cluster_policy(policy).ok());
-    inventory.cluster_policies.extend(cluster_policies);
+    inventory.policies = objects.policies.iter().filter_map(read_policy).collect();
     let named = inventory.pods.iter().map(|pod| &pod.namespace);
     let named: Vec<String> = named
         .chain(inventory.services.iter().map(|service| &service.namespace))
@@ -99,6 +92,21 @@ pub fn observe(objects: &Objects<'_>) -> (Inventory, Vec<String>) {
     }
     inventory.nodes = nodes(objects);
     (inventory, told)
+}
+
+/// Reads a policy; `None` for a cluster-wide one that cannot be read. Predictions miss it; verdicts
+/// do not need it.
+fn read_policy(policy: &ApiPolicy<'_>) -> Option<Policy> {
+    match policy {
+        ApiPolicy::Network(policy) => Some(Policy::Network(NetworkPolicy {
+            namespace: policy.metadata.namespace.clone().unwrap_or_default(),
+            name: policy.metadata.name.clone().unwrap_or_default(),
+            spec: policy.spec.clone().unwrap_or_default(),
+            origin: String::new(),
+            rule_origins: RuleOrigins::default(),
+        })),
+        ApiPolicy::Cluster(object) => read_cluster_policy(object).ok().map(Policy::Cluster),
+    }
 }
 
 /// Reads one object with a reader of manifests.

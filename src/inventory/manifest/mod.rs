@@ -35,7 +35,7 @@ mod workload;
 mod tests;
 
 pub use cluster_policy::read_cluster_policy;
-pub use live::{Objects, observe};
+pub use live::{ApiPolicy, Objects, observe};
 
 use super::Manifests;
 use crate::source::{self, Diagnostic, Diagnostics, Document, FileId, Node, Sources, Span};

@@ -10,8 +10,10 @@ use super::selector::check_labels;
 use super::service::read_service;
 use super::syntax;
 use super::workload::{Workload, read_workload};
-use crate::inventory::{ClusterPolicy, Labels, Namespace, Policy, RuleOrigins, Service};
-use crate::model::{WorkloadKind, WorkloadRef};
+use crate::inventory::{
+    ClusterPolicyKind, Labels, Namespace, NetworkPolicy, Policy, RuleOrigins, Service,
+};
+use crate::model::{PolicyKind, Scope, WorkloadKind, WorkloadRef};
 use k8s_openapi::api::core::v1::{PodSpec, PodStatus, ServiceSpec};
 use k8s_openapi::api::networking::v1::NetworkPolicySpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -20,34 +22,57 @@ use serde_json::Value;
 /// The namespace of objects that name none, as kubectl has it.
 const DEFAULT_NAMESPACE: &str = "default";
 
-/// The API group, its served version, and the kinds of it that are needed.
-const KINDS: [(&str, &str, &[&str]); 6] = [
-    ("", "v1", &["Namespace", "Pod", "Service"]),
-    (
-        "apps",
-        "v1",
-        &["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"],
-    ),
-    ("batch", "v1", &["Job", "CronJob"]),
-    ("networking.k8s.io", "v1", &["NetworkPolicy"]),
-    (
-        "policy.networking.k8s.io",
-        "v1alpha2",
-        &["ClusterNetworkPolicy"],
-    ),
-    (
-        "policy.networking.k8s.io",
-        "v1alpha1",
-        &["AdminNetworkPolicy", "BaselineAdminNetworkPolicy"],
-    ),
+/// A kind that is read, with its API group and the version of it.
+struct ApiKind {
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+}
+
+impl ApiKind {
+    const fn new(group: &'static str, version: &'static str, kind: &'static str) -> Self {
+        Self {
+            group,
+            version,
+            kind,
+        }
+    }
+
+    /// `apps/v1`, or `v1` in the core group.
+    fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+}
+
+/// The kinds that are read besides policies.
+const OTHER_KINDS: [ApiKind; 9] = [
+    ApiKind::new("", "v1", "Namespace"),
+    ApiKind::new("", "v1", "Pod"),
+    ApiKind::new("", "v1", "Service"),
+    ApiKind::new("apps", "v1", "Deployment"),
+    ApiKind::new("apps", "v1", "StatefulSet"),
+    ApiKind::new("apps", "v1", "DaemonSet"),
+    ApiKind::new("apps", "v1", "ReplicaSet"),
+    ApiKind::new("batch", "v1", "Job"),
+    ApiKind::new("batch", "v1", "CronJob"),
 ];
 
-/// Whether objects of a kind belong to no namespace.
+/// All kinds that are read.
+fn read_kinds() -> impl Iterator<Item = ApiKind> {
+    let policies = PolicyKind::ALL
+        .into_iter()
+        .map(|kind| ApiKind::new(kind.group(), kind.version(), kind.as_str()));
+    OTHER_KINDS.into_iter().chain(policies)
+}
+
+/// Whether objects of a kind are in no namespace.
 fn is_cluster_scoped(kind: &str) -> bool {
-    matches!(
-        kind,
-        "Namespace" | "ClusterNetworkPolicy" | "AdminNetworkPolicy" | "BaselineAdminNetworkPolicy"
-    )
+    kind == "Namespace"
+        || PolicyKind::parse(kind).is_some_and(|kind| kind.scope() == Scope::Cluster)
 }
 
 /// A group that is served no more since Kubernetes 1.22; its kinds live in the groups above.
@@ -87,7 +112,6 @@ pub(super) enum Object {
     Workload(Workload),
     Service(Service),
     Policy(Policy),
-    ClusterPolicy(ClusterPolicy),
 }
 
 /// How an item's kind stands to what is needed.
@@ -110,46 +134,45 @@ impl Item<'_> {
             .split_once('/')
             .unwrap_or(("", &self.api_version));
         let at = &self.at;
+        let same_kind: Vec<ApiKind> = read_kinds()
+            .filter(|known| known.kind == self.kind)
+            .collect();
         if group == RETIRED_GROUP
-            && let Some((home, served, _)) = KINDS
-                .iter()
-                .find(|(_, _, kinds)| kinds.contains(&self.kind.as_str()))
+            && let Some(known) = same_kind.first()
         {
             problems
                 .error(
                     at.key("apiVersion"),
                     format!("{} is in {} no more", self.kind, self.api_version),
                 )
-                .help(format!("write apiVersion: {home}/{served}"));
+                .help(format!("write apiVersion: {}", known.api_version()));
             return Need::Faulty;
         }
-        let of_group = || KINDS.iter().filter(|(name, _, _)| *name == group);
-        if of_group().next().is_none() {
+
+        let same_group: Vec<&str> = read_kinds()
+            .filter(|known| known.group == group)
+            .map(|known| known.kind)
+            .collect();
+        if same_group.is_empty() {
             return Need::Ignored(format!("{} ({group})", self.kind));
         }
-        if let Some((_, served, _)) =
-            of_group().find(|(_, _, kinds)| kinds.contains(&self.kind.as_str()))
-        {
-            if version == *served {
+
+        if let Some(known) = same_kind.iter().find(|known| known.group == group) {
+            if version == known.version {
                 return Need::Needed;
             }
-            let right = if group.is_empty() {
-                (*served).to_owned()
-            } else {
-                format!("{group}/{served}")
-            };
             problems
                 .error(
                     at.key("apiVersion"),
                     format!("{} is not served as {}", self.kind, self.api_version),
                 )
-                .help(format!("write apiVersion: {right}"));
+                .help(format!("write apiVersion: {}", known.api_version()));
             return Need::Faulty;
         }
+
         // A misspelt NetworkPolicy that is ignored would be a world without that policy.
-        let kinds = of_group().flat_map(|(_, _, kinds)| kinds.iter().copied());
-        if let Some(kind) = nearest(&self.kind, kinds).filter(|kind| is_misspelt(&self.kind, kind))
-        {
+        let nearest = nearest(&self.kind, same_group);
+        if let Some(kind) = nearest.filter(|kind| is_misspelt(&self.kind, kind)) {
             problems
                 .error(
                     at.key("kind"),
@@ -158,6 +181,7 @@ impl Item<'_> {
                 .help(format!("did you mean {kind}?"));
             return Need::Faulty;
         }
+
         Need::Ignored(self.kind.clone())
     }
 
@@ -204,6 +228,11 @@ impl Item<'_> {
             problems.error(at.clone(), format!("this {} has no spec", self.kind));
             return None;
         }
+        if let Some(kind) = PolicyKind::parse(&self.kind) {
+            return self
+                .policy(kind, meta, origin, problems)
+                .map(Object::Policy);
+        }
         match self.kind.as_str() {
             "Namespace" => {
                 // The API server sets this label and lets nobody change it (strategy of core/v1
@@ -225,38 +254,59 @@ impl Item<'_> {
                 let spec: ServiceSpec = decode(spec, &at_spec, problems)?;
                 Some(Object::Service(read_service(meta, &spec, at, problems)))
             }
-            "NetworkPolicy" => {
-                let spec: NetworkPolicySpec = decode(spec, &at_spec, problems)?;
-                check_policy(&spec, &at_spec, problems);
-                let (namespace, name) = (meta.namespace.clone(), meta.name.clone());
-                let places = |key: &'static str, rules: usize| {
-                    let at = at_spec.key(key);
-                    (0..rules).map(|number| origin(&at.index(number))).collect()
-                };
-                let rules = RuleOrigins {
-                    ingress: places("ingress", spec.ingress.as_ref().map_or(0, Vec::len)),
-                    egress: places("egress", spec.egress.as_ref().map_or(0, Vec::len)),
-                };
-                Some(Object::Policy(Policy {
-                    namespace,
-                    name,
-                    spec,
-                    origin: origin(at),
-                    rules,
-                }))
-            }
-            kind @ ("ClusterNetworkPolicy"
-            | "AdminNetworkPolicy"
-            | "BaselineAdminNetworkPolicy") => {
-                cluster_policy::read(kind, meta, self.value, at, origin, problems)
-                    .map(Object::ClusterPolicy)
-            }
             kind => {
                 let workload =
                     read_workload(WorkloadKind::parse(kind)?, meta, self.value, at, problems)?;
                 Some(Object::Workload(workload))
             }
         }
+    }
+
+    fn policy(
+        &self,
+        kind: PolicyKind,
+        meta: &Meta,
+        origin: &dyn Fn(&At) -> String,
+        problems: &mut Problems,
+    ) -> Option<Policy> {
+        match kind {
+            PolicyKind::NetworkPolicy => self
+                .network_policy(meta, origin, problems)
+                .map(Policy::from),
+            PolicyKind::ClusterNetworkPolicy
+            | PolicyKind::AdminNetworkPolicy
+            | PolicyKind::BaselineAdminNetworkPolicy => {
+                let kind = ClusterPolicyKind::of(kind)?;
+                cluster_policy::read(kind, meta, self.value, &self.at, origin, problems)
+                    .map(Policy::from)
+            }
+        }
+    }
+
+    fn network_policy(
+        &self,
+        meta: &Meta,
+        origin: &dyn Fn(&At) -> String,
+        problems: &mut Problems,
+    ) -> Option<NetworkPolicy> {
+        let at_spec = self.at.key("spec");
+        let spec: NetworkPolicySpec = decode(self.value.get("spec"), &at_spec, problems)?;
+        check_policy(&spec, &at_spec, problems);
+        let rule_origins = |direction: &'static str, rules: usize| {
+            let at = at_spec.key(direction);
+            (0..rules).map(|index| origin(&at.index(index))).collect()
+        };
+        let rule_origins = RuleOrigins {
+            ingress: rule_origins("ingress", spec.ingress.as_ref().map_or(0, Vec::len)),
+            egress: rule_origins("egress", spec.egress.as_ref().map_or(0, Vec::len)),
+        };
+        Some(NetworkPolicy {
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone(),
+            spec,
+            origin: origin(&self.at),
+            rule_origins,
+        })
     }
 
     fn meta(&self, problems: &mut Problems) -> Option<Meta> {

@@ -349,8 +349,7 @@ fn service_of(endpoint: &Endpoint, pods: &[&Pod], inventory: &Inventory) -> Opti
 
 /// A policy without the place where it stands.
 pub(super) fn short_name(policy: &crate::policy::PolicyName) -> String {
-    let slash = if policy.namespace.is_empty() { "" } else { "/" };
-    format!("{} {}{slash}{}", policy.kind, policy.namespace, policy.name)
+    policy.reference.to_string()
 }
 
 /// A few ports for a block, and what of them is a guess. SCTP cannot be probed.

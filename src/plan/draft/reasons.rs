@@ -2,6 +2,7 @@
 
 use super::endpoints::short_name;
 use crate::inventory::Action;
+use crate::model::PolicyKind;
 use crate::policy::{Direction, Explanation, Selects, Side};
 use std::collections::BTreeSet;
 
@@ -100,7 +101,7 @@ fn stopping(side: &Side) -> Vec<String> {
         .iter()
         .filter(|step| step.selects == Selects::Yes);
     selecting
-        .filter(|step| step.policy.kind == "NetworkPolicy")
+        .filter(|step| step.policy.reference.kind == PolicyKind::NetworkPolicy)
         .map(|step| short_name(&step.policy))
         .collect()
 }

@@ -1,16 +1,9 @@
 //! ClusterNetworkPolicy and its older kinds, point by point.
 
-use super::{Explainer, allowed, assert_allowed, cluster, of_kind, with};
-use crate::inventory::{ClusterPolicy, Inventory, read_cluster_policy};
+use super::{Explainer, allowed, assert_allowed, cluster, of_kind, with_cluster as world};
+use crate::inventory::{ClusterPolicy, read_cluster_policy};
 use crate::model::Family;
 use serde_json::{Value, json};
-
-fn world(policies: &[(&str, Value)], cluster_policies: Vec<ClusterPolicy>) -> Inventory {
-    Inventory {
-        cluster_policies,
-        ..with(policies)
-    }
-}
 
 /// A spec about everything that comes to namespace data.
 fn spec(tier: &str, priority: u16, rules: &Value) -> Value {

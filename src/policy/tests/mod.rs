@@ -8,8 +8,8 @@ mod words;
 
 use super::{End, Explainer, PortSet, Predictor};
 use crate::inventory::{
-    ClusterPolicy, ContainerPort, Inventory, Labels, Namespace, Node, Pod, Policy, RuleOrigins,
-    read_cluster_policy,
+    ClusterPolicy, ContainerPort, Inventory, Labels, Namespace, NetworkPolicy, Node, Pod, Policy,
+    RuleOrigins, read_cluster_policy,
 };
 use crate::model::{Family, Port, Transport, WorkloadKind, WorkloadRef};
 use serde_json::Value;
@@ -118,17 +118,28 @@ fn world() -> Inventory {
 
 /// The world with NetworkPolicies: namespace and spec of each.
 fn with(policies: &[(&str, Value)]) -> Inventory {
-    let policy = |(number, (namespace, spec)): (usize, &(&str, Value))| Policy {
-        namespace: (*namespace).to_owned(),
-        name: format!("p{number}"),
-        spec: serde_json::from_value(spec.clone()).expect("a spec"),
-        origin: format!("p{number}.yaml:1"),
-        rules: RuleOrigins::default(),
+    let policy = |(number, (namespace, spec)): (usize, &(&str, Value))| {
+        Policy::Network(NetworkPolicy {
+            namespace: (*namespace).to_owned(),
+            name: format!("p{number}"),
+            spec: serde_json::from_value(spec.clone()).expect("a spec"),
+            origin: format!("p{number}.yaml:1"),
+            rule_origins: RuleOrigins::default(),
+        })
     };
     Inventory {
         policies: policies.iter().enumerate().map(policy).collect(),
         ..world()
     }
+}
+
+/// The same world with cluster-wide policies too.
+fn with_cluster(policies: &[(&str, Value)], cluster: Vec<ClusterPolicy>) -> Inventory {
+    let mut inventory = with(policies);
+    inventory
+        .policies
+        .extend(cluster.into_iter().map(Policy::Cluster));
+    inventory
 }
 
 /// A ClusterNetworkPolicy.

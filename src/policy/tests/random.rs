@@ -1,7 +1,7 @@
 //! Random worlds: rows and walk, which share only the reading of policies, must say the same of
 //! every flow.
 
-use super::{cluster, with};
+use super::{cluster, with_cluster};
 use crate::inventory::Inventory;
 use crate::model::{Family, Port, Transport};
 use crate::policy::{
@@ -152,10 +152,7 @@ fn any_world() -> impl Strategy<Value = Inventory> {
                 .enumerate()
                 .map(|(number, spec)| cluster(&format!("c{number}"), spec))
                 .collect();
-            Inventory {
-                cluster_policies,
-                ..with(&policies)
-            }
+            with_cluster(&policies, cluster_policies)
         })
 }
 
@@ -163,12 +160,12 @@ fn any_world() -> impl Strategy<Value = Inventory> {
 type Meetings = Vec<(PolicyName, Direction, Vec<usize>)>;
 
 fn by_name(explainer: &Explainer<'_>, met: &[Met]) -> Meetings {
-    let halves: Vec<(&PolicyName, Direction)> = explainer
+    let policies: Vec<(&PolicyName, Direction)> = explainer
         .rules()
         .map(|(name, direction, _)| (name, direction))
         .collect();
     let named = |met: &Met| {
-        let (name, direction) = halves[met.policy];
+        let (name, direction) = policies[met.policy];
         (
             name.clone(),
             direction,
@@ -248,7 +245,7 @@ proptest! {
             }
             let walk = explainer.advise(from, to, port, Some(family));
             let pods = |end: End<'_>| matches!(end, End::Pod(pod) if !inventory.pods[pod].host_network);
-            if inventory.cluster_policies.is_empty() && pods(from) && pods(to) && walk.beyond_policies.is_none() {
+            if inventory.cluster_policies().next().is_none() && pods(from) && pods(to) && walk.beyond_policies.is_none() {
                 prop_assert!(!walk.changes.is_empty(), "nothing turns {walk:#?}");
             }
             for change in &walk.changes {

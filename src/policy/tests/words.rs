@@ -1,6 +1,6 @@
 //! What an explanation says.
 
-use super::{cluster, end, tcp, with};
+use super::{cluster, end, tcp, with, with_cluster};
 use crate::inventory::Inventory;
 use crate::policy::{End, Explainer, Explanation, Selects};
 use serde_json::{Value, json};
@@ -175,18 +175,10 @@ fn a_slip_is_told_apart_from_a_policy_for_other_pods() {
 fn a_policy_that_is_not_asked_says_why() {
     let deny = |tier: &str, action: &str| json!({ "tier": tier, "priority": 1, "subject": { "namespaces": {} }, "ingress": [{ "action": action, "from": [{ "namespaces": {} }] }] });
     let why = |policies: Vec<crate::inventory::ClusterPolicy>, own: &[(&str, Value)]| {
-        let walk = of(
-            &Inventory {
-                cluster_policies: policies,
-                ..with(own)
-            },
-            "shop/web",
-            "data/db",
-            5432,
-        );
+        let walk = of(&with_cluster(own, policies), "shop/web", "data/db", 5432);
         let steps = walk.sides[1].policies.iter();
         steps
-            .map(|step| (step.policy.name.clone(), step.not_asked.clone()))
+            .map(|step| (step.policy.reference.name.clone(), step.not_asked.clone()))
             .collect::<Vec<_>>()
     };
     let own = [("data", json!({ "ingress": [{}] }))];
@@ -281,10 +273,10 @@ fn both_sides_that_deny_are_told() {
 #[test]
 fn an_admin_deny_is_named_with_its_rule() {
     let spec = json!({ "tier": "Admin", "priority": 1, "subject": { "namespaces": {} }, "ingress": [{ "name": "stop", "action": "Deny", "from": [{ "namespaces": {} }] }] });
-    let inventory = Inventory {
-        cluster_policies: vec![cluster("a", &spec)],
-        ..with(&[("data", json!({ "ingress": [{}] }))])
-    };
+    let inventory = with_cluster(
+        &[("data", json!({ "ingress": [{}] }))],
+        vec![cluster("a", &spec)],
+    );
     let walk = of(&inventory, "shop/web", "data/db", 5432);
     assert_eq!(
         walk.sides[1].because,

@@ -575,17 +575,15 @@ impl From<&EnvironmentInfo> for BackendKind {
 impl From<&PolicyState> for Policy {
     fn from(policy: &PolicyState) -> Self {
         let PolicyState {
-            kind,
-            namespace,
-            name,
+            policy: reference,
             uid,
             resource_version,
             sha256,
         } = policy.clone();
         Self {
-            kind,
-            namespace,
-            name,
+            kind: reference.kind.to_string(),
+            namespace: reference.namespace,
+            name: reference.name,
             uid,
             resource_version,
             sha256,

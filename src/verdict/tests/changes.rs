@@ -1,7 +1,7 @@
 //! Successes of denied flows, and changes during a run.
 
 use super::*;
-use crate::model::ClusterChange;
+use crate::model::{ClusterChange, PolicyKind, PolicyRef};
 
 #[test]
 fn deny_that_opened_once_is_violated_without_any_control() {
@@ -133,7 +133,7 @@ fn success_of_a_retired_flow_counts_only_before_its_pod_was_gone() {
 /// Restarts all flows at this time, as when the policies of their namespace changed.
 fn restart(scene: &mut Scene, millis: u64) {
     for flow in &mut scene.evidence.flows {
-        let what = ClusterChange::Policy("shop".into(), "any".into());
+        let what = ClusterChange::Policy(PolicyRef::network("shop", "any"));
         flow.restart(millis * 1_000, millis as i64 * 1_000, Cause::Changed(what));
     }
 }
@@ -271,8 +271,11 @@ fn change_concerns_flows_from_or_to_its_object() {
         ClusterChange::Pod("shop".into(), "web-0".into()),
         ClusterChange::Pod("shop".into(), "postgres-0".into()),
         ClusterChange::Namespace("shop".into()),
-        ClusterChange::Policy("shop".into(), "any".into()),
-        ClusterChange::Policy(String::new(), "of-the-cluster".into()),
+        ClusterChange::Policy(PolicyRef::network("shop", "any")),
+        ClusterChange::Policy(PolicyRef::cluster(
+            PolicyKind::ClusterNetworkPolicy,
+            "of-the-cluster",
+        )),
     ];
     for change in relevant {
         assert!(concerns(&plan, DENIED, &change), "{change}");
@@ -280,7 +283,7 @@ fn change_concerns_flows_from_or_to_its_object() {
     let elsewhere = [
         ClusterChange::Pod("shop".into(), "cart-0".into()),
         ClusterChange::Namespace("data".into()),
-        ClusterChange::Policy("data".into(), "any".into()),
+        ClusterChange::Policy(PolicyRef::network("data", "any")),
         ClusterChange::Service("shop".into(), "postgres".into()),
     ];
     for change in elsewhere {

@@ -1,7 +1,7 @@
 //! Sources that are new: policy delay, settle, start-up leaks.
 
 use super::*;
-use crate::model::ClusterChange;
+use crate::model::{ClusterChange, PolicyRef};
 
 /// The scene in a cluster: web's pod is a clone that this run created. `OTHER` goes from it to a
 /// pod on node-2 that admits by labels.
@@ -220,7 +220,7 @@ fn startup_leak_with_gaps_is_proven_once_a_lasting_leak_is_ruled_out() {
 
 #[test]
 fn leak_that_a_policy_may_have_ended_is_unproven() {
-    let changed = Cause::Changed(ClusterChange::Policy("data".into(), "postgres".into()));
+    let changed = Cause::Changed(ClusterChange::Policy(PolicyRef::network("data", "postgres")));
     for (at, startup) in [
         (50_000, true),
         (2_000_000, false),

@@ -4,12 +4,13 @@
 //! say, and the two older kinds likewise: they have come here in the same shape.
 
 use super::InvalidPolicy;
-use super::direction::{Half, Peers, PortMatch, Ports, Resolved, Stage};
+use super::direction::{Half, Peers, PortMatch, Ports, Resolved};
 use super::ir::{Direction, Note};
 use super::pods::{Index, Scope, Selection};
 use crate::inventory::{
-    Action, ClusterPeer, ClusterPolicy, ClusterPort, ClusterRule, Inventory, Node, PodsOf, Tier,
+    Action, ClusterPeer, ClusterPolicy, ClusterPort, ClusterRule, Inventory, Node, PodScope,
 };
+use crate::model::PolicyKind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube_core::{Selector, SelectorExt};
 use std::collections::BTreeSet;
@@ -22,7 +23,7 @@ pub(super) fn resolve(
     inventory: &Inventory,
     index: &mut Index<'_>,
 ) -> Result<Vec<Half>, InvalidPolicy> {
-    let mut policies: Vec<&ClusterPolicy> = inventory.cluster_policies.iter().collect();
+    let mut policies: Vec<&ClusterPolicy> = inventory.cluster_policies().collect();
     // "Policies with a lower priority value have higher precedence"
     // (ClusterNetworkPolicySpec.priority). Which of two with the same number comes first is left
     // open; here names decide, so that one inventory has one ruleset.
@@ -31,12 +32,12 @@ pub(super) fn resolve(
             policy.tier,
             policy.priority,
             &policy.name,
-            policy.kind.as_str(),
+            PolicyKind::from(policy.kind),
         )
     });
     let mut halves = Vec::new();
     for policy in policies {
-        let name = format!("{}/{}", policy.kind.as_str(), policy.name);
+        let name = format!("{}/{}", PolicyKind::from(policy.kind), policy.name);
         let fault = |what: String| InvalidPolicy {
             policy: name.clone(),
             what,
@@ -50,13 +51,9 @@ pub(super) fn resolve(
             if rules.is_empty() {
                 continue;
             }
-            let stage = match policy.tier {
-                Tier::Admin => Stage::Admin,
-                Tier::Baseline => Stage::Baseline,
-            };
             let mut half = Half {
                 policy: name.clone(),
-                stage,
+                tier: policy.tier,
                 direction,
                 subjects: Rc::clone(&subjects),
                 rules: Vec::new(),
@@ -122,7 +119,7 @@ fn parse(selector: &LabelSelector) -> Result<Selector, String> {
 }
 
 /// Pods of namespaces; those that share their node's network are in no selection.
-fn select(index: &mut Index<'_>, pods: &PodsOf) -> Result<Rc<Selection>, String> {
+fn select(index: &mut Index<'_>, pods: &PodScope) -> Result<Rc<Selection>, String> {
     let namespaces = parse(&pods.namespaces)?.into_iter().collect();
     Ok(index.select(Scope::Matching(namespaces), parse(&pods.pods)?))
 }

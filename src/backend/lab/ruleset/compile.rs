@@ -1,13 +1,13 @@
 //! From resolved policies to the rules of one node.
 
-use super::direction::{Half, Stage};
+use super::direction::Half;
 use super::ir::{
     Base, COMMENT_BYTES, Chain, Counter, Counts, Deny, Direction, Hook, Match, NodeRuleset, Rule,
     Side, Statement, VerdictMap, map_name,
 };
 use super::pods::{Index, PodId};
 use super::ranges::Ranges;
-use crate::inventory::Action;
+use crate::inventory::{Action, PolicyTier};
 use crate::model::{Family, Transport};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
@@ -60,11 +60,11 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(&mut self, stage: Stage) -> &mut Vec<usize> {
-        match stage {
-            Stage::Admin => &mut self.admin,
-            Stage::Namespaced => &mut self.namespaced,
-            Stage::Baseline => &mut self.baseline,
+    fn of(&mut self, tier: PolicyTier) -> &mut Vec<usize> {
+        match tier {
+            PolicyTier::Admin => &mut self.admin,
+            PolicyTier::NetworkPolicy => &mut self.namespaced,
+            PolicyTier::Baseline => &mut self.baseline,
         }
     }
 
@@ -94,7 +94,7 @@ impl Node<'_> {
                 .filter(|id| self.local.contains(id))
                 .collect();
             for id in &here {
-                asked.entry(*id).or_default().of(half.stage).push(number);
+                asked.entry(*id).or_default().of(half.tier).push(number);
             }
             if !here.is_empty() {
                 present.push((number, here));
@@ -107,9 +107,9 @@ impl Node<'_> {
         for (number, here) in present {
             let half = &halves[number];
             self.rules.notes.extend(half.notes.iter().cloned());
-            match half.stage {
-                Stage::Namespaced => self.policy_chain(half, number, &here),
-                Stage::Admin | Stage::Baseline => {
+            match half.tier {
+                PolicyTier::NetworkPolicy => self.policy_chain(half, number, &here),
+                PolicyTier::Admin | PolicyTier::Baseline => {
                     drop(tier_rules.insert(number, self.tier_rules(half, number, &here)))
                 }
             }

@@ -4,29 +4,18 @@
 use super::ir::{Direction, Note};
 use super::pods::{PodId, Selection};
 use super::ranges::Ranges;
-use crate::inventory::Action;
+use crate::inventory::{Action, PolicyTier};
 use crate::model::{Family, Transport};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::rc::Rc;
-
-/// When a half is asked; an earlier stage comes first (ClusterNetworkPolicySpec.tier).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stage {
-    /// Cluster-wide policies that come before all others.
-    Admin,
-    /// NetworkPolicies: they isolate, and what none of them allows is denied.
-    Namespaced,
-    /// Cluster-wide policies for pods that no NetworkPolicy isolates.
-    Baseline,
-}
 
 /// One direction of one policy.
 #[derive(Debug)]
 pub(super) struct Half {
     /// `data/NetworkPolicy/postgres`; without a namespace for a policy of the whole cluster.
     pub(super) policy: String,
-    pub(super) stage: Stage,
+    pub(super) tier: PolicyTier,
     pub(super) direction: Direction,
     /// The pods that it is about.
     pub(super) subjects: Rc<Selection>,

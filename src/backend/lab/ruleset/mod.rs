@@ -86,7 +86,7 @@ impl<'a> Compiler<'a> {
         let mut halves = cluster::resolve(inventory, &mut index)?;
         halves.extend(resolve::resolve(inventory, &mut index)?);
         // Within a stage the order stays.
-        halves.sort_by_key(|half| half.stage);
+        halves.sort_by_key(|half| half.tier);
         Ok(Self { index, halves })
     }
 

@@ -5,11 +5,11 @@
 //! so.
 
 use super::InvalidPolicy;
-use super::direction::{Half, Peers, PortMatch, Ports, Resolved, Stage};
+use super::direction::{Half, Peers, PortMatch, Ports, Resolved};
 use super::ir::Direction;
 use super::pods::{Index, Scope, Selection};
 use super::ranges::Ranges;
-use crate::inventory::{Action, Cidr, Inventory, Policy};
+use crate::inventory::{Action, Cidr, Inventory, NetworkPolicy, PolicyTier};
 use crate::model::Transport;
 use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -30,7 +30,7 @@ pub(super) fn resolve(
     inventory: &Inventory,
     index: &mut Index<'_>,
 ) -> Result<Vec<Half>, InvalidPolicy> {
-    let mut policies: Vec<&Policy> = inventory.policies.iter().collect();
+    let mut policies: Vec<&NetworkPolicy> = inventory.network_policies().collect();
     policies.sort_by_key(|policy| (&policy.namespace, &policy.name));
     let mut halves = Vec::new();
     for policy in policies {
@@ -45,7 +45,7 @@ pub(super) fn resolve(
         for direction in directions(policy) {
             let mut half = Half {
                 policy: name.clone(),
-                stage: Stage::Namespaced,
+                tier: PolicyTier::NetworkPolicy,
                 direction,
                 subjects: Rc::clone(&subjects),
                 rules: Vec::new(),
@@ -82,7 +82,7 @@ pub(super) fn resolve(
 
 /// `policyTypes`; where absent or empty, Ingress always and Egress with at least one egress rule
 /// (`SetDefaults_NetworkPolicy`): `egress: []` alone isolates nothing.
-fn directions(policy: &Policy) -> Vec<Direction> {
+fn directions(policy: &NetworkPolicy) -> Vec<Direction> {
     let spec = &policy.spec;
     let stated = spec.policy_types.as_deref().unwrap_or_default();
     let has = |word: &str| stated.iter().any(|direction| direction == word);
@@ -98,7 +98,7 @@ fn directions(policy: &Policy) -> Vec<Direction> {
         .collect()
 }
 
-fn own(policy: &Policy) -> Scope {
+fn own(policy: &NetworkPolicy) -> Scope {
     Scope::Namespace(policy.namespace.clone())
 }
 
@@ -118,7 +118,7 @@ fn parse(selector: Option<&LabelSelector>) -> Result<Selector, String> {
 /// No item matches everyone, unlike no rule, which allows no one.
 fn read_peers(
     peers: &[NetworkPolicyPeer],
-    policy: &Policy,
+    policy: &NetworkPolicy,
     index: &mut Index<'_>,
 ) -> Result<Peers, String> {
     if peers.is_empty() {

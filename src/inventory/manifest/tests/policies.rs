@@ -1,6 +1,7 @@
 //! NetworkPolicies, fault by fault, each beside a twin that is right.
 
 use super::{faults, good};
+use crate::inventory::Policy;
 
 /// A policy whose spec is `spec`, in flow style on line 4.
 fn policy(spec: &str) -> String {
@@ -232,8 +233,8 @@ fn a_policy_keeps_its_spec_and_its_origin() {
         policy("{ podSelector: {}, egress: [] }")
     );
     let manifests = good(&text);
-    let [policy] = manifests.policies.as_slice() else {
-        panic!("one policy")
+    let [Policy::Network(policy)] = manifests.policies.as_slice() else {
+        panic!("one NetworkPolicy")
     };
     assert_eq!(
         (

@@ -135,7 +135,7 @@ fn a_shop_in_several_files_is_read_whole() {
     let origins: Vec<&str> = manifests
         .policies
         .iter()
-        .map(|policy| policy.origin.as_str())
+        .map(|policy| policy.origin())
         .collect();
     assert_eq!(origins, ["shop/web.yaml:44", "shop/data.json:9"]);
     assert_eq!(

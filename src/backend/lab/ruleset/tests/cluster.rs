@@ -2,7 +2,7 @@
 
 use super::{Counts, check_in, deny_counter, evaluate, packet, v4, world};
 use crate::backend::lab::ruleset::{Compiler, Deny, Direction, Hook, Note, Statement};
-use crate::inventory::{ClusterPolicy, Inventory, read_cluster_policy};
+use crate::inventory::{ClusterPolicy, Inventory, Policy, read_cluster_policy};
 use serde_json::{Value, json};
 
 /// A `ClusterNetworkPolicy` named `a`, `b`, ... for each: tier, priority and the rest of its spec.
@@ -18,10 +18,10 @@ fn with(policies: &[(&str, Value)], cluster: &[(&str, u16, Value)]) -> Inventory
             json!({ "kind": "ClusterNetworkPolicy", "metadata": { "name": name }, "spec": spec });
         read_cluster_policy(&object).unwrap_or_else(|faults| panic!("{faults:?}"))
     };
-    Inventory {
-        cluster_policies: cluster.iter().enumerate().map(read).collect(),
-        ..world(policies)
-    }
+    let mut inventory = world(policies);
+    let cluster = cluster.iter().enumerate().map(read);
+    inventory.policies.extend(cluster.map(Policy::Cluster));
+    inventory
 }
 
 /// Every pod that comes to namespace data meets these rules.
@@ -446,7 +446,7 @@ fn the_older_kinds_are_the_same_tiers() {
     ] }),
     );
     let inventory = Inventory {
-        cluster_policies: vec![baseline, admin],
+        policies: vec![baseline.into(), admin.into()],
         ..world(&[])
     };
     let near = |port: &str| format!("shop/web -> data/db:{port}");

@@ -10,7 +10,7 @@ use super::{
     Compiler, Counter, Counts, Deny, Direction, Elements, Hook, Match, NodeRuleset, Statement,
 };
 use crate::inventory::{
-    ContainerPort, Inventory, Labels, Namespace, Node, Pod, Policy, RuleOrigins,
+    ContainerPort, Inventory, Labels, Namespace, NetworkPolicy, Node, Pod, RuleOrigins,
 };
 use crate::model::{Family, Port, Transport};
 use serde_json::{Value, json};
@@ -120,20 +120,20 @@ fn world(policies: &[(&str, Value)]) -> Inventory {
         policies: policies
             .iter()
             .enumerate()
-            .map(|(number, (namespace, spec))| policy(namespace, number, spec))
+            .map(|(number, (namespace, spec))| policy(namespace, number, spec).into())
             .collect(),
         ..Inventory::default()
     }
 }
 
-fn policy(namespace: &str, number: usize, spec: &Value) -> Policy {
+fn policy(namespace: &str, number: usize, spec: &Value) -> NetworkPolicy {
     let spec = serde_json::from_value(spec.clone()).expect("a spec");
-    Policy {
+    NetworkPolicy {
         namespace: namespace.to_owned(),
         name: format!("p{number}"),
         spec,
         origin: String::new(),
-        rules: RuleOrigins::default(),
+        rule_origins: RuleOrigins::default(),
     }
 }
 
@@ -368,7 +368,7 @@ fn check(policies: &[(&str, Value)], allowed: &[&str], denied: &[&str]) {
 /// The same, in any world.
 #[track_caller]
 fn check_in(inventory: &Inventory, allowed: &[&str], denied: &[&str]) {
-    let under = || (&inventory.policies, &inventory.cluster_policies);
+    let under = || &inventory.policies;
     for text in allowed {
         assert!(
             outcome(inventory, &packet(text)).is_ok(),

@@ -7,7 +7,7 @@ use crate::backend::lab::ruleset::{
     COMMENT_BYTES, Compiler, Counts, Deny, Direction, Elements, Hook, InvalidPolicy, NodeRuleset,
     Note, Payload, Set, Statement,
 };
-use crate::inventory::{Inventory, Policy};
+use crate::inventory::{Inventory, NetworkPolicy};
 use crate::model::{Family, Transport};
 use serde_json::json;
 
@@ -237,10 +237,13 @@ fn peer_without_a_matching_pod_is_not_every_peer() {
 fn long_comments_are_cut() {
     let name = "n".repeat(200);
     let inventory = Inventory {
-        policies: vec![Policy {
-            name,
-            ..policy("data", 0, &json!({}))
-        }],
+        policies: vec![
+            NetworkPolicy {
+                name,
+                ..policy("data", 0, &json!({}))
+            }
+            .into(),
+        ],
         ..world(&[])
     };
     let rules = compile(&inventory, "n2", Deny::Drop);
@@ -304,11 +307,10 @@ fn a_thousand_pods_with_a_policy_each_stay_small() {
         pod.node = format!("n{}", number % 2);
         inventory.pods.push(pod);
         let near = json!([{ "from": [{ "podSelector": { "matchLabels": { "id": ((number + 1) % 1_000).to_string() } } }, { "podSelector": { "matchLabels": { "app": "api" } } }] }, { "from": [{ "namespaceSelector": {} }], "ports": [{ "port": "http" }] }]);
-        inventory.policies.push(policy(
-            "shop",
-            number as usize,
-            &json!({ "podSelector": { "matchLabels": { "id": number.to_string() } }, "ingress": near }),
-        ));
+        let spec = json!({ "podSelector": { "matchLabels": { "id": number.to_string() } }, "ingress": near });
+        inventory
+            .policies
+            .push(policy("shop", number as usize, &spec).into());
     }
     let compiler = Compiler::new(&inventory).expect("valid policies");
     for node in ["n0", "n1"] {

@@ -1,7 +1,7 @@
 //! What policies say, without packets: pure evaluation, by sets.
 //!
 //! ```text
-//! Inventory ── rules ──▶ halves of policies ──┬─ universe, rows ──▶ Predictor: all ports of every pair at once
+//! Inventory ── rules ──▶ halves of policies ──┬─ classes, rows ──▶ Predictor: all ports of every pair at once
 //!                                             └─ walk ──▶ Explanation: one flow, policy by policy, rule by rule
 //! ```
 //! `met` takes from the rows which rules match a flow, without a word about them.
@@ -51,9 +51,9 @@ mod tests;
 
 pub use change::Change;
 pub use explain::{Explainer, Explanation, Match, PolicyStep, RuleStep, Selects, Side};
-pub use flow::{End, Predictor};
-pub use map::{ConnectionMap, Link, Member, Who};
-pub use matched::Met;
+pub use flow::{EndpointRef, Predictor};
+pub use map::{ConnectionMap, Link, WorkloadPods, LinkEnd};
+pub use matched::MatchedPolicy;
 pub use ports::PortSet;
 pub use rules::{Direction, PolicyName};
 pub use survey::{BothSides, IdleRule, NamedBlock};

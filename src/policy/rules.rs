@@ -239,7 +239,7 @@ impl Rules {
     }
 
     /// Of each half, whether it selects no pod: mostly a label that is spelt in two ways.
-    pub(super) fn selecting_nobody(&self, inventory: &Inventory) -> Vec<bool> {
+    pub(super) fn selects_no_pod(&self, inventory: &Inventory) -> Vec<bool> {
         let mut pods: BTreeMap<&str, Vec<&Labels>> = BTreeMap::new();
         for pod in inventory.pods.iter().filter(|pod| !pod.host_network) {
             pods.entry(&pod.namespace).or_default().push(&pod.labels);
@@ -512,7 +512,7 @@ impl Rule {
 
     /// Whether it speaks of a port of a destination that declares these. Names count only where the
     /// destination is meant as a pod, since blocks and nodes have none.
-    pub(super) fn speaks_of(
+    pub(super) fn covers_port(
         &self,
         port: Port,
         declared: &[ContainerPort],

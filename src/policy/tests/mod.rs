@@ -6,7 +6,7 @@ mod random;
 mod semantics;
 mod words;
 
-use super::{End, Explainer, PortSet, Predictor};
+use super::{EndpointRef, Explainer, PortSet, Predictor};
 use crate::inventory::{
     ClusterPolicy, ContainerPort, Inventory, Labels, Namespace, NetworkPolicy, Node, Pod, Policy,
     RuleOrigins, read_cluster_policy,
@@ -153,17 +153,17 @@ fn of_kind(kind: &str, name: &str, spec: &Value) -> ClusterPolicy {
 }
 
 /// A pod by `namespace/name`, a node by its name, or an address.
-fn end<'a>(inventory: &Inventory, name: &'a str) -> End<'a> {
+fn end<'a>(inventory: &Inventory, name: &'a str) -> EndpointRef<'a> {
     if let Ok(address) = name.parse() {
-        return End::Address(address);
+        return EndpointRef::Address(address);
     }
     match inventory
         .pods
         .iter()
         .position(|pod| pod.full_name() == name)
     {
-        Some(number) => End::Pod(number),
-        None => End::Node(name),
+        Some(number) => EndpointRef::Pod(number),
+        None => EndpointRef::Node(name),
     }
 }
 

@@ -5,7 +5,7 @@ use super::{cluster, with_cluster};
 use crate::inventory::Inventory;
 use crate::model::{Family, Port, Transport};
 use crate::policy::{
-    Direction, End, Explainer, Explanation, Met, PolicyName, PolicyStep, Predictor, Selects, Side,
+    Direction, EndpointRef, Explainer, Explanation, MatchedPolicy, PolicyName, PolicyStep, Predictor, Selects, Side,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -159,12 +159,12 @@ fn any_world() -> impl Strategy<Value = Inventory> {
 /// What a flow meets: each policy and direction, with the numbers of the rules that match, from 1.
 type Meetings = Vec<(PolicyName, Direction, Vec<usize>)>;
 
-fn by_name(explainer: &Explainer<'_>, met: &[Met]) -> Meetings {
+fn by_name(explainer: &Explainer<'_>, met: &[MatchedPolicy]) -> Meetings {
     let policies: Vec<(&PolicyName, Direction)> = explainer
         .rules()
         .map(|(name, direction, _)| (name, direction))
         .collect();
-    let named = |met: &Met| {
+    let named = |met: &MatchedPolicy| {
         let (name, direction) = policies[met.policy];
         (
             name.clone(),
@@ -200,15 +200,15 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn rows_and_walk_agree_on_every_flow(inventory in any_world()) {
-        let outside = ["203.0.113.1", "203.0.113.65", "198.51.100.1", "2001:db8::1"].map(|text| End::Address(super::address(text)));
-        let ends: Vec<End<'_>> = (0..inventory.pods.len()).map(End::Pod).chain([End::Node("n1"), End::Node("n2")]).chain(outside).collect();
+        let outside = ["203.0.113.1", "203.0.113.65", "198.51.100.1", "2001:db8::1"].map(|text| EndpointRef::Address(super::address(text)));
+        let ends: Vec<EndpointRef<'_>> = (0..inventory.pods.len()).map(EndpointRef::Pod).chain([EndpointRef::Node("n1"), EndpointRef::Node("n2")]).chain(outside).collect();
         let mut predictor = Predictor::new(&inventory).expect("valid");
         let explainer = Explainer::new(&inventory).expect("valid");
         for from in &ends {
-            for to in ends.iter().chain(&[End::Served(0), End::Served(5)]) {
+            for to in ends.iter().chain(&[EndpointRef::ServicePod(0), EndpointRef::ServicePod(5)]) {
                 for family in Family::ALL {
-                    let fits = |end: &End<'_>| !matches!(end, End::Address(address) if Family::of(*address) != family);
-                    if !fits(from) || !fits(to) || matches!((from, to), (End::Address(_), End::Address(_))) {
+                    let fits = |end: &EndpointRef<'_>| !matches!(end, EndpointRef::Address(address) if Family::of(*address) != family);
+                    if !fits(from) || !fits(to) || matches!((from, to), (EndpointRef::Address(_), EndpointRef::Address(_))) {
                         continue;
                     }
                     let set = predictor.allowed(*from, *to, family);
@@ -229,22 +229,22 @@ proptest! {
     /// and between pods that NetworkPolicies alone decide about, there is always one.
     #[test]
     fn what_is_suggested_turns_the_answer(inventory in any_world(), port in prop_oneof![Just(80_u16), Just(8080), Just(5432)]) {
-        let outside = ["203.0.113.1", "2001:db8::1"].map(|text| End::Address(super::address(text)));
-        let ends: Vec<End<'_>> = (0..inventory.pods.len()).map(End::Pod).chain([End::Node("n1")]).chain(outside).collect();
+        let outside = ["203.0.113.1", "2001:db8::1"].map(|text| EndpointRef::Address(super::address(text)));
+        let ends: Vec<EndpointRef<'_>> = (0..inventory.pods.len()).map(EndpointRef::Pod).chain([EndpointRef::Node("n1")]).chain(outside).collect();
         let explainer = Explainer::new(&inventory).expect("valid");
         let port = Port::new(port, Transport::Tcp).expect("a port");
         for (from, to) in ends.iter().flat_map(|from| ends.iter().map(move |to| (*from, *to))) {
             let family = [from, to].iter().find_map(|end| match end {
-                End::Address(address) => Some(Family::of(*address)),
-                End::Pod(_) | End::Served(_) | End::Node(_) => None,
+                EndpointRef::Address(address) => Some(Family::of(*address)),
+                EndpointRef::Pod(_) | EndpointRef::ServicePod(_) | EndpointRef::Node(_) => None,
             });
             let family = family.unwrap_or(Family::V4);
-            let of_family = |end: &End<'_>| !matches!(end, End::Address(address) if Family::of(*address) != family);
+            let of_family = |end: &EndpointRef<'_>| !matches!(end, EndpointRef::Address(address) if Family::of(*address) != family);
             if !of_family(&from) || !of_family(&to) {
                 continue;
             }
             let walk = explainer.advise(from, to, port, Some(family));
-            let pods = |end: End<'_>| matches!(end, End::Pod(pod) if !inventory.pods[pod].host_network);
+            let pods = |end: EndpointRef<'_>| matches!(end, EndpointRef::Pod(pod) if !inventory.pods[pod].host_network);
             if inventory.cluster_policies().next().is_none() && pods(from) && pods(to) && walk.beyond_policies.is_none() {
                 prop_assert!(!walk.changes.is_empty(), "nothing turns {walk:#?}");
             }

@@ -2,7 +2,7 @@
 
 use super::{cluster, end, tcp, with, with_cluster};
 use crate::inventory::Inventory;
-use crate::policy::{End, Explainer, Explanation, Selects};
+use crate::policy::{EndpointRef, Explainer, Explanation, Selects};
 use serde_json::{Value, json};
 
 fn of(inventory: &Inventory, from: &str, to: &str, port: u16) -> Explanation {
@@ -308,7 +308,7 @@ fn flows_beyond_policies_say_so() {
         .position(|pod| pod.full_name() == "shop/web")
         .expect("the pod");
     let explainer = Explainer::new(&inventory).expect("valid");
-    let walk = explainer.explain(End::Pod(web), End::Served(web), tcp(80), None);
+    let walk = explainer.explain(EndpointRef::Pod(web), EndpointRef::ServicePod(web), tcp(80), None);
     assert!(walk.beyond_policies.is_none() && !walk.allowed, "{walk:#?}");
     let walk = of(&inventory, "203.0.113.1", "shop/web", 80);
     assert_eq!(

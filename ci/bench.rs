@@ -205,7 +205,7 @@ impl Observer for Measurements {
             serde_json::to_writer(std::io::sink(), &result).expect("JSON");
             summary.add(&result);
             if let Some(reason) = &result.reason {
-                *self.reasons.entry(reason.code.to_owned()).or_default() += 1;
+                *self.reasons.entry(reason.code.to_string()).or_default() += 1;
             }
             if result.verdict == Outcome::Violated {
                 self.violated
@@ -232,7 +232,7 @@ impl Observer for Measurements {
                     self.attempts[*flow as usize] = *attempts;
                 }
             }
-            Ok(Body::Fault(_) | Body::Took { .. } | Body::Bye { .. }) | Err(_) => {}
+            Ok(Body::Fault(_) | Body::Latencies { .. } | Body::Bye { .. }) | Err(_) => {}
         }
     }
 }
@@ -364,7 +364,7 @@ async fn agent() {
         trust: vec![],
         resolver: None,
         listen: None,
-        alone: None,
+        idle_timeout: None,
         flows: agent_flows(silent_listener()),
     };
     let mut child = std::process::Command::new(path)

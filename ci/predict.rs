@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::time::Instant;
 use watertight::inventory::{
-    ContainerPort, Inventory, Labels, Namespace, Pod, Policy, RuleOrigins, read_cluster_policy,
+    ContainerPort, Inventory, Labels, Namespace, NetworkPolicy, Pod, Policy, RuleOrigins,
+    read_cluster_policy,
 };
 use watertight::model::{Port, Transport, WorkloadKind, WorkloadRef};
 use watertight::policy::Predictor;
@@ -34,13 +35,13 @@ fn world(workloads: usize) -> Inventory {
 
         let peer = format!("w-{}", (number * 7 + 1) % workloads);
         for (direction, spec) in [("in", ingress(number, &peer)), ("out", egress(number))] {
-            inventory.policies.push(Policy {
+            inventory.policies.push(Policy::Network(NetworkPolicy {
                 namespace: namespace(number),
                 name: format!("w-{number}-{direction}"),
                 spec: serde_json::from_value::<NetworkPolicySpec>(spec).expect("a spec"),
                 origin: String::new(),
-                rules: RuleOrigins::default(),
-            });
+                rule_origins: RuleOrigins::default(),
+            }));
         }
     }
     inventory
@@ -147,7 +148,7 @@ fn add_cluster_policies(
         let object = json!({ "kind": "ClusterNetworkPolicy", "metadata": { "name": format!("c-{number}") }, "spec": spec });
         let policy = read_cluster_policy(&object)
             .map_err(|faults| std::io::Error::other(faults.join("; ")))?;
-        inventory.cluster_policies.push(policy);
+        inventory.policies.push(Policy::Cluster(policy));
     }
     Ok(())
 }

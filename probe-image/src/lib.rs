@@ -1,10 +1,11 @@
-//! The agent: a sampler that reports what the network did, and the responder it talks to.
+//! The agent: the probe, which makes attempts and reports what the network did, and the responder,
+//! which answers them.
 //!
 //! ```text
 //! WATERTIGHT_PLAN_0..n ── plan_env ──▶ wire::Plan
-//!                         agent ─────▶ schedule → sampler → release → output → JSON lines on stdout
+//!                         agent ─────▶ schedule → sampler → line_emitter → output → JSON lines on stdout
 //!                         probe ─────▶ one attempt: resolve → connect → first bytes or TLS → request
-//!                         responder ─▶ the other end, where watertight owns the target
+//!                         responder ─▶ the target, where watertight provides it
 //! ```
 //!
 //! | module | may import |
@@ -13,11 +14,10 @@
 //! | `plan_env` | `wire` |
 //! | `probe` | `wire` |
 //! | `agent` | `wire`, `plan_env`, `probe`, `responder` |
-//! | `responder` | `wire`; of `probe` the words of question and answer |
+//! | `responder` | `wire`; of `probe` the form of questions and answers |
 //!
-//! Nothing here knows what anyone hopes to see. What the network did is an [`wire::Observation`];
-//! what our own machinery failed at is a [`wire::Fault`], and no function turns the one into the
-//! other.
+//! Nothing here knows an expected outcome. What the network did is a [`wire::Observation`]; a
+//! failure of our own machinery is a [`wire::Fault`]; no function turns one into the other.
 
 mod agent;
 mod descriptors;
@@ -32,16 +32,16 @@ pub use plan_env::{PlanTooLarge, encode_plan, plan_digest};
 pub use probe::same_outcome;
 pub use responder::responder_main;
 
-/// Name and version of the agent, and of the protocol that it speaks.
+/// Name and version of the agent, and version of its protocol.
 ///
-/// Every build carries this text in one piece, so that a file can be told to be the agent without
-/// being run: an image may be for another machine.
+/// Every build contains this text in one piece, so that a file can be recognised as the agent
+/// without being run: an image may be for another architecture.
 pub const BUILD: &str = concat!("watertight-probe ", env!("CARGO_PKG_VERSION"), " (wire 1)");
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_build_names_the_protocol_that_it_speaks() {
+    fn build_names_the_version_of_the_protocol() {
         assert!(super::BUILD.ends_with(&format!("(wire {})", super::wire::VERSION)));
     }
 }

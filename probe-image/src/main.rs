@@ -1,5 +1,7 @@
-//! `watertight-probe __probe [FD]` samples; `watertight-probe __responder` answers.
+//! The agent's binary: `watertight-probe __probe [FD]` makes attempts, `watertight-probe
+//! __responder` answers them.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -11,8 +13,7 @@ fn main() -> ExitCode {
             .map_or_else(|_| usage(), |fd| watertight_probe::probe_main(Some(fd))),
         (Some("__responder"), None) => watertight_probe::responder_main(),
         (Some("--version"), None) => {
-            use std::io::Write;
-            // Nobody can be told if stdout is gone.
+            // A failure cannot be reported: stdout is gone.
             drop(writeln!(std::io::stdout(), "{}", watertight_probe::BUILD));
             ExitCode::SUCCESS
         }
@@ -21,8 +22,7 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    use std::io::Write;
-    // Nobody can be told if stderr is gone too.
+    // A failure cannot be reported: stderr is gone.
     drop(writeln!(
         std::io::stderr(),
         "usage: watertight-probe __probe [NETNS-DESCRIPTOR] | watertight-probe __responder | watertight-probe --version"

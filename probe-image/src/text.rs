@@ -1,12 +1,12 @@
-//! What strangers sent, made fit for a line, a terminal and XML; and hexadecimal.
+//! Text from untrusted peers, made safe for JSON lines, terminals and XML; and hexadecimal.
 
-/// At most `most` characters of `text`, each printable; others become `.`.
+/// The first `max` characters of `text`, with `.` for each that is not printable.
 ///
-/// Alphanumeric in Unicode's sense leaves out every control, formatting and direction-changing
-/// character, and what XML 1.0 cannot carry at all.
-pub(crate) fn printable(text: &str, most: usize) -> String {
+/// Alphanumeric in Unicode's sense excludes every control, formatting and direction-changing
+/// character, and everything that XML 1.0 cannot represent.
+pub(crate) fn printable(text: &str, max: usize) -> String {
     text.chars()
-        .take(most)
+        .take(max)
         .map(|c| {
             if c == ' ' || c.is_ascii_graphic() || c.is_alphanumeric() {
                 c
@@ -17,38 +17,30 @@ pub(crate) fn printable(text: &str, most: usize) -> String {
         .collect()
 }
 
-/// [`printable`] of at most `most` bytes.
-pub(crate) fn printable_bytes(bytes: &[u8], most: usize) -> String {
-    printable(
-        &String::from_utf8_lossy(&bytes[..bytes.len().min(most)]),
-        most,
-    )
+/// The first `max` bytes as text, with `.` for each character that is not printable.
+pub(crate) fn printable_bytes(bytes: &[u8], max: usize) -> String {
+    let bytes = &bytes[..bytes.len().min(max)];
+    printable(&String::from_utf8_lossy(bytes), max)
 }
 
-/// Lower-case hexadecimal.
+/// Bytes in lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            // Writing to a string does not fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The bytes of hexadecimal text; `None` if it is not.
+/// The bytes of a hexadecimal text; `None` if it is not hexadecimal.
 pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u8>> = text
         .chars()
         .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
         .collect();
     let digits = digits?;
+    if !digits.len().is_multiple_of(2) {
+        return None;
+    }
+
     let pairs = digits.chunks_exact(2);
-    pairs
-        .remainder()
-        .is_empty()
-        .then(|| pairs.map(|pair| pair[0] << 4 | pair[1]).collect())
+    Some(pairs.map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
 #[cfg(test)]
@@ -56,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_do_not_survive() {
+    fn control_characters_become_dots() {
         assert_eq!(
             printable("\x1b[31mred\u{202e}\r\n\u{fffe}ü<x>", 100),
             ".[31mred....ü<x>"
@@ -66,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn hexadecimal_both_ways() {
+    fn hexadecimal_is_written_and_read() {
         assert_eq!(hex(&[0, 171, 255]), "00abff");
         assert_eq!(from_hex("00aBff"), Some(vec![0, 171, 255]));
         assert_eq!(from_hex("0"), None);

@@ -1,172 +1,165 @@
 //! The probe's protocol: one plan in, JSON lines out.
 //!
-//! A probe is a dumb sampler. Nothing here says what anyone hopes to see: the plan names flows, the
-//! lines name what the network did ([`Observation`]) or what our own machinery did
-//! ([`FaultReason`]), and there is no word for success. Serde only: no IO, no clock.
+//! A probe makes attempts and judges none of them. The plan names flows but no expected outcome;
+//! the lines state what the network did ([`Observation`]) or how our own machinery failed
+//! ([`FaultReason`]). Types and serde only: no IO, no clock.
 
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
-/// The protocol's version. A line or a plan of another version is a fault.
+/// Version of the protocol. A line or a plan of another version is a fault.
 pub const VERSION: u32 = 1;
 
-/// The most bytes of one line, newline included; containerd cuts log lines at 16 KiB.
+/// Maximum bytes of one line, newline included; containerd splits log lines at 16 KiB.
 pub const MAX_LINE: usize = 8 * 1024;
 
-/// The most bytes that one probe writes; the kubelet rotates logs at 10 MiB.
+/// Maximum bytes that one probe writes; the kubelet rotates logs at 10 MiB.
 pub const MAX_OUTPUT: u64 = 4 * 1024 * 1024;
 
-/// The most flows of one probe.
+/// Maximum number of flows of one probe.
 pub const MAX_FLOWS: usize = 2_000;
 
-/// What one probe shall do.
+/// Maximum number of latencies that a probe reports for one flow.
+pub const MAX_LATENCIES: usize = 32;
+
+/// The work of one probe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// [`VERSION`].
+    /// Protocol version, [`VERSION`].
     pub v: u32,
-    /// The run's id, also in the `User-Agent`.
+    /// Id of the run, also sent in the `User-Agent`.
     pub run: String,
     /// Seed of every nonce of this probe.
     pub seed: u64,
-    /// The probe ends itself after this many milliseconds.
+    /// Time to live in milliseconds; the probe then exits.
     pub ttl_ms: u64,
-    /// Milliseconds between two beats.
+    /// Milliseconds between two heartbeats.
     pub heartbeat_ms: u32,
     /// Certificates to trust, PEM.
     pub trust: Vec<String>,
-    /// Name servers to ask; `None` means `/etc/resolv.conf`.
+    /// Name servers to ask; `None` means those of `/etc/resolv.conf`.
     pub resolver: Option<Resolver>,
-    /// A TCP and UDP port on which the probe itself answers as our responder does, so that others
-    /// can tell whether its network is alive.
+    /// TCP and UDP port on which the probe answers as our responder does, so that controls can test
+    /// whether its network is up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<u16>,
-    /// When the probe ends itself since nobody asks it anything there: where nobody can stop it,
-    /// whoever asks keeps it going.
+    /// Idle timeout of [`Plan::listen`]; the probe then exits. Set where the runner cannot stop the
+    /// probe: connections of other probes keep it running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub alone: Option<IdleTimeout>,
-    /// What to sample.
+    pub idle_timeout: Option<IdleTimeout>,
+    /// Flows to attempt.
     pub flows: Vec<Flow>,
 }
 
-/// For how long nobody may ask a probe anything.
+/// How long a probe waits for connections and datagrams on its own port before it exits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdleTimeout {
-    /// Milliseconds from its start to the first question.
+    /// Milliseconds from the probe's start to the first connection.
     pub first_ms: u32,
-    /// Milliseconds between two questions.
-    pub then_ms: u32,
+    /// Milliseconds from one connection to the next.
+    pub next_ms: u32,
 }
 
-/// The part of `resolv.conf` that matters.
+/// Resolver settings, as in resolv.conf(5).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolver {
-    /// Servers, asked in order, on port 53.
+    /// Servers in the order in which they are asked, on port 53.
     pub servers: Vec<IpAddr>,
-    /// Search list.
+    /// Domains of the search list.
     pub search: Vec<String>,
     /// A name with fewer dots is tried with the search list first.
     pub ndots: u32,
 }
 
-/// One thing to sample, again and again.
+/// One flow, which is attempted repeatedly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Flow {
-    /// Unique in the run.
+    /// Number, unique in the run.
     pub id: u32,
-    /// Where to.
     pub target: Target,
-    /// The port, 1 to 65535.
+    /// Port, 1 to 65535.
     pub port: u16,
-    /// Over what.
     pub transport: Transport,
-    /// What is said once connected.
     pub request: Request,
-    /// How long each stage may take.
+    /// Time that each stage may take.
     pub deadlines: Deadlines,
-    /// When to try.
+    /// Times of the attempts.
     pub pace: Pace,
 }
 
-/// Where a flow goes.
+/// Destination of a flow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
-    /// An address.
     Address(IpAddr),
-    /// A name that the probe resolves itself, in one family.
+    /// A name that the probe resolves itself, in one address family.
     Name {
-        /// As a resolver takes it; a trailing dot suppresses the search list.
+        /// Name as given to a resolver; a trailing dot suppresses the search list.
         name: String,
         /// `true` asks for AAAA, `false` for A.
         v6: bool,
     },
 }
 
-/// A transport that can be probed.
+/// Transport protocol of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
-    /// TCP.
     Tcp,
-    /// UDP.
     Udp,
 }
 
-/// What is said once connected.
+/// What an attempt sends once it is connected.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// TCP: the handshake, then nothing is sent; for `linger_ms` the probe waits for bytes, FIN or
-    /// RST.
+    /// Nothing after the TCP handshake; for `linger_ms` the probe waits for bytes, FIN or RST.
     Connect {
         /// Milliseconds after the handshake; 0 closes at once.
         linger_ms: u32,
     },
-    /// Our responder is asked to return a nonce and to say who it is.
+    /// A nonce that our responder returns together with its name.
     Nonce,
-    /// These bytes; any answer passes `first_bytes`.
+    /// Bytes; any answer passes [`Stage::FirstBytes`].
     Payload {
-        /// Hexadecimal.
+        /// The bytes in hexadecimal.
         hex: String,
     },
-    /// A TLS handshake.
     Tls(Tls),
     /// One HTTP exchange.
     Http(Http),
     /// One DNS query.
     Dns {
-        /// The name asked for, fully qualified.
+        /// Fully qualified name to ask for.
         name: String,
-        /// `A`, `AAAA`, ... by IANA's mnemonic.
+        /// Record type by its IANA mnemonic: `A`, `AAAA`, ...
         record: String,
     },
 }
 
-/// A TLS handshake's parameters.
+/// Parameters of a TLS handshake.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Tls {
-    /// The server name sent and checked; `None` sends none.
+    /// Server name to send and to check; `None` sends none.
     pub server_name: Option<String>,
-    /// Protocols offered, in order.
+    /// Protocols to offer, in order.
     pub alpn: Vec<String>,
 }
 
-/// An HTTP exchange's parameters.
+/// Parameters of an HTTP exchange.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Http {
-    /// TLS first, if any.
+    /// TLS below HTTP; `None` for cleartext.
     pub tls: Option<Tls>,
-    /// `GET`, ...
     pub method: String,
     /// Path and query.
     pub path: String,
-    /// The `Host` header or `:authority`.
+    /// Value of the `Host` header or `:authority`.
     pub authority: String,
     /// Further headers.
     pub headers: Vec<(String, String)>,
-    /// The body.
     pub body: Option<String>,
-    /// `true` speaks HTTP/2 with prior knowledge where TLS does not negotiate it.
+    /// Whether to use HTTP/2 with prior knowledge where TLS does not negotiate a protocol.
     pub h2: bool,
 }
 
@@ -183,36 +176,37 @@ pub struct Deadlines {
     pub request_ms: u32,
 }
 
-/// When a flow is tried: in bursts of three, and once an interval from the first burst on.
+/// Times of a flow's attempts: bursts of three, and one attempt an interval from the first burst
+/// on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pace {
     /// Starts of bursts, milliseconds since hello; the first is the flow's start. A burst is three
     /// attempts, at 0, 150 and 400 ms.
     pub bursts_ms: Vec<u32>,
-    /// Milliseconds between two attempts outside bursts, counted from the first burst; an attempt
-    /// that would fall within 150 ms of one of a burst is left out.
+    /// Milliseconds between two attempts outside bursts, counted from the first burst. An attempt
+    /// within 150 ms of one of a burst is left out. 0 means bursts only.
     pub interval_ms: u32,
-    /// No attempt after this many.
+    /// Maximum number of attempts.
     pub attempts: Option<u32>,
-    /// Whether a burst is one attempt only: for runs with so many flows that bursts would be a
-    /// flood.
+    /// Whether a burst is a single attempt: for runs with so many flows that bursts would flood the
+    /// network.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub single: bool,
-    /// No attempt once so many connections were accepted; attempts under way count as accepted as
-    /// soon as one was.
+    /// Maximum number of connections that the target may accept. After the first of them, attempts
+    /// in flight count as accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<u32>,
 }
 
-/// A part of an attempt, in the order in which they are passed.
+/// A stage of an attempt, in the order in which stages are passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// The name has an address. Absent where the plan gave the address.
+    /// The name resolved to an address. Absent where the plan gives the address.
     Resolve,
-    /// TCP: the handshake is done.
+    /// The TCP handshake is done.
     Connect,
-    /// Bytes of the other side arrived (UDP: an answer).
+    /// Bytes of the peer arrived (UDP: an answer).
     FirstBytes,
     /// The TLS handshake is done.
     Tls,
@@ -220,33 +214,30 @@ pub enum Stage {
     Request,
 }
 
-/// What the network did with one attempt: nothing more. The default is an attempt of which nothing
-/// was seen.
+/// What the network did with one attempt. The default has passed no stage and stopped at none.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
-    /// Stages passed, each with its own duration in microseconds, in order.
+    /// Stages passed, in order, each with its duration in microseconds.
     pub passed: Vec<(Stage, u32)>,
-    /// Where it stopped; `None` when everything that the request asks for was passed.
+    /// Stage at which the attempt stopped; `None` when it passed all stages of its request.
     pub stop: Option<Stop>,
-    /// The socket's local port, where there was one.
+    /// Local port of the socket, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_port: Option<u16>,
-    /// The address dialled, where the probe resolved it.
+    /// Address dialled, where the probe resolved it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<SocketAddr>,
-    /// What our responder said of itself, with our nonce.
+    /// Answer of our responder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
-    /// What came after a handshake that was not followed by a request.
+    /// What the peer did after a handshake that no request followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub linger: Option<Linger>,
-    /// TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Box<TlsFacts>>,
-    /// HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<Box<HttpFacts>>,
-    /// DNS: of a DNS request, or of the resolve stage when it failed.
+    /// Facts of a DNS request, or of the resolve stage where it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<Box<DnsFacts>>,
 }
@@ -257,88 +248,87 @@ impl Observation {
         self.passed.iter().any(|(stage, _)| *stage > Stage::Resolve)
     }
 
-    /// Whether nothing is known of the stage at which it stopped.
+    /// Whether the attempt ended before the stage at which it stopped had an outcome.
     pub fn is_unfinished(&self) -> bool {
         self.stop
             .as_ref()
-            .is_some_and(|stop| stop.how == How::Unfinished)
+            .is_some_and(|stop| stop.how == StopCause::Unfinished)
     }
 }
 
-/// Where and how an attempt stopped.
+/// The stage at which an attempt stopped, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Stop {
-    /// The stage that was not passed.
+    /// Stage that was not passed.
     pub stage: Stage,
-    /// What was seen of it.
-    pub how: How,
+    pub how: StopCause,
 }
 
-/// What was seen of a stage that was not passed.
+/// Why a stage was not passed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum How {
-    /// Nothing, to the deadline.
+pub enum StopCause {
+    /// Nothing arrived before the deadline.
     Silence,
-    /// Nothing yet: the probe was told to end before the deadline, or stood still meanwhile. What
-    /// was passed until then was passed (by a probe that stood still in 0 microseconds); of this
-    /// stage nothing is known.
+    /// The probe ended before the deadline, or stalled during the attempt. The stages before count
+    /// as passed (with a duration of 0 after a stall); the outcome of this stage is unknown.
     Unfinished,
-    /// The kernel gave an error.
+    /// The kernel returned an error.
     Error {
         /// Linux errno.
         errno: i32,
-        /// The ICMP message behind it, from the socket's error queue.
+        /// ICMP message behind the error, from the socket's error queue.
         icmp: Option<Icmp>,
     },
-    /// The other side closed the connection (FIN).
+    /// The peer closed the connection (FIN).
     Closed,
-    /// A TLS alert, by its code (RFC 8446 section 6).
+    /// A TLS alert (RFC 8446 section 6).
     Alert {
-        /// The alert's number.
+        /// Number of the alert.
         code: u8,
     },
-    /// A DNS answer without what was asked for, by its response code (RFC 1035 section 4.1.1).
+    /// A DNS answer without a record of the type asked for.
     Rcode {
-        /// 0 is NOERROR without data, 3 NXDOMAIN, 5 REFUSED.
+        /// Response code (RFC 1035 section 4.1.1): 0 is NOERROR without data, 3 NXDOMAIN, 5
+        /// REFUSED.
         code: u16,
     },
-    /// Bytes that are not the protocol asked for.
+    /// Bytes of another protocol than the one asked for.
     Garbled {
-        /// What was wrong, at most 200 characters, printable.
+        /// What is wrong, at most 200 characters, printable.
         what: String,
     },
 }
 
-/// An ICMP message from a socket's error queue (`IP_RECVERR`).
+/// An ICMP message from a socket's error queue (`IP_RECVERR`, ip(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Icmp {
-    /// `ICMPv6`, else ICMP (v4).
+    /// Whether it is `ICMPv6`.
     pub v6: bool,
     /// Type.
     pub ty: u8,
     /// Code.
     pub code: u8,
-    /// Who sent it. A hint: some plugins forge the target's address, and DNAT rewrites it.
+    /// Sender. A hint only: some plugins forge the target's address, and DNAT rewrites it.
     pub offender: Option<IpAddr>,
 }
 
-/// What our responder answered.
+/// An answer in our responder's form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Answer {
-    /// Whether it returned the nonce of this very attempt.
+    /// Whether it returned the nonce of this attempt.
     pub nonce: bool,
-    /// Who it says it is, at most 200 characters, printable.
+    /// Name that the responder gives itself, at most 200 characters, printable.
     pub who: String,
 }
 
-/// What came after a handshake while nothing was sent.
+/// What the peer did after a handshake while the probe sent nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Linger {
     /// Nothing.
     Quiet,
-    /// Bytes.
+    /// It sent bytes.
     Bytes,
     /// FIN before any byte.
     Fin,
@@ -346,116 +336,152 @@ pub enum Linger {
     Rst,
 }
 
-/// What a TLS handshake showed; chain, name and expiry are recorded here and judged apart.
+/// Facts of a TLS handshake. The probe records chain, name and expiry separately and rejects none
+/// of them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TlsFacts {
-    /// `TLSv1.3`, ...
+    /// Protocol version, such as `TLSv1.3`.
     pub version: String,
-    /// The protocol negotiated.
+    /// Protocol that ALPN negotiated.
     pub alpn: Option<String>,
-    /// The leaf's SHA-256, hexadecimal.
+    /// SHA-256 of the leaf certificate, hexadecimal.
     pub leaf: String,
-    /// The leaf's subject, printable, at most 200 characters.
+    /// Subject of the leaf, printable, at most 200 characters.
     pub subject: String,
-    /// The leaf's issuer, likewise.
+    /// Issuer of the leaf, printable, at most 200 characters.
     pub issuer: String,
-    /// The leaf's DNS names and addresses, at most 20.
+    /// DNS names, addresses and URIs of the leaf, at most 20.
     pub names: Vec<String>,
-    /// The leaf's expiry, seconds since 1970.
+    /// Expiry of the leaf, seconds since 1970.
     pub not_after: i64,
-    /// Why the chain is not trusted by the plan's certificates; `None` when it is.
+    /// Why the plan's certificates do not trust the chain; `None` when they do.
     pub chain_error: Option<String>,
-    /// Why the leaf is not for the name asked for; `None` when it is, or none was asked for.
+    /// Why the leaf does not match the server name; `None` when it does, or none was sent.
     pub name_error: Option<String>,
-    /// Whether it has expired or is not valid yet, by the probe's clock.
+    /// Whether the leaf has expired or is not valid yet, by the probe's clock.
     pub expired: bool,
 }
 
-/// What an HTTP exchange showed.
+/// Facts of an HTTP exchange.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HttpFacts {
-    /// `HTTP/1.1`, `HTTP/2.0`.
+    /// `HTTP/1.1` or `HTTP/2.0`.
     pub version: String,
-    /// Status code.
     pub status: u16,
     /// `server` header, printable, at most 100 characters.
     pub server: Option<String>,
-    /// `location` header, likewise, 200.
+    /// `location` header, printable, at most 200 characters.
     pub location: Option<String>,
     /// Names of headers that enforcement layers set (`l5d-proxy-error`, ...), lower case.
     pub marks: Vec<String>,
-    /// The first 256 bytes of the body, printable.
+    /// First 256 bytes of the body, printable.
     pub body_start: String,
     /// Bytes of the body that were read, at most 1 MB.
     pub body_bytes: u64,
-    /// SHA-256 of what was read, hexadecimal.
+    /// SHA-256 of the bytes that were read, hexadecimal.
     pub body_sha256: String,
 }
 
-/// What a DNS exchange showed.
+/// Facts of a DNS exchange.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DnsFacts {
-    /// The server asked.
+    /// Server that was asked.
     pub server: Option<SocketAddr>,
-    /// The name that was answered, after the search list.
+    /// Name that was asked for, after the search list.
     pub name: String,
     /// Response code; `None` when no answer came.
     pub rcode: Option<u16>,
-    /// Records of the answer as `NAME TYPE DATA`: presentation form without class and time to live;
-    /// sorted, at most 20.
+    /// Records of the answer as `NAME TYPE DATA`, the presentation form without class and time to
+    /// live; sorted, at most 20.
     pub records: Vec<String>,
 }
 
 /// One line of a probe's output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Line {
-    /// [`VERSION`].
+    /// Protocol version, [`VERSION`].
     pub v: u32,
-    /// 0, 1, 2, ... over all kinds, without holes.
+    /// Sequence number: 0, 1, 2, ... over all kinds, without gaps.
     pub seq: u64,
     /// Microseconds since hello, by a clock that never steps.
     pub t: u64,
-    /// What it says.
     #[serde(flatten)]
     pub body: Body,
 }
 
-/// What a line says.
+/// Content of a line, by its kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "k", rename_all = "lowercase")]
 pub enum Body {
-    /// Once, first.
+    /// First line, once.
     Hello(Hello),
-    /// The first attempt of a flow, and every change of outcome.
+    /// First attempt of a flow, or an attempt with a changed outcome.
     Sample(Sample),
-    /// Each beat, in as many parts as the line's length demands.
+    /// Heartbeat, in as many parts as [`MAX_LINE`] requires.
     Heartbeat(Heartbeat),
-    /// The machinery failed.
+    /// Failure of our own machinery.
     Fault(Fault),
-    /// Before the end, in as many parts as the line's length demands: how long openings took.
-    Took {
-        /// `[flow, microseconds of each of its last openings, oldest first]`, at most [`MAX_TOOK`]
-        /// a flow, of flows that opened.
+    /// Latencies of successful attempts, once before the end, in as many parts as [`MAX_LINE`]
+    /// requires.
+    Latencies {
+        /// `[flow, microseconds of each of its last successes, oldest first]`, at most
+        /// [`MAX_LATENCIES`] a flow, for flows with a success.
         flows: Vec<(u32, Vec<u32>)>,
     },
-    /// The end.
-    Bye {
-        /// Why: `term`, `stdin`, `ttl`, `output`, `done`; after a fault of the whole probe `plan`
-        /// or `fault`.
-        reason: String,
-    },
+    /// Last line.
+    Bye { reason: ByeReason },
 }
 
-/// The first line.
+/// Why a probe ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ByeReason {
+    /// All attempts are made.
+    Done,
+    /// SIGTERM, or SIGINT outside of the lab.
+    Signal,
+    /// Stdin of a lab probe ended: the runner is gone.
+    StdinClosed,
+    /// Stdout can no longer be written.
+    StdoutClosed,
+    /// The plan's time to live is over.
+    TimeToLive,
+    /// [`MAX_OUTPUT`] is reached.
+    OutputLimit,
+    /// No connection arrived within the plan's idle timeout.
+    IdleTimeout,
+    /// The plan cannot be carried out; a fault says why.
+    BadPlan,
+    /// The probe could not start; a fault says why.
+    Fault,
+}
+
+impl std::fmt::Display for ByeReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Done => "all attempts are made",
+            Self::Signal => "it received a signal",
+            Self::StdinClosed => "its stdin was closed",
+            Self::StdoutClosed => "its stdout was closed",
+            Self::TimeToLive => "its time to live was over",
+            Self::OutputLimit => "its output reached 4 MiB",
+            Self::IdleTimeout => "no connection arrived within its idle timeout",
+            Self::BadPlan => "it could not carry out its plan",
+            Self::Fault => "it could not start",
+        })
+    }
+}
+
+/// Content of the first line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// The agent's version.
+    /// Version of the agent.
     pub version: String,
-    /// The plan's run.
+    /// Run of the plan.
     pub run: String,
     /// SHA-256 of the plan's JSON text, hexadecimal.
     pub digest: String,
-    /// The addresses of this network namespace, loopback left out.
+    /// Addresses of this network namespace without loopback.
     pub addresses: Vec<IpAddr>,
     /// `/proc/sys/kernel/random/boot_id`: two probes with one boot id share a monotonic clock.
     pub boot: String,
@@ -468,57 +494,52 @@ pub struct Hello {
 /// One attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// The flow.
     pub flow: u32,
-    /// 1, 2, 3, ... by start. Samples and beats of a flow come in the order of attempts: an attempt
-    /// is reported only after all that started before it.
+    /// Number of the attempt: 1, 2, 3, ... by start. An attempt is reported only after all attempts
+    /// of its flow that started before it.
     pub attempt: u32,
-    /// When the attempt started, microseconds since hello.
+    /// Start of the attempt, microseconds since hello.
     pub start: u64,
-    /// What was seen.
-    pub seen: Observation,
+    pub observation: Observation,
 }
 
-/// Of so many openings of a flow at the most is told how long they took.
-pub const MAX_TOOK: usize = 32;
-
-/// Life signs.
+/// Proof that the probe is running, with the attempts whose outcome did not change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// `[flow, attempts reported so far, start of the last of these]` for flows with attempts since
-    /// the beat before, all of the same outcome as the flow's last sample.
+    /// the previous heartbeat, all with the outcome of the flow's last sample.
     pub flows: Vec<(u32, u32, u64)>,
-    /// The worst delay of the probe's own timer since the beat before, microseconds.
+    /// Longest delay of the probe's own timer since the previous heartbeat, microseconds.
     pub lag_us: u64,
-    /// Whether more parts of this beat follow.
+    /// Whether more parts of this heartbeat follow.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
 }
 
-/// A failure of our own machinery. It can only ever lead to "unproven".
+/// A failure of our own machinery. It can only make a check unproven.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
-    /// The flow, or the whole probe.
+    /// Flow concerned; `None` for the whole probe.
     pub flow: Option<u32>,
-    /// Attempts of the flow so far, the faulty one included.
+    /// Number of the failed attempt.
     pub attempt: Option<u32>,
-    /// When the faulty attempt started, or when the fault was noticed; microseconds since hello.
+    /// Start of the failed attempt, or time of the fault; microseconds since hello.
     pub start: u64,
-    /// Why.
     pub reason: FaultReason,
-    /// For people, at most 200 characters.
+    /// Explanation for people, at most 200 characters.
     pub detail: String,
 }
 
-/// Why the machinery failed.
+/// Why our machinery failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultReason {
-    /// The probe's timer lagged more than 100 ms during the attempt, and it did not get through.
+    /// The probe got too little processor time: its timer lagged more than 100 ms during an attempt
+    /// that did not get through.
     Starved,
     /// The probe ran out of sockets, descriptors or buffers.
     Resources,
-    /// A plan that the probe cannot carry out.
+    /// The probe cannot carry out the plan.
     Plan,
     /// A defect in the probe.
     Defect,

@@ -1,13 +1,13 @@
 //! The agent as a process: real packets over loopback, real signals.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test ends where what it takes for granted is not so"
-)]
+#![expect(clippy::unwrap_used, reason = "a failed precondition ends the test")]
 
 mod common;
 
-use common::{LOCALHOST, Probe, Responder, flow, free_port, once, plan, run, skipped, udp};
+use common::{
+    LOCALHOST, Probe, Responder, error, flow, free_port, once, plan, run, skipped, stages, stop,
+    udp,
+};
 use nix::libc;
 use nix::sys::signal::Signal;
 use std::io::Write;
@@ -15,19 +15,23 @@ use std::net::{IpAddr, Ipv6Addr, TcpListener};
 use std::time::Duration;
 use watertight_probe::plan_digest;
 use watertight_probe::responder::control::Behaviour;
-use watertight_probe::wire::{Body, How, Icmp, Linger, Request, Stage, Stop, Target, Transport};
+use watertight_probe::wire::{
+    Body, ByeReason, Icmp, Linger, Observation, Request, Stage, Stop, StopCause, Target, Transport,
+};
 
 const CONNECT: Request = Request::Connect { linger_ms: 100 };
 
-fn stages(seen: &watertight_probe::wire::Observation) -> Vec<Stage> {
-    seen.passed.iter().map(|(stage, _)| *stage).collect()
+/// The first observation of a flow among the lines read so far.
+fn observation(probe: &Probe, flow: u32) -> &Observation {
+    let sample = probe.samples().find(|sample| sample.flow == flow);
+    &sample.unwrap().observation
 }
 
 #[test]
 fn hello_comes_first_and_names_the_plan() {
     let plan = plan(vec![once(flow(1, free_port(Transport::Tcp), CONNECT))]);
     let mut probe = Probe::start(&plan);
-    assert_eq!(probe.bye(), "done");
+    assert_eq!(probe.bye(), ByeReason::Done);
     let Body::Hello(hello) = &probe.read[0].body else {
         panic!("{:?}", probe.read[0])
     };
@@ -36,12 +40,12 @@ fn hello_comes_first_and_names_the_plan() {
     assert!(hello.addresses.iter().all(|a| !a.is_loopback()));
     assert_eq!(hello.boot.len(), 36);
     assert!(hello.boottime_us > 0 && hello.wall_us > 1_700_000_000_000_000);
-    probe.assert_no_hole();
+    probe.assert_no_gap();
     assert!(probe.wait(Duration::from_secs(1)).success());
 }
 
 #[test]
-fn an_open_port_is_told_once_then_by_beats() {
+fn open_port_is_reported_by_one_sample_then_by_heartbeats() {
     let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
     let mut probe = Probe::start(&plan(vec![flow(
         7,
@@ -50,14 +54,18 @@ fn an_open_port_is_told_once_then_by_beats() {
     )]));
     let sample = probe.sample(7);
     assert_eq!(
-        (sample.attempt, stages(&sample.seen), &sample.seen.stop),
+        (
+            sample.attempt,
+            stages(&sample.observation),
+            &sample.observation.stop
+        ),
         (1, vec![Stage::Connect], &None)
     );
-    assert_eq!(sample.seen.linger, Some(Linger::Quiet));
-    assert!(sample.seen.local_port.is_some());
+    assert_eq!(sample.observation.linger, Some(Linger::Quiet));
+    assert!(sample.observation.local_port.is_some());
     let mut last = 0;
     for _ in 0..3 {
-        let heartbeat = probe.beat_of(7);
+        let heartbeat = probe.heartbeat_of(7);
         assert!(heartbeat.flows[0].1 > last);
         last = heartbeat.flows[0].1;
     }
@@ -67,29 +75,22 @@ fn an_open_port_is_told_once_then_by_beats() {
         .filter(|l| matches!(l.body, Body::Sample(_)))
         .count();
     assert_eq!(samples, 1, "{:#?}", probe.read);
-    probe.assert_no_hole();
+    probe.assert_no_gap();
 }
 
 #[test]
-fn a_closed_port_resets_without_icmp() {
+fn closed_tcp_port_is_a_reset_without_icmp() {
     let mut probe = Probe::start(&plan(vec![flow(1, free_port(Transport::Tcp), CONNECT)]));
-    let seen = probe.sample(1).seen;
-    let how = How::Error {
-        errno: libc::ECONNREFUSED,
-        icmp: None,
-    };
+    let observation = probe.sample(1).observation;
     assert_eq!(
-        seen.stop,
-        Some(Stop {
-            stage: Stage::Connect,
-            how
-        })
+        observation.stop,
+        stop(Stage::Connect, error(libc::ECONNREFUSED))
     );
-    assert_eq!(seen.passed, []);
+    assert_eq!(observation.passed, []);
 }
 
 #[test]
-fn a_closed_udp_port_is_an_icmp_message_of_the_target() {
+fn closed_udp_port_is_an_icmp_message_of_the_target() {
     let mut probe = Probe::start(&plan(vec![udp(flow(
         1,
         free_port(Transport::Udp),
@@ -97,11 +98,11 @@ fn a_closed_udp_port_is_an_icmp_message_of_the_target() {
     ))]));
     let Some(Stop {
         stage: Stage::FirstBytes,
-        how: How::Error {
+        how: StopCause::Error {
             errno,
             icmp: Some(icmp),
         },
-    }) = probe.sample(1).seen.stop
+    }) = probe.sample(1).observation.stop
     else {
         panic!("{:#?}", probe.read)
     };
@@ -113,7 +114,7 @@ fn a_closed_udp_port_is_an_icmp_message_of_the_target() {
 }
 
 #[test]
-fn a_full_backlog_is_silence_at_connect() {
+fn full_backlog_is_silence_at_connect() {
     let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
@@ -127,16 +128,13 @@ fn a_full_backlog_is_silence_at_connect() {
         .collect();
     let mut probe = Probe::start(&plan(vec![flow(1, port, CONNECT)]));
     assert_eq!(
-        probe.sample(1).seen.stop,
-        Some(Stop {
-            stage: Stage::Connect,
-            how: How::Silence
-        })
+        probe.sample(1).observation.stop,
+        stop(Stage::Connect, StopCause::Silence)
     );
 }
 
 #[test]
-fn handshake_is_told_though_the_probe_ends_before_the_answer() {
+fn handshake_is_reported_though_the_probe_ends_before_the_answer() {
     let responder = Responder::start();
     let mute = responder.listen("x", Transport::Tcp, Behaviour::Mute);
     let plan = plan(vec![
@@ -147,29 +145,27 @@ fn handshake_is_told_though_the_probe_ends_before_the_answer() {
     probe.sample(2);
     std::thread::sleep(Duration::from_millis(300));
     probe.signal(Signal::SIGTERM);
-    assert_eq!(probe.bye(), "term");
-    let told: Vec<_> = probe.samples().filter(|sample| sample.flow == 1).collect();
-    let unfinished = Some(Stop {
-        stage: Stage::FirstBytes,
-        how: How::Unfinished,
-    });
+    assert_eq!(probe.bye(), ByeReason::Signal);
+
+    let samples: Vec<_> = probe.samples().filter(|sample| sample.flow == 1).collect();
+    let unfinished = stop(Stage::FirstBytes, StopCause::Unfinished);
     assert_eq!(
-        told.first().map(|sample| sample.attempt),
+        samples.first().map(|sample| sample.attempt),
         Some(1),
         "{:#?}",
         probe.read
     );
-    for sample in told {
+    for sample in samples {
         assert_eq!(
-            (stages(&sample.seen), &sample.seen.stop),
+            (stages(&sample.observation), &sample.observation.stop),
             (vec![Stage::Connect], &unfinished)
         );
     }
-    probe.assert_no_hole();
+    probe.assert_no_gap();
 }
 
 #[test]
-fn what_follows_a_handshake_is_told() {
+fn what_the_peer_does_after_the_handshake_is_reported() {
     let responder = Responder::start();
     let hang_up = responder.listen("x", Transport::Tcp, Behaviour::HangUp);
     let greeter = TcpListener::bind((LOCALHOST, 0)).unwrap();
@@ -196,44 +192,35 @@ fn what_follows_a_handshake_is_told() {
         once(flow(4, resetting, Request::Nonce)),
     ]));
     probe.bye();
-    let seen = |flow| {
-        probe
-            .read
-            .iter()
-            .find_map(|l| {
-                if let Body::Sample(s) = &l.body {
-                    (s.flow == flow).then(|| s.seen.clone())
-                } else {
-                    None
-                }
-            })
-            .unwrap()
-    };
-    assert_eq!((seen(1).linger, seen(1).stop), (Some(Linger::Fin), None));
+
+    let hung_up = observation(&probe, 1);
+    assert_eq!((hung_up.linger, &hung_up.stop), (Some(Linger::Fin), &None));
+    let greeted = observation(&probe, 2);
     assert_eq!(
-        (seen(2).linger, stages(&seen(2))),
+        (greeted.linger, stages(greeted)),
         (Some(Linger::Bytes), vec![Stage::Connect, Stage::FirstBytes])
     );
+    let reset = observation(&probe, 3);
     assert_eq!(
-        (seen(3).linger, stages(&seen(3))),
+        (reset.linger, stages(reset)),
         (Some(Linger::Rst), vec![Stage::Connect])
     );
-    assert_eq!(stages(&seen(4)), [Stage::Connect]);
+    let reset = observation(&probe, 4);
+    assert_eq!(stages(reset), [Stage::Connect]);
     assert!(
         matches!(
-            seen(4).stop,
+            reset.stop,
             Some(Stop {
                 stage: Stage::FirstBytes,
-                how: How::Error { .. }
+                how: StopCause::Error { .. }
             })
         ),
-        "{:?}",
-        seen(4)
+        "{reset:?}"
     );
 }
 
 #[test]
-fn our_responder_returns_the_nonce_and_says_who_it_is() {
+fn responder_returns_the_nonce_and_its_name() {
     let responder = Responder::start();
     let tcp = responder.listen("pod shop/web-1", Transport::Tcp, Behaviour::Answer);
     let udp_port = responder.listen("pod shop/web-2", Transport::Udp, Behaviour::Answer);
@@ -245,67 +232,63 @@ fn our_responder_returns_the_nonce_and_says_who_it_is() {
         once(flow(4, tcp, payload)),
     ]));
     probe.bye();
-    let mut seen = 0;
-    for line in &probe.read {
-        let Body::Sample(sample) = &line.body else {
-            continue;
-        };
-        seen += 1;
-        assert_eq!(sample.seen.stop, None, "{sample:?}");
+    assert_eq!(probe.samples().count(), 4);
+    for sample in probe.samples() {
+        assert_eq!(sample.observation.stop, None, "{sample:?}");
         let expected = match sample.flow {
             1 => vec![Stage::Connect, Stage::FirstBytes, Stage::Request],
             2 => vec![Stage::FirstBytes, Stage::Request],
             3 => vec![Stage::FirstBytes],
             _ => vec![Stage::Connect, Stage::FirstBytes],
         };
-        assert_eq!(stages(&sample.seen), expected);
+        assert_eq!(stages(&sample.observation), expected);
         if sample.flow < 3 {
-            let answer = sample.seen.answer.as_ref().unwrap();
+            let answer = sample.observation.answer.as_ref().unwrap();
             assert!(answer.nonce);
             assert_eq!(answer.who, format!("pod shop/web-{}", sample.flow));
         }
     }
-    assert_eq!(seen, 4);
+}
+
+/// A listener that answers with this text.
+fn raw(text: &str) -> Behaviour {
+    Behaviour::Raw(
+        text.bytes()
+            .flat_map(|b| [b >> 4, b & 15])
+            .filter_map(|d| char::from_digit(d.into(), 16))
+            .collect(),
+    )
 }
 
 #[test]
-fn an_answer_with_another_nonce_is_told_as_such() {
+fn answer_with_another_nonce_is_reported_as_such() {
     let responder = Responder::start();
-    let raw = |text: &str| {
-        Behaviour::Raw(
-            text.bytes()
-                .flat_map(|b| [b >> 4, b & 15])
-                .filter_map(|d| char::from_digit(d.into(), 16))
-                .collect(),
-        )
-    };
     let stale = responder.listen("x", Transport::Tcp, raw("watertight/1 00ff impostor\n"));
     let ssh = responder.listen("x", Transport::Tcp, raw("SSH-2.0-\u{1b}[31mOpenSSH\r\n"));
     let stale_udp = responder.listen("x", Transport::Udp, raw("watertight/1 00ff impostor\n"));
-    let seen = run(&plan(vec![
+    let observations = run(&plan(vec![
         once(flow(1, stale, Request::Nonce)),
         once(flow(2, ssh, Request::Nonce)),
         once(udp(flow(3, stale_udp, Request::Nonce))),
     ]));
     for id in [1, 3] {
-        let answer = seen[&id].answer.as_ref().unwrap();
+        let answer = observations[&id].answer.as_ref().unwrap();
         assert_eq!((answer.nonce, answer.who.as_str()), (false, "impostor"));
-        assert_eq!(seen[&id].stop, None);
+        assert_eq!(observations[&id].stop, None);
     }
     let what = "SSH-2.0-.[31mOpenSSH..".to_owned();
-    let how = How::Garbled { what };
     assert_eq!(
-        seen[&2].stop,
-        Some(Stop {
-            stage: Stage::Request,
-            how
-        })
+        observations[&2].stop,
+        stop(Stage::Request, StopCause::Garbled { what })
     );
-    assert_eq!(stages(&seen[&2]), [Stage::Connect, Stage::FirstBytes]);
+    assert_eq!(
+        stages(&observations[&2]),
+        [Stage::Connect, Stage::FirstBytes]
+    );
 }
 
 #[test]
-fn a_mute_target_is_open_at_connect_and_silent_after() {
+fn mute_target_passes_connect_and_is_silent_after() {
     let responder = Responder::start();
     let mute = responder.listen("x", Transport::Tcp, Behaviour::Mute);
     let mute_udp = responder.listen("x", Transport::Udp, Behaviour::Mute);
@@ -314,50 +297,34 @@ fn a_mute_target_is_open_at_connect_and_silent_after() {
         once(udp(flow(2, mute_udp, Request::Nonce))),
     ]));
     probe.bye();
-    let silence = Some(Stop {
-        stage: Stage::FirstBytes,
-        how: How::Silence,
-    });
-    let seen: Vec<_> = probe
-        .read
-        .iter()
-        .filter_map(|l| {
-            if let Body::Sample(s) = &l.body {
-                Some((s.flow, &s.seen))
-            } else {
-                None
-            }
-        })
-        .collect();
-    assert_eq!(seen.len(), 2);
-    for (flow, seen) in seen {
-        assert_eq!(seen.stop, silence);
-        assert_eq!(
-            stages(seen),
-            if flow == 1 {
-                vec![Stage::Connect]
-            } else {
-                vec![]
-            }
-        );
+    assert_eq!(probe.samples().count(), 2);
+    for sample in probe.samples() {
+        let silence = stop(Stage::FirstBytes, StopCause::Silence);
+        assert_eq!(sample.observation.stop, silence);
+        let expected = if sample.flow == 1 {
+            vec![Stage::Connect]
+        } else {
+            vec![]
+        };
+        assert_eq!(stages(&sample.observation), expected);
     }
 }
 
 #[test]
-fn a_change_of_outcome_is_a_sample_at_once() {
+fn change_of_outcome_is_a_sample_at_once() {
     let port = free_port(Transport::Tcp);
     let mut probe = Probe::start(&plan(vec![flow(1, port, CONNECT)]));
-    assert!(probe.sample(1).seen.stop.is_some());
+    assert!(probe.sample(1).observation.stop.is_some());
     let listener = TcpListener::bind((LOCALHOST, port)).unwrap();
-    let opened = probe.sample_that(1, |seen| seen.stop.is_none());
+    let opened = probe.sample_that(1, |observation| observation.stop.is_none());
     drop(listener);
-    let shut = probe.sample_that(1, |seen| seen.stop.is_some());
-    assert!(opened.attempt > 1 && shut.attempt > opened.attempt);
-    probe.assert_no_hole();
+    let blocked = probe.sample_that(1, |observation| observation.stop.is_some());
+    assert!(opened.attempt > 1 && blocked.attempt > opened.attempt);
+    probe.assert_no_gap();
 }
 
 #[test]
-fn the_other_family_works_alike() {
+fn ipv6_works_as_ipv4_does() {
     let six = IpAddr::from(Ipv6Addr::LOCALHOST);
     let Ok(listener) = TcpListener::bind((six, 0)) else {
         return skipped("no IPv6 loopback here");
@@ -372,33 +339,23 @@ fn the_other_family_works_alike() {
     for flow in &mut flows {
         flow.target = Target::Address(six);
     }
-    let seen = run(&plan(flows));
+    let observations = run(&plan(flows));
     assert_eq!(
-        (&seen[&1].stop, stages(&seen[&1])),
+        (&observations[&1].stop, stages(&observations[&1])),
         (&None, vec![Stage::Connect])
     );
-    let refused = |icmp| How::Error {
+    assert_eq!(
+        observations[&2].stop,
+        stop(Stage::Connect, error(libc::ECONNREFUSED))
+    );
+    let refused = StopCause::Error {
         errno: libc::ECONNREFUSED,
-        icmp,
+        icmp: Some(Icmp {
+            v6: true,
+            ty: 1,
+            code: 4,
+            offender: Some(six),
+        }),
     };
-    assert_eq!(
-        seen[&2].stop,
-        Some(Stop {
-            stage: Stage::Connect,
-            how: refused(None)
-        })
-    );
-    let icmp = Icmp {
-        v6: true,
-        ty: 1,
-        code: 4,
-        offender: Some(six),
-    };
-    assert_eq!(
-        seen[&3].stop,
-        Some(Stop {
-            stage: Stage::FirstBytes,
-            how: refused(Some(icmp))
-        })
-    );
+    assert_eq!(observations[&3].stop, stop(Stage::FirstBytes, refused));
 }

@@ -1,10 +1,7 @@
-//! The agent as a process: how it ends, what it does at its limits, and how it tells its own
+//! The agent as a process: how it ends, what it does at its limits, and how it reports its own
 //! failures.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test ends where what it takes for granted is not so"
-)]
+#![expect(clippy::unwrap_used, reason = "a failed precondition ends the test")]
 
 mod common;
 
@@ -15,12 +12,12 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 use watertight_probe::encode_plan;
 use watertight_probe::responder::control::Behaviour;
-use watertight_probe::wire::{Body, FaultReason, Heartbeat, How, Line, Request, Transport};
+use watertight_probe::wire::{Body, ByeReason, FaultReason, Line, Request, StopCause, Transport};
 
 const CONNECT: Request = Request::Connect { linger_ms: 100 };
 
 #[test]
-fn sigterm_brings_beat_and_bye_within_a_second() {
+fn sigterm_ends_with_heartbeat_and_bye_within_a_second() {
     let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut probe = Probe::start(&plan(vec![
@@ -30,7 +27,7 @@ fn sigterm_brings_beat_and_bye_within_a_second() {
     probe.sample(1);
     let at = Instant::now();
     probe.signal(Signal::SIGTERM);
-    assert_eq!(probe.bye(), "term");
+    assert_eq!(probe.bye(), ByeReason::Signal);
     assert_eq!(probe.wait(Duration::from_secs(1)).code(), Some(0));
     assert!(at.elapsed() < Duration::from_secs(1));
     assert!(matches!(
@@ -38,30 +35,30 @@ fn sigterm_brings_beat_and_bye_within_a_second() {
         Body::Heartbeat(_)
     ));
     assert!(probe.no_more_lines());
-    probe.assert_no_hole();
+    probe.assert_no_gap();
 }
 
 #[test]
-fn the_end_of_stdin_ends_a_lab_probe_only() {
+fn end_of_stdin_ends_only_a_lab_probe() {
     let flows = vec![flow(1, free_port(Transport::Tcp), CONNECT)];
     let mut environment = encode_plan(&plan(flows.clone())).unwrap();
     environment.push(("WATERTIGHT_STDIN".into(), "1".into()));
     let mut lab = Probe::start_with(environment, &[]);
     lab.sample(1);
     lab.stdin = None;
-    assert_eq!(lab.bye(), "stdin");
+    assert_eq!(lab.bye(), ByeReason::StdinClosed);
     assert!(lab.wait(Duration::from_secs(1)).success());
 
     let mut other = Probe::start(&plan(flows));
     other.stdin = None;
     other.sample(1);
-    other.beat_of(1);
-    other.beat_of(1);
+    other.heartbeat_of(1);
+    other.heartbeat_of(1);
     assert!(other.child.try_wait().unwrap().is_none());
 }
 
 #[test]
-fn no_more_connections_are_opened_than_the_plan_lets_be_accepted() {
+fn number_of_accepted_connections_is_limited_by_the_plan() {
     let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut flows = vec![
@@ -72,31 +69,34 @@ fn no_more_connections_are_opened_than_the_plan_lets_be_accepted() {
         flow.pace.accepted = Some(5);
     }
     let mut probe = Probe::start(&plan(flows));
-    // What is refused is not accepted and goes on.
-    let tried = |heartbeat: &Heartbeat| {
-        heartbeat
-            .flows
+
+    // Refused attempts are not accepted connections, so flow 2 continues.
+    loop {
+        let entries = probe.heartbeat_of(2).flows;
+        if entries
             .iter()
             .any(|(flow, attempts, _)| *flow == 2 && *attempts >= 15)
-    };
-    while !tried(&probe.beat_of(2)) {}
+        {
+            break;
+        }
+    }
     probe.signal(Signal::SIGTERM);
-    assert_eq!(probe.bye(), "term");
+    assert_eq!(probe.bye(), ByeReason::Signal);
     listener.set_nonblocking(true).unwrap();
     assert_eq!(std::iter::from_fn(|| listener.accept().ok()).count(), 5);
 }
 
 #[test]
-fn the_time_to_live_ends_a_probe() {
+fn probe_ends_after_its_time_to_live() {
     let mut plan = plan(vec![flow(1, free_port(Transport::Tcp), CONNECT)]);
     plan.ttl_ms = 500;
     let mut probe = Probe::start(&plan);
-    assert_eq!(probe.bye(), "ttl");
+    assert_eq!(probe.bye(), ByeReason::TimeToLive);
     assert!(probe.wait(Duration::from_secs(1)).success());
 }
 
 #[test]
-fn a_plan_that_cannot_be_carried_out_is_a_fault_and_bye() {
+fn plan_that_cannot_be_carried_out_is_a_fault_and_bye() {
     let mut newer = plan(vec![]);
     newer.v = 99;
     let cases = [
@@ -106,7 +106,7 @@ fn a_plan_that_cannot_be_carried_out_is_a_fault_and_bye() {
     ];
     for environment in cases {
         let mut probe = Probe::start_with(environment, &[]);
-        assert_eq!(probe.bye(), "plan");
+        assert_eq!(probe.bye(), ByeReason::BadPlan);
         assert!(matches!(probe.read[0].body, Body::Hello(_)));
         let faults = probe.faults();
         assert_eq!(
@@ -114,20 +114,20 @@ fn a_plan_that_cannot_be_carried_out_is_a_fault_and_bye() {
             (1, FaultReason::Plan, None)
         );
         assert!(!probe.wait(Duration::from_secs(1)).success());
-        probe.assert_no_hole();
+        probe.assert_no_gap();
     }
 }
 
 #[test]
-fn a_flow_that_cannot_be_carried_out_leaves_the_others_alone() {
+fn flow_that_cannot_be_attempted_does_not_affect_the_others() {
     let port = free_port(Transport::Tcp);
-    let odd = flow(1, port, Request::Payload { hex: "zz".into() });
+    let invalid = flow(1, port, Request::Payload { hex: "zz".into() });
     let mut probe = Probe::start(&plan(vec![
-        odd,
+        invalid,
         udp(flow(2, port, CONNECT)),
         once(flow(3, port, CONNECT)),
     ]));
-    assert_eq!(probe.bye(), "done");
+    assert_eq!(probe.bye(), ByeReason::Done);
     let faults: Vec<_> = probe.faults().iter().map(|f| (f.flow, f.reason)).collect();
     assert_eq!(
         faults,
@@ -142,7 +142,7 @@ fn a_flow_that_cannot_be_carried_out_leaves_the_others_alone() {
 }
 
 #[test]
-fn a_stopped_probe_reports_faults_and_then_samples_anew() {
+fn stopped_probe_reports_faults_and_then_a_sample() {
     let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut probe = Probe::start(&plan(vec![flow(
@@ -150,7 +150,7 @@ fn a_stopped_probe_reports_faults_and_then_samples_anew() {
         port,
         Request::Connect { linger_ms: 300 },
     )]));
-    probe.beat_of(1);
+    probe.heartbeat_of(1);
     probe.signal(Signal::SIGSTOP);
     std::thread::sleep(Duration::from_secs(2));
     probe.signal(Signal::SIGCONT);
@@ -159,16 +159,17 @@ fn a_stopped_probe_reports_faults_and_then_samples_anew() {
         unreachable!()
     };
     assert_eq!((fault.flow, fault.reason), (Some(1), FaultReason::Starved));
-    let fresh = probe.sample(1);
+    let sample = probe.sample(1);
     assert!(
-        fresh.seen.stop.is_none(),
-        "the same outcome as before, and yet a sample"
+        sample.observation.stop.is_none(),
+        "a sample though the outcome is unchanged"
     );
     probe.signal(Signal::SIGTERM);
     probe.bye();
-    probe.assert_no_hole();
-    // Attempts are told in order and without a gap: each is a sample, a fault, or covered by a beat
-    // before it.
+    probe.assert_no_gap();
+
+    // Attempts are reported in order and without a gap: each by a sample, a fault, or a heartbeat
+    // before the next line.
     let mut last = 0;
     for line in &probe.read {
         match &line.body {
@@ -180,7 +181,7 @@ fn a_stopped_probe_reports_faults_and_then_samples_anew() {
                 assert_eq!(
                     f.attempt,
                     Some(last + 1),
-                    "a beat must have told of those before"
+                    "a heartbeat must have reported those before"
                 );
                 last += 1;
             }
@@ -191,22 +192,20 @@ fn a_stopped_probe_reports_faults_and_then_samples_anew() {
             _ => {}
         }
     }
+
     let lag = probe
         .read
         .iter()
-        .filter_map(|l| {
-            if let Body::Heartbeat(b) = &l.body {
-                Some(b.lag_us)
-            } else {
-                None
-            }
+        .filter_map(|l| match &l.body {
+            Body::Heartbeat(b) => Some(b.lag_us),
+            _ => None,
         })
         .max();
     assert!(lag.unwrap() > 1_500_000, "lag {lag:?}");
 }
 
 #[test]
-fn beats_of_many_flows_come_in_parts_below_the_line_limit() {
+fn heartbeat_of_many_flows_comes_in_parts_below_the_line_limit() {
     let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || listener.incoming().flatten().for_each(drop));
@@ -229,11 +228,11 @@ fn beats_of_many_flows_come_in_parts_below_the_line_limit() {
     probe.until(|body| matches!(body, Body::Heartbeat(b) if !b.more && !b.flows.is_empty()));
     probe.signal(Signal::SIGTERM);
     probe.bye();
-    probe.assert_no_hole();
+    probe.assert_no_gap();
 }
 
 #[test]
-fn a_reader_that_stops_reading_stops_nothing() {
+fn reader_that_stops_reading_does_not_delay_the_probe() {
     let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut plan = plan(vec![flow(1, port, Request::Connect { linger_ms: 0 })]);
@@ -260,32 +259,32 @@ fn a_reader_that_stops_reading_stops_nothing() {
         .unwrap()
         .read_to_string(&mut text)
         .unwrap();
-    assert!(text.len() > 32 * 1024, "the pipe was to be full");
+    assert!(text.len() > 32 * 1024, "the pipe must be full");
 }
 
 #[test]
-fn an_attempt_that_finds_no_free_socket_in_time_is_starved() {
+fn attempt_without_a_free_socket_in_time_is_starved() {
     let responder = Responder::start();
     let mute = responder.listen("x", Transport::Tcp, Behaviour::Mute);
     let flows = (0..600)
         .map(|id| once(flow(id, mute, Request::Nonce)))
         .collect();
     let mut probe = Probe::start(&plan(flows));
-    assert_eq!(probe.bye(), "done");
+    assert_eq!(probe.bye(), ByeReason::Done);
     let starved = probe.faults();
     assert!(
         starved
             .iter()
             .all(|fault| fault.reason == FaultReason::Starved && fault.attempt == Some(1))
     );
-    // 512 sockets at most, each taken for the 600 ms of the request's deadline.
+    // At most 512 sockets, each in use for the 600 ms of the request's deadline.
     assert!(starved.len() >= 88, "{}", starved.len());
     assert_eq!(starved.len() + probe.samples().count(), 600);
-    probe.assert_no_hole();
+    probe.assert_no_gap();
 }
 
 #[test]
-fn running_out_of_descriptors_is_our_own_fault() {
+fn lack_of_descriptors_is_a_fault() {
     let responder = Responder::start();
     let mute = responder.listen("x", Transport::Tcp, Behaviour::Mute);
     let flows = (0..40)
@@ -308,17 +307,18 @@ fn running_out_of_descriptors_is_our_own_fault() {
         .iter()
         .filter(|body| matches!(body, Body::Fault(f) if f.reason == FaultReason::Resources));
     assert!(faults.count() > 10, "{bodies:#?}");
-    let seen = bodies.iter().filter_map(|body| {
-        if let Body::Sample(s) = body {
-            Some(&s.seen)
-        } else {
-            None
-        }
-    });
-    assert!(seen.clone().count() > 0);
-    assert!(seen.into_iter().all(|seen| {
-        seen.stop
+    let observations: Vec<_> = bodies
+        .iter()
+        .filter_map(|body| match body {
+            Body::Sample(sample) => Some(&sample.observation),
+            _ => None,
+        })
+        .collect();
+    assert!(!observations.is_empty());
+    assert!(observations.iter().all(|observation| {
+        observation
+            .stop
             .as_ref()
-            .is_some_and(|stop| stop.how == How::Silence)
+            .is_some_and(|stop| stop.how == StopCause::Silence)
     }));
 }

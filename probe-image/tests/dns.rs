@@ -1,19 +1,58 @@
-//! DNS between agent and responder: as a request, and before a name is dialled.
+//! DNS between agent and responder: as a request, and to resolve the name of a target.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test ends where what it takes for granted is not so"
-)]
+#![expect(clippy::unwrap_used, reason = "a failed precondition ends the test")]
 
 mod common;
 
-use common::{LOCALHOST, Responder, dns, flow, once, plan, run, skipped, udp, zone};
+use common::{
+    LOCALHOST, Responder, dns, flow, is_garbled, once, plan, run, skipped, stages, stop, udp, zone,
+};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use watertight_probe::responder::control::{Behaviour, Command, Listen, Reply};
-use watertight_probe::wire::{How, Observation, Request, Resolver, Stage, Stop, Target, Transport};
+use watertight_probe::wire::{
+    Flow, Observation, Request, Resolver, Stage, Stop, StopCause, Target, Transport,
+};
 
-fn stages(seen: &Observation) -> Vec<Stage> {
-    seen.passed.iter().map(|(stage, _)| *stage).collect()
+/// A stop by a response code.
+fn rcode(stage: Stage, code: u16) -> Option<Stop> {
+    stop(stage, StopCause::Rcode { code })
+}
+
+/// Address of a name server of the test.
+fn server(last: u8) -> IpAddr {
+    IpAddr::from([127, 0, 53, last])
+}
+
+/// A listener on port 53 of a name server.
+fn name_server(last: u8, transport: Transport, behaviour: Behaviour) -> Listen {
+    Listen {
+        address: SocketAddr::new(server(last), 53),
+        transport,
+        behaviour,
+        certificate: None,
+    }
+}
+
+/// One attempt to a name.
+fn dial(id: u32, port: u16, name: &str) -> Flow {
+    let mut flow = once(flow(id, port, Request::Nonce));
+    flow.target = Target::Name {
+        name: name.into(),
+        v6: false,
+    };
+    flow
+}
+
+/// Runs flows with these name servers.
+fn run_with(servers: &[u8], flows: Vec<Flow>) -> BTreeMap<u32, Observation> {
+    let mut plan = plan(flows);
+    plan.resolver = Some(Resolver {
+        servers: servers.iter().map(|&last| server(last)).collect(),
+        search: vec!["other.test".into(), "shop.test".into()],
+        ndots: 2,
+    });
+    run(&plan)
 }
 
 #[test]
@@ -29,8 +68,8 @@ fn dns_is_answered_from_the_zone() {
         ("api.shop.test", "10.0.0.1"),
         ("api.shop.test", "fd00::1"),
     ]);
-    assert_eq!(responder.order(&zone, None), Reply::Done);
-    let seen = run(&plan(vec![
+    assert_eq!(responder.send(&zone, None), Reply::Done);
+    let observations = run(&plan(vec![
         udp(dns(1, udp_port, "API.shop.test", "A")),
         dns(2, tcp_port, "api.shop.test.", "AAAA"),
         udp(dns(3, udp_port, "no.shop.test", "A")),
@@ -41,10 +80,10 @@ fn dns_is_answered_from_the_zone() {
     ]));
     let udp_stages = [Stage::FirstBytes, Stage::Request];
     assert_eq!(
-        (stages(&seen[&1]), &seen[&1].stop),
+        (stages(&observations[&1]), &observations[&1].stop),
         (udp_stages.to_vec(), &None)
     );
-    let facts = seen[&1].dns.as_ref().unwrap();
+    let facts = observations[&1].dns.as_ref().unwrap();
     assert_eq!(facts.rcode, Some(0));
     assert_eq!(facts.server, Some(SocketAddr::new(LOCALHOST, udp_port)));
     assert_eq!(
@@ -52,57 +91,34 @@ fn dns_is_answered_from_the_zone() {
         ["api.shop.test. A 10.0.0.1", "api.shop.test. A 10.0.0.2"]
     );
     assert_eq!(
-        stages(&seen[&2]),
+        stages(&observations[&2]),
         [Stage::Connect, Stage::FirstBytes, Stage::Request]
     );
     assert_eq!(
-        seen[&2].dns.as_ref().unwrap().records,
+        observations[&2].dns.as_ref().unwrap().records,
         ["api.shop.test. AAAA fd00::1"]
     );
-    let rcode = |code| {
-        Some(Stop {
-            stage: Stage::Request,
-            how: How::Rcode { code },
-        })
-    };
     assert_eq!(
-        (stages(&seen[&3]), &seen[&3].stop),
-        (vec![Stage::FirstBytes], &rcode(3))
+        (stages(&observations[&3]), &observations[&3].stop),
+        (vec![Stage::FirstBytes], &rcode(Stage::Request, 3))
     );
-    assert_eq!(seen[&4].stop, rcode(0));
+    assert_eq!(observations[&4].stop, rcode(Stage::Request, 0));
     assert_eq!(
-        seen[&5].stop,
-        Some(Stop {
-            stage: Stage::FirstBytes,
-            how: How::Silence
-        })
+        observations[&5].stop,
+        stop(Stage::FirstBytes, StopCause::Silence)
     );
-    assert!(matches!(
-        &seen[&6].stop,
-        Some(Stop {
-            stage: Stage::Request,
-            how: How::Garbled { .. }
-        })
-    ));
-    assert_eq!(seen[&7].stop, None);
+    assert!(is_garbled(&observations[&6], Stage::Request));
+    assert_eq!(observations[&7].stop, None);
 }
 
 #[test]
-fn a_name_is_resolved_by_search_list_before_it_is_dialled() {
+fn name_is_resolved_with_the_search_list_before_it_is_dialled() {
     let responder = Responder::start();
     let port = responder.listen("web", Transport::Tcp, Behaviour::Answer);
-    let server = |last: u8| IpAddr::from([127, 0, 53, last]);
-    let at = |last, transport, behaviour| Listen {
-        address: SocketAddr::new(server(last), 53),
-        transport,
-        behaviour,
-        certificate: None,
-    };
-    // A message whose code is REFUSED answers every query; only its number is wrong, so it is
-    // patched by a server of the test's own.
+    // A server that refuses every query: it returns the query as a response with code REFUSED.
     let refusing = match std::net::UdpSocket::bind((server(3), 53)) {
         Ok(socket) => socket,
-        Err(why) => return skipped(&format!("port 53: {why}")),
+        Err(error) => return skipped(&format!("port 53: {error}")),
     };
     std::thread::spawn(move || {
         let mut buffer = [0_u8; 512];
@@ -112,13 +128,14 @@ fn a_name_is_resolved_by_search_list_before_it_is_dialled() {
             drop(refusing.send_to(&buffer[..n], from));
         }
     });
+
     let listen = vec![
-        at(1, Transport::Udp, Behaviour::Dns),
-        at(1, Transport::Tcp, Behaviour::Dns),
-        at(2, Transport::Udp, Behaviour::Mute),
+        name_server(1, Transport::Udp, Behaviour::Dns),
+        name_server(1, Transport::Tcp, Behaviour::Dns),
+        name_server(2, Transport::Udp, Behaviour::Mute),
     ];
     assert_eq!(
-        responder.order(
+        responder.send(
             &Command::Serve {
                 group: 1,
                 who: "dns".into(),
@@ -131,38 +148,20 @@ fn a_name_is_resolved_by_search_list_before_it_is_dialled() {
     let many: Vec<String> = (1..=60).map(|n| format!("127.0.9.{n}")).collect();
     let mut names = vec![("web.shop.test", "127.0.0.1"), ("empty.test", "fd00::1")];
     names.extend(many.iter().map(|address| ("many.test", address.as_str())));
-    assert_eq!(responder.order(&zone(&names), None), Reply::Done);
+    assert_eq!(responder.send(&zone(&names), None), Reply::Done);
 
-    let dial = |id, name: &str| {
-        let mut flow = once(flow(id, port, Request::Nonce));
-        flow.target = Target::Name {
-            name: name.into(),
-            v6: false,
-        };
-        flow
-    };
-    let ask = |servers: &[u8], flows| {
-        let mut plan = plan(flows);
-        let servers = servers.iter().map(|&n| server(n)).collect();
-        plan.resolver = Some(Resolver {
-            servers,
-            search: vec!["other.test".into(), "shop.test".into()],
-            ndots: 2,
-        });
-        run(&plan)
-    };
-    let seen = ask(
+    let observations = run_with(
         &[1],
         vec![
-            dial(1, "web"),
-            dial(2, "nowhere"),
-            dial(3, "empty.test."),
-            dial(4, "many.test"),
+            dial(1, port, "web"),
+            dial(2, port, "nowhere"),
+            dial(3, port, "empty.test."),
+            dial(4, port, "many.test"),
         ],
     );
-    assert_eq!(seen[&1].stop, None, "{seen:#?}");
+    assert_eq!(observations[&1].stop, None, "{observations:#?}");
     assert_eq!(
-        stages(&seen[&1]),
+        stages(&observations[&1]),
         [
             Stage::Resolve,
             Stage::Connect,
@@ -170,45 +169,45 @@ fn a_name_is_resolved_by_search_list_before_it_is_dialled() {
             Stage::Request
         ]
     );
-    assert_eq!(seen[&1].peer, Some(SocketAddr::new(LOCALHOST, port)));
-    assert_eq!(seen[&1].dns, None);
-    let rcode = |code| {
-        Some(Stop {
-            stage: Stage::Resolve,
-            how: How::Rcode { code },
-        })
-    };
-    assert_eq!((&seen[&2].stop, stages(&seen[&2])), (&rcode(3), vec![]));
-    assert_eq!(seen[&2].dns.as_ref().unwrap().name, "nowhere");
-    assert_eq!(seen[&3].stop, rcode(0));
-    // Sixty addresses do not fit a datagram: resolved over TCP.
-    assert_eq!(seen[&4].passed[0].0, Stage::Resolve);
-
-    // A silent and a refusing server give way to the next; alone they are told.
-    assert_eq!(ask(&[2, 1], vec![dial(1, "web.shop.test.")])[&1].stop, None);
-    assert_eq!(ask(&[3, 1], vec![dial(1, "web.shop.test.")])[&1].stop, None);
-    let silent = ask(&[2], vec![dial(1, "web.shop.test.")]);
     assert_eq!(
-        silent[&1].stop,
-        Some(Stop {
-            stage: Stage::Resolve,
-            how: How::Silence
-        })
+        observations[&1].peer,
+        Some(SocketAddr::new(LOCALHOST, port))
     );
-    let refused = ask(&[3], vec![dial(1, "web")]);
-    assert_eq!(refused[&1].stop, rcode(5));
+    assert_eq!(observations[&1].dns, None);
+    assert_eq!(
+        (&observations[&2].stop, stages(&observations[&2])),
+        (&rcode(Stage::Resolve, 3), vec![])
+    );
+    assert_eq!(observations[&2].dns.as_ref().unwrap().name, "nowhere");
+    assert_eq!(observations[&3].stop, rcode(Stage::Resolve, 0));
+    // Sixty addresses do not fit a datagram: resolved over TCP.
+    assert_eq!(observations[&4].passed[0].0, Stage::Resolve);
+
+    // After a silent or refusing server the next is asked; a single one is reported.
+    assert_eq!(
+        run_with(&[2, 1], vec![dial(1, port, "web.shop.test.")])[&1].stop,
+        None
+    );
+    assert_eq!(
+        run_with(&[3, 1], vec![dial(1, port, "web.shop.test.")])[&1].stop,
+        None
+    );
+    let silent = run_with(&[2], vec![dial(1, port, "web.shop.test.")]);
+    assert_eq!(silent[&1].stop, stop(Stage::Resolve, StopCause::Silence));
+    let refused = run_with(&[3], vec![dial(1, port, "web")]);
+    assert_eq!(refused[&1].stop, rcode(Stage::Resolve, 5));
     let facts = refused[&1].dns.as_ref().unwrap();
     assert_eq!(
         (facts.server, facts.rcode),
         (Some(SocketAddr::new(server(3), 53)), Some(5))
     );
-    // Nobody listens: the kernel says so at once.
-    let closed = ask(&[4], vec![dial(1, "web.shop.test.")]);
+    // No listener: the kernel returns an error at once.
+    let closed = run_with(&[4], vec![dial(1, port, "web.shop.test.")]);
     assert!(matches!(
         closed[&1].stop,
         Some(Stop {
             stage: Stage::Resolve,
-            how: How::Error { errno: 111, .. }
+            how: StopCause::Error { errno: 111, .. }
         })
     ));
 }

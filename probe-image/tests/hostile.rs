@@ -1,23 +1,20 @@
-//! Targets that mean harm: bounded time, bounded memory, printable text.
+//! Malicious targets: limited time, limited memory, printable text.
 //!
-//! A file of its own, so that no other test takes the processor from the probe meanwhile.
+//! A separate file, so that no other test competes with the probe for the processor.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test ends where what it takes for granted is not so"
-)]
+#![expect(clippy::unwrap_used, reason = "a failed precondition ends the test")]
 
 mod common;
 
-use common::{Probe, Responder, flow, http, plan, server, tls, udp};
+use common::{Probe, Responder, flow, http, is_garbled, plan, server, stop, tls, udp};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::time::Duration;
 use watertight_probe::responder::control::Behaviour;
-use watertight_probe::wire::{Body, How, Observation, Pace, Request, Stage, Stop, Transport};
+use watertight_probe::wire::{Body, Observation, Pace, Request, Stage, Stop, StopCause, Transport};
 
 #[test]
-fn hostile_targets_cost_bounded_time_and_memory() {
+fn malicious_targets_cost_limited_time_and_memory() {
     let responder = Responder::start();
     let flood = responder.listen("x", Transport::Tcp, Behaviour::Flood);
     let drip = responder.listen("x", Transport::Tcp, Behaviour::Drip);
@@ -63,8 +60,8 @@ fn hostile_targets_cost_bounded_time_and_memory() {
         http(10, interim),
     ];
     for flow in &mut flows {
-        // One after the other, and again: an attempt during which this machine had no time for the
-        // probe is a fault.
+        // One after the other, and repeatedly: an attempt during which the probe got no processor
+        // time is a fault.
         flow.pace = Pace {
             bursts_ms: vec![100 * flow.id],
             interval_ms: 2_000,
@@ -73,9 +70,10 @@ fn hostile_targets_cost_bounded_time_and_memory() {
             accepted: None,
         };
     }
+
     let mut probe = Probe::start(&plan(flows));
-    let mut seen: BTreeMap<u32, Observation> = BTreeMap::new();
-    while seen.len() < 10 {
+    let mut observations: BTreeMap<u32, Observation> = BTreeMap::new();
+    while observations.len() < 10 {
         let line = probe.until(|body| matches!(body, Body::Sample(_)));
         if let Body::Sample(sample) = line.body {
             assert!(
@@ -83,9 +81,10 @@ fn hostile_targets_cost_bounded_time_and_memory() {
                 "{sample:?} at {}",
                 line.t
             );
-            seen.insert(sample.flow, sample.seen);
+            observations.insert(sample.flow, sample.observation);
         }
     }
+
     if let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", probe.child.id())) {
         let peak = status
             .lines()
@@ -93,74 +92,50 @@ fn hostile_targets_cost_bounded_time_and_memory() {
         let peak: u64 = peak.map_or(0, |kb| kb.trim().parse().unwrap());
         assert!(peak < 64 * 1024, "{peak} KiB");
     }
-    assert_eq!(seen[&1].http.as_ref().unwrap().body_bytes, 1_000_000);
     assert_eq!(
-        seen[&2].stop,
-        Some(Stop {
-            stage: Stage::Request,
-            how: How::Silence
-        })
+        observations[&1].http.as_ref().unwrap().body_bytes,
+        1_000_000
+    );
+    assert_eq!(
+        observations[&2].stop,
+        stop(Stage::Request, StopCause::Silence)
     );
     assert!(
-        matches!(
-            seen[&3].stop,
-            Some(Stop {
-                stage: Stage::Request,
-                how: How::Garbled { .. }
-            })
-        ),
+        is_garbled(&observations[&3], Stage::Request),
         "{:?}",
-        seen[&3]
+        observations[&3]
     );
-    let http = seen[&4].http.as_ref().unwrap();
+    let http = observations[&4].http.as_ref().unwrap();
     assert_eq!(
         (http.body_bytes, &http.body_start[..8]),
         (1_000_000, "<b>.[31m")
     );
-    let http = seen[&5].http.as_ref().unwrap();
+    let http = observations[&5].http.as_ref().unwrap();
     assert_eq!(
         (http.status, http.body_bytes, http.server.as_deref()),
         (403, 2, Some("<a href=\".\">"))
     );
-    assert!(matches!(
-        seen[&6].stop,
-        Some(Stop {
-            stage: Stage::Request,
-            how: How::Garbled { .. }
-        })
-    ));
+    assert!(is_garbled(&observations[&6], Stage::Request));
     assert!(
-        matches!(
-            seen[&7].stop,
-            Some(Stop {
-                stage: Stage::Tls,
-                how: How::Garbled { .. }
-            })
-        ),
+        is_garbled(&observations[&7], Stage::Tls),
         "{:?}",
-        seen[&7]
+        observations[&7]
     );
     assert!(
         matches!(
-            seen[&8].stop,
+            observations[&8].stop,
             Some(Stop {
                 stage: Stage::Tls,
                 ..
             })
         ),
         "{:?}",
-        seen[&8]
+        observations[&8]
     );
-    assert!(matches!(
-        seen[&9].stop,
-        Some(Stop {
-            stage: Stage::Request,
-            how: How::Garbled { .. }
-        })
-    ));
+    assert!(is_garbled(&observations[&9], Stage::Request));
     assert!(
-        matches!(&seen[&10].stop, Some(Stop { stage: Stage::Request, how: How::Garbled { what } }) if what.contains("2 MiB")),
+        matches!(&observations[&10].stop, Some(Stop { stage: Stage::Request, how: StopCause::Garbled { what } }) if what.contains("2 MiB")),
         "{:?}",
-        seen[&10]
+        observations[&10]
     );
 }

@@ -1,13 +1,10 @@
-//! What a router says, and what it keeps to itself: two namespaces, real packets.
+//! ICMP messages of a router, and routes without one: two network namespaces, real packets.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test ends where what it takes for granted is not so"
-)]
+#![expect(clippy::unwrap_used, reason = "a failed precondition ends the test")]
 
 mod common;
 
-use common::{Probe, flow, once, plan, skipped, udp};
+use common::{Probe, error, flow, once, plan, skipped, stop, udp};
 use nix::libc;
 use nix::sched::{CloneFlags, unshare};
 use std::fs::File;
@@ -16,9 +13,11 @@ use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::sync::mpsc::{Sender, channel};
 use watertight_probe::encode_plan;
-use watertight_probe::wire::{Body, How, Icmp, Request, Stage, Stop, Target};
+use watertight_probe::wire::{
+    Body, ByeReason, Flow, Icmp, Request, Stage, Stop, StopCause, Target,
+};
 
-/// A thread in a network namespace of its own that carries out `ip` commands.
+/// A thread in a new network namespace that runs `ip` commands.
 struct Namespace {
     commands: Sender<(String, Sender<bool>)>,
     netns: File,
@@ -28,20 +27,22 @@ struct Namespace {
 impl Namespace {
     fn new() -> Result<Self, String> {
         let (commands, inbox) = channel::<(String, Sender<bool>)>();
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         std::thread::spawn(move || {
             let made = unshare(CloneFlags::CLONE_NEWNET).map_err(|e| format!("unshare: {e}"));
             let made = made
                 .and_then(|()| File::open("/proc/thread-self/ns/net").map_err(|e| e.to_string()));
-            tell.send(made.map(|netns| (netns, nix::unistd::gettid().as_raw())))
+            sender
+                .send(made.map(|netns| (netns, nix::unistd::gettid().as_raw())))
                 .unwrap();
-            for (command, done) in inbox {
+            for (command, result) in inbox {
                 let status = Command::new("sh").args(["-c", &command]).status();
-                done.send(status.is_ok_and(|status| status.success()))
+                result
+                    .send(status.is_ok_and(|status| status.success()))
                     .unwrap();
             }
         });
-        let (netns, thread) = told.recv().unwrap()?;
+        let (netns, thread) = receiver.recv().unwrap()?;
         Ok(Self {
             commands,
             netns,
@@ -50,16 +51,18 @@ impl Namespace {
     }
 
     fn run(&self, command: &str) -> Result<(), String> {
-        let (done, wait) = channel();
-        self.commands.send((command.to_owned(), done)).unwrap();
-        wait.recv()
-            .unwrap()
-            .then_some(())
-            .ok_or_else(|| command.to_owned())
+        let (sender, result) = channel();
+        self.commands.send((command.to_owned(), sender)).unwrap();
+        if result.recv().unwrap() {
+            Ok(())
+        } else {
+            Err(command.to_owned())
+        }
     }
 }
 
-/// A source behind a router that prohibits, has no way, or says nothing, by destination.
+/// A source behind a router that prohibits packets, has no route, or drops silently, by
+/// destination.
 fn routed() -> Result<Namespace, String> {
     let (source, router) = (Namespace::new()?, Namespace::new()?);
     source.run(&format!(
@@ -79,21 +82,36 @@ fn routed() -> Result<Namespace, String> {
         router.run(&format!("ip -6 route add {what} fd92:{net}::/64"))?;
     }
     source.run("ip route add default via 10.91.0.1 && ip -6 route add default via fd91::1")?;
-    // Kept for as long as the test: the namespace goes with its last thread.
+    // Kept as long as the test runs: the namespace ends with its last thread.
     std::mem::forget(router);
     Ok(source)
 }
 
+/// One attempt to port 9000 of an address.
+fn to(id: u32, address: &str, request: Request) -> Flow {
+    let mut flow = once(flow(id, 9_000, request));
+    flow.target = Target::Address(address.parse().unwrap());
+    flow
+}
+
+/// A stop by an ICMP message of the router; type 1 is `ICMPv6`.
+fn refused(stage: Stage, errno: i32, ty: u8, code: u8) -> Option<Stop> {
+    let v6 = ty == 1;
+    let offender: IpAddr = if v6 { "fd91::1" } else { "10.91.0.1" }.parse().unwrap();
+    let icmp = Some(Icmp {
+        v6,
+        ty,
+        code,
+        offender: Some(offender),
+    });
+    stop(stage, StopCause::Error { errno, icmp })
+}
+
 #[test]
-fn a_routers_refusals_come_with_type_code_and_sender() {
+fn icmp_messages_of_a_router_are_reported_with_type_code_and_sender() {
     let source = match routed() {
         Ok(source) => source,
-        Err(why) => return skipped(&why),
-    };
-    let to = |id, address: &str, request: Request| {
-        let mut flow = once(flow(id, 9_000, request));
-        flow.target = Target::Address(address.parse().unwrap());
-        flow
+        Err(error) => return skipped(&error),
     };
     let connect = Request::Connect { linger_ms: 0 };
     let plan = plan(vec![
@@ -111,63 +129,35 @@ fn a_routers_refusals_come_with_type_code_and_sender() {
         encode_plan(&plan).unwrap(),
         &[&inherited.as_raw_fd().to_string()],
     );
-    assert_eq!(probe.bye(), "done");
+    assert_eq!(probe.bye(), ByeReason::Done);
+
     let Body::Hello(hello) = &probe.read[0].body else {
         unreachable!()
     };
-    assert!(
-        hello
-            .addresses
-            .contains(&"10.91.0.2".parse::<IpAddr>().unwrap()),
-        "{hello:?}"
-    );
-    let stop = |id| {
-        probe
-            .samples()
-            .find(|s| s.flow == id)
-            .unwrap()
-            .seen
-            .stop
-            .clone()
-    };
-    let refused = |stage, errno, ty, code| {
-        let v6 = ty == 1;
-        let offender: IpAddr = if v6 { "fd91::1" } else { "10.91.0.1" }.parse().unwrap();
-        let icmp = Some(Icmp {
-            v6,
-            ty,
-            code,
-            offender: Some(offender),
-        });
-        Some(Stop {
-            stage,
-            how: How::Error { errno, icmp },
-        })
-    };
-    let silence = |stage| {
-        Some(Stop {
-            stage,
-            how: How::Silence,
-        })
-    };
-    assert_eq!(stop(1), refused(Stage::Connect, libc::EHOSTUNREACH, 3, 13));
-    assert_eq!(stop(2), refused(Stage::Connect, libc::EHOSTUNREACH, 3, 1));
-    assert_eq!(stop(3), silence(Stage::Connect));
-    assert_eq!(
-        stop(4),
-        refused(Stage::FirstBytes, libc::EHOSTUNREACH, 3, 13)
-    );
-    assert_eq!(stop(5), silence(Stage::FirstBytes));
-    assert_eq!(stop(6), refused(Stage::Connect, libc::EACCES, 1, 1));
-    assert_eq!(stop(7), refused(Stage::Connect, libc::ENETUNREACH, 1, 0));
-    assert_eq!(stop(8), refused(Stage::FirstBytes, libc::EACCES, 1, 1));
+    let address: IpAddr = "10.91.0.2".parse().unwrap();
+    assert!(hello.addresses.contains(&address), "{hello:?}");
+
+    let expected = [
+        (1, refused(Stage::Connect, libc::EHOSTUNREACH, 3, 13)),
+        (2, refused(Stage::Connect, libc::EHOSTUNREACH, 3, 1)),
+        (3, stop(Stage::Connect, StopCause::Silence)),
+        (4, refused(Stage::FirstBytes, libc::EHOSTUNREACH, 3, 13)),
+        (5, stop(Stage::FirstBytes, StopCause::Silence)),
+        (6, refused(Stage::Connect, libc::EACCES, 1, 1)),
+        (7, refused(Stage::Connect, libc::ENETUNREACH, 1, 0)),
+        (8, refused(Stage::FirstBytes, libc::EACCES, 1, 1)),
+    ];
+    for (flow, stop) in expected {
+        let sample = probe.samples().find(|sample| sample.flow == flow);
+        assert_eq!(sample.unwrap().observation.stop, stop, "flow {flow}");
+    }
 }
 
 #[test]
 fn no_route_is_an_error_without_icmp() {
     let source = match Namespace::new() {
         Ok(source) => source,
-        Err(why) => return skipped(&why),
+        Err(error) => return skipped(&error),
     };
     let mut plan = plan(vec![once(flow(1, 9_000, Request::Nonce))]);
     plan.flows[0].target = Target::Address("192.0.2.1".parse().unwrap());
@@ -176,15 +166,8 @@ fn no_route_is_an_error_without_icmp() {
         encode_plan(&plan).unwrap(),
         &[&inherited.as_raw_fd().to_string()],
     );
-    let how = How::Error {
-        errno: libc::ENETUNREACH,
-        icmp: None,
-    };
     assert_eq!(
-        probe.sample(1).seen.stop,
-        Some(Stop {
-            stage: Stage::Connect,
-            how
-        })
+        probe.sample(1).observation.stop,
+        stop(Stage::Connect, error(libc::ENETUNREACH))
     );
 }

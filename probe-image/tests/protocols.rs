@@ -1,22 +1,20 @@
-//! TLS and HTTP between agent and responder, whole and broken.
+//! TLS and HTTP between agent and responder, valid and invalid.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test ends where what it takes for granted is not so"
-)]
+#![expect(clippy::unwrap_used, reason = "a failed precondition ends the test")]
 
 mod common;
 
-use common::{Probe, Responder, dns, flow, get, http, once, plan, run, server, tls, udp, zone};
+use common::{
+    Probe, Responder, dns, flow, get, http, is_garbled, once, plan, run, server, stages, stop, tls,
+    udp, zone,
+};
 use std::io::{Read, Write};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use watertight_probe::responder::control::{Behaviour, Certificate, Reply};
-use watertight_probe::wire::{Flow, How, Http, Observation, Request, Stage, Stop, Tls, Transport};
-
-fn stages(seen: &Observation) -> Vec<Stage> {
-    seen.passed.iter().map(|(stage, _)| *stage).collect()
-}
+use watertight_probe::wire::{
+    ByeReason, Flow, Http, Observation, Request, Stage, StopCause, Tls, TlsFacts, Transport,
+};
 
 fn https(id: u32, port: u16, alpn: &[&str]) -> Flow {
     let tls = Some(Tls {
@@ -26,7 +24,7 @@ fn https(id: u32, port: u16, alpn: &[&str]) -> Flow {
     once(flow(id, port, Request::Http(Http { tls, ..get(port) })))
 }
 
-/// An authority of the test's own.
+/// A certificate authority.
 struct Authority {
     pem: String,
     issuer: Issuer<'static, KeyPair>,
@@ -60,120 +58,127 @@ impl Authority {
     }
 }
 
+/// A responder that answers over TLS with this certificate; returns its port.
+fn listen_tls(responder: &Responder, certificate: Certificate) -> u16 {
+    responder.listen_with("web", Transport::Tcp, Behaviour::Answer, Some(certificate))
+}
+
+/// The TLS facts of a flow that passed the handshake.
+fn tls_facts(observation: &Observation) -> &TlsFacts {
+    assert_eq!(
+        (&observation.stop, stages(observation)),
+        (&None, vec![Stage::Connect, Stage::Tls]),
+        "{observation:?}"
+    );
+    observation.tls.as_deref().unwrap()
+}
+
+/// Whether the chain is trusted, the name matches, and the leaf has expired.
+fn validity(observation: &Observation) -> (bool, bool, bool) {
+    let facts = tls_facts(observation);
+    (
+        facts.chain_error.is_none(),
+        facts.name_error.is_none(),
+        facts.expired,
+    )
+}
+
 #[test]
-fn tls_facts_judge_chain_name_and_expiry_apart() {
+fn chain_name_and_expiry_of_a_certificate_are_recorded_separately() {
     let (trusted, other) = (Authority::new(), Authority::new());
     let responder = Responder::start();
-    let listen = |certificate| {
-        responder.listen_with("web", Transport::Tcp, Behaviour::Answer, Some(certificate))
-    };
-    let good = listen(trusted.issue(&["web.test", "127.0.0.1"], |_| {}));
-    let untrusted = listen(other.issue(&["web.test"], |_| {}));
-    let expired = listen(trusted.issue(&["web.test"], |params| {
-        params.not_before = date_time_ymd(2019, 1, 1);
-        params.not_after = date_time_ymd(2020, 1, 1);
-    }));
-    let hostile = listen(trusted.issue(&["web.test"], |params| {
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "\u{1b}[31m<evil>&\u{202e}\n");
-    }));
+    let good = listen_tls(
+        &responder,
+        trusted.issue(&["web.test", "127.0.0.1"], |_| {}),
+    );
+    let untrusted = listen_tls(&responder, other.issue(&["web.test"], |_| {}));
+    let expired = listen_tls(
+        &responder,
+        trusted.issue(&["web.test"], |params| {
+            params.not_before = date_time_ymd(2019, 1, 1);
+            params.not_after = date_time_ymd(2020, 1, 1);
+        }),
+    );
+    let malicious = listen_tls(
+        &responder,
+        trusted.issue(&["web.test"], |params| {
+            params
+                .distinguished_name
+                .push(DnType::CommonName, "\u{1b}[31m<evil>&\u{202e}\n");
+        }),
+    );
     let mut plan = plan(vec![
         tls(1, good, Some("web.test"), &["h2", "http/1.1"]),
         tls(2, good, None, &[]),
         tls(3, good, Some("other.test"), &[]),
         tls(4, untrusted, Some("web.test"), &[]),
         tls(5, expired, Some("web.test"), &[]),
-        tls(6, hostile, Some("web.test"), &[]),
+        tls(6, malicious, Some("web.test"), &[]),
         tls(7, good, Some("127.0.0.1"), &[]),
     ]);
     plan.trust = vec![trusted.pem.clone()];
-    let seen = run(&plan);
-    let facts = |id| {
-        let seen = &seen[&id];
-        assert_eq!(
-            (&seen.stop, stages(seen)),
-            (&None, vec![Stage::Connect, Stage::Tls]),
-            "flow {id}: {seen:?}"
-        );
-        seen.tls.as_deref().unwrap()
-    };
-    let judged = |id| {
-        (
-            facts(id).chain_error.is_none(),
-            facts(id).name_error.is_none(),
-            facts(id).expired,
-        )
-    };
-    assert_eq!(judged(1), (true, true, false));
-    assert_eq!(facts(1).version, "TLSv1.3");
-    assert_eq!(facts(1).alpn.as_deref(), Some("h2"));
-    assert_eq!(facts(1).names, ["web.test", "127.0.0.1"]);
-    assert_eq!(facts(1).issuer, "CN=test authority");
-    assert_eq!(facts(1).leaf.len(), 64);
-    assert_eq!(judged(2), (true, true, false));
-    assert_eq!(facts(2).alpn, None);
-    assert_eq!(judged(3), (true, false, false));
-    assert_eq!(judged(4), (false, true, false));
-    assert_eq!(judged(5), (true, true, true));
-    assert_eq!(facts(5).not_after, 1_577_836_800);
-    assert!(
-        facts(6).subject.contains("[31m<evil>&"),
-        "{}",
-        facts(6).subject
-    );
-    assert!(!facts(6).subject.contains(['\u{1b}', '\u{202e}', '\n']));
-    assert_eq!(judged(7), (true, true, false));
+    let observations = run(&plan);
+
+    assert_eq!(validity(&observations[&1]), (true, true, false));
+    let facts = tls_facts(&observations[&1]);
+    assert_eq!(facts.version, "TLSv1.3");
+    assert_eq!(facts.alpn.as_deref(), Some("h2"));
+    assert_eq!(facts.names, ["web.test", "127.0.0.1"]);
+    assert_eq!(facts.issuer, "CN=test authority");
+    assert_eq!(facts.leaf.len(), 64);
+
+    assert_eq!(validity(&observations[&2]), (true, true, false));
+    assert_eq!(tls_facts(&observations[&2]).alpn, None);
+    assert_eq!(validity(&observations[&3]), (true, false, false));
+    assert_eq!(validity(&observations[&4]), (false, true, false));
+    assert_eq!(validity(&observations[&5]), (true, true, true));
+    assert_eq!(tls_facts(&observations[&5]).not_after, 1_577_836_800);
+    assert_eq!(validity(&observations[&7]), (true, true, false));
+
+    let subject = &tls_facts(&observations[&6]).subject;
+    assert!(subject.contains("[31m<evil>&"), "{subject}");
+    assert!(!subject.contains(['\u{1b}', '\u{202e}', '\n']));
 }
 
 #[test]
-fn a_handshake_that_fails_says_how() {
+fn failed_tls_handshake_is_reported_with_its_cause() {
     let authority = Authority::new();
     let responder = Responder::start();
-    let good = responder.listen_with(
-        "web",
-        Transport::Tcp,
-        Behaviour::Answer,
-        Some(authority.issue(&["web.test"], |_| {})),
-    );
+    let good = listen_tls(&responder, authority.issue(&["web.test"], |_| {}));
     let without = responder.listen("web", Transport::Tcp, Behaviour::Answer);
     let mute = responder.listen("web", Transport::Tcp, Behaviour::Mute);
     let plain = server(|mut stream| {
         drop(stream.read(&mut [0; 1024]));
         drop(stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
     });
-    let seen = run(&plan(vec![
+    let observations = run(&plan(vec![
         tls(1, good, Some("web.test"), &["smtp"]),
         tls(2, without, Some("web.test"), &[]),
         tls(3, mute, Some("web.test"), &[]),
         tls(4, plain, Some("web.test"), &[]),
     ]));
-    let stop = |how| {
-        Some(Stop {
-            stage: Stage::Tls,
-            how,
-        })
-    };
-    // no_application_protocol, RFC 7301 section 3.2
-    assert_eq!(seen[&1].stop, stop(How::Alert { code: 120 }));
-    assert_eq!(seen[&2].stop, stop(How::Closed));
-    assert_eq!(seen[&3].stop, stop(How::Silence));
-    assert!(
-        matches!(
-            &seen[&4].stop,
-            Some(Stop {
-                stage: Stage::Tls,
-                how: How::Garbled { .. }
-            })
-        ),
-        "{:?}",
-        seen[&4]
+
+    // no_application_protocol (RFC 7301 §3.2)
+    assert_eq!(
+        observations[&1].stop,
+        stop(Stage::Tls, StopCause::Alert { code: 120 })
     );
-    assert!(seen.values().all(|seen| stages(seen) == [Stage::Connect]));
+    assert_eq!(observations[&2].stop, stop(Stage::Tls, StopCause::Closed));
+    assert_eq!(observations[&3].stop, stop(Stage::Tls, StopCause::Silence));
+    assert!(
+        is_garbled(&observations[&4], Stage::Tls),
+        "{:?}",
+        observations[&4]
+    );
+    assert!(
+        observations
+            .values()
+            .all(|observation| stages(observation) == [Stage::Connect])
+    );
 }
 
 #[test]
-fn http_returns_the_nonce_in_each_version() {
+fn nonce_is_returned_by_each_version_of_http() {
     let authority = Authority::new();
     let responder = Responder::start();
     let plain = responder.listen("pod web", Transport::Tcp, Behaviour::Answer);
@@ -191,7 +196,7 @@ fn http_returns_the_nonce_in_each_version() {
     request.h2 = true;
     request.method = "POST".into();
     request.body = Some("hello".into());
-    let seen = run(&plan(vec![
+    let observations = run(&plan(vec![
         http(1, plain),
         prior,
         https(3, secure, &["h2"]),
@@ -205,41 +210,41 @@ fn http_returns_the_nonce_in_each_version() {
         (4, "HTTP/1.1"),
         (5, "HTTP/1.1"),
     ] {
-        let seen = &seen[&id];
+        let observation = &observations[&id];
         let second = if id < 3 {
             Stage::FirstBytes
         } else {
             Stage::Tls
         };
         assert_eq!(
-            (&seen.stop, stages(seen)),
+            (&observation.stop, stages(observation)),
             (&None, vec![Stage::Connect, second, Stage::Request]),
             "flow {id}"
         );
-        let http = seen.http.as_ref().unwrap();
+        let http = observation.http.as_ref().unwrap();
         assert_eq!((http.version.as_str(), http.status), (version, 200));
         assert_eq!(http.body_start, "watertight/1 NONCE pod web.");
         assert_eq!(http.body_bytes, "watertight/1  pod web\n".len() as u64 + 32);
-        let answer = seen.answer.as_ref().unwrap();
+        let answer = observation.answer.as_ref().unwrap();
         assert_eq!((answer.nonce, answer.who.as_str()), (true, "pod web"));
-        assert_eq!(seen.tls.is_some(), id > 2);
+        assert_eq!(observation.tls.is_some(), id > 2);
     }
 }
 
 #[test]
-fn redirects_are_told_and_not_followed() {
+fn redirects_are_reported_and_not_followed() {
     let responder = Responder::start();
     let port = responder.listen("web", Transport::Tcp, Behaviour::Redirect);
     let denied = Behaviour::Status(403, "RBAC: access denied".into(), "envoy".into());
     let denying = responder.listen("web", Transport::Tcp, denied);
-    let seen = run(&plan(vec![http(1, port), http(2, denying)]));
-    let http = seen[&1].http.as_ref().unwrap();
+    let observations = run(&plan(vec![http(1, port), http(2, denying)]));
+    let http = observations[&1].http.as_ref().unwrap();
     assert_eq!(
         (http.status, http.location.clone()),
         (302, Some(format!("http://localhost:{port}/a")))
     );
-    assert_eq!(seen[&1].answer, None);
-    let http = seen[&2].http.as_ref().unwrap();
+    assert_eq!(observations[&1].answer, None);
+    let http = observations[&2].http.as_ref().unwrap();
     assert_eq!(
         (
             http.status,
@@ -248,17 +253,18 @@ fn redirects_are_told_and_not_followed() {
         ),
         (403, Some("envoy"), "RBAC: access denied")
     );
-    assert_eq!(seen[&2].stop, None);
+    assert_eq!(observations[&2].stop, None);
 }
 
 #[test]
-fn a_request_carries_the_runs_name_and_the_plans_headers() {
-    let (tell, told) = std::sync::mpsc::channel();
+fn request_has_the_id_of_the_run_and_the_headers_of_the_plan() {
+    let (sender, request_text) = std::sync::mpsc::channel();
     let port =
         server(move |mut stream| {
             let mut buffer = [0; 4096];
             let n = stream.read(&mut buffer).unwrap();
-            tell.send(String::from_utf8_lossy(&buffer[..n]).into_owned())
+            sender
+                .send(String::from_utf8_lossy(&buffer[..n]).into_owned())
                 .unwrap();
             drop(stream.write_all(
                 b"HTTP/1.1 204 No Content\r\nl5d-proxy-error: x\r\nx-envoy-a: b\r\n\r\n",
@@ -269,8 +275,8 @@ fn a_request_carries_the_runs_name_and_the_plans_headers() {
         unreachable!()
     };
     request.headers = vec![("X-Line".into(), "one".into())];
-    let seen = run(&plan(vec![flow]));
-    let text = told.recv().unwrap();
+    let observations = run(&plan(vec![flow]));
+    let text = request_text.recv().unwrap();
     assert!(text.starts_with("GET /a?b=c HTTP/1.1\r\n"), "{text}");
     for line in [
         format!("host: localhost:{port}"),
@@ -285,7 +291,7 @@ fn a_request_carries_the_runs_name_and_the_plans_headers() {
             "{line} in {text}"
         );
     }
-    let http = seen[&1].http.as_ref().unwrap();
+    let http = observations[&1].http.as_ref().unwrap();
     assert_eq!(
         (http.status, http.marks.clone()),
         (204, vec!["l5d-proxy-error".to_owned(), "x-envoy-a".into()])
@@ -293,7 +299,7 @@ fn a_request_carries_the_runs_name_and_the_plans_headers() {
 }
 
 #[test]
-fn http_that_is_not_answered_says_how() {
+fn http_without_a_response_is_reported_with_its_cause() {
     let responder = Responder::start();
     let mute = responder.listen("x", Transport::Tcp, Behaviour::Mute);
     let hang_up = responder.listen("x", Transport::Tcp, Behaviour::HangUp);
@@ -311,7 +317,7 @@ fn http_that_is_not_answered_says_how() {
         unreachable!()
     };
     request.h2 = true;
-    let seen = run(&plan(vec![
+    let observations = run(&plan(vec![
         http(1, mute),
         http(2, hang_up),
         http(3, ssh),
@@ -319,66 +325,49 @@ fn http_that_is_not_answered_says_how() {
         h2,
     ]));
     assert_eq!(
-        seen[&1].stop,
-        Some(Stop {
-            stage: Stage::FirstBytes,
-            how: How::Silence
-        })
+        observations[&1].stop,
+        stop(Stage::FirstBytes, StopCause::Silence)
     );
     assert_eq!(
-        seen[&2].stop,
-        Some(Stop {
-            stage: Stage::FirstBytes,
-            how: How::Closed
-        })
+        observations[&2].stop,
+        stop(Stage::FirstBytes, StopCause::Closed)
     );
     assert!(
-        matches!(
-            &seen[&3].stop,
-            Some(Stop {
-                stage: Stage::Request,
-                how: How::Garbled { .. }
-            })
-        ),
+        is_garbled(&observations[&3], Stage::Request),
         "{:?}",
-        seen[&3]
+        observations[&3]
     );
     assert_eq!(
-        seen[&4].stop,
-        Some(Stop {
-            stage: Stage::Request,
-            how: How::Closed
-        })
+        observations[&4].stop,
+        stop(Stage::Request, StopCause::Closed)
     );
     assert!(
-        matches!(
-            &seen[&5].stop,
-            Some(Stop {
-                stage: Stage::Request,
-                how: How::Garbled { .. }
-            })
-        ),
+        is_garbled(&observations[&5], Stage::Request),
         "{:?}",
-        seen[&5]
+        observations[&5]
     );
-    assert!(seen.values().all(|seen| seen.http.is_none()));
+    assert!(
+        observations
+            .values()
+            .all(|observation| observation.http.is_none())
+    );
 }
 
 #[test]
-fn certificates_to_trust_that_are_none_are_a_fault_of_the_plan() {
+fn invalid_certificate_to_trust_is_a_fault_of_the_plan() {
     let mut plan = plan(vec![]);
     plan.trust = vec!["-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into()];
     let mut probe = Probe::start(&plan);
-    assert_eq!(probe.bye(), "plan");
+    assert_eq!(probe.bye(), ByeReason::BadPlan);
 }
 
 #[test]
-fn like_answers_are_told_once_though_nonce_and_date_differ() {
+fn equal_answers_are_one_sample_though_nonce_and_date_differ() {
     let responder = Responder::start();
     let web = responder.listen("pod web", Transport::Tcp, Behaviour::Answer);
     let dns_port = responder.listen("dns", Transport::Udp, Behaviour::Dns);
     let names = [("a.test", "10.0.0.1")];
-    assert_eq!(responder.order(&zone(&names), None), Reply::Done);
+    assert_eq!(responder.send(&zone(&names), None), Reply::Done);
     let mut flows = vec![
         http(1, web),
         flow(2, web, Request::Nonce),
@@ -389,8 +378,8 @@ fn like_answers_are_told_once_though_nonce_and_date_differ() {
         flow.pace.attempts = Some(8);
     }
     let mut probe = Probe::start(&plan(flows));
-    assert_eq!(probe.bye(), "done");
-    // A fault makes the next attempt a sample; without one there is a single sample a flow.
+    assert_eq!(probe.bye(), ByeReason::Done);
+    // After a fault the next attempt is a sample; otherwise each flow has one sample.
     assert!(
         probe.samples().count() <= 4 + probe.faults().len(),
         "{:#?}",
@@ -398,7 +387,7 @@ fn like_answers_are_told_once_though_nonce_and_date_differ() {
     );
     assert!(probe.samples().all(|sample| {
         sample
-            .seen
+            .observation
             .answer
             .as_ref()
             .is_none_or(|answer| answer.nonce)

@@ -1,23 +1,20 @@
 //! The responder as a process: its control socket, other namespaces, many sockets.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test ends where what it takes for granted is not so"
-)]
+#![expect(clippy::unwrap_used, reason = "a failed precondition ends the test")]
 
 mod common;
 
-use common::{LOCALHOST, Probe, Responder, flow, free_port, once, plan, skipped};
+use common::{LOCALHOST, Probe, Responder, error, flow, free_port, once, plan, skipped, stop};
 use nix::libc;
 use nix::sched::{CloneFlags, unshare};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 use watertight_probe::encode_plan;
 use watertight_probe::responder::control::{Behaviour, Command, Listen, Reply};
-use watertight_probe::wire::{How, Request, Stage, Stop, Transport};
+use watertight_probe::wire::{Request, Stage, Transport};
 
 fn tcp(address: SocketAddr) -> Listen {
     Listen {
@@ -61,18 +58,18 @@ fn netns() -> Result<File, String> {
 }
 
 #[test]
-fn sockets_are_bound_when_done_is_said_and_gone_when_closed() {
+fn sockets_are_bound_after_serve_and_gone_after_close() {
     let responder = Responder::start();
     let addresses: Vec<SocketAddr> = (0..2)
         .map(|_| (LOCALHOST, free_port(Transport::Tcp)).into())
         .collect();
     let listen = addresses.iter().copied().map(tcp).collect();
-    assert_eq!(responder.order(&serve(1, "a b", listen), None), Reply::Done);
+    assert_eq!(responder.send(&serve(1, "a b", listen), None), Reply::Done);
     assert_eq!(ask(addresses[0]).unwrap(), "watertight/1 ab a b\n");
     let mut held = TcpStream::connect(addresses[0]).unwrap();
     let port = Some((Transport::Tcp, addresses[0].port()));
     assert_eq!(
-        responder.order(&Command::Close { group: 1, port }, None),
+        responder.send(&Command::Close { group: 1, port }, None),
         Reply::Done
     );
     assert_eq!(
@@ -80,19 +77,19 @@ fn sockets_are_bound_when_done_is_said_and_gone_when_closed() {
         std::io::ErrorKind::ConnectionRefused
     );
     held.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-    // FIN, or RST where the responder had not accepted it yet.
+    // FIN, or RST if the responder had not accepted the connection yet.
     assert!(held.read(&mut [0]).map_or_else(
         |e| e.kind() == std::io::ErrorKind::ConnectionReset,
         |n| n == 0
     ));
-    assert!(ask(addresses[1]).is_ok(), "the other port stays");
+    assert!(ask(addresses[1]).is_ok(), "the other port stays open");
     assert_eq!(
-        responder.order(&serve(1, "again", vec![tcp(addresses[0])]), None),
+        responder.send(&serve(1, "again", vec![tcp(addresses[0])]), None),
         Reply::Done
     );
     assert_eq!(ask(addresses[0]).unwrap(), "watertight/1 ab again\n");
     assert_eq!(
-        responder.order(
+        responder.send(
             &Command::Close {
                 group: 1,
                 port: None
@@ -105,7 +102,7 @@ fn sockets_are_bound_when_done_is_said_and_gone_when_closed() {
 }
 
 #[test]
-fn an_order_that_fails_says_what_and_opens_nothing() {
+fn command_that_fails_names_the_address_and_binds_nothing() {
     let responder = Responder::start();
     let free = SocketAddr::new(LOCALHOST, free_port(Transport::Tcp));
     let taken = std::net::TcpListener::bind((LOCALHOST, 0))
@@ -114,7 +111,7 @@ fn an_order_that_fails_says_what_and_opens_nothing() {
         .unwrap();
     let _taken = std::net::TcpListener::bind(taken).unwrap();
     let Reply::Failed { what, errno } =
-        responder.order(&serve(1, "x", vec![tcp(free), tcp(taken)]), None)
+        responder.send(&serve(1, "x", vec![tcp(free), tcp(taken)]), None)
     else {
         panic!("bound twice");
     };
@@ -122,29 +119,29 @@ fn an_order_that_fails_says_what_and_opens_nothing() {
     assert!(what.contains(&taken.to_string()), "{what}");
     assert!(ask(free).is_err());
     assert!(matches!(
-        responder.order_text(b"{\"nonsense\":1}", None),
+        responder.send_text(b"{\"nonsense\":1}", None),
         Reply::Failed { errno: 0, .. }
     ));
     assert_eq!(
-        responder.order(&serve(1, "x", vec![tcp(free)]), None),
+        responder.send(&serve(1, "x", vec![tcp(free)]), None),
         Reply::Done
     );
 }
 
 #[test]
-fn the_responder_ends_with_its_control_socket() {
+fn responder_ends_with_its_control_socket() {
     let mut responder = Responder::start();
     let (fresh, _other) = std::os::unix::net::UnixStream::pair().unwrap();
     drop(std::mem::replace(&mut responder.control, fresh.into()));
     let deadline = Instant::now() + Duration::from_secs(2);
     while responder.child.try_wait().unwrap().is_none() {
-        assert!(Instant::now() < deadline, "still there");
+        assert!(Instant::now() < deadline, "the responder still runs");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
 #[test]
-fn both_families_have_sockets_of_their_own() {
+fn ipv6_socket_does_not_answer_over_ipv4() {
     let responder = Responder::start();
     let port = free_port(Transport::Tcp);
     let six = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
@@ -153,7 +150,7 @@ fn both_families_have_sockets_of_their_own() {
         return skipped("no IPv6 loopback here");
     }
     assert_eq!(
-        responder.order(&serve(1, "six", vec![tcp(six)]), None),
+        responder.send(&serve(1, "six", vec![tcp(six)]), None),
         Reply::Done
     );
     assert!(ask((LOCALHOST, port).into()).is_err());
@@ -161,60 +158,56 @@ fn both_families_have_sockets_of_their_own() {
 }
 
 #[test]
-fn one_responder_and_the_probes_meet_in_other_namespaces() {
+fn responder_serves_probes_in_other_namespaces() {
     let (one, two) = match (netns(), netns()) {
         (Ok(one), Ok(two)) => (one, two),
-        (Err(why), _) | (_, Err(why)) => return skipped(&why),
+        (Err(error), _) | (_, Err(error)) => return skipped(&error),
     };
     let responder = Responder::start();
     let port = free_port(Transport::Tcp);
     let address = SocketAddr::new(LOCALHOST, port);
     // The same address in two namespaces and at home: three sockets.
     assert_eq!(
-        responder.order(&serve(1, "one", vec![tcp(address)]), Some(one.as_fd())),
+        responder.send(&serve(1, "one", vec![tcp(address)]), Some(one.as_fd())),
         Reply::Done
     );
     assert_eq!(
-        responder.order(&serve(2, "two", vec![tcp(address)]), Some(two.as_fd())),
+        responder.send(&serve(2, "two", vec![tcp(address)]), Some(two.as_fd())),
         Reply::Done
     );
-    assert!(ask(address).is_err(), "nothing is opened at home");
+    assert!(ask(address).is_err(), "no socket is bound at home");
     let plan = plan(vec![once(flow(1, port, Request::Nonce))]);
     for (netns, who) in [(&one, "one"), (&two, "two")] {
         // A duplicate without close-on-exec, as the runner passes it.
         let inherited = nix::unistd::dup(netns).unwrap();
         let number = inherited.as_raw_fd().to_string();
         let mut probe = Probe::start_with(encode_plan(&plan).unwrap(), &[&number]);
-        assert_eq!(probe.sample(1).seen.answer.unwrap().who, who);
+        assert_eq!(probe.sample(1).observation.answer.unwrap().who, who);
     }
-    let home = Probe::start(&plan).sample(1).seen;
-    let refused = How::Error {
-        errno: libc::ECONNREFUSED,
-        icmp: None,
-    };
-    assert_eq!(
-        home.stop,
-        Some(Stop {
-            stage: Stage::Connect,
-            how: refused
-        })
-    );
+    let home = Probe::start(&plan).sample(1).observation;
+    assert_eq!(home.stop, stop(Stage::Connect, error(libc::ECONNREFUSED)));
+}
+
+/// Address of a pod, on 127.1.0.0/16.
+fn pod_address(n: u32) -> IpAddr {
+    (0x7f01_0000_u32 + n + 1).to_be_bytes().into()
 }
 
 #[test]
-fn thousands_of_sockets_are_served_at_once() {
+fn thousands_of_sockets_are_served_at_the_same_time() {
     let responder = Responder::start();
-    // 1,000 pods with 3 TCP and 1 UDP socket each, on 127.1.0.0/16.
-    let pod = |n: u32| -> std::net::IpAddr { (0x7f01_0000_u32 + n + 1).to_be_bytes().into() };
+    // 1,000 pods with 3 TCP sockets and 1 UDP socket each.
     let began = Instant::now();
     for n in 0..1_000 {
-        let mut listen: Vec<Listen> = (0..3).map(|p| tcp((pod(n), 9_000 + p).into())).collect();
+        let mut listen: Vec<Listen> = (0..3)
+            .map(|p| tcp((pod_address(n), 9_000 + p).into()))
+            .collect();
         listen.push(Listen {
             transport: Transport::Udp,
-            ..tcp((pod(n), 9_000).into())
+            ..tcp((pod_address(n), 9_000).into())
         });
         assert_eq!(
-            responder.order(&serve(n, &format!("pod-{n}"), listen), None),
+            responder.send(&serve(n, &format!("pod-{n}"), listen), None),
             Reply::Done
         );
     }
@@ -225,14 +218,14 @@ fn thousands_of_sockets_are_served_at_once() {
     );
     for n in [0, 500, 999] {
         assert_eq!(
-            ask((pod(n), 9_002).into()).unwrap(),
+            ask((pod_address(n), 9_002).into()).unwrap(),
             format!("watertight/1 ab pod-{n}\n")
         );
     }
-    // Connections that say nothing hold nobody up.
+    // Silent connections do not delay others.
     let held: Vec<TcpStream> = (0..300)
-        .map(|n| TcpStream::connect((pod(n), 9_001)).unwrap())
+        .map(|n| TcpStream::connect((pod_address(n), 9_001)).unwrap())
         .collect();
-    assert!(ask((pod(7), 9_001).into()).is_ok());
+    assert!(ask((pod_address(7), 9_001).into()).is_ok());
     drop(held);
 }

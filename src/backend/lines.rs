@@ -1,9 +1,9 @@
-//! Probes' lines, as any backend reads them.
+//! Parsing of probes' lines, for all backends.
 
 use super::ProbeFault;
 use crate::wire;
 
-/// Reads one line of a probe's output.
+/// Parses one line of a probe's output.
 pub(super) fn parse(line: &[u8]) -> Result<wire::Line, ProbeFault> {
     serde_json::from_slice(line).map_err(|error| {
         let start: String = String::from_utf8_lossy(line)
@@ -15,7 +15,7 @@ pub(super) fn parse(line: &[u8]) -> Result<wire::Line, ProbeFault> {
     })
 }
 
-/// What is told of a line that is longer than a line may be.
+/// The fault for a line that is longer than a line may be.
 pub(super) fn without_end(length: usize) -> ProbeFault {
-    ProbeFault::Unreadable(format!("a line without end after {length} bytes"))
+    ProbeFault::Unreadable(format!("a line is longer than {length} bytes"))
 }

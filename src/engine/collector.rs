@@ -8,8 +8,8 @@ use super::RunnerClock;
 use crate::backend::{Arrival, ProbeFault};
 use crate::plan::{FlowId, Plan, ProbeId};
 use crate::verdict::{
-    Cause, Clock, Evidence, FirstSuccess, FlowEvidence, MAX_WALL_ERROR_US, OutOfOrder,
-    ProbeFailure, Reading, StageTimes, read,
+    Cause, Clock, Evidence, FirstSuccess, FlowEvidence, MAX_WALL_ERROR_US, ProbeFailure, Reading,
+    StageTimes, read,
 };
 use crate::wire::{self, Body, Fault, Heartbeat, Hello, Line, Sample};
 use std::time::Duration;
@@ -197,7 +197,7 @@ impl Collector {
                 self.fail(index, ProbeFailure::Ended(fault.to_string()));
             }
             ProbeFault::Unreadable(_) => {
-                self.fail(index, ProbeFailure::Protocol(fault.to_string()))
+                self.fail(index, ProbeFailure::Protocol(fault.to_string()));
             }
         }
     }
@@ -284,11 +284,11 @@ impl Collector {
             Body::Sample(sample) => self.sample(plan, index, &sample),
             Body::Heartbeat(heartbeat) => self.heartbeat(plan, index, line.t, &heartbeat),
             Body::Fault(fault) => self.fault(plan, index, fault),
-            Body::Took { flows } => {
+            Body::Latencies { flows } => {
                 for (flow, latencies_us) in flows {
                     let id = flow_of_probe(plan, index, flow)?;
                     self.flow(id).latencies_us =
-                        latencies_us.into_iter().take(wire::MAX_TOOK).collect();
+                        latencies_us.into_iter().take(wire::MAX_LATENCIES).collect();
                 }
                 Ok(())
             }
@@ -297,12 +297,16 @@ impl Collector {
                 Ok(())
             }
             // The plan is done where every flow is tried only once.
-            Body::Bye { reason } if reason == "done" => {
+            Body::Bye {
+                reason: wire::ByeReason::Done,
+            } => {
                 self.probes[index].done = true;
                 self.evidence.probes[index].stopped = true;
                 Ok(())
             }
-            Body::Bye { reason } if reason == "term" => Err(ProbeFailure::Ended(
+            Body::Bye {
+                reason: wire::ByeReason::Signal,
+            } => Err(ProbeFailure::Ended(
                 "the probe was stopped from outside the run: deleted, evicted or preempted".into(),
             )),
             Body::Bye { reason } => Err(ProbeFailure::Ended(format!(
@@ -313,25 +317,28 @@ impl Collector {
 
     fn sample(&mut self, plan: &Plan, index: usize, sample: &Sample) -> Result<(), ProbeFailure> {
         let id = flow_of_probe(plan, index, sample.flow)?;
-        let reading = read(plan.flow(id), self.statuses[id.0 as usize], &sample.seen);
+        let reading = read(
+            plan.flow(id),
+            self.statuses[id.0 as usize],
+            &sample.observation,
+        );
         let evidence = self.flow(id);
-        if sample.seen.is_unfinished() && !matches!(reading, Reading::Open(_)) {
-            return evidence.unfinished(sample.attempt).map_err(out_of_order);
+        if sample.observation.is_unfinished() && !matches!(reading, Reading::Open(_)) {
+            return Ok(evidence.unfinished(sample.attempt)?);
         }
 
-        if let Some(peer) = sample.seen.peer {
-            evidence.dialled(peer.ip(), sample.seen.is_answered());
+        if let Some(peer) = sample.observation.peer {
+            evidence.dialled(peer.ip(), sample.observation.is_answered());
         }
-        let answer = sample.seen.answer.as_ref();
-        evidence
-            .attempt(
-                sample.attempt,
-                sample.start,
-                reading,
-                StageTimes::of(&sample.seen.passed),
-                answer.map(|answer| answer.who.as_str()),
-            )
-            .map_err(out_of_order)
+        let answer = sample.observation.answer.as_ref();
+        evidence.attempt(
+            sample.attempt,
+            sample.start,
+            reading,
+            StageTimes::of(&sample.observation.passed),
+            answer.map(|answer| answer.who.as_str()),
+        )?;
+        Ok(())
     }
 
     fn heartbeat(
@@ -343,9 +350,7 @@ impl Collector {
     ) -> Result<(), ProbeFailure> {
         for (flow, attempts, last) in &heartbeat.flows {
             let id = flow_of_probe(plan, index, *flow)?;
-            self.flow(id)
-                .heartbeat(*attempts, *last)
-                .map_err(out_of_order)?;
+            self.flow(id).heartbeat(*attempts, *last)?;
         }
         if heartbeat.lag_us >= STALL_US {
             self.restart_stalled(plan, index, t, heartbeat.lag_us / 1_000);
@@ -377,9 +382,8 @@ impl Collector {
         let evidence = self.flow(id);
         // A flow that cannot be carried out at all reports no number of an attempt.
         let attempt = fault.attempt.unwrap_or(evidence.attempts + 1);
-        evidence
-            .fault(attempt, fault.start, fault.reason)
-            .map_err(out_of_order)
+        evidence.fault(attempt, fault.start, fault.reason)?;
+        Ok(())
     }
 
     /// Keeps the success of a probe that has failed: its lines prove nothing, but a success that it
@@ -395,7 +399,11 @@ impl Collector {
         let Ok(id) = flow_of_probe(plan, index, sample.flow) else {
             return;
         };
-        let reading = read(plan.flow(id), self.statuses[id.0 as usize], &sample.seen);
+        let reading = read(
+            plan.flow(id),
+            self.statuses[id.0 as usize],
+            &sample.observation,
+        );
         if !matches!(reading, Reading::Open(_)) {
             return;
         }
@@ -408,7 +416,11 @@ impl Collector {
             Box::new(FirstSuccess {
                 attempt: sample.attempt,
                 start: sample.start,
-                who: sample.seen.answer.as_ref().map(|answer| answer.who.clone()),
+                who: sample
+                    .observation
+                    .answer
+                    .as_ref()
+                    .map(|answer| answer.who.clone()),
             })
         });
     }
@@ -463,8 +475,4 @@ fn flow_of_probe(plan: &Plan, index: usize, flow: u32) -> Result<FlowId, ProbeFa
             "the probe reports flow {flow}, which belongs to another probe"
         )))
     }
-}
-
-fn out_of_order(error: OutOfOrder) -> ProbeFailure {
-    ProbeFailure::Protocol(error.to_string())
 }

@@ -8,10 +8,12 @@
 //! 3. *stop* (`Run::stop`): all probes stop, and their last lines are collected;
 //! 4. *finish* (`Run::finish`): every check is judged once more, for good.
 
+mod changes;
 mod clock;
 mod collector;
 mod completion;
 mod environment;
+mod launch;
 mod observer;
 mod options;
 mod replan;

@@ -39,7 +39,7 @@ pub trait Observer {
             run,
             results,
             summary,
-            policies,
+            policies_after: policies,
         });
         summary
     }

@@ -222,7 +222,7 @@ pub(super) async fn announce<B: Backend>(
     };
     observer.event(RunEvent::Started {
         run: info.clone(),
-        environment_info: environment.clone(),
+        environment: environment.clone(),
         suites: plan.suites.clone(),
         checks: checks.to_vec(),
         coverage: plan.coverage.clone().map(Box::new),

@@ -6,7 +6,7 @@ use crate::backend::Backend;
 use crate::event::RunEvent;
 use crate::plan::{REQUEST_DEADLINE, floor};
 use crate::verdict::{Reading, Refusal};
-use crate::wire::{How, Stage};
+use crate::wire::{Stage, StopCause};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
@@ -101,7 +101,7 @@ impl Run<'_> {
 
         observer.event(RunEvent::Progress {
             settled: self.settled_count(),
-            of: self.settled.len(),
+            total: self.settled.len(),
             elapsed_ms: self.started.elapsed().as_millis() as u64,
             floor_ms: floor(&self.plan).as_millis() as u64,
         });
@@ -163,12 +163,12 @@ fn may_await_answer(latest: Option<&Reading>) -> bool {
     match latest {
         None => true,
         Some(Reading::Blocked(block)) => {
-            block.stage > Stage::Connect && block.how == Refusal::Wire(How::Silence)
+            block.stage > Stage::Connect && block.how == Refusal::Wire(StopCause::Silence)
         }
         Some(Reading::Open(success)) => success
             .then
             .as_ref()
-            .is_some_and(|stop| stop.how == How::Silence),
+            .is_some_and(|stop| stop.how == StopCause::Silence),
         Some(Reading::NotSent(_)) => false,
     }
 }

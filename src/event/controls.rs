@@ -1,99 +1,117 @@
-//! The flows that vouch for those of a check.
+//! The controls of a check: the flows that show what its own flows cannot.
 
-use super::ControlReport;
-use super::check_text::{dialled, sender, transport};
+use super::flow_text::{describe_source, dialled};
+use super::{ControlReport, ControlRole};
 use crate::plan::{FlowId, Plan};
-use crate::verdict::{Evidence, FlowVerdict, Judgement, Violation};
+use crate::verdict::{DenyProof, Evidence, FlowVerdict, Judgement, Violation};
 use std::collections::BTreeSet;
 
-/// At most so many vouchers that did not count are told for one check.
-const MOST_FAILED: usize = 16;
+/// At most so many target controls that did not suffice are listed for one check.
+const MAX_INSUFFICIENT: usize = 16;
 
-/// The controls of a judgement, in the order of its flows; each once for each thing that it vouches
-/// for.
-pub(super) fn of(plan: &Plan, judgement: &Judgement, evidence: &Evidence) -> Vec<ControlReport> {
-    let mut this = Controls {
+/// The controls of a judgement, in the order of its flows; each once for each role.
+pub(super) fn reports(
+    plan: &Plan,
+    judgement: &Judgement,
+    evidence: &Evidence,
+) -> Vec<ControlReport> {
+    let mut controls = Controls {
         plan,
         evidence,
-        known: BTreeSet::new(),
+        listed: BTreeSet::new(),
+        insufficient: 0,
         reports: Vec::new(),
     };
-    let mut failed = 0;
     for result in &judgement.flows {
         match &result.verdict {
-            FlowVerdict::Denied(proof) => {
-                this.add("target", proof.control().flow(), true);
-                for flow in proof.control().with() {
-                    this.add("target", *flow, true);
-                }
-                if let Some(source) = proof.source() {
-                    let (before, after) = source.flows();
-                    this.add("source", before, true);
-                    this.add("source", after, true);
-                }
-                for path in proof.paths().into_iter().flatten() {
-                    this.add("path", path.flow(), true);
-                }
-                if let Some(same_node_control) = proof.same_node_control() {
-                    this.add("twin", same_node_control, true);
-                }
-            }
+            FlowVerdict::Denied(proof) => controls.add_proof(proof),
             FlowVerdict::Violated(Violation::Shut {
                 contrast: Some(contrast),
                 ..
-            }) => this.add("target", *contrast, true),
-            FlowVerdict::Unproven(_) => {
-                let of = plan.flow(result.flow);
-                let composite = plan.composites.get(&of.to).into_iter();
-                let composite = composite
-                    .flat_map(|composite| composite.through.iter().chain(&composite.backends));
-                let target_controls = plan
-                    .target_controls
-                    .get(&of.to)
-                    .into_iter()
-                    .flatten()
-                    .chain(composite);
-                for control in
-                    target_controls.filter(|control| plan.flow(**control).probe != of.probe)
-                {
-                    failed += 1;
-                    if failed <= MOST_FAILED {
-                        this.add("target", *control, false);
-                    }
-                }
-            }
-            // An opening needs nobody to vouch for it.
+            }) => controls.add(ControlRole::Target, *contrast, true),
+            FlowVerdict::Unproven(_) => controls.add_insufficient(result.flow),
+            // A success needs no control.
             FlowVerdict::Violated(_) | FlowVerdict::Allowed(_) | FlowVerdict::LeftOut(_) => {}
         }
     }
-    this.reports
+    controls.reports
 }
 
 struct Controls<'a> {
     plan: &'a Plan,
     evidence: &'a Evidence,
-    known: BTreeSet<(&'static str, FlowId)>,
+    listed: BTreeSet<(ControlRole, FlowId)>,
+    /// Target controls so far that did not suffice.
+    insufficient: usize,
     reports: Vec<ControlReport>,
 }
 
 impl Controls<'_> {
-    fn add(&mut self, vouches: &'static str, id: FlowId, counts: bool) {
-        if !self.known.insert((vouches, id)) {
+    /// Lists the controls that the proof of a deny rests on.
+    fn add_proof(&mut self, proof: &DenyProof) {
+        self.add(ControlRole::Target, proof.control().flow(), true);
+        for flow in proof.control().with() {
+            self.add(ControlRole::Target, *flow, true);
+        }
+
+        if let Some(source) = proof.source() {
+            let (before, after) = source.flows();
+            self.add(ControlRole::Source, before, true);
+            self.add(ControlRole::Source, after, true);
+        }
+        for path in proof.paths().into_iter().flatten() {
+            self.add(ControlRole::Path, path.flow(), true);
+        }
+        if let Some(flow) = proof.same_node_control() {
+            self.add(ControlRole::SameNode, flow, true);
+        }
+    }
+
+    /// Lists the target controls that were planned for an unproven flow and did not suffice.
+    fn add_insufficient(&mut self, unproven: FlowId) {
+        let plan = self.plan;
+        let flow = plan.flow(unproven);
+        let of_composite = plan
+            .composites
+            .get(&flow.to)
+            .into_iter()
+            .flat_map(|composite| composite.through.iter().chain(&composite.backends));
+        let target_controls = plan
+            .target_controls
+            .get(&flow.to)
+            .into_iter()
+            .flatten()
+            .chain(of_composite);
+
+        for control in target_controls {
+            if plan.flow(*control).probe == flow.probe {
+                continue;
+            }
+            self.insufficient += 1;
+            if self.insufficient <= MAX_INSUFFICIENT {
+                self.add(ControlRole::Target, *control, false);
+            }
+        }
+    }
+
+    fn add(&mut self, role: ControlRole, id: FlowId, used: bool) {
+        if !self.listed.insert((role, id)) {
             return;
         }
         let flow = self.plan.flow(id);
-        let seen = self.evidence.flow(id);
+        let evidence = self.evidence.flow(id);
+
         self.reports.push(ControlReport {
-            vouches,
-            counts,
+            role,
+            used,
             flow: id.0,
             probe: flow.probe.0,
-            source: sender(self.plan.source(flow.probe)),
+            source: describe_source(self.plan.source(flow.probe)),
             target: flow.target_kind.to_string(),
             address: dialled(flow),
-            transport: transport(flow),
-            attempts: seen.attempts,
-            opened: seen.opened,
+            transport: flow.to.transport.into(),
+            attempts: evidence.attempts,
+            opened: evidence.opened,
         });
     }
 }

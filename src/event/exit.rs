@@ -1,8 +1,55 @@
-//! Exit codes: documented and stable, since pipelines and Jobs branch on them.
+//! The sums of a run and its exit code: documented and stable, since pipelines and Jobs branch on
+//! the code.
 
-use super::Summary;
+use super::{CheckResult, Outcome};
+use serde::Serialize;
 
-/// How the process ends. The first that applies in the order 70, 2, 3, 5, 4, 0.
+/// How many checks have which outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// All checks.
+    pub checks: usize,
+    pub proven: usize,
+    pub violated: usize,
+    pub unproven: usize,
+    /// Whether every planned check was judged with all its evidence.
+    pub complete: bool,
+    /// The exit code that follows.
+    pub exit_code: u8,
+}
+
+impl Summary {
+    /// The sums over the results of a run. `complete`: every planned check was judged with all its
+    /// evidence.
+    pub fn of(results: &[CheckResult], complete: bool) -> Self {
+        let mut summary = Self::default();
+        for result in results {
+            summary.add(result);
+        }
+        summary.close(complete)
+    }
+
+    /// Counts one more result.
+    pub fn add(&mut self, result: &CheckResult) {
+        self.checks += 1;
+        match result.verdict {
+            Outcome::Proven => self.proven += 1,
+            Outcome::Violated => self.violated += 1,
+            Outcome::Unproven => self.unproven += 1,
+        }
+    }
+
+    /// The sums once all results are counted, with the exit code that follows.
+    #[must_use]
+    pub fn close(mut self, complete: bool) -> Self {
+        self.complete = complete;
+        self.exit_code = ExitCode::of(&self).number();
+        self
+    }
+}
+
+/// How the process ends. Where several apply, the first in the order 70, 2, 3, 5, 4, 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitCode {
     /// 0: all proven.
@@ -13,14 +60,14 @@ pub enum ExitCode {
     Violated,
     /// 4: something is unproven.
     Unproven,
-    /// 5: testing could not begin or finish.
+    /// 5: testing could not begin or finish, or nothing was selected.
     Impossible,
     /// 70: a defect in watertight, also a report that could not be written.
     Defect,
 }
 
 impl ExitCode {
-    /// The code of a run that came to an end.
+    /// The exit code of a run that finished.
     pub fn of(summary: &Summary) -> Self {
         if summary.violated > 0 {
             Self::Violated
@@ -33,7 +80,7 @@ impl ExitCode {
         }
     }
 
-    /// The number.
+    /// The number that the process exits with.
     pub fn number(self) -> u8 {
         match self {
             Self::Proven => 0,
@@ -68,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_that_applies_is_taken() {
+    fn first_exit_code_that_applies_is_used() {
         let cases = [
             (summary(2, 0, 0, true), 0),
             (summary(2, 0, 1, true), 4),

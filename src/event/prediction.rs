@@ -1,34 +1,48 @@
-//! What was observed, held against what the policies say.
+//! Observations compared with what the policies say.
 
-use super::{Expected, FlowReport};
+use super::{Expected, FlowOutcome, FlowReport};
 
-/// The flows of a check that did something else than the policies say, in one sentence with the
-/// usual causes; nothing where all that is known agrees.
+/// The flows of a check that were observed to differ from the policies, in one sentence with the
+/// usual causes; `None` where all that is known agrees.
 pub(super) fn unpredicted(expected: Expected, flows: &[FlowReport]) -> Option<String> {
-    let opposite = match expected {
-        Expected::Allowed => Expected::Denied,
-        Expected::Denied => Expected::Allowed,
-    };
-    let observed = |flow: &FlowReport| match flow.shows {
-        "proven" => Some(expected),
-        "violated" => Some(opposite),
-        _ => None,
-    };
     let differing: Vec<(&FlowReport, Expected)> = flows
         .iter()
-        .filter_map(|flow| Some((flow, observed(flow)?)))
-        .filter(|(flow, observed)| {
-            flow.predicted
-                .is_some_and(|predicted| predicted != *observed)
-        })
+        .filter_map(|flow| Some((flow, observed(expected, flow.verdict)?)))
+        .filter(|(flow, observed)| flow.predicted == Some(opposite(*observed)))
         .collect();
     let (first, observed) = differing.first()?;
+
+    let predicted = opposite(*observed);
     let more = match differing.len() - 1 {
         0 => String::new(),
         1 => " and 1 more flow".to_owned(),
         more => format!(" and {more} more flows"),
     };
-    let causes = match observed {
+    let causes = usual_causes(*observed);
+    Some(format!(
+        "the policies say {predicted}, and {} -> {}{more} was {observed}; usual causes: {causes}",
+        first.source, first.target
+    ))
+}
+
+/// What a flow's verdict shows of it; `None` where it shows nothing.
+fn observed(expected: Expected, verdict: FlowOutcome) -> Option<Expected> {
+    match verdict {
+        FlowOutcome::Proven => Some(expected),
+        FlowOutcome::Violated => Some(opposite(expected)),
+        FlowOutcome::Unproven | FlowOutcome::LeftOut => None,
+    }
+}
+
+fn opposite(expected: Expected) -> Expected {
+    match expected {
+        Expected::Allowed => Expected::Denied,
+        Expected::Denied => Expected::Allowed,
+    }
+}
+
+fn usual_causes(observed: Expected) -> &'static str {
+    match observed {
         Expected::Allowed => {
             "nothing enforces them on that node, or not yet; the policy is staged or only audited; \
              or the plugin treats blocks, host network or Service addresses otherwise"
@@ -37,76 +51,67 @@ pub(super) fn unpredicted(expected: Expected, flows: &[FlowReport]) -> Option<St
             "another layer on the path (a mesh, a firewall, a security group), a policy of a kind that is not read, \
              or a plugin that treats blocks, host network or Service addresses otherwise"
         }
-    };
-    let predicted = match observed {
-        Expected::Allowed => Expected::Denied,
-        Expected::Denied => Expected::Allowed,
-    };
-    Some(format!(
-        "the policies say {predicted}, and {} -> {}{more} was {observed}; usual causes: {causes}",
-        first.source, first.target
-    ))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{SentAs, Transport};
 
-    fn flow(predicted: Option<Expected>, shows: &'static str) -> FlowReport {
+    fn flow(predicted: Option<Expected>, verdict: FlowOutcome) -> FlowReport {
         FlowReport {
             flow: 0,
             probe: 0,
             source: "shop/web-0 (node-1)".into(),
-            sent_as: "pod",
+            sent_as: SentAs::Pod,
             target: "data/db-0 on node-2".into(),
             address: "10.0.0.1:5432".into(),
-            transport: "tcp",
+            transport: Transport::Tcp,
             request: "a nonce".into(),
             predicted,
-            shows,
+            verdict,
             text: String::new(),
             attempts: 6,
             opened: 0,
             window: None,
-            control: None,
-            able: None,
-            path: None,
+            target_control: None,
+            source_control: None,
+            path_control: None,
             same_node_control: None,
-            record: None,
+            counter: None,
             answered_by: Vec::new(),
             restarts: 0,
         }
     }
 
     #[test]
-    fn only_what_was_shown_and_not_predicted_is_told() {
+    fn verdict_that_differs_from_the_prediction_is_reported_with_causes() {
         use Expected::{Allowed, Denied};
+        use FlowOutcome::{LeftOut, Proven, Unproven, Violated};
         let cases = [
-            (Denied, Some(Denied), "proven", false),
-            (Denied, Some(Allowed), "proven", true),
-            (Denied, Some(Denied), "violated", true),
-            (Denied, Some(Allowed), "violated", false),
-            (Denied, Some(Allowed), "unproven", false),
-            (Denied, Some(Allowed), "left-out", false),
-            (Denied, None, "violated", false),
-            (Allowed, Some(Denied), "proven", true),
-            (Allowed, Some(Allowed), "violated", true),
-            (Allowed, Some(Denied), "violated", false),
+            (Denied, Some(Denied), Proven, false),
+            (Denied, Some(Allowed), Proven, true),
+            (Denied, Some(Denied), Violated, true),
+            (Denied, Some(Allowed), Violated, false),
+            (Denied, Some(Allowed), Unproven, false),
+            (Denied, Some(Allowed), LeftOut, false),
+            (Denied, None, Violated, false),
+            (Allowed, Some(Denied), Proven, true),
+            (Allowed, Some(Allowed), Violated, true),
+            (Allowed, Some(Denied), Violated, false),
         ];
-        for (expected, predicted, shows, told) in cases {
-            let text = unpredicted(expected, &[flow(predicted, shows)]);
+        for (expected, predicted, verdict, differs) in cases {
+            let text = unpredicted(expected, &[flow(predicted, verdict)]);
             assert_eq!(
                 text.is_some(),
-                told,
-                "{expected} {predicted:?} {shows}: {text:?}"
+                differs,
+                "{expected} {predicted:?} {verdict}: {text:?}"
             );
         }
         let leak = unpredicted(
             Denied,
-            &[
-                flow(Some(Denied), "violated"),
-                flow(Some(Denied), "violated"),
-            ],
+            &[flow(Some(Denied), Violated), flow(Some(Denied), Violated)],
         );
         let start = "the policies say denied, and shop/web-0 (node-1) -> data/db-0 on node-2 and 1 more flow was allowed; \
                      usual causes: nothing enforces them on that node";

@@ -1,22 +1,26 @@
-//! What a flow says once it is connected, in words.
+//! The request of a flow in words.
 
 use crate::wire::{Http, Request, Tls};
 
-/// The most that is shown of a payload.
-const SHOWN: usize = 32;
+/// At most so many hexadecimal digits of a payload are shown.
+const MAX_PAYLOAD_DIGITS: usize = 32;
 
-/// A request in words, short: `GET /health over TLS as payment.example`.
+/// A request in a few words: `GET /health over TLS as payment.example`.
 pub fn describe_request(request: &Request) -> String {
     match request {
         Request::Connect { .. } => "a handshake, nothing sent".into(),
         Request::Nonce => "a nonce".into(),
         Request::Payload { hex } => {
             let bytes = hex.len() / 2;
-            let cut = if hex.len() > SHOWN { "..." } else { "" };
-            let shown: String = hex.chars().take(SHOWN).collect();
-            format!("{bytes} bytes: {shown}{cut}")
+            let digits: String = hex.chars().take(MAX_PAYLOAD_DIGITS).collect();
+            let ellipsis = if hex.len() > MAX_PAYLOAD_DIGITS {
+                "..."
+            } else {
+                ""
+            };
+            format!("{bytes} bytes: {digits}{ellipsis}")
         }
-        Request::Tls(tls) => format!("a TLS handshake{}", described(tls)),
+        Request::Tls(tls) => format!("a TLS handshake{}", describe_tls(tls)),
         Request::Http(Http {
             tls,
             method,
@@ -25,16 +29,17 @@ pub fn describe_request(request: &Request) -> String {
             ..
         }) => {
             let version = if *h2 { " by HTTP/2" } else { "" };
-            let over = tls
-                .as_ref()
-                .map_or(String::new(), |tls| format!(" over TLS{}", described(tls)));
+            let over = tls.as_ref().map_or(String::new(), |tls| {
+                format!(" over TLS{}", describe_tls(tls))
+            });
             format!("{method} {path}{version}{over}")
         }
         Request::Dns { name, record } => format!("the {record} records of {name}"),
     }
 }
 
-fn described(tls: &Tls) -> String {
+/// Server name and protocols that a TLS handshake offers.
+fn describe_tls(tls: &Tls) -> String {
     let name = tls
         .server_name
         .as_ref()
@@ -51,23 +56,27 @@ fn described(tls: &Tls) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_request_has_words_of_its_own() {
-        let tls = |name: Option<&str>, alpn: &[&str]| Tls {
+    fn tls(name: Option<&str>, alpn: &[&str]) -> Tls {
+        Tls {
             server_name: name.map(str::to_owned),
             alpn: alpn.iter().map(|protocol| (*protocol).to_owned()).collect(),
-        };
-        let http = |tls, h2| {
-            Request::Http(Http {
-                tls,
-                method: "GET".into(),
-                path: "/health".into(),
-                authority: "api".into(),
-                headers: Vec::new(),
-                body: None,
-                h2,
-            })
-        };
+        }
+    }
+
+    fn http(tls: Option<Tls>, h2: bool) -> Request {
+        Request::Http(Http {
+            tls,
+            method: "GET".into(),
+            path: "/health".into(),
+            authority: "api".into(),
+            headers: Vec::new(),
+            body: None,
+            h2,
+        })
+    }
+
+    #[test]
+    fn every_kind_of_request_is_described() {
         let cases = [
             (
                 Request::Connect { linger_ms: 0 },

@@ -101,7 +101,7 @@ impl Kind {
 
     fn description(self) -> &'static str {
         match self {
-            Self::Probe => "Samples connections and reports what the network did",
+            Self::Probe => "Attempts connections and reports what the network did",
             Self::Runner => "Proves that a cluster's network segments hold",
         }
     }

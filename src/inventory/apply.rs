@@ -1,86 +1,106 @@
-//! What would exist if manifests were applied to what exists.
+//! The inventory after manifests are applied to it.
 //!
 //! # Limitations
-//! - How many pods a workload has is left as it is where it has any; new ones have no node and no
+//! - A workload that has pods keeps their number; pods of a new workload have no node and no
 //!   address.
-//! - Nothing is removed: what the manifests do not have stays.
-//! - Labels of a namespace that the manifests do not have stay, as those that others set do with
-//!   `kubectl apply`.
+//! - Nothing is removed: objects that the manifests do not have stay.
+//! - Labels of a namespace that the manifests do not have stay, as with `kubectl apply` for labels
+//!   that others have set.
 
 use super::declared::pod as declared_pod;
-use super::{DeclaredPod, Inventory, Labels, Manifests, Pod, identity_labels};
+use super::{
+    DeclaredPod, Inventory, Labels, Manifests, Namespace, Pod, Policy, Service, identity_labels,
+};
 use crate::model::{WorkloadKind, WorkloadRef};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 impl Inventory {
-    /// What would exist if these manifests were applied.
+    /// The inventory after these manifests are applied.
     #[must_use]
     pub fn with_applied(&self, manifests: &Manifests) -> Self {
         let mut after = self.clone();
-        for (name, namespace) in &manifests.namespaces {
-            let known = after
-                .namespaces
-                .entry(name.clone())
-                .or_insert_with(|| namespace.clone());
-            known.labels.extend(namespace.labels.clone());
+        for namespace in manifests.namespaces.values() {
+            after.apply_namespace(namespace);
         }
         for policy in &manifests.policies {
-            put(&mut after.policies, policy.clone(), |a, b| {
-                (a.kind(), a.namespace(), a.name()) == (b.kind(), b.namespace(), b.name())
-            });
+            after.apply_policy(policy);
         }
         for service in &manifests.services {
-            let mut service = service.clone();
-            let same = |of: &&super::Service| {
-                (&of.namespace, &of.name) == (&service.namespace, &service.name)
-            };
-            if let Some(known) = self.services.iter().find(same) {
-                // The API server keeps what it has given out.
-                if service.addresses.is_empty() && service.kind == known.kind {
-                    service.addresses.clone_from(&known.addresses);
-                }
-                if service.families.is_empty() {
-                    service.families.clone_from(&known.families);
-                }
-            }
-            put(&mut after.services, service, |a, b| {
-                (&a.namespace, &a.name) == (&b.namespace, &b.name)
-            });
+            after.apply_service(service);
         }
-        let mut updated: BTreeSet<(String, WorkloadRef)> = BTreeSet::new();
-        for declared in &manifests.pods {
-            let owner = owner(&declared.workloads);
-            let key = (declared.namespace.clone(), owner.clone());
-            let is_its = |pod: &&mut Pod| {
-                pod.namespace == declared.namespace && pod.workloads.contains(&owner)
-            };
-            let mut existing = after.pods.iter_mut().filter(is_its).peekable();
-            if existing.peek().is_some() && !updated.contains(&key) {
-                let node_of = |pod: &Pod| self.nodes.iter().find(|node| node.name == pod.node);
-                existing.for_each(|pod| {
-                    let node = node_of(pod)
-                        .map(|node| node.addresses.clone())
-                        .unwrap_or_default();
-                    update(pod, declared, node);
-                });
-                updated.insert(key);
-            } else if !updated.contains(&key) || !self.has(&declared.namespace, &owner) {
-                after.pods.push(declared_pod(declared));
-                updated.insert(key);
-            }
-        }
+        after.apply_pods(&manifests.pods, self);
         after
     }
 
-    fn has(&self, namespace: &str, workload: &WorkloadRef) -> bool {
+    fn apply_namespace(&mut self, namespace: &Namespace) {
+        let existing = self
+            .namespaces
+            .entry(namespace.name.clone())
+            .or_insert_with(|| namespace.clone());
+        existing.labels.extend(namespace.labels.clone());
+    }
+
+    fn apply_policy(&mut self, policy: &Policy) {
+        replace_or_push(&mut self.policies, policy.clone(), |a, b| {
+            a.reference() == b.reference()
+        });
+    }
+
+    fn apply_service(&mut self, service: &Service) {
+        let mut service = service.clone();
+        let existing = self
+            .services
+            .iter()
+            .find(|existing| existing.object() == service.object());
+        if let Some(existing) = existing {
+            // The API server keeps the addresses and families that it has assigned.
+            if service.addresses.is_empty() && service.kind == existing.kind {
+                service.addresses.clone_from(&existing.addresses);
+            }
+            if service.families.is_empty() {
+                service.families.clone_from(&existing.families);
+            }
+        }
+        replace_or_push(&mut self.services, service, |a, b| a.object() == b.object());
+    }
+
+    /// Updates the pods of workloads that have some, by the first declared pod of each workload,
+    /// and adds the pods of new workloads.
+    fn apply_pods(&mut self, declared_pods: &[DeclaredPod], before: &Self) {
+        let mut applied: BTreeSet<(&str, WorkloadRef)> = BTreeSet::new();
+        for declared in declared_pods {
+            let namespace = declared.namespace.as_str();
+            let workload = outermost_workload(&declared.workloads);
+            let is_first = applied.insert((namespace, workload.clone()));
+            if is_first && self.has_pods_of(namespace, &workload) {
+                self.update_pods_of(namespace, &workload, declared);
+            } else if is_first || !before.has_pods_of(namespace, &workload) {
+                self.pods.push(declared_pod(declared));
+            }
+        }
+    }
+
+    fn has_pods_of(&self, namespace: &str, workload: &WorkloadRef) -> bool {
         self.pods
             .iter()
             .any(|pod| pod.namespace == namespace && pod.workloads.contains(workload))
     }
+
+    fn update_pods_of(&mut self, namespace: &str, workload: &WorkloadRef, declared: &DeclaredPod) {
+        let Self { pods, nodes, .. } = self;
+        for pod in pods {
+            if pod.namespace == namespace && pod.workloads.contains(workload) {
+                let node = nodes.iter().find(|node| node.name == pod.node);
+                let node_addresses = node.map(|node| node.addresses.as_slice());
+                update(pod, declared, node_addresses.unwrap_or_default());
+            }
+        }
+    }
 }
 
-/// The outermost workload, or the pod itself.
-fn owner(workloads: &[WorkloadRef]) -> WorkloadRef {
+/// The outermost workload; the pod itself where no workload owns it.
+fn outermost_workload(workloads: &[WorkloadRef]) -> WorkloadRef {
     let outermost = workloads
         .iter()
         .rev()
@@ -92,37 +112,42 @@ fn owner(workloads: &[WorkloadRef]) -> WorkloadRef {
     })
 }
 
-/// The pod that takes an existing one's place: its template's labels and ports, with the labels
-/// that controllers add.
-fn update(pod: &mut Pod, declared: &DeclaredPod, node: Vec<std::net::IpAddr>) {
+/// Makes a pod its own successor: with the labels and ports of the new template, and the labels
+/// that controllers have set.
+fn update(pod: &mut Pod, declared: &DeclaredPod, node_addresses: &[IpAddr]) {
     let identity = identity_labels(&pod.labels);
     let of_controllers: Labels = pod
         .labels
         .iter()
         .filter(|(key, _)| !identity.contains_key(*key))
-        .map(|(k, v)| (k.clone(), v.clone()))
+        .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
     pod.labels = identity_labels(&declared.labels);
     pod.labels.extend(of_controllers);
     pod.ports.clone_from(&declared.ports);
+
     if pod.host_network != declared.host_network {
         pod.host_network = declared.host_network;
-        pod.addresses = if pod.host_network { node } else { Vec::new() };
+        pod.addresses = if pod.host_network {
+            node_addresses.to_vec()
+        } else {
+            Vec::new()
+        };
     }
 }
 
-/// In the place of the one that is the same object, or at the end.
-fn put<T>(all: &mut Vec<T>, new: T, same: impl Fn(&T, &T) -> bool) {
-    match all.iter_mut().find(|known| same(known, &new)) {
-        Some(known) => *known = new,
-        None => all.push(new),
+/// Replaces the item that is the same object, or adds a new one at the end.
+fn replace_or_push<T>(items: &mut Vec<T>, new: T, is_same: impl Fn(&T, &T) -> bool) {
+    match items.iter_mut().find(|item| is_same(item, &new)) {
+        Some(item) => *item = new,
+        None => items.push(new),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::{Policy, read_manifests};
+    use crate::inventory::read_manifests;
     use crate::source::Sources;
 
     fn manifests(text: &str) -> Manifests {
@@ -148,8 +173,7 @@ mod tests {
         )
     }
 
-    /// Two pods of web as a cluster has them, one of api, a policy, a namespace that somebody has
-    /// labelled.
+    /// Two pods of web as in a cluster, one of api, a policy, and a namespace with another label.
     fn cluster() -> Inventory {
         let text = deployment("web", "", 2) + &deployment("api", "", 1) + &policy("isolate", "api");
         let mut inventory = Inventory::from(&manifests(&text));
@@ -170,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_applied_changes_nothing() {
+    fn empty_manifests_change_nothing() {
         let before = cluster();
         let after = before.with_applied(&Manifests::default());
         assert_eq!(
@@ -180,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_takes_the_place_of_its_namesake_and_a_new_one_is_added() {
+    fn a_policy_replaces_the_one_with_its_name_and_a_new_one_is_added() {
         let after = cluster().with_applied(&manifests(
             &(policy("isolate", "web") + &policy("more", "api")),
         ));
@@ -195,7 +219,7 @@ mod tests {
             .spec
             .pod_selector
             .as_ref()
-            .and_then(|of| of.match_labels.as_ref());
+            .and_then(|selector| selector.match_labels.as_ref());
         assert_eq!(
             selector
                 .and_then(|labels| labels.get("app"))
@@ -205,13 +229,13 @@ mod tests {
     }
 
     #[test]
-    fn pods_of_a_workload_take_its_new_labels_and_keep_their_places() {
+    fn pods_of_a_workload_get_its_new_labels_and_keep_their_nodes_and_addresses() {
         let before = cluster();
         let after = before.with_applied(&manifests(&deployment("web", ", tier: front", 5)));
         assert_eq!(
             after.pods.len(),
             before.pods.len(),
-            "how many there are is left as it is"
+            "the number of pods does not change"
         );
         for (was, is) in before.pods.iter().zip(&after.pods) {
             assert_eq!(
@@ -230,10 +254,10 @@ mod tests {
                 Some("5d9f")
             );
         }
-        // A label that the template has no more is gone.
-        let again = after.with_applied(&manifests(&deployment("web", "", 5)));
+        // A label that the template no longer has is removed.
+        let reverted = after.with_applied(&manifests(&deployment("web", "", 5)));
         assert!(
-            again
+            reverted
                 .pods
                 .iter()
                 .all(|pod| !pod.labels.contains_key("tier"))
@@ -241,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_workload_has_all_of_its_pods() {
+    fn a_new_workload_gets_all_of_its_pods() {
         let after = cluster().with_applied(&manifests(&deployment("cart", "", 3)));
         let new: Vec<&Pod> = after
             .pods
@@ -253,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_of_a_namespace_are_joined() {
+    fn labels_of_a_namespace_are_merged() {
         let text = "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {zone: b}}}";
         let after = cluster().with_applied(&manifests(text));
         let labels = &after.namespaces["shop"].labels;

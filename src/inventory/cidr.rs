@@ -3,25 +3,25 @@
 use crate::model::Family;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Why a text is not an address block.
+/// An error of a text that should be an address block.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseCidrError {
-    /// Not `ADDRESS/LENGTH`.
+    /// It is not `ADDRESS/LENGTH`.
     #[error("{0:?} is not an address block; write 192.0.2.0/24 or 2001:db8::/64")]
     Form(String),
-    /// One address without a length.
+    /// It is an address without a length. The second value is the length for this one address.
     #[error("{0:?} is an address, not a block; write {0}/{1} for this one address")]
     NoLength(String, u8),
-    /// IPv4 addresses spelt as IPv6. What such a block matches differs between readers (KEP-4858).
+    /// It is IPv4 addresses in IPv6 notation, which programs read differently (KEP-4858).
     #[error("{0:?} spells IPv4 addresses as IPv6; write them as IPv4")]
     Mapped(String),
 }
 
 /// An address block, its host bits cleared.
 ///
-/// The API accepts blocks whose host bits are set (`10.0.0.1/8`) and so does this; they mean the
-/// whole block. Leading zeros (`010.0.0.0/8`), which the API still tolerates, are refused: readers
-/// disagree on whether they are octal (KEP-4858).
+/// Blocks whose host bits are set (`10.0.0.1/8`) are accepted, as by the API, and mean the whole
+/// block. Leading zeros (`010.0.0.0/8`), which the API still accepts, are refused: some programs
+/// read them as octal (KEP-4858).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cidr {
     first: IpAddr,
@@ -32,38 +32,36 @@ impl Cidr {
     /// Parses a block.
     ///
     /// # Errors
-    /// [`ParseCidrError`], with the text.
+    /// [`ParseCidrError`], which contains the text.
     pub fn parse(text: &str) -> Result<Self, ParseCidrError> {
-        let form = || ParseCidrError::Form(text.to_owned());
         let Some((address, length)) = text.split_once('/') else {
             return Err(match text.parse::<IpAddr>() {
-                Ok(address) => ParseCidrError::NoLength(text.to_owned(), bits(Family::of(address))),
-                Err(_) => form(),
+                Ok(address) => {
+                    ParseCidrError::NoLength(text.to_owned(), address_length(Family::of(address)))
+                }
+                Err(_) => ParseCidrError::Form(text.to_owned()),
             });
         };
-        let address: IpAddr = address.parse().map_err(|_| form())?;
-        let canonical = length == "0"
-            || (!length.starts_with('0') && length.chars().all(|c| c.is_ascii_digit()));
-        let length: u8 = if canonical {
-            length.parse().map_err(|_| form())?
-        } else {
-            return Err(form());
+        let address = address.parse::<IpAddr>().ok();
+        let length = parse_length(length);
+        let (Some(address), Some(length)) = (address, length) else {
+            return Err(ParseCidrError::Form(text.to_owned()));
         };
-        if length > bits(Family::of(address)) {
-            return Err(form());
+
+        let family = Family::of(address);
+        if length > address_length(family) {
+            return Err(ParseCidrError::Form(text.to_owned()));
         }
-        match address {
-            IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
-                Err(ParseCidrError::Mapped(text.to_owned()))
-            }
-            _ => Ok(Self {
-                first: from_number(
-                    Family::of(address),
-                    number(address) & !host_mask(address, length),
-                ),
-                length,
-            }),
+        if let IpAddr::V6(v6) = address
+            && v6.to_ipv4_mapped().is_some()
+        {
+            return Err(ParseCidrError::Mapped(text.to_owned()));
         }
+        let first = number(address) & !host_mask(family, length);
+        Ok(Self {
+            first: from_number(family, first),
+            length,
+        })
     }
 
     /// Its family.
@@ -71,7 +69,7 @@ impl Cidr {
         Family::of(self.first)
     }
 
-    /// The length of its prefix: 0 to 32, or 0 to 128.
+    /// The length of its prefix in bits: 0 to 32 for IPv4, 0 to 128 for IPv6.
     pub fn length(self) -> u8 {
         self.length
     }
@@ -83,13 +81,11 @@ impl Cidr {
 
     /// Its last address.
     pub fn last(self) -> IpAddr {
-        from_number(
-            self.family(),
-            number(self.first) | host_mask(self.first, self.length),
-        )
+        let last = number(self.first) | host_mask(self.family(), self.length);
+        from_number(self.family(), last)
     }
 
-    /// Whether an address lies in it; never for the other family.
+    /// Whether it contains an address; false for an address of the other family.
     pub fn contains(self, address: IpAddr) -> bool {
         Family::of(address) == self.family() && (self.first..=self.last()).contains(&address)
     }
@@ -101,7 +97,19 @@ impl std::fmt::Display for Cidr {
     }
 }
 
-fn bits(family: Family) -> u8 {
+/// A prefix length without sign and leading zeros.
+fn parse_length(text: &str) -> Option<u8> {
+    let is_canonical =
+        text == "0" || (!text.starts_with('0') && text.chars().all(|c| c.is_ascii_digit()));
+    if is_canonical {
+        text.parse().ok()
+    } else {
+        None
+    }
+}
+
+/// The length of an address in bits.
+fn address_length(family: Family) -> u8 {
     match family {
         Family::V4 => 32,
         Family::V6 => 128,
@@ -115,7 +123,7 @@ fn number(address: IpAddr) -> u128 {
     }
 }
 
-/// The address of a number that came from [`number`], so that it fits.
+/// The address with a number, which must be one of [`number`]'s for the family.
 fn from_number(family: Family, number: u128) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::from_bits(number as u32).into(),
@@ -123,10 +131,12 @@ fn from_number(family: Family, number: u128) -> IpAddr {
     }
 }
 
-/// Ones where a block of that length leaves the address open.
-fn host_mask(address: IpAddr, length: u8) -> u128 {
-    let open = u32::from(bits(Family::of(address)) - length);
-    1_u128.checked_shl(open).map_or(u128::MAX, |bit| bit - 1)
+/// The host bits of a block with a prefix of that length.
+fn host_mask(family: Family, length: u8) -> u128 {
+    let host_bits = u32::from(address_length(family) - length);
+    1_u128
+        .checked_shl(host_bits)
+        .map_or(u128::MAX, |bit| bit - 1)
 }
 
 #[cfg(test)]
@@ -134,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_know_their_ends() {
+    fn a_block_goes_from_its_first_to_its_last_address() {
         let cases = [
             ("10.0.0.0/8", "10.0.0.0", "10.255.255.255"),
             ("10.1.2.3/8", "10.0.0.0", "10.255.255.255"),
@@ -166,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn texts_that_are_not_blocks_are_refused() {
         for text in [
             "",
             "/",

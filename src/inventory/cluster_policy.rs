@@ -1,4 +1,4 @@
-//! Policies of the whole cluster in one shape: ClusterNetworkPolicy
+//! Cluster-wide policies as one type: `ClusterNetworkPolicy`
 //! (`policy.networking.k8s.io/v1alpha2`) and the two older kinds of the group, `AdminNetworkPolicy`
 //! and `BaselineAdminNetworkPolicy` (v1alpha1).
 
@@ -6,23 +6,21 @@ use super::{Cidr, PolicyTier};
 use crate::model::{PolicyKind, Transport};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-/// A policy of the whole cluster, its selectors, blocks and ports validated.
+/// A cluster-wide policy, its selectors, blocks and ports validated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClusterPolicy {
-    /// Its kind.
     pub kind: ClusterPolicyKind,
-    /// Its name.
     pub name: String,
     /// Admin or Baseline.
     pub tier: PolicyTier,
-    /// 0 to 1000; the lowest is asked first within its tier. A `BaselineAdminNetworkPolicy`, of
-    /// which there is one, has 0.
+    /// 0 to 1000; within a tier the policy with the lowest number is asked first. 0 for a
+    /// `BaselineAdminNetworkPolicy`, of which a cluster has one at most.
     pub priority: u16,
     /// The pods that it applies to; never those that share their node's network.
     pub subject: PodScope,
-    /// Rules for what comes to them, in order.
+    /// Rules for the connections to the subject, in order.
     pub ingress: Vec<ClusterRule>,
-    /// Rules for what they send, in order.
+    /// Rules for the connections from the subject, in order.
     pub egress: Vec<ClusterRule>,
     /// `file:line` of a manifest; empty for a cluster's.
     pub origin: String,
@@ -30,14 +28,14 @@ pub struct ClusterPolicy {
     pub sha256: String,
 }
 
-/// Which kind of the API group a policy is written as.
+/// The kinds of cluster-wide policies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ClusterPolicyKind {
-    /// v1alpha2.
+    /// v1alpha2, of either tier.
     ClusterNetworkPolicy,
-    /// v1alpha1, tier Admin.
+    /// v1alpha1, of tier Admin.
     AdminNetworkPolicy,
-    /// v1alpha1, tier Baseline.
+    /// v1alpha1, of tier Baseline.
     BaselineAdminNetworkPolicy,
 }
 
@@ -63,41 +61,37 @@ impl From<ClusterPolicyKind> for PolicyKind {
     }
 }
 
-/// Pods of namespaces. An empty selector selects all.
+/// Pods, by the labels of their namespaces and their own. An empty selector selects all.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PodScope {
-    /// Which namespaces.
     pub namespaces: LabelSelector,
-    /// Which pods of them.
     pub pods: LabelSelector,
 }
 
-/// One rule.
+/// A rule of a cluster-wide policy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClusterRule {
-    /// Its name, where it has one.
     pub name: Option<String>,
-    /// What happens to traffic that it matches.
     pub action: Action,
-    /// The other end: any of these.
+    /// The other end of the connection: any of these.
     pub peers: Vec<ClusterPeer>,
-    /// Destination ports: any of these; `None` matches everything.
+    /// Destination ports: any of these; `None` matches every port and protocol.
     pub ports: Option<Vec<ClusterPort>>,
-    /// Fields that this version does not know. Such a rule fails closed: Accept matches nothing,
-    /// Deny and Pass deny everything (`ClusterNetworkPolicyIngressPeer`).
+    /// Names of the fields that this version does not know. A rule with such a field fails closed:
+    /// Accept matches nothing, Deny and Pass deny everything (`ClusterNetworkPolicyIngressPeer`).
     pub unknown: Vec<String>,
     /// `file:line` of a manifest; empty for a cluster's.
     pub origin: String,
 }
 
-/// What happens to traffic that a rule matches.
+/// The action of a rule on the connections that it matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
-    /// It is let through; no later policy is asked. v1alpha1 calls it Allow.
+    /// Allow; no later policy is asked. v1alpha1 calls it Allow.
     Accept,
-    /// It is dropped; no later policy is asked.
+    /// Deny; no later policy is asked.
     Deny,
-    /// The rest of the tier is skipped.
+    /// Skip the rest of the tier.
     Pass,
 }
 
@@ -111,24 +105,24 @@ impl std::fmt::Display for Action {
     }
 }
 
-/// The other end.
+/// The other end of a connection.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClusterPeer {
-    /// Pods, but not those that share their node's network.
+    /// Pods, except those that share their node's network.
     Pods(PodScope),
-    /// Nodes, by their addresses. Egress only.
+    /// Addresses of nodes. Egress only.
     Nodes(LabelSelector),
-    /// Address blocks, pods' addresses included. Egress only.
+    /// Address blocks, which contain addresses of pods too. Egress only.
     Networks(Vec<Cidr>),
-    /// Names that only DNS knows. Egress and Accept only.
+    /// DNS names. Egress and Accept only.
     DomainNames(Vec<String>),
 }
 
-/// Destination ports.
+/// A destination port or a range of them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClusterPort {
-    /// A range of one transport, both ends within it.
+    /// The first and the last port of a range, both included.
     Range(Transport, u16, u16),
-    /// What the destination pod calls so, in whatever transport.
+    /// The name of a container's port on the destination pod, of any transport.
     Named(String),
 }

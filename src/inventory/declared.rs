@@ -1,30 +1,14 @@
-//! What manifests declare, as an [`Inventory`]: nothing has a node or an address unless the
-//! manifests say so.
+//! Manifests as an [`Inventory`]: only what the manifests give a node or an address has one.
 
 use super::{DeclaredPod, Inventory, Labels, Manifests, Node, Placement, Pod};
 use std::collections::BTreeSet;
 
 impl From<&Manifests> for Inventory {
     fn from(manifests: &Manifests) -> Self {
-        let names = manifests
-            .pods
-            .iter()
-            .filter_map(|pod| match &pod.placement {
-                Placement::Node(name) => Some(name.clone()),
-                Placement::Anywhere | Placement::EveryNode => None,
-            });
-        let node = |name: String| Node {
-            labels: Labels::from([("kubernetes.io/hostname".to_owned(), name.clone())]),
-            name,
-            addresses: Vec::new(),
-        };
+        let node_names: BTreeSet<&str> = manifests.pods.iter().filter_map(node_name).collect();
         Self {
             namespaces: manifests.namespaces.clone(),
-            nodes: names
-                .collect::<BTreeSet<_>>()
-                .into_iter()
-                .map(node)
-                .collect(),
+            nodes: node_names.into_iter().map(undeclared_node).collect(),
             pods: manifests.pods.iter().map(pod).collect(),
             services: manifests.services.clone(),
             policies: manifests.policies.clone(),
@@ -33,7 +17,24 @@ impl From<&Manifests> for Inventory {
     }
 }
 
-/// A DaemonSet's one entry stands for its pods on all nodes.
+/// The node that a pod is bound to by its manifest.
+fn node_name(pod: &DeclaredPod) -> Option<&str> {
+    match &pod.placement {
+        Placement::Node(name) => Some(name),
+        Placement::Anywhere | Placement::EveryNode => None,
+    }
+}
+
+/// A node that is known by its name only.
+fn undeclared_node(name: &str) -> Node {
+    Node {
+        name: name.to_owned(),
+        labels: Labels::from([("kubernetes.io/hostname".to_owned(), name.to_owned())]),
+        addresses: Vec::new(),
+    }
+}
+
+/// A pod that is not placed; the one entry of a DaemonSet represents its pods on all nodes.
 pub(super) fn pod(declared: &DeclaredPod) -> Pod {
     Pod {
         namespace: declared.namespace.clone(),
@@ -45,10 +46,7 @@ pub(super) fn pod(declared: &DeclaredPod) -> Pod {
         host_network: declared.host_network,
         has_proxy: declared.has_proxy,
         ready: declared.ready,
-        node: match &declared.placement {
-            Placement::Node(name) => name.clone(),
-            Placement::Anywhere | Placement::EveryNode => String::new(),
-        },
+        node: node_name(declared).unwrap_or_default().to_owned(),
         addresses: declared.addresses.clone(),
     }
 }

@@ -1,5 +1,4 @@
-//! Where a run takes place and under which policies, as whoever reads its report later wants to
-//! know it.
+//! The place of a run and the policies in force, for its report.
 
 use super::{Inventory, Policy};
 use crate::model::PolicyRef;
@@ -7,25 +6,26 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 /// Where a run takes place. What a backend cannot know, or what does not exist there, is `None`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EnvironmentInfo {
-    /// The uid of the namespace `kube-system`, which stands for the cluster.
+    /// The uid of the namespace `kube-system`, by which a cluster is identified.
     pub cluster_uid: Option<String>,
-    /// The API server's address.
+    /// The URL of the API server.
     pub server: Option<String>,
     /// The API server's version.
     pub version: Option<String>,
-    /// Who runs it, as the API server knows them.
+    /// The user name of the operator, as the API server knows it.
     pub operator: Option<String>,
     /// The images that probes ran, as the cluster names what it ran; none before the end of a run.
+    #[serde(skip)] // the run carries them
     pub probe_images: Vec<String>,
-    /// The policies in force, by kind, namespace and name.
+    /// The policies in force, sorted by kind, namespace and name.
     pub policies: Vec<PolicyState>,
 }
 
 /// The state of one policy when it was read.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyState {
     #[serde(flatten)]
@@ -50,9 +50,9 @@ impl From<&Policy> for PolicyState {
     }
 }
 
-/// The digest of a policy's `spec`.
+/// The SHA-256 of a policy's `spec` as JSON, hexadecimal.
 pub fn spec_digest(spec: &impl Serialize) -> String {
-    // The API's types are trees of strings, numbers and lists, which serde_json always takes.
+    // The API's types consist of strings, numbers and lists, which serde_json always serializes.
     let json = serde_json::to_vec(spec).unwrap_or_default();
     Sha256::digest(&json)
         .iter()
@@ -61,7 +61,7 @@ pub fn spec_digest(spec: &impl Serialize) -> String {
 }
 
 impl Inventory {
-    /// The policies as they are now, by kind, namespace and name.
+    /// The states of the policies, sorted by kind, namespace and name.
     pub fn policy_states(&self) -> Vec<PolicyState> {
         let mut states: Vec<PolicyState> = self.policies.iter().map(PolicyState::from).collect();
         states.sort();
@@ -69,11 +69,11 @@ impl Inventory {
     }
 }
 
-/// The policies that are not the same in two readings, by name: changed, gone or new.
+/// The full names of the policies that differ between two readings: changed, removed or new.
 pub fn changed_policies(before: &[PolicyState], after: &[PolicyState]) -> Vec<String> {
-    let gone_or_changed = before.iter().filter(|state| !after.contains(state));
+    let removed_or_changed = before.iter().filter(|state| !after.contains(state));
     let new_or_changed = after.iter().filter(|state| !before.contains(state));
-    let mut names: Vec<String> = gone_or_changed
+    let mut names: Vec<String> = removed_or_changed
         .chain(new_or_changed)
         .map(|state| state.policy.to_string())
         .collect();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_is_known_by_its_spec_and_not_by_where_it_was_written() {
+    fn the_state_of_a_policy_depends_on_its_spec_and_not_on_its_origin() {
         let mut moved = policy("web", &["Ingress"]);
         moved.origin = "other.yaml:9".into();
         assert_eq!(
@@ -122,8 +122,8 @@ mod tests {
     }
 
     #[test]
-    fn policies_of_the_whole_cluster_are_among_them() {
-        let of = |priority: u16| {
+    fn a_changed_cluster_wide_policy_is_named() {
+        let with_priority = |priority: u16| {
             let spec = serde_json::json!({ "tier": "Admin", "priority": priority, "subject": { "namespaces": {} } });
             let object = serde_json::json!({ "kind": "ClusterNetworkPolicy", "metadata": { "name": "a" }, "spec": spec });
             let policy = crate::inventory::read_cluster_policy(&object).expect("a policy");
@@ -133,13 +133,19 @@ mod tests {
             }
             .policy_states()
         };
-        assert_eq!(of(1)[0].policy.to_string(), "ClusterNetworkPolicy a");
-        assert!(changed_policies(&of(1), &of(1)).is_empty());
-        assert_eq!(changed_policies(&of(1), &of(2)), ["ClusterNetworkPolicy a"]);
+        assert_eq!(
+            with_priority(1)[0].policy.to_string(),
+            "ClusterNetworkPolicy a"
+        );
+        assert!(changed_policies(&with_priority(1), &with_priority(1)).is_empty());
+        assert_eq!(
+            changed_policies(&with_priority(1), &with_priority(2)),
+            ["ClusterNetworkPolicy a"]
+        );
     }
 
     #[test]
-    fn what_differs_between_two_readings_is_named_once() {
+    fn each_policy_that_differs_between_two_readings_is_named_once() {
         let before = states(vec![
             policy("web", &["Ingress"]),
             policy("api", &["Ingress"]),

@@ -1,14 +1,14 @@
-//! A pod's identity: its labels less those that its controller gives each pod, or each generation
-//! of pods.
+//! The identity of a pod: its labels without those that its controller sets on each pod, or on each
+//! generation of pods.
 
 use super::Labels;
 
-/// Labels that controllers set on their pods; none of them says what the pod is.
+/// Labels that controllers set on their pods.
 ///
-/// Deployment and Argo Rollouts (template hashes), StatefulSet and DaemonSet (revision, name,
-/// index), Job (uid, name, index): `pkg/controller` and `staging/src/k8s.io/api/{apps,batch}/v1` of
-/// Kubernetes.
-const OF_CONTROLLERS: [&str; 8] = [
+/// Deployment and Argo Rollouts set template hashes; StatefulSet and DaemonSet the revision, name
+/// and index; Job the uid, name and index (`pkg/controller` and
+/// `staging/src/k8s.io/api/{apps,batch}/v1` of Kubernetes).
+const CONTROLLER_LABELS: [&str; 8] = [
     "pod-template-hash",
     "rollouts-pod-template-hash",
     "controller-revision-hash",
@@ -19,17 +19,20 @@ const OF_CONTROLLERS: [&str; 8] = [
     "job-name",
 ];
 
-/// All labels of Jobs' own.
-const OF_JOBS: &str = "batch.kubernetes.io/";
+/// The prefix of further labels that Jobs set.
+const JOB_LABEL_PREFIX: &str = "batch.kubernetes.io/";
 
-/// The labels by which a pod is the same as its siblings.
+/// The labels that a pod shares with the other pods of its workload.
 pub fn identity_labels(labels: &Labels) -> Labels {
-    let is_own = |key: &str| !OF_CONTROLLERS.contains(&key) && !key.starts_with(OF_JOBS);
     labels
         .iter()
-        .filter(|(key, _)| is_own(key))
+        .filter(|(key, _)| !is_controller_label(key))
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect()
+}
+
+fn is_controller_label(key: &str) -> bool {
+    CONTROLLER_LABELS.contains(&key) || key.starts_with(JOB_LABEL_PREFIX)
 }
 
 #[cfg(test)]
@@ -37,8 +40,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_controllers_add_is_no_part_of_the_identity() {
-        let labels: Labels = OF_CONTROLLERS
+    fn labels_that_controllers_set_are_not_part_of_the_identity() {
+        let labels: Labels = CONTROLLER_LABELS
             .into_iter()
             .chain([
                 "batch.kubernetes.io/job-completion-index",

@@ -1,8 +1,9 @@
-//! What exists: Kubernetes objects in, [`Inventory`] out.
+//! Kubernetes objects in, [`Inventory`] out; without side effects, except that manifest files are
+//! read.
 //!
-//! Pure. [`Manifests`] is what files declare, before anything has a node or an address; an
-//! [`Inventory`] is what exists, in a cluster (as watched) or in the lab (as placed). Everything
-//! downstream takes an `Inventory` and does not know which of the two it came from.
+//! [`Manifests`] is what files declare, before anything has a node or an address. An [`Inventory`]
+//! is what exists in a cluster, as watched, or in the lab, as placed; the modules that use it do
+//! not know which of the two it came from.
 
 mod apply;
 mod cidr;
@@ -20,7 +21,7 @@ pub use cluster_policy::{
 pub use environment_info::{EnvironmentInfo, PolicyState, changed_policies, spec_digest};
 pub use identity::identity_labels;
 pub use manifest::{
-    ApiPolicy, Objects, load_manifests, observe, read_cluster_policy, read_manifests,
+    ApiObjects, ApiPolicy, load_manifests, read_api_objects, read_cluster_policy, read_manifests,
 };
 pub use policy::{NetworkPolicy, Policy, PolicyTier, RuleOrigins};
 
@@ -28,79 +29,67 @@ use crate::model::{Family, ObjectRef, Port, Transport, WorkloadKind, WorkloadRef
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// Labels of an object.
+/// Labels of an object, by key.
 pub type Labels = BTreeMap<String, String>;
 
-/// What a set of manifest files declares.
+/// The objects that a set of manifest files declares.
 #[derive(Debug, Clone, Default)]
 pub struct Manifests {
-    /// Namespaces, by name: those declared and those that any object names. Each carries
-    /// `kubernetes.io/metadata.name`, as the API server sets it.
+    /// Namespaces, by name: those that are declared and those that any object names. Each has the
+    /// label `kubernetes.io/metadata.name`, which the API server sets.
     pub namespaces: BTreeMap<String, Namespace>,
-    /// Pods, those of templates included, in the order of declaration.
+    /// Pods, including those that templates make, in the order of declaration.
     pub pods: Vec<DeclaredPod>,
-    /// Services.
     pub services: Vec<Service>,
     /// Policies of every kind, validated.
     pub policies: Vec<Policy>,
-    /// Kinds that were read and are not needed, with how many of each.
+    /// The number of objects of each kind that is not read, by kind.
     pub ignored: BTreeMap<String, usize>,
 }
 
-/// What exists.
+/// The objects that exist.
 #[derive(Debug, Clone, Default)]
 pub struct Inventory {
     /// Namespaces, by name.
     pub namespaces: BTreeMap<String, Namespace>,
-    /// Nodes.
     pub nodes: Vec<Node>,
-    /// Pods.
     pub pods: Vec<Pod>,
-    /// Services.
     pub services: Vec<Service>,
     /// Policies of every kind.
     pub policies: Vec<Policy>,
-    /// Hosts outside the cluster that the suite names, with their addresses.
+    /// The addresses of the hosts outside the cluster that the suite names, by host name.
     pub hosts: BTreeMap<String, Vec<IpAddr>>,
-    /// The addresses that watertight itself sends from, where they are known.
+    /// The addresses that watertight itself sends from; empty where they are not known.
     pub runner: Vec<IpAddr>,
 }
 
 impl Inventory {
-    /// The Service of the cluster's name servers, by the name that it has everywhere (Kubernetes,
-    /// "DNS for Services and Pods"; the name is kept whatever answers).
+    /// The Service of the cluster's DNS. Its name is the same with every DNS server (Kubernetes,
+    /// "DNS for Services and Pods").
     pub fn cluster_dns(&self) -> Option<&Service> {
         self.services
             .iter()
             .find(|service| service.namespace == "kube-system" && service.name == "kube-dns")
     }
 
-    /// Whether a node runs Windows, by the label that its kubelet sets ("Well-Known Labels",
-    /// kubernetes.io/os).
+    /// Whether a node runs Windows, by the label that its kubelet sets (Kubernetes, "Well-Known
+    /// Labels": kubernetes.io/os).
     pub fn runs_windows(&self, node: &str) -> bool {
-        let mut nodes = self.nodes.iter().filter(|of| of.name == node);
-        nodes.any(|of| {
-            of.labels
-                .get("kubernetes.io/os")
-                .is_some_and(|os| os == "windows")
-        })
+        self.nodes
+            .iter()
+            .filter(|known| known.name == node)
+            .filter_map(|known| known.labels.get("kubernetes.io/os"))
+            .any(|os| os == "windows")
     }
 
-    /// Whether a mesh's proxy is on every path to and from a pod: in a container of its own, or on
-    /// its node by its or its namespace's label.
+    /// Whether a mesh's proxy is on every path to and from a pod: in one of its containers, or, in
+    /// Istio's ambient mode, on its node. The pod's label goes before its namespace's.
     pub fn is_meshed(&self, pod: &Pod) -> bool {
-        let mode = |labels: &Labels| labels.get(DATAPLANE_MODE).cloned();
-        let of_namespace = || {
-            self.namespaces
-                .get(&pod.namespace)
-                .and_then(|namespace| mode(&namespace.labels))
-        };
-        let ambient = || {
-            mode(&pod.labels)
-                .or_else(of_namespace)
-                .is_some_and(|mode| mode == "ambient")
-        };
-        !pod.host_network && (pod.has_proxy || ambient())
+        let namespace = self.namespaces.get(&pod.namespace);
+        let of_namespace = namespace.and_then(|namespace| namespace.labels.get(DATAPLANE_MODE));
+        let mode = pod.labels.get(DATAPLANE_MODE).or(of_namespace);
+        let is_ambient = mode.is_some_and(|mode| mode == "ambient");
+        !pod.host_network && (pod.has_proxy || is_ambient)
     }
 }
 
@@ -111,32 +100,36 @@ pub(crate) const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
 /// A namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace {
-    /// Its name.
     pub name: String,
-    /// Its labels.
     pub labels: Labels,
+}
+
+impl Namespace {
+    /// A namespace with the one label that all namespaces have: the API server sets it.
+    pub(crate) fn unlabelled(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            labels: Labels::from([("kubernetes.io/metadata.name".to_owned(), name.to_owned())]),
+        }
+    }
 }
 
 /// A node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Its name.
     pub name: String,
-    /// Its labels.
     pub labels: Labels,
     /// Its internal addresses, at most one a family.
     pub addresses: Vec<IpAddr>,
 }
 
-/// A pod as declared: by itself, or by the template of a workload.
+/// A pod as declared: as an object, or by the template of a workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeclaredPod {
-    /// Namespace.
     pub namespace: String,
-    /// Name; a template's pods are `web-0`, `web-1`, ... (a DaemonSet's get their node's name when
-    /// placed).
+    /// A template's pods are `web-0`, `web-1`, ...; a DaemonSet's are named by their nodes when
+    /// they are placed.
     pub name: String,
-    /// Labels.
     pub labels: Labels,
     /// Declared ports of its containers and native sidecars.
     pub ports: Vec<ContainerPort>,
@@ -145,20 +138,19 @@ pub struct DeclaredPod {
     pub workloads: Vec<WorkloadRef>,
     /// Whether it shares its node's network and so its identity.
     pub host_network: bool,
-    /// Whether a mesh's proxy is in a container of its own.
+    /// Whether one of its containers is a mesh's proxy.
     pub has_proxy: bool,
-    /// Whether it is ready. A declared pod is, unless its status says otherwise.
+    /// True, unless its status says otherwise.
     pub ready: bool,
-    /// Where it shall run.
     pub placement: Placement,
-    /// Addresses that its status gives; empty for most manifests.
+    /// The addresses in its status; most manifests have none.
     pub addresses: Vec<IpAddr>,
 }
 
-/// Where a declared pod shall run.
+/// The nodes that a declared pod is to run on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Placement {
-    /// Anywhere: pods of one workload are spread.
+    /// Any node; the pods of one workload are spread.
     Anywhere,
     /// `spec.nodeName`.
     Node(String),
@@ -169,13 +161,10 @@ pub enum Placement {
 /// A pod that exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pod {
-    /// Namespace.
     pub namespace: String,
-    /// Name.
     pub name: String,
-    /// The API's uid, or in the lab one that is unique for each incarnation.
+    /// The API's uid; in the lab, a number that changes when the pod is replaced.
     pub uid: String,
-    /// Labels.
     pub labels: Labels,
     /// Declared ports of its containers and native sidecars.
     pub ports: Vec<ContainerPort>,
@@ -183,13 +172,12 @@ pub struct Pod {
     pub workloads: Vec<WorkloadRef>,
     /// Whether it shares its node's network and so its identity.
     pub host_network: bool,
-    /// Whether a mesh's proxy is in a container of its own.
+    /// Whether one of its containers is a mesh's proxy.
     pub has_proxy: bool,
-    /// Whether it is ready.
     pub ready: bool,
-    /// Its node's name.
+    /// Its node's name; empty where it has none.
     pub node: String,
-    /// Its addresses, at most one a family.
+    /// At most one a family.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -199,7 +187,7 @@ impl Pod {
         format!("{}/{}", self.namespace, self.name)
     }
 
-    /// The address in a family.
+    /// Its address in a family.
     pub fn address(&self, family: Family) -> Option<IpAddr> {
         self.addresses
             .iter()
@@ -207,7 +195,7 @@ impl Pod {
             .find(|address| Family::of(*address) == family)
     }
 
-    /// The outermost workload that owns it, or the pod itself.
+    /// The outermost workload that owns it; the pod itself where none does.
     pub fn outermost_workload(&self) -> WorkloadRef {
         let outermost = self
             .workloads
@@ -220,7 +208,7 @@ impl Pod {
         })
     }
 
-    /// The port that a name stands for on this pod.
+    /// The declared port with a name and a transport.
     pub fn named_port(&self, name: &str, transport: Transport) -> Option<Port> {
         self.ports
             .iter()
@@ -234,38 +222,32 @@ impl Pod {
 /// A container's declared port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContainerPort {
-    /// Its name.
     pub name: Option<String>,
-    /// Number and transport.
     pub port: Port,
 }
 
 /// A Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
-    /// Namespace.
     pub namespace: String,
-    /// Name.
     pub name: String,
-    /// What it is reached by.
     pub kind: ServiceKind,
-    /// Labels of its pods; empty for a Service without selector.
+    /// The labels of its pods; empty for a Service without a selector.
     pub selector: Labels,
-    /// Its ports.
     pub ports: Vec<ServicePort>,
-    /// `spec.ipFamilies`; empty when not stated.
+    /// `spec.ipFamilies`; empty where absent.
     pub families: Vec<Family>,
-    /// Cluster addresses; in manifests only those that are written there.
+    /// Its cluster addresses; of a manifest's Service only those that the manifest names.
     pub addresses: Vec<IpAddr>,
-    /// Whether pods that are not ready are endpoints too.
+    /// Whether pods that are not ready are endpoints too (`publishNotReadyAddresses`).
     pub publish_not_ready: bool,
-    /// Whether a node's packets go to pods of that node only (`internalTrafficPolicy: Local`);
-    /// without one they are dropped.
+    /// Whether packets go to pods of the sender's node only (`internalTrafficPolicy: Local`); they
+    /// are dropped where it has none.
     pub local_only: bool,
 }
 
 impl Service {
-    /// Which object it is.
+    /// A reference to it.
     pub fn object(&self) -> ObjectRef {
         ObjectRef {
             namespace: self.namespace.clone(),
@@ -275,35 +257,31 @@ impl Service {
     }
 }
 
-/// What a Service is reached by.
+/// The way in which clients find a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServiceKind {
-    /// A cluster address (ClusterIP, NodePort and LoadBalancer have one).
+    /// By a cluster address: types ClusterIP, NodePort and LoadBalancer.
     ClusterIp,
-    /// DNS only: its pods' addresses.
+    /// By DNS, which gives the addresses of its pods.
     Headless,
-    /// A DNS alias.
+    /// By DNS, as an alias of this name.
     ExternalName(String),
 }
 
 /// A Service's port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicePort {
-    /// Its name.
     pub name: Option<String>,
-    /// Number and transport.
     pub port: Port,
-    /// The pod's port.
     pub target: TargetPort,
-    /// The port on every node, for NodePort and LoadBalancer.
+    /// The port on every node, of types NodePort and LoadBalancer.
     pub node_port: Option<u16>,
 }
 
-/// The pod's port behind a Service's port.
+/// The port of the pods behind a Service's port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TargetPort {
-    /// A number.
     Number(u16),
-    /// A container port's name, resolved on each pod.
+    /// The name of a container's port, looked up on each pod.
     Name(String),
 }

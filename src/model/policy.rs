@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 ///
 /// The names are Kubernetes' own. Spelling, API group, version and scope of a kind stand in
 /// [`PolicyKind::definition`] and nowhere else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, schemars::JsonSchema)]
 pub enum PolicyKind {
     AdminNetworkPolicy,
     BaselineAdminNetworkPolicy,
@@ -107,7 +107,7 @@ impl Serialize for PolicyKind {
 
 /// A reference to a policy; written `NetworkPolicy data/postgres` or `ClusterNetworkPolicy
 /// deny-all`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, schemars::JsonSchema)]
 pub struct PolicyRef {
     pub kind: PolicyKind,
     /// `None` for cluster-wide kinds.

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 const NAMED: usize = 1_000;
 
 /// How much of what exists the checks touch.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, schemars::JsonSchema)]
 pub struct Coverage {
     /// Policies by direction, and those that no flow of a check is judged by.
     pub policies: Touched,
@@ -49,7 +49,7 @@ impl Coverage {
 }
 
 /// How many of how many, and which are left.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, schemars::JsonSchema)]
 pub struct Touched {
     /// All.
     pub all: usize,

@@ -129,7 +129,7 @@ impl Plan {
 }
 
 /// A suite as reports name it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct SuiteRef {
     /// `metadata.name`.
     pub name: String,

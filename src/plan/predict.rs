@@ -10,7 +10,8 @@ use super::{Check, Flow, FlowId, Plan, Prediction, Source, TargetKind};
 use crate::inventory::{Inventory, Pod, Service};
 use crate::model::{Family, ObjectRef, Port, Transport};
 use crate::policy::{
-    BothSides, Direction, End, Explainer, Explanation, InvalidPolicy, Met, PolicyName, Predictor,
+    BothSides, Direction, EndpointRef, Explainer, Explanation, InvalidPolicy, MatchedPolicy,
+    PolicyName, Predictor,
 };
 use crate::suite::Expected;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -84,7 +85,7 @@ pub(super) type Seen = HashSet<(usize, usize, Port, Family)>;
 
 /// Where the packets of a flow end, and at what port.
 struct Arrival<'e> {
-    end: End<'e>,
+    end: EndpointRef<'e>,
     port: Port,
 }
 
@@ -143,20 +144,25 @@ impl<'a> Predictions<'a> {
 
     /// Which policies and rules a flow meets, for every place where its packets may end; nothing
     /// between those that policies treat like others that were seen.
-    pub(super) fn met_unseen(&self, source: &Source, flow: &Flow, seen: &mut Seen) -> Vec<Met> {
+    pub(super) fn met_unseen(
+        &self,
+        source: &Source,
+        flow: &Flow,
+        seen: &mut Seen,
+    ) -> Vec<MatchedPolicy> {
         let family = flow.family();
         let (Some(from), Some(arrivals)) = (self.from(source, family), self.arrivals(flow)) else {
             return Vec::new();
         };
-        let source = self.predictor.alike(from);
+        let source = self.predictor.class_of(from);
         let mut unseen = Vec::new();
         for Arrival { end, port } in arrivals {
             // A node reaches its own pods, whatever policies say: which node it is counts too.
-            let known = matches!(from, End::Pod(_) | End::Address(_))
-                .then(|| Some((source?, self.predictor.alike(end)?, port, family)))
+            let known = matches!(from, EndpointRef::Pod(_) | EndpointRef::Address(_))
+                .then(|| Some((source?, self.predictor.class_of(end)?, port, family)))
                 .flatten();
             if known.is_none_or(|pair| seen.insert(pair)) {
-                unseen.extend(self.predictor.met(from, end, port, family));
+                unseen.extend(self.predictor.matched_policies(from, end, port, family));
             }
         }
         unseen
@@ -177,8 +183,8 @@ impl<'a> Predictions<'a> {
     /// What each side of a flow lets through by itself; nothing where no policy is asked.
     pub(super) fn sides(
         &mut self,
-        from: End<'_>,
-        to: End<'_>,
+        from: EndpointRef<'_>,
+        to: EndpointRef<'_>,
         family: Family,
     ) -> Option<BothSides> {
         self.predictor.sides(from, to, family)
@@ -222,14 +228,14 @@ impl<'a> Predictions<'a> {
         }
     }
 
-    fn from<'e>(&self, source: &'e Source, family: Family) -> Option<End<'e>> {
+    fn from<'e>(&self, source: &'e Source, family: Family) -> Option<EndpointRef<'e>> {
         match source {
             Source::Pod {
                 namespace, name, ..
-            } => Some(End::Pod(
+            } => Some(EndpointRef::Pod(
                 *self.pods.get(&(namespace.as_str(), name.as_str()))?,
             )),
-            Source::Node { name } => Some(End::Node(name)),
+            Source::Node { name } => Some(EndpointRef::Node(name)),
             Source::ReferencePod { .. } => None,
             Source::Runner => {
                 let fits = |address: &&IpAddr| Family::of(**address) == family;
@@ -237,19 +243,19 @@ impl<'a> Predictions<'a> {
                     .runner
                     .iter()
                     .find(fits)
-                    .map(|address| End::Address(*address))
+                    .map(|address| EndpointRef::Address(*address))
             }
         }
     }
 
     /// A name is asked of cluster DNS, whose pods the source must be allowed to reach.
-    fn is_stopped_at_names(&mut self, from: End<'_>, flow: &Flow) -> bool {
+    fn is_stopped_at_names(&mut self, from: EndpointRef<'_>, flow: &Flow) -> bool {
         flow.to.name.is_some() && self.may_not_ask_names(from)
     }
 
     /// Whether a source is a pod that policies keep from cluster DNS.
-    fn may_not_ask_names(&mut self, from: End<'_>) -> bool {
-        if !matches!(from, End::Pod(_)) {
+    fn may_not_ask_names(&mut self, from: EndpointRef<'_>) -> bool {
+        if !matches!(from, EndpointRef::Pod(_)) {
             return false;
         }
         let Some(dns) = self.services.get(&("kube-system", "kube-dns")).copied() else {
@@ -282,7 +288,7 @@ impl<'a> Predictions<'a> {
             } => {
                 let number = self.pods.get(&(namespace.as_str(), name.as_str()))?;
                 Some(vec![Arrival {
-                    end: End::Pod(*number),
+                    end: EndpointRef::Pod(*number),
                     port,
                 }])
             }
@@ -296,13 +302,13 @@ impl<'a> Predictions<'a> {
                 port,
             ),
             TargetKind::Node { name } => Some(vec![Arrival {
-                end: End::Node(name),
+                end: EndpointRef::Node(name),
                 port,
             }]),
             // A witness is past all policies, and no check's target.
             TargetKind::ReferencePod { .. } => None,
             TargetKind::Outside { .. } => Some(vec![Arrival {
-                end: End::Address(flow.to.address),
+                end: EndpointRef::Address(flow.to.address),
                 port,
             }]),
         }
@@ -326,7 +332,7 @@ impl<'a> Predictions<'a> {
             backends
                 .filter_map(|(number, pod)| {
                     Some(Arrival {
-                        end: End::Served(number),
+                        end: EndpointRef::ServicePod(number),
                         port: target(pod)?,
                     })
                 })
@@ -370,7 +376,7 @@ pub fn explain_flows(
                     .notes
                     .push(format!("{} may not ask cluster DNS {only}", advised.from));
             }
-            if let (End::Pod(pod), End::Served(itself)) = (from, end)
+            if let (EndpointRef::Pod(pod), EndpointRef::ServicePod(itself)) = (from, end)
                 && pod == itself
             {
                 let differ =
@@ -380,7 +386,7 @@ pub fn explain_flows(
                 ));
             }
             for change in &mut advised.changes {
-                change.beside = Some(this.explainer.side_effects(change, from, end, port)?);
+                change.side_effects = Some(this.explainer.side_effects(change, from, end, port)?);
             }
             told.push((advised, 0));
         }

@@ -79,9 +79,9 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, probes: Range<usize>) -> Ve
     let from = probes.start;
     let uses = uses(plan);
     let ttl = longest(plan) * RUNS + SPARE;
-    let alone = IdleTimeout {
+    let idle_timeout = IdleTimeout {
         first_ms: millis(longest(plan) + LATE),
-        then_ms: ALONE_MS,
+        next_ms: ALONE_MS,
     };
     let mut plans: Vec<wire::Plan> = plan
         .resolvers
@@ -101,10 +101,10 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, probes: Range<usize>) -> Ve
             listen: plan
                 .listen
                 .filter(|_| matches!(source, Source::Pod { .. } | Source::ReferencePod { .. })),
-            alone: plan
+            idle_timeout: plan
                 .inside
                 .contains(&ProbeId(probe as u32))
-                .then_some(alone),
+                .then_some(idle_timeout),
             flows: Vec::new(),
         })
         .collect();

@@ -2,11 +2,11 @@
 //! `what_if` tries before it is shown.
 
 use super::edit::{self, Edit};
+use super::near_miss::MissingRequirement;
 use super::rule_change;
 use super::rules::{Block, Direction, DirectionalPolicy, Namespaces, Peer, PolicyName, Scope};
 use super::selector::Operator;
 use super::side::{Candidate, SideEvaluation};
-use super::near_miss::MissingRequirement;
 use super::what_if::SideEffects;
 use crate::inventory::{Action, Cidr, Pod, PolicyTier, identity_labels};
 use crate::model::PolicyRef;
@@ -61,12 +61,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    pub(super) fn add(
-        &mut self,
-        size: usize,
-        text: String,
-        edits: impl IntoIterator<Item = Edit>,
-    ) {
+    pub(super) fn add(&mut self, size: usize, text: String, edits: impl IntoIterator<Item = Edit>) {
         self.size += size;
         self.texts.push(text);
         self.edits.extend(edits);
@@ -100,10 +95,7 @@ pub(super) fn allowing(side: &SideEvaluation<'_>) -> Vec<Change> {
 }
 
 /// Changes to the rules of a NetworkPolicy, and a new rule of it.
-fn allowing_by_network_policy(
-    side: &SideEvaluation<'_>,
-    candidate: &Candidate<'_>,
-) -> Vec<Change> {
+fn allowing_by_network_policy(side: &SideEvaluation<'_>, candidate: &Candidate<'_>) -> Vec<Change> {
     let policy = candidate.policy;
     let mut changes = Vec::new();
     if let Some(to_select) = selecting(side, candidate) {
@@ -336,10 +328,7 @@ pub(super) fn peer_for_other_end(
 
     let address = side.other.address?;
     let cidr = Cidr::parse(&single_address_block(address)).ok()?;
-    Some(Peer::Block(Block {
-        cidr,
-        except: Vec::new(),
-    }))
+    Some(Peer::Block(Block::from(cidr)))
 }
 
 /// The other end as a peer, as text.

@@ -1,9 +1,9 @@
 //! Classes of endpoints: two endpoints are in one class if no rule distinguishes them.
 //!
-//! There are classes of pods, one class for each node, and classes of addresses outside the cluster.
-//! Two pods are in one class if they have the same namespace, the same values of the labels that any
-//! selector uses, the same ports for the port names that any rule uses, and addresses in the same
-//! address blocks of any rule.
+//! There are classes of pods, one class for each node, and classes of addresses outside the
+//! cluster. Two pods are in one class if they have the same namespace, the same values of the
+//! labels that any selector uses, the same ports for the port names that any rule uses, and
+//! addresses in the same address blocks of any rule.
 
 use super::bits::Bits;
 use super::edit::NAMESPACE_NAME;
@@ -136,7 +136,10 @@ impl Criteria {
 }
 
 /// The classes of pods, and the class of each pod; `None` for pods in their node's network.
-fn classify_pods(inventory: &Inventory, criteria: &Criteria) -> (Vec<PodClass>, Vec<Option<ClassIndex>>) {
+fn classify_pods(
+    inventory: &Inventory,
+    criteria: &Criteria,
+) -> (Vec<PodClass>, Vec<Option<ClassIndex>>) {
     let mut classes: Vec<PodClass> = Vec::new();
     let mut by_key = HashMap::new();
     let mut of_pod = Vec::new();

@@ -53,16 +53,23 @@ pub(super) enum Edit {
         rule: Rule,
     },
     /// Makes a rule match no peer.
-    RemovePeers { policy: usize, rule: usize },
+    RemovePeers {
+        policy: usize,
+        rule: usize,
+    },
     /// Puts a policy in force in its direction.
-    Enforce { policy: usize },
+    Enforce {
+        policy: usize,
+    },
     /// Makes a requirement of a policy's podSelector ask for another value.
     SetSubjectLabel {
         policy: usize,
         requirement: Requirement,
         value: String,
     },
-    AddPolicy { policy: Box<DirectionalPolicy> },
+    AddPolicy {
+        policy: Box<DirectionalPolicy>,
+    },
 }
 
 /// The rules with edits applied.
@@ -170,11 +177,7 @@ pub(super) fn pod(pod: &Pod, edits: &[Edit]) -> Option<Pod> {
 }
 
 /// An end of a flow with edits applied; `pod` is the result of [`pod`] for its pod.
-pub(super) fn flow_end<'a>(
-    end: &FlowEnd<'a>,
-    pod: Option<&'a Pod>,
-    edits: &[Edit],
-) -> FlowEnd<'a> {
+pub(super) fn flow_end<'a>(end: &FlowEnd<'a>, pod: Option<&'a Pod>, edits: &[Edit]) -> FlowEnd<'a> {
     let mut edited = FlowEnd {
         pod: pod.or(end.pod),
         namespace_labels: end.namespace_labels.clone(),

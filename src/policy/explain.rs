@@ -113,8 +113,8 @@ pub struct Match {
 pub struct Explainer<'a> {
     pub(super) inventory: &'a Inventory,
     pub(super) rules: Rules,
-    /// The result of [`Rules::selects_no_pod`].
-    selects_no_pod: Vec<bool>,
+    /// The result of [`Rules::selecting_no_pod`].
+    selecting_no_pod: Vec<bool>,
 }
 
 impl<'a> Explainer<'a> {
@@ -124,18 +124,18 @@ impl<'a> Explainer<'a> {
     /// [`InvalidPolicy`]: the first policy that an API server would refuse.
     pub fn new(inventory: &'a Inventory) -> Result<Self, InvalidPolicy> {
         let rules = Rules::of(inventory)?;
-        let selects_no_pod = rules.selects_no_pod(inventory);
+        let selecting_no_pod = rules.selecting_no_pod(inventory);
         Ok(Self {
             inventory,
             rules,
-            selects_no_pod,
+            selecting_no_pod,
         })
     }
 
     pub(super) fn policy_set(&self) -> PolicySet<'_> {
         PolicySet {
             rules: &self.rules,
-            selects_no_pod: &self.selects_no_pod,
+            selecting_no_pod: &self.selecting_no_pod,
         }
     }
 
@@ -191,7 +191,10 @@ impl Explanation {
             return why.clone();
         }
 
-        let deciding = self.sides.iter().filter(|side| side.allowed == self.allowed);
+        let deciding = self
+            .sides
+            .iter()
+            .filter(|side| side.allowed == self.allowed);
         let reasons: Vec<&str> = deciding.map(|side| side.because.as_str()).collect();
         reasons.join("; ")
     }

@@ -16,7 +16,8 @@ use std::net::IpAddr;
 pub struct ConnectionMap {
     /// In order of namespace and name.
     pub workloads: Vec<WorkloadPods>,
-    /// Every pair with any allowed port, in the order of the workloads; outside addresses come last.
+    /// Every pair with any allowed port, in the order of the workloads; outside addresses come
+    /// last.
     pub links: Vec<Link>,
 }
 
@@ -170,7 +171,11 @@ impl Predictor<'_> {
         let by_family: Vec<(Option<Family>, SetId)> = if families_agree {
             vec![(None, sets[0])]
         } else {
-            Family::ALL.map(Some).into_iter().zip(sets.iter().copied()).collect()
+            Family::ALL
+                .map(Some)
+                .into_iter()
+                .zip(sets.iter().copied())
+                .collect()
         };
 
         by_family
@@ -276,7 +281,10 @@ impl ConnectionMap {
     fn difference(&self, other: &Self) -> Vec<Link> {
         let mut by_workloads: HashMap<(String, String), Vec<&Link>> = HashMap::new();
         for link in &other.links {
-            by_workloads.entry(link.workload_ends()).or_default().push(link);
+            by_workloads
+                .entry(link.workload_ends())
+                .or_default()
+                .push(link);
         }
 
         let mut difference = Vec::new();
@@ -407,7 +415,9 @@ fn format_range(first: IpAddr, last: IpAddr) -> String {
     };
 
     let host_bits = (a ^ b).checked_add(1).map_or(128, u128::trailing_zeros);
-    let mask = 1_u128.checked_shl(host_bits).map_or(u128::MAX, |bit| bit - 1);
+    let mask = 1_u128
+        .checked_shl(host_bits)
+        .map_or(u128::MAX, |bit| bit - 1);
     let is_block = a & mask == 0 && a | mask == b;
     if !is_block {
         format!("{first}-{last}")

@@ -328,7 +328,7 @@ pub(super) fn match_port(
         texts.join(", ")
     };
     let declared = destination.declared_ports();
-    if rule.covers_port(port, declared, port_names_apply) {
+    if rule.matches_port(port, declared, port_names_apply) {
         return (true, text);
     }
 

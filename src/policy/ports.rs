@@ -115,9 +115,7 @@ fn union_of(a: &[(u16, u16)], b: &[(u16, u16)]) -> Vec<(u16, u16)> {
     let mut merged: Vec<(u16, u16)> = Vec::with_capacity(all.len());
     for (first, last) in all {
         match merged.last_mut() {
-            Some((_, end)) if u32::from(first) <= u32::from(*end) + 1 => {
-                *end = (*end).max(last)
-            }
+            Some((_, end)) if u32::from(first) <= u32::from(*end) + 1 => *end = (*end).max(last),
             _ => merged.push((first, last)),
         }
     }
@@ -127,8 +125,7 @@ fn union_of(a: &[(u16, u16)], b: &[(u16, u16)]) -> Vec<(u16, u16)> {
 fn intersection_of(a: &[(u16, u16)], b: &[(u16, u16)]) -> Vec<(u16, u16)> {
     let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
     let mut common = Vec::new();
-    while let (Some(&&(first_a, last_a)), Some(&&(first_b, last_b))) = (a.peek(), b.peek())
-    {
+    while let (Some(&&(first_a, last_a)), Some(&&(first_b, last_b))) = (a.peek(), b.peek()) {
         let (first, last) = (first_a.max(first_b), last_a.min(last_b));
         if first <= last {
             common.push((first, last));
@@ -338,9 +335,11 @@ mod tests {
             edge,
         );
         proptest::collection::vec(range, 0..6).prop_map(|ranges| {
-            ranges.iter().fold(PortSet::none(), |set, (transport, a, b)| {
-                set.union(&PortSet::range(*transport, *a.min(b), *a.max(b)))
-            })
+            ranges
+                .iter()
+                .fold(PortSet::none(), |set, (transport, a, b)| {
+                    set.union(&PortSet::range(*transport, *a.min(b), *a.max(b)))
+                })
         })
     }
 

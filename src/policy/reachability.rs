@@ -5,8 +5,8 @@
 //! A rule is a set of peers (bits) and the number of a set of ports. Rules with the same ports are
 //! joined by words of bits before any pair is calculated; classes to which the same policies apply
 //! share a row; sets of ports are joined once for each distinct pair of sets. What remains for each
-//! pair of classes is one look-up. A tier of cluster-wide policies, whose rules have to be evaluated
-//! in order, is calculated once for all classes that the same of its policies select.
+//! pair of classes is one look-up. A tier of cluster-wide policies, whose rules have to be
+//! evaluated in order, is calculated once for all classes that the same of its policies select.
 
 use super::bits::Bits;
 use super::classes::{ClassIndex, EndpointClasses};
@@ -178,15 +178,17 @@ impl<'a> Reachability<'a> {
         row
     }
 
-    /// The ports between two classes that both sides allow ("For a connection from a source pod to a
-    /// destination pod to be allowed, both the egress policy on the source pod and the ingress
-    /// policy on the destination pod need to allow the connection", Kubernetes, "Network Policies").
+    /// The ports between two classes that both sides allow ("For a connection from a source pod to
+    /// a destination pod to be allowed, both the egress policy on the source pod and the ingress
+    /// policy on the destination pod need to allow the connection", Kubernetes, "Network
+    /// Policies").
     pub(super) fn allowed(&mut self, family: Family, from: ClassIndex, to: ClassIndex) -> SetId {
         let (egress, ingress) = self.sides(family, from, to);
         self.sets.intersection(egress, ingress)
     }
 
-    /// The ports that egress of the source allows, and those that ingress of the destination allows.
+    /// The ports that egress of the source allows, and those that ingress of the destination
+    /// allows.
     pub(super) fn sides(
         &mut self,
         family: Family,
@@ -410,8 +412,8 @@ impl CompiledRule {
         self.ports.set
     }
 
-    /// Whether the rule has port names that apply: on ingress always, on egress to peers that labels
-    /// select.
+    /// Whether the rule has port names that apply: on ingress always, on egress to peers that
+    /// labels select.
     pub(super) fn port_names_apply(&self, direction: Direction, peer: ClassIndex) -> bool {
         !self.ports.named.is_empty()
             && (direction == Direction::Ingress || self.ports.pods.contains(peer))
@@ -497,10 +499,7 @@ fn matching_classes(rule: &Rule, classes: &EndpointClasses<'_>, family: Family) 
 }
 
 /// The ports of a rule that are given by number, and those given by name.
-fn compile_ports(
-    rule: &Rule,
-    sets: &mut PortSets,
-) -> (SetId, Vec<(Option<Transport>, String)>) {
+fn compile_ports(rule: &Rule, sets: &mut PortSets) -> (SetId, Vec<(Option<Transport>, String)>) {
     let Some(ports) = &rule.ports else {
         return (SetId::ALL, Vec::new());
     };

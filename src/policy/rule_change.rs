@@ -1,12 +1,8 @@
 //! What one rule of a policy lacks to admit a flow, and the change that adds it.
 
-use super::change::{
-    Draft, NEW_RULE_SIZE, at_origin, describe_other_end, peer_for_other_end,
-};
+use super::change::{Draft, NEW_RULE_SIZE, at_origin, describe_other_end, peer_for_other_end};
 use super::edit::{Edit, NAMESPACE_NAME};
-use super::near_miss::{
-    MissingRequirement, PeerMatch, match_peers, match_port, port_names_apply,
-};
+use super::near_miss::{MissingRequirement, PeerMatch, match_peers, match_port, port_names_apply};
 use super::rules::{Peer, Rule};
 use super::selector::Operator;
 use super::side::{Candidate, SideEvaluation};

@@ -1,4 +1,4 @@
-//! Policies of every kind, read into one shape: directions, subjects, rules.
+//! Policies of every kind as one type: a direction, a subject, rules.
 
 use super::InvalidPolicy;
 use super::classes::namespace_labels;
@@ -16,20 +16,20 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Which way a policy looks.
+/// The direction of traffic that a policy applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
-    /// What its subjects send.
+    /// Connections from its subject.
     Egress,
-    /// What comes to its subjects.
+    /// Connections to its subject.
     Ingress,
 }
 
 impl Direction {
-    /// In the order in which a packet meets them.
+    /// Both, in the order in which a packet passes them.
     pub const ALL: [Self; 2] = [Self::Egress, Self::Ingress];
 
-    /// As `policyTypes` spells it.
+    /// The direction as `policyTypes` spells it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Egress => "Egress",
@@ -38,11 +38,11 @@ impl Direction {
     }
 }
 
-/// All that applies to pods, in one direction each.
+/// The rules of all policies.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
-    /// Halves of policies, in the order in which they are asked: Admin by priority, NetworkPolicies
-    /// by namespace and name, Baseline by priority; within one policy egress first.
+    /// In the order in which they are asked: Admin by priority, NetworkPolicies by namespace and
+    /// name, Baseline by priority; of one policy egress first.
     pub(super) policies: Vec<Arc<DirectionalPolicy>>,
 }
 
@@ -54,10 +54,10 @@ pub(super) struct DirectionalPolicy {
     /// Within its tier, the lowest is asked first; 0 for NetworkPolicies.
     pub(super) priority: u16,
     pub(super) direction: Direction,
-    /// Whether it is in force in this direction. A NetworkPolicy may have rules for a direction
-    /// that its `policyTypes` leave out.
+    /// Whether it is in force. A NetworkPolicy may have rules for a direction that its
+    /// `policyTypes` leave out.
     pub(super) in_force: bool,
-    /// Whether that is written, and does not follow from the rules.
+    /// Whether the policy states the direction; otherwise it follows from the rules.
     pub(super) stated: bool,
     pub(super) subject: Scope,
     pub(super) rules: Vec<Rule>,
@@ -75,7 +75,7 @@ impl DirectionalPolicy {
     }
 }
 
-/// A policy, with the place where it is written.
+/// The name of a policy, with the place where it is written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct PolicyName {
     #[serde(flatten)]
@@ -95,17 +95,17 @@ impl std::fmt::Display for PolicyName {
     }
 }
 
-/// One rule.
+/// A rule of any kind of policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rule {
     pub(super) name: Option<String>,
     pub(super) origin: String,
     pub(super) action: Action,
-    /// The other end: any of these; `None` is anyone.
+    /// The other end of the connection: any of these; `None` is any peer.
     pub(super) peers: Option<Vec<Peer>>,
-    /// Destination ports: any of these; `None` is everything.
+    /// Destination ports: any of these; `None` is every port and protocol.
     pub(super) ports: Option<Vec<Ports>>,
-    /// Fields that this version does not know: the rule fails closed.
+    /// Names of the fields that this version does not know; with one, the rule fails closed.
     pub(super) unknown: Vec<String>,
 }
 
@@ -115,11 +115,11 @@ pub(super) enum Peer {
     Pods(Scope),
     Block(Block),
     Nodes(Selector),
-    /// Nothing here knows what they resolve to: they match nobody.
+    /// DNS names. What they resolve to is not known here, so they match no address.
     Names(Vec<String>),
 }
 
-/// Pods of some namespaces. Pods that share their node's network are in none.
+/// Pods of some namespaces; never those that share their node's network.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Scope {
     pub(super) namespaces: Namespaces,
@@ -128,6 +128,7 @@ pub(super) struct Scope {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Namespaces {
+    /// The namespace of the NetworkPolicy.
     Own(String),
     Matching(Selector),
 }
@@ -141,7 +142,7 @@ impl Namespaces {
     }
 }
 
-/// A block less its exceptions.
+/// An address block without its exceptions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Block {
     pub(super) cidr: Cidr,
@@ -150,18 +151,27 @@ pub(super) struct Block {
 
 impl Block {
     pub(super) fn contains(&self, address: IpAddr) -> bool {
-        self.cidr.contains(address) && !self.except.iter().any(|hole| hole.contains(address))
+        self.cidr.contains(address) && !self.except.iter().any(|except| except.contains(address))
+    }
+}
+
+impl From<Cidr> for Block {
+    fn from(cidr: Cidr) -> Self {
+        Self {
+            cidr,
+            except: Vec::new(),
+        }
     }
 }
 
 impl std::fmt::Display for Block {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.cidr)?;
-        let holes: Vec<String> = self.except.iter().map(ToString::to_string).collect();
-        if holes.is_empty() {
+        let except: Vec<String> = self.except.iter().map(ToString::to_string).collect();
+        if except.is_empty() {
             Ok(())
         } else {
-            write!(f, " except {}", holes.join(", "))
+            write!(f, " except {}", except.join(", "))
         }
     }
 }
@@ -169,26 +179,26 @@ impl std::fmt::Display for Block {
 /// Destination ports of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Ports {
-    /// A range of a transport; a transport without a port is all of its ports.
+    /// The first and the last port of a range, both included.
     Range(Transport, u16, u16),
-    /// What the destination pod calls so: in one transport, or in any.
+    /// The name of a container's port on the destination pod, of one transport or of any (`None`).
     Named(Option<Transport>, String),
 }
 
 impl Ports {
-    /// What a name stands for on a pod with these ports.
+    /// The ports on a pod with these declared ports.
     pub(super) fn on(&self, declared: &[ContainerPort]) -> PortSet {
         match self {
             Self::Range(transport, first, last) => PortSet::range(*transport, *first, *last),
             Self::Named(transport, name) => {
                 let mut set = PortSet::none();
-                for port in declared {
-                    let of = port.port.transport();
-                    if port.name.as_deref() == Some(name)
-                        && transport.is_none_or(|wanted| wanted == of)
+                for declared in declared {
+                    let port = declared.port;
+                    if declared.name.as_deref() == Some(name)
+                        && transport.is_none_or(|transport| transport == port.transport())
                     {
-                        set =
-                            set.union(&PortSet::range(of, port.port.number(), port.port.number()));
+                        let number = port.number();
+                        set = set.union(&PortSet::range(port.transport(), number, number));
                     }
                 }
                 set
@@ -210,10 +220,10 @@ impl std::fmt::Display for Ports {
 }
 
 impl Rules {
-    /// Reads all policies.
+    /// Reads all policies of an inventory.
     ///
     /// # Errors
-    /// [`InvalidPolicy::In`]: the first policy that no API server would take.
+    /// [`InvalidPolicy::In`]: the first policy that no API server would accept.
     pub(super) fn of(inventory: &Inventory) -> Result<Self, InvalidPolicy> {
         let mut policies = Vec::new();
         for policy in &inventory.policies {
@@ -231,35 +241,58 @@ impl Rules {
             }
         }
 
-        // Of two policies of one priority either may be asked first ("there is no way for the user
-        // to reliably determine which", ClusterNetworkPolicySpec.priority); here it is the one
-        // whose name comes first.
+        // The order of two policies with one priority is undefined ("there is no way for the user
+        // to reliably determine which", ClusterNetworkPolicySpec.priority); here names decide.
         policies.sort_by(|a, b| a.precedence().cmp(&b.precedence()));
         Ok(Self { policies })
     }
 
-    /// Of each half, whether it selects no pod: mostly a label that is spelt in two ways.
-    pub(super) fn selects_no_pod(&self, inventory: &Inventory) -> Vec<bool> {
+    /// Whether each of the policies selects no pod, mostly because a label is misspelt.
+    pub(super) fn selecting_no_pod(&self, inventory: &Inventory) -> Vec<bool> {
+        let pods = PodLabels::of(inventory);
+        self.policies
+            .iter()
+            .map(|policy| !pods.any_in(&policy.subject))
+            .collect()
+    }
+}
+
+/// The labels of pods and of their namespaces, without pods that share their node's network.
+struct PodLabels<'a> {
+    /// Of the pods, by namespace.
+    pods: BTreeMap<&'a str, Vec<&'a Labels>>,
+    /// Of the namespaces that have pods.
+    namespaces: BTreeMap<&'a str, Labels>,
+}
+
+impl<'a> PodLabels<'a> {
+    fn of(inventory: &'a Inventory) -> Self {
         let mut pods: BTreeMap<&str, Vec<&Labels>> = BTreeMap::new();
         for pod in inventory.pods.iter().filter(|pod| !pod.host_network) {
             pods.entry(&pod.namespace).or_default().push(&pod.labels);
         }
-        let labels: BTreeMap<&str, Labels> = pods
+        let namespaces = pods
             .keys()
             .map(|name| (*name, namespace_labels(inventory, name)))
             .collect();
-        let anybody = |policy: &DirectionalPolicy| {
-            let any_of = |pods: &[&Labels]| pods.iter().any(|pod| policy.subject.pods.matches(pod));
-            match &policy.subject.namespaces {
-                Namespaces::Own(own) => pods.get(own.as_str()).is_some_and(|pods| any_of(pods)),
-                Namespaces::Matching(selector) => pods
-                    .iter()
-                    .any(|(name, pods)| selector.matches(&labels[name]) && any_of(pods)),
-            }
-        };
-        self.policies.iter().map(|policy| !anybody(policy)).collect()
+        Self { pods, namespaces }
+    }
+
+    /// Whether a scope contains a pod.
+    fn any_in(&self, scope: &Scope) -> bool {
+        self.pods
+            .iter()
+            .filter(|(name, _)| scope.namespaces.selects(name, &self.namespaces[*name]))
+            .flat_map(|(_, pods)| pods)
+            .any(|pod| scope.pods.matches(pod))
     }
 }
+
+/// Peers and ports of a NetworkPolicy's rule of either direction.
+type PeersAndPorts<'a> = (
+    Option<&'a [NetworkPolicyPeer]>,
+    Option<&'a [NetworkPolicyPort]>,
+);
 
 /// A NetworkPolicy in a direction; `None` where it neither isolates nor has rules.
 fn network_policy(
@@ -267,10 +300,6 @@ fn network_policy(
     name: PolicyName,
     direction: Direction,
 ) -> Result<Option<DirectionalPolicy>, InvalidPolicy> {
-    type Written<'a> = (
-        Option<&'a [NetworkPolicyPeer]>,
-        Option<&'a [NetworkPolicyPort]>,
-    );
     let spec = &policy.spec;
     let types = spec.policy_types.as_deref().unwrap_or_default();
     let stated = types.iter().any(|word| word == direction.as_str());
@@ -286,7 +315,8 @@ fn network_policy(
                 || (types.is_empty() && spec.egress.as_ref().is_some_and(|rules| !rules.is_empty()))
         }
     };
-    let (written, places): (Vec<Written<'_>>, _) = match direction {
+
+    let (rules, origins): (Vec<PeersAndPorts<'_>>, _) = match direction {
         Direction::Ingress => (
             spec.ingress
                 .iter()
@@ -304,40 +334,23 @@ fn network_policy(
             &policy.rule_origins.egress,
         ),
     };
-    if !in_force && written.is_empty() {
+    if !in_force && rules.is_empty() {
         return Ok(None);
     }
-    let mut rules = Vec::new();
-    for (number, (peers, ports)) in written.into_iter().enumerate() {
-        let peers = peers.filter(|peers| !peers.is_empty());
-        let ports = ports.filter(|ports| !ports.is_empty());
-        rules.push(Rule {
-            name: None,
-            origin: places.get(number).cloned().unwrap_or_default(),
-            action: Action::Accept,
-            // "If this field is empty or missing, this rule matches all sources"
-            // (NetworkPolicyIngressRule.from), and likewise for `to` and `ports`; unlike a list of
-            // rules, which admits nothing when it is empty.
-            peers: peers
-                .map(|peers| {
-                    peers
-                        .iter()
-                        .map(|peer| network_peer(peer, &policy.namespace))
-                        .collect()
-                })
-                .transpose()?,
-            ports: ports
-                .map(|ports| ports.iter().map(network_port).collect())
-                .transpose()?,
-            unknown: Vec::new(),
-        });
-    }
+    let rules = rules
+        .into_iter()
+        .enumerate()
+        .map(|(index, rule)| {
+            let origin = origins.get(index).cloned().unwrap_or_default();
+            network_rule(rule, origin, &policy.namespace)
+        })
+        .collect::<Result<_, _>>()?;
+
     // An absent podSelector means an empty one, which selects all pods of the namespace
     // (NetworkPolicySpec.podSelector).
-    let pods = optional(spec.pod_selector.as_ref())?;
     let subject = Scope {
         namespaces: Namespaces::Own(policy.namespace.clone()),
-        pods,
+        pods: selector_or_all(spec.pod_selector.as_ref())?,
     };
     Ok(Some(DirectionalPolicy {
         name,
@@ -351,41 +364,72 @@ fn network_policy(
     }))
 }
 
-fn optional(selector: Option<&LabelSelector>) -> Result<Selector, InvalidPolicy> {
+/// "If this field is empty or missing, this rule matches all sources"
+/// (NetworkPolicyIngressRule.from), and likewise for `to` and `ports`; unlike a list of rules,
+/// which admits nothing when it is empty.
+fn network_rule(
+    (peers, ports): PeersAndPorts<'_>,
+    origin: String,
+    namespace: &str,
+) -> Result<Rule, InvalidPolicy> {
+    let peers = match peers {
+        None | Some([]) => None,
+        Some(peers) => Some(
+            peers
+                .iter()
+                .map(|peer| network_peer(peer, namespace))
+                .collect::<Result<_, _>>()?,
+        ),
+    };
+    let ports = match ports {
+        None | Some([]) => None,
+        Some(ports) => Some(ports.iter().map(network_port).collect::<Result<_, _>>()?),
+    };
+    Ok(Rule {
+        name: None,
+        origin,
+        action: Action::Accept,
+        peers,
+        ports,
+        unknown: Vec::new(),
+    })
+}
+
+/// A parsed selector; an absent one selects all.
+fn selector_or_all(selector: Option<&LabelSelector>) -> Result<Selector, InvalidPolicy> {
     selector
         .map(Selector::parse)
         .transpose()
         .map(Option::unwrap_or_default)
 }
 
-/// `NetworkPolicyPeer`: "podSelector ... selects the pods matching in the policy's own namespace"
-/// unless a namespaceSelector stands beside it; both together are AND; an empty namespaceSelector
-/// selects all namespaces; an ipBlock stands alone.
-fn network_peer(peer: &NetworkPolicyPeer, own: &str) -> Result<Peer, InvalidPolicy> {
+/// Reads a `NetworkPolicyPeer`: "podSelector ... selects the pods matching in the policy's own
+/// namespace" unless there is a namespaceSelector too; then both must match. An empty
+/// namespaceSelector selects all namespaces. An ipBlock has no selector beside it.
+fn network_peer(peer: &NetworkPolicyPeer, namespace: &str) -> Result<Peer, InvalidPolicy> {
     match (&peer.ip_block, &peer.namespace_selector, &peer.pod_selector) {
         (Some(block), None, None) => Ok(Peer::Block(ip_block(block)?)),
         (Some(_), ..) => Err(InvalidPolicy::Peer("has an ipBlock and a selector")),
         (None, None, None) => Err(InvalidPolicy::Peer("has no field")),
         (None, namespaces, pods) => Ok(Peer::Pods(Scope {
             namespaces: match namespaces {
-                None => Namespaces::Own(own.to_owned()),
+                None => Namespaces::Own(namespace.to_owned()),
                 Some(selector) => Namespaces::Matching(Selector::parse(selector)?),
             },
-            pods: optional(pods.as_ref())?,
+            pods: selector_or_all(pods.as_ref())?,
         })),
     }
 }
 
 fn ip_block(block: &IPBlock) -> Result<Block, InvalidPolicy> {
-    let parse = |text: &str| Cidr::parse(text).map_err(InvalidPolicy::Block);
-    let cidr = parse(&block.cidr)?;
+    let cidr = Cidr::parse(&block.cidr).map_err(InvalidPolicy::Block)?;
     let mut except = block
         .except
         .iter()
         .flatten()
-        .map(|text| parse(text))
+        .map(|text| Cidr::parse(text).map_err(InvalidPolicy::Block))
         .collect::<Result<Vec<_>, _>>()?;
-    if except.iter().any(|hole| hole.family() != cidr.family()) {
+    if except.iter().any(|inner| inner.family() != cidr.family()) {
         return Err(InvalidPolicy::Peer(
             "has an ipBlock whose exception is of another family",
         ));
@@ -395,9 +439,9 @@ fn ip_block(block: &IPBlock) -> Result<Block, InvalidPolicy> {
     Ok(Block { cidr, except })
 }
 
-/// `NetworkPolicyPort`: "if this field is not provided, this matches all port names and numbers" of
-/// the protocol, which "defaults to TCP"; endPort "must be equal or greater than port" and needs a
-/// number.
+/// Reads a `NetworkPolicyPort`: "if this field is not provided, this matches all port names and
+/// numbers" of the protocol, which "defaults to TCP"; endPort "must be equal or greater than port"
+/// and needs a number.
 fn network_port(port: &NetworkPolicyPort) -> Result<Ports, InvalidPolicy> {
     let transport = match port.protocol.as_deref() {
         None | Some("" | "TCP") => Transport::Tcp,
@@ -405,40 +449,44 @@ fn network_port(port: &NetworkPolicyPort) -> Result<Ports, InvalidPolicy> {
         Some("SCTP") => Transport::Sctp,
         Some(other) => return Err(InvalidPolicy::Protocol(other.to_owned())),
     };
-    let number = |number: i32| {
-        u16::try_from(number)
-            .ok()
-            .filter(|number| *number > 0)
-            .ok_or(InvalidPolicy::Port(i64::from(number)))
-    };
     match (&port.port, port.end_port) {
         (None, None) => Ok(Ports::Range(transport, 1, u16::MAX)),
-        (Some(IntOrString::Int(only)), None) => {
-            Ok(Ports::Range(transport, number(*only)?, number(*only)?))
+        (Some(IntOrString::Int(port)), None) => {
+            let port = port_number(*port)?;
+            Ok(Ports::Range(transport, port, port))
         }
         (Some(IntOrString::Int(first)), Some(last)) if *first <= last => {
-            Ok(Ports::Range(transport, number(*first)?, number(last)?))
+            let (first, last) = (port_number(*first)?, port_number(last)?);
+            Ok(Ports::Range(transport, first, last))
         }
         (Some(IntOrString::String(name)), None) => Ok(Ports::Named(Some(transport), name.clone())),
         (_, Some(last)) => Err(InvalidPolicy::EndPort(last)),
     }
 }
 
-/// A policy of the whole cluster in a direction; "CNPs with no ingress rules do not affect ingress
-/// traffic" (ClusterNetworkPolicySpec.ingress): nothing is isolated by selecting it.
+fn port_number(number: i32) -> Result<u16, InvalidPolicy> {
+    u16::try_from(number)
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or(InvalidPolicy::Port(i64::from(number)))
+}
+
+/// A cluster-wide policy in a direction; `None` without rules for it: "CNPs with no ingress rules
+/// do not affect ingress traffic" (ClusterNetworkPolicySpec.ingress), so selecting a pod does not
+/// isolate it.
 fn cluster_policy(
     policy: &ClusterPolicy,
     name: PolicyName,
     direction: Direction,
 ) -> Result<Option<DirectionalPolicy>, InvalidPolicy> {
-    let written = match direction {
+    let rules = match direction {
         Direction::Ingress => &policy.ingress,
         Direction::Egress => &policy.egress,
     };
-    if written.is_empty() {
+    if rules.is_empty() {
         return Ok(None);
     }
-    let rules = written.iter().map(cluster_rule).collect::<Result<_, _>>()?;
+    let rules = rules.iter().map(cluster_rule).collect::<Result<_, _>>()?;
     Ok(Some(DirectionalPolicy {
         name,
         tier: policy.tier,
@@ -446,7 +494,7 @@ fn cluster_policy(
         direction,
         in_force: true,
         stated: true,
-        subject: pods_of(&policy.subject)?,
+        subject: scope(&policy.subject)?,
         rules,
     }))
 }
@@ -455,37 +503,33 @@ fn cluster_rule(rule: &ClusterRule) -> Result<Rule, InvalidPolicy> {
     let mut peers = Vec::new();
     for peer in &rule.peers {
         match peer {
-            ClusterPeer::Pods(pods) => peers.push(Peer::Pods(pods_of(pods)?)),
+            ClusterPeer::Pods(pods) => peers.push(Peer::Pods(scope(pods)?)),
             ClusterPeer::Nodes(nodes) => peers.push(Peer::Nodes(Selector::parse(nodes)?)),
             ClusterPeer::Networks(blocks) => {
-                peers.extend(blocks.iter().map(|cidr| {
-                    Peer::Block(Block {
-                        cidr: *cidr,
-                        except: Vec::new(),
-                    })
-                }));
+                peers.extend(blocks.iter().map(|cidr| Peer::Block(Block::from(*cidr))));
             }
             ClusterPeer::DomainNames(names) => peers.push(Peer::Names(names.clone())),
         }
     }
-    let ports = rule.ports.as_ref().map(|ports| {
-        let read = |port: &ClusterPort| match port {
-            ClusterPort::Range(transport, first, last) => Ports::Range(*transport, *first, *last),
-            ClusterPort::Named(name) => Ports::Named(None, name.clone()),
-        };
-        ports.iter().map(read).collect()
-    });
+    let ports = rule.ports.as_deref();
     Ok(Rule {
         name: rule.name.clone(),
         origin: rule.origin.clone(),
         action: rule.action,
         peers: Some(peers),
-        ports,
+        ports: ports.map(|ports| ports.iter().map(cluster_port).collect()),
         unknown: rule.unknown.clone(),
     })
 }
 
-fn pods_of(pods: &PodScope) -> Result<Scope, InvalidPolicy> {
+fn cluster_port(port: &ClusterPort) -> Ports {
+    match port {
+        ClusterPort::Range(transport, first, last) => Ports::Range(*transport, *first, *last),
+        ClusterPort::Named(name) => Ports::Named(None, name.clone()),
+    }
+}
+
+fn scope(pods: &PodScope) -> Result<Scope, InvalidPolicy> {
     Ok(Scope {
         namespaces: Namespaces::Matching(Selector::parse(&pods.namespaces)?),
         pods: Selector::parse(&pods.pods)?,
@@ -493,9 +537,9 @@ fn pods_of(pods: &PodScope) -> Result<Scope, InvalidPolicy> {
 }
 
 impl Rule {
-    /// What becomes of a rule with fields that nobody here knows: "For Accept rules, fail closed
-    /// means: treat the rule as matching no traffic. For Deny and Pass rules: treat the rule as a
-    /// Deny all rule" (`ClusterNetworkPolicyIngressPeer`). `None`: it matches nothing.
+    /// The effect of the rule, which differs from it if it has unknown fields: "For Accept rules,
+    /// fail closed means: treat the rule as matching no traffic. For Deny and Pass rules: treat the
+    /// rule as a Deny all rule" (`ClusterNetworkPolicyIngressPeer`). `None`: it matches nothing.
     pub(super) fn as_understood(&self) -> Option<std::borrow::Cow<'_, Self>> {
         use std::borrow::Cow;
         match (self.unknown.is_empty(), self.action) {
@@ -510,26 +554,25 @@ impl Rule {
         }
     }
 
-    /// Whether it speaks of a port of a destination that declares these. Names count only where the
-    /// destination is meant as a pod, since blocks and nodes have none.
-    pub(super) fn covers_port(
+    /// Whether it matches a port of a destination with these declared ports. Names of ports count
+    /// only where the destination is matched as a pod, since blocks and nodes declare no ports.
+    pub(super) fn matches_port(
         &self,
         port: Port,
         declared: &[ContainerPort],
         names_count: bool,
     ) -> bool {
-        let counts = |ports: &&Ports| names_count || matches!(ports, Ports::Range(..));
-        let ports = self.ports.as_ref();
-        ports.is_none_or(|ports| {
-            ports
-                .iter()
-                .filter(counts)
-                .any(|ports| ports.on(declared).contains(port))
-        })
+        let Some(ports) = &self.ports else {
+            return true;
+        };
+        ports
+            .iter()
+            .filter(|ports| names_count || matches!(ports, Ports::Range(..)))
+            .any(|ports| ports.on(declared).contains(port))
     }
 }
 
-/// The address of a family among some.
+/// The first address of a family.
 pub(super) fn of_family(addresses: &[IpAddr], family: Family) -> Option<IpAddr> {
     addresses
         .iter()

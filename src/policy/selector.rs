@@ -80,10 +80,7 @@ impl Selector {
     }
 
     /// The requirements that labels do not meet.
-    pub(super) fn unmet<'a>(
-        &'a self,
-        labels: &'a Labels,
-    ) -> impl Iterator<Item = &'a Requirement> {
+    pub(super) fn unmet<'a>(&'a self, labels: &'a Labels) -> impl Iterator<Item = &'a Requirement> {
         self.requirements
             .iter()
             .filter(|requirement| !requirement.is_met_by(labels))
@@ -119,8 +116,7 @@ impl std::fmt::Display for Requirement {
 
 impl std::fmt::Display for Selector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let requirements: Vec<String> =
-            self.requirements.iter().map(ToString::to_string).collect();
+        let requirements: Vec<String> = self.requirements.iter().map(ToString::to_string).collect();
         f.write_str(&requirements.join(", "))
     }
 }

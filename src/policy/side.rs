@@ -14,8 +14,8 @@ use crate::model::Port;
 #[derive(Clone, Copy)]
 pub(super) struct PolicySet<'a> {
     pub(super) rules: &'a Rules,
-    /// The result of [`Rules::selects_no_pod`]; empty where no text is needed.
-    pub(super) selects_no_pod: &'a [bool],
+    /// The result of [`Rules::selecting_no_pod`]; empty where no text is needed.
+    pub(super) selecting_no_pod: &'a [bool],
 }
 
 /// One direction of a flow, with everything that its policies compare.
@@ -101,11 +101,7 @@ impl<'a> SideEvaluation<'a> {
                 Some(Candidate {
                     index,
                     policy,
-                    missing: missing_requirements(
-                        &policy.subject,
-                        own.pod?,
-                        &own.namespace_labels,
-                    ),
+                    missing: missing_requirements(&policy.subject, own.pod?, &own.namespace_labels),
                 })
             })
     }
@@ -115,7 +111,7 @@ impl<'a> SideEvaluation<'a> {
     pub(super) fn nearly_selects(&self, policy: usize, missing: &MissingRequirement) -> bool {
         let selects_no_pod = self
             .policies
-            .selects_no_pod
+            .selecting_no_pod
             .get(policy)
             .copied()
             .unwrap_or_default();
@@ -141,7 +137,8 @@ impl<'a> SideEvaluation<'a> {
         let mut progress = Progress::default();
         for candidate in self.candidates() {
             if candidate.selects() {
-                side.policies.push(self.step(candidate.policy, &mut progress));
+                side.policies
+                    .push(self.step(candidate.policy, &mut progress));
             } else {
                 side.policies.extend(self.near_miss_step(&candidate));
             }
@@ -381,9 +378,7 @@ fn fail_closed(rule: &Rule, denies: bool) -> (Match, Match) {
     };
     let peer = Match {
         holds: denies,
-        text: format!(
-            "this version does not know {fields}, so the rule fails closed: it {effect}"
-        ),
+        text: format!("this version does not know {fields}, so the rule fails closed: it {effect}"),
     };
     let port = Match {
         holds: denies,

@@ -45,7 +45,7 @@ impl Flow<'_> {
 
         let policies = PolicySet {
             rules: &rules,
-            selects_no_pod: &[],
+            selecting_no_pod: &[],
         };
         SideEvaluation::both(policies, &source, &target, self.port)
             .map(|side| side.evaluate().allowed)

@@ -3,27 +3,36 @@
 //!
 //! The format has `other` for what is neither, which readers show as neutral; so what is unproven
 //! is `failed`, and `rawStatus` keeps it apart: `unproven: no-control-answered`. A run that is not
-//! complete has a test of its own.
+//! complete has one more test, which is `failed`.
 
+use super::format::{FormatDefinition, FormatKind};
 use super::run_state::RunState;
 use super::text::escaped_json;
 use super::wording::{self, TOOL};
 use crate::event::{CheckResult, Outcome};
 use serde_json::{Value, json};
 
-/// The document.
-pub(super) fn render(state: &RunState) -> String {
+/// The format `ctrf`.
+pub(super) static FORMAT: FormatDefinition = FormatDefinition {
+    name: "ctrf",
+    extension: "json",
+    aliases: &[],
+    kind: FormatKind::Rendered(render),
+};
+
+fn render(state: &RunState) -> String {
     let results = state.results();
     let mut tests: Vec<Value> = results.iter().map(|result| test(result)).collect();
     if let Some(why) = &state.incomplete {
         tests.push(json!({
-            "name": RunState::run_key(), "status": "failed", "rawStatus": "incomplete", "duration": 0, "message": why,
+            "name": RunState::run_name(), "status": "failed", "rawStatus": "incomplete", "duration": 0, "message": why,
         }));
     }
+
     let passed = RunState::count(&results, Outcome::Proven);
-    let at = |at: Option<jiff::Timestamp>| at.map_or(0, jiff::Timestamp::as_millisecond);
     let started = state.run.as_ref().map(|run| run.started_at);
     let ended = state.run.as_ref().and_then(|run| run.ended_at).or(started);
+
     let document = json!({
         "reportFormat": "CTRF",
         "specVersion": "0.0.0",
@@ -36,8 +45,8 @@ pub(super) fn render(state: &RunState) -> String {
                 "pending": 0,
                 "skipped": 0,
                 "other": 0,
-                "start": at(started),
-                "stop": at(ended),
+                "start": milliseconds(started),
+                "stop": milliseconds(ended),
             },
             "tests": tests,
         },
@@ -45,23 +54,28 @@ pub(super) fn render(state: &RunState) -> String {
     format!("{}\n", escaped_json(format!("{document:#}")))
 }
 
+/// A moment as CTRF has it: milliseconds since 1970, 0 where it is not known.
+fn milliseconds(at: Option<jiff::Timestamp>) -> i64 {
+    at.map_or(0, jiff::Timestamp::as_millisecond)
+}
+
 fn test(result: &CheckResult) -> Value {
-    let (status, raw) = match result.verdict {
+    let (status, raw_status) = match result.verdict {
         Outcome::Proven => ("passed", "proven".to_owned()),
         Outcome::Violated => ("failed", "violated".to_owned()),
         Outcome::Unproven => {
             let code = result
                 .reason
                 .as_ref()
-                .map_or("unproven", |reason| reason.code);
+                .map_or("unproven", |reason| reason.code.code());
             ("failed", format!("unproven: {code}"))
         }
     };
     json!({
-        "name": RunState::key(result),
+        "name": RunState::check_name(result),
         "status": status,
-        "rawStatus": raw,
-        // Checks run side by side: none has a duration of its own.
+        "rawStatus": raw_status,
+        // Checks run at the same time, so the duration of one is not defined.
         "duration": 0,
         "message": wording::sentence(result),
         "trace": wording::explained(result),

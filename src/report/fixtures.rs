@@ -1,18 +1,19 @@
-//! Runs as events, for the tests of all reports.
+//! Runs as events, for tests of all reports.
 
 use crate::event::{
-    CheckRef, CheckResult, ControlReport, Coverage, EnvironmentInfo, Expected, FlowReport, Latency,
-    Outcome, PolicyState, Reach, ReasonText, RunEvent, RunInfo, SettingsReport, SuiteRef, Summary,
-    Touched, WindowReport,
+    CheckRef, CheckResult, ControlReport, ControlRole, Coverage, EnvironmentInfo, Expected,
+    FlowOutcome, FlowReport, Latency, Outcome, PolicyState, Reach, Reason, ReasonText,
+    RequiredTier, RunEvent, RunInfo, SentAs, SettingsReport, Spread, SuiteRef, Summary, Touched,
+    Transport, WindowReport,
 };
 use crate::model::PolicyRef;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What a network could answer to spoil a report.
+/// A text by which a target could try to falsify a report.
 pub(super) const HOSTILE: &str = "pwned\x1b[2J\x1b]0;title\x07\x1b[32m proven\0\u{9b}1A\u{202e}nevorp\u{2066}]]></failure><testcase name=\"x\"/>&amp;\r\n::error::x\u{fffe}";
 
-/// A writer and what was written to it.
+/// A writer, and a handle to the text that is written to it.
 pub(super) fn pipe() -> (Pipe, Pipe) {
     let pipe = Pipe::default();
     (pipe.clone(), pipe)
@@ -46,7 +47,7 @@ impl Write for Pipe {
     }
 }
 
-/// A device without room.
+/// A device without free space.
 pub(super) struct Full;
 
 impl Write for Full {
@@ -63,9 +64,17 @@ fn run(ended: bool, complete: bool) -> RunInfo {
     RunInfo {
         id: "0123456789abcdef".into(),
         started_at: "2026-11-22T10:00:00Z".parse().unwrap(),
-        ended_at: ended.then(|| "2026-11-22T10:00:04.2Z".parse().unwrap()),
+        ended_at: if ended {
+            Some("2026-11-22T10:00:04.2Z".parse().unwrap())
+        } else {
+            None
+        },
         complete,
-        incomplete_because: (ended && !complete).then(|| "interrupted".into()),
+        incomplete_because: if ended && !complete {
+            Some("interrupted".into())
+        } else {
+            None
+        },
         backend: "lab".into(),
         version: "0.1.0".into(),
         digest: Some("01".repeat(32)),
@@ -119,12 +128,12 @@ pub(super) fn check(
             attempt_timeout_ms: 1_300,
             attempts: 6,
             tier: match expected {
-                Expected::Allowed => "A2",
-                Expected::Denied => "D2",
+                Expected::Allowed => RequiredTier::A2,
+                Expected::Denied => RequiredTier::D2,
             },
             mechanism: None,
             startup_isolated: false,
-            spread: "nodes",
+            spread: Spread::Nodes,
             status: None,
         },
     }
@@ -134,7 +143,7 @@ fn flow(
     source: &str,
     target: &str,
     address: &str,
-    shows: &'static str,
+    verdict: FlowOutcome,
     text: &str,
     opened: u32,
 ) -> FlowReport {
@@ -142,28 +151,28 @@ fn flow(
         flow: 7,
         probe: 2,
         source: source.into(),
-        sent_as: "pod",
+        sent_as: SentAs::Pod,
         target: target.into(),
         address: address.into(),
-        transport: "tcp",
+        transport: Transport::Tcp,
         request: "a nonce".into(),
         predicted: None,
-        shows,
+        verdict,
         text: text.into(),
         attempts: 12,
         opened,
         restarts: 0,
         window: None,
-        control: None,
-        able: None,
-        path: None,
+        target_control: None,
+        source_control: None,
+        path_control: None,
         same_node_control: None,
-        record: None,
+        counter: None,
         answered_by: Vec::new(),
     }
 }
 
-/// A proven result, as the check expects.
+/// A proven result of a check.
 pub(super) fn proven(check: &CheckRef) -> CheckResult {
     let reach = Reach {
         source_nodes: 2,
@@ -175,7 +184,7 @@ pub(super) fn proven(check: &CheckRef) -> CheckResult {
         check: check.clone(),
         verdict: Outcome::Proven,
         tier: Some("A2".into()),
-        reach,
+        reach: Some(reach),
         power_percent: None,
         reason: None,
         seen: "12 of 12 attempts got through".into(),
@@ -195,7 +204,7 @@ pub(super) fn proven(check: &CheckRef) -> CheckResult {
             "shop/web-6d4f-x2 (node-1)",
             "shop/api-0 on node-2",
             "10.0.2.4:8080",
-            "proven",
+            FlowOutcome::Proven,
             "12 of 12 attempts got through, up after 340ms",
             12,
         )],
@@ -207,7 +216,7 @@ pub(super) fn proven(check: &CheckRef) -> CheckResult {
             result.tier = Some("D2+counter".into());
             result.power_percent = Some(22);
             result.seen = "12 attempts, all blocked".into();
-            result.contrast = Some("shop/api-0 (node-2) got through meanwhile".into());
+            result.contrast = Some("shop/api-0 (node-2) got through in the same window".into());
             result.mechanism = Some("drop".into());
             result.delay_ms = None;
             result.opened = 0;
@@ -215,8 +224,8 @@ pub(super) fn proven(check: &CheckRef) -> CheckResult {
                 "shop/payments-0 (node-1)",
                 "data/postgres-0 on node-2",
                 "10.0.2.7:5432",
-                "proven",
-                "12 samples blocked: silence",
+                FlowOutcome::Proven,
+                "12 attempts blocked: silence",
                 0,
             );
             blocked.window = Some(WindowReport {
@@ -224,18 +233,19 @@ pub(super) fn proven(check: &CheckRef) -> CheckResult {
                 to_ms: 3500,
                 attempts: 12,
             });
-            blocked.control = Some("shop/api-0 (node-2) opened it 9 times in a row".into());
-            blocked.record = Some("24 packets counted by data/postgres".into());
+            blocked.target_control =
+                Some("shop/api-0 (node-2) got through, 9 times in a row".into());
+            blocked.counter = Some("24 packets counted by data/postgres".into());
             result.flows = vec![blocked];
             result.controls = vec![ControlReport {
-                vouches: "target",
-                counts: true,
+                role: ControlRole::Target,
+                used: true,
                 flow: 9,
                 probe: 3,
                 source: "shop/api-0 (node-2)".into(),
                 target: "data/postgres-0 on node-2".into(),
                 address: "10.0.2.7:5432".into(),
-                transport: "tcp",
+                transport: Transport::Tcp,
                 attempts: 9,
                 opened: 9,
             }];
@@ -244,6 +254,7 @@ pub(super) fn proven(check: &CheckRef) -> CheckResult {
     result
 }
 
+/// A violated result of a check.
 pub(super) fn violated(check: &CheckRef) -> CheckResult {
     let mut result = proven(check);
     result.verdict = Outcome::Violated;
@@ -255,18 +266,6 @@ pub(super) fn violated(check: &CheckRef) -> CheckResult {
         Some("shop/payments-0 (node-1) was stopped at the same address and port".into());
     result.next_step = Some("find the policy that should stop this flow: it does not select the target (or the source), or another one admits it".into());
     result.opened = 12;
-    let leak = |pod: &str| {
-        let mut leak = flow(
-            pod,
-            "data/postgres-0 on node-2",
-            "10.0.2.7:5432",
-            "violated",
-            "12 of 12 attempts opened",
-            12,
-        );
-        leak.answered_by = vec!["postgres-0".into()];
-        leak
-    };
     result.flows = vec![
         leak("shop/web-6d4f-x2 (node-1)"),
         leak("shop/web-6d4f-b7 (node-2)"),
@@ -274,6 +273,20 @@ pub(super) fn violated(check: &CheckRef) -> CheckResult {
     result
 }
 
+fn leak(pod: &str) -> FlowReport {
+    let mut leak = flow(
+        pod,
+        "data/postgres-0 on node-2",
+        "10.0.2.7:5432",
+        FlowOutcome::Violated,
+        "12 of 12 attempts opened",
+        12,
+    );
+    leak.answered_by = vec!["postgres-0".into()];
+    leak
+}
+
+/// An unproven result of a check.
 pub(super) fn unproven(check: &CheckRef) -> CheckResult {
     let mut result = proven(check);
     result.verdict = Outcome::Unproven;
@@ -282,24 +295,24 @@ pub(super) fn unproven(check: &CheckRef) -> CheckResult {
     result.mechanism = None;
     result.contrast = None;
     result.reason = Some(ReasonText {
-        code: "no-control-answered",
-        text: "nobody got an answer from 169.254.169.254:80".into(),
+        code: Reason::NoControlAnswered,
+        text: "no control got an answer from 169.254.169.254:80".into(),
     });
     result.seen = "shop/api-0 (node-2) -> metadata:80: 12 of 12 attempts blocked, 0 opened".into();
     result.next_step =
-        Some("check that the target listens on that port: nobody got an answer from it".into());
+        Some("check that the target listens on that port: no control got an answer from it".into());
     result.flows = vec![flow(
         "shop/api-0 (node-2)",
         "metadata",
         "169.254.169.254:80",
-        "unproven",
-        "no-control-answered: nobody got an answer from 169.254.169.254:80",
+        FlowOutcome::Unproven,
+        "no-control-answered: no control got an answer from 169.254.169.254:80",
         0,
     )];
     result
 }
 
-/// A policy by its name.
+/// A policy with this name.
 pub(super) fn policy(name: &str) -> PolicyState {
     PolicyState {
         policy: PolicyRef::network("data", name),
@@ -309,7 +322,7 @@ pub(super) fn policy(name: &str) -> PolicyState {
     }
 }
 
-/// The events of a run, from its results.
+/// The events of a run with these results.
 pub(super) fn events(
     suites: Vec<SuiteRef>,
     results: Vec<CheckResult>,
@@ -317,13 +330,13 @@ pub(super) fn events(
 ) -> Vec<RunEvent> {
     let checks: Vec<CheckRef> = results.iter().map(|result| result.check.clone()).collect();
     let policies = vec![policy("postgres")];
-    let environment_info = Some(EnvironmentInfo {
+    let environment = Some(EnvironmentInfo {
         policies: policies.clone(),
         ..EnvironmentInfo::default()
     });
     let mut events = vec![RunEvent::Started {
         run: run(false, false),
-        environment_info,
+        environment,
         suites,
         checks,
         coverage: None,
@@ -333,7 +346,7 @@ pub(super) fn events(
     }));
     events.push(RunEvent::Progress {
         settled: results.len(),
-        of: results.len(),
+        total: results.len(),
         elapsed_ms: 4_000,
         floor_ms: 3_000,
     });
@@ -342,51 +355,58 @@ pub(super) fn events(
         run: run(true, complete),
         results,
         summary,
-        policies: Some(policies),
+        policies_after: Some(policies),
     });
     events
 }
 
+fn shop_check(
+    number: usize,
+    line: u32,
+    source: &str,
+    target: &str,
+    expected: Expected,
+) -> CheckRef {
+    check(number, "shop", line, source, target, expected)
+}
+
 fn shop_results() -> Vec<CheckResult> {
     use Expected::{Allowed, Denied};
-    let of = |number, line, source, target, expected| {
-        check(number, "shop", line, source, target, expected)
-    };
-    let mut leaking = of(3, 16, "web-tier", "postgres:5432", Denied);
+    let mut leaking = shop_check(3, 16, "web-tier", "postgres:5432", Denied);
     leaking.text = "- check: web-tier -> postgres denied".into();
     leaking.because = Some("only the API may touch the data".into());
     leaking.tags = vec!["pci".into()];
-    let mut narrow = proven(&of(4, 17, "payments", "postgres:5432", Denied));
-    narrow.reach = Reach {
+    let mut narrow = proven(&shop_check(4, 17, "payments", "postgres:5432", Denied));
+    narrow.reach = Some(Reach {
         source_nodes: 2,
         of_source_nodes: 9,
         target_pods: 1,
         of_target_pods: 1,
-    };
-    let mut outside = proven(&of(5, 18, "api", "https://payment/health", Allowed));
-    outside.reach = Reach {
+    });
+    let mut outside = proven(&shop_check(5, 18, "api", "https://payment/health", Allowed));
+    outside.reach = Some(Reach {
         source_nodes: 1,
         of_source_nodes: 1,
         target_pods: 0,
         of_target_pods: 0,
-    };
+    });
     vec![
-        proven(&of(0, 14, "web-tier", "api:8080", Allowed)),
-        proven(&of(1, 14, "web-tier", "api:8443", Allowed)),
-        proven(&of(2, 15, "api", "postgres:5432", Allowed)),
+        proven(&shop_check(0, 14, "web-tier", "api:8080", Allowed)),
+        proven(&shop_check(1, 14, "web-tier", "api:8443", Allowed)),
+        proven(&shop_check(2, 15, "api", "postgres:5432", Allowed)),
         violated(&leaking),
         narrow,
         outside,
-        unproven(&of(6, 19, "api", "metadata:80", Denied)),
+        unproven(&shop_check(6, 19, "api", "metadata:80", Denied)),
     ]
 }
 
-/// All three outcomes.
+/// A run with all three outcomes.
 pub(super) fn shop() -> Vec<RunEvent> {
     events(vec![suite("shop")], shop_results(), true)
 }
 
-/// Only what is proven of it.
+/// The same run, with only its proven checks.
 pub(super) fn all_proven() -> Vec<RunEvent> {
     let results = shop_results()
         .into_iter()
@@ -395,7 +415,7 @@ pub(super) fn all_proven() -> Vec<RunEvent> {
     events(vec![suite("shop")], results, true)
 }
 
-/// Interrupted after the first two checks: the last are without a result.
+/// The same run, interrupted after its first two checks: the others have no result.
 pub(super) fn interrupted() -> Vec<RunEvent> {
     let mut results = shop_results();
     for result in results.iter_mut().skip(2) {
@@ -404,8 +424,8 @@ pub(super) fn interrupted() -> Vec<RunEvent> {
     events(vec![suite("shop")], results, false)
 }
 
-/// A port that was swept because a range names it, and found open: a violation beyond the checks of
-/// the plan.
+/// A run with a port that was swept because a range names it, and found open: a violation of no
+/// check of the plan.
 pub(super) fn swept() -> Vec<RunEvent> {
     let mut events = all_proven();
     let found = violated(&check(
@@ -426,15 +446,10 @@ pub(super) fn swept() -> Vec<RunEvent> {
     events
 }
 
-/// A suite that leaves most of what exists untouched.
+/// A run of a suite that leaves policies, pairs and nodes untouched.
 pub(super) fn covered() -> Vec<RunEvent> {
     let mut events = all_proven();
     if let Some(RunEvent::Started { coverage, .. }) = events.first_mut() {
-        let touched = |touched: usize, left: &[&str]| Touched {
-            all: touched + left.len(),
-            touched,
-            left: left.iter().map(|&name| name.to_owned()).collect(),
-        };
         *coverage = Some(Box::new(Coverage {
             policies: touched(1, &["NetworkPolicy data/backup for Ingress"]),
             rules: touched(2, &[]),
@@ -446,47 +461,26 @@ pub(super) fn covered() -> Vec<RunEvent> {
     events
 }
 
-/// Nothing was selected.
+fn touched(touched: usize, left: &[&str]) -> Touched {
+    Touched {
+        all: touched + left.len(),
+        touched,
+        left: left.iter().map(|&name| name.to_owned()).collect(),
+    }
+}
+
+/// A run for which nothing was selected.
 pub(super) fn empty() -> Vec<RunEvent> {
     events(vec![suite("shop")], Vec::new(), true)
 }
 
-/// Every text that could come from a network or a file is hostile.
+/// A run in which every text that could come from a network or a file is hostile.
 pub(super) fn hostile() -> Vec<RunEvent> {
-    let spoil = |result: &mut CheckResult| {
-        let check = &mut result.check;
-        for text in [
-            &mut check.name,
-            &mut check.text,
-            &mut check.file,
-            &mut check.source,
-            &mut check.target,
-            &mut result.seen,
-        ] {
-            *text = HOSTILE.into();
-        }
-        check.name.push_str(&check.id);
-        check.because = Some(HOSTILE.into());
-        check.tags = vec![HOSTILE.into()];
-        result.contrast = Some(HOSTILE.into());
-        result.next_step = Some(HOSTILE.into());
-        for control in &mut result.controls {
-            control.source = HOSTILE.into();
-            control.target = HOSTILE.into();
-        }
-        for flow in &mut result.flows {
-            for text in [&mut flow.source, &mut flow.target, &mut flow.text] {
-                *text = HOSTILE.into();
-            }
-            flow.control = Some(HOSTILE.into());
-            flow.answered_by = vec![HOSTILE.into()];
-        }
-    };
     let mut results = vec![
         violated(&check(0, "shop", 14, "a", "b:1", Expected::Denied)),
         unproven(&check(1, "shop", 15, "a", "c:1", Expected::Denied)),
     ];
-    results.iter_mut().for_each(spoil);
+    results.iter_mut().for_each(make_hostile);
     if let Some(reason) = &mut results[1].reason {
         reason.text = HOSTILE.into();
     }
@@ -500,26 +494,54 @@ pub(super) fn hostile() -> Vec<RunEvent> {
     events
 }
 
-/// `n` checks of up to a hundred sources; every hundredth is violated.
-pub(super) fn many(n: usize) -> Vec<RunEvent> {
-    let result = |number: usize| {
-        let (source, target) = (
-            format!("source-{}", number / 100),
-            format!("target-{}:443", number % 100),
-        );
-        let check = check(
-            number,
-            "many",
-            number as u32 + 1,
-            &source,
-            &target,
-            Expected::Denied,
-        );
-        if number % 100 == 7 {
-            violated(&check)
-        } else {
-            proven(&check)
+fn make_hostile(result: &mut CheckResult) {
+    let check = &mut result.check;
+    for text in [
+        &mut check.name,
+        &mut check.text,
+        &mut check.file,
+        &mut check.source,
+        &mut check.target,
+        &mut result.seen,
+    ] {
+        *text = HOSTILE.into();
+    }
+    check.name.push_str(&check.id);
+    check.because = Some(HOSTILE.into());
+    check.tags = vec![HOSTILE.into()];
+    result.contrast = Some(HOSTILE.into());
+    result.next_step = Some(HOSTILE.into());
+    for control in &mut result.controls {
+        control.source = HOSTILE.into();
+        control.target = HOSTILE.into();
+    }
+    for flow in &mut result.flows {
+        for text in [&mut flow.source, &mut flow.target, &mut flow.text] {
+            *text = HOSTILE.into();
         }
-    };
-    events(vec![suite("many")], (0..n).map(result).collect(), true)
+        flow.target_control = Some(HOSTILE.into());
+        flow.answered_by = vec![HOSTILE.into()];
+    }
+}
+
+/// A run with `n` checks, a hundred of each source; every hundredth is violated.
+pub(super) fn many(n: usize) -> Vec<RunEvent> {
+    let results = (0..n).map(numbered_result).collect();
+    events(vec![suite("many")], results, true)
+}
+
+fn numbered_result(number: usize) -> CheckResult {
+    let check = check(
+        number,
+        "many",
+        number as u32 + 1,
+        &format!("source-{}", number / 100),
+        &format!("target-{}:443", number % 100),
+        Expected::Denied,
+    );
+    if number % 100 == 7 {
+        violated(&check)
+    } else {
+        proven(&check)
+    }
 }

@@ -1,18 +1,18 @@
-//! For GitHub Actions: an annotation at the line of each finding, and the page on the run's
-//! summary.
+//! GitHub Actions: an annotation at the line of each finding, and the page in the summary of the
+//! step.
 
 use super::Report;
 use super::console::{Detail, Page};
 use super::markdown::{PEN, fenced, title};
-use super::text::{shown, stripped};
+use super::text::{escaped, stripped};
 use super::wording;
 use crate::event::{CheckResult, ExitCode, Outcome, RunEvent};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// GitHub takes 1 MiB of summary from a step, and nothing of a larger one.
-const MOST: usize = 1_000_000;
+/// GitHub accepts a summary of at most 1 MiB from a step, and drops a larger one.
+const MAX_SUMMARY_BYTES: usize = 1_000_000;
 
 /// `::error file=...,line=...::` on a stream that GitHub's runner reads: standard output or
 /// standard error.
@@ -23,16 +23,16 @@ pub struct Annotations<W> {
 }
 
 impl<W: Write> Annotations<W> {
-    /// Writes them to `writer`.
+    /// Annotations on a writer.
     pub fn new(writer: W) -> Self {
         Self { writer }
     }
 
-    fn incomplete(&mut self, why: &str) -> io::Result<()> {
+    fn annotate_incomplete(&mut self, why: &str) -> io::Result<()> {
         writeln!(
             self.writer,
             "::error title=watertight did not finish::{}",
-            value(why)
+            message(why)
         )
     }
 
@@ -44,18 +44,19 @@ impl<W: Write> Annotations<W> {
         };
         let check = &result.check;
         let title = format!("{}: {}", result.verdict, check.name);
-        let mut message = wording::sentence(result);
+        let mut text = wording::sentence(result);
         if let Some(next) = &result.next_step {
-            message.push('\n');
-            message.push_str(next);
+            text.push('\n');
+            text.push_str(next);
         }
+
         writeln!(
             self.writer,
             "::{command} file={},line={},title={}::{}",
             property(&check.file),
             check.line,
             property(&title),
-            value(&message)
+            message(&text)
         )
     }
 }
@@ -73,7 +74,7 @@ impl<W: Write> Report for Annotations<W> {
                     self.annotate(result)?;
                 }
                 if !(run.complete && summary.complete) {
-                    self.incomplete(
+                    self.annotate_incomplete(
                         run.incomplete_because
                             .as_deref()
                             .unwrap_or("the run is not complete"),
@@ -90,19 +91,21 @@ impl<W: Write> Report for Annotations<W> {
     }
 
     fn stopped(&mut self, why: &str, _: ExitCode) -> io::Result<()> {
-        self.incomplete(why)?;
+        self.annotate_incomplete(why)?;
         self.writer.flush()
     }
 }
 
-/// The runner's own escapes for a command's message.
-fn value(text: &str) -> String {
+/// A command's message, in the runner's escapes.
+fn message(text: &str) -> String {
     stripped(text).replace('%', "%25").replace('\n', "%0A")
 }
 
-/// The same for a command's property.
+/// A command's property, in the runner's escapes.
 fn property(text: &str) -> String {
-    value(&shown(text)).replace(':', "%3A").replace(',', "%2C")
+    message(&escaped(text))
+        .replace(':', "%3A")
+        .replace(',', "%2C")
 }
 
 /// The page, appended to the file that `GITHUB_STEP_SUMMARY` names.
@@ -112,10 +115,10 @@ pub struct StepSummary {
 }
 
 impl StepSummary {
-    /// Opens the file, so that what is wrong with it shows before the run.
+    /// Opens the file, so that an unusable path is reported before the run.
     ///
     /// # Errors
-    /// It cannot be appended to.
+    /// The file cannot be appended to.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create(true).open(path)?;
         Ok(Self {
@@ -125,13 +128,14 @@ impl StepSummary {
     }
 
     fn write(&mut self, title: &str, page: &str) -> io::Result<()> {
-        self.file.write_all(fenced(title, page, MOST).as_bytes())
+        self.file
+            .write_all(fenced(title, page, MAX_SUMMARY_BYTES).as_bytes())
     }
 }
 
 impl Report for StepSummary {
     fn event(&mut self, event: &RunEvent) -> io::Result<()> {
-        self.page.learn(event);
+        self.page.apply(event);
         match event {
             RunEvent::Finished {
                 run,
@@ -171,16 +175,16 @@ mod tests {
     }
 
     #[test]
-    fn each_finding_is_annotated_at_its_line() {
+    fn finding_is_annotated_at_its_line() {
         let expected = "\
 ::error file=shop.yaml,line=16,title=violated%3A web-tier -> postgres%3A5432 denied::shop/web-6d4f-x2 (node-1) reached data/postgres-0:5432 (node-2): 12 of 12 attempts opened, answered by postgres-0%0Afind the policy that should stop this flow: it does not select the target (or the source), or another one admits it
-::warning file=shop.yaml,line=19,title=unproven%3A api -> metadata%3A80 denied::nobody got an answer from 169.254.169.254:80%0Acheck that the target listens on that port: nobody got an answer from it
+::warning file=shop.yaml,line=19,title=unproven%3A api -> metadata%3A80 denied::no control got an answer from 169.254.169.254:80%0Acheck that the target listens on that port: no control got an answer from it
 ";
         assert_eq!(annotations(&fixtures::shop()), expected);
     }
 
     #[test]
-    fn an_incomplete_run_is_an_error() {
+    fn incomplete_run_is_an_error() {
         assert!(
             annotations(&fixtures::interrupted())
                 .ends_with("::error title=watertight did not finish::interrupted\n")
@@ -191,11 +195,14 @@ mod tests {
     fn hostile_text_makes_no_command() {
         let out = annotations(&fixtures::hostile());
         assert_eq!(out.lines().count(), 2, "{out}");
-        assert!(!out.chars().any(|c| c != '\n' && text::acts(c)), "{out}");
+        assert!(
+            !out.chars().any(|c| c != '\n' && text::is_active(c)),
+            "{out}"
+        );
     }
 
     #[test]
-    fn the_summary_is_appended_and_cannot_be_broken_out_of() {
+    fn summary_is_appended_in_a_fence_that_no_text_closes() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "before\n").unwrap();
         let mut events = fixtures::shop();
@@ -218,8 +225,8 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_stays_below_the_limit() {
-        let markdown = fenced("t", &"a line of it\n".repeat(100_000), MOST);
+    fn summary_stays_below_the_limit() {
+        let markdown = fenced("t", &"a line of it\n".repeat(100_000), MAX_SUMMARY_BYTES);
         assert!(markdown.len() < 1 << 20);
         assert!(
             markdown

@@ -1,32 +1,41 @@
 //! JSON lines: every event as it happens.
 
+use super::format::{FormatDefinition, FormatKind};
 use super::{Keeps, Report, text};
 use crate::event::{CheckResult, ExitCode, RunEvent, RunInfo};
 use std::io::{self, Write};
 
+/// The format `jsonl`.
+pub(super) static FORMAT: FormatDefinition = FormatDefinition {
+    name: "jsonl",
+    extension: "jsonl",
+    aliases: &["ndjson", "json-lines"],
+    kind: FormatKind::Stream(|writer| Box::new(JsonLines::new(writer))),
+};
+
 /// Writes each [`RunEvent`] as one line, flushed, so that a reader sees it at once.
 ///
-/// A line that is lost stays lost: after a failure nothing more is written.
-pub(super) struct Lines<W> {
+/// After a failure nothing more is written: a later line would hide that one is missing.
+struct JsonLines<W> {
     writer: W,
-    broken: bool,
-    /// How much of the line of [`RunEvent::Finished`] without results is written: its results come
-    /// one at a time.
-    written: usize,
+    has_failed: bool,
+    /// Bytes that are written of the line of [`RunEvent::Finished`] without results: its results
+    /// come one at a time.
+    written_head: usize,
 }
 
-impl<W: Write> Lines<W> {
-    pub(super) fn new(writer: W) -> Self {
+impl<W: Write> JsonLines<W> {
+    fn new(writer: W) -> Self {
         Self {
             writer,
-            broken: false,
-            written: 0,
+            has_failed: false,
+            written_head: 0,
         }
     }
 
-    fn line(&mut self, line: String) -> io::Result<()> {
+    fn write_line(&mut self, line: String) -> io::Result<()> {
         self.write(line, "\n")?;
-        if self.broken {
+        if self.has_failed {
             Ok(())
         } else {
             self.writer.flush()
@@ -34,24 +43,24 @@ impl<W: Write> Lines<W> {
     }
 
     fn write(&mut self, json: String, end: &str) -> io::Result<()> {
-        if self.broken {
+        if self.has_failed {
             return Ok(());
         }
         let mut json = text::escaped_json(json);
         json.push_str(end);
         let result = self.writer.write_all(json.as_bytes());
-        self.broken = result.is_err();
+        self.has_failed = result.is_err();
         result
     }
 }
 
-impl<W: Write> Report for Lines<W> {
+impl<W: Write> Report for JsonLines<W> {
     fn event(&mut self, event: &RunEvent) -> io::Result<()> {
         let mut line = serde_json::to_string(event)?;
         if matches!(event, RunEvent::Finished { .. }) {
-            line.drain(..std::mem::take(&mut self.written));
+            line.drain(..std::mem::take(&mut self.written_head));
         }
-        self.line(line)
+        self.write_line(line)
     }
 
     fn keeps(&self) -> Keeps {
@@ -60,22 +69,22 @@ impl<W: Write> Report for Lines<W> {
 
     fn result(&mut self, run: &RunInfo, result: &CheckResult) -> io::Result<()> {
         let result = serde_json::to_string(result)?;
-        if self.written > 0 {
+        if self.written_head > 0 {
             return self.write(format!(",{result}"), "");
         }
-        let before = format!(
+        let head = format!(
             r#"{{"event":"finished","run":{},"results":["#,
             serde_json::to_string(run)?
         );
-        self.written = before.len();
-        self.write(before + &result, "")
+        self.written_head = head.len();
+        self.write(head + &result, "")
     }
 
-    /// A line of its own, `{"event":"stopped",...}`, so that a reader does not wait for `finished`.
+    /// Writes a line `{"event":"stopped",...}`, so that a reader does not wait for `finished`.
     fn stopped(&mut self, why: &str, code: ExitCode) -> io::Result<()> {
         let line =
             serde_json::json!({ "event": "stopped", "because": why, "exitCode": code.number() });
-        self.line(line.to_string())
+        self.write_line(line.to_string())
     }
 }
 
@@ -87,7 +96,7 @@ mod tests {
     #[test]
     fn each_event_is_one_line() {
         let mut out = Vec::new();
-        let mut lines = Lines::new(&mut out);
+        let mut lines = JsonLines::new(&mut out);
         let mut events = fixtures::shop();
         events.push(RunEvent::Note {
             text: "two\nlines\u{2028}or three\u{1b}[2J\u{9b}".into(),
@@ -111,49 +120,46 @@ mod tests {
             read[events.len()],
             serde_json::json!({ "event": "stopped", "because": "interrupted", "exitCode": 5 })
         );
-        assert!(!out.chars().any(|c| c != '\n' && text::acts(c)));
+        assert!(!out.chars().any(|c| c != '\n' && text::is_active(c)));
     }
 
     #[test]
-    fn results_given_one_by_one_make_the_same_line() {
-        let written = |one_by_one: bool| {
-            let mut out = Vec::new();
-            let mut lines = Lines::new(&mut out);
-            let finished = fixtures::shop()
-                .into_iter()
-                .find(|event| matches!(event, RunEvent::Finished { .. }));
-            let Some(RunEvent::Finished {
-                run,
-                results,
-                summary,
-                policies,
-            }) = finished
-            else {
-                unreachable!()
-            };
-            let mut at_once = results.clone();
-            if one_by_one {
-                for result in &results {
-                    lines.result(&run, result).unwrap();
-                }
-                at_once.clear();
-            }
-            lines
-                .event(&RunEvent::Finished {
-                    run,
-                    results: at_once,
-                    summary,
-                    policies,
-                })
-                .unwrap();
-            String::from_utf8(out).unwrap()
+    fn results_written_one_by_one_make_the_same_line() {
+        let finished = fixtures::shop().pop().unwrap();
+        let mut at_once = Vec::new();
+        JsonLines::new(&mut at_once).event(&finished).unwrap();
+
+        let RunEvent::Finished {
+            run,
+            results,
+            summary,
+            policies_after,
+        } = finished
+        else {
+            panic!("{finished:?}")
         };
-        assert_eq!(written(true), written(false));
+        let mut one_by_one = Vec::new();
+        let mut lines = JsonLines::new(&mut one_by_one);
+        for result in &results {
+            lines.result(&run, result).unwrap();
+        }
+        lines
+            .event(&RunEvent::Finished {
+                run,
+                results: Vec::new(),
+                summary,
+                policies_after,
+            })
+            .unwrap();
+        assert_eq!(
+            String::from_utf8(one_by_one).unwrap(),
+            String::from_utf8(at_once).unwrap()
+        );
     }
 
     #[test]
-    fn after_a_lost_line_nothing_more_is_written() {
-        let mut lines = Lines::new(fixtures::Full);
+    fn nothing_is_written_after_a_failure() {
+        let mut lines = JsonLines::new(fixtures::Full);
         let event = RunEvent::Note {
             text: String::new(),
         };

@@ -3,17 +3,17 @@
 //!
 //! Readers differ: GitLab reads only the element's text and drops a second case of the same name,
 //! Jenkins splits class names at dots, Azure DevOps cuts titles at 512 characters. So the sentence
-//! stands in message and text, and class and name together are unique after everything that is done
-//! to them.
+//! is in message and text, and class and name together stay unique after every change to them.
 //!
-//! Checks run side by side, so a case's `time` is the time from the start of the run until the
+//! Checks run at the same time, so a case's `time` is the time from the start of the run until the
 //! check was settled.
 //!
 //! A file without a red case is shown green. Where no check is red but the run is not complete, or
 //! there was nothing to check, a case `watertight / run` carries the error.
 
-use super::document_file::Document;
-use super::text::{say, stripped, stripped_line};
+use super::document_file::DocumentFormat;
+use super::format::{FormatDefinition, FormatKind};
+use super::text::{add_line, stripped, stripped_line};
 use super::wording::{self, TOOL};
 use crate::event::{CheckRef, CheckResult, ExitCode, Outcome, Reason, RunEvent, RunInfo, SuiteRef};
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
@@ -21,204 +21,215 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::time::Duration;
 
-/// Azure DevOps cuts a title here.
-const LONGEST_NAME: usize = 512;
+/// The format `junit`.
+pub(super) static FORMAT: FormatDefinition = FormatDefinition {
+    name: "junit",
+    extension: "xml",
+    aliases: &["xml"],
+    kind: FormatKind::Document(|| Box::new(Junit::new(hostname()))),
+};
+
+/// Azure DevOps cuts a title at this number of characters.
+const MAX_NAME: usize = 512;
 
 /// How far the run is.
-enum State {
+enum RunProgress {
     NotBegun,
     Running,
     Complete,
-    /// The code and the sentence.
+    /// Why the run is not complete: the `type` of the error, and a sentence.
     Incomplete(&'static str, String),
 }
 
-/// Where a check's case stands, and what it is called.
-struct Place {
+/// The test case of a check: its position in the report, and its name.
+struct CaseSlot {
+    /// Index into [`Report::test_suites`].
     suite: usize,
+    /// Index into [`TestSuite::test_cases`].
     case: usize,
     name: String,
-    settled: Option<Duration>,
+    /// Time from the start of the run until the check was settled.
+    settled_after: Option<Duration>,
 }
 
-/// The report as it stands.
-pub(super) struct Junit {
+/// The report, as far as it is known.
+struct Junit {
     hostname: Option<String>,
-    state: State,
+    progress: RunProgress,
     report: Report,
     checks: Vec<CheckRef>,
-    places: HashMap<String, Place>,
+    /// By the check's id.
+    slots: HashMap<String, CaseSlot>,
     /// Class and name of every case.
-    taken: HashSet<(String, String)>,
-    took: Option<Duration>,
+    taken_names: HashSet<(String, String)>,
+    duration: Option<Duration>,
 }
 
 impl Junit {
-    pub(super) fn new(hostname: Option<String>) -> Self {
+    fn new(hostname: Option<String>) -> Self {
         Self {
             hostname,
-            state: State::NotBegun,
+            progress: RunProgress::NotBegun,
             report: Report::new(TOOL),
             checks: Vec::new(),
-            places: HashMap::new(),
-            taken: HashSet::new(),
-            took: None,
+            slots: HashMap::new(),
+            taken_names: HashSet::new(),
+            duration: None,
         }
     }
 
     fn start(&mut self, run: &RunInfo, suites: &[SuiteRef], checks: &[CheckRef]) {
-        self.state = State::Running;
+        self.progress = RunProgress::Running;
         self.checks = checks.to_vec();
         self.report.timestamp = timestamp(run.started_at);
-        self.report.test_suites = suites.iter().map(|suite| self.suite(run, suite)).collect();
+
+        self.report.test_suites = suites
+            .iter()
+            .map(|suite| self.test_suite(run, suite))
+            .collect();
         for check in checks {
-            self.add(run, check);
+            self.add_unfinished(run, check);
         }
     }
 
-    /// A case for a check, not finished.
-    fn add(&mut self, run: &RunInfo, check: &CheckRef) {
-        let known = self
+    /// Adds a case for a check that is not finished.
+    fn add_unfinished(&mut self, run: &RunInfo, check: &CheckRef) {
+        let suite = self.suite_index(run, check);
+        let test_suite = &mut self.report.test_suites[suite];
+        let slot = CaseSlot {
+            suite,
+            case: test_suite.test_cases.len(),
+            name: unique_name(check, &mut self.taken_names),
+            settled_after: None,
+        };
+
+        test_suite.add_test_case(test_case(&wording::unfinished(check), &slot));
+        self.slots.insert(check.id.clone(), slot);
+    }
+
+    /// Index of the check's suite, which is added where the run does not list it.
+    fn suite_index(&mut self, run: &RunInfo, check: &CheckRef) -> usize {
+        let name = stripped_line(&check.suite);
+        let listed = self
             .report
             .test_suites
             .iter()
-            .position(|suite| suite.name.as_str() == stripped_line(&check.suite));
-        let suite = known.unwrap_or_else(|| {
-            let unlisted = SuiteRef {
-                name: check.suite.clone(),
-                file: check.file.clone(),
-                sha256: String::new(),
-            };
-            let suite = self.suite(run, &unlisted);
-            self.report.test_suites.push(suite);
-            self.report.test_suites.len() - 1
-        });
-        let name = unique_name(check, &mut self.taken);
-        let place = Place {
-            suite,
-            case: self.report.test_suites[suite].test_cases.len(),
-            name,
-            settled: None,
+            .position(|suite| suite.name.as_str() == name);
+        if let Some(index) = listed {
+            return index;
+        }
+
+        let unlisted = SuiteRef {
+            name: check.suite.clone(),
+            file: check.file.clone(),
+            sha256: String::new(),
         };
-        let case = case(&wording::unfinished(check), &place);
-        self.report.test_suites[suite].add_test_case(case);
-        self.places.insert(check.id.clone(), place);
+        let test_suite = self.test_suite(run, &unlisted);
+        self.report.test_suites.push(test_suite);
+        self.report.test_suites.len() - 1
     }
 
-    fn suite(&self, run: &RunInfo, of: &SuiteRef) -> TestSuite {
-        let mut suite = TestSuite::new(stripped_line(&of.name));
-        suite.timestamp = timestamp(run.started_at);
+    fn test_suite(&self, run: &RunInfo, suite: &SuiteRef) -> TestSuite {
+        let mut test_suite = TestSuite::new(stripped_line(&suite.name));
+        test_suite.timestamp = timestamp(run.started_at);
         if let Some(hostname) = &self.hostname {
-            suite
+            test_suite
                 .extra
                 .insert("hostname".into(), stripped_line(hostname).into());
         }
-        suite
+        test_suite
             .extra
-            .insert("file".into(), stripped_line(&of.file).into());
-        suite.add_properties([
+            .insert("file".into(), stripped_line(&suite.file).into());
+        test_suite.add_properties([
             Property::new("run", &run.id),
             Property::new("backend", &run.backend),
             Property::new("version", &run.version),
-            Property::new("sha256", &of.sha256),
+            Property::new("sha256", &suite.sha256),
         ]);
-        suite
+        test_suite
     }
 
     fn settle(&mut self, result: &CheckResult, after: Option<Duration>) {
-        let Some(place) = self.places.get_mut(&result.check.id) else {
+        let Some(slot) = self.slots.get_mut(&result.check.id) else {
             return;
         };
-        // What was settled only at the end took as long as the run.
-        place.settled = after.or(place.settled).or(self.took);
-        self.report.test_suites[place.suite].test_cases[place.case] = case(result, place);
+        // A check that is settled only at the end took as long as the run.
+        slot.settled_after = after.or(slot.settled_after).or(self.duration);
+        self.report.test_suites[slot.suite].test_cases[slot.case] = test_case(result, slot);
     }
 
     fn finish(&mut self, run: &RunInfo, results: &[CheckResult], complete: bool) {
-        self.state = if self.checks.is_empty() {
-            State::Incomplete("nothing-selected", "there was nothing to check".into())
+        self.progress = if self.checks.is_empty() {
+            RunProgress::Incomplete("nothing-selected", "there was nothing to check".into())
         } else if complete {
-            State::Complete
+            RunProgress::Complete
         } else {
-            State::Incomplete(
-                "incomplete",
-                run.incomplete_because
-                    .clone()
-                    .unwrap_or_else(|| "the run is not complete".into()),
-            )
+            let why = run.incomplete_because.clone();
+            let sentence = why.unwrap_or_else(|| "the run is not complete".into());
+            RunProgress::Incomplete("incomplete", sentence)
         };
-        let took = run
+
+        self.duration = run
             .ended_at
             .and_then(|end| Duration::try_from(end.duration_since(run.started_at)).ok());
-        self.report.time = took;
+        self.report.time = self.duration;
         for suite in &mut self.report.test_suites {
-            suite.time = took;
+            suite.time = self.duration;
         }
+
         let checks = std::mem::take(&mut self.checks);
-        self.took = took;
         for result in wording::in_order(&checks, results) {
-            // A port that was swept and found open is no check of the plan, and yet a violation.
-            if !self.places.contains_key(&result.check.id) {
-                self.add(run, &result.check);
+            // A port that was swept and found open is no check of the plan, but a violation.
+            if !self.slots.contains_key(&result.check.id) {
+                self.add_unfinished(run, &result.check);
             }
             self.settle(&result, None);
         }
         self.checks = checks;
     }
 
-    /// What no check says: that the run as a whole is not what it should be.
+    /// The case of a run that is not complete, which no check reports.
     fn run_case(&self) -> Option<TestCase> {
-        let (code, sentence) = match &self.state {
-            State::Complete => return None,
-            State::NotBegun => ("not-begun", "the run has not begun"),
-            State::Running => (Reason::NotFinished.code(), "the run has not finished"),
-            State::Incomplete(code, sentence) => (*code, sentence.as_str()),
+        let (code, sentence) = match &self.progress {
+            RunProgress::Complete => return None,
+            RunProgress::NotBegun => ("not-begun", "the run has not begun"),
+            RunProgress::Running => (Reason::NotFinished.code(), "the run has not finished"),
+            RunProgress::Incomplete(code, sentence) => (*code, sentence.as_str()),
         };
         let mut case = TestCase::new(
             "run",
-            status(NonSuccessKind::Error, code, sentence, sentence),
+            non_success(NonSuccessKind::Error, code, sentence, sentence),
         );
         case.set_classname(TOOL);
         Some(case)
     }
 
-    fn count(&mut self) {
-        self.report
-            .test_suites
-            .retain(|suite| suite.name.as_str() != TOOL || !suite.extra.is_empty());
-        for suite in &mut self.report.test_suites {
-            let of = |kind: NonSuccessKind| {
-                let is = |case: &&TestCase| match &case.status {
-                    TestCaseStatus::NonSuccess { kind: found, .. } => *found == kind,
-                    TestCaseStatus::Success { .. } | TestCaseStatus::Skipped { .. } => false,
-                };
-                suite.test_cases.iter().filter(is).count()
-            };
-            (suite.failures, suite.errors) =
-                (of(NonSuccessKind::Failure), of(NonSuccessKind::Error));
+    /// Sums up all suites, and adds the case of the run where no other is red.
+    fn sum_up(&mut self) {
+        let suites = &mut self.report.test_suites;
+        suites.retain(|suite| suite.name.as_str() != TOOL || !suite.extra.is_empty());
+        for suite in suites.iter_mut() {
             suite.tests = suite.test_cases.len();
+            suite.failures = count(suite, NonSuccessKind::Failure);
+            suite.errors = count(suite, NonSuccessKind::Error);
         }
-        let red = self
-            .report
-            .test_suites
-            .iter()
-            .any(|suite| suite.failures + suite.errors > 0);
-        if let Some(case) = self.run_case().filter(|_| !red) {
+
+        let is_red = suites.iter().any(|suite| suite.failures + suite.errors > 0);
+        if let Some(case) = self.run_case().filter(|_| !is_red) {
             let mut suite = TestSuite::new(TOOL);
             suite.add_test_case(case);
             self.report.test_suites.push(suite);
         }
-        let sum = |of: fn(&TestSuite) -> usize| self.report.test_suites.iter().map(of).sum();
-        (self.report.tests, self.report.failures, self.report.errors) = (
-            sum(|suite| suite.tests),
-            sum(|suite| suite.failures),
-            sum(|suite| suite.errors),
-        );
+
+        let suites = &self.report.test_suites;
+        self.report.tests = suites.iter().map(|suite| suite.tests).sum();
+        self.report.failures = suites.iter().map(|suite| suite.failures).sum();
+        self.report.errors = suites.iter().map(|suite| suite.errors).sum();
     }
 }
 
-impl Document for Junit {
-    fn fold(&mut self, event: &RunEvent, since_start: Duration) {
+impl DocumentFormat for Junit {
+    fn apply(&mut self, event: &RunEvent, since_start: Duration) {
         match event {
             RunEvent::Started {
                 run,
@@ -240,16 +251,18 @@ impl Document for Junit {
     }
 
     fn stop(&mut self, why: &str, _: ExitCode) {
-        let code = match self.state {
-            State::NotBegun => "not-begun",
-            State::Running | State::Complete | State::Incomplete(..) => "incomplete",
+        let code = match self.progress {
+            RunProgress::NotBegun => "not-begun",
+            RunProgress::Running | RunProgress::Complete | RunProgress::Incomplete(..) => {
+                "incomplete"
+            }
         };
-        self.state = State::Incomplete(code, why.to_owned());
+        self.progress = RunProgress::Incomplete(code, why.to_owned());
     }
 
     fn render(&mut self) -> io::Result<Vec<u8>> {
-        self.count();
-        if let State::Incomplete(_, why) = &self.state {
+        self.sum_up();
+        if let RunProgress::Incomplete(_, why) = &self.progress {
             for suite in &mut self.report.test_suites {
                 suite
                     .properties
@@ -257,43 +270,35 @@ impl Document for Junit {
                 suite.add_property(Property::new("incomplete", stripped(why)));
             }
         }
+
         let mut xml = Vec::new();
         self.report.serialize(&mut xml).map_err(io::Error::other)?;
         Ok(xml)
     }
 }
 
-fn case(result: &CheckResult, place: &Place) -> TestCase {
-    let sentence = wording::sentence(result);
-    let status = match result.verdict {
-        Outcome::Proven => TestCaseStatus::success(),
-        Outcome::Violated => status(
-            NonSuccessKind::Failure,
-            "violated",
-            &sentence,
-            &wording::explained(result),
-        ),
-        Outcome::Unproven => {
-            let code = result
-                .reason
-                .as_ref()
-                .map_or("unproven", |reason| reason.code);
-            status(
-                NonSuccessKind::Error,
-                code,
-                &sentence,
-                &wording::explained(result),
-            )
-        }
-    };
-    let mut case = TestCase::new(place.name.as_str(), status);
-    case.set_classname(class(&result.check));
-    case.time = place.settled;
+/// How many cases of a suite are of this kind.
+fn count(suite: &TestSuite, kind: NonSuccessKind) -> usize {
+    suite
+        .test_cases
+        .iter()
+        .filter(|case| match &case.status {
+            TestCaseStatus::NonSuccess { kind: actual, .. } => *actual == kind,
+            TestCaseStatus::Success { .. } | TestCaseStatus::Skipped { .. } => false,
+        })
+        .count()
+}
+
+fn test_case(result: &CheckResult, slot: &CaseSlot) -> TestCase {
+    let mut case = TestCase::new(slot.name.as_str(), status(result));
+    case.set_classname(class_name(&result.check));
+    case.time = slot.settled_after;
     case.extra
         .insert("file".into(), stripped_line(&result.check.file).into());
     case.extra
         .insert("line".into(), result.check.line.to_string().into());
     case.add_properties(properties(result));
+
     match result.verdict {
         Outcome::Proven => {}
         Outcome::Violated | Outcome::Unproven if result.flows.is_empty() => {}
@@ -304,28 +309,25 @@ fn case(result: &CheckResult, place: &Place) -> TestCase {
     case
 }
 
-fn properties(result: &CheckResult) -> Vec<Property> {
-    let mut properties = vec![Property::new("id", stripped_line(&result.check.id))];
-    let mut add = |name: &str, value: Option<String>| {
-        properties.extend(value.map(|value| Property::new(name, stripped_line(&value))));
+fn status(result: &CheckResult) -> TestCaseStatus {
+    let (kind, code) = match result.verdict {
+        Outcome::Proven => return TestCaseStatus::success(),
+        Outcome::Violated => (NonSuccessKind::Failure, "violated"),
+        Outcome::Unproven => {
+            let reason = result.reason.as_ref();
+            let code = reason.map_or("unproven", |reason| reason.code.code());
+            (NonSuccessKind::Error, code)
+        }
     };
-    add("expected", Some(result.check.expected.to_string()));
-    add("predicted", result.check.predicted.map(str::to_owned));
-    add("unpredicted", result.unpredicted.clone());
-    add("tier", result.tier.clone());
-    add(
-        "reach",
-        (!result.flows.is_empty()).then(|| wording::reach(&result.reach)),
-    );
-    add("power", wording::power(result));
-    add("because", result.check.because.clone());
-    for tag in &result.check.tags {
-        add("tag", Some(tag.clone()));
-    }
-    properties
+    non_success(
+        kind,
+        code,
+        &wording::sentence(result),
+        &wording::explained(result),
+    )
 }
 
-fn status(kind: NonSuccessKind, code: &str, sentence: &str, text: &str) -> TestCaseStatus {
+fn non_success(kind: NonSuccessKind, code: &str, sentence: &str, text: &str) -> TestCaseStatus {
     let mut status = TestCaseStatus::non_success(kind);
     status
         .set_type(code)
@@ -334,47 +336,67 @@ fn status(kind: NonSuccessKind, code: &str, sentence: &str, text: &str) -> TestC
     status
 }
 
+fn properties(result: &CheckResult) -> Vec<Property> {
+    let check = &result.check;
+    let optional = [
+        ("predicted", check.predicted.map(|word| word.to_string())),
+        ("unpredicted", result.unpredicted.clone()),
+        ("tier", result.tier.clone()),
+        ("reach", result.reach.as_ref().map(wording::reach)),
+        ("power", wording::power(result)),
+        ("because", check.because.clone()),
+    ];
+
+    let mut properties = vec![
+        Property::new("id", stripped_line(&check.id)),
+        Property::new("expected", check.expected.to_string()),
+    ];
+    for (name, value) in optional {
+        if let Some(value) = value {
+            properties.push(Property::new(name, stripped_line(&value)));
+        }
+    }
+    for tag in &check.tags {
+        properties.push(Property::new("tag", stripped_line(tag)));
+    }
+    properties
+}
+
 fn evidence(result: &CheckResult) -> String {
     let mut out = String::new();
     for flow in &result.flows {
-        say!(
-            out,
-            "{}: {}",
-            flow.shows,
-            stripped_line(&wording::flow(flow))
-        );
-        for (word, text) in wording::grounds(flow) {
-            say!(out, "  {word}: {}", stripped_line(text));
+        let line = wording::flow(flow);
+        add_line!(out, "{}: {}", flow.verdict, stripped_line(&line));
+        for (label, text) in wording::proof_basis(flow) {
+            add_line!(out, "  {label}: {}", stripped_line(text));
         }
     }
     out
 }
 
-/// The suite's name; Jenkins would make packages of its dots.
-fn class(check: &CheckRef) -> String {
+/// The class of a case: the suite's name, without the dots of which Jenkins would make packages.
+fn class_name(check: &CheckRef) -> String {
     stripped_line(&check.suite).replace('.', "_")
 }
 
-/// The check's name, short enough, and unlike every other of its class; what had to be changed
-/// carries the id.
+/// The check's name, unique within its class and short enough; a changed name ends with the id.
 fn unique_name(check: &CheckRef, taken: &mut HashSet<(String, String)>) -> String {
-    let class = class(check);
+    let class = class_name(check);
     let name = stripped_line(&check.name);
-    let fits = name.chars().count() <= LONGEST_NAME;
+    let fits = name.chars().count() <= MAX_NAME;
     if fits && taken.insert((class.clone(), name.clone())) {
         return name;
     }
-    let mut mark = format!(" [{}]", stripped_line(&check.id));
+
+    let mut suffix = format!(" [{}]", stripped_line(&check.id));
     loop {
-        let kept: String = name
-            .chars()
-            .take(LONGEST_NAME.saturating_sub(mark.chars().count()))
-            .collect();
-        let marked = format!("{kept}{mark}");
-        if taken.insert((class.clone(), marked.clone())) {
-            return marked;
+        let room = MAX_NAME.saturating_sub(suffix.chars().count());
+        let kept: String = name.chars().take(room).collect();
+        let candidate = format!("{kept}{suffix}");
+        if taken.insert((class.clone(), candidate.clone())) {
+            return candidate;
         }
-        mark.push('\'');
+        suffix.push('\'');
     }
 }
 
@@ -383,15 +405,20 @@ fn timestamp(at: jiff::Timestamp) -> Option<chrono::DateTime<chrono::FixedOffset
     chrono::DateTime::from_timestamp(at.as_second(), nanos).map(|at| at.fixed_offset())
 }
 
+fn hostname() -> Option<String> {
+    let name = nix::unistd::gethostname().ok()?;
+    Some(name.to_string_lossy().into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::report::fixtures;
 
-    fn of(events: &[RunEvent]) -> Junit {
+    fn document(events: &[RunEvent]) -> Junit {
         let mut junit = Junit::new(Some("ci-7".into()));
         for (second, event) in events.iter().enumerate() {
-            junit.fold(event, Duration::from_secs(second as u64));
+            junit.apply(event, Duration::from_secs(second as u64));
         }
         junit
     }
@@ -405,8 +432,8 @@ mod tests {
     }
 
     #[test]
-    fn a_violation_is_a_failure_with_its_place_and_evidence() {
-        let xml = xml(&mut of(&fixtures::shop()));
+    fn violation_is_a_failure_with_its_line_and_evidence() {
+        let xml = xml(&mut document(&fixtures::shop()));
         let expected = r#"        <testcase name="web-tier -&gt; postgres:5432 denied" classname="shop" time="4.000" file="shop.yaml" line="16">
             <properties>
                 <property name="id" value="000000000003"/>
@@ -427,8 +454,8 @@ mod tests {
     }
 
     #[test]
-    fn an_unproven_check_is_an_error_of_its_reason() {
-        let report = read(&mut of(&fixtures::shop()));
+    fn unproven_check_is_an_error_with_its_reason() {
+        let report = read(&mut document(&fixtures::shop()));
         let case = &report.test_suites[0].test_cases[6];
         let TestCaseStatus::NonSuccess {
             kind: NonSuccessKind::Error,
@@ -444,13 +471,13 @@ mod tests {
         let sentence = message.as_ref().unwrap().as_str();
         assert!(
             description.as_ref().unwrap().starts_with(sentence),
-            "the sentence stands in message and text"
+            "the sentence is in message and text"
         );
     }
 
     #[test]
-    fn at_the_start_every_case_is_not_finished() {
-        let report = read(&mut of(&fixtures::shop()[..1]));
+    fn every_case_is_not_finished_at_the_start() {
+        let report = read(&mut document(&fixtures::shop()[..1]));
         assert_eq!((report.tests, report.errors, report.failures), (7, 7, 0));
         for case in &report.test_suites[0].test_cases {
             let TestCaseStatus::NonSuccess { ty, .. } = &case.status else {
@@ -461,18 +488,18 @@ mod tests {
     }
 
     #[test]
-    fn no_file_is_green_before_a_complete_run_has_ended() {
-        let mut before = Junit::new(None);
-        let report = read(&mut before);
+    fn file_is_not_green_before_a_complete_run_has_ended() {
+        let mut not_begun = Junit::new(None);
+        let report = read(&mut not_begun);
         assert_eq!((report.tests, report.errors), (1, 1));
         assert_eq!(report.test_suites[0].test_cases[0].name.as_str(), "run");
 
         // Everything settled and proven, but not finished.
         let mut proven = fixtures::all_proven();
         let last = proven.pop().unwrap();
-        let mut running = of(&proven);
+        let mut running = document(&proven);
         assert_eq!(read(&mut running).errors, 1);
-        running.fold(&last, Duration::ZERO);
+        running.apply(&last, Duration::ZERO);
         let done = read(&mut running);
         assert_eq!(
             (done.errors, done.failures, done.test_suites.len()),
@@ -481,14 +508,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_check_is_an_error() {
-        let report = read(&mut of(&fixtures::empty()));
+    fn run_without_checks_is_an_error() {
+        let report = read(&mut document(&fixtures::empty()));
         assert_eq!((report.tests, report.errors), (1, 1));
     }
 
     #[test]
-    fn a_run_that_stops_says_why() {
-        let mut junit = of(&fixtures::shop()[..3]);
+    fn stopped_run_says_why() {
+        let mut junit = document(&fixtures::shop()[..3]);
         junit.stop("the API server is gone", ExitCode::Impossible);
         let xml = xml(&mut junit);
         assert!(
@@ -515,10 +542,10 @@ mod tests {
 
     #[test]
     fn hostile_text_stays_text() {
-        let xml = xml(&mut of(&fixtures::hostile()));
+        let xml = xml(&mut document(&fixtures::hostile()));
         assert!(
             !xml.chars()
-                .any(|c| c != '\n' && super::super::text::acts(c)),
+                .any(|c| c != '\n' && super::super::text::is_active(c)),
             "{xml}"
         );
         assert!(!xml.contains("</failure><"), "{xml}");
@@ -527,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn names_stay_unique_whatever_is_done_to_them() {
+    fn names_stay_unique_after_changes() {
         let mut events = fixtures::many(4);
         let RunEvent::Started { checks, .. } = &mut events[0] else {
             panic!()
@@ -536,7 +563,7 @@ mod tests {
         checks[1].name = format!("{}y", "x".repeat(600));
         (checks[2].name, checks[2].suite) = ("a\u{1b}[1m".into(), "many.er".into());
         (checks[3].name, checks[3].suite) = ("a".into(), "many_er".into());
-        let report = read(&mut of(&events[..1]));
+        let report = read(&mut document(&events[..1]));
         let cases: Vec<_> = report
             .test_suites
             .iter()
@@ -555,7 +582,7 @@ mod tests {
         assert!(
             cases
                 .iter()
-                .all(|case| case.name.chars().count() <= LONGEST_NAME)
+                .all(|case| case.name.chars().count() <= MAX_NAME)
         );
         assert!(
             cases
@@ -565,12 +592,12 @@ mod tests {
     }
 
     #[test]
-    fn cases_come_in_the_order_of_the_suite() {
+    fn cases_are_in_the_order_of_the_suite() {
         let mut events = fixtures::shop();
         if let Some(RunEvent::Finished { results, .. }) = events.last_mut() {
             results.reverse();
         }
-        let report = read(&mut of(&events));
+        let report = read(&mut document(&events));
         let lines: Vec<&str> = report.test_suites[0]
             .test_cases
             .iter()

@@ -1,42 +1,52 @@
-//! The page for people as Markdown, for a merge request or the summary of a step: a title, and the
-//! page in a fence.
+//! Markdown for a merge request or the summary of a step: a title, and the console's page in a
+//! fence.
 
 use super::console::{Detail, Page, Pen};
-use super::document_file::Document;
+use super::document_file::DocumentFormat;
+use super::format::{FormatDefinition, FormatKind};
 use crate::event::{ExitCode, RunEvent};
 use std::io;
 use std::time::Duration;
 
-/// How the page is written where there is no terminal.
+/// The format `markdown`.
+pub(super) static FORMAT: FormatDefinition = FormatDefinition {
+    name: "markdown",
+    extension: "md",
+    aliases: &["md"],
+    kind: FormatKind::Document(|| Box::new(Markdown::new())),
+};
+
+/// The pen for a page that no terminal shows.
 pub(super) const PEN: Pen = Pen {
     width: 110,
     colour: false,
     unicode: true,
 };
 
-/// The document as it stands.
-pub(super) struct Markdown {
+/// The page, as far as it is known.
+struct Markdown {
     page: Page,
-    /// Title and page of a run that came to its end.
+    /// Title and page of a run that finished.
     finished: Option<(&'static str, String)>,
-    stopped: String,
+    /// Why the run has not finished.
+    unfinished: String,
 }
 
 impl Markdown {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self {
             page: Page::new(Detail::Verbose),
             finished: None,
-            stopped: "the run has not begun".into(),
+            unfinished: "the run has not begun".into(),
         }
     }
 }
 
-impl Document for Markdown {
-    fn fold(&mut self, event: &RunEvent, _: Duration) {
-        self.page.learn(event);
+impl DocumentFormat for Markdown {
+    fn apply(&mut self, event: &RunEvent, _: Duration) {
+        self.page.apply(event);
         match event {
-            RunEvent::Started { .. } => self.stopped = "the run has not finished".into(),
+            RunEvent::Started { .. } => self.unfinished = "the run has not finished".into(),
             RunEvent::Finished {
                 run,
                 results,
@@ -55,7 +65,7 @@ impl Document for Markdown {
 
     fn stop(&mut self, why: &str, _: ExitCode) {
         self.finished = None;
-        why.clone_into(&mut self.stopped);
+        why.clone_into(&mut self.unfinished);
     }
 
     fn render(&mut self) -> io::Result<Vec<u8>> {
@@ -63,7 +73,7 @@ impl Document for Markdown {
             Some((title, page)) => fenced(title, page, usize::MAX),
             None => fenced(
                 title(ExitCode::Impossible),
-                &self.page.stopped(&self.stopped, PEN),
+                &self.page.stopped(&self.unfinished, PEN),
                 usize::MAX,
             ),
         };
@@ -71,7 +81,7 @@ impl Document for Markdown {
     }
 }
 
-/// What a page is called.
+/// The title of a page by the run's exit code.
 pub(super) fn title(code: ExitCode) -> &'static str {
     match code {
         ExitCode::Proven => "watertight: as expected",
@@ -81,26 +91,36 @@ pub(super) fn title(code: ExitCode) -> &'static str {
     }
 }
 
-/// The page in a fence that nothing in it can close, cut at a line if it is longer than `most`
-/// bytes.
-pub(super) fn fenced(title: &str, page: &str, most: usize) -> String {
-    let longest = page.split(|c| c != '`').map(str::len).max().unwrap_or(0);
-    let fence = "`".repeat(longest.max(2) + 1);
-    let room = most.saturating_sub(2 * fence.len());
-    let (page, cut) = if page.len() <= room {
+/// The page in a fence that no text in it can close, truncated at a line where it is longer than
+/// `max_bytes`.
+pub(super) fn fenced(title: &str, page: &str, max_bytes: usize) -> String {
+    let longest_run = page.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest_run.max(2) + 1);
+
+    let room = max_bytes.saturating_sub(2 * fence.len());
+    let (page, notice) = if page.len() <= room {
         (page, "")
     } else {
-        let whole = (0..=room)
-            .rev()
-            .find(|at| page.is_char_boundary(*at))
-            .unwrap_or(0);
+        let lines = whole_lines(page, room);
         (
-            &page[..page[..whole].rfind('\n').map_or(whole, |end| end + 1)],
+            lines,
             "\nThe page is longer than a summary may be; the log has all of it.\n",
         )
     };
-    format!(
-        "### {title}\n\n{fence}text\n{}\n{fence}\n{cut}",
-        page.trim_matches('\n')
-    )
+
+    let page = page.trim_matches('\n');
+    format!("### {title}\n\n{fence}text\n{page}\n{fence}\n{notice}")
+}
+
+/// The first lines of a text, in at most `max_bytes`; part of a line where the first is longer.
+fn whole_lines(text: &str, max_bytes: usize) -> &str {
+    let end = (0..=max_bytes)
+        .rev()
+        .find(|at| text.is_char_boundary(*at))
+        .unwrap_or(0);
+    let text = &text[..end];
+    match text.rfind('\n') {
+        Some(newline) => &text[..=newline],
+        None => text,
+    }
 }

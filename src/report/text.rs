@@ -1,28 +1,28 @@
-//! Text that came from a network, made fit for a terminal, an XML file or a column.
+//! Text from a network or a file, made safe for a terminal, an XML file or a column.
 //!
-//! Nothing that a target answers may move the cursor, recolour a line or turn the reading direction
-//! of a report: a hostile banner must not be able to make *violated* look like *proven*.
+//! No answer of a target may move the cursor, recolour a line or change the reading direction of a
+//! report: a hostile banner must not make *violated* look like *proven*.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use unicode_width::UnicodeWidthChar;
 
-/// Appends a line to a text that is being written.
-macro_rules! say {
-    ($out:expr, $($words:tt)*) => {{
+/// Appends a formatted line to a `String`.
+macro_rules! add_line {
+    ($out:expr, $($arguments:tt)*) => {{
         use std::fmt::Write as _;
         // Writing to a String cannot fail.
-        let _ = writeln!($out, $($words)*);
+        let _ = writeln!($out, $($arguments)*);
     }};
 }
-pub(super) use say;
+pub(super) use add_line;
 
-/// Whether a character acts on the terminal or the reader instead of being read.
+/// Whether a character acts on the terminal or the reader instead of being shown.
 ///
 /// Control characters (C0, DEL, C1: U+009B starts an escape sequence just as ESC `[` does), the
-/// marks that turn the reading direction (Unicode TR 36 §2.6), invisible characters, line
+/// marks that change the reading direction (Unicode TR 36 §2.6), invisible characters, line
 /// separators, and what XML 1.0 §2.2 excludes.
-pub(super) fn acts(c: char) -> bool {
+pub(super) fn is_active(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
@@ -30,36 +30,37 @@ pub(super) fn acts(c: char) -> bool {
             | '\u{e0000}'..='\u{e007f}')
 }
 
-/// GitHub's runner takes this for a command wherever it stands in a line of a log.
-const OLD_COMMAND: &str = "##[";
+/// GitHub's runner reads this as a command anywhere in a line of a log.
+const LOG_COMMAND: &str = "##[";
 
-/// For people: one line, in which every character that would act is shown as its escape.
-pub(super) fn shown(text: &str) -> Cow<'_, str> {
-    if text.contains(OLD_COMMAND) {
-        return Cow::Owned(shown(&text.replace(OLD_COMMAND, "#\\u{23}[")).into_owned());
+/// Text for people: one line, with every active character replaced by its escape.
+pub(super) fn escaped(text: &str) -> Cow<'_, str> {
+    if text.contains(LOG_COMMAND) {
+        return Cow::Owned(escaped(&text.replace(LOG_COMMAND, "#\\u{23}[")).into_owned());
     }
-    if !text.chars().any(acts) {
+    if !text.chars().any(is_active) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         match c {
             '\t' => out.push(' '),
-            c if acts(c) => out.extend(c.escape_default()),
+            c if is_active(c) => out.extend(c.escape_default()),
             c => out.push(c),
         }
     }
     Cow::Owned(out)
 }
 
-/// [`shown`], and in ASCII where the terminal has nothing else.
-pub(super) fn shown_as(text: &str, unicode: bool) -> Cow<'_, str> {
-    let shown = shown(text);
-    if unicode || shown.is_ascii() {
-        return shown;
+/// [`escaped`], and in ASCII where the terminal takes nothing else.
+pub(super) fn escaped_for(text: &str, unicode: bool) -> Cow<'_, str> {
+    let escaped = escaped(text);
+    if unicode || escaped.is_ascii() {
+        return escaped;
     }
-    let mut out = String::with_capacity(shown.len());
-    for c in shown.chars() {
+
+    let mut out = String::with_capacity(escaped.len());
+    for c in escaped.chars() {
         match c {
             '→' => out.push_str("->"),
             c if c.is_ascii() => out.push(c),
@@ -69,9 +70,9 @@ pub(super) fn shown_as(text: &str, unicode: bool) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// For XML: escape sequences and characters that act are removed; newlines stay.
+/// Text for XML: without escape sequences and active characters; newlines stay.
 pub(super) fn stripped(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(|c| acts(c) && c != '\n') {
+    if !text.chars().any(|c| is_active(c) && c != '\n') {
         return Cow::Borrowed(text);
     }
     let plain = anstream::adapter::strip_str(text).to_string();
@@ -79,7 +80,7 @@ pub(super) fn stripped(text: &str) -> Cow<'_, str> {
         plain
             .chars()
             .map(|c| if c == '\t' { ' ' } else { c })
-            .filter(|c| *c == '\n' || !acts(*c))
+            .filter(|c| *c == '\n' || !is_active(*c))
             .collect(),
     )
 }
@@ -89,19 +90,18 @@ pub(super) fn stripped_line(text: &str) -> String {
     stripped(text).replace('\n', " ")
 }
 
-/// For JSON that may reach a terminal: what acts is written `\uXXXX`, which every reader reads back
-/// as it was.
+/// JSON that may reach a terminal: active characters are written `\uXXXX`, which every reader reads
+/// back unchanged.
 ///
-/// The characters concerned can only stand inside strings; line breaks between the members are left
-/// alone.
+/// Active characters occur only inside strings; line breaks between the members stay.
 pub(super) fn escaped_json(json: String) -> String {
-    let acts = |c: char| acts(c) && c != '\n';
-    if !json.chars().any(acts) {
+    if !json.chars().any(must_be_escaped) {
         return json;
     }
+
     let mut out = String::with_capacity(json.len() + 64);
     for c in json.chars() {
-        if acts(c) {
+        if must_be_escaped(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 // Writing to a String cannot fail.
                 let _ = write!(out, "\\u{unit:04x}");
@@ -113,13 +113,18 @@ pub(super) fn escaped_json(json: String) -> String {
     out
 }
 
-/// Columns that a text takes on a terminal; it has been through [`shown`].
+/// Whether a character in JSON needs an escape: active, and no line break between members.
+fn must_be_escaped(c: char) -> bool {
+    is_active(c) && c != '\n'
+}
+
+/// Columns that a text takes on a terminal, after [`escaped`].
 pub(super) fn width(text: &str) -> usize {
     text.chars().map(|c| c.width().unwrap_or(0)).sum()
 }
 
-/// At most `columns` wide, with an ellipsis where something was cut.
-pub(super) fn cut(text: &str, columns: usize, unicode: bool) -> Cow<'_, str> {
+/// The text in at most `columns`, with an ellipsis where it was longer.
+pub(super) fn truncated(text: &str, columns: usize, unicode: bool) -> Cow<'_, str> {
     if width(text) <= columns {
         return Cow::Borrowed(text);
     }
@@ -138,10 +143,9 @@ pub(super) fn cut(text: &str, columns: usize, unicode: bool) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Breaks a text at spaces into lines of at most `columns`; a longer word keeps a line of its own.
+/// The text in lines of at most `columns`, broken at spaces; a longer word gets a line to itself.
 ///
-/// No line begins with `::`: GitHub's runner would take it for a command, however far it is
-/// indented.
+/// No line begins with `::`: GitHub's runner reads that as a command, however far it is indented.
 pub(super) fn wrapped(text: &str, columns: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
@@ -158,12 +162,12 @@ pub(super) fn wrapped(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
-/// `1 check`, `2 checks`.
-pub(super) fn counted(n: usize, thing: &str) -> String {
+/// A count with its noun: `1 check`, `2 checks`.
+pub(super) fn counted(n: usize, noun: &str) -> String {
     if n == 1 {
-        format!("1 {thing}")
+        format!("1 {noun}")
     } else {
-        format!("{n} {thing}s")
+        format!("{n} {noun}s")
     }
 }
 
@@ -174,28 +178,31 @@ mod tests {
     const HOSTILE: &str = "a\x1b[31mred\x1b[0m\x07\0\u{9b}2J\u{202e}nevorp\r\nb";
 
     #[test]
-    fn nothing_that_acts_reaches_a_terminal() {
-        let shown = shown(HOSTILE);
+    fn active_characters_are_escaped_for_a_terminal() {
+        let text = escaped(HOSTILE);
         assert_eq!(
-            shown,
+            text,
             r"a\u{1b}[31mred\u{1b}[0m\u{7}\u{0}\u{9b}2J\u{202e}nevorp\r\nb"
         );
-        assert!(!shown.chars().any(acts));
-        assert_eq!(super::shown("a ##[error]b"), r"a #\u{23}[error]b");
+        assert!(!text.chars().any(is_active));
+        assert_eq!(escaped("a ##[error]b"), r"a #\u{23}[error]b");
     }
 
     #[test]
-    fn xml_text_loses_what_acts() {
+    fn active_characters_are_removed_for_xml() {
         assert_eq!(stripped(HOSTILE), "ared2Jnevorp\nb");
         assert_eq!(stripped("\u{fffe}x\u{ffff}"), "x");
         assert_eq!(stripped_line("a\nb"), "a b");
     }
 
     #[test]
-    fn json_reads_back_as_it_was() {
+    fn escaped_json_reads_back_unchanged() {
         let value = serde_json::json!({ "banner": format!("{HOSTILE}\u{e0041}") });
         let written = escaped_json(serde_json::to_string_pretty(&value).unwrap());
-        assert!(!written.chars().any(|c| acts(c) && c != '\n'), "{written}");
+        assert!(
+            !written.chars().any(|c| is_active(c) && c != '\n'),
+            "{written}"
+        );
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(&written).unwrap(),
             value
@@ -203,16 +210,16 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_without_unicode_gets_ascii_only() {
-        assert_eq!(shown_as("web → api é", false), r"web -> api \u{e9}");
-        assert_eq!(shown_as("web → api", true), "web → api");
+    fn terminal_without_unicode_gets_ascii_only() {
+        assert_eq!(escaped_for("web → api é", false), r"web -> api \u{e9}");
+        assert_eq!(escaped_for("web → api", true), "web → api");
     }
 
     #[test]
-    fn cutting_and_wrapping_count_columns() {
-        assert_eq!(cut("postgres", 5, true), "post…");
-        assert_eq!(cut("postgres", 6, false), "pos...");
-        assert_eq!(cut("数据库", 5, true), "数据…");
+    fn truncating_and_wrapping_count_columns() {
+        assert_eq!(truncated("postgres", 5, true), "post…");
+        assert_eq!(truncated("postgres", 6, false), "pos...");
+        assert_eq!(truncated("数据库", 5, true), "数据…");
         assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
         assert_eq!(wrapped("", 7), [""]);
         assert_eq!(

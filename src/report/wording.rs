@@ -1,28 +1,28 @@
-//! What every format says of a check, so that they all say the same.
+//! Sentences and orders that all formats share, so that they all say the same of a check.
 
-use super::text::say;
-use crate::event::{CheckRef, CheckResult, FlowReport, Outcome, Reach, Reason, ReasonText};
+use super::text::add_line;
+use crate::event::{
+    CheckRef, CheckResult, FlowOutcome, FlowReport, Outcome, Reach, Reason, ReasonText,
+};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 /// The tool's name, where a format wants one.
 pub(super) const TOOL: &str = "watertight";
 
-/// The result of a check that has none.
+/// The request of all flows to our own responder, which no line repeats.
+const NONCE_REQUEST: &str = "a nonce";
+
+/// The result of a check that was not judged.
 pub(super) fn unfinished(check: &CheckRef) -> CheckResult {
     CheckResult {
         check: check.clone(),
         verdict: Outcome::Unproven,
         tier: None,
-        reach: Reach {
-            source_nodes: 0,
-            of_source_nodes: 0,
-            target_pods: 0,
-            of_target_pods: 0,
-        },
+        reach: None,
         power_percent: None,
         reason: Some(ReasonText {
-            code: Reason::NotFinished.code(),
+            code: Reason::NotFinished,
             text: "the run ended before this check was judged".into(),
         }),
         seen: "not finished".into(),
@@ -40,8 +40,16 @@ pub(super) fn unfinished(check: &CheckRef) -> CheckResult {
     }
 }
 
+/// Whether a result says no more than that its check was not judged.
+pub(super) fn is_unfinished(result: &CheckResult) -> bool {
+    result
+        .reason
+        .as_ref()
+        .is_some_and(|reason| reason.code == Reason::NotFinished)
+}
+
 /// One result for each check, in the order of the checks; a check without one is [`unfinished`].
-/// Results beyond the checks follow: ports that were swept and found open.
+/// Results of other checks follow: ports that were swept and found open.
 pub(super) fn in_order<'a>(
     checks: &[CheckRef],
     results: &'a [CheckResult],
@@ -50,21 +58,24 @@ pub(super) fn in_order<'a>(
         .iter()
         .map(|result| (result.check.id.as_str(), result))
         .collect();
-    let of = |check: &CheckRef| {
-        by_id.get(check.id.as_str()).map_or_else(
-            || Cow::Owned(unfinished(check)),
-            |found| Cow::Borrowed(*found),
-        )
-    };
     let planned: HashSet<&str> = checks.iter().map(|check| check.id.as_str()).collect();
-    let found_open = results
-        .iter()
-        .filter(|result| !planned.contains(result.check.id.as_str()))
-        .map(Cow::Borrowed);
-    checks.iter().map(of).chain(found_open).collect()
+
+    let mut ordered = Vec::with_capacity(results.len());
+    for check in checks {
+        ordered.push(match by_id.get(check.id.as_str()) {
+            Some(result) => Cow::Borrowed(*result),
+            None => Cow::Owned(unfinished(check)),
+        });
+    }
+    for result in results {
+        if !planned.contains(result.check.id.as_str()) {
+            ordered.push(Cow::Borrowed(result));
+        }
+    }
+    ordered
 }
 
-/// What was found, in one sentence.
+/// A result in one sentence.
 pub(super) fn sentence(result: &CheckResult) -> String {
     match (&result.verdict, &result.reason) {
         (Outcome::Unproven, Some(reason)) => reason.text.clone(),
@@ -72,23 +83,23 @@ pub(super) fn sentence(result: &CheckResult) -> String {
     }
 }
 
-/// A result in full: the sentence first, then the line of the suite and all that explains it.
+/// A result in full: the sentence, the line of the suite, and everything that explains it.
 pub fn explained(result: &CheckResult) -> String {
     let CheckRef {
         file, line, text, ..
     } = &result.check;
     let sentence = sentence(result);
+
     let mut out = format!("{sentence}\n\n{file}:{line}: {text}\n");
-    for (word, text) in explanation(result)
-        .into_iter()
-        .filter(|(_, text)| *text != sentence)
-    {
-        say!(out, "{word}: {text}");
+    for (label, text) in explanation(result) {
+        if text != sentence {
+            add_line!(out, "{label}: {text}");
+        }
     }
     out
 }
 
-/// How far a verdict reaches: *proven* is never said without it.
+/// The reach of a verdict in words: *proven* is never said without it.
 pub(super) fn reach(reach: &Reach) -> String {
     match reach.to_string() {
         text if text.is_empty() => "from and to outside the cluster".into(),
@@ -96,19 +107,19 @@ pub(super) fn reach(reach: &Reach) -> String {
     }
 }
 
-/// Whether the samples covered every node of the source and every pod of the target.
-pub(super) fn reaches_all(reach: &Reach) -> bool {
+/// Whether the attempts covered every node of the source and every pod of the target.
+pub(super) fn covers_all(reach: &Reach) -> bool {
     reach.source_nodes >= reach.of_source_nodes && reach.target_pods >= reach.of_target_pods
 }
 
-/// What a deny's power means.
+/// The power of a deny in words.
 pub(super) fn power(result: &CheckResult) -> Option<String> {
     result
         .power_percent
         .map(|percent| format!("a leak in {percent} % of attempts would have shown with 95 %"))
 }
 
-/// Everything that explains a result that is not proven, with a word for each.
+/// Everything that explains a result that is not proven, each text with its label.
 pub(super) fn explanation(result: &CheckResult) -> Vec<(&'static str, String)> {
     let mut parts = Vec::new();
     if let Some(reason) = &result.reason {
@@ -123,12 +134,12 @@ pub(super) fn explanation(result: &CheckResult) -> Vec<(&'static str, String)> {
 }
 
 /// What the policies say, where it is not what is expected or what was observed.
-pub(super) fn predicted(result: &CheckResult) -> Vec<(&'static str, String)> {
+fn predicted(result: &CheckResult) -> Vec<(&'static str, String)> {
     let mut parts = Vec::new();
     match (&result.check.contradiction, result.check.predicted) {
         (Some(why), _) => parts.push(("predicted", why.clone())),
-        (None, Some(word)) if result.unpredicted.is_none() => {
-            parts.push(("predicted", word.to_owned()))
+        (None, Some(predicted)) if result.unpredicted.is_none() => {
+            parts.push(("predicted", predicted.to_string()));
         }
         (None, _) => {}
     }
@@ -136,19 +147,8 @@ pub(super) fn predicted(result: &CheckResult) -> Vec<(&'static str, String)> {
     parts
 }
 
-/// One flow in one line.
+/// A flow in one line.
 pub(super) fn flow(flow: &FlowReport) -> String {
-    let answered = match flow.answered_by.as_slice() {
-        [] => String::new(),
-        by => format!("; answered by {}", by.join(", ")),
-    };
-    // What our own responder is asked is the same for all; two flows that differ in anything else
-    // are told apart by it.
-    let request = if flow.request == "a nonce" {
-        String::new()
-    } else {
-        format!(", {}", flow.request)
-    };
     let FlowReport {
         source,
         target,
@@ -157,38 +157,54 @@ pub(super) fn flow(flow: &FlowReport) -> String {
         text,
         ..
     } = flow;
+    let request = if flow.request == NONCE_REQUEST {
+        String::new()
+    } else {
+        format!(", {}", flow.request)
+    };
+    let answered = match flow.answered_by.as_slice() {
+        [] => String::new(),
+        responders => format!("; answered by {}", responders.join(", ")),
+    };
     format!("{source} -> {target} ({address}/{transport}{request}): {text}{answered}")
 }
 
-/// What a flow's proof rests on, with a word for each.
-pub(super) fn grounds(flow: &FlowReport) -> Vec<(&'static str, &str)> {
-    let grounds = [
-        ("control", &flow.control),
-        ("able", &flow.able),
-        ("path", &flow.path),
-        ("twin", &flow.same_node_control),
-        ("record", &flow.record),
+/// What the proof of a flow rests on, each text with its label.
+pub(super) fn proof_basis(flow: &FlowReport) -> Vec<(&'static str, &str)> {
+    let basis = [
+        ("target control", &flow.target_control),
+        ("source control", &flow.source_control),
+        ("path control", &flow.path_control),
+        ("same-node control", &flow.same_node_control),
+        ("counter", &flow.counter),
     ];
-    grounds
+    basis
         .into_iter()
-        .filter_map(|(word, text)| text.as_deref().map(|text| (word, text)))
+        .filter_map(|(label, text)| Some((label, text.as_deref()?)))
         .collect()
 }
 
-/// The flows that matter to a verdict, first, and how many others there are.
+/// At most `max` flows that show the verdict of a check, and the number of all its other flows.
 ///
-/// What shows the verdict comes before what does not; flows that were left out of it come last.
-pub(super) fn telling(result: &CheckResult, most: usize) -> (Vec<&FlowReport>, usize) {
-    let shows = result.verdict.to_string();
-    let (mut first, rest): (Vec<_>, Vec<_>) =
-        result.flows.iter().partition(|flow| flow.shows == shows);
-    if first.is_empty() {
-        first = rest
+/// Where no flow has the check's verdict, these are all but those that were left out.
+pub(super) fn relevant_flows(result: &CheckResult, max: usize) -> (Vec<&FlowReport>, usize) {
+    let verdict = match result.verdict {
+        Outcome::Proven => FlowOutcome::Proven,
+        Outcome::Violated => FlowOutcome::Violated,
+        Outcome::Unproven => FlowOutcome::Unproven,
+    };
+    let (mut relevant, rest): (Vec<_>, Vec<_>) = result
+        .flows
+        .iter()
+        .partition(|flow| flow.verdict == verdict);
+    if relevant.is_empty() {
+        relevant = rest
             .into_iter()
-            .filter(|flow| flow.shows != "left-out")
+            .filter(|flow| flow.verdict != FlowOutcome::LeftOut)
             .collect();
     }
-    first.truncate(most);
-    let others = result.flows.len() - first.len();
-    (first, others)
+
+    relevant.truncate(max);
+    let others = result.flows.len() - relevant.len();
+    (relevant, others)
 }

@@ -190,7 +190,9 @@ pub struct Line {
 }
 
 /// What a line expects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Expected {
     /// The flow gets through.
@@ -396,15 +398,19 @@ impl Settings {
 }
 
 /// A tier that a line demands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, schemars::JsonSchema,
+)]
 pub enum RequiredTier {
     /// Blocked, target alive, nothing changed.
     D1,
     /// All five conditions.
     D2,
     /// And a pod on the same node got through.
+    #[serde(rename = "D2+same-node")]
     D2SameNode,
     /// And the enforcer's own record.
+    #[serde(rename = "D2+counter")]
     D2Counter,
     /// Handshake.
     A0,
@@ -417,7 +423,10 @@ pub enum RequiredTier {
 }
 
 /// The kind of deny that a line demands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum Mechanism {
     /// Silence.
     Drop,
@@ -430,7 +439,10 @@ pub enum Mechanism {
 }
 
 /// How many instances of a source are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum Spread {
     /// One.
     One,

@@ -94,7 +94,10 @@ fn judge_blocked(
         let detail = format!(
             "blocked for {:.1} s so far; waiting up to {:.1} s more",
             window.length().as_secs_f32(),
-            (settings.timeout - window.length()).as_secs_f32()
+            settings
+                .timeout
+                .saturating_sub(window.length())
+                .as_secs_f32()
         );
         return Err(Unproven::for_now(id, Reason::TooFewAttempts, detail));
     }

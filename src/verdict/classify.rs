@@ -3,7 +3,7 @@
 use super::reading::{Block, Reading, Refusal, Signature, Success};
 use super::tiers::AllowTier;
 use crate::plan::Flow;
-use crate::wire::{How, Http, HttpFacts, Icmp, Linger, Observation, Request, Stage, Stop};
+use crate::wire::{Http, HttpFacts, Icmp, Linger, Observation, Request, Stage, Stop, StopCause};
 use std::net::IpAddr;
 
 /// Reads one observation of a flow. `status` is the HTTP status that the line states, if any.
@@ -30,7 +30,7 @@ pub fn read(flow: &Flow, status: Option<u16>, observation: &Observation) -> Read
         // too little, and nothing may be concluded from it.
         None => Reading::NotSent(Stop {
             stage: flow.opens_at,
-            how: How::Garbled {
+            how: StopCause::Garbled {
                 what: "the probe's plan requests nothing at this stage".into(),
             },
         }),
@@ -45,9 +45,9 @@ fn stop_after_handshake(flow: &Flow, observation: &Observation) -> Option<Stop> 
     }
     let how = match observation.linger? {
         Linger::Bytes => return None,
-        Linger::Quiet => How::Silence,
-        Linger::Fin => How::Closed,
-        Linger::Rst => How::Error {
+        Linger::Quiet => StopCause::Silence,
+        Linger::Fin => StopCause::Closed,
+        Linger::Rst => StopCause::Error {
             errno: errno::ECONNRESET,
             icmp: None,
         },
@@ -81,14 +81,17 @@ struct Sender {
 }
 
 /// Who may have stopped an attempt; `None` where it was not sent or not finished.
-fn sender_of(how: &How, target: IpAddr) -> Option<Sender> {
+fn sender_of(how: &StopCause, target: IpAddr) -> Option<Sender> {
     let (signature, by_target) = match how {
         // The probe ended during the attempt.
-        How::Unfinished => return None,
-        How::Silence | How::Closed | How::Alert { .. } | How::Garbled { .. } => (None, false),
-        How::Rcode { code: 5 } => (Some(Signature::DnsRefused), false),
-        How::Rcode { .. } => (None, false),
-        How::Error {
+        StopCause::Unfinished => return None,
+        StopCause::Silence
+        | StopCause::Closed
+        | StopCause::Alert { .. }
+        | StopCause::Garbled { .. } => (None, false),
+        StopCause::Rcode { code: 5 } => (Some(Signature::DnsRefused), false),
+        StopCause::Rcode { .. } => (None, false),
+        StopCause::Error {
             icmp: Some(icmp), ..
         } => match icmp_kind(*icmp, target) {
             IcmpKind::NoHost => return None,
@@ -97,7 +100,7 @@ fn sender_of(how: &How, target: IpAddr) -> Option<Sender> {
         },
         // Without a queued ICMP message, a refusal or a reset is an RST, and a timeout is the
         // kernel's own.
-        How::Error { errno, icmp: None } => match *errno {
+        StopCause::Error { errno, icmp: None } => match *errno {
             errno::ECONNREFUSED | errno::ECONNRESET | errno::EPIPE => (None, true),
             errno::ETIMEDOUT => (None, false),
             _ => return None,

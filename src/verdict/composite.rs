@@ -77,7 +77,7 @@ fn chains(
                     .last()
                     .is_some_and(|last| is_soon_after(evaluation, *last, next)) =>
             {
-                chain.push(next)
+                chain.push(next);
             }
             Some(_) | None => chains.push(vec![next]),
         }

@@ -2,7 +2,7 @@
 
 use super::moment::Clock;
 use super::tiers::AllowTier;
-use super::timeline::FlowEvidence;
+use super::timeline::{FlowEvidence, OutOfOrder};
 use crate::model::EnforcerCount;
 use crate::plan::{FlowId, Plan, ProbeId};
 use crate::suite::Expected;
@@ -110,4 +110,10 @@ pub enum ProbeFailure {
     /// Its clock and the runner's disagree.
     #[error("{0}")]
     Clocks(String),
+}
+
+impl From<OutOfOrder> for ProbeFailure {
+    fn from(error: OutOfOrder) -> Self {
+        Self::Protocol(error.to_string())
+    }
 }

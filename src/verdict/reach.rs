@@ -5,7 +5,7 @@ use crate::plan::{FlowId, Plan, Scope, TargetKind};
 use std::collections::BTreeSet;
 
 /// How far a verdict reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Reach {
     /// Nodes that the source's attempts came from.

@@ -2,7 +2,7 @@
 
 use super::tiers::AllowTier;
 use crate::suite::Mechanism;
-use crate::wire::{How, Stage, Stop};
+use crate::wire::{Stage, Stop, StopCause};
 
 /// What one attempt of a flow counts as.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -48,9 +48,9 @@ impl Block {
             .is_some_and(|signature| signature != Signature::IcmpProhibited);
         match &self.how {
             _ if named => Some(Mechanism::Signature),
-            Refusal::Wire(How::Silence) => Some(Mechanism::Drop),
-            Refusal::Wire(How::Error { icmp: Some(_), .. }) => Some(Mechanism::Icmp),
-            Refusal::Wire(How::Error { icmp: None, .. }) => Some(Mechanism::Reset),
+            Refusal::Wire(StopCause::Silence) => Some(Mechanism::Drop),
+            Refusal::Wire(StopCause::Error { icmp: Some(_), .. }) => Some(Mechanism::Icmp),
+            Refusal::Wire(StopCause::Error { icmp: None, .. }) => Some(Mechanism::Reset),
             Refusal::Wire(_) | Refusal::Status(_) => None,
         }
     }
@@ -99,7 +99,7 @@ impl std::fmt::Display for Mechanisms {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// Silence or an error of the transport, of TLS or of DNS.
-    Wire(How),
+    Wire(StopCause),
     /// An HTTP status that counts as a refusal.
     Status(u16),
 }

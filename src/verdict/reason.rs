@@ -3,7 +3,9 @@
 use serde::Serialize;
 
 /// Why a check is unproven; [`Reason::meaning`] says what each of them means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
     NotFinished,

@@ -1,7 +1,7 @@
 //! Consecutive attempts of one flow with the same outcome.
 
 use super::reading::{Block, Mechanisms, Reading, Refusal};
-use crate::wire::{FaultReason, How, Stage, Stop};
+use crate::wire::{FaultReason, Stage, Stop, StopCause};
 use std::time::Duration;
 
 /// The longest pause between two successes over which a target counts as alive, microseconds.
@@ -72,9 +72,10 @@ impl Outcome {
             }
             (Self::Read(Reading::Blocked(a)), Self::Read(Reading::Blocked(b))) => {
                 match (&a.how, &b.how) {
-                    (Refusal::Wire(How::Garbled { .. }), Refusal::Wire(How::Garbled { .. })) => {
-                        (a.stage, a.signature, a.by_target) == (b.stage, b.signature, b.by_target)
-                    }
+                    (
+                        Refusal::Wire(StopCause::Garbled { .. }),
+                        Refusal::Wire(StopCause::Garbled { .. }),
+                    ) => (a.stage, a.signature, a.by_target) == (b.stage, b.signature, b.by_target),
                     _ => a == b,
                 }
             }
@@ -85,7 +86,7 @@ impl Outcome {
 
 /// The stage at which something answered in an unknown protocol.
 fn garbled_stage(stop: Option<&Stop>) -> Option<Stage> {
-    stop.filter(|stop| matches!(stop.how, How::Garbled { .. }))
+    stop.filter(|stop| matches!(stop.how, StopCause::Garbled { .. }))
         .map(|stop| stop.stage)
 }
 

@@ -34,11 +34,11 @@ impl ControlInterval {
 }
 
 /// The intervals in which a flow passed `stage`, open or stopped after it.
-pub(super) fn control_intervals<'a>(
-    evaluation: Evaluation<'a>,
+pub(super) fn control_intervals(
+    evaluation: Evaluation<'_>,
     flow: FlowId,
     stage: Stage,
-) -> impl Iterator<Item = ControlInterval> + use<'a> {
+) -> impl Iterator<Item = ControlInterval> + use<'_> {
     evaluation
         .passes(flow, stage)
         .map(move |timed| ControlInterval {

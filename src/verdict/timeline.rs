@@ -435,9 +435,9 @@ impl FlowEvidence {
 mod tests {
     use super::super::reading::{Block, Refusal, Success};
     use super::*;
-    use crate::wire::{How, Stage};
+    use crate::wire::{Stage, StopCause};
 
-    fn blocked(how: How) -> Reading {
+    fn blocked(how: StopCause) -> Reading {
         let block = Block {
             passed: None,
             stage: Stage::Connect,
@@ -453,9 +453,9 @@ mod tests {
         let mut evidence = FlowEvidence::default();
         for attempt in 1..=60 {
             let how = if attempt % 2 == 0 {
-                How::Silence
+                StopCause::Silence
             } else {
-                How::Closed
+                StopCause::Closed
             };
             let start = u64::from(attempt) * 1_000_000;
             evidence
@@ -498,7 +498,7 @@ mod tests {
             .attempt(
                 62,
                 62_000_000,
-                blocked(How::Silence),
+                blocked(StopCause::Silence),
                 StageTimes::default(),
                 None,
             )

@@ -1,13 +1,13 @@
 //! Observations in words.
 
-use crate::wire::How;
+use crate::wire::StopCause;
 
 /// Describes how a stage ended that was not passed.
-pub fn describe_how(how: &How) -> String {
+pub fn describe_how(how: &StopCause) -> String {
     match how {
-        How::Silence => "no answer".into(),
-        How::Unfinished => "no answer when the probe ended".into(),
-        How::Error {
+        StopCause::Silence => "no answer".into(),
+        StopCause::Unfinished => "no answer when the probe ended".into(),
+        StopCause::Error {
             icmp: Some(icmp), ..
         } => {
             let protocol = if icmp.v6 { "ICMPv6" } else { "ICMP" };
@@ -16,18 +16,18 @@ pub fn describe_how(how: &How) -> String {
                 .map_or(String::new(), |offender| format!(" from {offender}"));
             format!("{protocol} {}/{}{from}", icmp.ty, icmp.code)
         }
-        How::Error {
+        StopCause::Error {
             errno: 111,
             icmp: None,
         } => "refused (RST)".into(),
-        How::Error {
+        StopCause::Error {
             errno: 104,
             icmp: None,
         } => "reset (RST)".into(),
-        How::Error { errno, icmp: None } => format!("error {errno}"),
-        How::Closed => "closed by the other side".into(),
-        How::Alert { code } => format!("TLS alert {code}"),
-        How::Rcode { code } => format!("DNS response code {code}"),
-        How::Garbled { what } => format!("not the expected protocol: {what}"),
+        StopCause::Error { errno, icmp: None } => format!("error {errno}"),
+        StopCause::Closed => "closed by the other side".into(),
+        StopCause::Alert { code } => format!("TLS alert {code}"),
+        StopCause::Rcode { code } => format!("DNS response code {code}"),
+        StopCause::Garbled { what } => format!("not the expected protocol: {what}"),
     }
 }

@@ -25,7 +25,7 @@ const DENIED: &str = "api -> web:8080 denied";
 
 /// The flow of [`DENIED`], blocked.
 const BLOCKED: &str =
-    "  - { from: 'shop/api*', to: 'shop/web-0:8080', sees: [{ seen: silence }] }\n";
+    "  - { from: 'shop/api*', to: 'shop/web-0:8080', observes: [{ outcome: silence }] }\n";
 
 /// A case of `scripted.yaml`.
 #[derive(Debug, Deserialize)]
@@ -173,9 +173,9 @@ fn every_reason_has_a_case() {
 fn clocks_of_other_machines_change_no_verdict() {
     const CLOCKS: [&str; 4] = [
         "{ boot: other }",
-        "{ from: 'shop/*', boot: other, aheadMs: 300, delay: 80ms }",
-        "{ from: 'node*', boot: other, aheadMs: -400, delay: 20ms }",
-        "{ from: 'shop/*', boot: other, rate: 1.0005, delay: 200ms }",
+        "{ from: 'shop/*', boot: other, wallClockOffsetMs: 300, lineDelay: 80ms }",
+        "{ from: 'node*', boot: other, wallClockOffsetMs: -400, lineDelay: 20ms }",
+        "{ from: 'shop/*', boot: other, clockRate: 1.0005, lineDelay: 200ms }",
     ];
 
     for clock in CLOCKS {
@@ -278,14 +278,14 @@ fn nothing_is_settled_during_a_watch_gap_but_after_it() {
 }
 
 fn script_with_gap(period: &str) -> String {
-    format!("flows:\n{BLOCKED}unseen: {{ {period}, because: no answer }}\n")
+    format!("flows:\n{BLOCKED}watchGap: {{ {period}, because: no answer }}\n")
 }
 
 #[test]
 fn refusals_and_leftovers_of_the_backend_are_reported() {
     let files = Files::new();
     let suite = files.with("suite.yaml", suite("{}", &[ALLOWED]));
-    let (ran, report) = run_script(&files, &suite, "refuses: no quota left");
+    let (ran, report) = run_script(&files, &suite, "launchError: no quota left");
     ran.ends(5).complains("no quota left");
     assert_eq!(report["run"]["exitCode"], 5);
     assert!(

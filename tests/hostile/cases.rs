@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::time::sleep;
 use watertight::backend::lab::Leak;
+use watertight::event::FlowOutcome;
 use watertight::inventory::Labels;
 use watertight::model::Family;
-use watertight::wire::{How, Sample, Transport};
+use watertight::wire::{Sample, StopCause, Transport};
 use watertight_probe::responder::control::Behaviour;
 
 /// What acts on a terminal, a log of a pipeline, or a reader of XML: what of it reaches a report
@@ -85,8 +86,8 @@ fn with(text: &'static str, settings: &'static str, want: Want) -> Line {
     }
 }
 
-fn stop_of(sample: &Sample) -> Option<&How> {
-    sample.seen.stop.as_ref().map(|stop| &stop.how)
+fn stop_of(sample: &Sample) -> Option<&StopCause> {
+    sample.observation.stop.as_ref().map(|stop| &stop.how)
 }
 
 fn mute() -> Evaluation {
@@ -160,7 +161,7 @@ fn flood() -> Evaluation {
         let bodies: Vec<u64> = ran
             .attempts("good", 8002)
             .iter()
-            .filter_map(|s| Some(s.seen.http.as_ref()?.body_bytes))
+            .filter_map(|s| Some(s.observation.http.as_ref()?.body_bytes))
             .collect();
         assert!(!bodies.is_empty(), "the flood was met");
         assert!(
@@ -246,7 +247,7 @@ fn redirect() -> Evaluation {
             let statuses: Vec<u16> = ran
                 .attempts("good", port)
                 .iter()
-                .filter_map(|s| Some(s.seen.http.as_ref()?.status))
+                .filter_map(|s| Some(s.observation.http.as_ref()?.status))
                 .collect();
             assert!(
                 !statuses.is_empty() && statuses.iter().all(|status| *status == 302),
@@ -316,14 +317,14 @@ fn banners() -> Evaluation {
     }
     fn also(ran: &Ran) {
         let banner = ran.attempts("good", 8001);
-        let garbled = banner
-            .iter()
-            .any(|s| matches!(stop_of(s), Some(How::Garbled { what }) if what.contains(SURVIVES)));
+        let garbled = banner.iter().any(
+            |s| matches!(stop_of(s), Some(StopCause::Garbled { what }) if what.contains(SURVIVES)),
+        );
         assert!(garbled, "the banner was met: {banner:?}");
         let heard = |port: u16| {
             ran.attempts("good", port)
                 .iter()
-                .find_map(|s| s.seen.http.clone())
+                .find_map(|s| s.observation.http.clone())
         };
         let facts = heard(8002).expect("an answer");
         assert!(
@@ -482,7 +483,7 @@ fn certificates() -> Evaluation {
         let attempts = ran.attempts("good", 8443);
         let facts = attempts
             .iter()
-            .find_map(|s| s.seen.tls.as_ref())
+            .find_map(|s| s.observation.tls.as_ref())
             .expect("a certificate");
         let names = format!("{} {:?}", facts.subject, facts.names);
         assert!(
@@ -858,7 +859,7 @@ fn leaky_replica() -> Evaluation {
         let leaking: Vec<_> = result
             .flows
             .iter()
-            .filter(|flow| flow.shows == "violated")
+            .filter(|flow| flow.verdict == FlowOutcome::Violated)
             .map(|flow| &flow.target)
             .collect();
         assert_eq!(leaking.len(), 1, "{result:?}");

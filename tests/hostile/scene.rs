@@ -224,7 +224,10 @@ fn wrong(case: &Evaluation, ran: &Ran) -> Vec<String> {
 
 fn differs(result: &CheckResult, want: Want) -> Option<String> {
     let said = format!("{} {:?}", result.seen, result.contrast);
-    let code = result.reason.as_ref().map_or("", |reason| reason.code);
+    let code = result
+        .reason
+        .as_ref()
+        .map_or("", |reason| reason.code.code());
     let fits = match want {
         Want::Proven => result.verdict == Outcome::Proven,
         Want::Violated(words) => {
@@ -356,7 +359,7 @@ impl Observer for ReferencePod<'_> {
                 }
             }
             Body::Fault(fault) => self.starved += usize::from(fault.reason == FaultReason::Starved),
-            Body::Hello(_) | Body::Heartbeat(_) | Body::Took { .. } | Body::Bye { .. } => {}
+            Body::Hello(_) | Body::Heartbeat(_) | Body::Latencies { .. } | Body::Bye { .. } => {}
         }
     }
 }

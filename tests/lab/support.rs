@@ -14,7 +14,7 @@ use watertight::inventory::{Inventory, read_manifests};
 use watertight::model::Family;
 use watertight::plan::{FlowId, ProbeId, Source};
 use watertight::source::Sources;
-use watertight::wire::{self, Body, FaultReason, How, Observation, Stage};
+use watertight::wire::{self, Body, FaultReason, Observation, Stage, StopCause};
 
 /// A check, with its name.
 pub(crate) struct Check {
@@ -263,7 +263,7 @@ impl Lab {
                     Ok(wire::Line {
                         body: Body::Sample(sample),
                         ..
-                    }) => drop(seen.insert(sample.flow, sample.seen)),
+                    }) => drop(seen.insert(sample.flow, sample.observation)),
                     Ok(wire::Line {
                         body: Body::Fault(fault),
                         ..
@@ -375,7 +375,7 @@ fn launch(source: Source, flows: Vec<wire::Flow>) -> Launch {
         trust: Vec::new(),
         resolver: None,
         listen: None,
-        alone: None,
+        idle_timeout: None,
         flows,
     };
     Launch {
@@ -429,7 +429,7 @@ impl Seen {
     }
 
     #[track_caller]
-    fn stopped(&self) -> (&How, Stage) {
+    fn stopped(&self) -> (&StopCause, Stage) {
         let stop = self
             .observation
             .stop
@@ -440,14 +440,17 @@ impl Seen {
 
     #[track_caller]
     pub(crate) fn silent(&self) {
-        assert!(matches!(self.stopped(), (How::Silence, _)), "{self:?}");
+        assert!(
+            matches!(self.stopped(), (StopCause::Silence, _)),
+            "{self:?}"
+        );
     }
 
     /// Refused by a reset or by ICMP: nobody listens.
     #[track_caller]
     pub(crate) fn refused(&self) {
         assert!(
-            matches!(self.stopped(), (How::Error { errno: 111, .. }, _)),
+            matches!(self.stopped(), (StopCause::Error { errno: 111, .. }, _)),
             "{self:?}"
         );
     }
@@ -458,7 +461,7 @@ impl Seen {
             matches!(
                 self.stopped(),
                 (
-                    How::Error {
+                    StopCause::Error {
                         errno: 111,
                         icmp: None
                     },
@@ -473,7 +476,7 @@ impl Seen {
     pub(crate) fn icmp(&self, wanted: (u8, u8)) {
         match self.stopped() {
             (
-                How::Error {
+                StopCause::Error {
                     icmp: Some(icmp), ..
                 },
                 _,

@@ -204,7 +204,7 @@ fn what_is_sent_from_within_a_pod_is_no_clones() {
     let told = probe_plans(&plan, &schedule, 0..plan.probes.len());
     for (probe, told) in told.iter().enumerate() {
         assert_eq!(
-            told.alone.is_some(),
+            told.idle_timeout.is_some(),
             plan.inside.contains(&ProbeId(probe as u32))
         );
     }

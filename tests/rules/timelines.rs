@@ -13,7 +13,7 @@ use watertight::source::Sources;
 use watertight::suite;
 use watertight::verdict::{FlowVerdict, ProbeFailure, Reason, Verdict, judge};
 use watertight::wire::{
-    Body, Heartbeat, Hello, How, Line, Observation, Sample, Stage, Stop, VERSION,
+    Body, ByeReason, Heartbeat, Hello, Line, Observation, Sample, Stage, Stop, StopCause, VERSION,
 };
 
 const MANIFESTS: &str = "
@@ -92,7 +92,7 @@ impl Crooked {
 fn seen(open: bool) -> Observation {
     let stop = (!open).then_some(Stop {
         stage: Stage::Connect,
-        how: How::Silence,
+        how: StopCause::Silence,
     });
     let passed = if open {
         vec![
@@ -172,7 +172,7 @@ pub(crate) fn fold(
                         flow: flow.id,
                         attempt,
                         start,
-                        seen: seen(open),
+                        observation: seen(open),
                     })
                 };
                 last = Some(open);
@@ -380,17 +380,12 @@ fn probe_that_has_nothing_left_to_do_ends_without_a_fault() {
         .filter(|flow| flow.probe == ProbeId(0))
         .count() as u64
         + 1;
-    let bye = |reason: &str| {
-        vec![(
-            next,
-            500_000,
-            Body::Bye {
-                reason: reason.into(),
-            },
-        )]
-    };
-    assert_eq!(failure(bye("done")), None);
-    assert!(matches!(failure(bye("ttl")), Some(ProbeFailure::Ended(_))));
+    let bye = |reason: ByeReason| vec![(next, 500_000, Body::Bye { reason })];
+    assert_eq!(failure(bye(ByeReason::Done)), None);
+    assert!(matches!(
+        failure(bye(ByeReason::TimeToLive)),
+        Some(ProbeFailure::Ended(_))
+    ));
     let mut fold = fold(&plan, &[straight(true)], 200_000, |_, _| true);
     let ended = || Arrival {
         probe: ProbeId(0),

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use watertight::backend::lab::{self, Leak};
-use watertight::event::Outcome;
+use watertight::event::{FlowOutcome, Outcome};
 use watertight::inventory::{NetworkPolicy, Policy, RuleOrigins};
 use watertight::plan::{Check, ProbeId, Schedule, TargetKind, probe_plans};
 use watertight::suite::Expected;
@@ -632,10 +632,10 @@ fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
                             continue;
                         }
                     };
-                    if (report.shows == "violated") != porous.contains(&dials) {
+                    if (report.verdict == FlowOutcome::Violated) != porous.contains(&dials) {
                         failures.push(format!(
                             "{}: the flow to {dials} shows {}",
-                            result.check.name, report.shows
+                            result.check.name, report.verdict
                         ));
                     }
                 }

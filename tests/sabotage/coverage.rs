@@ -3,7 +3,7 @@
 use crate::features::{Direction, Feature};
 use crate::runner::Ran;
 use std::collections::BTreeSet;
-use watertight::event::{Expected, Outcome};
+use watertight::event::{Expected, FlowOutcome, Outcome};
 use watertight::model::Family;
 use watertight::verdict::Reason;
 use watertight::wire::Stage;
@@ -61,7 +61,7 @@ impl Exercised {
         let mut this = Self::default();
         for (check, result) in ran.plan.checks.iter().zip(&ran.results) {
             this.reasons
-                .extend(result.reason.as_ref().map(|reason| reason.code));
+                .extend(result.reason.as_ref().map(|reason| reason.code.code()));
             if result.verdict != Outcome::Proven {
                 continue;
             }
@@ -77,7 +77,7 @@ impl Exercised {
             this.features
                 .extend(shown.map(|(feature, direction)| (feature, direction, check.expected)));
             for (flow, report) in check.flows.iter().zip(&result.flows) {
-                if report.shows != "proven" {
+                if report.verdict != FlowOutcome::Proven {
                     continue;
                 }
                 let flow = ran.plan.flow(*flow);

@@ -323,7 +323,7 @@ impl Observer for Seen {
             Body::Fault(_)
             | Body::Sample(_)
             | Body::Heartbeat(_)
-            | Body::Took { .. }
+            | Body::Latencies { .. }
             | Body::Bye { .. } => {}
         }
     }
@@ -334,7 +334,7 @@ pub(crate) fn is(result: &CheckResult, reason: Reason) -> bool {
     result
         .reason
         .as_ref()
-        .is_some_and(|given| given.code == reason.code())
+        .is_some_and(|given| given.code == reason)
 }
 
 /// What a check must come back as.
@@ -421,18 +421,20 @@ pub(crate) fn shown(result: &CheckResult) -> String {
     let flows: Vec<String> = result
         .flows
         .iter()
-        .filter(|flow| flow.shows != result.verdict.to_string() || result.flows.len() == 1)
+        .filter(|flow| {
+            flow.verdict.to_string() != result.verdict.to_string() || result.flows.len() == 1
+        })
         .chain(
             result
                 .flows
                 .iter()
-                .filter(|flow| flow.shows == result.verdict.to_string()),
+                .filter(|flow| flow.verdict.to_string() == result.verdict.to_string()),
         )
         .take(4)
         .map(|flow| {
             format!(
                 "{} -> {} {} {} {}",
-                flow.source, flow.target, flow.address, flow.shows, flow.text
+                flow.source, flow.target, flow.address, flow.verdict, flow.text
             )
         })
         .collect();

@@ -1,27 +1,27 @@
-//! The probe's clock, and the measure of its own slowness.
+//! The probe's clock, and the lag of its own timer.
 
 use nix::time::{ClockId, clock_gettime};
 use std::collections::VecDeque;
 
-/// Beyond this delay of the probe's own timer an attempt says nothing: its deadlines may have
-/// passed while nobody looked. Microseconds.
+/// Longest lag of the probe's own timer, microseconds, at which a failed attempt still counts:
+/// after a longer one, the deadlines of the attempt may have passed while the probe did not run.
 pub(crate) const LAG_LIMIT_US: u64 = 100_000;
 
-/// How often the lag is measured. Microseconds; a quarter of the limit, so that a stall just above
-/// the limit is measured nearly whole.
+/// Interval at which the lag is measured, microseconds. A quarter of the limit, so that a stall
+/// just above the limit is measured almost completely.
 pub(crate) const TICK_US: u64 = 25_000;
 
-/// Stalls kept in memory. Older ones are joined, which can only call more attempts starved, never
-/// fewer.
+/// Number of stalls kept in memory. Older ones are merged, which can only mark more attempts as
+/// starved, never fewer.
 const MAX_STALLS: usize = 64;
 
-/// `CLOCK_BOOTTIME`, microseconds: never steps, counts suspension, and is one clock for all
-/// processes of a kernel.
+/// Current `CLOCK_BOOTTIME`, microseconds: it never steps, includes suspension, and is the same for
+/// all processes of a kernel.
 pub(crate) fn boottime_us() -> u64 {
     micros(ClockId::CLOCK_BOOTTIME)
 }
 
-/// `CLOCK_REALTIME`, microseconds since 1970.
+/// Current `CLOCK_REALTIME`, microseconds since 1970.
 pub(crate) fn wall_us() -> u64 {
     micros(ClockId::CLOCK_REALTIME)
 }
@@ -35,25 +35,27 @@ fn micros(clock: ClockId) -> u64 {
     })
 }
 
-/// Microseconds since hello.
+/// A clock in microseconds since hello.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
-    hello: u64,
+    hello_us: u64,
 }
 
 impl Clock {
-    /// Starts at the boot time given.
+    /// A clock that starts at this boot time.
     pub(crate) fn since(boottime_us: u64) -> Self {
-        Self { hello: boottime_us }
+        Self {
+            hello_us: boottime_us,
+        }
     }
 
-    /// Now.
+    /// Current time, microseconds since hello.
     pub(crate) fn now(self) -> u64 {
-        boottime_us().saturating_sub(self.hello)
+        boottime_us().saturating_sub(self.hello_us)
     }
 }
 
-/// How late the probe's own timer is, and when it was too late.
+/// The lag of the probe's own timer, and the stalls: intervals in which it exceeded the limit.
 #[derive(Debug)]
 pub(crate) struct LagMeter {
     expected: u64,
@@ -62,7 +64,7 @@ pub(crate) struct LagMeter {
 }
 
 impl LagMeter {
-    /// Starts to measure at `now`.
+    /// A meter that starts at `now`.
     pub(crate) fn new(now: u64) -> Self {
         Self {
             expected: now + TICK_US,
@@ -71,29 +73,37 @@ impl LagMeter {
         }
     }
 
-    /// When the next tick is due.
+    /// Time of the next measurement.
     pub(crate) fn next_tick(&self) -> u64 {
         self.expected
     }
 
-    /// Measures. Called whenever the loop wakes, before anything is done with what arrived, so that
-    /// no result of a stall is handled before the stall is known.
+    /// Measures the lag at `now`. To be called whenever the loop wakes, before any result is
+    /// handled, so that each stall is known before the results that arrived during it.
     pub(crate) fn observe(&mut self, now: u64) {
         if now < self.expected {
             return;
         }
+
         let lag = now - self.expected;
         self.worst = self.worst.max(lag);
         if lag > LAG_LIMIT_US {
-            self.stalls.push_back((self.expected, now));
-            if self.stalls.len() > MAX_STALLS
-                && let (Some((from, _)), Some(second)) =
-                    (self.stalls.pop_front(), self.stalls.front_mut())
-            {
-                second.0 = from;
-            }
+            self.add_stall(self.expected, now);
         }
+
         self.expected = now + TICK_US;
+    }
+
+    fn add_stall(&mut self, from: u64, to: u64) {
+        self.stalls.push_back((from, to));
+        if self.stalls.len() <= MAX_STALLS {
+            return;
+        }
+
+        if let (Some((from, _)), Some(second)) = (self.stalls.pop_front(), self.stalls.front_mut())
+        {
+            second.0 = from;
+        }
     }
 
     /// Whether an attempt from `start` to `end` overlaps a stall.
@@ -103,7 +113,7 @@ impl LagMeter {
             .any(|&(from, to)| start <= to && from <= end)
     }
 
-    /// The worst lag since it was last asked for.
+    /// Longest lag since the last call.
     pub(crate) fn take_worst(&mut self) -> u64 {
         std::mem::take(&mut self.worst)
     }
@@ -122,6 +132,7 @@ mod tests {
             !meter.stalled(0, 10 * LAG_LIMIT_US),
             "a lag at the limit is no stall"
         );
+
         let expected = meter.next_tick();
         meter.observe(expected + 2_000_000);
         assert!(meter.stalled(expected - 1, expected));
@@ -133,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn joining_old_stalls_forgets_none() {
+    fn merged_old_stalls_still_count() {
         let mut meter = LagMeter::new(0);
         let first = meter.next_tick();
         for _ in 0..2 * MAX_STALLS {

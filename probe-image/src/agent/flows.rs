@@ -1,6 +1,6 @@
-//! The attempts of one plan: who is due, who waits for a free socket, who has been told of.
+//! The flows of one plan: their due attempts, and the queues of attempts that wait for a socket.
 
-use super::line_emitter::{Ended, FlowLog};
+use super::line_emitter::{AttemptResult, FlowLog};
 use super::schedule::Schedule;
 use crate::probe::Prepared;
 use crate::wire::{Flow, Request};
@@ -10,75 +10,103 @@ use std::iter::Peekable;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// TCP and UDP sockets in flight.
+/// Maximum number of TCP and UDP sockets in flight.
 const MAX_LIGHT: usize = 512;
 
-/// TLS and HTTP exchanges in flight: each has buffers and cryptography of its own.
+/// Maximum number of TLS and HTTP exchanges in flight: each has its buffers and cryptography.
 const MAX_HEAVY: usize = 64;
 
-/// A flow being sampled.
-pub(crate) struct Sampled {
+/// A flow of the plan and the state of its attempts.
+pub(crate) struct SampledFlow {
     pub(crate) prepared: Arc<Prepared>,
     pub(crate) log: FlowLog,
     schedule: Peekable<Schedule>,
-    lane: Lane,
-    /// Connections that were accepted.
+    weight: Weight,
+    /// Connections that the target accepted.
     accepted: u32,
-    /// How many may be.
-    may_be_accepted: u32,
+    max_accepted: u32,
 }
 
-impl Sampled {
-    /// Whether one attempt more might be one connection too many.
-    fn is_sated(&self) -> bool {
-        self.accepted > 0
-            && self.accepted.saturating_add(self.log.under_way()) >= self.may_be_accepted
+impl SampledFlow {
+    /// Whether one more attempt could exceed the maximum of accepted connections.
+    fn may_exceed_accepted(&self) -> bool {
+        self.accepted > 0 && self.accepted.saturating_add(self.log.in_flight()) >= self.max_accepted
     }
 }
 
-/// What an attempt counts against.
+/// The queue that an attempt waits in.
 #[derive(Debug, Clone, Copy)]
-enum Lane {
+enum Weight {
     Light,
     Heavy,
 }
 
-/// An attempt whose time has come.
+impl Weight {
+    fn of(request: &Request) -> Self {
+        match request {
+            Request::Tls(_) | Request::Http(_) => Self::Heavy,
+            Request::Connect { .. }
+            | Request::Nonce
+            | Request::Payload { .. }
+            | Request::Dns { .. } => Self::Light,
+        }
+    }
+}
+
+/// An attempt that is due.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Due {
-    /// The flow's place.
+pub(crate) struct DueAttempt {
+    /// Index of the flow in [`Flows::all`].
     pub(crate) flow: usize,
-    /// Its number.
+    /// Number of the attempt.
     pub(crate) attempt: u32,
-    /// When it was due, microseconds since hello.
+    /// Due time, microseconds since hello.
     pub(crate) at: u64,
 }
 
 /// Attempts that wait for one of a limited number of sockets.
 struct Queue {
-    waiting: VecDeque<Due>,
-    slots: Arc<Semaphore>,
+    waiting: VecDeque<DueAttempt>,
+    permits: Arc<Semaphore>,
 }
 
 impl Queue {
-    fn new(slots: usize) -> Self {
+    fn new(sockets: usize) -> Self {
         Self {
             waiting: VecDeque::new(),
-            slots: Arc::new(Semaphore::new(slots)),
+            permits: Arc::new(Semaphore::new(sockets)),
         }
+    }
+
+    /// Removes the first attempt if it was due before `now` by more than `tolerance`.
+    fn pop_late(&mut self, now: u64, tolerance: u64) -> Option<DueAttempt> {
+        let first = self.waiting.front()?;
+        if is_late(first.at, now, tolerance) {
+            self.waiting.pop_front()
+        } else {
+            None
+        }
+    }
+
+    /// Removes the first attempt if a socket is free for it.
+    fn pop_ready(&mut self) -> Option<(DueAttempt, OwnedSemaphorePermit)> {
+        self.waiting.front()?;
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+        self.waiting.pop_front().map(|due| (due, permit))
     }
 }
 
 /// All flows of a plan.
 pub(crate) struct Flows {
-    pub(crate) all: Vec<Sampled>,
+    pub(crate) all: Vec<SampledFlow>,
+    /// Next start of each flow: time and index.
     due: BinaryHeap<Reverse<(u64, usize)>>,
     light: Queue,
     heavy: Queue,
 }
 
 impl Flows {
-    /// No flow yet.
+    /// An empty set of flows.
     pub(crate) fn new() -> Self {
         Self {
             all: Vec::new(),
@@ -88,98 +116,91 @@ impl Flows {
         }
     }
 
-    /// Adds a flow.
+    /// Adds a flow and schedules its first attempt.
     pub(crate) fn add(&mut self, flow: &Flow, prepared: Prepared) {
-        let lane = match flow.request {
-            Request::Tls(_) | Request::Http(_) => Lane::Heavy,
-            Request::Connect { .. }
-            | Request::Nonce
-            | Request::Payload { .. }
-            | Request::Dns { .. } => Lane::Light,
-        };
         let mut schedule = Schedule::new(&flow.pace).peekable();
         if let Some(&at) = schedule.peek() {
             self.due.push(Reverse((at, self.all.len())));
         }
-        let (prepared, log) = (Arc::new(prepared), FlowLog::new(flow.id));
-        let may_be_accepted = flow.pace.accepted.unwrap_or(u32::MAX);
-        self.all.push(Sampled {
-            prepared,
-            log,
+
+        self.all.push(SampledFlow {
+            prepared: Arc::new(prepared),
+            log: FlowLog::new(flow.id),
             schedule,
-            lane,
+            weight: Weight::of(&flow.request),
             accepted: 0,
-            may_be_accepted,
+            max_accepted: flow.pace.accepted.unwrap_or(u32::MAX),
         });
     }
 
-    /// Whether nothing is left to do.
+    /// Whether every attempt is made and reported.
     pub(crate) fn is_done(&self) -> bool {
-        self.due.is_empty() && !self.all.iter().any(|flow| flow.log.is_busy())
+        self.due.is_empty() && !self.all.iter().any(|flow| flow.log.has_pending())
     }
 
-    /// Numbers the attempts that are due and lets them wait for a socket. Of those that are late
-    /// already by more than `late`, only the first of a flow gets a number: the others were not
-    /// begun, and one fault tells of them all.
-    pub(crate) fn take_due(&mut self, now: u64, late: u64) {
-        while let Some(&Reverse((at, flow))) = self.due.peek()
+    /// Numbers the attempts that are due at `now` and queues them for a socket.
+    ///
+    /// Of the attempts of a flow that are already late by more than `tolerance`, only the first
+    /// gets a number: one fault reports them all.
+    pub(crate) fn queue_due(&mut self, now: u64, tolerance: u64) {
+        while let Some(&Reverse((at, index))) = self.due.peek()
             && at <= now
         {
             self.due.pop();
-            let sampled = &mut self.all[flow];
-            sampled.schedule.next();
-            let is_late = |at: &u64| at.saturating_add(late) < now;
-            if is_late(&at) {
-                while sampled.schedule.next_if(is_late).is_some() {}
+            let flow = &mut self.all[index];
+            flow.schedule.next();
+            if is_late(at, now, tolerance) {
+                while flow
+                    .schedule
+                    .next_if(|&next| is_late(next, now, tolerance))
+                    .is_some()
+                {}
             }
-            if let Some(&next) = sampled.schedule.peek() {
-                self.due.push(Reverse((next, flow)));
+            if let Some(&next) = flow.schedule.peek() {
+                self.due.push(Reverse((next, index)));
             }
-            if sampled.is_sated() {
+
+            if flow.may_exceed_accepted() {
                 continue;
             }
-            let due = Due {
-                flow,
-                attempt: sampled.log.begin(),
+            let due = DueAttempt {
+                flow: index,
+                attempt: flow.log.begin(),
                 at,
             };
-            match sampled.lane {
-                Lane::Light => self.light.waiting.push_back(due),
-                Lane::Heavy => self.heavy.waiting.push_back(due),
+            match flow.weight {
+                Weight::Light => self.light.waiting.push_back(due),
+                Weight::Heavy => self.heavy.waiting.push_back(due),
             }
         }
     }
 
-    /// The next attempt that has waited longer than `late`.
-    pub(crate) fn take_late(&mut self, now: u64, late: u64) -> Option<Due> {
-        [&mut self.light, &mut self.heavy]
-            .into_iter()
-            .find(|queue| {
-                let first = queue.waiting.front();
-                first.is_some_and(|due| due.at.saturating_add(late) < now)
-            })
-            .and_then(|queue| queue.waiting.pop_front())
+    /// Removes the next attempt that has waited longer than `tolerance`.
+    pub(crate) fn take_late(&mut self, now: u64, tolerance: u64) -> Option<DueAttempt> {
+        self.light
+            .pop_late(now, tolerance)
+            .or_else(|| self.heavy.pop_late(now, tolerance))
     }
 
-    /// The next attempt for which a socket is free, with the right to it.
-    pub(crate) fn take_ready(&mut self) -> Option<(Due, OwnedSemaphorePermit)> {
-        [&mut self.light, &mut self.heavy]
-            .into_iter()
-            .find_map(|queue| {
-                queue.waiting.front()?;
-                let slot = Arc::clone(&queue.slots).try_acquire_owned().ok()?;
-                queue.waiting.pop_front().map(|due| (due, slot))
-            })
+    /// Removes the next attempt for which a socket is free, with the permit for that socket.
+    pub(crate) fn take_ready(&mut self) -> Option<(DueAttempt, OwnedSemaphorePermit)> {
+        self.light.pop_ready().or_else(|| self.heavy.pop_ready())
     }
 
-    /// An attempt ended.
-    pub(crate) fn end(&mut self, due: Due, ended: Ended) {
-        let sampled = &mut self.all[due.flow];
-        if let Ended::Seen { seen, .. } | Ended::Unfinished { seen, .. } = &ended
-            && seen.is_answered()
+    /// Records the result of an attempt.
+    pub(crate) fn finish(&mut self, due: DueAttempt, result: AttemptResult) {
+        let flow = &mut self.all[due.flow];
+        if let AttemptResult::Observed { observation, .. }
+        | AttemptResult::Unfinished { observation, .. } = &result
+            && observation.is_answered()
         {
-            sampled.accepted += 1;
+            flow.accepted += 1;
         }
-        sampled.log.end(due.attempt, ended);
+        flow.log.finish(due.attempt, result);
     }
+}
+
+/// Whether a time is before `now` by more than `tolerance`.
+fn is_late(at: u64, now: u64, tolerance: u64) -> bool {
+    at.saturating_add(tolerance) < now
 }

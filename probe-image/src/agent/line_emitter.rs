@@ -1,97 +1,110 @@
 //! From finished attempts to lines: in the order of attempts, and only what changed. Pure: no
 //! clock, no IO.
 //!
-//! The reader derives from attempt numbers that everything between two lines of a flow had the
+//! The reader derives from attempt numbers that every attempt between two lines of a flow had the
 //! outcome of the flow's last sample. Three rules keep that true:
 //!
-//! 1. an attempt is reported only after all that started before it;
-//! 2. before a fault, a beat tells how many attempts had the old outcome;
-//! 3. after a fault, an attempt that was not finished, and a line that was dropped, the next
-//!    attempt is a sample whatever its outcome.
+//! 1. an attempt is reported only after all attempts that started before it;
+//! 2. before a fault, a heartbeat reports how many attempts had the old outcome;
+//! 3. after a fault, an unfinished attempt and a dropped line, the next attempt is a sample
+//!    whatever its outcome.
 
 use crate::probe::same_outcome;
-use crate::wire::{Body, Fault, FaultReason, Heartbeat, MAX_LINE, MAX_TOOK, Observation, Sample};
+use crate::wire::{
+    Body, Fault, FaultReason, Heartbeat, MAX_LATENCIES, MAX_LINE, Observation, Sample,
+};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-/// The longest entry of a beat: `[4294967295,4294967295,18446744073709551615],`.
-const ENTRY: usize = 45;
+/// Length of the longest entry of a heartbeat: `[4294967295,4294967295,18446744073709551615],`.
+const HEARTBEAT_ENTRY: usize = 45;
 
-/// What a beat's line has besides its entries, with the largest numbers: under 140 bytes.
+/// Length of the longest entry of a latencies line: a flow's number and [`MAX_LATENCIES`] numbers,
+/// with separators.
+const LATENCIES_ENTRY: usize = 16 + 11 * MAX_LATENCIES;
+
+/// Upper bound for the rest of such a line. With the largest numbers it is under 140 bytes.
 const FRAME: usize = 160;
 
-/// Entries of one part of a beat.
-const PART: usize = (MAX_LINE - FRAME) / ENTRY;
-
-/// Addresses of one name that are told one by one.
+/// Number of addresses of one name that are reported one by one.
 const MAX_PEERS: usize = 16;
 
-/// A stage that takes longer than this, and twice as long as was told, is told: a reader who knows
-/// how long a control takes knows how long silence must last.
+/// An attempt is reported again when a stage takes longer than this, microseconds, and twice as
+/// long as reported: the runner compares the silence of a denied flow with the latency of its
+/// control.
 const SLOW_US: u32 = 100_000;
 
-/// Whether a stage took much longer than in an attempt with the same outcome.
-fn is_much_slower(before: &Observation, now: &Observation) -> bool {
-    let pairs = before.passed.iter().zip(&now.passed);
-    pairs
-        .into_iter()
-        .any(|((_, before), (_, now))| *now > SLOW_US && *now / 2 > *before)
-}
-
-/// How an attempt ended.
+/// Result of an attempt.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Ended {
-    /// The network did this.
-    Seen {
-        /// When it started, microseconds since hello.
+pub(crate) enum AttemptResult {
+    /// The attempt ended with this observation.
+    Observed {
+        /// Start, microseconds since hello.
         start: u64,
-        /// What was seen.
-        seen: Observation,
+        observation: Observation,
     },
-    /// The probe is ending: this is how far it had come.
+    /// The probe ended during the attempt.
     Unfinished {
-        /// When it started, microseconds since hello.
+        /// Start, microseconds since hello.
         start: u64,
-        /// What was seen until now.
-        seen: Observation,
+        /// Stages passed before the end.
+        observation: Observation,
     },
     /// Our machinery failed.
     Fault {
-        /// When it started or was to start.
+        /// Actual or intended start, microseconds since hello.
         start: u64,
-        /// Why.
         reason: FaultReason,
-        /// For people.
+        /// Explanation for people.
         detail: String,
     },
 }
 
-/// An attempt whose turn to be reported has come.
+impl AttemptResult {
+    /// Start of an attempt that passed more than `stages` stages, finished or not.
+    fn start_if_further(&self, stages: usize) -> Option<u64> {
+        match self {
+            Self::Observed { start, observation } | Self::Unfinished { start, observation }
+                if observation.passed.len() > stages =>
+            {
+                Some(*start)
+            }
+            Self::Observed { .. } | Self::Unfinished { .. } | Self::Fault { .. } => None,
+        }
+    }
+}
+
+/// How an attempt is reported.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Released {
-    /// By a line of its own.
+pub(crate) enum Emitted {
+    /// By this line.
     Line(Body),
-    /// By the next beat.
+    /// By the next heartbeat.
     InHeartbeat,
 }
 
-/// What is known of one flow.
+/// The attempts of one flow, from their start to their report.
 #[derive(Debug)]
 pub(crate) struct FlowLog {
     flow: u32,
+    /// Number of attempts reported.
     reported: u32,
+    /// Start of the last attempt reported, microseconds since hello.
     last_start: u64,
+    /// Observation of the last sample; `None` where the next attempt must be a sample.
     last: Option<Observation>,
-    /// Addresses that were dialled with the last outcome and told, where the probe resolved them.
+    /// Addresses reported since the outcome last changed, where the probe resolved them.
     peers: Vec<SocketAddr>,
+    /// Whether the next heartbeat has an entry for this flow.
     in_heartbeat: bool,
-    pending: VecDeque<Option<Ended>>,
-    /// How long its last openings took, microseconds; those during a stall left out.
-    took: VecDeque<u32>,
+    /// Results of the attempts that are not reported yet, in order; `None` while in flight.
+    pending: VecDeque<Option<AttemptResult>>,
+    /// Latencies of the last successes, microseconds, without those during a stall.
+    latencies: VecDeque<u32>,
 }
 
 impl FlowLog {
-    /// Nothing tried yet.
+    /// The log of a flow before its first attempt.
     pub(crate) fn new(flow: u32) -> Self {
         Self {
             flow,
@@ -101,96 +114,73 @@ impl FlowLog {
             peers: Vec::new(),
             in_heartbeat: false,
             pending: VecDeque::new(),
-            took: VecDeque::new(),
+            latencies: VecDeque::new(),
         }
     }
 
-    /// The number of a new attempt.
+    /// Adds an attempt and returns its number.
     pub(crate) fn begin(&mut self) -> u32 {
         self.pending.push_back(None);
         self.reported + u32::try_from(self.pending.len()).unwrap_or(u32::MAX)
     }
 
-    /// An attempt ended.
-    pub(crate) fn end(&mut self, attempt: u32, ended: Ended) {
-        let place = attempt
+    /// Records the result of an attempt.
+    pub(crate) fn finish(&mut self, attempt: u32, result: AttemptResult) {
+        let entry = attempt
             .checked_sub(self.reported + 1)
-            .and_then(|n| self.pending.get_mut(n as usize));
-        if let Some(place) = place {
-            *place = Some(ended);
+            .and_then(|index| self.pending.get_mut(index as usize));
+        if let Some(entry) = entry {
+            *entry = Some(result);
         }
     }
 
-    /// Whether attempts are under way.
-    pub(crate) fn is_busy(&self) -> bool {
+    /// Whether attempts are not reported yet.
+    pub(crate) fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }
 
-    /// How many attempts are under way.
-    pub(crate) fn under_way(&self) -> u32 {
-        self.pending.iter().filter(|ended| ended.is_none()).count() as u32
+    /// Number of attempts in flight.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.pending
+            .iter()
+            .filter(|result| result.is_none())
+            .count() as u32
     }
 
-    /// Whether nothing is known yet of an attempt that is under way.
-    pub(crate) fn waits(&self) -> bool {
-        self.pending.iter().any(Option::is_none)
+    /// Whether a heartbeat must come before the next line: it would be a fault after attempts that
+    /// no heartbeat has reported.
+    pub(crate) fn needs_heartbeat(&self) -> bool {
+        self.in_heartbeat
+            && matches!(
+                self.pending.front(),
+                Some(Some(AttemptResult::Fault { .. }))
+            )
     }
 
-    /// Whether the next line would be a fault after attempts that no beat has told of.
-    pub(crate) fn owes_heartbeat(&self) -> bool {
-        self.in_heartbeat && matches!(self.pending.front(), Some(Some(Ended::Fault { .. })))
-    }
-
-    /// Reports the next attempt if its turn has come.
-    pub(crate) fn release(&mut self) -> Option<Released> {
-        // Whether an unfinished attempt is told depends on what it got to, and is decided at the
-        // end.
-        let ended = self
+    /// Reports the next attempt if it has ended.
+    ///
+    /// An unfinished attempt stays pending: [`Self::abandon_pending`] decides whether it is
+    /// reported.
+    pub(crate) fn emit(&mut self) -> Option<Emitted> {
+        let result = self
             .pending
             .front_mut()?
-            .take_if(|ended| !matches!(ended, Ended::Unfinished { .. }))?;
+            .take_if(|result| !matches!(result, AttemptResult::Unfinished { .. }))?;
         self.pending.pop_front();
         self.reported += 1;
-        Some(match ended {
-            Ended::Seen { start, seen } | Ended::Unfinished { start, seen } => {
-                self.last_start = start;
-                self.in_heartbeat = true;
-                self.time(&seen);
-                let same = self
-                    .last
-                    .as_ref()
-                    .is_some_and(|last| same_outcome(last, &seen));
-                if !same {
-                    self.peers.clear();
-                }
-                let slower = same
-                    && self
-                        .last
-                        .as_ref()
-                        .is_some_and(|last| is_much_slower(last, &seen));
-                if same && !slower && self.knows(seen.peer) {
-                    Released::InHeartbeat
-                } else {
-                    self.knows(seen.peer);
-                    self.last = Some(seen.clone());
-                    if seen.is_unfinished() {
-                        self.forget();
-                    }
-                    Released::Line(Body::Sample(Sample {
-                        flow: self.flow,
-                        attempt: self.reported,
-                        start,
-                        seen,
-                    }))
-                }
+
+        Some(match result {
+            AttemptResult::Observed { start, observation }
+            | AttemptResult::Unfinished { start, observation } => {
+                self.emit_observation(start, observation)
             }
-            Ended::Fault {
+            AttemptResult::Fault {
                 start,
                 reason,
                 detail,
             } => {
-                self.forget();
-                Released::Line(Body::Fault(Fault {
+                self.require_sample();
+                Emitted::Line(Body::Fault(Fault {
                     flow: Some(self.flow),
                     attempt: Some(self.reported),
                     start,
@@ -201,101 +191,136 @@ impl FlowLog {
         })
     }
 
-    /// When the probe ends: waits no longer for attempts under way before one that got further than
-    /// the last one told, finished or not.
+    fn emit_observation(&mut self, start: u64, observation: Observation) -> Emitted {
+        self.last_start = start;
+        self.in_heartbeat = true;
+        self.record_latency(&observation);
+
+        let same = self
+            .last
+            .as_ref()
+            .filter(|last| same_outcome(last, &observation));
+        let unchanged = same.is_some_and(|last| !is_much_slower(last, &observation));
+        if same.is_none() {
+            self.peers.clear();
+        }
+        let new_peer = self.add_peer(observation.peer);
+        if unchanged && !new_peer {
+            return Emitted::InHeartbeat;
+        }
+
+        self.last = Some(observation.clone());
+        if observation.is_unfinished() {
+            self.require_sample();
+        }
+        Emitted::Line(Body::Sample(Sample {
+            flow: self.flow,
+            attempt: self.reported,
+            start,
+            observation,
+        }))
+    }
+
+    /// Makes room, when the probe ends, for the last attempt that got further than the last sample,
+    /// finished or not: the attempts before it that are still in flight become faults.
     ///
-    /// Else an opening would be lost for an earlier attempt that is still in its silence. Those
-    /// given up are faults.
-    pub(crate) fn give_up(&mut self) {
-        let told = self.last.as_ref().map_or(0, |last| last.passed.len());
-        let got_further = |seen: &Observation| seen.passed.len() > told;
-        let further =
-            self.pending
-                .iter()
-                .enumerate()
-                .rev()
-                .find_map(|(place, ended)| match ended {
-                    Some(Ended::Seen { start, seen } | Ended::Unfinished { start, seen })
-                        if got_further(seen) =>
-                    {
-                        Some((place, *start))
-                    }
-                    Some(Ended::Seen { .. } | Ended::Unfinished { .. } | Ended::Fault { .. })
-                    | None => None,
-                });
-        let Some((further, start)) = further else {
+    /// Otherwise a success would be lost behind an earlier attempt that still waits for an answer.
+    pub(crate) fn abandon_pending(&mut self) {
+        let reported = self.last.as_ref().map_or(0, |last| last.passed.len());
+        let furthest = self
+            .pending
+            .iter()
+            .enumerate()
+            .rev()
+            .find_map(|(index, result)| {
+                Some((index, result.as_ref()?.start_if_further(reported)?))
+            });
+        let Some((index, fault_start)) = furthest else {
             return;
         };
-        for place in self.pending.iter_mut().take(further + 1) {
-            *place = match place.take() {
-                Some(Ended::Unfinished { start, seen }) if got_further(&seen) => {
-                    Some(Ended::Seen { start, seen })
+
+        for entry in self.pending.iter_mut().take(index + 1) {
+            *entry = match entry.take() {
+                Some(AttemptResult::Unfinished { start, observation })
+                    if observation.passed.len() > reported =>
+                {
+                    Some(AttemptResult::Observed { start, observation })
                 }
-                Some(Ended::Unfinished { .. }) | None => {
-                    let detail = "the probe ended during the attempt".to_owned();
-                    Some(Ended::Fault {
-                        start,
-                        reason: FaultReason::Defect,
-                        detail,
-                    })
-                }
-                ended => ended,
+                Some(AttemptResult::Unfinished { .. }) | None => Some(AttemptResult::Fault {
+                    start: fault_start,
+                    reason: FaultReason::Defect,
+                    detail: "the probe ended during the attempt".to_owned(),
+                }),
+                finished => finished,
             };
         }
     }
 
-    fn time(&mut self, seen: &Observation) {
-        let us = seen
+    /// Records the latency of a success.
+    fn record_latency(&mut self, observation: &Observation) {
+        let us = observation
             .passed
             .iter()
             .fold(0_u32, |sum, (_, us)| sum.saturating_add(*us));
-        if seen.stop.is_none() && us > 0 {
-            if self.took.len() == MAX_TOOK {
-                self.took.pop_front();
-            }
-            self.took.push_back(us);
+        if observation.stop.is_some() || us == 0 {
+            return;
         }
+
+        if self.latencies.len() == MAX_LATENCIES {
+            self.latencies.pop_front();
+        }
+        self.latencies.push_back(us);
     }
 
-    /// Whether an address needs no telling; from now on it is told.
-    fn knows(&mut self, peer: Option<SocketAddr>) -> bool {
-        let Some(peer) = peer.filter(|peer| !self.peers.contains(peer)) else {
-            return true;
-        };
-        if self.peers.len() == MAX_PEERS {
-            return true;
+    /// Adds an address to those reported; `true` if it must be reported now.
+    fn add_peer(&mut self, peer: Option<SocketAddr>) -> bool {
+        let Some(peer) = peer else { return false };
+        if self.peers.contains(&peer) || self.peers.len() == MAX_PEERS {
+            return false;
         }
         self.peers.push(peer);
-        false
+        true
     }
 
     /// Makes the next attempt a sample, whatever its outcome.
-    pub(crate) fn forget(&mut self) {
+    pub(crate) fn require_sample(&mut self) {
         self.last = None;
         self.peers.clear();
         self.in_heartbeat = false;
     }
+
+    /// The flow's entry in the next heartbeat, if it has one.
+    fn take_heartbeat_entry(&mut self) -> Option<(u32, u32, u64)> {
+        if !std::mem::take(&mut self.in_heartbeat) {
+            return None;
+        }
+        Some((self.flow, self.reported, self.last_start))
+    }
 }
 
-/// The beat of all flows, in parts that fit a line; at least one.
+/// Whether a stage took much longer than in an earlier attempt with the same outcome.
+fn is_much_slower(before: &Observation, now: &Observation) -> bool {
+    let mut pairs = before.passed.iter().zip(&now.passed);
+    pairs.any(|((_, before), (_, now))| *now > SLOW_US && *now / 2 > *before)
+}
+
+/// The heartbeat of all flows, in parts that fit a line; at least one.
 pub(crate) fn heartbeat<'a>(
     flows: impl IntoIterator<Item = &'a mut FlowLog>,
     lag_us: u64,
 ) -> Vec<Body> {
     let entries: Vec<(u32, u32, u64)> = flows
         .into_iter()
-        .filter_map(|log| {
-            std::mem::take(&mut log.in_heartbeat).then_some((
-                log.flow,
-                log.reported,
-                log.last_start,
-            ))
-        })
+        .filter_map(FlowLog::take_heartbeat_entry)
         .collect();
-    let mut parts: Vec<Vec<_>> = entries.chunks(PART).map(<[_]>::to_vec).collect();
+    let mut parts: Vec<Vec<_>> = entries
+        .chunks((MAX_LINE - FRAME) / HEARTBEAT_ENTRY)
+        .map(<[_]>::to_vec)
+        .collect();
     if parts.is_empty() {
         parts.push(Vec::new());
     }
+
     let last = parts.len() - 1;
     parts
         .into_iter()
@@ -310,19 +335,16 @@ pub(crate) fn heartbeat<'a>(
         .collect()
 }
 
-/// How long the last openings of all flows took, in parts that fit a line; none where nothing
-/// opened.
-pub(crate) fn took<'a>(flows: impl IntoIterator<Item = &'a FlowLog>) -> Vec<Body> {
-    // As text: a flow's number, and of each opening the most that a number has, with what separates
-    // them.
-    const MOST: usize = 16 + 11 * MAX_TOOK;
-    let opened = flows.into_iter().filter(|log| !log.took.is_empty());
-    let entries: Vec<(u32, Vec<u32>)> = opened
-        .map(|log| (log.flow, log.took.iter().copied().collect()))
+/// The latencies of all flows, in parts that fit a line; empty where no attempt succeeded.
+pub(crate) fn latencies<'a>(flows: impl IntoIterator<Item = &'a FlowLog>) -> Vec<Body> {
+    let entries: Vec<(u32, Vec<u32>)> = flows
+        .into_iter()
+        .filter(|log| !log.latencies.is_empty())
+        .map(|log| (log.flow, log.latencies.iter().copied().collect()))
         .collect();
     entries
-        .chunks((MAX_LINE - FRAME) / MOST)
-        .map(|part| Body::Took {
+        .chunks((MAX_LINE - FRAME) / LATENCIES_ENTRY)
+        .map(|part| Body::Latencies {
             flows: part.to_vec(),
         })
         .collect()
@@ -331,21 +353,22 @@ pub(crate) fn took<'a>(flows: impl IntoIterator<Item = &'a FlowLog>) -> Vec<Body
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{How, Line, Stage, Stop, VERSION};
+    use crate::wire::{Line, Stage, Stop, StopCause, VERSION};
 
-    fn seen(start: u64, errno: Option<i32>) -> Ended {
+    /// An attempt that stopped with an error, or got through.
+    fn observed(start: u64, errno: Option<i32>) -> AttemptResult {
         let stop = errno.map(|errno| Stop {
             stage: Stage::Connect,
-            how: How::Error { errno, icmp: None },
+            how: StopCause::Error { errno, icmp: None },
         });
         let passed = if stop.is_none() {
             vec![(Stage::Connect, start as u32)]
         } else {
             vec![]
         };
-        Ended::Seen {
+        AttemptResult::Observed {
             start,
-            seen: Observation {
+            observation: Observation {
                 passed,
                 stop,
                 ..Observation::default()
@@ -353,123 +376,163 @@ mod tests {
         }
     }
 
-    fn fault(start: u64) -> Ended {
-        Ended::Fault {
+    fn unfinished(start: u64, passed: Vec<(Stage, u32)>) -> AttemptResult {
+        let stop = Some(Stop {
+            stage: Stage::Request,
+            how: StopCause::Unfinished,
+        });
+        AttemptResult::Unfinished {
+            start,
+            observation: Observation {
+                passed,
+                stop,
+                ..Observation::default()
+            },
+        }
+    }
+
+    fn fault(start: u64) -> AttemptResult {
+        AttemptResult::Fault {
             start,
             reason: FaultReason::Starved,
             detail: String::new(),
         }
     }
 
-    /// What a flow's lines say, a line each; a beat is asked for by `None`.
-    fn told(log: &mut FlowLog) -> Vec<String> {
+    /// A success with this latency.
+    fn success(us: u32) -> Observation {
+        Observation {
+            passed: vec![(Stage::Connect, us)],
+            ..Observation::default()
+        }
+    }
+
+    /// A success at an address of a name.
+    fn success_at(last: u8) -> Observation {
+        Observation {
+            peer: Some(SocketAddr::from(([192, 0, 2, last], 443))),
+            ..success(300)
+        }
+    }
+
+    /// Begins so many attempts.
+    fn begin(log: &mut FlowLog, attempts: u32) {
+        for n in 1..=attempts {
+            assert_eq!(log.begin(), n);
+        }
+    }
+
+    /// Makes one attempt; returns the number of its lines.
+    fn attempt(log: &mut FlowLog, observation: Observation) -> usize {
+        let n = log.begin();
+        log.finish(
+            n,
+            AttemptResult::Observed {
+                start: 1,
+                observation,
+            },
+        );
+        emitted(log).len()
+    }
+
+    /// The lines that a flow can emit now, each in short form.
+    fn emitted(log: &mut FlowLog) -> Vec<String> {
         let mut lines = Vec::new();
         loop {
-            if log.owes_heartbeat() {
-                lines.extend(heartbeat([&mut *log], 0).iter().map(short));
+            if log.needs_heartbeat() {
+                lines.extend(heartbeats(log));
             }
-            match log.release() {
-                Some(Released::Line(body)) => lines.push(short(&body)),
-                Some(Released::InHeartbeat) => {}
+            match log.emit() {
+                Some(Emitted::Line(body)) => lines.push(short(&body)),
+                Some(Emitted::InHeartbeat) => {}
                 None => return lines,
             }
         }
     }
 
+    /// The heartbeat of one flow in short form.
+    fn heartbeats(log: &mut FlowLog) -> Vec<String> {
+        heartbeat([log], 0).iter().map(short).collect()
+    }
+
     fn short(body: &Body) -> String {
         match body {
-            Body::Sample(s) => format!("sample {} {}", s.attempt, s.seen.stop.is_none()),
+            Body::Sample(s) => format!("sample {} {}", s.attempt, s.observation.stop.is_none()),
             Body::Fault(f) => format!("fault {}", f.attempt.unwrap()),
-            Body::Heartbeat(b) => format!("beat {:?}", b.flows),
+            Body::Heartbeat(b) => format!("heartbeat {:?}", b.flows),
             other => format!("{other:?}"),
         }
     }
 
-    #[test]
-    fn attempts_are_told_in_order_of_start() {
-        let mut log = FlowLog::new(9);
-        assert_eq!([log.begin(), log.begin(), log.begin()], [1, 2, 3]);
-        log.end(3, seen(30, Some(111)));
-        log.end(2, seen(20, None));
-        assert_eq!(told(&mut log), [""; 0]);
-        log.end(1, seen(10, None));
-        assert_eq!(told(&mut log), ["sample 1 true", "sample 3 false"]);
-        assert!(!log.is_busy());
-        assert_eq!(
-            heartbeat([&mut log], 7)
-                .iter()
-                .map(short)
-                .collect::<Vec<_>>(),
-            ["beat [(9, 3, 30)]"]
-        );
-        assert_eq!(
-            heartbeat([&mut log], 7)
-                .iter()
-                .map(short)
-                .collect::<Vec<_>>(),
-            ["beat []"]
-        );
+    fn line_length(body: Body) -> usize {
+        let line = Line {
+            v: VERSION,
+            seq: u64::MAX,
+            t: u64::MAX,
+            body,
+        };
+        serde_json::to_string(&line).unwrap().len()
     }
 
     #[test]
-    fn a_fault_between_like_outcomes_makes_the_next_a_sample() {
+    fn attempts_are_reported_in_order_of_start() {
         let mut log = FlowLog::new(9);
-        for n in 1..=5 {
-            assert_eq!(log.begin(), n);
-        }
-        log.end(1, seen(1, None));
-        log.end(2, seen(2, None));
-        log.end(3, fault(3));
-        log.end(4, seen(4, None));
-        log.end(5, seen(5, None));
+        begin(&mut log, 3);
+        log.finish(3, observed(30, Some(111)));
+        log.finish(2, observed(20, None));
+        assert_eq!(emitted(&mut log), [""; 0]);
+
+        log.finish(1, observed(10, None));
+        assert_eq!(emitted(&mut log), ["sample 1 true", "sample 3 false"]);
+        assert!(!log.has_pending());
+        assert_eq!(heartbeats(&mut log), ["heartbeat [(9, 3, 30)]"]);
+        assert_eq!(heartbeats(&mut log), ["heartbeat []"]);
+    }
+
+    #[test]
+    fn attempt_after_a_fault_is_a_sample_though_its_outcome_is_unchanged() {
+        let mut log = FlowLog::new(9);
+        begin(&mut log, 5);
+        log.finish(1, observed(1, None));
+        log.finish(2, observed(2, None));
+        log.finish(3, fault(3));
+        log.finish(4, observed(4, None));
+        log.finish(5, observed(5, None));
         assert_eq!(
-            told(&mut log),
+            emitted(&mut log),
             [
                 "sample 1 true",
-                "beat [(9, 2, 2)]",
+                "heartbeat [(9, 2, 2)]",
                 "fault 3",
                 "sample 4 true"
             ]
         );
-        assert_eq!(
-            heartbeat([&mut log], 0)
-                .iter()
-                .map(short)
-                .collect::<Vec<_>>(),
-            ["beat [(9, 5, 5)]"]
-        );
+        assert_eq!(heartbeats(&mut log), ["heartbeat [(9, 5, 5)]"]);
     }
 
     #[test]
-    fn a_fault_is_never_covered_by_a_beat() {
+    fn fault_has_no_entry_in_a_heartbeat() {
         let mut log = FlowLog::new(9);
-        log.begin();
-        log.end(1, fault(1));
-        assert_eq!(told(&mut log), ["fault 1"]);
-        assert_eq!(
-            heartbeat([&mut log], 0)
-                .iter()
-                .map(short)
-                .collect::<Vec<_>>(),
-            ["beat []"]
-        );
+        begin(&mut log, 1);
+        log.finish(1, fault(1));
+        assert_eq!(emitted(&mut log), ["fault 1"]);
+        assert_eq!(heartbeats(&mut log), ["heartbeat []"]);
     }
 
     #[test]
-    fn an_opening_is_told_at_the_end_though_an_earlier_attempt_is_under_way() {
+    fn success_is_reported_at_the_end_though_an_earlier_attempt_is_in_flight() {
         let mut log = FlowLog::new(9);
-        for n in 1..=5 {
-            assert_eq!(log.begin(), n);
-        }
-        log.end(1, seen(1, Some(110)));
-        log.end(3, seen(3, Some(110)));
-        log.end(4, seen(4, None));
-        assert_eq!(told(&mut log), ["sample 1 false"]);
-        log.give_up();
+        begin(&mut log, 5);
+        log.finish(1, observed(1, Some(110)));
+        log.finish(3, observed(3, Some(110)));
+        log.finish(4, observed(4, None));
+        assert_eq!(emitted(&mut log), ["sample 1 false"]);
+
+        log.abandon_pending();
         assert_eq!(
-            told(&mut log),
+            emitted(&mut log),
             [
-                "beat [(9, 1, 1)]",
+                "heartbeat [(9, 1, 1)]",
                 "fault 2",
                 "sample 3 false",
                 "sample 4 true"
@@ -478,138 +541,90 @@ mod tests {
     }
 
     #[test]
-    fn every_address_of_a_name_is_told_once_and_so_is_a_stage_that_takes_much_longer() {
+    fn each_address_of_a_name_is_reported_once() {
         let mut log = FlowLog::new(9);
-        let attempt = |log: &mut FlowLog, last: u8, took: u32| {
-            let n = log.begin();
-            let peer = Some(SocketAddr::from(([192, 0, 2, last], 443)));
-            let passed = vec![(Stage::Connect, took)];
-            log.end(
-                n,
-                Ended::Seen {
-                    start: 1,
-                    seen: Observation {
-                        passed,
-                        peer,
-                        ..Observation::default()
-                    },
-                },
-            );
-            told(log).len()
-        };
         assert_eq!(
-            [attempt(&mut log, 1, 300), attempt(&mut log, 2, 300)],
-            [1, 1]
-        );
-        assert_eq!(
-            [attempt(&mut log, 1, 300), attempt(&mut log, 2, 90_000)],
-            [0, 0]
-        );
-        assert_eq!(
-            [attempt(&mut log, 1, 120_000), attempt(&mut log, 1, 200_000)],
-            [1, 0]
-        );
-        assert_eq!(
-            [attempt(&mut log, 2, 250_000), attempt(&mut log, 2, 300)],
-            [1, 0]
-        );
-    }
-
-    fn unfinished(start: u64, passed: Vec<(Stage, u32)>) -> Ended {
-        let stop = Some(Stop {
-            stage: Stage::Request,
-            how: How::Unfinished,
-        });
-        Ended::Unfinished {
-            start,
-            seen: Observation {
-                passed,
-                stop,
-                ..Observation::default()
-            },
-        }
-    }
-
-    #[test]
-    fn unfinished_attempt_is_told_only_if_it_got_further() {
-        let mut log = FlowLog::new(9);
-        for n in 1..=4 {
-            assert_eq!(log.begin(), n);
-        }
-        log.end(1, seen(1, Some(110)));
-        log.end(2, unfinished(2, vec![]));
-        log.end(3, unfinished(3, vec![(Stage::Connect, 1)]));
-        log.end(4, unfinished(4, vec![]));
-        assert_eq!(told(&mut log), ["sample 1 false"]);
-        log.give_up();
-        assert_eq!(
-            told(&mut log),
-            ["beat [(9, 1, 1)]", "fault 2", "sample 3 false"]
+            [1, 2, 1, 2].map(|last| attempt(&mut log, success_at(last))),
+            [1, 1, 0, 0]
         );
     }
 
     #[test]
-    fn nothing_is_given_up_for_more_of_the_same() {
+    fn stage_that_takes_much_longer_is_reported() {
         let mut log = FlowLog::new(9);
-        for n in 1..=3 {
-            assert_eq!(log.begin(), n);
-        }
-        log.end(1, seen(1, Some(110)));
-        log.end(3, seen(3, Some(111)));
-        log.give_up();
-        assert_eq!(told(&mut log), ["sample 1 false"]);
+        assert_eq!(
+            [300, 90_000, 120_000, 200_000, 250_000, 300].map(|us| attempt(&mut log, success(us))),
+            [1, 0, 1, 0, 1, 0]
+        );
     }
 
     #[test]
-    fn openings_tell_how_long_the_last_of_them_took() {
+    fn unfinished_attempt_is_reported_only_if_it_got_further() {
         let mut log = FlowLog::new(9);
-        assert_eq!(took([&log]), []);
-        let mut attempt = |us: u32, stop: Option<Stop>| {
-            let n = log.begin();
-            let passed = vec![(Stage::Connect, us), (Stage::FirstBytes, 1)];
-            log.end(
-                n,
-                Ended::Seen {
-                    start: 1,
-                    seen: Observation {
-                        passed,
-                        stop,
-                        ..Observation::default()
-                    },
-                },
-            );
-            told(&mut log);
-        };
-        attempt(
-            7,
-            Some(Stop {
+        begin(&mut log, 4);
+        log.finish(1, observed(1, Some(110)));
+        log.finish(2, unfinished(2, vec![]));
+        log.finish(3, unfinished(3, vec![(Stage::Connect, 1)]));
+        log.finish(4, unfinished(4, vec![]));
+        assert_eq!(emitted(&mut log), ["sample 1 false"]);
+
+        log.abandon_pending();
+        assert_eq!(
+            emitted(&mut log),
+            ["heartbeat [(9, 1, 1)]", "fault 2", "sample 3 false"]
+        );
+    }
+
+    #[test]
+    fn attempt_in_flight_is_kept_before_one_that_got_no_further() {
+        let mut log = FlowLog::new(9);
+        begin(&mut log, 3);
+        log.finish(1, observed(1, Some(110)));
+        log.finish(3, observed(3, Some(111)));
+        log.abandon_pending();
+        assert_eq!(emitted(&mut log), ["sample 1 false"]);
+    }
+
+    #[test]
+    fn latencies_are_those_of_the_last_successes() {
+        let mut log = FlowLog::new(9);
+        assert_eq!(latencies([&log]), []);
+
+        let stopped = Observation {
+            stop: Some(Stop {
                 stage: Stage::Request,
-                how: How::Silence,
+                how: StopCause::Silence,
             }),
-        );
-        (0..40).for_each(|n| attempt(100 + n, None));
-        let [Body::Took { flows }] = &took([&log])[..] else {
+            ..success(7)
+        };
+        attempt(&mut log, stopped);
+        for n in 0..40 {
+            let mut two_stages = success(100 + n);
+            two_stages.passed.push((Stage::FirstBytes, 1));
+            attempt(&mut log, two_stages);
+        }
+
+        let [Body::Latencies { flows }] = &latencies([&log])[..] else {
             panic!("one part")
         };
         assert_eq!(flows[..], [(9, (109..141).collect::<Vec<u32>>())]);
-        let longest = (0..500).map(|flow| FlowLog {
-            took: std::iter::repeat_n(u32::MAX, MAX_TOOK).collect(),
-            ..FlowLog::new(u32::MAX - flow)
-        });
-        let longest: Vec<FlowLog> = longest.collect();
-        for body in took(&longest) {
-            let line = Line {
-                v: VERSION,
-                seq: u64::MAX,
-                t: u64::MAX,
-                body,
-            };
-            assert!(serde_json::to_string(&line).unwrap().len() < MAX_LINE);
+    }
+
+    #[test]
+    fn parts_of_the_latencies_fit_a_line() {
+        let longest: Vec<FlowLog> = (0..500)
+            .map(|flow| FlowLog {
+                latencies: std::iter::repeat_n(u32::MAX, MAX_LATENCIES).collect(),
+                ..FlowLog::new(u32::MAX - flow)
+            })
+            .collect();
+        for body in latencies(&longest) {
+            assert!(line_length(body) < MAX_LINE);
         }
     }
 
     #[test]
-    fn parts_of_a_beat_fit_a_line() {
+    fn parts_of_a_heartbeat_fit_a_line() {
         let mut logs: Vec<FlowLog> = (0..2_000)
             .map(|n| FlowLog {
                 reported: u32::MAX,
@@ -619,15 +634,10 @@ mod tests {
             })
             .collect();
         let parts = heartbeat(&mut logs, u64::MAX);
+
         let mut flows = 0;
         for (n, body) in parts.iter().enumerate() {
-            let line = Line {
-                v: VERSION,
-                seq: u64::MAX,
-                t: u64::MAX,
-                body: body.clone(),
-            };
-            assert!(serde_json::to_string(&line).unwrap().len() < MAX_LINE);
+            assert!(line_length(body.clone()) < MAX_LINE);
             let Body::Heartbeat(part) = body else {
                 unreachable!()
             };

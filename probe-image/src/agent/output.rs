@@ -1,7 +1,7 @@
-//! Lines on their way out: numbered before they queue, written by a thread of its own.
+//! The queue of lines to stdout: numbered before they are queued, written by a separate thread.
 //!
 //! Sampling never waits for stdout. A line that does not fit the queue is dropped; its number is
-//! not used again, so the reader sees the hole.
+//! not used again, so the reader sees the gap.
 
 use super::clock::Clock;
 use crate::wire::{Body, Fault, FaultReason, Line, MAX_LINE, MAX_OUTPUT, VERSION};
@@ -11,24 +11,23 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-/// Lines that may wait for the writer: four first samples of each flow.
+/// Number of lines that may wait for the writer: four for each flow.
 const QUEUE: usize = 4 * crate::wire::MAX_FLOWS;
 
-/// Kept free of the output's limit for the `bye`.
+/// Bytes below [`MAX_OUTPUT`] that are reserved for the `bye`.
 const RESERVE: u64 = 256;
 
-/// What became of a line.
+/// What happened to a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sent {
-    /// On its way.
     Queued,
-    /// The queue was full: a hole in `seq`.
+    /// The queue was full: `seq` has a gap.
     Dropped,
-    /// The probe has written what it may.
+    /// The line would exceed [`MAX_OUTPUT`].
     Exhausted,
 }
 
-/// The end of the queue that the sampler holds.
+/// The sampler's end of the queue.
 pub(crate) struct Output {
     clock: Clock,
     seq: u64,
@@ -39,7 +38,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Starts the writer.
+    /// Starts the writer's thread.
     pub(crate) fn start(clock: Clock, sink: impl Write + Send + 'static) -> std::io::Result<Self> {
         Self::with_queue(clock, sink, QUEUE)
     }
@@ -49,22 +48,23 @@ impl Output {
         mut sink: impl Write + Send + 'static,
         lines: usize,
     ) -> std::io::Result<Self> {
-        let (queue, waiting) = sync_channel::<Vec<u8>>(lines);
-        let (finish, finished) = mpsc::sync_channel(1);
+        let (queue, queued_lines) = sync_channel::<Vec<u8>>(lines);
+        let (finished_sender, finished) = mpsc::sync_channel(1);
         let broken = Arc::new(AtomicBool::new(false));
-        let tell = Arc::clone(&broken);
+        let broken_flag = Arc::clone(&broken);
         std::thread::Builder::new()
             .name("writer".into())
             .spawn(move || {
-                for line in waiting {
+                for line in queued_lines {
                     if sink.write_all(&line).and_then(|()| sink.flush()).is_err() {
-                        tell.store(true, Ordering::Relaxed);
+                        broken_flag.store(true, Ordering::Relaxed);
                         break;
                     }
                 }
-                // Nobody waits for it if the probe has gone already.
-                let _ = finish.send(());
+                // The receiver is gone if the probe did not wait for the writer.
+                let _ = finished_sender.send(());
             })?;
+
         Ok(Self {
             clock,
             seq: 0,
@@ -75,13 +75,13 @@ impl Output {
         })
     }
 
-    /// Numbers a line and queues it. Never waits.
+    /// Numbers a line and queues it without waiting.
     pub(crate) fn send(&mut self, body: Body) -> Sent {
-        let reserve = if matches!(body, Body::Bye { .. }) {
-            0
-        } else {
-            RESERVE
+        let reserve = match body {
+            Body::Bye { .. } => 0,
+            _ => RESERVE,
         };
+
         let mut line = self.render(body);
         if line.len() > MAX_LINE {
             line = self.render(Body::Fault(Fault {
@@ -95,6 +95,7 @@ impl Output {
         if self.bytes + line.len() as u64 + reserve > MAX_OUTPUT {
             return Sent::Exhausted;
         }
+
         self.seq += 1;
         let length = line.len() as u64;
         match self.queue.try_send(line) {
@@ -106,24 +107,24 @@ impl Output {
         }
     }
 
-    /// Whether nobody can read any more.
+    /// Whether writing has failed: the reader is gone.
     pub(crate) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything is written, at most so long.
-    pub(crate) fn finish(self, most: Duration) {
+    /// Waits until everything is written, at most for `timeout`.
+    pub(crate) fn finish(self, timeout: Duration) {
         let Self {
             queue, finished, ..
         } = self;
         drop(queue);
-        // A reader that does not read is no reason to stay.
-        let _ = finished.recv_timeout(most);
+        // The probe ends even if the reader does not read.
+        let _ = finished.recv_timeout(timeout);
     }
 
     #[expect(
         clippy::expect_used,
-        reason = "no type of the wire has a failing Serialize or keys that are no strings"
+        reason = "no type of the protocol has a failing Serialize or keys that are no strings"
     )]
     fn render(&self, body: Body) -> Vec<u8> {
         let line = Line {
@@ -141,6 +142,7 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::ByeReason;
     use std::sync::Mutex;
 
     #[derive(Clone, Default)]
@@ -177,28 +179,30 @@ mod tests {
     }
 
     #[test]
-    fn a_blocked_reader_leaves_a_hole_and_blocks_nobody() {
+    fn blocked_reader_causes_a_gap_and_does_not_block_the_sampler() {
         let sink = Sink::default();
         let block = sink.0.clone();
         let guard = block.lock().unwrap();
         let mut output = Output::with_queue(Clock::since(0), sink.clone(), 4).unwrap();
         let sent: Vec<Sent> = (0..20).map(|_| output.send(fault(10))).collect();
         assert!(sent.contains(&Sent::Dropped));
+
         drop(guard);
         while output.send(fault(10)) == Sent::Dropped {
             std::thread::yield_now();
         }
         output.finish(Duration::from_secs(5));
+
         let seqs: Vec<u64> = sink.lines().iter().map(|l| l.seq).collect();
         assert!(
             seqs.windows(2).any(|w| w[1] > w[0] + 1),
-            "no hole in {seqs:?}"
+            "no gap in {seqs:?}"
         );
         assert!(seqs.windows(2).all(|w| w[1] > w[0]));
     }
 
     #[test]
-    fn output_ends_at_its_limit_with_room_for_bye() {
+    fn output_stops_at_its_limit_with_room_for_bye() {
         let sink = Sink::default();
         let mut output = Output::start(Clock::since(0), sink.clone()).unwrap();
         loop {
@@ -210,10 +214,11 @@ mod tests {
         }
         assert_eq!(
             output.send(Body::Bye {
-                reason: "output".into()
+                reason: ByeReason::OutputLimit
             }),
             Sent::Queued
         );
+
         output.finish(Duration::from_secs(5));
         assert!(sink.0.lock().unwrap().len() as u64 <= MAX_OUTPUT);
         assert!(matches!(
@@ -223,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_beyond_the_limit_becomes_a_fault() {
+    fn line_beyond_the_limit_becomes_a_fault() {
         let sink = Sink::default();
         let mut output = Output::start(Clock::since(0), sink.clone()).unwrap();
         output.send(fault(MAX_LINE));

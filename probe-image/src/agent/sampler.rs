@@ -1,18 +1,18 @@
-//! The sampler's loop: start what is due, report what has ended, beat.
+//! The sampler's loop: start what is due, report what has ended, send heartbeats.
 //!
-//! 1. Measure the lag first, so that nothing of a stall is handled before the stall is known.
-//! 2. An attempt that would start late is a fault; one that overlaps a stall is a fault, unless it
-//!    got through: what it passed it has passed, however late that was looked at.
-//! 3. Report each flow in the order of attempts.
-//! 4. Never wait for anything but time, results and the end.
+//! 1. Measure the lag first, so that each stall is known before the results that arrived during it.
+//! 2. An attempt that would start late is a fault. One that overlaps a stall is a fault too, unless
+//!    it got through: the stages it passed count, however late the probe noticed them.
+//! 3. Report the attempts of each flow in order.
+//! 4. Wait only for time, results and the end.
 
 use super::clock::{Clock, LAG_LIMIT_US, LagMeter};
-use super::flows::{Due, Flows};
-use super::line_emitter::{Ended, Released, heartbeat, took};
+use super::flows::{DueAttempt, Flows};
+use super::line_emitter::{AttemptResult, Emitted, heartbeat, latencies};
 use super::output::{Output, Sent};
-use super::tcp_lane::{Over, PlainLane};
-use crate::probe::{Common, Prepared, Seen};
-use crate::wire::{Body, Fault, FaultReason, How, Observation, Plan};
+use super::tcp_lane::{Finished, TcpLane};
+use crate::probe::{Common, Outcome, Prepared};
+use crate::wire::{Body, ByeReason, Fault, FaultReason, Observation, Plan, StopCause};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,247 +20,263 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-/// How long attempts under way may take to say how far they have come.
-const LAST_RESULTS: Duration = Duration::from_millis(150);
+/// How long attempts in flight may take, once the probe ends, to report the stages they passed.
+const END_TIMEOUT: Duration = Duration::from_millis(150);
 
-/// The flows of one plan, and where their lines go.
+/// The flows of one plan, their attempts in flight, and the output of their lines.
 pub(crate) struct Sampler<'a> {
     clock: Clock,
     output: &'a mut Output,
     flows: Flows,
     common: Arc<Common>,
-    plain: PlainLane,
+    tcp: TcpLane,
     lag: LagMeter,
     ttl: u64,
-    /// Whether there is something to do beside flows: then only time ends the probe.
+    /// Whether the probe answers on a port: then it does not end after its last attempt.
     listens: bool,
-    heartbeat_every: u64,
+    heartbeat_interval: u64,
     next_heartbeat: u64,
-    exhausted: bool,
-    results: UnboundedReceiver<Finished>,
-    report: UnboundedSender<Finished>,
+    output_exhausted: bool,
+    results: UnboundedReceiver<Completed>,
+    result_sender: UnboundedSender<Completed>,
 }
 
-/// An attempt that has ended.
-struct Finished {
-    due: Due,
+/// A completed attempt. Times are microseconds since hello.
+struct Completed {
+    due: DueAttempt,
     start: u64,
     end: u64,
-    ended: Ended,
+    result: AttemptResult,
 }
 
 impl<'a> Sampler<'a> {
-    /// Prepares the plan's flows; those that cannot be carried out are faults at once.
+    /// Prepares the plan's flows; a flow that cannot be attempted is reported as a fault at once.
     ///
     /// # Errors
     ///
-    /// The kernel refuses what sampling needs.
+    /// The kernel refuses a resource that sampling needs.
     pub(crate) fn new(
         plan: &Plan,
         common: Common,
         clock: Clock,
         output: &'a mut Output,
     ) -> io::Result<Self> {
-        let (report, results) = unbounded_channel();
-        let heartbeat_every = u64::from(plan.heartbeat_ms) * 1_000;
+        let (result_sender, results) = unbounded_channel();
+        let heartbeat_interval = u64::from(plan.heartbeat_ms) * 1_000;
         let now = clock.now();
         let mut sampler = Self {
             clock,
             output,
             flows: Flows::new(),
             common: Arc::new(common),
-            plain: PlainLane::new()?,
+            tcp: TcpLane::new()?,
             lag: LagMeter::new(now),
             ttl: plan.ttl_ms.saturating_mul(1_000),
             listens: plan.listen.is_some(),
-            heartbeat_every,
-            next_heartbeat: heartbeat_every,
-            exhausted: false,
+            heartbeat_interval,
+            next_heartbeat: heartbeat_interval,
+            output_exhausted: false,
             results,
-            report,
+            result_sender,
         };
+
         for flow in &plan.flows {
             match Prepared::new(flow, &sampler.common) {
                 Ok(prepared) => sampler.flows.add(flow, prepared),
-                Err(why) => {
-                    let detail = crate::text::printable(&why, 200);
-                    let fault = Fault {
-                        flow: Some(flow.id),
-                        attempt: None,
-                        start: now,
-                        reason: FaultReason::Plan,
-                        detail,
-                    };
-                    sampler.send(Body::Fault(fault));
-                }
+                Err(error) => sampler.send(Body::Fault(Fault {
+                    flow: Some(flow.id),
+                    attempt: None,
+                    start: now,
+                    reason: FaultReason::Plan,
+                    detail: crate::text::printable(&error, 200),
+                })),
             }
         }
         Ok(sampler)
     }
 
-    /// Samples until `ended`, the time to live, the last attempt, or the output's limit; says
+    /// Samples until `ended`, the time to live, the last attempt, or the output's limit; returns
     /// which.
-    pub(crate) async fn run(mut self, ended: impl Future<Output = &'static str>) -> &'static str {
+    pub(crate) async fn run(mut self, ended: impl Future<Output = ByeReason>) -> ByeReason {
         tokio::pin!(ended);
-        // Preparing thousands of flows takes time of its own, before any attempt.
+        // Preparing thousands of flows takes time before the first attempt; that is no lag.
         self.lag = LagMeter::new(self.clock.now());
+
         loop {
             let now = self.clock.now();
             self.lag.observe(now);
-            self.look();
-            self.start(now);
+            self.advance_tcp();
+            self.start_due(now);
             if now >= self.next_heartbeat {
-                self.heartbeat();
-                // Beats that were missed are not made up for.
-                self.next_heartbeat = self.next_heartbeat.max(now - now % self.heartbeat_every)
-                    + self.heartbeat_every;
+                self.send_heartbeat();
+                // Heartbeats that were missed are not made up for.
+                self.next_heartbeat = self.next_heartbeat.max(now - now % self.heartbeat_interval)
+                    + self.heartbeat_interval;
             }
-            if let Some(reason) = self.over(now) {
-                self.hurry().await;
-                self.last_heartbeat(reason);
+            if let Some(reason) = self.end_reason(now) {
+                self.end(reason).await;
                 return reason;
             }
-            let wake = sleep_until(self.wake(now));
+
+            let wake = sleep_until(self.wake_time(now));
             tokio::select! {
                 reason = &mut ended => {
                     self.lag.observe(self.clock.now());
-                    self.hurry().await;
-                    self.last_heartbeat(reason);
+                    self.end(reason).await;
                     return reason;
                 }
-                Some(finished) = self.results.recv() => self.finish_all(finished),
-                () = self.plain.ready() => {}
+                Some(completed) = self.results.recv() => self.complete_all(completed),
+                () = self.tcp.ready() => {}
                 () = wake => {}
             }
         }
     }
 
-    fn over(&self, now: u64) -> Option<&'static str> {
-        if self.exhausted {
-            Some("output")
+    /// Why the probe must end by itself now, if it must.
+    fn end_reason(&self, now: u64) -> Option<ByeReason> {
+        if self.output_exhausted {
+            Some(ByeReason::OutputLimit)
         } else if self.output.is_broken() {
-            Some("stdout")
+            Some(ByeReason::StdoutClosed)
         } else if now >= self.ttl {
-            Some("ttl")
+            Some(ByeReason::TimeToLive)
+        } else if self.flows.is_done() && !self.listens {
+            Some(ByeReason::Done)
         } else {
-            (self.flows.is_done() && !self.listens).then_some("done")
+            None
         }
     }
 
-    /// When to go on if nothing happens. The lag is measured every 25 ms, and what is due by then
-    /// is done then: a probe of a thousand flows that woke for each start and each deadline would
-    /// spend more on waking than on sampling.
-    fn wake(&self, now: u64) -> Instant {
+    /// Time at which the loop continues if nothing happens.
+    ///
+    /// The lag is measured every 25 ms, and attempts that are due by then start then: a probe of a
+    /// thousand flows that woke for each start and each deadline would spend more time on waking
+    /// than on sampling.
+    fn wake_time(&self, now: u64) -> Instant {
         let at = self.lag.next_tick().min(self.next_heartbeat).min(self.ttl);
         Instant::now() + Duration::from_micros(at.saturating_sub(now))
     }
 
-    /// Goes on with the plain attempts under way.
-    fn look(&mut self) {
-        let mut ended = Vec::new();
-        self.plain.advance(&self.common, |over| ended.push(over));
-        for over in ended {
-            self.plain_over(over);
+    /// Advances the TCP attempts in flight.
+    fn advance_tcp(&mut self) {
+        for finished in self.tcp.advance(&self.common) {
+            self.complete_tcp(finished);
         }
     }
 
-    fn plain_over(&mut self, Over { due, start, seen }: Over) {
+    fn complete_tcp(&mut self, finished: Finished) {
         let end = self.clock.now();
         self.lag.observe(end);
-        self.finish(Finished {
-            due,
-            start,
+        self.complete(Completed {
+            due: finished.due,
+            start: finished.start,
             end,
-            ended: ended(start, seen),
+            result: result_of(finished.start, finished.outcome),
         });
     }
 
-    /// Starts what is due and has a socket; what would start too late is a fault.
-    fn start(&mut self, now: u64) {
-        self.flows.take_due(now, LAG_LIMIT_US);
+    /// Starts the attempts that are due and have a socket; one that would start too late is a
+    /// fault.
+    fn start_due(&mut self, now: u64) {
+        self.flows.queue_due(now, LAG_LIMIT_US);
+
         while let Some(due) = self.flows.take_late(now, LAG_LIMIT_US) {
-            let detail = format!("due {} ms ago", (now - due.at) / 1_000);
-            self.flows.end(
-                due,
-                Ended::Fault {
-                    start: now,
-                    reason: FaultReason::Starved,
-                    detail,
-                },
-            );
-            self.release(due.flow);
-        }
-        while let Some((due, slot)) = self.flows.take_ready() {
-            let prepared = Arc::clone(&self.flows.all[due.flow].prepared);
-            if prepared.plain().is_some() {
-                if let Some(over) = self.plain.start(prepared, due, self.clock.now(), slot) {
-                    self.plain_over(over);
-                }
-                continue;
-            }
-            let mut report = Report {
-                clock: self.clock,
-                due,
+            let fault = AttemptResult::Fault {
                 start: now,
-                to: self.report.clone(),
-                done: false,
+                reason: FaultReason::Starved,
+                detail: format!("due {} ms ago", (now - due.at) / 1_000),
             };
-            let common = Arc::clone(&self.common);
-            // The handle is not kept: the report comes even if the task panics.
-            drop(tokio::spawn(async move {
-                attempt(&prepared, &common, &mut report, slot).await;
-            }));
+            self.flows.finish(due, fault);
+            self.emit(due.flow);
+        }
+
+        while let Some((due, permit)) = self.flows.take_ready() {
+            let prepared = Arc::clone(&self.flows.all[due.flow].prepared);
+            if prepared.as_tcp().is_some() {
+                let started = self.tcp.start(prepared, due, self.clock.now(), permit);
+                if let Some(finished) = started {
+                    self.complete_tcp(finished);
+                }
+            } else {
+                self.spawn_attempt(prepared, due, now, permit);
+            }
         }
     }
 
-    fn finish_all(&mut self, first: Finished) {
+    /// Makes an attempt in a task.
+    fn spawn_attempt(
+        &self,
+        prepared: Arc<Prepared>,
+        due: DueAttempt,
+        now: u64,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let mut reporter = AttemptReporter {
+            clock: self.clock,
+            due,
+            start: now,
+            sender: self.result_sender.clone(),
+            sent: false,
+        };
+        let common = Arc::clone(&self.common);
+        // The handle is not kept: the reporter sends a result even if the task panics.
+        drop(tokio::spawn(async move {
+            attempt(&prepared, &common, &mut reporter, permit).await;
+        }));
+    }
+
+    /// Completes an attempt and all others whose results are waiting.
+    fn complete_all(&mut self, first: Completed) {
         self.lag.observe(self.clock.now());
         let mut next = Some(first);
-        while let Some(finished) = next {
-            self.finish(finished);
+        while let Some(completed) = next {
+            self.complete(completed);
             next = self.results.try_recv().ok();
         }
     }
 
-    fn finish(
-        &mut self,
-        Finished {
+    /// Records a result, corrected for stalls, and reports what can be reported.
+    fn complete(&mut self, completed: Completed) {
+        let Completed {
             due,
             start,
             end,
-            ended,
-        }: Finished,
-    ) {
-        let late = start.saturating_sub(due.at);
-        let starved = if late > LAG_LIMIT_US {
-            Some(format!("started {} ms late", late / 1_000))
+            result,
+        } = completed;
+        let lateness = start.saturating_sub(due.at);
+        let starved = if lateness > LAG_LIMIT_US {
+            Some(format!("started {} ms late", lateness / 1_000))
+        } else if self.lag.stalled(start, end) {
+            Some("the probe stalled during the attempt".to_owned())
         } else {
-            self.lag
-                .stalled(start, end)
-                .then(|| "the probe stood still during the attempt".to_owned())
+            None
         };
-        let ended = match (starved, ended) {
-            (Some(detail), Ended::Seen { start, seen }) => despite_stall(start, seen, detail),
-            (_, ended) => ended,
+
+        let result = match (starved, result) {
+            (Some(detail), AttemptResult::Observed { start, observation }) => {
+                result_despite_stall(start, observation, detail)
+            }
+            (_, result) => result,
         };
-        self.flows.end(due, ended);
-        self.release(due.flow);
+        self.flows.finish(due, result);
+        self.emit(due.flow);
     }
 
-    fn release(&mut self, flow: usize) {
+    /// Reports the attempts of a flow whose turn has come.
+    fn emit(&mut self, flow: usize) {
         loop {
-            if self.flows.all[flow].log.owes_heartbeat() {
-                self.heartbeat();
+            if self.flows.all[flow].log.needs_heartbeat() {
+                self.send_heartbeat();
             }
-            match self.flows.all[flow].log.release() {
-                Some(Released::Line(body)) => self.send(body),
-                Some(Released::InHeartbeat) => {}
+            match self.flows.all[flow].log.emit() {
+                Some(Emitted::Line(body)) => self.send(body),
+                Some(Emitted::InHeartbeat) => {}
                 None => return,
             }
         }
     }
 
-    fn heartbeat(&mut self) {
+    fn send_heartbeat(&mut self) {
         let lag = self.lag.take_worst();
         let parts = heartbeat(self.flows.all.iter_mut().map(|flow| &mut flow.log), lag);
         for part in parts {
@@ -268,141 +284,151 @@ impl<'a> Sampler<'a> {
         }
     }
 
-    /// Attempts under way say how far they have come: one that has passed a stage has passed it,
-    /// however long it would have waited for the next.
-    async fn hurry(&mut self) {
-        self.common.end();
-        let mut ended = Vec::new();
-        self.plain.end(&self.common, |over| ended.push(over));
-        for over in ended {
-            self.plain_over(over);
+    /// Ends the attempts in flight and sends the last lines.
+    async fn end(&mut self, reason: ByeReason) {
+        self.end_attempts().await;
+        if reason != ByeReason::OutputLimit {
+            self.send_last_lines();
         }
-        let until = Instant::now() + LAST_RESULTS;
-        while self.flows.all.iter().any(|flow| flow.log.waits()) {
-            match timeout_at(until, self.results.recv()).await {
-                Ok(Some(finished)) => self.finish(finished),
+    }
+
+    /// Ends the attempts in flight: each reports the stages it passed, however long it would have
+    /// waited for the next.
+    async fn end_attempts(&mut self) {
+        self.common.end_attempts();
+        for finished in self.tcp.end(&self.common) {
+            self.complete_tcp(finished);
+        }
+
+        let deadline = Instant::now() + END_TIMEOUT;
+        while self.flows.all.iter().any(|flow| flow.log.in_flight() > 0) {
+            match timeout_at(deadline, self.results.recv()).await {
+                Ok(Some(completed)) => self.complete(completed),
                 Ok(None) | Err(_) => return,
             }
         }
     }
 
-    /// What is known when the probe ends: results that have arrived, openings behind attempts under
-    /// way, and a beat.
-    fn last_heartbeat(&mut self, reason: &str) {
-        if reason == "output" {
-            return;
-        }
-        self.look();
-        while let Ok(finished) = self.results.try_recv() {
-            self.finish(finished);
+    /// Sends the results that have arrived, successes behind attempts in flight, the latencies and
+    /// a heartbeat.
+    fn send_last_lines(&mut self) {
+        self.advance_tcp();
+        while let Ok(completed) = self.results.try_recv() {
+            self.complete(completed);
         }
         for flow in 0..self.flows.all.len() {
-            self.flows.all[flow].log.give_up();
-            self.release(flow);
+            self.flows.all[flow].log.abandon_pending();
+            self.emit(flow);
         }
-        for part in took(self.flows.all.iter().map(|flow| &flow.log)) {
+        for part in latencies(self.flows.all.iter().map(|flow| &flow.log)) {
             self.send(part);
         }
-        self.heartbeat();
+        self.send_heartbeat();
     }
 
     fn send(&mut self, body: Body) {
         match self.output.send(body) {
             Sent::Queued => {}
-            // The reader does not know what it missed, so each flow says its outcome anew.
-            Sent::Dropped => self.flows.all.iter_mut().for_each(|flow| flow.log.forget()),
-            Sent::Exhausted => self.exhausted = true,
+            // The reader does not know which lines it missed, so each flow sends a sample again.
+            Sent::Dropped => {
+                for flow in &mut self.flows.all {
+                    flow.log.require_sample();
+                }
+            }
+            Sent::Exhausted => self.output_exhausted = true,
         }
     }
 }
 
-/// Sees to it that every attempt is reported, even one whose code panicked.
-struct Report {
+/// Sends the result of one attempt, at the latest when it is dropped: even an attempt whose code
+/// panicked is reported.
+struct AttemptReporter {
     clock: Clock,
-    due: Due,
+    due: DueAttempt,
     start: u64,
-    to: UnboundedSender<Finished>,
-    done: bool,
+    sender: UnboundedSender<Completed>,
+    sent: bool,
 }
 
-impl Report {
-    fn send(&mut self, ended: Ended) {
-        self.done = true;
-        let finished = Finished {
+impl AttemptReporter {
+    fn send(&mut self, result: AttemptResult) {
+        self.sent = true;
+        let completed = Completed {
             due: self.due,
             start: self.start,
             end: self.clock.now(),
-            ended,
+            result,
         };
-        // Nobody listens once the probe is ending.
-        drop(self.to.send(finished));
+        // The receiver is gone once the probe has ended.
+        drop(self.sender.send(completed));
+    }
+
+    fn send_defect(&mut self, detail: &str) {
+        self.send(AttemptResult::Fault {
+            start: self.start,
+            reason: FaultReason::Defect,
+            detail: detail.to_owned(),
+        });
     }
 }
 
-impl Drop for Report {
+impl Drop for AttemptReporter {
     fn drop(&mut self) {
-        if !self.done {
-            let detail = "the attempt was not finished".into();
-            self.send(Ended::Fault {
-                start: self.start,
-                reason: FaultReason::Defect,
-                detail,
-            });
+        if !self.sent {
+            self.send_defect("the attempt was not finished");
         }
     }
 }
 
+/// Makes one attempt, reports it and closes its connection; `permit` is held until then.
 async fn attempt(
     prepared: &Prepared,
     common: &Common,
-    report: &mut Report,
-    slot: OwnedSemaphorePermit,
+    reporter: &mut AttemptReporter,
+    permit: OwnedSemaphorePermit,
 ) {
-    let start = report.clock.now();
-    report.start = start;
-    let Ok((seen, open)) = timeout(
-        prepared.longest(),
-        prepared.attempt(common, report.due.attempt),
-    )
-    .await
-    else {
-        let detail = "the attempt took longer than its deadlines together".into();
-        report.send(Ended::Fault {
-            start,
-            reason: FaultReason::Defect,
-            detail,
-        });
+    let start = reporter.clock.now();
+    reporter.start = start;
+    let attempt = prepared.attempt(common, reporter.due.attempt);
+    let Ok((outcome, connection)) = timeout(prepared.time_limit(), attempt).await else {
+        reporter.send_defect("the attempt took longer than its deadlines together");
         return;
     };
-    report.send(ended(start, seen));
-    if let Some(open) = open {
-        open.close().await;
+
+    reporter.send(result_of(start, outcome));
+    if let Some(connection) = connection {
+        connection.close().await;
     }
-    drop(slot);
+    drop(permit);
 }
 
-/// What an attempt during a stall still shows: the stages that it passed, without their times.
-/// Silence at the next one was our own.
-fn despite_stall(start: u64, mut seen: Observation, detail: String) -> Ended {
-    if seen.stop.is_some() && !seen.is_answered() {
-        return Ended::Fault {
+/// Result of an attempt that overlaps a stall: the stages it passed, without their times. Silence
+/// at the next stage may be the probe's own.
+fn result_despite_stall(start: u64, mut observation: Observation, detail: String) -> AttemptResult {
+    if observation.stop.is_some() && !observation.is_answered() {
+        return AttemptResult::Fault {
             start,
             reason: FaultReason::Starved,
             detail,
         };
     }
-    seen.passed.iter_mut().for_each(|(_, us)| *us = 0);
-    if let Some(stop) = &mut seen.stop {
-        stop.how = How::Unfinished;
+
+    for (_, us) in &mut observation.passed {
+        *us = 0;
     }
-    Ended::Seen { start, seen }
+    if let Some(stop) = &mut observation.stop {
+        stop.how = StopCause::Unfinished;
+    }
+    AttemptResult::Observed { start, observation }
 }
 
-fn ended(start: u64, seen: Seen) -> Ended {
-    match seen {
-        Ok(seen) if seen.is_unfinished() => Ended::Unfinished { start, seen },
-        Ok(seen) => Ended::Seen { start, seen },
-        Err((reason, detail)) => Ended::Fault {
+fn result_of(start: u64, outcome: Outcome) -> AttemptResult {
+    match outcome {
+        Ok(observation) if observation.is_unfinished() => {
+            AttemptResult::Unfinished { start, observation }
+        }
+        Ok(observation) => AttemptResult::Observed { start, observation },
+        Err((reason, detail)) => AttemptResult::Fault {
             start,
             reason,
             detail,
@@ -415,38 +441,51 @@ mod tests {
     use super::*;
     use crate::wire::{Stage, Stop};
 
-    fn during_a_stall(passed: &[Stage], stopped_at: Option<Stage>) -> Ended {
+    fn during_a_stall(passed: &[Stage], stopped_at: Option<Stage>) -> AttemptResult {
         let stop = stopped_at.map(|stage| Stop {
             stage,
-            how: How::Silence,
+            how: StopCause::Silence,
         });
         let passed = passed.iter().map(|stage| (*stage, 250_000)).collect();
-        despite_stall(
-            7,
-            Observation {
-                passed,
-                stop,
-                ..Observation::default()
-            },
-            String::new(),
-        )
+        let observation = Observation {
+            passed,
+            stop,
+            ..Observation::default()
+        };
+        result_despite_stall(7, observation, String::new())
     }
 
     #[test]
-    fn what_got_through_during_a_stall_got_through_and_what_did_not_is_a_fault() {
-        let Ended::Seen { start: 7, seen } = during_a_stall(&[Stage::Connect], None) else {
-            panic!("an opening was lost")
+    fn success_during_a_stall_counts_without_its_times() {
+        let AttemptResult::Observed {
+            start: 7,
+            observation,
+        } = during_a_stall(&[Stage::Connect], None)
+        else {
+            panic!("a success was lost")
         };
-        assert_eq!((seen.passed, seen.stop), (vec![(Stage::Connect, 0)], None));
-        let Ended::Seen { seen, .. } = during_a_stall(&[Stage::Connect], Some(Stage::Request))
+        assert_eq!(
+            (observation.passed, observation.stop),
+            (vec![(Stage::Connect, 0)], None)
+        );
+    }
+
+    #[test]
+    fn handshake_during_a_stall_counts_and_its_request_is_unfinished() {
+        let AttemptResult::Observed { observation, .. } =
+            during_a_stall(&[Stage::Connect], Some(Stage::Request))
         else {
             panic!("a handshake was lost")
         };
-        assert!(seen.is_unfinished() && seen.passed == [(Stage::Connect, 0)]);
+        assert!(observation.is_unfinished() && observation.passed == [(Stage::Connect, 0)]);
+    }
+
+    #[test]
+    fn attempt_without_an_answer_during_a_stall_is_a_fault() {
         for passed in [&[][..], &[Stage::Resolve]] {
             assert!(matches!(
                 during_a_stall(passed, Some(Stage::Connect)),
-                Ended::Fault { .. }
+                AttemptResult::Fault { .. }
             ));
         }
     }

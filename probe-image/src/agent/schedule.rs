@@ -1,31 +1,31 @@
-//! When a flow is tried: pure arithmetic over [`Pace`].
+//! Times of a flow's attempts: pure arithmetic over [`Pace`].
 
 use crate::wire::Pace;
 use std::collections::VecDeque;
 
-/// The attempts of a burst, milliseconds after its start. One socket gets no second SYN out before
-/// a second has passed (RFC 6298 §2.1), so staggered sockets find a leak sooner than one that
-/// waits.
+/// Attempts of a burst, milliseconds after its start. A socket sends its second SYN only after one
+/// second (RFC 6298 §2.1), so staggered sockets find a leak sooner than one that waits.
 const BURST_MS: [u64; 3] = [0, 150, 400];
 
-/// An attempt of the interval this close to one of a burst is left out.
+/// An attempt of the interval at most this far from one of a burst is left out, milliseconds.
 const NEAR_MS: u64 = 150;
 
-/// The starts of a flow's attempts, microseconds since hello, in order. Without end, unless
-/// [`Pace::attempts`] or an interval of 0 (bursts only) sets one.
+/// Starts of a flow's attempts, microseconds since hello, in order. Infinite, unless
+/// [`Pace::attempts`] or an interval of 0 (bursts only) limits it.
 #[derive(Debug)]
 pub(crate) struct Schedule {
+    /// Attempts of bursts to come, milliseconds.
     bursts: VecDeque<u64>,
-    /// The last attempts of a burst that were handed out and may still be near an attempt of the
-    /// interval.
-    behind: Option<u64>,
+    /// The last attempt of a burst that was returned: the next tick may be near it.
+    last_burst: Option<u64>,
+    /// The next attempt of the interval, milliseconds.
     next_tick: Option<u64>,
     interval: u64,
-    left: u32,
+    remaining: u32,
 }
 
 impl Schedule {
-    /// The schedule of a pace.
+    /// The schedule of a flow with this pace.
     pub(crate) fn new(pace: &Pace) -> Self {
         let burst = if pace.single {
             &BURST_MS[..1]
@@ -39,44 +39,58 @@ impl Schedule {
             .collect();
         bursts.sort_unstable();
         bursts.dedup();
+
         let interval = u64::from(pace.interval_ms);
         let first = pace.bursts_ms.iter().min().map(|&at| u64::from(at));
         Self {
             bursts: bursts.into(),
-            behind: None,
+            last_burst: None,
             next_tick: first.filter(|_| interval > 0).map(|first| first + interval),
             interval,
-            left: pace.attempts.unwrap_or(u32::MAX),
+            remaining: pace.attempts.unwrap_or(u32::MAX),
         }
     }
+
+    /// Skips the ticks that are too close to an attempt of a burst.
+    fn skip_near_ticks(&mut self) {
+        while let Some(tick) = self.next_tick {
+            let next_burst = self.bursts.front().copied();
+            if !is_near(tick, next_burst) && !is_near(tick, self.last_burst) {
+                return;
+            }
+            self.next_tick = Some(tick + self.interval);
+        }
+    }
+}
+
+/// Whether a tick is too close to an attempt of a burst.
+fn is_near(tick: u64, burst: Option<u64>) -> bool {
+    burst.is_some_and(|burst| burst.abs_diff(tick) <= NEAR_MS)
 }
 
 impl Iterator for Schedule {
     type Item = u64;
 
     fn next(&mut self) -> Option<u64> {
-        self.left = self.left.checked_sub(1)?;
-        loop {
-            let burst = self.bursts.front().copied();
-            let near =
-                |at: u64, other: Option<u64>| other.is_some_and(|o| o.abs_diff(at) <= NEAR_MS);
-            let at = match (self.next_tick, burst) {
-                (Some(tick), _) if near(tick, burst) || near(tick, self.behind) => {
-                    self.next_tick = Some(tick + self.interval);
-                    continue;
-                }
-                (Some(tick), burst) if burst.is_none_or(|burst| tick < burst) => {
-                    self.next_tick = Some(tick + self.interval);
-                    tick
-                }
-                _ => {
-                    let burst = self.bursts.pop_front()?;
-                    self.behind = Some(burst);
-                    burst
-                }
-            };
-            return Some(at * 1_000);
-        }
+        self.remaining = self.remaining.checked_sub(1)?;
+        self.skip_near_ticks();
+
+        let next_burst = self.bursts.front();
+        let next_tick = self
+            .next_tick
+            .filter(|tick| next_burst.is_none_or(|burst| tick < burst));
+        let at = match next_tick {
+            Some(tick) => {
+                self.next_tick = Some(tick + self.interval);
+                tick
+            }
+            None => {
+                let burst = self.bursts.pop_front()?;
+                self.last_burst = Some(burst);
+                burst
+            }
+        };
+        Some(at * 1_000)
     }
 }
 
@@ -99,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_then_once_an_interval() {
+    fn burst_comes_first_then_one_attempt_an_interval() {
         assert_eq!(
             starts(&[0], 1_000, None, 6),
             [0, 150, 400, 1_000, 2_000, 3_000]
@@ -109,7 +123,7 @@ mod tests {
 
     #[test]
     fn attempts_near_a_burst_are_left_out() {
-        // 3,000 is within 150 ms of 2,950, as 4,000 is of 4,100; 3,350 is the burst's own.
+        // 3,000 is within 150 ms of 2,950, and 4,000 of 4,100; 3,350 belongs to the burst.
         assert_eq!(
             starts(&[0, 2_950, 4_100], 1_000, None, 12),
             [
@@ -127,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn single_attempts_in_place_of_bursts() {
+    fn single_burst_is_one_attempt() {
         let pace = Pace {
             bursts_ms: vec![100],
             interval_ms: 2_000,
@@ -140,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_are_capped() {
+    fn number_of_attempts_is_limited() {
         assert_eq!(starts(&[0], 1_000, Some(4), 9), [0, 150, 400, 1_000]);
         assert_eq!(starts(&[0], 0, None, 9), [0, 150, 400]);
         assert_eq!(starts(&[], 1_000, None, 9), [0; 0]);

@@ -1,10 +1,10 @@
-//! The words of our own responder: `watertight/1 NONCE` is asked, `watertight/1 NONCE WHO` is
-//! answered.
+//! The protocol of our responder: the question is `watertight/1 NONCE`, the answer `watertight/1
+//! NONCE NAME`.
 
 use crate::text::printable;
 use crate::wire::Answer;
 
-/// The first word of question and answer.
+/// First word of question and answer.
 pub(crate) const MAGIC: &str = "watertight/1";
 
 /// The question, newline included.
@@ -13,31 +13,23 @@ pub(crate) fn question(nonce: &str) -> String {
 }
 
 /// The answer, newline included.
-pub(crate) fn answer(nonce: &str, who: &str) -> String {
-    format!("{MAGIC} {nonce} {who}\n")
+pub(crate) fn answer(nonce: &str, name: &str) -> String {
+    format!("{MAGIC} {nonce} {name}\n")
 }
 
-/// The answer in these bytes, if they begin with one.
+/// Parses the answer at the beginning of `bytes`; `None` without one.
 pub(crate) fn parse(bytes: &[u8], nonce: &str) -> Option<Answer> {
-    let line = bytes
-        .split(|&b| b == b'\n')
-        .next()
-        .filter(|line| line.len() < bytes.len())?;
-    parse_words(
-        std::str::from_utf8(line)
-            .ok()?
-            .strip_prefix(MAGIC)?
-            .strip_prefix(' ')?,
-        nonce,
-    )
+    let end = bytes.iter().position(|&b| b == b'\n')?;
+    let line = std::str::from_utf8(&bytes[..end]).ok()?;
+    parse_words(line.strip_prefix(MAGIC)?.strip_prefix(' ')?, nonce)
 }
 
-/// The answer in `NONCE WHO`, as an HTTP response carries it.
+/// Parses an answer in the form `NONCE NAME`, as an HTTP response carries it.
 pub(crate) fn parse_words(words: &str, nonce: &str) -> Option<Answer> {
-    let (returned, who) = words.trim_end().split_once(' ')?;
+    let (returned, name) = words.trim_end().split_once(' ')?;
     Some(Answer {
         nonce: returned == nonce,
-        who: printable(who, 200),
+        who: printable(name, 200),
     })
 }
 
@@ -46,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_says_who_and_whether_the_nonce_is_ours() {
+    fn answer_has_the_responders_name_and_whether_the_nonce_matches() {
         let text = answer("ab12", "pod shop/web-1");
         assert_eq!(
             parse(text.as_bytes(), "ab12"),
@@ -59,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bytes_are_no_answer() {
+    fn bytes_of_another_form_are_no_answer() {
         for bytes in [
             "",
             "watertight/1 ab12 web",

@@ -1,16 +1,15 @@
-//! HTTP/1.1 and HTTP/2: one exchange over a connection of our own. Redirects are not followed.
+//! HTTP/1.1 and HTTP/2: one exchange over a new connection. Redirects are not followed.
 //!
-//! Every request carries `x-watertight-nonce`, also to strangers: it is a header like any other to
-//! them, and only our responder, or a proxy before it, can return it in `x-watertight-answer: NONCE
-//! WHO`.
+//! Every request carries the header `x-watertight-nonce`. Other servers ignore it; our responder
+//! returns it in `x-watertight-answer: NONCE NAME`.
 //!
-//! Time and memory are bounded whatever the other side sends: one deadline for the whole exchange,
-//! 32 KiB of headers, 1 MB of body of which 256 bytes are kept, 2 MiB in all.
+//! Time and memory are limited whatever the peer sends: one deadline for the whole exchange, 32 KiB
+//! of headers, 1 MB of body of which 256 bytes are kept, 2 MiB in all.
 
-use super::instrumented_stream::{TURN, Watch, Watched};
-use super::{Cancel, Open, Trace, answer, tls};
+use super::instrumented_stream::{InstrumentedStream, StreamRecord, YIELD_AFTER};
+use super::{Cancel, OpenConnection, Trace, answer, tls};
 use crate::text::{hex, printable, printable_bytes};
-use crate::wire::{self, How, HttpFacts, Icmp, Stage};
+use crate::wire::{self, FaultReason, HttpFacts, Icmp, Stage, StopCause};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::{http1, http2};
@@ -28,26 +27,30 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-/// The request header that carries the nonce.
+/// Request header with the nonce.
 pub(crate) const NONCE: HeaderName = HeaderName::from_static("x-watertight-nonce");
 
-/// The response header by which our responder answers: `NONCE WHO`.
+/// Response header of our responder: `NONCE NAME`.
 pub(crate) const ANSWER: HeaderName = HeaderName::from_static("x-watertight-answer");
 
-/// Bytes of a body that are read.
+/// Maximum bytes of a body that are read.
 const MAX_BODY: u64 = 1_000_000;
 
-/// Bytes of a body that are kept; a little more is held, so that a nonce at the edge is found
-/// whole.
+/// Characters of a body that are reported.
 const BODY_START: usize = 256;
-const HELD: usize = BODY_START + 64;
 
-/// Bytes and number of a response's headers.
+/// Bytes of a body that are kept: more than are reported, so that a nonce at the end is found
+/// whole.
+const MAX_KEPT: usize = BODY_START + 64;
+
+/// Maximum bytes of a response's headers (HTTP/2).
 const MAX_HEADER_BYTES: usize = 32 * 1024;
+
+/// Maximum number of a response's headers (HTTP/1).
 const MAX_HEADERS: usize = 256;
 
-/// Headers, by name or by beginning, that enforcement layers set: Linkerd, Envoy (Istio, Cilium),
-/// cloud firewalls.
+/// Names, or prefixes of names, of headers that enforcement layers set: Linkerd, Envoy (Istio,
+/// Cilium), cloud firewalls.
 const MARKS: [&str; 9] = [
     "l5d-",
     "x-envoy-",
@@ -60,11 +63,13 @@ const MARKS: [&str; 9] = [
     "proxy-status",
 ];
 
-/// Marks that are told, and the length of each.
+/// Maximum number of marks reported.
 const MAX_MARKS: usize = 16;
+
+/// Maximum characters of a mark.
 const MAX_MARK: usize = 60;
 
-/// A request, checked once.
+/// A request whose parameters are checked.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     method: Method,
@@ -74,53 +79,29 @@ pub(crate) struct Prepared {
     headers: HeaderMap,
     body: Bytes,
     h2: bool,
-    /// TLS first, if any.
     pub(crate) tls: Option<tls::Parameters>,
 }
 
 impl Prepared {
-    /// Checks a request. `run` goes into the `User-Agent`.
+    /// Checks a request. `run` becomes part of the `User-Agent`.
     pub(crate) fn new(http: &wire::Http, run: &str) -> Result<Self, String> {
-        let scheme = if http.tls.is_some() { "https" } else { "http" };
-        let uri = |text: &str| {
-            text.parse::<Uri>()
-                .map_err(|e| format!("{text:?} is no URI: {e}"))
-        };
         if !http.path.starts_with('/') {
             return Err(format!(
                 "the path {:?} does not begin with a slash",
                 http.path
             ));
         }
-        let agent = format!(
-            "watertight/{} ({})",
-            env!("CARGO_PKG_VERSION"),
-            printable(run, 100)
-        );
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            USER_AGENT,
-            HeaderValue::try_from(agent).map_err(|e| format!("the run's id: {e}"))?,
-        );
-        for (name, value) in &http.headers {
-            let header =
-                HeaderName::try_from(name).map_err(|_| format!("{name:?} is no header name"))?;
-            let value = HeaderValue::try_from(value)
-                .map_err(|_| format!("no value for the header {name}"))?;
-            if header == USER_AGENT {
-                headers.insert(header, value);
-            } else {
-                headers.append(header, value);
-            }
-        }
+
+        let scheme = if http.tls.is_some() { "https" } else { "http" };
+        let absolute = format!("{scheme}://{}{}", http.authority, http.path);
         Ok(Self {
             method: Method::from_bytes(http.method.as_bytes())
                 .map_err(|_| format!("{:?} is no method", http.method))?,
-            path: uri(&http.path)?,
-            absolute: uri(&format!("{scheme}://{}{}", http.authority, http.path))?,
+            path: parse_uri(&http.path)?,
+            absolute: parse_uri(&absolute)?,
             authority: HeaderValue::try_from(&http.authority)
                 .map_err(|_| "the authority is no header value")?,
-            headers,
+            headers: header_map(&http.headers, run)?,
             body: http.body.clone().unwrap_or_default().into(),
             h2: http.h2,
             tls: http.tls.as_ref().map(tls::Parameters::new).transpose()?,
@@ -128,12 +109,9 @@ impl Prepared {
     }
 
     fn request(&self, version: Version, nonce: &str) -> Result<Request<Full<Bytes>>, Cancel> {
-        let defect = |e: String| {
-            Cancel::fault(
-                wire::FaultReason::Defect,
-                format!("building a request: {e}"),
-            )
-        };
+        let nonce = HeaderValue::try_from(nonce)
+            .map_err(|e| Cancel::fault(FaultReason::Defect, format!("building a request: {e}")))?;
+
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
         let headers = request.headers_mut();
@@ -141,10 +119,7 @@ impl Prepared {
             headers.insert(HOST, self.authority.clone());
         }
         headers.extend(self.headers.clone());
-        headers.insert(
-            NONCE,
-            HeaderValue::try_from(nonce).map_err(|e| defect(e.to_string()))?,
-        );
+        headers.insert(NONCE, nonce);
         *request.uri_mut() = if version == Version::HTTP_2 {
             self.absolute.clone()
         } else {
@@ -153,7 +128,7 @@ impl Prepared {
         Ok(request)
     }
 
-    /// HTTP/2 where TLS negotiated it, or where nothing was negotiated and the plan says so.
+    /// HTTP/2 if TLS negotiated it, or if nothing was negotiated and the plan sets `h2`.
     fn version(&self, alpn: Option<&[u8]>) -> Version {
         match alpn {
             Some(b"h2") => Version::HTTP_2,
@@ -163,206 +138,229 @@ impl Prepared {
     }
 }
 
-/// One exchange over plain TCP: passes [`Stage::FirstBytes`] and, once a response's head arrived,
-/// [`Stage::Request`].
+fn parse_uri(text: &str) -> Result<Uri, String> {
+    text.parse::<Uri>()
+        .map_err(|e| format!("{text:?} is no URI: {e}"))
+}
+
+/// The plan's headers and the `User-Agent`, which a header of the plan replaces.
+fn header_map(plan_headers: &[(String, String)], run: &str) -> Result<HeaderMap, String> {
+    let agent = format!(
+        "watertight/{} ({})",
+        env!("CARGO_PKG_VERSION"),
+        printable(run, 100)
+    );
+    let agent = HeaderValue::try_from(agent).map_err(|e| format!("the run's id: {e}"))?;
+
+    let mut headers = HeaderMap::new();
+    headers.insert(USER_AGENT, agent);
+    for (name, value) in plan_headers {
+        let header =
+            HeaderName::try_from(name).map_err(|_| format!("{name:?} is no header name"))?;
+        let value =
+            HeaderValue::try_from(value).map_err(|_| format!("no value for the header {name}"))?;
+        if header == USER_AGENT {
+            headers.insert(header, value);
+        } else {
+            headers.append(header, value);
+        }
+    }
+    Ok(headers)
+}
+
+/// Makes one exchange over cleartext TCP; passes [`Stage::FirstBytes`] and, once the head of a
+/// response arrived, [`Stage::Request`].
 pub(crate) async fn over_tcp(
     stream: TcpStream,
     prepared: &Prepared,
     nonce: &str,
     limit: Duration,
     trace: &mut Trace,
-    open: &mut Option<Open>,
+    open: &mut Option<OpenConnection>,
 ) -> Result<(), Cancel> {
-    if let Some(errno) = trace.reset_after_handshake {
-        return Err(Cancel::stop(
-            Stage::FirstBytes,
-            How::Error { errno, icmp: None },
-        ));
-    }
-    let began = Instant::now();
-    let (watched, watch) = Watched::new(stream);
-    let exchanged = exchange(
-        watched,
-        prepared.version(None),
-        prepared,
-        nonce,
-        began + limit,
-        open,
-    )
-    .await;
-    let early = watch
-        .first
-        .get()
-        .map(|at| at.saturating_duration_since(began));
-    if let Some(early) = early {
-        trace.seen.passed.push((
-            Stage::FirstBytes,
-            u32::try_from(early.as_micros()).unwrap_or(u32::MAX),
-        ));
-    }
-    let stage = if early.is_some() {
-        Stage::Request
-    } else {
-        Stage::FirstBytes
+    trace.check_not_reset(Stage::FirstBytes)?;
+
+    let started = Instant::now();
+    let version = prepared.version(None);
+    let (stream, record) = InstrumentedStream::new(stream);
+    let result = exchange(stream, version, prepared, nonce, started + limit, open).await;
+
+    let stage = match record.first_byte.get() {
+        None => Stage::FirstBytes,
+        Some(at) => {
+            let us = at.saturating_duration_since(started).as_micros();
+            let us = u32::try_from(us).unwrap_or(u32::MAX);
+            trace.observation.passed.push((Stage::FirstBytes, us));
+            Stage::Request
+        }
     };
-    finish(exchanged, stage, &watch, began, trace)
+    record_result(result, stage, &record, started, trace)
 }
 
-/// One exchange over TLS: passes [`Stage::Request`] once a response's head arrived.
+/// Makes one exchange over TLS; passes [`Stage::Request`] once the head of a response arrived.
 pub(crate) async fn over_tls(
     stream: tokio_rustls::client::TlsStream<TcpStream>,
     prepared: &Prepared,
     nonce: &str,
     limit: Duration,
     trace: &mut Trace,
-    open: &mut Option<Open>,
+    open: &mut Option<OpenConnection>,
 ) -> Result<(), Cancel> {
-    let began = Instant::now();
+    let started = Instant::now();
     let version = prepared.version(stream.get_ref().1.alpn_protocol());
-    let (watched, watch) = Watched::new(stream);
-    let exchanged = exchange(watched, version, prepared, nonce, began + limit, open).await;
-    finish(exchanged, Stage::Request, &watch, began, trace)
+    let (stream, record) = InstrumentedStream::new(stream);
+    let result = exchange(stream, version, prepared, nonce, started + limit, open).await;
+    record_result(result, Stage::Request, &record, started, trace)
 }
 
-fn finish(
-    exchanged: Result<Exchanged, Failed>,
+/// Records the result of an exchange that would have passed `stage` next.
+fn record_result(
+    result: Result<Exchange, ExchangeError>,
     stage: Stage,
-    watch: &Watch,
-    began: Instant,
+    record: &StreamRecord,
+    started: Instant,
     trace: &mut Trace,
 ) -> Result<(), Cancel> {
-    match exchanged {
-        Ok(Exchanged { http, answer }) => {
-            trace.pass(Stage::Request, began);
-            trace.seen.http = Some(Box::new(http));
-            trace.seen.answer = answer;
+    match result {
+        Ok(Exchange { http, answer }) => {
+            trace.pass(Stage::Request, started);
+            trace.observation.http = Some(Box::new(http));
+            trace.observation.answer = answer;
             Ok(())
         }
-        Err(Failed::Silence) => Err(Cancel::stop(stage, How::Silence)),
-        Err(Failed::Hyper(error)) => {
-            Err(Cancel::stop(stage, how(&error, watch.icmp.get().copied())))
+        Err(ExchangeError::Timeout) => Err(Cancel::stop(stage, StopCause::Silence)),
+        Err(ExchangeError::Hyper(error)) => {
+            let how = stop_cause(&error, record.icmp.get().copied());
+            Err(Cancel::stop(stage, how))
         }
-        Err(Failed::Cancel(halt)) => Err(halt),
+        Err(ExchangeError::Cancel(cancel)) => Err(cancel),
     }
 }
 
-struct Exchanged {
+/// A completed exchange.
+struct Exchange {
     http: HttpFacts,
     answer: Option<wire::Answer>,
 }
 
-enum Failed {
-    Silence,
+/// Why there was no response.
+enum ExchangeError {
+    Timeout,
     Hyper(hyper::Error),
     Cancel(Cancel),
 }
 
-/// Drives the connection, and the request over it, to the body's end, its limit, or the deadline.
-/// Once there is a head the request was answered, however the body ends.
+/// Sends the request and reads the response to the end of its body, the limit, or the deadline.
+/// Once there is a head the request is answered, however the body ends.
 async fn exchange<S: Connection>(
     stream: S,
     version: Version,
     prepared: &Prepared,
     nonce: &str,
     deadline: Instant,
-    open: &mut Option<Open>,
-) -> Result<Exchanged, Failed> {
-    let request = prepared.request(version, nonce).map_err(Failed::Cancel)?;
-    let io = TokioIo::new(stream);
-    let (response, mut driver): (ResponseFuture, Driver) = if version == Version::HTTP_2 {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .max_header_list_size(MAX_HEADER_BYTES as u32)
-            .max_concurrent_reset_streams(1);
-        let shaken = timeout_at(deadline, builder.handshake(io))
-            .await
-            .map_err(|_| Failed::Silence)?;
-        let (mut sender, connection) = shaken.map_err(Failed::Hyper)?;
-        (
-            Box::pin(async move { sender.send_request(request).await }),
-            Driver::new(connection),
-        )
-    } else {
-        let mut builder = http1::Builder::new();
-        // Exact, since hyper handles all that one read brings before it lets anyone else have a
-        // turn.
-        builder
-            .read_buf_exact_size(Some(TURN))
-            .max_headers(MAX_HEADERS);
-        let shaken = timeout_at(deadline, builder.handshake(io))
-            .await
-            .map_err(|_| Failed::Silence)?;
-        let (mut sender, connection) = shaken.map_err(Failed::Hyper)?;
-        (
-            Box::pin(async move { sender.send_request(request).await }),
-            Driver::new(connection),
-        )
-    };
-    let Ok(answered) = timeout_at(deadline, driver.drive(response)).await else {
-        return Err(Failed::Silence);
-    };
-    let response = match answered {
+    open: &mut Option<OpenConnection>,
+) -> Result<Exchange, ExchangeError> {
+    let request = prepared
+        .request(version, nonce)
+        .map_err(ExchangeError::Cancel)?;
+    let handshake = timeout_at(deadline, send(stream, version, request));
+    let (response, mut driver) = handshake
+        .await
+        .map_err(|_| ExchangeError::Timeout)?
+        .map_err(ExchangeError::Hyper)?;
+
+    let result = timeout_at(deadline, driver.drive(response)).await;
+    let response = match result.map_err(|_| ExchangeError::Timeout)? {
         Ok(response) => response,
-        // The request was only told that its connection is gone; the connection knows why.
+        // The request's error says only that the connection is gone; the connection's says why.
         Err(error) if error.is_canceled() || error.is_closed() => {
-            return Err(Failed::Hyper(driver.failed.unwrap_or(error)));
+            return Err(ExchangeError::Hyper(driver.error.unwrap_or(error)));
         }
-        Err(error) => return Err(Failed::Hyper(error)),
+        Err(error) => return Err(ExchangeError::Hyper(error)),
     };
-    let (head, body) = response.into_parts();
-    let mut read = Body::default();
-    // However it ends: the head is the answer, and the body is what was read of it.
-    let _ = timeout_at(deadline, driver.drive(read.all(body))).await;
+
+    let (head, incoming) = response.into_parts();
+    let mut body = Body::default();
+    // An error or timeout here only shortens the body.
+    let _ = timeout_at(deadline, driver.drive(body.read(incoming))).await;
+
     let answer = head
         .headers
         .get(ANSWER)
         .and_then(|value| answer::parse_words(value.to_str().ok()?, nonce));
-    let http = facts(
-        head.version,
-        head.status.as_u16(),
-        &head.headers,
-        &read,
-        nonce,
-    );
-    *open = driver.running.map(Open::Http);
-    Ok(Exchanged { http, answer })
+    let status = head.status.as_u16();
+    let http = facts(head.version, status, &head.headers, &body, nonce);
+    *open = driver.running.map(OpenConnection::Http);
+    Ok(Exchange { http, answer })
 }
 
-/// What hyper needs of a stream.
+/// Does hyper's handshake on a stream and sends the request. Returns the response to come, and the
+/// driver of the connection.
+async fn send<S: Connection>(
+    stream: S,
+    version: Version,
+    request: Request<Full<Bytes>>,
+) -> hyper::Result<(ResponseFuture, Driver)> {
+    let io = TokioIo::new(stream);
+    if version == Version::HTTP_2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .max_header_list_size(MAX_HEADER_BYTES as u32)
+            .max_concurrent_reset_streams(1);
+        let (mut sender, connection) = builder.handshake(io).await?;
+        let response = Box::pin(async move { sender.send_request(request).await });
+        return Ok((response, Driver::new(connection)));
+    }
+
+    let mut builder = http1::Builder::new();
+    // An exact size, since hyper handles all that one read returns before it yields.
+    builder
+        .read_buf_exact_size(Some(YIELD_AFTER))
+        .max_headers(MAX_HEADERS);
+    let (mut sender, connection) = builder.handshake(io).await?;
+    let response = Box::pin(async move { sender.send_request(request).await });
+    Ok((response, Driver::new(connection)))
+}
+
+/// The traits that hyper requires of a stream.
 trait Connection: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for T {}
 
 type ResponseFuture = Pin<Box<dyn Future<Output = hyper::Result<Response<Incoming>>> + Send>>;
 
-/// A connection, polled along with what happens on it.
+/// The future of a connection, which must be polled together with each exchange on it.
 struct Driver {
+    /// `None` once the connection has ended.
     running: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
-    failed: Option<hyper::Error>,
+    error: Option<hyper::Error>,
 }
 
 impl Driver {
     fn new(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) -> Self {
         Self {
             running: Some(Box::pin(connection)),
-            failed: None,
+            error: None,
         }
     }
 
-    async fn drive<T>(&mut self, work: impl Future<Output = T>) -> T {
-        tokio::pin!(work);
+    /// Polls the connection until `exchange` is done.
+    async fn drive<T>(&mut self, exchange: impl Future<Output = T>) -> T {
+        tokio::pin!(exchange);
         poll_fn(|cx| {
             if let Some(running) = &mut self.running
-                && let Poll::Ready(ended) = running.as_mut().poll(cx)
+                && let Poll::Ready(result) = running.as_mut().poll(cx)
             {
                 self.running = None;
-                self.failed = ended.err();
+                self.error = result.err();
             }
-            work.as_mut().poll(cx)
+            exchange.as_mut().poll(cx)
         })
         .await
     }
 }
 
+/// A body as far as it was read.
 #[derive(Default)]
 struct Body {
     start: Vec<u8>,
@@ -371,17 +369,18 @@ struct Body {
 }
 
 impl Body {
-    async fn all(&mut self, mut body: Incoming) {
-        while let Some(Ok(frame)) = body.frame().await {
+    async fn read(&mut self, mut incoming: Incoming) {
+        while let Some(Ok(frame)) = incoming.frame().await {
             let Some(data) = frame.data_ref() else {
                 continue;
             };
-            let left = usize::try_from(MAX_BODY - self.bytes).unwrap_or(0);
-            let data = &data[..data.len().min(left)];
+            let remaining = usize::try_from(MAX_BODY - self.bytes).unwrap_or(0);
+            let data = &data[..data.len().min(remaining)];
             self.bytes += data.len() as u64;
             self.hash.update(data);
-            let room = HELD - self.start.len();
+            let room = MAX_KEPT - self.start.len();
             self.start.extend_from_slice(&data[..data.len().min(room)]);
+
             if self.bytes >= MAX_BODY {
                 return;
             }
@@ -396,11 +395,6 @@ fn facts(
     body: &Body,
     nonce: &str,
 ) -> HttpFacts {
-    let header = |name: HeaderName, most| {
-        headers
-            .get(name)
-            .map(|value| printable_bytes(value.as_bytes(), most))
-    };
     let mut marks: Vec<String> = headers
         .keys()
         .filter(|name| MARKS.iter().any(|mark| name.as_str().starts_with(mark)))
@@ -408,8 +402,8 @@ fn facts(
         .collect();
     marks.sort_unstable();
     marks.truncate(MAX_MARKS);
-    // The nonce is another each time; where it was returned stands NONCE, so that like answers look
-    // alike.
+
+    // The nonce differs in each attempt; it is replaced so that equal answers compare as equal.
     let start = String::from_utf8_lossy(&body.start).replace(nonce, "NONCE");
     HttpFacts {
         version: if version == Version::HTTP_2 {
@@ -418,8 +412,8 @@ fn facts(
             format!("{version:?}")
         },
         status,
-        server: header(SERVER, 100),
-        location: header(LOCATION, 200),
+        server: header_text(headers, SERVER, 100),
+        location: header_text(headers, LOCATION, 200),
         marks,
         body_start: printable(&start, BODY_START),
         body_bytes: body.bytes,
@@ -427,27 +421,34 @@ fn facts(
     }
 }
 
-/// What an error of hyper's says about the other side.
-fn how(error: &hyper::Error, icmp: Option<Icmp>) -> How {
-    let mut cause: Option<&(dyn Error + 'static)> = error.source();
-    while let Some(inner) = cause {
+/// The text of a header, printable, at most `max` characters.
+fn header_text(headers: &HeaderMap, name: HeaderName, max: usize) -> Option<String> {
+    let value = headers.get(name)?;
+    Some(printable_bytes(value.as_bytes(), max))
+}
+
+/// Classifies an error of hyper's.
+fn stop_cause(error: &hyper::Error, icmp: Option<Icmp>) -> StopCause {
+    let mut source: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(inner) = source {
         if let Some(io) = inner.downcast_ref::<io::Error>() {
-            if let Some(how) = tls::how(io) {
-                return how;
+            if let Some(cause) = tls::stop_cause(io) {
+                return cause;
             }
             if let Some(errno) = io.raw_os_error() {
-                return How::Error { errno, icmp };
+                return StopCause::Error { errno, icmp };
             }
         }
-        cause = inner.source();
+        source = inner.source();
     }
     if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
-        return How::Closed;
+        return StopCause::Closed;
     }
+
     let detail = error
         .source()
         .map_or_else(String::new, |source| format!(": {source}"));
-    How::Garbled {
+    StopCause::Garbled {
         what: printable(&format!("{error}{detail}"), 200),
     }
 }

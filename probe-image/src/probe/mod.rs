@@ -1,10 +1,15 @@
 //! One attempt of one flow: resolve → connect → first bytes or TLS → request.
 //!
-//! Stages passed by request: `connect`: connect (and first bytes, if some came unasked); `nonce`:
-//! connect, first bytes, request once the answer has our responder's form; `payload`: connect,
-//! first bytes; `tls`: connect, tls; `http`: connect, then first bytes or (with TLS) tls, request
-//! once a response's head arrived; `dns`: connect (TCP only), first bytes, request once it was
-//! answered with what was asked for. UDP has no connect.
+//! | request | stages |
+//! |---|---|
+//! | `connect` | connect; first bytes, if the peer sends some |
+//! | `nonce` | connect, first bytes; request once the answer has our responder's form |
+//! | `payload` | connect, first bytes |
+//! | `tls` | connect, tls |
+//! | `http` | connect, first bytes (with TLS: tls); request once the head of a response arrived |
+//! | `dns` | connect (TCP only), first bytes; request once there is a record of the type asked for |
+//!
+//! UDP has no connect.
 
 mod answer;
 mod dns;
@@ -23,29 +28,29 @@ mod udp;
 
 pub(crate) use answer::{MAGIC, answer};
 pub(crate) use http::{ANSWER, NONCE};
-pub(crate) use prepare::{Common, Prepared, Seen};
+pub(crate) use prepare::{Common, Outcome, Prepared};
 pub use same_outcome::same_outcome;
-pub(crate) use socket::not_registered;
-pub(crate) use tcp_attempt::Attempt;
+pub(crate) use socket::registration_failed;
+pub(crate) use tcp_attempt::TcpAttempt;
 
-use crate::wire::{FaultReason, How, Observation, Stage, Stop};
+use crate::wire::{FaultReason, Observation, Stage, Stop, StopCause};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
 
-/// Why an attempt went no further.
+/// Why an attempt goes no further.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Cancel {
-    /// By what the network did.
+    /// The network did not let it pass a stage.
     Stop(Stop),
-    /// By our own machinery.
+    /// Our own machinery failed.
     Fault(FaultReason, String),
 }
 
 impl Cancel {
-    fn stop(stage: Stage, how: How) -> Self {
+    fn stop(stage: Stage, how: StopCause) -> Self {
         Self::Stop(Stop { stage, how })
     }
 
@@ -53,56 +58,64 @@ impl Cancel {
         Self::Fault(reason, detail)
     }
 
-    /// What an attempt showed that went no further than this.
-    pub(crate) fn into_seen(self) -> Seen {
-        prepare::finished(Trace::new(), Err(self))
+    /// Outcome of an attempt that was cancelled before its first stage.
+    pub(crate) fn into_outcome(self) -> Outcome {
+        prepare::outcome_of(Trace::new(), Err(self))
     }
 }
 
-/// A connection that is still open when its attempt is over.
-pub(crate) enum Open {
-    /// TCP alone.
-    Plain(TcpStream),
-    /// With TLS.
+/// A connection that is still open at the end of its attempt.
+pub(crate) enum OpenConnection {
+    Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
-    /// What is left to do for an HTTP connection.
+    /// The future that drives an HTTP connection.
     Http(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),
 }
 
-impl Open {
-    /// Closes with FIN, within 2 s.
+impl OpenConnection {
+    /// Closes with FIN, within [`tcp::DRAIN_TIMEOUT`].
     pub(crate) async fn close(self) {
         match self {
-            Self::Plain(stream) => tcp::close(stream).await,
+            Self::Tcp(stream) => tcp::close(stream).await,
             Self::Tls(stream) => tcp::close(*stream).await,
             // How a connection ends after its request was answered is no part of the attempt.
-            Self::Http(ending) => drop(timeout(tcp::DRAIN, ending).await),
+            Self::Http(driver) => drop(timeout(tcp::DRAIN_TIMEOUT, driver).await),
         }
     }
 }
 
-/// An observation in the making.
+/// The observation of an attempt in progress.
 #[derive(Debug)]
 pub(crate) struct Trace {
-    seen: Observation,
-    /// The errno of a connection that was reset between its handshake and our first look at it.
+    observation: Observation,
+    /// Errno of a connection that was reset after its handshake, before the probe noticed the
+    /// handshake.
     reset_after_handshake: Option<i32>,
 }
 
 impl Trace {
     fn new() -> Self {
         Self {
-            seen: Observation::default(),
+            observation: Observation::default(),
             reset_after_handshake: None,
         }
     }
 
-    fn pass(&mut self, stage: Stage, began: Instant) {
-        let took = u32::try_from(began.elapsed().as_micros()).unwrap_or(u32::MAX);
-        self.seen.passed.push((stage, took));
+    /// Records a stage as passed now.
+    fn pass(&mut self, stage: Stage, started: Instant) {
+        let us = u32::try_from(started.elapsed().as_micros()).unwrap_or(u32::MAX);
+        self.observation.passed.push((stage, us));
     }
 
-    fn local_port(&mut self, local: Option<SocketAddr>) {
-        self.seen.local_port = local.map(|local| local.port());
+    fn set_local_port(&mut self, local: Option<SocketAddr>) {
+        self.observation.local_port = local.map(|local| local.port());
+    }
+
+    /// Cancels an attempt whose connection was reset before it could send anything.
+    fn check_not_reset(&self, stage: Stage) -> Result<(), Cancel> {
+        match self.reset_after_handshake {
+            None => Ok(()),
+            Some(errno) => Err(Cancel::stop(stage, StopCause::Error { errno, icmp: None })),
+        }
     }
 }

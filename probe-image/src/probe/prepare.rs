@@ -1,13 +1,13 @@
-//! A flow of the plan, checked once, ready to be tried many times.
+//! A flow of the plan, checked once and ready for its attempts.
 
 use super::dns::{self, Question};
 use super::resolve::{candidates, parse_resolv_conf, resolve};
 use super::tls::{self, Trust};
-use super::truncate::fit;
-use super::{Cancel, Open, Trace, http, tcp, udp};
+use super::truncate::truncate;
+use super::{Cancel, OpenConnection, Trace, http, tcp, udp};
 use crate::text::{from_hex, hex};
 use crate::wire::{
-    Deadlines, FaultReason, Flow, How, Observation, Plan, Request, Resolver, Stage, Target,
+    Deadlines, FaultReason, Flow, Observation, Plan, Request, Resolver, Stage, StopCause, Target,
     Transport,
 };
 use hickory_proto::rr::Name;
@@ -19,41 +19,41 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
+/// Added to the sum of an attempt's deadlines before the attempt counts as defective.
+const SLACK: Duration = Duration::from_secs(2);
+
 /// What all flows of a plan share.
 pub(crate) struct Common {
     seed: u64,
     run: String,
     trust: Trust,
     resolver: Resolver,
-    /// `true` once attempts under way shall say what they have seen so far.
+    /// `true` once attempts in flight must end.
     ending: watch::Sender<bool>,
 }
 
 impl Common {
-    /// Of this plan.
+    /// The common part of a plan.
     ///
     /// # Errors
     ///
-    /// Certificates to trust that are none.
+    /// A certificate to trust cannot be read.
     pub(crate) fn new(plan: &Plan) -> Result<Self, String> {
-        // A missing file is one with nothing in it (resolv.conf(5)).
-        let system =
-            || parse_resolv_conf(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
         Ok(Self {
             seed: plan.seed,
             run: plan.run.clone(),
             trust: Trust::new(&plan.trust)?,
-            resolver: plan.resolver.clone().unwrap_or_else(system),
+            resolver: plan.resolver.clone().unwrap_or_else(system_resolver),
             ending: watch::Sender::new(false),
         })
     }
 
-    /// From now on attempts wait for nothing: they end as [`How::Unfinished`] where they are.
-    pub(crate) fn end(&self) {
+    /// Ends all attempts in flight: they stop as [`StopCause::Unfinished`] where they are.
+    pub(crate) fn end_attempts(&self) {
         self.ending.send_replace(true);
     }
 
-    /// The nonce of one attempt: nobody who does not know the seed can say it before it was sent.
+    /// The nonce of one attempt. It cannot be guessed without the seed.
     fn nonce(&self, flow: u32, attempt: u32) -> String {
         let mut hash = Sha256::new();
         hash.update(self.seed.to_le_bytes());
@@ -63,46 +63,59 @@ impl Common {
     }
 }
 
-/// What the network did with one attempt, or why our machinery failed.
-pub(crate) type Seen = Result<Observation, (FaultReason, String)>;
-
-/// What a plain TCP attempt does: no name to resolve, no protocol above.
-pub(crate) struct Plain<'a> {
-    pub(super) peer: SocketAddr,
-    pub(super) connect: Duration,
-    pub(super) request: Duration,
-    pub(super) say: Say<'a>,
+/// The resolver of `/etc/resolv.conf`. A missing file means the same as an empty one
+/// (resolv.conf(5)).
+fn system_resolver() -> Resolver {
+    parse_resolv_conf(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
 }
 
-/// What is said once connected.
+/// What the network did with one attempt, or why our machinery failed.
+pub(crate) type Outcome = Result<Observation, (FaultReason, String)>;
+
+/// A flow over TCP to an address, without TLS or HTTP.
+pub(crate) struct TcpFlow<'a> {
+    pub(super) peer: SocketAddr,
+    /// Time for the handshake.
+    pub(super) connect: Duration,
+    /// Time for question and answer.
+    pub(super) request: Duration,
+    pub(super) question: TcpQuestion<'a>,
+}
+
+/// What a [`TcpFlow`] sends once it is connected.
 #[derive(Clone, Copy)]
-pub(super) enum Say<'a> {
-    /// Nothing; this long it is seen what the other side does.
-    Nothing { linger: Duration },
-    /// Our responder is asked for the nonce of the attempt.
+pub(super) enum TcpQuestion<'a> {
+    /// Nothing; the peer is observed for this long.
+    Nothing {
+        linger: Duration,
+    },
+    /// The nonce of the attempt, for our responder.
     Nonce,
-    /// These bytes.
     Payload(&'a [u8]),
 }
 
-/// A flow whose request makes sense over its transport.
+/// A flow that can be attempted.
 pub(crate) struct Prepared {
     id: u32,
-    to: To,
+    destination: Destination,
     port: u16,
     transport: Transport,
     deadlines: Deadlines,
-    work: Work,
+    request: PreparedRequest,
 }
 
 /// Where a flow goes.
-enum To {
+enum Destination {
     Address(IpAddr),
-    Names { names: Vec<Name>, v6: bool },
+    /// Names to resolve, in the order of the search list.
+    Names {
+        names: Vec<Name>,
+        v6: bool,
+    },
 }
 
-/// What is done once there is an address.
-enum Work {
+/// A request whose parameters are checked.
+enum PreparedRequest {
     Connect { linger: Duration },
     Nonce,
     Payload(Vec<u8>),
@@ -111,12 +124,53 @@ enum Work {
     Dns(Question),
 }
 
+impl PreparedRequest {
+    fn new(flow: &Flow, run: &str) -> Result<Self, String> {
+        Ok(match &flow.request {
+            Request::Connect { linger_ms } => {
+                require_tcp(flow, "a handshake")?;
+                Self::Connect {
+                    linger: millis(*linger_ms),
+                }
+            }
+            Request::Nonce => Self::Nonce,
+            Request::Payload { hex } => {
+                Self::Payload(from_hex(hex).ok_or("the payload is not hexadecimal")?)
+            }
+            Request::Tls(parameters) => {
+                require_tcp(flow, "TLS")?;
+                Self::Tls(tls::Parameters::new(parameters)?)
+            }
+            Request::Http(request) => {
+                require_tcp(flow, "HTTP")?;
+                Self::Http(Box::new(http::Prepared::new(request, run)?))
+            }
+            Request::Dns { name, record } => Self::Dns(Question::new(name, record)?),
+        })
+    }
+
+    fn uses_tls(&self) -> bool {
+        match self {
+            Self::Tls(_) => true,
+            Self::Http(http) => http.tls.is_some(),
+            Self::Connect { .. } | Self::Nonce | Self::Payload(_) | Self::Dns(_) => false,
+        }
+    }
+}
+
+fn require_tcp(flow: &Flow, what: &str) -> Result<(), String> {
+    match flow.transport {
+        Transport::Tcp => Ok(()),
+        Transport::Udp => Err(format!("{what} needs tcp")),
+    }
+}
+
 impl Prepared {
     /// Checks a flow.
     ///
     /// # Errors
     ///
-    /// What the probe cannot carry out, for people.
+    /// A text for people that says what the probe cannot carry out.
     pub(crate) fn new(flow: &Flow, common: &Common) -> Result<Self, String> {
         if flow.port == 0 {
             return Err("port 0 cannot be dialled".into());
@@ -124,90 +178,65 @@ impl Prepared {
         if flow.pace.bursts_ms.is_empty() {
             return Err("a pace without a burst never starts".into());
         }
-        let tcp_only = |what: &str| match flow.transport {
-            Transport::Tcp => Ok(()),
-            Transport::Udp => Err(format!("{what} needs tcp")),
-        };
-        let work = match &flow.request {
-            Request::Connect { linger_ms } => {
-                tcp_only("a handshake")?;
-                Work::Connect {
-                    linger: millis(*linger_ms),
-                }
-            }
-            Request::Nonce => Work::Nonce,
-            Request::Payload { hex } => {
-                Work::Payload(from_hex(hex).ok_or("the payload is not hexadecimal")?)
-            }
-            Request::Tls(parameters) => {
-                tcp_only("TLS")?;
-                Work::Tls(tls::Parameters::new(parameters)?)
-            }
-            Request::Http(request) => {
-                tcp_only("HTTP")?;
-                Work::Http(Box::new(http::Prepared::new(request, &common.run)?))
-            }
-            Request::Dns { name, record } => Work::Dns(Question::new(name, record)?),
-        };
-        let to = match &flow.target {
-            Target::Address(address) => To::Address(*address),
-            Target::Name { name, v6 } => To::Names {
+
+        let request = PreparedRequest::new(flow, &common.run)?;
+        let destination = match &flow.target {
+            Target::Address(address) => Destination::Address(*address),
+            Target::Name { name, v6 } => Destination::Names {
                 names: candidates(name, &common.resolver)?,
                 v6: *v6,
             },
         };
         Ok(Self {
             id: flow.id,
-            to,
+            destination,
             port: flow.port,
             transport: flow.transport,
             deadlines: flow.deadlines,
-            work,
+            request,
         })
     }
 
-    /// Longer than any attempt takes: beyond it the attempt itself is defective.
-    pub(crate) fn longest(&self) -> Duration {
+    /// Time after which an attempt is defective: more than all its deadlines together.
+    pub(crate) fn time_limit(&self) -> Duration {
         let Deadlines {
             resolve_ms,
             connect_ms,
             tls_ms,
             request_ms,
         } = self.deadlines;
-        let linger = match self.work {
-            Work::Connect { linger } => linger,
+        let linger = match self.request {
+            PreparedRequest::Connect { linger } => linger,
             _ => Duration::ZERO,
         };
-        [resolve_ms, connect_ms, tls_ms, request_ms]
+        let stages: Duration = [resolve_ms, connect_ms, tls_ms, request_ms]
             .into_iter()
             .map(millis)
-            .sum::<Duration>()
-            + linger
-            + Duration::from_secs(2)
+            .sum();
+        stages + linger + SLACK
     }
 
-    /// Whether it is plain TCP to an address: then [`super::Attempt`] tries it.
-    pub(crate) fn plain(&self) -> Option<Plain<'_>> {
-        let (Transport::Tcp, To::Address(address)) = (self.transport, &self.to) else {
+    /// The flow as one over TCP to an address, for [`super::TcpAttempt`]; `None` if it resolves a
+    /// name, or uses UDP, TLS, HTTP or DNS.
+    pub(crate) fn as_tcp(&self) -> Option<TcpFlow<'_>> {
+        let (Transport::Tcp, Destination::Address(address)) = (self.transport, &self.destination)
+        else {
             return None;
         };
-        let say = match &self.work {
-            Work::Connect { linger } => Say::Nothing { linger: *linger },
-            Work::Nonce => Say::Nonce,
-            Work::Payload(payload) => Say::Payload(payload),
-            Work::Tls(_) | Work::Http(_) | Work::Dns(_) => return None,
+        let question = match &self.request {
+            PreparedRequest::Connect { linger } => TcpQuestion::Nothing { linger: *linger },
+            PreparedRequest::Nonce => TcpQuestion::Nonce,
+            PreparedRequest::Payload(payload) => TcpQuestion::Payload(payload),
+            PreparedRequest::Tls(_) | PreparedRequest::Http(_) | PreparedRequest::Dns(_) => {
+                return None;
+            }
         };
-        let Deadlines {
-            connect_ms,
-            request_ms,
-            ..
-        } = self.deadlines;
-        let peer = SocketAddr::new(*address, self.port);
-        Some(Plain {
-            peer,
-            connect: millis(connect_ms),
-            request: millis(request_ms),
-            say,
+
+        Some(TcpFlow {
+            peer: SocketAddr::new(*address, self.port),
+            connect: millis(self.deadlines.connect_ms),
+            request: millis(self.deadlines.request_ms),
+            question,
         })
     }
 
@@ -216,142 +245,143 @@ impl Prepared {
         common.nonce(self.id, attempt)
     }
 
-    /// Tries once: what the network did, or why our machinery failed. A connection that is still
-    /// open is returned, to be closed when the attempt has been reported.
-    pub(crate) async fn attempt(&self, common: &Common, attempt: u32) -> (Seen, Option<Open>) {
+    /// Makes one attempt. A connection that is still open is returned with the outcome, to be
+    /// closed after the report.
+    pub(crate) async fn attempt(
+        &self,
+        common: &Common,
+        attempt: u32,
+    ) -> (Outcome, Option<OpenConnection>) {
         let mut trace = Trace::new();
         let mut open = None;
         let mut ending = common.ending.subscribe();
-        let ended = tokio::select! {
+        let result = tokio::select! {
             biased;
-            ended = self.stages(common, attempt, &mut trace, &mut open) => ended,
-            // The sender lives as long as what borrows it here.
-            _ = ending.wait_for(|ending| *ending) => Err(Cancel::stop(self.stage_after(&trace), How::Unfinished)),
+            result = self.pass_stages(common, attempt, &mut trace, &mut open) => result,
+            // The sender lives as long as `common`.
+            _ = ending.wait_for(|ending| *ending) => {
+                Err(Cancel::stop(self.next_stage(&trace), StopCause::Unfinished))
+            }
         };
-        (finished(trace, ended), open)
+        (outcome_of(trace, result), open)
     }
 
-    async fn stages(
+    async fn pass_stages(
         &self,
         common: &Common,
         attempt: u32,
         trace: &mut Trace,
-        open: &mut Option<Open>,
+        open: &mut Option<OpenConnection>,
     ) -> Result<(), Cancel> {
-        let peer = SocketAddr::new(self.address(common, attempt, trace).await?, self.port);
+        let address = self.address(common, attempt, trace).await?;
+        let peer = SocketAddr::new(address, self.port);
         let nonce = common.nonce(self.id, attempt);
         let connect = millis(self.deadlines.connect_ms);
         let request = millis(self.deadlines.request_ms);
-        match (self.transport, &self.work) {
-            (transport, Work::Dns(question)) => {
-                return dns::request(peer, transport, question, (connect, request), trace, open)
-                    .await;
+
+        match (self.transport, &self.request) {
+            (transport, PreparedRequest::Dns(question)) => {
+                let limits = (connect, request);
+                return dns::request(peer, transport, question, limits, trace, open).await;
             }
-            (Transport::Udp, Work::Payload(payload)) => {
-                udp::exchange(peer, payload, connect, |_| true, trace).await?;
+            (Transport::Udp, PreparedRequest::Payload(payload)) => {
+                udp::exchange(peer, payload, connect, trace).await?;
                 return Ok(());
             }
             (Transport::Udp, _) => return udp::nonce(peer, &nonce, connect, trace).await,
             (Transport::Tcp, _) => {}
         }
+
         let mut stream = tcp::connect(peer, connect, trace).await?;
-        let ended = match &self.work {
-            Work::Connect { linger } => tcp::linger(&mut stream, *linger, trace).await,
-            Work::Payload(payload) => {
+        let result = match &self.request {
+            PreparedRequest::Connect { linger } => tcp::linger(&mut stream, *linger, trace).await,
+            PreparedRequest::Payload(payload) => {
                 let deadline = Instant::now() + request;
                 tcp::exchange(&mut stream, payload, deadline, 1, |_| true, trace)
                     .await
                     .map(drop)
             }
-            Work::Tls(parameters) => {
-                let stream = self.secure(stream, parameters, common, trace).await?;
-                *open = Some(Open::Tls(Box::new(stream)));
+            PreparedRequest::Tls(parameters) => {
+                let stream = self.tls(stream, parameters, common, trace).await?;
+                *open = Some(OpenConnection::Tls(Box::new(stream)));
                 return Ok(());
             }
-            Work::Http(prepared) => {
+            PreparedRequest::Http(prepared) => {
                 return match &prepared.tls {
                     None => http::over_tcp(stream, prepared, &nonce, request, trace, open).await,
                     Some(parameters) => {
-                        let stream = self.secure(stream, parameters, common, trace).await?;
+                        let stream = self.tls(stream, parameters, common, trace).await?;
                         http::over_tls(stream, prepared, &nonce, request, trace, open).await
                     }
                 };
             }
-            Work::Nonce | Work::Dns(_) => tcp::nonce(&mut stream, &nonce, request, trace).await,
+            PreparedRequest::Nonce | PreparedRequest::Dns(_) => {
+                tcp::nonce(&mut stream, &nonce, request, trace).await
+            }
         };
-        *open = Some(Open::Plain(stream));
-        ended
+        *open = Some(OpenConnection::Tcp(stream));
+        result
     }
 
-    /// The stage that an attempt waits for, by what it has passed.
-    fn stage_after(&self, trace: &Trace) -> Stage {
-        let passed = trace.seen.passed.last().map(|(stage, _)| *stage);
-        let tls = match &self.work {
-            Work::Tls(_) => true,
-            Work::Http(http) => http.tls.is_some(),
-            Work::Connect { .. } | Work::Nonce | Work::Payload(_) | Work::Dns(_) => false,
-        };
+    /// The stage that an attempt waits for after those it has passed.
+    fn next_stage(&self, trace: &Trace) -> Stage {
+        let passed = trace.observation.passed.last().map(|(stage, _)| *stage);
         match (passed, self.transport) {
-            (None, _) if matches!(self.to, To::Names { .. }) => Stage::Resolve,
+            (None, _) if matches!(self.destination, Destination::Names { .. }) => Stage::Resolve,
             (None | Some(Stage::Resolve), Transport::Tcp) => Stage::Connect,
             (None | Some(Stage::Resolve), Transport::Udp) => Stage::FirstBytes,
-            (Some(Stage::Connect), _) if tls => Stage::Tls,
+            (Some(Stage::Connect), _) if self.request.uses_tls() => Stage::Tls,
             (Some(Stage::Connect), _) => Stage::FirstBytes,
             (Some(Stage::FirstBytes | Stage::Tls | Stage::Request), _) => Stage::Request,
         }
     }
 
-    async fn secure(
+    async fn tls(
         &self,
         stream: TcpStream,
         parameters: &tls::Parameters,
         common: &Common,
         trace: &mut Trace,
     ) -> Result<TlsStream<TcpStream>, Cancel> {
-        tls::handshake(
-            stream,
-            parameters,
-            &common.trust,
-            millis(self.deadlines.tls_ms),
-            trace,
-        )
-        .await
+        let limit = millis(self.deadlines.tls_ms);
+        tls::handshake(stream, parameters, &common.trust, limit, trace).await
     }
 
-    /// The address to dial. Where a name has several, attempts take turns: a leak to one of them
-    /// must not hide.
+    /// The address to dial. Where a name has several, attempts take them in turn, so that a leak to
+    /// one of them is found.
     async fn address(
         &self,
         common: &Common,
         attempt: u32,
         trace: &mut Trace,
     ) -> Result<IpAddr, Cancel> {
-        match &self.to {
-            To::Address(address) => Ok(*address),
-            To::Names { names, v6 } => {
-                let limit = millis(self.deadlines.resolve_ms);
-                let addresses = resolve(names, *v6, &common.resolver, limit, trace).await?;
-                let turn = (attempt as usize).wrapping_sub(1) % addresses.len().max(1);
-                let address = addresses.get(turn).copied().ok_or_else(|| {
-                    Cancel::fault(FaultReason::Defect, "resolved to no address".into())
-                })?;
-                trace.seen.peer = Some(SocketAddr::new(address, self.port));
-                Ok(address)
-            }
-        }
+        let (names, v6) = match &self.destination {
+            Destination::Address(address) => return Ok(*address),
+            Destination::Names { names, v6 } => (names, *v6),
+        };
+        let limit = millis(self.deadlines.resolve_ms);
+        let addresses = resolve(names, v6, &common.resolver, limit, trace).await?;
+        let turn = (attempt as usize).wrapping_sub(1) % addresses.len().max(1);
+        let Some(address) = addresses.get(turn).copied() else {
+            let detail = "resolved to no address".into();
+            return Err(Cancel::fault(FaultReason::Defect, detail));
+        };
+
+        trace.observation.peer = Some(SocketAddr::new(address, self.port));
+        Ok(address)
     }
 }
 
-/// What an attempt showed that ended like this.
-pub(super) fn finished(trace: Trace, ended: Result<(), Cancel>) -> Seen {
-    let mut seen = trace.seen;
-    match ended {
+/// The outcome of an attempt with this trace and this result of its last stage.
+pub(super) fn outcome_of(trace: Trace, result: Result<(), Cancel>) -> Outcome {
+    let mut observation = trace.observation;
+    match result {
         Ok(()) => {}
-        Err(Cancel::Stop(stop)) => seen.stop = Some(stop),
+        Err(Cancel::Stop(stop)) => observation.stop = Some(stop),
         Err(Cancel::Fault(reason, detail)) => return Err((reason, detail)),
     }
-    fit(&mut seen);
-    Ok(seen)
+    truncate(&mut observation);
+    Ok(observation)
 }
 
 fn millis(ms: u32) -> Duration {

@@ -1,33 +1,34 @@
-//! The resolve stage: a name to an address, as a pod's stub resolver does it, and with every step
-//! told.
+//! The resolve stage: a name to its addresses, as a pod's stub resolver does it.
 //!
-//! Servers are asked in order; one that is silent or refuses gives way to the next. Search list and
-//! `ndots` are those of resolv.conf(5). The search goes on after any response code: an enforcing
-//! DNS proxy refuses the names of the search list one by one, and only the last of them may be the
-//! one that it lets through.
+//! Servers are asked in order; after one that is silent or refuses, the next is asked. Search list
+//! and `ndots` work as in resolv.conf(5). The search continues after any response code: an
+//! enforcing DNS proxy refuses the names of the search list one by one, and may allow only the last
+//! of them.
 //!
 //! # Limitations
 //!
-//! `/etc/hosts` is not read: a name there is not a name that a policy knows.
+//! `/etc/hosts` is not read: policies do not know the names in it.
 
 use super::dns::{Question, ask_tcp, ask_udp, facts, rcode};
 use super::{Cancel, Trace, tcp};
-use crate::wire::{How, Resolver, Stage};
+use crate::wire::{FaultReason, Resolver, Stage, StopCause};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Times a silent server is asked: datagrams get lost, and a resolver that asks once calls each
-/// loss a deny.
+/// How often a silent server is asked: datagrams get lost, and one lost datagram must not look like
+/// a deny.
 const ROUNDS: usize = 2;
 
-/// Servers and search domains that are used; glibc's limits are three and six (resolv.conf(5)).
+/// Maximum number of servers; glibc's limit (resolv.conf(5)).
 const MAX_SERVERS: usize = 3;
+
+/// Maximum number of search domains; the limit of Kubernetes for a pod (dnsConfig).
 const MAX_SEARCH: usize = 32;
 
-/// The resolver that `resolv.conf` describes; of an empty file, what resolv.conf(5) says.
+/// Parses the text of `resolv.conf`; an empty text gives the defaults of resolv.conf(5).
 pub(crate) fn parse_resolv_conf(text: &str) -> Resolver {
     let mut resolver = Resolver {
         servers: Vec::new(),
@@ -38,10 +39,9 @@ pub(crate) fn parse_resolv_conf(text: &str) -> Resolver {
         let mut words = line.split_ascii_whitespace();
         match words.next() {
             Some("nameserver") => {
-                // A scoped address (`fe80::1%eth0`) cannot be told on the wire.
-                resolver
-                    .servers
-                    .extend(words.next().and_then(|word| word.parse::<IpAddr>().ok()));
+                // A scoped address (`fe80::1%eth0`) has no form in the protocol and is skipped.
+                let server = words.next().and_then(|word| word.parse::<IpAddr>().ok());
+                resolver.servers.extend(server);
             }
             Some("search" | "domain") => resolver.search = words.map(str::to_owned).collect(),
             Some("options") => {
@@ -53,6 +53,7 @@ pub(crate) fn parse_resolv_conf(text: &str) -> Resolver {
             _ => {}
         }
     }
+
     if resolver.servers.is_empty() {
         resolver.servers.push(Ipv4Addr::LOCALHOST.into());
     }
@@ -61,42 +62,44 @@ pub(crate) fn parse_resolv_conf(text: &str) -> Resolver {
     resolver
 }
 
-/// The names to try, in order.
+/// The fully qualified names to ask for, in order.
 pub(crate) fn candidates(name: &str, resolver: &Resolver) -> Result<Vec<Name>, String> {
-    let mut plain =
+    let mut absolute =
         Name::from_str_relaxed(name).map_err(|e| format!("{name:?} is no DNS name: {e}"))?;
-    let absolute = plain.is_fqdn();
-    plain.set_fqdn(true);
-    if absolute {
-        return Ok(vec![plain]);
+    let is_fqdn = absolute.is_fqdn();
+    absolute.set_fqdn(true);
+    if is_fqdn {
+        return Ok(vec![absolute]);
     }
+
     let mut names: Vec<Name> = resolver
         .search
         .iter()
-        .filter_map(|domain| {
-            let mut relative = plain.clone();
-            relative.set_fqdn(false);
-            // A name that becomes too long with a domain does not exist there.
-            relative
-                .append_domain(&Name::from_str_relaxed(domain).ok()?)
-                .ok()
-        })
+        .filter_map(|domain| in_domain(&absolute, domain))
         .collect();
-    for name in &mut names {
-        name.set_fqdn(true);
-    }
     let dots = name.bytes().filter(|&b| b == b'.').count();
-    let at = if dots >= resolver.ndots as usize {
+    let position = if dots >= resolver.ndots as usize {
         0
     } else {
         names.len()
     };
-    names.insert(at, plain);
+    names.insert(position, absolute);
     names.dedup();
     Ok(names)
 }
 
-/// Resolves; the addresses come sorted, so that attempts can take turns. Passes [`Stage::Resolve`].
+/// The name in a search domain; `None` if it is too long there and thus cannot exist.
+fn in_domain(name: &Name, domain: &str) -> Option<Name> {
+    let mut relative = name.clone();
+    relative.set_fqdn(false);
+    let domain = Name::from_str_relaxed(domain).ok()?;
+    let mut name = relative.append_domain(&domain).ok()?;
+    name.set_fqdn(true);
+    Some(name)
+}
+
+/// Resolves the first of `names` that has addresses; passes [`Stage::Resolve`]. The addresses are
+/// sorted, so that attempts can take them in turn.
 pub(crate) async fn resolve(
     names: &[Name],
     v6: bool,
@@ -104,95 +107,94 @@ pub(crate) async fn resolve(
     limit: Duration,
     trace: &mut Trace,
 ) -> Result<Vec<IpAddr>, Cancel> {
-    let began = Instant::now();
-    let deadline = began + limit;
+    let started = Instant::now();
+    let deadline = started + limit;
     let record = if v6 { RecordType::AAAA } else { RecordType::A };
-    let mut refusal: Option<(SocketAddr, Question, Message)> = None;
+    let mut reported: Option<(SocketAddr, Question, Message)> = None;
     for name in names {
         let question = Question::of(name.clone(), record);
-        match ask_servers(&question, resolver, deadline).await? {
-            Ok((server, message)) => {
-                let addresses = addresses(&message);
-                if !addresses.is_empty() {
-                    trace.pass(Stage::Resolve, began);
-                    return Ok(addresses);
-                }
-                // What says most is kept: a refusal before "no such name", and of like ones the
-                // last.
-                let says_little = |m: &Message| {
-                    matches!(
-                        m.metadata.response_code,
-                        ResponseCode::NoError | ResponseCode::NXDomain
-                    )
-                };
-                if refusal
-                    .as_ref()
-                    .is_none_or(|(_, _, kept)| says_little(kept) || !says_little(&message))
-                {
-                    refusal = Some((server, question, message));
-                }
-            }
-            Err((server, how)) => {
-                trace.seen.dns = Some(Box::new(facts(server, &question, None)));
+        let (server, message) = match ask_servers(&question, resolver, deadline).await? {
+            ServerResult::Answer(server, message) => (server, message),
+            ServerResult::Failure(server, how) => {
+                trace.observation.dns = Some(Box::new(facts(server, &question, None)));
                 return Err(Cancel::stop(Stage::Resolve, how));
             }
+        };
+
+        let addresses = addresses(&message);
+        if !addresses.is_empty() {
+            trace.pass(Stage::Resolve, started);
+            return Ok(addresses);
+        }
+        // A refusal is reported rather than "no such name"; of equal answers, the last.
+        if reported
+            .as_ref()
+            .is_none_or(|(_, _, kept)| is_conclusive(kept) || !is_conclusive(&message))
+        {
+            reported = Some((server, question, message));
         }
     }
-    let Some((server, question, message)) = refusal else {
-        return Err(Cancel::fault(
-            crate::wire::FaultReason::Plan,
-            "no name to resolve".into(),
-        ));
+
+    let Some((server, question, message)) = reported else {
+        let detail = "no name to resolve".into();
+        return Err(Cancel::fault(FaultReason::Plan, detail));
     };
-    trace.seen.dns = Some(Box::new(facts(server, &question, Some(&message))));
-    Err(Cancel::stop(
-        Stage::Resolve,
-        How::Rcode {
-            code: rcode(&message),
-        },
-    ))
+    trace.observation.dns = Some(Box::new(facts(server, &question, Some(&message))));
+    let code = rcode(&message);
+    Err(Cancel::stop(Stage::Resolve, StopCause::Rcode { code }))
 }
 
-type Answered = Result<(SocketAddr, Message), (SocketAddr, How)>;
+/// Whether the server answered for the name: NOERROR or NXDOMAIN.
+fn is_conclusive(message: &Message) -> bool {
+    matches!(
+        message.metadata.response_code,
+        ResponseCode::NoError | ResponseCode::NXDomain
+    )
+}
 
-/// Asks the servers in order until one answers for the name: NOERROR or NXDOMAIN. Failing that, the
-/// first other answer counts; failing that, what the last server did.
+/// Result of a question to all servers.
+enum ServerResult {
+    /// A server and its answer, with any response code.
+    Answer(SocketAddr, Message),
+    /// The server that failed last, and how.
+    Failure(SocketAddr, StopCause),
+}
+
+/// Asks the servers in order until one answers for the name. If none does, the first answer with
+/// another response code counts; without an answer, the last failure.
 async fn ask_servers(
     question: &Question,
     resolver: &Resolver,
     deadline: Instant,
-) -> Result<Answered, Cancel> {
-    let mut to_ask: Vec<SocketAddr> = resolver
+) -> Result<ServerResult, Cancel> {
+    let mut servers: Vec<SocketAddr> = resolver
         .servers
         .iter()
         .map(|ip| SocketAddr::new(*ip, 53))
         .collect();
-    let Some(&first) = to_ask.first() else {
-        return Err(Cancel::fault(
-            crate::wire::FaultReason::Plan,
-            "no name server".into(),
-        ));
+    let Some(&first) = servers.first() else {
+        let detail = "no name server".into();
+        return Err(Cancel::fault(FaultReason::Plan, detail));
     };
-    let mut tries = u32::try_from(to_ask.len() * ROUNDS).unwrap_or(1).max(1);
-    let mut answer = None;
-    let mut failure = (first, How::Silence);
+
+    let mut tries = u32::try_from(servers.len() * ROUNDS).unwrap_or(1).max(1);
+    let mut refusal = None;
+    let mut failure = (first, StopCause::Silence);
     for _ in 0..ROUNDS {
-        for server in std::mem::take(&mut to_ask) {
+        for server in std::mem::take(&mut servers) {
             let share = deadline.saturating_duration_since(Instant::now()) / tries;
             tries = tries.saturating_sub(1).max(1);
             match ask(server, question, share, deadline).await {
+                Ok(message) if is_conclusive(&message) => {
+                    return Ok(ServerResult::Answer(server, message));
+                }
                 Ok(message) => {
-                    if matches!(
-                        message.metadata.response_code,
-                        ResponseCode::NoError | ResponseCode::NXDomain
-                    ) {
-                        return Ok(Ok((server, message)));
-                    }
-                    answer.get_or_insert((server, message));
+                    refusal.get_or_insert((server, message));
                 }
                 Err(Cancel::Stop(stop)) => {
-                    if stop.how == How::Silence {
-                        to_ask.push(server);
+                    if stop.how == StopCause::Silence {
+                        // Asked again in the next round.
+                        servers.push(server);
                     }
                     failure = (server, stop.how);
                 }
@@ -200,27 +202,33 @@ async fn ask_servers(
             }
         }
     }
-    Ok(answer.ok_or(failure))
+
+    Ok(match refusal {
+        Some((server, message)) => ServerResult::Answer(server, message),
+        None => ServerResult::Failure(failure.0, failure.1),
+    })
 }
 
-/// Over UDP; an answer that was cut and has no address, over TCP (RFC 7766 §5).
+/// Asks over UDP; if the answer was truncated and has no address, again over TCP (RFC 7766 §5).
 async fn ask(
     server: SocketAddr,
     question: &Question,
-    share: Duration,
+    limit: Duration,
     deadline: Instant,
 ) -> Result<Message, Cancel> {
-    // The trace of a lookup's sockets is not the attempt's.
+    // The stages of a look-up are no stages of the attempt.
     let mut trace = Trace::new();
-    let message = ask_udp(server, question, share, &mut trace).await?;
+    let message = ask_udp(server, question, limit, &mut trace).await?;
     if !message.metadata.truncation || !addresses(&message).is_empty() {
         return Ok(message);
     }
-    let left = deadline.saturating_duration_since(Instant::now());
-    let mut stream = tcp::connect(server, left, &mut trace).await?;
+
+    let remaining = deadline.saturating_duration_since(Instant::now());
+    let mut stream = tcp::connect(server, remaining, &mut trace).await?;
     ask_tcp(&mut stream, question, deadline, &mut trace).await
 }
 
+/// The addresses of an answer, sorted.
 fn addresses(message: &Message) -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> = message
         .answers
@@ -231,6 +239,7 @@ fn addresses(message: &Message) -> Vec<IpAddr> {
             _ => None,
         })
         .collect();
+
     addresses.sort_unstable();
     addresses.dedup();
     addresses
@@ -254,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn search_list_and_ndots_order_the_names() {
+    fn candidates_are_ordered_by_search_list_and_ndots() {
         assert_eq!(
             names("api", 5),
             ["api.shop.svc.cluster.local.", "api.lan.", "api."]
@@ -271,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pods_resolv_conf_is_read() {
+    fn resolv_conf_of_a_pod_is_parsed() {
         let text = "# kubelet's\nsearch a.svc.cluster.local svc.cluster.local\nnameserver 10.96.0.10\n\
                     nameserver fd00::a\nnameserver fe80::1%eth0\noptions edns0 ndots:5\n";
         let resolver = parse_resolv_conf(text);
@@ -287,6 +296,7 @@ mod tests {
             ["a.svc.cluster.local", "svc.cluster.local"]
         );
         assert_eq!(resolver.ndots, 5);
+
         let empty = parse_resolv_conf("");
         assert_eq!(
             (empty.servers, empty.ndots),

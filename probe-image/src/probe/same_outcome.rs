@@ -1,14 +1,13 @@
-//! When two attempts had the same outcome.
+//! Comparison of two attempts' outcomes.
 
 use crate::wire::{DnsFacts, HttpFacts, Observation};
 
-/// Whether two attempts had the same outcome, so that the second need not be told.
+/// Whether two attempts had the same outcome, so that the second needs no sample.
 ///
-/// What differs from one attempt to the next without meaning anything is left aside: how long the
-/// stages took, the local port, the address dialled where a name was resolved, the order of DNS
-/// records, and the length and digest of an HTTP body, in which dates and request numbers stand
-/// (status, marks and the body's beginning count: they tell an enforcer's answer from an
-/// application's).
+/// Differences between attempts without a meaning are ignored: the durations of stages, the local
+/// port, the address dialled where a name was resolved, the order of DNS records, and the length
+/// and digest of an HTTP body, which may hold dates and request numbers. Status, marks and the
+/// start of the body count: they distinguish an enforcer's answer from an application's.
 pub fn same_outcome(a: &Observation, b: &Observation) -> bool {
     let Observation {
         passed,
@@ -29,14 +28,16 @@ pub fn same_outcome(a: &Observation, b: &Observation) -> bool {
         && *answer == b.answer
         && *linger == b.linger
         && *tls == b.tls
-        && both(http.as_deref(), b.http.as_deref(), same_http)
-        && both(dns.as_deref(), b.dns.as_deref(), same_dns)
+        && same_option(http.as_deref(), b.http.as_deref(), same_http)
+        && same_option(dns.as_deref(), b.dns.as_deref(), same_dns)
 }
 
-fn both<T>(a: Option<&T>, b: Option<&T>, same: fn(&T, &T) -> bool) -> bool {
+/// Whether both values are absent, or present and the same.
+fn same_option<T>(a: Option<&T>, b: Option<&T>, same: fn(&T, &T) -> bool) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => same(a, b),
-        (a, b) => a.is_none() && b.is_none(),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
     }
 }
 
@@ -66,15 +67,16 @@ fn same_dns(a: &DnsFacts, b: &DnsFacts) -> bool {
         rcode,
         records,
     } = a;
-    let sorted = |records: &[String]| {
-        let mut records = records.to_vec();
-        records.sort_unstable();
-        records
-    };
     *server == b.server
         && *name == b.name
         && *rcode == b.rcode
         && sorted(records) == sorted(&b.records)
+}
+
+fn sorted(records: &[String]) -> Vec<&String> {
+    let mut records: Vec<&String> = records.iter().collect();
+    records.sort_unstable();
+    records
 }
 
 #[cfg(test)]
@@ -82,17 +84,17 @@ mod tests {
     use super::*;
     use crate::wire::{Answer, Stage};
 
+    fn dns(records: [&str; 2]) -> Option<Box<DnsFacts>> {
+        Some(Box::new(DnsFacts {
+            server: None,
+            name: "a".into(),
+            rcode: Some(0),
+            records: records.map(str::to_owned).to_vec(),
+        }))
+    }
+
     #[test]
-    fn times_ports_and_record_order_do_not_count() {
-        let dns = |records: [&str; 2]| {
-            let records = records.map(str::to_owned).to_vec();
-            Some(Box::new(DnsFacts {
-                server: None,
-                name: "a".into(),
-                rcode: Some(0),
-                records,
-            }))
-        };
+    fn durations_ports_and_order_of_records_are_ignored() {
         let a = Observation {
             passed: vec![(Stage::FirstBytes, 1)],
             local_port: Some(1),
@@ -107,31 +109,28 @@ mod tests {
             ..Observation::default()
         };
         assert!(same_outcome(&a, &b));
-        assert!(!same_outcome(
-            &a,
-            &Observation {
-                dns: dns(["y", "z"]),
-                ..b.clone()
-            }
-        ));
-        assert!(!same_outcome(
-            &a,
-            &Observation {
-                dns: None,
-                ..b.clone()
-            }
-        ));
-        assert!(!same_outcome(
-            &a,
-            &Observation {
-                passed: vec![],
-                ..b.clone()
-            }
-        ));
+
         let answer = Some(Answer {
             nonce: true,
             who: "web".into(),
         });
-        assert!(!same_outcome(&a, &Observation { answer, ..b }));
+        let others = [
+            Observation {
+                dns: dns(["y", "z"]),
+                ..b.clone()
+            },
+            Observation {
+                dns: None,
+                ..b.clone()
+            },
+            Observation {
+                passed: vec![],
+                ..b.clone()
+            },
+            Observation { answer, ..b },
+        ];
+        for other in others {
+            assert!(!same_outcome(&a, &other), "{other:?}");
+        }
     }
 }

@@ -1,49 +1,55 @@
-//! Fresh sockets, and how their errors are told apart.
+//! New sockets, and the classification of socket errors.
 
 use super::Cancel;
 use super::errqueue;
-use crate::wire::{FaultReason, How, Stage};
+use crate::wire::{FaultReason, Stage, StopCause};
 use nix::libc;
 use socket2::{Domain, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
-/// A new non-blocking socket towards `peer`, with its error queue on.
-pub(crate) fn fresh(peer: &SocketAddr, ty: Type, stage: Stage) -> Result<Socket, Cancel> {
+/// A new non-blocking socket for connections to `peer`, with its error queue enabled.
+pub(crate) fn new_socket(peer: &SocketAddr, ty: Type, stage: Stage) -> Result<Socket, Cancel> {
     let socket = Socket::new(Domain::for_address(*peer), ty.nonblocking().cloexec(), None)
-        .map_err(|error| halt_by(stage, &error))?;
-    errqueue::enable(&socket, peer).map_err(|errno| halt_by(stage, &errno.into()))?;
+        .map_err(|error| cancel_on_error(stage, &error))?;
+    errqueue::enable(&socket, peer).map_err(|errno| cancel_on_error(stage, &errno.into()))?;
     Ok(socket)
 }
 
-/// What an error without a socket's queue means: of our own descriptors, or of the network.
-pub(crate) fn halt_by(stage: Stage, error: &io::Error) -> Cancel {
+/// Classifies an error without an error queue: a lack of descriptors is our fault, other errnos are
+/// the network's.
+pub(crate) fn cancel_on_error(stage: Stage, error: &io::Error) -> Cancel {
     match error.raw_os_error() {
         Some(libc::EMFILE | libc::ENFILE) => {
             Cancel::fault(FaultReason::Resources, error.to_string())
         }
-        Some(errno) => Cancel::stop(stage, How::Error { errno, icmp: None }),
+        Some(errno) => Cancel::stop(stage, StopCause::Error { errno, icmp: None }),
         None => Cancel::fault(FaultReason::Defect, format!("{stage:?}: {error}")),
     }
 }
 
-/// What an error of this socket means, with the ICMP message behind it.
-pub(crate) fn halt_of(socket: &impl AsFd, stage: Stage, error: &io::Error) -> Cancel {
+/// Classifies an error of a socket, with the ICMP message behind it.
+pub(crate) fn cancel_on_socket_error(
+    socket: &impl AsFd,
+    stage: Stage,
+    error: &io::Error,
+) -> Cancel {
     match error.raw_os_error() {
         Some(errno) => Cancel::stop(
             stage,
-            How::Error {
+            StopCause::Error {
                 errno,
                 icmp: errqueue::icmp(socket),
             },
         ),
-        None => halt_by(stage, error),
+        None => cancel_on_error(stage, error),
     }
 }
 
-/// The runtime could not take the socket on: a limit of ours (`max_user_watches`, memory).
-pub(crate) fn not_registered(error: &io::Error) -> Cancel {
+/// The fault when a socket cannot be registered with epoll: a limit of this host
+/// (`max_user_watches`, memory).
+pub(crate) fn registration_failed(error: &io::Error) -> Cancel {
     Cancel::fault(
         FaultReason::Resources,
         format!("registering a socket: {error}"),

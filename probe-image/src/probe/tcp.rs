@@ -1,9 +1,9 @@
-//! TCP: the handshake, what follows it unasked, and one exchange of bytes.
+//! TCP: the handshake, what the peer does unasked after it, and one exchange of bytes.
 
-use super::socket::{fresh, halt_of, not_registered};
+use super::socket::{cancel_on_socket_error, new_socket, registration_failed};
 use super::{Cancel, Trace, answer};
 use crate::text::printable_bytes;
-use crate::wire::{FaultReason, How, Linger, Stage};
+use crate::wire::{FaultReason, Linger, Stage, StopCause};
 use nix::libc;
 use socket2::{SockRef, Type};
 use std::io;
@@ -14,14 +14,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// The longest answer that is read where our responder's is expected.
+/// Maximum bytes read where our responder's answer is expected.
 pub(crate) const MAX_ANSWER: usize = 4 * 1024;
 
-/// How long a connection is read on after our FIN, so that no unread byte turns the close into an
-/// RST.
-pub(crate) const DRAIN: Duration = Duration::from_millis(500);
+/// How long a connection is read after our FIN, so that no unread byte turns the close into an RST.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Bytes read while closing, at most.
+/// Maximum bytes read after our FIN.
 pub(crate) const MAX_DRAIN: usize = 64 * 1024;
 
 /// Connects; passes [`Stage::Connect`].
@@ -31,24 +30,25 @@ pub(crate) async fn connect(
     trace: &mut Trace,
 ) -> Result<TcpStream, Cancel> {
     const STAGE: Stage = Stage::Connect;
-    let began = Instant::now();
-    let deadline = began + limit;
-    let socket = fresh(&peer, Type::STREAM, STAGE)?;
+    let started = Instant::now();
+    let deadline = started + limit;
+    let socket = new_socket(&peer, Type::STREAM, STAGE)?;
     if let Err(error) = socket.connect(&peer.into())
         && error.raw_os_error() != Some(libc::EINPROGRESS)
     {
-        return Err(halt_of(&socket, STAGE, &error));
+        return Err(cancel_on_socket_error(&socket, STAGE, &error));
     }
-    let stream = TcpStream::from_std(socket.into()).map_err(|e| not_registered(&e))?;
+
+    let stream = TcpStream::from_std(socket.into()).map_err(|e| registration_failed(&e))?;
     loop {
         let waited = timeout_at(deadline, stream.writable()).await;
-        if is_established(&stream, began, trace)? {
+        if is_established(&stream, started, trace)? {
             return Ok(stream);
         }
         if waited.is_err() {
-            return Err(Cancel::stop(STAGE, How::Silence));
+            return Err(Cancel::stop(STAGE, StopCause::Silence));
         }
-        // Woken without cause: clears the readiness, so that the next wait waits.
+        // A spurious wake-up: clears the readiness, so that the next wait waits.
         drop(stream.try_io(Interest::WRITABLE, || {
             Err::<(), _>(io::ErrorKind::WouldBlock.into())
         }));
@@ -57,144 +57,146 @@ pub(crate) async fn connect(
 
 /// Asks the kernel whether the handshake is done, and passes [`Stage::Connect`] if it is.
 ///
-/// To be asked whether readiness or the deadline came first: a connection that is up by now counts.
+/// To be called both on readiness and at the deadline: a connection that is established by then
+/// counts.
 pub(crate) fn is_established(
     socket: &impl AsFd,
-    began: Instant,
+    started: Instant,
     trace: &mut Trace,
 ) -> Result<bool, Cancel> {
     const STAGE: Stage = Stage::Connect;
-    let asked = SockRef::from(socket);
-    let local = asked.local_addr().ok().and_then(|local| local.as_socket());
-    trace.local_port(local);
-    match asked.take_error() {
-        // An RST in answer to our SYN is ECONNREFUSED. These two arise only in an established
-        // connection (tcp_reset() in the kernel's tcp_input.c): the handshake was done, and a later
-        // stage will fail.
-        Ok(Some(error)) if matches!(error.raw_os_error(), Some(libc::ECONNRESET | libc::EPIPE)) => {
-            trace.pass(STAGE, began);
+    let sock_ref = SockRef::from(socket);
+    let local = sock_ref
+        .local_addr()
+        .ok()
+        .and_then(|local| local.as_socket());
+    trace.set_local_port(local);
+
+    match sock_ref.take_error() {
+        // An RST in answer to our SYN is ECONNREFUSED. These two errnos arise only in an
+        // established connection (tcp_reset() in the kernel's tcp_input.c): the handshake was done,
+        // and a later stage will fail.
+        Ok(Some(error)) if is_reset(&error) => {
+            trace.pass(STAGE, started);
             trace.reset_after_handshake = error.raw_os_error();
             return Ok(true);
         }
-        Ok(Some(error)) | Err(error) => return Err(halt_of(socket, STAGE, &error)),
+        Ok(Some(error)) | Err(error) => return Err(cancel_on_socket_error(socket, STAGE, &error)),
         Ok(None) => {}
     }
+
     // getpeername(2) fails in SYN_SENT and CLOSE, and in no state after the handshake.
-    let Ok(remote) = asked.peer_addr() else {
+    let Ok(remote) = sock_ref.peer_addr() else {
         return Ok(false);
     };
     if local.is_some() && local == remote.as_socket() {
-        // A simultaneous open with itself (RFC 9293 §3.5): the ephemeral port was the one asked
-        // for.
+        // A simultaneous open with itself (RFC 9293 §3.5): the ephemeral port equals the
+        // destination port.
         return Err(Cancel::fault(
             FaultReason::Resources,
             "the socket connected to itself".into(),
         ));
     }
-    trace.pass(STAGE, began);
+    trace.pass(STAGE, started);
     Ok(true)
 }
 
-/// Sends nothing and waits for what the other side does.
+/// Whether the error means that the peer reset an established connection.
+fn is_reset(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ECONNRESET | libc::EPIPE))
+}
+
+/// Sends nothing and records what the peer does within `wait`.
 pub(crate) async fn linger(
     stream: &mut TcpStream,
     wait: Duration,
     trace: &mut Trace,
 ) -> Result<(), Cancel> {
     if trace.reset_after_handshake.is_some() {
-        trace.seen.linger = Some(Linger::Rst);
+        trace.observation.linger = Some(Linger::Rst);
         return Ok(());
     }
     if wait.is_zero() {
         return Ok(());
     }
-    let began = Instant::now();
+
+    let started = Instant::now();
     let mut byte = [0_u8; 1];
     match timeout(wait, stream.peek(&mut byte)).await {
-        Err(_) => trace.seen.linger = Some(Linger::Quiet),
-        Ok(peeked) => unasked(stream, peeked, began, trace)?,
+        Err(_) => trace.observation.linger = Some(Linger::Quiet),
+        Ok(peeked) => record_linger(stream, peeked, started, trace)?,
     }
     Ok(())
 }
 
-/// Takes in what came while nothing was sent: bytes, FIN or RST.
-pub(crate) fn unasked(
+/// Records what the peer did while the probe sent nothing: bytes, FIN or RST.
+pub(crate) fn record_linger(
     socket: &impl AsFd,
     peeked: io::Result<usize>,
-    began: Instant,
+    started: Instant,
     trace: &mut Trace,
 ) -> Result<(), Cancel> {
-    trace.seen.linger = Some(match peeked {
+    trace.observation.linger = Some(match peeked {
         Ok(0) => Linger::Fin,
         Ok(_) => {
-            trace.pass(Stage::FirstBytes, began);
+            trace.pass(Stage::FirstBytes, started);
             Linger::Bytes
         }
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ECONNRESET | libc::EPIPE)) => {
-            Linger::Rst
-        }
-        Err(error) => return Err(halt_of(socket, Stage::FirstBytes, &error)),
+        Err(error) if is_reset(&error) => Linger::Rst,
+        Err(error) => return Err(cancel_on_socket_error(socket, Stage::FirstBytes, &error)),
     });
     Ok(())
 }
 
-/// Sends `question` and reads until `enough` says so; passes [`Stage::FirstBytes`] with the first
-/// of them.
+/// Sends `question` and reads until `is_complete`, at most `max` bytes; passes
+/// [`Stage::FirstBytes`] with the first of them.
 pub(crate) async fn exchange(
     stream: &mut TcpStream,
     question: &[u8],
     deadline: Instant,
-    most: usize,
-    enough: impl Fn(&[u8]) -> bool,
+    max: usize,
+    is_complete: impl Fn(&[u8]) -> bool,
     trace: &mut Trace,
 ) -> Result<Vec<u8>, Cancel> {
-    let mut answer = Reply::new(most, enough);
-    if let Some(halt) = reset_before(trace) {
-        return Err(halt);
-    }
+    let mut reply = Reply::new(max, is_complete);
+    trace.check_not_reset(Stage::FirstBytes)?;
+
     let sent = timeout_at(deadline, stream.write_all(question)).await;
-    let unsent = sent.ok().and_then(Result::err);
+    let send_error = sent.ok().and_then(Result::err);
+
     let mut buffer = [0_u8; 2048];
     loop {
         let Ok(read) = timeout_at(deadline, stream.read(&mut buffer)).await else {
-            return Err(answer.silence());
+            return Err(reply.silence());
         };
-        if answer.take(read.map(|n| &buffer[..n]), unsent.as_ref(), stream, trace)? {
-            return Ok(answer.bytes);
+        let read = read.map(|n| &buffer[..n]);
+        if reply.add(read, send_error.as_ref(), stream, trace)? {
+            return Ok(reply.bytes);
         }
     }
 }
 
-/// Why nothing can be asked of a connection that was reset before our first look at it.
-pub(crate) fn reset_before(trace: &Trace) -> Option<Cancel> {
-    let errno = trace.reset_after_handshake?;
-    Some(Cancel::stop(
-        Stage::FirstBytes,
-        How::Error { errno, icmp: None },
-    ))
-}
-
-/// An answer as far as it was read.
+/// The part of a reply that was read.
 pub(crate) struct Reply<F> {
-    began: Instant,
-    most: usize,
-    enough: F,
+    started: Instant,
+    max: usize,
+    is_complete: F,
     pub(crate) bytes: Vec<u8>,
 }
 
 impl<F: Fn(&[u8]) -> bool> Reply<F> {
-    /// Nothing read yet; the question goes out now. At most `most` bytes are read, or until
-    /// `enough` says so.
-    pub(crate) fn new(most: usize, enough: F) -> Self {
+    /// An empty reply to a question that is sent now. It ends with `max` bytes, or when
+    /// `is_complete` returns `true`.
+    pub(crate) fn new(max: usize, is_complete: F) -> Self {
         Self {
-            began: Instant::now(),
-            most,
-            enough,
+            started: Instant::now(),
+            max,
+            is_complete,
             bytes: Vec::new(),
         }
     }
 
-    /// The stage that is waited for.
+    /// The stage to be passed next.
     pub(crate) fn stage(&self) -> Stage {
         if self.bytes.is_empty() {
             Stage::FirstBytes
@@ -203,33 +205,33 @@ impl<F: Fn(&[u8]) -> bool> Reply<F> {
         }
     }
 
-    /// Nothing more came to the deadline.
+    /// The stop when nothing more came before the deadline.
     pub(crate) fn silence(&self) -> Cancel {
-        Cancel::stop(self.stage(), How::Silence)
+        Cancel::stop(self.stage(), StopCause::Silence)
     }
 
-    /// Takes in what a read brought; passes [`Stage::FirstBytes`] with the first of it. `true`: it
-    /// is enough.
+    /// Adds what a read returned; passes [`Stage::FirstBytes`] with the first bytes. `true` means
+    /// that the reply is complete.
     ///
-    /// `unsent` is the error by which the question could not be sent: no end yet, since a target
-    /// that speaks first may have been read before it failed.
-    pub(crate) fn take(
+    /// `send_error` is the error by which the question could not be sent. It does not end the
+    /// attempt by itself, since the bytes of a target that speaks first may still be unread.
+    pub(crate) fn add(
         &mut self,
         read: io::Result<&[u8]>,
-        unsent: Option<&io::Error>,
+        send_error: Option<&io::Error>,
         socket: &impl AsFd,
         trace: &mut Trace,
     ) -> Result<bool, Cancel> {
-        match (read, unsent) {
-            (Err(error), _) => Err(halt_of(socket, self.stage(), &error)),
-            (Ok([]), Some(error)) => Err(halt_of(socket, self.stage(), error)),
-            (Ok([]), None) => Err(Cancel::stop(self.stage(), How::Closed)),
+        match (read, send_error) {
+            (Err(error), _) => Err(cancel_on_socket_error(socket, self.stage(), &error)),
+            (Ok([]), Some(error)) => Err(cancel_on_socket_error(socket, self.stage(), error)),
+            (Ok([]), None) => Err(Cancel::stop(self.stage(), StopCause::Closed)),
             (Ok(bytes), _) => {
                 if self.bytes.is_empty() {
-                    trace.pass(Stage::FirstBytes, self.began);
+                    trace.pass(Stage::FirstBytes, self.started);
                 }
                 self.bytes.extend_from_slice(bytes);
-                Ok((self.enough)(&self.bytes) || self.bytes.len() >= self.most)
+                Ok((self.is_complete)(&self.bytes) || self.bytes.len() >= self.max)
             }
         }
     }
@@ -243,51 +245,45 @@ pub(crate) async fn nonce(
     limit: Duration,
     trace: &mut Trace,
 ) -> Result<(), Cancel> {
-    let began = Instant::now();
+    let started = Instant::now();
     let question = answer::question(nonce);
     let bytes = exchange(
         stream,
         question.as_bytes(),
-        began + limit,
+        started + limit,
         MAX_ANSWER,
-        is_a_line,
+        is_complete_answer,
         trace,
     )
     .await?;
-    answered(&bytes, nonce, began, trace)
+    record_answer(&bytes, nonce, started, trace)
 }
 
 /// Whether an answer of our responder is complete.
-pub(crate) fn is_a_line(bytes: &[u8]) -> bool {
+pub(crate) fn is_complete_answer(bytes: &[u8]) -> bool {
     bytes.contains(&b'\n')
 }
 
-/// Takes in the answer to a nonce; passes [`Stage::Request`] if it has our responder's form.
-pub(crate) fn answered(
+/// Records the answer to a nonce; passes [`Stage::Request`] if it has our responder's form.
+pub(crate) fn record_answer(
     bytes: &[u8],
     nonce: &str,
-    began: Instant,
+    started: Instant,
     trace: &mut Trace,
 ) -> Result<(), Cancel> {
-    match answer::parse(bytes, nonce) {
-        Some(answer) => {
-            trace.seen.answer = Some(answer);
-            trace.pass(Stage::Request, began);
-            Ok(())
-        }
-        None => Err(Cancel::stop(
-            Stage::Request,
-            How::Garbled {
-                what: printable_bytes(bytes, 200),
-            },
-        )),
-    }
+    let Some(answer) = answer::parse(bytes, nonce) else {
+        let what = printable_bytes(bytes, 200);
+        return Err(Cancel::stop(Stage::Request, StopCause::Garbled { what }));
+    };
+    trace.observation.answer = Some(answer);
+    trace.pass(Stage::Request, started);
+    Ok(())
 }
 
-/// Closes with FIN: half-closes, then reads on for a moment, since a close with unread bytes is an
-/// RST (RFC 2525 §2.17).
+/// Closes with FIN: half-closes, then reads for at most [`DRAIN_TIMEOUT`], since a close with
+/// unread bytes is an RST (RFC 2525 §2.17).
 pub(crate) async fn close(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
-    let ended = async {
+    let close = async {
         stream.shutdown().await?;
         let mut buffer = [0_u8; 4096];
         let mut read = 0;
@@ -299,6 +295,6 @@ pub(crate) async fn close(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
         }
         io::Result::Ok(())
     };
-    // The attempt is over; how its connection ends is not part of it.
-    drop(timeout(DRAIN, ended).await);
+    // The attempt has ended; how its connection ends is no part of it.
+    drop(timeout(DRAIN_TIMEOUT, close).await);
 }

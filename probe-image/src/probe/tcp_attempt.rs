@@ -1,32 +1,34 @@
-//! A plain TCP attempt as a machine of states: handshake → silence, nonce or payload → close.
+//! A TCP attempt as a state machine: handshake → silence, nonce or payload → close.
 //!
-//! A run of ten thousand denied flows is little but handshakes that nobody answers. Such an attempt
-//! is a socket and a deadline, and needs no task, no timers and no buffers of its own: whoever
-//! holds it tells it when its socket is ready or its deadline is over. What is seen is decided by
-//! the same functions as in [`super::tcp`].
+//! A run of ten thousand denied flows consists mostly of handshakes without an answer. Such an
+//! attempt is a socket and a deadline, without a task, timers or buffers: its owner calls
+//! [`TcpAttempt::advance`] when the socket is ready or the deadline is over. Outcomes are decided
+//! by the functions of [`super::tcp`].
 
-use super::prepare::{Plain, Say, Seen, finished};
-use super::socket::{fresh, halt_of};
+use super::prepare::{Outcome, TcpFlow, TcpQuestion, outcome_of};
+use super::socket::{cancel_on_socket_error, new_socket};
 use super::tcp::{
-    DRAIN, MAX_ANSWER, MAX_DRAIN, Reply, answered, is_a_line, is_established, reset_before, unasked,
+    DRAIN_TIMEOUT, MAX_ANSWER, MAX_DRAIN, Reply, is_complete_answer, is_established, record_answer,
+    record_linger,
 };
 use super::{Cancel, Trace, answer};
-use crate::wire::{How, Linger, Stage};
+use crate::wire::{Linger, Stage, StopCause};
 use nix::libc;
 use nix::sys::socket::{MsgFlags, recv};
 use socket2::{Socket, Type};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use tokio::time::Instant;
 
-/// An attempt under way, or its connection being closed.
-pub(crate) struct Attempt {
+/// An attempt in flight, or its connection while it is being closed.
+pub(crate) struct TcpAttempt {
     socket: Socket,
-    began: Instant,
+    /// Start of the current step.
+    started: Instant,
     deadline: Instant,
     trace: Trace,
-    /// Whether there was a handshake.
+    /// Whether the handshake was done.
     connected: bool,
     step: Step,
 }
@@ -34,130 +36,104 @@ pub(crate) struct Attempt {
 enum Step {
     /// Waits for the handshake.
     Connect,
-    /// Waits for what the other side does unasked.
+    /// Sends nothing and waits for what the peer does.
     Linger,
-    /// Asks and reads.
+    /// Sends the question and reads the reply.
     Exchange(Box<Exchange>),
-    /// The attempt was told of; reads to the other side's FIN.
+    /// Reads to the peer's FIN after the outcome was returned.
     Drain { read: usize },
-    /// Nothing is left to do.
+    /// The socket can be closed.
     Closed,
 }
 
+/// A question and its reply.
 struct Exchange {
     question: Vec<u8>,
+    /// Bytes of the question that were sent.
     sent: usize,
-    unsent: Option<io::Error>,
+    send_error: Option<io::Error>,
     reply: Reply<fn(&[u8]) -> bool>,
-    /// Where our responder's answer is expected.
+    /// The nonce, where our responder's answer is expected.
     nonce: Option<String>,
 }
 
-impl Attempt {
-    /// Begins an attempt.
+impl TcpAttempt {
+    /// Starts an attempt.
     ///
     /// # Errors
     ///
-    /// What was seen where it ended at once.
+    /// The outcome, if the attempt ended at once.
     #[expect(
         clippy::result_large_err,
-        reason = "handed on at once, and as rare as an attempt"
+        reason = "used at once, and not in a hot path"
     )]
-    pub(crate) fn begin(flow: &Plain<'_>) -> Result<Self, Seen> {
-        let began = Instant::now();
+    pub(crate) fn begin(flow: &TcpFlow<'_>) -> Result<Self, Outcome> {
+        let started = Instant::now();
         let trace = Trace::new();
-        let connecting = fresh(&flow.peer, Type::STREAM, Stage::Connect).and_then(|socket| {
-            match socket.connect(&flow.peer.into()) {
-                Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => {
-                    Err(halt_of(&socket, Stage::Connect, &error))
-                }
-                _ => Ok(socket),
-            }
-        });
-        match connecting {
-            Ok(socket) => {
-                let deadline = began + flow.connect;
-                Ok(Self {
-                    socket,
-                    began,
-                    deadline,
-                    trace,
-                    connected: false,
-                    step: Step::Connect,
-                })
-            }
-            Err(halt) => Err(finished(trace, Err(halt))),
+        match connecting_socket(flow.peer) {
+            Ok(socket) => Ok(Self {
+                socket,
+                started,
+                deadline: started + flow.connect,
+                trace,
+                connected: false,
+                step: Step::Connect,
+            }),
+            Err(cancel) => Err(outcome_of(trace, Err(cancel))),
         }
     }
 
-    /// When to look again at the latest.
+    /// Latest time of the next call of [`Self::advance`].
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// Whether nothing is left to do: the socket may go.
+    /// Whether the attempt and its connection have ended.
     pub(crate) fn is_closed(&self) -> bool {
         matches!(self.step, Step::Closed)
     }
 
-    /// Goes on as far as it can without waiting; returns what was seen when the attempt is over,
-    /// once.
+    /// Continues as far as possible without waiting; returns the outcome once, when the attempt
+    /// ends.
     ///
-    /// `nonce` gives the nonce of this attempt.
-    pub(crate) fn advance(&mut self, flow: &Plain<'_>, nonce: impl Fn() -> String) -> Option<Seen> {
-        loop {
-            let expired = Instant::now() >= self.deadline;
-            let ended = match &mut self.step {
-                Step::Connect => match is_established(&self.socket, self.began, &mut self.trace) {
-                    Ok(false) if !expired => return None,
-                    Ok(false) => Err(Cancel::stop(Stage::Connect, How::Silence)),
-                    Ok(true) => {
-                        self.connected = true;
-                        match self.follow(flow, &nonce) {
-                            Some(ended) => ended,
-                            None => continue,
-                        }
-                    }
-                    Err(halt) => Err(halt),
-                },
-                Step::Linger => match peek(&self.socket) {
-                    Err(error) if error.kind() == ErrorKind::WouldBlock && !expired => return None,
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                        self.trace.seen.linger = Some(Linger::Quiet);
-                        Ok(())
-                    }
-                    peeked => unasked(&self.socket, peeked, self.began, &mut self.trace),
-                },
-                Step::Exchange(exchange) => {
-                    match exchange.advance(&self.socket, expired, &mut self.trace) {
-                        None => return None,
-                        Some(Ok(())) => exchange.nonce.as_ref().map_or(Ok(()), |nonce| {
-                            answered(&exchange.reply.bytes, nonce, self.began, &mut self.trace)
-                        }),
-                        Some(Err(halt)) => Err(halt),
-                    }
-                }
-                Step::Drain { read } => {
-                    if !drained(&self.socket, read) && !expired {
-                        return None;
-                    }
+    /// `nonce` returns the nonce of this attempt.
+    pub(crate) fn advance(
+        &mut self,
+        flow: &TcpFlow<'_>,
+        nonce: impl Fn() -> String,
+    ) -> Option<Outcome> {
+        let expired = Instant::now() >= self.deadline;
+        let result = match &mut self.step {
+            Step::Connect => self.advance_connect(flow, nonce, expired)?,
+            Step::Linger => self.advance_linger(expired)?,
+            Step::Exchange(exchange) => {
+                exchange.advance(&self.socket, expired, self.started, &mut self.trace)?
+            }
+            Step::Drain { read } => {
+                if drain(&self.socket, read) || expired {
                     self.step = Step::Closed;
-                    return None;
                 }
-                Step::Closed => return None,
-            };
-            let seen = finished(std::mem::replace(&mut self.trace, Trace::new()), ended);
-            self.close();
-            return Some(seen);
-        }
+                return None;
+            }
+            Step::Closed => return None,
+        };
+
+        let outcome = outcome_of(std::mem::replace(&mut self.trace, Trace::new()), result);
+        self.close();
+        Some(outcome)
     }
 
-    /// Ends an attempt that is under way as [`How::Unfinished`] where it is, unless it can be
-    /// brought to its own end.
-    pub(crate) fn end(&mut self, flow: &Plain<'_>, nonce: impl Fn() -> String) -> Option<Seen> {
-        if let Some(seen) = self.advance(flow, nonce) {
-            return Some(seen);
+    /// Ends an attempt in flight as [`StopCause::Unfinished`] where it is, unless it can end by
+    /// itself now.
+    pub(crate) fn end(
+        &mut self,
+        flow: &TcpFlow<'_>,
+        nonce: impl Fn() -> String,
+    ) -> Option<Outcome> {
+        if let Some(outcome) = self.advance(flow, nonce) {
+            return Some(outcome);
         }
+
         let stage = match &self.step {
             Step::Connect => Stage::Connect,
             Step::Linger => Stage::FirstBytes,
@@ -166,93 +142,163 @@ impl Attempt {
         };
         self.step = Step::Closed;
         let trace = std::mem::replace(&mut self.trace, Trace::new());
-        Some(finished(trace, Err(Cancel::stop(stage, How::Unfinished))))
+        let cancel = Cancel::stop(stage, StopCause::Unfinished);
+        Some(outcome_of(trace, Err(cancel)))
     }
 
-    /// The step after the handshake; how the attempt ended where there is none.
-    fn follow(
+    /// Waits for the handshake, then starts the next step; `None` while it must wait.
+    fn advance_connect(
         &mut self,
-        flow: &Plain<'_>,
+        flow: &TcpFlow<'_>,
         nonce: impl Fn() -> String,
+        expired: bool,
     ) -> Option<Result<(), Cancel>> {
-        self.began = Instant::now();
-        let (question, nonce, most, enough): (_, _, _, fn(&[u8]) -> bool) = match flow.say {
-            Say::Nothing { linger } => {
+        match is_established(&self.socket, self.started, &mut self.trace) {
+            Ok(false) if !expired => return None,
+            Ok(false) => return Some(Err(Cancel::stop(Stage::Connect, StopCause::Silence))),
+            Ok(true) => self.connected = true,
+            Err(cancel) => return Some(Err(cancel)),
+        }
+
+        self.started = Instant::now();
+        match flow.question {
+            TcpQuestion::Nothing { linger } => {
                 if self.trace.reset_after_handshake.is_some() {
-                    self.trace.seen.linger = Some(Linger::Rst);
+                    self.trace.observation.linger = Some(Linger::Rst);
                     return Some(Ok(()));
                 }
                 if linger.is_zero() {
                     return Some(Ok(()));
                 }
-                self.deadline = self.began + linger;
+                self.deadline = self.started + linger;
                 self.step = Step::Linger;
-                return None;
+                let expired = Instant::now() >= self.deadline;
+                self.advance_linger(expired)
             }
-            Say::Nonce => {
-                let nonce = nonce();
-                (
-                    answer::question(&nonce).into_bytes(),
-                    Some(nonce),
-                    MAX_ANSWER,
-                    is_a_line,
-                )
+            TcpQuestion::Nonce => self.start_exchange(flow, Exchange::with_nonce(nonce())),
+            TcpQuestion::Payload(payload) => {
+                self.start_exchange(flow, Exchange::with_payload(payload))
             }
-            Say::Payload(payload) => (payload.to_vec(), None, 1, |_| true),
-        };
-        if let Some(halt) = reset_before(&self.trace) {
-            return Some(Err(halt));
         }
-        let reply = Reply::new(most, enough);
-        self.deadline = self.began + flow.request;
-        self.step = Step::Exchange(Box::new(Exchange {
-            question,
-            sent: 0,
-            unsent: None,
-            reply,
-            nonce,
-        }));
-        None
     }
 
-    /// Closes with FIN where there is a connection: half-closes, and reads on, since a close with
+    /// Starts the exchange and continues it as far as possible.
+    fn start_exchange(
+        &mut self,
+        flow: &TcpFlow<'_>,
+        mut exchange: Exchange,
+    ) -> Option<Result<(), Cancel>> {
+        if let Err(cancel) = self.trace.check_not_reset(Stage::FirstBytes) {
+            return Some(Err(cancel));
+        }
+
+        self.deadline = self.started + flow.request;
+        let expired = Instant::now() >= self.deadline;
+        let result = exchange.advance(&self.socket, expired, self.started, &mut self.trace);
+        self.step = Step::Exchange(Box::new(exchange));
+        result
+    }
+
+    /// Records what the peer does unasked; `None` while it must wait.
+    fn advance_linger(&mut self, expired: bool) -> Option<Result<(), Cancel>> {
+        match peek(&self.socket) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && !expired => None,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.trace.observation.linger = Some(Linger::Quiet);
+                Some(Ok(()))
+            }
+            peeked => Some(record_linger(
+                &self.socket,
+                peeked,
+                self.started,
+                &mut self.trace,
+            )),
+        }
+    }
+
+    /// Closes with FIN where there is a connection: half-closes, then reads, since a close with
     /// unread bytes is an RST (RFC 2525 §2.17).
     fn close(&mut self) {
         self.step = Step::Closed;
         let mut read = 0;
         if self.connected
             && self.socket.shutdown(Shutdown::Write).is_ok()
-            && !drained(&self.socket, &mut read)
+            && !drain(&self.socket, &mut read)
         {
-            self.deadline = Instant::now() + DRAIN;
+            self.deadline = Instant::now() + DRAIN_TIMEOUT;
             self.step = Step::Drain { read };
         }
     }
 }
 
-impl AsFd for Attempt {
+impl AsFd for TcpAttempt {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
 impl Exchange {
-    /// Sends what is left of the question, then reads; `None` while it must wait.
+    fn with_nonce(nonce: String) -> Self {
+        Self {
+            question: answer::question(&nonce).into_bytes(),
+            sent: 0,
+            send_error: None,
+            reply: Reply::new(MAX_ANSWER, is_complete_answer),
+            nonce: Some(nonce),
+        }
+    }
+
+    fn with_payload(payload: &[u8]) -> Self {
+        Self {
+            question: payload.to_vec(),
+            sent: 0,
+            send_error: None,
+            reply: Reply::new(1, |_| true),
+            nonce: None,
+        }
+    }
+
+    /// Sends the rest of the question, then reads the reply; `None` while it must wait.
     fn advance(
+        &mut self,
+        socket: &Socket,
+        expired: bool,
+        started: Instant,
+        trace: &mut Trace,
+    ) -> Option<Result<(), Cancel>> {
+        if !self.send(socket, expired) {
+            return None;
+        }
+        if let Err(cancel) = self.read(socket, expired, trace)? {
+            return Some(Err(cancel));
+        }
+
+        Some(match &self.nonce {
+            Some(nonce) => record_answer(&self.reply.bytes, nonce, started, trace),
+            None => Ok(()),
+        })
+    }
+
+    /// Sends the rest of the question; `false` while it must wait.
+    fn send(&mut self, mut socket: &Socket, expired: bool) -> bool {
+        while self.sent < self.question.len() && self.send_error.is_none() {
+            match socket.write(&self.question[self.sent..]) {
+                Ok(n) => self.sent += n,
+                // At the deadline it is too late to send; bytes that can be read still count.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return expired,
+                Err(error) => self.send_error = Some(error),
+            }
+        }
+        true
+    }
+
+    /// Reads the reply to its end; `None` while it must wait.
+    fn read(
         &mut self,
         mut socket: &Socket,
         expired: bool,
         trace: &mut Trace,
     ) -> Option<Result<(), Cancel>> {
-        while self.sent < self.question.len() && self.unsent.is_none() {
-            match socket.write(&self.question[self.sent..]) {
-                Ok(n) => self.sent += n,
-                Err(error) if error.kind() == ErrorKind::WouldBlock && !expired => return None,
-                // Too late to be sent; what was read by now still counts.
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => self.unsent = Some(error),
-            }
-        }
         let mut buffer = [0_u8; 2048];
         loop {
             let read = match socket.read(&mut buffer) {
@@ -262,12 +308,26 @@ impl Exchange {
                 }
                 read => read.map(|n| &buffer[..n]),
             };
-            match self.reply.take(read, self.unsent.as_ref(), socket, trace) {
+            match self
+                .reply
+                .add(read, self.send_error.as_ref(), socket, trace)
+            {
                 Ok(false) => {}
                 Ok(true) => return Some(Ok(())),
-                Err(halt) => return Some(Err(halt)),
+                Err(cancel) => return Some(Err(cancel)),
             }
         }
+    }
+}
+
+/// A non-blocking socket that is connecting to `peer`.
+fn connecting_socket(peer: SocketAddr) -> Result<Socket, Cancel> {
+    let socket = new_socket(&peer, Type::STREAM, Stage::Connect)?;
+    match socket.connect(&peer.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => {
+            Err(cancel_on_socket_error(&socket, Stage::Connect, &error))
+        }
+        _ => Ok(socket),
     }
 }
 
@@ -276,8 +336,8 @@ fn peek(socket: &Socket) -> io::Result<usize> {
     Ok(recv(socket.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK)?)
 }
 
-/// Reads what is there; `true` when nothing more is worth waiting for.
-fn drained(mut socket: &Socket, read: &mut usize) -> bool {
+/// Reads and discards what has arrived; `true` when nothing more needs to be read.
+fn drain(mut socket: &Socket, read: &mut usize) -> bool {
     let mut buffer = [0_u8; 4096];
     while *read < MAX_DRAIN {
         match socket.read(&mut buffer) {

@@ -1,13 +1,13 @@
-//! TLS: the handshake, and what the certificates say.
+//! TLS: the handshake, and the facts of the certificates.
 //!
-//! Any certificate is accepted, so that one that is not trusted is a finding and no failed
-//! measurement; that its owner holds the key is checked all the same, else a replayed certificate
-//! could stand in for the target. Chain, name and expiry are judged apart.
+//! The handshake accepts any certificate, so that one without trust is reported instead of failing
+//! the attempt. It does check that the peer holds the certificate's key: otherwise a copied
+//! certificate could pass for the target's. Chain, name and expiry are recorded separately.
 
-use super::socket::halt_of;
+use super::socket::cancel_on_socket_error;
 use super::{Cancel, Trace};
 use crate::text::{hex, printable, printable_bytes};
-use crate::wire::{self, How, Stage, TlsFacts};
+use crate::wire::{self, FaultReason, Stage, StopCause, TlsFacts};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -30,13 +30,13 @@ use tokio_rustls::client::TlsStream;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// Names of a certificate that are told.
+/// Maximum number of a certificate's names reported.
 const MAX_NAMES: usize = 20;
 
-/// Characters of a name that are told, so that twenty fit a line.
+/// Maximum characters of a name, so that twenty fit a line.
 const MAX_NAME: usize = 150;
 
-/// The certificates to trust, and the cryptography.
+/// Certificates to trust, and the provider of the cryptography.
 #[derive(Debug)]
 pub(crate) struct Trust {
     provider: Arc<CryptoProvider>,
@@ -45,7 +45,7 @@ pub(crate) struct Trust {
 }
 
 impl Trust {
-    /// Reads PEM; each text may hold several certificates.
+    /// Reads certificates in PEM; each text may hold several.
     pub(crate) fn new(pem: &[String]) -> Result<Self, String> {
         let mut pinned = Vec::new();
         for text in pem {
@@ -53,6 +53,7 @@ impl Trust {
                 pinned.push(certificate.map_err(|e| format!("a certificate to trust: {e}"))?);
             }
         }
+
         let mut roots = RootCertStore::empty();
         for certificate in &pinned {
             roots
@@ -67,7 +68,7 @@ impl Trust {
     }
 }
 
-/// A handshake's parameters, checked once.
+/// Parameters of a handshake, checked.
 #[derive(Debug)]
 pub(crate) struct Parameters {
     server_name: Option<ServerName<'static>>,
@@ -75,15 +76,12 @@ pub(crate) struct Parameters {
 }
 
 impl Parameters {
-    /// Checks them.
+    /// Checks the plan's parameters.
     pub(crate) fn new(tls: &wire::Tls) -> Result<Self, String> {
         let server_name = tls
             .server_name
-            .clone()
-            .map(|name| {
-                ServerName::try_from(name.clone())
-                    .map_err(|_| format!("{name:?} is no server name"))
-            })
+            .as_deref()
+            .map(parse_server_name)
             .transpose()?;
         if tls.alpn.iter().any(|p| p.is_empty() || p.len() > 255) {
             return Err("a protocol for ALPN has 1 to 255 bytes".into());
@@ -95,8 +93,11 @@ impl Parameters {
     }
 }
 
-/// Does the handshake; passes [`Stage::Tls`]. What is known of certificates is told even if it
-/// fails.
+fn parse_server_name(name: &str) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(name.to_owned()).map_err(|_| format!("{name:?} is no server name"))
+}
+
+/// Does the handshake; passes [`Stage::Tls`]. Facts of certificates are recorded even if it fails.
 pub(crate) async fn handshake(
     stream: TcpStream,
     parameters: &Parameters,
@@ -104,98 +105,98 @@ pub(crate) async fn handshake(
     limit: Duration,
     trace: &mut Trace,
 ) -> Result<TlsStream<TcpStream>, Cancel> {
-    let began = Instant::now();
-    if let Some(errno) = trace.reset_after_handshake {
-        return Err(Cancel::stop(Stage::Tls, How::Error { errno, icmp: None }));
-    }
-    let recorder = Arc::new(Recorder {
+    let started = Instant::now();
+    trace.check_not_reset(Stage::Tls)?;
+
+    let verifier = Arc::new(RecordingVerifier {
         provider: Arc::clone(&trust.provider),
         chain: Mutex::new(Vec::new()),
     });
-    let connector = TlsConnector::from(Arc::new(config(parameters, &recorder)?));
-    // Without a name to send, rustls still wants one; an address is never sent (RFC 6066 §3).
-    let name = match (&parameters.server_name, stream.peer_addr()) {
-        (Some(name), _) => name.clone(),
-        (None, peer) => {
+    let connector = TlsConnector::from(Arc::new(config(parameters, &verifier)?));
+    let name = match &parameters.server_name {
+        Some(name) => name.clone(),
+        // rustls requires a name. It never sends an address (RFC 6066 §3).
+        None => {
+            let peer = stream.peer_addr();
             let ip = peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
             ServerName::IpAddress(ip.into())
         }
     };
-    let shaken = timeout(limit, connector.connect(name, stream).into_fallible()).await;
-    let session = match &shaken {
+    let result = timeout(limit, connector.connect(name, stream).into_fallible()).await;
+
+    let session = match &result {
         Ok(Ok(stream)) => {
             let (_, session) = stream.get_ref();
             (session.protocol_version(), session.alpn_protocol())
         }
         _ => (None, None),
     };
-    let chain = std::mem::take(
-        &mut *recorder
-            .chain
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner),
-    );
-    if let Some((leaf, others)) = chain.split_first() {
-        trace.seen.tls = Some(Box::new(facts(
-            leaf,
-            others,
-            session,
-            parameters.server_name.as_ref(),
-            trust,
-        )));
+    if let Some((leaf, others)) = verifier.take_chain().split_first() {
+        let name = parameters.server_name.as_ref();
+        trace.observation.tls = Some(Box::new(facts(leaf, others, session, name, trust)));
     }
-    match shaken {
+
+    match result {
         Ok(Ok(stream)) => {
-            trace.pass(Stage::Tls, began);
+            trace.pass(Stage::Tls, started);
             Ok(stream)
         }
-        Ok(Err((error, stream))) => Err(match how(&error) {
-            Some(how) => Cancel::stop(Stage::Tls, how),
-            None => halt_of(&stream, Stage::Tls, &error),
+        Ok(Err((error, stream))) => Err(match stop_cause(&error) {
+            Some(cause) => Cancel::stop(Stage::Tls, cause),
+            None => cancel_on_socket_error(&stream, Stage::Tls, &error),
         }),
-        Err(_) => Err(Cancel::stop(Stage::Tls, How::Silence)),
+        Err(_) => Err(Cancel::stop(Stage::Tls, StopCause::Silence)),
     }
 }
 
-/// What an error of a TLS stream says about the other side; `None` where it is the socket's.
-pub(crate) fn how(error: &io::Error) -> Option<How> {
-    if let Some(tls) = error
+/// Classifies an error of a TLS stream; `None` for an error of its socket.
+pub(crate) fn stop_cause(error: &io::Error) -> Option<StopCause> {
+    let tls_error = error
         .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-    {
-        return Some(match tls {
-            rustls::Error::AlertReceived(alert) => How::Alert {
-                code: (*alert).into(),
-            },
-            other => How::Garbled {
-                what: printable(&other.to_string(), 200),
-            },
-        });
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls_error {
+        Some(rustls::Error::AlertReceived(alert)) => Some(StopCause::Alert {
+            code: (*alert).into(),
+        }),
+        Some(other) => Some(StopCause::Garbled {
+            what: printable(&other.to_string(), 200),
+        }),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => Some(StopCause::Closed),
+        None => None,
     }
-    (error.kind() == io::ErrorKind::UnexpectedEof).then_some(How::Closed)
 }
 
-fn config(parameters: &Parameters, recorder: &Arc<Recorder>) -> Result<ClientConfig, Cancel> {
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(&recorder.provider))
+fn config(
+    parameters: &Parameters,
+    verifier: &Arc<RecordingVerifier>,
+) -> Result<ClientConfig, Cancel> {
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(&verifier.provider))
         .with_safe_default_protocol_versions()
-        .map_err(|e| Cancel::fault(wire::FaultReason::Defect, format!("configuring TLS: {e}")))?
+        .map_err(|e| Cancel::fault(FaultReason::Defect, format!("configuring TLS: {e}")))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::<Recorder>::clone(recorder))
+        .with_custom_certificate_verifier(Arc::<RecordingVerifier>::clone(verifier))
         .with_no_client_auth();
     config.enable_sni = parameters.server_name.is_some();
     config.alpn_protocols.clone_from(&parameters.alpn);
     Ok(config)
 }
 
-/// A verifier that records the chain, accepts it, and checks only that the other side holds the
-/// leaf's key.
+/// A verifier that records the chain, accepts it, and checks only that the peer holds the leaf's
+/// key.
 #[derive(Debug)]
-struct Recorder {
+struct RecordingVerifier {
     provider: Arc<CryptoProvider>,
+    /// Leaf first.
     chain: Mutex<Vec<CertificateDer<'static>>>,
 }
 
-impl ServerCertVerifier for Recorder {
+impl RecordingVerifier {
+    fn take_chain(&self) -> Vec<CertificateDer<'static>> {
+        std::mem::take(&mut *self.chain.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ServerCertVerifier for RecordingVerifier {
     fn verify_server_cert(
         &self,
         leaf: &CertificateDer<'_>,
@@ -247,6 +248,7 @@ impl ServerCertVerifier for Recorder {
     }
 }
 
+/// Facts of a handshake: the session's version and protocol, and the certificates.
 fn facts(
     leaf: &CertificateDer<'_>,
     others: &[CertificateDer<'_>],
@@ -284,20 +286,22 @@ fn facts(
         names: parsed.as_ref().map(names).unwrap_or_default(),
         not_after: validity.map_or(0, |(_, not_after)| not_after),
         chain_error: chain_error(leaf, others, validity, now, trust),
-        name_error: name.and_then(|name| {
-            let certificate = ParsedCertificate::try_from(leaf);
-            certificate
-                .and_then(|c| verify_server_name(&c, name))
-                .err()
-                .map(|e| reason(&e))
-        }),
+        name_error: name.and_then(|name| name_error(leaf, name)),
         expired: validity
             .is_some_and(|(not_before, not_after)| now < not_before || now > not_after),
     }
 }
 
-/// Why the chain is not trusted, whether or not the leaf is valid today: expiry is a fact of its
-/// own.
+/// Why the leaf does not match the server name.
+fn name_error(leaf: &CertificateDer<'_>, name: &ServerName<'_>) -> Option<String> {
+    ParsedCertificate::try_from(leaf)
+        .and_then(|certificate| verify_server_name(&certificate, name))
+        .err()
+        .map(|e| error_text(&e))
+}
+
+/// Why the chain is not trusted. It is verified at a time at which the leaf is valid: expiry is
+/// recorded separately.
 fn chain_error(
     leaf: &CertificateDer<'_>,
     others: &[CertificateDer<'_>],
@@ -305,10 +309,11 @@ fn chain_error(
     now: i64,
     trust: &Trust,
 ) -> Option<String> {
-    // A leaf that is itself to be trusted needs no chain.
+    // A leaf that the plan trusts itself needs no chain.
     if trust.pinned.iter().any(|pinned| pinned == leaf) {
         return None;
     }
+
     let at = validity.map_or(now, |(not_before, not_after)| {
         now.min(not_after).max(not_before)
     });
@@ -319,13 +324,13 @@ fn chain_error(
             verify_server_cert_signed_by_trust_anchor(&leaf, &trust.roots, others, at, algorithms)
         })
         .err()
-        .map(|e| reason(&e))
+        .map(|e| error_text(&e))
 }
 
-fn reason(error: &rustls::Error) -> String {
+fn error_text(error: &rustls::Error) -> String {
     let text = match error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "signed by no certificate of those to trust".into()
+            "signed by no trusted certificate".into()
         }
         rustls::Error::InvalidCertificate(certificate) => certificate.to_string(),
         other => other.to_string(),
@@ -333,28 +338,27 @@ fn reason(error: &rustls::Error) -> String {
     printable(&text, 200)
 }
 
-/// DNS names, addresses, and URIs: a mesh's identities are URIs.
+/// DNS names, addresses and URIs of a certificate; a mesh's identities are URIs.
 fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let Ok(Some(extension)) = certificate.subject_alternative_name() else {
         return Vec::new();
     };
-    extension
-        .value
-        .general_names
-        .iter()
-        .filter_map(|name| match name {
-            GeneralName::DNSName(text) | GeneralName::URI(text) => Some(printable(text, MAX_NAME)),
-            GeneralName::IPAddress(bytes) => match bytes.len() {
-                4 => <[u8; 4]>::try_from(*bytes)
-                    .ok()
-                    .map(|b| IpAddr::from(b).to_string()),
-                16 => <[u8; 16]>::try_from(*bytes)
-                    .ok()
-                    .map(|b| IpAddr::from(b).to_string()),
-                _ => None,
-            },
-            _ => None,
-        })
-        .take(MAX_NAMES)
-        .collect()
+    let names = &extension.value.general_names;
+    names.iter().filter_map(name_text).take(MAX_NAMES).collect()
+}
+
+fn name_text(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(text) | GeneralName::URI(text) => Some(printable(text, MAX_NAME)),
+        GeneralName::IPAddress(bytes) => address_of(bytes).map(|address| address.to_string()),
+        _ => None,
+    }
+}
+
+/// The address with these 4 or 16 bytes.
+fn address_of(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+        return Some(v4.into());
+    }
+    <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
 }

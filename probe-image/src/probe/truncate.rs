@@ -1,38 +1,51 @@
-//! An observation that fits a line, whatever strangers put into certificates, headers and records.
+//! Truncation of an observation to the length of a line, whatever peers put into certificates,
+//! headers and records.
 
 use crate::wire::{MAX_LINE, Observation};
 
-/// What a line has besides its observation, at most.
+/// Maximum bytes of a line besides its observation.
 const FRAME: usize = 256;
 
-/// Cuts lists and the body's beginning until it fits. Each text is bounded already; quotation marks
-/// and characters outside ASCII take more bytes on a line than they have characters.
-pub(crate) fn fit(seen: &mut Observation) {
-    if seen.tls.is_none() && seen.http.is_none() && seen.dns.is_none() {
-        // All the rest together is far below a line's length.
+/// Shortens lists, then clears the start of the body, until the observation fits a line.
+///
+/// Each text is limited already, but quotation marks and characters outside ASCII need more bytes
+/// on a line than they have characters.
+pub(crate) fn truncate(observation: &mut Observation) {
+    if observation.tls.is_none() && observation.http.is_none() && observation.dns.is_none() {
+        // All other fields together are far shorter than a line.
         return;
     }
-    while serde_json::to_vec(seen).is_ok_and(|text| text.len() > MAX_LINE - FRAME) {
-        let names = seen.tls.as_deref_mut().map(|tls| &mut tls.names);
-        let records = seen.dns.as_deref_mut().map(|dns| &mut dns.records);
-        let marks = seen.http.as_deref_mut().map(|http| &mut http.marks);
-        let lists = [names, records, marks].into_iter().flatten();
-        if let Some(longest) = lists
-            .max_by_key(|list| list.len())
-            .filter(|list| !list.is_empty())
-        {
-            longest.pop();
-        } else if let Some(http) = seen
-            .http
-            .as_deref_mut()
-            .filter(|http| !http.body_start.is_empty())
-        {
-            http.body_start.clear();
-        } else {
-            // What is left has a bound of its own, far below the line's.
+
+    while is_too_long(observation) {
+        if !shorten_longest_list(observation) && !clear_body_start(observation) {
+            // The remaining fields are limited, far below the length of a line.
             return;
         }
     }
+}
+
+fn is_too_long(observation: &Observation) -> bool {
+    serde_json::to_vec(observation).is_ok_and(|text| text.len() > MAX_LINE - FRAME)
+}
+
+/// Removes the last entry of the longest list; `false` if all lists are empty.
+fn shorten_longest_list(observation: &mut Observation) -> bool {
+    let names = observation.tls.as_deref_mut().map(|tls| &mut tls.names);
+    let records = observation.dns.as_deref_mut().map(|dns| &mut dns.records);
+    let marks = observation.http.as_deref_mut().map(|http| &mut http.marks);
+    let lists = [names, records, marks].into_iter().flatten();
+    lists
+        .max_by_key(|list| list.len())
+        .and_then(Vec::pop)
+        .is_some()
+}
+
+/// Clears the start of the body; `false` if it is empty.
+fn clear_body_start(observation: &mut Observation) -> bool {
+    let Some(http) = observation.http.as_deref_mut() else {
+        return false;
+    };
+    !std::mem::take(&mut http.body_start).is_empty()
 }
 
 #[cfg(test)]
@@ -40,9 +53,12 @@ mod tests {
     use super::*;
     use crate::wire::{DnsFacts, TlsFacts};
 
+    fn text(characters: usize) -> String {
+        "\u{10400}".repeat(characters)
+    }
+
     #[test]
-    fn the_longest_texts_fit_a_line() {
-        let text = |n: usize| "\u{10400}".repeat(n);
+    fn observation_with_the_longest_texts_fits_a_line() {
         let tls = TlsFacts {
             version: text(20),
             alpn: Some(text(50)),
@@ -61,13 +77,14 @@ mod tests {
             rcode: None,
             records: vec!["\"".repeat(250); 20],
         };
-        let mut seen = Observation {
+        let mut observation = Observation {
             tls: Some(Box::new(tls)),
             dns: Some(Box::new(dns)),
             ..Observation::default()
         };
-        fit(&mut seen);
-        assert!(serde_json::to_string(&seen).unwrap().len() <= MAX_LINE - FRAME);
-        assert!(!seen.tls.unwrap().subject.is_empty());
+
+        truncate(&mut observation);
+        assert!(serde_json::to_string(&observation).unwrap().len() <= MAX_LINE - FRAME);
+        assert!(!observation.tls.unwrap().subject.is_empty());
     }
 }

@@ -1,79 +1,71 @@
-//! UDP: one datagram out of a connected socket, and the answer to it.
+//! UDP: one datagram from a connected socket, and the answer to it.
 
-use super::socket::{fresh, halt_of, not_registered};
+use super::socket::{cancel_on_socket_error, new_socket, registration_failed};
+use super::tcp::record_answer;
 use super::{Cancel, Trace, answer};
-use crate::text::printable_bytes;
-use crate::wire::{FaultReason, How, Stage};
+use crate::wire::{FaultReason, Stage, StopCause};
 use nix::libc;
 use socket2::Type;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout_at};
 
-/// The longest datagram read.
+/// Maximum bytes of a datagram read.
 const MAX_DATAGRAM: usize = 64 * 1024;
 
-/// Sends `question` once and returns the first datagram that `accepts`; passes
-/// [`Stage::FirstBytes`].
+/// Sends `question` once and returns the first datagram that arrives; passes [`Stage::FirstBytes`].
 ///
-/// Nothing is sent twice: a second datagram from the same port would meet the state that the first
-/// one left on the way, and the schedule brings a fresh port soon enough.
+/// Nothing is sent twice: a second datagram from the same port would match the connection-tracking
+/// entry of the first, and the next attempt uses a new port anyway.
 pub(crate) async fn exchange(
     peer: SocketAddr,
     question: &[u8],
     limit: Duration,
-    accepts: impl Fn(&[u8]) -> bool,
     trace: &mut Trace,
 ) -> Result<Vec<u8>, Cancel> {
     const STAGE: Stage = Stage::FirstBytes;
-    let began = Instant::now();
-    let deadline = began + limit;
-    let socket = fresh(&peer, Type::DGRAM, STAGE)?;
+    let started = Instant::now();
+    let deadline = started + limit;
+    let socket = new_socket(&peer, Type::DGRAM, STAGE)?;
     socket
         .connect(&peer.into())
-        .map_err(|e| halt_of(&socket, STAGE, &e))?;
-    let socket = UdpSocket::from_std(socket.into()).map_err(|e| not_registered(&e))?;
-    trace.local_port(socket.local_addr().ok());
+        .map_err(|e| cancel_on_socket_error(&socket, STAGE, &e))?;
+    let socket = UdpSocket::from_std(socket.into()).map_err(|e| registration_failed(&e))?;
+    trace.set_local_port(socket.local_addr().ok());
     if socket.local_addr().ok() == Some(peer) {
-        // The ephemeral port was the one asked for: the question would come back as its own answer.
+        // The ephemeral port equals the destination port: the question would come back as its own
+        // answer.
         let detail = "the socket is connected to itself".into();
         return Err(Cancel::fault(FaultReason::Resources, detail));
     }
+
     match timeout_at(deadline, socket.send(question)).await {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) => return Err(halt_of(&socket, STAGE, &error)),
+        Ok(Err(error)) => return Err(cancel_on_socket_error(&socket, STAGE, &error)),
         Err(_) => {
-            return Err(Cancel::stop(
-                STAGE,
-                How::Error {
-                    errno: libc::EAGAIN,
-                    icmp: None,
-                },
-            ));
+            let errno = libc::EAGAIN;
+            return Err(Cancel::stop(STAGE, StopCause::Error { errno, icmp: None }));
         }
     }
+
     let mut buffer = vec![0_u8; MAX_DATAGRAM];
-    loop {
-        let received = match timeout_at(deadline, socket.recv(&mut buffer)).await {
-            Ok(received) => received,
-            // The kernel once more: what is there by now counts.
-            Err(_) => match socket.try_recv(&mut buffer) {
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    return Err(Cancel::stop(STAGE, How::Silence));
-                }
-                received => received,
-            },
-        };
-        match received {
-            Err(error) => return Err(halt_of(&socket, STAGE, &error)),
-            Ok(n) if accepts(&buffer[..n]) => {
-                trace.pass(STAGE, began);
-                buffer.truncate(n);
-                return Ok(buffer);
-            }
-            Ok(_) => {}
+    let received = match timeout_at(deadline, socket.recv(&mut buffer)).await {
+        Ok(received) => received,
+        // A datagram that is in the socket's buffer at the deadline counts.
+        Err(_) => socket.try_recv(&mut buffer),
+    };
+    match received {
+        Ok(length) => {
+            trace.pass(STAGE, started);
+            buffer.truncate(length);
+            Ok(buffer)
         }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(Cancel::stop(STAGE, StopCause::Silence))
+        }
+        Err(error) => Err(cancel_on_socket_error(&socket, STAGE, &error)),
     }
 }
 
@@ -85,26 +77,8 @@ pub(crate) async fn nonce(
     limit: Duration,
     trace: &mut Trace,
 ) -> Result<(), Cancel> {
-    let began = Instant::now();
-    let bytes = exchange(
-        peer,
-        answer::question(nonce).as_bytes(),
-        limit,
-        |_| true,
-        trace,
-    )
-    .await?;
-    match answer::parse(&bytes, nonce) {
-        Some(answer) => {
-            trace.seen.answer = Some(answer);
-            trace.pass(Stage::Request, began);
-            Ok(())
-        }
-        None => Err(Cancel::stop(
-            Stage::Request,
-            How::Garbled {
-                what: printable_bytes(&bytes, 200),
-            },
-        )),
-    }
+    let started = Instant::now();
+    let question = answer::question(nonce);
+    let bytes = exchange(peer, question.as_bytes(), limit, trace).await?;
+    record_answer(&bytes, nonce, started, trace)
 }

@@ -1,7 +1,7 @@
-//! The control socket: orders come in, sockets are opened where they belong, replies go out.
+//! The control socket: reads commands, binds sockets in their network namespaces, sends replies.
 
 use super::control::{Command, Listen, Reply};
-use super::sockets::{Home, Opened};
+use super::sockets::{BoundSocket, HomeNamespace};
 use crate::descriptors::adopt;
 use crate::wire::Transport;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, send};
@@ -12,53 +12,42 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::mpsc::{Sender, channel};
 use tokio::sync::mpsc::UnboundedSender;
 
-/// The longest command. The sender's `SO_SNDBUF` (by default 208 KiB) is reached first.
+/// Maximum bytes of a command. The sender's `SO_SNDBUF` (by default 208 KiB) is reached first.
 const MAX_COMMAND: usize = 1024 * 1024;
 
-/// What is left of a command once its sockets are open.
-pub(crate) enum Order {
-    /// Serve these.
+/// A command whose sockets are bound.
+pub(crate) enum PreparedCommand {
+    /// As [`Command::Serve`].
     Serve {
-        /// Theirs.
         group: u32,
-        /// Who to say we are.
-        who: String,
-        /// Open sockets.
-        sockets: Vec<(Opened, Listen)>,
+        /// Name of the responder in its answers.
+        name: String,
+        sockets: Vec<(BoundSocket, Listen)>,
     },
     /// As [`Command::Close`].
     Close {
-        /// Of these.
         group: u32,
-        /// One of them, or all.
         port: Option<(Transport, u16)>,
     },
     /// As [`Command::Zone`].
     Zone(BTreeMap<String, Vec<IpAddr>>),
 }
 
-/// An order, and where its reply goes.
-pub(crate) type WithReply = (Order, Sender<Reply>);
+/// A command, and the channel for its reply.
+pub(crate) type PendingCommand = (PreparedCommand, Sender<Reply>);
 
-/// Takes orders until the control socket closes.
-pub(crate) fn take(orders: &UnboundedSender<WithReply>) {
+/// Reads commands and replies to them until the control socket closes.
+pub(crate) fn serve_control_socket(commands: &UnboundedSender<PendingCommand>) {
     let control = std::io::stdin();
     let mut buffer = vec![0_u8; MAX_COMMAND];
-    let home = Home::of_this_thread();
-    loop {
-        let Ok(Some((message, netns))) = receive(control.as_raw_fd(), &mut buffer) else {
-            return;
-        };
-        let reply = match order(&message, netns.as_ref(), &home) {
+    let home = HomeNamespace::of_this_thread();
+    while let Ok(Some(message)) = receive(control.as_raw_fd(), &mut buffer) {
+        let reply = match prepare(message, &home) {
             Err(failed) => failed,
-            Ok(order) => {
-                let (done, wait) = channel();
-                if orders.send((order, done)).is_err() {
-                    return;
-                }
-                let Ok(reply) = wait.recv() else { return };
-                reply
-            }
+            Ok(command) => match execute(command, commands) {
+                Some(reply) => reply,
+                None => return,
+            },
         };
         let reply = serde_json::to_vec(&reply).unwrap_or_default();
         if send(control.as_raw_fd(), &reply, MsgFlags::MSG_NOSIGNAL).is_err() {
@@ -67,10 +56,22 @@ pub(crate) fn take(orders: &UnboundedSender<WithReply>) {
     }
 }
 
-/// The text of a command, or why it could not be read, and the descriptor that came with it.
-type Message = (Result<Vec<u8>, Reply>, Option<OwnedFd>);
+/// Has the runtime execute a command; `None` if the runtime has ended.
+fn execute(command: PreparedCommand, commands: &UnboundedSender<PendingCommand>) -> Option<Reply> {
+    let (sender, reply) = channel();
+    commands.send((command, sender)).ok()?;
+    reply.recv().ok()
+}
 
-/// A message; `None` at the end.
+/// A message of the control socket.
+struct Message {
+    /// The command's text, or why it could not be read.
+    text: Result<Vec<u8>, Reply>,
+    /// The network namespace that came with it.
+    netns: Option<OwnedFd>,
+}
+
+/// Receives a message; `None` when the socket is closed.
 fn receive(socket: RawFd, buffer: &mut [u8]) -> nix::Result<Option<Message>> {
     let mut parts = [IoSliceMut::new(buffer)];
     let mut ancillary = nix::cmsg_space!([RawFd; 4]);
@@ -85,6 +86,7 @@ fn receive(socket: RawFd, buffer: &mut [u8]) -> nix::Result<Option<Message>> {
             other => break other?,
         }
     };
+
     let mut descriptors: Vec<OwnedFd> = Vec::new();
     for part in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(rights) = part {
@@ -94,43 +96,44 @@ fn receive(socket: RawFd, buffer: &mut [u8]) -> nix::Result<Option<Message>> {
     if message.bytes == 0 && descriptors.is_empty() {
         return Ok(None);
     }
-    let (bytes, cut) = (message.bytes, message.flags.contains(MsgFlags::MSG_TRUNC));
-    let text = if cut {
+
+    let length = message.bytes;
+    let is_truncated = message.flags.contains(MsgFlags::MSG_TRUNC);
+    let text = if is_truncated {
         Err(Reply::Failed {
             what: format!("reading a command of more than {MAX_COMMAND} bytes"),
             errno: 0,
         })
     } else {
-        Ok(buffer[..bytes].to_vec())
+        Ok(buffer[..length].to_vec())
     };
-    Ok(Some((text, descriptors.into_iter().next())))
+    Ok(Some(Message {
+        text,
+        netns: descriptors.into_iter().next(),
+    }))
 }
 
-fn order(
-    message: &Result<Vec<u8>, Reply>,
-    netns: Option<&OwnedFd>,
-    home: &Home,
-) -> Result<Order, Reply> {
-    let text = message.as_ref().map_err(Clone::clone)?;
-    let command = serde_json::from_slice(text).map_err(|error| Reply::Failed {
+/// Parses a command and binds its sockets.
+fn prepare(message: Message, home: &HomeNamespace) -> Result<PreparedCommand, Reply> {
+    let text = message.text?;
+    let command = serde_json::from_slice(&text).map_err(|error| Reply::Failed {
         what: format!("reading a command: {error}"),
         errno: 0,
     })?;
     Ok(match command {
-        Command::Serve { group, who, listen } => {
-            let opened = home.visit(netns, || {
-                listen
-                    .into_iter()
-                    .map(|listen| Ok((Opened::new(&listen)?, listen)))
-                    .collect()
-            });
-            Order::Serve {
-                group,
-                who,
-                sockets: opened?,
-            }
-        }
-        Command::Close { group, port } => Order::Close { group, port },
-        Command::Zone { records } => Order::Zone(records),
+        Command::Serve { group, who, listen } => PreparedCommand::Serve {
+            group,
+            name: who,
+            sockets: home.run_in(message.netns.as_ref(), || bind_all(listen))?,
+        },
+        Command::Close { group, port } => PreparedCommand::Close { group, port },
+        Command::Zone { records } => PreparedCommand::Zone(records),
     })
+}
+
+fn bind_all(listen: Vec<Listen>) -> Result<Vec<(BoundSocket, Listen)>, Reply> {
+    listen
+        .into_iter()
+        .map(|listen| Ok((BoundSocket::new(&listen)?, listen)))
+        .collect()
 }

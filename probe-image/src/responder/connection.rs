@@ -2,7 +2,7 @@
 
 use super::MAX_ANSWER;
 use super::control::{Behaviour, Listen, Reply};
-use super::first_bytes::{Protocol, wait};
+use super::first_bytes::{PrefixedStream, Protocol, detect};
 use super::listeners::Zone;
 use super::tls::acceptor;
 use super::{dns, http};
@@ -20,93 +20,86 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-/// How long a client may take for its first bytes, and for the whole of a question.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a client may take for its first bytes, and for a whole question.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a client is read on after our FIN, so that no unread byte turns it into an RST.
-const DRAIN: Duration = Duration::from_secs(1);
+/// How long a client is read after our FIN, so that no unread byte turns the close into an RST.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a flood is made of.
+/// Block of bytes that a flooding listener repeats.
 static BLOCK: [u8; 16 * 1024] = [b'A'; 16 * 1024];
 
-/// What a listener needs to know for each connection.
+/// The settings of a listener, shared by its connections.
 pub(crate) struct Listener {
-    pub(crate) who: String,
-    pub(crate) behaviour: Does,
+    /// Name of the responder in its answers.
+    pub(crate) name: String,
+    pub(crate) behaviour: ParsedBehaviour,
     pub(crate) zone: Zone,
     pub(crate) port: u16,
-    /// Told of each connection and each datagram.
-    pub(crate) visited: Arc<Notify>,
+    /// Notified of each connection and each datagram.
+    pub(crate) activity: Arc<Notify>,
     tls: Option<TlsAcceptor>,
 }
 
-/// A behaviour with its parameters read.
-pub(crate) enum Does {
-    /// As [`Behaviour::Answer`].
+/// A [`Behaviour`] with its parameters parsed.
+pub(crate) enum ParsedBehaviour {
     Answer,
-    /// As [`Behaviour::Dns`].
     Dns,
-    /// As [`Behaviour::Mute`].
     Mute,
-    /// As [`Behaviour::HangUp`].
     HangUp,
-    /// As [`Behaviour::Flood`].
     Flood,
-    /// As [`Behaviour::Drip`].
     Drip,
-    /// As [`Behaviour::Redirect`].
     Redirect,
-    /// As [`Behaviour::Raw`].
     Raw(Vec<u8>),
-    /// As [`Behaviour::Status`].
     Status {
-        /// The status.
         status: StatusCode,
-        /// The body.
         body: String,
-        /// The `server` header.
+        /// Value of the `server` header.
         server: HeaderValue,
     },
 }
 
-impl Listener {
-    /// Reads what `listen` says.
-    pub(crate) fn new(who: &str, listen: &Listen, zone: Zone) -> Result<Self, Reply> {
-        let failed = |what: &str| Reply::Failed {
-            what: format!("serving {}: {what}", listen.address),
-            errno: 0,
-        };
-        let behaviour = match &listen.behaviour {
-            Behaviour::Answer => Does::Answer,
-            Behaviour::Dns => Does::Dns,
-            Behaviour::Mute => Does::Mute,
-            Behaviour::HangUp => Does::HangUp,
-            Behaviour::Flood => Does::Flood,
-            Behaviour::Drip => Does::Drip,
-            Behaviour::Redirect => Does::Redirect,
-            Behaviour::Raw(hex) => {
-                Does::Raw(from_hex(hex).ok_or_else(|| failed("bytes that are not hexadecimal"))?)
-            }
-            Behaviour::Status(status, body, server) => Does::Status {
-                status: StatusCode::from_u16(*status)
-                    .map_err(|_| failed("a status that is none"))?,
+impl ParsedBehaviour {
+    /// Parses a behaviour; the error says what is wrong with it.
+    fn new(behaviour: &Behaviour) -> Result<Self, &'static str> {
+        Ok(match behaviour {
+            Behaviour::Answer => Self::Answer,
+            Behaviour::Dns => Self::Dns,
+            Behaviour::Mute => Self::Mute,
+            Behaviour::HangUp => Self::HangUp,
+            Behaviour::Flood => Self::Flood,
+            Behaviour::Drip => Self::Drip,
+            Behaviour::Redirect => Self::Redirect,
+            Behaviour::Raw(hex) => Self::Raw(from_hex(hex).ok_or("the bytes are not hexadecimal")?),
+            Behaviour::Status(status, body, server) => Self::Status {
+                status: StatusCode::from_u16(*status).map_err(|_| "the status is invalid")?,
                 body: body.clone(),
                 server: HeaderValue::try_from(server)
-                    .map_err(|_| failed("a server header that is none"))?,
+                    .map_err(|_| "the server header is invalid")?,
             },
-        };
+        })
+    }
+}
+
+impl Listener {
+    /// Parses the settings of a listener.
+    pub(crate) fn new(name: &str, listen: &Listen, zone: Zone) -> Result<Self, Reply> {
+        let behaviour = ParsedBehaviour::new(&listen.behaviour).map_err(|error| Reply::Failed {
+            what: format!("serving {}: {error}", listen.address),
+            errno: 0,
+        })?;
         Ok(Self {
-            who: printable(who, 200),
+            name: printable(name, 200),
             behaviour,
             zone,
             port: listen.address.port(),
-            visited: Arc::default(),
+            activity: Arc::default(),
             tls: listen.certificate.as_ref().map(acceptor).transpose()?,
         })
     }
 }
 
-/// Accepts until `closed`, then ends every connection. The number of connections is not capped.
+/// Accepts connections until `closed`, then ends them all. Their number is not limited.
 pub(crate) async fn accept(
     socket: TcpListener,
     listener: Arc<Listener>,
@@ -119,12 +112,12 @@ pub(crate) async fn accept(
             Some(_) = connections.join_next() => {}
             accepted = socket.accept() => match accepted {
                 Ok((stream, _)) => {
-                    listener.visited.notify_one();
+                    listener.activity.notify_one();
                     let listener = Arc::clone(&listener);
-                    // How a client ends its connection is its own affair.
+                    // An error here is the client's.
                     connections.spawn(async move { drop(serve(stream, &listener).await) });
                 }
-                // Out of descriptors, or a client that was gone already: the next may do better.
+                // Out of descriptors, or the client is gone already: the next accept may succeed.
                 Err(_) => sleep(Duration::from_millis(20)).await,
             }
         }
@@ -133,48 +126,54 @@ pub(crate) async fn accept(
     connections.shutdown().await;
 }
 
+/// Serves one connection to its end.
 async fn serve(mut stream: TcpStream, listener: &Arc<Listener>) -> io::Result<()> {
     match listener.behaviour {
-        Does::Mute => {
+        ParsedBehaviour::Mute => {
             let mut buffer = [0_u8; 4096];
             while stream.read(&mut buffer).await? > 0 {}
-            // Silent to the end: the client's FIN gets no answer of ours but the close.
-            Ok(())
+            // The stream is dropped here: the client's FIN is answered by a close and no byte.
+            return Ok(());
         }
-        Does::HangUp => close(stream).await,
-        Does::Dns => dns::serve(&mut stream, &listener.zone).await,
-        _ => {
-            let Ok(first) = timeout(PATIENCE, wait(stream)).await else {
+        ParsedBehaviour::HangUp => return close(stream).await,
+        ParsedBehaviour::Dns => return dns::serve(&mut stream, &listener.zone).await,
+        _ => {}
+    }
+
+    let Some((protocol, stream)) = detect_in_time(stream).await? else {
+        return Ok(());
+    };
+    match (protocol, &listener.tls, &listener.behaviour) {
+        // These send their bytes after any first bytes, a ClientHello included.
+        (_, _, ParsedBehaviour::Raw(_))
+        | (Protocol::Tls, None, ParsedBehaviour::Flood | ParsedBehaviour::Drip) => {
+            respond(protocol, stream, listener, false).await
+        }
+        (Protocol::Tls, None, _) => close(stream).await,
+        (Protocol::Tls, Some(tls), _) => {
+            let Ok(secured) = timeout(CLIENT_TIMEOUT, tls.accept(stream)).await else {
                 return Ok(());
             };
-            let Some((protocol, stream)) = first? else {
+            let Some((protocol, stream)) = detect_in_time(secured?).await? else {
                 return Ok(());
             };
-            match (protocol, &listener.tls, &listener.behaviour) {
-                // These say what they say to any first bytes, a ClientHello too.
-                (_, _, Does::Raw(_)) | (Protocol::Tls, None, Does::Flood | Does::Drip) => {
-                    speak(protocol, stream, listener, false).await
-                }
-                (Protocol::Tls, None, _) => close(stream).await,
-                (Protocol::Tls, Some(tls), _) => {
-                    let Ok(secured) = timeout(PATIENCE, tls.accept(stream)).await else {
-                        return Ok(());
-                    };
-                    let Ok(first) = timeout(PATIENCE, wait(secured?)).await else {
-                        return Ok(());
-                    };
-                    let Some((protocol, stream)) = first? else {
-                        return Ok(());
-                    };
-                    speak(protocol, stream, listener, true).await
-                }
-                (_, _, _) => speak(protocol, stream, listener, false).await,
-            }
+            respond(protocol, stream, listener, true).await
         }
+        (_, _, _) => respond(protocol, stream, listener, false).await,
     }
 }
 
-async fn speak<S>(
+/// Detects the client's protocol; `None` if it closes or times out without a byte.
+async fn detect_in_time<S: AsyncRead + Unpin>(
+    stream: S,
+) -> io::Result<Option<(Protocol, PrefixedStream<S>)>> {
+    timeout(CLIENT_TIMEOUT, detect(stream))
+        .await
+        .unwrap_or(Ok(None))
+}
+
+/// Responds to a client whose protocol is known.
+async fn respond<S>(
     protocol: Protocol,
     mut stream: S,
     listener: &Arc<Listener>,
@@ -183,27 +182,36 @@ async fn speak<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let http = matches!(protocol, Protocol::Http1 | Protocol::Http2);
+    let is_http = matches!(protocol, Protocol::Http1 | Protocol::Http2);
     match &listener.behaviour {
-        Does::Raw(bytes) => stream.write_all(bytes).await?,
-        Does::Flood => flood(&mut stream, protocol).await?,
-        Does::Drip => drip(&mut stream).await?,
-        Does::Answer | Does::Redirect | Does::Status { .. } if http => {
+        ParsedBehaviour::Raw(bytes) => stream.write_all(bytes).await?,
+        ParsedBehaviour::Flood => flood(&mut stream, protocol).await?,
+        ParsedBehaviour::Drip => drip(&mut stream).await?,
+        ParsedBehaviour::Answer | ParsedBehaviour::Redirect | ParsedBehaviour::Status { .. }
+            if is_http =>
+        {
             return http::serve(stream, protocol, Arc::clone(listener), secure).await;
         }
-        Does::Answer if listener.port == 53 => dns::serve(&mut stream, &listener.zone).await?,
-        Does::Answer => {
-            let question = question(&mut stream).await?;
-            stream.write_all(&echo(&question, &listener.who)).await?;
+        ParsedBehaviour::Answer if listener.port == 53 => {
+            dns::serve(&mut stream, &listener.zone).await?;
         }
-        // To other bytes these have nothing to say.
-        Does::Redirect | Does::Status { .. } | Does::Dns | Does::Mute | Does::HangUp => {}
+        ParsedBehaviour::Answer => {
+            let question = read_question(&mut stream).await?;
+            let answer = answer_to(&question, &listener.name);
+            stream.write_all(&answer).await?;
+        }
+        // These send nothing over other protocols than HTTP, or are served before.
+        ParsedBehaviour::Redirect
+        | ParsedBehaviour::Status { .. }
+        | ParsedBehaviour::Dns
+        | ParsedBehaviour::Mute
+        | ParsedBehaviour::HangUp => {}
     }
     close(stream).await
 }
 
-/// A line, or as much as comes before the client's FIN, at most [`MAX_ANSWER`].
-async fn question(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+/// Reads a line, or the bytes before the client's FIN, at most [`MAX_ANSWER`].
+async fn read_question(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut question = Vec::new();
     let mut buffer = [0_u8; 1024];
     let read = async {
@@ -216,27 +224,28 @@ async fn question(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> 
                 .as_bytes()
                 .starts_with(&question[..question.len().min(MAGIC.len())])
             {
-                // Not our words: no newline need ever come.
+                // Not a question of a probe: a newline may never come.
                 break;
             }
         }
         io::Result::Ok(())
     };
-    // What came is answered, complete or not.
-    timeout(PATIENCE, read).await.unwrap_or(Ok(()))?;
+    // The question is answered even if it is incomplete.
+    timeout(CLIENT_TIMEOUT, read).await.unwrap_or(Ok(()))?;
     Ok(question)
 }
 
-/// The answer to a question: its nonce and who we are; to other bytes the same without a nonce,
-/// then the bytes.
-pub(crate) fn echo(question: &[u8], who: &str) -> Vec<u8> {
+/// The answer to a question: its nonce and our name. The answer to other bytes has no nonce and
+/// ends with these bytes.
+pub(crate) fn answer_to(question: &[u8], name: &str) -> Vec<u8> {
     let nonce = std::str::from_utf8(question)
         .ok()
         .and_then(|text| text.trim_end().strip_prefix(MAGIC)?.strip_prefix(' '))
         .filter(|nonce| {
             !nonce.is_empty() && nonce.len() <= 128 && nonce.bytes().all(|b| b.is_ascii_hexdigit())
         });
-    let mut bytes = answer(nonce.unwrap_or("-"), who).into_bytes();
+
+    let mut bytes = answer(nonce.unwrap_or("-"), name).into_bytes();
     if nonce.is_none() {
         bytes.extend_from_slice(question);
     }
@@ -244,6 +253,7 @@ pub(crate) fn echo(question: &[u8], who: &str) -> Vec<u8> {
     bytes
 }
 
+/// Sends bytes without end, after the head of a response where HTTP/1 was asked.
 async fn flood(stream: &mut (impl AsyncWrite + Unpin), protocol: Protocol) -> io::Result<()> {
     if protocol == Protocol::Http1 {
         stream
@@ -255,6 +265,7 @@ async fn flood(stream: &mut (impl AsyncWrite + Unpin), protocol: Protocol) -> io
     }
 }
 
+/// Sends an endless response, one byte a second.
 async fn drip(stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
     for byte in b"HTTP/1.1 200 OK\r\n"
         .iter()
@@ -267,7 +278,8 @@ async fn drip(stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends with FIN, never with RST: reads what the client still sends.
+/// Closes with FIN: half-closes, then reads what the client still sends, since a close with unread
+/// bytes is an RST (RFC 2525 §2.17).
 async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> io::Result<()> {
     stream.shutdown().await?;
     let mut buffer = [0_u8; 4096];
@@ -275,7 +287,7 @@ async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> io::Result<(
         while stream.read(&mut buffer).await? > 0 {}
         io::Result::Ok(())
     };
-    timeout(DRAIN, drain).await.unwrap_or(Ok(()))
+    timeout(DRAIN_TIMEOUT, drain).await.unwrap_or(Ok(()))
 }
 
 #[cfg(test)]
@@ -283,12 +295,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_bounded_and_says_who() {
+    fn answer_is_limited_and_has_the_name() {
         assert_eq!(
-            echo(b"watertight/1 ab12\n", "web"),
+            answer_to(b"watertight/1 ab12\n", "web"),
             b"watertight/1 ab12 web\n"
         );
-        assert_eq!(echo(b"hello", "web"), b"watertight/1 - web\nhello");
-        assert_eq!(echo(&[b'x'; 10_000], "web").len(), MAX_ANSWER);
+        assert_eq!(answer_to(b"hello", "web"), b"watertight/1 - web\nhello");
+        assert_eq!(answer_to(&[b'x'; 10_000], "web").len(), MAX_ANSWER);
     }
 }

@@ -1,12 +1,12 @@
-//! What the lab tells its responder: one JSON message a packet of a `SOCK_SEQPACKET` socket, one
-//! reply each.
+//! Commands of the lab to its responder, and their replies: one JSON message in each packet of a
+//! `SOCK_SEQPACKET` socket.
 
 use crate::wire::Transport;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-/// An order to the responder.
+/// A command to the responder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Command {
@@ -14,24 +14,21 @@ pub enum Command {
     ///
     /// A second `Serve` of the same group adds sockets to it.
     Serve {
-        /// The caller's number for a set of sockets: a pod, a node, an outside host.
+        /// Number of a set of sockets, chosen by the caller: a pod, a node, an outside host.
         group: u32,
-        /// Who to say we are.
+        /// Name of the responder in its answers.
         who: String,
-        /// The sockets.
         listen: Vec<Listen>,
     },
     /// Close listeners and their connections.
     Close {
-        /// The group.
         group: u32,
-        /// One port of it; all where `None`.
+        /// One port of the group; `None` for all.
         port: Option<(Transport, u16)>,
     },
-    /// Add names to the zone that DNS listeners answer from, or replace them; an empty list removes
-    /// the name.
+    /// Add names to the zone of the DNS listeners, or replace them; an empty list removes a name.
     Zone {
-        /// Fully qualified lower-case names without trailing dot, with their addresses.
+        /// Addresses by name: fully qualified, lower case, without trailing dot.
         records: BTreeMap<String, Vec<IpAddr>>,
     },
 }
@@ -39,23 +36,20 @@ pub enum Command {
 /// One listening socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listen {
-    /// Address and port.
     pub address: SocketAddr,
-    /// TCP or UDP.
     pub transport: Transport,
-    /// What it does.
     pub behaviour: Behaviour,
-    /// For TLS; without one a `ClientHello` is answered by closing.
+    /// Certificate for TLS; without one a `ClientHello` is answered by a close.
     pub certificate: Option<Certificate>,
 }
 
-/// What a listener does with a connection or a datagram.
+/// What a listener does with connections and datagrams.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Behaviour {
-    /// Answer by the first bytes: TLS, HTTP, else echo with the nonce and who it is.
+    /// Answer by the protocol of the first bytes: TLS, HTTP, else with the nonce and the name.
     Answer,
-    /// Answer DNS queries from the zone: NXDOMAIN for other names.
+    /// Answer DNS queries from the zone, with NXDOMAIN for other names.
     Dns,
     /// Accept and never answer.
     Mute,
@@ -63,36 +57,36 @@ pub enum Behaviour {
     HangUp,
     /// Answer without end.
     Flood,
-    /// Answer a byte a second.
+    /// Answer with one byte a second.
     Drip,
     /// Redirect every HTTP request to itself.
     Redirect,
     /// Answer with these bytes, hexadecimal.
     Raw(String),
-    /// Answer HTTP with this status and body; `server` header as given.
+    /// Answer HTTP with this status, body and `server` header.
     Status(u16, String, String),
 }
 
 /// A certificate chain and its key, PEM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
-    /// Leaf first.
+    /// Certificates, leaf first.
     pub chain: String,
-    /// PKCS #8.
+    /// Private key in PKCS #8.
     pub key: String,
 }
 
-/// The responder's answer to one command.
+/// The reply to a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
-    /// Carried out: the sockets are bound (or closed) now.
+    /// The command is executed: its sockets are bound (or closed) now.
     Done,
-    /// Not carried out.
+    /// The command failed and changed nothing.
     Failed {
-        /// What was being done.
+        /// What failed, and why.
         what: String,
-        /// Linux errno, 0 where none applies.
+        /// Linux errno; 0 if there is none.
         errno: i32,
     },
 }

@@ -1,6 +1,6 @@
 //! A UDP listener.
 
-use super::connection::{Does, Listener, echo};
+use super::connection::{Listener, ParsedBehaviour, answer_to};
 use super::dns;
 use crate::probe::MAGIC;
 use std::sync::Arc;
@@ -9,8 +9,11 @@ use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-/// Datagrams that one question to a flooding or dripping listener brings.
-const MANY: usize = 1_000;
+/// Number of datagrams with which a flooding listener answers a question.
+const FLOOD: usize = 1_000;
+
+/// Number of datagrams, one a second, with which a dripping listener answers a question.
+const DRIP: usize = 10;
 
 /// Answers datagrams until `closed`.
 pub(crate) async fn serve(
@@ -24,21 +27,21 @@ pub(crate) async fn serve(
             _ = &mut closed => return,
             received = socket.recv_from(&mut buffer) => received,
         };
-        // An error here is one that an earlier answer met (ICMP): the next datagram is another
-        // matter.
+        // An error here is the ICMP error of an earlier answer; the socket still works.
         let Ok((length, from)) = received else {
             continue;
         };
-        listener.visited.notify_one();
-        let answers = tokio::select! {
+        listener.activity.notify_one();
+        let answered = tokio::select! {
             _ = &mut closed => return,
-            answers = answer(&socket, &buffer[..length], from, &listener) => answers,
+            answered = answer(&socket, &buffer[..length], from, &listener) => answered,
         };
-        // A client that cannot be reached asks in vain.
-        drop(answers);
+        // The client cannot be reached: nothing is left to do for it.
+        drop(answered);
     }
 }
 
+/// Answers one datagram.
 async fn answer(
     socket: &UdpSocket,
     question: &[u8],
@@ -46,36 +49,39 @@ async fn answer(
     listener: &Listener,
 ) -> std::io::Result<()> {
     match &listener.behaviour {
-        Does::Mute | Does::HangUp | Does::Redirect | Does::Status { .. } => {}
-        Does::Raw(bytes) => drop(socket.send_to(bytes, from).await?),
-        Does::Flood => {
-            for _ in 0..MANY {
+        ParsedBehaviour::Mute
+        | ParsedBehaviour::HangUp
+        | ParsedBehaviour::Redirect
+        | ParsedBehaviour::Status { .. } => {}
+        ParsedBehaviour::Raw(bytes) => drop(socket.send_to(bytes, from).await?),
+        ParsedBehaviour::Flood => {
+            for _ in 0..FLOOD {
                 socket.send_to(&[b'A'; 1024], from).await?;
             }
         }
-        Does::Drip => {
-            for _ in 0..10 {
+        ParsedBehaviour::Drip => {
+            for _ in 0..DRIP {
                 socket.send_to(b"A", from).await?;
                 sleep(Duration::from_secs(1)).await;
             }
         }
-        Does::Dns => {
+        ParsedBehaviour::Dns => {
             if let Some(answer) = dns::answer_udp(question, &listener.zone) {
                 socket.send_to(&answer, from).await?;
             }
         }
-        Does::Answer if is_answer(question) => {}
-        Does::Answer => {
+        ParsedBehaviour::Answer if is_answer(question) => {}
+        ParsedBehaviour::Answer => {
             let answer = dns::answer_udp(question, &listener.zone);
-            let answer = answer.unwrap_or_else(|| echo(question, &listener.who));
+            let answer = answer.unwrap_or_else(|| answer_to(question, &listener.name));
             socket.send_to(&answer, from).await?;
         }
     }
     Ok(())
 }
 
-/// Whether a datagram is itself an answer. Answering those would let one forged datagram set two
-/// responders talking to each other for ever.
+/// Whether a datagram is itself an answer. Answering it would let one forged datagram start an
+/// endless exchange between two responders.
 fn is_answer(datagram: &[u8]) -> bool {
     let line = datagram.split(|&b| b == b'\n').next().unwrap_or_default();
     line.starts_with(MAGIC.as_bytes()) && line.split(|&b| b == b' ').nth(2).is_some()
@@ -86,9 +92,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_not_answered() {
-        assert!(is_answer(&echo(b"anything", "web")));
-        assert!(is_answer(&echo(b"watertight/1 ab\n", "web")));
+    fn answers_are_distinguished_from_questions() {
+        assert!(is_answer(&answer_to(b"anything", "web")));
+        assert!(is_answer(&answer_to(b"watertight/1 ab\n", "web")));
         assert!(!is_answer(b"watertight/1 ab\n"));
         assert!(!is_answer(b"hello there you"));
     }

@@ -1,11 +1,11 @@
-//! What a connection is, by its first bytes; and a stream that gives them back.
+//! Detection of a client's protocol by its first bytes, and a stream that returns them again.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-/// Methods by which HTTP/1 is known.
+/// Beginnings of an HTTP/1 request.
 const METHODS: [&[u8]; 9] = [
     b"GET ",
     b"HEAD ",
@@ -18,23 +18,22 @@ const METHODS: [&[u8]; 9] = [
     b"CONNECT ",
 ];
 
-/// HTTP/2's preface (RFC 9113 §3.4).
+/// Preface of HTTP/2 (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What a client speaks.
+/// Protocol of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
-    /// A handshake record of TLS (RFC 8446 §5.1).
+    /// TLS, by a handshake record (RFC 8446 §5.1).
     Tls,
-    /// A request line.
+    /// HTTP/1, by a request line.
     Http1,
-    /// HTTP/2 with prior knowledge, or negotiated.
+    /// HTTP/2, with prior knowledge or negotiated.
     Http2,
-    /// Anything else.
     Other,
 }
 
-/// What these bytes begin; `None` when more must be read.
+/// The protocol that begins with these bytes; `None` if more must be read.
 fn protocol(bytes: &[u8]) -> Option<Protocol> {
     if bytes.is_empty() {
         return None;
@@ -42,70 +41,70 @@ fn protocol(bytes: &[u8]) -> Option<Protocol> {
     if b"\x16\x03".starts_with(&bytes[..bytes.len().min(2)]) {
         return (bytes.len() >= 2).then_some(Protocol::Tls);
     }
-    let begins = |whole: &[u8]| bytes.starts_with(whole);
-    let may_become = |whole: &[u8]| whole.starts_with(bytes);
-    if METHODS.iter().any(|method| begins(method)) {
+
+    if METHODS.iter().any(|method| bytes.starts_with(method)) {
         Some(Protocol::Http1)
-    } else if begins(PREFACE) {
+    } else if bytes.starts_with(PREFACE) {
         Some(Protocol::Http2)
-    } else if may_become(PREFACE) || METHODS.iter().any(|method| may_become(method)) {
+    } else if PREFACE.starts_with(bytes) || METHODS.iter().any(|method| method.starts_with(bytes)) {
         None
     } else {
         Some(Protocol::Other)
     }
 }
 
-/// Reads until it is clear what the client speaks; `None` when it closed without a byte.
-pub(crate) async fn wait<S: AsyncRead + Unpin>(
+/// Reads until the client's protocol is known; `None` if it closes without a byte.
+pub(crate) async fn detect<S: AsyncRead + Unpin>(
     mut inner: S,
-) -> io::Result<Option<(Protocol, Rewound<S>)>> {
-    let mut head = Vec::new();
+) -> io::Result<Option<(Protocol, PrefixedStream<S>)>> {
+    let mut prefix = Vec::new();
     let mut buffer = [0_u8; 2048];
     loop {
         let read = inner.read(&mut buffer).await?;
-        head.extend_from_slice(&buffer[..read]);
-        let protocol = match protocol(&head) {
-            None if read == 0 && head.is_empty() => return Ok(None),
-            None if read == 0 => Protocol::Other,
-            None => continue,
+        prefix.extend_from_slice(&buffer[..read]);
+        let protocol = match protocol(&prefix) {
             Some(protocol) => protocol,
+            None if read > 0 => continue,
+            None if prefix.is_empty() => return Ok(None),
+            None => Protocol::Other,
         };
-        return Ok(Some((
-            protocol,
-            Rewound {
-                head,
-                given: 0,
-                inner,
-            },
-        )));
+
+        let stream = PrefixedStream {
+            prefix,
+            returned: 0,
+            inner,
+        };
+        return Ok(Some((protocol, stream)));
     }
 }
 
-/// A stream that gives what was read of it once more.
-pub(crate) struct Rewound<S> {
-    head: Vec<u8>,
-    given: usize,
+/// A stream that first returns the bytes that were read of it before.
+pub(crate) struct PrefixedStream<S> {
+    prefix: Vec<u8>,
+    /// Bytes of the prefix that were returned.
+    returned: usize,
     inner: S,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for PrefixedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let rest = &self.head[self.given..];
+        let rest = &self.prefix[self.returned..];
         if rest.is_empty() {
             return Pin::new(&mut self.inner).poll_read(cx, buf);
         }
+
         let n = rest.len().min(buf.remaining());
         buf.put_slice(&rest[..n]);
-        self.given += n;
+        self.returned += n;
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PrefixedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -113,8 +112,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
-    // Passed on, since a TLS server gets one write for its last words: with the default, which
-    // writes the first buffer alone, the alert behind a ServerHello is lost.
+
+    // Delegated, since a TLS server that fails writes once: the default implementation, which
+    // writes only the first buffer, would lose the alert behind a ServerHello.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -122,12 +122,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
     }
+
     fn is_write_vectored(&self) -> bool {
         self.inner.is_write_vectored()
     }
+
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_flush(cx)
     }
+
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
@@ -138,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn first_bytes_tell_the_protocol() {
+    fn protocol_is_detected_by_the_first_bytes() {
         for (bytes, expected) in [
             (&b""[..], None),
             (b"\x16", None),

@@ -1,12 +1,14 @@
-//! HTTP/1.1 and HTTP/2: who we are and the nonce that was sent, or what the listener was told to
-//! say.
+//! HTTP/1.1 and HTTP/2 responses: our name and the nonce of the request, or the status or redirect
+//! that the listener's behaviour asks for.
 
-use super::connection::{Does, Listener};
+use super::connection::{Listener, ParsedBehaviour};
 use super::first_bytes::Protocol;
 use crate::probe::{ANSWER, NONCE, answer};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, LOCATION, SERVER};
+use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -17,10 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// How long a request's head may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the head of a request may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Bytes of a request's body that are read before the answer.
+/// Maximum bytes of a request's body that are read before the response.
 const MAX_BODY: usize = 1024 * 1024;
 
 /// Serves one connection to its end.
@@ -47,12 +49,13 @@ where
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
-            .header_read_timeout(PATIENCE);
+            .header_read_timeout(HEAD_TIMEOUT);
         builder.serve_connection(io, service).await
     };
     served.map_err(io::Error::other)
 }
 
+/// Reads a request and makes its response.
 async fn respond(
     request: Request<Incoming>,
     listener: &Listener,
@@ -66,27 +69,17 @@ async fn respond(
             break;
         }
     }
+
     let mut response = Response::new(Full::default());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     match &listener.behaviour {
-        Does::Redirect => {
-            let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
-            let host = host.or_else(|| {
-                head.uri
-                    .authority()
-                    .map(hyper::http::uri::Authority::as_str)
-            });
-            let scheme = if secure { "https" } else { "http" };
-            let to = format!(
-                "{scheme}://{}{}",
-                host.unwrap_or("localhost"),
-                head.uri.path()
-            );
-            headers.extend(HeaderValue::try_from(to).ok().map(|to| (LOCATION, to)));
+        ParsedBehaviour::Redirect => {
+            let location = HeaderValue::try_from(own_url(&head, secure)).ok();
+            headers.extend(location.map(|location| (LOCATION, location)));
             *response.status_mut() = StatusCode::FOUND;
         }
-        Does::Status {
+        ParsedBehaviour::Status {
             status,
             body,
             server,
@@ -99,18 +92,26 @@ async fn respond(
             let nonce = head
                 .headers
                 .get(NONCE)
-                .and_then(|nonce| nonce.to_str().ok());
-            let nonce = nonce.filter(|nonce| nonce.len() <= 128).unwrap_or("-");
-            let said = format!("{nonce} {}", listener.who);
-            // Who we are is printable, but need not be ASCII; a header may carry such bytes (RFC
-            // 9110 §5.5).
-            headers.extend(
-                HeaderValue::from_bytes(said.as_bytes())
-                    .ok()
-                    .map(|said| (ANSWER, said)),
-            );
-            *response.body_mut() = Full::from(answer(nonce, &listener.who));
+                .and_then(|nonce| nonce.to_str().ok())
+                .filter(|nonce| nonce.len() <= 128)
+                .unwrap_or("-");
+            let value = format!("{nonce} {}", listener.name);
+            // The name is printable, but need not be ASCII; a header may hold such bytes (RFC 9110
+            // §5.5).
+            let value = HeaderValue::from_bytes(value.as_bytes()).ok();
+            headers.extend(value.map(|value| (ANSWER, value)));
+            *response.body_mut() = Full::from(answer(nonce, &listener.name));
         }
     }
     response
+}
+
+/// The URL of a request, without its query.
+fn own_url(head: &Parts, secure: bool) -> String {
+    let scheme = if secure { "https" } else { "http" };
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let host = host
+        .or_else(|| head.uri.authority().map(Authority::as_str))
+        .unwrap_or("localhost");
+    format!("{scheme}://{host}{}", head.uri.path())
 }

@@ -1,13 +1,13 @@
-//! The responder: the other end of a flow where watertight owns the target.
+//! The responder: the target of a flow, where watertight provides it.
 //!
-//! One process for all pods of a lab. A thread of its own takes orders from the control socket and
-//! opens sockets in the network namespaces that come with them; one runtime on one thread serves
-//! them all.
+//! One process serves all pods of a lab. A thread reads commands from the control socket and binds
+//! sockets in the network namespaces that come with them; one runtime on another thread serves all
+//! sockets.
 //!
 //! # Limitations
 //!
 //! A UDP socket bound to a wildcard address answers from the address that the kernel's routing
-//! picks, which need not be the one that was asked: bind to addresses.
+//! chooses, which may differ from the one that was asked: bind to addresses.
 
 mod commands;
 mod connection;
@@ -26,14 +26,16 @@ use listeners::Listeners;
 use std::process::ExitCode;
 use tokio::sync::mpsc::unbounded_channel;
 
-/// The longest answer to one question, bytes.
+/// Maximum bytes of the answer to one question.
 const MAX_ANSWER: usize = 4 * 1024;
 
-/// Serves what the control socket on stdin orders, until that socket closes.
+/// Serves the listeners that commands on the control socket (stdin) ask for, until that socket
+/// closes.
 ///
-/// Must be called before any thread exists, as it takes stdin for itself.
+/// Must be called before any thread exists, as it takes ownership of stdin.
 pub fn responder_main() -> ExitCode {
-    // With fewer descriptors it serves fewer listeners; those that fail are answered by `Failed`.
+    // With fewer descriptors it serves fewer listeners; commands that fail are answered by
+    // `Failed`.
     let _ = raise_file_limit();
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -41,18 +43,20 @@ pub fn responder_main() -> ExitCode {
     else {
         return ExitCode::FAILURE;
     };
-    let (orders, mut inbox) = unbounded_channel();
-    let control = std::thread::Builder::new()
+
+    let (sender, mut commands) = unbounded_channel();
+    let control_thread = std::thread::Builder::new()
         .name("control".into())
-        .spawn(move || commands::take(&orders));
-    if control.is_err() {
+        .spawn(move || commands::serve_control_socket(&sender));
+    if control_thread.is_err() {
         return ExitCode::FAILURE;
     }
+
     runtime.block_on(async {
         let mut listeners = Listeners::default();
-        while let Some((order, done)) = inbox.recv().await {
-            // The control thread waits for this; if it is gone, the loop ends with it.
-            drop(done.send(listeners.carry_out(order).await));
+        while let Some((command, reply)) = commands.recv().await {
+            // The control thread waits for the reply; if it is gone, the loop ends with it.
+            drop(reply.send(listeners.execute(command).await));
         }
     });
     runtime.shutdown_background();

@@ -1,4 +1,4 @@
-//! TLS of a listener: one certificate, no sessions to resume, so that every handshake is a whole
+//! TLS of a listener: one certificate and no session resumption, so that every handshake is a full
 //! one.
 
 use super::control::{Certificate, Reply};
@@ -9,7 +9,7 @@ use rustls::server::NoServerSessionStorage;
 use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 
-/// The acceptor of a certificate.
+/// An acceptor with this certificate.
 pub(crate) fn acceptor(certificate: &Certificate) -> Result<TlsAcceptor, Reply> {
     config(certificate)
         .map(|config| TlsAcceptor::from(Arc::new(config)))
@@ -25,6 +25,7 @@ fn config(certificate: &Certificate) -> Result<ServerConfig, String> {
     let chain = chain.map_err(|e| e.to_string())?;
     let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes())
         .map_err(|e| format!("its key: {e}"))?;
+
     let mut config =
         ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()

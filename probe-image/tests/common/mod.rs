@@ -1,6 +1,6 @@
-//! A probe and a responder as processes of their own, as the runner starts them.
+//! A probe and a responder as processes, started as the runner starts them.
 
-#![expect(dead_code, reason = "each test file uses its part")]
+#![expect(dead_code, reason = "each test file uses a part")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, IoSlice, Write};
@@ -17,11 +17,11 @@ use nix::sys::socket::{
 use nix::unistd::Pid;
 use watertight_probe::encode_plan;
 use watertight_probe::responder::control::{
-    Behaviour, Certificate, Command as Order, Listen, Reply,
+    Behaviour, Certificate, Command as Control, Listen, Reply,
 };
 use watertight_probe::wire::{
-    Body, Deadlines, Fault, FaultReason, Flow, Heartbeat, Http, Line, Observation, Pace, Plan,
-    Request, Sample, Target, Tls, Transport, VERSION,
+    Body, ByeReason, Deadlines, Fault, FaultReason, Flow, Heartbeat, Http, Line, Observation, Pace,
+    Plan, Request, Sample, Stage, Stop, StopCause, Target, Tls, Transport, VERSION,
 };
 
 pub(crate) const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -36,12 +36,12 @@ pub(crate) fn plan(flows: Vec<Flow>) -> Plan {
         trust: vec![],
         resolver: None,
         listen: None,
-        alone: None,
+        idle_timeout: None,
         flows,
     }
 }
 
-/// A TCP flow to loopback, tried once an interval of 100 ms after its burst.
+/// A TCP flow to loopback with one attempt every 100 ms after its burst.
 pub(crate) fn flow(id: u32, port: u16, request: Request) -> Flow {
     Flow {
         id,
@@ -75,20 +75,42 @@ pub(crate) fn udp(mut flow: Flow) -> Flow {
     flow
 }
 
-/// Runs flows that are tried once each and returns what was seen, by flow.
+/// The stages that an attempt passed.
+pub(crate) fn stages(observation: &Observation) -> Vec<Stage> {
+    observation.passed.iter().map(|(stage, _)| *stage).collect()
+}
+
+/// The stop of an attempt.
+pub(crate) fn stop(stage: Stage, how: StopCause) -> Option<Stop> {
+    Some(Stop { stage, how })
+}
+
+/// The cause of a stop by this errno, without an ICMP message.
+pub(crate) fn error(errno: i32) -> StopCause {
+    StopCause::Error { errno, icmp: None }
+}
+
+/// Whether an attempt stopped at this stage by bytes of another protocol.
+pub(crate) fn is_garbled(observation: &Observation, at: Stage) -> bool {
+    matches!(
+        &observation.stop,
+        Some(Stop { stage, how: StopCause::Garbled { .. } }) if *stage == at
+    )
+}
+
+/// Runs flows with one attempt each and returns the observations by flow.
 ///
-/// On a machine so busy that the probe stood still it has measured nothing and says so: it is asked
-/// anew.
+/// On a machine so busy that the probe stalled, the probe reports faults: the run is repeated.
 pub(crate) fn run(plan: &Plan) -> BTreeMap<u32, Observation> {
     for _ in 0..5 {
         let mut probe = Probe::start(plan);
-        assert_eq!(probe.bye(), "done", "{:#?}", probe.read);
-        probe.assert_no_hole();
+        assert_eq!(probe.bye(), ByeReason::Done, "{:#?}", probe.read);
+        probe.assert_no_gap();
         let faults = probe.faults();
         if faults.is_empty() {
             return probe
                 .samples()
-                .map(|sample| (sample.flow, sample.seen.clone()))
+                .map(|sample| (sample.flow, sample.observation.clone()))
                 .collect();
         }
         assert!(
@@ -101,7 +123,7 @@ pub(crate) fn run(plan: &Plan) -> BTreeMap<u32, Observation> {
     panic!("this machine is too busy to test on");
 }
 
-/// A server of the test's own: each connection is handled by `work`.
+/// Starts a server that handles each connection by `work`; returns its port.
 pub(crate) fn server(work: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> u16 {
     let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -153,7 +175,7 @@ pub(crate) fn dns(id: u32, port: u16, name: &str, record: &str) -> Flow {
     ))
 }
 
-pub(crate) fn zone(names: &[(&str, &str)]) -> Order {
+pub(crate) fn zone(names: &[(&str, &str)]) -> Control {
     let mut records: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
     for (name, address) in names {
         records
@@ -161,7 +183,7 @@ pub(crate) fn zone(names: &[(&str, &str)]) -> Order {
             .or_default()
             .push(address.parse().unwrap());
     }
-    Order::Zone { records }
+    Control::Zone { records }
 }
 
 /// A probe process and the lines that it writes.
@@ -187,12 +209,12 @@ impl Probe {
             .spawn()
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        let (tell, lines) = channel();
+        let (sender, lines) = channel();
         std::thread::spawn(move || {
             stdout
                 .lines()
                 .map_while(Result::ok)
-                .try_for_each(|line| tell.send(line))
+                .try_for_each(|line| sender.send(line))
         });
         Self {
             stdin: child.stdin.take(),
@@ -202,7 +224,7 @@ impl Probe {
         }
     }
 
-    /// Reads lines until one satisfies; panics after 15 s or at the end of output.
+    /// Reads lines until one is `wanted`; panics after 15 s or at the end of output.
     pub(crate) fn until(&mut self, mut wanted: impl FnMut(&Body) -> bool) -> Line {
         let deadline = Instant::now() + Duration::from_secs(15);
         loop {
@@ -237,15 +259,16 @@ impl Probe {
         flow: u32,
         wanted: impl Fn(&Observation) -> bool,
     ) -> Sample {
-        let line =
-            self.until(|body| matches!(body, Body::Sample(s) if s.flow == flow && wanted(&s.seen)));
+        let line = self.until(
+            |body| matches!(body, Body::Sample(s) if s.flow == flow && wanted(&s.observation)),
+        );
         let Body::Sample(sample) = line.body else {
             unreachable!()
         };
         sample
     }
 
-    pub(crate) fn beat_of(&mut self, flow: u32) -> Heartbeat {
+    pub(crate) fn heartbeat_of(&mut self, flow: u32) -> Heartbeat {
         let line = self.until(
             |body| matches!(body, Body::Heartbeat(b) if b.flows.iter().any(|entry| entry.0 == flow)),
         );
@@ -255,7 +278,7 @@ impl Probe {
         heartbeat
     }
 
-    pub(crate) fn bye(&mut self) -> String {
+    pub(crate) fn bye(&mut self) -> ByeReason {
         let line = self.until(|body| matches!(body, Body::Bye { .. }));
         let Body::Bye { reason } = line.body else {
             unreachable!()
@@ -290,16 +313,16 @@ impl Probe {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
     }
 
-    /// Waits for the end; panics after `most`.
-    pub(crate) fn wait(&mut self, most: Duration) -> ExitStatus {
-        let deadline = Instant::now() + most;
+    /// Waits for the end; panics after `limit`.
+    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
             assert!(
                 Instant::now() < deadline,
-                "the probe is still there after {most:?}"
+                "the probe still runs after {limit:?}"
             );
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -312,8 +335,8 @@ impl Probe {
         )
     }
 
-    /// `seq` is 0, 1, 2, ...
-    pub(crate) fn assert_no_hole(&self) {
+    /// Asserts that `seq` is 0, 1, 2, ...
+    pub(crate) fn assert_no_gap(&self) {
         let seqs: Vec<u64> = self.read.iter().map(|line| line.seq).collect();
         assert_eq!(seqs, (0..seqs.len() as u64).collect::<Vec<_>>());
     }
@@ -352,11 +375,11 @@ impl Responder {
         }
     }
 
-    pub(crate) fn order(&self, order: &Order, netns: Option<BorrowedFd<'_>>) -> Reply {
-        self.order_text(&serde_json::to_vec(order).unwrap(), netns)
+    pub(crate) fn send(&self, command: &Control, netns: Option<BorrowedFd<'_>>) -> Reply {
+        self.send_text(&serde_json::to_vec(command).unwrap(), netns)
     }
 
-    pub(crate) fn order_text(&self, text: &[u8], netns: Option<BorrowedFd<'_>>) -> Reply {
+    pub(crate) fn send_text(&self, text: &[u8], netns: Option<BorrowedFd<'_>>) -> Reply {
         let rights = netns.map(|fd| [fd.as_raw_fd()]);
         let ancillary: Vec<ControlMessage<'_>> = rights
             .iter()
@@ -370,6 +393,7 @@ impl Responder {
             None,
         )
         .unwrap();
+
         let mut buffer = vec![0_u8; 64 * 1024];
         let n = recv(self.control.as_raw_fd(), &mut buffer, MsgFlags::empty()).unwrap();
         serde_json::from_slice(&buffer[..n]).unwrap()
@@ -397,8 +421,8 @@ impl Responder {
         }];
         let group = u32::from(port);
         assert_eq!(
-            self.order(
-                &Order::Serve {
+            self.send(
+                &Control::Serve {
                     group,
                     who: who.into(),
                     listen
@@ -418,12 +442,12 @@ impl Drop for Responder {
     }
 }
 
-/// A port below the ephemeral range, so that no attempt's own port can take it before it is
-/// listened on.
+/// A free port below the ephemeral range, so that no attempt takes it as its local port before a
+/// listener does.
 pub(crate) fn free_port(transport: Transport) -> u16 {
     use std::sync::atomic::{AtomicU16, Ordering};
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Test processes run side by side: each begins elsewhere.
+    // Test processes run in parallel: each starts at another port.
     let base = u16::try_from(std::process::id() % 10_000).unwrap() + 10_000;
     loop {
         let port = base + NEXT.fetch_add(1, Ordering::Relaxed);
@@ -437,7 +461,7 @@ pub(crate) fn free_port(transport: Transport) -> u16 {
     }
 }
 
-/// Says what a test did not show, and why.
+/// Reports on stderr that a test was skipped, and why.
 pub(crate) fn skipped(why: &str) {
     drop(writeln!(std::io::stderr(), "skipped: {why}"));
 }

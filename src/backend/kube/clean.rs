@@ -85,8 +85,8 @@ fn select(leftovers: Vec<Leftover>, runs: Runs) -> (Vec<Leftover>, BTreeMap<Stri
     (selected, ages)
 }
 
-/// Removes what runs have left: in the whole cluster, or where that is forbidden, in the namespace of
-/// `access`.
+/// Removes what runs have left: in the whole cluster, or where that is forbidden, in the namespace
+/// of `access`.
 ///
 /// # Errors
 /// When there is no cluster, or its Jobs and pods may not be listed.

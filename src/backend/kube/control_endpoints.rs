@@ -14,11 +14,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// gives the same address.
 fn placeholder(node: &str, v4: bool) -> IpAddr {
     let digest = Sha256::digest(node.as_bytes());
-    let word = |at: usize| u16::from_be_bytes([digest[at], digest[at + 1]]);
     if v4 {
         Ipv4Addr::new(198, 0x12 | (digest[2] & 1), digest[0], digest[1]).into()
     } else {
-        Ipv6Addr::new(0x0100, 0, 0, 0, word(0), word(2), word(4), word(6)).into()
+        let mut octets = [0; 16];
+        octets[0] = 0x01;
+        octets[8..].copy_from_slice(&digest[..8]);
+        Ipv6Addr::from(octets).into()
     }
 }
 

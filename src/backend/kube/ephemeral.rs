@@ -1,9 +1,9 @@
 //! Probes inside the tested pods: one ephemeral container for each pod and run.
 //!
 //! An ephemeral container can be neither removed nor stopped before its pod is deleted (Kubernetes,
-//! "Ephemeral Containers"). It ends by itself once its node's probe, which sends to it continuously,
-//! is gone, or when its plan's time is over. It states no resources, since the API does not allow
-//! that: it uses the pod's.
+//! "Ephemeral Containers"). It ends by itself once its node's probe, which sends to it
+//! continuously, is gone, or when its plan's time is over. It states no resources, since the API
+//! does not allow that: it uses the pod's.
 
 use super::error::Error;
 use super::names;
@@ -53,8 +53,8 @@ pub(super) fn container_as_pod(
     }
 }
 
-/// The patch that adds the ephemeral container. It names the pod's uid, so that it fails for a later
-/// pod with the same name.
+/// The patch that adds the ephemeral container. It names the pod's uid, so that it fails for a
+/// later pod with the same name.
 fn patch(pod: &Pod, container: &Pod) -> Patch<Value> {
     let added = container
         .spec

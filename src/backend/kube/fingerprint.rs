@@ -1,8 +1,8 @@
 //! Fingerprints: the fields of an object whose change makes a verdict unproven.
 //!
-//! They are the spec, labels, UIDs, addresses, nodes, container restarts, and the ready endpoints of
-//! Services; never the `resourceVersion`. Whether a pod is ready is not among them: the controls of a
-//! check show whether the target answers.
+//! They are the spec, labels, UIDs, addresses, nodes, container restarts, and the ready endpoints
+//! of Services; never the `resourceVersion`. Whether a pod is ready is not among them: the controls
+//! of a check show whether the target answers.
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;

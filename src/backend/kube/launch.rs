@@ -266,12 +266,11 @@ impl Run {
         let requests = namespaces.into_iter().map(|namespace| {
             let existing = existing.get(&namespace).cloned();
             async move {
-                let owner = match existing {
-                    Some(owner) => Ok(owner),
-                    None => {
-                        let request = owner::create(&context.client, &namespace, &context.settings);
-                        with_timeout(context, request).await
-                    }
+                let owner = if let Some(owner) = existing {
+                    Ok(owner)
+                } else {
+                    let request = owner::create(&context.client, &namespace, &context.settings);
+                    with_timeout(context, request).await
                 };
                 (namespace, owner)
             }

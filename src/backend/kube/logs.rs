@@ -1,8 +1,8 @@
 //! Probes' lines, read from their pods' logs.
 //!
-//! The log is followed. When the stream breaks, it is opened again from the start, and the lines that
-//! were read before are skipped: a written line never changes, and a rotated log shows as a gap in the
-//! lines' sequence numbers.
+//! The log is followed. When the stream breaks, it is opened again from the start, and the lines
+//! that were read before are skipped: a written line never changes, and a rotated log shows as a
+//! gap in the lines' sequence numbers.
 
 use super::error::describe;
 use super::objects::SharedStore;
@@ -138,8 +138,8 @@ impl Log {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut lines_sent = 0;
         let mut pause = FIRST_PAUSE;
-        // When the probe has ended, its log is read once more: the stream may have broken before the
-        // end of the log.
+        // When the probe has ended, its log is read once more: the stream may have broken before
+        // the end of the log.
         let mut ended: Option<String> = None;
         loop {
             let parameters = LogParams {
@@ -288,7 +288,7 @@ mod tests {
     async fn an_incomplete_line_is_skipped_and_a_too_long_line_is_a_fault() {
         let long = "x".repeat(2 * MAX_LINE + 10);
         let text = format!(
-            "{{\"v\":1,\"seq\":0,\"t\":0,\"k\":\"bye\",\"reason\":\"term\"}}\n{long}\nnonsense\n{{\"v\":1"
+            "{{\"v\":1,\"seq\":0,\"t\":0,\"k\":\"bye\",\"reason\":\"signal\"}}\n{long}\nnonsense\n{{\"v\":1"
         );
         let mut stream = futures::io::Cursor::new(text.into_bytes());
         assert!(matches!(next_line(&mut stream).await, Some(Ok(_))));

@@ -1,33 +1,34 @@
-//! The backend for a cluster: probe pods with the identity of workloads' pods, which harm nothing and
-//! are always removed.
+//! The backend for a cluster: probe pods with the identity of workloads' pods, which harm nothing
+//! and are always removed.
 //!
 //! ```text
 //! Access ── connect ──────▶ a client
 //!        ── watches ──────▶ objects     each kind is listed once and watched from then on
-//! objects ── observe ─────▶ Inventory   what exists
+//! objects ── read_api_objects ▶ Inventory  what exists
 //!         ── fingerprint ─▶ Change      changes that matter to verdicts
 //! Launch ── probe_pod ────▶ pods        never ready, restricted, owned by a Job that expires (`owner`)
 //!        ── logs ─────────▶ lines
 //! ```
 //!
-//! The decisions are pure functions of objects, in modules apart from those that call the API server.
+//! The decisions are pure functions of objects, in modules apart from those that call the API
+//! server.
 //!
 //! # Limitations
 //!
-//! - For a Service that no source may reach and whose pods are on several nodes, those nodes together
-//!   are the target control ([`crate::plan::Composite`]); with more than about twenty nodes they get
-//!   through too seldom.
+//! - For a Service that no source may reach and whose pods are on several nodes, those nodes
+//!   together are the target control ([`crate::plan::Composite`]); with more than about twenty
+//!   nodes they get through too seldom.
 //! - A probe pod has none of the original pod's annotations: network settings that a plugin derives
 //!   from those (bandwidth, additional networks) do not apply to it.
 //! - Where the whole cluster may not be read, only the namespaces that the suites name are read;
 //!   objects in others, cluster DNS included, are unknown, and changes of a namespace's labels go
 //!   unnoticed.
 //! - A probe inside a workload's pod (`source: ephemeral`) is one container for each pod and run: a
-//!   check that would need a second one, because pods changed during the run or there are more flows
-//!   than one probe takes, is unproven. Where its node cannot reach it, the container ends when the
-//!   longest possible run would be over, even if this run ends earlier.
-//! - Only Kubernetes' own policies are watched (NetworkPolicy, ClusterNetworkPolicy v1alpha2): changes
-//!   of other vendors' policies during a run go unnoticed.
+//!   check that would need a second one, because pods changed during the run or there are more
+//!   flows than one probe takes, is unproven. Where its node cannot reach it, the container ends
+//!   when the longest possible run would be over, even if this run ends earlier.
+//! - Only Kubernetes' own policies are watched (NetworkPolicy, ClusterNetworkPolicy v1alpha2):
+//!   changes of other vendors' policies during a run go unnoticed.
 //! - Node probes need host networking in the namespace of `--namespace`; where Pod Security forbids
 //!   it, checks that only they can control are unproven. The reference pod of each node is in that
 //!   namespace too: where its policies isolate the pod, it is no control.
@@ -61,7 +62,7 @@ mod watched_kinds;
 mod watches;
 
 use super::{Arrival, Backend, Change, EnforcerCounts, Launch, WatchGap};
-use crate::inventory::{EnvironmentInfo, Inventory, observe};
+use crate::inventory::{EnvironmentInfo, Inventory, read_api_objects};
 use crate::plan::ProbeId;
 use ::kube::Api;
 use ::kube::api::PostParams;
@@ -195,7 +196,8 @@ impl Kube {
         &self.server
     }
 
-    /// The addresses of outside hosts as the cluster's pods resolve them. Launches one probe for it.
+    /// The addresses of outside hosts as the cluster's pods resolve them. Launches one probe for
+    /// it.
     ///
     /// # Errors
     /// The reason why the cluster's name server gave no answer.
@@ -220,8 +222,8 @@ impl Kube {
         addresses
     }
 
-    /// Tests with canaries, in a namespace without other pods, whether each node enforces policies on
-    /// probe pods, and how fast.
+    /// Tests with canaries, in a namespace without other pods, whether each node enforces policies
+    /// on probe pods, and how fast.
     ///
     /// # Errors
     /// [`CanaryError`].
@@ -278,7 +280,7 @@ impl Backend for Kube {
     async fn inventory(&mut self) -> Result<Inventory, Error> {
         let (inventory, unreadable) = {
             let store = self.context.shared.store();
-            observe(&store.objects())
+            read_api_objects(&store.objects())
         };
         // No change is lost in between: the watches run on this thread.
         self.context.shared.start_reporting_changes();
@@ -295,6 +297,7 @@ impl Backend for Kube {
         let version = self.version().await;
         let operator = self.operator().await;
         let store = self.context.shared.store();
+
         // The uid of this namespace identifies a cluster.
         let kube_system = store.namespace("kube-system");
         Ok(EnvironmentInfo {

@@ -19,7 +19,8 @@ pub(super) const NEVER_READY: &str = "watertight.dev/never-ready";
 /// The container of a probe pod.
 pub(super) const CONTAINER: &str = "probe";
 
-/// Allows the cluster autoscaler to remove a node on which a probe pod runs (cluster-autoscaler FAQ, "What types of pods can prevent CA from removing a node?").
+/// Allows the cluster autoscaler to remove a node on which a probe pod runs (cluster-autoscaler
+/// FAQ, "What types of pods can prevent CA from removing a node?").
 const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 
 /// The id of the run that created an object; `None` for the user's objects.
@@ -36,18 +37,18 @@ pub(super) fn annotations(run: &str, source: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The name of an object of which a run has only one in its scope: the owner Job of a namespace, the
-/// ephemeral container of a pod.
+/// The name of an object of which a run has only one in its scope: the owner Job of a namespace,
+/// the ephemeral container of a pod.
 pub(super) fn run_object(run: &str) -> String {
     format!("watertight-{run}")
 }
 
 /// The name of a probe pod.
 ///
-/// The part before the last dash is the same for all probe pods with the same labels and differs for
-/// other labels: some network plugins share one set of rules among the pods of a node whose names
-/// have that part in common. The part after it is not a number, since a StatefulSet adopts pods
-/// named `NAME-NUMBER` (`getParentNameAndOrdinal` in pkg/controller/statefulset).
+/// The part before the last dash is the same for all probe pods with the same labels and differs
+/// for other labels: some network plugins share one set of rules among the pods of a node whose
+/// names have that part in common. The part after it is not a number, since a StatefulSet adopts
+/// pods named `NAME-NUMBER` (`getParentNameAndOrdinal` in pkg/controller/statefulset).
 pub(super) fn probe_pod(labels: &Labels, run: &str, probe: ProbeId) -> String {
     let mut digest = Sha256::new();
     for (key, value) in labels {

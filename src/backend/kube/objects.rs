@@ -2,10 +2,10 @@
 
 use super::cluster_policy::ClusterNetworkPolicy;
 use super::names::run_id;
-use super::watched_kinds::{WatchedKind, key_of};
+use super::watched_kinds::{WatchedKind, WatchedPolicy, key_of};
 use crate::backend::{Change, WatchGap};
-use crate::inventory::{ApiPolicy, Objects, PolicyState, spec_digest};
-use crate::model::{ClusterChange, PolicyKind, PolicyRef};
+use crate::inventory::{ApiObjects, ApiPolicy, PolicyState};
+use crate::model::ClusterChange;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -19,47 +19,6 @@ pub(super) type ObjectKey = (String, String);
 
 /// All objects of one kind.
 pub(super) type ObjectMap<K> = BTreeMap<ObjectKey, Arc<K>>;
-
-/// A kind of policies that is watched.
-pub(super) trait WatchedPolicy: WatchedKind {
-    const KIND: PolicyKind;
-
-    /// SHA-256 of its spec.
-    fn digest(&self) -> String;
-
-    fn reference(&self) -> PolicyRef {
-        PolicyRef {
-            kind: Self::KIND,
-            namespace: self.meta().namespace.clone(),
-            name: self.meta().name.clone().unwrap_or_default(),
-        }
-    }
-
-    fn state(&self) -> PolicyState {
-        PolicyState {
-            policy: self.reference(),
-            uid: self.meta().uid.clone(),
-            resource_version: self.meta().resource_version.clone(),
-            sha256: self.digest(),
-        }
-    }
-}
-
-impl WatchedPolicy for NetworkPolicy {
-    const KIND: PolicyKind = PolicyKind::NetworkPolicy;
-
-    fn digest(&self) -> String {
-        spec_digest(&self.spec)
-    }
-}
-
-impl WatchedPolicy for ClusterNetworkPolicy {
-    const KIND: PolicyKind = PolicyKind::ClusterNetworkPolicy;
-
-    fn digest(&self) -> String {
-        spec_digest(&self.spec)
-    }
-}
 
 /// The watched objects.
 #[derive(Debug, Default)]
@@ -77,8 +36,8 @@ pub(super) struct Store {
 
 impl Store {
     /// All objects except those of watertight's runs.
-    pub(super) fn objects(&self) -> Objects<'_> {
-        Objects {
+    pub(super) fn objects(&self) -> ApiObjects<'_> {
+        ApiObjects {
             namespaces: self.namespaces.values().map(AsRef::as_ref).collect(),
             nodes: self.nodes.values().map(AsRef::as_ref).collect(),
             pods: self

@@ -1,8 +1,8 @@
 //! The owner of a run's objects in each namespace: a Job that runs no pod.
 //!
 //! With `completions: 0` the Job is complete at once, and the cluster deletes it, and all that it
-//! owns, when `ttlSecondsAfterFinished` is over. So a run leaves nothing behind even if watertight is
-//! killed. The Job is not the controller of the objects it owns: a disruption budget would ask a
+//! owns, when `ttlSecondsAfterFinished` is over. So a run leaves nothing behind even if watertight
+//! is killed. The Job is not the controller of the objects it owns: a disruption budget would ask a
 //! controller for its scale, and a Job has none.
 
 use super::error::Error;

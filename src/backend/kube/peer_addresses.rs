@@ -3,8 +3,9 @@
 //! A plan is made before any probe pod has an address. A node's flow to the control port of a pod
 //! names the original pod's address, and a flow to a reference pod names a placeholder. Both are
 //! replaced by the address of the probe pod just before the sending probe is created; flows to a
-//! reference pod that has no address are left out. A probe reports the digest of the plan that it was
-//! sent; that digest is replaced by the one of the planned plan, if it is the one that was sent.
+//! reference pod that has no address are left out. A probe reports the digest of the plan that it
+//! was sent; that digest is replaced by the one of the planned plan, if it is the one that was
+//! sent.
 
 use super::control_endpoints::is_placeholder;
 use crate::backend::CONTROL_PORT;
@@ -119,7 +120,7 @@ mod tests {
             trust: vec![],
             resolver: None,
             listen: None,
-            alone: None,
+            idle_timeout: None,
             flows: vec![
                 flow(0, "10.0.0.1", CONTROL_PORT),
                 flow(1, "10.0.0.1", 80),

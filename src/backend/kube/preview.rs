@@ -1,4 +1,5 @@
-//! The preview of a run: the objects that it would create, and the risks that preflight finds in them.
+//! The preview of a run: the objects that it would create, and the risks that preflight finds in
+//! them.
 
 use super::create_probe::pod_for;
 use super::ephemeral;

@@ -4,12 +4,12 @@
 //!   none of ours: policies select by labels.
 //! - A probe pod is never ready, since no component sets the condition of its readiness gate: no
 //!   Service sends it traffic, and no disruption budget counts it as healthy.
-//! - Its owner is not a controller, so no disruption budget asks that owner for its scale. Preflight
-//!   checks that no controller adopts it.
+//! - Its owner is not a controller, so no disruption budget asks that owner for its scale.
+//!   Preflight checks that no controller adopts it.
 //! - It has no priority class: its priority is 0, or the cluster's default. It cannot ask not to
 //!   preempt other pods, since the Priority admission plugin refuses `preemptionPolicy: Never` in a
-//!   pod whose priority class does not say it; at priority 0 it can preempt only pods with a negative
-//!   priority.
+//!   pod whose priority class does not say it; at priority 0 it can preempt only pods with a
+//!   negative priority.
 //! - It meets Pod Security `restricted` whatever the original pod does, except for a node's probe,
 //!   which uses the host network.
 
@@ -26,7 +26,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The user id of a probe. Not 1337 (Istio) or 2102 (Linkerd), whose traffic meshes do not redirect.
+/// The user id of a probe. Not 1337 (Istio) or 2102 (Linkerd), whose traffic meshes do not
+/// redirect.
 const USER: i64 = 65_532;
 
 /// The termination grace period of a probe pod, in seconds. A probe needs at most one second.

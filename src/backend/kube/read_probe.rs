@@ -1,5 +1,5 @@
-//! Tasks that read one probe to its end; for a probe that sends to other probes, they first wait for
-//! the addresses of those and create it.
+//! Tasks that read one probe to its end; for a probe that sends to other probes, they first wait
+//! for the addresses of those and create it.
 
 use super::create_probe::create_probe;
 use super::created_objects::{CreatedObject, CreatedObjects};
@@ -22,8 +22,8 @@ use tokio::sync::{mpsc, watch};
 /// How long a probe waits for the addresses of the probe pods that it sends to.
 const PEER_ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A probe that is created once the addresses of its peers are known. The runner's probe may have no
-/// peers.
+/// A probe that is created once the addresses of its peers are known. The runner's probe may have
+/// no peers.
 pub(super) struct PendingLaunch {
     pub(super) context: RunContext,
     pub(super) launch: Launch,

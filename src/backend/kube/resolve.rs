@@ -49,7 +49,8 @@ fn plan(run: &str, names: &[String], server: IpAddr) -> wire::Plan {
             tls_ms: QUERY_TIMEOUT_MS,
             request_ms: QUERY_TIMEOUT_MS,
         },
-        // Repeated, since a datagram may be lost and policies may not allow a new pod's traffic yet.
+        // Repeated, since a datagram may be lost and policies may not allow a new pod's traffic
+        // yet.
         pace: Pace {
             bursts_ms: vec![0],
             interval_ms: 1_000,
@@ -68,7 +69,7 @@ fn plan(run: &str, names: &[String], server: IpAddr) -> wire::Plan {
         trust: Vec::new(),
         resolver: None,
         listen: None,
-        alone: None,
+        idle_timeout: None,
         flows: flows.collect(),
     }
 }
@@ -88,8 +89,8 @@ fn addresses(observation: &Observation) -> Option<Vec<IpAddr>> {
     )
 }
 
-/// The address in a record `NAME TYPE DATA`; `None` for aliases, which the addresses of their target
-/// follow.
+/// The address in a record `NAME TYPE DATA`; `None` for aliases, which the addresses of their
+/// target follow.
 fn record_address(record: &str) -> Option<IpAddr> {
     let mut fields = record.split(' ').skip(1);
     let record_type = fields.next()?;
@@ -140,7 +141,7 @@ pub(super) async fn resolve(
                 ..
             }) => {
                 let name = names.get(sample.flow as usize / RECORD_TYPES.len());
-                if let (Some(name), Some(addresses)) = (name, addresses(&sample.seen)) {
+                if let (Some(name), Some(addresses)) = (name, addresses(&sample.observation)) {
                     resolved.entry(name.clone()).or_default().extend(addresses);
                     answered.insert(sample.flow);
                     deadline = deadline.min(Instant::now() + NEXT_ANSWER_TIMEOUT);

@@ -31,14 +31,14 @@ const UNRECOVERABLE: [&str; 4] = [
     "CreateContainerError",
 ];
 
-/// Reads the state of a pod's container, by default the one of a probe pod; `None` is a pod that does
-/// not exist.
+/// Reads the state of a pod's container, by default the one of a probe pod; `None` is a pod that
+/// does not exist.
 pub(super) fn probe_state(pod: Option<&Pod>, container: Option<&str>) -> ProbeState {
     let Some(pod) = pod else {
         return ProbeState::Ended("its pod was deleted".into());
     };
     let Some(status) = &pod.status else {
-        return ProbeState::Unscheduled("the scheduler has not seen it".into());
+        return ProbeState::Unscheduled("the scheduler has not processed it yet".into());
     };
     let name = container.unwrap_or(CONTAINER);
     let container = container_statuses(pod).find(|container| container.name == name);
@@ -91,7 +91,7 @@ pub(super) fn probe_state(pod: Option<&Pod>, container: Option<&str>) -> ProbeSt
                 Some(condition) => {
                     ProbeState::Unscheduled(condition.message.clone().unwrap_or_default())
                 }
-                None => ProbeState::Unscheduled("the scheduler has not seen it".into()),
+                None => ProbeState::Unscheduled("the scheduler has not processed it yet".into()),
             }
         }
     }

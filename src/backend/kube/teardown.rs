@@ -24,19 +24,19 @@ const GARBAGE_COLLECTION_DELAY: Duration = Duration::from_secs(2);
 /// How long a reader may take to report why it cannot read on.
 const READER_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long ephemeral containers, which cannot be stopped, are read on: their next heartbeat reports
-/// the attempts made until now.
+/// How long ephemeral containers, which cannot be stopped, are read on: their next heartbeat
+/// reports the attempts made until now.
 const NEXT_HEARTBEAT: Duration = Duration::from_millis(1_500);
 
-/// For how long unanswered deletions are retried, from the first on: long enough for an API server to
-/// restart.
+/// For how long unanswered deletions are retried, from the first on: long enough for an API server
+/// to restart.
 const DELETION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The pause between two such attempts.
 const DELETION_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long deleted pods may take to disappear before they are reported. A kubelet that lost the API
-/// server connects again after 30 s at the latest (client-go, `reflector.go`: its backoff ends
+/// How long deleted pods may take to disappear before they are reported. A kubelet that lost the
+/// API server connects again after 30 s at the latest (client-go, `reflector.go`: its backoff ends
 /// there).
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(45);
 
@@ -168,7 +168,7 @@ impl Run {
                 }
             }
         }
-        self.removal_errors(context, not_removed, still_terminating)
+        self.removal_errors(context, not_removed, &still_terminating)
     }
 
     /// Waits for the deleted pods to disappear, and returns those that are left.
@@ -189,13 +189,13 @@ impl Run {
         pods
     }
 
-    /// One error for each reason in `not_removed`, one for the pods that still terminate, and one for
-    /// each ephemeral container.
+    /// One error for each reason in `not_removed`, one for the pods that still terminate, and one
+    /// for each ephemeral container.
     fn removal_errors(
         &self,
         context: &RunContext,
         not_removed: BTreeMap<String, Vec<String>>,
-        still_terminating: Vec<String>,
+        still_terminating: &[String],
     ) -> Vec<Error> {
         let by = self.expires.map_or_else(String::new, |expires| {
             expires.strftime(" at %H:%M:%S UTC").to_string()

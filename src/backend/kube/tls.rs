@@ -1,8 +1,8 @@
 //! TLS client certificates that rustls cannot parse.
 //!
 //! rustls parses the client's certificate and supports X.509 version 3 only. Certificates made by
-//! hand are often version 1, and API servers and kubectl accept them. The API server decides whether
-//! a certificate is valid, so it is presented without being parsed here.
+//! hand are often version 1, and API servers and kubectl accept them. The API server decides
+//! whether a certificate is valid, so it is presented without being parsed here.
 
 use super::error::Error;
 use hyper_rustls::HttpsConnectorBuilder;

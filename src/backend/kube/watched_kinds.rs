@@ -2,8 +2,9 @@
 
 use super::cluster_policy::ClusterNetworkPolicy;
 use super::fingerprint::{self, Fingerprint};
-use super::objects::{ObjectKey, ObjectMap, Store, WatchedPolicy};
-use crate::model::ClusterChange;
+use super::objects::{ObjectKey, ObjectMap, Store};
+use crate::inventory::{PolicyState, spec_digest};
+use crate::model::{ClusterChange, PolicyKind, PolicyRef};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -25,8 +26,50 @@ pub(super) trait WatchedKind:
     /// The fields that matter to verdicts.
     fn fingerprint(&self) -> Fingerprint;
 
-    /// The change to report when the fingerprint has changed; `None` where no verdict depends on it.
+    /// The change to report when the fingerprint has changed; `None` where no verdict depends on
+    /// it.
     fn cluster_change(&self) -> Option<ClusterChange>;
+}
+
+/// A kind of policies that is watched.
+pub(super) trait WatchedPolicy: WatchedKind {
+    const KIND: PolicyKind;
+
+    /// SHA-256 of its spec.
+    fn digest(&self) -> String;
+
+    fn reference(&self) -> PolicyRef {
+        PolicyRef {
+            kind: Self::KIND,
+            namespace: self.meta().namespace.clone(),
+            name: self.meta().name.clone().unwrap_or_default(),
+        }
+    }
+
+    fn state(&self) -> PolicyState {
+        PolicyState {
+            policy: self.reference(),
+            uid: self.meta().uid.clone(),
+            resource_version: self.meta().resource_version.clone(),
+            sha256: self.digest(),
+        }
+    }
+}
+
+impl WatchedPolicy for NetworkPolicy {
+    const KIND: PolicyKind = PolicyKind::NetworkPolicy;
+
+    fn digest(&self) -> String {
+        spec_digest(&self.spec)
+    }
+}
+
+impl WatchedPolicy for ClusterNetworkPolicy {
+    const KIND: PolicyKind = PolicyKind::ClusterNetworkPolicy;
+
+    fn digest(&self) -> String {
+        spec_digest(&self.spec)
+    }
 }
 
 /// The namespace and name of an object.
@@ -104,8 +147,8 @@ impl WatchedKind for EndpointSlice {
         fingerprint::of_slice(self)
     }
 
-    /// A change of the slice's Service, which is named by the label that the EndpointSlice controller
-    /// sets (discovery/v1, `LabelServiceName`).
+    /// A change of the slice's Service, which is named by the label that the EndpointSlice
+    /// controller sets (discovery/v1, `LabelServiceName`).
     fn cluster_change(&self) -> Option<ClusterChange> {
         let service = self
             .metadata

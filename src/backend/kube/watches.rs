@@ -44,8 +44,8 @@ impl Drop for Watches {
 /// where that is forbidden, in the given namespaces.
 ///
 /// # Errors
-/// When the API server cannot be reached, does not answer within `timeout`, or forbids to list pods,
-/// Services, EndpointSlices or NetworkPolicies in a namespace.
+/// When the API server cannot be reached, does not answer within `timeout`, or forbids to list
+/// pods, Services, `EndpointSlices` or NetworkPolicies in a namespace.
 pub(super) async fn start(
     connection: &Connection,
     shared: &Arc<SharedStore>,
@@ -129,12 +129,13 @@ async fn watch_namespaced<K>(
 where
     K: WatchedKind + Resource<Scope = NamespaceResourceScope>,
 {
-    let doing = || format!("list {}", K::plural(&()));
+    let doing = format!("list {}", K::plural(&()));
     match watch::<K>(Api::all(connection.client.clone()), None, shared).await {
         Ok(task) => return Ok(vec![task]),
         Err(error) if is_refused(&error) => {}
-        Err(error) => return Err(Error::watch(doing(), error)),
+        Err(error) => return Err(Error::watch(doing, error)),
     }
+
     let mut tasks = Vec::new();
     for namespace in namespaces {
         let api = Api::namespaced(connection.client.clone(), namespace);
@@ -142,13 +143,13 @@ where
             Ok(task) => tasks.push(task),
             Err(error) if is_refused(&error) => {
                 return Err(Error::Forbidden {
-                    doing: doing(),
+                    doing,
                     verb: "list and watch",
                     what: format!("{} in namespace {namespace}", K::plural(&())),
                     help: "the Role that grants it follows".into(),
                 });
             }
-            Err(error) => return Err(Error::watch(doing(), error)),
+            Err(error) => return Err(Error::watch(doing, error)),
         }
     }
     Ok(tasks)
@@ -212,7 +213,7 @@ async fn watch_with<K: WatchedKind>(
             task.abort();
             Err(error)
         }
-        // The task sends before it ends, so the sender is not dropped unused.
+        // The task ended without an error, which the stream of a watch never does.
         Err(_) => Ok(task),
     }
 }

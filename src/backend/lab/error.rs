@@ -1,5 +1,6 @@
 //! Why the lab failed.
 
+use super::netlink;
 use super::obstacle::Obstacle;
 
 /// Why the lab failed. Messages fit after "failed to".
@@ -12,10 +13,10 @@ pub enum Error {
         obstacle: Obstacle,
     },
     /// A namespace.
-    #[error("make the network namespace of {whose}")]
+    #[error("make the network namespace of {owner}")]
     Namespace {
         /// Of a pod, a node, ...
-        whose: String,
+        owner: String,
         /// Why.
         source: std::io::Error,
     },
@@ -28,14 +29,14 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A link, an address or a route.
-    #[error("wire {whose}: {what}")]
+    #[error("wire {owner}: {what}")]
     Wire {
         /// Of a pod, a node, ...
-        whose: String,
+        owner: String,
         /// Which step.
         what: &'static str,
         /// Why.
-        source: nlink::netlink::Error,
+        source: netlink::Error,
     },
     /// A rule set.
     #[error("load the {what} of {node}")]
@@ -45,7 +46,7 @@ pub enum Error {
         /// The node, or the router.
         node: String,
         /// Why.
-        source: nlink::netlink::Error,
+        source: netlink::Error,
     },
     /// The lab's certificates.
     #[error("make a certificate")]

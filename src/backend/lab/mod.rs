@@ -3,7 +3,7 @@
 //! ```text
 //! enter ────────────────▶ the right to make namespaces, before any thread
 //! Manifests ── world ───▶ World      every pod, Service and outside host with its place and addresses; pure
-//! World ── wiring ──────▶ namespaces, links, routes
+//! World ── network ─────▶ namespaces, links, routes, by netlink
 //!       ── services, nat ──▶ Services, by nftables on every node
 //!       ── ruleset, nft ───▶ policies, by nftables on every node
 //!       ── responder ───▶ sockets: one process listens for all
@@ -41,7 +41,9 @@ mod enter;
 mod error;
 mod flow_counters;
 mod leak;
+mod link;
 mod nat;
+mod netlink;
 mod netns;
 mod network;
 mod nft;
@@ -71,6 +73,7 @@ pub use dns::resolver;
 pub use enter::{Entered, enter};
 pub use error::Error;
 pub use leak::Leak;
+pub use netlink::Error as NetlinkError;
 pub use obstacle::{Facts, Obstacle, Operation, diagnose};
 pub use running::Count;
 pub use sabotage::{Listener, Sabotage};

@@ -1,196 +1,219 @@
-//! Services as rules of a node: what kube-proxy does, in its way.
+//! Services as rules of a node, as kube-proxy makes them.
 //!
 //! A map leads from address, transport and port to a chain for the Service's port; that chain
 //! chooses one of its pods at random, and the pod's chain rewrites the address. Only the first
 //! packet of a connection comes here; connection tracking does the rest. Policies see the packet
-//! after this, as with most plugins (FACTS T11, Service addresses).
+//! with the pod's address, as with most network plugins.
 
-use super::nft::{element, equal, family_is};
+use super::netlink::{
+    BaseChain, Element, Hook, KeyPart, KeyType, Load, NumberKind, Reject, Rule, Set, SetKind,
+    Verdict, octets,
+};
 use super::services::VirtualPort;
 use super::table_builder::Draft;
 use crate::model::Family;
 use crate::wire::Transport;
-use nlink::netlink::nftables::Rule;
-use nlink::netlink::nftables::expr::{Expr, NumgenKind};
-use nlink::netlink::nftables::types::{
-    BaseChain, ChainName, FilterHook, IcmpxCode, NatHook, NatStatement, PacketField, Priority,
-    Register, SetElement, SetKeyType, Verdict,
-};
 use std::net::{IpAddr, SocketAddr};
 
 /// Marks packets whose source becomes the node: to a node port, and from a pod to itself.
 const MASQUERADE: u32 = 0x4000;
 
+const TRANSPORTS: [Transport; 2] = [Transport::Tcp, Transport::Udp];
+
+/// Addresses and ports of Services.
+#[derive(Default)]
+struct ServiceAddresses {
+    /// Those with pods, with the chain that chooses one.
+    served: Vec<(SocketAddr, Transport, String)>,
+    /// Those without.
+    unserved: Vec<(SocketAddr, Transport)>,
+}
+
 /// The table of one node.
-///
-/// # Errors
-/// A name that the kernel does not take; none of these is one.
-pub(super) fn table(name: String, ports: &[VirtualPort], node: &[IpAddr]) -> nlink::Result<Draft> {
+pub(super) fn table(name: String, ports: &[VirtualPort], node: &[IpAddr]) -> Draft {
     let mut draft = Draft::new(name);
-    draft.chain("services")?;
-    let mut led: Vec<(SocketAddr, Transport, ChainName)> = Vec::new();
-    let mut dead: Vec<(SocketAddr, Transport)> = Vec::new();
+    draft.chain("services");
+
+    let addresses = port_chains(&mut draft, ports);
+    for family in Family::ALL {
+        maps(&mut draft, family, &addresses);
+    }
+
+    draft.base_chain("arriving", BaseChain::ARRIVING);
+    draft.base_chain("leaving", BaseChain::BEGINNING);
+    draft.rule("arriving", &Rule::new().jump("services"));
+    draft.rule("leaving", &Rule::new().jump("services"));
+
+    draft.base_chain("source", BaseChain::LEAVING);
+    for address in node {
+        let masquerade = Rule::new()
+            .equal(Load::Mark, &MASQUERADE.to_ne_bytes())
+            .family(Family::of(*address))
+            .translate_source(*address);
+        draft.rule("source", &masquerade);
+    }
+
+    reject_unserved(&mut draft);
+    draft
+}
+
+/// Adds the chains of every port that has pods; gives what leads to which of them.
+fn port_chains(draft: &mut Draft, ports: &[VirtualPort]) -> ServiceAddresses {
+    let mut addresses = ServiceAddresses::default();
     for (number, port) in ports.iter().enumerate() {
         if port.backends.is_empty() {
-            dead.extend(
-                port.cluster
-                    .iter()
-                    .chain(&port.node)
-                    .map(|at| (*at, port.transport)),
-            );
+            let all = port.cluster.iter().chain(&port.node);
+            addresses
+                .unserved
+                .extend(all.map(|address| (*address, port.transport)));
             continue;
         }
-        let choose = choice(&mut draft, number, port)?;
-        led.extend(
-            port.cluster
-                .iter()
-                .map(|at| (*at, port.transport, choose.clone())),
-        );
+
+        let choice = backend_chains(draft, number, port);
+        let cluster = port.cluster.iter();
+        addresses
+            .served
+            .extend(cluster.map(|address| (*address, port.transport, choice.clone())));
+
         if !port.node.is_empty() {
-            let name = format!("node-port-{number}");
-            draft.chain(&name)?;
-            draft.rule(&name, |rule| rule.set_mark(MASQUERADE).goto(choose.clone()));
-            let from_outside = ChainName::new(name)?;
-            led.extend(
-                port.node
-                    .iter()
-                    .map(|at| (*at, port.transport, from_outside.clone())),
+            let from_outside = format!("node-port-{number}");
+            draft.chain(&from_outside);
+            draft.rule(
+                &from_outside,
+                &Rule::new().set_mark(MASQUERADE).goto(&choice),
             );
+            let node = port.node.iter();
+            addresses
+                .served
+                .extend(node.map(|address| (*address, port.transport, from_outside.clone())));
         }
     }
-    for v4 in [true, false] {
-        let (map, refused) = if v4 {
-            ("ports4", "none4")
-        } else {
-            ("ports6", "none6")
-        };
-        let elements = led.iter().filter(|(at, ..)| at.is_ipv4() == v4);
-        let elements = elements
-            .map(|(at, transport, chain)| {
-                key(*at, *transport).verdict(Verdict::GotoTo(chain.clone()))
-            })
-            .collect();
-        let key_type = SetKeyType::Concat(
-            fields(v4, Transport::Tcp)
-                .iter()
-                .map(|field| field.key_type())
-                .collect(),
-        );
-        draft.set(
-            &draft.new_set(map).key_type(key_type.clone()).vmap(),
-            elements,
-        );
-        let elements = dead
-            .iter()
-            .filter(|(at, _)| at.is_ipv4() == v4)
-            .map(|(at, transport)| key(*at, *transport))
-            .collect();
-        draft.set(&draft.new_set(refused).key_type(key_type), elements);
-        for transport in [Transport::Tcp, Transport::Udp] {
-            draft.rule("services", |rule| {
-                rule.vmap_concat(&fields(v4, transport), map)
-            });
-        }
+    addresses
+}
+
+/// Adds the map and the set of a family, and the rules that follow the map.
+fn maps(draft: &mut Draft, family: Family, addresses: &ServiceAddresses) {
+    let key_types = [KeyType::Address(family), KeyType::Protocol, KeyType::Port];
+    let (map, unserved) = names(family);
+
+    let elements: Vec<_> = addresses
+        .served
+        .iter()
+        .filter(|(address, ..)| Family::of(address.ip()) == family)
+        .map(|(address, transport, chain)| {
+            element(*address, *transport).with_verdict(Verdict::Goto(chain.clone()))
+        })
+        .collect();
+    draft.set(
+        &Set {
+            name: map,
+            key: &key_types,
+            kind: SetKind::Verdicts,
+        },
+        &elements,
+    );
+
+    let elements: Vec<_> = addresses
+        .unserved
+        .iter()
+        .filter(|(address, _)| Family::of(address.ip()) == family)
+        .map(|(address, transport)| element(*address, *transport))
+        .collect();
+    draft.set(
+        &Set {
+            name: unserved,
+            key: &key_types,
+            kind: SetKind::Plain,
+        },
+        &elements,
+    );
+
+    for transport in TRANSPORTS {
+        let follow = of_transport(family, transport).verdict_of(&fields(family), map);
+        draft.rule("services", &follow);
     }
-    let services = ChainName::new("services")?;
-    draft.base(
-        "arriving",
-        BaseChain::nat(NatHook::Prerouting, Priority::DstNat),
-    )?;
-    draft.base("leaving", BaseChain::nat(NatHook::Output, Priority::DstNat))?;
-    draft.rule("arriving", |rule| rule.jump(services.clone()));
-    draft.rule("leaving", |rule| rule.jump(services));
-    draft.base(
-        "source",
-        BaseChain::nat(NatHook::Postrouting, Priority::SrcNat),
-    )?;
-    for address in node {
-        draft.rule("source", |rule| {
-            family_is(rule.match_mark(MASQUERADE), Family::of(*address))
-                .nat(NatStatement::snat(*address))
-        });
-    }
-    // Nobody behind a Service: kube-proxy answers that nobody listens, before any policy is asked.
+}
+
+/// Adds the chains that reject packets to Services without pods, before the policies' chains: so
+/// does kube-proxy.
+fn reject_unserved(draft: &mut Draft) {
     for (name, hook) in [
-        ("none-through", FilterHook::Forward),
-        ("none-from", FilterHook::Output),
-        ("none-to", FilterHook::Input),
+        ("none-through", Hook::Forward),
+        ("none-from", Hook::Output),
+        ("none-to", Hook::Input),
     ] {
-        draft.base(name, BaseChain::filter(hook, Priority::Custom(-20)))?;
-        for (v4, set) in [(true, "none4"), (false, "none6")] {
-            for transport in [Transport::Tcp, Transport::Udp] {
-                draft.rule(name, |rule| {
-                    rule.match_concat_in_set(&fields(v4, transport), set)
-                        .reject_icmpx(IcmpxCode::PortUnreachable)
-                });
+        draft.base_chain(name, BaseChain::filter(hook, -20));
+        for family in Family::ALL {
+            let (_, unserved) = names(family);
+            for transport in TRANSPORTS {
+                let reject = of_transport(family, transport)
+                    .in_set(&fields(family), unserved)
+                    .reject(Reject::PortUnreachable);
+                draft.rule(name, &reject);
             }
         }
     }
-    Ok(draft)
 }
 
-/// A chain that chooses a backend: the first with 1 in n, else the second with 1 in n-1, and so on.
-fn choice(draft: &mut Draft, number: usize, port: &VirtualPort) -> nlink::Result<ChainName> {
-    let name = format!("port-{number}");
-    draft.chain(&name)?;
+/// Adds a chain for each pod of a port, and one that chooses among them: the first with 1 in n,
+/// else the second with 1 in n-1, and so on. Gives the name of the latter.
+fn backend_chains(draft: &mut Draft, number: usize, port: &VirtualPort) -> String {
+    let choice = format!("port-{number}");
+    draft.chain(&choice);
     for (n, backend) in port.backends.iter().enumerate() {
-        let to = format!("port-{number}-{n}");
-        draft.chain(&to)?;
-        draft.rule(&to, |rule| {
-            rule.match_saddr(backend.ip(), full(backend.ip()))
-                .set_mark(MASQUERADE)
-        });
-        draft.rule(&to, |rule| {
-            rule.nat(NatStatement::dnat(backend.ip()).port(backend.port()))
-        });
-        let to = ChainName::new(to)?;
-        let modulus = (port.backends.len() - n) as u32;
-        draft.rule(&name, |rule| {
-            let rule = if modulus > 1 {
-                one_in(rule, modulus, NumgenKind::Random, 0)
-            } else {
-                rule
-            };
-            rule.goto(to)
-        });
+        let chain = format!("port-{number}-{n}");
+        draft.chain(&chain);
+
+        let family = Family::of(backend.ip());
+        let from_itself = Rule::new()
+            .family(family)
+            .equal(Load::Source(family), &octets(backend.ip()))
+            .set_mark(MASQUERADE);
+        draft.rule(&chain, &from_itself);
+        draft.rule(&chain, &Rule::new().translate_destination(*backend));
+
+        let remaining = (port.backends.len() - n) as u32;
+        let chosen = if remaining > 1 {
+            one_in(Rule::new(), remaining, NumberKind::Random, 0)
+        } else {
+            Rule::new()
+        };
+        draft.rule(&choice, &chosen.goto(&chain));
     }
-    ChainName::new(name)
+    choice
 }
 
 /// Matches one packet in `modulus`: of those counted up, number `which` of each round.
-pub(super) fn one_in(rule: Rule, modulus: u32, kind: NumgenKind, which: u32) -> Rule {
-    let number = Expr::Numgen {
-        dreg: Register::R0,
-        kind,
-        modulus,
-        offset: 0,
-    };
-    // A generated number is in host order, unlike what is read from packets.
-    equal(rule, number, which.to_ne_bytes().to_vec())
+pub(super) fn one_in(rule: Rule, modulus: u32, kind: NumberKind, which: u32) -> Rule {
+    rule.equal(Load::Number { kind, modulus }, &which.to_ne_bytes())
 }
 
-fn full(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
+/// Names of a family's map of addresses with pods, and of its set of those without.
+fn names(family: Family) -> (&'static str, &'static str) {
+    match family {
+        Family::V4 => ("ports4", "none4"),
+        Family::V6 => ("ports6", "none6"),
+    }
 }
 
-fn fields(v4: bool, transport: Transport) -> [PacketField; 3] {
-    let address = if v4 {
-        PacketField::Ip4Daddr
-    } else {
-        PacketField::Ip6Daddr
-    };
-    let port = match transport {
-        Transport::Tcp => PacketField::TcpDport,
-        Transport::Udp => PacketField::UdpDport,
-    };
-    [address, PacketField::L4Proto, port]
+fn of_transport(family: Family, transport: Transport) -> Rule {
+    Rule::new().family(family).protocol(protocol(transport))
 }
 
-fn key(at: SocketAddr, transport: Transport) -> SetElement {
-    SetElement::concat([
-        element(at.ip()),
-        SetElement::inet_proto(protocol(transport)),
-        SetElement::port(at.port()),
+/// What the keys of [`element`] are compared with.
+fn fields(family: Family) -> [Load; 3] {
+    [
+        Load::Destination(family),
+        Load::Protocol,
+        Load::DestinationPort,
+    ]
+}
+
+fn element(address: SocketAddr, transport: Transport) -> Element {
+    Element::new(&[
+        KeyPart::Address(address.ip()),
+        KeyPart::Protocol(protocol(transport)),
+        KeyPart::Port(address.port()),
     ])
 }
 

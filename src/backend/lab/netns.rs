@@ -1,4 +1,4 @@
-//! Network namespaces: making them, and doing something in one.
+//! Network namespaces: making them, and running code in one.
 
 use super::error::Error;
 use super::obstacle::{Facts, Operation, diagnose};
@@ -20,15 +20,17 @@ impl AsFd for Netns {
 
 impl Netns {
     /// Moves the calling thread into a new namespace with these sysctls (under `/proc/sys/net`) and
-    /// gives its descriptor.
+    /// opens it. `owner` names the pod or node in errors.
     ///
     /// # Errors
     /// The obstacle, or the sysctl.
-    pub(super) fn make(whose: &str, sysctls: &[(&str, &str)]) -> Result<Self, Error> {
+    pub(super) fn make(owner: &str, sysctls: &[(&str, &str)]) -> Result<Self, Error> {
         unshare(CloneFlags::CLONE_NEWNET)
             .map_err(|errno| refused(Operation::NetworkNamespace, errno))?;
+
         let file =
-            File::open("/proc/thread-self/ns/net").map_err(|source| open_failed(whose, source))?;
+            File::open("/proc/thread-self/ns/net").map_err(|source| open_failed(owner, source))?;
+
         for (key, value) in sysctls {
             let path = format!("/proc/sys/net/{key}");
             if let Err(source) = std::fs::write(&path, value) {
@@ -38,10 +40,11 @@ impl Netns {
                 return Err(Error::Sysctl { path, source });
             }
         }
+
         Ok(Self(Arc::new(file)))
     }
 
-    /// Runs something in the namespace, on a thread of its own that ends with it.
+    /// Runs `work` in the namespace, on a new thread that ends with it.
     ///
     /// # Errors
     /// Those of `work`, and a namespace that cannot be entered.
@@ -57,8 +60,7 @@ impl Netns {
     }
 }
 
-/// Runs something on a thread of its own: what changes its namespace must not take the caller
-/// along.
+/// Runs `work` on a new thread, so that a change of namespace does not affect the caller's.
 ///
 /// # Errors
 /// Those of `work`, and a thread that cannot be started.
@@ -70,23 +72,24 @@ pub(super) fn on_own_thread<T: Send>(
             .name("lab-netns".to_owned())
             .spawn_scoped(scope, work)
             .map_err(Error::Thread)?;
+
         thread
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
-fn open_failed(whose: &str, source: std::io::Error) -> Error {
+fn open_failed(owner: &str, source: std::io::Error) -> Error {
     match source.raw_os_error().map(Errno::from_raw) {
         Some(errno @ (Errno::EMFILE | Errno::ENFILE)) => refused(Operation::Open, errno),
         _ => Error::Namespace {
-            whose: whose.to_owned(),
+            owner: owner.to_owned(),
             source,
         },
     }
 }
 
-/// An errno of the kernel, as the obstacle that it stands for.
+/// The error for an operation that the kernel refused, with the obstacle behind the errno.
 pub(super) fn refused(operation: Operation, errno: Errno) -> Error {
     diagnose(operation, errno, Facts::of_machine()).into()
 }

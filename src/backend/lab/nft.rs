@@ -1,337 +1,248 @@
-//! A node's policies as a table of nftables: the compiler's plain rules, written in netlink's
-//! words.
+//! A node's policies as a table of nftables: the compiler's rules, written as expressions.
 
 use super::flow_counters::{self, Key};
-use super::leak::{Leak, THROUGH};
-use super::ruleset::{Base, Deny, Direction, Elements, Hook, Match, NodeRuleset, Side, Statement};
+use super::leak::{self, LEAK_HOPS, Leak, hops_left};
+use super::netlink::{
+    self, BaseChain, Comparison, Element, KeyPart, KeyType, Load, Reject, Set, SetKind, Verdict,
+};
+use super::ruleset::{
+    self, Base, Chain, Deny, Direction, Elements, Hook, Match, NodeRuleset, Side, Statement,
+};
 use super::table_builder::Draft;
 use crate::model::{Family, Transport};
-use nlink::netlink::nftables::Rule;
-use nlink::netlink::nftables::expr::{Expr, LookupExpr};
-use nlink::netlink::nftables::types::{
-    BaseChain, ChainName, CmpOp, CtState, FilterHook, IcmpxCode, MetaKey, PacketField, PayloadBase,
-    Priority, RangeOp, Register, SetElement, SetKeyType, Verdict,
-};
 use std::net::IpAddr;
 
-/// What passes beside the policies.
+/// States of connections (`NF_CT_STATE_BIT`, `linux/netfilter/nf_conntrack_common.h`).
+const ESTABLISHED: u32 = 1 << 1;
+const RELATED: u32 = 1 << 2;
+pub(super) const NEW: u32 = 1 << 3;
+
+/// IANA's protocol number of `ICMPv6`.
+const ICMPV6: u8 = 58;
+
+/// `ICMPv6` types from router solicitation to redirect (RFC 4861 §4).
+const NEIGHBOUR_DISCOVERY: [u8; 2] = [133, 137];
+
+/// Rules besides those of the policies.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extras<'a> {
-    /// Addresses of the witnesses, which no policy stops.
+    /// Addresses of the reference pods, which no policy stops.
     pub(super) reference_pods: &'a [IpAddr],
-    /// Leaks that are chosen on this node.
+    /// Leaks that are marked on this node.
     pub(super) leaks: &'a [Leak],
-    /// Whether what leaks passes here, chosen here or on another node.
-    pub(super) through: bool,
+    /// Whether packets that leak pass here, marked here or on another node.
+    pub(super) pass_leaks: bool,
 }
 
-/// The table of one node, with a place for each planned flow's record.
-///
-/// # Errors
-/// A name that the kernel does not take.
+/// The table of one node, with a counter for each planned flow.
 pub(super) fn table<'a>(
     name: String,
     rules: &NodeRuleset,
     flows: &(impl Iterator<Item = &'a Key> + Clone),
     extras: &Extras<'_>,
-) -> nlink::Result<Draft> {
+) -> Draft {
     let mut draft = Draft::new(name);
     for counter in &rules.counters {
         draft.counter(&counter.name, &counter.comment);
     }
     for set in &rules.sets {
-        let (address, field) = address_type(set.family);
-        match &set.elements {
-            Elements::Ranges(ranges) => {
-                let elements = ranges
-                    .iter()
-                    .map(|(first, last)| SetElement::range(bytes(*first), bytes(*last)))
-                    .collect();
-                draft.set(
-                    &draft.new_set(&set.name).key_type(address).interval(),
-                    elements,
-                );
-            }
-            Elements::Ports(pairs) => {
-                let key = SetKeyType::Concat(vec![field.key_type(), SetKeyType::InetService]);
-                let pair = |(address, port): &(IpAddr, u16)| {
-                    SetElement::concat([element(*address), SetElement::port(*port)])
-                };
-                draft.set(
-                    &draft.new_set(&set.name).key_type(key),
-                    pairs.iter().map(pair).collect(),
-                );
-            }
-        }
+        policy_set(&mut draft, set);
     }
-    flow_counters::chains(&mut draft, flows)?;
+    flow_counters::chains(&mut draft, flows);
+
     for chain in &rules.chains {
         match chain.base {
-            Some(base) => draft.base(&chain.name, base_chain(base))?,
-            None => draft.chain(&chain.name)?,
+            Some(base) => draft.base_chain(&chain.name, base_chain(base)),
+            None => draft.chain(&chain.name),
         }
     }
     for map in &rules.maps {
-        let mut elements = Vec::with_capacity(map.elements.len());
-        for (address, chain) in &map.elements {
-            elements
-                .push(element(*address).verdict(Verdict::GotoTo(ChainName::new(chain.as_str())?)));
-        }
-        draft.set(
-            &draft
-                .new_set(&map.name)
-                .key_type(address_type(map.family).0)
-                .vmap(),
-            elements,
-        );
+        dispatch_map(&mut draft, map);
     }
-    super::leak::chain(&mut draft, extras.leaks)?;
-    for family in Family::ALL {
-        let own = extras
-            .reference_pods
-            .iter()
-            .filter(|address| Family::of(**address) == family);
-        let elements = own.map(|address| element(*address)).collect();
-        draft.set(
-            &draft
-                .new_set(reference_pod_set(family))
-                .key_type(address_type(family).0),
-            elements,
-        );
-    }
+
+    leak::chains(&mut draft, extras.leaks);
+    reference_pod_sets(&mut draft, extras.reference_pods);
+
     for chain in &rules.chains {
         if chain.base.is_some() {
-            for family in Family::ALL {
-                let source = side(family, Side::Source);
-                draft.rule(&chain.name, |rule| {
-                    family_is(rule, family)
-                        .match_in_set(source, reference_pod_set(family))
-                        .accept()
-                });
-            }
-        }
-        if chain.base.is_some() && extras.through {
-            for family in Family::ALL {
-                draft.rule(&chain.name, |rule| {
-                    super::leak::hops_left(rule, family, CmpOp::Gt, THROUGH).accept()
-                });
-            }
+            accept_extras(&mut draft, chain, extras.pass_leaks);
         }
         for rule in &chain.rules {
-            let mut jumps = Vec::new();
-            for statement in &rule.statements {
-                if let Statement::Jump(to) = statement {
-                    jumps.push(ChainName::new(to.as_str())?);
-                }
-            }
-            draft.rule(&chain.name, |mut written| {
-                for condition in &rule.matches {
-                    written = matching(written, condition);
-                }
-                let mut jumps = jumps.into_iter();
-                for statement in &rule.statements {
-                    written = doing(written, statement, &mut jumps);
-                }
-                written
-            });
+            draft.rule(&chain.name, &written(rule));
         }
     }
-    Ok(draft)
+    draft
+}
+
+/// Adds a set that the policies' rules look up.
+fn policy_set(draft: &mut Draft, set: &ruleset::Set) {
+    let address = KeyType::Address(set.family);
+    let name = &set.name;
+    match &set.elements {
+        Elements::Ranges(ranges) => {
+            let elements: Vec<_> = ranges
+                .iter()
+                .map(|(first, last)| Element::range(*first, *last))
+                .collect();
+            let (key, kind) = (&[address], SetKind::Ranges);
+            draft.set(&Set { name, key, kind }, &elements);
+        }
+        Elements::Ports(pairs) => {
+            let elements: Vec<_> = pairs
+                .iter()
+                .map(|(address, port)| {
+                    Element::new(&[KeyPart::Address(*address), KeyPart::Port(*port)])
+                })
+                .collect();
+            let (key, kind) = (&[address, KeyType::Port], SetKind::Plain);
+            draft.set(&Set { name, key, kind }, &elements);
+        }
+    }
+}
+
+/// Adds a map from addresses to the chains of their policies.
+fn dispatch_map(draft: &mut Draft, map: &ruleset::VerdictMap) {
+    let elements: Vec<_> = map
+        .elements
+        .iter()
+        .map(|(address, chain)| {
+            Element::new(&[KeyPart::Address(*address)]).with_verdict(Verdict::Goto(chain.clone()))
+        })
+        .collect();
+    draft.set(
+        &Set {
+            name: &map.name,
+            key: &[KeyType::Address(map.family)],
+            kind: SetKind::Verdicts,
+        },
+        &elements,
+    );
+}
+
+fn reference_pod_sets(draft: &mut Draft, addresses: &[IpAddr]) {
+    for family in Family::ALL {
+        let elements: Vec<_> = addresses
+            .iter()
+            .filter(|address| Family::of(**address) == family)
+            .map(|address| Element::new(&[KeyPart::Address(*address)]))
+            .collect();
+        draft.set(
+            &Set {
+                name: reference_pod_set(family),
+                key: &[KeyType::Address(family)],
+                kind: SetKind::Plain,
+            },
+            &elements,
+        );
+    }
 }
 
 fn reference_pod_set(family: Family) -> &'static str {
     match family {
-        Family::V4 => "witnesses4",
-        Family::V6 => "witnesses6",
+        Family::V4 => "reference-pods4",
+        Family::V6 => "reference-pods6",
+    }
+}
+
+/// Adds the rules that come before the policies' in a chain on a hook.
+fn accept_extras(draft: &mut Draft, chain: &Chain, pass_leaks: bool) {
+    for family in Family::ALL {
+        let from_reference_pods = netlink::Rule::new()
+            .family(family)
+            .in_set(&[Load::Source(family)], reference_pod_set(family))
+            .accept();
+        draft.rule(&chain.name, &from_reference_pods);
+    }
+    if !pass_leaks {
+        return;
+    }
+    for family in Family::ALL {
+        let leaking = hops_left(netlink::Rule::new(), family, Comparison::Above, LEAK_HOPS);
+        draft.rule(&chain.name, &leaking.accept());
     }
 }
 
 fn base_chain(base: Base) -> BaseChain {
     let hook = match base.hook {
-        Hook::Forward => FilterHook::Forward,
-        Hook::Input => FilterHook::Input,
+        Hook::Forward => netlink::Hook::Forward,
+        Hook::Input => netlink::Hook::Input,
     };
-    BaseChain::filter(hook, Priority::Custom(base.priority))
+    BaseChain::filter(hook, base.priority)
 }
 
-/// A set's type for an address, and the destination as a packet's field.
-fn address_type(family: Family) -> (SetKeyType, PacketField) {
-    match family {
-        Family::V4 => (SetKeyType::Ipv4Addr, PacketField::Ip4Daddr),
-        Family::V6 => (SetKeyType::Ipv6Addr, PacketField::Ip6Daddr),
-    }
+fn written(rule: &ruleset::Rule) -> netlink::Rule {
+    let conditions = rule.matches.iter();
+    let matched = conditions.fold(netlink::Rule::new(), with_condition);
+    rule.statements.iter().fold(matched, with_statement)
 }
 
-/// An address as an element.
-pub(super) fn element(address: IpAddr) -> SetElement {
-    match address {
-        IpAddr::V4(v4) => SetElement::ipv4(v4),
-        IpAddr::V6(v6) => SetElement::ipv6(v6),
-    }
-}
-
-fn bytes(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
-    }
-}
-
-fn side(family: Family, side: Side) -> PacketField {
-    match (family, side) {
-        (Family::V4, Side::Source) => PacketField::Ip4Saddr,
-        (Family::V4, Side::Destination) => PacketField::Ip4Daddr,
-        (Family::V6, Side::Source) => PacketField::Ip6Saddr,
-        (Family::V6, Side::Destination) => PacketField::Ip6Daddr,
-    }
-}
-
-fn matching(rule: Rule, condition: &Match) -> Rule {
+fn with_condition(rule: netlink::Rule, condition: &Match) -> netlink::Rule {
     match condition {
-        Match::EstablishedOrRelated => rule.match_ct_state(CtState::ESTABLISHED | CtState::RELATED),
+        Match::EstablishedOrRelated => rule.connection_state(ESTABLISHED | RELATED),
         Match::NeighbourDiscovery => {
-            // IPPROTO_ICMPV6.
-            let rule = equal(
-                rule,
-                Expr::Meta {
-                    dreg: Register::R0,
-                    key: MetaKey::L4Proto,
-                },
-                vec![58],
-            );
-            let load = Expr::Payload {
-                dreg: Register::R0,
-                base: PayloadBase::Transport,
-                offset: 0,
-                len: 1,
-            };
-            within(rule.expr(load), vec![133], vec![137])
+            let [first, last] = NEIGHBOUR_DISCOVERY;
+            rule.protocol(ICMPV6)
+                .within(Load::IcmpType, &[first], &[last])
         }
-        Match::Family(family) => family_is(rule, *family),
-        Match::Address {
-            family,
-            side: which,
-            set,
-        } => rule.match_in_interval_set(side(*family, *which), set),
-        Match::Transport(transport) => transport_is(rule, *transport),
+        Match::Family(family) => rule.family(*family),
+        Match::Address { family, side, set } => rule
+            .family(*family)
+            .in_set(&[address_of(*family, *side)], set),
+        Match::Transport(transport) => rule.protocol(protocol(*transport)),
         Match::Port {
             transport,
             first,
             last,
         } => {
-            let load = Expr::Payload {
-                dreg: Register::R0,
-                base: PayloadBase::Transport,
-                offset: 2,
-                len: 2,
-            };
-            let rule = transport_is(rule, *transport);
+            let rule = rule.protocol(protocol(*transport));
+            let (first, last) = (first.to_be_bytes(), last.to_be_bytes());
             if first == last {
-                equal(rule, load, first.to_be_bytes().to_vec())
+                rule.equal(Load::DestinationPort, &first)
             } else {
-                within(
-                    rule.expr(load),
-                    first.to_be_bytes().to_vec(),
-                    last.to_be_bytes().to_vec(),
-                )
+                rule.within(Load::DestinationPort, &first, &last)
             }
         }
         Match::AddressPort {
             family,
             transport,
             set,
-        } => {
-            let rule = transport_is(family_is(rule, *family), *transport);
-            let (offset, len, port) = match family {
-                Family::V4 => (16, 4, Register::Reg32_01),
-                Family::V6 => (24, 16, Register::Reg32_04),
-            };
-            rule.expr(Expr::Payload {
-                dreg: Register::R0,
-                base: PayloadBase::Network,
-                offset,
-                len,
-            })
-            .expr(Expr::Payload {
-                dreg: port,
-                base: PayloadBase::Transport,
-                offset: 2,
-                len: 2,
-            })
-            .expr(LookupExpr::new(set, Register::R0))
-        }
+        } => rule
+            .family(*family)
+            .protocol(protocol(*transport))
+            .in_set(&[Load::Destination(*family), Load::DestinationPort], set),
     }
 }
 
-fn doing(rule: Rule, statement: &Statement, jumps: &mut impl Iterator<Item = ChainName>) -> Rule {
+fn with_statement(rule: netlink::Rule, statement: &Statement) -> netlink::Rule {
     match statement {
-        Statement::Count(counter) => rule.counter_named(counter),
-        Statement::RecordDeny(direction) => rule.jump(flow_counters::chain_name(*direction)),
-        Statement::Dispatch {
-            family,
-            side: which,
-            map,
-        } => rule.vmap(side(*family, *which), map),
-        Statement::Jump(_) => match jumps.next() {
-            Some(chain) => rule.jump(chain),
-            None => rule,
-        },
-        Statement::Return => rule.expr(Expr::Verdict(Verdict::Return)),
+        Statement::Count(counter) => rule.count(counter),
+        Statement::RecordDeny(direction) => rule.jump(&flow_counters::chain_name(*direction)),
+        Statement::Dispatch { family, side, map } => rule
+            .family(*family)
+            .verdict_of(&[address_of(*family, *side)], map),
+        Statement::Jump(chain) => rule.jump(chain),
+        Statement::Return => rule.verdict(&Verdict::Return),
         Statement::Accept => rule.accept(),
         Statement::Deny(Deny::Drop) => rule.drop(),
-        Statement::Deny(Deny::RejectTcpReset) => rule.reject_tcp_reset(),
-        Statement::Deny(Deny::RejectIcmpAdmin) => rule.reject_icmpx(IcmpxCode::AdminProhibited),
+        Statement::Deny(Deny::RejectTcpReset) => rule.reject(Reject::TcpReset),
+        Statement::Deny(Deny::RejectIcmpAdmin) => rule.reject(Reject::AdminProhibited),
     }
 }
 
-/// Matches a family (`NFPROTO_IPV4`, `NFPROTO_IPV6` of linux/netfilter.h).
-pub(super) fn family_is(rule: Rule, family: Family) -> Rule {
-    let number = match family {
-        Family::V4 => 2,
-        Family::V6 => 10,
-    };
-    equal(
-        rule,
-        Expr::Meta {
-            dreg: Register::R0,
-            key: MetaKey::NfProto,
-        },
-        vec![number],
-    )
+fn address_of(family: Family, side: Side) -> Load {
+    match side {
+        Side::Source => Load::Source(family),
+        Side::Destination => Load::Destination(family),
+    }
 }
 
-fn transport_is(rule: Rule, transport: Transport) -> Rule {
-    let number = match transport {
+/// IANA's protocol number.
+fn protocol(transport: Transport) -> u8 {
+    match transport {
         Transport::Tcp => 6,
         Transport::Udp => 17,
         Transport::Sctp => 132,
-    };
-    equal(
-        rule,
-        Expr::Meta {
-            dreg: Register::R0,
-            key: MetaKey::L4Proto,
-        },
-        vec![number],
-    )
-}
-
-/// Matches when what `load` puts into the first register is `data`.
-pub(super) fn equal(rule: Rule, load: Expr, data: Vec<u8>) -> Rule {
-    rule.expr(load).expr(Expr::Cmp {
-        sreg: Register::R0,
-        op: CmpOp::Eq,
-        data,
-    })
-}
-
-fn within(rule: Rule, from: Vec<u8>, to: Vec<u8>) -> Rule {
-    rule.expr(Expr::Range {
-        sreg: Register::R0,
-        op: RangeOp::Eq,
-        from,
-        to,
-    })
+    }
 }
 
 /// Both directions.

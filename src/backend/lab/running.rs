@@ -1,4 +1,4 @@
-//! A world that is up: what it consists of, and how it is brought from one state to the next.
+//! A world that is up: what it consists of, and how it changes from one state to the next.
 
 use super::authority::Certificates;
 use super::error::Error;
@@ -10,12 +10,10 @@ use super::responder::{self, Responder};
 use super::ruleset::{Compiler, Counts, Direction, NodeRuleset, Packet, Payload};
 use super::table_builder::{self, Draft, Place};
 use super::world::World;
-use super::{Options, addresses, control, dns, nat, services};
+use super::{Options, addresses, control, dns, nat, nft, services};
 use crate::backend::{Change, EnforcerCounts, Launch};
 use crate::model::ClusterChange;
 use crate::plan::{Source, off_the_wire};
-use nlink::netlink::nftables::Family;
-use nlink::netlink::nftables::object::ObjectState;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 use tokio::sync::mpsc;
@@ -33,7 +31,7 @@ pub(super) struct Running {
     pub(super) leaks: Vec<Leak>,
     /// Nodes between which nothing passes.
     pub(super) cuts: Cuts,
-    ledger: FlowCounters,
+    flow_counters: FlowCounters,
     /// Of each node, as loaded.
     rules: Vec<NodeRuleset>,
     /// Numbers the tables, so that a new one never has the name of the one that it replaces.
@@ -49,7 +47,7 @@ struct Tables {
     cuts: Option<String>,
 }
 
-/// What one of a policy's counters, or a deny's, stands at.
+/// The value of one counter of a policy's rule or of a deny.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Count {
     /// The node's name.
@@ -84,11 +82,12 @@ impl Running {
             notice,
             leaks: Vec::new(),
             cuts: Cuts::new(),
-            ledger: FlowCounters::default(),
+            flow_counters: FlowCounters::default(),
             rules: Vec::new(),
             generation: 0,
             tables: Tables::default(),
         };
+
         running.load_services()?;
         running.load_policies()?;
         network::track_briefly(&running.wired.nodes)?;
@@ -100,13 +99,14 @@ impl Running {
         running
             .responder
             .teach(&dns::zone(&running.world.inventory))?;
+
         Ok(running)
     }
 
-    /// The network of a vantage.
+    /// The network of a source.
     ///
     /// # Errors
-    /// When the world has no such vantage.
+    /// When the world has no such source.
     pub(super) fn netns(&self, source: &Source) -> Result<Netns, Error> {
         match source {
             Source::Pod {
@@ -126,10 +126,10 @@ impl Running {
     /// When the world has no such pod.
     pub(super) fn pod(&self, namespace: &str, name: &str) -> Result<usize, Error> {
         let pods = &self.world.inventory.pods;
-        let found = pods
+        let number = pods
             .iter()
             .position(|pod| pod.namespace == namespace && pod.name == name);
-        found.ok_or_else(|| Error::Unknown(format!("pod {namespace}/{name}")))
+        number.ok_or_else(|| Error::Unknown(format!("pod {namespace}/{name}")))
     }
 
     /// A node's number.
@@ -142,7 +142,7 @@ impl Running {
             .ok_or_else(|| Error::Unknown(format!("node {name}")))
     }
 
-    /// Says that an object of the API changed. Blocks while nobody reads.
+    /// Sends a change of an object of the API. Blocks while the channel is full.
     pub(super) fn announce(&self, what: ClusterChange) {
         let now = self.started.elapsed();
         let change = Change {
@@ -150,7 +150,8 @@ impl Running {
             noticed: now,
             what,
         };
-        // Nobody listens: then nobody judges by it either.
+
+        // Without a reader, no verdict depends on it either.
         let _ = self.notice.blocking_send(change);
     }
 
@@ -167,17 +168,18 @@ impl Running {
         let name = self.next_table("services");
         let ports = services::virtual_ports(&self.world.inventory);
         let nodes = &self.world.inventory.nodes;
+
         let drafts = nodes.iter().map(|node| {
-            let mut draft = nat::table(name.clone(), &ports, &node.addresses)?;
-            control::keep_to_the_node(&mut draft)?;
-            flow_counters::mark_served(&mut draft)?;
-            Ok(draft)
+            let mut draft = nat::table(name.clone(), &ports, &node.addresses);
+            control::keep_to_the_node(&mut draft);
+            flow_counters::mark_served(&mut draft);
+            draft
         });
-        let drafts = drafts.collect::<nlink::Result<Vec<_>>>();
         let replaces = self.tables.services.as_deref();
-        self.on_every_node("Services", drafts, |place, draft, _| {
-            table_builder::switch(place, draft, replaces, async |_, _| Ok(())).map(drop)
+        self.on_every_node("Services", drafts.collect(), |place, draft, _| {
+            table_builder::switch(place, draft, replaces, |_, _| Ok(()))
         })?;
+
         self.tables.services = Some(name);
         Ok(())
     }
@@ -196,37 +198,45 @@ impl Running {
             .iter()
             .map(|node| compiler.node(&node.name, self.options.deny.into()))
             .collect();
-        let drafts = rules.iter().enumerate().map(|(n, rules)| {
-            let leaks: Vec<_> = self
-                .leaks
-                .iter()
-                .filter(|leak| self.chooses(n, leak))
-                .cloned()
-                .collect();
-            let reference_pods: Vec<_> = (0..nodes.len())
-                .flat_map(addresses::reference_pod)
-                .collect();
-            let extras = super::nft::Extras {
-                reference_pods: &reference_pods,
-                leaks: &leaks,
-                through: !self.leaks.is_empty(),
-            };
-            super::nft::table(name.clone(), rules, &self.ledger.keys(), &extras)
-        });
-        let drafts = drafts.collect::<nlink::Result<Vec<_>>>();
-        let ledger = &self.ledger;
+
+        let drafts = rules
+            .iter()
+            .enumerate()
+            .map(|(n, rules)| self.policy_table(name.clone(), n, rules))
+            .collect();
+        let flows = &self.flow_counters;
         let replaces = self.tables.policies.as_deref();
         let counted = self.on_every_node("policies", drafts, |place, draft, n| {
-            let settle =
-                async |conn: &_, old: &str| flow_counters::read(conn, old, n, ledger).await;
-            table_builder::switch(place, draft, replaces, settle)
+            table_builder::switch(place, draft, replaces, |nftables, old| {
+                flow_counters::read(nftables, old, n, flows)
+            })
         })?;
+
         for counted in counted.into_iter().flatten() {
-            self.ledger.keep(counted);
+            self.flow_counters.keep(counted);
         }
         self.rules = rules;
         self.tables.policies = Some(name);
         Ok(())
+    }
+
+    /// The table with the policies of node number `n`.
+    fn policy_table(&self, name: String, n: usize, rules: &NodeRuleset) -> Draft {
+        let leaks: Vec<_> = self
+            .leaks
+            .iter()
+            .filter(|leak| self.marks(n, leak))
+            .cloned()
+            .collect();
+        let reference_pods: Vec<_> = (0..self.world.inventory.nodes.len())
+            .flat_map(addresses::reference_pod)
+            .collect();
+        let extras = nft::Extras {
+            reference_pods: &reference_pods,
+            leaks: &leaks,
+            pass_leaks: !self.leaks.is_empty(),
+        };
+        nft::table(name, rules, &self.flow_counters.keys(), &extras)
     }
 
     /// Loads the cuts as they are now, in the router.
@@ -235,61 +245,54 @@ impl Running {
     /// What the kernel refused.
     pub(super) fn load_cuts(&mut self) -> Result<(), Error> {
         let name = self.next_table("cuts");
-        let failed = |source| Error::Rules {
-            what: "cuts",
-            node: "the router".to_owned(),
-            source,
-        };
-        let draft = network::cut_table(name.clone(), &self.cuts).map_err(failed)?;
+        let draft = network::cut_table(name.clone(), &self.cuts);
         let place = Place {
             netns: &self.wired.router,
             node: "the router",
             what: "cuts",
         };
-        table_builder::switch(&place, draft, self.tables.cuts.as_deref(), async |_, _| {
-            Ok(())
-        })?;
+        let replaces = self.tables.cuts.as_deref();
+        table_builder::switch(&place, &draft, replaces, |_, _| Ok(()))?;
         self.tables.cuts = Some(name);
         Ok(())
     }
 
-    /// Whether a leak's packets are chosen on this node: on the source's, or where they enter the
+    /// Whether a leak's packets are marked on this node: the source's, or where they enter the
     /// cluster.
-    fn chooses(&self, n: usize, leak: &Leak) -> bool {
-        let on = |address: IpAddr| {
-            let mut pods = self
-                .world
-                .inventory
-                .pods
-                .iter()
-                .filter(|pod| !pod.host_network);
-            pods.find(|pod| pod.addresses.contains(&address))
-                .and_then(|pod| self.world.node_index(&pod.node))
-        };
-        on(leak.from).or_else(|| on(leak.to)) == Some(n)
+    fn marks(&self, n: usize, leak: &Leak) -> bool {
+        let source = self.node_of(leak.from);
+        source.or_else(|| self.node_of(leak.to)) == Some(n)
     }
 
-    /// Takes the flows of launches into the record.
+    /// The number of the node of the pod with this address.
+    fn node_of(&self, address: IpAddr) -> Option<usize> {
+        let mut pods = self.world.inventory.pods.iter();
+        let pod = pods.find(|pod| !pod.host_network && pod.addresses.contains(&address))?;
+        self.world.node_index(&pod.node)
+    }
+
+    /// Adds counters for the flows of launches.
     ///
     /// # Errors
     /// What the kernel refused.
     pub(super) fn enter_flows(&mut self, launches: &[Launch]) -> Result<(), Error> {
         let mut new = Vec::new();
         for launch in launches {
-            new.extend(self.ledger.enter(&self.world, launch));
+            new.extend(self.flow_counters.add_flows(&self.world, launch));
         }
         let Some(table) = self.tables.policies.as_deref().filter(|_| !new.is_empty()) else {
             return Ok(());
         };
-        for (place, _) in self.places("records") {
-            table_builder::with_nftables(&place, async |conn| {
-                flow_counters::add(conn, table, &new).await
+
+        for (place, _) in self.places("flow counters") {
+            table_builder::with_nftables(&place, |nftables| {
+                flow_counters::add(nftables, table, &new)
             })?;
         }
         Ok(())
     }
 
-    /// The records as they stand.
+    /// The flows' counters as they are now.
     ///
     /// # Errors
     /// What the kernel refused.
@@ -297,19 +300,22 @@ impl Running {
         let Some(table) = self.tables.policies.as_deref() else {
             return Ok(EnforcerCounts::new());
         };
+
         let mut now = Counted::new();
-        for (place, n) in self.places("records") {
-            let here = table_builder::with_nftables(&place, async |conn| {
-                flow_counters::read(conn, table, n, &self.ledger).await
+        for (place, n) in self.places("flow counters") {
+            let on_node = table_builder::with_nftables(&place, |nftables| {
+                flow_counters::read(nftables, table, n, &self.flow_counters)
             })?;
-            for (key, hits) in here {
+            for (key, hits) in on_node {
                 now.entry(key).or_default().extend(hits);
             }
         }
+
         let services = services::by_address(&self.world.inventory);
-        Ok(self.ledger.counters(&now, |n, direction, key| {
+        let counters = self.flow_counters.counters(&now, |n, direction, key| {
             self.denying(n, direction, key, &services)
-        }))
+        });
+        Ok(counters)
     }
 
     /// What denies a flow on a node, by the policies' names.
@@ -321,14 +327,11 @@ impl Running {
         services: &services::ByAddress,
     ) -> String {
         // Policies see what is behind a Service; one of its pods is named.
-        let dialled = SocketAddr::new(key.to, key.port);
-        let served = services.get(&(key.transport, dialled));
-        let mut packets = std::iter::once(dialled)
-            .chain(
-                served
-                    .into_iter()
-                    .flat_map(|served| served.backends.iter().copied()),
-            )
+        let target = SocketAddr::new(key.to, key.port);
+        let service = services.get(&(key.transport, target));
+        let backends = service.map_or(&[][..], |service| &service.backends);
+        let mut packets = std::iter::once(target)
+            .chain(backends.iter().copied())
             .filter(|to| to.is_ipv4() == key.from.is_ipv4())
             .map(|to| Packet {
                 source: key.from,
@@ -336,6 +339,7 @@ impl Running {
                 payload: Payload::Ports(off_the_wire(key.transport), to.port()),
                 established: false,
             });
+
         let counter = packets.find_map(|packet| self.rules.get(n)?.denier(direction, &packet));
         counter.map_or_else(
             || format!("{direction} of an earlier policy"),
@@ -343,7 +347,7 @@ impl Running {
         )
     }
 
-    /// What the policies' counters stand at.
+    /// The values of the policies' counters.
     ///
     /// # Errors
     /// What the kernel refused.
@@ -351,16 +355,13 @@ impl Running {
         let Some(table) = self.tables.policies.as_deref() else {
             return Ok(Vec::new());
         };
+
         let mut counts = Vec::new();
         for (place, n) in self.places("counters") {
-            let objects = table_builder::with_nftables(&place, async |conn| {
-                conn.list_objects_in(table, Family::Inet).await
-            })?;
+            let counters =
+                table_builder::with_nftables(&place, |nftables| nftables.counters(table))?;
             for counter in &self.rules[n].counters {
-                let object = objects.iter().find(|object| object.name == counter.name);
-                if let Some(ObjectState::Counter { packets, .. }) =
-                    object.map(|object| &object.state)
-                {
+                if let Some(packets) = counters.get(&counter.name) {
                     counts.push(Count {
                         node: place.node.to_owned(),
                         counts: counter.counts.clone(),
@@ -372,57 +373,42 @@ impl Running {
         Ok(counts)
     }
 
+    /// Every node as a place to load tables into, with its number.
     fn places<'a>(&'a self, what: &'static str) -> impl Iterator<Item = (Place<'a>, usize)> {
-        let nodes = self
-            .world
-            .inventory
-            .nodes
-            .iter()
-            .zip(&self.wired.nodes)
-            .enumerate();
-        nodes.map(move |(n, (node, netns))| {
-            (
-                Place {
-                    netns,
-                    node: &node.name,
-                    what,
-                },
-                n,
-            )
+        let nodes = self.world.inventory.nodes.iter().zip(&self.wired.nodes);
+        nodes.enumerate().map(move |(n, (node, netns))| {
+            let place = Place {
+                netns,
+                node: &node.name,
+                what,
+            };
+            (place, n)
         })
     }
 
-    /// Does something with one draft on each node, at the same time.
+    /// Calls `work` with one draft on each node, at the same time.
     fn on_every_node<T: Send>(
         &self,
         what: &'static str,
-        drafts: nlink::Result<Vec<Draft>>,
-        work: impl Fn(&Place<'_>, Draft, usize) -> Result<T, Error> + Sync,
+        drafts: Vec<Draft>,
+        work: impl Fn(&Place<'_>, &Draft, usize) -> Result<T, Error> + Sync,
     ) -> Result<Vec<T>, Error> {
-        let drafts = drafts.map_err(|source| Error::Rules {
-            what,
-            node: "the nodes".to_owned(),
-            source,
-        })?;
         let work = &work;
         std::thread::scope(|scope| {
             let threads: Vec<_> = self
                 .places(what)
                 .zip(drafts)
                 .map(|((place, n), draft)| {
-                    std::thread::Builder::new().spawn_scoped(scope, move || work(&place, draft, n))
+                    std::thread::Builder::new().spawn_scoped(scope, move || work(&place, &draft, n))
                 })
                 .collect();
-            let mut done = Vec::with_capacity(threads.len());
+
+            let mut results = Vec::with_capacity(threads.len());
             for thread in threads {
-                let thread = thread.map_err(Error::Thread)?;
-                done.push(
-                    thread
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
-                );
+                let result = thread.map_err(Error::Thread)?.join();
+                results.push(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
             }
-            Ok(done)
+            Ok(results)
         })
     }
 }

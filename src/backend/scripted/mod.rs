@@ -1,28 +1,28 @@
-//! The test double: a network that sees what a file says, in compressed time.
+//! The scripted backend: a network that does what a file says, in compressed time.
 //!
 //! It is a backend like the others, so that the whole binary is tested without a network: planning,
-//! the wire's protocol, clocks, the fold, every verdict and reason, reports and exit code. The
-//! world (pods, Services, policies, addresses) is that of the given manifests, as the lab would
-//! place it; a [`Script`] says what each flow sees and when, how each probe's clock runs, which
-//! lines are lost, and what changes meanwhile. Time is tokio's and may be paused: then a minute of
-//! a run takes no longer than its arithmetic.
+//! the probe's protocol, clocks, the collector, every verdict and reason, reports and exit code.
+//! The inventory (pods, Services, policies, addresses) is that of the given manifests, placed as in
+//! the lab. A [`Script`] gives the outcomes of attempts, the clocks of probes, the lines that are
+//! lost, and the changes during the run. Time is tokio's and may be paused: then a minute of a run
+//! takes only the time of its computation.
 //!
 //! ```text
-//! Launch, Script ── flow ──▶ attempts: when, and what is seen of each
-//!                ── probe ─▶ lines, in the probe's own time; pure
+//! Launch, Script ── flow ──▶ attempts: times and observations
+//!                ── probe ─▶ lines, in the probe's time; pure
 //!                ── mod ───▶ arrivals, in the run's time
 //! ```
 //!
 //! # Limitations
 //!
-//! What it shows is no evidence about packets: it has none. It is evidence about what watertight
-//! makes of what a network may do; that networks do it is shown in the lab and in a cluster.
+//! It sends no packets: it tests what watertight concludes from what a network does. That networks
+//! do it is tested in the lab and in a cluster.
 
 mod flow;
+mod outcome;
 mod pattern;
 mod probe;
 mod script;
-mod seen;
 
 pub use script::{Script, ScriptError};
 
@@ -30,6 +30,7 @@ use super::{Arrival, Backend, Change, EnforcerCounts, Launch, ProbeFault, WatchG
 use crate::inventory::{EnvironmentInfo, Inventory};
 use crate::model::EnforcerCount;
 use crate::plan::{FlowId, ProbeId};
+use crate::wire::Line;
 use pattern::Names;
 use probe::{Clocks, Probe};
 use std::time::Duration;
@@ -37,12 +38,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-/// Why the double refuses: because its script says so.
+/// An error that the script asks for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Refused(String);
+pub struct ScriptedError(String);
 
-/// A running double.
+/// The scripted backend of one run.
 #[derive(Debug)]
 pub struct Scripted {
     script: Script,
@@ -56,8 +57,8 @@ pub struct Scripted {
 }
 
 impl Scripted {
-    /// A double of a network in which this exists. `boot`, `boottime_us` and `wall_us` are the
-    /// runner's clock now.
+    /// A network with this inventory. `boot`, `boottime_us` and `wall_us` are the current values of
+    /// the runner's clock.
     pub fn new(
         script: Script,
         inventory: Inventory,
@@ -85,7 +86,7 @@ impl Scripted {
         }
     }
 
-    /// When the script interrupts the run, and with which words.
+    /// Waits until the script interrupts the run; returns the reason.
     pub fn interruption(&self) -> impl Future<Output = String> + use<> {
         let interrupted = self.script.interrupted.clone();
         let started = self.started;
@@ -100,36 +101,35 @@ impl Scripted {
         }
     }
 
-    fn counter(&mut self, launch: &Launch) {
+    /// Records the script's counts for the flows of a probe.
+    fn record_counters(&mut self, launch: &Launch) {
+        let source = launch.source.to_string();
         for flow in &launch.plan.flows {
-            let name = self.names.target(flow);
-            let from = launch.source.to_string();
-            let told = self
+            let target = self.names.target(flow);
+            let counter = self
                 .script
                 .counters
                 .iter()
-                .find(|counter| counter.from.matches(&from) && counter.to.matches(&name));
-            if let Some(told) = told {
-                self.counters.insert(
-                    FlowId(flow.id),
-                    EnforcerCount {
-                        packets: told.packets,
-                        rule: told.rule.clone(),
-                    },
-                );
+                .find(|counter| counter.from.matches(&source) && counter.to.matches(&target));
+            if let Some(counter) = counter {
+                let count = EnforcerCount {
+                    packets: counter.packets,
+                    rule: counter.rule.clone(),
+                };
+                self.counters.insert(FlowId(flow.id), count);
             }
         }
     }
 }
 
 impl Backend for Scripted {
-    type Error = Refused;
+    type Error = ScriptedError;
 
-    async fn inventory(&mut self) -> Result<Inventory, Refused> {
+    async fn inventory(&mut self) -> Result<Inventory, ScriptedError> {
         Ok(self.inventory.clone())
     }
 
-    async fn environment_info(&mut self) -> Result<EnvironmentInfo, Refused> {
+    async fn environment_info(&mut self) -> Result<EnvironmentInfo, ScriptedError> {
         Ok(EnvironmentInfo {
             policies: self.inventory.policy_states(),
             ..EnvironmentInfo::default()
@@ -144,16 +144,13 @@ impl Backend for Scripted {
         tokio::spawn(async move {
             for change in changes {
                 sleep_until(started + change.at).await;
-                // The run is over: nobody wants to know.
-                if sender
-                    .send(Change {
-                        at: change.at,
-                        noticed: change.at,
-                        what: change.what(),
-                    })
-                    .await
-                    .is_err()
-                {
+                let change = Change {
+                    at: change.at,
+                    noticed: change.at,
+                    what: change.what(),
+                };
+                if sender.send(change).await.is_err() {
+                    // The receiver is gone: the run has ended.
                     return;
                 }
             }
@@ -162,12 +159,14 @@ impl Backend for Scripted {
     }
 
     fn unseen(&self) -> Option<WatchGap> {
-        let now = self.started.elapsed();
-        let unseen = self.script.unseen.as_ref()?;
-        (unseen.from <= now && unseen.to.is_none_or(|to| now < to)).then(|| WatchGap {
-            since: unseen.from,
+        let gap = self.script.watch_gap.as_ref()?;
+        if !gap.contains(self.started.elapsed()) {
+            return None;
+        }
+        Some(WatchGap {
+            since: gap.from,
             what: "pods".into(),
-            why: unseen.because.clone(),
+            why: gap.because.clone(),
         })
     }
 
@@ -175,12 +174,13 @@ impl Backend for Scripted {
         &mut self,
         probes: Vec<Launch>,
         lines: mpsc::Sender<Arrival>,
-    ) -> Result<(), Refused> {
-        if let Some(why) = &self.script.refuses {
-            return Err(Refused(why.clone()));
+    ) -> Result<(), ScriptedError> {
+        if let Some(error) = &self.script.launch_error {
+            return Err(ScriptedError(error.clone()));
         }
+
         for launch in probes {
-            self.counter(&launch);
+            self.record_counters(&launch);
             let probe = Probe::new(
                 &launch,
                 self.started.elapsed(),
@@ -188,14 +188,14 @@ impl Backend for Scripted {
                 &self.names,
                 &self.clocks,
             );
-            let (started, stopped, lines) = (self.started, self.stop.subscribe(), lines.clone());
-            self.probes.push(tokio::spawn(play(
-                launch.probe,
+            let player = Player {
+                id: launch.probe,
                 probe,
-                started,
-                stopped,
-                lines,
-            )));
+                started: self.started,
+                lines: lines.clone(),
+            };
+            let task = tokio::spawn(player.run(self.stop.subscribe()));
+            self.probes.push(task);
         }
         Ok(())
     }
@@ -203,72 +203,80 @@ impl Backend for Scripted {
     async fn stop(&mut self) {
         self.stop.send_replace(true);
         for probe in self.probes.drain(..) {
-            // A panic of the task is a defect that the missing lines show already.
+            // A panic of the task shows by the missing lines.
             let _ = probe.await;
         }
     }
 
-    async fn counters(&mut self) -> Result<EnforcerCounts, Refused> {
+    async fn counters(&mut self) -> Result<EnforcerCounts, ScriptedError> {
         Ok(self.counters.clone())
     }
 
-    async fn teardown(self) -> Vec<Refused> {
-        self.script.leftovers.into_iter().map(Refused).collect()
+    async fn teardown(self) -> Vec<ScriptedError> {
+        self.script
+            .leftovers
+            .into_iter()
+            .map(ScriptedError)
+            .collect()
     }
 }
 
-/// Plays one probe: each of its lines at its time, until it ends or is stopped.
-async fn play(
+/// Sends the lines of one probe at their times.
+struct Player {
     id: ProbeId,
-    mut probe: Probe,
+    probe: Probe,
     started: Instant,
-    mut stopped: watch::Receiver<bool>,
     lines: mpsc::Sender<Arrival>,
-) {
-    let since = |now: Instant| now.duration_since(started);
-    if let Some(why) = probe.never_starts() {
-        let fault = ProbeFault::NotStarted(why);
-        // Nobody reads any more: then nobody wants to know. Here and below.
-        let _ = lines
-            .send(Arrival {
-                probe: id,
-                at: since(Instant::now()),
-                line: Err(fault),
-            })
-            .await;
-        return;
-    }
-    let delay = probe.delay();
-    while let Some(at) = probe.next() {
-        tokio::select! {
-            () = sleep_until(started + at + delay) => {
-                for line in probe.advance(at) {
-                    let _ = lines.send(Arrival { probe: id, at: since(Instant::now()), line: Ok(line) }).await;
+}
+
+impl Player {
+    /// Plays the probe until it ends or is stopped.
+    async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        if let Some(error) = self.probe.start_error() {
+            self.send(Err(ProbeFault::NotStarted(error))).await;
+            return;
+        }
+
+        let delay = self.probe.line_delay();
+        while let Some(at) = self.probe.next() {
+            tokio::select! {
+                () = sleep_until(self.started + at + delay) => {
+                    let lines = self.probe.advance(at);
+                    self.send_all(lines).await;
                 }
-            }
-            () = stop_is_asked(&mut stopped) => {
-                let now = since(Instant::now());
-                sleep_until(started + now + delay).await;
-                for line in probe.stop(now) {
-                    let _ = lines.send(Arrival { probe: id, at: since(Instant::now()), line: Ok(line) }).await;
+                () = stop_requested(&mut stop) => {
+                    let now = self.started.elapsed();
+                    sleep_until(self.started + now + delay).await;
+                    let lines = self.probe.stop(now);
+                    self.send_all(lines).await;
+                    break;
                 }
-                break;
             }
         }
+        let exit_status = self.probe.exit_status().to_owned();
+        self.send(Err(ProbeFault::Ended(exit_status))).await;
     }
-    let fault = ProbeFault::Ended(probe.end().to_owned());
-    let _ = lines
-        .send(Arrival {
-            probe: id,
-            at: since(Instant::now()),
-            line: Err(fault),
-        })
-        .await;
+
+    async fn send_all(&self, lines: Vec<Line>) {
+        for line in lines {
+            self.send(Ok(line)).await;
+        }
+    }
+
+    async fn send(&self, line: Result<Line, ProbeFault>) {
+        let arrival = Arrival {
+            probe: self.id,
+            at: self.started.elapsed(),
+            line,
+        };
+        // The receiver is gone once the run has ended.
+        let _ = self.lines.send(arrival).await;
+    }
 }
 
-async fn stop_is_asked(stopped: &mut watch::Receiver<bool>) {
-    // A double that is gone asks too.
-    let _ = stopped.wait_for(|stopped| *stopped).await;
+async fn stop_requested(stop: &mut watch::Receiver<bool>) {
+    // A backend that was dropped stops its probes too.
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// A moment of a run, since its start.

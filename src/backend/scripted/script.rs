@@ -1,151 +1,149 @@
-//! What a network does, as a file says it.
+//! The script: a YAML or JSON file that says what the network does.
 
+use super::outcome::Outcome;
 use super::pattern::Pattern;
-use super::seen::Seen;
-use crate::model::parse_duration;
-use crate::model::{ClusterChange, PolicyKind, PolicyRef};
+use crate::model::{ClusterChange, PolicyKind, PolicyRef, parse_duration};
 use crate::wire::Stage;
 use serde::{Deserialize, Deserializer};
 use std::path::Path;
 use std::time::Duration;
 
-/// A script.
+/// What the network, its probes and its enforcer do in a run.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Script {
-    /// What flows see. The first that speaks of a flow counts; a flow of which none speaks opens.
+    /// Outcomes of flows. The first entry that matches a flow counts; a flow that matches none gets
+    /// through.
     pub(super) flows: Vec<FlowScript>,
-    /// How probes behave. The first that speaks of a probe counts.
+    /// Behaviour of probes. The first entry that matches a probe counts.
     pub(super) probes: Vec<ProbeScript>,
-    /// What changes.
+    /// Changes in the cluster.
     pub(super) changes: Vec<ChangeScript>,
-    /// What the enforcer counts, told at the end.
-    pub(super) counters: Vec<RecordScript>,
-    /// What changes cannot be seen for a while.
-    pub(super) unseen: Option<UnseenScript>,
+    /// Counts of the enforcer, available at the end.
+    pub(super) counters: Vec<CounterScript>,
+    /// An interval in which changes cannot be watched.
+    pub(super) watch_gap: Option<WatchGapScript>,
     /// The run is interrupted.
     pub(super) interrupted: Option<Interruption>,
-    /// No probe can be launched, and why.
-    pub(super) refuses: Option<String>,
-    /// What cannot be removed.
+    /// Why no probe can be launched.
+    pub(super) launch_error: Option<String>,
+    /// Objects that cannot be removed.
     pub(super) leftovers: Vec<String>,
 }
 
-/// What some flows see.
+/// Outcomes of some flows.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct FlowScript {
-    /// Senders, as plans name them: `shop/web-0 on node-1`, `node node-1`, `the runner`.
+    /// Sources, as plans name them: `shop/web-0 on node-1`, `node node-1`, `the runner`.
     #[serde(default)]
     pub(super) from: Pattern,
-    /// Targets: `WHO:PORT`.
+    /// Targets as `NAME:PORT`.
     #[serde(default)]
     pub(super) to: Pattern,
-    /// Only this family: 4 or 6.
+    /// Address family, 4 or 6; both unless given.
     #[serde(default)]
     pub(super) family: Option<u8>,
-    /// What they see; the first that is not over counts.
-    pub(super) sees: Vec<Span>,
+    /// Outcomes in order; the first that applies to an attempt counts.
+    pub(super) observes: Vec<Span>,
 }
 
-/// What is seen for a while.
+/// An outcome, and the attempts that have it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Span {
-    /// What.
-    pub(super) seen: Seen,
-    /// Attempts that start before this moment of the run.
-    #[serde(default, deserialize_with = "some_time")]
+    pub(super) outcome: Outcome,
+    /// Only attempts that start before this moment of the run.
+    #[serde(default, deserialize_with = "optional_duration")]
     pub(super) until: Option<Duration>,
-    /// Every so-manieth attempt only.
+    /// Only every nth attempt.
     #[serde(default)]
     pub(super) every: Option<u32>,
-    /// The stage that is not passed, unless said the first that could fail like this; of an opening
-    /// the one that takes its time, unless said the last.
+    /// Of an attempt that stops, the stage that is not passed; by default the first that can stop
+    /// like this. Of a success, the stage that takes the latency; by default the last.
     #[serde(default)]
-    pub(super) at: Option<Stage>,
-    /// How long that stage takes.
-    #[serde(default = "a_millisecond", deserialize_with = "time")]
-    pub(super) takes: Duration,
-    /// Who answers, by its own word; the target's name unless said.
+    pub(super) stage: Option<Stage>,
+    /// Duration of that stage.
+    #[serde(default = "default_latency", deserialize_with = "duration")]
+    pub(super) latency: Duration,
+    /// Name that the responder gives itself; by default the target's.
     #[serde(default)]
-    pub(super) who: Option<String>,
+    pub(super) answered_by: Option<String>,
 }
 
-/// How some probes behave.
+/// Behaviour of some probes.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(super) struct ProbeScript {
-    /// Which.
+    /// Sources of the probes.
     pub(super) from: Pattern,
-    /// The machine's boot id, where it is not the runner's.
+    /// Boot id of the machine, where it is not the runner's.
     pub(super) boot: Option<String>,
-    /// How far its wall clock is ahead of the runner's, milliseconds; negative is behind.
-    pub(super) ahead_ms: i64,
-    /// How fast its clock runs: 1.001 gains a millisecond each second.
-    pub(super) rate: Option<f64>,
-    /// When it says hello.
-    #[serde(deserialize_with = "time")]
-    pub(super) starts: Duration,
-    /// How late its lines arrive.
-    #[serde(deserialize_with = "time")]
-    pub(super) delay: Duration,
-    /// Numbers of lines that never arrive.
-    pub(super) loses: Vec<u64>,
-    /// It ends like that at some time.
-    pub(super) dies: Option<Ending>,
-    /// It never starts, and why.
-    pub(super) never_starts: Option<String>,
-    /// It stands still: no attempt and no line from one moment to the other.
+    /// Milliseconds by which its wall clock is ahead of the runner's; negative if it is behind.
+    pub(super) wall_clock_offset_ms: i64,
+    /// Rate of its clock: 1.001 gains a millisecond each second.
+    pub(super) clock_rate: Option<f64>,
+    /// Moment of its hello.
+    #[serde(deserialize_with = "duration")]
+    pub(super) starts_at: Duration,
+    /// Delay with which its lines arrive.
+    #[serde(deserialize_with = "duration")]
+    pub(super) line_delay: Duration,
+    /// Sequence numbers of lines that do not arrive.
+    pub(super) lost_lines: Vec<u64>,
+    /// It exits, with this exit status.
+    pub(super) exits: Option<Ending>,
+    /// Why it fails to start.
+    pub(super) fails_to_start: Option<String>,
+    /// It stalls: no attempt and no line in this interval.
     pub(super) stalls: Option<Stall>,
-    /// It reports a fault of its own.
-    pub(super) reports: Option<Ending>,
-    /// It says that it was given another plan.
+    /// It reports a fault of the whole probe and ends.
+    pub(super) reports_fault: Option<Ending>,
+    /// Its hello has the digest of another plan.
     pub(super) wrong_plan: bool,
-    /// The version of the protocol that it speaks, where it is not this one.
-    pub(super) version: Option<u32>,
+    /// Version of its protocol, where it is not this one.
+    pub(super) protocol_version: Option<u32>,
 }
 
-/// Something ends, and how it says so.
+/// When and why a probe ends.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Ending {
-    /// When.
-    #[serde(deserialize_with = "time")]
+    #[serde(deserialize_with = "duration")]
     pub(super) at: Duration,
-    /// The words.
     pub(super) because: String,
 }
 
-/// A probe that stands still.
+/// An interval in which a probe is stalled.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Stall {
-    /// From when.
-    #[serde(deserialize_with = "time")]
+    #[serde(deserialize_with = "duration")]
     pub(super) from: Duration,
-    /// Until when.
-    #[serde(deserialize_with = "time")]
+    #[serde(deserialize_with = "duration")]
     pub(super) to: Duration,
 }
 
-/// Something changes.
+impl Stall {
+    pub(super) fn contains(self, at: Duration) -> bool {
+        self.from <= at && at < self.to
+    }
+}
+
+/// A change in the cluster.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangeScript {
-    /// When.
-    #[serde(deserialize_with = "time")]
+    #[serde(deserialize_with = "duration")]
     pub(super) at: Duration,
-    /// What: `Pod`, `Namespace`, `NetworkPolicy`, `ClusterNetworkPolicy`, `Service`.
     pub(super) kind: ChangedKind,
-    /// Where; nothing for a namespace and for a cluster-wide policy.
+    /// Namespace of the object; empty for a namespace and for a cluster-wide policy.
     #[serde(default)]
     pub(super) namespace: String,
-    /// Its name.
     pub(super) name: String,
 }
 
-/// What can change.
+/// Kind of an object that changes.
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub(super) enum ChangedKind {
     Pod,
@@ -156,7 +154,7 @@ pub(super) enum ChangedKind {
 }
 
 impl ChangeScript {
-    /// What changes.
+    /// The object that changes.
     pub(super) fn what(&self) -> ClusterChange {
         let (namespace, name) = (self.namespace.clone(), self.name.clone());
         match self.kind {
@@ -173,73 +171,72 @@ impl ChangeScript {
     }
 }
 
-/// Changes cannot be seen.
+/// An interval in which changes cannot be watched.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct UnseenScript {
-    /// From when.
-    #[serde(deserialize_with = "time")]
+pub(super) struct WatchGapScript {
+    #[serde(deserialize_with = "duration")]
     pub(super) from: Duration,
-    /// Until when; to the end unless said.
-    #[serde(default, deserialize_with = "some_time")]
+    /// End of the interval; by default the end of the run.
+    #[serde(default, deserialize_with = "optional_duration")]
     pub(super) to: Option<Duration>,
-    /// Why.
     pub(super) because: String,
 }
 
-/// What the enforcer counts of some flows.
+impl WatchGapScript {
+    pub(super) fn contains(&self, at: Duration) -> bool {
+        self.from <= at && self.to.is_none_or(|to| at < to)
+    }
+}
+
+/// The enforcer's count for some flows.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RecordScript {
-    /// Senders.
+pub(super) struct CounterScript {
+    /// Sources.
     #[serde(default)]
     pub(super) from: Pattern,
     /// Targets.
     #[serde(default)]
     pub(super) to: Pattern,
-    /// Packets.
     pub(super) packets: u64,
-    /// By which rule.
+    /// Rule that counts them.
     pub(super) rule: String,
 }
 
-/// The run ends early.
+/// When and why the run is interrupted.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Interruption {
-    /// When.
-    #[serde(deserialize_with = "time")]
+    #[serde(deserialize_with = "duration")]
     pub(super) at: Duration,
-    /// Why.
     pub(super) because: String,
 }
 
-/// Why a script is none.
+/// Why a script cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ScriptError {
     /// The file cannot be read.
     #[error("read the script {file}")]
     File {
-        /// As named.
         file: String,
-        /// Why not.
         source: std::io::Error,
     },
-    /// It is not of the form.
+    /// The text is no script.
     #[error("read the script {file}: {message}")]
     Form {
-        /// As named.
         file: String,
-        /// What is wrong, with its place.
+        /// What is wrong, with its position.
         message: String,
     },
 }
 
 impl Script {
-    /// Reads a file, YAML or JSON.
+    /// Reads a file in YAML or JSON.
     ///
     /// # Errors
-    /// [`ScriptError`].
+    ///
+    /// The file cannot be read, or is no script.
     pub fn read(path: &Path) -> Result<Self, ScriptError> {
         let file = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|source| ScriptError::File {
@@ -249,23 +246,23 @@ impl Script {
         Self::parse(&text).map_err(|message| ScriptError::Form { file, message })
     }
 
-    /// Reads a text.
+    /// Parses a text in YAML or JSON.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         serde_saphyr::from_str(text).map_err(|error| error.to_string())
     }
 }
 
-fn a_millisecond() -> Duration {
+fn default_latency() -> Duration {
     Duration::from_millis(1)
 }
 
-fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(from)?;
     parse_duration(&text).map_err(serde::de::Error::custom)
 }
 
-fn some_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-    time(from).map(Some)
+fn optional_duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    duration(from).map(Some)
 }
 
 #[cfg(test)]
@@ -273,21 +270,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_script_is_read_with_all_its_words() {
+    fn script_is_parsed_with_its_fields() {
         let script = Script::parse(
-            "flows:\n  - from: shop/web-*\n    to: data/postgres-0:5432\n    family: 4\n    sees:\n      \
-             - { seen: open, until: 2s, takes: 30ms, who: someone }\n      - { seen: { status: { code: 403 } }, every: 20 }\n      \
-             - { seen: silence, at: tls }\n\
-             probes:\n  - { from: shop/*, boot: other, aheadMs: -20, rate: 1.001, delay: 40ms, loses: [3, 4] }\n\
+            "flows:\n  - from: shop/web-*\n    to: data/postgres-0:5432\n    family: 4\n    observes:\n      \
+             - { outcome: open, until: 2s, latency: 30ms, answeredBy: other }\n      - { outcome: { status: { code: 403 } }, every: 20 }\n      \
+             - { outcome: silence, stage: tls }\n\
+             probes:\n  - { from: shop/*, boot: other, wallClockOffsetMs: -20, clockRate: 1.001, lineDelay: 40ms, lostLines: [3, 4] }\n\
              changes:\n  - { at: 1s, kind: NetworkPolicy, namespace: data, name: postgres }\n\
              counters: [{ packets: 12, rule: data/postgres }]\n\
              interrupted: { at: 1.5s, because: SIGINT }\nleftovers: [a pod]\n",
         )
         .unwrap();
-        assert_eq!(script.flows[0].sees.len(), 3);
-        assert_eq!(script.flows[0].sees[0].takes, Duration::from_millis(30));
-        assert_eq!(script.flows[0].sees[2].at, Some(Stage::Tls));
-        assert_eq!(script.probes[0].ahead_ms, -20);
+        assert_eq!(script.flows[0].observes.len(), 3);
+        assert_eq!(
+            script.flows[0].observes[0].latency,
+            Duration::from_millis(30)
+        );
+        assert_eq!(script.flows[0].observes[2].stage, Some(Stage::Tls));
+        assert_eq!(script.probes[0].wall_clock_offset_ms, -20);
         assert_eq!(
             script.changes[0].what(),
             ClusterChange::Policy(PolicyRef::network("data", "postgres"))
@@ -295,11 +295,11 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_none_is_an_error() {
+    fn unknown_field_or_value_is_an_error() {
         for text in [
             "flow: []",
-            "flows: [{ sees: [{ seen: opened }] }]",
-            "flows: [{ sees: [{ seen: open, until: 3 }] }]",
+            "flows: [{ observes: [{ outcome: opened }] }]",
+            "flows: [{ observes: [{ outcome: open, until: 3 }] }]",
         ] {
             assert!(Script::parse(text).is_err(), "{text}");
         }

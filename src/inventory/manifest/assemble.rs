@@ -3,209 +3,226 @@
 //! # Which pods
 //!
 //! A dump of a cluster (`kubectl get all -o yaml`) holds a Deployment, its ReplicaSets and their
-//! pods: the same pods three times. Where pods that a workload owns are given, they are taken and
-//! its template is not; a workload whose owner is given makes no pods of its own.
+//! pods: the same pods three times. Where a workload's pods are listed, they are taken and its
+//! template is not; a workload whose owner is listed makes no pods.
 //!
 //! # Names
 //!
 //! Pods of a template are `NAME-0`, `NAME-1`, ... for every kind, as a StatefulSet's are. Where
-//! that name is taken (a Deployment and a StatefulSet of one name), pods of the other kinds carry
-//! theirs: `NAME-deployment-0`. A DaemonSet's one entry has the DaemonSet's name until it is placed
-//! on nodes.
+//! that name is taken (a Deployment and a StatefulSet of one name), the names of pods of other
+//! kinds contain the kind: `NAME-deployment-0`. A DaemonSet has one entry, with the DaemonSet's
+//! name, until it is placed on nodes.
 
-use super::lists::open_lists;
-use super::object::{Item, Meta, Need, Object};
-use super::pod::LivePod;
-use super::problem::{At, Problem, Problems};
+use super::lists::objects_of;
+use super::object::{Classification, Metadata, Object, Origin, RawObject};
+use super::pod::PodObject;
+use super::problem::{FieldPath, Problem, Problems};
 use super::workload::{Count, Workload};
 use crate::inventory::{DeclaredPod, Labels, Manifests, Namespace};
 use crate::model::{WorkloadKind, WorkloadRef};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Makes manifests of documents. `origin` writes a place as `file:line`.
+/// Makes manifests of documents.
 ///
 /// With any problem the manifests are incomplete and must not be used.
-pub(super) fn assemble(
-    documents: &[Value],
-    origin: impl Fn(&At) -> String,
-) -> (Manifests, Vec<Problem>) {
+pub(super) fn assemble(documents: &[Value], origin: Origin<'_>) -> (Manifests, Vec<Problem>) {
     let mut problems = Problems::default();
-    let mut world = World::default();
-    for (number, document) in documents.iter().enumerate() {
-        for item in open_lists(document, At::root(number), &mut problems) {
-            match item.need(&mut problems) {
-                Need::Needed => world.add(&item, &origin, &mut problems),
-                Need::Ignored(kind) => {
-                    *world.manifests.ignored.entry(kind).or_default() += 1;
-                    world.manifests.touch_namespace(item.value);
+    let mut assembly = Assembly::default();
+    for (index, document) in documents.iter().enumerate() {
+        for raw in objects_of(document, FieldPath::root(index), &mut problems) {
+            match raw.classify(&mut problems) {
+                Classification::Read => assembly.add(&raw, origin, &mut problems),
+                Classification::Ignored(kind) => {
+                    let manifests = &mut assembly.manifests;
+                    *manifests.ignored.entry(kind).or_default() += 1;
+                    manifests.add_namespace_of(raw.value);
                 }
-                Need::Faulty => {}
+                Classification::Invalid => {}
             }
         }
     }
-    let manifests = world.finish(&mut problems);
+
+    let manifests = assembly.finish(&mut problems);
     (manifests, problems.into_vec())
 }
 
-/// Something that stands for pods, in the order of declaration.
+/// An object that pods come from, in the order of declaration.
 enum PodSource {
-    Live(LivePod),
-    Template(Workload, At),
+    Pod(PodObject),
+    /// A workload with a template, and the path of the object.
+    Template(Workload, FieldPath),
 }
 
-/// All objects, before it is known whose pods are whose.
+/// The key of a declared object.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct ObjectKey {
+    kind: String,
+    namespace: String,
+    name: String,
+}
+
+/// Paths of the names of the declared objects.
+type NamePaths = BTreeMap<ObjectKey, FieldPath>;
+
+/// All objects, before the owners of pods are known.
 #[derive(Default)]
-struct World {
+struct Assembly {
     manifests: Manifests,
-    /// Where each object stands: kind, namespace, name.
-    places: BTreeMap<(String, String, String), At>,
-    sources: Vec<PodSource>,
-    /// The owner of each given workload.
+    name_paths: NamePaths,
+    pod_sources: Vec<PodSource>,
+    /// The owner of each listed workload, by namespace and workload.
     workloads: BTreeMap<(String, WorkloadRef), Option<WorkloadRef>>,
 }
 
-impl World {
-    fn add(&mut self, item: &Item<'_>, origin: &dyn Fn(&At) -> String, problems: &mut Problems) {
-        let Some((meta, object)) = item.read(origin, problems) else {
+impl Assembly {
+    fn add(&mut self, raw: &RawObject<'_>, origin: Origin<'_>, problems: &mut Problems) {
+        let Some((meta, object)) = raw.read(origin, problems) else {
             return;
         };
-        if !self.is_new(item, &meta, problems) {
+        if !self.is_new(raw, &meta, problems) {
             return;
         }
         if !meta.namespace.is_empty() {
-            self.manifests.name_namespace(&meta.namespace);
+            self.manifests.ensure_namespace(&meta.namespace);
         }
+
         match object {
             Object::Namespace(namespace) => {
-                self.manifests
-                    .namespaces
-                    .insert(namespace.name.clone(), namespace);
+                let name = namespace.name.clone();
+                self.manifests.namespaces.insert(name, namespace);
             }
-            Object::Pod(pod) => self.sources.push(PodSource::Live(pod)),
+            Object::Pod(pod) => self.pod_sources.push(PodSource::Pod(pod)),
             Object::Workload(workload) => {
-                self.workloads.insert(
-                    (meta.namespace, workload.itself.clone()),
-                    workload.owner.clone(),
-                );
-                self.sources
-                    .push(PodSource::Template(workload, item.at.clone()));
+                let key = (meta.namespace, workload.reference.clone());
+                self.workloads.insert(key, workload.owner.clone());
+                let source = PodSource::Template(workload, raw.path.clone());
+                self.pod_sources.push(source);
             }
             Object::Service(service) => self.manifests.services.push(service),
             Object::Policy(policy) => self.manifests.policies.push(policy),
         }
     }
 
-    fn is_new(&mut self, item: &Item<'_>, meta: &Meta, problems: &mut Problems) -> bool {
-        let key = (item.kind.clone(), meta.namespace.clone(), meta.name.clone());
-        let at = item.at.keys(["metadata", "name"]);
-        let Some(first) = self.places.get(&key) else {
-            self.places.insert(key, at);
+    /// Whether no object with the same kind, namespace and name was declared before; otherwise adds
+    /// a problem.
+    fn is_new(&mut self, raw: &RawObject<'_>, meta: &Metadata, problems: &mut Problems) -> bool {
+        let key = ObjectKey {
+            kind: raw.kind.clone(),
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone(),
+        };
+        let path = raw.path.keys(["metadata", "name"]);
+        let Some(first) = self.name_paths.get(&key) else {
+            self.name_paths.insert(key, path);
             return true;
         };
-        let prefix = if meta.namespace.is_empty() {
-            String::new()
+
+        let name = if meta.namespace.is_empty() {
+            meta.name.clone()
         } else {
-            format!("{}/", meta.namespace)
+            format!("{}/{}", meta.namespace, meta.name)
         };
         problems
             .error(
-                at,
-                format!(
-                    "{} {prefix}{} stands here a second time",
-                    item.kind, meta.name
-                ),
+                path,
+                format!("{} {name} is declared a second time", raw.kind),
             )
-            .also(first.clone(), "the first");
+            .related(first.clone(), "the first");
         false
     }
 
     fn finish(mut self, problems: &mut Problems) -> Manifests {
-        let sources = std::mem::take(&mut self.sources);
-        // Pods that have run to their end count here too: their workload is one that has been
-        // dumped.
-        let covered: BTreeSet<(String, WorkloadRef)> = sources
-            .iter()
-            .filter_map(|source| match source {
-                PodSource::Live(live) => Some(live),
-                PodSource::Template(..) => None,
-            })
-            .flat_map(|live| {
-                let namespace = live.pod.namespace.clone();
-                self.live_chain(live)
-                    .into_iter()
-                    .map(move |workload| (namespace.clone(), workload))
-            })
-            .collect();
-        let makes_pods = |workload: &Workload| {
-            let is_given = |owner: &WorkloadRef| {
-                self.workloads
-                    .contains_key(&(workload.namespace.clone(), owner.clone()))
-            };
-            !covered.contains(&(workload.namespace.clone(), workload.itself.clone()))
-                && !self
-                    .owners(&workload.namespace, workload.owner.clone(), None)
-                    .iter()
-                    .any(is_given)
-        };
-        let mut names = Names::of(&sources, &makes_pods, &self.places, problems);
+        let sources = self.pod_sources_that_count();
+        let mut names = PodNames::taken_by(&sources, &self.name_paths, problems);
+
         let mut pods: Vec<DeclaredPod> = Vec::new();
         for source in &sources {
             match source {
-                PodSource::Live(live) if live.finished => {}
-                PodSource::Live(live) => {
-                    let mut pod = live.pod.clone();
-                    pod.workloads.splice(0..0, self.live_chain(live));
+                PodSource::Pod(object) if object.finished => {}
+                PodSource::Pod(object) => {
+                    let mut pod = object.pod.clone();
+                    pod.workloads.splice(0..0, self.owners_of_pod(object));
                     pods.push(pod);
                 }
-                PodSource::Template(workload, _) if makes_pods(workload) => {
-                    let mut chain = vec![workload.itself.clone()];
-                    chain.extend(self.owners(&workload.namespace, workload.owner.clone(), None));
-                    pods.extend(workload.pods(&chain, |ordinal| names.give(workload, ordinal)));
+                PodSource::Template(workload, _) => {
+                    let mut owners = vec![workload.reference.clone()];
+                    owners.extend(self.owners_of_workload(workload));
+                    pods.extend(workload.pods(&owners, |ordinal| names.assign(workload, ordinal)));
                 }
-                PodSource::Template(..) => {}
             }
         }
         self.manifests.pods = pods;
         self.manifests
     }
 
-    fn live_chain(&self, live: &LivePod) -> Vec<WorkloadRef> {
-        self.owners(
-            &live.pod.namespace,
-            live.owner.clone(),
-            Some(&live.pod.labels),
-        )
+    /// All pods, and the templates that make pods: those of workloads without listed pods and
+    /// without a listed owner.
+    fn pod_sources_that_count(&mut self) -> Vec<PodSource> {
+        let sources = std::mem::take(&mut self.pod_sources);
+        let mut workloads_with_pods: BTreeSet<(String, WorkloadRef)> = BTreeSet::new();
+        for source in &sources {
+            // Finished pods count here too: their workload has been dumped with its pods.
+            if let PodSource::Pod(object) = source {
+                let owners = self.owners_of_pod(object).into_iter();
+                let namespace = &object.pod.namespace;
+                workloads_with_pods.extend(owners.map(|owner| (namespace.clone(), owner)));
+            }
+        }
+
+        let counts = |source: &PodSource| match source {
+            PodSource::Pod(_) => true,
+            PodSource::Template(workload, _) => {
+                let key = (workload.namespace.clone(), workload.reference.clone());
+                !workloads_with_pods.contains(&key) && !self.has_listed_owner(workload)
+            }
+        };
+        sources.into_iter().filter(counts).collect()
     }
 
-    /// The workloads from the nearest owner on, whether given or only named.
+    fn has_listed_owner(&self, workload: &Workload) -> bool {
+        self.owners_of_workload(workload).into_iter().any(|owner| {
+            let key = (workload.namespace.clone(), owner);
+            self.workloads.contains_key(&key)
+        })
+    }
+
+    fn owners_of_workload(&self, workload: &Workload) -> Vec<WorkloadRef> {
+        self.owners(&workload.namespace, workload.owner.clone(), None)
+    }
+
+    fn owners_of_pod(&self, object: &PodObject) -> Vec<WorkloadRef> {
+        let pod = &object.pod;
+        self.owners(&pod.namespace, object.owner.clone(), Some(&pod.labels))
+    }
+
+    /// The workloads from the nearest owner outwards, whether listed or only referred to.
     fn owners(
         &self,
         namespace: &str,
         nearest: Option<WorkloadRef>,
-        labels: Option<&Labels>,
+        pod_labels: Option<&Labels>,
     ) -> Vec<WorkloadRef> {
-        let mut chain: Vec<WorkloadRef> = Vec::new();
+        let mut owners: Vec<WorkloadRef> = Vec::new();
         let mut next = nearest;
-        while let Some(workload) = next.filter(|workload| !chain.contains(workload)) {
-            next = match self
-                .workloads
-                .get(&(namespace.to_owned(), workload.clone()))
-            {
+        // Owner references in a circle end where they meet themselves.
+        while let Some(workload) = next.filter(|workload| !owners.contains(workload)) {
+            let key = (namespace.to_owned(), workload.clone());
+            next = match self.workloads.get(&key) {
                 Some(owner) => owner.clone(),
-                None => labels.and_then(|labels| deployment_of(&workload, labels)),
+                None => pod_labels.and_then(|labels| deployment_of(&workload, labels)),
             };
-            chain.push(workload);
+            owners.push(workload);
         }
-        chain
+        owners
     }
 }
 
-/// The Deployment of a ReplicaSet that is not given itself: its controller names it
-/// `DEPLOYMENT-HASH` and labels the pods with the hash (`getNewReplicaSet` in
+/// The Deployment of a ReplicaSet that is not listed: the Deployment controller names a ReplicaSet
+/// `DEPLOYMENT-HASH` and labels its pods with the hash (`getNewReplicaSet` in
 /// pkg/controller/deployment/sync.go).
-pub(super) fn deployment_of(replica_set: &WorkloadRef, labels: &Labels) -> Option<WorkloadRef> {
-    let hash = labels
+pub(super) fn deployment_of(replica_set: &WorkloadRef, pod_labels: &Labels) -> Option<WorkloadRef> {
+    let hash = pod_labels
         .get("pod-template-hash")
         .filter(|_| replica_set.kind == WorkloadKind::ReplicaSet)?;
     let name = replica_set
@@ -219,72 +236,79 @@ pub(super) fn deployment_of(replica_set: &WorkloadRef, labels: &Labels) -> Optio
     })
 }
 
-/// Pod names that are taken, by namespace and name.
-struct Names(BTreeSet<(String, String)>);
+/// The pod names that are taken, by namespace and name.
+struct PodNames(BTreeSet<(String, String)>);
 
-impl Names {
-    /// The names that nobody else may have: of given pods, and of the pods of StatefulSets.
-    fn of(
-        sources: &[PodSource],
-        makes_pods: &impl Fn(&Workload) -> bool,
-        places: &BTreeMap<(String, String, String), At>,
-        problems: &mut Problems,
-    ) -> Self {
-        let mut names = BTreeSet::new();
+impl PodNames {
+    /// The fixed names: of listed pods, and of the pods of StatefulSets.
+    fn taken_by(sources: &[PodSource], name_paths: &NamePaths, problems: &mut Problems) -> Self {
+        let listed = sources.iter().filter_map(|source| match source {
+            PodSource::Pod(object) => Some((object.pod.namespace.clone(), object.pod.name.clone())),
+            PodSource::Template(..) => None,
+        });
+        let mut names = Self(listed.collect());
+
         for source in sources {
-            if let PodSource::Live(live) = source {
-                names.insert((live.pod.namespace.clone(), live.pod.name.clone()));
+            if let PodSource::Template(workload, path) = source
+                && workload.reference.kind == WorkloadKind::StatefulSet
+            {
+                names.take_for_stateful_set(workload, path, name_paths, problems);
             }
         }
-        for source in sources {
-            let PodSource::Template(workload, at) = source else {
-                continue;
-            };
-            let Count::Replicas { first, number } = workload.count else {
-                continue;
-            };
-            if workload.itself.kind != WorkloadKind::StatefulSet || !makes_pods(workload) {
-                continue;
-            }
-            for ordinal in first..first.saturating_add(number) {
-                let name = format!("{}-{ordinal}", workload.itself.name);
-                let place =
-                    places.get(&("Pod".to_owned(), workload.namespace.clone(), name.clone()));
-                if !names.insert((workload.namespace.clone(), name.clone()))
-                    && let Some(place) = place
-                {
-                    problems
-                        .error(
-                            at.keys(["metadata", "name"]),
-                            format!(
-                                "{} would make a Pod {name}, which is given too",
-                                workload.itself
-                            ),
-                        )
-                        .also(place.clone(), "the Pod, which is not owned by it");
-                }
-            }
-        }
-        Self(names)
+        names
     }
 
-    /// A name for a pod of a template that nothing else has.
-    fn give(&mut self, workload: &Workload, ordinal: Option<u32>) -> String {
-        let WorkloadRef { kind, name } = &workload.itself;
-        let end = ordinal
+    fn take_for_stateful_set(
+        &mut self,
+        workload: &Workload,
+        path: &FieldPath,
+        name_paths: &NamePaths,
+        problems: &mut Problems,
+    ) {
+        let Count::Replicas { first, number } = workload.count else {
+            return;
+        };
+        for ordinal in first..first.saturating_add(number) {
+            let name = format!("{}-{ordinal}", workload.reference.name);
+            let is_free = self.0.insert((workload.namespace.clone(), name.clone()));
+            let pod = ObjectKey {
+                kind: "Pod".to_owned(),
+                namespace: workload.namespace.clone(),
+                name: name.clone(),
+            };
+            if let Some(pod_path) = name_paths.get(&pod).filter(|_| !is_free) {
+                problems
+                    .error(
+                        path.keys(["metadata", "name"]),
+                        format!(
+                            "{} would make a Pod {name}, which is listed too",
+                            workload.reference
+                        ),
+                    )
+                    .related(pod_path.clone(), "the Pod, which is not owned by it");
+            }
+        }
+    }
+
+    /// Takes a name for a pod of a template.
+    fn assign(&mut self, workload: &Workload, ordinal: Option<u32>) -> String {
+        let WorkloadRef { kind, name } = &workload.reference;
+        let suffix = ordinal
             .map(|ordinal| format!("-{ordinal}"))
             .unwrap_or_default();
-        let plain = format!("{name}{end}");
+        let plain = format!("{name}{suffix}");
+        // These names are taken already, for this very pod.
         if *kind == WorkloadKind::StatefulSet {
             return plain;
         }
+
         let kind = kind.as_str().to_ascii_lowercase();
-        let others = (1_u32..).map(|number| match number {
-            1 => format!("{name}-{kind}{end}"),
-            more => format!("{name}-{kind}-{more}{end}"),
+        let alternatives = (1_u32..).map(|number| match number {
+            1 => format!("{name}-{kind}{suffix}"),
+            _ => format!("{name}-{kind}-{number}{suffix}"),
         });
         std::iter::once(plain)
-            .chain(others)
+            .chain(alternatives)
             .find(|name| self.0.insert((workload.namespace.clone(), name.clone())))
             .unwrap_or_default()
     }
@@ -292,22 +316,19 @@ impl Names {
 
 impl Manifests {
     /// Adds a namespace that an object names, unless it is there.
-    fn name_namespace(&mut self, name: &str) {
+    fn ensure_namespace(&mut self, name: &str) {
         self.namespaces
             .entry(name.to_owned())
-            .or_insert_with(|| Namespace {
-                name: name.to_owned(),
-                labels: Labels::from([("kubernetes.io/metadata.name".to_owned(), name.to_owned())]),
-            });
+            .or_insert_with(|| Namespace::unlabelled(name));
     }
 
-    /// Adds the namespace of an object that is not needed itself.
-    fn touch_namespace(&mut self, object: &Value) {
+    /// Adds the namespace of an object that is not read.
+    fn add_namespace_of(&mut self, object: &Value) {
         let name = object
             .pointer("/metadata/namespace")
             .and_then(Value::as_str);
         if let Some(name) = name.filter(|name| super::syntax::dns_label(name).is_ok()) {
-            self.name_namespace(name);
+            self.ensure_namespace(name);
         }
     }
 }

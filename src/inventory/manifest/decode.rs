@@ -1,6 +1,6 @@
-//! From a JSON value to Kubernetes' own types, with the place of the first wrong type.
+//! From a JSON value to Kubernetes' own types, with the path of the first wrong type.
 
-use super::problem::{At, Problems, Step};
+use super::problem::{FieldPath, PathSegment, Problems};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::Segment;
@@ -8,10 +8,10 @@ use serde_path_to_error::Segment;
 /// Decodes a part of an object. An absent or null part is the type's default, as the API server
 /// reads it.
 ///
-/// `None` after a wrong type, which is then among the problems.
+/// Returns `None` after a wrong type, which is then among the problems.
 pub(super) fn decode<T: DeserializeOwned + Default>(
     value: Option<&Value>,
-    at: &At,
+    path: &FieldPath,
     problems: &mut Problems,
 ) -> Option<T> {
     let value = match value {
@@ -21,27 +21,40 @@ pub(super) fn decode<T: DeserializeOwned + Default>(
     match serde_path_to_error::deserialize(value) {
         Ok(decoded) => Some(decoded),
         Err(error) => {
-            let mut place = at.clone();
-            place
-                .steps
-                .extend(error.path().iter().filter_map(|segment| match segment {
-                    Segment::Seq { index } => Some(Step::Index(*index)),
-                    Segment::Map { key } => Some(Step::Key(key.clone().into())),
-                    Segment::Enum { .. } | Segment::Unknown => None,
-                }));
+            let path = path_within(path, error.path());
             let message = error.into_inner().to_string();
-            let quoted_number = message.contains("invalid type: integer")
-                && message.contains("expected a string")
-                || message.contains("invalid type: boolean")
-                    && message.contains("expected a string");
-            let unquoted = message.contains("invalid type: string");
-            let problem = problems.error(place, message);
-            if quoted_number {
-                problem.help("quote it: YAML reads this word as a number or a boolean");
-            } else if unquoted {
-                problem.help("a number or a boolean is written without quotes");
+            let help = help_for(&message);
+
+            let problem = problems.error(path, message);
+            if let Some(help) = help {
+                problem.help(help);
             }
             None
         }
+    }
+}
+
+/// The path of a node below the decoded part.
+fn path_within(part: &FieldPath, inner: &serde_path_to_error::Path) -> FieldPath {
+    let segments = inner.iter().filter_map(|segment| match segment {
+        Segment::Seq { index } => Some(PathSegment::Index(*index)),
+        Segment::Map { key } => Some(PathSegment::Key(key.clone().into())),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    });
+    let mut path = part.clone();
+    path.segments.extend(segments);
+    path
+}
+
+/// The next step after a message of serde's about a wrong type.
+fn help_for(message: &str) -> Option<&'static str> {
+    let is_number_or_boolean =
+        message.contains("invalid type: integer") || message.contains("invalid type: boolean");
+    if is_number_or_boolean && message.contains("expected a string") {
+        Some("quote it: YAML reads this word as a number or a boolean")
+    } else if message.contains("invalid type: string") {
+        Some("a number or a boolean is written without quotes")
+    } else {
+        None
     }
 }

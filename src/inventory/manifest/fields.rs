@@ -1,36 +1,35 @@
 //! Fields of a NetworkPolicy that do not exist.
 //!
 //! The API server drops unknown fields unless it is asked to validate, and the types here ignore
-//! them. In a policy that is dangerous: `podSelectors` would be no selector at all, and an empty
-//! selector selects every pod. So each field is held against the API's own names.
+//! them. In a policy that is dangerous: `podSelectors` is ignored, the absent `podSelector` counts
+//! as an empty one, and an empty selector selects every pod. So each field is compared with the
+//! API's names.
 
-use super::problem::{At, Problems, nearest};
+use super::problem::{FieldPath, Problems, nearest};
 use serde_json::Value;
 
-/// The fields of one type of the API.
-struct Fields(&'static [(&'static str, Inner)]);
+/// The fields of one API type.
+struct Fields(&'static [(&'static str, FieldType)]);
 
-/// What a field holds.
-enum Inner {
-    /// A scalar, or a map whose keys are the author's: not looked into.
+/// The type of a field.
+enum FieldType {
+    /// A scalar, or a map whose keys the author chooses: not checked further.
     Free,
-    /// An object.
     Object(&'static Fields),
-    /// A list of objects.
     List(&'static Fields),
 }
 
-use Inner::{Free, List, Object};
+use FieldType::{Free, List, Object};
 
 static POLICY: Fields = Fields(&[
     ("apiVersion", Free),
     ("kind", Free),
     ("metadata", Object(&METADATA)),
     ("spec", Object(&SPEC)),
-    // Alpha from 1.24 to 1.27; still in dumps of that time.
+    // Alpha from 1.24 to 1.27, and still in dumps of those versions.
     ("status", Free),
 ]);
-/// ObjectMeta, since a misspelt `namespace` moves the policy to another one.
+/// ObjectMeta: a misspelt `namespace` would move the policy to another namespace.
 static METADATA: Fields = Fields(&[
     ("annotations", Free),
     ("creationTimestamp", Free),
@@ -69,31 +68,32 @@ static SELECTOR: Fields = Fields(&[
 ]);
 static EXPRESSION: Fields = Fields(&[("key", Free), ("operator", Free), ("values", Free)]);
 
-/// Notes every field of a NetworkPolicy that the API does not have.
-pub(super) fn check_fields(policy: &Value, at: &At, problems: &mut Problems) {
-    POLICY.check(policy, at, problems);
+/// Adds a problem for every field of a NetworkPolicy that the API does not have.
+pub(super) fn check_fields(policy: &Value, path: &FieldPath, problems: &mut Problems) {
+    POLICY.check(policy, path, problems);
 }
 
 impl Fields {
-    fn check(&self, value: &Value, at: &At, problems: &mut Problems) {
-        // Another type than an object is a wrong type, which decoding reports.
+    fn check(&self, value: &Value, path: &FieldPath, problems: &mut Problems) {
+        // Decoding reports a value of a wrong type.
         let Value::Object(map) = value else { return };
+
         for (key, inner) in map {
-            let at = at.key(key.clone());
+            let path = path.key(key.clone());
             match self.0.iter().find(|(name, _)| name == key) {
-                None => self.unknown(key, at, problems),
+                None => self.add_unknown(key, path, problems),
                 Some((_, Free)) => {}
-                Some((_, Object(fields))) => fields.check(inner, &at, problems),
+                Some((_, Object(fields))) => fields.check(inner, &path, problems),
                 Some((_, List(fields))) => {
-                    for (number, item) in inner.as_array().into_iter().flatten().enumerate() {
-                        fields.check(item, &at.index(number), problems);
+                    for (index, item) in inner.as_array().into_iter().flatten().enumerate() {
+                        fields.check(item, &path.index(index), problems);
                     }
                 }
             }
         }
     }
 
-    fn unknown(&self, key: &str, at: At, problems: &mut Problems) {
+    fn add_unknown(&self, key: &str, path: FieldPath, problems: &mut Problems) {
         let names = self.0.iter().map(|(name, _)| *name);
         let help = match nearest(key, names.clone()) {
             Some(name) => format!("did you mean {name}?"),
@@ -102,9 +102,9 @@ impl Fields {
                 names.collect::<Vec<_>>().join(", ")
             ),
         };
-        problems
-            .error(at, format!("a NetworkPolicy has no field {key:?} here; a cluster would drop it without a word"))
-            .on_key()
-            .help(help);
+        let message = format!(
+            "a NetworkPolicy has no field {key:?} here; the API server would silently drop it"
+        );
+        problems.error(path, message).on_key().help(help);
     }
 }

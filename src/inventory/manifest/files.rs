@@ -1,16 +1,16 @@
-//! Which files a command line's paths mean.
+//! The manifest files that the paths of a command line name.
 
 use crate::source::{Diagnostic, Diagnostics, Sources, Span};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// What counts as a manifest in a folder; a file that is named itself may be called anything.
+/// Extensions of manifests in a folder; a file that the command line names may have any.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
-/// Folders deeper than this are taken for a loop of links.
+/// The depth at which nested folders are taken for a loop of links.
 const MAX_DEPTH: usize = 32;
 
-/// The files of paths, in the order of the paths and sorted within each folder; a file that is
+/// The files of the paths, in the order of the paths and sorted within each folder. A file that is
 /// reached twice is read once.
 pub(super) fn find(
     paths: &[String],
@@ -18,27 +18,28 @@ pub(super) fn find(
     diagnostics: &mut Diagnostics,
 ) -> Vec<String> {
     let mut files = Vec::new();
-    let mut seen = BTreeSet::new();
+    let mut known = BTreeSet::new();
     for path in paths {
-        let mut found = Vec::new();
+        let mut files_of_path = Vec::new();
         if path != "-" && Path::new(path).is_dir() {
-            if let Err(message) = walk(Path::new(path), 0, &mut found) {
-                diagnostics.push(about(path, message, sources));
-            } else if found.is_empty() {
+            if let Err(message) = walk(Path::new(path), 0, &mut files_of_path) {
+                diagnostics.push(error_about(path, message, sources));
+            } else if files_of_path.is_empty() {
                 let message = format!(
                     "no manifest in this folder: no file ends with .{}",
                     EXTENSIONS.join(", .")
                 );
-                diagnostics.push(about(path, message, sources));
+                diagnostics.push(error_about(path, message, sources));
             }
-            found.sort();
+            files_of_path.sort();
         } else {
-            found.push(PathBuf::from(path));
+            files_of_path.push(PathBuf::from(path));
         }
-        for file in found {
-            // A path that leads nowhere has no canonical form; reading it says so.
-            let identity = file.canonicalize().unwrap_or_else(|_| file.clone());
-            if seen.insert(identity) {
+
+        for file in files_of_path {
+            // A missing file has no canonical form; the error comes from reading it.
+            let canonical = file.canonicalize().unwrap_or_else(|_| file.clone());
+            if known.insert(canonical) {
                 files.push(file.to_string_lossy().into_owned());
             }
         }
@@ -46,33 +47,40 @@ pub(super) fn find(
     files
 }
 
-/// A diagnostic about a path that is no file.
-fn about(path: &str, message: String, sources: &mut Sources) -> Diagnostic {
+/// A diagnostic about a path that is not a file.
+fn error_about(path: &str, message: String, sources: &mut Sources) -> Diagnostic {
     let file = sources.add(path, "");
     Diagnostic::error(Span::new(file, 0, 0), message)
 }
 
-fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), String> {
-    let failed =
-        |error: std::io::Error| format!("cannot read folder {}: {error}", folder.display());
+/// Adds the manifests of a folder and of the folders in it.
+fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), String> {
     if depth > MAX_DEPTH {
         return Err(format!(
             "folders are nested more than {MAX_DEPTH} deep at {}",
             folder.display()
         ));
     }
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
+
+    let entries = std::fs::read_dir(folder).map_err(|error| read_error(folder, &error))?;
+    for entry in entries {
+        let path = entry.map_err(|error| read_error(folder, &error))?.path();
         if path.is_dir() {
-            walk(&path, depth + 1, found)?;
-        } else if path
-            .extension()
-            .is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known))
-        {
-            found.push(path);
+            walk(&path, depth + 1, files)?;
+        } else if is_manifest(&path) {
+            files.push(path);
         }
     }
     Ok(())
+}
+
+fn read_error(folder: &Path, error: &std::io::Error) -> String {
+    format!("cannot read folder {}: {error}", folder.display())
+}
+
+fn is_manifest(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known))
 }
 
 #[cfg(test)]
@@ -80,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folders_are_read_deep_sorted_and_once() {
+    fn files_of_nested_folders_are_sorted_and_listed_once() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
         std::fs::create_dir_all(folder.path().join("b/c")).expect("made");

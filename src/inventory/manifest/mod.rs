@@ -1,27 +1,28 @@
-//! Manifest files in, [`Manifests`] out: checked as the API server would, every fault shown at
-//! once.
+//! Reads manifest files into [`Manifests`]: checked as the API server would, every problem reported
+//! at once.
 //!
 //! ```text
-//! paths ── files ──▶ documents ── lists ──▶ items ── object ──▶ objects ── assemble ──▶ Manifests
+//! paths ── files ──▶ documents ── lists ──▶ raw objects ── object ──▶ objects ── assemble ──▶ Manifests
 //! ```
 //!
-//! From the documents on everything works on plain JSON values and names a fault by its path; only
-//! this file turns paths into places in files.
+//! From the documents on, everything works on plain JSON values and names a problem by its field
+//! path; only this file turns field paths into lines of files. `api_objects` reads the objects of a
+//! cluster's API with the same readers.
 //!
 //! # Limitations
-//! - Of kinds other than policies, unknown fields are not noticed: the types have them all, but not
-//!   their absence.
-//! - Within one part of an object (its metadata, its spec) only the first wrong type is shown.
-//! - Admission is not played: a LimitRange, a webhook or a quota changes nothing here.
-//! - A ReplicationController's template makes no pods; its pods count if they are given themselves.
+//! - Unknown fields are reported in policies only; in objects of other kinds they are ignored.
+//! - Within one part of an object (its metadata, its spec) only the first wrong type is reported.
+//! - Admission is not applied: a LimitRange, a webhook or a quota changes nothing here.
+//! - A ReplicationController's template makes no pods; its pods count if they are listed
+//!   themselves.
 
+mod api_objects;
 mod assemble;
 mod cluster_policy;
 mod decode;
 mod fields;
 mod files;
 mod lists;
-mod live;
 mod object;
 mod pod;
 mod policy;
@@ -34,35 +35,35 @@ mod workload;
 #[cfg(test)]
 mod tests;
 
+pub use api_objects::{ApiObjects, ApiPolicy, read_api_objects};
 pub use cluster_policy::read_cluster_policy;
-pub use live::{ApiPolicy, Objects, observe};
 
 use super::Manifests;
 use crate::source::{self, Diagnostic, Diagnostics, Document, FileId, Node, Sources, Span};
-use problem::{At, Problem, Step};
+use problem::{FieldPath, PathSegment, Problem};
 
-/// Reads manifests: files, folders with all that is below them, `-` for standard input.
+/// Reads manifests from files, from folders and the folders in them, and from standard input (`-`).
 ///
-/// With any error among the diagnostics the manifests are incomplete: a policy may be missing, so
-/// they must not be used.
+/// With an error among the diagnostics the manifests are incomplete and must not be used: a policy
+/// may be missing.
 pub fn load_manifests(paths: &[String], sources: &mut Sources) -> (Manifests, Diagnostics) {
     let mut diagnostics = Diagnostics::new();
-    let mut read = Vec::new();
+    let mut files = Vec::new();
     for name in files::find(paths, sources, &mut diagnostics) {
         match sources.read(&name) {
-            Ok(file) => read.push(file),
+            Ok(file) => files.push(file),
             Err(diagnostic) => diagnostics.push(diagnostic),
         }
     }
-    let (manifests, found) = read_manifests(&read, sources);
-    diagnostics.extend(found);
+
+    let (manifests, problems) = read_manifests(&files, sources);
+    diagnostics.extend(problems);
     (manifests, diagnostics)
 }
 
-/// Reads manifests that are among the sources already, such as those built in.
+/// Reads manifests that are among the sources already, such as built-in ones.
 ///
-/// As with [`load_manifests`], an error among the diagnostics means that the manifests must not be
-/// used.
+/// As with [`load_manifests`], manifests with an error among the diagnostics must not be used.
 pub fn read_manifests(files: &[FileId], sources: &Sources) -> (Manifests, Diagnostics) {
     let mut diagnostics = Diagnostics::new();
     let documents: Vec<Document> = files
@@ -73,45 +74,34 @@ pub fn read_manifests(files: &[FileId], sources: &Sources) -> (Manifests, Diagno
         .iter()
         .map(|document| document.root.to_json())
         .collect();
-    let origin = |at: &At| {
-        let place = sources.place(span_of(&documents, at, false));
+
+    let (manifests, problems) = assemble::assemble(&values, &|path: &FieldPath| {
+        let place = sources.place(span_of(&documents, path, false));
         format!("{}:{}", place.file, place.line)
-    };
-    let (manifests, problems) = assemble::assemble(&values, origin);
-    diagnostics.extend(
-        problems
-            .into_iter()
-            .map(|problem| show(&documents, problem)),
-    );
+    });
+    let problems = problems.into_iter();
+    diagnostics.extend(problems.map(|problem| diagnostic_of(&documents, problem)));
     (manifests, diagnostics)
 }
 
-fn show(documents: &[Document], problem: Problem) -> Diagnostic {
-    let mut diagnostic = Diagnostic::error(
-        span_of(documents, &problem.at, problem.on_key),
-        problem.message,
-    );
+fn diagnostic_of(documents: &[Document], problem: Problem) -> Diagnostic {
+    let span = span_of(documents, &problem.path, problem.on_key);
+    let mut diagnostic = Diagnostic::error(span, problem.message);
     if let Some(help) = problem.help {
         diagnostic = diagnostic.with_help(help);
     }
-    if let Some((at, text)) = problem.also {
-        diagnostic = diagnostic.with_secondary(span_of(documents, &at, false), text);
+    if let Some((path, label)) = problem.related {
+        diagnostic = diagnostic.with_secondary(span_of(documents, &path, false), label);
     }
     diagnostic
 }
 
-/// Where to point for a path: at the node, at its key, or at the nearest node around it where it is
+/// The span of a field path: of the node, of its key, or of the nearest node around it where it is
 /// absent.
-fn span_of(documents: &[Document], at: &At, on_key: bool) -> Span {
-    let root = &documents[at.document].root;
-    let steps = || {
-        at.steps.iter().map(|step| match step {
-            Step::Key(key) => source::Step::Key(key),
-            Step::Index(index) => source::Step::Index(*index),
-        })
-    };
-    if on_key && let Some((Step::Key(last), around)) = at.steps.split_last() {
-        let parent = root.nearest(steps().take(around.len()));
+fn span_of(documents: &[Document], path: &FieldPath, on_key: bool) -> Span {
+    let root = &documents[path.document].root;
+    if on_key && let Some((PathSegment::Key(last), parent)) = path.segments.split_last() {
+        let parent = root.nearest(parent.iter().map(source_step));
         let entry = parent
             .as_mapping()
             .and_then(|entries| entries.iter().find(|entry| entry.key.text == *last));
@@ -119,10 +109,17 @@ fn span_of(documents: &[Document], at: &At, on_key: bool) -> Span {
             return entry.key.span;
         }
     }
-    head(root.nearest(steps()))
+    head(root.nearest(path.segments.iter().map(source_step)))
 }
 
-/// A mapping goes over many lines: its first key stands for it.
+fn source_step(segment: &PathSegment) -> source::Step<'_> {
+    match segment {
+        PathSegment::Key(key) => source::Step::Key(key),
+        PathSegment::Index(index) => source::Step::Index(*index),
+    }
+}
+
+/// The span of a node; of a mapping, which goes over many lines, that of its first key.
 fn head(node: &Node) -> Span {
     match node.as_mapping() {
         Some([first, ..]) if node.alias.is_none() => first.key.span,

@@ -1,11 +1,11 @@
-//! One object of a manifest: its kind, its metadata, and which reader takes it.
+//! One object of a manifest: whether its kind is read, its metadata, and the reader of its kind.
 
 use super::cluster_policy;
 use super::decode::decode;
 use super::fields::check_fields;
-use super::pod::{LivePod, read_pod};
-use super::policy::check_policy;
-use super::problem::{At, Problems, nearest};
+use super::pod::{PodObject, read_pod};
+use super::policy::check_network_policy;
+use super::problem::{FieldPath, Problems, nearest};
 use super::selector::check_labels;
 use super::service::read_service;
 use super::syntax;
@@ -19,7 +19,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicySpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::Value;
 
-/// The namespace of objects that name none, as kubectl has it.
+/// The namespace of objects that name none, as with kubectl.
 const DEFAULT_NAMESPACE: &str = "default";
 
 /// A kind that is read, with its API group and the version of it.
@@ -75,65 +75,64 @@ fn is_cluster_scoped(kind: &str) -> bool {
         || PolicyKind::parse(kind).is_some_and(|kind| kind.scope() == Scope::Cluster)
 }
 
-/// A group that is served no more since Kubernetes 1.22; its kinds live in the groups above.
+/// A group that the API server serves no more since Kubernetes 1.22; its kinds are in the groups
+/// above.
 const RETIRED_GROUP: &str = "extensions";
 
-/// An object whose kind is known to be needed or not.
+/// An object as it is written.
 #[derive(Debug)]
-pub(super) struct Item<'a> {
-    /// Where it stands.
-    pub(super) at: At,
-    /// The whole object.
+pub(super) struct RawObject<'a> {
+    pub(super) path: FieldPath,
     pub(super) value: &'a Value,
-    /// Its kind.
     pub(super) kind: String,
-    /// Its apiVersion.
     pub(super) api_version: String,
 }
 
-/// Metadata that any needed kind has.
-#[derive(Debug, Clone)]
-pub(super) struct Meta {
+/// The metadata that objects of every kind have.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Metadata {
+    /// Empty for cluster-wide kinds.
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) labels: Labels,
-    /// The workload that controls it: an owner of another kind, such as a custom one, cannot be
-    /// named in a suite.
+    /// The workload that controls it. `None` for an owner of another kind, such as a custom one,
+    /// which a suite cannot name.
     pub(super) owner: Option<WorkloadRef>,
-    /// Being deleted: it keeps its address to the end, but is not ready any more.
+    /// Whether it is being deleted: it keeps its address to the end, but is not ready any more.
     pub(super) terminating: bool,
 }
 
-/// An object of a needed kind.
+/// An object of a kind that is read.
 #[derive(Debug)]
 pub(super) enum Object {
     Namespace(Namespace),
-    Pod(LivePod),
+    Pod(PodObject),
     Workload(Workload),
     Service(Service),
     Policy(Policy),
 }
 
-/// How an item's kind stands to what is needed.
+/// Whether an object is read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Need {
-    /// Needed.
-    Needed,
-    /// Not needed: counted under this name.
+pub(super) enum Classification {
+    Read,
+    /// Not read; counted under this name.
     Ignored(String),
-    /// An error, which is among the problems.
-    Faulty,
+    /// Neither: the kind or version is wrong, which is among the problems.
+    Invalid,
 }
 
-impl Item<'_> {
-    /// Whether this kind is needed. Kinds of other groups never are, even if they share a name:
-    /// Calico has a NetworkPolicy too.
-    pub(super) fn need(&self, problems: &mut Problems) -> Need {
+/// Writes a field path as `file:line`.
+pub(super) type Origin<'a> = &'a dyn Fn(&FieldPath) -> String;
+
+impl RawObject<'_> {
+    /// Whether this kind is read. Kinds of other groups are not, even if they share a name: Calico
+    /// has a NetworkPolicy too.
+    pub(super) fn classify(&self, problems: &mut Problems) -> Classification {
         let (group, version) = self
             .api_version
             .split_once('/')
             .unwrap_or(("", &self.api_version));
-        let at = &self.at;
         let same_kind: Vec<ApiKind> = read_kinds()
             .filter(|known| known.kind == self.kind)
             .collect();
@@ -142,11 +141,11 @@ impl Item<'_> {
         {
             problems
                 .error(
-                    at.key("apiVersion"),
-                    format!("{} is in {} no more", self.kind, self.api_version),
+                    self.path.key("apiVersion"),
+                    format!("{} is no longer served as {}", self.kind, self.api_version),
                 )
                 .help(format!("write apiVersion: {}", known.api_version()));
-            return Need::Faulty;
+            return Classification::Invalid;
         }
 
         let same_group: Vec<&str> = read_kinds()
@@ -154,109 +153,95 @@ impl Item<'_> {
             .map(|known| known.kind)
             .collect();
         if same_group.is_empty() {
-            return Need::Ignored(format!("{} ({group})", self.kind));
+            return Classification::Ignored(format!("{} ({group})", self.kind));
         }
 
         if let Some(known) = same_kind.iter().find(|known| known.group == group) {
             if version == known.version {
-                return Need::Needed;
+                return Classification::Read;
             }
             problems
                 .error(
-                    at.key("apiVersion"),
+                    self.path.key("apiVersion"),
                     format!("{} is not served as {}", self.kind, self.api_version),
                 )
                 .help(format!("write apiVersion: {}", known.api_version()));
-            return Need::Faulty;
+            return Classification::Invalid;
         }
 
-        // A misspelt NetworkPolicy that is ignored would be a world without that policy.
+        // Ignoring a misspelt NetworkPolicy would mean to test without that policy.
         let nearest = nearest(&self.kind, same_group);
         if let Some(kind) = nearest.filter(|kind| is_misspelt(&self.kind, kind)) {
             problems
                 .error(
-                    at.key("kind"),
+                    self.path.key("kind"),
                     format!("there is no kind {:?} in {}", self.kind, self.api_version),
                 )
                 .help(format!("did you mean {kind}?"));
-            return Need::Faulty;
+            return Classification::Invalid;
         }
 
-        Need::Ignored(self.kind.clone())
+        Classification::Ignored(self.kind.clone())
     }
 
-    /// Reads an object of a needed kind, with its metadata; `None` after an error.
-    ///
-    /// `origin` writes a place for people.
+    /// Reads an object of a kind that is read, with its metadata; `None` after an error.
     pub(super) fn read(
         &self,
-        origin: &dyn Fn(&At) -> String,
+        origin: Origin<'_>,
         problems: &mut Problems,
-    ) -> Option<(Meta, Object)> {
-        let before = problems.len();
-        if self.kind == "NetworkPolicy" {
-            check_fields(self.value, &self.at, problems);
+    ) -> Option<(Metadata, Object)> {
+        let problems_before = problems.len();
+        if PolicyKind::parse(&self.kind) == Some(PolicyKind::NetworkPolicy) {
+            check_fields(self.value, &self.path, problems);
         }
-        let meta = self.meta(problems);
-        let object = self.object(meta.as_ref(), origin, problems);
-        match (meta, object) {
-            (Some(meta), Some(object)) if problems.len() == before => Some((meta, object)),
+        let metadata = self.metadata(problems);
+        // Reading goes on after faulty metadata, so that all problems are reported at once.
+        let object = self.object(&metadata.clone().unwrap_or_default(), origin, problems);
+        match (metadata, object) {
+            (Some(metadata), Some(object)) if problems.len() == problems_before => {
+                Some((metadata, object))
+            }
             _ => None,
         }
     }
 
-    /// Reads the part that only its kind has; goes on after faulty metadata, so that all faults
-    /// show at once.
+    /// Reads all but the metadata.
     fn object(
         &self,
-        meta: Option<&Meta>,
-        origin: &dyn Fn(&At) -> String,
+        meta: &Metadata,
+        origin: Origin<'_>,
         problems: &mut Problems,
     ) -> Option<Object> {
-        let unnamed = Meta {
-            namespace: String::new(),
-            name: String::new(),
-            labels: Labels::new(),
-            owner: None,
-            terminating: false,
-        };
-        let meta = meta.unwrap_or(&unnamed);
-        let at = &self.at;
+        if self.kind == "Namespace" {
+            return Some(Object::Namespace(namespace(meta)));
+        }
         let spec = self.value.get("spec");
-        let at_spec = at.key("spec");
-        if self.kind != "Namespace" && matches!(spec, None | Some(Value::Null)) {
-            problems.error(at.clone(), format!("this {} has no spec", self.kind));
+        if matches!(spec, None | Some(Value::Null)) {
+            problems.error(self.path.clone(), format!("this {} has no spec", self.kind));
             return None;
         }
         if let Some(kind) = PolicyKind::parse(&self.kind) {
-            return self
-                .policy(kind, meta, origin, problems)
-                .map(Object::Policy);
+            let policy = self.policy(kind, meta, origin, problems)?;
+            return Some(Object::Policy(policy));
         }
+
+        let path = &self.path;
         match self.kind.as_str() {
-            "Namespace" => {
-                // The API server sets this label and lets nobody change it (strategy of core/v1
-                // namespaces).
-                let mut labels = meta.labels.clone();
-                labels.insert("kubernetes.io/metadata.name".to_owned(), meta.name.clone());
-                Some(Object::Namespace(Namespace {
-                    name: meta.name.clone(),
-                    labels,
-                }))
-            }
             "Pod" => {
-                let spec: Option<PodSpec> = decode(spec, &at_spec, problems);
-                let status: Option<PodStatus> =
-                    decode(self.value.get("status"), &at.key("status"), problems);
-                Some(Object::Pod(read_pod(meta, &spec?, &status?, at, problems)))
+                let status = self.value.get("status");
+                let spec: Option<PodSpec> = decode(spec, &path.key("spec"), problems);
+                let status: Option<PodStatus> = decode(status, &path.key("status"), problems);
+                let pod = read_pod(meta, &spec?, &status?, path, problems);
+                Some(Object::Pod(pod))
             }
             "Service" => {
-                let spec: ServiceSpec = decode(spec, &at_spec, problems)?;
-                Some(Object::Service(read_service(meta, &spec, at, problems)))
+                let spec: ServiceSpec = decode(spec, &path.key("spec"), problems)?;
+                let service = read_service(meta, &spec, path, problems);
+                Some(Object::Service(service))
             }
             kind => {
-                let workload =
-                    read_workload(WorkloadKind::parse(kind)?, meta, self.value, at, problems)?;
+                let kind = WorkloadKind::parse(kind)?;
+                let workload = read_workload(kind, meta, self.value, path, problems)?;
                 Some(Object::Workload(workload))
             }
         }
@@ -265,8 +250,8 @@ impl Item<'_> {
     fn policy(
         &self,
         kind: PolicyKind,
-        meta: &Meta,
-        origin: &dyn Fn(&At) -> String,
+        meta: &Metadata,
+        origin: Origin<'_>,
         problems: &mut Problems,
     ) -> Option<Policy> {
         match kind {
@@ -277,7 +262,7 @@ impl Item<'_> {
             | PolicyKind::AdminNetworkPolicy
             | PolicyKind::BaselineAdminNetworkPolicy => {
                 let kind = ClusterPolicyKind::of(kind)?;
-                cluster_policy::read(kind, meta, self.value, &self.at, origin, problems)
+                cluster_policy::read(kind, meta, self.value, &self.path, origin, problems)
                     .map(Policy::from)
             }
         }
@@ -285,16 +270,16 @@ impl Item<'_> {
 
     fn network_policy(
         &self,
-        meta: &Meta,
-        origin: &dyn Fn(&At) -> String,
+        meta: &Metadata,
+        origin: Origin<'_>,
         problems: &mut Problems,
     ) -> Option<NetworkPolicy> {
-        let at_spec = self.at.key("spec");
-        let spec: NetworkPolicySpec = decode(self.value.get("spec"), &at_spec, problems)?;
-        check_policy(&spec, &at_spec, problems);
+        let spec_path = self.path.key("spec");
+        let spec: NetworkPolicySpec = decode(self.value.get("spec"), &spec_path, problems)?;
+        check_network_policy(&spec, &spec_path, problems);
         let rule_origins = |direction: &'static str, rules: usize| {
-            let at = at_spec.key(direction);
-            (0..rules).map(|index| origin(&at.index(index))).collect()
+            let path = spec_path.key(direction);
+            (0..rules).map(|index| origin(&path.index(index))).collect()
         };
         let rule_origins = RuleOrigins {
             ingress: rule_origins("ingress", spec.ingress.as_ref().map_or(0, Vec::len)),
@@ -304,35 +289,20 @@ impl Item<'_> {
             namespace: meta.namespace.clone(),
             name: meta.name.clone(),
             spec,
-            origin: origin(&self.at),
+            origin: origin(&self.path),
             rule_origins,
         })
     }
 
-    fn meta(&self, problems: &mut Problems) -> Option<Meta> {
-        let at = self.at.key("metadata");
-        let meta: ObjectMeta = decode(self.value.get("metadata"), &at, problems)?;
+    fn metadata(&self, problems: &mut Problems) -> Option<Metadata> {
+        let path = self.path.key("metadata");
+        let meta: ObjectMeta = decode(self.value.get("metadata"), &path, problems)?;
         let labels = meta.labels.unwrap_or_default();
-        check_labels(&labels, &at.key("labels"), problems);
-        let namespace = meta
-            .namespace
-            .filter(|name| !name.is_empty())
-            .unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-        let namespace = if is_cluster_scoped(&self.kind) {
-            String::new()
-        } else {
-            namespace
-        };
-        if !namespace.is_empty() {
-            problems.check(
-                &at.key("namespace"),
-                "namespace",
-                &namespace,
-                syntax::dns_label(&namespace),
-            );
-        }
+        check_labels(&labels, &path.key("labels"), problems);
+        let namespace = self.namespace_of(meta.namespace, &path, problems);
+
         let Some(name) = meta.name.filter(|name| !name.is_empty()) else {
-            let problem = problems.error(at, format!("this {} has no name", self.kind));
+            let problem = problems.error(path, format!("this {} has no name", self.kind));
             if meta.generate_name.is_some() {
                 problem
                     .help("results refer to objects by name: write a name instead of generateName");
@@ -343,8 +313,9 @@ impl Item<'_> {
             "Namespace" | "Service" => syntax::dns_label(&name),
             _ => syntax::dns_subdomain(&name),
         };
-        problems.check(&at.key("name"), "name", &name, spelling);
-        Some(Meta {
+        problems.check(&path.key("name"), "name", &name, spelling);
+
+        Some(Metadata {
             namespace,
             name,
             labels,
@@ -352,9 +323,42 @@ impl Item<'_> {
             terminating: meta.deletion_timestamp.is_some(),
         })
     }
+
+    /// The namespace, checked; empty for a cluster-wide kind.
+    fn namespace_of(
+        &self,
+        namespace: Option<String>,
+        path: &FieldPath,
+        problems: &mut Problems,
+    ) -> String {
+        if is_cluster_scoped(&self.kind) {
+            return String::new();
+        }
+        let namespace = namespace
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+        problems.check(
+            &path.key("namespace"),
+            "namespace",
+            &namespace,
+            syntax::dns_label(&namespace),
+        );
+        namespace
+    }
 }
 
-/// The workload that controls an object, among its owners.
+/// A namespace with the label that the API server sets and lets no client change (strategy of
+/// core/v1 namespaces).
+fn namespace(meta: &Metadata) -> Namespace {
+    let mut labels = meta.labels.clone();
+    labels.insert("kubernetes.io/metadata.name".to_owned(), meta.name.clone());
+    Namespace {
+        name: meta.name.clone(),
+        labels,
+    }
+}
+
+/// The workload among an object's owners that controls it.
 pub(super) fn owner_of(owners: &[OwnerReference]) -> Option<WorkloadRef> {
     let controller = owners.iter().find(|owner| owner.controller == Some(true))?;
     let is_kubernetes = matches!(
@@ -368,9 +372,9 @@ pub(super) fn owner_of(owners: &[OwnerReference]) -> Option<WorkloadRef> {
     })
 }
 
-/// Whether a kind is so near to a needed one that it can only be meant: other case, or up to two
-/// letters in a long word. Short words are too near to kinds that exist (`Node` to `Pod`).
-fn is_misspelt(kind: &str, needed: &str) -> bool {
-    kind.eq_ignore_ascii_case(needed)
-        || (needed.len() > 6 && strsim::damerau_levenshtein(kind, needed) <= 2)
+/// Whether a kind is a misspelling of a known one: another case, or up to two edits in a word of
+/// more than six letters. Shorter words are too near to other kinds that exist (`Node` to `Pod`).
+fn is_misspelt(kind: &str, known: &str) -> bool {
+    kind.eq_ignore_ascii_case(known)
+        || (known.len() > 6 && strsim::damerau_levenshtein(kind, known) <= 2)
 }

@@ -1,8 +1,8 @@
-//! Pods, by themselves and as templates.
+//! Pods: written out as objects, and as templates of workloads.
 
-use super::object::Meta;
-use super::policy::{check_number, one_of};
-use super::problem::{At, Problems};
+use super::object::Metadata;
+use super::policy::{check_port_number, one_of};
+use super::problem::{FieldPath, Problems};
 use super::selector::check_labels;
 use super::syntax;
 use crate::inventory::{ContainerPort, DeclaredPod, Labels, Placement};
@@ -10,23 +10,22 @@ use crate::model::{Family, Port, Transport, WorkloadKind, WorkloadRef};
 use k8s_openapi::api::core::v1::{Container, PodSpec, PodStatus, PodTemplateSpec};
 use std::net::IpAddr;
 
-/// Containers that a mesh's admission webhook adds: their ports are the mesh's, not the workload's.
-///
-/// Istio and Linkerd name theirs so in their injection templates.
-const INJECTED: [&str; 2] = ["istio-proxy", "linkerd-proxy"];
+/// Names of the containers that the admission webhooks of Istio and Linkerd add (in their injection
+/// templates). Their ports are the mesh's, not the workload's.
+const PROXY_CONTAINERS: [&str; 2] = ["istio-proxy", "linkerd-proxy"];
 
-/// A pod that stands in a manifest by itself, written by hand or dumped from a cluster.
+/// A pod that is an object of the manifests, written by hand or dumped from a cluster.
 #[derive(Debug, Clone)]
-pub(super) struct LivePod {
-    /// The pod, its `workloads` still without its owners.
+pub(super) struct PodObject {
+    /// The pod; its `workloads` do not contain its owners yet.
     pub(super) pod: DeclaredPod,
     /// The workload that controls it.
     pub(super) owner: Option<WorkloadRef>,
-    /// Whether it has run to its end (`Succeeded`, `Failed`): it has given its address back.
+    /// Whether its phase is `Succeeded` or `Failed`: it has no address any more.
     pub(super) finished: bool,
 }
 
-/// What a template says of the pods made from it.
+/// The properties that a template gives to its pods.
 #[derive(Debug, Clone)]
 pub(super) struct Template {
     pub(super) labels: Labels,
@@ -38,19 +37,24 @@ pub(super) struct Template {
 
 impl Template {
     /// Reads a template.
-    pub(super) fn read(template: &PodTemplateSpec, at: &At, problems: &mut Problems) -> Self {
+    pub(super) fn read(
+        template: &PodTemplateSpec,
+        path: &FieldPath,
+        problems: &mut Problems,
+    ) -> Self {
         let labels = template
             .metadata
             .as_ref()
             .and_then(|meta| meta.labels.clone())
             .unwrap_or_default();
-        check_labels(&labels, &at.keys(["metadata", "labels"]), problems);
-        let nothing = PodSpec::default();
-        let spec = template.spec.as_ref().unwrap_or(&nothing);
+        check_labels(&labels, &path.keys(["metadata", "labels"]), problems);
+
+        let no_spec = PodSpec::default();
+        let spec = template.spec.as_ref().unwrap_or(&no_spec);
         Self {
             has_proxy: has_proxy(spec),
             labels,
-            ports: read_ports(spec, &at.key("spec"), problems),
+            ports: read_ports(spec, &path.key("spec"), problems),
             host_network: spec.host_network == Some(true),
             node: spec.node_name.clone().filter(|name| !name.is_empty()),
         }
@@ -59,16 +63,16 @@ impl Template {
 
 /// Reads a pod.
 pub(super) fn read_pod(
-    meta: &Meta,
+    meta: &Metadata,
     spec: &PodSpec,
     status: &PodStatus,
-    at: &At,
+    path: &FieldPath,
     problems: &mut Problems,
-) -> LivePod {
-    let ports = read_ports(spec, &at.key("spec"), problems);
-    let addresses = read_addresses(status, &at.key("status"), problems);
+) -> PodObject {
+    let ports = read_ports(spec, &path.key("spec"), problems);
+    let addresses = read_addresses(status, &path.key("status"), problems);
     let node = spec.node_name.clone().filter(|name| !name.is_empty());
-    LivePod {
+    PodObject {
         pod: DeclaredPod {
             namespace: meta.namespace.clone(),
             name: meta.name.clone(),
@@ -95,10 +99,10 @@ fn has_proxy(spec: &PodSpec) -> bool {
         .containers
         .iter()
         .chain(spec.init_containers.iter().flatten());
-    containers.any(|container| INJECTED.contains(&container.name.as_str()))
+    containers.any(|container| PROXY_CONTAINERS.contains(&container.name.as_str()))
 }
 
-/// Readiness as the status gives it; a pod without a status is one that is meant to be ready.
+/// Readiness, by the status; a pod without a status counts as ready.
 fn is_ready(status: &PodStatus) -> bool {
     match status
         .conditions
@@ -107,7 +111,7 @@ fn is_ready(status: &PodStatus) -> bool {
         .find(|condition| condition.type_ == "Ready")
     {
         Some(condition) => condition.status == "True",
-        // A status that was written by hand names the phase at most.
+        // A status that is written by hand has a phase at most.
         None => {
             status.conditions.is_none()
                 && matches!(status.phase.as_deref(), None | Some("" | "Running"))
@@ -115,42 +119,46 @@ fn is_ready(status: &PodStatus) -> bool {
     }
 }
 
-fn read_addresses(status: &PodStatus, at: &At, problems: &mut Problems) -> Vec<IpAddr> {
+fn read_addresses(status: &PodStatus, path: &FieldPath, problems: &mut Problems) -> Vec<IpAddr> {
     // podIP repeats the first of podIPs.
-    let all: Vec<(At, &str)> = match status.pod_ips.as_deref() {
+    let texts: Vec<(FieldPath, &str)> = match status.pod_ips.as_deref() {
         None | Some([]) => status
             .pod_ip
             .iter()
-            .map(|ip| (at.key("podIP"), ip.as_str()))
+            .map(|ip| (path.key("podIP"), ip.as_str()))
             .collect(),
         Some(ips) => {
-            let at = at.key("podIPs");
+            let path = path.key("podIPs");
             ips.iter()
                 .enumerate()
-                .map(|(n, item)| (at.index(n).key("ip"), item.ip.as_str()))
+                .map(|(index, item)| (path.index(index).key("ip"), item.ip.as_str()))
                 .collect()
         }
     };
+    parse_addresses("pod", texts, problems)
+}
+
+/// Parses the addresses of an object of a kind; empty texts are skipped. A second address of one
+/// family is a problem.
+pub(super) fn parse_addresses(
+    kind: &str,
+    texts: Vec<(FieldPath, &str)>,
+    problems: &mut Problems,
+) -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> = Vec::new();
-    for (at, text) in all.into_iter().filter(|(_, text)| !text.is_empty()) {
-        match text.parse::<IpAddr>() {
-            Ok(address)
-                if addresses
-                    .iter()
-                    .any(|known| Family::of(*known) == Family::of(address)) =>
-            {
-                problems.error(
-                    at,
-                    format!(
-                        "a second {} address; a pod has at most one",
-                        Family::of(address)
-                    ),
-                );
-            }
-            Ok(address) => addresses.push(address),
-            Err(_) => {
-                problems.error(at, format!("{text:?} is not an IP address"));
-            }
+    for (path, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
+        let Ok(address) = text.parse::<IpAddr>() else {
+            problems.error(path, format!("{text:?} is not an IP address"));
+            continue;
+        };
+        let family = Family::of(address);
+        if addresses.iter().any(|known| Family::of(*known) == family) {
+            problems.error(
+                path,
+                format!("a second {family} address; a {kind} has at most one"),
+            );
+        } else {
+            addresses.push(address);
         }
     }
     addresses
@@ -158,10 +166,11 @@ fn read_addresses(status: &PodStatus, at: &At, problems: &mut Problems) -> Vec<I
 
 /// Ports of containers and of native sidecars: init containers that keep running (`restartPolicy:
 /// Always`).
-fn read_ports(spec: &PodSpec, at: &At, problems: &mut Problems) -> Vec<ContainerPort> {
+fn read_ports(spec: &PodSpec, path: &FieldPath, problems: &mut Problems) -> Vec<ContainerPort> {
     if spec.containers.is_empty() {
-        problems.error(at.key("containers"), "a pod needs at least one container");
+        problems.error(path.key("containers"), "a pod needs at least one container");
     }
+
     let mut ports = Vec::new();
     let lists = [
         ("containers", spec.containers.as_slice()),
@@ -171,56 +180,71 @@ fn read_ports(spec: &PodSpec, at: &At, problems: &mut Problems) -> Vec<Container
         ),
     ];
     for (field, containers) in lists {
-        for (number, container) in containers.iter().enumerate() {
-            // Ports of the others are checked too, since the API server would.
-            let read = read_container(container, &at.key(field).index(number), problems);
-            let serves =
+        for (index, container) in containers.iter().enumerate() {
+            // The API server checks the ports of every container, so they are all read.
+            let path = path.key(field).index(index);
+            let container_ports = read_container_ports(container, &path, problems);
+            let keeps_running =
                 field == "containers" || container.restart_policy.as_deref() == Some("Always");
-            if serves && !INJECTED.contains(&container.name.as_str()) {
-                ports.extend(read);
+            if keeps_running && !PROXY_CONTAINERS.contains(&container.name.as_str()) {
+                ports.extend(container_ports);
             }
         }
     }
     ports
 }
 
-fn read_container(container: &Container, at: &At, problems: &mut Problems) -> Vec<ContainerPort> {
+fn read_container_ports(
+    container: &Container,
+    path: &FieldPath,
+    problems: &mut Problems,
+) -> Vec<ContainerPort> {
     let mut ports = Vec::new();
-    for (number, declared) in container.ports.iter().flatten().enumerate() {
-        let at = at.key("ports").index(number);
+    for (index, declared) in container.ports.iter().flatten().enumerate() {
+        let path = path.key("ports").index(index);
         if let Some(name) = &declared.name {
-            problems.check(&at.key("name"), "port name", name, syntax::port_name(name));
+            problems.check(
+                &path.key("name"),
+                "port name",
+                name,
+                syntax::port_name(name),
+            );
         }
-        let number = check_number(declared.container_port, &at.key("containerPort"), problems);
-        let transport = read_transport(declared.protocol.as_deref(), &at.key("protocol"), problems);
-        ports.extend(
-            number
-                .and_then(|number| Port::new(number, transport?))
-                .map(|port| ContainerPort {
-                    name: declared.name.clone(),
-                    port,
-                }),
+        let number = check_port_number(
+            declared.container_port,
+            &path.key("containerPort"),
+            problems,
         );
+        let transport = read_transport(
+            declared.protocol.as_deref(),
+            &path.key("protocol"),
+            problems,
+        );
+        let port = number.and_then(|number| Port::new(number, transport?));
+        ports.extend(port.map(|port| ContainerPort {
+            name: declared.name.clone(),
+            port,
+        }));
     }
     ports
 }
 
-/// The protocol of a container's or a Service's port: TCP unless written.
+/// Reads the protocol of a container's or a Service's port; TCP where it is absent.
 pub(super) fn read_transport(
     protocol: Option<&str>,
-    at: &At,
+    path: &FieldPath,
     problems: &mut Problems,
 ) -> Option<Transport> {
     match protocol {
         None | Some("" | "TCP") => Some(Transport::Tcp),
         Some("UDP") => Some(Transport::Udp),
         Some("SCTP") => Some(Transport::Sctp),
-        Some(other) => {
+        Some(unknown) => {
             one_of(
-                other,
+                unknown,
                 "protocol",
-                ["TCP", "UDP", "SCTP"],
-                at.clone(),
+                &["TCP", "UDP", "SCTP"],
+                path.clone(),
                 problems,
             );
             None

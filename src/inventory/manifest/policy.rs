@@ -1,7 +1,6 @@
-//! NetworkPolicies, checked as the API server does (`pkg/apis/networking/validation`), all faults
-//! at once.
+//! Checks of NetworkPolicies, as the API server makes them (`pkg/apis/networking/validation`).
 
-use super::problem::{At, Problems, nearest};
+use super::problem::{FieldPath, Problems, nearest};
 use super::selector::check_selector;
 use super::syntax;
 use crate::inventory::Cidr;
@@ -13,81 +12,87 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 const DIRECTIONS: [&str; 2] = ["Ingress", "Egress"];
 const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 
-/// Checks a policy's spec.
-pub(super) fn check_policy(spec: &NetworkPolicySpec, at: &At, problems: &mut Problems) {
+/// Checks the spec of a NetworkPolicy.
+pub(super) fn check_network_policy(
+    spec: &NetworkPolicySpec,
+    path: &FieldPath,
+    problems: &mut Problems,
+) {
     if let Some(selector) = &spec.pod_selector {
-        check_selector(selector, &at.key("podSelector"), problems);
+        check_selector(selector, &path.key("podSelector"), problems);
     }
-    for (number, rule) in spec.ingress.iter().flatten().enumerate() {
-        let at = at.key("ingress").index(number);
-        check_peers(rule.from.as_deref(), &at.key("from"), problems);
-        check_ports(rule.ports.as_deref(), &at.key("ports"), problems);
+    for (index, rule) in spec.ingress.iter().flatten().enumerate() {
+        let path = path.key("ingress").index(index);
+        check_peers(rule.from.as_deref(), &path.key("from"), problems);
+        check_ports(rule.ports.as_deref(), &path.key("ports"), problems);
     }
-    for (number, rule) in spec.egress.iter().flatten().enumerate() {
-        let at = at.key("egress").index(number);
-        check_peers(rule.to.as_deref(), &at.key("to"), problems);
-        check_ports(rule.ports.as_deref(), &at.key("ports"), problems);
+    for (index, rule) in spec.egress.iter().flatten().enumerate() {
+        let path = path.key("egress").index(index);
+        check_peers(rule.to.as_deref(), &path.key("to"), problems);
+        check_ports(rule.ports.as_deref(), &path.key("ports"), problems);
     }
+
     let types = spec.policy_types.as_deref().unwrap_or_default();
     if types.len() > DIRECTIONS.len() {
         problems.error(
-            at.key("policyTypes"),
+            path.key("policyTypes"),
             "at most two policyTypes: Ingress and Egress",
         );
     }
-    for (number, direction) in types.iter().enumerate() {
+    for (index, direction) in types.iter().enumerate() {
         one_of(
             direction,
             "policy type",
-            DIRECTIONS,
-            at.key("policyTypes").index(number),
+            &DIRECTIONS,
+            path.key("policyTypes").index(index),
             problems,
         );
     }
 }
 
-/// Checks that a word is one of those that the API knows, upper and lower case as written there.
-pub(super) fn one_of<const N: usize>(
+/// Checks that a word is one of the API's words; `subject` names what it is. Case matters.
+pub(super) fn one_of(
     word: &str,
-    what: &str,
-    words: [&str; N],
-    at: At,
+    subject: &str,
+    words: &[&str],
+    path: FieldPath,
     problems: &mut Problems,
 ) {
     if !words.contains(&word) {
-        let help = match nearest(word, words) {
-            Some(near) => format!("did you mean {near}?"),
+        let help = match nearest(word, words.iter().copied()) {
+            Some(nearest) => format!("did you mean {nearest}?"),
             None => format!("one of {}", words.join(", ")),
         };
         problems
-            .error(at, format!("unknown {what} {word:?}"))
+            .error(path, format!("unknown {subject} {word:?}"))
             .help(help);
     }
 }
 
-fn check_peers(peers: Option<&[NetworkPolicyPeer]>, at: &At, problems: &mut Problems) {
-    for (number, peer) in peers.unwrap_or_default().iter().enumerate() {
-        let at = at.index(number);
+fn check_peers(peers: Option<&[NetworkPolicyPeer]>, path: &FieldPath, problems: &mut Problems) {
+    for (index, peer) in peers.unwrap_or_default().iter().enumerate() {
+        let path = path.index(index);
         if let Some(selector) = &peer.pod_selector {
-            check_selector(selector, &at.key("podSelector"), problems);
+            check_selector(selector, &path.key("podSelector"), problems);
         }
         if let Some(selector) = &peer.namespace_selector {
-            check_selector(selector, &at.key("namespaceSelector"), problems);
+            check_selector(selector, &path.key("namespaceSelector"), problems);
         }
         if let Some(block) = &peer.ip_block {
-            check_block(block, &at.key("ipBlock"), problems);
+            check_block(block, &path.key("ipBlock"), problems);
         }
-        let selects = peer.pod_selector.is_some() || peer.namespace_selector.is_some();
-        match (selects, &peer.ip_block) {
+
+        let has_selector = peer.pod_selector.is_some() || peer.namespace_selector.is_some();
+        match (has_selector, &peer.ip_block) {
             (false, None) => {
                 problems
-                    .error(at, "a peer needs a podSelector, a namespaceSelector or an ipBlock")
+                    .error(path, "a peer needs a podSelector, a namespaceSelector or an ipBlock")
                     .help("podSelector: {} selects every pod of the policy's namespace; to match everyone, leave the whole list out");
             }
             (true, Some(_)) => {
                 problems
                     .error(
-                        at,
+                        path,
                         "a peer with an ipBlock can have no podSelector or namespaceSelector",
                     )
                     .help("write them as two items of the list: either of them then matches");
@@ -97,26 +102,27 @@ fn check_peers(peers: Option<&[NetworkPolicyPeer]>, at: &At, problems: &mut Prob
     }
 }
 
-fn check_block(block: &IPBlock, at: &At, problems: &mut Problems) {
+fn check_block(block: &IPBlock, path: &FieldPath, problems: &mut Problems) {
     if block.cidr.is_empty() {
-        problems.error(at.key("cidr"), "an ipBlock needs a cidr");
+        problems.error(path.key("cidr"), "an ipBlock needs a cidr");
         return;
     }
-    let outer = Cidr::parse(&block.cidr);
-    if let Err(error) = &outer {
-        problems.error(at.key("cidr"), error.to_string());
+    let cidr = Cidr::parse(&block.cidr);
+    if let Err(error) = &cidr {
+        problems.error(path.key("cidr"), error.to_string());
     }
-    for (number, text) in block.except.iter().flatten().enumerate() {
-        let at = at.key("except").index(number);
-        match (Cidr::parse(text), &outer) {
+
+    for (index, text) in block.except.iter().flatten().enumerate() {
+        let path = path.key("except").index(index);
+        match (Cidr::parse(text), &cidr) {
             (Err(error), _) => {
-                problems.error(at, error.to_string());
+                problems.error(path, error.to_string());
             }
-            (Ok(inner), Ok(outer))
-                if !outer.contains(inner.first()) || inner.length() <= outer.length() =>
+            (Ok(exception), Ok(cidr))
+                if !cidr.contains(exception.first()) || exception.length() <= cidr.length() =>
             {
                 problems.error(
-                    at,
+                    path,
                     format!("{text} must lie inside {} and be smaller", block.cidr),
                 );
             }
@@ -125,52 +131,62 @@ fn check_block(block: &IPBlock, at: &At, problems: &mut Problems) {
     }
 }
 
-fn check_ports(ports: Option<&[NetworkPolicyPort]>, at: &At, problems: &mut Problems) {
-    for (number, port) in ports.unwrap_or_default().iter().enumerate() {
-        let at = at.index(number);
+fn check_ports(ports: Option<&[NetworkPolicyPort]>, path: &FieldPath, problems: &mut Problems) {
+    for (index, port) in ports.unwrap_or_default().iter().enumerate() {
+        let path = path.index(index);
         if let Some(protocol) = &port.protocol {
             one_of(
                 protocol,
                 "protocol",
-                PROTOCOLS,
-                at.key("protocol"),
+                &PROTOCOLS,
+                path.key("protocol"),
                 problems,
             );
         }
+
         match &port.port {
             Some(IntOrString::Int(first)) => {
-                check_number(*first, &at.key("port"), problems);
+                check_port_number(*first, &path.key("port"), problems);
                 if let Some(last) = port.end_port {
-                    check_number(last, &at.key("endPort"), problems);
+                    check_port_number(last, &path.key("endPort"), problems);
                     if last < *first {
                         problems.error(
-                            at.key("endPort"),
+                            path.key("endPort"),
                             format!("endPort {last} is below port {first}"),
                         );
                     }
                 }
             }
             Some(IntOrString::String(name)) => {
-                problems.check(&at.key("port"), "port name", name, syntax::port_name(name));
+                problems.check(
+                    &path.key("port"),
+                    "port name",
+                    name,
+                    syntax::port_name(name),
+                );
                 if port.end_port.is_some() {
-                    problems.error(at.key("endPort"), "endPort needs a port that is a number");
+                    problems.error(path.key("endPort"), "endPort needs a port that is a number");
                 }
             }
             None => {
                 if port.end_port.is_some() {
-                    problems.error(at.key("endPort"), "endPort needs a port");
+                    problems.error(path.key("endPort"), "endPort needs a port");
                 }
             }
         }
     }
 }
 
-/// Checks that a number is a port; answers it if so.
-pub(super) fn check_number(number: i32, at: &At, problems: &mut Problems) -> Option<u16> {
+/// Checks that a number is a port, and returns it if so.
+pub(super) fn check_port_number(
+    number: i32,
+    path: &FieldPath,
+    problems: &mut Problems,
+) -> Option<u16> {
     let port = u16::try_from(number).ok().filter(|port| *port != 0);
     if port.is_none() {
         problems.error(
-            at.clone(),
+            path.clone(),
             format!("{number} is not a port: a number from 1 to 65535"),
         );
     }

@@ -1,160 +1,164 @@
-//! What is wrong with a manifest, and where: before it becomes a picture of the file's line.
+//! Problems of a manifest, each with the path of the field: before they become diagnostics with a
+//! line of the file.
 
 use std::borrow::Cow;
 
-/// One step from a node to one inside it.
+/// One segment of a [`FieldPath`]: from a node to one inside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
-    /// Into a mapping.
+pub(super) enum PathSegment {
+    /// A field of a mapping.
     Key(Cow<'static, str>),
-    /// Into a list.
+    /// An item of a list, from 0.
     Index(usize),
 }
 
-/// Which node of which document.
+/// The path of a node in a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct At {
-    /// Index of the document, of all files.
+pub(super) struct FieldPath {
+    /// Index of the document among the documents of all files.
     pub(super) document: usize,
-    /// From the document's root.
-    pub(super) steps: Vec<Step>,
+    /// From the document's root to the node.
+    pub(super) segments: Vec<PathSegment>,
 }
 
-impl At {
+impl FieldPath {
     /// The root of a document.
     pub(super) fn root(document: usize) -> Self {
         Self {
             document,
-            steps: Vec::new(),
+            segments: Vec::new(),
         }
     }
 
-    /// A field of this mapping.
+    /// The path of a field of this mapping.
     pub(super) fn key(&self, key: impl Into<Cow<'static, str>>) -> Self {
-        self.step(Step::Key(key.into()))
+        self.segment(PathSegment::Key(key.into()))
     }
 
-    /// A field below fields.
+    /// The path of a field, by the fields on the way to it.
     pub(super) fn keys<const N: usize>(&self, keys: [&'static str; N]) -> Self {
-        keys.into_iter().fold(self.clone(), |at, key| at.key(key))
+        keys.into_iter()
+            .fold(self.clone(), |path, key| path.key(key))
     }
 
-    /// An item of this list.
+    /// The path of an item of this list.
     pub(super) fn index(&self, index: usize) -> Self {
-        self.step(Step::Index(index))
+        self.segment(PathSegment::Index(index))
     }
 
-    fn step(&self, step: Step) -> Self {
-        let mut steps = Vec::with_capacity(self.steps.len() + 1);
-        steps.extend_from_slice(&self.steps);
-        steps.push(step);
+    fn segment(&self, segment: PathSegment) -> Self {
+        let mut segments = Vec::with_capacity(self.segments.len() + 1);
+        segments.extend_from_slice(&self.segments);
+        segments.push(segment);
         Self {
             document: self.document,
-            steps,
+            segments,
         }
     }
 }
 
-impl std::fmt::Display for At {
+impl std::fmt::Display for FieldPath {
     /// `spec.ingress[0].ports`, as `kubectl explain` writes it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (number, step) in self.steps.iter().enumerate() {
-            match step {
-                Step::Key(key) if number == 0 => f.write_str(key)?,
-                Step::Key(key) => write!(f, ".{key}")?,
-                Step::Index(index) => write!(f, "[{index}]")?,
+        for (number, segment) in self.segments.iter().enumerate() {
+            match segment {
+                PathSegment::Key(key) if number == 0 => f.write_str(key)?,
+                PathSegment::Key(key) => write!(f, ".{key}")?,
+                PathSegment::Index(index) => write!(f, "[{index}]")?,
             }
         }
         Ok(())
     }
 }
 
-/// Something that must be changed.
+/// A problem that makes a manifest unusable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
-    /// The node; where it is absent, the nearest node around it is shown.
-    pub(super) at: At,
-    /// Whether the key is at fault and not the value.
+    /// The node at fault. Where it is absent, the diagnostic points at the nearest node around it.
+    pub(super) path: FieldPath,
+    /// Whether the key is at fault, not the value.
     pub(super) on_key: bool,
-    /// What is wrong.
     pub(super) message: String,
-    /// What to do.
+    /// The next step for the author.
     pub(super) help: Option<String>,
-    /// Another place that belongs to it, and what stands there.
-    pub(super) also: Option<(At, String)>,
+    /// Another node that explains the problem, with a label for it.
+    pub(super) related: Option<(FieldPath, String)>,
 }
 
-/// All problems so far.
+/// The problems found so far, in order.
 #[derive(Debug, Default)]
 pub(super) struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// Notes a problem; the answer takes help and other places.
-    pub(super) fn error(&mut self, at: At, message: impl Into<String>) -> &mut Problem {
+    /// Adds a problem; help and a related node are set on the returned value.
+    pub(super) fn error(&mut self, path: FieldPath, message: impl Into<String>) -> &mut Problem {
         self.0.push(Problem {
-            at,
+            path,
             on_key: false,
             message: message.into(),
             help: None,
-            also: None,
+            related: None,
         });
         let last = self.0.len() - 1;
         &mut self.0[last]
     }
 
-    /// Notes a fault of spelling, if there is one: `NAME "x y" must be ...`.
-    pub(super) fn check(&mut self, at: &At, what: &str, text: &str, result: Result<(), String>) {
+    /// Adds a problem if `result` is an error: `label value "x y" must be ...`.
+    pub(super) fn check(
+        &mut self,
+        path: &FieldPath,
+        what: &str,
+        text: &str,
+        result: Result<(), String>,
+    ) {
         if let Err(fault) = result {
-            self.error(at.clone(), format!("{what} {text:?} {fault}"));
+            self.error(path.clone(), format!("{what} {text:?} {fault}"));
         }
     }
 
-    /// How many there are.
+    /// The number of problems.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// All of them, in the order in which they were found.
+    /// The problems, in the order in which they were found.
     pub(super) fn into_vec(self) -> Vec<Problem> {
         self.0
     }
 }
 
 impl Problem {
-    /// Says what to do.
+    /// Sets the next step for the author.
     pub(super) fn help(&mut self, help: impl Into<String>) -> &mut Self {
         self.help = Some(help.into());
         self
     }
 
-    /// Shows another place.
-    pub(super) fn also(&mut self, at: At, text: impl Into<String>) -> &mut Self {
-        self.also = Some((at, text.into()));
+    /// Sets a related node, with a label for it.
+    pub(super) fn related(&mut self, path: FieldPath, text: impl Into<String>) -> &mut Self {
+        self.related = Some((path, text.into()));
         self
     }
 
-    /// The key is at fault.
+    /// Marks the key as the fault, not the value.
     pub(super) fn on_key(&mut self) -> &mut Self {
         self.on_key = true;
         self
     }
 }
 
-/// The candidate nearest to a misspelt word, if one is near: at most a third of its letters differ.
+/// The candidate nearest to a misspelt word; `None` if more than a third of its letters differ from
+/// each candidate.
 pub(super) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
+    let word = word.to_ascii_lowercase();
     candidates
         .into_iter()
         .map(|candidate| {
-            (
-                strsim::damerau_levenshtein(
-                    &word.to_ascii_lowercase(),
-                    &candidate.to_ascii_lowercase(),
-                ),
-                candidate,
-            )
+            let distance = strsim::damerau_levenshtein(&word, &candidate.to_ascii_lowercase());
+            (distance, candidate)
         })
         .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
         .min_by_key(|(distance, _)| *distance)

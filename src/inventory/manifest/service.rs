@@ -1,9 +1,9 @@
-//! Services.
+//! Reads Services.
 
-use super::object::Meta;
-use super::pod::read_transport;
-use super::policy::{check_number, one_of};
-use super::problem::{At, Problems};
+use super::object::Metadata;
+use super::pod::{parse_addresses, read_transport};
+use super::policy::{check_port_number, one_of};
+use super::problem::{FieldPath, Problems};
 use super::selector::check_labels;
 use super::syntax;
 use crate::inventory::{Service, ServiceKind, ServicePort, TargetPort};
@@ -15,34 +15,36 @@ use std::net::IpAddr;
 
 const TYPES: [&str; 4] = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];
 
-/// What the API writes for "no cluster address".
+/// The `clusterIP` of a Service without a cluster address.
 const HEADLESS: &str = "None";
 
-/// Reads a Service.
+/// Reads the spec of a Service.
 pub(super) fn read_service(
-    meta: &Meta,
+    meta: &Metadata,
     spec: &ServiceSpec,
-    at: &At,
+    path: &FieldPath,
     problems: &mut Problems,
 ) -> Service {
-    let at = at.key("spec");
-    let kind = read_kind(spec, &at, problems);
+    let path = path.key("spec");
+    let kind = read_kind(spec, &path, problems);
     let selector = spec.selector.clone().unwrap_or_default();
-    check_labels(&selector, &at.key("selector"), problems);
+    check_labels(&selector, &path.key("selector"), problems);
+
     let ports = spec.ports.as_deref().unwrap_or_default();
     if ports.is_empty() && kind == ServiceKind::ClusterIp {
         problems.error(
-            at.key("ports"),
+            path.key("ports"),
             "a Service with a cluster address needs at least one port",
         );
     }
+
     Service {
         namespace: meta.namespace.clone(),
         name: meta.name.clone(),
-        ports: read_ports(ports, &at.key("ports"), problems),
-        families: read_families(spec, &at, problems),
+        ports: read_ports(ports, &path.key("ports"), problems),
+        families: read_families(spec, &path, problems),
         addresses: if kind == ServiceKind::ClusterIp {
-            read_addresses(spec, &at, problems)
+            read_addresses(spec, &path, problems)
         } else {
             Vec::new()
         },
@@ -53,49 +55,47 @@ pub(super) fn read_service(
     }
 }
 
-fn read_kind(spec: &ServiceSpec, at: &At, problems: &mut Problems) -> ServiceKind {
+fn read_kind(spec: &ServiceSpec, path: &FieldPath, problems: &mut Problems) -> ServiceKind {
     let kind = spec
         .type_
         .as_deref()
         .filter(|kind| !kind.is_empty())
         .unwrap_or("ClusterIP");
-    one_of(kind, "type", TYPES, at.key("type"), problems);
+    one_of(kind, "type", &TYPES, path.key("type"), problems);
     if kind == "ExternalName" {
         let name = spec.external_name.as_deref().unwrap_or_default();
         let bare = name.strip_suffix('.').unwrap_or(name);
         problems.check(
-            &at.key("externalName"),
+            &path.key("externalName"),
             "externalName",
             name,
             syntax::dns_subdomain(bare),
         );
         return ServiceKind::ExternalName(bare.to_owned());
     }
-    let headless = [
-        spec.cluster_ip.as_deref(),
-        spec.cluster_ips.iter().flatten().next().map(String::as_str),
-    ];
-    if !headless.contains(&Some(HEADLESS)) {
+
+    let first_of_list = spec.cluster_ips.iter().flatten().next().map(String::as_str);
+    if ![spec.cluster_ip.as_deref(), first_of_list].contains(&Some(HEADLESS)) {
         return ServiceKind::ClusterIp;
     }
     if kind != "ClusterIP" {
         problems.error(
-            at.key("clusterIP"),
+            path.key("clusterIP"),
             format!("a Service of type {kind} cannot be headless"),
         );
     }
     ServiceKind::Headless
 }
 
-fn read_families(spec: &ServiceSpec, at: &At, problems: &mut Problems) -> Vec<Family> {
+fn read_families(spec: &ServiceSpec, path: &FieldPath, problems: &mut Problems) -> Vec<Family> {
     let mut families = Vec::new();
-    for (number, text) in spec.ip_families.iter().flatten().enumerate() {
-        let at = at.key("ipFamilies").index(number);
+    for (index, text) in spec.ip_families.iter().flatten().enumerate() {
+        let path = path.key("ipFamilies").index(index);
         one_of(
             text,
             "address family",
-            ["IPv4", "IPv6"],
-            at.clone(),
+            &["IPv4", "IPv6"],
+            path.clone(),
             problems,
         );
         let family = if text == "IPv6" {
@@ -104,7 +104,7 @@ fn read_families(spec: &ServiceSpec, at: &At, problems: &mut Problems) -> Vec<Fa
             Family::V4
         };
         if families.contains(&family) {
-            problems.error(at, format!("{text} stands here twice"));
+            problems.error(path, format!("{text} is listed twice"));
         } else {
             families.push(family);
         }
@@ -112,102 +112,89 @@ fn read_families(spec: &ServiceSpec, at: &At, problems: &mut Problems) -> Vec<Fa
     families
 }
 
-fn read_addresses(spec: &ServiceSpec, at: &At, problems: &mut Problems) -> Vec<IpAddr> {
+fn read_addresses(spec: &ServiceSpec, path: &FieldPath, problems: &mut Problems) -> Vec<IpAddr> {
     // clusterIP repeats the first of clusterIPs.
-    let texts: Vec<(At, &str)> = match spec.cluster_ips.as_deref() {
+    let texts: Vec<(FieldPath, &str)> = match spec.cluster_ips.as_deref() {
         None | Some([]) => spec
             .cluster_ip
             .iter()
-            .map(|ip| (at.key("clusterIP"), ip.as_str()))
+            .map(|ip| (path.key("clusterIP"), ip.as_str()))
             .collect(),
         Some(ips) => {
-            let at = at.key("clusterIPs");
+            let path = path.key("clusterIPs");
             ips.iter()
                 .enumerate()
-                .map(|(number, ip)| (at.index(number), ip.as_str()))
+                .map(|(index, ip)| (path.index(index), ip.as_str()))
                 .collect()
         }
     };
-    let mut addresses: Vec<IpAddr> = Vec::new();
-    for (at, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
-        match text.parse::<IpAddr>() {
-            Ok(address)
-                if addresses
-                    .iter()
-                    .any(|known| Family::of(*known) == Family::of(address)) =>
-            {
-                problems.error(
-                    at,
-                    format!(
-                        "a second {} address; a Service has at most one",
-                        Family::of(address)
-                    ),
-                );
-            }
-            Ok(address) => addresses.push(address),
-            Err(_) => {
-                problems.error(at, format!("{text:?} is not an IP address"));
-            }
-        }
-    }
-    addresses
+    parse_addresses("Service", texts, problems)
 }
 
-fn read_ports(ports: &[ApiPort], at: &At, problems: &mut Problems) -> Vec<ServicePort> {
+fn read_ports(ports: &[ApiPort], path: &FieldPath, problems: &mut Problems) -> Vec<ServicePort> {
     let mut names = BTreeSet::new();
     let mut numbers = BTreeSet::new();
-    let mut read = Vec::new();
+    let mut read_ports = Vec::new();
     for (index, declared) in ports.iter().enumerate() {
-        let at = at.index(index);
-        match declared.name.as_deref().filter(|name| !name.is_empty()) {
+        let path = path.index(index);
+        let name = declared.name.as_deref().filter(|name| !name.is_empty());
+        match name {
+            Some(name) => {
+                let path = path.key("name");
+                problems.check(&path, "port name", name, syntax::dns_label(name));
+                if !names.insert(name) {
+                    problems.error(path, format!("the port name {name:?} is used twice"));
+                }
+            }
             None if ports.len() > 1 => {
                 problems.error(
-                    at.clone(),
+                    path.clone(),
                     "a Service with several ports needs a name for each",
                 );
             }
             None => {}
-            Some(name) => {
-                problems.check(&at.key("name"), "port name", name, syntax::dns_label(name));
-                if !names.insert(name) {
-                    problems.error(
-                        at.key("name"),
-                        format!("the port name {name:?} stands here twice"),
-                    );
-                }
-            }
         }
-        let transport = read_transport(declared.protocol.as_deref(), &at.key("protocol"), problems);
-        let number = check_number(declared.port, &at.key("port"), problems);
-        let target = read_target(declared, &at.key("targetPort"), problems);
-        let node_port = match declared.node_port {
-            None | Some(0) => None,
-            Some(number) => check_number(number, &at.key("nodePort"), problems),
-        };
-        let (Some(port), Some(target)) = (
-            number.and_then(|number| Port::new(number, transport?)),
-            target,
-        ) else {
+
+        let Some(port) = read_port(declared, &path, problems) else {
             continue;
         };
-        if !numbers.insert(port) {
-            problems.error(at.key("port"), format!("port {port} stands here twice"));
+        if !numbers.insert(port.port) {
+            problems.error(
+                path.key("port"),
+                format!("port {} is listed twice", port.port),
+            );
         }
-        read.push(ServicePort {
-            name: declared.name.clone().filter(|name| !name.is_empty()),
-            port,
-            target,
-            node_port,
-        });
+        read_ports.push(port);
     }
-    read
+    read_ports
 }
 
-/// `targetPort`: a container port's name or number; the Service's own number unless written
-/// (ServicePort, core/v1).
-fn read_target(declared: &ApiPort, at: &At, problems: &mut Problems) -> Option<TargetPort> {
+fn read_port(declared: &ApiPort, path: &FieldPath, problems: &mut Problems) -> Option<ServicePort> {
+    let protocol = declared.protocol.as_deref();
+    let transport = read_transport(protocol, &path.key("protocol"), problems);
+    let number = check_port_number(declared.port, &path.key("port"), problems);
+    let target = read_target(declared, &path.key("targetPort"), problems);
+    let node_port = match declared.node_port {
+        None | Some(0) => None,
+        Some(number) => check_port_number(number, &path.key("nodePort"), problems),
+    };
+    Some(ServicePort {
+        name: declared.name.clone().filter(|name| !name.is_empty()),
+        port: Port::new(number?, transport?)?,
+        target: target?,
+        node_port,
+    })
+}
+
+/// Reads `targetPort`: a container port's name or number; where it is absent, the Service's own
+/// number (ServicePort, core/v1).
+fn read_target(
+    declared: &ApiPort,
+    path: &FieldPath,
+    problems: &mut Problems,
+) -> Option<TargetPort> {
     match &declared.target_port {
-        // The API server takes 0 and "" for absent (`SetDefaults_Service`).
+        // To the API server 0 and "" mean absent (`SetDefaults_Service`).
         None | Some(IntOrString::Int(0)) => {
             u16::try_from(declared.port).ok().map(TargetPort::Number)
         }
@@ -215,10 +202,10 @@ fn read_target(declared: &ApiPort, at: &At, problems: &mut Problems) -> Option<T
             u16::try_from(declared.port).ok().map(TargetPort::Number)
         }
         Some(IntOrString::Int(number)) => {
-            check_number(*number, at, problems).map(TargetPort::Number)
+            check_port_number(*number, path, problems).map(TargetPort::Number)
         }
         Some(IntOrString::String(name)) => {
-            problems.check(at, "port name", name, syntax::port_name(name));
+            problems.check(path, "port name", name, syntax::port_name(name));
             Some(TargetPort::Name(name.clone()))
         }
     }

@@ -1,18 +1,23 @@
 //! The spelling of names, labels and port names, as the API server checks it
 //! (`k8s.io/apimachinery/pkg/util/validation`).
 
-/// What is wrong with a text, as an end of a sentence: `... must be at most 63 characters`.
+/// The rule that a text breaks, as the end of a sentence: `... must be at most 63 characters`.
 pub(super) type Fault = String;
 
 fn is_lower_alphanumeric(c: char) -> bool {
     c.is_ascii_lowercase() || c.is_ascii_digit()
 }
 
+/// Whether a text is of a-z, 0-9 and '-', with a letter or digit at both ends.
+fn is_dns_part(text: &str) -> bool {
+    text.starts_with(is_lower_alphanumeric)
+        && text.ends_with(is_lower_alphanumeric)
+        && text.chars().all(|c| is_lower_alphanumeric(c) || c == '-')
+}
+
 /// `IsDNS1123Label`: names of namespaces and Services.
 pub(super) fn dns_label(text: &str) -> Result<(), Fault> {
-    let inside = text.chars().all(|c| is_lower_alphanumeric(c) || c == '-');
-    let ends = text.starts_with(is_lower_alphanumeric) && text.ends_with(is_lower_alphanumeric);
-    match (text.len(), inside && ends) {
+    match (text.len(), is_dns_part(text)) {
         (64.., _) => Err("must be at most 63 characters".to_owned()),
         (_, false) => {
             Err("must be of a-z, 0-9 and '-', and start and end with a letter or digit (RFC 1123 label)".to_owned())
@@ -21,15 +26,10 @@ pub(super) fn dns_label(text: &str) -> Result<(), Fault> {
     }
 }
 
-/// `IsDNS1123Subdomain`: names of most objects, prefixes of label keys. A part may be longer than
-/// 63.
+/// `IsDNS1123Subdomain`: names of most objects, prefixes of label keys. A part between dots may be
+/// longer than 63 characters.
 pub(super) fn dns_subdomain(text: &str) -> Result<(), Fault> {
-    let part = |part: &str| {
-        part.starts_with(is_lower_alphanumeric)
-            && part.ends_with(is_lower_alphanumeric)
-            && part.chars().all(|c| is_lower_alphanumeric(c) || c == '-')
-    };
-    match (text.len(), text.split('.').all(part)) {
+    match (text.len(), text.split('.').all(is_dns_part)) {
         (254.., _) => Err("must be at most 253 characters".to_owned()),
         (_, false) => Err(
             "must be of a-z, 0-9, '-' and '.', and each part start and end with a letter or digit (RFC 1123 subdomain)"
@@ -39,7 +39,7 @@ pub(super) fn dns_subdomain(text: &str) -> Result<(), Fault> {
     }
 }
 
-/// The part that names and values of labels share.
+/// The rule for the name part of a label's key and for its value.
 fn label_word(text: &str) -> Result<(), Fault> {
     let inside = text
         .chars()
@@ -67,7 +67,7 @@ pub(super) fn label_key(text: &str) -> Result<(), Fault> {
     }
 }
 
-/// `IsValidLabelValue`: empty, or a word.
+/// `IsValidLabelValue`: empty, or the same as the name part of a key.
 pub(super) fn label_value(text: &str) -> Result<(), Fault> {
     if text.is_empty() {
         Ok(())
@@ -80,6 +80,7 @@ pub(super) fn label_value(text: &str) -> Result<(), Fault> {
 pub(super) fn port_name(text: &str) -> Result<(), Fault> {
     let inside = text.chars().all(|c| is_lower_alphanumeric(c) || c == '-');
     let dashes = text.starts_with('-') || text.ends_with('-') || text.contains("--");
+
     if text.len() > 15 {
         Err("must be at most 15 characters".to_owned())
     } else if !text.is_empty() && text.chars().all(|c| c.is_ascii_digit()) {
@@ -105,7 +106,7 @@ mod tests {
     type Check = fn(&str) -> Result<(), Fault>;
 
     #[test]
-    fn each_spelling_has_its_good_and_its_bad() {
+    fn each_rule_accepts_valid_and_refuses_invalid_texts() {
         let long = "a".repeat(64);
         let longest = "a".repeat(63);
         let longer = "a.".repeat(127);
@@ -146,12 +147,12 @@ mod tests {
                 ],
             ),
         ];
-        for (number, (check, good, bad)) in table.iter().enumerate() {
+        for (row, (check, good, bad)) in table.iter().enumerate() {
             for text in *good {
-                assert_eq!(check(text), Ok(()), "{number}: {text}");
+                assert_eq!(check(text), Ok(()), "row {row}: {text}");
             }
             for text in *bad {
-                assert!(check(text).is_err(), "{number}: {text}");
+                assert!(check(text).is_err(), "row {row}: {text}");
             }
         }
     }

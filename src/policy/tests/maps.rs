@@ -1,4 +1,4 @@
-//! Complete maps, and what differs between two.
+//! Complete maps, and the differences between two.
 
 use super::with;
 use crate::policy::{ConnectionMap, Link, Predictor};
@@ -28,7 +28,7 @@ fn show(links: &[Link]) -> Vec<String> {
 }
 
 #[test]
-fn a_map_names_workloads_and_maximal_blocks() {
+fn a_map_has_workloads_and_maximal_blocks() {
     let from_shop = json!({ "podSelector": { "matchLabels": { "app": "db" } }, "policyTypes": ["Ingress", "Egress"],
         "ingress": [{ "from": [{ "namespaceSelector": { "matchLabels": { "team": "a" } } }], "ports": [{ "port": 5432 }] }],
         "egress": [{ "to": [{ "ipBlock": { "cidr": "203.0.113.0/25" } }, { "ipBlock": { "cidr": "203.0.113.128/25" } }] },
@@ -57,9 +57,9 @@ fn a_map_names_workloads_and_maximal_blocks() {
         "::/0 -> data/Pod/web: everything",
     ];
     assert_eq!(show(&map.links), expected[1..], "{:#?}", show(&map.links));
-    let members: Vec<String> = map.members.iter().map(ToString::to_string).collect();
+    let workloads: Vec<String> = map.workloads.iter().map(ToString::to_string).collect();
     assert_eq!(
-        members,
+        workloads,
         [
             "data/Pod/db",
             "data/Pod/web",
@@ -71,7 +71,7 @@ fn a_map_names_workloads_and_maximal_blocks() {
 }
 
 #[test]
-fn replicas_reach_each_other_and_are_told_apart_where_policies_do() {
+fn replicas_reach_each_other_and_are_split_where_policies_distinguish_them() {
     let inventory = with(&[]);
     let links = show(&map(&inventory).links);
     assert!(
@@ -104,7 +104,7 @@ fn replicas_reach_each_other_and_are_told_apart_where_policies_do() {
 }
 
 #[test]
-fn changes_are_told_by_port_and_by_address() {
+fn changes_are_split_by_port_and_by_address() {
     let spec = |to: &str, first: u16, last: u16| {
         json!({ "policyTypes": ["Ingress", "Egress"],
             "ingress": [{ "from": [{ "namespaceSelector": { "matchLabels": { "team": "a" } }, "podSelector": { "matchLabels": { "app": "api" } } }], "ports": [{ "port": first, "endPort": last }] }],
@@ -122,7 +122,7 @@ fn changes_are_told_by_port_and_by_address() {
     assert_eq!(
         before.changes(&after),
         (Vec::new(), Vec::new()),
-        "host bits mean nothing"
+        "host bits are ignored"
     );
     let after = map(&with(&[
         ("data", spec("203.0.112.0/23", 85, 95)),

@@ -1,11 +1,12 @@
-//! Random worlds: rows and walk, which share only the reading of policies, must say the same of
-//! every flow.
+//! Random inventories: predictor and explainer, which share only the reading of policies, must give
+//! the same answer for every flow.
 
 use super::{cluster, with_cluster};
 use crate::inventory::Inventory;
 use crate::model::{Family, Port, Transport};
 use crate::policy::{
-    Direction, EndpointRef, Explainer, Explanation, MatchedPolicy, PolicyName, PolicyStep, Predictor, Selects, Side,
+    Direction, EndpointRef, Explainer, Explanation, MatchedPolicy, PolicyName, PolicyStep,
+    Predictor, Selects, Side,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -156,28 +157,28 @@ fn any_world() -> impl Strategy<Value = Inventory> {
         })
 }
 
-/// What a flow meets: each policy and direction, with the numbers of the rules that match, from 1.
-type Meetings = Vec<(PolicyName, Direction, Vec<usize>)>;
+/// The policies that match a flow, with direction and the numbers of the matching rules, from 1.
+type Matches = Vec<(PolicyName, Direction, Vec<usize>)>;
 
-fn by_name(explainer: &Explainer<'_>, met: &[MatchedPolicy]) -> Meetings {
+fn by_name(explainer: &Explainer<'_>, matched: &[MatchedPolicy]) -> Matches {
     let policies: Vec<(&PolicyName, Direction)> = explainer
         .rules()
         .map(|(name, direction, _)| (name, direction))
         .collect();
-    let named = |met: &MatchedPolicy| {
-        let (name, direction) = policies[met.policy];
+    let named = |matched: &MatchedPolicy| {
+        let (name, direction) = policies[matched.policy];
         (
             name.clone(),
             direction,
-            met.rules.iter().map(|rule| rule + 1).collect(),
+            matched.rules.iter().map(|rule| rule + 1).collect(),
         )
     };
-    met.iter().map(named).collect()
+    matched.iter().map(named).collect()
 }
 
-/// The same, as the walk tells it.
-fn told(walk: &Explanation) -> Meetings {
-    let of_side = |side: &Side| -> Meetings {
+/// The same according to an explanation.
+fn explained_matches(explanation: &Explanation) -> Matches {
+    let of_side = |side: &Side| -> Matches {
         let selecting = side
             .policies
             .iter()
@@ -193,13 +194,13 @@ fn told(walk: &Explanation) -> Meetings {
             .map(|step| (step.policy.clone(), side.direction, matching(step)))
             .collect()
     };
-    walk.sides.iter().flat_map(of_side).collect()
+    explanation.sides.iter().flat_map(of_side).collect()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
-    fn rows_and_walk_agree_on_every_flow(inventory in any_world()) {
+    fn predictor_and_explainer_agree_on_every_flow(inventory in any_world()) {
         let outside = ["203.0.113.1", "203.0.113.65", "198.51.100.1", "2001:db8::1"].map(|text| EndpointRef::Address(super::address(text)));
         let ends: Vec<EndpointRef<'_>> = (0..inventory.pods.len()).map(EndpointRef::Pod).chain([EndpointRef::Node("n1"), EndpointRef::Node("n2")]).chain(outside).collect();
         let mut predictor = Predictor::new(&inventory).expect("valid");
@@ -214,21 +215,21 @@ proptest! {
                     let set = predictor.allowed(*from, *to, family);
                     for (number, transport) in [(79, Transport::Tcp), (80, Transport::Tcp), (5432, Transport::Tcp), (8080, Transport::Tcp), (53, Transport::Udp), (9, Transport::Sctp)] {
                         let port = Port::new(number, transport).expect("a port");
-                        let walk = explainer.explain(*from, *to, port, Some(family));
-                        prop_assert_eq!(walk.allowed, set.contains(port), "{:?} -> {:?}:{} over {}: {:#?}", from, to, port, family, walk);
-                        prop_assert!(walk.beyond_policies.is_some() || walk.sides.len() == 2);
-                        let met = predictor.met(*from, *to, port, family);
-                        prop_assert_eq!(by_name(&explainer, &met), told(&walk), "{:?} -> {:?}:{} over {}: {:#?}", from, to, port, family, walk);
+                        let explanation = explainer.explain(*from, *to, port, Some(family));
+                        prop_assert_eq!(explanation.allowed, set.contains(port), "{:?} -> {:?}:{} over {}: {:#?}", from, to, port, family, explanation);
+                        prop_assert!(explanation.beyond_policies.is_some() || explanation.sides.len() == 2);
+                        let matched = predictor.matched_policies(*from, *to, port, family);
+                        prop_assert_eq!(by_name(&explainer, &matched), explained_matches(&explanation), "{:?} -> {:?}:{} over {}: {:#?}", from, to, port, family, explanation);
                     }
                 }
             }
         }
     }
 
-    /// Each suggestion turns the answer, also by the rows, which know nothing of how it was found;
-    /// and between pods that NetworkPolicies alone decide about, there is always one.
+    /// Each suggested change also gives the opposite answer in the predictor, which has no part in
+    /// finding it; and between pods to which only NetworkPolicies apply, there is always a change.
     #[test]
-    fn what_is_suggested_turns_the_answer(inventory in any_world(), port in prop_oneof![Just(80_u16), Just(8080), Just(5432)]) {
+    fn every_suggested_change_gives_the_opposite_answer(inventory in any_world(), port in prop_oneof![Just(80_u16), Just(8080), Just(5432)]) {
         let outside = ["203.0.113.1", "2001:db8::1"].map(|text| EndpointRef::Address(super::address(text)));
         let ends: Vec<EndpointRef<'_>> = (0..inventory.pods.len()).map(EndpointRef::Pod).chain([EndpointRef::Node("n1")]).chain(outside).collect();
         let explainer = Explainer::new(&inventory).expect("valid");
@@ -243,22 +244,21 @@ proptest! {
             if !of_family(&from) || !of_family(&to) {
                 continue;
             }
-            let walk = explainer.advise(from, to, port, Some(family));
+            let explanation = explainer.advise(from, to, port, Some(family));
             let pods = |end: EndpointRef<'_>| matches!(end, EndpointRef::Pod(pod) if !inventory.pods[pod].host_network);
-            if inventory.cluster_policies().next().is_none() && pods(from) && pods(to) && walk.beyond_policies.is_none() {
-                prop_assert!(!walk.changes.is_empty(), "nothing turns {walk:#?}");
+            if inventory.cluster_policies().next().is_none() && pods(from) && pods(to) && explanation.beyond_policies.is_none() {
+                prop_assert!(!explanation.changes.is_empty(), "no change for {explanation:#?}");
             }
-            for change in &walk.changes {
-                let (edited, rules) = explainer.as_changed(change);
-                let turned = Predictor::with(&edited, &rules).allowed(from, to, family).contains(port);
-                prop_assert_eq!(turned, !walk.allowed, "{} does not turn {:#?}", change.text, walk);
+            for change in &explanation.changes {
+                let (edited, rules) = explainer.apply(change);
+                let allowed = Predictor::with(&edited, &rules).allowed(from, to, family).contains(port);
+                prop_assert_eq!(allowed, !explanation.allowed, "{} does not change the answer of {:#?}", change.text, explanation);
             }
         }
     }
 
-    /// Whoever is in the map may talk as the map says, and whoever is not may not.
     #[test]
-    fn maps_hold_what_flows_say(inventory in any_world()) {
+    fn maps_have_no_empty_links_and_no_changes_to_themselves(inventory in any_world()) {
         let mut predictor = Predictor::new(&inventory).expect("valid");
         let map = predictor.map();
         for link in &map.links {

@@ -1,38 +1,45 @@
-//! A check that is not proven, as a compiler would show it: its line, what was seen, and what to
-//! do.
+//! A check that is not proven, shown as compilers show errors: its line, what was observed, and
+//! what to do.
 
 use super::screen::{Ink, Pen};
 use crate::event::{CheckResult, Outcome};
-use crate::report::text::{counted, cut, say, width, wrapped};
+use crate::report::text::{add_line, counted, truncated, width, wrapped};
 use crate::report::wording;
 
 /// At most so many flows are shown of one check.
-const FLOWS: usize = 3;
-/// The widest that prose is set: longer lines are hard to read.
-const PROSE: usize = 110;
+const MAX_FLOWS: usize = 3;
+/// The greatest width of prose, in columns: longer lines are hard to read.
+const MAX_PROSE_WIDTH: usize = 110;
 
 /// The picture of one finding.
 pub(super) fn picture(result: &CheckResult, pen: Pen) -> String {
-    let (check, verdict) = (&result.check, result.verdict.to_string());
+    let check = &result.check;
     let ink = ink(result.verdict);
-    let margin = check.line.to_string().len() + 1;
     let mut picture = Picture {
         pen,
-        margin,
+        margin: check.line.to_string().len() + 1,
         out: String::new(),
     };
-    say!(
+
+    add_line!(
         picture.out,
         "{} {}",
-        pen.inked(ink, &format!("{verdict}:")),
+        pen.inked(ink, &format!("{}:", result.verdict)),
         pen.inked(Ink::Strong, &pen.text(&check.name))
     );
-    let place = format!("{}:{}:{}", check.file, check.line, check.column);
-    picture.source(check.line, &pen.text(&place), &pen.text(&check.text), ink);
-    for (word, text) in wording::explanation(result) {
-        picture.note(word, &pen.text(&text));
+    let location = format!("{}:{}:{}", check.file, check.line, check.column);
+    picture.source(
+        check.line,
+        &pen.text(&location),
+        &pen.text(&check.text),
+        ink,
+    );
+
+    for (label, text) in wording::explanation(result) {
+        picture.note(label, &pen.text(&text));
     }
-    let (flows, others) = wording::telling(result, FLOWS);
+
+    let (flows, others) = wording::relevant_flows(result, MAX_FLOWS);
     for flow in &flows {
         picture.note("flow", &pen.text(&wording::flow(flow)));
     }
@@ -42,7 +49,7 @@ pub(super) fn picture(result: &CheckResult, pen: Pen) -> String {
     picture.out
 }
 
-/// The same in one line, where there are too many to show each in full.
+/// A finding in one line, where there are too many to show each in full.
 pub(super) fn line(result: &CheckResult, pen: Pen) -> String {
     let code = result
         .reason
@@ -65,31 +72,35 @@ fn ink(verdict: Outcome) -> Ink {
     }
 }
 
+/// The picture of one finding, as far as it is drawn.
 struct Picture {
     pen: Pen,
+    /// Columns left of the bar.
     margin: usize,
     out: String,
 }
 
 impl Picture {
-    /// The suite's own line, underlined.
-    fn source(&mut self, number: u32, place: &str, text: &str, ink: Ink) {
+    /// Adds the line of the suite, underlined.
+    fn source(&mut self, number: u32, location: &str, text: &str, ink: Ink) {
         let Self { pen, margin, .. } = *self;
         let bar = pen.inked(Ink::Faint, pen.sign("│", "|"));
-        let text = cut(
+        let text = truncated(
             text.trim(),
             pen.width.max(40).saturating_sub(margin + 3),
             pen.unicode,
         );
+
         let underline = pen.sign("━", "^").repeat(width(&text));
         let arrow = pen.inked(Ink::Faint, pen.sign("╭─", "-->"));
-        say!(self.out, "{:margin$}{arrow} {place}", "");
-        say!(
+
+        add_line!(self.out, "{:margin$}{arrow} {location}", "");
+        add_line!(
             self.out,
             "{}{bar} {text}",
             pen.inked(Ink::Faint, &format!("{number:<margin$}"))
         );
-        say!(
+        add_line!(
             self.out,
             "{:margin$}{bar} {}",
             "",
@@ -97,22 +108,23 @@ impl Picture {
         );
     }
 
-    /// A note, its lines under one another.
-    fn note(&mut self, word: &str, text: &str) {
+    /// Adds a text with its label, wrapped and indented.
+    fn note(&mut self, label: &str, text: &str) {
         let Self { pen, margin, .. } = *self;
         let indent = margin + 2 + 10;
-        let lines = wrapped(text, pen.width.clamp(indent + 24, PROSE) - indent);
+
+        let lines = wrapped(text, pen.width.clamp(indent + 24, MAX_PROSE_WIDTH) - indent);
         for (number, line) in lines.iter().enumerate() {
             if number == 0 {
                 let sign = pen.inked(Ink::Faint, "=");
-                say!(
+                add_line!(
                     self.out,
                     "{:margin$}{sign} {}{line}",
                     "",
-                    pen.inked(Ink::Strong, &format!("{word:<10}"))
+                    pen.inked(Ink::Strong, &format!("{label:<10}"))
                 );
             } else {
-                say!(self.out, "{:indent$}{line}", "");
+                add_line!(self.out, "{:indent$}{line}", "");
             }
         }
     }
@@ -130,15 +142,15 @@ mod tests {
         unicode: true,
     };
 
-    fn of(events: &[RunEvent], place: usize, pen: Pen) -> String {
+    fn picture_of(events: &[RunEvent], index: usize, pen: Pen) -> String {
         let Some(RunEvent::Finished { results, .. }) = events.last() else {
             panic!()
         };
-        picture(&results[place], pen)
+        picture(&results[index], pen)
     }
 
     #[test]
-    fn a_violation_is_shown_at_its_line() {
+    fn violation_is_shown_at_its_line() {
         let expected = "\
 violated: web-tier -> postgres:5432 denied
    ╭─ shop.yaml:16:7
@@ -155,24 +167,24 @@ violated: web-tier -> postgres:5432 denied
    = flow      shop/web-6d4f-b7 (node-2) -> data/postgres-0 on node-2 (10.0.2.7:5432/tcp): 12 of 12
                attempts opened; answered by postgres-0
 ";
-        assert_eq!(of(&fixtures::shop(), 3, PEN), expected);
+        assert_eq!(picture_of(&fixtures::shop(), 3, PEN), expected);
     }
 
     #[test]
-    fn an_unproven_check_says_why_and_what_would_settle_it() {
+    fn unproven_check_shows_reason_and_next_step() {
         let expected = "\
 unproven: api -> metadata:80 denied
    --> shop.yaml:19:7
 19 | api -> metadata:80 denied
    | ^^^^^^^^^^^^^^^^^^^^^^^^^
-   = reason    nobody got an answer from 169.254.169.254:80 (no-control-answered)
+   = reason    no control got an answer from 169.254.169.254:80 (no-control-answered)
    = seen      shop/api-0 (node-2) -> metadata:80: 12 of 12 attempts blocked, 0 opened
-   = next      check that the target listens on that port: nobody got an answer from it
-   = flow      shop/api-0 (node-2) -> metadata (169.254.169.254:80/tcp): no-control-answered: nobody
-               got an answer from 169.254.169.254:80
+   = next      check that the target listens on that port: no control got an answer from it
+   = flow      shop/api-0 (node-2) -> metadata (169.254.169.254:80/tcp): no-control-answered: no
+               control got an answer from 169.254.169.254:80
 ";
         assert_eq!(
-            of(
+            picture_of(
                 &fixtures::shop(),
                 6,
                 Pen {
@@ -185,7 +197,7 @@ unproven: api -> metadata:80 denied
     }
 
     #[test]
-    fn only_a_few_flows_are_shown() {
+    fn further_flows_are_counted() {
         let events = fixtures::shop();
         let Some(RunEvent::Finished { results, .. }) = events.last() else {
             panic!()
@@ -194,7 +206,7 @@ unproven: api -> metadata:80 denied
         let flow = result.flows[0].clone();
         result.flows = vec![flow; 9];
         let picture = picture(&result, PEN);
-        assert_eq!(picture.matches("= flow ").count(), FLOWS + 1);
+        assert_eq!(picture.matches("= flow ").count(), MAX_FLOWS + 1);
         assert!(
             picture.ends_with("= flow      and 6 other flows\n"),
             "{picture}"
@@ -202,7 +214,7 @@ unproven: api -> metadata:80 denied
     }
 
     #[test]
-    fn hostile_text_is_shown_as_escapes() {
+    fn hostile_text_is_escaped() {
         for pen in [
             PEN,
             Pen {
@@ -210,10 +222,10 @@ unproven: api -> metadata:80 denied
                 ..PEN
             },
         ] {
-            for place in 0..2 {
-                let picture = of(&fixtures::hostile(), place, pen);
+            for index in 0..2 {
+                let picture = picture_of(&fixtures::hostile(), index, pen);
                 assert!(
-                    !picture.chars().any(|c| c != '\n' && text::acts(c)),
+                    !picture.chars().any(|c| c != '\n' && text::is_active(c)),
                     "{picture}"
                 );
                 assert!(

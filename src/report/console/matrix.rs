@@ -1,19 +1,18 @@
-//! Who may talk to whom, on one page: sources down, targets across, a sign for each check.
+//! The matrix of a suite: sources down, targets across, a sign for each check.
 
 use super::screen::{Ink, Pen};
 use crate::event::{CheckResult, Expected, Outcome};
-use crate::report::text::{counted, cut, say, width};
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use crate::report::text::{add_line, counted, truncated, width};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Columns between two cells.
 const GAP: usize = 2;
-/// The widest label of a source or target before it is cut.
-const LABEL: usize = 32;
-/// The least that must remain readable of a target's name where headers stand as a stair.
-const LEAST_HEADER: usize = 14;
+/// The greatest width of a source's or target's name, in columns: a longer one is truncated.
+const MAX_NAME: usize = 32;
+/// The least width of a target's name in a staircase of headers, in columns.
+const MIN_HEADER: usize = 14;
 /// With more cells than this, rows and columns in which everything is proven are left out.
-const PAGE: usize = 900;
+const MAX_CELLS: usize = 900;
 
 /// The sign of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +51,7 @@ impl Mark {
         pen.inked(ink, self.sign(pen))
     }
 
-    fn holds(self) -> bool {
+    fn is_proven(self) -> bool {
         match self {
             Self::Allowed | Self::Denied => true,
             Self::Violated | Self::Unproven => false,
@@ -60,7 +59,7 @@ impl Mark {
     }
 }
 
-/// What the signs mean.
+/// The meaning of the signs.
 pub(super) fn legend(pen: Pen) -> String {
     let entries = [
         (Mark::Allowed, "allowed"),
@@ -68,13 +67,13 @@ pub(super) fn legend(pen: Pen) -> String {
         (Mark::Violated, "violated"),
         (Mark::Unproven, "unproven"),
     ];
-    let shown: Vec<String> = entries
+    let meanings: Vec<String> = entries
         .iter()
         .map(|(mark, meaning)| format!("{} {meaning}", mark.inked(pen)))
         .collect();
     format!(
         "  {}   {}\n",
-        shown.join("   "),
+        meanings.join("   "),
         pen.inked(Ink::Faint, "blank: not in the suite")
     )
 }
@@ -83,202 +82,224 @@ pub(super) fn legend(pen: Pen) -> String {
 pub(super) struct Matrix {
     sources: Vec<String>,
     targets: Vec<String>,
+    /// The marks of the checks between a source and a target, by row and column.
     cells: BTreeMap<(usize, usize), Vec<Mark>>,
+    /// Says which rows and columns are left out, if any are.
     left_out: Option<String>,
 }
 
 impl Matrix {
-    /// Sources and targets in order of their first check.
+    /// The matrix of these results, with sources and targets in the order of their first check.
     pub(super) fn of<'a>(
         results: impl Iterator<Item = &'a CheckResult>,
         pen: Pen,
         verbose: bool,
     ) -> Self {
-        let (mut rows, mut columns) = (HashMap::new(), HashMap::new());
-        let (mut sources, mut targets) = (Vec::new(), Vec::new());
+        let mut sources = Names::default();
+        let mut targets = Names::default();
         let mut cells: BTreeMap<_, Vec<Mark>> = BTreeMap::new();
         for result in results {
-            let row = place(&mut rows, &mut sources, &result.check.source, pen);
-            let column = place(&mut columns, &mut targets, &result.check.target, pen);
+            let row = sources.index(&result.check.source, pen);
+            let column = targets.index(&result.check.target, pen);
             cells
                 .entry((row, column))
                 .or_default()
                 .push(Mark::of(result));
         }
-        let this = Self {
-            sources,
-            targets,
+
+        let matrix = Self {
+            sources: sources.shown,
+            targets: targets.shown,
             cells,
             left_out: None,
         };
-        if verbose || this.sources.len() * this.targets.len() <= PAGE {
-            this
+        if verbose || matrix.sources.len() * matrix.targets.len() <= MAX_CELLS {
+            matrix
         } else {
-            this.without_proven()
+            matrix.without_proven()
         }
     }
 
-    /// Only the rows and columns in which something does not hold.
+    /// The matrix without the rows and columns in which everything is proven.
     fn without_proven(self) -> Self {
-        let telling: Vec<(usize, usize)> = self
-            .cells
-            .iter()
-            .filter(|(_, marks)| !marks.iter().all(|mark| mark.holds()))
-            .map(|(place, _)| *place)
-            .collect();
-        let kept = |of: fn(&(usize, usize)) -> usize| {
-            let mut kept: Vec<usize> = telling.iter().map(of).collect();
-            kept.sort_unstable();
-            kept.dedup();
-            kept
-        };
-        let (rows, columns) = (kept(|place| place.0), kept(|place| place.1));
-        let renumbered = |old: &[usize], index: usize| old.binary_search(&index).ok();
+        let (mut rows, mut columns) = (BTreeSet::new(), BTreeSet::new());
+        for ((row, column), marks) in &self.cells {
+            if !marks.iter().all(|mark| mark.is_proven()) {
+                rows.insert(*row);
+                columns.insert(*column);
+            }
+        }
+
+        let new_row = renumbered(&rows);
+        let new_column = renumbered(&columns);
         let cells = self
             .cells
             .into_iter()
             .filter_map(|((row, column), marks)| {
-                Some((
-                    (renumbered(&rows, row)?, renumbered(&columns, column)?),
-                    marks,
-                ))
+                Some(((*new_row.get(&row)?, *new_column.get(&column)?), marks))
             })
             .collect();
+
         let left_out = format!(
             "left out, as everything there is as expected: {} and {} (-v shows them)",
             counted(self.sources.len() - rows.len(), "source"),
             counted(self.targets.len() - columns.len(), "target"),
         );
-        let pick = |from: &[String], kept: &[usize]| {
-            kept.iter().map(|index| from[*index].clone()).collect()
-        };
         Self {
-            sources: pick(&self.sources, &rows),
-            targets: pick(&self.targets, &columns),
+            sources: selected(&self.sources, &rows),
+            targets: selected(&self.targets, &columns),
             cells,
             left_out: Some(left_out),
         }
     }
 
-    /// The table, as wide as the screen allows: names over their columns, else as a stair, else as
+    /// The table in the width of the screen: names above their columns, or as a staircase, or as
     /// lists.
     pub(super) fn draw(&self, pen: Pen) -> String {
-        let label = self
-            .sources
-            .iter()
-            .map(|source| width(source))
-            .max()
-            .unwrap_or(0);
-        let left = 2 + label + GAP;
+        let longest_source = self.sources.iter().map(|source| width(source)).max();
+        let left = 2 + longest_source.unwrap_or(0) + GAP;
         let cell = self.cells.values().map(Vec::len).max().unwrap_or(1);
-        let mut out = String::new();
         let columns: Vec<usize> = self
             .targets
             .iter()
             .map(|target| width(target).max(cell))
             .collect();
-        let all: Vec<usize> = (0..self.targets.len()).collect();
-        if left + columns.iter().map(|column| column + GAP).sum::<usize>() <= pen.width + GAP {
-            self.level(pen, left, &columns, &mut out);
+        let level_width = left + columns.iter().map(|column| column + GAP).sum::<usize>();
+        let step = (cell + GAP).max(3);
+        let stair_room = pen.width.saturating_sub(left + GAP + MIN_HEADER);
+
+        let mut out = String::new();
+        if level_width <= pen.width + GAP {
+            self.draw_level(pen, left, &columns, &mut out);
+        } else if stair_room < step * 2 {
+            self.draw_lists(pen, &mut out);
         } else {
-            let step = (cell + GAP).max(3);
-            let room = pen.width.saturating_sub(left + GAP + LEAST_HEADER);
-            let most = room / step + 1;
-            if room < step * 2 {
-                self.lists(pen, &mut out);
-            } else {
-                for (number, block) in all.chunks(most).enumerate() {
-                    if number > 0 {
-                        out.push('\n');
-                    }
-                    self.stair(pen, left, step, block, &mut out);
-                }
-            }
+            self.draw_stairs(pen, left, step, stair_room / step + 1, &mut out);
         }
         if let Some(left_out) = &self.left_out {
-            say!(out, "  {}", pen.inked(Ink::Faint, left_out));
+            add_line!(out, "  {}", pen.inked(Ink::Faint, left_out));
         }
         out
     }
 
-    /// Names over their columns, signs under their middle.
-    fn level(&self, pen: Pen, left: usize, columns: &[usize], out: &mut String) {
+    /// Draws names above their columns, signs below the middle of a name.
+    fn draw_level(&self, pen: Pen, left: usize, widths: &[usize], out: &mut String) {
         let mut line = Line::new();
-        let (mut x, mut places) = (left, Vec::new());
-        for (target, column) in self.targets.iter().zip(columns) {
-            line.put(x, target, &pen.inked(Ink::Faint, target));
-            places.push(x + column.saturating_sub(1) / 2);
-            x += column + GAP;
+        let (mut start, mut positions) = (left, Vec::new());
+        for (target, width) in self.targets.iter().zip(widths) {
+            line.put(start, target, &pen.inked(Ink::Faint, target));
+            positions.push(start + width.saturating_sub(1) / 2);
+            start += width + GAP;
         }
         line.end(out);
+
         let all: Vec<usize> = (0..self.targets.len()).collect();
-        self.rows(pen, &all, &places, out);
+        self.draw_rows(pen, &all, &positions, out);
     }
 
-    /// One name a line, each with a line down to its column.
-    fn stair(&self, pen: Pen, left: usize, step: usize, block: &[usize], out: &mut String) {
-        let places: Vec<usize> = (0..block.len())
+    /// Draws the targets in blocks of at most `max_columns`, each under a staircase of names.
+    fn draw_stairs(
+        &self,
+        pen: Pen,
+        left: usize,
+        step: usize,
+        max_columns: usize,
+        out: &mut String,
+    ) {
+        let all: Vec<usize> = (0..self.targets.len()).collect();
+        for (number, block) in all.chunks(max_columns).enumerate() {
+            if number > 0 {
+                out.push('\n');
+            }
+            self.draw_stair(pen, left, step, block, out);
+        }
+    }
+
+    /// Draws one name a line, each with a line down to its column.
+    fn draw_stair(&self, pen: Pen, left: usize, step: usize, block: &[usize], out: &mut String) {
+        let positions: Vec<usize> = (0..block.len())
             .map(|number| left + number * step)
             .collect();
         let (corner, post) = (pen.sign("┌ ", ", "), pen.sign("│", "|"));
         for (number, target) in block.iter().enumerate() {
             let mut line = Line::new();
-            for place in &places[..number] {
-                line.put(*place, post, &pen.inked(Ink::Faint, post));
+            for position in &positions[..number] {
+                line.put(*position, post, &pen.inked(Ink::Faint, post));
             }
-            let room = pen.width.saturating_sub(places[number] + 2);
-            let name = cut(&self.targets[*target], room, pen.unicode);
+
+            let room = pen.width.saturating_sub(positions[number] + 2);
+            let name = truncated(&self.targets[*target], room, pen.unicode);
             let header = format!("{corner}{name}");
-            line.put(places[number], &header, &pen.inked(Ink::Faint, &header));
+            line.put(positions[number], &header, &pen.inked(Ink::Faint, &header));
             line.end(out);
         }
-        self.rows(pen, block, &places, out);
+        self.draw_rows(pen, block, &positions, out);
     }
 
-    fn rows(&self, pen: Pen, block: &[usize], places: &[usize], out: &mut String) {
+    /// Draws each source with its signs at the positions of these columns.
+    fn draw_rows(&self, pen: Pen, columns: &[usize], positions: &[usize], out: &mut String) {
         for (row, source) in self.sources.iter().enumerate() {
             let mut line = Line::new();
             line.put(2, source, source);
-            for (column, place) in block.iter().zip(places) {
+            for (column, position) in columns.iter().zip(positions) {
                 if let Some(marks) = self.cells.get(&(row, *column)) {
                     let plain: String = marks.iter().map(|mark| mark.sign(pen)).collect();
                     let inked: String = marks.iter().map(|mark| mark.inked(pen)).collect();
-                    line.put(*place, &plain, &inked);
+                    line.put(*position, &plain, &inked);
                 }
             }
             line.end(out);
         }
     }
 
-    /// For a narrow screen: each source, and under it what it reaches.
-    fn lists(&self, pen: Pen, out: &mut String) {
+    /// Draws each source, and below it the targets of its checks: for a narrow screen.
+    fn draw_lists(&self, pen: Pen, out: &mut String) {
         for (row, source) in self.sources.iter().enumerate() {
-            say!(out, "  {}", pen.inked(Ink::Strong, source));
+            add_line!(out, "  {}", pen.inked(Ink::Strong, source));
             for ((_, column), marks) in self.cells.range((row, 0)..(row + 1, 0)) {
                 let inked: String = marks.iter().map(|mark| mark.inked(pen)).collect();
-                say!(out, "    {inked} {}", self.targets[*column]);
+                add_line!(out, "    {inked} {}", self.targets[*column]);
             }
         }
     }
 }
 
-fn place<'a>(
-    known: &mut HashMap<&'a str, usize>,
-    names: &mut Vec<String>,
-    name: &'a str,
-    pen: Pen,
-) -> usize {
-    *known.entry(name).or_insert_with(|| {
-        let shown = pen.text(name);
-        names.push(match cut(&shown, LABEL, pen.unicode) {
-            Cow::Borrowed(_) => shown,
-            Cow::Owned(short) => short,
-        });
-        names.len() - 1
-    })
+/// New indexes, from 0, of the indexes that are kept.
+fn renumbered(kept: &BTreeSet<usize>) -> HashMap<usize, usize> {
+    kept.iter()
+        .enumerate()
+        .map(|(new, old)| (*old, new))
+        .collect()
 }
 
-/// A line into which things are put from left to right.
+fn selected(names: &[String], kept: &BTreeSet<usize>) -> Vec<String> {
+    kept.iter().map(|index| names[*index].clone()).collect()
+}
+
+/// Names of rows or columns, in the order of their first use.
+#[derive(Default)]
+struct Names<'a> {
+    indexes: HashMap<&'a str, usize>,
+    /// The names as the screen shows them.
+    shown: Vec<String>,
+}
+
+impl<'a> Names<'a> {
+    /// The index of a name, which is added where it is new.
+    fn index(&mut self, name: &'a str, pen: Pen) -> usize {
+        if let Some(index) = self.indexes.get(name) {
+            return *index;
+        }
+        let index = self.shown.len();
+        let escaped = pen.text(name);
+        self.shown
+            .push(truncated(&escaped, MAX_NAME, pen.unicode).into_owned());
+        self.indexes.insert(name, index);
+        index
+    }
+}
+
+/// A line that is filled from left to right.
 struct Line {
     text: String,
     columns: usize,
@@ -292,9 +313,9 @@ impl Line {
         }
     }
 
-    /// Puts something at a column; `plain` is what of it takes room.
-    fn put(&mut self, at: usize, plain: &str, inked: &str) {
-        let gap = at.saturating_sub(self.columns);
+    /// Adds text at a column; `plain` is the same text without colour.
+    fn put(&mut self, column: usize, plain: &str, inked: &str) {
+        let gap = column.saturating_sub(self.columns);
         self.text.extend(std::iter::repeat_n(' ', gap));
         self.text.push_str(inked);
         self.columns += gap + width(plain);
@@ -322,16 +343,24 @@ mod tests {
     }
 
     fn results(cells: &[(&str, &str, Mark)]) -> Vec<CheckResult> {
-        let of = |(number, (source, target, mark)): (usize, &(&str, &str, Mark))| {
-            let check = |expected| fixtures::check(number, "s", 1, source, target, expected);
-            match mark {
-                Mark::Allowed => fixtures::proven(&check(Expected::Allowed)),
-                Mark::Denied => fixtures::proven(&check(Expected::Denied)),
-                Mark::Violated => fixtures::violated(&check(Expected::Denied)),
-                Mark::Unproven => fixtures::unproven(&check(Expected::Denied)),
-            }
+        cells
+            .iter()
+            .enumerate()
+            .map(|(number, (source, target, mark))| result(number, source, target, *mark))
+            .collect()
+    }
+
+    fn result(number: usize, source: &str, target: &str, mark: Mark) -> CheckResult {
+        let expected = match mark {
+            Mark::Allowed => Expected::Allowed,
+            Mark::Denied | Mark::Violated | Mark::Unproven => Expected::Denied,
         };
-        cells.iter().enumerate().map(of).collect()
+        let check = fixtures::check(number, "s", 1, source, target, expected);
+        match mark {
+            Mark::Allowed | Mark::Denied => fixtures::proven(&check),
+            Mark::Violated => fixtures::violated(&check),
+            Mark::Unproven => fixtures::unproven(&check),
+        }
     }
 
     fn shop() -> Vec<CheckResult> {
@@ -346,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn names_stand_over_their_columns() {
+    fn names_are_above_their_columns() {
         let expected = "            \
             api:8080  postgres:5432  https://payment/health  metadata:80\n\
             \u{20} web-tier     ●            ✗                                     ○\n\
@@ -355,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_narrower_screen_gets_a_stair() {
+    fn narrower_screen_gets_a_staircase() {
         let expected = "            ┌ api:8080\n\
             \u{20}           │  ┌ postgres:5432\n\
             \u{20}           │  │  ┌ https://payment/health\n\
@@ -366,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stair_too_long_for_the_screen_is_broken_into_blocks() {
+    fn staircase_too_long_for_the_screen_is_split_into_blocks() {
         let drawn = drawn(
             &shop(),
             Pen {
@@ -389,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_screen_gets_lists() {
+    fn narrow_screen_gets_lists() {
         let expected = "  web-tier\n    + api:8080\n    X postgres:5432\n    - metadata:80\n  api\n    + postgres:5432\n    + https://payment/health\n    ? metadata:80\n";
         assert_eq!(
             drawn(
@@ -405,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn checks_of_one_cell_stand_side_by_side() {
+    fn checks_of_one_cell_are_side_by_side() {
         let results = results(&[
             ("a", "b:1", Mark::Allowed),
             ("a", "b:1", Mark::Violated),
@@ -415,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_matrix_shows_what_does_not_hold() {
+    fn large_matrix_shows_only_what_is_not_proven() {
         let events = fixtures::many(10_000);
         let Some(crate::event::RunEvent::Finished { results, .. }) = events.last() else {
             panic!()
@@ -424,17 +453,17 @@ mod tests {
         assert_eq!(
             drawn.lines().count(),
             102,
-            "a header, a row for each source, a word on the rest"
+            "a header, a row for each source, a line on what is left out"
         );
         assert!(
             drawn.ends_with("left out, as everything there is as expected: 0 sources and 99 targets (-v shows them)\n")
         );
-        let whole = Matrix::of(results.iter(), WIDE, true).draw(WIDE);
-        assert!(whole.contains("target-99:443"));
+        let verbose = Matrix::of(results.iter(), WIDE, true).draw(WIDE);
+        assert!(verbose.contains("target-99:443"));
     }
 
     #[test]
-    fn signs_are_told_apart_without_colour() {
+    fn signs_differ_without_colour() {
         for unicode in [true, false] {
             let pen = Pen { unicode, ..WIDE };
             let mut signs = [Mark::Allowed, Mark::Denied, Mark::Violated, Mark::Unproven]

@@ -1,7 +1,7 @@
-//! For people: what runs, how far it is, and at the end who may talk to whom, with every finding
-//! explained.
+//! The report for people: progress while the run goes on, and at its end a page with who may talk
+//! to whom and every finding explained.
 //!
-//! Results go to one screen, what happens meanwhile to another, so that `watertight run ... >
+//! The page goes to one screen, notes and progress to another, so that `watertight run ... >
 //! report.txt` keeps the one and shows the other.
 
 mod finding;
@@ -22,27 +22,27 @@ use screen::Ink;
 use std::io;
 use std::time::Duration;
 
-/// How much is said.
+/// How much the page shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Detail {
-    /// Of what is proven only the matrix and the sum.
+    /// Of proven checks only the matrix and the sums.
     #[default]
     Brief,
-    /// Each proven check too: tier, reach, power, control, delay.
+    /// Each proven check as well: tier, reach, power, control, delay.
     Verbose,
 }
 
 /// Whether progress is drawn on standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// If it is a terminal.
+    /// If standard error is a terminal.
     Drawn,
     /// Never: a log of a pipeline would hold every frame.
     Quiet,
 }
 
 impl Progress {
-    /// Quiet where `CI` is set, as pipelines do.
+    /// Quiet where the variable `CI` is set, as pipelines set it.
     pub fn by_convention() -> Self {
         if std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false") {
             Self::Quiet
@@ -62,8 +62,8 @@ pub struct Console {
 }
 
 impl Console {
-    /// `results`: where the report goes. `live`: where notes and progress go, always standard
-    /// error's.
+    /// A console that writes the page to `results`, and notes and progress to `live`, which is
+    /// standard error.
     pub fn new(results: Screen, live: Screen, detail: Detail, progress: Progress) -> Self {
         Self {
             results,
@@ -82,23 +82,25 @@ impl Console {
             .iter()
             .map(|suite| format!("{} ({})", pen.text(&suite.name), pen.text(&suite.file)))
             .collect();
-        let place = match run.backend.as_str() {
+        let backend = match run.backend.as_str() {
             "lab" => "in the lab".to_owned(),
             "cluster" => "in the cluster".to_owned(),
-            other => format!("on the backend {}", pen.text(other)),
+            name => format!("on the backend {}", pen.text(name)),
         };
-        let version = pen.inked(
+        let heading = pen.inked(
             Ink::Strong,
             &format!("watertight {}", pen.text(&run.version)),
         );
         let checks = counted(self.page.checks.len(), "check");
+
         self.live.write(&format!(
-            "{version}: {checks} of {} {place}\n",
+            "{heading}: {checks} of {} {backend}\n",
             suites.join(", ")
         ))?;
+
         match self.progress {
             Progress::Drawn if self.live.is_terminal() => {
-                self.bar = Some(bar(self.page.checks.len(), pen))
+                self.bar = Some(progress_bar(self.page.checks.len(), pen));
             }
             Progress::Drawn | Progress::Quiet => {}
         }
@@ -114,24 +116,24 @@ impl Console {
         }
     }
 
-    fn moved(&mut self, settled: usize, of: usize, elapsed_ms: u64, floor_ms: u64) {
+    fn move_bar(&self, settled: usize, total: usize, remaining: Duration) {
         let Some(bar) = &self.bar else { return };
-        let left = Duration::from_millis(floor_ms.saturating_sub(elapsed_ms));
-        let left = if left.is_zero() {
+        let remaining = if remaining.is_zero() {
             String::new()
         } else {
-            format!(", at least {} more", show_duration(left))
+            format!(", at least {} more", show_duration(remaining))
         };
         let violated = match self.page.violated.len() {
             0 => String::new(),
             n => format!(", {n} violated"),
         };
-        bar.set_length(of as u64);
+
+        bar.set_length(total as u64);
         bar.set_position(settled as u64);
-        bar.set_message(format!("{violated}{left}"));
+        bar.set_message(format!("{violated}{remaining}"));
     }
 
-    fn clear(&mut self) {
+    fn clear_bar(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
@@ -147,28 +149,29 @@ impl Report for Console {
     }
 
     fn event(&mut self, event: &RunEvent) -> io::Result<()> {
-        self.page.learn(event);
+        self.page.apply(event);
         match event {
             RunEvent::Started { run, .. } => self.start(run),
             RunEvent::Note { text } => self.note(text),
             RunEvent::Progress {
                 settled,
-                of,
+                total,
                 elapsed_ms,
                 floor_ms,
             } => {
-                self.moved(*settled, *of, *elapsed_ms, *floor_ms);
+                let remaining = Duration::from_millis(floor_ms.saturating_sub(*elapsed_ms));
+                self.move_bar(*settled, *total, remaining);
                 Ok(())
             }
-            // Who removes things says what could not be removed.
+            // The session itself prints what could not be removed.
             RunEvent::Settled { .. } | RunEvent::CleanedUp { .. } => Ok(()),
             RunEvent::Finished {
                 run,
                 results,
                 summary,
-                policies: _,
+                policies_after: _,
             } => {
-                self.clear();
+                self.clear_bar();
                 let page = self
                     .page
                     .finished(run, results, *summary, self.results.pen());
@@ -178,13 +181,13 @@ impl Report for Console {
     }
 
     fn stopped(&mut self, why: &str, _: ExitCode) -> io::Result<()> {
-        self.clear();
+        self.clear_bar();
         let page = self.page.stopped(why, self.results.pen());
         self.results.write(&page)
     }
 }
 
-fn bar(checks: usize, pen: Pen) -> ProgressBar {
+fn progress_bar(checks: usize, pen: Pen) -> ProgressBar {
     let template = "{spinner} {pos} of {len} settled{msg}  {elapsed}";
     let style =
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());

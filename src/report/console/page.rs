@@ -1,21 +1,20 @@
-//! What is read when a run has ended: who may talk to whom, every finding explained, the sum.
+//! The page at the end of a run: who may talk to whom, every finding explained, the sums.
 
 use super::Detail;
 use super::finding;
 use super::matrix::{self, Mark, Matrix};
 use super::screen::{Ink, Pen};
 use crate::event::{
-    CheckRef, CheckResult, Coverage, Outcome, Reason, RunEvent, RunInfo, SuiteRef, Summary,
+    CheckRef, CheckResult, Coverage, Outcome, Reach, RunEvent, RunInfo, SuiteRef, Summary,
 };
 use crate::model::show_duration;
-use crate::report::text::{counted, say};
+use crate::report::text::{add_line, counted};
 use crate::report::wording;
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// So many findings are shown in full; every further one gets a line.
-pub(super) const FULL: usize = 50;
+/// At most so many findings are shown in full; every further one gets a line.
+pub(super) const MAX_PICTURES: usize = 50;
 
 /// The page, as far as it is known.
 pub(in crate::report) struct Page {
@@ -24,7 +23,7 @@ pub(in crate::report) struct Page {
     pub(super) checks: Vec<CheckRef>,
     /// How much of what exists the checks touch.
     pub(super) coverage: Option<Box<Coverage>>,
-    /// What is violated so far: all that remains to be told if the run never finishes.
+    /// What is violated so far, by the check's id: shown if the run never finishes.
     pub(super) violated: HashMap<String, CheckResult>,
 }
 
@@ -39,8 +38,8 @@ impl Page {
         }
     }
 
-    /// Takes in what it must remember; `Finished` brings all else.
-    pub(in crate::report) fn learn(&mut self, event: &RunEvent) {
+    /// Keeps what the page needs of an event; `Finished` brings all results.
+    pub(in crate::report) fn apply(&mut self, event: &RunEvent) {
         match event {
             RunEvent::Started {
                 suites,
@@ -53,11 +52,13 @@ impl Page {
                 self.checks.clone_from(checks);
             }
             RunEvent::Settled { result } => match result.verdict {
-                Outcome::Violated => drop(
-                    self.violated
-                        .insert(result.check.id.clone(), (**result).clone()),
-                ),
-                Outcome::Proven | Outcome::Unproven => drop(self.violated.remove(&result.check.id)),
+                Outcome::Violated => {
+                    let id = result.check.id.clone();
+                    self.violated.insert(id, (**result).clone());
+                }
+                Outcome::Proven | Outcome::Unproven => {
+                    self.violated.remove(&result.check.id);
+                }
             },
             RunEvent::Note { .. }
             | RunEvent::Progress { .. }
@@ -66,7 +67,7 @@ impl Page {
         }
     }
 
-    /// The page of a run that came to its end.
+    /// The page of a run that finished.
     pub(in crate::report) fn finished(
         &self,
         run: &RunInfo,
@@ -74,108 +75,112 @@ impl Page {
         summary: Summary,
         pen: Pen,
     ) -> String {
-        let results = wording::in_order(&self.checks, results);
+        let ordered = wording::in_order(&self.checks, results);
+        let results: Vec<&CheckResult> = ordered.iter().map(AsRef::as_ref).collect();
         let mut out = String::new();
+
         if let Some(why) = incomplete(run, &results, summary) {
             out.push_str(&banner(&pen.text(&why), pen));
         }
         if !results.is_empty() {
-            self.matrices(&results, pen, &mut out);
+            self.add_matrices(&results, pen, &mut out);
         }
         match self.detail {
-            Detail::Verbose => proven(&results, pen, &mut out),
+            Detail::Verbose => add_proven(&results, pen, &mut out),
             Detail::Brief => {}
         }
-        let of = |outcome| {
-            results
-                .iter()
-                .map(AsRef::as_ref)
-                .filter(move |result: &&CheckResult| result.verdict == outcome)
-        };
-        findings(
-            of(Outcome::Violated).chain(of(Outcome::Unproven)),
-            pen,
-            &mut out,
-        );
-        unpredicted(&results, pen, &mut out);
-        out.push_str(&reaches(&results, pen));
+
+        let violated = with_outcome(&results, Outcome::Violated);
+        let unproven = with_outcome(&results, Outcome::Unproven);
+        add_findings(violated.chain(unproven), pen, &mut out);
+        add_unpredicted(&results, pen, &mut out);
+
+        out.push_str(&reach_of_proven(&results, pen));
         if let Some(coverage) = &self.coverage {
-            out.push_str(&covers(coverage, self.detail, pen));
+            out.push_str(&coverage_text(coverage, self.detail, pen));
         }
-        let took = run
+        let duration = run
             .ended_at
             .and_then(|end| Duration::try_from(end.duration_since(run.started_at)).ok());
-        out.push_str(&sums(summary, took, pen));
+        out.push_str(&sums(summary, duration, pen));
         out
     }
 
     /// The page of a run that ended without `Finished`.
     pub(in crate::report) fn stopped(&self, why: &str, pen: Pen) -> String {
         let mut out = banner(&pen.text(why), pen);
-        if !self.checks.is_empty() {
-            let violated = self
-                .checks
-                .iter()
-                .filter_map(|check| self.violated.get(&check.id));
-            findings(violated, pen, &mut out);
-            let open = self.checks.len() - self.violated.len();
-            say!(
-                out,
-                "{}, {} not finished",
-                word(Outcome::Violated, self.violated.len(), pen),
-                counted(open, "check")
-            );
+        if self.checks.is_empty() {
+            return out;
         }
+
+        let violated = self
+            .checks
+            .iter()
+            .filter_map(|check| self.violated.get(&check.id));
+        add_findings(violated, pen, &mut out);
+        let unfinished = self.checks.len() - self.violated.len();
+        add_line!(
+            out,
+            "{}, {} not finished",
+            count_of(Outcome::Violated, self.violated.len(), pen),
+            counted(unfinished, "check")
+        );
         out
     }
 
-    fn matrices(&self, results: &[Cow<'_, CheckResult>], pen: Pen, out: &mut String) {
-        let mut by_suite: Vec<(&str, Vec<&CheckResult>)> = Vec::new();
-        for result in results {
-            match by_suite
-                .iter_mut()
-                .find(|(suite, _)| *suite == result.check.suite)
-            {
-                Some((_, of)) => of.push(result),
-                None => by_suite.push((&result.check.suite, vec![result])),
-            }
+    fn add_matrices(&self, results: &[&CheckResult], pen: Pen, out: &mut String) {
+        for (suite, results) in by_suite(results) {
+            add_line!(out, "\n{}\n", pen.inked(Ink::Strong, &pen.text(suite)));
+            let is_verbose = self.detail == Detail::Verbose;
+            let matrix = Matrix::of(results.into_iter(), pen, is_verbose);
+            out.push_str(&matrix.draw(pen));
         }
-        for (suite, results) in by_suite {
-            say!(out, "\n{}\n", pen.inked(Ink::Strong, &pen.text(suite)));
-            out.push_str(
-                &Matrix::of(results.into_iter(), pen, self.detail == Detail::Verbose).draw(pen),
-            );
-        }
-        say!(out, "\n{}", matrix::legend(pen));
+        add_line!(out, "\n{}", matrix::legend(pen));
     }
 }
 
-/// Why the run is no basis for a judgement of the whole, if it is none.
-fn incomplete(run: &RunInfo, results: &[Cow<'_, CheckResult>], summary: Summary) -> Option<String> {
+/// The results of each suite, in the order of the suites' first results.
+fn by_suite<'a>(results: &[&'a CheckResult]) -> Vec<(&'a str, Vec<&'a CheckResult>)> {
+    let mut suites: Vec<(&str, Vec<&CheckResult>)> = Vec::new();
+    for result in results {
+        let suite = result.check.suite.as_str();
+        match suites.iter_mut().find(|(name, _)| *name == suite) {
+            Some((_, results)) => results.push(result),
+            None => suites.push((suite, vec![result])),
+        }
+    }
+    suites
+}
+
+fn with_outcome<'a>(
+    results: &[&'a CheckResult],
+    outcome: Outcome,
+) -> impl Iterator<Item = &'a CheckResult> {
+    results
+        .iter()
+        .copied()
+        .filter(move |result| result.verdict == outcome)
+}
+
+/// Why the results are no basis for an overall verdict; `None` of a complete run with checks.
+fn incomplete(run: &RunInfo, results: &[&CheckResult], summary: Summary) -> Option<String> {
     if results.is_empty() {
         return Some("nothing was selected: there was nothing to check".into());
     }
     if run.complete && summary.complete {
         return None;
     }
-    let unfinished = Reason::NotFinished.code();
-    let open = results
+
+    let unfinished = results
         .iter()
-        .filter(|result| {
-            result
-                .reason
-                .as_ref()
-                .is_some_and(|reason| reason.code == unfinished)
-        })
+        .filter(|result| wording::is_unfinished(result))
         .count();
     let why = run
         .incomplete_because
         .as_deref()
         .unwrap_or("not every check was judged with all its evidence");
-    Some(format!(
-        "{why}; {open} of {} not finished",
-        counted(results.len(), "check")
-    ))
+    let checks = counted(results.len(), "check");
+    Some(format!("{why}; {unfinished} of {checks} not finished"))
 }
 
 fn banner(why: &str, pen: Pen) -> String {
@@ -186,96 +191,83 @@ fn banner(why: &str, pen: Pen) -> String {
     )
 }
 
-/// Each with its picture; in a line where there are too many, or where there is nothing to explain.
-fn findings<'a>(results: impl Iterator<Item = &'a CheckResult>, pen: Pen, out: &mut String) {
-    let unfinished = Reason::NotFinished.code();
-    let nothing_known = |result: &CheckResult| {
-        result.flows.is_empty()
-            && result
-                .reason
-                .as_ref()
-                .is_some_and(|reason| reason.code == unfinished)
-    };
+/// Adds a picture of each finding, or a line where there are too many or nothing to explain.
+fn add_findings<'a>(results: impl Iterator<Item = &'a CheckResult>, pen: Pen, out: &mut String) {
     let (mut pictures, mut lines) = (0, String::new());
     for result in results {
-        if pictures < FULL && !nothing_known(result) {
+        let is_unexplained = result.flows.is_empty() && wording::is_unfinished(result);
+        if pictures < MAX_PICTURES && !is_unexplained {
             pictures += 1;
-            say!(out, "{}", finding::picture(result, pen));
+            add_line!(out, "{}", finding::picture(result, pen));
         } else {
             lines.push_str(&finding::line(result, pen));
         }
     }
     if !lines.is_empty() {
-        say!(out, "{lines}");
+        add_line!(out, "{lines}");
     }
 }
 
-/// Each proven check in a line, its reach always with it.
-fn proven(results: &[Cow<'_, CheckResult>], pen: Pen, out: &mut String) {
-    for result in results {
-        match result.verdict {
-            Outcome::Proven => {}
-            Outcome::Violated | Outcome::Unproven => continue,
-        }
+/// Adds each proven check, always with its reach.
+fn add_proven(results: &[&CheckResult], pen: Pen, out: &mut String) {
+    let mut is_empty = true;
+    for result in with_outcome(results, Outcome::Proven) {
+        is_empty = false;
+        let sign = Mark::of(result).inked(pen);
+        add_line!(out, "{sign} {}", pen.text(&result.check.name));
+
         let tier = result
             .tier
             .as_deref()
             .map_or(String::new(), |tier| format!(" {tier}"));
-        let sign = Mark::of(result).inked(pen);
-        let mut more = vec![result.seen.clone()];
-        more.extend(
-            result
-                .check
-                .predicted
-                .map(|predicted| format!("predicted {predicted}")),
-        );
-        more.extend(wording::power(result));
-        more.extend(
-            result
-                .mechanism
-                .as_ref()
-                .map(|mechanism| format!("by {mechanism}")),
-        );
-        more.extend(result.contrast.clone());
-        more.extend(
-            result
-                .delay_ms
-                .map(|delay| format!("up after {}", show_duration(Duration::from_millis(delay)))),
-        );
-        more.extend(result.startup_leak_ms.map(|leak| {
-            format!(
-                "leaked for {} at start-up",
-                show_duration(Duration::from_millis(leak))
-            )
-        }));
-        say!(out, "{sign} {}", pen.text(&result.check.name));
-        say!(
+        let reach = result.reach.as_ref().map_or(String::new(), |reach| {
+            format!(", {}", wording::reach(reach))
+        });
+        let details = proof_details(result).join("; ");
+        add_line!(
             out,
-            "    proven{}, {}; {}",
+            "    proven{}{reach}; {}",
             pen.text(&tier),
-            wording::reach(&result.reach),
-            pen.text(&more.join("; "))
+            pen.text(&details)
         );
     }
-    if results
-        .iter()
-        .any(|result| result.verdict == Outcome::Proven)
-    {
+    if !is_empty {
         out.push('\n');
     }
 }
 
-/// What is proven and was not predicted: the expectation holds, but not for the reason that the
-/// policies give. Of findings it is told in their pictures.
-fn unpredicted(results: &[Cow<'_, CheckResult>], pen: Pen, out: &mut String) {
-    for result in results
-        .iter()
-        .filter(|result| result.verdict == Outcome::Proven)
-    {
+/// What a proven check's line says after tier and reach.
+fn proof_details(result: &CheckResult) -> Vec<String> {
+    let mut details = vec![result.seen.clone()];
+    if let Some(predicted) = result.check.predicted {
+        details.push(format!("predicted {predicted}"));
+    }
+    details.extend(wording::power(result));
+    if let Some(mechanism) = &result.mechanism {
+        details.push(format!("by {mechanism}"));
+    }
+    details.extend(result.contrast.clone());
+    if let Some(delay) = result.delay_ms {
+        details.push(format!("up after {}", milliseconds(delay)));
+    }
+    if let Some(leak) = result.startup_leak_ms {
+        details.push(format!("leaked for {} at start-up", milliseconds(leak)));
+    }
+    details
+}
+
+fn milliseconds(ms: u64) -> String {
+    show_duration(Duration::from_millis(ms))
+}
+
+/// Adds each check that is proven and was not predicted: the expectation holds, but not for the
+/// reason that the policies give. The pictures of findings say it themselves.
+fn add_unpredicted(results: &[&CheckResult], pen: Pen, out: &mut String) {
+    for result in with_outcome(results, Outcome::Proven) {
         let Some(text) = &result.unpredicted else {
             continue;
         };
-        say!(
+        add_line!(
             out,
             "{} {}\n    {}",
             pen.inked(Ink::Unproven, "not as predicted:"),
@@ -285,79 +277,87 @@ fn unpredicted(results: &[Cow<'_, CheckResult>], pen: Pen, out: &mut String) {
     }
 }
 
-/// How much of what exists the checks touch, in a line; with every detail, what they leave.
-fn covers(coverage: &Coverage, detail: Detail, pen: Pen) -> String {
+/// How much of what exists the checks touch, in a line; in a verbose page, also what they do not
+/// touch.
+fn coverage_text(coverage: &Coverage, detail: Detail, pen: Pen) -> String {
     let parts = coverage
         .parts()
-        .map(|(what, of)| format!("{} of {} {what}", of.touched, of.all));
+        .map(|(what, part)| format!("{} of {} {what}", part.touched, part.all));
     let mut out = format!("coverage: the checks touch {}\n", parts.join(", "));
+
     match detail {
         Detail::Brief => {}
         Detail::Verbose => {
-            for (what, name) in coverage
-                .parts()
-                .iter()
-                .flat_map(|(what, of)| of.left.iter().map(move |name| (what, name)))
-            {
-                say!(out, "          not of the {what}: {}", pen.text(name));
+            for (what, part) in coverage.parts() {
+                for name in &part.left {
+                    add_line!(out, "          not of the {what}: {}", pen.text(name));
+                }
             }
         }
     }
     out
 }
 
-/// How far all that is proven reaches.
-fn reaches(results: &[Cow<'_, CheckResult>], pen: Pen) -> String {
-    let proven: Vec<&CheckResult> = results
-        .iter()
-        .map(AsRef::as_ref)
-        .filter(|result| result.verdict == Outcome::Proven)
+/// The reach of all proven checks, in a sentence, with the check whose reach is least.
+fn reach_of_proven(results: &[&CheckResult], pen: Pen) -> String {
+    let all = with_outcome(results, Outcome::Proven).count();
+    let partial: Vec<(&CheckResult, &Reach)> = with_outcome(results, Outcome::Proven)
+        .filter_map(|result| Some((result, result.reach.as_ref()?)))
+        .filter(|(_, reach)| !wording::covers_all(reach))
         .collect();
-    let partial: Vec<&CheckResult> = proven
+    let least = partial
         .iter()
-        .copied()
-        .filter(|result| !wording::reaches_all(&result.reach))
-        .collect();
-    let share = |result: &CheckResult| {
-        let of = |n: usize, of: usize| if of == 0 { 1.0 } else { n as f64 / of as f64 };
-        of(result.reach.source_nodes, result.reach.of_source_nodes)
-            * of(result.reach.target_pods, result.reach.of_target_pods)
-    };
-    let least = partial.iter().min_by(|a, b| share(a).total_cmp(&share(b)));
-    match (proven.len(), least) {
+        .min_by(|(_, a), (_, b)| share_reached(a).total_cmp(&share_reached(b)));
+
+    match (all, least) {
         (0, _) => String::new(),
         (_, None) => {
             "reach: every proven check covers all nodes of its source and all pods of its target\n"
                 .into()
         }
-        (all, Some(least)) => format!(
+        (all, Some((result, reach))) => format!(
             "reach: {} of {all} proven checks cover every source node and target pod, {} only some\n       least: {} ({})\n",
             all - partial.len(),
             partial.len(),
-            pen.text(&least.check.name),
-            wording::reach(&least.reach),
+            pen.text(&result.check.name),
+            wording::reach(reach),
         ),
     }
 }
 
-/// The last line.
-fn sums(summary: Summary, took: Option<Duration>, pen: Pen) -> String {
+/// The share of source nodes times the share of target pods.
+fn share_reached(reach: &Reach) -> f64 {
+    share(reach.source_nodes, reach.of_source_nodes)
+        * share(reach.target_pods, reach.of_target_pods)
+}
+
+fn share(part: usize, all: usize) -> f64 {
+    if all == 0 {
+        1.0
+    } else {
+        part as f64 / all as f64
+    }
+}
+
+/// The last line: how many checks have which outcome.
+fn sums(summary: Summary, duration: Option<Duration>, pen: Pen) -> String {
     let counts = [
-        (Outcome::Proven, summary.proven),
-        (Outcome::Violated, summary.violated),
-        (Outcome::Unproven, summary.unproven),
+        count_of(Outcome::Proven, summary.proven, pen),
+        count_of(Outcome::Violated, summary.violated, pen),
+        count_of(Outcome::Unproven, summary.unproven, pen),
     ];
-    let counts = counts.map(|(outcome, n)| word(outcome, n, pen));
-    let took = took.map_or(String::new(), |took| format!(" in {}", show_duration(took)));
+    let duration = duration.map_or(String::new(), |duration| {
+        format!(" in {}", show_duration(duration))
+    });
     let incomplete = if summary.complete {
         String::new()
     } else {
         pen.inked(Ink::Violated, " (INCOMPLETE)")
     };
-    format!("{}{took}{incomplete}\n", counts.join(", "))
+    format!("{}{duration}{incomplete}\n", counts.join(", "))
 }
 
-fn word(outcome: Outcome, n: usize, pen: Pen) -> String {
+fn count_of(outcome: Outcome, n: usize, pen: Pen) -> String {
     let ink = match (outcome, n) {
         (_, 0) => Ink::Faint,
         (Outcome::Proven, _) => Ink::Proven,

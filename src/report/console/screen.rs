@@ -1,4 +1,4 @@
-//! A stream for people, and what can be shown there.
+//! A stream for people, and what it can show.
 
 use crate::report::text;
 use anstyle::{AnsiColor, Style};
@@ -7,21 +7,21 @@ use std::io::{self, IsTerminal, Write};
 /// What a stream can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Whether a person watches it: lines may be drawn over.
+    /// Whether it is a terminal: lines may be overwritten.
     pub terminal: bool,
-    /// Columns.
+    /// Its width in columns.
     pub width: usize,
     /// Whether it takes ANSI colours.
     pub colour: bool,
-    /// Whether it takes more than ASCII.
+    /// Whether it takes characters beyond ASCII.
     pub unicode: bool,
 }
 
 impl Capabilities {
-    /// Columns of a log that nobody watches.
+    /// The width of a log, in columns.
     const LOG_WIDTH: usize = 100;
 
-    /// A plain log: no colour, ASCII.
+    /// The capabilities of a plain log: no colour, ASCII.
     pub fn plain() -> Self {
         Self {
             terminal: false,
@@ -31,24 +31,24 @@ impl Capabilities {
         }
     }
 
-    /// Those of standard output, by the conventions (`NO_COLOR`, `CLICOLOR_FORCE`, `TERM`, the
-    /// locale).
+    /// The capabilities of standard output, by the conventions (`NO_COLOR`, `CLICOLOR_FORCE`,
+    /// `TERM`, the locale).
     pub fn of_stdout(choice: anstream::ColorChoice) -> Self {
         let out = io::stdout();
         Self::of(
             out.is_terminal(),
             terminal_size::terminal_size_of(&out),
-            resolved(choice, &out),
+            takes_colour(choice, &out),
         )
     }
 
-    /// Those of standard error.
+    /// The capabilities of standard error.
     pub fn of_stderr(choice: anstream::ColorChoice) -> Self {
         let err = io::stderr();
         Self::of(
             err.is_terminal(),
             terminal_size::terminal_size_of(&err),
-            resolved(choice, &err),
+            takes_colour(choice, &err),
         )
     }
 
@@ -60,22 +60,22 @@ impl Capabilities {
         let width = size.map_or(Self::LOG_WIDTH, |(terminal_size::Width(columns), _)| {
             usize::from(columns)
         });
-        let variable = |name: &str| std::env::var(name).ok();
         Self {
             terminal,
             width,
             colour,
-            unicode: takes_unicode(variable),
+            unicode: takes_unicode(|name| std::env::var(name).ok()),
         }
     }
 }
 
-fn resolved<S: anstream::stream::RawStream>(choice: anstream::ColorChoice, stream: &S) -> bool {
+/// Whether a choice of colours means colours on this stream.
+fn takes_colour<S: anstream::stream::RawStream>(choice: anstream::ColorChoice, stream: &S) -> bool {
     let choice = match choice {
         anstream::ColorChoice::Auto => anstream::AutoStream::choice(stream),
-        given @ (anstream::ColorChoice::AlwaysAnsi
+        explicit @ (anstream::ColorChoice::AlwaysAnsi
         | anstream::ColorChoice::Always
-        | anstream::ColorChoice::Never) => given,
+        | anstream::ColorChoice::Never) => explicit,
     };
     match choice {
         anstream::ColorChoice::Auto
@@ -88,16 +88,17 @@ fn resolved<S: anstream::stream::RawStream>(choice: anstream::ColorChoice, strea
 /// Whether locale and terminal take UTF-8: the first of the locale's variables that is set decides
 /// (POSIX.1 §8.2).
 fn takes_unicode(variable: impl Fn(&str) -> Option<String>) -> bool {
-    let poor = variable("TERM").is_some_and(|terminal| terminal == "linux" || terminal == "dumb");
+    let is_limited =
+        variable("TERM").is_some_and(|terminal| terminal == "linux" || terminal == "dumb");
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
         .into_iter()
         .filter_map(variable)
         .find(|value| !value.is_empty());
-    let utf8 = locale.is_some_and(|locale| {
+    let is_utf8 = locale.is_some_and(|locale| {
         let locale = locale.to_lowercase();
         locale.contains("utf-8") || locale.contains("utf8")
     });
-    utf8 && !poor
+    is_utf8 && !is_limited
 }
 
 /// A stream for people.
@@ -107,7 +108,7 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// A stream with what it can show.
+    /// A screen on a writer with these capabilities.
     pub fn new(writer: impl Write + Send + 'static, capabilities: Capabilities) -> Self {
         Self {
             writer: Box::new(writer),
@@ -115,7 +116,7 @@ impl Screen {
         }
     }
 
-    /// How to write for it.
+    /// The pen that writes for this screen.
     pub(super) fn pen(&self) -> Pen {
         let Capabilities {
             width,
@@ -134,8 +135,7 @@ impl Screen {
         self.capabilities.terminal
     }
 
-    /// Writes what a [`Pen`] wrote. Whoever closed the pipe (`| head`) has seen enough: that is no
-    /// failure.
+    /// Writes text of a [`Pen`]. A closed pipe (`| head`) is no failure.
     pub(super) fn write(&mut self, text: &str) -> io::Result<()> {
         match self
             .writer
@@ -148,7 +148,7 @@ impl Screen {
     }
 }
 
-/// What a piece of text means; colour only repeats what words and signs say.
+/// The meaning of a piece of text; colour only repeats what words and signs say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ink {
     Proven,
@@ -158,7 +158,8 @@ pub(super) enum Ink {
     Faint,
 }
 
-/// Writes for one screen. Every text that is not the report's own goes through [`Pen::text`].
+/// Formats text for one screen. Every text that does not come from watertight goes through
+/// [`Pen::text`].
 #[derive(Debug, Clone, Copy)]
 pub(in crate::report) struct Pen {
     pub(in crate::report) width: usize,
@@ -167,12 +168,12 @@ pub(in crate::report) struct Pen {
 }
 
 impl Pen {
-    /// Text of others, made harmless.
+    /// Text from a network or a file, escaped.
     pub(super) fn text(self, text: &str) -> String {
-        text::shown_as(text, self.unicode).into_owned()
+        text::escaped_for(text, self.unicode).into_owned()
     }
 
-    /// `text`, which is harmless already, in colour.
+    /// Text that is escaped already, in colour.
     pub(super) fn inked(self, ink: Ink, text: &str) -> String {
         if !self.colour || text.is_empty() {
             return text.to_owned();
@@ -187,7 +188,7 @@ impl Pen {
         format!("{style}{text}{style:#}")
     }
 
-    /// One of two signs.
+    /// The sign that the screen can show.
     pub(super) fn sign(self, unicode: &'static str, ascii: &'static str) -> &'static str {
         if self.unicode { unicode } else { ascii }
     }
@@ -198,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_locale_variable_that_is_set_decides() {
+    fn first_locale_variable_that_is_set_decides() {
         let cases: [(&[(&str, &str)], bool); 7] = [
             (&[], false),
             (&[("LANG", "C.UTF-8")], true),
@@ -219,7 +220,7 @@ mod tests {
             let variable = |name: &str| {
                 variables
                     .iter()
-                    .find(|(known, _)| *known == name)
+                    .find(|(key, _)| *key == name)
                     .map(|(_, value)| (*value).to_owned())
             };
             assert_eq!(takes_unicode(variable), expected, "{variables:?}");
@@ -227,9 +228,9 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_pipe_is_no_failure_and_a_full_disk_is() {
-        struct Closed;
-        impl Write for Closed {
+    fn closed_pipe_is_no_failure_and_full_disk_is() {
+        struct ClosedPipe;
+        impl Write for ClosedPipe {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
                 Err(io::ErrorKind::BrokenPipe.into())
             }
@@ -238,7 +239,7 @@ mod tests {
             }
         }
         assert!(
-            Screen::new(Closed, Capabilities::plain())
+            Screen::new(ClosedPipe, Capabilities::plain())
                 .write("x")
                 .is_ok()
         );

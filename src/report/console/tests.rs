@@ -1,4 +1,4 @@
-use super::page::FULL;
+use super::page::MAX_PICTURES;
 use super::*;
 use crate::event::Summary;
 use crate::report::{fixtures, text};
@@ -29,7 +29,7 @@ const UNICODE: Capabilities = Capabilities {
 };
 
 #[test]
-fn a_run_reads_from_what_runs_to_the_sum() {
+fn page_has_matrix_findings_reach_and_sums_in_this_order() {
     let (results, live) = shown(&fixtures::shop());
     assert_eq!(
         live,
@@ -71,19 +71,19 @@ reach: 4 of 5 proven checks cover every source node and target pod, 1 only some
 }
 
 #[test]
-fn proven_checks_are_shown_only_when_asked_for_and_with_their_reach() {
+fn proven_checks_are_listed_with_reach_in_a_verbose_page_only() {
     let (brief, _) = shown(&fixtures::all_proven());
     assert!(!brief.contains("A2"), "{brief}");
     let (verbose, _) = shown_with(&fixtures::all_proven(), UNICODE, Detail::Verbose);
     let deny = "○ payments -> postgres:5432 denied\n    proven D2+counter, from 2 of 9 nodes, to 1 of 1 pod; 12 attempts, all blocked; \
-        a leak in 22 % of attempts would have shown with 95 %; by drop; shop/api-0 (node-2) got through meanwhile\n";
+        a leak in 22 % of attempts would have shown with 95 %; by drop; shop/api-0 (node-2) got through in the same window\n";
     assert!(verbose.contains(deny), "{verbose}");
     let allow = "● web-tier -> api:8080 allowed\n    proven A2, from 2 of 2 nodes, to 1 of 1 pod; 12 of 12 attempts got through; up after 340ms\n";
     assert!(verbose.contains(allow), "{verbose}");
 }
 
 #[test]
-fn an_incomplete_run_says_so_first_and_last() {
+fn incomplete_run_says_so_first_and_last() {
     let (results, _) = shown(&fixtures::interrupted());
     assert!(
         results.starts_with("\n█ INCOMPLETE: interrupted; 5 of 7 checks not finished\n"),
@@ -100,7 +100,7 @@ fn an_incomplete_run_says_so_first_and_last() {
 }
 
 #[test]
-fn a_run_without_checks_is_no_success() {
+fn run_without_checks_is_incomplete() {
     let (results, live) = shown(&fixtures::empty());
     assert!(live.contains("0 checks"), "{live}");
     assert!(
@@ -110,7 +110,7 @@ fn a_run_without_checks_is_no_success() {
 }
 
 #[test]
-fn a_run_that_stops_shows_what_is_violated_by_then() {
+fn stopped_run_shows_violations_so_far() {
     let ((out, written), (err, _)) = (fixtures::pipe(), fixtures::pipe());
     let mut console = Console::new(
         Screen::new(out, UNICODE),
@@ -140,7 +140,7 @@ fn a_run_that_stops_shows_what_is_violated_by_then() {
 }
 
 #[test]
-fn a_check_without_a_result_is_not_finished() {
+fn check_without_a_result_is_not_finished() {
     let mut events = fixtures::shop();
     if let Some(RunEvent::Finished {
         results,
@@ -159,12 +159,15 @@ fn a_check_without_a_result_is_not_finished() {
 }
 
 #[test]
-fn hostile_text_never_acts_on_the_terminal() {
+fn hostile_text_is_escaped_on_the_terminal() {
     for unicode in [true, false] {
         let capabilities = Capabilities { unicode, ..UNICODE };
         let (results, live) = shown_with(&fixtures::hostile(), capabilities, Detail::Verbose);
         for text in [&results, &live] {
-            assert!(!text.chars().any(|c| c != '\n' && text::acts(c)), "{text}");
+            assert!(
+                !text.chars().any(|c| c != '\n' && text::is_active(c)),
+                "{text}"
+            );
             assert!(!text.lines().any(|line| line.starts_with("::")), "{text}");
             assert!(unicode || text.is_ascii(), "{text}");
         }
@@ -172,7 +175,7 @@ fn hostile_text_never_acts_on_the_terminal() {
 }
 
 #[test]
-fn colour_only_repeats_what_the_text_says() {
+fn text_is_the_same_with_and_without_colour() {
     let colours = Capabilities {
         colour: true,
         ..UNICODE
@@ -191,9 +194,9 @@ fn colour_only_repeats_what_the_text_says() {
 }
 
 #[test]
-fn ten_thousand_checks_stay_readable() {
+fn page_of_ten_thousand_checks_names_every_violation_and_stays_short() {
     let (results, _) = shown(&fixtures::many(10_000));
-    assert_eq!(results.matches("= seen").count(), FULL);
+    assert_eq!(results.matches("= seen").count(), MAX_PICTURES);
     assert_eq!(
         results
             .lines()
@@ -211,7 +214,7 @@ fn ten_thousand_checks_stay_readable() {
 }
 
 #[test]
-fn what_the_checks_touch_is_a_line_and_what_they_leave_is_a_detail() {
+fn coverage_is_a_line_and_names_the_untouched_in_a_verbose_page_only() {
     let line = "coverage: the checks touch 1 of 2 policies, 2 of 2 rules, 5 of 6 pairs of endpoints, 4 of 4 pods, 1 of 2 nodes\n";
     let (brief, _) = shown(&fixtures::covered());
     assert!(brief.contains(line), "{brief}");

@@ -81,7 +81,7 @@ fn allow_refused_by_a_named_enforcer_is_violated_without_a_control() {
     let refusal = Reading::Blocked(Block {
         passed: None,
         stage: Stage::Connect,
-        how: Refusal::Wire(How::Silence),
+        how: Refusal::Wire(StopCause::Silence),
         signature: Some(Signature::IcmpProhibited),
         by_target: false,
     });
@@ -247,7 +247,7 @@ fn target_control_with_varying_greetings_counts_as_one_interval() {
         let what = format!("greeting {n}");
         let then = Some(Stop {
             stage: Stage::Request,
-            how: How::Garbled { what },
+            how: StopCause::Garbled { what },
         });
         let success = Success {
             tier: AllowTier::A1,

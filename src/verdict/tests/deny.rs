@@ -125,7 +125,7 @@ fn target_control_with_a_handshake_counts_for_the_handshake_only() {
     let deeper = Reading::Blocked(Block {
         passed: Some(Stage::Connect),
         stage: Stage::FirstBytes,
-        how: Refusal::Wire(How::Closed),
+        how: Refusal::Wire(StopCause::Closed),
         signature: None,
         by_target: false,
     });
@@ -139,14 +139,14 @@ fn target_control_stopped_later_counts_for_the_stages_it_passed() {
     let unresolved = Reading::Blocked(Block {
         passed: None,
         stage: Stage::Resolve,
-        how: Refusal::Wire(How::Silence),
+        how: Refusal::Wire(StopCause::Silence),
         signature: None,
         by_target: false,
     });
     let resolved = Reading::Blocked(Block {
         passed: Some(Stage::Resolve),
         stage: Stage::Connect,
-        how: Refusal::Wire(How::Error {
+        how: Refusal::Wire(StopCause::Error {
             errno: 111,
             icmp: None,
         }),

@@ -17,7 +17,7 @@ use crate::plan::{
     Provability, Scope, Source, SourceControls, TargetKey, TargetKind, Waits,
 };
 use crate::suite::{Expected, Mechanism, RequiredTier, Settings};
-use crate::wire::{FaultReason, How, Linger, Observation, Request, Stage, Stop, Transport};
+use crate::wire::{FaultReason, Linger, Observation, Request, Stage, Stop, StopCause, Transport};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -287,7 +287,7 @@ fn open() -> Reading {
 fn handshake_only() -> Reading {
     let then = Some(Stop {
         stage: Stage::FirstBytes,
-        how: How::Silence,
+        how: StopCause::Silence,
     });
     Reading::Open(Success {
         tier: AllowTier::A0,
@@ -296,7 +296,7 @@ fn handshake_only() -> Reading {
     })
 }
 
-fn blocked(how: How, by_target: bool) -> Reading {
+fn blocked(how: StopCause, by_target: bool) -> Reading {
     Reading::Blocked(Block {
         passed: None,
         stage: Stage::Connect,
@@ -307,12 +307,12 @@ fn blocked(how: How, by_target: bool) -> Reading {
 }
 
 fn silence() -> Reading {
-    blocked(How::Silence, false)
+    blocked(StopCause::Silence, false)
 }
 
 fn reset() -> Reading {
     blocked(
-        How::Error {
+        StopCause::Error {
             errno: 111,
             icmp: None,
         },
@@ -323,7 +323,7 @@ fn reset() -> Reading {
 fn not_sent() -> Reading {
     Reading::NotSent(Stop {
         stage: Stage::Connect,
-        how: How::Error {
+        how: StopCause::Error {
             errno: 101,
             icmp: None,
         },

@@ -38,7 +38,7 @@ fn once(stage: Stage, passed: Option<Stage>) -> Scene {
     for flow in [TARGET_CONTROL, SOURCE_CONTROL, PATH_CONTROL] {
         scene.every(flow, 0, 4_000, 500, &open());
     }
-    let how = Refusal::Wire(How::Silence);
+    let how = Refusal::Wire(StopCause::Silence);
     let block = Block {
         passed,
         stage,

@@ -220,7 +220,9 @@ fn startup_leak_with_gaps_is_proven_once_a_lasting_leak_is_ruled_out() {
 
 #[test]
 fn leak_that_a_policy_may_have_ended_is_unproven() {
-    let changed = Cause::Changed(ClusterChange::Policy(PolicyRef::network("data", "postgres")));
+    let changed = Cause::Changed(ClusterChange::Policy(PolicyRef::network(
+        "data", "postgres",
+    )));
     for (at, startup) in [
         (50_000, true),
         (2_000_000, false),

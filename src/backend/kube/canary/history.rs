@@ -38,7 +38,7 @@ impl FlowHistory {
         match &line.body {
             Body::Sample(sample) if sample.flow == flow => {
                 let start = Duration::from_micros(sample.start);
-                self.add_attempt(sample.seen.stop.is_none(), start);
+                self.add_attempt(sample.observation.stop.is_none(), start);
             }
             Body::Heartbeat(heartbeat) => {
                 let last = heartbeat
@@ -55,7 +55,7 @@ impl FlowHistory {
             Body::Hello(_)
             | Body::Sample(_)
             | Body::Fault(_)
-            | Body::Took { .. }
+            | Body::Latencies { .. }
             | Body::Bye { .. } => {}
         }
     }
@@ -90,8 +90,8 @@ impl FlowHistory {
             .map(|interval| interval.first.max(moment))
     }
 
-    /// The time from which the flow has been blocked until now, counted from `moment` at the earliest,
-    /// if that is at least [`HOLD`].
+    /// The time from which the flow has been blocked until now, counted from `moment` at the
+    /// earliest, if that is at least [`HOLD`].
     pub(super) fn blocked_since(&self, moment: Duration) -> Option<Duration> {
         let interval = self.intervals().next_back()?;
         let since = interval.first.max(moment);
@@ -104,7 +104,8 @@ impl FlowHistory {
 pub enum Enforcement {
     /// It blocked them when a policy denied it, and let them through when a policy allowed it.
     Enforced {
-        /// From the response to the deny policy's creation to the first attempt that stayed blocked.
+        /// From the response to the deny policy's creation to the first attempt that stayed
+        /// blocked.
         deny: Duration,
         /// From the response to the allow policy's creation to the first success.
         allow: Duration,
@@ -196,7 +197,7 @@ mod tests {
         line(
             start_ms + 10,
             json!({
-                "k": "sample", "flow": 7, "attempt": 1, "start": start_ms * 1_000, "seen": { "passed": [], "stop": stop }
+                "k": "sample", "flow": 7, "attempt": 1, "start": start_ms * 1_000, "observation": { "passed": [], "stop": stop }
             }),
         )
     }

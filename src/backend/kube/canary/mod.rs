@@ -1,11 +1,11 @@
 //! Canaries: two pods on each node that show whether the node enforces policies on pods such as
 //! probes, and how fast.
 //!
-//! One pod answers and the other sends to it: allowed at first, then denied by default, then allowed
-//! again. No packet crosses nodes, so a flow that opens while it is denied shows that its node does
-//! not enforce. Canaries have the shape of probe pods, and one additional label that no other pod has
-//! and that the two policies select. They are only created in a namespace that the user named for
-//! them and that holds no other pods.
+//! One pod answers and the other sends to it: allowed at first, then denied by default, then
+//! allowed again. No packet crosses nodes, so a flow that opens while it is denied shows that its
+//! node does not enforce. Canaries have the shape of probe pods, and one additional label that no
+//! other pod has and that the two policies select. They are only created in a namespace that the
+//! user named for them and that holds no other pods.
 //!
 //! # Limitations
 //!
@@ -346,7 +346,7 @@ impl CanaryRun<'_> {
             trust: Vec::new(),
             resolver: None,
             listen: Some(CONTROL_PORT),
-            alone: None,
+            idle_timeout: None,
             flows: vec![flow],
         }
     }

@@ -1,9 +1,9 @@
 //! Controllers that would adopt a clone.
 //!
-//! A controller adopts every pod of its namespace that its selector matches and that has no controller
-//! (`ClaimPods` in Kubernetes' `pkg/controller/controller_ref_manager.go`); an owner that is not a
-//! controller does not prevent that. A ReplicaSet that has adopted one pod too many deletes a pod,
-//! possibly one of the workload's.
+//! A controller adopts every pod of its namespace that its selector matches and that has no
+//! controller (`ClaimPods` in Kubernetes' `pkg/controller/controller_ref_manager.go`); an owner
+//! that is not a controller does not prevent that. A ReplicaSet that has adopted one pod too many
+//! deletes a pod, possibly one of the workload's.
 
 use super::risk::{Code, NO_CLONE, Risk};
 use super::selector::{equal, matches, show};
@@ -152,8 +152,8 @@ fn adopters<'a>(pod: &Pod, cluster: &'a ClusterObjects) -> Vec<Adopter<'a>> {
     adopters
 }
 
-/// The selector as text, if a controller with it adopts pods with these labels. An empty selector is
-/// invalid in such controllers, and they adopt nothing by it.
+/// The selector as text, if a controller with it adopts pods with these labels. An empty selector
+/// is invalid in such controllers, and they adopt nothing by it.
 fn adopting_selector(
     selector: Option<&LabelSelector>,
     labels: &BTreeMap<String, String>,

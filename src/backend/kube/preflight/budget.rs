@@ -29,8 +29,8 @@ pub(super) fn risks(candidate: &Candidate<'_>, cluster: &ClusterObjects, risks: 
     risks.extend(selecting.map(|budget| risk(candidate.pod, budget)));
 }
 
-/// Whether a budget counts a pod. In policy/v1 an empty selector selects every pod of the namespace,
-/// and a missing one no pod.
+/// Whether a budget counts a pod. In policy/v1 an empty selector selects every pod of the
+/// namespace, and a missing one no pod.
 fn selects(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
     let labels = pod.metadata.labels.clone().unwrap_or_default();
     let spec = budget.spec.as_ref();

@@ -1,8 +1,8 @@
 //! The API server's answer to a dry run: the pod as admission would change it, or the refusal.
 //!
-//! Containers and credentials that admission adds to the originals too (a mesh's sidecar, a token of
-//! the service account) are a warning. Those that the originals lack would make the clone differ from
-//! them, and refuse it.
+//! Containers and credentials that admission adds to the originals too (a mesh's sidecar, a token
+//! of the service account) are a warning. Those that the originals lack would make the clone differ
+//! from them, and refuse it.
 
 use super::budget::can_become_ready;
 use super::risk::{Code, NO_CLONE, Risk, Severity};
@@ -29,9 +29,9 @@ pub struct Refusal {
     pub message: String,
 }
 
-/// Why a created pod must not be used: admission changed it in a way that refuses a clone. The dry run
-/// may not have shown it, since a webhook may not support dry runs, and only one pod of each shape is
-/// tested.
+/// Why a created pod must not be used: admission changed it in a way that refuses a clone. The dry
+/// run may not have shown it, since a webhook may not support dry runs, and only one pod of each
+/// shape is tested.
 pub(in super::super) fn objection(
     sent: &Pod,
     original: Option<&Pod>,

@@ -13,8 +13,8 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 #[derive(Debug, Clone)]
 pub struct EphemeralTarget {
     pub pod: Pod,
-    /// A pod of the same name and node with only the ephemeral container, by which image and node are
-    /// judged.
+    /// A pod of the same name and node with only the ephemeral container, by which image and node
+    /// are judged.
     pub container: Pod,
     /// Whether a check needs it.
     pub needed: bool,

@@ -10,16 +10,16 @@ pub struct Findings {
     pub risks: Vec<Risk>,
     /// The Role that grants the missing rights, as YAML.
     pub role: Option<String>,
-    /// The pods (`namespace/name`) that must not be created, or not get an ephemeral container, each
-    /// with the reason and a remedy.
+    /// The pods (`namespace/name`) that must not be created, or not get an ephemeral container,
+    /// each with the reason and a remedy.
     pub refused: BTreeMap<String, String>,
     /// Whether all probes that checks need are refused.
     all_needed_refused: bool,
 }
 
 impl Findings {
-    /// Summarizes risks. `pods` are all pods that would get a probe, each with whether a check needs
-    /// it; a refused probe that none needs is only a control, and the run goes on without it.
+    /// Summarizes risks. `pods` are all pods that would get a probe, each with whether a check
+    /// needs it; a refused probe that none needs is only a control, and the run goes on without it.
     pub(super) fn new(
         mut risks: Vec<Risk>,
         pods: &BTreeMap<String, bool>,

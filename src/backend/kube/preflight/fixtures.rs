@@ -60,8 +60,8 @@ pub(super) fn original() -> Value {
     })
 }
 
-/// A value with one field changed: `changed(clone(), "/spec/hostNetwork", json!(true))`. A field of an
-/// existing object is added, `null` removes it; to an array the value is appended.
+/// A value with one field changed: `changed(clone(), "/spec/hostNetwork", json!(true))`. A field of
+/// an existing object is added, `null` removes it; to an array the value is appended.
 pub(super) fn changed(mut value: Value, pointer: &str, new: Value) -> Value {
     let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
     let parent = value.pointer_mut(parent).expect("the parent exists");

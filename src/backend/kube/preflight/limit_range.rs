@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 /// Quantities by resource.
 pub(super) type Amounts = BTreeMap<String, Quantity>;
 
-/// The resources of a container, after the namespace's `LimitRanges` have set those that it does not
-/// state.
+/// The resources of a container, after the namespace's `LimitRanges` have set those that it does
+/// not state.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Resources {
     pub(super) requests: Amounts,

@@ -6,15 +6,16 @@
 //!  dry-run responses ─┘
 //! ```
 //!
-//! A clone has a workload's labels, by which controllers, disruption budgets, autoscalers and Services
-//! select pods. Each file holds one such mechanism, with the rule of the component that implements it.
-//! All are pure functions of [`ClusterObjects`]; only `queries` calls the API server.
+//! A clone has a workload's labels, by which controllers, disruption budgets, autoscalers and
+//! Services select pods. Each file holds one such mechanism, with the rule of the component that
+//! implements it. All are pure functions of [`ClusterObjects`]; only `queries` calls the API
+//! server.
 //!
 //! # Limitations
 //!
 //! Controllers that are not part of Kubernetes may adopt pods by labels too, by rules that are not
-//! known: a source whose pod belongs to such a controller is refused. Changes by webhooks that do not
-//! support dry runs are found only after a pod's creation.
+//! known: a source whose pod belongs to such a controller is refused. Changes by webhooks that do
+//! not support dry runs are found only after a pod's creation.
 
 mod adoption;
 mod autoscaler;
@@ -104,7 +105,8 @@ pub struct Allowances {
     pub autoscalers: bool,
 }
 
-/// The risks of creating these pods: refusals first, and within a severity in the order of the pods.
+/// The risks of creating these pods: refusals first, and within a severity in the order of the
+/// pods.
 pub fn risks(
     candidates: &[Candidate<'_>],
     cluster: &ClusterObjects,

@@ -1,4 +1,5 @@
-//! Kubernetes quantities as numbers: `100m`, `1.5Gi`, `2e3` (`k8s.io/apimachinery/pkg/api/resource`).
+//! Kubernetes quantities as numbers: `100m`, `1.5Gi`, `2e3`
+//! (`k8s.io/apimachinery/pkg/api/resource`).
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -17,7 +18,7 @@ pub(super) fn thousandths(quantity: &Quantity) -> Option<i128> {
     Some(product.div_euclid(down) + i128::from(product.rem_euclid(down) != 0))
 }
 
-/// The factor and the divisor that a suffix stands for.
+/// The factor and the divisor of a suffix.
 fn scale(suffix: &str) -> Option<(i128, i128)> {
     match suffix {
         "" => Some((1, 1)),

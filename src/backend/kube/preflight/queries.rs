@@ -1,8 +1,8 @@
 //! The requests of preflight to the API server: lists, rights and dry runs. They change nothing.
 //!
-//! Their number does not depend on the number of probes: one list for each kind, one rules review for
-//! each namespace, one dry run for each shape of pod (the probes of one workload on several nodes have
-//! the same shape).
+//! Their number does not depend on the number of probes: one list for each kind, one rules review
+//! for each namespace, one dry run for each shape of pod (the probes of one workload on several
+//! nodes have the same shape).
 
 use super::dry_run::{Answer, Refusal};
 use super::rights::{self, Right};
@@ -70,8 +70,8 @@ pub async fn inspect(
     )
     .await?;
 
-    // Kinds that may not be listed are among the missing rights, unless the rules promise rights that
-    // the API server does not grant.
+    // Kinds that may not be listed are among the missing rights, unless the rules promise rights
+    // that the API server does not grant.
     let mut findings = if missing.is_empty() {
         unlisted
     } else {
@@ -110,8 +110,8 @@ fn namespaces<'a>(pods: impl Iterator<Item = &'a Pod>) -> BTreeSet<String> {
         .collect()
 }
 
-/// The risks that dry runs show and that are not among the earlier findings, for each pod with the same
-/// shape.
+/// The risks that dry runs show and that are not among the earlier findings, for each pod with the
+/// same shape.
 fn new_dry_run_risks(
     dry_runs: &[(Vec<&Candidate<'_>>, Answer)],
     earlier: &[Risk],
@@ -189,8 +189,8 @@ fn missing_right_risks(missing: &[Right]) -> Vec<Risk> {
         .collect()
 }
 
-/// The missing rights: by the API server's rules for each namespace, and where these are incomplete, by
-/// one request for each right.
+/// The missing rights: by the API server's rules for each namespace, and where these are
+/// incomplete, by one request for each right.
 async fn missing_rights(
     client: &Client,
     read: &BTreeSet<String>,
@@ -273,8 +273,8 @@ async fn is_allowed(client: &Client, right: &Right) -> Result<bool, kube::Error>
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
-/// Lists the objects that are not watched, in these namespaces. Each kind that may not be listed is a
-/// refusal, since its objects might adopt or count a probe.
+/// Lists the objects that are not watched, in these namespaces. Each kind that may not be listed is
+/// a refusal, since its objects might adopt or count a probe.
 async fn list_objects(
     client: &Client,
     namespaces: &BTreeSet<String>,
@@ -341,8 +341,8 @@ struct Lister<'a> {
 }
 
 impl Lister<'_> {
-    /// All objects of a kind: with one request for a single namespace, and otherwise with one for the
-    /// whole cluster, or where that is forbidden, with one for each namespace.
+    /// All objects of a kind: with one request for a single namespace, and otherwise with one for
+    /// the whole cluster, or where that is forbidden, with one for each namespace.
     async fn list<K>(&self) -> Result<Listed<K>, kube::Error>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -430,8 +430,8 @@ fn shape(pod: &Pod) -> String {
     serde_json::to_string(&pod).unwrap_or_else(|_| format!("{pod:?}"))
 }
 
-/// The answers to the dry runs of adding ephemeral containers: one for each pod, since it also depends
-/// on the pod's other ephemeral containers.
+/// The answers to the dry runs of adding ephemeral containers: one for each pod, since it also
+/// depends on the pod's other ephemeral containers.
 async fn ephemeral_dry_runs<'a>(
     client: &Client,
     targets: &'a [EphemeralTarget],

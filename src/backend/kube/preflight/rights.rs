@@ -1,7 +1,7 @@
 //! The rights that a run needs, those that are missing, and the Role that grants them.
 //!
-//! A run needs no exec, no secrets and no patch: a probe gets its plan when it is created, and reports
-//! in its log. Only ephemeral containers need the right to patch, for the pods' subresource
+//! A run needs no exec, no secrets and no patch: a probe gets its plan when it is created, and
+//! reports in its log. Only ephemeral containers need the right to patch, for the pods' subresource
 //! `ephemeralcontainers`.
 
 use k8s_openapi::api::authorization::v1::{ResourceRule, SubjectRulesReviewStatus};
@@ -83,8 +83,8 @@ const CLUSTER_RULES: [Rule; 2] = [
     ("", "nodes", &["list", "watch"]),
 ];
 
-/// The rights that a run needs, sorted: `read` are the namespaces that suites name, `pods` those that
-/// get probe pods, `ephemeral` those with pods that get ephemeral containers.
+/// The rights that a run needs, sorted: `read` are the namespaces that suites name, `pods` those
+/// that get probe pods, `ephemeral` those with pods that get ephemeral containers.
 pub fn needed(
     read: &BTreeSet<String>,
     pods: &BTreeSet<String>,
@@ -134,8 +134,8 @@ fn rights_of(namespace: Option<&String>, rule: &Rule) -> Vec<Right> {
 
 /// The rights that the API server's rules for a namespace do not grant.
 ///
-/// Rules for objects with certain names grant none of them, since the names of probe pods are new in
-/// each run.
+/// Rules for objects with certain names grant none of them, since the names of probe pods are new
+/// in each run.
 pub fn not_granted<'a>(
     rights: impl IntoIterator<Item = &'a Right>,
     rules: &SubjectRulesReviewStatus,
@@ -162,8 +162,8 @@ fn contains_any(list: Option<&Vec<String>>, values: &[&str]) -> bool {
     list.is_some_and(|list| list.iter().any(|item| values.contains(&item.as_str())))
 }
 
-/// The Roles and bindings that grant these rights, as YAML documents. `user` is the user name that the
-/// API server knows us by.
+/// The Roles and bindings that grant these rights, as YAML documents. `user` is the user name that
+/// the API server knows us by.
 pub fn role_yaml(missing: &[Right], user: Option<&str>) -> String {
     let mut by_namespace: BTreeMap<Option<&str>, Vec<&Right>> = BTreeMap::new();
     for right in missing {
@@ -179,7 +179,7 @@ pub fn role_yaml(missing: &[Right], user: Option<&str>) -> String {
     documents.join("---\n")
 }
 
-/// The Role, or ClusterRole, for one namespace, and its binding.
+/// The Role for one namespace, or the `ClusterRole`, with its binding.
 fn documents(namespace: Option<&str>, rights: &[&Right], user: Option<&str>) -> String {
     let prefix = if namespace.is_some() { "" } else { "Cluster" };
     let namespace_field = namespace.map_or_else(String::new, |namespace| {

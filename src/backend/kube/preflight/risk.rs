@@ -97,7 +97,7 @@ macro_rules! codes {
         /// The kind of a risk, with a stable name that scripts and notes may refer to.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Code {
-            $(#[doc = $meaning] $variant,)+
+            $(#[doc = concat!("Shown as `", $name, "`.")] $variant,)+
         }
 
         impl Code {
@@ -131,7 +131,7 @@ macro_rules! codes {
 codes! {
     Adoption => {
         "adoption",
-        "the selector of a controller (ReplicaSet, StatefulSet, DaemonSet, Job, ReplicationController) matches the clone, so the controller would adopt it and may delete one of its own pods",
+        "the selector of a controller (ReplicaSet, StatefulSet, DaemonSet, Job, ReplicationController) matches the clone, so the controller would adopt it and may delete one of its pods",
         "send from inside the pod (source: ephemeral), or leave this source out"
     }
     UnknownController => {

@@ -1,7 +1,7 @@
 //! The Pod Security level of the namespace.
 //!
-//! Only those rules of the Pod Security Standards are checked that concern fields a probe pod may have.
-//! The cluster's default level cannot be read; there the dry run shows a refusal.
+//! Only those rules of the Pod Security Standards are checked that concern fields a probe pod may
+//! have. The cluster's default level cannot be read; there the dry run shows a refusal.
 
 use super::risk::{Code, Risk};
 use super::{Candidate, ClusterObjects, namespace_of, object_name};

@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube_core::{Selector, SelectorExt};
 use std::collections::BTreeMap;
 
-/// Whether labels match a selector. A selector that cannot be parsed counts as matching, so that its
-/// risk is reported.
+/// Whether labels match a selector. A selector that cannot be parsed counts as matching, so that
+/// its risk is reported.
 pub(super) fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     Selector::try_from(selector.clone()).map_or(true, |selector| selector.matches(labels))
 }

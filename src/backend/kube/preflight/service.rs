@@ -1,9 +1,9 @@
 //! Services that would select a clone.
 //!
 //! Every pod with an address whose labels a Service selects is in the Service's `EndpointSlices`
-//! (`ShouldPodBeInEndpoints` in `staging/src/k8s.io/endpointslice/util`). A clone is never Ready, so it
-//! is listed with `ready: false` and gets no traffic, except from a Service that publishes addresses
-//! that are not ready.
+//! (`ShouldPodBeInEndpoints` in `staging/src/k8s.io/endpointslice/util`). A clone is never Ready,
+//! so it is listed with `ready: false` and gets no traffic, except from a Service that publishes
+//! addresses that are not ready.
 
 use super::budget::can_become_ready;
 use super::risk::{Code, NO_CLONE, Risk};

@@ -1,4 +1,4 @@
-//! What `kubectl get -o yaml` writes: the same pods several times.
+//! Tests of dumps (`kubectl get -o yaml`), which contain the same pods several times.
 
 use super::{chain, good, names, workload};
 
@@ -24,7 +24,7 @@ fn replica_set(replicas: u32) -> String {
 }
 
 #[test]
-fn given_pods_stand_for_their_deployment() {
+fn listed_pods_replace_the_template_of_their_deployment() {
     let text = [
         workload("Deployment", "web", "replicas: 3"),
         replica_set(3),
@@ -49,7 +49,7 @@ fn given_pods_stand_for_their_deployment() {
 }
 
 #[test]
-fn a_deployment_is_found_without_its_replica_set() {
+fn a_pod_has_its_deployment_as_workload_without_its_replica_set() {
     let text = [workload("Deployment", "web", "replicas: 3"), POD.to_owned()].join("---\n");
     let manifests = good(&text);
     assert_eq!(names(&manifests), ["default/web-7d4b9-x2x4z"]);
@@ -60,7 +60,7 @@ fn a_deployment_is_found_without_its_replica_set() {
 }
 
 #[test]
-fn a_replica_set_makes_no_pods_beside_its_deployment() {
+fn a_replica_set_whose_deployment_is_listed_makes_no_pods() {
     let text = [workload("Deployment", "web", "replicas: 2"), replica_set(2)].join("---\n");
     assert_eq!(names(&good(&text)), ["default/web-0", "default/web-1"]);
     let alone = good(&replica_set(2));
@@ -71,7 +71,7 @@ fn a_replica_set_makes_no_pods_beside_its_deployment() {
 }
 
 #[test]
-fn pods_at_their_end_are_left_out_and_their_workload_too() {
+fn finished_pods_are_left_out_and_their_workload_makes_none() {
     for phase in ["Succeeded", "Failed"] {
         let ended = POD.replace("phase: Running", &format!("phase: {phase}"));
         assert!(good(&ended).pods.is_empty());
@@ -84,7 +84,7 @@ fn pods_at_their_end_are_left_out_and_their_workload_too() {
 }
 
 #[test]
-fn readiness_comes_from_the_status() {
+fn readiness_follows_from_the_status() {
     let ready = |from: &str, to: &str| good(&POD.replace(from, to)).pods[0].ready;
     assert!(ready("phase: Running", "phase: Running"));
     assert!(!ready(
@@ -103,7 +103,7 @@ fn readiness_comes_from_the_status() {
 }
 
 #[test]
-fn owners_of_other_makers_and_circles_do_no_harm() {
+fn owners_of_other_groups_are_ignored_and_circles_of_owners_end() {
     let rollout = POD.replace(
         "apiVersion: apps/v1, kind: ReplicaSet",
         "apiVersion: argoproj.io/v1alpha1, kind: ReplicaSet",
@@ -117,7 +117,7 @@ fn owners_of_other_makers_and_circles_do_no_harm() {
 }
 
 #[test]
-fn everything_that_real_objects_carry_is_read_over() {
+fn fields_that_are_not_needed_are_ignored() {
     let manifests = good(
         "apiVersion: apps/v1
 kind: Deployment

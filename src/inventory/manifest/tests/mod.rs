@@ -1,4 +1,4 @@
-//! Manifests as people write them, and as they get them wrong.
+//! Tests of manifests, with and without problems.
 
 mod dumps;
 mod mutation;
@@ -10,7 +10,7 @@ use super::read_manifests;
 use crate::inventory::{DeclaredPod, Manifests};
 use crate::source::Sources;
 
-/// The manifests and what is wrong, each as `file:line:column message [help]`.
+/// The manifests, and the problems, each as `file:line:column message [help]`.
 fn read(files: &[(&str, &str)]) -> (Manifests, Vec<String>) {
     let mut sources = Sources::new();
     let ids: Vec<_> = files
@@ -19,19 +19,19 @@ fn read(files: &[(&str, &str)]) -> (Manifests, Vec<String>) {
         .collect();
     let (manifests, diagnostics) = read_manifests(&ids, &sources);
     let faults = diagnostics.iter().map(|diagnostic| {
-        let also: Vec<String> = diagnostic
+        let related: Vec<String> = diagnostic
             .secondary
             .iter()
             .map(|label| format!(" ({} {})", sources.place(label.span), label.text))
             .collect();
-        let also = also.concat();
+        let related = related.concat();
         let help = diagnostic
             .help
             .as_deref()
             .map(|help| format!(" [{help}]"))
             .unwrap_or_default();
         format!(
-            "{} {}{also}{help}",
+            "{} {}{related}{help}",
             sources.place(diagnostic.primary),
             diagnostic.message
         )
@@ -40,14 +40,14 @@ fn read(files: &[(&str, &str)]) -> (Manifests, Vec<String>) {
     (manifests, faults)
 }
 
-/// The manifests of a text without faults.
+/// The manifests of a text without problems.
 fn good(text: &str) -> Manifests {
     let (manifests, faults) = read(&[("m.yaml", text)]);
     assert_eq!(faults, Vec::<String>::new(), "{text}");
     manifests
 }
 
-/// What is wrong with a text, less the file's name.
+/// The problems of a text, without the file's name.
 fn faults(text: &str) -> Vec<String> {
     let (_, faults) = read(&[("m", text)]);
     faults

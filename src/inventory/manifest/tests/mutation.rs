@@ -1,4 +1,4 @@
-//! Whatever is done to a manifest, the answer is manifests or diagnostics, never a panic.
+//! Mutated manifests give manifests or diagnostics, never a panic.
 
 use super::super::assemble::assemble;
 use super::shop;
@@ -62,17 +62,17 @@ proptest! {
                 *target = replacement.get(&replacements).clone();
             }
         }
-        let (_, problems) = assemble(&documents, ToString::to_string);
+        let (_, problems) = assemble(&documents, &ToString::to_string);
         for problem in problems {
             prop_assert!(!problem.message.is_empty());
         }
     }
 
     #[test]
-    fn mutated_texts_never_panic(at in any::<prop::sample::Index>(), length in 0..40_usize, put in "[ -~\\n]{0,6}") {
+    fn mutated_texts_never_panic(position in any::<prop::sample::Index>(), length in 0..40_usize, put in "[ -~\\n]{0,6}") {
         for (name, text) in shop::FILES {
             let chars: Vec<char> = text.chars().collect();
-            let start = at.index(chars.len());
+            let start = position.index(chars.len());
             let end = (start + length).min(chars.len());
             let mutated: String = chars[..start].iter().copied().chain(put.chars()).chain(chars[end..].iter().copied()).collect();
             super::read(&[(name, &mutated)]);

@@ -1,11 +1,11 @@
-//! Documents, workloads, pods and Services.
+//! Tests of documents, workloads, pods and Services.
 
 use super::{chain, faults, good, names, read, workload};
 use crate::inventory::{Placement, ServiceKind, TargetPort};
 use crate::model::{Family, Transport};
 
 #[test]
-fn documents_without_a_kind_are_faults_and_empty_ones_are_not() {
+fn a_document_without_a_kind_is_a_problem_and_an_empty_one_is_not() {
     assert!(good("---\n# nothing\n---\n\n---\nnull\n").pods.is_empty());
     assert_eq!(
         faults("kind: Pod\n"),
@@ -21,7 +21,7 @@ fn documents_without_a_kind_are_faults_and_empty_ones_are_not() {
 }
 
 #[test]
-fn lists_are_opened_and_their_places_kept() {
+fn items_of_lists_are_read_and_keep_their_positions() {
     let manifests = good(
         "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: NamespaceList\n  items:\n  - metadata: { name: a }\n\
          - { apiVersion: v1, kind: ConfigMap, metadata: { name: c, namespace: b } }\n",
@@ -43,7 +43,7 @@ fn lists_are_opened_and_their_places_kept() {
 }
 
 #[test]
-fn wrong_types_are_shown_at_the_node() {
+fn a_wrong_type_is_reported_at_its_node() {
     let found = faults(&workload("Deployment", "web", "replicas: \"3\""));
     assert!(
         found[0].starts_with("6:13 invalid type: string \"3\", expected i32"),
@@ -53,7 +53,7 @@ fn wrong_types_are_shown_at_the_node() {
 }
 
 #[test]
-fn replicas_default_to_one_and_may_be_none() {
+fn replicas_default_to_one_and_may_be_zero() {
     for (extra, expected) in [
         ("", 1),
         ("replicas: null", 1),
@@ -143,7 +143,7 @@ fn finished_and_suspended_jobs_make_no_pods() {
 }
 
 #[test]
-fn a_template_must_carry_the_labels_of_its_selector() {
+fn a_template_without_the_labels_of_its_selector_is_a_problem() {
     let text =
         workload("Deployment", "web", "").replace("labels: { app: web }", "labels: { app: wbe }");
     let found = faults(&text);
@@ -163,14 +163,14 @@ fn a_template_must_carry_the_labels_of_its_selector() {
 }
 
 #[test]
-fn objects_of_one_name_are_shown_twice() {
+fn a_second_object_of_one_kind_and_name_is_a_problem() {
     let (_, found) = read(&[
         ("a.yaml", &workload("Deployment", "web", "")),
         ("b.yaml", &workload("Deployment", "web", "")),
     ]);
     assert_eq!(
         found,
-        ["b.yaml:3:19 Deployment default/web stands here a second time (a.yaml:3:19 the first)"]
+        ["b.yaml:3:19 Deployment default/web is declared a second time (a.yaml:3:19 the first)"]
     );
     assert_eq!(
         names(&good(&format!(
@@ -184,7 +184,7 @@ fn objects_of_one_name_are_shown_twice() {
 }
 
 #[test]
-fn pods_of_one_template_name_are_told_apart() {
+fn pods_of_two_templates_with_one_name_get_different_names() {
     let text = format!(
         "{}---\n{}",
         workload("Deployment", "web", ""),
@@ -204,13 +204,13 @@ fn pods_of_one_template_name_are_told_apart() {
     );
     let taken = faults(&format!("{}---\n{pod}", workload("StatefulSet", "web", "")));
     assert!(
-        taken[0].contains("StatefulSet/web would make a Pod web-0, which is given too"),
+        taken[0].contains("StatefulSet/web would make a Pod web-0, which is listed too"),
         "{taken:?}"
     );
 }
 
 #[test]
-fn ports_are_those_of_containers_and_native_sidecars() {
+fn a_pod_has_the_ports_of_its_containers_and_native_sidecars() {
     let manifests = good(
         "apiVersion: v1\nkind: Pod\nmetadata: { name: p, namespace: n, labels: { app: p } }\nspec:\n  hostNetwork: true\n  nodeName: node-7\n  \
          containers:\n  - { name: c, ports: [{ name: http, containerPort: 8080 }, { containerPort: 53, protocol: UDP }] }\n  \
@@ -283,7 +283,7 @@ fn services_of_every_type_are_read() {
 }
 
 #[test]
-fn faulty_services_are_shown() {
+fn each_problem_of_a_service_is_reported_once() {
     for (spec, message) in [
         ("{}", "needs at least one port"),
         ("{ ports: [{ port: 0 }] }", "0 is not a port"),
@@ -293,11 +293,11 @@ fn faulty_services_are_shown() {
         ),
         (
             "{ ports: [{ port: 80, name: a }, { port: 81, name: a }] }",
-            "stands here twice",
+            "the port name \"a\" is used twice",
         ),
         (
             "{ ports: [{ port: 80, name: a }, { port: 80, name: b }] }",
-            "port 80 stands here twice",
+            "port 80 is listed twice",
         ),
         (
             "{ ports: [{ port: 80, targetPort: \"8080\" }] }",

@@ -1,4 +1,4 @@
-//! NetworkPolicies, fault by fault, each beside a twin that is right.
+//! Tests of NetworkPolicies, with and without problems.
 
 use super::{faults, good};
 use crate::inventory::Policy;
@@ -11,7 +11,7 @@ fn policy(spec: &str) -> String {
 }
 
 #[test]
-fn what_the_api_server_takes_is_taken() {
+fn specs_that_the_api_server_accepts_have_no_problem() {
     for spec in [
         "{}",
         "{ podSelector: {} }",
@@ -28,7 +28,7 @@ fn what_the_api_server_takes_is_taken() {
 }
 
 #[test]
-fn each_fault_is_shown_at_its_place() {
+fn each_problem_of_a_spec_is_reported_once_on_its_line() {
     let cases = [
         // Selectors.
         (
@@ -151,15 +151,15 @@ fn each_fault_is_shown_at_its_place() {
         // Fields that do not exist.
         (
             "{ podSelectors: {} }",
-            "no field \"podSelectors\" here; a cluster would drop it without a word [did you mean podSelector?]",
+            "no field \"podSelectors\" here; the API server would silently drop it [did you mean podSelector?]",
         ),
         (
             "{ ingress: [{ form: [] }] }",
-            "no field \"form\" here; a cluster would drop it without a word [did you mean from?]",
+            "no field \"form\" here; the API server would silently drop it [did you mean from?]",
         ),
         (
             "{ egress: [{ from: [] }] }",
-            "no field \"from\" here; a cluster would drop it without a word [the fields here are to, ports]",
+            "no field \"from\" here; the API server would silently drop it [the fields here are to, ports]",
         ),
         (
             "{ ingress: [{ from: [{ podSelector: { app: web } }] }] }",
@@ -185,7 +185,7 @@ fn each_fault_is_shown_at_its_place() {
 }
 
 #[test]
-fn places_are_exact() {
+fn a_problem_has_the_exact_column_of_its_field() {
     let spec = "{ ingress: [{ ports: [{ port: 90, endPort: 80 }] }] }";
     assert_eq!(faults(&policy(spec)), ["4:50 endPort 80 is below port 90"]);
     assert_eq!(
@@ -197,7 +197,7 @@ fn places_are_exact() {
 }
 
 #[test]
-fn faults_beside_the_spec_are_shown_too() {
+fn unknown_fields_outside_the_spec_are_reported() {
     let misplaced = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: { name: p }\npodSelector: {}\n";
     let found = faults(misplaced);
     assert!(
@@ -213,12 +213,12 @@ fn faults_beside_the_spec_are_shown_too() {
     let elsewhere = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: { name: p, namespce: shop }\nspec: {}\n";
     assert!(
         faults(elsewhere)[0]
-            .contains("no field \"namespce\" here; a cluster would drop it without a word [did you mean namespace?]")
+            .contains("no field \"namespce\" here; the API server would silently drop it [did you mean namespace?]")
     );
 }
 
 #[test]
-fn all_faults_of_all_policies_are_shown_at_once() {
+fn all_problems_of_all_policies_are_reported_at_once() {
     let first = policy(
         "{ policyTypes: [In], ingress: [{ ports: [{ port: 0 }, { protocol: X }] }], egress: [{ to: [{}] }] }",
     );
@@ -250,7 +250,7 @@ fn a_policy_keeps_its_spec_and_its_origin() {
 }
 
 #[test]
-fn policies_of_other_makers_are_named_and_not_taken() {
+fn kinds_of_other_groups_are_ignored_and_misspelt_kinds_are_reported() {
     let manifests = good(
         "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: { name: p }\nspec: { selector: all() }\n",
     );
@@ -265,7 +265,7 @@ fn policies_of_other_makers_are_named_and_not_taken() {
     assert_eq!(
         old,
         [
-            "1:13 NetworkPolicy is in extensions/v1beta1 no more [write apiVersion: networking.k8s.io/v1]"
+            "1:13 NetworkPolicy is no longer served as extensions/v1beta1 [write apiVersion: networking.k8s.io/v1]"
         ]
     );
     let misspelt = faults(

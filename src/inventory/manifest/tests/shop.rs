@@ -1,4 +1,4 @@
-//! A shop in several files, as teams keep theirs.
+//! Tests of a shop whose manifests are in several files.
 
 use super::{chain, names, read};
 
@@ -98,7 +98,7 @@ const DATA: &str = r#"{
 "#;
 
 #[test]
-fn a_shop_in_several_files_is_read_whole() {
+fn objects_of_several_files_are_read_together() {
     let (manifests, faults) = read(&FILES);
     assert_eq!(faults, Vec::<String>::new());
     assert_eq!(

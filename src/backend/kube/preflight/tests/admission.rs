@@ -145,10 +145,10 @@ fn a_container_that_admission_changes_refuses_the_clone() {
         ),
         changed(clone(), "/spec/containers/0/name", json!("other")),
     ] {
-        let found = dry_run_with(original(), stored.clone());
+        let reported = dry_run_with(original(), stored.clone());
         assert!(
-            found.contains(&(Code::AdmissionChangesContainer, REFUSE)),
-            "{found:?} {stored}"
+            reported.contains(&(Code::AdmissionChangesContainer, REFUSE)),
+            "{reported:?} {stored}"
         );
     }
 }
@@ -227,16 +227,24 @@ fn refusals_show_the_message_and_the_refusing_object() {
             reason: "Forbidden".into(),
             message: message.into(),
         };
-        let found = dry_run_risks(&scenario.candidate(), &Answer::Refused(refusal));
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].code, expected, "{message}");
-        assert!(found[0].object.contains(object), "{}", found[0].object);
-        assert!(found[0].reason.contains(message), "{}", found[0].reason);
+        let reported = dry_run_risks(&scenario.candidate(), &Answer::Refused(refusal));
+        assert_eq!(reported.len(), 1);
+        assert_eq!(reported[0].code, expected, "{message}");
+        assert!(
+            reported[0].object.contains(object),
+            "{}",
+            reported[0].object
+        );
+        assert!(
+            reported[0].reason.contains(message),
+            "{}",
+            reported[0].reason
+        );
         let severity = if expected == Code::DryRunUnsupported {
             WARN
         } else {
             REFUSE
         };
-        assert_eq!(found[0].severity, severity);
+        assert_eq!(reported[0].severity, severity);
     }
 }

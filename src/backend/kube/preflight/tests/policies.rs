@@ -83,17 +83,17 @@ fn pod_security_levels_refuse_what_they_forbid() {
         scenario.cluster.namespaces = vec![object(
             json!({ "metadata": { "name": "shop", "labels": labels } }),
         )];
-        let found = risks(
+        let reported = risks(
             &[scenario.candidate()],
             &scenario.cluster,
             Allowances::default(),
         );
         match refused {
-            None => assert_eq!(found, [], "{level}"),
+            None => assert_eq!(reported, [], "{level}"),
             Some(word) => {
-                assert_eq!(found.len(), 1, "{level} {word}");
-                assert_eq!(found[0].code, Code::PodSecurity);
-                assert!(found[0].reason.contains(word), "{}", found[0].reason);
+                assert_eq!(reported.len(), 1, "{level} {word}");
+                assert_eq!(reported[0].code, Code::PodSecurity);
+                assert!(reported[0].reason.contains(word), "{}", reported[0].reason);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Quotas and LimitRanges.
+//! `ResourceQuotas` and `LimitRanges`.
 
 use super::{REFUSE, WARN};
 use crate::backend::kube::preflight::fixtures::{Scenario, changed, object};
@@ -62,17 +62,17 @@ fn a_quota_counts_all_probes_of_its_namespace() {
         &json!({ "pods": "8" }),
     ))];
     let three = vec![scenario.candidate(); 3];
-    let found = risks(&three, &scenario.cluster, Allowances::default());
+    let reported = risks(&three, &scenario.cluster, Allowances::default());
     assert_eq!(
-        found.iter().map(|risk| risk.code).collect::<Vec<_>>(),
+        reported.iter().map(|risk| risk.code).collect::<Vec<_>>(),
         [Code::QuotaExceeded]
     );
     assert!(
-        found[0]
+        reported[0]
             .reason
             .contains("3 probe pods need 3 of pods; 8 of 10 are in use"),
         "{}",
-        found[0].reason
+        reported[0].reason
     );
 }
 

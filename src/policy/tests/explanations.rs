@@ -1,27 +1,27 @@
-//! What an explanation says.
+//! The text of explanations, and the changes that they suggest.
 
-use super::{cluster, end, tcp, with, with_cluster};
+use super::{cluster, endpoint, tcp, with, with_cluster};
 use crate::inventory::Inventory;
 use crate::policy::{EndpointRef, Explainer, Explanation, Selects};
 use serde_json::{Value, json};
 
-fn of(inventory: &Inventory, from: &str, to: &str, port: u16) -> Explanation {
+fn advise(inventory: &Inventory, from: &str, to: &str, port: u16) -> Explanation {
     Explainer::new(inventory).expect("valid").advise(
-        end(inventory, from),
-        end(inventory, to),
+        endpoint(inventory, from),
+        endpoint(inventory, to),
         tcp(port),
         None,
     )
 }
 
-fn db(spec: &Value) -> Inventory {
+fn with_db_policy(spec: &Value) -> Inventory {
     let mut spec = spec.clone();
     spec["podSelector"] = json!({ "matchLabels": { "app": "db" } });
     with(&[("data", spec)])
 }
 
-/// The first suggestion.
-fn first(explanation: &Explanation) -> &str {
+/// The text of the first suggested change.
+fn first_change(explanation: &Explanation) -> &str {
     explanation
         .changes
         .first()
@@ -29,33 +29,34 @@ fn first(explanation: &Explanation) -> &str {
 }
 
 #[test]
-fn a_missing_port_a_missing_label_and_a_wrong_namespace_are_named() {
+fn a_missing_port_label_or_namespace_is_the_suggested_change() {
     let from_web = json!([{ "namespaceSelector": { "matchLabels": { "team": "a" } }, "podSelector": { "matchLabels": { "app": "web" } } }]);
-    let inventory = db(&json!({ "ingress": [{ "from": from_web, "ports": [{ "port": 5433 }] }] }));
-    let walk = of(&inventory, "shop/web", "data/db", 5432);
-    assert!(!walk.allowed);
+    let inventory =
+        with_db_policy(&json!({ "ingress": [{ "from": from_web, "ports": [{ "port": 5433 }] }] }));
+    let explanation = advise(&inventory, "shop/web", "data/db", 5432);
+    assert!(!explanation.allowed);
     assert_eq!(
-        walk.sides[0].because,
+        explanation.sides[0].because,
         "no policy isolates shop/web for Egress: everything is allowed"
     );
     assert_eq!(
-        walk.sides[1].because,
+        explanation.sides[1].because,
         "NetworkPolicy data/p0 (p0.yaml:1) isolates data/db for Ingress, and no rule admits this flow"
     );
     assert_eq!(
-        first(&walk),
+        first_change(&explanation),
         "add port 5432 to rule 1 of NetworkPolicy data/p0 (p0.yaml:1)"
     );
-    let rule = &walk.sides[1].policies[0].rules[0];
+    let rule = &explanation.sides[1].policies[0].rules[0];
     assert!(rule.peer.holds && !rule.port.holds && !rule.decides);
     assert_eq!(rule.port.text, "5433, not 5432");
-    let walk = of(&inventory, "shop/api", "data/db", 5433);
+    let explanation = advise(&inventory, "shop/api", "data/db", 5433);
     assert_eq!(
-        walk.sides[1].policies[0].rules[0].peer.text,
+        explanation.sides[1].policies[0].rules[0].peer.text,
         "pods with app=web in namespaces with team=a: the pod has app=api, not app=web"
     );
-    // Another value is another pod: a rule of its own comes first.
-    let texts: Vec<&str> = walk
+    // Another value means another pod: a new rule comes first.
+    let texts: Vec<&str> = explanation
         .changes
         .iter()
         .map(|change| change.text.as_str())
@@ -64,56 +65,57 @@ fn a_missing_port_a_missing_label_and_a_wrong_namespace_are_named() {
         texts,
         [
             "add a rule to ingress of NetworkPolicy data/p0 (p0.yaml:1): from pods with app=api of namespace shop on port 5433",
-            "change the label app=api of pod shop/api to web, so that rule 1 of NetworkPolicy data/p0 (p0.yaml:1) means it"
+            "change the label app=api of pod shop/api to web, so that rule 1 of NetworkPolicy data/p0 (p0.yaml:1) matches it"
         ]
     );
-    let walk = of(&inventory, "data/web", "data/db", 5433);
+    let explanation = advise(&inventory, "data/web", "data/db", 5433);
     assert!(
-        walk.sides[1].policies[0].rules[0]
+        explanation.sides[1].policies[0].rules[0]
             .peer
             .text
             .contains("namespace data has team=b, not team=a")
     );
-    let own = db(
+    let own_namespace = with_db_policy(
         &json!({ "ingress": [{ "from": [{ "podSelector": { "matchLabels": { "app": "web" } } }] }] }),
     );
-    let walk = of(&own, "shop/web", "data/db", 5432);
+    let explanation = advise(&own_namespace, "shop/web", "data/db", 5432);
     assert!(
-        first(&walk).starts_with("add a namespaceSelector for shop beside the podSelector"),
-        "{walk:#?}"
+        first_change(&explanation)
+            .starts_with("add a namespaceSelector for shop beside the podSelector"),
+        "{explanation:#?}"
     );
 }
 
 #[test]
-fn a_named_port_that_nobody_declares_is_named() {
-    let inventory = db(&json!({ "ingress": [{ "ports": [{ "port": "pg" }] }] }));
-    let walk = of(&inventory, "shop/web", "data/db", 5432);
+fn an_undeclared_port_name_is_the_reason_of_the_mismatch() {
+    let inventory = with_db_policy(&json!({ "ingress": [{ "ports": [{ "port": "pg" }] }] }));
+    let explanation = advise(&inventory, "shop/web", "data/db", 5432);
     assert_eq!(
-        walk.sides[1].policies[0].rules[0].port.text,
+        explanation.sides[1].policies[0].rules[0].port.text,
         "\"pg\": data/db declares no port named \"pg\""
     );
 }
 
 #[test]
-fn a_policy_that_nearly_selects_is_the_first_suspect_of_a_leak() {
+fn a_policy_that_nearly_selects_the_pod_is_the_first_change_of_an_allowed_flow() {
     let inventory = with(&[(
         "data",
         json!({ "podSelector": { "matchLabels": { "app": "postgres" } } }),
     )]);
-    let walk = of(&inventory, "shop/web", "data/db", 5432);
-    assert!(walk.allowed);
+    let explanation = advise(&inventory, "shop/web", "data/db", 5432);
+    assert!(explanation.allowed);
     assert_eq!(
-        walk.sides[1].policies[0].selects,
+        explanation.sides[1].policies[0].selects,
         Selects::Nearly("the pod has app=db, not app=postgres".to_owned())
     );
     assert_eq!(
-        first(&walk),
+        first_change(&explanation),
         "NetworkPolicy data/p0 (p0.yaml:1) selects app=postgres and pod data/db has app=db: make the two the same"
     );
 }
 
 #[test]
-fn a_slip_is_told_apart_from_a_policy_for_other_pods() {
+fn likely_typos_are_suggested_and_policies_for_other_pods_are_not() {
     let select = |app: &str| {
         (
             "data",
@@ -121,7 +123,7 @@ fn a_slip_is_told_apart_from_a_policy_for_other_pods() {
         )
     };
     let from = |app: &str| json!([{ "from": [{ "namespaceSelector": {}, "podSelector": { "matchLabels": { "app": app } } }] }]);
-    // data/web has app=web: the policy is for it, and no slip of whoever wrote data/db.
+    // data/web has app=web: the policy is for it, and data/db has no typo.
     let inventory = with(&[
         select("web"),
         (
@@ -129,42 +131,43 @@ fn a_slip_is_told_apart_from_a_policy_for_other_pods() {
             json!({ "podSelector": { "matchLabels": { "app": "db" } } }),
         ),
     ]);
-    let walk = of(&inventory, "shop/web", "data/db", 5432);
-    assert_eq!(walk.sides[1].policies.len(), 1, "{walk:#?}");
+    let explanation = advise(&inventory, "shop/web", "data/db", 5432);
+    assert_eq!(explanation.sides[1].policies.len(), 1, "{explanation:#?}");
     assert!(
-        walk.changes
+        explanation
+            .changes
             .iter()
             .all(|change| !change.text.contains("make the two the same")),
-        "{walk:#?}"
+        "{explanation:#?}"
     );
-    // A label that is nearly right, and one that is missing, are put right first.
-    let nearly = db(&json!({ "ingress": from("webb") }));
-    let walk = of(&nearly, "shop/web", "data/db", 5432);
+    // A label with almost the required value, and an absent one, are changed first.
+    let nearly = with_db_policy(&json!({ "ingress": from("webb") }));
+    let explanation = advise(&nearly, "shop/web", "data/db", 5432);
     assert!(
-        first(&walk).starts_with("change the label app=web of pod shop/web to webb"),
-        "{walk:#?}"
+        first_change(&explanation).starts_with("change the label app=web of pod shop/web to webb"),
+        "{explanation:#?}"
     );
-    let tier = db(
+    let absent = with_db_policy(
         &json!({ "ingress": [{ "from": [{ "namespaceSelector": {}, "podSelector": { "matchLabels": { "role": "client" } } }] }] }),
     );
-    let walk = of(&tier, "shop/web", "data/db", 5432);
+    let explanation = advise(&absent, "shop/web", "data/db", 5432);
     assert!(
-        first(&walk).starts_with("give pod shop/web the label role=client"),
-        "{walk:#?}"
+        first_change(&explanation).starts_with("add the label role=client to pod shop/web"),
+        "{explanation:#?}"
     );
-    // What only must not be there was put there by somebody.
+    // A label that must be absent is there on purpose.
     let excluded = json!([{ "from": [{ "namespaceSelector": {}, "podSelector": { "matchExpressions": [{ "key": "app", "operator": "DoesNotExist" }] } }] }]);
-    let walk = of(
-        &db(&json!({ "ingress": excluded })),
+    let explanation = advise(
+        &with_db_policy(&json!({ "ingress": excluded })),
         "shop/web",
         "data/db",
         5432,
     );
     assert!(
-        first(&walk).starts_with("add a rule to ingress"),
-        "{walk:#?}"
+        first_change(&explanation).starts_with("add a rule to ingress"),
+        "{explanation:#?}"
     );
-    let peer = &walk.sides[1].policies[0].rules[0].peer;
+    let peer = &explanation.sides[1].policies[0].rules[0].peer;
     assert_eq!(
         peer.text,
         "pods with no label app in any namespace: the pod has the label app, which is excluded"
@@ -172,17 +175,17 @@ fn a_slip_is_told_apart_from_a_policy_for_other_pods() {
 }
 
 #[test]
-fn a_policy_that_is_not_asked_says_why() {
+fn a_policy_that_is_not_evaluated_has_a_reason() {
     let deny = |tier: &str, action: &str| json!({ "tier": tier, "priority": 1, "subject": { "namespaces": {} }, "ingress": [{ "action": action, "from": [{ "namespaces": {} }] }] });
     let why = |policies: Vec<crate::inventory::ClusterPolicy>, own: &[(&str, Value)]| {
-        let walk = of(&with_cluster(own, policies), "shop/web", "data/db", 5432);
-        let steps = walk.sides[1].policies.iter();
+        let explanation = advise(&with_cluster(own, policies), "shop/web", "data/db", 5432);
+        let steps = explanation.sides[1].policies.iter();
         steps
             .map(|step| (step.policy.reference.name.clone(), step.not_asked.clone()))
             .collect::<Vec<_>>()
     };
     let own = [("data", json!({ "ingress": [{}] }))];
-    let decided = Some("rule 1 of ClusterNetworkPolicy a has decided".to_owned());
+    let decided = Some("rule 1 of ClusterNetworkPolicy a has already decided".to_owned());
     let policies = vec![
         cluster("a", &deny("Admin", "Deny")),
         cluster("b", &deny("Baseline", "Deny")),
@@ -200,8 +203,8 @@ fn a_policy_that_is_not_asked_says_why() {
         cluster("late", &deny("Admin", "Deny")),
         cluster("b", &deny("Baseline", "Deny")),
     ];
-    let passed = "rule 1 of ClusterNetworkPolicy a has passed the rest of this tier by".to_owned();
-    let isolated = "Baseline is for pods that no NetworkPolicy isolates".to_owned();
+    let passed = "rule 1 of ClusterNetworkPolicy a has passed the flow to the next tier".to_owned();
+    let isolated = "Baseline policies apply only to pods that no NetworkPolicy isolates".to_owned();
     assert_eq!(
         why(policies, &own),
         [
@@ -214,45 +217,48 @@ fn a_policy_that_is_not_asked_says_why() {
 }
 
 #[test]
-fn policy_types_that_leave_a_direction_out_are_named() {
+fn policy_types_without_the_direction_are_the_suggested_change() {
     let inventory = with(&[(
         "shop",
         json!({ "policyTypes": ["Ingress"], "ingress": [{}], "egress": [{ "ports": [{ "port": 443 }] }] }),
     )]);
-    let walk = of(&inventory, "shop/web", "data/db", 5432);
-    assert!(walk.allowed);
-    assert_eq!(walk.sides[0].policies[0].selects, Selects::NotThisDirection);
+    let explanation = advise(&inventory, "shop/web", "data/db", 5432);
+    assert!(explanation.allowed);
     assert_eq!(
-        first(&walk),
+        explanation.sides[0].policies[0].selects,
+        Selects::NotThisDirection
+    );
+    assert_eq!(
+        first_change(&explanation),
         "add Egress to policyTypes of NetworkPolicy shop/p0 (p0.yaml:1)"
     );
 }
 
 #[test]
-fn the_only_rule_that_admits_is_what_to_narrow() {
-    let inventory = db(
+fn the_only_rule_that_admits_is_the_one_to_narrow() {
+    let inventory = with_db_policy(
         &json!({ "ingress": [{ "ports": [{ "port": 1 }] }, { "from": [{ "namespaceSelector": {} }] }] }),
     );
-    let walk = of(&inventory, "shop/web", "data/db", 5432);
+    let explanation = advise(&inventory, "shop/web", "data/db", 5432);
     assert_eq!(
-        walk.sides[1].because,
+        explanation.sides[1].because,
         "rule 2 of NetworkPolicy data/p0 (p0.yaml:1) admits it"
     );
     assert_eq!(
-        first(&walk),
+        first_change(&explanation),
         "remove or narrow rule 2 of NetworkPolicy data/p0 (p0.yaml:1)"
     );
 }
 
 #[test]
-fn both_sides_that_deny_are_told() {
+fn a_change_for_two_denying_sides_has_both_parts() {
     let inventory = with(&[
         ("shop", json!({ "policyTypes": ["Egress"] })),
         ("data", json!({})),
     ]);
-    let walk = of(&inventory, "shop/web", "data/db", 5432);
-    assert!(walk.sides.iter().all(|side| !side.allowed));
-    let texts: Vec<&str> = walk
+    let explanation = advise(&inventory, "shop/web", "data/db", 5432);
+    assert!(explanation.sides.iter().all(|side| !side.allowed));
+    let texts: Vec<&str> = explanation
         .changes
         .iter()
         .map(|change| change.text.as_str())
@@ -271,103 +277,117 @@ fn both_sides_that_deny_are_told() {
 }
 
 #[test]
-fn an_admin_deny_is_named_with_its_rule() {
+fn an_admin_deny_has_its_rule_as_reason() {
     let spec = json!({ "tier": "Admin", "priority": 1, "subject": { "namespaces": {} }, "ingress": [{ "name": "stop", "action": "Deny", "from": [{ "namespaces": {} }] }] });
     let inventory = with_cluster(
         &[("data", json!({ "ingress": [{}] }))],
         vec![cluster("a", &spec)],
     );
-    let walk = of(&inventory, "shop/web", "data/db", 5432);
+    let explanation = advise(&inventory, "shop/web", "data/db", 5432);
     assert_eq!(
-        walk.sides[1].because,
+        explanation.sides[1].because,
         "rule 1 of ClusterNetworkPolicy a denies it"
     );
     assert!(
-        first(&walk).contains("before rule 1 of ClusterNetworkPolicy a"),
-        "{walk:#?}"
+        first_change(&explanation).contains("before rule 1 of ClusterNetworkPolicy a"),
+        "{explanation:#?}"
     );
 }
 
 #[test]
-fn flows_beyond_policies_say_so() {
+fn flows_beyond_policies_have_a_reason() {
     let inventory = with(&[("shop", json!({ "policyTypes": ["Ingress", "Egress"] }))]);
     assert!(
-        of(&inventory, "shop/web", "shop/web", 80)
+        advise(&inventory, "shop/web", "shop/web", 80)
             .beyond_policies
             .is_some()
     );
     assert!(
-        of(&inventory, "n1", "shop/web", 80)
+        advise(&inventory, "n1", "shop/web", 80)
             .beyond_policies
             .is_some()
     );
-    // Through a Service it leaves the pod, and comes back.
+    // Traffic to the pod itself through a Service leaves the pod.
     let web = inventory
         .pods
         .iter()
         .position(|pod| pod.full_name() == "shop/web")
         .expect("the pod");
     let explainer = Explainer::new(&inventory).expect("valid");
-    let walk = explainer.explain(EndpointRef::Pod(web), EndpointRef::ServicePod(web), tcp(80), None);
-    assert!(walk.beyond_policies.is_none() && !walk.allowed, "{walk:#?}");
-    let walk = of(&inventory, "203.0.113.1", "shop/web", 80);
-    assert_eq!(
-        walk.sides[0].because,
-        "policies select pods, and this is outside the cluster"
+    let explanation = explainer.explain(
+        EndpointRef::Pod(web),
+        EndpointRef::ServicePod(web),
+        tcp(80),
+        None,
     );
-    let walk = of(&inventory, "other/host", "shop/web", 80);
     assert!(
-        walk.beyond_policies.is_some(),
-        "it runs on the pod's node: {walk:#?}"
+        explanation.beyond_policies.is_none() && !explanation.allowed,
+        "{explanation:#?}"
+    );
+    let explanation = advise(&inventory, "203.0.113.1", "shop/web", 80);
+    assert_eq!(
+        explanation.sides[0].because,
+        "policies select pods, and this address is outside the cluster"
+    );
+    let explanation = advise(&inventory, "other/host", "shop/web", 80);
+    assert!(
+        explanation.beyond_policies.is_some(),
+        "it runs on the pod's node: {explanation:#?}"
     );
 }
 
 #[test]
-fn what_a_change_does_besides_is_told() {
+fn side_effects_are_the_other_links_of_a_change() {
     let from_web = json!([{ "podSelector": { "matchLabels": { "app": "web" } } }]);
-    let inventory = db(&json!({ "ingress": [{ "from": from_web, "ports": [{ "port": 5433 }] }] }));
+    let inventory =
+        with_db_policy(&json!({ "ingress": [{ "from": from_web, "ports": [{ "port": 5433 }] }] }));
     let explainer = Explainer::new(&inventory).expect("valid");
-    let (from, to) = (end(&inventory, "data/web"), end(&inventory, "data/db"));
-    let walk = explainer.advise(from, to, tcp(5432), None);
+    let (from, to) = (
+        endpoint(&inventory, "data/web"),
+        endpoint(&inventory, "data/db"),
+    );
+    let explanation = explainer.advise(from, to, tcp(5432), None);
     assert_eq!(
-        first(&walk),
+        first_change(&explanation),
         "add port 5432 to rule 1 of NetworkPolicy data/p0 (p0.yaml:1)"
     );
-    let beside = explainer
-        .side_effects(&walk.changes[0], from, to, tcp(5432))
+    let side_effects = explainer
+        .side_effects(&explanation.changes[0], from, to, tcp(5432))
         .expect("valid");
     assert_eq!(
-        (beside.opens.len(), beside.closes.len()),
+        (side_effects.opens.len(), side_effects.closes.len()),
         (0, 0),
-        "{beside:?}"
+        "{side_effects:?}"
     );
-    // A rule for every pod of a namespace opens it to those that were not meant.
-    let from = end(&inventory, "shop/web");
-    let walk = explainer.advise(from, to, tcp(5433), None);
+    // The changed namespaceSelector selects other pods than before.
+    let from = endpoint(&inventory, "shop/web");
+    let explanation = explainer.advise(from, to, tcp(5433), None);
     assert!(
-        first(&walk).starts_with("add a namespaceSelector for shop beside the podSelector"),
-        "{walk:#?}"
+        first_change(&explanation)
+            .starts_with("add a namespaceSelector for shop beside the podSelector"),
+        "{explanation:#?}"
     );
-    let beside = explainer
-        .side_effects(&walk.changes[0], from, to, tcp(5433))
+    let side_effects = explainer
+        .side_effects(&explanation.changes[0], from, to, tcp(5433))
         .expect("valid");
-    assert_eq!(beside.opens, Vec::<String>::new());
-    assert_eq!(beside.closes, ["data/Pod/web -> data/Pod/db: 5433"]);
+    assert_eq!(side_effects.opens, Vec::<String>::new());
+    assert_eq!(side_effects.closes, ["data/Pod/web -> data/Pod/db: 5433"]);
 }
 
 #[test]
-fn the_name_of_a_namespace_is_no_label_to_change() {
+fn the_name_label_of_a_namespace_is_never_changed() {
     let from = json!([{ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "elsewhere" } } }]);
-    let inventory = db(&json!({ "ingress": [{ "from": from }] }));
-    let walk = of(&inventory, "shop/web", "data/db", 5432);
+    let inventory = with_db_policy(&json!({ "ingress": [{ "from": from }] }));
+    let explanation = advise(&inventory, "shop/web", "data/db", 5432);
     assert!(
-        walk.changes
+        explanation
+            .changes
             .iter()
             .all(|change| !change.text.contains("change the label")),
-        "{walk:#?}"
+        "{explanation:#?}"
     );
     assert_eq!(
-        first(&walk),
+        first_change(&explanation),
         "add pods with app=web, tier=front of namespace shop to the peers of rule 1 of NetworkPolicy data/p0 (p0.yaml:1)"
     );
 }
@@ -376,15 +396,15 @@ fn the_name_of_a_namespace_is_no_label_to_change() {
 fn the_last_egress_rule_of_a_policy_without_types_is_narrowed_and_not_removed() {
     let rule = json!([{ "ports": [{ "port": 5432 }] }]);
     let unstated = with(&[("shop", json!({ "egress": rule }))]);
-    let walk = of(&unstated, "shop/web", "data/db", 5432);
+    let explanation = advise(&unstated, "shop/web", "data/db", 5432);
     assert_eq!(
-        first(&walk),
+        first_change(&explanation),
         "narrow rule 1 of NetworkPolicy shop/p0 (p0.yaml:1)"
     );
     let stated = with(&[("shop", json!({ "egress": rule, "policyTypes": ["Egress"] }))]);
-    let walk = of(&stated, "shop/web", "data/db", 5432);
+    let explanation = advise(&stated, "shop/web", "data/db", 5432);
     assert_eq!(
-        first(&walk),
+        first_change(&explanation),
         "remove or narrow rule 1 of NetworkPolicy shop/p0 (p0.yaml:1)"
     );
 }

@@ -1,42 +1,46 @@
-//! Where a document that is written whole goes.
+//! The file or stream that a document is written to.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// A place for a whole document.
-pub(super) enum Sink {
-    /// A file: written beside its place, then renamed over it, so that no reader ever meets half a
-    /// report.
+/// The file or stream that a document is written to.
+pub(super) enum Destination {
+    /// A file: written under a temporary name beside it, then renamed over it, so that no reader
+    /// finds half a report.
     Replaced(PathBuf),
-    /// A file whose directory takes no other file: rewritten in place.
+    /// A file in a directory where no other file can be created: rewritten in place.
     Rewritten(File),
-    /// A pipe, a device, standard output: it takes the document once, at the end.
+    /// A pipe, a device or standard output: written once, at the end.
     Once(Box<dyn Write + Send>),
 }
 
-impl Sink {
-    /// Opens a path for a report, so that what is wrong with it shows before the run and not after.
+impl Destination {
+    /// Opens a path for a report, so that an unusable path is reported before the run.
     ///
-    /// Links are followed. Missing directories are not made: a typing error would hide the report.
+    /// Links are followed. Missing directories are not created: a typing error would hide the
+    /// report.
     ///
     /// # Errors
     /// The path is a directory, its directory does not exist, or neither it nor its directory can
     /// be written.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         match std::fs::metadata(path) {
-            Ok(known) if known.is_dir() => Err(io::Error::new(
+            Ok(metadata) if metadata.is_dir() => Err(io::Error::new(
                 io::ErrorKind::IsADirectory,
                 "this is a directory",
             )),
-            Ok(known) if !known.is_file() => Ok(Self::Once(Box::new(
+            Ok(metadata) if !metadata.is_file() => Ok(Self::Once(Box::new(
                 OpenOptions::new().write(true).open(path)?,
             ))),
             Ok(_) => {
                 let file = OpenOptions::new().write(true).open(path)?;
                 let path = path.canonicalize()?;
-                Ok(beside(&path).map_or(Self::Rewritten(file), |_| Self::Replaced(path)))
+                match temporary_beside(&path) {
+                    Ok(_) => Ok(Self::Replaced(path)),
+                    Err(_) => Ok(Self::Rewritten(file)),
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let folder = folder(path);
@@ -46,14 +50,14 @@ impl Sink {
                         format!("the directory {} does not exist", folder.display()),
                     ));
                 }
-                beside(path)?;
+                temporary_beside(path)?;
                 Ok(Self::Replaced(path.to_owned()))
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Whether the document may be written more than once, each time anew.
+    /// Whether the document may be written more than once, each time replacing the last.
     pub(super) fn takes_drafts(&self) -> bool {
         match self {
             Self::Replaced(_) | Self::Rewritten(_) => true,
@@ -61,8 +65,8 @@ impl Sink {
         }
     }
 
-    /// Writes the document, in place of what stood there.
-    pub(super) fn put(&mut self, document: &[u8]) -> io::Result<()> {
+    /// Writes the document, replacing what was there.
+    pub(super) fn write(&mut self, document: &[u8]) -> io::Result<()> {
         match self {
             Self::Replaced(path) => replace(path, document),
             Self::Rewritten(file) => {
@@ -84,11 +88,12 @@ fn folder(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-/// An empty file beside `path`, gone again when dropped.
-fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
-    // A report is as readable as any other file a tool writes: the umask decides, as it does not by
-    // tempfile's default.
-    let mode = std::fs::metadata(path).map_or(0o666, |known| known.permissions().mode() & 0o777);
+/// An empty file in the directory of `path`, deleted when dropped.
+fn temporary_beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    // The umask decides who may read a report, as for other files that a tool writes; tempfile's
+    // default would be 0600.
+    let mode =
+        std::fs::metadata(path).map_or(0o666, |metadata| metadata.permissions().mode() & 0o777);
     let name = path
         .file_name()
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
@@ -99,7 +104,7 @@ fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
 }
 
 fn replace(path: &Path, document: &[u8]) -> io::Result<()> {
-    let mut file = beside(path)?;
+    let mut file = temporary_beside(path)?;
     file.write_all(document)?;
     match file.persist(path) {
         Ok(_) => Ok(()),
@@ -117,19 +122,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_document_replaces_the_one_before_and_leaves_nothing_beside_it() {
+    fn document_replaces_the_one_before_and_leaves_no_temporary_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report.json");
-        let mut sink = Sink::open(&path).unwrap();
+        let mut destination = Destination::open(&path).unwrap();
         assert!(!path.exists(), "opening makes no file");
-        sink.put(b"a longer first").unwrap();
-        sink.put(b"second").unwrap();
+        destination.write(b"a longer first").unwrap();
+        destination.write(b"second").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"second");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]
-    fn a_link_stays_a_link_and_permissions_stay() {
+    fn link_and_permissions_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let (file, link) = (
             folder.path().join("real.xml"),
@@ -138,7 +143,7 @@ mod tests {
         std::fs::write(&file, "old").unwrap();
         std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
-        Sink::open(&link).unwrap().put(b"new").unwrap();
+        Destination::open(&link).unwrap().write(b"new").unwrap();
         assert!(link.is_symlink());
         assert_eq!(std::fs::read(&file).unwrap(), b"new");
         assert_eq!(
@@ -148,34 +153,34 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_path_shows_when_it_is_opened() {
+    fn unusable_path_is_an_error_when_it_is_opened() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("no/such/report.json");
-        let Err(error) = Sink::open(&missing) else {
+        let Err(error) = Destination::open(&missing) else {
             panic!("a missing directory was taken")
         };
         assert!(
             error.to_string().ends_with("no/such does not exist"),
             "{error}"
         );
-        let Err(error) = Sink::open(folder.path()) else {
+        let Err(error) = Destination::open(folder.path()) else {
             panic!("a directory was taken")
         };
         assert_eq!(error.to_string(), "this is a directory");
     }
 
     #[test]
-    fn a_device_is_never_renamed_over() {
-        let sink = Sink::open(Path::new("/dev/null")).unwrap();
-        assert!(!sink.takes_drafts());
+    fn device_takes_no_drafts() {
+        let destination = Destination::open(Path::new("/dev/null")).unwrap();
+        assert!(!destination.takes_drafts());
     }
 
     #[test]
-    fn a_file_that_cannot_be_replaced_is_rewritten() {
+    fn file_that_cannot_be_replaced_is_rewritten() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let mut sink = Sink::Rewritten(file.reopen().unwrap());
-        sink.put(b"a longer first").unwrap();
-        sink.put(b"second").unwrap();
+        let mut destination = Destination::Rewritten(file.reopen().unwrap());
+        destination.write(b"a longer first").unwrap();
+        destination.write(b"second").unwrap();
         assert_eq!(std::fs::read(file.path()).unwrap(), b"second");
     }
 }

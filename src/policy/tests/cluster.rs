@@ -44,6 +44,7 @@ fn tiers_are_evaluated_in_order() {
             ]),
         ),
     );
+
     let baseline = cluster(
         "b",
         &spec(
@@ -52,6 +53,7 @@ fn tiers_are_evaluated_in_order() {
             &json!([rule("Deny", &every_pod(), &Value::Null)]),
         ),
     );
+
     let inventory = world(&[("data", admits)], vec![baseline.clone(), admin.clone()]);
     assert_allowed(&inventory, "shop/web", "data/db", "80-84, 86-90, 443");
     // A NetworkPolicy that selects the pod is final: Baseline is not evaluated.
@@ -83,6 +85,7 @@ fn pass_leaves_the_tier() {
             ]),
         ),
     );
+
     let later = cluster(
         "late",
         &spec(
@@ -91,6 +94,7 @@ fn pass_leaves_the_tier() {
             &json!([rule("Accept", &every_pod(), &Value::Null)]),
         ),
     );
+
     let baseline = cluster(
         "b",
         &spec(
@@ -99,6 +103,7 @@ fn pass_leaves_the_tier() {
             &json!([rule("Deny", &every_pod(), &ports(90, 100))]),
         ),
     );
+
     let admits = json!({ "ingress": [{ "ports": [{ "port": 88, "endPort": 95 }] }] });
     let with_policy = world(
         &[("data", admits)],
@@ -150,6 +155,7 @@ fn peers_and_subjects_select_pods_only() {
         "a",
         &spec("Admin", 1, &json!([rule("Deny", &web, &Value::Null)])),
     );
+
     let inventory = world(&[], vec![admin]);
     assert_allowed(&inventory, "shop/web", "data/db", "nothing");
     for from in ["shop/api", "data/web", "other/host", "n1"] {
@@ -188,6 +194,7 @@ fn networks_match_pods_and_nodes_and_node_peers_match_nodes() {
         allowed(&networks, "shop/web", "2001:db8::9", Family::V6).to_string(),
         "nothing"
     );
+
     let nodes = world(
         &[],
         vec![cluster(
@@ -215,6 +222,7 @@ fn named_ports_are_those_of_the_destination_in_any_transport() {
             ]),
         ),
     );
+
     let inventory = world(&[], vec![admin]);
     assert_allowed(&inventory, "shop/web", "data/db", "5432, 53/udp");
     let egress = json!({ "tier": "Admin", "priority": 1, "subject": { "namespaces": {} }, "egress": [
@@ -353,61 +361,79 @@ fn an_invalid_policy_is_an_error_with_its_path() {
     }
 }
 
+fn caveats(policies: Vec<ClusterPolicy>) -> Vec<String> {
+    Explainer::new(&world(&[], policies))
+        .expect("valid")
+        .caveats()
+}
+
+fn admin_policy(name: &str, priority: u16, rules: &Value) -> ClusterPolicy {
+    cluster(name, &spec("Admin", priority, rules))
+}
+
+/// An Admin policy whose rule has a peer that this version does not know.
+fn with_unknown_peer(action: &str) -> ClusterPolicy {
+    admin_policy(
+        "b",
+        1,
+        &json!([{ "action": action, "from": [{ "meshes": {} }] }]),
+    )
+}
+
 #[test]
 fn undefined_order_and_unknown_fields_and_names_are_caveats() {
-    let caveats = |policies: Vec<ClusterPolicy>| {
-        Explainer::new(&world(&[], policies))
-            .expect("valid")
-            .caveats()
-    };
     let accept = json!([rule("Accept", &every_pod(), &ports(80, 80))]);
     let deny = json!([rule("Deny", &every_pod(), &ports(80, 90))]);
-    let of = |name: &str, priority, rules: &Value| cluster(name, &spec("Admin", priority, rules));
     assert_eq!(
-        caveats(vec![of("x", 1, &accept), of("b", 1, &deny)]),
+        caveats(vec![
+            admin_policy("x", 1, &accept),
+            admin_policy("b", 1, &deny)
+        ]),
         [
             "ClusterNetworkPolicy b and ClusterNetworkPolicy x have the same priority and select the same pods: which one is \
              evaluated first is undefined; this prediction evaluates b first"
         ]
     );
+
     // Another priority or tier, other pods, or the same answer from both: nothing is undefined.
     assert_eq!(
-        caveats(vec![of("x", 1, &accept), of("b", 2, &deny)]),
+        caveats(vec![
+            admin_policy("x", 1, &accept),
+            admin_policy("b", 2, &deny)
+        ]),
         Vec::<String>::new()
     );
     assert_eq!(
         caveats(vec![
-            of("x", 1, &accept),
+            admin_policy("x", 1, &accept),
             cluster("b", &spec("Baseline", 1, &deny))
         ]),
         Vec::<String>::new()
     );
     assert_eq!(
-        caveats(vec![of("x", 1, &deny), of("b", 1, &deny)]),
-        Vec::<String>::new()
-    );
-    let elsewhere = json!({ "tier": "Admin", "priority": 1, "subject": { "namespaces": { "matchLabels": { "team": "a" } } }, "ingress": accept });
-    assert_eq!(
-        caveats(vec![cluster("x", &elsewhere), of("b", 1, &deny)]),
+        caveats(vec![
+            admin_policy("x", 1, &deny),
+            admin_policy("b", 1, &deny)
+        ]),
         Vec::<String>::new()
     );
 
-    let unknown = |action: &str| {
-        of(
-            "b",
-            1,
-            &json!([{ "action": action, "from": [{ "meshes": {} }] }]),
-        )
-    };
+    let elsewhere = json!({ "tier": "Admin", "priority": 1, "subject": { "namespaces": { "matchLabels": { "team": "a" } } }, "ingress": accept });
+    assert_eq!(
+        caveats(vec![cluster("x", &elsewhere), admin_policy("b", 1, &deny)]),
+        Vec::<String>::new()
+    );
+
     let closed = "Ingress rule 1 of ClusterNetworkPolicy b: this version does not know from[0].meshes, so the rule fails closed";
     assert_eq!(
-        caveats(vec![unknown("Accept")]),
+        caveats(vec![with_unknown_peer("Accept")]),
         [format!("{closed}: it accepts nothing")]
     );
     assert_eq!(
-        caveats(vec![unknown("Pass")]),
+        caveats(vec![with_unknown_peer("Pass")]),
         [format!("{closed}: it denies everything")]
     );
+
     let names = json!({ "tier": "Admin", "priority": 1, "subject": { "namespaces": {} }, "egress": [{ "action": "Accept", "to": [{ "domainNames": ["pay.example"] }] }] });
     assert_eq!(
         caveats(vec![cluster("b", &names)]),

@@ -1,7 +1,7 @@
 //! The text of explanations, and the changes that they suggest.
 
 use super::{cluster, endpoint, tcp, with, with_cluster};
-use crate::inventory::Inventory;
+use crate::inventory::{ClusterPolicy, Inventory};
 use crate::policy::{EndpointRef, Explainer, Explanation, Selects};
 use serde_json::{Value, json};
 
@@ -47,6 +47,7 @@ fn a_missing_port_label_or_namespace_is_the_suggested_change() {
         first_change(&explanation),
         "add port 5432 to rule 1 of NetworkPolicy data/p0 (p0.yaml:1)"
     );
+
     let rule = &explanation.sides[1].policies[0].rules[0];
     assert!(rule.peer.holds && !rule.port.holds && !rule.decides);
     assert_eq!(rule.port.text, "5433, not 5432");
@@ -55,6 +56,7 @@ fn a_missing_port_label_or_namespace_is_the_suggested_change() {
         explanation.sides[1].policies[0].rules[0].peer.text,
         "pods with app=web in namespaces with team=a: the pod has app=api, not app=web"
     );
+
     // Another value means another pod: a new rule comes first.
     let texts: Vec<&str> = explanation
         .changes
@@ -68,6 +70,7 @@ fn a_missing_port_label_or_namespace_is_the_suggested_change() {
             "change the label app=api of pod shop/api to web, so that rule 1 of NetworkPolicy data/p0 (p0.yaml:1) matches it"
         ]
     );
+
     let explanation = advise(&inventory, "data/web", "data/db", 5433);
     assert!(
         explanation.sides[1].policies[0].rules[0]
@@ -75,9 +78,11 @@ fn a_missing_port_label_or_namespace_is_the_suggested_change() {
             .text
             .contains("namespace data has team=b, not team=a")
     );
+
     let own_namespace = with_db_policy(
         &json!({ "ingress": [{ "from": [{ "podSelector": { "matchLabels": { "app": "web" } } }] }] }),
     );
+
     let explanation = advise(&own_namespace, "shop/web", "data/db", 5432);
     assert!(
         first_change(&explanation)
@@ -114,18 +119,24 @@ fn a_policy_that_nearly_selects_the_pod_is_the_first_change_of_an_allowed_flow()
     );
 }
 
+/// A policy in namespace data for pods with a value of `app`, which admits everything.
+fn ingress_policy_for(app: &str) -> (&'static str, Value) {
+    (
+        "data",
+        json!({ "podSelector": { "matchLabels": { "app": app } }, "ingress": [{}] }),
+    )
+}
+
+/// Ingress rules that admit pods of all namespaces with a value of `app`.
+fn from_pods_with_app(app: &str) -> Value {
+    json!([{ "from": [{ "namespaceSelector": {}, "podSelector": { "matchLabels": { "app": app } } }] }])
+}
+
 #[test]
 fn likely_typos_are_suggested_and_policies_for_other_pods_are_not() {
-    let select = |app: &str| {
-        (
-            "data",
-            json!({ "podSelector": { "matchLabels": { "app": app } }, "ingress": [{}] }),
-        )
-    };
-    let from = |app: &str| json!([{ "from": [{ "namespaceSelector": {}, "podSelector": { "matchLabels": { "app": app } } }] }]);
     // data/web has app=web: the policy is for it, and data/db has no typo.
     let inventory = with(&[
-        select("web"),
+        ingress_policy_for("web"),
         (
             "data",
             json!({ "podSelector": { "matchLabels": { "app": "db" } } }),
@@ -140,21 +151,25 @@ fn likely_typos_are_suggested_and_policies_for_other_pods_are_not() {
             .all(|change| !change.text.contains("make the two the same")),
         "{explanation:#?}"
     );
+
     // A label with almost the required value, and an absent one, are changed first.
-    let nearly = with_db_policy(&json!({ "ingress": from("webb") }));
+    let nearly = with_db_policy(&json!({ "ingress": from_pods_with_app("webb") }));
     let explanation = advise(&nearly, "shop/web", "data/db", 5432);
     assert!(
         first_change(&explanation).starts_with("change the label app=web of pod shop/web to webb"),
         "{explanation:#?}"
     );
+
     let absent = with_db_policy(
         &json!({ "ingress": [{ "from": [{ "namespaceSelector": {}, "podSelector": { "matchLabels": { "role": "client" } } }] }] }),
     );
+
     let explanation = advise(&absent, "shop/web", "data/db", 5432);
     assert!(
         first_change(&explanation).starts_with("add the label role=client to pod shop/web"),
         "{explanation:#?}"
     );
+
     // A label that must be absent is there on purpose.
     let excluded = json!([{ "from": [{ "namespaceSelector": {}, "podSelector": { "matchExpressions": [{ "key": "app", "operator": "DoesNotExist" }] } }] }]);
     let explanation = advise(
@@ -167,6 +182,7 @@ fn likely_typos_are_suggested_and_policies_for_other_pods_are_not() {
         first_change(&explanation).starts_with("add a rule to ingress"),
         "{explanation:#?}"
     );
+
     let peer = &explanation.sides[1].policies[0].rules[0].peer;
     assert_eq!(
         peer.text,
@@ -174,39 +190,51 @@ fn likely_typos_are_suggested_and_policies_for_other_pods_are_not() {
     );
 }
 
+/// A cluster-wide policy with one ingress rule for every pod.
+fn ingress_rule(tier: &str, action: &str) -> Value {
+    json!({ "tier": tier, "priority": 1, "subject": { "namespaces": {} }, "ingress": [{ "action": action, "from": [{ "namespaces": {} }] }] })
+}
+
+/// The policies of the ingress side, each with the reason why it is not evaluated.
+fn not_evaluated(
+    cluster_policies: Vec<ClusterPolicy>,
+    policies: &[(&str, Value)],
+) -> Vec<(String, Option<String>)> {
+    let inventory = with_cluster(policies, cluster_policies);
+    let explanation = advise(&inventory, "shop/web", "data/db", 5432);
+    explanation.sides[1]
+        .policies
+        .iter()
+        .map(|step| (step.policy.reference.name.clone(), step.not_asked.clone()))
+        .collect()
+}
+
 #[test]
 fn a_policy_that_is_not_evaluated_has_a_reason() {
-    let deny = |tier: &str, action: &str| json!({ "tier": tier, "priority": 1, "subject": { "namespaces": {} }, "ingress": [{ "action": action, "from": [{ "namespaces": {} }] }] });
-    let why = |policies: Vec<crate::inventory::ClusterPolicy>, own: &[(&str, Value)]| {
-        let explanation = advise(&with_cluster(own, policies), "shop/web", "data/db", 5432);
-        let steps = explanation.sides[1].policies.iter();
-        steps
-            .map(|step| (step.policy.reference.name.clone(), step.not_asked.clone()))
-            .collect::<Vec<_>>()
-    };
     let own = [("data", json!({ "ingress": [{}] }))];
     let decided = Some("rule 1 of ClusterNetworkPolicy a has already decided".to_owned());
     let policies = vec![
-        cluster("a", &deny("Admin", "Deny")),
-        cluster("b", &deny("Baseline", "Deny")),
+        cluster("a", &ingress_rule("Admin", "Deny")),
+        cluster("b", &ingress_rule("Baseline", "Deny")),
     ];
     assert_eq!(
-        why(policies, &own),
+        not_evaluated(policies, &own),
         [
             ("a".to_owned(), None),
             ("p0".to_owned(), decided.clone()),
             ("b".to_owned(), decided)
         ]
     );
+
     let policies = vec![
-        cluster("a", &deny("Admin", "Pass")),
-        cluster("late", &deny("Admin", "Deny")),
-        cluster("b", &deny("Baseline", "Deny")),
+        cluster("a", &ingress_rule("Admin", "Pass")),
+        cluster("late", &ingress_rule("Admin", "Deny")),
+        cluster("b", &ingress_rule("Baseline", "Deny")),
     ];
     let passed = "rule 1 of ClusterNetworkPolicy a has passed the flow to the next tier".to_owned();
     let isolated = "Baseline policies apply only to pods that no NetworkPolicy isolates".to_owned();
     assert_eq!(
-        why(policies, &own),
+        not_evaluated(policies, &own),
         [
             ("a".to_owned(), None),
             ("late".to_owned(), Some(passed)),
@@ -239,6 +267,7 @@ fn the_only_rule_that_admits_is_the_one_to_narrow() {
     let inventory = with_db_policy(
         &json!({ "ingress": [{ "ports": [{ "port": 1 }] }, { "from": [{ "namespaceSelector": {} }] }] }),
     );
+
     let explanation = advise(&inventory, "shop/web", "data/db", 5432);
     assert_eq!(
         explanation.sides[1].because,
@@ -283,6 +312,7 @@ fn an_admin_deny_has_its_rule_as_reason() {
         &[("data", json!({ "ingress": [{}] }))],
         vec![cluster("a", &spec)],
     );
+
     let explanation = advise(&inventory, "shop/web", "data/db", 5432);
     assert_eq!(
         explanation.sides[1].because,
@@ -307,6 +337,7 @@ fn flows_beyond_policies_have_a_reason() {
             .beyond_policies
             .is_some()
     );
+
     // Traffic to the pod itself through a Service leaves the pod.
     let web = inventory
         .pods
@@ -324,11 +355,13 @@ fn flows_beyond_policies_have_a_reason() {
         explanation.beyond_policies.is_none() && !explanation.allowed,
         "{explanation:#?}"
     );
+
     let explanation = advise(&inventory, "203.0.113.1", "shop/web", 80);
     assert_eq!(
         explanation.sides[0].because,
         "policies select pods, and this address is outside the cluster"
     );
+
     let explanation = advise(&inventory, "other/host", "shop/web", 80);
     assert!(
         explanation.beyond_policies.is_some(),
@@ -346,11 +379,13 @@ fn side_effects_are_the_other_links_of_a_change() {
         endpoint(&inventory, "data/web"),
         endpoint(&inventory, "data/db"),
     );
+
     let explanation = explainer.advise(from, to, tcp(5432), None);
     assert_eq!(
         first_change(&explanation),
         "add port 5432 to rule 1 of NetworkPolicy data/p0 (p0.yaml:1)"
     );
+
     let side_effects = explainer
         .side_effects(&explanation.changes[0], from, to, tcp(5432))
         .expect("valid");
@@ -359,6 +394,7 @@ fn side_effects_are_the_other_links_of_a_change() {
         (0, 0),
         "{side_effects:?}"
     );
+
     // The changed namespaceSelector selects other pods than before.
     let from = endpoint(&inventory, "shop/web");
     let explanation = explainer.advise(from, to, tcp(5433), None);
@@ -367,6 +403,7 @@ fn side_effects_are_the_other_links_of_a_change() {
             .starts_with("add a namespaceSelector for shop beside the podSelector"),
         "{explanation:#?}"
     );
+
     let side_effects = explainer
         .side_effects(&explanation.changes[0], from, to, tcp(5433))
         .expect("valid");
@@ -401,6 +438,7 @@ fn the_last_egress_rule_of_a_policy_without_types_is_narrowed_and_not_removed() 
         first_change(&explanation),
         "narrow rule 1 of NetworkPolicy shop/p0 (p0.yaml:1)"
     );
+
     let stated = with(&[("shop", json!({ "egress": rule, "policyTypes": ["Egress"] }))]);
     let explanation = advise(&stated, "shop/web", "data/db", 5432);
     assert_eq!(

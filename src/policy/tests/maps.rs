@@ -9,22 +9,14 @@ fn map(inventory: &crate::inventory::Inventory) -> ConnectionMap {
 }
 
 fn show(links: &[Link]) -> Vec<String> {
-    let family = |link: &Link| {
-        link.family
-            .map_or(String::new(), |family| format!(" over {family}"))
-    };
-    links
-        .iter()
-        .map(|link| {
-            format!(
-                "{} -> {}{}: {}",
-                link.from,
-                link.to,
-                family(link),
-                link.ports
-            )
-        })
-        .collect()
+    links.iter().map(show_link).collect()
+}
+
+fn show_link(link: &Link) -> String {
+    let family = link
+        .family
+        .map_or(String::new(), |family| format!(" over {family}"));
+    format!("{} -> {}{family}: {}", link.from, link.to, link.ports)
 }
 
 #[test]
@@ -84,6 +76,7 @@ fn replicas_reach_each_other_and_are_split_where_policies_distinguish_them() {
             .any(|link| link.starts_with("data/Pod/db -> data/Pod/db")),
         "{links:?}"
     );
+
     let one = with(&[(
         "data",
         json!({ "ingress": [{ "from": [{ "ipBlock": { "cidr": "10.0.0.5/32" } }, { "ipBlock": { "cidr": "fd00::6/128" } }] }] }),
@@ -124,6 +117,7 @@ fn changes_are_split_by_port_and_by_address() {
         (Vec::new(), Vec::new()),
         "host bits are ignored"
     );
+
     let after = map(&with(&[
         ("data", spec("203.0.112.0/23", 85, 95)),
         ("other", closed()),

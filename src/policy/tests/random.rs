@@ -92,17 +92,19 @@ fn spec() -> impl Strategy<Value = (&'static str, Value)> {
     )
 }
 
+/// A subject or peer of a cluster-wide policy that selects pods.
+fn pod_scope() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        namespace_selector().prop_map(|namespaces| json!({ "namespaces": namespaces })),
+        (namespace_selector(), pod_selector()).prop_map(
+            |(namespaces, pods)| json!({ "pods": { "namespaceSelector": namespaces, "podSelector": pods } })
+        ),
+    ]
+}
+
 fn cluster_spec() -> impl Strategy<Value = Value> {
-    let pods = || {
-        prop_oneof![
-            namespace_selector().prop_map(|namespaces| json!({ "namespaces": namespaces })),
-            (namespace_selector(), pod_selector()).prop_map(
-                |(namespaces, pods)| json!({ "pods": { "namespaceSelector": namespaces, "podSelector": pods } })
-            ),
-        ]
-    };
     let outside = prop_oneof![
-        pods(),
+        pod_scope(),
         Just(json!({ "networks": ["10.0.0.0/29", "203.0.113.0/24"] })),
         Just(json!({ "networks": ["::/0"] })),
         Just(json!({ "nodes": {} })),
@@ -123,7 +125,7 @@ fn cluster_spec() -> impl Strategy<Value = Value> {
     let protocols = proptest::collection::vec(protocol, 0..3);
     let ingress = (
         action.clone(),
-        proptest::collection::vec(pods(), 1..3),
+        proptest::collection::vec(pod_scope(), 1..3),
         protocols.clone(),
     )
         .prop_map(move |(action, from, ports)| {
@@ -132,12 +134,13 @@ fn cluster_spec() -> impl Strategy<Value = Value> {
     let egress = (action, proptest::collection::vec(outside, 1..3), protocols).prop_map(
         move |(action, to, ports)| with_ports(json!({ "action": action, "to": to }), &ports),
     );
+
     let tier = prop_oneof![Just("Admin"), Just("Baseline")];
     let lists = (
         proptest::collection::vec(ingress, 0..3),
         proptest::collection::vec(egress, 0..3),
     );
-    (tier, 0..3, pods(), lists).prop_map(|(tier, priority, subject, (ingress, egress))| {
+    (tier, 0..3, pod_scope(), lists).prop_map(|(tier, priority, subject, (ingress, egress))| {
         json!({ "tier": tier, "priority": priority, "subject": subject, "ingress": ingress, "egress": egress })
     })
 }
@@ -160,41 +163,53 @@ fn any_world() -> impl Strategy<Value = Inventory> {
 /// The policies that match a flow, with direction and the numbers of the matching rules, from 1.
 type Matches = Vec<(PolicyName, Direction, Vec<usize>)>;
 
-fn by_name(explainer: &Explainer<'_>, matched: &[MatchedPolicy]) -> Matches {
+fn matches_by_name(explainer: &Explainer<'_>, matched: &[MatchedPolicy]) -> Matches {
     let policies: Vec<(&PolicyName, Direction)> = explainer
         .rules()
         .map(|(name, direction, _)| (name, direction))
         .collect();
-    let named = |matched: &MatchedPolicy| {
-        let (name, direction) = policies[matched.policy];
-        (
-            name.clone(),
-            direction,
-            matched.rules.iter().map(|rule| rule + 1).collect(),
-        )
-    };
-    matched.iter().map(named).collect()
+    matched
+        .iter()
+        .map(|matched| {
+            let (name, direction) = policies[matched.policy];
+            let rules = matched.rules.iter().map(|rule| rule + 1).collect();
+            (name.clone(), direction, rules)
+        })
+        .collect()
 }
 
 /// The same according to an explanation.
 fn explained_matches(explanation: &Explanation) -> Matches {
-    let of_side = |side: &Side| -> Matches {
-        let selecting = side
-            .policies
-            .iter()
-            .filter(|step| step.selects == Selects::Yes);
-        let matching = |step: &PolicyStep| {
-            step.rules
-                .iter()
-                .filter(|rule| rule.peer.holds && rule.port.holds)
-                .map(|rule| rule.number)
-                .collect()
-        };
-        selecting
-            .map(|step| (step.policy.clone(), side.direction, matching(step)))
-            .collect()
-    };
-    explanation.sides.iter().flat_map(of_side).collect()
+    explanation.sides.iter().flat_map(side_matches).collect()
+}
+
+fn side_matches(side: &Side) -> Matches {
+    side.policies
+        .iter()
+        .filter(|step| step.selects == Selects::Yes)
+        .map(|step| (step.policy.clone(), side.direction, matching_rules(step)))
+        .collect()
+}
+
+fn matching_rules(step: &PolicyStep) -> Vec<usize> {
+    step.rules
+        .iter()
+        .filter(|rule| rule.peer.holds && rule.port.holds)
+        .map(|rule| rule.number)
+        .collect()
+}
+
+/// Whether an endpoint can be in a flow of a family.
+fn has_family(endpoint: &EndpointRef<'_>, family: Family) -> bool {
+    match endpoint {
+        EndpointRef::Address(address) => Family::of(*address) == family,
+        EndpointRef::Pod(_) | EndpointRef::ServicePod(_) | EndpointRef::Node(_) => true,
+    }
+}
+
+/// Whether an endpoint is a pod with an identity, so that policies select it.
+fn is_selectable_pod(inventory: &Inventory, endpoint: EndpointRef<'_>) -> bool {
+    matches!(endpoint, EndpointRef::Pod(pod) if !inventory.pods[pod].host_network)
 }
 
 proptest! {
@@ -208,8 +223,7 @@ proptest! {
         for from in &ends {
             for to in ends.iter().chain(&[EndpointRef::ServicePod(0), EndpointRef::ServicePod(5)]) {
                 for family in Family::ALL {
-                    let fits = |end: &EndpointRef<'_>| !matches!(end, EndpointRef::Address(address) if Family::of(*address) != family);
-                    if !fits(from) || !fits(to) || matches!((from, to), (EndpointRef::Address(_), EndpointRef::Address(_))) {
+                    if !has_family(from, family) || !has_family(to, family) || matches!((from, to), (EndpointRef::Address(_), EndpointRef::Address(_))) {
                         continue;
                     }
                     let set = predictor.allowed(*from, *to, family);
@@ -219,7 +233,7 @@ proptest! {
                         prop_assert_eq!(explanation.allowed, set.contains(port), "{:?} -> {:?}:{} over {}: {:#?}", from, to, port, family, explanation);
                         prop_assert!(explanation.beyond_policies.is_some() || explanation.sides.len() == 2);
                         let matched = predictor.matched_policies(*from, *to, port, family);
-                        prop_assert_eq!(by_name(&explainer, &matched), explained_matches(&explanation), "{:?} -> {:?}:{} over {}: {:#?}", from, to, port, family, explanation);
+                        prop_assert_eq!(matches_by_name(&explainer, &matched), explained_matches(&explanation), "{:?} -> {:?}:{} over {}: {:#?}", from, to, port, family, explanation);
                     }
                 }
             }
@@ -240,13 +254,11 @@ proptest! {
                 EndpointRef::Pod(_) | EndpointRef::ServicePod(_) | EndpointRef::Node(_) => None,
             });
             let family = family.unwrap_or(Family::V4);
-            let of_family = |end: &EndpointRef<'_>| !matches!(end, EndpointRef::Address(address) if Family::of(*address) != family);
-            if !of_family(&from) || !of_family(&to) {
+            if !has_family(&from, family) || !has_family(&to, family) {
                 continue;
             }
             let explanation = explainer.advise(from, to, port, Some(family));
-            let pods = |end: EndpointRef<'_>| matches!(end, EndpointRef::Pod(pod) if !inventory.pods[pod].host_network);
-            if inventory.cluster_policies().next().is_none() && pods(from) && pods(to) && explanation.beyond_policies.is_none() {
+            if inventory.cluster_policies().next().is_none() && is_selectable_pod(&inventory, from) && is_selectable_pod(&inventory, to) && explanation.beyond_policies.is_none() {
                 prop_assert!(!explanation.changes.is_empty(), "no change for {explanation:#?}");
             }
             for change in &explanation.changes {

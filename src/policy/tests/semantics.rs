@@ -249,6 +249,7 @@ fn blocks_match_known_addresses_of_pods_and_nodes_in_their_family_only() {
         allowed(&inventory, "n1", "data/db", Family::V6).to_string(),
         ALL
     );
+
     // Equal pods of which only one has an address in the block.
     let one = with(&[(
         "data",
@@ -262,6 +263,7 @@ fn blocks_match_known_addresses_of_pods_and_nodes_in_their_family_only() {
         allowed(&one, "other/x-1", "data/db", Family::V4).to_string(),
         NONE
     );
+
     // Without known addresses, blocks match only addresses outside the cluster.
     let mut unknown = with(&[(
         "data",

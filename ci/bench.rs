@@ -245,7 +245,8 @@ async fn measure_run(what: &str, workloads: usize, replicas: usize, budget: Dura
     let plan = plan_in(&world, &suites, &Selection::default()).expect("a plan");
     let planned_in = started.elapsed();
     let planned_kib = resident_kib();
-    let (checks, flows, probe_count) = (plan.checks.len(), plan.flows.len(), plan.probes.len());
+    let (checks, flows, probe_count) =
+        (plan.checks().len(), plan.flows().len(), plan.probes().len());
 
     let started = Instant::now();
     let mut lab = Lab::up(world, Options { deny: Deny::Drop })

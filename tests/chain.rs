@@ -84,13 +84,13 @@ fn chain(suite_text: &str, world_text: &str) -> Reached {
                 trust: Vec::new(),
                 heartbeat: Duration::from_secs(1),
             };
-            let probes = plan::probe_plans(&plan, &schedule, 0..plan.probes.len());
-            assert_eq!(probes.len(), plan.probes.len());
-            assert_eq!(check_refs(&plan).len(), plan.checks.len());
-            assert!(!plan.checks.is_empty() && plan::floor(&plan) > Duration::ZERO);
+            let probes = plan::probe_plans(&plan, &schedule, 0..plan.probes().len());
+            assert_eq!(probes.len(), plan.probes().len());
+            assert_eq!(check_refs(&plan).len(), plan.checks().len());
+            assert!(!plan.checks().is_empty() && plan::floor(&plan) > Duration::ZERO);
             Reached::Plan
         }
-        Err(PlanError::Mistakes(mistakes)) => {
+        Err(PlanError::Invalid(mistakes)) => {
             assert!(
                 mistakes.iter().all(|mistake| !mistake.message.is_empty()) && !mistakes.is_empty()
             );

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `wire`, `responder::control` | nothing: types only |
 //! | `plan_env` | `wire` |
+//! | `request` | `wire` |
 //! | `probe` | `wire` |
 //! | `agent` | `wire`, `plan_env`, `probe`, `responder` |
 //! | `responder` | `wire`; of `probe` the form of questions and answers |
@@ -23,6 +24,7 @@ mod agent;
 mod descriptors;
 mod plan_env;
 mod probe;
+mod request;
 pub mod responder;
 mod text;
 pub mod wire;

@@ -16,7 +16,7 @@ use crate::backend::kube::{self, Access, Canaries, Cleaned, Kube, LaunchPreview,
 use crate::engine::{self, Replan, RunnerClock};
 use crate::event::ExitCode;
 use crate::inventory::Inventory;
-use crate::plan::{Plan, invalidate_identities};
+use crate::plan::Plan;
 use crate::source::Sources;
 use crate::suite::Suite;
 use std::collections::BTreeSet;
@@ -216,10 +216,9 @@ async fn run_canaries(
 /// Adds the results of the canaries to the plan's notes. Where no node enforces policies on probe
 /// pods, their attempts are no evidence, also not for a plan that is made again.
 fn apply_canary_results(canaries: &Canaries, plan: &mut Plan, replan: &mut Replan) {
-    plan.notes.extend(canaries.sentences());
+    plan.add_notes(canaries.sentences());
     if canaries.nowhere_enforced() {
-        invalidate_identities(
-            plan,
+        plan.withdraw_checks_from_clones(
             "probe pods are not enforced here: no canary was blocked on any node, so the attempts of a probe pod say nothing of the workload's own pods: use ephemeral (source: ephemeral)",
         );
         *replan = Replan::default();

@@ -54,9 +54,9 @@ impl EvidenceFile {
     pub(super) fn planned(&mut self, plan: &Plan, run: &RunInfo) {
         let written = self.written;
         self.written = Heads {
-            probes: plan.probes.len(),
-            flows: plan.flows.len(),
-            checks: plan.checks.len(),
+            probes: plan.probes().len(),
+            flows: plan.flows().len(),
+            checks: plan.checks().len(),
         };
 
         if written == Heads::default() {
@@ -64,15 +64,15 @@ impl EvidenceFile {
                 &json!({ "head": "run", "format": "watertight.dev/evidence.v1", "run": run }),
             );
         }
-        for (number, source) in plan.probes.iter().enumerate().skip(written.probes) {
+        for (number, source) in plan.probes().iter().enumerate().skip(written.probes) {
             self.write(&json!({ "head": "probe", "probe": number, "from": source.to_string() }));
         }
-        for (number, flow) in plan.flows.iter().enumerate().skip(written.flows) {
+        for (number, flow) in plan.flows().iter().enumerate().skip(written.flows) {
             self.write(&flow_head(number, flow));
         }
 
         let refs = check_refs(plan);
-        for (check, check_ref) in plan.checks.iter().zip(&refs).skip(written.checks) {
+        for (check, check_ref) in plan.checks().iter().zip(&refs).skip(written.checks) {
             self.write(&check_head(check, check_ref));
         }
     }

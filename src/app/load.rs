@@ -4,8 +4,7 @@ use super::options::SuiteInput;
 use super::terminal::Terminal;
 use crate::event::ExitCode;
 use crate::inventory::{self, Inventory, Manifests};
-use crate::plan;
-use crate::policy::Explainer;
+use crate::policy::{self, Explainer};
 use crate::source::{Diagnostics, Sources};
 use crate::suite::{self, Suite};
 
@@ -79,7 +78,7 @@ pub(crate) fn note_policy_caveats(inventory: &Inventory, terminal: &Terminal) {
     let caveats = Explainer::new(inventory)
         .map(|explainer| explainer.caveats())
         .unwrap_or_default();
-    for note in plan::policies_selecting_no_pod(inventory)
+    for note in policy::policies_selecting_no_pod(inventory)
         .iter()
         .chain(&caveats)
     {

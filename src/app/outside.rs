@@ -110,5 +110,5 @@ fn host_key(locator: &Locator) -> Option<HostKey> {
 /// The port as a probe uses it; `None` for a transport that no probe speaks.
 fn probed(port: Option<Port>) -> Option<(u16, wire::Transport)> {
     let port = port?;
-    Some((port.number(), plan::on_the_wire(port.transport())?))
+    Some((port.number(), plan::wire_transport(port.transport())?))
 }

@@ -3,13 +3,11 @@
 
 use super::terminal::Terminal;
 use crate::backend::kube;
-use crate::backend::lab::{self, World};
+use crate::backend::lab::World;
 use crate::engine::Replan;
 use crate::event::ExitCode;
 use crate::inventory::Inventory;
-use crate::plan::{
-    self, BackendKind, ControlEndpoints, Plan, PlanDiagnostic, PlanError, Selection,
-};
+use crate::plan::{self, BackendProperties, Plan, PlanDiagnostic, PlanError, Selection};
 use crate::source::{Diagnostic, Diagnostics, Place, Sources, Span};
 use crate::suite::Suite;
 
@@ -18,40 +16,14 @@ use crate::suite::Suite;
 /// # Errors
 /// [`PlanError`].
 pub fn plan_in(world: &World, suites: &[Suite], selection: &Selection) -> Result<Plan, PlanError> {
-    resolve_in_lab(
-        world.inventory(),
-        &world.control_endpoints(),
-        suites,
-        selection,
-    )
+    plan::resolve(suites, world.inventory(), &world.properties(), selection)
 }
 
 /// How the plan of suites is made again when the pods or Services of that world have changed.
 pub fn replan_in(world: &World, suites: &[Suite], selection: &Selection) -> Replan {
-    let control_endpoints = world.control_endpoints();
+    let properties = world.properties();
     let (suites, selection) = (suites.to_vec(), selection.clone());
-    Replan::by(move |inventory| resolve_in_lab(inventory, &control_endpoints, &suites, &selection))
-}
-
-fn resolve_in_lab(
-    inventory: &Inventory,
-    control_endpoints: &ControlEndpoints,
-    suites: &[Suite],
-    selection: &Selection,
-) -> Result<Plan, PlanError> {
-    let mut plan = plan::resolve(
-        suites,
-        inventory,
-        BackendKind::Lab,
-        control_endpoints,
-        selection,
-    )?;
-    plan.resolvers = plan
-        .probes
-        .iter()
-        .map(|source| Some(lab::resolver(inventory, source)))
-        .collect();
-    Ok(plan)
+    Replan::by(move |inventory| plan::resolve(&suites, inventory, &properties, &selection))
 }
 
 /// The plan of suites in a cluster.
@@ -63,16 +35,7 @@ pub(super) fn plan_in_cluster(
     suites: &[Suite],
     selection: &Selection,
 ) -> Result<Plan, PlanError> {
-    let control_endpoints = kube::control_endpoints(inventory);
-    let mut plan = plan::resolve(
-        suites,
-        inventory,
-        BackendKind::Cluster,
-        &control_endpoints,
-        selection,
-    )?;
-    plan.listen = control_endpoints.on_pods;
-    Ok(plan)
+    plan::resolve(suites, inventory, &kube::properties(inventory), selection)
 }
 
 /// How the plan of suites is made again when the cluster has changed. Outside hosts keep the
@@ -104,18 +67,10 @@ pub(super) fn plan_unsent(
     sources: &Sources,
     terminal: &Terminal,
 ) -> Result<Plan, ExitCode> {
-    let no_controls = ControlEndpoints {
-        on_pods: None,
-        on_nodes: None,
-        from_nodes: false,
-        reference_pods: Vec::new(),
-        reference_pods_pass: false,
-    };
     let plan = plan::resolve(
         suites,
         inventory,
-        BackendKind::Lab,
-        &no_controls,
+        &BackendProperties::none(),
         &Selection::default(),
     );
     plan.map_err(|error| show_plan_error(&error, sources, terminal))
@@ -128,7 +83,7 @@ pub(super) fn show_plan_error(
     terminal: &Terminal,
 ) -> ExitCode {
     match error {
-        PlanError::Mistakes(mistakes) => {
+        PlanError::Invalid(mistakes) => {
             terminal.diagnostics(&diagnostics_of(mistakes, sources), sources);
             ExitCode::Usage
         }

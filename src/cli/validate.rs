@@ -60,14 +60,14 @@ fn show_valid(suite: &Suite) {
 /// Shows the checks that the policies contradict, and the counts. Returns how many there are.
 fn show_predictions(plan: &Plan, terminal: &Terminal) -> usize {
     let mut contradicted = 0;
-    for check in &plan.checks {
+    for check in plan.checks() {
         if let Some(why) = check.contradiction() {
             contradicted += 1;
             terminal.note(&format!("{}:{}: {why}", check.line.file, check.line.line));
         }
     }
 
-    let checks = &plan.checks;
+    let checks = plan.checks();
     let predicted = checks.iter().filter(|check| check.prediction.is_some());
     let agreeing = predicted.count() - contradicted;
     let all = checks.len();

@@ -76,7 +76,7 @@ impl Run<'_> {
 
     /// The flows that a change concerns.
     fn concerned(&self, change: &ClusterChange) -> Vec<FlowId> {
-        (0..self.plan.flows.len())
+        (0..self.plan.flows().len())
             .map(|index| FlowId(index as u32))
             .filter(|flow| concerns(&self.plan, *flow, change))
             .collect()
@@ -170,7 +170,7 @@ impl Run<'_> {
         now: i64,
         observer: &mut impl Observer,
     ) {
-        let renewal = self.plan.to_mut().renew(fresh);
+        let renewal = self.plan.to_mut().merge_replanned(fresh);
         self.collector.extend(&self.plan);
         for text in renewal.notes {
             observer.event(RunEvent::Note { text });

@@ -66,9 +66,9 @@ impl Collector {
     pub fn extend(&mut self, plan: &Plan) {
         self.evidence.extend(plan);
         self.probes
-            .resize_with(plan.probes.len(), ProbeState::default);
-        self.statuses.resize(plan.flows.len(), None);
-        for check in &plan.checks {
+            .resize_with(plan.probes().len(), ProbeState::default);
+        self.statuses.resize(plan.flows().len(), None);
+        for check in plan.checks() {
             for flow in &check.flows {
                 let status = &mut self.statuses[flow.0 as usize];
                 *status = status.or(check.settings.status);
@@ -363,7 +363,7 @@ impl Collector {
         let at = self.evidence.probes[index]
             .clock
             .map_or(0, |clock| clock.moment(t).latest);
-        for (flow, evidence) in plan.flows.iter().zip(&mut self.evidence.flows) {
+        for (flow, evidence) in plan.flows().iter().zip(&mut self.evidence.flows) {
             if flow.probe.0 as usize == index {
                 evidence.restart(t, at, Cause::Stalled(ms));
             }
@@ -465,7 +465,7 @@ impl ProbeState {
 /// When it is no flow of this probe.
 fn flow_of_probe(plan: &Plan, index: usize, flow: u32) -> Result<FlowId, ProbeFailure> {
     let is_of_probe = plan
-        .flows
+        .flows()
         .get(flow as usize)
         .is_some_and(|flow| flow.probe.0 as usize == index);
     if is_of_probe {

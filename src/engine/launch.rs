@@ -24,7 +24,9 @@ impl Run<'_> {
         }
         let launched = self.launched;
         for (flow, waits) in slow {
-            self.plan.to_mut().lengthen(flow, waits, launched);
+            self.plan
+                .to_mut()
+                .retry_with_longer_waits(flow, waits, launched);
         }
         self.collector.extend(&self.plan);
         self.launch_added(backend, observer).await;
@@ -39,7 +41,7 @@ impl Run<'_> {
         backend: &mut B,
         observer: &mut impl Observer,
     ) {
-        if self.launched >= self.plan.probes.len() {
+        if self.launched >= self.plan.probes().len() {
             return;
         }
         // Where every probe has ended no reader is left.
@@ -64,7 +66,7 @@ impl Run<'_> {
         sender: mpsc::Sender<Arrival>,
         observer: &mut impl Observer,
     ) -> Result<(), B::Error> {
-        while self.launched < self.plan.probes.len() {
+        while self.launched < self.plan.probes().len() {
             let launches = self.next_launches();
             self.collect_during(backend.launch(launches, sender.clone()), observer)
                 .await?;
@@ -74,8 +76,8 @@ impl Run<'_> {
 
     /// The next probes to launch: as many as have [`FLOWS_AT_ONCE`] together, at least one.
     fn next_launches(&mut self) -> Vec<Launch> {
-        let mut flow_counts = vec![0_usize; self.plan.probes.len()];
-        for flow in &self.plan.flows {
+        let mut flow_counts = vec![0_usize; self.plan.probes().len()];
+        for flow in self.plan.flows() {
             flow_counts[flow.probe.0 as usize] += 1;
         }
         let from = self.launched;
@@ -96,7 +98,7 @@ impl Run<'_> {
                 Launch {
                     probe,
                     source: self.plan.source(probe).clone(),
-                    inside: self.plan.inside.contains(&probe),
+                    inside: self.plan.ephemeral_probes().contains(&probe),
                     plan,
                 }
             })

@@ -223,12 +223,12 @@ pub(super) async fn announce<B: Backend>(
     observer.event(RunEvent::Started {
         run: info.clone(),
         environment: environment.clone(),
-        suites: plan.suites.clone(),
+        suites: plan.suites().to_vec(),
         checks: checks.to_vec(),
-        coverage: plan.coverage.clone().map(Box::new),
+        coverage: plan.coverage().cloned().map(Box::new),
     });
     observer.planned(plan, info);
-    for text in plan.notes.iter().cloned().chain(unread) {
+    for text in plan.notes().iter().cloned().chain(unread) {
         observer.event(RunEvent::Note { text });
     }
     environment

@@ -17,7 +17,7 @@ impl Run<'_> {
     /// The checks that are not settled.
     pub(super) fn unsettled_checks(&self) -> impl Iterator<Item = &Check> {
         self.plan
-            .checks
+            .checks()
             .iter()
             .zip(&self.settled)
             .filter(|(_, settled)| !**settled)
@@ -30,7 +30,7 @@ impl Run<'_> {
         self.rounds += 1;
         let skip = usize::from(self.rounds.is_multiple_of(OTHER_FLOW_EVERY));
         let judge = Judge::new(&self.plan, &self.collector.evidence);
-        for (index, check) in self.plan.checks.iter().enumerate() {
+        for (index, check) in self.plan.checks().iter().enumerate() {
             if self.settled[index] {
                 continue;
             }
@@ -74,7 +74,12 @@ impl Run<'_> {
             .iter()
             .filter(|result| is_timeout_too_short(result))
             .map(|result| result.flow)
-            .filter(|flow| !self.plan.inside.contains(&self.plan.flow(*flow).probe))
+            .filter(|flow| {
+                !self
+                    .plan
+                    .ephemeral_probes()
+                    .contains(&self.plan.flow(*flow).probe)
+            })
             .filter_map(|flow| {
                 let waits = waits_needed(&self.plan, &self.collector.evidence, check, flow)?;
                 Some((flow, waits))
@@ -84,7 +89,7 @@ impl Run<'_> {
 
     /// Whether every port of a sweep was tried, as far as its probe can.
     pub(super) fn is_swept(&self) -> bool {
-        let mut flows = self.plan.swept.iter().flat_map(|check| &check.flows);
+        let mut flows = self.plan.swept().iter().flat_map(|check| &check.flows);
         flows.all(|flow| {
             let probe = self.plan.flow(*flow).probe;
             self.collector.evidence.flow(*flow).attempts > 0
@@ -97,7 +102,7 @@ impl Run<'_> {
         let evidence = &self.collector.evidence;
         let judge = Judge::new(&self.plan, evidence);
         let mut open = Vec::new();
-        for check in &self.plan.swept {
+        for check in self.plan.swept() {
             let judgement = judge.judge(check);
             // A success that is no violation must not be taken for silence either.
             let opened = check
@@ -109,7 +114,7 @@ impl Run<'_> {
                 open.push(check_result(&self.plan, &named, &judgement, evidence));
             }
         }
-        let silent = self.plan.swept.len() - open.len();
+        let silent = self.plan.swept().len() - open.len();
         (open, silent)
     }
 
@@ -122,7 +127,7 @@ impl Run<'_> {
         let evidence = &self.collector.evidence;
         let judge = Judge::new(&self.plan, evidence);
         self.plan
-            .checks
+            .checks()
             .iter()
             .enumerate()
             .map(move |(index, check)| {

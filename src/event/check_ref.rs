@@ -122,7 +122,7 @@ impl From<&CheckSettings> for SettingsReport {
 
 /// The checks of a plan, as reports name them.
 pub fn check_refs(plan: &Plan) -> Vec<CheckRef> {
-    plan.checks
+    plan.checks()
         .iter()
         .map(|check| check_ref(plan, check))
         .collect()
@@ -130,7 +130,7 @@ pub fn check_refs(plan: &Plan) -> Vec<CheckRef> {
 
 /// A check of a plan, as reports name it.
 pub fn check_ref(plan: &Plan, check: &Check) -> CheckRef {
-    let suite = plan.suites[check.suite].name.clone();
+    let suite = plan.suites()[check.suite].name.clone();
 
     CheckRef {
         id: check_id(&suite, &check.name),

@@ -264,7 +264,7 @@ fn denied_elsewhere(texts: &FlowTexts<'_>, leak: FlowId) -> Option<String> {
     let leaking = texts.plan.flow(leak);
     let stopped = texts
         .plan
-        .flows
+        .flows()
         .iter()
         .zip(&texts.evidence.flows)
         .position(|(other, evidence)| {

@@ -72,12 +72,12 @@ impl Controls<'_> {
         let plan = self.plan;
         let flow = plan.flow(unproven);
         let of_composite = plan
-            .composites
+            .composites()
             .get(&flow.to)
             .into_iter()
             .flat_map(|composite| composite.through.iter().chain(&composite.backends));
         let target_controls = plan
-            .target_controls
+            .target_controls()
             .get(&flow.to)
             .into_iter()
             .flatten()

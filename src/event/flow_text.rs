@@ -51,7 +51,7 @@ impl FlowTexts<'_> {
             address: dialled(flow),
             transport: flow.to.transport.into(),
             request: describe_request(&flow.to.request),
-            predicted: self.plan.predicted.get(&id).copied(),
+            predicted: self.plan.predicted().get(&id).copied(),
             verdict: FlowOutcome::Proven,
             text: String::new(),
             attempts: evidence.attempts,
@@ -140,8 +140,10 @@ impl FlowTexts<'_> {
 
     fn sent_as(&self, probe: ProbeId) -> SentAs {
         match self.plan.source(probe) {
-            Source::Pod { .. } if self.plan.created.contains(&probe) => SentAs::Clone,
-            Source::Pod { .. } if self.plan.inside.contains(&probe) => SentAs::Ephemeral,
+            Source::Pod { .. } if self.plan.created_probes().contains(&probe) => SentAs::Clone,
+            Source::Pod { .. } if self.plan.ephemeral_probes().contains(&probe) => {
+                SentAs::Ephemeral
+            }
             Source::Pod { .. } => SentAs::Pod,
             Source::Node { .. } => SentAs::Node,
             Source::ReferencePod { .. } => SentAs::ReferencePod,

@@ -1,8 +1,10 @@
 //! The two ends of a check: from where its packets are sent, and every address that they go to.
 
-use super::endpoints::{FoundPort, Place, ResolvedEndpoint, cluster_addresses, find, selects};
+use super::endpoints::{
+    EndpointKind, ResolvedEndpoint, ResolvedPort, cluster_addresses, resolve_endpoint, selects,
+};
 use super::request::RequestSpec;
-use super::transport::on_the_wire;
+use super::transport::wire_transport;
 use super::{Source, TargetKey, TargetKind};
 use crate::inventory::{Inventory, Labels, Pod, Service, identity_labels};
 use crate::model::Family;
@@ -79,9 +81,9 @@ impl<'a> Addressing<'a> {
         found: &ResolvedEndpoint<'_>,
         spread: Option<Spread>,
     ) -> Vec<Source> {
-        match found.place {
-            Place::Runner => return vec![Source::Runner],
-            Place::Nodes => {
+        match found.kind {
+            EndpointKind::Runner => return vec![Source::Runner],
+            EndpointKind::Nodes => {
                 let source_controls = self
                     .inventory
                     .nodes
@@ -93,8 +95,8 @@ impl<'a> Addressing<'a> {
                     })
                     .collect();
             }
-            Place::Outside(_) => return Vec::new(),
-            Place::Pods => {}
+            EndpointKind::Outside(_) => return Vec::new(),
+            EndpointKind::Pods => {}
         }
         // A pod without a node sends nothing yet, and no probe runs on Windows.
         let can_send = |pod: &&Pod| !pod.node.is_empty() && !self.inventory.runs_windows(&pod.node);
@@ -141,14 +143,14 @@ impl<'a> Addressing<'a> {
             .iter()
             .filter(|endpoint| endpoint.source_mode == Some(SourceMode::Ephemeral));
         endpoints
-            .flat_map(|endpoint| find(endpoint, self.inventory).pods)
+            .flat_map(|endpoint| resolve_endpoint(endpoint, self.inventory).pods)
             .map(source_of)
             .collect()
     }
 
     /// Whether a packet can go there at all: between two ends that are not one pod, in a family
     /// that the source has, to a Service that leads to pods from there.
-    pub(super) fn can_meet(
+    pub(super) fn can_connect(
         &self,
         source: &Source,
         key: &TargetKey,
@@ -204,10 +206,10 @@ impl<'a> Addressing<'a> {
     pub(super) fn targets(
         &self,
         found: &ResolvedEndpoint<'_>,
-        at: &FoundPort,
+        at: &ResolvedPort,
         request_spec: &RequestSpec,
     ) -> Vec<(TargetKey, TargetKind)> {
-        let Some(transport) = on_the_wire(at.transport) else {
+        let Some(transport) = wire_transport(at.transport) else {
             return Vec::new();
         };
         let key = |address: IpAddr, port: u16| TargetKey {
@@ -219,8 +221,8 @@ impl<'a> Addressing<'a> {
             once: request_spec.once,
         };
         let mut targets = Vec::new();
-        match &found.place {
-            Place::Outside(addresses) => {
+        match &found.kind {
+            EndpointKind::Outside(addresses) => {
                 let target_kind = TargetKind::Outside {
                     name: found.endpoint.label.clone(),
                 };
@@ -253,7 +255,7 @@ impl<'a> Addressing<'a> {
                     }));
                 }
             }
-            Place::Nodes => {
+            EndpointKind::Nodes => {
                 for node in &self.inventory.nodes {
                     let target_kind = TargetKind::Node {
                         name: node.name.clone(),
@@ -265,10 +267,10 @@ impl<'a> Addressing<'a> {
                     );
                 }
             }
-            Place::Runner => {}
-            Place::Pods => {
+            EndpointKind::Runner => {}
+            EndpointKind::Pods => {
                 for pod in &found.pods {
-                    let Some(number) = at.on_pods.of(pod, at.transport) else {
+                    let Some(number) = at.on_pods.number_on(pod, at.transport) else {
                         continue;
                     };
                     for family in Family::ALL {

@@ -1,15 +1,15 @@
 //! A plan in the making: probes and flows, each once.
 
 use super::mesh::ask_for_bytes;
-use super::notes::policies_selecting_no_pod;
 use super::policy_delay::add;
 use super::rates::{rates, target_rates};
 use super::{
-    BackendKind, Check, Composite, Flow, FlowId, Path, Plan, ProbeId, Source, SourceControls,
-    SuiteRef, TargetKey, TargetKind, Waits,
+    BackendKind, BackendProperties, Check, Composite, Flow, FlowId, Path, Plan, PlanParts, ProbeId,
+    Source, SourceControls, SuiteRef, TargetKey, TargetKind, Waits,
 };
 use crate::inventory::Inventory;
 use crate::model::Family;
+use crate::policy::policies_selecting_no_pod;
 use crate::suite::Expected;
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -130,7 +130,7 @@ impl Builder {
                 continue;
             }
             let from = self.probes[flow.probe.0 as usize].node();
-            for to in flow.target_kind.shows(flow) {
+            for to in flow.target_kind.proven_path_ends(flow) {
                 let path = Path {
                     from: from.map(str::to_owned),
                     to,
@@ -171,7 +171,8 @@ impl Builder {
         uids.filter(|(name, _)| pods.contains(name)).collect()
     }
 
-    pub(super) fn finish(mut self, environment: BackendKind, inventory: &Inventory) -> Plan {
+    /// The plan, without its coverage.
+    pub(super) fn finish(mut self, backend: &BackendProperties, inventory: &Inventory) -> Plan {
         self.flows.shrink_to_fit();
         let path_controls = self.path_controls();
         let pod_uids = self.pod_uids(inventory);
@@ -190,7 +191,7 @@ impl Builder {
                 .map(|(index, _)| ProbeId(index as u32))
                 .collect()
         };
-        let (created, inside) = match environment {
+        let (created, inside) = match backend.kind {
             BackendKind::Cluster => (numbers(outside), numbers(inside)),
             BackendKind::Lab => Default::default(),
         };
@@ -204,7 +205,7 @@ impl Builder {
                 ..Waits::default()
             });
         }
-        let meshed = match environment {
+        let meshed = match backend.kind {
             // Nobody answers for pods in the lab.
             BackendKind::Lab => None,
             BackendKind::Cluster => ask_for_bytes(inventory, &self.probes, &mut self.flows),
@@ -214,25 +215,26 @@ impl Builder {
             .iter()
             .flat_map(|check| check.flows.iter().copied())
             .collect();
-        let rates = rates(environment, &self.probes, &self.flows, &checked);
-        let target_rates = target_rates(environment, &self.flows, &checked);
-        let mut plan = Plan {
+        let rates = rates(backend.kind, &self.probes, &self.flows, &checked);
+        let target_rates = target_rates(backend.kind, &self.flows, &checked);
+        let resolver_of = |source| (backend.resolver_of)(inventory, source);
+        let mut plan = Plan::from_parts(PlanParts {
             suites: self.suites,
             checks: self.checks,
             swept: self.swept,
             rates,
             target_rates,
-            resolvers: vec![None; self.probes.len()],
-            listen: None,
-            foreign_targets: environment == BackendKind::Cluster,
+            resolvers: self.probes.iter().map(resolver_of).collect(),
+            control_port: backend.control_port,
+            foreign_targets: backend.kind == BackendKind::Cluster,
             probes: self.probes,
             flows: self.flows,
             target_controls: self.target_controls,
             composites: self.composites,
             source_controls: self.source_controls,
             path_controls,
-            created,
-            inside,
+            created_probes: created,
+            ephemeral_probes: inside,
             policy_delay_flows: BTreeMap::new(),
             pod_uids,
             predicted: self.predicted,
@@ -242,7 +244,7 @@ impl Builder {
                 .chain(self.notes)
                 .chain(meshed)
                 .collect(),
-        };
+        });
         add(&mut plan, inventory);
         plan
     }

@@ -1,16 +1,8 @@
 //! How a check is judged: settings with every default filled in.
 
+use super::BackendKind;
 use crate::suite::{Expected, Mechanism, RequiredTier, Settings, Spread};
 use std::time::Duration;
-
-/// Where a run takes place: defaults differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BackendKind {
-    /// Namespaces of this machine: everything is armed and settled from the start.
-    Lab,
-    /// A cluster.
-    Cluster,
-}
 
 /// One check's settings, complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,10 +54,10 @@ impl CheckSettings {
     pub fn of(
         expected: Expected,
         settings: &Settings,
-        environment: BackendKind,
+        backend: BackendKind,
         answer: RequiredTier,
     ) -> Self {
-        let lab = environment == BackendKind::Lab;
+        let lab = backend == BackendKind::Lab;
         let seconds =
             |in_lab, in_cluster| Duration::from_secs(if lab { in_lab } else { in_cluster });
         let required_tier = match expected {

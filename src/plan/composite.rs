@@ -2,7 +2,7 @@
 
 use super::addresses::target_kind_of;
 use super::endpoints::{selects, target_on};
-use super::transport::off_the_wire;
+use super::transport::model_transport;
 use super::{FlowId, TargetKey, TargetKind};
 use crate::inventory::{Inventory, Pod};
 use crate::model::Family;
@@ -41,7 +41,7 @@ pub(super) fn interval(nodes: usize) -> Duration {
 
 /// What must be dialled for a composite.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Dialled {
+pub(super) struct CompositeTargets {
     /// The nodes that dial the Service.
     pub(super) nodes: Vec<String>,
     /// Each pod's node, and how it dials that pod.
@@ -51,11 +51,11 @@ pub(super) struct Dialled {
 /// What must be dialled so that a Service is vouched for; `None` where it is not a Service with
 /// pods on several nodes, or where one of its pods cannot be dialled as the Service would: then
 /// nothing would be known of that one.
-pub(super) fn dialled(
+pub(super) fn composite_targets(
     inventory: &Inventory,
     key: &TargetKey,
     target_kind: &TargetKind,
-) -> Option<Dialled> {
+) -> Option<CompositeTargets> {
     let TargetKind::Service {
         service,
         pods,
@@ -67,7 +67,7 @@ pub(super) fn dialled(
     if nodes.len() < 2 {
         return None;
     }
-    let transport = off_the_wire(key.transport);
+    let transport = model_transport(key.transport);
     let is_it = |of: &&crate::inventory::Service| {
         (&of.namespace, &of.name) == (&service.namespace, &service.name)
     };
@@ -95,7 +95,7 @@ pub(super) fn dialled(
         ))
     };
     let backends: Vec<_> = behind.map(backend).collect::<Option<_>>()?;
-    (backends.len() == pods.len()).then(|| Dialled {
+    (backends.len() == pods.len()).then(|| CompositeTargets {
         nodes: nodes.clone(),
         backends,
     })

@@ -1,6 +1,6 @@
 //! What the checks of a plan leave untouched: rules of policies, pairs of endpoints, pods, nodes.
 
-use super::endpoints::{Place, find};
+use super::endpoints::{EndpointKind, resolve_endpoint};
 use super::predict::{Predictions, Seen};
 use super::{Plan, Source, TargetKind};
 use crate::inventory::{Inventory, Pod};
@@ -85,7 +85,7 @@ pub(super) fn coverage(
     let (mut pods, mut nodes): (BTreeSet<(&str, &str)>, BTreeSet<&str>) =
         (BTreeSet::new(), BTreeSet::new());
     for flow in plan
-        .checks
+        .checks()
         .iter()
         .flat_map(|check| &check.flows)
         .map(|flow| plan.flow(*flow))
@@ -162,7 +162,7 @@ fn of_policies(plan: &Plan, predictions: &Predictions<'_>) -> (ByName, ByName) {
     let touch = |touched: &mut bool| usize::from(!std::mem::replace(touched, true));
     let mut seen = Seen::new();
     for flow in plan
-        .checks
+        .checks()
         .iter()
         .flat_map(|check| &check.flows)
         .map(|flow| plan.flow(*flow))
@@ -222,12 +222,12 @@ impl<'a> Roles<'a> {
     fn of(suite: &'a Suite, inventory: &'a Inventory) -> Self {
         let mut roles = Self::default();
         for (number, endpoint) in suite.endpoints.iter().enumerate() {
-            let found = find(endpoint, inventory);
+            let found = resolve_endpoint(endpoint, inventory);
             if found.is_source_by_wildcard() {
                 roles.sources.insert(&endpoint.label, number);
             }
-            match found.place {
-                Place::Pods => {
+            match found.kind {
+                EndpointKind::Pods => {
                     for pod in &found.pods {
                         roles
                             .pods
@@ -244,11 +244,11 @@ impl<'a> Roles<'a> {
                     }
                     roles.targets.push(number);
                 }
-                Place::Outside(_) => {
+                EndpointKind::Outside(_) => {
                     roles.outside.insert(&endpoint.label, number);
                     roles.targets.push(number);
                 }
-                Place::Runner | Place::Nodes => {}
+                EndpointKind::Runner | EndpointKind::Nodes => {}
             }
         }
         roles
@@ -281,7 +281,7 @@ fn pairs(plan: &Plan, suites: &[Suite], inventory: &Inventory) -> Touched {
     for (index, suite) in suites.iter().enumerate() {
         let roles = Roles::of(suite, inventory);
         let mut met: HashSet<(usize, usize)> = HashSet::new();
-        for check in plan.checks.iter().filter(|check| check.suite == index) {
+        for check in plan.checks().iter().filter(|check| check.suite == index) {
             let Some(source) = roles.sources.get(check.source.as_str()) else {
                 continue;
             };

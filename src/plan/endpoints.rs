@@ -1,33 +1,31 @@
-//! Endpoints and ports of a suite, found in an inventory.
+//! Endpoints and ports of a suite, resolved in an inventory.
 
-use crate::inventory::{Inventory, Pod, Service, ServiceKind, TargetPort};
+use crate::inventory::{Inventory, Pod, Service, ServiceKind, ServicePort, TargetPort};
 use crate::model::{Port, Transport};
 use crate::suite::{Endpoint, Locator, PortItem, PortRef};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// An endpoint with everything in the inventory that it stands for.
+/// An endpoint with everything in the inventory that it names.
 #[derive(Debug)]
 pub(super) struct ResolvedEndpoint<'a> {
     pub(super) endpoint: &'a Endpoint,
     /// Its pods, by name.
     pub(super) pods: Vec<&'a Pod>,
-    /// Its Service.
     pub(super) service: Option<&'a Service>,
-    /// What it is when it is neither pods nor a Service.
-    pub(super) place: Place,
+    pub(super) kind: EndpointKind,
     /// Ports that lines name of a host or an address.
     pub(super) mentioned: BTreeSet<Port>,
 }
 
-/// What an endpoint is by kind.
+/// What kind of thing an endpoint names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum EndpointKind {
     /// Pods, with or without a Service.
     Pods,
-    /// Outside, by these addresses.
+    /// A host or an address outside, by its addresses.
     Outside(Vec<IpAddr>),
-    /// From where watertight runs.
+    /// The machine that watertight runs on.
     Runner,
     /// Every node.
     Nodes,
@@ -35,30 +33,28 @@ pub(super) enum Place {
 
 /// A target's port: where the pods listen, and the Service's ports that lead there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FoundPort {
+pub(super) struct ResolvedPort {
     /// As the check's name shows it, without a colon.
     pub(super) label: String,
-    /// The transport.
     pub(super) transport: Transport,
-    /// For order and for comparing lines.
+    /// The number by which ports are ordered.
     pub(super) number: u16,
-    /// How each pod is dialled.
-    pub(super) on_pods: OnPods,
-    /// The Service's ports.
+    pub(super) on_pods: PodPort,
+    /// The Service's ports that lead there.
     pub(super) on_service: Vec<u16>,
 }
 
-/// How pods are dialled.
+/// The port at which each pod is dialled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum OnPods {
-    /// All at one number.
+pub(super) enum PodPort {
+    /// The same number on all pods.
     Number(u16),
-    /// Each at the number of its own port of this name.
+    /// On each pod the number of its port of this name.
     Name(String),
 }
 
-impl OnPods {
-    pub(super) fn of(&self, pod: &Pod, transport: Transport) -> Option<u16> {
+impl PodPort {
+    pub(super) fn number_on(&self, pod: &Pod, transport: Transport) -> Option<u16> {
         match self {
             Self::Number(number) => Some(*number),
             Self::Name(name) => pod.named_port(name, transport).map(Port::number),
@@ -66,8 +62,11 @@ impl OnPods {
     }
 }
 
-/// Finds an endpoint.
-pub(super) fn find<'a>(endpoint: &'a Endpoint, inventory: &'a Inventory) -> ResolvedEndpoint<'a> {
+/// Finds what an endpoint names in an inventory.
+pub(super) fn resolve_endpoint<'a>(
+    endpoint: &'a Endpoint,
+    inventory: &'a Inventory,
+) -> ResolvedEndpoint<'a> {
     let service_named = |namespace: &str, name: &str| {
         inventory
             .services
@@ -76,7 +75,7 @@ pub(super) fn find<'a>(endpoint: &'a Endpoint, inventory: &'a Inventory) -> Reso
     };
     let mut pods: Vec<&Pod> = Vec::new();
     let mut service = None;
-    let mut place = Place::Pods;
+    let mut kind = EndpointKind::Pods;
     match &endpoint.locator {
         Locator::Workload {
             namespace,
@@ -117,7 +116,7 @@ pub(super) fn find<'a>(endpoint: &'a Endpoint, inventory: &'a Inventory) -> Reso
             }
         }
         Locator::Host(name) => {
-            place = Place::Outside(
+            kind = EndpointKind::Outside(
                 inventory
                     .hosts
                     .get(name.as_str())
@@ -125,16 +124,16 @@ pub(super) fn find<'a>(endpoint: &'a Endpoint, inventory: &'a Inventory) -> Reso
                     .unwrap_or_default(),
             );
         }
-        Locator::Address(address) => place = Place::Outside(vec![*address]),
-        Locator::Runner => place = Place::Runner,
-        Locator::Nodes => place = Place::Nodes,
+        Locator::Address(address) => kind = EndpointKind::Outside(vec![*address]),
+        Locator::Runner => kind = EndpointKind::Runner,
+        Locator::Nodes => kind = EndpointKind::Nodes,
     }
     pods.sort_by(|a, b| a.name.cmp(&b.name));
     ResolvedEndpoint {
         endpoint,
         pods,
         service,
-        place,
+        kind,
         mentioned: BTreeSet::new(),
     }
 }
@@ -150,32 +149,34 @@ pub(super) fn selects(service: &Service, pod: &Pod) -> bool {
             .all(|(key, value)| pod.labels.get(key) == Some(value))
 }
 
-impl ResolvedEndpoint<'_> {
+impl<'a> ResolvedEndpoint<'a> {
     /// Whether anything of it exists.
     pub(super) fn exists(&self) -> bool {
-        match &self.place {
-            Place::Pods => {
+        match &self.kind {
+            EndpointKind::Pods => {
                 !self.pods.is_empty()
                     || self
                         .service
                         .is_some_and(|service| !service.addresses.is_empty())
             }
-            Place::Outside(addresses) => !addresses.is_empty(),
-            Place::Runner | Place::Nodes => true,
+            EndpointKind::Outside(addresses) => !addresses.is_empty(),
+            EndpointKind::Runner | EndpointKind::Nodes => true,
         }
     }
 
-    /// Whether `*` means it as a source: pods with an identity of their own.
+    /// Whether `*` includes it as a source: pods that do not share their node's network.
     pub(super) fn is_source_by_wildcard(&self) -> bool {
-        self.place == Place::Pods && self.pods.iter().any(|pod| !pod.host_network)
+        self.kind == EndpointKind::Pods && self.pods.iter().any(|pod| !pod.host_network)
     }
 
-    /// Whether `*` may mean it as a target: known ports decide the rest.
+    /// Whether `*` includes it as a target, at its known ports.
     pub(super) fn is_target_by_wildcard(&self) -> bool {
-        match self.place {
-            Place::Pods => self.pods.is_empty() || self.pods.iter().any(|pod| !pod.host_network),
-            Place::Outside(_) => true,
-            Place::Runner | Place::Nodes => false,
+        match self.kind {
+            EndpointKind::Pods => {
+                self.pods.is_empty() || self.pods.iter().any(|pod| !pod.host_network)
+            }
+            EndpointKind::Outside(_) => true,
+            EndpointKind::Runner | EndpointKind::Nodes => false,
         }
     }
 
@@ -186,37 +187,21 @@ impl ResolvedEndpoint<'_> {
     pub(super) fn known_ports(
         &self,
         transport: Option<Transport>,
-    ) -> Result<Vec<FoundPort>, String> {
-        let wanted =
-            |of: Transport| of != Transport::Sctp && transport.is_none_or(|only| only == of);
-        let mut items: Vec<PortItem> = Vec::new();
-        if let Some(given) = &self.endpoint.ports {
-            items.extend(given.iter().cloned());
-        } else if matches!(self.place, Place::Outside(_) | Place::Nodes) {
-            items.extend(self.mentioned.iter().copied().map(PortItem::from));
-        } else {
-            let declared: BTreeSet<Port> = self
-                .pods
-                .iter()
-                .flat_map(|pod| pod.ports.iter().map(|declared| declared.port))
-                .collect();
-            items.extend(declared.iter().copied().map(PortItem::from));
-            let leads_to_declared = |port: &crate::inventory::ServicePort| {
-                self.pods.iter().any(|pod| {
-                    target_on(&port.target, port.port.transport(), pod)
-                        .and_then(|number| Port::new(number, port.port.transport()))
-                        .is_some_and(|target| declared.contains(&target))
-                })
-            };
-            let extra = self
-                .service
-                .iter()
-                .flat_map(|service| &service.ports)
-                .filter(|port| !leads_to_declared(port));
-            items.extend(extra.map(|port| PortItem::from(port.port)));
-        }
+    ) -> Result<Vec<ResolvedPort>, String> {
+        let mut items = match (&self.endpoint.ports, &self.kind) {
+            (Some(given), _) => given.clone(),
+            (None, EndpointKind::Outside(_) | EndpointKind::Nodes) => {
+                self.mentioned.iter().copied().map(PortItem::from).collect()
+            }
+            (None, EndpointKind::Pods | EndpointKind::Runner) => self.declared_ports(),
+        };
+        items.retain(|item| {
+            item.transport != Transport::Sctp
+                && transport.is_none_or(|transport| transport == item.transport)
+        });
+
         let mut ports = Vec::new();
-        for item in items.iter().filter(|item| wanted(item.transport)) {
+        for item in &items {
             ports.push(self.port(item)?);
         }
         ports.sort_by(|a, b| {
@@ -226,102 +211,143 @@ impl ResolvedEndpoint<'_> {
         Ok(ports)
     }
 
-    /// A port by number or name: the pod's; where only the Service knows it, the Service's.
+    /// The ports that the pods declare, and those of the Service that lead to none of them.
+    fn declared_ports(&self) -> Vec<PortItem> {
+        let declared: BTreeSet<Port> = self
+            .pods
+            .iter()
+            .flat_map(|pod| pod.ports.iter().map(|declared| declared.port))
+            .collect();
+        let other_service_ports = self
+            .service
+            .iter()
+            .flat_map(|service| &service.ports)
+            .filter(|port| !self.leads_to_any(port, &declared))
+            .map(|port| port.port);
+
+        declared
+            .iter()
+            .copied()
+            .chain(other_service_ports)
+            .map(PortItem::from)
+            .collect()
+    }
+
+    /// Whether a Service's port leads to one of some ports on any pod.
+    fn leads_to_any(&self, port: &ServicePort, ports: &BTreeSet<Port>) -> bool {
+        let transport = port.port.transport();
+        self.pods
+            .iter()
+            .filter_map(|pod| target_on(&port.target, transport, pod))
+            .filter_map(|number| Port::new(number, transport))
+            .any(|target| ports.contains(&target))
+    }
+
+    /// A port by number or name: the pods' port, or the Service's where only the Service has it.
     ///
     /// # Errors
-    /// A sentence: known to both and different, or a name that nobody knows.
-    pub(super) fn port(&self, item: &PortItem) -> Result<FoundPort, String> {
-        let transport = item.transport;
-        let suffix = if transport == Transport::Tcp {
-            String::new()
-        } else {
-            format!("/{transport}")
-        };
-        let service_ports = || {
-            self.service
-                .iter()
-                .flat_map(|service| &service.ports)
-                .filter(|port| port.port.transport() == transport)
-        };
+    /// A sentence: both have the port and they differ, or neither has a port of that name.
+    pub(super) fn port(&self, item: &PortItem) -> Result<ResolvedPort, String> {
         match &item.port {
-            PortRef::Number(number) => {
-                let label = format!("{number}{suffix}");
-                let leads = |port: &&crate::inventory::ServicePort| {
-                    self.pods
-                        .iter()
-                        .any(|pod| target_on(&port.target, transport, pod) == Some(*number))
-                        || (self.pods.is_empty() && port.target == TargetPort::Number(*number))
-                };
-                let on_service: Vec<u16> = service_ports()
-                    .filter(leads)
-                    .map(|port| port.port.number())
-                    .collect();
-                let on_pod = self.pods.iter().any(|pod| {
-                    pod.ports.iter().any(|declared| {
-                        declared.port.number() == *number && declared.port.transport() == transport
-                    })
-                });
-                let own =
-                    service_ports().find(|port| port.port.number() == *number && !leads(port));
-                match own {
-                    Some(own) if on_pod => Err(format!(
-                        "{number} is a port of the pods and another port of Service {}, which leads to {}; make two endpoints, one with `pods:` or `workload:`, one with `service:` alone",
-                        self.service.map_or("", |service| &service.name),
-                        show_target(&own.target),
-                    )),
-                    Some(own) => Ok(FoundPort {
-                        label,
-                        transport,
-                        number: *number,
-                        on_pods: on_target(&own.target),
-                        on_service: vec![*number],
-                    }),
-                    None => Ok(FoundPort {
-                        label,
-                        transport,
-                        number: *number,
-                        on_pods: OnPods::Number(*number),
-                        on_service,
-                    }),
-                }
-            }
-            PortRef::Name(name) => {
-                let label = format!("{name}{suffix}");
-                let numbers: BTreeSet<u16> = self
-                    .pods
-                    .iter()
-                    .filter_map(|pod| pod.named_port(name, transport))
-                    .map(Port::number)
-                    .collect();
-                let leads = |port: &&crate::inventory::ServicePort| match &port.target {
-                    TargetPort::Name(target) => target == name,
-                    TargetPort::Number(number) => numbers.contains(number),
-                };
-                if let Some(first) = numbers.first() {
-                    let on_service = service_ports()
-                        .filter(leads)
-                        .map(|port| port.port.number())
-                        .collect();
-                    return Ok(FoundPort {
-                        label,
-                        transport,
-                        number: *first,
-                        on_pods: OnPods::Name(name.clone()),
-                        on_service,
-                    });
-                }
-                let own = service_ports()
-                    .find(|port| port.name.as_deref() == Some(name))
-                    .ok_or_else(|| self.no_such_name(name, transport))?;
-                Ok(FoundPort {
-                    label,
-                    transport,
-                    number: own.port.number(),
-                    on_pods: on_target(&own.target),
-                    on_service: vec![own.port.number()],
-                })
-            }
+            PortRef::Number(number) => self.port_by_number(*number, item.transport),
+            PortRef::Name(name) => self.port_by_name(name, item.transport),
         }
+    }
+
+    fn port_by_number(&self, number: u16, transport: Transport) -> Result<ResolvedPort, String> {
+        let label = format!("{number}{}", suffix(transport));
+        let (leading_here, others): (Vec<&ServicePort>, Vec<&ServicePort>) = self
+            .service_ports(transport)
+            .partition(|port| self.leads_to_number(port, number));
+
+        let Some(same_number) = others.into_iter().find(|port| port.port.number() == number) else {
+            return Ok(ResolvedPort {
+                label,
+                transport,
+                number,
+                on_pods: PodPort::Number(number),
+                on_service: leading_here.iter().map(|port| port.port.number()).collect(),
+            });
+        };
+        if self.is_declared(number, transport) {
+            return Err(format!(
+                "{number} is a port of the pods and another port of Service {}, which leads to {}; make two endpoints, one with `pods:` or `workload:`, one with `service:` alone",
+                self.service.map_or("", |service| &service.name),
+                target_words(&same_number.target),
+            ));
+        }
+        Ok(ResolvedPort {
+            label,
+            transport,
+            number,
+            on_pods: pod_port(&same_number.target),
+            on_service: vec![number],
+        })
+    }
+
+    fn port_by_name(&self, name: &str, transport: Transport) -> Result<ResolvedPort, String> {
+        let label = format!("{name}{}", suffix(transport));
+        let numbers: BTreeSet<u16> = self
+            .pods
+            .iter()
+            .filter_map(|pod| pod.named_port(name, transport))
+            .map(Port::number)
+            .collect();
+        if let Some(first) = numbers.first() {
+            let leads_here = |port: &&ServicePort| match &port.target {
+                TargetPort::Name(target) => target == name,
+                TargetPort::Number(number) => numbers.contains(number),
+            };
+            return Ok(ResolvedPort {
+                label,
+                transport,
+                number: *first,
+                on_pods: PodPort::Name(name.to_owned()),
+                on_service: self
+                    .service_ports(transport)
+                    .filter(leads_here)
+                    .map(|port| port.port.number())
+                    .collect(),
+            });
+        }
+
+        let service_port = self
+            .service_ports(transport)
+            .find(|port| port.name.as_deref() == Some(name))
+            .ok_or_else(|| self.no_such_name(name, transport))?;
+        Ok(ResolvedPort {
+            label,
+            transport,
+            number: service_port.port.number(),
+            on_pods: pod_port(&service_port.target),
+            on_service: vec![service_port.port.number()],
+        })
+    }
+
+    /// The Service's ports of a transport.
+    fn service_ports(&self, transport: Transport) -> impl Iterator<Item = &'a ServicePort> {
+        self.service
+            .into_iter()
+            .flat_map(|service| &service.ports)
+            .filter(move |port| port.port.transport() == transport)
+    }
+
+    /// Whether a Service's port leads to a port of the pods by its number.
+    fn leads_to_number(&self, port: &ServicePort, number: u16) -> bool {
+        let transport = port.port.transport();
+        if self.pods.is_empty() {
+            return port.target == TargetPort::Number(number);
+        }
+        self.pods
+            .iter()
+            .any(|pod| target_on(&port.target, transport, pod) == Some(number))
+    }
+
+    /// Whether any pod declares a port.
+    fn is_declared(&self, number: u16, transport: Transport) -> bool {
+        self.pods.iter().flat_map(|pod| &pod.ports).any(|declared| {
+            declared.port.number() == number && declared.port.transport() == transport
+        })
     }
 
     fn no_such_name(&self, name: &str, transport: Transport) -> String {
@@ -355,7 +381,7 @@ impl ResolvedEndpoint<'_> {
         }
     }
 
-    /// Why there is nothing to test, in words.
+    /// Why there is nothing to test, as a sentence.
     pub(super) fn absence(&self, inventory: &Inventory) -> String {
         let label = &self.endpoint.label;
         match &self.endpoint.locator {
@@ -419,6 +445,14 @@ impl ResolvedEndpoint<'_> {
     }
 }
 
+/// How a transport other than TCP stands behind a port.
+pub(super) fn suffix(transport: Transport) -> String {
+    match transport {
+        Transport::Tcp => String::new(),
+        Transport::Udp | Transport::Sctp => format!("/{transport}"),
+    }
+}
+
 fn list(before: &str, items: &BTreeSet<String>, after: &str) -> String {
     if items.is_empty() {
         return String::new();
@@ -432,20 +466,21 @@ fn list(before: &str, items: &BTreeSet<String>, after: &str) -> String {
     format!("{before}{}{more}{after}", shown.join(", "))
 }
 
-fn on_target(target: &TargetPort) -> OnPods {
+fn pod_port(target: &TargetPort) -> PodPort {
     match target {
-        TargetPort::Number(number) => OnPods::Number(*number),
-        TargetPort::Name(name) => OnPods::Name(name.clone()),
+        TargetPort::Number(number) => PodPort::Number(*number),
+        TargetPort::Name(name) => PodPort::Name(name.clone()),
     }
 }
 
-fn show_target(target: &TargetPort) -> String {
+fn target_words(target: &TargetPort) -> String {
     match target {
         TargetPort::Number(number) => number.to_string(),
         TargetPort::Name(name) => format!("the port named {name}"),
     }
 }
 
+/// The number of a Service's target port on a pod.
 pub(super) fn target_on(target: &TargetPort, transport: Transport, pod: &Pod) -> Option<u16> {
     match target {
         TargetPort::Number(number) => Some(*number),
@@ -453,7 +488,7 @@ pub(super) fn target_on(target: &TargetPort, transport: Transport, pod: &Pod) ->
     }
 }
 
-/// Whether a Service has a cluster address to be dialled.
+/// The cluster addresses of a Service that can be dialled.
 pub(super) fn cluster_addresses(service: &Service) -> &[IpAddr] {
     match service.kind {
         ServiceKind::ClusterIp => &service.addresses,

@@ -1,21 +1,36 @@
-//! What is taken back of a plan before it is run.
+//! What is withdrawn from a plan before it is run.
 
-use super::{Flow, Plan, Provability, Source};
+use super::{Plan, PlanParts, ProbeId, Provability, Source};
 
-/// Takes back every check whose source is a pod of ours with another's identity: the network does
-/// not treat probes as it treats the pods that they stand for, so that nothing they see is
-/// evidence, neither of a deny nor of an allow. What is sent from within the pods themselves
-/// stands.
-pub fn invalidate_identities(plan: &mut Plan, why: &str) {
-    let stands_in = |flow: &Flow| {
-        matches!(plan.probes[flow.probe.0 as usize], Source::Pod { .. })
-            && !plan.inside.contains(&flow.probe)
-    };
-    let is_identity: Vec<bool> = plan.flows.iter().map(stands_in).collect();
-    for check in plan.checks.iter_mut().chain(&mut plan.swept) {
-        if check.flows.iter().any(|flow| is_identity[flow.0 as usize]) {
-            check.flows.clear();
-            check.provability = Provability::Unprovable(why.to_owned());
+impl Plan {
+    /// Withdraws every check whose source is a probe pod with the labels of another pod: for
+    /// clusters that do not enforce policies on probe pods. What such a probe sees is evidence
+    /// neither of a deny nor of an allow. Checks that are sent from within the pods themselves
+    /// (ephemeral containers) stand.
+    pub fn withdraw_checks_from_clones(&mut self, why: &str) {
+        let parts = &mut self.parts;
+        let from_clone: Vec<bool> = parts
+            .flows
+            .iter()
+            .map(|flow| parts.is_clone(flow.probe))
+            .collect();
+
+        for check in parts.checks.iter_mut().chain(&mut parts.swept) {
+            if check.flows.iter().any(|flow| from_clone[flow.0 as usize]) {
+                check.flows.clear();
+                check.provability = Provability::Unprovable(why.to_owned());
+            }
         }
+    }
+}
+
+impl PlanParts {
+    /// Whether a probe is a pod of ours with the labels of a workload's pod.
+    fn is_clone(&self, probe: ProbeId) -> bool {
+        let is_pod = match &self.probes[probe.0 as usize] {
+            Source::Pod { .. } => true,
+            Source::Node { .. } | Source::ReferencePod { .. } | Source::Runner => false,
+        };
+        is_pod && !self.ephemeral_probes.contains(&probe)
     }
 }

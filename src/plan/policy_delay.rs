@@ -6,10 +6,9 @@
 //! there by a rule that asks for labels.
 
 use super::{Check, FlowId, Plan, ProbeId, TargetKind};
-use crate::inventory::{Inventory, NetworkPolicy, Pod};
+use crate::inventory::{Inventory, Pod};
+use crate::policy::admits_by_labels_only;
 use crate::suite::Expected;
-use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
-use kube_core::{Selector, SelectorExt};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Flows that arm their probe towards a node.
@@ -18,7 +17,7 @@ pub(super) type PolicyDelayFlows = BTreeMap<(ProbeId, String), Vec<FlowId>>;
 /// Finds what can arm the sources that the run creates, and lets the others' denials be watched for
 /// longer.
 pub(super) fn add(plan: &mut Plan, inventory: &Inventory) {
-    if plan.created.is_empty() {
+    if plan.created_probes().is_empty() {
         return;
     }
     let pods: HashMap<String, &Pod> = inventory
@@ -26,11 +25,11 @@ pub(super) fn add(plan: &mut Plan, inventory: &Inventory) {
         .iter()
         .map(|pod| (pod.full_name(), pod))
         .collect();
-    let denied = flows_of(&plan.checks, Expected::Denied);
-    let allowed = flows_of(&plan.checks, Expected::Allowed);
+    let denied = flows_of(plan.checks(), Expected::Denied);
+    let allowed = flows_of(plan.checks(), Expected::Allowed);
     let mut policy_delay_flows = PolicyDelayFlows::new();
     let mut by_labels: HashMap<String, bool> = HashMap::new();
-    for (index, flow) in plan.flows.iter().enumerate() {
+    for (index, flow) in plan.flows().iter().enumerate() {
         let id = FlowId(index as u32);
         let TargetKind::Pod {
             namespace,
@@ -42,7 +41,9 @@ pub(super) fn add(plan: &mut Plan, inventory: &Inventory) {
         else {
             continue;
         };
-        if !plan.created.contains(&flow.probe) || (denied.contains(&id) && !allowed.contains(&id)) {
+        if !plan.created_probes().contains(&flow.probe)
+            || (denied.contains(&id) && !allowed.contains(&id))
+        {
             continue;
         }
         let target = format!("{namespace}/{name}");
@@ -57,8 +58,8 @@ pub(super) fn add(plan: &mut Plan, inventory: &Inventory) {
                 .push(id);
         }
     }
-    plan.policy_delay_flows = policy_delay_flows;
-    let mut checks = std::mem::take(&mut plan.checks);
+    plan.parts.policy_delay_flows = policy_delay_flows;
+    let mut checks = std::mem::take(&mut plan.parts.checks);
     for check in checks
         .iter_mut()
         .filter(|check| check.expected == Expected::Denied)
@@ -71,7 +72,7 @@ pub(super) fn add(plan: &mut Plan, inventory: &Inventory) {
             check.settings.hold = check.settings.unknown_identity_hold;
         }
     }
-    plan.checks = checks;
+    plan.parts.checks = checks;
 }
 
 impl Plan {
@@ -79,10 +80,10 @@ impl Plan {
     /// flow may reach.
     pub fn identity_can_be_shown(&self, flow: FlowId) -> bool {
         let of = self.flow(flow);
-        !self.created.contains(&of.probe)
+        !self.created_probes().contains(&of.probe)
             || shows_identity_towards(&of.target_kind).is_some_and(|nodes| {
                 nodes.iter().all(|node| {
-                    self.policy_delay_flows
+                    self.policy_delay_flows()
                         .contains_key(&(of.probe, node.clone()))
                 })
             })
@@ -113,38 +114,4 @@ fn flows_of(checks: &[Check], expected: Expected) -> BTreeSet<FlowId> {
         .filter(|check| check.expected == expected)
         .flat_map(|check| check.flows.iter().copied())
         .collect()
-}
-
-/// Whether policies isolate a pod for ingress, and every rule of theirs asks for labels: not one
-/// admits everybody, or anybody by address.
-fn admits_by_labels_only(inventory: &Inventory, pod: &Pod) -> bool {
-    let mut policies = inventory
-        .network_policies()
-        .filter(|policy| isolates(policy, pod))
-        .peekable();
-    let asks = |peer: &NetworkPolicyPeer| {
-        peer.ip_block.is_none()
-            && (peer.pod_selector.is_some() || peer.namespace_selector.is_some())
-    };
-    policies.peek().is_some()
-        && policies
-            .flat_map(|policy| policy.spec.ingress.iter().flatten())
-            .all(|rule| {
-                rule.from
-                    .as_ref()
-                    .is_some_and(|from| !from.is_empty() && from.iter().all(asks))
-            })
-}
-
-/// Whether a policy isolates a pod for ingress (NetworkPolicySpec.policyTypes: without it every
-/// policy does).
-pub(super) fn isolates(policy: &NetworkPolicy, pod: &Pod) -> bool {
-    policy
-        .spec
-        .policy_types
-        .as_ref()
-        .is_none_or(|types| types.iter().any(|of| of == "Ingress"))
-        && policy.namespace == pod.namespace
-        && Selector::try_from(policy.spec.pod_selector.clone().unwrap_or_default())
-            .is_ok_and(|selector| selector.matches(&pod.labels))
 }

@@ -5,7 +5,7 @@
 
 use super::builder::Builder;
 use super::endpoints::{selects, target_on};
-use super::transport::off_the_wire;
+use super::transport::model_transport;
 use super::{Check, Flow, FlowId, Plan, Prediction, Source, TargetKind};
 use crate::inventory::{Inventory, Pod, Service};
 use crate::model::{Family, ObjectRef, Port, Transport};
@@ -281,7 +281,7 @@ impl<'a> Predictions<'a> {
     }
 
     fn arrivals<'f>(&self, flow: &'f Flow) -> Option<Vec<Arrival<'f>>> {
-        let port = Port::new(flow.to.port, off_the_wire(flow.to.transport))?;
+        let port = Port::new(flow.to.port, model_transport(flow.to.transport))?;
         match &*flow.target_kind {
             TargetKind::Pod {
                 namespace, name, ..
@@ -353,7 +353,7 @@ pub fn explain_flows(
     let mut this = Predictions::new(inventory)?;
     let mut told: Vec<(Explanation, usize)> = Vec::new();
     for flow in plan
-        .checks
+        .checks()
         .iter()
         .flat_map(|check| &check.flows)
         .map(|flow| plan.flow(*flow))

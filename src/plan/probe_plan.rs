@@ -84,9 +84,9 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, probes: Range<usize>) -> Ve
         next_ms: ALONE_MS,
     };
     let mut plans: Vec<wire::Plan> = plan
-        .resolvers
+        .resolvers()
         .iter()
-        .zip(&plan.probes)
+        .zip(plan.probes())
         .skip(from)
         .take(probes.len())
         .zip(from..)
@@ -99,24 +99,24 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, probes: Range<usize>) -> Ve
             trust: schedule.trust.clone(),
             resolver: resolver.clone(),
             listen: plan
-                .listen
+                .control_port()
                 .filter(|_| matches!(source, Source::Pod { .. } | Source::ReferencePod { .. })),
             idle_timeout: plan
-                .inside
+                .ephemeral_probes()
                 .contains(&ProbeId(probe as u32))
                 .then_some(idle_timeout),
             flows: Vec::new(),
         })
         .collect();
     let composites = plan
-        .composites
+        .composites()
         .values()
         .map(|of| (&of.through, composite::interval(of.through.len())));
     let through: BTreeMap<FlowId, u32> = composites
         .flat_map(|(flows, interval)| flows.iter().map(move |flow| (*flow, millis(interval))))
         .collect();
-    let mut sweeps = vec![0; plan.probes.len()];
-    for (index, flow) in plan.flows.iter().enumerate() {
+    let mut sweeps = vec![0; plan.probes().len()];
+    for (index, flow) in plan.flows().iter().enumerate() {
         let id = FlowId(index as u32);
         let Some(of) = (flow.probe.0 as usize)
             .checked_sub(from)
@@ -141,12 +141,12 @@ pub fn probe_plans(plan: &Plan, schedule: &Schedule, probes: Range<usize>) -> Ve
             ..at(vec![start], 0, true)
         };
         let interval_ms = millis(rate.interval);
-        let pace = if flow.to.once && matches!(flow.to.request, wire::Request::Http(_)) {
+        let pace = if flow.to.once && flow.to.request.http().is_some() {
             // In the middle of what the controls and the source's own flows show.
             once(usage.start_ms + usage.settle_ms + ONCE_AFTER_MS)
         } else if flow.to.once {
             sweeps[flow.probe.0 as usize] += 1;
-            let armed = if plan.created.contains(&flow.probe) {
+            let armed = if plan.created_probes().contains(&flow.probe) {
                 SWEEP_AFTER_MS
             } else {
                 0
@@ -239,7 +239,7 @@ impl Usage {
 
 fn uses(plan: &Plan) -> BTreeMap<FlowId, Usage> {
     let mut uses: BTreeMap<FlowId, Usage> = BTreeMap::new();
-    for check in &plan.checks {
+    for check in plan.checks() {
         let usage = Usage::of(check.expected, &check.settings);
         for flow in &check.flows {
             let known = uses.entry(*flow).or_insert(usage);
@@ -262,7 +262,7 @@ pub fn floor(plan: &Plan) -> Duration {
             + settings.attempt_timeout.max(longest_wait(plan, check))
             + INTERVAL
     };
-    plan.checks.iter().map(of).max().unwrap_or_default()
+    plan.checks().iter().map(of).max().unwrap_or_default()
 }
 
 /// How long an attempt of a check may be waited for because a control took long.
@@ -278,11 +278,11 @@ fn longest_wait(plan: &Plan, check: &Check) -> Duration {
 /// The time after which waiting any longer settles nothing: room for two samples in the place of
 /// faults.
 pub fn longest(plan: &Plan) -> Duration {
-    let timeout = plan.checks.iter().map(|check| {
+    let timeout = plan.checks().iter().map(|check| {
         check.settings.settle + check.settings.timeout + check.settings.attempt_timeout
     });
     let interval = plan
-        .checks
+        .checks()
         .iter()
         .map(|check| slowest(plan, check).interval)
         .max()

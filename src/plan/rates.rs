@@ -42,8 +42,8 @@ struct Caps {
 }
 
 impl Caps {
-    fn of(environment: BackendKind) -> Self {
-        match environment {
+    fn of(backend: BackendKind) -> Self {
+        match backend {
             // A silent attempt holds its socket for the deadline, and a probe has 512 of them. In
             // all, what the machine carries without starving the probes: everything that the
             // packets meet is on it.
@@ -117,7 +117,7 @@ impl Rate {
 /// How one flow is paced: as its probe's, and more gently towards targets that many ask and servers
 /// that are wary.
 pub fn rate_of(plan: &Plan, flow: &Flow, checked: bool) -> Rate {
-    let own = plan.rates[flow.probe.0 as usize];
+    let own = plan.rates()[flow.probe.0 as usize];
     let least = if is_wary(plan, flow) {
         Rate::stretched(WARY_INTERVAL)
     } else {
@@ -129,18 +129,18 @@ pub fn rate_of(plan: &Plan, flow: &Flow, checked: bool) -> Rate {
     if !checked {
         return least;
     }
-    let crowd = plan.target_rates.get(&*flow.to).copied().unwrap_or(own);
+    let crowd = plan.target_rates().get(&*flow.to).copied().unwrap_or(own);
     own.slower(crowd).slower(least)
 }
 
 /// The rate at which each target is asked that more flows of checks ask than a cap lets it be asked
 /// in a second.
 pub(super) fn target_rates(
-    environment: BackendKind,
+    backend: BackendKind,
     flows: &[Flow],
     checked: &BTreeSet<FlowId>,
 ) -> BTreeMap<TargetKey, Rate> {
-    let cap = Caps::of(environment).target;
+    let cap = Caps::of(backend).target;
     let mut askers: BTreeMap<(IpAddr, u16, Transport), u32> = BTreeMap::new();
     let at = |flow: &Flow| (flow.to.address, flow.to.port, flow.to.transport);
     for id in checked {
@@ -171,8 +171,8 @@ fn stretched(flows: u32, cap: u32) -> Duration {
 /// planner's own begin before the slowest source is there and must outlast it, so only the wary cap
 /// them.
 pub(super) fn accepted(plan: &Plan, flow: &Flow, checked: bool) -> Option<u32> {
-    let is_own = plan.listen == Some(flow.to.port);
-    if !plan.foreign_targets || flow.to.transport != Transport::Tcp || is_own {
+    let is_own = plan.control_port() == Some(flow.to.port);
+    if !plan.has_foreign_targets() || flow.to.transport != Transport::Tcp || is_own {
         return None;
     }
     if is_wary(plan, flow) {
@@ -183,17 +183,19 @@ pub(super) fn accepted(plan: &Plan, flow: &Flow, checked: bool) -> Option<u32> {
 }
 
 fn is_wary(plan: &Plan, flow: &Flow) -> bool {
-    plan.foreign_targets && flow.to.transport == Transport::Tcp && WARY.contains(&flow.to.port)
+    plan.has_foreign_targets()
+        && flow.to.transport == Transport::Tcp
+        && WARY.contains(&flow.to.port)
 }
 
 /// The rate of every probe. `checked` are the flows of checks.
 pub(super) fn rates(
-    environment: BackendKind,
+    backend: BackendKind,
     probes: &[Source],
     flows: &[Flow],
     checked: &BTreeSet<FlowId>,
 ) -> Vec<Rate> {
-    let caps = Caps::of(environment);
+    let caps = Caps::of(backend);
     let mut of_probe = vec![0_u32; probes.len()];
     let mut of_node: BTreeMap<Option<&str>, u32> = BTreeMap::new();
     for id in checked {
@@ -222,10 +224,13 @@ mod tests {
     #[test]
     fn strangers_are_asked_gently_and_the_wary_more_so() {
         let inventory = crate::inventory::Inventory::default();
-        let mut plan =
-            super::super::builder::Builder::default().finish(BackendKind::Cluster, &inventory);
-        plan.listen = Some(65_533);
-        plan.rates = vec![Rate::CALM];
+        let properties = super::super::BackendProperties {
+            kind: BackendKind::Cluster,
+            control_port: Some(65_533),
+            ..super::super::BackendProperties::none()
+        };
+        let mut plan = super::super::builder::Builder::default().finish(&properties, &inventory);
+        plan.parts.rates = vec![Rate::CALM];
         let to = |port, transport| {
             let key = TargetKey {
                 address: [10, 0, 0, 1].into(),
@@ -258,7 +263,7 @@ mod tests {
             [8080, 3306].map(|port| accepted(&plan, &tcp(port), false)),
             [None, Some(15)]
         );
-        plan.foreign_targets = false;
+        plan.parts.foreign_targets = false;
         assert_eq!(caps(&plan), [None; 4]);
         assert!(!rate_of(&plan, &tcp(22), true).is_stretched);
     }

@@ -19,7 +19,7 @@ const MAX_ALLOWED_AGAIN: usize = 2;
 
 /// What joining a fresh plan changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Renewal {
+pub struct Replanned {
     /// Flows whose address now has another pod behind it.
     pub replaced: BTreeSet<FlowId>,
     /// Flows whose pods are the same, in another way: ready by now, or as members of a Service.
@@ -33,25 +33,25 @@ pub struct Renewal {
 impl Plan {
     /// Joins a fresh plan of the same suites to this one. Probes that are new stand behind those
     /// that were there.
-    pub fn renew(&mut self, fresh: &Plan) -> Renewal {
+    pub fn merge_replanned(&mut self, fresh: &Plan) -> Replanned {
         let mut joining = Joining::of(self, fresh);
         joining.flows();
         joining.relations();
         joining.checks();
         let renewal = joining.renewal;
-        self.pod_uids.clone_from(&fresh.pod_uids);
+        self.parts.pod_uids.clone_from(fresh.pod_uids());
         renewal
     }
 
     /// A flow again, from a probe of its own, with more time for its stages; the flow itself is
     /// retired. A probe of the same vantage with a number from `launched` on takes it in, since it
     /// has not been launched yet.
-    pub fn lengthen(&mut self, id: FlowId, waits: Waits, launched: usize) -> FlowId {
+    pub fn retry_with_longer_waits(&mut self, id: FlowId, waits: Waits, launched: usize) -> FlowId {
         let of = self.flow(id).clone();
         let source = self.source(of.probe).clone();
-        let mut added = (launched..self.probes.len()).map(|probe| ProbeId(probe as u32));
+        let mut added = (launched..self.probes().len()).map(|probe| ProbeId(probe as u32));
         let room = |probe: &ProbeId| {
-            self.flows
+            self.flows()
                 .iter()
                 .filter(|flow| flow.probe == *probe)
                 .count()
@@ -66,12 +66,12 @@ impl Plan {
         });
         let way = (of.family(), of.to.transport);
         let source_controls = self
-            .source_controls
+            .source_controls()
             .get(&(of.probe, way.0, way.1))
             .cloned()
             .unwrap_or_default();
         self.source_controls_again(probe, way, &source_controls);
-        for check in &mut self.checks {
+        for check in &mut self.parts.checks {
             if let Some(place) = check.flows.iter_mut().find(|flow| **flow == id) {
                 *place = new;
                 check.retired.push(id);
@@ -81,11 +81,16 @@ impl Plan {
     }
 
     fn add_probe(&mut self, source: Source, like: ProbeId) -> ProbeId {
-        let probe = ProbeId(self.probes.len() as u32);
-        self.probes.push(source);
-        self.rates.push(self.rates[like.0 as usize]);
-        self.resolvers.push(self.resolvers[like.0 as usize].clone());
-        for marked in [&mut self.created, &mut self.inside] {
+        let probe = ProbeId(self.probes().len() as u32);
+        self.parts.probes.push(source);
+        self.parts.rates.push(self.rates()[like.0 as usize]);
+        self.parts
+            .resolvers
+            .push(self.resolvers()[like.0 as usize].clone());
+        for marked in [
+            &mut self.parts.created_probes,
+            &mut self.parts.ephemeral_probes,
+        ] {
             if marked.contains(&like) {
                 marked.insert(probe);
             }
@@ -94,8 +99,8 @@ impl Plan {
     }
 
     fn add_flow(&mut self, flow: super::Flow) -> FlowId {
-        let id = FlowId(self.flows.len() as u32);
-        self.flows.push(flow);
+        let id = FlowId(self.flows().len() as u32);
+        self.parts.flows.push(flow);
         id
     }
 
@@ -108,7 +113,7 @@ impl Plan {
         of: &SourceControls,
     ) {
         if self
-            .source_controls
+            .source_controls()
             .contains_key(&(probe, family, transport))
         {
             return;
@@ -120,7 +125,7 @@ impl Plan {
                 .map(|flow| self.flow(*flow).clone())
                 .collect();
             let own = |this: &Self, to: &TargetKey| {
-                this.flows
+                this.flows()
                     .iter()
                     .position(|flow| flow.probe == probe && *flow.to == *to)
                     .map(|index| FlowId(index as u32))
@@ -137,7 +142,8 @@ impl Plan {
             tried,
             reached: of.reached.clone(),
         };
-        self.source_controls
+        self.parts
+            .source_controls
             .insert((probe, family, transport), source_controls);
     }
 
@@ -146,9 +152,9 @@ impl Plan {
         match target_kind {
             TargetKind::Pod {
                 namespace, name, ..
-            } => vec![self.pod_uids.get(&format!("{namespace}/{name}"))],
+            } => vec![self.pod_uids().get(&format!("{namespace}/{name}"))],
             TargetKind::Service { pods, .. } => {
-                pods.iter().map(|pod| self.pod_uids.get(pod)).collect()
+                pods.iter().map(|pod| self.pod_uids().get(pod)).collect()
             }
             TargetKind::Node { .. }
             | TargetKind::ReferencePod { .. }
@@ -162,7 +168,7 @@ struct Joining<'p> {
     fresh: &'p Plan,
     /// The flows of the fresh plan, by their numbers here.
     ids: Vec<FlowId>,
-    renewal: Renewal,
+    renewal: Replanned,
 }
 
 impl<'p> Joining<'p> {
@@ -170,8 +176,8 @@ impl<'p> Joining<'p> {
         Self {
             plan,
             fresh,
-            ids: Vec::with_capacity(fresh.flows.len()),
-            renewal: Renewal::default(),
+            ids: Vec::with_capacity(fresh.flows().len()),
+            renewal: Replanned::default(),
         }
     }
 
@@ -184,25 +190,25 @@ impl<'p> Joining<'p> {
             return false;
         };
         let pod = format!("{namespace}/{name}");
-        self.plan.pod_uids.get(&pod) != self.fresh.pod_uids.get(&pod)
+        self.plan.pod_uids().get(&pod) != self.fresh.pod_uids().get(&pod)
     }
 
     fn flows(&mut self) {
         let retired: BTreeSet<FlowId> = self
             .plan
-            .checks
+            .checks()
             .iter()
             .flat_map(|check| check.retired.iter().copied())
             .collect();
         let mut known: HashMap<(Source, Arc<TargetKey>), FlowId> = HashMap::new();
-        for (index, flow) in self.plan.flows.iter().enumerate() {
+        for (index, flow) in self.plan.flows().iter().enumerate() {
             let (id, source) = (FlowId(index as u32), self.plan.source(flow.probe));
             if !retired.contains(&id) && !self.is_replaced(source) {
                 known.entry((source.clone(), flow.to.clone())).or_insert(id);
             }
         }
         let mut probes: BTreeMap<ProbeId, ProbeId> = BTreeMap::new();
-        for flow in &self.fresh.flows {
+        for flow in self.fresh.flows() {
             let source = self.fresh.source(flow.probe).clone();
             if let Some(id) = known.get(&(source.clone(), flow.to.clone())) {
                 let before = &self.plan.flow(*id).target_kind;
@@ -211,19 +217,21 @@ impl<'p> Joining<'p> {
                 } else if *before != flow.target_kind {
                     self.renewal.altered.insert(*id);
                 }
-                self.plan.flows[id.0 as usize].target_kind = flow.target_kind.clone();
+                self.plan.parts.flows[id.0 as usize].target_kind = flow.target_kind.clone();
                 self.ids.push(*id);
                 continue;
             }
             let probe = *probes.entry(flow.probe).or_insert_with(|| {
-                let probe = ProbeId(self.plan.probes.len() as u32);
-                self.plan.probes.push(source);
+                let probe = ProbeId(self.plan.probes().len() as u32);
+                self.plan.parts.probes.push(source);
                 self.plan
+                    .parts
                     .rates
-                    .push(self.fresh.rates[flow.probe.0 as usize]);
+                    .push(self.fresh.rates()[flow.probe.0 as usize]);
                 self.plan
+                    .parts
                     .resolvers
-                    .push(self.fresh.resolvers[flow.probe.0 as usize].clone());
+                    .push(self.fresh.resolvers()[flow.probe.0 as usize].clone());
                 probe
             });
             let id = self.plan.add_flow(super::Flow {
@@ -241,54 +249,62 @@ impl<'p> Joining<'p> {
     /// Who vouches for whom: as the fresh plan has it, and what was tried again for the sake of a
     /// probe that still runs.
     fn relations(&mut self) {
-        self.plan.target_controls = self
+        self.plan.parts.target_controls = self
             .fresh
-            .target_controls
+            .target_controls()
             .iter()
             .map(|(key, flows)| (key.clone(), self.here(flows)))
             .collect();
-        let composites = self.fresh.composites.iter().map(|(key, of)| {
+        let composites = self.fresh.composites().iter().map(|(key, of)| {
             let here = Composite {
                 through: self.here(&of.through),
                 backends: self.here(&of.backends),
             };
             (key.clone(), here)
         });
-        self.plan.composites = composites.collect();
-        self.plan.path_controls = self
+        self.plan.parts.composites = composites.collect();
+        self.plan.parts.path_controls = self
             .fresh
-            .path_controls
+            .path_controls()
             .iter()
             .map(|(path, flows)| (path.clone(), self.here(flows)))
             .collect();
-        for (flow, expected) in &self.fresh.predicted {
+        for (flow, expected) in self.fresh.predicted() {
             self.plan
+                .parts
                 .predicted
                 .insert(self.ids[flow.0 as usize], *expected);
         }
-        self.plan.policy_delay_flows.clear();
-        for ((_, node), flows) in &self.fresh.policy_delay_flows {
+        self.plan.parts.policy_delay_flows.clear();
+        for ((_, node), flows) in self.fresh.policy_delay_flows() {
             for flow in self.here(flows) {
                 let probe = self.plan.flow(flow).probe;
                 self.plan
+                    .parts
                     .policy_delay_flows
                     .entry((probe, node.clone()))
                     .or_default()
                     .push(flow);
             }
         }
-        for (flow, id) in self.fresh.flows.iter().zip(&self.ids) {
-            let probe = self.plan.flows[id.0 as usize].probe;
+        for (flow, id) in self.fresh.flows().iter().zip(&self.ids) {
+            let probe = self.plan.flows()[id.0 as usize].probe;
             for (fresh, marked) in [
-                (&self.fresh.created, &mut self.plan.created),
-                (&self.fresh.inside, &mut self.plan.inside),
+                (
+                    self.fresh.created_probes(),
+                    &mut self.plan.parts.created_probes,
+                ),
+                (
+                    self.fresh.ephemeral_probes(),
+                    &mut self.plan.parts.ephemeral_probes,
+                ),
             ] {
                 if fresh.contains(&flow.probe) {
                     marked.insert(probe);
                 }
             }
         }
-        for ((_, family, transport), source_controls) in &self.fresh.source_controls {
+        for ((_, family, transport), source_controls) in self.fresh.source_controls() {
             let of = SourceControls {
                 allowed: self.here(&source_controls.allowed),
                 tried: self.here(&source_controls.tried),
@@ -314,6 +330,7 @@ impl<'p> Joining<'p> {
                 };
                 let known = self
                     .plan
+                    .parts
                     .source_controls
                     .entry((probe, *family, *transport))
                     .or_default();
@@ -322,11 +339,13 @@ impl<'p> Joining<'p> {
                 known.reached = here.reached;
             }
         }
-        for (flow, id) in self.fresh.flows.iter().zip(self.ids.clone()) {
+        for (flow, id) in self.fresh.flows().iter().zip(self.ids.clone()) {
             let probe = self.plan.flow(id).probe;
             let way = (flow.family(), flow.to.transport);
-            if let Some(source_controls) =
-                self.fresh.source_controls.get(&(flow.probe, way.0, way.1))
+            if let Some(source_controls) = self
+                .fresh
+                .source_controls()
+                .get(&(flow.probe, way.0, way.1))
             {
                 let of = SourceControls {
                     allowed: self.here(&source_controls.allowed),
@@ -341,11 +360,11 @@ impl<'p> Joining<'p> {
     fn checks(&mut self) {
         let mut fresh: HashMap<(usize, &str), &Check> = self
             .fresh
-            .checks
+            .checks()
             .iter()
             .map(|check| ((check.suite, check.name.as_str()), check))
             .collect();
-        let mut checks = std::mem::take(&mut self.plan.checks);
+        let mut checks = std::mem::take(&mut self.plan.parts.checks);
         for check in &mut checks {
             let now = fresh.remove(&(check.suite, check.name.as_str()));
             let flows = now.map_or(Vec::new(), |now| self.here(&now.flows));
@@ -379,7 +398,7 @@ impl<'p> Joining<'p> {
                 names.join(", ")
             ));
         }
-        self.plan.checks = checks;
+        self.plan.parts.checks = checks;
     }
 }
 

@@ -1,19 +1,20 @@
-//! What is said to a target, and what of the answer makes it open.
+//! The request that a check sends: chosen by its line, its port and the backend.
 
-use super::check_settings::BackendKind;
-use super::endpoints::{FoundPort, Place, ResolvedEndpoint};
+use super::BackendKind;
+use super::endpoints::{EndpointKind, ResolvedEndpoint, ResolvedPort};
+use super::transport::wire_transport;
 use crate::model::Transport;
 use crate::suite::{PortRef, RequiredTier, Scheme, Settings, Url};
-use crate::wire::{Http, Request, Stage, Tls};
-use std::net::IpAddr;
+use crate::wire::{self, Http, Request, Stage, Tls};
+use std::net::{IpAddr, SocketAddr};
 
 /// A request, before the address is known.
 #[derive(Debug, Clone)]
 pub(super) struct RequestSpec {
     request: Request,
-    /// Whether the authority of an HTTP request is the address itself.
-    authority_is_address: Option<u16>,
-    /// What of a sample makes it open.
+    /// The port behind the address, where the authority of an HTTP request is the address itself.
+    authority_port: Option<u16>,
+    /// The stage at which an attempt counts as open.
     pub(super) opens_at: Stage,
     /// The tier that an allow must reach unless the suite says otherwise.
     pub(super) required_tier: RequiredTier,
@@ -26,14 +27,27 @@ pub(super) struct RequestSpec {
 }
 
 impl RequestSpec {
+    fn new(request: Request, transport: Transport, required_tier: RequiredTier) -> Self {
+        let transport = wire_transport(transport).unwrap_or(wire::Transport::Tcp);
+        Self {
+            opens_at: request.opens_at(transport),
+            request,
+            authority_port: None,
+            required_tier,
+            label: None,
+            once: false,
+            unprovable: None,
+        }
+    }
+
     /// The request to one address.
     pub(super) fn request(&self, address: IpAddr) -> Request {
-        match (&self.request, self.authority_is_address) {
-            (Request::Http(http), Some(port)) => Request::Http(Http {
-                authority: std::net::SocketAddr::new(address, port).to_string(),
+        match (self.request.http(), self.authority_port) {
+            (Some(http), Some(port)) => Request::Http(Http {
+                authority: SocketAddr::new(address, port).to_string(),
                 ..http.clone()
             }),
-            (request, _) => request.clone(),
+            (Some(_) | None, _) => self.request.clone(),
         }
     }
 }
@@ -42,59 +56,56 @@ impl RequestSpec {
 const LINGER_MS: u32 = 250;
 
 /// The name asked of a DNS server when the suite gives none: every Kubernetes cluster has it.
-const DNS_CONTROL_NAME: &str = "kubernetes.default.svc.cluster.local";
+pub(super) const DNS_CONTROL_NAME: &str = "kubernetes.default.svc.cluster.local";
 
-/// What is said to a target at a port.
+/// The request to a port of a target.
 pub(super) fn request_spec(
     target: &ResolvedEndpoint<'_>,
-    port: &FoundPort,
+    port: &ResolvedPort,
     url: Option<&Url>,
     settings: &Settings,
-    environment: BackendKind,
+    backend: BackendKind,
 ) -> RequestSpec {
     if let Some(url) = url {
-        return by_url(target, url, port.number, settings, environment);
+        return by_url(target, url, port, settings, backend);
     }
-    let plain = |request, opens_at, required_tier| RequestSpec {
-        request,
-        authority_is_address: None,
-        opens_at,
-        required_tier,
-        label: None,
-        once: false,
-        unprovable: None,
-    };
     if let Some(payload) = &settings.send {
         let hex = payload.iter().map(|byte| format!("{byte:02x}")).collect();
-        return plain(
-            Request::Payload { hex },
-            Stage::FirstBytes,
-            RequiredTier::A1,
-        );
+        return RequestSpec::new(Request::Payload { hex }, port.transport, RequiredTier::A1);
     }
-    let outside = matches!(target.place, Place::Outside(_));
-    let udp = port.transport == Transport::Udp;
-    match (port.number, udp) {
-        (53, _) => plain(
-            Request::Dns {
-                name: DNS_CONTROL_NAME.into(),
-                record: "A".into(),
-            },
-            Stage::FirstBytes,
-            RequiredTier::A1,
-        ),
-        // Firewalls answer TCP handshakes themselves, so an outside 443 opens with TLS.
-        (443, false) if outside => {
-            let tls = Tls {
-                server_name: settings.server_name.clone().or_else(|| host_of(target)),
-                alpn: settings.alpn.clone(),
-            };
-            let required_tier = certificate_demand(tls.server_name.as_deref(), environment);
-            plain(Request::Tls(tls), Stage::Tls, required_tier)
-        }
-        // On 80 too; there it is asked for a page, since a firewall that waits for a host's name
-        // looks like a quiet server.
-        (80, false) if outside && environment == BackendKind::Cluster => {
+    by_port(target, port, settings, backend)
+}
+
+/// The request where the line names only a port.
+fn by_port(
+    target: &ResolvedEndpoint<'_>,
+    port: &ResolvedPort,
+    settings: &Settings,
+    backend: BackendKind,
+) -> RequestSpec {
+    let (number, transport) = (port.number, port.transport);
+    let udp = transport == Transport::Udp;
+    let outside = matches!(target.kind, EndpointKind::Outside(_));
+
+    if number == 53 {
+        return RequestSpec::new(dns(None, settings), transport, RequiredTier::A1);
+    }
+
+    // Firewalls answer TCP handshakes themselves, so an outside 443 opens with TLS.
+    if outside && number == 443 && !udp {
+        let tls = tls(target, settings);
+        let required_tier = certificate_tier(tls.server_name.as_deref(), backend);
+        return RequestSpec::new(Request::Tls(tls), transport, required_tier);
+    }
+
+    match backend {
+        // On 80 a firewall that waits for a host's name looks like a quiet server.
+        BackendKind::Lab if outside && number == 80 => RequestSpec {
+            opens_at: Stage::FirstBytes,
+            ..RequestSpec::new(Request::Nonce, transport, RequiredTier::A2)
+        },
+        BackendKind::Lab => RequestSpec::new(Request::Nonce, transport, RequiredTier::A2),
+        BackendKind::Cluster if outside && number == 80 && !udp => {
             let host = host_of(target);
             let request = Request::Http(Http {
                 tls: None,
@@ -106,130 +117,132 @@ pub(super) fn request_spec(
                 h2: false,
             });
             RequestSpec {
-                authority_is_address: host.is_none().then_some(80),
-                ..plain(request, Stage::Request, RequiredTier::A1)
+                authority_port: host.is_none().then_some(80),
+                ..RequestSpec::new(request, transport, RequiredTier::A1)
             }
         }
-        _ => match environment {
-            BackendKind::Lab if udp || (outside && port.number == 80) => {
-                plain(Request::Nonce, Stage::FirstBytes, RequiredTier::A2)
-            }
-            BackendKind::Lab => plain(Request::Nonce, Stage::Connect, RequiredTier::A2),
-            BackendKind::Cluster if udp => RequestSpec {
-                unprovable: Some(format!(
-                    "nothing is known to answer on {}/udp, and silence proves nothing; give the line `send:` with a payload that is answered",
-                    port.number
-                )),
-                ..plain(Request::Nonce, Stage::FirstBytes, RequiredTier::A2)
-            },
-            BackendKind::Cluster => plain(
-                Request::Connect {
-                    linger_ms: LINGER_MS,
-                },
-                Stage::Connect,
-                RequiredTier::A0,
-            ),
+        BackendKind::Cluster if udp => RequestSpec {
+            unprovable: Some(format!(
+                "nothing is known to answer on {number}/udp, and silence proves nothing; give the line `send:` with a payload that is answered"
+            )),
+            ..RequestSpec::new(Request::Nonce, transport, RequiredTier::A2)
         },
+        BackendKind::Cluster => {
+            let request = Request::Connect {
+                linger_ms: LINGER_MS,
+            };
+            RequestSpec::new(request, transport, RequiredTier::A0)
+        }
     }
 }
 
+/// The request that a URL names.
 fn by_url(
     target: &ResolvedEndpoint<'_>,
     url: &Url,
-    port: u16,
+    port: &ResolvedPort,
     settings: &Settings,
-    environment: BackendKind,
+    backend: BackendKind,
 ) -> RequestSpec {
-    let server_name = settings.server_name.clone().or_else(|| host_of(target));
-    // The settings' method was written into the URL when the suite was read.
-    let method = url.method.clone();
-    let label = if method == "GET" {
-        url.text.clone()
-    } else {
-        format!("{method} {}", without_method(&url.text))
-    };
-    let tls = Tls {
-        server_name: server_name.clone(),
-        alpn: settings.alpn.clone(),
-    };
-    let http = |tls: Option<Tls>, default_port: u16| {
-        let host = host_of(target);
-        let authority = host.clone().map(|host| {
-            if port == default_port {
-                host
-            } else {
-                format!("{host}:{port}")
-            }
-        });
-        let request = Request::Http(Http {
-            tls,
-            method: method.clone(),
-            path: if url.path.is_empty() {
-                "/".into()
-            } else {
-                url.path.clone()
-            },
-            authority: authority.unwrap_or_default(),
-            headers: settings.headers.clone(),
-            body: settings.body.clone(),
-            h2: false,
-        });
-        (request, host.is_none().then_some(port))
-    };
-    let answer = match environment {
+    let answer = match backend {
         BackendKind::Lab => RequiredTier::A2,
         BackendKind::Cluster => RequiredTier::A1,
     };
-    let (request, authority_is_address, opens_at, required_tier) = match url.scheme {
-        Scheme::Http => {
-            let (request, address) = http(None, 80);
-            (request, address, Stage::Request, answer)
-        }
+    let (request, required_tier) = match url.scheme {
+        Scheme::Http => (http(target, url, port.number, None, settings), answer),
         Scheme::Https => {
-            let (request, address) = http(Some(tls), 443);
-            (request, address, Stage::Request, answer)
+            let tls = tls(target, settings);
+            (http(target, url, port.number, Some(tls), settings), answer)
         }
         Scheme::Tls => {
-            let required_tier = certificate_demand(server_name.as_deref(), environment);
-            (Request::Tls(tls), None, Stage::Tls, required_tier)
+            let tls = tls(target, settings);
+            let required_tier = certificate_tier(tls.server_name.as_deref(), backend);
+            (Request::Tls(tls), required_tier)
         }
-        Scheme::Dns => {
-            let name = url.path.trim_start_matches('/');
-            let name = if name.is_empty() {
-                DNS_CONTROL_NAME
-            } else {
-                name
-            };
-            let record = settings.record.clone().unwrap_or_else(|| "A".into());
-            (
-                Request::Dns {
-                    name: name.to_owned(),
-                    record,
-                },
-                None,
-                Stage::FirstBytes,
-                RequiredTier::A1,
-            )
-        }
+        Scheme::Dns => (dns(Some(url), settings), RequiredTier::A1),
     };
-    let repeats =
-        matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS") || settings.repeat == Some(true);
-    let once = !repeats && matches!(url.scheme, Scheme::Http | Scheme::Https);
+
+    let addressed = request.http().is_some() && host_of(target).is_none();
+    let repeats = request.may_be_repeated() || settings.repeat == Some(true);
     RequestSpec {
-        request,
-        authority_is_address,
-        opens_at,
-        required_tier,
-        label: Some(label),
-        once,
-        unprovable: None,
+        authority_port: addressed.then_some(port.number),
+        label: Some(url_label(url)),
+        once: !repeats,
+        ..RequestSpec::new(request, port.transport, required_tier)
     }
 }
 
-/// In the lab the certificate of a name is expected to be the run's own; elsewhere only that there
-/// is one.
-fn certificate_demand(server_name: Option<&str>, environment: BackendKind) -> RequiredTier {
-    match (environment, server_name) {
+/// The target of a URL in a check's name: with the method, unless it is GET.
+fn url_label(url: &Url) -> String {
+    // The settings' method was written into the URL when the suite was read.
+    if url.method == "GET" {
+        return url.text.clone();
+    }
+    let without_method = url
+        .text
+        .split_once(' ')
+        .map_or(url.text.as_str(), |(_, rest)| rest);
+    format!("{} {without_method}", url.method)
+}
+
+fn http(
+    target: &ResolvedEndpoint<'_>,
+    url: &Url,
+    port: u16,
+    tls: Option<Tls>,
+    settings: &Settings,
+) -> Request {
+    let (default_port, _) = url.scheme.default_port();
+    let authority = match host_of(target) {
+        Some(host) if port == default_port => host,
+        Some(host) => format!("{host}:{port}"),
+        None => String::new(),
+    };
+    let path = match url.path.as_str() {
+        "" => "/".to_owned(),
+        path => path.to_owned(),
+    };
+    Request::Http(Http {
+        tls,
+        method: url.method.clone(),
+        path,
+        authority,
+        headers: settings.headers.clone(),
+        body: settings.body.clone(),
+        h2: false,
+    })
+}
+
+fn tls(target: &ResolvedEndpoint<'_>, settings: &Settings) -> Tls {
+    Tls {
+        server_name: settings.server_name.clone().or_else(|| host_of(target)),
+        alpn: settings.alpn.clone(),
+    }
+}
+
+/// A DNS query: for the name in the URL's path and the record of the settings, or for what every
+/// cluster has.
+fn dns(url: Option<&Url>, settings: &Settings) -> Request {
+    let Some(url) = url else {
+        return Request::Dns {
+            name: DNS_CONTROL_NAME.into(),
+            record: "A".into(),
+        };
+    };
+    let name = match url.path.trim_start_matches('/') {
+        "" => DNS_CONTROL_NAME,
+        name => name,
+    };
+    Request::Dns {
+        name: name.to_owned(),
+        record: settings.record.clone().unwrap_or_else(|| "A".into()),
+    }
+}
+
+/// The tier of an answer with a certificate: in the lab the certificate of a name is expected to be
+/// the run's; elsewhere only that there is one.
+fn certificate_tier(server_name: Option<&str>, backend: BackendKind) -> RequiredTier {
+    match (backend, server_name) {
         (BackendKind::Lab, Some(_)) => RequiredTier::A2,
         (BackendKind::Lab, None) | (BackendKind::Cluster, _) => RequiredTier::A1,
     }
@@ -240,17 +253,9 @@ fn host_of(target: &ResolvedEndpoint<'_>) -> Option<String> {
     target.endpoint.locator.host().map(str::to_owned)
 }
 
-fn without_method(text: &str) -> &str {
-    text.split_once(' ').map_or(text, |(_, rest)| rest)
-}
-
 /// A URL's port number, where it is one, and its transport.
 pub fn url_port(url: &Url) -> (Option<u16>, Transport) {
-    let (default, transport) = match url.scheme {
-        Scheme::Http => (80, Transport::Tcp),
-        Scheme::Https | Scheme::Tls => (443, Transport::Tcp),
-        Scheme::Dns => (53, Transport::Udp),
-    };
+    let (default, transport) = url.scheme.default_port();
     match &url.port {
         None => (Some(default), transport),
         Some(PortRef::Number(number)) => (Some(*number), transport),

@@ -2,25 +2,22 @@
 
 use super::addresses::Addressing;
 use super::builder::Builder;
-use super::check_settings::BackendKind;
 use super::checks::SuiteExpander;
-use super::controls::{self, ControlEndpoints};
+use super::controls;
 use super::coverage::coverage;
 use super::notes::source_modes;
 use super::predict::{self, Predictions};
 use super::sweep;
-use super::{Plan, Provability, SuiteRef};
+use super::{BackendProperties, Check, Plan, Provability, SuiteRef};
 use crate::inventory::Inventory;
 use crate::model::ObjectRef;
 use crate::source::Place;
 use crate::suite::Suite;
 
-/// Something in a suite that shows to be wrong only once names are resolved.
+/// A mistake in a suite that can be found only once its names are resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanDiagnostic {
-    /// What.
     pub message: String,
-    /// Where.
     pub place: Place,
     /// Another place that it contradicts.
     pub other: Option<Place>,
@@ -29,21 +26,21 @@ pub struct PlanDiagnostic {
 /// Why there is no plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    /// The suites must be changed: all mistakes at once.
-    #[error("{} mistakes show once names are resolved", .0.len())]
-    Mistakes(Vec<PlanDiagnostic>),
-    /// Nothing is left to check.
+    /// The suites must be changed: all diagnostics at once.
+    #[error("{} mistakes are found once names are resolved", .0.len())]
+    Invalid(Vec<PlanDiagnostic>),
+    /// The selection leaves no check.
     #[error("no check is selected")]
     NothingSelected,
     /// A workload to sweep from does not exist.
     #[error("nothing can be swept: {0}")]
     NoWorkload(String),
-    /// Not one check can be proven.
+    /// No check can be proven: how many there are, and why the first cannot.
     #[error("none of the {0} checks can be proven; the first: {1}")]
     AllUnprovable(usize, String),
 }
 
-/// Which checks are wanted.
+/// Which checks are planned.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     /// Keep checks whose `SUITE / NAME` matches.
@@ -52,7 +49,7 @@ pub struct Selection {
     pub tags: Vec<String>,
     /// Leave out checks with one of these tags.
     pub skip_tags: Vec<String>,
-    /// Try also everything that these workloads could reach and that no line speaks of.
+    /// Try also everything that these workloads could reach and that no line names.
     pub sweep: Vec<ObjectRef>,
 }
 
@@ -69,18 +66,17 @@ impl Selection {
 /// Makes the plan.
 ///
 /// # Errors
-/// [`PlanError`]. A check that can never be proven, or that matches nothing, is no error: it is in
-/// the plan and says so.
+/// [`PlanError`]. A check that cannot be proven, or that matches nothing, is no error: it is in the
+/// plan and says so.
 pub fn resolve(
     suites: &[Suite],
     inventory: &Inventory,
-    environment: BackendKind,
-    control_endpoints: &ControlEndpoints,
+    backend: &BackendProperties,
     selection: &Selection,
 ) -> Result<Plan, PlanError> {
     let mut builder = Builder::default();
-    let mut mistakes = Vec::new();
-    let ends = Addressing::of(inventory);
+    let mut diagnostics = Vec::new();
+    let addressing = Addressing::of(inventory);
     for (index, suite) in suites.iter().enumerate() {
         builder.suites.push(SuiteRef {
             name: suite.name.clone(),
@@ -88,41 +84,39 @@ pub fn resolve(
             sha256: suite.sha256.clone(),
         });
         builder.notes.extend(source_modes(suite));
-        builder.inside.extend(ends.sent_from_within(suite));
-        mistakes.extend(
-            SuiteExpander::new(index, suite, environment, selection, &ends, &mut builder).run(),
+        builder.inside.extend(addressing.sent_from_within(suite));
+        diagnostics.extend(
+            SuiteExpander::new(
+                index,
+                suite,
+                backend.kind,
+                selection,
+                &addressing,
+                &mut builder,
+            )
+            .run(),
         );
     }
-    if !mistakes.is_empty() {
-        return Err(PlanError::Mistakes(mistakes));
+    if !diagnostics.is_empty() {
+        return Err(PlanError::Invalid(diagnostics));
     }
     if builder.checks.is_empty() {
         return Err(PlanError::NothingSelected);
     }
-    let hopeless = builder
-        .checks
-        .iter()
-        .find_map(|check| match &check.provability {
-            Provability::Unprovable(why) => Some(why.clone()),
-            Provability::Provable | Provability::MatchesNothing(_) => None,
-        });
-    if let Some(why) = hopeless
-        && builder
-            .checks
-            .iter()
-            .all(|check| matches!(check.provability, Provability::Unprovable(_)))
-    {
-        return Err(PlanError::AllUnprovable(builder.checks.len(), why));
+    if let Some(error) = all_unprovable(&builder.checks) {
+        return Err(error);
     }
+
     for workload in &selection.sweep {
-        sweep::add(&mut builder, &ends, environment, workload)?;
+        sweep::add(&mut builder, &addressing, backend.kind, workload)?;
     }
+
     let mut predictions = Predictions::new(inventory);
     controls::add(
         &mut builder,
         suites,
-        &ends,
-        control_endpoints,
+        &addressing,
+        &backend.control_endpoints,
         predictions.as_mut().ok(),
     );
     match &mut predictions {
@@ -134,9 +128,22 @@ pub fn resolve(
             .notes
             .push(format!("nothing is predicted: failed to {error}")),
     }
-    let mut plan = builder.finish(environment, inventory);
-    plan.coverage = predictions
+
+    let mut plan = builder.finish(backend, inventory);
+    plan.parts.coverage = predictions
         .ok()
         .map(|predictions| coverage(&plan, suites, inventory, &predictions));
     Ok(plan)
+}
+
+/// The error that no check can be proven, if that is so.
+fn all_unprovable(checks: &[Check]) -> Option<PlanError> {
+    let mut first = None;
+    for check in checks {
+        match &check.provability {
+            Provability::Unprovable(why) => first = first.or(Some(why)),
+            Provability::Provable | Provability::MatchesNothing(_) => return None,
+        }
+    }
+    Some(PlanError::AllUnprovable(checks.len(), first?.clone()))
 }

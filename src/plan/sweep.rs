@@ -14,14 +14,16 @@
 
 use super::addresses::{Addressing, source_of};
 use super::builder::Builder;
-use super::check_settings::{BackendKind, CheckSettings};
-use super::endpoints::{FoundPort, Place, ResolvedEndpoint, cluster_addresses, find};
+use super::endpoints::{
+    EndpointKind, ResolvedEndpoint, ResolvedPort, cluster_addresses, resolve_endpoint,
+};
 use super::request::{RequestSpec, request_spec};
 use super::resolve::PlanError;
+use super::{BackendKind, CheckSettings};
 use super::{Check, LineRef, Provability, Scope, Source, TargetKey, TargetKind};
 use crate::inventory::{Inventory, Pod};
 use crate::model::{ObjectRef, Port, Transport, WorkloadKind, WorkloadRef};
-use crate::source::Place as FilePlace;
+use crate::source::Place;
 use crate::suite::{
     Endpoint, Expected, INSTANCE_METADATA, Locator, PortItem, Settings, Spread, WIRE_SERVER,
 };
@@ -55,27 +57,31 @@ type Covered = BTreeSet<(IpAddr, u16, wire::Transport)>;
 /// [`PlanError::NoWorkload`].
 pub(super) fn add(
     builder: &mut Builder,
-    ends: &Addressing<'_>,
-    environment: BackendKind,
+    addressing: &Addressing<'_>,
+    backend: BackendKind,
     workload: &ObjectRef,
 ) -> Result<(), PlanError> {
     let source = Endpoint::of(&workload.to_string(), locator(workload)?);
-    let found = find(&source, ends.inventory);
-    let Some(source) = ends.sources(&found, Some(Spread::One)).into_iter().next() else {
-        return Err(PlanError::NoWorkload(found.absence(ends.inventory)));
+    let found = resolve_endpoint(&source, addressing.inventory);
+    let Some(source) = addressing
+        .sources(&found, Some(Spread::One))
+        .into_iter()
+        .next()
+    else {
+        return Err(PlanError::NoWorkload(found.absence(addressing.inventory)));
     };
     let own: BTreeSet<Source> = found.pods.iter().map(|pod| source_of(pod)).collect();
     let covered = covered(builder, &own);
     let outside = named_outside(builder);
     let mut sweep = Sweep {
         builder,
-        ends,
-        environment,
+        addressing,
+        backend,
         workload,
         source: &source,
         covered,
     };
-    for known in targets(ends.inventory) {
+    for known in targets(addressing.inventory) {
         sweep.endpoint(&known);
     }
     for (key, target_kind, opens_at) in outside {
@@ -84,7 +90,7 @@ pub(super) fn add(
             &label,
             vec![(key, target_kind)],
             opens_at,
-            wire_demand(environment),
+            wire_demand(backend),
         );
     }
     Ok(())
@@ -102,15 +108,15 @@ fn locator(workload: &ObjectRef) -> Result<Locator, PlanError> {
 }
 
 /// The tier that an allow would have to reach; nothing here is expected to be allowed.
-fn wire_demand(environment: BackendKind) -> crate::suite::RequiredTier {
-    match environment {
+fn wire_demand(backend: BackendKind) -> crate::suite::RequiredTier {
+    match backend {
         BackendKind::Lab => crate::suite::RequiredTier::A2,
         BackendKind::Cluster => crate::suite::RequiredTier::A0,
     }
 }
 
-fn place() -> FilePlace {
-    FilePlace {
+fn place() -> Place {
+    Place {
         file: "command line".to_owned(),
         line: 1,
         column: 1,
@@ -208,8 +214,8 @@ fn owner(pod: &Pod) -> (String, Locator) {
 /// A sweep in the making.
 struct Sweep<'s, 'a> {
     builder: &'s mut Builder,
-    ends: &'s Addressing<'a>,
-    environment: BackendKind,
+    addressing: &'s Addressing<'a>,
+    backend: BackendKind,
     workload: &'s ObjectRef,
     source: &'s Source,
     /// Also what is swept already.
@@ -218,9 +224,9 @@ struct Sweep<'s, 'a> {
 
 impl Sweep<'_, '_> {
     fn endpoint(&mut self, target: &Endpoint) {
-        let found = find(target, self.ends.inventory);
+        let found = resolve_endpoint(target, self.addressing.inventory);
         // Each by itself: one that means two things is not tried twice.
-        let ports: Vec<FoundPort> = match &target.ports {
+        let ports: Vec<ResolvedPort> = match &target.ports {
             Some(items) => items
                 .iter()
                 .filter(|item| item.transport != Transport::Sctp)
@@ -230,7 +236,7 @@ impl Sweep<'_, '_> {
         };
         for port in ports {
             let none = Settings::default();
-            let request_spec = request_spec(&found, &port, None, &none, self.environment);
+            let request_spec = request_spec(&found, &port, None, &none, self.backend);
             if request_spec.unprovable.is_some() {
                 continue;
             }
@@ -248,13 +254,13 @@ impl Sweep<'_, '_> {
     fn keys(
         &self,
         found: &ResolvedEndpoint<'_>,
-        port: &FoundPort,
+        port: &ResolvedPort,
         request_spec: &RequestSpec,
     ) -> Vec<(TargetKey, TargetKind)> {
-        let mut keys = self.ends.targets(found, port, request_spec);
+        let mut keys = self.addressing.targets(found, port, request_spec);
         if matches!(found.endpoint.locator, Locator::Service { .. }) {
             keys.retain(|(_, target_kind)| matches!(target_kind, TargetKind::Service { .. }));
-        } else if matches!(found.place, Place::Outside(_)) {
+        } else if matches!(found.kind, EndpointKind::Outside(_)) {
             // An address inside the cluster has its turn as what it is.
             keys.retain(|(_, target_kind)| matches!(target_kind, TargetKind::Outside { .. }));
         }
@@ -285,7 +291,7 @@ impl Sweep<'_, '_> {
     ) {
         let mut flows = Vec::new();
         for (key, target_kind) in keys {
-            let new = self.ends.can_meet(self.source, &key, &target_kind)
+            let new = self.addressing.can_connect(self.source, &key, &target_kind)
                 && !self.may_come_back(&target_kind)
                 && self.covered.insert((key.address, key.port, key.transport));
             if new {
@@ -317,7 +323,7 @@ impl Sweep<'_, '_> {
                 tags: Vec::new(),
                 id: Some("sweep".to_owned()),
             },
-            settings: CheckSettings::of(Expected::Denied, &none, self.environment, required_tier),
+            settings: CheckSettings::of(Expected::Denied, &none, self.backend, required_tier),
             flows,
             retired: Vec::new(),
             scope: Scope {

@@ -1,10 +1,10 @@
-//! Transports as Kubernetes has them, and as packets are sent.
+//! Transports as Kubernetes has them, and as probes use them.
 
 use crate::model::Transport;
 use crate::wire;
 
-/// The transport on the wire; SCTP cannot be probed.
-pub fn on_the_wire(transport: Transport) -> Option<wire::Transport> {
+/// The transport that a probe uses; `None` for SCTP, which cannot be probed.
+pub fn wire_transport(transport: Transport) -> Option<wire::Transport> {
     match transport {
         Transport::Tcp => Some(wire::Transport::Tcp),
         Transport::Udp => Some(wire::Transport::Udp),
@@ -12,8 +12,8 @@ pub fn on_the_wire(transport: Transport) -> Option<wire::Transport> {
     }
 }
 
-/// The transport that was probed.
-pub fn off_the_wire(transport: wire::Transport) -> Transport {
+/// The transport in terms of Kubernetes.
+pub fn model_transport(transport: wire::Transport) -> Transport {
     match transport {
         wire::Transport::Tcp => Transport::Tcp,
         wire::Transport::Udp => Transport::Udp,

@@ -369,7 +369,9 @@ fn parse_url_item(item: Piece<'_>) -> Result<ParsedTarget, Fault> {
     };
     let scheme_piece = url.slice(0..scheme_text.len());
     let scheme = parse_scheme(scheme_piece)?;
-    if let (Some(method), Scheme::Tls | Scheme::Dns) = (&method, scheme) {
+    if let Some(method) = &method
+        && !scheme.is_http()
+    {
         return Err(Fault::new(
             item.range(),
             format!("{scheme_text} has no method"),
@@ -433,11 +435,10 @@ fn parse_url_item(item: Piece<'_>) -> Result<ParsedTarget, Fault> {
 
 fn parse_scheme(scheme: Piece<'_>) -> Result<Scheme, Fault> {
     const ALL: &str = "the schemes are http, https, tls and dns";
+    if let Some(known) = Scheme::parse(scheme.text) {
+        return Ok(known);
+    }
     match scheme.text {
-        "http" => Ok(Scheme::Http),
-        "https" => Ok(Scheme::Https),
-        "tls" => Ok(Scheme::Tls),
-        "dns" => Ok(Scheme::Dns),
         "grpc" => Err(Fault::new(
             scheme.range(),
             "grpc cannot be tested yet",

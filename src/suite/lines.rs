@@ -5,7 +5,7 @@ use super::item::{ParsedTarget, Who};
 use super::names::{Names, can_send};
 use super::position::Text;
 use super::shape::text;
-use super::{Expected, Line, Scheme, Settings, Subject, TargetItem, TargetWhat, settings};
+use super::{Expected, Line, Settings, Subject, TargetItem, TargetWhat, settings};
 use crate::source::{Diagnostic, Diagnostics, Node, Sources, Span};
 use std::collections::{HashMap, HashSet};
 
@@ -150,7 +150,7 @@ impl Lines<'_> {
         let subject = self.subject(&target.who, at.span(&target.who_range))?;
         let what = match target.what {
             TargetWhat::Url(mut url) => {
-                let http = matches!(url.scheme, Scheme::Http | Scheme::Https);
+                let http = url.scheme.is_http();
                 if let (Some(written), Some(set)) = (&target.method, &settings.method)
                     && written != set
                 {

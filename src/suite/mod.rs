@@ -21,6 +21,7 @@ mod names;
 mod ports;
 mod position;
 mod schema;
+mod scheme;
 mod settings;
 mod shape;
 mod suggest;
@@ -31,6 +32,7 @@ pub use keys::setting_names;
 pub use load::{load, load_line, read};
 pub use names::{INSTANCE_METADATA, WIRE_SERVER};
 pub use schema::schema;
+pub use scheme::Scheme;
 
 use crate::model::{HostName, ObjectRef, Port, Transport, WorkloadRef};
 use crate::source::Place;
@@ -302,19 +304,6 @@ pub struct Url {
     pub path: String,
     /// The whole item as written, for the check's name (with the method unless GET).
     pub text: String,
-}
-
-/// A URL's scheme.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scheme {
-    /// HTTP, port 80.
-    Http,
-    /// HTTP over TLS, port 443.
-    Https,
-    /// A TLS handshake, port 443.
-    Tls,
-    /// A DNS query, port 53 over UDP.
-    Dns,
 }
 
 /// Settings as written: of a line, or of `spec.settings`. What is `None` was not written.

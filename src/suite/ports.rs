@@ -2,8 +2,7 @@
 
 use super::lines::PlacedLine;
 use super::names::Names;
-use super::{EndpointId, Locator, PortItem, PortRef, Scheme, TargetWhat, Url};
-use crate::model::Transport;
+use super::{EndpointId, Locator, PortItem, PortRef, TargetWhat, Url};
 use crate::source::Diagnostic;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,11 +68,7 @@ fn is_outside(names: &Names, id: EndpointId) -> bool {
 }
 
 fn of_url(url: &Url) -> PortItem {
-    let (number, transport) = match url.scheme {
-        Scheme::Http => (80, Transport::Tcp),
-        Scheme::Https | Scheme::Tls => (443, Transport::Tcp),
-        Scheme::Dns => (53, Transport::Udp),
-    };
+    let (number, transport) = url.scheme.default_port();
     PortItem {
         port: url.port.clone().unwrap_or(PortRef::Number(number)),
         transport,

@@ -7,7 +7,7 @@ use super::names::{Names, can_send};
 use super::position::Text;
 use super::shape::text;
 use super::{
-    EndpointId, Expected, Mechanism, RequiredTier, Scheme, Settings, Spread, Subject, TargetItem,
+    EndpointId, Expected, Mechanism, RequiredTier, Settings, Spread, Subject, TargetItem,
     TargetWhat,
 };
 use crate::model::parse_duration;
@@ -132,12 +132,12 @@ pub(super) fn without_effect(
     expected: Expected,
     targets: &[TargetItem],
 ) -> Vec<Diagnostic> {
-    let http = targets.iter().any(
-        |target| matches!(&target.what, TargetWhat::Url(url) if matches!(url.scheme, Scheme::Http | Scheme::Https)),
-    );
+    let http = targets
+        .iter()
+        .any(|target| matches!(&target.what, TargetWhat::Url(url) if url.scheme.is_http()));
     let dns = targets
         .iter()
-        .any(|target| matches!(&target.what, TargetWhat::Url(url) if url.scheme == Scheme::Dns));
+        .any(|target| matches!(&target.what, TargetWhat::Url(url) if url.scheme.is_dns()));
     let port = targets
         .iter()
         .any(|target| !matches!(target.what, TargetWhat::Url(_)));

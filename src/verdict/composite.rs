@@ -33,7 +33,11 @@ pub(super) fn control_intervals(
     id: FlowId,
     stage: Stage,
 ) -> Vec<ControlInterval> {
-    let Some(composite) = evaluation.plan.composites.get(&evaluation.plan.flow(id).to) else {
+    let Some(composite) = evaluation
+        .plan
+        .composites()
+        .get(&evaluation.plan.flow(id).to)
+    else {
         return Vec::new();
     };
     chains(evaluation, composite, id, stage)

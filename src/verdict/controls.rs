@@ -121,7 +121,7 @@ impl<'a> Evaluation<'a> {
         let flow = self.plan.flow(id);
         let target_controls = self
             .plan
-            .target_controls
+            .target_controls()
             .get(&flow.to)
             .map_or(&[][..], Vec::as_slice);
         target_controls.iter().copied().filter(move |control| {
@@ -165,14 +165,14 @@ impl<'a> Evaluation<'a> {
     pub(super) fn source_controls(self, id: FlowId) -> Option<&'a SourceControls> {
         let flow = self.plan.flow(id);
         self.plan
-            .source_controls
+            .source_controls()
             .get(&(flow.probe, flow.family(), flow.to.transport))
     }
 
     /// The flows that can show that a path is open.
     pub(super) fn flows_on(self, path: &Path) -> &'a [FlowId] {
         self.plan
-            .path_controls
+            .path_controls()
             .get(path)
             .map_or(&[][..], Vec::as_slice)
     }
@@ -182,7 +182,7 @@ impl<'a> Evaluation<'a> {
         let flow = self.plan.flow(id);
         let from = self.source(id).node();
         flow.target_kind
-            .ends(flow)
+            .path_ends(flow)
             .into_iter()
             .map(|to| Path {
                 from: from.map(str::to_owned),

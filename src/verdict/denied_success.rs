@@ -115,7 +115,10 @@ enum Startup {
 fn startup(evaluation: Evaluation<'_>, check: &Check, id: FlowId, first: &FirstSuccess) -> Startup {
     let evidence = evaluation.evidence.flow(id);
     let leak = &evidence.leak;
-    let is_new = evaluation.plan.created.contains(&evaluation.probe(id));
+    let is_new = evaluation
+        .plan
+        .created_probes()
+        .contains(&evaluation.probe(id));
     // Where another pod may have answered it is no longer this source's start.
     if !is_new || check.settings.startup_isolated || evidence.ambiguous_success.is_some() {
         return Startup::NotALeak;

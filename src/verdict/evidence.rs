@@ -34,15 +34,15 @@ impl Evidence {
     /// Makes room for what was added to the plan.
     pub fn extend(&mut self, plan: &Plan) {
         self.flows
-            .resize_with(plan.flows.len(), FlowEvidence::default);
+            .resize_with(plan.flows().len(), FlowEvidence::default);
         self.probes
-            .resize_with(plan.probes.len(), ProbeEvidence::default);
-        for (evidence, flow) in self.flows.iter_mut().zip(&plan.flows) {
+            .resize_with(plan.probes().len(), ProbeEvidence::default);
+        for (evidence, flow) in self.flows.iter_mut().zip(plan.flows()) {
             evidence.once = flow.to.once;
         }
 
         for flow in plan
-            .composites
+            .composites()
             .values()
             .flat_map(|composite| &composite.through)
         {
@@ -52,7 +52,7 @@ impl Evidence {
         }
 
         let allowed = plan
-            .checks
+            .checks()
             .iter()
             .filter(|check| check.expected == Expected::Allowed);
         for check in allowed {

@@ -58,7 +58,7 @@ enum IdentityKnown {
 
 fn identity_known(evaluation: Evaluation<'_>, id: FlowId) -> IdentityKnown {
     let flow = evaluation.plan.flow(id);
-    if !evaluation.plan.created.contains(&flow.probe) {
+    if !evaluation.plan.created_probes().contains(&flow.probe) {
         return IdentityKnown::Always;
     }
     let nodes = shows_identity_towards(&flow.target_kind).unwrap_or_default();
@@ -76,7 +76,7 @@ fn identity_known(evaluation: Evaluation<'_>, id: FlowId) -> IdentityKnown {
 fn identity_known_on(evaluation: Evaluation<'_>, id: FlowId, node: &str) -> Option<i64> {
     let shows_identity = evaluation
         .plan
-        .policy_delay_flows
+        .policy_delay_flows()
         .get(&(evaluation.probe(id), node.to_owned()))?;
     shows_identity
         .iter()

@@ -17,7 +17,7 @@ use watertight::engine::{self, Observer, RunnerClock};
 use watertight::event::{CheckResult, Outcome, RunEvent, Summary};
 use watertight::inventory::read_manifests;
 use watertight::model::Family;
-use watertight::plan::{BackendKind, Plan, Schedule, Selection, Source, resolve};
+use watertight::plan::{Plan, Schedule, Selection, Source, resolve};
 use watertight::source::Sources;
 use watertight::suite;
 use watertight::wire::{Body, FaultReason, Sample};
@@ -167,7 +167,7 @@ impl Ran {
 
     /// What a pod's probe wrote of a port of the target.
     pub(crate) fn attempts(&self, pod: &str, port: u16) -> Vec<&Sample> {
-        let of = |sample: &Sample| self.plan.flows[sample.flow as usize].to.port == port;
+        let of = |sample: &Sample| self.plan.flows()[sample.flow as usize].to.port == port;
         self.attempts
             .iter()
             .filter(|(from, sample)| from == pod && of(sample))
@@ -381,20 +381,13 @@ fn world_and_plan(case: &Evaluation) -> (World, Plan) {
         diagnostics.render_compact(&sources)
     );
     let world = World::place(&manifests, &[], Layout::default()).expect("placed");
-    let control_endpoints = world.control_endpoints();
-    let mut plan = resolve(
+    let plan = resolve(
         &suites,
         world.inventory(),
-        BackendKind::Lab,
-        &control_endpoints,
+        &world.properties(),
         &Selection::default(),
     )
     .expect("a plan");
-    plan.resolvers = plan
-        .probes
-        .iter()
-        .map(|source| Some(world.resolver(source)))
-        .collect();
     (world, plan)
 }
 

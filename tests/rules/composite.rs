@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use watertight::backend::lab::{Layout, World};
 use watertight::inventory::read_manifests;
 use watertight::plan::{
-    BackendKind, ControlEndpoints, FlowId, NodeEndpoint, Plan, ReferencePodAddress, Selection,
-    Source, TargetKind, resolve,
+    BackendProperties, ControlEndpoints, FlowId, NodeEndpoint, Plan, ReferencePodAddress,
+    Selection, Source, TargetKind, resolve,
 };
 use watertight::source::Sources;
 use watertight::suite;
@@ -64,8 +64,7 @@ fn plan(manifests: &str) -> Plan {
     resolve(
         &suites,
         world.inventory(),
-        BackendKind::Cluster,
-        &control_endpoints,
+        &BackendProperties::cluster(control_endpoints),
         &Selection::default(),
     )
     .expect("a plan")
@@ -88,7 +87,7 @@ enum Is {
 
 fn what(plan: &Plan, id: FlowId) -> Is {
     let flow = plan.flow(id);
-    if plan.checks[0].flows.contains(&id) {
+    if plan.checks()[0].flows.contains(&id) {
         return Is::Denied;
     }
     let node = match plan.source(flow.probe) {
@@ -123,7 +122,7 @@ fn run(opens: impl Fn(Is, i64) -> bool) -> FlowVerdict {
     let fold = fold(&plan, &[straight(true)], UNTIL, |flow, at| {
         opens(what(&plan, flow), at)
     });
-    let judgement = judge(&plan, &plan.checks[0], &fold.evidence);
+    let judgement = judge(&plan, &plan.checks()[0], &fold.evidence);
     let mut of_service = judgement
         .flows
         .into_iter()
@@ -216,16 +215,16 @@ fn service_that_opens_once_is_violated() {
 
 #[test]
 fn service_without_pods_or_with_a_pod_that_cannot_be_dialled_has_no_such_control() {
-    assert_eq!(plan(MANIFESTS).composites.len(), 1);
+    assert_eq!(plan(MANIFESTS).composites().len(), 1);
     let unlabelled = plan(&MANIFESTS.replace(
         "selector: {app: b}, ports",
         "selector: {app: nobody}, ports",
     ));
-    assert!(unlabelled.composites.is_empty());
+    assert!(unlabelled.composites().is_empty());
     let without_the_port =
         plan(&MANIFESTS.replace("name: web, containerPort: 8081", "containerPort: 8081"));
     assert!(
-        without_the_port.composites.is_empty(),
+        without_the_port.composites().is_empty(),
         "the Service does not lead to b2, and nobody knows why"
     );
 }
@@ -242,7 +241,7 @@ proptest! {
         (leads, first, second) in (life(), life(), life()),
     ) {
         let plan = plan(MANIFESTS);
-        let check = &plan.checks[0];
+        let check = &plan.checks()[0];
         let fold = fold(&plan, &clocks, UNTIL, |flow, at| match what(&plan, flow) {
             Is::Denied | Is::Stopped => false,
             Is::Through(node) => leads.0 <= at && at < leads.1 && by_turns(node, at),

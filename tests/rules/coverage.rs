@@ -26,7 +26,7 @@ fn of(lines: &str) -> Coverage {
     let world =
         World::place(&manifests, &outside_hosts(&suites), Layout::default()).expect("placed");
     let plan = plan_in(&world, &suites, &Selection::default()).expect("a plan");
-    plan.coverage.expect("valid policies")
+    plan.coverage().cloned().expect("valid policies")
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn read(text: &str) -> Vec<Suite> {
 /// Every check is predicted, as it is expected, and can be proven.
 #[track_caller]
 fn holds(text: &str, plan: &Plan) {
-    for check in &plan.checks {
+    for check in plan.checks() {
         assert_eq!(
             check.provability,
             Provability::Provable,
@@ -67,7 +67,7 @@ fn holds(text: &str, plan: &Plan) {
 }
 
 fn count(plan: &Plan, expected: Expected) -> usize {
-    plan.checks
+    plan.checks()
         .iter()
         .filter(|check| check.expected == expected)
         .count()
@@ -123,7 +123,7 @@ fn a_broken_policy_shows_in_the_draft_of_the_next_day() {
     let world = World::place(&broken, &outside_hosts(&suites), Layout::default()).expect("placed");
     let plan = plan_in(&world, &suites, &Selection::default()).expect("a plan");
     let contradicted: Vec<&str> = plan
-        .checks
+        .checks()
         .iter()
         .filter(|check| check.contradiction().is_some())
         .map(|check| check.name.as_str())

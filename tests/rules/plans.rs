@@ -5,8 +5,8 @@ use std::time::Duration;
 use watertight::backend::lab::{Layout, Outside, World};
 use watertight::inventory::{Inventory, read_manifests};
 use watertight::plan::{
-    BackendKind, ControlEndpoints, FlowId, NodeEndpoint, Path, PathEnd, Plan, ProbeId, Provability,
-    Renewal, Schedule, Selection, Source, TargetKind, Waits, invalidate_identities, probe_plans,
+    BackendKind, BackendProperties, ControlEndpoints, FlowId, NodeEndpoint, Path, PathEnd, Plan,
+    ProbeId, Provability, Replanned, Schedule, Selection, Source, TargetKind, Waits, probe_plans,
     resolve,
 };
 use watertight::source::Sources;
@@ -75,8 +75,7 @@ fn in_lab(lines: &[&str]) -> Plan {
     resolve(
         &suites(lines),
         world.inventory(),
-        BackendKind::Lab,
-        &world.control_endpoints(),
+        &world.properties(),
         &Selection::default(),
     )
     .expect("a plan")
@@ -93,8 +92,7 @@ fn in_cluster(inventory: &Inventory, lines: &[&str]) -> Plan {
     resolve(
         &suites(lines),
         inventory,
-        BackendKind::Cluster,
-        &control_endpoints,
+        &BackendProperties::cluster(control_endpoints),
         &Selection::default(),
     )
     .expect("a plan")
@@ -115,13 +113,12 @@ fn a_suites_settings_shape_requests_where_a_line_says_nothing_else() {
     let plan = resolve(
         &suites,
         world.inventory(),
-        BackendKind::Lab,
-        &world.control_endpoints(),
+        &world.properties(),
         &Selection::default(),
     );
     let plan = plan.expect("a plan");
     let asked = |check: usize| {
-        let Request::Http(http) = &plan.flow(plan.checks[check].flows[0]).to.request else {
+        let Request::Http(http) = &plan.flow(plan.checks()[check].flows[0]).to.request else {
             panic!("no HTTP")
         };
         let tls = http
@@ -161,8 +158,10 @@ fn from_within() -> Plan {
     resolve(
         &suites,
         world.inventory(),
-        BackendKind::Cluster,
-        &world.control_endpoints(),
+        &BackendProperties {
+            kind: BackendKind::Cluster,
+            ..world.properties()
+        },
         &Selection::default(),
     )
     .expect("a plan")
@@ -182,13 +181,15 @@ fn pods_of(plan: &Plan, probes: &BTreeSet<ProbeId>) -> BTreeSet<String> {
 fn what_is_sent_from_within_a_pod_is_no_clones() {
     let plan = from_within();
     assert_eq!(
-        pods_of(&plan, &plan.inside),
+        pods_of(&plan, plan.ephemeral_probes()),
         BTreeSet::from(["b".to_owned(), "c".to_owned()])
     );
-    assert!(pods_of(&plan, &plan.created).is_disjoint(&pods_of(&plan, &plan.inside)));
-    assert!(pods_of(&plan, &plan.created).contains("a"));
-    for flow in &plan.flows {
-        let waits = if plan.inside.contains(&flow.probe) {
+    assert!(
+        pods_of(&plan, plan.created_probes()).is_disjoint(&pods_of(&plan, plan.ephemeral_probes()))
+    );
+    assert!(pods_of(&plan, plan.created_probes()).contains("a"));
+    for flow in plan.flows() {
+        let waits = if plan.ephemeral_probes().contains(&flow.probe) {
             Duration::from_secs(6)
         } else {
             Duration::ZERO
@@ -201,11 +202,11 @@ fn what_is_sent_from_within_a_pod_is_no_clones() {
         trust: vec![],
         heartbeat: Duration::from_secs(1),
     };
-    let told = probe_plans(&plan, &schedule, 0..plan.probes.len());
+    let told = probe_plans(&plan, &schedule, 0..plan.probes().len());
     for (probe, told) in told.iter().enumerate() {
         assert_eq!(
-            told.idle_timeout.is_some(),
-            plan.inside.contains(&ProbeId(probe as u32))
+            told.alone.is_some(),
+            plan.ephemeral_probes().contains(&ProbeId(probe as u32))
         );
     }
 }
@@ -214,9 +215,9 @@ fn what_is_sent_from_within_a_pod_is_no_clones() {
 #[test]
 fn clones_are_discounted_and_what_is_sent_from_within_stands() {
     let mut plan = from_within();
-    invalidate_identities(&mut plan, "not enforced here");
+    plan.withdraw_checks_from_clones("not enforced here");
     let provability: Vec<bool> = plan
-        .checks
+        .checks()
         .iter()
         .map(|check| check.provability == Provability::Provable)
         .collect();
@@ -226,23 +227,24 @@ fn clones_are_discounted_and_what_is_sent_from_within_stands() {
 /// A new pod in the place of one that was sent from within is sent from within again.
 #[test]
 fn a_plan_made_again_keeps_who_is_sent_from_within() {
-    let (mut plan, mut fresh) = (from_within(), from_within());
+    let (mut plan, mut fresh) = (from_within(), from_within().into_parts());
     fresh.pod_uids.insert("n/b".into(), "another".into());
-    let before = plan.inside.len();
-    plan.renew(&fresh);
+    let fresh = Plan::from_parts(fresh);
+    let before = plan.ephemeral_probes().len();
+    plan.merge_replanned(&fresh);
     assert_eq!(
-        plan.inside.len(),
+        plan.ephemeral_probes().len(),
         before + 1,
         "the new b has a probe of its own"
     );
     assert_eq!(
-        pods_of(&plan, &plan.inside),
+        pods_of(&plan, plan.ephemeral_probes()),
         BTreeSet::from(["b".to_owned(), "c".to_owned()])
     );
 }
 
 fn server_names(plan: &Plan, check: usize) -> BTreeSet<Option<String>> {
-    let flows = plan.checks[check]
+    let flows = plan.checks()[check]
         .flows
         .iter()
         .map(|flow| plan.flow(*flow))
@@ -276,8 +278,8 @@ fn denied_host_on_443_is_tried_without_a_name_with_its_own_and_with_each_allowed
         "what is allowed is asked for by its name"
     );
     // Each of them has somebody who can vouch for it.
-    for flow in &plan.checks[0].flows {
-        let target_controls = &plan.target_controls[&plan.flow(*flow).to];
+    for flow in &plan.checks()[0].flows {
+        let target_controls = &plan.target_controls()[&plan.flow(*flow).to];
         assert!(
             target_controls
                 .iter()
@@ -294,13 +296,12 @@ fn what_is_allowed_by_name_is_not_denied_in_disguise_by_everything_else() {
     let plan = resolve(
         &suites,
         world.inventory(),
-        BackendKind::Lab,
-        &world.control_endpoints(),
+        &world.properties(),
         &Selection::default(),
     );
     let plan = plan.expect("a plan");
     let denied = plan
-        .checks
+        .checks()
         .iter()
         .filter(|check| check.expected == Expected::Denied);
     let denied: Vec<&str> = denied
@@ -322,14 +323,13 @@ fn service_that_keeps_to_its_node_is_not_dialled_from_another() {
         let plan = resolve(
             &lines,
             world.inventory(),
-            BackendKind::Lab,
-            &world.control_endpoints(),
+            &world.properties(),
             &Selection::default(),
         );
         let plan = plan.expect("a plan");
         let is_service =
             |flow: &&FlowId| matches!(*plan.flow(**flow).target_kind, TargetKind::Service { .. });
-        [0, 1].map(|check| plan.checks[check].flows.iter().filter(is_service).count())
+        [0, 1].map(|check| plan.checks()[check].flows.iter().filter(is_service).count())
     };
     assert_eq!(services("Cluster"), [2, 2]);
     assert_eq!(services("Local"), [0, 2], "a is on the other node");
@@ -342,17 +342,17 @@ fn every_denied_flow_in_the_lab_has_something_that_can_cross_to_each_of_its_ends
         "runner -> n/Pod/b:80 denied",
         "nodes -> n/Pod/b:80 denied",
     ]);
-    for check in &plan.checks {
+    for check in plan.checks() {
         for flow in check.flows.iter().map(|flow| plan.flow(*flow)) {
             let from = plan.source(flow.probe).node().map(str::to_owned);
-            for to in flow.target_kind.ends(flow) {
+            for to in flow.target_kind.path_ends(flow) {
                 let path = Path {
                     from: from.clone(),
                     to,
                     family: flow.family(),
                 };
                 assert!(
-                    plan.path_controls.contains_key(&path),
+                    plan.path_controls().contains_key(&path),
                     "{}: {path:?}",
                     check.name
                 );
@@ -370,17 +370,20 @@ fn only_an_answer_that_labels_admit_arms_a_clone() {
         "n/Pod/a -> bad:443 denied",
     ];
     let plan = in_cluster(world.inventory(), &lines);
-    let a = plan.flow(plan.checks[0].flows[0]).probe;
-    assert!(plan.created.contains(&a));
-    let armed = &plan.policy_delay_flows[&(a, "node-2".to_owned())];
+    let a = plan.flow(plan.checks()[0].flows[0]).probe;
+    assert!(plan.created_probes().contains(&a));
+    let armed = &plan.policy_delay_flows()[&(a, "node-2".to_owned())];
     assert!(
-        plan.checks[0].flows.iter().all(|flow| armed.contains(flow)),
+        plan.checks()[0]
+            .flows
+            .iter()
+            .all(|flow| armed.contains(flow)),
         "{armed:?}"
     );
     // What crosses to the node's pods for want of a witness arms too, where labels admit it.
     let to_b = |flow: &FlowId| matches!(&*plan.flow(*flow).target_kind, TargetKind::Pod { name, .. } if name == "b");
     assert!(armed.iter().all(to_b), "{armed:?}");
-    let hold = |check: usize| plan.checks[check].settings.hold.as_secs();
+    let hold = |check: usize| plan.checks()[check].settings.hold.as_secs();
     assert_eq!(
         (hold(1), hold(2)),
         (3, 15),
@@ -394,13 +397,16 @@ fn only_an_answer_that_labels_admit_arms_a_clone() {
             "n/Pod/d -> n/Pod/b:80 denied",
         ],
     );
-    let d = plan.flow(plan.checks[0].flows[0]).probe;
+    let d = plan.flow(plan.checks()[0].flows[0]).probe;
     assert!(
-        !plan.policy_delay_flows.keys().any(|(probe, _)| *probe == d),
+        !plan
+            .policy_delay_flows()
+            .keys()
+            .any(|(probe, _)| *probe == d),
         "{:?}",
-        plan.policy_delay_flows
+        plan.policy_delay_flows()
     );
-    assert_eq!(plan.checks[1].settings.hold.as_secs(), 15);
+    assert_eq!(plan.checks()[1].settings.hold.as_secs(), 15);
 }
 
 #[test]
@@ -415,11 +421,11 @@ fn cluster_without_vantages_on_nodes_plans_none_and_asks_a_kubelet_for_nothing_b
     );
     assert!(
         !plan
-            .probes
+            .probes()
             .iter()
             .any(|source| matches!(source, Source::Node { .. } | Source::ReferencePod { .. }))
     );
-    for flow in plan.flows.iter().filter(|flow| flow.to.port == 10_250) {
+    for flow in plan.flows().iter().filter(|flow| flow.to.port == 10_250) {
         assert!(
             matches!(flow.to.request, Request::Connect { .. }),
             "{flow:?}"
@@ -427,10 +433,10 @@ fn cluster_without_vantages_on_nodes_plans_none_and_asks_a_kubelet_for_nothing_b
     }
     // d is not isolated: what reaches it has crossed to the pods of node-2.
     let to_pods = plan
-        .path_controls
+        .path_controls()
         .keys()
         .any(|path| path.to == PathEnd::Pods("node-2".into()));
-    assert!(to_pods, "{:?}", plan.path_controls);
+    assert!(to_pods, "{:?}", plan.path_controls());
 }
 
 fn replaced(inventory: &Inventory, pod: &str, uid: &str, new_address: bool) -> Inventory {
@@ -462,8 +468,7 @@ fn plan_that_is_made_again_keeps_what_stands_and_adds_what_is_new() {
         resolve(
             &suites(&lines),
             inventory,
-            BackendKind::Lab,
-            &world.control_endpoints(),
+            &world.properties(),
             &Selection::default(),
         )
         .expect("a plan")
@@ -471,32 +476,32 @@ fn plan_that_is_made_again_keeps_what_stands_and_adds_what_is_new() {
     let first = again(world.inventory());
 
     let mut same = first.clone();
-    let renewal = same.renew(&again(world.inventory()));
+    let renewal = same.merge_replanned(&again(world.inventory()));
     assert_eq!(
         (
-            &same.probes,
-            &same.flows,
-            &same.path_controls,
-            &same.source_controls
+            same.probes(),
+            same.flows(),
+            same.path_controls(),
+            &same.source_controls()
         ),
         (
-            &first.probes,
-            &first.flows,
-            &first.path_controls,
-            &first.source_controls
+            first.probes(),
+            first.flows(),
+            first.path_controls(),
+            &first.source_controls()
         )
     );
-    assert_eq!(renewal, Renewal::default());
+    assert_eq!(renewal, Replanned::default());
 
     // Another pod at the same address: the same flows, and they begin anew.
     let mut moved = first.clone();
-    let renewal = moved.renew(&again(&replaced(world.inventory(), "b", "other", false)));
+    let renewal = moved.merge_replanned(&again(&replaced(world.inventory(), "b", "other", false)));
     assert_eq!(
-        (moved.probes.len(), moved.flows.len()),
-        (first.probes.len(), first.flows.len())
+        (moved.probes().len(), moved.flows().len()),
+        (first.probes().len(), first.flows().len())
     );
     assert!(
-        first.checks[0]
+        first.checks()[0]
             .flows
             .iter()
             .all(|flow| renewal.replaced.contains(flow))
@@ -505,16 +510,17 @@ fn plan_that_is_made_again_keeps_what_stands_and_adds_what_is_new() {
 
     // Another address: new flows from new probes, which show again that their source can send.
     let mut elsewhere = first.clone();
-    let renewal = elsewhere.renew(&again(&replaced(world.inventory(), "b", "other", true)));
+    let renewal =
+        elsewhere.merge_replanned(&again(&replaced(world.inventory(), "b", "other", true)));
     assert_eq!(
         renewal.retired,
-        first.checks[0].flows.iter().copied().collect()
+        first.checks()[0].flows.iter().copied().collect()
     );
-    assert_eq!(elsewhere.checks[0].retired, first.checks[0].flows);
-    for flow in &elsewhere.checks[0].flows {
+    assert_eq!(elsewhere.checks()[0].retired, first.checks()[0].flows);
+    for flow in &elsewhere.checks()[0].flows {
         let of = elsewhere.flow(*flow);
-        assert!(of.probe.0 as usize >= first.probes.len());
-        let able = &elsewhere.source_controls[&(of.probe, of.family(), of.to.transport)];
+        assert!(of.probe.0 as usize >= first.probes().len());
+        let able = &elsewhere.source_controls()[&(of.probe, of.family(), of.to.transport)];
         let own = able.allowed.iter().chain(&able.tried);
         assert!(
             own.clone().count() > 0
@@ -523,23 +529,24 @@ fn plan_that_is_made_again_keeps_what_stands_and_adds_what_is_new() {
                     .all(|flow| elsewhere.flow(*flow).probe == of.probe),
             "{able:?}"
         );
-        assert!(elsewhere.target_controls.contains_key(&of.to));
+        assert!(elsewhere.target_controls().contains_key(&of.to));
     }
     assert_eq!(
-        elsewhere.checks[1].flows, first.checks[1].flows,
+        elsewhere.checks()[1].flows,
+        first.checks()[1].flows,
         "what still stands goes on"
     );
 
     // Another source of the same name: nothing of it goes on.
     let mut source = first.clone();
-    source.renew(&again(&replaced(world.inventory(), "a", "other", false)));
+    source.merge_replanned(&again(&replaced(world.inventory(), "a", "other", false)));
     assert!(
-        source.checks[1]
+        source.checks()[1]
             .flows
             .iter()
-            .all(|flow| source.flow(*flow).probe.0 as usize >= first.probes.len())
+            .all(|flow| source.flow(*flow).probe.0 as usize >= first.probes().len())
     );
-    assert_eq!(source.checks[1].retired, first.checks[1].flows);
+    assert_eq!(source.checks()[1].retired, first.checks()[1].flows);
 }
 
 #[test]
@@ -548,24 +555,31 @@ fn flow_that_needs_more_time_is_tried_by_a_probe_of_its_own() {
         "n/Pod/a -> n/Pod/b:80 denied",
         "n/Pod/a -> n/Pod/c:80 allowed",
     ]);
-    let (probes, old) = (plan.probes.len(), plan.checks[0].flows.clone());
+    let (probes, old) = (plan.probes().len(), plan.checks()[0].flows.clone());
     let waits = Waits {
         request: Duration::from_secs(20),
         ..Waits::default()
     };
     let new: Vec<FlowId> = old
         .iter()
-        .map(|flow| plan.lengthen(*flow, waits, probes))
+        .map(|flow| plan.retry_with_longer_waits(*flow, waits, probes))
         .collect();
     assert_eq!(
-        (plan.checks[0].flows.clone(), plan.checks[0].retired.clone()),
+        (
+            plan.checks()[0].flows.clone(),
+            plan.checks()[0].retired.clone()
+        ),
         (new.clone(), old)
     );
-    assert_eq!(plan.probes.len(), probes + 1, "one probe for both families");
+    assert_eq!(
+        plan.probes().len(),
+        probes + 1,
+        "one probe for both families"
+    );
     for flow in new {
         let of = plan.flow(flow);
         assert_eq!(of.waits, waits);
-        let able = &plan.source_controls[&(of.probe, of.family(), of.to.transport)];
+        let able = &plan.source_controls()[&(of.probe, of.family(), of.to.transport)];
         assert!(
             able.allowed
                 .iter()
@@ -594,19 +608,19 @@ fn pods_on_windows_are_named_and_nothing_is_sent_from_there() {
             "n/Pod/a -> pay:443 denied",
         ],
     );
-    for check in &plan.checks[..2] {
+    for check in &plan.checks()[..2] {
         let Provability::Unprovable(why) = &check.provability else {
             panic!("{}: {:?}", check.name, check.provability)
         };
         assert!(why.contains("node-2") && why.contains("Windows"), "{why}");
     }
-    assert_eq!(plan.checks[2].provability, Provability::Provable);
+    assert_eq!(plan.checks()[2].provability, Provability::Provable);
     assert!(
-        plan.probes
+        plan.probes()
             .iter()
             .all(|source| source.node() != Some("node-2")),
         "{:?}",
-        plan.probes
+        plan.probes()
     );
 }
 
@@ -650,13 +664,12 @@ fn whoever_policies_admit_is_tried_as_a_witness() {
         let plan = resolve(
             &suites,
             world.inventory(),
-            BackendKind::Cluster,
-            &none,
+            &BackendProperties::cluster(none),
             &Selection::default(),
         )
         .expect("a plan");
-        let denied = plan.checks[0].flows[0];
-        let target_controls = &plan.target_controls[&*plan.flow(denied).to];
+        let denied = plan.checks()[0].flows[0];
+        let target_controls = &plan.target_controls()[&*plan.flow(denied).to];
         let name = |flow: &FlowId| match plan.source(plan.flow(*flow).probe) {
             Source::Pod { name, .. } => name.clone(),
             other => other.to_string(),

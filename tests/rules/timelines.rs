@@ -140,7 +140,7 @@ pub(crate) fn fold(
     );
     let mut lines: Vec<(i64, ProbeId, u64, Body)> = Vec::new();
     let mut digests = Vec::new();
-    for (index, wire) in probe_plans(plan, &schedule, 0..plan.probes.len())
+    for (index, wire) in probe_plans(plan, &schedule, 0..plan.probes().len())
         .iter()
         .enumerate()
     {
@@ -182,7 +182,7 @@ pub(crate) fn fold(
         }
     }
     lines.sort_by_key(|(arrives, probe, own, _)| (*arrives, *probe, *own));
-    let mut seqs = vec![0; plan.probes.len()];
+    let mut seqs = vec![0; plan.probes().len()];
     for (arrives, probe, t, body) in lines {
         let seq = &mut seqs[probe.0 as usize];
         let line = Line {
@@ -236,9 +236,9 @@ proptest! {
         lives in (0_i64..6_000_000, 0_i64..9_000_000),
     ) {
         let plan = plan();
-        let check = &plan.checks[0];
+        let check = &plan.checks()[0];
         let (from, to) = (lives.0, lives.0 + lives.1);
-        let of_target: Vec<FlowId> = plan.target_controls.values().flatten().copied().collect();
+        let of_target: Vec<FlowId> = plan.target_controls().values().flatten().copied().collect();
         let fold = fold(&plan, &clocks, 14_000_000, |flow, at| {
             !check.flows.contains(&flow) && (!of_target.contains(&flow) || (from..to).contains(&at))
         });
@@ -271,12 +271,12 @@ pub(crate) fn straight(shares: bool) -> Crooked {
 fn clocks_that_agree_prove_what_is_so() {
     let plan = plan();
     for shares in [true, false] {
-        let denied = plan.checks[0].flows.clone();
+        let denied = plan.checks()[0].flows.clone();
         let fold = fold(&plan, &[straight(shares)], 14_000_000, |flow, _| {
             !denied.contains(&flow)
         });
         assert_eq!(
-            judge(&plan, &plan.checks[0], &fold.evidence).verdict,
+            judge(&plan, &plan.checks()[0], &fold.evidence).verdict,
             Verdict::Proven
         );
     }
@@ -290,9 +290,9 @@ fn wall_clock_that_is_off_is_unproven_by_that_name_whichever_way() {
             wall_error_us,
             ..straight(false)
         };
-        let denied = plan.checks[0].flows.clone();
+        let denied = plan.checks()[0].flows.clone();
         let fold = fold(&plan, &[off], 14_000_000, |flow, _| !denied.contains(&flow));
-        let Verdict::Unproven(unproven) = judge(&plan, &plan.checks[0], &fold.evidence).verdict
+        let Verdict::Unproven(unproven) = judge(&plan, &plan.checks()[0], &fold.evidence).verdict
         else {
             panic!("judged")
         };
@@ -303,7 +303,7 @@ fn wall_clock_that_is_off_is_unproven_by_that_name_whichever_way() {
 /// A probe's lines after its hello, and what the probe failed at.
 fn failure(lines: Vec<(u64, u64, Body)>) -> Option<ProbeFailure> {
     let plan = plan();
-    let denied = plan.checks[0].flows.clone();
+    let denied = plan.checks()[0].flows.clone();
     let mut fold = fold(&plan, &[straight(true)], 200_000, |flow, _| {
         !denied.contains(&flow)
     });
@@ -333,7 +333,7 @@ fn failure(lines: Vec<(u64, u64, Body)>) -> Option<ProbeFailure> {
 fn holes_silences_and_second_hellos_are_faults_and_late_arrival_is_none() {
     let plan = plan();
     let next = plan
-        .flows
+        .flows()
         .iter()
         .filter(|flow| flow.probe == ProbeId(0))
         .count() as u64
@@ -375,7 +375,7 @@ fn holes_silences_and_second_hellos_are_faults_and_late_arrival_is_none() {
 fn probe_that_has_nothing_left_to_do_ends_without_a_fault() {
     let plan = plan();
     let next = plan
-        .flows
+        .flows()
         .iter()
         .filter(|flow| flow.probe == ProbeId(0))
         .count() as u64
@@ -403,7 +403,7 @@ fn probe_that_has_nothing_left_to_do_ends_without_a_fault() {
 #[test]
 fn what_was_not_read_up_to_the_stop_is_no_evidence() {
     let plan = plan();
-    let denied = plan.checks[0].flows.clone();
+    let denied = plan.checks()[0].flows.clone();
     for (stopped, proven) in [(15_500_000, true), (18_500_000, false)] {
         let mut fold = fold(&plan, &[straight(true)], 14_000_000, |flow, _| {
             !denied.contains(&flow)
@@ -419,7 +419,7 @@ fn what_was_not_read_up_to_the_stop_is_no_evidence() {
             },
         );
         fold.close();
-        match judge(&plan, &plan.checks[0], &fold.evidence).verdict {
+        match judge(&plan, &plan.checks()[0], &fold.evidence).verdict {
             Verdict::Proven => assert!(proven, "stopped at {stopped}"),
             Verdict::Unproven(unproven) => {
                 assert_eq!(

@@ -36,7 +36,7 @@ impl Base {
     }
 
     fn check(&self, index: usize) -> &Check {
-        &self.ran.plan.checks[index]
+        &self.ran.plan.checks()[index]
     }
 
     fn was_proven(&self, index: usize) -> bool {
@@ -45,7 +45,7 @@ impl Base {
 
     /// Checks that were proven: what was not is no standard to break anything by.
     fn proven(&self) -> impl Iterator<Item = &Check> {
-        let checks = self.ran.plan.checks.iter().enumerate();
+        let checks = self.ran.plan.checks().iter().enumerate();
         checks
             .filter(|(index, _)| self.was_proven(*index))
             .map(|(_, check)| check)
@@ -109,7 +109,7 @@ fn turned_round(base: &Arc<Base>) -> Job {
                 Err(error) => return Done::failed(error),
             };
             let mut failures = ran.differing(|index| {
-                Some(match ran.plan.checks[index].expected {
+                Some(match ran.plan.checks()[index].expected {
                     Expected::Denied => Wanted::Violated,
                     Expected::Allowed => Wanted::NotProven,
                 })
@@ -256,7 +256,7 @@ fn probes_lost(base: &Arc<Base>) -> Vec<Job> {
     // As planned at first: a run on a busy machine may have added probes that the next one does not
     // need.
     let (_, plan, _) = base.case.prepare();
-    let probes: Vec<ProbeId> = (0..plan.probes.len() as u32).map(ProbeId).collect();
+    let probes: Vec<ProbeId> = (0..plan.probes().len() as u32).map(ProbeId).collect();
     let groups = base.case.turns.split(&probes);
     let of = |n: usize| {
         let killed: BTreeSet<ProbeId> = groups[n].iter().copied().collect();
@@ -467,7 +467,7 @@ fn resolved_by_probes(base: &Base) -> BTreeSet<u32> {
         trust: Vec::new(),
         heartbeat: Duration::from_secs(1),
     };
-    let plans = probe_plans(&base.ran.plan, &schedule, 0..base.ran.plan.probes.len());
+    let plans = probe_plans(&base.ran.plan, &schedule, 0..base.ran.plan.probes().len());
     let flows = plans.iter().flat_map(|plan| &plan.flows);
     flows
         .filter(|flow| matches!(flow.target, Target::Name { .. }))

@@ -59,7 +59,7 @@ impl Exercised {
     /// What one run has exercised.
     pub(crate) fn by(ran: &Ran) -> Self {
         let mut this = Self::default();
-        for (check, result) in ran.plan.checks.iter().zip(&ran.results) {
+        for (check, result) in ran.plan.checks().iter().zip(&ran.results) {
             this.reasons
                 .extend(result.reason.as_ref().map(|reason| reason.code.code()));
             if result.verdict != Outcome::Proven {

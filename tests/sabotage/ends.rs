@@ -138,7 +138,7 @@ impl<'a> Ends<'a> {
     pub(crate) fn crosses(self, check: &'a Check) -> bool {
         self.flows(check).any(|flow| {
             let from = self.plan.source(flow.probe).node();
-            let ends = flow.target_kind.ends(flow);
+            let ends = flow.target_kind.path_ends(flow);
             let away = |from: &str, end: &PathEnd| matches!(end, PathEnd::Node(to) | PathEnd::Pods(to) if to != from);
             from.is_some_and(|from| ends.iter().any(|end| away(from, end)))
         })
@@ -170,7 +170,7 @@ impl<'a> Ends<'a> {
         self.flows(check).any(|flow| {
             let target_controls = self
                 .plan
-                .target_controls
+                .target_controls()
                 .get(&flow.to)
                 .map_or(&[][..], Vec::as_slice);
             target_controls

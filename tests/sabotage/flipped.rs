@@ -27,7 +27,7 @@ pub(crate) fn turned_round(suite: &Suite, plan: &Plan) -> Suite {
     if let Some(place) = turned.everything_else.take() {
         let written: Vec<u32> = suite.lines.iter().map(|line| line.place.line).collect();
         for check in plan
-            .checks
+            .checks()
             .iter()
             .filter(|check| !written.contains(&check.line.line))
         {

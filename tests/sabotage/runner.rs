@@ -97,7 +97,7 @@ impl Evaluation {
 
     /// The same, in halves where breaking each thing by itself would take minutes.
     pub(crate) fn in_turns_by_size(self) -> Self {
-        let turns = if self.prepare().1.probes.len() > EACH_UP_TO {
+        let turns = if self.prepare().1.probes().len() > EACH_UP_TO {
             Turns::Halves
         } else {
             Turns::Each
@@ -272,7 +272,7 @@ async fn run_once(
         let When::After(moment) = how.when else {
             return Ok(());
         };
-        let all = hellos.wait_for(|hellos| hellos.len() == plan.probes.len());
+        let all = hellos.wait_for(|hellos| hellos.len() == plan.probes().len());
         match tokio::time::timeout(Duration::from_secs(20), all).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) | Err(_) => return Err("not every probe said hello".to_owned()),
@@ -370,7 +370,7 @@ impl Wanted {
 impl Ran {
     /// A check of which nothing was measured, since probes or the responder did not get their time.
     fn starved(&self) -> Option<String> {
-        let checks = self.plan.checks.iter().zip(&self.results);
+        let checks = self.plan.checks().iter().zip(&self.results);
         let mut starved = checks.filter(|(check, result)| {
             // Whoever answers in the lab does so within a millisecond, if it is let.
             let slow = check.settings.attempt_timeout >= Duration::from_secs(1)
@@ -392,11 +392,11 @@ impl Ran {
     /// What did not come back as wanted; the check's number is its place in the plan.
     pub(crate) fn differing(&self, wanted: impl Fn(usize) -> Option<Wanted>) -> Vec<String> {
         let mut differing = Vec::new();
-        if self.results.len() != self.plan.checks.len() {
+        if self.results.len() != self.plan.checks().len() {
             differing.push(format!(
                 "{} results for {} checks",
                 self.results.len(),
-                self.plan.checks.len()
+                self.plan.checks().len()
             ));
         }
         for (index, result) in self.results.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use crate::backend::{CONTROL_PORT, KUBELET_PORT};
 use crate::inventory::{Inventory, Node};
-use crate::plan::{ControlEndpoints, NodeEndpoint, ReferencePodAddress};
+use crate::plan::{BackendProperties, ControlEndpoints, NodeEndpoint, ReferencePodAddress};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -30,6 +30,11 @@ pub(super) fn is_placeholder(address: IpAddr) -> bool {
         IpAddr::V4(v4) => v4.octets()[0] == 198 && v4.octets()[1] & !1 == 18,
         IpAddr::V6(v6) => v6.segments()[..4] == [0x0100, 0, 0, 0],
     }
+}
+
+/// What planning has to know of a cluster.
+pub fn properties(inventory: &Inventory) -> BackendProperties {
+    BackendProperties::cluster(control_endpoints(inventory))
 }
 
 /// The control endpoints of a cluster: the kubelet of every node, the control port of every probe

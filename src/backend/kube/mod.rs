@@ -83,7 +83,7 @@ use watches::Watches;
 pub use canary::{Canaries, CanaryError, Enforcement};
 pub use clean::{Cleaned, Leftover, Runs, clean};
 pub use connect::Access;
-pub use control_endpoints::control_endpoints;
+pub use control_endpoints::{control_endpoints, properties};
 pub use error::Error;
 pub use preflight::Code as PreflightCode;
 pub use preview::LaunchPreview;

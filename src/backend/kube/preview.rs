@@ -41,7 +41,7 @@ impl Kube {
         let (findings, mut creations) = self
             .judge(&planned_probes(plan), read, user.as_deref(), allowances)
             .await?;
-        if plan.probes.contains(&Source::Runner) {
+        if plan.probes().contains(&Source::Runner) {
             creations.push("a process of this machine: the runner's probe".to_owned());
         }
         self.allowances = allowances;
@@ -148,18 +148,18 @@ impl<'a> From<&'a Launch> for PlannedProbe<'a> {
 /// All probes of a plan.
 fn planned_probes(plan: &Plan) -> Vec<PlannedProbe<'_>> {
     let needed: BTreeSet<ProbeId> = plan
-        .checks
+        .checks()
         .iter()
         .flat_map(|check| &check.flows)
         .map(|flow| plan.flow(*flow).probe)
         .collect();
-    plan.probes
+    plan.probes()
         .iter()
         .zip((0..).map(ProbeId))
         .map(|(source, probe)| PlannedProbe {
             probe,
             source,
-            inside: plan.inside.contains(&probe),
+            inside: plan.ephemeral_probes().contains(&probe),
             needed: needed.contains(&probe),
         })
         .collect()

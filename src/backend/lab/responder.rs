@@ -11,7 +11,7 @@ use super::spawn::{SELF, prepare};
 use super::world::{World, is_dns};
 use super::{CONTROL_PORT, KUBELET_PORT};
 use crate::inventory::{Inventory, Pod, TargetPort};
-use crate::plan::on_the_wire;
+use crate::plan::wire_transport;
 use crate::wire::Transport;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, setsockopt,
@@ -276,8 +276,8 @@ pub(super) fn pod_group(
 ) -> Group {
     let names: BTreeSet<(u16, Transport)> = dns_ports(inventory, pod);
     let declared = pod.ports.iter().filter(|_| pod.ready);
-    let declared =
-        declared.filter_map(|port| Some((port.port.number(), on_the_wire(port.port.transport())?)));
+    let declared = declared
+        .filter_map(|port| Some((port.port.number(), wire_transport(port.port.transport())?)));
     let control = [Transport::Tcp, Transport::Udp]
         .into_iter()
         .filter(|_| !pod.host_network)
@@ -313,7 +313,7 @@ pub(super) fn dns_ports(inventory: &Inventory, pod: &Pod) -> BTreeSet<(u16, Tran
                 TargetPort::Number(number) => *number,
                 TargetPort::Name(name) => pod.named_port(name, port.port.transport())?.number(),
             };
-            Some((number, on_the_wire(port.port.transport())?))
+            Some((number, wire_transport(port.port.transport())?))
         })
         .collect()
 }

@@ -13,7 +13,7 @@ use super::world::World;
 use super::{Options, addresses, control, dns, nat, nft, services};
 use crate::backend::{Change, EnforcerCounts, Launch};
 use crate::model::ClusterChange;
-use crate::plan::{Source, off_the_wire};
+use crate::plan::{Source, model_transport};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 use tokio::sync::mpsc;
@@ -336,7 +336,7 @@ impl Running {
             .map(|to| Packet {
                 source: key.from,
                 destination: to.ip(),
-                payload: Payload::Ports(off_the_wire(key.transport), to.port()),
+                payload: Payload::Ports(model_transport(key.transport), to.port()),
                 established: false,
             });
 

@@ -3,7 +3,7 @@
 use super::world::selects;
 use crate::inventory::{Inventory, Pod, Service, ServiceKind, ServicePort, TargetPort};
 use crate::model::Family;
-use crate::plan::on_the_wire;
+use crate::plan::wire_transport;
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -40,7 +40,7 @@ pub(super) fn virtual_ports(inventory: &Inventory) -> Vec<VirtualPort> {
     {
         let pods = endpoints(service, &inventory.pods);
         for port in &service.ports {
-            let Some(transport) = on_the_wire(port.port.transport()) else {
+            let Some(transport) = wire_transport(port.port.transport()) else {
                 continue;
             };
             for family in Family::ALL {

@@ -7,7 +7,7 @@ use crate::inventory::{
     Service, ServiceKind, ServicePort, TargetPort,
 };
 use crate::model::{Family, Port, Transport, WorkloadKind, WorkloadRef};
-use crate::plan::{ControlEndpoints, NodeEndpoint, ReferencePodAddress};
+use crate::plan::{BackendProperties, ControlEndpoints, NodeEndpoint, ReferencePodAddress};
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -171,6 +171,13 @@ impl World {
                 .map(reference_pod)
                 .collect(),
         }
+    }
+
+    /// What planning has to know of the lab.
+    pub fn properties(&self) -> BackendProperties {
+        BackendProperties::lab(self.control_endpoints(), |inventory, source| {
+            Some(super::dns::resolver(inventory, source))
+        })
     }
 
     /// The number of a node, counted from 0.

@@ -96,7 +96,7 @@ fn plan(
 
 fn why_no_flow(plan: &Plan) -> &str {
     let missing = plan
-        .checks
+        .checks()
         .iter()
         .find_map(|check| match &check.provability {
             Provability::MatchesNothing(what) => Some(what.as_str()),

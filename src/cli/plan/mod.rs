@@ -69,22 +69,22 @@ fn write_all(
     writeln!(
         out,
         "{} checks, {} flows, {} probes; at least {} once the probes are up",
-        plan.checks.len(),
-        plan.flows.len(),
-        plan.probes.len(),
+        plan.checks().len(),
+        plan.flows().len(),
+        plan.probes().len(),
         show_duration(floor(plan)),
     )?;
-    for check in &plan.checks {
+    for check in plan.checks() {
         write_check(plan, check, verbose, out)?;
     }
 
     Traffic::of(plan).write(out)?;
-    for note in &plan.notes {
+    for note in plan.notes() {
         writeln!(out, "\nnote: {note}")?;
     }
     write_totals(plan, verbose, out)?;
 
-    if let Some(coverage) = &plan.coverage {
+    if let Some(coverage) = &plan.coverage() {
         write_coverage(coverage, verbose, out)?;
     }
     if let Some(preview) = preview {
@@ -95,7 +95,7 @@ fn write_all(
 
 /// Writes a check, its prediction and its flows; with `verbose` also the controls of each flow.
 fn write_check(plan: &Plan, check: &Check, verbose: bool, out: &mut impl Write) -> io::Result<()> {
-    let suite = &plan.suites[check.suite].name;
+    let suite = &plan.suites()[check.suite].name;
     writeln!(out, "\n{suite} / {}   ({})", check.name, check.line.place())?;
     match &check.provability {
         Provability::Provable => {}
@@ -132,7 +132,7 @@ fn write_flow(plan: &Plan, flow: &Flow, out: &mut impl Write) -> io::Result<()> 
 
 /// Writes the target controls of a flow that other probes send.
 fn write_controls(plan: &Plan, flow: &Flow, out: &mut impl Write) -> io::Result<()> {
-    let controls = plan.target_controls.get(&flow.to).into_iter().flatten();
+    let controls = plan.target_controls().get(&flow.to).into_iter().flatten();
     for control in controls {
         let probe = plan.flow(*control).probe;
         if probe != flow.probe {
@@ -140,7 +140,7 @@ fn write_controls(plan: &Plan, flow: &Flow, out: &mut impl Write) -> io::Result<
         }
     }
 
-    let composite = plan.composites.get(&flow.to);
+    let composite = plan.composites().get(&flow.to);
     let through = composite.map(|composite| &composite.through);
     for control in through.into_iter().flatten() {
         let node = plan.source(plan.flow(*control).probe);
@@ -155,7 +155,7 @@ fn write_controls(plan: &Plan, flow: &Flow, out: &mut impl Write) -> io::Result<
 /// Writes how many checks contradict the policies, how many ports are swept, and how many checks
 /// can never be proven.
 fn write_totals(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<()> {
-    let checks = &plan.checks;
+    let checks = plan.checks();
     let contradicted = checks
         .iter()
         .filter(|check| check.contradiction().is_some());
@@ -168,14 +168,14 @@ fn write_totals(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<
         )?;
     }
 
-    if !plan.swept.is_empty() {
+    if !plan.swept().is_empty() {
         writeln!(
             out,
             "\n{} ports beyond the checks are tried once, and must not open",
-            plan.swept.len()
+            plan.swept().len()
         )?;
     }
-    for check in plan.swept.iter().filter(|_| verbose) {
+    for check in plan.swept().iter().filter(|_| verbose) {
         match &check.prediction {
             Some(prediction) => {
                 writeln!(out, "    {}   predicted {}", check.name, prediction.word())?;

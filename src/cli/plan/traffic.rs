@@ -81,13 +81,13 @@ struct TargetLoad {
 impl Traffic {
     pub(super) fn of(plan: &Plan) -> Self {
         let checked: BTreeSet<FlowId> = plan
-            .checks
+            .checks()
             .iter()
             .flat_map(|check| check.flows.iter().copied())
             .collect();
 
         let mut traffic = Self::default();
-        for (index, flow) in plan.flows.iter().enumerate() {
+        for (index, flow) in plan.flows().iter().enumerate() {
             let is_checked = checked.contains(&FlowId(index as u32));
             let load = Load::of(plan, flow, is_checked);
 

@@ -239,7 +239,7 @@ fn predict_suites(args: &PredictArgs, terminal: &Terminal) -> Result<ExitCode, E
         prediction::plan_in_manifests(input, &args.manifests, args.strict, terminal)?
     };
 
-    terminal.data(&render::checks(args.output, &plan.checks))?;
+    terminal.data(&render::checks(args.output, plan.checks()))?;
     if is_contradicted(&plan) {
         Ok(ExitCode::Violated)
     } else {
@@ -248,7 +248,7 @@ fn predict_suites(args: &PredictArgs, terminal: &Terminal) -> Result<ExitCode, E
 }
 
 fn is_contradicted(plan: &Plan) -> bool {
-    plan.checks
+    plan.checks()
         .iter()
         .any(|check| check.contradiction().is_some())
 }

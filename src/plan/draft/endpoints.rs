@@ -1,7 +1,7 @@
 //! Who takes part: workloads as policies tell them apart, cluster DNS, addresses that stand for
 //! blocks, the runner.
 
-use super::super::endpoints::{cluster_addresses, find, selects};
+use super::super::endpoints::{cluster_addresses, resolve_endpoint, selects};
 use super::DraftError;
 use super::names::Names;
 use crate::inventory::{Inventory, Pod, Service, ServiceKind};
@@ -128,7 +128,7 @@ impl Cast {
             };
             for locator in locators {
                 let mut endpoint = Endpoint::of("", locator);
-                let found = find(&endpoint, inventory).pods;
+                let found = resolve_endpoint(&endpoint, inventory).pods;
                 if !found.is_empty() && found.iter().all(|pod| is_dns(pod)) {
                     continue;
                 }
@@ -339,7 +339,9 @@ fn service_of(endpoint: &Endpoint, pods: &[&Pod], inventory: &Inventory) -> Opti
             service: Some(service.name.clone()),
             ..endpoint.clone()
         };
-        find(&tried, inventory).known_ports(None).is_ok()
+        resolve_endpoint(&tried, inventory)
+            .known_ports(None)
+            .is_ok()
     };
     inventory
         .services

@@ -54,12 +54,12 @@ pub enum DraftError {
 /// [`DraftError`].
 pub fn draft(
     inventory: &Inventory,
-    environment: BackendKind,
+    backend: BackendKind,
     name: &str,
     can_be_outside: impl Fn(IpAddr) -> bool,
 ) -> Result<String, DraftError> {
     let cast = endpoints::cast(inventory, &can_be_outside)?;
-    let mut table = table::Table::fill(&cast, inventory, environment)?;
+    let mut table = table::Table::fill(&cast, inventory, backend)?;
     let sections = lines::sections(&mut table);
     if sections.is_empty() {
         return Err(DraftError::NoPair);

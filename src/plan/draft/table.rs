@@ -1,7 +1,7 @@
 //! What policies answer for each source, target and port.
 
 use super::super::addresses::Addressing;
-use super::super::endpoints::{FoundPort, Place, ResolvedEndpoint, find};
+use super::super::endpoints::{EndpointKind, ResolvedEndpoint, ResolvedPort, resolve_endpoint};
 use super::super::predict::Predictions;
 use super::super::request::request_spec;
 use super::super::{BackendKind, Flow, ProbeId, Source, TargetKey, Waits};
@@ -32,10 +32,10 @@ pub(super) enum Answer {
 pub(super) struct Table<'a> {
     pub(super) cast: &'a Cast,
     inventory: &'a Inventory,
-    environment: BackendKind,
-    ends: Addressing<'a>,
+    backend: BackendKind,
+    addressing: Addressing<'a>,
     found: Vec<ResolvedEndpoint<'a>>,
-    pub(super) ports: Vec<Vec<FoundPort>>,
+    pub(super) ports: Vec<Vec<ResolvedPort>>,
     sources: Vec<Vec<Source>>,
     pub(super) predictions: Predictions<'a>,
     /// By target, source and port.
@@ -46,13 +46,13 @@ impl<'a> Table<'a> {
     pub(super) fn fill(
         cast: &'a Cast,
         inventory: &'a Inventory,
-        environment: BackendKind,
+        backend: BackendKind,
     ) -> Result<Self, DraftError> {
-        let ends = Addressing::of(inventory);
+        let addressing = Addressing::of(inventory);
         let found: Vec<ResolvedEndpoint<'a>> = cast
             .actors
             .iter()
-            .map(|actor| find(&actor.endpoint, inventory))
+            .map(|actor| resolve_endpoint(&actor.endpoint, inventory))
             .collect();
         // Where a Service would make a port mean two things, the endpoint has none.
         let ports = found
@@ -61,14 +61,14 @@ impl<'a> Table<'a> {
             .collect();
         let sources = found
             .iter()
-            .map(|found| ends.sources(found, Some(Spread::Nodes)))
+            .map(|found| addressing.sources(found, Some(Spread::Nodes)))
             .collect();
         let predictions = Predictions::new(inventory)?;
         let mut table = Self {
             cast,
             inventory,
-            environment,
-            ends,
+            backend,
+            addressing,
             found,
             ports,
             sources,
@@ -94,11 +94,11 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn is_runner(&self, who: Who) -> bool {
-        self.found[who].place == Place::Runner
+        self.found[who].kind == EndpointKind::Runner
     }
 
     pub(super) fn is_outside(&self, who: Who) -> bool {
-        matches!(self.found[who].place, Place::Outside(_))
+        matches!(self.found[who].kind, EndpointKind::Outside(_))
     }
 
     /// Whether it has no replica to talk to.
@@ -146,9 +146,9 @@ impl<'a> Table<'a> {
     fn flows(&self, source: Who, target: Who, port: usize) -> Vec<(Source, Flow)> {
         let (found, at) = (&self.found[target], &self.ports[target][port]);
         let none = Settings::default();
-        let request_spec = request_spec(found, at, None, &none, self.environment);
+        let request_spec = request_spec(found, at, None, &none, self.backend);
         let targets: Vec<(Arc<TargetKey>, Arc<_>)> = self
-            .ends
+            .addressing
             .targets(found, at, &request_spec)
             .into_iter()
             .map(|(key, target_kind)| (Arc::new(key), Arc::new(target_kind)))
@@ -157,7 +157,7 @@ impl<'a> Table<'a> {
         for source in &self.sources[source] {
             for (to, target_kind) in targets
                 .iter()
-                .filter(|(to, target_kind)| self.ends.can_meet(source, to, target_kind))
+                .filter(|(to, target_kind)| self.addressing.can_connect(source, to, target_kind))
             {
                 let flow = Flow {
                     probe: ProbeId(0),
@@ -199,17 +199,17 @@ impl<'a> Table<'a> {
                 .filter_map(|pod| number(pod))
                 .find(|number| Some(*number) != not)
         };
-        let end_of = |of: &ResolvedEndpoint<'a>, not: Option<usize>| match &of.place {
-            Place::Pods => pod(of, not).map(EndpointRef::Pod),
-            Place::Outside(addresses) => addresses
+        let end_of = |of: &ResolvedEndpoint<'a>, not: Option<usize>| match &of.kind {
+            EndpointKind::Pods => pod(of, not).map(EndpointRef::Pod),
+            EndpointKind::Outside(addresses) => addresses
                 .first()
                 .map(|address| EndpointRef::Address(*address)),
-            Place::Runner => self
+            EndpointKind::Runner => self
                 .inventory
                 .runner
                 .first()
                 .map(|address| EndpointRef::Address(*address)),
-            Place::Nodes => None,
+            EndpointKind::Nodes => None,
         };
         let start = end_of(from, None)?;
         let first = if let EndpointRef::Pod(number) = start {
@@ -219,9 +219,9 @@ impl<'a> Table<'a> {
         };
         let end = end_of(to, first)?;
         let number = match end {
-            EndpointRef::Pod(pod) | EndpointRef::ServicePod(pod) => {
-                at.on_pods.of(&self.inventory.pods[pod], at.transport)?
-            }
+            EndpointRef::Pod(pod) | EndpointRef::ServicePod(pod) => at
+                .on_pods
+                .number_on(&self.inventory.pods[pod], at.transport)?,
             EndpointRef::Node(_) | EndpointRef::Address(_) => at.number,
         };
         Some((start, end, Port::new(number, at.transport)?))

@@ -1,6 +1,6 @@
 //! Sections → YAML, with what is guessed and what is left out.
 
-use super::super::endpoints::FoundPort;
+use super::super::endpoints::ResolvedPort;
 use super::endpoints::Cast;
 use super::lines::{Section, Sources, Statement, idle};
 use super::names::Names;
@@ -176,7 +176,7 @@ fn at_ports(who: Who, ports: &[usize], table: &Table<'_>) -> Vec<String> {
 }
 
 fn pair((source, target, port): (Who, Who, usize), table: &Table<'_>) -> String {
-    let at: &FoundPort = &table.ports[target][port];
+    let at: &ResolvedPort = &table.ports[target][port];
     format!(
         "{} -> {}:{}",
         table.actor(source).endpoint.label,

@@ -266,7 +266,7 @@ fn deny_of_a_stalled_probe_is_cpu_starved_until_it_has_enough_attempts() {
 
 #[test]
 fn change_concerns_flows_from_or_to_its_object() {
-    let plan = Scene::new().plan;
+    let plan = Scene::new().plan();
     let relevant = [
         ClusterChange::Pod("shop".into(), "web-0".into()),
         ClusterChange::Pod("shop".into(), "postgres-0".into()),

@@ -308,7 +308,9 @@ fn from_the_runner(other: TargetKind) -> Scene {
         .plan
         .source_controls
         .insert((ProbeId(0), Family::V4, Transport::Tcp), source_controls);
-    let mut ends = scene.plan.flows[5].target_kind.ends(&scene.plan.flows[5]);
+    let mut ends = scene.plan.flows[5]
+        .target_kind
+        .path_ends(&scene.plan.flows[5]);
     if ends.len() > 2 {
         ends.retain(|end| *end == PathEnd::Services);
     }

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::model::{Family, ObjectRef};
 use crate::plan::{
-    BackendKind, Check, CheckSettings, Flow, FlowId, LineRef, Path, PathEnd, Plan, ProbeId,
-    Provability, Scope, Source, SourceControls, TargetKey, TargetKind, Waits,
+    BackendKind, Check, CheckSettings, Flow, FlowId, LineRef, Path, PathEnd, Plan, PlanParts,
+    ProbeId, Provability, Scope, Source, SourceControls, TargetKey, TargetKind, Waits,
 };
 use crate::suite::{Expected, Mechanism, RequiredTier, Settings};
 use crate::wire::{FaultReason, Linger, Observation, Request, Stage, Stop, StopCause, Transport};
@@ -33,7 +33,7 @@ const OTHER: FlowId = FlowId(5);
 /// control, node-1 reaches web (source control) and node-2 (path control). `OTHER` is a flow that
 /// web is allowed to open.
 struct Scene {
-    plan: Plan,
+    plan: PlanParts,
     evidence: Evidence,
     /// The number of attempts so far, by flow.
     attempts: BTreeMap<u32, u32>,
@@ -147,7 +147,7 @@ impl Scene {
             to: PathEnd::Pods("node-2".into()),
             family: Family::V4,
         };
-        let plan = Plan {
+        let plan = PlanParts {
             suites: vec![],
             checks: vec![
                 check("web -> postgres denied", Expected::Denied, DENIED),
@@ -157,7 +157,7 @@ impl Scene {
             rates: vec![],
             target_rates: BTreeMap::new(),
             resolvers: vec![],
-            listen: None,
+            control_port: None,
             foreign_targets: false,
             probes,
             target_controls: BTreeMap::from([(postgres.clone(), vec![ALLOWED, TARGET_CONTROL])]),
@@ -174,15 +174,15 @@ impl Scene {
             ]),
             path_controls: BTreeMap::from([(path, vec![PATH_CONTROL, ALLOWED])]),
             flows,
-            created: BTreeSet::new(),
-            inside: BTreeSet::new(),
+            created_probes: BTreeSet::new(),
+            ephemeral_probes: BTreeSet::new(),
             policy_delay_flows: BTreeMap::new(),
             pod_uids: BTreeMap::new(),
             predicted: BTreeMap::new(),
             coverage: None,
             notes: vec![],
         };
-        let mut evidence = Evidence::of(&plan);
+        let mut evidence = Evidence::of(&Plan::from_parts(plan.clone()));
         for probe in &mut evidence.probes {
             probe.clock = Some(Clock::shared(0));
         }
@@ -250,11 +250,16 @@ impl Scene {
         self
     }
 
+    fn plan(&self) -> Plan {
+        Plan::from_parts(self.plan.clone())
+    }
+
     /// Judges a check, and compares [`Judge::pending_flow`] with [`Judgement::is_settled`].
     fn judge(&self, index: usize) -> Judgement {
-        let check = &self.plan.checks[index];
-        let judgement = judge(&self.plan, check, &self.evidence);
-        let pending = Judge::new(&self.plan, &self.evidence).pending_flow(check, 0);
+        let plan = self.plan();
+        let check = &plan.checks()[index];
+        let judgement = judge(&plan, check, &self.evidence);
+        let pending = Judge::new(&plan, &self.evidence).pending_flow(check, 0);
         let left_out = judgement
             .flows
             .iter()

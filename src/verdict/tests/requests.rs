@@ -31,7 +31,7 @@ fn once(stage: Stage, passed: Option<Stage>) -> Scene {
     .into();
     scene.plan.flows[4].to = post.clone().into();
     scene.plan.target_controls = BTreeMap::from([(post, vec![TARGET_CONTROL])]);
-    scene.evidence = Evidence::of(&scene.plan);
+    scene.evidence = Evidence::of(&scene.plan());
     for probe in &mut scene.evidence.probes {
         probe.clock = Some(Clock::shared(0));
     }
@@ -100,8 +100,13 @@ fn deny_with_a_slow_target_control_needs_longer_waits() {
             .expect("in order");
     }
     assert_eq!(reason(&scene.deny()), Some(Reason::AttemptTimeoutTooShort));
-    let waits = waits_needed(&scene.plan, &scene.evidence, &scene.plan.checks[0], DENIED)
-        .expect("more time");
+    let waits = waits_needed(
+        &scene.plan(),
+        &scene.evidence,
+        &scene.plan.checks[0],
+        DENIED,
+    )
+    .expect("more time");
     assert_eq!(
         (waits.connect.as_millis(), waits.request.as_millis()),
         (3_000, 0)
@@ -109,7 +114,12 @@ fn deny_with_a_slow_target_control_needs_longer_waits() {
     scene.plan.flows[0].waits = waits;
     assert_eq!(scene.deny(), Verdict::Proven);
     assert_eq!(
-        waits_needed(&scene.plan, &scene.evidence, &scene.plan.checks[0], DENIED),
+        waits_needed(
+            &scene.plan(),
+            &scene.evidence,
+            &scene.plan.checks[0],
+            DENIED
+        ),
         None
     );
 }

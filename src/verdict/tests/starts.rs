@@ -16,7 +16,7 @@ fn with_a_clone() -> Scene {
             RequiredTier::A0,
         );
     }
-    scene.plan.created = BTreeSet::from([ProbeId(0)]);
+    scene.plan.created_probes = BTreeSet::from([ProbeId(0)]);
     scene.plan.policy_delay_flows =
         BTreeMap::from([((ProbeId(0), "node-2".to_owned()), vec![OTHER])]);
     let source_controls = source_controls(vec![OTHER], vec![]);
@@ -93,7 +93,7 @@ fn success_towards_another_node_does_not_show_the_identity() {
 
 fn is_proven_with_last_hello(hello: i64) -> bool {
     let mut scene = with_a_clone();
-    scene.plan.created.clear();
+    scene.plan.created_probes.clear();
     // A second source, whose probe came up later.
     scene.plan.checks[0].flows.push(ALLOWED);
     scene.evidence.probes[3].clock = Some(Clock::shared(hello));
@@ -148,7 +148,7 @@ fn startup_leak_that_is_excluded_or_lasts_or_returns_is_a_violation() {
     isolated.plan.checks[0].settings.startup_isolated = true;
     assert!(is_violated(&isolated));
     let mut existing = leaking(2_300);
-    existing.plan.created.clear();
+    existing.plan.created_probes.clear();
     assert!(is_violated(&existing));
     assert!(is_violated(&leaking(10_100)), "longer than grace");
     let mut returns = leaking(2_300);

@@ -1,0 +1,193 @@
+//! What each kind of request is, in one place: its stages, the stage at which an attempt counts as
+//! open, what its answer can show, whether it may be repeated, its words.
+//!
+//! Every match over [`Request`] here names all kinds, so that the compiler lists what a new kind
+//! must answer.
+
+use crate::wire::{Http, Request, Stage, Tls, Transport};
+use std::fmt;
+use std::time::Duration;
+
+/// The most characters of a payload that [`Request`]'s words show.
+const SHOWN: usize = 32;
+
+impl Request {
+    /// The stages of an attempt after name resolution, in the order in which they are passed.
+    pub fn stages(&self, transport: Transport) -> Vec<Stage> {
+        let mut stages = match transport {
+            Transport::Tcp => vec![Stage::Connect],
+            Transport::Udp => Vec::new(),
+        };
+
+        match self {
+            Self::Connect { .. } => {}
+            Self::Nonce | Self::Payload { .. } | Self::Dns { .. } => stages.push(Stage::FirstBytes),
+            Self::Tls(_) => stages.push(Stage::Tls),
+            Self::Http(Http { tls: Some(_), .. }) => stages.extend([Stage::Tls, Stage::Request]),
+            Self::Http(Http { tls: None, .. }) => {
+                stages.extend([Stage::FirstBytes, Stage::Request]);
+            }
+        }
+
+        stages
+    }
+
+    /// The stage at which an attempt counts as open: what shows that packets got through, where
+    /// nothing on the path answers in the target's place.
+    pub fn opens_at(&self, transport: Transport) -> Stage {
+        match (self, transport) {
+            (Self::Connect { .. } | Self::Nonce, Transport::Tcp) => Stage::Connect,
+            (
+                Self::Connect { .. } | Self::Nonce | Self::Payload { .. } | Self::Dns { .. },
+                Transport::Udp,
+            )
+            | (Self::Payload { .. } | Self::Dns { .. }, Transport::Tcp) => Stage::FirstBytes,
+            (Self::Tls(_), Transport::Tcp | Transport::Udp) => Stage::Tls,
+            (Self::Http(_), Transport::Tcp | Transport::Udp) => Stage::Request,
+        }
+    }
+
+    /// How long a bare handshake waits for bytes; `None` where a request follows the handshake.
+    pub fn linger(&self) -> Option<Duration> {
+        match self {
+            Self::Connect { linger_ms } => Some(Duration::from_millis(u64::from(*linger_ms))),
+            Self::Nonce
+            | Self::Payload { .. }
+            | Self::Tls(_)
+            | Self::Http(_)
+            | Self::Dns { .. } => None,
+        }
+    }
+
+    /// The TLS handshake's parameters, where there is one.
+    pub fn tls(&self) -> Option<&Tls> {
+        match self {
+            Self::Tls(tls) => Some(tls),
+            Self::Http(http) => http.tls.as_ref(),
+            Self::Connect { .. } | Self::Nonce | Self::Payload { .. } | Self::Dns { .. } => None,
+        }
+    }
+
+    /// The HTTP exchange, where there is one.
+    pub fn http(&self) -> Option<&Http> {
+        match self {
+            Self::Http(http) => Some(http),
+            Self::Connect { .. }
+            | Self::Nonce
+            | Self::Payload { .. }
+            | Self::Tls(_)
+            | Self::Dns { .. } => None,
+        }
+    }
+
+    /// The same request with another server name; `None` where it has no TLS.
+    #[must_use]
+    pub fn with_server_name(&self, server_name: Option<String>) -> Option<Self> {
+        let tls = Tls {
+            server_name,
+            ..self.tls()?.clone()
+        };
+        match self {
+            Self::Tls(_) => Some(Self::Tls(tls)),
+            Self::Http(http) => Some(Self::Http(Http {
+                tls: Some(tls),
+                ..http.clone()
+            })),
+            Self::Connect { .. } | Self::Nonce | Self::Payload { .. } | Self::Dns { .. } => None,
+        }
+    }
+
+    /// Whether it may be sent again and again: an HTTP method other than GET, HEAD and OPTIONS may
+    /// change something (RFC 9110 section 9.2.1).
+    pub fn may_be_repeated(&self) -> bool {
+        match self {
+            Self::Http(http) => matches!(http.method.as_str(), "GET" | "HEAD" | "OPTIONS"),
+            Self::Connect { .. }
+            | Self::Nonce
+            | Self::Payload { .. }
+            | Self::Tls(_)
+            | Self::Dns { .. } => true,
+        }
+    }
+
+    /// What a control sends in the place of a request that may be sent only once: GET without a
+    /// body. `None` for kinds that may always be repeated.
+    pub fn repeatable_form(&self) -> Option<Self> {
+        self.http().map(|http| {
+            Self::Http(Http {
+                method: "GET".into(),
+                body: None,
+                ..http.clone()
+            })
+        })
+    }
+
+    /// Whether our responder says in its answer which pod it is, so that an answer proves who
+    /// answered.
+    pub fn asks_for_identity(&self) -> bool {
+        match self {
+            Self::Nonce | Self::Http(_) => true,
+            Self::Connect { .. } | Self::Payload { .. } | Self::Tls(_) | Self::Dns { .. } => false,
+        }
+    }
+
+    /// Whether an attempt costs cryptography or a parser: fewer of them run at a time.
+    pub fn is_heavy(&self) -> bool {
+        match self {
+            Self::Tls(_) | Self::Http(_) => true,
+            Self::Connect { .. } | Self::Nonce | Self::Payload { .. } | Self::Dns { .. } => false,
+        }
+    }
+
+    /// Whether it goes without saying where our own responders answer.
+    pub fn is_usual_in_lab(&self) -> bool {
+        match self {
+            Self::Nonce => true,
+            Self::Connect { .. }
+            | Self::Payload { .. }
+            | Self::Tls(_)
+            | Self::Http(_)
+            | Self::Dns { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for Request {
+    /// A request in words, short: `GET /health over TLS as payment.example`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect { .. } => f.write_str("a handshake, nothing sent"),
+            Self::Nonce => f.write_str("a nonce"),
+            Self::Payload { hex } => {
+                let bytes = hex.len() / 2;
+                let cut = if hex.len() > SHOWN { "..." } else { "" };
+                let shown: String = hex.chars().take(SHOWN).collect();
+                write!(f, "{bytes} bytes: {shown}{cut}")
+            }
+            Self::Tls(tls) => write!(f, "a TLS handshake{}", tls_words(tls)),
+            Self::Http(http) => {
+                write!(f, "{} {}", http.method, http.path)?;
+                if http.h2 {
+                    f.write_str(" by HTTP/2")?;
+                }
+                match &http.tls {
+                    Some(tls) => write!(f, " over TLS{}", tls_words(tls)),
+                    None => Ok(()),
+                }
+            }
+            Self::Dns { name, record } => write!(f, "the {record} records of {name}"),
+        }
+    }
+}
+
+/// Server name and offered protocols, to stand behind "TLS".
+fn tls_words(tls: &Tls) -> String {
+    let name = match &tls.server_name {
+        Some(name) => format!(" as {name}"),
+        None => " without a server name".to_owned(),
+    };
+    match tls.alpn.as_slice() {
+        [] => name,
+        protocols => format!("{name}, offering {}", protocols.join(" and ")),
+    }
+}

@@ -1,0 +1,112 @@
+//! Checks as a plan holds them: what is expected, where it is written, how it is judged.
+
+use super::{CheckSettings, FlowId};
+use crate::suite::Expected;
+
+/// An expectation for one source endpoint, one target endpoint, one port and request.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// `SOURCE -> TARGET:PORT allowed|denied`, unique within its suite.
+    pub name: String,
+    /// Index into [`Plan::suites`].
+    pub suite: usize,
+    /// The source as the suite names it, for matrices.
+    pub source: String,
+    /// The target and port as the suite names them, for matrices.
+    pub target: String,
+    pub expected: Expected,
+    pub line: LineRef,
+    pub settings: CheckSettings,
+    pub flows: Vec<FlowId>,
+    /// Flows that were sampled until a pod at either end was replaced: their successes before that
+    /// still count.
+    pub retired: Vec<FlowId>,
+    /// How much of the source and of the target these flows cover.
+    pub scope: Scope,
+    pub provability: Provability,
+    /// What the policies say of it; `None` where that is not known.
+    pub prediction: Option<Prediction>,
+}
+
+/// What the policies say of a check, before any packet is sent. It is shown, and may choose which
+/// controls are tried; no verdict reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prediction {
+    /// What they say of all of its flows; `None` where they differ.
+    pub answer: Option<Expected>,
+    /// Why that is not what the suite expects, if it is not.
+    pub because: Option<String>,
+    /// The smallest change of policies or labels that would give what the suite expects.
+    pub change: Option<String>,
+}
+
+impl Prediction {
+    /// `allowed`, `denied` or `mixed`.
+    pub fn word(&self) -> &'static str {
+        match self.answer {
+            Some(Expected::Allowed) => "allowed",
+            Some(Expected::Denied) => "denied",
+            None => "mixed",
+        }
+    }
+}
+
+impl Check {
+    /// Why the policies cannot do what the suite expects, in one sentence, if they cannot.
+    pub fn contradiction(&self) -> Option<String> {
+        let prediction = self.prediction.as_ref()?;
+        let because = prediction.because.as_ref()?;
+        let change = prediction.change.as_ref().map_or(String::new(), |change| {
+            format!("; to change that: {change}")
+        });
+        Some(format!(
+            "the policies cannot do what the suite expects: {because}{change}"
+        ))
+    }
+}
+
+/// The line of a suite that a check comes from.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct LineRef {
+    /// File as named.
+    pub file: String,
+    /// Line number, from 1.
+    pub line: u32,
+    /// Column of the line's first character, from 1.
+    pub column: u32,
+    /// The line as written.
+    pub text: String,
+    /// `because:`.
+    pub because: Option<String>,
+    /// `tags:`.
+    pub tags: Vec<String>,
+    /// `id:`.
+    pub id: Option<String>,
+}
+
+impl LineRef {
+    /// `file:line:column`.
+    pub fn place(&self) -> String {
+        format!("{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+/// How many nodes and pods a check could cover when the plan was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scope {
+    /// Nodes on which the source has pods.
+    pub source_nodes: usize,
+    /// Pods of the target; 0 for targets that are not pods.
+    pub target_pods: usize,
+}
+
+/// Whether a check can be proven, as far as planning can tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Provability {
+    /// Yes, if the network is as expected.
+    Provable,
+    /// No, and why; it is sampled where possible.
+    Unprovable(String),
+    /// The source or the target matches nothing that exists.
+    MatchesNothing(String),
+}

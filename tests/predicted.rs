@@ -22,7 +22,7 @@ use support::{Check, Flow, Lab, Seen, say};
 use watertight::backend::lab::{Deny, World};
 use watertight::model::{Family, Port, Transport};
 use watertight::plan::{NodeEndpoint, Source};
-use watertight::policy::{End, Explainer, Explanation, Predictor};
+use watertight::policy::{EndpointRef, Explainer, Explanation, Predictor};
 use watertight::wire;
 
 /// Worlds of a run, unless `WATERTIGHT_WORLDS` says otherwise.
@@ -189,7 +189,7 @@ fn predict(world: &World) -> Vec<Predicted> {
     let inventory = world.inventory();
     let mut predictor = Predictor::new(inventory).expect("valid");
     let explainer = Explainer::new(inventory).expect("valid");
-    let mut sources: Vec<(Source, End<'_>)> = Vec::new();
+    let mut sources: Vec<(Source, EndpointRef<'_>)> = Vec::new();
     for (index, pod) in inventory
         .pods
         .iter()
@@ -205,7 +205,7 @@ fn predict(world: &World) -> Vec<Predicted> {
                     name,
                     node,
                 },
-                End::Pod(index),
+                EndpointRef::Pod(index),
             ));
         }
     }
@@ -214,10 +214,10 @@ fn predict(world: &World) -> Vec<Predicted> {
             Source::Node {
                 name: node.name.clone(),
             },
-            End::Node(&node.name),
+            EndpointRef::Node(&node.name),
         ));
     }
-    let mut targets: Vec<(End<'_>, SocketAddr, Port)> = Vec::new();
+    let mut targets: Vec<(EndpointRef<'_>, SocketAddr, Port)> = Vec::new();
     for (index, pod) in inventory
         .pods
         .iter()
@@ -231,7 +231,7 @@ fn predict(world: &World) -> Vec<Predicted> {
         {
             for address in &pod.addresses {
                 targets.push((
-                    End::Pod(index),
+                    EndpointRef::Pod(index),
                     SocketAddr::new(*address, declared.port.number()),
                     declared.port,
                 ));
@@ -255,12 +255,12 @@ fn predict(world: &World) -> Vec<Predicted> {
         .addresses
         .iter()
         .map(|address| SocketAddr::new(*address, generate::SERVICE_PORT));
-    targets.extend(addresses.map(|address| (End::Served(first), address, http)));
+    targets.extend(addresses.map(|address| (EndpointRef::ServicePod(first), address, http)));
     for address in inventory.hosts.values().flatten() {
         for number in generate::OUTSIDE_PORTS {
             let port = Port::new(number, Transport::Tcp).expect("a port");
             targets.push((
-                End::Address(*address),
+                EndpointRef::Address(*address),
                 SocketAddr::new(*address, number),
                 port,
             ));
@@ -275,7 +275,9 @@ fn predict(world: &World) -> Vec<Predicted> {
             .addresses
             .iter()
             .map(|address| SocketAddr::new(*address, on_nodes));
-        targets.extend(addresses.map(|address| (End::Node(node.name.as_str()), address, port)));
+        targets.extend(
+            addresses.map(|address| (EndpointRef::Node(node.name.as_str()), address, port)),
+        );
     }
     let mut predicted = Vec::new();
     for family in Family::ALL {
@@ -284,23 +286,26 @@ fn predict(world: &World) -> Vec<Predicted> {
             .iter()
             .copied()
             .find(|address| Family::of(*address) == family);
-        let outside = runner.map(|address| (Source::Runner, End::Address(address)));
+        let outside = runner.map(|address| (Source::Runner, EndpointRef::Address(address)));
         for (source, from) in sources.iter().cloned().chain(outside) {
             for (to, address, port) in targets
                 .iter()
                 .filter(|(_, address, _)| Family::of(address.ip()) == family)
             {
-                let from_outside = matches!(from, End::Address(_) | End::Node(_));
+                let from_outside = matches!(from, EndpointRef::Address(_) | EndpointRef::Node(_));
                 // What goes from outside to outside, and what a node says to itself, is nobody's
                 // policy.
                 let to_pods = |index: &usize| !inventory.pods[*index].host_network;
                 if from_outside
-                    && !matches!(to, End::Pod(index) | End::Served(index) if to_pods(index))
+                    && !matches!(to, EndpointRef::Pod(index) | EndpointRef::ServicePod(index) if to_pods(index))
                 {
                     continue;
                 }
                 // A Service's address is one inside the cluster only.
-                if matches!((from, to), (End::Address(_), End::Served(_))) {
+                if matches!(
+                    (from, to),
+                    (EndpointRef::Address(_), EndpointRef::ServicePod(_))
+                ) {
                     continue;
                 }
                 let allowed = predictor.allowed(from, *to, family).contains(*port);

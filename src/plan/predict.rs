@@ -10,7 +10,8 @@ use super::{Check, Flow, FlowId, Plan, Prediction, Source, TargetKind};
 use crate::inventory::{Inventory, Service};
 use crate::model::{Family, ObjectRef, Port, Transport};
 use crate::policy::{
-    BothSides, Direction, End, Explainer, Explanation, InvalidPolicy, Met, PolicyName, Predictor,
+    BothSides, Direction, EndpointRef, Explainer, Explanation, InvalidPolicy, MatchedPolicy,
+    PolicyName, Predictor,
 };
 use crate::suite::Expected;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -87,7 +88,7 @@ pub(super) type SeenClasses = HashSet<(usize, usize, Port, Family)>;
 
 /// Where the packets of a flow arrive, and at what port.
 struct Arrival<'e> {
-    end: End<'e>,
+    end: EndpointRef<'e>,
     port: Port,
 }
 
@@ -154,20 +155,20 @@ impl<'a> Predictions<'a> {
         source: &Source,
         flow: &Flow,
         seen: &mut SeenClasses,
-    ) -> Vec<Met> {
+    ) -> Vec<MatchedPolicy> {
         let family = flow.family();
         let (Some(from), Some(arrivals)) = (self.from(source, family), self.arrivals(flow)) else {
             return Vec::new();
         };
-        let source = self.predictor.alike(from);
+        let source = self.predictor.class_of(from);
         let mut unseen = Vec::new();
         for Arrival { end, port } in arrivals {
             // A node always reaches its own pods: which node it is matters too.
-            let known = matches!(from, End::Pod(_) | End::Address(_))
-                .then(|| Some((source?, self.predictor.alike(end)?, port, family)))
+            let known = matches!(from, EndpointRef::Pod(_) | EndpointRef::Address(_))
+                .then(|| Some((source?, self.predictor.class_of(end)?, port, family)))
                 .flatten();
             if known.is_none_or(|pair| seen.insert(pair)) {
-                unseen.extend(self.predictor.met(from, end, port, family));
+                unseen.extend(self.predictor.matched_policies(from, end, port, family));
             }
         }
         unseen
@@ -188,8 +189,8 @@ impl<'a> Predictions<'a> {
     /// What each side of a flow lets through by itself; `None` where no policy applies.
     pub(super) fn sides(
         &mut self,
-        from: End<'_>,
-        to: End<'_>,
+        from: EndpointRef<'_>,
+        to: EndpointRef<'_>,
         family: Family,
     ) -> Option<BothSides> {
         self.predictor.sides(from, to, family)
@@ -241,33 +242,33 @@ impl<'a> Predictions<'a> {
         }
     }
 
-    fn from<'e>(&self, source: &'e Source, family: Family) -> Option<End<'e>> {
+    fn from<'e>(&self, source: &'e Source, family: Family) -> Option<EndpointRef<'e>> {
         match source {
             Source::Pod {
                 namespace, name, ..
-            } => Some(End::Pod(
+            } => Some(EndpointRef::Pod(
                 *self.pods.get(&(namespace.as_str(), name.as_str()))?,
             )),
-            Source::Node { name } => Some(End::Node(name)),
+            Source::Node { name } => Some(EndpointRef::Node(name)),
             Source::ReferencePod { .. } => None,
             Source::Runner => self
                 .inventory
                 .runner
                 .iter()
                 .find(|address| Family::of(**address) == family)
-                .map(|address| End::Address(*address)),
+                .map(|address| EndpointRef::Address(*address)),
         }
     }
 
     /// Whether policies keep a flow's source from resolving the flow's name: it must be allowed to
     /// reach the pods of cluster DNS.
-    fn is_stopped_at_dns(&mut self, from: End<'_>, flow: &Flow) -> bool {
+    fn is_stopped_at_dns(&mut self, from: EndpointRef<'_>, flow: &Flow) -> bool {
         flow.to.name.is_some() && self.is_kept_from_dns(from)
     }
 
     /// Whether a source is a pod that policies keep from cluster DNS.
-    fn is_kept_from_dns(&mut self, from: End<'_>) -> bool {
-        if !matches!(from, End::Pod(_)) {
+    fn is_kept_from_dns(&mut self, from: EndpointRef<'_>) -> bool {
+        if !matches!(from, EndpointRef::Pod(_)) {
             return false;
         }
         let Some(dns) = self.services.get(&("kube-system", "kube-dns")).copied() else {
@@ -300,7 +301,7 @@ impl<'a> Predictions<'a> {
             } => {
                 let number = self.pods.get(&(namespace.as_str(), name.as_str()))?;
                 Some(vec![Arrival {
-                    end: End::Pod(*number),
+                    end: EndpointRef::Pod(*number),
                     port,
                 }])
             }
@@ -314,13 +315,13 @@ impl<'a> Predictions<'a> {
                 port,
             ),
             TargetKind::Node { name } => Some(vec![Arrival {
-                end: End::Node(name),
+                end: EndpointRef::Node(name),
                 port,
             }]),
             // No policy selects a reference pod, and no check's target is one.
             TargetKind::ReferencePod { .. } => None,
             TargetKind::Outside { .. } => Some(vec![Arrival {
-                end: End::Address(flow.to.address),
+                end: EndpointRef::Address(flow.to.address),
                 port,
             }]),
         }
@@ -338,7 +339,7 @@ impl<'a> Predictions<'a> {
             let target = target_on(&service_port.target, port.transport(), pod)
                 .and_then(|target| Port::new(target, port.transport()));
             arrivals.extend(target.map(|port| Arrival {
-                end: End::Served(number),
+                end: EndpointRef::ServicePod(number),
                 port,
             }));
         }
@@ -384,7 +385,7 @@ pub fn explain_flows(
                     .notes
                     .push(format!("{} may not ask cluster DNS {only}", advised.from));
             }
-            if let (End::Pod(pod), End::Served(itself)) = (from, end)
+            if let (EndpointRef::Pod(pod), EndpointRef::ServicePod(itself)) = (from, end)
                 && pod == itself
             {
                 let differ =
@@ -394,7 +395,7 @@ pub fn explain_flows(
                 ));
             }
             for change in &mut advised.changes {
-                change.beside = Some(
+                change.side_effects = Some(
                     predictions
                         .explainer
                         .side_effects(change, from, end, port)?,

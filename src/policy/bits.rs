@@ -1,6 +1,6 @@
-//! Sets of small numbers as words of bits.
+//! Sets of small numbers as bits.
 
-/// A set of numbers below a length that is fixed when it is made.
+/// A set of numbers below a fixed length. Operations on two sets expect the same length.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Bits {
     words: Vec<u64>,
@@ -16,9 +16,9 @@ impl Bits {
     }
 
     pub(super) fn all(length: usize) -> Self {
-        let mut this = Self::none(length);
-        this.flip();
-        this
+        let mut all = Self::none(length);
+        all.flip();
+        all
     }
 
     pub(super) fn insert(&mut self, number: usize) {
@@ -35,32 +35,34 @@ impl Bits {
         self.words.iter().all(|word| *word == 0)
     }
 
-    /// Adds what the other has.
+    /// Adds the numbers of another set.
     pub(super) fn add(&mut self, other: &Self) {
         for (word, other) in self.words.iter_mut().zip(&other.words) {
             *word |= other;
         }
     }
 
-    /// Keeps what the other has too.
+    /// Keeps the numbers that another set has too.
     pub(super) fn keep(&mut self, other: &Self) {
         for (word, other) in self.words.iter_mut().zip(&other.words) {
             *word &= other;
         }
     }
 
-    /// Removes what the other has.
+    /// Removes the numbers of another set.
     pub(super) fn remove(&mut self, other: &Self) {
         for (word, other) in self.words.iter_mut().zip(&other.words) {
             *word &= !other;
         }
     }
 
-    /// Becomes what it was not.
+    /// Becomes the complement.
     fn flip(&mut self) {
         for word in &mut self.words {
             *word = !*word;
         }
+
+        // Bits from the length on stay clear.
         if !self.length.is_multiple_of(64)
             && let Some(last) = self.words.last_mut()
         {
@@ -86,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_go_in_and_come_out_in_order() {
+    fn iteration_is_ascending() {
         let mut set = Bits::none(130);
         for number in [129, 0, 64, 63] {
             set.insert(number);
@@ -98,6 +100,7 @@ mod tests {
                 .collect::<Vec<_>>(),
             [0, 63, 64, 129]
         );
+
         let mut rest = Bits::all(130);
         rest.remove(&set);
         assert_eq!(rest.iter().count(), 126);

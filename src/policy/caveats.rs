@@ -1,126 +1,139 @@
-//! What the API leaves open about policies of the whole cluster, and what nobody here knows: to be
-//! told beside every answer.
+//! Warnings about cluster-wide policies: what the API leaves undefined, and what cannot be
+//! predicted.
 
+use super::change::at_origin;
+use super::classes::namespace_labels;
 use super::explain::Explainer;
-use super::near_miss::{self, Party};
-use super::rules::{DirectionalPolicy, Peer, Rule};
-use crate::inventory::{Action, PolicyTier};
+use super::near_miss::missing_requirements;
+use super::rules::{DirectionalPolicy, Peer, Rule, Scope};
+use crate::inventory::{Action, Pod, PolicyTier};
 use std::collections::BTreeSet;
 
 impl Explainer<'_> {
-    /// Rules that fail closed, domain names that match nobody, and policies of which either may be
-    /// asked first: one sentence each, in the order in which policies are asked.
+    /// Rules that fail closed, domain names that match nothing, and policies whose order is
+    /// undefined: one sentence each, in the order in which policies are evaluated.
     pub fn caveats(&self) -> Vec<String> {
-        let is_meant = |policy: &&DirectionalPolicy| {
-            policy.in_force && policy.tier != PolicyTier::NetworkPolicy
-        };
         let policies: Vec<&DirectionalPolicy> = self
             .rules
             .policies
             .iter()
-            .map(|policy| &**policy)
-            .filter(is_meant)
+            .map(AsRef::as_ref)
+            .filter(|policy| policy.in_force && policy.tier != PolicyTier::NetworkPolicy)
             .collect();
-        let mut told: Vec<String> = Vec::new();
-        for (at, policy) in policies.iter().enumerate() {
+
+        let mut caveats: Vec<String> = Vec::new();
+        for (index, policy) in policies.iter().enumerate() {
             for (number, rule) in policy.rules.iter().enumerate() {
-                told.extend(unknown(policy, number, rule));
-                told.extend(names(policy, number, rule));
+                caveats.extend(unknown_fields(policy, number, rule));
+                caveats.extend(domain_names(policy, number, rule));
             }
-            for other in policies[at + 1..]
-                .iter()
-                .filter(|other| self.may_come_first(policy, other))
-            {
-                let tie = format!(
-                    "{} and {} have the same priority and select the same pods: which one is asked first is undefined; \
-                     here it is {}",
-                    policy.name, other.name, policy.name.reference.name
-                );
-                // Two policies meet in each direction that both have rules for.
-                if !told.contains(&tie) {
-                    told.push(tie);
+            for other in &policies[index + 1..] {
+                if self.has_undefined_order(policy, other) {
+                    let caveat = undefined_order(policy, other);
+                    // Two policies that both have egress and ingress rules are paired twice.
+                    if !caveats.contains(&caveat) {
+                        caveats.push(caveat);
+                    }
                 }
             }
         }
-        told
+        caveats
     }
 
-    /// Whether two cluster-wide policies are of one tier and priority, meet at a pod, and
-    /// do not do the same with all that they match.
-    fn may_come_first(&self, policy: &DirectionalPolicy, other: &DirectionalPolicy) -> bool {
-        let tied = (policy.tier, policy.priority, policy.direction)
+    /// Whether the order of two cluster-wide policies matters and is undefined: same tier, priority
+    /// and direction, a pod that both select, and different actions.
+    fn has_undefined_order(&self, policy: &DirectionalPolicy, other: &DirectionalPolicy) -> bool {
+        let have_same_precedence = (policy.tier, policy.priority, policy.direction)
             == (other.tier, other.priority, other.direction);
-        let actions = |policy: &DirectionalPolicy| -> BTreeSet<Action> {
-            policy
-                .rules
-                .iter()
-                .filter_map(Rule::as_understood)
-                .map(|rule| rule.action)
-                .collect()
-        };
-        tied && actions(policy).union(&actions(other)).count() > 1
+
+        have_same_precedence
+            && actions(policy).union(&actions(other)).count() > 1
             && self
                 .inventory
                 .pods
                 .iter()
-                .filter(|pod| !pod.host_network)
-                .any(|pod| {
-                    let party = Party::pod(self.inventory, pod, None);
-                    let selects = |policy: &DirectionalPolicy| {
-                        near_miss::missing_requirement(&policy.subject, pod, &party.namespace)
-                            .is_empty()
-                    };
-                    selects(policy) && selects(other)
-                })
+                .any(|pod| self.is_subject(policy, pod) && self.is_subject(other, pod))
+    }
+
+    fn is_subject(&self, policy: &DirectionalPolicy, pod: &Pod) -> bool {
+        self.is_in_scope(&policy.subject, pod)
+    }
+
+    /// Whether a scope selects a pod. None selects pods in their node's network.
+    pub(super) fn is_in_scope(&self, scope: &Scope, pod: &Pod) -> bool {
+        if pod.host_network {
+            return false;
+        }
+        let labels = namespace_labels(self.inventory, &pod.namespace);
+        missing_requirements(scope, pod, &labels).is_empty()
     }
 }
 
-fn title(policy: &DirectionalPolicy, number: usize, rule: &Rule) -> String {
-    let place = if rule.origin.is_empty() {
-        String::new()
-    } else {
-        format!(" at {}", rule.origin)
-    };
+fn undefined_order(policy: &DirectionalPolicy, other: &DirectionalPolicy) -> String {
     format!(
-        "{} rule {} of {}{place}",
-        policy.direction.as_str(),
-        number + 1,
-        policy.name
+        "{} and {} have the same priority and select the same pods: which one is evaluated first \
+         is undefined; this prediction evaluates {} first",
+        policy.name, other.name, policy.name.reference.name
     )
 }
 
-fn unknown(policy: &DirectionalPolicy, number: usize, rule: &Rule) -> Option<String> {
-    let fields = (!rule.unknown.is_empty()).then(|| rule.unknown.join(", "))?;
-    let does = if rule.as_understood().is_some() {
+/// The actions of the rules that match anything.
+fn actions(policy: &DirectionalPolicy) -> BTreeSet<Action> {
+    policy
+        .rules
+        .iter()
+        .filter_map(Rule::as_understood)
+        .map(|rule| rule.action)
+        .collect()
+}
+
+fn title(policy: &DirectionalPolicy, number: usize, rule: &Rule) -> String {
+    format!(
+        "{} rule {} of {}{}",
+        policy.direction.as_str(),
+        number + 1,
+        policy.name,
+        at_origin(&rule.origin)
+    )
+}
+
+fn unknown_fields(policy: &DirectionalPolicy, number: usize, rule: &Rule) -> Option<String> {
+    if rule.unknown.is_empty() {
+        return None;
+    }
+    let effect = if rule.as_understood().is_some() {
         "denies everything"
     } else {
         "accepts nothing"
     };
     Some(format!(
-        "{}: this version does not know {fields}, so the rule fails closed: it {does}",
-        title(policy, number, rule)
+        "{}: this version does not know {}, so the rule fails closed: it {effect}",
+        title(policy, number, rule),
+        rule.unknown.join(", ")
     ))
 }
 
-fn names(policy: &DirectionalPolicy, number: usize, rule: &Rule) -> Option<String> {
+fn domain_names(policy: &DirectionalPolicy, number: usize, rule: &Rule) -> Option<String> {
     let names: Vec<&str> = rule
         .peers
         .iter()
         .flatten()
-        .filter_map(domain_names)
-        .flatten()
+        .flat_map(names_of)
         .map(String::as_str)
         .collect();
-    let of = (rule.unknown.is_empty() && !names.is_empty()).then(|| names.join(", "))?;
+    if names.is_empty() || !rule.unknown.is_empty() {
+        return None;
+    }
     Some(format!(
-        "{}: what {of} resolves to is not known here, so it matches nobody",
-        title(policy, number, rule)
+        "{}: the addresses of {} are unknown, so the rule matches none of them",
+        title(policy, number, rule),
+        names.join(", ")
     ))
 }
 
-fn domain_names(peer: &Peer) -> Option<&[String]> {
+fn names_of(peer: &Peer) -> &[String] {
     match peer {
-        Peer::Names(names) => Some(names),
-        Peer::Pods(_) | Peer::Block(_) | Peer::Nodes(_) => None,
+        Peer::Names(names) => names,
+        Peer::Pods(_) | Peer::Block(_) | Peer::Nodes(_) => &[],
     }
 }

@@ -1,229 +1,236 @@
-//! Everyone that a rule can tell apart: groups of equal pods, nodes, and the rest of the address
-//! space in classes.
+//! Classes of endpoints: two endpoints are in one class if no rule distinguishes them.
 //!
-//! Two pods are equal if no policy can tell them apart: same namespace, same values of the labels
-//! that any selector asks for, same meaning of the port names that any rule uses, and in the same
-//! address blocks of any rule.
+//! There are classes of pods, one class for each node, and classes of addresses outside the
+//! cluster. Two pods are in one class if they have the same namespace, the same values of the
+//! labels that any selector uses, the same ports for the port names that any rule uses, and
+//! addresses in the same address blocks of any rule.
 
 use super::bits::Bits;
-use super::rules::{Block, DirectionalPolicy, Peer, Ports, Rules, Scope, of_family};
-use super::selector::{Must, Requirement, Selector};
-use crate::inventory::{ContainerPort, Inventory, Labels};
+use super::edit::NAMESPACE_NAME;
+use super::rules::{Block, DirectionalPolicy, Peer, Ports, Rule, Rules, Scope, of_family};
+use super::selector::{Operator, Requirement, Selector};
+use crate::inventory::{ContainerPort, Inventory, Labels, Pod};
 use crate::model::Family;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Someone of a universe: first come groups of pods, then nodes, then classes of outside addresses.
-pub(super) type Entity = usize;
+/// The index of a class: first the classes of pods, then the nodes, then one class for all nodes
+/// that the inventory does not have, then the classes of outside addresses.
+pub(super) type ClassIndex = usize;
 
-/// Everyone.
-pub(super) struct Universe<'a> {
+/// All endpoints of an inventory in classes.
+pub(super) struct EndpointClasses<'a> {
     pub(super) inventory: &'a Inventory,
-    pub(super) groups: Vec<Group>,
-    /// The entity of each pod: its group, or the node whose network it shares.
-    pub(super) of_pod: Vec<Entity>,
-    /// Ranges of outside addresses with their class, sorted, without holes.
-    outside: BTreeMap<Family, Vec<(IpAddr, Entity)>>,
+    /// The classes of pods.
+    pub(super) pods: Vec<PodClass>,
+    /// The class of each pod of the inventory; for a pod in its node's network, that of the node.
+    pub(super) of_pod: Vec<ClassIndex>,
+    /// Ranges of outside addresses by their first address, sorted, without gaps, with their class.
+    outside: BTreeMap<Family, Vec<(IpAddr, ClassIndex)>>,
     length: usize,
-    index: Index,
+    labels: LabelIndex,
     blocks: HashMap<Block, BlockMembers>,
 }
 
-/// Equal pods.
-pub(super) struct Group {
-    /// Indices into the inventory's pods; at least one.
-    pub(super) pods: Vec<usize>,
+/// Pods that no rule distinguishes.
+pub(super) struct PodClass {
+    /// Indexes into the inventory's pods; at least one.
+    pub(super) members: Vec<usize>,
     /// The ports whose names any rule uses.
-    pub(super) named: Vec<ContainerPort>,
+    pub(super) named_ports: Vec<ContainerPort>,
 }
 
-/// Who has an address in a block.
+/// The classes with an address in a block.
 struct BlockMembers {
-    /// Groups and nodes by their address in the block's family.
+    /// Classes of pods and nodes, by their address in the block's family.
     inside: Bits,
     /// Classes of outside addresses.
     outside: Bits,
 }
 
-/// Groups by what selectors ask for.
-struct Index {
-    /// Namespaces with their labels and their groups.
+/// Classes of pods by namespace and label.
+struct LabelIndex {
+    /// Namespaces with their labels and their classes.
     namespaces: Vec<(String, Labels, Bits)>,
     by_label: HashMap<String, HashMap<String, Bits>>,
     by_key: HashMap<String, Bits>,
-    groups: Bits,
+    none: Bits,
 }
 
-/// What policies look at.
+/// Everything by which rules distinguish endpoints.
 #[derive(Default)]
-struct Asked {
-    keys: BTreeSet<String>,
-    names: BTreeSet<String>,
+struct Criteria {
+    label_keys: BTreeSet<String>,
+    port_names: BTreeSet<String>,
     blocks: BTreeSet<Block>,
 }
 
-impl Asked {
-    fn by(rules: &Rules) -> Self {
-        let mut asked = Self::default();
+impl Criteria {
+    fn of(rules: &Rules) -> Self {
+        let mut criteria = Self::default();
         for policy in &rules.policies {
-            asked.selector(&policy.subject.pods);
+            criteria.add_selector(&policy.subject.pods);
             for rule in &policy.rules {
-                for peer in rule.peers.iter().flatten() {
-                    match peer {
-                        Peer::Pods(scope) => asked.selector(&scope.pods),
-                        Peer::Block(block) => drop(asked.blocks.insert(block.clone())),
-                        Peer::Nodes(_) | Peer::Names(_) => {}
-                    }
-                }
-                for ports in rule.ports.iter().flatten() {
-                    if let Ports::Named(_, name) = ports {
-                        asked.names.insert(name.clone());
-                    }
-                }
+                criteria.add_rule(rule);
             }
         }
-        asked
+        criteria
     }
 
-    fn selector(&mut self, selector: &Selector) {
-        self.keys.extend(
-            selector
-                .requirements
-                .iter()
-                .map(|requirement| requirement.key.clone()),
-        );
+    fn add_rule(&mut self, rule: &Rule) {
+        for peer in rule.peers.iter().flatten() {
+            match peer {
+                Peer::Pods(scope) => self.add_selector(&scope.pods),
+                Peer::Block(block) => {
+                    self.blocks.insert(block.clone());
+                }
+                Peer::Nodes(_) | Peer::Names(_) => {}
+            }
+        }
+        for ports in rule.ports.iter().flatten() {
+            if let Ports::Named(_, name) = ports {
+                self.port_names.insert(name.clone());
+            }
+        }
+    }
+
+    fn add_selector(&mut self, selector: &Selector) {
+        let requirements = selector.requirements.iter();
+        self.label_keys
+            .extend(requirements.map(|requirement| requirement.key.clone()));
+    }
+
+    /// The ports of a pod whose names any rule uses, sorted.
+    fn named_ports(&self, pod: &Pod) -> Vec<ContainerPort> {
+        let mut named: Vec<ContainerPort> = pod
+            .ports
+            .iter()
+            .filter(|port| {
+                let name = port.name.as_ref();
+                name.is_some_and(|name| self.port_names.contains(name))
+            })
+            .cloned()
+            .collect();
+        named.sort();
+        named
+    }
+
+    /// The values of a pod's labels that any selector uses.
+    fn labels<'p>(&self, pod: &'p Pod) -> Vec<(&'p str, &'p str)> {
+        pod.labels
+            .iter()
+            .filter(|(key, _)| self.label_keys.contains(*key))
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect()
+    }
+
+    /// The blocks in which a pod has an address, by index.
+    fn blocks_with(&self, pod: &Pod) -> Vec<usize> {
+        self.blocks
+            .iter()
+            .enumerate()
+            .filter(|(_, block)| pod.addresses.iter().any(|address| block.contains(*address)))
+            .map(|(index, _)| index)
+            .collect()
     }
 }
 
-impl<'a> Universe<'a> {
-    pub(super) fn of(inventory: &'a Inventory, rules: &Rules) -> Self {
-        let asked = Asked::by(rules);
-        let blocks: Vec<Block> = asked.blocks.iter().cloned().collect();
-        let mut groups: Vec<Group> = Vec::new();
-        let mut known = HashMap::new();
-        let mut of_pod: Vec<Option<Entity>> = Vec::new();
-        for (number, pod) in inventory.pods.iter().enumerate() {
-            if pod.host_network {
-                of_pod.push(None);
-                continue;
-            }
-            let labels: Vec<(&str, &str)> = pod
-                .labels
-                .iter()
-                .filter(|(key, _)| asked.keys.contains(*key))
-                .map(|(key, value)| (key.as_str(), value.as_str()))
-                .collect();
-            let is_named = |port: &&ContainerPort| {
-                port.name
-                    .as_ref()
-                    .is_some_and(|name| asked.names.contains(name))
-            };
-            let mut named: Vec<ContainerPort> =
-                pod.ports.iter().filter(is_named).cloned().collect();
-            named.sort();
-            let in_blocks: Vec<u32> = (0_u32..)
-                .zip(&blocks)
-                .filter(|(_, block)| pod.addresses.iter().any(|address| block.contains(*address)))
-                .map(|(number, _)| number)
-                .collect();
-            let key = (pod.namespace.as_str(), labels, named, in_blocks);
-            let group = if let Some(group) = known.get(&key) {
-                *group
-            } else {
-                groups.push(Group {
-                    pods: Vec::new(),
-                    named: key.2.clone(),
-                });
-                known.insert(key, groups.len() - 1);
-                groups.len() - 1
-            };
-            groups[group].pods.push(number);
-            of_pod.push(Some(group));
+/// The classes of pods, and the class of each pod; `None` for pods in their node's network.
+fn classify_pods(
+    inventory: &Inventory,
+    criteria: &Criteria,
+) -> (Vec<PodClass>, Vec<Option<ClassIndex>>) {
+    let mut classes: Vec<PodClass> = Vec::new();
+    let mut by_key = HashMap::new();
+    let mut of_pod = Vec::new();
+    for (index, pod) in inventory.pods.iter().enumerate() {
+        if pod.host_network {
+            of_pod.push(None);
+            continue;
         }
-        let nodes: HashMap<&str, Entity> = inventory
-            .nodes
-            .iter()
-            .enumerate()
-            .map(|(n, node)| (node.name.as_str(), groups.len() + n))
-            .collect();
-        // A node that is not known has no address, so that no rule can name it; it stands behind
-        // the known ones.
-        let unknown_node = groups.len() + inventory.nodes.len();
-        let of_pod = of_pod
-            .into_iter()
-            .zip(&inventory.pods)
-            .map(|(group, pod)| {
-                group.unwrap_or_else(|| {
-                    nodes
-                        .get(pod.node.as_str())
-                        .copied()
-                        .unwrap_or(unknown_node)
-                })
-            })
-            .collect();
-        let mut length = unknown_node + 1;
+
+        let named_ports = criteria.named_ports(pod);
+        let key = (
+            pod.namespace.as_str(),
+            criteria.labels(pod),
+            named_ports.clone(),
+            criteria.blocks_with(pod),
+        );
+        let class = *by_key.entry(key).or_insert_with(|| {
+            classes.push(PodClass {
+                members: Vec::new(),
+                named_ports,
+            });
+            classes.len() - 1
+        });
+        classes[class].members.push(index);
+        of_pod.push(Some(class));
+    }
+    (classes, of_pod)
+}
+
+impl<'a> EndpointClasses<'a> {
+    pub(super) fn new(inventory: &'a Inventory, rules: &Rules) -> Self {
+        let criteria = Criteria::of(rules);
+        let blocks: Vec<Block> = criteria.blocks.iter().cloned().collect();
+        let (pods, of_pod) = classify_pods(inventory, &criteria);
+        let of_pod = with_nodes(inventory, &of_pod, pods.len());
+
+        // The last node class is for nodes that the inventory does not have. They have no address,
+        // so that no rule distinguishes them.
+        let mut length = pods.len() + inventory.nodes.len() + 1;
         let mut outside = BTreeMap::new();
-        let mut classes: Vec<(Entity, Vec<u32>)> = Vec::new();
+        let mut outside_classes = Vec::new();
         for family in Family::ALL {
-            let (ranges, of_family) = classes_of(family, &blocks, length);
-            length += of_family.len();
-            classes.extend(of_family);
+            let (ranges, classes) = classify_addresses(family, &blocks, length);
+            length += classes.len();
+            outside_classes.extend(classes);
             outside.insert(family, ranges);
         }
-        let mut members: Vec<BlockMembers> = Vec::new();
-        for block in &blocks {
-            let family = block.cidr.family();
-            let mut inside = Bits::none(length);
-            let has = |addresses: &[IpAddr]| {
-                of_family(addresses, family).is_some_and(|address| block.contains(address))
-            };
-            for (number, group) in groups.iter().enumerate() {
-                // All pods of a group are in the same blocks.
-                if has(&inventory.pods[group.pods[0]].addresses) {
-                    inside.insert(number);
-                }
-            }
-            for (number, node) in inventory.nodes.iter().enumerate() {
-                if has(&node.addresses) {
-                    inside.insert(groups.len() + number);
-                }
-            }
-            members.push(BlockMembers {
-                inside,
+
+        let mut members: Vec<BlockMembers> = blocks
+            .iter()
+            .map(|block| BlockMembers {
+                inside: members_inside(inventory, &pods, block, length),
                 outside: Bits::none(length),
-            });
-        }
-        for (class, within) in classes {
-            for block in within {
-                members[block as usize].outside.insert(class);
+            })
+            .collect();
+        for class in outside_classes {
+            for block in class.blocks {
+                members[block].outside.insert(class.index);
             }
         }
-        let index = Index::of(inventory, &groups, length);
+
         Self {
             inventory,
-            groups,
+            labels: LabelIndex::new(inventory, &pods, length),
+            pods,
             of_pod,
             outside,
             length,
-            index,
             blocks: blocks.into_iter().zip(members).collect(),
         }
     }
 
-    /// How many there are.
+    /// The number of classes.
     pub(super) fn length(&self) -> usize {
         self.length
     }
 
-    /// The class of an address that nobody inside has.
-    pub(super) fn outside(&self, address: IpAddr) -> Option<Entity> {
+    /// The class of a node by its index in the inventory; for an unknown node, the number of nodes.
+    pub(super) fn of_node(&self, index: usize) -> ClassIndex {
+        self.pods.len() + index
+    }
+
+    /// The class of an address outside the cluster.
+    pub(super) fn of_outside(&self, address: IpAddr) -> Option<ClassIndex> {
         let ranges = self.outside.get(&Family::of(address))?;
         let after = ranges.partition_point(|(first, _)| *first <= address);
         Some(ranges[after.checked_sub(1)?].1)
     }
 
-    /// Outside addresses in ranges, first and last, with the class of each; sorted.
-    pub(super) fn outside_ranges(&self, family: Family) -> Vec<(IpAddr, IpAddr, Entity)> {
+    /// Ranges of outside addresses, first and last, with the class of each; sorted.
+    pub(super) fn outside_ranges(&self, family: Family) -> Vec<(IpAddr, IpAddr, ClassIndex)> {
         let Some(ranges) = self.outside.get(&family) else {
             return Vec::new();
         };
@@ -239,21 +246,21 @@ impl<'a> Universe<'a> {
             .collect()
     }
 
-    /// Pods that a scope selects.
-    pub(super) fn select(&self, scope: &Scope) -> Bits {
+    /// The classes of pods that a scope selects.
+    fn select(&self, scope: &Scope) -> Bits {
         let mut selected = Bits::none(self.length);
-        for (name, labels, groups) in &self.index.namespaces {
+        for (name, labels, classes) in &self.labels.namespaces {
             if scope.namespaces.selects(name, labels) {
-                selected.add(groups);
+                selected.add(classes);
             }
         }
         for requirement in &scope.pods.requirements {
-            self.index.narrow(&mut selected, requirement);
+            self.labels.narrow(&mut selected, requirement);
         }
         selected
     }
 
-    /// Whom a peer matches in a family. Only blocks tell families apart.
+    /// The classes that a peer matches in a family. Only blocks distinguish families.
     pub(super) fn peer(&self, peer: &Peer, family: Family) -> Bits {
         match peer {
             Peer::Pods(scope) => self.select(scope),
@@ -261,104 +268,142 @@ impl<'a> Universe<'a> {
                 let Some(members) = self.blocks.get(block) else {
                     return Bits::none(self.length);
                 };
-                let mut bits = members.outside.clone();
+                let mut matching = members.outside.clone();
                 if block.cidr.family() == family {
-                    bits.add(&members.inside);
+                    matching.add(&members.inside);
                 }
-                bits
+                matching
             }
             Peer::Nodes(selector) => {
-                let mut bits = Bits::none(self.length);
-                for (number, node) in self.inventory.nodes.iter().enumerate() {
+                let mut matching = Bits::none(self.length);
+                for (index, node) in self.inventory.nodes.iter().enumerate() {
                     if selector.matches(&node.labels) {
-                        bits.insert(self.groups.len() + number);
+                        matching.insert(self.of_node(index));
                     }
                 }
-                bits
+                matching
             }
             Peer::Names(_) => Bits::none(self.length),
         }
     }
 
-    /// Whether any block holds a pod's or a node's address, so that families must be told apart.
+    /// Whether any block contains the address of a pod or node, so that results differ by family.
     pub(super) fn families_differ(&self) -> bool {
         self.blocks
             .values()
             .any(|members| !members.inside.is_empty())
     }
 
-    /// Groups that a policy selects.
+    /// The classes of pods that a policy selects.
     pub(super) fn subjects(&self, policy: &DirectionalPolicy) -> Bits {
         self.select(&policy.subject)
     }
 }
 
-impl Index {
-    fn of(inventory: &Inventory, groups: &[Group], length: usize) -> Self {
+/// The class of each pod, where a pod in its node's network has the class of the node.
+fn with_nodes(
+    inventory: &Inventory,
+    of_pod: &[Option<ClassIndex>],
+    pod_classes: usize,
+) -> Vec<ClassIndex> {
+    let nodes: HashMap<&str, ClassIndex> = inventory
+        .nodes
+        .iter()
+        .enumerate()
+        .map(|(index, node)| (node.name.as_str(), pod_classes + index))
+        .collect();
+    let unknown_node = pod_classes + inventory.nodes.len();
+
+    let mut classes = Vec::with_capacity(of_pod.len());
+    for (class, pod) in of_pod.iter().zip(&inventory.pods) {
+        let node = nodes.get(pod.node.as_str()).copied();
+        classes.push(class.or(node).unwrap_or(unknown_node));
+    }
+    classes
+}
+
+/// The classes of pods and nodes that have an address in a block.
+fn members_inside(inventory: &Inventory, pods: &[PodClass], block: &Block, length: usize) -> Bits {
+    let mut inside = Bits::none(length);
+    for (index, class) in pods.iter().enumerate() {
+        // All pods of a class are in the same blocks.
+        if block_has(block, &inventory.pods[class.members[0]].addresses) {
+            inside.insert(index);
+        }
+    }
+    for (index, node) in inventory.nodes.iter().enumerate() {
+        if block_has(block, &node.addresses) {
+            inside.insert(pods.len() + index);
+        }
+    }
+    inside
+}
+
+/// Whether the first address of the block's family is in the block.
+fn block_has(block: &Block, addresses: &[IpAddr]) -> bool {
+    of_family(addresses, block.cidr.family()).is_some_and(|address| block.contains(address))
+}
+
+impl LabelIndex {
+    fn new(inventory: &Inventory, pods: &[PodClass], length: usize) -> Self {
+        let none = Bits::none(length);
         let mut namespaces: BTreeMap<&str, Bits> = BTreeMap::new();
         let mut by_label: HashMap<String, HashMap<String, Bits>> = HashMap::new();
         let mut by_key: HashMap<String, Bits> = HashMap::new();
-        let mut all = Bits::none(length);
-        for (number, group) in groups.iter().enumerate() {
-            let pod = &inventory.pods[group.pods[0]];
-            all.insert(number);
-            namespaces
-                .entry(&pod.namespace)
-                .or_insert_with(|| Bits::none(length))
-                .insert(number);
+        for (index, class) in pods.iter().enumerate() {
+            let pod = &inventory.pods[class.members[0]];
+            let namespace = namespaces.entry(&pod.namespace);
+            namespace.or_insert_with(|| none.clone()).insert(index);
             for (key, value) in &pod.labels {
-                by_key
+                let with_key = by_key.entry(key.clone());
+                with_key.or_insert_with(|| none.clone()).insert(index);
+                let with_value = by_label
                     .entry(key.clone())
-                    .or_insert_with(|| Bits::none(length))
-                    .insert(number);
-                let values = by_label.entry(key.clone()).or_default();
-                values
-                    .entry(value.clone())
-                    .or_insert_with(|| Bits::none(length))
-                    .insert(number);
+                    .or_default()
+                    .entry(value.clone());
+                with_value.or_insert_with(|| none.clone()).insert(index);
             }
         }
+
         let namespaces = namespaces
             .into_iter()
-            .map(|(name, groups)| (name.to_owned(), namespace_labels(inventory, name), groups))
+            .map(|(name, classes)| (name.to_owned(), namespace_labels(inventory, name), classes))
             .collect();
         Self {
             namespaces,
             by_label,
             by_key,
-            groups: all,
+            none,
         }
     }
 
-    /// Keeps those for whom a requirement holds.
+    /// Keeps the classes that meet a requirement.
     fn narrow(&self, selected: &mut Bits, requirement: &Requirement) {
-        let values_of = |values: &[String]| {
-            let mut bits = self.none();
-            let known = self.by_label.get(&requirement.key);
-            for groups in values.iter().filter_map(|value| known?.get(value)) {
-                bits.add(groups);
+        let with_key = self.by_key.get(&requirement.key).unwrap_or(&self.none);
+        match &requirement.operator {
+            Operator::In(values) => selected.keep(&self.with_values(&requirement.key, values)),
+            Operator::NotIn(values) => {
+                selected.remove(&self.with_values(&requirement.key, values));
             }
-            bits
-        };
-        let none = self.none();
-        let having = self.by_key.get(&requirement.key).unwrap_or(&none);
-        match &requirement.must {
-            Must::In(values) => selected.keep(&values_of(values)),
-            Must::NotIn(values) => selected.remove(&values_of(values)),
-            Must::Exist => selected.keep(having),
-            Must::NotExist => selected.remove(having),
+            Operator::Exists => selected.keep(with_key),
+            Operator::DoesNotExist => selected.remove(with_key),
         }
     }
 
-    fn none(&self) -> Bits {
-        let mut none = self.groups.clone();
-        none.remove(&self.groups);
-        none
+    /// The classes that have one of the values of a label.
+    fn with_values(&self, key: &str, values: &[String]) -> Bits {
+        let mut matching = self.none.clone();
+        if let Some(by_value) = self.by_label.get(key) {
+            for classes in values.iter().filter_map(|value| by_value.get(value)) {
+                matching.add(classes);
+            }
+        }
+        matching
     }
 }
 
-/// Labels of a namespace. Each has its name as a label (`NamespaceDefaultLabelName`, set by the API
-/// server).
+/// The labels of a namespace. The API server gives each its name as a label
+/// (`NamespaceDefaultLabelName`).
 pub(super) fn namespace_labels(inventory: &Inventory, name: &str) -> Labels {
     let mut labels = inventory
         .namespaces
@@ -366,16 +411,24 @@ pub(super) fn namespace_labels(inventory: &Inventory, name: &str) -> Labels {
         .map(|namespace| namespace.labels.clone())
         .unwrap_or_default();
     labels
-        .entry("kubernetes.io/metadata.name".to_owned())
+        .entry(NAMESPACE_NAME.to_owned())
         .or_insert_with(|| name.to_owned());
     labels
 }
 
-/// The address space of a family cut where any block begins or ends: ranges by their first address,
-/// and for each class the blocks that its addresses lie in. Classes are numbered from `first`.
-type Classes = (Vec<(IpAddr, Entity)>, Vec<(Entity, Vec<u32>)>);
+/// A class of outside addresses, with the indexes of the blocks that contain them.
+struct OutsideClass {
+    index: ClassIndex,
+    blocks: Vec<usize>,
+}
 
-fn classes_of(family: Family, blocks: &[Block], first: Entity) -> Classes {
+/// Cuts the address space of a family where any block begins or ends: the ranges by their first
+/// address, and their classes, numbered from `first`. Ranges in the same blocks share a class.
+fn classify_addresses(
+    family: Family,
+    blocks: &[Block],
+    first: ClassIndex,
+) -> (Vec<(IpAddr, ClassIndex)>, Vec<OutsideClass>) {
     let mut cuts: BTreeSet<IpAddr> = BTreeSet::from([first_of(family)]);
     for block in blocks.iter().filter(|block| block.cidr.family() == family) {
         for cidr in block.except.iter().chain([&block.cidr]) {
@@ -383,21 +436,26 @@ fn classes_of(family: Family, blocks: &[Block], first: Entity) -> Classes {
             cuts.extend(after(cidr.last()));
         }
     }
-    let mut known: HashMap<Vec<u32>, Entity> = HashMap::new();
-    let mut classes: Vec<(Entity, Vec<u32>)> = Vec::new();
-    let mut ranges: Vec<(IpAddr, Entity)> = Vec::new();
+
+    let mut by_blocks: HashMap<Vec<usize>, ClassIndex> = HashMap::new();
+    let mut classes: Vec<OutsideClass> = Vec::new();
+    let mut ranges: Vec<(IpAddr, ClassIndex)> = Vec::new();
     for cut in cuts {
-        let within: Vec<u32> = (0_u32..)
-            .zip(blocks)
+        let containing: Vec<usize> = blocks
+            .iter()
+            .enumerate()
             .filter(|(_, block)| block.contains(cut))
-            .map(|(number, _)| number)
+            .map(|(index, _)| index)
             .collect();
-        let class = *known.entry(within).or_insert_with_key(|within| {
-            let class = first + classes.len();
-            classes.push((class, within.clone()));
-            class
+        let class = *by_blocks.entry(containing).or_insert_with_key(|blocks| {
+            let index = first + classes.len();
+            classes.push(OutsideClass {
+                index,
+                blocks: blocks.clone(),
+            });
+            index
         });
-        if ranges.last().is_none_or(|(_, before)| *before != class) {
+        if ranges.last().is_none_or(|(_, previous)| *previous != class) {
             ranges.push((cut, class));
         }
     }
@@ -418,7 +476,7 @@ fn last_of(family: Family) -> IpAddr {
     }
 }
 
-/// The address after one; none after the last.
+/// The next address; `None` after the last one.
 pub(super) fn after(address: IpAddr) -> Option<IpAddr> {
     match address {
         IpAddr::V4(v4) => v4
@@ -432,7 +490,7 @@ pub(super) fn after(address: IpAddr) -> Option<IpAddr> {
     }
 }
 
-/// The address before one that is not the first.
+/// The previous address; the first address is its own.
 pub(super) fn before(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits().saturating_sub(1)).into(),

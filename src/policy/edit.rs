@@ -1,76 +1,81 @@
-//! Policies and labels, written differently: what a suggestion would do.
+//! Edits of policies and labels, as suggested changes need them, applied to copies.
 
 use super::classes::namespace_labels;
-use super::near_miss::Party;
-use super::ports::PortSet;
+use super::flow_end::FlowEnd;
+use super::map::workload_of;
 use super::rules::{DirectionalPolicy, Namespaces, Peer, Ports, Rule, Rules, Scope};
-use super::selector::{Must, Requirement, Selector};
-use crate::inventory::{Inventory, Labels, Namespace, Pod};
+use super::selector::{Operator, Requirement, Selector};
+use crate::inventory::{Action, Inventory, Labels, Namespace, Pod};
 use crate::model::{ObjectRef, Port};
 use std::sync::Arc;
 
-/// The label by which every namespace is known, and which nobody can change ("immutable",
-/// Kubernetes, "Well-Known Labels").
+/// The label that holds the name of a namespace. The API server sets it, and no user can change it
+/// (Kubernetes, "Well-Known Labels").
 pub(super) const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
-/// One thing that is written differently. Policies and rules are named by their index.
+/// One edit. Policies and rules are given by their indexes in [`Rules`], peers by theirs in the
+/// rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Edit {
-    /// A label of all pods of a workload: another value, or none.
+    /// Sets a label of all pods of a workload, or removes it.
     PodLabel {
         workload: ObjectRef,
         key: String,
         to: Option<String>,
     },
-    /// A label of a namespace.
+    /// Sets a label of a namespace, or removes it.
     NamespaceLabel {
         namespace: String,
         key: String,
         to: Option<String>,
     },
-    /// One more port.
     AddPort {
         policy: usize,
         rule: usize,
         port: Port,
     },
-    /// One more peer.
     AddPeer {
         policy: usize,
         rule: usize,
         peer: Peer,
     },
-    /// A peer's pods are looked for in this namespace.
-    LookInto {
+    /// Makes a peer select pods of another namespace.
+    SetPeerNamespace {
         policy: usize,
         rule: usize,
         peer: usize,
         namespace: String,
     },
-    /// One more rule, before the one that stands there.
+    /// Inserts a rule before the one at the index.
     InsertRule {
         policy: usize,
         at: usize,
         rule: Rule,
     },
-    /// The rule matches this flow no more.
-    Narrow { policy: usize, rule: usize },
-    /// The policy is in force in this direction.
-    Enforce { policy: usize },
-    /// The policy's selector asks for this value.
-    Select {
+    /// Makes a rule match no peer.
+    RemovePeers {
+        policy: usize,
+        rule: usize,
+    },
+    /// Puts a policy in force in its direction.
+    Enforce {
+        policy: usize,
+    },
+    /// Makes a requirement of a policy's podSelector ask for another value.
+    SetSubjectLabel {
         policy: usize,
         requirement: Requirement,
         value: String,
     },
-    /// One more policy.
-    AddPolicy { policy: Box<DirectionalPolicy> },
+    AddPolicy {
+        policy: Box<DirectionalPolicy>,
+    },
 }
 
-/// The rules as they would be.
+/// The rules with edits applied.
 pub(super) fn rules(rules: &Rules, edits: &[Edit]) -> Rules {
     let mut edited = rules.clone();
-    // What is inserted moves what stands behind it: it comes last.
+    // No change edits a rule of a policy after it has inserted one there, so indexes stay valid.
     for edit in edits {
         apply(&mut edited, edit);
     }
@@ -82,39 +87,41 @@ fn apply(rules: &mut Rules, edit: &Edit) {
         Edit::PodLabel { .. } | Edit::NamespaceLabel { .. } => {}
         Edit::AddPort { policy, rule, port } => {
             let (transport, number) = (port.transport(), port.number());
-            if let Some(ports) = &mut rule_of(rules, *policy, *rule).ports {
+            if let Some(ports) = &mut rule_mut(rules, *policy, *rule).ports {
                 ports.push(Ports::Range(transport, number, number));
             }
         }
         Edit::AddPeer { policy, rule, peer } => {
-            if let Some(peers) = &mut rule_of(rules, *policy, *rule).peers {
+            if let Some(peers) = &mut rule_mut(rules, *policy, *rule).peers {
                 peers.push(peer.clone());
             }
         }
-        Edit::LookInto {
+        Edit::SetPeerNamespace {
             policy,
             rule,
             peer,
             namespace,
         } => {
-            let peers = rule_of(rules, *policy, *rule).peers.as_mut();
+            let peers = rule_mut(rules, *policy, *rule).peers.as_mut();
             if let Some(Peer::Pods(scope)) = peers.and_then(|peers| peers.get_mut(*peer)) {
                 scope.namespaces = Namespaces::Matching(by_name(namespace));
             }
         }
         Edit::InsertRule { policy, at, rule } => {
-            policy_mut(rules, *policy).rules.insert(*at, rule.clone())
+            policy_mut(rules, *policy).rules.insert(*at, rule.clone());
         }
-        Edit::Narrow { policy, rule } => rule_of(rules, *policy, *rule).peers = Some(Vec::new()),
+        Edit::RemovePeers { policy, rule } => {
+            rule_mut(rules, *policy, *rule).peers = Some(Vec::new());
+        }
         Edit::Enforce { policy } => policy_mut(rules, *policy).in_force = true,
-        Edit::Select {
+        Edit::SetSubjectLabel {
             policy,
             requirement,
             value,
         } => {
-            for known in &mut policy_mut(rules, *policy).subject.pods.requirements {
-                if known == requirement {
-                    known.must = Must::In(vec![value.clone()]);
+            for existing in &mut policy_mut(rules, *policy).subject.pods.requirements {
+                if existing == requirement {
+                    existing.operator = Operator::In(vec![value.clone()]);
                 }
             }
         }
@@ -126,103 +133,92 @@ fn policy_mut(rules: &mut Rules, policy: usize) -> &mut DirectionalPolicy {
     Arc::make_mut(&mut rules.policies[policy])
 }
 
-fn rule_of(rules: &mut Rules, policy: usize, rule: usize) -> &mut Rule {
+fn rule_mut(rules: &mut Rules, policy: usize, rule: usize) -> &mut Rule {
     &mut policy_mut(rules, policy).rules[rule]
 }
 
-/// A selector of one namespace, by its name.
-pub(super) fn by_name(namespace: &str) -> Selector {
-    let must = Must::In(vec![namespace.to_owned()]);
+/// A selector of one namespace by its name.
+fn by_name(namespace: &str) -> Selector {
     Selector {
-        requirements: vec![Requirement {
-            key: NAMESPACE_NAME.to_owned(),
-            must,
-        }],
+        requirements: vec![equals(NAMESPACE_NAME, namespace)],
     }
 }
 
-/// A selector of exactly these labels.
+/// A selector with exactly these labels.
 pub(super) fn by_labels(labels: &Labels) -> Selector {
-    let one = |(key, value): (&String, &String)| Requirement {
-        key: key.clone(),
-        must: Must::In(vec![value.clone()]),
-    };
     Selector {
-        requirements: labels.iter().map(one).collect(),
+        requirements: labels
+            .iter()
+            .map(|(key, value)| equals(key, value))
+            .collect(),
     }
 }
 
-/// The pod as it would be, if anything of it changes.
+fn equals(key: &str, value: &str) -> Requirement {
+    Requirement {
+        key: key.to_owned(),
+        operator: Operator::In(vec![value.to_owned()]),
+    }
+}
+
+/// The pod with edits applied; `None` if they do not change it.
 pub(super) fn pod(pod: &Pod, edits: &[Edit]) -> Option<Pod> {
-    let own = super::map::workload_of(pod);
+    let pod_workload = workload_of(pod);
     let mut edited = None;
     for edit in edits {
         if let Edit::PodLabel { workload, key, to } = edit
-            && *workload == own
+            && *workload == pod_workload
         {
-            set(
-                &mut edited.get_or_insert_with(|| pod.clone()).labels,
-                key,
-                to.as_ref(),
-            );
+            let edited = edited.get_or_insert_with(|| pod.clone());
+            set(&mut edited.labels, key, to.as_ref());
         }
     }
     edited
 }
 
-/// A party as it would be; `pod` is what [`pod`] made of its pod.
-pub(super) fn party<'a>(of: &Party<'a>, pod: Option<&'a Pod>, edits: &[Edit]) -> Party<'a> {
-    let mut edited = Party {
-        pod: pod.or(of.pod),
-        namespace: of.namespace.clone(),
-        name: of.name.clone(),
-        ..*of
+/// An end of a flow with edits applied; `pod` is the result of [`pod`] for its pod.
+pub(super) fn flow_end<'a>(end: &FlowEnd<'a>, pod: Option<&'a Pod>, edits: &[Edit]) -> FlowEnd<'a> {
+    let mut edited = FlowEnd {
+        pod: pod.or(end.pod),
+        namespace_labels: end.namespace_labels.clone(),
+        name: end.name.clone(),
+        ..*end
     };
-    let name = edited
+
+    let own_namespace = edited
         .pod
         .map(|pod| pod.namespace.as_str())
         .unwrap_or_default();
     for edit in edits {
         if let Edit::NamespaceLabel { namespace, key, to } = edit
-            && namespace == name
+            && namespace == own_namespace
         {
-            set(&mut edited.namespace, key, to.as_ref());
+            set(&mut edited.namespace_labels, key, to.as_ref());
         }
     }
     edited
 }
 
-/// Everything that exists, as it would be.
+/// The inventory with edits of labels applied.
 pub(super) fn inventory(inventory: &Inventory, edits: &[Edit]) -> Inventory {
-    let mut after = inventory.clone();
-    for of in &mut after.pods {
-        if let Some(edited) = pod(of, edits) {
-            *of = edited;
+    let mut edited = inventory.clone();
+    for existing in &mut edited.pods {
+        if let Some(pod) = pod(existing, edits) {
+            *existing = pod;
         }
     }
+
     for edit in edits {
-        if let Edit::NamespaceLabel {
-            namespace: name,
-            key,
-            to,
-        } = edit
-        {
-            let fresh = || Namespace {
-                name: name.clone(),
-                labels: namespace_labels(inventory, name),
-            };
-            set(
-                &mut after
-                    .namespaces
-                    .entry(name.clone())
-                    .or_insert_with(fresh)
-                    .labels,
-                key,
-                to.as_ref(),
-            );
+        if let Edit::NamespaceLabel { namespace, key, to } = edit {
+            let entry = edited.namespaces.entry(namespace.clone());
+            let entry = entry.or_insert_with(|| Namespace {
+                name: namespace.clone(),
+                labels: namespace_labels(inventory, namespace),
+            });
+            set(&mut entry.labels, key, to.as_ref());
         }
     }
-    after
+    edited
 }
 
 fn set(labels: &mut Labels, key: &str, to: Option<&String>) {
@@ -232,27 +228,23 @@ fn set(labels: &mut Labels, key: &str, to: Option<&String>) {
     };
 }
 
-/// A rule that admits one peer on one port.
-pub(super) fn admitting(peer: Peer, port: Port) -> Rule {
+/// A rule that accepts one peer on one port.
+pub(super) fn accept_rule(peer: Peer, port: Port) -> Rule {
+    let ports = Ports::Range(port.transport(), port.number(), port.number());
     Rule {
         name: None,
         origin: String::new(),
-        action: crate::inventory::Action::Accept,
+        action: Action::Accept,
         peers: Some(vec![peer]),
-        ports: Some(vec![Ports::Range(
-            port.transport(),
-            port.number(),
-            port.number(),
-        )]),
+        ports: Some(vec![ports]),
         unknown: Vec::new(),
     }
 }
 
-/// Pods of a namespace with exactly these labels, as a policy of the same or of another namespace
-/// names them.
-pub(super) fn pods(namespace: &str, labels: &Labels, policy_namespace: Option<&str>) -> Peer {
-    let own = policy_namespace == Some(namespace);
-    let namespaces = if own {
+/// Pods of a namespace with exactly these labels, as a peer of a policy in that or another
+/// namespace; without a namespace, the policy is cluster-wide.
+pub(super) fn pod_peer(namespace: &str, labels: &Labels, policy_namespace: Option<&str>) -> Peer {
+    let namespaces = if policy_namespace == Some(namespace) {
         Namespaces::Own(namespace.to_owned())
     } else {
         Namespaces::Matching(by_name(namespace))
@@ -261,9 +253,4 @@ pub(super) fn pods(namespace: &str, labels: &Labels, policy_namespace: Option<&s
         namespaces,
         pods: by_labels(labels),
     })
-}
-
-/// One port, for what is left of a link.
-pub(super) fn only(port: Port) -> PortSet {
-    PortSet::range(port.transport(), port.number(), port.number())
 }

@@ -1,40 +1,41 @@
-//! One flow, predicted.
+//! The ports that policies allow between two endpoints.
 
 use super::InvalidPolicy;
-use super::classes::Entity;
-use super::ports::{PortSet, SetId};
-use super::reachability::Rows;
+use super::classes::ClassIndex;
+use super::ports::PortSet;
+use super::reachability::Reachability;
 use super::rules::Rules;
 use crate::inventory::Inventory;
 use crate::model::Family;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// An end of a flow.
+/// A reference to one end of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum End<'a> {
-    /// A pod, by its index into [`Inventory::pods`].
+pub enum EndpointRef<'a> {
+    /// A pod, by its index in [`Inventory::pods`].
     Pod(usize),
-    /// A pod that is reached through a Service: what it sends so to itself leaves it and comes
-    /// back, and is judged.
-    Served(usize),
+    /// A pod that is reached through a Service, by its index in [`Inventory::pods`]. Unlike
+    /// traffic to its own address, what a pod sends to itself through a Service leaves the pod, so
+    /// that policies apply.
+    ServicePod(usize),
     /// A node, by its name.
     Node(&'a str),
-    /// An address: whoever has it inside the cluster, or else outside.
+    /// The pod or the node with this address, or else an address outside the cluster.
     Address(IpAddr),
 }
 
-/// The policies of an inventory, asked for pairs. What was calculated once is kept.
+/// The policies of an inventory, for questions about pairs of endpoints. Results are cached.
 pub struct Predictor<'a> {
-    pub(super) rows: Rows<'a>,
+    pub(super) reachability: Reachability<'a>,
     by_address: HashMap<IpAddr, Resolved>,
 }
 
-/// Who is at an end, with what makes two of them one and the same.
+/// An endpoint after look-up. Two equal values are one endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Resolved {
     Pod(usize),
-    Served(usize),
+    ServicePod(usize),
     Node(usize),
     Outside(IpAddr),
 }
@@ -43,106 +44,89 @@ impl<'a> Predictor<'a> {
     /// Reads all policies of an inventory.
     ///
     /// # Errors
-    /// [`InvalidPolicy`]: the first policy that no API server would have taken.
+    /// [`InvalidPolicy`]: the first policy that an API server would refuse.
     pub fn new(inventory: &'a Inventory) -> Result<Self, InvalidPolicy> {
         Ok(Self::with(inventory, &Rules::of(inventory)?))
     }
 
-    /// The same of rules that were read already.
+    /// Takes rules instead of the inventory's policies.
     pub(super) fn with(inventory: &'a Inventory, rules: &Rules) -> Self {
-        let rows = Rows::new(inventory, rules);
         let mut by_address = HashMap::new();
-        for (number, pod) in inventory
-            .pods
-            .iter()
-            .enumerate()
-            .filter(|(_, pod)| !pod.host_network)
-        {
-            by_address.extend(
-                pod.addresses
-                    .iter()
-                    .map(|address| (*address, Resolved::Pod(number))),
-            );
+        for (index, pod) in inventory.pods.iter().enumerate() {
+            if !pod.host_network {
+                let addresses = pod.addresses.iter();
+                by_address.extend(addresses.map(|address| (*address, Resolved::Pod(index))));
+            }
         }
-        for (number, node) in inventory.nodes.iter().enumerate() {
-            by_address.extend(
-                node.addresses
-                    .iter()
-                    .map(|address| (*address, Resolved::Node(number))),
-            );
+        for (index, node) in inventory.nodes.iter().enumerate() {
+            let addresses = node.addresses.iter();
+            by_address.extend(addresses.map(|address| (*address, Resolved::Node(index))));
         }
-        Self { rows, by_address }
+
+        Self {
+            reachability: Reachability::new(inventory, rules),
+            by_address,
+        }
     }
 
-    /// Every port that the policies allow from one end to the other, in a family.
-    pub fn allowed(&mut self, from: End<'_>, to: End<'_>, family: Family) -> PortSet {
-        let (from, to) = (self.resolve(from), self.resolve(to));
-        let Some((from, to)) = self.decided(from, to) else {
+    /// Every port that the policies allow from one endpoint to another, in a family.
+    pub fn allowed(
+        &mut self,
+        from: EndpointRef<'_>,
+        to: EndpointRef<'_>,
+        family: Family,
+    ) -> PortSet {
+        let Some((from, to)) = self.classes_of(from, to) else {
             return PortSet::all();
         };
-        let set = self.rows.allowed(family, from, to);
-        self.rows.sets.get(set).clone()
+        let set = self.reachability.allowed(family, from, to);
+        self.reachability.sets.get(set).clone()
     }
 
-    /// The sets that both sides let through; nothing where no policy can stop the flow.
-    pub(super) fn both(
-        &mut self,
-        from: End<'_>,
-        to: End<'_>,
-        family: Family,
-    ) -> Option<(SetId, SetId)> {
-        let (from, to) = self.ends(from, to)?;
-        Some(self.rows.sides(family, from, to))
+    /// The class of an endpoint: policies treat endpoints of one class in the same way.
+    pub fn class_of(&self, endpoint: EndpointRef<'_>) -> Option<usize> {
+        self.class(self.resolve(endpoint))
     }
 
-    /// Who has to be asked about a flow; nobody where no policy can stop it.
-    pub(super) fn ends(&self, from: End<'_>, to: End<'_>) -> Option<(Entity, Entity)> {
-        self.decided(self.resolve(from), self.resolve(to))
+    /// The classes of the ends of a flow; `None` where no policy applies to it.
+    pub(super) fn classes_of(
+        &self,
+        from: EndpointRef<'_>,
+        to: EndpointRef<'_>,
+    ) -> Option<(ClassIndex, ClassIndex)> {
+        let (from, to) = (self.resolve(from), self.resolve(to));
+        if self.is_beyond_policies(from, to) {
+            return None;
+        }
+        Some((self.class(from)?, self.class(to)?))
     }
 
-    /// Who has to be asked; nobody where no policy can stop the flow.
-    fn decided(&self, from: Resolved, to: Resolved) -> Option<(Entity, Entity)> {
-        let inventory = self.rows.universe.inventory;
-        let node_of = |resolved| match resolved {
-            Resolved::Pod(pod) | Resolved::Served(pod) => inventory
-                .nodes
-                .iter()
-                .position(|node| node.name == inventory.pods[pod].node),
-            Resolved::Node(node) => Some(node),
-            Resolved::Outside(_) => None,
-        };
+    /// Whether policies do not apply to a flow: within a pod, or from a node to its own pod ("OR if
+    /// the traffic source is the pod's local node", NetworkPolicySpec.ingress).
+    fn is_beyond_policies(&self, from: Resolved, to: Resolved) -> bool {
         match (from, to) {
-            // It never leaves the pod.
-            (Resolved::Pod(a), Resolved::Pod(b)) if a == b => None,
-            // "OR if the traffic source is the pod's local node" (NetworkPolicySpec.ingress).
-            (Resolved::Node(node), Resolved::Pod(_) | Resolved::Served(_))
-                if node_of(to) == Some(node) =>
-            {
-                None
+            (Resolved::Pod(source), Resolved::Pod(target)) => source == target,
+            (Resolved::Node(node), Resolved::Pod(pod) | Resolved::ServicePod(pod)) => {
+                let inventory = self.reachability.classes.inventory;
+                let name = &inventory.pods[pod].node;
+                inventory.nodes.iter().position(|node| node.name == *name) == Some(node)
             }
-            _ => Some((self.entity(from)?, self.entity(to)?)),
+            _ => false,
         }
     }
 
-    /// A number for who is at an end: whoever has the same is treated alike by all policies.
-    pub fn alike(&self, end: End<'_>) -> Option<usize> {
-        self.entity(self.resolve(end))
-    }
-
-    fn resolve(&self, end: End<'_>) -> Resolved {
-        let inventory = self.rows.universe.inventory;
-        let node = |name: &str| {
-            let number = inventory.nodes.iter().position(|node| node.name == name);
-            Resolved::Node(number.unwrap_or(inventory.nodes.len()))
-        };
-        match end {
-            End::Pod(number) | End::Served(number) if inventory.pods[number].host_network => {
-                node(&inventory.pods[number].node)
+    fn resolve(&self, endpoint: EndpointRef<'_>) -> Resolved {
+        let pods = &self.reachability.classes.inventory.pods;
+        match endpoint {
+            EndpointRef::Pod(index) | EndpointRef::ServicePod(index)
+                if pods[index].host_network =>
+            {
+                self.resolve_node(&pods[index].node)
             }
-            End::Pod(number) => Resolved::Pod(number),
-            End::Served(number) => Resolved::Served(number),
-            End::Node(name) => node(name),
-            End::Address(address) => self
+            EndpointRef::Pod(index) => Resolved::Pod(index),
+            EndpointRef::ServicePod(index) => Resolved::ServicePod(index),
+            EndpointRef::Node(name) => self.resolve_node(name),
+            EndpointRef::Address(address) => self
                 .by_address
                 .get(&address)
                 .copied()
@@ -150,13 +134,19 @@ impl<'a> Predictor<'a> {
         }
     }
 
-    fn entity(&self, end: Resolved) -> Option<Entity> {
-        match end {
-            Resolved::Pod(number) | Resolved::Served(number) => {
-                Some(self.rows.universe.of_pod[number])
-            }
-            Resolved::Node(number) => Some(self.rows.universe.groups.len() + number),
-            Resolved::Outside(address) => self.rows.universe.outside(address),
+    /// A node by its name. All unknown nodes have the index after the last known one.
+    fn resolve_node(&self, name: &str) -> Resolved {
+        let nodes = &self.reachability.classes.inventory.nodes;
+        let index = nodes.iter().position(|node| node.name == name);
+        Resolved::Node(index.unwrap_or(nodes.len()))
+    }
+
+    fn class(&self, endpoint: Resolved) -> Option<ClassIndex> {
+        let classes = &self.reachability.classes;
+        match endpoint {
+            Resolved::Pod(index) | Resolved::ServicePod(index) => Some(classes.of_pod[index]),
+            Resolved::Node(index) => Some(classes.of_node(index)),
+            Resolved::Outside(address) => classes.of_outside(address),
         }
     }
 }

@@ -1,80 +1,103 @@
-//! What one flow meets, by number: which policies select its ends, and which of their rules match
-//! it.
+//! Indexes of the policies that select the ends of a flow, and of their rules that match it.
 //!
-//! Nothing is put into words, and nothing is looked for twice: everything is taken from the sets of
-//! the rows.
+//! Everything comes from the sets of [`Reachability`], without text.
 
-use super::classes::Entity;
-use super::flow::{End, Predictor};
-use super::reachability::Rows;
+use super::classes::ClassIndex;
+use super::flow::{EndpointRef, Predictor};
+use super::reachability::{CompiledRule, Reachability};
 use super::rules::Direction;
+use crate::inventory::ContainerPort;
 use crate::model::{Family, Port};
 
 /// A policy that selects an end of a flow, in the direction of that end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Met {
-    /// Which: its place in [`Explainer::rules`](super::Explainer::rules), from 0.
+pub struct MatchedPolicy {
+    /// Its index in [`Explainer::rules`](super::Explainer::rules).
     pub policy: usize,
-    /// Those of its rules that match the flow, from 0, in order; whether one of them decides is not
-    /// asked.
+    /// The indexes of its rules that match the flow, ascending, whether or not they decide.
     pub rules: Vec<usize>,
 }
 
+/// One side of a flow.
+struct SideQuery {
+    direction: Direction,
+    /// The end whose policies are evaluated.
+    own: ClassIndex,
+    /// The end that peers are compared with.
+    other: ClassIndex,
+    /// The destination, in which port names are looked up.
+    target: ClassIndex,
+    port: Port,
+    family: Family,
+}
+
 impl Predictor<'_> {
-    /// The policies in force that select an end of a flow, and their rules that match it: the
-    /// source's, then the destination's. Nothing where no policy is asked.
-    pub fn met(&self, from: End<'_>, to: End<'_>, port: Port, family: Family) -> Vec<Met> {
-        let Some((from, to)) = self.ends(from, to) else {
+    /// The policies in force that select an end of a flow, with their rules that match it: the
+    /// source's, then the destination's. Empty where no policy applies.
+    pub fn matched_policies(
+        &self,
+        from: EndpointRef<'_>,
+        to: EndpointRef<'_>,
+        port: Port,
+        family: Family,
+    ) -> Vec<MatchedPolicy> {
+        let Some((from, to)) = self.classes_of(from, to) else {
             return Vec::new();
         };
-        let mut met = self.rows.met(Direction::Egress, from, to, to, port, family);
-        met.extend(
-            self.rows
-                .met(Direction::Ingress, to, from, to, port, family),
-        );
-        met
+        let egress = SideQuery {
+            direction: Direction::Egress,
+            own: from,
+            other: to,
+            target: to,
+            port,
+            family,
+        };
+        let ingress = SideQuery {
+            direction: Direction::Ingress,
+            own: to,
+            other: from,
+            ..egress
+        };
+
+        let mut matched = self.reachability.matched_policies(&egress);
+        matched.extend(self.reachability.matched_policies(&ingress));
+        matched
     }
 }
 
-impl Rows<'_> {
-    /// The same of one side: of whose policies `own` is.
-    fn met(
-        &self,
-        direction: Direction,
-        own: Entity,
-        other: Entity,
-        target: Entity,
-        port: Port,
-        family: Family,
-    ) -> Vec<Met> {
-        // Nodes and addresses outside have no policies.
-        let applying = self
-            .applying(direction)
-            .get(own)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        let declared = self
-            .universe
-            .groups
-            .get(target)
-            .map(|group| group.named.as_slice())
-            .unwrap_or_default();
-        let of = |policy: u32| {
-            let matching = self
-                .rules(policy)
-                .filter(|rule| rule.peers(family).contains(other));
-            let matching = matching.filter(|rule| {
-                let named =
-                    || rule.names_count(direction, other) && rule.on(declared).contains(port);
-                self.sets.get(rule.set()).contains(port) || named()
-            });
-            Met {
-                policy: policy as usize,
-                rules: matching
-                    .map(super::reachability::CompiledRule::number)
-                    .collect(),
-            }
+impl Reachability<'_> {
+    fn matched_policies(&self, side: &SideQuery) -> Vec<MatchedPolicy> {
+        // Nodes and addresses outside the cluster have no policies.
+        let Some(policies) = self.selecting(side.direction).get(side.own) else {
+            return Vec::new();
         };
-        applying.iter().map(|policy| of(*policy)).collect()
+        policies
+            .iter()
+            .map(|policy| MatchedPolicy {
+                policy: *policy as usize,
+                rules: self.matching_rules(*policy, side),
+            })
+            .collect()
+    }
+
+    fn matching_rules(&self, policy: u32, side: &SideQuery) -> Vec<usize> {
+        let declared = self
+            .classes
+            .pods
+            .get(side.target)
+            .map(|class| class.named_ports.as_slice())
+            .unwrap_or_default();
+        self.rules(policy)
+            .filter(|rule| rule.peers(side.family).contains(side.other))
+            .filter(|rule| self.has_port(rule, side, declared))
+            .map(CompiledRule::index)
+            .collect()
+    }
+
+    /// Whether the ports of a rule contain the port of a flow to a pod with these named ports.
+    fn has_port(&self, rule: &CompiledRule, side: &SideQuery, declared: &[ContainerPort]) -> bool {
+        self.sets.get(rule.set()).contains(side.port)
+            || (rule.port_names_apply(side.direction, side.other)
+                && rule.named_on(declared).contains(side.port))
     }
 }

@@ -1,33 +1,35 @@
-//! What policies say, without packets: pure evaluation, by sets.
+//! The evaluation of policies without packets. Pure, by sets.
 //!
 //! ```text
-//! Inventory ── rules ──▶ directional policies ──┬─ universe, rows ──▶ Predictor: all ports of every pair at once
-//!                                               └─ walk ──▶ Explanation: one flow, policy by policy, rule by rule
+//! Inventory ── rules ──▶ policies by direction ─┬─ classes, reachability ──▶ Predictor: all ports of every pair
+//!                                               └─ side ──▶ Explanation: one flow, policy by policy, rule by rule
 //! ```
-//! `met` takes from the rows which rules match a flow, without a word about them.
+//! `matched` lists the indexes of the policies and rules that match a flow. `change` suggests
+//! changes that give the opposite answer, and `what_if` tries them.
 //!
-//! The two ways share the reading of policies and nothing else: rows join sets and forget whose
-//! rule it was, the walk looks at one flow and tells everything. A property test holds them against
-//! each other, and another one both against packets in the lab, whose compiler shares nothing with
-//! this module.
+//! The predictor and the explainer share only the reading of policies: the predictor joins the sets
+//! of all rules, and the explainer evaluates the rules of one flow in order. A property test
+//! compares the two with each other, and another one both with packets in the lab, whose compiler
+//! shares nothing with this module.
 //!
 //! # What is evaluated
 //! A connection is allowed if the egress side of its source and the ingress side of its destination
-//! both allow it. Each side asks Admin policies, then the NetworkPolicies that select the pod, then
-//! Baseline policies; what nobody decides is allowed. Replies follow the connection. A Service's
-//! packets are judged by the pod that they end at and its port ("It is not defined whether ipBlock
-//! happens before or after NetworkPolicy processing": here after). What a pod sends to its own
-//! address never leaves it, and a node always reaches its own pods.
+//! both allow it. On each side, Admin policies decide first, then the NetworkPolicies that select
+//! the pod, then Baseline policies; what none of them decides is allowed. Replies of an allowed
+//! connection are allowed. Packets to a Service are evaluated with the pod and the port that they
+//! are forwarded to ("It is not defined whether ipBlock happens before or after NetworkPolicy
+//! processing": here after). Policies do not apply to traffic from a pod to its own address, nor
+//! from a node to its own pods.
 //!
 //! # Limitations
-//! - Protocols other than TCP, UDP and SCTP are not looked at: NetworkPolicy does not define them.
-//! - An `ipBlock` matches pods' and nodes' addresses where these are known, as Kubernetes' own
-//!   tests ask; Cilium's does not. Where they are not known (manifests without a status) it matches
-//!   addresses outside only.
-//! - Pods that share their node's network have the node's identity: no selector selects them.
-//! - Domain names of a ClusterNetworkPolicy match nobody, and are named.
-//! - A Service from a pod to itself is judged like any other flow between two pods; network plugins
-//!   differ there.
+//! - Only TCP, UDP and SCTP are evaluated: NetworkPolicy does not define other protocols.
+//! - An `ipBlock` matches addresses of pods and nodes where these are known, as Kubernetes' own
+//!   tests require; Cilium's does not. Where they are unknown (manifests without a status) it
+//!   matches only addresses outside the cluster.
+//! - Pods in their node's network have the node's identity: no selector selects them.
+//! - Domain names of a ClusterNetworkPolicy match nothing; a caveat lists them.
+//! - A connection from a pod to itself through a Service is evaluated like one between two pods;
+//!   network plugins differ in this case.
 
 mod bits;
 mod caveats;
@@ -36,14 +38,17 @@ mod classes;
 mod edit;
 mod explain;
 mod flow;
+mod flow_end;
 mod map;
 mod matched;
 mod near_miss;
 mod ports;
 mod questions;
 mod reachability;
+mod rule_change;
 mod rules;
 mod selector;
+mod side;
 mod survey;
 mod what_if;
 
@@ -52,9 +57,9 @@ mod tests;
 
 pub use change::Change;
 pub use explain::{Explainer, Explanation, Match, PolicyStep, RuleStep, Selects, Side};
-pub use flow::{End, Predictor};
-pub use map::{ConnectionMap, Link, Member, Who};
-pub use matched::Met;
+pub use flow::{EndpointRef, Predictor};
+pub use map::{ConnectionMap, Link, LinkEnd, WorkloadPods};
+pub use matched::MatchedPolicy;
 pub use ports::PortSet;
 pub use questions::{admits_by_labels_only, is_isolated_for_ingress, policies_selecting_no_pod};
 pub use rules::{Direction, PolicyName};
@@ -63,33 +68,28 @@ pub use what_if::SideEffects;
 
 use crate::inventory::ParseCidrError;
 
-/// A policy that no API server would have taken.
+/// A policy that an API server would refuse.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPolicy {
-    /// Which policy, and what is wrong with it.
+    /// Any of the other errors, with its policy.
     #[error("read {policy}: {fault}")]
     In {
-        /// The policy.
         policy: Box<PolicyName>,
-        /// What is wrong.
         fault: Box<InvalidPolicy>,
     },
-    /// A selector's expression.
+    /// An expression of a selector.
     #[error("a selector has {0}")]
     Selector(String),
-    /// A peer.
     #[error("a peer {0}")]
     Peer(&'static str),
-    /// A block.
+    /// An address block of a peer.
     #[error("{0}")]
     Block(ParseCidrError),
-    /// A port.
     #[error("{0} is not a port: a number from 1 to 65535")]
     Port(i64),
-    /// An `endPort` below its port, or beside a name.
-    #[error("endPort {0} needs a port that is a number, and not above it")]
+    /// An `endPort` that is smaller than its port, or whose port is a name or absent.
+    #[error("endPort {0} needs a port that is a number and not greater than it")]
     EndPort(i32),
-    /// A protocol.
     #[error("{0:?} is not a protocol of NetworkPolicy: TCP, UDP or SCTP")]
     Protocol(String),
 }

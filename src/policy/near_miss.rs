@@ -1,142 +1,108 @@
-//! What a selector, a peer or a rule lacks to match: in words, and how much it is.
+//! What a selector, a peer or a rule lacks to match an end of a flow, as text and as edits need it.
 
-use super::classes::namespace_labels;
+use super::flow_end::FlowEnd;
 use super::rules::{Direction, Namespaces, Peer, Ports, Rule, Scope};
-use super::selector::{Must, Requirement};
-use crate::inventory::{ContainerPort, Inventory, Labels, Node, Pod};
-use crate::model::{Family, Port};
-use std::net::IpAddr;
+use super::selector::{Operator, Requirement};
+use crate::inventory::{Labels, Pod};
+use crate::model::Port;
 
-/// One end of a flow, with all that a rule may ask of it.
-#[derive(Debug)]
-pub(super) struct Party<'a> {
-    /// The pod, if it has an identity of its own.
-    pub(super) pod: Option<&'a Pod>,
-    /// Labels of the pod's namespace.
-    pub(super) namespace: Labels,
-    /// The node, if it is one: a pod that shares its network is.
-    pub(super) node: Option<&'a Node>,
-    /// Its address in the family of the flow, where it is known.
-    pub(super) address: Option<IpAddr>,
-    /// As people refer to it.
-    pub(super) name: String,
-}
-
-impl<'a> Party<'a> {
-    pub(super) fn pod(inventory: &'a Inventory, pod: &'a Pod, family: Option<Family>) -> Self {
-        let node = if pod.host_network {
-            inventory.nodes.iter().find(|node| node.name == pod.node)
-        } else {
-            None
-        };
-        // A pod that shares its node's network has all of the node's addresses.
-        let addresses = node.map_or(&pod.addresses, |node| &node.addresses);
-        let fits = |address: &IpAddr| family.is_none_or(|family| Family::of(*address) == family);
-        let address = addresses.iter().copied().find(fits);
-        Self {
-            pod: (!pod.host_network).then_some(pod),
-            namespace: namespace_labels(inventory, &pod.namespace),
-            node,
-            address,
-            name: pod.full_name(),
-        }
-    }
-
-    /// The destination's declared ports, for names.
-    pub(super) fn ports(&self) -> &'a [ContainerPort] {
-        self.pod.map(|pod| pod.ports.as_slice()).unwrap_or_default()
-    }
-}
-
-/// Something that is not as a selector wants it.
+/// A requirement of a selector that a pod does not meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum MissingRequirement {
     /// A label of the pod.
     PodLabel {
         requirement: Requirement,
+        /// The value that the pod has.
         has: Option<String>,
     },
     /// A label of its namespace.
     NamespaceLabel {
         namespace: String,
         requirement: Requirement,
+        /// The value that the namespace has.
         has: Option<String>,
     },
-    /// A selector without namespaceSelector looks into the policy's own namespace only.
+    /// The pod's namespace. A podSelector without a namespaceSelector selects pods of the policy's
+    /// own namespace only.
     OtherNamespace { namespace: String, own: String },
 }
 
 impl MissingRequirement {
-    /// What stands in the way.
+    /// Why the selector does not match.
     pub(super) fn reason(&self) -> String {
         match self {
-            Self::PodLabel { requirement, has } => unlike("the pod", requirement, has.as_deref()),
-            Self::NamespaceLabel {
-                namespace,
-                requirement,
-                has,
-            } => unlike(
-                &format!("namespace {namespace}"),
-                requirement,
-                has.as_deref(),
-            ),
-            Self::OtherNamespace { namespace, own } => format!(
-                "it is in namespace {namespace}, and a podSelector without namespaceSelector means the policy's own namespace, {own}"
-            ),
-        }
-    }
-
-    /// What would make it right, from the side of the pod.
-    pub(super) fn remedy(&self, pod: &str) -> String {
-        match self {
             Self::PodLabel { requirement, has } => {
-                relabel(&format!("pod {pod}"), requirement, has.as_deref())
+                label_reason("the pod", requirement, has.as_deref())
             }
             Self::NamespaceLabel {
                 namespace,
                 requirement,
                 has,
-            } => relabel(
+            } => label_reason(
+                &format!("namespace {namespace}"),
+                requirement,
+                has.as_deref(),
+            ),
+            Self::OtherNamespace { namespace, own } => format!(
+                "the pod is in namespace {namespace}, and a podSelector without a namespaceSelector \
+                 selects only pods of the policy's namespace, {own}"
+            ),
+        }
+    }
+
+    /// The change to the pod, its namespace or the peer after which the selector matches.
+    pub(super) fn remedy(&self, pod: &str) -> String {
+        match self {
+            Self::PodLabel { requirement, has } => {
+                label_remedy(&format!("pod {pod}"), requirement, has.as_deref())
+            }
+            Self::NamespaceLabel {
+                namespace,
+                requirement,
+                has,
+            } => label_remedy(
                 &format!("namespace {namespace}"),
                 requirement,
                 has.as_deref(),
             ),
             Self::OtherNamespace { namespace, .. } => format!(
-                "add a namespaceSelector for {namespace} beside the podSelector (matchLabels: kubernetes.io/metadata.name: {namespace})"
+                "add a namespaceSelector for {namespace} beside the podSelector \
+                 (matchLabels: kubernetes.io/metadata.name: {namespace})"
             ),
         }
     }
-}
 
-impl MissingRequirement {
-    /// Whether this may be a slip of whoever wrote a policy or a pod: a label that is not there, or
-    /// one that is nearly the value that is wanted. Another value is mostly another pod.
-    pub(super) fn may_be_a_slip(&self) -> bool {
+    /// Whether the author of the policy or the pod probably mistyped or forgot a label: it is
+    /// absent, or its value is almost the required one. A different value usually means a
+    /// different pod.
+    pub(super) fn is_likely_typo(&self) -> bool {
         match self {
             Self::PodLabel { requirement, has }
             | Self::NamespaceLabel {
                 requirement, has, ..
-            } => match (&requirement.must, has) {
-                (Must::In(_) | Must::Exist, None) => true,
-                (Must::In(values), Some(has)) => {
-                    values.iter().any(|wanted| nearly_spelt(wanted, has))
+            } => match (&requirement.operator, has) {
+                (Operator::In(_) | Operator::Exists, None) => true,
+                (Operator::In(values), Some(has)) => {
+                    values.iter().any(|value| is_similar(value, has))
                 }
-                (Must::Exist | Must::NotIn(_) | Must::NotExist, _) => false,
+                (Operator::Exists | Operator::NotIn(_) | Operator::DoesNotExist, _) => false,
             },
             Self::OtherNamespace { .. } => false,
         }
     }
 
-    /// What would make a policy select a pod, without saying which of the two is wrong.
+    /// The change after which a policy selects a pod, without a claim about which of the two is
+    /// wrong.
     pub(super) fn reconcile(&self, policy: &str, pod: &str) -> String {
         match self {
             Self::PodLabel {
                 requirement,
                 has: Some(value),
-            } if matches!(requirement.must, Must::In(_)) => {
+            } if matches!(requirement.operator, Operator::In(_)) => {
                 let key = &requirement.key;
                 format!(
-                    "{policy} selects {requirement} and pod {pod} has {key}={value}: make the two the same"
+                    "{policy} selects {requirement} and pod {pod} has {key}={value}: \
+                     make the two the same"
                 )
             }
             Self::PodLabel { .. } | Self::NamespaceLabel { .. } | Self::OtherNamespace { .. } => {
@@ -146,55 +112,71 @@ impl MissingRequirement {
     }
 }
 
-/// Whether two values are one, spelt in two ways: `postgres` and `postgresql`, but not `a` and `b`.
-fn nearly_spelt(one: &str, other: &str) -> bool {
-    const ALIKE: f64 = 0.75;
+/// Whether two values are probably two spellings of one: `postgres` and `postgresql`, but not `a`
+/// and `b`.
+fn is_similar(one: &str, other: &str) -> bool {
+    const MIN_SIMILARITY: f64 = 0.75;
     strsim::normalized_damerau_levenshtein(&one.to_ascii_lowercase(), &other.to_ascii_lowercase())
-        >= ALIKE
+        >= MIN_SIMILARITY
 }
 
-fn unlike(whose: &str, requirement: &Requirement, has: Option<&str>) -> String {
+/// Why the labels of an object do not meet a requirement.
+fn label_reason(object: &str, requirement: &Requirement, has: Option<&str>) -> String {
     let key = &requirement.key;
-    match (&requirement.must, has) {
-        (Must::In(_), Some(value)) => format!("{whose} has {key}={value}, not {requirement}"),
-        (Must::In(_) | Must::Exist, _) => {
-            format!("{whose} has no label {key} ({requirement} is wanted)")
+    match (&requirement.operator, has) {
+        (Operator::In(_), Some(value)) => format!("{object} has {key}={value}, not {requirement}"),
+        (Operator::In(_) | Operator::Exists, _) => {
+            format!("{object} has no label {key} (required: {requirement})")
         }
-        (Must::NotIn(_), value) => format!(
-            "{whose} has {key}={}, which is excluded",
+        (Operator::NotIn(_), value) => format!(
+            "{object} has {key}={}, which is excluded",
             value.unwrap_or_default()
         ),
-        (Must::NotExist, _) => format!("{whose} has the label {key}, which is excluded"),
+        (Operator::DoesNotExist, _) => format!("{object} has the label {key}, which is excluded"),
     }
 }
 
-fn relabel(whose: &str, requirement: &Requirement, has: Option<&str>) -> String {
+/// The change to the labels of an object after which they meet a requirement.
+fn label_remedy(object: &str, requirement: &Requirement, has: Option<&str>) -> String {
     let key = &requirement.key;
-    match (&requirement.must, has) {
-        (Must::In(values), None) => {
-            format!(
-                "give {whose} the label {key}={}",
-                values.first().map_or("", |value| value)
-            )
+    match (&requirement.operator, has) {
+        (Operator::In(values), None) => {
+            let value = values.first().map_or("", String::as_str);
+            format!("add the label {key}={value} to {object}")
         }
-        (Must::In(values), Some(old)) => {
-            format!(
-                "change the label {key}={old} of {whose} to {}",
-                values.first().map_or("", |value| value)
-            )
+        (Operator::In(values), Some(old)) => {
+            let value = values.first().map_or("", String::as_str);
+            format!("change the label {key}={old} of {object} to {value}")
         }
-        (Must::Exist, _) => format!("give {whose} a label {key}"),
-        (Must::NotIn(_) | Must::NotExist, _) => format!("take the label {key} from {whose}"),
+        (Operator::Exists, _) => format!("add a label {key} to {object}"),
+        (Operator::NotIn(_) | Operator::DoesNotExist, _) => {
+            format!("remove the label {key} from {object}")
+        }
     }
 }
 
-/// What a pod lacks to be selected by a scope.
-pub(super) fn missing_requirement(
+/// The requirements of a scope that a pod does not meet; none if the scope selects it.
+pub(super) fn missing_requirements(
     scope: &Scope,
     pod: &Pod,
-    namespace: &Labels,
+    namespace_labels: &Labels,
 ) -> Vec<MissingRequirement> {
-    let mut missing_requirement: Vec<MissingRequirement> = match &scope.namespaces {
+    let mut missing = missing_from_namespace(&scope.namespaces, pod, namespace_labels);
+
+    let unmet = scope.pods.unmet(&pod.labels);
+    missing.extend(unmet.map(|requirement| MissingRequirement::PodLabel {
+        requirement: requirement.clone(),
+        has: pod.labels.get(&requirement.key).cloned(),
+    }));
+    missing
+}
+
+fn missing_from_namespace(
+    namespaces: &Namespaces,
+    pod: &Pod,
+    labels: &Labels,
+) -> Vec<MissingRequirement> {
+    match namespaces {
         Namespaces::Own(own) if *own != pod.namespace => {
             vec![MissingRequirement::OtherNamespace {
                 namespace: pod.namespace.clone(),
@@ -203,111 +185,96 @@ pub(super) fn missing_requirement(
         }
         Namespaces::Own(_) => Vec::new(),
         Namespaces::Matching(selector) => selector
-            .missing_requirement(namespace)
+            .unmet(labels)
             .map(|requirement| MissingRequirement::NamespaceLabel {
                 namespace: pod.namespace.clone(),
                 requirement: requirement.clone(),
-                has: namespace.get(&requirement.key).cloned(),
+                has: labels.get(&requirement.key).cloned(),
             })
             .collect(),
-    };
-    missing_requirement.extend(
-        scope
-            .pods
-            .missing_requirement(&pod.labels)
-            .map(|requirement| MissingRequirement::PodLabel {
-                requirement: requirement.clone(),
-                has: pod.labels.get(&requirement.key).cloned(),
-            }),
-    );
-    missing_requirement
-}
-
-/// How one peer of a rule stands to the other end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PeerStanding {
-    /// What the peer is, in words.
-    pub(super) what: String,
-    /// Why it does not match; empty if it does.
-    pub(super) reasons: Vec<String>,
-    /// What stands in the way, where that is labels or a namespace.
-    pub(super) missing_requirement: Vec<MissingRequirement>,
-    /// Whether it means pods by their labels, so that names of their ports count.
-    pub(super) by_labels: bool,
-}
-
-impl PeerStanding {
-    pub(super) fn holds(&self) -> bool {
-        self.reasons.is_empty()
     }
 }
 
-/// How every peer of a rule stands to the other end; nothing for a rule without peers, which
-/// matches anyone.
-pub(super) fn peers(rule: &Rule, party: &Party<'_>) -> Vec<PeerStanding> {
-    rule.peers
-        .iter()
-        .flatten()
-        .map(|peer| peer_standing(peer, party))
-        .collect()
+/// One peer of a rule, compared with the other end of a flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PeerMatch {
+    /// The peer as text.
+    pub(super) description: String,
+    /// Why it does not match; empty if it does.
+    pub(super) reasons: Vec<String>,
+    /// The unmet requirements, where labels or the namespace do not match.
+    pub(super) missing: Vec<MissingRequirement>,
+    /// Whether the peer selects pods by labels, so that port names apply to it.
+    pub(super) by_labels: bool,
 }
 
-fn peer_standing(peer: &Peer, party: &Party<'_>) -> PeerStanding {
-    let what = describe(peer);
-    let by_labels = matches!(peer, Peer::Pods(_));
-    let no = |reason: String| PeerStanding {
-        what: what.clone(),
-        reasons: vec![reason],
-        missing_requirement: Vec::new(),
-        by_labels,
-    };
-    let yes = || PeerStanding {
-        what: what.clone(),
-        reasons: Vec::new(),
-        missing_requirement: Vec::new(),
-        by_labels,
-    };
-    match peer {
-        Peer::Pods(scope) => match party.pod {
-            Some(pod) => {
-                let missing_requirement = missing_requirement(scope, pod, &party.namespace);
-                PeerStanding {
-                    what,
-                    reasons: missing_requirement
-                        .iter()
-                        .map(MissingRequirement::reason)
-                        .collect(),
-                    missing_requirement,
-                    by_labels,
-                }
+impl PeerMatch {
+    pub(super) fn matches(&self) -> bool {
+        self.reasons.is_empty()
+    }
+
+    /// Compares one peer of a rule with an end of a flow.
+    fn of(peer: &Peer, end: &FlowEnd<'_>) -> Self {
+        let missing = match (peer, end.pod) {
+            (Peer::Pods(scope), Some(pod)) => {
+                missing_requirements(scope, pod, &end.namespace_labels)
             }
-            None if party.node.is_some() => no(format!(
-                "{} has its node's identity, which no selector selects",
-                party.name
-            )),
-            None => no(format!("{} is no pod", party.name)),
-        },
-        Peer::Block(block) => match party.address {
-            Some(address) if block.contains(address) => yes(),
-            Some(address) if block.cidr.contains(address) => no(format!("{address} is excepted")),
-            Some(address) => no(format!("{address} is not in it")),
-            None => no(format!(
-                "the address of {} is not known, and ipBlock is meant for addresses outside",
-                party.name
-            )),
-        },
-        Peer::Nodes(selector) => match party.node {
-            Some(node) if selector.matches(&node.labels) => yes(),
-            Some(node) => no(format!("node {} does not carry these labels", node.name)),
-            None => no(format!("{} is no node", party.name)),
-        },
-        Peer::Names(_) => {
-            no("what domain names resolve to is not known here: they match nobody".to_owned())
+            (Peer::Pods(_) | Peer::Block(_) | Peer::Nodes(_) | Peer::Names(_), _) => Vec::new(),
+        };
+        let reasons = if missing.is_empty() {
+            mismatch(peer, end).into_iter().collect()
+        } else {
+            missing.iter().map(MissingRequirement::reason).collect()
+        };
+
+        Self {
+            description: describe(peer),
+            reasons,
+            missing,
+            by_labels: matches!(peer, Peer::Pods(_)),
         }
     }
 }
 
-/// A peer in words.
+/// Every peer of a rule, compared with the other end of a flow; empty for a rule without peers,
+/// which matches every peer.
+pub(super) fn match_peers(rule: &Rule, end: &FlowEnd<'_>) -> Vec<PeerMatch> {
+    let peers = rule.peers.iter().flatten();
+    peers.map(|peer| PeerMatch::of(peer, end)).collect()
+}
+
+/// Why a peer does not match an end, for reasons other than labels and namespaces of pods.
+fn mismatch(peer: &Peer, end: &FlowEnd<'_>) -> Option<String> {
+    let name = &end.name;
+    match peer {
+        Peer::Pods(_) if end.pod.is_some() => None,
+        Peer::Pods(_) if end.node.is_some() => Some(format!(
+            "{name} has the identity of a node, and selectors match only pods"
+        )),
+        Peer::Pods(_) => Some(format!("{name} is not a pod")),
+        Peer::Block(block) => match end.address {
+            Some(address) if block.contains(address) => None,
+            Some(address) if block.cidr.contains(address) => {
+                Some(format!("{address} is in an except block"))
+            }
+            Some(address) => Some(format!("{address} is not in the block")),
+            None => Some(format!(
+                "the address of {name} is unknown, and an ipBlock then matches only addresses \
+                 outside the cluster"
+            )),
+        },
+        Peer::Nodes(selector) => match end.node {
+            Some(node) if selector.matches(&node.labels) => None,
+            Some(node) => Some(format!("node {} does not have these labels", node.name)),
+            None => Some(format!("{name} is not a node")),
+        },
+        Peer::Names(_) => {
+            Some("the addresses of domain names are unknown, so they match nothing".to_owned())
+        }
+    }
+}
+
+/// A peer as text.
 pub(super) fn describe(peer: &Peer) -> String {
     match peer {
         Peer::Pods(scope) => describe_scope(scope),
@@ -318,8 +285,7 @@ pub(super) fn describe(peer: &Peer) -> String {
     }
 }
 
-/// A scope in words.
-pub(super) fn describe_scope(scope: &Scope) -> String {
+fn describe_scope(scope: &Scope) -> String {
     let pods = if scope.pods.requirements.is_empty() {
         "every pod".to_owned()
     } else {
@@ -334,57 +300,55 @@ pub(super) fn describe_scope(scope: &Scope) -> String {
     }
 }
 
-/// Whether names of ports count in a rule about this flow: at the subject always, at a peer only if
-/// it is meant as a pod. "A named port on a pod" (NetworkPolicyPort.port) is nothing that an
-/// address block has.
-pub(super) fn names_count(rule: &Rule, direction: Direction, standings: &[PeerStanding]) -> bool {
-    let mut holding = standings
-        .iter()
-        .filter(|standing| standing.holds())
-        .peekable();
+/// Whether port names apply in a rule to a flow: on ingress always, on egress only if the peer
+/// selects pods. "A named port on a pod" (NetworkPolicyPort.port) does not exist in an address
+/// block.
+pub(super) fn port_names_apply(rule: &Rule, direction: Direction, peers: &[PeerMatch]) -> bool {
+    let mut matching = peers.iter().filter(|peer| peer.matches()).peekable();
     direction == Direction::Ingress
         || rule.peers.is_none()
-        || holding.peek().is_none()
-        || holding.any(|standing| standing.by_labels)
+        || matching.peek().is_none()
+        || matching.any(|peer| peer.by_labels)
 }
 
-/// How a rule's ports stand to a port of a destination: whether it is among them, and in words.
-pub(super) fn ports(
+/// Whether a rule's ports contain a port of a destination, and why as text.
+pub(super) fn match_port(
     rule: &Rule,
     port: Port,
-    destination: &Party<'_>,
-    names_count: bool,
+    destination: &FlowEnd<'_>,
+    port_names_apply: bool,
 ) -> (bool, String) {
     let Some(ports) = &rule.ports else {
         return (true, "every port".to_owned());
     };
-    let words: Vec<String> = ports.iter().map(ToString::to_string).collect();
-    let words = if words.is_empty() {
+    let texts: Vec<String> = ports.iter().map(ToString::to_string).collect();
+    let text = if texts.is_empty() {
         "no port".to_owned()
     } else {
-        words.join(", ")
+        texts.join(", ")
     };
-    if rule.matches_port(port, destination.ports(), names_count) {
-        return (true, words);
+    let declared = destination.declared_ports();
+    if rule.matches_port(port, declared, port_names_apply) {
+        return (true, text);
     }
-    let unresolved = ports.iter().find_map(|ports| match ports {
-        Ports::Named(_, name) if ports.on(destination.ports()).is_empty() => Some(name),
+
+    let undeclared = ports.iter().find_map(|ports| match ports {
+        Ports::Named(_, name) if ports.on(declared).is_empty() => Some(name),
         Ports::Named(..) | Ports::Range(..) => None,
     });
-    let named = ports.iter().any(|ports| matches!(ports, Ports::Named(..)));
-    let why = match (unresolved, destination.pod) {
-        _ if named && !names_count => {
-            format!("{words}: a name means nothing where the peer is an address block")
+    let has_names = ports.iter().any(|ports| matches!(ports, Ports::Named(..)));
+    let name = &destination.name;
+    let reason = match (undeclared, destination.pod) {
+        _ if has_names && !port_names_apply => {
+            format!("{text}: port names do not apply to address blocks")
         }
-        (Some(name), Some(_)) => format!(
-            "{words}: {} declares no port named {name:?}",
-            destination.name
-        ),
-        (Some(_), None) => format!(
-            "{words}: a name means nothing on {}, which is no pod",
-            destination.name
-        ),
-        (None, _) => format!("{words}, not {port}"),
+        (Some(port_name), Some(_)) => {
+            format!("{text}: {name} declares no port named {port_name:?}")
+        }
+        (Some(_), None) => {
+            format!("{text}: port names do not apply to {name}, which is not a pod")
+        }
+        (None, _) => format!("{text}, not {port}"),
     };
-    (false, why)
+    (false, reason)
 }

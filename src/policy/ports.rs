@@ -1,13 +1,14 @@
-//! Sets of ports: sorted ranges for each transport, and an arena in which equal sets are one.
+//! Sets of ports as sorted ranges for each transport, and an arena that stores equal sets once.
 
 use crate::model::{Port, Transport};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// Every port that a flow can have; 0 is none (RFC 6335 section 6).
+/// Every port that a flow can have; port 0 is reserved (RFC 6335 section 6).
 const WHOLE: (u16, u16) = (1, u16::MAX);
 
-/// Destination ports, by transport. Ranges are sorted, disjoint, and do not touch.
+/// Destination ports by transport. Ranges are sorted, disjoint and not adjacent, so that equal sets
+/// have equal ranges.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize)]
 pub struct PortSet {
     tcp: Vec<(u16, u16)>,
@@ -30,16 +31,16 @@ impl PortSet {
         }
     }
 
-    /// The ports of a range, both ends within it; none if it is empty.
+    /// The ports from `first` to `last`, both included; none if `last` is smaller.
     pub fn range(transport: Transport, first: u16, last: u16) -> Self {
         let mut set = Self::none();
         if first.max(1) <= last {
-            *set.of_mut(transport) = vec![(first.max(1), last)];
+            *set.ranges_mut(transport) = vec![(first.max(1), last)];
         }
         set
     }
 
-    /// The ranges of a transport, both ends within each.
+    /// The ranges of a transport: first and last port, both included.
     pub fn ranges(&self, transport: Transport) -> &[(u16, u16)] {
         match transport {
             Transport::Tcp => &self.tcp,
@@ -48,7 +49,7 @@ impl PortSet {
         }
     }
 
-    fn of_mut(&mut self, transport: Transport) -> &mut Vec<(u16, u16)> {
+    fn ranges_mut(&mut self, transport: Transport) -> &mut Vec<(u16, u16)> {
         match transport {
             Transport::Tcp => &mut self.tcp,
             Transport::Udp => &mut self.udp,
@@ -56,7 +57,7 @@ impl PortSet {
         }
     }
 
-    /// Whether there is no port in it.
+    /// Whether it contains no port.
     pub fn is_empty(&self) -> bool {
         TRANSPORTS
             .iter()
@@ -70,91 +71,93 @@ impl PortSet {
             .all(|transport| self.ranges(*transport) == [WHOLE])
     }
 
-    /// Whether a port is in it.
     pub fn contains(&self, port: Port) -> bool {
         let ranges = self.ranges(port.transport());
         let after = ranges.partition_point(|(first, _)| *first <= port.number());
         after > 0 && port.number() <= ranges[after - 1].1
     }
 
-    /// The ports of either.
+    /// The ports of either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
-        self.with(other, |a, b| {
-            let mut all: Vec<(u16, u16)> = a.iter().chain(b).copied().collect();
-            all.sort_unstable();
-            let mut merged: Vec<(u16, u16)> = Vec::with_capacity(all.len());
-            for (first, last) in all {
-                match merged.last_mut() {
-                    Some((_, end)) if u32::from(first) <= u32::from(*end) + 1 => {
-                        *end = (*end).max(last)
-                    }
-                    _ => merged.push((first, last)),
-                }
-            }
-            merged
-        })
+        self.combine(other, union_of)
     }
 
-    /// The ports of both.
+    /// The ports that both sets contain.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
-        self.with(other, |a, b| {
-            let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
-            let mut common = Vec::new();
-            while let (Some(&&(first_a, last_a)), Some(&&(first_b, last_b))) = (a.peek(), b.peek())
-            {
-                let (first, last) = (first_a.max(first_b), last_a.min(last_b));
-                if first <= last {
-                    common.push((first, last));
-                }
-                if last_a < last_b {
-                    a.next()
-                } else {
-                    b.next()
-                };
-            }
-            common
-        })
+        self.combine(other, intersection_of)
     }
 
-    /// The ports of this one that are not in the other.
+    /// The ports of this set that the other does not contain.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
-        self.with(other, |a, b| {
-            let mut left = Vec::new();
-            for (first, last) in a {
-                // The first port that is not settled yet; wider than a port, since the last one is
-                // 65,535.
-                let mut next = u32::from(*first);
-                for (from, to) in b.iter().filter(|(from, to)| to >= first && from <= last) {
-                    if next < u32::from(*from) {
-                        left.push((next as u16, from - 1));
-                    }
-                    next = u32::from(*to) + 1;
-                }
-                if next <= u32::from(*last) {
-                    left.push((next as u16, *last));
-                }
-            }
-            left
-        })
+        self.combine(other, difference_of)
     }
 
-    fn with(
+    /// Applies an operation to the ranges of each transport.
+    fn combine(
         &self,
         other: &Self,
-        by: impl Fn(&[(u16, u16)], &[(u16, u16)]) -> Vec<(u16, u16)>,
+        operation: fn(&[(u16, u16)], &[(u16, u16)]) -> Vec<(u16, u16)>,
     ) -> Self {
         Self {
-            tcp: by(&self.tcp, &other.tcp),
-            udp: by(&self.udp, &other.udp),
-            sctp: by(&self.sctp, &other.sctp),
+            tcp: operation(&self.tcp, &other.tcp),
+            udp: operation(&self.udp, &other.udp),
+            sctp: operation(&self.sctp, &other.sctp),
         }
     }
 }
 
-/// In the order in which they are shown.
+fn union_of(a: &[(u16, u16)], b: &[(u16, u16)]) -> Vec<(u16, u16)> {
+    let mut all: Vec<(u16, u16)> = a.iter().chain(b).copied().collect();
+    all.sort_unstable();
+    let mut merged: Vec<(u16, u16)> = Vec::with_capacity(all.len());
+    for (first, last) in all {
+        match merged.last_mut() {
+            Some((_, end)) if u32::from(first) <= u32::from(*end) + 1 => *end = (*end).max(last),
+            _ => merged.push((first, last)),
+        }
+    }
+    merged
+}
+
+fn intersection_of(a: &[(u16, u16)], b: &[(u16, u16)]) -> Vec<(u16, u16)> {
+    let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
+    let mut common = Vec::new();
+    while let (Some(&&(first_a, last_a)), Some(&&(first_b, last_b))) = (a.peek(), b.peek()) {
+        let (first, last) = (first_a.max(first_b), last_a.min(last_b));
+        if first <= last {
+            common.push((first, last));
+        }
+        if last_a < last_b {
+            a.next()
+        } else {
+            b.next()
+        };
+    }
+    common
+}
+
+fn difference_of(a: &[(u16, u16)], b: &[(u16, u16)]) -> Vec<(u16, u16)> {
+    let mut remaining = Vec::new();
+    for (first, last) in a {
+        // The first port that is not handled yet; a u32, since the port after 65,535 is no u16.
+        let mut next = u32::from(*first);
+        for (from, to) in b.iter().filter(|(from, to)| to >= first && from <= last) {
+            if next < u32::from(*from) {
+                remaining.push((next as u16, from - 1));
+            }
+            next = u32::from(*to) + 1;
+        }
+        if next <= u32::from(*last) {
+            remaining.push((next as u16, *last));
+        }
+    }
+    remaining
+}
+
+/// Transports in the order of the output.
 pub(super) const TRANSPORTS: [Transport; 3] = [Transport::Tcp, Transport::Udp, Transport::Sctp];
 
 impl std::fmt::Display for PortSet {
@@ -166,7 +169,8 @@ impl std::fmt::Display for PortSet {
         if self.is_empty() {
             return f.write_str("nothing");
         }
-        let mut words = Vec::new();
+
+        let mut ranges = Vec::new();
         for transport in TRANSPORTS {
             let suffix = if transport == Transport::Tcp {
                 String::new()
@@ -174,18 +178,18 @@ impl std::fmt::Display for PortSet {
                 format!("/{transport}")
             };
             for (first, last) in self.ranges(transport) {
-                words.push(match (first, last) {
+                ranges.push(match (first, last) {
                     _ if (*first, *last) == WHOLE => format!("every {transport} port"),
                     _ if first == last => format!("{first}{suffix}"),
                     _ => format!("{first}-{last}{suffix}"),
                 });
             }
         }
-        f.write_str(&words.join(", "))
+        f.write_str(&ranges.join(", "))
     }
 }
 
-/// A set of an arena.
+/// The number of a set in an arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SetId(u32);
 
@@ -194,11 +198,11 @@ impl SetId {
     pub(super) const ALL: Self = Self(1);
 }
 
-/// Sets by number: equal sets have one number, and what was calculated once is looked up.
+/// An arena of sets: equal sets have one number, and results of operations are cached.
 #[derive(Debug)]
 pub(super) struct PortSets {
     sets: Vec<Rc<PortSet>>,
-    known: HashMap<Rc<PortSet>, SetId>,
+    ids: HashMap<Rc<PortSet>, SetId>,
     unions: HashMap<(SetId, SetId), SetId>,
     intersections: HashMap<(SetId, SetId), SetId>,
     differences: HashMap<(SetId, SetId), SetId>,
@@ -206,17 +210,17 @@ pub(super) struct PortSets {
 
 impl PortSets {
     pub(super) fn new() -> Self {
-        let mut this = Self {
+        let mut arena = Self {
             sets: Vec::new(),
-            known: HashMap::new(),
+            ids: HashMap::new(),
             unions: HashMap::new(),
             intersections: HashMap::new(),
             differences: HashMap::new(),
         };
         // In the order of `SetId::NONE` and `SetId::ALL`.
-        this.intern(PortSet::none());
-        this.intern(PortSet::all());
-        this
+        arena.intern(PortSet::none());
+        arena.intern(PortSet::all());
+        arena
     }
 
     pub(super) fn get(&self, id: SetId) -> &PortSet {
@@ -224,13 +228,13 @@ impl PortSets {
     }
 
     pub(super) fn intern(&mut self, set: PortSet) -> SetId {
-        if let Some(id) = self.known.get(&set) {
+        if let Some(id) = self.ids.get(&set) {
             return *id;
         }
         let id = SetId(self.sets.len() as u32);
         let set = Rc::new(set);
         self.sets.push(Rc::clone(&set));
-        self.known.insert(set, id);
+        self.ids.insert(set, id);
         id
     }
 
@@ -297,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_that_touch_are_one() {
+    fn adjacent_ranges_are_joined() {
         assert_eq!(
             tcp(&[(80, 81), (82, 90), (1, 1)]).ranges(Transport::Tcp),
             [(1, 1), (80, 90)]
@@ -310,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_are_shown_as_suites_write_ports() {
+    fn sets_are_written_as_ports_in_suites() {
         let udp = PortSet::range(Transport::Udp, 53, 53);
         assert_eq!(
             tcp(&[(80, 80), (8000, 8010)]).union(&udp).to_string(),
@@ -331,15 +335,17 @@ mod tests {
             edge,
         );
         proptest::collection::vec(range, 0..6).prop_map(|ranges| {
-            ranges.iter().fold(PortSet::none(), |set, (of, a, b)| {
-                set.union(&PortSet::range(*of, *a.min(b), *a.max(b)))
-            })
+            ranges
+                .iter()
+                .fold(PortSet::none(), |set, (transport, a, b)| {
+                    set.union(&PortSet::range(*transport, *a.min(b), *a.max(b)))
+                })
         })
     }
 
     proptest! {
         #[test]
-        fn sets_hold_exactly_their_ports(a in any_set(), b in any_set()) {
+        fn operations_agree_with_membership_of_each_port(a in any_set(), b in any_set()) {
             for number in (1..14).chain(65_520..=65_535) {
                 for transport in TRANSPORTS {
                     let port = Port::new(number, transport).expect("a port");
@@ -349,7 +355,7 @@ mod tests {
                     prop_assert_eq!(a.minus(&b).contains(port), in_a && !in_b);
                 }
             }
-            // One way to write each set, so that equal sets have one number.
+            // Equal sets have equal ranges.
             prop_assert_eq!(a.minus(&b).union(&a.intersection(&b)), a);
         }
     }

@@ -1,119 +1,145 @@
-//! What policies allow, row by row: for each group of pods and direction, every port of everyone
-//! else.
+//! The ports that policies allow, as rows: for each class of pods and each direction, the ports to
+//! or from every other class.
 //!
 //! # How the cost grows
-//! A rule is a set of peers (bits) and a number for its set of ports. Rules with one set of ports
-//! are joined by words of bits before any pair is looked at, groups to which the same policies
-//! apply share a row, and sets of ports are joined once for each distinct pair of them. What is
-//! left for each pair of groups is one look-up. A tier of cluster-wide policies, whose rules must
-//! be gone through in order, is calculated once for all groups that it selects alike.
+//! A rule is a set of peers (bits) and the number of a set of ports. Rules with the same ports are
+//! joined by words of bits before any pair is calculated; classes to which the same policies apply
+//! share a row; sets of ports are joined once for each distinct pair of sets. What remains for each
+//! pair of classes is one look-up. A tier of cluster-wide policies, whose rules have to be
+//! evaluated in order, is calculated once for all classes that the same of its policies select.
 
 use super::bits::Bits;
-use super::classes::{Entity, Universe};
+use super::classes::{ClassIndex, EndpointClasses};
 use super::ports::{PortSet, PortSets, SetId};
-use super::rules::{Direction, DirectionalPolicy, Peer, Ports, Rules};
+use super::rules::{Direction, DirectionalPolicy, Peer, Ports, Rule, Rules};
 use crate::inventory::{Action, ContainerPort, Inventory, PolicyTier};
 use crate::model::{Family, Transport};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-/// For everyone of the universe, the ports that are open to or from one group.
+/// For every class, the ports that are allowed to or from one class of pods.
 pub(super) type Row = Rc<Vec<SetId>>;
 
-/// Policies, ready for rows.
-pub(super) struct Rows<'a> {
-    pub(super) universe: Universe<'a>,
+/// The allowed ports between all classes, calculated on demand.
+pub(super) struct Reachability<'a> {
+    pub(super) classes: EndpointClasses<'a>,
     pub(super) sets: PortSets,
-    compiled: Vec<Compiled>,
-    /// Per direction and group: the policies that apply to it, in the order in which they are
-    /// asked.
-    applying: HashMap<Direction, Vec<Vec<u32>>>,
-    /// Rows that are known: by family, direction, the policies that apply and what the names of
-    /// ports mean there.
-    known: HashMap<RowKey, Row>,
-    /// What tiers decide, by the policies of the tiers before and of this one: few tiers select
-    /// many groups.
-    known_tiers: HashMap<RowKey, Rc<Decided>>,
-    /// Whether families must be told apart.
+    compiled: Vec<CompiledPolicy>,
+    /// By direction and class of pods: the policies that select it, in order of evaluation.
+    selecting: HashMap<Direction, Vec<Vec<u32>>>,
+    rows: HashMap<RowKey, Row>,
+    /// The results of tiers. Their key has the policies of the tiers before and of the tier itself.
+    tiers: HashMap<RowKey, Rc<TierResult>>,
+    /// Whether results differ by family.
     families_differ: bool,
 }
 
-type RowKey = (Family, Direction, Vec<u32>, Vec<ContainerPort>);
-
-/// What a tier makes of each peer's ports.
-struct Decided {
-    /// What it accepts.
-    accepted: Vec<SetId>,
-    /// What it leaves to the next tier.
-    onward: Vec<SetId>,
+/// Everything that a row depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct RowKey {
+    scope: RowScope,
+    /// The policies that apply, by number.
+    policies: Vec<u32>,
 }
 
-/// A policy in one direction.
-struct Compiled {
+/// The direction of a row, with what port names mean in it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct RowScope {
+    family: Family,
+    direction: Direction,
+    /// The named ports of the class of pods, where it is the destination; empty for egress.
+    own_ports: Vec<ContainerPort>,
+}
+
+/// The result of a tier, for each class of peers.
+struct TierResult {
+    accepted: Vec<SetId>,
+    /// The ports that the next tier decides.
+    undecided: Vec<SetId>,
+}
+
+/// A policy in force, in one direction.
+struct CompiledPolicy {
     tier: PolicyTier,
     rules: Vec<CompiledRule>,
 }
 
+/// A rule with its peers as classes. Rules that match nothing have none.
 pub(super) struct CompiledRule {
-    /// Its place in its policy, from 0. Rules that match nothing are left out.
-    number: usize,
+    /// The index in the policy.
+    index: usize,
     action: Action,
-    /// In IPv4 and in IPv6; one and the same where no block tells them apart.
+    /// The matching classes in IPv4 and in IPv6; one set where families do not differ.
     peers: [Rc<Bits>; 2],
-    /// Ports by number.
+    ports: RulePorts,
+}
+
+/// The ports of a rule.
+#[derive(Clone)]
+struct RulePorts {
+    /// The ports given by number.
     set: SetId,
-    /// Ports by name.
+    /// The ports given by name.
     named: Vec<(Option<Transport>, String)>,
-    /// Peers that are meant as pods: only of these do names count ("a named port on a pod",
+    /// The peers to which port names apply: those that labels select ("a named port on a pod",
     /// NetworkPolicyPort.port).
     pods: Rc<Bits>,
 }
 
-impl<'a> Rows<'a> {
+/// The ports of a rule with names looked up.
+struct ResolvedPorts {
+    /// The ports for every peer.
+    common: SetId,
+    /// Further ports of single peers, ascending by class.
+    further: Vec<(ClassIndex, SetId)>,
+}
+
+impl<'a> Reachability<'a> {
     pub(super) fn new(inventory: &'a Inventory, rules: &Rules) -> Self {
-        let universe = Universe::of(inventory, rules);
+        let classes = EndpointClasses::new(inventory, rules);
         let mut sets = PortSets::new();
-        let families_differ = universe.families_differ();
-        let mut applying: HashMap<Direction, Vec<Vec<u32>>> = Direction::ALL
+        let families_differ = classes.families_differ();
+        let mut selecting: HashMap<Direction, Vec<Vec<u32>>> = Direction::ALL
             .into_iter()
-            .map(|direction| (direction, vec![Vec::new(); universe.groups.len()]))
+            .map(|direction| (direction, vec![Vec::new(); classes.pods.len()]))
             .collect();
+
         let mut compiled = Vec::new();
         for policy in rules.policies.iter().filter(|policy| policy.in_force) {
             let number = compiled.len() as u32;
-            if let Some(groups) = applying.get_mut(&policy.direction) {
-                universe
-                    .subjects(policy)
-                    .iter()
-                    .for_each(|group| groups[group].push(number));
+            if let Some(of_class) = selecting.get_mut(&policy.direction) {
+                for class in classes.subjects(policy).iter() {
+                    of_class[class].push(number);
+                }
             }
-            compiled.push(compile(policy, &universe, &mut sets, families_differ));
+            compiled.push(compile(policy, &classes, &mut sets, families_differ));
         }
+
         Self {
-            universe,
+            classes,
             sets,
             compiled,
-            applying,
-            known: HashMap::new(),
-            known_tiers: HashMap::new(),
+            selecting,
+            rows: HashMap::new(),
+            tiers: HashMap::new(),
             families_differ,
         }
     }
 
-    /// The policies that apply to each group, by their numbers among those in force.
-    pub(super) fn applying(&self, direction: Direction) -> &[Vec<u32>] {
-        self.applying
+    /// The policies that select each class of pods, by their numbers among those in force.
+    pub(super) fn selecting(&self, direction: Direction) -> &[Vec<u32>] {
+        self.selecting
             .get(&direction)
             .map(Vec::as_slice)
             .unwrap_or_default()
     }
 
-    /// The rules of a policy that match anything.
+    /// The rules of a policy that can match anything.
     pub(super) fn rules(&self, policy: u32) -> impl Iterator<Item = &CompiledRule> {
         self.compiled[policy as usize].rules.iter()
     }
 
-    /// Whether a family has answers of its own.
+    /// The families to calculate: one of them stands for both where results do not differ.
     pub(super) fn families(&self) -> &'static [Family] {
         if self.families_differ {
             &Family::ALL
@@ -122,51 +148,60 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// What is allowed between a group and everyone, as far as the policies of this group say. Node
-    /// and outside entities have no policies: for them there is no row.
-    pub(super) fn row(&mut self, family: Family, direction: Direction, group: Entity) -> Row {
+    /// The ports between a class of pods and every class that the policies of these pods allow.
+    /// Nodes and outside addresses have no policies, and no row.
+    pub(super) fn row(&mut self, family: Family, direction: Direction, pods: ClassIndex) -> Row {
+        // Port names are looked up at the destination: the pods themselves, or each peer.
+        let own_ports = match direction {
+            Direction::Ingress => self.classes.pods[pods].named_ports.clone(),
+            Direction::Egress => Vec::new(),
+        };
         let family = if self.families_differ {
             family
         } else {
             Family::V4
         };
-        let policies = self
-            .applying
-            .get(&direction)
-            .map(|groups| groups[group].clone())
-            .unwrap_or_default();
-        // Names of ports are looked up at the destination: the group itself, or each peer.
-        let named = match direction {
-            Direction::Ingress => self.universe.groups[group].named.clone(),
-            Direction::Egress => Vec::new(),
+        let key = RowKey {
+            scope: RowScope {
+                family,
+                direction,
+                own_ports,
+            },
+            policies: self.selecting(direction)[pods].clone(),
         };
-        let key = (family, direction, policies, named);
-        if let Some(row) = self.known.get(&key) {
+        if let Some(row) = self.rows.get(&key) {
             return Rc::clone(row);
         }
+
         let row = Rc::new(self.calculate(&key));
-        self.known.insert(key, Rc::clone(&row));
+        self.rows.insert(key, Rc::clone(&row));
         row
     }
 
-    /// What one entity may send to another: what egress of the one and ingress of the other both
-    /// allow ("For a connection from a source pod to a destination pod to be allowed, both the
-    /// egress policy on the source pod and the ingress policy on the destination pod need to allow
-    /// the connection", Kubernetes, "Network Policies").
-    pub(super) fn allowed(&mut self, family: Family, from: Entity, to: Entity) -> SetId {
+    /// The ports between two classes that both sides allow ("For a connection from a source pod to
+    /// a destination pod to be allowed, both the egress policy on the source pod and the ingress
+    /// policy on the destination pod need to allow the connection", Kubernetes, "Network
+    /// Policies").
+    pub(super) fn allowed(&mut self, family: Family, from: ClassIndex, to: ClassIndex) -> SetId {
         let (egress, ingress) = self.sides(family, from, to);
         self.sets.intersection(egress, ingress)
     }
 
-    /// What egress of the one and ingress of the other allow, each by itself.
-    pub(super) fn sides(&mut self, family: Family, from: Entity, to: Entity) -> (SetId, SetId) {
-        let groups = self.universe.groups.len();
-        let egress = if from < groups {
+    /// The ports that egress of the source allows, and those that ingress of the destination
+    /// allows.
+    pub(super) fn sides(
+        &mut self,
+        family: Family,
+        from: ClassIndex,
+        to: ClassIndex,
+    ) -> (SetId, SetId) {
+        let pod_classes = self.classes.pods.len();
+        let egress = if from < pod_classes {
             self.row(family, Direction::Egress, from)[to]
         } else {
             SetId::ALL
         };
-        let ingress = if to < groups {
+        let ingress = if to < pod_classes {
             self.row(family, Direction::Ingress, to)[from]
         } else {
             SetId::ALL
@@ -174,7 +209,36 @@ impl<'a> Rows<'a> {
         (egress, ingress)
     }
 
-    /// Those of a tier.
+    /// A row: first Admin decides; then the NetworkPolicies, which decide everything for the pods
+    /// that they select; then Baseline. What no tier decides is allowed
+    /// (ClusterNetworkPolicySpec.tier).
+    fn calculate(&mut self, key: &RowKey) -> Vec<SetId> {
+        let scope = &key.scope;
+        let admin = self.of_tier(&key.policies, PolicyTier::Admin);
+        let network = self.of_tier(&key.policies, PolicyTier::NetworkPolicy);
+        let baseline = self.of_tier(&key.policies, PolicyTier::Baseline);
+
+        let everything = vec![SetId::ALL; self.classes.length()];
+        let first = self.tier(&[], &admin, scope, &everything);
+        let mut allowed = first.accepted.clone();
+        if network.is_empty() {
+            let last = self.tier(&admin, &baseline, scope, &first.undecided);
+            for (class, set) in allowed.iter_mut().enumerate() {
+                let later = self.sets.union(last.accepted[class], last.undecided[class]);
+                *set = self.sets.union(*set, later);
+            }
+        } else {
+            let admitted = self.admitted(&network, scope);
+            for (class, set) in allowed.iter_mut().enumerate() {
+                let admitted = self
+                    .sets
+                    .intersection(first.undecided[class], admitted[class]);
+                *set = self.sets.union(*set, admitted);
+            }
+        }
+        allowed
+    }
+
     fn of_tier(&self, policies: &[u32], tier: PolicyTier) -> Vec<u32> {
         policies
             .iter()
@@ -183,218 +247,186 @@ impl<'a> Rows<'a> {
             .collect()
     }
 
-    fn calculate(&mut self, key: &RowKey) -> Vec<SetId> {
-        let (family, direction, policies, named) = key;
-        let admin = self.of_tier(policies, PolicyTier::Admin);
-        let network = self.of_tier(policies, PolicyTier::NetworkPolicy);
-        let baseline = self.of_tier(policies, PolicyTier::Baseline);
-        // The tiers in turn: Admin; then the NetworkPolicies, whose word is final for the pods that
-        // they select; then Baseline; and what nobody has decided is allowed
-        // (ClusterNetworkPolicySpec.tier).
-        let everything = vec![SetId::ALL; self.universe.length()];
-        let first = self.known_tier(&[], &admin, *family, *direction, named, &everything);
-        let mut allowed = first.accepted.clone();
-        if network.is_empty() {
-            let last =
-                self.known_tier(&admin, &baseline, *family, *direction, named, &first.onward);
-            for (entity, set) in allowed.iter_mut().enumerate() {
-                let late = self.sets.union(last.accepted[entity], last.onward[entity]);
-                *set = self.sets.union(*set, late);
-            }
-        } else {
-            let admitted = self.admitted(&network, *family, *direction, named);
-            for (entity, set) in allowed.iter_mut().enumerate() {
-                let admitted = self
-                    .sets
-                    .intersection(first.onward[entity], admitted[entity]);
-                *set = self.sets.union(*set, admitted);
-            }
-        }
-        allowed
-    }
-
-    /// A tier that is asked about what the tier before it has left. That is the same for all groups
-    /// that both select alike, unless their rules have names of ports, which each subject reads in
-    /// its own way.
-    fn known_tier(
+    /// The result of a tier for the ports that the tier before it left undecided. All classes that
+    /// the same policies of both tiers select share it, unless rules have port names, which differ
+    /// in meaning between the classes.
+    fn tier(
         &mut self,
-        before: &[u32],
+        policies_before: &[u32],
         policies: &[u32],
-        family: Family,
-        direction: Direction,
-        own: &[ContainerPort],
-        left: &[SetId],
-    ) -> Rc<Decided> {
+        scope: &RowScope,
+        undecided: &[SetId],
+    ) -> Rc<TierResult> {
         if policies.is_empty() {
-            return Rc::new(Decided {
-                accepted: vec![SetId::NONE; left.len()],
-                onward: left.to_vec(),
+            return Rc::new(TierResult {
+                accepted: vec![SetId::NONE; undecided.len()],
+                undecided: undecided.to_vec(),
             });
         }
-        let both = [before, policies].concat();
-        let has_names = both
-            .iter()
-            .any(|policy| self.rules(*policy).any(|rule| !rule.named.is_empty()));
-        let key = (
-            family,
-            direction,
-            both,
-            if has_names { own.to_vec() } else { Vec::new() },
-        );
-        if let Some(known) = self.known_tiers.get(&key) {
-            return Rc::clone(known);
+        let mut key = RowKey {
+            scope: scope.clone(),
+            policies: [policies_before, policies].concat(),
+        };
+        if !self.have_port_names(&key.policies) {
+            key.scope.own_ports = Vec::new();
         }
-        let decided = Rc::new(self.tier(policies, family, direction, own, left.to_vec()));
-        self.known_tiers.insert(key, Rc::clone(&decided));
-        decided
+        if let Some(result) = self.tiers.get(&key) {
+            return Rc::clone(result);
+        }
+
+        let result = Rc::new(self.evaluate_tier(policies, scope, undecided.to_vec()));
+        self.tiers.insert(key, Rc::clone(&result));
+        result
     }
 
-    /// What the NetworkPolicies admit: the union of all their rules, in whatever order.
-    fn admitted(
-        &mut self,
-        policies: &[u32],
-        family: Family,
-        direction: Direction,
-        own: &[ContainerPort],
-    ) -> Vec<SetId> {
-        let length = self.universe.length();
-        let mut by_set: BTreeMap<SetId, Bits> = BTreeMap::new();
-        let mut single: Vec<(Entity, SetId)> = Vec::new();
+    fn have_port_names(&self, policies: &[u32]) -> bool {
+        policies
+            .iter()
+            .flat_map(|policy| self.rules(*policy))
+            .any(|rule| !rule.ports.named.is_empty())
+    }
+
+    /// The ports that NetworkPolicies admit: the union of all their rules, whose order does not
+    /// matter.
+    fn admitted(&mut self, policies: &[u32], scope: &RowScope) -> Vec<SetId> {
+        let length = self.classes.length();
+        let mut peers_by_ports: BTreeMap<SetId, Bits> = BTreeMap::new();
+        let mut further: Vec<(ClassIndex, SetId)> = Vec::new();
         for policy in policies {
-            for rule in 0..self.compiled[*policy as usize].rules.len() {
-                let rule = &self.compiled[*policy as usize].rules[rule];
-                let peers = Rc::clone(&rule.peers[family as usize]);
-                let (set, named, pods) = (rule.set, rule.named.clone(), Rc::clone(&rule.pods));
-                let (for_all, each) = self.resolve(set, &named, &pods, direction, own);
-                if for_all != SetId::NONE {
-                    by_set
-                        .entry(for_all)
+            for index in 0..self.compiled[*policy as usize].rules.len() {
+                let rule = &self.compiled[*policy as usize].rules[index];
+                let peers = Rc::clone(&rule.peers[scope.family as usize]);
+                let ports = self.resolve(&rule.ports.clone(), scope);
+                if ports.common != SetId::NONE {
+                    peers_by_ports
+                        .entry(ports.common)
                         .or_insert_with(|| Bits::none(length))
                         .add(&peers);
                 }
-                single.extend(each);
+                further.extend(ports.further);
             }
         }
+
         let mut row = vec![SetId::NONE; length];
-        for (set, peers) in by_set {
+        for (set, peers) in peers_by_ports {
             for peer in peers.iter() {
                 row[peer] = self.sets.union(row[peer], set);
             }
         }
-        for (peer, set) in single {
+        for (peer, set) in further {
             row[peer] = self.sets.union(row[peer], set);
         }
         row
     }
 
-    /// A rule's ports: those that are the same for all peers, and those that names add for some.
-    fn resolve(
-        &mut self,
-        set: SetId,
-        named: &[(Option<Transport>, String)],
-        pods: &Bits,
-        direction: Direction,
-        own: &[ContainerPort],
-    ) -> (SetId, Vec<(Entity, SetId)>) {
-        if named.is_empty() {
-            return (set, Vec::new());
+    /// Looks up the port names of a rule at the destination.
+    fn resolve(&mut self, ports: &RulePorts, scope: &RowScope) -> ResolvedPorts {
+        let mut resolved = ResolvedPorts {
+            common: ports.set,
+            further: Vec::new(),
+        };
+        if ports.named.is_empty() {
+            return resolved;
         }
-        match direction {
+
+        match scope.direction {
             Direction::Ingress => {
-                let set_of_names = self.sets.intern(on(named, own));
-                (self.sets.union(set, set_of_names), Vec::new())
+                let named = self.sets.intern(named_on(&ports.named, &scope.own_ports));
+                resolved.common = self.sets.union(ports.set, named);
             }
             Direction::Egress => {
-                let mut each = Vec::new();
-                let groups = self.universe.groups.len();
-                for peer in pods.iter().take_while(|peer| *peer < groups) {
-                    let set_of_names = on(named, &self.universe.groups[peer].named);
-                    if !set_of_names.is_empty() {
-                        each.push((peer, self.sets.intern(set_of_names)));
+                let pod_classes = self.classes.pods.len();
+                for peer in ports.pods.iter().take_while(|peer| *peer < pod_classes) {
+                    let named = named_on(&ports.named, &self.classes.pods[peer].named_ports);
+                    if !named.is_empty() {
+                        resolved.further.push((peer, self.sets.intern(named)));
                     }
                 }
-                (set, each)
             }
         }
+        resolved
     }
 
-    /// One tier of cluster-wide policies: what it accepts, and what it leaves to the next one. Each
-    /// rule in turn decides what no rule before it has; Pass leaves the tier.
-    fn tier(
+    /// Evaluates one tier of cluster-wide policies: each rule in order decides what no earlier rule
+    /// did; Pass leaves it to the next tier.
+    fn evaluate_tier(
         &mut self,
         policies: &[u32],
-        family: Family,
-        direction: Direction,
-        own: &[ContainerPort],
-        start: Vec<SetId>,
-    ) -> Decided {
-        let mut undecided = start;
+        scope: &RowScope,
+        mut undecided: Vec<SetId>,
+    ) -> TierResult {
         let mut accepted = vec![SetId::NONE; undecided.len()];
         let mut passed = vec![SetId::NONE; undecided.len()];
         for policy in policies {
-            for rule in 0..self.compiled[*policy as usize].rules.len() {
-                let rule = &self.compiled[*policy as usize].rules[rule];
-                let (action, peers) = (rule.action, Rc::clone(&rule.peers[family as usize]));
-                let (set, named, pods) = (rule.set, rule.named.clone(), Rc::clone(&rule.pods));
-                let (for_all, each) = self.resolve(set, &named, &pods, direction, own);
-                let mut each = each.into_iter().peekable();
+            for index in 0..self.compiled[*policy as usize].rules.len() {
+                let rule = &self.compiled[*policy as usize].rules[index];
+                let action = rule.action;
+                let peers = Rc::clone(&rule.peers[scope.family as usize]);
+                let ports = self.resolve(&rule.ports.clone(), scope);
+                let mut further = ports.further.into_iter().peekable();
                 for peer in peers.iter() {
-                    let more = each
-                        .next_if(|(of, _)| *of == peer)
+                    let own = further
+                        .next_if(|(class, _)| *class == peer)
                         .map_or(SetId::NONE, |(_, set)| set);
-                    let ports = self.sets.union(for_all, more);
-                    let hit = self.sets.intersection(undecided[peer], ports);
-                    if hit == SetId::NONE {
+                    let set = self.sets.union(ports.common, own);
+                    let decided = self.sets.intersection(undecided[peer], set);
+                    if decided == SetId::NONE {
                         continue;
                     }
-                    undecided[peer] = self.sets.minus(undecided[peer], hit);
+
+                    undecided[peer] = self.sets.minus(undecided[peer], decided);
                     match action {
-                        Action::Accept => accepted[peer] = self.sets.union(accepted[peer], hit),
-                        Action::Pass => passed[peer] = self.sets.union(passed[peer], hit),
+                        Action::Accept => {
+                            accepted[peer] = self.sets.union(accepted[peer], decided);
+                        }
+                        Action::Pass => passed[peer] = self.sets.union(passed[peer], decided),
                         Action::Deny => {}
                     }
                 }
             }
         }
+
         for (peer, set) in undecided.iter_mut().enumerate() {
             *set = self.sets.union(*set, passed[peer]);
         }
-        Decided {
+        TierResult {
             accepted,
-            onward: undecided,
+            undecided,
         }
     }
 }
 
 impl CompiledRule {
-    pub(super) fn number(&self) -> usize {
-        self.number
+    /// The index in its policy.
+    pub(super) fn index(&self) -> usize {
+        self.index
     }
 
-    /// Whom it means in a family.
+    /// The classes that the rule's peers match in a family.
     pub(super) fn peers(&self, family: Family) -> &Bits {
         &self.peers[family as usize]
     }
 
-    /// Its ports by number.
+    /// The ports given by number.
     pub(super) fn set(&self) -> SetId {
-        self.set
+        self.ports.set
     }
 
-    /// Whether its names of ports count: at the subject always, at a peer only if that is meant as
-    /// a pod.
-    pub(super) fn names_count(&self, direction: Direction, peer: Entity) -> bool {
-        !self.named.is_empty() && (direction == Direction::Ingress || self.pods.contains(peer))
+    /// Whether the rule has port names that apply: on ingress always, on egress to peers that
+    /// labels select.
+    pub(super) fn port_names_apply(&self, direction: Direction, peer: ClassIndex) -> bool {
+        !self.ports.named.is_empty()
+            && (direction == Direction::Ingress || self.ports.pods.contains(peer))
     }
 
-    /// What its names of ports stand for on a pod that declares these.
-    pub(super) fn on(&self, declared: &[ContainerPort]) -> PortSet {
-        on(&self.named, declared)
+    /// The ports that the rule's port names have on a pod that declares these.
+    pub(super) fn named_on(&self, declared: &[ContainerPort]) -> PortSet {
+        named_on(&self.ports.named, declared)
     }
 }
 
-/// What names of ports stand for on a pod that declares these.
-fn on(named: &[(Option<Transport>, String)], declared: &[ContainerPort]) -> PortSet {
+/// The ports that names have on a pod that declares these.
+fn named_on(named: &[(Option<Transport>, String)], declared: &[ContainerPort]) -> PortSet {
     named
         .iter()
         .fold(PortSet::none(), |set, (transport, name)| {
@@ -404,70 +436,82 @@ fn on(named: &[(Option<Transport>, String)], declared: &[ContainerPort]) -> Port
 
 fn compile(
     policy: &DirectionalPolicy,
-    universe: &Universe<'_>,
+    classes: &EndpointClasses<'_>,
     sets: &mut PortSets,
     families_differ: bool,
-) -> Compiled {
+) -> CompiledPolicy {
     let mut rules = Vec::new();
-    let understood = policy
-        .rules
-        .iter()
-        .enumerate()
-        .filter_map(|(number, rule)| Some((number, rule.as_understood()?)));
-    for (number, rule) in understood {
-        let peers = |family| match &rule.peers {
-            None => Rc::new(Bits::all(universe.length())),
-            Some(peers) => {
-                let mut all = Bits::none(universe.length());
-                for peer in peers {
-                    all.add(&universe.peer(peer, family));
-                }
-                Rc::new(all)
-            }
-        };
-        let v4 = peers(Family::V4);
-        let v6 = if families_differ {
-            peers(Family::V6)
-        } else {
-            Rc::clone(&v4)
-        };
-        let mut named = Vec::new();
-        let set = match &rule.ports {
-            None => SetId::ALL,
-            Some(ports) => {
-                let mut set = PortSet::none();
-                for port in ports {
-                    match port {
-                        Ports::Range(transport, first, last) => {
-                            set = set.union(&PortSet::range(*transport, *first, *last));
-                        }
-                        Ports::Named(transport, name) => named.push((*transport, name.clone())),
-                    }
-                }
-                sets.intern(set)
-            }
-        };
-        let pods = match &rule.peers {
-            _ if named.is_empty() => Rc::clone(&v4),
-            None => Rc::clone(&v4),
-            Some(peers) => {
-                let mut pods = Bits::none(universe.length());
-                let by_labels = peers.iter().filter(|peer| matches!(peer, Peer::Pods(_)));
-                by_labels.for_each(|peer| pods.add(&universe.peer(peer, Family::V4)));
-                Rc::new(pods)
-            }
-        };
-        rules.push(CompiledRule {
-            number,
-            action: rule.action,
-            peers: [v4, v6],
-            set,
-            named,
-            pods,
-        });
+    for (index, rule) in policy.rules.iter().enumerate() {
+        if let Some(rule) = rule.as_understood() {
+            rules.push(compile_rule(index, &rule, classes, sets, families_differ));
+        }
     }
-    Compiled {
+    CompiledPolicy {
         tier: policy.tier,
         rules,
     }
+}
+
+fn compile_rule(
+    index: usize,
+    rule: &Rule,
+    classes: &EndpointClasses<'_>,
+    sets: &mut PortSets,
+    families_differ: bool,
+) -> CompiledRule {
+    let v4 = Rc::new(matching_classes(rule, classes, Family::V4));
+    let v6 = if families_differ {
+        Rc::new(matching_classes(rule, classes, Family::V6))
+    } else {
+        Rc::clone(&v4)
+    };
+
+    let (set, named) = compile_ports(rule, sets);
+    let pods = match &rule.peers {
+        Some(peers) if !named.is_empty() => {
+            let mut pods = Bits::none(classes.length());
+            for peer in peers.iter().filter(|peer| matches!(peer, Peer::Pods(_))) {
+                pods.add(&classes.peer(peer, Family::V4));
+            }
+            Rc::new(pods)
+        }
+        Some(_) | None => Rc::clone(&v4),
+    };
+
+    CompiledRule {
+        index,
+        action: rule.action,
+        peers: [v4, v6],
+        ports: RulePorts { set, named, pods },
+    }
+}
+
+/// The classes that any peer of a rule matches.
+fn matching_classes(rule: &Rule, classes: &EndpointClasses<'_>, family: Family) -> Bits {
+    let Some(peers) = &rule.peers else {
+        return Bits::all(classes.length());
+    };
+    let mut matching = Bits::none(classes.length());
+    for peer in peers {
+        matching.add(&classes.peer(peer, family));
+    }
+    matching
+}
+
+/// The ports of a rule that are given by number, and those given by name.
+fn compile_ports(rule: &Rule, sets: &mut PortSets) -> (SetId, Vec<(Option<Transport>, String)>) {
+    let Some(ports) = &rule.ports else {
+        return (SetId::ALL, Vec::new());
+    };
+    let mut numbered = PortSet::none();
+    let mut named = Vec::new();
+    for port in ports {
+        match port {
+            Ports::Range(transport, first, last) => {
+                numbered = numbered.union(&PortSet::range(*transport, *first, *last));
+            }
+            Ports::Named(transport, name) => named.push((*transport, name.clone())),
+        }
+    }
+    (sets.intern(numbered), named)
 }

@@ -4,28 +4,27 @@ use super::InvalidPolicy;
 use crate::inventory::Labels;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-/// Requirements, all of which must hold; none at all selects everything.
+/// Requirements, all of which must hold; without any, everything is selected.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub(super) struct Selector {
     pub(super) requirements: Vec<Requirement>,
 }
 
-/// What one label must be.
+/// What a selector requires of one label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Requirement {
     pub(super) key: String,
-    pub(super) must: Must,
+    pub(super) operator: Operator,
 }
 
+/// The operators of `matchExpressions`; a matchLabel is `In` with one value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Must {
-    /// It is there with one of these values.
+pub(super) enum Operator {
     In(Vec<String>),
-    /// It is not there, or with another value (`Requirement.Matches`: "`NotIn`" holds for an absent
-    /// key).
+    /// Also holds for an absent key (`Requirement.Matches` in `k8s.io/apimachinery/pkg/labels`).
     NotIn(Vec<String>),
-    Exist,
-    NotExist,
+    Exists,
+    DoesNotExist,
 }
 
 impl Selector {
@@ -36,17 +35,18 @@ impl Selector {
             .flatten()
             .map(|(key, value)| Requirement {
                 key: key.clone(),
-                must: Must::In(vec![value.clone()]),
+                operator: Operator::In(vec![value.clone()]),
             })
             .collect();
+
         for expression in selector.match_expressions.iter().flatten() {
             let key = expression.key.clone();
             let values = expression.values.clone().unwrap_or_default();
-            let must = match (expression.operator.as_str(), values.is_empty()) {
-                ("In", false) => Must::In(values),
-                ("NotIn", false) => Must::NotIn(values),
-                ("Exists", true) => Must::Exist,
-                ("DoesNotExist", true) => Must::NotExist,
+            let operator = match (expression.operator.as_str(), values.is_empty()) {
+                ("In", false) => Operator::In(values),
+                ("NotIn", false) => Operator::NotIn(values),
+                ("Exists", true) => Operator::Exists,
+                ("DoesNotExist", true) => Operator::DoesNotExist,
                 ("In" | "NotIn", true) => {
                     return Err(InvalidPolicy::Selector(format!(
                         "{} on {key} without values",
@@ -65,8 +65,9 @@ impl Selector {
                     )));
                 }
             };
-            requirements.push(Requirement { key, must });
+            requirements.push(Requirement { key, operator });
         }
+
         requirements.sort();
         requirements.dedup();
         Ok(Self { requirements })
@@ -75,52 +76,48 @@ impl Selector {
     pub(super) fn matches(&self, labels: &Labels) -> bool {
         self.requirements
             .iter()
-            .all(|requirement| requirement.holds(labels))
+            .all(|requirement| requirement.is_met_by(labels))
     }
 
-    /// What does not hold.
-    pub(super) fn missing_requirement<'a>(
-        &'a self,
-        labels: &'a Labels,
-    ) -> impl Iterator<Item = &'a Requirement> {
+    /// The requirements that labels do not meet.
+    pub(super) fn unmet<'a>(&'a self, labels: &'a Labels) -> impl Iterator<Item = &'a Requirement> {
         self.requirements
             .iter()
-            .filter(|requirement| !requirement.holds(labels))
+            .filter(|requirement| !requirement.is_met_by(labels))
     }
 }
 
 impl Requirement {
-    fn holds(&self, labels: &Labels) -> bool {
+    fn is_met_by(&self, labels: &Labels) -> bool {
         let value = labels.get(&self.key);
-        match &self.must {
-            Must::In(values) => value.is_some_and(|value| values.contains(value)),
-            Must::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
-            Must::Exist => value.is_some(),
-            Must::NotExist => value.is_none(),
+        match &self.operator {
+            Operator::In(values) => value.is_some_and(|value| values.contains(value)),
+            Operator::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
         }
     }
 }
 
 impl std::fmt::Display for Requirement {
-    /// As `kubectl --selector` writes it, where people read that; what must be there or must not,
-    /// in words.
+    /// Values as `kubectl --selector` writes them; presence and absence in words.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let key = &self.key;
-        match &self.must {
-            Must::In(values) if values.len() == 1 => write!(f, "{key}={}", values[0]),
-            Must::In(values) => write!(f, "{key} in ({})", values.join(",")),
-            Must::NotIn(values) if values.len() == 1 => write!(f, "{key}!={}", values[0]),
-            Must::NotIn(values) => write!(f, "{key} notin ({})", values.join(",")),
-            Must::Exist => write!(f, "a label {key}"),
-            Must::NotExist => write!(f, "no label {key}"),
+        match &self.operator {
+            Operator::In(values) if values.len() == 1 => write!(f, "{key}={}", values[0]),
+            Operator::In(values) => write!(f, "{key} in ({})", values.join(",")),
+            Operator::NotIn(values) if values.len() == 1 => write!(f, "{key}!={}", values[0]),
+            Operator::NotIn(values) => write!(f, "{key} notin ({})", values.join(",")),
+            Operator::Exists => write!(f, "a label {key}"),
+            Operator::DoesNotExist => write!(f, "no label {key}"),
         }
     }
 }
 
 impl std::fmt::Display for Selector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let words: Vec<String> = self.requirements.iter().map(ToString::to_string).collect();
-        f.write_str(&words.join(", "))
+        let requirements: Vec<String> = self.requirements.iter().map(ToString::to_string).collect();
+        f.write_str(&requirements.join(", "))
     }
 }
 

@@ -1,168 +1,171 @@
-//! What policies name, for whoever has to find something to test: address blocks, and peers that
-//! are nobody.
+//! Address blocks and pods that rules refer to, for the draft of a suite.
 
 use super::explain::Explainer;
-use super::flow::{End, Predictor};
-use super::map::Member;
-use super::near_miss::{self, Party};
+use super::flow::{EndpointRef, Predictor};
+use super::map::WorkloadPods;
+use super::near_miss::describe;
 use super::ports::PortSet;
-use super::rules::{Direction, Peer, PolicyName, Ports};
+use super::rules::{Direction, DirectionalPolicy, Peer, PolicyName, Ports, Rule};
 use crate::inventory::Cidr;
 use crate::model::{Family, Port};
 
-/// An `ipBlock` that a policy lets its pods send to, or decides about.
+/// An `ipBlock` of an egress rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedBlock {
-    /// Whose rule.
     pub policy: PolicyName,
-    /// Which of its egress rules, from 1.
+    /// The number of the egress rule, from 1.
     pub rule: usize,
-    /// The block.
     pub block: Cidr,
-    /// What is excepted.
     pub except: Vec<Cidr>,
-    /// The first port of each range that the rule names, and whether it is the only one; none where
-    /// it means every port.
+    /// The first port of each range of the rule, and whether it is the only one of the range; empty
+    /// where the rule applies to every port.
     pub ports: Vec<(Port, bool)>,
 }
 
-/// A rule whose peers are pods, of which there are none.
+/// A rule whose peers select pods, and no existing one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdleRule {
-    /// Whose rule.
     pub policy: PolicyName,
-    /// Its direction.
     pub direction: Direction,
-    /// Which, from 1.
+    /// The number of the rule, from 1.
     pub rule: usize,
-    /// Whom it means, in words.
+    /// The peers as text.
     pub peers: String,
 }
 
-/// What each side of a flow lets through by itself.
+/// The ports that each side of a flow allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BothSides {
-    /// The source's egress.
+    /// The ports that the source's egress allows.
     pub egress: PortSet,
-    /// The destination's ingress.
+    /// The ports that the destination's ingress allows.
     pub ingress: PortSet,
 }
 
 impl Explainer<'_> {
-    /// The policies in force that select a pod, in the order in which they are asked.
+    /// The policies in force that select a pod, in order of evaluation.
     pub fn selecting(&self, pod: usize, direction: Direction) -> Vec<&PolicyName> {
-        let party = Party::pod(self.inventory, &self.inventory.pods[pod], None);
-        let Some(own) = party.pod else {
-            return Vec::new();
-        };
-        let policies = self
-            .rules
-            .policies
-            .iter()
-            .filter(|policy| policy.direction == direction && policy.in_force);
-        policies
-            .filter(|policy| {
-                near_miss::missing_requirement(&policy.subject, own, &party.namespace).is_empty()
-            })
+        let pod = &self.inventory.pods[pod];
+        self.in_force()
+            .filter(|policy| policy.direction == direction)
+            .filter(|policy| self.is_in_scope(&policy.subject, pod))
             .map(|policy| &policy.name)
             .collect()
     }
 
     /// The address blocks of egress rules in force.
     pub fn named_blocks(&self) -> Vec<NamedBlock> {
-        let mut named = Vec::new();
-        for policy in self
-            .rules
-            .policies
-            .iter()
-            .filter(|policy| policy.in_force && policy.direction == Direction::Egress)
-        {
-            for (number, rule) in policy.rules.iter().enumerate() {
-                let ports = rule.ports.iter().flatten().filter_map(|ports| match ports {
-                    Ports::Range(transport, first, last) => {
-                        Some((Port::new(*first, *transport)?, first == last))
-                    }
-                    // A name means nothing where the peer is an address block.
-                    Ports::Named(..) => None,
-                });
-                let ports: Vec<(Port, bool)> = ports.collect();
-                if rule.ports.is_some() && ports.is_empty() {
-                    continue;
-                }
-                named.extend(rule.peers.iter().flatten().filter_map(|peer| match peer {
-                    Peer::Block(block) => Some(NamedBlock {
-                        policy: policy.name.clone(),
-                        rule: number + 1,
-                        block: block.cidr,
-                        except: block.except.clone(),
-                        ports: ports.clone(),
-                    }),
-                    Peer::Pods(_) | Peer::Nodes(_) | Peer::Names(_) => None,
-                }));
+        let egress = self
+            .in_force()
+            .filter(|policy| policy.direction == Direction::Egress);
+
+        let mut blocks = Vec::new();
+        for policy in egress {
+            for (index, rule) in policy.rules.iter().enumerate() {
+                blocks.extend(blocks_of(policy, index, rule));
             }
         }
-        named
+        blocks
     }
 
-    /// The rules in force that mean pods by their labels, and no pod that there is.
+    /// The rules in force whose peers select pods by labels, and no existing one.
     pub fn idle_rules(&self) -> Vec<IdleRule> {
         let mut idle = Vec::new();
-        for policy in self.rules.policies.iter().filter(|policy| policy.in_force) {
-            for (number, rule) in policy.rules.iter().enumerate() {
-                let Some(peers) = rule.peers.as_ref().filter(|peers| !peers.is_empty()) else {
-                    continue;
-                };
-                if peers.iter().any(|peer| self.means_somebody(peer)) {
+        for policy in self.in_force() {
+            for (index, rule) in policy.rules.iter().enumerate() {
+                let peers = rule.peers.as_deref().unwrap_or_default();
+                if peers.is_empty() || peers.iter().any(|peer| self.may_match(peer)) {
                     continue;
                 }
+
+                let descriptions: Vec<String> = peers.iter().map(describe).collect();
                 idle.push(IdleRule {
                     policy: policy.name.clone(),
                     direction: policy.direction,
-                    rule: number + 1,
-                    peers: peers
-                        .iter()
-                        .map(near_miss::describe)
-                        .collect::<Vec<_>>()
-                        .join(", "),
+                    rule: index + 1,
+                    peers: descriptions.join(", "),
                 });
             }
         }
         idle
     }
 
-    /// Blocks, nodes and names are not looked into: who is behind them is not known to be nobody.
-    fn means_somebody(&self, peer: &Peer) -> bool {
+    fn in_force(&self) -> impl Iterator<Item = &DirectionalPolicy> {
+        self.rules
+            .policies
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(|policy| policy.in_force)
+    }
+
+    /// Whether a peer selects an existing pod, or cannot be checked: hosts behind blocks, nodes and
+    /// domain names are not known.
+    fn may_match(&self, peer: &Peer) -> bool {
         match peer {
             Peer::Pods(scope) => self
                 .inventory
                 .pods
                 .iter()
-                .filter(|pod| !pod.host_network)
-                .any(|pod| {
-                    let party = Party::pod(self.inventory, pod, None);
-                    near_miss::missing_requirement(scope, pod, &party.namespace).is_empty()
-                }),
+                .any(|pod| self.is_in_scope(scope, pod)),
             Peer::Block(_) | Peer::Nodes(_) | Peer::Names(_) => true,
         }
     }
 }
 
+/// The blocks of an egress rule, unless all of its ports are given by name: port names do not apply
+/// to address blocks.
+fn blocks_of(policy: &DirectionalPolicy, index: usize, rule: &Rule) -> Vec<NamedBlock> {
+    let ports: Vec<(Port, bool)> = rule.ports.iter().flatten().filter_map(first_port).collect();
+    if rule.ports.is_some() && ports.is_empty() {
+        return Vec::new();
+    }
+
+    let mut blocks = Vec::new();
+    for peer in rule.peers.iter().flatten() {
+        if let Peer::Block(block) = peer {
+            blocks.push(NamedBlock {
+                policy: policy.name.clone(),
+                rule: index + 1,
+                block: block.cidr,
+                except: block.except.clone(),
+                ports: ports.clone(),
+            });
+        }
+    }
+    blocks
+}
+
+/// The first port of a range, and whether it is the only one.
+fn first_port(ports: &Ports) -> Option<(Port, bool)> {
+    match ports {
+        Ports::Range(transport, first, last) => {
+            Some((Port::new(*first, *transport)?, first == last))
+        }
+        Ports::Named(..) => None,
+    }
+}
+
 impl Predictor<'_> {
-    /// Workloads, and what stands for those of their pods that policies treat alike, in order of
-    /// namespace and name.
-    pub fn members(&self) -> Vec<Member> {
-        self.standings()
+    /// Workloads, split where policies distinguish their pods, in order of namespace and name.
+    pub fn workloads(&self) -> Vec<WorkloadPods> {
+        self.classified_workloads()
             .into_iter()
-            .map(|(member, _)| member)
+            .map(|classified| classified.workload)
             .collect()
     }
 
-    /// What each side lets through by itself; nothing where no policy is asked.
-    pub fn sides(&mut self, from: End<'_>, to: End<'_>, family: Family) -> Option<BothSides> {
-        let (egress, ingress) = self.both(from, to, family)?;
+    /// The ports that each side allows; `None` where no policy applies.
+    pub fn sides(
+        &mut self,
+        from: EndpointRef<'_>,
+        to: EndpointRef<'_>,
+        family: Family,
+    ) -> Option<BothSides> {
+        let (from, to) = self.classes_of(from, to)?;
+        let (egress, ingress) = self.reachability.sides(family, from, to);
         Some(BothSides {
-            egress: self.rows.sets.get(egress).clone(),
-            ingress: self.rows.sets.get(ingress).clone(),
+            egress: self.reachability.sets.get(egress).clone(),
+            ingress: self.reachability.sets.get(ingress).clone(),
         })
     }
 }

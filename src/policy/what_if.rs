@@ -1,229 +1,205 @@
-//! Suggestions, tried: policies are evaluated again as they would be, and only what turns the
-//! answer is told.
+//! Suggested changes, tried: the policies are evaluated with each, and only those that give the
+//! opposite answer are kept.
 
 use super::InvalidPolicy;
 use super::change::{self, Change};
 use super::edit::{self, Edit};
-use super::explain::{Explainer, Explanation, Walk, party};
-use super::flow::{End, Predictor};
-use super::map::{ConnectionMap, Link, Who, workload_of};
-use super::near_miss::Party;
-use super::rules::{Direction, Rules};
+use super::explain::{Explainer, Explanation};
+use super::flow::{EndpointRef, Predictor};
+use super::flow_end::FlowEnd;
+use super::map::{Link, LinkEnd, workload_of};
+use super::ports::PortSet;
+use super::rules::Rules;
+use super::side::{PolicySet, SideEvaluation};
 use crate::inventory::Inventory;
 use crate::model::{Family, Port};
 use serde::Serialize;
 
-/// How many changes are told.
-const MOST: usize = 3;
+/// The number of changes that are suggested for one flow.
+const MAX_CHANGES: usize = 3;
 
-/// What else a change would do.
+/// Connections that a change opens or closes besides the flow that it is for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SideEffects {
-    /// What else would become reachable.
     pub opens: Vec<String>,
-    /// What else would no longer be.
     pub closes: Vec<String>,
 }
 
-/// A flow, with both of its ends.
-struct Asked<'p> {
-    source: Party<'p>,
-    target: Party<'p>,
+/// A flow with both of its ends.
+struct Flow<'p> {
+    source: FlowEnd<'p>,
+    target: FlowEnd<'p>,
     port: Port,
 }
 
-impl Asked<'_> {
-    /// What both sides say, in the order of [`Direction::ALL`].
-    fn allowed(&self, rules: &Rules, edits: &[Edit]) -> [bool; 2] {
+impl Flow<'_> {
+    /// Whether each side allows the flow under edited rules, in the order of [`Direction::ALL`].
+    ///
+    /// [`Direction::ALL`]: super::rules::Direction::ALL
+    fn allowed_after(&self, rules: &Rules, edits: &[Edit]) -> [bool; 2] {
         let rules = edit::rules(rules, edits);
-        let (source, target) = (self.source.pod, self.target.pod);
-        let source = source.and_then(|pod| edit::pod(pod, edits));
-        let target = target.and_then(|pod| edit::pod(pod, edits));
-        let source = edit::party(&self.source, source.as_ref(), edits);
-        let target = edit::party(&self.target, target.as_ref(), edits);
-        walks((&rules, &[]), &source, &target, self.port).map(|walk| walk.side().allowed)
+        let source_pod = self.source.pod.and_then(|pod| edit::pod(pod, edits));
+        let target_pod = self.target.pod.and_then(|pod| edit::pod(pod, edits));
+        let source = edit::flow_end(&self.source, source_pod.as_ref(), edits);
+        let target = edit::flow_end(&self.target, target_pod.as_ref(), edits);
+
+        let policies = PolicySet {
+            rules: &rules,
+            selecting_no_pod: &[],
+        };
+        SideEvaluation::both(policies, &source, &target, self.port)
+            .map(|side| side.evaluate().allowed)
+    }
+
+    /// Whether a change makes one side allow the flow; sides are in the order of
+    /// [`Direction::ALL`](super::rules::Direction::ALL).
+    fn is_allowed_by_side(&self, side: usize, rules: &Rules, change: &Change) -> bool {
+        self.allowed_after(rules, &change.edits)[side]
+    }
+
+    /// Whether the policies allow the flow after a change.
+    fn is_allowed_after(&self, rules: &Rules, change: &Change) -> bool {
+        self.allowed_after(rules, &change.edits) == [true, true]
     }
 }
 
-/// Both sides of a flow, by rules and what is known of whom they select.
-pub(super) fn walks<'a>(
-    (rules, selecting_no_pod): (&'a Rules, &'a [bool]),
-    source: &'a Party<'a>,
-    target: &'a Party<'a>,
-    port: Port,
-) -> [Walk<'a>; 2] {
-    [
-        Walk {
-            rules,
-            selecting_no_pod,
-            direction: Direction::Egress,
-            own: source,
-            other: target,
-            target,
-            port,
-        },
-        Walk {
-            rules,
-            selecting_no_pod,
-            direction: Direction::Ingress,
-            own: target,
-            other: source,
-            target,
-            port,
-        },
-    ]
-}
-
 impl Explainer<'_> {
-    /// Explains one flow, with the smallest changes that would turn the answer. Each was tried:
-    /// with it, the policies say the opposite.
+    /// Explains one flow, with the smallest changes that give the opposite answer. Each was tried:
+    /// with it, the policies give the opposite answer.
     pub fn advise(
         &self,
-        from: End<'_>,
-        to: End<'_>,
+        from: EndpointRef<'_>,
+        to: EndpointRef<'_>,
         port: Port,
         family: Option<Family>,
     ) -> Explanation {
         let mut explanation = self.explain(from, to, port, family);
-        if explanation.beyond_policies.is_none() {
-            let asked = Asked {
-                source: party(self.inventory, from, family),
-                target: party(self.inventory, to, family),
-                port,
-            };
-            explanation.changes = self.turning(&asked, &explanation);
+        if explanation.beyond_policies.is_some() {
+            return explanation;
         }
+
+        let flow = Flow {
+            source: FlowEnd::resolve(self.inventory, from, family),
+            target: FlowEnd::resolve(self.inventory, to, family),
+            port,
+        };
+        explanation.changes = if explanation.allowed {
+            self.denying_changes(&flow)
+        } else {
+            self.allowing_changes(&flow, &explanation)
+        };
         explanation
     }
 
-    /// A denied flow needs every side that denies it to let it through; an allowed one is stopped
-    /// by either.
-    fn turning(&self, asked: &Asked<'_>, explanation: &Explanation) -> Vec<Change> {
-        let walks = walks(
-            (&self.rules, &self.selecting_no_pod),
-            &asked.source,
-            &asked.target,
-            asked.port,
-        );
-        let turns = |change: &Change| {
-            asked
-                .allowed(&self.rules, &change.edits)
-                .iter()
-                .all(|side| *side)
-                != explanation.allowed
-        };
-        let mut changes: Vec<Change> = Vec::new();
-        if explanation.allowed {
-            changes.extend(
-                sorted(walks.iter().flat_map(change::closing).collect())
-                    .filter(turns)
-                    .take(MOST),
-            );
-            return changes;
-        }
-        let mut needed: Vec<Vec<Change>> = Vec::new();
-        for (number, walk) in walks
-            .iter()
-            .enumerate()
-            .filter(|(number, _)| !explanation.sides[*number].allowed)
-        {
-            let opens = |change: &Change| asked.allowed(&self.rules, &change.edits)[number];
-            needed.push(
-                sorted(change::opening(walk))
-                    .filter(opens)
-                    .take(MOST)
-                    .collect(),
-            );
-        }
-        match needed.as_slice() {
-            [only] => changes.extend(only.iter().filter(|change| turns(change)).cloned()),
-            [egress, ingress] => {
-                let both = egress
-                    .iter()
-                    .flat_map(|one| ingress.iter().map(move |other| one.and(other)));
-                changes.extend(sorted(both.collect()).filter(turns).take(MOST));
-            }
-            _ => {}
-        }
-        changes
+    fn sides<'e>(&'e self, flow: &'e Flow<'e>) -> [SideEvaluation<'e>; 2] {
+        SideEvaluation::both(self.policy_set(), &flow.source, &flow.target, flow.port)
     }
 
-    /// Everything as it would be.
-    pub(super) fn as_changed(&self, change: &Change) -> (Inventory, Rules) {
+    /// Changes after which one of the sides denies an allowed flow.
+    fn denying_changes(&self, flow: &Flow<'_>) -> Vec<Change> {
+        let sides = self.sides(flow);
+        let candidates = sides.iter().flat_map(change::denying).collect();
+        smallest_first(candidates)
+            .filter(|change| !flow.is_allowed_after(&self.rules, change))
+            .take(MAX_CHANGES)
+            .collect()
+    }
+
+    /// Changes after which every side that denies a flow allows it.
+    fn allowing_changes(&self, flow: &Flow<'_>, explanation: &Explanation) -> Vec<Change> {
+        let mut changes_of_sides: Vec<Vec<Change>> = Vec::new();
+        for (number, side) in self.sides(flow).iter().enumerate() {
+            if !explanation.sides[number].allowed {
+                let changes = smallest_first(change::allowing(side))
+                    .filter(|change| flow.is_allowed_by_side(number, &self.rules, change))
+                    .take(MAX_CHANGES);
+                changes_of_sides.push(changes.collect());
+            }
+        }
+
+        let candidates = match changes_of_sides.as_slice() {
+            [only] => only.clone(),
+            [egress, ingress] => combinations(egress, ingress),
+            _ => Vec::new(),
+        };
+        smallest_first(candidates)
+            .filter(|change| flow.is_allowed_after(&self.rules, change))
+            .take(MAX_CHANGES)
+            .collect()
+    }
+
+    /// The inventory and the rules with a change applied.
+    pub(super) fn apply(&self, change: &Change) -> (Inventory, Rules) {
         (
             edit::inventory(self.inventory, &change.edits),
             edit::rules(&self.rules, &change.edits),
         )
     }
 
-    /// What a change would do beside turning the answer about one flow.
+    /// The connections that a change opens or closes besides one flow.
     ///
     /// # Errors
-    /// [`InvalidPolicy`]: the first policy that no API server would have taken.
+    /// [`InvalidPolicy`]: the first policy that an API server would refuse.
     pub fn side_effects(
         &self,
         change: &Change,
-        from: End<'_>,
-        to: End<'_>,
+        from: EndpointRef<'_>,
+        to: EndpointRef<'_>,
         port: Port,
     ) -> Result<SideEffects, InvalidPolicy> {
         let before = Predictor::new(self.inventory)?.map();
-        let (inventory, rules) = self.as_changed(change);
+        let (inventory, rules) = self.apply(change);
         let after = Predictor::with(&inventory, &rules).map();
-        Ok(self.beside(&before, &after, from, to, port))
+
+        let (opened, closed) = before.changes(&after);
+        Ok(SideEffects {
+            opens: self.describe_others(opened, from, to, port),
+            closes: self.describe_others(closed, from, to, port),
+        })
     }
 
-    fn beside(
+    /// Links as text, without one flow.
+    fn describe_others(
         &self,
-        before: &ConnectionMap,
-        after: &ConnectionMap,
-        from: End<'_>,
-        to: End<'_>,
+        links: Vec<Link>,
+        from: EndpointRef<'_>,
+        to: EndpointRef<'_>,
         port: Port,
-    ) -> SideEffects {
-        let (opened, closed) = before.changes(after);
-        let asked = edit::only(port);
-        let others = |links: Vec<Link>| {
-            let mut told = Vec::new();
-            for mut link in links {
-                if self.is_at(&link.from, from) && self.is_at(&link.to, to) {
-                    link.ports = link.ports.minus(&asked);
-                }
-                if !link.ports.is_empty() {
-                    let over = link
-                        .family
-                        .map_or(String::new(), |family| format!(" over {family}"));
-                    told.push(format!(
-                        "{} -> {}{over}: {}",
-                        link.from, link.to, link.ports
-                    ));
-                }
+    ) -> Vec<String> {
+        let excluded = PortSet::range(port.transport(), port.number(), port.number());
+        let mut texts = Vec::new();
+        for mut link in links {
+            if self.is_at(&link.from, from) && self.is_at(&link.to, to) {
+                link.ports = link.ports.minus(&excluded);
             }
-            told
-        };
-        SideEffects {
-            opens: others(opened),
-            closes: others(closed),
+            if !link.ports.is_empty() {
+                let family = link
+                    .family
+                    .map_or(String::new(), |family| format!(" over {family}"));
+                texts.push(format!(
+                    "{} -> {}{family}: {}",
+                    link.from, link.to, link.ports
+                ));
+            }
         }
+        texts
     }
 
-    /// Whether an end of a link is where a flow has its end, and nothing else is there.
-    fn is_at(&self, who: &Who, end: End<'_>) -> bool {
-        let pod = match end {
-            End::Pod(number) | End::Served(number) => self.inventory.pods.get(number),
-            End::Address(address) => self
-                .inventory
-                .pods
-                .iter()
-                .find(|pod| pod.addresses.contains(&address)),
-            End::Node(_) => None,
+    /// Whether an end of a link contains an endpoint: its workload, or its address alone.
+    fn is_at(&self, end: &LinkEnd, endpoint: EndpointRef<'_>) -> bool {
+        let mut pods = self.inventory.pods.iter();
+        let pod = match endpoint {
+            EndpointRef::Pod(index) | EndpointRef::ServicePod(index) => pods.nth(index),
+            EndpointRef::Address(address) => pods.find(|pod| pod.addresses.contains(&address)),
+            EndpointRef::Node(_) => None,
         };
-        match (who, pod, end) {
-            (Who::Member(member), Some(pod), _) => {
-                member.workload == workload_of(pod)
-                    && (member.pods.is_empty() || member.pods.contains(&pod.name))
+
+        match (end, pod, endpoint) {
+            (LinkEnd::Workload(workload), Some(pod), _) => {
+                workload.workload == workload_of(pod)
+                    && (workload.pods.is_empty() || workload.pods.contains(&pod.name))
             }
-            (Who::Outside(first, last), _, End::Address(address)) => {
+            (LinkEnd::Outside(first, last), _, EndpointRef::Address(address)) => {
                 *first == address && *last == address
             }
             _ => false,
@@ -231,8 +207,15 @@ impl Explainer<'_> {
     }
 }
 
-/// The smallest first, each once.
-fn sorted(mut changes: Vec<Change>) -> impl Iterator<Item = Change> {
+/// Every change of one list together with every change of the other.
+fn combinations(one: &[Change], other: &[Change]) -> Vec<Change> {
+    one.iter()
+        .flat_map(|first| other.iter().map(|second| first.and(second)))
+        .collect()
+}
+
+/// The changes by size, each once.
+fn smallest_first(mut changes: Vec<Change>) -> impl Iterator<Item = Change> {
     changes.sort_by(|a, b| (a.size, &a.text).cmp(&(b.size, &b.text)));
     changes.dedup_by(|a, b| a.text == b.text);
     changes.into_iter()

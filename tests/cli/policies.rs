@@ -378,7 +378,7 @@ fn a_denied_flow_is_explained_by_the_side_that_denies_it() {
     egress.ends(0);
     for words in [
         "Egress of shop/web-0 denies it:",
-        "Ingress of 203.0.113.66 allows it: policies select pods, and this is outside the cluster",
+        "Ingress of 203.0.113.66 allows it: policies select pods, and this address is outside the cluster",
         "ipBlock 203.0.113.66/32 on port 443",
     ] {
         assert!(
@@ -484,8 +484,9 @@ fn tiers_are_explained_and_unresolved_domains_are_noted() {
         "--lab",
         TENANTS,
     ]));
-    why.ends(0)
-        .complains("what updates.example resolves to is not known here, so it matches nobody");
+    why.ends(0).complains(
+        "the addresses of updates.example are unknown, so the rule matches none of them",
+    );
     for words in [
         "Ingress of red/web denies it: rule 2 of ClusterNetworkPolicy tenants (tests/cli/tenants.yaml:25) denies it",
         "rule 1 \"own\" (tests/cli/tenants.yaml:33) Pass: does not match",

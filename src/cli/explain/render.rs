@@ -65,9 +65,12 @@ fn add_changes(explanation: &Explanation, out: &mut String) {
         );
     }
 
-    for Change { text, beside, .. } in &explanation.changes {
+    for Change {
+        text, side_effects, ..
+    } in &explanation.changes
+    {
         line(out, &format!("    - {text}"));
-        if let Some(side_effects) = beside {
+        if let Some(side_effects) = side_effects {
             add_side_effects(side_effects, out);
         }
     }

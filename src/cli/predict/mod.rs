@@ -10,7 +10,7 @@ use crate::app::{cluster, load, prediction};
 use crate::event::ExitCode;
 use crate::inventory::Inventory;
 use crate::plan::Plan;
-use crate::policy::{ConnectionMap, InvalidPolicy, Link, Predictor, Who};
+use crate::policy::{ConnectionMap, InvalidPolicy, Link, LinkEnd, Predictor};
 use crate::source::Sources;
 use clap::{Args, ValueEnum};
 use render::{Change, Kind, Row};
@@ -132,7 +132,7 @@ fn filter_links(
     maps: &mut [&mut ConnectionMap],
     terminal: &Terminal,
 ) -> Result<(), ExitCode> {
-    let members = maps.iter().flat_map(|map| &map.members);
+    let members = maps.iter().flat_map(|map| &map.workloads);
     let workloads: BTreeSet<String> = members.map(|member| member.workload.to_string()).collect();
     for name in args.from.iter().chain(&args.to) {
         if !workloads.contains(name) {
@@ -169,8 +169,8 @@ fn is_wanted(args: &PredictArgs, link: &Link) -> bool {
     from_matches && to_matches
 }
 
-fn is_workload(who: &Who, name: &str) -> bool {
-    matches!(who, Who::Member(member) if member.workload.to_string() == name)
+fn is_workload(who: &LinkEnd, name: &str) -> bool {
+    matches!(who, LinkEnd::Workload(member) if member.workload.to_string() == name)
 }
 
 /// Compares two sets of manifests.

@@ -81,7 +81,7 @@ fn json_links(kind: Kind, rows: &[Row<'_>], map: &ConnectionMap) -> String {
             closed: links_with(rows, Some(Change::Closed)),
         }),
         Kind::Map => serde_json::to_string_pretty(&Map {
-            members: &map.members,
+            members: &map.workloads,
             links: links_with(rows, None),
         }),
     };
@@ -171,7 +171,7 @@ fn quoted(text: &str) -> String {
 
 fn dot(rows: &[Row<'_>], map: &ConnectionMap) -> String {
     let mut out = String::from("digraph policies {\n    rankdir=LR;\n    node [shape=box];\n");
-    let members: BTreeSet<String> = map.members.iter().map(ToString::to_string).collect();
+    let members: BTreeSet<String> = map.workloads.iter().map(ToString::to_string).collect();
     for member in &members {
         out.push_str(&format!("    {};\n", quoted(member)));
     }

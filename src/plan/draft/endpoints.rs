@@ -6,7 +6,9 @@ use super::DraftError;
 use super::names::Names;
 use crate::inventory::{Inventory, Pod, Service, ServiceKind};
 use crate::model::{Port, Transport, WorkloadKind, WorkloadRef};
-use crate::policy::{Direction, Explainer, IdleRule, InvalidPolicy, Member, NamedBlock, Predictor};
+use crate::policy::{
+    Direction, Explainer, IdleRule, InvalidPolicy, NamedBlock, Predictor, WorkloadPods,
+};
 use crate::suite::{Endpoint, INSTANCE_METADATA, Locator, PortItem, PortRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -100,7 +102,7 @@ impl DraftEndpoints {
             self.dns = Some(self.endpoints.len());
             self.endpoints.push(cluster_dns(dns));
         }
-        for Member { workload, pods } in Predictor::new(inventory)?.members() {
+        for WorkloadPods { workload, pods } in Predictor::new(inventory)?.workloads() {
             let Some(kind) = WorkloadKind::parse(&workload.kind) else {
                 continue;
             };

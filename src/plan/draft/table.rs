@@ -9,7 +9,7 @@ use super::DraftError;
 use super::endpoints::{DraftEndpoint, DraftEndpoints};
 use crate::inventory::Inventory;
 use crate::model::{Family, Port};
-use crate::policy::{BothSides, End, Explanation};
+use crate::policy::{BothSides, EndpointRef, Explanation};
 use crate::suite::{Expected, Settings, Spread};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -194,7 +194,7 @@ impl<'a> Table<'a> {
         source: EndpointIndex,
         target: EndpointIndex,
         port: usize,
-    ) -> Option<(End<'a>, End<'a>, Port)> {
+    ) -> Option<(EndpointRef<'a>, EndpointRef<'a>, Port)> {
         let at = &self.ports[target][port];
         let (from, to) = (&self.found[source], &self.found[target]);
         let pod = |of: &ResolvedEndpoint<'a>, not: Option<usize>| {
@@ -210,29 +210,29 @@ impl<'a> Table<'a> {
                 .find(|number| Some(*number) != not)
         };
         let end_of = |of: &ResolvedEndpoint<'a>, not: Option<usize>| match &of.kind {
-            EndpointKind::Pods => pod(of, not).map(End::Pod),
-            EndpointKind::Outside(addresses) => {
-                addresses.first().map(|address| End::Address(*address))
-            }
+            EndpointKind::Pods => pod(of, not).map(EndpointRef::Pod),
+            EndpointKind::Outside(addresses) => addresses
+                .first()
+                .map(|address| EndpointRef::Address(*address)),
             EndpointKind::Runner => self
                 .inventory
                 .runner
                 .first()
-                .map(|address| End::Address(*address)),
+                .map(|address| EndpointRef::Address(*address)),
             EndpointKind::Nodes => None,
         };
         let start = end_of(from, None)?;
-        let first = if let End::Pod(number) = start {
+        let first = if let EndpointRef::Pod(number) = start {
             Some(number)
         } else {
             None
         };
         let end = end_of(to, first)?;
         let number = match end {
-            End::Pod(pod) | End::Served(pod) => at
+            EndpointRef::Pod(pod) | EndpointRef::ServicePod(pod) => at
                 .on_pods
                 .number_on(&self.inventory.pods[pod], at.transport)?,
-            End::Node(_) | End::Address(_) => at.number,
+            EndpointRef::Node(_) | EndpointRef::Address(_) => at.number,
         };
         Some((start, end, Port::new(number, at.transport)?))
     }
@@ -246,8 +246,8 @@ impl<'a> Table<'a> {
     ) -> Option<(BothSides, Port)> {
         let (from, to, port) = self.first_ends(source, target, port)?;
         let family = match to {
-            End::Address(address) => Family::of(address),
-            End::Pod(_) | End::Served(_) | End::Node(_) => Family::V4,
+            EndpointRef::Address(address) => Family::of(address),
+            EndpointRef::Pod(_) | EndpointRef::ServicePod(_) | EndpointRef::Node(_) => Family::V4,
         };
         self.predictions
             .sides(from, to, family)

@@ -1,4 +1,4 @@
-//! ClusterNetworkPolicy and its older kinds, point by point.
+//! Semantics of ClusterNetworkPolicy and its older kinds.
 
 use super::{Explainer, allowed, assert_allowed, cluster, of_kind, with_cluster as world};
 use crate::inventory::{ClusterPolicy, read_cluster_policy};
@@ -18,7 +18,7 @@ fn rule(action: &str, from: &Value, protocols: &Value) -> Value {
     rule
 }
 
-fn anyone() -> Value {
+fn every_pod() -> Value {
     json!({ "namespaces": {} })
 }
 
@@ -31,7 +31,7 @@ fn ports(first: u16, last: u16) -> Value {
 }
 
 #[test]
-fn tiers_are_asked_in_turn() {
+fn tiers_are_evaluated_in_order() {
     let admits = json!({ "ingress": [{ "ports": [{ "port": 80, "endPort": 90 }] }] });
     let admin = cluster(
         "a",
@@ -39,22 +39,24 @@ fn tiers_are_asked_in_turn() {
             "Admin",
             1,
             &json!([
-                rule("Deny", &anyone(), &ports(85, 85)),
-                rule("Accept", &anyone(), &ports(443, 443))
+                rule("Deny", &every_pod(), &ports(85, 85)),
+                rule("Accept", &every_pod(), &ports(443, 443))
             ]),
         ),
     );
+
     let baseline = cluster(
         "b",
         &spec(
             "Baseline",
             1,
-            &json!([rule("Deny", &anyone(), &Value::Null)]),
+            &json!([rule("Deny", &every_pod(), &Value::Null)]),
         ),
     );
+
     let inventory = world(&[("data", admits)], vec![baseline.clone(), admin.clone()]);
     assert_allowed(&inventory, "shop/web", "data/db", "80-84, 86-90, 443");
-    // A NetworkPolicy that selects the pod is final: Baseline is not asked.
+    // A NetworkPolicy that selects the pod is final: Baseline is not evaluated.
     let inventory = world(
         &[("data", json!({ "ingress": [{}] }))],
         vec![baseline.clone()],
@@ -62,7 +64,7 @@ fn tiers_are_asked_in_turn() {
     assert_allowed(&inventory, "shop/web", "data/db", "everything");
     let inventory = world(&[], vec![baseline, admin]);
     assert_allowed(&inventory, "shop/web", "data/db", "443");
-    // Outside is no pod: only NetworkPolicies can stop it.
+    // An address outside is not a pod: only NetworkPolicies can deny it.
     assert_eq!(
         allowed(&inventory, "203.0.113.1", "data/db", Family::V4).to_string(),
         "everything"
@@ -78,27 +80,30 @@ fn pass_leaves_the_tier() {
             "Admin",
             1,
             &json!([
-                rule("Pass", &anyone(), &ports(80, 90)),
-                rule("Deny", &anyone(), &Value::Null)
+                rule("Pass", &every_pod(), &ports(80, 90)),
+                rule("Deny", &every_pod(), &Value::Null)
             ]),
         ),
     );
+
     let later = cluster(
         "late",
         &spec(
             "Admin",
             2,
-            &json!([rule("Accept", &anyone(), &Value::Null)]),
+            &json!([rule("Accept", &every_pod(), &Value::Null)]),
         ),
     );
+
     let baseline = cluster(
         "b",
         &spec(
             "Baseline",
             0,
-            &json!([rule("Deny", &anyone(), &ports(90, 100))]),
+            &json!([rule("Deny", &every_pod(), &ports(90, 100))]),
         ),
     );
+
     let admits = json!({ "ingress": [{ "ports": [{ "port": 88, "endPort": 95 }] }] });
     let with_policy = world(
         &[("data", admits)],
@@ -116,10 +121,10 @@ fn pass_leaves_the_tier() {
 #[test]
 fn lower_priority_numbers_go_first_and_rules_in_order() {
     let accept = json!([
-        rule("Accept", &anyone(), &ports(80, 80)),
-        rule("Deny", &anyone(), &ports(80, 81))
+        rule("Accept", &every_pod(), &ports(80, 80)),
+        rule("Deny", &every_pod(), &ports(80, 81))
     ]);
-    let deny = json!([rule("Deny", &anyone(), &ports(80, 90))]);
+    let deny = json!([rule("Deny", &every_pod(), &ports(80, 90))]);
     let first = |a, b| {
         world(
             &[],
@@ -150,6 +155,7 @@ fn peers_and_subjects_select_pods_only() {
         "a",
         &spec("Admin", 1, &json!([rule("Deny", &web, &Value::Null)])),
     );
+
     let inventory = world(&[], vec![admin]);
     assert_allowed(&inventory, "shop/web", "data/db", "nothing");
     for from in ["shop/api", "data/web", "other/host", "n1"] {
@@ -163,7 +169,7 @@ fn peers_and_subjects_select_pods_only() {
 }
 
 #[test]
-fn networks_hold_pods_and_nodes_too_and_nodes_are_addresses() {
+fn networks_match_pods_and_nodes_and_node_peers_match_nodes() {
     let egress = |to: &Value| json!({ "tier": "Admin", "priority": 1, "subject": { "namespaces": {} }, "egress": [{ "action": "Deny", "to": [to] }] });
     let networks = world(
         &[],
@@ -188,6 +194,7 @@ fn networks_hold_pods_and_nodes_too_and_nodes_are_addresses() {
         allowed(&networks, "shop/web", "2001:db8::9", Family::V6).to_string(),
         "nothing"
     );
+
     let nodes = world(
         &[],
         vec![cluster(
@@ -210,16 +217,17 @@ fn named_ports_are_those_of_the_destination_in_any_transport() {
             "Admin",
             1,
             &json!([
-                rule("Accept", &anyone(), &named),
-                rule("Deny", &anyone(), &Value::Null)
+                rule("Accept", &every_pod(), &named),
+                rule("Deny", &every_pod(), &Value::Null)
             ]),
         ),
     );
+
     let inventory = world(&[], vec![admin]);
     assert_allowed(&inventory, "shop/web", "data/db", "5432, 53/udp");
     let egress = json!({ "tier": "Admin", "priority": 1, "subject": { "namespaces": {} }, "egress": [
-        { "action": "Pass", "to": [anyone()], "protocols": named },
-        { "action": "Deny", "to": [anyone()] },
+        { "action": "Pass", "to": [every_pod()], "protocols": named },
+        { "action": "Deny", "to": [every_pod()] },
     ] });
     let inventory = world(&[], vec![cluster("a", &egress)]);
     assert_allowed(&inventory, "shop/web", "data/db", "5432, 53/udp");
@@ -227,8 +235,8 @@ fn named_ports_are_those_of_the_destination_in_any_transport() {
 }
 
 #[test]
-fn what_is_not_known_fails_closed() {
-    let accept = json!([{ "action": "Accept", "from": [{ "namespaces": {} }, { "meshes": {} }] }, rule("Deny", &anyone(), &Value::Null)]);
+fn rules_with_unknown_fields_fail_closed() {
+    let accept = json!([{ "action": "Accept", "from": [{ "namespaces": {} }, { "meshes": {} }] }, rule("Deny", &every_pod(), &Value::Null)]);
     let accept = cluster("a", &spec("Admin", 1, &accept));
     assert_eq!(accept.ingress[0].unknown, ["from[1].meshes"]);
     assert_allowed(&world(&[], vec![accept]), "shop/web", "data/db", "nothing");
@@ -255,13 +263,13 @@ fn what_is_not_known_fails_closed() {
 }
 
 #[test]
-fn older_kinds_are_the_same_tiers() {
+fn older_kinds_map_to_the_same_tiers() {
     let admin = json!({ "priority": 5, "subject": { "namespaces": {} }, "ingress": [
-        { "name": "web", "action": "Allow", "from": [anyone()], "ports": [{ "portNumber": { "protocol": "UDP", "port": 53 } }, { "namedPort": "http" }] },
-        { "action": "Pass", "from": [anyone()], "ports": [{ "portRange": { "protocol": "TCP", "start": 80, "end": 90 } }] },
-        { "action": "Deny", "from": [anyone()] },
+        { "name": "web", "action": "Allow", "from": [every_pod()], "ports": [{ "portNumber": { "protocol": "UDP", "port": 53 } }, { "namedPort": "http" }] },
+        { "action": "Pass", "from": [every_pod()], "ports": [{ "portRange": { "protocol": "TCP", "start": 80, "end": 90 } }] },
+        { "action": "Deny", "from": [every_pod()] },
     ] });
-    let baseline = json!({ "subject": { "namespaces": {} }, "ingress": [{ "action": "Deny", "from": [anyone()], "ports": [{ "portNumber": { "protocol": "TCP", "port": 85 } }] }] });
+    let baseline = json!({ "subject": { "namespaces": {} }, "ingress": [{ "action": "Deny", "from": [every_pod()], "ports": [{ "portNumber": { "protocol": "TCP", "port": 85 } }] }] });
     let inventory = world(
         &[],
         vec![
@@ -278,8 +286,8 @@ fn older_kinds_are_the_same_tiers() {
 }
 
 #[test]
-fn what_the_schema_refuses_is_an_error_with_its_place() {
-    let good = rule("Deny", &anyone(), &Value::Null);
+fn an_invalid_policy_is_an_error_with_its_path() {
+    let good = rule("Deny", &every_pod(), &Value::Null);
     let cases = [
         (
             json!({ "priority": 1, "subject": { "namespaces": {} } }),
@@ -302,7 +310,11 @@ fn what_the_schema_refuses_is_an_error_with_its_place() {
             "spec.ingress[0].from: a rule needs at least one item",
         ),
         (
-            spec("Admin", 1, &json!([rule("Allow", &anyone(), &Value::Null)])),
+            spec(
+                "Admin",
+                1,
+                &json!([rule("Allow", &every_pod(), &Value::Null)]),
+            ),
             "spec.ingress[0].action: unknown action",
         ),
         (
@@ -314,19 +326,23 @@ fn what_the_schema_refuses_is_an_error_with_its_place() {
             "spec.ingress[0].from[0]: nodes, networks",
         ),
         (
-            spec("Admin", 1, &json!([rule("Deny", &anyone(), &ports(0, 0))])),
+            spec(
+                "Admin",
+                1,
+                &json!([rule("Deny", &every_pod(), &ports(0, 0))]),
+            ),
             "spec.ingress[0].protocols[0].tcp.destinationPort.number: 0 is not a port",
         ),
         (
             spec(
                 "Admin",
                 1,
-                &json!([rule("Deny", &anyone(), &ports(90, 80))]),
+                &json!([rule("Deny", &every_pod(), &ports(90, 80))]),
             ),
             "spec.ingress[0].protocols[0].tcp.destinationPort.range: a range's start",
         ),
         (
-            spec("Admin", 1, &json!([rule("Deny", &anyone(), &json!([]))])),
+            spec("Admin", 1, &json!([rule("Deny", &every_pod(), &json!([]))])),
             "spec.ingress[0].protocols: protocols needs at least one",
         ),
         (
@@ -345,66 +361,84 @@ fn what_the_schema_refuses_is_an_error_with_its_place() {
     }
 }
 
+fn caveats(policies: Vec<ClusterPolicy>) -> Vec<String> {
+    Explainer::new(&world(&[], policies))
+        .expect("valid")
+        .caveats()
+}
+
+fn admin_policy(name: &str, priority: u16, rules: &Value) -> ClusterPolicy {
+    cluster(name, &spec("Admin", priority, rules))
+}
+
+/// An Admin policy whose rule has a peer that this version does not know.
+fn with_unknown_peer(action: &str) -> ClusterPolicy {
+    admin_policy(
+        "b",
+        1,
+        &json!([{ "action": action, "from": [{ "meshes": {} }] }]),
+    )
+}
+
 #[test]
-fn what_is_undefined_or_not_known_is_told_beside_every_answer() {
-    let caveats = |policies: Vec<ClusterPolicy>| {
-        Explainer::new(&world(&[], policies))
-            .expect("valid")
-            .caveats()
-    };
-    let accept = json!([rule("Accept", &anyone(), &ports(80, 80))]);
-    let deny = json!([rule("Deny", &anyone(), &ports(80, 90))]);
-    let of = |name: &str, priority, rules: &Value| cluster(name, &spec("Admin", priority, rules));
+fn undefined_order_and_unknown_fields_and_names_are_caveats() {
+    let accept = json!([rule("Accept", &every_pod(), &ports(80, 80))]);
+    let deny = json!([rule("Deny", &every_pod(), &ports(80, 90))]);
     assert_eq!(
-        caveats(vec![of("x", 1, &accept), of("b", 1, &deny)]),
+        caveats(vec![
+            admin_policy("x", 1, &accept),
+            admin_policy("b", 1, &deny)
+        ]),
         [
             "ClusterNetworkPolicy b and ClusterNetworkPolicy x have the same priority and select the same pods: which one is \
-             asked first is undefined; here it is b"
+             evaluated first is undefined; this prediction evaluates b first"
         ]
     );
+
     // Another priority or tier, other pods, or the same answer from both: nothing is undefined.
     assert_eq!(
-        caveats(vec![of("x", 1, &accept), of("b", 2, &deny)]),
+        caveats(vec![
+            admin_policy("x", 1, &accept),
+            admin_policy("b", 2, &deny)
+        ]),
         Vec::<String>::new()
     );
     assert_eq!(
         caveats(vec![
-            of("x", 1, &accept),
+            admin_policy("x", 1, &accept),
             cluster("b", &spec("Baseline", 1, &deny))
         ]),
         Vec::<String>::new()
     );
     assert_eq!(
-        caveats(vec![of("x", 1, &deny), of("b", 1, &deny)]),
-        Vec::<String>::new()
-    );
-    let elsewhere = json!({ "tier": "Admin", "priority": 1, "subject": { "namespaces": { "matchLabels": { "team": "a" } } }, "ingress": accept });
-    assert_eq!(
-        caveats(vec![cluster("x", &elsewhere), of("b", 1, &deny)]),
+        caveats(vec![
+            admin_policy("x", 1, &deny),
+            admin_policy("b", 1, &deny)
+        ]),
         Vec::<String>::new()
     );
 
-    let unknown = |action: &str| {
-        of(
-            "b",
-            1,
-            &json!([{ "action": action, "from": [{ "meshes": {} }] }]),
-        )
-    };
+    let elsewhere = json!({ "tier": "Admin", "priority": 1, "subject": { "namespaces": { "matchLabels": { "team": "a" } } }, "ingress": accept });
+    assert_eq!(
+        caveats(vec![cluster("x", &elsewhere), admin_policy("b", 1, &deny)]),
+        Vec::<String>::new()
+    );
+
     let closed = "Ingress rule 1 of ClusterNetworkPolicy b: this version does not know from[0].meshes, so the rule fails closed";
     assert_eq!(
-        caveats(vec![unknown("Accept")]),
+        caveats(vec![with_unknown_peer("Accept")]),
         [format!("{closed}: it accepts nothing")]
     );
     assert_eq!(
-        caveats(vec![unknown("Pass")]),
+        caveats(vec![with_unknown_peer("Pass")]),
         [format!("{closed}: it denies everything")]
     );
+
     let names = json!({ "tier": "Admin", "priority": 1, "subject": { "namespaces": {} }, "egress": [{ "action": "Accept", "to": [{ "domainNames": ["pay.example"] }] }] });
     assert_eq!(
         caveats(vec![cluster("b", &names)]),
         [
-            "Egress rule 1 of ClusterNetworkPolicy b: what pay.example resolves to is not known here, so it matches nobody"
+            "Egress rule 1 of ClusterNetworkPolicy b: the addresses of pay.example are unknown, so the rule matches none of them"
         ]
     );
 }

@@ -1,4 +1,4 @@
-//! Complete maps, and what differs between two.
+//! Complete maps, and the differences between two.
 
 use super::with;
 use crate::policy::{ConnectionMap, Link, Predictor};
@@ -9,26 +9,18 @@ fn map(inventory: &crate::inventory::Inventory) -> ConnectionMap {
 }
 
 fn show(links: &[Link]) -> Vec<String> {
-    let family = |link: &Link| {
-        link.family
-            .map_or(String::new(), |family| format!(" over {family}"))
-    };
-    links
-        .iter()
-        .map(|link| {
-            format!(
-                "{} -> {}{}: {}",
-                link.from,
-                link.to,
-                family(link),
-                link.ports
-            )
-        })
-        .collect()
+    links.iter().map(show_link).collect()
+}
+
+fn show_link(link: &Link) -> String {
+    let family = link
+        .family
+        .map_or(String::new(), |family| format!(" over {family}"));
+    format!("{} -> {}{family}: {}", link.from, link.to, link.ports)
 }
 
 #[test]
-fn a_map_names_workloads_and_maximal_blocks() {
+fn a_map_has_workloads_and_maximal_blocks() {
     let from_shop = json!({ "podSelector": { "matchLabels": { "app": "db" } }, "policyTypes": ["Ingress", "Egress"],
         "ingress": [{ "from": [{ "namespaceSelector": { "matchLabels": { "team": "a" } } }], "ports": [{ "port": 5432 }] }],
         "egress": [{ "to": [{ "ipBlock": { "cidr": "203.0.113.0/25" } }, { "ipBlock": { "cidr": "203.0.113.128/25" } }] },
@@ -57,9 +49,9 @@ fn a_map_names_workloads_and_maximal_blocks() {
         "::/0 -> data/Pod/web: everything",
     ];
     assert_eq!(show(&map.links), expected[1..], "{:#?}", show(&map.links));
-    let members: Vec<String> = map.members.iter().map(ToString::to_string).collect();
+    let workloads: Vec<String> = map.workloads.iter().map(ToString::to_string).collect();
     assert_eq!(
-        members,
+        workloads,
         [
             "data/Pod/db",
             "data/Pod/web",
@@ -71,7 +63,7 @@ fn a_map_names_workloads_and_maximal_blocks() {
 }
 
 #[test]
-fn replicas_reach_each_other_and_are_told_apart_where_policies_do() {
+fn replicas_reach_each_other_and_are_split_where_policies_distinguish_them() {
     let inventory = with(&[]);
     let links = show(&map(&inventory).links);
     assert!(
@@ -84,6 +76,7 @@ fn replicas_reach_each_other_and_are_told_apart_where_policies_do() {
             .any(|link| link.starts_with("data/Pod/db -> data/Pod/db")),
         "{links:?}"
     );
+
     let one = with(&[(
         "data",
         json!({ "ingress": [{ "from": [{ "ipBlock": { "cidr": "10.0.0.5/32" } }, { "ipBlock": { "cidr": "fd00::6/128" } }] }] }),
@@ -104,7 +97,7 @@ fn replicas_reach_each_other_and_are_told_apart_where_policies_do() {
 }
 
 #[test]
-fn changes_are_told_by_port_and_by_address() {
+fn changes_are_split_by_port_and_by_address() {
     let spec = |to: &str, first: u16, last: u16| {
         json!({ "policyTypes": ["Ingress", "Egress"],
             "ingress": [{ "from": [{ "namespaceSelector": { "matchLabels": { "team": "a" } }, "podSelector": { "matchLabels": { "app": "api" } } }], "ports": [{ "port": first, "endPort": last }] }],
@@ -122,8 +115,9 @@ fn changes_are_told_by_port_and_by_address() {
     assert_eq!(
         before.changes(&after),
         (Vec::new(), Vec::new()),
-        "host bits mean nothing"
+        "host bits are ignored"
     );
+
     let after = map(&with(&[
         ("data", spec("203.0.112.0/23", 85, 95)),
         ("other", closed()),

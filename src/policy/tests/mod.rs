@@ -1,12 +1,12 @@
-//! What policies say, held against the texts of the API.
+//! Predictions and explanations, compared with the texts of the Kubernetes API.
 
 mod cluster;
+mod explanations;
 mod maps;
 mod random;
 mod semantics;
-mod words;
 
-use super::{End, Explainer, PortSet, Predictor};
+use super::{EndpointRef, Explainer, PortSet, Predictor};
 use crate::inventory::{
     ClusterPolicy, ContainerPort, Inventory, Labels, Namespace, NetworkPolicy, Node, Pod, Policy,
     RuleOrigins, read_cluster_policy,
@@ -35,8 +35,8 @@ fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-/// Two nodes; pods of three namespaces. Each declares `http`, on a port of its own, and `dns` on
-/// 53/udp. The last but one has a second replica; the last shares its node's network.
+/// Two nodes, and pods of three namespaces. Each pod declares `http`, on different ports, and `dns`
+/// on 53/udp. `x-0` and `x-1` are replicas; the last pod shares its node's network.
 fn world() -> Inventory {
     let pods = [
         ("shop", "web", "app=web,tier=front", "n1", 8080),
@@ -116,7 +116,7 @@ fn world() -> Inventory {
     }
 }
 
-/// The world with NetworkPolicies: namespace and spec of each.
+/// The inventory of [`world`] with NetworkPolicies, by namespace and spec.
 fn with(policies: &[(&str, Value)]) -> Inventory {
     let policy = |(number, (namespace, spec)): (usize, &(&str, Value))| {
         Policy::Network(NetworkPolicy {
@@ -142,7 +142,6 @@ fn with_cluster(policies: &[(&str, Value)], cluster: Vec<ClusterPolicy>) -> Inve
     inventory
 }
 
-/// A ClusterNetworkPolicy.
 fn cluster(name: &str, spec: &Value) -> ClusterPolicy {
     of_kind("ClusterNetworkPolicy", name, spec)
 }
@@ -153,39 +152,39 @@ fn of_kind(kind: &str, name: &str, spec: &Value) -> ClusterPolicy {
 }
 
 /// A pod by `namespace/name`, a node by its name, or an address.
-fn end<'a>(inventory: &Inventory, name: &'a str) -> End<'a> {
+fn endpoint<'a>(inventory: &Inventory, name: &'a str) -> EndpointRef<'a> {
     if let Ok(address) = name.parse() {
-        return End::Address(address);
+        return EndpointRef::Address(address);
     }
     match inventory
         .pods
         .iter()
         .position(|pod| pod.full_name() == name)
     {
-        Some(number) => End::Pod(number),
-        None => End::Node(name),
+        Some(number) => EndpointRef::Pod(number),
+        None => EndpointRef::Node(name),
     }
 }
 
-/// The ports that are allowed; the walk must say the same of the ports that policies could tell
-/// apart.
+/// The ports that the predictor allows. The explainer must give the same answers for ports that the
+/// tests' policies distinguish.
 #[track_caller]
 fn allowed(inventory: &Inventory, from: &str, to: &str, family: Family) -> PortSet {
-    let (from, to) = (end(inventory, from), end(inventory, to));
+    let (from, to) = (endpoint(inventory, from), endpoint(inventory, to));
     let set = Predictor::new(inventory)
         .expect("valid")
         .allowed(from, to, family);
     for transport in [Transport::Tcp, Transport::Udp, Transport::Sctp] {
         for number in [1, 53, 79, 80, 81, 90, 443, 5432, 8080, 8081, 8082, 65_535] {
             let port = port(number, transport);
-            let walk =
+            let explanation =
                 Explainer::new(inventory)
                     .expect("valid")
                     .explain(from, to, port, Some(family));
             assert_eq!(
-                walk.allowed,
+                explanation.allowed,
                 set.contains(port),
-                "{from:?} -> {to:?}:{port} {family}: {walk:#?}"
+                "{from:?} -> {to:?}:{port} {family}: {explanation:#?}"
             );
         }
     }

@@ -1,11 +1,12 @@
-//! Random worlds: rows and walk, which share only the reading of policies, must say the same of
-//! every flow.
+//! Random inventories: predictor and explainer, which share only the reading of policies, must give
+//! the same answer for every flow.
 
 use super::{cluster, with_cluster};
 use crate::inventory::Inventory;
 use crate::model::{Family, Port, Transport};
 use crate::policy::{
-    Direction, End, Explainer, Explanation, Met, PolicyName, PolicyStep, Predictor, Selects, Side,
+    Direction, EndpointRef, Explainer, Explanation, MatchedPolicy, PolicyName, PolicyStep,
+    Predictor, Selects, Side,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -91,17 +92,19 @@ fn spec() -> impl Strategy<Value = (&'static str, Value)> {
     )
 }
 
+/// A subject or peer of a cluster-wide policy that selects pods.
+fn pod_scope() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        namespace_selector().prop_map(|namespaces| json!({ "namespaces": namespaces })),
+        (namespace_selector(), pod_selector()).prop_map(
+            |(namespaces, pods)| json!({ "pods": { "namespaceSelector": namespaces, "podSelector": pods } })
+        ),
+    ]
+}
+
 fn cluster_spec() -> impl Strategy<Value = Value> {
-    let pods = || {
-        prop_oneof![
-            namespace_selector().prop_map(|namespaces| json!({ "namespaces": namespaces })),
-            (namespace_selector(), pod_selector()).prop_map(
-                |(namespaces, pods)| json!({ "pods": { "namespaceSelector": namespaces, "podSelector": pods } })
-            ),
-        ]
-    };
     let outside = prop_oneof![
-        pods(),
+        pod_scope(),
         Just(json!({ "networks": ["10.0.0.0/29", "203.0.113.0/24"] })),
         Just(json!({ "networks": ["::/0"] })),
         Just(json!({ "nodes": {} })),
@@ -122,7 +125,7 @@ fn cluster_spec() -> impl Strategy<Value = Value> {
     let protocols = proptest::collection::vec(protocol, 0..3);
     let ingress = (
         action.clone(),
-        proptest::collection::vec(pods(), 1..3),
+        proptest::collection::vec(pod_scope(), 1..3),
         protocols.clone(),
     )
         .prop_map(move |(action, from, ports)| {
@@ -131,12 +134,13 @@ fn cluster_spec() -> impl Strategy<Value = Value> {
     let egress = (action, proptest::collection::vec(outside, 1..3), protocols).prop_map(
         move |(action, to, ports)| with_ports(json!({ "action": action, "to": to }), &ports),
     );
+
     let tier = prop_oneof![Just("Admin"), Just("Baseline")];
     let lists = (
         proptest::collection::vec(ingress, 0..3),
         proptest::collection::vec(egress, 0..3),
     );
-    (tier, 0..3, pods(), lists).prop_map(|(tier, priority, subject, (ingress, egress))| {
+    (tier, 0..3, pod_scope(), lists).prop_map(|(tier, priority, subject, (ingress, egress))| {
         json!({ "tier": tier, "priority": priority, "subject": subject, "ingress": ingress, "egress": egress })
     })
 }
@@ -156,109 +160,117 @@ fn any_world() -> impl Strategy<Value = Inventory> {
         })
 }
 
-/// What a flow meets: each policy and direction, with the numbers of the rules that match, from 1.
-type Meetings = Vec<(PolicyName, Direction, Vec<usize>)>;
+/// The policies that match a flow, with direction and the numbers of the matching rules, from 1.
+type Matches = Vec<(PolicyName, Direction, Vec<usize>)>;
 
-fn by_name(explainer: &Explainer<'_>, met: &[Met]) -> Meetings {
+fn matches_by_name(explainer: &Explainer<'_>, matched: &[MatchedPolicy]) -> Matches {
     let policies: Vec<(&PolicyName, Direction)> = explainer
         .rules()
         .map(|(name, direction, _)| (name, direction))
         .collect();
-    let named = |met: &Met| {
-        let (name, direction) = policies[met.policy];
-        (
-            name.clone(),
-            direction,
-            met.rules.iter().map(|rule| rule + 1).collect(),
-        )
-    };
-    met.iter().map(named).collect()
+    matched
+        .iter()
+        .map(|matched| {
+            let (name, direction) = policies[matched.policy];
+            let rules = matched.rules.iter().map(|rule| rule + 1).collect();
+            (name.clone(), direction, rules)
+        })
+        .collect()
 }
 
-/// The same, as the walk tells it.
-fn told(walk: &Explanation) -> Meetings {
-    let of_side = |side: &Side| -> Meetings {
-        let selecting = side
-            .policies
-            .iter()
-            .filter(|step| step.selects == Selects::Yes);
-        let matching = |step: &PolicyStep| {
-            step.rules
-                .iter()
-                .filter(|rule| rule.peer.holds && rule.port.holds)
-                .map(|rule| rule.number)
-                .collect()
-        };
-        selecting
-            .map(|step| (step.policy.clone(), side.direction, matching(step)))
-            .collect()
-    };
-    walk.sides.iter().flat_map(of_side).collect()
+/// The same according to an explanation.
+fn explained_matches(explanation: &Explanation) -> Matches {
+    explanation.sides.iter().flat_map(side_matches).collect()
+}
+
+fn side_matches(side: &Side) -> Matches {
+    side.policies
+        .iter()
+        .filter(|step| step.selects == Selects::Yes)
+        .map(|step| (step.policy.clone(), side.direction, matching_rules(step)))
+        .collect()
+}
+
+fn matching_rules(step: &PolicyStep) -> Vec<usize> {
+    step.rules
+        .iter()
+        .filter(|rule| rule.peer.holds && rule.port.holds)
+        .map(|rule| rule.number)
+        .collect()
+}
+
+/// Whether an endpoint can be in a flow of a family.
+fn has_family(endpoint: &EndpointRef<'_>, family: Family) -> bool {
+    match endpoint {
+        EndpointRef::Address(address) => Family::of(*address) == family,
+        EndpointRef::Pod(_) | EndpointRef::ServicePod(_) | EndpointRef::Node(_) => true,
+    }
+}
+
+/// Whether an endpoint is a pod with an identity, so that policies select it.
+fn is_selectable_pod(inventory: &Inventory, endpoint: EndpointRef<'_>) -> bool {
+    matches!(endpoint, EndpointRef::Pod(pod) if !inventory.pods[pod].host_network)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
-    fn rows_and_walk_agree_on_every_flow(inventory in any_world()) {
-        let outside = ["203.0.113.1", "203.0.113.65", "198.51.100.1", "2001:db8::1"].map(|text| End::Address(super::address(text)));
-        let ends: Vec<End<'_>> = (0..inventory.pods.len()).map(End::Pod).chain([End::Node("n1"), End::Node("n2")]).chain(outside).collect();
+    fn predictor_and_explainer_agree_on_every_flow(inventory in any_world()) {
+        let outside = ["203.0.113.1", "203.0.113.65", "198.51.100.1", "2001:db8::1"].map(|text| EndpointRef::Address(super::address(text)));
+        let ends: Vec<EndpointRef<'_>> = (0..inventory.pods.len()).map(EndpointRef::Pod).chain([EndpointRef::Node("n1"), EndpointRef::Node("n2")]).chain(outside).collect();
         let mut predictor = Predictor::new(&inventory).expect("valid");
         let explainer = Explainer::new(&inventory).expect("valid");
         for from in &ends {
-            for to in ends.iter().chain(&[End::Served(0), End::Served(5)]) {
+            for to in ends.iter().chain(&[EndpointRef::ServicePod(0), EndpointRef::ServicePod(5)]) {
                 for family in Family::ALL {
-                    let fits = |end: &End<'_>| !matches!(end, End::Address(address) if Family::of(*address) != family);
-                    if !fits(from) || !fits(to) || matches!((from, to), (End::Address(_), End::Address(_))) {
+                    if !has_family(from, family) || !has_family(to, family) || matches!((from, to), (EndpointRef::Address(_), EndpointRef::Address(_))) {
                         continue;
                     }
                     let set = predictor.allowed(*from, *to, family);
                     for (number, transport) in [(79, Transport::Tcp), (80, Transport::Tcp), (5432, Transport::Tcp), (8080, Transport::Tcp), (53, Transport::Udp), (9, Transport::Sctp)] {
                         let port = Port::new(number, transport).expect("a port");
-                        let walk = explainer.explain(*from, *to, port, Some(family));
-                        prop_assert_eq!(walk.allowed, set.contains(port), "{:?} -> {:?}:{} over {}: {:#?}", from, to, port, family, walk);
-                        prop_assert!(walk.beyond_policies.is_some() || walk.sides.len() == 2);
-                        let met = predictor.met(*from, *to, port, family);
-                        prop_assert_eq!(by_name(&explainer, &met), told(&walk), "{:?} -> {:?}:{} over {}: {:#?}", from, to, port, family, walk);
+                        let explanation = explainer.explain(*from, *to, port, Some(family));
+                        prop_assert_eq!(explanation.allowed, set.contains(port), "{:?} -> {:?}:{} over {}: {:#?}", from, to, port, family, explanation);
+                        prop_assert!(explanation.beyond_policies.is_some() || explanation.sides.len() == 2);
+                        let matched = predictor.matched_policies(*from, *to, port, family);
+                        prop_assert_eq!(matches_by_name(&explainer, &matched), explained_matches(&explanation), "{:?} -> {:?}:{} over {}: {:#?}", from, to, port, family, explanation);
                     }
                 }
             }
         }
     }
 
-    /// Each suggestion turns the answer, also by the rows, which know nothing of how it was found;
-    /// and between pods that NetworkPolicies alone decide about, there is always one.
+    /// Each suggested change also gives the opposite answer in the predictor, which has no part in
+    /// finding it; and between pods to which only NetworkPolicies apply, there is always a change.
     #[test]
-    fn what_is_suggested_turns_the_answer(inventory in any_world(), port in prop_oneof![Just(80_u16), Just(8080), Just(5432)]) {
-        let outside = ["203.0.113.1", "2001:db8::1"].map(|text| End::Address(super::address(text)));
-        let ends: Vec<End<'_>> = (0..inventory.pods.len()).map(End::Pod).chain([End::Node("n1")]).chain(outside).collect();
+    fn every_suggested_change_gives_the_opposite_answer(inventory in any_world(), port in prop_oneof![Just(80_u16), Just(8080), Just(5432)]) {
+        let outside = ["203.0.113.1", "2001:db8::1"].map(|text| EndpointRef::Address(super::address(text)));
+        let ends: Vec<EndpointRef<'_>> = (0..inventory.pods.len()).map(EndpointRef::Pod).chain([EndpointRef::Node("n1")]).chain(outside).collect();
         let explainer = Explainer::new(&inventory).expect("valid");
         let port = Port::new(port, Transport::Tcp).expect("a port");
         for (from, to) in ends.iter().flat_map(|from| ends.iter().map(move |to| (*from, *to))) {
             let family = [from, to].iter().find_map(|end| match end {
-                End::Address(address) => Some(Family::of(*address)),
-                End::Pod(_) | End::Served(_) | End::Node(_) => None,
+                EndpointRef::Address(address) => Some(Family::of(*address)),
+                EndpointRef::Pod(_) | EndpointRef::ServicePod(_) | EndpointRef::Node(_) => None,
             });
             let family = family.unwrap_or(Family::V4);
-            let of_family = |end: &End<'_>| !matches!(end, End::Address(address) if Family::of(*address) != family);
-            if !of_family(&from) || !of_family(&to) {
+            if !has_family(&from, family) || !has_family(&to, family) {
                 continue;
             }
-            let walk = explainer.advise(from, to, port, Some(family));
-            let pods = |end: End<'_>| matches!(end, End::Pod(pod) if !inventory.pods[pod].host_network);
-            if inventory.cluster_policies().next().is_none() && pods(from) && pods(to) && walk.beyond_policies.is_none() {
-                prop_assert!(!walk.changes.is_empty(), "nothing turns {walk:#?}");
+            let explanation = explainer.advise(from, to, port, Some(family));
+            if inventory.cluster_policies().next().is_none() && is_selectable_pod(&inventory, from) && is_selectable_pod(&inventory, to) && explanation.beyond_policies.is_none() {
+                prop_assert!(!explanation.changes.is_empty(), "no change for {explanation:#?}");
             }
-            for change in &walk.changes {
-                let (edited, rules) = explainer.as_changed(change);
-                let turned = Predictor::with(&edited, &rules).allowed(from, to, family).contains(port);
-                prop_assert_eq!(turned, !walk.allowed, "{} does not turn {:#?}", change.text, walk);
+            for change in &explanation.changes {
+                let (edited, rules) = explainer.apply(change);
+                let allowed = Predictor::with(&edited, &rules).allowed(from, to, family).contains(port);
+                prop_assert_eq!(allowed, !explanation.allowed, "{} does not change the answer of {:#?}", change.text, explanation);
             }
         }
     }
 
-    /// Whoever is in the map may talk as the map says, and whoever is not may not.
     #[test]
-    fn maps_hold_what_flows_say(inventory in any_world()) {
+    fn maps_have_no_empty_links_and_no_changes_to_themselves(inventory in any_world()) {
         let mut predictor = Predictor::new(&inventory).expect("valid");
         let map = predictor.map();
         for link in &map.links {

@@ -1,4 +1,4 @@
-//! NetworkPolicy, point by point.
+//! Semantics of NetworkPolicy.
 
 use super::{allowed, assert_allowed, with, world};
 use crate::model::Family;
@@ -79,7 +79,7 @@ fn empty_rules_and_lists_mean_different_things() {
 }
 
 #[test]
-fn peers_mean_own_namespace_other_namespaces_and_both() {
+fn peers_select_pods_of_own_or_matching_namespaces() {
     let web = json!({ "matchLabels": { "app": "web" } });
     let team_a = json!({ "matchLabels": { "team": "a" } });
     // Whether shop/web, shop/api, data/web and other/x-0 may reach data/db.
@@ -141,7 +141,7 @@ fn peers_mean_own_namespace_other_namespaces_and_both() {
 }
 
 #[test]
-fn rules_of_all_policies_add_up() {
+fn rules_of_all_policies_are_united() {
     let first = json!({ "ingress": [{ "ports": [{ "port": 80, "endPort": 90 }] }] });
     let second = json!({ "ingress": [{ "ports": [{ "port": 91 }] }, { "ports": [{ "port": 85, "endPort": 88 }] }] });
     let deny = json!({});
@@ -154,7 +154,7 @@ fn rules_of_all_policies_add_up() {
 }
 
 #[test]
-fn both_sides_have_to_allow() {
+fn both_sides_have_to_allow_a_flow() {
     let egress = json!({ "policyTypes": ["Egress"], "egress": [{ "ports": [{ "port": 80, "endPort": 85 }] }] });
     let ingress = json!({ "ingress": [{ "ports": [{ "port": 84, "endPort": 90 }] }] });
     assert_allowed(
@@ -176,7 +176,7 @@ fn named_ports_are_those_of_the_destination() {
     let inventory = with(&[("shop", egress)]);
     assert_allowed(&inventory, "shop/web", "data/db", "5432");
     assert_allowed(&inventory, "shop/web", "shop/api", "8081");
-    // A name means nothing where there is no pod, nor where a pod is meant by its address.
+    // Port names do not apply outside the cluster, nor to pods that a block matches.
     let to_block = json!({ "policyTypes": ["Egress"], "egress": [
         { "to": [{ "ipBlock": { "cidr": "10.0.0.0/8" } }], "ports": [{ "port": "http" }, { "port": 9 }] },
     ] });
@@ -197,7 +197,7 @@ fn named_ports_are_those_of_the_destination() {
 }
 
 #[test]
-fn blocks_hold_addresses_of_their_family_less_exceptions() {
+fn blocks_match_addresses_of_their_family_without_exceptions() {
     let block = json!([
         { "ipBlock": { "cidr": "203.0.113.0/24", "except": ["203.0.113.64/26", "203.0.113.7/32"] } },
         { "ipBlock": { "cidr": "203.0.113.65/32" } },
@@ -224,7 +224,7 @@ fn blocks_hold_addresses_of_their_family_less_exceptions() {
 }
 
 #[test]
-fn blocks_hold_known_addresses_of_pods_and_nodes_in_their_own_family_only() {
+fn blocks_match_known_addresses_of_pods_and_nodes_in_their_family_only() {
     let inventory = with(&[(
         "data",
         json!({ "ingress": [{ "from": [{ "ipBlock": { "cidr": "10.0.0.1/32" } }, { "ipBlock": { "cidr": "fd01::/16" } }] }] }),
@@ -249,6 +249,7 @@ fn blocks_hold_known_addresses_of_pods_and_nodes_in_their_own_family_only() {
         allowed(&inventory, "n1", "data/db", Family::V6).to_string(),
         ALL
     );
+
     // Equal pods of which only one has an address in the block.
     let one = with(&[(
         "data",
@@ -262,7 +263,8 @@ fn blocks_hold_known_addresses_of_pods_and_nodes_in_their_own_family_only() {
         allowed(&one, "other/x-1", "data/db", Family::V4).to_string(),
         NONE
     );
-    // Where addresses are not known, blocks are outside.
+
+    // Without known addresses, blocks match only addresses outside the cluster.
     let mut unknown = with(&[(
         "data",
         json!({ "ingress": [{ "from": [{ "ipBlock": { "cidr": "0.0.0.0/0" } }] }] }),
@@ -293,13 +295,13 @@ fn nodes_reach_their_own_pods_and_pods_reach_themselves() {
     assert_allowed(&inventory, "n2", "shop/web", NONE);
     assert_allowed(&inventory, "shop/web", "shop/web", ALL);
     assert_allowed(&inventory, "other/x-0", "other/x-1", NONE);
-    // What a node sends is stopped by no egress policy; what is sent to it, by the sender's.
+    // No egress policy applies to nodes as sources; to nodes as targets, that of the source does.
     assert_allowed(&inventory, "n1", "n2", ALL);
     assert_allowed(&inventory, "shop/web", "n1", NONE);
 }
 
 #[test]
-fn host_network_pods_are_their_node() {
+fn host_network_pods_have_the_identity_of_their_node() {
     let from_web = json!({ "ingress": [{ "from": [{ "namespaceSelector": {}, "podSelector": { "matchLabels": { "app": "web" } } }] }] });
     let closed = json!({ "policyTypes": ["Ingress", "Egress"] });
     let inventory = with(&[
@@ -311,7 +313,7 @@ fn host_network_pods_are_their_node() {
         ),
     ]);
     assert_allowed(&inventory, "data/web", "data/db", ALL);
-    // It carries app=web, which counts for nothing, and no policy of its namespace selects it.
+    // Its label app=web has no effect, and no policy of its namespace selects it.
     assert_allowed(&inventory, "other/host", "data/db", NONE);
     assert_allowed(&inventory, "other/host", "shop/web", ALL);
     assert_allowed(&inventory, "shop/api", "other/host", NONE);
@@ -319,14 +321,14 @@ fn host_network_pods_are_their_node() {
 }
 
 #[test]
-fn not_ready_pods_are_selected_all_the_same() {
+fn pods_that_are_not_ready_are_selected() {
     let mut inventory = with(&[("data", json!({}))]);
     inventory.pods.iter_mut().for_each(|pod| pod.ready = false);
     assert_allowed(&inventory, "shop/web", "data/db", NONE);
 }
 
 #[test]
-fn what_no_api_server_takes_is_an_error_that_names_the_policy() {
+fn an_invalid_policy_is_an_error_with_its_name() {
     let faults: [Value; 9] = [
         json!({ "podSelector": { "matchExpressions": [{ "key": "a", "operator": "Like", "values": ["b"] }] } }),
         json!({ "ingress": [{ "from": [{}] }] }),
@@ -341,7 +343,7 @@ fn what_no_api_server_takes_is_an_error_that_names_the_policy() {
     for spec in faults {
         let inventory = with(&[("data", json!({})), ("data", spec.clone())]);
         let Err(error) = Predictor::new(&inventory).map(|_| ()) else {
-            panic!("{spec} was taken")
+            panic!("{spec} was accepted")
         };
         assert!(matches!(error, InvalidPolicy::In { .. }), "{error:?}");
         assert!(

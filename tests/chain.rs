@@ -335,11 +335,11 @@ fn what_only_resolving_shows_ends_before_the_plan() {
     let late = SUITE
         .replace(
             "  groups:",
-            "    twin: { namespace: shop, pods: { app: web } }\n  groups:",
+            "    copy: { namespace: shop, pods: { app: web } }\n  groups:",
         )
         .replace(
             "  everythingElse",
-            "    - twin -> api:8080 denied\n  everythingElse",
+            "    - copy -> api:8080 denied\n  everythingElse",
         );
     assert_eq!(soon(&late, WORLD), Reached::NoPlan);
 }

@@ -7,6 +7,9 @@
 mod measure;
 #[path = "lab/support.rs"]
 mod support;
+#[path = "common/worlds.rs"]
+#[expect(dead_code, reason = "these tests plan no suite")]
+mod worlds;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -115,7 +118,7 @@ async fn a_service_leads_to_its_pods_in_both_families() {
 async fn a_service_without_pods_refuses() {
     let mut lab = up().await;
     for family in Family::ALL {
-        let service = lab.service("shop/nobody", family, 80);
+        let service = lab.service("shop/empty", family, 80);
         let seen = lab
             .observe(&[
                 (pod("shop/near"), Tcp, service),
@@ -461,7 +464,7 @@ async fn a_replaced_pod_keeps_its_address_and_nothing_else() {
         }
         let own = lab.at("shop/near", family, 8080);
         lab.observe(&[(pod("shop/usurper"), Tcp, own)]).await[0].opened();
-        // Nobody is behind its old Service any more.
+        // Its old Service has no pod any more.
         let service = lab.service("shop/api", family, 80);
         lab.observe(&[(pod("shop/far"), Tcp, service)]).await[0].refused();
     }

@@ -24,6 +24,8 @@ mod ends;
 mod features;
 #[path = "sabotage/flipped.rs"]
 mod flipped;
+#[path = "common/recorder.rs"]
+mod recorder;
 #[path = "sabotage/runner.rs"]
 mod runner;
 #[path = "sabotage/scene.rs"]
@@ -193,7 +195,7 @@ fn folders() -> Vec<Evaluation> {
     folders.iter().map(load).collect()
 }
 
-/// Runs a case that nobody breaks: everything must be proven.
+/// Runs a case without sabotage: everything must be proven.
 fn as_it_is(case: Evaluation, how: &str, bases: Option<Arc<Mutex<Vec<Arc<Base>>>>>) -> Job {
     Job::new(format!("{} / {how}", case.name), async move || {
         let ran = match run_whole(&case).await {

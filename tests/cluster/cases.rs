@@ -32,11 +32,11 @@ pub(crate) fn all() -> Vec<Evaluation> {
         case("a_deleted_policy_is_a_leak", deleted_policy),
         case("a_second_and_wider_policy_is_a_leak", wider_policy),
         case(
-            "what_nobody_may_reach_is_proven_only_where_it_is_alive",
+            "a_target_without_allowed_sources_is_proven_only_where_it_answers",
             closed::services,
         ),
         case(
-            "what_everybody_may_reach_is_a_leak",
+            "a_target_without_its_policy_is_a_leak",
             closed::without_the_policy,
         ),
         case(
@@ -44,7 +44,7 @@ pub(crate) fn all() -> Vec<Evaluation> {
             closed::replica_with_another_label,
         ),
         case(
-            "what_is_sent_from_within_the_pods_themselves_is_proven_and_told",
+            "checks_sent_from_ephemeral_containers_are_proven_and_leftovers_reported",
             within::the_shop,
         ),
         case(
@@ -134,8 +134,8 @@ pub(crate) struct Evaluation {
 /// Namespaces of the shop.
 pub(super) const NAMESPACES: [&str; 2] = ["wt-test-shop", "wt-test-data"];
 
-/// Checks of the shop that nothing can prove here: nobody answers at the metadata address of this
-/// cluster.
+/// Checks of the shop that cannot be proven here: the metadata address of this cluster does not
+/// answer.
 const UNANSWERED: [&str; 3] = [
     "web-tier -> metadata:80 denied",
     "api -> metadata:80 denied",
@@ -302,7 +302,7 @@ fn scaled_to_nothing() {
     );
 }
 
-/// Its pods are ready, and nobody listens on the port that they declare.
+/// A Deployment whose pods are ready but do not listen on the port that they declare.
 fn dead_listener() {
     put();
     let patch = r#"[{"op":"replace","path":"/spec/template/spec/containers/0/args/1","value":"--http-port=5433"}]"#;
@@ -455,7 +455,8 @@ fn without_name_servers() {
         .collect();
     assert!(!verdicts.is_empty(), "{}", said.text);
     for (check, verdict) in verdicts {
-        // Without an address nothing can be denied; an allow may also be told as what it is, shut.
+        // Without an address no deny can be proven; an allow may also be violated, as it is
+        // blocked.
         let denied = check.ends_with(" denied");
         assert!(
             verdict == "unproven" || (!denied && verdict == "violated"),

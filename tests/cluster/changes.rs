@@ -86,7 +86,7 @@ pub(crate) fn source_relabelled() {
         verdict != "proven" || sources.clone().all(|source| !of_old(&source)),
         "{sources:?}\n{before}"
     );
-    // The relabelled pods belong to nobody by now.
+    // No controller owns the relabelled pods any more.
     kubectl(&["delete", "namespace", "wt-test-shop", "--timeout=120s"]);
 }
 
@@ -181,8 +181,8 @@ spec:
     )
 }
 
-/// Whoever is `mute` may send nothing; `open` lets everybody in, and `picky` those who are known to
-/// it.
+/// `mute` pods may send nothing; `open` admits every source, and `picky` only sources with a label
+/// that it selects.
 const MUTE_POLICIES: &str = "
 apiVersion: v1
 kind: Service

@@ -16,8 +16,8 @@ pub(crate) const NAMESPACE: &str = "wt-test-killed";
 /// When each runner is killed: while it connects, creates, samples, and is about to stop.
 const MOMENTS_MS: [u64; 4] = [900, 3_100, 6_500, 10_700];
 
-/// The longest that anything of these runs may be there: for so short a patience their deadline is
-/// some five minutes, and the cluster's collectors take their time.
+/// How long objects of these runs may remain: with so short a timeout their deadline is about five
+/// minutes, and the cluster's garbage collection is not immediate.
 const DEADLINE: Duration = Duration::from_secs(360);
 
 const SUITE: &str = "

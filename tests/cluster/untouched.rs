@@ -12,7 +12,7 @@ use std::time::Duration;
 pub(crate) const NAMESPACE: &str = "wt-test-calm";
 
 /// `web` and `set` are sources; the two others own whatever has their pods' labels, so they are
-/// none. `early` is told of pods before they are ready.
+/// none. `early` publishes addresses of pods before they are ready.
 const SUITE: &str = "
 apiVersion: watertight.dev/v1
 kind: Suite
@@ -220,11 +220,11 @@ pub(crate) fn all_the_time() {
     );
 
     let planned = plan(SUITE);
-    for told in [
+    for message in [
         "an event would name the clone as a pod without a controller",
         "the clone in expectedPods",
     ] {
-        assert!(planned.contains(told), "{planned}");
+        assert!(planned.contains(message), "{planned}");
     }
 
     let before = state();

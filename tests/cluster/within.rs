@@ -55,8 +55,9 @@ fn fresh() {
     });
 }
 
-/// It is proven, a pod has one container of ours whatever is sent from it, and that is told and
-/// ends by itself; the same is violated once the policy is gone.
+/// Checks sent from ephemeral containers are proven; each pod has one container of ours however
+/// many flows it sends, which is reported and ends by itself; the deny is violated once the policy
+/// is gone.
 pub(super) fn the_shop() {
     fresh();
     let said = from_within();
@@ -74,19 +75,19 @@ pub(super) fn the_shop() {
         said.sent_as
     );
     let entered = added();
-    let told = said
+    let reported = said
         .leftovers
         .iter()
         .filter(|left| left.contains("ephemeral container watertight-"))
         .count();
     assert_eq!(
-        (told, entered.len()),
-        (said.leftovers.len(), told),
+        (reported, entered.len()),
+        (said.leftovers.len(), reported),
         "{:?}\n{entered:?}",
         said.leftovers
     );
     assert!(
-        told > 0 && entered.iter().all(|(pod, _)| pod.starts_with("web-")),
+        reported > 0 && entered.iter().all(|(pod, _)| pod.starts_with("web-")),
         "{entered:?}"
     );
 

@@ -14,23 +14,23 @@ use watertight::model::Family;
 use watertight::wire::{Sample, StopCause, Transport};
 use watertight_probe::responder::control::Behaviour;
 
-/// What acts on a terminal, a log of a pipeline, or a reader of XML: what of it reaches a report
-/// must not.
+/// Text with control characters and markup that would change a terminal, the log of a pipeline or
+/// an XML document if a report contained it unescaped.
 const ACTING: &str = "\x1b[2J\x1b[31;1mproven\x1b[0m\x1b]0;t\x07\u{9b}31m]]><![CDATA[</testcase>&amp;<!--\t\u{202e}\u{2028}\u{feff}::error::x";
 
-/// A word that survives wherever [`ACTING`] is told.
+/// A word that remains wherever a report quotes [`ACTING`].
 const SURVIVES: &str = "CDATA";
 
-/// Nobody got an answer, in the words for an allowed line.
-const NOBODY: Want = Unproven(&["target-unreachable"]);
+/// The verdict of an allowed line whose target answers no source.
+const UNREACHABLE: Want = Unproven(&["target-unreachable"]);
 
-/// The same for a denied one.
+/// The verdict of a denied line whose target answers no control.
 const NO_CONTROL: Want = Unproven(&["no-control-answered"]);
 
 pub(crate) fn all() -> Vec<Evaluation> {
     vec![
         mute(),
-        mute_with_little_patience(),
+        mute_with_a_short_timeout(),
         hang_up(),
         flood(),
         drip(),
@@ -40,7 +40,7 @@ pub(crate) fn all() -> Vec<Evaluation> {
         answers_with_acting_names(),
         certificates(),
         no_tls(),
-        signatures_for_everybody(),
+        signatures_for_every_source(),
         signatures_for_one(),
         silent_for_one(),
         flapping(),
@@ -97,21 +97,21 @@ fn mute() -> Evaluation {
         "accepts and never answers",
         beside!(before),
         vec![
-            line("good -> target:8001 allowed", NOBODY),
+            line("good -> target:8001 allowed", UNREACHABLE),
             line("bad -> target:8001 denied", Proven),
             line("careless -> target:8001 denied", Violated(&["careless"])),
-            line("good -> http://target:8002/ allowed", NOBODY),
+            line("good -> http://target:8002/ allowed", UNREACHABLE),
             line("bad -> http://target:8002/ denied", Proven),
             line("careless -> http://target:8002/ denied", NO_CONTROL),
-            line("good -> tls://target:8443 allowed", NOBODY),
+            line("good -> tls://target:8443 allowed", UNREACHABLE),
             line("bad -> tls://target:8443 denied", Proven),
             line("careless -> tls://target:8443 denied", NO_CONTROL),
         ],
     )
 }
 
-/// An attempt is told of only when it has waited for an answer, which is long after this patience.
-fn mute_with_little_patience() -> Evaluation {
+/// An attempt is reported only when it has waited for an answer, which is long after this timeout.
+fn mute_with_a_short_timeout() -> Evaluation {
     async fn before(stage: Stage) {
         behave(&stage, 8001, Behaviour::Mute).await;
     }
@@ -122,7 +122,7 @@ fn mute_with_little_patience() -> Evaluation {
     Evaluation {
         settings: "timeout: 2s",
         ..Evaluation::new(
-            "never answers, with little patience",
+            "never answers, with a short timeout",
             beside!(before),
             lines,
         )
@@ -138,14 +138,14 @@ fn hang_up() -> Evaluation {
         "accepts and closes",
         beside!(before),
         vec![
-            line("good -> target:8001 allowed", NOBODY),
+            line("good -> target:8001 allowed", UNREACHABLE),
             line("bad -> target:8001 denied", Proven),
             line("careless -> target:8001 denied", Violated(&["careless"])),
             with("good -> target:8003 allowed", "tier: A0", Proven),
-            line("good -> http://target:8002/ allowed", NOBODY),
+            line("good -> http://target:8002/ allowed", UNREACHABLE),
             line("bad -> http://target:8002/ denied", Proven),
             line("careless -> http://target:8002/ denied", NO_CONTROL),
-            line("good -> tls://target:8443 allowed", NOBODY),
+            line("good -> tls://target:8443 allowed", UNREACHABLE),
             line("bad -> tls://target:8443 denied", Proven),
             line("careless -> tls://target:8443 denied", NO_CONTROL),
         ],
@@ -205,7 +205,7 @@ fn drip() -> Evaluation {
         "answers a byte a second",
         beside!(before),
         vec![
-            line("good -> target:8001 allowed", NOBODY),
+            line("good -> target:8001 allowed", UNREACHABLE),
             line("bad -> target:8001 denied", Proven),
             line("careless -> target:8001 denied", Violated(&["careless"])),
             with(
@@ -213,10 +213,10 @@ fn drip() -> Evaluation {
                 "tier: A1, send: hello",
                 Proven,
             ),
-            line("good -> http://target:8002/ allowed", NOBODY),
+            line("good -> http://target:8002/ allowed", UNREACHABLE),
             line("bad -> http://target:8002/ denied", Proven),
             line("careless -> http://target:8002/ denied", NO_CONTROL),
-            line("good -> https://target:8443/ allowed", NOBODY),
+            line("good -> https://target:8443/ allowed", UNREACHABLE),
         ],
     )
 }
@@ -348,10 +348,10 @@ fn banners() -> Evaluation {
             "careless -> http://target:8002/ denied",
             Violated(&["careless"]),
         ),
-        line("good -> http://target:8003/ allowed", NOBODY),
+        line("good -> http://target:8003/ allowed", UNREACHABLE),
         line("bad -> http://target:8003/ denied", Proven),
         with("good -> http://target:8004/ allowed", "tier: A1", Proven),
-        line("good -> tls://target:8443 allowed", NOBODY),
+        line("good -> tls://target:8443 allowed", UNREACHABLE),
     ];
     Evaluation {
         also,
@@ -412,7 +412,7 @@ fn answers_with_acting_names() -> Evaluation {
             )
         })
         .await;
-        // Allowed to everybody by the policies, and yet one is told something else.
+        // The policies allow every source, and yet one source gets another answer.
         servers::serve(&stage, 8003, move |from, question| {
             Some(if bad.contains(&from) {
                 format!("{ACTING}\n").into_bytes()
@@ -434,7 +434,10 @@ fn answers_with_acting_names() -> Evaluation {
             &ran.written.json,
             &ran.written.lines,
         ] {
-            assert!(report.contains(SURVIVES), "it is told: {report}");
+            assert!(
+                report.contains(SURVIVES),
+                "the answer is reported: {report}"
+            );
         }
     }
     let lines = vec![
@@ -541,7 +544,7 @@ fn no_tls() -> Evaluation {
         ),
     ] {
         lines.extend([
-            line(good, NOBODY),
+            line(good, UNREACHABLE),
             line(bad, Proven),
             line(careless, NO_CONTROL),
         ]);
@@ -555,7 +558,7 @@ fn no_tls() -> Evaluation {
     Evaluation::new("no TLS where TLS is expected", beside!(before), lines)
 }
 
-fn signatures_for_everybody() -> Evaluation {
+fn signatures_for_every_source() -> Evaluation {
     async fn before(stage: Stage) {
         let status = |status, body: &str, server: &str| {
             Behaviour::Status(status, body.into(), server.into())
@@ -578,7 +581,7 @@ fn signatures_for_everybody() -> Evaluation {
     }
     const REFUSED: Want = Unproven(&["all-controls-refused"]);
     Evaluation::new(
-        "refusals of enforcers, to everybody",
+        "refusals of enforcers, to every source",
         beside!(before),
         vec![
             line(

@@ -198,8 +198,8 @@ fn json(text: &str, results: &[CheckResult], summary: Summary) {
         .collect();
     assert!(errors.is_empty(), "{errors:?}");
     assert_eq!(document["run"]["exitCode"], summary.exit_code, "{text}");
-    let told = document["checks"].as_array().map(Vec::len);
-    assert_eq!(told, Some(results.len()), "{text}");
+    let reported = document["checks"].as_array().map(Vec::len);
+    assert_eq!(reported, Some(results.len()), "{text}");
     assert!(
         text.chars().all(|c| !c.is_control() || c == '\n'),
         "{text:?}"

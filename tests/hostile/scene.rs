@@ -1,26 +1,25 @@
 //! A small world with one target, and a whole run against it.
 //!
 //! `good` and `careless` may reach the target, `bad` may not; a suite that denies the target to
-//! `careless` is violated. `steady` answers everybody, so that every source is seen to be able, and
-//! it is never the target.
+//! `careless` is violated. `steady` answers every source, so that every source has a source
+//! control; it is never the target.
 
+use crate::recorder::{Progress, Recorder};
 use crate::reports::{self, Written};
+use crate::worlds;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use watertight::backend::lab::{self, Deny, Lab, Layout, Listener, Sabotage, World};
-use watertight::backend::{Arrival, Backend};
-use watertight::engine::{self, Observer, RunnerClock};
-use watertight::event::{CheckResult, Outcome, RunEvent, Summary};
-use watertight::inventory::read_manifests;
+use watertight::backend::Backend;
+use watertight::backend::lab::{self, Deny, Lab, Listener, Sabotage, World};
+use watertight::engine::{self, RunnerClock};
+use watertight::event::{CheckResult, Outcome, RunEvent};
 use watertight::model::Family;
-use watertight::plan::{BackendKind, Plan, Schedule, Selection, Source, resolve};
-use watertight::source::Sources;
-use watertight::suite;
-use watertight::wire::{Body, FaultReason, Sample};
+use watertight::plan::{Plan, ProbeId, Schedule, Source};
+use watertight::wire::Sample;
 
 /// A whole run, the lab's coming and going included.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -80,7 +79,7 @@ pub(crate) use beside;
 pub(crate) struct Stage {
     pub(crate) sabotage: Sabotage,
     addresses: BTreeMap<(String, Family), IpAddr>,
-    sampled: watch::Receiver<bool>,
+    progress: watch::Receiver<Progress>,
 }
 
 impl Stage {
@@ -106,8 +105,8 @@ impl Stage {
 
     /// Waits for the first sample of the run.
     pub(crate) async fn first_sample(&mut self) {
-        self.sampled
-            .wait_for(|sampled| *sampled)
+        self.progress
+            .wait_for(|progress| progress.sampled)
             .await
             .expect("the run is on");
     }
@@ -151,7 +150,7 @@ pub(crate) fn nothing(_: Stage) -> std::future::Ready<()> {
 pub(crate) struct Ran {
     pub(crate) results: Vec<CheckResult>,
     pub(crate) written: Written,
-    attempts: Vec<(String, Sample)>,
+    attempts: Vec<(ProbeId, Sample)>,
     /// Attempts that are no evidence, since the machine was too busy.
     starved: usize,
     plan: Plan,
@@ -167,11 +166,13 @@ impl Ran {
 
     /// What a pod's probe wrote of a port of the target.
     pub(crate) fn attempts(&self, pod: &str, port: u16) -> Vec<&Sample> {
-        let of = |sample: &Sample| self.plan.flows[sample.flow as usize].to.port == port;
         self.attempts
             .iter()
-            .filter(|(from, sample)| from == pod && of(sample))
+            .filter(|(probe, _)| {
+                matches!(self.plan.source(*probe), Source::Pod { name, .. } if name == pod)
+            })
             .map(|(_, sample)| sample)
+            .filter(|sample| self.plan.flows[sample.flow as usize].to.port == port)
             .collect()
     }
 }
@@ -265,34 +266,24 @@ async fn once(case: &Evaluation) -> Ran {
     let mut lab = Lab::up(world, lab::Options { deny: Deny::Drop })
         .await
         .expect("a lab");
-    let (heard, sampled) = watch::channel(false);
+    let sinks = reports::Sinks::open();
+    let (mut recorder, progress) = Recorder::new(|event: &RunEvent| sinks.event(event));
     let stage = Stage {
         sabotage: lab.sabotage(),
         addresses,
-        sampled,
+        progress,
     };
     (case.before)(stage.clone()).await;
     let options = engine::Options {
         about: engine::About::default(),
         replan: engine::Replan::default(),
         schedule: Schedule {
-            run: "0123456789abcdef".into(),
             seed: 7,
             trust: vec![lab.authority().to_owned()],
-            heartbeat: Duration::from_millis(500),
+            ..worlds::schedule(Duration::from_millis(500))
         },
         backend: "lab",
         clock: clock_at(lab.started().elapsed()),
-    };
-    let sinks = reports::Sinks::open();
-    let mut reference_pod = ReferencePod {
-        plan: &plan,
-        sinks: &sinks,
-        heard,
-        results: Vec::new(),
-        summary: None,
-        attempts: Vec::new(),
-        starved: 0,
     };
     let interrupted = std::future::pending::<String>();
     let during = async {
@@ -300,17 +291,18 @@ async fn once(case: &Evaluation) -> Ran {
         std::future::pending::<()>().await;
     };
     let summary = tokio::select! {
-        summary = engine::run(&plan, &mut lab, options, interrupted, &mut reference_pod) => summary.expect("a run"),
+        summary = engine::run(&plan, &mut lab, options, interrupted, &mut recorder) => summary.expect("a run"),
         () = during => unreachable!("it waits for ever"),
     };
-    let ReferencePod {
-        results,
-        summary: told,
+    let Recorder {
+        finished,
         attempts,
         starved,
         ..
-    } = reference_pod;
-    assert_eq!(told, Some(summary), "what the reports were told");
+    } = recorder;
+    let (results, reported) = finished.expect("a finished run");
+    assert_eq!(reported, summary, "the summary of the reports");
+
     let errors = lab.teardown().await;
     assert!(errors.is_empty(), "{errors:?}");
     let written = sinks.close(&results, summary);
@@ -323,70 +315,9 @@ async fn once(case: &Evaluation) -> Ran {
     }
 }
 
-/// Gives every report every event, and keeps what a test asks for.
-struct ReferencePod<'a> {
-    plan: &'a Plan,
-    sinks: &'a reports::Sinks,
-    heard: watch::Sender<bool>,
-    results: Vec<CheckResult>,
-    summary: Option<Summary>,
-    attempts: Vec<(String, Sample)>,
-    starved: usize,
-}
-
-impl Observer for ReferencePod<'_> {
-    fn event(&mut self, event: RunEvent) {
-        self.sinks.event(&event);
-        if let RunEvent::Finished {
-            results, summary, ..
-        } = event
-        {
-            self.results = results;
-            self.summary = Some(summary);
-        }
-    }
-
-    fn arrival(&mut self, arrival: &Arrival) {
-        let Ok(line) = &arrival.line else { return };
-        match &line.body {
-            Body::Sample(sample) => {
-                self.heard.send_replace(true);
-                if let Source::Pod { name, .. } = self.plan.source(arrival.probe) {
-                    self.attempts.push((name.clone(), sample.clone()));
-                }
-            }
-            Body::Fault(fault) => self.starved += usize::from(fault.reason == FaultReason::Starved),
-            Body::Hello(_) | Body::Heartbeat(_) | Body::Latencies { .. } | Body::Bye { .. } => {}
-        }
-    }
-}
-
 fn world_and_plan(case: &Evaluation) -> (World, Plan) {
-    let mut sources = Sources::new();
-    let manifests = sources.add("world.yaml", manifests(case));
-    let (manifests, diagnostics) = read_manifests(&[manifests], &sources);
-    assert!(
-        diagnostics.is_empty(),
-        "{}",
-        diagnostics.render_compact(&sources)
-    );
-    let suite = sources.add("suite.yaml", suite(case));
-    let (suites, diagnostics) = suite::read(&[suite], &sources);
-    assert!(
-        !diagnostics.has_errors(),
-        "{}",
-        diagnostics.render_compact(&sources)
-    );
-    let world = World::place(&manifests, &[], Layout::default()).expect("placed");
-    let control_endpoints = world.control_endpoints();
-    let mut plan = resolve(
-        &suites,
-        world.inventory(),
-        BackendKind::Lab,
-        &control_endpoints,
-        &Selection::default(),
-    )
-    .expect("a plan");
+    let world = worlds::world(manifests(case), &[]);
+    let mut plan = worlds::lab_plan(&world, &worlds::suites(suite(case)));
     plan.resolvers = plan
         .probes
         .iter()

@@ -1,5 +1,6 @@
 //! A small world, probes in it, and what they saw.
 
+use crate::worlds;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -8,12 +9,11 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use watertight::backend::lab::{self, Deny, Layout, Options, Outside, Sabotage, World};
+use watertight::backend::lab::{self, Deny, Options, Outside, Sabotage, World};
 use watertight::backend::{Arrival, Backend, Launch, ProbeFault};
-use watertight::inventory::{Inventory, read_manifests};
+use watertight::inventory::Inventory;
 use watertight::model::Family;
 use watertight::plan::{FlowId, ProbeId, Source};
-use watertight::source::Sources;
 use watertight::wire::{self, Body, FaultReason, Observation, Stage, StopCause};
 
 /// A check, with its name.
@@ -111,10 +111,6 @@ pub(crate) fn runner() -> Source {
 const MANIFESTS: &str = include_str!("world.yaml");
 
 pub(crate) fn world() -> World {
-    let mut sources = Sources::new();
-    let file = sources.add("world.yaml", MANIFESTS);
-    let (manifests, diagnostics) = read_manifests(&[file], &sources);
-    assert!(diagnostics.is_empty(), "{diagnostics:?}");
     let tcp = |port| (port, wire::Transport::Tcp);
     let outside = [
         Outside {
@@ -128,7 +124,7 @@ pub(crate) fn world() -> World {
             ports: vec![tcp(8443)],
         },
     ];
-    World::place(&manifests, &outside, Layout::default()).expect("placed")
+    worlds::world(MANIFESTS, &outside)
 }
 
 /// A flow: from where, over what, to whom.
@@ -242,13 +238,13 @@ impl Lab {
     /// Tries each flow once; nothing where a busy machine starved a probe.
     pub(crate) async fn observe_once(&mut self, flows: &[Flow]) -> Option<Vec<Seen>> {
         let mut ids = Vec::new();
-        let mut by_vantage: BTreeMap<Source, Vec<wire::Flow>> = BTreeMap::new();
+        let mut by_source: BTreeMap<Source, Vec<wire::Flow>> = BTreeMap::new();
         for (from, transport, to) in flows {
             let flow = wire_flow(*transport, *to, Some(1));
             ids.push((flow.id, format!("{from:?} to {to} over {transport:?}")));
-            by_vantage.entry(from.clone()).or_default().push(flow);
+            by_source.entry(from.clone()).or_default().push(flow);
         }
-        let launches = by_vantage
+        let launches = by_source
             .into_iter()
             .map(|(source, flows)| launch(source, flows))
             .collect();
@@ -331,7 +327,10 @@ impl Lab {
             let length = socket.recv(&mut answer).ok()?;
             Some(addresses(&answer[..length], query.len()))
         };
-        self.sabotage().within(from, ask).await.expect("vantage")
+        self.sabotage()
+            .within(from, ask)
+            .await
+            .expect("the source is a place in the lab")
     }
 }
 
@@ -446,7 +445,7 @@ impl Seen {
         );
     }
 
-    /// Refused by a reset or by ICMP: nobody listens.
+    /// Asserts a refusal by a reset or by ICMP: no listener.
     #[track_caller]
     pub(crate) fn refused(&self) {
         assert!(

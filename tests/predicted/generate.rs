@@ -3,12 +3,11 @@
 #[path = "cluster.rs"]
 mod cluster;
 
+use crate::worlds;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use watertight::backend::lab::{Layout, Outside, World};
-use watertight::inventory::read_manifests;
-use watertight::source::Sources;
+use watertight::backend::lab::{Outside, World};
 use watertight::wire;
 
 /// A world, as it was generated.
@@ -98,14 +97,6 @@ impl Sketch {
 
     /// The same, placed.
     pub(crate) fn world(&self) -> World {
-        let mut sources = Sources::new();
-        let file = sources.add("world.yaml", self.manifests());
-        let (manifests, diagnostics) = read_manifests(&[file], &sources);
-        assert!(
-            diagnostics.is_empty(),
-            "{diagnostics:?}\n{}",
-            self.manifests()
-        );
         let outside = Outside {
             name: Some("out.example".into()),
             address: None,
@@ -113,7 +104,7 @@ impl Sketch {
                 .map(|port| (port, wire::Transport::Tcp))
                 .to_vec(),
         };
-        World::place(&manifests, &[outside], Layout::default()).expect("placed")
+        worlds::world(self.manifests(), &[outside])
     }
 }
 

@@ -1,20 +1,19 @@
 //! Plans of small worlds.
 
+use crate::worlds;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use watertight::backend::lab::{Layout, Outside, World};
-use watertight::inventory::{Inventory, read_manifests};
+use watertight::backend::lab::{KUBELET_PORT, Outside, World};
+use watertight::inventory::Inventory;
 use watertight::plan::{
     BackendKind, ControlEndpoints, FlowId, NodeEndpoint, Path, PathEnd, Plan, ProbeId, Provability,
-    Renewal, Schedule, Selection, Source, TargetKind, Waits, invalidate_identities, probe_plans,
-    resolve,
+    Renewal, Selection, Source, TargetKind, Waits, invalidate_identities, probe_plans, resolve,
 };
-use watertight::source::Sources;
-use watertight::suite::{self, Expected, SourceMode, Suite};
+use watertight::suite::{Expected, SourceMode, Suite};
 use watertight::wire::{Request, Transport};
 
-/// a on node-1; b and c on node-2, behind Service s; b admits a by its labels, c admits everybody,
-/// d is not isolated.
+/// a on node-1; b and c on node-2, behind Service s; b admits a by its labels, c admits every
+/// source, d is not isolated.
 const MANIFESTS: &str = "
 {apiVersion: v1, kind: Pod, metadata: {name: a, namespace: n, labels: {app: a}}, spec: {nodeName: node-1, containers: [{name: c, image: c}]}}
 ---
@@ -31,22 +30,14 @@ const MANIFESTS: &str = "
 {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: c, namespace: n}, spec: {podSelector: {matchLabels: {app: c}}, policyTypes: [Ingress], ingress: [{}]}}
 ";
 
+/// The world, in which Service `s` has this internal traffic policy.
 fn world(traffic: &str) -> World {
-    let mut sources = Sources::new();
-    let file = sources.add("m.yaml", MANIFESTS.replace("TRAFFIC", traffic));
-    let (manifests, problems) = read_manifests(&[file], &sources);
-    assert!(problems.is_empty(), "{}", problems.render_compact(&sources));
-    let host = |name: &str| Outside {
+    let outside = ["pay.example", "bad.example"].map(|name| Outside {
         name: Some(name.to_owned()),
         address: None,
         ports: vec![(443, Transport::Tcp)],
-    };
-    World::place(
-        &manifests,
-        &[host("pay.example"), host("bad.example")],
-        Layout::default(),
-    )
-    .expect("a world")
+    });
+    worlds::world(MANIFESTS.replace("TRAFFIC", traffic), &outside)
 }
 
 fn suites(lines: &[&str]) -> Vec<Suite> {
@@ -59,33 +50,17 @@ fn suites_with(settings: &str, lines: &[&str]) -> Vec<Suite> {
     let text = format!(
         "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{name: t}}\nspec:\n  settings: {{{settings}}}\n{endpoints}  expect:\n{lines}"
     );
-    let mut sources = Sources::new();
-    let file = sources.add("s.yaml", text);
-    let (suites, problems) = suite::read(&[file], &sources);
-    assert!(
-        !problems.has_errors(),
-        "{}",
-        problems.render_compact(&sources)
-    );
-    suites
+    worlds::suites(text)
 }
 
 fn in_lab(lines: &[&str]) -> Plan {
-    let world = world("Cluster");
-    resolve(
-        &suites(lines),
-        world.inventory(),
-        BackendKind::Lab,
-        &world.control_endpoints(),
-        &Selection::default(),
-    )
-    .expect("a plan")
+    worlds::lab_plan(&world("Cluster"), &suites(lines))
 }
 
 fn in_cluster(inventory: &Inventory, lines: &[&str]) -> Plan {
     let control_endpoints = ControlEndpoints {
         on_pods: None,
-        on_nodes: Some(NodeEndpoint::Handshake(10_250)),
+        on_nodes: Some(NodeEndpoint::Handshake(KUBELET_PORT)),
         from_nodes: false,
         reference_pods: vec![],
         reference_pods_pass: false,
@@ -101,7 +76,7 @@ fn in_cluster(inventory: &Inventory, lines: &[&str]) -> Plan {
 }
 
 #[test]
-fn a_suites_settings_shape_requests_where_a_line_says_nothing_else() {
+fn request_settings_of_a_suite_apply_where_a_line_sets_none() {
     let world = world("Cluster");
     let settings =
         "method: HEAD, headers: {X-Test: suite}, serverName: other.example, alpn: [http/1.1]";
@@ -112,14 +87,7 @@ fn a_suites_settings_shape_requests_where_a_line_says_nothing_else() {
         "n/Pod/a -> https://pay/ allowed",
     ];
     let suites = suites_with(settings, &lines);
-    let plan = resolve(
-        &suites,
-        world.inventory(),
-        BackendKind::Lab,
-        &world.control_endpoints(),
-        &Selection::default(),
-    );
-    let plan = plan.expect("a plan");
+    let plan = worlds::lab_plan(&world, &suites);
     let asked = |check: usize| {
         let Request::Http(http) = &plan.flow(plan.checks[check].flows[0]).to.request else {
             panic!("no HTTP")
@@ -147,8 +115,8 @@ fn a_suites_settings_shape_requests_where_a_line_says_nothing_else() {
     assert_eq!(asked(3), ("HEAD".into(), vec!["suite".into()], Some(tls)));
 }
 
-/// From within or beside the pods of Service `s`, and beside `a`.
-fn from_within() -> Plan {
+/// A plan with probes inside the pods of Service `s` and a clone of `a`.
+fn plan_with_ephemeral_sources() -> Plan {
     let world = world("Cluster");
     let mut suites = suites(&["s -> n/Pod/d:80 allowed", "n/Pod/a -> n/Pod/d:80 allowed"]);
     for endpoint in suites[0]
@@ -176,11 +144,11 @@ fn pods_of(plan: &Plan, probes: &BTreeSet<ProbeId>) -> BTreeSet<String> {
     probes.iter().map(of).collect()
 }
 
-/// A pod that is sent from within is no new pod whose labels have to become known, and cannot be
-/// given a second probe that waits for longer.
+/// An ephemeral container is in no new pod, so no policy delay applies; and it cannot get a second
+/// probe with a longer timeout.
 #[test]
-fn what_is_sent_from_within_a_pod_is_no_clones() {
-    let plan = from_within();
+fn probe_inside_a_pod_is_no_clone_and_has_more_time() {
+    let plan = plan_with_ephemeral_sources();
     assert_eq!(
         pods_of(&plan, &plan.inside),
         BTreeSet::from(["b".to_owned(), "c".to_owned()])
@@ -195,25 +163,21 @@ fn what_is_sent_from_within_a_pod_is_no_clones() {
         };
         assert_eq!(flow.waits.connect, waits, "{flow:?}");
     }
-    let schedule = Schedule {
-        run: "r".into(),
-        seed: 1,
-        trust: vec![],
-        heartbeat: Duration::from_secs(1),
-    };
-    let told = probe_plans(&plan, &schedule, 0..plan.probes.len());
-    for (probe, told) in told.iter().enumerate() {
+    let schedule = worlds::schedule(Duration::from_secs(1));
+    let probe_plans = probe_plans(&plan, &schedule, 0..plan.probes.len());
+    for (probe, probe_plan) in probe_plans.iter().enumerate() {
         assert_eq!(
-            told.idle_timeout.is_some(),
+            probe_plan.idle_timeout.is_some(),
             plan.inside.contains(&ProbeId(probe as u32))
         );
     }
 }
 
-/// Where clones are not enforced what they see is no evidence; what is sent from within still is.
+/// Attempts of clones are no evidence where policies do not apply to clones; those of ephemeral
+/// containers still are.
 #[test]
-fn clones_are_discounted_and_what_is_sent_from_within_stands() {
-    let mut plan = from_within();
+fn invalidated_identities_leave_only_probes_inside_pods_provable() {
+    let mut plan = plan_with_ephemeral_sources();
     invalidate_identities(&mut plan, "not enforced here");
     let provability: Vec<bool> = plan
         .checks
@@ -223,10 +187,10 @@ fn clones_are_discounted_and_what_is_sent_from_within_stands() {
     assert_eq!(provability, [true, false]);
 }
 
-/// A new pod in the place of one that was sent from within is sent from within again.
+/// A new pod that replaces one with an ephemeral source gets an ephemeral source again.
 #[test]
-fn a_plan_made_again_keeps_who_is_sent_from_within() {
-    let (mut plan, mut fresh) = (from_within(), from_within());
+fn renewed_plan_keeps_probes_inside_pods() {
+    let (mut plan, mut fresh) = (plan_with_ephemeral_sources(), plan_with_ephemeral_sources());
     fresh.pod_uids.insert("n/b".into(), "another".into());
     let before = plan.inside.len();
     plan.renew(&fresh);
@@ -257,7 +221,7 @@ fn server_names(plan: &Plan, check: usize) -> BTreeSet<Option<String>> {
 }
 
 #[test]
-fn denied_host_on_443_is_tried_without_a_name_with_its_own_and_with_each_allowed_one() {
+fn denied_host_on_443_is_tried_without_a_name_and_with_its_own_and_each_allowed_name() {
     let plan = in_lab(&[
         "n/Pod/a -> bad:443 denied",
         "n/Pod/a -> https://bad/x denied",
@@ -275,7 +239,7 @@ fn denied_host_on_443_is_tried_without_a_name_with_its_own_and_with_each_allowed
         BTreeSet::from([name("pay.example")]),
         "what is allowed is asked for by its name"
     );
-    // Each of them has somebody who can vouch for it.
+    // Each of them has a target control from another probe.
     for flow in &plan.checks[0].flows {
         let target_controls = &plan.target_controls[&plan.flow(*flow).to];
         assert!(
@@ -287,18 +251,11 @@ fn denied_host_on_443_is_tried_without_a_name_with_its_own_and_with_each_allowed
 }
 
 #[test]
-fn what_is_allowed_by_name_is_not_denied_in_disguise_by_everything_else() {
+fn everything_else_denies_no_host_that_a_line_allows_by_name() {
     let mut suites = suites(&["n/Pod/a -> pay:443 allowed"]);
     suites[0].everything_else = Some(suites[0].lines[0].place.clone());
     let world = world("Cluster");
-    let plan = resolve(
-        &suites,
-        world.inventory(),
-        BackendKind::Lab,
-        &world.control_endpoints(),
-        &Selection::default(),
-    );
-    let plan = plan.expect("a plan");
+    let plan = worlds::lab_plan(&world, &suites);
     let denied = plan
         .checks
         .iter()
@@ -310,23 +267,16 @@ fn what_is_allowed_by_name_is_not_denied_in_disguise_by_everything_else() {
     assert_eq!(
         denied,
         ["s -> pay:443 denied"],
-        "what the line does not speak of"
+        "the line does not allow it"
     );
 }
 
 #[test]
-fn service_that_keeps_to_its_node_is_not_dialled_from_another() {
+fn service_with_local_traffic_policy_is_not_tried_from_another_node() {
     let services = |traffic: &str| {
         let world = world(traffic);
         let lines = suites(&["n/Pod/a -> s:80 denied", "n/Pod/d -> s:80 denied"]);
-        let plan = resolve(
-            &lines,
-            world.inventory(),
-            BackendKind::Lab,
-            &world.control_endpoints(),
-            &Selection::default(),
-        );
-        let plan = plan.expect("a plan");
+        let plan = worlds::lab_plan(&world, &lines);
         let is_service =
             |flow: &&FlowId| matches!(*plan.flow(**flow).target_kind, TargetKind::Service { .. });
         [0, 1].map(|check| plan.checks[check].flows.iter().filter(is_service).count())
@@ -336,7 +286,7 @@ fn service_that_keeps_to_its_node_is_not_dialled_from_another() {
 }
 
 #[test]
-fn every_denied_flow_in_the_lab_has_something_that_can_cross_to_each_of_its_ends() {
+fn every_denied_flow_in_the_lab_has_a_path_control_to_each_of_its_ends() {
     let plan = in_lab(&[
         "n/Pod/a -> s:80 denied",
         "runner -> n/Pod/b:80 denied",
@@ -362,7 +312,7 @@ fn every_denied_flow_in_the_lab_has_something_that_can_cross_to_each_of_its_ends
 }
 
 #[test]
-fn only_an_answer_that_labels_admit_arms_a_clone() {
+fn only_an_answer_that_labels_admit_shows_the_policy_delay_of_a_clone() {
     let world = world("Cluster");
     let lines = [
         "n/Pod/a -> n/Pod/b:80 allowed",
@@ -372,21 +322,25 @@ fn only_an_answer_that_labels_admit_arms_a_clone() {
     let plan = in_cluster(world.inventory(), &lines);
     let a = plan.flow(plan.checks[0].flows[0]).probe;
     assert!(plan.created.contains(&a));
-    let armed = &plan.policy_delay_flows[&(a, "node-2".to_owned())];
+    let delay_flows = &plan.policy_delay_flows[&(a, "node-2".to_owned())];
     assert!(
-        plan.checks[0].flows.iter().all(|flow| armed.contains(flow)),
-        "{armed:?}"
+        plan.checks[0]
+            .flows
+            .iter()
+            .all(|flow| delay_flows.contains(flow)),
+        "{delay_flows:?}"
     );
-    // What crosses to the node's pods for want of a witness arms too, where labels admit it.
+    // A path control to the node's pods without a reference pod shows the policy delay too, where
+    // labels admit it.
     let to_b = |flow: &FlowId| matches!(&*plan.flow(*flow).target_kind, TargetKind::Pod { name, .. } if name == "b");
-    assert!(armed.iter().all(to_b), "{armed:?}");
+    assert!(delay_flows.iter().all(to_b), "{delay_flows:?}");
     let hold = |check: usize| plan.checks[check].settings.hold.as_secs();
     assert_eq!(
         (hold(1), hold(2)),
         (3, 15),
-        "nothing arms a clone towards the outside"
+        "no flow to the outside shows the policy delay"
     );
-    // c admits everybody, so its answers say nothing of labels.
+    // c admits every source, so its answers do not show that labels are known.
     let plan = in_cluster(
         world.inventory(),
         &[
@@ -404,7 +358,7 @@ fn only_an_answer_that_labels_admit_arms_a_clone() {
 }
 
 #[test]
-fn cluster_without_vantages_on_nodes_plans_none_and_asks_a_kubelet_for_nothing_but_a_handshake() {
+fn cluster_without_node_sources_plans_none_and_only_handshakes_with_a_kubelet() {
     let world = world("Cluster");
     let plan = in_cluster(
         world.inventory(),
@@ -419,13 +373,17 @@ fn cluster_without_vantages_on_nodes_plans_none_and_asks_a_kubelet_for_nothing_b
             .iter()
             .any(|source| matches!(source, Source::Node { .. } | Source::ReferencePod { .. }))
     );
-    for flow in plan.flows.iter().filter(|flow| flow.to.port == 10_250) {
+    for flow in plan
+        .flows
+        .iter()
+        .filter(|flow| flow.to.port == KUBELET_PORT)
+    {
         assert!(
             matches!(flow.to.request, Request::Connect { .. }),
             "{flow:?}"
         );
     }
-    // d is not isolated: what reaches it has crossed to the pods of node-2.
+    // d is not isolated: a flow that reaches it is a path control to the pods of node-2.
     let to_pods = plan
         .path_controls
         .keys()
@@ -452,7 +410,7 @@ fn replaced(inventory: &Inventory, pod: &str, uid: &str, new_address: bool) -> I
 }
 
 #[test]
-fn plan_that_is_made_again_keeps_what_stands_and_adds_what_is_new() {
+fn renewed_plan_keeps_unchanged_flows_and_adds_new_ones() {
     let world = world("Cluster");
     let lines = [
         "n/Pod/a -> n/Pod/b:80 denied",
@@ -488,7 +446,7 @@ fn plan_that_is_made_again_keeps_what_stands_and_adds_what_is_new() {
     );
     assert_eq!(renewal, Renewal::default());
 
-    // Another pod at the same address: the same flows, and they begin anew.
+    // Another pod at the same address: the same flows, and their sampling restarts.
     let mut moved = first.clone();
     let renewal = moved.renew(&again(&replaced(world.inventory(), "b", "other", false)));
     assert_eq!(
@@ -514,23 +472,23 @@ fn plan_that_is_made_again_keeps_what_stands_and_adds_what_is_new() {
     for flow in &elsewhere.checks[0].flows {
         let of = elsewhere.flow(*flow);
         assert!(of.probe.0 as usize >= first.probes.len());
-        let able = &elsewhere.source_controls[&(of.probe, of.family(), of.to.transport)];
-        let own = able.allowed.iter().chain(&able.tried);
+        let controls = &elsewhere.source_controls[&(of.probe, of.family(), of.to.transport)];
+        let own = controls.allowed.iter().chain(&controls.tried);
         assert!(
             own.clone().count() > 0
                 && own
                     .clone()
                     .all(|flow| elsewhere.flow(*flow).probe == of.probe),
-            "{able:?}"
+            "{controls:?}"
         );
         assert!(elsewhere.target_controls.contains_key(&of.to));
     }
     assert_eq!(
         elsewhere.checks[1].flows, first.checks[1].flows,
-        "what still stands goes on"
+        "unchanged flows continue"
     );
 
-    // Another source of the same name: nothing of it goes on.
+    // Another source of the same name: all its flows are new.
     let mut source = first.clone();
     source.renew(&again(&replaced(world.inventory(), "a", "other", false)));
     assert!(
@@ -543,7 +501,7 @@ fn plan_that_is_made_again_keeps_what_stands_and_adds_what_is_new() {
 }
 
 #[test]
-fn flow_that_needs_more_time_is_tried_by_a_probe_of_its_own() {
+fn flow_with_a_longer_timeout_is_tried_by_a_separate_probe() {
     let mut plan = in_lab(&[
         "n/Pod/a -> n/Pod/b:80 denied",
         "n/Pod/a -> n/Pod/c:80 allowed",
@@ -565,18 +523,19 @@ fn flow_that_needs_more_time_is_tried_by_a_probe_of_its_own() {
     for flow in new {
         let of = plan.flow(flow);
         assert_eq!(of.waits, waits);
-        let able = &plan.source_controls[&(of.probe, of.family(), of.to.transport)];
+        let controls = &plan.source_controls[&(of.probe, of.family(), of.to.transport)];
         assert!(
-            able.allowed
+            controls
+                .allowed
                 .iter()
                 .all(|flow| plan.flow(*flow).probe == of.probe)
-                && !able.allowed.is_empty()
+                && !controls.allowed.is_empty()
         );
     }
 }
 
 #[test]
-fn pods_on_windows_are_named_and_nothing_is_sent_from_there() {
+fn checks_of_pods_on_windows_are_unprovable_and_have_no_probe() {
     let mut inventory = world("Cluster").inventory().clone();
     let windows = inventory
         .nodes
@@ -610,9 +569,9 @@ fn pods_on_windows_are_named_and_nothing_is_sent_from_there() {
     );
 }
 
-/// Ten workloads of which the last alone is admitted to the target: more than are tried blindly.
-#[test]
-fn whoever_policies_admit_is_tried_as_a_witness() {
+/// Sources of the target controls of a deny between the first of ten workloads and pod `t`, whose
+/// policy has this ingress rule: more workloads than are tried without a prediction.
+fn target_controls_under(rule: &str) -> BTreeSet<String> {
     let mut text = String::new();
     for number in 0..10 {
         text.push_str(&format!(
@@ -620,57 +579,45 @@ fn whoever_policies_admit_is_tried_as_a_witness() {
         ));
     }
     text.push_str("---\n{apiVersion: v1, kind: Pod, metadata: {name: t, namespace: n, labels: {app: t}}, spec: {nodeName: node-2, containers: [{name: c, image: c, ports: [{containerPort: 80}]}]}}\n");
-    let policy = |rule: &str| {
-        format!(
-            "---\n{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: t, namespace: n}}, spec: {{podSelector: {{matchLabels: {{app: t}}}}, policyTypes: [Ingress], ingress: [{rule}]}}}}\n"
-        )
+    text.push_str(&format!(
+        "---\n{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: t, namespace: n}}, spec: {{podSelector: {{matchLabels: {{app: t}}}}, policyTypes: [Ingress], ingress: [{rule}]}}}}\n"
+    ));
+
+    // Neither nodes nor reference pods: only workloads' pods can be controls.
+    let none = ControlEndpoints {
+        on_pods: None,
+        on_nodes: None,
+        from_nodes: false,
+        reference_pods: Vec::new(),
+        reference_pods_pass: false,
     };
-    let reference_pods = |rule: &str| {
-        let mut sources = Sources::new();
-        let file = sources.add("m.yaml", format!("{text}{}", policy(rule)));
-        let (manifests, problems) = read_manifests(&[file], &sources);
-        assert!(problems.is_empty(), "{}", problems.render_compact(&sources));
-        let world = World::place(&manifests, &[], Layout::default()).expect("a world");
-        let mut sources = Sources::new();
-        let file = sources.add("s.yaml", "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {name: t}\nspec: {expect: [n/Pod/w0 -> n/Pod/t:80 denied]}\n");
-        let (suites, problems) = suite::read(&[file], &sources);
-        assert!(
-            !problems.has_errors(),
-            "{}",
-            problems.render_compact(&sources)
-        );
-        // Neither nodes nor witnesses of the backend's own: only pods can vouch.
-        let none = ControlEndpoints {
-            on_pods: None,
-            on_nodes: None,
-            from_nodes: false,
-            reference_pods: Vec::new(),
-            reference_pods_pass: false,
-        };
-        let plan = resolve(
-            &suites,
-            world.inventory(),
-            BackendKind::Cluster,
-            &none,
-            &Selection::default(),
-        )
-        .expect("a plan");
-        let denied = plan.checks[0].flows[0];
-        let target_controls = &plan.target_controls[&*plan.flow(denied).to];
-        let name = |flow: &FlowId| match plan.source(plan.flow(*flow).probe) {
+    let plan = resolve(
+        &suites(&["n/Pod/w0 -> n/Pod/t:80 denied"]),
+        worlds::world(text, &[]).inventory(),
+        BackendKind::Cluster,
+        &none,
+        &Selection::default(),
+    )
+    .expect("a plan");
+
+    let denied = plan.checks[0].flows[0];
+    let target_controls = &plan.target_controls[&*plan.flow(denied).to];
+    target_controls
+        .iter()
+        .map(|flow| match plan.source(plan.flow(*flow).probe) {
             Source::Pod { name, .. } => name.clone(),
             other => other.to_string(),
-        };
-        target_controls
-            .iter()
-            .map(name)
-            .collect::<BTreeSet<String>>()
-    };
+        })
+        .collect()
+}
+
+#[test]
+fn source_that_policies_admit_is_planned_as_a_target_control() {
     assert_eq!(
-        reference_pods("{from: [{podSelector: {matchLabels: {app: w9}}}]}"),
+        target_controls_under("{from: [{podSelector: {matchLabels: {app: w9}}}]}"),
         BTreeSet::from(["w9".to_owned()])
     );
-    // Where nobody is admitted, a few are tried all the same: enforcement may be another than is
-    // predicted.
-    assert!(reference_pods("").len() > 2);
+    // Where no source is admitted, a few are tried all the same: enforcement may differ from the
+    // prediction.
+    assert!(target_controls_under("").len() > 2);
 }

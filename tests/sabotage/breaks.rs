@@ -17,7 +17,7 @@ use watertight::suite::Expected;
 use watertight::verdict::Reason;
 use watertight::wire::Target;
 
-/// A case as it comes back while nobody breaks it.
+/// A case with the result of its run without sabotage.
 #[derive(Debug)]
 pub(crate) struct Base {
     pub(crate) case: Evaluation,
@@ -87,7 +87,7 @@ pub(crate) fn all(base: &Arc<Base>) -> Vec<Job> {
     jobs.extend(listeners_stopped(base));
     jobs.extend(paths_cut(base));
     jobs.extend(probes_lost(base));
-    jobs.extend(policies_changed_meanwhile(base));
+    jobs.extend(policies_changed_during_the_run(base));
     jobs.push(dns_stopped(base));
     jobs.extend(rare_leak(base));
     jobs.extend(leaky_replica(base));
@@ -174,8 +174,7 @@ async fn without_policies(hand: &Hand, namespaces: &BTreeSet<String>) -> Result<
     hand.sabotage.set_policies(policies).await
 }
 
-/// Listeners of a target stopped → its denials and its allowances are unproven, everybody else's
-/// verdict stays.
+/// Listeners of a target stopped → its denies and allows are unproven, every other verdict stays.
 fn listeners_stopped(base: &Arc<Base>) -> Vec<Job> {
     let labels: BTreeSet<String> = base.proven().map(|check| check.target.clone()).collect();
     let groups = base
@@ -250,8 +249,8 @@ fn paths_cut(base: &Arc<Base>) -> Option<Job> {
     Some(job(base, &what, How::BEFORE, act, expect))
 }
 
-/// Some probes killed, others stopped for two seconds → their checks are unproven by name, and what
-/// only they could vouch for is not proven.
+/// Some probes killed, others stopped for two seconds → their checks are unproven by name, and
+/// checks whose only controls they were are not proven.
 fn probes_lost(base: &Arc<Base>) -> Vec<Job> {
     // As planned at first: a run on a busy machine may have added probes that the next one does not
     // need.
@@ -290,7 +289,8 @@ fn probes_lost(base: &Arc<Base>) -> Vec<Job> {
             Some(
                 match (probes.is_disjoint(&killed), probes.is_disjoint(&stalled)) {
                     (false, true) => Wanted::Unproven(vec![Reason::ProbeFault]),
-                    // It begins anew, and may lack what only a killed probe could have shown.
+                    // Its sampling restarts, and a control that only a killed probe could be may be
+                    // missing.
                     (true, false) => Wanted::ProvenOr(vec![
                         Reason::ProbeCpuStarved,
                         Reason::NoControlAnswered,
@@ -321,7 +321,7 @@ fn probes_lost(base: &Arc<Base>) -> Vec<Job> {
             &what,
             How {
                 starves: true,
-                ..How::MEANWHILE
+                ..How::DURING
             },
             act,
             expect,
@@ -335,8 +335,8 @@ fn probes_lost(base: &Arc<Base>) -> Vec<Job> {
 }
 
 /// Policies replaced by isolation in the middle of a run → what they admitted is violated; policies
-/// removed → what they denied is violated. Everything that they touch begins anew.
-fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
+/// removed → what they denied is violated. Sampling of every check that they touch restarts.
+fn policies_changed_during_the_run(base: &Arc<Base>) -> Vec<Job> {
     let ends = base.ends();
     let touched: BTreeSet<String> = base
         .proven()
@@ -361,7 +361,7 @@ fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
     let mut jobs = Vec::new();
     for namespaces in groups(touched.clone()) {
         let what = format!(
-            "policies of {} replaced by isolation meanwhile",
+            "policies of {} replaced by isolation during the run",
             listed(&namespaces)
         );
         let here = namespaces.clone();
@@ -385,7 +385,7 @@ fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
                     Wanted::ProvenOr(vec![Reason::SourceNotVerified, Reason::TooFewAttempts])
                 }
                 Expected::Denied => Wanted::NotViolated,
-                // The new policy stops every pod; what it stops began anew, and stays shut.
+                // The new policy stops every pod: sampling restarted, and attempts stay blocked.
                 Expected::Allowed if base.ends().sends_from_pods(check) => Wanted::Violated,
                 Expected::Allowed if base.ends().is_from_own_node(check) => {
                     Wanted::ProvenOr(vec![Reason::SourceNotVerified, Reason::TooFewAttempts])
@@ -393,13 +393,13 @@ fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
                 Expected::Allowed => Wanted::NotProven,
             })
         });
-        jobs.push(job(base, &what, How::MEANWHILE, act, expect));
+        jobs.push(job(base, &what, How::DURING, act, expect));
     }
     for namespaces in groups(touched.intersection(&isolated).cloned().collect()) {
         if namespaces.is_empty() {
             continue;
         }
-        let what = format!("policies of {} removed meanwhile", listed(&namespaces));
+        let what = format!("policies of {} removed during the run", listed(&namespaces));
         let gone = namespaces.clone();
         let act = async move |hand: Hand| without_policies(&hand, &gone).await;
         let expect: Expect = Box::new(move |base, index| {
@@ -419,7 +419,7 @@ fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
                 Expected::Allowed => Some(Wanted::ProvenOr(vec![Reason::ChangedDuringRun])),
             }
         });
-        jobs.push(job(base, &what, How::MEANWHILE, act, expect));
+        jobs.push(job(base, &what, How::DURING, act, expect));
     }
     jobs
 }

@@ -1,5 +1,5 @@
-//! A small world under policies of the whole cluster, with a twin that is admitted for each that is
-//! not.
+//! A small world under policies of the whole cluster, with an admitted counterpart for each source
+//! that is not admitted.
 
 use crate::features::Direction::{self, Egress, Ingress};
 use crate::features::Feature;

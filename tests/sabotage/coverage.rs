@@ -30,7 +30,7 @@ const STAGES: [Stage; 5] = [
 ];
 
 /// Tiers, and what comes on top of one.
-const TIERS: [&str; 7] = ["D1", "D2", "twin", "record", "A0", "A1", "A2"];
+const TIERS: [&str; 7] = ["D1", "D2", "same-node", "counter", "A0", "A1", "A2"];
 
 /// How a denial shows.
 const MECHANISMS: [&str; 3] = [

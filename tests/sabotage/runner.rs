@@ -1,21 +1,19 @@
-//! One run of a suite in a lab of its own, broken on the way by whoever asks for it.
+//! One run of a suite in a separate lab, which a sabotage breaks before or during the run.
 
-use std::collections::BTreeSet;
+use crate::recorder::Recorder;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use watertight::app::{engine_options, outside_hosts, plan_in, replan_in};
+use watertight::backend::Backend;
 use watertight::backend::lab::{self, Deny, Lab, Layout, Sabotage, World};
-use watertight::backend::{Arrival, Backend};
-use watertight::engine::{self, Observer, Replan};
+use watertight::engine::{self, Replan};
 use watertight::event::{CheckResult, ExitCode, Outcome, RunEvent};
 use watertight::inventory::{Inventory, Manifests, load_manifests};
 use watertight::plan::{Plan, Selection};
 use watertight::source::{Diagnostics, Sources};
 use watertight::suite::{self, Mechanism, Suite};
 use watertight::verdict::Reason;
-use watertight::wire::{Body, FaultReason};
 
 /// How often a run is repeated in which the machine did not give the probes their time. Nothing was
 /// measured in such a run; every repetition is printed.
@@ -83,7 +81,8 @@ impl Evaluation {
         let (manifests, diagnostics) = load_manifests(&[path("manifests")], &mut sources);
         flawless(&diagnostics);
         let mut suite = suites.pop().expect("a suite in suite.yaml");
-        // An unproven check waits its patience out, and most of what follows is unproven.
+        // An unproven check waits for its whole timeout, and most checks of a broken lab are
+        // unproven.
         suite.settings.hold.get_or_insert(Duration::from_secs(2));
         suite.settings.timeout.get_or_insert(Duration::from_secs(4));
         Self {
@@ -185,7 +184,7 @@ impl How {
         interrupt: None,
     };
     /// A second after the start the burst is over and no hold is complete.
-    pub(crate) const MEANWHILE: Self = Self {
+    pub(crate) const DURING: Self = Self {
         when: When::After(Duration::from_secs(1)),
         ..Self::BEFORE
     };
@@ -203,7 +202,7 @@ pub(crate) struct Ran {
     starved: usize,
 }
 
-/// Runs a case that nobody breaks.
+/// Runs a case without sabotage.
 pub(crate) async fn run_whole(case: &Evaluation) -> Result<Ran, String> {
     run(case, How::BEFORE, async |_| Ok(())).await
 }
@@ -252,12 +251,7 @@ async fn run_once(
         // It was so before the run began: nothing changed under it.
         drop(lab.changes());
     }
-    let (hello, mut hellos) = watch::channel(BTreeSet::new());
-    let mut seen = Seen {
-        hello,
-        finished: None,
-        starved: 0,
-    };
+    let (mut recorder, mut progress) = Recorder::new(|_: &RunEvent| {});
     let mut options = engine_options(&lab);
     options.replan = replan;
     let interrupted = async {
@@ -267,12 +261,12 @@ async fn run_once(
         }
         "interrupted on purpose".to_owned()
     };
-    let running = engine::run(&plan, &mut lab, options, interrupted, &mut seen);
+    let running = engine::run(&plan, &mut lab, options, interrupted, &mut recorder);
     let breaking = async {
         let When::After(moment) = how.when else {
             return Ok(());
         };
-        let all = hellos.wait_for(|hellos| hellos.len() == plan.probes.len());
+        let all = progress.wait_for(|progress| progress.hellos.len() == plan.probes.len());
         match tokio::time::timeout(Duration::from_secs(20), all).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) | Err(_) => return Err("not every probe said hello".to_owned()),
@@ -287,7 +281,7 @@ async fn run_once(
     if let Some(error) = torn_down.first() {
         return Err(failed("take the lab down", error));
     }
-    let results = seen
+    let (results, _) = recorder
         .finished
         .ok_or("the run did not say that it finished")?;
     Ok(Ran {
@@ -295,38 +289,8 @@ async fn run_once(
         inventory,
         results,
         code: ExitCode::of(&summary),
-        starved: seen.starved,
+        starved: recorder.starved,
     })
-}
-
-/// Listens to a run.
-struct Seen {
-    hello: watch::Sender<BTreeSet<u32>>,
-    finished: Option<Vec<CheckResult>>,
-    starved: usize,
-}
-
-impl Observer for Seen {
-    fn event(&mut self, event: RunEvent) {
-        if let RunEvent::Finished { results, .. } = event {
-            self.finished = Some(results);
-        }
-    }
-
-    fn arrival(&mut self, arrival: &Arrival) {
-        let Ok(line) = &arrival.line else { return };
-        match &line.body {
-            Body::Hello(_) => self
-                .hello
-                .send_modify(|hellos| hellos.extend([arrival.probe.0])),
-            Body::Fault(fault) if fault.reason == FaultReason::Starved => self.starved += 1,
-            Body::Fault(_)
-            | Body::Sample(_)
-            | Body::Heartbeat(_)
-            | Body::Latencies { .. }
-            | Body::Bye { .. } => {}
-        }
-    }
 }
 
 /// Whether a check is unproven for a reason.
@@ -372,7 +336,7 @@ impl Ran {
     fn starved(&self) -> Option<String> {
         let checks = self.plan.checks.iter().zip(&self.results);
         let mut starved = checks.filter(|(check, result)| {
-            // Whoever answers in the lab does so within a millisecond, if it is let.
+            // A listener in the lab answers within a millisecond if it gets CPU time.
             let slow = check.settings.attempt_timeout >= Duration::from_secs(1)
                 && is(result, Reason::AttemptTimeoutTooShort);
             let interrupted = self.starved > 0 && is(result, Reason::TooFewAttempts);

@@ -57,7 +57,7 @@ impl Play {
     }
 
     /// `source` and `other` on one node, `far` and `target` on the other; all but `source` are
-    /// admitted to `target`, nobody to `nobodys`, and `locked` may send nothing.
+    /// admitted to `target`, no source to `closed`, and `locked` may send nothing.
     fn case(&self) -> Evaluation {
         let mut scene = Scene::default();
         scene.namespace("s", "team: s");
@@ -76,7 +76,7 @@ impl Play {
                 "",
             );
         }
-        for pod in ["target", "nobodys"] {
+        for pod in ["target", "closed"] {
             scene.pod(
                 &format!("s/{pod}"),
                 &format!("app: {pod}"),
@@ -97,8 +97,8 @@ impl Play {
             ),
         );
         scene.policy(
-            "s/nobodys",
-            &format!("{}, policyTypes: [Ingress]", selects("nobodys")),
+            "s/closed",
+            &format!("{}, policyTypes: [Ingress]", selects("closed")),
         );
         scene.policy(
             "s/locked",
@@ -200,7 +200,7 @@ async fn picky(hand: &Hand, after: Duration) -> Result<(), lab::Error> {
             std::thread::sleep(Duration::from_secs(90));
         }
         std::thread::sleep(after);
-        // Whoever has hung up by now is not interested.
+        // A client that has closed the connection by now needs no answer.
         let _ = stream
             .read(&mut [0; 4_096])
             .and_then(|_| stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n"));
@@ -232,7 +232,7 @@ fn unbroken() -> Vec<Job> {
         says: |result| {
             let wanted = [
                 ("[d1]", "D1"),
-                ("[twin]", "D2+same-node"),
+                ("[same-node]", "D2+same-node"),
                 ("[hangs-up]", "A0"),
                 ("kube-dns", "A1"),
                 ("http", ""),
@@ -259,7 +259,7 @@ fn unbroken() -> Vec<Job> {
                 ),
                 (
                     "s/Pod/source -> s/Pod/target:83 denied",
-                    "id: twin, tier: D2+same-node",
+                    "id: same-node, tier: D2+same-node",
                     Wanted::Proven,
                 ),
                 ("s/Pod/other -> s/Pod/target:83 allowed", "", Wanted::Proven),
@@ -287,20 +287,20 @@ fn unbroken() -> Vec<Job> {
                     Wanted::Proven,
                 ),
                 (
-                    "s/Pod/source -> s/Pod/nobodys:80 denied",
-                    "id: record, tier: D2+counter",
+                    "s/Pod/source -> s/Pod/closed:80 denied",
+                    "id: counter, tier: D2+counter",
                     Wanted::Proven,
                 ),
                 // No handshake takes less than ten microseconds: it is tried again with more time.
                 (
-                    "s/Pod/source -> s/Pod/nobodys:81 denied",
+                    "s/Pod/source -> s/Pod/closed:81 denied",
                     "id: short, attemptTimeout: 1ms",
                     Wanted::Proven,
                 ),
             ],
         )
     };
-    let hopeless = Play {
+    let unprovable = Play {
         code: Some(ExitCode::Unproven),
         ..Play::new(
             "lines that cannot be proven",
@@ -329,17 +329,17 @@ fn unbroken() -> Vec<Job> {
                     unproven(Reason::NotAttempted),
                 ),
                 (
-                    "s/Pod/source -> s/Pod/nobodys:80 denied",
+                    "s/Pod/source -> s/Pod/closed:80 denied",
                     "id: many, attempts: 60",
                     unproven(Reason::TooFewAttempts),
                 ),
                 (
-                    "s/Pod/source -> s/Pod/nobodys:81 denied",
-                    "id: twin, tier: D2+same-node",
+                    "s/Pod/source -> s/Pod/closed:81 denied",
+                    "id: same-node, tier: D2+same-node",
                     unproven(Reason::TierNotMet),
                 ),
                 (
-                    "s/Pod/source -> s/Pod/nobodys:82 denied",
+                    "s/Pod/source -> s/Pod/closed:82 denied",
                     "id: kind, mechanism: reset",
                     unproven(Reason::TierNotMet),
                 ),
@@ -352,7 +352,7 @@ fn unbroken() -> Vec<Job> {
                 .behave(listener("target"), (Tcp, 81), Behaviour::HangUp)
                 .await
         }),
-        hopeless.job(async |_| Ok(())),
+        unprovable.job(async |_| Ok(())),
     ]
 }
 
@@ -420,11 +420,14 @@ fn unproven_ones() -> Vec<Job> {
 
 /// Objects of the API that change in the middle.
 fn changes() -> Vec<Job> {
-    const BYSTANDER: &str = "s/Pod/source -> s/Pod/nobodys:80 denied";
+    const BYSTANDER: &str = "s/Pod/source -> s/Pod/closed:80 denied";
     let again = |result: &CheckResult| match result.flows.iter().map(|flow| flow.restarts).max() {
         _ if result.check.text == BYSTANDER => Ok(()),
         Some(1) => Ok(()),
-        other => Err(format!("{}: began anew {other:?} times", result.check.name)),
+        other => Err(format!(
+            "{}: sampling restarted {other:?} times",
+            result.check.name
+        )),
     };
     let of = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
         pairs
@@ -443,10 +446,10 @@ fn changes() -> Vec<Job> {
         of(&[("app", "open"), ("was", "target")]),
     );
     vec![
-        // The usurper is of the same workload, admits everybody, and answers on the old address.
+        // The usurper is of the same workload, admits every source, and answers on the old address.
         Play::new(
             "a target replaced by another pod on its address",
-            How::MEANWHILE,
+            How::DURING,
             &[
                 (DENIED, "", Wanted::Violated),
                 (ALLOWED, "", Wanted::Proven),
@@ -462,7 +465,7 @@ fn changes() -> Vec<Job> {
             says: again,
             ..Play::new(
                 "a target rolled over",
-                How::MEANWHILE,
+                How::DURING,
                 &[
                     (DENIED, "", Wanted::Proven),
                     (ALLOWED, "", Wanted::Proven),
@@ -477,8 +480,8 @@ fn changes() -> Vec<Job> {
         }),
         // No policy selects it by its new labels.
         Play::new(
-            "a target rolled over into one that admits everybody",
-            How::MEANWHILE,
+            "a target rolled over into one that admits every source",
+            How::DURING,
             &[
                 (DENIED, "", Wanted::Violated),
                 (ALLOWED, "", Wanted::Proven),
@@ -492,7 +495,7 @@ fn changes() -> Vec<Job> {
         }),
         Play::new(
             "a source rolled over",
-            How::MEANWHILE,
+            How::DURING,
             &[
                 (DENIED, "", Wanted::Proven),
                 (ALLOWED, "", Wanted::Proven),
@@ -507,7 +510,7 @@ fn changes() -> Vec<Job> {
         // The label admits it.
         Play::new(
             "a source relabelled",
-            How::MEANWHILE,
+            How::DURING,
             &[
                 (DENIED, "", Wanted::Violated),
                 (ALLOWED, "", Wanted::Proven),
@@ -522,14 +525,14 @@ fn changes() -> Vec<Job> {
             says: again,
             ..Play::new(
                 "a namespace relabelled",
-                How::MEANWHILE,
+                How::DURING,
                 &[(DENIED, "", Wanted::Proven), (ALLOWED, "", Wanted::Proven)],
             )
         }
         .job(async move |hand| hand.sabotage.relabel_namespace("s", team.clone()).await),
         Play::new(
             "a namespace relabelled again and again",
-            How::MEANWHILE,
+            How::DURING,
             &[
                 (DENIED, "", unproven(Reason::ChangedDuringRun)),
                 (ALLOWED, "", unproven(Reason::ChangedDuringRun)),
@@ -591,7 +594,7 @@ fn in_time() -> Vec<Job> {
     };
     let ending = Play::new(
         "a target that dies in the middle",
-        How::MEANWHILE,
+        How::DURING,
         &[(
             DENIED,
             "",
@@ -600,7 +603,7 @@ fn in_time() -> Vec<Job> {
     );
     let cut = Play::new(
         "a path cut in the middle",
-        How::MEANWHILE,
+        How::DURING,
         &[(DENIED, "", Wanted::NotProven)],
     );
     let once = Play::new(
@@ -612,7 +615,7 @@ fn in_time() -> Vec<Job> {
         &[
             (DENIED, "", Wanted::Violated),
             (
-                "s/Pod/source -> s/Pod/nobodys:80 denied",
+                "s/Pod/source -> s/Pod/closed:80 denied",
                 "attempts: 14, timeout: 12s",
                 Wanted::Proven,
             ),

@@ -1,5 +1,5 @@
-//! Small worlds, generated: one for each group of features, with a twin that is admitted for each
-//! that is not.
+//! Small worlds, generated: one for each group of features, with an admitted counterpart
+//! for each source that is not admitted.
 
 use crate::features::Direction::{self, Egress, Ingress};
 use crate::features::Feature;
@@ -331,7 +331,7 @@ fn ports(direction: Direction) -> Evaluation {
             );
         }
     }
-    // One port of everybody.
+    // One port for every source.
     for (feature, peers) in [
         (Feature::EmptyPeers, format!("{}: [], ", side(direction))),
         (Feature::MissingPeers, String::new()),

@@ -215,23 +215,38 @@ fn words(text: &str) -> Vec<(usize, usize)> {
     words
 }
 
+/// The part of a position's line that is before it.
+fn line_before(text: &str, at: usize) -> &str {
+    let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+    &text[start..at]
+}
+
 /// Words that are no keys, and in no comment.
 fn values(text: &str) -> Vec<(usize, usize)> {
-    let of_line = |at: usize| &text[text[..at].rfind('\n').map_or(0, |end| end + 1)..at];
     let mut words = words(text);
-    words.retain(|(from, to)| !text[*to..].starts_with(": ") && !of_line(*from).contains('#'));
+    words.retain(|(from, to)| {
+        !text[*to..].starts_with(": ") && !line_before(text, *from).contains('#')
+    });
     words
 }
 
+/// The text with another word in the place of one of its words.
+fn with_word(text: &str, at: &Index, word: &str) -> String {
+    let all = words(text);
+    if all.is_empty() {
+        return text.to_owned();
+    }
+    let (from, to) = *at.get(&all);
+    format!("{}{word}{}", &text[..from], &text[to..])
+}
+
+/// Whether a word is a number or an address, and not a name.
+fn is_number(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_digit())
+}
+
+/// The text after one edit.
 fn edited(text: &str, edit: &Edit) -> String {
-    let put = |at: &Index, word: &str| {
-        let all = words(text);
-        if all.is_empty() {
-            return text.to_owned();
-        }
-        let (from, to) = *at.get(&all);
-        format!("{}{word}{}", &text[..from], &text[to..])
-    };
     let lines: Vec<&str> = text.lines().collect();
     match edit {
         Edit::Word(at, other) => {
@@ -240,13 +255,12 @@ fn edited(text: &str, edit: &Edit) -> String {
                 return text.to_owned();
             }
             let (from, to) = *at.get(&all);
-            let number = |word: &str| word.starts_with(|c: char| c.is_ascii_digit());
             let known = [SUITE, WORLD];
             let known = known
                 .iter()
                 .flat_map(|text| values(text).into_iter().map(|(from, to)| &text[from..to]));
             let kind: Vec<&str> = known
-                .filter(|word| number(word) == number(&text[from..to]))
+                .filter(|word| is_number(word) == is_number(&text[from..to]))
                 .collect();
             format!(
                 "{}{}{}",
@@ -255,7 +269,7 @@ fn edited(text: &str, edit: &Edit) -> String {
                 &text[to..]
             )
         }
-        Edit::Odd(at, odd) => put(at, odd.get::<&str>(&ODD)),
+        Edit::Odd(at, odd) => with_word(text, at, odd.get::<&str>(&ODD)),
         Edit::Splice(at, length, put) => {
             let chars: Vec<char> = text.chars().collect();
             let start = at.index(chars.len() + 1);

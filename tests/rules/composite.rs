@@ -174,9 +174,11 @@ fn service_with_a_dead_pod_is_unproven() {
             reason(&verdict).is_some(),
             "b{dead} after 10 s: {verdict:?}"
         );
-        let fails_once = |at: i64| (10_000_000..10_600_000).contains(&at);
-        let verdict =
-            run(|role, at| !(role == Role::Backend(dead) && fails_once(at)) && sound(role, at));
+
+        let outage = 10_000_000..10_600_000;
+        let verdict = run(|role, at| {
+            !(role == Role::Backend(dead) && outage.contains(&at)) && sound(role, at)
+        });
         assert!(
             reason(&verdict).is_some(),
             "b{dead} once in the middle: {verdict:?}"
@@ -186,9 +188,10 @@ fn service_with_a_dead_pod_is_unproven() {
 
 #[test]
 fn service_that_no_control_reaches_for_over_two_seconds_is_unproven() {
-    let gone = |at: i64| (10_000_000..12_600_000).contains(&at);
-    let verdict =
-        run(|role, at| !(matches!(role, Role::Through(_)) && gone(at)) && sound(role, at));
+    let outage = 10_000_000..12_600_000;
+    let verdict = run(|role, at| {
+        !(matches!(role, Role::Through(_)) && outage.contains(&at)) && sound(role, at)
+    });
     assert!(reason(&verdict).is_some(), "{verdict:?}");
 }
 

@@ -75,6 +75,21 @@ fn in_cluster(inventory: &Inventory, lines: &[&str]) -> Plan {
     .expect("a plan")
 }
 
+/// Method, header values, and server name with ALPN of the first flow's request of a check.
+type Asked = (String, Vec<String>, Option<(Option<String>, Vec<String>)>);
+
+fn asked(plan: &Plan, check: usize) -> Asked {
+    let Request::Http(http) = &plan.flow(plan.checks[check].flows[0]).to.request else {
+        panic!("no HTTP")
+    };
+    let tls = http
+        .tls
+        .as_ref()
+        .map(|tls| (tls.server_name.clone(), tls.alpn.clone()));
+    let headers = http.headers.iter().map(|(_, value)| value.clone());
+    (http.method.clone(), headers.collect(), tls)
+}
+
 #[test]
 fn request_settings_of_a_suite_apply_where_a_line_sets_none() {
     let world = world("Cluster");
@@ -88,31 +103,21 @@ fn request_settings_of_a_suite_apply_where_a_line_sets_none() {
     ];
     let suites = suites_with(settings, &lines);
     let plan = worlds::lab_plan(&world, &suites);
-    let asked = |check: usize| {
-        let Request::Http(http) = &plan.flow(plan.checks[check].flows[0]).to.request else {
-            panic!("no HTTP")
-        };
-        let tls = http
-            .tls
-            .as_ref()
-            .map(|tls| (tls.server_name.clone(), tls.alpn.clone()));
-        (
-            http.method.clone(),
-            http.headers
-                .iter()
-                .map(|(_, value)| value.clone())
-                .collect::<Vec<_>>(),
-            tls,
-        )
-    };
-    assert_eq!(asked(0), ("HEAD".into(), vec!["suite".into()], None));
-    assert_eq!(asked(1), ("POST".into(), vec!["suite".into()], None));
-    assert_eq!(asked(2), ("OPTIONS".into(), vec!["line".into()], None));
+
+    assert_eq!(asked(&plan, 0), ("HEAD".into(), vec!["suite".into()], None));
+    assert_eq!(asked(&plan, 1), ("POST".into(), vec!["suite".into()], None));
+    assert_eq!(
+        asked(&plan, 2),
+        ("OPTIONS".into(), vec!["line".into()], None)
+    );
     let tls = (
         Some("other.example".to_owned()),
         vec!["http/1.1".to_owned()],
     );
-    assert_eq!(asked(3), ("HEAD".into(), vec!["suite".into()], Some(tls)));
+    assert_eq!(
+        asked(&plan, 3),
+        ("HEAD".into(), vec!["suite".into()], Some(tls))
+    );
 }
 
 /// A plan with probes inside the pods of Service `s` and a clone of `a`.
@@ -227,16 +232,19 @@ fn denied_host_on_443_is_tried_without_a_name_and_with_its_own_and_each_allowed_
         "n/Pod/a -> https://bad/x denied",
         "n/Pod/d -> pay:443 allowed",
     ]);
-    let name = |name: &str| Some(name.to_owned());
     for check in 0..2 {
         assert_eq!(
             server_names(&plan, check),
-            BTreeSet::from([None, name("bad.example"), name("pay.example")])
+            BTreeSet::from([
+                None,
+                Some("bad.example".to_owned()),
+                Some("pay.example".to_owned())
+            ])
         );
     }
     assert_eq!(
         server_names(&plan, 2),
-        BTreeSet::from([name("pay.example")]),
+        BTreeSet::from([Some("pay.example".to_owned())]),
         "what is allowed is asked for by its name"
     );
     // Each of them has a target control from another probe.
@@ -271,18 +279,25 @@ fn everything_else_denies_no_host_that_a_line_allows_by_name() {
     );
 }
 
+/// The number of flows to Service `s` that each of two checks has, under an internal traffic policy:
+/// from `a` on the other node, and from `d` on the node of the Service's pods.
+fn service_flows_under(traffic: &str) -> [usize; 2] {
+    let world = world(traffic);
+    let lines = suites(&["n/Pod/a -> s:80 denied", "n/Pod/d -> s:80 denied"]);
+    let plan = worlds::lab_plan(&world, &lines);
+    let is_service =
+        |flow: &&FlowId| matches!(*plan.flow(**flow).target_kind, TargetKind::Service { .. });
+    [0, 1].map(|check| plan.checks[check].flows.iter().filter(is_service).count())
+}
+
 #[test]
 fn service_with_local_traffic_policy_is_not_tried_from_another_node() {
-    let services = |traffic: &str| {
-        let world = world(traffic);
-        let lines = suites(&["n/Pod/a -> s:80 denied", "n/Pod/d -> s:80 denied"]);
-        let plan = worlds::lab_plan(&world, &lines);
-        let is_service =
-            |flow: &&FlowId| matches!(*plan.flow(**flow).target_kind, TargetKind::Service { .. });
-        [0, 1].map(|check| plan.checks[check].flows.iter().filter(is_service).count())
-    };
-    assert_eq!(services("Cluster"), [2, 2]);
-    assert_eq!(services("Local"), [0, 2], "a is on the other node");
+    assert_eq!(service_flows_under("Cluster"), [2, 2]);
+    assert_eq!(
+        service_flows_under("Local"),
+        [0, 2],
+        "a is on the other node"
+    );
 }
 
 #[test]
@@ -409,27 +424,29 @@ fn replaced(inventory: &Inventory, pod: &str, uid: &str, new_address: bool) -> I
     inventory
 }
 
-#[test]
-fn renewed_plan_keeps_unchanged_flows_and_adds_new_ones() {
-    let world = world("Cluster");
+/// The plan of a deny to `b` and an allow to `c`, with the lab's controls, for an inventory.
+fn plan_for(world: &World, inventory: &Inventory) -> Plan {
     let lines = [
         "n/Pod/a -> n/Pod/b:80 denied",
         "n/Pod/a -> n/Pod/c:80 allowed",
     ];
-    let again = |inventory: &Inventory| {
-        resolve(
-            &suites(&lines),
-            inventory,
-            BackendKind::Lab,
-            &world.control_endpoints(),
-            &Selection::default(),
-        )
-        .expect("a plan")
-    };
-    let first = again(world.inventory());
+    resolve(
+        &suites(&lines),
+        inventory,
+        BackendKind::Lab,
+        &world.control_endpoints(),
+        &Selection::default(),
+    )
+    .expect("a plan")
+}
+
+#[test]
+fn renewed_plan_keeps_unchanged_flows_and_adds_new_ones() {
+    let world = world("Cluster");
+    let first = plan_for(&world, world.inventory());
 
     let mut same = first.clone();
-    let renewal = same.renew(&again(world.inventory()));
+    let renewal = same.renew(&plan_for(&world, world.inventory()));
     assert_eq!(
         (
             &same.probes,
@@ -448,7 +465,10 @@ fn renewed_plan_keeps_unchanged_flows_and_adds_new_ones() {
 
     // Another pod at the same address: the same flows, and their sampling restarts.
     let mut moved = first.clone();
-    let renewal = moved.renew(&again(&replaced(world.inventory(), "b", "other", false)));
+    let renewal = moved.renew(&plan_for(
+        &world,
+        &replaced(world.inventory(), "b", "other", false),
+    ));
     assert_eq!(
         (moved.probes.len(), moved.flows.len()),
         (first.probes.len(), first.flows.len())
@@ -463,7 +483,10 @@ fn renewed_plan_keeps_unchanged_flows_and_adds_new_ones() {
 
     // Another address: new flows from new probes, which show again that their source can send.
     let mut elsewhere = first.clone();
-    let renewal = elsewhere.renew(&again(&replaced(world.inventory(), "b", "other", true)));
+    let renewal = elsewhere.renew(&plan_for(
+        &world,
+        &replaced(world.inventory(), "b", "other", true),
+    ));
     assert_eq!(
         renewal.retired,
         first.checks[0].flows.iter().copied().collect()
@@ -490,7 +513,10 @@ fn renewed_plan_keeps_unchanged_flows_and_adds_new_ones() {
 
     // Another source of the same name: all its flows are new.
     let mut source = first.clone();
-    source.renew(&again(&replaced(world.inventory(), "a", "other", false)));
+    source.renew(&plan_for(
+        &world,
+        &replaced(world.inventory(), "a", "other", false),
+    ));
     assert!(
         source.checks[1]
             .flows

@@ -312,23 +312,29 @@ fn failure(lines: Vec<(u64, u64, Body)>) -> Option<ProbeFailure> {
         .map(|(_, failure)| failure)
 }
 
+/// A heartbeat without flows.
+fn heartbeat() -> Body {
+    Body::Heartbeat(Heartbeat {
+        flows: vec![],
+        lag_us: 0,
+        more: false,
+    })
+}
+
+fn is_protocol_failure(failure: &Option<ProbeFailure>) -> bool {
+    matches!(failure, Some(ProbeFailure::Protocol(_)))
+}
+
+/// The number of the next line of the first probe after its hello and one line of each flow.
+fn next_line(plan: &Plan) -> u64 {
+    let flows = plan.flows.iter().filter(|flow| flow.probe == ProbeId(0));
+    flows.count() as u64 + 1
+}
+
 #[test]
 fn missing_lines_and_second_hellos_are_protocol_failures_and_late_lines_are_not() {
-    let plan = plan();
-    let next = plan
-        .flows
-        .iter()
-        .filter(|flow| flow.probe == ProbeId(0))
-        .count() as u64
-        + 1;
-    let heartbeat = || {
-        Body::Heartbeat(Heartbeat {
-            flows: vec![],
-            lag_us: 0,
-            more: false,
-        })
-    };
-    let protocol = |failure| matches!(failure, Some(ProbeFailure::Protocol(_)));
+    let next = next_line(&plan());
+
     assert_eq!(
         failure(vec![
             (next, 2_000_000, heartbeat()),
@@ -337,15 +343,15 @@ fn missing_lines_and_second_hellos_are_protocol_failures_and_late_lines_are_not(
         None
     );
     assert!(
-        protocol(failure(vec![(next + 1, 500_000, heartbeat())])),
+        is_protocol_failure(&failure(vec![(next + 1, 500_000, heartbeat())])),
         "a missing line"
     );
     assert!(
-        protocol(failure(vec![(next, 3_200_000, heartbeat())])),
+        is_protocol_failure(&failure(vec![(next, 3_200_000, heartbeat())])),
         "more than three seconds without a heartbeat"
     );
     assert!(
-        protocol(failure(vec![(
+        is_protocol_failure(&failure(vec![(
             next,
             500_000,
             right_clock(true).hello(String::new())
@@ -357,12 +363,7 @@ fn missing_lines_and_second_hellos_are_protocol_failures_and_late_lines_are_not(
 #[test]
 fn probe_without_remaining_attempts_ends_without_a_failure() {
     let plan = plan();
-    let next = plan
-        .flows
-        .iter()
-        .filter(|flow| flow.probe == ProbeId(0))
-        .count() as u64
-        + 1;
+    let next = next_line(&plan);
     let bye = |reason: ByeReason| vec![(next, 500_000, Body::Bye { reason })];
     assert_eq!(failure(bye(ByeReason::Done)), None);
     assert!(matches!(
@@ -370,12 +371,12 @@ fn probe_without_remaining_attempts_ends_without_a_failure() {
         Some(ProbeFailure::Ended(_))
     ));
     let mut collector = collect(&plan, &[right_clock(true)], 200_000, |_, _| true);
-    let ended = || Arrival {
+    let ended = Arrival {
         probe: ProbeId(0),
         at: Duration::from_secs(1),
         line: Err(ProbeFault::Ended("exit status: 0".into())),
     };
-    collector.line(&plan, ended());
+    collector.line(&plan, ended);
     assert!(
         collector.evidence.probes[0].failure.is_some(),
         "it did not say bye"

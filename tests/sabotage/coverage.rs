@@ -55,6 +55,14 @@ pub(crate) struct Exercised {
     feature_families: BTreeSet<(Feature, Direction, Family)>,
 }
 
+/// Those that were not seen.
+fn missing(all: &[&str], seen: &BTreeSet<String>) -> Vec<String> {
+    all.iter()
+        .filter(|one| !seen.contains(**one))
+        .map(ToString::to_string)
+        .collect()
+}
+
 impl Exercised {
     /// What one run has exercised.
     pub(crate) fn by(ran: &Ran) -> Self {
@@ -137,12 +145,6 @@ impl Exercised {
                 families.map(|family| format!("{family}: nothing {expected} was proven over it")),
             );
         }
-        let missing = |all: &[&str], seen: &BTreeSet<String>| -> Vec<String> {
-            all.iter()
-                .filter(|one| !seen.contains(**one))
-                .map(ToString::to_string)
-                .collect()
-        };
         gaps.extend(
             missing(&TIERS, &self.tiers)
                 .into_iter()

@@ -190,17 +190,21 @@ features! {
     PortOfName "port-of-name" ALL_FOUR;
 }
 
+/// Whether tags contain a tag.
+fn has(tags: &[String], tag: &str) -> bool {
+    tags.iter().any(|one| one == tag)
+}
+
 impl Feature {
     /// The feature and direction that a check's tags name.
     pub(crate) fn of(tags: &[String]) -> Option<(Self, Direction)> {
-        let tagged = |code: &str| tags.iter().any(|tag| tag == code);
         let feature = Self::ALL
             .iter()
             .copied()
-            .find(|feature| tagged(feature.code()))?;
+            .find(|feature| has(tags, feature.code()))?;
         Some((
             feature,
-            if tagged(Ingress.tag()) {
+            if has(tags, Ingress.tag()) {
                 Ingress
             } else {
                 Egress

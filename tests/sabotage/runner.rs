@@ -47,39 +47,29 @@ impl Turns {
     pub(crate) fn split<T: Clone>(self, things: &[T]) -> Vec<Vec<T>> {
         match self {
             Self::Each => things.iter().map(|thing| vec![thing.clone()]).collect(),
-            Self::Halves => {
-                let half = |n: usize| {
-                    things
-                        .iter()
-                        .skip(n)
-                        .step_by(2)
-                        .cloned()
-                        .collect::<Vec<_>>()
-                };
-                [half(0), half(1)]
-                    .into_iter()
-                    .filter(|half| !half.is_empty())
-                    .collect()
-            }
+            Self::Halves => [every_other(things, 0), every_other(things, 1)]
+                .into_iter()
+                .filter(|half| !half.is_empty())
+                .collect(),
         }
     }
+}
+
+/// Every other thing, from this one on.
+fn every_other<T: Clone>(things: &[T], first: usize) -> Vec<T> {
+    things.iter().skip(first).step_by(2).cloned().collect()
 }
 
 impl Evaluation {
     /// Reads `suite.yaml` and `manifests/` of a folder.
     pub(crate) fn load(name: &str, folder: &Path, turns: Turns) -> Self {
         let mut sources = Sources::new();
-        let path = |name: &str| {
-            folder
-                .join(name)
-                .to_str()
-                .expect("a path in UTF-8")
-                .to_owned()
-        };
-        let (mut suites, diagnostics) = suite::load(&[path("suite.yaml")], &mut sources);
+        let (mut suites, diagnostics) = suite::load(&[path_in(folder, "suite.yaml")], &mut sources);
         flawless(&diagnostics);
-        let (manifests, diagnostics) = load_manifests(&[path("manifests")], &mut sources);
+        let (manifests, diagnostics) =
+            load_manifests(&[path_in(folder, "manifests")], &mut sources);
         flawless(&diagnostics);
+
         let mut suite = suites.pop().expect("a suite in suite.yaml");
         // An unproven check waits for its whole timeout, and most checks of a broken lab are
         // unproven.
@@ -144,6 +134,13 @@ impl Evaluation {
     }
 }
 
+/// The path of a file or folder in a folder, as the command line gives it.
+fn path_in(folder: &Path, name: &str) -> String {
+    let path = folder.join(name);
+    path.to_str().expect("a path in UTF-8").to_owned()
+}
+
+/// Asserts that nothing was found wrong in files.
 fn flawless(diagnostics: &Diagnostics) {
     let all: Vec<&str> = diagnostics
         .iter()
@@ -230,6 +227,11 @@ pub(crate) async fn run(
     Ok(ran)
 }
 
+/// The message of a step that failed.
+fn failed(step: &str, error: &dyn std::error::Error) -> String {
+    format!("failed to {step}: {error}")
+}
+
 async fn run_once(
     case: &Evaluation,
     how: How,
@@ -237,13 +239,13 @@ async fn run_once(
 ) -> Result<Ran, String> {
     let (world, plan, replan) = case.prepare();
     let (plan, inventory) = (Arc::new(plan), Arc::new(world.inventory().clone()));
-    let failed = |what: &str, error: &dyn std::error::Error| format!("failed to {what}: {error}");
     let mut lab = Lab::up(world, lab::Options { deny: case.deny })
         .await
         .map_err(|e| failed("make the lab", &e))?;
     let hand = Hand {
         sabotage: lab.sabotage(),
     };
+
     if how.when == When::Before {
         act(hand.clone())
             .await
@@ -251,9 +253,11 @@ async fn run_once(
         // It was so before the run began: nothing changed under it.
         drop(lab.changes());
     }
+
     let (mut recorder, mut progress) = Recorder::new(|_: &RunEvent| {});
     let mut options = engine_options(&lab);
     options.replan = replan;
+
     let interrupted = async {
         match how.interrupt {
             Some(after) => tokio::time::sleep(after).await,
@@ -261,6 +265,7 @@ async fn run_once(
         }
         "interrupted on purpose".to_owned()
     };
+
     let running = engine::run(&plan, &mut lab, options, interrupted, &mut recorder);
     let breaking = async {
         let When::After(moment) = how.when else {
@@ -274,13 +279,16 @@ async fn run_once(
         tokio::time::sleep(moment).await;
         act(hand).await.map_err(|e| failed("break the lab", &e))
     };
+
     let (summary, broken) = tokio::join!(running, breaking);
     let torn_down = lab.teardown().await;
+
     broken?;
     let summary = summary.map_err(|e| failed("run", &e))?;
     if let Some(error) = torn_down.first() {
         return Err(failed("take the lab down", error));
     }
+
     let (results, _) = recorder
         .finished
         .ok_or("the run did not say that it finished")?;
@@ -301,6 +309,11 @@ pub(crate) fn is(result: &CheckResult, reason: Reason) -> bool {
         .is_some_and(|given| given.code == reason.code())
 }
 
+/// Whether a check is unproven for one of these reasons.
+fn is_any(result: &CheckResult, reasons: &[Reason]) -> bool {
+    reasons.iter().any(|reason| is(result, *reason))
+}
+
 /// What a check must come back as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wanted {
@@ -315,14 +328,15 @@ pub(crate) enum Wanted {
 
 impl Wanted {
     fn holds(&self, result: &CheckResult) -> bool {
-        let because = |reasons: &[Reason]| reasons.iter().any(|reason| is(result, *reason));
         match self {
             Self::Proven => result.verdict == Outcome::Proven,
             Self::Violated => result.verdict == Outcome::Violated,
-            Self::Unproven(reasons) => result.verdict == Outcome::Unproven && because(reasons),
+            Self::Unproven(reasons) => {
+                result.verdict == Outcome::Unproven && is_any(result, reasons)
+            }
             Self::ProvenOr(reasons) => match result.verdict {
                 Outcome::Proven => true,
-                Outcome::Unproven => because(reasons),
+                Outcome::Unproven => is_any(result, reasons),
                 Outcome::Violated => false,
             },
             Self::NotProven => result.verdict != Outcome::Proven,
@@ -342,15 +356,11 @@ impl Ran {
             let interrupted = self.starved > 0 && is(result, Reason::TooFewAttempts);
             slow || interrupted || is(result, Reason::ProbeCpuStarved)
         });
-        let text = |result: &CheckResult| {
-            result
-                .reason
-                .as_ref()
-                .map_or(String::new(), |reason| reason.text.clone())
-        };
-        starved
-            .next()
-            .map(|(_, result)| format!("{}: {}", result.check.name, text(result)))
+
+        let (_, result) = starved.next()?;
+        let reason = result.reason.as_ref();
+        let text = reason.map_or("", |reason| reason.text.as_str());
+        Some(format!("{}: {text}", result.check.name))
     }
 
     /// What did not come back as wanted; the check's number is its place in the plan.

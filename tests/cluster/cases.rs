@@ -1,5 +1,4 @@
-//! What the shop must come to in a cluster, as it is and broken in each way that a cluster can be
-//! broken.
+//! Verdicts of the shop in a cluster, as it is and broken in each way that a cluster can be broken.
 
 use super::run::{Said, TRIES, clean, running_probes, shop, started};
 use super::world::{apply, control, kubectl, put, until};
@@ -7,22 +6,30 @@ use super::{changes, closed, killed, outages, predicted, refused, sweeps, untouc
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// All cases, in the order in which they are run.
-pub(crate) fn all() -> Vec<Evaluation> {
-    let case = |name, test| Evaluation {
+/// A case that needs nothing but the cluster's API.
+const fn case(name: &'static str, test: fn()) -> Evaluation {
+    Evaluation {
         name,
         test,
         needs_control: false,
-    };
-    let with_control = |name, test| Evaluation {
+    }
+}
+
+/// A case that stops components of the cluster.
+const fn with_control(name: &'static str, test: fn()) -> Evaluation {
+    Evaluation {
         name,
         test,
         needs_control: true,
-    };
+    }
+}
+
+/// All cases, in the order in which they are run.
+pub(crate) fn all() -> Vec<Evaluation> {
     vec![
-        // First: the last but one looks for what is left of them.
+        // First: the last case but one checks that their objects are removed.
         case(
-            "runners_that_are_killed_tell_nothing_wrong",
+            "killed_runners_report_nothing_wrong",
             killed::tells_nothing_wrong,
         ),
         case(
@@ -346,23 +353,27 @@ fn image_missing() {
     assert!(said.text.contains("ErrImageNeverPull"), "{}", said.text);
 }
 
+/// The name of a running probe of the web tier.
+fn web_probe() -> Option<String> {
+    let probes = running_probes();
+    let name = probes
+        .lines()
+        .find_map(|line| line.strip_prefix("wt-test-shop"))?;
+    Some(name.trim().to_owned())
+}
+
 fn probe_killed() {
     put();
     let killer = std::thread::spawn(|| {
-        let web = || {
-            let probes = running_probes();
-            let of_shop = probes
-                .lines()
-                .find_map(|line| line.strip_prefix("wt-test-shop"));
-            of_shop.map(|name| name.trim().to_owned())
-        };
-        until("a probe runs", Duration::from_secs(60), || web().is_some());
+        until("a probe runs", Duration::from_secs(60), || {
+            web_probe().is_some()
+        });
         kubectl(&[
             "-n",
             "wt-test-shop",
             "delete",
             "pod",
-            &web().unwrap(),
+            &web_probe().unwrap(),
             "--grace-period=1",
             "--wait=false",
         ]);

@@ -48,25 +48,27 @@ pub(crate) fn policy_widened() {
     );
 }
 
-/// Its pods are the api's from then on, whom the database lets in: no probe speaks for the web tier
-/// by the old ones, and what the new ones show is said of the new ones.
+/// Pods of the web tier's controller that still have its label.
+fn web_pods() -> String {
+    kubectl(&[
+        "-n",
+        "wt-test-shop",
+        "get",
+        "pods",
+        "-l",
+        "pod-template-hash,app=web",
+        "-o",
+        "name",
+    ])
+}
+
+/// The web tier's pods get the label of the api, which the database admits: no proof of the web tier
+/// rests on probes of the old pods.
 pub(crate) fn source_relabelled() {
-    let old = || {
-        kubectl(&[
-            "-n",
-            "wt-test-shop",
-            "get",
-            "pods",
-            "-l",
-            "pod-template-hash,app=web",
-            "-o",
-            "name",
-        ])
-    };
     put();
-    let before = old();
+    let before = web_pods();
     let said = while_it_runs(move || {
-        for pod in old().lines() {
+        for pod in web_pods().lines() {
             kubectl(&["-n", "wt-test-shop", "label", pod, "app=api", "--overwrite"]);
         }
     });

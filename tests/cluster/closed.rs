@@ -108,19 +108,21 @@ fn of_client(said: &Said, targets: &[&str]) -> Vec<String> {
         .collect()
 }
 
+/// How often the container of pod `crash` was started again, as kubectl prints it.
+fn crashes() -> String {
+    kubectl(&[
+        "-n",
+        NAMESPACE,
+        "get",
+        "pod",
+        "crash",
+        "-o",
+        "jsonpath={.status.containerStatuses[0].restartCount}",
+    ])
+}
+
 pub(crate) fn services() {
     put();
-    let crashes = || {
-        kubectl(&[
-            "-n",
-            NAMESPACE,
-            "get",
-            "pod",
-            "crash",
-            "-o",
-            "jsonpath={.status.containerStatuses[0].restartCount}",
-        ])
-    };
     until("it has crashed", Duration::from_secs(30), || {
         crashes().parse::<u32>().is_ok_and(|count| count > 0)
     });

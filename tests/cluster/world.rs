@@ -43,13 +43,15 @@ pub(crate) fn suite() -> String {
     renamed(SUITE)
 }
 
+/// The image of a container, and arguments with which it serves HTTP on a port.
+fn serve(port: u16) -> String {
+    format!(
+        "image: {IMAGE}\n          imagePullPolicy: Never\n          args: [netexec, --http-port={port}, --udp-port=-1]"
+    )
+}
+
 /// The manifests, under these namespaces, with an image that is there and pods on both nodes.
 fn manifests() -> String {
-    let serve = |port: u16| {
-        format!(
-            "image: {IMAGE}\n          imagePullPolicy: Never\n          args: [netexec, --http-port={port}, --udp-port=-1]"
-        )
-    };
     let mut all = String::new();
     for text in MANIFESTS {
         for line in renamed(text).lines() {

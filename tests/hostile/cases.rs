@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use watertight::backend::lab::Leak;
 use watertight::inventory::Labels;
 use watertight::model::Family;
-use watertight::wire::{Sample, StopCause, Transport};
+use watertight::wire::{HttpFacts, Sample, StopCause, Transport};
 use watertight_probe::responder::control::Behaviour;
 
 /// Text with control characters and markup that would change a terminal, the log of a pipeline or
@@ -285,14 +285,21 @@ fn redirect() -> Evaluation {
     }
 }
 
+/// A raw HTTP answer.
+fn http(headers: &str, body: &str) -> Behaviour {
+    raw(format!("HTTP/1.1 200 OK\r\n{headers}\r\nconnection: close\r\n\r\n{body}").as_bytes())
+}
+
+/// The first HTTP answer that `good` got from a port of the target.
+fn first_http(ran: &Ran, port: u16) -> Box<HttpFacts> {
+    ran.attempts("good", port)
+        .iter()
+        .find_map(|sample| sample.observation.http.clone())
+        .expect("an answer")
+}
+
 fn banners() -> Evaluation {
     async fn before(stage: Stage) {
-        let http = |headers: &str, body: &str| {
-            raw(
-                format!("HTTP/1.1 200 OK\r\n{headers}\r\nconnection: close\r\n\r\n{body}")
-                    .as_bytes(),
-            )
-        };
         behave(
             &stage,
             8001,
@@ -319,24 +326,14 @@ fn banners() -> Evaluation {
         let garbled = banner.iter().any(
             |s| matches!(stop_of(s), Some(StopCause::Garbled { what }) if what.contains(SURVIVES)),
         );
-        assert!(garbled, "the banner was met: {banner:?}");
-        let heard = |port: u16| {
-            ran.attempts("good", port)
-                .iter()
-                .find_map(|s| s.observation.http.clone())
-        };
-        let facts = heard(8002).expect("an answer");
+        assert!(garbled, "the banner was read: {banner:?}");
+        let facts = first_http(ran, 8002);
         assert!(
             facts.server.as_ref().is_some_and(|s| s.contains(SURVIVES))
                 && facts.body_start.contains(SURVIVES),
             "{facts:?}"
         );
-        assert!(
-            heard(8004)
-                .expect("an answer")
-                .body_start
-                .contains(SURVIVES)
-        );
+        assert!(first_http(ran, 8004).body_start.contains(SURVIVES));
     }
     let lines = vec![
         with("good -> target:8001 allowed", "tier: A1", Proven),
@@ -558,11 +555,13 @@ fn no_tls() -> Evaluation {
     Evaluation::new("no TLS where TLS is expected", beside!(before), lines)
 }
 
+/// An HTTP answer with a status code, a body and a `server` header.
+fn status(code: u16, body: &str, server: &str) -> Behaviour {
+    Behaviour::Status(code, body.into(), server.into())
+}
+
 fn signatures_for_every_source() -> Evaluation {
     async fn before(stage: Stage) {
-        let status = |status, body: &str, server: &str| {
-            Behaviour::Status(status, body.into(), server.into())
-        };
         behave(&stage, 8001, status(403, "RBAC: access denied", "envoy")).await;
         behave(&stage, 8002, status(403, "Access denied\r\n", "")).await;
         behave(

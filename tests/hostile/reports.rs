@@ -51,7 +51,7 @@ pub(crate) struct Sinks {
     annotations: Page,
 }
 
-/// What they wrote.
+/// The text of each report.
 pub(crate) struct Written {
     pub(crate) console: String,
     pub(crate) junit: String,
@@ -62,16 +62,12 @@ pub(crate) struct Written {
 impl Sinks {
     pub(crate) fn open() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let spec = |format: &str| {
-            ReportSpec::parse(&format!(
-                "{format}={}",
-                folder.path().join(format).display()
-            ))
-            .expect("a report")
-        };
-        let mut reports = Reports::open(&["junit", "json", "jsonl"].map(spec))
-            .map_err(|_| "open")
-            .expect("reports");
+        let mut reports = Reports::open(&["junit", "json", "jsonl"].map(|format| {
+            let path = folder.path().join(format);
+            ReportSpec::parse(&format!("{format}={}", path.display())).expect("a report")
+        }))
+        .map_err(|_| "open")
+        .expect("reports");
         let (plain, coloured, annotations) = (Page::default(), Page::default(), Page::default());
         let fine = Capabilities {
             terminal: false,
@@ -110,8 +106,7 @@ impl Sinks {
             .event(event);
     }
 
-    /// Demands of every report that it is well-formed, and of all that they say what the run came
-    /// to.
+    /// Asserts that every report is well-formed and says what the run came to.
     pub(crate) fn close(self, results: &[CheckResult], summary: Summary) -> Written {
         let reports = self
             .reports

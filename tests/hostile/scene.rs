@@ -21,32 +21,32 @@ use watertight::model::Family;
 use watertight::plan::{Plan, ProbeId, Schedule, Source};
 use watertight::wire::Sample;
 
-/// A whole run, the lab's coming and going included.
+/// The longest run, with the creation and teardown of its lab.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Runs that a busy machine spoils are made again, at most so often.
+/// How often a run is repeated, at most, when a busy machine spoils it.
 const TRIES: usize = 5;
 
 /// The ports of the target.
 pub(crate) const PORTS: [u16; 8] = [8001, 8002, 8003, 8004, 8005, 8006, 8007, 8443];
 
-/// What must come out of one check.
+/// The verdict that one check must have.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Want {
     /// Proven.
     Proven,
-    /// Violated, with each of these words in what is said of it.
+    /// Violated, with each of these words in its description.
     Violated(&'static [&'static str]),
     /// Unproven, for one of these reasons.
     Unproven(&'static [&'static str]),
     /// Anything but proven.
     NotProven,
-    /// Violated with the word, or unproven: which of them depends on when a sample meets the
+    /// Violated with the word, or unproven: which of them depends on when an attempt reaches the
     /// target.
     ViolatedOrUnproven(&'static str),
 }
 
-/// A line of the suite, and what must come of it.
+/// A line of the suite, and its wanted verdict.
 pub(crate) struct Line {
     pub(crate) text: &'static str,
     /// Settings in the form `key: value, key: value`.
@@ -63,7 +63,7 @@ pub(crate) fn line(text: &'static str, want: Want) -> Line {
     }
 }
 
-/// What happens beside the run: given the stage, it returns when it has done its work, or never.
+/// Work beside the run, on its stage: it returns when it is done, or never.
 pub(crate) type Beside = fn(Stage) -> Pin<Box<dyn Future<Output = ()>>>;
 
 /// Names a function as [`Beside`].
@@ -74,7 +74,7 @@ macro_rules! beside {
 }
 pub(crate) use beside;
 
-/// What a case finds on its stage.
+/// The lab of a case, as its functions use it.
 #[derive(Clone)]
 pub(crate) struct Stage {
     pub(crate) sabotage: Sabotage,
@@ -103,7 +103,7 @@ impl Stage {
         self.addresses[&(pod.to_owned(), family)]
     }
 
-    /// Waits for the first sample of the run.
+    /// Waits for the first attempt of the run.
     pub(crate) async fn first_sample(&mut self) {
         self.progress
             .wait_for(|progress| progress.sampled)
@@ -112,7 +112,7 @@ impl Stage {
     }
 }
 
-/// A run, with what must come of it.
+/// A run, with its wanted verdicts.
 pub(crate) struct Evaluation {
     pub(crate) name: &'static str,
     pub(crate) lines: Vec<Line>,
@@ -124,7 +124,7 @@ pub(crate) struct Evaluation {
     pub(crate) before: Beside,
     /// While probes run.
     pub(crate) during: Beside,
-    /// What else must hold.
+    /// Further assertions.
     pub(crate) also: fn(&Ran),
 }
 
@@ -146,7 +146,7 @@ pub(crate) fn nothing(_: Stage) -> std::future::Ready<()> {
     std::future::ready(())
 }
 
-/// What came of a run.
+/// The results of a run.
 pub(crate) struct Ran {
     pub(crate) results: Vec<CheckResult>,
     pub(crate) written: Written,
@@ -164,7 +164,7 @@ impl Ran {
             .unwrap_or_else(|| panic!("no check {name}"))
     }
 
-    /// What a pod's probe wrote of a port of the target.
+    /// Attempts of a pod's probe on a port of the target.
     pub(crate) fn attempts(&self, pod: &str, port: u16) -> Vec<&Sample> {
         self.attempts
             .iter()
@@ -177,13 +177,14 @@ impl Ran {
     }
 }
 
-/// Runs a case and demands everything of it.
+/// Runs a case and asserts its verdicts.
 pub(crate) async fn run(case: &Evaluation) {
     for attempt in 1.. {
         let started = Instant::now();
         let ran = once(case).await;
-        let took = started.elapsed();
-        assert!(took < LONGEST, "the run took {took:?}");
+        let duration = started.elapsed();
+        assert!(duration < LONGEST, "the run took {duration:?}");
+
         let wrong = wrong(case, &ran);
         if !wrong.is_empty() && ran.starved > 0 && attempt < TRIES {
             continue;
@@ -199,7 +200,7 @@ pub(crate) async fn run(case: &Evaluation) {
     }
 }
 
-/// What did not come out as demanded.
+/// Checks whose verdict is not the wanted one.
 fn wrong(case: &Evaluation, ran: &Ran) -> Vec<String> {
     let mut wrong = Vec::new();
     let steady = ["good", "bad", "careless"]
@@ -239,20 +240,22 @@ fn differs(result: &CheckResult, want: Want) -> Option<String> {
             Outcome::Unproven => true,
         },
     };
+    if fits {
+        return None;
+    }
+
     let flows: Vec<_> = result
         .flows
         .iter()
         .map(|flow| format!("{} -> {}: {}", flow.source, flow.address, flow.text))
         .collect();
-    (!fits).then(|| {
-        format!(
-            "{}: {} ({said}; {:?}), but {want:?} was demanded\n    {}",
-            result.check.name,
-            result.verdict,
-            result.reason,
-            flows.join("\n    ")
-        )
-    })
+    Some(format!(
+        "{}: {} ({said}; {:?}), but {want:?} was wanted\n    {}",
+        result.check.name,
+        result.verdict,
+        result.reason,
+        flows.join("\n    ")
+    ))
 }
 
 async fn once(case: &Evaluation) -> Ran {

@@ -167,7 +167,7 @@ async fn differences(sketch: &Sketch) -> Result<Vec<Predicted>, String> {
         .iter()
         .map(|(one, seen)| format!("OPEN: {}; {seen:?}", one.name))
         .collect();
-    lines.extend(open.iter().map(|one| format!("SHUT: {}", one.name)));
+    lines.extend(open.iter().map(|one| format!("BLOCKED: {}", one.name)));
     if lines.is_empty() {
         Ok(predicted)
     } else {

@@ -116,10 +116,10 @@ pub(crate) fn all() -> Vec<Evaluation> {
             outages::kubelet_for_good,
         ),
         case(
-            "what_killed_runners_made_is_gone_after_the_deadline",
+            "objects_of_killed_runners_are_gone_after_the_deadline",
             killed::is_gone_after_the_deadline,
         ),
-        // Last: the scheduler takes half a minute to look for an API server that was away.
+        // Last: the scheduler needs half a minute to find an API server that was stopped.
         with_control(
             "an_api_server_that_restarts_changes_no_verdict",
             outages::api_server,
@@ -525,7 +525,7 @@ impl Drop for Stopped {
     }
 }
 
-/// Only what crosses node-2 leaks: the engine there lets everything through.
+/// Only flows to or from node-2 leak: the enforcer there is stopped and lets everything through.
 fn enforcement_stopped() {
     put();
     let _stopped = Stopped::component("node-2/netpol");

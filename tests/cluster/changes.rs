@@ -221,9 +221,8 @@ spec:
     - open -> picky allowed
 ";
 
-/// A source that may send nothing at all: what its own node lets out before it knows the new pod is
-/// a leak of the start, however it looks from the target; and without its policy all of it is
-/// violated.
+/// A source that may send nothing: successes before its own node knows the new pod are a start-up
+/// leak, whatever the target admits; without its policy every deny is violated.
 pub(crate) fn source_without_egress() {
     apply(&format!(
         "apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {MUTE} }}\n"

@@ -27,11 +27,11 @@ metadata: { name: killed }
 spec:
   endpoints:
     client: { namespace: wt-test-killed, workload: Pod/client }
-    shut: { namespace: wt-test-killed, workload: Pod/shut, ports: [8080] }
+    closed: { namespace: wt-test-killed, workload: Pod/closed, ports: [8080] }
     open: { namespace: wt-test-killed, workload: Pod/open, ports: [8080] }
   settings: { hold: 2s, timeout: 6s }
   expect:
-    - client -> shut denied
+    - client -> closed denied
 ";
 
 /// What is said of `open` contradicts itself, so it is in two suites.
@@ -42,7 +42,7 @@ fn suites() -> [String; 2] {
 }
 
 fn world() -> String {
-    let pods = [("client", 1), ("shut", 2), ("open", 2)].map(|(name, node)| {
+    let pods = [("client", 1), ("closed", 2), ("open", 2)].map(|(name, node)| {
         format!(
             "apiVersion: v1
 kind: Pod
@@ -57,8 +57,8 @@ spec:
     });
     let policy = "apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
-metadata: { name: shut, namespace: wt-test-killed }
-spec: { podSelector: { matchLabels: { app: shut } }, policyTypes: [Ingress] }
+metadata: { name: closed, namespace: wt-test-killed }
+spec: { podSelector: { matchLabels: { app: closed } }, policyTypes: [Ingress] }
 ";
     pods.concat() + policy
 }

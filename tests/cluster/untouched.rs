@@ -240,18 +240,18 @@ pub(crate) fn all_the_time() {
     let watcher = {
         let (over, before) = (Arc::clone(&over), before.clone());
         std::thread::spawn(move || {
-            let (mut looks, mut seen) = (0, Vec::new());
+            let (mut readings, mut seen) = (0, Vec::new());
             while !over.load(Ordering::Relaxed) {
                 seen.extend(differences(&before, &state()));
-                looks += 1;
+                readings += 1;
             }
-            (looks, seen)
+            (readings, seen)
         })
     };
     let said = run(&["--allow-hpa"]);
     over.store(true, Ordering::Relaxed);
-    let (looks, seen) = watcher.join().unwrap();
-    assert!(looks >= 5, "looked only {looks} times");
+    let (readings, seen) = watcher.join().unwrap();
+    assert!(readings >= 5, "read only {readings} times");
     assert_eq!(seen, Vec::<String>::new(), "while it ran\n{}", said.text);
     assert_eq!(
         differences(&before, &state()),

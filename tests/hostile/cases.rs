@@ -162,7 +162,7 @@ fn flood() -> Evaluation {
             .iter()
             .filter_map(|s| Some(s.observation.http.as_ref()?.body_bytes))
             .collect();
-        assert!(!bodies.is_empty(), "the flood was met");
+        assert!(!bodies.is_empty(), "the flood was read");
         assert!(
             bodies.iter().all(|bytes| (1..=1_000_000).contains(bytes)),
             "{bodies:?}"
@@ -222,7 +222,7 @@ fn drip() -> Evaluation {
 }
 
 fn redirect() -> Evaluation {
-    /// Requests that came to where a redirect leads.
+    /// Requests to the target of a redirect.
     static FOLLOWED: AtomicU32 = AtomicU32::new(0);
     async fn before(stage: Stage) {
         behave(&stage, 8002, Behaviour::Redirect).await;

@@ -1,4 +1,4 @@
-//! Every report of a run, and what each must be whatever a target said.
+//! Every report of a run, and what must hold of it whatever a target sent.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -106,7 +106,7 @@ impl Sinks {
             .event(event);
     }
 
-    /// Asserts that every report is well-formed and says what the run came to.
+    /// Asserts that every report is well-formed and states the run's verdicts.
     pub(crate) fn close(self, results: &[CheckResult], summary: Summary) -> Written {
         let reports = self
             .reports

@@ -234,7 +234,7 @@ pub(crate) fn world() -> impl Strategy<Value = Sketch> {
         0..LABELS.len(),
         prop::bool::weighted(0.15),
     );
-    // A Baseline policy is met by pods that no NetworkPolicy selects only.
+    // A Baseline policy applies only to pods that no NetworkPolicy selects.
     let policies = prop_oneof![
         1 => (vec(policy(), 2..8), vec(cluster::policy(), 0)),
         3 => (vec(policy(), 0..4), vec(cluster::policy(), 1..6)),

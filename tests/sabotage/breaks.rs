@@ -24,7 +24,7 @@ pub(crate) struct Base {
     pub(crate) ran: Ran,
 }
 
-/// What a sabotage of one check must do to it.
+/// The wanted verdict of a check, by its number, after a sabotage; `None`: any.
 type Expect = Box<dyn Fn(&Base, usize) -> Option<Wanted> + Send>;
 
 impl Base {
@@ -43,7 +43,7 @@ impl Base {
         self.ran.results[index].verdict == Outcome::Proven
     }
 
-    /// Checks that were proven: what was not is no standard to break anything by.
+    /// Checks that were proven: only their verdicts show what a sabotage changes.
     fn proven(&self) -> impl Iterator<Item = &Check> {
         let checks = self.ran.plan.checks.iter().enumerate();
         checks
@@ -205,8 +205,7 @@ fn listeners_stopped(base: &Arc<Base>) -> Vec<Job> {
                     Expected::Allowed => Reason::TargetUnreachable,
                 }])
             } else if sockets.is_disjoint(&stopped) {
-                // What was stopped may have been all that a source was known to be able to reach,
-                // or all that crossed.
+                // The stopped listeners may have been the only source controls or path controls.
                 Wanted::ProvenOr(vec![Reason::SourceNotVerified, Reason::PathNotVerified])
             } else {
                 Wanted::NotViolated
@@ -217,7 +216,7 @@ fn listeners_stopped(base: &Arc<Base>) -> Vec<Job> {
     groups.into_iter().map(of).collect()
 }
 
-/// The path between two nodes cut → what crosses it is not proven.
+/// The path between two nodes cut → checks with flows between them are not proven.
 fn paths_cut(base: &Arc<Base>) -> Option<Job> {
     let [one, two, ..] = base.ran.inventory.nodes.as_slice() else {
         return None;
@@ -378,8 +377,7 @@ fn policies_changed_during_the_run(base: &Arc<Base>) -> Vec<Job> {
         let expect: Expect = Box::new(move |base, index| {
             let check = base.check(index);
             let touched = !base.ends().namespaces(check).is_disjoint(&namespaces);
-            // An allowance that nothing touches may have had its only other way to be seen able
-            // touched.
+            // The only source control of an untouched allow may have been touched.
             Some(match check.expected {
                 _ if !touched => {
                     Wanted::ProvenOr(vec![Reason::SourceNotVerified, Reason::TooFewAttempts])
@@ -452,7 +450,7 @@ fn dns_stopped(base: &Arc<Base>) -> Job {
         {
             Wanted::NotViolated
         } else {
-            // It is how a source shows that it is able, where nothing else is allowed to it.
+            // DNS is the only source control of a source that is allowed nothing else.
             Wanted::ProvenOr(vec![Reason::SourceNotVerified])
         })
     });
@@ -565,7 +563,7 @@ fn leaks(base: &Base, one_in: u32, wanted: impl Fn(&str) -> bool) -> Vec<Leak> {
     leaks
 }
 
-/// One replica of a target admits whom the others stop → violated, and it is named.
+/// One replica of a target admits sources that the others deny → violated, and it is named.
 fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
     let ends = base.ends();
     let of = |check: &Check| {
@@ -574,17 +572,17 @@ fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
             .next_back()
             .filter(|_| ends.replicas(check).len() > 1)
     };
-    let porous: BTreeSet<String> = base.proven_denials().filter_map(of).collect();
-    let leaks = leaks(base, 1, |pod| porous.contains(pod));
+    let leaky: BTreeSet<String> = base.proven_denials().filter_map(of).collect();
+    let leaks = leaks(base, 1, |pod| leaky.contains(pod));
     if leaks.is_empty() {
         return None;
     }
     let base = Arc::clone(base);
     Some(Job::new(
         format!(
-            "{} / {} leak, their siblings do not",
+            "{} / {} leak, the other replicas do not",
             base.case.name,
-            listed(&porous)
+            listed(&leaky)
         ),
         async move || {
             let leaks = leaks.clone();
@@ -599,7 +597,7 @@ fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
             let must_leak = |index: usize| {
                 let check = base.check(index);
                 check.expected == Expected::Denied
-                    && !base.ends().replicas(check).is_disjoint(&porous)
+                    && !base.ends().replicas(check).is_disjoint(&leaky)
             };
             let wanted = |index| {
                 if must_leak(index) {
@@ -614,7 +612,7 @@ fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
                 if !must_leak(index) || !base.was_proven(index) {
                     continue;
                 }
-                if !porous.iter().any(|pod| result.seen.contains(pod.as_str())) {
+                if !leaky.iter().any(|pod| result.seen.contains(pod.as_str())) {
                     failures.push(format!(
                         "{}: names no leaky replica: {}",
                         result.check.name, result.seen
@@ -632,7 +630,7 @@ fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
                             continue;
                         }
                     };
-                    if (report.shows == "violated") != porous.contains(&dials) {
+                    if (report.shows == "violated") != leaky.contains(&dials) {
                         failures.push(format!(
                             "{}: the flow to {dials} shows {}",
                             result.check.name, report.shows

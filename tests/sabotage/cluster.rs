@@ -12,7 +12,7 @@ pub(crate) fn all() -> Vec<Evaluation> {
     vec![tiers(), peers()]
 }
 
-const ANYONE: &str = "{namespaces: {}}";
+const EVERY_POD: &str = "{namespaces: {}}";
 
 /// Rules in their order: action and peer.
 type Rules<'a> = Vec<(&'a str, &'a str)>;
@@ -78,6 +78,7 @@ impl Scene {
     }
 }
 
+/// Red pods in both namespaces, and a blue one.
 fn cast() -> Scene {
     let mut scene = Scene::default();
     scene.namespace("home", "tier: home");
@@ -120,26 +121,26 @@ fn tiers() -> Evaluation {
         (
             Feature::AdminPass,
             Some(open),
-            vec![("Pass", &red), ("Deny", ANYONE)],
+            vec![("Pass", &red), ("Deny", EVERY_POD)],
             vec![],
         ),
         (
             Feature::RulesInOrder,
             None,
-            vec![("Accept", &red), ("Deny", ANYONE), ("Accept", &blue)],
+            vec![("Accept", &red), ("Deny", EVERY_POD), ("Accept", &blue)],
             vec![],
         ),
         (
             Feature::BaselineDeny,
             None,
             vec![],
-            vec![("Accept", &red), ("Deny", ANYONE)],
+            vec![("Accept", &red), ("Deny", EVERY_POD)],
         ),
         (
             Feature::BaselineUnasked,
             Some(open),
             vec![],
-            vec![("Deny", ANYONE)],
+            vec![("Deny", EVERY_POD)],
         ),
     ];
     for (feature, own, admin, baseline) in cases {
@@ -179,7 +180,7 @@ fn tiers() -> Evaluation {
     let name = Feature::Priority.code();
     scene.subject(name);
     for (policy, priority, each) in [
-        ("late", 20, ("Deny", ANYONE)),
+        ("late", 20, ("Deny", EVERY_POD)),
         ("soon", 3, ("Accept", red.as_str())),
     ] {
         let spec = format!("tier: Admin, priority: {priority}, {}", rules(&[each], ""));
@@ -195,7 +196,7 @@ fn tiers() -> Evaluation {
     scene.subject(name);
     let spec = format!(
         "priority: 5, {}",
-        rules(&[("Pass", &red), ("Deny", ANYONE)], "")
+        rules(&[("Pass", &red), ("Deny", EVERY_POD)], "")
     );
     scene.cluster("AdminNetworkPolicy", name, name, &spec);
     scene.red_not_blue(Feature::AdminNetworkPolicy, &[Ingress, Egress]);
@@ -205,7 +206,7 @@ fn tiers() -> Evaluation {
         "BaselineAdminNetworkPolicy",
         "default",
         name,
-        &rules(&[("Allow", &red), ("Deny", ANYONE)], ""),
+        &rules(&[("Allow", &red), ("Deny", EVERY_POD)], ""),
     );
     scene.red_not_blue(Feature::BaselineAdminNetworkPolicy, &[Ingress, Egress]);
     // A later version's way to name peers: the whole direction is denied.
@@ -350,7 +351,7 @@ fn ports(scene: &mut Scene) {
                 "",
             );
         }
-        let spec = rules(&[("Deny", ANYONE)], &format!(", protocols: [{denied}]"));
+        let spec = rules(&[("Deny", EVERY_POD)], &format!(", protocols: [{denied}]"));
         scene.cluster(
             "ClusterNetworkPolicy",
             name,

@@ -19,7 +19,7 @@ use watertight::verdict::Reason;
 /// measured in such a run; every repetition is printed.
 const REPETITIONS: u32 = 3;
 
-/// Probes of a case of which each thing is broken in a run of its own.
+/// The most probes of a case in which each thing is broken in a separate run.
 const EACH_UP_TO: usize = 8;
 
 /// A suite with its manifests.
@@ -29,14 +29,14 @@ pub(crate) struct Evaluation {
     pub(crate) suite: Suite,
     pub(crate) manifests: Manifests,
     pub(crate) deny: Deny,
-    /// How finely it is broken: each thing in turn, or in two waves.
+    /// Whether each thing is broken in a separate run, or half of them together.
     pub(crate) turns: Turns,
 }
 
-/// How finely a case is broken.
+/// How many things of a case are broken in one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turns {
-    /// Each thing in a run of its own.
+    /// Each thing in a separate run.
     Each,
     /// Every other thing in one run, the rest in a second.
     Halves,
@@ -94,7 +94,7 @@ impl Evaluation {
         Self { turns, ..self }
     }
 
-    /// The same with another way to treat denied packets; lines that demand a drop demand that way.
+    /// The same with another way to treat denied packets; lines that require a drop require that way.
     pub(crate) fn denying(&self, deny: Deny) -> Self {
         let mechanism = match deny {
             Deny::Drop => Mechanism::Drop,
@@ -119,7 +119,7 @@ impl Evaluation {
         }
     }
 
-    /// The world, what would be done in it, and how that is planned again.
+    /// The world, its plan, and how the plan is renewed.
     pub(crate) fn prepare(&self) -> (World, Plan, Replan) {
         let suites = [self.suite.clone()];
         let world = World::place(&self.manifests, &outside_hosts(&suites), Layout::default())
@@ -158,13 +158,13 @@ pub(crate) enum When {
     After(Duration),
 }
 
-/// What a saboteur is given.
+/// The lab, as a sabotage changes it.
 #[derive(Debug, Clone)]
 pub(crate) struct Hand {
     pub(crate) sabotage: Sabotage,
 }
 
-/// How a case is run.
+/// When a run is broken or interrupted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct How {
     pub(crate) when: When,
@@ -187,7 +187,7 @@ impl How {
     };
 }
 
-/// What a run gave.
+/// The results of a run.
 #[derive(Debug, Clone)]
 pub(crate) struct Ran {
     pub(crate) plan: Arc<Plan>,
@@ -207,7 +207,7 @@ pub(crate) async fn run_whole(case: &Evaluation) -> Result<Ran, String> {
 /// Runs a case and breaks its lab.
 ///
 /// # Errors
-/// What could not be carried out; verdicts are the caller's to judge.
+/// The step that failed. Verdicts are no errors.
 pub(crate) async fn run(
     case: &Evaluation,
     how: How,
@@ -250,7 +250,7 @@ async fn run_once(
         act(hand.clone())
             .await
             .map_err(|e| failed("break the lab", &e))?;
-        // It was so before the run began: nothing changed under it.
+        // The change was before the run: it is no change during the run.
         drop(lab.changes());
     }
 
@@ -314,7 +314,7 @@ fn is_any(result: &CheckResult, reasons: &[Reason]) -> bool {
     reasons.iter().any(|reason| is(result, *reason))
 }
 
-/// What a check must come back as.
+/// The wanted verdict of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wanted {
     Proven,
@@ -363,7 +363,7 @@ impl Ran {
         Some(format!("{}: {text}", result.check.name))
     }
 
-    /// What did not come back as wanted; the check's number is its place in the plan.
+    /// Results that are not the wanted ones; `wanted` gets a check's index in the plan.
     pub(crate) fn differing(&self, wanted: impl Fn(usize) -> Option<Wanted>) -> Vec<String> {
         let mut differing = Vec::new();
         if self.results.len() != self.plan.checks.len() {

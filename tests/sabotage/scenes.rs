@@ -61,7 +61,6 @@ impl Play {
     fn case(&self) -> Evaluation {
         let mut scene = Scene::default();
         scene.namespace("s", "team: s");
-        let on = |node: &str| format!(", nodeName: {node}");
         for (pod, node) in [
             ("source", "node-1"),
             ("other", "node-1"),
@@ -88,7 +87,6 @@ impl Play {
         let status = "phase: Running, conditions: [{type: Ready, status: \"False\"}]";
         scene.pod("s/unready", "app: unready", "80", &on("node-2"), status);
         let admitted = "{podSelector: {matchExpressions: [{key: app, operator: In, values: [other, far, locked]}]}}";
-        let selects = |app: &str| format!("podSelector: {{matchLabels: {{app: {app}}}}}");
         scene.policy(
             "s/target",
             &format!(
@@ -141,6 +139,16 @@ impl Play {
     }
 }
 
+/// The key of a pod's spec that puts it on a node.
+fn on(node: &str) -> String {
+    format!(", nodeName: {node}")
+}
+
+/// The key of a policy's spec that selects an app's pods.
+fn selects(app: &str) -> String {
+    format!("podSelector: {{matchLabels: {{app: {app}}}}}")
+}
+
 fn unproven(reason: Reason) -> Wanted {
     Wanted::Unproven(vec![reason])
 }
@@ -163,40 +171,39 @@ fn source(name: &str) -> Source {
 /// Lets everything through from `source` to a port of `target`.
 async fn open(hand: &Hand, port: u16) -> Result<(), lab::Error> {
     let pods = hand.sabotage.inventory().await?.pods;
-    let of = |name: &str| {
-        pods.iter()
-            .find(|pod| pod.name == name)
-            .map(|pod: &Pod| pod.addresses.clone())
-    };
-    let (from, to) = (
-        of("source").unwrap_or_default(),
-        of("target").unwrap_or_default(),
-    );
-    let pairs = from.into_iter().zip(to);
-    let leak = |(from, to)| Leak {
+    let pairs = addresses(&pods, "source")
+        .into_iter()
+        .zip(addresses(&pods, "target"));
+    let leaks = pairs.map(|(from, to)| Leak {
         from,
         to,
         port,
         transport: Tcp,
         one_in: 1,
-    };
-    hand.sabotage.leak(pairs.map(leak).collect()).await
+    });
+    hand.sabotage.leak(leaks.collect()).await
 }
 
-/// Lets `target` answer HTTP by itself, after some time, and never to `other`: as an enforcer would
-/// that reads requests.
-async fn picky(hand: &Hand, after: Duration) -> Result<(), lab::Error> {
+/// The addresses of a pod, by its name; none without such a pod.
+fn addresses(pods: &[Pod], name: &str) -> Vec<IpAddr> {
+    let pod = pods.iter().find(|pod| pod.name == name);
+    pod.map_or_else(Vec::new, |pod| pod.addresses.clone())
+}
+
+/// Lets `target` answer HTTP itself, after some time, and never to `other`: like an enforcer that
+/// reads requests.
+async fn answer_selectively(hand: &Hand, after: Duration) -> Result<(), lab::Error> {
     hand.sabotage
         .stop_listener(listener("target"), Some((Tcp, 80)))
         .await?;
     let pods = hand.sabotage.inventory().await?.pods;
-    let shunned: Vec<_> = pods
+    let refused: Vec<_> = pods
         .iter()
         .filter(|pod| pod.name == "other")
         .flat_map(|pod| pod.addresses.clone())
         .collect();
     let serve = move |mut stream: TcpStream, peer: IpAddr| {
-        if shunned.contains(&peer.to_canonical()) {
+        if refused.contains(&peer.to_canonical()) {
             std::thread::sleep(Duration::from_secs(90));
         }
         std::thread::sleep(after);
@@ -379,7 +386,7 @@ fn unproven_ones() -> Vec<Job> {
     );
     let locked = "s/Pod/locked -> s/Pod/target:80 denied";
     let dead = Play::new(
-        "a source that nothing shows to be able",
+        "a source without a source control",
         How::BEFORE,
         &[
             (locked, "", unproven(Reason::SourceNotVerified)),
@@ -418,6 +425,13 @@ fn unproven_ones() -> Vec<Job> {
     ]
 }
 
+fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
 /// Objects of the API that change in the middle.
 fn changes() -> Vec<Job> {
     const BYSTANDER: &str = "s/Pod/source -> s/Pod/closed:80 denied";
@@ -429,21 +443,15 @@ fn changes() -> Vec<Job> {
             result.check.name
         )),
     };
-    let of = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
-        pairs
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
-    };
     let (usurper, other, team) = (
-        of(&[("app", "usurper")]),
-        of(&[("app", "other")]),
-        of(&[("team", "t")]),
+        labels(&[("app", "usurper")]),
+        labels(&[("app", "other")]),
+        labels(&[("team", "t")]),
     );
     let (target, source, open_target) = (
-        of(&[("app", "target")]),
-        of(&[("app", "source")]),
-        of(&[("app", "open"), ("was", "target")]),
+        labels(&[("app", "target")]),
+        labels(&[("app", "source")]),
+        labels(&[("app", "open"), ("was", "target")]),
     );
     vec![
         // The usurper is of the same workload, admits every source, and answers on the old address.
@@ -564,7 +572,7 @@ fn in_time() -> Vec<Job> {
             _ => Ok(()),
         },
         ..Play::new(
-            "an allowance that needs three seconds",
+            "an allow that needs three seconds",
             How::BEFORE,
             &[(ALLOWED, "timeout: 8s", Wanted::Proven)],
         )
@@ -579,7 +587,7 @@ fn in_time() -> Vec<Job> {
             }
         },
         ..Play::new(
-            "an allowance that flaps",
+            "an allow that flaps",
             How::BEFORE,
             &[
                 (
@@ -633,8 +641,8 @@ fn in_time() -> Vec<Job> {
         &[(denied, "tier: D1", unproven(Reason::AttemptTimeoutTooShort))],
     );
     vec![
-        slow.job(async |hand| picky(&hand, Duration::from_millis(1_200)).await),
-        slower.job(async |hand| picky(&hand, Duration::from_millis(4_500)).await),
+        slow.job(async |hand| answer_selectively(&hand, Duration::from_millis(1_200)).await),
+        slower.job(async |hand| answer_selectively(&hand, Duration::from_millis(4_500)).await),
         late.job(async |hand| {
             let port = Some((Tcp, 80));
             hand.sabotage
@@ -653,7 +661,7 @@ fn in_time() -> Vec<Job> {
             open(&hand, 83).await?;
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_millis(3_500)).await;
-                hand.sabotage.leak(Vec::new()).await.expect("it is shut");
+                hand.sabotage.leak(Vec::new()).await.expect("it is closed");
                 tokio::time::sleep(Duration::from_millis(3_500)).await;
                 open(&hand, 83).await.expect("it is open again");
             });

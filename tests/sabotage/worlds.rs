@@ -241,7 +241,7 @@ fn ports(direction: Direction) -> Evaluation {
         "",
     );
     scene.pod("home/peer-too", "app: peer", "web=8001 8000", "", "");
-    scene.pod("home/stranger", "app: stranger", OPEN, "", "");
+    scene.pod("home/unrelated", "app: unrelated", OPEN, "", "");
     let cases: [(Feature, &str, &[&str], &[&str]); 6] = [
         (Feature::PortIsTcp, "{port: 80}", &["80"], &["81", "80/udp"]),
         (
@@ -326,7 +326,7 @@ fn ports(direction: Direction) -> Evaluation {
             scene.shows(
                 feature,
                 direction,
-                &between(direction, &name, "home/Pod/stranger", port),
+                &between(direction, &name, "home/Pod/unrelated", port),
                 Denied,
             );
         }
@@ -341,7 +341,7 @@ fn ports(direction: Direction) -> Evaluation {
             feature.code(),
             &format!("{{{peers}ports: [{{port: 80}}]}}"),
         );
-        for other in ["home/Pod/peer", "home/Pod/stranger"] {
+        for other in ["home/Pod/peer", "home/Pod/unrelated"] {
             scene.shows(
                 feature,
                 direction,
@@ -394,7 +394,7 @@ fn named_ports(scene: &mut Scene, direction: Direction) {
 fn isolation() -> Evaluation {
     let mut scene = Scene::default();
     scene.namespace("home", "tier: home");
-    for pod in ["peer", "stranger", "friend"] {
+    for pod in ["peer", "unrelated", "friend"] {
         scene.pod(&format!("home/{pod}"), &format!("app: {pod}"), "80", "", "");
     }
     let peer = "{podSelector: {matchLabels: {app: peer}}}";
@@ -403,8 +403,8 @@ fn isolation() -> Evaluation {
         format!("egress: [{{to: [{peer}]}}]"),
     );
     let both = "policyTypes: [Ingress, Egress]";
-    // What a spec says, and from or to whom it admits: (from peer, from stranger, to peer, to
-    // stranger).
+    // What a spec says, and from or to whom it admits: (from peer, from unrelated, to peer, to
+    // unrelated).
     let (yes, no) = (Allowed, Denied);
     let cases: [(Feature, String, [Expected; 4]); 9] = [
         (Feature::TypesAbsent, from.clone(), [yes, no, yes, yes]),
@@ -460,9 +460,9 @@ fn isolation() -> Evaluation {
         );
         let ways = [
             (Ingress, "peer"),
-            (Ingress, "stranger"),
+            (Ingress, "unrelated"),
             (Egress, "peer"),
-            (Egress, "stranger"),
+            (Egress, "unrelated"),
         ];
         for ((direction, other), expected) in ways.into_iter().zip(expected) {
             let line = between(
@@ -494,7 +494,11 @@ fn union(scene: &mut Scene) {
         );
     }
     for direction in [Ingress, Egress] {
-        for (other, expected) in [("peer", Allowed), ("friend", Allowed), ("stranger", Denied)] {
+        for (other, expected) in [
+            ("peer", Allowed),
+            ("friend", Allowed),
+            ("unrelated", Denied),
+        ] {
             let line = between(
                 direction,
                 "home/Pod/union",
@@ -518,7 +522,7 @@ fn selects_all(scene: &mut Scene) {
     for pod in ["one", "two"] {
         scene.pod(&format!("every/{pod}"), "", "80", "", "");
         for direction in [Ingress, Egress] {
-            for (other, expected) in [("peer", Allowed), ("stranger", Denied)] {
+            for (other, expected) in [("peer", Allowed), ("unrelated", Denied)] {
                 let line = between(
                     direction,
                     &format!("every/Pod/{pod}"),
@@ -607,7 +611,7 @@ fn nodes_and_readiness(scene: &mut Scene) {
     scene.shows(
         Feature::NotReady,
         Egress,
-        "home/Pod/not-ready -> home/Pod/stranger:80",
+        "home/Pod/not-ready -> home/Pod/unrelated:80",
         Denied,
     );
 }
@@ -759,7 +763,7 @@ fn workloads() -> Evaluation {
     let mut scene = Scene::default();
     scene.namespace("home", "tier: home");
     scene.pod("home/peer", "app: peer", "80", "", "");
-    scene.pod("home/stranger", "app: stranger", "80", "", "");
+    scene.pod("home/unrelated", "app: unrelated", "80", "", "");
     let kinds = [
         (
             Feature::Deployment,
@@ -802,7 +806,7 @@ fn workloads() -> Evaluation {
             &format!("home/{name}"),
             &format!("{}, {spec}", selecting(name)),
         );
-        for (other, expected) in [("peer", Allowed), ("stranger", Denied)] {
+        for (other, expected) in [("peer", Allowed), ("unrelated", Denied)] {
             scene.shows(
                 feature,
                 Ingress,
@@ -834,7 +838,7 @@ fn services(scene: &mut Scene) {
         ));
         scene.object(&format!(
             "{{apiVersion: v1, kind: Service, metadata: {{name: {name}-other, namespace: home}}, \
-             spec: {{selector: {{app: stranger}}, ports: [{{port: 81, targetPort: 80}}]}}}}"
+             spec: {{selector: {{app: unrelated}}, ports: [{{port: 81, targetPort: 80}}]}}}}"
         ));
         // The egress of a client ends at the pods' port, not at the Service's.
         scene.pod(
@@ -861,7 +865,7 @@ fn services(scene: &mut Scene) {
         scene.shows(
             feature,
             Ingress,
-            &format!("home/Pod/stranger -> home/Service/{name}:80"),
+            &format!("home/Pod/unrelated -> home/Service/{name}:80"),
             Denied,
         );
         scene.shows(
@@ -883,7 +887,7 @@ fn services(scene: &mut Scene) {
     );
     scene.object(
         "{apiVersion: v1, kind: Service, metadata: {name: headless-other, namespace: home}, \
-         spec: {clusterIP: None, selector: {app: stranger}, ports: [{port: 80}]}}",
+         spec: {clusterIP: None, selector: {app: unrelated}, ports: [{port: 80}]}}",
     );
     scene.pod(
         "home/headless-client",
@@ -906,7 +910,7 @@ fn services(scene: &mut Scene) {
     scene.shows(
         Feature::Headless,
         Ingress,
-        "home/Pod/stranger -> home/Service/headless:8080",
+        "home/Pod/unrelated -> home/Service/headless:8080",
         Denied,
     );
     scene.shows(

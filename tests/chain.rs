@@ -45,6 +45,7 @@ fn chain(suite_text: &str, world_text: &str) -> Reached {
     for diagnostics in [&diagnostics, &problems] {
         assert!(diagnostics.is_empty() || !diagnostics.render(&sources, false).is_empty());
     }
+
     assert!(
         !diagnostics.has_errors() || suites.is_empty(),
         "a suite with an error would run"
@@ -325,6 +326,7 @@ fn changed_texts_reach_every_step() {
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
     let mut reached = std::collections::BTreeMap::new();
+
     for _ in 0..300 {
         let edit = edit().new_tree(&mut runner).unwrap().current();
         for (suite, world) in [

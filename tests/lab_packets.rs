@@ -174,6 +174,7 @@ async fn outside_hosts_see_the_pod_itself() {
         .await;
     client.expect("pod").expect("connect");
     let (_, peer) = listener.accept().expect("accept");
+
     assert_eq!(peer.ip(), lab.at("shop/far", Family::V4, 1).ip());
     lab.down().await;
 }
@@ -321,6 +322,7 @@ async fn counters_count_each_flow_separately() {
             (1, "data/NetworkPolicy/db ingress")
         );
     }
+
     assert_eq!(counts[2], None, "nothing of an allowed flow is denied");
     assert_eq!(
         counts[3].expect("denied").rule,
@@ -335,6 +337,7 @@ async fn counters_count_each_flow_separately() {
     // A swap keeps the counts.
     let policies = lab.backend.inventory().await.expect("inventory").policies;
     lab.sabotage().set_policies(policies).await.expect("swap");
+
     assert_eq!(lab.backend.counters().await.expect("counters"), counters);
     lab.down().await;
 }
@@ -359,6 +362,7 @@ async fn counters_carry_the_policys_name() {
     let denied = of(
         &|counts| matches!(counts, Counts::Denied { policies } if policies == "data/NetworkPolicy/db ingress"),
     );
+
     assert_eq!((allowed, denied), (1, 1), "{counts:?}");
     lab.down().await;
 }
@@ -400,6 +404,7 @@ async fn policies_are_swapped_while_the_lab_runs() {
     lab.observe(&db).await[0].opened();
     lab.sabotage().set_policies(all).await.expect("swap");
     lab.observe(&db).await[0].silent();
+
     for _ in 0..2 {
         let change = changes.try_recv().expect("a change for each swap");
         assert_eq!(
@@ -409,6 +414,7 @@ async fn policies_are_swapped_while_the_lab_runs() {
             ))
         );
     }
+
     assert!(changes.try_recv().is_err());
     lab.down().await;
 }
@@ -457,6 +463,7 @@ async fn a_replaced_pod_keeps_only_its_address() {
         .await
         .expect("replace");
     lab.refresh().await;
+
     for family in Family::ALL {
         let at = lab.at("shop/usurper", family, 8080);
         let seen = lab
@@ -471,6 +478,7 @@ async fn a_replaced_pod_keeps_only_its_address() {
         let service = lab.service("shop/api", family, 80);
         lab.observe(&[(pod("shop/far"), Tcp, service)]).await[0].refused();
     }
+
     assert!(
         before.starts_with("shop/api ") && before.ends_with("-1"),
         "{before}"
@@ -479,6 +487,7 @@ async fn a_replaced_pod_keeps_only_its_address() {
         .map(|change| change.what)
         .collect();
     let pod = |name: &str| watertight::model::ClusterChange::Pod("shop".into(), name.into());
+
     assert_eq!(announced, [pod("api"), pod("usurper")]);
     lab.down().await;
 }
@@ -491,6 +500,7 @@ async fn a_leak_shows_in_one_of_three() {
         ("shop/web-1", "data/db-0", 5432),
         ("shop/locked", "shop/far", 8080),
     ];
+
     for family in Family::ALL {
         for (from, to, port) in cases {
             let (source, target) = (lab.at(from, family, 1).ip(), lab.at(to, family, port));
@@ -535,6 +545,7 @@ async fn names_resolve_through_cluster_dns() {
         ("pay.shop.svc.cluster.local", Family::V4, host.clone()),
         ("pay.example", Family::V4, host),
     ];
+
     for (name, family, mut addresses) in cases {
         addresses.sort();
         for from in [pod("shop/near"), pod("shop/far"), node("node-1"), runner()] {
@@ -549,12 +560,14 @@ async fn names_resolve_through_cluster_dns() {
     }
     let server = SocketAddr::new(lab.world.resolver(&pod("shop/near")).servers[0], 53);
     lab.sabotage().stop_dns().await.expect("stop");
+
     assert_eq!(
         lab.ask(pod("shop/near"), server, "pay.example", Family::V4)
             .await,
         None
     );
     lab.sabotage().start_dns().await.expect("start");
+
     assert!(
         lab.ask(pod("shop/near"), server, "pay.example", Family::V4)
             .await
@@ -575,6 +588,7 @@ async fn probes_end_by_term_by_kill_and_with_their_stdin() {
         .expect("signal");
     let stopped = lab.backend.stop();
     let ((), ends) = tokio::join!(stopped, support::until_ended(&mut lines, 2));
+
     assert!(ends[&ids[0]].contains("signal: 9"), "{ends:?}");
     assert!(ends[&ids[1]].contains("exit status: 0"), "{ends:?}");
     lab.down().await;

@@ -91,6 +91,7 @@ async fn policies_do_with_packets_what_is_predicted() {
         rng,
     );
     let mut tally = Tally::default();
+
     for _ in 0..worlds {
         let mut tree = generate::world().new_tree(&mut runner).expect("a world");
         match differences(&tree.current()).await {
@@ -126,10 +127,12 @@ async fn policies_do_with_packets_what_is_predicted() {
     say(&format!(
         "{flows} flows as predicted, {denied} of them denied; by cluster-wide rules: {by_cluster_policies:?}"
     ));
+
     assert!(
         denied * 10 > flows && denied * 10 < flows * 9,
         "such worlds show little: {denied} of {flows} are denied"
     );
+
     for action in ["Accept", "Deny", "Pass"] {
         let hit = by_cluster_policies.get(action).copied().unwrap_or_default();
         assert!(
@@ -148,6 +151,7 @@ async fn differences(sketch: &Sketch) -> Result<Vec<Predicted>, String> {
     // A success is final. A flow that should open and did not may have hit a busy machine: it is
     // tried again.
     let mut open: Vec<&Predicted> = predicted.iter().collect();
+
     for _ in 0..TRIES {
         let flows: Vec<Flow> = open.iter().map(|one| one.flow.clone()).collect();
         let seen = observe_until_not_starved(&mut lab, &flows).await;
@@ -193,6 +197,7 @@ fn predict(world: &World) -> Vec<Predicted> {
     let mut predictor = Predictor::new(inventory).expect("valid");
     let explainer = Explainer::new(inventory).expect("valid");
     let mut sources: Vec<(Source, End<'_>)> = Vec::new();
+
     for (index, pod) in inventory
         .pods
         .iter()
@@ -212,6 +217,7 @@ fn predict(world: &World) -> Vec<Predicted> {
             ));
         }
     }
+
     for node in &inventory.nodes {
         sources.push((
             Source::Node {
@@ -221,6 +227,7 @@ fn predict(world: &World) -> Vec<Predicted> {
         ));
     }
     let mut targets: Vec<(End<'_>, SocketAddr, Port)> = Vec::new();
+
     for (index, pod) in inventory
         .pods
         .iter()
@@ -259,6 +266,7 @@ fn predict(world: &World) -> Vec<Predicted> {
         .iter()
         .map(|address| SocketAddr::new(*address, generate::SERVICE_PORT));
     targets.extend(addresses.map(|address| (End::Served(first), address, http)));
+
     for address in inventory.hosts.values().flatten() {
         for number in generate::OUTSIDE_PORTS {
             let port = Port::new(number, Transport::Tcp).expect("a port");
@@ -272,6 +280,7 @@ fn predict(world: &World) -> Vec<Predicted> {
     let Some(NodeEndpoint::Responder(on_nodes)) = world.control_endpoints().on_nodes else {
         panic!("nodes answer")
     };
+
     for node in &inventory.nodes {
         let port = Port::new(on_nodes, Transport::Tcp).expect("a port");
         let addresses = node
@@ -281,6 +290,7 @@ fn predict(world: &World) -> Vec<Predicted> {
         targets.extend(addresses.map(|address| (End::Node(node.name.as_str()), address, port)));
     }
     let mut predicted = Vec::new();
+
     for family in Family::ALL {
         let runner = inventory
             .runner

@@ -125,6 +125,7 @@ fn main() -> ExitCode {
     let tally = Mutex::new(Tally::default());
     let bases = Arc::new(Mutex::new(Vec::new()));
     let mut jobs = Vec::new();
+
     for case in folders().into_iter().chain(worlds::all()) {
         for (how, deny) in [("reset", Deny::Reset), ("answered by ICMP", Deny::Icmp)] {
             jobs.push(as_it_is(
@@ -157,6 +158,7 @@ fn main() -> ExitCode {
             failed.push("everything is exercised".to_owned());
         }
     }
+
     for name in &failed {
         say(&format!("failed: {name}"));
     }
@@ -178,6 +180,7 @@ fn folders() -> Vec<Evaluation> {
         .filter(|path| path.is_dir())
         .collect();
     folders.sort();
+
     assert!(
         !folders.is_empty(),
         "there is no folder in {}",

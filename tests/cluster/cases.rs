@@ -233,6 +233,7 @@ fn as_it_is() {
         );
         break;
     }
+
     assert_eq!(state(), before, "the workloads are as they were");
     until(
         "nothing of the run is left",
@@ -265,6 +266,7 @@ fn wider_policy() {
     );
     let said = only_tiers();
     kubectl(&["-n", "wt-test-data", "delete", "networkpolicy", "wider"]);
+
     assert_eq!(
         (said.of(TIERS).0, said.code),
         ("violated", 3),
@@ -295,6 +297,7 @@ fn scaled_to_nothing() {
         .is_empty()
     });
     let said = shop(&["--only", "tier-isolation|api -> postgres"]);
+
     assert!(
         said.verdicts
             .values()
@@ -331,6 +334,7 @@ fn dead_listener() {
         "--timeout=120s",
     ]);
     let said = only_tiers();
+
     assert_eq!(said.of(TIERS).0, "unproven", "{}", said.text);
 }
 
@@ -344,6 +348,7 @@ fn image_missing() {
         "--image-pull-policy",
         "Never",
     ]);
+
     assert_eq!(
         said.of(TIERS),
         ("unproven", Some("probe-fault")),
@@ -380,6 +385,7 @@ fn probe_killed() {
     });
     let said = only_tiers();
     killer.join().unwrap();
+
     assert_eq!(said.of(TIERS).0, "unproven", "{}", said.text);
 }
 
@@ -395,12 +401,14 @@ fn killed_run() {
     child.kill().unwrap();
     child.wait().unwrap();
     let (code, said) = clean(&[]);
+
     assert_eq!(code, 0, "{said}");
     assert!(
         said.contains("may be going on") && !said.contains("removed"),
         "a young run is spared: {said}"
     );
     let (code, said) = clean(&["--all-runs"]);
+
     assert_eq!(code, 0, "{said}");
     assert!(
         said.contains("removed Job") && said.contains("removed Pod"),
@@ -464,6 +472,7 @@ fn without_name_servers() {
     let verdicts: Vec<_> = named
         .map(|(check, (verdict, _))| (check.as_str(), verdict.as_str()))
         .collect();
+
     assert!(!verdicts.is_empty(), "{}", said.text);
     for (check, verdict) in verdicts {
         // Without an address no deny can be proven; an allow may also be violated, as it is
@@ -475,6 +484,7 @@ fn without_name_servers() {
             said.text
         );
     }
+
     assert_ne!(said.of(TIERS).0, "violated", "{}", said.text);
 }
 
@@ -492,6 +502,7 @@ fn interrupted() {
     .unwrap();
     let begun = std::time::Instant::now();
     let status = child.wait().unwrap();
+
     assert_eq!(
         status.code(),
         Some(5),

@@ -34,6 +34,7 @@ pub(crate) fn policy_widened() {
             spec,
         ]);
     });
+
     assert_eq!(
         (said.of(TIERS).0, said.code),
         ("violated", 3),
@@ -62,8 +63,8 @@ fn web_pods() -> String {
     ])
 }
 
-/// The web tier's pods get the label of the api, which the database admits: no proof of the web tier
-/// rests on probes of the old pods.
+/// The web tier's pods get the label of the api, which the database admits: no proof of the web
+/// tier rests on probes of the old pods.
 pub(crate) fn source_relabelled() {
     put();
     let before = web_pods();
@@ -73,6 +74,7 @@ pub(crate) fn source_relabelled() {
         }
     });
     let (verdict, reason) = said.of(TIERS);
+
     assert!(
         matches!(verdict, "proven" | "unproven"),
         "{verdict} {reason:?}\n{}",
@@ -84,6 +86,7 @@ pub(crate) fn source_relabelled() {
             .any(|pod| source.contains(pod.trim_start_matches("pod/")))
     };
     let sources = said.sources.get(TIERS).into_iter().flatten();
+
     assert!(
         verdict != "proven" || sources.clone().all(|source| !of_old(&source)),
         "{sources:?}\n{before}"
@@ -114,6 +117,7 @@ pub(crate) fn probe_evicted() {
             ]);
         }
     });
+
     for check in [TIERS, API] {
         assert_eq!(
             said.of(check),
@@ -122,6 +126,7 @@ pub(crate) fn probe_evicted() {
             said.text
         );
     }
+
     assert!(
         said.text.contains("deleted, evicted or preempted"),
         "{}",
@@ -229,6 +234,7 @@ pub(crate) fn source_without_egress() {
     ));
     let world: String = ["mute", "open", "picky"].map(deployment).concat();
     apply(&(world + MUTE_POLICIES));
+
     for name in ["mute", "open", "picky"] {
         kubectl(&[
             "-n",
@@ -240,6 +246,7 @@ pub(crate) fn source_without_egress() {
         ]);
     }
     let said = super::run::calm_suite(MUTE_SUITE, &[]);
+
     for (check, (verdict, reason)) in &said.verdicts {
         assert_eq!(
             (verdict.as_str(), reason),
@@ -248,6 +255,7 @@ pub(crate) fn source_without_egress() {
             said.text
         );
     }
+
     assert_eq!((said.verdicts.len(), said.code), (4, 0), "{}", said.text);
 
     kubectl(&["-n", MUTE, "delete", "networkpolicy", "mute"]);

@@ -131,6 +131,7 @@ pub(crate) fn services() {
         &said,
         &["right:80", "wrong:80", "empty:80", "half:80", "crash:8080"],
     );
+
     assert_eq!(
         all,
         ["proven", "unproven", "unproven", "unproven", "unproven"],
@@ -157,6 +158,7 @@ pub(crate) fn without_the_policy() {
     put();
     kubectl(&["-n", NAMESPACE, "delete", "networkpolicy", "closed"]);
     let said = suite(SUITE, &["--only", "right|half|two", "--timeout", "8s"]);
+
     assert_eq!(
         of_client(&said, &["right:80", "half:80"]),
         ["violated", "violated"],
@@ -193,6 +195,7 @@ pub(crate) fn replica_with_another_label() {
         "app=server",
         "--overwrite",
     ]);
+
     assert_eq!(
         (of_client(&said, &["right:80"]), said.code),
         (vec!["violated".to_owned()], 3),

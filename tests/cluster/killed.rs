@@ -89,6 +89,7 @@ fn kill() -> Instant {
         "--for=condition=Ready",
         "--timeout=60s",
     ]);
+
     for (nth, moment) in MOMENTS_MS.into_iter().enumerate() {
         let folder = tempfile::tempdir().unwrap();
         let suite = &suites()[nth % 2];
@@ -118,6 +119,7 @@ fn kill() -> Instant {
             assert_ne!(verdict, wrong, "killed after {moment} ms: {name}");
         }
     }
+
     assert!(!left().is_empty(), "the killed runs have made something");
     Instant::now()
 }

@@ -51,6 +51,7 @@ pub(super) fn finds_what_is_open() {
     );
     let said = calm_suite(SUITE, &SWEEP);
     kubectl(&["-n", "wt-test-shop", "delete", "networkpolicy", "wider"]);
+
     for target in [
         "wt-test-data/StatefulSet/postgres:5432",
         "default/Service/kubernetes:443",

@@ -203,6 +203,7 @@ pub(crate) fn all_the_time() {
         "apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {NAMESPACE} }}\n"
     ));
     apply(&world());
+
     for workload in ["deployment/web", "statefulset/set", "daemonset/each"] {
         kubectl(&[
             "-n",
@@ -251,6 +252,7 @@ pub(crate) fn all_the_time() {
     let said = run(&["--allow-hpa"]);
     over.store(true, Ordering::Relaxed);
     let (readings, seen) = watcher.join().unwrap();
+
     assert!(readings >= 5, "read only {readings} times");
     assert_eq!(seen, Vec::<String>::new(), "while it ran\n{}", said.text);
     assert_eq!(

@@ -69,6 +69,7 @@ pub(super) fn the_shop() {
             said.text
         );
     }
+
     assert!(
         said.sent_as.iter().all(|sent_as| sent_as == "ephemeral"),
         "{:?}",
@@ -80,6 +81,7 @@ pub(super) fn the_shop() {
         .iter()
         .filter(|left| left.contains("ephemeral container watertight-"))
         .count();
+
     assert_eq!(
         (reported, entered.len()),
         (said.leftovers.len(), reported),
@@ -99,6 +101,7 @@ pub(super) fn the_shop() {
         .iter()
         .filter(|(_, (verdict, _))| verdict == "violated");
     let violated: Vec<&str> = violated.map(|(check, _)| check.as_str()).collect();
+
     assert_eq!(
         (violated, said.code),
         (vec!["web-tier -> postgres:5432 denied [tier-isolation]"], 3),

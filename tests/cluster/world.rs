@@ -105,6 +105,7 @@ fn fed(arguments: &[&str], input: &str) -> String {
         .write_all(input.as_bytes())
         .unwrap();
     let output = child.wait_with_output().unwrap();
+
     assert!(
         output.status.success(),
         "kubectl {arguments:?}: {}",
@@ -139,6 +140,7 @@ pub(crate) fn put() {
         .collect();
     fed(&["apply", "-f", "-"], &namespaces.join("---\n"));
     fed(&["apply", "-f", "-"], &all);
+
     for (namespace, workload) in [
         ("wt-test-shop", "deployment/web"),
         ("wt-test-shop", "deployment/api"),

@@ -253,6 +253,7 @@ fn redirect() -> Evaluation {
                 "{port}: {statuses:?}"
             );
         }
+
         assert_eq!(
             FOLLOWED.load(Ordering::Relaxed),
             0,
@@ -326,6 +327,7 @@ fn banners() -> Evaluation {
         let garbled = banner.iter().any(
             |s| matches!(stop_of(s), Some(StopCause::Garbled { what }) if what.contains(SURVIVES)),
         );
+
         assert!(garbled, "the banner was read: {banner:?}");
         let facts = first_http(ran, 8002);
         assert!(
@@ -425,6 +427,7 @@ fn answers_with_acting_names() -> Evaluation {
             names.iter().any(|name| name.contains(SURVIVES)),
             "{names:?}"
         );
+
         for report in [
             &ran.written.console,
             &ran.written.junit,
@@ -485,6 +488,7 @@ fn certificates() -> Evaluation {
             .find_map(|s| s.observation.tls.as_ref())
             .expect("a certificate");
         let names = format!("{} {:?}", facts.subject, facts.names);
+
         assert!(
             facts.subject.contains(SURVIVES) && facts.names[0].contains(SURVIVES),
             "{names}"
@@ -518,6 +522,7 @@ fn no_tls() -> Evaluation {
         behave(&stage, 8003, raw(&[0; 4096])).await;
     }
     let mut lines = Vec::new();
+
     for (good, bad, careless) in [
         (
             "good -> tls://target:8443 allowed",
@@ -863,6 +868,7 @@ fn leaky_replica() -> Evaluation {
             .filter(|flow| flow.shows == "violated")
             .map(|flow| &flow.target)
             .collect();
+
         assert_eq!(leaking.len(), 1, "{result:?}");
         assert!(leaking[0].contains("web-1"), "{leaking:?}");
         assert!(

@@ -75,6 +75,7 @@ impl Sinks {
             colour: true,
             unicode: true,
         };
+
         for (name, page, capabilities) in [
             ("plain", &plain, Capabilities::plain()),
             ("coloured", &coloured, fine),
@@ -112,6 +113,7 @@ impl Sinks {
             .reports
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
+
         assert!(reports.errors().is_empty(), "{:?}", reports.errors());
         drop(reports);
         let read = |name: &str| {
@@ -131,6 +133,7 @@ impl Sinks {
         json(&written.json, results, summary);
         lines(&written.lines);
         let commands = self.annotations.text().lines().count();
+
         assert_eq!(
             commands,
             summary.violated + summary.unproven,
@@ -162,6 +165,7 @@ fn junit(text: &str, results: &[CheckResult], summary: Summary) {
         .iter()
         .flat_map(|suite| &suite.test_cases)
         .collect();
+
     for result in results {
         let case = cases
             .iter()
@@ -179,6 +183,7 @@ fn junit(text: &str, results: &[CheckResult], summary: Summary) {
         .iter()
         .filter(|case| !matches!(case.status, quick_junit::TestCaseStatus::Success { .. }))
         .count();
+
     assert_eq!(bad, summary.violated + summary.unproven, "{text}");
     let acting = text.chars().find(|c| c.is_control() && *c != '\n');
     assert_eq!(acting, None, "{text:?}");
@@ -191,6 +196,7 @@ fn json(text: &str, results: &[CheckResult], summary: Summary) {
         .iter_errors(&document)
         .map(|error| error.to_string())
         .collect();
+
     assert!(errors.is_empty(), "{errors:?}");
     assert_eq!(document["run"]["exitCode"], summary.exit_code, "{text}");
     let reported = document["checks"].as_array().map(Vec::len);

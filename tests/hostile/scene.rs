@@ -210,6 +210,7 @@ fn wrong(case: &Evaluation, ran: &Ran) -> Vec<String> {
         .iter()
         .map(|line| (line.text.to_owned(), line.want));
     let mut wanted: BTreeMap<String, Want> = lines.chain(steady).collect();
+
     for result in &ran.results {
         match wanted.remove(&result.check.name) {
             None => wrong.push(format!("not asked for: {}", result.check.name)),
@@ -304,6 +305,7 @@ async fn once(case: &Evaluation) -> Ran {
         ..
     } = recorder;
     let (results, reported) = finished.expect("a finished run");
+
     assert_eq!(reported, summary, "the summary of the reports");
 
     let errors = lab.teardown().await;
@@ -348,6 +350,7 @@ spec:
 ",
         case.settings
     );
+
     for Line {
         text: line,
         settings,
@@ -365,6 +368,7 @@ fn manifests(case: &Evaluation) -> String {
         .map(|port| format!("{{containerPort: {port}}}"))
         .collect();
     let mut text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: h}\n".to_owned();
+
     for (pod, node, ports) in [
         ("good", 1, "{containerPort: 8080}"),
         ("bad", 2, "{containerPort: 8080}"),
@@ -394,6 +398,7 @@ spec:
     spec: {containers: [{name: web, image: web, ports: [{containerPort: 3000}]}]}
 ",
     );
+
     for target in ["target", "web"]
         .into_iter()
         .filter(|target| case.enforced || *target != "target")

@@ -98,6 +98,7 @@ fn converse(mut stream: TcpStream, from: IpAddr, says: &Says) -> io::Result<()> 
         stream.shutdown(Shutdown::Write)?;
     }
     let deadline = Instant::now() + CONNECTION_TIMEOUT;
+
     loop {
         match stream.read(&mut first) {
             Ok(0) => return Ok(()),

@@ -290,6 +290,7 @@ impl Lab {
             return None;
         }
         let mut all = Vec::new();
+
         for (id, what) in ids {
             all.push(Seen {
                 flow: FlowId(id),

@@ -67,6 +67,7 @@ impl Sketch {
                 "---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{{labels}}}}}}}\n"
             ));
         }
+
         for (number, (namespace, labels, host)) in self.pods.iter().enumerate() {
             let http = 8_000 + number;
             // Two pods of one node's network would want one port.
@@ -84,11 +85,13 @@ impl Sketch {
              ports: [{{port: {SERVICE_PORT}, targetPort: http}}]}}}}\n",
             NAMESPACES[self.pods[0].0].0
         ));
+
         for (number, (namespace, spec)) in self.policies.iter().enumerate() {
             let object = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
                 "metadata": { "name": format!("n{number}"), "namespace": NAMESPACES[*namespace].0 }, "spec": spec });
             text.push_str(&format!("---\n{object}\n"));
         }
+
         for object in cluster::objects(&self.cluster) {
             text.push_str(&format!("---\n{object}\n"));
         }

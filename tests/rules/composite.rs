@@ -86,6 +86,7 @@ fn role(plan: &Plan, id: FlowId) -> Role {
         Source::Node { name } => name.strip_prefix("node-").and_then(|n| n.parse().ok()),
         Source::Pod { .. } | Source::ReferencePod { .. } | Source::Runner => None,
     };
+
     match (&*flow.target_kind, node) {
         (TargetKind::Service { service, .. }, Some(node)) if service.name == "s" => {
             Role::Through(node)
@@ -247,6 +248,7 @@ proptest! {
         });
         let from = leads.0.max(first.0).max(second.0);
         let to = leads.1.min(first.1).min(second.1);
+
         for flow in &judge(&plan, check, &collector.evidence).flows {
             if let FlowVerdict::Denied(proof) = &flow.verdict {
                 let of = plan.flow(flow.flow).probe.0 as usize;

@@ -95,6 +95,7 @@ fn everything_else_touches_every_pair_that_has_a_port() {
     let coverage = coverage_of(
         "  expect:\n    - web -> api:8080 allowed\n    - api -> postgres:5432 allowed\n  everythingElse: denied\n",
     );
+
     assert_eq!(
         (
             coverage.pairs.all,
@@ -110,6 +111,7 @@ fn everything_else_touches_every_pair_that_has_a_port() {
         "{:?}",
         coverage.rules
     );
+
     for of in [
         &coverage.policies,
         &coverage.rules,

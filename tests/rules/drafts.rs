@@ -25,6 +25,7 @@ fn planned(manifests: &Manifests) -> Result<(String, Plan), DraftError> {
         "drafted",
         usable_outside,
     )?;
+
     assert_eq!(text, again, "the same world has the same draft");
     let suites = read(&text);
     let world = worlds::place(manifests, &outside_hosts(&suites));
@@ -93,6 +94,7 @@ fn drafts_of_all_examples_agree_with_their_policies() {
         );
         assert!(text.contains("everythingElse: denied"), "{text}");
     }
+
     assert!(folders >= 3, "{folders} examples with manifests");
 }
 
@@ -130,6 +132,7 @@ fn draft_after_a_policy_mistake_contradicts_the_draft_before() {
         .filter(|check| check.contradiction().is_some())
         .map(|check| check.name.as_str())
         .collect();
+
     assert!(
         contradicted.contains(&"web -> postgres:5432 denied"),
         "{contradicted:?}"

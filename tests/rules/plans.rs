@@ -114,6 +114,7 @@ fn request_settings_of_a_suite_apply_where_a_line_sets_none() {
         Some("other.example".to_owned()),
         vec!["http/1.1".to_owned()],
     );
+
     assert_eq!(
         asked(&plan, 3),
         ("HEAD".into(), vec!["suite".into()], Some(tls))
@@ -160,6 +161,7 @@ fn probe_inside_a_pod_is_no_clone_and_has_more_time() {
     );
     assert!(pods_of(&plan, &plan.created).is_disjoint(&pods_of(&plan, &plan.inside)));
     assert!(pods_of(&plan, &plan.created).contains("a"));
+
     for flow in &plan.flows {
         let waits = if plan.inside.contains(&flow.probe) {
             Duration::from_secs(6)
@@ -170,6 +172,7 @@ fn probe_inside_a_pod_is_no_clone_and_has_more_time() {
     }
     let schedule = worlds::schedule(Duration::from_secs(1));
     let probe_plans = probe_plans(&plan, &schedule, 0..plan.probes.len());
+
     for (probe, probe_plan) in probe_plans.iter().enumerate() {
         assert_eq!(
             probe_plan.idle_timeout.is_some(),
@@ -199,6 +202,7 @@ fn renewed_plan_keeps_probes_inside_pods() {
     fresh.pod_uids.insert("n/b".into(), "another".into());
     let before = plan.inside.len();
     plan.renew(&fresh);
+
     assert_eq!(
         plan.inside.len(),
         before + 1,
@@ -232,6 +236,7 @@ fn denied_host_on_443_is_tried_without_a_name_and_with_its_own_and_each_allowed_
         "n/Pod/a -> https://bad/x denied",
         "n/Pod/d -> pay:443 allowed",
     ]);
+
     for check in 0..2 {
         assert_eq!(
             server_names(&plan, check),
@@ -242,11 +247,13 @@ fn denied_host_on_443_is_tried_without_a_name_and_with_its_own_and_each_allowed_
             ])
         );
     }
+
     assert_eq!(
         server_names(&plan, 2),
         BTreeSet::from([Some("pay.example".to_owned())]),
         "what is allowed is asked for by its name"
     );
+
     // Each of them has a target control from another probe.
     for flow in &plan.checks[0].flows {
         let target_controls = &plan.target_controls[&plan.flow(*flow).to];
@@ -272,6 +279,7 @@ fn everything_else_denies_no_host_that_a_line_allows_by_name() {
         .map(|check| check.name.as_str())
         .filter(|name| name.contains("pay"))
         .collect();
+
     assert_eq!(
         denied,
         ["s -> pay:443 denied"],
@@ -279,8 +287,8 @@ fn everything_else_denies_no_host_that_a_line_allows_by_name() {
     );
 }
 
-/// The number of flows to Service `s` that each of two checks has, under an internal traffic policy:
-/// from `a` on the other node, and from `d` on the node of the Service's pods.
+/// The number of flows to Service `s` that each of two checks has, under an internal traffic
+/// policy: from `a` on the other node, and from `d` on the node of the Service's pods.
 fn service_flows_under(traffic: &str) -> [usize; 2] {
     let world = world(traffic);
     let lines = suites(&["n/Pod/a -> s:80 denied", "n/Pod/d -> s:80 denied"]);
@@ -307,6 +315,7 @@ fn every_denied_flow_in_the_lab_has_a_path_control_to_each_of_its_ends() {
         "runner -> n/Pod/b:80 denied",
         "nodes -> n/Pod/b:80 denied",
     ]);
+
     for check in &plan.checks {
         for flow in check.flows.iter().map(|flow| plan.flow(*flow)) {
             let from = plan.source(flow.probe).node().map(str::to_owned);
@@ -336,6 +345,7 @@ fn only_an_answer_that_labels_admit_shows_the_policy_delay_of_a_clone() {
     ];
     let plan = in_cluster(world.inventory(), &lines);
     let a = plan.flow(plan.checks[0].flows[0]).probe;
+
     assert!(plan.created.contains(&a));
     let delay_flows = &plan.policy_delay_flows[&(a, "node-2".to_owned())];
     assert!(
@@ -348,6 +358,7 @@ fn only_an_answer_that_labels_admit_shows_the_policy_delay_of_a_clone() {
     // A path control to the node's pods without a reference pod shows the policy delay too, where
     // labels admit it.
     let to_b = |flow: &FlowId| matches!(&*plan.flow(*flow).target_kind, TargetKind::Pod { name, .. } if name == "b");
+
     assert!(delay_flows.iter().all(to_b), "{delay_flows:?}");
     let hold = |check: usize| plan.checks[check].settings.hold.as_secs();
     assert_eq!(
@@ -364,6 +375,7 @@ fn only_an_answer_that_labels_admit_shows_the_policy_delay_of_a_clone() {
         ],
     );
     let d = plan.flow(plan.checks[0].flows[0]).probe;
+
     assert!(
         !plan.policy_delay_flows.keys().any(|(probe, _)| *probe == d),
         "{:?}",
@@ -382,12 +394,14 @@ fn cluster_without_node_sources_plans_none_and_only_handshakes_with_a_kubelet() 
             "n/Pod/a -> nodes:10250 denied",
         ],
     );
+
     assert!(
         !plan
             .probes
             .iter()
             .any(|source| matches!(source, Source::Node { .. } | Source::ReferencePod { .. }))
     );
+
     for flow in plan
         .flows
         .iter()
@@ -403,6 +417,7 @@ fn cluster_without_node_sources_plans_none_and_only_handshakes_with_a_kubelet() 
         .path_controls
         .keys()
         .any(|path| path.to == PathEnd::Pods("node-2".into()));
+
     assert!(to_pods, "{:?}", plan.path_controls);
 }
 
@@ -414,6 +429,7 @@ fn replaced(inventory: &Inventory, pod: &str, uid: &str, new_address: bool) -> I
         .find(|pod| pod.name == "d")
         .map(|pod| pod.addresses.clone())
         .expect("d");
+
     for found in inventory.pods.iter_mut().filter(|found| found.name == pod) {
         uid.clone_into(&mut found.uid);
         if new_address {
@@ -469,6 +485,7 @@ fn renewed_plan_keeps_unchanged_flows_and_adds_new_ones() {
         &world,
         &replaced(world.inventory(), "b", "other", false),
     ));
+
     assert_eq!(
         (moved.probes.len(), moved.flows.len()),
         (first.probes.len(), first.flows.len())
@@ -487,11 +504,13 @@ fn renewed_plan_keeps_unchanged_flows_and_adds_new_ones() {
         &world,
         &replaced(world.inventory(), "b", "other", true),
     ));
+
     assert_eq!(
         renewal.retired,
         first.checks[0].flows.iter().copied().collect()
     );
     assert_eq!(elsewhere.checks[0].retired, first.checks[0].flows);
+
     for flow in &elsewhere.checks[0].flows {
         let of = elsewhere.flow(*flow);
         assert!(of.probe.0 as usize >= first.probes.len());
@@ -506,6 +525,7 @@ fn renewed_plan_keeps_unchanged_flows_and_adds_new_ones() {
         );
         assert!(elsewhere.target_controls.contains_key(&of.to));
     }
+
     assert_eq!(
         elsewhere.checks[1].flows, first.checks[1].flows,
         "unchanged flows continue"
@@ -517,6 +537,7 @@ fn renewed_plan_keeps_unchanged_flows_and_adds_new_ones() {
         &world,
         &replaced(world.inventory(), "a", "other", false),
     ));
+
     assert!(
         source.checks[1]
             .flows
@@ -541,11 +562,13 @@ fn flow_with_a_longer_timeout_is_tried_by_a_separate_probe() {
         .iter()
         .map(|flow| plan.lengthen(*flow, waits, probes))
         .collect();
+
     assert_eq!(
         (plan.checks[0].flows.clone(), plan.checks[0].retired.clone()),
         (new.clone(), old)
     );
     assert_eq!(plan.probes.len(), probes + 1, "one probe for both families");
+
     for flow in new {
         let of = plan.flow(flow);
         assert_eq!(of.waits, waits);
@@ -579,12 +602,14 @@ fn checks_of_pods_on_windows_are_unprovable_and_have_no_probe() {
             "n/Pod/a -> pay:443 denied",
         ],
     );
+
     for check in &plan.checks[..2] {
         let Provability::Unprovable(why) = &check.provability else {
             panic!("{}: {:?}", check.name, check.provability)
         };
         assert!(why.contains("node-2") && why.contains("Windows"), "{why}");
     }
+
     assert_eq!(plan.checks[2].provability, Provability::Provable);
     assert!(
         plan.probes

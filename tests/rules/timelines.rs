@@ -122,6 +122,7 @@ pub(crate) fn collect(
     );
     let mut lines: Vec<(i64, ProbeId, u64, Body)> = Vec::new();
     let mut digests = Vec::new();
+
     for (index, wire) in probe_plans(plan, &schedule, 0..plan.probes.len())
         .iter()
         .enumerate()
@@ -165,6 +166,7 @@ pub(crate) fn collect(
     }
     lines.sort_by_key(|(arrives, probe, own, _)| (*arrives, *probe, *own));
     let mut seqs = vec![0; plan.probes.len()];
+
     for (arrives, probe, t, body) in lines {
         let seq = &mut seqs[probe.0 as usize];
         let line = Line {
@@ -225,6 +227,7 @@ proptest! {
             !check.flows.contains(&flow) && (!of_target.contains(&flow) || (from..to).contains(&at))
         });
         let judgement = judge(&plan, check, &collector.evidence);
+
         for flow in &judgement.flows {
             if let FlowVerdict::Denied(proof) = &flow.verdict {
                 // Attempts of the denied flow while the target ran, by true time.
@@ -290,6 +293,7 @@ fn failure(lines: Vec<(u64, u64, Body)>) -> Option<ProbeFailure> {
     let mut collector = collect(&plan, &[right_clock(true)], 200_000, |flow, _| {
         !denied.contains(&flow)
     });
+
     for (seq, t, body) in lines {
         let line = Line {
             v: VERSION,
@@ -365,6 +369,7 @@ fn probe_without_remaining_attempts_ends_without_a_failure() {
     let plan = plan();
     let next = next_line(&plan);
     let bye = |reason: ByeReason| vec![(next, 500_000, Body::Bye { reason })];
+
     assert_eq!(failure(bye(ByeReason::Done)), None);
     assert!(matches!(
         failure(bye(ByeReason::TimeToLive)),
@@ -377,6 +382,7 @@ fn probe_without_remaining_attempts_ends_without_a_failure() {
         line: Err(ProbeFault::Ended("exit status: 0".into())),
     };
     collector.line(&plan, ended);
+
     assert!(
         collector.evidence.probes[0].failure.is_some(),
         "it did not say bye"

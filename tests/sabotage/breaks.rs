@@ -358,6 +358,7 @@ fn policies_changed_during_the_run(base: &Arc<Base>) -> Vec<Job> {
         }
     };
     let mut jobs = Vec::new();
+
     for namespaces in groups(touched.clone()) {
         let what = format!(
             "policies of {} replaced by isolation during the run",
@@ -393,6 +394,7 @@ fn policies_changed_during_the_run(base: &Arc<Base>) -> Vec<Job> {
         });
         jobs.push(job(base, &what, How::DURING, act, expect));
     }
+
     for namespaces in groups(touched.intersection(&isolated).cloned().collect()) {
         if namespaces.is_empty() {
             continue;

@@ -83,6 +83,7 @@ fn cast() -> Scene {
     let mut scene = Scene::default();
     scene.namespace("home", "tier: home");
     scene.namespace("away", "tier: away");
+
     for (pod, colour) in [
         ("home/red", "red"),
         ("away/red", "red"),
@@ -143,6 +144,7 @@ fn tiers() -> Evaluation {
             vec![("Deny", EVERY_POD)],
         ),
     ];
+
     for (feature, own, admin, baseline) in cases {
         let name = feature.code();
         scene.subject(name);
@@ -179,6 +181,7 @@ fn tiers() -> Evaluation {
     }
     let name = Feature::Priority.code();
     scene.subject(name);
+
     for (policy, priority, each) in [
         ("late", 20, ("Deny", EVERY_POD)),
         ("soon", 3, ("Accept", red.as_str())),
@@ -252,6 +255,7 @@ fn peers() -> Evaluation {
     let blocks = "egress: [{action: Accept, to: [{networks: [198.51.100.0/26, \"2001:db8:51::/120\"]}]}, \
                   {action: Deny, to: [{networks: [198.51.100.0/24, \"2001:db8:51::/64\"]}]}]";
     deny(&mut scene, name, blocks);
+
     for (host, expected) in [
         ("198.51.100.10", Allowed),
         ("198.51.100.200", Denied),
@@ -268,6 +272,7 @@ fn peers() -> Evaluation {
     // Nodes, in the person of pods that share their network.
     let name = Feature::Nodes.code();
     scene.subject(name);
+
     for node in ["node-1", "node-2"] {
         let spec = format!(", hostNetwork: true, nodeName: {node}");
         scene.pod(
@@ -283,6 +288,7 @@ fn peers() -> Evaluation {
         name,
         "egress: [{action: Deny, to: [{nodes: {matchLabels: {kubernetes.io/hostname: node-2}}}]}]",
     );
+
     for (node, expected) in [("node-1", Allowed), ("node-2", Denied)] {
         scene.shows(
             Feature::Nodes,
@@ -299,6 +305,7 @@ fn peers() -> Evaluation {
         name,
         &rules(&[("Deny", "{namespaces: {matchLabels: {tier: away}}}")], ""),
     );
+
     for (pod, expected) in [("home/Pod/red", Allowed), ("away/Pod/red", Denied)] {
         scene.shows(
             Feature::Namespaces,

@@ -123,6 +123,7 @@ impl Exercised {
                 (true, None) | (false, Some(_)) => {}
             }
         }
+
         for expected in [Expected::Allowed, Expected::Denied] {
             for stage in STAGES {
                 let excused = UNREACHABLE_STAGES
@@ -155,6 +156,7 @@ impl Exercised {
             mechanisms
                 .map(|mechanism| format!("mechanism {mechanism}: no denial was proven by it")),
         );
+
         for &feature in Feature::ALL {
             for (direction, expected) in feature.shows() {
                 if !self.features.contains(&(feature, *direction, *expected)) {

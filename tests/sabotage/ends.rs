@@ -62,6 +62,7 @@ impl<'a> Ends<'a> {
             transport: flow.to.transport,
             port,
         };
+
         match &*flow.target_kind {
             TargetKind::Pod {
                 namespace, name, ..
@@ -108,6 +109,7 @@ impl<'a> Ends<'a> {
         let port = ports.find(|port| {
             port.port.number() == flow.to.port && port.port.transport() == transport
         })?;
+
         match &port.target {
             TargetPort::Number(number) => Some(*number),
             TargetPort::Name(name) => pod
@@ -188,6 +190,7 @@ impl<'a> Ends<'a> {
                 .copied()
                 .find(|a| a.is_ipv4() == flow.to.address.is_ipv4())
         };
+
         match self.plan.source(flow.probe) {
             Source::Pod {
                 namespace, name, ..

@@ -94,7 +94,8 @@ impl Evaluation {
         Self { turns, ..self }
     }
 
-    /// The same with another way to treat denied packets; lines that require a drop require that way.
+    /// The same with another way to treat denied packets; lines that require a drop require that
+    /// way.
     pub(crate) fn denying(&self, deny: Deny) -> Self {
         let mechanism = match deny {
             Deny::Drop => Mechanism::Drop,
@@ -105,6 +106,7 @@ impl Evaluation {
             deny,
             ..self.clone()
         };
+
         for line in &mut this.suite.lines {
             line.settings.mechanism = line.settings.mechanism.map(|_drop| mechanism);
         }
@@ -373,6 +375,7 @@ impl Ran {
                 self.plan.checks.len()
             ));
         }
+
         for (index, result) in self.results.iter().enumerate() {
             let Some(wanted) = wanted(index).filter(|wanted| !wanted.holds(result)) else {
                 continue;

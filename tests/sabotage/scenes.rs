@@ -75,6 +75,7 @@ impl Play {
                 "",
             );
         }
+
         for pod in ["target", "closed"] {
             scene.pod(
                 &format!("s/{pod}"),
@@ -105,6 +106,7 @@ impl Play {
         if self.lines.iter().any(|(line, ..)| line.contains("site")) {
             scene.endpoint("site", "namespace: s, workload: Pod/target");
         }
+
         for (line, settings, _) in &self.lines {
             scene.line(line, settings);
         }

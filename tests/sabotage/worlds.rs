@@ -55,6 +55,7 @@ fn peers(direction: Direction) -> Evaluation {
     scene.namespace("home", "tier: home, zone: a");
     scene.namespace("near", "tier: near, zone: b, colour: blue");
     scene.namespace("far", "tier: far");
+
     for (pod, labels) in [
         ("home/red", "app: red, size: big"),
         ("home/blue", "app: blue"),
@@ -191,6 +192,7 @@ fn peers(direction: Direction) -> Evaluation {
             &["near/blue"],
         ),
     ];
+
     for (number, (feature, peers, admitted, stopped)) in cases.iter().enumerate() {
         let subject = format!("{}-{number}", feature.code());
         scene.pod(
@@ -290,6 +292,7 @@ fn ports(direction: Direction) -> Evaluation {
         );
         format!("home/Pod/{name}")
     };
+
     for (number, (feature, ports, admitted, stopped)) in cases.iter().enumerate() {
         let rule = format!("{{{}: [{peer}], ports: [{ports}]}}", side(direction));
         let name = subject(&mut scene, &format!("{}-{number}", feature.code()), &rule);
@@ -304,6 +307,7 @@ fn ports(direction: Direction) -> Evaluation {
             }
         }
     }
+
     // Every port of one peer.
     for (feature, ports) in [
         (Feature::EmptyPorts, ", ports: []"),
@@ -331,6 +335,7 @@ fn ports(direction: Direction) -> Evaluation {
             );
         }
     }
+
     // One port for every source.
     for (feature, peers) in [
         (Feature::EmptyPeers, format!("{}: [], ", side(direction))),
@@ -445,6 +450,7 @@ fn isolation() -> Evaluation {
             [yes, yes, no, no],
         ),
     ];
+
     for (feature, spec, expected) in &cases {
         let name = feature.code();
         scene.pod(
@@ -493,6 +499,7 @@ fn union(scene: &mut Scene) {
             &format!("{}, {spec}", selecting("union")),
         );
     }
+
     for direction in [Ingress, Egress] {
         for (other, expected) in [
             ("peer", Allowed),
@@ -519,6 +526,7 @@ fn selects_all(scene: &mut Scene) {
         "every/all",
         &format!("podSelector: {{}}, policyTypes: [Ingress, Egress], ingress: [{{from: [{peer}]}}], egress: [{{to: [{peer}]}}]"),
     );
+
     for pod in ["one", "two"] {
         scene.pod(&format!("every/{pod}"), "", "80", "", "");
         for direction in [Ingress, Egress] {
@@ -548,6 +556,7 @@ fn nodes_and_readiness(scene: &mut Scene) {
         );
     }
     scene.pod("home/agent", "app: agent", "80", "", "");
+
     for (name, rules) in [
         ("own-node", String::new()),
         (
@@ -644,6 +653,7 @@ fn blocks() -> Evaluation {
         block("2001:db8:51::/64", "2001:db8:51::8000/113"),
     ];
     subject(&mut scene, "out", Egress, &outside);
+
     for (host, expected) in [
         ("198.51.100.10", Allowed),
         ("[2001:db8:51::10]", Allowed),
@@ -723,6 +733,7 @@ fn blocks() -> Evaluation {
         block("fd09::/64", "fd09::100/120"),
     ];
     let whole = |cidr: &str| format!("{{ipBlock: {{cidr: \"{cidr}\"}}}}");
+
     for direction in [Ingress, Egress] {
         let named = |what: &str| format!("{what}-{}", direction.tag());
         subject(&mut scene, &named("pods"), direction, &pods);
@@ -781,6 +792,7 @@ fn workloads() -> Evaluation {
         (Feature::Job, "batch/v1", "Job", "parallelism: 2, "),
     ];
     let peer = "{podSelector: {matchLabels: {app: peer}}}";
+
     for (feature, api, kind, more) in kinds {
         let name = feature.code();
         let selector = match feature {

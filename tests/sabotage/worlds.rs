@@ -69,9 +69,6 @@ fn peers(direction: Direction) -> Evaluation {
     let near = "namespaceSelector: {matchLabels: {tier: near}}";
     let red = "podSelector: {matchLabels: {app: red}}";
     let all = "namespaceSelector: {}";
-    let expression = |what: &str, rest: &str| format!("{what}: {{matchExpressions: [{{{rest}}}]}}");
-    let pod = |rest: &str| expression("podSelector", rest);
-    let namespace = |rest: &str| expression("namespaceSelector", rest);
     let outside = match direction {
         Ingress => "runner",
         Egress => "198.51.100.77",
@@ -129,7 +126,7 @@ fn peers(direction: Direction) -> Evaluation {
             Feature::PodIn,
             format!(
                 "{{{}}}",
-                pod("key: app, operator: In, values: [red, green]")
+                pods_with("key: app, operator: In, values: [red, green]")
             ),
             &["home/red"],
             &["home/blue"],
@@ -138,20 +135,23 @@ fn peers(direction: Direction) -> Evaluation {
             Feature::PodNotIn,
             format!(
                 "{{{all}, {}}}",
-                pod("key: app, operator: NotIn, values: [red]")
+                pods_with("key: app, operator: NotIn, values: [red]")
             ),
             &["home/blue", "far/plain"],
             &["far/red"],
         ),
         (
             Feature::PodExists,
-            format!("{{{}}}", pod("key: size, operator: Exists")),
+            format!("{{{}}}", pods_with("key: size, operator: Exists")),
             &["home/red"],
             &["home/blue"],
         ),
         (
             Feature::PodDoesNotExist,
-            format!("{{{all}, {}}}", pod("key: app, operator: DoesNotExist")),
+            format!(
+                "{{{all}, {}}}",
+                pods_with("key: app, operator: DoesNotExist")
+            ),
             &["far/plain"],
             &["home/blue", "far/red"],
         ),
@@ -159,7 +159,7 @@ fn peers(direction: Direction) -> Evaluation {
             Feature::NamespaceIn,
             format!(
                 "{{{}}}",
-                namespace("key: zone, operator: In, values: [b, c]")
+                namespaces_with("key: zone, operator: In, values: [b, c]")
             ),
             &["near/red"],
             &["home/red"],
@@ -168,20 +168,23 @@ fn peers(direction: Direction) -> Evaluation {
             Feature::NamespaceNotIn,
             format!(
                 "{{{}}}",
-                namespace("key: zone, operator: NotIn, values: [b]")
+                namespaces_with("key: zone, operator: NotIn, values: [b]")
             ),
             &["home/red", "far/plain"],
             &["near/red"],
         ),
         (
             Feature::NamespaceExists,
-            format!("{{{}}}", namespace("key: colour, operator: Exists")),
+            format!("{{{}}}", namespaces_with("key: colour, operator: Exists")),
             &["near/red"],
             &["far/red"],
         ),
         (
             Feature::NamespaceDoesNotExist,
-            format!("{{{}}}", namespace("key: zone, operator: DoesNotExist")),
+            format!(
+                "{{{}}}",
+                namespaces_with("key: zone, operator: DoesNotExist")
+            ),
             &["far/red"],
             &["home/red", "near/red"],
         ),
@@ -629,9 +632,6 @@ fn nodes_and_readiness(scene: &mut Scene) {
 fn blocks() -> Evaluation {
     let mut scene = Scene::default();
     scene.namespace("home", "tier: home");
-    let block = |cidr: &str, except: &str| {
-        format!("{{ipBlock: {{cidr: \"{cidr}\", except: [\"{except}\"]}}}}")
-    };
     let subject = |scene: &mut Scene, name: &str, direction: Direction, peers: &[String]| {
         scene.pod(
             &format!("home/{name}"),
@@ -698,7 +698,6 @@ fn blocks() -> Evaluation {
         Denied,
     );
     // Pods whose addresses are pinned.
-    let at = |v4: &str, v6: &str| format!("podIPs: [{{ip: \"{v4}\"}}, {{ip: \"{v6}\"}}]");
     scene.pod("home/inside", "", "8080", "", &at("10.9.0.10", "fd09::10"));
     scene.pod(
         "home/excepted",
@@ -937,4 +936,24 @@ fn services(scene: &mut Scene) {
         "home/Pod/headless-client -> home/Service/headless-other:80",
         Denied,
     );
+}
+
+/// A peer's selector of pods with one match expression.
+fn pods_with(expression: &str) -> String {
+    format!("podSelector: {{matchExpressions: [{{{expression}}}]}}")
+}
+
+/// A peer's selector of namespaces with one match expression.
+fn namespaces_with(expression: &str) -> String {
+    format!("namespaceSelector: {{matchExpressions: [{{{expression}}}]}}")
+}
+
+/// A block of addresses with an exception.
+fn block(cidr: &str, except: &str) -> String {
+    format!("{{ipBlock: {{cidr: \"{cidr}\", except: [\"{except}\"]}}}}")
+}
+
+/// The status of a pod with pinned addresses.
+fn at(v4: &str, v6: &str) -> String {
+    format!("podIPs: [{{ip: \"{v4}\"}}, {{ip: \"{v6}\"}}]")
 }

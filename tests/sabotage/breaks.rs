@@ -574,8 +574,8 @@ fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
             .next_back()
             .filter(|_| ends.replicas(check).len() > 1)
     };
-    let leaky: BTreeSet<String> = base.proven_denials().filter_map(of).collect();
-    let leaks = leaks(base, 1, |pod| leaky.contains(pod));
+    let porous: BTreeSet<String> = base.proven_denials().filter_map(of).collect();
+    let leaks = leaks(base, 1, |pod| porous.contains(pod));
     if leaks.is_empty() {
         return None;
     }
@@ -584,7 +584,7 @@ fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
         format!(
             "{} / {} leak, the other replicas do not",
             base.case.name,
-            listed(&leaky)
+            listed(&porous)
         ),
         async move || {
             let leaks = leaks.clone();
@@ -599,7 +599,7 @@ fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
             let must_leak = |index: usize| {
                 let check = base.check(index);
                 check.expected == Expected::Denied
-                    && !base.ends().replicas(check).is_disjoint(&leaky)
+                    && !base.ends().replicas(check).is_disjoint(&porous)
             };
             let wanted = |index| {
                 if must_leak(index) {
@@ -614,7 +614,7 @@ fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
                 if !must_leak(index) || !base.was_proven(index) {
                     continue;
                 }
-                if !leaky.iter().any(|pod| result.seen.contains(pod.as_str())) {
+                if !porous.iter().any(|pod| result.seen.contains(pod.as_str())) {
                     failures.push(format!(
                         "{}: names no leaky replica: {}",
                         result.check.name, result.seen
@@ -632,7 +632,7 @@ fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
                             continue;
                         }
                     };
-                    if (report.shows == "violated") != leaky.contains(&dials) {
+                    if (report.shows == "violated") != porous.contains(&dials) {
                         failures.push(format!(
                             "{}: the flow to {dials} shows {}",
                             result.check.name, report.shows
